@@ -1,0 +1,3 @@
+module cbproxy
+
+go 1.26
