@@ -1,0 +1,130 @@
+package breaker
+
+import (
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// Hold is an operator's hand on a breaker.
+type Hold struct {
+	State events.State
+	// Until is when the breaker becomes its own again; zero if only Release ends the hold.
+	Until  time.Time
+	Reason string
+}
+
+// Placement is a state to put a breaker into.
+type Placement struct {
+	State events.State
+	// For is how long the state lasts. For an opening without Hold, 0 is the policy's
+	// RecoveryTimeout; with Hold, 0 is until Release. Closed and half-open states have an
+	// end only with Hold.
+	For time.Duration
+	// Hold keeps the breaker in State, whatever its upstream does. It has no meaning for
+	// the half-open state, whose probes decide.
+	Hold bool
+	// Failures is the number of consecutive failures to carry on from.
+	Failures int
+	Cause    events.Cause
+	Reason   string
+}
+
+// Put puts the breaker into a state, from whatever state it is in. Calls under way count
+// for nothing any more. It publishes a StateChanged if the state is another one.
+func (b *Breaker) Put(p Placement) {
+	b.put(p, func() bool { return true }, func() {})
+}
+
+// put puts the breaker into p if, under the lock, wanted still says so, and then calls
+// done before any other change can be published.
+func (b *Breaker) put(p Placement, wanted func() bool, done func()) {
+	for {
+		probes := b.policy.Load().HalfOpenRequests
+		// A half-open engine needs a moment to be born, which must not be under the lock.
+		var halfOpen *engine
+		if p.State == events.HalfOpen {
+			halfOpen = newHalfOpenEngine(b.trip, probes)
+		}
+		b.mu.Lock()
+		b.settleLocked()
+		stale := halfOpen != nil && probes != b.policy.Load().HalfOpenRequests
+		if !stale && wanted() {
+			b.place(p, halfOpen)
+			done()
+		}
+		b.mu.Unlock()
+		if !stale {
+			return
+		}
+	}
+}
+
+func (b *Breaker) place(p Placement, halfOpen *engine) {
+	policy := b.policy.Load()
+	now := time.Now()
+	next := &stretch{state: p.State, since: now, failures: p.Failures}
+	if was := b.current.Load(); was.state == p.State {
+		next.since = was.since
+	}
+	if p.Hold {
+		next.hold = &Hold{State: p.State, Reason: p.Reason}
+	}
+	switch p.State {
+	case events.Open:
+		if p.For == 0 && !p.Hold {
+			p.For = policy.RecoveryTimeout
+		}
+		if p.For > 0 {
+			next.until = now.Add(p.For)
+		}
+		next.engine = b.engine(remaining(next.until))
+	case events.HalfOpen:
+		next.engine, next.hold = halfOpen, nil
+	default:
+		trip := b.trip
+		if p.Hold {
+			trip = neverTrip
+			if p.For > 0 {
+				next.until = now.Add(p.For)
+			}
+		}
+		next.engine = newEngine(trip, policy.HalfOpenRequests, 0)
+	}
+	if next.hold != nil {
+		next.hold.Until = next.until
+	}
+	b.move(next, events.StateChanged{Cause: p.Cause, Reason: p.Reason})
+}
+
+// Force is an operator's order: Open and Closed hold for d, or until Release if d is 0;
+// HalfOpen starts probing now, and the probes decide.
+func (b *Breaker) Force(state events.State, d time.Duration, reason string) {
+	hold := state != events.HalfOpen
+	p := Placement{State: state, For: d, Hold: hold, Cause: events.CauseForced, Reason: reason}
+	b.put(p, func() bool { return true }, func() {
+		s := b.current.Load()
+		b.publish(events.Forced{Time: s.since, Service: b.service, State: state.String(), Until: s.until, Reason: reason})
+	})
+}
+
+// Release gives a held breaker back to itself: one held open starts probing, one held
+// closed stays closed and counts from zero. It does nothing to a breaker that is not held.
+func (b *Breaker) Release(reason string) {
+	if s := b.current.Load(); s.hold != nil {
+		b.release(s, events.CauseReleased, reason)
+	}
+}
+
+// release ends the hold of s, unless s is over already.
+func (b *Breaker) release(s *stretch, cause events.Cause, reason string) {
+	p := Placement{State: events.Closed, Cause: cause, Reason: reason}
+	if s.state == events.Open {
+		p.State = events.HalfOpen
+	}
+	b.put(p, func() bool { return b.current.Load() == s }, func() { b.publishReleased(reason) })
+}
+
+func (b *Breaker) publishReleased(reason string) {
+	b.publish(events.Forced{Time: time.Now(), Service: b.service, State: "auto", Reason: reason})
+}

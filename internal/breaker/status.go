@@ -1,0 +1,70 @@
+package breaker
+
+import (
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// Status is a breaker at one moment.
+type Status struct {
+	State events.State
+	Since time.Time
+	// RetryAt is when an opening ends and probing begins; zero if the breaker is not open,
+	// or is held open without end.
+	RetryAt time.Time
+	// Hold is an operator's hold, nil if there is none.
+	Hold *Hold
+	// ConsecutiveFailures counts the calls that failed in a row; an open or half-open
+	// breaker remembers those that opened it.
+	ConsecutiveFailures int
+	// LastFailure is the last failure reported, nil if there was none.
+	LastFailure *events.Failure
+}
+
+// Status returns the breaker as it is now, by the clock and not by the last call.
+func (b *Breaker) Status() Status {
+	s := b.now()
+	status := Status{
+		State:               s.state,
+		Since:               s.since,
+		Hold:                s.hold,
+		ConsecutiveFailures: s.failures,
+		LastFailure:         b.lastFailure.Load(),
+	}
+	switch s.state {
+	case events.Open:
+		status.RetryAt = s.until
+	case events.Closed:
+		status.ConsecutiveFailures = int(s.engine.cb.Counts().ConsecutiveFailures)
+	}
+	return status
+}
+
+// State returns the state as it is now.
+func (b *Breaker) State() events.State { return b.now().state }
+
+// RetryAt returns when the opening in progress ends; zero if the breaker is not open, or
+// is held open without end. It costs no lock.
+func (b *Breaker) RetryAt() time.Time {
+	if s := b.current.Load(); s.state == events.Open {
+		return s.until
+	}
+	return time.Time{}
+}
+
+// Policy returns the policy in force.
+func (b *Breaker) Policy() Policy { return *b.policy.Load() }
+
+// Changes returns how many transitions have led to state.
+func (b *Breaker) Changes(state events.State) uint64 { return b.changes[state].Load() }
+
+// now returns the current stretch, after ending one whose time is up.
+func (b *Breaker) now() *stretch {
+	s := b.current.Load()
+	if !s.until.IsZero() && time.Now().After(s.until) {
+		b.tick()
+		s = b.current.Load()
+	}
+	return s
+}

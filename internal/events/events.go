@@ -1,0 +1,107 @@
+// Package events holds the small words that every room shares, and the bus that carries
+// what happened from the place where it happened to whoever wants to know.
+package events
+
+import "time"
+
+// State is a circuit breaker's state, numbered as the state metric is.
+type State int32
+
+// The states of a circuit breaker.
+const (
+	Closed State = iota
+	Open
+	HalfOpen
+)
+
+// States lists every state.
+var States = [...]State{Closed, Open, HalfOpen}
+
+// String returns the state as it stands in headers, health and logs.
+func (s State) String() string {
+	switch s {
+	case Closed:
+		return "closed"
+	case Open:
+		return "open"
+	case HalfOpen:
+		return "half-open"
+	}
+	return "unknown"
+}
+
+// MarshalText returns String, so that JSON and logs show the word and not the number.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Cause says why a breaker changed its state.
+type Cause string
+
+// The causes of a change of state.
+const (
+	CauseConsecutiveFailures Cause = "consecutive_failures" // fail_max failures in a row
+	CauseRecoveryTimeout     Cause = "recovery_timeout"     // an opening's time was up
+	CauseProbeFailed         Cause = "probe_failed"         // a half-open request failed
+	CauseProbesSucceeded     Cause = "probes_succeeded"     // enough half-open requests in a row succeeded
+	CauseForced              Cause = "forced"               // an operator forced the state
+	CauseReleased            Cause = "released"             // an operator released a forced state
+	CauseHoldEnded           Cause = "hold_ended"           // a forced state's duration was over
+)
+
+// Counts is what a breaker had counted when it changed its state.
+type Counts struct {
+	Requests            uint32 `json:"requests"`
+	Successes           uint32 `json:"successes"`
+	Failures            uint32 `json:"failures"`
+	ConsecutiveFailures uint32 `json:"consecutive_failures"`
+}
+
+// Failure is one failed call to an upstream. Detail may name the upstream's address: it is
+// for operators, never for clients.
+type Failure struct {
+	Time   time.Time `json:"time"`
+	Type   ErrorType `json:"type"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// Event is something that happened: StateChanged, Forced or Reloaded.
+type Event interface{ event() }
+
+// StateChanged is one transition of one breaker.
+type StateChanged struct {
+	Time    time.Time `json:"time"`
+	Service string    `json:"service"`
+	From    State     `json:"from"`
+	To      State     `json:"to"`
+	Cause   Cause     `json:"cause"`
+	Counts  Counts    `json:"counts"`
+	// Until is when an opening ends; zero for other states and for an opening without end.
+	Until time.Time `json:"until,omitzero"`
+	// Failure is the last failure before a change that a failure caused.
+	Failure *Failure `json:"failure,omitempty"`
+	// Reason is the operator's, for a forced or released state.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Forced tells that an operator took the wheel of one breaker, or let go of it.
+type Forced struct {
+	Time    time.Time `json:"time"`
+	Service string    `json:"service"`
+	// State is the forced state, or "auto" where the breaker is its own again.
+	State  string    `json:"state"`
+	Until  time.Time `json:"until,omitzero"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// Reloaded tells that a new configuration was accepted or refused.
+type Reloaded struct {
+	Time time.Time `json:"time"`
+	Hash string    `json:"hash,omitempty"`
+	// Error holds the faults of a refused configuration, a line each; "" if it was accepted.
+	Error string `json:"error,omitempty"`
+	// RestartRequired lists the keys whose new values wait for a restart.
+	RestartRequired []string `json:"restart_required,omitempty"`
+}
+
+func (StateChanged) event() {}
+func (Forced) event()       {}
+func (Reloaded) event()     {}

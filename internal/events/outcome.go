@@ -1,0 +1,76 @@
+package events
+
+import "time"
+
+// Reason says why a fallback answered in an upstream's place.
+type Reason string
+
+// The reasons for a fallback, as they stand in X-Fallback-Reason and in configuration.
+const (
+	ReasonOpen          Reason = "open"            // the breaker is open
+	ReasonHalfOpenLimit Reason = "half_open_limit" // the breaker probes, and its places are taken
+	ReasonConnect       Reason = "connect"         // no connection
+	ReasonTimeout       Reason = "timeout"         // no answer in time
+	ReasonReset         Reason = "reset"           // the exchange broke off, or the answer made no sense
+	ReasonStatus        Reason = "status"          // the answer's status is a failure
+	ReasonOverload      Reason = "overload"        // the proxy shed the request
+)
+
+// Reasons lists every reason.
+var Reasons = [...]Reason{
+	ReasonOpen, ReasonHalfOpenLimit, ReasonConnect, ReasonTimeout, ReasonReset, ReasonStatus, ReasonOverload,
+}
+
+// ErrorType is a class of upstream failure.
+type ErrorType string
+
+// The classes of upstream failure, as they stand in the failures metric.
+const (
+	ErrorConnect   ErrorType = "connect"   // no connection: refused, unreachable, no such host, TLS
+	ErrorTimeout   ErrorType = "timeout"   // no answer within the route's timeout
+	ErrorReset     ErrorType = "reset"     // the connection broke before the answer was whole
+	ErrorProtocol  ErrorType = "protocol"  // a malformed response
+	ErrorStatus    ErrorType = "status"    // a status in failure_statuses
+	ErrorTruncated ErrorType = "truncated" // a response that ended before its length
+	ErrorIdle      ErrorType = "idle"      // a stream silent for idle_timeout
+	ErrorGRPC      ErrorType = "grpc"      // a listed gRPC code
+	ErrorSSE       ErrorType = "sse"       // a listed server-sent event
+	ErrorSlow      ErrorType = "slow"      // slower than slow_call_duration
+)
+
+// ErrorTypes lists every class of failure.
+var ErrorTypes = [...]ErrorType{
+	ErrorConnect, ErrorTimeout, ErrorReset, ErrorProtocol, ErrorStatus,
+	ErrorTruncated, ErrorIdle, ErrorGRPC, ErrorSSE, ErrorSlow,
+}
+
+// Result is how one client request ended, as it stands in the requests metric.
+type Result string
+
+// The results of a client request.
+const (
+	ResultSuccess   Result = "success"   // the upstream did its part
+	ResultFailure   Result = "failure"   // the upstream failed, whatever the client was given
+	ResultRejected  Result = "rejected"  // the upstream was not asked
+	ResultCancelled Result = "cancelled" // the client went away, or its request was at fault
+)
+
+// Results lists every result.
+var Results = [...]Result{ResultSuccess, ResultFailure, ResultRejected, ResultCancelled}
+
+// Outcome is the one record of a client request, for metrics, logs and traces.
+type Outcome struct {
+	Service string
+	Result  Result
+	// State is the breaker's state that decided the request.
+	State State
+	// Failure is the upstream's failure; nil if it did not fail.
+	Failure *Failure
+	// Strategy and Reason are those of the fallback that answered; "" if none did.
+	Strategy string
+	Reason   Reason
+	// Attempts counts the requests sent upstream.
+	Attempts int
+	// Duration is the time from the request's arrival to the end of its response.
+	Duration time.Duration
+}
