@@ -29,7 +29,7 @@ type Config struct {
 	Admin Admin `yaml:"admin"`
 	// The optional Redis that instances share.
 	Redis Redis `yaml:"redis"`
-	// Any key of a route, inherited by every route.
+	// Any key of a route, inherited by every route. Loading applies it and leaves nil here.
 	Defaults *Route `yaml:"defaults"`
 	// The routes by service name.
 	Routes map[string]*Route `yaml:"routes"`
@@ -43,7 +43,7 @@ type Config struct {
 // Limits bounds what a client may send.
 type Limits struct {
 	// Bytes of a request's header section; more is answered with 431. Changing it needs a restart.
-	HeaderBytes Size `yaml:"header_bytes" valid:"positive"`
+	HeaderBytes Size `yaml:"header_bytes" valid:"1KiB..16MiB"`
 	// Bytes of a request's body; more is answered with 413.
 	BodyBytes Size `yaml:"body_bytes" valid:"positive"`
 	// Time a client has to send a request's header section. Changing it needs a restart.
@@ -114,7 +114,7 @@ type Route struct {
 	// Requests of this service in flight; 0 is no limit.
 	MaxInFlight int `yaml:"max_in_flight" valid:"non-negative" pending:"0"`
 	// A response known to be this small is read whole before the client sees a byte.
-	ResponseBuffer Size `yaml:"response_buffer" valid:"non-negative"`
+	ResponseBuffer Size `yaml:"response_buffer" valid:"0..64MiB"`
 	// When a stream's headers are sent: at once, or once it has said something.
 	StreamCommit string `yaml:"stream_commit" enum:"headers,first_byte" pending:"headers"`
 	// Retries of failed attempts.
@@ -164,7 +164,7 @@ type Breaker struct {
 	// enforce blocks; shadow records what it would have done; off does nothing.
 	Mode string `yaml:"mode" enum:"enforce,shadow,off" pending:"enforce"`
 	// Consecutive failures that open; 0 is not used.
-	FailMax int `yaml:"fail_max" valid:"non-negative"`
+	FailMax int `yaml:"fail_max" valid:"0..1000000"`
 	// Share of failures in window that opens; 0 is not used.
 	FailureRatio float64 `yaml:"failure_ratio" valid:"0..1" pending:"0"`
 	// Share of calls slower than slow_call_duration that opens; 0 is not used.
@@ -180,7 +180,7 @@ type Breaker struct {
 	// Growth of recovery_timeout after each failed recovery.
 	RecoveryBackoff RecoveryBackoff `yaml:"recovery_backoff"`
 	// Probes let through at once, and successes in a row needed to close.
-	HalfOpenRequests int `yaml:"half_open_requests" valid:"1.."`
+	HalfOpenRequests int `yaml:"half_open_requests" valid:"1..1000000"`
 	// Statuses that are failures: codes, "5xx", or "500-504".
 	FailureStatuses Statuses `yaml:"failure_statuses"`
 	// Names of server-sent events that mean failure inside a 200.
@@ -218,10 +218,11 @@ type Fallback struct {
 	// Strategies in order; the first that can answer does.
 	Try []string `yaml:"try"`
 
-	// Strategies holds each strategy's options by its name. The loader knows the names and
-	// option types from Loader.Strategies.
+	// Strategies holds the options of each strategy in Try by its name, of the types that
+	// Loader.Strategies makes.
 	Strategies map[string]any `yaml:",inline"`
 }
 
-// Upstream is a service's URL: scheme http, https or h2c, host, and an optional path.
+// Upstream is a service's URL: scheme http, https or h2c, host, and an optional path without
+// a slash at its end. In a loaded Config it is never nil and nobody modifies it.
 type Upstream struct{ *url.URL }

@@ -74,3 +74,13 @@ type Outcome struct {
 	// Duration is the time from the request's arrival to the end of its response.
 	Duration time.Duration
 }
+
+// Observer is told of one service's requests, on each request's own goroutine. It must be
+// safe for concurrent use and must not block.
+type Observer interface {
+	// Begin is called when a request has found its route.
+	Begin()
+	// End is called once for each Begin, when the response has ended. o is valid only
+	// during the call.
+	End(o *Outcome)
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const defaultAdminURL = "http://127.0.0.1:9901"
+
+func newHealthcheckCommand() *cobra.Command {
+	var admin string
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Exit with 0 if the local proxy is ready",
+		Example: `  cbproxy healthcheck
+  cbproxy healthcheck --admin unix:///run/cbproxy/admin.sock`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(c.Context(), timeout)
+			defer cancel()
+			if err := checkReady(ctx, admin); err != nil {
+				return failure(fmt.Errorf("ask %s whether it is ready: %w", admin, err))
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&admin, "admin", defaultAdminURL, "admin URL of the proxy")
+	c.Flags().DurationVar(&timeout, "timeout", 2*time.Second, "how long to wait for the answer")
+	return c
+}
+
+// checkReady returns an error unless the proxy with the given admin URL is ready.
+func checkReady(ctx context.Context, admin string) error {
+	transport := &http.Transport{DisableKeepAlives: true}
+	if path, ok := strings.CutPrefix(admin, "unix://"); ok {
+		admin = "http://localhost"
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(admin, "/")+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := transport.RoundTrip(r)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("it answers %s", res.Status)
+	}
+	return nil
+}

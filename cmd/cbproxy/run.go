@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cbproxy/fallbacks"
+	"cbproxy/internal/admin"
+	"cbproxy/internal/events"
+	"cbproxy/internal/metrics"
+	"cbproxy/proxy"
+	"cbproxy/routes"
+)
+
+func newRunCommand() *cobra.Command {
+	var path, format, level string
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run the proxy",
+		Long: `Run the proxy until SIGTERM or SIGINT, then let requests in flight finish within
+shutdown_timeout; a second signal exits at once. The configuration file is watched:
+a valid edit is in force within a second. SIGHUP reads it anew.`,
+		Example: "  cbproxy run --config config.yaml --log-format json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			logger, err := newLogger(os.Stderr, format, level)
+			if err != nil {
+				return err
+			}
+			content, config, err := load(path)
+			if err != nil {
+				return invalid(err)
+			}
+			return run(path, content, config, logger)
+		},
+	}
+	c.Flags().StringVarP(&path, "config", "c", defaultConfigFile, "configuration file")
+	c.Flags().StringVar(&format, "log-format", "text", "format of log lines: text or json")
+	c.Flags().StringVar(&level, "log-level", "info", "lowest level of log lines: debug, info, warn or error")
+	return c
+}
+
+// load returns a configuration and the content of the file that it was made of.
+func load(path string) ([]byte, *routes.Config, error) {
+	content, err := routes.ReadFile(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	config, err := newLoader(path).Parse(content)
+	return content, config, err
+}
+
+const eventQueue = 1024 // events a listener may be behind
+
+// run wires everything together and serves until a signal.
+func run(path string, content []byte, config *routes.Config, logger *slog.Logger) error {
+	bus := new(events.Bus)
+	var server *proxy.Server
+	meter := metrics.New(metrics.Config{
+		Breakers:   func() map[string]metrics.Breaker { return breakersOf(server) },
+		Strategies: fallbacks.Names(),
+		Version:    version,
+		Commit:     buildCommit(),
+	})
+	server = proxy.New(proxy.Config{Bus: bus, Observers: meter, Logger: logger})
+	instance := newInstance()
+	history := admin.NewHistory(instance)
+	v := &view{instance: instance, reloader: &reloader{
+		loader: newLoader(path), server: server, bus: bus, metrics: meter, history: history,
+	}}
+
+	ctx, stop := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer stop()
+	logs, changes := bus.Subscribe(eventQueue), bus.Subscribe(eventQueue)
+	background.Go(func() { logEvents(ctx, logger, logs) })
+	background.Go(func() { history.Run(ctx, changes) })
+
+	if err := v.start(config); err != nil {
+		return failure(err)
+	}
+	s, err := listen(ctx, config, server, admin.New(admin.Config{
+		Proxy: v, History: history, Bus: bus, Metrics: meter.Handler(), Logger: logger,
+	}), logger)
+	if err != nil {
+		return failure(err)
+	}
+	watcher := routes.Watcher{
+		Path:    path,
+		Last:    content,
+		Changed: func(content []byte) { _ = v.reloadContent(content) }, // it has told the bus
+		Warn:    func(err error) { logger.Warn("edits of the configuration are noticed late", "error", err) },
+	}
+	background.Go(func() { watcher.Watch(ctx) })
+	logger.Info("cbproxy serves", "listen", s.dataListener.Addr().String(), "admin", s.adminListener.Addr().String(),
+		"services", len(config.Routes), "version", version, "instance", instance)
+	return s.serve(v, logger)
+}
+
+// servers is the two planes.
+type servers struct {
+	data, admin                 *http.Server
+	dataListener, adminListener net.Listener
+}
+
+func listen(ctx context.Context, c *routes.Config, data, adminPlane http.Handler, logger *slog.Logger) (*servers, error) {
+	dataListener, err := proxy.Listen(ctx, c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("data plane: %w", err)
+	}
+	adminListener, err := proxy.Listen(ctx, c.Admin.Listen)
+	if err != nil {
+		_ = dataListener.Close()
+		return nil, fmt.Errorf("admin plane: %w", err)
+	}
+	return &servers{
+		data:         proxy.NewHTTPServer(data, c.Limits, logger),
+		dataListener: dataListener,
+		admin: &http.Server{
+			Handler:           adminPlane,
+			ReadHeaderTimeout: 5 * time.Second,
+			ReadTimeout:       10 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		},
+		adminListener: adminListener,
+	}, nil
+}
+
+// serve serves both planes until a signal or a fault, and drains.
+func (s *servers) serve(v *view, logger *slog.Logger) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	failed := make(chan error, 2)
+	go func() { failed <- s.data.Serve(s.dataListener) }()
+	go func() { failed <- s.admin.Serve(s.adminListener) }()
+	for {
+		select {
+		case err := <-failed:
+			return failure(fmt.Errorf("serve: %w", err))
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				_ = v.Reload() // it has told the bus
+				continue
+			}
+			logger.Info("shutting down", "signal", sig.String())
+			s.drain(v, signals, logger)
+			return nil
+		}
+	}
+}
+
+// drain refuses new connections and gives requests in flight shutdown_timeout, all the while
+// answering on the admin plane.
+func (s *servers) drain(v *view, signals <-chan os.Signal, logger *slog.Logger) {
+	v.draining.Store(true)
+	timeout := v.config().ShutdownTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- s.data.Shutdown(ctx) }()
+	for {
+		select {
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				continue
+			}
+			logger.Warn("second signal, exiting at once", "signal", sig.String())
+			os.Exit(exitFailure)
+		case err := <-drained:
+			if errors.Is(err, context.DeadlineExceeded) {
+				logger.Warn("requests still in flight after shutdown_timeout are cut", "shutdown_timeout", timeout.String())
+			}
+			_ = s.data.Close()  // what is left is cut
+			_ = s.admin.Close() // its event streams never end by themselves
+			logger.Info("stopped")
+			return
+		}
+	}
+}

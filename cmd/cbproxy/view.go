@@ -1,0 +1,152 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"cbproxy/internal/admin"
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+	"cbproxy/internal/metrics"
+	"cbproxy/proxy"
+	"cbproxy/routes"
+)
+
+// view shows the proxy to the admin plane, and carries its orders out.
+type view struct {
+	*reloader
+	instance string
+	draining atomic.Bool
+}
+
+// newInstance returns a name for this process that no other one has.
+func newInstance() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "cbproxy"
+	}
+	suffix := make([]byte, 4)
+	_, _ = rand.Read(suffix) // never fails
+	return host + "-" + hex.EncodeToString(suffix)
+}
+
+func (v *view) config() *routes.Config { return v.current.Load().config }
+
+// Health implements admin.Proxy.
+func (v *view) Health() admin.Health {
+	now := v.current.Load()
+	h := admin.Health{
+		Services:  make(map[string]admin.Service, len(now.config.Routes)),
+		Timestamp: time.Now().UTC(),
+		Config:    now.status,
+		Instance:  v.instance,
+	}
+	for name, b := range v.server.Breakers() {
+		if r := now.config.Routes[name]; r != nil {
+			h.Services[name] = serviceStatus(name, r, b)
+		}
+	}
+	h.Summarize()
+	return h
+}
+
+// Service implements admin.Proxy.
+func (v *view) Service(name string) (admin.Service, bool) {
+	b, r := v.server.Breaker(name), v.config().Routes[name]
+	if b == nil || r == nil {
+		return admin.Service{}, false
+	}
+	return serviceStatus(name, r, b), true
+}
+
+func serviceStatus(name string, r *routes.Route, b *breaker.Breaker) admin.Service {
+	status := b.Status()
+	s := admin.Service{
+		ServiceName: name,
+		ServiceType: strings.TrimSuffix(name, "_service"),
+		State:       status.State,
+		FailCounter: status.ConsecutiveFailures,
+		Configuration: admin.Configuration{
+			FailMax:         r.Breaker.FailMax,
+			RecoveryTimeout: admin.Seconds(r.Breaker.RecoveryTimeout),
+			Timeout:         admin.Seconds(r.Timeout),
+			FallbackEnabled: r.FallbackEnabled,
+			Priority:        r.Priority,
+		},
+		Mode:      r.Breaker.Mode,
+		Since:     status.Since.UTC(),
+		RetryAt:   admin.TimeOrNil(status.RetryAt),
+		LastError: status.LastFailure,
+	}
+	if h := status.Hold; h != nil {
+		s.Forced = &admin.Forced{State: h.State, Until: admin.TimeOrNil(h.Until), Reason: h.Reason}
+	}
+	return s
+}
+
+// Force implements admin.Proxy.
+func (v *view) Force(service string, state events.State, d time.Duration, reason string) bool {
+	b := v.server.Breaker(service)
+	if b == nil {
+		return false
+	}
+	b.Force(state, d, reason)
+	return true
+}
+
+// Release implements admin.Proxy.
+func (v *view) Release(service, reason string) bool {
+	b := v.server.Breaker(service)
+	if b == nil {
+		return false
+	}
+	b.Release(reason)
+	return true
+}
+
+// Ready implements admin.Proxy.
+func (v *view) Ready() error {
+	if v.draining.Load() {
+		return errors.New("the proxy is shutting down")
+	}
+	return nil
+}
+
+// EffectiveConfig implements admin.Proxy.
+func (v *view) EffectiveConfig() ([]byte, error) { return json.Marshal(v.config()) }
+
+// ProtectReads implements admin.Proxy.
+func (v *view) ProtectReads() bool { return v.config().Admin.ProtectReads }
+
+// Token implements admin.Proxy. The file is read each time, so that it can be rotated.
+func (v *view) Token() (string, error) {
+	c := v.config().Admin
+	if c.Token != "" || c.TokenFile == "" {
+		return c.Token, nil
+	}
+	content, err := os.ReadFile(c.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("read admin.token_file: %w", err)
+	}
+	return strings.TrimSpace(string(content)), nil
+}
+
+// breakersOf returns what the metrics want to know of a server's breakers.
+func breakersOf(s *proxy.Server) map[string]metrics.Breaker {
+	views := map[string]metrics.Breaker{}
+	for name, b := range s.Breakers() {
+		view := metrics.Breaker{State: b.State()}
+		for _, to := range events.States {
+			view.Changes[to] = b.Changes(to)
+		}
+		views[name] = view
+	}
+	return views
+}

@@ -1,0 +1,132 @@
+// Package admin is the operator's view and hand: health, history, events, metrics, and
+// forced states, over HTTP. It sees the rest of the proxy by the small interface it
+// declares here.
+package admin
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// Proxy is what the admin plane sees of the proxy, and what it may do to it. All methods
+// must be safe for concurrent use.
+type Proxy interface {
+	// Health returns the whole proxy's health.
+	Health() Health
+	// Service returns one service's status; false if no service has that name.
+	Service(name string) (Service, bool)
+	// Force puts a service's breaker into a state, for d or, if d is 0, until Release;
+	// false if no service has that name.
+	Force(service string, state events.State, d time.Duration, reason string) bool
+	// Release ends a forced state; false if no service has that name.
+	Release(service, reason string) bool
+	// Ready returns why the proxy does not serve, nil if it does.
+	Ready() error
+	// EffectiveConfig returns the configuration in force as JSON, without secrets.
+	EffectiveConfig() ([]byte, error)
+	// Reload reads the configuration anew; the error holds its faults.
+	Reload() error
+	// ProtectReads reports whether reads need the token.
+	ProtectReads() bool
+	// Token returns the token of requests that change state, "" if none is configured.
+	Token() (string, error)
+}
+
+// Config is what the admin plane is built from. All fields are required.
+type Config struct {
+	Proxy   Proxy
+	History *History
+	Bus     *events.Bus
+	Metrics http.Handler
+	Logger  *slog.Logger
+}
+
+// New returns the admin plane's handler. Browsers' requests from other origins that would
+// change anything are refused.
+func New(c Config) http.Handler {
+	a := &api{c}
+	mux := http.NewServeMux()
+	const breakers = "/api/v1/circuit-breakers/"
+	mux.Handle("/healthz", only(http.MethodGet, a.alive))
+	mux.Handle("/readyz", only(http.MethodGet, a.ready))
+	mux.Handle("/metrics", a.read(c.Metrics.ServeHTTP))
+	mux.Handle(breakers+"health", a.read(a.health))
+	mux.Handle(breakers+"{service}", a.read(a.service))
+	mux.Handle(breakers+"{service}/history", a.read(a.history))
+	mux.Handle(breakers+"{service}/force-state", a.write(a.forceState))
+	mux.Handle("/api/v1/events", a.read(a.events))
+	mux.Handle("/api/v1/config", a.read(a.config))
+	mux.Handle("/api/v1/config/reload", a.write(a.reload))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusNotFound, "there is nothing at this path")
+	})
+	origin := http.NewCrossOriginProtection()
+	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusForbidden, "the request comes from a page of another origin")
+	}))
+	return origin.Handler(mux)
+}
+
+type api struct{ Config }
+
+func (a *api) alive(w http.ResponseWriter, _ *http.Request) {
+	respond(w, http.StatusOK, map[string]string{"status": "alive"})
+}
+
+func (a *api) ready(w http.ResponseWriter, _ *http.Request) {
+	if err := a.Proxy.Ready(); err != nil {
+		problem(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	respond(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+func (a *api) health(w http.ResponseWriter, _ *http.Request) {
+	respond(w, http.StatusOK, a.Proxy.Health())
+}
+
+func (a *api) service(w http.ResponseWriter, r *http.Request) {
+	s, ok := a.Proxy.Service(r.PathValue("service"))
+	if !ok {
+		unknownService(w, r)
+		return
+	}
+	respond(w, http.StatusOK, s)
+}
+
+func (a *api) history(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("service")
+	if _, ok := a.Proxy.Service(name); !ok {
+		unknownService(w, r)
+		return
+	}
+	respond(w, http.StatusOK, a.History.Of(name))
+}
+
+func (a *api) config(w http.ResponseWriter, _ *http.Request) {
+	config, err := a.Proxy.EffectiveConfig()
+	if err != nil {
+		problem(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	respond(w, http.StatusOK, json.RawMessage(config))
+}
+
+func (a *api) reload(w http.ResponseWriter, r *http.Request) {
+	err := a.Proxy.Reload()
+	a.audit(r, "reload", "error", err)
+	if err != nil {
+		problem(w, http.StatusBadRequest, "the configuration was refused and the one in force stays", err.Error())
+		return
+	}
+	respond(w, http.StatusOK, map[string]any{"config": a.Proxy.Health().Config})
+}
+
+// audit logs a request that changed state, or tried to.
+func (a *api) audit(r *http.Request, action string, fields ...any) {
+	a.Logger.Info("admin action", append([]any{"action", action, "remote", r.RemoteAddr}, fields...)...)
+}

@@ -1,0 +1,149 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"slices"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+const (
+	maxForceBody   = 64 << 10
+	maxForceReason = 1000 // characters, as it stands in logs and history
+)
+
+// forceOrder is a force-state request.
+type forceOrder struct {
+	auto     bool
+	state    events.State
+	duration time.Duration
+	reason   string
+}
+
+func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("service")
+	if _, ok := a.Proxy.Service(name); !ok {
+		unknownService(w, r)
+		return
+	}
+	if mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mediaType != "application/json" {
+		problem(w, http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForceBody))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		problem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body must be at most %d bytes", maxForceBody))
+		return
+	} else if err != nil {
+		problem(w, http.StatusBadRequest, "the body ended early")
+		return
+	}
+	order, faults := parseForce(body)
+	if len(faults) > 0 {
+		problem(w, http.StatusBadRequest, "the body has faults", faults...)
+		return
+	}
+	a.audit(r, "force-state", "service", name, "auto", order.auto, "state", order.state.String(),
+		"duration", order.duration.String(), "reason", order.reason)
+	if order.auto {
+		a.Proxy.Release(name, order.reason)
+	} else {
+		a.Proxy.Force(name, order.state, order.duration, order.reason)
+	}
+	a.service(w, r)
+}
+
+// parseForce returns the order in a body, or all of its faults.
+func parseForce(body []byte) (o forceOrder, faults []string) {
+	var fields map[string]json.RawMessage
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	if err := decoder.Decode(&fields); err != nil || fields == nil {
+		return o, []string{`the body must be a JSON object such as {"state": "open", "duration": "10m", "reason": "maintenance"}`}
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		faults = append(faults, "the body must be one JSON object, with nothing behind it")
+	}
+	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	if _, ok := fields["state"]; !ok {
+		add(`state: must be "open", "closed", "half-open" or "auto", got nothing`)
+	}
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		value := fields[key]
+		switch key {
+		case "state":
+			if !o.parseState(value) {
+				add(`state: must be "open", "closed", "half-open" or "auto", got %s`, value)
+			}
+		case "duration":
+			if !o.parseDuration(value) {
+				add(`duration: must be a positive duration such as "10m" or a number of seconds, got %s`, value)
+			}
+		case "reason":
+			if json.Unmarshal(value, &o.reason) != nil || len([]rune(o.reason)) > maxForceReason {
+				add("reason: must be a string of at most %d characters", maxForceReason)
+			}
+		case "scope":
+			faults = append(faults, scopeFaults(value)...)
+		default:
+			add("%s: unknown key; known are state, duration, reason and scope", key)
+		}
+	}
+	if o.duration > 0 && (o.auto || o.state == events.HalfOpen) {
+		add(`duration: has a meaning only with the states "open" and "closed"`)
+	}
+	return o, faults
+}
+
+func (o *forceOrder) parseState(value json.RawMessage) bool {
+	var word string
+	if json.Unmarshal(value, &word) != nil {
+		return false
+	}
+	for _, s := range events.States {
+		if s.String() == word {
+			o.state = s
+			return true
+		}
+	}
+	o.auto = word == "auto"
+	return o.auto
+}
+
+func (o *forceOrder) parseDuration(value json.RawMessage) bool {
+	var seconds float64
+	if bytes.Equal(value, []byte("null")) {
+		return false
+	}
+	if json.Unmarshal(value, &seconds) == nil {
+		d, ok := parseSeconds(seconds)
+		o.duration = d
+		return ok
+	}
+	var text string
+	if json.Unmarshal(value, &text) != nil {
+		return false
+	}
+	d, err := time.ParseDuration(text)
+	o.duration = d
+	return err == nil && d > 0
+}
+
+func scopeFaults(value json.RawMessage) []string {
+	var scope string
+	switch err := json.Unmarshal(value, &scope); {
+	case err == nil && scope == "instance":
+		return nil
+	case err == nil && scope == "fleet":
+		return []string{`scope: "fleet" is not supported yet; "instance" is`}
+	default:
+		return []string{fmt.Sprintf(`scope: must be "instance" or "fleet", got %s`, value)}
+	}
+}

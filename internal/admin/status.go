@@ -1,0 +1,107 @@
+package admin
+
+import (
+	"math"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// Health is the whole proxy at one moment.
+type Health struct {
+	// Status is healthy; degraded when any breaker is open or forced; critical when that of
+	// a service of priority 1 is.
+	Status        string             `json:"status"`
+	Services      map[string]Service `json:"services"`
+	TotalServices int                `json:"total_services"`
+	Timestamp     time.Time          `json:"timestamp"`
+	Config        ConfigStatus       `json:"config"`
+	Redis         RedisStatus        `json:"redis"`
+	Instance      string             `json:"instance"`
+}
+
+// Service is one service at one moment.
+type Service struct {
+	ServiceName   string          `json:"service_name"`
+	ServiceType   string          `json:"service_type"`
+	State         events.State    `json:"circuit_breaker_state"`
+	FailCounter   int             `json:"fail_counter"`
+	Configuration Configuration   `json:"configuration"`
+	Mode          string          `json:"mode"`
+	Since         time.Time       `json:"since"`
+	RetryAt       *time.Time      `json:"retry_at"`
+	Forced        *Forced         `json:"forced"`
+	LastError     *events.Failure `json:"last_error"`
+}
+
+// Configuration is the part of a service's configuration that health shows.
+type Configuration struct {
+	FailMax         int     `json:"fail_max"`
+	RecoveryTimeout Seconds `json:"recovery_timeout"`
+	Timeout         Seconds `json:"timeout"`
+	FallbackEnabled bool    `json:"fallback_enabled"`
+	Priority        int     `json:"priority"`
+}
+
+// Forced is an operator's hold on a breaker.
+type Forced struct {
+	State events.State `json:"state"`
+	// Until is null where only a release ends the hold.
+	Until  *time.Time `json:"until"`
+	Reason string     `json:"reason"`
+}
+
+// ConfigStatus tells which configuration is in force, and what was wrong with the last one.
+type ConfigStatus struct {
+	Hash     string    `json:"hash"`
+	LoadedAt time.Time `json:"loaded_at"`
+	// LastError holds the faults of the last configuration read, a line each; null if it
+	// was accepted.
+	LastError *string `json:"last_error"`
+	// RestartRequired lists the keys whose new values wait for a restart.
+	RestartRequired []string `json:"restart_required"`
+}
+
+// RedisStatus tells of the Redis that instances share.
+type RedisStatus struct {
+	Configured bool `json:"configured"`
+	Up         bool `json:"up"`
+}
+
+// Seconds is a duration that JSON shows as a number of seconds.
+type Seconds time.Duration
+
+// MarshalJSON returns the seconds, whole where they are whole.
+func (s Seconds) MarshalJSON() ([]byte, error) {
+	return appendSeconds(nil, time.Duration(s)), nil
+}
+
+// Summarize fills in what follows from the services: their number, and the status.
+func (h *Health) Summarize() {
+	h.TotalServices = len(h.Services)
+	h.Status = "healthy"
+	for _, s := range h.Services {
+		if s.State != events.Open && s.Forced == nil {
+			continue
+		}
+		if s.Configuration.Priority == 1 {
+			h.Status = "critical"
+			return
+		}
+		h.Status = "degraded"
+	}
+}
+
+// TimeOrNil returns t in UTC, nil if it is zero.
+func TimeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Round(time.Millisecond)
+	return &t
+}
+
+func parseSeconds(n float64) (time.Duration, bool) {
+	d := n * float64(time.Second)
+	return time.Duration(d), d > 0 && d < math.MaxInt64
+}

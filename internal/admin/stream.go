@@ -1,0 +1,72 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+const (
+	streamQueue     = 256              // events a slow reader may be behind
+	streamHeartbeat = 15 * time.Second // so that a broken connection is noticed
+)
+
+// events streams what happens as server-sent events. It begins with a snapshot, and sends
+// another where the reader was too slow and events are missing.
+func (a *api) events(w http.ResponseWriter, r *http.Request) {
+	sub := a.Bus.Subscribe(streamQueue)
+	defer sub.Close()
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	control := http.NewResponseController(w)
+	if send(w, control, "snapshot", a.Proxy.Health()) != nil {
+		return
+	}
+	for {
+		ctx, cancel := context.WithTimeout(r.Context(), streamHeartbeat)
+		e, missed, err := sub.Next(ctx)
+		cancel()
+		switch {
+		case r.Context().Err() != nil:
+			return
+		case err == context.DeadlineExceeded:
+			if _, err := fmt.Fprint(w, ": alive\n\n"); err != nil || control.Flush() != nil {
+				return
+			}
+			continue
+		case err != nil:
+			return
+		case missed > 0 && send(w, control, "snapshot", a.Proxy.Health()) != nil:
+			return
+		}
+		if send(w, control, eventName(e), e) != nil {
+			return
+		}
+	}
+}
+
+func eventName(e events.Event) string {
+	switch e.(type) {
+	case events.StateChanged:
+		return "state_changed"
+	case events.Forced:
+		return "forced"
+	default:
+		return "reloaded"
+	}
+}
+
+func send(w http.ResponseWriter, control *http.ResponseController, name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(w, "event: %s\ndata: %s\n\n", name, data); err != nil {
+		return err
+	}
+	return control.Flush()
+}

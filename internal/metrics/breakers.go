@@ -1,0 +1,33 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cbproxy/internal/events"
+)
+
+var (
+	stateDesc = prometheus.NewDesc("enhanced_circuit_breaker_state",
+		"State of the circuit breaker: 0 closed, 1 open, 2 half-open.", []string{"service"}, nil)
+	changesDesc = prometheus.NewDesc("cbproxy_state_changes_total",
+		"Changes of the circuit breaker's state, by the state it changed to.", []string{"service", "to"}, nil)
+)
+
+// breakerCollector asks the breakers at each scrape, so that what it says is true then.
+type breakerCollector struct {
+	breakers func() map[string]Breaker
+}
+
+func (c *breakerCollector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- stateDesc
+	descs <- changesDesc
+}
+
+func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
+	for service, b := range c.breakers() {
+		metrics <- prometheus.MustNewConstMetric(stateDesc, prometheus.GaugeValue, float64(b.State), service)
+		for _, to := range events.States {
+			metrics <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(b.Changes[to]), service, to.String())
+		}
+	}
+}

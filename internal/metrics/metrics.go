@@ -1,0 +1,134 @@
+// Package metrics keeps every Prometheus metric in one place: counters fed by the outcome of
+// each request, and collectors that ask at each scrape for what is true then.
+package metrics
+
+import (
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"cbproxy/internal/events"
+)
+
+// Breaker is what a scrape wants to know of one breaker.
+type Breaker struct {
+	State events.State
+	// Changes counts the transitions by the state they led to.
+	Changes [len(events.States)]uint64
+}
+
+// Config is what Metrics are built from. All fields are required.
+type Config struct {
+	// Breakers returns the breakers in force, by service; it is called at each scrape.
+	Breakers func() map[string]Breaker
+	// Strategies lists the fallback strategies there are.
+	Strategies []string
+	// Version and Commit are this build's.
+	Version, Commit string
+}
+
+// Metrics is every metric of the proxy. Safe for concurrent use.
+type Metrics struct {
+	registry   *prometheus.Registry
+	strategies []string
+
+	requests     *prometheus.CounterVec
+	failures     *prometheus.CounterVec
+	fallbacks    *prometheus.CounterVec
+	responseTime *prometheus.HistogramVec
+	attempts     *prometheus.CounterVec
+	inFlight     *prometheus.GaugeVec
+	reloads      *prometheus.CounterVec
+	reloaded     prometheus.Gauge
+	reloadTime   prometheus.Gauge
+}
+
+// buckets reach from a sidecar's own overhead to the longest timeouts.
+var buckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+
+// New returns metrics on a registry of their own.
+func New(c Config) *Metrics {
+	m := &Metrics{
+		registry:   prometheus.NewRegistry(),
+		strategies: c.Strategies,
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "enhanced_circuit_breaker_requests_total",
+			Help: "Client requests by how they ended.",
+		}, []string{"service", "status"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "enhanced_circuit_breaker_failures_total",
+			Help: "Failures of the upstream by type.",
+		}, []string{"service", "error_type"}),
+		fallbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "enhanced_circuit_breaker_fallbacks_total",
+			Help: "Responses given in the upstream's place, by strategy and reason.",
+		}, []string{"service", "strategy", "reason"}),
+		responseTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:                            "enhanced_circuit_breaker_response_time_seconds",
+			Help:                            "Time from a request's arrival to the end of its response, for requests the upstream was asked.",
+			Buckets:                         buckets,
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  100,
+			NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"service"}),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cbproxy_upstream_attempts_total",
+			Help: "Requests sent to the upstream.",
+		}, []string{"service"}),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "cbproxy_requests_in_flight",
+			Help: "Client requests being served.",
+		}, []string{"service"}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cbproxy_config_reloads_total",
+			Help: "Reloads of the configuration by result.",
+		}, []string{"result"}),
+		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cbproxy_config_last_reload_successful",
+			Help: "1 if the last configuration read was accepted, 0 if it was refused.",
+		}),
+		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cbproxy_config_last_reload_success_timestamp_seconds",
+			Help: "Unix time of the last configuration that was accepted.",
+		}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "cbproxy_build_info",
+		Help:        "Always 1; the labels tell the build.",
+		ConstLabels: prometheus.Labels{"version": c.Version, "commit": c.Commit, "go_version": runtime.Version()},
+	})
+	build.Set(1)
+	m.reloads.WithLabelValues("success")
+	m.reloads.WithLabelValues("failure")
+	m.registry.MustRegister(m.requests, m.failures, m.fallbacks, m.responseTime, m.attempts, m.inFlight,
+		m.reloads, m.reloaded, m.reloadTime, build, &breakerCollector{c.Breakers},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler serves a scrape.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
+
+// Reloaded counts a reload that was accepted or refused at the given time.
+func (m *Metrics) Reloaded(ok bool, at time.Time) {
+	if !ok {
+		m.reloads.WithLabelValues("failure").Inc()
+		m.reloaded.Set(0)
+		return
+	}
+	m.reloads.WithLabelValues("success").Inc()
+	m.Loaded(at)
+}
+
+// Loaded tells when the configuration that is in force was accepted, without counting a
+// reload: it is called for the first one.
+func (m *Metrics) Loaded(at time.Time) {
+	m.reloaded.Set(1)
+	m.reloadTime.Set(float64(at.UnixMilli()) / 1000)
+}

@@ -1,0 +1,74 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cbproxy/internal/events"
+)
+
+// service holds one service's series, so that a request looks none up.
+type service struct {
+	requests     map[events.Result]prometheus.Counter
+	failures     map[events.ErrorType]prometheus.Counter
+	fallbacks    map[fallback]prometheus.Counter
+	responseTime prometheus.Observer
+	attempts     prometheus.Counter
+	inFlight     prometheus.Gauge
+}
+
+type fallback struct {
+	strategy string
+	reason   events.Reason
+}
+
+// Service returns the observer of a service, with all of its series at zero.
+func (m *Metrics) Service(name string) events.Observer {
+	s := &service{
+		requests:     map[events.Result]prometheus.Counter{},
+		failures:     map[events.ErrorType]prometheus.Counter{},
+		fallbacks:    map[fallback]prometheus.Counter{},
+		responseTime: m.responseTime.WithLabelValues(name),
+		attempts:     m.attempts.WithLabelValues(name),
+		inFlight:     m.inFlight.WithLabelValues(name),
+	}
+	for _, r := range events.Results {
+		s.requests[r] = m.requests.WithLabelValues(name, string(r))
+	}
+	for _, t := range events.ErrorTypes {
+		s.failures[t] = m.failures.WithLabelValues(name, string(t))
+	}
+	for _, strategy := range m.strategies {
+		for _, reason := range events.Reasons {
+			s.fallbacks[fallback{strategy, reason}] = m.fallbacks.WithLabelValues(name, strategy, string(reason))
+		}
+	}
+	return s
+}
+
+// Forget drops every series of a service. What its last requests still count is lost.
+func (m *Metrics) Forget(name string) {
+	labels := prometheus.Labels{"service": name}
+	m.requests.DeletePartialMatch(labels)
+	m.failures.DeletePartialMatch(labels)
+	m.fallbacks.DeletePartialMatch(labels)
+	m.responseTime.DeletePartialMatch(labels)
+	m.attempts.DeletePartialMatch(labels)
+	m.inFlight.DeletePartialMatch(labels)
+}
+
+func (s *service) Begin() { s.inFlight.Inc() }
+
+func (s *service) End(o *events.Outcome) {
+	s.inFlight.Dec()
+	s.requests[o.Result].Inc()
+	if o.Failure != nil {
+		s.failures[o.Failure.Type].Inc()
+	}
+	if o.Strategy != "" {
+		s.fallbacks[fallback{o.Strategy, o.Reason}].Inc()
+	}
+	if o.Attempts > 0 {
+		s.attempts.Add(float64(o.Attempts))
+		s.responseTime.Observe(o.Duration.Seconds())
+	}
+}

@@ -1,0 +1,118 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+
+	"cbproxy/internal/events"
+)
+
+// blame finds out whose fault it is that there is no response, and reports it.
+func (x *exchange) blame(err error) {
+	if x.clientAtFault() {
+		x.cancelled()
+		return
+	}
+	switch context.Cause(x) {
+	case errTimeout:
+		x.failed(events.ErrorTimeout, errTimeout)
+	case errReplayed:
+		x.failed(events.ErrorReset, errReplayed)
+	default:
+		x.failed(errorType(err, x.conns > 0), err)
+	}
+}
+
+// blameBody finds out whose fault it is that a response's body broke off, and reports it.
+func (x *exchange) blameBody(err error) {
+	if x.clientAtFault() {
+		x.cancelled()
+		return
+	}
+	switch context.Cause(x) {
+	case errTimeout:
+		x.failed(events.ErrorTimeout, errTimeout)
+	case errIdle:
+		x.failed(events.ErrorIdle, errIdle)
+	default:
+		kind := errorType(err, true)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			kind = events.ErrorTruncated
+		}
+		x.failed(kind, err)
+	}
+}
+
+// clientAtFault reports whether the client's body was faulty, or the client went away or
+// was too slow, before anything else ended the exchange.
+func (x *exchange) clientAtFault() bool {
+	if x.upload.faulty() != nil {
+		return true
+	}
+	switch context.Cause(x) {
+	case nil, errTimeout, errIdle, errReplayed:
+		return false
+	}
+	return true
+}
+
+// errorType classes a transport's error. net/http has no types for most of them.
+func errorType(err error, connected bool) events.ErrorType {
+	var op *net.OpError
+	switch {
+	case !connected:
+		return events.ErrorConnect
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.As(err, &op):
+		return events.ErrorReset
+	}
+	text := err.Error()
+	for _, broken := range []string{"server closed", "connection broken: EOF", "stream error", "GOAWAY", "client connection lost", "client connection force closed"} {
+		if strings.Contains(text, broken) {
+			return events.ErrorReset
+		}
+	}
+	return events.ErrorProtocol
+}
+
+// reasonOf is the reason for a fallback after a failure.
+func reasonOf(kind events.ErrorType) events.Reason {
+	switch kind {
+	case events.ErrorConnect:
+		return events.ReasonConnect
+	case events.ErrorTimeout:
+		return events.ReasonTimeout
+	case events.ErrorStatus:
+		return events.ReasonStatus
+	default:
+		return events.ReasonReset
+	}
+}
+
+// answerFailure is ReverseProxy's error handler: it gives the client what there is to give
+// when there is no response of the upstream's.
+func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
+	x := exchangeOf(out.Context())
+	if f := x.outcome.Failure; f != nil {
+		x.fallback(reasonOf(f.Type))
+		return
+	}
+	switch fault := x.upload.faulty(); {
+	case x.r.Context().Err() != nil:
+		x.cancelled()
+		panic(http.ErrAbortHandler) // nobody is there to be answered
+	case context.Cause(x) == errSlowClient:
+		x.problem(slowBody)
+	case fault == errBodyTooLarge:
+		x.problem(bodyTooLarge)
+	case fault != nil:
+		x.problem(badBody)
+	default:
+		x.problem(internalError)
+	}
+}

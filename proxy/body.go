@@ -1,0 +1,187 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+var (
+	errBodyTooLarge = errors.New("the request's body is larger than limits.body_bytes")
+	errTooLong      = errors.New("malformed response: its body is longer than its Content-Length")
+)
+
+// requestBody is a client's body on its way upstream. It remembers the client's fault, so
+// that no upstream is blamed for it. The transport reads it on a goroutine of its own.
+type requestBody struct {
+	body    io.ReadCloser
+	limit   int64
+	read    atomic.Int64
+	reading atomic.Bool // the client is awaited
+	ended   atomic.Bool
+	fault   atomic.Pointer[error]
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.reading.Store(true)
+	n, err := b.body.Read(p)
+	b.reading.Store(false)
+	if b.read.Add(int64(n)) > b.limit {
+		err = errBodyTooLarge
+	}
+	switch err {
+	case nil:
+	case io.EOF:
+		b.ended.Store(true)
+	default:
+		b.fault.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+func (b *requestBody) Close() error { return b.body.Close() }
+
+// faulty returns the first error that the client's body had, nil if it had none.
+func (b *requestBody) faulty() error {
+	if err := b.fault.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// How an answer given before the end of the upload is followed up.
+const (
+	lingerTime  = 5 * time.Second
+	lingerBytes = 64 << 20
+	serverReads = 256 << 10 // what net/http reads by itself of a body that was left over
+)
+
+// linger reads on when a client is still sending a body whose answer is out: a client that
+// reads only after it has sent would otherwise meet a closed connection and lose the
+// answer. A client that sends no more does not hold the request up for ever.
+func (x *exchange) linger() {
+	if x.upload.body == nil || x.upload.ended.Load() {
+		return
+	}
+	control := http.NewResponseController(x.w)
+	if control.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	if n := x.r.ContentLength; n >= 0 && n <= serverReads {
+		return
+	}
+	if x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil {
+		return // it has not been asked for the body
+	}
+	if control.Flush() == nil {
+		_, _ = io.CopyN(io.Discard, x.upload.body, lingerBytes)
+	}
+}
+
+// responseBody is an upstream's body on its way to the client. It is judged by its end.
+type responseBody struct {
+	x       *exchange
+	body    io.ReadCloser
+	stream  bool
+	started atomic.Bool // for the clock: the fields above are set
+	reading atomic.Bool // the upstream is awaited, and not the client
+}
+
+func (b *responseBody) begin(x *exchange, body io.ReadCloser, stream bool) {
+	b.x, b.body, b.stream = x, body, stream
+	b.started.Store(true)
+}
+
+func (b *responseBody) Read(p []byte) (int, error) {
+	if b.stream {
+		b.x.clock.Reset(b.x.route.config.IdleTimeout)
+	}
+	b.reading.Store(true)
+	n, err := b.body.Read(p)
+	b.reading.Store(false)
+	if b.stream {
+		b.x.clock.Stop() // a client may take its time
+	}
+	switch err {
+	case nil:
+	case io.EOF:
+		b.x.succeeded()
+	default:
+		b.x.blameBody(err)
+	}
+	return n, err
+}
+
+func (b *responseBody) Close() error { return b.body.Close() }
+
+// readWhole reads a small response before the client sees any of it, so that one that
+// breaks off can still be answered for.
+func (x *exchange) readWhole(res *http.Response) error {
+	b := &x.buffered
+	b.take(int(res.ContentLength) + 1) // one more, so that the end is seen
+	n := 0
+	for {
+		m, err := res.Body.Read(b.data[n:])
+		n += m
+		if err == io.EOF {
+			break
+		}
+		if err == nil && n == len(b.data) {
+			err = errTooLong
+		}
+		if err != nil {
+			_ = b.Close()
+			x.blameBody(err)
+			return err
+		}
+	}
+	_ = res.Body.Close() // it has been read
+	b.data = b.data[:n]
+	x.succeeded()
+	res.Body = b
+	return nil
+}
+
+// bufferedBody is a body that has been read whole.
+type bufferedBody struct {
+	data   []byte
+	lent   *[smallBody]byte // where data stands, if it came from the pool
+	offset int
+}
+
+// smallBody is the size of the buffers that are kept for bodies; a larger one is made and
+// thrown away.
+const smallBody = 64<<10 + 1
+
+var smallBodies = sync.Pool{New: func() any { return new([smallBody]byte) }}
+
+func (b *bufferedBody) take(n int) {
+	if n > smallBody {
+		b.data = make([]byte, n)
+		return
+	}
+	b.lent = smallBodies.Get().(*[smallBody]byte)
+	b.data = b.lent[:n]
+}
+
+func (b *bufferedBody) Read(p []byte) (int, error) {
+	if b.offset == len(b.data) {
+		return 0, io.EOF
+	}
+	n := copy(p, b.data[b.offset:])
+	b.offset += n
+	return n, nil
+}
+
+// Close gives the buffer back; there is nothing to read any more.
+func (b *bufferedBody) Close() error {
+	if b.lent != nil {
+		smallBodies.Put(b.lent)
+		b.lent = nil
+	}
+	b.data, b.offset = nil, 0
+	return nil
+}

@@ -1,0 +1,205 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+	"cbproxy/routes"
+)
+
+// Why an exchange's context ended, where it was not the client's that ended first.
+var (
+	errTimeout    = errors.New("the route's timeout passed")
+	errIdle       = errors.New("the stream was silent for the route's idle_timeout")
+	errSlowClient = errors.New("the client did not send or take a body within the route's timeout")
+	errReplayed   = errors.New("two connections in a row were closed before they answered")
+	errEnded      = errors.New("the exchange is over")
+)
+
+// exchange is one client request on its way through a route. It is the context of the
+// upstream's request, so that ReverseProxy's callbacks find it. Its fields belong to the
+// request's goroutine unless it says otherwise.
+type exchange struct {
+	context.Context // the client's, cut short by timeouts
+	cancel          context.CancelCauseFunc
+
+	route *route
+	w     http.ResponseWriter
+	r     *http.Request
+	rest  string // the raw path below the route's prefix
+	start time.Time
+
+	call     breaker.Call
+	admitted bool
+	reported bool // the breaker has been told
+	answered bool // the response's header section has been handed on
+
+	clock   *time.Timer // runs expire, while something of the upstream or the client is awaited
+	idle    atomic.Bool // the clock measures silence, not the exchange
+	outcome events.Outcome
+
+	trace    httptrace.ClientTrace
+	conns    int // connections the attempt was given; the hooks run on the request's goroutine
+	upload   requestBody
+	download responseBody
+	buffered bufferedBody
+}
+
+type exchangeKey struct{}
+
+// Value makes the exchange its own value, which saves a context.
+func (x *exchange) Value(key any) any {
+	if key == (exchangeKey{}) {
+		return x
+	}
+	return x.Context.Value(key)
+}
+
+func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
+
+// serve carries a request to the upstream if the breaker lets it, or else to the fallback.
+func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limits routes.Limits) {
+	x := &exchange{route: rt, w: w, r: r, rest: rest, start: time.Now()}
+	x.outcome.Service = rt.service.name
+	rt.service.observer.Begin()
+	defer x.end()
+	if r.ContentLength != 0 {
+		x.upload.body, x.upload.limit = r.Body, int64(limits.BodyBytes)
+		r.Body = &x.upload
+		// Otherwise net/http reads a good part of the body before it lets an early answer out.
+		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
+	}
+	if r.ContentLength > x.upload.limit {
+		x.outcome.State = rt.service.breaker.State()
+		x.refuse(bodyTooLarge)
+		return
+	}
+	call, err := rt.service.breaker.Allow()
+	x.outcome.State = call.State
+	switch err {
+	case nil:
+		x.call, x.admitted = call, true
+		x.forward()
+	case breaker.ErrHalfOpenLimit:
+		x.reject(events.ReasonHalfOpenLimit)
+	default:
+		x.reject(events.ReasonOpen)
+	}
+}
+
+// forward hands the exchange to ReverseProxy, which comes back to RoundTrip.
+func (x *exchange) forward() {
+	x.Context, x.cancel = context.WithCancelCause(x.r.Context())
+	x.clock = time.AfterFunc(x.route.config.Timeout, x.expire)
+	x.route.proxy.ServeHTTP(x.w, x.r.WithContext(x))
+}
+
+// expire is run by the clock, on a goroutine of its own, and finds out who was too slow.
+func (x *exchange) expire() {
+	control := http.NewResponseController(x.w)
+	switch {
+	case x.idle.Load():
+		x.cancel(errIdle)
+	case x.upload.reading.Load():
+		x.cancel(errSlowClient)
+		_ = control.SetReadDeadline(time.Now()) // where it can't be set, the client holds only itself up
+	case x.download.started.Load() && !x.download.reading.Load():
+		x.cancel(errSlowClient)
+		_ = control.SetWriteDeadline(time.Now())
+	default:
+		x.cancel(errTimeout)
+	}
+}
+
+// succeeded reports that the upstream did its part.
+func (x *exchange) succeeded() {
+	if x.reported {
+		return
+	}
+	x.reported = true
+	x.outcome.Result = events.ResultSuccess
+	x.call.Success()
+}
+
+// failed reports that the upstream failed.
+func (x *exchange) failed(kind events.ErrorType, err error) {
+	f := &events.Failure{Time: time.Now(), Type: kind, Detail: err.Error()}
+	x.outcome.Result, x.outcome.Failure = events.ResultFailure, f
+	x.route.service.failures.log(x.route.logger, x.route.service.name, f)
+	if !x.reported {
+		x.reported = true
+		x.call.Failure(f)
+	}
+}
+
+// cancelled reports that the exchange says nothing of the upstream.
+func (x *exchange) cancelled() {
+	if x.reported {
+		return
+	}
+	x.reported = true
+	x.outcome.Result = events.ResultCancelled
+	x.call.Cancel()
+}
+
+// end is deferred: it sees every exchange out, whatever became of it, so that no admitted
+// call goes unreported.
+func (x *exchange) end() {
+	p := recover()
+	cut := p == http.ErrAbortHandler
+	if p != nil && !cut {
+		cut = x.panicked(p)
+	}
+	if x.clock != nil {
+		x.clock.Stop()
+		x.cancel(errEnded)
+	}
+	if x.admitted {
+		x.cancelled()
+	}
+	if !cut {
+		x.linger()
+	}
+	x.outcome.Duration = time.Since(x.start)
+	x.route.service.observer.End(&x.outcome)
+	if cut {
+		panic(http.ErrAbortHandler) // so that the client sees a cut and not an end
+	}
+}
+
+// panicked answers for a fault of the proxy's own, which is none of the upstream's. It
+// reports whether it is too late for an answer.
+func (x *exchange) panicked(p any) (late bool) {
+	x.route.logger.Error("panic while serving a request", "service", x.route.service.name,
+		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	if x.admitted && !x.reported {
+		x.reported = true
+		x.call.Cancel()
+	}
+	x.outcome.Result = events.ResultFailure
+	if x.answered {
+		return true
+	}
+	clear(x.w.Header())
+	x.problem(internalError)
+	return false
+}
+
+// decodedRest is rest without percent-encoding. net/http has parsed the target, so that it
+// can be decoded.
+func (x *exchange) decodedRest() string {
+	decoded, err := url.PathUnescape(x.rest)
+	if err != nil {
+		return x.rest
+	}
+	return decoded
+}

@@ -1,0 +1,79 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"cbproxy/routes"
+)
+
+// Connections to upstreams, sized for a sidecar: few upstreams, many requests each.
+const (
+	idlePerUpstream  = 1024 // no churn below as many concurrent requests
+	idleTimeout      = 90 * time.Second
+	dialTimeout      = 10 * time.Second
+	keepAlive        = 15 * time.Second
+	continueTimeout  = time.Second // RFC 9110, section 10.1.1: wait for a final answer before the body
+	maxResponseBytes = 1 << 20     // of a response's header section
+)
+
+// pool is the connections to one upstream.
+type pool struct {
+	transport *http.Transport
+	key       string // pools with equal keys are interchangeable
+}
+
+func newPool(r *routes.Route) *pool {
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &upstreamConn{Conn: c}, nil
+		},
+		Protocols:              new(http.Protocols),
+		DisableCompression:     true, // the client's Accept-Encoding decides
+		MaxIdleConnsPerHost:    idlePerUpstream,
+		IdleConnTimeout:        idleTimeout,
+		TLSHandshakeTimeout:    dialTimeout,
+		ExpectContinueTimeout:  continueTimeout,
+		MaxResponseHeaderBytes: maxResponseBytes,
+	}
+	if r.Upstream.Scheme == "h2c" {
+		t.Protocols.SetUnencryptedHTTP2(true)
+	} else {
+		t.Protocols.SetHTTP1(true)
+		t.Protocols.SetHTTP2(r.Upstream.Scheme == "https")
+	}
+	return &pool{transport: t, key: r.Upstream.Scheme + "://" + r.Upstream.Host}
+}
+
+// upstreamConn keeps the answer of an upstream that answers and closes while a request is
+// still being sent. Its write fails then, and http.Transport would report that and drop the
+// answer; so once part of the request is out, a failed write counts as done, and what the
+// upstream said, or that it said nothing, is found by reading.
+type upstreamConn struct {
+	net.Conn
+	upload atomic.Bool // the request on the connection has a body
+	sent   atomic.Bool // part of that request has been written
+}
+
+// begin tells that the next request starts, before its first byte is written.
+func (c *upstreamConn) begin(upload bool) {
+	c.sent.Store(false)
+	c.upload.Store(upload)
+}
+
+func (c *upstreamConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil && c.upload.Load() && c.sent.Load() {
+		return len(p), nil
+	}
+	c.sent.Store(true)
+	return n, err
+}

@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"strings"
+)
+
+// rewrite makes the upstream's request of the client's. ReverseProxy has already removed
+// the hop-by-hop fields, so that nothing the client lists in Connection can take away what
+// is set here.
+func rewrite(pr *httputil.ProxyRequest) {
+	x := exchangeOf(pr.In.Context())
+	u := pr.Out.URL
+	u.Scheme, u.Host, u.User = x.route.scheme, x.route.host, nil
+	u.RawQuery, u.ForceQuery = pr.In.URL.RawQuery, pr.In.URL.ForceQuery // byte for byte: Rewrite mode drops what it can't parse
+	setPath(x, pr)
+	if !x.route.config.PreserveHost {
+		pr.Out.Host = ""
+	}
+	for name := range pr.Out.Header {
+		if isProxyField(name) {
+			delete(pr.Out.Header, name)
+		}
+	}
+	pr.SetXForwarded()
+}
+
+// setPath joins the upstream's base and the raw path below the prefix. Opaque is what
+// http.Transport writes unchanged, save that it takes a leading // for an authority.
+func setPath(x *exchange, pr *httputil.ProxyRequest) {
+	u := pr.Out.URL
+	path := x.route.base + x.rest
+	if path == "" {
+		path = "/"
+	} else if x.rest == "" && x.route.config.Upstream.Path != "" {
+		path = x.route.config.Upstream.EscapedPath()
+	}
+	if !strings.HasPrefix(path, "//") {
+		u.Opaque = path
+		return
+	}
+	u.Opaque = ""
+	u.RawPath = path
+	u.Path = strings.TrimSuffix(x.route.config.Upstream.Path, "/") + x.decodedRest()
+}
+
+// isProxyField reports whether a request field is the proxy's to set or to withhold. A
+// spelling with underscores counts: CGI and WSGI read it as the one with hyphens.
+func isProxyField(name string) bool {
+	if strings.IndexByte(name, '_') >= 0 {
+		name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	}
+	switch name[0] {
+	case 'F':
+		return name == "Forwarded"
+	case 'P':
+		return name == "Proxy-Status"
+	case 'X':
+		return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Forwarded" || name == "X-Real-Ip" ||
+			strings.HasPrefix(name, "X-Circuit-Breaker-") || isSignal(name)
+	}
+	return false
+}
+
+// isSignal reports whether a canonical field name is one by which the proxy signals a
+// fallback.
+func isSignal(name string) bool { return name == "X-Fallback" || name == "X-Fallback-Reason" }
+
+// removeSignals deletes an upstream's copies of the proxy's own response fields.
+func removeSignals(h http.Header) {
+	delete(h, "X-Circuit-Breaker-Service")
+	delete(h, "X-Circuit-Breaker-State")
+	delete(h, "X-Fallback")
+	delete(h, "X-Fallback-Reason")
+	delete(h, "Proxy-Status")
+}

@@ -1,0 +1,173 @@
+// Package proxy carries a request from the listener to its route, through the route's
+// breaker to the upstream or to the fallback, and back.
+//
+// The way of a request: Server.ServeHTTP turns away what no upstream may see and finds the
+// route; route.serve opens an exchange and asks the breaker; httputil.ReverseProxy carries
+// the exchange, with route.RoundTrip as its transport, where the upstream's answer is
+// judged; exchange.end reports, exactly once, whatever happened.
+package proxy
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+	"cbproxy/routes"
+)
+
+// Observers makes an Observer for each service, and is told of a service that is gone.
+type Observers interface {
+	Service(name string) events.Observer
+	Forget(name string)
+}
+
+// Config is what a Server is built from. All fields are required.
+type Config struct {
+	Bus       *events.Bus
+	Observers Observers
+	Logger    *slog.Logger
+}
+
+// Server is the data plane's http.Handler. Apply may be called while requests are served;
+// each request runs under the configuration it began with.
+type Server struct {
+	config   Config
+	snapshot atomic.Pointer[snapshot]
+
+	mu       sync.Mutex // guards services, and lets one Apply run at a time
+	services map[string]*service
+}
+
+// service is what outlives a configuration: a service keeps it as long as any
+// configuration names the service.
+type service struct {
+	name     string
+	breaker  *breaker.Breaker
+	observer events.Observer
+	pool     *pool
+	failures failureLog
+}
+
+// New returns a Server that answers 404 to everything until Apply.
+func New(c Config) *Server {
+	s := &Server{config: c, services: map[string]*service{}}
+	s.snapshot.Store(newSnapshot(nil, routes.Limits{}))
+	return s
+}
+
+// Apply puts c in force, whole or, with an error, not at all. Breakers of services that
+// stay keep their state and counts.
+func (s *Server) Apply(c *routes.Config) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	services := make(map[string]*service, len(c.Routes))
+	built := make([]*route, 0, len(c.Routes))
+	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
+		r, err := s.build(name, c)
+		if err != nil {
+			return fmt.Errorf("build routes.%s: %w", name, err)
+		}
+		services[name] = r.service
+		built = append(built, r)
+	}
+	for _, r := range built {
+		s.adopt(r)
+	}
+	old := s.snapshot.Swap(newSnapshot(built, c.Limits))
+	for name, gone := range s.services {
+		if services[name] == nil {
+			gone.breaker.Close()
+			s.config.Observers.Forget(name)
+		}
+	}
+	s.services = services
+	old.retire(built)
+	return nil
+}
+
+// build makes the route of a service, for a service that exists or a new one, and changes
+// nothing that is in force.
+func (s *Server) build(name string, c *routes.Config) (*route, error) {
+	r, err := newRoute(c.Routes[name], c)
+	if err != nil {
+		return nil, err
+	}
+	r.logger = s.config.Logger
+	r.pool = newPool(r.config)
+	if known := s.services[name]; known != nil {
+		r.service = known
+		if known.pool.key == r.pool.key {
+			r.pool = known.pool
+		}
+	} else {
+		r.service = &service{name: name}
+	}
+	r.setService(name)
+	return r, nil
+}
+
+// adopt makes r's service live by r's configuration.
+func (s *Server) adopt(r *route) {
+	policy := policyOf(r.config)
+	if r.service.breaker == nil {
+		r.service.breaker = breaker.New(r.service.name, policy, s.config.Bus.Publish)
+		r.service.observer = s.config.Observers.Service(r.service.name)
+	}
+	r.service.breaker.SetPolicy(policy)
+	r.service.pool = r.pool
+}
+
+func policyOf(r *routes.Route) breaker.Policy {
+	return breaker.Policy{
+		FailMax:          r.Breaker.FailMax,
+		RecoveryTimeout:  r.Breaker.RecoveryTimeout,
+		HalfOpenRequests: r.Breaker.HalfOpenRequests,
+	}
+}
+
+// Breakers returns the breakers of the services in force, by name.
+func (s *Server) Breakers() map[string]*breaker.Breaker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	breakers := make(map[string]*breaker.Breaker, len(s.services))
+	for name, service := range s.services {
+		breakers[name] = service.breaker
+	}
+	return breakers
+}
+
+// Breaker returns a service's breaker, nil if no service in force has that name.
+func (s *Server) Breaker(name string) *breaker.Breaker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if service := s.services[name]; service != nil {
+		return service.breaker
+	}
+	return nil
+}
+
+// ServeHTTP answers one request of the data plane.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	snap := s.acquire()
+	defer snap.release()
+	path := rawPath(r)
+	if p := turnAway(r, path, snap.limits); p != nil {
+		p.write(w)
+		return
+	}
+	route, n, ok := snap.table.Match(path)
+	if !ok {
+		notFound.write(w)
+		return
+	}
+	if !route.config.StripPrefix {
+		n = 0
+	}
+	route.serve(w, r, path[n:], snap.limits)
+}

@@ -1,0 +1,64 @@
+package proxy
+
+import (
+	"sync/atomic"
+
+	"cbproxy/routes"
+)
+
+// snapshot is one configuration, built and ready. It is never modified; only its count of
+// users changes.
+type snapshot struct {
+	table  *routes.Table[*route]
+	routes []*route
+	limits routes.Limits
+
+	users   atomic.Int64 // requests that run under it, and one while it is in force
+	orphans []*pool      // pools that the next snapshot does not use; set before the last user can leave
+}
+
+func newSnapshot(built []*route, limits routes.Limits) *snapshot {
+	s := &snapshot{table: routes.NewTable[*route](), routes: built, limits: limits}
+	for _, r := range built {
+		for _, prefix := range r.config.Prefix {
+			s.table.Add(prefix, r)
+		}
+	}
+	s.users.Store(1)
+	return s
+}
+
+// acquire returns the snapshot in force, which stays whole until release.
+func (s *Server) acquire() *snapshot {
+	for {
+		snap := s.snapshot.Load()
+		snap.users.Add(1)
+		if s.snapshot.Load() == snap {
+			return snap
+		}
+		snap.release()
+	}
+}
+
+func (s *snapshot) release() {
+	if s.users.Add(-1) == 0 {
+		for _, p := range s.orphans {
+			p.transport.CloseIdleConnections()
+		}
+	}
+}
+
+// retire lets go of a snapshot that next has replaced. The connections that only it used
+// are closed when its last request has left.
+func (s *snapshot) retire(next []*route) {
+	used := make(map[*pool]bool, len(next))
+	for _, r := range next {
+		used[r.pool] = true
+	}
+	for _, r := range s.routes {
+		if !used[r.pool] {
+			s.orphans = append(s.orphans, r.pool)
+		}
+	}
+	s.release()
+}

@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"mime"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+
+	"cbproxy/internal/events"
+)
+
+// errStatus is a failing status that a fallback answers for.
+var errStatus = errors.New("the upstream's status is a failure")
+
+// RoundTrip asks the upstream and judges its answer. An error means that the client has
+// been given nothing yet.
+func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
+	x := exchangeOf(out.Context())
+	x.traceConnections(httptrace.ContextClientTrace(out.Context()))
+	x.outcome.Attempts++
+	res, err := rt.pool.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(x, &x.trace)))
+	if err != nil {
+		x.blame(err)
+		return nil, err
+	}
+	if err := x.judge(res, out.Header.Get("Upgrade")); err != nil {
+		_ = res.Body.Close() // nothing of it is wanted
+		return nil, err
+	}
+	removeSignals(res.Header)
+	rt.sign(res.Header, x.outcome.State)
+	if _, ok := res.Header["Content-Type"]; !ok {
+		x.w.Header()["Content-Type"] = nil // or net/http guesses one
+	}
+	x.answered = true
+	return res, nil
+}
+
+// traceConnections watches which connections the transport uses. It replaces ReverseProxy's
+// trace, whose one hook it calls.
+func (x *exchange) traceConnections(proxy *httptrace.ClientTrace) {
+	x.trace = httptrace.ClientTrace{GetConn: x.getConn, GotConn: x.gotConn}
+	if !x.r.ProtoAtLeast(1, 1) {
+		return // RFC 9110, section 15.2: no 1xx to HTTP/1.0
+	}
+	x.trace.Got1xxResponse = func(code int, header textproto.MIMEHeader) error {
+		removeSignals(http.Header(header))
+		return proxy.Got1xxResponse(code, header)
+	}
+}
+
+// getConn makes a replay use a new connection: http.Transport sends a request again when an
+// idle connection turns out to be closed, and its others probably are closed as well.
+func (x *exchange) getConn(string) {
+	if x.conns == 1 {
+		x.route.pool.transport.CloseIdleConnections()
+	}
+}
+
+// gotConn allows one replay. The transport knows no limit: it goes through a whole pool of
+// closed connections with a single request.
+func (x *exchange) gotConn(info httptrace.GotConnInfo) {
+	x.conns++
+	c := info.Conn
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	u, ok := c.(*upstreamConn)
+	shared := !ok || x.route.config.Upstream.Scheme == "h2c" || isHTTP2(info.Conn)
+	if x.conns > 2 {
+		x.cancel(errReplayed)
+		if !shared {
+			_ = c.Close() // before the first byte is written
+		}
+		return
+	}
+	if !shared {
+		u.begin(x.upload.body != nil)
+	}
+}
+
+func isHTTP2(c net.Conn) bool {
+	t, ok := c.(*tls.Conn)
+	return ok && t.ConnectionState().NegotiatedProtocol == "h2"
+}
+
+// judge decides what the upstream's response says of it, as far as its header section
+// tells, and sets up how its body is judged. upgrade is the protocol the upstream was asked
+// to switch to.
+func (x *exchange) judge(res *http.Response, upgrade string) error {
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return x.judgeUpgrade(res, upgrade)
+	}
+	if res.StatusCode < 200 {
+		err := fmt.Errorf("malformed response: status %03d", res.StatusCode)
+		x.failed(events.ErrorProtocol, err)
+		return err
+	}
+	if x.route.config.Breaker.FailureStatuses.Has(res.StatusCode) {
+		x.failed(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
+		if x.route.answersFor(events.ReasonStatus) {
+			return errStatus
+		}
+	}
+	stream := isStream(res)
+	switch {
+	case res.Body == http.NoBody || x.r.Method == http.MethodHead:
+		x.succeeded()
+		return nil
+	case !stream && res.ContentLength <= int64(x.route.config.ResponseBuffer):
+		return x.readWhole(res)
+	case stream:
+		x.clock.Stop()
+		x.clock.Reset(x.route.config.IdleTimeout)
+		x.idle.Store(true)
+		if x.outcome.State == events.HalfOpen {
+			x.succeeded() // a stream may last for ever, and its start proves the upstream alive
+		}
+	}
+	x.download.begin(x, res.Body, stream)
+	res.Body = &x.download
+	return nil
+}
+
+// judgeUpgrade: a tunnel has no end to wait for, and its start proves the upstream alive.
+func (x *exchange) judgeUpgrade(res *http.Response, upgrade string) error {
+	if upgrade == "" || !strings.EqualFold(upgrade, res.Header.Get("Upgrade")) {
+		err := fmt.Errorf("malformed response: status 101 to %q, asked for %q", res.Header.Get("Upgrade"), upgrade)
+		x.failed(events.ErrorProtocol, err)
+		return err
+	}
+	x.clock.Stop()
+	x.succeeded()
+	return nil
+}
+
+// isStream reports whether a response's end is not known from its start.
+func isStream(res *http.Response) bool {
+	if res.ContentLength < 0 {
+		return true
+	}
+	mediaType, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	return mediaType == "text/event-stream"
+}

@@ -1,0 +1,132 @@
+package routes
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// fallbacks fills Config.Fallbacks: the built-in ones, and on top of them what the file says.
+func (b *builder) fallbacks() {
+	trusted := &collector{file: "built-in"}
+	builtin := map[string]*Fallback{}
+	for i := 0; i < len(b.builtin.Content); i += 2 {
+		key, value := b.builtin.Content[i], b.builtin.Content[i+1]
+		f := newFallback()
+		builtin[key.Value] = f
+		own := *b
+		own.faults, own.decoder = trusted, decoder{faults: trusted}
+		own.fallback(f, value, place{}.key(key))
+	}
+	b.faults.faults = append(b.faults.faults, trusted.faults...)
+	maps.Copy(b.config.Fallbacks, builtin)
+
+	section := b.section("fallbacks")
+	for i := 0; section != nil && i < len(section.Content); i += 2 {
+		key, value := section.Content[i], section.Content[i+1]
+		at := b.at("fallbacks").key(key)
+		if !namePattern.MatchString(key.Value) {
+			b.faults.add(at, "%s", wantName)
+		}
+		f := builtin[key.Value]
+		if f == nil {
+			f = newFallback()
+			b.config.Fallbacks[key.Value] = f
+		}
+		b.fallback(f, value, at)
+	}
+}
+
+// fallback decodes n on top of f and checks the result.
+func (b *builder) fallback(f *Fallback, n *yaml.Node, at place) {
+	b.decoder.structure(n, at, reflect.ValueOf(f).Elem(), func(key, value *yaml.Node, here place) {
+		options := b.options(f, key.Value)
+		if options == nil {
+			b.refuseStrategy(here, key.Value)
+			return
+		}
+		b.decoder.value(value, here, reflect.ValueOf(options).Elem(), rules{})
+	})
+	if n.Kind != yaml.MappingNode {
+		return
+	}
+	b.checkTry(f, n, at)
+	for _, name := range slices.Sorted(maps.Keys(f.Strategies)) {
+		b.checkOptions(f.Strategies[name], name, n, at)
+	}
+	maps.DeleteFunc(f.Strategies, func(name string, _ any) bool { return !slices.Contains(f.Try, name) })
+}
+
+// options returns f's options of a strategy, new ones if it has none, nil if there is no such strategy.
+func (b *builder) options(f *Fallback, strategy string) any {
+	if f.Strategies[strategy] == nil && b.Strategies[strategy] != nil {
+		f.Strategies[strategy] = b.Strategies[strategy]()
+	}
+	return f.Strategies[strategy]
+}
+
+// checkTry checks the strategies that f tries and sees to it that each has its options.
+func (b *builder) checkTry(f *Fallback, n *yaml.Node, at place) {
+	list, key := lookup(n, "try")
+	if key != nil && b.faults.has(join(at.path, "try")) {
+		return
+	}
+	if len(f.Try) == 0 {
+		b.faults.add(locate(n, at, "try"), "must name at least one strategy (%s)", listNames(b.Strategies))
+	}
+	for i, name := range f.Try {
+		here := locate(n, at, "try")
+		if list != nil {
+			here = here.item(i, list.Content[i])
+		}
+		if slices.Contains(f.Try[:i], name) {
+			b.faults.add(here, "must be named once, got %s", name)
+		}
+		if b.options(f, name) == nil {
+			b.refuseStrategy(here, name)
+		}
+	}
+}
+
+// refuseStrategy adds the fault of a strategy that isn't there: not yet, or not at all.
+func (b *builder) refuseStrategy(at place, name string) {
+	switch known := slices.Sorted(maps.Keys(b.Strategies)); {
+	case name == "cache" || name == "queue" || name == "static":
+		b.faults.add(at, "not supported yet, got %s (allowed: %s)", name, strings.Join(known, ", "))
+	case strings.Contains(at.path, ".try["):
+		b.faults.add(at, "must be the name of a strategy (%s), got %s", strings.Join(known, ", "), shorten(name, longestName))
+	default:
+		b.decoder.unknown(at, name, append([]string{"when", "try"}, known...))
+	}
+}
+
+// checkOptions lets the options judge themselves. What they find is reported once: a value
+// that was found faulty before is not complained about again.
+func (b *builder) checkOptions(options any, strategy string, n *yaml.Node, at place) {
+	o, ok := options.(interface {
+		Validate(report func(path, message string))
+	})
+	if !ok {
+		return
+	}
+	o.Validate(func(path, message string) {
+		if b.faults.full() {
+			return
+		}
+		here := locate(n, at, join(strategy, path))
+		if !b.faults.has(here.path) {
+			b.faults.add(here, "%s", message)
+		}
+	})
+}
+
+// listNames returns the keys of m for a fault.
+func listNames[T any](m map[string]T) string {
+	if len(m) == 0 {
+		return "there is none"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+}

@@ -1,0 +1,110 @@
+package routes
+
+import (
+	"net/http"
+	"time"
+)
+
+// ServicePrefix begins the environment variables that override a service's keys.
+const ServicePrefix = "CIRCUIT_BREAKER_"
+
+// defaultConfig is a configuration before anybody has written anything.
+func defaultConfig() *Config {
+	return &Config{
+		Listen:          "127.0.0.1:8080",
+		ShutdownTimeout: 30 * time.Second,
+		Limits: Limits{
+			HeaderBytes:       64 << 10,
+			BodyBytes:         32 << 20,
+			ReadHeaderTimeout: 10 * time.Second,
+			IdleTimeout:       120 * time.Second,
+		},
+		Admin:     Admin{Listen: "127.0.0.1:9901"},
+		Redis:     Redis{TTL: time.Hour, Share: Share{Enabled: true, Quorum: 1}},
+		Routes:    map[string]*Route{},
+		Fallbacks: map[string]*Fallback{},
+	}
+}
+
+// defaultRoute is a route before anybody has written anything.
+func defaultRoute() *Route {
+	return &Route{
+		StripPrefix:    true,
+		Timeout:        30 * time.Second,
+		IdleTimeout:    60 * time.Second,
+		Priority:       1,
+		ResponseBuffer: 64 << 10,
+		StreamCommit:   "headers",
+		Retry: Retry{
+			Backoff:    50 * time.Millisecond,
+			MaxBackoff: time.Second,
+			Budget:     0.2,
+			Statuses:   []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout},
+			Methods:    []string{"GET", "HEAD", "OPTIONS", "PUT", "DELETE"},
+		},
+		Breaker:         defaultBreaker(),
+		FallbackEnabled: true,
+	}
+}
+
+func defaultBreaker() Breaker {
+	b := Breaker{
+		Mode:             "enforce",
+		FailMax:          5,
+		SlowCallDuration: 5 * time.Second,
+		MinRequests:      20,
+		Window:           30 * time.Second,
+		RecoveryTimeout:  60 * time.Second,
+		RecoveryBackoff:  RecoveryBackoff{Multiplier: 1, Max: 10 * time.Minute},
+		HalfOpenRequests: 1,
+		Probe:            Probe{Interval: 5 * time.Second, Timeout: time.Second},
+	}
+	b.FailureStatuses.add("5xx")
+	return b
+}
+
+// service is what is built in for a service by its name.
+type service struct {
+	prefix          string
+	timeout         time.Duration
+	failMax         int
+	recoveryTimeout time.Duration
+	priority        int
+}
+
+// builtinService returns what is built in for the service called name.
+func builtinService(name string) (s service, ok bool) {
+	switch name {
+	case "rag_service":
+		return service{"/rag", 30 * time.Second, 5, 60 * time.Second, 1}, true
+	case "rule_generation_service":
+		return service{"/rules", 20 * time.Second, 3, 60 * time.Second, 2}, true
+	case "notifier_service":
+		return service{"/notify", 15 * time.Second, 4, 30 * time.Second, 1}, true
+	case "vms_service":
+		return service{"/vms", 25 * time.Second, 6, 60 * time.Second, 3}, true
+	case "prediction_service":
+		return service{"/predict", 20 * time.Second, 4, 60 * time.Second, 2}, true
+	}
+	return service{}, false
+}
+
+// newRoute returns the route of the service called name as it is without a file.
+func newRoute(name string) *Route {
+	r := defaultRoute()
+	if s, ok := builtinService(name); ok {
+		r.Prefix = Prefixes{s.prefix}
+		r.Timeout, r.Priority = s.timeout, s.priority
+		r.Breaker.FailMax, r.Breaker.RecoveryTimeout = s.failMax, s.recoveryTimeout
+	}
+	return r
+}
+
+// newFallback returns a fallback as it is without a file.
+func newFallback() *Fallback {
+	return &Fallback{
+		When:       []string{"open", "half_open_limit", "connect", "timeout", "reset", "overload"},
+		Try:        []string{"static"},
+		Strategies: map[string]any{},
+	}
+}

@@ -1,0 +1,128 @@
+package routes
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+// MaxFileBytes is the largest configuration file that is looked at.
+const MaxFileBytes = 1 << 20
+
+// parseDocument returns the root mapping of the one document in content, or nil and a fault.
+func parseDocument(content []byte, faults *collector) *yaml.Node {
+	file := place{"", 1, 1}
+	if len(content) > MaxFileBytes {
+		faults.add(file, "must be at most 1 MiB, got more")
+		return nil
+	}
+	if !checkText(content, faults) || !checkIndicators(content, faults) {
+		return nil
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(content))
+	doc, err := decodeNode(dec)
+	if errors.Is(err, io.EOF) {
+		faults.add(file, "must be a mapping with at least routes, got an empty file")
+		return nil
+	}
+	if err != nil {
+		addSyntaxFault(faults, err)
+		return nil
+	}
+	switch second, err := decodeNode(dec); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		addSyntaxFault(faults, err)
+		return nil
+	default:
+		faults.add(place{"", second.Line, second.Column}, "must be one document, got a second one")
+		return nil
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		faults.add(place{"", root.Line, root.Column}, "must be a mapping, got %s", show(root))
+		return nil
+	}
+	return root
+}
+
+// decodeNode reads the next document. The parser's panics become errors: the file is not ours.
+func decodeNode(dec *yaml.Decoder) (doc *yaml.Node, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("yaml: %v", p)
+		}
+	}()
+	doc = new(yaml.Node)
+	if err := dec.Decode(doc); err != nil {
+		return nil, err
+	}
+	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
+		return nil, errors.New("yaml: no document")
+	}
+	return doc, nil
+}
+
+// checkText refuses what no text editor writes: other encodings, binary and control characters.
+func checkText(content []byte, faults *collector) bool {
+	for i := 0; i < len(content); {
+		r, size := utf8.DecodeRune(content[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			faults.add(position(content, i), "must be UTF-8, got byte 0x%02x", content[i])
+			return false
+		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r >= 0x7f && r < 0xa0 && r != 0x85:
+			faults.add(position(content, i), "must be text, got control character %U", r)
+			return false
+		}
+		i += size
+	}
+	return true
+}
+
+// maxIndicators bounds the characters that can begin a YAML node. The parser spends some
+// hundred bytes on each node, so that a file within the size limit could still cost 300 MB.
+const maxIndicators = 200_000
+
+func checkIndicators(content []byte, faults *collector) bool {
+	n := 0
+	for i, c := range content {
+		if strings.IndexByte("\n,[{:-?&*!", c) < 0 {
+			continue
+		}
+		if n++; n > maxIndicators {
+			faults.add(position(content, i), "must be simpler: it has more than %d YAML indicators up to here", maxIndicators)
+			return false
+		}
+	}
+	return true
+}
+
+// position returns the place of the byte at offset.
+func position(content []byte, offset int) place {
+	before := content[:offset]
+	return place{"", bytes.Count(before, []byte("\n")) + 1, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1}
+}
+
+var lineOfError = regexp.MustCompile(`^line (\d+): `)
+
+// addSyntaxFault adds what the parser said. It tells a line and no column, no line at all
+// for the first, and for faults of grammar counts from 0.
+func addSyntaxFault(faults *collector, err error) {
+	message, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
+	if m := lineOfError.FindStringSubmatch(message); m != nil {
+		message = message[len(m[0]):]
+		line, _ = strconv.Atoi(m[1])
+		if strings.HasPrefix(message, "did not find expected") {
+			line++
+		}
+	}
+	faults.add(place{"", line, 1}, "must be YAML: %s", message)
+}

@@ -1,0 +1,59 @@
+package routes
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+var reference = regexp.MustCompile(`^\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}`)
+
+// expand replaces ${NAME} and ${NAME:-default} in s, and $${ by ${. As in a shell, an
+// empty variable takes the default too. What a variable holds is not expanded again.
+// changed tells whether s had any of these.
+func expand(s string, environ map[string]string) (text string, changed bool, err error) {
+	if !strings.Contains(s, "${") {
+		return s, false, nil
+	}
+	var out strings.Builder
+	for {
+		i := strings.Index(s, "${")
+		if i < 0 {
+			out.WriteString(s)
+			return out.String(), true, nil
+		}
+		if i > 0 && s[i-1] == '$' {
+			out.WriteString(s[:i-1] + "${")
+			s = s[i+2:]
+			continue
+		}
+		out.WriteString(s[:i])
+		m := reference.FindStringSubmatch(s[i:])
+		if m == nil || strings.Contains(m[3], "${") {
+			return "", true, errors.New("must be ${NAME} or ${NAME:-default} (write $${ for a plain ${), got " + shorten(s[i:], 40))
+		}
+		value := environ[m[1]]
+		switch _, set := environ[m[1]]; {
+		case m[2] != "" && value == "":
+			value = m[3]
+		case !set:
+			return "", true, fmt.Errorf("${%s} is not set and has no default", shorten(m[1], longestName))
+		}
+		out.WriteString(value)
+		s = s[i+len(m[0]):]
+	}
+}
+
+// environment returns the variables of environ, which is in the form of os.Environ. Of a
+// name that stands twice the first counts, as for os.Getenv.
+func environment(environ []string) map[string]string {
+	vars := make(map[string]string, len(environ))
+	for _, entry := range environ {
+		name, value, ok := strings.Cut(entry, "=")
+		if _, twice := vars[name]; ok && !twice {
+			vars[name] = value
+		}
+	}
+	return vars
+}

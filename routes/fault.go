@@ -1,0 +1,101 @@
+package routes
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Fault is one thing wrong with a configuration, and where it stands.
+type Fault struct {
+	// File is the configuration file as the operator named it.
+	File string
+	// Line and Column count from 1. Line 0 is a fault of the environment.
+	Line, Column int
+	// Path names the key, such as routes.rag_service.timeout, or the environment variable.
+	Path string
+	// Message says what is allowed and what was found.
+	Message string
+}
+
+// String returns the fault on one line: config.yaml:12:5: routes.rag_service.timeout: must be positive, got -1s.
+func (f Fault) String() string {
+	if f.Line == 0 {
+		return fmt.Sprintf("environment: %s: %s", f.Path, f.Message)
+	}
+	return fmt.Sprintf("%s:%d:%d: %s: %s", f.File, f.Line, f.Column, f.Path, f.Message)
+}
+
+// Faults is everything wrong with a configuration, in the order of the file, those of the
+// environment first. It is never empty when it is returned as an error.
+type Faults []Fault
+
+// Error returns one line a fault.
+func (f Faults) Error() string {
+	lines := make([]string, len(f))
+	for i, fault := range f {
+		lines[i] = fault.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// place is what a fault about a value names: the position of its key, or of the item in a list.
+type place struct {
+	path         string
+	line, column int
+}
+
+// most faults a report holds: a file of nothing but nonsense must not become a flood of lines.
+const maxFaults = 1000
+
+// collector gathers faults. A nil collector drops them, for values that are decoded a
+// second time and whose faults are already known.
+type collector struct {
+	file   string
+	faults Faults
+}
+
+// full tells that add would drop the next fault, so that working out its place is in vain.
+func (c *collector) full() bool { return c == nil || len(c.faults) > maxFaults }
+
+func (c *collector) add(at place, format string, args ...any) {
+	if c.full() {
+		return
+	}
+	message := fmt.Sprintf(format, args...)
+	if len(c.faults) == maxFaults {
+		at.path, message = "", fmt.Sprintf("has more than %d faults, the rest is left out", maxFaults)
+	}
+	if at.path == "" {
+		at.path = "file"
+	}
+	c.faults = append(c.faults, Fault{c.file, at.line, at.column, shorten(at.path, longestPath), oneLine(message)})
+}
+
+// has tells whether something at or below path was found faulty.
+func (c *collector) has(path string) bool {
+	return slices.ContainsFunc(c.faults, func(f Fault) bool {
+		rest, below := strings.CutPrefix(f.Path, path)
+		return below && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+// err returns the faults in order, or nil.
+func (c *collector) err() error {
+	if len(c.faults) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(c.faults, func(a, b Fault) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Path, b.Path))
+	})
+	return c.faults
+}
+
+// oneLine keeps the promise of one line a fault against messages that others wrote.
+func oneLine(s string) string {
+	if !strings.ContainsAny(s, "\n\r") {
+		return s
+	}
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}

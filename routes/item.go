@@ -1,0 +1,55 @@
+package routes
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"gopkg.in/yaml.v3"
+)
+
+// itemError is a fault in one item of a list that a type decodes itself.
+type itemError struct {
+	path         string // of the item below the list, such as [2]
+	line, column int
+	message      string
+}
+
+func (e *itemError) Error() string { return e.message }
+
+// Position returns where the item stands.
+func (e *itemError) Position() (line, column int) { return e.line, e.column }
+
+// eachScalar calls f with the text of n, or of each item if n is a list. want is what n must
+// be; f returns what an item must be instead, "" if all is well. The faults come joined.
+func eachScalar(n *yaml.Node, want string, f func(text string) (want string)) error {
+	var faults []error
+	add := func(item *yaml.Node, index, want string) {
+		e := &itemError{path: index, message: want + ", got " + show(item)}
+		if index != "" {
+			e.line, e.column = item.Line, item.Column
+		}
+		faults = append(faults, e)
+	}
+	visit := func(item *yaml.Node, index string) {
+		if item.Kind != yaml.ScalarNode || item.Tag == "!!null" || item.Tag == "!!bool" {
+			add(item, index, want)
+		} else if want := f(item.Value); want != "" {
+			add(item, index, want)
+		}
+	}
+	if n.Kind != yaml.SequenceNode {
+		visit(n, "")
+	}
+	for i, item := range n.Content {
+		if n.Kind == yaml.SequenceNode {
+			visit(item, "["+strconv.Itoa(i)+"]")
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// errorf is an error of a whole value.
+func errorf(format string, args ...any) error {
+	return &itemError{message: fmt.Sprintf(format, args...)}
+}

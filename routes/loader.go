@@ -1,0 +1,131 @@
+package routes
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"reflect"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Loader reads a configuration. It may be used by several goroutines at once, as long as
+// what it refers to isn't modified.
+type Loader struct {
+	// Path is the file as the operator named it; faults repeat it as it is.
+	Path string
+	// Builtin is a YAML document with a mapping of fallbacks by name, of the same shape as
+	// under fallbacks: in the file. What the operator writes under such a name lies on top of it.
+	Builtin []byte
+	// Strategies returns, by the name of a strategy, a pointer to a new struct of its options
+	// with their defaults. The struct's yaml, valid, enum and pending tags count as those of
+	// Config do. It may have a method Validate(report func(path, message string)), and its
+	// fields may decode themselves by UnmarshalYAML.
+	Strategies map[string]func() any
+	// Environ has the form of os.Environ. It fills ${} and overrides the file.
+	Environ []string
+}
+
+// Load reads and parses the file. The error is Faults, or says why the file can't be read.
+func (l Loader) Load() (*Config, error) {
+	content, err := ReadFile(l.Path)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", l.Path, err)
+	}
+	return l.Parse(content)
+}
+
+// ReadFile returns a configuration file's content, up to one byte more than Parse accepts. The
+// error says why the file can't be read, without its path.
+func ReadFile(path string) ([]byte, error) {
+	content, err := func() ([]byte, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
+	}()
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return content, err
+}
+
+// Parse returns the configuration in content, which is what the file holds. The error is
+// Faults with everything that is wrong, unless Builtin itself is.
+func (l Loader) Parse(content []byte) (*Config, error) {
+	builtin, err := l.parseBuiltin()
+	if err != nil {
+		return nil, fmt.Errorf("built-in fallbacks: %w", err)
+	}
+	b := &builder{Loader: l, environ: environment(l.Environ), builtin: builtin, config: defaultConfig()}
+	b.faults = &collector{file: l.Path}
+	sum := sha256.Sum256(content)
+	b.config.Hash = hex.EncodeToString(sum[:8])
+	if doc := parseDocument(content, b.faults); doc != nil {
+		if t, ok := flatten(doc, b.environ, b.faults); ok {
+			b.build(t)
+		}
+	}
+	if err := b.faults.err(); err != nil {
+		return nil, err
+	}
+	return b.config, nil
+}
+
+func (l Loader) parseBuiltin() (*yaml.Node, error) {
+	if len(l.Builtin) == 0 {
+		return &yaml.Node{Kind: yaml.MappingNode}, nil
+	}
+	faults := &collector{file: "built-in"}
+	doc := parseDocument(l.Builtin, faults)
+	if doc == nil {
+		return nil, faults.err()
+	}
+	t, _ := flatten(doc, nil, faults)
+	return t.root, faults.err()
+}
+
+// builder makes one configuration.
+type builder struct {
+	Loader
+	environ map[string]string
+	builtin *yaml.Node
+	root    *yaml.Node
+	decoder decoder
+	faults  *collector
+	config  *Config
+}
+
+// build fills the configuration from the tree, in the order in which values depend on each other.
+func (b *builder) build(t tree) {
+	b.root = t.root
+	b.decoder = decoder{faults: b.faults, expanded: t.expanded}
+	b.decoder.structure(b.root, place{}, reflect.ValueOf(b.config).Elem(), nil)
+	b.fallbacks()
+	b.routes()
+	b.overrides()
+	b.validate()
+}
+
+// at returns the place of a key of the file by its whole path.
+func (b *builder) at(path string) place { return locate(b.root, place{"", 1, 1}, path) }
+
+// section returns the mapping at a top-level key; nil, with a fault unless the key is missing, if there is none.
+func (b *builder) section(name string) *yaml.Node {
+	value, _ := lookup(b.root, name)
+	if value == nil || value.Kind == 0 {
+		return nil
+	}
+	if value.Kind != yaml.MappingNode {
+		b.faults.add(b.at(name), "%s, got %s", wantMapping, show(value))
+		return nil
+	}
+	return value
+}

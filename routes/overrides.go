@@ -1,0 +1,119 @@
+package routes
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// TokenVariable is the environment variable with the admin API's bearer token.
+const TokenVariable = "CBPROXY_ADMIN_TOKEN"
+
+// overridable are the keys of a route that the environment can set, by the end of the variable's name.
+var overridable = map[string]string{
+	"FAIL_MAX":           "breaker.fail_max",
+	"RECOVERY_TIMEOUT":   "breaker.recovery_timeout",
+	"HALF_OPEN_REQUESTS": "breaker.half_open_requests",
+	"TIMEOUT":            "timeout",
+	"FALLBACK_ENABLED":   "fallback_enabled",
+	"PRIORITY":           "priority",
+}
+
+// overrides applies the environment.
+func (b *builder) overrides() {
+	names := map[string][]string{} // variable -> what it sets, service.key
+	for service := range b.config.Routes {
+		for suffix := range overridable {
+			variable := ServicePrefix + variableName(service) + "_" + suffix
+			names[variable] = append(names[variable], service+"."+suffix)
+		}
+	}
+	for _, variable := range slices.Sorted(maps.Keys(b.environ)) {
+		if !strings.HasPrefix(variable, ServicePrefix) {
+			continue
+		}
+		at := place{path: printableName(variable)}
+		switch targets := names[variable]; len(targets) {
+		case 0:
+			b.refuseVariable(at, variable)
+		case 1:
+			b.override(at, targets[0], b.environ[variable])
+		default:
+			slices.Sort(targets)
+			b.faults.add(at, "is ambiguous, it could set %s", strings.Join(targets, " or "))
+		}
+	}
+	b.otherVariables()
+}
+
+// override sets one key of a service.
+func (b *builder) override(at place, target, text string) {
+	service, suffix, _ := strings.Cut(target, ".")
+	v, r := fieldAt(reflect.ValueOf(b.config.Routes[service]).Elem(), overridable[suffix])
+	if v.Kind() == reflect.Bool {
+		switch text {
+		case "1":
+			text = "true"
+		case "0":
+			text = "false"
+		}
+	}
+	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: text}
+	d := decoder{faults: b.faults, expanded: map[*yaml.Node]bool{n: true}}
+	d.value(n, at, v, r)
+}
+
+// fieldAt returns the field of v at a path of keys, and its rules.
+func fieldAt(v reflect.Value, path string) (reflect.Value, rules) {
+	name, rest, deeper := strings.Cut(path, ".")
+	f := fieldsOf(v.Type())[name]
+	if deeper {
+		return fieldAt(v.FieldByIndex(f.Index), rest)
+	}
+	return v.FieldByIndex(f.Index), rulesOf(f.Tag)
+}
+
+// refuseVariable says why a variable sets nothing: its key is unknown, or its service.
+func (b *builder) refuseVariable(at place, variable string) {
+	if len(b.config.Routes) == 0 {
+		return // which is a fault already
+	}
+	name := strings.TrimPrefix(variable, ServicePrefix)
+	for service := range b.config.Routes {
+		if strings.HasPrefix(name, variableName(service)+"_") {
+			b.faults.add(at, "must end in one of %s to set a key of %s", listNames(overridable), service)
+			return
+		}
+	}
+	var known []string
+	for _, service := range slices.Sorted(maps.Keys(b.config.Routes)) {
+		known = append(known, fmt.Sprintf("%s%s_… for %s", ServicePrefix, variableName(service), service))
+	}
+	b.faults.add(at, "names no configured service; there is %s", strings.Join(known, ", "))
+}
+
+func (b *builder) otherVariables() {
+	b.config.Admin.Token = strings.TrimSpace(b.environ[TokenVariable])
+	if b.environ[TokenVariable] != "" && b.config.Admin.Token == "" {
+		b.faults.add(place{path: TokenVariable}, "must hold a token, got nothing but spaces")
+	}
+	for _, variable := range []string{"REDIS_URL", "REDIS_CIRCUIT_BREAKER_TTL"} {
+		if b.environ[variable] != "" {
+			b.faults.add(place{path: variable}, "not supported yet, must not be set")
+		}
+	}
+}
+
+var notInVariable = regexp.MustCompile(`[^A-Z0-9]`)
+
+// variableName returns how the environment spells a service.
+func variableName(service string) string {
+	return notInVariable.ReplaceAllString(strings.ToUpper(strings.TrimSuffix(service, "_service")), "_")
+}
+
+func printableName(variable string) string { return place{}.key(&yaml.Node{Value: variable}).path }

@@ -1,0 +1,74 @@
+package routes
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Prefixes are path prefixes as the operator wrote them, without a trailing slash; the
+// prefix of all paths is "/". Those of a loaded Config are valid and stand for different paths.
+type Prefixes []string
+
+// UnmarshalYAML replaces p by a prefix or a list of prefixes.
+func (p *Prefixes) UnmarshalYAML(n *yaml.Node) error {
+	const want = "must be a path prefix such as /rag, or a list of them"
+	*p = nil
+	if n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
+		return errorf("%s, got %s", want, strings.Replace(show(n), "a list", "an empty list", 1))
+	}
+	return eachScalar(n, want, func(text string) string {
+		if want := checkPrefix(text); want != "" {
+			return want
+		}
+		if len(text) > 1 {
+			text = strings.TrimSuffix(text, "/")
+		}
+		if slices.ContainsFunc(*p, func(other string) bool { return canonicalPrefix(other) == canonicalPrefix(text) }) {
+			return "must be listed once"
+		}
+		*p = append(*p, text)
+		return ""
+	})
+}
+
+// checkPrefix returns what a prefix must be instead, "" if it is fine. What it refuses can
+// not occur in a path that reaches the table, or would mean something else to the upstream.
+func checkPrefix(text string) (want string) {
+	if !strings.HasPrefix(text, "/") {
+		return "must begin with /"
+	}
+	if text == "/" {
+		return ""
+	}
+	for segment := range strings.SplitSeq(strings.TrimSuffix(text[1:], "/"), "/") {
+		decoded, err := url.PathUnescape(segment)
+		switch {
+		case err != nil:
+			return "must have two hexadecimal digits after each %"
+		case segment == "":
+			return "must have no empty segment"
+		case decoded == "." || decoded == "..":
+			return "must have no dot segment"
+		case strings.ContainsAny(segment, "?#"):
+			return "must be a path alone, without query and fragment"
+		case strings.ContainsAny(decoded, `\/`) || strings.ContainsFunc(decoded, isControl):
+			return "must have no backslash, encoded slash or control character"
+		}
+	}
+	return ""
+}
+
+// canonicalPrefix returns the same text for all spellings of a prefix.
+func canonicalPrefix(prefix string) string {
+	decoded, err := url.PathUnescape(prefix)
+	if err != nil {
+		return prefix
+	}
+	return decoded
+}
+
+// isControl tells whether r is a control character, also one of Unicode's second block, or no character at all.
+func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\uFFFD' }

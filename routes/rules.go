@@ -1,0 +1,132 @@
+package routes
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// rules are what a field's tags demand of its value beyond its type.
+type rules struct {
+	valid      string
+	enum       []string
+	pending    []string
+	hasPending bool
+}
+
+func rulesOf(tag reflect.StructTag) rules {
+	r := rules{valid: tag.Get("valid")}
+	if enum := tag.Get("enum"); enum != "" {
+		r.enum = strings.Split(enum, ",")
+	}
+	if pending, ok := tag.Lookup("pending"); ok {
+		r.pending, r.hasPending = strings.Split(pending, "|"), true
+	}
+	return r
+}
+
+// check returns what v must be by its bounds and its list of values, "" if it is.
+func (r rules) check(v reflect.Value) (want string) {
+	if r.enum != nil && v.Kind() == reflect.String && !slices.Contains(r.enum, v.String()) {
+		return "must be one of " + strings.Join(r.enum, ", ")
+	}
+	if r.valid == "" {
+		return ""
+	}
+	number, ok := numberOf(v)
+	if !ok {
+		return ""
+	}
+	switch r.valid {
+	case "positive":
+		if number <= 0 {
+			return "must be positive"
+		}
+		return ""
+	case "non-negative":
+		if number < 0 {
+			return "must be 0 or more"
+		}
+		return ""
+	}
+	low, high, _ := strings.Cut(r.valid, "..")
+	switch least, most := bound(low, v, math.Inf(-1)), bound(high, v, math.Inf(1)); {
+	case number >= least && number <= most:
+		return ""
+	case high == "":
+		return fmt.Sprintf("must be %s or more", low)
+	default:
+		return fmt.Sprintf("must be from %s to %s", low, high)
+	}
+}
+
+// allowed tells whether v is one of the values that ask for nothing but what is built.
+func (r rules) allowed(v reflect.Value) bool {
+	if !r.hasPending {
+		return true
+	}
+	return slices.ContainsFunc(r.pending, func(text string) bool {
+		return reflect.DeepEqual(emptyAsNil(pendingValue(text, v.Type())), emptyAsNil(v.Interface()))
+	})
+}
+
+// pendingValue decodes one of the values of a pending tag.
+func pendingValue(text string, t reflect.Type) any {
+	v := reflect.New(t)
+	var n yaml.Node
+	if yaml.Unmarshal([]byte(text), &n) == nil && n.Kind == yaml.DocumentNode && text != "" {
+		(&decoder{}).value(n.Content[0], place{}, v.Elem(), rules{})
+	}
+	return v.Elem().Interface()
+}
+
+func emptyAsNil(v any) any {
+	if r := reflect.ValueOf(v); r.Kind() == reflect.Slice && r.Len() == 0 {
+		return nil
+	}
+	return v
+}
+
+// showPending returns the values of a pending tag for a fault.
+func (r rules) showPending() string {
+	shown := slices.Clone(r.pending)
+	for i, text := range shown {
+		if text == "" {
+			shown[i] = `""`
+		}
+	}
+	return strings.Join(shown, " or ")
+}
+
+// numberOf returns v as a number: durations in nanoseconds, sizes in bytes.
+func numberOf(v reflect.Value) (float64, bool) {
+	switch {
+	case v.CanInt():
+		return float64(v.Int()), true
+	case v.CanFloat():
+		return v.Float(), true
+	}
+	return 0, false
+}
+
+// bound reads one end of a valid tag in the units of v's type.
+func bound(text string, v reflect.Value, none float64) float64 {
+	if text == "" {
+		return none
+	}
+	switch v.Interface().(type) {
+	case time.Duration:
+		d, _ := parseDuration(text)
+		return float64(d)
+	case Size:
+		s, _ := parseSize(text)
+		return float64(s)
+	}
+	f, _ := parseFloat(text)
+	return f
+}

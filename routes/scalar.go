@@ -1,0 +1,92 @@
+package routes
+
+import (
+	"math"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// The forms that are accepted are narrower than YAML's and Go's: what reads differently in
+// two parsers (010, 1e3, 0x10, .5, 1_000) is refused.
+var (
+	plainInt     = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+	plainFloat   = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
+	goDuration   = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h)([0-9]+(\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h))*$`)
+	sizeForm     = regexp.MustCompile(`^(-?(?:0|[1-9][0-9]*))(B|KiB|MiB|GiB)?$`)
+	sizeMisspelt = regexp.MustCompile(`^(0|[1-9][0-9]*) ?([kKmMgG])i?[bB]?$`)
+)
+
+const (
+	wantBool     = "must be true or false"
+	wantInt      = "must be a whole number in plain digits (no leading zeros, exponent, 0x or quotes)"
+	wantFloat    = "must be a number in plain digits (no leading zeros, exponent or quotes)"
+	wantDuration = "must be a duration such as 30s or 1m30s, or a number of seconds such as 30 or 0.5"
+	wantSize     = "must be a size such as 64KiB or 1MiB, or a number of bytes"
+	wantString   = "must be text"
+	wantList     = "must be a list"
+	wantMapping  = "must be a mapping"
+)
+
+// The parse functions return what must be there instead as want, "" if all is well.
+
+func parseBool(text string) (value bool, want string) {
+	if text != "true" && text != "false" {
+		return false, wantBool
+	}
+	return text == "true", ""
+}
+
+func parseInt(text string) (value int64, want string) {
+	if !plainInt.MatchString(text) {
+		return 0, wantInt
+	}
+	value, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, "must be a whole number of at most 64 bits"
+	}
+	return value, ""
+}
+
+func parseFloat(text string) (value float64, want string) {
+	if !plainFloat.MatchString(text) {
+		return 0, wantFloat
+	}
+	value, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, "must be a smaller number"
+	}
+	return value, ""
+}
+
+func parseDuration(text string) (value time.Duration, want string) {
+	switch {
+	case plainFloat.MatchString(text):
+		text += "s"
+	case !goDuration.MatchString(text):
+		return 0, wantDuration
+	}
+	value, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, "must be a duration of at most 292 years"
+	}
+	return value, ""
+}
+
+var sizeUnits = map[string]int64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+func parseSize(text string) (value Size, want string) {
+	m := sizeForm.FindStringSubmatch(text)
+	if m == nil {
+		if m := sizeMisspelt.FindStringSubmatch(text); m != nil {
+			return 0, wantSize + " (write " + m[1] + map[byte]string{'k': "KiB", 'm': "MiB", 'g': "GiB"}[m[2][0]|0x20] + ")"
+		}
+		return 0, wantSize
+	}
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	unit := sizeUnits[m[2]]
+	if err != nil || n > math.MaxInt64/unit || n < math.MinInt64/unit {
+		return 0, "must be a size of fewer than 8 EiB"
+	}
+	return Size(n * unit), ""
+}

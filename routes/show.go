@@ -1,0 +1,81 @@
+package routes
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+const (
+	longestShown = 80 // runes of a value in a fault
+	longestName  = 64 // runes of a key in a path
+	longestPath  = 300
+)
+
+// userinfo finds the credentials of a URL wherever it stands in a text.
+var userinfo = regexp.MustCompile(`://[^/?#\s]*@`)
+
+// redact hides the credentials of URLs in s.
+func redact(s string) string {
+	return userinfo.ReplaceAllString(s, "://redacted@")
+}
+
+// show returns a value for a fault: as written, on one line, not too long, without credentials.
+func show(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	if n.Tag == "!!null" {
+		return "null"
+	}
+	text := shorten(redact(n.Value), longestShown)
+	if n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 || !printable(text) {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+// key returns the place of a mapping's entry.
+func (p place) key(k *yaml.Node) place {
+	name := shorten(k.Value, longestName)
+	if !printable(name) {
+		name = strconv.Quote(name)
+	}
+	return place{join(p.path, name), k.Line, k.Column}
+}
+
+// item returns the place of a list's item.
+func (p place) item(i int, n *yaml.Node) place {
+	return place{p.path + "[" + strconv.Itoa(i) + "]", n.Line, n.Column}
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+func printable(s string) bool {
+	return s != "" && s == strings.TrimSpace(s) && !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) })
+}
+
+func shorten(s string, most int) string {
+	if len(s) <= most || utf8.RuneCountInString(s) <= most {
+		return s
+	}
+	runes := 0
+	for i := range s {
+		if runes == most {
+			return s[:i] + "…"
+		}
+		runes++
+	}
+	return s
+}

@@ -1,0 +1,115 @@
+package routes
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// structure decodes a mapping into the struct v, key by key. A key that v has no field for
+// goes to other, and without that is a fault. Fields of pointers and of maps of pointers
+// are left out: what their values start from is the loader's to say.
+func (d *decoder) structure(n *yaml.Node, at place, v reflect.Value, other func(key, value *yaml.Node, at place)) {
+	if n.Kind == 0 {
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		d.faults.add(at, "%s, got %s", wantMapping, show(n))
+		return
+	}
+	fields := fieldsOf(v.Type())
+	for i := 0; i < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		here := at.key(key)
+		switch f, ok := fields[key.Value]; {
+		case !ok && other != nil:
+			other(key, value, here)
+		case !ok:
+			d.unknown(here, key.Value, slices.Sorted(maps.Keys(fields)))
+		case startsElsewhere(f.Type):
+		default:
+			d.value(value, here, v.FieldByIndex(f.Index), rulesOf(f.Tag))
+		}
+	}
+}
+
+func startsElsewhere(t reflect.Type) bool {
+	return t.Kind() == reflect.Pointer || t.Kind() == reflect.Map && t.Elem().Kind() == reflect.Pointer
+}
+
+// fieldsOf returns the fields of a struct by the names of their keys.
+func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	fields := make(map[string]reflect.StructField, t.NumField())
+	for i := range t.NumField() {
+		if name := keyOf(t.Field(i)); name != "" {
+			fields[name] = t.Field(i)
+		}
+	}
+	return fields
+}
+
+// keyOf returns the name of a field's key, "" if it has none. As in yaml.v3, a field without
+// a tag has its name in lower case.
+func keyOf(f reflect.StructField) string {
+	tag, tagged := f.Tag.Lookup("yaml")
+	name, _, _ := strings.Cut(tag, ",")
+	switch {
+	case !f.IsExported() || name == "-":
+		return ""
+	case !tagged:
+		return strings.ToLower(f.Name)
+	}
+	return name
+}
+
+// unknown adds the fault of a key that isn't one of known, with the likeliest of these.
+func (d *decoder) unknown(at place, key string, known []string) {
+	if d.faults.full() {
+		return
+	}
+	if near := nearest(key, known); near != "" {
+		d.faults.add(at, "unknown key, did you mean %q?", near)
+		return
+	}
+	d.faults.add(at, "unknown key, must be one of %s", strings.Join(known, ", "))
+}
+
+// nearest returns the candidate with the fewest edits from s, "" if all are far.
+func nearest(s string, candidates []string) string {
+	if len(s) > longestName {
+		return ""
+	}
+	best, least := "", max(1, len(s)/3)+1
+	for _, c := range candidates {
+		if edits := editDistance(strings.ToLower(strings.ReplaceAll(s, "-", "_")), c); edits < least {
+			best, least = c, edits
+		}
+	}
+	return best
+}
+
+// editDistance counts the bytes to insert, delete, replace or swap with their neighbour to get from a to b.
+func editDistance(a, b string) int {
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			change := 1
+			if a[i-1] == b[j-1] {
+				change = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(b)]
+}

@@ -1,0 +1,61 @@
+package routes
+
+import (
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// lookup returns the value at name in a mapping of a tree, and its key; nil if there is none.
+func lookup(n *yaml.Node, name string) (value, key *yaml.Node) {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil, nil
+	}
+	for i := 0; i < len(n.Content); i += 2 {
+		if n.Content[i].Value == name {
+			return n.Content[i+1], n.Content[i]
+		}
+	}
+	return nil, nil
+}
+
+// locate returns the place of path below n, which itself stands at. Where the file has no
+// such key the place is that of the nearest one above, under the full name. A key may
+// contain dots, such as a header's name.
+func locate(n *yaml.Node, at place, path string) place {
+	full := join(at.path, path)
+	for path != "" {
+		value, key, rest := step(n, path)
+		if value == nil {
+			break
+		}
+		n, path = value, rest
+		at.line, at.column = key.Line, key.Column
+	}
+	at.path = full
+	return at
+}
+
+// step enters the entry of n whose key is the longest beginning of path.
+func step(n *yaml.Node, path string) (value, key *yaml.Node, rest string) {
+	if n != nil && n.Kind == yaml.SequenceNode {
+		return nil, nil, ""
+	}
+	for head := path; head != ""; {
+		if value, key = lookup(n, head); value != nil {
+			return value, key, strings.TrimPrefix(path[len(head):], ".")
+		}
+		i := strings.LastIndexByte(head, '.')
+		if i < 0 {
+			break
+		}
+		head = head[:i]
+	}
+	return nil, nil, ""
+}
+
+// whole tells whether no value in n was found faulty when the tree was made.
+func whole(n *yaml.Node) bool {
+	return n.Kind != 0 && !slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return !whole(c) })
+}

@@ -1,0 +1,58 @@
+package routes
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// UnmarshalYAML replaces u by the URL in n.
+func (u *Upstream) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
+		return errorf("must be an http, https or h2c URL, got %s", show(n))
+	}
+	parsed, want := parseUpstream(n.Value)
+	if want != "" {
+		return errorf("%s, got %s", want, show(n))
+	}
+	u.URL = parsed
+	return nil
+}
+
+// parseUpstream returns the URL in text, its path without a trailing slash, and what it
+// must be instead, "" if all is well.
+func parseUpstream(text string) (u *url.URL, want string) {
+	const form = "must be an http, https or h2c URL such as http://rag:8000"
+	if strings.ContainsFunc(text, isControl) {
+		return nil, "must have no control character"
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, form
+	}
+	switch host := u.Hostname(); {
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c", u.Opaque != "":
+		return nil, form
+	case u.User != nil:
+		return nil, "must have no user name and password"
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(text, "#"):
+		return nil, "must have no query and no fragment"
+	case host == "" || strings.ContainsAny(host, " !$&'()*+,;=<>\"`{}|\\^/@"):
+		return nil, "must name a host"
+	case strings.HasSuffix(u.Host, ":") || u.Port() != "" && !isPort(u.Port(), 1):
+		return nil, "must have a port from 1 to 65535 or none"
+	}
+	if want := checkPrefix(u.EscapedPath()); u.Path != "" && want != "" {
+		return nil, want + " in its path"
+	}
+	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
+	return u, ""
+}
+
+// isPort tells whether text is a port in plain digits of at least the given number.
+func isPort(text string, least int) bool {
+	port, err := strconv.Atoi(text)
+	return err == nil && port >= least && port <= 65535 && strconv.Itoa(port) == text
+}
