@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"runtime/debug"
 	"sync/atomic"
@@ -47,7 +46,6 @@ type exchange struct {
 	idle    atomic.Bool // the clock measures silence, not the exchange
 	outcome events.Outcome
 
-	trace    httptrace.ClientTrace
 	conns    int // connections the attempt was given; the hooks run on the request's goroutine
 	upload   requestBody
 	download responseBody

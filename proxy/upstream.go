@@ -21,9 +21,9 @@ var errStatus = errors.New("the upstream's status is a failure")
 // been given nothing yet.
 func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := exchangeOf(out.Context())
-	x.traceConnections(httptrace.ContextClientTrace(out.Context()))
+	x.hook(httptrace.ContextClientTrace(out.Context()))
 	x.outcome.Attempts++
-	res, err := rt.pool.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(x, &x.trace)))
+	res, err := rt.pool.transport.RoundTrip(out)
 	if err != nil {
 		x.blame(err)
 		return nil, err
@@ -41,16 +41,17 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// traceConnections watches which connections the transport uses. It replaces ReverseProxy's
-// trace, whose one hook it calls.
-func (x *exchange) traceConnections(proxy *httptrace.ClientTrace) {
-	x.trace = httptrace.ClientTrace{GetConn: x.getConn, GotConn: x.gotConn}
-	if !x.r.ProtoAtLeast(1, 1) {
-		return // RFC 9110, section 15.2: no 1xx to HTTP/1.0
-	}
-	x.trace.Got1xxResponse = func(code int, header textproto.MIMEHeader) error {
+// hook adds the exchange's hooks to the trace that ReverseProxy made for this one request:
+// a second trace would be composed with it by reflection.
+func (x *exchange) hook(trace *httptrace.ClientTrace) {
+	trace.GetConn, trace.GotConn = x.getConn, x.gotConn
+	informational := trace.Got1xxResponse
+	trace.Got1xxResponse = func(code int, header textproto.MIMEHeader) error {
+		if !x.r.ProtoAtLeast(1, 1) {
+			return nil // RFC 9110, section 15.2: no 1xx to HTTP/1.0
+		}
 		removeSignals(http.Header(header))
-		return proxy.Got1xxResponse(code, header)
+		return informational(code, header)
 	}
 }
 

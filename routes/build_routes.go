@@ -71,7 +71,7 @@ func (b *builder) require(r *Route, at place, nodes ...*yaml.Node) {
 		b.faults.add(place{join(at.path, "prefix"), at.line, at.column}, "must be given: only the built-in services have one of their own")
 	}
 	if r.Upstream.URL == nil && !given("upstream") {
-		b.faults.add(place{join(at.path, "upstream"), at.line, at.column}, "must be given: an http, https or h2c URL such as http://rag:8000")
+		b.faults.add(place{join(at.path, "upstream"), at.line, at.column}, "%s, got none", wantUpstream)
 	}
 }
 

@@ -33,13 +33,13 @@ func parseDocument(content []byte, faults *collector) *yaml.Node {
 		return nil
 	}
 	if err != nil {
-		addSyntaxFault(faults, err)
+		addSyntaxFault(faults, content, err)
 		return nil
 	}
 	switch second, err := decodeNode(dec); {
 	case errors.Is(err, io.EOF):
 	case err != nil:
-		addSyntaxFault(faults, err)
+		addSyntaxFault(faults, content, err)
 		return nil
 	default:
 		faults.add(place{"", second.Line, second.Column}, "must be one document, got a second one")
@@ -111,18 +111,27 @@ func position(content []byte, offset int) place {
 	return place{"", bytes.Count(before, []byte("\n")) + 1, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1}
 }
 
-var lineOfError = regexp.MustCompile(`^line (\d+): `)
+var (
+	lineOfError   = regexp.MustCompile(`^line (\d+): `)
+	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+)
 
-// addSyntaxFault adds what the parser said. It tells a line and no column, no line at all
-// for the first, and for faults of grammar counts from 0.
-func addSyntaxFault(faults *collector, err error) {
-	message, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
+// addSyntaxFault adds what the parser said. The parser tells a line and no column, often that of
+// the mapping or list around the fault, which it then counts from 0; and no line at all for the first.
+func addSyntaxFault(faults *collector, content []byte, err error) {
+	message, at := strings.TrimPrefix(err.Error(), "yaml: "), place{"", 1, 1}
 	if m := lineOfError.FindStringSubmatch(message); m != nil {
 		message = message[len(m[0]):]
-		line, _ = strconv.Atoi(m[1])
+		at.line, _ = strconv.Atoi(m[1])
 		if strings.HasPrefix(message, "did not find expected") {
-			line++
+			at.line++
 		}
 	}
-	faults.add(place{"", line, 1}, "must be YAML: %s", message)
+	if strings.HasPrefix(message, "did not find expected") && !strings.Contains(message, "<document start>") {
+		message += " in what begins here"
+	}
+	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
+		at = position(content, max(0, bytes.Index(content, []byte("*"+m[1]))))
+	}
+	faults.add(at, "must be YAML: %s", message)
 }

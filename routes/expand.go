@@ -11,8 +11,8 @@ var reference = regexp.MustCompile(`^\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}`
 
 // expand replaces ${NAME} and ${NAME:-default} in s, and $${ by ${. As in a shell, an
 // empty variable takes the default too. What a variable holds is not expanded again.
-// changed tells whether s had any of these.
-func expand(s string, environ map[string]string) (text string, changed bool, err error) {
+// changed tells whether s had any of these. A text that grows beyond most bytes is an error.
+func expand(s string, environ map[string]string, most int) (text string, changed bool, err error) {
 	if !strings.Contains(s, "${") {
 		return s, false, nil
 	}
@@ -39,6 +39,9 @@ func expand(s string, environ map[string]string) (text string, changed bool, err
 			value = m[3]
 		case !set:
 			return "", true, fmt.Errorf("${%s} is not set and has no default", shorten(m[1], longestName))
+		}
+		if out.Len()+len(value) > most {
+			return "", true, errors.New("must be smaller: ${} makes too much of it")
 		}
 		out.WriteString(value)
 		s = s[i+len(m[0]):]

@@ -87,7 +87,7 @@ func (f *flattener) mapping(n, out *yaml.Node, at place, depth int) {
 		here := at.key(key)
 		switch {
 		case key.Kind != yaml.ScalarNode || key.Style&yaml.TaggedStyle != 0 || key.Tag == "!!null":
-			f.faults.add(place{here.path, key.Line, key.Column}, "a key must be plain text, got %s", kindOf(key))
+			f.faults.add(place{at.path, key.Line, key.Column}, "a key must be plain text, got %s", kindOf(key))
 			continue
 		case first[key.Value] != nil:
 			f.faults.add(here, "duplicate key, first given at %d:%d", first[key.Value].Line, first[key.Value].Column)
@@ -132,7 +132,7 @@ func (f *flattener) merge(value, out *yaml.Node, seen map[string]*yaml.Node, at 
 
 // scalar expands ${} in out. A plain scalar becomes the number or boolean it then reads as, never null.
 func (f *flattener) scalar(out *yaml.Node, at place) *yaml.Node {
-	text, changed, err := expand(out.Value, f.environ)
+	text, changed, err := expand(out.Value, f.environ, maxExpanded)
 	if err != nil {
 		f.faults.add(at, "%s", err)
 		return &yaml.Node{}

@@ -20,9 +20,9 @@ func (e *itemError) Error() string { return e.message }
 // Position returns where the item stands.
 func (e *itemError) Position() (line, column int) { return e.line, e.column }
 
-// eachScalar calls f with the text of n, or of each item if n is a list. want is what n must
-// be; f returns what an item must be instead, "" if all is well. The faults come joined.
-func eachScalar(n *yaml.Node, want string, f func(text string) (want string)) error {
+// eachScalar calls f with the text of n, or of each item if n is a list. wantItem is what they
+// must be; f returns what a text must be instead, "" if all is well. The faults come joined.
+func eachScalar(n *yaml.Node, wantItem string, f func(text string) (want string)) error {
 	var faults []error
 	add := func(item *yaml.Node, index, want string) {
 		e := &itemError{path: index, message: want + ", got " + show(item)}
@@ -33,7 +33,7 @@ func eachScalar(n *yaml.Node, want string, f func(text string) (want string)) er
 	}
 	visit := func(item *yaml.Node, index string) {
 		if item.Kind != yaml.ScalarNode || item.Tag == "!!null" || item.Tag == "!!bool" {
-			add(item, index, want)
+			add(item, index, wantItem)
 		} else if want := f(item.Value); want != "" {
 			add(item, index, want)
 		}

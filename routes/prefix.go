@@ -14,10 +14,10 @@ type Prefixes []string
 
 // UnmarshalYAML replaces p by a prefix or a list of prefixes.
 func (p *Prefixes) UnmarshalYAML(n *yaml.Node) error {
-	const want = "must be a path prefix such as /rag, or a list of them"
+	const want = "must be a path prefix such as /rag"
 	*p = nil
-	if n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-		return errorf("%s, got %s", want, strings.Replace(show(n), "a list", "an empty list", 1))
+	if n.Kind == yaml.MappingNode || n.Tag == "!!null" || n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
+		return errorf("%s, or a list of them, got %s", want, strings.Replace(show(n), "a list", "an empty list", 1))
 	}
 	return eachScalar(n, want, func(text string) string {
 		if want := checkPrefix(text); want != "" {

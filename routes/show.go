@@ -15,8 +15,8 @@ const (
 	longestPath  = 300
 )
 
-// userinfo finds the credentials of a URL wherever it stands in a text.
-var userinfo = regexp.MustCompile(`://[^/?#\s]*@`)
+// userinfo finds the credentials of a URL wherever it stands in a text, also of one that is not well formed.
+var userinfo = regexp.MustCompile(`://\S*@`)
 
 // redact hides the credentials of URLs in s.
 func redact(s string) string {

@@ -28,14 +28,14 @@ func (s Statuses) String() string { return strings.Join(s.list(), ", ") }
 // UnmarshalYAML replaces s by a list of codes, classes such as "5xx" and ranges such as
 // "500-504", or by a single one of these.
 func (s *Statuses) UnmarshalYAML(n *yaml.Node) error {
-	const want = `must be a list of codes from 100 to 999, classes such as "5xx" and ranges such as "500-504"`
+	const want = `must be a code from 100 to 999, a class such as "5xx" or a range such as "500-504"`
 	*s = Statuses{}
-	if n.Kind == yaml.MappingNode {
-		return errorf("%s, got %s", want, show(n))
+	if n.Kind == yaml.MappingNode || n.Tag == "!!null" {
+		return errorf("%s, or a list of these, got %s", want, show(n))
 	}
 	return eachScalar(n, want, func(text string) string {
 		if !s.add(text) {
-			return `must be a code from 100 to 999, a class such as "5xx" or a range such as "500-504"`
+			return want
 		}
 		return ""
 	})

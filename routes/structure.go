@@ -82,7 +82,7 @@ func nearest(s string, candidates []string) string {
 	if len(s) > longestName {
 		return ""
 	}
-	best, least := "", max(1, len(s)/3)+1
+	best, least := "", len(s)/3+2
 	for _, c := range candidates {
 		if edits := editDistance(strings.ToLower(strings.ReplaceAll(s, "-", "_")), c); edits < least {
 			best, least = c, edits

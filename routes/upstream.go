@@ -8,10 +8,12 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
+const wantUpstream = "must be an http, https or h2c URL such as http://rag:8000"
+
 // UnmarshalYAML replaces u by the URL in n.
 func (u *Upstream) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
-		return errorf("must be an http, https or h2c URL, got %s", show(n))
+		return errorf("%s, got %s", wantUpstream, show(n))
 	}
 	parsed, want := parseUpstream(n.Value)
 	if want != "" {
@@ -24,17 +26,16 @@ func (u *Upstream) UnmarshalYAML(n *yaml.Node) error {
 // parseUpstream returns the URL in text, its path without a trailing slash, and what it
 // must be instead, "" if all is well.
 func parseUpstream(text string) (u *url.URL, want string) {
-	const form = "must be an http, https or h2c URL such as http://rag:8000"
 	if strings.ContainsFunc(text, isControl) {
 		return nil, "must have no control character"
 	}
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, form
+		return nil, wantUpstream
 	}
 	switch host := u.Hostname(); {
 	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c", u.Opaque != "":
-		return nil, form
+		return nil, wantUpstream
 	case u.User != nil:
 		return nil, "must have no user name and password"
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(text, "#"):

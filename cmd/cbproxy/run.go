@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -42,6 +43,7 @@ a valid edit is in force within a second. SIGHUP reads it anew.`,
 			if err != nil {
 				return invalid(err)
 			}
+			tuneGC()
 			return run(path, content, config, logger)
 		},
 	}
@@ -59,6 +61,17 @@ func load(path string) ([]byte, *routes.Config, error) {
 	}
 	config, err := newLoader(path).Parse(content)
 	return content, config, err
+}
+
+// gcPercent suits a small heap that is left behind by many short requests: collecting at
+// every few megabytes would cost more than a tenth of the CPU time.
+const gcPercent = 400
+
+// tuneGC sets the collector's pace, unless the operator has.
+func tuneGC() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 }
 
 const eventQueue = 1024 // events a listener may be behind

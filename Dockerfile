@@ -1,0 +1,51 @@
+# The image of cbproxy: one static binary, the roots of trust, and nothing else.
+#
+#   docker build -t cbproxy --build-arg VERSION=1.0.0 --build-arg COMMIT="$(git rev-parse --short HEAD)" .
+#   docker run -p 8080:8080 -p 9901:9901 -v "$PWD/config:/etc/cbproxy:ro" cbproxy
+#
+# Mount the configuration's folder, not the file: an edit by renaming a new file over the old one
+# reaches a mounted folder only. In a container `listen` and `admin.listen` must be 0.0.0.0:… to be
+# reached through published ports.
+
+ARG GO_VERSION=1.26
+
+# The compiler runs on the builder's own platform and cross-compiles.
+FROM --platform=$BUILDPLATFORM golang:${GO_VERSION} AS build
+WORKDIR /src
+
+# Modules change less often than code, so they get a layer of their own.
+COPY go.mod go.sum ./
+RUN go mod download
+
+COPY . .
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION=dev
+ARG COMMIT=unknown
+# Without cgo the binary needs nothing of the system below it.
+RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
+    go build -trimpath -buildvcs=false \
+    -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
+    -o /out/cbproxy ./cmd/cbproxy
+# An empty image has no mkdir: the folder of the embedded store is made here and copied.
+RUN mkdir /out/data
+
+FROM scratch
+ARG VERSION=dev
+ARG COMMIT=unknown
+LABEL org.opencontainers.image.title="cbproxy" \
+      org.opencontainers.image.description="Circuit-breaking sidecar proxy" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${COMMIT}"
+
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+# A relative data_dir ends up here, where the user below may write.
+COPY --from=build --chown=65532:65532 /out/data /var/lib/cbproxy
+COPY --from=build /out/cbproxy /cbproxy
+
+WORKDIR /var/lib/cbproxy
+USER 65532:65532
+EXPOSE 8080 9901
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/cbproxy", "healthcheck"]
+ENTRYPOINT ["/cbproxy"]
+CMD ["run", "--config", "/etc/cbproxy/config.yaml"]

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// goBuild builds a package to a file; flags come before the package's name.
+func goBuild(ctx context.Context, file string, args ...string) error {
+	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build %s with go %s: %w\n%s", filepath.Base(file), strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// moduleRoot returns the folder of the module in whose tree the benchmark runs.
+func moduleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "cbproxy").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module cbproxy: %w; run the benchmark inside its folder", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// startBare starts the bare reverse proxy in front of the address target.
+func (b *bench) startBare(ctx context.Context, target string) (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, b.dir, "bare", address, b.self, "bare", address, "http://"+target)
+}
+
+// startCBProxy starts cbproxy with one service in front of the address target.
+// Its breaker, once open, stays so for longer than any run.
+func (b *bench) startCBProxy(ctx context.Context, name, target string) (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	admin, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	// Folders of their own: one run's state is nobody else's, and a watcher sees nothing of the logs.
+	dir, err := os.MkdirTemp(b.dir, name+"-")
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "config.yaml")
+	config := fmt.Sprintf(`listen: %s
+admin:
+  listen: %s
+routes:
+  rag_service:
+    upstream: http://%s
+    breaker:
+      fail_max: 1
+      recovery_timeout: 1h
+`, address, admin, target)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	return start(ctx, b.dir, name, address, b.cbproxy, "run", "--config", file)
+}
+
+// startCaddy starts Caddy in front of the address target, with as little to do
+// and as many idle connections as the others: no prefix, no access log, no
+// admin API.
+func (b *bench) startCaddy(ctx context.Context, target string) (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	type object = map[string]any
+	config, err := json.Marshal(object{
+		"admin":   object{"disabled": true, "config": object{"persist": false}},
+		"logging": object{"logs": object{"default": object{"level": "ERROR"}}},
+		"apps": object{"http": object{"servers": object{"bench": object{
+			"listen":          []string{address},
+			"automatic_https": object{"disable": true},
+			"routes": []object{{"handle": []object{{
+				"handler":   "reverse_proxy",
+				"upstreams": []object{{"dial": target}},
+				"transport": object{
+					"protocol":    "http",
+					"compression": false,
+					"keep_alive":  object{"max_idle_conns_per_host": 1024},
+				},
+			}}}},
+		}}}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(b.dir, "caddy.json")
+	if err := os.WriteFile(file, config, 0o600); err != nil {
+		return nil, err
+	}
+	return start(ctx, b.dir, "caddy", address, b.caddy, file)
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// load is traffic of one kind for one address.
+type load struct {
+	address     string
+	request     []byte // sent as it is, over and over
+	requests    int
+	connections int
+	status      int // expected; anything else is an error
+	length      int // bytes of body expected; anything else is an error
+}
+
+// result is what a load found.
+type result struct {
+	took      time.Duration
+	errors    int
+	lastError error
+	latencies []time.Duration // of the requests that went well, sorted
+}
+
+// run sends the requests over kept-alive connections, each sending its next
+// request when it has its answer. The requests are shared by all connections,
+// so that all of them are busy until the end.
+func (l *load) run(ctx context.Context) (result, error) {
+	left := new(atomic.Int64)
+	left.Store(int64(l.requests))
+	workers := make([]worker, l.connections)
+	var done sync.WaitGroup
+	begin := time.Now()
+	for i := range workers {
+		workers[i] = worker{load: l, left: left, latencies: make([]time.Duration, 0, 2*l.requests/l.connections)}
+		done.Go(func() { workers[i].run(ctx) })
+	}
+	done.Wait()
+
+	r := result{took: time.Since(begin)}
+	for _, w := range workers {
+		r.latencies = append(r.latencies, w.latencies...)
+		r.errors += w.errors
+		if w.lastError != nil {
+			r.lastError = w.lastError
+		}
+	}
+	slices.Sort(r.latencies)
+	return r, ctx.Err()
+}
+
+// quantile returns the latency below which the share q of the requests stayed.
+func (r *result) quantile(q float64) time.Duration {
+	if len(r.latencies) == 0 {
+		return 0
+	}
+	return r.latencies[min(int(q*float64(len(r.latencies))), len(r.latencies)-1)]
+}
+
+// worker is one connection's share of a load.
+type worker struct {
+	*load
+	left      *atomic.Int64
+	latencies []time.Duration
+	errors    int
+	lastError error
+}
+
+func (w *worker) run(ctx context.Context) {
+	for w.left.Load() > 0 && ctx.Err() == nil {
+		if err := w.converse(ctx); err != nil {
+			w.errors++
+			w.lastError = err
+		}
+	}
+}
+
+// errUnexpected ends a conversation whose answers aren't the expected ones.
+var errUnexpected = errors.New("unexpected answer")
+
+// converse opens a connection and sends requests until none is left, the
+// connection ends or an answer is wrong. A dial that fails uses up a request,
+// so that a dead address ends the load as well.
+func (w *worker) converse(ctx context.Context) error {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", w.address)
+	if err != nil {
+		if w.left.Add(-1) < 0 {
+			return nil // another connection had the last request
+		}
+		return err
+	}
+	defer func() { _ = c.Close() }() // everything wanted has been read
+	if t, ok := ctx.Deadline(); ok {
+		if err := c.SetDeadline(t); err != nil {
+			return err
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer stop()
+
+	r := bufio.NewReaderSize(c, 8<<10)
+	for w.left.Add(-1) >= 0 {
+		begin := time.Now()
+		if _, err := c.Write(w.request); err != nil {
+			return err
+		}
+		h, err := readHead(r)
+		if err != nil {
+			return err
+		}
+		if _, err := r.Discard(h.length); err != nil {
+			return err
+		}
+		if h.status != w.status || h.length != w.length {
+			return fmt.Errorf("%w: status %d with %d bytes, want status %d with %d bytes",
+				errUnexpected, h.status, h.length, w.status, w.length)
+		}
+		w.latencies = append(w.latencies, time.Since(begin))
+		if h.close {
+			return nil
+		}
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+// Command bench measures what cbproxy costs, side by side with what it could
+// be replaced by, in one run on one machine:
+//
+//   - closed: a bare httputil.ReverseProxy, cbproxy and Caddy in front of the
+//     same upstream;
+//   - open: cbproxy answering from its fallback, and a net/http handler that
+//     answers the same bytes as a constant;
+//   - churn: how many connections the upstream had to accept.
+//
+// Every contender is a process of its own, so that its CPU time is exact and
+// nobody's garbage is collected at somebody else's cost. Rounds alternate
+// between the contenders, because a machine's noise drifts: a slow minute
+// then meets all of them. Everything stays on the loopback interface.
+//
+//	go run ./internal/bench
+//	go run ./internal/bench -requests 5000 -rounds 3 -scenarios closed -json
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if len(os.Args) > 1 {
+		if role, ok := roles[os.Args[1]]; ok {
+			exit(role(ctx, os.Args[2:]))
+		}
+	}
+	o, err := parseOptions(os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
+	exit(run(ctx, o))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// options are what the command line chose.
+type options struct {
+	requests    int
+	connections int
+	rounds      int
+	body        int
+	scenarios   []string
+	binary      string
+	timeout     time.Duration
+	json        bool
+}
+
+func parseOptions(args []string) (options, error) {
+	var o options
+	var scenarios string
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.IntVar(&o.requests, "requests", 20_000, "requests a contender and round")
+	f.IntVar(&o.connections, "connections", 64, "client connections kept alive")
+	f.IntVar(&o.rounds, "rounds", 11, "rounds; the medians are reported")
+	f.IntVar(&o.body, "body", 0, "bytes of request body; 0 sends GET, more sends POST")
+	f.StringVar(&scenarios, "scenarios", "closed,open,churn", "scenarios, separated by commas")
+	f.StringVar(&o.binary, "cbproxy", "", "cbproxy binary to measure; default builds ./cmd/cbproxy")
+	f.DurationVar(&o.timeout, "timeout", 15*time.Minute, "time for the whole run")
+	f.BoolVar(&o.json, "json", false, "print the report as JSON")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q; see -help", f.Arg(0))
+	}
+	for name, n := range map[string]int{"requests": o.requests, "connections": o.connections, "rounds": o.rounds} {
+		if n < 1 {
+			return o, fmt.Errorf("-%s must be at least 1, got %d", name, n)
+		}
+	}
+	if o.body < 0 {
+		return o, fmt.Errorf("-body must not be negative, got %d", o.body)
+	}
+	o.scenarios = strings.Split(scenarios, ",")
+	for _, s := range o.scenarios {
+		if !slices.Contains([]string{"closed", "open", "churn"}, s) {
+			return o, fmt.Errorf("-scenarios: no scenario %q; there are closed, open and churn", s)
+		}
+	}
+	return o, nil
+}
+
+// run measures the chosen scenarios and prints the report.
+func run(ctx context.Context, o options) error {
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	b, err := newBench(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+
+	r := report{Machine: describeMachine(), Options: o.describe(), Notes: b.notes}
+	measures := map[string]func(context.Context) (scenario, error){
+		"closed": b.closed, "open": b.open, "churn": b.churn,
+	}
+	for _, name := range o.scenarios {
+		s, err := measures[name](ctx)
+		if err != nil {
+			return fmt.Errorf("measure %s: %w", name, err)
+		}
+		r.Scenarios = append(r.Scenarios, s)
+	}
+	if o.json {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(r)
+	}
+	return r.print(os.Stdout)
+}
+
+func (o options) describe() string {
+	method := "GET"
+	if o.body > 0 {
+		method = fmt.Sprintf("POST of %d bytes", o.body)
+	}
+	return fmt.Sprintf("%s, %d requests a round, %d connections, medians of %d rounds",
+		method, o.requests, o.connections, o.rounds)
+}

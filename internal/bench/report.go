@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// report is the outcome of a run.
+type report struct {
+	Machine   machine    `json:"machine"`
+	Options   string     `json:"options"`
+	Notes     []string   `json:"notes,omitempty"`
+	Scenarios []scenario `json:"scenarios"`
+}
+
+// scenario is the outcome of one scenario.
+type scenario struct {
+	Name       string    `json:"name"`
+	About      string    `json:"about"`
+	Contenders []figures `json:"contenders,omitempty"`
+	Ratios     []ratio   `json:"ratios,omitempty"`
+	Accepted   []count   `json:"accepted,omitempty"`
+}
+
+// count is the connections that the upstream accepted from one proxy.
+type count struct {
+	Name        string `json:"name"`
+	Connections int    `json:"connections"`
+}
+
+// ratio compares the CPU time that two contenders use for a request, round by
+// round: what slows the machine for a while slows both.
+type ratio struct {
+	Name   string  `json:"name"`
+	Of     string  `json:"of"`
+	Ratio  float64 `json:"ratio"` // the median of the rounds'
+	Lowest float64 `json:"lowest"`
+	Most   float64 `json:"most"`
+	Target float64 `json:"target"` // at most
+	Met    bool    `json:"met"`
+}
+
+// compare adds the ratio of two contenders, if both took part.
+func (s *scenario) compare(name, of string, target float64) {
+	byName := func(name string) int {
+		return slices.IndexFunc(s.Contenders, func(f figures) bool { return f.Name == name })
+	}
+	i, j := byName(name), byName(of)
+	if i < 0 || j < 0 {
+		return
+	}
+	a, b := s.Contenders[i], s.Contenders[j]
+	rounds := make([]float64, len(a.samples))
+	for i := range rounds {
+		rounds[i] = float64(a.samples[i].cpu) / float64(b.samples[i].cpu)
+	}
+	middle := median(rounds, func(x float64) float64 { return x })
+	s.Ratios = append(s.Ratios, ratio{
+		Name: name, Of: of, Target: target,
+		Ratio: middle, Lowest: slices.Min(rounds), Most: slices.Max(rounds),
+		Met: middle <= target,
+	})
+}
+
+// print writes the report as tables.
+func (r report) print(to io.Writer) error {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	// A tabwriter keeps its first error and returns it from Flush.
+	printf := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+	printf("%s\n%s\n", r.Machine, r.Options)
+	for _, n := range r.Notes {
+		printf("note: %s\n", strings.TrimSpace(n))
+	}
+	for _, s := range r.Scenarios {
+		printf("\n%s: %s\n", s.Name, s.About)
+		if len(s.Contenders) > 0 {
+			printf("  contender\tCPU µs/request\trequests/s\tp50 µs\tp99 µs\terrors\n")
+		}
+		for _, f := range s.Contenders {
+			printf("  %s\t%.2f\t%.0f\t%.0f\t%.0f\t%d\n", f.Name, f.CPU, f.Throughput, f.P50, f.P99, f.Errors)
+		}
+		for _, c := range s.Accepted {
+			printf("  %s\t%d\n", c.Name, c.Connections)
+		}
+		_ = w.Flush() // what follows has columns of its own; an error stays until the end
+		for _, x := range s.Ratios {
+			verdict := "met"
+			if !x.Met {
+				verdict = "missed"
+			}
+			printf("  CPU of %s / %s\t%.3f\t(rounds %.3f to %.3f)\ttarget ≤ %.2f: %s\n",
+				x.Name, x.Of, x.Ratio, x.Lowest, x.Most, x.Target, verdict)
+		}
+		_ = w.Flush()
+	}
+	return w.Flush()
+}
+
+// machine is where a run took place.
+type machine struct {
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+	Kernel string `json:"kernel"`
+	Go     string `json:"go"`
+	Date   string `json:"date"`
+}
+
+func (m machine) String() string {
+	return fmt.Sprintf("%s, %d cores, %s, %s, %s", m.CPU, m.Cores, m.Kernel, m.Go, m.Date)
+}
+
+func describeMachine() machine {
+	m := machine{
+		CPU:    "unknown CPU",
+		Cores:  runtime.NumCPU(),
+		Kernel: runtime.GOOS + "/" + runtime.GOARCH,
+		Go:     runtime.Version(),
+		Date:   time.Now().UTC().Format(time.DateOnly),
+	}
+	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		m.Kernel = runtime.GOOS + " " + strings.TrimSpace(string(release)) + " " + runtime.GOARCH
+	}
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if model, ok := cpuModel(string(info)); ok {
+			m.CPU = model
+		}
+	}
+	return m
+}
+
+// cpuModel finds the first model name in the text of /proc/cpuinfo.
+func cpuModel(info string) (string, bool) {
+	for line := range strings.Lines(info) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value), true
+		}
+	}
+	return "", false
+}

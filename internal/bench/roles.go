@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// roles are the processes that this binary can be, by its first argument.
+var roles = map[string]func(ctx context.Context, args []string) error{
+	"upstream": upstream,
+	"bare":     bare,
+	"constant": constant,
+}
+
+const (
+	answerBytes = 1024                 // the upstream's answer
+	waitSuffix  = "/wait"              // a path that ends so is answered after waitTime
+	waitTime    = 5 * time.Millisecond // long enough for every connection to be busy at once
+)
+
+// upstream answers any request with JSON of answerBytes at address args[0],
+// and at args[1] the number of connections it has accepted at the first.
+func upstream(ctx context.Context, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: bench upstream ADDRESS COUNTER-ADDRESS")
+	}
+	answer := upstreamAnswer()
+	length := []string{strconv.Itoa(len(answer))}
+	kind := []string{"application/json"}
+	var accepted atomic.Int64
+	data := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ContentLength != 0 {
+				_, _ = io.Copy(io.Discard, r.Body) // a client that is gone is no concern of the upstream's
+			}
+			if strings.HasSuffix(r.URL.Path, waitSuffix) {
+				time.Sleep(waitTime)
+			}
+			h := w.Header()
+			h["Content-Type"], h["Content-Length"] = kind, length
+			_, _ = w.Write(answer)
+		}),
+		ConnState: func(_ net.Conn, s http.ConnState) {
+			if s == http.StateNew {
+				accepted.Add(1)
+			}
+		},
+	}
+	counter := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprint(w, accepted.Load())
+	})}
+	failed := make(chan error, 2)
+	go func() { failed <- serve(ctx, data, args[0]) }()
+	go func() { failed <- serve(ctx, counter, args[1]) }()
+	return <-failed
+}
+
+// upstreamAnswer is JSON as a retrieval service would send it, answerBytes long.
+func upstreamAnswer() []byte {
+	b := []byte(`{"linked_explanation":"","confidence_score":0.93,"retrieved_context":["`)
+	end := []byte(`"]}`)
+	b = append(b, bytes.Repeat([]byte("context "), answerBytes/8)...)[:answerBytes-len(end)]
+	return append(b, end...)
+}
+
+// bare is the least that a reverse proxy can be, at address args[0] in front
+// of the URL args[1]: the standard library's, set up as for production.
+func bare(ctx context.Context, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: bench bare ADDRESS UPSTREAM-URL")
+	}
+	target, err := url.Parse(args[1])
+	if err != nil {
+		return err
+	}
+	return serve(ctx, &http.Server{Handler: &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.SetXForwarded()
+		},
+		Transport: &http.Transport{
+			MaxIdleConnsPerHost: 1024,
+			IdleConnTimeout:     90 * time.Second,
+			DisableCompression:  true,
+		},
+		BufferPool: &buffers{},
+	}}, args[0])
+}
+
+// buffers lends buffers of the size that ReverseProxy would allocate.
+type buffers struct{ pool sync.Pool }
+
+type buffer [32 << 10]byte
+
+func (b *buffers) Get() []byte {
+	if x, ok := b.pool.Get().(*buffer); ok {
+		return x[:]
+	}
+	return make([]byte, len(buffer{}))
+}
+
+func (b *buffers) Put(x []byte) { b.pool.Put((*buffer)(x)) }
+
+// constant answers every request at address args[0] with the answer that is
+// kept as JSON in the file args[1].
+func constant(ctx context.Context, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: bench constant ADDRESS ANSWER.json")
+	}
+	file, err := os.ReadFile(args[1])
+	if err != nil {
+		return err
+	}
+	var a answer
+	if err := json.Unmarshal(file, &a); err != nil {
+		return fmt.Errorf("read the answer in %s: %w", args[1], err)
+	}
+	return serve(ctx, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		for name, values := range a.Header {
+			h[name] = values
+		}
+		w.WriteHeader(a.Status)
+		_, _ = w.Write(a.Body)
+	})}, args[0])
+}
+
+// serve runs s at address until ctx ends.
+func serve(ctx context.Context, s *http.Server, address string) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

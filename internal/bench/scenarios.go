@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// What is aimed at: how much a contender may cost compared to another.
+const (
+	closedTarget = 1.10 // of a bare reverse proxy
+	caddyTarget  = 1.00 // of Caddy
+	openTarget   = 1.30 // of a constant answer
+)
+
+// closed measures a healthy upstream: what the breaker and all else on the way
+// of a request cost.
+func (b *bench) closed(ctx context.Context) (scenario, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	_, contenders, err := b.startProxies(ctx)
+	defer closeAll(contenders)
+	if err != nil {
+		return scenario{}, err
+	}
+	f, err := b.measure(ctx, contenders[1:], load{
+		request: b.request(path), requests: b.requests, connections: b.connections,
+		status: http.StatusOK, length: answerBytes,
+	})
+	if err != nil {
+		return scenario{}, err
+	}
+	s := scenario{Name: "closed", About: "breaker closed: 1 KB of JSON from the upstream", Contenders: f}
+	s.compare("cbproxy", "bare", closedTarget)
+	s.compare("cbproxy", "caddy", caddyTarget)
+	return s, nil
+}
+
+// open measures a dead upstream and an open breaker against the same answer as
+// a constant.
+func (b *bench) open(ctx context.Context) (scenario, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	dead, err := freeAddress()
+	if err != nil {
+		return scenario{}, err
+	}
+	proxy, err := b.startCBProxy(ctx, "cbproxy-open", dead)
+	if err != nil {
+		return scenario{}, err
+	}
+	defer proxy.close()
+	proxy.name = "cbproxy"
+	a, err := captureFallback(ctx, "http://"+proxy.address+path)
+	if err != nil {
+		return scenario{}, fmt.Errorf("%w%s", err, proxy.said())
+	}
+	same, err := b.startConstant(ctx, a)
+	if err != nil {
+		return scenario{}, err
+	}
+	defer same.close()
+
+	f, err := b.measure(ctx, []*process{same, proxy}, load{
+		request: b.request(path), requests: b.requests, connections: b.connections,
+		status: a.Status, length: len(a.Body),
+	})
+	if err != nil {
+		return scenario{}, err
+	}
+	s := scenario{
+		Name:       "open",
+		About:      fmt.Sprintf("breaker open: a fallback of %d bytes with %d header fields", len(a.Body), len(a.Header)+1),
+		Contenders: f,
+	}
+	s.compare("cbproxy", "constant", openTarget)
+	return s, nil
+}
+
+// churnConnections is more than the idle connections that proxies keep to one
+// upstream by default.
+const churnConnections = 256
+
+// churn counts the connections that each proxy opens to the upstream for the
+// requests of many busy clients.
+func (b *bench) churn(ctx context.Context) (scenario, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	counter, contenders, err := b.startProxies(ctx)
+	defer closeAll(contenders)
+	if err != nil {
+		return scenario{}, err
+	}
+	s := scenario{
+		Name:  "churn",
+		About: fmt.Sprintf("connections the upstream accepted for %d busy clients and %d requests", churnConnections, b.requests/2),
+	}
+	for _, p := range contenders[1:] {
+		before, err := accepted(ctx, counter)
+		if err != nil {
+			return scenario{}, err
+		}
+		_, err = b.sample(ctx, p, load{
+			address: p.address, request: b.request("/rag" + waitSuffix), requests: b.requests / 2, connections: churnConnections,
+			status: http.StatusOK, length: answerBytes,
+		})
+		if err != nil {
+			return scenario{}, err
+		}
+		after, err := accepted(ctx, counter)
+		if err != nil {
+			return scenario{}, err
+		}
+		s.Accepted = append(s.Accepted, count{Name: p.name, Connections: after - before})
+	}
+	return s, nil
+}
+
+// startProxies starts the upstream and the proxies in front of it, and returns
+// them in that order, with the address of the upstream's counter. Those that
+// did start are returned beside an error.
+func (b *bench) startProxies(ctx context.Context) (counter string, all []*process, err error) {
+	target, err := freeAddress()
+	if err != nil {
+		return "", nil, err
+	}
+	if counter, err = freeAddress(); err != nil {
+		return "", nil, err
+	}
+	starts := []func() (*process, error){
+		func() (*process, error) {
+			return start(ctx, b.dir, "upstream", target, b.self, "upstream", target, counter)
+		},
+		func() (*process, error) { return b.startBare(ctx, target) },
+		func() (*process, error) { return b.startCBProxy(ctx, "cbproxy", target) },
+	}
+	if b.caddy != "" {
+		starts = append(starts, func() (*process, error) { return b.startCaddy(ctx, target) })
+	}
+	for _, f := range starts {
+		p, err := f()
+		if err != nil {
+			return "", all, err
+		}
+		all = append(all, p)
+	}
+	return counter, all, nil
+}
+
+func closeAll(all []*process) {
+	for _, p := range all {
+		p.close()
+	}
+}
+
+// accepted asks the upstream's counter for the connections accepted so far.
+func accepted(ctx context.Context, counter string) (int, error) {
+	a, err := get(ctx, "http://"+counter)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(a.Body))
+}
+
+// startConstant starts a server that answers with a, and makes sure that it
+// does so to the byte.
+func (b *bench) startConstant(ctx context.Context, a answer) (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	content, err := json.Marshal(a)
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(b.dir, "answer.json")
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		return nil, err
+	}
+	p, err := start(ctx, b.dir, "constant", address, b.self, "constant", address, file)
+	if err != nil {
+		return nil, err
+	}
+	got, err := get(ctx, "http://"+address+path)
+	if err == nil && !got.equal(a) {
+		err = fmt.Errorf("the constant answer differs from cbproxy's: got %v, want %v", got, a)
+	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// answer is a whole response, without its Date, which the server sets.
+type answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+func (a answer) equal(b answer) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && string(x) == string(y)
+}
+
+// get requests url over a connection of its own.
+func get(ctx context.Context, url string) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	t := &http.Transport{DisableCompression: true}
+	defer t.CloseIdleConnections()
+	res, err := t.RoundTrip(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = res.Body.Close() }() // read to its end, or the error says so
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return answer{}, fmt.Errorf("read the answer of %s: %w", url, err)
+	}
+	res.Header.Del("Date")
+	return answer{Status: res.StatusCode, Header: res.Header, Body: body}, nil
+}
+
+// captureFallback asks until the breaker is open, and returns what is
+// answered then.
+func captureFallback(ctx context.Context, url string) (answer, error) {
+	var a answer
+	for range 10 {
+		var err error
+		if a, err = get(ctx, url); err != nil {
+			return a, fmt.Errorf("ask for the fallback: %w", err)
+		}
+		if strings.EqualFold(a.Header.Get("X-Circuit-Breaker-State"), "open") && a.Header.Get("X-Fallback-Reason") == "open" {
+			return a, nil
+		}
+	}
+	return a, fmt.Errorf("ask for the fallback: the breaker didn't open within 10 requests to a dead upstream; the last answer was %d %v", a.Status, a.Header)
+}

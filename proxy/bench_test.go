@@ -1,0 +1,85 @@
+package proxy
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/metrics"
+	"cbproxy/routes"
+)
+
+// discard is a ResponseWriter that costs next to nothing.
+type discard struct{ header http.Header }
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discard) WriteHeader(int)             {}
+
+func benchmarkServer(b *testing.B, upstream string) *Server {
+	u, err := url.Parse(upstream)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var s *Server
+	m := metrics.New(metrics.Config{
+		Breakers: func() map[string]metrics.Breaker { return nil }, Strategies: []string{"static"},
+	})
+	s = New(Config{Bus: new(events.Bus), Observers: m, Logger: slog.New(slog.DiscardHandler)})
+	route := &routes.Route{
+		Prefix: routes.Prefixes{"/rag"}, StripPrefix: true, Upstream: routes.Upstream{URL: u},
+		Timeout: 30 * time.Second, IdleTimeout: time.Minute, ResponseBuffer: 64 << 10, FallbackEnabled: true,
+	}
+	route.Breaker.FailMax, route.Breaker.RecoveryTimeout, route.Breaker.HalfOpenRequests = 5, time.Minute, 1
+	err = s.Apply(&routes.Config{
+		Limits: routes.Limits{HeaderBytes: 64 << 10, BodyBytes: 32 << 20},
+		Routes: map[string]*routes.Route{"rag_service": route},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func benchmarkUpstream(b *testing.B) *httptest.Server {
+	body := `{"d":"` + strings.Repeat("x", 1000) + `"}`
+	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, body)
+	}))
+	b.Cleanup(u.Close)
+	return u
+}
+
+func benchmarkHandler(b *testing.B, h http.Handler) {
+	b.ReportAllocs()
+	for b.Loop() {
+		r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/rag/x?q=1", nil)
+		r.Header["User-Agent"] = []string{"bench"}
+		r.Header["Accept"] = []string{"*/*"}
+		h.ServeHTTP(&discard{http.Header{}}, r)
+	}
+}
+
+// The closed path beside a bare ReverseProxy, without listener and client: what the two
+// allocate, and the ratio of their times, tell what cbproxy adds. The upstream's own work
+// is in both.
+func BenchmarkClosed(b *testing.B) {
+	u := benchmarkUpstream(b)
+	target, _ := url.Parse(u.URL)
+	b.Run("bare", func(b *testing.B) {
+		benchmarkHandler(b, &httputil.ReverseProxy{
+			Rewrite:    func(pr *httputil.ProxyRequest) { pr.SetURL(target); pr.SetXForwarded() },
+			Transport:  &http.Transport{MaxIdleConnsPerHost: idlePerUpstream, DisableCompression: true},
+			BufferPool: copyBuffers{},
+		})
+	})
+	b.Run("cbproxy", func(b *testing.B) { benchmarkHandler(b, benchmarkServer(b, u.URL)) })
+}

@@ -1,0 +1,68 @@
+package routes_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"cbproxy/routes"
+)
+
+const twoServices = `
+routes:
+  rag_service: {upstream: http://rag, timeout: 4s, breaker: {fail_max: 9}}
+  my-search: {prefix: /search, upstream: http://search}
+`
+
+func TestEnvironmentWinsOverFile(t *testing.T) {
+	c, err := loader("CIRCUIT_BREAKER_RAG_FAIL_MAX=7", "CIRCUIT_BREAKER_RAG_RECOVERY_TIMEOUT=1m30s", "CIRCUIT_BREAKER_RAG_TIMEOUT=2.5",
+		"CIRCUIT_BREAKER_RAG_HALF_OPEN_REQUESTS=3", "CIRCUIT_BREAKER_RAG_FALLBACK_ENABLED=0", "CIRCUIT_BREAKER_RAG_PRIORITY=3",
+		"CIRCUIT_BREAKER_MY_SEARCH_FALLBACK_ENABLED=false", "CIRCUIT_BREAKER_MY_SEARCH_FAIL_MAX=2", "CIRCUIT_BREAKER_MY_SEARCH_FAIL_MAX=3",
+		"CBPROXY_ADMIN_TOKEN= secret\n", "REDIS_URL=", "CIRCUIT_BREAKERS=1", "=odd", "odd").Parse([]byte(twoServices))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rag, search := c.Routes["rag_service"], c.Routes["my-search"]
+	if rag.Breaker.FailMax != 7 || rag.Breaker.RecoveryTimeout != 90*time.Second || rag.Timeout != 2500*time.Millisecond ||
+		rag.Breaker.HalfOpenRequests != 3 || rag.FallbackEnabled || rag.Priority != 3 {
+		t.Errorf("got %+v", rag)
+	}
+	if search.FallbackEnabled || search.Breaker.FailMax != 2 {
+		t.Errorf("got %+v, want the first of two values", search)
+	}
+	if c.Admin.Token != "secret" {
+		t.Errorf("got token %q, want it without spaces around", c.Admin.Token)
+	}
+}
+
+func TestEnvironmentFaults(t *testing.T) {
+	for _, test := range []struct{ name, config, variable, want string }{
+		{"not a number", twoServices, "CIRCUIT_BREAKER_RAG_FAIL_MAX=x", `must be a whole number in plain digits (no leading zeros, exponent, 0x or quotes), got "x"`},
+		{"empty", twoServices, "CIRCUIT_BREAKER_RAG_TIMEOUT=", `must be a duration such as 30s or 1m30s, or a number of seconds such as 30 or 0.5, got ""`},
+		{"out of bounds", twoServices, "CIRCUIT_BREAKER_RAG_PRIORITY=4", `must be from 1 to 3, got "4"`},
+		{"negative", twoServices, "CIRCUIT_BREAKER_RAG_RECOVERY_TIMEOUT=-1", `must be positive, got "-1"`},
+		{"not a boolean", twoServices, "CIRCUIT_BREAKER_RAG_FALLBACK_ENABLED=yes", `must be true or false, got "yes"`},
+		{"unknown key", twoServices, "CIRCUIT_BREAKER_RAG_UPSTREAM=x", "must end in one of FAIL_MAX, FALLBACK_ENABLED, HALF_OPEN_REQUESTS, PRIORITY, RECOVERY_TIMEOUT, TIMEOUT to set a key of rag_service"},
+		{"unknown service", twoServices, "CIRCUIT_BREAKER_VMS_TIMEOUT=1", "names no configured service; there is CIRCUIT_BREAKER_MY_SEARCH_… for my-search, CIRCUIT_BREAKER_RAG_… for rag_service"},
+		{"full service name", twoServices, "CIRCUIT_BREAKER_RAG_SERVICE_TIMEOUT=1", "must end in one of FAIL_MAX, FALLBACK_ENABLED, HALF_OPEN_REQUESTS, PRIORITY, RECOVERY_TIMEOUT, TIMEOUT to set a key of rag_service"},
+		{"two spellings of a name", `routes: {a-b: {prefix: /1, upstream: http://a}, a_b_service: {prefix: /2, upstream: http://b}}`,
+			"CIRCUIT_BREAKER_A_B_TIMEOUT=1", "is ambiguous, it could set a-b.TIMEOUT or a_b_service.TIMEOUT"},
+		{"two ways to part a name", `routes: {rag: {prefix: /1, upstream: http://a}, rag_recovery: {prefix: /2, upstream: http://b}}`,
+			"CIRCUIT_BREAKER_RAG_RECOVERY_TIMEOUT=1", "is ambiguous, it could set rag.RECOVERY_TIMEOUT or rag_recovery.TIMEOUT"},
+		{"redis", twoServices, "REDIS_URL=redis://user:secret@redis", "not supported yet, must not be set"},
+		{"redis ttl", twoServices, "REDIS_CIRCUIT_BREAKER_TTL=60", "not supported yet, must not be set"},
+		{"blank token", twoServices, "CBPROXY_ADMIN_TOKEN=  ", "must hold a token, got nothing but spaces"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := loader(test.variable).Parse([]byte(test.config))
+			var faults routes.Faults
+			if !errors.As(err, &faults) || len(faults) != 1 {
+				t.Fatalf("got %v, want one fault", err)
+			}
+			name := test.variable[:len(faults[0].Path)]
+			if want := "environment: " + name + ": " + test.want; faults[0].String() != want {
+				t.Errorf("got  %s\nwant %s", faults[0], want)
+			}
+		})
+	}
+}
