@@ -103,11 +103,11 @@ func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 		return
 	}
 	switch fault := x.upload.faulty(); {
-	case x.r.Context().Err() != nil:
-		x.cancelled()
-		panic(http.ErrAbortHandler) // nobody is there to be answered
 	case context.Cause(x) == errSlowClient:
 		x.problem(slowBody)
+	case x.r.Context().Err() != nil && fault != errBodyTooLarge:
+		x.cancelled()
+		panic(http.ErrAbortHandler) // nobody is there to be answered
 	case fault == errBodyTooLarge:
 		x.problem(bodyTooLarge)
 	case fault != nil:

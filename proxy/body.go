@@ -55,29 +55,31 @@ func (b *requestBody) faulty() error {
 // How an answer given before the end of the upload is followed up.
 const (
 	lingerTime  = 5 * time.Second
-	lingerBytes = 64 << 20
-	serverReads = 256 << 10 // what net/http reads by itself of a body that was left over
+	lingerPause = time.Second // a client that sends nothing for so long waits for something else
 )
 
 // linger reads on when a client is still sending a body whose answer is out: a client that
 // reads only after it has sent would otherwise meet a closed connection and lose the
-// answer. A client that sends no more does not hold the request up for ever.
+// answer.
 func (x *exchange) linger() {
-	if x.upload.body == nil || x.upload.ended.Load() {
+	if x.upload.body == nil || x.upload.ended.Load() || x.upload.faulty() != nil && x.upload.faulty() != errBodyTooLarge {
 		return
 	}
 	control := http.NewResponseController(x.w)
-	if control.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+	unasked := x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil // it was never told to send
+	if unasked || control.Flush() != nil {
+		_ = control.SetReadDeadline(time.Now()) // or net/http waits for what may never come
 		return
 	}
-	if n := x.r.ContentLength; n >= 0 && n <= serverReads {
-		return
-	}
-	if x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil {
-		return // it has not been asked for the body
-	}
-	if control.Flush() == nil {
-		_, _ = io.CopyN(io.Discard, x.upload.body, lingerBytes)
+	buffer := copyBuffers{}.Get()
+	defer copyBuffers{}.Put(buffer)
+	for start := time.Now(); time.Since(start) < lingerTime; {
+		if control.SetReadDeadline(time.Now().Add(lingerPause)) != nil {
+			return
+		}
+		if _, err := x.upload.body.Read(buffer); err != nil {
+			return
+		}
 	}
 }
 

@@ -33,8 +33,6 @@ func setPath(x *exchange, pr *httputil.ProxyRequest) {
 	path := x.route.base + x.rest
 	if path == "" {
 		path = "/"
-	} else if x.rest == "" && x.route.config.Upstream.Path != "" {
-		path = x.route.config.Upstream.EscapedPath()
 	}
 	if !strings.HasPrefix(path, "//") {
 		u.Opaque = path

@@ -1,0 +1,218 @@
+package proxy_test
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/metrics"
+	"cbproxy/proxy"
+)
+
+func TestReloadKeepsBreakersAndTheirCounts(t *testing.T) {
+	server, address, seen := start(t, route("http://127.0.0.1:1", "breaker: {fail_max: 3, recovery_timeout: 60}"))
+	fail := func() {
+		get(t, "http://"+address+"/svc")
+		seen.next(t)
+	}
+	apply := func(text string) {
+		if err := server.Apply(parse(t, text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fail()
+	fail()
+	apply(route("http://127.0.0.1:1", "breaker: {fail_max: 4, recovery_timeout: 60}", "timeout: 5s"))
+	b := server.Breaker("svc")
+	if n := b.Status().ConsecutiveFailures; n != 2 {
+		t.Fatalf("%d failures are left after a reload, want 2", n)
+	}
+	fail()
+	if b.State() != events.Closed {
+		t.Fatal("opened at the old fail_max")
+	}
+	fail()
+	opened := b.Status()
+	if opened.State != events.Open {
+		t.Fatalf("state %v after 4 failures", opened.State)
+	}
+	apply(route("http://127.0.0.1:2", "breaker: {fail_max: 1, recovery_timeout: 60}"))
+	if now := b.Status(); now.State != events.Open || !now.RetryAt.Equal(opened.RetryAt) {
+		t.Errorf("a reload made %+v of %+v", now, opened)
+	}
+	apply(route("http://127.0.0.1:2", "breaker: {recovery_timeout: 90}"))
+	if now := b.Status(); !now.RetryAt.Equal(opened.Since.Add(90 * time.Second)) {
+		t.Errorf("open until %v, want 90s after %v", now.RetryAt, opened.Since)
+	}
+	apply(route("http://127.0.0.1:2", "breaker: {recovery_timeout: 1ms}"))
+	for b.State() == events.Open { // its time was up before the reload
+		runtime.Gosched()
+	}
+}
+
+func TestRequestsNeverFailBecauseOfReloads(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
+	defer upstream.Close()
+	server, address, _ := start(t, route(upstream.URL))
+	same := strings.Replace(upstream.URL, "127.0.0.1", "localhost", 1) // another pool
+	done := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				res, err := http.Get("http://" + address + "/svc")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, err := io.ReadAll(res.Body)
+				_ = res.Body.Close()
+				if res.StatusCode != 200 || string(body) != "ok" || err != nil {
+					t.Errorf("status %d, %q, %v", res.StatusCode, body, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 300 {
+		url := upstream.URL
+		if i%2 == 0 {
+			url = same
+		}
+		if err := server.Apply(parse(t, route(url, fmt.Sprintf("timeout: %d", i+1)))); err != nil {
+			t.Error(err)
+		}
+	}
+	close(done)
+	clients.Wait()
+}
+
+// Ten thousand reloads that add and remove services and change upstreams, with a request
+// now and then, leave behind what one does.
+func TestReloadsLeakNothing(t *testing.T) {
+	conns := make(chan int, 100000)
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
+	upstream.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			conns <- 1
+		case http.StateClosed:
+			conns <- -1
+		}
+	}
+	upstream.Start()
+	defer upstream.Close()
+	var server *proxy.Server
+	meter := metrics.New(metrics.Config{
+		Strategies: []string{"static"},
+		Breakers: func() map[string]metrics.Breaker {
+			views := map[string]metrics.Breaker{}
+			for name, b := range server.Breakers() {
+				views[name] = metrics.Breaker{State: b.State()}
+			}
+			return views
+		},
+	})
+	server = proxy.New(proxy.Config{Bus: new(events.Bus), Observers: meter, Logger: slog.New(slog.DiscardHandler)})
+	ask := func(path string) {
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		if w.Code != 200 {
+			t.Fatalf("%s: status %d", path, w.Code)
+		}
+	}
+	series := func() int {
+		w := httptest.NewRecorder()
+		meter.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		return strings.Count(w.Body.String(), "circuit_breaker")
+	}
+	other := strings.Replace(upstream.URL, "127.0.0.1", "localhost", 1)
+	a := parse(t, route(upstream.URL))
+	b := parse(t, route(other)+"  extra: {prefix: /extra, upstream: "+upstream.URL+"}\n")
+	apply := func(i int) {
+		c := a
+		if i%2 == 1 {
+			c = b
+		}
+		if err := server.Apply(c); err != nil {
+			t.Fatal(err)
+		}
+		if i%100 == 0 || i%100 == 1 {
+			ask("/svc")
+		}
+		if i%100 == 1 {
+			ask("/extra")
+			server.Breaker("extra").Force(events.Open, time.Hour, "") // with a clock running
+		}
+	}
+	for i := range 10 {
+		apply(i)
+	}
+	apply(0)
+	goroutines, before := runtime.NumGoroutine(), series()
+	for i := range 10_001 {
+		apply(i)
+	}
+	if after := series(); after != before {
+		t.Errorf("%d series have become %d", before, after)
+	}
+	for left, deadline := 0, time.After(20*time.Second); ; {
+		select {
+		case n := <-conns:
+			left += n
+			continue
+		case <-deadline:
+			t.Fatalf("%d connections and %d goroutines are left, %d at first", left, runtime.NumGoroutine(), goroutines)
+		default:
+		}
+		if left <= 2 && runtime.NumGoroutine() <= goroutines+4 {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// A service that nobody calls must cost little: breaker, pool, chain and all of its series.
+func TestThousandServicesTakeLittleMemory(t *testing.T) {
+	const services, limit = 1000, 100 << 10
+	var text strings.Builder
+	text.WriteString("routes:\n")
+	for i := range services {
+		fmt.Fprintf(&text, "  s%[1]d: {prefix: /s%[1]d, upstream: 'http://127.0.0.1:1', fallback: rag_service}\n", i)
+	}
+	c := parse(t, text.String())
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	meter := metrics.New(metrics.Config{Strategies: []string{"static"}, Breakers: func() map[string]metrics.Breaker { return nil }})
+	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: meter, Logger: slog.New(slog.DiscardHandler)})
+	if err := server.Apply(c); err != nil {
+		t.Fatal(err)
+	}
+	each := (heap() - before) / services
+	t.Logf("%d bytes a service", each)
+	if each > limit {
+		t.Errorf("a service takes %d bytes, want at most %d", each, limit)
+	}
+	runtime.KeepAlive(server)
+	runtime.KeepAlive(meter)
+}
