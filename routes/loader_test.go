@@ -17,15 +17,6 @@ import (
 
 const minimal = "routes: {rag_service: {upstream: http://rag}}\n"
 
-func parse(t *testing.T, content string) *routes.Config {
-	t.Helper()
-	c, err := loader().Parse([]byte(content))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 func TestBuiltInServices(t *testing.T) {
 	for name, want := range map[string]routes.Route{
 		"rag_service":             {Prefix: routes.Prefixes{"/rag"}, Timeout: 30 * time.Second, Priority: 1, Breaker: routes.Breaker{FailMax: 5, RecoveryTimeout: time.Minute}},
@@ -73,12 +64,12 @@ func TestLoadsShareNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first.Fallbacks["rag_service"].Strategies["static"].(*staticOptions).Status = 500
+	first.Fallbacks["rag_service"].Strategies["static"].(*routes.StaticOptions).Status = 500
 	second, err := l.Parse([]byte(minimal))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := second.Fallbacks["rag_service"].Strategies["static"].(*staticOptions).Status; got != 200 {
+	if got := second.Fallbacks["rag_service"].Strategies["static"].(*routes.StaticOptions).Status; got != 200 {
 		t.Errorf("got status %d of another load", got)
 	}
 }
@@ -154,5 +145,12 @@ func TestStatusesHas(t *testing.T) {
 	}
 	if got, want := s.String(), "429, 5xx, 600-602"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestLinesMayEndAsOnWindows(t *testing.T) {
+	content := "\uFEFF" + strings.ReplaceAll("# comment\nroutes:\n  rag_service:\n    upstream: http://rag\n", "\n", "\r\n")
+	if got := parse(t, content).Routes["rag_service"].Upstream.String(); got != "http://rag" {
+		t.Errorf("got upstream %q", got)
 	}
 }

@@ -7,7 +7,7 @@ import (
 
 // Config is the whole of what the operator wrote, with defaults, environment and
 // ${} expansion applied. A Config that Load returned is valid and is never modified:
-// any number of goroutines may read it.
+// any number of goroutines may read it. Its Defaults are nil: they are in the routes.
 //
 // The yaml tag is a key's name. The valid tag bounds its value and the enum tag lists
 // its values; both are checked while the file is decoded, so that the fault can name its
@@ -29,7 +29,7 @@ type Config struct {
 	Admin Admin `yaml:"admin"`
 	// The optional Redis that instances share.
 	Redis Redis `yaml:"redis"`
-	// Any key of a route, inherited by every route. Loading applies it and leaves nil here.
+	// Any key of a route, inherited by every route.
 	Defaults *Route `yaml:"defaults"`
 	// The routes by service name.
 	Routes map[string]*Route `yaml:"routes"`

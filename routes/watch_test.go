@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -283,5 +284,28 @@ func TestFollowGoesUpFromWhereALinkLeads(t *testing.T) {
 	got := follow(root + "/link/../config.yaml").folders
 	if len(got) != 2 || got[0] != root || got[1] != filepath.Join(root, "real") {
 		t.Errorf("got %q, want the folders of the link and of the file", got)
+	}
+}
+
+func TestWatchLeavesNothingRunning(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	before := runtime.NumGoroutine()
+	for range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		changed := make(chan struct{})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			Watcher{Path: path, Changed: func([]byte) { close(changed) }}.Watch(ctx)
+		}()
+		replace(t, path, "one")
+		<-changed
+		cancel()
+		<-done
+	}
+	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines are left of the %d there were", runtime.NumGoroutine(), before)
+		}
 	}
 }

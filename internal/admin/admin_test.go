@@ -1,0 +1,259 @@
+package admin_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/admin"
+	"cbproxy/internal/events"
+)
+
+// fake is a proxy with one service, svc.
+type fake struct {
+	token    string
+	tokenErr error
+	protect  bool
+	notReady error
+	orders   []string
+}
+
+func (f *fake) Health() admin.Health {
+	h := admin.Health{Services: map[string]admin.Service{"svc": {ServiceName: "svc", State: events.Open, Configuration: admin.Configuration{Priority: 2, RecoveryTimeout: admin.Seconds(1500 * time.Millisecond)}}}}
+	h.Summarize()
+	return h
+}
+
+func (f *fake) Service(name string) (admin.Service, bool) {
+	return admin.Service{ServiceName: name}, name == "svc"
+}
+
+func (f *fake) Force(service string, state events.State, d time.Duration, reason string) bool {
+	f.orders = append(f.orders, fmt.Sprint(service, " ", state, " ", d, " ", reason))
+	return true
+}
+
+func (f *fake) Release(service, reason string) bool {
+	f.orders = append(f.orders, fmt.Sprint(service, " auto ", reason))
+	return true
+}
+
+func (f *fake) Ready() error                     { return f.notReady }
+func (f *fake) EffectiveConfig() ([]byte, error) { return []byte(`{"listen":"x"}`), nil }
+func (f *fake) Reload() error                    { return errors.New("a.yaml:1:1: x: y") }
+func (f *fake) ProtectReads() bool               { return f.protect }
+func (f *fake) Token() (string, error)           { return f.token, f.tokenErr }
+
+func handler(f *fake) (http.Handler, *events.Bus) {
+	bus := new(events.Bus)
+	return admin.New(admin.Config{
+		Proxy: f, History: admin.NewHistory("me"), Bus: bus,
+		Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler),
+	}), bus
+}
+
+const force = "/api/v1/circuit-breakers/svc/force-state"
+
+func post(body string, header ...string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, force, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer secret")
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	return r
+}
+
+func TestForceStateOrders(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"state":"open"}`: "svc open 0s ",
+		`{"state":"open","duration":"10m","reason":"why"}`:     "svc open 10m0s why",
+		`{"state":"closed","duration":1.5,"scope":"instance"}`: "svc closed 1.5s ",
+		`{"state":"half-open"}`:                                "svc half-open 0s ",
+		`{"state":"auto","reason":"done"}`:                     "svc auto done",
+	} {
+		f := &fake{token: "secret"}
+		h, _ := handler(f)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, post(body))
+		if w.Code != 200 || len(f.orders) != 1 || f.orders[0] != want {
+			t.Errorf("%s: status %d, orders %q, want %q", body, w.Code, f.orders, want)
+		}
+	}
+}
+
+func TestForceStateRefusals(t *testing.T) {
+	put := post(`{"state":"open"}`)
+	put.Method = http.MethodPut
+	unknown := post(`{"state":"open"}`)
+	unknown.URL.Path = "/api/v1/circuit-breakers/other/force-state"
+	for name, c := range map[string]struct {
+		r      *http.Request
+		status int
+		says   string
+	}{
+		"no token":        {post(`{"state":"open"}`, "Authorization", ""), 401, "Authorization"},
+		"wrong token":     {post(`{"state":"open"}`, "Authorization", "Bearer secre"), 401, ""},
+		"basic":           {post(`{"state":"open"}`, "Authorization", "Basic secret"), 401, ""},
+		"method":          {put, 405, "POST"},
+		"unknown service": {unknown, 404, "other"},
+		"form":            {post(`state=open`, "Content-Type", "application/x-www-form-urlencoded"), 415, "application/json"},
+		"large":           {post(`{"reason":"` + strings.Repeat("x", 70<<10) + `"}`), 413, ""},
+		"other origin":    {post(`{"state":"open"}`, "Sec-Fetch-Site", "cross-site"), 403, "origin"},
+		"not an object":   {post(`[]`), 400, "JSON object"},
+		"null":            {post(`null`), 400, "JSON object"},
+		"two objects":     {post(`{"state":"open"}{}`), 400, "one JSON object"},
+		"no state":        {post(`{}`), 400, "state: must be"},
+		"bad state":       {post(`{"state":"OPEN"}`), 400, `got \"OPEN\"`},
+		"bad duration":    {post(`{"state":"open","duration":"-1s"}`), 400, "duration: must be a positive"},
+		"zero duration":   {post(`{"state":"open","duration":0}`), 400, "duration: must be a positive"},
+		"null duration":   {post(`{"state":"open","duration":null}`), 400, "duration: must be a positive"},
+		"huge duration":   {post(`{"state":"open","duration":1e300}`), 400, "duration: must be a positive"},
+		"half-open for":   {post(`{"state":"half-open","duration":"1s"}`), 400, "duration: has a meaning"},
+		"fleet":           {post(`{"state":"open","scope":"fleet"}`), 400, "not supported yet"},
+		"unknown key":     {post(`{"state":"open","for":"1s"}`), 400, "for: unknown key"},
+		"long reason":     {post(`{"state":"open","reason":"` + strings.Repeat("é", 1001) + `"}`), 400, "reason: must be"},
+	} {
+		f := &fake{token: "secret"}
+		h, _ := handler(f)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, c.r)
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) || w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: status %d, want %d with %q: %s", name, w.Code, c.status, c.says, w.Body)
+		}
+		if len(f.orders) > 0 {
+			t.Errorf("%s: carried out as %q", name, f.orders)
+		}
+	}
+}
+
+func TestWithoutATokenNothingChanges(t *testing.T) {
+	for _, f := range []*fake{{}, {tokenErr: errors.New("gone")}} {
+		h, _ := handler(f)
+		for _, path := range []string{force, "/api/v1/config/reload"} {
+			w := httptest.NewRecorder()
+			r := post(`{"state":"open"}`, "Authorization", "Bearer ")
+			r.URL.Path = path
+			h.ServeHTTP(w, r)
+			if w.Code != 403 {
+				t.Errorf("%s: status %d, want 403", path, w.Code)
+			}
+		}
+	}
+}
+
+func TestReadsNeedTheTokenOnlyIfProtected(t *testing.T) {
+	paths := map[string]bool{ // whether protection covers it
+		"/healthz": false, "/readyz": false, "/api/v1/circuit-breakers/health": true, "/api/v1/circuit-breakers/svc": true,
+		"/api/v1/circuit-breakers/svc/history": true, "/api/v1/config": true,
+	}
+	for path, covered := range paths {
+		for _, protect := range []bool{false, true} {
+			h, _ := handler(&fake{token: "secret", protect: protect})
+			want := 200
+			if protect && covered {
+				want = 401
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			if w.Code != want {
+				t.Errorf("%s, protected %v: status %d, want %d", path, protect, w.Code, want)
+			}
+		}
+	}
+}
+
+func TestHealthTellsSecondsAndStatus(t *testing.T) {
+	h, _ := handler(&fake{})
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/circuit-breakers/health", nil))
+	var health struct {
+		Status   string
+		Total    int `json:"total_services"`
+		Services map[string]struct {
+			State         string `json:"circuit_breaker_state"`
+			Configuration struct {
+				RecoveryTimeout float64 `json:"recovery_timeout"`
+			}
+		}
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &health); err != nil {
+		t.Fatal(err)
+	}
+	s := health.Services["svc"]
+	if health.Status != "degraded" || health.Total != 1 || s.State != "open" || s.Configuration.RecoveryTimeout != 1.5 {
+		t.Errorf("health %+v", health)
+	}
+}
+
+func TestReadinessAndWrongPaths(t *testing.T) {
+	h, _ := handler(&fake{notReady: errors.New("shutting down")})
+	for target, want := range map[string]int{"GET /readyz": 503, "GET /healthz": 200, "HEAD /healthz": 200, "GET /": 404, "GET /api/v1/circuit-breakers/nope": 404, "POST /healthz": 405} {
+		method, path, _ := strings.Cut(target, " ")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		if w.Code != want {
+			t.Errorf("%s: status %d, want %d", target, w.Code, want)
+		}
+	}
+}
+
+func TestEventsAreStreamedAfterASnapshot(t *testing.T) {
+	h, bus := handler(&fake{})
+	s := httptest.NewServer(h)
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/api/v1/events", nil)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	lines := bufio.NewReader(res.Body)
+	expect := func(prefix string) string {
+		line, err := lines.ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, prefix) {
+			t.Fatalf("got %q, %v; want %q", line, err, prefix)
+		}
+		return line
+	}
+	expect("event: snapshot")
+	expect("data: {")
+	expect("\n")
+	bus.Publish(events.StateChanged{Service: "svc", To: events.Open, Cause: events.CauseForced})
+	bus.Publish(events.Forced{Service: "svc", State: "open"})
+	expect("event: state_changed")
+	if data := expect("data: {"); !strings.Contains(data, `"to":"open"`) || !strings.Contains(data, `"cause":"forced"`) {
+		t.Errorf("data %s", data)
+	}
+	expect("\n")
+	expect("event: forced")
+}
+
+func TestHistoryKeepsTheNewestFirst(t *testing.T) {
+	var bus events.Bus
+	history := admin.NewHistory("me")
+	sub := bus.Subscribe(1000)
+	for i := range 300 {
+		bus.Publish(events.StateChanged{Service: "svc", Counts: events.Counts{Requests: uint32(i)}})
+	}
+	sub.Close()
+	history.Run(t.Context(), sub) // until what was queued is taken
+	changes := history.Of("svc")
+	if len(changes) != 200 || changes[0].Counts.Requests != 299 || changes[199].Counts.Requests != 100 || changes[0].Instance != "me" {
+		t.Errorf("%d changes, from %+v", len(changes), changes[0])
+	}
+	history.Keep(nil)
+	if got := history.Of("svc"); len(got) != 0 {
+		t.Errorf("%d changes of a service that is gone", len(got))
+	}
+}

@@ -1,0 +1,66 @@
+package routes_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"cbproxy/routes"
+)
+
+const builtinFallbacks = `
+rag_service: {try: [static], static: {headers: {X-Builtin: a}, body: {retrieved_context: [], confidence_score: 0.0}}}
+vms_service: {try: [static], static: {body: {status: unavailable}}}
+`
+
+// loader returns a Loader as the tests need it, with more of an environment if given.
+func loader(environ ...string) routes.Loader {
+	return routes.Loader{
+		Path:       "config.yaml",
+		Builtin:    []byte(builtinFallbacks),
+		Strategies: map[string]func() any{"static": routes.NewStaticOptions},
+		Environ: append([]string{"UPSTREAM=http://127.0.0.1:8001", "NAME=name", "NUMBER=2", "EMPTY=", "YES=true",
+			"NULL=null", "STRUCTURE={a: [b]}"}, environ...),
+	}
+}
+
+func parse(t *testing.T, content string) *routes.Config {
+	t.Helper()
+	c, err := loader().Parse([]byte(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func files(t testing.TB, pattern string) []string {
+	t.Helper()
+	found, err := filepath.Glob(pattern)
+	if err != nil || len(found) == 0 {
+		t.Fatalf("%s: %d files, %v", pattern, len(found), err)
+	}
+	return found
+}
+
+func read(t testing.TB, file string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// expect compares got with the content of file, or with -update makes it that.
+func expect(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if *routes.Update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if want := read(t, file); string(want) != string(got) {
+		t.Errorf("got:\n%s\nwant (%s):\n%s", got, file, want)
+	}
+}

@@ -1,0 +1,248 @@
+package routes
+
+import (
+	"bytes"
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+// schemaGenerator makes a JSON Schema of the configuration's types.
+type schemaGenerator struct {
+	docs       map[string]string // Type and Type.Field -> comment
+	defs       map[string]*jsonschema.Schema
+	strategies map[string]any
+}
+
+// generateSchema returns the schema of Config as a file.
+func generateSchema(t *testing.T) []byte {
+	t.Helper()
+	g := &schemaGenerator{
+		docs:       comments(t, "schema.go", "export_test.go"),
+		defs:       map[string]*jsonschema.Schema{},
+		strategies: map[string]any{"static": NewStaticOptions()},
+	}
+	root := g.object(reflect.ValueOf(defaultConfig()).Elem())
+	root.Schema = "https://json-schema.org/draft/2020-12/schema"
+	root.Title = "cbproxy configuration"
+	root.Description = "Configuration of cbproxy. `cbproxy check` finds more than this schema can say."
+	root.Required = []string{"routes"}
+	root.Properties["routes"].MinProperties = jsonschema.Ptr(1)
+	root.Defs = g.defs
+	content, err := json.MarshalIndent(root, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(content, '\n')
+}
+
+// comments returns the documentation of the types in files and of their fields.
+func comments(t *testing.T, files ...string) map[string]string {
+	t.Helper()
+	docs := map[string]string{}
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range parsed.Decls {
+			general, ok := decl.(*ast.GenDecl)
+			if !ok {
+				continue
+			}
+			for _, spec := range general.Specs {
+				named, ok := spec.(*ast.TypeSpec)
+				if !ok {
+					continue
+				}
+				docs[named.Name.Name] = oneLineDoc(general.Doc)
+				if fields, ok := named.Type.(*ast.StructType); ok {
+					for _, field := range fields.Fields.List {
+						for _, name := range field.Names {
+							docs[named.Name.Name+"."+name.Name] = oneLineDoc(field.Doc)
+						}
+					}
+				}
+			}
+		}
+	}
+	return docs
+}
+
+func oneLineDoc(doc *ast.CommentGroup) string { return strings.Join(strings.Fields(doc.Text()), " ") }
+
+// object returns the schema of a struct, with v's values as the defaults.
+func (g *schemaGenerator) object(v reflect.Value) *jsonschema.Schema {
+	s := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{}, AdditionalProperties: never()}
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		key := keyOf(f)
+		if key == "" {
+			continue
+		}
+		property := g.property(f, v.Field(i))
+		property.Description = g.docs[v.Type().Name()+"."+f.Name]
+		if r := rulesOf(f.Tag); r.hasPending {
+			property.Description += " Not supported yet: must be " + r.showPending() + "."
+		}
+		s.Properties[key] = property
+		s.PropertyOrder = append(s.PropertyOrder, key)
+	}
+	if v.Type() == reflect.TypeFor[Fallback]() {
+		g.addStrategies(s)
+	}
+	return s
+}
+
+// addStrategies adds to the schema of a fallback what its inline field stands for.
+func (g *schemaGenerator) addStrategies(s *jsonschema.Schema) {
+	for _, name := range slices.Sorted(maps.Keys(g.strategies)) {
+		options := reflect.ValueOf(g.strategies[name]).Elem()
+		s.Properties[name] = g.object(options)
+		s.Properties[name].Description = "Options of the strategy " + name + "."
+		s.PropertyOrder = append(s.PropertyOrder, name)
+	}
+	for _, name := range []string{"cache", "queue"} {
+		s.Properties[name] = never()
+		s.Properties[name].Description = "Not supported yet."
+		s.PropertyOrder = append(s.PropertyOrder, name)
+	}
+	names := slices.Sorted(maps.Keys(g.strategies))
+	s.Properties["try"].Items = text(rules{enum: names})
+	s.Properties["try"].MinItems = jsonschema.Ptr(1)
+}
+
+// property returns the schema of a field, with v as its default.
+func (g *schemaGenerator) property(f reflect.StructField, v reflect.Value) *jsonschema.Schema {
+	switch f.Type {
+	case reflect.TypeFor[*Route]():
+		return g.ref(reflect.ValueOf(defaultRoute()).Elem())
+	case reflect.TypeFor[map[string]*Route]():
+		return g.named(reflect.ValueOf(defaultRoute()).Elem())
+	case reflect.TypeFor[map[string]*Fallback]():
+		return g.named(reflect.ValueOf(newFallback()).Elem())
+	}
+	if v.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(unmarshalerType) {
+		return g.ref(v)
+	}
+	s := g.value(f.Type, rulesOf(f.Tag))
+	var out bytes.Buffer
+	if empty := v.IsZero() && slices.Contains([]reflect.Kind{reflect.Slice, reflect.Map, reflect.Struct, reflect.Interface}, v.Kind()); !empty {
+		if err := writeValue(&out, v); err == nil {
+			s.Default = out.Bytes()
+		}
+	}
+	return s
+}
+
+// ref returns a reference to the schema of a struct.
+func (g *schemaGenerator) ref(v reflect.Value) *jsonschema.Schema {
+	name := v.Type().Name()
+	if g.defs[name] == nil {
+		g.defs[name] = &jsonschema.Schema{} // keeps the place
+		*g.defs[name] = *g.object(v)
+		g.defs[name].Description = g.docs[name]
+	}
+	return &jsonschema.Schema{Ref: "#/$defs/" + name}
+}
+
+// named returns the schema of a mapping from names to a struct.
+func (g *schemaGenerator) named(v reflect.Value) *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "object", AdditionalProperties: g.ref(v), PropertyNames: &jsonschema.Schema{Pattern: namePattern.String()}}
+}
+
+func (g *schemaGenerator) value(t reflect.Type, r rules) *jsonschema.Schema {
+	switch t {
+	case durationType:
+		return either(number("number", r, time.Second.Nanoseconds()), matching(goDuration.String(), plainFloat.String()))
+	case sizeType:
+		return either(number("integer", r, 1), matching(sizeForm.String()))
+	case reflect.TypeFor[Upstream]():
+		return matching(`^([hH][tT][tT][pP][sS]?|[hH]2[cC])://[^/?#@\s]+(/[^?#\s]*)?$`)
+	case reflect.TypeFor[Prefixes]():
+		return oneOrMore(matching(`^/[^?#]*$`))
+	case reflect.TypeFor[Statuses]():
+		item := either(&jsonschema.Schema{Type: "integer", Minimum: jsonschema.Ptr(100.0), Maximum: jsonschema.Ptr(999.0)},
+			matching(statusClass.String(), statusRange.String()))
+		list := oneOrMore(item)
+		list.AnyOf[1].MinItems = nil
+		return list
+	}
+	switch t.Kind() {
+	case reflect.Slice:
+		return &jsonschema.Schema{Type: "array", Items: g.value(t.Elem(), r)}
+	case reflect.Map:
+		return &jsonschema.Schema{Type: "object", AdditionalProperties: g.value(t.Elem(), r)}
+	case reflect.Bool:
+		return either(&jsonschema.Schema{Type: "boolean"}, matching())
+	case reflect.Int, reflect.Int64:
+		return either(number("integer", r, 1), matching())
+	case reflect.Float64:
+		return either(number("number", r, 1), matching())
+	case reflect.String:
+		return text(r)
+	}
+	return &jsonschema.Schema{}
+}
+
+// text returns the schema of a text, for which a number is taken too.
+func text(r rules) *jsonschema.Schema {
+	if r.enum == nil {
+		return &jsonschema.Schema{Types: []string{"string", "number"}}
+	}
+	enum := &jsonschema.Schema{}
+	for _, value := range r.enum {
+		enum.Enum = append(enum.Enum, value)
+	}
+	return either(enum, matching())
+}
+
+// matching returns the schema of a text in one of some forms, or with a ${} that nobody can judge before it is expanded.
+func matching(forms ...string) *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Pattern: strings.Join(append(forms, `\$\{`), "|")}
+}
+
+// number returns the schema of a number within r's bounds, which are in units of 1/scale.
+func number(kind string, r rules, scale int64) *jsonschema.Schema {
+	s := &jsonschema.Schema{Type: kind}
+	low, high, bounded := strings.Cut(r.valid, "..")
+	end := func(text string) *float64 {
+		size, want := parseSize(text)
+		if want == "" {
+			return jsonschema.Ptr(float64(size) / float64(scale))
+		}
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return nil
+		}
+		return &f
+	}
+	switch {
+	case r.valid == "positive":
+		s.ExclusiveMinimum = jsonschema.Ptr(0.0)
+	case r.valid == "non-negative":
+		s.Minimum = jsonschema.Ptr(0.0)
+	case bounded:
+		s.Minimum, s.Maximum = end(low), end(high)
+	}
+	return s
+}
+
+func either(s ...*jsonschema.Schema) *jsonschema.Schema { return &jsonschema.Schema{AnyOf: s} }
+
+func oneOrMore(item *jsonschema.Schema) *jsonschema.Schema {
+	return either(item, &jsonschema.Schema{Type: "array", Items: item.CloneSchemas(), MinItems: jsonschema.Ptr(1)})
+}
+
+// never returns the schema of nothing.
+func never() *jsonschema.Schema { return &jsonschema.Schema{Not: &jsonschema.Schema{}} }
