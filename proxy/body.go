@@ -60,14 +60,16 @@ const (
 
 // linger reads on when a client is still sending a body whose answer is out: a client that
 // reads only after it has sent would otherwise meet a closed connection and lose the
-// answer.
+// answer. HTTP/2 has no such trouble.
 func (x *exchange) linger() {
-	if x.upload.body == nil || x.upload.ended.Load() || x.upload.faulty() != nil && x.upload.faulty() != errBodyTooLarge {
+	fault := x.upload.faulty()
+	if x.upload.body == nil || x.upload.ended.Load() || fault != nil && fault != errBodyTooLarge || x.r.ProtoMajor > 1 {
 		return
 	}
 	control := http.NewResponseController(x.w)
 	unasked := x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil // it was never told to send
-	if unasked || control.Flush() != nil {
+	complete := x.w.Header()["Content-Length"] != nil                   // a flush sends all of the answer, its end too
+	if unasked || !complete || control.Flush() != nil {
 		_ = control.SetReadDeadline(time.Now()) // or net/http waits for what may never come
 		return
 	}
