@@ -1,7 +1,7 @@
 # The image of cbproxy: one static binary, the roots of trust, and nothing else.
 #
 #   docker build -t cbproxy --build-arg VERSION=1.0.0 --build-arg COMMIT="$(git rev-parse --short HEAD)" .
-#   docker run -p 8080:8080 -p 9901:9901 -v "$PWD/config:/etc/cbproxy:ro" cbproxy
+#   docker run -p 8080:8080 -p 127.0.0.1:9901:9901 -v "$PWD/config:/etc/cbproxy:ro" cbproxy
 #
 # Mount the configuration's folder, not the file: an edit by renaming a new file over the old one
 # reaches a mounted folder only. In a container `listen` and `admin.listen` must be 0.0.0.0:… to be

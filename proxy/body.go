@@ -66,12 +66,13 @@ func (x *exchange) linger() {
 	if x.upload.body == nil || x.upload.ended.Load() || fault != nil && fault != errBodyTooLarge || x.r.ProtoMajor > 1 {
 		return
 	}
+	if x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil {
+		return // it was never told to send
+	}
 	control := http.NewResponseController(x.w)
-	unasked := x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil // it was never told to send
-	complete := x.w.Header()["Content-Length"] != nil                   // a flush sends all of the answer, its end too
-	if unasked || !complete || control.Flush() != nil {
-		_ = control.SetReadDeadline(time.Now()) // or net/http waits for what may never come
-		return
+	_ = control.SetReadDeadline(time.Now().Add(lingerPause)) // net/http reads on as well, and must not wait for ever
+	if x.w.Header()["Content-Length"] == nil || control.Flush() != nil {
+		return // a flush would not send the answer's end
 	}
 	buffer := copyBuffers{}.Get()
 	defer copyBuffers{}.Put(buffer)
