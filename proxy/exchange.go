@@ -159,7 +159,9 @@ func (x *exchange) end() {
 	}
 	if x.clock != nil {
 		x.clock.Stop()
-		x.cancel(errEnded)
+		if x.outcome.Result != events.ResultSuccess {
+			x.cancel(errEnded) // what is left of the upstream's work; net/http would do it a little later
+		}
 	}
 	if x.admitted {
 		x.cancelled()

@@ -55,21 +55,22 @@ func isProxyField(name string) bool {
 	case 'P':
 		return name == "Proxy-Status"
 	case 'X':
-		return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Forwarded" || name == "X-Real-Ip" ||
-			strings.HasPrefix(name, "X-Circuit-Breaker-") || isSignal(name)
+		return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Forwarded" || name == "X-Real-Ip" || isSignal(name)
 	}
 	return false
 }
 
-// isSignal reports whether a canonical field name is one by which the proxy signals a
-// fallback.
-func isSignal(name string) bool { return name == "X-Fallback" || name == "X-Fallback-Reason" }
+// isSignal reports whether a canonical field name is one by which the proxy tells what it
+// did.
+func isSignal(name string) bool {
+	return strings.HasPrefix(name, "X-Circuit-Breaker-") || name == "X-Fallback" || name == "X-Fallback-Reason"
+}
 
 // removeSignals deletes an upstream's copies of the proxy's own response fields.
 func removeSignals(h http.Header) {
-	delete(h, "X-Circuit-Breaker-Service")
-	delete(h, "X-Circuit-Breaker-State")
-	delete(h, "X-Fallback")
-	delete(h, "X-Fallback-Reason")
-	delete(h, "Proxy-Status")
+	for name := range h {
+		if name == "Proxy-Status" || isSignal(name) {
+			delete(h, name)
+		}
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"mime"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -142,9 +141,7 @@ func (x *exchange) judgeUpgrade(res *http.Response, upgrade string) error {
 
 // isStream reports whether a response's end is not known from its start.
 func isStream(res *http.Response) bool {
-	if res.ContentLength < 0 {
-		return true
-	}
-	mediaType, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
-	return mediaType == "text/event-stream"
+	const events = "text/event-stream"
+	t := res.Header.Get("Content-Type")
+	return res.ContentLength < 0 || len(t) >= len(events) && strings.EqualFold(t[:len(events)], events)
 }
