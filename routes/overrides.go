@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -109,11 +108,14 @@ func (b *builder) otherVariables() {
 	}
 }
 
-var notInVariable = regexp.MustCompile(`[^A-Z0-9]`)
-
 // variableName returns how the environment spells a service.
 func variableName(service string) string {
-	return notInVariable.ReplaceAllString(strings.ToUpper(strings.TrimSuffix(service, "_service")), "_")
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, strings.ToUpper(strings.TrimSuffix(service, "_service")))
 }
 
 func printableName(variable string) string { return place{}.key(&yaml.Node{Value: variable}).path }
