@@ -1,0 +1,54 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// upstreamVariable makes the test binary an upstream that listens on the variable's value.
+const upstreamVariable = "CBPROXY_E2E_UPSTREAM"
+
+// binary is the cbproxy that the tests start.
+var binary string
+
+func TestMain(m *testing.M) {
+	if address := os.Getenv(upstreamVariable); address != "" {
+		fmt.Fprintln(os.Stderr, serveUpstream(address))
+		os.Exit(1)
+	}
+	os.Exit(runWithBinary(m))
+}
+
+func runWithBinary(m *testing.M) int {
+	folder, err := os.MkdirTemp("", "cbproxy-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(folder)
+	binary = filepath.Join(folder, "cbproxy")
+	build := exec.Command("go", "build", "-o", binary, "cbproxy/cmd/cbproxy")
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "build cbproxy:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// patience bounds every wait: far more than anything takes, even on a busy machine.
+const patience = 20 * time.Second
+
+// eventually waits until done says so.
+func eventually(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}

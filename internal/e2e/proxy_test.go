@@ -1,0 +1,225 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const token = "e2e-secret"
+
+// proxyProcess is a running cbproxy.
+type proxyProcess struct {
+	t       testing.TB
+	data    string // URL of the data plane
+	admin   string
+	file    string // of the configuration
+	head    string // the configuration's first lines, with the addresses
+	log     *logBuffer
+	command *exec.Cmd
+	exited  chan struct{}
+	status  int // once exited is closed
+}
+
+// logBuffer collects a process's log.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// startProxy starts cbproxy with a configuration that needs no addresses, and waits until
+// it is ready.
+func startProxy(t testing.TB, config string, environment ...string) *proxyProcess {
+	t.Helper()
+	return startProxyAt(t, filepath.Join(t.TempDir(), "config.yaml"), config, environment...)
+}
+
+func startProxyAt(t testing.TB, file, config string, environment ...string) *proxyProcess {
+	t.Helper()
+	data, admin := freeAddress(t), freeAddress(t)
+	p := &proxyProcess{
+		t: t, data: "http://" + data, admin: "http://" + admin, file: file, log: new(logBuffer), exited: make(chan struct{}),
+		head: fmt.Sprintf("listen: %s\nadmin: {listen: %s}\n", data, admin),
+	}
+	p.write(config)
+	p.command = exec.Command(binary, "run", "--config", file, "--log-format", "json")
+	p.command.Env = append(os.Environ(), append(environment, "CBPROXY_ADMIN_TOKEN="+token)...)
+	p.command.Stderr = p.log
+	if err := p.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.command.Wait() // the status tells
+		p.status = p.command.ProcessState.ExitCode()
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		_ = p.command.Process.Kill()
+		<-p.exited
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", p.data, p.log)
+		}
+	})
+	eventually(t, "the proxy is ready", func() bool {
+		select {
+		case <-p.exited:
+			t.Fatalf("exit status %d:\n%s", p.status, p.log)
+		default:
+		}
+		res, err := http.Get(p.admin + "/readyz")
+		if err != nil {
+			return false
+		}
+		_ = res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
+	return p
+}
+
+// write replaces the configuration's content in place.
+func (p *proxyProcess) write(config string) {
+	p.t.Helper()
+	if err := os.WriteFile(p.file, []byte(p.head+config), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *proxyProcess) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.command.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// wait returns the exit status.
+func (p *proxyProcess) wait() int {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		return p.status
+	case <-time.After(patience):
+		p.t.Fatal("the proxy does not exit")
+		return -1
+	}
+}
+
+// response is a response that has been read.
+type response struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func read(t testing.TB, res *http.Response, err error) response {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response{res.StatusCode, res.Header, string(body)}
+}
+
+func (p *proxyProcess) get(path string) response {
+	p.t.Helper()
+	res, err := http.Get(p.data + path)
+	return read(p.t, res, err)
+}
+
+// state is the state that the proxy says decided a request.
+func (r response) state() string { return r.header.Get("X-Circuit-Breaker-State") }
+
+// health is the part of the health answer that the tests look at.
+type health struct {
+	Status   string
+	Total    int `json:"total_services"`
+	Instance string
+	Config   struct {
+		LastError       *string  `json:"last_error"`
+		RestartRequired []string `json:"restart_required"`
+		Hash            string
+	}
+	Services map[string]service
+}
+
+type service struct {
+	State         string `json:"circuit_breaker_state"`
+	FailCounter   int    `json:"fail_counter"`
+	Since         time.Time
+	RetryAt       *time.Time `json:"retry_at"`
+	Forced        *struct{ State, Reason string }
+	Configuration struct {
+		FailMax int `json:"fail_max"`
+		Timeout float64
+	}
+}
+
+func (p *proxyProcess) health() (h health) {
+	p.t.Helper()
+	res, err := http.Get(p.admin + "/api/v1/circuit-breakers/health")
+	if err := json.Unmarshal([]byte(read(p.t, res, err).body), &h); err != nil {
+		p.t.Fatal(err)
+	}
+	return h
+}
+
+// metric returns the value of a series as it stands in the text format, e.g. a{b="c"}.
+func (p *proxyProcess) metric(series string) float64 {
+	p.t.Helper()
+	for line := range strings.Lines(p.metrics()) {
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return v
+		}
+	}
+	p.t.Fatalf("no series %s", series)
+	return 0
+}
+
+func (p *proxyProcess) metrics() string {
+	p.t.Helper()
+	res, err := http.Get(p.admin + "/metrics")
+	return read(p.t, res, err).body
+}
+
+// force posts a force-state body and returns the answer.
+func (p *proxyProcess) force(service, body string) response {
+	p.t.Helper()
+	r, err := http.NewRequest(http.MethodPost, p.admin+"/api/v1/circuit-breakers/"+service+"/force-state", strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(r)
+	return read(p.t, res, err)
+}

@@ -1,0 +1,190 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func oneRoute(u *upstreamProcess, timeout int) string {
+	return fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, timeout: %d, breaker: {fail_max: 3, recovery_timeout: 60}}}\n", u.url(), timeout)
+}
+
+func (p *proxyProcess) timeout() float64 { return p.health().Services["svc"].Configuration.Timeout }
+
+func TestEditsOfEveryKindAreInForce(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	folder := t.TempDir()
+	version := func(n int, config string) {
+		versioned := filepath.Join(folder, fmt.Sprintf("..v%d", n))
+		if err := os.Mkdir(versioned, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(versioned, "config.yaml"), []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		link := filepath.Join(folder, "..tmp")
+		if err := os.Symlink(fmt.Sprintf("..v%d", n), link); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(link, filepath.Join(folder, "..data")); err != nil {
+			t.Fatal(err)
+		}
+		_ = os.RemoveAll(filepath.Join(folder, fmt.Sprintf("..v%d", n-1)))
+	}
+	// As Kubernetes lays out a ConfigMap: a symlink to a symlink.
+	version(1, "")
+	file := filepath.Join(folder, "config.yaml")
+	if err := os.Symlink("..data/config.yaml", file); err != nil {
+		t.Fatal(err)
+	}
+	p := startProxyAt(t, file, oneRoute(u, 1))
+	for n := 2; n < 6; n++ {
+		version(n, p.head+oneRoute(u, n))
+		eventually(t, "a swap of the symlink is in force", func() bool { return p.timeout() == float64(n) })
+	}
+	p.write(oneRoute(u, 11))
+	eventually(t, "a plain edit is in force", func() bool { return p.timeout() == 11 })
+	if err := os.WriteFile(file+".new", []byte(p.head+oneRoute(u, 12)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a rename over the file is in force", func() bool { return p.timeout() == 12 })
+	before := p.metric(`cbproxy_config_reloads_total{result="success"}`)
+	p.signal(syscall.SIGHUP)
+	eventually(t, "SIGHUP reloads", func() bool { return p.metric(`cbproxy_config_reloads_total{result="success"}`) == before+1 })
+}
+
+func TestFaultyEditChangesNothingAndIsTold(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, oneRoute(u, 1))
+	p.write(oneRoute(u, -1) + "bogus: 1\n")
+	eventually(t, "health tells the faults", func() bool { return p.health().Config.LastError != nil })
+	told := *p.health().Config.LastError
+	for _, want := range []string{":3:", "routes.svc.timeout: must be positive, got -1", "bogus: unknown key"} {
+		if !strings.Contains(told, want) {
+			t.Errorf("no %q in %s", want, told)
+		}
+	}
+	if p.timeout() != 1 || p.get("/svc").status != 200 {
+		t.Error("the faulty edit changed something")
+	}
+	if v := p.metric(`cbproxy_config_reloads_total{result="failure"}`); v != 1 {
+		t.Errorf("%v failed reloads are counted", v)
+	}
+	if v := p.metric("cbproxy_config_last_reload_successful"); v != 0 {
+		t.Errorf("last reload successful: %v", v)
+	}
+	eventually(t, "the log tells the faults", func() bool { return strings.Contains(p.log.String(), "must be positive") })
+	p.write(oneRoute(u, 2))
+	eventually(t, "the mended edit is in force", func() bool { return p.timeout() == 2 && p.health().Config.LastError == nil })
+	p.head = strings.Replace(p.head, "listen: ", "listen: 127.0.0.1:1 #", 1)
+	p.write(oneRoute(u, 3))
+	eventually(t, "what needs a restart is told, the rest in force", func() bool {
+		h := p.health()
+		return h.Services["svc"].Configuration.Timeout == 3 && len(h.Config.RestartRequired) == 1 && h.Config.RestartRequired[0] == "listen"
+	})
+}
+
+func TestReloadKeepsCountsAndOpenings(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	u.kill()
+	p := startProxy(t, oneRoute(u, 1))
+	p.get("/svc")
+	p.get("/svc")
+	p.write(oneRoute(u, 2))
+	eventually(t, "the edit is in force", func() bool { return p.timeout() == 2 })
+	if n := p.health().Services["svc"].FailCounter; n != 2 {
+		t.Fatalf("%d failures after a reload, want 2", n)
+	}
+	p.get("/svc")
+	opened := p.health().Services["svc"]
+	if opened.State != "open" {
+		t.Fatalf("state %s after three failures", opened.State)
+	}
+	p.write(oneRoute(u, 3))
+	eventually(t, "the edit is in force", func() bool { return p.timeout() == 3 })
+	if now := p.health().Services["svc"]; now.State != "open" || !now.RetryAt.Equal(*opened.RetryAt) {
+		t.Errorf("a reload made %+v of %+v", now, opened)
+	}
+	p.write(strings.Replace(oneRoute(u, 4), "recovery_timeout: 60", "recovery_timeout: 90", 1))
+	eventually(t, "the opening lasts longer", func() bool {
+		now := p.health().Services["svc"]
+		return now.RetryAt != nil && now.RetryAt.Sub(opened.Since).Round(time.Second) == 90*time.Second
+	})
+	p.write(strings.Replace(oneRoute(u, 5), "recovery_timeout: 60", "recovery_timeout: 0.001", 1))
+	eventually(t, "the opening is over", func() bool { return p.health().Services["svc"].State == "half-open" })
+}
+
+// Twenty edits a second, for some seconds, that add and remove a service and change the
+// other's timeout, under load: not one request may notice.
+func TestReloadsUnderLoadFailNoRequest(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, oneRoute(u, 10))
+	var sent atomic.Int64
+	done := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
+			defer client.CloseIdleConnections()
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				res, err := client.Get(p.data + "/svc/x")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = res.Body.Close()
+				if res.StatusCode != 200 || res.Header.Get("X-Fallback") != "" {
+					t.Errorf("status %d, %v", res.StatusCode, res.Header)
+					return
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	edits := time.NewTicker(50 * time.Millisecond)
+	defer edits.Stop()
+	for i := range 80 {
+		config := oneRoute(u, 10+i%7)
+		if i%2 == 0 {
+			config = strings.Replace(config, "routes: {", "routes: {extra: {prefix: /extra, upstream: 'http://127.0.0.1:1'}, ", 1)
+		}
+		p.write(config)
+		<-edits.C
+	}
+	p.write(oneRoute(u, 9))
+	eventually(t, "the last edit is in force", func() bool { return p.timeout() == 9 })
+	close(done)
+	clients.Wait()
+	if n := p.metric(`cbproxy_config_reloads_total{result="success"}`); n < 20 {
+		t.Errorf("only %v reloads", n)
+	}
+	if n := p.metric(`cbproxy_config_reloads_total{result="failure"}`); n != 0 {
+		t.Errorf("%v reloads failed", n)
+	}
+	if strings.Contains(p.metrics(), `service="extra"`) {
+		t.Error("series of a service that is gone")
+	}
+	if sent.Load() < 100 {
+		t.Errorf("only %d requests", sent.Load())
+	}
+}

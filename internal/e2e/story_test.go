@@ -1,0 +1,138 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// What the README promises for the first minute.
+func TestUpstreamDiesAndComesBack(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, "routes: {rag_service: {upstream: "+u.url()+"}}\n",
+		"CIRCUIT_BREAKER_RAG_FAIL_MAX=3", "CIRCUIT_BREAKER_RAG_RECOVERY_TIMEOUT=2")
+	if r := p.get("/rag/a%2Fb?q=%"); r.status != 200 || r.state() != "closed" || !strings.Contains(r.body, `"target":"/a%2Fb?q=%"`) {
+		t.Fatalf("while all is well: %+v", r)
+	} else if r.header.Get("X-Fallback") != "" || len(r.header.Values("X-Circuit-Breaker-State")) != 1 {
+		t.Errorf("the upstream's copies of the proxy's fields came through: %v", r.header)
+	}
+	u.kill()
+	for i := range 3 {
+		r := p.get("/rag/q")
+		if r.status != 200 || r.state() != "closed" || r.header.Get("X-Fallback-Reason") == "open" {
+			t.Fatalf("failure %d: %+v", i+1, r)
+		}
+	}
+	r := p.get("/rag/q")
+	if r.status != 200 || r.state() != "open" || r.header.Get("X-Fallback") != "static" || r.header.Get("X-Fallback-Reason") != "open" ||
+		r.header.Get("X-Circuit-Breaker-Service") != "rag_service" || !strings.HasPrefix(r.header.Get("Proxy-Status"), "cbproxy") {
+		t.Fatalf("after three failures: %+v", r)
+	}
+	if s, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || s < 1 || s > 2 {
+		t.Errorf("Retry-After %q", r.header.Get("Retry-After"))
+	}
+	if h := p.health(); h.Status != "critical" || h.Services["rag_service"].State != "open" || h.Services["rag_service"].FailCounter != 3 {
+		t.Errorf("health %+v", h)
+	}
+	if v := p.metric(`enhanced_circuit_breaker_state{service="rag_service"}`); v != 1 {
+		t.Errorf("state metric %v while open", v)
+	}
+	u.start()
+	eventually(t, "half-open by the clock", func() bool { return p.health().Services["rag_service"].State == "half-open" })
+	if v := p.metric(`enhanced_circuit_breaker_state{service="rag_service"}`); v != 2 {
+		t.Errorf("state metric %v while half-open", v)
+	}
+	if r := p.get("/rag/q"); r.status != 200 || r.state() != "half-open" || r.header.Get("X-Fallback") != "" {
+		t.Errorf("the probe: %+v", r)
+	}
+	if r := p.get("/rag/q"); r.state() != "closed" {
+		t.Errorf("after the probe: %+v", r)
+	}
+	for series, want := range map[string]float64{
+		`enhanced_circuit_breaker_requests_total{service="rag_service",status="success"}`:                 3,
+		`enhanced_circuit_breaker_requests_total{service="rag_service",status="failure"}`:                 3,
+		`enhanced_circuit_breaker_requests_total{service="rag_service",status="rejected"}`:                1,
+		`enhanced_circuit_breaker_requests_total{service="rag_service",status="cancelled"}`:               0,
+		`enhanced_circuit_breaker_fallbacks_total{reason="open",service="rag_service",strategy="static"}`: 1,
+		`enhanced_circuit_breaker_failures_total{error_type="slow",service="rag_service"}`:                0,
+		`enhanced_circuit_breaker_response_time_seconds_count{service="rag_service"}`:                     6,
+		`cbproxy_state_changes_total{service="rag_service",to="open"}`:                                    1,
+		`cbproxy_state_changes_total{service="rag_service",to="closed"}`:                                  1,
+		`cbproxy_requests_in_flight{service="rag_service"}`:                                               0,
+	} {
+		eventually(t, fmt.Sprintf("%s is %v", series, want), func() bool { return p.metric(series) == want })
+	}
+	if lines := strings.Count(p.log.String(), `"circuit breaker changed its state"`); lines != 3 {
+		t.Errorf("%d lines for 3 changes of state:\n%s", lines, p.log)
+	}
+}
+
+// A paused process accepts connections and says nothing: the caller must not wait for it.
+func TestPausedUpstreamTimesOutAndRecovers(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, timeout: 0.3, breaker: {fail_max: 2, recovery_timeout: 0.5}}}\n", u.url()))
+	p.get("/svc")
+	u.pause()
+	for range 2 {
+		if r := p.get("/svc"); r.status != 504 || !strings.Contains(r.header.Get("Proxy-Status"), "http_response_timeout") ||
+			r.header.Get("Content-Type") != "application/problem+json" || strings.Contains(r.body, u.address) {
+			t.Fatalf("while paused: %+v", r)
+		}
+	}
+	if r := p.get("/svc"); r.status != 503 || r.state() != "open" {
+		t.Fatalf("after two timeouts: %+v", r)
+	}
+	u.resume()
+	eventually(t, "closed again", func() bool { r := p.get("/svc"); return r.status == 200 && r.state() == "closed" })
+	if v := p.metric(`enhanced_circuit_breaker_failures_total{error_type="timeout",service="svc"}`); v < 2 {
+		t.Errorf("%v timeouts are counted", v)
+	}
+}
+
+func TestBuiltInServicesNeedOnlyAnUpstream(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, `
+routes:
+  rag_service: {upstream: "http://127.0.0.1:1"}
+  rule_generation_service: {upstream: "http://127.0.0.1:1"}
+  notifier_service: {upstream: "http://127.0.0.1:1"}
+  vms_service: {upstream: "http://127.0.0.1:1"}
+  prediction_service: {upstream: "http://127.0.0.1:1"}
+`)
+	for path, want := range map[string]struct {
+		status int
+		fields map[string]string // JSON of each
+		keys   []string          // that are there
+	}{
+		"/rag":     {200, map[string]string{"retrieved_context": "[]", "confidence_score": "0.0"}, []string{"linked_explanation", "fallback_reason"}},
+		"/rules":   {200, map[string]string{"rules_triggered": "[]", "severity": `"medium"`, "confidence": "0.5"}, []string{"explanation", "fallback_reason"}},
+		"/notify":  {503, map[string]string{"notification_queued": "false", "retry_scheduled": "false"}, []string{"status", "message"}},
+		"/vms":     {200, map[string]string{"status": `"unavailable"`, "cameras": "[]"}, []string{"fallback_reason"}},
+		"/predict": {200, map[string]string{"predictions": "[]", "confidence": "0.0"}, []string{"fallback_reason"}},
+	} {
+		r := p.get(path + "/x")
+		var body map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(r.body), &body); err != nil || r.status != want.status || r.header.Get("X-Fallback-Reason") != "connect" {
+			t.Errorf("%s: %+v, %v", path, r, err)
+		}
+		for key, value := range want.fields {
+			if string(body[key]) != value {
+				t.Errorf("%s: %s is %s, want %s", path, key, body[key], value)
+			}
+		}
+		for _, key := range want.keys {
+			if body[key] == nil {
+				t.Errorf("%s: no %s in %s", path, key, r.body)
+			}
+		}
+	}
+	for service, failMax := range map[string]int{"rag_service": 5, "rule_generation_service": 3, "notifier_service": 4, "vms_service": 6, "prediction_service": 4} {
+		if got := p.health().Services[service].Configuration.FailMax; got != failMax {
+			t.Errorf("%s: fail_max %d, want %d", service, got, failMax)
+		}
+	}
+}
