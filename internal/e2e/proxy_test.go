@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-const token = "e2e-secret"
+const adminToken = "e2e-secret"
 
 // proxyProcess is a running cbproxy.
 type proxyProcess struct {
@@ -62,11 +62,11 @@ func startProxyAt(t testing.TB, file, config string, environment ...string) *pro
 	data, admin := freeAddress(t), freeAddress(t)
 	p := &proxyProcess{
 		t: t, data: "http://" + data, admin: "http://" + admin, file: file, log: new(logBuffer), exited: make(chan struct{}),
-		head: fmt.Sprintf("listen: %s\nadmin: {listen: %s}\n", data, admin),
+		head: fmt.Sprintf("listen: ${DATA:-%s}\nadmin: {listen: %s}\n", data, admin),
 	}
 	p.write(config)
 	p.command = exec.Command(binary, "run", "--config", file, "--log-format", "json")
-	p.command.Env = append(os.Environ(), append(environment, "CBPROXY_ADMIN_TOKEN="+token)...)
+	p.command.Env = append(os.Environ(), append(environment, "CBPROXY_ADMIN_TOKEN="+adminToken)...)
 	p.command.Stderr = p.log
 	if err := p.command.Start(); err != nil {
 		t.Fatal(err)
@@ -218,7 +218,7 @@ func (p *proxyProcess) force(service, body string) response {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Authorization", "Bearer "+adminToken)
 	r.Header.Set("Content-Type", "application/json")
 	res, err := http.DefaultClient.Do(r)
 	return read(p.t, res, err)

@@ -89,7 +89,7 @@ func TestFaultyEditChangesNothingAndIsTold(t *testing.T) {
 	eventually(t, "the log tells the faults", func() bool { return strings.Contains(p.log.String(), "must be positive") })
 	p.write(oneRoute(u, 2))
 	eventually(t, "the mended edit is in force", func() bool { return p.timeout() == 2 && p.health().Config.LastError == nil })
-	p.head = strings.Replace(p.head, "listen: ", "listen: 127.0.0.1:1 #", 1)
+	p.head = strings.Replace(p.head, "${DATA", "127.0.0.1:1 #", 1)
 	p.write(oneRoute(u, 3))
 	eventually(t, "what needs a restart is told, the rest in force", func() bool {
 		h := p.health()

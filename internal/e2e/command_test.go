@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// run runs a cbproxy command to its end.
+func run(t *testing.T, args ...string) (status int, out, errors string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	c := exec.Command(binary, args...)
+	c.Stdout, c.Stderr = &stdout, &stderr
+	if err := c.Run(); err != nil && !isExit(err) {
+		t.Fatal(err)
+	}
+	return c.ProcessState.ExitCode(), stdout.String(), stderr.String()
+}
+
+func isExit(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit)
+}
+
+func TestCheckPrintsEveryFault(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	content := `listen: nowhere
+routes:
+  rag_service:
+    upstream: ftp://rag
+    timeout: -1s
+    max_in_flight: 3
+  other:
+    prefix: /rag
+    upstream: http://other
+    brakes: {}
+`
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, out, _ := run(t, "check", "--config", file)
+	if status != 2 {
+		t.Errorf("exit status %d", status)
+	}
+	for _, want := range []string{
+		":1:1: listen: ", ":4:5: routes.rag_service.upstream: ", ":5:5: routes.rag_service.timeout: must be positive, got -1s\n",
+		":6:5: routes.rag_service.max_in_flight: not supported yet", "routes.other.prefix: ", ":10:5: routes.other.brakes: unknown key",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if lines := strings.Count(out, "\n"); lines != 6 {
+		t.Errorf("%d lines for 6 faults:\n%s", lines, out)
+	}
+	if status, _, stderr := run(t, "run", "--config", file); status != 2 || !strings.Contains(stderr, "routes.rag_service.timeout") {
+		t.Errorf("run: exit status %d, %s", status, stderr)
+	}
+}
+
+func TestTheExampleIsValid(t *testing.T) {
+	t.Parallel()
+	if status, out, stderr := run(t, "check", "--config", "../../config.example.yaml"); status != 0 {
+		t.Errorf("exit status %d: %s%s", status, out, stderr)
+	}
+}
+
+func TestExitStatusTells(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]struct {
+		status int
+		says   string
+	}{
+		"version":                                {0, "go1."},
+		"schema":                                 {0, "json-schema.org"},
+		"":                                       {0, "Available Commands"},
+		"brew":                                   {2, `unknown command "brew"`},
+		"run --bogus":                            {2, "bogus"},
+		"run --config no/such.yaml":              {2, "no/such.yaml"},
+		"run --log-format xml":                   {2, "text or json"},
+		"check --config no/such.yaml":            {2, "no such file"},
+		"healthcheck --admin http://127.0.0.1:1": {1, "refused"},
+	} {
+		status, out, stderr := run(t, strings.Fields(line)...)
+		if status != want.status || !strings.Contains(out+stderr, want.says) {
+			t.Errorf("cbproxy %s: exit status %d, %s%s", line, status, out, stderr)
+		}
+	}
+	for _, command := range []string{"run", "check", "healthcheck", "schema", "version"} {
+		if status, out, _ := run(t, command, "--help"); status != 0 || !strings.Contains(out, "Examples:\n  cbproxy "+command) {
+			t.Errorf("cbproxy %s --help: exit status %d, %s", command, status, out)
+		}
+	}
+}
+
+func TestHealthcheckAndTakenPort(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, oneRoute(u, 1))
+	if status, _, stderr := run(t, "healthcheck", "--admin", p.admin); status != 0 {
+		t.Errorf("healthcheck: exit status %d, %s", status, stderr)
+	}
+	if status, _, stderr := run(t, "run", "--config", p.file); status != 1 || !strings.Contains(stderr, "address already in use") || !strings.Contains(stderr, "data plane: listen on 127.0.0.1:") {
+		t.Errorf("second proxy: exit status %d, %s", status, stderr)
+	}
+}

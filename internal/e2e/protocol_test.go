@@ -1,0 +1,163 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// dial opens a connection to the data plane, for a test that speaks its own HTTP.
+func (p *proxyProcess) dial() (net.Conn, *bufio.Reader) {
+	p.t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(p.data, "http://"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c, bufio.NewReader(c)
+}
+
+func TestHTTP2WithoutTLSInFrontAndBehind(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, oneRoute(u, 10))
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	defer transport.CloseIdleConnections()
+	res, err := (&http.Client{Transport: transport}).Get(p.data + "/svc/x?y")
+	if r := read(t, res, err); res.ProtoMajor != 2 || r.status != 200 || !strings.Contains(r.body, `"target":"/x?y"`) {
+		t.Errorf("%s %+v", res.Proto, r)
+	}
+	// Behind, the upstream is a second cbproxy, which speaks both.
+	front := startProxy(t, strings.Replace(oneRoute(u, 10), u.url(), "h2c"+strings.TrimPrefix(p.data, "http")+"/svc", 1))
+	if r := front.get("/svc/x?y"); r.status != 200 || !strings.Contains(r.body, `"target":"/x?y"`) {
+		t.Errorf("through h2c: %+v", r)
+	}
+}
+
+func TestUnixSocketListener(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	socket := filepath.Join(t.TempDir(), "data.sock")
+	if l, err := net.Listen("unix", socket); err != nil {
+		t.Fatal(err)
+	} else { // one that a killed process left behind
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		_ = l.Close()
+	}
+	p := startProxy(t, "# on a socket\n"+oneRoute(u, 10), "DATA=unix://"+socket)
+	transport := &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}
+	defer transport.CloseIdleConnections()
+	res, err := (&http.Client{Transport: transport}).Get("http://unix/svc/x")
+	if r := read(t, res, err); r.status != 200 || !strings.Contains(r.body, `"target":"/x"`) {
+		t.Errorf("%+v", r)
+	}
+	p.signal(syscall.SIGTERM)
+	if status := p.wait(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+func TestStreamsAreFlushedAsTheyCome(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, oneRoute(u, 10))
+	body, sender := io.Pipe()
+	r, err := http.NewRequest(http.MethodPost, p.data+"/svc/events", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(r) // the header section comes before a byte of the body is sent
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	lines := bufio.NewReader(res.Body)
+	for _, word := range []string{"a", "b", "c"} {
+		if _, err := io.WriteString(sender, word); err != nil {
+			t.Fatal(err)
+		}
+		line, err := lines.ReadString('\n')
+		if err != nil || line != "data: "+word+"\n" {
+			t.Fatalf("%q, %v", line, err)
+		}
+		_, _ = lines.ReadString('\n')
+	}
+	_ = sender.Close()
+	if rest, err := io.ReadAll(lines); err != nil || len(rest) > 0 {
+		t.Errorf("after the end: %q, %v", rest, err)
+	}
+}
+
+func TestWebSocketPassesBothWays(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, oneRoute(u, 1)) // the tunnel outlives the timeout
+	c, r := p.dial()
+	defer c.Close()
+	fmt.Fprint(c, "GET /svc/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if head := readHead(t, r); !strings.HasPrefix(head, "HTTP/1.1 101 ") || !strings.Contains(head, "X-Circuit-Breaker-State: closed") {
+		t.Fatal(head)
+	}
+	for deadline := time.Now().Add(1500 * time.Millisecond); time.Now().Before(deadline); {
+		fmt.Fprint(c, "ping")
+		echo := make([]byte, 4)
+		if _, err := io.ReadFull(r, echo); err != nil || string(echo) != "ping" {
+			t.Fatalf("%q, %v", echo, err)
+		}
+	}
+	_ = c.Close()
+	eventually(t, "the tunnel is over", func() bool { return p.metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+	if n := p.metric(`enhanced_circuit_breaker_requests_total{service="svc",status="success"}`); n != 1 {
+		t.Errorf("%v successes", n)
+	}
+}
+
+func TestInformationalResponsesGoOnlyWhereTheyAreUnderstood(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, oneRoute(u, 10))
+	for version, want := range map[string]string{"HTTP/1.1": "HTTP/1.1 103 ", "HTTP/1.0": "HTTP/1.0 200 "} {
+		c, r := p.dial()
+		fmt.Fprintf(c, "GET /svc/hints %s\r\nHost: x\r\n\r\n", version)
+		if head := readHead(t, r); !strings.HasPrefix(head, want) {
+			t.Errorf("%s: %s", version, head)
+		}
+		_ = c.Close()
+	}
+}
+
+func TestHopByHopAndForwardingFields(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, oneRoute(u, 10))
+	r, err := http.NewRequest(http.MethodGet, p.data+"/svc", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header = http.Header{
+		"Connection": {"X-Forwarded-For, X-Secret, close"}, "X-Secret": {"hop"}, "Keep-Alive": {"5"}, "Proxy-Authorization": {"x"}, "Te": {"gzip"},
+		"X-Forwarded-For": {"6.6.6.6"}, "X_forwarded_for": {"6.6.6.6"}, "Forwarded": {"for=6.6.6.6"}, "X-Real-Ip": {"6.6.6.6"},
+		"X-Forwarded-Proto": {"https"}, "X-Fallback": {"static"}, "Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+	}
+	res, err := http.DefaultClient.Do(r)
+	answer := read(t, res, err)
+	for _, gone := range []string{"6.6.6.6", "X-Secret", "Keep-Alive", "Proxy-Authorization", "gzip]", "https", "X-Fallback"} {
+		if strings.Contains(strings.Replace(answer.body, "Accept-Encoding:[gzip]", "", 1), gone) {
+			t.Errorf("%s reached the upstream: %s", gone, answer.body)
+		}
+	}
+	for _, there := range []string{"X-Forwarded-For:[127.0.0.1]", "X-Forwarded-Proto:[http]", "X-Forwarded-Host:[", "Traceparent:[00-0af"} {
+		if !strings.Contains(answer.body, there) {
+			t.Errorf("%s did not reach the upstream: %s", there, answer.body)
+		}
+	}
+}
