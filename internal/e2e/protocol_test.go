@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -54,7 +55,9 @@ func TestUnixSocketListener(t *testing.T) {
 		_ = l.Close()
 	}
 	p := startProxy(t, "# on a socket\n"+oneRoute(u, 10), "DATA=unix://"+socket)
-	transport := &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
 	defer transport.CloseIdleConnections()
 	res, err := (&http.Client{Transport: transport}).Get("http://unix/svc/x")
 	if r := read(t, res, err); r.status != 200 || !strings.Contains(r.body, `"target":"/x"`) {
