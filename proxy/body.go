@@ -3,7 +3,9 @@ package proxy
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,9 +25,21 @@ type requestBody struct {
 	reading atomic.Bool // the client is awaited
 	ended   atomic.Bool
 	fault   atomic.Pointer[error]
+
+	trailer   http.Header // of the client's request; net/http fills it at the body's end
+	announced []string    // the fields of trailer that may go upstream
+
+	unwanted func() bool     // reports whether the upstream has answered without asking for the body; nil: it was not to be asked
+	over     <-chan struct{} // closed with the exchange
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
+	if b.unwanted != nil && b.read.Load() == 0 && b.unwanted() {
+		// http.Transport sends the body nevertheless, to keep the connection, and reading it
+		// would tell the client to go ahead. An error would lose it the answer.
+		<-b.over
+		return 0, errEnded
+	}
 	b.reading.Store(true)
 	n, err := b.body.Read(p)
 	b.reading.Store(false)
@@ -36,6 +50,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	case nil:
 	case io.EOF:
 		b.ended.Store(true)
+		maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return !slices.Contains(b.announced, name) })
 	default:
 		b.fault.CompareAndSwap(nil, &err)
 	}
@@ -43,6 +58,18 @@ func (b *requestBody) Read(p []byte) (int, error) {
 }
 
 func (b *requestBody) Close() error { return b.body.Close() }
+
+// passTrailers lets the announced trailer fields of the client's request go upstream with
+// out, save those that are the proxy's own.
+func (b *requestBody) passTrailers(in, out *http.Request) {
+	if len(in.Trailer) == 0 {
+		return
+	}
+	b.trailer = in.Trailer
+	maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return isProxyField(name) })
+	b.announced = slices.Collect(maps.Keys(b.trailer))
+	out.Trailer = b.trailer // the same map: its values come with the body's end
+}
 
 // faulty returns the first error that the client's body had, nil if it had none.
 func (b *requestBody) faulty() error {

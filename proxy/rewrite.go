@@ -24,6 +24,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 		}
 	}
 	pr.SetXForwarded()
+	x.upload.passTrailers(pr.In, pr.Out)
 }
 
 // setPath joins the upstream's base and the raw path below the prefix. Opaque is what

@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"sync/atomic"
 
 	"cbproxy/internal/events"
 )
@@ -52,6 +53,19 @@ func (x *exchange) hook(trace *httptrace.ClientTrace) {
 		removeSignals(http.Header(header))
 		return informational(code, header)
 	}
+	if x.upload.body != nil && x.r.Header["Expect"] != nil {
+		x.expectContinue(trace)
+	}
+}
+
+// expectContinue keeps a body back that the upstream refused before it was sent (RFC 9110,
+// section 10.1.1).
+func (x *exchange) expectContinue(trace *httptrace.ClientTrace) {
+	var answered, asked atomic.Bool
+	trace.GotFirstResponseByte = func() { answered.Store(true) }
+	trace.Got100Continue = func() { asked.Store(true) }
+	x.upload.over = x.Done()
+	x.upload.unwanted = func() bool { return answered.Load() && !asked.Load() }
 }
 
 // getConn makes a replay use a new connection: http.Transport sends a request again when an

@@ -1,0 +1,220 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// h2c returns a client that speaks HTTP/2 without TLS.
+func h2c(t testing.TB) *http.Client {
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+}
+
+func TestTrailersPassOverBothVersions(t *testing.T) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Trailer", "Announced")
+		fmt.Fprintf(w, "%s %s", body, r.Trailer.Get("Up"))
+		_ = http.NewResponseController(w).Flush()
+		w.Header().Set("Announced", "yes")
+		w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+	})
+	plain := httptest.NewServer(handler)
+	defer plain.Close()
+	both := httptest.NewUnstartedServer(handler)
+	both.Config.Protocols = new(http.Protocols)
+	both.Config.Protocols.SetUnencryptedHTTP2(true)
+	both.Start()
+	defer both.Close()
+	for _, upstream := range []string{plain.URL, strings.Replace(both.URL, "http:", "h2c:", 1)} {
+		_, address, _ := start(t, route(upstream))
+		for name, client := range map[string]*http.Client{"HTTP/1.1": http.DefaultClient, "HTTP/2": h2c(t)} {
+			r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", io.MultiReader(strings.NewReader("hello")))
+			r.Trailer = http.Header{"Up": {"trailer"}}
+			res, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if err != nil || string(body) != "hello trailer" || res.Trailer.Get("Announced") != "yes" || res.Trailer.Get("Grpc-Status") != "0" {
+				t.Errorf("%s to %.4s: %q, %v, trailers %v", name, upstream, body, err, res.Trailer)
+			}
+		}
+	}
+}
+
+func TestHTTP2ClientsAreServedAlike(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path == "/hang" {
+			<-r.Context().Done()
+		}
+	}))
+	defer upstream.Close()
+	_, address, seen := start(t, "limits: {body_bytes: 64KiB}\n"+route(upstream.URL, "timeout: 0.5", "breaker: {fail_max: 1}"))
+	client := h2c(t)
+	large := make([]byte, 1<<20)
+	for name, body := range map[string]io.Reader{
+		"known length":   bytes.NewReader(large),
+		"unknown length": io.MultiReader(bytes.NewReader(large)),
+	} {
+		res, err := client.Post("http://"+address+"/svc", "text/plain", body)
+		if err != nil || res.StatusCode != 413 {
+			t.Errorf("%s: %v, %v", name, res, err)
+		}
+		if o := seen.next(t); o.Result != events.ResultCancelled {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+	ctx, leave := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer leave()
+	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/svc/hang", nil)
+	if _, err := client.Do(r); err == nil {
+		t.Error("the client did not leave")
+	}
+	if o := seen.next(t); o.Result != events.ResultCancelled {
+		t.Errorf("a client that left: %+v", o)
+	}
+	res, err := client.Get("http://" + address + "/svc/hang")
+	if err != nil || res.StatusCode != 504 {
+		t.Errorf("%v, %v", res, err)
+	}
+	if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTimeout {
+		t.Errorf("a hung upstream: %+v", o)
+	}
+}
+
+func TestUntrustedCertificateIsNoConnection(t *testing.T) {
+	upstream := httptest.NewTLSServer(http.NotFoundHandler())
+	upstream.Config.ErrorLog = nil
+	defer upstream.Close()
+	_, address, seen := start(t, route(upstream.URL))
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 502 {
+		t.Errorf("status %d", res.StatusCode)
+	}
+	if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorConnect {
+		t.Errorf("%+v", o.Failure)
+	}
+}
+
+// A response too large to be read whole is judged by its end.
+func TestLargeResponseCutShortIsAFailureAndACut(t *testing.T) {
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		_, _ = http.ReadRequest(r)
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 300_000))
+	})
+	server, address, seen := start(t, route(url, "breaker: {fail_max: 1}"))
+	res, err := http.Get("http://" + address + "/svc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if n, err := io.Copy(io.Discard, res.Body); err == nil {
+		t.Errorf("%d bytes and a clean end", n)
+	}
+	if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTruncated {
+		t.Errorf("%+v %+v", o, o.Failure)
+	}
+	if server.Breaker("svc").State() != events.Open {
+		t.Error("the breaker has not been told")
+	}
+}
+
+// A client that takes a response too slowly holds up the upstream's connection, and is no
+// failure of the upstream's.
+func TestSlowReaderIsNoVerdict(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100000000")
+		_, _ = io.CopyN(w, zeros{}, 100_000_000)
+	}))
+	defer upstream.Close()
+	server, address, seen := start(t, route(upstream.URL, "timeout: 0.5", "breaker: {fail_max: 1}"))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n") // and reads nothing
+	if o := seen.next(t); o.Result != events.ResultCancelled {
+		t.Errorf("%+v %+v", o, o.Failure)
+	}
+	if server.Breaker("svc").State() != events.Closed {
+		t.Error("a slow reader opened the breaker")
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestConnectionIsKeptAfterAFallbackToAnUpload(t *testing.T) {
+	server, address, seen := start(t, route("http://127.0.0.1:1")+"fallbacks: {svc: {static: {body: sorry}}}\n")
+	server.Breaker("svc").Force(events.Open, 0, "")
+	reused := 0
+	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+		if i.Reused {
+			reused++
+		}
+	}}
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	const uploads = 10
+	for range uploads {
+		ctx := httptrace.WithClientTrace(t.Context(), trace)
+		r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader(strings.Repeat("x", 50_000)))
+		res, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if string(body) != `"sorry"` {
+			t.Errorf("%q", body)
+		}
+		seen.next(t)
+	}
+	if reused < uploads/2 {
+		t.Errorf("%d of %d uploads reused a connection", reused, uploads)
+	}
+}
+
+func TestUploadWaitsForTheUpstreamsContinue(t *testing.T) {
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if q, err := http.ReadRequest(r); err == nil && q.Header.Get("Expect") == "100-continue" {
+			_, _ = io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+			_, _ = io.Copy(io.Discard, r)
+		}
+	})
+	_, address, seen := start(t, route(url))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(c, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\nExpect: 100-continue\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || res.StatusCode != 401 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	if o := seen.next(t); o.Result != events.ResultSuccess {
+		t.Errorf("%+v", o)
+	}
+}
