@@ -1,0 +1,120 @@
+package metrics_test
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/metrics"
+)
+
+func scrape(m *metrics.Metrics) string {
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	return w.Body.String()
+}
+
+func newMetrics(state events.State) *metrics.Metrics {
+	return metrics.New(metrics.Config{
+		Breakers: func() map[string]metrics.Breaker {
+			return map[string]metrics.Breaker{"svc": {State: state, Changes: [3]uint64{1, 2, 3}}}
+		},
+		Strategies: []string{"static"}, Version: "v1", Commit: "abc",
+	})
+}
+
+// zeros are the series that a service has before its first request.
+func zeros(service string) (series []string) {
+	for _, status := range []string{"success", "failure", "rejected", "cancelled"} {
+		series = append(series, fmt.Sprintf(`enhanced_circuit_breaker_requests_total{service=%q,status=%q} 0`, service, status))
+	}
+	for _, kind := range []string{"connect", "timeout", "reset", "protocol", "status", "truncated", "idle", "grpc", "sse", "slow"} {
+		series = append(series, fmt.Sprintf(`enhanced_circuit_breaker_failures_total{error_type=%q,service=%q} 0`, kind, service))
+	}
+	for _, reason := range []string{"open", "half_open_limit", "connect", "timeout", "reset", "status", "overload"} {
+		series = append(series, fmt.Sprintf(`enhanced_circuit_breaker_fallbacks_total{reason=%q,service=%q,strategy="static"} 0`, reason, service))
+	}
+	return append(series, fmt.Sprintf(`enhanced_circuit_breaker_response_time_seconds_count{service=%q} 0`, service),
+		fmt.Sprintf(`cbproxy_requests_in_flight{service=%q} 0`, service), fmt.Sprintf(`cbproxy_upstream_attempts_total{service=%q} 0`, service))
+}
+
+func TestEverySeriesExistsFromTheStartAndGoesWithItsService(t *testing.T) {
+	m := newMetrics(events.Closed)
+	m.Service("svc")
+	m.Service("other")
+	text := scrape(m)
+	for _, series := range append(zeros("svc"), zeros("other")...) {
+		if !strings.Contains(text, series+"\n") {
+			t.Errorf("no %s", series)
+		}
+	}
+	m.Forget("other")
+	text = scrape(m)
+	if strings.Contains(text, `"other"`) {
+		t.Error("series of a service that is gone")
+	}
+	for _, series := range zeros("svc") {
+		if !strings.Contains(text, series+"\n") {
+			t.Errorf("%s went with another service", series)
+		}
+	}
+}
+
+func TestOutcomesAreCountedOnce(t *testing.T) {
+	m := newMetrics(events.HalfOpen)
+	s := m.Service("svc")
+	s.Begin()
+	if !strings.Contains(scrape(m), `cbproxy_requests_in_flight{service="svc"} 1`) {
+		t.Error("a request that has begun is not in flight")
+	}
+	s.End(&events.Outcome{
+		Result: events.ResultFailure, Failure: &events.Failure{Type: events.ErrorTimeout},
+		Strategy: "static", Reason: events.ReasonTimeout, Attempts: 1, Duration: 30 * time.Millisecond,
+	})
+	s.Begin()
+	s.End(&events.Outcome{Result: events.ResultRejected, Strategy: "static", Reason: events.ReasonOpen})
+	text := scrape(m)
+	for _, series := range []string{
+		`enhanced_circuit_breaker_requests_total{service="svc",status="failure"} 1`,
+		`enhanced_circuit_breaker_requests_total{service="svc",status="rejected"} 1`,
+		`enhanced_circuit_breaker_failures_total{error_type="timeout",service="svc"} 1`,
+		`enhanced_circuit_breaker_fallbacks_total{reason="timeout",service="svc",strategy="static"} 1`,
+		`enhanced_circuit_breaker_fallbacks_total{reason="open",service="svc",strategy="static"} 1`,
+		`enhanced_circuit_breaker_response_time_seconds_count{service="svc"} 1`,
+		`enhanced_circuit_breaker_response_time_seconds_bucket{service="svc",le="0.05"} 1`,
+		`cbproxy_upstream_attempts_total{service="svc"} 1`,
+		`cbproxy_requests_in_flight{service="svc"} 0`,
+		`enhanced_circuit_breaker_state{service="svc"} 2`,
+		`cbproxy_state_changes_total{service="svc",to="open"} 2`,
+	} {
+		if !strings.Contains(text, series+"\n") {
+			t.Errorf("no %s", series)
+		}
+	}
+}
+
+func TestReloadsAreCounted(t *testing.T) {
+	m := newMetrics(events.Closed)
+	at := time.UnixMilli(1_700_000_000_500)
+	m.Loaded(at)
+	m.Reloaded(false, at.Add(time.Minute))
+	text := scrape(m)
+	for _, series := range []string{
+		`cbproxy_config_reloads_total{result="success"} 0`,
+		`cbproxy_config_reloads_total{result="failure"} 1`,
+		`cbproxy_config_last_reload_successful 0`,
+		`cbproxy_config_last_reload_success_timestamp_seconds 1.7000000005e+09`,
+		`version="v1"`,
+	} {
+		if !strings.Contains(text, series) {
+			t.Errorf("no %s", series)
+		}
+	}
+	m.Reloaded(true, at.Add(time.Hour))
+	if text := scrape(m); !strings.Contains(text, "cbproxy_config_last_reload_successful 1") {
+		t.Error("an accepted reload does not count as the last one")
+	}
+}
