@@ -105,13 +105,13 @@ func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 	switch fault := x.upload.faulty(); {
 	case context.Cause(x) == errSlowClient:
 		x.problem(slowBody)
-	case x.r.Context().Err() != nil && fault != errBodyTooLarge:
-		x.cancelled()
-		panic(http.ErrAbortHandler) // nobody is there to be answered
 	case fault == errBodyTooLarge:
 		x.problem(bodyTooLarge)
 	case fault != nil:
-		x.problem(badBody)
+		x.problem(badBody) // a client that has only stopped sending still listens
+	case x.r.Context().Err() != nil:
+		x.cancelled()
+		panic(http.ErrAbortHandler) // nobody is there to be answered
 	default:
 		x.problem(internalError)
 	}

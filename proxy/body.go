@@ -116,14 +116,15 @@ func (x *exchange) linger() {
 // responseBody is an upstream's body on its way to the client. It is judged by its end.
 type responseBody struct {
 	x       *exchange
+	res     *http.Response
 	body    io.ReadCloser
 	stream  bool
 	started atomic.Bool // for the clock: the fields above are set
 	reading atomic.Bool // the upstream is awaited, and not the client
 }
 
-func (b *responseBody) begin(x *exchange, body io.ReadCloser, stream bool) {
-	b.x, b.body, b.stream = x, body, stream
+func (b *responseBody) begin(x *exchange, res *http.Response, stream bool) {
+	b.x, b.res, b.body, b.stream = x, res, res.Body, stream
 	b.started.Store(true)
 }
 
@@ -140,6 +141,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	switch err {
 	case nil:
 	case io.EOF:
+		removeSignals(b.res.Trailer) // unannounced ones have come with the end
 		b.x.succeeded()
 	default:
 		b.x.blameBody(err)

@@ -162,6 +162,8 @@ func TestClientFaultsAreNoVerdict(t *testing.T) {
 		"too long":        {"Content-Length: 70000\r\n\r\n", "413"},
 		"too many chunks": {"Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk + chunk, "413"},
 		"too slow":        {"Content-Length: 10\r\n\r\nabc", "408"},
+		"cut short":       {"Content-Length: 10\r\n\r\nabc" + halfClose, "400"},
+		"cut in a chunk":  {"Transfer-Encoding: chunked\r\n\r\n5\r\nabc" + halfClose, "400"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status := roundTrip(t, address, "POST /svc HTTP/1.1\r\nHost: x\r\n"+c.request)

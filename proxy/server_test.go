@@ -182,6 +182,9 @@ routes:
 	}
 }
 
+// halfClose at the end of a request makes roundTrip say that nothing more will come.
+const halfClose = "<EOF>"
+
 // roundTrip sends bytes on a connection of their own and returns the status line of the
 // answer.
 func roundTrip(t testing.TB, address, request string) string {
@@ -192,8 +195,12 @@ func roundTrip(t testing.TB, address, request string) string {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	request, ends := strings.CutSuffix(request, halfClose)
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
+	}
+	if ends {
+		_ = c.(*net.TCPConn).CloseWrite()
 	}
 	answer, err := io.ReadAll(c)
 	if err != nil {

@@ -218,3 +218,62 @@ func TestUploadWaitsForTheUpstreamsContinue(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// What an upstream says of itself never stands where the proxy speaks.
+func TestUpstreamCannotSpeakForTheProxy(t *testing.T) {
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		_, _ = http.ReadRequest(r)
+		_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nX-Fallback: static\r\nLink: </a>\r\n\r\n"+
+			"HTTP/1.1 200 OK\r\nConnection: X-Circuit-Breaker-State, X-Circuit-Breaker-Service\r\nX-Circuit-Breaker-State: open\r\n"+
+			"X-Fallback: static\r\nX-Fallback-Reason: open\r\nProxy-Status: cbproxy; error=x\r\n"+
+			"Transfer-Encoding: chunked\r\nTrailer: X-Fallback, X-Fine\r\n\r\n"+
+			"2\r\nok\r\n0\r\nX-Fallback: static\r\nX-Fine: yes\r\nX-Circuit-Breaker-State: open\r\n\r\n")
+	})
+	_, address, _ := start(t, route(url))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	answer, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, gone := range []string{"X-Fallback", "Proxy-Status", "X-Circuit-Breaker-State: open"} {
+		if strings.Contains(string(answer), gone) {
+			t.Errorf("%s came through", gone)
+		}
+	}
+	for _, there := range []string{"X-Circuit-Breaker-State: closed", "X-Circuit-Breaker-Service: svc", "X-Fine: yes", "Link: </a>"} {
+		if !strings.Contains(string(answer), there) {
+			t.Errorf("no %s in\n%s", there, answer)
+		}
+	}
+}
+
+func TestOnlyAsManyProbesAsConfigured(t *testing.T) {
+	arrived, answer := make(chan struct{}), make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-answer
+	}))
+	defer upstream.Close()
+	server, address, seen := start(t, route(upstream.URL, "breaker: {half_open_requests: 2}"))
+	server.Breaker("svc").Force(events.HalfOpen, 0, "")
+	for range 2 {
+		go func() { _, _ = http.Get("http://" + address + "/svc") }()
+		<-arrived
+	}
+	res, _ := get(t, "http://"+address+"/svc")
+	if res.StatusCode != 503 || res.Header.Get("X-Circuit-Breaker-State") != "half-open" || res.Header.Get("Retry-After") != "" {
+		t.Errorf("a third probe: %d %v", res.StatusCode, res.Header)
+	}
+	seen.next(t)
+	close(answer)
+	seen.next(t)
+	seen.next(t)
+	if state := server.Breaker("svc").State(); state != events.Closed {
+		t.Errorf("after two successes the breaker is %v", state)
+	}
+}

@@ -33,9 +33,11 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	removeSignals(res.Header)
-	rt.sign(res.Header, x.outcome.State)
+	removeSignals(res.Trailer)
+	h := x.w.Header()
+	rt.sign(h, x.outcome.State) // here, where the upstream's Connection field can't strip it
 	if _, ok := res.Header["Content-Type"]; !ok {
-		x.w.Header()["Content-Type"] = nil // or net/http guesses one
+		h["Content-Type"] = nil // or net/http guesses one
 	}
 	x.answered = true
 	return res, nil
@@ -136,7 +138,7 @@ func (x *exchange) judge(res *http.Response, upgrade string) error {
 			x.succeeded() // a stream may last for ever, and its start proves the upstream alive
 		}
 	}
-	x.download.begin(x, res.Body, stream)
+	x.download.begin(x, res, stream)
 	res.Body = &x.download
 	return nil
 }
