@@ -49,8 +49,10 @@ func (x *exchange) hook(trace *httptrace.ClientTrace) {
 	trace.GetConn, trace.GotConn = x.getConn, x.gotConn
 	informational := trace.Got1xxResponse
 	trace.Got1xxResponse = func(code int, header textproto.MIMEHeader) error {
-		if !x.r.ProtoAtLeast(1, 1) {
-			return nil // RFC 9110, section 15.2: no 1xx to HTTP/1.0
+		if x.r.Proto != "HTTP/1.1" {
+			// RFC 9110, section 15.2: none to HTTP/1.0. And net/http's HTTP/2 server may still
+			// read the header map that ReverseProxy clears, if the client leaves at that moment.
+			return nil
 		}
 		removeSignals(http.Header(header))
 		return informational(code, header)
