@@ -14,7 +14,7 @@ import (
 
 // blame finds out whose fault it is that there is no response, and reports it.
 func (x *exchange) blame(err error) {
-	if x.clientAtFault() {
+	if x.clientAtFault() || x.crossed(err) {
 		x.cancelled()
 		return
 	}
@@ -30,7 +30,7 @@ func (x *exchange) blame(err error) {
 
 // blameBody finds out whose fault it is that a response's body broke off, and reports it.
 func (x *exchange) blameBody(err error) {
-	if x.clientAtFault() {
+	if x.clientAtFault() || x.crossed(err) {
 		x.cancelled()
 		return
 	}
@@ -46,6 +46,14 @@ func (x *exchange) blameBody(err error) {
 		}
 		x.failed(kind, err)
 	}
+}
+
+// crossed reports whether err is the cancellation of another exchange. http.Transport puts
+// a connection back for the next request before it has told the last one that its response,
+// one without a body, is complete; if that one's client leaves at this moment, the
+// connection is closed under the next request.
+func (x *exchange) crossed(err error) bool {
+	return errors.Is(err, context.Canceled) && x.Err() == nil
 }
 
 // clientAtFault reports whether the client's body was faulty, or the client went away or
@@ -112,7 +120,7 @@ func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 	case x.r.Context().Err() != nil:
 		x.cancelled()
 		panic(http.ErrAbortHandler) // nobody is there to be answered
-	default:
-		x.problem(internalError)
+	default: // another exchange's cancellation crossed this one
+		x.fallback(events.ReasonReset)
 	}
 }

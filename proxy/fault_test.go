@@ -355,3 +355,40 @@ func TestConcurrentRequestsReuseConnections(t *testing.T) {
 		t.Errorf("%d requests of %d clients took %d connections", clients*each, clients, n)
 	}
 }
+
+// Clients that leave while their empty responses arrive must not take other clients'
+// requests with them, let alone put the blame on the upstream.
+func TestClientsThatLeaveDisturbNobody(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	server, address, _ := start(t, route(upstream.URL, "breaker: {fail_max: 1}"))
+	var running sync.WaitGroup
+	for range 16 {
+		running.Go(func() {
+			for range 150 {
+				c, err := net.Dial("tcp", address)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n")
+				_ = c.(*net.TCPConn).CloseWrite()
+				_, _ = io.Copy(io.Discard, c)
+				_ = c.Close()
+			}
+		})
+	}
+	for range 8 {
+		running.Go(func() {
+			for range 400 {
+				if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 {
+					t.Errorf("status %d", res.StatusCode)
+				}
+			}
+		})
+	}
+	running.Wait()
+	if state := server.Breaker("svc").State(); state != events.Closed {
+		t.Errorf("the breaker is %v", state)
+	}
+}

@@ -24,6 +24,9 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	x.hook(httptrace.ContextClientTrace(out.Context()))
 	x.outcome.Attempts++
 	res, err := rt.pool.transport.RoundTrip(out)
+	if x.crossed(err) && out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead) {
+		res, err = rt.pool.transport.RoundTrip(out)
+	}
 	if err != nil {
 		x.blame(err)
 		return nil, err

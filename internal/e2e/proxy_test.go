@@ -79,6 +79,9 @@ func startProxyAt(t testing.TB, file, config string, environment ...string) *pro
 	t.Cleanup(func() {
 		_ = p.command.Process.Kill()
 		<-p.exited
+		if strings.Contains(p.log.String(), "DATA RACE") || strings.Contains(p.log.String(), "panic while serving") {
+			t.Error("the proxy raced or panicked")
+		}
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", p.data, p.log)
 		}
