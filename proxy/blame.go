@@ -12,39 +12,22 @@ import (
 	"cbproxy/internal/events"
 )
 
-// blame finds out whose fault it is that there is no response, and reports it.
+// blame finds out whose fault it is that there is no response, or no whole one, and
+// reports it.
 func (x *exchange) blame(err error) {
 	if x.clientAtFault() || x.crossed(err) {
 		x.cancelled()
 		return
 	}
-	switch context.Cause(x) {
+	switch cause := context.Cause(x); cause {
 	case errTimeout:
-		x.failed(events.ErrorTimeout, errTimeout)
-	case errReplayed:
-		x.failed(events.ErrorReset, errReplayed)
-	default:
-		x.failed(errorType(err, x.conns > 0), err)
-	}
-}
-
-// blameBody finds out whose fault it is that a response's body broke off, and reports it.
-func (x *exchange) blameBody(err error) {
-	if x.clientAtFault() || x.crossed(err) {
-		x.cancelled()
-		return
-	}
-	switch context.Cause(x) {
-	case errTimeout:
-		x.failed(events.ErrorTimeout, errTimeout)
+		x.failed(events.ErrorTimeout, cause)
 	case errIdle:
-		x.failed(events.ErrorIdle, errIdle)
+		x.failed(events.ErrorIdle, cause)
+	case errReplayed:
+		x.failed(events.ErrorReset, cause)
 	default:
-		kind := errorType(err, true)
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			kind = events.ErrorTruncated
-		}
-		x.failed(kind, err)
+		x.failed(x.errorType(err), err)
 	}
 }
 
@@ -70,11 +53,13 @@ func (x *exchange) clientAtFault() bool {
 }
 
 // errorType classes a transport's error. net/http has no types for most of them.
-func errorType(err error, connected bool) events.ErrorType {
+func (x *exchange) errorType(err error) events.ErrorType {
 	var op *net.OpError
 	switch {
-	case !connected:
+	case x.conns == 0:
 		return events.ErrorConnect
+	case x.responded && errors.Is(err, io.ErrUnexpectedEOF):
+		return events.ErrorTruncated
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.As(err, &op):
 		return events.ErrorReset

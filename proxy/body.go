@@ -144,7 +144,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		removeSignals(b.res.Trailer) // unannounced ones have come with the end
 		b.x.succeeded()
 	default:
-		b.x.blameBody(err)
+		b.x.blame(err)
 	}
 	return n, err
 }
@@ -168,7 +168,7 @@ func (x *exchange) readWhole(res *http.Response) error {
 		}
 		if err != nil {
 			_ = b.Close()
-			x.blameBody(err)
+			x.blame(err)
 			return err
 		}
 	}

@@ -37,10 +37,11 @@ type exchange struct {
 	rest  string // the raw path below the route's prefix
 	start time.Time
 
-	call     breaker.Call
-	admitted bool
-	reported bool // the breaker has been told
-	answered bool // the response's header section has been handed on
+	call      breaker.Call
+	admitted  bool
+	reported  bool // the breaker has been told
+	responded bool // the upstream's header section has arrived
+	answered  bool // a response's header section has been handed on
 
 	clock   *time.Timer // runs expire, while something of the upstream or the client is awaited
 	idle    atomic.Bool // the clock measures silence, not the exchange

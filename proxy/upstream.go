@@ -114,6 +114,7 @@ func isHTTP2(c net.Conn) bool {
 // tells, and sets up how its body is judged. upgrade is the protocol the upstream was asked
 // to switch to.
 func (x *exchange) judge(res *http.Response, upgrade string) error {
+	x.responded = true
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return x.judgeUpgrade(res, upgrade)
 	}
