@@ -239,6 +239,26 @@ func TestEventsAreStreamedAfterASnapshot(t *testing.T) {
 	expect("event: forced")
 }
 
+func TestEventStreamOutlivesTheServersReadTimeout(t *testing.T) {
+	h, bus := handler(&fake{})
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ReadTimeout = 50 * time.Millisecond
+	s.Start()
+	defer s.Close()
+	res, err := http.Get(s.URL + "/api/v1/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	lines := bufio.NewReader(res.Body)
+	for start := time.Now(); time.Since(start) < 5*s.Config.ReadTimeout; {
+		bus.Publish(events.Forced{Service: "svc"})
+		if _, err := lines.ReadString('\n'); err != nil {
+			t.Fatalf("after %v: %v", time.Since(start), err)
+		}
+	}
+}
+
 func TestHistoryKeepsTheNewestFirst(t *testing.T) {
 	var bus events.Bus
 	history := admin.NewHistory("me")
