@@ -23,7 +23,6 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{}) // the server's is for requests, and would end the stream
 	if send(w, control, "snapshot", a.Proxy.Health()) != nil {
 		return
 	}
