@@ -25,7 +25,9 @@ func (x *exchange) refuse(p *problem) {
 // problem writes p as the response of a routed request.
 func (x *exchange) problem(p *problem) {
 	x.answered = true
-	x.route.sign(x.w.Header(), x.outcome.State)
+	h := x.w.Header()
+	x.route.sign(h, x.outcome.State)
+	x.endUpload(h)
 	p.write(x.w)
 }
 
@@ -47,6 +49,7 @@ func (x *exchange) fallback(reason events.Reason) {
 		h[name] = values
 	}
 	x.route.sign(h, x.outcome.State)
+	x.endUpload(h)
 	h["X-Fallback"] = []string{strategy}
 	h["X-Fallback-Reason"] = reasonHeaders[reason]
 	h["Proxy-Status"] = unanswered[reason].proxyStatus

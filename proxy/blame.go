@@ -24,7 +24,7 @@ func (x *exchange) blame(err error) {
 		x.failed(events.ErrorTimeout, cause)
 	case errIdle:
 		x.failed(events.ErrorIdle, cause)
-	case errReplayed:
+	case errReplayed, errLost:
 		x.failed(events.ErrorReset, cause)
 	default:
 		x.failed(x.errorType(err), err)
@@ -42,11 +42,10 @@ func (x *exchange) crossed(err error) bool {
 // clientAtFault reports whether the client's body was faulty, or the client went away or
 // was too slow, before anything else ended the exchange.
 func (x *exchange) clientAtFault() bool {
-	if x.upload.faulty() != nil {
-		return true
-	}
 	switch context.Cause(x) {
-	case nil, errTimeout, errIdle, errReplayed:
+	case nil:
+		return x.upload.faulty() != nil
+	case errTimeout, errIdle, errReplayed, errLost: // the upload was well until then
 		return false
 	}
 	return true

@@ -29,12 +29,13 @@ type requestBody struct {
 	trailer   http.Header // of the client's request; net/http fills it at the body's end
 	announced []string    // the fields of trailer that may go upstream
 
-	unwanted func() bool     // reports whether the upstream has answered without asking for the body; nil: it was not to be asked
-	over     <-chan struct{} // closed with the exchange
+	answered atomic.Bool     // the first byte of a response has come
+	asked    atomic.Bool     // the upstream has said 100 (Continue)
+	over     <-chan struct{} // closed with the exchange, if the upstream is to be asked first
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	if b.unwanted != nil && b.read.Load() == 0 && b.unwanted() {
+	if b.over != nil && b.read.Load() == 0 && b.answered.Load() && !b.asked.Load() {
 		// http.Transport sends the body nevertheless, to keep the connection, and reading it
 		// would tell the client to go ahead. An error would lose it the answer.
 		<-b.over
@@ -81,25 +82,44 @@ func (b *requestBody) faulty() error {
 
 // How an answer given before the end of the upload is followed up.
 const (
-	lingerTime  = 5 * time.Second
-	lingerPause = time.Second // a client that sends nothing for so long waits for something else
+	smallUpload = 256 << 10       // is read to its end, so that the connection can be kept
+	lingerTime  = 5 * time.Second // for the rest of a larger one
+	lingerPause = time.Second     // a client that sends nothing for so long waits for something else
 )
+
+// endUpload is called before an answer is given. What is left of an upload must never be
+// read as the next request: a small one is read to its end, and after any other the
+// connection is closed.
+func (x *exchange) endUpload(h http.Header) {
+	if x.upload.body == nil || x.upload.ended.Load() || x.r.ProtoMajor > 1 {
+		return
+	}
+	n := x.r.ContentLength
+	if n >= 0 && n <= smallUpload && x.upload.faulty() == nil && x.r.Header["Expect"] == nil {
+		control := http.NewResponseController(x.w)
+		_ = control.SetReadDeadline(time.Now().Add(lingerPause))
+		_, _ = io.Copy(io.Discard, &x.upload) // it remembers how that went
+		_ = control.SetReadDeadline(time.Time{})
+	}
+	if !x.upload.ended.Load() {
+		h["Connection"] = []string{"close"}
+	}
+}
 
 // linger reads on when a client is still sending a body whose answer is out: a client that
 // reads only after it has sent would otherwise meet a closed connection and lose the
 // answer. HTTP/2 has no such trouble.
 func (x *exchange) linger() {
-	fault := x.upload.faulty()
-	if x.upload.body == nil || x.upload.ended.Load() || fault != nil && fault != errBodyTooLarge || x.r.ProtoMajor > 1 {
+	if x.upload.body == nil || x.upload.ended.Load() || x.r.ProtoMajor > 1 {
 		return
-	}
-	if x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil {
-		return // it was never told to send
 	}
 	control := http.NewResponseController(x.w)
 	_ = control.SetReadDeadline(time.Now().Add(lingerPause)) // net/http reads on as well, and must not wait for ever
-	if x.w.Header()["Content-Length"] == nil || control.Flush() != nil {
-		return // a flush would not send the answer's end
+	fault := x.upload.faulty()
+	unasked := x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil
+	complete := x.w.Header()["Content-Length"] != nil // a flush sends all of the answer, its end too
+	if unasked || fault != nil && fault != errBodyTooLarge || !complete || control.Flush() != nil {
+		return
 	}
 	buffer := copyBuffers{}.Get()
 	defer copyBuffers{}.Put(buffer)

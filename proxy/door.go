@@ -27,11 +27,14 @@ func turnAway(r *http.Request, path string, limits routes.Limits) *problem {
 
 // rawPath returns the path of the request target as the client wrote it.
 func rawPath(r *http.Request) string {
-	if !strings.HasPrefix(r.RequestURI, "/") { // absolute-form, or the asterisk
-		return r.URL.EscapedPath()
+	target, _, _ := strings.Cut(r.RequestURI, "?")
+	if _, rest, ok := strings.Cut(target, "://"); ok && !strings.HasPrefix(target, "/") { // absolute-form
+		if _, path, ok := strings.Cut(rest, "/"); ok {
+			return "/" + path
+		}
+		return "/"
 	}
-	path, _, _ := strings.Cut(r.RequestURI, "?")
-	return path
+	return target
 }
 
 // headerBytes is the size of the request line and the header section on an HTTP/1 wire.

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
-	"net/url"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ var (
 	errIdle       = errors.New("the stream was silent for the route's idle_timeout")
 	errSlowClient = errors.New("the client did not send or take a body within the route's timeout")
 	errReplayed   = errors.New("two connections in a row were closed before they answered")
+	errLost       = errors.New("the upstream closed the connection during the upload")
 	errEnded      = errors.New("the exchange is over")
 )
 
@@ -42,10 +44,14 @@ type exchange struct {
 	reported  bool // the breaker has been told
 	responded bool // the upstream's header section has arrived
 	answered  bool // a response's header section has been handed on
+	tunnel    bool // the connection has been switched to another protocol
 
 	clock   *time.Timer // runs expire, while something of the upstream or the client is awaited
 	idle    atomic.Bool // the clock measures silence, not the exchange
 	outcome events.Outcome
+
+	ending sync.Mutex // held while another goroutine ends the exchange
+	over   bool       // guarded by ending
 
 	conns    int // connections the attempt was given; the hooks run on the request's goroutine
 	upload   requestBody
@@ -73,7 +79,6 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 	defer x.end()
 	if r.ContentLength != 0 {
 		x.upload.body, x.upload.limit = r.Body, int64(limits.BodyBytes)
-		r.Body = &x.upload
 		// Otherwise net/http reads a good part of the body before it lets an early answer out.
 		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
 	}
@@ -99,11 +104,20 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 func (x *exchange) forward() {
 	x.Context, x.cancel = context.WithCancelCause(x.r.Context())
 	x.clock = time.AfterFunc(x.route.config.Timeout, x.expire)
-	x.route.proxy.ServeHTTP(x.w, x.r.WithContext(x))
+	in := x.r.WithContext(x)
+	if x.upload.body != nil {
+		in.Body = &x.upload // of the copy: net/http looks at its own request's body to know what is left of it
+	}
+	x.route.proxy.ServeHTTP(x.w, in)
 }
 
 // expire is run by the clock, on a goroutine of its own, and finds out who was too slow.
 func (x *exchange) expire() {
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	if x.over {
+		return
+	}
 	control := http.NewResponseController(x.w)
 	switch {
 	case x.idle.Load():
@@ -117,6 +131,18 @@ func (x *exchange) expire() {
 	default:
 		x.cancel(errTimeout)
 	}
+}
+
+// lost is run by an upstream's connection that ends, on a goroutine of the transport's. The
+// transport would wait for the client's body before it said so.
+func (x *exchange) lost(err error) {
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	if x.over || x.upload.ended.Load() || x.upload.answered.Load() || x.upload.faulty() != nil || errors.Is(err, net.ErrClosed) {
+		return
+	}
+	x.cancel(errLost)
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now())
 }
 
 // succeeded reports that the upstream did its part.
@@ -158,6 +184,9 @@ func (x *exchange) end() {
 	if p != nil && !cut {
 		cut = x.panicked(p)
 	}
+	x.ending.Lock()
+	x.over = true // from here on, the client's connection is no more ours to hurry
+	x.ending.Unlock()
 	if x.clock != nil {
 		x.clock.Stop()
 		if x.outcome.Result != events.ResultSuccess {
@@ -169,6 +198,9 @@ func (x *exchange) end() {
 	}
 	if !cut {
 		x.linger()
+	}
+	if x.tunnel {
+		x.route.tunnels.Done()
 	}
 	x.outcome.Duration = time.Since(x.start)
 	x.route.service.observer.End(&x.outcome)
@@ -193,14 +225,4 @@ func (x *exchange) panicked(p any) (late bool) {
 	clear(x.w.Header())
 	x.problem(internalError)
 	return false
-}
-
-// decodedRest is rest without percent-encoding. net/http has parsed the target, so that it
-// can be decoded.
-func (x *exchange) decodedRest() string {
-	decoded, err := url.PathUnescape(x.rest)
-	if err != nil {
-		return x.rest
-	}
-	return decoded
 }

@@ -53,25 +53,43 @@ func newPool(r *routes.Route) *pool {
 	return &pool{transport: t, key: r.Upstream.Scheme + "://" + r.Upstream.Host}
 }
 
-// upstreamConn keeps the answer of an upstream that answers and closes while a request is
-// still being sent. Its write fails then, and http.Transport would report that and drop the
+// upstreamConn knows of the upload on it, which http.Transport does not tell apart from
+// other requests.
+//
+// It keeps the answer of an upstream that answers and closes while the request is still
+// being sent. Its write fails then, and http.Transport would report that and drop the
 // answer; so once part of the request is out, a failed write counts as done, and what the
 // upstream said, or that it said nothing, is found by reading.
 type upstreamConn struct {
 	net.Conn
-	upload atomic.Bool // the request on the connection has a body
-	sent   atomic.Bool // part of that request has been written
+	lost atomic.Pointer[func(error)] // told that the connection ended during an upload; nil: there is none
+	sent atomic.Bool                 // part of the request has been written
 }
 
-// begin tells that the next request starts, before its first byte is written.
-func (c *upstreamConn) begin(upload bool) {
+// begin tells that the next request starts, before its first byte is written. lost is nil
+// if it has no body.
+func (c *upstreamConn) begin(lost func(error)) {
 	c.sent.Store(false)
-	c.upload.Store(upload)
+	if lost == nil {
+		c.lost.Store(nil)
+		return
+	}
+	c.lost.Store(&lost)
+}
+
+func (c *upstreamConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		if lost := c.lost.Load(); lost != nil {
+			(*lost)(err)
+		}
+	}
+	return n, err
 }
 
 func (c *upstreamConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if err != nil && c.upload.Load() && c.sent.Load() {
+	if err != nil && c.lost.Load() != nil && c.sent.Load() {
 		return len(p), nil
 	}
 	c.sent.Store(true)

@@ -17,7 +17,6 @@ type problem struct {
 	status      int
 	body        []byte
 	proxyStatus []string
-	close       bool // the connection can't be read from any more
 	allow       string
 }
 
@@ -51,16 +50,8 @@ func (p *problem) write(w http.ResponseWriter) {
 	if p.allow != "" {
 		h.Set("Allow", p.allow)
 	}
-	if p.close {
-		h.Set("Connection", "close")
-	}
 	w.WriteHeader(p.status)
 	_, _ = w.Write(p.body) // a client that is gone misses nothing
-}
-
-func (p *problem) closing() *problem {
-	p.close = true
-	return p
 }
 
 // What is said to requests that reach no route.
@@ -78,9 +69,9 @@ var (
 
 // What is said to a client whose own request was at fault, on a route.
 var (
-	bodyTooLarge = newProblem(http.StatusRequestEntityTooLarge, "http_request_error", "the body is larger than limits.body_bytes").closing()
-	badBody      = newProblem(http.StatusBadRequest, "http_request_error", "the body is malformed or ended early").closing()
-	slowBody     = newProblem(http.StatusRequestTimeout, "http_request_error", "the body did not arrive within the route's timeout").closing()
+	bodyTooLarge = newProblem(http.StatusRequestEntityTooLarge, "http_request_error", "the body is larger than limits.body_bytes")
+	badBody      = newProblem(http.StatusBadRequest, "http_request_error", "the body is malformed or ended early")
+	slowBody     = newProblem(http.StatusRequestTimeout, "http_request_error", "the body did not arrive within the route's timeout")
 )
 
 // What is said when a service's upstream can't answer and no fallback does, by reason.

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httputil"
+	"net/url"
 	"strings"
 )
 
@@ -28,7 +30,8 @@ func rewrite(pr *httputil.ProxyRequest) {
 }
 
 // setPath joins the upstream's base and the raw path below the prefix. Opaque is what
-// http.Transport writes unchanged, save that it takes a leading // for an authority.
+// http.Transport writes unchanged, save that it takes a leading // for an authority: then
+// it writes RawPath, if that is a valid encoding.
 func setPath(x *exchange, pr *httputil.ProxyRequest) {
 	u := pr.Out.URL
 	path := x.route.base + x.rest
@@ -40,8 +43,25 @@ func setPath(x *exchange, pr *httputil.ProxyRequest) {
 		return
 	}
 	u.Opaque = ""
-	u.RawPath = path
-	u.Path = strings.TrimSuffix(x.route.config.Upstream.Path, "/") + x.decodedRest()
+	u.RawPath = encodeInvalid(path)
+	if decoded, err := url.PathUnescape(path); err == nil { // net/http has parsed it
+		u.Path = decoded
+	}
+}
+
+// encodeInvalid percent-encodes the bytes that no URL path may have (RFC 3986, section
+// 3.3), and no others.
+func encodeInvalid(path string) string {
+	var b strings.Builder
+	for i := range len(path) {
+		c := path[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/%-._~!$&'()*+,;=:@", c) >= 0 {
+			b.WriteByte(c)
+			continue
+		}
+		fmt.Fprintf(&b, "%%%02X", c)
+	}
+	return b.String()
 }
 
 // isProxyField reports whether a request field is the proxy's to set or to withhold. A

@@ -19,6 +19,7 @@ type route struct {
 	service *service
 	pool    *pool
 	logger  *slog.Logger
+	tunnels *sync.WaitGroup
 	proxy   *httputil.ReverseProxy
 
 	chain *fallbacks.Chain // nil: no fallback

@@ -8,6 +8,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -39,6 +40,8 @@ type Config struct {
 type Server struct {
 	config   Config
 	snapshot atomic.Pointer[snapshot]
+
+	tunnels sync.WaitGroup // requests whose connections have been switched to another protocol
 
 	mu       sync.Mutex // guards services, and lets one Apply run at a time
 	services map[string]*service
@@ -99,6 +102,7 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 		return nil, err
 	}
 	r.logger = s.config.Logger
+	r.tunnels = &s.tunnels
 	r.pool = newPool(r.config)
 	if known := s.services[name]; known != nil {
 		r.service = known
@@ -150,6 +154,20 @@ func (s *Server) Breaker(name string) *breaker.Breaker {
 		return service.breaker
 	}
 	return nil
+}
+
+// DrainTunnels waits until no connection is switched to another protocol any more, or ctx
+// is done. It is to be called once http.Server.Shutdown has returned, which does not wait
+// for those.
+func (s *Server) DrainTunnels(ctx context.Context) error {
+	drained := make(chan struct{})
+	go func() { s.tunnels.Wait(); close(drained) }()
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // ServeHTTP answers one request of the data plane.

@@ -9,7 +9,6 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
-	"sync/atomic"
 
 	"cbproxy/internal/events"
 )
@@ -39,6 +38,9 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	removeSignals(res.Trailer)
 	h := x.w.Header()
 	rt.sign(h, x.outcome.State) // here, where the upstream's Connection field can't strip it
+	if x.upload.body != nil && !x.upload.ended.Load() && x.r.ProtoMajor == 1 {
+		h["Connection"] = []string{"close"} // what is left of the upload must not be read as a request
+	}
 	if _, ok := res.Header["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or net/http guesses one
 	}
@@ -60,19 +62,15 @@ func (x *exchange) hook(trace *httptrace.ClientTrace) {
 		removeSignals(http.Header(header))
 		return informational(code, header)
 	}
-	if x.upload.body != nil && x.r.Header["Expect"] != nil {
-		x.expectContinue(trace)
+	if x.upload.body == nil {
+		return
 	}
-}
-
-// expectContinue keeps a body back that the upstream refused before it was sent (RFC 9110,
-// section 10.1.1).
-func (x *exchange) expectContinue(trace *httptrace.ClientTrace) {
-	var answered, asked atomic.Bool
-	trace.GotFirstResponseByte = func() { answered.Store(true) }
-	trace.Got100Continue = func() { asked.Store(true) }
-	x.upload.over = x.Done()
-	x.upload.unwanted = func() bool { return answered.Load() && !asked.Load() }
+	trace.GotFirstResponseByte = func() { x.upload.answered.Store(true) }
+	if x.r.Header["Expect"] != nil {
+		// A body that the upstream refuses before it is sent is kept back (RFC 9110, section 10.1.1).
+		trace.Got100Continue = func() { x.upload.asked.Store(true) }
+		x.upload.over = x.Done()
+	}
 }
 
 // getConn makes a replay use a new connection: http.Transport sends a request again when an
@@ -100,8 +98,12 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 		}
 		return
 	}
-	if !shared {
-		u.begin(x.upload.body != nil)
+	switch {
+	case shared:
+	case x.upload.body != nil:
+		u.begin(x.lost)
+	default:
+		u.begin(nil)
 	}
 }
 
@@ -157,6 +159,8 @@ func (x *exchange) judgeUpgrade(res *http.Response, upgrade string) error {
 		return err
 	}
 	x.clock.Stop()
+	x.tunnel = true
+	x.route.tunnels.Add(1)
 	x.succeeded()
 	return nil
 }

@@ -184,7 +184,13 @@ func (s *servers) drain(v *view, signals <-chan os.Signal, logger *slog.Logger) 
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	drained := make(chan error, 1)
-	go func() { drained <- s.data.Shutdown(ctx) }()
+	go func() {
+		err := s.data.Shutdown(ctx)
+		if err == nil {
+			err = v.server.DrainTunnels(ctx)
+		}
+		drained <- err
+	}()
 	for {
 		select {
 		case sig := <-signals:

@@ -1,0 +1,67 @@
+package e2e
+
+import "testing"
+
+// The target reaches the upstream byte for byte, but for the prefix.
+func TestTargetReachesTheUpstreamUnchanged(t *testing.T) {
+	t.Parallel()
+	u := startWireUpstream(t, say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true))
+	p := startProxy(t, "routes: {svc: {prefix: /svc, upstream: '"+u.url()+"'}}\n")
+	for target, want := range map[string]string{
+		"/svc":                        "/",
+		"/svc?":                       "/?",
+		"/svc/?%":                     "/?%",
+		"/svc/x?a=1;b=2&%zz&c=%00":    "/x?a=1;b=2&%zz&c=%00",
+		"/svc/a%2Fb%2fc%41":           "/a%2Fb%2fc%41",
+		"/svc/a\"b<c>|{}^`":           "/a\"b<c>|{}^`",
+		"/svc/\xc3\xa9\xff":           "/\xc3\xa9\xff",
+		"/svc/x/":                     "/x/",
+		"/svc//x//y":                  "//x//y",
+		"/svc//x%2Fy":                 "//x%2Fy",
+		"/svc//\"x%2Fy":               "//%22x%2Fy", // behind a // what no path may have is encoded
+		"/svc//\xc3\xa9":              "//%C3%A9",
+		"/svc/;a=1,b=$&'()*+:@!":      "/;a=1,b=$&'()*+:@!",
+		"http://x/svc/a%2Fb?q":        "/a%2Fb?q",
+		"http://x/svc/a\"b%2Fc?q=\"%": "/a\"b%2Fc?q=\"%",
+		"/svc/...":                    "/...",
+		"/svc/.hidden/..a":            "/.hidden/..a",
+	} {
+		r := p.ask("GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n")
+		if got := u.last(); r.status != 200 || got != "GET "+want+" HTTP/1.1" {
+			t.Errorf("%q: status %d, the upstream saw %q", target, r.status, got)
+		}
+	}
+}
+
+// A path that other readers take for another one reaches nobody.
+func TestPathsThatMayLeaveTheirPrefixReachNoUpstream(t *testing.T) {
+	t.Parallel()
+	u := startWireUpstream(t, say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true))
+	p := startProxy(t, "routes: {svc: {prefix: [/svc, /], upstream: '"+u.url()+"'}}\n")
+	for _, path := range []string{
+		"/svc/..", "/svc/../x", "/svc/.", "/svc/./x", "/svc/%2e%2e", "/svc/%2E%2E/x", "/svc/.%2e/x", "/svc/%2e./x", "/svc/%2e",
+		"/svc/..%2fx", "/svc/x%2f..%2fy", "/svc/%2e%2e%2f", "/svc/%252e%252e/x", "/svc/..;/x", "/svc/..;a=b/x", "/svc/%2e%2e;/x",
+		"/svc/a\\b", "/svc/a%5cb", "/svc/..\\x", "/svc/..%5cx", "/svc/a%255cb", "/svc/a%00b", "/svc/%00", "/svc/a%2500b", "/svc/\x00",
+		"/svc/x#y", "/..", "/../svc", "http://x/svc/../y", "http://x/svc/%2e%2e/y", "http://x/svc/a%5cb",
+	} {
+		if r := p.ask("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n"); r.status != 400 {
+			t.Errorf("%q: status %d", path, r.status)
+		}
+	}
+	for _, target := range []string{"x:443", "/svc/x"} {
+		if r := p.ask("CONNECT " + target + " HTTP/1.1\r\nHost: x:443\r\n\r\n"); r.status < 400 {
+			t.Errorf("CONNECT %s: status %d", target, r.status)
+		}
+	}
+	for _, upgrade := range []string{"h2c", "HTTP/2.0", "TLS/1.0", "websocket, h2c", "h2c, websocket", "websocket\r\nUpgrade: h2c"} {
+		if r := p.ask("GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nUpgrade: " + upgrade + "\r\n\r\n"); r.status < 400 {
+			t.Errorf("Upgrade: %s: status %d", upgrade, r.status)
+		}
+	}
+	if lines := u.seen(); len(lines) > 0 {
+		t.Errorf("the upstream saw %q", lines)
+	}
+	if got := p.requests("svc"); got["failure"] != 0 {
+		t.Errorf("requests %v", got)
+	}
+}

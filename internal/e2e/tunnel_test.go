@@ -1,0 +1,67 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A tunnel is a request in flight like any other: a shutdown gives it shutdown_timeout.
+func TestShutdownLetsATunnelFinish(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, "shutdown_timeout: 15\n"+oneRoute(u, 10))
+	c, r := p.dial()
+	defer c.Close()
+	echo := func() error {
+		said := make([]byte, 4)
+		_, _ = io.WriteString(c, "ping")
+		_, err := io.ReadFull(r, said)
+		return err
+	}
+	fmt.Fprint(c, "GET /svc/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if head := readHead(t, r); !strings.HasPrefix(head, "HTTP/1.1 101 ") {
+		t.Fatal(head)
+	}
+	if err := echo(); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGTERM)
+	messages := time.NewTicker(20 * time.Millisecond)
+	defer messages.Stop()
+	for n := range 100 { // two seconds: a binary with the race detector takes one to exit
+		if err := echo(); err != nil {
+			t.Fatalf("the tunnel was cut at message %d after the signal: %v", n, err)
+		}
+		<-messages.C
+	}
+	_ = c.Close()
+	if status := p.wait(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+// A tunnel that never ends is cut when shutdown_timeout has passed.
+func TestShutdownTimeoutCutsATunnel(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, "shutdown_timeout: 2\n"+oneRoute(u, 10))
+	c, r := p.dial()
+	defer c.Close()
+	fmt.Fprint(c, "GET /svc/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	readHead(t, r)
+	signalled := time.Now()
+	p.signal(syscall.SIGTERM)
+	if status := p.wait(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	if lasted := time.Since(signalled); lasted < 2*time.Second {
+		t.Errorf("the tunnel was given %v", lasted)
+	}
+	if rest, _ := io.ReadAll(r); len(rest) > 0 {
+		t.Errorf("%q came through the tunnel", rest)
+	}
+}
