@@ -118,18 +118,26 @@ func (x *exchange) expire() {
 	if x.over {
 		return
 	}
-	control := http.NewResponseController(x.w)
 	switch {
 	case x.idle.Load():
 		x.cancel(errIdle)
 	case x.upload.reading.Load():
 		x.cancel(errSlowClient)
-		_ = control.SetReadDeadline(time.Now()) // where it can't be set, the client holds only itself up
+		x.endRead()
 	case x.download.started.Load() && !x.download.reading.Load():
 		x.cancel(errSlowClient)
-		_ = control.SetWriteDeadline(time.Now())
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
 	default:
 		x.cancel(errTimeout)
+		x.endRead()
+	}
+}
+
+// endRead makes a read of the client's body fail, for which the transport waits before it
+// gives up.
+func (x *exchange) endRead() {
+	if x.upload.body != nil && !x.upload.ended.Load() {
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now()) // where it can't be set, the client holds only itself up
 	}
 }
 
@@ -142,7 +150,7 @@ func (x *exchange) lost(err error) {
 		return
 	}
 	x.cancel(errLost)
-	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now())
+	x.endRead()
 }
 
 // succeeded reports that the upstream did its part.
@@ -196,9 +204,6 @@ func (x *exchange) end() {
 	if x.admitted {
 		x.cancelled()
 	}
-	if !cut {
-		x.linger()
-	}
 	if x.tunnel {
 		x.route.tunnels.Done()
 	}
@@ -207,6 +212,7 @@ func (x *exchange) end() {
 	if cut {
 		panic(http.ErrAbortHandler) // so that the client sees a cut and not an end
 	}
+	x.linger()
 }
 
 // panicked answers for a fault of the proxy's own, which is none of the upstream's. It

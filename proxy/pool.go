@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -58,8 +59,9 @@ func newPool(r *routes.Route) *pool {
 //
 // It keeps the answer of an upstream that answers and closes while the request is still
 // being sent. Its write fails then, and http.Transport would report that and drop the
-// answer; so once part of the request is out, a failed write counts as done, and what the
-// upstream said, or that it said nothing, is found by reading.
+// answer; so once part of the request is out, a failed write counts as done, unless the
+// transport itself has closed the connection, and what the upstream said, or that it said
+// nothing, is found by reading.
 type upstreamConn struct {
 	net.Conn
 	lost atomic.Pointer[func(error)] // told that the connection ended during an upload; nil: there is none
@@ -89,7 +91,7 @@ func (c *upstreamConn) Read(p []byte) (int, error) {
 
 func (c *upstreamConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if err != nil && c.lost.Load() != nil && c.sent.Load() {
+	if err != nil && c.lost.Load() != nil && c.sent.Load() && !errors.Is(err, net.ErrClosed) {
 		return len(p), nil
 	}
 	c.sent.Store(true)

@@ -277,3 +277,20 @@ func TestOnlyAsManyProbesAsConfigured(t *testing.T) {
 		t.Errorf("after two successes the breaker is %v", state)
 	}
 }
+
+// An upstream that takes no bytes holds an upload up no longer than the timeout, and its
+// client is still told.
+func TestUpstreamThatTakesNoUploadTimesOut(t *testing.T) {
+	url := rawUpstream(t, func(_ int, c net.Conn, _ *bufio.Reader) {
+		<-t.Context().Done() // and reads nothing
+	})
+	_, address, seen := start(t, route(url, "timeout: 0.5"))
+	res, err := http.Post("http://"+address+"/svc", "text/plain", bytes.NewReader(make([]byte, 30<<20)))
+	if err != nil || res.StatusCode != 504 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	_ = res.Body.Close()
+	if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTimeout || o.Duration > 5*time.Second {
+		t.Errorf("%+v", o)
+	}
+}
