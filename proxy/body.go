@@ -95,7 +95,7 @@ func (x *exchange) endUpload(h http.Header) {
 		return
 	}
 	n := x.r.ContentLength
-	if n >= 0 && n <= smallUpload && x.upload.faulty() == nil && x.r.Header["Expect"] == nil {
+	if n >= 0 && n <= min(smallUpload, x.upload.limit) && x.upload.faulty() == nil && x.r.Header["Expect"] == nil {
 		control := http.NewResponseController(x.w)
 		_ = control.SetReadDeadline(time.Now().Add(lingerPause))
 		_, _ = io.Copy(io.Discard, &x.upload) // it remembers how that went
