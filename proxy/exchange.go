@@ -210,6 +210,7 @@ func (x *exchange) end() {
 	x.outcome.Duration = time.Since(x.start)
 	x.route.service.observer.End(&x.outcome)
 	if cut {
+		x.endRead()                 // net/http reads on before it closes, and the client may be waiting for the end
 		panic(http.ErrAbortHandler) // so that the client sees a cut and not an end
 	}
 	x.linger()
