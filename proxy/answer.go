@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"math"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -84,5 +83,3 @@ var reasonHeaders = func() map[events.Reason][]string {
 func retryAfter(d time.Duration) string {
 	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
 }
-
-var _ http.RoundTripper = (*route)(nil)

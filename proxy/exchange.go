@@ -221,9 +221,8 @@ func (x *exchange) end() {
 func (x *exchange) panicked(p any) (late bool) {
 	x.route.logger.Error("panic while serving a request", "service", x.route.service.name,
 		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-	if x.admitted && !x.reported {
-		x.reported = true
-		x.call.Cancel()
+	if x.admitted {
+		x.cancelled()
 	}
 	x.outcome.Result = events.ResultFailure
 	if x.answered {

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -85,12 +84,12 @@ func (x *exchange) getConn(string) {
 // closed connections with a single request.
 func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	x.conns++
-	c := info.Conn
+	c, shared := info.Conn, x.route.config.Upstream.Scheme == "h2c" // HTTP/2 shares a connection between requests
 	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
+		c, shared = t.NetConn(), t.ConnectionState().NegotiatedProtocol == "h2"
 	}
 	u, ok := c.(*upstreamConn)
-	shared := !ok || x.route.config.Upstream.Scheme == "h2c" || isHTTP2(info.Conn)
+	shared = shared || !ok
 	if x.conns > 2 {
 		x.cancel(errReplayed)
 		if !shared {
@@ -105,11 +104,6 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	default:
 		u.begin(nil)
 	}
-}
-
-func isHTTP2(c net.Conn) bool {
-	t, ok := c.(*tls.Conn)
-	return ok && t.ConnectionState().NegotiatedProtocol == "h2"
 }
 
 // judge decides what the upstream's response says of it, as far as its header section

@@ -32,16 +32,25 @@ type Loader struct {
 
 // Load reads and parses the file. The error is Faults, or says why the file can't be read.
 func (l Loader) Load() (*Config, error) {
-	content, err := ReadFile(l.Path)
+	content, err := l.Read()
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", l.Path, err)
+		return nil, err
 	}
 	return l.Parse(content)
 }
 
-// ReadFile returns a configuration file's content, up to one byte more than Parse accepts. The
-// error says why the file can't be read, without its path.
-func ReadFile(path string) ([]byte, error) {
+// Read returns the file's content, up to one byte more than Parse accepts.
+func (l Loader) Read() ([]byte, error) {
+	content, err := readFile(l.Path)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", l.Path, err)
+	}
+	return content, nil
+}
+
+// readFile returns the file's content up to one byte more than Parse accepts. The error says
+// why it can't be read, without its path.
+func readFile(path string) ([]byte, error) {
 	content, err := func() ([]byte, error) {
 		f, err := os.Open(path)
 		if err != nil {

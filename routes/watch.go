@@ -94,7 +94,7 @@ func readRegular(path string) ([]byte, error) {
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return nil, os.ErrInvalid
 	}
-	return ReadFile(path)
+	return readFile(path)
 }
 
 // pause waits and tells whether ctx is still alive.

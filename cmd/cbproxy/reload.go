@@ -1,6 +1,8 @@
 package main
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,11 +77,7 @@ func (r *reloader) apply(load func() (*routes.Config, error)) error {
 		restart = []string{}
 	}
 	r.current.Store(&configured{c, admin.ConfigStatus{Hash: c.Hash, LoadedAt: now, RestartRequired: restart}})
-	names := make([]string, 0, len(c.Routes))
-	for name := range c.Routes {
-		names = append(names, name)
-	}
-	r.history.Keep(names)
+	r.history.Keep(slices.Collect(maps.Keys(c.Routes)))
 	r.bus.Publish(events.Reloaded{Time: now, Hash: c.Hash, RestartRequired: restart})
 	return nil
 }

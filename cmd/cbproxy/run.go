@@ -39,28 +39,23 @@ a valid edit is in force within a second. SIGHUP reads it anew.`,
 			if err != nil {
 				return err
 			}
-			content, config, err := load(path)
+			loader := newLoader(path)
+			content, err := loader.Read()
+			if err != nil {
+				return invalid(err)
+			}
+			config, err := loader.Parse(content)
 			if err != nil {
 				return invalid(err)
 			}
 			tuneGC()
-			return run(path, content, config, logger)
+			return run(loader, content, config, logger)
 		},
 	}
 	c.Flags().StringVarP(&path, "config", "c", defaultConfigFile, "configuration file")
 	c.Flags().StringVar(&format, "log-format", "text", "format of log lines: text or json")
 	c.Flags().StringVar(&level, "log-level", "info", "lowest level of log lines: debug, info, warn or error")
 	return c
-}
-
-// load returns a configuration and the content of the file that it was made of.
-func load(path string) ([]byte, *routes.Config, error) {
-	content, err := routes.ReadFile(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	config, err := newLoader(path).Parse(content)
-	return content, config, err
 }
 
 // gcPercent suits a small heap that is left behind by many short requests: collecting at
@@ -77,7 +72,7 @@ func tuneGC() {
 const eventQueue = 1024 // events a listener may be behind
 
 // run wires everything together and serves until a signal.
-func run(path string, content []byte, config *routes.Config, logger *slog.Logger) error {
+func run(loader routes.Loader, content []byte, config *routes.Config, logger *slog.Logger) error {
 	bus := new(events.Bus)
 	var server *proxy.Server
 	meter := metrics.New(metrics.Config{
@@ -90,7 +85,7 @@ func run(path string, content []byte, config *routes.Config, logger *slog.Logger
 	instance := newInstance()
 	history := admin.NewHistory(instance)
 	v := &view{instance: instance, reloader: &reloader{
-		loader: newLoader(path), server: server, bus: bus, metrics: meter, history: history,
+		loader: loader, server: server, bus: bus, metrics: meter, history: history,
 	}}
 
 	ctx, stop := context.WithCancel(context.Background())
@@ -111,7 +106,7 @@ func run(path string, content []byte, config *routes.Config, logger *slog.Logger
 		return failure(err)
 	}
 	watcher := routes.Watcher{
-		Path:    path,
+		Path:    loader.Path,
 		Last:    content,
 		Changed: func(content []byte) { _ = v.reloadContent(content) }, // it has told the bus
 		Warn:    func(err error) { logger.Warn("edits of the configuration are noticed late", "error", err) },

@@ -92,23 +92,17 @@ func serviceStatus(name string, r *routes.Route, b *breaker.Breaker) admin.Servi
 }
 
 // Force implements admin.Proxy.
-func (v *view) Force(service string, state events.State, d time.Duration, reason string) bool {
-	b := v.server.Breaker(service)
-	if b == nil {
-		return false
+func (v *view) Force(service string, state events.State, d time.Duration, reason string) {
+	if b := v.server.Breaker(service); b != nil {
+		b.Force(state, d, reason)
 	}
-	b.Force(state, d, reason)
-	return true
 }
 
 // Release implements admin.Proxy.
-func (v *view) Release(service, reason string) bool {
-	b := v.server.Breaker(service)
-	if b == nil {
-		return false
+func (v *view) Release(service, reason string) {
+	if b := v.server.Breaker(service); b != nil {
+		b.Release(reason)
 	}
-	b.Release(reason)
-	return true
 }
 
 // Ready implements admin.Proxy.

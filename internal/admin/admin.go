@@ -19,11 +19,11 @@ type Proxy interface {
 	Health() Health
 	// Service returns one service's status; false if no service has that name.
 	Service(name string) (Service, bool)
-	// Force puts a service's breaker into a state, for d or, if d is 0, until Release;
-	// false if no service has that name.
-	Force(service string, state events.State, d time.Duration, reason string) bool
-	// Release ends a forced state; false if no service has that name.
-	Release(service, reason string) bool
+	// Force puts a service's breaker into a state, for d or, if d is 0, until Release. It
+	// does nothing if no service has that name.
+	Force(service string, state events.State, d time.Duration, reason string)
+	// Release ends a forced state. It does nothing if no service has that name.
+	Release(service, reason string)
 	// Ready returns why the proxy does not serve, nil if it does.
 	Ready() error
 	// EffectiveConfig returns the configuration in force as JSON, without secrets.

@@ -36,14 +36,12 @@ func (f *fake) Service(name string) (admin.Service, bool) {
 	return admin.Service{ServiceName: name}, name == "svc"
 }
 
-func (f *fake) Force(service string, state events.State, d time.Duration, reason string) bool {
+func (f *fake) Force(service string, state events.State, d time.Duration, reason string) {
 	f.orders = append(f.orders, fmt.Sprint(service, " ", state, " ", d, " ", reason))
-	return true
 }
 
-func (f *fake) Release(service, reason string) bool {
+func (f *fake) Release(service, reason string) {
 	f.orders = append(f.orders, fmt.Sprint(service, " auto ", reason))
-	return true
 }
 
 func (f *fake) Ready() error                     { return f.notReady }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"mime"
 	"net/http"
 	"slices"
@@ -123,9 +124,9 @@ func (o *forceOrder) parseDuration(value json.RawMessage) bool {
 		return false
 	}
 	if json.Unmarshal(value, &seconds) == nil {
-		d, ok := parseSeconds(seconds)
-		o.duration = d
-		return ok
+		d := seconds * float64(time.Second)
+		o.duration = time.Duration(d)
+		return d > 0 && d < math.MaxInt64
 	}
 	var text string
 	if json.Unmarshal(value, &text) != nil {

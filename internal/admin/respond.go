@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // respond writes v as JSON.
@@ -59,8 +58,4 @@ func only(method string, h http.HandlerFunc) http.Handler {
 		}
 		h(w, r)
 	})
-}
-
-func appendSeconds(b []byte, d time.Duration) []byte {
-	return strconv.AppendFloat(b, d.Seconds(), 'f', -1, 64)
 }

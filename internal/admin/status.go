@@ -1,7 +1,7 @@
 package admin
 
 import (
-	"math"
+	"strconv"
 	"time"
 
 	"cbproxy/internal/events"
@@ -73,7 +73,7 @@ type Seconds time.Duration
 
 // MarshalJSON returns the seconds, whole where they are whole.
 func (s Seconds) MarshalJSON() ([]byte, error) {
-	return appendSeconds(nil, time.Duration(s)), nil
+	return strconv.AppendFloat(nil, time.Duration(s).Seconds(), 'f', -1, 64), nil
 }
 
 // Summarize fills in what follows from the services: their number, and the status.
@@ -99,9 +99,4 @@ func TimeOrNil(t time.Time) *time.Time {
 	}
 	t = t.UTC().Round(time.Millisecond)
 	return &t
-}
-
-func parseSeconds(n float64) (time.Duration, bool) {
-	d := n * float64(time.Second)
-	return time.Duration(d), d > 0 && d < math.MaxInt64
 }

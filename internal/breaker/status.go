@@ -53,9 +53,6 @@ func (b *Breaker) RetryAt() time.Time {
 	return time.Time{}
 }
 
-// Policy returns the policy in force.
-func (b *Breaker) Policy() Policy { return *b.policy.Load() }
-
 // Changes returns how many transitions have led to state.
 func (b *Breaker) Changes(state events.State) uint64 { return b.changes[state].Load() }
 
