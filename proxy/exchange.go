@@ -160,7 +160,7 @@ func (x *exchange) succeeded() {
 	}
 	x.reported = true
 	x.outcome.Result = events.ResultSuccess
-	x.call.Success()
+	x.call.Success(0)
 }
 
 // failed reports that the upstream failed.
@@ -170,7 +170,7 @@ func (x *exchange) failed(kind events.ErrorType, err error) {
 	x.route.service.failures.log(x.route.logger, x.route.service.name, f)
 	if !x.reported {
 		x.reported = true
-		x.call.Failure(f)
+		x.call.Failure(f, 0)
 	}
 }
 

@@ -16,7 +16,7 @@ func BenchmarkAllowAndSuccess(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		call.Success()
+		call.Success(0)
 	}
 }
 
@@ -26,7 +26,7 @@ func BenchmarkAllowAndSuccessParallel(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if call, err := br.Allow(); err == nil {
-				call.Success()
+				call.Success(0)
 			}
 		}
 	})
@@ -51,7 +51,7 @@ func TestDecisionAndReportAllocateAtMostOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		call.Success()
+		call.Success(0)
 	})
 	if n > 1 {
 		t.Errorf("a decision and its report allocate %v times, want at most 1", n)

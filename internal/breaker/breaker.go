@@ -20,15 +20,49 @@ var (
 	ErrHalfOpenLimit = errors.New("circuit breaker is half-open and its probes are under way")
 )
 
+// Mode is what a breaker does with its verdict.
+type Mode int
+
+// The modes of a breaker.
+const (
+	Enforce Mode = iota // refuse calls
+	Shadow              // decide and count as ever, but refuse nothing
+	Off                 // let everything pass unseen; the state stays as it is
+)
+
 // Policy says when a breaker opens and when it closes again.
 type Policy struct {
+	Mode Mode
 	// FailMax consecutive failures open the breaker; 0 never does.
 	FailMax int
+	// FailureRatio is the share of failures in Window that opens the breaker; 0 never does.
+	FailureRatio float64
+	// SlowCallRatio is the share of calls in Window that took SlowCallDuration or longer
+	// that opens the breaker; 0 never does.
+	SlowCallRatio    float64
+	SlowCallDuration time.Duration
+	// MinRequests is the number of calls in Window below which no ratio opens the breaker.
+	MinRequests int
+	Window      time.Duration
 	// RecoveryTimeout is how long an opening lasts.
 	RecoveryTimeout time.Duration
+	// RecoveryBackoff is how openings grow while recovery fails.
+	RecoveryBackoff Backoff
 	// HalfOpenRequests is how many calls a half-open breaker lets through at once, and how
 	// many of them must succeed in a row to close it.
 	HalfOpenRequests int
+	// Probed reserves the half-open state for AllowProbe: Allow refuses.
+	Probed bool
+}
+
+// Backoff is how openings grow while recovery fails.
+type Backoff struct {
+	// Multiplier is the factor after each failed recovery; at least 1.
+	Multiplier float64
+	// Max is the longest opening; below RecoveryTimeout it has no meaning.
+	Max time.Duration
+	// Jitter is the largest share that chance adds to an opening after a failed recovery.
+	Jitter float64
 }
 
 // Breaker decides, call by call, whether a service's upstream may be asked. It is safe for
@@ -120,17 +154,27 @@ func (b *Breaker) decided(s *stretch) *stretch {
 type Call struct {
 	// State is the state that decided the call.
 	State events.State
+	// Shadowed is why Allow would have refused the call, where the mode is Shadow; nil if it
+	// would not.
+	Shadowed error
 
 	breaker *Breaker
 	engine  *engine
 	done    func(error)
 }
 
-// Success reports that the upstream did its part.
-func (c Call) Success() { c.report(nil) }
+// AllowProbe is Allow for the prober of a breaker whose half-open state is reserved for it.
+func (b *Breaker) AllowProbe() (Call, error) { return b.Allow() }
 
-// Failure reports that the upstream failed.
-func (c Call) Failure(f *events.Failure) {
+// ShadowRejections returns how many calls have passed that Enforce would have refused, by
+// why: open, and half-open with its places taken.
+func (b *Breaker) ShadowRejections() (open, halfOpenLimit uint64) { return 0, 0 }
+
+// Success reports that the upstream did its part, and how long it took.
+func (c Call) Success(took time.Duration) { c.report(nil) }
+
+// Failure reports that the upstream failed, and how long it took.
+func (c Call) Failure(f *events.Failure, took time.Duration) {
 	c.breaker.lastFailure.Store(f)
 	c.report(errFailed)
 }

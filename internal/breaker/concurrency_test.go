@@ -29,9 +29,9 @@ func TestConcurrentCallsTellOneStory(t *testing.T) {
 				case 0:
 					call.Cancel()
 				case 1, 2, 3, 4, 5:
-					call.Failure(&events.Failure{Type: events.ErrorStatus})
+					call.Failure(&events.Failure{Type: events.ErrorStatus}, 0)
 				default:
-					call.Success()
+					call.Success(0)
 				}
 			}
 		})
@@ -94,7 +94,7 @@ func TestOpeningEndsByTheClockAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	call.Failure(&events.Failure{Type: events.ErrorTimeout, Detail: "slow"})
+	call.Failure(&events.Failure{Type: events.ErrorTimeout, Detail: "slow"}, 0)
 	for _, want := range []events.State{events.Open, events.HalfOpen} {
 		e, _, err := sub.Next(t.Context())
 		if err != nil {

@@ -179,9 +179,9 @@ func TestBreakerFollowsModelThroughRandomSequences(t *testing.T) {
 				m.report(c.epoch, verdict)
 				switch verdict {
 				case "success":
-					c.call.Success()
+					c.call.Success(0)
 				case "failure":
-					c.call.Failure(&events.Failure{Type: events.ErrorStatus})
+					c.call.Failure(&events.Failure{Type: events.ErrorStatus}, 0)
 				default:
 					c.call.Cancel()
 				}

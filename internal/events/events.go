@@ -39,6 +39,8 @@ type Cause string
 // The causes of a change of state.
 const (
 	CauseConsecutiveFailures Cause = "consecutive_failures" // fail_max failures in a row
+	CauseFailureRatio        Cause = "failure_ratio"        // too large a share of failures in the window
+	CauseSlowCallRatio       Cause = "slow_call_ratio"      // too large a share of slow calls in the window
 	CauseRecoveryTimeout     Cause = "recovery_timeout"     // an opening's time was up
 	CauseProbeFailed         Cause = "probe_failed"         // a half-open request failed
 	CauseProbesSucceeded     Cause = "probes_succeeded"     // enough half-open requests in a row succeeded
@@ -53,6 +55,8 @@ type Counts struct {
 	Successes           uint32 `json:"successes"`
 	Failures            uint32 `json:"failures"`
 	ConsecutiveFailures uint32 `json:"consecutive_failures"`
+	// Slow is the number of slow calls in the window; 0 where no ratio is used.
+	Slow uint32 `json:"slow"`
 }
 
 // Failure is one failed call to an upstream. Detail may name the upstream's address: it is
