@@ -27,6 +27,10 @@ func (x *exchange) problem(p *problem) {
 	h := x.w.Header()
 	x.route.sign(h, x.outcome.State)
 	x.endUpload(h)
+	if x.grpc != nil {
+		x.answerGRPC(p)
+		return
+	}
 	p.write(x.w)
 }
 
@@ -43,6 +47,11 @@ func (x *exchange) fallback(reason events.Reason) {
 		return
 	}
 	x.outcome.Strategy, x.outcome.Reason = strategy, reason
+	if x.grpc != nil { // which can make nothing of any other answer
+		h["X-Fallback"], h["X-Fallback-Reason"] = []string{strategy}, reasonHeaders[reason]
+		x.problem(unanswered[reason])
+		return
+	}
 	x.answered = true
 	for name, values := range a.Header {
 		h[name] = values

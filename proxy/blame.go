@@ -8,26 +8,29 @@ import (
 	"net/http"
 	"strings"
 	"syscall"
+	"time"
 
 	"cbproxy/internal/events"
 )
 
 // blame finds out whose fault it is that there is no response, or no whole one, and
 // reports it.
-func (x *exchange) blame(err error) {
-	if x.clientAtFault() || x.crossed(err) {
-		x.cancelled()
+func (a *attempt) blame(err error) {
+	if a.clientAtFault() || a.crossed(err) {
+		a.cancelled()
 		return
 	}
-	switch cause := context.Cause(x); cause {
-	case errTimeout:
-		x.failed(events.ErrorTimeout, cause)
+	switch cause := context.Cause(a); cause {
+	case errTimeout, errDeadline:
+		a.failed(events.ErrorTimeout, cause)
 	case errIdle:
-		x.failed(events.ErrorIdle, cause)
+		a.failed(events.ErrorIdle, cause)
 	case errReplayed, errLost:
-		x.failed(events.ErrorReset, cause)
+		a.failed(events.ErrorReset, cause)
+	case context.Canceled: // the caller's, at its deadline
+		a.failed(events.ErrorTimeout, errDeadline)
 	default:
-		x.failed(x.errorType(err), err)
+		a.failed(errorType(err, a.conns > 0, a.status != 0), err)
 	}
 }
 
@@ -35,29 +38,38 @@ func (x *exchange) blame(err error) {
 // a connection back for the next request before it has told the last one that its response,
 // one without a body, is complete; if that one's client leaves at this moment, the
 // connection is closed under the next request.
-func (x *exchange) crossed(err error) bool {
-	return errors.Is(err, context.Canceled) && x.Err() == nil
+func (a *attempt) crossed(err error) bool {
+	return errors.Is(err, context.Canceled) && a.Err() == nil
 }
 
 // clientAtFault reports whether the client's body was faulty, or the client went away or
 // was too slow, before anything else ended the exchange.
-func (x *exchange) clientAtFault() bool {
-	switch context.Cause(x) {
+func (a *attempt) clientAtFault() bool {
+	switch context.Cause(a) {
 	case nil:
-		return x.upload.faulty() != nil
-	case errTimeout, errIdle, errReplayed, errLost: // the upload was well until then
+		return a.x.upload.faulty() != nil
+	case errTimeout, errDeadline, errIdle, errReplayed, errLost: // the upload was well until then
 		return false
 	}
-	return true
+	return !a.leftAtDeadline()
 }
 
-// errorType classes a transport's error. net/http has no types for most of them.
-func (x *exchange) errorType(err error) events.ErrorType {
+// leftAtDeadline reports whether the caller went away because the time that it had said it
+// would wait was up, and not before: the upstream was too slow then. Its clock may be a
+// little ahead of the exchange's.
+func (a *attempt) leftAtDeadline() bool {
+	x := a.x
+	return context.Cause(a) == context.Canceled && a.status == 0 && x.hasDeadline() && time.Since(x.start) >= x.grpc.timeout*9/10
+}
+
+// errorType classes a transport's error: before a connection, before a response's header
+// section, or after it. net/http has no types for most of them.
+func errorType(err error, connected, responded bool) events.ErrorType {
 	var op *net.OpError
 	switch {
-	case x.conns == 0:
+	case !connected:
 		return events.ErrorConnect
-	case x.responded && errors.Is(err, io.ErrUnexpectedEOF):
+	case responded && errors.Is(err, io.ErrUnexpectedEOF):
 		return events.ErrorTruncated
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.As(err, &op):
@@ -77,7 +89,7 @@ func reasonOf(kind events.ErrorType) events.Reason {
 	switch kind {
 	case events.ErrorConnect:
 		return events.ReasonConnect
-	case events.ErrorTimeout:
+	case events.ErrorTimeout, events.ErrorIdle:
 		return events.ReasonTimeout
 	case events.ErrorStatus:
 		return events.ReasonStatus
@@ -102,7 +114,7 @@ func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 	case fault != nil:
 		x.problem(badBody) // a client that has only stopped sending still listens
 	case x.r.Context().Err() != nil:
-		x.cancelled()
+		x.attempt.cancelled()
 		panic(http.ErrAbortHandler) // nobody is there to be answered
 	default: // another exchange's cancellation crossed this one
 		x.fallback(events.ReasonReset)

@@ -29,21 +29,23 @@ type requestBody struct {
 	trailer   http.Header // of the client's request; net/http fills it at the body's end
 	announced []string    // the fields of trailer that may go upstream
 
-	answered atomic.Bool     // the first byte of a response has come
-	asked    atomic.Bool     // the upstream has said 100 (Continue)
-	over     <-chan struct{} // closed with the exchange, if the upstream is to be asked first
+	timed   bool         // awaited is wanted
+	awaited atomic.Int64 // nanoseconds spent on waiting for the client
+
+	over    <-chan struct{}         // closed with the exchange; nil: the upstream need not ask for the body first
+	expects atomic.Pointer[attempt] // the current one, if over is not nil
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	if b.over != nil && b.read.Load() == 0 && b.answered.Load() && !b.asked.Load() {
-		// http.Transport sends the body nevertheless, to keep the connection, and reading it
-		// would tell the client to go ahead. An error would lose it the answer.
-		<-b.over
-		return 0, errEnded
+	if b.over != nil && b.read.Load() == 0 {
+		if a := b.expects.Load(); a.answered.Load() && !a.asked.Load() {
+			// http.Transport sends the body nevertheless, to keep the connection, and reading it
+			// would tell the client to go ahead. An error would lose it the answer.
+			<-b.over
+			return 0, errEnded
+		}
 	}
-	b.reading.Store(true)
-	n, err := b.body.Read(p)
-	b.reading.Store(false)
+	n, err := b.readTimed(p)
 	if b.read.Add(int64(n)) > b.limit {
 		err = errBodyTooLarge
 	}
@@ -55,6 +57,18 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	default:
 		b.fault.CompareAndSwap(nil, &err)
 	}
+	return n, err
+}
+
+func (b *requestBody) readTimed(p []byte) (int, error) {
+	b.reading.Store(true)
+	defer b.reading.Store(false)
+	if !b.timed {
+		return b.body.Read(p)
+	}
+	start := time.Now()
+	n, err := b.body.Read(p)
+	b.awaited.Add(int64(time.Since(start)))
 	return n, err
 }
 
@@ -133,48 +147,10 @@ func (x *exchange) linger() {
 	}
 }
 
-// responseBody is an upstream's body on its way to the client. It is judged by its end.
-type responseBody struct {
-	x       *exchange
-	res     *http.Response
-	body    io.ReadCloser
-	stream  bool
-	started atomic.Bool // for the clock: the fields above are set
-	reading atomic.Bool // the upstream is awaited, and not the client
-}
-
-func (b *responseBody) begin(x *exchange, res *http.Response, stream bool) {
-	b.x, b.res, b.body, b.stream = x, res, res.Body, stream
-	b.started.Store(true)
-}
-
-func (b *responseBody) Read(p []byte) (int, error) {
-	if b.stream {
-		b.x.clock.Reset(b.x.route.config.IdleTimeout)
-	}
-	b.reading.Store(true)
-	n, err := b.body.Read(p)
-	b.reading.Store(false)
-	if b.stream {
-		b.x.clock.Stop() // a client may take its time
-	}
-	switch err {
-	case nil:
-	case io.EOF:
-		removeSignals(b.res.Trailer) // unannounced ones have come with the end
-		b.x.succeeded()
-	default:
-		b.x.blame(err)
-	}
-	return n, err
-}
-
-func (b *responseBody) Close() error { return b.body.Close() }
-
 // readWhole reads a small response before the client sees any of it, so that one that
 // breaks off can still be answered for.
-func (x *exchange) readWhole(res *http.Response) error {
-	b := &x.buffered
+func (a *attempt) readWhole(res *http.Response) error {
+	b := &a.x.buffered
 	b.take(int(res.ContentLength) + 1) // one more, so that the end is seen
 	n := 0
 	for {
@@ -188,13 +164,13 @@ func (x *exchange) readWhole(res *http.Response) error {
 		}
 		if err != nil {
 			_ = b.Close()
-			x.blame(err)
+			a.blame(err)
 			return err
 		}
 	}
 	_ = res.Body.Close() // it has been read
 	b.data = b.data[:n]
-	x.succeeded()
+	a.succeeded()
 	res.Body = b
 	return nil
 }

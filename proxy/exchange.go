@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -19,8 +18,9 @@ import (
 // Why an exchange's context ended, where it was not the client's that ended first.
 var (
 	errTimeout    = errors.New("the route's timeout passed")
+	errDeadline   = errors.New("the call's grpc-timeout passed")
 	errIdle       = errors.New("the stream was silent for the route's idle_timeout")
-	errSlowClient = errors.New("the client did not send or take a body within the route's timeout")
+	errSlowClient = errors.New("the client did not send or take a body in time")
 	errReplayed   = errors.New("two connections in a row were closed before they answered")
 	errLost       = errors.New("the upstream closed the connection during the upload")
 	errEnded      = errors.New("the exchange is over")
@@ -38,13 +38,15 @@ type exchange struct {
 	r     *http.Request
 	rest  string // the raw path below the route's prefix
 	start time.Time
+	grpc  *grpcCall // nil: the request is no gRPC
 
-	call      breaker.Call
-	admitted  bool
-	reported  bool // the breaker has been told
-	responded bool // the upstream's header section has arrived
-	answered  bool // a response's header section has been handed on
-	tunnel    bool // the connection has been switched to another protocol
+	attempt *attempt // the current one; nil: the upstream is not asked
+	only    attempt  // what attempt points at if there will be no other
+	retries *retries // nil: no attempt is repeated
+	places  places   // what it occupies of the limits on requests in flight
+
+	answered bool                   // a response's header section has been handed on
+	tunnel   atomic.Pointer[tunnel] // nil: the connection has not been switched to another protocol
 
 	clock   *time.Timer // runs expire, while something of the upstream or the client is awaited
 	idle    atomic.Bool // the clock measures silence, not the exchange
@@ -53,7 +55,6 @@ type exchange struct {
 	ending sync.Mutex // held while another goroutine ends the exchange
 	over   bool       // guarded by ending
 
-	conns    int // connections the attempt was given; the hooks run on the request's goroutine
 	upload   requestBody
 	download responseBody
 	buffered bufferedBody
@@ -71,12 +72,15 @@ func (x *exchange) Value(key any) any {
 
 func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
 
-// serve carries a request to the upstream if the breaker lets it, or else to the fallback.
+// serve carries a request to the upstream if the breaker and the limits let it, or else to
+// the fallback.
 func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limits routes.Limits) {
 	x := &exchange{route: rt, w: w, r: r, rest: rest, start: time.Now()}
 	x.outcome.Service = rt.service.name
 	rt.service.observer.Begin()
 	defer x.end()
+	x.grpc = grpcCallOf(r)
+	x.upload.timed = rt.timed
 	if r.ContentLength != 0 {
 		x.upload.body, x.upload.limit = r.Body, int64(limits.BodyBytes)
 		// Otherwise net/http reads a good part of the body before it lets an early answer out.
@@ -89,26 +93,46 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 	}
 	call, err := rt.service.breaker.Allow()
 	x.outcome.State = call.State
-	switch err {
-	case nil:
-		x.call, x.admitted = call, true
-		x.forward()
-	case breaker.ErrHalfOpenLimit:
+	switch {
+	case err == breaker.ErrHalfOpenLimit:
 		x.reject(events.ReasonHalfOpenLimit)
-	default:
+	case err != nil:
 		x.reject(events.ReasonOpen)
+	case !x.enter():
+		call.Cancel()
+		x.reject(events.ReasonOverload)
+	default:
+		x.forward(call)
 	}
 }
 
 // forward hands the exchange to ReverseProxy, which comes back to RoundTrip.
-func (x *exchange) forward() {
+func (x *exchange) forward(call breaker.Call) {
 	x.Context, x.cancel = context.WithCancelCause(x.r.Context())
-	x.clock = time.AfterFunc(x.route.config.Timeout, x.expire)
+	if x.upload.body != nil && x.r.Header["Expect"] != nil {
+		x.upload.over = x.Done()
+	}
+	x.retries = x.newRetries()
+	x.begin(call)
+	x.clock = time.AfterFunc(x.timeout(), x.expire)
 	in := x.r.WithContext(x)
 	if x.upload.body != nil {
 		in.Body = &x.upload // of the copy: net/http looks at its own request's body to know what is left of it
 	}
 	x.route.proxy.ServeHTTP(x.w, in)
+}
+
+// timeout is the time for the whole exchange.
+func (x *exchange) timeout() time.Duration {
+	if x.hasDeadline() {
+		return x.grpc.timeout
+	}
+	return x.route.config.Timeout
+}
+
+// hasDeadline reports whether the caller gives the exchange less time than the route.
+func (x *exchange) hasDeadline() bool {
+	return x.grpc != nil && x.grpc.timeout > 0 && x.grpc.timeout < x.route.config.Timeout
 }
 
 // expire is run by the clock, on a goroutine of its own, and finds out who was too slow.
@@ -118,15 +142,22 @@ func (x *exchange) expire() {
 	if x.over {
 		return
 	}
+	if t := x.tunnel.Load(); t != nil {
+		_ = t.Close() // both sides were silent, and neither is to blame
+		return
+	}
 	switch {
+	case x.download.started.Load() && !x.download.reading.Load():
+		x.cancel(errSlowClient)
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
 	case x.idle.Load():
 		x.cancel(errIdle)
 	case x.upload.reading.Load():
 		x.cancel(errSlowClient)
 		x.endRead()
-	case x.download.started.Load() && !x.download.reading.Load():
-		x.cancel(errSlowClient)
-		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
+	case x.hasDeadline():
+		x.cancel(errDeadline)
+		x.endRead()
 	default:
 		x.cancel(errTimeout)
 		x.endRead()
@@ -139,49 +170,6 @@ func (x *exchange) endRead() {
 	if x.upload.body != nil && !x.upload.ended.Load() {
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now()) // where it can't be set, the client holds only itself up
 	}
-}
-
-// lost is run by an upstream's connection that ends, on a goroutine of the transport's. The
-// transport would wait for the client's body before it said so.
-func (x *exchange) lost(err error) {
-	x.ending.Lock()
-	defer x.ending.Unlock()
-	if x.over || x.upload.ended.Load() || x.upload.answered.Load() || x.upload.faulty() != nil || errors.Is(err, net.ErrClosed) {
-		return
-	}
-	x.cancel(errLost)
-	x.endRead()
-}
-
-// succeeded reports that the upstream did its part.
-func (x *exchange) succeeded() {
-	if x.reported {
-		return
-	}
-	x.reported = true
-	x.outcome.Result = events.ResultSuccess
-	x.call.Success(0)
-}
-
-// failed reports that the upstream failed.
-func (x *exchange) failed(kind events.ErrorType, err error) {
-	f := &events.Failure{Time: time.Now(), Type: kind, Detail: err.Error()}
-	x.outcome.Result, x.outcome.Failure = events.ResultFailure, f
-	x.route.service.failures.log(x.route.logger, x.route.service.name, f)
-	if !x.reported {
-		x.reported = true
-		x.call.Failure(f, 0)
-	}
-}
-
-// cancelled reports that the exchange says nothing of the upstream.
-func (x *exchange) cancelled() {
-	if x.reported {
-		return
-	}
-	x.reported = true
-	x.outcome.Result = events.ResultCancelled
-	x.call.Cancel()
 }
 
 // end is deferred: it sees every exchange out, whatever became of it, so that no admitted
@@ -201,10 +189,11 @@ func (x *exchange) end() {
 			x.cancel(errEnded) // what is left of the upstream's work; net/http would do it a little later
 		}
 	}
-	if x.admitted {
-		x.cancelled()
+	if x.attempt != nil {
+		x.attempt.cancelled()
 	}
-	if x.tunnel {
+	x.leave()
+	if x.tunnel.Load() != nil {
 		x.route.tunnels.Done()
 	}
 	x.outcome.Duration = time.Since(x.start)
@@ -221,8 +210,8 @@ func (x *exchange) end() {
 func (x *exchange) panicked(p any) (late bool) {
 	x.route.logger.Error("panic while serving a request", "service", x.route.service.name,
 		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-	if x.admitted {
-		x.cancelled()
+	if x.attempt != nil {
+		x.attempt.cancelled()
 	}
 	x.outcome.Result = events.ResultFailure
 	if x.answered {

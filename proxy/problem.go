@@ -15,6 +15,7 @@ const proxyName = "cbproxy"
 // address. It is never modified, so that it can be shared.
 type problem struct {
 	status      int
+	detail      string
 	body        []byte
 	proxyStatus []string
 	allow       string
@@ -30,6 +31,7 @@ func newProblem(status int, proxyError, detail string) *problem {
 	}{"about:blank", http.StatusText(status), status, detail})
 	return &problem{
 		status:      status,
+		detail:      detail,
 		body:        body,
 		proxyStatus: proxyStatusValue(proxyError),
 	}

@@ -22,6 +22,11 @@ type route struct {
 	tunnels *sync.WaitGroup
 	proxy   *httputil.ReverseProxy
 
+	timed        bool      // the breaker wants to know how long calls take
+	grpcFailures grpcCodes // the codes that are failures
+	load         *limiter  // the whole proxy's
+	places       int64     // how many of load's the route may use; 0 is no limit
+
 	chain *fallbacks.Chain // nil: no fallback
 	when  []events.Reason  // the reasons for which chain answers
 
@@ -31,7 +36,12 @@ type route struct {
 }
 
 func newRoute(c *routes.Route, all *routes.Config) (*route, error) {
-	r := &route{config: c, scheme: c.Upstream.Scheme, host: c.Upstream.Host}
+	r := &route{
+		config: c, scheme: c.Upstream.Scheme, host: c.Upstream.Host,
+		timed:        c.Breaker.SlowCallRatio > 0,
+		grpcFailures: newGRPCCodes(c.Breaker.GRPCFailureCodes),
+		places:       placesFor(all.MaxInFlight, c.Priority),
+	}
 	if r.scheme == "h2c" {
 		r.scheme = "http" // the pool's transport speaks HTTP/2 without TLS
 	}

@@ -42,6 +42,7 @@ type Server struct {
 	snapshot atomic.Pointer[snapshot]
 
 	tunnels sync.WaitGroup // requests whose connections have been switched to another protocol
+	load    limiter        // of the requests that are sent upstream, where max_in_flight is set
 
 	mu       sync.Mutex // guards services, and lets one Apply run at a time
 	services map[string]*service
@@ -55,6 +56,11 @@ type service struct {
 	observer events.Observer
 	pool     *pool
 	failures failureLog
+
+	bulkhead    limiter // where the route's max_in_flight is set
+	retryBudget retryBudget
+	prober      *prober       // nil: recovery is tested with clients' requests
+	halfOpen    chan struct{} // holds a token if the breaker may have become half-open
 }
 
 // New returns a Server that answers 404 to everything until Apply.
@@ -85,7 +91,7 @@ func (s *Server) Apply(c *routes.Config) error {
 	old := s.snapshot.Swap(newSnapshot(built, c.Limits))
 	for name, gone := range s.services {
 		if services[name] == nil {
-			gone.breaker.Close()
+			gone.close()
 			s.config.Observers.Forget(name)
 		}
 	}
@@ -102,7 +108,7 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 		return nil, err
 	}
 	r.logger = s.config.Logger
-	r.tunnels = &s.tunnels
+	r.tunnels, r.load = &s.tunnels, &s.load
 	r.pool = newPool(r.config)
 	if known := s.services[name]; known != nil {
 		r.service = known
@@ -110,7 +116,7 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 			r.pool = known.pool
 		}
 	} else {
-		r.service = &service{name: name}
+		r.service = &service{name: name, halfOpen: make(chan struct{}, 1)}
 	}
 	r.setService(name)
 	return r, nil
@@ -118,20 +124,70 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 
 // adopt makes r's service live by r's configuration.
 func (s *Server) adopt(r *route) {
-	policy := policyOf(r.config)
-	if r.service.breaker == nil {
-		r.service.breaker = breaker.New(r.service.name, policy, s.config.Bus.Publish)
-		r.service.observer = s.config.Observers.Service(r.service.name)
+	service, policy := r.service, policyOf(r.config)
+	if service.breaker == nil {
+		service.observer = s.config.Observers.Service(service.name)
+		service.breaker = breaker.New(service.name, policy, func(e events.Event) {
+			service.changed(e)
+			s.config.Bus.Publish(e)
+		})
 	}
-	r.service.breaker.SetPolicy(policy)
-	r.service.pool = r.pool
+	service.breaker.SetPolicy(policy)
+	service.pool = r.pool
+	service.probe(r)
 }
 
+// changed is told of the breaker's changes, under its lock.
+func (s *service) changed(e events.Event) {
+	c, ok := e.(events.StateChanged)
+	switch {
+	case !ok:
+	case c.Cause == events.CauseSlowCallRatio:
+		s.observer.Failed(events.ErrorSlow, int(c.Counts.Slow))
+	case c.To == events.HalfOpen:
+		select {
+		case s.halfOpen <- struct{}{}:
+		default: // there is a token
+		}
+	}
+}
+
+// close ends what the service does by itself.
+func (s *service) close() {
+	s.prober.close()
+	s.breaker.Close()
+}
+
+// Close ends what the server does without being asked: the probes and the breakers' clocks.
+// Requests may still be served.
+func (s *Server) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, service := range s.services {
+		service.close()
+	}
+}
+
+var modes = map[string]breaker.Mode{"enforce": breaker.Enforce, "shadow": breaker.Shadow, "off": breaker.Off}
+
 func policyOf(r *routes.Route) breaker.Policy {
+	b := &r.Breaker
 	return breaker.Policy{
-		FailMax:          r.Breaker.FailMax,
-		RecoveryTimeout:  r.Breaker.RecoveryTimeout,
-		HalfOpenRequests: r.Breaker.HalfOpenRequests,
+		Mode:             modes[b.Mode],
+		FailMax:          b.FailMax,
+		FailureRatio:     b.FailureRatio,
+		SlowCallRatio:    b.SlowCallRatio,
+		SlowCallDuration: b.SlowCallDuration,
+		MinRequests:      b.MinRequests,
+		Window:           b.Window,
+		RecoveryTimeout:  b.RecoveryTimeout,
+		RecoveryBackoff: breaker.Backoff{
+			Multiplier: b.RecoveryBackoff.Multiplier,
+			Max:        b.RecoveryBackoff.Max,
+			Jitter:     b.RecoveryBackoff.Jitter,
+		},
+		HalfOpenRequests: b.HalfOpenRequests,
+		Probed:           b.Probe.Path != "",
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,8 @@ import (
 type recorder struct {
 	mu       sync.Mutex
 	outcomes []events.Outcome
+	failures []events.ErrorType
+	probes   []bool
 	open     int
 	arrived  chan struct{} // one token an outcome
 }
@@ -31,6 +34,18 @@ func newRecorder() *recorder { return &recorder{arrived: make(chan struct{}, 100
 
 func (r *recorder) Service(string) events.Observer { return r }
 func (r *recorder) Forget(string)                  {}
+
+func (r *recorder) Failed(kind events.ErrorType, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failures = append(r.failures, slices.Repeat([]events.ErrorType{kind}, n)...)
+}
+
+func (r *recorder) Probed(ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.probes = append(r.probes, ok)
+}
 
 func (r *recorder) Begin() {
 	r.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -15,22 +16,20 @@ import (
 // errStatus is a failing status that a fallback answers for.
 var errStatus = errors.New("the upstream's status is a failure")
 
-// RoundTrip asks the upstream and judges its answer. An error means that the client has
-// been given nothing yet.
+// RoundTrip asks the upstream, as often as the route's retries allow, and judges its
+// answers. An error means that the client has been given nothing yet.
 func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := exchangeOf(out.Context())
-	x.hook(httptrace.ContextClientTrace(out.Context()))
-	x.outcome.Attempts++
-	res, err := rt.pool.transport.RoundTrip(out)
-	if x.crossed(err) && out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead) {
-		res, err = rt.pool.transport.RoundTrip(out)
+	trace := httptrace.ContextClientTrace(out.Context())
+	var res *http.Response
+	var err error
+	if x.retries == nil {
+		x.attempt.hook(trace, trace.Got1xxResponse)
+		res, err = x.attempt.ask(out)
+	} else {
+		res, err = x.askRepeatedly(out, trace.Got1xxResponse)
 	}
 	if err != nil {
-		x.blame(err)
-		return nil, err
-	}
-	if err := x.judge(res, out.Header.Get("Upgrade")); err != nil {
-		_ = res.Body.Close() // nothing of it is wanted
 		return nil, err
 	}
 	removeSignals(res.Header)
@@ -47,15 +46,38 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// hook adds the exchange's hooks to the trace that ReverseProxy made for this one request:
-// a second trace would be composed with it by reflection.
-func (x *exchange) hook(trace *httptrace.ClientTrace) {
-	trace.GetConn, trace.GotConn = x.getConn, x.gotConn
-	informational := trace.Got1xxResponse
+// ask sends the attempt's request and judges the answer.
+func (a *attempt) ask(out *http.Request) (*http.Response, error) {
+	transport := a.x.route.pool.transport
+	res, err := transport.RoundTrip(out)
+	if a.crossed(err) && out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead) {
+		res, err = transport.RoundTrip(out)
+	}
+	if err != nil {
+		a.blame(err)
+		return nil, err
+	}
+	if err := a.judge(res, out.Header.Get("Upgrade")); err != nil {
+		_ = res.Body.Close() // nothing of it is wanted
+		return nil, err
+	}
+	return res, nil
+}
+
+// hook makes trace the attempt's. For an exchange with one attempt that is the trace which
+// ReverseProxy made for the request: a second one would be composed with it by reflection.
+func (a *attempt) hook(trace *httptrace.ClientTrace, informational func(int, textproto.MIMEHeader) error) {
+	x := a.x
+	trace.GetConn, trace.GotConn = a.getConn, a.gotConn
 	trace.Got1xxResponse = func(code int, header textproto.MIMEHeader) error {
 		if x.r.Proto != "HTTP/1.1" {
 			// RFC 9110, section 15.2: none to HTTP/1.0. And net/http's HTTP/2 server may still
 			// read the header map that ReverseProxy clears, if the client leaves at that moment.
+			return nil
+		}
+		a.informing.Lock()
+		defer a.informing.Unlock()
+		if a.over {
 			return nil
 		}
 		removeSignals(http.Header(header))
@@ -64,34 +86,33 @@ func (x *exchange) hook(trace *httptrace.ClientTrace) {
 	if x.upload.body == nil {
 		return
 	}
-	trace.GotFirstResponseByte = func() { x.upload.answered.Store(true) }
-	if x.r.Header["Expect"] != nil {
+	trace.GotFirstResponseByte = func() { a.answered.Store(true) }
+	if x.upload.over != nil {
 		// A body that the upstream refuses before it is sent is kept back (RFC 9110, section 10.1.1).
-		trace.Got100Continue = func() { x.upload.asked.Store(true) }
-		x.upload.over = x.Done()
+		trace.Got100Continue = func() { a.asked.Store(true) }
 	}
 }
 
 // getConn makes a replay use a new connection: http.Transport sends a request again when an
 // idle connection turns out to be closed, and its others probably are closed as well.
-func (x *exchange) getConn(string) {
-	if x.conns == 1 {
-		x.route.pool.transport.CloseIdleConnections()
+func (a *attempt) getConn(string) {
+	if a.conns == 1 {
+		a.x.route.pool.transport.CloseIdleConnections()
 	}
 }
 
 // gotConn allows one replay. The transport knows no limit: it goes through a whole pool of
 // closed connections with a single request.
-func (x *exchange) gotConn(info httptrace.GotConnInfo) {
-	x.conns++
-	c, shared := info.Conn, x.route.config.Upstream.Scheme == "h2c" // HTTP/2 shares a connection between requests
+func (a *attempt) gotConn(info httptrace.GotConnInfo) {
+	a.conns++
+	c, shared := info.Conn, a.x.route.config.Upstream.Scheme == "h2c" // HTTP/2 shares a connection between requests
 	if t, ok := c.(*tls.Conn); ok {
 		c, shared = t.NetConn(), t.ConnectionState().NegotiatedProtocol == "h2"
 	}
 	u, ok := c.(*upstreamConn)
 	shared = shared || !ok
-	if x.conns > 2 {
-		x.cancel(errReplayed)
+	if a.conns > 2 {
+		a.cancel(errReplayed)
 		if !shared {
 			_ = c.Close() // before the first byte is written
 		}
@@ -99,8 +120,8 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	}
 	switch {
 	case shared:
-	case x.upload.body != nil:
-		u.begin(x.lost)
+	case a.x.upload.body != nil:
+		u.begin(a.lost)
 	default:
 		u.begin(nil)
 	}
@@ -109,59 +130,57 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 // judge decides what the upstream's response says of it, as far as its header section
 // tells, and sets up how its body is judged. upgrade is the protocol the upstream was asked
 // to switch to.
-func (x *exchange) judge(res *http.Response, upgrade string) error {
-	x.responded = true
+func (a *attempt) judge(res *http.Response, upgrade string) error {
+	x := a.x
+	a.status = res.StatusCode
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		return x.judgeUpgrade(res, upgrade)
+		return a.judgeUpgrade(res, upgrade)
 	}
 	if res.StatusCode < 200 {
 		err := fmt.Errorf("malformed response: status %03d", res.StatusCode)
-		x.failed(events.ErrorProtocol, err)
+		a.failed(events.ErrorProtocol, err)
 		return err
 	}
 	if x.route.config.Breaker.FailureStatuses.Has(res.StatusCode) {
-		x.failed(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
+		a.failed(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
 		if x.route.answersFor(events.ReasonStatus) {
 			return errStatus
 		}
 	}
 	stream := isStream(res)
+	if x.grpc != nil && isGRPC(res.Header) {
+		a.judgeGRPC(res.Header)
+		stream = stream || res.Body != http.NoBody
+	}
 	switch {
 	case res.Body == http.NoBody || x.r.Method == http.MethodHead:
-		x.succeeded()
+		a.succeeded()
 		return nil
 	case !stream && res.ContentLength <= int64(x.route.config.ResponseBuffer):
-		return x.readWhole(res)
+		return a.readWhole(res)
 	case stream:
-		x.clock.Stop()
-		x.clock.Reset(x.route.config.IdleTimeout)
-		x.idle.Store(true)
-		if x.outcome.State == events.HalfOpen {
-			x.succeeded() // a stream may last for ever, and its start proves the upstream alive
-		}
+		return a.judgeStream(res)
 	}
-	x.download.begin(x, res, stream)
+	x.download.begin(a, res)
 	res.Body = &x.download
 	return nil
 }
 
 // judgeUpgrade: a tunnel has no end to wait for, and its start proves the upstream alive.
-func (x *exchange) judgeUpgrade(res *http.Response, upgrade string) error {
+func (a *attempt) judgeUpgrade(res *http.Response, upgrade string) error {
+	x := a.x
 	if upgrade == "" || !strings.EqualFold(upgrade, res.Header.Get("Upgrade")) {
 		err := fmt.Errorf("malformed response: status 101 to %q, asked for %q", res.Header.Get("Upgrade"), upgrade)
-		x.failed(events.ErrorProtocol, err)
+		a.failed(events.ErrorProtocol, err)
 		return err
 	}
-	x.clock.Stop()
-	x.tunnel = true
-	x.route.tunnels.Add(1)
-	x.succeeded()
+	c, ok := res.Body.(io.ReadWriteCloser)
+	if !ok { // http.Transport says that it always is
+		err := errors.New("malformed response: status 101 without a connection")
+		a.failed(events.ErrorProtocol, err)
+		return err
+	}
+	x.openTunnel(res, c)
+	a.succeeded()
 	return nil
-}
-
-// isStream reports whether a response's end is not known from its start.
-func isStream(res *http.Response) bool {
-	const events = "text/event-stream"
-	t := res.Header.Get("Content-Type")
-	return res.ContentLength < 0 || len(t) >= len(events) && strings.EqualFold(t[:len(events)], events)
 }

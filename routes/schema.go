@@ -143,6 +143,8 @@ type Retry struct {
 	Statuses []int `yaml:"statuses" valid:"200..999" pending:"[502, 503, 504]"`
 	// Methods that are retried.
 	Methods []string `yaml:"methods" pending:"[GET, HEAD, OPTIONS, PUT, DELETE]"`
+	// Retry requests with an Idempotency-Key field whatever their method.
+	IdempotencyKey bool `yaml:"idempotency_key"`
 }
 
 // TLS configures TLS to an upstream.

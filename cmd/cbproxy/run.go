@@ -96,6 +96,7 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 	background.Go(func() { logEvents(ctx, logger, logs) })
 	background.Go(func() { history.Run(ctx, changes) })
 
+	defer server.Close()
 	if err := v.start(config); err != nil {
 		return failure(err)
 	}

@@ -85,6 +85,8 @@ func serviceStatus(name string, r *routes.Route, b *breaker.Breaker) admin.Servi
 		RetryAt:   admin.TimeOrNil(status.RetryAt),
 		LastError: status.LastFailure,
 	}
+	open, limit := b.ShadowRejections()
+	s.ShadowRejections = open + limit
 	if h := status.Hold; h != nil {
 		s.Forced = &admin.Forced{State: h.State, Until: admin.TimeOrNil(h.Until), Reason: h.Reason}
 	}
@@ -140,6 +142,8 @@ func breakersOf(s *proxy.Server) map[string]metrics.Breaker {
 		for _, to := range events.States {
 			view.Changes[to] = b.Changes(to)
 		}
+		open, limit := b.ShadowRejections()
+		view.ShadowRejections = map[events.Reason]uint64{events.ReasonOpen: open, events.ReasonHalfOpenLimit: limit}
 		views[name] = view
 	}
 	return views

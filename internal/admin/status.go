@@ -32,6 +32,9 @@ type Service struct {
 	RetryAt       *time.Time      `json:"retry_at"`
 	Forced        *Forced         `json:"forced"`
 	LastError     *events.Failure `json:"last_error"`
+	// ShadowRejections counts the requests that passed in shadow mode and would have been
+	// rejected.
+	ShadowRejections uint64 `json:"shadow_rejections"`
 }
 
 // Configuration is the part of a service's configuration that health shows.

@@ -58,28 +58,50 @@ const (
 // Results lists every result.
 var Results = [...]Result{ResultSuccess, ResultFailure, ResultRejected, ResultCancelled}
 
+// Shed says which limit on requests in flight turned a request away.
+type Shed string
+
+// The limits on requests in flight.
+const (
+	ShedByRoute Shed = "route" // the route's max_in_flight
+	ShedByProxy Shed = "proxy" // the whole proxy's, as far as the route's priority may use it
+)
+
+// Sheds lists every limit.
+var Sheds = [...]Shed{ShedByRoute, ShedByProxy}
+
 // Outcome is the one record of a client request, for metrics, logs and traces.
 type Outcome struct {
 	Service string
 	Result  Result
 	// State is the breaker's state that decided the request.
 	State State
-	// Failure is the upstream's failure; nil if it did not fail.
+	// Failure is the upstream's failure in the last attempt; nil if it did not fail.
 	Failure *Failure
 	// Strategy and Reason are those of the fallback that answered; "" if none did.
 	Strategy string
 	Reason   Reason
-	// Attempts counts the requests sent upstream.
+	// Attempts counts the requests sent upstream: the first and its retries.
 	Attempts int
+	// RetryBudgetSpent tells that there was no further attempt because retries would have
+	// exceeded their share of traffic.
+	RetryBudgetSpent bool
+	// Shed is the limit that turned the request away; "" if none did.
+	Shed Shed
 	// Duration is the time from the request's arrival to the end of its response.
 	Duration time.Duration
 }
 
-// Observer is told of one service's requests, on each request's own goroutine. It must be
+// Observer is told of one service's requests, mostly on each request's own goroutine. It must be
 // safe for concurrent use and must not block.
 type Observer interface {
 	// Begin is called when a request has found its route.
 	Begin()
+	// Failed is called for each failure of the upstream's, in an attempt or a probe, and once
+	// for the n slow calls that opened a breaker.
+	Failed(kind ErrorType, n int)
+	// Probed is called for each active probe.
+	Probed(ok bool)
 	// End is called once for each Begin, when the response has ended. o is valid only
 	// during the call.
 	End(o *Outcome)

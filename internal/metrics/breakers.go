@@ -11,6 +11,8 @@ var (
 		"State of the circuit breaker: 0 closed, 1 open, 2 half-open.", []string{"service"}, nil)
 	changesDesc = prometheus.NewDesc("cbproxy_state_changes_total",
 		"Changes of the circuit breaker's state, by the state it changed to.", []string{"service", "to"}, nil)
+	shadowDesc = prometheus.NewDesc("cbproxy_shadow_rejections_total",
+		"Requests that passed because the breaker is in shadow mode and would have been rejected, by the reason.", []string{"service", "reason"}, nil)
 )
 
 // breakerCollector asks the breakers at each scrape, so that what it says is true then.
@@ -21,6 +23,7 @@ type breakerCollector struct {
 func (c *breakerCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- stateDesc
 	descs <- changesDesc
+	descs <- shadowDesc
 }
 
 func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
@@ -28,6 +31,9 @@ func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.MustNewConstMetric(stateDesc, prometheus.GaugeValue, float64(b.State), service)
 		for _, to := range events.States {
 			metrics <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(b.Changes[to]), service, to.String())
+		}
+		for reason, n := range b.ShadowRejections {
+			metrics <- prometheus.MustNewConstMetric(shadowDesc, prometheus.CounterValue, float64(n), service, string(reason))
 		}
 	}
 }

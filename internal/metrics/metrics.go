@@ -19,6 +19,9 @@ type Breaker struct {
 	State events.State
 	// Changes counts the transitions by the state they led to.
 	Changes [len(events.States)]uint64
+	// ShadowRejections counts the requests that passed in shadow mode and would have been
+	// refused, by the reason.
+	ShadowRejections map[events.Reason]uint64
 }
 
 // Config is what Metrics are built from. All fields are required.
@@ -41,6 +44,10 @@ type Metrics struct {
 	fallbacks    *prometheus.CounterVec
 	responseTime *prometheus.HistogramVec
 	attempts     *prometheus.CounterVec
+	retries      *prometheus.CounterVec
+	budgetSpent  *prometheus.CounterVec
+	shed         *prometheus.CounterVec
+	probes       *prometheus.CounterVec
 	inFlight     *prometheus.GaugeVec
 	reloads      *prometheus.CounterVec
 	reloaded     prometheus.Gauge
@@ -77,8 +84,24 @@ func New(c Config) *Metrics {
 		}, []string{"service"}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cbproxy_upstream_attempts_total",
-			Help: "Requests sent to the upstream.",
+			Help: "Requests sent to the upstream for clients, retries among them.",
 		}, []string{"service"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cbproxy_upstream_retries_total",
+			Help: "Requests sent to the upstream again.",
+		}, []string{"service"}),
+		budgetSpent: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cbproxy_retry_budget_spent_total",
+			Help: "Client requests that were not retried because the route's retry budget was spent.",
+		}, []string{"service"}),
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cbproxy_requests_shed_total",
+			Help: "Client requests turned away by a limit on requests in flight: the route's own, or the whole proxy's.",
+		}, []string{"service", "limit"}),
+		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cbproxy_probes_total",
+			Help: "Active probes of a half-open breaker by result.",
+		}, []string{"service", "result"}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "cbproxy_requests_in_flight",
 			Help: "Client requests being served.",
@@ -104,7 +127,7 @@ func New(c Config) *Metrics {
 	build.Set(1)
 	m.reloads.WithLabelValues("success")
 	m.reloads.WithLabelValues("failure")
-	m.registry.MustRegister(m.requests, m.failures, m.fallbacks, m.responseTime, m.attempts, m.inFlight,
+	m.registry.MustRegister(m.requests, m.failures, m.fallbacks, m.responseTime, m.attempts, m.retries, m.budgetSpent, m.shed, m.probes, m.inFlight,
 		m.reloads, m.reloaded, m.reloadTime, build, &breakerCollector{c.Breakers},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

@@ -13,6 +13,10 @@ type service struct {
 	fallbacks    map[fallback]prometheus.Counter
 	responseTime prometheus.Observer
 	attempts     prometheus.Counter
+	retries      prometheus.Counter
+	budgetSpent  prometheus.Counter
+	shed         map[events.Shed]prometheus.Counter
+	probes       map[bool]prometheus.Counter
 	inFlight     prometheus.Gauge
 }
 
@@ -29,13 +33,22 @@ func (m *Metrics) Service(name string) events.Observer {
 		fallbacks:    map[fallback]prometheus.Counter{},
 		responseTime: m.responseTime.WithLabelValues(name),
 		attempts:     m.attempts.WithLabelValues(name),
-		inFlight:     m.inFlight.WithLabelValues(name),
+		retries:      m.retries.WithLabelValues(name),
+		budgetSpent:  m.budgetSpent.WithLabelValues(name),
+		shed:         map[events.Shed]prometheus.Counter{},
+		probes: map[bool]prometheus.Counter{
+			true: m.probes.WithLabelValues(name, "success"), false: m.probes.WithLabelValues(name, "failure"),
+		},
+		inFlight: m.inFlight.WithLabelValues(name),
 	}
 	for _, r := range events.Results {
 		s.requests[r] = m.requests.WithLabelValues(name, string(r))
 	}
 	for _, t := range events.ErrorTypes {
 		s.failures[t] = m.failures.WithLabelValues(name, string(t))
+	}
+	for _, limit := range events.Sheds {
+		s.shed[limit] = m.shed.WithLabelValues(name, string(limit))
 	}
 	for _, strategy := range m.strategies {
 		for _, reason := range events.Reasons {
@@ -53,22 +66,36 @@ func (m *Metrics) Forget(name string) {
 	m.fallbacks.DeletePartialMatch(labels)
 	m.responseTime.DeletePartialMatch(labels)
 	m.attempts.DeletePartialMatch(labels)
+	m.retries.DeletePartialMatch(labels)
+	m.budgetSpent.DeletePartialMatch(labels)
+	m.shed.DeletePartialMatch(labels)
+	m.probes.DeletePartialMatch(labels)
 	m.inFlight.DeletePartialMatch(labels)
 }
 
 func (s *service) Begin() { s.inFlight.Inc() }
 
+func (s *service) Failed(kind events.ErrorType, n int) { s.failures[kind].Add(float64(n)) }
+
+func (s *service) Probed(ok bool) { s.probes[ok].Inc() }
+
 func (s *service) End(o *events.Outcome) {
 	s.inFlight.Dec()
 	s.requests[o.Result].Inc()
-	if o.Failure != nil {
-		s.failures[o.Failure.Type].Inc()
-	}
 	if o.Strategy != "" {
 		s.fallbacks[fallback{o.Strategy, o.Reason}].Inc()
+	}
+	if o.Shed != "" {
+		s.shed[o.Shed].Inc()
+	}
+	if o.RetryBudgetSpent {
+		s.budgetSpent.Inc()
 	}
 	if o.Attempts > 0 {
 		s.attempts.Add(float64(o.Attempts))
 		s.responseTime.Observe(o.Duration.Seconds())
+	}
+	if o.Attempts > 1 {
+		s.retries.Add(float64(o.Attempts - 1))
 	}
 }

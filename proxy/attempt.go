@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+)
+
+// attempt is one request to the upstream on behalf of an exchange. Each asks the breaker
+// and reports to it. Its fields belong to the request's goroutine unless it says otherwise.
+type attempt struct {
+	context.Context // the exchange's own, or one below it if there may be further attempts
+	cancel          context.CancelCauseFunc
+
+	x     *exchange
+	call  breaker.Call
+	start time.Time
+
+	reported bool            // the breaker has been told
+	failure  *events.Failure // nil: it has not failed
+	status   int             // of the response, 0 as long as there is none
+	conns    int             // connections it was given; the hooks run on the request's goroutine
+	waited   int64           // nanoseconds for which the client's body had been awaited before it began
+	head     time.Duration   // elapsed until the client was given something
+	body     time.Duration   // spent on waiting for the upstream since
+
+	answered atomic.Bool // the first byte of a response has come
+	asked    atomic.Bool // the upstream has said 100 (Continue)
+
+	informing sync.Mutex // held while an interim response is passed on
+	over      bool       // guarded by informing: the transport has returned
+}
+
+// begin starts the next attempt of x, which the breaker has allowed by call.
+func (x *exchange) begin(call breaker.Call) {
+	a := &x.only
+	if x.retries != nil {
+		a = new(attempt)
+		a.Context, a.cancel = context.WithCancelCause(x)
+	} else {
+		a.Context, a.cancel = x, x.cancel
+	}
+	a.x, a.call, a.start, a.waited = x, call, time.Now(), x.upload.awaited.Load()
+	x.attempt = a
+	x.outcome.State, x.outcome.Attempts = call.State, x.outcome.Attempts+1
+	x.outcome.Result, x.outcome.Failure = "", nil
+	if x.upload.over != nil {
+		x.upload.expects.Store(a)
+	}
+}
+
+// succeeded reports that the upstream did its part.
+func (a *attempt) succeeded() {
+	if a.reported {
+		return
+	}
+	a.reported = true
+	a.x.outcome.Result = events.ResultSuccess
+	a.call.Success(a.took())
+}
+
+// failed reports that the upstream failed.
+func (a *attempt) failed(kind events.ErrorType, err error) {
+	x := a.x
+	f := &events.Failure{Time: time.Now(), Type: kind, Detail: err.Error()}
+	if a.failure == nil {
+		x.route.service.observer.Failed(kind, 1)
+	}
+	a.failure = f
+	x.outcome.Result, x.outcome.Failure = events.ResultFailure, f
+	x.route.service.failures.log(x.route.logger, x.route.service.name, f)
+	if !a.reported {
+		a.reported = true
+		a.call.Failure(f, a.took())
+	}
+}
+
+// cancelled reports that the attempt says nothing of the upstream.
+func (a *attempt) cancelled() {
+	if a.reported {
+		return
+	}
+	a.reported = true
+	a.x.outcome.Result = events.ResultCancelled
+	a.call.Cancel()
+}
+
+// took is how long the upstream has been awaited, where anybody wants to know: the whole
+// response, or for a stream its header section.
+func (a *attempt) took() time.Duration {
+	switch {
+	case !a.x.upload.timed:
+		return 0
+	case a.head > 0:
+		return a.head + a.body
+	}
+	return a.elapsed()
+}
+
+// elapsed is the time since the start, without that in which the client's body was awaited.
+func (a *attempt) elapsed() time.Duration {
+	waited := a.x.upload.awaited.Load() - a.waited
+	return max(time.Since(a.start)-time.Duration(waited), time.Nanosecond)
+}
+
+// lost is run by an upstream's connection that ends, on a goroutine of the transport's. The
+// transport would wait for the client's body before it said so.
+func (a *attempt) lost(err error) {
+	x := a.x
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	if x.over || x.upload.ended.Load() || a.answered.Load() || x.upload.faulty() != nil || errors.Is(err, net.ErrClosed) {
+		return
+	}
+	a.cancel(errLost)
+	x.endRead()
+}

@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// retries is what is left to an exchange of its route's retries.
+type retries struct {
+	left int
+	wait time.Duration // before the last retry
+	body *replay       // nil: the request has none
+}
+
+// newRetries returns nil if the exchange's request is not to be repeated.
+func (x *exchange) newRetries() *retries {
+	c, r := &x.route.config.Retry, x.r
+	if c.Attempts == 0 {
+		return nil
+	}
+	x.route.service.retryBudget.earn(c.Budget, c.Attempts)
+	switch {
+	case r.Header["Upgrade"] != nil, r.ContentLength > maxReplayed:
+		return nil
+	case slices.Contains(c.Methods, r.Method), c.IdempotencyKey && r.Header["Idempotency-Key"] != nil:
+	default:
+		return nil
+	}
+	again := &retries{left: c.Attempts}
+	if x.upload.body != nil {
+		again.body = &replay{body: &x.upload}
+	}
+	return again
+}
+
+// askRepeatedly asks the upstream until an attempt is not to be repeated, and returns that
+// one's result. informational passes an interim response on.
+func (x *exchange) askRepeatedly(out *http.Request, informational func(int, textproto.MIMEHeader) error) (*http.Response, error) {
+	body := x.retries.firstReader()
+	for {
+		a := x.attempt
+		res, err := a.askApart(out, body, informational)
+		wait, again := a.next(res)
+		if !again || !x.pause(wait) {
+			return res, err
+		}
+		call, refused := x.route.service.breaker.Allow()
+		if refused != nil {
+			return res, err // what there is, is all there will be
+		}
+		if body, again = x.retries.nextReader(); !again {
+			call.Cancel()
+			return res, err
+		}
+		if res != nil {
+			_ = res.Body.Close() // nobody will read it
+		}
+		a.cancel(errEnded)
+		x.begin(call)
+		x.download.started.Store(false)
+		x.idle.Store(false)
+		x.clock.Reset(x.remaining())
+	}
+}
+
+// askApart is ask with a context, a trace and a body that are the attempt's alone.
+func (a *attempt) askApart(out *http.Request, body io.ReadCloser, informational func(int, textproto.MIMEHeader) error) (*http.Response, error) {
+	trace := new(httptrace.ClientTrace)
+	a.hook(trace, informational)
+	a.Context = httptrace.WithClientTrace(a.Context, trace)
+	alone := out.WithContext(a)
+	if body != nil {
+		alone.Body = body
+	}
+	res, err := a.ask(alone)
+	a.informing.Lock()
+	a.over = true
+	a.informing.Unlock()
+	return res, err
+}
+
+// next decides whether there is another attempt after a, and how long to wait before it.
+func (a *attempt) next(res *http.Response) (wait time.Duration, again bool) {
+	x := a.x
+	c, left := &x.route.config.Retry, x.retries
+	if left.left == 0 || !a.repeatable() || x.Err() != nil || !left.body.whole() {
+		return 0, false
+	}
+	if x.route.config.Breaker.Mode == "enforce" && x.route.service.breaker.State() == events.Open {
+		return 0, false
+	}
+	wait = left.backoff(c.Backoff, c.MaxBackoff)
+	if res != nil {
+		wait = max(wait, parseRetryAfter(res.Header.Get("Retry-After"), time.Now()))
+	}
+	if wait >= x.remaining() {
+		return 0, false
+	}
+	if !x.route.service.retryBudget.spend() {
+		x.outcome.RetryBudgetSpent = true
+		return 0, false
+	}
+	left.left--
+	return wait, true
+}
+
+// repeatable reports whether another attempt may fare better. After a timeout there is no
+// time left.
+func (a *attempt) repeatable() bool {
+	if a.status != 0 && slices.Contains(a.x.route.config.Retry.Statuses, a.status) {
+		return true
+	}
+	if a.failure == nil {
+		return false
+	}
+	switch a.failure.Type {
+	case events.ErrorConnect, events.ErrorReset, events.ErrorProtocol, events.ErrorTruncated:
+		return true
+	}
+	return false
+}
+
+// backoff draws the wait before the next attempt with decorrelated jitter, see
+// https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
+func (rs *retries) backoff(least, most time.Duration) time.Duration {
+	span := 3*max(rs.wait, least) - least
+	rs.wait = min(most, least+rand.N(max(span, 1)))
+	return rs.wait
+}
+
+// parseRetryAfter reads a Retry-After (RFC 9110, section 10.2.3): seconds or a date; 0 if
+// there is none.
+func parseRetryAfter(s string, now time.Time) time.Duration {
+	if s == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseUint(s, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(s); err == nil {
+		return max(at.Sub(now), 0)
+	}
+	return 0
+}
+
+// remaining is what is left of the time for the whole exchange.
+func (x *exchange) remaining() time.Duration { return x.timeout() - time.Since(x.start) }
+
+// pause waits before the next attempt. It reports false if the exchange is over before.
+func (x *exchange) pause(d time.Duration) bool {
+	ctx, cancel := context.WithTimeout(x, d)
+	defer cancel()
+	<-ctx.Done()
+	return x.Err() == nil
+}
+
+// retryBudget is a token bucket that retries are paid from, so that they never exceed their
+// share of a route's traffic. Safe for concurrent use; the zero bucket is ready.
+type retryBudget struct {
+	mu     sync.Mutex // guards what follows
+	tokens int64      // in millionths, so that shares add up
+	opened bool
+}
+
+const (
+	token         = 1_000_000
+	budgetReserve = 10 // tokens that a bucket holds at most: what a quiet time may save up
+)
+
+// earn adds what one request brings. A bucket begins with enough for the retries of one
+// request: a quiet route would otherwise never have any.
+func (b *retryBudget) earn(share float64, attempts int) {
+	if share <= 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.opened {
+		b.opened, b.tokens = true, int64(attempts)*token
+	}
+	b.tokens = min(b.tokens+int64(share*token), max(budgetReserve, int64(attempts))*token)
+}
+
+// spend pays for a retry, if there is enough left.
+func (b *retryBudget) spend() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.tokens < token {
+		return false
+	}
+	b.tokens -= token
+	return true
+}

@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// isStream reports whether a response's end is not known from its start.
+func isStream(res *http.Response) bool {
+	return res.ContentLength < 0 || isEventStream(res.Header)
+}
+
+func isEventStream(h http.Header) bool {
+	const kind = "text/event-stream"
+	t := h.Get("Content-Type")
+	return len(t) >= len(kind) && strings.EqualFold(t[:len(kind)], kind)
+}
+
+// judgeStream sets up a response whose end is not known. From now on the clock measures
+// silence.
+func (a *attempt) judgeStream(res *http.Response) error {
+	x := a.x
+	x.download.begin(a, res)
+	x.download.stream = true
+	x.idle.Store(true)
+	if names := x.route.config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
+		x.download.events = newEventScanner(names)
+	}
+	if x.route.config.StreamCommit == "first_byte" {
+		if err := x.download.hold(); err != nil {
+			return err
+		}
+	}
+	if x.outcome.State == events.HalfOpen {
+		a.succeeded() // a stream may last for ever, and its start proves the upstream alive
+	}
+	res.Body = &x.download
+	return nil
+}
+
+// responseBody is an upstream's body on its way to the client. It is judged by its end.
+type responseBody struct {
+	attempt *attempt
+	res     *http.Response
+	body    io.ReadCloser
+	stream  bool
+	events  *eventScanner // nil: nobody wants to know of the events in it
+	ahead   []byte        // has been read before the client asked
+	end     error         // came with ahead
+	started atomic.Bool   // for the clock: the fields above are set
+	reading atomic.Bool   // the upstream is awaited, and not the client
+}
+
+func (b *responseBody) begin(a *attempt, res *http.Response) {
+	b.attempt, b.res, b.body = a, res, res.Body
+	b.stream, b.events, b.ahead, b.end = false, nil, nil, nil
+	if a.x.upload.timed {
+		a.head = a.elapsed()
+	}
+	b.reading.Store(true) // until the client is given something
+	b.started.Store(true)
+}
+
+func (b *responseBody) Read(p []byte) (int, error) {
+	if len(b.ahead) > 0 || b.end != nil {
+		return b.readAhead(p)
+	}
+	x := b.attempt.x
+	if b.stream {
+		x.clock.Reset(x.route.config.IdleTimeout)
+	}
+	b.reading.Store(true)
+	n, err := b.readTimed(p)
+	b.reading.Store(false)
+	if b.stream {
+		x.clock.Reset(x.route.config.IdleTimeout) // a client may take as long to take it
+	}
+	if b.events != nil {
+		b.scan(p[:n], err)
+	}
+	switch err {
+	case nil:
+	case io.EOF:
+		removeSignals(b.res.Trailer) // unannounced ones have come with the end
+		if x.grpc != nil && isGRPC(b.res.Header) {
+			b.attempt.judgeGRPCEnd(b.res)
+		}
+		b.attempt.succeeded()
+	default:
+		b.attempt.blame(err)
+	}
+	return n, err
+}
+
+// readTimed adds the time of the read to the attempt's, for a response that has an end.
+func (b *responseBody) readTimed(p []byte) (int, error) {
+	if b.stream || !b.attempt.x.upload.timed {
+		return b.body.Read(p)
+	}
+	start := time.Now()
+	n, err := b.body.Read(p)
+	b.attempt.body += time.Since(start)
+	return n, err
+}
+
+// heldBytes is how much of a stream is read before its header section goes out.
+const heldBytes = 4 << 10
+
+// hold waits for the stream's first bytes, or its end. An error means that it broke off
+// before it said anything.
+func (b *responseBody) hold() error {
+	buffer := make([]byte, heldBytes)
+	for {
+		n, err := b.Read(buffer)
+		b.reading.Store(true) // the client is given nothing yet
+		if n == 0 && err == nil {
+			continue
+		}
+		if n == 0 && err != io.EOF {
+			return err
+		}
+		b.ahead, b.end = buffer[:n], err
+		return nil
+	}
+}
+
+func (b *responseBody) readAhead(p []byte) (int, error) {
+	b.reading.Store(false)
+	n := copy(p, b.ahead)
+	if b.ahead = b.ahead[n:]; len(b.ahead) > 0 {
+		return n, nil
+	}
+	b.ahead = nil
+	return n, b.end
+}
+
+func (b *responseBody) Close() error { return b.body.Close() }

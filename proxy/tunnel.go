@@ -1,0 +1,37 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// tunnel is the upstream's connection once it has been switched to another protocol.
+// Whatever either side says sets the clock anew; both silent for idle_timeout ends it. The
+// two directions are used by two goroutines.
+type tunnel struct {
+	io.ReadWriteCloser
+	clock *time.Timer
+	idle  time.Duration
+}
+
+// openTunnel makes c, which came with res, the exchange's tunnel.
+func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
+	t := &tunnel{ReadWriteCloser: c, clock: x.clock, idle: x.route.config.IdleTimeout}
+	res.Body = t
+	x.route.tunnels.Add(1)
+	x.tunnel.Store(t)
+	x.clock.Reset(t.idle)
+}
+
+func (t *tunnel) Read(p []byte) (int, error) {
+	n, err := t.ReadWriteCloser.Read(p)
+	t.clock.Reset(t.idle)
+	return n, err
+}
+
+func (t *tunnel) Write(p []byte) (int, error) {
+	n, err := t.ReadWriteCloser.Write(p)
+	t.clock.Reset(t.idle)
+	return n, err
+}
