@@ -130,6 +130,10 @@ func (d *decoder) list(n *yaml.Node, at place, v reflect.Value, r rules) bool {
 		d.faults.add(at, "%s, got %s", wantList, show(n))
 		return false
 	}
+	if r.most > 0 && len(n.Content) > r.most {
+		d.faults.add(at, "must have at most %d items, got %d", r.most, len(n.Content))
+		return false
+	}
 	all := true
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	for i, item := range n.Content {

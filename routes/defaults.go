@@ -55,8 +55,9 @@ func defaultBreaker() Breaker {
 		MinRequests:      20,
 		Window:           30 * time.Second,
 		RecoveryTimeout:  60 * time.Second,
-		RecoveryBackoff:  RecoveryBackoff{Multiplier: 1, Max: 10 * time.Minute},
+		RecoveryBackoff:  RecoveryBackoff{Multiplier: 1, Max: 10 * time.Minute, Jitter: 0.1},
 		HalfOpenRequests: 1,
+		GRPCFailureCodes: []string{"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED"},
 		Probe:            Probe{Interval: 5 * time.Second, Timeout: time.Second},
 	}
 	b.FailureStatuses.add("5xx")

@@ -3,11 +3,7 @@ package routes
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"reflect"
 
 	"gopkg.in/yaml.v3"
@@ -41,29 +37,11 @@ func (l Loader) Load() (*Config, error) {
 
 // Read returns the file's content, up to one byte more than Parse accepts.
 func (l Loader) Read() ([]byte, error) {
-	content, err := readFile(l.Path)
+	content, err := readFile(l.Path, MaxFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", l.Path, err)
 	}
 	return content, nil
-}
-
-// readFile returns the file's content up to one byte more than Parse accepts. The error says
-// why it can't be read, without its path.
-func readFile(path string) ([]byte, error) {
-	content, err := func() ([]byte, error) {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		return io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
-	}()
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		err = pathErr.Err
-	}
-	return content, err
 }
 
 // Parse returns the configuration in content, which is what the file holds. The error is

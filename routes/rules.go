@@ -5,6 +5,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 type rules struct {
 	valid      string
 	enum       []string
+	most       int // items of a list; 0 is no bound
 	pending    []string
 	hasPending bool
 }
@@ -24,6 +26,7 @@ func rulesOf(tag reflect.StructTag) rules {
 	if enum := tag.Get("enum"); enum != "" {
 		r.enum = strings.Split(enum, ",")
 	}
+	r.most, _ = strconv.Atoi(tag.Get("most"))
 	if pending, ok := tag.Lookup("pending"); ok {
 		r.pending, r.hasPending = strings.Split(pending, "|"), true
 	}
@@ -37,6 +40,12 @@ func (r rules) check(v reflect.Value) (want string) {
 	}
 	if r.valid == "" {
 		return ""
+	}
+	if form, ok := textForms[r.valid]; ok {
+		if v.Kind() != reflect.String {
+			return "" // a list, whose items were checked
+		}
+		return form.check(v.String())
 	}
 	number, ok := numberOf(v)
 	if !ok {

@@ -9,9 +9,9 @@ import (
 // ${} expansion applied. A Config that Load returned is valid and is never modified:
 // any number of goroutines may read it. Its Defaults are nil: they are in the routes.
 //
-// The yaml tag is a key's name. The valid tag bounds its value and the enum tag lists
-// its values; both are checked while the file is decoded, so that the fault can name its
-// line. The pending tag marks a key of the public interface whose feature is not built:
+// The yaml tag is a key's name. The valid tag bounds its value, the enum tag lists its
+// values and the most tag bounds the length of a list; they are checked while the file is
+// decoded, so that the fault can name its line. The pending tag marks a key of the public interface whose feature is not built:
 // it lists, separated by |, the only values that ask for what is there; any other value
 // is refused by name. The JSON Schema is generated from these types, tags and comments.
 type Config struct {
@@ -21,8 +21,8 @@ type Config struct {
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" valid:"positive"`
 	// Folder of the embedded store; "" keeps everything in memory.
 	DataDir string `yaml:"data_dir" pending:""`
-	// Requests in flight in the whole proxy; 0 is no limit.
-	MaxInFlight int `yaml:"max_in_flight" valid:"non-negative" pending:"0"`
+	// Requests in flight in the whole proxy; 0 is no limit. Priority 3 may use 60 % of it, priority 2 80 %, priority 1 all (each rounded up). A request over its share is answered by the fallback with reason overload.
+	MaxInFlight int `yaml:"max_in_flight" valid:"0..1000000"`
 	// What a client may send, and how slowly.
 	Limits Limits `yaml:"limits"`
 	// The admin plane: API, health and metrics.
@@ -105,21 +105,21 @@ type Route struct {
 	Upstream Upstream `yaml:"upstream"`
 	// Send the client's Host field upstream instead of the upstream's own.
 	PreserveHost bool `yaml:"preserve_host"`
-	// Time for a whole exchange; for a stream, up to its response headers.
+	// Time for a whole exchange, its retries included; for a stream, up to its response headers.
 	Timeout time.Duration `yaml:"timeout" valid:"positive"`
 	// Longest silence of the upstream within a stream.
 	IdleTimeout time.Duration `yaml:"idle_timeout" valid:"positive"`
-	// 1 high to 3 low.
+	// 1 high to 3 low; under the whole proxy's max_in_flight the low ones are turned away first.
 	Priority int `yaml:"priority" valid:"1..3"`
-	// Requests of this service in flight; 0 is no limit.
-	MaxInFlight int `yaml:"max_in_flight" valid:"non-negative" pending:"0"`
+	// Bulkhead: requests of this service in flight; 0 is no limit. A request over it is answered by the fallback with reason overload, and is no verdict on the upstream.
+	MaxInFlight int `yaml:"max_in_flight" valid:"0..1000000"`
 	// A response known to be this small is read whole before the client sees a byte.
 	ResponseBuffer Size `yaml:"response_buffer" valid:"0..64MiB"`
-	// When a stream's headers are sent: at once, or once it has said something.
-	StreamCommit string `yaml:"stream_commit" enum:"headers,first_byte" pending:"headers"`
-	// Retries of failed attempts.
+	// When a stream's response headers are sent: headers is as soon as they come, first_byte once the stream has said something, so that one that dies before is still answered by the fallback.
+	StreamCommit string `yaml:"stream_commit" enum:"headers,first_byte"`
+	// Retries of failed attempts, within timeout. A request's body is replayed up to 64 KiB; a request with a larger one is not retried.
 	Retry Retry `yaml:"retry"`
-	// TLS to the upstream.
+	// TLS to an https upstream, by TLS 1.2 or newer. Files are read anew when they change: new connections use the new ones, and the last good ones stay in use while the new ones can't be used.
 	TLS TLS `yaml:"tls"`
 	// When the upstream is given up, and when it is tried again.
 	Breaker Breaker `yaml:"breaker"`
@@ -129,88 +129,90 @@ type Route struct {
 	Fallback string `yaml:"fallback"`
 }
 
-// Retry configures retries of failed attempts.
+// Retry configures retries of failed attempts. Each attempt asks the breaker and reports to
+// it; retries stop when it opens.
 type Retry struct {
 	// Attempts after the first; 0 is none.
-	Attempts int `yaml:"attempts" valid:"non-negative" pending:"0"`
-	// Shortest wait before a retry.
-	Backoff time.Duration `yaml:"backoff" valid:"positive" pending:"50ms"`
-	// Longest wait before a retry.
-	MaxBackoff time.Duration `yaml:"max_backoff" valid:"positive" pending:"1s"`
-	// Largest share of retries in the route's traffic.
-	Budget float64 `yaml:"budget" valid:"0..1" pending:"0.2"`
-	// Statuses that are retried.
-	Statuses []int `yaml:"statuses" valid:"200..999" pending:"[502, 503, 504]"`
-	// Methods that are retried.
-	Methods []string `yaml:"methods" pending:"[GET, HEAD, OPTIONS, PUT, DELETE]"`
+	Attempts int `yaml:"attempts" valid:"0..20"`
+	// Shortest wait before a retry. Waits are random between this and three times the last one (decorrelated jitter), at most max_backoff; a Retry-After of the upstream that is longer is waited for if timeout allows.
+	Backoff time.Duration `yaml:"backoff" valid:"positive"`
+	// Longest wait before a retry, save for a Retry-After of the upstream. At least backoff.
+	MaxBackoff time.Duration `yaml:"max_backoff" valid:"positive"`
+	// Retries allowed for each request: a token bucket gains this much with each request and pays 1 for each retry, so that retries never exceed this share of traffic; a quiet route starts with enough for the retries of one request.
+	Budget float64 `yaml:"budget" valid:"0..1"`
+	// Statuses that are retried, beside attempts that got no response.
+	Statuses []int `yaml:"statuses" valid:"200..999" most:"100"`
+	// Methods that are retried, in upper case.
+	Methods []string `yaml:"methods" valid:"method" most:"32"`
 	// Retry requests with an Idempotency-Key field whatever their method.
 	IdempotencyKey bool `yaml:"idempotency_key"`
 }
 
-// TLS configures TLS to an upstream.
+// TLS configures TLS to an https upstream; on others it has no effect. Files are paths,
+// relative ones from the folder the proxy was started in.
 type TLS struct {
-	// PEM file with the authorities that may sign the upstream's certificate.
-	CAFile string `yaml:"ca_file" pending:""`
-	// PEM file with the client certificate chain.
-	CertFile string `yaml:"cert_file" pending:""`
-	// PEM file with the client certificate's key.
-	KeyFile string `yaml:"key_file" pending:""`
-	// Name to ask for and to verify.
-	ServerName string `yaml:"server_name" pending:""`
-	// Accept any certificate.
-	InsecureSkipVerify bool `yaml:"insecure_skip_verify" pending:"false"`
+	// PEM file with the authorities that may sign the upstream's certificate, in place of the system's; "" is the system's.
+	CAFile string `yaml:"ca_file"`
+	// PEM file with the client certificate, and what leads from it to its authority. Goes with key_file.
+	CertFile string `yaml:"cert_file"`
+	// PEM file with the client certificate's key. Goes with cert_file.
+	KeyFile string `yaml:"key_file"`
+	// Name to ask for (SNI) and to verify the upstream's certificate by; "" is the host of upstream.
+	ServerName string `yaml:"server_name" valid:"server_name"`
+	// Accept any certificate of the upstream. Anybody on the way can then read and change what is sent.
+	InsecureSkipVerify bool `yaml:"insecure_skip_verify"`
 }
 
 // Breaker configures a circuit breaker.
 type Breaker struct {
-	// enforce blocks; shadow records what it would have done; off does nothing.
-	Mode string `yaml:"mode" enum:"enforce,shadow,off" pending:"enforce"`
+	// enforce blocks; shadow records what it would have done and blocks nothing; off does nothing.
+	Mode string `yaml:"mode" enum:"enforce,shadow,off"`
 	// Consecutive failures that open; 0 is not used.
 	FailMax int `yaml:"fail_max" valid:"0..1000000"`
-	// Share of failures in window that opens; 0 is not used.
-	FailureRatio float64 `yaml:"failure_ratio" valid:"0..1" pending:"0"`
-	// Share of calls slower than slow_call_duration that opens; 0 is not used.
-	SlowCallRatio float64 `yaml:"slow_call_ratio" valid:"0..1" pending:"0"`
-	// What a slow call is.
-	SlowCallDuration time.Duration `yaml:"slow_call_duration" valid:"positive" pending:"5s"`
-	// Volume below which no ratio opens.
-	MinRequests int `yaml:"min_requests" valid:"1.." pending:"20"`
-	// Period that ratios look at.
-	Window time.Duration `yaml:"window" valid:"positive" pending:"30s"`
+	// Share of failures in window, 0 to 1, that opens; 0 is not used.
+	FailureRatio float64 `yaml:"failure_ratio" valid:"0..1"`
+	// Share of calls in window, 0 to 1, slower than slow_call_duration that opens; 0 is not used.
+	SlowCallRatio float64 `yaml:"slow_call_ratio" valid:"0..1"`
+	// What a slow call is: longer than this was the upstream awaited; for a stream, up to the response's header section.
+	SlowCallDuration time.Duration `yaml:"slow_call_duration" valid:"positive"`
+	// Calls in window below which no ratio opens.
+	MinRequests int `yaml:"min_requests" valid:"1..1000000"`
+	// Period that ratios look back on.
+	Window time.Duration `yaml:"window" valid:"100ms..24h"`
 	// How long the breaker is open before it probes.
 	RecoveryTimeout time.Duration `yaml:"recovery_timeout" valid:"positive"`
-	// Growth of recovery_timeout after each failed recovery.
+	// Growth of recovery_timeout from one opening in a row to the next. The first opening lasts exactly recovery_timeout; growth and jitter apply from the second in a row on; the row ends once the breaker has stayed closed for recovery_timeout.
 	RecoveryBackoff RecoveryBackoff `yaml:"recovery_backoff"`
 	// Probes let through at once, and successes in a row needed to close.
 	HalfOpenRequests int `yaml:"half_open_requests" valid:"1..1000000"`
 	// Statuses that are failures: codes, "5xx", or "500-504".
 	FailureStatuses Statuses `yaml:"failure_statuses"`
-	// Names of server-sent events that mean failure inside a 200.
-	SSEErrorEvents []string `yaml:"sse_error_events" pending:"[]"`
-	// gRPC codes that are failures.
-	GRPCFailureCodes []string `yaml:"grpc_failure_codes" pending:"[]"`
-	// A request of the proxy's own that tests recovery in place of users'.
+	// Names of server-sent events that mean failure inside a 200. A stream with any of them counts as one failure; streams with a Content-Encoding are not looked into.
+	SSEErrorEvents []string `yaml:"sse_error_events" valid:"event_name" most:"32"`
+	// gRPC status codes that are failures, by their names.
+	GRPCFailureCodes []string `yaml:"grpc_failure_codes" enum:"CANCELLED,UNKNOWN,INVALID_ARGUMENT,DEADLINE_EXCEEDED,NOT_FOUND,ALREADY_EXISTS,PERMISSION_DENIED,RESOURCE_EXHAUSTED,FAILED_PRECONDITION,ABORTED,OUT_OF_RANGE,UNIMPLEMENTED,INTERNAL,UNAVAILABLE,DATA_LOSS,UNAUTHENTICATED" most:"32"`
+	// A request of the proxy's own that tests recovery in place of users': while path is set, users' requests get the fallback until it has succeeded half_open_requests times.
 	Probe Probe `yaml:"probe"`
 }
 
 // RecoveryBackoff configures how openings grow while recovery fails.
 type RecoveryBackoff struct {
-	// Factor after each failed recovery.
-	Multiplier float64 `yaml:"multiplier" valid:"1.." pending:"1"`
-	// Longest opening.
-	Max time.Duration `yaml:"max" valid:"positive" pending:"10m"`
-	// Random share added or taken away.
-	Jitter float64 `yaml:"jitter" valid:"0..1" pending:"0|0.1"`
+	// Factor from one opening in a row to the next; 1 is no growth.
+	Multiplier float64 `yaml:"multiplier" valid:"1..1000"`
+	// Longest opening that growth leads to. Below recovery_timeout it has no effect: no opening is shorter for it.
+	Max time.Duration `yaml:"max" valid:"positive"`
+	// Random share of an opening, 0 to 1, that is added or taken away, so that instances don't probe at the same moment.
+	Jitter float64 `yaml:"jitter" valid:"0..1"`
 }
 
 // Probe configures an active recovery test.
 type Probe struct {
-	// Path to ask for; "" is no probe.
-	Path string `yaml:"path" pending:""`
+	// What is asked for with GET, below the upstream's URL: a path, and a query if need be; "" is no probe. Success is a status from 200 to 399 that is not in failure_statuses.
+	Path string `yaml:"path" valid:"probe_path"`
 	// Time between probes.
-	Interval time.Duration `yaml:"interval" valid:"positive" pending:"5s"`
+	Interval time.Duration `yaml:"interval" valid:"positive"`
 	// Time a probe may take.
-	Timeout time.Duration `yaml:"timeout" valid:"positive" pending:"1s"`
+	Timeout time.Duration `yaml:"timeout" valid:"positive"`
 }
 
 // Fallback is what answers when an upstream can't.

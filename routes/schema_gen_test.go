@@ -180,7 +180,11 @@ func (g *schemaGenerator) value(t reflect.Type, r rules) *jsonschema.Schema {
 	}
 	switch t.Kind() {
 	case reflect.Slice:
-		return &jsonschema.Schema{Type: "array", Items: g.value(t.Elem(), r)}
+		list := &jsonschema.Schema{Type: "array", Items: g.value(t.Elem(), r)}
+		if r.most > 0 {
+			list.MaxItems = jsonschema.Ptr(r.most)
+		}
+		return list
 	case reflect.Map:
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: g.value(t.Elem(), r)}
 	case reflect.Bool:
@@ -198,7 +202,11 @@ func (g *schemaGenerator) value(t reflect.Type, r rules) *jsonschema.Schema {
 // text returns the schema of a text, for which a number is taken too.
 func text(r rules) *jsonschema.Schema {
 	if r.enum == nil {
-		return &jsonschema.Schema{Types: []string{"string", "number"}}
+		s := &jsonschema.Schema{Types: []string{"string", "number"}}
+		if form, ok := textForms[r.valid]; ok {
+			s.Pattern = matching(form.pattern).Pattern
+		}
+		return s
 	}
 	enum := &jsonschema.Schema{}
 	for _, value := range r.enum {
@@ -221,11 +229,13 @@ func number(kind string, r rules, scale int64) *jsonschema.Schema {
 		if want == "" {
 			return jsonschema.Ptr(float64(size) / float64(scale))
 		}
-		f, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			return nil
+		if f, err := strconv.ParseFloat(text, 64); err == nil {
+			return &f
 		}
-		return &f
+		if d, want := parseDuration(text); want == "" {
+			return jsonschema.Ptr(float64(d) / float64(scale))
+		}
+		return nil
 	}
 	switch {
 	case r.valid == "positive":

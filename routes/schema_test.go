@@ -55,8 +55,8 @@ func TestSchemaAcceptsGoodFiles(t *testing.T) {
 
 func TestSchemaRefusesFaultsOfStructure(t *testing.T) {
 	validate := validator(t)
-	for _, name := range []string{"defaults", "durations", "empty_routes", "fallbacks", "list", "no_routes", "null", "null_sections", "nulls",
-		"numbers", "pending", "prefixes", "sizes", "statuses", "text", "types", "unknown_keys", "upstreams"} {
+	for _, name := range []string{"breaker", "defaults", "durations", "empty_routes", "fallbacks", "list", "no_routes", "null", "null_sections", "nulls",
+		"numbers", "pending", "prefixes", "retry", "sizes", "statuses", "text", "tls", "types", "unknown_keys", "upstreams"} {
 		if validate("testdata/bad/"+name+".yaml") == nil {
 			t.Errorf("%s: accepted", name)
 		}

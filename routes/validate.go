@@ -1,17 +1,14 @@
 package routes
 
-import (
-	"bytes"
-	"errors"
-	"io/fs"
-	"os"
-)
+import "bytes"
 
 // validate checks what concerns more than one value, or the world outside.
 func (b *builder) validate() {
 	b.checkListeners()
 	b.checkTokenFile()
 	b.checkPrefixes()
+	b.checkRetries()
+	b.checkTLS()
 }
 
 func (b *builder) checkListeners() {
@@ -46,41 +43,8 @@ func (b *builder) checkTokenFile() {
 	}
 }
 
-// readToken returns the token in a file. It opens nothing that could make it wait.
+// readToken returns the token in a file.
 func readToken(file string) (string, error) {
-	info, err := os.Stat(file)
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxTokenBytes) {
-		return "", errors.New("not a regular file of at most 64 KiB")
-	}
-	var content []byte
-	if err == nil {
-		content, err = os.ReadFile(file)
-	}
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		err = pathErr.Err
-	}
+	content, err := readSmall(file, maxTokenBytes)
 	return string(bytes.TrimSpace(content)), err
-}
-
-// checkPrefixes adds a fault for each prefix that a route further up has too.
-func (b *builder) checkPrefixes() {
-	section, _ := lookup(b.root, "routes")
-	owners := map[string]string{}
-	for i := 0; section != nil && i < len(section.Content) && !b.faults.full(); i += 2 {
-		name := section.Content[i].Value
-		path := b.at("routes").key(section.Content[i]).path + ".prefix"
-		r := b.config.Routes[name]
-		if r == nil || b.faults.has(path) {
-			continue
-		}
-		for _, prefix := range r.Prefix {
-			canonical := canonicalPrefix(prefix)
-			if owner, taken := owners[canonical]; taken {
-				b.faults.add(b.at(path), "must not be the prefix of another route, got %s, which is that of %s", prefix, owner)
-				continue
-			}
-			owners[canonical] = name
-		}
-	}
 }

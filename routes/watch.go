@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"os"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -74,7 +73,7 @@ func settle(ctx context.Context, path string, known [sha256.Size]byte) (content 
 		if !pause(ctx, quietTime) {
 			return nil, false
 		}
-		next, err := readRegular(path)
+		next, err := readRegular(path, MaxFileBytes)
 		if err != nil {
 			return nil, false
 		}
@@ -87,14 +86,6 @@ func settle(ctx context.Context, path string, known [sha256.Size]byte) (content 
 			return content, true
 		}
 	}
-}
-
-// readRegular reads a file and refuses what could make it wait, such as a pipe.
-func readRegular(path string) ([]byte, error) {
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-		return nil, os.ErrInvalid
-	}
-	return readFile(path)
 }
 
 // pause waits and tells whether ctx is still alive.

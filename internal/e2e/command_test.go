@@ -35,7 +35,7 @@ routes:
   rag_service:
     upstream: ftp://rag
     timeout: -1s
-    max_in_flight: 3
+    max_in_flight: -3
   other:
     prefix: /rag
     upstream: http://other
@@ -50,7 +50,7 @@ routes:
 	}
 	for _, want := range []string{
 		":1:1: listen: ", ":4:5: routes.rag_service.upstream: ", ":5:5: routes.rag_service.timeout: must be positive, got -1s\n",
-		":6:5: routes.rag_service.max_in_flight: not supported yet", "routes.other.prefix: ", ":10:5: routes.other.brakes: unknown key",
+		":6:5: routes.rag_service.max_in_flight: must be from 0 to 1000000, got -3\n", "routes.other.prefix: ", ":10:5: routes.other.brakes: unknown key",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)

@@ -20,7 +20,10 @@ func scrape(m *metrics.Metrics) string {
 func newMetrics(state events.State) *metrics.Metrics {
 	return metrics.New(metrics.Config{
 		Breakers: func() map[string]metrics.Breaker {
-			return map[string]metrics.Breaker{"svc": {State: state, Changes: [3]uint64{1, 2, 3}}}
+			return map[string]metrics.Breaker{"svc": {
+				State: state, Changes: [3]uint64{1, 2, 3},
+				ShadowRejections: map[events.Reason]uint64{events.ReasonOpen: 4, events.ReasonHalfOpenLimit: 5},
+			}}
 		},
 		Strategies: []string{"static"}, Version: "v1", Commit: "abc",
 	})
@@ -37,8 +40,19 @@ func zeros(service string) (series []string) {
 	for _, reason := range []string{"open", "half_open_limit", "connect", "timeout", "reset", "status", "overload"} {
 		series = append(series, fmt.Sprintf(`enhanced_circuit_breaker_fallbacks_total{reason=%q,service=%q,strategy="static"} 0`, reason, service))
 	}
-	return append(series, fmt.Sprintf(`enhanced_circuit_breaker_response_time_seconds_count{service=%q} 0`, service),
-		fmt.Sprintf(`cbproxy_requests_in_flight{service=%q} 0`, service), fmt.Sprintf(`cbproxy_upstream_attempts_total{service=%q} 0`, service))
+	for _, name := range []string{
+		"enhanced_circuit_breaker_response_time_seconds_count", "cbproxy_requests_in_flight", "cbproxy_upstream_attempts_total",
+		"cbproxy_upstream_retries_total", "cbproxy_retry_budget_spent_total",
+	} {
+		series = append(series, fmt.Sprintf(`%s{service=%q} 0`, name, service))
+	}
+	for _, limit := range []string{"route", "proxy"} {
+		series = append(series, fmt.Sprintf(`cbproxy_requests_shed_total{limit=%q,service=%q} 0`, limit, service))
+	}
+	for _, result := range []string{"success", "failure"} {
+		series = append(series, fmt.Sprintf(`cbproxy_probes_total{result=%q,service=%q} 0`, result, service))
+	}
+	return series
 }
 
 func TestEverySeriesExistsFromTheStartAndGoesWithItsService(t *testing.T) {
@@ -70,12 +84,16 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 	if !strings.Contains(scrape(m), `cbproxy_requests_in_flight{service="svc"} 1`) {
 		t.Error("a request that has begun is not in flight")
 	}
+	s.Failed(events.ErrorReset, 1)
+	s.Failed(events.ErrorTimeout, 1)
 	s.End(&events.Outcome{
 		Result: events.ResultFailure, Failure: &events.Failure{Type: events.ErrorTimeout},
-		Strategy: "static", Reason: events.ReasonTimeout, Attempts: 1, Duration: 30 * time.Millisecond,
+		Strategy: "static", Reason: events.ReasonTimeout, Attempts: 2, RetryBudgetSpent: true, Duration: 30 * time.Millisecond,
 	})
 	s.Begin()
-	s.End(&events.Outcome{Result: events.ResultRejected, Strategy: "static", Reason: events.ReasonOpen})
+	s.End(&events.Outcome{Result: events.ResultRejected, Strategy: "static", Reason: events.ReasonOpen, Shed: events.ShedByProxy})
+	s.Failed(events.ErrorSlow, 12)
+	s.Probed(true)
 	text := scrape(m)
 	for _, series := range []string{
 		`enhanced_circuit_breaker_requests_total{service="svc",status="failure"} 1`,
@@ -85,7 +103,15 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 		`enhanced_circuit_breaker_fallbacks_total{reason="open",service="svc",strategy="static"} 1`,
 		`enhanced_circuit_breaker_response_time_seconds_count{service="svc"} 1`,
 		`enhanced_circuit_breaker_response_time_seconds_bucket{service="svc",le="0.05"} 1`,
-		`cbproxy_upstream_attempts_total{service="svc"} 1`,
+		`enhanced_circuit_breaker_failures_total{error_type="reset",service="svc"} 1`,
+		`enhanced_circuit_breaker_failures_total{error_type="slow",service="svc"} 12`,
+		`cbproxy_upstream_attempts_total{service="svc"} 2`,
+		`cbproxy_upstream_retries_total{service="svc"} 1`,
+		`cbproxy_retry_budget_spent_total{service="svc"} 1`,
+		`cbproxy_requests_shed_total{limit="proxy",service="svc"} 1`,
+		`cbproxy_probes_total{result="success",service="svc"} 1`,
+		`cbproxy_shadow_rejections_total{reason="open",service="svc"} 4`,
+		`cbproxy_shadow_rejections_total{reason="half_open_limit",service="svc"} 5`,
 		`cbproxy_requests_in_flight{service="svc"} 0`,
 		`enhanced_circuit_breaker_state{service="svc"} 2`,
 		`cbproxy_state_changes_total{service="svc",to="open"} 2`,

@@ -1,0 +1,87 @@
+package routes
+
+import (
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// textForm is what a valid tag demands of a text.
+type textForm struct {
+	check   func(text string) (want string) // "" if all is well
+	pattern string                          // what the JSON Schema can say of it
+}
+
+// textForms are the valid tags of texts and of lists of texts.
+var textForms = map[string]textForm{
+	"method":      {checkMethod, methodForm.String()},
+	"event_name":  {checkEventName, `^[^ \n\r][^\n\r]*$`},
+	"probe_path":  {checkProbePath, `^$|^/[^#\s]*$`},
+	"server_name": {checkServerName, `^[A-Za-z0-9_.:-]*$`},
+}
+
+// A method is a token (RFC 9110, section 9.1), and every registered one is in upper case.
+var methodForm = regexp.MustCompile("^[A-Z][-A-Z0-9!#$%&'*+.^_`|~]{0,31}$")
+
+func checkMethod(text string) (want string) {
+	if !methodForm.MatchString(text) {
+		return "must be an HTTP method in upper case such as GET"
+	}
+	return ""
+}
+
+const maxEventName = 128
+
+// checkEventName refuses what the field event of no event stream can say.
+func checkEventName(text string) (want string) {
+	if text == "" || len(text) > maxEventName || text[0] == ' ' || strings.ContainsAny(text, "\n\r\x00") {
+		return "must be an event's name of 1 to 128 bytes, without a space at its start, line breaks and NUL"
+	}
+	return ""
+}
+
+const maxProbePath = 2048
+
+// checkProbePath sees to it that text can stand in a request line as it is, and reaches
+// nothing above the upstream's own path.
+func checkProbePath(text string) (want string) {
+	path, _, _ := strings.Cut(text, "?")
+	decoded, err := url.PathUnescape(path)
+	switch {
+	case text == "":
+		return ""
+	case text[0] != '/':
+		return `must be "" or begin with /`
+	case len(text) > maxProbePath:
+		return "must be at most 2048 bytes"
+	case strings.Contains(text, "#"):
+		return "must have no fragment"
+	case strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return "must have nothing but printable ASCII characters without spaces (write others as %20)"
+	case err != nil:
+		return "must have two hexadecimal digits after each %"
+	case strings.Contains(decoded, `\`) || strings.ContainsFunc(decoded, isControl):
+		return "must have no backslash or control character"
+	}
+	for segment := range strings.SplitSeq(decoded, "/") {
+		if segment, _, _ = strings.Cut(segment, ";"); segment == "." || segment == ".." {
+			return "must have no dot segment"
+		}
+	}
+	return ""
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?)*$`)
+
+const maxHostName = 253
+
+func checkServerName(text string) (want string) {
+	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
+		return ""
+	}
+	if text != "" && (len(text) > maxHostName || !hostName.MatchString(text)) {
+		return "must be a host name such as rag.internal, or an IP address"
+	}
+	return ""
+}

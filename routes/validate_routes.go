@@ -1,0 +1,75 @@
+package routes
+
+import (
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// eachRoute calls f with each route in the order of the file, and the path of its key.
+func (b *builder) eachRoute(f func(name, path string, n *yaml.Node, r *Route)) {
+	section, _ := lookup(b.root, "routes")
+	for i := 0; section != nil && section.Kind == yaml.MappingNode && i < len(section.Content) && !b.faults.full(); i += 2 {
+		key := section.Content[i]
+		if r := b.config.Routes[key.Value]; r != nil {
+			f(key.Value, b.at("routes").key(key).path, section.Content[i+1], r)
+		}
+	}
+}
+
+// blame returns the section at fault for the combination of some keys of the route at path:
+// the route, or, if it names none of them, the defaults, once for all routes. ok is false if
+// one of the keys was found faulty before: what was kept in its place is nobody's fault.
+func (b *builder) blame(path string, n *yaml.Node, keys ...string) (section string, ok bool) {
+	section = "defaults"
+	for _, key := range keys {
+		from := "defaults"
+		if has(n, key) {
+			from, section = path, path
+		}
+		if b.faults.has(join(from, key)) {
+			return "", false
+		}
+	}
+	return section, true
+}
+
+// has tells whether there is something at a path of keys below the mapping n.
+func has(n *yaml.Node, path string) bool {
+	for name := range strings.SplitSeq(path, ".") {
+		n, _ = lookup(n, name)
+	}
+	return n != nil
+}
+
+// checkPrefixes adds a fault for each prefix that a route further up has too.
+func (b *builder) checkPrefixes() {
+	owners := map[string]string{}
+	b.eachRoute(func(name, path string, _ *yaml.Node, r *Route) {
+		path += ".prefix"
+		if b.faults.has(path) {
+			return
+		}
+		for _, prefix := range r.Prefix {
+			canonical := canonicalPrefix(prefix)
+			if owner, taken := owners[canonical]; taken {
+				b.faults.add(b.at(path), "must not be the prefix of another route, got %s, which is that of %s", prefix, owner)
+				continue
+			}
+			owners[canonical] = name
+		}
+	})
+}
+
+// checkRetries sees to it that each route's waits before a retry have a range.
+func (b *builder) checkRetries() {
+	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) {
+		if r.Retry.MaxBackoff >= r.Retry.Backoff {
+			return
+		}
+		if section, ok := b.blame(path, n, "retry.max_backoff", "retry.backoff"); ok {
+			b.faults.add(b.at(section+".retry.max_backoff"), "must be backoff (%s) or more, got %s",
+				formatDuration(r.Retry.Backoff), formatDuration(r.Retry.MaxBackoff))
+		}
+	})
+}
