@@ -104,7 +104,7 @@ func startLogging(t testing.TB, text string, logger *slog.Logger) (*proxy.Server
 	s := proxy.NewHTTPServer(server, c.Limits, logger)
 	served := make(chan struct{})
 	go func() { defer close(served); _ = s.Serve(listener) }()
-	t.Cleanup(func() { _ = s.Close(); <-served })
+	t.Cleanup(func() { _ = s.Close(); <-served; server.Close() })
 	return server, listener.Addr().String(), seen
 }
 

@@ -1,0 +1,220 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// grpcUpstream is an upstream over HTTP/2 without TLS.
+func grpcUpstream(t testing.TB, handler http.HandlerFunc) (url string) {
+	s := httptest.NewUnstartedServer(handler)
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	return strings.Replace(s.URL, "http:", "h2c:", 1)
+}
+
+// call makes a gRPC call whose message is body, and returns its answer with the trailers.
+func call(t testing.TB, address string, header ...string) *http.Response {
+	t.Helper()
+	r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc/pkg.Service/Method", strings.NewReader("\x00\x00\x00\x00\x00"))
+	r.Header.Set("Content-Type", "application/grpc")
+	r.Header.Set("Te", "trailers")
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	res, err := h2c(t).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(res.Body); err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	return res
+}
+
+func TestGRPCStatusesAreJudged(t *testing.T) {
+	trailersOnly := func(status string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/grpc")
+			w.Header().Set("Grpc-Status", status)
+			w.Header().Set("Grpc-Message", "50%25 off")
+		}
+	}
+	atEnd := func(status string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Type", "application/grpc+proto")
+			_, _ = io.WriteString(w, "\x00\x00\x00\x00\x00")
+			if status != "" {
+				w.Header().Set(http.TrailerPrefix+"Grpc-Status", status)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		handler http.HandlerFunc
+		fails   bool
+	}{
+		"UNAVAILABLE, trailers-only":   {trailersOnly("14"), true},
+		"UNAVAILABLE at the end":       {atEnd("14"), true},
+		"OK":                           {atEnd("0"), false},
+		"NOT_FOUND":                    {atEnd("5"), false},
+		"NOT_FOUND, trailers-only":     {trailersOnly("5"), false},
+		"none, which means UNKNOWN":    {atEnd(""), true},
+		"malformed":                    {atEnd("fourteen"), true},
+		"beyond the codes there are":   {atEnd("99"), false},
+		"INTERNAL, which isn't listed": {atEnd("13"), false},
+		"no gRPC at all": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.Header().Set("Grpc-Status", "14")
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := grpcUpstream(t, c.handler)
+			server, address, seen := start(t, route(url, "breaker: {fail_max: 1, grpc_failure_codes: [UNAVAILABLE, UNKNOWN]}"))
+			res := call(t, address)
+			o := seen.next(t)
+			if failed := o.Failure != nil && o.Failure.Type == events.ErrorGRPC; failed != c.fails {
+				t.Errorf("outcome %+v %+v", o, o.Failure)
+			}
+			if opened := server.Breaker("svc").State() == events.Open; opened != c.fails {
+				t.Errorf("breaker %v", server.Breaker("svc").State())
+			}
+			if strings.Contains(name, "trailers-only") && res.Header.Get("Grpc-Status") == "" {
+				t.Errorf("the upstream's own answer was changed: %v %v", res.Header, res.Trailer)
+			}
+			if c.fails && strings.Contains(name, "trailers-only") && !strings.Contains(o.Failure.Detail, "50% off") {
+				t.Errorf("failure %q does not tell the message", o.Failure.Detail)
+			}
+		})
+	}
+}
+
+// A gRPC caller can make nothing of JSON.
+func TestGRPCCallerGetsATrailersOnlyStatus(t *testing.T) {
+	const fallback = "fallbacks: {svc: {try: [static], static: {body: {a: 1}}}}\n"
+	url := grpcUpstream(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	for name, c := range map[string]struct {
+		config string
+		force  bool
+		header []string
+		status string
+		reason string
+	}{
+		"open":                  {route(url), true, nil, "14", ""},
+		"open, with a fallback": {fallback + route(url), true, nil, "14", "open"},
+		"timeout":               {fallback + route(url, "timeout: 0.1"), false, nil, "14", "timeout"},
+		"no connection":         {fallback + route("h2c://127.0.0.1:1"), false, nil, "14", "connect"},
+		"its own deadline":      {route(url), false, []string{"Grpc-Timeout", "100m"}, "4", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, address, seen := start(t, c.config)
+			if c.force {
+				server.Breaker("svc").Force(events.Open, time.Minute, "test")
+			}
+			res := call(t, address, c.header...)
+			if res.StatusCode != 200 || res.Header.Get("Content-Type") != "application/grpc" || res.Header.Get("Grpc-Status") != c.status ||
+				res.Header.Get("Grpc-Message") == "" || res.Header.Get("X-Fallback-Reason") != c.reason || res.Header.Get("Proxy-Status") == "" {
+				t.Errorf("%d %v", res.StatusCode, res.Header)
+			}
+			if c.force && res.Header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+			o := seen.next(t)
+			if !c.force && (o.Failure == nil || strings.Contains(name, "deadline") && o.Failure.Type != events.ErrorTimeout) {
+				t.Errorf("outcome %+v", o)
+			}
+		})
+	}
+}
+
+// Who leaves at the deadline that it had announced found the upstream too slow; who leaves
+// before says nothing of it.
+func TestCallerThatLeavesAtItsDeadlineBlamesTheUpstream(t *testing.T) {
+	asked := make(chan struct{}, 2)
+	url := grpcUpstream(t, func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-r.Context().Done()
+	})
+	for name, c := range map[string]struct {
+		announced string
+		result    events.Result
+	}{
+		"at its deadline": {"1n", events.ResultFailure},
+		"long before":     {"20S", events.ResultCancelled},
+	} {
+		_, address, seen := start(t, route(url))
+		ctx, leave := context.WithCancel(t.Context())
+		r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader("x"))
+		r.Header.Set("Content-Type", "application/grpc")
+		r.Header.Set("Grpc-Timeout", c.announced)
+		if c.result == events.ResultCancelled {
+			go func() { <-asked; leave() }()
+		}
+		res, err := h2c(t).Do(r)
+		if err == nil {
+			_ = res.Body.Close()
+		} else if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		leave()
+		if o := seen.next(t); o.Result != c.result {
+			t.Errorf("%s: %+v %+v", name, o, o.Failure)
+		}
+	}
+}
+
+// Messages pass both ways while the call lasts.
+func TestGRPCStreamPassesBothWays(t *testing.T) {
+	url := grpcUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/grpc")
+		control := http.NewResponseController(w)
+		_ = control.Flush()
+		one := make([]byte, 1)
+		for {
+			if _, err := r.Body.Read(one); err != nil {
+				break
+			}
+			_, _ = w.Write(one)
+			_ = control.Flush()
+		}
+		w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+	})
+	_, address, seen := start(t, route(url))
+	up, send := io.Pipe()
+	r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", up)
+	r.Header.Set("Content-Type", "application/grpc")
+	res, err := h2c(t).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	for _, message := range []byte("hello") {
+		if _, err := send.Write([]byte{message}); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 1)
+		if _, err := io.ReadFull(res.Body, got); err != nil || got[0] != message {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	_ = send.Close()
+	if _, err := io.ReadAll(res.Body); err != nil || res.Trailer.Get("Grpc-Status") != "0" {
+		t.Errorf("%v, trailers %v", err, res.Trailer)
+	}
+	if o := seen.next(t); o.Result != events.ResultSuccess {
+		t.Errorf("%+v", o)
+	}
+}

@@ -1,0 +1,142 @@
+package proxy_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+)
+
+// probed is an upstream that tells probes from other requests.
+type probed struct {
+	*httptest.Server
+	answer        atomic.Int32 // to a probe
+	probes, calls atomic.Int32
+}
+
+func newProbed(t testing.TB) *probed {
+	p := new(probed)
+	p.answer.Store(200)
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/base/healthz" {
+			p.calls.Add(1)
+			return
+		}
+		p.probes.Add(1)
+		if r.URL.RawQuery != "deep=1" || r.Method != http.MethodGet {
+			w.WriteHeader(500)
+			return
+		}
+		switch code := int(p.answer.Load()); code {
+		case 0:
+			<-r.Context().Done() // no answer
+		case 1: // an answer without an end
+			w.WriteHeader(200)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		default:
+			w.WriteHeader(code)
+		}
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+func probedRoute(url string, breaker string) string {
+	return route(url+"/base", "breaker: {fail_max: 1, probe: {path: '/healthz?deep=1', interval: 20ms, timeout: 200ms}, "+breaker+"}")
+}
+
+// until waits for a breaker's state.
+func until(t testing.TB, b *breaker.Breaker, want events.State) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); b.State() != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("breaker is %v, want %v", b.State(), want)
+		}
+	}
+}
+
+func TestProbesTestRecoveryInPlaceOfClients(t *testing.T) {
+	for name, answer := range map[string]int32{"an answer": 200, "an answer without an end": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := newProbed(t)
+			u.answer.Store(503)
+			server, address, seen := start(t, probedRoute(u.URL, "recovery_timeout: 0.05, half_open_requests: 3"))
+			b := server.Breaker("svc")
+			b.Force(events.HalfOpen, 0, "test")
+			until(t, b, events.Open) // a probe has failed
+			for b.Changes(events.Open) < 3 {
+				res, _ := get(t, "http://"+address+"/svc")
+				if o := seen.next(t); res.StatusCode != 503 || o.Result != events.ResultRejected {
+					t.Fatalf("status %d, %+v; want nothing let through", res.StatusCode, o)
+				}
+			}
+			if n := u.calls.Load(); n != 0 {
+				t.Errorf("%d of the clients' requests were let through", n)
+			}
+			failed := u.probes.Load()
+			u.answer.Store(answer)
+			until(t, b, events.Closed)
+			if n := u.probes.Load() - failed; n < 3 {
+				t.Errorf("closed after %d probes, want 3 successes", n)
+			}
+			if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || u.calls.Load() != 1 {
+				t.Errorf("afterwards: status %d, %d calls", res.StatusCode, u.calls.Load())
+			}
+			probes := u.probes.Load()
+			seen.mu.Lock()
+			defer seen.mu.Unlock()
+			if len(seen.probes) != int(probes) || len(seen.failures) == 0 || seen.failures[0] != events.ErrorStatus {
+				t.Errorf("%d probes were sent, %d observed, failures %v", probes, len(seen.probes), seen.failures)
+			}
+		})
+	}
+}
+
+func TestProbeThatIsNotAnsweredHasFailed(t *testing.T) {
+	u := newProbed(t)
+	u.answer.Store(0)
+	server, _, _ := start(t, probedRoute(u.URL, "recovery_timeout: 60s"))
+	b := server.Breaker("svc")
+	b.Force(events.HalfOpen, 0, "test")
+	until(t, b, events.Open)
+	if f := b.Status().LastFailure; f.Type != events.ErrorTimeout || !strings.Contains(f.Detail, "probe") {
+		t.Errorf("%+v", f)
+	}
+}
+
+// A reload that changes the probe, or takes it away, does so at once, and a probe under way
+// holds nothing up.
+func TestReloadChangesTheProber(t *testing.T) {
+	u := newProbed(t)
+	u.answer.Store(0)
+	slow := strings.Replace(probedRoute(u.URL, "recovery_timeout: 60s"), "200ms", "60s", 1)
+	server, address, _ := start(t, slow)
+	b := server.Breaker("svc")
+	b.Force(events.HalfOpen, 0, "test")
+	for u.probes.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := server.Apply(parse(t, route(u.URL, "breaker: {fail_max: 1}"))); err != nil {
+		t.Fatal(err)
+	}
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || b.State() != events.Closed {
+		t.Errorf("status %d, breaker %v; want a client's request as the probe", res.StatusCode, b.State())
+	}
+	u.answer.Store(200)
+	if err := server.Apply(parse(t, probedRoute(u.URL, "recovery_timeout: 60s"))); err != nil {
+		t.Fatal(err)
+	}
+	b.Force(events.HalfOpen, 0, "test")
+	until(t, b, events.Closed)
+	if n := fmt.Sprint(u.calls.Load()); n != "1" {
+		t.Errorf("%s calls", n)
+	}
+}

@@ -1,0 +1,281 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// flaky answers a number of requests as told and all others well. It remembers what came.
+type flaky struct {
+	*httptest.Server
+	hits   atomic.Int32
+	bodies chan string
+}
+
+func newFlaky(t testing.TB, failures int32, fail func(w http.ResponseWriter)) *flaky {
+	f := &flaky{bodies: make(chan string, 1000)}
+	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := f.hits.Add(1)
+		body, _ := io.ReadAll(r.Body)
+		f.bodies <- string(body)
+		if n <= failures {
+			fail(w)
+			return
+		}
+		_, _ = io.WriteString(w, "well")
+	}))
+	t.Cleanup(f.Close)
+	return f
+}
+
+func status(code int) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) { w.WriteHeader(code) }
+}
+
+// hangUp closes the connection without an answer.
+func hangUp(http.ResponseWriter) { panic(http.ErrAbortHandler) }
+
+const quickRetry = "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [GET, PUT]%s}"
+
+func TestFailedAttemptsAreRepeated(t *testing.T) {
+	cut := func(w http.ResponseWriter) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "the beginning")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	for name, c := range map[string]struct {
+		fail     func(http.ResponseWriter)
+		failures int32
+		method   string
+		body     string
+		header   string
+		keys     string
+		attempts int
+		status   int
+	}{
+		"a status":                    {status(503), 2, "GET", "", "", "", 3, 200},
+		"more failures than attempts": {status(503), 9, "GET", "", "", "", 3, 503},
+		"a status that is not listed": {status(500), 9, "GET", "", "", "", 1, 500},
+		"a broken connection":         {hangUp, 1, "GET", "", "", "", 2, 200},
+		"a response that breaks off":  {cut, 1, "GET", "", "", "", 2, 200},
+		"a body is sent again":        {status(502), 2, "PUT", strings.Repeat("x", 60_000), "", "", 3, 200},
+		"a body of unknown length":    {status(502), 2, "PUT", "chunked" + strings.Repeat("x", 60_000), "", "", 3, 200},
+		"too large a body":            {status(502), 2, "PUT", strings.Repeat("x", 70_000), "", "", 1, 502},
+		"too large, unknown length":   {status(502), 2, "PUT", "chunked" + strings.Repeat("x", 70_000), "", "", 1, 502},
+		"an unsafe method":            {status(503), 9, "POST", "x", "", "", 1, 503},
+		"its key is not asked for":    {status(503), 9, "POST", "x", "Idempotency-Key", "", 1, 503},
+		"its key is asked for":        {status(503), 1, "POST", "x", "Idempotency-Key", ", idempotency_key: true", 2, 200},
+		"no budget":                   {status(503), 9, "GET", "", "", ", budget: 0", 1, 503},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFlaky(t, c.failures, c.fail)
+			_, address, seen := start(t, route(f.URL, fmt.Sprintf(quickRetry, c.keys), "breaker: {fail_max: 10}"))
+			body := io.Reader(strings.NewReader(c.body))
+			if strings.HasPrefix(c.body, "chunked") {
+				body = io.MultiReader(body)
+			}
+			r, _ := http.NewRequest(c.method, "http://"+address+"/svc", body)
+			if c.header != "" {
+				r.Header.Set(c.header, "k")
+			}
+			res, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			o := seen.next(t)
+			if res.StatusCode != c.status || o.Attempts != c.attempts || int(f.hits.Load()) != c.attempts {
+				t.Errorf("status %d, %d attempts, %d hits; want %d and %d", res.StatusCode, o.Attempts, f.hits.Load(), c.status, c.attempts)
+			}
+			if want := events.ResultSuccess; c.status == 200 && (o.Result != want || o.Failure != nil) {
+				t.Errorf("outcome %+v, want %s", o, want)
+			}
+			for range c.attempts {
+				if got := <-f.bodies; got != c.body {
+					t.Errorf("an attempt's body has %d bytes, want %d", len(got), len(c.body))
+				}
+			}
+			if failed := len(seen.failures); failed != min(int(c.failures), c.attempts) {
+				t.Errorf("%d failures counted", failed)
+			}
+		})
+	}
+}
+
+func TestNoConnectionIsTriedAgain(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close() // nobody listens there now
+	_, address, seen := start(t, route("http://"+l.Addr().String(), fmt.Sprintf(quickRetry, "")))
+	res, _ := get(t, "http://"+address+"/svc")
+	o := seen.next(t)
+	if res.StatusCode != 502 || o.Attempts != 3 || o.Failure.Type != events.ErrorConnect {
+		t.Errorf("status %d, %+v", res.StatusCode, o)
+	}
+}
+
+func TestRetriesStopWhenTheBreakerOpens(t *testing.T) {
+	f := newFlaky(t, 99, status(503))
+	server, address, seen := start(t, route(f.URL, "retry: {attempts: 9, backoff: 1ms, budget: 1}", "breaker: {fail_max: 3}"))
+	res, _ := get(t, "http://"+address+"/svc")
+	o := seen.next(t)
+	if res.StatusCode != 503 || o.Attempts != 3 || f.hits.Load() != 3 || server.Breaker("svc").State() != events.Open {
+		t.Errorf("status %d, %d attempts, %d hits, breaker %v", res.StatusCode, o.Attempts, f.hits.Load(), server.Breaker("svc").State())
+	}
+	if got := res.Header.Get("X-Circuit-Breaker-State"); got != "closed" {
+		t.Errorf("state %q, but the attempt that was answered was let through by a closed breaker", got)
+	}
+}
+
+// A shadow lets retries pass as it lets first attempts pass.
+func TestRetriesPassAShadow(t *testing.T) {
+	f := newFlaky(t, 3, status(503))
+	_, address, seen := start(t, route(f.URL, "retry: {attempts: 3, backoff: 1ms}", "breaker: {fail_max: 1, mode: shadow}"))
+	res, _ := get(t, "http://"+address+"/svc")
+	if o := seen.next(t); res.StatusCode != 200 || o.Attempts != 4 {
+		t.Errorf("status %d, %+v", res.StatusCode, o)
+	}
+}
+
+func TestRetriesNeverExceedTheirShareOfTraffic(t *testing.T) {
+	f := newFlaky(t, 1<<30, status(503))
+	_, address, seen := start(t, route(f.URL, "retry: {attempts: 3, backoff: 1ms, max_backoff: 1ms, budget: 0.25}", "breaker: {fail_max: 0}"))
+	const requests = 100
+	for range requests {
+		get(t, "http://"+address+"/svc")
+		seen.next(t)
+	}
+	retries := int(f.hits.Load()) - requests
+	if most := requests/4 + 3; retries > most || retries < requests/4 {
+		t.Errorf("%d retries for %d requests, want %d at most", retries, requests, most)
+	}
+}
+
+func TestRetryAfterIsHonoured(t *testing.T) {
+	f := newFlaky(t, 1, func(w http.ResponseWriter) {
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(503)
+	})
+	_, address, seen := start(t, route(f.URL, fmt.Sprintf(quickRetry, "")))
+	began := time.Now()
+	res, _ := get(t, "http://"+address+"/svc")
+	seen.next(t)
+	if took := time.Since(began); res.StatusCode != 200 || took < time.Second {
+		t.Errorf("status %d after %v", res.StatusCode, took)
+	}
+}
+
+// Waiting for what the timeout does not leave time for would be in vain.
+func TestRetryThatTheTimeoutForbidsIsNotWaitedFor(t *testing.T) {
+	f := newFlaky(t, 1, func(w http.ResponseWriter) {
+		w.Header().Set("Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+		w.WriteHeader(503)
+		_, _ = io.WriteString(w, "busy")
+	})
+	_, address, seen := start(t, route(f.URL, "timeout: 15s", fmt.Sprintf(quickRetry, "")))
+	res, body := get(t, "http://"+address+"/svc")
+	if o := seen.next(t); res.StatusCode != 503 || body != "busy" || o.Attempts != 1 || o.Duration > 10*time.Second {
+		t.Errorf("status %d, %q, %+v", res.StatusCode, body, o)
+	}
+}
+
+// One timeout covers all attempts, and a fallback answers for the last.
+func TestOneTimeoutCoversAllAttempts(t *testing.T) {
+	url := rawUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil && n > 0 {
+			_, _ = r.ReadByte() // until the proxy gives up
+		}
+	})
+	_, address, seen := start(t, route(url, "timeout: 0.3", "retry: {attempts: 5, backoff: 1ms, max_backoff: 1ms, budget: 1}"))
+	res, _ := get(t, "http://"+address+"/svc")
+	o := seen.next(t)
+	if res.StatusCode != 504 || o.Attempts != 2 || o.Failure.Type != events.ErrorTimeout {
+		t.Errorf("status %d, %+v %+v", res.StatusCode, o, o.Failure)
+	}
+}
+
+func TestRetryOfAProbeDoesNotHappen(t *testing.T) {
+	f := newFlaky(t, 1<<30, status(503))
+	server, address, seen := start(t, route(f.URL, fmt.Sprintf(quickRetry, ""), "breaker: {fail_max: 1}"))
+	server.Breaker("svc").Force(events.HalfOpen, 0, "test")
+	get(t, "http://"+address+"/svc")
+	if o := seen.next(t); o.Attempts != 1 || o.State != events.HalfOpen || server.Breaker("svc").State() != events.Open {
+		t.Errorf("%+v, breaker %v", o, server.Breaker("svc").State())
+	}
+}
+
+// An upstream that refuses before it has read the upload gets it again, as far as it has
+// come and then the rest.
+func TestBodyIsRepeatedWhileItStillComes(t *testing.T) {
+	refused := make(chan struct{})
+	second := make(chan string, 1)
+	url := rawUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
+		q, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		if n == 0 {
+			_, _ = io.ReadFull(q.Body, make([]byte, 5))
+			_, _ = io.WriteString(c, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+			close(refused)
+			return
+		}
+		body, _ := io.ReadAll(q.Body)
+		second <- string(body)
+		_, _ = io.WriteString(c, okResponse)
+	})
+	_, address, seen := start(t, route(url, fmt.Sprintf(quickRetry, "")))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
+	<-refused
+	fmt.Fprint(c, "world")
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := seen.next(t)
+	// The rest of the body is awaited while the answer comes, so there may be no retry; but an
+	// attempt that is made has the whole body.
+	if o.Attempts == 2 && (res.StatusCode != 200 || <-second != "helloworld") {
+		t.Errorf("status %d, %+v", res.StatusCode, o)
+	}
+	if o.Attempts == 1 && res.StatusCode != 503 {
+		t.Errorf("status %d, %+v", res.StatusCode, o)
+	}
+}
+
+func TestClientThatLeavesEndsTheRetries(t *testing.T) {
+	f := newFlaky(t, 1<<30, func(w http.ResponseWriter) {
+		w.Header().Set("Retry-After", "5")
+		w.WriteHeader(503)
+	})
+	_, address, seen := start(t, route(f.URL, fmt.Sprintf(quickRetry, "")))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(c, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-f.bodies
+	_ = c.Close()
+	if o := seen.next(t); o.Attempts != 1 || o.Duration > 4*time.Second {
+		t.Errorf("%+v", o)
+	}
+}

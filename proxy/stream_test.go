@@ -1,0 +1,273 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+const eventStream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+
+// sayAndWait is an upstream that sends each text once the test says so, and closes then.
+func sayAndWait(t testing.TB, texts ...string) (url string, next chan<- struct{}) {
+	signal := make(chan struct{})
+	url = rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		for _, text := range texts {
+			if _, ok := <-signal; !ok {
+				return
+			}
+			_, _ = io.WriteString(c, text)
+		}
+	})
+	return url, signal
+}
+
+func TestListedEventsAreFailuresAndNothingIsHeldBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		parts []string
+		fails bool
+	}{
+		"listed":               {[]string{"event: error\ndata: x\n\n"}, true},
+		"listed, in pieces":    {[]string{"data: 1\n\nev", "ent:", " err", "or\r", "\ndata: x\r\n\r", "\n"}, true},
+		"the second listed":    {[]string{"\uFEFFevent:fatal\rdata: x\r\r"}, true},
+		"cut by the end":       {[]string{"event: error\ndata: x"}, true},
+		"not listed":           {[]string{"event: errors\ndata: error\n\n", "event: erro\n\n", ":event: error\n\n", "data: event: error\n\n"}, false},
+		"overwritten":          {[]string{"event: error\nevent: fine\ndata: x\n\n"}, false},
+		"two spaces":           {[]string{"event:  error\n\n"}, false},
+		"a very long name":     {[]string{"event: error" + strings.Repeat("x", 10000) + "\n\n"}, false},
+		"encoded":              {[]string{"", "event: error\n\n"}, false},
+		"no stream of events":  {[]string{"", "event: error\n\n"}, false},
+		"listed, then an idle": {[]string{"event: error\n\n", ": comment\n\n"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			head := eventStream
+			switch name {
+			case "encoded":
+				head = strings.Replace(head, "\r\n\r\n", "\r\nContent-Encoding: br\r\n\r\n", 1)
+			case "no stream of events":
+				head = strings.Replace(head, "event-stream", "plain", 1)
+			}
+			url, next := sayAndWait(t, append([]string{head}, c.parts...)...)
+			_, address, seen := start(t, route(url, "breaker: {fail_max: 1, sse_error_events: [error, fatal]}"))
+			go func() { next <- struct{}{} }()
+			res, err := http.Get("http://" + address + "/svc")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			for _, part := range c.parts {
+				next <- struct{}{}
+				got := make([]byte, len(part))
+				if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != part {
+					t.Fatalf("got %q, %v; want %q before anything else is said", got, err, part)
+				}
+			}
+			if rest, err := io.ReadAll(res.Body); len(rest) > 0 || err != nil {
+				t.Errorf("rest %q, %v", rest, err)
+			}
+			o := seen.next(t)
+			if failed := o.Failure != nil && o.Failure.Type == events.ErrorSSE; failed != c.fails || len(seen.failures) > 1 {
+				t.Errorf("outcome %+v, failures %v", o, seen.failures)
+			}
+		})
+	}
+}
+
+func TestHeldStreamThatDiesBeforeItSpokeIsAnsweredFor(t *testing.T) {
+	chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	const fallback = "fallbacks: {svc: {try: [static], static: {body: {a: 1}}}}\n"
+	for name, c := range map[string]struct {
+		say    string // nothing more is said then
+		hang   bool   // and the connection stays open
+		status int
+		reason string
+		kind   events.ErrorType
+	}{
+		"dies":           {chunked, false, 200, "reset", events.ErrorTruncated},
+		"hangs":          {chunked, true, 200, "timeout", events.ErrorIdle},
+		"says something": {chunked + "2\r\nhi\r\n", false, 200, "", events.ErrorTruncated},
+		"is empty":       {chunked + "0\r\n\r\n", false, 200, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := rawUpstream(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+				if _, err := http.ReadRequest(r); err != nil {
+					return
+				}
+				_, _ = io.WriteString(conn, c.say)
+				if c.hang {
+					_, _ = r.ReadByte()
+				}
+			})
+			_, address, seen := start(t, fallback+route(url, "stream_commit: first_byte", "idle_timeout: 0.3", "breaker: {fail_max: 5}"))
+			res, err := http.Get("http://" + address + "/svc")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			body, err := io.ReadAll(res.Body)
+			o := seen.next(t)
+			if res.StatusCode != c.status || res.Header.Get("X-Fallback-Reason") != c.reason {
+				t.Errorf("status %d, %v", res.StatusCode, res.Header)
+			}
+			if c.reason != "" && string(body) != `{"a":1}` {
+				t.Errorf("body %q", body)
+			}
+			if c.reason == "" && c.kind != "" && (err == nil || string(body) != "hi") {
+				t.Errorf("body %q, %v; want a cut", body, err)
+			}
+			if c.kind == "" != (o.Failure == nil) || o.Failure != nil && o.Failure.Type != c.kind {
+				t.Errorf("outcome %+v %+v", o, o.Failure)
+			}
+		})
+	}
+}
+
+// Headers are not held by default, and what is held goes out with the first byte.
+func TestStreamIsCommittedAsConfigured(t *testing.T) {
+	url, next := sayAndWait(t, eventStream, "data: 1\n\n", "data: 2\n\n")
+	_, address, seen := start(t, route(url, "stream_commit: first_byte"))
+	answered := make(chan *http.Response, 1)
+	go func() {
+		res, err := http.Get("http://" + address + "/svc")
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- res
+	}()
+	next <- struct{}{}
+	select {
+	case <-answered:
+		t.Error("answered before the stream said anything")
+	case <-time.After(50 * time.Millisecond):
+	}
+	next <- struct{}{}
+	res := <-answered
+	defer res.Body.Close()
+	first := make([]byte, len("data: 1\n\n"))
+	if _, err := io.ReadFull(res.Body, first); err != nil || string(first) != "data: 1\n\n" {
+		t.Fatalf("%q, %v", first, err)
+	}
+	next <- struct{}{}
+	if rest, err := io.ReadAll(res.Body); err != nil || string(rest) != "data: 2\n\n" {
+		t.Errorf("%q, %v", rest, err)
+	}
+	if o := seen.next(t); o.Result != events.ResultSuccess {
+		t.Errorf("%+v", o)
+	}
+}
+
+// A client that stops taking a stream must not hold it for ever, and says nothing of the
+// upstream.
+func TestClientThatStopsTakingAStreamIsCut(t *testing.T) {
+	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+				if _, err := http.ReadRequest(r); err != nil {
+					return
+				}
+				_, _ = io.WriteString(c, eventStream)
+				for event := "data: " + strings.Repeat("x", 10_000) + "\n\n"; ; {
+					if _, err := io.WriteString(c, event); err != nil {
+						return
+					}
+				}
+			})
+			_, address, seen := start(t, route(url, "idle_timeout: 0.3", "breaker: {fail_max: 1}"))
+			client := http.DefaultClient
+			if version == "HTTP/2" {
+				client = h2c(t)
+			}
+			res, err := client.Get("http://" + address + "/svc")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if o := seen.next(t); o.Result != events.ResultCancelled {
+				t.Errorf("%+v %+v", o, o.Failure)
+			}
+		})
+	}
+}
+
+// A client may take its time, as long as it takes something.
+func TestSlowClientOfAStreamIsNoSilence(t *testing.T) {
+	url, next := sayAndWait(t, eventStream, "data: 1\n\n", "data: 2\n\n")
+	_, address, seen := start(t, route(url, "idle_timeout: 5s"))
+	go func() { next <- struct{}{}; next <- struct{}{}; next <- struct{}{} }()
+	res, err := http.Get("http://" + address + "/svc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "data: 1\n\ndata: 2\n\n" {
+		t.Errorf("%q, %v", body, err)
+	}
+	if o := seen.next(t); o.Result != events.ResultSuccess {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestSilentTunnelIsClosedAndBlamesNobody(t *testing.T) {
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(c, r)
+	})
+	_, address, seen := start(t, route(url, "idle_timeout: 1.5", "timeout: 0.2", "breaker: {fail_max: 1}"))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprint(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	r := bufio.NewReader(c)
+	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 101 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	for range 4 { // longer than the timeout
+		fmt.Fprint(c, "x")
+		if b, err := r.ReadByte(); err != nil || b != 'x' {
+			t.Fatalf("%q, %v", b, err)
+		}
+		time.Sleep(100 * time.Millisecond) // each pause is shorter than idle_timeout
+	}
+	if _, err := r.ReadByte(); err == nil {
+		t.Error("a silent tunnel said something")
+	}
+	if o := seen.next(t); o.Result != events.ResultSuccess || o.Failure != nil {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestHalfOpenBreakerClosesAtAStreamsHeaders(t *testing.T) {
+	url, next := sayAndWait(t, eventStream, "data: 1\n\n")
+	server, address, seen := start(t, route(url))
+	server.Breaker("svc").Force(events.HalfOpen, 0, "test")
+	go func() { next <- struct{}{} }()
+	res, err := http.Get("http://" + address + "/svc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state := server.Breaker("svc").State(); state != events.Closed {
+		t.Errorf("breaker %v while the stream lasts", state)
+	}
+	_ = res.Body.Close()
+	close(next)
+	seen.next(t)
+}
