@@ -55,9 +55,11 @@ func (w *window) set(p *Policy) {
 	if w.slots == nil {
 		w.slots, w.base = new([slotCount]slot), time.Now()
 	}
+	now := time.Since(w.base)
+	w.expire(now) // what has left stays away, however long the window grows
 	w.span = max(p.Window, 1)
 	w.width = (w.span-1)/slotCount + 1 // rounded up, so that the slots of a span always fit
-	w.expire(time.Since(w.base))
+	w.expire(now)
 	w.merge()
 }
 
