@@ -1,6 +1,7 @@
 // Package breaker gives the verdict on an upstream: whether it may be asked. gobreaker is
 // the engine; what is built around it is a clock, so that an opening ends without traffic,
-// and the ability to be put into any state with a remaining time.
+// a rolling window for shares of failed and slow calls, openings that grow while recovery
+// fails, and the ability to be put into any state with a remaining time.
 package breaker
 
 import (
@@ -20,54 +21,9 @@ var (
 	ErrHalfOpenLimit = errors.New("circuit breaker is half-open and its probes are under way")
 )
 
-// Mode is what a breaker does with its verdict.
-type Mode int
-
-// The modes of a breaker.
-const (
-	Enforce Mode = iota // refuse calls
-	Shadow              // decide and count as ever, but refuse nothing
-	Off                 // let everything pass unseen; the state stays as it is
-)
-
-// Policy says when a breaker opens and when it closes again.
-type Policy struct {
-	Mode Mode
-	// FailMax consecutive failures open the breaker; 0 never does.
-	FailMax int
-	// FailureRatio is the share of failures in Window that opens the breaker; 0 never does.
-	FailureRatio float64
-	// SlowCallRatio is the share of calls in Window that took SlowCallDuration or longer
-	// that opens the breaker; 0 never does.
-	SlowCallRatio    float64
-	SlowCallDuration time.Duration
-	// MinRequests is the number of calls in Window below which no ratio opens the breaker.
-	MinRequests int
-	Window      time.Duration
-	// RecoveryTimeout is how long an opening lasts.
-	RecoveryTimeout time.Duration
-	// RecoveryBackoff is how openings grow while recovery fails.
-	RecoveryBackoff Backoff
-	// HalfOpenRequests is how many calls a half-open breaker lets through at once, and how
-	// many of them must succeed in a row to close it.
-	HalfOpenRequests int
-	// Probed reserves the half-open state for AllowProbe: Allow refuses.
-	Probed bool
-}
-
-// Backoff is how openings grow while recovery fails.
-type Backoff struct {
-	// Multiplier is the factor after each failed recovery; at least 1.
-	Multiplier float64
-	// Max is the longest opening; below RecoveryTimeout it has no meaning.
-	Max time.Duration
-	// Jitter is the largest share that chance adds to an opening after a failed recovery.
-	Jitter float64
-}
-
 // Breaker decides, call by call, whether a service's upstream may be asked. It is safe for
-// concurrent use. Allow and the reports of a Call take only gobreaker's own lock, save
-// when the state changes.
+// concurrent use. Allow and the reports of a Call take only gobreaker's own lock and the
+// window's, save when the state changes.
 type Breaker struct {
 	service string
 	publish func(events.Event)
@@ -76,6 +32,7 @@ type Breaker struct {
 	current     atomic.Pointer[stretch]
 	lastFailure atomic.Pointer[events.Failure]
 	changes     [len(events.States)]atomic.Uint64 // transitions by the state they led to
+	shadowed    [len(events.States)]atomic.Uint64 // calls that only Shadow let pass, by state
 
 	mu     sync.Mutex  // held while current is replaced and its event is published
 	timer  *time.Timer // ends the current stretch, if time does; guarded by mu
@@ -91,6 +48,12 @@ type stretch struct {
 	hold   *Hold     // an operator's, nil if the breaker is its own
 	// failures is how many calls failed in a row before the breaker opened, and since.
 	failures int
+	// openings is how many openings in a row led here, an opening itself included. One held
+	// by an operator is in no row.
+	openings int
+	// chance is the opening's share of the jitter, drawn once, so that a changed policy
+	// means the same end each time it is asked.
+	chance float64
 }
 
 // New returns a closed breaker for service. publish receives every event, in order, while
@@ -98,30 +61,49 @@ type stretch struct {
 func New(service string, policy Policy, publish func(events.Event)) *Breaker {
 	b := &Breaker{service: service, publish: publish}
 	b.policy.Store(&policy)
-	b.current.Store(&stretch{engine: b.engine(0), state: events.Closed, since: time.Now()})
+	b.current.Store(&stretch{engine: newEngine(&b.policy, false, 0), state: events.Closed, since: time.Now()})
 	return b
 }
 
-// engine returns a new engine that follows the policy, open for the given time if that is
-// positive.
-func (b *Breaker) engine(open time.Duration) *engine {
-	return newEngine(b.trip, b.policy.Load().HalfOpenRequests, open)
-}
-
-// trip reads the policy anew each time: thresholds change under a living engine, and what
-// it has counted stays. It runs under gobreaker's lock.
-func (b *Breaker) trip(counts gobreaker.Counts) bool {
-	limit := b.policy.Load().FailMax
-	return limit > 0 && counts.ConsecutiveFailures >= uint32(limit)
-}
-
-func neverTrip(gobreaker.Counts) bool { return false }
-
 // Allow asks whether the upstream may be asked now. With a nil error the caller must
 // report on the Call exactly once; otherwise the error is ErrOpen or ErrHalfOpenLimit, and
-// the Call only tells the state that decided.
+// the Call only tells the state that decided. The error is always nil in the modes Shadow
+// and Off.
 func (b *Breaker) Allow() (Call, error) {
+	p := b.policy.Load()
+	if p.Mode == Off {
+		return b.unseen(), nil
+	}
+	call, err := b.admit(p.Probed)
+	if err != nil && p.Mode == Shadow {
+		b.shadowed[call.State].Add(1)
+		call.Shadowed, err = err, nil
+	}
+	return call, err
+}
+
+// AllowProbe is Allow for the prober of a breaker whose half-open state is reserved for
+// it. Shadow refuses it what Enforce would: a probe at the wrong time is no user's loss,
+// and letting it through would tell nothing.
+func (b *Breaker) AllowProbe() (Call, error) {
+	if b.policy.Load().Mode == Off {
+		return b.unseen(), nil
+	}
+	return b.admit(false)
+}
+
+// unseen is a call that the breaker takes no notice of.
+func (b *Breaker) unseen() Call { return Call{State: b.current.Load().state} }
+
+// admit asks the engine. Where reserved is set, the half-open state is another's: its
+// places are neither given nor touched.
+func (b *Breaker) admit(reserved bool) (Call, error) {
 	s := b.current.Load()
+	if reserved && s.state != events.Closed {
+		if s = b.now(); s.state != events.Closed {
+			return refuse(s.state)
+		}
+	}
 	done, err := s.engine.cb.Allow()
 	if s.engine.moved.Load() || err == nil && s.state == events.Open {
 		b.settle()
@@ -129,12 +111,19 @@ func (b *Breaker) Allow() (Call, error) {
 	}
 	switch err {
 	case nil:
-		return Call{breaker: b, engine: s.engine, done: done, State: s.state}, nil
+		return Call{State: s.state, breaker: b, engine: s.engine, done: done}, nil
 	case gobreaker.ErrTooManyRequests:
-		return Call{State: events.HalfOpen}, ErrHalfOpenLimit
+		return refuse(events.HalfOpen)
 	default:
-		return Call{State: events.Open}, ErrOpen
+		return refuse(events.Open)
 	}
+}
+
+func refuse(state events.State) (Call, error) {
+	if state == events.HalfOpen {
+		return Call{State: state}, ErrHalfOpenLimit
+	}
+	return Call{State: state}, ErrOpen
 }
 
 // decided returns the stretch that decided a call, where s's engine moved on while it was
@@ -149,49 +138,11 @@ func (b *Breaker) decided(s *stretch) *stretch {
 	return s
 }
 
-// Call is one admitted call. Exactly one of its reports must be made, from any goroutine;
-// a report on a call that the breaker has moved on from counts for nothing.
-type Call struct {
-	// State is the state that decided the call.
-	State events.State
-	// Shadowed is why Allow would have refused the call, where the mode is Shadow; nil if it
-	// would not.
-	Shadowed error
-
-	breaker *Breaker
-	engine  *engine
-	done    func(error)
-}
-
-// AllowProbe is Allow for the prober of a breaker whose half-open state is reserved for it.
-func (b *Breaker) AllowProbe() (Call, error) { return b.Allow() }
-
-// ShadowRejections returns how many calls have passed that Enforce would have refused, by
-// why: open, and half-open with its places taken.
-func (b *Breaker) ShadowRejections() (open, halfOpenLimit uint64) { return 0, 0 }
-
-// Success reports that the upstream did its part, and how long it took.
-func (c Call) Success(took time.Duration) { c.report(nil) }
-
-// Failure reports that the upstream failed, and how long it took.
-func (c Call) Failure(f *events.Failure, took time.Duration) {
-	c.breaker.lastFailure.Store(f)
-	c.report(errFailed)
-}
-
-// Cancel reports that the call says nothing of the upstream; a probe's place is given back.
-func (c Call) Cancel() { c.report(errCancelled) }
-
-func (c Call) report(err error) {
-	c.done(err)
-	if c.engine.moved.Load() {
-		c.breaker.settle()
-	}
-}
-
-// SetPolicy puts p in force. What has been counted stays. A changed RecoveryTimeout applies
-// to the opening in progress, measured from its start; a changed HalfOpenRequests applies
-// from the next half-open state on, so that probes under way keep their meaning.
+// SetPolicy puts p in force. What has been counted stays, as far as the new window
+// reaches; a limit that it reaches already opens the breaker at the next report. A changed
+// RecoveryTimeout or RecoveryBackoff applies to the opening in progress, measured from its
+// start; a changed HalfOpenRequests applies from the next half-open state on, so that
+// probes under way keep their meaning.
 func (b *Breaker) SetPolicy(p Policy) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -202,16 +153,24 @@ func (b *Breaker) SetPolicy(p Policy) {
 	}
 	s := *b.current.Load()
 	if s.state != events.Open {
+		if s.hold == nil {
+			s.engine.window.set(&p)
+		}
 		return
 	}
-	if s.hold == nil && old.RecoveryTimeout != p.RecoveryTimeout {
-		s.until = s.since.Add(p.RecoveryTimeout)
+	if d := p.opening(s.openings, s.chance); s.hold == nil && d != old.opening(s.openings, s.chance) {
+		s.until = s.since.Add(d)
 		if soon := time.Now().Add(time.Nanosecond); s.until.Before(soon) {
 			s.until = soon
 		}
 	}
-	s.engine = b.engine(remaining(s.until))
+	s.engine = b.engine(s.until)
 	b.enter(&s)
+}
+
+// engine returns a new engine that is open until until; endlessly if that is zero.
+func (b *Breaker) engine(until time.Time) *engine {
+	return newEngine(&b.policy, false, remaining(until))
 }
 
 // remaining is the time until until, at least 1 ns; endless if until is zero.

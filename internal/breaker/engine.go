@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -12,11 +11,22 @@ import (
 	"cbproxy/internal/events"
 )
 
-// What an engine is told of a call. gobreaker takes nil for a success.
+// An outcome is what an engine is told of a call. It travels through gobreaker as an
+// error; those below are all there are, so that telling allocates nothing.
+type outcome struct {
+	name                    string
+	failed, slow, cancelled bool
+}
+
 var (
-	errFailed    = errors.New("failed")
-	errCancelled = errors.New("cancelled")
+	succeeded     = &outcome{name: "succeeded"}
+	succeededSlow = &outcome{name: "succeeded slowly", slow: true}
+	failed        = &outcome{name: "failed", failed: true}
+	failedSlow    = &outcome{name: "failed slowly", failed: true, slow: true}
+	cancelled     = &outcome{name: "cancelled", cancelled: true}
 )
+
+func (o *outcome) Error() string { return o.name }
 
 // endless is an opening that only a replaced engine ends: some 146 years.
 const endless = time.Duration(math.MaxInt64 / 2)
@@ -26,45 +36,62 @@ const endless = time.Duration(math.MaxInt64 / 2)
 type engine struct {
 	cb *gobreaker.TwoStepCircuitBreaker[struct{}]
 
+	// policy is read anew for each report: limits change under a living engine, and what it
+	// has counted stays.
+	policy *atomic.Pointer[Policy]
+	held   bool   // an operator's: nothing opens it, and nothing is counted for ratios
+	window window // of the closed state, in which an engine is but once
+
 	moved atomic.Bool // set while notes wait
 
 	mu    sync.Mutex // guards notes; taken under gobreaker's lock, so nothing is called under it
 	notes []note
 
-	born bool             // false while the engine is being put into its first state
-	last gobreaker.Counts // what was counted when it last tripped; under gobreaker's lock
+	born    bool         // false while the engine is being put into its first state
+	state   events.State // gobreaker's; under its lock
+	verdict verdict      // on the last report that could open the engine; under gobreaker's lock
+}
+
+// A verdict is why an engine opens, or that it does not.
+type verdict struct {
+	cause  events.Cause // "" if it does not
+	counts events.Counts
+	failed bool          // whether the call that decided failed itself
+	slow   time.Duration // how long the slow calls took at least
 }
 
 // A note is one transition as gobreaker's callback saw it.
 type note struct {
-	to     events.State
-	at     time.Time
-	counts gobreaker.Counts
+	to      events.State
+	at      time.Time
+	verdict verdict // on the closed state that it ended
 }
 
-// newEngine returns a closed engine that opens when trip says so. If open is positive, the
-// engine is born open and goes to half-open once open has passed.
-func newEngine(trip func(gobreaker.Counts) bool, probes int, open time.Duration) *engine {
-	e := new(engine)
+// newEngine returns an engine that is closed and opens when policy says so, or never if it
+// is held. If open is positive, the engine is born open and goes to half-open once open
+// has passed.
+func newEngine(policy *atomic.Pointer[Policy], held bool, open time.Duration) *engine {
+	e := &engine{policy: policy, held: held}
 	timeout := open
 	if open <= 0 {
 		timeout = endless
 	}
+	p := policy.Load()
 	e.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		MaxRequests: uint32(probes),
-		Timeout:     timeout,
-		ReadyToTrip: func(counts gobreaker.Counts) bool {
-			e.last = counts
-			return !e.born || trip(counts)
-		},
+		MaxRequests:   uint32(p.HalfOpenRequests),
+		Timeout:       timeout,
+		IsExcluded:    func(err error) bool { return err.(*outcome).cancelled },
+		IsSuccessful:  e.judge,
+		ReadyToTrip:   e.trips,
 		OnStateChange: e.note,
-		IsSuccessful:  func(err error) bool { return err == nil },
-		IsExcluded:    func(err error) bool { return err == errCancelled },
 	})
 	if open > 0 {
 		done, _ := e.cb.Allow()
-		done(errFailed)
+		done(failed)
 		e.take()
+	}
+	if !held {
+		e.window.set(p) // only now: the failure that opened it at birth is none
 	}
 	e.born = true
 	return e
@@ -72,8 +99,8 @@ func newEngine(trip func(gobreaker.Counts) bool, probes int, open time.Duration)
 
 // newHalfOpenEngine returns an engine that is half-open. gobreaker reaches that state only
 // through an opening, and the shortest takes 2 ns to be over.
-func newHalfOpenEngine(trip func(gobreaker.Counts) bool, probes int) *engine {
-	e := newEngine(trip, probes, time.Nanosecond)
+func newHalfOpenEngine(policy *atomic.Pointer[Policy]) *engine {
+	e := newEngine(policy, false, time.Nanosecond)
 	for e.cb.State() == gobreaker.StateOpen {
 		time.Sleep(2 * time.Nanosecond)
 	}
@@ -81,11 +108,60 @@ func newHalfOpenEngine(trip func(gobreaker.Counts) bool, probes int) *engine {
 	return e
 }
 
+// judge tells gobreaker whether a call succeeded. gobreaker asks under its lock, once for
+// each report that counts, which makes this the place to count for the ratios as well.
+// It asks trips after a failure only: a success that reaches a ratio is passed off as one.
+func (e *engine) judge(err error) bool {
+	o := err.(*outcome)
+	p := e.policy.Load()
+	switch {
+	case e.state != events.Closed || e.held:
+		return !o.failed
+	case !p.rolls():
+		if o.failed {
+			e.verdict = verdict{failed: true}
+		}
+		return !o.failed
+	}
+	t := e.window.count(o.failed, o.slow)
+	cause := p.exceeded(t)
+	if !o.failed && cause == "" {
+		return true
+	}
+	e.verdict = verdict{cause: cause, failed: o.failed, slow: p.SlowCallDuration, counts: events.Counts{
+		Requests:  t.requests,
+		Successes: t.requests - t.failures,
+		Failures:  t.failures,
+		Slow:      t.slow,
+	}}
+	return false
+}
+
+// trips completes the verdict on what judge called a failure, with what gobreaker counted.
+func (e *engine) trips(counts gobreaker.Counts) bool {
+	v := &e.verdict
+	switch {
+	case !e.born:
+		return true
+	case e.held:
+		return false
+	case !v.failed: // gobreaker has counted a success for a failure
+		return true
+	}
+	v.counts.ConsecutiveFailures = counts.ConsecutiveFailures
+	if limit := e.policy.Load().FailMax; limit > 0 && counts.ConsecutiveFailures >= uint32(limit) {
+		v.cause = events.CauseConsecutiveFailures
+		v.counts.Requests, v.counts.Successes, v.counts.Failures = counts.Requests, counts.TotalSuccesses, counts.TotalFailures
+	}
+	return v.cause != ""
+}
+
 // note is gobreaker's callback: it runs under gobreaker's lock and only writes down.
 func (e *engine) note(_ string, from, to gobreaker.State) {
-	n := note{to: stateOf(to), at: time.Now()}
+	e.state = stateOf(to)
+	n := note{to: e.state, at: time.Now()}
 	if from == gobreaker.StateClosed {
-		n.counts = e.last
+		n.verdict = e.verdict
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -3,45 +3,68 @@ package breaker
 import (
 	"fmt"
 	"slices"
-	"sync"
-	"testing"
-	"testing/synctest"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"cbproxy/internal/events"
 )
 
 // model is a circuit breaker as one would explain it: no engine, no lock, no clock of its
-// own. Every method brings it up to now first.
+// own, and a list for a window. Every method brings it up to now first. It knows no jitter.
 type model struct {
 	policy   Policy
 	state    events.State
-	opened   time.Time
+	since    time.Time
 	until    time.Time // zero: no end
 	held     bool
 	epoch    int // a call from another epoch counts for nothing
 	failures int // in a row, while closed
+	window   []counted
+	openings int // in a row
 	probes   int // allowed in this opening's half-open state
 	admitted int
 	passed   int
+	shadowed [len(events.States)]uint64
 	changes  []string
 }
 
-func (m *model) to(state events.State, cause events.Cause, at time.Time) {
+// counted is one call in the window.
+type counted struct {
+	at           time.Time
+	failed, slow bool
+}
+
+func (m *model) to(state events.State, change string, at time.Time) {
 	m.epoch++
 	m.failures, m.admitted, m.passed = 0, 0, 0
+	m.window = nil
 	if m.state != state {
-		m.changes = append(m.changes, fmt.Sprint(m.state, ">", state, " ", cause, " ", at.UnixNano()))
+		m.changes = append(m.changes, fmt.Sprint(m.state, ">", state, " ", change, " ", at.UnixNano()))
+		m.since = at
 	}
 	m.state, m.held, m.until = state, false, time.Time{}
 }
 
-func (m *model) open(cause events.Cause, d time.Duration) {
-	m.to(events.Open, cause, time.Now())
-	m.opened, m.probes = time.Now(), m.policy.HalfOpenRequests
-	m.until = m.opened.Add(d)
+func (m *model) open(change string) {
+	if m.rowIsOver() {
+		m.openings = 0
+	}
+	m.openings++
+	m.to(events.Open, change, time.Now())
+	m.probes = m.policy.HalfOpenRequests
+	m.until = m.since.Add(m.opening(m.policy))
+}
+
+func (m *model) rowIsOver() bool {
+	return m.state == events.Closed && time.Since(m.since) >= m.policy.RecoveryTimeout
+}
+
+// opening grows the opening step by step.
+func (m *model) opening(p Policy) time.Duration {
+	seconds, longest := p.RecoveryTimeout.Seconds(), max(p.RecoveryBackoff.Max, p.RecoveryTimeout).Seconds()
+	for range m.openings - 1 {
+		seconds = min(seconds*max(p.RecoveryBackoff.Multiplier, 1), longest)
+	}
+	return time.Duration(seconds * float64(time.Second))
 }
 
 func (m *model) tick() {
@@ -53,14 +76,40 @@ func (m *model) tick() {
 		if m.held {
 			cause = events.CauseHoldEnded
 		}
-		m.to(events.HalfOpen, cause, m.until.Add(time.Nanosecond))
+		m.to(events.HalfOpen, string(cause), m.until.Add(time.Nanosecond))
 	case m.held:
-		m.to(events.Closed, events.CauseHoldEnded, m.until)
+		m.to(events.Closed, string(events.CauseHoldEnded), m.until)
 	}
 }
 
-func (m *model) allow() error {
+// allow returns also whether a report on the call can count.
+func (m *model) allow() (shadowed, err error, counts bool) {
 	m.tick()
+	if m.policy.Mode == Off {
+		return nil, nil, false
+	}
+	if m.policy.Probed && m.state == events.HalfOpen {
+		err = ErrHalfOpenLimit
+	} else {
+		err = m.admit()
+	}
+	if err != nil && m.policy.Mode == Shadow {
+		m.shadowed[m.state]++
+		return err, nil, false
+	}
+	return nil, err, err == nil
+}
+
+func (m *model) allowProbe() (err error, counts bool) {
+	m.tick()
+	if m.policy.Mode == Off {
+		return nil, false
+	}
+	err = m.admit()
+	return err, err == nil
+}
+
+func (m *model) admit() error {
 	switch {
 	case m.state == events.Open:
 		return ErrOpen
@@ -71,7 +120,7 @@ func (m *model) allow() error {
 	return nil
 }
 
-func (m *model) report(epoch int, verdict string) {
+func (m *model) report(epoch int, verdict string, took time.Duration) {
 	m.tick()
 	if epoch != m.epoch {
 		return
@@ -80,43 +129,82 @@ func (m *model) report(epoch int, verdict string) {
 	case verdict == "cancel":
 		m.admitted--
 	case m.state == events.HalfOpen && verdict == "failure":
-		m.open(events.CauseProbeFailed, m.policy.RecoveryTimeout)
+		m.open(string(events.CauseProbeFailed))
 	case m.state == events.HalfOpen:
 		if m.passed++; m.passed == m.probes {
-			m.to(events.Closed, events.CauseProbesSucceeded, time.Now())
+			m.to(events.Closed, string(events.CauseProbesSucceeded), time.Now())
 		}
-	case verdict == "success":
-		m.failures = 0
 	default:
-		if m.failures++; !m.held && m.policy.FailMax > 0 && m.failures >= m.policy.FailMax {
-			m.open(events.CauseConsecutiveFailures, m.policy.RecoveryTimeout)
+		m.count(verdict == "failure", took)
+	}
+}
+
+// count counts a call that was closed from its beginning to its end.
+func (m *model) count(failed bool, took time.Duration) {
+	p := m.policy
+	if m.failures++; !failed {
+		m.failures = 0
+	}
+	if m.held {
+		return
+	}
+	if m.rolls() {
+		m.window = append(m.window, counted{time.Now(), failed, p.SlowCallRatio > 0 && took >= p.SlowCallDuration})
+	}
+	m.expire()
+	all, failures, slow := len(m.window), 0, 0
+	for _, c := range m.window {
+		if c.failed {
+			failures++
+		}
+		if c.slow {
+			slow++
 		}
 	}
+	enough := all > 0 && all >= p.MinRequests
+	counts := fmt.Sprint(all, all-failures, failures, slow, m.failures)
+	switch {
+	case failed && p.FailMax > 0 && m.failures >= p.FailMax:
+		m.open(string(events.CauseConsecutiveFailures))
+	case enough && p.FailureRatio > 0 && float64(failures)/float64(all) >= p.FailureRatio:
+		m.open(string(events.CauseFailureRatio) + counts)
+	case enough && p.SlowCallRatio > 0 && float64(slow)/float64(all) >= p.SlowCallRatio:
+		m.open(string(events.CauseSlowCallRatio) + counts)
+	}
+}
+
+func (m *model) rolls() bool { return m.policy.FailureRatio > 0 || m.policy.SlowCallRatio > 0 }
+
+func (m *model) expire() {
+	m.window = slices.DeleteFunc(m.window, func(c counted) bool { return time.Since(c.at) >= m.policy.Window })
 }
 
 func (m *model) setPolicy(p Policy) {
 	m.tick()
 	if m.state == events.Open {
 		m.probes = p.HalfOpenRequests
-		if !m.held && p.RecoveryTimeout != m.policy.RecoveryTimeout {
-			m.until = m.opened.Add(p.RecoveryTimeout)
+		if !m.held && m.opening(p) != m.opening(m.policy) {
+			m.until = m.since.Add(m.opening(p))
 			if m.until.Before(time.Now()) { // over as soon as the clock moves
 				m.until = time.Now().Add(time.Nanosecond)
 			}
 		}
 	}
+	m.expire()
 	m.policy = p
+	m.expire()
+	if !m.rolls() {
+		m.window = nil
+	}
 }
 
 func (m *model) force(state events.State, d time.Duration) {
 	m.tick()
-	opened := m.opened
-	again := m.state == events.Open && state == events.Open
-	m.to(state, events.CauseForced, time.Now())
-	m.opened, m.probes = time.Now(), m.policy.HalfOpenRequests
-	if again {
-		m.opened = opened
+	if m.rowIsOver() || state != events.HalfOpen {
+		m.openings = 0
 	}
+	m.to(state, string(events.CauseForced), time.Now())
+	m.probes = m.policy.HalfOpenRequests
 	if state == events.HalfOpen {
 		return
 	}
@@ -135,115 +223,6 @@ func (m *model) release() {
 	if m.state == events.Open {
 		to = events.HalfOpen
 	}
-	m.to(to, events.CauseReleased, time.Now())
+	m.to(to, string(events.CauseReleased), time.Now())
 	m.probes = m.policy.HalfOpenRequests
-}
-
-// pending is a call that was admitted by both and has not reported yet.
-type pending struct {
-	call  Call
-	epoch int
-}
-
-func TestBreakerFollowsModelThroughRandomSequences(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) {
-			policies := rapid.Custom(func(t *rapid.T) Policy {
-				return Policy{
-					FailMax:          rapid.IntRange(0, 3).Draw(t, "fail_max"),
-					RecoveryTimeout:  time.Duration(rapid.IntRange(1, 5).Draw(t, "recovery")) * time.Second,
-					HalfOpenRequests: rapid.IntRange(1, 3).Draw(t, "probes"),
-				}
-			})
-			policy := policies.Draw(t, "policy")
-			var mu sync.Mutex // the clock publishes too
-			var changes []string
-			b := New("svc", policy, func(e events.Event) {
-				if c, ok := e.(events.StateChanged); ok {
-					mu.Lock()
-					defer mu.Unlock()
-					changes = append(changes, fmt.Sprint(c.From, ">", c.To, " ", c.Cause, " ", c.Time.UnixNano()))
-				}
-			})
-			defer b.Close()
-			m := &model{policy: policy}
-			var calls []pending
-
-			report := func(t *rapid.T, verdict string) {
-				if len(calls) == 0 {
-					t.Skip("no call")
-				}
-				i := rapid.IntRange(0, len(calls)-1).Draw(t, "call")
-				c := calls[i]
-				calls = slices.Delete(calls, i, i+1)
-				m.report(c.epoch, verdict)
-				switch verdict {
-				case "success":
-					c.call.Success(0)
-				case "failure":
-					c.call.Failure(&events.Failure{Type: events.ErrorStatus}, 0)
-				default:
-					c.call.Cancel()
-				}
-			}
-			t.Repeat(map[string]func(*rapid.T){
-				"allow": func(t *rapid.T) {
-					want := m.allow()
-					call, err := b.Allow()
-					if err != want {
-						t.Fatalf("Allow: %v, the model says %v", err, want)
-					}
-					if call.State != m.state {
-						t.Fatalf("call decided by %v, the model is %v", call.State, m.state)
-					}
-					if err == nil {
-						calls = append(calls, pending{call, m.epoch})
-					}
-				},
-				"success": func(t *rapid.T) { report(t, "success") },
-				"failure": func(t *rapid.T) { report(t, "failure") },
-				"cancel":  func(t *rapid.T) { report(t, "cancel") },
-				"wait": func(t *rapid.T) {
-					// Odd, so that nothing happens at the very nanosecond at which an opening ends.
-					ms := time.Duration(rapid.IntRange(0, 3000).Draw(t, "ms"))
-					time.Sleep(ms*time.Millisecond + 137*time.Microsecond)
-					synctest.Wait()
-				},
-				"policy": func(t *rapid.T) {
-					p := policies.Draw(t, "policy")
-					m.setPolicy(p)
-					b.SetPolicy(p)
-					time.Sleep(3 * time.Nanosecond) // an opening that this cut short ends before anything else
-				},
-				"force": func(t *rapid.T) {
-					state := rapid.SampledFrom(events.States[:]).Draw(t, "state")
-					d := time.Duration(rapid.IntRange(0, 3).Draw(t, "seconds")) * time.Second
-					b.Force(state, d, "") // first, as a half-open engine takes 2 ns to be born
-					m.force(state, d)
-				},
-				"release": func(t *rapid.T) { b.Release(""); m.release() },
-				"": func(t *rapid.T) {
-					m.tick()
-					mu.Lock()
-					defer mu.Unlock()
-					status := b.Status()
-					if status.State != m.state || b.State() != m.state {
-						t.Fatalf("state %v, the model says %v", status.State, m.state)
-					}
-					if (status.Hold != nil) != m.held {
-						t.Fatalf("hold %+v, the model says %v", status.Hold, m.held)
-					}
-					if m.state == events.Open && !status.RetryAt.Equal(m.until) {
-						t.Fatalf("open until %v, the model says %v", status.RetryAt, m.until)
-					}
-					if m.state == events.Closed && status.ConsecutiveFailures != m.failures {
-						t.Fatalf("%d failures in a row, the model says %d", status.ConsecutiveFailures, m.failures)
-					}
-					if !slices.Equal(changes, m.changes) {
-						t.Fatalf("changes\n%v\nthe model says\n%v", changes, m.changes)
-					}
-				},
-			})
-		})
-	})
 }

@@ -1,6 +1,8 @@
 package breaker
 
 import (
+	"cmp"
+	"math/rand/v2"
 	"time"
 
 	"cbproxy/internal/events"
@@ -17,15 +19,18 @@ type Hold struct {
 // Placement is a state to put a breaker into.
 type Placement struct {
 	State events.State
-	// For is how long the state lasts. For an opening without Hold, 0 is the policy's
-	// RecoveryTimeout; with Hold, 0 is until Release. Closed and half-open states have an
-	// end only with Hold.
+	// For is how long the state lasts. For an opening without Hold, 0 is what the policy
+	// says of an opening in that row; with Hold, 0 is until Release. Closed and half-open
+	// states have an end only with Hold.
 	For time.Duration
 	// Hold keeps the breaker in State, whatever its upstream does. It has no meaning for
 	// the half-open state, whose probes decide.
 	Hold bool
 	// Failures is the number of consecutive failures to carry on from.
 	Failures int
+	// Openings is the number of openings in a row to carry on from, an opening itself
+	// included; 0 is the row that the breaker is in, or a new one. Hold ends any row.
+	Openings int
 	Cause    events.Cause
 	Reason   string
 }
@@ -40,15 +45,15 @@ func (b *Breaker) Put(p Placement) {
 // done before any other change can be published.
 func (b *Breaker) put(p Placement, wanted func() bool, done func()) {
 	for {
-		probes := b.policy.Load().HalfOpenRequests
+		policy := b.policy.Load()
 		// A half-open engine needs a moment to be born, which must not be under the lock.
 		var halfOpen *engine
 		if p.State == events.HalfOpen {
-			halfOpen = newHalfOpenEngine(b.trip, probes)
+			halfOpen = newHalfOpenEngine(&b.policy)
 		}
 		b.mu.Lock()
 		b.settleLocked()
-		stale := halfOpen != nil && probes != b.policy.Load().HalfOpenRequests
+		stale := halfOpen != nil && policy != b.policy.Load()
 		if !stale && wanted() {
 			b.place(p, halfOpen)
 			done()
@@ -61,35 +66,34 @@ func (b *Breaker) put(p Placement, wanted func() bool, done func()) {
 }
 
 func (b *Breaker) place(p Placement, halfOpen *engine) {
-	policy := b.policy.Load()
 	now := time.Now()
+	was := b.current.Load()
 	next := &stretch{state: p.State, since: now, failures: p.Failures}
-	if was := b.current.Load(); was.state == p.State {
+	if was.state == p.State {
 		next.since = was.since
 	}
-	if p.Hold {
+	if p.Hold && p.State != events.HalfOpen {
 		next.hold = &Hold{State: p.State, Reason: p.Reason}
+	} else {
+		next.openings = cmp.Or(p.Openings, b.row(was, now))
 	}
 	switch p.State {
 	case events.Open:
-		if p.For == 0 && !p.Hold {
-			p.For = policy.RecoveryTimeout
+		if next.hold == nil {
+			next.openings, next.chance = max(next.openings, 1), rand.Float64()
+			p.For = cmp.Or(p.For, b.policy.Load().opening(next.openings, next.chance))
 		}
 		if p.For > 0 {
 			next.until = now.Add(p.For)
 		}
-		next.engine = b.engine(remaining(next.until))
+		next.engine = b.engine(next.until)
 	case events.HalfOpen:
-		next.engine, next.hold = halfOpen, nil
+		next.engine = halfOpen
 	default:
-		trip := b.trip
-		if p.Hold {
-			trip = neverTrip
-			if p.For > 0 {
-				next.until = now.Add(p.For)
-			}
+		if p.Hold && p.For > 0 {
+			next.until = now.Add(p.For)
 		}
-		next.engine = newEngine(trip, policy.HalfOpenRequests, 0)
+		next.engine = newEngine(&b.policy, p.Hold, 0)
 	}
 	if next.hold != nil {
 		next.hold.Until = next.until

@@ -18,7 +18,12 @@ type Status struct {
 	// ConsecutiveFailures counts the calls that failed in a row; an open or half-open
 	// breaker remembers those that opened it.
 	ConsecutiveFailures int
-	// LastFailure is the last failure reported, nil if there was none.
+	// Openings counts the openings in a row, that is with no lasting recovery between them,
+	// and so how far RecoveryBackoff has grown; an opening in progress is included. 0 once
+	// the breaker has stayed closed for RecoveryTimeout, and in an operator's hold.
+	Openings int
+	// LastFailure is the last failure reported, or that calls were too slow where that
+	// opened the breaker since; nil if there was none.
 	LastFailure *events.Failure
 }
 
@@ -30,6 +35,7 @@ func (b *Breaker) Status() Status {
 		Since:               s.since,
 		Hold:                s.hold,
 		ConsecutiveFailures: s.failures,
+		Openings:            b.row(s, time.Now()),
 		LastFailure:         b.lastFailure.Load(),
 	}
 	switch s.state {
@@ -55,6 +61,12 @@ func (b *Breaker) RetryAt() time.Time {
 
 // Changes returns how many transitions have led to state.
 func (b *Breaker) Changes(state events.State) uint64 { return b.changes[state].Load() }
+
+// ShadowRejections returns how many calls have passed that Enforce would have refused, by
+// why: open, and half-open with its places taken or reserved. They never go down.
+func (b *Breaker) ShadowRejections() (open, halfOpenLimit uint64) {
+	return b.shadowed[events.Open].Load(), b.shadowed[events.HalfOpen].Load()
+}
 
 // now returns the current stretch, after ending one whose time is up.
 func (b *Breaker) now() *stretch {

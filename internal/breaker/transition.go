@@ -1,6 +1,8 @@
 package breaker
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"cbproxy/internal/events"
@@ -32,23 +34,11 @@ func (b *Breaker) settleLocked() {
 // follow takes the breaker where its engine went.
 func (b *Breaker) follow(n note) {
 	was := b.current.Load()
-	next := &stretch{engine: was.engine, state: n.to, since: n.at}
-	change := events.StateChanged{Counts: events.Counts{
-		Requests:            n.counts.Requests,
-		Successes:           n.counts.TotalSuccesses,
-		Failures:            n.counts.TotalFailures,
-		ConsecutiveFailures: n.counts.ConsecutiveFailures,
-	}}
+	next := &stretch{engine: was.engine, state: n.to, since: n.at, openings: was.openings}
+	var change events.StateChanged
 	switch n.to {
 	case events.Open:
-		change.Cause, next.failures = events.CauseConsecutiveFailures, int(n.counts.ConsecutiveFailures)
-		if was.state == events.HalfOpen {
-			change.Cause, next.failures = events.CauseProbeFailed, was.failures+1
-			change.Counts = events.Counts{Requests: 1, Failures: 1, ConsecutiveFailures: uint32(next.failures)}
-		}
-		change.Failure = b.lastFailure.Load()
-		next.until = n.at.Add(b.policy.Load().RecoveryTimeout)
-		next.engine = b.engine(remaining(next.until))
+		b.reopen(next, &change, n.verdict)
 	case events.HalfOpen:
 		change.Cause, next.failures = events.CauseRecoveryTimeout, was.failures
 		if was.hold != nil {
@@ -61,6 +51,41 @@ func (b *Breaker) follow(n note) {
 	if was.hold != nil {
 		b.publishReleased(change.Reason)
 	}
+}
+
+// reopen completes the opening next and its event with why it is, and for how long.
+func (b *Breaker) reopen(next *stretch, change *events.StateChanged, v verdict) {
+	was := b.current.Load()
+	change.Cause, change.Counts, change.Failure = v.cause, v.counts, b.lastFailure.Load()
+	next.failures = int(v.counts.ConsecutiveFailures)
+	switch {
+	case was.state == events.HalfOpen:
+		next.failures = was.failures + 1
+		change.Cause = events.CauseProbeFailed
+		change.Counts = events.Counts{Requests: 1, Failures: 1, ConsecutiveFailures: uint32(next.failures)}
+	case v.cause == events.CauseSlowCallRatio:
+		change.Failure = slowness(next.since, v)
+		if !v.failed { // what failed says more than that others were slow
+			b.lastFailure.Store(change.Failure)
+		}
+	}
+	next.openings, next.chance = b.row(was, next.since)+1, rand.Float64()
+	next.until = next.since.Add(b.policy.Load().opening(next.openings, next.chance))
+	next.engine = b.engine(next.until)
+}
+
+func slowness(at time.Time, v verdict) *events.Failure {
+	detail := fmt.Sprintf("%d of %d calls took %v or longer", v.counts.Slow, v.counts.Requests, v.slow)
+	return &events.Failure{Time: at, Type: events.ErrorSlow, Detail: detail}
+}
+
+// row returns how many openings in a row led to s, as it stands at a moment: a recovery
+// that has lasted ends the row.
+func (b *Breaker) row(s *stretch, at time.Time) int {
+	if s.state == events.Closed && at.Sub(s.since) >= b.policy.Load().RecoveryTimeout {
+		return 0
+	}
+	return s.openings
 }
 
 // move enters next and publishes change, completed with what next says.

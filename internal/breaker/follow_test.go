@@ -1,0 +1,205 @@
+package breaker
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"cbproxy/internal/events"
+)
+
+// randomPolicies draws policies small enough for their limits to be reached.
+var randomPolicies = rapid.Custom(func(t *rapid.T) Policy {
+	seconds := func(low, high int, name string) time.Duration {
+		return time.Duration(rapid.IntRange(low, high).Draw(t, name)) * time.Second
+	}
+	return Policy{
+		Mode:             rapid.SampledFrom([]Mode{Enforce, Enforce, Enforce, Shadow, Off}).Draw(t, "mode"),
+		FailMax:          rapid.SampledFrom([]int{0, 0, 1, 2, 3}).Draw(t, "fail_max"),
+		FailureRatio:     rapid.SampledFrom([]float64{0, 0, 0.3, 0.5, 1}).Draw(t, "failure_ratio"),
+		SlowCallRatio:    rapid.SampledFrom([]float64{0, 0, 0.4, 0.5, 1}).Draw(t, "slow_call_ratio"),
+		SlowCallDuration: seconds(1, 2, "slow_call_duration"),
+		MinRequests:      rapid.IntRange(0, 5).Draw(t, "min_requests"),
+		Window:           seconds(1, 6, "window"),
+		RecoveryTimeout:  seconds(1, 5, "recovery"),
+		RecoveryBackoff: Backoff{
+			Multiplier: rapid.SampledFrom([]float64{0, 1, 1.5, 2, 1e300}).Draw(t, "multiplier"),
+			Max:        seconds(0, 20, "max"),
+		},
+		HalfOpenRequests: rapid.IntRange(1, 3).Draw(t, "probes"),
+		Probed:           rapid.SampledFrom([]bool{false, false, true}).Draw(t, "probed"),
+	}
+})
+
+// story is what a breaker published, told as the model tells it. The clock publishes too.
+type story struct {
+	mu      sync.Mutex
+	changes []string
+}
+
+func (s *story) publish(e events.Event) {
+	c, ok := e.(events.StateChanged)
+	if !ok {
+		return
+	}
+	why := string(c.Cause)
+	if n := c.Counts; c.Cause == events.CauseFailureRatio || c.Cause == events.CauseSlowCallRatio {
+		why += fmt.Sprint(n.Requests, n.Successes, n.Failures, n.Slow, n.ConsecutiveFailures)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes = append(s.changes, fmt.Sprint(c.From, ">", c.To, " ", why, " ", c.Time.UnixNano()))
+}
+
+// pending is a call that was admitted by both and has not reported yet.
+type pending struct {
+	call  Call
+	epoch int
+}
+
+// pair is a breaker and its model, to which the same happens.
+type pair struct {
+	*model
+	b     *Breaker
+	story story
+	calls []pending
+}
+
+func newPair(policy Policy) *pair {
+	p := &pair{model: &model{policy: policy, since: time.Now()}}
+	p.b = New("svc", policy, p.story.publish)
+	return p
+}
+
+// keep keeps a call for a later report.
+func (p *pair) keep(call Call, counts bool) {
+	epoch := p.epoch
+	if !counts {
+		epoch = -1
+	}
+	p.calls = append(p.calls, pending{call, epoch})
+}
+
+func (p *pair) askBoth(t *rapid.T) {
+	shadowed, want, counts := p.allow()
+	call, err := p.b.Allow()
+	if err != want || call.Shadowed != shadowed {
+		t.Fatalf("Allow: %v, shadowed %v; the model says %v, shadowed %v", err, call.Shadowed, want, shadowed)
+	}
+	if call.State != p.state {
+		t.Fatalf("call decided by %v, the model is %v", call.State, p.state)
+	}
+	p.keep(call, counts)
+}
+
+func (p *pair) probeBoth(t *rapid.T) {
+	want, counts := p.allowProbe()
+	call, err := p.b.AllowProbe()
+	if err != want || call.State != p.state || call.Shadowed != nil {
+		t.Fatalf("AllowProbe: %+v, %v; the model says %v, %v", call, err, p.state, want)
+	}
+	p.keep(call, counts)
+}
+
+func (p *pair) reportBoth(t *rapid.T, verdict string) {
+	if len(p.calls) == 0 {
+		t.Skip("no call")
+	}
+	i := rapid.IntRange(0, len(p.calls)-1).Draw(t, "call")
+	took := time.Duration(rapid.IntRange(0, 2).Draw(t, "took")) * time.Second
+	c := p.calls[i]
+	p.calls = slices.Delete(p.calls, i, i+1)
+	p.report(c.epoch, verdict, took)
+	switch verdict {
+	case "success":
+		c.call.Success(took)
+	case "failure":
+		c.call.Failure(&events.Failure{Type: events.ErrorStatus}, took)
+	default:
+		c.call.Cancel()
+	}
+}
+
+// compare fails the test where breaker and model differ.
+func (p *pair) compare(t *rapid.T) {
+	p.tick()
+	status := p.b.Status()
+	if status.State != p.state || p.b.State() != p.state {
+		t.Fatalf("state %v, the model says %v", status.State, p.state)
+	}
+	if (status.Hold != nil) != p.held {
+		t.Fatalf("hold %+v, the model says %v", status.Hold, p.held)
+	}
+	if p.state == events.Open && !status.RetryAt.Equal(p.until) {
+		t.Fatalf("open until %v, the model says %v", status.RetryAt, p.until)
+	}
+	if p.state == events.Closed && status.ConsecutiveFailures != p.failures {
+		t.Fatalf("%d failures in a row, the model says %d", status.ConsecutiveFailures, p.failures)
+	}
+	openings := p.openings
+	if p.rowIsOver() {
+		openings = 0
+	}
+	if status.Openings != openings {
+		t.Fatalf("%d openings in a row, the model says %d", status.Openings, openings)
+	}
+	if open, limit := p.b.ShadowRejections(); open != p.shadowed[events.Open] || limit != p.shadowed[events.HalfOpen] {
+		t.Fatalf("shadow rejections %d and %d, the model says %v", open, limit, p.shadowed)
+	}
+	p.story.mu.Lock()
+	defer p.story.mu.Unlock()
+	if !slices.Equal(p.story.changes, p.changes) {
+		t.Fatalf("changes\n%v\nthe model says\n%v", p.story.changes, p.changes)
+	}
+}
+
+func TestBreakerFollowsModelThroughRandomSequences(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) {
+			p := newPair(randomPolicies.Draw(t, "policy"))
+			defer p.b.Close()
+			call := func(verdict string) func(*rapid.T) {
+				return func(t *rapid.T) {
+					p.askBoth(t)
+					p.reportBoth(t, verdict)
+				}
+			}
+			t.Repeat(map[string]func(*rapid.T){
+				"allow":   p.askBoth,
+				"probe":   p.probeBoth,
+				"success": func(t *rapid.T) { p.reportBoth(t, "success") },
+				"failure": func(t *rapid.T) { p.reportBoth(t, "failure") },
+				"cancel":  func(t *rapid.T) { p.reportBoth(t, "cancel") },
+				// Whole calls, so that windows fill.
+				"succeed": call("success"),
+				"fail":    call("failure"),
+				"wait": func(t *rapid.T) {
+					// Odd, so that nothing happens at the very nanosecond at which an opening ends,
+					// and longer than a slot, so that the model's list is what the ring says.
+					ms := time.Duration(rapid.IntRange(100, 3000).Draw(t, "ms"))
+					time.Sleep(ms*time.Millisecond + 137*time.Microsecond)
+					synctest.Wait()
+				},
+				"policy": func(t *rapid.T) {
+					policy := randomPolicies.Draw(t, "policy")
+					p.setPolicy(policy)
+					p.b.SetPolicy(policy)
+					time.Sleep(3 * time.Nanosecond) // an opening that this cut short ends before anything else
+				},
+				"force": func(t *rapid.T) {
+					state := rapid.SampledFrom(events.States[:]).Draw(t, "state")
+					d := time.Duration(rapid.IntRange(0, 3).Draw(t, "seconds")) * time.Second
+					p.b.Force(state, d, "") // first, as a half-open engine takes 2 ns to be born
+					p.force(state, d)
+				},
+				"release": func(t *rapid.T) { p.b.Release(""); p.model.release() },
+				"":        p.compare,
+			})
+		})
+	})
+}
