@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -15,7 +16,7 @@ import (
 const (
 	idlePerUpstream  = 1024 // no churn below as many concurrent requests
 	idleTimeout      = 90 * time.Second
-	dialTimeout      = 10 * time.Second
+	dialTimeout      = 10 * time.Second // for the connection, and for the TLS handshake after it
 	keepAlive        = 15 * time.Second
 	continueTimeout  = time.Second // RFC 9110, section 10.1.1: wait for a final answer before the body
 	maxResponseBytes = 1 << 20     // of a response's header section
@@ -24,34 +25,59 @@ const (
 // pool is the connections to one upstream.
 type pool struct {
 	transport *http.Transport
-	key       string // pools with equal keys are interchangeable
+	key       poolKey
 }
 
-func newPool(r *routes.Route) *pool {
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+// poolKey is what a pool is made from: pools with equal keys are interchangeable.
+type poolKey struct {
+	scheme, host string
+	tls          routes.TLS // only of https
+}
+
+// newPool returns an error if r's TLS files can't be used.
+func newPool(r *routes.Route, logger *slog.Logger) (*pool, error) {
 	t := &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return &upstreamConn{Conn: c}, nil
-		},
+		DialContext:            dialUpstream,
 		Protocols:              new(http.Protocols),
 		DisableCompression:     true, // the client's Accept-Encoding decides
 		MaxIdleConnsPerHost:    idlePerUpstream,
 		IdleConnTimeout:        idleTimeout,
-		TLSHandshakeTimeout:    dialTimeout,
 		ExpectContinueTimeout:  continueTimeout,
 		MaxResponseHeaderBytes: maxResponseBytes,
 	}
-	if r.Upstream.Scheme == "h2c" {
+	p := &pool{transport: t, key: poolKey{scheme: r.Upstream.Scheme, host: r.Upstream.Host}}
+	switch r.Upstream.Scheme {
+	case "h2c":
 		t.Protocols.SetUnencryptedHTTP2(true)
-	} else {
+		return p, nil
+	case "http":
 		t.Protocols.SetHTTP1(true)
-		t.Protocols.SetHTTP2(r.Upstream.Scheme == "https")
+		return p, nil
 	}
-	return &pool{transport: t, key: r.Upstream.Scheme + "://" + r.Upstream.Host}
+	t.Protocols.SetHTTP1(true)
+	t.Protocols.SetHTTP2(true)
+	p.key.tls = r.TLS
+	secure, err := newUpstreamTLS(r.TLS, logger)
+	if err != nil {
+		return nil, err
+	}
+	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dialUpstream(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return secure.client(ctx, c, address)
+	}
+	return p, nil
+}
+
+func dialUpstream(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+	c, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &upstreamConn{Conn: c}, nil
 }
 
 // upstreamConn knows of the upload on it, which http.Transport does not tell apart from

@@ -109,7 +109,9 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 	}
 	r.logger = s.config.Logger
 	r.tunnels, r.load = &s.tunnels, &s.load
-	r.pool = newPool(r.config)
+	if r.pool, err = newPool(r.config, s.config.Logger.With("service", name)); err != nil {
+		return nil, err
+	}
 	if known := s.services[name]; known != nil {
 		r.service = known
 		if known.pool.key == r.pool.key {
