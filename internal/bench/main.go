@@ -5,7 +5,8 @@
 //     same upstream;
 //   - open: cbproxy answering from its fallback, and a net/http handler that
 //     answers the same bytes as a constant;
-//   - churn: how many connections the upstream had to accept.
+//   - churn: how many connections the upstream had to accept;
+//   - stream: how long the events of a stream are on their way.
 //
 // Every contender is a process of its own, so that its CPU time is exact and
 // nobody's garbage is collected at somebody else's cost. Rounds alternate
@@ -77,7 +78,7 @@ func parseOptions(args []string) (options, error) {
 	f.IntVar(&o.connections, "connections", 64, "client connections kept alive")
 	f.IntVar(&o.rounds, "rounds", 11, "rounds; the medians are reported")
 	f.IntVar(&o.body, "body", 0, "bytes of request body; 0 sends GET, more sends POST")
-	f.StringVar(&scenarios, "scenarios", "closed,open,churn", "scenarios, separated by commas")
+	f.StringVar(&scenarios, "scenarios", "closed,open,churn,stream", "scenarios, separated by commas")
 	f.StringVar(&o.binary, "cbproxy", "", "cbproxy binary to measure; default builds ./cmd/cbproxy")
 	f.DurationVar(&o.timeout, "timeout", 15*time.Minute, "time for the whole run")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON")
@@ -97,8 +98,8 @@ func parseOptions(args []string) (options, error) {
 	}
 	o.scenarios = strings.Split(scenarios, ",")
 	for _, s := range o.scenarios {
-		if !slices.Contains([]string{"closed", "open", "churn"}, s) {
-			return o, fmt.Errorf("-scenarios: no scenario %q; there are closed, open and churn", s)
+		if !slices.Contains([]string{"closed", "open", "churn", "stream"}, s) {
+			return o, fmt.Errorf("-scenarios: no scenario %q; there are closed, open, churn and stream", s)
 		}
 	}
 	return o, nil
@@ -116,7 +117,7 @@ func run(ctx context.Context, o options) error {
 
 	r := report{Machine: describeMachine(), Options: o.describe(), Notes: b.notes}
 	measures := map[string]func(context.Context) (scenario, error){
-		"closed": b.closed, "open": b.open, "churn": b.churn,
+		"closed": b.closed, "open": b.open, "churn": b.churn, "stream": b.stream,
 	}
 	for _, name := range o.scenarios {
 		s, err := measures[name](ctx)

@@ -26,6 +26,7 @@ type scenario struct {
 	Contenders []figures `json:"contenders,omitempty"`
 	Ratios     []ratio   `json:"ratios,omitempty"`
 	Accepted   []count   `json:"accepted,omitempty"`
+	Delays     []delay   `json:"delays,omitempty"`
 }
 
 // count is the connections that the upstream accepted from one proxy.
@@ -84,6 +85,12 @@ func (r report) print(to io.Writer) error {
 		}
 		for _, f := range s.Contenders {
 			printf("  %s\t%.2f\t%.0f\t%.0f\t%.0f\t%d\n", f.Name, f.CPU, f.Throughput, f.P50, f.P99, f.Errors)
+		}
+		if len(s.Delays) > 0 {
+			printf("  contender\tfirst p50 µs\tp99 µs\tlater p50 µs\tp99 µs\n")
+		}
+		for _, d := range s.Delays {
+			printf("  %s\t%.0f\t%.0f\t%.0f\t%.0f\n", d.Name, d.FirstP50, d.FirstP99, d.LaterP50, d.LaterP99)
 		}
 		for _, c := range s.Accepted {
 			printf("  %s\t%d\n", c.Name, c.Connections)

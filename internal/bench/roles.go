@@ -50,6 +50,10 @@ func upstream(ctx context.Context, args []string) error {
 			if strings.HasSuffix(r.URL.Path, waitSuffix) {
 				time.Sleep(waitTime)
 			}
+			if strings.HasSuffix(r.URL.Path, streamSuffix) {
+				serveStream(w)
+				return
+			}
 			h := w.Header()
 			h["Content-Type"], h["Content-Length"] = kind, length
 			_, _ = w.Write(answer)
