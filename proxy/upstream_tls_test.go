@@ -260,6 +260,39 @@ func TestRotatedClientCertificateIsUsedByTheNextConnection(t *testing.T) {
 	}
 }
 
+func TestRotationFailsNoRequest(t *testing.T) {
+	ours := newAuthority(t)
+	folder := t.TempDir()
+	ca := put(t, folder, "ca.pem", ours.pem)
+	rotate := func() {
+		certificate, key := ours.sign(t, "sidecar")
+		put(t, folder, "tls.crt", certificate) // until the key is there as well, they don't match
+		put(t, folder, "tls.key", key)
+	}
+	rotate()
+	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool()})
+	_, address, _ := start(t, route(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"))
+	var requests sync.WaitGroup
+	for range 4 {
+		requests.Go(func() {
+			for range 50 {
+				res, err := http.Get("http://" + address + "/svc")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _ = res.Body.Close(); res.StatusCode != 200 || res.Header.Get("X-Client") != "sidecar" {
+					t.Errorf("status %d to %q", res.StatusCode, res.Header.Get("X-Client"))
+				}
+			}
+		})
+	}
+	for range 50 {
+		rotate()
+	}
+	requests.Wait()
+}
+
 // swap makes folder/name a symlink to target, at once.
 func swap(t testing.TB, folder, target, name string) {
 	t.Helper()
