@@ -1,0 +1,431 @@
+package proxy_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"log"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// authority signs certificates.
+type authority struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+	pem         []byte
+}
+
+func newAuthority(t testing.TB) *authority {
+	t.Helper()
+	a := &authority{key: newKey(t)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.certificate, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	a.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return a
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// sign returns a certificate for name, a host name or 127.0.0.1, and its key.
+func (a *authority) sign(t testing.TB, name string) (certificate, key []byte) {
+	t.Helper()
+	private := newKey(t)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if ip := net.ParseIP(name); ip != nil {
+		template.IPAddresses = []net.IP{ip}
+	} else {
+		template.DNSNames = []string{name}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, private.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+}
+
+func (a *authority) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.certificate)
+	return pool
+}
+
+// tlsUpstream serves with a certificate for name, a connection for each request, and
+// answers with what it knows of the connection.
+func tlsUpstream(t testing.TB, a *authority, name string, config *tls.Config) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Resumed", map[bool]string{true: "yes", false: "no"}[r.TLS.DidResume])
+		w.Header().Set("X-Asked-For", r.TLS.ServerName)
+		if len(r.TLS.PeerCertificates) > 0 {
+			w.Header().Set("X-Client", r.TLS.PeerCertificates[0].Subject.CommonName)
+		}
+		_, _ = io.WriteString(w, r.Proto)
+	}))
+	pair, err := tls.X509KeyPair(a.sign(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Certificates = []tls.Certificate{pair}
+	s.TLS = config
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Config.SetKeepAlivesEnabled(false)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+// put writes a file in a folder and returns its path.
+func put(t testing.TB, folder, name string, content []byte) string {
+	t.Helper()
+	file := filepath.Join(folder, name)
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestUpstreamIsVerified(t *testing.T) {
+	ours, other := newAuthority(t), newAuthority(t)
+	folder := t.TempDir()
+	ca := "ca_file: " + put(t, folder, "ca.pem", ours.pem)
+	otherCA := "ca_file: " + put(t, folder, "other.pem", other.pem)
+	for name, c := range map[string]struct {
+		certificate string
+		versions    [2]uint16 // the upstream speaks; 0 is what it speaks by default
+		keys        string
+		fine        bool
+	}{
+		"right authority":              {certificate: "127.0.0.1", keys: ca, fine: true},
+		"other authority":              {certificate: "127.0.0.1", keys: otherCA},
+		"the system's authorities":     {certificate: "127.0.0.1", keys: "{}"},
+		"no tls key at all":            {certificate: "127.0.0.1"},
+		"wrong name":                   {certificate: "rag.internal", keys: ca},
+		"server_name":                  {certificate: "rag.internal", keys: ca + ", server_name: rag.internal", fine: true},
+		"wrong server_name":            {certificate: "127.0.0.1", keys: ca + ", server_name: rag.internal"},
+		"insecure_skip_verify":         {certificate: "rag.internal", keys: "insecure_skip_verify: true", fine: true},
+		"TLS 1.2":                      {certificate: "127.0.0.1", versions: [2]uint16{0, tls.VersionTLS12}, keys: ca, fine: true},
+		"TLS 1.1":                      {certificate: "127.0.0.1", versions: [2]uint16{tls.VersionTLS10, tls.VersionTLS11}, keys: ca},
+		"TLS 1.1 that nobody verifies": {certificate: "127.0.0.1", versions: [2]uint16{tls.VersionTLS10, tls.VersionTLS11}, keys: "insecure_skip_verify: true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			upstream := tlsUpstream(t, ours, c.certificate, &tls.Config{MinVersion: c.versions[0], MaxVersion: c.versions[1]})
+			_, address, seen := start(t, route(upstream.URL, "tls: {"+strings.Trim(c.keys, "{}")+"}"))
+			res, body := get(t, "http://"+address+"/svc")
+			o := seen.next(t)
+			if c.fine {
+				if res.StatusCode != 200 || body != "HTTP/1.1" || o.Result != events.ResultSuccess {
+					t.Errorf("status %d, %s, %+v; want success", res.StatusCode, body, o)
+				}
+				if _, want, named := strings.Cut(c.keys, "server_name: "); named && res.Header.Get("X-Asked-For") != want {
+					t.Errorf("asked for %q, want %q", res.Header.Get("X-Asked-For"), want)
+				}
+				return
+			}
+			if res.StatusCode != 502 || o.Failure == nil || o.Failure.Type != events.ErrorConnect {
+				t.Errorf("status %d, %+v; want a failure to connect", res.StatusCode, o)
+			}
+			if !strings.Contains(o.Failure.Detail, "TLS handshake") {
+				t.Errorf("the failure tells of no handshake: %s", o.Failure.Detail)
+			}
+			shown := body
+			for name, values := range res.Header {
+				shown += "\n" + name + ": " + strings.Join(values, ", ")
+			}
+			for _, secret := range []string{"127.0.0.1", "x509", "handshake", "authority", "rag.internal"} {
+				if strings.Contains(shown, secret) {
+					t.Errorf("the client learns of %q:\n%s", secret, shown)
+				}
+			}
+		})
+	}
+}
+
+func TestUpstreamSpeaksHTTP2WhenItOffersTo(t *testing.T) {
+	ours := newAuthority(t)
+	ca := put(t, t.TempDir(), "ca.pem", ours.pem)
+	for want, protocols := range map[string][]string{"HTTP/2.0": {"h2", "http/1.1"}, "HTTP/1.1": {"http/1.1"}} {
+		upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{NextProtos: protocols})
+		_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+"}"))
+		if res, got := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || got != want {
+			t.Errorf("status %d, %s; want %s", res.StatusCode, got, want)
+		}
+		seen.next(t)
+	}
+}
+
+func TestUpstreamAsksForACertificate(t *testing.T) {
+	ours, other := newAuthority(t), newAuthority(t)
+	folder := t.TempDir()
+	ca := put(t, folder, "ca.pem", ours.pem)
+	keys := func(a *authority, name string) string {
+		certificate, key := a.sign(t, name)
+		return ", cert_file: " + put(t, folder, name+".crt", certificate) + ", key_file: " + put(t, folder, name+".key", key)
+	}
+	for name, c := range map[string]struct {
+		keys   string
+		client string // whom the upstream sees; "" if it sends them away
+	}{
+		"right certificate": {keys(ours, "sidecar"), "sidecar"},
+		"other authority's": {keys(other, "stranger"), ""},
+		"no certificate":    {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+				upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{MaxVersion: version, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool()})
+				_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+c.keys+"}"))
+				res, _ := get(t, "http://"+address+"/svc")
+				o := seen.next(t)
+				if c.client == "" && (res.StatusCode != 502 || o.Result != events.ResultFailure) {
+					t.Errorf("%s: status %d, %+v; want a failure", tls.VersionName(version), res.StatusCode, o)
+				}
+				if c.client != "" && (res.StatusCode != 200 || res.Header.Get("X-Client") != c.client) {
+					t.Errorf("%s: status %d to %q, want %q", tls.VersionName(version), res.StatusCode, res.Header.Get("X-Client"), c.client)
+				}
+			}
+		})
+	}
+}
+
+// A Kubernetes secret is a folder whose ..data is swapped, so that all its files change at once.
+func TestRotatedClientCertificateIsUsedByTheNextConnection(t *testing.T) {
+	ours := newAuthority(t)
+	folder := t.TempDir()
+	rotate := func(version string) {
+		certificate, key := ours.sign(t, version)
+		if err := os.Mkdir(filepath.Join(folder, version), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		put(t, folder, version+"/tls.crt", certificate)
+		put(t, folder, version+"/tls.key", key)
+		swap(t, folder, version, "..data")
+	}
+	rotate("first")
+	swap(t, folder, "..data/tls.crt", "tls.crt")
+	swap(t, folder, "..data/tls.key", "tls.key")
+	ca := put(t, folder, "ca.pem", ours.pem)
+	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool()})
+	_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"))
+	for _, version := range []string{"first", "second", "third"} {
+		if version != "first" {
+			rotate(version)
+		}
+		for _, resumed := range []string{"no", "yes"} {
+			res, _ := get(t, "http://"+address+"/svc")
+			seen.next(t)
+			if res.StatusCode != 200 || res.Header.Get("X-Client") != version || res.Header.Get("X-Resumed") != resumed {
+				t.Errorf("status %d to %q, session resumed: %s; want %s and %s", res.StatusCode, res.Header.Get("X-Client"), res.Header.Get("X-Resumed"), version, resumed)
+			}
+		}
+	}
+}
+
+func TestRotationFailsNoRequest(t *testing.T) {
+	ours := newAuthority(t)
+	folder := t.TempDir()
+	ca := put(t, folder, "ca.pem", ours.pem)
+	rotate := func() {
+		certificate, key := ours.sign(t, "sidecar")
+		put(t, folder, "tls.crt", certificate) // until the key is there as well, they don't match
+		put(t, folder, "tls.key", key)
+	}
+	rotate()
+	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool()})
+	_, address, _ := start(t, route(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"))
+	var requests sync.WaitGroup
+	for range 4 {
+		requests.Go(func() {
+			for range 50 {
+				res, err := http.Get("http://" + address + "/svc")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _ = res.Body.Close(); res.StatusCode != 200 || res.Header.Get("X-Client") != "sidecar" {
+					t.Errorf("status %d to %q", res.StatusCode, res.Header.Get("X-Client"))
+				}
+			}
+		})
+	}
+	for range 50 {
+		rotate()
+	}
+	requests.Wait()
+}
+
+// swap makes folder/name a symlink to target, at once.
+func swap(t testing.TB, folder, target, name string) {
+	t.Helper()
+	if err := os.Symlink(target, filepath.Join(folder, "next")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(folder, "next"), filepath.Join(folder, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRotatedAuthorityIsUsedByTheNextConnection(t *testing.T) {
+	old, next := newAuthority(t), newAuthority(t)
+	folder := t.TempDir()
+	ca := put(t, folder, "ca.pem", old.pem)
+	upstream := tlsUpstream(t, next, "127.0.0.1", &tls.Config{})
+	_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+"}", "breaker: {fail_max: 0}"))
+	for i, step := range []struct {
+		content string
+		want    int
+	}{{string(old.pem), 502}, {string(old.pem) + string(next.pem), 200}, {string(next.pem), 200}, {string(old.pem), 502}} {
+		put(t, folder, "ca.pem", []byte(step.content+strings.Repeat("\n", i))) // never of the size that was there before
+		res, _ := get(t, "http://"+address+"/svc")
+		if o := seen.next(t); res.StatusCode != step.want {
+			t.Errorf("step %d: status %d, %+v; want %d", i, res.StatusCode, o, step.want)
+		}
+	}
+}
+
+// lines keeps what is logged. Safe for concurrent use.
+type lines struct {
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.out.Write(p)
+}
+
+// take returns what was logged since it was last called.
+func (l *lines) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.out.Reset()
+	return l.out.String()
+}
+
+func TestBrokenRotationKeepsWhatWasGood(t *testing.T) {
+	ours := newAuthority(t)
+	folder := t.TempDir()
+	ca := put(t, folder, "ca.pem", ours.pem)
+	certificate, key := ours.sign(t, "first")
+	nextCertificate, nextKey := ours.sign(t, "second")
+	put(t, folder, "tls.crt", certificate)
+	put(t, folder, "tls.key", key)
+	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool()})
+	var logged lines
+	_, address, seen := startLogging(t, route(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"),
+		slog.New(slog.NewTextHandler(&logged, nil)))
+	expect := func(step, client, line string) {
+		t.Helper()
+		for range 3 {
+			res, _ := get(t, "http://"+address+"/svc")
+			if seen.next(t); res.StatusCode != 200 || res.Header.Get("X-Client") != client {
+				t.Errorf("%s: status %d to %q, want %q", step, res.StatusCode, res.Header.Get("X-Client"), client)
+			}
+		}
+		text := logged.take()
+		if want := min(1, len(line)); strings.Count(text, "level=") != want || !strings.Contains(text, line) {
+			t.Errorf("%s: logged\n%s\nwant %d line with %q", step, text, want, line)
+		}
+	}
+	expect("at first", "first", "")
+	put(t, folder, "tls.crt", nextCertificate[:len(nextCertificate)/2])
+	expect("half a certificate", "first", "load tls.cert_file "+folder+"/tls.crt: no PEM block is a certificate")
+	put(t, folder, "tls.crt", nextCertificate)
+	expect("a new certificate with the old key", "first", "load tls.key_file "+folder+"/tls.key: private key does not match public key")
+	if err := os.Remove(filepath.Join(folder, "tls.key")); err != nil {
+		t.Fatal(err)
+	}
+	expect("no key", "first", "load tls.key_file "+folder+"/tls.key: no such file or directory")
+	put(t, folder, "ca.pem", nil)
+	expect("no authority", "first", "load tls.ca_file "+ca+": no PEM block is a certificate")
+	put(t, folder, "ca.pem", ours.pem)
+	put(t, folder, "tls.key", nextKey)
+	expect("both", "second", "service=svc")
+	if err := os.Chtimes(ca, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	expect("touched", "second", "")
+}
+
+func TestOtherTLSKeysTakeANewPool(t *testing.T) {
+	ours, other := newAuthority(t), newAuthority(t)
+	folder := t.TempDir()
+	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{})
+	upstream.Config.SetKeepAlivesEnabled(true)
+	text := func(file string, a *authority) string {
+		return route(upstream.URL, "tls: {ca_file: "+put(t, folder, file, a.pem)+"}", "breaker: {fail_max: 0}")
+	}
+	server, address, seen := start(t, text("ours.pem", ours))
+	for _, step := range []struct {
+		config string
+		want   int
+	}{{text("ours.pem", ours), 200}, {text("other.pem", other), 502}, {text("ours.pem", ours), 200}} {
+		if err := server.Apply(parse(t, step.config)); err != nil {
+			t.Fatal(err)
+		}
+		if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != step.want {
+			t.Errorf("status %d, want %d", res.StatusCode, step.want)
+		}
+		seen.next(t)
+	}
+}
+
+// Files may break between the configuration's validation and its use.
+func TestConfigurationWithoutItsTLSFilesIsNotApplied(t *testing.T) {
+	ours := newAuthority(t)
+	ca := put(t, t.TempDir(), "ca.pem", ours.pem)
+	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{})
+	server, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+"}"))
+	next := parse(t, route(upstream.URL, "tls: {ca_file: "+ca+"}", "timeout: 1s"))
+	if err := os.Remove(ca); err != nil {
+		t.Fatal(err)
+	}
+	want := "build routes.svc: load tls.ca_file " + ca + ": no such file or directory"
+	if err := server.Apply(next); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 {
+		t.Errorf("status %d under the configuration that stays", res.StatusCode)
+	}
+	seen.next(t)
+}
