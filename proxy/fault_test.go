@@ -392,3 +392,29 @@ func TestClientsThatLeaveDisturbNobody(t *testing.T) {
 		t.Errorf("the breaker is %v", state)
 	}
 }
+
+// An upstream that went away without a word leaves connections behind on which nothing is
+// ever answered. Recovery is tested on a new one.
+func TestRecoveryIsTestedOnANewConnection(t *testing.T) {
+	var moved atomic.Bool
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		before := !moved.Load()
+		for {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			if before && moved.Load() {
+				continue // nobody is there any more
+			}
+			_, _ = io.WriteString(c, okResponse)
+		}
+	})
+	server, address, seen := start(t, route(url, "timeout: 0.3", "breaker: {fail_max: 1}"))
+	get(t, "http://"+address+"/svc")
+	moved.Store(true)
+	server.Breaker("svc").Force(events.HalfOpen, 0, "test")
+	seen.next(t)
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || server.Breaker("svc").State() != events.Closed {
+		t.Errorf("status %d, breaker %v, %+v", res.StatusCode, server.Breaker("svc").State(), seen.next(t))
+	}
+}

@@ -18,6 +18,8 @@ const (
 	idleTimeout      = 90 * time.Second
 	dialTimeout      = 10 * time.Second // for the connection, and for the TLS handshake after it
 	keepAlive        = 15 * time.Second
+	pingAfter        = 10 * time.Second // of silence on an HTTP/2 connection, which all requests share: dead, it would fail them all
+	pingTimeout      = 5 * time.Second
 	continueTimeout  = time.Second // RFC 9110, section 10.1.1: wait for a final answer before the body
 	maxResponseBytes = 1 << 20     // of a response's header section
 )
@@ -44,6 +46,7 @@ func newPool(r *routes.Route, logger *slog.Logger) (*pool, error) {
 		IdleConnTimeout:        idleTimeout,
 		ExpectContinueTimeout:  continueTimeout,
 		MaxResponseHeaderBytes: maxResponseBytes,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 	p := &pool{transport: t, key: poolKey{scheme: r.Upstream.Scheme, host: r.Upstream.Host}}
 	switch r.Upstream.Scheme {

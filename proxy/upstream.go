@@ -49,6 +49,9 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 // ask sends the attempt's request and judges the answer.
 func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 	transport := a.x.route.pool.transport
+	if a.call.State == events.HalfOpen {
+		transport.CloseIdleConnections() // they are from before the failure, and recovery must not be judged by them
+	}
 	res, err := transport.RoundTrip(out)
 	if a.crossed(err) && out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead) {
 		res, err = transport.RoundTrip(out)
