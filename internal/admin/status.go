@@ -9,8 +9,8 @@ import (
 
 // Health is the whole proxy at one moment.
 type Health struct {
-	// Status is healthy; degraded when any breaker is open or forced; critical when that of
-	// a service of priority 1 is.
+	// Status is healthy; degraded when any breaker that is not off is open or forced;
+	// critical when that of a service of priority 1 is.
 	Status        string             `json:"status"`
 	Services      map[string]Service `json:"services"`
 	TotalServices int                `json:"total_services"`
@@ -84,7 +84,7 @@ func (h *Health) Summarize() {
 	h.TotalServices = len(h.Services)
 	h.Status = "healthy"
 	for _, s := range h.Services {
-		if s.State != events.Open && s.Forced == nil {
+		if s.Mode == "off" || s.State != events.Open && s.Forced == nil {
 			continue
 		}
 		if s.Configuration.Priority == 1 {
