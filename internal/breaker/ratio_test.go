@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,19 +9,19 @@ import (
 	"cbproxy/internal/events"
 )
 
-// watched is a breaker and the changes it published.
+// watched is a breaker and the last change it published.
 type watched struct {
 	*Breaker
-	t       *testing.T
-	changes chan events.StateChanged
+	t      *testing.T
+	change atomic.Pointer[events.StateChanged]
 }
 
 // watch returns a breaker that ends with its test.
 func watch(t *testing.T, p Policy) *watched {
-	w := &watched{t: t, changes: make(chan events.StateChanged, 1000)}
+	w := &watched{t: t}
 	w.Breaker = New("svc", p, func(e events.Event) {
 		if c, ok := e.(events.StateChanged); ok {
-			w.changes <- c
+			w.change.Store(&c)
 		}
 	})
 	t.Cleanup(w.Close)
@@ -50,14 +51,6 @@ func (w *watched) want(state events.State) {
 	}
 }
 
-// last returns the last change.
-func (w *watched) last() (c events.StateChanged) {
-	for len(w.changes) > 0 {
-		c = <-w.changes
-	}
-	return c
-}
-
 // recover brings the breaker from an opening back to closed.
 func (w *watched) recover() {
 	w.t.Helper()
@@ -82,7 +75,7 @@ func TestFailureShareOpensTheBreaker(t *testing.T) {
 		w.want(events.Closed) // too few
 		w.call(1, false, 0)
 		w.want(events.Open)
-		c := w.last()
+		c := w.change.Load()
 		want := events.Counts{Requests: 10, Successes: 5, Failures: 5, ConsecutiveFailures: 1, Slow: 5}
 		if c.Cause != events.CauseFailureRatio || c.Counts != want {
 			t.Errorf("%s %+v, want %+v", c.Cause, c.Counts, want)
@@ -103,7 +96,7 @@ func TestSuccessThatCompletesTheVolumeOpens(t *testing.T) {
 		w.call(1, true, 0)
 		w.want(events.Open)
 		want := events.Counts{Requests: 10, Successes: 4, Failures: 6}
-		if c := w.last(); c.Cause != events.CauseFailureRatio || c.Counts != want {
+		if c := w.change.Load(); c.Cause != events.CauseFailureRatio || c.Counts != want {
 			t.Errorf("%s %+v, want %+v", c.Cause, c.Counts, want)
 		}
 	})
@@ -120,7 +113,7 @@ func TestSlowCallsOpenTheBreaker(t *testing.T) {
 				w.want(events.Closed)
 				w.call(1, !failed, time.Hour)
 				w.want(events.Open)
-				c := w.last()
+				c := w.change.Load()
 				want := events.Counts{Requests: 10, Successes: 9, Failures: 1, Slow: 6}
 				if failed {
 					want.Successes, want.Failures, want.ConsecutiveFailures = 8, 2, 1
@@ -156,7 +149,7 @@ func TestCausesHaveAnOrder(t *testing.T) {
 			change(&p)
 			w := watch(t, p)
 			w.call(10, false, time.Minute)
-			c := w.last()
+			c := w.change.Load()
 			if c.Cause != want {
 				t.Errorf("%s, want %s", c.Cause, want)
 			}
