@@ -153,9 +153,7 @@ func (b *Breaker) SetPolicy(p Policy) {
 	}
 	s := *b.current.Load()
 	if s.state != events.Open {
-		if s.hold == nil {
-			s.engine.window.set(&p)
-		}
+		s.engine.window.set(&p)
 		return
 	}
 	if d := p.opening(s.openings, s.chance); s.hold == nil && d != old.opening(s.openings, s.chance) {
