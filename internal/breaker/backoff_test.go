@@ -113,6 +113,15 @@ func TestPlacementCarriesTheRow(t *testing.T) {
 		w.wantOpening(4*time.Minute, 3)
 		w.Put(Placement{State: events.Closed, Openings: 1})
 		w.wantOpening(2*time.Minute, 2)
+		jittered := growing()
+		jittered.RecoveryBackoff.Jitter = 0.5
+		w.SetPolicy(jittered)
+		w.Put(Placement{State: events.Open, Openings: 2})
+		until := w.RetryAt()
+		w.Put(Placement{State: events.Open, Openings: 2})
+		if w.RetryAt().Equal(until) {
+			t.Error("two openings had the same jitter")
+		}
 	})
 }
 
