@@ -71,15 +71,15 @@ func New(service string, policy Policy, publish func(events.Event)) *Breaker {
 // and Off.
 func (b *Breaker) Allow() (Call, error) {
 	p := b.policy.Load()
-	if p.Mode == Off {
+	switch {
+	case p.Mode == Off:
 		return b.unseen(), nil
+	case p.Mode == Shadow:
+		return b.shadow(b.admitUser(p))
+	case p.Probed:
+		return b.admitUser(p)
 	}
-	call, err := b.admit(p.Probed)
-	if err != nil && p.Mode == Shadow {
-		b.shadowed[call.State].Add(1)
-		call.Shadowed, err = err, nil
-	}
-	return call, err
+	return b.admit()
 }
 
 // AllowProbe is Allow for the prober of a breaker whose half-open state is reserved for
@@ -89,21 +89,35 @@ func (b *Breaker) AllowProbe() (Call, error) {
 	if b.policy.Load().Mode == Off {
 		return b.unseen(), nil
 	}
-	return b.admit(false)
+	return b.admit()
 }
 
 // unseen is a call that the breaker takes no notice of.
 func (b *Breaker) unseen() Call { return Call{State: b.current.Load().state} }
 
-// admit asks the engine. Where reserved is set, the half-open state is another's: its
-// places are neither given nor touched.
-func (b *Breaker) admit(reserved bool) (Call, error) {
-	s := b.current.Load()
-	if reserved && s.state != events.Closed {
-		if s = b.now(); s.state != events.Closed {
+// shadow lets pass what was refused, and counts it.
+func (b *Breaker) shadow(call Call, refusal error) (Call, error) {
+	if refusal != nil {
+		b.shadowed[call.State].Add(1)
+		call.Shadowed = refusal
+	}
+	return call, nil
+}
+
+// admitUser is admit for a call that is not the prober's: where the half-open state is
+// reserved, it takes no place there, not even for the moment that giving it back needs.
+func (b *Breaker) admitUser(p *Policy) (Call, error) {
+	if p.Probed && b.current.Load().state != events.Closed {
+		if s := b.now(); s.state != events.Closed {
 			return refuse(s.state)
 		}
 	}
+	return b.admit()
+}
+
+// admit asks the engine.
+func (b *Breaker) admit() (Call, error) {
+	s := b.current.Load()
 	done, err := s.engine.cb.Allow()
 	if s.engine.moved.Load() || err == nil && s.state == events.Open {
 		b.settle()
@@ -153,9 +167,7 @@ func (b *Breaker) SetPolicy(p Policy) {
 	}
 	s := *b.current.Load()
 	if s.state != events.Open {
-		if s.hold == nil {
-			s.engine.window.set(&p)
-		}
+		s.engine.window.set(&p)
 		return
 	}
 	if d := p.opening(s.openings, s.chance); s.hold == nil && d != old.opening(s.openings, s.chance) {

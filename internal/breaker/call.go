@@ -22,37 +22,27 @@ type Call struct {
 }
 
 // Success reports that the upstream did its part, and how long it took.
-func (c Call) Success(took time.Duration) {
-	switch {
-	case c.done == nil:
-	case c.breaker.policy.Load().slow(took):
-		c.report(succeededSlow)
-	default:
-		c.report(succeeded)
-	}
-}
+func (c Call) Success(took time.Duration) { c.report(succeeded, succeededSlow, took) }
 
 // Failure reports that the upstream failed, and how long it took.
 func (c Call) Failure(f *events.Failure, took time.Duration) {
-	if c.done == nil {
-		return
+	if c.done != nil {
+		c.breaker.lastFailure.Store(f)
 	}
-	c.breaker.lastFailure.Store(f)
-	if c.breaker.policy.Load().slow(took) {
-		c.report(failedSlow)
-		return
-	}
-	c.report(failed)
+	c.report(failed, failedSlow, took)
 }
 
 // Cancel reports that the call says nothing of the upstream; a probe's place is given back.
-func (c Call) Cancel() {
-	if c.done != nil {
-		c.report(cancelled)
-	}
-}
+func (c Call) Cancel() { c.report(cancelled, cancelled, 0) }
 
-func (c Call) report(o *outcome) {
+// report tells the engine o, or slow if the call took too long.
+func (c Call) report(o, slow *outcome, took time.Duration) {
+	if c.done == nil {
+		return
+	}
+	if c.breaker.policy.Load().slow(took) {
+		o = slow
+	}
 	c.done(o)
 	if c.engine.moved.Load() {
 		c.breaker.settle()

@@ -83,6 +83,90 @@ func TestConcurrentCallsTellOneStory(t *testing.T) {
 	}
 }
 
+// Whatever policies do to a window while calls are counted, its sums stay what its slots
+// say, and the breaker recovers by itself.
+func TestWindowSurvivesReloadsUnderLoad(t *testing.T) {
+	policy := func(r *rand.Rand) Policy {
+		return Policy{
+			Mode:             Mode(r.IntN(3)),
+			FailMax:          r.IntN(30),
+			FailureRatio:     r.Float64() * float64(r.IntN(2)),
+			SlowCallRatio:    r.Float64() * float64(r.IntN(2)),
+			SlowCallDuration: time.Duration(r.IntN(10)),
+			MinRequests:      r.IntN(50),
+			Window:           time.Duration(1 + r.Int64N(int64(5*time.Millisecond))),
+			RecoveryTimeout:  time.Duration(1 + r.IntN(100_000)),
+			RecoveryBackoff:  Backoff{Multiplier: 1 + r.Float64(), Max: time.Millisecond, Jitter: r.Float64()},
+			HalfOpenRequests: 1 + r.IntN(3),
+			Probed:           r.IntN(4) == 0,
+		}
+	}
+	b := New("svc", policy(rand.New(rand.NewPCG(1, 1))), func(events.Event) {})
+	defer b.Close()
+	var workers, hammer sync.WaitGroup
+	for w := range 8 {
+		workers.Go(func() {
+			r := rand.New(rand.NewPCG(2, uint64(w)))
+			for i := range 5000 {
+				allow := b.Allow
+				if i%16 == 0 {
+					allow = b.AllowProbe
+				}
+				call, _ := allow() // a report on a refused call must do no harm
+				switch took := time.Duration(r.IntN(20)); r.IntN(3) {
+				case 0:
+					call.Failure(&events.Failure{Type: events.ErrorStatus}, took)
+				case 1:
+					call.Success(took)
+				default:
+					call.Cancel()
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	hammer.Go(func() {
+		r := rand.New(rand.NewPCG(3, 3))
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			b.SetPolicy(policy(r))
+			checkWindow(t, &b.current.Load().engine.window)
+		}
+	})
+	workers.Wait()
+	close(done)
+	hammer.Wait()
+	checkWindow(t, &b.current.Load().engine.window)
+	if b.Changes(events.Open) == 0 {
+		t.Error("never opened")
+	}
+
+	b.SetPolicy(Policy{
+		FailureRatio: 1, SlowCallRatio: 1, SlowCallDuration: time.Hour, MinRequests: 1,
+		Window: time.Minute, RecoveryTimeout: time.Millisecond, HalfOpenRequests: 1,
+	})
+	for b.State() != events.Closed { // the test's own deadline ends it
+		call, _ := b.Allow()
+		call.Success(0)
+	}
+}
+
+func checkWindow(t *testing.T, w *window) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var sum tally
+	for i := range w.used {
+		sum.add(w.at(i).tally)
+	}
+	if sum != w.sum || sum.failures > sum.requests || sum.slow > sum.requests {
+		t.Errorf("the slots add up to %+v, the running sum is %+v", sum, w.sum)
+	}
+}
+
 // Nobody asks, and yet the state moves on and is told.
 func TestOpeningEndsByTheClockAlone(t *testing.T) {
 	var bus events.Bus

@@ -90,9 +90,7 @@ func newEngine(policy *atomic.Pointer[Policy], held bool, open time.Duration) *e
 		done(failed)
 		e.take()
 	}
-	if !held {
-		e.window.set(p) // only now: the failure that opened it at birth is none
-	}
+	e.window.set(p) // only now: the failure that opened it at birth is none
 	e.born = true
 	return e
 }

@@ -32,8 +32,9 @@ type slot struct {
 
 // A window counts the calls of the last span of time, in a ring of slots and their running
 // sum. A slot leaves as a whole when its first call is span old: no call is counted that
-// is span old or older, and every call younger by a width than that is. Its zero value
-// counts nothing. It is safe for concurrent use.
+// is span old or older, and every call younger by a width than that is (by some widths
+// where the span has grown since). Its zero value counts nothing. It is safe for
+// concurrent use.
 type window struct {
 	mu           sync.Mutex // guards all below; nothing is called and no lock taken under it
 	span, width  time.Duration

@@ -1,0 +1,229 @@
+package breaker
+
+import (
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"cbproxy/internal/events"
+)
+
+// fail opens the breaker, whether a call or a probe fails, and returns for how long.
+func (w *watched) fail() time.Duration {
+	w.t.Helper()
+	w.call(1, false, 0)
+	w.want(events.Open)
+	return w.RetryAt().Sub(w.Status().Since)
+}
+
+// probing waits for the opening's end.
+func (w *watched) probing() {
+	w.t.Helper()
+	time.Sleep(time.Until(w.RetryAt()) + 2*time.Nanosecond)
+	synctest.Wait()
+	w.want(events.HalfOpen)
+}
+
+func growing() Policy {
+	return Policy{
+		FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
+		RecoveryBackoff: Backoff{Multiplier: 2, Max: 5 * time.Minute},
+	}
+}
+
+func (w *watched) wantOpening(want time.Duration, row int) {
+	w.t.Helper()
+	if got := w.fail(); got != want {
+		w.t.Errorf("open for %v, want %v", got, want)
+	}
+	if got := w.Status().Openings; got != row {
+		w.t.Errorf("%d openings in a row, want %d", got, row)
+	}
+}
+
+func TestOpeningsGrowWhileProbesFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, growing())
+		for i, want := range []time.Duration{1, 2, 4, 5, 5} {
+			w.wantOpening(want*time.Minute, i+1)
+			w.probing()
+		}
+	})
+}
+
+func TestRecoveryThatDoesNotLastIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, growing())
+		w.wantOpening(time.Minute, 1)
+		w.recover()
+		time.Sleep(time.Minute - time.Nanosecond)
+		w.wantOpening(2*time.Minute, 2)
+		w.recover()
+		time.Sleep(time.Minute - time.Nanosecond)
+		if got := w.Status().Openings; got != 2 {
+			t.Errorf("%d openings in a row before recovery has lasted, want 2", got)
+		}
+		time.Sleep(time.Nanosecond)
+		if got := w.Status().Openings; got != 0 {
+			t.Errorf("%d openings in a row once recovery has lasted, want 0", got)
+		}
+		w.wantOpening(time.Minute, 1)
+	})
+}
+
+func TestOperatorsOpeningIsNoPartOfARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, growing())
+		w.fail()
+		w.probing()
+		w.fail()
+		w.Force(events.Open, time.Hour, "")
+		if got := w.Status().Openings; got != 0 {
+			t.Errorf("%d openings in a row while held", got)
+		}
+		w.probing()
+		w.wantOpening(time.Minute, 1)
+		w.Force(events.HalfOpen, 0, "") // probing early leaves the row as it is
+		w.wantOpening(2*time.Minute, 2)
+	})
+}
+
+func TestPlacementCarriesTheRow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, growing())
+		w.Put(Placement{State: events.Open, Openings: 2})
+		if got := time.Until(w.RetryAt()); got != 2*time.Minute {
+			t.Errorf("put into a second opening of %v, want 2m", got)
+		}
+		w.Put(Placement{State: events.Open, For: 7 * time.Second, Openings: 2})
+		if got := time.Until(w.RetryAt()); got != 7*time.Second {
+			t.Errorf("put into an opening of %v, want 7s", got)
+		}
+		unrelated := growing()
+		unrelated.FailMax = 2
+		w.SetPolicy(unrelated)
+		if got := time.Until(w.RetryAt()); got != 7*time.Second {
+			t.Errorf("an unrelated change made it an opening of %v, want 7s", got)
+		}
+		w.SetPolicy(growing())
+		w.probing()
+		w.wantOpening(4*time.Minute, 3)
+		w.Put(Placement{State: events.Closed, Openings: 1})
+		w.wantOpening(2*time.Minute, 2)
+		jittered := growing()
+		jittered.RecoveryBackoff.Jitter = 0.5
+		w.SetPolicy(jittered)
+		w.Put(Placement{State: events.Open, Openings: 2})
+		until := w.RetryAt()
+		w.Put(Placement{State: events.Open, Openings: 2})
+		if w.RetryAt().Equal(until) {
+			t.Error("two openings had the same jitter")
+		}
+	})
+}
+
+// One opening has one draw: whatever the policy was meanwhile, the same policy means the
+// same end.
+func TestReloadRecomputesTheOpeningFromItsStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := growing()
+		p.RecoveryBackoff.Jitter = 0.5
+		w := watch(t, p)
+		w.wantOpening(time.Minute, 1)
+		w.probing()
+		w.fail()
+		since, until := w.Status().Since, w.RetryAt()
+		time.Sleep(30 * time.Second)
+
+		plain := p
+		plain.RecoveryBackoff.Jitter = 0
+		plain.RecoveryBackoff.Multiplier = 3
+		w.SetPolicy(plain)
+		if got := w.RetryAt().Sub(since); got != 3*time.Minute {
+			t.Errorf("open for %v with a multiplier of 3, want 3m", got)
+		}
+		unrelated := plain
+		unrelated.FailMax, unrelated.Mode = 7, Off
+		w.SetPolicy(unrelated)
+		if got := w.RetryAt().Sub(since); got != 3*time.Minute {
+			t.Errorf("open for %v after an unrelated change, want 3m", got)
+		}
+		w.SetPolicy(p)
+		if got := w.RetryAt(); !got.Equal(until) {
+			t.Errorf("open until %v under the policy of its start, which said %v", got, until)
+		}
+		plain.RecoveryBackoff.Max = 20 * time.Second // without meaning below RecoveryTimeout
+		plain.RecoveryTimeout = 10 * time.Second
+		w.SetPolicy(plain)
+		time.Sleep(2 * time.Nanosecond)
+		synctest.Wait()
+		w.want(events.HalfOpen) // its time would have been up already
+	})
+}
+
+func TestOpeningStaysWithinItsBounds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := Policy{
+			RecoveryTimeout: time.Duration(rapid.Int64Range(1, math.MaxInt64).Draw(t, "recovery")),
+			RecoveryBackoff: Backoff{
+				Multiplier: rapid.Float64Min(0).Draw(t, "multiplier"),
+				Max:        time.Duration(rapid.Int64Min(0).Draw(t, "max")),
+				Jitter:     rapid.Float64Range(0, 10).Draw(t, "jitter"),
+			},
+		}
+		n := rapid.IntRange(0, math.MaxInt32).Draw(t, "n")
+		d := p.opening(n, rapid.Float64Range(0, 1).Draw(t, "chance"))
+		if d < p.RecoveryTimeout || d > max(p.RecoveryTimeout, p.RecoveryBackoff.Max) {
+			t.Fatalf("%v", d)
+		}
+		if n <= 1 && d != p.RecoveryTimeout {
+			t.Fatalf("the first opening is %v", d)
+		}
+	})
+}
+
+// Many breakers that open together do not probe together.
+func TestJitterSpreads(t *testing.T) {
+	p := Policy{FailMax: 1, RecoveryTimeout: 10 * time.Second, HalfOpenRequests: 1}
+	tests := []struct {
+		name            string
+		backoff         Backoff
+		row             int
+		shortest, below time.Duration
+	}{
+		{"not the first", Backoff{2, time.Minute, 0.5}, 1, 10 * time.Second, 10*time.Second + 1},
+		{"the second", Backoff{2, time.Minute, 0.5}, 2, 20 * time.Second, 30 * time.Second},
+		{"without growth", Backoff{0, time.Minute, 0.5}, 9, 10 * time.Second, 15 * time.Second},
+		{"up to the longest", Backoff{2, 25 * time.Second, 0.5}, 2, 20 * time.Second, 25*time.Second + 1},
+		{"at the longest", Backoff{2, time.Minute, 0.5}, 9, 40 * time.Second, time.Minute + 1},
+		{"never below the first", Backoff{2, 12 * time.Second, 0.5}, 9, 10 * time.Second, 12*time.Second + 1},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := p
+				p.RecoveryBackoff = test.backoff
+				w := watch(t, p)
+				low, high, seen := time.Duration(math.MaxInt64), time.Duration(0), map[time.Duration]bool{}
+				for range 1000 {
+					w.Put(Placement{State: events.HalfOpen, Openings: test.row - 1})
+					if test.row == 1 {
+						w.Put(Placement{State: events.Closed})
+						time.Sleep(p.RecoveryTimeout)
+					}
+					d := w.fail()
+					low, high, seen[d] = min(low, d), max(high, d), true
+				}
+				if low < test.shortest || high >= test.below {
+					t.Errorf("openings of %v to %v, want at least %v and below %v", low, high, test.shortest, test.below)
+				}
+				if width := test.below - test.shortest; width > 1 && (high-low < width*9/10 || len(seen) < 900) {
+					t.Errorf("%d different openings of %v to %v, want a spread of about %v", len(seen), low, high, width)
+				}
+			})
+		})
+	}
+}
