@@ -34,7 +34,7 @@ type attempt struct {
 	asked    atomic.Bool // the upstream has said 100 (Continue)
 
 	informing sync.Mutex // held while an interim response is passed on
-	over      bool       // guarded by informing: the transport has returned
+	over      bool       // guarded by informing: the transport has returned, and there may be another attempt
 }
 
 // begin starts the next attempt of x, which the breaker has allowed by call.
@@ -109,13 +109,20 @@ func (a *attempt) elapsed() time.Duration {
 	return max(time.Since(a.start)-time.Duration(waited), time.Nanosecond)
 }
 
+// isOver reports whether another attempt may have taken its place.
+func (a *attempt) isOver() bool {
+	a.informing.Lock()
+	defer a.informing.Unlock()
+	return a.over
+}
+
 // lost is run by an upstream's connection that ends, on a goroutine of the transport's. The
 // transport would wait for the client's body before it said so.
 func (a *attempt) lost(err error) {
 	x := a.x
 	x.ending.Lock()
 	defer x.ending.Unlock()
-	if x.over || x.upload.ended.Load() || a.answered.Load() || x.upload.faulty() != nil || errors.Is(err, net.ErrClosed) {
+	if x.over || a.isOver() || x.upload.ended.Load() || a.answered.Load() || x.upload.faulty() != nil || errors.Is(err, net.ErrClosed) {
 		return
 	}
 	a.cancel(errLost)

@@ -59,7 +59,8 @@ func (a *attempt) clientAtFault() bool {
 // little ahead of the exchange's.
 func (a *attempt) leftAtDeadline() bool {
 	x := a.x
-	return context.Cause(a) == context.Canceled && a.status == 0 && x.hasDeadline() && time.Since(x.start) >= x.grpc.timeout*9/10
+	return context.Cause(a) == context.Canceled && a.status == 0 && x.hasDeadline() &&
+		x.grpc.deadlineError() == errDeadline && time.Since(x.start) >= x.grpc.timeout*9/10
 }
 
 // errorType classes a transport's error: before a connection, before a response's header
@@ -109,6 +110,8 @@ func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 	switch fault := x.upload.faulty(); {
 	case context.Cause(x) == errSlowClient:
 		x.problem(slowBody)
+	case context.Cause(x) == errHurried:
+		x.problem(unanswered[events.ReasonTimeout])
 	case fault == errBodyTooLarge:
 		x.problem(bodyTooLarge)
 	case fault != nil:

@@ -19,6 +19,7 @@ import (
 var (
 	errTimeout    = errors.New("the route's timeout passed")
 	errDeadline   = errors.New("the call's grpc-timeout passed")
+	errHurried    = errors.New("the call's grpc-timeout was too short for any upstream")
 	errIdle       = errors.New("the stream was silent for the route's idle_timeout")
 	errSlowClient = errors.New("the client did not send or take a body in time")
 	errReplayed   = errors.New("two connections in a row were closed before they answered")
@@ -156,7 +157,7 @@ func (x *exchange) expire() {
 		x.cancel(errSlowClient)
 		x.endRead()
 	case x.hasDeadline():
-		x.cancel(errDeadline)
+		x.cancel(x.grpc.deadlineError())
 		x.endRead()
 	default:
 		x.cancel(errTimeout)

@@ -72,6 +72,18 @@ func grpcCallOf(r *http.Request) *grpcCall {
 	return c
 }
 
+// leastDeadline is the time that a caller must give for its deadline to say anything of the
+// upstream: any client could open a breaker by being in a hurry.
+const leastDeadline = 100 * time.Millisecond
+
+// deadlineError is why an exchange ends at the caller's deadline.
+func (c *grpcCall) deadlineError() error {
+	if c.timeout < leastDeadline {
+		return errHurried
+	}
+	return errDeadline
+}
+
 // isGRPC reports whether a header section announces a gRPC message.
 func isGRPC(h http.Header) bool {
 	t := h["Content-Type"]
@@ -152,9 +164,8 @@ func (a *attempt) judgeGRPCStatus(code grpcCode, message string) {
 
 // grpcCodeFor returns the code with which a gRPC call is answered in the upstream's place.
 func (x *exchange) grpcCodeFor(p *problem) grpcCode {
-	f := x.outcome.Failure
 	switch {
-	case f != nil && f.Type == events.ErrorTimeout && x.hasDeadline():
+	case p.status == http.StatusGatewayTimeout && x.hasDeadline():
 		return grpcDeadlineExceeded
 	case p.status == http.StatusRequestEntityTooLarge:
 		return grpcResourceExhausted

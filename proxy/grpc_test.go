@@ -141,38 +141,47 @@ func TestGRPCCallerGetsATrailersOnlyStatus(t *testing.T) {
 }
 
 // Who leaves at the deadline that it had announced found the upstream too slow; who leaves
-// before says nothing of it.
-func TestCallerThatLeavesAtItsDeadlineBlamesTheUpstream(t *testing.T) {
-	asked := make(chan struct{}, 2)
-	url := grpcUpstream(t, func(_ http.ResponseWriter, r *http.Request) {
-		asked <- struct{}{}
-		<-r.Context().Done()
-	})
+// before, or gives no time to answer in, says nothing of it.
+func TestCallersDeadlineBlamesTheUpstreamIfItGaveItTime(t *testing.T) {
+	url := grpcUpstream(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	for name, c := range map[string]struct {
 		announced string
+		leaves    time.Duration // 0: it stays
 		result    events.Result
 	}{
-		"at its deadline": {"1n", events.ResultFailure},
-		"long before":     {"20S", events.ResultCancelled},
+		"passes":                    {"200m", 0, events.ResultFailure},
+		"passes, and it leaves":     {"1S", time.Second, events.ResultFailure},
+		"is far away when it goes":  {"20S", 100 * time.Millisecond, events.ResultCancelled},
+		"is no time at all":         {"1n", 0, events.ResultCancelled},
+		"is too short, and it goes": {"50m", 60 * time.Millisecond, events.ResultCancelled},
 	} {
-		_, address, seen := start(t, route(url))
-		ctx, leave := context.WithCancel(t.Context())
-		r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader("x"))
-		r.Header.Set("Content-Type", "application/grpc")
-		r.Header.Set("Grpc-Timeout", c.announced)
-		if c.result == events.ResultCancelled {
-			go func() { <-asked; leave() }()
-		}
-		res, err := h2c(t).Do(r)
-		if err == nil {
-			_ = res.Body.Close()
-		} else if !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
-		leave()
-		if o := seen.next(t); o.Result != c.result {
-			t.Errorf("%s: %+v %+v", name, o, o.Failure)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, address, seen := start(t, route(url, "breaker: {fail_max: 1}"))
+			ctx, leave := context.WithTimeout(t.Context(), 20*time.Second)
+			if c.leaves > 0 {
+				ctx, leave = context.WithTimeout(t.Context(), c.leaves)
+			}
+			defer leave()
+			r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader("x"))
+			r.Header.Set("Content-Type", "application/grpc")
+			r.Header.Set("Grpc-Timeout", c.announced)
+			res, err := h2c(t).Do(r)
+			if err == nil {
+				_ = res.Body.Close()
+				if res.Header.Get("Grpc-Status") != "4" {
+					t.Errorf("answered with %v, want DEADLINE_EXCEEDED", res.Header)
+				}
+			} else if !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			if o := seen.next(t); o.Result != c.result {
+				t.Errorf("%+v %+v", o, o.Failure)
+			}
+			if opened := server.Breaker("svc").State() == events.Open; opened != (c.result == events.ResultFailure) {
+				t.Errorf("breaker %v", server.Breaker("svc").State())
+			}
+		})
 	}
 }
 
