@@ -69,55 +69,25 @@ func New(service string, policy Policy, publish func(events.Event)) *Breaker {
 // report on the Call exactly once; otherwise the error is ErrOpen or ErrHalfOpenLimit, and
 // the Call only tells the state that decided. The error is always nil in the modes Shadow
 // and Off.
-func (b *Breaker) Allow() (Call, error) {
-	p := b.policy.Load()
-	switch {
-	case p.Mode == Off:
-		return b.unseen(), nil
-	case p.Mode == Shadow:
-		return b.shadow(b.admitUser(p))
-	case p.Probed:
-		return b.admitUser(p)
-	}
-	return b.admit()
-}
+func (b *Breaker) Allow() (Call, error) { return b.decide(false) }
 
 // AllowProbe is Allow for the prober of a breaker whose half-open state is reserved for
 // it. Shadow refuses it what Enforce would: a probe at the wrong time is no user's loss,
 // and letting it through would tell nothing.
-func (b *Breaker) AllowProbe() (Call, error) {
-	if b.policy.Load().Mode == Off {
-		return b.unseen(), nil
+func (b *Breaker) AllowProbe() (Call, error) { return b.decide(true) }
+
+// decide asks the engine, unless it must not be touched: by nobody in the mode Off, and by
+// users in a half-open state that is reserved, where they would take the prober's places.
+func (b *Breaker) decide(prober bool) (Call, error) {
+	p, s := b.policy.Load(), b.current.Load()
+	if p.Mode == Off {
+		return Call{State: s.state}, nil
 	}
-	return b.admit()
-}
-
-// unseen is a call that the breaker takes no notice of.
-func (b *Breaker) unseen() Call { return Call{State: b.current.Load().state} }
-
-// shadow lets pass what was refused, and counts it.
-func (b *Breaker) shadow(call Call, refusal error) (Call, error) {
-	if refusal != nil {
-		b.shadowed[call.State].Add(1)
-		call.Shadowed = refusal
-	}
-	return call, nil
-}
-
-// admitUser is admit for a call that is not the prober's: where the half-open state is
-// reserved, it takes no place there, not even for the moment that giving it back needs.
-func (b *Breaker) admitUser(p *Policy) (Call, error) {
-	if p.Probed && b.current.Load().state != events.Closed {
-		if s := b.now(); s.state != events.Closed {
-			return refuse(s.state)
+	if p.Probed && !prober && s.state != events.Closed {
+		if s = b.now(); s.state != events.Closed {
+			return b.refuse(s.state, p.Mode == Shadow)
 		}
 	}
-	return b.admit()
-}
-
-// admit asks the engine.
-func (b *Breaker) admit() (Call, error) {
-	s := b.current.Load()
 	done, err := s.engine.cb.Allow()
 	if s.engine.moved.Load() || err == nil && s.state == events.Open {
 		b.settle()
@@ -127,17 +97,23 @@ func (b *Breaker) admit() (Call, error) {
 	case nil:
 		return Call{State: s.state, breaker: b, engine: s.engine, done: done}, nil
 	case gobreaker.ErrTooManyRequests:
-		return refuse(events.HalfOpen)
+		return b.refuse(events.HalfOpen, p.Mode == Shadow && !prober)
 	default:
-		return refuse(events.Open)
+		return b.refuse(events.Open, p.Mode == Shadow && !prober)
 	}
 }
 
-func refuse(state events.State) (Call, error) {
+// refuse answers a call that state refuses; where shadow is set, by letting it pass.
+func (b *Breaker) refuse(state events.State, shadow bool) (Call, error) {
+	err := ErrOpen
 	if state == events.HalfOpen {
-		return Call{State: state}, ErrHalfOpenLimit
+		err = ErrHalfOpenLimit
 	}
-	return Call{State: state}, ErrOpen
+	if shadow {
+		b.shadowed[state].Add(1)
+		return Call{State: state, Shadowed: err}, nil
+	}
+	return Call{State: state}, err
 }
 
 // decided returns the stretch that decided a call, where s's engine moved on while it was

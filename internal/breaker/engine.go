@@ -112,10 +112,7 @@ func newHalfOpenEngine(policy *atomic.Pointer[Policy]) *engine {
 func (e *engine) judge(err error) bool {
 	o := err.(*outcome)
 	p := e.policy.Load()
-	switch {
-	case e.state != events.Closed || e.held:
-		return !o.failed
-	case !p.rolls():
+	if !p.rolls() || e.held || e.state != events.Closed {
 		if o.failed {
 			e.verdict = verdict{failed: true}
 		}
