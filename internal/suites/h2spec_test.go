@@ -1,0 +1,167 @@
+package suites
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/summerwind/h2spec/config"
+	"github.com/summerwind/h2spec/generic"
+	"github.com/summerwind/h2spec/hpack"
+	"github.com/summerwind/h2spec/http2"
+	"github.com/summerwind/h2spec/spec"
+)
+
+const (
+	h2specTimeout = 2 * time.Second // h2spec's own default: a server that says nothing for so long fails
+	h2specRetries = 3               // of a case that fails on the proxy only
+	h2specAtOnce  = 8               // most failing cases only wait
+)
+
+// h2specCase is one of h2spec's cases.
+type h2specCase struct {
+	id, title string
+	run       func(*config.Config, *spec.Conn) error
+}
+
+// h2specCases are all cases for servers, the strict ones as well.
+func h2specCases() (cases []h2specCase) {
+	groups := []*spec.TestGroup{generic.Spec(), http2.Spec(), hpack.Spec()}
+	for len(groups) > 0 {
+		g := groups[0]
+		groups = append(groups[1:], g.Groups...)
+		for i, c := range slices.Concat(g.Tests, g.StrictTests) {
+			cases = append(cases, h2specCase{fmt.Sprintf("%s/%d", g.ID(), i+1), g.Title() + ": " + c.Desc, c.Run})
+		}
+	}
+	return cases
+}
+
+// h2specResult is what became of all cases on one server.
+type h2specResult struct {
+	passed, skipped int
+	failed          map[string]error // by the case's ID
+}
+
+func (r *h2specResult) add(id string, err error) {
+	switch err {
+	case nil:
+		r.passed++
+	case spec.ErrSkipped:
+		r.skipped++
+	default:
+		r.failed[id] = err
+	}
+}
+
+func (r *h2specResult) String() string {
+	return fmt.Sprintf("%d passed, %d skipped, %d failed %v", r.passed, r.skipped, len(r.failed), slices.Sorted(maps.Keys(r.failed)))
+}
+
+// runOn runs a case on a connection of its own. The verdicts that h2spec gives by a panic,
+// where a connection ended before it was looked at, are failures like others.
+func (c h2specCase) runOn(server *config.Config) (err error) {
+	conn, err := spec.Dial(server)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("h2spec panicked: %v", p)
+		}
+	}()
+	return c.run(server, conn)
+}
+
+func runH2spec(cases []h2specCase, server *config.Config) *h2specResult {
+	result := &h2specResult{failed: map[string]error{}}
+	var mu sync.Mutex // guards result
+	var running sync.WaitGroup
+	slots := make(chan struct{}, h2specAtOnce)
+	for _, c := range cases {
+		slots <- struct{}{}
+		running.Go(func() {
+			err := c.runOn(server)
+			mu.Lock()
+			result.add(c.id, err)
+			mu.Unlock()
+			<-slots
+		})
+	}
+	running.Wait()
+	return result
+}
+
+// h2specConfig is the configuration that h2spec's command makes of its defaults.
+func h2specConfig(t *testing.T, address string) *config.Config {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &config.Config{Host: host, Port: n, Path: "/", Timeout: h2specTimeout, MaxHeaderLen: 4000, Strict: true}
+}
+
+// Whatever h2spec finds in the proxy, it finds in Go's own server too: what stands between
+// the connection and the route adds no fault of its own. And none of what h2spec sends is
+// the upstream's fault.
+func TestHTTP2ConformsAsGoDoes(t *testing.T) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // what is wrong with it is the server's to say
+		fmt.Fprint(w, "hello, whoever you are")
+	})
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.Protocols = bothProtocols()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it has much to say of h2spec
+	server.Start()
+	defer server.Close()
+	p := startProxy(t, "routes: {svc: {prefix: /, upstream: '"+server.URL+"'}}\n")
+
+	cases := h2specCases()
+	direct := runH2spec(cases, h2specConfig(t, server.Listener.Addr().String()))
+	if direct.passed < 100 {
+		t.Fatalf("of h2spec's %d cases on net/http %s", len(cases), direct)
+	}
+	target := h2specConfig(t, p.data)
+	proxied := runH2spec(cases, target)
+	for _, c := range cases {
+		if proxied.failed[c.id] == nil || direct.failed[c.id] != nil {
+			continue
+		}
+		err := proxied.failed[c.id]
+		for n := 0; n < h2specRetries && err != nil; n++ {
+			if err = c.runOn(target); err == nil {
+				t.Logf("%s fails at times: %v", c.id, proxied.failed[c.id])
+				delete(proxied.failed, c.id)
+				proxied.passed++
+			}
+		}
+		if err != nil {
+			t.Errorf("%s (%s) fails on the proxy only: %v", c.id, c.title, err)
+		}
+	}
+	if proxied.skipped > direct.skipped {
+		t.Errorf("%d cases are skipped on the proxy, %d on net/http", proxied.skipped, direct.skipped)
+	}
+	t.Logf("net/http: %s", direct)
+	t.Logf("cbproxy:  %s", proxied)
+
+	m := p.settled()
+	if m.state() != closed || len(m.failures()) > 0 || m.requests()["success"] == 0 {
+		t.Errorf("the breaker's state is %v, failures: %v, requests: %v", m.state(), m.failures(), m.requests())
+	}
+}

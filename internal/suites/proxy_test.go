@@ -1,0 +1,194 @@
+package suites
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// proxyProcess is a running cbproxy with one service, svc.
+type proxyProcess struct {
+	t     testing.TB
+	data  string // address of the data plane
+	admin string // URL of the admin plane
+	file  string // of the configuration
+	log   string // file
+}
+
+// startProxy starts cbproxy with a configuration that needs no addresses, and waits until
+// it is ready. At the test's end it must have neither raced nor panicked.
+func startProxy(t testing.TB, config string) *proxyProcess {
+	t.Helper()
+	folder := t.TempDir()
+	p := &proxyProcess{
+		t: t, data: freeAddress(t), admin: "http://" + freeAddress(t),
+		file: filepath.Join(folder, "config.yaml"), log: filepath.Join(folder, "log"),
+	}
+	p.write(config)
+	log, err := os.Create(p.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close() // the process has its own descriptor
+	command := exec.Command(binary, "run", "--config", p.file)
+	command.Stderr = log
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		_ = command.Wait() // the log tells
+		close(exited)
+	}()
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		<-exited
+		said := p.said()
+		if strings.Contains(said, "DATA RACE") || strings.Contains(said, "panic while serving") {
+			t.Error("the proxy raced or panicked")
+		}
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", p.data, said)
+		}
+	})
+	eventually(t, "the proxy is ready", func() bool {
+		select {
+		case <-exited:
+			t.Fatalf("the proxy exited:\n%s", p.said())
+		default:
+		}
+		res, err := http.Get(p.admin + "/readyz")
+		if err != nil {
+			return false
+		}
+		_ = res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
+	return p
+}
+
+// write replaces the configuration, and keeps the addresses.
+func (p *proxyProcess) write(config string) {
+	p.t.Helper()
+	head := fmt.Sprintf("listen: %s\nadmin: {listen: %s}\n", p.data, strings.TrimPrefix(p.admin, "http://"))
+	if err := os.WriteFile(p.file, []byte(head+config), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// reload replaces the configuration and waits until it is in force.
+func (p *proxyProcess) reload(config string) {
+	p.t.Helper()
+	const accepted = `cbproxy_config_reloads_total{result="success"}`
+	before := p.metrics()[accepted]
+	p.write(config)
+	eventually(p.t, "the configuration is in force", func() bool { return p.metrics()[accepted] > before })
+}
+
+// said returns what the process has logged.
+func (p *proxyProcess) said() string {
+	b, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// metrics is a scrape: the values by series as the text format has them.
+type metrics map[string]float64
+
+func (p *proxyProcess) metrics() metrics {
+	p.t.Helper()
+	res, err := http.Get(p.admin + "/metrics")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	m := metrics{}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if v, err := strconv.ParseFloat(value, 64); err == nil && !strings.HasPrefix(line, "#") {
+			m[name] = v
+		}
+	}
+	return m
+}
+
+// The states of a breaker, as the metric tells them.
+const (
+	closed = 0
+	open   = 1
+)
+
+func (m metrics) state() float64 {
+	state, ok := m[`enhanced_circuit_breaker_state{service="svc"}`]
+	if !ok {
+		return -1
+	}
+	return state
+}
+
+func (m metrics) inFlight() float64 { return m[`cbproxy_requests_in_flight{service="svc"}`] }
+
+var (
+	failureSeries = regexp.MustCompile(`^enhanced_circuit_breaker_failures_total\{.*error_type="([a-z]+)"`)
+	requestSeries = regexp.MustCompile(`^enhanced_circuit_breaker_requests_total\{.*status="([a-z]+)"`)
+)
+
+// failures are the failures that were counted, by type.
+func (m metrics) failures() map[string]int { return m.counted(failureSeries) }
+
+// requests are the requests that were counted, by what became of them.
+func (m metrics) requests() map[string]int { return m.counted(requestSeries) }
+
+func (m metrics) counted(series *regexp.Regexp) map[string]int {
+	counts := map[string]int{}
+	for name, value := range m {
+		if label := series.FindStringSubmatch(name); label != nil && value > 0 {
+			counts[label[1]] = int(value)
+		}
+	}
+	return counts
+}
+
+// settled waits until no request is in flight and returns the metrics of that moment.
+func (p *proxyProcess) settled() (m metrics) {
+	p.t.Helper()
+	eventually(p.t, "nothing is in flight", func() bool { m = p.metrics(); return m.inFlight() == 0 })
+	return m
+}
+
+// supported reports whether cbproxy knows what a configuration asks for, and which of its
+// lines it says it does not know yet.
+func supported(t testing.TB, config string) (ok bool, says string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stdout bytes.Buffer
+	check := exec.Command(binary, "check", "--config", file)
+	check.Stdout = &stdout
+	err := check.Run()
+	if err == nil {
+		return true, ""
+	}
+	if exit := new(exec.ExitError); errors.As(err, &exit) && strings.Contains(stdout.String(), "not supported yet") {
+		return false, strings.TrimSpace(stdout.String())
+	}
+	t.Fatalf("check: %v\n%s", err, stdout.String())
+	return false, ""
+}

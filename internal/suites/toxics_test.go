@@ -1,0 +1,283 @@
+package suites
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"strings"
+	"testing"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+)
+
+const (
+	toxicFailMax  = 2
+	toxicUpload   = 100_000 // bytes of a POST's body
+	toxicFallback = `{"rests":true}`
+)
+
+// outcome is what a client got.
+type outcome struct {
+	status   int
+	fallback string // X-Fallback-Reason
+	end      string // whole, or cut
+}
+
+var (
+	fine = outcome{200, "", "whole"}
+	cut  = outcome{200, "", "cut"}
+)
+
+func fallback(reason string) outcome { return outcome{203, reason, "whole"} }
+
+// toxicCase is a broken network between the proxy and the upstream, and what must become of
+// each request while it is.
+type toxicCase struct {
+	name  string
+	toxic string // as Toxiproxy's API takes it; "" is a network that is down
+	route string // keys of the route while it is, if it takes others than the usual ones
+	path  string
+	only  string // the method, if the toxic makes sense for one only
+	sends int    // bytes of a POST's body, if not toxicUpload
+	http1 bool   // the toxic does so to HTTP/1.1 only
+	want  outcome
+	fails string // the failure's type; "" is none
+}
+
+// long is longer than the wait of any test, and never waited for.
+const long = "60000"
+
+// patientRoute is what a route has that a busy machine must not keep from its answer.
+const patientRoute = "timeout: 25"
+
+var toxicCases = []toxicCase{
+	{
+		name: "latency below the timeout", path: "/known/8000", want: fine,
+		toxic: `{"type": "latency", "attributes": {"latency": 100}}`,
+	},
+	{
+		name: "latency beyond the timeout", path: "/known/8000", want: fallback("timeout"), fails: "timeout",
+		toxic: `{"type": "latency", "attributes": {"latency": ` + long + `}}`, route: "timeout: 0.5",
+	},
+	{
+		name: "a small body that crawls", path: "/known/50000", want: fallback("timeout"), fails: "timeout",
+		toxic: `{"type": "bandwidth", "attributes": {"rate": 5}}`, route: "timeout: 1",
+	},
+	{
+		name: "a large body that crawls", path: "/known/1000000", want: cut, fails: "timeout", http1: true,
+		toxic: `{"type": "bandwidth", "attributes": {"rate": 50}}`, route: "timeout: 4",
+	},
+	{
+		// The timeout ends with a stream's header section.
+		name: "a stream that crawls", path: "/stream/80000", want: fine, only: http.MethodGet,
+		toxic: `{"type": "bandwidth", "attributes": {"rate": 20}}`, route: "timeout: 3",
+	},
+	{
+		name: "an upload that crawls", path: "/known/8000", want: fallback("timeout"), fails: "timeout", only: http.MethodPost,
+		toxic: `{"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 5}}`, route: "timeout: 0.5",
+	},
+	{
+		name: "a response in tiny pieces", path: "/known/50000", want: fine,
+		toxic: `{"type": "slicer", "attributes": {"average_size": 64, "size_variation": 32, "delay": 10}}`,
+	},
+	{
+		name: "a stream in tiny pieces", path: "/stream/50000", want: fine,
+		toxic: `{"type": "slicer", "attributes": {"average_size": 64, "size_variation": 32, "delay": 10}}`,
+	},
+	{
+		name: "a request in tiny pieces", path: "/known/8000", want: fine,
+		toxic: `{"type": "slicer", "stream": "upstream", "attributes": {"average_size": 64, "size_variation": 32, "delay": 10}}`,
+	},
+	{
+		name: "a reset in place of a response", path: "/known/8000", want: fallback("reset"), fails: "reset",
+		toxic: `{"type": "reset_peer", "attributes": {"timeout": 0}}`,
+	},
+	{
+		name: "a reset by the request", path: "/known/8000", want: fallback("reset"), fails: "reset", sends: 2000,
+		toxic: `{"type": "reset_peer", "stream": "upstream", "attributes": {"timeout": 0}}`,
+	},
+	{
+		name: "a response that never comes", path: "/known/8000", want: fallback("timeout"), fails: "timeout",
+		toxic: `{"type": "timeout", "attributes": {"timeout": 0}}`, route: "timeout: 0.5",
+	},
+	{
+		name: "a request that never arrives", path: "/known/8000", want: fallback("timeout"), fails: "timeout",
+		toxic: `{"type": "timeout", "stream": "upstream", "attributes": {"timeout": 0}}`, route: "timeout: 0.5",
+	},
+	{
+		name: "silence, and then the connection's end", path: "/known/8000", want: fallback("reset"), fails: "reset",
+		toxic: `{"type": "timeout", "attributes": {"timeout": 200}}`,
+	},
+	{
+		name: "a cut within the header section", path: "/known/8000", want: fallback("reset"), fails: "reset", http1: true,
+		toxic: `{"type": "limit_data", "attributes": {"bytes": 100}}`,
+	},
+	{
+		name: "a cut within a small body", path: "/known/8000", want: fallback("reset"), fails: "truncated",
+		toxic: `{"type": "limit_data", "attributes": {"bytes": 4000}}`,
+	},
+	{
+		name: "a cut within a large body", path: "/known/1000000", want: cut, fails: "truncated",
+		toxic: `{"type": "limit_data", "attributes": {"bytes": 400000}}`,
+	},
+	{
+		name: "a cut within a stream", path: "/stream/50000", want: cut, fails: "truncated",
+		toxic: `{"type": "limit_data", "attributes": {"bytes": 20000}}`,
+	},
+	{
+		name: "a cut within an upload", path: "/known/8000", want: fallback("reset"), fails: "reset", only: http.MethodPost, sends: 2000,
+		toxic: `{"type": "limit_data", "stream": "upstream", "attributes": {"bytes": 1000}}`,
+	},
+	{
+		name: "a stream whose end never comes", path: "/close/8000", want: cut, fails: "idle", http1: true,
+		toxic: `{"type": "slow_close", "attributes": {"delay": ` + long + `}}`, route: "idle_timeout: 0.5",
+	},
+	{
+		name: "nobody listens", path: "/known/8000", want: fallback("connect"), fails: "connect",
+	},
+}
+
+// Each fault of the network is called by its name, is never handed on as a whole response,
+// opens the breaker, and is over for the clients when it is over.
+func TestToxics(t *testing.T) {
+	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics have no other logger
+	for _, c := range toxicCases {
+		for _, scheme := range []string{"http", "h2c"} {
+			for _, method := range []string{http.MethodGet, http.MethodPost} {
+				if c.http1 && scheme != "http" || c.only != "" && c.only != method {
+					continue
+				}
+				t.Run(scheme+" "+method+" "+c.name, func(t *testing.T) {
+					t.Parallel()
+					testToxic(t, c, scheme, method)
+				})
+			}
+		}
+	}
+}
+
+func testToxic(t *testing.T, c toxicCase, scheme, method string) {
+	network := startNetwork(t, startUpstream(t).Listener.Addr().String())
+	var upload []byte
+	if method == http.MethodPost {
+		upload = content(cmp.Or(c.sends, toxicUpload))
+	}
+	config := func(route, recovery string) string {
+		return fmt.Sprintf(`routes:
+  svc: {prefix: /svc, upstream: '%s://%s', %s, breaker: {fail_max: %d, recovery_timeout: %s}}
+fallbacks:
+  svc: {when: [open, half_open_limit, connect, timeout, reset], try: [static], static: {status: 203, body: {rests: true}}}
+`, scheme, network.Listen, route, toxicFailMax, recovery)
+	}
+	p := startProxy(t, config(patientRoute, "1h"))
+	if c.toxic != "" { // a kept connection would end in a reset, where nobody listens
+		if got := p.exchange(method, c.path, upload); got != fine {
+			t.Fatalf("before the toxic: %v", got)
+		}
+	}
+	if c.route != "" {
+		p.reload(config(c.route, "1h"))
+	}
+	heal := spoil(t, network, c.toxic)
+	for n := range toxicFailMax {
+		if got := p.exchange(method, c.path, upload); got != c.want {
+			t.Errorf("request %d: got %v, want %v", n+1, got, c.want)
+		}
+	}
+	if c.fails == "" {
+		p.expect(closed, nil)
+		return
+	}
+	failures := map[string]int{c.fails: toxicFailMax}
+	if found := p.settled().failures(); scheme == "h2c" && failures["reset"]+failures["truncated"] > 0 &&
+		found["reset"]+found["truncated"]+found["protocol"] == toxicFailMax {
+		failures = found // what a lost connection looks like depends on which frames crossed on it
+	}
+	p.expect(open, failures)
+	if got := p.exchange(method, c.path, upload); got != fallback("open") {
+		t.Errorf("while open: got %v", got)
+	}
+	heal()
+	p.reload(config(patientRoute, "0.1")) // also for the opening in progress
+	eventually(t, "the breaker has closed", func() bool { return p.exchange(method, c.path, upload) == fine && p.metrics().state() == closed })
+	p.expect(closed, failures)
+}
+
+// expect looks at the breaker's state and at the failures there have been, by type.
+func (p *proxyProcess) expect(state float64, failures map[string]int) {
+	p.t.Helper()
+	if m := p.settled(); m.state() != state || !maps.Equal(m.failures(), failures) {
+		p.t.Errorf("the breaker's state is %v with failures %v, want %v with %v", m.state(), m.failures(), state, failures)
+	}
+}
+
+// startNetwork starts a network that is good, until somebody spoils it.
+func startNetwork(t *testing.T, upstream string) *toxiproxy.Proxy {
+	t.Helper()
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	network := toxiproxy.NewProxy(server, "network", "127.0.0.1:0", upstream)
+	if err := network.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(network.Stop)
+	return network
+}
+
+// spoil adds a toxic, to the connections that there are as well. heal takes it away again.
+func spoil(t *testing.T, network *toxiproxy.Proxy, toxic string) (heal func()) {
+	t.Helper()
+	if toxic == "" {
+		network.Stop()
+		return func() {
+			if err := network.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	added, err := network.Toxics.AddToxicJson(strings.NewReader(toxic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := network.Toxics.RemoveToxic(context.Background(), added.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// exchange sends a request and tells what the client got.
+func (p *proxyProcess) exchange(method, path string, upload []byte) outcome {
+	p.t.Helper()
+	ctx, stop := context.WithTimeout(context.Background(), patience)
+	defer stop()
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+p.data+"/svc"+path, bytes.NewReader(upload))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		p.t.Fatalf("no response: %v", err) // even of a failure there is one
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if ctx.Err() != nil {
+		p.t.Fatalf("%s %s: no end of the response in %v", method, path, patience)
+	}
+	got := outcome{res.StatusCode, res.Header.Get("X-Fallback-Reason"), "whole"}
+	var n int
+	_, _ = fmt.Sscanf(path[strings.LastIndex(path, "/"):], "/%d", &n)
+	switch want := content(n); {
+	case err != nil && bytes.HasPrefix(want, body):
+		got.end = "cut"
+	case got.fallback != "" && string(body) == toxicFallback && res.Header.Get("X-Fallback") == "static":
+	case got.fallback == "" && bytes.Equal(body, want) && res.Header.Get(receivedField) == digest(upload):
+	default:
+		p.t.Errorf("%s %s: %d with %d bytes that nobody sent, %v: %.100q", method, path, res.StatusCode, len(body), err, body)
+	}
+	return got
+}

@@ -1,0 +1,86 @@
+package suites
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+// text is what bodies are made of: every piece of it is told from every other.
+var text = sync.OnceValue(func() []byte {
+	var b bytes.Buffer
+	for line := 0; b.Len() < 1_000_000; line++ {
+		fmt.Fprintf(&b, "%08d\n", line)
+	}
+	return b.Bytes()
+})
+
+// content returns a body of n bytes.
+func content(n int) []byte { return text()[:n] }
+
+// receivedField is the field in which the upstream says what body it was sent.
+const receivedField = "X-Received"
+
+func digest(body []byte) string { return fmt.Sprintf("%x", sha256.Sum256(body)) }
+
+// startUpstream starts an upstream that answers once it has read the request, with as many
+// bytes as the path asks for and in the way that the path asks for.
+func startUpstream(t testing.TB) *httptest.Server {
+	t.Helper()
+	mux := http.NewServeMux()
+	serve := func(way string, answer func(w http.ResponseWriter, body []byte)) {
+		mux.HandleFunc("/"+way+"/{n}", func(w http.ResponseWriter, r *http.Request) {
+			n, err := strconv.Atoi(r.PathValue("n"))
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusNotFound)
+				return
+			}
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				panic(http.ErrAbortHandler)
+			}
+			w.Header().Set("Content-Type", "text/plain")
+			w.Header().Set(receivedField, digest(body))
+			answer(w, content(n))
+		})
+	}
+	serve("known", func(w http.ResponseWriter, body []byte) { // its length is known from its start
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body)
+	})
+	serve("stream", func(w http.ResponseWriter, body []byte) { // chunked
+		_ = http.NewResponseController(w).Flush()
+		_, _ = w.Write(body)
+	})
+	serve("close", func(w http.ResponseWriter, body []byte) { // ended by the connection's end
+		c, buffer, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer c.Close()
+		_, _ = buffer.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\n")
+		_ = w.Header().Write(buffer)
+		_, _ = buffer.WriteString("\r\n")
+		_, _ = buffer.Write(body)
+		_ = buffer.Flush()
+	})
+	server := httptest.NewUnstartedServer(mux)
+	server.Config.Protocols = bothProtocols()
+	server.Start()
+	t.Cleanup(server.Close)
+	return server
+}
+
+// bothProtocols are the protocols of the proxy's own listener.
+func bothProtocols() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
+}
