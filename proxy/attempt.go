@@ -95,7 +95,7 @@ func (a *attempt) cancelled() {
 // response, or for a stream its header section.
 func (a *attempt) took() time.Duration {
 	switch {
-	case !a.x.upload.timed:
+	case !a.x.route.timed:
 		return 0
 	case a.head > 0:
 		return a.head + a.body

@@ -29,11 +29,13 @@ type requestBody struct {
 	trailer   http.Header // of the client's request; net/http fills it at the body's end
 	announced []string    // the fields of trailer that may go upstream
 
-	timed   bool         // awaited is wanted
-	awaited atomic.Int64 // nanoseconds spent on waiting for the client
+	awaited atomic.Int64 // nanoseconds for which the client was awaited, in all reads that are done
 
 	over    <-chan struct{}         // closed with the exchange; nil: the upstream need not ask for the body first
 	expects atomic.Pointer[attempt] // the current one, if over is not nil
+
+	turn  sync.Mutex // held by whoever reads body
+	taken bool       // guarded by turn: the transport may not read any more
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -45,7 +47,16 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			return 0, errEnded
 		}
 	}
-	n, err := b.readTimed(p)
+	b.turn.Lock()
+	defer b.turn.Unlock()
+	if b.taken {
+		return 0, errEnded
+	}
+	b.reading.Store(true)
+	began := time.Now()
+	n, err := b.body.Read(p)
+	b.awaited.Add(int64(time.Since(began)))
+	b.reading.Store(false)
 	if b.read.Add(int64(n)) > b.limit {
 		err = errBodyTooLarge
 	}
@@ -57,18 +68,6 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	default:
 		b.fault.CompareAndSwap(nil, &err)
 	}
-	return n, err
-}
-
-func (b *requestBody) readTimed(p []byte) (int, error) {
-	b.reading.Store(true)
-	defer b.reading.Store(false)
-	if !b.timed {
-		return b.body.Read(p)
-	}
-	start := time.Now()
-	n, err := b.body.Read(p)
-	b.awaited.Add(int64(time.Since(start)))
 	return n, err
 }
 
@@ -92,6 +91,29 @@ func (b *requestBody) faulty() error {
 		return *err
 	}
 	return nil
+}
+
+// slow reports whether the client's body, and not the upstream, is what has taken most of
+// the time since the exchange began. What is awaited at one moment does not tell: between
+// two bytes of a client that sends them one by one, it is the upstream.
+func (b *requestBody) slow(since time.Time) bool {
+	return b.reading.Load() || b.body != nil && !b.ended.Load() && time.Duration(b.awaited.Load()) > time.Since(since)/2
+}
+
+// takeUpload takes the client's body away from the transport, which may go on reading it
+// after it has returned. A handler must not end while its body is read: where net/http
+// aborts that read at the moment when it comes to the body's end, a read for the next
+// request begins without a deadline, and net/http waits for that until the client sends
+// something or leaves.
+func (x *exchange) takeUpload() {
+	if x.upload.body == nil || x.upload.ended.Load() || x.r.ProtoMajor > 1 {
+		return
+	}
+	x.endRead()
+	x.upload.turn.Lock()
+	x.upload.taken = true
+	x.upload.turn.Unlock()
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(lingerPause)) // for what net/http reads on
 }
 
 // How an answer given before the end of the upload is followed up.

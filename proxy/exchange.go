@@ -81,7 +81,6 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 	rt.service.observer.Begin()
 	defer x.end()
 	x.grpc = grpcCallOf(r)
-	x.upload.timed = rt.timed
 	if r.ContentLength != 0 {
 		x.upload.body, x.upload.limit = r.Body, int64(limits.BodyBytes)
 		// Otherwise net/http reads a good part of the body before it lets an early answer out.
@@ -153,7 +152,7 @@ func (x *exchange) expire() {
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
 	case x.idle.Load():
 		x.cancel(errIdle)
-	case x.upload.reading.Load():
+	case x.upload.slow(x.start):
 		x.cancel(errSlowClient)
 		x.endRead()
 	case x.hasDeadline():
@@ -200,10 +199,12 @@ func (x *exchange) end() {
 	x.outcome.Duration = time.Since(x.start)
 	x.route.service.observer.End(&x.outcome)
 	if cut {
+		x.takeUpload()
 		x.endRead()                 // net/http reads on before it closes, and the client may be waiting for the end
 		panic(http.ErrAbortHandler) // so that the client sees a cut and not an end
 	}
 	x.linger()
+	x.takeUpload()
 }
 
 // panicked answers for a fault of the proxy's own, which is none of the upstream's. It

@@ -59,7 +59,7 @@ type responseBody struct {
 func (b *responseBody) begin(a *attempt, res *http.Response) {
 	b.attempt, b.res, b.body = a, res, res.Body
 	b.stream, b.events, b.ahead, b.end = false, nil, nil, nil
-	if a.x.upload.timed {
+	if a.x.route.timed {
 		a.head = a.elapsed()
 	}
 	b.reading.Store(true) // until the client is given something
@@ -99,7 +99,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 
 // readTimed adds the time of the read to the attempt's, for a response that has an end.
 func (b *responseBody) readTimed(p []byte) (int, error) {
-	if b.stream || !b.attempt.x.upload.timed {
+	if b.stream || !b.attempt.x.route.timed {
 		return b.body.Read(p)
 	}
 	start := time.Now()
