@@ -45,9 +45,13 @@ func (s *headScanner) scan(p []byte) {
 		if i < 0 {
 			return
 		}
-		p, s.middle = p[i+1:], false
+		p = p[i+1:]
+		s.middle = len(p) > 0 && !mayCount[p[0]] // most lines tell at once that they don't count
 	}
 }
+
+// mayCount are the bytes that a line which counts may begin with.
+var mayCount = [256]bool{'c': true, 'C': true, 't': true, 'T': true, '\r': true, '\n': true}
 
 func (s *headScanner) matchPreface(p []byte) {
 	for _, b := range p {
