@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // clientHandler is what a server of clientConns calls for each request.
@@ -14,7 +16,15 @@ type clientHandler struct{ next http.Handler }
 
 func (h clientHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, ok := r.Context().Value(clientConnKey{}).(*clientConn)
-	if !ok || !c.watched.Load() { // HTTP/2
+	if r.ProtoMajor == 2 && (!ok || !c.watched.Load()) {
+		if !translatable(r) {
+			refusals[http.StatusBadRequest].write(w)
+			return
+		}
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	if !ok {
 		h.next.ServeHTTP(w, r)
 		return
 	}
@@ -28,6 +38,18 @@ func (h clientHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w = &lastResponse{ResponseWriter: w}
 	}
 	h.next.ServeHTTP(w, r)
+}
+
+// translatable reports whether a request of HTTP/2 can be said in HTTP/1.1 and stays one
+// request. net/http checks the method, the target and the Host of HTTP/1 so, but takes
+// nearly everything from HTTP/2: a space in a path would end the target of the upstream's
+// request line, and a method or Host that http.Transport refuses would count as a failure of
+// the upstream.
+func translatable(r *http.Request) bool {
+	target := r.RequestURI
+	return httpguts.ValidHeaderFieldName(r.Method) && httpguts.ValidHostHeader(r.Host) &&
+		(strings.HasPrefix(target, "/") || target == "*" || r.Method == http.MethodConnect) &&
+		!strings.ContainsFunc(target, func(c rune) bool { return c <= ' ' || c == 0x7f })
 }
 
 // lastResponse closes the connection after a response. RFC 9112, section 6.1, demands this
