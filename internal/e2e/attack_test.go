@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -198,7 +197,12 @@ func (e ending) String() string {
 }
 
 // await reads frames until a stream has ended or no more can be said on it.
-func (c *rawHTTP2) await(stream uint32) (e ending) {
+func (c *rawHTTP2) await(stream uint32) ending { return c.read(stream, true) }
+
+// awaitQuietly is await while another goroutine writes.
+func (c *rawHTTP2) awaitQuietly(stream uint32) ending { return c.read(stream, false) }
+
+func (c *rawHTTP2) read(stream uint32, acknowledge bool) (e ending) {
 	e.header = http.Header{}
 	for {
 		frame, err := c.ReadFrame()
@@ -208,7 +212,7 @@ func (c *rawHTTP2) await(stream uint32) (e ending) {
 		}
 		switch f := frame.(type) {
 		case *http2.SettingsFrame:
-			if !f.IsAck() {
+			if !f.IsAck() && acknowledge {
 				_ = c.WriteSettingsAck()
 				_ = c.out.Flush()
 			}
@@ -248,20 +252,6 @@ func (c *rawHTTP2) await(stream uint32) (e ending) {
 			}
 		}
 	}
-}
-
-// gone waits until the connection has been ended from the other side, and says how long
-// that took.
-func (c *rawHTTP2) gone() time.Duration {
-	c.t.Helper()
-	start := time.Now()
-	if e := c.await(0); !e.closed && e.goAway == nil {
-		c.t.Errorf("the connection goes on: %v", e)
-	}
-	if _, err := io.Copy(io.Discard, c.conn); isTimeout(err) {
-		c.t.Errorf("the connection is not ended")
-	}
-	return time.Since(start)
 }
 
 func isTimeout(err error) bool {
