@@ -45,8 +45,10 @@ func startWitness(t testing.TB) *witness {
 		if err != nil {
 			return false
 		}
-		_, err = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-		return err == nil
+		if q.URL.Path == "/last" { // of its connection, so that none is kept for later
+			return say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", false)(c, q, nil)
+		}
+		return say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true)(c, q, nil)
 	})
 	return w
 }
