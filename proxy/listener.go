@@ -22,7 +22,7 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listen on %s: %w", address, err)
 		}
-		return l, nil
+		return clientListener{l}, nil
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close() // it has told what it was asked for
@@ -37,26 +37,33 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
-	return l, nil
+	return clientListener{l}, nil
 }
 
 // headerSlack is how far a header section may be over the limit and still be answered with
-// a problem; beyond that net/http refuses it in plain text.
+// the route's own problem; beyond that net/http refuses it.
 const headerSlack = 256 << 10
 
 // NewHTTPServer returns the data plane's server: HTTP/1.1 and HTTP/2 without TLS, on one
-// port.
+// port. It is to be given a listener that Listen has made: on other connections it does
+// without what clientConn does.
 func NewHTTPServer(handler http.Handler, limits routes.Limits, logger *slog.Logger) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:                      handler,
+		Handler:                      clientHandler{handler},
 		Protocols:                    protocols,
 		ReadHeaderTimeout:            limits.ReadHeaderTimeout,
 		IdleTimeout:                  limits.IdleTimeout,
 		MaxHeaderBytes:               int(limits.HeaderBytes) + headerSlack,
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		ConnState:                    stateChanged,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return adopt(ctx, c, limits.IdleTimeout)
+		},
+		// A client that takes no bytes would hold a connection for ever.
+		HTTP2:    &http.HTTP2Config{WriteByteTimeout: limits.IdleTimeout},
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 }

@@ -1,0 +1,164 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// clientListener hands out connections as clientConns.
+type clientListener struct{ net.Listener }
+
+func (l clientListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &clientConn{Conn: c}, nil
+}
+
+// clientConn is a client's connection. Once a server has adopted it, and as long as it
+// speaks HTTP/1, it does what net/http's server leaves undone: it notices requests whose
+// framing is ambiguous, it puts net/http's own refusals into the proxy's words, and it lets
+// no client block a write for ever. HTTP/2 and tunnels pass through it untouched.
+type clientConn struct {
+	net.Conn
+	watched atomic.Bool // adopted, and neither HTTP/2 nor a tunnel
+	serving atomic.Bool // from the start of a handler until its response is out
+
+	heads     headScanner // net/http never reads on two goroutines at once
+	codings   atomic.Bool // what heads has found, for other goroutines
+	ambiguous atomic.Bool
+
+	patience time.Duration // a write may block for so long, 0 = for ever
+	far      atomic.Int64  // on the clock of sinceStart: until then the write deadline needs no setting
+	mu       sync.Mutex    // guards handlers, and the deadline while it is set
+	handlers bool          // the write deadline is a handler's
+}
+
+type clientConnKey struct{}
+
+// adopt is a server's ConnContext.
+func adopt(ctx context.Context, nc net.Conn, patience time.Duration) context.Context {
+	c, ok := nc.(*clientConn)
+	if !ok {
+		return ctx // not of Listen's making
+	}
+	c.patience = patience
+	c.watched.Store(true)
+	return context.WithValue(ctx, clientConnKey{}, c)
+}
+
+// stateChanged is a server's ConnState.
+func stateChanged(nc net.Conn, state http.ConnState) {
+	c, ok := nc.(*clientConn)
+	if !ok {
+		return
+	}
+	switch state {
+	case http.StateIdle: // the response is out
+		c.serving.Store(false)
+	case http.StateHijacked:
+		c.watched.Store(false)
+		_ = c.Conn.SetWriteDeadline(time.Time{}) // whoever has the connection now sets its own
+	}
+}
+
+func (c *clientConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.watched.Load() {
+		c.watch(p[:n])
+	}
+	return n, err
+}
+
+func (c *clientConn) watch(p []byte) {
+	c.heads.scan(p)
+	switch {
+	case c.heads.http2():
+		c.watched.Store(false)
+	case c.heads.ambiguous:
+		c.ambiguous.Store(true)
+		fallthrough
+	case c.heads.codings:
+		c.codings.Store(true)
+	}
+}
+
+func (c *clientConn) Write(p []byte) (int, error) {
+	if !c.watched.Load() {
+		return c.Conn.Write(p)
+	}
+	c.limitWrite()
+	if !c.serving.Load() { // net/http itself is speaking, and in one write
+		if refusal := refusalFor(p); refusal != nil {
+			if _, err := c.Conn.Write(refusal); err != nil {
+				return 0, err
+			}
+			return len(p), nil
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// CloseWrite tells the client that no more will come.
+func (c *clientConn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
+}
+
+var start = time.Now()
+
+// sinceStart is a monotonic clock.
+func sinceStart() int64 { return int64(time.Since(start)) }
+
+// limitWrite gives the write that follows a deadline at least patience away, unless a
+// handler has set one. Most times the one that is set still is.
+func (c *clientConn) limitWrite() {
+	if c.patience <= 0 {
+		return
+	}
+	now := sinceStart()
+	if now < c.far.Load() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.handlers {
+		return
+	}
+	slack := c.patience / 4
+	_ = c.Conn.SetWriteDeadline(start.Add(time.Duration(now) + c.patience + slack)) // a closed connection's write fails anyway
+	c.far.Store(now + int64(slack))
+}
+
+// SetWriteDeadline sets a handler's deadline; the zero time gives the connection its own
+// back. Safe for concurrent use.
+func (c *clientConn) SetWriteDeadline(t time.Time) error {
+	if !c.watched.Load() {
+		return c.Conn.SetWriteDeadline(t)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.IsZero() && !c.handlers {
+		return nil // net/http says so after each response
+	}
+	c.handlers = !t.IsZero()
+	c.far.Store(0)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline sets both deadlines.
+func (c *clientConn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}

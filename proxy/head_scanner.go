@@ -1,0 +1,119 @@
+package proxy
+
+import "bytes"
+
+// headScanner finds out, from the raw bytes that a client sends, what net/http's server
+// keeps to itself: whether a request had both a Content-Length and a Transfer-Encoding
+// field, and whether any had the latter. It knows lines, and not where a body begins and
+// ends: a body may look like a header section, but no header section is overlooked, because
+// none has an empty line within. What it has found stays: in doubt a connection is closed.
+//
+// The zero headScanner is ready. It is not safe for concurrent use, and gives the same
+// verdict however the bytes are split.
+type headScanner struct {
+	preface int  // how many bytes of the HTTP/2 preface have come, -1 if something else has
+	middle  bool // of a line, so that nothing counts until the next
+	name    [len(transferEncoding)]byte
+	n       int // how many bytes of a line that may count are in name
+
+	length, coding bool // Content-Length, Transfer-Encoding since the last empty line
+
+	codings   bool // a Transfer-Encoding has been seen
+	ambiguous bool // both have been, in one header section
+}
+
+const (
+	http2Preface     = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	contentLength    = "content-length:"
+	transferEncoding = "transfer-encoding:"
+)
+
+// http2 reports whether the connection began with the preface of HTTP/2.
+func (s *headScanner) http2() bool { return s.preface == len(http2Preface) }
+
+// scan takes the bytes that have come next.
+func (s *headScanner) scan(p []byte) {
+	if s.preface >= 0 {
+		s.matchPreface(p)
+	}
+	for len(p) > 0 {
+		if !s.middle {
+			p = s.begin(p)
+			continue
+		}
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			return
+		}
+		p = p[i+1:]
+		s.middle = len(p) > 0 && !mayCount[p[0]] // most lines tell at once that they don't count
+	}
+}
+
+// mayCount are the bytes that a line which counts may begin with.
+var mayCount = [256]bool{'c': true, 'C': true, 't': true, 'T': true, '\r': true, '\n': true}
+
+func (s *headScanner) matchPreface(p []byte) {
+	for _, b := range p {
+		if s.http2() {
+			return
+		}
+		if b != http2Preface[s.preface] {
+			s.preface = -1
+			return
+		}
+		s.preface++
+	}
+}
+
+// begin takes bytes of a line's beginning and returns what it has no use for.
+func (s *headScanner) begin(p []byte) []byte {
+	for i, b := range p {
+		if b == '\n' {
+			if s.n == 0 || s.n == 1 && s.name[0] == '\r' {
+				s.length, s.coding = false, false
+			}
+			s.n = 0
+			continue
+		}
+		if 'A' <= b && b <= 'Z' {
+			b |= 0x20
+		}
+		s.name[s.n] = b
+		s.n++
+		if s.undecided() {
+			continue
+		}
+		s.found(string(s.name[:s.n]))
+		s.n, s.middle = 0, true
+		return p[i+1:]
+	}
+	return nil
+}
+
+// undecided reports whether what has come of a line may still become a name or an empty
+// line.
+func (s *headScanner) undecided() bool {
+	i := s.n - 1
+	switch s.name[0] {
+	case 'c':
+		return s.n < len(contentLength) && s.name[i] == contentLength[i]
+	case 't':
+		return s.n < len(transferEncoding) && s.name[i] == transferEncoding[i]
+	case '\r':
+		return s.n == 1
+	}
+	return false
+}
+
+func (s *headScanner) found(name string) {
+	switch name {
+	case contentLength:
+		s.length = true
+	case transferEncoding:
+		s.coding, s.codings = true, true
+	}
+	if s.length && s.coding {
+		s.ambiguous = true
+	}
+}

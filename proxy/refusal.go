@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// clientHandler is what a server of clientConns calls for each request.
+type clientHandler struct{ next http.Handler }
+
+func (h clientHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c, ok := r.Context().Value(clientConnKey{}).(*clientConn)
+	if r.ProtoMajor == 2 && (!ok || !c.watched.Load()) {
+		if !translatable(r) {
+			refusals[http.StatusBadRequest].write(w)
+			return
+		}
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	if !ok {
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	c.serving.Store(true)
+	switch {
+	case r.ProtoMajor != 1: // net/http lets the start of HTTP/2's preface pass for a request
+		w.Header()["Connection"] = []string{"close"}
+		refusals[http.StatusHTTPVersionNotSupported].write(w)
+		return
+	case len(r.TransferEncoding) > 0 && c.ambiguous.Load(), r.ProtoMinor == 0 && c.codings.Load():
+		w = &lastResponse{ResponseWriter: w}
+	}
+	h.next.ServeHTTP(w, r)
+}
+
+// translatable reports whether a request of HTTP/2 can be said in HTTP/1.1 and stays one
+// request. net/http checks the method, the target and the Host of HTTP/1 so, but takes
+// nearly everything from HTTP/2: a space in a path would end the target of the upstream's
+// request line, and a method or Host that http.Transport refuses would count as a failure of
+// the upstream.
+func translatable(r *http.Request) bool {
+	target := r.RequestURI
+	return httpguts.ValidHeaderFieldName(r.Method) && httpguts.ValidHostHeader(r.Host) &&
+		(strings.HasPrefix(target, "/") || target == "*" || r.Method == http.MethodConnect) &&
+		!strings.ContainsFunc(target, func(c rune) bool { return c <= ' ' || c == 0x7f })
+}
+
+// lastResponse closes the connection after a response. RFC 9112, section 6.1, demands this
+// for a request whose framing somebody in front may have understood in another way: one
+// with both a Content-Length and a Transfer-Encoding, and one of HTTP/1.0 with the latter.
+type lastResponse struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (w *lastResponse) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		w.begun = true
+		w.Header()["Connection"] = []string{"close"} // so late because whoever sends 1xx clears the map
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *lastResponse) Write(p []byte) (int, error) {
+	if !w.begun {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *lastResponse) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// refusals are what is said to a client where net/http refuses a request before any handler
+// sees it. Nothing of what the client has sent is in them.
+var refusals = map[int]*problem{
+	http.StatusBadRequest:                  newProblem(http.StatusBadRequest, "http_request_error", "the request is malformed"),
+	http.StatusExpectationFailed:           newProblem(http.StatusExpectationFailed, "http_request_error", "the only expectation is 100-continue"),
+	http.StatusRequestHeaderFieldsTooLarge: headersTooLarge,
+	http.StatusNotImplemented:              newProblem(http.StatusNotImplemented, "http_request_error", "the only transfer coding of requests is chunked"),
+	http.StatusHTTPVersionNotSupported:     newProblem(http.StatusHTTPVersionNotSupported, "http_request_error", "the versions are HTTP/1.1 and HTTP/2"),
+}
+
+// refusalFor returns what is to be sent instead of a whole response of net/http's own, nil
+// if p is none.
+func refusalFor(p []byte) []byte {
+	const version = "HTTP/1.1 "
+	line, ok := bytes.CutPrefix(p, []byte(version))
+	if !ok || len(line) < 3 {
+		return nil
+	}
+	status, err := strconv.Atoi(string(line[:3]))
+	if err != nil || status < 400 || status > 599 {
+		return nil
+	}
+	what := refusals[status]
+	if what == nil {
+		what = newProblem(status, "http_request_error", "the request is refused")
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s%d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nProxy-Status: %s\r\nDate: %s\r\nConnection: close\r\n\r\n%s",
+		version, status, http.StatusText(status), problemType[0], len(what.body), strings.Join(what.proxyStatus, ", "),
+		time.Now().UTC().Format(http.TimeFormat), what.body)
+	return b.Bytes()
+}
