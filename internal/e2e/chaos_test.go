@@ -161,7 +161,7 @@ func hurry(t *testing.T, url string, http2 bool) {
 			_ = res.Body.Close()
 		}
 		if limit == patience && ctx.Err() != nil {
-			t.Logf("%s %s took over %v", method, path, patience) // told and not judged: on a loaded machine it may be the client
+			t.Errorf("%s %s took over %v", method, path, patience)
 		}
 		leave()
 	}

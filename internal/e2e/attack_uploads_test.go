@@ -1,0 +1,36 @@
+package e2e
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+)
+
+// Hundreds of clients that send bodies without a pause and without an end, all too slowly:
+// whatever the proxy is doing at the moment when their time is up, the clients are to
+// blame.
+func TestManySlowUploadsAreNoVerdict(t *testing.T) {
+	t.Parallel()
+	u := startWitness(t)
+	p := startProxy(t, oneMistake(u.url(), ", timeout: 1"))
+	var clients sync.WaitGroup
+	for range 200 {
+		clients.Go(func() {
+			c, r := p.dial()
+			defer c.Close()
+			_, _ = io.WriteString(c, "POST /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+			go dribble(c, "", "x")
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if answer := read(t, res, nil); answer.status != 408 {
+				t.Errorf("%+v", answer)
+			}
+		})
+	}
+	clients.Wait()
+	p.unharmed()
+}
