@@ -84,6 +84,8 @@ func serviceStatus(name string, r *routes.Route, b *breaker.Breaker) admin.Servi
 		Since:     status.Since.UTC(),
 		RetryAt:   admin.TimeOrNil(status.RetryAt),
 		LastError: status.LastFailure,
+		Window:    status.Window,
+		Openings:  status.Openings,
 	}
 	open, limit := b.ShadowRejections()
 	s.ShadowRejections = open + limit

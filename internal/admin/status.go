@@ -35,6 +35,10 @@ type Service struct {
 	// ShadowRejections counts the requests that passed in shadow mode and would have been
 	// rejected.
 	ShadowRejections uint64 `json:"shadow_rejections"`
+	// Window is what failure_ratio and slow_call_ratio look at; null if neither is used.
+	Window *events.Counts `json:"window"`
+	// Openings counts the openings in a row, without a lasting recovery between them.
+	Openings int `json:"openings"`
 }
 
 // Configuration is the part of a service's configuration that health shows.

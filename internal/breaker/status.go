@@ -18,6 +18,9 @@ type Status struct {
 	// ConsecutiveFailures counts the calls that failed in a row; an open or half-open
 	// breaker remembers those that opened it.
 	ConsecutiveFailures int
+	// Window is what the ratios look at; nil if none is used. It is empty while the breaker
+	// is not closed.
+	Window *events.Counts
 	// Openings counts the openings in a row, that is with no lasting recovery between them,
 	// and so how far RecoveryBackoff has grown; an opening in progress is included. 0 once
 	// the breaker has stayed closed for RecoveryTimeout, and in an operator's hold.
@@ -43,6 +46,14 @@ func (b *Breaker) Status() Status {
 		status.RetryAt = s.until
 	case events.Closed:
 		status.ConsecutiveFailures = int(s.engine.cb.Counts().ConsecutiveFailures)
+	}
+	if b.policy.Load().rolls() {
+		status.Window = &events.Counts{ConsecutiveFailures: uint32(status.ConsecutiveFailures)}
+		if s.state == events.Closed {
+			t := s.engine.window.tally()
+			status.Window.Requests, status.Window.Failures, status.Window.Slow = t.requests, t.failures, t.slow
+			status.Window.Successes = t.requests - t.failures
+		}
 	}
 	return status
 }

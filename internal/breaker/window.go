@@ -89,6 +89,17 @@ func (w *window) count(failed, slow bool) tally {
 	return w.sum
 }
 
+// tally returns what is in the window now.
+func (w *window) tally() tally {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.slots == nil {
+		return tally{}
+	}
+	w.expire(time.Since(w.base))
+	return w.sum
+}
+
 // at returns the i-th slot in use, from the oldest.
 func (w *window) at(i int) *slot { return &w.slots[(w.oldest+i)&(slotCount-1)] }
 
