@@ -4,7 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"cbproxy/internal/events"
 )
@@ -17,6 +22,7 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 		return nil, fmt.Errorf("--log-level must be debug, info, warn or error, got %q", level)
 	}
 	options.Level = threshold
+	options.ReplaceAttr = harmless
 	switch format {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, &options)), nil
@@ -24,6 +30,67 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(w, &options)), nil
 	}
 	return nil, fmt.Errorf("--log-format must be text or json, got %q", format)
+}
+
+// takeStandardLog makes what net/http says through the log package lines of logger's.
+func takeStandardLog(logger *slog.Logger) {
+	log.SetFlags(0)
+	log.SetOutput(slog.NewLogLogger(logger.Handler(), slog.LevelDebug).Writer())
+}
+
+// What of one value is logged. Clients and upstreams have a say in many.
+const (
+	maxLogged = 1 << 10
+	maxReport = 16 << 10 // of a stack, and of an error, which may be a list of an edit's faults
+)
+
+// harmless bounds a value and escapes what a terminal or a reader of lines may act on. It
+// leaves line ends to the handlers, which escape them.
+func harmless(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case string:
+		limit := maxLogged
+		if a.Key == "stack" || a.Key == "error" {
+			limit = maxReport
+		}
+		a.Value = slog.StringValue(plain(v, limit))
+	case error:
+		a.Value = slog.StringValue(plain(v.Error(), maxReport))
+	}
+	return a
+}
+
+// plain returns at most limit bytes of s and a few more, without control characters.
+func plain(s string, limit int) string {
+	omitted := max(0, len(s)-limit)
+	s = s[:len(s)-omitted]
+	if strings.ContainsFunc(s, unsafe) {
+		var b []byte
+		for i := 0; i < len(s) && len(b) < limit; {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			switch {
+			case r == utf8.RuneError && size == 1:
+				b = fmt.Appendf(b, `\x%02x`, s[i])
+			case unsafe(r):
+				quoted := strconv.QuoteRune(r)
+				b = append(b, quoted[1:len(quoted)-1]...)
+			default:
+				b = append(b, s[i:i+size]...)
+			}
+			if i += size; len(b) >= limit {
+				omitted += len(s) - i
+			}
+		}
+		s = string(b)
+	}
+	if omitted > 0 {
+		s += fmt.Sprintf("… (%d bytes more)", omitted)
+	}
+	return s
+}
+
+func unsafe(r rune) bool {
+	return r == utf8.RuneError || !unicode.IsPrint(r) && r != '\n' && r != '\t'
 }
 
 // logEvents writes one line an event until ctx is done.

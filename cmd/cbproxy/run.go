@@ -39,6 +39,7 @@ a valid edit is in force within a second. SIGHUP reads it anew.`,
 			if err != nil {
 				return err
 			}
+			takeStandardLog(logger)
 			loader := newLoader(path)
 			content, err := loader.Read()
 			if err != nil {

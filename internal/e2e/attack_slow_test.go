@@ -162,12 +162,16 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		}
 	})
 	for name, attack := range map[string]func(c *rawHTTP2){
-		"nothing":             func(*rawHTTP2) {},
-		"after a request":     func(c *rawHTTP2) { c.begin(1, c.request("GET", "/svc/first"), true); c.await(1) },
-		"half a frame":        func(c *rawHTTP2) { _, _ = c.out.WriteString("\x00\x00\x20\x01\x04\x00\x00\x00\x01abc") },
-		"half a frame header": func(c *rawHTTP2) { _, _ = c.out.WriteString("\x00\x00") },
+		"nothing":         func(*rawHTTP2) {},
+		"after a request": func(c *rawHTTP2) { c.begin(1, c.request("GET", "/svc/first"), true); c.await(1) },
+		"half a frame": func(c *rawHTTP2) {
+			_, _ = c.out.WriteString("\x00\x00\x20\x01\x04\x00\x00\x00\x01abc")
+			_ = c.out.Flush()
+		},
+		"half a frame header": func(c *rawHTTP2) { _, _ = c.out.WriteString("\x00\x00"); _ = c.out.Flush() },
 		"half a header block": func(c *rawHTTP2) {
 			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.request("GET", "/svc/slow"), EndStream: true})
+			_ = c.out.Flush()
 		},
 		"pings": func(c *rawHTTP2) {
 			go func() {
@@ -180,8 +184,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		t.Run("HTTP/2, "+name, func(t *testing.T) {
 			t.Parallel()
 			c := p.dialHTTP2()
-			attack(c)
-			_ = c.out.Flush()
+			attack(c) // "pings" goes on in the background
 			began := time.Now()
 			for {
 				if _, err := c.ReadFrame(); isTimeout(err) || time.Since(began) > soon {

@@ -59,13 +59,19 @@ func startProxy(t testing.TB, config string, environment ...string) *proxyProces
 
 func startProxyAt(t testing.TB, file, config string, environment ...string) *proxyProcess {
 	t.Helper()
+	return startProxyWith(t, file, config, []string{"--log-format", "json"}, environment...)
+}
+
+// startProxyWith also says how the proxy is to log.
+func startProxyWith(t testing.TB, file, config string, flags []string, environment ...string) *proxyProcess {
+	t.Helper()
 	data, admin := freeAddress(t), freeAddress(t)
 	p := &proxyProcess{
 		t: t, data: "http://" + data, admin: "http://" + admin, file: file, log: new(logBuffer), exited: make(chan struct{}),
 		head: fmt.Sprintf("listen: ${DATA:-%s}\nadmin: {listen: %s}\n", data, admin),
 	}
 	p.write(config)
-	p.command = exec.Command(binary, "run", "--config", file, "--log-format", "json")
+	p.command = exec.Command(binary, append([]string{"run", "--config", file}, flags...)...)
 	p.command.Env = append(os.Environ(), append(environment, "CBPROXY_ADMIN_TOKEN="+adminToken)...)
 	p.command.Stderr = p.log
 	if err := p.command.Start(); err != nil {

@@ -1,0 +1,225 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// spoofed are fields, in a client's many spellings, that only the proxy may set.
+var spoofed = []string{
+	"X-Forwarded-For", "x-forwarded-for", "X_Forwarded_For", "X-Forwarded_For", "x_forwarded-for", "X-FORWARDED-PROTO", "X_FORWARDED_PROTO", "X-Forwarded-Host", "X_Forwarded_Host",
+	"X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Client-Cert", "X-Forwarded", "X_Forwarded", "Forwarded", "X-Real-IP", "X_REAL_IP", "x-real_ip",
+	"X-Circuit-Breaker-State", "X_Circuit_Breaker_State", "X-Circuit-Breaker-Service", "X-Circuit-Breaker-Anything", "X-Fallback", "X_Fallback", "X-Fallback-Reason", "X_FALLBACK_REASON",
+	"Proxy-Status", "Proxy_Status",
+}
+
+// checkSpoofed checks that a request bears nothing of a spoofer's, and what the proxy has
+// to say.
+func checkSpoofed(t *testing.T, what string, requests []seenRequest) {
+	t.Helper()
+	if len(requests) != 1 {
+		t.Fatalf("%s: the upstream saw %q", what, lines(requests))
+	}
+	r := requests[0]
+	if strings.Contains(fmt.Sprint(r.header, r.trailer), "spoof") {
+		t.Errorf("%s: the upstream saw %+v", what, r)
+	}
+	for name, want := range map[string]string{"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "x"} {
+		if got := r.header[name]; !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: %s is %q", what, name, got)
+		}
+	}
+}
+
+func TestClientsCannotSpoofTheProxysFields(t *testing.T) {
+	t.Parallel()
+	u := startWitness(t)
+	p := startProxy(t, oneMistake(u.url(), ""))
+	var header, trailer, trailerNames strings.Builder
+	var inHTTP2 []string
+	for _, name := range spoofed {
+		fmt.Fprintf(&header, "%s: spoof\r\n", name)
+		fmt.Fprintf(&trailer, "%s: spoof\r\n", name)
+		fmt.Fprintf(&trailerNames, ", %s", name)
+		inHTTP2 = append(inHTTP2, strings.ToLower(name), "spoof")
+	}
+	p.ask("GET /svc HTTP/1.1\r\nHost: x\r\n" + header.String() + "\r\n")
+	checkSpoofed(t, "header", u.take())
+	p.ask("GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close" + trailerNames.String() + "\r\n" + header.String() + "\r\n")
+	checkSpoofed(t, "header that Connection lists", u.take())
+	for _, announced := range []string{"", "Trailer: A" + trailerNames.String() + "\r\n"} {
+		r := p.ask("POST /svc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + announced + "\r\n0\r\n" + trailer.String() + "A: b\r\n\r\n")
+		if r.status != 200 {
+			t.Errorf("trailers: %+v", r)
+		}
+		checkSpoofed(t, "trailers", u.take())
+	}
+	c := p.dialHTTP2()
+	c.begin(1, c.request("POST", "/svc", append(slices.Clone(inHTTP2), "trailer", "a"+strings.ToLower(trailerNames.String()))...), false)
+	c.begin(1, c.fields(append(inHTTP2, "a", "b")...), true)
+	if e := c.await(1); e.status != 200 {
+		t.Errorf("HTTP/2: %v", e)
+	}
+	checkSpoofed(t, "HTTP/2", u.take())
+	p.unharmed()
+}
+
+// Trailers that would frame or route a request again are refused or dropped.
+func TestTrailersCannotFrameARequest(t *testing.T) {
+	t.Parallel()
+	u := startWitness(t)
+	p := startProxy(t, oneMistake(u.url(), ""))
+	for _, name := range []string{"Content-Length", "Transfer-Encoding", "Host", "Trailer", "Authorization", "Connection", "Content-Encoding", "Cookie"} {
+		for _, announced := range []string{"", "Trailer: " + name + "\r\n"} {
+			r := p.ask("POST /svc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + announced + "\r\n5\r\nhello\r\n0\r\n" + name + ": 500\r\n\r\n")
+			for _, seen := range u.take() {
+				if seen.header.Get(name) == "500" || seen.host == "500" || len(seen.body) > 5 {
+					t.Errorf("%s: %d, the upstream saw %+v", name, r.status, seen)
+				}
+				if _, ok := seen.trailer[name]; ok && slices.Contains([]string{"Content-Length", "Transfer-Encoding", "Trailer"}, name) {
+					t.Errorf("%s: the upstream saw %+v", name, seen)
+				}
+			}
+		}
+	}
+	p.unharmed()
+}
+
+// Fields for one connection go no further, and by naming fields in Connection a client takes
+// away nothing but its own.
+func TestHopByHopFieldsGoNoFurther(t *testing.T) {
+	t.Parallel()
+	u := startWitness(t)
+	p := startProxy(t, oneMistake(u.url(), ""))
+	r := p.ask("POST /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Type: text/plain\r\nX-Mine: y\r\nTraceparent: t\r\n" +
+		"Connection: Host, Content-Length, Transfer-Encoding, X-Forwarded-For\r\nConnection: x-forwarded-host,X-FORWARDED-PROTO , X-Mine,,\r\n" +
+		"Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\nProxy-Authenticate: Basic\r\nTE: gzip, trailers\r\n\r\nhello")
+	seen := u.take()
+	checkSpoofed(t, "Connection", seen)
+	if r.status != 200 || seen[0].body != "hello" || seen[0].length != 5 || seen[0].host == "" || seen[0].header.Get("Content-Type") == "" || seen[0].header.Get("Traceparent") == "" {
+		t.Errorf("%+v, the upstream saw %+v", r, seen)
+	}
+	for _, gone := range []string{"X-Mine", "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Proxy-Authenticate", "Upgrade", "Trailer"} {
+		if v := seen[0].header.Values(gone); len(v) > 0 {
+			t.Errorf("%s: %q reached the upstream", gone, v)
+		}
+	}
+	if te := seen[0].header["Te"]; te != nil && !slices.Equal(te, []string{"trailers"}) {
+		t.Errorf("TE: %q reached the upstream", te)
+	}
+	p.unharmed()
+}
+
+// An upstream cannot speak for the proxy, in neither version, and not by what it lists in
+// Connection either.
+func TestUpstreamsCannotSpoofTheProxysFields(t *testing.T) {
+	t.Parallel()
+	const names = "X-Circuit-Breaker-State, X-Circuit-Breaker-Service, X-Fallback, X-Fallback-Reason, Proxy-Status"
+	fields := strings.ReplaceAll(names, ", ", ": spoof\r\n") + ": spoof\r\n"
+	u := startWireUpstream(t, say("HTTP/1.1 103 Early Hints\r\n"+fields+"\r\nHTTP/1.1 200 OK\r\nConnection: "+names+", Content-Type, Content-Length\r\nKeep-Alive: spoof\r\nProxy-Authenticate: spoof\r\n"+
+		"Upgrade: spoof\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\nTrailer: "+names+"\r\n"+fields+"\r\n2\r\nok\r\n0\r\n"+fields+"\r\n", true))
+	p := startProxy(t, oneMistake(u.url(), ""))
+	c, r := p.dial()
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	raw, err := io.ReadAll(r)
+	if err != nil || strings.Contains(string(raw), "spoof") || !strings.Contains(string(raw), "X-Circuit-Breaker-State: closed\r\n") || !strings.Contains(string(raw), "X-Circuit-Breaker-Service: svc\r\n") {
+		t.Errorf("%q, %v", raw, err)
+	}
+	h2 := p.dialHTTP2()
+	h2.begin(1, h2.request("GET", "/svc"), true)
+	e := h2.await(1)
+	if fmt.Sprint(e.header) == "" || strings.Contains(fmt.Sprint(e.header), "spoof") || !slices.Equal(e.header["X-Circuit-Breaker-State"], []string{"closed"}) || e.body != "ok" {
+		t.Errorf("over HTTP/2: %+v", e)
+	}
+	p.unharmed()
+}
+
+// Whoever is over a limit is told so and harms nobody, in either version.
+func TestLimitsHoldInBothVersions(t *testing.T) {
+	t.Parallel()
+	u := startWitness(t)
+	p := startProxy(t, "limits: {header_bytes: 8KiB, body_bytes: 1KiB}\n"+oneMistake(u.url(), ", timeout: 5"))
+	for _, size := range []int{10 << 10, 200 << 10, 2 << 20} {
+		c, r := p.dial()
+		go func() {
+			_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nA: "+strings.Repeat("b", size)+"\r\n\r\n")
+		}()
+		res, err := http.ReadResponse(bufio.NewReader(r), nil)
+		if answer := read(t, res, err); answer.status != 431 || !answer.isProblem() {
+			t.Errorf("a header of %d bytes: %+v", size, answer)
+		}
+		_ = c.Close()
+	}
+	for n := range uint32(20) { // every one is answered on a connection that goes on
+		c := p.dialHTTP2()
+		c.begin(1, c.request("GET", "/svc", "a", strings.Repeat("b", 10<<10)), true)
+		if e := c.await(1); e.status != 431 || !e.isProblem() {
+			t.Errorf("HTTP/2, a header of 10 KiB: %v %+v", e, e.response)
+		}
+		c.begin(3, c.request("POST", "/svc", "content-length", "1025"), false)
+		if e := c.await(3); e.status != 413 || !e.isProblem() {
+			t.Errorf("HTTP/2, a Content-Length of 1025: %v %+v", e, e.response)
+		}
+		c.begin(5, c.request("POST", "/svc"), false)
+		_ = c.WriteData(5, false, make([]byte, 1000))
+		_ = c.WriteData(5, false, make([]byte, 25+n))
+		_ = c.out.Flush()
+		if e := c.await(5); e.status != 413 || !e.isProblem() {
+			t.Errorf("HTTP/2, a body of %d: %v %+v", 1025+n, e, e.response)
+		}
+		_ = c.conn.Close()
+	}
+	for _, seen := range u.take() {
+		if seen.line != "POST /" || len(seen.body) > 2<<10 {
+			t.Errorf("the upstream saw %+v", seen)
+		}
+	}
+	p.unharmed()
+}
+
+// What comes with or after a request for a websocket is in the tunnel or in the body, and
+// never a request, whatever the upstream does with the request.
+func TestUpgradesSmuggleNothing(t *testing.T) {
+	t.Parallel()
+	accepts := startWireUpstream(t, func(c net.Conn, q *http.Request, r *bufio.Reader) bool {
+		_, _ = io.Copy(io.Discard, q.Body)
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		said := make([]byte, len(smuggled))
+		_, _ = io.ReadFull(r, said)
+		_, _ = fmt.Fprintf(c, "in the tunnel: %s", said)
+		return false
+	})
+	p := startProxy(t, oneMistake(accepts.url(), ""))
+	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+	for name, raw := range map[string]string{
+		"no body":        "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "\r\n",
+		"Content-Length": "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 5\r\n\r\nhello",
+		"chunked":        "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Transfer-Encoding: chunked\r\n\r\n" + hello,
+		"both":           "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n" + hello,
+	} {
+		before := len(accepts.seen())
+		c, r := p.dial()
+		_, _ = io.WriteString(c, raw)
+		head := readHead(t, r)
+		_, _ = io.WriteString(c, smuggled)
+		rest, err := io.ReadAll(r)
+		if want := "in the tunnel: " + smuggled; !strings.HasPrefix(head, "HTTP/1.1 101 ") || string(rest) != want || err != nil {
+			t.Errorf("%s: %q, then %q, %v", name, head, rest, err)
+		}
+		_ = c.Close()
+		if seen := accepts.seen()[before:]; len(seen) != 1 {
+			t.Errorf("%s: the upstream saw %q", name, seen)
+		}
+	}
+	eventually(t, "nothing is in flight", func() bool { return p.metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+	if got := p.requests("svc"); got["failure"] != 0 {
+		t.Errorf("requests %v", got)
+	}
+}
