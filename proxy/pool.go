@@ -93,26 +93,22 @@ func dialUpstream(ctx context.Context, network, address string) (net.Conn, error
 // nothing, is found by reading.
 type upstreamConn struct {
 	net.Conn
-	lost atomic.Pointer[func(error)] // told that the connection ended during an upload; nil: there is none
-	sent atomic.Bool                 // part of the request has been written
+	upload atomic.Pointer[attempt] // told if the connection ends; nil: the request has no body
+	sent   atomic.Bool             // part of the request has been written
 }
 
-// begin tells that the next request starts, before its first byte is written. lost is nil
+// begin tells that the next request starts, before its first byte is written. upload is nil
 // if it has no body.
-func (c *upstreamConn) begin(lost func(error)) {
+func (c *upstreamConn) begin(upload *attempt) {
 	c.sent.Store(false)
-	if lost == nil {
-		c.lost.Store(nil)
-		return
-	}
-	c.lost.Store(&lost)
+	c.upload.Store(upload)
 }
 
 func (c *upstreamConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil {
-		if lost := c.lost.Load(); lost != nil {
-			(*lost)(err)
+		if a := c.upload.Load(); a != nil {
+			a.lost(err)
 		}
 	}
 	return n, err
@@ -120,7 +116,7 @@ func (c *upstreamConn) Read(p []byte) (int, error) {
 
 func (c *upstreamConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if err != nil && c.lost.Load() != nil && c.sent.Load() && !errors.Is(err, net.ErrClosed) {
+	if err != nil && c.upload.Load() != nil && c.sent.Load() && !errors.Is(err, net.ErrClosed) {
 		return len(p), nil
 	}
 	c.sent.Store(true)

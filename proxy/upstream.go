@@ -124,7 +124,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	switch {
 	case shared:
 	case a.x.upload.body != nil:
-		u.begin(a.lost)
+		u.begin(a)
 	default:
 		u.begin(nil)
 	}
