@@ -46,12 +46,23 @@ func (s *headScanner) scan(p []byte) {
 			return
 		}
 		p = p[i+1:]
-		s.middle = len(p) > 0 && !mayCount[p[0]] // most lines tell at once that they don't count
+		s.middle = len(p) > 0 && !mayCount(p)
 	}
 }
 
-// mayCount are the bytes that a line which counts may begin with.
-var mayCount = [256]bool{'c': true, 'C': true, 't': true, 'T': true, '\r': true, '\n': true}
+// mayCount reports whether a line that begins with p may count. Most lines tell by a byte or
+// two that they don't.
+func mayCount(p []byte) bool {
+	switch p[0] {
+	case 'c', 'C':
+		return len(p) < len(contentLength) || p[len(contentLength)-1] == ':'
+	case 't', 'T':
+		return len(p) < len(transferEncoding) || p[len(transferEncoding)-1] == ':'
+	case '\r', '\n':
+		return true
+	}
+	return false
+}
 
 func (s *headScanner) matchPreface(p []byte) {
 	for _, b := range p {
