@@ -36,8 +36,8 @@ type clientConn struct {
 
 	patience time.Duration // a write may block for so long, 0 = for ever
 	far      atomic.Int64  // on the clock of sinceStart: until then the write deadline needs no setting
-	mu       sync.Mutex    // guards handlers, and the deadline while it is set
-	handlers bool          // the write deadline is a handler's
+	mu       sync.Mutex    // held while the write deadline and what tells of it are set
+	handlers atomic.Bool   // the write deadline is a handler's
 }
 
 type clientConnKey struct{}
@@ -131,7 +131,7 @@ func (c *clientConn) limitWrite() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.handlers {
+	if c.handlers.Load() {
 		return
 	}
 	slack := c.patience / 4
@@ -145,12 +145,12 @@ func (c *clientConn) SetWriteDeadline(t time.Time) error {
 	if !c.watched.Load() {
 		return c.Conn.SetWriteDeadline(t)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if t.IsZero() && !c.handlers {
+	if t.IsZero() && !c.handlers.Load() {
 		return nil // net/http says so after each response
 	}
-	c.handlers = !t.IsZero()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handlers.Store(!t.IsZero())
 	c.far.Store(0)
 	return c.Conn.SetWriteDeadline(t)
 }

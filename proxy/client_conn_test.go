@@ -274,37 +274,3 @@ func TestHandlersWriteDeadlineStands(t *testing.T) {
 		t.Fatal("the handler's deadline was lost")
 	}
 }
-
-// What a connection's watch costs: requests over one connection, with and without it.
-func BenchmarkClientConn(b *testing.B) {
-	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "answer") })
-	for _, watched := range []bool{false, true} {
-		b.Run(map[bool]string{false: "bare", true: "watched"}[watched], func(b *testing.B) {
-			l, err := proxy.Listen(b.Context(), "127.0.0.1:0")
-			if err != nil {
-				b.Fatal(err)
-			}
-			s := proxy.NewHTTPServer(handler, someLimits, slog.New(slog.DiscardHandler))
-			if !watched {
-				s = &http.Server{Handler: handler, ReadHeaderTimeout: someLimits.ReadHeaderTimeout, IdleTimeout: someLimits.IdleTimeout}
-				_ = l.Close()
-				if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-					b.Fatal(err)
-				}
-			}
-			go func() { _ = s.Serve(l) }()
-			defer s.Close()
-			c, r := dialTo(b, l.Addr().String())
-			_ = c.SetDeadline(time.Time{})
-			b.ReportAllocs()
-			for b.Loop() {
-				_, _ = io.WriteString(c, "GET /rag/x HTTP/1.1\r\nHost: x\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
-				res, err := http.ReadResponse(r, nil)
-				if err != nil {
-					b.Fatal(err)
-				}
-				_, _ = io.Copy(io.Discard, res.Body)
-			}
-		})
-	}
-}

@@ -46,12 +46,23 @@ func (s *headScanner) scan(p []byte) {
 			return
 		}
 		p = p[i+1:]
-		s.middle = len(p) > 0 && !mayCount[p[0]] // most lines tell at once that they don't count
+		s.middle = len(p) > 0 && !mayCount(p)
 	}
 }
 
-// mayCount are the bytes that a line which counts may begin with.
-var mayCount = [256]bool{'c': true, 'C': true, 't': true, 'T': true, '\r': true, '\n': true}
+// mayCount reports whether a line that begins with p may count. Most lines tell by a byte or
+// two that they don't.
+func mayCount(p []byte) bool {
+	switch p[0] {
+	case 'c', 'C':
+		return len(p) < len(contentLength) || p[len(contentLength)-1] == ':'
+	case 't', 'T':
+		return len(p) < len(transferEncoding) || p[len(transferEncoding)-1] == ':'
+	case '\r', '\n':
+		return true
+	}
+	return false
+}
 
 func (s *headScanner) matchPreface(p []byte) {
 	for _, b := range p {
@@ -68,6 +79,16 @@ func (s *headScanner) matchPreface(p []byte) {
 
 // begin takes bytes of a line's beginning and returns what it has no use for.
 func (s *headScanner) begin(p []byte) []byte {
+	if s.n == 0 && len(p) >= len(transferEncoding) && p[0] != '\r' && p[0] != '\n' {
+		s.middle = true // whatever it is, all of it is here
+		switch {
+		case hasName(p, contentLength):
+			s.found(contentLength)
+		case hasName(p, transferEncoding):
+			s.found(transferEncoding)
+		}
+		return p
+	}
 	for i, b := range p {
 		if b == '\n' {
 			if s.n == 0 || s.n == 1 && s.name[0] == '\r' {
@@ -76,10 +97,7 @@ func (s *headScanner) begin(p []byte) []byte {
 			s.n = 0
 			continue
 		}
-		if 'A' <= b && b <= 'Z' {
-			b |= 0x20
-		}
-		s.name[s.n] = b
+		s.name[s.n] = lower(b)
 		s.n++
 		if s.undecided() {
 			continue
@@ -89,6 +107,22 @@ func (s *headScanner) begin(p []byte) []byte {
 		return p[i+1:]
 	}
 	return nil
+}
+
+func hasName(line []byte, name string) bool {
+	for i := range len(name) {
+		if lower(line[i]) != name[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(b byte) byte {
+	if 'A' <= b && b <= 'Z' {
+		return b | 0x20
+	}
+	return b
 }
 
 // undecided reports whether what has come of a line may still become a name or an empty

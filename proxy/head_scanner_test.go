@@ -2,8 +2,12 @@ package proxy
 
 import (
 	"bytes"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // scanned gives a scanner data in pieces of the sizes in cuts, over and over.
@@ -66,7 +70,36 @@ func FuzzHeadScanner(f *testing.F) {
 	})
 }
 
-// What watching a connection costs a request: the scan of a browser's header section.
+// said is a connection on which the same request comes again and again.
+type said struct {
+	net.Conn
+	head string
+}
+
+func (c *said) Read(p []byte) (int, error)       { return copy(p, c.head), nil }
+func (c *said) Write(p []byte) (int, error)      { return len(p), nil }
+func (c *said) SetWriteDeadline(time.Time) error { return nil }
+
+// All that a connection's watch costs a request: what net/http calls for one, and the
+// handler in front.
+func BenchmarkClientConn(b *testing.B) {
+	c := &clientConn{Conn: &said{head: "GET /rag/x?q=1 HTTP/1.1\r\nHost: rag.example:8080\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n"}}
+	ctx := adopt(b.Context(), c, 2*time.Minute)
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/rag/x?q=1", nil)
+	w, buffer, answer := &discard{http.Header{}}, make([]byte, 4<<10), []byte("HTTP/1.1 200 OK\r\n\r\n")
+	h := clientHandler{http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = c.Read(buffer)
+		stateChanged(c, http.StateActive)
+		h.ServeHTTP(w, r)
+		_, _ = c.Write(answer)
+		_ = c.SetWriteDeadline(time.Time{})
+		stateChanged(c, http.StateIdle)
+	}
+}
+
+// The part of it that is the scan, for a browser's header section and for a body.
 func BenchmarkHeadScanner(b *testing.B) {
 	head := []byte("GET /rag/documents/42?fields=title,body HTTP/1.1\r\nHost: rag.example:8080\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n" +
 		"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n" +

@@ -108,7 +108,7 @@ func TestChaosLeavesNothingBehind(t *testing.T) {
 			case <-stop:
 				return
 			case <-tick.C:
-				p.write(chaosConfig(address, n))
+				p.replace(chaosConfig(address, n))
 			}
 		}
 	})

@@ -116,6 +116,19 @@ func (p *proxyProcess) write(config string) {
 	}
 }
 
+// replace puts a file with other content in the configuration's place, so that nobody ever
+// reads half of it.
+func (p *proxyProcess) replace(config string) {
+	p.t.Helper()
+	whole := p.file + ".new"
+	if err := os.WriteFile(whole, []byte(p.head+config), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.Rename(whole, p.file); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 func (p *proxyProcess) signal(s syscall.Signal) {
 	p.t.Helper()
 	if err := p.command.Process.Signal(s); err != nil {

@@ -168,7 +168,7 @@ func TestReloadsUnderLoadFailNoRequest(t *testing.T) {
 		if i%2 == 0 {
 			config = strings.Replace(config, "routes: {", "routes: {extra: {prefix: /extra, upstream: 'http://127.0.0.1:1'}, ", 1)
 		}
-		p.write(config)
+		p.replace(config)
 		<-edits.C
 	}
 	p.write(oneRoute(u, 9))
