@@ -26,6 +26,7 @@ type attempt struct {
 	failure  *events.Failure // nil: it has not failed
 	status   int             // of the response, 0 as long as there is none
 	conns    int             // connections it was given; the hooks run on the request's goroutine
+	conn     *upstreamConn   // the last of them; nil if it is not known
 	waited   int64           // nanoseconds for which the client's body had been awaited before it began
 	head     time.Duration   // elapsed until the client was given something
 	body     time.Duration   // spent on waiting for the upstream since
@@ -65,10 +66,15 @@ func (a *attempt) succeeded() {
 	a.call.Success(a.took())
 }
 
+const maxDetail = 1 << 10 // bytes of a failure's detail
+
 // failed reports that the upstream failed.
 func (a *attempt) failed(kind events.ErrorType, err error) {
 	x := a.x
 	f := &events.Failure{Time: time.Now(), Type: kind, Detail: err.Error()}
+	if len(f.Detail) > maxDetail {
+		f.Detail = f.Detail[:maxDetail] + "…" // upstreams have a say in it, and history keeps it
+	}
 	if a.failure == nil {
 		x.route.service.observer.Failed(kind, 1)
 	}

@@ -30,7 +30,11 @@ func (a *attempt) blame(err error) {
 	case context.Canceled: // the caller's, at its deadline
 		a.failed(events.ErrorTimeout, errDeadline)
 	default:
-		a.failed(errorType(err, a.conns > 0, a.status != 0), err)
+		kind := errorType(err, a.conns > 0, a.status != 0)
+		if kind == events.ErrorProtocol && a.conn != nil && a.conn.ended.Load() {
+			kind = events.ErrorReset // half a header section looks malformed
+		}
+		a.failed(kind, err)
 	}
 }
 
@@ -77,7 +81,7 @@ func errorType(err error, connected, responded bool) events.ErrorType {
 		return events.ErrorReset
 	}
 	text := err.Error()
-	for _, broken := range []string{"server closed", "connection broken: EOF", "stream error", "GOAWAY", "client connection lost", "client connection force closed"} {
+	for _, broken := range []string{"server closed", "connection broken: EOF", "stream error", "GOAWAY", "client connection lost", "client connection force closed", "client conn could not be established"} {
 		if strings.Contains(text, broken) {
 			return events.ErrorReset
 		}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -25,6 +26,8 @@ type requestBody struct {
 	reading atomic.Bool // the client is awaited
 	ended   atomic.Bool
 	fault   atomic.Pointer[error]
+
+	interrupted atomic.Bool // a read may have been made to fail: the connection can't be kept
 
 	trailer   http.Header // of the client's request; net/http fills it at the body's end
 	announced []string    // the fields of trailer that may go upstream
@@ -57,8 +60,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	b.awaited.Add(int64(time.Since(began)))
 	b.reading.Store(false)
-	if b.read.Add(int64(n)) > b.limit {
-		err = errBodyTooLarge
+	if over := b.read.Add(int64(n)) - b.limit; over > 0 {
+		n, err = max(0, n-int(over)), errBodyTooLarge
 	}
 	switch err {
 	case nil:
@@ -80,9 +83,17 @@ func (b *requestBody) passTrailers(in, out *http.Request) {
 		return
 	}
 	b.trailer = in.Trailer
-	maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return isProxyField(name) })
+	maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return isProxyField(name) || noTrailer[name] })
 	b.announced = slices.Collect(maps.Keys(b.trailer))
 	out.Trailer = b.trailer // the same map: its values come with the body's end
+}
+
+// noTrailer are fields that route, describe or authenticate a request: an upstream that
+// takes trailers for header fields must not get them behind its back (RFC 9110, section
+// 6.5.1). net/http refuses those that frame.
+var noTrailer = map[string]bool{
+	"Host": true, "Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Proxy-Authorization": true, "Te": true, "Upgrade": true,
+	"Authorization": true, "Cookie": true, "Expect": true, "Content-Encoding": true, "Content-Type": true, "Content-Range": true,
 }
 
 // faulty returns the first error that the client's body had, nil if it had none.
@@ -91,6 +102,12 @@ func (b *requestBody) faulty() error {
 		return *err
 	}
 	return nil
+}
+
+// left reports whether something of the body may be left on the connection, or a read for
+// what comes after it may have been made to fail.
+func (b *requestBody) left() bool {
+	return b.body != nil && (!b.ended.Load() || b.interrupted.Load()) // in this order: see endRead
 }
 
 // slow reports whether the client's body, and not the upstream, is what has taken most of
@@ -127,7 +144,7 @@ const (
 // read as the next request: a small one is read to its end, and after any other the
 // connection is closed.
 func (x *exchange) endUpload(h http.Header) {
-	if x.upload.body == nil || x.upload.ended.Load() || x.r.ProtoMajor > 1 {
+	if !x.upload.left() || x.r.ProtoMajor > 1 {
 		return
 	}
 	n := x.r.ContentLength
@@ -137,7 +154,7 @@ func (x *exchange) endUpload(h http.Header) {
 		_, _ = io.Copy(io.Discard, &x.upload) // it remembers how that went
 		_ = control.SetReadDeadline(time.Time{})
 	}
-	if !x.upload.ended.Load() {
+	if x.upload.left() {
 		h["Connection"] = []string{"close"}
 	}
 }
@@ -152,6 +169,9 @@ func (x *exchange) linger() {
 	control := http.NewResponseController(x.w)
 	_ = control.SetReadDeadline(time.Now().Add(lingerPause)) // net/http reads on as well, and must not wait for ever
 	fault := x.upload.faulty()
+	if fault != errBodyTooLarge && x.upload.interrupted.Load() && context.Cause(x) != errSlowClient {
+		fault = nil // it is of the proxy's own making
+	}
 	unasked := x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil
 	complete := x.w.Header()["Content-Length"] != nil // a flush sends all of the answer, its end too
 	if unasked || fault != nil && fault != errBodyTooLarge || !complete || control.Flush() != nil {

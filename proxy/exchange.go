@@ -167,6 +167,7 @@ func (x *exchange) expire() {
 // endRead makes a read of the client's body fail, for which the transport waits before it
 // gives up.
 func (x *exchange) endRead() {
+	x.upload.interrupted.Store(true) // first, so that whoever sees the body's end sees this as well
 	if x.upload.body != nil && !x.upload.ended.Load() {
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now()) // where it can't be set, the client holds only itself up
 	}

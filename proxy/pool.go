@@ -95,6 +95,7 @@ type upstreamConn struct {
 	net.Conn
 	upload atomic.Pointer[attempt] // told if the connection ends; nil: the request has no body
 	sent   atomic.Bool             // part of the request has been written
+	ended  atomic.Bool             // the upstream has ended it
 }
 
 // begin tells that the next request starts, before its first byte is written. upload is nil
@@ -107,6 +108,7 @@ func (c *upstreamConn) begin(upload *attempt) {
 func (c *upstreamConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil {
+		c.ended.Store(!errors.Is(err, net.ErrClosed))
 		if a := c.upload.Load(); a != nil {
 			a.lost(err)
 		}
@@ -121,4 +123,14 @@ func (c *upstreamConn) Write(p []byte) (int, error) {
 	}
 	c.sent.Store(true)
 	return n, err
+}
+
+// CloseWrite is for tunnels: the end of what a client says is passed on, and the upstream
+// may still answer.
+func (c *upstreamConn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
 }

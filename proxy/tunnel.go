@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -34,4 +35,13 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	n, err := t.ReadWriteCloser.Write(p)
 	t.clock.Reset(t.idle)
 	return n, err
+}
+
+// CloseWrite passes on that the client will say no more; the upstream may still.
+func (t *tunnel) CloseWrite() error {
+	half, ok := t.ReadWriteCloser.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
 }

@@ -36,7 +36,7 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	removeSignals(res.Trailer)
 	h := x.w.Header()
 	rt.sign(h, x.outcome.State) // here, where the upstream's Connection field can't strip it
-	if x.upload.body != nil && !x.upload.ended.Load() && x.r.ProtoMajor == 1 {
+	if x.upload.left() && x.r.ProtoMajor == 1 {
 		h["Connection"] = []string{"close"} // what is left of the upload must not be read as a request
 	}
 	if _, ok := res.Header["Content-Type"]; !ok {
@@ -114,6 +114,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	}
 	u, ok := c.(*upstreamConn)
 	shared = shared || !ok
+	a.conn = u
 	if a.conns > 2 {
 		a.cancel(errReplayed)
 		if !shared {

@@ -82,7 +82,7 @@ func TestTrailersCannotFrameARequest(t *testing.T) {
 				if seen.header.Get(name) == "500" || seen.host == "500" || len(seen.body) > 5 {
 					t.Errorf("%s: %d, the upstream saw %+v", name, r.status, seen)
 				}
-				if _, ok := seen.trailer[name]; ok && slices.Contains([]string{"Content-Length", "Transfer-Encoding", "Trailer"}, name) {
+				if len(seen.trailer) > 0 {
 					t.Errorf("%s: the upstream saw %+v", name, seen)
 				}
 			}
@@ -177,7 +177,7 @@ func TestLimitsHoldInBothVersions(t *testing.T) {
 		_ = c.conn.Close()
 	}
 	for _, seen := range u.take() {
-		if seen.line != "POST /" || len(seen.body) > 2<<10 {
+		if seen.line != "POST /" || len(seen.body) > 1<<10 {
 			t.Errorf("the upstream saw %+v", seen)
 		}
 	}
@@ -191,8 +191,7 @@ func TestUpgradesSmuggleNothing(t *testing.T) {
 	accepts := startWireUpstream(t, func(c net.Conn, q *http.Request, r *bufio.Reader) bool {
 		_, _ = io.Copy(io.Discard, q.Body)
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-		said := make([]byte, len(smuggled))
-		_, _ = io.ReadFull(r, said)
+		said, _ := io.ReadAll(r) // until the client has ended its side
 		_, _ = fmt.Fprintf(c, "in the tunnel: %s", said)
 		return false
 	})
@@ -209,6 +208,7 @@ func TestUpgradesSmuggleNothing(t *testing.T) {
 		_, _ = io.WriteString(c, raw)
 		head := readHead(t, r)
 		_, _ = io.WriteString(c, smuggled)
+		_ = c.(*net.TCPConn).CloseWrite()
 		rest, err := io.ReadAll(r)
 		if want := "in the tunnel: " + smuggled; !strings.HasPrefix(head, "HTTP/1.1 101 ") || string(rest) != want || err != nil {
 			t.Errorf("%s: %q, then %q, %v", name, head, rest, err)

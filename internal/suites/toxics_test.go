@@ -98,7 +98,7 @@ var toxicCases = []toxicCase{
 		toxic: `{"type": "reset_peer", "attributes": {"timeout": 0}}`,
 	},
 	{
-		name: "a reset by the request", path: "/known/8000", want: fallback("reset"), fails: "reset", sends: 2000,
+		name: "a reset by the request", path: "/known/8000", want: fallback("reset"), fails: "reset", sends: 100_000,
 		toxic: `{"type": "reset_peer", "stream": "upstream", "attributes": {"timeout": 0}}`,
 	},
 	{
@@ -130,7 +130,7 @@ var toxicCases = []toxicCase{
 		toxic: `{"type": "limit_data", "attributes": {"bytes": 20000}}`,
 	},
 	{
-		name: "a cut within an upload", path: "/known/8000", want: fallback("reset"), fails: "reset", only: http.MethodPost, sends: 2000,
+		name: "a cut within an upload", path: "/known/8000", want: fallback("reset"), fails: "reset", only: http.MethodPost, sends: 100_000,
 		toxic: `{"type": "limit_data", "stream": "upstream", "attributes": {"bytes": 1000}}`,
 	},
 	{
