@@ -2,9 +2,10 @@
 // breaker to the upstream or to the fallback, and back.
 //
 // The way of a request: Server.ServeHTTP turns away what no upstream may see and finds the
-// route; route.serve opens an exchange and asks the breaker; httputil.ReverseProxy carries
-// the exchange, with route.RoundTrip as its transport, where the upstream's answer is
-// judged; exchange.end reports, exactly once, whatever happened.
+// route; route.serve opens an exchange and asks the breaker and the limits on requests in
+// flight; httputil.ReverseProxy carries the exchange, with route.RoundTrip as its transport,
+// which makes one attempt or several and judges the upstream's answer to each; exchange.end
+// reports, exactly once, whatever happened.
 package proxy
 
 import (
@@ -46,21 +47,6 @@ type Server struct {
 
 	mu       sync.Mutex // guards services, and lets one Apply run at a time
 	services map[string]*service
-}
-
-// service is what outlives a configuration: a service keeps it as long as any
-// configuration names the service.
-type service struct {
-	name     string
-	breaker  *breaker.Breaker
-	observer events.Observer
-	pool     *pool
-	failures failureLog
-
-	bulkhead    limiter // where the route's max_in_flight is set
-	retryBudget retryBudget
-	prober      *prober       // nil: recovery is tested with clients' requests
-	halfOpen    chan struct{} // holds a token if the breaker may have become half-open
 }
 
 // New returns a Server that answers 404 to everything until Apply.
@@ -139,27 +125,6 @@ func (s *Server) adopt(r *route) {
 	service.probe(r)
 }
 
-// changed is told of the breaker's changes, under its lock.
-func (s *service) changed(e events.Event) {
-	c, ok := e.(events.StateChanged)
-	switch {
-	case !ok:
-	case c.Cause == events.CauseSlowCallRatio:
-		s.observer.Failed(events.ErrorSlow, int(c.Counts.Slow))
-	case c.To == events.HalfOpen:
-		select {
-		case s.halfOpen <- struct{}{}:
-		default: // there is a token
-		}
-	}
-}
-
-// close ends what the service does by itself.
-func (s *service) close() {
-	s.prober.close()
-	s.breaker.Close()
-}
-
 // Close ends what the server does without being asked: the probes and the breakers' clocks.
 // Requests may still be served.
 func (s *Server) Close() {
@@ -167,29 +132,6 @@ func (s *Server) Close() {
 	defer s.mu.Unlock()
 	for _, service := range s.services {
 		service.close()
-	}
-}
-
-var modes = map[string]breaker.Mode{"enforce": breaker.Enforce, "shadow": breaker.Shadow, "off": breaker.Off}
-
-func policyOf(r *routes.Route) breaker.Policy {
-	b := &r.Breaker
-	return breaker.Policy{
-		Mode:             modes[b.Mode],
-		FailMax:          b.FailMax,
-		FailureRatio:     b.FailureRatio,
-		SlowCallRatio:    b.SlowCallRatio,
-		SlowCallDuration: b.SlowCallDuration,
-		MinRequests:      b.MinRequests,
-		Window:           b.Window,
-		RecoveryTimeout:  b.RecoveryTimeout,
-		RecoveryBackoff: breaker.Backoff{
-			Multiplier: b.RecoveryBackoff.Multiplier,
-			Max:        b.RecoveryBackoff.Max,
-			Jitter:     b.RecoveryBackoff.Jitter,
-		},
-		HalfOpenRequests: b.HalfOpenRequests,
-		Probed:           b.Probe.Path != "",
 	}
 }
 

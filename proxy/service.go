@@ -1,0 +1,66 @@
+package proxy
+
+import (
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+	"cbproxy/routes"
+)
+
+// service is what outlives a configuration: a service keeps it as long as any
+// configuration names the service.
+type service struct {
+	name     string
+	breaker  *breaker.Breaker
+	observer events.Observer
+	pool     *pool
+	failures failureLog
+
+	bulkhead    limiter // where the route's max_in_flight is set
+	retryBudget retryBudget
+	prober      *prober       // nil: recovery is tested with clients' requests
+	halfOpen    chan struct{} // holds a token if the breaker may have become half-open
+}
+
+// changed is told of the breaker's changes, under its lock.
+func (s *service) changed(e events.Event) {
+	c, ok := e.(events.StateChanged)
+	switch {
+	case !ok:
+	case c.Cause == events.CauseSlowCallRatio:
+		s.observer.Failed(events.ErrorSlow, int(c.Counts.Slow))
+	case c.To == events.HalfOpen:
+		select {
+		case s.halfOpen <- struct{}{}:
+		default: // there is a token
+		}
+	}
+}
+
+// close ends what the service does by itself.
+func (s *service) close() {
+	s.prober.close()
+	s.breaker.Close()
+}
+
+var modes = map[string]breaker.Mode{"enforce": breaker.Enforce, "shadow": breaker.Shadow, "off": breaker.Off}
+
+func policyOf(r *routes.Route) breaker.Policy {
+	b := &r.Breaker
+	return breaker.Policy{
+		Mode:             modes[b.Mode],
+		FailMax:          b.FailMax,
+		FailureRatio:     b.FailureRatio,
+		SlowCallRatio:    b.SlowCallRatio,
+		SlowCallDuration: b.SlowCallDuration,
+		MinRequests:      b.MinRequests,
+		Window:           b.Window,
+		RecoveryTimeout:  b.RecoveryTimeout,
+		RecoveryBackoff: breaker.Backoff{
+			Multiplier: b.RecoveryBackoff.Multiplier,
+			Max:        b.RecoveryBackoff.Max,
+			Jitter:     b.RecoveryBackoff.Jitter,
+		},
+		HalfOpenRequests: b.HalfOpenRequests,
+		Probed:           b.Probe.Path != "",
+	}
+}
