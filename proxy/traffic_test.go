@@ -294,3 +294,46 @@ func TestUpstreamThatTakesNoUploadTimesOut(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// An upstream that would rather speak HTTP/2 still gets its upgrades over HTTP/1.1.
+func TestWebSocketReachesATLSUpstreamThatOffersHTTP2(t *testing.T) {
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			fmt.Fprint(w, r.Proto)
+			return
+		}
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_ = rw.Flush()
+		_, _ = io.Copy(c, rw)
+	}))
+	upstream.EnableHTTP2 = true
+	upstream.StartTLS()
+	defer upstream.Close()
+	_, address, _ := start(t, route(upstream.URL, "tls: {insecure_skip_verify: true}"))
+	for range 2 {
+		if _, body := get(t, "http://"+address+"/svc"); body != "HTTP/2.0" {
+			t.Errorf("other requests go over %s", body)
+		}
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprint(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		r := bufio.NewReader(c)
+		if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 101 {
+			t.Fatalf("%v, %v", res, err)
+		}
+		fmt.Fprint(c, "x")
+		if b, err := r.ReadByte(); err != nil || b != 'x' {
+			t.Errorf("%q, %v", b, err)
+		}
+	}
+}

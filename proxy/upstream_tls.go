@@ -48,6 +48,9 @@ func (u *upstreamTLS) client(ctx context.Context, c net.Conn, address string) (n
 		}
 		config.ServerName = host
 	}
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok && x.r.Header["Upgrade"] != nil {
+		config.NextProtos = []string{"http/1.1"} // HTTP/2 knows no upgrades, and http.Transport can't say so here
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	secured := tls.Client(c, config)
