@@ -22,14 +22,15 @@ type attempt struct {
 	call  breaker.Call
 	start time.Time
 
-	reported bool            // the breaker has been told
-	failure  *events.Failure // nil: it has not failed
-	status   int             // of the response, 0 as long as there is none
-	conns    int             // connections it was given; the hooks run on the request's goroutine
-	conn     *upstreamConn   // the last of them; nil if it is not known
-	waited   int64           // nanoseconds for which the client's body had been awaited before it began
-	head     time.Duration   // elapsed until the client was given something
-	body     time.Duration   // spent on waiting for the upstream since
+	reported   bool            // the breaker has been told
+	failure    *events.Failure // nil: it has not failed
+	status     int             // of the response, 0 as long as there is none
+	retryAfter string          // the response's Retry-After
+	conns      int             // connections it was given; the hooks run on the request's goroutine
+	conn       *upstreamConn   // the last of them; nil if it is not known
+	waited     int64           // nanoseconds for which the client's body had been awaited before it began
+	head       time.Duration   // elapsed until the client was given something
+	body       time.Duration   // spent on waiting for the upstream since
 
 	answered atomic.Bool // the first byte of a response has come
 	asked    atomic.Bool // the upstream has said 100 (Continue)

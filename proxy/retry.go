@@ -50,7 +50,7 @@ func (x *exchange) askRepeatedly(out *http.Request, informational func(int, text
 	for {
 		a := x.attempt
 		res, err := a.askApart(out, body, informational)
-		wait, again := a.next(res)
+		wait, again := a.next()
 		if !again || !x.pause(wait) {
 			return res, err
 		}
@@ -90,7 +90,7 @@ func (a *attempt) askApart(out *http.Request, body io.ReadCloser, informational 
 }
 
 // next decides whether there is another attempt after a, and how long to wait before it.
-func (a *attempt) next(res *http.Response) (wait time.Duration, again bool) {
+func (a *attempt) next() (wait time.Duration, again bool) {
 	x := a.x
 	c, left := &x.route.config.Retry, x.retries
 	if left.left == 0 || !a.repeatable() || x.Err() != nil || !left.body.whole() {
@@ -99,10 +99,7 @@ func (a *attempt) next(res *http.Response) (wait time.Duration, again bool) {
 	if x.route.config.Breaker.Mode == "enforce" && x.route.service.breaker.State() == events.Open {
 		return 0, false
 	}
-	wait = left.backoff(c.Backoff, c.MaxBackoff)
-	if res != nil {
-		wait = max(wait, parseRetryAfter(res.Header.Get("Retry-After"), time.Now()))
-	}
+	wait = max(left.backoff(c.Backoff, c.MaxBackoff), parseRetryAfter(a.retryAfter, time.Now()))
 	if wait >= x.remaining() {
 		return 0, false
 	}

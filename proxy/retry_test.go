@@ -170,12 +170,18 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(503)
 	})
-	_, address, seen := start(t, route(f.URL, fmt.Sprintf(quickRetry, "")))
-	began := time.Now()
-	res, _ := get(t, "http://"+address+"/svc")
-	seen.next(t)
-	if took := time.Since(began); res.StatusCode != 200 || took < time.Second {
-		t.Errorf("status %d after %v", res.StatusCode, took)
+	for name, fallback := range map[string]string{
+		"the status passes":           "",
+		"a fallback would replace it": "fallbacks: {svc: {when: [status], try: [static], static: {body: {}}}}\n",
+	} {
+		f.hits.Store(0)
+		_, address, seen := start(t, fallback+route(f.URL, fmt.Sprintf(quickRetry, "")))
+		began := time.Now()
+		res, body := get(t, "http://"+address+"/svc")
+		seen.next(t)
+		if took := time.Since(began); res.StatusCode != 200 || body != "well" || took < time.Second {
+			t.Errorf("%s: status %d, %q after %v", name, res.StatusCode, body, took)
+		}
 	}
 }
 

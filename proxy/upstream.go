@@ -136,7 +136,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 // to switch to.
 func (a *attempt) judge(res *http.Response, upgrade string) error {
 	x := a.x
-	a.status = res.StatusCode
+	a.status, a.retryAfter = res.StatusCode, res.Header.Get("Retry-After")
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return a.judgeUpgrade(res, upgrade)
 	}
