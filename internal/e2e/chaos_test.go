@@ -62,15 +62,39 @@ func misbehaviour() (answer string, last bool) {
 	return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false
 }
 
+// chaosConfig is the n-th of many configurations; each turns other features on.
 func chaosConfig(address string, n int) string {
 	extra := ""
 	if n%2 == 0 {
 		extra = "  extra: {prefix: /extra, upstream: 'http://127.0.0.1:1'}\n"
 	}
-	return fmt.Sprintf(`routes:
-  svc: {prefix: /svc, upstream: 'http://%[1]s', timeout: 0.2, idle_timeout: 0.1, breaker: {fail_max: %[2]d, recovery_timeout: 0.02, half_open_requests: %[3]d}}
-  open: {prefix: /open, upstream: 'http://%[1]s', timeout: 0.2, idle_timeout: 0.1, breaker: {fail_max: 0}}
-`, address, 3+n%3, 1+n%2) + extra
+	mode := [...]string{"enforce", "enforce", "shadow", "off"}[n%4]
+	probe := [...]string{"", "/svc"}[n/4%2]
+	commit := [...]string{"headers", "first_byte"}[n%2]
+	return fmt.Sprintf(`max_in_flight: %[4]d
+defaults:
+  timeout: 0.2
+  idle_timeout: 0.1
+  stream_commit: %[5]s
+  retry: {attempts: %[6]d, backoff: 1ms, max_backoff: 10ms, methods: [GET, POST, PUT]}
+routes:
+  svc:
+    prefix: /svc
+    upstream: 'http://%[1]s'
+    max_in_flight: %[4]d
+    breaker:
+      mode: %[7]s
+      fail_max: %[2]d
+      failure_ratio: 0.9
+      slow_call_ratio: 0.9
+      slow_call_duration: 0.1
+      window: 0.%[2]d
+      recovery_timeout: 0.02
+      recovery_backoff: {multiplier: 2, max: 0.1}
+      half_open_requests: %[3]d
+      probe: {path: "%[8]s", interval: 0.01, timeout: 0.1}
+  open: {prefix: /open, upstream: 'http://%[1]s', breaker: {fail_max: 0}}
+`, address, 3+n%3, 1+n%2, 10+n%7, commit, n%3, mode, probe) + extra
 }
 
 // Clients of both versions that upload, leave and hurry, an upstream that breaks every
@@ -121,6 +145,11 @@ func TestChaosLeavesNothingBehind(t *testing.T) {
 	edits.Wait()
 
 	healthy.Store(true)
+	p.replace(strings.ReplaceAll(chaosConfig(address, 0), "max_in_flight: 10", "max_in_flight: 1")) // one place that is lost would be missed
+	eventually(t, "the last edit is in force", func() bool {
+		res, err := http.Get(p.admin + "/api/v1/config")
+		return strings.Contains(read(t, res, err).body, `"max_in_flight":1,`)
+	})
 	eventually(t, "the breaker is closed again", func() bool { r := p.get("/svc"); return r.status == 200 && r.state() == "closed" })
 	for _, service := range []string{"svc", "open"} {
 		eventually(t, "nothing is in flight", func() bool { return p.metric(`cbproxy_requests_in_flight{service="`+service+`"}`) == 0 })
