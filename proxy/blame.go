@@ -20,7 +20,7 @@ func (a *attempt) blame(err error) {
 		a.cancelled()
 		return
 	}
-	switch cause := context.Cause(a); cause {
+	switch cause := a.cause(); cause {
 	case errTimeout, errDeadline:
 		a.failed(events.ErrorTimeout, cause)
 	case errIdle:
@@ -43,19 +43,29 @@ func (a *attempt) blame(err error) {
 // one without a body, is complete; if that one's client leaves at this moment, the
 // connection is closed under the next request.
 func (a *attempt) crossed(err error) bool {
-	return errors.Is(err, context.Canceled) && a.Err() == nil
+	return errors.Is(err, context.Canceled) && a.cause() == nil && !a.x.upload.aborted.Load()
 }
 
 // clientAtFault reports whether the client's body was faulty, or the client went away or
 // was too slow, before anything else ended the exchange.
 func (a *attempt) clientAtFault() bool {
-	switch context.Cause(a) {
+	switch a.cause() {
 	case nil:
 		return a.x.upload.faulty() != nil
 	case errTimeout, errDeadline, errIdle, errReplayed, errLost: // the upload was well until then
 		return false
 	}
 	return !a.leftAtDeadline()
+}
+
+// cause returns why the attempt's context ended, nil if it did not, or did so only because the
+// transport's giving up looked to net/http like the client's leaving.
+func (a *attempt) cause() error {
+	cause := context.Cause(a)
+	if cause == context.Canceled && a.x.upload.aborted.Load() {
+		return nil
+	}
+	return cause
 }
 
 // leftAtDeadline reports whether the caller went away because the time that it had said it
@@ -76,7 +86,7 @@ func errorType(err error, connected, responded bool) events.ErrorType {
 		return events.ErrorConnect
 	case responded && errors.Is(err, io.ErrUnexpectedEOF):
 		return events.ErrorTruncated
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, context.Canceled),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.As(err, &op):
 		return events.ErrorReset
 	}

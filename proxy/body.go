@@ -20,6 +20,7 @@ var (
 // requestBody is a client's body on its way upstream. It remembers the client's fault, so
 // that no upstream is blamed for it. The transport reads it on a goroutine of its own.
 type requestBody struct {
+	x       *exchange
 	body    io.ReadCloser
 	limit   int64
 	read    atomic.Int64
@@ -37,10 +38,12 @@ type requestBody struct {
 	over    <-chan struct{}         // closed with the exchange; nil: the upstream need not ask for the body first
 	expects atomic.Pointer[attempt] // the current one, if over is not nil
 
-	turn  sync.Mutex // held by whoever reads body
-	taken bool       // guarded by turn: the transport may not read any more
+	turn    sync.Mutex  // held by whoever reads body
+	closed  atomic.Bool // the transport reads no more
+	aborted atomic.Bool // it has given up a request whose client is well
 }
 
+// Read is for the transport.
 func (b *requestBody) Read(p []byte) (int, error) {
 	if b.over != nil && b.read.Load() == 0 {
 		if a := b.expects.Load(); a.answered.Load() && !a.asked.Load() {
@@ -52,29 +55,56 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	b.turn.Lock()
 	defer b.turn.Unlock()
-	if b.taken {
+	b.reading.Store(true) // first, so that Close sees it or is seen
+	defer b.reading.Store(false)
+	if b.closed.Load() {
 		return 0, errEnded
 	}
-	b.reading.Store(true)
+	return b.receive(p)
+}
+
+// receive reads from the client; turn must be held.
+func (b *requestBody) receive(p []byte) (int, error) {
 	began := time.Now()
 	n, err := b.body.Read(p)
 	b.awaited.Add(int64(time.Since(began)))
-	b.reading.Store(false)
 	if over := b.read.Add(int64(n)) - b.limit; over > 0 {
 		n, err = max(0, n-int(over)), errBodyTooLarge
 	}
-	switch err {
-	case nil:
-	case io.EOF:
+	switch {
+	case err == nil:
+	case err == io.EOF:
 		b.ended.Store(true)
 		maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return !slices.Contains(b.announced, name) })
+	case err != errBodyTooLarge && b.interrupted.Load(): // which is not the client's fault
 	default:
 		b.fault.CompareAndSwap(nil, &err)
 	}
 	return n, err
 }
 
-func (b *requestBody) Close() error { return b.body.Close() }
+// Close is for the transport, which wants no more of the body. Over HTTP/2 it waits for a
+// read that is under way before it tells what has become of the request.
+func (b *requestBody) Close() error {
+	b.closed.Store(true)
+	if b.reading.Load() {
+		b.x.abortRead()
+	}
+	return nil
+}
+
+// discard reads what is left of the body, by its own rules.
+func (b *requestBody) discard() {
+	b.turn.Lock()
+	defer b.turn.Unlock()
+	buffer := copyBuffers{}.Get()
+	defer copyBuffers{}.Put(buffer)
+	for {
+		if _, err := b.receive(buffer); err != nil {
+			return // it is remembered
+		}
+	}
+}
 
 // passTrailers lets the announced trailer fields of the client's request go upstream with
 // out, save those that are the proxy's own.
@@ -128,7 +158,7 @@ func (x *exchange) takeUpload() {
 	}
 	x.endRead()
 	x.upload.turn.Lock()
-	x.upload.taken = true
+	x.upload.closed.Store(true)
 	x.upload.turn.Unlock()
 	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(lingerPause)) // for what net/http reads on
 }
@@ -151,7 +181,7 @@ func (x *exchange) endUpload(h http.Header) {
 	if n >= 0 && n <= min(smallUpload, x.upload.limit) && x.upload.faulty() == nil && x.r.Header["Expect"] == nil {
 		control := http.NewResponseController(x.w)
 		_ = control.SetReadDeadline(time.Now().Add(lingerPause))
-		_, _ = io.Copy(io.Discard, &x.upload) // it remembers how that went
+		x.upload.discard()
 		_ = control.SetReadDeadline(time.Time{})
 	}
 	if x.upload.left() {
@@ -169,8 +199,8 @@ func (x *exchange) linger() {
 	control := http.NewResponseController(x.w)
 	_ = control.SetReadDeadline(time.Now().Add(lingerPause)) // net/http reads on as well, and must not wait for ever
 	fault := x.upload.faulty()
-	if fault != errBodyTooLarge && x.upload.interrupted.Load() && context.Cause(x) != errSlowClient {
-		fault = nil // it is of the proxy's own making
+	if x.clock != nil && context.Cause(x) == errSlowClient {
+		fault = errSlowClient
 	}
 	unasked := x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil
 	complete := x.w.Header()["Content-Length"] != nil // a flush sends all of the answer, its end too

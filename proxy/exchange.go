@@ -33,6 +33,7 @@ var (
 type exchange struct {
 	context.Context // the client's, cut short by timeouts
 	cancel          context.CancelCauseFunc
+	unwatch         func() bool // lets the client's context go; nil: there is no need
 
 	route *route
 	w     http.ResponseWriter
@@ -82,7 +83,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 	defer x.end()
 	x.grpc = grpcCallOf(r)
 	if r.ContentLength != 0 {
-		x.upload.body, x.upload.limit = r.Body, int64(limits.BodyBytes)
+		x.upload.x, x.upload.body, x.upload.limit = x, r.Body, int64(limits.BodyBytes)
 		// Otherwise net/http reads a good part of the body before it lets an early answer out.
 		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
 	}
@@ -108,7 +109,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 
 // forward hands the exchange to ReverseProxy, which comes back to RoundTrip.
 func (x *exchange) forward(call breaker.Call) {
-	x.Context, x.cancel = context.WithCancelCause(x.r.Context())
+	x.watchClient()
 	if x.upload.body != nil && x.r.Header["Expect"] != nil {
 		x.upload.over = x.Done()
 	}
@@ -120,6 +121,25 @@ func (x *exchange) forward(call breaker.Call) {
 		in.Body = &x.upload // of the copy: net/http looks at its own request's body to know what is left of it
 	}
 	x.route.proxy.ServeHTTP(x.w, in)
+}
+
+// watchClient makes the exchange end with its client. net/http takes a read that was made to
+// fail for the end of a client of HTTP/1, which must not end the answer of an upstream that
+// speaks HTTP/2: only there the two are independent.
+func (x *exchange) watchClient() {
+	client := x.r.Context()
+	if x.upload.body == nil || x.r.ProtoMajor > 1 || x.route.config.Upstream.Scheme == "http" {
+		x.Context, x.cancel = context.WithCancelCause(client)
+		return
+	}
+	x.Context, x.cancel = context.WithCancelCause(context.WithoutCancel(client))
+	x.unwatch = context.AfterFunc(client, func() {
+		x.ending.Lock()
+		defer x.ending.Unlock()
+		if !x.upload.aborted.Load() {
+			x.cancel(context.Canceled)
+		}
+	})
 }
 
 // timeout is the time for the whole exchange.
@@ -152,6 +172,7 @@ func (x *exchange) expire() {
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
 	case x.idle.Load():
 		x.cancel(errIdle)
+		x.endRead()
 	case x.upload.slow(x.start):
 		x.cancel(errSlowClient)
 		x.endRead()
@@ -173,6 +194,18 @@ func (x *exchange) endRead() {
 	}
 }
 
+// abortRead is endRead for a transport that has given up a request, perhaps on a goroutine of
+// its own. net/http may take the failed read for the client's end.
+func (x *exchange) abortRead() {
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	if x.over || x.Err() != nil { // which ends a read as well
+		return
+	}
+	x.upload.aborted.Store(true)
+	x.endRead()
+}
+
 // end is deferred: it sees every exchange out, whatever became of it, so that no admitted
 // call goes unreported.
 func (x *exchange) end() {
@@ -186,7 +219,10 @@ func (x *exchange) end() {
 	x.ending.Unlock()
 	if x.clock != nil {
 		x.clock.Stop()
-		if x.outcome.Result != events.ResultSuccess {
+		if x.unwatch != nil {
+			x.unwatch()
+		}
+		if x.outcome.Result != events.ResultSuccess || x.unwatch != nil {
 			x.cancel(errEnded) // what is left of the upstream's work; net/http would do it a little later
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // maxReplayed is the size of a body that is kept for a retry.
@@ -15,7 +16,7 @@ var errSuperseded = errors.New("another attempt sends the body now")
 // again: all of it, or what there was until now and then the rest. Only one reader is in use
 // at a time, but the transport may hold on to an older one.
 type replay struct {
-	body io.Reader
+	body *requestBody
 
 	mu   sync.Mutex // held while the body is read; guards what follows
 	kept []byte
@@ -27,7 +28,10 @@ type replay struct {
 // replayReader is the body of one attempt.
 type replayReader struct {
 	replay *replay
-	offset int // how much of what is kept has been read
+	offset int // how much of what is kept has been read; guarded by replay's lock
+
+	reading atomic.Bool // the client is awaited
+	closed  atomic.Bool
 }
 
 // firstReader returns the first attempt's body, nil if there is none.
@@ -81,6 +85,11 @@ func (r *replayReader) Read(b []byte) (int, error) {
 	case p.end != nil:
 		return 0, p.end
 	}
+	r.reading.Store(true) // first, so that Close sees it or is seen
+	defer r.reading.Store(false)
+	if r.closed.Load() {
+		return 0, errSuperseded
+	}
 	n, err := p.body.Read(b)
 	p.end = err
 	switch {
@@ -94,5 +103,12 @@ func (r *replayReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Close does nothing: the body outlives the attempt.
-func (r *replayReader) Close() error { return nil }
+// Close ends a read that is under way, for which the transport may wait. The body outlives
+// the attempt.
+func (r *replayReader) Close() error {
+	r.closed.Store(true)
+	if r.reading.Load() {
+		r.replay.body.x.abortRead()
+	}
+	return nil
+}

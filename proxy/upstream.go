@@ -23,6 +23,9 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	trace := httptrace.ContextClientTrace(out.Context())
 	var res *http.Response
 	var err error
+	if out.Body != nil {
+		out.Body = &x.upload // bare: its Close must be heard
+	}
 	if x.retries == nil {
 		x.attempt.hook(trace, trace.Got1xxResponse)
 		res, err = x.attempt.ask(out)
