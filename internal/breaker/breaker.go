@@ -31,6 +31,7 @@ type Breaker struct {
 	policy      atomic.Pointer[Policy]
 	current     atomic.Pointer[stretch]
 	lastFailure atomic.Pointer[events.Failure]
+	turn        atomic.Pointer[func() bool]
 	changes     [len(events.States)]atomic.Uint64 // transitions by the state they led to
 	shadowed    [len(events.States)]atomic.Uint64 // calls that only Shadow let pass, by state
 
@@ -44,8 +45,9 @@ type stretch struct {
 	engine *engine
 	state  events.State
 	since  time.Time
-	until  time.Time // when time ends it; zero if time does not
-	hold   *Hold     // an operator's, nil if the breaker is its own
+	until  time.Time    // when time ends it; zero if time does not
+	cause  events.Cause // of the change that led here; "" for the first closed state
+	hold   *Hold        // an operator's, nil if the breaker is its own
 	// failures is how many calls failed in a row before the breaker opened, and since.
 	failures int
 	// openings is how many openings in a row led here, an opening itself included. One held
@@ -95,6 +97,10 @@ func (b *Breaker) decide(prober bool) (Call, error) {
 	}
 	switch err {
 	case nil:
+		if turn := b.turn.Load(); turn != nil && s.state == events.HalfOpen && !(*turn)() {
+			done(cancelled)
+			return b.refuse(events.HalfOpen, p.Mode == Shadow && !prober)
+		}
 		return Call{State: s.state, breaker: b, engine: s.engine, done: done}, nil
 	case gobreaker.ErrTooManyRequests:
 		return b.refuse(events.HalfOpen, p.Mode == Shadow && !prober)
@@ -127,6 +133,14 @@ func (b *Breaker) decided(s *stretch) *stretch {
 	}
 	return s
 }
+
+// SetTurn makes the half-open breaker let a call through only where turn says that it is this
+// breaker's turn to probe; otherwise Allow returns ErrHalfOpenLimit. turn is asked on the
+// calls' goroutines and must return at once.
+func (b *Breaker) SetTurn(turn func() bool) { b.turn.Store(&turn) }
+
+// Policy returns the policy in force.
+func (b *Breaker) Policy() Policy { return *b.policy.Load() }
 
 // SetPolicy puts p in force. What has been counted stays, as far as the new window
 // reaches; a limit that it reaches already opens the breaker at the next report. A changed

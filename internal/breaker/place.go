@@ -14,18 +14,24 @@ type Hold struct {
 	// Until is when the breaker becomes its own again; zero if only Release ends the hold.
 	Until  time.Time
 	Reason string
+	// Shared tells that it holds the whole fleet, and not this breaker alone.
+	Shared bool
 }
 
 // Placement is a state to put a breaker into.
 type Placement struct {
 	State events.State
-	// For is how long the state lasts. For an opening without Hold, 0 is what the policy
+	// Since is when the state began, if that was before now.
+	Since time.Time
+	// For is how long the state lasts, from now on. For an opening without Hold, 0 is what the policy
 	// says of an opening in that row; with Hold, 0 is until Release. Closed and half-open
 	// states have an end only with Hold.
 	For time.Duration
 	// Hold keeps the breaker in State, whatever its upstream does. It has no meaning for
 	// the half-open state, whose probes decide.
 	Hold bool
+	// Shared marks a Hold as the whole fleet's.
+	Shared bool
 	// Failures is the number of consecutive failures to carry on from.
 	Failures int
 	// Openings is the number of openings in a row to carry on from, an opening itself
@@ -38,7 +44,14 @@ type Placement struct {
 // Put puts the breaker into a state, from whatever state it is in. Calls under way count
 // for nothing any more. It publishes a StateChanged if the state is another one.
 func (b *Breaker) Put(p Placement) {
-	b.put(p, func() bool { return true }, func() {})
+	b.PutIf(p, func(Status) bool { return true })
+}
+
+// PutIf is Put if wanted says so of the breaker as it is at that moment, and tells whether it
+// did. wanted is called while a lock is held: it must return at once and not call back.
+func (b *Breaker) PutIf(p Placement, wanted func(Status) bool) (done bool) {
+	b.put(p, func() bool { return wanted(b.statusOf(b.current.Load())) }, func() { done = true })
+	return done
 }
 
 // put puts the breaker into p if, under the lock, wanted still says so, and then calls
@@ -69,11 +82,14 @@ func (b *Breaker) place(p Placement, halfOpen *engine) {
 	now := time.Now()
 	was := b.current.Load()
 	next := &stretch{state: p.State, since: now, failures: p.Failures}
-	if was.state == p.State {
+	switch {
+	case !p.Since.IsZero() && p.Since.Before(now):
+		next.since = p.Since
+	case was.state == p.State:
 		next.since = was.since
 	}
 	if p.Hold && p.State != events.HalfOpen {
-		next.hold = &Hold{State: p.State, Reason: p.Reason}
+		next.hold = &Hold{State: p.State, Reason: p.Reason, Shared: p.Shared}
 	} else {
 		next.openings = cmp.Or(p.Openings, b.row(was, now))
 	}
@@ -98,7 +114,7 @@ func (b *Breaker) place(p Placement, halfOpen *engine) {
 	if next.hold != nil {
 		next.hold.Until = next.until
 	}
-	b.move(next, events.StateChanged{Cause: p.Cause, Reason: p.Reason})
+	b.move(next, events.StateChanged{Time: now, Cause: p.Cause, Reason: p.Reason})
 }
 
 // Force is an operator's order: Open and Closed hold for d, or until Release if d is 0;

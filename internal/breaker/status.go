@@ -10,6 +10,8 @@ import (
 type Status struct {
 	State events.State
 	Since time.Time
+	// Cause is why the breaker is in State; "" if it has always been.
+	Cause events.Cause
 	// RetryAt is when an opening ends and probing begins; zero if the breaker is not open,
 	// or is held open without end.
 	RetryAt time.Time
@@ -25,17 +27,21 @@ type Status struct {
 	// and so how far RecoveryBackoff has grown; an opening in progress is included. 0 once
 	// the breaker has stayed closed for RecoveryTimeout, and in an operator's hold.
 	Openings int
+	// Probes counts the calls under way that decide a half-open state.
+	Probes int
 	// LastFailure is the last failure reported, or that calls were too slow where that
 	// opened the breaker since; nil if there was none.
 	LastFailure *events.Failure
 }
 
 // Status returns the breaker as it is now, by the clock and not by the last call.
-func (b *Breaker) Status() Status {
-	s := b.now()
+func (b *Breaker) Status() Status { return b.statusOf(b.now()) }
+
+func (b *Breaker) statusOf(s *stretch) Status {
 	status := Status{
 		State:               s.state,
 		Since:               s.since,
+		Cause:               s.cause,
 		Hold:                s.hold,
 		ConsecutiveFailures: s.failures,
 		Openings:            b.row(s, time.Now()),
@@ -44,6 +50,9 @@ func (b *Breaker) Status() Status {
 	switch s.state {
 	case events.Open:
 		status.RetryAt = s.until
+	case events.HalfOpen:
+		c := s.engine.cb.Counts()
+		status.Probes = int(c.Requests) - int(c.TotalExclusions) - int(c.TotalSuccesses) - int(c.TotalFailures)
 	case events.Closed:
 		status.ConsecutiveFailures = int(s.engine.cb.Counts().ConsecutiveFailures)
 	}

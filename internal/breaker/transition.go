@@ -91,12 +91,15 @@ func (b *Breaker) row(s *stretch, at time.Time) int {
 // move enters next and publishes change, completed with what next says.
 func (b *Breaker) move(next *stretch, change events.StateChanged) {
 	was := b.current.Load()
+	next.cause = change.Cause
 	b.enter(next)
 	if was.state == next.state {
 		return
 	}
 	b.changes[next.state].Add(1)
-	change.Time = next.since
+	if change.Time.IsZero() {
+		change.Time = next.since
+	}
 	change.Service = b.service
 	change.From, change.To = was.state, next.state
 	if next.state == events.Open {

@@ -2,7 +2,10 @@
 // what happened from the place where it happened to whoever wants to know.
 package events
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // State is a circuit breaker's state, numbered as the state metric is.
 type State int32
@@ -33,6 +36,17 @@ func (s State) String() string {
 // MarshalText returns String, so that JSON and logs show the word and not the number.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads what MarshalText wrote.
+func (s *State) UnmarshalText(text []byte) error {
+	for _, known := range States {
+		if known.String() == string(text) {
+			*s = known
+			return nil
+		}
+	}
+	return fmt.Errorf("must be closed, open or half-open, got %q", text)
+}
+
 // Cause says why a breaker changed its state.
 type Cause string
 
@@ -47,6 +61,8 @@ const (
 	CauseForced              Cause = "forced"               // an operator forced the state
 	CauseReleased            Cause = "released"             // an operator released a forced state
 	CauseHoldEnded           Cause = "hold_ended"           // a forced state's duration was over
+	CauseFleet               Cause = "fleet"                // what the instances that share a Redis decided
+	CauseRestored            Cause = "restored"             // as it was before the process ended
 )
 
 // Counts is what a breaker had counted when it changed its state.
@@ -84,6 +100,13 @@ type StateChanged struct {
 	Failure *Failure `json:"failure,omitempty"`
 	// Reason is the operator's, for a forced or released state.
 	Reason string `json:"reason,omitempty"`
+}
+
+// Change is a transition with the name of the instance whose breaker it was of: a line of a
+// service's history.
+type Change struct {
+	StateChanged
+	Instance string `json:"instance"`
 }
 
 // Forced tells that an operator took the wheel of one breaker, or let go of it.
