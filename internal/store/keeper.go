@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"cbproxy/internal/events"
+)
+
+// KeeperConfig is what a Keeper is built from. What is not said to be optional is required.
+type KeeperConfig struct {
+	Store    Store
+	Instance string
+	// Services lists the services there are.
+	Services func() []string
+	// Current returns what is to be kept of a service as it is now; false if nothing is.
+	Current func(service string) (State, bool)
+	// Remembers tells which changes belong to the history.
+	Remembers func(events.StateChanged) bool
+	// Logger is told when the store fails, and when it works again; nil if the store tells
+	// itself.
+	Logger *slog.Logger
+}
+
+// Keeper writes to a store what becomes of breakers. While the store fails, it tries again
+// and again, and writes the newest state in the end.
+type Keeper struct {
+	config KeeperConfig
+	errors atomic.Uint64
+	saved  map[string]State // as they were written last
+	wait   *backoff.ExponentialBackOff
+	failed bool
+}
+
+const (
+	keepFirstWait = 100 * time.Millisecond
+	keepLongWait  = 4 * time.Second
+)
+
+// NewKeeper returns a keeper that does nothing until Run.
+func NewKeeper(c KeeperConfig) *Keeper {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = keepFirstWait, keepLongWait
+	return &Keeper{config: c, saved: map[string]State{}, wait: wait}
+}
+
+// Errors counts the writes that failed. It may be called at any moment.
+func (k *Keeper) Errors() uint64 { return k.errors.Load() }
+
+// Run writes what sub tells of until ctx is done.
+func (k *Keeper) Run(ctx context.Context, sub *events.Subscription) {
+	for {
+		e, missed, err := sub.Next(ctx)
+		if err != nil {
+			return
+		}
+		if missed > 0 {
+			k.saveAll(ctx)
+		}
+		switch e := e.(type) {
+		case events.StateChanged:
+			k.save(ctx, e.Service)
+			if k.config.Remembers(e) {
+				k.persist(ctx, func() error {
+					return k.config.Store.Append(ctx, events.Change{StateChanged: e, Instance: k.config.Instance})
+				})
+			}
+		case events.Forced:
+			k.save(ctx, e.Service)
+		case events.Reloaded: // an edit may move the end of an opening
+			k.saveAll(ctx)
+		}
+	}
+}
+
+// Flush writes every state that has not been written as it is. It is for the end, when Run has
+// returned.
+func (k *Keeper) Flush(ctx context.Context) { k.saveAll(ctx) }
+
+func (k *Keeper) saveAll(ctx context.Context) {
+	for _, service := range k.config.Services() {
+		k.save(ctx, service)
+	}
+}
+
+func (k *Keeper) save(ctx context.Context, service string) {
+	k.persist(ctx, func() error {
+		s, ok := k.config.Current(service)
+		if !ok || s == k.saved[service] {
+			return nil
+		}
+		if err := k.config.Store.Save(ctx, s); err != nil {
+			return err
+		}
+		k.saved[service] = s
+		return nil
+	})
+}
+
+// persist does something until it works or ctx is done.
+func (k *Keeper) persist(ctx context.Context, do func() error) {
+	for {
+		err := do()
+		if err == nil {
+			k.worked()
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		k.errors.Add(1)
+		if !k.failed && k.config.Logger != nil {
+			k.config.Logger.Error("what happens to breakers can't be kept, and is tried again until it can", "error", err)
+		}
+		k.failed = true
+		t := time.NewTimer(k.wait.NextBackOff())
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+func (k *Keeper) worked() {
+	k.wait.Reset()
+	if k.failed && k.config.Logger != nil {
+		k.config.Logger.Info("what happens to breakers is kept again")
+	}
+	k.failed = false
+}

@@ -1,0 +1,128 @@
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"cbproxy/internal/events"
+)
+
+// RedisConfig is what a Redis store is built from.
+type RedisConfig struct {
+	// URL is as ValidateRedisURL describes it.
+	URL string
+	// TLS is for rediss URLs; nil verifies the server by the system's authorities.
+	TLS *tls.Config
+	// Namespace is put before each key and channel, as it is.
+	Namespace string
+	// TTL returns how long a state lives without anybody's touching it.
+	TTL func() time.Duration
+	// Logger is told once when Redis can't be used, and once when it can again.
+	Logger *slog.Logger
+}
+
+// Redis is a Store in Redis, shared with all who name the same server and namespace, and the
+// place where a fleet's decisions are made: see Merge, Decide and Acquire. No method waits
+// longer than its context or a few seconds. It needs Redis 5 or newer.
+type Redis struct {
+	config RedisConfig
+	client redis.UniversalClient
+	condition
+}
+
+// NewRedis returns a store that connects when it is first asked something.
+func NewRedis(c RedisConfig) (*Redis, error) {
+	client, err := newClient(c.URL, c.TLS)
+	if err != nil {
+		return nil, err
+	}
+	return &Redis{config: c, client: client, condition: condition{logger: c.Logger, faults: map[string]time.Time{}}}, nil
+}
+
+// Keys, to which the namespace and, but for the channel, a service's name are added.
+const (
+	stateKey      = "circuit_breaker_state:"
+	historyKey    = "circuit_breaker_history:"
+	leaseKey      = "circuit_breaker_probe:"
+	eventsChannel = "circuit_breaker_events"
+)
+
+func (r *Redis) key(kind, service string) string { return r.config.Namespace + kind + service }
+
+// do runs one operation on one of a service's keys and keeps its outcome as Redis's condition.
+func (r *Redis) do(ctx context.Context, what, kind, service string, operation func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	err := operation(ctx)
+	if err != nil {
+		err = fmt.Errorf("%s of %s in Redis: %w", what, service, plainError(err))
+	}
+	r.note(kind+service, err, ctx)
+	return err
+}
+
+// operationTimeout is for a new connection, a redirection and the operation itself.
+const operationTimeout = 2 * redisTimeout
+
+// Load implements Store.
+func (r *Redis) Load(ctx context.Context, service string) (s State, found bool, err error) {
+	err = r.do(ctx, "load the state", stateKey, service, func(ctx context.Context) error {
+		fields, err := r.client.HGetAll(ctx, r.key(stateKey, service)).Result()
+		if err != nil || len(fields) == 0 {
+			return err
+		}
+		s, found, err = parseFields(service, fields)
+		return err
+	})
+	return s, found, err
+}
+
+// Save implements Store.
+func (r *Redis) Save(ctx context.Context, s State) error {
+	return r.do(ctx, "save the state", stateKey, s.Service, func(ctx context.Context) error {
+		_, _, err := r.merge(ctx, s, true)
+		return err
+	})
+}
+
+// Append implements Store.
+func (r *Redis) Append(ctx context.Context, c events.Change) error {
+	return r.do(ctx, "add to the history", historyKey, c.Service, func(ctx context.Context) error {
+		text, err := encodeChange(c)
+		if err != nil {
+			return err
+		}
+		return r.client.XAdd(ctx, &redis.XAddArgs{
+			Stream: r.key(historyKey, c.Service),
+			MaxLen: historyMaxLen, Approx: true,
+			Values: []any{"time", formatTime(c.Time), "from", c.From.String(), "to", c.To.String(),
+				"cause", string(c.Cause), "instance", c.Instance, "change", text},
+		}).Err()
+	})
+}
+
+// historyMaxLen is for a whole fleet. Redis drops by whole nodes of its tree, and so may keep
+// somewhat more.
+const historyMaxLen = 5 * HistoryLimit
+
+// History implements Store. Entries that make no sense are left out.
+func (r *Redis) History(ctx context.Context, service string, limit int) (changes []events.Change, err error) {
+	err = r.do(ctx, "read the history", historyKey, service, func(ctx context.Context) error {
+		entries, err := r.client.XRevRangeN(ctx, r.key(historyKey, service), "+", "-", int64(limit)).Result()
+		for _, entry := range entries {
+			if c, ok := decodeChange(entry.Values["change"]); ok && c.Service == service {
+				changes = append(changes, c)
+			}
+		}
+		return err
+	})
+	return changes, err
+}
+
+// Close implements Store.
+func (r *Redis) Close() error { return r.client.Close() }

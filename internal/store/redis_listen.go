@@ -1,0 +1,92 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	listenSilence  = 2 * time.Second // until the connection is tested
+	listenPatience = time.Second     // for the answer
+	listenMaxWait  = 2 * time.Second // between attempts to connect
+)
+
+// Listener is told what comes over the events channel. Its methods are called one at a time.
+type Listener interface {
+	// Connected is called when decisions are heard from now on. Those before may have been
+	// missed.
+	Connected()
+	// Alive is called whenever Redis was heard of, at least every few seconds.
+	Alive()
+	// Decided is called with a decision.
+	Decided(s State)
+}
+
+// Listen tells l of decisions, and connects again when the connection is lost, until ctx is
+// done.
+func (r *Redis) Listen(ctx context.Context, l Listener) {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, listenMaxWait
+	for ctx.Err() == nil {
+		err := r.listen(ctx, l, wait.Reset)
+		r.note("listen", err, ctx)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait.NextBackOff()):
+		}
+	}
+}
+
+// listen returns why the connection was lost, or not made.
+func (r *Redis) listen(ctx context.Context, l Listener, connected func()) error {
+	channel := r.config.Namespace + eventsChannel
+	sub := r.client.Subscribe(ctx, channel)
+	defer sub.Close()
+	tested := false
+	for {
+		patience := listenSilence
+		if tested {
+			patience = listenPatience
+		}
+		message, err := sub.ReceiveTimeout(ctx, patience)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return nil
+		case tested || !errors.Is(plainError(err), errNoAnswer):
+			return listenError(err)
+		default:
+			if err := sub.Ping(ctx); err != nil {
+				return listenError(err)
+			}
+			tested = true
+			continue
+		}
+		tested = false
+		switch m := message.(type) {
+		case *redis.Subscription:
+			connected()
+			l.Connected()
+		case *redis.Message:
+			var fields map[string]string
+			if json.Unmarshal([]byte(m.Payload), &fields) != nil {
+				break
+			}
+			if s, found, err := parseFields(fields["service_name"], fields); found && err == nil {
+				l.Decided(s)
+			}
+		}
+		r.note("listen", nil, ctx)
+		l.Alive()
+	}
+}
+
+func listenError(err error) error {
+	return fmt.Errorf("listen to decisions in Redis: %w", plainError(err))
+}

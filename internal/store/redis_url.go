@@ -1,0 +1,149 @@
+package store
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Nothing waits for Redis, so that its time limits are for noticing that it is gone.
+const (
+	redisTimeout  = time.Second
+	redisPoolSize = 4
+)
+
+const wantRedisURL = "must be a URL such as redis://user:password@host:6379/0, rediss://host:6379, " +
+	"redis://sentinel:26379?master_name=main&addr=sentinel2:26379 or redis+cluster://node:6379?addr=node2:6379"
+
+// ValidateRedisURL returns what is wrong with the URL of a Redis, nil if nothing is. Schemes are
+// redis and, for TLS, rediss; behind them +sentinel and +cluster tell what the host is. A
+// parameter master_name means +sentinel, and addr, the host and port of another node, without it
+// +cluster. The other parameters are go-redis's. The error holds nothing of the URL that may be
+// a secret.
+func ValidateRedisURL(text string) error {
+	client, err := newClient(text, nil)
+	if err == nil {
+		_ = client.Close() // it has connected to nothing
+	}
+	return err
+}
+
+// newClient returns a client of the Redis at a URL, which connects when it is first used.
+func newClient(text string, tlsConfig *tls.Config) (redis.UniversalClient, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Opaque != "" || u.Fragment != "" {
+		return nil, errors.New(wantRedisURL)
+	}
+	scheme, kind, _ := strings.Cut(u.Scheme, "+")
+	query := u.Query()
+	switch {
+	case kind == "" && query.Has("master_name"):
+		kind = "sentinel"
+	case kind == "" && query.Has("addr"):
+		kind = "cluster"
+	}
+	u.Scheme = scheme
+	if scheme != "redis" && scheme != "rediss" && !(scheme == "unix" && kind == "") {
+		return nil, errors.New(wantRedisURL)
+	}
+	switch kind {
+	case "":
+		return newSingle(u.String(), tlsConfig)
+	case "sentinel":
+		if query.Get("master_name") == "" {
+			return nil, errors.New("must name the master that the sentinels watch, by the parameter master_name")
+		}
+		return newFailover(u.String(), tlsConfig)
+	case "cluster":
+		if strings.Trim(u.Path, "/0") != "" || query.Has("db") {
+			return nil, errors.New("must have no database number, because a cluster has but one")
+		}
+		return newCluster(u.String(), tlsConfig)
+	}
+	return nil, errors.New(wantRedisURL)
+}
+
+// urlError is what a parser of go-redis says, which names parameters but no value of the user
+// info.
+func urlError(err error) error {
+	var wrong *url.Error
+	if errors.As(err, &wrong) {
+		return errors.New(wantRedisURL)
+	}
+	return fmt.Errorf("must have only what a Redis URL may have: %s", strings.TrimPrefix(err.Error(), "redis: "))
+}
+
+func newSingle(text string, tlsConfig *tls.Config) (redis.UniversalClient, error) {
+	o, err := redis.ParseURL(text)
+	if err != nil {
+		return nil, urlError(err)
+	}
+	tune(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
+	limit(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
+	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
+	o.MaintNotificationsConfig = noMaintenance()
+	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
+	return redis.NewClient(o), nil
+}
+
+func newFailover(text string, tlsConfig *tls.Config) (redis.UniversalClient, error) {
+	o, err := redis.ParseFailoverURL(text)
+	if err != nil {
+		return nil, urlError(err)
+	}
+	tune(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
+	limit(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
+	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
+	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
+	return redis.NewFailoverClient(o), nil
+}
+
+func newCluster(text string, tlsConfig *tls.Config) (redis.UniversalClient, error) {
+	o, err := redis.ParseClusterURL(text)
+	if err != nil {
+		return nil, urlError(err)
+	}
+	tune(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
+	limit(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
+	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
+	o.MaintNotificationsConfig = noMaintenance()
+	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
+	return redis.NewClusterClient(o), nil
+}
+
+// tune sets what the URL does not. Retries are the business of who asks.
+func tune(protocol, poolSize, maxRetries, dialerRetries, pipelinePoolSize *int) {
+	*protocol = cmp.Or(*protocol, 2)
+	*poolSize = cmp.Or(*poolSize, redisPoolSize)
+	*maxRetries, *dialerRetries = -1, 1
+	*pipelinePoolSize = cmp.Or(*pipelinePoolSize, -1)
+}
+
+func limit(timeouts ...*time.Duration) {
+	for _, d := range timeouts {
+		*d = cmp.Or(*d, redisTimeout)
+	}
+}
+
+func noMaintenance() *maintnotifications.Config {
+	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+}
+
+// tlsOf returns how to connect to a server that the URL asks TLS of; nil if it does not. Each
+// server is verified by its own name unless configured says another.
+func tlsOf(fromURL, configured *tls.Config) *tls.Config {
+	switch {
+	case fromURL == nil:
+		return nil
+	case configured == nil:
+		return &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return configured
+}
