@@ -1,0 +1,35 @@
+package fleet
+
+import "time"
+
+// clock maps this host's time to that of Redis, whose clock all instances share. It goes by
+// elapsed time, so that a host's clock may be set without harm. The zero clock knows nothing.
+type clock struct {
+	local, remote time.Time // of the same moment, but for an error of half a round trip
+	roundTrip     time.Duration
+}
+
+// clockLife is how long a better reading is preferred to a newer one.
+const clockLife = time.Minute
+
+// read takes a reading: Redis said remote between sent and received.
+func (c *clock) read(sent, received, remote time.Time) {
+	roundTrip := received.Sub(sent)
+	if c.known() && roundTrip > c.roundTrip && received.Sub(c.local) < clockLife {
+		return
+	}
+	*c = clock{local: sent.Add(roundTrip / 2), remote: remote, roundTrip: roundTrip}
+}
+
+func (c *clock) known() bool { return !c.local.IsZero() }
+
+// toRemote returns what Redis's clock says at a local time.
+func (c *clock) toRemote(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return c.remote.Add(t.Sub(c.local)).UTC()
+}
+
+// toLocal returns the local time at which Redis's clock says t.
+func (c *clock) toLocal(t time.Time) time.Time { return c.local.Add(t.Sub(c.remote)) }

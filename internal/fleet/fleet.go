@@ -1,0 +1,150 @@
+// Package fleet is what the instances that share a Redis tell each other: that an upstream is
+// dead, until when, who probes it, and what came of that. PROTOCOL.md tells how, and what is
+// guaranteed. No call to an upstream ever waits for it.
+package fleet
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/store"
+)
+
+// Share is how an instance takes part.
+type Share struct {
+	// Enabled tells and follows; without, the instance is on its own.
+	Enabled bool
+	// Quorum is how many instances must have found a failure before all follow.
+	Quorum int
+}
+
+// Config is what a Fleet is built from. All fields are required.
+type Config struct {
+	Instance string // the name of this one, which no other has
+	Board    Board
+	// Share is asked again and again, so that it may change.
+	Share func() Share
+}
+
+// Fleet is one instance's part in its fleet. It is safe for concurrent use.
+type Fleet struct {
+	config Config
+	heard  atomic.Int64 // when Redis was last heard of, in Unix ns
+
+	mu      sync.Mutex         // guards what follows
+	ctx     context.Context    // nil before Run
+	members map[string]*member // by service
+	running sync.WaitGroup
+}
+
+// New returns a fleet that does nothing until Run.
+func New(c Config) *Fleet { return &Fleet{config: c, members: map[string]*member{}} }
+
+// Join makes a service's breaker take part.
+func (f *Fleet) Join(service string, b *breaker.Breaker) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := newMember(service, b, f)
+	f.members[service] = m
+	if f.ctx != nil {
+		f.start(m)
+	}
+}
+
+// Leave ends the part of a service's breaker.
+func (f *Fleet) Leave(service string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if m := f.members[service]; m != nil {
+		m.leave()
+		delete(f.members, service)
+	}
+}
+
+// Run takes part until ctx is done, and then gives back what others wait for.
+func (f *Fleet) Run(ctx context.Context) {
+	f.mu.Lock()
+	f.ctx = ctx
+	for _, m := range f.members {
+		f.start(m)
+	}
+	f.mu.Unlock()
+	f.config.Board.Listen(ctx, listener{f})
+	f.running.Wait()
+}
+
+// start is called with mu held.
+func (f *Fleet) start(m *member) {
+	if f.ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(f.ctx)
+	m.leave = cancel
+	f.running.Go(func() { m.run(ctx) })
+}
+
+// Changed is called when the breaker of a service may have changed; with "", all.
+func (f *Fleet) Changed(service string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, m := range f.members {
+		if service == "" || service == name {
+			m.poke()
+		}
+	}
+}
+
+// Epoch returns the number of the last decision on a service that is known here.
+func (f *Fleet) Epoch(service string) uint64 {
+	if m := f.member(service); m != nil {
+		return m.epoch.Load()
+	}
+	return 0
+}
+
+// Probing tells whether this instance is the one that may probe a service's upstream for the
+// fleet.
+func (f *Fleet) Probing(service string) bool {
+	m := f.member(service)
+	return m != nil && time.Now().Before(m.gate.Load().until)
+}
+
+func (f *Fleet) member(service string) *member {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.members[service]
+}
+
+// period returns how often each service is compared: with many services less often, so that an
+// instance never asks more than a few questions a second when nothing happens.
+func (f *Fleet) period() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return comparePeriod * time.Duration(1+len(f.members)/100)
+}
+
+// listener hears for a fleet what is published.
+type listener struct{ *Fleet }
+
+// Connected implements store.Listener. What was published before may have been missed.
+func (l listener) Connected() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.members {
+		m.stale.Store(true)
+		m.poke()
+	}
+}
+
+// Alive implements store.Listener.
+func (l listener) Alive() { l.heard.Store(time.Now().UnixNano()) }
+
+// Decided implements store.Listener.
+func (l listener) Decided(s store.State) {
+	if m := l.member(s.Service); m != nil {
+		m.tell(s)
+	}
+}

@@ -1,0 +1,83 @@
+package fleet
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+)
+
+const (
+	// leaseTime is how long the fleet waits for an instance that may probe and died.
+	leaseTime  = 3 * time.Second
+	leaseRenew = leaseTime / 3
+	// leaseMargin is how much earlier than Redis its holder takes a lease for over.
+	leaseMargin = leaseTime / 20
+	// leaseLead is how long before an opening's end its instances ask for the lease.
+	leaseLead = 400 * time.Millisecond
+)
+
+// A lease is the right to probe. Its zero value is none.
+type lease struct {
+	token   string
+	since   time.Time // when it was acquired
+	until   time.Time // when it is over unless renewed
+	renewAt time.Time
+	wanted  bool // by another instance
+}
+
+func (l *lease) valid(now time.Time) bool { return l.token != "" && now.Before(l.until) }
+
+// extend counts from the moment at which Redis was asked, which is before it began to count.
+func (l *lease) extend(asked time.Time) {
+	l.until = asked.Add(leaseTime - leaseMargin)
+	l.renewAt = asked.Add(leaseRenew)
+}
+
+// newToken returns a token that nobody else has had.
+func (p *participant) newToken() string {
+	p.leases++
+	return fmt.Sprintf("%s/%d", p.instance, p.leases)
+}
+
+// claimed tells whether the fleet knows this instance for the one that may probe.
+func (p *participant) claimed() bool { return p.lease.token != "" && p.known.Prober == p.lease.token }
+
+// contest says when this instance tries to become the prober.
+type contest struct {
+	round time.Time // the opening's end for which at was drawn
+	at    time.Time // zero: not before somebody wants to probe here
+	tried time.Time // the last attempt
+}
+
+// contend returns when to ask for the lease; zero if there is no need. Those that have found
+// the upstream still dead themselves leave the next round to others, if there are any.
+func (p *participant) contend(status *breaker.Status, now time.Time) time.Time {
+	c := &p.contest
+	round := cmp.Or(status.RetryAt, c.round, now)
+	if !round.Equal(c.round) {
+		lead := min(leaseLead, status.RetryAt.Sub(status.Since)/2)
+		share := 0.5 + 0.5*p.random()
+		if p.known.Instance == p.instance && p.known.Cause == events.CauseProbeFailed {
+			share /= 4
+		}
+		*c = contest{round: round, at: round.Add(-time.Duration(float64(lead) * share))}
+		if status.RetryAt.IsZero() {
+			c.at = now
+		}
+	}
+	if c.tried.IsZero() && p.known.Prober != "" && now.Before(c.round) {
+		c.at, c.tried = time.Time{}, now // somebody was faster
+	}
+	if c.at.IsZero() && (p.wanted.Load() || status.State == events.Closed) {
+		c.at = c.tried.Add(p.jittered(leaseRenew))
+	}
+	return c.at
+}
+
+// jittered returns d, or up to a fifth more.
+func (p *participant) jittered(d time.Duration) time.Duration {
+	return d + time.Duration(p.random()*float64(d)/5)
+}

@@ -1,0 +1,219 @@
+package fleet
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+	"cbproxy/internal/store"
+)
+
+const (
+	// comparePeriod is how often an instance compares what it knows of a service with Redis,
+	// to repair what was missed by either.
+	comparePeriod = 30 * time.Second
+	// lostAfter is how long Redis may be silent before an instance goes by what it knows
+	// itself.
+	lostAfter = 4 * time.Second
+	// failingAfter is the same for a service whose keys can't be used.
+	failingAfter = 2 * time.Second
+	// sameEnd is how far apart two ends of one opening may be.
+	sameEnd = 20 * time.Millisecond
+)
+
+// A participant is one instance's part in what the fleet does about one service. It has no
+// goroutine, waits for nothing and asks nobody but the breaker: next says what to ask Redis and
+// answer takes the answer, one at a time. Only turn may be called at any moment.
+type participant struct {
+	service, instance string
+	breaker           *breaker.Breaker
+	share             func() Share
+	period            func() time.Duration // between comparisons
+	heard             *atomic.Int64        // when Redis was last heard of by this instance, in Unix ns
+	poke              func()               // wakes who calls next
+	random            func() float64       // in [0, 1)
+
+	clock      clock
+	known      store.State // the last decision of the fleet that is known here
+	applied    uint64      // the epoch of the last decision that the breaker follows
+	compareAt  time.Time   // zero: at once
+	told       finding     // the last own finding that Redis was told
+	lease      lease
+	leases     int
+	contest    contest
+	order      *order    // an operator's, waiting
+	failing    time.Time // since when nothing works; zero if the last thing did
+	nowFailing atomic.Int64
+
+	gate   atomic.Pointer[gate]
+	wanted atomic.Bool // a call was refused because another instance probes
+}
+
+// A finding is one opening of this instance's own, told after a decision.
+type finding struct {
+	since time.Time
+	epoch uint64
+}
+
+// A gate is what turn goes by. It is never modified.
+type gate struct {
+	closed bool      // the fleet's probes decide, not everybody's own
+	until  time.Time // when the right to probe ends here; zero if it is elsewhere
+}
+
+func newParticipant(service, instance string, b *breaker.Breaker) *participant {
+	p := &participant{
+		service: service, instance: instance, breaker: b,
+		share:  func() Share { return Share{Enabled: true, Quorum: 1} },
+		period: func() time.Duration { return comparePeriod },
+		heard:  new(atomic.Int64), poke: func() {}, random: rand.Float64,
+		known: store.State{Service: service, Instance: instance},
+	}
+	p.gate.Store(&gate{})
+	return p
+}
+
+// turn tells whether a call may probe the upstream. Without Redis, everybody may.
+func (p *participant) turn() bool {
+	g := p.gate.Load()
+	now := time.Now()
+	if !g.closed || now.Before(g.until) || p.lost(now) {
+		return true
+	}
+	if !p.wanted.Swap(true) {
+		p.poke()
+	}
+	return false
+}
+
+// lost tells whether Redis can't be reached, or not for this service.
+func (p *participant) lost(now time.Time) bool {
+	failing := p.nowFailing.Load()
+	return now.UnixNano()-p.heard.Load() > int64(lostAfter) ||
+		failing != 0 && now.UnixNano()-failing > int64(failingAfter)
+}
+
+// learn takes a decision that Redis keeps.
+func (p *participant) learn(s store.State, now time.Time) {
+	switch {
+	case s.Epoch > p.known.Epoch:
+		p.known = s
+	case s.Epoch < p.known.Epoch:
+		p.compareAt = now // Redis has lost what it knew, and will be told
+	case s.Epoch > 0 && (s.Instance != p.known.Instance || s.State != p.known.State || s.Prober != p.known.Prober):
+		p.known, p.applied = s, 0 // two servers gave the same number; what this one kept counts
+	}
+}
+
+// hear takes a decision that was published. Before the first comparison there is no clock to
+// read its times by.
+func (p *participant) hear(s store.State) {
+	if p.clock.known() && s.Epoch > p.known.Epoch {
+		p.known = s
+	}
+}
+
+// answer takes the answer to a request that was sent and received at the given times.
+func (p *participant) answer(r *request, a answer, sent, received time.Time) {
+	if a.err != nil {
+		if p.failing.IsZero() {
+			p.failing = sent
+			p.nowFailing.Store(sent.UnixNano())
+		}
+		p.compareAt, p.told = time.Time{}, finding{} // who knows what became of it
+		p.finishOrder(nil, a.err)
+		return
+	}
+	p.failing = time.Time{}
+	p.nowFailing.Store(0)
+	p.heard.Store(received.UnixNano())
+	if !a.now.IsZero() {
+		p.clock.read(sent, received, a.now)
+	}
+	switch r.kind {
+	case merge:
+		p.compareAt = received.Add(p.jittered(p.period()))
+		p.learn(a.state, received)
+	case decide:
+		p.decided(r, a, received)
+	case acquire:
+		p.acquired(r, a, sent, received)
+	case renew:
+		if !a.kept {
+			p.lease = lease{}
+			return
+		}
+		p.lease.extend(sent)
+		p.lease.wanted = a.wanted
+	}
+}
+
+func (p *participant) decided(r *request, a answer, received time.Time) {
+	p.learn(a.state, received)
+	switch a.verdict {
+	case store.Accepted:
+		if !r.order {
+			p.applied = a.state.Epoch // the breaker is there already
+		}
+		p.finishOrder(r, nil)
+	case store.Outdated:
+		if a.state.Epoch <= p.known.Epoch {
+			p.compareAt = time.Time{}
+		}
+	}
+}
+
+func (p *participant) acquired(r *request, a answer, sent, received time.Time) {
+	p.contest.at, p.contest.tried = time.Time{}, received
+	if a.busy > 0 {
+		return
+	}
+	p.wanted.Store(false)
+	p.lease = lease{token: r.token, since: received}
+	p.lease.extend(sent)
+}
+
+// deaf tells whether the breaker follows nobody: an operator holds it, or it is off.
+func (p *participant) deaf(s *breaker.Status) bool {
+	return s.Hold != nil && !s.Hold.Shared || p.breaker.Policy().Mode == breaker.Off
+}
+
+// follow puts the breaker into the state that the fleet has decided, if it is not there yet.
+func (p *participant) follow(status *breaker.Status, now time.Time) {
+	if p.deaf(status) {
+		p.applied = 0 // what has been decided holds once the breaker follows again
+		return
+	}
+	if p.known.Epoch <= p.applied {
+		return
+	}
+	at := p.clock.toRemote(now)
+	place := PlacementOf(p.known, at, events.CauseFleet)
+	place.Shared = place.Hold
+	decided := p.clock.toLocal(p.known.Timestamp)
+	p.breaker.PutIf(place, func(s breaker.Status) bool { return !p.deaf(&s) && wanted(&place, &s, decided) })
+	p.applied = p.known.Epoch
+}
+
+// wanted tells whether a breaker that is in a state is to be put into place, which was decided
+// at a time.
+func wanted(place *breaker.Placement, s *breaker.Status, decided time.Time) bool {
+	switch {
+	case place.Hold || s.Hold != nil:
+		return true
+	case place.State == events.Open:
+		end := time.Now().Add(place.For)
+		return s.State != events.Open || s.RetryAt.Sub(end).Abs() > sameEnd
+	case place.State == events.HalfOpen:
+		return s.State != events.HalfOpen
+	}
+	if s.State == events.Closed {
+		return false
+	}
+	// What this instance has found, or its operator ordered, since the decision is newer.
+	newer := own(s) || s.State == events.HalfOpen && (s.Cause == events.CauseForced ||
+		s.Cause == events.CauseReleased || s.Cause == events.CauseHoldEnded)
+	return !newer || s.Since.Before(decided)
+}

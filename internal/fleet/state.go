@@ -1,0 +1,59 @@
+package fleet
+
+import (
+	"time"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+	"cbproxy/internal/store"
+)
+
+// StateOf returns what is to be kept of a breaker, by the host's clock.
+func StateOf(service, instance string, epoch uint64, status breaker.Status) store.State {
+	s := store.State{
+		Service: service, State: status.State, Timestamp: status.Since, Failures: status.ConsecutiveFailures,
+		Instance: instance, Epoch: epoch, Openings: status.Openings, Cause: status.Cause,
+	}
+	switch {
+	case status.Hold != nil:
+		s.Forced, s.Reason = true, status.Hold.Reason
+		s.OpenedAt, s.Until = status.Since, status.Hold.Until
+	case status.State == events.Open:
+		s.OpenedAt, s.Until = status.Since, status.RetryAt
+	}
+	return s
+}
+
+// PlacementOf returns how a breaker is put into s at a moment, which is by the clock of s. An
+// opening or a hold has what is left of its time; one whose time is up is probed, or over.
+func PlacementOf(s store.State, at time.Time, cause events.Cause) breaker.Placement {
+	now := time.Now()
+	p := breaker.Placement{State: s.State, Failures: s.Failures, Openings: s.Openings, Cause: cause, Reason: s.Reason}
+	remaining, age, endless := s.Remaining(at)
+	switch {
+	case s.Forced && (endless || remaining > 0):
+		p.Hold, p.For, p.Since = true, remaining, now.Add(-age)
+	case s.State == events.Open && remaining > 0:
+		p.For, p.Since = remaining, now.Add(-age)
+	case s.State == events.Open:
+		p.State = events.HalfOpen
+	case s.State == events.Closed:
+		p.Since = now.Add(-max(at.Sub(s.Timestamp), 0))
+	}
+	return p
+}
+
+// Restore puts a breaker that was just born into the state that was kept before the process
+// ended, by the host's clock. What a closed breaker had counted is not kept.
+func Restore(b *breaker.Breaker, s store.State) {
+	p := PlacementOf(s, time.Now(), events.CauseRestored)
+	if p.State == events.Closed && !p.Hold && p.Openings == 0 {
+		return
+	}
+	b.Put(p)
+}
+
+// own tells whether the breaker opened because of what it found itself.
+func own(s *breaker.Status) bool {
+	return s.State == events.Open && s.Hold == nil && s.Cause != events.CauseFleet && s.Cause != events.CauseForced
+}
