@@ -29,10 +29,18 @@ type Observers interface {
 	Forget(name string)
 }
 
-// Config is what a Server is built from. All fields are required.
+// Breakers is told of breakers that are born, before any call is asked about, and of those that
+// are gone.
+type Breakers interface {
+	Born(service string, b *breaker.Breaker)
+	Gone(service string)
+}
+
+// Config is what a Server is built from. All fields but Breakers are required.
 type Config struct {
 	Bus       *events.Bus
 	Observers Observers
+	Breakers  Breakers
 	Logger    *slog.Logger
 }
 
@@ -78,6 +86,9 @@ func (s *Server) Apply(c *routes.Config) error {
 	for name, gone := range s.services {
 		if services[name] == nil {
 			gone.close()
+			if s.config.Breakers != nil {
+				s.config.Breakers.Gone(name)
+			}
 			s.config.Observers.Forget(name)
 		}
 	}
@@ -113,7 +124,8 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 // adopt makes r's service live by r's configuration.
 func (s *Server) adopt(r *route) {
 	service, policy := r.service, policyOf(r.config)
-	if service.breaker == nil {
+	born := service.breaker == nil
+	if born {
 		service.observer = s.config.Observers.Service(service.name)
 		service.breaker = breaker.New(service.name, policy, func(e events.Event) {
 			service.changed(e)
@@ -122,6 +134,9 @@ func (s *Server) adopt(r *route) {
 	}
 	service.breaker.SetPolicy(policy)
 	service.pool = r.pool
+	if born && s.config.Breakers != nil {
+		s.config.Breakers.Born(service.name, service.breaker)
+	}
 	service.probe(r)
 }
 

@@ -13,6 +13,7 @@ func defaultConfig() *Config {
 	return &Config{
 		Listen:          "127.0.0.1:8080",
 		ShutdownTimeout: 30 * time.Second,
+		DataDir:         "./cbproxy-data",
 		Limits: Limits{
 			HeaderBytes:       64 << 10,
 			BodyBytes:         32 << 20,

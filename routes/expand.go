@@ -17,6 +17,7 @@ func expand(s string, environ map[string]string, most int) (text string, changed
 		return s, false, nil
 	}
 	var out strings.Builder
+	whole := s
 	for {
 		i := strings.Index(s, "${")
 		if i < 0 {
@@ -31,7 +32,11 @@ func expand(s string, environ map[string]string, most int) (text string, changed
 		out.WriteString(s[:i])
 		m := reference.FindStringSubmatch(s[i:])
 		if m == nil || strings.Contains(m[3], "${") {
-			return "", true, errors.New("must be ${NAME} or ${NAME:-default} (write $${ for a plain ${), got " + shorten(s[i:], 40))
+			got := shorten(s[i:], 40)
+			if strings.Contains(s[i:], "@") || redact(whole) != whole {
+				got = "something else" // it may be of a password
+			}
+			return "", true, errors.New("must be ${NAME} or ${NAME:-default} (write $${ for a plain ${), got " + got)
 		}
 		value := environ[m[1]]
 		switch _, set := environ[m[1]]; {

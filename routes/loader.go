@@ -22,6 +22,9 @@ type Loader struct {
 	// Config do. It may have a method Validate(report func(path, message string)), and its
 	// fields may decode themselves by UnmarshalYAML.
 	Strategies map[string]func() any
+	// RedisURL says what is wrong with a redis.url, in the words of a fault and without a word
+	// of what may be secret; nil accepts any.
+	RedisURL func(url string) error
 	// Environ has the form of os.Environ. It fills ${} and overrides the file.
 	Environ []string
 }

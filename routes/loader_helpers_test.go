@@ -1,8 +1,10 @@
 package routes_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"cbproxy/routes"
@@ -19,9 +21,18 @@ func loader(environ ...string) routes.Loader {
 		Path:       "config.yaml",
 		Builtin:    []byte(builtinFallbacks),
 		Strategies: map[string]func() any{"static": routes.NewStaticOptions},
+		RedisURL:   redisURL,
 		Environ: append([]string{"UPSTREAM=http://127.0.0.1:8001", "NAME=name", "NUMBER=2", "EMPTY=", "YES=true",
 			"NULL=null", "STRUCTURE={a: [b]}"}, environ...),
 	}
+}
+
+// redisURL stands in for what knows Redis, which this package may not.
+func redisURL(url string) error {
+	if !strings.HasPrefix(url, "redis://") && !strings.HasPrefix(url, "rediss://") {
+		return errors.New("must be a redis or rediss URL")
+	}
+	return nil
 }
 
 func parse(t *testing.T, content string) *routes.Config {

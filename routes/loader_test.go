@@ -1,7 +1,6 @@
 package routes_test
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"path/filepath"
@@ -113,24 +112,27 @@ func TestOptionsDecodeThemselves(t *testing.T) {
 	}
 }
 
-func TestEffectiveConfigurationHoldsNoSecret(t *testing.T) {
-	c := parse(t, minimal)
-	c.Admin.Token = "secret"
-	c.Redis.URL = "redis://user:secret@redis:6379"
-	got, err := json.Marshal(c)
-	if err != nil || strings.Contains(string(got), "secret") || !strings.Contains(string(got), `"redis://redacted@redis:6379"`) {
-		t.Errorf("got %s, %v", got, err)
+func TestDataDirIsNotMade(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for content, want := range map[string]string{"": "./cbproxy-data", "data_dir: \"\"": "", "data_dir: a/b": "a/b"} {
+		if got := parse(t, minimal+content).DataDir; got != want {
+			t.Errorf("%q: got %q, want %q", content, got, want)
+		}
+	}
+	if made, err := filepath.Glob("*"); err != nil || len(made) > 0 {
+		t.Errorf("got %v, %v, want an empty folder", made, err)
 	}
 }
 
 func TestRestartKeys(t *testing.T) {
-	old, same := parse(t, minimal), parse(t, minimal+"shutdown_timeout: 1s\nlimits: {body_bytes: 1}\nadmin: {protect_reads: true}")
+	old, same := parse(t, minimal), parse(t, minimal+"shutdown_timeout: 1s\nlimits: {body_bytes: 1}\nadmin: {protect_reads: true}\nredis: {ttl: 1s, share: {enabled: false, quorum: 2}}")
 	if got := same.RestartKeys(old); got != nil {
 		t.Errorf("got %v, want none", got)
 	}
-	other := parse(t, minimal+"listen: :1\nlimits: {header_bytes: 1KiB, read_header_timeout: 1s, idle_timeout: 1s}\nadmin: {listen: \":2\"}")
-	other.DataDir = "x"
-	want := []string{"listen", "data_dir", "limits.header_bytes", "limits.read_header_timeout", "limits.idle_timeout", "admin.listen"}
+	other := parse(t, minimal+"listen: :1\nlimits: {header_bytes: 1KiB, read_header_timeout: 1s, idle_timeout: 1s}\nadmin: {listen: \":2\"}\n"+
+		"data_dir: x\nredis: {url: redis://x, namespace: x, tls: {server_name: x}}")
+	want := []string{"listen", "data_dir", "limits.header_bytes", "limits.read_header_timeout", "limits.idle_timeout", "admin.listen",
+		"redis.url", "redis.namespace", "redis.tls"}
 	if got := other.RestartKeys(old); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

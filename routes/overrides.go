@@ -13,6 +13,12 @@ import (
 // TokenVariable is the environment variable with the admin API's bearer token.
 const TokenVariable = "CBPROXY_ADMIN_TOKEN"
 
+// The environment variables that override keys of redis. An empty one counts as none.
+const (
+	redisURLVariable = "REDIS_URL"
+	redisTTLVariable = "REDIS_CIRCUIT_BREAKER_TTL"
+)
+
 // overridable are the keys of a route that the environment can set, by the end of the variable's name.
 var overridable = map[string]string{
 	"FAIL_MAX":           "breaker.fail_max",
@@ -53,7 +59,12 @@ func (b *builder) overrides() {
 // override sets one key of a service.
 func (b *builder) override(at place, target, text string) {
 	service, suffix, _ := strings.Cut(target, ".")
-	v, r := fieldAt(reflect.ValueOf(b.config.Routes[service]).Elem(), overridable[suffix])
+	b.set(at, reflect.ValueOf(b.config.Routes[service]).Elem(), overridable[suffix], text)
+}
+
+// set sets the field of a struct at a path of keys to what a variable, which is at, holds.
+func (b *builder) set(at place, in reflect.Value, path, text string) {
+	v, r := fieldAt(in, path)
 	if v.Kind() == reflect.Bool {
 		switch text {
 		case "1":
@@ -101,9 +112,9 @@ func (b *builder) otherVariables() {
 	if b.environ[TokenVariable] != "" && b.config.Admin.Token == "" {
 		b.faults.add(place{path: TokenVariable}, "must hold a token, got nothing but spaces")
 	}
-	for _, variable := range []string{"REDIS_URL", "REDIS_CIRCUIT_BREAKER_TTL"} {
-		if b.environ[variable] != "" {
-			b.faults.add(place{path: variable}, "not supported yet, must not be set")
+	for variable, path := range map[string]string{redisURLVariable: "url", redisTTLVariable: "ttl"} {
+		if text := b.environ[variable]; text != "" {
+			b.set(place{path: variable}, reflect.ValueOf(&b.config.Redis).Elem(), path, text)
 		}
 	}
 }

@@ -49,8 +49,10 @@ func TestEnvironmentFaults(t *testing.T) {
 			"CIRCUIT_BREAKER_A_B_TIMEOUT=1", "is ambiguous, it could set a-b.TIMEOUT or a_b_service.TIMEOUT"},
 		{"two ways to part a name", `routes: {rag: {prefix: /1, upstream: http://a}, rag_recovery: {prefix: /2, upstream: http://b}}`,
 			"CIRCUIT_BREAKER_RAG_RECOVERY_TIMEOUT=1", "is ambiguous, it could set rag.RECOVERY_TIMEOUT or rag_recovery.TIMEOUT"},
-		{"redis", twoServices, "REDIS_URL=redis://user:secret@redis", "not supported yet, must not be set"},
-		{"redis ttl", twoServices, "REDIS_CIRCUIT_BREAKER_TTL=60", "not supported yet, must not be set"},
+		{"redis", twoServices, "REDIS_URL=http://user:secret@redis", `must be a redis or rediss URL, got "http://redacted@redis"`},
+		{"redis with a line break", twoServices, "REDIS_URL=redis://user:secret@redis\n", `must have no control character, got "redis://redacted"`},
+		{"redis ttl", twoServices, "REDIS_CIRCUIT_BREAKER_TTL=0.5", `must be 1s or more, got "0.5"`},
+		{"redis ttl in no unit", twoServices, "REDIS_CIRCUIT_BREAKER_TTL=1d", `must be a duration such as 30s or 1m30s, or a number of seconds such as 30 or 0.5, got "1d"`},
 		{"blank token", twoServices, "CBPROXY_ADMIN_TOKEN=  ", "must hold a token, got nothing but spaces"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

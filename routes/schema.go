@@ -19,8 +19,8 @@ type Config struct {
 	Listen string `yaml:"listen"`
 	// How long requests in flight may take to finish after SIGTERM.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" valid:"positive"`
-	// Folder of the embedded store; "" keeps everything in memory.
-	DataDir string `yaml:"data_dir" pending:""`
+	// Folder of the embedded store, which keeps breakers and their history over a restart; "" keeps everything in memory. A relative path is from the folder the proxy was started in; what is missing is made at the start. One folder serves one proxy. Changing it needs a restart.
+	DataDir string `yaml:"data_dir"`
 	// Requests in flight in the whole proxy; 0 is no limit. Priority 3 may use 60 % of it, priority 2 80 %, priority 1 all (each rounded up). A request over its share is answered by the fallback with reason overload.
 	MaxInFlight int `yaml:"max_in_flight" valid:"0..1000000"`
 	// What a client may send, and how slowly.
@@ -77,12 +77,14 @@ type AdminTLS struct {
 
 // Redis configures what instances share.
 type Redis struct {
-	// redis://, rediss://, cluster or sentinel URL; "" is embedded only. REDIS_URL overrides it.
-	URL string `yaml:"url" pending:""`
-	// How long a state outlives its last update.
-	TTL time.Duration `yaml:"ttl" valid:"positive" pending:"1h"`
-	// Prefix of every key.
-	Namespace string `yaml:"namespace" pending:""`
+	// redis://user:password@host:6379/0, or rediss:// for TLS; "" is embedded only. A parameter master_name makes the host a Sentinel, redis+cluster:// a node of a Cluster; addr names another one, as often as need be. REDIS_URL overrides it. Changing it needs a restart.
+	URL string `yaml:"url"`
+	// How long a state outlives its last update. REDIS_CIRCUIT_BREAKER_TTL overrides it.
+	TTL time.Duration `yaml:"ttl" valid:"1s.."`
+	// What every key and channel begins with, literally: at most 64 bytes. Instances share what they find out with those of their namespace. Changing it needs a restart.
+	Namespace string `yaml:"namespace" valid:"namespace"`
+	// TLS to a rediss URL's servers, by TLS 1.2 or newer. Changing it needs a restart.
+	TLS TLS `yaml:"tls"`
 	// How instances learn from each other.
 	Share Share `yaml:"share"`
 }
@@ -90,9 +92,9 @@ type Redis struct {
 // Share configures how instances learn from each other.
 type Share struct {
 	// Tell other instances, and listen to them.
-	Enabled bool `yaml:"enabled" pending:"true|false"`
+	Enabled bool `yaml:"enabled"`
 	// Instances that must find a failure before the others believe it.
-	Quorum int `yaml:"quorum" valid:"1.." pending:"1"`
+	Quorum int `yaml:"quorum" valid:"1..1000000"`
 }
 
 // Route is one service: the paths that lead to it, its upstream, and its breaker.
@@ -148,18 +150,18 @@ type Retry struct {
 	IdempotencyKey bool `yaml:"idempotency_key"`
 }
 
-// TLS configures TLS to an https upstream; on others it has no effect. Files are paths,
-// relative ones from the folder the proxy was started in.
+// TLS configures TLS to an https upstream or a rediss Redis; on others it has no effect. Files
+// are paths, relative ones from the folder the proxy was started in.
 type TLS struct {
-	// PEM file with the authorities that may sign the upstream's certificate, in place of the system's; "" is the system's.
+	// PEM file with the authorities that may sign the server's certificate, in place of the system's; "" is the system's.
 	CAFile string `yaml:"ca_file"`
 	// PEM file with the client certificate, and what leads from it to its authority. Goes with key_file.
 	CertFile string `yaml:"cert_file"`
 	// PEM file with the client certificate's key. Goes with cert_file.
 	KeyFile string `yaml:"key_file"`
-	// Name to ask for (SNI) and to verify the upstream's certificate by; "" is the host of upstream.
+	// Name to ask for (SNI) and to verify the server's certificate by; "" is the host of its URL.
 	ServerName string `yaml:"server_name" valid:"server_name"`
-	// Accept any certificate of the upstream. Anybody on the way can then read and change what is sent.
+	// Accept any certificate of the server. Anybody on the way can then read and change what is sent.
 	InsecureSkipVerify bool `yaml:"insecure_skip_verify"`
 }
 

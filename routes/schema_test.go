@@ -56,7 +56,7 @@ func TestSchemaAcceptsGoodFiles(t *testing.T) {
 func TestSchemaRefusesFaultsOfStructure(t *testing.T) {
 	validate := validator(t)
 	for _, name := range []string{"breaker", "defaults", "durations", "empty_routes", "fallbacks", "list", "no_routes", "null", "null_sections", "nulls",
-		"numbers", "pending", "prefixes", "retry", "sizes", "statuses", "text", "tls", "types", "unknown_keys", "upstreams"} {
+		"numbers", "pending", "prefixes", "retry", "sizes", "statuses", "stores", "stores_form", "text", "tls", "types", "unknown_keys", "upstreams"} {
 		if validate("testdata/bad/"+name+".yaml") == nil {
 			t.Errorf("%s: accepted", name)
 		}

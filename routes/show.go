@@ -1,7 +1,6 @@
 package routes
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -14,14 +13,6 @@ const (
 	longestName  = 64 // runes of a key in a path
 	longestPath  = 300
 )
-
-// userinfo finds the credentials of a URL wherever it stands in a text, also of one that is not well formed.
-var userinfo = regexp.MustCompile(`://\S*@`)
-
-// redact hides the credentials of URLs in s.
-func redact(s string) string {
-	return userinfo.ReplaceAllString(s, "://redacted@")
-}
 
 // show returns a value for a fault: as written, on one line, not too long, without credentials.
 func show(n *yaml.Node) string {
@@ -43,7 +34,7 @@ func show(n *yaml.Node) string {
 
 // key returns the place of a mapping's entry.
 func (p place) key(k *yaml.Node) place {
-	name := shorten(k.Value, longestName)
+	name := shorten(redact(k.Value), longestName)
 	if !printable(name) {
 		name = strconv.Quote(name)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 // textForm is what a valid tag demands of a text.
@@ -19,6 +20,7 @@ var textForms = map[string]textForm{
 	"event_name":  {checkEventName, `^[^ \n\r][^\n\r]*$`},
 	"probe_path":  {checkProbePath, `^$|^/[^#\s]*$`},
 	"server_name": {checkServerName, `^[A-Za-z0-9_.:-]*$`},
+	"namespace":   {checkNamespace, `^\S{0,64}$`},
 }
 
 // A method is a token (RFC 9110, section 9.1), and every registered one is in upper case.
@@ -82,6 +84,15 @@ func checkServerName(text string) (want string) {
 	}
 	if text != "" && (len(text) > maxHostName || !hostName.MatchString(text)) {
 		return "must be a host name such as rag.internal, or an IP address"
+	}
+	return ""
+}
+
+const maxNamespace = 64
+
+func checkNamespace(text string) (want string) {
+	if len(text) > maxNamespace || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) || isControl(r) }) {
+		return "must be at most 64 bytes of printable characters without spaces"
 	}
 	return ""
 }

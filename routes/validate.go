@@ -1,11 +1,17 @@
 package routes
 
-import "bytes"
+import (
+	"bytes"
+	"os"
+	"strings"
+)
 
 // validate checks what concerns more than one value, or the world outside.
 func (b *builder) validate() {
 	b.checkListeners()
+	b.checkDataDir()
 	b.checkTokenFile()
+	b.checkRedisURL()
 	b.checkPrefixes()
 	b.checkRetries()
 	b.checkTLS()
@@ -22,6 +28,21 @@ func (b *builder) checkListeners() {
 	}
 	if fine && sameListener(c.Listen, c.Admin.Listen) {
 		b.faults.add(b.at("admin.listen"), "must be another address than listen (%s), got %s", c.Listen, c.Admin.Listen)
+	}
+}
+
+// checkDataDir makes nothing: a check leaves everything as it is.
+func (b *builder) checkDataDir() {
+	const path = "data_dir"
+	folder := b.config.DataDir
+	if folder == "" || b.faults.has(path) {
+		return
+	}
+	shown := shorten(folder, longestShown)
+	if strings.ContainsFunc(folder, isControl) {
+		b.faults.add(b.at(path), "must have no control character, got %q", shown)
+	} else if info, err := os.Stat(folder); err == nil && !info.IsDir() {
+		b.faults.add(b.at(path), "must be a folder, got %q, which is a file", shown)
 	}
 }
 

@@ -2,27 +2,39 @@ package routes
 
 import (
 	"errors"
+	"slices"
 
 	"gopkg.in/yaml.v3"
 )
 
-// checkTLS checks the files of the routes' tls keys.
+// checkTLS checks the files of all tls keys.
 func (b *builder) checkTLS() {
 	c := tlsChecker{builder: b, authorities: map[string]error{}, pairs: map[[2]string]error{}}
 	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) {
-		c.checkAuthorities(path, n, r.TLS.CAFile)
-		c.checkPair(path, n, r.TLS.CertFile, r.TLS.KeyFile)
+		c.check(r.TLS, func(keys ...string) (string, bool) { return b.blame(path, n, keys...) })
+	})
+	c.check(b.config.Redis.TLS, func(keys ...string) (string, bool) {
+		return "redis", !slices.ContainsFunc(keys, func(key string) bool { return b.faults.has("redis." + key) })
 	})
 }
 
-// tlsChecker reads each combination of files once, however many routes share it.
+// blamer returns the section at fault for the combination of some of its keys, as
+// builder.blame does.
+type blamer func(keys ...string) (section string, ok bool)
+
+// tlsChecker reads each combination of files once, however many sections share it.
 type tlsChecker struct {
 	*builder
 	authorities map[string]error
 	pairs       map[[2]string]error // by certificate and key
 }
 
-func (c *tlsChecker) checkAuthorities(path string, n *yaml.Node, file string) {
+func (c *tlsChecker) check(t TLS, blame blamer) {
+	c.checkAuthorities(t.CAFile, blame)
+	c.checkPair(t.CertFile, t.KeyFile, blame)
+}
+
+func (c *tlsChecker) checkAuthorities(file string, blame blamer) {
 	if file == "" {
 		return
 	}
@@ -34,12 +46,12 @@ func (c *tlsChecker) checkAuthorities(path string, n *yaml.Node, file string) {
 	if err == nil {
 		return
 	}
-	if section, ok := c.blame(path, n, "tls.ca_file"); ok {
+	if section, ok := blame("tls.ca_file"); ok {
 		c.faults.add(c.at(section+".tls.ca_file"), "must be a PEM file with certificates, got %q: %s", shorten(file, longestShown), err)
 	}
 }
 
-func (c *tlsChecker) checkPair(path string, n *yaml.Node, certFile, keyFile string) {
+func (c *tlsChecker) checkPair(certFile, keyFile string, blame blamer) {
 	if certFile == "" && keyFile == "" {
 		return
 	}
@@ -51,7 +63,7 @@ func (c *tlsChecker) checkPair(path string, n *yaml.Node, certFile, keyFile stri
 	if err == nil && certFile != "" && keyFile != "" {
 		return
 	}
-	section, ok := c.blame(path, n, "tls.cert_file", "tls.key_file")
+	section, ok := blame("tls.cert_file", "tls.key_file")
 	if !ok {
 		return
 	}

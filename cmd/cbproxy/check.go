@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/store"
 	"cbproxy/routes"
 )
 
@@ -19,6 +20,7 @@ func newLoader(path string) routes.Loader {
 		Path:       path,
 		Builtin:    fallbacks.Builtin(),
 		Strategies: fallbacks.Options(),
+		RedisURL:   store.ValidateRedisURL,
 		Environ:    os.Environ(),
 	}
 }

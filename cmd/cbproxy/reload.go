@@ -1,8 +1,6 @@
 package main
 
 import (
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +24,6 @@ type reloader struct {
 	server  *proxy.Server
 	bus     *events.Bus
 	metrics *metrics.Metrics
-	history *admin.History
 	started *routes.Config // what the listeners were opened with
 
 	mu      sync.Mutex // one reload at a time
@@ -77,7 +74,6 @@ func (r *reloader) apply(load func() (*routes.Config, error)) error {
 		restart = []string{}
 	}
 	r.current.Store(&configured{c, admin.ConfigStatus{Hash: c.Hash, LoadedAt: now, RestartRequired: restart}})
-	r.history.Keep(slices.Collect(maps.Keys(c.Routes)))
 	r.bus.Publish(events.Reloaded{Time: now, Hash: c.Hash, RestartRequired: restart})
 	return nil
 }

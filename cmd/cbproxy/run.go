@@ -74,35 +74,44 @@ const eventQueue = 1024 // events a listener may be behind
 
 // run wires everything together and serves until a signal.
 func run(loader routes.Loader, content []byte, config *routes.Config, logger *slog.Logger) error {
-	bus := new(events.Bus)
+	bus, instance := new(events.Bus), newInstance()
+	keep, err := openKeeping(config, instance, logger)
+	if err != nil {
+		return failure(err)
+	}
 	var server *proxy.Server
 	meter := metrics.New(metrics.Config{
-		Breakers:   func() map[string]metrics.Breaker { return breakersOf(server) },
-		Strategies: fallbacks.Names(),
-		Version:    version,
-		Commit:     buildCommit(),
+		Breakers:    func() map[string]metrics.Breaker { return breakersOf(server, keep) },
+		Redis:       keep.redisMetrics,
+		StoreErrors: keep.storeErrors,
+		Strategies:  fallbacks.Names(),
+		Version:     version,
+		Commit:      buildCommit(),
 	})
-	server = proxy.New(proxy.Config{Bus: bus, Observers: meter, Logger: logger})
-	instance := newInstance()
-	history := admin.NewHistory(instance)
-	v := &view{instance: instance, reloader: &reloader{
-		loader: loader, server: server, bus: bus, metrics: meter, history: history,
-	}}
+	server = proxy.New(proxy.Config{Bus: bus, Observers: meter, Breakers: keep, Logger: logger})
+	v := &view{instance: instance, keeping: keep, reloader: &reloader{loader: loader, server: server, bus: bus, metrics: meter}}
+	keep.server, keep.config = server, func() *routes.Config {
+		if v.current.Load() == nil {
+			return config
+		}
+		return v.config()
+	}
 
 	ctx, stop := context.WithCancel(context.Background())
 	var background sync.WaitGroup
+	defer keep.close()
 	defer background.Wait()
 	defer stop()
-	logs, changes := bus.Subscribe(eventQueue), bus.Subscribe(eventQueue)
+	logs := bus.Subscribe(eventQueue)
 	background.Go(func() { logEvents(ctx, logger, logs) })
-	background.Go(func() { history.Run(ctx, changes) })
+	keep.run(ctx, bus, &background)
 
 	defer server.Close()
 	if err := v.start(config); err != nil {
 		return failure(err)
 	}
 	s, err := listen(ctx, config, server, admin.New(admin.Config{
-		Proxy: v, History: history, Bus: bus, Metrics: meter.Handler(), Logger: logger,
+		Proxy: v, Bus: bus, Metrics: meter.Handler(), Logger: logger,
 	}), logger)
 	if err != nil {
 		return failure(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -22,6 +23,7 @@ import (
 // view shows the proxy to the admin plane, and carries its orders out.
 type view struct {
 	*reloader
+	keeping  *keeping
 	instance string
 	draining atomic.Bool
 }
@@ -46,11 +48,12 @@ func (v *view) Health() admin.Health {
 		Services:  make(map[string]admin.Service, len(now.config.Routes)),
 		Timestamp: time.Now().UTC(),
 		Config:    now.status,
+		Redis:     v.keeping.redisStatus(),
 		Instance:  v.instance,
 	}
 	for name, b := range v.server.Breakers() {
 		if r := now.config.Routes[name]; r != nil {
-			h.Services[name] = serviceStatus(name, r, b)
+			h.Services[name] = v.serviceStatus(name, r, b)
 		}
 	}
 	h.Summarize()
@@ -63,10 +66,10 @@ func (v *view) Service(name string) (admin.Service, bool) {
 	if b == nil || r == nil {
 		return admin.Service{}, false
 	}
-	return serviceStatus(name, r, b), true
+	return v.serviceStatus(name, r, b), true
 }
 
-func serviceStatus(name string, r *routes.Route, b *breaker.Breaker) admin.Service {
+func (v *view) serviceStatus(name string, r *routes.Route, b *breaker.Breaker) admin.Service {
 	status := b.Status()
 	s := admin.Service{
 		ServiceName: name,
@@ -86,27 +89,46 @@ func serviceStatus(name string, r *routes.Route, b *breaker.Breaker) admin.Servi
 		LastError: status.LastFailure,
 		Window:    status.Window,
 		Openings:  status.Openings,
+		Cause:     status.Cause,
+		Epoch:     v.keeping.epoch(name),
+		Probing:   v.keeping.probing(name),
 	}
 	open, limit := b.ShadowRejections()
 	s.ShadowRejections = open + limit
 	if h := status.Hold; h != nil {
-		s.Forced = &admin.Forced{State: h.State, Until: admin.TimeOrNil(h.Until), Reason: h.Reason}
+		s.Forced = &admin.Forced{State: h.State, Until: admin.TimeOrNil(h.Until), Reason: h.Reason, Scope: "instance"}
+		if h.Shared {
+			s.Forced.Scope = "fleet"
+		}
 	}
 	return s
 }
 
 // Force implements admin.Proxy.
-func (v *view) Force(service string, state events.State, d time.Duration, reason string) {
+func (v *view) Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error {
+	if fleet {
+		return v.keeping.forceFleet(ctx, service, state, d, reason)
+	}
 	if b := v.server.Breaker(service); b != nil {
 		b.Force(state, d, reason)
 	}
+	return nil
 }
 
 // Release implements admin.Proxy.
-func (v *view) Release(service, reason string) {
+func (v *view) Release(ctx context.Context, service string, fleet bool, reason string) error {
+	if fleet {
+		return v.keeping.releaseFleet(ctx, service, reason)
+	}
 	if b := v.server.Breaker(service); b != nil {
 		b.Release(reason)
 	}
+	return nil
+}
+
+// History implements admin.Proxy.
+func (v *view) History(ctx context.Context, service string) ([]events.Change, error) {
+	return v.keeping.history(ctx, service)
 }
 
 // Ready implements admin.Proxy.
@@ -137,10 +159,10 @@ func (v *view) Token() (string, error) {
 }
 
 // breakersOf returns what the metrics want to know of a server's breakers.
-func breakersOf(s *proxy.Server) map[string]metrics.Breaker {
+func breakersOf(s *proxy.Server, k *keeping) map[string]metrics.Breaker {
 	views := map[string]metrics.Breaker{}
 	for name, b := range s.Breakers() {
-		view := metrics.Breaker{State: b.State()}
+		view := metrics.Breaker{State: b.State(), Probing: k.probing(name)}
 		for _, to := range events.States {
 			view.Changes[to] = b.Changes(to)
 		}

@@ -4,6 +4,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -19,11 +20,15 @@ type Proxy interface {
 	Health() Health
 	// Service returns one service's status; false if no service has that name.
 	Service(name string) (Service, bool)
-	// Force puts a service's breaker into a state, for d or, if d is 0, until Release. It
-	// does nothing if no service has that name.
-	Force(service string, state events.State, d time.Duration, reason string)
-	// Release ends a forced state. It does nothing if no service has that name.
-	Release(service, reason string)
+	// Force puts a service's breaker, or those of the whole fleet, into a state, for d or, if
+	// d is 0, until Release. It does nothing if no service has that name. The error says why
+	// the fleet can't be told.
+	Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error
+	// Release ends a forced state likewise.
+	Release(ctx context.Context, service string, fleet bool, reason string) error
+	// History returns the changes of a service's breaker, and of the fleet's other breakers of
+	// that name, newest first.
+	History(ctx context.Context, service string) ([]events.Change, error)
 	// Ready returns why the proxy does not serve, nil if it does.
 	Ready() error
 	// EffectiveConfig returns the configuration in force as JSON, without secrets.
@@ -39,7 +44,6 @@ type Proxy interface {
 // Config is what the admin plane is built from. All fields are required.
 type Config struct {
 	Proxy   Proxy
-	History *History
 	Bus     *events.Bus
 	Metrics http.Handler
 	Logger  *slog.Logger
@@ -104,7 +108,15 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) {
 		unknownService(w, r)
 		return
 	}
-	respond(w, http.StatusOK, a.History.Of(name))
+	changes, err := a.Proxy.History(r.Context(), name)
+	if err != nil {
+		problem(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	if changes == nil {
+		changes = []events.Change{}
+	}
+	respond(w, http.StatusOK, changes)
 }
 
 func (a *api) config(w http.ResponseWriter, _ *http.Request) {

@@ -24,6 +24,8 @@ type fake struct {
 	protect  bool
 	notReady error
 	orders   []string
+	orderErr error
+	history  []events.Change
 }
 
 func (f *fake) Health() admin.Health {
@@ -36,13 +38,23 @@ func (f *fake) Service(name string) (admin.Service, bool) {
 	return admin.Service{ServiceName: name}, name == "svc"
 }
 
-func (f *fake) Force(service string, state events.State, d time.Duration, reason string) {
-	f.orders = append(f.orders, fmt.Sprint(service, " ", state, " ", d, " ", reason))
+func (f *fake) Force(_ context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error {
+	return f.order(fleet, fmt.Sprint(service, " ", state, " ", d, " ", reason))
 }
 
-func (f *fake) Release(service, reason string) {
-	f.orders = append(f.orders, fmt.Sprint(service, " auto ", reason))
+func (f *fake) Release(_ context.Context, service string, fleet bool, reason string) error {
+	return f.order(fleet, fmt.Sprint(service, " auto ", reason))
 }
+
+func (f *fake) order(fleet bool, order string) error {
+	if fleet {
+		order = "fleet: " + order
+	}
+	f.orders = append(f.orders, order)
+	return f.orderErr
+}
+
+func (f *fake) History(context.Context, string) ([]events.Change, error) { return f.history, nil }
 
 func (f *fake) Ready() error                     { return f.notReady }
 func (f *fake) EffectiveConfig() ([]byte, error) { return []byte(`{"listen":"x"}`), nil }
@@ -53,7 +65,7 @@ func (f *fake) Token() (string, error)           { return f.token, f.tokenErr }
 func handler(f *fake) (http.Handler, *events.Bus) {
 	bus := new(events.Bus)
 	return admin.New(admin.Config{
-		Proxy: f, History: admin.NewHistory("me"), Bus: bus,
+		Proxy: f, Bus: bus,
 		Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler),
 	}), bus
 }
@@ -77,6 +89,8 @@ func TestForceStateOrders(t *testing.T) {
 		`{"state":"closed","duration":1.5,"scope":"instance"}`: "svc closed 1.5s ",
 		`{"state":"half-open"}`:                                "svc half-open 0s ",
 		`{"state":"auto","reason":"done"}`:                     "svc auto done",
+		`{"state":"open","scope":"fleet"}`:                     "fleet: svc open 0s ",
+		`{"state":"auto","scope":"fleet","reason":"done"}`:     "fleet: svc auto done",
 	} {
 		f := &fake{token: "secret"}
 		h, _ := handler(f)
@@ -116,7 +130,7 @@ func TestForceStateRefusals(t *testing.T) {
 		"null duration":   {post(`{"state":"open","duration":null}`), 400, "duration: must be a positive"},
 		"huge duration":   {post(`{"state":"open","duration":1e300}`), 400, "duration: must be a positive"},
 		"half-open for":   {post(`{"state":"half-open","duration":"1s"}`), 400, "duration: has a meaning"},
-		"fleet":           {post(`{"state":"open","scope":"fleet"}`), 400, "not supported yet"},
+		"other scope":     {post(`{"state":"open","scope":"world"}`), 400, "scope: must be"},
 		"unknown key":     {post(`{"state":"open","for":"1s"}`), 400, "for: unknown key"},
 		"long reason":     {post(`{"state":"open","reason":"` + strings.Repeat("é", 1001) + `"}`), 400, "reason: must be"},
 	} {
@@ -259,21 +273,31 @@ func TestEventStreamOutlivesTheServersReadTimeout(t *testing.T) {
 	}
 }
 
-func TestHistoryKeepsTheNewestFirst(t *testing.T) {
-	var bus events.Bus
-	history := admin.NewHistory("me")
-	sub := bus.Subscribe(1000)
-	for i := range 300 {
-		bus.Publish(events.StateChanged{Service: "svc", Counts: events.Counts{Requests: uint32(i)}})
+func TestHistoryIsAListEvenIfEmpty(t *testing.T) {
+	f := &fake{}
+	h, _ := handler(f)
+	ask := func() string {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/circuit-breakers/svc/history", nil))
+		return strings.TrimSpace(w.Body.String())
 	}
-	sub.Close()
-	history.Run(t.Context(), sub) // until what was queued is taken
-	changes := history.Of("svc")
-	if len(changes) != 200 || changes[0].Counts.Requests != 299 || changes[199].Counts.Requests != 100 || changes[0].Instance != "me" {
-		t.Errorf("%d changes, from %+v", len(changes), changes[0])
+	if got := ask(); got != "[]" {
+		t.Errorf("an empty history is %s", got)
 	}
-	history.Keep(nil)
-	if got := history.Of("svc"); len(got) != 0 {
-		t.Errorf("%d changes of a service that is gone", len(got))
+	f.history = []events.Change{{
+		StateChanged: events.StateChanged{Service: "svc", To: events.Open, Cause: events.CauseFailureRatio}, Instance: "me",
+	}}
+	if got := ask(); !strings.Contains(got, `"to":"open","cause":"failure_ratio"`) || !strings.Contains(got, `"instance":"me"`) {
+		t.Errorf("history %s", got)
+	}
+}
+
+func TestFleetThatCanNotBeToldIsSaidSo(t *testing.T) {
+	f := &fake{token: "secret", orderErr: errors.New("no answer in time")}
+	h, _ := handler(f)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, post(`{"state":"open","scope":"fleet"}`))
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "no answer in time") {
+		t.Errorf("status %d: %s", w.Code, w.Body)
 	}
 }

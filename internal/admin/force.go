@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 const (
 	maxForceBody   = 64 << 10
 	maxForceReason = 1000 // characters, as it stands in logs and history
+	fleetPatience  = 3 * time.Second
 )
 
 // forceOrder is a force-state request.
@@ -27,6 +29,7 @@ type forceOrder struct {
 	state    events.State
 	duration time.Duration
 	reason   string
+	fleet    bool
 }
 
 func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
@@ -53,11 +56,17 @@ func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.audit(r, "force-state", "service", name, "auto", order.auto, "state", order.state.String(),
-		"duration", order.duration.String(), "reason", order.reason)
+		"duration", order.duration.String(), "reason", order.reason, "fleet", order.fleet)
+	ctx, cancel := context.WithTimeout(r.Context(), fleetPatience)
+	defer cancel()
 	if order.auto {
-		a.Proxy.Release(name, order.reason)
+		err = a.Proxy.Release(ctx, name, order.fleet, order.reason)
 	} else {
-		a.Proxy.Force(name, order.state, order.duration, order.reason)
+		err = a.Proxy.Force(ctx, name, order.fleet, order.state, order.duration, order.reason)
+	}
+	if err != nil {
+		problem(w, http.StatusServiceUnavailable, "the fleet can't be told, and nothing may have changed: "+err.Error())
+		return
 	}
 	a.service(w, r)
 }
@@ -92,7 +101,9 @@ func parseForce(body []byte) (o forceOrder, faults []string) {
 				add("reason: must be a string of at most %d characters", maxForceReason)
 			}
 		case "scope":
-			faults = append(faults, scopeFaults(value)...)
+			if !o.parseScope(value) {
+				add(`scope: must be "instance" or "fleet", got %s`, value)
+			}
 		default:
 			add("%s: unknown key; known are state, duration, reason and scope", key)
 		}
@@ -137,14 +148,11 @@ func (o *forceOrder) parseDuration(value json.RawMessage) bool {
 	return err == nil && d > 0
 }
 
-func scopeFaults(value json.RawMessage) []string {
+func (o *forceOrder) parseScope(value json.RawMessage) bool {
 	var scope string
-	switch err := json.Unmarshal(value, &scope); {
-	case err == nil && scope == "instance":
-		return nil
-	case err == nil && scope == "fleet":
-		return []string{`scope: "fleet" is not supported yet; "instance" is`}
-	default:
-		return []string{fmt.Sprintf(`scope: must be "instance" or "fleet", got %s`, value)}
+	if json.Unmarshal(value, &scope) != nil {
+		return false
 	}
+	o.fleet = scope == "fleet"
+	return o.fleet || scope == "instance"
 }

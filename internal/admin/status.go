@@ -39,6 +39,12 @@ type Service struct {
 	Window *events.Counts `json:"window"`
 	// Openings counts the openings in a row, without a lasting recovery between them.
 	Openings int `json:"openings"`
+	// Cause is why the breaker is in its state; "" if it always was.
+	Cause events.Cause `json:"cause"`
+	// Epoch numbers the last decision of the fleet that is known here; 0 if there is none.
+	Epoch uint64 `json:"epoch"`
+	// Probing tells that this is the instance that may probe for the fleet.
+	Probing bool `json:"probing"`
 }
 
 // Configuration is the part of a service's configuration that health shows.
@@ -56,6 +62,8 @@ type Forced struct {
 	// Until is null where only a release ends the hold.
 	Until  *time.Time `json:"until"`
 	Reason string     `json:"reason"`
+	// Scope is instance, or fleet where it holds all that share a Redis.
+	Scope string `json:"scope"`
 }
 
 // ConfigStatus tells which configuration is in force, and what was wrong with the last one.
@@ -72,7 +80,16 @@ type ConfigStatus struct {
 // RedisStatus tells of the Redis that instances share.
 type RedisStatus struct {
 	Configured bool `json:"configured"`
-	Up         bool `json:"up"`
+	// Up tells that nothing that was asked of it fails.
+	Up bool `json:"up"`
+	// Since is when Up last changed; null before Redis was first asked.
+	Since *time.Time `json:"since"`
+	// LastError is the last failure, however long ago; null if there was none.
+	LastError *string `json:"last_error"`
+	// Sharing tells that states are shared through it, and Quorum how many instances must have
+	// found a failure before all follow.
+	Sharing bool `json:"sharing"`
+	Quorum  int  `json:"quorum"`
 }
 
 // Seconds is a duration that JSON shows as a number of seconds.

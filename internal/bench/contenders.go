@@ -55,6 +55,7 @@ func (b *bench) startCBProxy(ctx context.Context, name, target string) (*process
 	}
 	file := filepath.Join(dir, "config.yaml")
 	config := fmt.Sprintf(`listen: %s
+data_dir: ""
 admin:
   listen: %s
 routes:

@@ -106,7 +106,12 @@ func TestHealthcheckAndTakenPort(t *testing.T) {
 	if status, _, stderr := run(t, "healthcheck", "--admin", p.admin); status != 0 {
 		t.Errorf("healthcheck: exit status %d, %s", status, stderr)
 	}
-	if status, _, stderr := run(t, "run", "--config", p.file); status != 1 || !strings.Contains(stderr, "address already in use") || !strings.Contains(stderr, "data plane: listen on 127.0.0.1:") {
+	second := filepath.Join(t.TempDir(), "config.yaml") // the store is the first one's
+	content := strings.Replace(p.head, "data_dir:", `data_dir: "" #`, 1) + oneRoute(u, 1)
+	if err := os.WriteFile(second, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, stderr := run(t, "run", "--config", second); status != 1 || !strings.Contains(stderr, "address already in use") || !strings.Contains(stderr, "data plane: listen on 127.0.0.1:") {
 		t.Errorf("second proxy: exit status %d, %s", status, stderr)
 	}
 }

@@ -13,16 +13,20 @@ import (
 // mayKnow lists, for each room, the rooms of ours that it may import. cmd/cbproxy knows
 // all, and nobody knows it.
 var mayKnow = map[string][]string{
-	"cmd/cbproxy":      {"routes", "proxy", "fallbacks", "internal/admin", "internal/breaker", "internal/events", "internal/metrics"},
-	"routes":           nil,
-	"proxy":            {"routes", "fallbacks", "internal/breaker", "internal/events"},
-	"fallbacks":        {"internal/events"},
-	"internal/breaker": {"internal/events"},
-	"internal/events":  nil,
-	"internal/admin":   {"internal/events"},
-	"internal/metrics": {"internal/events"},
-	"internal/bench":   nil,
-	"internal/e2e":     nil,
+	"cmd/cbproxy": {"routes", "proxy", "fallbacks", "internal/admin", "internal/breaker", "internal/events", "internal/fleet",
+		"internal/metrics", "internal/store"},
+	"routes":             nil,
+	"proxy":              {"routes", "fallbacks", "internal/breaker", "internal/events"},
+	"fallbacks":          {"internal/events"},
+	"internal/breaker":   {"internal/events"},
+	"internal/events":    nil,
+	"internal/store":     {"internal/events"},
+	"internal/fleet":     {"internal/breaker", "internal/events", "internal/store"},
+	"internal/admin":     {"internal/events"},
+	"internal/metrics":   {"internal/events"},
+	"internal/bench":     nil,
+	"internal/e2e":       nil,
+	"internal/redistest": nil,
 }
 
 // The house can't drift unseen: who knows whom is part of the design.

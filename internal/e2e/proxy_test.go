@@ -25,7 +25,7 @@ type proxyProcess struct {
 	data    string // URL of the data plane
 	admin   string
 	file    string // of the configuration
-	head    string // the configuration's first lines, with the addresses
+	head    string // the configuration's first lines, with the addresses and the folder of the store
 	log     *logBuffer
 	command *exec.Cmd
 	exited  chan struct{}
@@ -68,7 +68,7 @@ func startProxyWith(t testing.TB, file, config string, flags []string, environme
 	data, admin := freeAddress(t), freeAddress(t)
 	p := &proxyProcess{
 		t: t, data: "http://" + data, admin: "http://" + admin, file: file, log: new(logBuffer), exited: make(chan struct{}),
-		head: fmt.Sprintf("listen: ${DATA:-%s}\nadmin: {listen: %s}\n", data, admin),
+		head: fmt.Sprintf("listen: ${DATA:-%s}\nadmin: {listen: %s}\ndata_dir: %q\n", data, admin, t.TempDir()),
 	}
 	p.write(config)
 	p.command = exec.Command(binary, append([]string{"run", "--config", file}, flags...)...)

@@ -72,7 +72,7 @@ func TestFaultyEditChangesNothingAndIsTold(t *testing.T) {
 	p.write(oneRoute(u, -1) + "bogus: 1\n")
 	eventually(t, "health tells the faults", func() bool { return p.health().Config.LastError != nil })
 	told := *p.health().Config.LastError
-	for _, want := range []string{":3:", "routes.svc.timeout: must be positive, got -1", "bogus: unknown key"} {
+	for _, want := range []string{":4:", "routes.svc.timeout: must be positive, got -1", "bogus: unknown key"} {
 		if !strings.Contains(told, want) {
 			t.Errorf("no %q in %s", want, told)
 		}

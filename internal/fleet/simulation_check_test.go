@@ -38,7 +38,7 @@ func (w *world) truthChange(n *node, c events.StateChanged) {
 	}
 	verdict, was := w.truth.verdicts[n.instance]
 	delete(w.truth.verdicts, n.instance)
-	if was && c.To == events.Closed && c.Cause == events.CauseFleet {
+	if was && c.To == events.Closed && c.Cause == events.CauseFleet && !n.known.Forced {
 		decided := n.known.Timestamp.Add(-w.board.ahead)
 		if verdict.Time.Sub(decided) > slack {
 			w.t.Errorf("%s opened by itself at %v and was closed by what was decided at %v", n.instance, verdict.Time, decided)
@@ -59,6 +59,7 @@ func (w *world) checkDecision(before, after store.State, d *store.Decision) {
 	w.truth.decisions = append(w.truth.decisions, after)
 	w.note("board: %v by %s, cause %s, prober %q, epoch %d", after.State, after.Instance, after.Cause, after.Prober, after.Epoch)
 	switch {
+	case after.Cause == events.CauseForced || after.Cause == events.CauseReleased: // an operator may
 	case d.Quorum > 0:
 		w.checkQuorum(before, d)
 	case after.Prober == "" && !strings.HasPrefix(before.Prober, after.Instance+"/"):

@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	seeds     = flag.Int("seeds", 2000, "simulations of the fleet's protocol")
+	seeds     = flag.Int("seeds", 300, "simulations of the fleet's protocol")
 	firstSeed = flag.Uint64("seed", 1, "seed of the first simulation")
 )
 
@@ -62,6 +62,7 @@ type node struct {
 	alive       bool
 	cutOff      bool // from the board
 	brokenRoute bool // to the upstream
+	idle        bool // has no clients
 	asked       int  // number of the last request; odd while it is under way
 	wakes       int  // number of the last wake-up set
 	rest        time.Time
@@ -261,6 +262,10 @@ func (n *node) traffic() {
 		return
 	}
 	w := n.w
+	if n.idle {
+		w.after(time.Second, n.traffic)
+		return
+	}
 	if call, err := n.breaker.Allow(); err == nil {
 		if call.State == events.HalfOpen {
 			w.checkProbe(n)
@@ -290,6 +295,8 @@ func (w *world) run(d time.Duration) {
 		w.mu.Lock()
 		if len(w.queue) == 0 || !w.queue[0].at.Before(end) {
 			w.mu.Unlock()
+			time.Sleep(time.Until(end))
+			synctest.Wait()
 			return
 		}
 		next := heap.Pop(&w.queue).(timed)
@@ -341,6 +348,12 @@ func (w *world) befall() {
 	case 10:
 		if w.chance(0.3) {
 			n.breaker.Force(events.States[w.random.IntN(3)], time.Duration(1+w.random.IntN(5))*time.Second, "")
+		}
+	case 11:
+		if w.chance(0.3) && n.order == nil {
+			w.give(n, &order{
+				auto: w.chance(0.3), state: events.States[w.random.IntN(3)], d: time.Duration(1+w.random.IntN(5)) * time.Second,
+			})
 		}
 	}
 	if len(w.nodes) > 8 {

@@ -13,6 +13,8 @@ var (
 		"Changes of the circuit breaker's state, by the state it changed to.", []string{"service", "to"}, nil)
 	shadowDesc = prometheus.NewDesc("cbproxy_shadow_rejections_total",
 		"Requests that passed because the breaker is in shadow mode and would have been rejected, by the reason.", []string{"service", "reason"}, nil)
+	probingDesc = prometheus.NewDesc("cbproxy_fleet_probing",
+		"1 if this instance is the one that may probe for the fleet, 0 otherwise.", []string{"service"}, nil)
 )
 
 // breakerCollector asks the breakers at each scrape, so that what it says is true then.
@@ -24,6 +26,7 @@ func (c *breakerCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- stateDesc
 	descs <- changesDesc
 	descs <- shadowDesc
+	descs <- probingDesc
 }
 
 func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
@@ -32,6 +35,7 @@ func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
 		for _, to := range events.States {
 			metrics <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(b.Changes[to]), service, to.String())
 		}
+		metrics <- prometheus.MustNewConstMetric(probingDesc, prometheus.GaugeValue, oneIf(b.Probing), service)
 		for reason, n := range b.ShadowRejections {
 			metrics <- prometheus.MustNewConstMetric(shadowDesc, prometheus.CounterValue, float64(n), service, string(reason))
 		}

@@ -22,12 +22,25 @@ type Breaker struct {
 	// ShadowRejections counts the requests that passed in shadow mode and would have been
 	// refused, by the reason.
 	ShadowRejections map[events.Reason]uint64
+	// Probing tells that this instance is the one that may probe for the fleet.
+	Probing bool
 }
 
-// Config is what Metrics are built from. All fields are required.
+// Redis is what a scrape wants to know of the Redis that instances share.
+type Redis struct {
+	Up                 bool
+	Operations, Errors uint64
+}
+
+// Config is what Metrics are built from. All fields but Redis and StoreErrors are required.
 type Config struct {
 	// Breakers returns the breakers in force, by service; it is called at each scrape.
 	Breakers func() map[string]Breaker
+	// Redis returns how Redis is, false if none is configured; it is called at each scrape.
+	Redis func() (Redis, bool)
+	// StoreErrors goes with Redis and returns how many writes to this instance's own store have failed; it is
+	// called at each scrape.
+	StoreErrors func() uint64
 	// Strategies lists the fallback strategies there are.
 	Strategies []string
 	// Version and Commit are this build's.
@@ -130,6 +143,9 @@ func New(c Config) *Metrics {
 	m.registry.MustRegister(m.requests, m.failures, m.fallbacks, m.responseTime, m.attempts, m.retries, m.budgetSpent, m.shed, m.probes, m.inFlight,
 		m.reloads, m.reloaded, m.reloadTime, build, &breakerCollector{c.Breakers},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if c.StoreErrors != nil {
+		m.registry.MustRegister(&storeCollector{c.Redis, c.StoreErrors})
+	}
 	return m
 }
 

@@ -17,15 +17,17 @@ func scrape(m *metrics.Metrics) string {
 	return w.Body.String()
 }
 
-func newMetrics(state events.State) *metrics.Metrics {
+func newMetrics(state events.State, redis bool) *metrics.Metrics {
 	return metrics.New(metrics.Config{
 		Breakers: func() map[string]metrics.Breaker {
 			return map[string]metrics.Breaker{"svc": {
-				State: state, Changes: [3]uint64{1, 2, 3},
+				State: state, Probing: true, Changes: [3]uint64{1, 2, 3},
 				ShadowRejections: map[events.Reason]uint64{events.ReasonOpen: 4, events.ReasonHalfOpenLimit: 5},
 			}}
 		},
-		Strategies: []string{"static"}, Version: "v1", Commit: "abc",
+		Redis:       func() (metrics.Redis, bool) { return metrics.Redis{Up: true, Operations: 7, Errors: 2}, redis },
+		StoreErrors: func() uint64 { return 3 },
+		Strategies:  []string{"static"}, Version: "v1", Commit: "abc",
 	})
 }
 
@@ -56,7 +58,7 @@ func zeros(service string) (series []string) {
 }
 
 func TestEverySeriesExistsFromTheStartAndGoesWithItsService(t *testing.T) {
-	m := newMetrics(events.Closed)
+	m := newMetrics(events.Closed, false)
 	m.Service("svc")
 	m.Service("other")
 	text := scrape(m)
@@ -78,7 +80,7 @@ func TestEverySeriesExistsFromTheStartAndGoesWithItsService(t *testing.T) {
 }
 
 func TestOutcomesAreCountedOnce(t *testing.T) {
-	m := newMetrics(events.HalfOpen)
+	m := newMetrics(events.HalfOpen, true)
 	s := m.Service("svc")
 	s.Begin()
 	if !strings.Contains(scrape(m), `cbproxy_requests_in_flight{service="svc"} 1`) {
@@ -115,6 +117,11 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 		`cbproxy_requests_in_flight{service="svc"} 0`,
 		`enhanced_circuit_breaker_state{service="svc"} 2`,
 		`cbproxy_state_changes_total{service="svc",to="open"} 2`,
+		`cbproxy_fleet_probing{service="svc"} 1`,
+		`cbproxy_redis_up 1`,
+		`cbproxy_redis_operations_total 7`,
+		`cbproxy_redis_errors_total 2`,
+		`cbproxy_store_errors_total 3`,
 	} {
 		if !strings.Contains(text, series+"\n") {
 			t.Errorf("no %s", series)
@@ -123,7 +130,7 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 }
 
 func TestReloadsAreCounted(t *testing.T) {
-	m := newMetrics(events.Closed)
+	m := newMetrics(events.Closed, false)
 	at := time.UnixMilli(1_700_000_000_500)
 	m.Loaded(at)
 	m.Reloaded(false, at.Add(time.Minute))

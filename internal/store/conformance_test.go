@@ -2,11 +2,13 @@ package store_test
 
 import (
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/redistest"
 	"cbproxy/internal/store"
 )
 
@@ -26,8 +28,26 @@ var backEnds = map[string]func(t *testing.T) func() store.Store{
 			return f
 		}
 	},
+	"redis": func(t *testing.T) func() store.Store {
+		server := redistest.Start(t)
+		return func() store.Store { return newRedis(t, server.URL()) }
+	},
 }
 
+func newRedis(t testing.TB, url string, options ...func(*store.RedisConfig)) *store.Redis {
+	t.Helper()
+	c := store.RedisConfig{
+		URL: url, Namespace: "test:", TTL: func() time.Duration { return time.Hour }, Logger: slog.New(slog.DiscardHandler),
+	}
+	for _, o := range options {
+		o(&c)
+	}
+	r, err := store.NewRedis(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
 
 // eachStore runs a test of what every store must do.
 func eachStore(t *testing.T, test func(t *testing.T, open func() store.Store)) {
@@ -198,4 +218,3 @@ func TestRemainingTimeIsNeverLongerThanTheWhole(t *testing.T) {
 		t.Errorf("without an end: %v, %v", age, endless)
 	}
 }
-

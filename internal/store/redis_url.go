@@ -19,7 +19,7 @@ const (
 	redisPoolSize = 4
 )
 
-const wantRedisURL = "must be a URL such as redis://user:password@host:6379/0, rediss://host:6379, " +
+const wantRedisURL = "must be a URL such as redis://host:6379/0, rediss://host:6379, " +
 	"redis://sentinel:26379?master_name=main&addr=sentinel2:26379 or redis+cluster://node:6379?addr=node2:6379"
 
 // ValidateRedisURL returns what is wrong with the URL of a Redis, nil if nothing is. Schemes are

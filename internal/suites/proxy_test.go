@@ -76,10 +76,10 @@ func startProxy(t testing.TB, config string) *proxyProcess {
 	return p
 }
 
-// write replaces the configuration, and keeps the addresses.
+// write replaces the configuration, and keeps the addresses. Nothing is kept on disk.
 func (p *proxyProcess) write(config string) {
 	p.t.Helper()
-	head := fmt.Sprintf("listen: %s\nadmin: {listen: %s}\n", p.data, strings.TrimPrefix(p.admin, "http://"))
+	head := fmt.Sprintf("listen: %s\nadmin: {listen: %s}\ndata_dir: \"\"\n", p.data, strings.TrimPrefix(p.admin, "http://"))
 	if err := os.WriteFile(p.file, []byte(head+config), 0o600); err != nil {
 		p.t.Fatal(err)
 	}

@@ -1,0 +1,313 @@
+package fleet
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// scenario runs a story of n instances with a calm network.
+func scenario(t *testing.T, n, quorum int, story func(t *testing.T, w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		for len(w.nodes) > 0 {
+			w.kill(w.nodes[0])
+		}
+		w.network, w.quorum = network{delay: 2 * time.Millisecond}, quorum
+		for range n {
+			w.addNode()
+		}
+		defer func() {
+			for _, n := range slices.Clone(w.nodes) {
+				w.kill(n)
+			}
+		}()
+		w.run(time.Second)
+		story(t, w)
+		if t.Failed() {
+			for _, line := range w.log {
+				t.Log(line)
+			}
+		}
+	})
+}
+
+// until runs the world until done says so, and returns how long that took.
+func (w *world) until(what string, patience time.Duration, done func() bool) time.Duration {
+	w.t.Helper()
+	begin := time.Now()
+	for !done() {
+		if time.Since(begin) > patience {
+			w.fail("not within %v: %s", patience, what)
+		}
+		w.run(time.Millisecond)
+	}
+	return time.Since(begin)
+}
+
+func (w *world) all(state events.State) func() bool {
+	return func() bool {
+		return !slices.ContainsFunc(w.nodes, func(n *node) bool { return n.breaker.State() != state })
+	}
+}
+
+func (w *world) some(state events.State) func() bool {
+	return func() bool {
+		return slices.ContainsFunc(w.nodes, func(n *node) bool { return n.breaker.State() == state })
+	}
+}
+
+func (w *world) prober() *node {
+	for _, n := range w.nodes {
+		if time.Now().Before(n.gate.Load().until) {
+			return n
+		}
+	}
+	return nil
+}
+
+func TestOneThatOpensOpensAllUntilTheSameEnd(t *testing.T) {
+	scenario(t, 20, 1, func(t *testing.T, w *world) {
+		w.upstream = false
+		w.until("one opens", 10*time.Second, w.some(events.Open))
+		if took := w.until("all open", time.Second, w.all(events.Open)); took > 20*time.Millisecond {
+			t.Errorf("the last one opened %v after the first", took)
+		}
+		end := w.nodes[0].breaker.RetryAt()
+		for _, n := range w.nodes {
+			if off := n.breaker.RetryAt().Sub(end).Abs(); off > 8*time.Millisecond {
+				t.Errorf("%s ends %v apart", n.instance, off)
+			}
+		}
+	})
+}
+
+func TestFailedProbeOpensAllAgainForLonger(t *testing.T) {
+	scenario(t, 5, 1, func(t *testing.T, w *world) {
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+		first := w.nodes[0].known.Epoch
+		w.until("half-open", 10*time.Second, w.some(events.HalfOpen))
+		w.until("all open again", 3*time.Second, func() bool {
+			return w.all(events.Open)() && w.nodes[0].known.Cause == events.CauseProbeFailed
+		})
+		for _, n := range w.nodes {
+			s := n.breaker.Status()
+			if n.known.Epoch <= first || s.Openings != 2 || s.RetryAt.Sub(s.Since).Round(time.Second/10) != 6*time.Second {
+				t.Errorf("%s: epoch %d, opening %d of %v", n.instance, n.known.Epoch, s.Openings, s.RetryAt.Sub(s.Since))
+			}
+		}
+		w.upstream = true
+		w.until("all closed", 15*time.Second, w.all(events.Closed))
+	})
+}
+
+func TestDeadProberIsReplaced(t *testing.T) {
+	scenario(t, 4, 1, func(t *testing.T, w *world) {
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+		w.until("there is a prober", 10*time.Second, func() bool { return w.prober() != nil })
+		w.kill(w.prober())
+		w.upstream = true
+		left := time.Until(w.nodes[0].breaker.RetryAt())
+		if took := w.until("all closed", 15*time.Second, w.all(events.Closed)); took > left+leaseTime+2*leaseRenew {
+			t.Errorf("closed %v after the opening's end", took-left)
+		}
+	})
+}
+
+// The holder of the lease has no traffic; others have.
+func TestProbesGoWhereTheTrafficIs(t *testing.T) {
+	scenario(t, 3, 1, func(t *testing.T, w *world) {
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+		w.until("there is a prober", 10*time.Second, func() bool { return w.prober() != nil })
+		w.prober().idle, w.upstream = true, true
+		left := time.Until(w.nodes[0].breaker.RetryAt())
+		if took := w.until("all closed", 20*time.Second, w.all(events.Closed)); took > left+4*leaseRenew {
+			t.Errorf("closed %v after the opening's end", took-left)
+		}
+	})
+}
+
+func TestOneBrokenNetworkClosesTheServiceForNobodyElse(t *testing.T) {
+	scenario(t, 4, 2, func(t *testing.T, w *world) {
+		broken := w.nodes[0]
+		broken.brokenRoute = true
+		w.until("it opens for itself", 10*time.Second, func() bool { return broken.breaker.State() == events.Open })
+		for range 300 {
+			w.run(100 * time.Millisecond)
+			if slices.ContainsFunc(w.nodes[1:], func(n *node) bool { return n.breaker.State() != events.Closed }) {
+				w.fail("another one opened")
+			}
+			if broken.breaker.State() == events.Closed {
+				w.fail("its own verdict does not hold")
+			}
+		}
+		w.nodes[1].brokenRoute = true
+		w.until("two are a quorum", 20*time.Second, w.all(events.Open))
+	})
+}
+
+func TestWhoJoinsAdoptsWhatIsCurrent(t *testing.T) {
+	scenario(t, 2, 1, func(t *testing.T, w *world) {
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+		w.addNode()
+		joined := w.nodes[2]
+		joined.idle = true
+		w.until("it opens", time.Second, func() bool { return joined.breaker.State() == events.Open })
+		if off := joined.breaker.RetryAt().Sub(w.nodes[0].breaker.RetryAt()).Abs(); off > 8*time.Millisecond {
+			t.Errorf("it ends %v apart", off)
+		}
+		if s := joined.breaker.Status(); s.Cause != events.CauseFleet || s.Openings != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestOldSnapshotReopensNothing(t *testing.T) {
+	scenario(t, 3, 1, func(t *testing.T, w *world) {
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+		old := w.board.states[simulated].State
+		w.upstream = true
+		w.until("all closed", 20*time.Second, w.all(events.Closed))
+		newest := w.board.states[simulated].State
+		w.board.lose(simulated, &old)
+		w.truth.lost = time.Now()
+		for range 50 {
+			w.run(time.Second)
+			if !w.all(events.Closed)() {
+				w.fail("it opened something again")
+			}
+		}
+		if got := w.board.states[simulated].State; got != newest {
+			t.Errorf("the board has %+v, want %+v", got, newest)
+		}
+	})
+}
+
+func TestWithoutRedisEverybodyIsOnItsOwn(t *testing.T) {
+	scenario(t, 3, 1, func(t *testing.T, w *world) {
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+		w.network.stopped, w.upstream = true, true
+		left := time.Until(w.nodes[0].breaker.RetryAt())
+		if took := w.until("all closed", 20*time.Second, w.all(events.Closed)); took > left+lostAfter {
+			t.Errorf("closed %v after the opening's end", took-left)
+		}
+		// The board still says open; what was found since counts.
+		w.network.stopped = false
+		w.until("the board knows", 10*time.Second, func() bool {
+			return w.board.states[simulated].State.State == events.Closed
+		})
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+		w.network.stopped = true
+		w.run(30 * time.Second)
+		if !w.all(events.Open)() && !w.some(events.HalfOpen)() {
+			t.Error("it recovered from nothing")
+		}
+	})
+}
+
+func TestSharingOffIsWithoutRedis(t *testing.T) {
+	scenario(t, 3, 1, func(t *testing.T, w *world) {
+		for _, n := range w.nodes {
+			n.share = func() Share { return Share{} }
+		}
+		w.nodes[0].brokenRoute = true
+		w.until("it opens", 10*time.Second, func() bool { return w.nodes[0].breaker.State() == events.Open })
+		w.run(3 * time.Second)
+		if !(w.nodes[1].breaker.State() == events.Closed && w.nodes[2].breaker.State() == events.Closed) {
+			t.Error("another one followed")
+		}
+		w.nodes[0].brokenRoute = false
+		w.until("it recovers", 10*time.Second, w.all(events.Closed))
+	})
+}
+
+// give hands an operator's order to a node and returns what becomes of it.
+func (w *world) give(n *node, o *order) chan error {
+	o.done = make(chan error, 1)
+	n.order = o
+	w.after(0, n.step)
+	return o.done
+}
+
+func TestOperatorHoldsTheWholeFleet(t *testing.T) {
+	scenario(t, 3, 2, func(t *testing.T, w *world) {
+		done := w.give(w.nodes[1], &order{state: events.Open, d: 5 * time.Second, reason: "maintenance"})
+		w.until("all open", time.Second, w.all(events.Open))
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range w.nodes {
+			if h := n.breaker.Status().Hold; h == nil || !h.Shared || h.Reason != "maintenance" {
+				t.Errorf("%s: hold %+v", n.instance, h)
+			}
+		}
+		w.addNode()
+		w.until("who joins is held too", time.Second, w.all(events.Open))
+		w.run(4 * time.Second)
+		if !w.all(events.Open)() {
+			t.Error("it did not last")
+		}
+		w.until("it ends, and is probed", 5*time.Second, w.all(events.Closed))
+
+		w.give(w.nodes[0], &order{state: events.Closed, reason: "we know better"})
+		w.run(time.Second)
+		w.upstream = false
+		w.run(10 * time.Second)
+		if !w.all(events.Closed)() {
+			t.Error("a breaker that is held closed opened")
+		}
+		w.give(w.nodes[2], &order{auto: true})
+		w.until("released, they open", 10*time.Second, w.all(events.Open))
+		w.give(w.nodes[2], &order{state: events.HalfOpen})
+		w.until("ordered to, they probe", time.Second, w.some(events.HalfOpen))
+	})
+}
+
+func TestOrderThatCanNotBeGivenFails(t *testing.T) {
+	scenario(t, 2, 1, func(t *testing.T, w *world) {
+		w.network.stopped = true
+		done := w.give(w.nodes[0], &order{state: events.Open})
+		w.run(2 * time.Second)
+		select {
+		case err := <-done:
+			if err == nil {
+				t.Error("an order that nobody took is said to be in force")
+			}
+		default:
+			t.Error("it still waits")
+		}
+		w.network.stopped = false
+		w.run(10 * time.Second)
+		if !w.all(events.Closed)() {
+			t.Error("it came into force later")
+		}
+	})
+}
+
+// One instance's operator holds that one; the fleet goes on, and is followed afterwards.
+func TestHeldInstanceFollowsNobody(t *testing.T) {
+	scenario(t, 3, 1, func(t *testing.T, w *world) {
+		held := w.nodes[0]
+		held.breaker.Force(events.Closed, 0, "")
+		w.upstream = false
+		w.until("the others open", 10*time.Second, func() bool {
+			return w.nodes[1].breaker.State() == events.Open && w.nodes[2].breaker.State() == events.Open
+		})
+		w.run(time.Second)
+		if held.breaker.State() != events.Closed {
+			t.Error("the fleet moved it")
+		}
+		held.breaker.Release("")
+		w.until("it follows", time.Second, func() bool { return held.breaker.State() == events.Open })
+	})
+}

@@ -1,0 +1,45 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+var (
+	redisUpDesc = prometheus.NewDesc("cbproxy_redis_up",
+		"1 if nothing that was asked of Redis fails, 0 otherwise; absent if none is configured.", nil, nil)
+	redisOperationsDesc = prometheus.NewDesc("cbproxy_redis_operations_total",
+		"What was asked of Redis.", nil, nil)
+	redisErrorsDesc = prometheus.NewDesc("cbproxy_redis_errors_total",
+		"What was asked of Redis and failed.", nil, nil)
+	storeErrorsDesc = prometheus.NewDesc("cbproxy_store_errors_total",
+		"Writes to this instance's own store that failed; they are tried again.", nil, nil)
+)
+
+// storeCollector asks the stores at each scrape.
+type storeCollector struct {
+	redis  func() (Redis, bool)
+	errors func() uint64
+}
+
+func (c *storeCollector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- redisUpDesc
+	descs <- redisOperationsDesc
+	descs <- redisErrorsDesc
+	descs <- storeErrorsDesc
+}
+
+func (c *storeCollector) Collect(metrics chan<- prometheus.Metric) {
+	metrics <- prometheus.MustNewConstMetric(storeErrorsDesc, prometheus.CounterValue, float64(c.errors()))
+	r, configured := c.redis()
+	if !configured {
+		return
+	}
+	metrics <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, oneIf(r.Up))
+	metrics <- prometheus.MustNewConstMetric(redisOperationsDesc, prometheus.CounterValue, float64(r.Operations))
+	metrics <- prometheus.MustNewConstMetric(redisErrorsDesc, prometheus.CounterValue, float64(r.Errors))
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
