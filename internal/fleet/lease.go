@@ -13,6 +13,11 @@ const (
 	// leaseTime is how long the fleet waits for an instance that may probe and died.
 	leaseTime  = 3 * time.Second
 	leaseRenew = leaseTime / 3
+	// leaseOffer is how often a holder with nothing to probe asks whether somebody else has.
+	leaseOffer = leaseTime / 12
+	// leaseRetry is how long an instance that wants to probe waits before it asks again, the
+	// first time; then twice as long each time, up to leaseTime.
+	leaseRetry = leaseTime / 10
 	// leaseMargin is how much earlier than Redis its holder takes a lease for over.
 	leaseMargin = leaseTime / 20
 	// leaseLead is how long before an opening's end its instances ask for the lease.
@@ -21,20 +26,17 @@ const (
 
 // A lease is the right to probe. Its zero value is none.
 type lease struct {
-	token   string
-	since   time.Time // when it was acquired
-	until   time.Time // when it is over unless renewed
-	renewAt time.Time
-	wanted  bool // by another instance
+	token  string
+	since  time.Time // when it was acquired
+	asked  time.Time // when it was renewed last
+	wanted bool      // by another instance
 }
 
-func (l *lease) valid(now time.Time) bool { return l.token != "" && now.Before(l.until) }
+// until returns when the lease is over, counted from the moment at which Redis was asked, which
+// is before it began to count.
+func (l *lease) until() time.Time { return l.asked.Add(leaseTime - leaseMargin) }
 
-// extend counts from the moment at which Redis was asked, which is before it began to count.
-func (l *lease) extend(asked time.Time) {
-	l.until = asked.Add(leaseTime - leaseMargin)
-	l.renewAt = asked.Add(leaseRenew)
-}
+func (l *lease) valid(now time.Time) bool { return l.token != "" && now.Before(l.until()) }
 
 // newToken returns a token that nobody else has had.
 func (p *participant) newToken() string {
@@ -50,6 +52,7 @@ type contest struct {
 	round time.Time // the opening's end for which at was drawn
 	at    time.Time // zero: not before somebody wants to probe here
 	tried time.Time // the last attempt
+	again int       // attempts in a row that found it taken
 }
 
 // contend returns when to ask for the lease; zero if there is no need. Those that have found
@@ -72,7 +75,7 @@ func (p *participant) contend(status *breaker.Status, now time.Time) time.Time {
 		c.at, c.tried = time.Time{}, now // somebody was faster
 	}
 	if c.at.IsZero() && (p.wanted.Load() || status.State == events.Closed) {
-		c.at = c.tried.Add(p.jittered(leaseRenew))
+		c.at = c.tried.Add(p.jittered(min(leaseRetry<<c.again, leaseTime)))
 	}
 	return c.at
 }

@@ -27,7 +27,7 @@ func (p *participant) next(now time.Time) (r request, wake time.Time) {
 func (p *participant) setGate(status *breaker.Status, share Share) {
 	g := gate{closed: share.Enabled && p.known.State != events.Closed && !p.deaf(status)}
 	if p.claimed() {
-		g.until = p.lease.until
+		g.until = p.lease.until()
 	}
 	if g != *p.gate.Load() {
 		p.gate.Store(&g)
@@ -58,7 +58,7 @@ func (p *participant) wants(status *breaker.Status, share Share, now time.Time) 
 	early := status.State == events.Open && status.RetryAt.Sub(now) > leaseLead
 	idle := p.lease.wanted && status.Probes == 0
 	if p.lease.token != "" && (early || idle || !p.probes(status, now) || !p.claimed() && !p.lease.valid(now)) {
-		p.contest.at, p.contest.tried = time.Time{}, now // only where somebody wants to probe here again
+		p.contest.at, p.contest.tried = time.Time{}, now // again only if somebody wants to probe here
 		return p.giveUp(), time.Time{}
 	}
 	if !p.probes(status, now) {
@@ -148,10 +148,15 @@ func (p *participant) probe(status *breaker.Status, now time.Time) (r request, w
 		if status.State == events.Open {
 			claim.Until = p.clock.toRemote(status.RetryAt)
 		}
-	case !now.Before(p.lease.renewAt):
-		r.kind, r.token = renew, p.lease.token
 	default:
-		return r, earlier(p.lease.renewAt, p.compareAt)
+		due := p.lease.asked.Add(leaseRenew)
+		if status.State == events.HalfOpen && status.Probes == 0 {
+			due = p.lease.asked.Add(leaseOffer)
+		}
+		if now.Before(due) {
+			return r, earlier(due, p.compareAt)
+		}
+		r.kind, r.token = renew, p.lease.token
 	}
 	return r, time.Time{}
 }

@@ -145,8 +145,7 @@ func (p *participant) answer(r *request, a answer, sent, received time.Time) {
 			p.lease = lease{}
 			return
 		}
-		p.lease.extend(sent)
-		p.lease.wanted = a.wanted
+		p.lease.asked, p.lease.wanted = sent, a.wanted
 	}
 }
 
@@ -168,11 +167,12 @@ func (p *participant) decided(r *request, a answer, received time.Time) {
 func (p *participant) acquired(r *request, a answer, sent, received time.Time) {
 	p.contest.at, p.contest.tried = time.Time{}, received
 	if a.busy > 0 {
+		p.contest.again = min(p.contest.again+1, 8)
 		return
 	}
+	p.contest.again = 0
 	p.wanted.Store(false)
-	p.lease = lease{token: r.token, since: received}
-	p.lease.extend(sent)
+	p.lease = lease{token: r.token, since: received, asked: sent}
 }
 
 // deaf tells whether the breaker follows nobody: an operator holds it, or it is off.

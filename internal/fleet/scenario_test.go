@@ -113,7 +113,7 @@ func TestDeadProberIsReplaced(t *testing.T) {
 		w.kill(w.prober())
 		w.upstream = true
 		left := time.Until(w.nodes[0].breaker.RetryAt())
-		if took := w.until("all closed", 15*time.Second, w.all(events.Closed)); took > left+leaseTime+2*leaseRenew {
+		if took := w.until("all closed", 15*time.Second, w.all(events.Closed)); took > left+2*leaseTime {
 			t.Errorf("closed %v after the opening's end", took-left)
 		}
 	})
@@ -127,7 +127,7 @@ func TestProbesGoWhereTheTrafficIs(t *testing.T) {
 		w.until("there is a prober", 10*time.Second, func() bool { return w.prober() != nil })
 		w.prober().idle, w.upstream = true, true
 		left := time.Until(w.nodes[0].breaker.RetryAt())
-		if took := w.until("all closed", 20*time.Second, w.all(events.Closed)); took > left+4*leaseRenew {
+		if took := w.until("all closed", 20*time.Second, w.all(events.Closed)); took > left+2*leaseRenew {
 			t.Errorf("closed %v after the opening's end", took-left)
 		}
 	})
