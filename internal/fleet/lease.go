@@ -16,7 +16,7 @@ const (
 	// leaseOffer is how often a holder with nothing to probe asks whether somebody else has.
 	leaseOffer = leaseTime / 12
 	// leaseRetry is how long an instance that wants to probe waits before it asks again, the
-	// first time; then twice as long each time, up to leaseTime.
+	// first time; then twice as long each time, but no longer than the lease lasts.
 	leaseRetry = leaseTime / 10
 	// leaseMargin is how much earlier than Redis its holder takes a lease for over.
 	leaseMargin = leaseTime / 20
@@ -49,10 +49,11 @@ func (p *participant) claimed() bool { return p.lease.token != "" && p.known.Pro
 
 // contest says when this instance tries to become the prober.
 type contest struct {
-	round time.Time // the opening's end for which at was drawn
-	at    time.Time // zero: not before somebody wants to probe here
-	tried time.Time // the last attempt
-	again int       // attempts in a row that found it taken
+	round time.Time     // the opening's end for which at was drawn
+	at    time.Time     // zero: not before somebody wants to probe here
+	tried time.Time     // the last attempt
+	again int           // attempts in a row that found it taken
+	busy  time.Duration // how long it was at the last of these
 }
 
 // contend returns when to ask for the lease; zero if there is no need. Those that have found
@@ -75,7 +76,7 @@ func (p *participant) contend(status *breaker.Status, now time.Time) time.Time {
 		c.at, c.tried = time.Time{}, now // somebody was faster
 	}
 	if c.at.IsZero() && (p.wanted.Load() || status.State == events.Closed) {
-		c.at = c.tried.Add(p.jittered(min(leaseRetry<<c.again, leaseTime)))
+		c.at = c.tried.Add(p.jittered(min(leaseRetry<<c.again, max(c.busy, leaseRetry))))
 	}
 	return c.at
 }

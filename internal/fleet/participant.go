@@ -165,7 +165,7 @@ func (p *participant) decided(r *request, a answer, received time.Time) {
 }
 
 func (p *participant) acquired(r *request, a answer, sent, received time.Time) {
-	p.contest.at, p.contest.tried = time.Time{}, received
+	p.contest.at, p.contest.tried, p.contest.busy = time.Time{}, received, a.busy
 	if a.busy > 0 {
 		p.contest.again = min(p.contest.again+1, 8)
 		return
