@@ -21,12 +21,16 @@ const adminToken = "e2e-secret"
 
 // proxyProcess is a running cbproxy.
 type proxyProcess struct {
-	t       testing.TB
-	data    string // URL of the data plane
-	admin   string
-	file    string // of the configuration
-	head    string // the configuration's first lines, with the addresses and the folder of the store
-	log     *logBuffer
+	t      testing.TB
+	data   string // URL of the data plane
+	admin  string
+	folder string // of the store
+	file   string // of the configuration
+	head   string // the configuration's first lines, with the addresses and the folder
+	log    *logBuffer
+
+	flags, environment []string
+
 	command *exec.Cmd
 	exited  chan struct{}
 	status  int // once exited is closed
@@ -62,29 +66,29 @@ func startProxyAt(t testing.TB, file, config string, environment ...string) *pro
 	return startProxyWith(t, file, config, []string{"--log-format", "json"}, environment...)
 }
 
+// startProxyIn starts cbproxy with its store in the given folder.
+func startProxyIn(t testing.TB, folder, config string, environment ...string) *proxyProcess {
+	t.Helper()
+	return startProxyAs(t, folder, filepath.Join(t.TempDir(), "config.yaml"), config, []string{"--log-format", "json"}, environment...)
+}
+
 // startProxyWith also says how the proxy is to log.
 func startProxyWith(t testing.TB, file, config string, flags []string, environment ...string) *proxyProcess {
 	t.Helper()
+	return startProxyAs(t, t.TempDir(), file, config, flags, environment...)
+}
+
+func startProxyAs(t testing.TB, folder, file, config string, flags []string, environment ...string) *proxyProcess {
+	t.Helper()
 	data, admin := freeAddress(t), freeAddress(t)
 	p := &proxyProcess{
-		t: t, data: "http://" + data, admin: "http://" + admin, file: file, log: new(logBuffer), exited: make(chan struct{}),
-		head: fmt.Sprintf("listen: ${DATA:-%s}\nadmin: {listen: %s}\ndata_dir: %q\n", data, admin, t.TempDir()),
+		t: t, folder: folder, data: "http://" + data, admin: "http://" + admin, file: file, log: new(logBuffer),
+		head: fmt.Sprintf("listen: ${DATA:-%s}\nadmin: {listen: %s}\ndata_dir: %q\n", data, admin, folder),
 	}
+	p.flags, p.environment = flags, append(environment, "CBPROXY_ADMIN_TOKEN="+adminToken)
 	p.write(config)
-	p.command = exec.Command(binary, append([]string{"run", "--config", file}, flags...)...)
-	p.command.Env = append(os.Environ(), append(environment, "CBPROXY_ADMIN_TOKEN="+adminToken)...)
-	p.command.Stderr = p.log
-	if err := p.command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = p.command.Wait() // the status tells
-		p.status = p.command.ProcessState.ExitCode()
-		close(p.exited)
-	}()
 	t.Cleanup(func() {
-		_ = p.command.Process.Kill()
-		<-p.exited
+		p.kill()
 		if strings.Contains(p.log.String(), "DATA RACE") || strings.Contains(p.log.String(), "panic while serving") {
 			t.Error("the proxy raced or panicked")
 		}
@@ -92,10 +96,31 @@ func startProxyWith(t testing.TB, file, config string, flags []string, environme
 			t.Logf("log of %s:\n%s", p.data, p.log)
 		}
 	})
-	eventually(t, "the proxy is ready", func() bool {
+	p.start()
+	return p
+}
+
+// start starts the process, with the same configuration and store as the one before, if there
+// was one, and waits until it is ready.
+func (p *proxyProcess) start() {
+	p.t.Helper()
+	exited := make(chan struct{})
+	command := exec.Command(binary, append([]string{"run", "--config", p.file}, p.flags...)...)
+	command.Env = append(os.Environ(), p.environment...)
+	command.Stderr = p.log
+	if err := command.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.command, p.exited = command, exited
+	go func() {
+		_ = command.Wait() // the status tells
+		p.status = command.ProcessState.ExitCode()
+		close(exited)
+	}()
+	eventually(p.t, "the proxy is ready", func() bool {
 		select {
 		case <-p.exited:
-			t.Fatalf("exit status %d:\n%s", p.status, p.log)
+			p.t.Fatalf("exit status %d:\n%s", p.status, p.log)
 		default:
 		}
 		res, err := http.Get(p.admin + "/readyz")
@@ -105,7 +130,12 @@ func startProxyWith(t testing.TB, file, config string, flags []string, environme
 		_ = res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
-	return p
+}
+
+// kill ends the process without a warning.
+func (p *proxyProcess) kill() {
+	_ = p.command.Process.Kill()
+	<-p.exited
 }
 
 // write replaces the configuration's content in place.
@@ -187,15 +217,25 @@ type health struct {
 		RestartRequired []string `json:"restart_required"`
 		Hash            string
 	}
+	Redis struct {
+		Configured, Up bool
+		LastError      string `json:"last_error"`
+	}
 	Services map[string]service
 }
 
 type service struct {
-	State         string `json:"circuit_breaker_state"`
-	FailCounter   int    `json:"fail_counter"`
-	Since         time.Time
-	RetryAt       *time.Time `json:"retry_at"`
-	Forced        *struct{ State, Reason string }
+	State       string `json:"circuit_breaker_state"`
+	FailCounter int    `json:"fail_counter"`
+	Since       time.Time
+	RetryAt     *time.Time `json:"retry_at"`
+	Forced      *struct {
+		State, Reason, Scope string
+		Until                *time.Time
+	}
+	Openings      int
+	Cause         string
+	Probing       bool
 	Configuration struct {
 		FailMax int `json:"fail_max"`
 		Timeout float64
@@ -209,6 +249,21 @@ func (p *proxyProcess) health() (h health) {
 		p.t.Fatal(err)
 	}
 	return h
+}
+
+// change is the part of a line of a history that the tests look at.
+type change struct {
+	Time                      time.Time
+	From, To, Cause, Instance string
+}
+
+func (p *proxyProcess) history(service string) (changes []change) {
+	p.t.Helper()
+	res, err := http.Get(p.admin + "/api/v1/circuit-breakers/" + service + "/history")
+	if err := json.Unmarshal([]byte(read(p.t, res, err).body), &changes); err != nil {
+		p.t.Fatal(err)
+	}
+	return changes
 }
 
 // metric returns the value of a series as it stands in the text format, e.g. a{b="c"}.
