@@ -1,0 +1,269 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cbproxy/internal/redistest"
+)
+
+// sharing returns a configuration of one service, svc, with the given redis keys and breaker.
+func sharing(redis, upstream, breaker string) string {
+	return fmt.Sprintf("redis: {%s}\nroutes: {svc: {prefix: /svc, upstream: %q, timeout: 1, breaker: {%s}}}\n", redis, upstream, breaker)
+}
+
+// startFleet starts n proxies that share one Redis, and waits until all use it.
+func startFleet(t testing.TB, n int, config string, environment ...string) []*proxyProcess {
+	t.Helper()
+	fleet := make([]*proxyProcess, n)
+	for i := range fleet {
+		fleet[i] = startProxy(t, config, environment...)
+	}
+	for _, p := range fleet {
+		p.awaitRedis(true)
+	}
+	return fleet
+}
+
+// awaitRedis waits until the proxy says that Redis can be used, or can't.
+func (p *proxyProcess) awaitRedis(up bool) {
+	p.t.Helper()
+	eventually(p.t, fmt.Sprint("Redis is up: ", up), func() bool { return p.health().Redis.Up == up })
+	want := 0.0
+	if up {
+		want = 1
+	}
+	if got := p.metric("cbproxy_redis_up"); got != want {
+		p.t.Errorf("cbproxy_redis_up is %v, health says %v", got, up)
+	}
+}
+
+func (p *proxyProcess) state() string {
+	p.t.Helper()
+	return p.health().Services["svc"].State
+}
+
+func awaitState(t testing.TB, fleet []*proxyProcess, state string) {
+	t.Helper()
+	for i, p := range fleet {
+		eventually(t, fmt.Sprintf("proxy %d is %s", i, state), func() bool { return p.state() == state })
+	}
+}
+
+func TestFleetLearnsFromTheFirst(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	u := startUpstream(t)
+	fleet := startFleet(t, 3, sharing(`url: "`+server.URL()+`", namespace: "e2e:", ttl: 600`, u.url(), "fail_max: 3, recovery_timeout: 3"))
+	for _, p := range fleet {
+		p.get("/svc")
+	}
+	u.kill()
+	for range 3 {
+		fleet[0].get("/svc")
+	}
+	awaitState(t, fleet, "open")
+	end := fleet[0].health().Services["svc"].RetryAt
+	for i, p := range fleet {
+		s := p.health().Services["svc"]
+		if s.RetryAt == nil || s.RetryAt.Sub(*end).Abs() > 100*time.Millisecond || i > 0 && s.Cause != "fleet" {
+			t.Errorf("proxy %d: %+v", i, s)
+		}
+		if r := p.get("/svc"); r.state() != "open" || r.header.Get("Retry-After") == "" {
+			t.Errorf("proxy %d: %+v", i, r)
+		}
+		if i > 0 && p.metric(`cbproxy_upstream_attempts_total{service="svc"}`) != 1 {
+			t.Errorf("proxy %d asked the dead upstream", i)
+		}
+	}
+	checkKeys(t, server, fleet[0].health().Instance)
+
+	u.start()
+	eventually(t, "all are closed again", func() bool {
+		for _, p := range fleet {
+			p.get("/svc")
+		}
+		return fleet[0].state() == "closed" && fleet[1].state() == "closed" && fleet[2].state() == "closed"
+	})
+	own := 0
+	for _, p := range fleet {
+		if p.history("svc")[0].Cause == "probes_succeeded" && p.health().Services["svc"].Cause == "probes_succeeded" {
+			own++
+		}
+	}
+	if own != 1 {
+		t.Errorf("%d instances probed, want one", own)
+	}
+	others := 0
+	for _, c := range fleet[0].history("svc") {
+		if c.Instance != fleet[0].health().Instance {
+			others++
+		}
+	}
+	if others == 0 {
+		t.Error("the history tells nothing of the others")
+	}
+}
+
+// checkKeys checks what stands in Redis while the service is open.
+func checkKeys(t *testing.T, server *redistest.Server, instance string) {
+	t.Helper()
+	client, ctx := server.Client(), t.Context()
+	fields, err := client.HGetAll(ctx, "e2e:circuit_breaker_state:svc").Result()
+	if err != nil || fields["service_name"] != "svc" || fields["state"] != "open" || fields["fail_counter"] != "3" || fields["instance"] != instance {
+		t.Errorf("state: %v, %v", fields, err)
+	}
+	opened, err1 := time.Parse(time.RFC3339Nano, fields["opened_at"])
+	until, err2 := time.Parse(time.RFC3339Nano, fields["until"])
+	_, err3 := time.Parse(time.RFC3339Nano, fields["timestamp"])
+	epoch, err4 := strconv.ParseUint(fields["epoch"], 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || until.Sub(opened) != 3*time.Second || epoch == 0 {
+		t.Errorf("state: %v", fields)
+	}
+	if ttl := client.TTL(ctx, "e2e:circuit_breaker_state:svc").Val(); ttl <= 0 || ttl > 600*time.Second {
+		t.Errorf("the state expires in %v", ttl)
+	}
+	changes, err := client.XRange(ctx, "e2e:circuit_breaker_history:svc", "-", "+").Result()
+	if err != nil || len(changes) != 1 || changes[0].Values["to"] != "open" || changes[0].Values["instance"] != instance {
+		t.Errorf("history: %v, %v", changes, err)
+	}
+}
+
+func TestQuorumKeepsOneBrokenNetworkFromClosingTheService(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	u := startUpstream(t)
+	redis := `url: "` + server.URL() + `", share: {quorum: 2}`
+	fleet := startFleet(t, 2, sharing(redis, u.url(), "fail_max: 2, recovery_timeout: 60"))
+	broken := startFleet(t, 2, sharing(redis, "http://127.0.0.1:1", "fail_max: 2, recovery_timeout: 60"))
+	for range 3 {
+		broken[0].get("/svc")
+	}
+	if s := broken[0].state(); s != "open" {
+		t.Fatalf("it is %s by its own verdict", s)
+	}
+	eventually(t, "its finding is told", func() bool {
+		return server.Client().HExists(t.Context(), "circuit_breaker_state:svc", "finding:"+broken[0].health().Instance).Val()
+	})
+	for _, p := range fleet {
+		if r := p.get("/svc"); r.state() != "closed" || r.status != 200 {
+			t.Errorf("another one: %+v", r)
+		}
+	}
+	if s := broken[0].state(); s != "open" {
+		t.Errorf("its own verdict became %s", s)
+	}
+	for range 3 {
+		broken[1].get("/svc")
+	}
+	awaitState(t, fleet, "open")
+}
+
+// Without a store of its own, an instance learns from the fleet what it knew before it was
+// killed; and one that never shares learns nothing.
+func TestWhoJoinsLearnsWhatIsCurrent(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	config := sharing(`url: "`+server.URL()+`"`, "http://127.0.0.1:1", "fail_max: 2, recovery_timeout: 60")
+	p := startProxyIn(t, "", config)
+	p.awaitRedis(true)
+	eventually(t, "it opens", func() bool { return p.get("/svc").state() == "open" })
+	before := p.health().Services["svc"]
+	eventually(t, "that is told", func() bool {
+		return server.Client().HGet(t.Context(), "circuit_breaker_state:svc", "state").Val() == "open"
+	})
+	p.signal(syscall.SIGKILL)
+	p.wait()
+	p.start()
+	eventually(t, "it is open again", func() bool { return p.state() == "open" })
+	sameOpening(t, before, p.health().Services["svc"])
+
+	loner := startProxy(t, strings.Replace(config, `redis: {`, `redis: {share: {enabled: false}, `, 1))
+	loner.awaitRedis(true)
+	loner.get("/svc")
+	if s := loner.state(); s != "closed" {
+		t.Errorf("one that does not share is %s", s)
+	}
+	loner.replace(config)
+	eventually(t, "once it shares, it follows", func() bool { return loner.state() == "open" })
+}
+
+func TestKilledProberIsReplaced(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	u := startUpstream(t)
+	fleet := startFleet(t, 3, sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2, recovery_timeout: 2"))
+	u.kill()
+	fleet[0].get("/svc")
+	fleet[0].get("/svc")
+	awaitState(t, fleet, "open")
+	prober := -1
+	eventually(t, "there is a prober", func() bool {
+		for i, p := range fleet {
+			if p.health().Services["svc"].Probing {
+				prober = i
+			}
+		}
+		return prober >= 0
+	})
+	fleet[prober].kill()
+	u.start()
+	rest := append(fleet[:prober:prober], fleet[prober+1:]...)
+	eventually(t, "the others recover", func() bool {
+		rest[0].get("/svc")
+		rest[1].get("/svc")
+		return rest[0].state() == "closed" && rest[1].state() == "closed"
+	})
+}
+
+func TestOperatorForcesTheWholeFleet(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	u := startUpstream(t)
+	fleet := startFleet(t, 2, sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2"))
+	if r := fleet[0].force("svc", `{"state":"open","duration":"10m","reason":"moving","scope":"fleet"}`); r.status != 200 {
+		t.Fatalf("%+v", r)
+	}
+	awaitState(t, fleet, "open")
+	for _, p := range fleet {
+		if f := p.health().Services["svc"].Forced; f == nil || f.Scope != "fleet" || f.Reason != "moving" || f.Until == nil {
+			t.Errorf("forced: %+v", f)
+		}
+	}
+	if r := fleet[1].force("svc", `{"state":"auto","scope":"fleet"}`); r.status != 200 {
+		t.Fatalf("%+v", r)
+	}
+	eventually(t, "released, they recover", func() bool {
+		fleet[0].get("/svc")
+		fleet[1].get("/svc")
+		return fleet[0].state() == "closed" && fleet[1].state() == "closed"
+	})
+	server.Kill()
+	if r := fleet[0].force("svc", `{"state":"open","scope":"fleet"}`); r.status != 503 || !strings.Contains(r.body, "fleet") {
+		t.Errorf("without Redis: %+v", r)
+	}
+	if r := fleet[0].force("svc", `{"state":"open"}`); r.status != 200 || fleet[0].state() != "open" {
+		t.Errorf("one instance, without Redis: %+v", r)
+	}
+}
+
+func TestRedisOverTLSWithClientCertificate(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartTLS(t)
+	files, err := json.Marshal(map[string]string{"ca_file": server.CAFile, "cert_file": server.CertFile, "key_file": server.KeyFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fleet := startFleet(t, 2, sharing(`url: "`+server.URL()+`", tls: `+string(files), "http://127.0.0.1:1", "fail_max: 2"))
+	fleet[0].get("/svc")
+	fleet[0].get("/svc")
+	awaitState(t, fleet, "open")
+	stranger := startProxy(t, sharing(`url: "`+server.URL()+`"`, "http://127.0.0.1:1", "fail_max: 2"))
+	eventually(t, "it is told why", func() bool { return strings.Contains(stranger.health().Redis.LastError, "certificate") })
+	stranger.awaitRedis(false)
+}

@@ -1,0 +1,225 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"cbproxy/internal/redistest"
+)
+
+// redisPassword must appear nowhere.
+const redisPassword = "pa55-w0rd"
+
+// redisFault is a way for Redis to fail, and back.
+type redisFault struct {
+	args    []string // of the server
+	begin   func(t *testing.T, f *faulty)
+	end     func(t *testing.T, f *faulty)
+	says    string // in the last error
+	working bool   // it goes on working, if badly
+}
+
+// faulty is a Redis that fails.
+type faulty struct {
+	*redistest.Server
+	relay *redistest.Relay
+}
+
+func withPassword(password string) func(*redis.Options) {
+	return func(o *redis.Options) { o.Password = password }
+}
+
+func (f *faulty) do(t *testing.T, args ...any) {
+	t.Helper()
+	if err := f.Client().Do(t.Context(), args...).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var redisFaults = map[string]redisFault{
+	"killed": {
+		begin: func(_ *testing.T, f *faulty) { f.Kill() },
+		end:   func(_ *testing.T, f *faulty) { f.Restart() },
+	},
+	"paused": {
+		begin: func(_ *testing.T, f *faulty) { f.Pause() },
+		end:   func(_ *testing.T, f *faulty) { f.Resume() },
+		says:  "no answer in time",
+	},
+	"black hole": {
+		begin: func(_ *testing.T, f *faulty) { f.relay.Blackhole(true) },
+		end:   func(_ *testing.T, f *faulty) { f.relay.Blackhole(false) },
+		says:  "no answer in time",
+	},
+	"slow": {
+		begin:   func(_ *testing.T, f *faulty) { f.relay.Delay(200 * time.Millisecond) },
+		end:     func(_ *testing.T, f *faulty) { f.relay.Delay(0) },
+		working: true,
+	},
+	"read-only replica": {
+		begin: func(t *testing.T, f *faulty) { f.do(t, "REPLICAOF", "127.0.0.1", "1") },
+		end:   func(t *testing.T, f *faulty) { f.do(t, "REPLICAOF", "NO", "ONE") },
+		says:  "READONLY",
+	},
+	"out of memory": {
+		begin: func(t *testing.T, f *faulty) { f.do(t, "CONFIG", "SET", "maxmemory", "1") },
+		end:   func(t *testing.T, f *faulty) { f.do(t, "CONFIG", "SET", "maxmemory", "0") },
+		says:  "OOM",
+	},
+	"wrong type": {
+		begin: func(t *testing.T, f *faulty) {
+			f.do(t, "DEL", "circuit_breaker_state:svc")
+			f.do(t, "SET", "circuit_breaker_state:svc", "{}")
+		},
+		end:  func(t *testing.T, f *faulty) { f.do(t, "DEL", "circuit_breaker_state:svc") },
+		says: "WRONGTYPE",
+	},
+	"nonsense": {
+		begin: func(t *testing.T, f *faulty) {
+			f.do(t, "DEL", "circuit_breaker_state:svc")
+			f.do(t, "HSET", "circuit_breaker_state:svc", "state", "{}", "epoch", "9007199254740000")
+		},
+		end:  func(t *testing.T, f *faulty) { f.do(t, "DEL", "circuit_breaker_state:svc") },
+		says: "makes no sense",
+	},
+	"another password": {
+		begin: func(t *testing.T, f *faulty) {
+			f.do(t, "CONFIG", "SET", "requirepass", "changed")
+			f.relay.Cut()
+			f.relay.Mend()
+		},
+		end: func(t *testing.T, f *faulty) {
+			if err := f.Client(withPassword("changed")).ConfigSet(t.Context(), "requirepass", redisPassword).Err(); err != nil {
+				t.Fatal(err)
+			}
+		},
+		says: "WRONGPASS",
+	},
+}
+
+// No request ever waits for Redis, and whatever it does is told once.
+func TestRequestsNeverWaitForRedis(t *testing.T) {
+	t.Parallel()
+	for name, fault := range redisFaults {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t, "--requirepass", redisPassword)
+			f := &faulty{server, redistest.StartRelay(t, server.Address())}
+			u := startUpstream(t)
+			url := "redis://:" + redisPassword + "@" + f.relay.Address()
+			config := sharing("ttl: 60", u.url(), "fail_max: 2, recovery_timeout: 1")
+			p := startProxy(t, config, "REDIS_URL="+url)
+			p.awaitRedis(true)
+
+			fault.begin(t, f)
+			u.kill()
+			p.quick()
+			if s := p.quick(); s != "open" {
+				t.Errorf("after two failures it is %s", s)
+			}
+			if !fault.working {
+				eventually(t, "it is told", func() bool { p.quick(); return !p.health().Redis.Up })
+				p.awaitRedis(false)
+				if h := p.health(); !strings.Contains(h.Redis.LastError, fault.says) {
+					t.Errorf("last error %q, want %s", h.Redis.LastError, fault.says)
+				}
+			}
+			u.start()
+			eventually(t, "it recovers by itself", func() bool { return p.quick() == "closed" })
+			u.kill()
+			p.quick()
+			p.quick()
+			p.quick()
+			if s := p.state(); s != "open" && s != "half-open" {
+				t.Errorf("it is %s with a dead upstream", s)
+			}
+
+			fault.end(t, f)
+			p.awaitRedis(true)
+			eventually(t, "Redis knows what is true", func() bool {
+				p.quick()
+				return server.Client().HGet(t.Context(), "circuit_breaker_state:svc", "state").Val() != "closed"
+			})
+			u.start()
+			eventually(t, "it is closed, and Redis knows", func() bool {
+				p.quick()
+				return p.state() == "closed" && server.Client().HGet(t.Context(), "circuit_breaker_state:svc", "state").Val() == "closed"
+			})
+			if n := strings.Count(p.log.String(), "Redis can't be used"); n > 2 {
+				t.Errorf("%d lines in the log", n)
+			}
+			p.keepsSecret(redisPassword)
+		})
+	}
+}
+
+func (p *proxyProcess) quick() string {
+	p.t.Helper()
+	client := http.Client{Timeout: 900 * time.Millisecond} // less than anything that Redis could be waited for
+	res, err := client.Get(p.data + "/svc")
+	if err != nil {
+		p.t.Fatalf("a request waited: %v", err)
+	}
+	defer res.Body.Close()
+	_, _ = io.Copy(io.Discard, res.Body)
+	ready, err := client.Get(p.admin + "/readyz")
+	if err != nil || ready.StatusCode != http.StatusOK {
+		p.t.Fatalf("not ready: %v, %v", ready, err)
+	}
+	_ = ready.Body.Close()
+	return p.state()
+}
+
+// keepsSecret fails the test if a secret stands anywhere an operator may look.
+func (p *proxyProcess) keepsSecret(secret string) {
+	p.t.Helper()
+	places := map[string]string{"log": p.log.String(), "metrics": p.metrics()}
+	for _, path := range []string{"circuit-breakers/health", "circuit-breakers/svc", "circuit-breakers/svc/history", "config"} {
+		res, err := http.Get(p.admin + "/api/v1/" + path)
+		places[path] = read(p.t, res, err).body
+	}
+	for place, text := range places {
+		if strings.Contains(text, secret) {
+			p.t.Errorf("the password stands in the %s", place)
+		}
+	}
+}
+
+func TestRedisThatIsNotThereYetIsUsedLater(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Kill()
+	p := startProxy(t, sharing(`url: "redis://user:`+redisPassword+`@`+server.Address()+`"`, "http://127.0.0.1:1", "fail_max: 2"))
+	p.quick()
+	if s := p.quick(); s != "open" {
+		t.Errorf("after two failures it is %s", s)
+	}
+	eventually(t, "it is told", func() bool { return strings.Contains(p.health().Redis.LastError, "refused") })
+	p.keepsSecret(redisPassword)
+	server.Restart()
+	// The server knows no such user, so that it refuses; which is another error.
+	eventually(t, "it is told", func() bool { return strings.Contains(p.health().Redis.LastError, "WRONGPASS") })
+	p.keepsSecret(redisPassword)
+}
+
+func TestRedisURLWithFaultsKeepsItsSecret(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"redis://:" + redisPassword + "@h:port", "http://u:" + redisPassword + "@h", "redis://:" + redisPassword + "@h/x",
+		"redis://h?password=" + redisPassword, "redis://:" + redisPassword + "@h?master_name=", "redis://:" + redisPassword + "@h\x01",
+	} {
+		file := t.TempDir() + "/config.yaml"
+		p := proxyProcess{t: t, file: file}
+		p.write(fmt.Sprintf("redis: {url: %q}\n%s", url, deadUpstream))
+		status, out, errors := run(t, "check", "--config", file)
+		if status != 2 || !strings.Contains(out, "redis.url: must") || strings.Contains(out+errors, redisPassword) {
+			t.Errorf("%q: exit status %d: %s%s", url, status, out, errors)
+		}
+	}
+}
