@@ -181,12 +181,12 @@ func TestStoreInUseIsAClearError(t *testing.T) {
 // A full disk costs nothing but what would be kept, and that only until there is room.
 func TestFullDiskIsToldAndSurvived(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("only root can mount a small disk")
-	}
 	disk := t.TempDir()
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=192k"); err != nil {
-		t.Skipf("mount a small disk: %v", err)
+		if os.Getenv("CI") != "" {
+			t.Fatalf("mount a small disk: %v", err)
+		}
+		t.Skipf("mount a small disk, as root can: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
 	p := startProxyIn(t, disk, deadUpstream)

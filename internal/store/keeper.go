@@ -33,12 +33,15 @@ type Keeper struct {
 	errors atomic.Uint64
 	saved  map[string]State // as they were written last
 	wait   *backoff.ExponentialBackOff
-	failed bool
+	failed bool // the last write did
+	told   time.Time
+	open   bool // that it fails was told, and that it works again was not
 }
 
 const (
 	keepFirstWait = 100 * time.Millisecond
 	keepLongWait  = 4 * time.Second
+	tellAgain     = time.Minute
 )
 
 // NewKeeper returns a keeper that does nothing until Run.
@@ -113,10 +116,7 @@ func (k *Keeper) persist(ctx context.Context, do func() error) {
 			return
 		}
 		k.errors.Add(1)
-		if !k.failed && k.config.Logger != nil {
-			k.config.Logger.Error("what happens to breakers can't be kept, and is tried again until it can", "error", err)
-		}
-		k.failed = true
+		k.failing(err)
 		t := time.NewTimer(k.wait.NextBackOff())
 		select {
 		case <-ctx.Done():
@@ -126,10 +126,19 @@ func (k *Keeper) persist(ctx context.Context, do func() error) {
 	}
 }
 
+// failing tells that writes fail, but not each time where every other one does.
+func (k *Keeper) failing(err error) {
+	if !k.failed && k.config.Logger != nil && (k.told.IsZero() || time.Since(k.told) > tellAgain) {
+		k.config.Logger.Error("what happens to breakers can't be kept, and is tried again until it can", "error", err)
+		k.told, k.open = time.Now(), true
+	}
+	k.failed = true
+}
+
 func (k *Keeper) worked() {
 	k.wait.Reset()
-	if k.failed && k.config.Logger != nil {
+	if k.open {
 		k.config.Logger.Info("what happens to breakers is kept again")
 	}
-	k.failed = false
+	k.failed, k.open = false, false
 }

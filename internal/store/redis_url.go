@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -70,14 +70,27 @@ func newClient(text string, tlsConfig *tls.Config) (redis.UniversalClient, error
 	return nil, errors.New(wantRedisURL)
 }
 
-// urlError is what a parser of go-redis says, which names parameters but no value of the user
-// info.
+// parserFaults are what go-redis's parsers say of a URL, and what is to be said instead: they quote
+// what may be a part of a password that was not escaped.
+var parserFaults = []struct {
+	says *regexp.Regexp
+	want string // $1 is a parameter's name
+}{
+	{regexp.MustCompile(`^redis: invalid (?:database number|URL path)`), "must have a number as its path, which is the database's"},
+	{regexp.MustCompile(`^redis: invalid ([a-zA-Z_]+) (?:number|duration|boolean)`), "must have another value for its parameter $1"},
+	{regexp.MustCompile(`^redis: unable to parse addr`), "must have a host and a port in each parameter addr"},
+	{regexp.MustCompile(`^redis: unexpected option: ([a-z_]+(?:, [a-z_]+)*)$`), "must not have the parameter $1"},
+	{regexp.MustCompile(`^redis: empty unix socket path`), "must have the path of a socket"},
+}
+
+// urlError returns what is wrong with a URL that a parser of go-redis refused.
 func urlError(err error) error {
-	var wrong *url.Error
-	if errors.As(err, &wrong) {
-		return errors.New(wantRedisURL)
+	for _, f := range parserFaults {
+		if match := f.says.FindStringSubmatchIndex(err.Error()); match != nil {
+			return errors.New(string(f.says.ExpandString(nil, f.want, err.Error(), match)))
+		}
 	}
-	return fmt.Errorf("must have only what a Redis URL may have: %s", strings.TrimPrefix(err.Error(), "redis: "))
+	return errors.New(wantRedisURL)
 }
 
 func newSingle(text string, tlsConfig *tls.Config) (redis.UniversalClient, error) {

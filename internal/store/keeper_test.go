@@ -1,0 +1,181 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/store"
+)
+
+// moody is a store that fails when it is told to.
+type moody struct {
+	*store.Memory
+	mu     sync.Mutex
+	err    error
+	writes int
+}
+
+func (m *moody) fail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = err
+}
+
+func (m *moody) try() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.writes++
+	return m.err
+}
+
+func (m *moody) Save(ctx context.Context, s store.State) error {
+	if err := m.try(); err != nil {
+		return err
+	}
+	return m.Memory.Save(ctx, s)
+}
+
+func (m *moody) Append(ctx context.Context, c events.Change) error {
+	if err := m.try(); err != nil {
+		return err
+	}
+	return m.Memory.Append(ctx, c)
+}
+
+// kept is a keeper of one service whose failures are what the test says.
+type kept struct {
+	*store.Keeper
+	bus   events.Bus
+	store *moody
+	log   bytes.Buffer
+
+	mu       sync.Mutex
+	failures int
+}
+
+func keep(t *testing.T) *kept {
+	k := &kept{store: &moody{Memory: store.NewMemory()}}
+	k.Keeper = store.NewKeeper(store.KeeperConfig{
+		Store: k.store, Instance: "me", Services: func() []string { return []string{"svc"} },
+		Current: func(service string) (store.State, bool) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			return store.State{Service: service, Failures: k.failures}, true
+		},
+		Remembers: func(c events.StateChanged) bool { return c.Cause != events.CauseFleet },
+		Logger:    slog.New(slog.NewTextHandler(&k.log, nil)),
+	})
+	sub := k.bus.Subscribe(10)
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { k.Run(ctx, sub) })
+	t.Cleanup(func() { stop(); running.Wait() })
+	return k
+}
+
+func (k *kept) change(failures int, cause events.Cause) {
+	k.mu.Lock()
+	k.failures = failures
+	k.mu.Unlock()
+	k.bus.Publish(events.StateChanged{Service: "svc", Cause: cause, Counts: events.Counts{Failures: uint32(failures)}})
+}
+
+func (k *kept) want(t *testing.T, failures, changes int) {
+	t.Helper()
+	s, _, _ := k.store.Load(t.Context(), "svc")
+	history, _ := k.store.History(t.Context(), "svc", 1000)
+	if s.Failures != failures || len(history) != changes {
+		t.Errorf("kept %+v and %d changes, want %d failures and %d", s, len(history), failures, changes)
+	}
+	if len(history) > 0 && history[0].Instance != "me" {
+		t.Errorf("a change of %q", history[0].Instance)
+	}
+}
+
+func TestKeeperKeepsWhatHappens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := keep(t)
+		k.change(1, events.CauseProbeFailed)
+		synctest.Wait()
+		k.want(t, 1, 1)
+		k.change(2, events.CauseFleet)
+		synctest.Wait()
+		k.want(t, 2, 1)
+		k.mu.Lock()
+		k.failures = 3
+		k.mu.Unlock()
+		k.bus.Publish(events.Reloaded{})
+		synctest.Wait()
+		k.want(t, 3, 1)
+		writes := k.store.writes
+		k.bus.Publish(events.Forced{Service: "svc"})
+		synctest.Wait()
+		if k.store.writes != writes {
+			t.Error("what is kept was written again")
+		}
+	})
+}
+
+func TestKeeperTriesUntilItWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := keep(t)
+		k.store.fail(errors.New("no space left"))
+		for i := range 5 {
+			k.change(i, events.CauseProbeFailed)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := strings.Count(k.log.String(), "no space left"); n != 1 {
+			t.Errorf("%d lines in the log", n)
+		}
+		if n := k.Errors(); n < 600 || n > 5000 {
+			t.Errorf("%d attempts in an hour", n)
+		}
+		k.store.fail(nil)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		k.want(t, 4, 5)
+		if !strings.Contains(k.log.String(), "kept again") {
+			t.Error("it is not told that it works again")
+		}
+	})
+}
+
+// Whoever is too slow for all changes still keeps the state as it is in the end.
+func TestKeeperThatMissesChangesKeepsTheState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := keep(t)
+		k.store.fail(errors.New("slow"))
+		for i := range 100 {
+			k.change(i, events.CauseProbeFailed)
+			synctest.Wait()
+		}
+		k.store.fail(nil)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		s, _, _ := k.store.Load(t.Context(), "svc")
+		if s.Failures != 99 {
+			t.Errorf("kept %+v", s)
+		}
+	})
+}
+
+func TestKeeperFlushesAtTheEnd(t *testing.T) {
+	m := store.NewMemory()
+	k := store.NewKeeper(store.KeeperConfig{
+		Store: m, Services: func() []string { return []string{"svc"} },
+		Current: func(service string) (store.State, bool) { return store.State{Service: service, Failures: 7}, true },
+	})
+	k.Flush(t.Context())
+	if s, found, _ := m.Load(t.Context(), "svc"); !found || s.Failures != 7 {
+		t.Errorf("kept %+v, %v", s, found)
+	}
+}
