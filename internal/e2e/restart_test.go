@@ -182,7 +182,7 @@ func TestStoreInUseIsAClearError(t *testing.T) {
 func TestFullDiskIsToldAndSurvived(t *testing.T) {
 	t.Parallel()
 	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=192k"); err != nil {
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("mount a small disk: %v", err)
 		}
@@ -191,7 +191,7 @@ func TestFullDiskIsToldAndSurvived(t *testing.T) {
 	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
 	p := startProxyIn(t, disk, deadUpstream)
 	ballast := filepath.Join(disk, "ballast")
-	_ = os.WriteFile(ballast, make([]byte, 192<<10), 0o600) // as much as there is room for
+	_ = os.WriteFile(ballast, make([]byte, 1<<20), 0o600) // as much as there is room for
 	for range 40 {
 		p.force("svc", `{"state":"open","reason":"`+strings.Repeat("x", 900)+`"}`)
 		p.force("svc", `{"state":"closed","reason":"`+strings.Repeat("y", 900)+`"}`)

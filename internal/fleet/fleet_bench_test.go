@@ -86,8 +86,8 @@ func (c *crowd) open(first int, service string) []time.Duration {
 	return delays
 }
 
-// recover lets the probes succeed until all breakers are closed. Only those that may probe get
-// calls: how recovery goes with traffic is another benchmark's business.
+// recover lets the probes succeed until all breakers are closed. How recovery goes with steady
+// traffic is another benchmark's business.
 func (c *crowd) recover() {
 	c.await("everybody closes", func() bool {
 		closed := true
@@ -101,9 +101,12 @@ func (c *crowd) recover() {
 	})
 }
 
+// probe calls from whoever may probe, and from somebody: a prober may give way to those that
+// have calls, and without any nobody would follow it.
 func (c *crowd) probe(service string) {
-	for _, i := range c.instances {
-		if !i.fleet.Probing(service) {
+	chance := rand.N(len(c.instances))
+	for n, i := range c.instances {
+		if n != chance && !i.fleet.Probing(service) {
 			continue
 		}
 		if call, err := i.breakers[service].Allow(); err == nil {

@@ -33,7 +33,6 @@ type Keeper struct {
 	errors atomic.Uint64
 	saved  map[string]State // as they were written last
 	wait   *backoff.ExponentialBackOff
-	failed bool // the last write did
 	told   time.Time
 	open   bool // that it fails was told, and that it works again was not
 }
@@ -128,11 +127,10 @@ func (k *Keeper) persist(ctx context.Context, do func() error) {
 
 // failing tells that writes fail, but not each time where every other one does.
 func (k *Keeper) failing(err error) {
-	if !k.failed && k.config.Logger != nil && (k.told.IsZero() || time.Since(k.told) > tellAgain) {
+	if !k.open && k.config.Logger != nil && (k.told.IsZero() || time.Since(k.told) > tellAgain) {
 		k.config.Logger.Error("what happens to breakers can't be kept, and is tried again until it can", "error", err)
 		k.told, k.open = time.Now(), true
 	}
-	k.failed = true
 }
 
 func (k *Keeper) worked() {
@@ -140,5 +138,5 @@ func (k *Keeper) worked() {
 	if k.open {
 		k.config.Logger.Info("what happens to breakers is kept again")
 	}
-	k.failed, k.open = false, false
+	k.open = false
 }
