@@ -87,7 +87,6 @@ func (k *keeping) openRedis(c routes.Redis) error {
 		Store: k.redis, Instance: k.instance, Services: k.services,
 		Current: func(service string) (store.State, bool) {
 			s, ok := k.current(service)
-			s.Epoch = 0
 			return s, ok && !k.share().Enabled // otherwise what is kept there is the fleet's
 		},
 		// Who only followed has nothing to tell.
@@ -98,8 +97,8 @@ func (k *keeping) openRedis(c routes.Redis) error {
 }
 
 func (k *keeping) share() fleet.Share {
-	s := k.config().Redis.Share
-	return fleet.Share{Enabled: s.Enabled, Quorum: s.Quorum}
+	c := k.config().Redis
+	return fleet.Share{Enabled: c.Share.Enabled, Quorum: c.Share.Quorum, TTL: c.TTL}
 }
 
 // Born implements proxy.Breakers: a breaker begins as it was before the process ended.
@@ -193,7 +192,7 @@ func (k *keeping) current(service string) (store.State, bool) {
 	if b == nil {
 		return store.State{}, false
 	}
-	return fleet.StateOf(service, k.instance, k.epoch(service), b.Status()), true
+	return fleet.StateOf(service, k.instance, b.Status()), true
 }
 
 func (k *keeping) epoch(service string) uint64 {

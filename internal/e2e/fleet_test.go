@@ -267,3 +267,47 @@ func TestRedisOverTLSWithClientCertificate(t *testing.T) {
 	eventually(t, "it is told why", func() bool { return strings.Contains(stranger.health().Redis.LastError, "certificate") })
 	stranger.awaitRedis(false)
 }
+
+// Where the proxies test recovery with requests of their own, one of them does.
+func TestFleetProbesWithOneInstancesRequests(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	u := startUpstream(t)
+	breaker := "fail_max: 2, recovery_timeout: 1, half_open_requests: 3, probe: {path: /, interval: 0.3}"
+	fleet := startFleet(t, 3, sharing(`url: "`+server.URL()+`"`, u.url(), breaker))
+	u.kill()
+	fleet[0].get("/svc")
+	fleet[0].get("/svc")
+	awaitState(t, fleet, "open")
+	u.start()
+	awaitState(t, fleet, "closed") // without any client's request
+	probers := 0
+	for _, p := range fleet {
+		if p.metric(`cbproxy_probes_total{result="success",service="svc"}`) > 0 {
+			probers++
+		}
+	}
+	if probers != 1 {
+		t.Errorf("%d instances probed", probers)
+	}
+}
+
+// What a store of its own keeps does not depend on the fleet's numbers.
+func TestOpeningOutlivesTheProcessWithoutItsRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	p := startProxy(t, sharing(`url: "`+server.URL()+`"`, "http://127.0.0.1:1", "fail_max: 2, recovery_timeout: 60"))
+	p.awaitRedis(true)
+	p.open()
+	server.Kill()
+	p.signal(syscall.SIGTERM)
+	p.wait()
+	p.start()
+	p.force("svc", `{"state":"closed"}`)
+	p.force("svc", `{"state":"auto"}`)
+	before := p.open()
+	p.signal(syscall.SIGKILL)
+	p.wait()
+	p.start()
+	sameOpening(t, before, p.health().Services["svc"])
+}

@@ -19,6 +19,8 @@ type Share struct {
 	Enabled bool
 	// Quorum is how many instances must have found a failure before all follow.
 	Quorum int
+	// TTL is how long Redis keeps a state that nobody touches.
+	TTL time.Duration
 }
 
 // Config is what a Fleet is built from. All fields are required.
@@ -118,12 +120,15 @@ func (f *Fleet) member(service string) *member {
 	return f.members[service]
 }
 
-// period returns how often each service is compared: with many services less often, so that an
-// instance never asks more than a few questions a second when nothing happens.
+// period returns how often each service is compared: often enough to keep its state alive, but
+// with many services less often, so that an instance never asks more than a few questions a
+// second when nothing happens.
 func (f *Fleet) period() time.Duration {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return comparePeriod * time.Duration(1+len(f.members)/100)
+	services := len(f.members)
+	f.mu.Unlock()
+	period := comparePeriod * time.Duration(1+services/100)
+	return max(min(period, f.config.Share().TTL/3), time.Second)
 }
 
 // listener hears for a fleet what is published.

@@ -15,6 +15,8 @@ const (
 	leaseRenew = leaseTime / 3
 	// leaseOffer is how often a holder with nothing to probe asks whether somebody else has.
 	leaseOffer = leaseTime / 12
+	// leasePatience is how long a holder waits for something to probe before it hands over.
+	leasePatience = leaseTime / 3
 	// leaseRetry is how long an instance that wants to probe waits before it asks again, the
 	// first time; then twice as long each time, but no longer than the lease lasts.
 	leaseRetry = leaseTime / 10
@@ -38,6 +40,13 @@ func (l *lease) until() time.Time { return l.asked.Add(leaseTime - leaseMargin) 
 
 func (l *lease) valid(now time.Time) bool { return l.token != "" && now.Before(l.until()) }
 
+// idle tells whether this instance has the lease, another one wants it, and here nothing came to
+// probe with for a while.
+func (p *participant) idle(status *breaker.Status, now time.Time) bool {
+	used := max(p.used.Load(), p.lease.since.UnixNano())
+	return p.lease.wanted && status.Probes == 0 && !p.breaker.Policy().Probed && now.UnixNano()-used > int64(leasePatience)
+}
+
 // newToken returns a token that nobody else has had.
 func (p *participant) newToken() string {
 	p.leases++
@@ -60,6 +69,9 @@ type contest struct {
 // the upstream still dead themselves leave the next round to others, if there are any.
 func (p *participant) contend(status *breaker.Status, now time.Time) time.Time {
 	c := &p.contest
+	if status.RetryAt.IsZero() && now.Before(c.round) {
+		*c = contest{round: now, at: now} // the opening was cut short
+	}
 	round := cmp.Or(status.RetryAt, c.round, now)
 	if !round.Equal(c.round) {
 		lead := min(leaseLead, status.RetryAt.Sub(status.Since)/2)

@@ -56,8 +56,7 @@ func (p *participant) wants(status *breaker.Status, share Share, now time.Time) 
 		return r, time.Time{}
 	}
 	early := status.State == events.Open && status.RetryAt.Sub(now) > leaseLead
-	idle := p.lease.wanted && status.Probes == 0
-	if p.lease.token != "" && (early || idle || !p.probes(status, now) || !p.claimed() && !p.lease.valid(now)) {
+	if p.lease.token != "" && (early || p.idle(status, now) || !p.probes(status, now) || !p.claimed() && !p.lease.valid(now)) {
 		p.contest.at, p.contest.tried = time.Time{}, now // again only if somebody wants to probe here
 		return p.giveUp(), time.Time{}
 	}
@@ -123,7 +122,7 @@ func (p *participant) verdict(status *breaker.Status, share Share, now time.Time
 
 // stateOf returns the breaker's state by Redis's clock.
 func (p *participant) stateOf(status *breaker.Status) store.State {
-	s := StateOf(p.service, p.instance, 0, *status)
+	s := StateOf(p.service, p.instance, *status)
 	s.Timestamp, s.OpenedAt, s.Until = p.clock.toRemote(s.Timestamp), p.clock.toRemote(s.OpenedAt), p.clock.toRemote(s.Until)
 	return s
 }

@@ -48,7 +48,8 @@ type participant struct {
 	nowFailing atomic.Int64
 
 	gate   atomic.Pointer[gate]
-	wanted atomic.Bool // a call was refused because another instance probes
+	wanted atomic.Bool  // a call was refused because another instance probes
+	used   atomic.Int64 // when a call was let through as the fleet's probe, in Unix ns
 }
 
 // A finding is one opening of this instance's own, told after a decision.
@@ -79,7 +80,11 @@ func newParticipant(service, instance string, b *breaker.Breaker) *participant {
 func (p *participant) turn() bool {
 	g := p.gate.Load()
 	now := time.Now()
-	if !g.closed || now.Before(g.until) || p.lost(now) {
+	switch {
+	case g.closed && now.Before(g.until):
+		p.used.Store(now.UnixNano())
+		return true
+	case !g.closed || p.lost(now):
 		return true
 	}
 	if !p.wanted.Swap(true) {

@@ -127,7 +127,7 @@ func TestProbesGoWhereTheTrafficIs(t *testing.T) {
 		w.until("there is a prober", 10*time.Second, func() bool { return w.prober() != nil })
 		w.prober().idle, w.upstream = true, true
 		left := time.Until(w.nodes[0].breaker.RetryAt())
-		if took := w.until("all closed", 20*time.Second, w.all(events.Closed)); took > left+2*leaseRenew {
+		if took := w.until("all closed", 20*time.Second, w.all(events.Closed)); took > left+leaseTime {
 			t.Errorf("closed %v after the opening's end", took-left)
 		}
 	})
@@ -309,5 +309,22 @@ func TestHeldInstanceFollowsNobody(t *testing.T) {
 		}
 		held.breaker.Release("")
 		w.until("it follows", time.Second, func() bool { return held.breaker.State() == events.Open })
+	})
+}
+
+// An operator may cut the fleet's opening short at one instance, which then probes for all.
+func TestOpeningIsCutShort(t *testing.T) {
+	scenario(t, 3, 1, func(t *testing.T, w *world) {
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+		w.upstream = true
+		w.nodes[1].breaker.Force(events.HalfOpen, 0, "")
+		w.until("all closed", 3*time.Second, w.all(events.Closed))
+
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+		w.upstream = true
+		w.give(w.nodes[2], &order{state: events.HalfOpen})
+		w.until("all closed", 3*time.Second, w.all(events.Closed))
 	})
 }

@@ -9,10 +9,10 @@ import (
 )
 
 // StateOf returns what is to be kept of a breaker, by the host's clock.
-func StateOf(service, instance string, epoch uint64, status breaker.Status) store.State {
+func StateOf(service, instance string, status breaker.Status) store.State {
 	s := store.State{
 		Service: service, State: status.State, Timestamp: status.Since, Failures: status.ConsecutiveFailures,
-		Instance: instance, Epoch: epoch, Openings: status.Openings, Cause: status.Cause,
+		Instance: instance, Openings: status.Openings, Cause: status.Cause,
 	}
 	switch {
 	case status.Hold != nil:
