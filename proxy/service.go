@@ -18,21 +18,28 @@ type service struct {
 	bulkhead    limiter // where the route's max_in_flight is set
 	retryBudget retryBudget
 	prober      *prober       // nil: recovery is tested with clients' requests
-	halfOpen    chan struct{} // holds a token if the breaker may have become half-open
+	halfOpen    chan struct{} // holds a token if there may be something to probe
 }
 
 // changed is told of the breaker's changes, under its lock.
 func (s *service) changed(e events.Event) {
-	c, ok := e.(events.StateChanged)
-	switch {
-	case !ok:
-	case c.Cause == events.CauseSlowCallRatio:
-		s.observer.Failed(events.ErrorSlow, int(c.Counts.Slow))
-	case c.To == events.HalfOpen:
-		select {
-		case s.halfOpen <- struct{}{}:
-		default: // there is a token
+	switch e := e.(type) {
+	case events.StateChanged:
+		if e.Cause == events.CauseSlowCallRatio {
+			s.observer.Failed(events.ErrorSlow, int(e.Counts.Slow))
 		}
+		if e.To == events.HalfOpen {
+			s.wakeProber()
+		}
+	case events.Probing:
+		s.wakeProber()
+	}
+}
+
+func (s *service) wakeProber() {
+	select {
+	case s.halfOpen <- struct{}{}:
+	default: // there is a token
 	}
 }
 

@@ -75,7 +75,6 @@ func (k *keeping) openRedis(c routes.Redis) error {
 	if err != nil {
 		return err
 	}
-	store.SilenceRedisLog(k.logger)
 	k.redis, err = store.NewRedis(store.RedisConfig{
 		URL: c.URL, TLS: tlsConfig, Namespace: c.Namespace, Logger: k.logger,
 		TTL: func() time.Duration { return k.config().Redis.TTL },
@@ -83,6 +82,7 @@ func (k *keeping) openRedis(c routes.Redis) error {
 	if err != nil {
 		return fmt.Errorf("redis.url: %w", err)
 	}
+	k.redis.TakeLog()
 	k.shared = store.NewKeeper(store.KeeperConfig{
 		Store: k.redis, Instance: k.instance, Services: k.services,
 		Current: func(service string) (store.State, bool) {
@@ -152,6 +152,10 @@ func (k *keeping) tellFleet(ctx context.Context, sub *events.Subscription) {
 			service = e.Service
 		case events.Forced:
 			service = e.Service
+		case events.Probing: // it was the fleet that said so
+			if missed == 0 {
+				continue
+			}
 		}
 		if missed > 0 {
 			service = ""

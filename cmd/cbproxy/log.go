@@ -123,7 +123,7 @@ func logEvent(logger *slog.Logger, e events.Event) {
 		}
 		logger.Warn("circuit breaker changed its state", fields...)
 	case events.Forced:
-		fields := []any{"service", e.Service, "state", e.State, "reason", e.Reason}
+		fields := []any{"service", e.Service, "state", e.State, "reason", e.Reason, "fleet", e.Shared}
 		if !e.Until.IsZero() {
 			fields = append(fields, "until", e.Until)
 		}

@@ -55,6 +55,8 @@ func eventName(e events.Event) string {
 		return "state_changed"
 	case events.Forced:
 		return "forced"
+	case events.Probing:
+		return "probing"
 	default:
 		return "reloaded"
 	}

@@ -139,6 +139,13 @@ func (b *Breaker) decided(s *stretch) *stretch {
 // calls' goroutines and must return at once.
 func (b *Breaker) SetTurn(turn func() bool) { b.turn.Store(&turn) }
 
+// TurnCame tells who listens to events that turn has become true.
+func (b *Breaker) TurnCame() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.publish(events.Probing{Time: time.Now(), Service: b.service})
+}
+
 // Policy returns the policy in force.
 func (b *Breaker) Policy() Policy { return *b.policy.Load() }
 

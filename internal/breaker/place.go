@@ -123,8 +123,9 @@ func (b *Breaker) Force(state events.State, d time.Duration, reason string) {
 	hold := state != events.HalfOpen
 	p := Placement{State: state, For: d, Hold: hold, Cause: events.CauseForced, Reason: reason}
 	b.put(p, func() bool { return true }, func() {
-		s := b.current.Load()
-		b.publish(events.Forced{Time: s.since, Service: b.service, State: state.String(), Until: s.until, Reason: reason})
+		if !hold {
+			b.publish(events.Forced{Time: time.Now(), Service: b.service, State: state.String(), Reason: reason})
+		}
 	})
 }
 
@@ -142,9 +143,5 @@ func (b *Breaker) release(s *stretch, cause events.Cause, reason string) {
 	if s.state == events.Open {
 		p.State = events.HalfOpen
 	}
-	b.put(p, func() bool { return b.current.Load() == s }, func() { b.publishReleased(reason) })
-}
-
-func (b *Breaker) publishReleased(reason string) {
-	b.publish(events.Forced{Time: time.Now(), Service: b.service, State: "auto", Reason: reason})
+	b.put(p, func() bool { return b.current.Load() == s }, func() {})
 }

@@ -48,9 +48,6 @@ func (b *Breaker) follow(n note) {
 		change.Cause = events.CauseProbesSucceeded
 	}
 	b.move(next, change)
-	if was.hold != nil {
-		b.publishReleased(change.Reason)
-	}
 }
 
 // reopen completes the opening next and its event with why it is, and for how long.
@@ -93,6 +90,7 @@ func (b *Breaker) move(next *stretch, change events.StateChanged) {
 	was := b.current.Load()
 	next.cause = change.Cause
 	b.enter(next)
+	defer b.publishHold(was, next, change.Reason)
 	if was.state == next.state {
 		return
 	}
@@ -106,6 +104,18 @@ func (b *Breaker) move(next *stretch, change events.StateChanged) {
 		change.Until = next.until
 	}
 	b.publish(change)
+}
+
+// publishHold tells that an operator's hold has begun, or ended.
+func (b *Breaker) publishHold(was, next *stretch, reason string) {
+	switch h := next.hold; {
+	case h != nil:
+		b.publish(events.Forced{
+			Time: time.Now(), Service: b.service, State: h.State.String(), Until: h.Until, Reason: h.Reason, Shared: h.Shared,
+		})
+	case was.hold != nil:
+		b.publish(events.Forced{Time: time.Now(), Service: b.service, State: "auto", Reason: reason, Shared: was.hold.Shared})
+	}
 }
 
 // enter makes s current and sets the clock for its end.

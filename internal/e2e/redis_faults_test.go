@@ -18,7 +18,6 @@ const redisPassword = "pa55-w0rd"
 
 // redisFault is a way for Redis to fail, and back.
 type redisFault struct {
-	args    []string // of the server
 	begin   func(t *testing.T, f *faulty)
 	end     func(t *testing.T, f *faulty)
 	says    string // in the last error

@@ -83,7 +83,7 @@ type Failure struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// Event is something that happened: StateChanged, Forced or Reloaded.
+// Event is something that happened: StateChanged, Forced, Probing or Reloaded.
 type Event interface{ event() }
 
 // StateChanged is one transition of one breaker.
@@ -117,6 +117,14 @@ type Forced struct {
 	State  string    `json:"state"`
 	Until  time.Time `json:"until,omitzero"`
 	Reason string    `json:"reason,omitempty"`
+	// Shared tells that the order is for the whole fleet.
+	Shared bool `json:"shared,omitempty"`
+}
+
+// Probing tells that it is now this instance's turn to probe for the fleet.
+type Probing struct {
+	Time    time.Time `json:"time"`
+	Service string    `json:"service"`
 }
 
 // Reloaded tells that a new configuration was accepted or refused.
@@ -131,4 +139,5 @@ type Reloaded struct {
 
 func (StateChanged) event() {}
 func (Forced) event()       {}
+func (Probing) event()      {}
 func (Reloaded) event()     {}

@@ -30,6 +30,8 @@ const (
 	release
 )
 
+var requestKinds = [...]requestKind{nothing, merge, decide, acquire, renew, release}
+
 // request is something to ask the Board.
 type request struct {
 	kind     requestKind

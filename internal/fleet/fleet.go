@@ -19,7 +19,7 @@ type Share struct {
 	Enabled bool
 	// Quorum is how many instances must have found a failure before all follow.
 	Quorum int
-	// TTL is how long Redis keeps a state that nobody touches.
+	// TTL is how long Redis keeps a state that nobody touches; 0 is for long.
 	TTL time.Duration
 }
 
@@ -34,7 +34,8 @@ type Config struct {
 // Fleet is one instance's part in its fleet. It is safe for concurrent use.
 type Fleet struct {
 	config Config
-	heard  atomic.Int64 // when Redis was last heard of, in Unix ns
+	heard  moment       // when Redis was last heard of
+	tokens atomic.Int64 // leases asked for
 
 	mu      sync.Mutex         // guards what follows
 	ctx     context.Context    // nil before Run
@@ -128,7 +129,10 @@ func (f *Fleet) period() time.Duration {
 	services := len(f.members)
 	f.mu.Unlock()
 	period := comparePeriod * time.Duration(1+services/100)
-	return max(min(period, f.config.Share().TTL/3), time.Second)
+	if ttl := f.config.Share().TTL; ttl > 0 {
+		period = min(period, max(ttl/3, time.Second))
+	}
+	return period
 }
 
 // listener hears for a fleet what is published.
@@ -145,7 +149,7 @@ func (l listener) Connected() {
 }
 
 // Alive implements store.Listener.
-func (l listener) Alive() { l.heard.Store(time.Now().UnixNano()) }
+func (l listener) Alive() { l.heard.set(time.Now()) }
 
 // Decided implements store.Listener.
 func (l listener) Decided(s store.State) {

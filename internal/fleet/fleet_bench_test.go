@@ -30,6 +30,7 @@ const (
 	benchServices  = 5
 	benchFailMax   = 5
 	benchNamespace = "bench:"
+	benchTTL       = time.Hour
 	// benchPatience is for what is bound to happen: more than it takes on the slowest machine.
 	benchPatience = 60 * time.Second
 )
@@ -40,8 +41,8 @@ var benchPolicy = breaker.Policy{
 }
 
 var (
-	sharing = fleet.Share{Enabled: true, Quorum: 1}
-	alone   = fleet.Share{}
+	sharing = fleet.Share{Enabled: true, Quorum: 1, TTL: benchTTL}
+	alone   = fleet.Share{Quorum: 1, TTL: benchTTL}
 )
 
 // BenchmarkFleetOpens measures how long it takes from one instance's finding that an upstream
@@ -322,7 +323,7 @@ type instance struct {
 func (c *crowd) add(name, url string, share fleet.Share) {
 	board, err := store.NewRedis(store.RedisConfig{
 		URL: url, Namespace: benchNamespace, Logger: slog.New(slog.DiscardHandler),
-		TTL: func() time.Duration { return time.Hour },
+		TTL: func() time.Duration { return benchTTL },
 	})
 	if err != nil {
 		c.b.Fatal(err)

@@ -15,7 +15,8 @@ const (
 	leaseRenew = leaseTime / 3
 	// leaseOffer is how often a holder with nothing to probe asks whether somebody else has.
 	leaseOffer = leaseTime / 12
-	// leasePatience is how long a holder waits for something to probe before it hands over.
+	// leasePatience is how long a holder waits for something to probe before it hands over, the
+	// first time; then twice as long each time, and about.
 	leasePatience = leaseTime / 3
 	// leaseRetry is how long an instance that wants to probe waits before it asks again, the
 	// first time; then twice as long each time, but no longer than the lease lasts.
@@ -32,6 +33,8 @@ type lease struct {
 	since  time.Time // when it was acquired
 	asked  time.Time // when it was renewed last
 	wanted bool      // by another instance
+	// patience is how long its holder waits for something to probe before it hands over.
+	patience time.Duration
 }
 
 // until returns when the lease is over, counted from the moment at which Redis was asked, which
@@ -40,17 +43,24 @@ func (l *lease) until() time.Time { return l.asked.Add(leaseTime - leaseMargin) 
 
 func (l *lease) valid(now time.Time) bool { return l.token != "" && now.Before(l.until()) }
 
-// idle tells whether this instance has the lease, another one wants it, and here nothing came to
-// probe with for a while.
+// idle tells whether this instance has the lease, another one wants it, and nothing came here to
+// probe with for a while: for longer each time, and if probes have succeeded, since two
+// instances with few calls would otherwise hand it over for ever, each when a call comes to the
+// other.
 func (p *participant) idle(status *breaker.Status, now time.Time) bool {
-	used := max(p.used.Load(), p.lease.since.UnixNano())
-	return p.lease.wanted && status.Probes == 0 && !p.breaker.Policy().Probed && now.UnixNano()-used > int64(leasePatience)
+	if !p.lease.wanted || status.Probes > 0 || p.breaker.Policy().Probed {
+		return false
+	}
+	quiet := now.Sub(p.lease.since)
+	if used, ok := p.used.since(now); ok {
+		quiet = min(quiet, used)
+	}
+	return quiet > p.lease.patience<<(2*min(status.Passed, 2))
 }
 
 // newToken returns a token that nobody else has had.
 func (p *participant) newToken() string {
-	p.leases++
-	return fmt.Sprintf("%s/%d", p.instance, p.leases)
+	return fmt.Sprintf("%s/%d", p.instance, p.tokens.Add(1))
 }
 
 // claimed tells whether the fleet knows this instance for the one that may probe.
@@ -62,6 +72,7 @@ type contest struct {
 	at    time.Time     // zero: not before somebody wants to probe here
 	tried time.Time     // the last attempt
 	again int           // attempts in a row that found it taken
+	held  int           // leases that this instance has had
 	busy  time.Duration // how long it was at the last of these
 }
 

@@ -35,7 +35,8 @@ func newMember(service string, b *breaker.Breaker, f *Fleet) *member {
 		participant: newParticipant(service, f.config.Instance, b), board: f.config.Board,
 		pokes: make(chan struct{}, 1), orders: make(chan *order), leave: func() {},
 	}
-	m.share, m.period, m.heard, m.participant.poke = f.config.Share, f.period, &f.heard, m.poke
+	m.share, m.period, m.participant.poke = f.config.Share, f.period, m.poke
+	m.heard, m.tokens = &f.heard, &f.tokens
 	b.SetTurn(m.turn)
 	return m
 }
@@ -79,7 +80,9 @@ func (m *member) run(ctx context.Context) {
 		a := r.perform(ctx, m.board)
 		m.answer(&r, a, sent, time.Now())
 		if a.err == nil {
-			wait.Reset()
+			if _, fails := m.failing.since(time.Now()); !fails {
+				wait.Reset()
+			}
 			continue
 		}
 		m.rest(ctx, wait.NextBackOff())

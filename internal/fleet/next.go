@@ -13,11 +13,12 @@ import (
 // something to do.
 func (p *participant) next(now time.Time) (r request, wake time.Time) {
 	share := p.share()
-	if share.Enabled && p.clock.known() {
-		status := p.breaker.Status()
-		p.follow(&status, now)
-	}
 	status := p.breaker.Status()
+	if share.Enabled && p.clock.known() {
+		p.setGate(&status, share) // first: nobody must probe between the two
+		p.follow(&status, now)
+		status = p.breaker.Status()
+	}
 	r, wake = p.wants(&status, share, now)
 	r.state.Service = p.service
 	p.setGate(&status, share)
@@ -29,8 +30,13 @@ func (p *participant) setGate(status *breaker.Status, share Share) {
 	if p.claimed() {
 		g.until = p.lease.until()
 	}
-	if g != *p.gate.Load() {
-		p.gate.Store(&g)
+	old := p.gate.Load()
+	if g == *old {
+		return
+	}
+	p.gate.Store(&g)
+	if old.until.IsZero() && !g.until.IsZero() {
+		p.breaker.TurnCame()
 	}
 }
 
@@ -38,7 +44,7 @@ func (p *participant) setGate(status *breaker.Status, share Share) {
 func (p *participant) wants(status *breaker.Status, share Share, now time.Time) (r request, wake time.Time) {
 	switch {
 	case !share.Enabled:
-		p.compareAt, p.applied = time.Time{}, 0
+		p.compareAt, p.applied, p.clock = time.Time{}, 0, clock{} // it begins anew once it shares again
 		p.finishOrder(nil, errNotShared)
 		return p.giveUp(), time.Time{}
 	case !now.Before(p.compareAt):
@@ -99,14 +105,14 @@ func (p *participant) verdict(status *breaker.Status, share Share, now time.Time
 	case p.claimed():
 		switch {
 		case status.State == events.HalfOpen && p.known.State == events.Open:
-			s.Prober, s.OpenedAt = p.lease.token, p.known.OpenedAt
+			s.Prober, s.OpenedAt, s.Timestamp = p.lease.token, p.known.OpenedAt, p.known.Timestamp // it finds nothing new
 		case status.State == events.Closed:
 		case own(status) && status.Since.After(p.lease.since):
 		default:
 			return r
 		}
 	case own(status) && p.known.State == events.Closed && !p.holdsAll(now):
-		f := finding{status.Since, p.known.Epoch}
+		f := finding{status.Since, p.known.Epoch, share.Quorum}
 		if p.told == f {
 			return r
 		}
@@ -143,7 +149,7 @@ func (p *participant) probe(status *breaker.Status, now time.Time) (r request, w
 		r.kind = decide
 		r.decision.State, r.decision.Follows = p.known, p.known.Epoch
 		claim := &r.decision.State
-		claim.Prober, claim.Instance, claim.Timestamp = p.lease.token, p.instance, p.clock.toRemote(now)
+		claim.Prober, claim.Instance = p.lease.token, p.instance
 		if status.State == events.Open {
 			claim.Until = p.clock.toRemote(status.RetryAt)
 		}

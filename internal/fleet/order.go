@@ -69,7 +69,7 @@ func (p *participant) ordered(now time.Time) (r request) {
 			s.State = events.HalfOpen
 		}
 	case o.state != events.HalfOpen:
-		s.Forced, s.OpenedAt = true, s.Timestamp
+		s.Forced, s.Shared, s.OpenedAt = true, true, s.Timestamp
 		if o.d > 0 {
 			s.Until = s.OpenedAt.Add(o.d)
 		}

@@ -19,6 +19,8 @@ const (
 	lostAfter = 4 * time.Second
 	// failingAfter is the same for a service whose keys can't be used.
 	failingAfter = 2 * time.Second
+	// failureLife is how long a request that failed counts as failing when it is not asked again.
+	failureLife = 10 * time.Second
 	// sameEnd is how far apart two ends of one opening may be.
 	sameEnd = 20 * time.Millisecond
 )
@@ -31,32 +33,38 @@ type participant struct {
 	breaker           *breaker.Breaker
 	share             func() Share
 	period            func() time.Duration // between comparisons
-	heard             *atomic.Int64        // when Redis was last heard of by this instance, in Unix ns
+	heard             *moment              // when this instance last heard of Redis
+	tokens            *atomic.Int64        // how many leases this instance has asked for
 	poke              func()               // wakes who calls next
 	random            func() float64       // in [0, 1)
 
-	clock      clock
-	known      store.State // the last decision of the fleet that is known here
-	applied    uint64      // the epoch of the last decision that the breaker follows
-	compareAt  time.Time   // zero: at once
-	told       finding     // the last own finding that Redis was told
-	lease      lease
-	leases     int
-	contest    contest
-	order      *order    // an operator's, waiting
-	failing    time.Time // since when nothing works; zero if the last thing did
-	nowFailing atomic.Int64
+	clock     clock
+	known     store.State // the last decision of the fleet that is known here
+	applied   uint64      // the epoch of the last decision that the breaker follows
+	compareAt time.Time   // zero: at once
+	told      finding     // the last own finding that Redis was told
+	lease     lease
+	contest   contest
+	order     *order // an operator's, waiting
+	failures  [len(requestKinds)]failure
+	failing   moment // since when what is asked fails, all of it or some
 
 	gate   atomic.Pointer[gate]
-	wanted atomic.Bool  // a call was refused because another instance probes
-	used   atomic.Int64 // when a call was let through as the fleet's probe, in Unix ns
+	wanted atomic.Bool // a call was refused because another instance probes
+	used   moment      // when a call was let through as the fleet's probe
 }
 
-// A finding is one opening of this instance's own, told after a decision.
+// A finding is one opening of this instance's own, told after a decision, where so many make a
+// quorum.
 type finding struct {
-	since time.Time
-	epoch uint64
+	since  time.Time
+	epoch  uint64
+	quorum int
 }
+
+// A failure is that of one kind of request: one may fail while others work, which may not be
+// asked again.
+type failure struct{ first, last time.Time }
 
 // A gate is what turn goes by. It is never modified.
 type gate struct {
@@ -69,7 +77,7 @@ func newParticipant(service, instance string, b *breaker.Breaker) *participant {
 		service: service, instance: instance, breaker: b,
 		share:  func() Share { return Share{Enabled: true, Quorum: 1} },
 		period: func() time.Duration { return comparePeriod },
-		heard:  new(atomic.Int64), poke: func() {}, random: rand.Float64,
+		heard:  new(moment), tokens: new(atomic.Int64), poke: func() {}, random: rand.Float64,
 		known: store.State{Service: service, Instance: instance},
 	}
 	p.gate.Store(&gate{})
@@ -82,7 +90,7 @@ func (p *participant) turn() bool {
 	now := time.Now()
 	switch {
 	case g.closed && now.Before(g.until):
-		p.used.Store(now.UnixNano())
+		p.used.set(now)
 		return true
 	case !g.closed || p.lost(now):
 		return true
@@ -95,9 +103,33 @@ func (p *participant) turn() bool {
 
 // lost tells whether Redis can't be reached, or not for this service.
 func (p *participant) lost(now time.Time) bool {
-	failing := p.nowFailing.Load()
-	return now.UnixNano()-p.heard.Load() > int64(lostAfter) ||
-		failing != 0 && now.UnixNano()-failing > int64(failingAfter)
+	silent, heard := p.heard.since(now)
+	failing, fails := p.failing.since(now)
+	return !heard || silent > lostAfter || fails && failing > failingAfter
+}
+
+// keepFailure keeps whether a kind of request failed.
+func (p *participant) keepFailure(kind requestKind, failed bool, now time.Time) {
+	f := &p.failures[kind]
+	switch {
+	case !failed:
+		*f = failure{}
+	case f.first.IsZero() || now.Sub(f.last) > failureLife:
+		*f = failure{now, now}
+	default:
+		f.last = now
+	}
+	var first time.Time
+	for _, f := range p.failures {
+		if !f.first.IsZero() && now.Sub(f.last) <= failureLife && (first.IsZero() || f.first.Before(first)) {
+			first = f.first
+		}
+	}
+	if first.IsZero() {
+		p.failing.clear()
+	} else {
+		p.failing.set(first)
+	}
 }
 
 // learn takes a decision that Redis keeps.
@@ -122,18 +154,13 @@ func (p *participant) hear(s store.State) {
 
 // answer takes the answer to a request that was sent and received at the given times.
 func (p *participant) answer(r *request, a answer, sent, received time.Time) {
+	p.keepFailure(r.kind, a.err != nil, received)
 	if a.err != nil {
-		if p.failing.IsZero() {
-			p.failing = sent
-			p.nowFailing.Store(sent.UnixNano())
-		}
 		p.compareAt, p.told = time.Time{}, finding{} // who knows what became of it
 		p.finishOrder(nil, a.err)
 		return
 	}
-	p.failing = time.Time{}
-	p.nowFailing.Store(0)
-	p.heard.Store(received.UnixNano())
+	p.heard.set(received)
 	if !a.now.IsZero() {
 		p.clock.read(sent, received, a.now)
 	}
@@ -177,7 +204,9 @@ func (p *participant) acquired(r *request, a answer, sent, received time.Time) {
 	}
 	p.contest.again = 0
 	p.wanted.Store(false)
-	p.lease = lease{token: r.token, since: received, asked: sent}
+	patience := p.jittered(leasePatience << min(p.contest.held, 5))
+	p.contest.held++
+	p.lease = lease{token: r.token, since: received, asked: sent, patience: patience}
 }
 
 // deaf tells whether the breaker follows nobody: an operator holds it, or it is off.
@@ -194,31 +223,35 @@ func (p *participant) follow(status *breaker.Status, now time.Time) {
 	if p.known.Epoch <= p.applied {
 		return
 	}
-	at := p.clock.toRemote(now)
-	place := PlacementOf(p.known, at, events.CauseFleet)
-	place.Shared = place.Hold
+	cause := events.CauseFleet
+	if c := p.known.Cause; p.known.Instance == p.instance && (c == events.CauseForced || c == events.CauseReleased) {
+		cause = c // the order was given here
+	}
+	place := PlacementOf(p.known, p.clock.toRemote(now), cause)
 	decided := p.clock.toLocal(p.known.Timestamp)
 	p.breaker.PutIf(place, func(s breaker.Status) bool { return !p.deaf(&s) && wanted(&place, &s, decided) })
 	p.applied = p.known.Epoch
 }
 
 // wanted tells whether a breaker that is in a state is to be put into place, which was decided
-// at a time.
+// at a time. What its instance has found, or its operator ordered, since then is newer.
 func wanted(place *breaker.Placement, s *breaker.Status, decided time.Time) bool {
+	newer := !s.Since.Before(decided)
+	switch s.State {
+	case events.Open:
+		newer = newer && own(s)
+	case events.HalfOpen:
+		newer = newer && (s.Cause == events.CauseForced || s.Cause == events.CauseReleased || s.Cause == events.CauseHoldEnded)
+	default:
+		newer = newer && s.Cause == events.CauseProbesSucceeded
+	}
 	switch {
 	case place.Hold || s.Hold != nil:
 		return true
-	case place.State == events.Open:
-		end := time.Now().Add(place.For)
-		return s.State != events.Open || s.RetryAt.Sub(end).Abs() > sameEnd
-	case place.State == events.HalfOpen:
-		return s.State != events.HalfOpen
-	}
-	if s.State == events.Closed {
+	case newer:
 		return false
+	case place.State == events.Open && s.State == events.Open:
+		return s.RetryAt.Sub(time.Now().Add(place.For)).Abs() > sameEnd
 	}
-	// What this instance has found, or its operator ordered, since the decision is newer.
-	newer := own(s) || s.State == events.HalfOpen && (s.Cause == events.CauseForced ||
-		s.Cause == events.CauseReleased || s.Cause == events.CauseHoldEnded)
-	return !newer || s.Since.Before(decided)
+	return s.State != place.State
 }

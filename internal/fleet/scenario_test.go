@@ -16,7 +16,7 @@ func scenario(t *testing.T, n, quorum int, story func(t *testing.T, w *world)) {
 		for len(w.nodes) > 0 {
 			w.kill(w.nodes[0])
 		}
-		w.network, w.quorum = network{delay: 2 * time.Millisecond}, quorum
+		w.network, w.quorum, w.pace = network{delay: 2 * time.Millisecond}, quorum, 500*time.Millisecond
 		for range n {
 			w.addNode()
 		}
@@ -218,7 +218,7 @@ func TestWithoutRedisEverybodyIsOnItsOwn(t *testing.T) {
 func TestSharingOffIsWithoutRedis(t *testing.T) {
 	scenario(t, 3, 1, func(t *testing.T, w *world) {
 		for _, n := range w.nodes {
-			n.share = func() Share { return Share{} }
+			n.unshared = true
 		}
 		w.nodes[0].brokenRoute = true
 		w.until("it opens", 10*time.Second, func() bool { return w.nodes[0].breaker.State() == events.Open })
@@ -326,5 +326,65 @@ func TestOpeningIsCutShort(t *testing.T) {
 		w.upstream = true
 		w.give(w.nodes[2], &order{state: events.HalfOpen})
 		w.until("all closed", 3*time.Second, w.all(events.Closed))
+	})
+}
+
+// Two instances with few calls, each of which comes while the other one has the lease.
+func TestFewCallsAreEnough(t *testing.T) {
+	scenario(t, 2, 1, func(t *testing.T, w *world) {
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+		w.upstream, w.nodes[0].idle, w.nodes[1].idle = true, true, true
+		turn := 0
+		var call func()
+		call = func() {
+			w.nodes[turn%2].call()
+			turn++
+			w.after(2500*time.Millisecond, call)
+		}
+		w.after(0, call)
+		w.until("all closed", 40*time.Second, w.all(events.Closed))
+	})
+}
+
+// What can't be asked leaves nobody waiting, whatever else works.
+func TestRefusedRequestsLeaveNobodyWaiting(t *testing.T) {
+	for _, kind := range []requestKind{merge, decide, acquire} {
+		scenario(t, 2, 1, func(t *testing.T, w *world) {
+			w.upstream = false
+			w.until("all open", 10*time.Second, w.all(events.Open))
+			w.refused[kind], w.upstream = true, true
+			left := time.Until(w.nodes[0].breaker.RetryAt())
+			if took := w.until("all closed", 20*time.Second, w.all(events.Closed)); took > left+2*leaseTime+failingAfter {
+				t.Errorf("kind %d refused: closed %v after the opening's end", kind, took-left)
+			}
+		})
+	}
+}
+
+// Decisions from before an instance shared again, and found something itself, move nothing.
+func TestSharingAgainMovesNothing(t *testing.T) {
+	scenario(t, 2, 1, func(t *testing.T, w *world) {
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+		for _, n := range w.nodes {
+			n.unshared = true
+			w.after(0, n.step)
+		}
+		w.upstream = true
+		w.until("all closed", 10*time.Second, w.all(events.Closed))
+		for _, n := range w.nodes {
+			n.unshared = false
+			w.after(0, n.step)
+		}
+		for range 1000 {
+			w.run(10 * time.Millisecond)
+			if !w.all(events.Closed)() {
+				w.fail("one left the closed state")
+			}
+		}
+		if got := w.board.states[simulated].State.State; got != events.Closed {
+			t.Errorf("the board says %v", got)
+		}
 	})
 }

@@ -37,7 +37,9 @@ type world struct {
 	nodes  []*node
 	born   int
 
-	upstream bool // answers
+	upstream bool                    // answers
+	refused  [len(requestKinds)]bool // what the board answers with an error
+	pace     time.Duration           // between calls at one instance, at the most
 	network  network
 	trouble  bool // still comes
 
@@ -63,11 +65,11 @@ type node struct {
 	cutOff      bool // from the board
 	brokenRoute bool // to the upstream
 	idle        bool // has no clients
+	unshared    bool // sharing is off
 	asked       int  // number of the last request; odd while it is under way
 	wakes       int  // number of the last wake-up set
 	rest        time.Time
 	lastEpoch   uint64
-	opened      time.Time // own opening in progress
 }
 
 // timed is something that happens at a time.
@@ -101,6 +103,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		},
 	}
 	w.quorum = 1 + w.random.IntN(3)
+	w.pace = 200*time.Millisecond + w.upTo(w.upTo(4*time.Second))
 	w.policy.HalfOpenRequests = 1 + w.random.IntN(2)
 	w.network = network{delay: w.upTo(50 * time.Millisecond)}
 	w.board.ahead = time.Duration(w.random.IntN(7200)-3600) * time.Second
@@ -162,7 +165,7 @@ func (w *world) addNode() {
 	b := breaker.New(simulated, w.policy, n.changed)
 	n.participant = newParticipant(simulated, name, b)
 	n.random = w.random.Float64
-	n.share = func() Share { return Share{Enabled: true, Quorum: w.quorum} }
+	n.share = func() Share { return Share{Enabled: !n.unshared, Quorum: w.quorum} }
 	n.participant.poke = func() { w.after(0, n.step) }
 	b.SetTurn(n.turn)
 	w.nodes = append(w.nodes, n)
@@ -220,7 +223,10 @@ func (n *node) ask(r request) {
 		n.w.after(max(time.Until(n.rest), 0)+time.Microsecond, n.step)
 	}
 	n.w.send(n, func() {
-		a := r.perform(context.Background(), n.w.board)
+		a := answer{err: errors.New("refused")}
+		if !n.w.refused[r.kind] {
+			a = r.perform(context.Background(), n.w.board)
+		}
 		n.w.send(n, func() { finish(a) })
 	})
 	n.w.after(time.Second, func() { finish(answer{err: errors.New("no answer in time")}) })
@@ -243,10 +249,11 @@ func (n *node) beat() {
 		return
 	}
 	w := n.w
-	silent := time.Now().UnixNano()-n.heard.Load() > int64(3*time.Second)
+	quiet, heard := n.heard.since(time.Now())
+	silent := !heard || quiet > 3*time.Second
 	w.send(n, func() {
 		w.send(n, func() {
-			n.heard.Store(time.Now().UnixNano())
+			n.heard.set(time.Now())
 			if silent {
 				n.compareAt = time.Time{}
 				w.after(0, n.step)
@@ -266,6 +273,13 @@ func (n *node) traffic() {
 		w.after(time.Second, n.traffic)
 		return
 	}
+	n.call()
+	w.after(50*time.Millisecond+w.upTo(w.pace), n.traffic)
+}
+
+// call is one client's call.
+func (n *node) call() {
+	w := n.w
 	if call, err := n.breaker.Allow(); err == nil {
 		if call.State == events.HalfOpen {
 			w.checkProbe(n)
@@ -286,7 +300,6 @@ func (n *node) traffic() {
 			}
 		})
 	}
-	w.after(50*time.Millisecond+w.upTo(500*time.Millisecond), n.traffic)
 }
 
 // run lets things happen for d, and checks what must hold after each.
@@ -315,7 +328,7 @@ func (w *world) befall() {
 		return
 	}
 	n := w.nodes[w.random.IntN(len(w.nodes))]
-	switch w.random.IntN(12) {
+	switch w.random.IntN(14) {
 	case 0, 1:
 		w.upstream = !w.upstream
 		w.note("upstream answers: %v", w.upstream)
@@ -350,6 +363,14 @@ func (w *world) befall() {
 			n.breaker.Force(events.States[w.random.IntN(3)], time.Duration(1+w.random.IntN(5))*time.Second, "")
 		}
 	case 11:
+		kind := merge + requestKind(w.random.IntN(int(release)))
+		w.refused[kind] = !w.refused[kind]
+		w.note("board refuses requests of kind %d: %v", kind, w.refused[kind])
+	case 12:
+		n.unshared = !n.unshared
+		w.after(0, n.step)
+		w.note("%s does not share: %v", n.instance, n.unshared)
+	case 13:
 		if w.chance(0.3) && n.order == nil {
 			w.give(n, &order{
 				auto: w.chance(0.3), state: events.States[w.random.IntN(3)], d: time.Duration(1+w.random.IntN(5)) * time.Second,
@@ -389,8 +410,10 @@ func (w *world) heal() {
 	w.note("all is well again")
 	w.trouble = false
 	w.upstream, w.network = true, network{delay: 5 * time.Millisecond}
+	clear(w.refused[:])
 	for _, n := range w.nodes {
-		n.cutOff, n.brokenRoute = false, false
+		n.cutOff, n.brokenRoute, n.unshared = false, false, false
+		w.after(0, n.step) // as an edit of the configuration is told
 	}
 }
 

@@ -16,7 +16,7 @@ func StateOf(service, instance string, status breaker.Status) store.State {
 	}
 	switch {
 	case status.Hold != nil:
-		s.Forced, s.Reason = true, status.Hold.Reason
+		s.Forced, s.Shared, s.Reason = true, status.Hold.Shared, status.Hold.Reason
 		s.OpenedAt, s.Until = status.Since, status.Hold.Until
 	case status.State == events.Open:
 		s.OpenedAt, s.Until = status.Since, status.RetryAt
@@ -32,7 +32,7 @@ func PlacementOf(s store.State, at time.Time, cause events.Cause) breaker.Placem
 	remaining, age, endless := s.Remaining(at)
 	switch {
 	case s.Forced && (endless || remaining > 0):
-		p.Hold, p.For, p.Since = true, remaining, now.Add(-age)
+		p.Hold, p.Shared, p.For, p.Since = true, s.Shared, remaining, now.Add(-age)
 	case s.State == events.Open && remaining > 0:
 		p.For, p.Since = remaining, now.Add(-age)
 	case s.State == events.Open:

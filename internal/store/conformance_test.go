@@ -66,7 +66,7 @@ func someState(service string, epoch uint64) store.State {
 	return store.State{
 		Service: service, State: events.Open, Timestamp: someTime, Failures: 5, Instance: "host-1",
 		OpenedAt: someTime.Add(-time.Second), Until: someTime.Add(time.Hour), Epoch: epoch, Openings: 3,
-		Forced: true, Cause: events.CauseForced, Reason: "a \"reason\"\nwith lines, ünd 字", Prober: "host-1/7",
+		Forced: true, Shared: true, Cause: events.CauseForced, Reason: "a \"reason\"\nwith lines, ünd 字", Prober: "host-1/7",
 	}
 }
 

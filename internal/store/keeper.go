@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -41,6 +42,7 @@ const (
 	keepFirstWait = 100 * time.Millisecond
 	keepLongWait  = 4 * time.Second
 	tellAgain     = time.Minute
+	keepAtLeast   = 5 * time.Second
 )
 
 // NewKeeper returns a keeper that does nothing until Run.
@@ -56,11 +58,13 @@ func (k *Keeper) Errors() uint64 { return k.errors.Load() }
 // Run writes what sub tells of until ctx is done.
 func (k *Keeper) Run(ctx context.Context, sub *events.Subscription) {
 	for {
-		e, missed, err := sub.Next(ctx)
-		if err != nil {
+		soon, cancel := context.WithTimeout(ctx, keepAtLeast)
+		e, missed, err := sub.Next(soon)
+		cancel()
+		if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 			return
 		}
-		if missed > 0 {
+		if missed > 0 || err != nil { // not everything that moves is told of
 			k.saveAll(ctx)
 		}
 		switch e := e.(type) {
@@ -103,7 +107,7 @@ func (k *Keeper) save(ctx context.Context, service string) {
 	})
 }
 
-// persist does something until it works or ctx is done.
+// persist does something until it works, or it never will, or ctx is done.
 func (k *Keeper) persist(ctx context.Context, do func() error) {
 	for {
 		err := do()
@@ -116,6 +120,9 @@ func (k *Keeper) persist(ctx context.Context, do func() error) {
 		}
 		k.errors.Add(1)
 		k.failing(err)
+		if permanent := new(backoff.PermanentError); errors.As(err, &permanent) {
+			return // others' must not wait for this one's
+		}
 		t := time.NewTimer(k.wait.NextBackOff())
 		select {
 		case <-ctx.Done():

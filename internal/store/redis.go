@@ -3,10 +3,13 @@ package store
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/redis/go-redis/v9"
 
 	"cbproxy/internal/events"
@@ -32,6 +35,8 @@ type RedisConfig struct {
 type Redis struct {
 	config RedisConfig
 	client redis.UniversalClient
+	// secrets are what of the URL must not be told.
+	secrets []string
 	condition
 }
 
@@ -41,7 +46,7 @@ func NewRedis(c RedisConfig) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Redis{config: c, client: client, condition: condition{logger: c.Logger, faults: map[string]time.Time{}}}, nil
+	return &Redis{config: c, client: client, secrets: secretsIn(c.URL), condition: condition{logger: c.Logger, faults: map[string]fault{}}}, nil
 }
 
 // Keys, to which the namespace and, but for the channel, a service's name are added.
@@ -60,7 +65,7 @@ func (r *Redis) do(ctx context.Context, what, kind, service string, operation fu
 	defer cancel()
 	err := operation(ctx)
 	if err != nil {
-		err = fmt.Errorf("%s of %s in Redis: %w", what, service, plainError(err))
+		err = r.explain(what+" of "+service, err)
 	}
 	r.note(kind+service, err, ctx)
 	return err
@@ -110,18 +115,41 @@ func (r *Redis) Append(ctx context.Context, c events.Change) error {
 // somewhat more.
 const historyMaxLen = 5 * HistoryLimit
 
-// History implements Store. Entries that make no sense are left out.
+// History implements Store. Entries that make no sense are left out. That it fails is no part of
+// the Condition: it is for people who look, and those see it.
 func (r *Redis) History(ctx context.Context, service string, limit int) (changes []events.Change, err error) {
-	err = r.do(ctx, "read the history", historyKey, service, func(ctx context.Context) error {
-		entries, err := r.client.XRevRangeN(ctx, r.key(historyKey, service), "+", "-", int64(limit)).Result()
-		for _, entry := range entries {
-			if c, ok := decodeChange(entry.Values["change"]); ok && c.Service == service {
-				changes = append(changes, c)
-			}
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	entries, err := r.client.XRevRangeN(ctx, r.key(historyKey, service), "+", "-", int64(limit)).Result()
+	if err != nil {
+		return nil, r.explain("read the history of "+service, err)
+	}
+	for _, entry := range entries {
+		if c, ok := decodeChange(entry.Values["change"]); ok && c.Service == service {
+			changes = append(changes, c)
 		}
-		return err
-	})
-	return changes, err
+	}
+	return changes, nil
+}
+
+// explain returns what failed, without the secrets of the URL, which a server may quote.
+func (r *Redis) explain(what string, err error) error {
+	err = fmt.Errorf("%s in Redis: %w", what, plainError(err))
+	final := permanent(err)
+	if text := r.withoutSecrets(err.Error()); text != err.Error() {
+		err = errors.New(text)
+	}
+	if final {
+		return backoff.Permanent(err)
+	}
+	return err
+}
+
+func (r *Redis) withoutSecrets(text string) string {
+	for _, secret := range r.secrets {
+		text = strings.ReplaceAll(text, secret, "redacted")
+	}
+	return text
 }
 
 // Close implements Store.

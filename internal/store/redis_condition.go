@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,17 +24,25 @@ type Condition struct {
 	Operations, Errors uint64
 }
 
-// faultLife is how long something that failed counts as failing when it is not asked again.
-// What is still wanted is asked more often.
-const faultLife = 15 * time.Second
+// How long something that failed counts as failing when it is not asked again. What is still
+// wanted is asked more often, unless the server said that there is no use.
+const (
+	faultLife          = 15 * time.Second
+	permanentFaultLife = 10 * time.Minute
+)
+
+type fault struct {
+	at   time.Time
+	life time.Duration
+}
 
 // condition keeps the outcome of everything that is asked of Redis. One thing may fail while
 // all others work: a key may hold what it should not. It tells the log of changes only.
 type condition struct {
 	logger *slog.Logger
 
-	mu                 sync.Mutex           // guards what follows; nothing but the log is called under it
-	faults             map[string]time.Time // when what fails did so last
+	mu                 sync.Mutex       // guards what follows; nothing but the log is called under it
+	faults             map[string]fault // of what fails, by what it is
 	up                 bool
 	since              time.Time
 	lastError          string
@@ -54,7 +61,10 @@ func (c *condition) note(what string, err error, ctx context.Context) {
 		delete(c.faults, what)
 	} else {
 		c.errors++
-		c.faults[what] = time.Now()
+		c.faults[what] = fault{time.Now(), faultLife}
+		if permanent(err) {
+			c.faults[what] = fault{time.Now(), permanentFaultLife}
+		}
 		c.lastError = err.Error()
 	}
 	c.weigh()
@@ -62,8 +72,8 @@ func (c *condition) note(what string, err error, ctx context.Context) {
 
 // weigh tells the log if Redis can be used and could not, or the other way round.
 func (c *condition) weigh() {
-	for what, at := range c.faults {
-		if time.Since(at) > faultLife {
+	for what, f := range c.faults {
+		if time.Since(f.at) > f.life {
 			delete(c.faults, what)
 		}
 	}
@@ -107,15 +117,21 @@ func plainError(err error) error {
 	return err
 }
 
-// SilenceRedisLog sends what go-redis would print to logger's debug level. It is for the whole
-// process.
-func SilenceRedisLog(logger *slog.Logger) { redis.SetLogger(redisLog{logger}) }
+// permanent tells whether a server's reply says that asking again is of no use until somebody
+// has mended something.
+func permanent(err error) bool {
+	return redis.HasErrorPrefix(err, "WRONGTYPE") || redis.HasErrorPrefix(err, "NOPERM")
+}
 
-type redisLog struct{ logger *slog.Logger }
+// TakeLog sends what go-redis would print to the debug level of the store's log. It is for the
+// whole process.
+func (r *Redis) TakeLog() { redis.SetLogger(redisLog{r}) }
+
+type redisLog struct{ *Redis }
 
 // Printf implements go-redis's logging.
 func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
 	if l.logger.Enabled(ctx, slog.LevelDebug) {
-		l.logger.DebugContext(ctx, "go-redis: "+strings.TrimSpace(fmt.Sprintf(format, args...)))
+		l.logger.DebugContext(ctx, "go-redis says something", "text", l.withoutSecrets(fmt.Sprintf(format, args...)))
 	}
 }

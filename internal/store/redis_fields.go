@@ -74,6 +74,7 @@ func parseFields(service string, fields map[string]string) (s State, found bool,
 	read("fail_counter", number(&s.Failures))
 	read("openings", number(&s.Openings))
 	read("forced", func(value string) (err error) { s.Forced, err = strconv.ParseBool(value); return err })
+	s.Shared = s.Forced
 	if err == nil && fields["service_name"] != service {
 		err = fmt.Errorf("it is the state of another service, %q", fields["service_name"])
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -15,6 +14,7 @@ const (
 	listenSilence  = 2 * time.Second // until the connection is tested
 	listenPatience = time.Second     // for the answer
 	listenMaxWait  = 2 * time.Second // between attempts to connect
+	listenLong     = 5 * time.Second // a connection that lasted so long was a good one
 )
 
 // Listener is told what comes over the events channel. Its methods are called one at a time.
@@ -34,8 +34,12 @@ func (r *Redis) Listen(ctx context.Context, l Listener) {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, listenMaxWait
 	for ctx.Err() == nil {
-		err := r.listen(ctx, l, wait.Reset)
+		begin := time.Now()
+		err := r.listen(ctx, l)
 		r.note("listen", err, ctx)
+		if time.Since(begin) > listenLong {
+			wait.Reset()
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait.NextBackOff()):
@@ -44,10 +48,10 @@ func (r *Redis) Listen(ctx context.Context, l Listener) {
 }
 
 // listen returns why the connection was lost, or not made.
-func (r *Redis) listen(ctx context.Context, l Listener, connected func()) error {
-	channel := r.config.Namespace + eventsChannel
-	sub := r.client.Subscribe(ctx, channel)
+func (r *Redis) listen(ctx context.Context, l Listener) error {
+	sub := r.client.Subscribe(ctx, r.config.Namespace+eventsChannel)
 	defer sub.Close()
+	defer context.AfterFunc(ctx, func() { _ = sub.Close() })() // which ends a wait
 	tested := false
 	for {
 		patience := listenSilence
@@ -60,10 +64,10 @@ func (r *Redis) listen(ctx context.Context, l Listener, connected func()) error 
 		case ctx.Err() != nil:
 			return nil
 		case tested || !errors.Is(plainError(err), errNoAnswer):
-			return listenError(err)
+			return r.explain("listen to decisions", err)
 		default:
 			if err := sub.Ping(ctx); err != nil {
-				return listenError(err)
+				return r.explain("listen to decisions", err)
 			}
 			tested = true
 			continue
@@ -71,7 +75,6 @@ func (r *Redis) listen(ctx context.Context, l Listener, connected func()) error 
 		tested = false
 		switch m := message.(type) {
 		case *redis.Subscription:
-			connected()
 			l.Connected()
 		case *redis.Message:
 			var fields map[string]string
@@ -85,8 +88,4 @@ func (r *Redis) listen(ctx context.Context, l Listener, connected func()) error 
 		r.note("listen", nil, ctx)
 		l.Alive()
 	}
-}
-
-func listenError(err error) error {
-	return fmt.Errorf("listen to decisions in Redis: %w", plainError(err))
 }

@@ -93,6 +93,30 @@ func urlError(err error) error {
 	return errors.New(wantRedisURL)
 }
 
+// secretsIn returns the passwords in a URL, as they are written and as they are sent.
+func secretsIn(text string) (secrets []string) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil
+	}
+	add := func(secret string) {
+		if secret != "" {
+			secrets = append(secrets, secret, url.QueryEscape(secret), url.PathEscape(secret))
+		}
+	}
+	if password, ok := u.User.Password(); ok {
+		add(password)
+	}
+	for name, values := range u.Query() {
+		if strings.Contains(name, "password") {
+			for _, value := range values {
+				add(value)
+			}
+		}
+	}
+	return secrets
+}
+
 func newSingle(text string, tlsConfig *tls.Config) (redis.UniversalClient, error) {
 	o, err := redis.ParseURL(text)
 	if err != nil {

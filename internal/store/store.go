@@ -33,7 +33,7 @@ type Store interface {
 type State struct {
 	Service string       `json:"service_name"`
 	State   events.State `json:"state"`
-	// Timestamp is when the state began or, in a fleet, when it was decided.
+	// Timestamp is when the state began or, in a fleet, when what it was decided for was found.
 	Timestamp time.Time `json:"timestamp"`
 	// Failures is the number of calls that failed in a row.
 	Failures int `json:"fail_counter"`
@@ -47,8 +47,10 @@ type State struct {
 	Epoch uint64 `json:"epoch"`
 	// Openings counts the openings in a row, with no lasting recovery between them.
 	Openings int `json:"openings"`
-	// Forced tells that it is an operator's hold.
+	// Forced tells that it is an operator's hold, and Shared that it holds a whole fleet, which
+	// all that is forced in Redis does.
 	Forced bool         `json:"forced,omitempty"`
+	Shared bool         `json:"shared,omitempty"`
 	Cause  events.Cause `json:"cause,omitempty"`
 	Reason string       `json:"reason,omitempty"`
 	// Prober is the token of the instance that may probe; "" if none has claimed that.
