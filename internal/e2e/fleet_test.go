@@ -14,7 +14,7 @@ import (
 
 // sharing returns a configuration of one service, svc, with the given redis keys and breaker.
 func sharing(redis, upstream, breaker string) string {
-	return fmt.Sprintf("redis: {%s}\nroutes: {svc: {prefix: /svc, upstream: %q, timeout: 1, breaker: {%s}}}\n", redis, upstream, breaker)
+	return fmt.Sprintf("redis: {%s}\nroutes:\n  svc: {prefix: /svc, upstream: %q, timeout: 1, breaker: {%s}}\n", redis, upstream, breaker)
 }
 
 // startFleet starts n proxies that share one Redis, and waits until all use it.
@@ -310,4 +310,34 @@ func TestOpeningOutlivesTheProcessWithoutItsRedis(t *testing.T) {
 	p.wait()
 	p.start()
 	sameOpening(t, before, p.health().Services["svc"])
+}
+
+// A fleet's hold is the fleet's after a restart as well, and one that was laid on a breaker in
+// that state already is not forgotten.
+func TestFleetsHoldOutlivesTheProcess(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	u := startUpstream(t)
+	fleet := startFleet(t, 2, sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2"))
+	held := func(p *proxyProcess) bool {
+		f := p.health().Services["svc"].Forced
+		return f != nil && f.Scope == "fleet"
+	}
+	fleet[0].force("svc", `{"state":"closed","scope":"fleet","reason":"we know better"}`)
+	eventually(t, "the other one is held", func() bool { return held(fleet[1]) })
+	eventually(t, "and has said so", func() bool { return strings.Contains(fleet[1].log.String(), "we know better") })
+	fleet[1].signal(syscall.SIGTERM)
+	fleet[1].wait()
+	server.Kill()
+	fleet[1].start()
+	if !held(fleet[1]) {
+		t.Errorf("after a restart: %+v", fleet[1].health().Services["svc"].Forced)
+	}
+	server.Restart()
+	fleet[0].awaitRedis(true)
+	fleet[1].awaitRedis(true)
+	if r := fleet[0].force("svc", `{"state":"auto","scope":"fleet"}`); r.status != 200 {
+		t.Fatalf("%+v", r)
+	}
+	eventually(t, "both are released", func() bool { return !held(fleet[0]) && !held(fleet[1]) })
 }

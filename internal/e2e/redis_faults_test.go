@@ -79,6 +79,14 @@ var redisFaults = map[string]redisFault{
 		end:  func(t *testing.T, f *faulty) { f.do(t, "DEL", "circuit_breaker_state:svc") },
 		says: "WRONGTYPE",
 	},
+	"wrong type of the lease": {
+		begin: func(t *testing.T, f *faulty) {
+			f.do(t, "DEL", "circuit_breaker_probe:svc")
+			f.do(t, "LPUSH", "circuit_breaker_probe:svc", "x")
+		},
+		end:     func(t *testing.T, f *faulty) { f.do(t, "DEL", "circuit_breaker_probe:svc") },
+		working: true, // until it is needed
+	},
 	"nonsense": {
 		begin: func(t *testing.T, f *faulty) {
 			f.do(t, "DEL", "circuit_breaker_state:svc")
@@ -221,4 +229,32 @@ func TestRedisURLWithFaultsKeepsItsSecret(t *testing.T) {
 			t.Errorf("%q: exit status %d: %s%s", url, status, out, errors)
 		}
 	}
+}
+
+// A server that takes the password for a command's argument quotes it.
+func TestPasswordThatTheServerQuotesIsNotTold(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--rename-command", "AUTH", "", "--rename-command", "HELLO", "")
+	p := startProxy(t, sharing(`url: "redis://:`+redisPassword+`@`+server.Address()+`"`, "http://127.0.0.1:1", "fail_max: 2"))
+	eventually(t, "it is told", func() bool { return strings.Contains(p.health().Redis.LastError, "unknown command") })
+	p.keepsSecret(redisPassword)
+}
+
+// What is wrong with one service's keys is no other service's loss.
+func TestOneServicesKeysDoNotHoldUpAnothers(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client()
+	if err := client.Set(t.Context(), "circuit_breaker_history:svc", "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	p := startProxy(t, sharing(`url: "`+server.URL()+`"`, "http://127.0.0.1:1", "fail_max: 1")+
+		`  other: {prefix: /other, upstream: "http://127.0.0.1:1", breaker: {fail_max: 1}}`+"\n")
+	p.awaitRedis(true)
+	p.get("/svc")
+	p.awaitRedis(false)
+	p.get("/other")
+	eventually(t, "the other's history is kept", func() bool {
+		return client.XLen(t.Context(), "circuit_breaker_history:other").Val() == 1
+	})
 }
