@@ -55,7 +55,7 @@ func (p *participant) idle(status *breaker.Status, now time.Time) bool {
 	if used, ok := p.used.since(now); ok {
 		quiet = min(quiet, used)
 	}
-	return quiet > p.lease.patience<<(2*min(status.Passed, 2))
+	return quiet > min(p.lease.patience<<(2*min(status.Passed, 2)), 10*leaseTime)
 }
 
 // newToken returns a token that nobody else has had.
