@@ -78,6 +78,9 @@ func (p *Policy) exceeded(t tally) events.Cause {
 	return ""
 }
 
+// Longest returns how long the n-th opening in a row may last.
+func (p *Policy) Longest(n int) time.Duration { return p.opening(n, 1) }
+
 // opening returns how long the n-th opening in a row lasts, where chance is a number in
 // [0, 1) drawn for it.
 func (p *Policy) opening(n int, chance float64) time.Duration {

@@ -128,6 +128,20 @@ func TestOpeningThatEndsMeanwhileIsProbed(t *testing.T) {
 	}
 }
 
+// The end of an opening that goes on is as the configuration says now.
+func TestShorterRecoveryTimeoutAppliesOverARestart(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, deadUpstream)
+	before := p.open()
+	p.signal(syscall.SIGTERM)
+	p.wait()
+	p.write(strings.Replace(deadUpstream, "recovery_timeout: 60", "recovery_timeout: 20", 1))
+	p.start()
+	if s := p.health().Services["svc"]; s.State != "open" || s.RetryAt.Sub(before.Since).Round(time.Second) != 20*time.Second {
+		t.Errorf("before %+v, after %+v until %v", before, s, s.RetryAt)
+	}
+}
+
 func TestServiceThatIsTakenOutAndPutBackGoesOn(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, deadUpstream)

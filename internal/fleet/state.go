@@ -44,8 +44,14 @@ func PlacementOf(s store.State, at time.Time, cause events.Cause) breaker.Placem
 }
 
 // Restore puts a breaker that was just born into the state that was kept before the process
-// ended, by the host's clock. What a closed breaker had counted is not kept.
+// ended, by the host's clock. What a closed breaker had counted is not kept, and no opening is
+// longer than the policy in force allows.
 func Restore(b *breaker.Breaker, s store.State) {
+	if policy := b.Policy(); s.State == events.Open && !s.Forced {
+		if longest := s.OpenedAt.Add(policy.Longest(s.Openings)); longest.Before(s.Until) {
+			s.Until = longest
+		}
+	}
 	p := PlacementOf(s, time.Now(), events.CauseRestored)
 	if p.State == events.Closed && !p.Hold && p.Openings == 0 {
 		return
