@@ -59,15 +59,16 @@ const (
 
 func (r *Redis) key(kind, service string) string { return r.config.Namespace + kind + service }
 
-// do runs one operation on one of a service's keys and keeps its outcome as Redis's condition.
-func (r *Redis) do(ctx context.Context, what, kind, service string, operation func(context.Context) error) error {
+// do runs one operation on a service's keys and keeps its outcome as Redis's condition: by what it
+// is, for a key may be readable and yet not writable.
+func (r *Redis) do(ctx context.Context, what, service string, operation func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	err := operation(ctx)
 	if err != nil {
 		err = r.explain(what+" of "+service, err)
 	}
-	r.note(kind+service, err, ctx)
+	r.note(what+" of "+service, err, ctx)
 	return err
 }
 
@@ -76,7 +77,7 @@ const operationTimeout = 2 * redisTimeout
 
 // Load implements Store.
 func (r *Redis) Load(ctx context.Context, service string) (s State, found bool, err error) {
-	err = r.do(ctx, "load the state", stateKey, service, func(ctx context.Context) error {
+	err = r.do(ctx, "load the state", service, func(ctx context.Context) error {
 		fields, err := r.client.HGetAll(ctx, r.key(stateKey, service)).Result()
 		if err != nil || len(fields) == 0 {
 			return err
@@ -89,7 +90,7 @@ func (r *Redis) Load(ctx context.Context, service string) (s State, found bool, 
 
 // Save implements Store.
 func (r *Redis) Save(ctx context.Context, s State) error {
-	return r.do(ctx, "save the state", stateKey, s.Service, func(ctx context.Context) error {
+	return r.do(ctx, "save the state", s.Service, func(ctx context.Context) error {
 		_, _, err := r.merge(ctx, s, true)
 		return err
 	})
@@ -97,7 +98,7 @@ func (r *Redis) Save(ctx context.Context, s State) error {
 
 // Append implements Store.
 func (r *Redis) Append(ctx context.Context, c events.Change) error {
-	return r.do(ctx, "add to the history", historyKey, c.Service, func(ctx context.Context) error {
+	return r.do(ctx, "add to the history", c.Service, func(ctx context.Context) error {
 		text, err := encodeChange(c)
 		if err != nil {
 			return err

@@ -57,7 +57,7 @@ const (
 // Merge stores s if it is newer than what is kept, and returns what is kept then, and the time
 // by Redis's clock.
 func (r *Redis) Merge(ctx context.Context, s State) (kept State, now time.Time, err error) {
-	err = r.do(ctx, "compare the state", stateKey, s.Service, func(ctx context.Context) error {
+	err = r.do(ctx, "compare the state", s.Service, func(ctx context.Context) error {
 		now, kept, err = r.merge(ctx, s, false)
 		return err
 	})
@@ -79,7 +79,7 @@ func (r *Redis) Decide(ctx context.Context, d Decision) (verdict Verdict, kept S
 	service := d.State.Service
 	args := append([]any{d.Follows, r.config.TTL().Milliseconds(), r.config.Namespace + eventsChannel, d.State.Instance,
 		d.Quorum, d.Window.Milliseconds(), d.Age.Milliseconds()}, decisionOf(d.State)...)
-	err = r.do(ctx, "decide the state", stateKey, service, func(ctx context.Context) error {
+	err = r.do(ctx, "decide the state", service, func(ctx context.Context) error {
 		reply, err := decideScript.Run(ctx, r.client, []string{r.key(stateKey, service)}, args...).Slice()
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ func (r *Redis) Decide(ctx context.Context, d Decision) (verdict Verdict, kept S
 // Acquire takes the lease to probe for a token, for a time, or keeps it if it is the token's. If
 // it is another's, that one is told that the lease is wanted, and busy is how long it lasts.
 func (r *Redis) Acquire(ctx context.Context, service, token string, d time.Duration) (busy time.Duration, err error) {
-	err = r.do(ctx, "acquire the lease", leaseKey, service, func(ctx context.Context) error {
+	err = r.do(ctx, "acquire the lease", service, func(ctx context.Context) error {
 		ms, err := acquireScript.Run(ctx, r.client, []string{r.key(leaseKey, service)}, token, d.Milliseconds()).Int64()
 		busy = time.Duration(ms) * time.Millisecond
 		return err
@@ -109,7 +109,7 @@ func (r *Redis) Acquire(ctx context.Context, service, token string, d time.Durat
 // Renew keeps the lease for another d. kept is false if it is the token's no more; wanted tells
 // that another instance waits for it.
 func (r *Redis) Renew(ctx context.Context, service, token string, d time.Duration) (kept, wanted bool, err error) {
-	err = r.do(ctx, "renew the lease", leaseKey, service, func(ctx context.Context) error {
+	err = r.do(ctx, "renew the lease", service, func(ctx context.Context) error {
 		n, err := renewScript.Run(ctx, r.client, []string{r.key(leaseKey, service)}, token, d.Milliseconds()).Int64()
 		kept, wanted = n > 0, n > 1
 		return err
@@ -119,7 +119,7 @@ func (r *Redis) Renew(ctx context.Context, service, token string, d time.Duratio
 
 // Release gives the lease up, if it is still the token's.
 func (r *Redis) Release(ctx context.Context, service, token string) error {
-	return r.do(ctx, "release the lease", leaseKey, service, func(ctx context.Context) error {
+	return r.do(ctx, "release the lease", service, func(ctx context.Context) error {
 		return releaseScript.Run(ctx, r.client, []string{r.key(leaseKey, service)}, token).Err()
 	})
 }
