@@ -114,11 +114,11 @@ func TestOpeningThatEndsMeanwhileIsProbed(t *testing.T) {
 	config := fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, timeout: 0.2, breaker: {fail_max: 2, recovery_timeout: 1}}}\n", u.url())
 	p := startProxy(t, config)
 	u.pause()
-	p.open()
+	before := p.open()
 	p.signal(syscall.SIGKILL)
 	p.wait()
 	u.resume()
-	time.Sleep(time.Second) // nobody is there to tell when
+	time.Sleep(time.Until(*before.RetryAt)) // nobody is there to tell when
 	p.start()
 	if r := p.get("/svc"); r.status != 200 || r.state() != "half-open" {
 		t.Errorf("the first request: %+v", r)
