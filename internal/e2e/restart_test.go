@@ -38,11 +38,12 @@ func TestOpeningOutlivesTheProcess(t *testing.T) {
 			t.Parallel()
 			p := startProxy(t, deadUpstream)
 			before := p.open()
-			for range 3 {
+			for n := range 3 {
 				p.signal(signal)
 				p.wait()
 				p.start()
 				sameOpening(t, before, p.health().Services["svc"])
+				eventually(t, "that is kept too", func() bool { return len(p.history("svc")) == n+2 })
 				if r := p.get("/svc"); r.state() != "open" || r.status != 503 {
 					t.Errorf("after the restart: %+v", r)
 				}
