@@ -341,3 +341,44 @@ func TestFleetsHoldOutlivesTheProcess(t *testing.T) {
 	}
 	eventually(t, "both are released", func() bool { return !held(fleet[0]) && !held(fleet[1]) })
 }
+
+// A fleet's hold that Redis has lost while nobody ran is the fleet's again, and can be released.
+func TestFleetsHoldIsToldToARedisThatLostIt(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	u := startUpstream(t)
+	p := startProxy(t, sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2"))
+	p.awaitRedis(true)
+	p.force("svc", `{"state":"open","scope":"fleet","reason":"moving"}`)
+	if s := p.state(); s != "open" {
+		t.Fatalf("it is %s", s)
+	}
+	p.signal(syscall.SIGTERM)
+	p.wait()
+	server.Restart() // which keeps nothing
+	p.start()
+	p.awaitRedis(true)
+	eventually(t, "Redis knows of it", func() bool {
+		return server.Client().HGet(t.Context(), "circuit_breaker_state:svc", "forced").Val() == "true"
+	})
+	joined := startProxy(t, sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2"))
+	eventually(t, "who joins is held", func() bool { return joined.state() == "open" })
+	if r := p.force("svc", `{"state":"auto","scope":"fleet"}`); r.status != 200 {
+		t.Fatalf("%+v", r)
+	}
+	eventually(t, "both are released", func() bool {
+		p.get("/svc")
+		joined.get("/svc")
+		return p.state() == "closed" && joined.state() == "closed"
+	})
+	// One instance may leave a hold of the fleet's.
+	p.force("svc", `{"state":"open","scope":"fleet"}`)
+	eventually(t, "both are held", func() bool { return p.state() == "open" && joined.state() == "open" })
+	p.force("svc", `{"state":"auto"}`)
+	if r := p.get("/svc"); r.status != 200 || r.state() != "half-open" {
+		t.Errorf("having left the hold: %+v", r)
+	}
+	if s := joined.state(); s != "open" {
+		t.Errorf("the other one is %s", s)
+	}
+}

@@ -9,16 +9,18 @@ type clock struct {
 	roundTrip     time.Duration
 }
 
-// clockLife is how long a better reading is preferred to a newer one.
+// clockLife is how long a better reading is preferred to a newer one that agrees with it.
 const clockLife = time.Minute
 
 // read takes a reading: Redis said remote between sent and received.
 func (c *clock) read(sent, received, remote time.Time) {
 	roundTrip := received.Sub(sent)
-	if c.known() && roundTrip > c.roundTrip && received.Sub(c.local) < clockLife {
+	middle := sent.Add(roundTrip / 2)
+	agrees := c.known() && c.toRemote(middle).Sub(remote).Abs() <= (roundTrip+c.roundTrip)/2+time.Millisecond
+	if agrees && roundTrip > c.roundTrip && received.Sub(c.local) < clockLife {
 		return
 	}
-	*c = clock{local: sent.Add(roundTrip / 2), remote: remote, roundTrip: roundTrip}
+	*c = clock{local: middle, remote: remote, roundTrip: roundTrip}
 }
 
 func (c *clock) known() bool { return !c.local.IsZero() }

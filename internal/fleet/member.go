@@ -80,7 +80,7 @@ func (m *member) run(ctx context.Context) {
 		a := r.perform(ctx, m.board)
 		m.answer(&r, a, sent, time.Now())
 		if a.err == nil {
-			if _, fails := m.failing.since(time.Now()); !fails {
+			if !m.fails(time.Now()) {
 				wait.Reset()
 			}
 			continue

@@ -15,18 +15,18 @@ func (p *participant) next(now time.Time) (r request, wake time.Time) {
 	share := p.share()
 	status := p.breaker.Status()
 	if share.Enabled && p.clock.known() {
-		p.setGate(&status, share) // first: nobody must probe between the two
+		p.setGate(&status, share, now) // first: nobody must probe between the two
 		p.follow(&status, now)
 		status = p.breaker.Status()
 	}
 	r, wake = p.wants(&status, share, now)
 	r.state.Service = p.service
-	p.setGate(&status, share)
+	p.setGate(&status, share, now)
 	return r, wake
 }
 
-func (p *participant) setGate(status *breaker.Status, share Share) {
-	g := gate{closed: share.Enabled && p.known.State != events.Closed && !p.deaf(status)}
+func (p *participant) setGate(status *breaker.Status, share Share, now time.Time) {
+	g := gate{closed: share.Enabled && p.probes(status, now)}
 	if p.claimed() {
 		g.until = p.lease.until()
 	}
@@ -111,6 +111,7 @@ func (p *participant) verdict(status *breaker.Status, share Share, now time.Time
 		default:
 			return r
 		}
+	case status.Hold != nil && p.known.Epoch == 0: // the fleet's, from before a restart, and Redis has lost it
 	case own(status) && p.known.State == events.Closed && !p.holdsAll(now):
 		f := finding{status.Since, p.known.Epoch, share.Quorum}
 		if p.told == f {

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -66,6 +67,10 @@ type finding struct {
 // asked again.
 type failure struct{ first, last time.Time }
 
+func (f *failure) standing(now time.Time) bool {
+	return !f.first.IsZero() && now.Sub(f.last) < failureLife
+}
+
 // A gate is what turn goes by. It is never modified.
 type gate struct {
 	closed bool      // the fleet's probes decide, not everybody's own
@@ -104,8 +109,8 @@ func (p *participant) turn() bool {
 // lost tells whether Redis can't be reached, or not for this service.
 func (p *participant) lost(now time.Time) bool {
 	silent, heard := p.heard.since(now)
-	failing, fails := p.failing.since(now)
-	return !heard || silent > lostAfter || fails && failing > failingAfter
+	failed, fails := p.failing.since(now)
+	return !heard || silent > lostAfter || fails && failed < failureLife
 }
 
 // keepFailure keeps whether a kind of request failed.
@@ -114,22 +119,27 @@ func (p *participant) keepFailure(kind requestKind, failed bool, now time.Time) 
 	switch {
 	case !failed:
 		*f = failure{}
-	case f.first.IsZero() || now.Sub(f.last) > failureLife:
+	case !f.standing(now):
 		*f = failure{now, now}
 	default:
 		f.last = now
 	}
-	var first time.Time
+	var last time.Time
 	for _, f := range p.failures {
-		if !f.first.IsZero() && now.Sub(f.last) <= failureLife && (first.IsZero() || f.first.Before(first)) {
-			first = f.first
+		if f.last.Sub(f.first) >= failingAfter && f.last.After(last) {
+			last = f.last
 		}
 	}
-	if first.IsZero() {
+	if last.IsZero() {
 		p.failing.clear()
 	} else {
-		p.failing.set(first)
+		p.failing.set(last)
 	}
+}
+
+// fails tells whether anything that was asked lately failed the last time.
+func (p *participant) fails(now time.Time) bool {
+	return slices.ContainsFunc(p.failures[:], func(f failure) bool { return f.standing(now) })
 }
 
 // learn takes a decision that Redis keeps.
@@ -156,7 +166,7 @@ func (p *participant) hear(s store.State) {
 func (p *participant) answer(r *request, a answer, sent, received time.Time) {
 	p.keepFailure(r.kind, a.err != nil, received)
 	if a.err != nil {
-		p.compareAt, p.told = time.Time{}, finding{} // who knows what became of it
+		p.compareAt = time.Time{} // who knows what became of it
 		p.finishOrder(nil, a.err)
 		return
 	}
@@ -168,6 +178,7 @@ func (p *participant) answer(r *request, a answer, sent, received time.Time) {
 	case merge:
 		p.compareAt = received.Add(p.jittered(p.period()))
 		p.learn(a.state, received)
+		p.told = finding{} // told again, as Redis may have lost it
 	case decide:
 		p.decided(r, a, received)
 	case acquire:
@@ -236,7 +247,7 @@ func (p *participant) follow(status *breaker.Status, now time.Time) {
 // wanted tells whether a breaker that is in a state is to be put into place, which was decided
 // at a time. What its instance has found, or its operator ordered, since then is newer.
 func wanted(place *breaker.Placement, s *breaker.Status, decided time.Time) bool {
-	newer := !s.Since.Before(decided)
+	newer := s.Since.Sub(decided) > sameEnd // otherwise it may be what the decision was made for
 	switch s.State {
 	case events.Open:
 		newer = newer && own(s)

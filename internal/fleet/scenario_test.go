@@ -388,3 +388,43 @@ func TestSharingAgainMovesNothing(t *testing.T) {
 		}
 	})
 }
+
+// What Redis loses is told again: what is found after the loss at once, what was found before
+// with the next comparison.
+func TestFindingsThatRedisLosesAreToldAgain(t *testing.T) {
+	scenario(t, 3, 1, func(t *testing.T, w *world) {
+		w.truth.lost = time.Now()
+		w.board.lose(simulated, nil)
+		w.upstream = false
+		w.until("all open", 10*time.Second, w.all(events.Open))
+	})
+	scenario(t, 3, 2, func(t *testing.T, w *world) {
+		w.policy.Window = time.Hour
+		for _, n := range w.nodes {
+			n.breaker.SetPolicy(w.policy)
+		}
+		w.nodes[0].brokenRoute = true
+		w.until("one opens", 10*time.Second, w.some(events.Open))
+		w.run(time.Second)
+		w.truth.lost = time.Now()
+		w.board.lose(simulated, nil)
+		w.nodes[1].brokenRoute = true
+		w.until("all open", 2*comparePeriod, w.all(events.Open))
+	})
+}
+
+// An operator lets one instance probe early; the one that found the failure must not wait.
+func TestFinderFollowsAnEarlyProbe(t *testing.T) {
+	scenario(t, 3, 1, func(t *testing.T, w *world) {
+		w.upstream, w.nodes[0].idle, w.nodes[2].idle = false, true, true
+		w.until("all open", 20*time.Second, w.all(events.Open))
+		finder, other := w.nodes[1], w.nodes[0]
+		if s := finder.breaker.Status(); !own(&s) {
+			t.Fatalf("another one found it: %+v", s)
+		}
+		w.upstream = true
+		other.breaker.Force(events.HalfOpen, 0, "")
+		w.until("the finder is half-open too", time.Second, func() bool { return finder.breaker.State() == events.HalfOpen })
+		w.until("all closed", 10*time.Second, w.all(events.Closed))
+	})
+}

@@ -28,7 +28,7 @@ type Condition struct {
 // wanted is asked more often, unless the server said that there is no use.
 const (
 	faultLife          = 15 * time.Second
-	permanentFaultLife = 10 * time.Minute
+	permanentFaultLife = time.Minute
 )
 
 type fault struct {
