@@ -97,7 +97,7 @@ func (b *Breaker) decide(prober bool) (Call, error) {
 	}
 	switch err {
 	case nil:
-		if turn := b.turn.Load(); turn != nil && s.state == events.HalfOpen && !(*turn)() {
+		if s.state == events.HalfOpen && !b.myTurn() {
 			done(cancelled)
 			return b.refuse(events.HalfOpen, p.Mode == Shadow && !prober)
 		}
@@ -138,6 +138,11 @@ func (b *Breaker) decided(s *stretch) *stretch {
 // breaker's turn to probe; otherwise Allow returns ErrHalfOpenLimit. turn is asked on the
 // calls' goroutines and must return at once.
 func (b *Breaker) SetTurn(turn func() bool) { b.turn.Store(&turn) }
+
+func (b *Breaker) myTurn() bool {
+	turn := b.turn.Load()
+	return turn == nil || (*turn)()
+}
 
 // TurnCame tells who listens to events that turn has become true.
 func (b *Breaker) TurnCame() {
