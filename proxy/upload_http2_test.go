@@ -64,18 +64,21 @@ func TestHTTP2UpstreamIsHeardDuringAPausedUpload(t *testing.T) {
 					defer upload.Close()
 					r, _ := http.NewRequest(http.MethodPut, "http://"+address+"/svc", paused)
 					res, err := client.Do(r)
-					if err != nil {
+					if err != nil && name == "death in an answer" && front == "HTTP/2" {
+						return // a reset may overtake the header section
+					} else if err != nil {
 						t.Fatal(err)
 					}
 					defer res.Body.Close()
 					body, err := io.ReadAll(res.Body)
-					if name == "death in an answer" && res.StatusCode == 502 {
-						return // its last words were lost with it
+					if name == "death in an answer" && (res.StatusCode == 502 || err != nil && strings.HasPrefix(c.body, string(body))) {
+						return // its last words were lost with it, all or some
 					}
+					o := seen.next(t)
 					if res.StatusCode != c.status || c.body != "" && string(body) != c.body || (err != nil) != c.cut {
-						t.Errorf("status %d, %d bytes, %v", res.StatusCode, len(body), err)
+						t.Errorf("status %d, %d bytes, %v; %+v %+v", res.StatusCode, len(body), err, o, o.Failure)
 					}
-					if o := seen.next(t); o.Result != c.result || o.Duration > 20*time.Second {
+					if o.Result != c.result || o.Duration > 20*time.Second {
 						t.Errorf("%+v %+v", o, o.Failure)
 					}
 				})
