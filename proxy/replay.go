@@ -23,6 +23,10 @@ type replay struct {
 	lost bool  // more has been read than is kept
 	end  error // what the body ended with
 	last *replayReader
+
+	ending  sync.Mutex // guards what follows; may be taken under mu
+	current *replayReader
+	ended   bool // a read was made to fail: what is not kept can't be read any more
 }
 
 // replayReader is the body of one attempt.
@@ -40,6 +44,7 @@ func (rs *retries) firstReader() io.ReadCloser {
 		return nil
 	}
 	rs.body.last = &replayReader{replay: rs.body}
+	rs.body.current = rs.body.last
 	return rs.body.last
 }
 
@@ -54,7 +59,13 @@ func (rs *retries) nextReader() (io.ReadCloser, bool) {
 		return nil, false
 	}
 	defer p.mu.Unlock()
+	p.ending.Lock()
+	defer p.ending.Unlock()
+	if p.ended && p.end != io.EOF {
+		return nil, false
+	}
 	p.last = &replayReader{replay: p}
+	p.current = p.last
 	return p.last, true
 }
 
@@ -68,7 +79,9 @@ func (p *replay) whole() bool {
 		return false
 	}
 	defer p.mu.Unlock()
-	return !p.lost && (p.end == nil || p.end == io.EOF)
+	p.ending.Lock()
+	defer p.ending.Unlock()
+	return !p.lost && (p.end == nil && !p.ended || p.end == io.EOF)
 }
 
 func (r *replayReader) Read(b []byte) (int, error) {
@@ -104,11 +117,15 @@ func (r *replayReader) Read(b []byte) (int, error) {
 }
 
 // Close ends a read that is under way, for which the transport may wait. The body outlives
-// the attempt.
+// the attempt, but if the read ends by itself at that moment, what is to follow is lost.
 func (r *replayReader) Close() error {
 	r.closed.Store(true)
-	if r.reading.Load() {
-		r.replay.body.x.abortRead()
+	p := r.replay
+	p.ending.Lock()
+	defer p.ending.Unlock()
+	if p.current == r && r.reading.Load() {
+		p.ended = true
+		p.body.x.abortRead()
 	}
 	return nil
 }
