@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -182,14 +183,7 @@ func (k *keeping) close() {
 
 const flushTimeout = 2 * time.Second
 
-func (k *keeping) services() []string {
-	breakers := k.server.Breakers()
-	names := make([]string, 0, len(breakers))
-	for name := range breakers {
-		names = append(names, name)
-	}
-	return names
-}
+func (k *keeping) services() []string { return slices.Collect(maps.Keys(k.server.Breakers())) }
 
 func (k *keeping) current(service string) (store.State, bool) {
 	b := k.server.Breaker(service)

@@ -72,8 +72,8 @@ type contest struct {
 	at    time.Time     // zero: not before somebody wants to probe here
 	tried time.Time     // the last attempt
 	again int           // attempts in a row that found it taken
-	held  int           // leases that this instance has had
 	busy  time.Duration // how long it was at the last of these
+	held  int           // leases that this instance has had
 }
 
 // contend returns when to ask for the lease; zero if there is no need. Those that have found

@@ -71,6 +71,7 @@ func (k *Keeper) Run(ctx context.Context, sub *events.Subscription) {
 		case events.StateChanged:
 			k.save(ctx, e.Service)
 			if k.config.Remembers(e) {
+				e.Time, e.Until = e.Time.UTC(), e.Until.UTC() // a history is read elsewhere, too
 				k.persist(ctx, func() error {
 					return k.config.Store.Append(ctx, events.Change{StateChanged: e, Instance: k.config.Instance})
 				})

@@ -85,7 +85,8 @@ func (k *kept) change(failures int, cause events.Cause) {
 	k.mu.Lock()
 	k.failures = failures
 	k.mu.Unlock()
-	k.bus.Publish(events.StateChanged{Service: "svc", Cause: cause, Counts: events.Counts{Failures: uint32(failures)}})
+	at := time.Now().In(time.FixedZone("elsewhere", 3600))
+	k.bus.Publish(events.StateChanged{Time: at, Until: at, Service: "svc", Cause: cause, Counts: events.Counts{Failures: uint32(failures)}})
 }
 
 func (k *kept) want(t *testing.T, failures, changes int) {
@@ -97,6 +98,11 @@ func (k *kept) want(t *testing.T, failures, changes int) {
 	}
 	if len(history) > 0 && history[0].Instance != "me" {
 		t.Errorf("a change of %q", history[0].Instance)
+	}
+	for _, c := range history {
+		if c.Time.Location() != time.UTC || c.Until.Location() != time.UTC {
+			t.Errorf("a change at %v, until %v", c.Time, c.Until)
+		}
 	}
 }
 
