@@ -139,8 +139,16 @@ func writeNumber(b *bytes.Buffer, n *yaml.Node) error {
 }
 
 func writeString(b *bytes.Buffer, s string) {
+	_ = encode(b, s) // a string always encodes
+}
+
+// encode writes v as compact JSON. With an error b is as it was.
+func encode(b *bytes.Buffer, v any) error {
 	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string always encodes, and a Buffer takes all
-	b.Truncate(b.Len() - 1)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	b.Truncate(b.Len() - 1) // the newline
+	return nil
 }

@@ -23,8 +23,13 @@ func defaultStaticOptions() *StaticOptions { return &StaticOptions{Status: http.
 
 // Validate reports what the types can't say, by path below the options.
 func (o *StaticOptions) Validate(report func(path, message string)) {
-	for name, value := range o.Headers {
-		path := "headers." + name
+	checkAnswer(o.Status, o.Headers, o.Body, report)
+}
+
+// checkAnswer reports what is wrong with an answer that options hold.
+func checkAnswer(status int, headers map[string]string, body JSON, report func(path, message string)) {
+	for name, value := range headers {
+		path := "headers." + spell(name)
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
 			report(path, "must be a header field name of letters, digits and !#$%&'*+-.^_`|~, got "+strconv.Quote(name))
@@ -35,41 +40,47 @@ func (o *StaticOptions) Validate(report func(path, message string)) {
 		}
 	}
 	switch {
-	case noBody(o.Status) && len(o.Body) > 0:
-		report("body", "must not be given: a response with status "+strconv.Itoa(o.Status)+" has no body")
-	case !noBody(o.Status) && len(o.Body) == 0:
+	case noBody(status) && len(body) > 0:
+		report("body", "must not be given: a response with status "+strconv.Itoa(status)+" has no body")
+	case !noBody(status) && len(body) == 0:
 		report("body", "must be given: any YAML value, served as JSON")
 	}
 }
 
-func noBody(status int) bool {
-	return status == http.StatusNoContent || status == http.StatusNotModified
+// spell returns a key for a path, which is one line.
+func spell(key string) string {
+	if strings.ContainsFunc(key, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(key)
+	}
+	return key
 }
 
-// reserved reports whether the proxy or the HTTP stack sets the field itself.
-func reserved(name string) bool {
-	switch name {
-	case "Connection", "Content-Length", "Date", "Keep-Alive", "Proxy-Status", "Retry-After",
-		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "X-Fallback", "X-Fallback-Reason":
-		return true
+// configured returns an answer that options hold, all but its body.
+func configured(status int, headers map[string]string) Answer {
+	h := make(http.Header, len(headers)+2)
+	if !noBody(status) {
+		h.Set("Content-Type", "application/json")
 	}
-	return strings.HasPrefix(name, "X-Circuit-Breaker-")
+	for name, value := range headers {
+		h.Set(name, value)
+	}
+	return Answer{Status: status, Header: h}
 }
 
 // static holds its one answer.
 type static struct{ answer Answer }
 
-func newStatic(o *StaticOptions) (Strategy, error) {
-	h := make(http.Header, len(o.Headers)+2)
+func newStatic(o *StaticOptions, _ Site) (Strategy, error) {
+	a := configured(o.Status, o.Headers)
+	a.Body = o.Body
 	if !noBody(o.Status) {
-		h.Set("Content-Type", "application/json")
-		h.Set("Content-Length", strconv.Itoa(len(o.Body)))
+		a.Header.Set("Content-Length", strconv.Itoa(len(o.Body)))
 	}
-	for name, value := range o.Headers {
-		h.Set(name, value)
-	}
-	return &static{Answer{Status: o.Status, Header: h, Body: o.Body}}, nil
+	return &static{a}, nil
 }
 
 // Answer never fails.
 func (s *static) Answer(context.Context, *Request) (*Answer, error) { return &s.answer, nil }
+
+// constant spares the chain all that an answer to one request in particular takes.
+func (s *static) constant() *Answer { return &s.answer }

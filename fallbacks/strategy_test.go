@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,47 +14,87 @@ import (
 )
 
 // strategyFunc makes a strategy of a function.
-type strategyFunc func() (*fallbacks.Answer, error)
+type strategyFunc func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error)
 
-func (f strategyFunc) Answer(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) {
-	return f()
+func (f strategyFunc) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
+	return f(ctx, r)
+}
+
+type none struct{}
+
+// register makes f known under a name that is the test's alone, and returns that.
+func register(t *testing.T, name string, f strategyFunc) string {
+	t.Helper()
+	name = t.Name() + "/" + name
+	fallbacks.Register(name, fallbacks.Factory[none]{New: func(*none, fallbacks.Site) (fallbacks.Strategy, error) { return f, nil }})
+	return name
+}
+
+func site() fallbacks.Site {
+	return fallbacks.Site{Service: "svc", Logger: slog.New(slog.DiscardHandler)}
+}
+
+// chainOf returns a chain of strategies with their options by default.
+func chainOf(t *testing.T, try ...string) *fallbacks.Chain {
+	t.Helper()
+	options := map[string]any{}
+	for _, name := range try {
+		options[name] = fallbacks.Options()[name]()
+	}
+	c, err := fallbacks.NewChain(try, options, site(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Start()
+	t.Cleanup(c.Close)
+	return c
+}
+
+// client is a client's request, whole.
+type client struct {
+	request fallbacks.Request
+	body    []byte
+}
+
+func (c *client) Request() *fallbacks.Request { r := c.request; return &r }
+
+func (c *client) Body(limit int64) ([]byte, error) {
+	if int64(len(c.body)) > limit {
+		return nil, errors.New("too large")
+	}
+	return c.body, nil
 }
 
 func answering(status int) strategyFunc {
-	return func() (*fallbacks.Answer, error) { return &fallbacks.Answer{Status: status}, nil }
+	return func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) {
+		return &fallbacks.Answer{Status: status}, nil
+	}
 }
 
 func TestChainTakesTheFirstAnswer(t *testing.T) {
-	declines := strategyFunc(func() (*fallbacks.Answer, error) { return nil, errors.New("empty cache") })
-	panics := strategyFunc(func() (*fallbacks.Answer, error) { panic("broken") })
-	says := strategyFunc(func() (*fallbacks.Answer, error) { return nil, nil })
-	chain := fallbacks.NewChain(
-		fallbacks.Step{Name: "declines", Strategy: declines},
-		fallbacks.Step{Name: "panics", Strategy: panics},
-		fallbacks.Step{Name: "nothing", Strategy: says},
-		fallbacks.Step{Name: "third", Strategy: answering(203)},
-		fallbacks.Step{Name: "fourth", Strategy: answering(204)},
-	)
-	a, name, err := chain.Answer(t.Context(), &fallbacks.Request{Reason: events.ReasonOpen})
-	if err != nil || name != "third" || a.Status != 203 {
+	declines := register(t, "declines", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) { return nil, errors.New("empty") })
+	panics := register(t, "panics", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) { panic("broken") })
+	nothing := register(t, "nothing", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) { return nil, nil })
+	third, fourth := register(t, "third", answering(203)), register(t, "fourth", answering(204))
+	a, name, err := chainOf(t, declines, panics, nothing, third, fourth).Answer(t.Context(), &client{}, events.ReasonOpen)
+	if err != nil || name != third || a.Status != 203 {
 		t.Errorf("got %+v from %q, %v", a, name, err)
 	}
-
-	chain = fallbacks.NewChain(fallbacks.Step{Name: "declines", Strategy: declines}, fallbacks.Step{Name: "panics", Strategy: panics})
-	_, _, err = chain.Answer(t.Context(), &fallbacks.Request{})
-	if err == nil || !strings.Contains(err.Error(), "declines: empty cache") || !strings.Contains(err.Error(), "panics: panic: broken") {
+	_, _, err = chainOf(t, declines, panics).Answer(t.Context(), &client{}, events.ReasonOpen)
+	if err == nil || !strings.Contains(err.Error(), "declines: empty") || !strings.Contains(err.Error(), "panics: panic: broken") {
 		t.Errorf("error %v does not say why each strategy declined", err)
 	}
 }
 
 func TestStaticAnswersWithWhatWasConfigured(t *testing.T) {
-	s, err := fallbacks.New("static", &fallbacks.StaticOptions{
+	options := map[string]any{"static": &fallbacks.StaticOptions{
 		Status: 203, Headers: map[string]string{"x-a": "b", "content-type": "text/x"}, Body: fallbacks.JSON(`{"a":1}`),
-	})
+	}}
+	chain, err := fallbacks.NewChain([]string{"static"}, options, site(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := s.Answer(t.Context(), &fallbacks.Request{})
+	a, _, err := chain.Answer(t.Context(), nil, events.ReasonOpen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,32 +120,4 @@ func TestStaticOptionsReportEveryFault(t *testing.T) {
 	}
 	none := fallbacks.StaticOptions{Status: http.StatusNoContent}
 	none.Validate(func(path, message string) { t.Errorf("204 without a body: %s: %s", path, message) })
-}
-
-// teapot is a strategy of somebody else's.
-type teapot struct{ reason string }
-
-type teapotOptions struct {
-	Reason string `yaml:"reason"`
-}
-
-func (p teapot) Answer(_ context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
-	body := fmt.Sprintf("%s: %s is %s", p.reason, r.Service, r.Reason)
-	return &fallbacks.Answer{Status: http.StatusTeapot, Body: []byte(body)}, nil
-}
-
-func ExampleRegister() {
-	fallbacks.Register("teapot",
-		func() *teapotOptions { return &teapotOptions{Reason: "short and stout"} },
-		func(o *teapotOptions) (fallbacks.Strategy, error) { return teapot{o.Reason}, nil })
-
-	options := fallbacks.Options()["teapot"]() // a configuration fills it from fallbacks.NAME.teapot
-	s, err := fallbacks.New("teapot", options)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	a, _ := s.Answer(context.Background(), &fallbacks.Request{Service: "rag_service", Reason: events.ReasonOpen})
-	fmt.Println(a.Status, string(a.Body))
-	// Output: 418 short and stout: rag_service is open
 }

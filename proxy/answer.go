@@ -15,6 +15,22 @@ func (x *exchange) reject(reason events.Reason) {
 	x.fallback(reason)
 }
 
+// hold answers a request that must not pass those that are queued, whatever the fallback is for.
+// failed is why the upstream can't take those, "" if it is only busy with them.
+func (x *exchange) hold(failed events.Reason) {
+	x.held = true
+	switch x.outcome.State = x.route.service.breaker.State(); {
+	case x.outcome.State == events.Open:
+		x.reject(events.ReasonOpen)
+	case x.outcome.State == events.HalfOpen:
+		x.reject(events.ReasonHalfOpenLimit)
+	case failed != "":
+		x.reject(failed)
+	default:
+		x.reject(events.ReasonOverload)
+	}
+}
+
 // refuse answers a request that is at fault itself.
 func (x *exchange) refuse(p *problem) {
 	x.outcome.Result = events.ResultCancelled
@@ -41,17 +57,16 @@ func (x *exchange) fallback(reason events.Reason) {
 	if at := x.route.service.breaker.RetryAt(); !at.IsZero() {
 		h["Retry-After"] = []string{retryAfter(time.Until(at))}
 	}
+	if x.grpc != nil {
+		x.fallbackGRPC(reason)
+		return
+	}
 	a, strategy := x.answerOf(reason)
 	if a == nil {
 		x.problem(unanswered[reason])
 		return
 	}
 	x.outcome.Strategy, x.outcome.Reason = strategy, reason
-	if x.grpc != nil { // which can make nothing of any other answer
-		h["X-Fallback"], h["X-Fallback-Reason"] = []string{strategy}, reasonHeaders[reason]
-		x.problem(unanswered[reason])
-		return
-	}
 	x.answered = true
 	for name, values := range a.Header {
 		h[name] = values
@@ -65,13 +80,24 @@ func (x *exchange) fallback(reason events.Reason) {
 	_, _ = x.w.Write(a.Body) // a client that is gone misses nothing
 }
 
+// fallbackGRPC gives a gRPC caller what it can make something of, which is no strategy's
+// answer. None is asked that would do something.
+func (x *exchange) fallbackGRPC(reason events.Reason) {
+	if x.route.answersFor(reason) {
+		if strategy, ok := x.route.chain.Constant(); ok {
+			h := x.w.Header()
+			h["X-Fallback"], h["X-Fallback-Reason"] = []string{strategy}, reasonHeaders[reason]
+			x.outcome.Strategy, x.outcome.Reason = strategy, reason
+		}
+	}
+	x.problem(unanswered[reason])
+}
+
 func (x *exchange) answerOf(reason events.Reason) (*fallbacks.Answer, string) {
-	if !x.route.answersFor(reason) {
+	if !x.held && !x.route.answersFor(reason) {
 		return nil, ""
 	}
-	a, strategy, err := x.route.chain.Answer(x.r.Context(), &fallbacks.Request{
-		Client: x.r, Service: x.route.service.name, Reason: reason,
-	})
+	a, strategy, err := x.route.chain.Answer(x.r.Context(), questioner{x}, reason)
 	if err != nil {
 		x.route.logger.Warn("no fallback has an answer", "service", x.route.service.name, "reason", reason, "error", err)
 		return nil, ""

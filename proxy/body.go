@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"cbproxy/fallbacks"
 )
 
 var (
@@ -37,6 +39,8 @@ type requestBody struct {
 
 	over    <-chan struct{}         // closed with the exchange; nil: the upstream need not ask for the body first
 	expects atomic.Pointer[attempt] // the current one, if over is not nil
+
+	kept kept // of what was read; read and written under turn
 
 	turn    sync.Mutex  // held by whoever reads body
 	closed  atomic.Bool // the transport reads no more
@@ -71,6 +75,7 @@ func (b *requestBody) receive(p []byte) (int, error) {
 	if over := b.read.Add(int64(n)) - b.limit; over > 0 {
 		n, err = max(0, n-int(over)), errBodyTooLarge
 	}
+	b.kept.add(p[:n])
 	switch {
 	case err == nil:
 	case err == io.EOF:
@@ -221,7 +226,7 @@ func (x *exchange) linger() {
 
 // readWhole reads a small response before the client sees any of it, so that one that
 // breaks off can still be answered for.
-func (a *attempt) readWhole(res *http.Response) error {
+func (a *attempt) readWhole(res *http.Response, lesson fallbacks.Lesson) error {
 	b := &a.x.buffered
 	b.take(int(res.ContentLength) + 1) // one more, so that the end is seen
 	n := 0
@@ -243,6 +248,7 @@ func (a *attempt) readWhole(res *http.Response) error {
 	_ = res.Body.Close() // it has been read
 	b.data = b.data[:n]
 	a.succeeded()
+	learnt(lesson, b.data)
 	res.Body = b
 	return nil
 }

@@ -47,6 +47,7 @@ type exchange struct {
 	retries *retries // nil: no attempt is repeated
 	places  places   // what it occupies of the limits on requests in flight
 
+	held     bool                   // requests before it are queued
 	answered bool                   // a response's header section has been handed on
 	tunnel   atomic.Pointer[tunnel] // nil: the connection has not been switched to another protocol
 
@@ -86,11 +87,18 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 		x.upload.x, x.upload.body, x.upload.limit = x, r.Body, int64(limits.BodyBytes)
 		// Otherwise net/http reads a good part of the body before it lets an early answer out.
 		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
+		x.upload.keepUpTo(rt.keep)
 	}
 	if r.ContentLength > x.upload.limit {
 		x.outcome.State = rt.service.breaker.State()
 		x.refuse(bodyTooLarge)
 		return
+	}
+	if rt.chain != nil && x.grpc == nil {
+		if reason, holds := rt.chain.Holds(r.Method); holds {
+			x.hold(reason)
+			return
+		}
 	}
 	call, err := rt.service.breaker.Allow()
 	x.outcome.State = call.State
@@ -242,6 +250,7 @@ func (x *exchange) end() {
 	}
 	x.linger()
 	x.takeUpload()
+	x.upload.forget()
 }
 
 // panicked answers for a fault of the proxy's own, which is none of the upstream's. It

@@ -36,8 +36,8 @@ type poolKey struct {
 	tls          routes.TLS // only of https
 }
 
-// newPool returns an error if r's TLS files can't be used.
-func newPool(r *routes.Route, logger *slog.Logger) (*pool, error) {
+// newPool returns an error if the files that secured names can't be used.
+func newPool(u routes.Upstream, secured routes.TLS, logger *slog.Logger) (*pool, error) {
 	t := &http.Transport{
 		DialContext:            dialUpstream,
 		Protocols:              new(http.Protocols),
@@ -48,8 +48,8 @@ func newPool(r *routes.Route, logger *slog.Logger) (*pool, error) {
 		MaxResponseHeaderBytes: maxResponseBytes,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
-	p := &pool{transport: t, key: poolKey{scheme: r.Upstream.Scheme, host: r.Upstream.Host}}
-	switch r.Upstream.Scheme {
+	p := &pool{transport: t, key: poolKey{scheme: u.Scheme, host: u.Host}}
+	switch u.Scheme {
 	case "h2c":
 		t.Protocols.SetUnencryptedHTTP2(true)
 		return p, nil
@@ -59,8 +59,8 @@ func newPool(r *routes.Route, logger *slog.Logger) (*pool, error) {
 	}
 	t.Protocols.SetHTTP1(true)
 	t.Protocols.SetHTTP2(true)
-	p.key.tls = r.TLS
-	secure, err := newUpstreamTLS(r.TLS, logger)
+	p.key.tls = secured
+	secure, err := newUpstreamTLS(secured, logger)
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,7 @@ func (p *prober) ask(ctx context.Context) (events.ErrorType, error) {
 	rt := p.route
 	connected := false
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
-	target := rt.scheme + "://" + rt.host + rt.base + rt.config.Breaker.Probe.Path
+	target := rt.target.Scheme + "://" + rt.target.Host + rt.target.Base + rt.config.Breaker.Probe.Path
 	r, err := http.NewRequestWithContext(traced, http.MethodGet, target, nil)
 	if err != nil {
 		return events.ErrorConnect, fmt.Errorf("make a request of breaker.probe.path: %w", err)

@@ -1,10 +1,8 @@
 package proxy
 
 import (
-	"fmt"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"strings"
 )
 
@@ -14,9 +12,8 @@ import (
 func rewrite(pr *httputil.ProxyRequest) {
 	x := exchangeOf(pr.In.Context())
 	u := pr.Out.URL
-	u.Scheme, u.Host, u.User = x.route.scheme, x.route.host, nil
+	x.route.target.Address(u, x.rest)
 	u.RawQuery, u.ForceQuery = pr.In.URL.RawQuery, pr.In.URL.ForceQuery // byte for byte: Rewrite mode drops what it can't parse
-	setPath(x, pr)
 	if !x.route.config.PreserveHost {
 		pr.Out.Host = ""
 	}
@@ -27,41 +24,6 @@ func rewrite(pr *httputil.ProxyRequest) {
 	}
 	pr.SetXForwarded()
 	x.upload.passTrailers(pr.In, pr.Out)
-}
-
-// setPath joins the upstream's base and the raw path below the prefix. Opaque is what
-// http.Transport writes unchanged, save that it takes a leading // for an authority: then
-// it writes RawPath, if that is a valid encoding.
-func setPath(x *exchange, pr *httputil.ProxyRequest) {
-	u := pr.Out.URL
-	path := x.route.base + x.rest
-	if path == "" {
-		path = "/"
-	}
-	if !strings.HasPrefix(path, "//") {
-		u.Opaque = path
-		return
-	}
-	u.Opaque = ""
-	u.RawPath = encodeInvalid(path)
-	if decoded, err := url.PathUnescape(path); err == nil { // net/http has parsed it
-		u.Path = decoded
-	}
-}
-
-// encodeInvalid percent-encodes the bytes that no URL path may have (RFC 3986, section
-// 3.3), and no others.
-func encodeInvalid(path string) string {
-	var b strings.Builder
-	for i := range len(path) {
-		c := path[i]
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/%-._~!$&'()*+,;=:@", c) >= 0 {
-			b.WriteByte(c)
-			continue
-		}
-		fmt.Fprintf(&b, "%%%02X", c)
-	}
-	return b.String()
 }
 
 // isProxyField reports whether a request field is the proxy's to set or to withhold. A

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"slices"
-	"strings"
 	"sync"
 
 	"cbproxy/fallbacks"
@@ -29,36 +28,18 @@ type route struct {
 
 	chain *fallbacks.Chain // nil: no fallback
 	when  []events.Reason  // the reasons for which chain answers
+	keep  int64            // bytes of the longest request body that chain has a use for
 
-	scheme, host string // of the upstream, as http.Transport wants them
-	base         string // the upstream URL's raw path, without a trailing slash
-	nameHeader   []string
+	target     routes.Target
+	nameHeader []string
 }
 
-func newRoute(c *routes.Route, all *routes.Config) (*route, error) {
+func newRoute(c *routes.Route, all *routes.Config) *route {
 	r := &route{
-		config: c, scheme: c.Upstream.Scheme, host: c.Upstream.Host,
+		config: c, target: c.Upstream.Target(),
 		timed:        c.Breaker.SlowCallRatio > 0,
 		grpcFailures: newGRPCCodes(c.Breaker.GRPCFailureCodes),
 		places:       placesFor(all.MaxInFlight, c.Priority),
-	}
-	if r.scheme == "h2c" {
-		r.scheme = "http" // the pool's transport speaks HTTP/2 without TLS
-	}
-	r.base = strings.TrimSuffix(c.Upstream.EscapedPath(), "/")
-	if f := all.Fallbacks[c.Fallback]; f != nil && c.FallbackEnabled {
-		steps := make([]fallbacks.Step, 0, len(f.Try))
-		for _, name := range f.Try {
-			s, err := fallbacks.New(name, f.Strategies[name])
-			if err != nil {
-				return nil, err
-			}
-			steps = append(steps, fallbacks.Step{Name: name, Strategy: s})
-		}
-		r.chain = fallbacks.NewChain(steps...)
-		for _, reason := range f.When {
-			r.when = append(r.when, events.Reason(reason))
-		}
 	}
 	r.proxy = &httputil.ReverseProxy{
 		Rewrite:      rewrite,
@@ -66,7 +47,24 @@ func newRoute(c *routes.Route, all *routes.Config) (*route, error) {
 		ErrorHandler: answerFailure,
 		BufferPool:   copyBuffers{},
 	}
-	return r, nil
+	return r
+}
+
+// setFallback gives the route the fallback that its configuration names, if there is one. before
+// is the chain that the service has until now.
+func (rt *route) setFallback(all *routes.Config, site fallbacks.Site, before *fallbacks.Chain) (err error) {
+	f := all.Fallbacks[rt.config.Fallback]
+	if f == nil || !rt.config.FallbackEnabled {
+		return nil
+	}
+	if rt.chain, err = fallbacks.NewChain(f.Try, f.Strategies, site, before); err != nil {
+		return err
+	}
+	rt.keep = rt.chain.BodyLimit()
+	for _, reason := range f.When {
+		rt.when = append(rt.when, events.Reason(reason))
+	}
+	return nil
 }
 
 func (rt *route) setService(name string) {

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/routes"
@@ -36,12 +37,14 @@ type Breakers interface {
 	Gone(service string)
 }
 
-// Config is what a Server is built from. All fields but Breakers are required.
+// Config is what a Server is built from. All fields but Breakers and Host are required.
 type Config struct {
 	Bus       *events.Bus
 	Observers Observers
 	Breakers  Breakers
-	Logger    *slog.Logger
+	// Host is what the fallbacks' strategies may use.
+	Host   fallbacks.Host
+	Logger *slog.Logger
 }
 
 // Server is the data plane's http.Handler. Apply may be called while requests are served;
@@ -100,13 +103,12 @@ func (s *Server) Apply(c *routes.Config) error {
 // build makes the route of a service, for a service that exists or a new one, and changes
 // nothing that is in force.
 func (s *Server) build(name string, c *routes.Config) (*route, error) {
-	r, err := newRoute(c.Routes[name], c)
-	if err != nil {
-		return nil, err
-	}
+	r := newRoute(c.Routes[name], c)
 	r.logger = s.config.Logger
 	r.tunnels, r.load = &s.tunnels, &s.load
-	if r.pool, err = newPool(r.config, s.config.Logger.With("service", name)); err != nil {
+	logger := s.config.Logger.With("service", name)
+	var err error
+	if r.pool, err = newPool(r.config.Upstream, r.config.TLS, logger); err != nil {
 		return nil, err
 	}
 	if known := s.services[name]; known != nil {
@@ -118,6 +120,16 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 		r.service = &service{name: name, halfOpen: make(chan struct{}, 1)}
 	}
 	r.setService(name)
+	site := fallbacks.Site{Service: name, Logger: logger, Host: s.config.Host, Transport: func(u routes.Upstream, tls routes.TLS) (*http.Transport, error) {
+		p, err := newPool(u, tls, logger)
+		if err != nil {
+			return nil, err
+		}
+		return p.transport, nil
+	}}
+	if err := r.setFallback(c, site, r.service.chain); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -133,21 +145,25 @@ func (s *Server) adopt(r *route) {
 		})
 	}
 	service.breaker.SetPolicy(policy)
-	service.pool = r.pool
+	service.pool, service.chain = r.pool, r.chain
+	if r.chain != nil {
+		r.chain.Start()
+	}
 	if born && s.config.Breakers != nil {
 		s.config.Breakers.Born(service.name, service.breaker)
 	}
 	service.probe(r)
 }
 
-// Close ends what the server does without being asked: the probes and the breakers' clocks.
-// Requests may still be served.
+// Close ends what the server does without being asked: the probes, the breakers' clocks and
+// the fallbacks' strategies. It is for when no request is served any more.
 func (s *Server) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, service := range s.services {
 		service.close()
 	}
+	s.snapshot.Swap(newSnapshot(nil, routes.Limits{})).retire(nil)
 }
 
 // Breakers returns the breakers of the services in force, by name.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/routes"
@@ -13,6 +14,7 @@ type service struct {
 	breaker  *breaker.Breaker
 	observer events.Observer
 	pool     *pool
+	chain    *fallbacks.Chain // of the route in force; nil if it has none
 	failures failureLog
 
 	bulkhead    limiter // where the route's max_in_flight is set

@@ -9,17 +9,19 @@ import (
 // snapshot is one configuration, built and ready. It is never modified; only its count of
 // users changes.
 type snapshot struct {
-	table  *routes.Table[*route]
-	routes []*route
-	limits routes.Limits
+	table    *routes.Table[*route]
+	routes   []*route
+	services map[string]*route
+	limits   routes.Limits
 
 	users   atomic.Int64 // requests that run under it, and one while it is in force
 	orphans []*pool      // pools that the next snapshot does not use; set before the last user can leave
 }
 
 func newSnapshot(built []*route, limits routes.Limits) *snapshot {
-	s := &snapshot{table: routes.NewTable[*route](), routes: built, limits: limits}
+	s := &snapshot{table: routes.NewTable[*route](), routes: built, services: make(map[string]*route, len(built)), limits: limits}
 	for _, r := range built {
+		s.services[r.service.name] = r
 		for _, prefix := range r.config.Prefix {
 			s.table.Add(prefix, r)
 		}
@@ -44,6 +46,11 @@ func (s *snapshot) release() {
 	if s.users.Add(-1) == 0 {
 		for _, p := range s.orphans {
 			p.transport.CloseIdleConnections()
+		}
+		for _, r := range s.routes {
+			if r.chain != nil {
+				r.chain.Close()
+			}
 		}
 	}
 }

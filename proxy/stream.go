@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
 )
 
@@ -23,9 +24,9 @@ func isEventStream(h http.Header) bool {
 
 // judgeStream sets up a response whose end is not known. From now on the clock measures
 // silence.
-func (a *attempt) judgeStream(res *http.Response) error {
+func (a *attempt) judgeStream(res *http.Response, lesson fallbacks.Lesson) error {
 	x := a.x
-	x.download.begin(a, res)
+	x.download.begin(a, res, lesson)
 	x.download.stream = true
 	x.idle.Store(true)
 	if names := x.route.config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
@@ -49,15 +50,16 @@ type responseBody struct {
 	res     *http.Response
 	body    io.ReadCloser
 	stream  bool
-	events  *eventScanner // nil: nobody wants to know of the events in it
-	ahead   []byte        // has been read before the client asked
-	end     error         // came with ahead
-	started atomic.Bool   // for the clock: the fields above are set
-	reading atomic.Bool   // the upstream is awaited, and not the client
+	events  *eventScanner    // nil: nobody wants to know of the events in it
+	lesson  fallbacks.Lesson // nil: nobody wants to learn from it
+	ahead   []byte           // has been read before the client asked
+	end     error            // came with ahead
+	started atomic.Bool      // for the clock: the fields above are set
+	reading atomic.Bool      // the upstream is awaited, and not the client
 }
 
-func (b *responseBody) begin(a *attempt, res *http.Response) {
-	b.attempt, b.res, b.body = a, res, res.Body
+func (b *responseBody) begin(a *attempt, res *http.Response, lesson fallbacks.Lesson) {
+	b.attempt, b.res, b.body, b.lesson = a, res, res.Body, lesson
 	b.stream, b.events, b.ahead, b.end = false, nil, nil, nil
 	if a.x.route.timed {
 		a.head = a.elapsed()
@@ -83,6 +85,9 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	if b.events != nil {
 		b.scan(p[:n], err)
 	}
+	if b.lesson != nil && n > 0 {
+		b.lesson.Write(p[:n])
+	}
 	switch err {
 	case nil:
 	case io.EOF:
@@ -91,6 +96,9 @@ func (b *responseBody) Read(p []byte) (int, error) {
 			b.attempt.judgeGRPCEnd(b.res)
 		}
 		b.attempt.succeeded()
+		if b.attempt.failure == nil {
+			learnt(b.lesson)
+		}
 	default:
 		b.attempt.blame(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"strings"
 
+	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
 )
 
@@ -159,18 +160,34 @@ func (a *attempt) judge(res *http.Response, upgrade string) error {
 		a.judgeGRPC(res.Header)
 		stream = stream || res.Body != http.NoBody
 	}
+	var lesson fallbacks.Lesson
+	if x.route.chain != nil && x.grpc == nil && a.failure == nil {
+		lesson = x.route.chain.Learn(example{x, res.Request.Header}, res.StatusCode, res.Header)
+	}
 	switch {
 	case res.Body == http.NoBody || x.r.Method == http.MethodHead:
 		a.succeeded()
+		learnt(lesson)
 		return nil
 	case !stream && res.ContentLength <= int64(x.route.config.ResponseBuffer):
-		return a.readWhole(res)
+		return a.readWhole(res, lesson)
 	case stream:
-		return a.judgeStream(res)
+		return a.judgeStream(res, lesson)
 	}
-	x.download.begin(a, res)
+	x.download.begin(a, res, lesson)
 	res.Body = &x.download
 	return nil
+}
+
+// learnt tells that the whole body, of which parts are the last ones, was good.
+func learnt(lesson fallbacks.Lesson, parts ...[]byte) {
+	if lesson == nil {
+		return
+	}
+	for _, part := range parts {
+		lesson.Write(part)
+	}
+	lesson.Done()
 }
 
 // judgeUpgrade: a tunnel has no end to wait for, and its start proves the upstream alive.

@@ -91,16 +91,14 @@ func (b *builder) checkTry(f *Fallback, n *yaml.Node, at place) {
 	}
 }
 
-// refuseStrategy adds the fault of a strategy that isn't there: not yet, or not at all.
+// refuseStrategy adds the fault of a strategy that isn't there.
 func (b *builder) refuseStrategy(at place, name string) {
-	switch known := slices.Sorted(maps.Keys(b.Strategies)); {
-	case name == "cache" || name == "queue" || name == "static":
-		b.faults.add(at, "not supported yet, got %s (allowed: %s)", name, strings.Join(known, ", "))
-	case strings.Contains(at.path, ".try["):
+	known := slices.Sorted(maps.Keys(b.Strategies))
+	if strings.Contains(at.path, ".try[") {
 		b.faults.add(at, "must be the name of a strategy (%s), got %s", strings.Join(known, ", "), shorten(name, longestName))
-	default:
-		b.decoder.unknown(at, name, append([]string{"when", "try"}, known...))
+		return
 	}
+	b.decoder.unknown(at, name, append([]string{"when", "try"}, known...))
 }
 
 // checkOptions lets the options judge themselves. What they find is reported once: a value

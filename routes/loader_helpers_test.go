@@ -20,10 +20,34 @@ func loader(environ ...string) routes.Loader {
 	return routes.Loader{
 		Path:       "config.yaml",
 		Builtin:    []byte(builtinFallbacks),
-		Strategies: map[string]func() any{"static": routes.NewStaticOptions},
+		Strategies: map[string]func() any{"static": newStaticOptions},
 		RedisURL:   redisURL,
 		Environ: append([]string{"UPSTREAM=http://127.0.0.1:8001", "NAME=name", "NUMBER=2", "EMPTY=", "YES=true",
 			"NULL=null", "STRUCTURE={a: [b]}"}, environ...),
+	}
+}
+
+// staticOptions stands in for the options of the static strategy, so that the faults here are the
+// loader's own.
+type staticOptions struct {
+	// Status of the answer.
+	Status int `yaml:"status" valid:"200..599"`
+	// Headers of the answer.
+	Headers map[string]string `yaml:"headers"`
+	// Any YAML value, served as JSON.
+	Body any `yaml:"body"`
+}
+
+// newStaticOptions returns the options of the static strategy by default.
+func newStaticOptions() any { return &staticOptions{Status: 200} }
+
+// Validate refuses what only the strategy knows to be wrong.
+func (o *staticOptions) Validate(report func(path, message string)) {
+	if _, ok := o.Headers["Date"]; ok {
+		report("headers.Date", "must not be set here")
+	}
+	if o.Body == nil {
+		report("body", "must be given")
 	}
 }
 

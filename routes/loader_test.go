@@ -63,12 +63,12 @@ func TestLoadsShareNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first.Fallbacks["rag_service"].Strategies["static"].(*routes.StaticOptions).Status = 500
+	first.Fallbacks["rag_service"].Strategies["static"].(*staticOptions).Status = 500
 	second, err := l.Parse([]byte(minimal))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := second.Fallbacks["rag_service"].Strategies["static"].(*routes.StaticOptions).Status; got != 200 {
+	if got := second.Fallbacks["rag_service"].Strategies["static"].(*staticOptions).Status; got != 200 {
 		t.Errorf("got status %d of another load", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
+	"path"
 	"reflect"
 	"slices"
 	"strconv"
@@ -19,18 +20,21 @@ import (
 
 // schemaGenerator makes a JSON Schema of the configuration's types.
 type schemaGenerator struct {
-	docs       map[string]string // Type and Type.Field -> comment
+	docs       map[string]string // package.Type and package.Type.Field -> comment
 	defs       map[string]*jsonschema.Schema
+	defaults   map[string]any // name in defs -> what its defaults are of
 	strategies map[string]any
 }
 
-// generateSchema returns the schema of Config as a file.
-func generateSchema(t *testing.T) []byte {
+// GenerateSchema returns the schema of Config as a file. strategies holds each one's options, a
+// pointer to a struct, whose comments are in the Go files sources.
+func GenerateSchema(t *testing.T, strategies map[string]any, sources ...string) []byte {
 	t.Helper()
 	g := &schemaGenerator{
-		docs:       comments(t, "schema.go", "export_test.go"),
+		docs:       comments(t, append([]string{"schema.go"}, sources...)),
 		defs:       map[string]*jsonschema.Schema{},
-		strategies: map[string]any{"static": NewStaticOptions()},
+		defaults:   map[string]any{},
+		strategies: strategies,
 	}
 	root := g.object(reflect.ValueOf(defaultConfig()).Elem())
 	root.Schema = "https://json-schema.org/draft/2020-12/schema"
@@ -47,7 +51,7 @@ func generateSchema(t *testing.T) []byte {
 }
 
 // comments returns the documentation of the types in files and of their fields.
-func comments(t *testing.T, files ...string) map[string]string {
+func comments(t *testing.T, files []string) map[string]string {
 	t.Helper()
 	docs := map[string]string{}
 	for _, file := range files {
@@ -55,6 +59,7 @@ func comments(t *testing.T, files ...string) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
+		in := parsed.Name.Name + "."
 		for _, decl := range parsed.Decls {
 			general, ok := decl.(*ast.GenDecl)
 			if !ok {
@@ -65,11 +70,11 @@ func comments(t *testing.T, files ...string) map[string]string {
 				if !ok {
 					continue
 				}
-				docs[named.Name.Name] = oneLineDoc(general.Doc)
+				docs[in+named.Name.Name] = oneLineDoc(general.Doc)
 				if fields, ok := named.Type.(*ast.StructType); ok {
 					for _, field := range fields.Fields.List {
 						for _, name := range field.Names {
-							docs[named.Name.Name+"."+name.Name] = oneLineDoc(field.Doc)
+							docs[in+named.Name.Name+"."+name.Name] = oneLineDoc(field.Doc)
 						}
 					}
 				}
@@ -81,6 +86,9 @@ func comments(t *testing.T, files ...string) map[string]string {
 
 func oneLineDoc(doc *ast.CommentGroup) string { return strings.Join(strings.Fields(doc.Text()), " ") }
 
+// typeName returns a type's name with its package's.
+func typeName(t reflect.Type) string { return path.Base(t.PkgPath()) + "." + t.Name() }
+
 // object returns the schema of a struct, with v's values as the defaults.
 func (g *schemaGenerator) object(v reflect.Value) *jsonschema.Schema {
 	s := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{}, AdditionalProperties: never()}
@@ -91,7 +99,7 @@ func (g *schemaGenerator) object(v reflect.Value) *jsonschema.Schema {
 			continue
 		}
 		property := g.property(f, v.Field(i))
-		property.Description = g.docs[v.Type().Name()+"."+f.Name]
+		property.Description = g.docs[typeName(v.Type())+"."+f.Name]
 		if r := rulesOf(f.Tag); r.hasPending {
 			property.Description += " Not supported yet: must be " + r.showPending() + "."
 		}
@@ -110,11 +118,6 @@ func (g *schemaGenerator) addStrategies(s *jsonschema.Schema) {
 		options := reflect.ValueOf(g.strategies[name]).Elem()
 		s.Properties[name] = g.object(options)
 		s.Properties[name].Description = "Options of the strategy " + name + "."
-		s.PropertyOrder = append(s.PropertyOrder, name)
-	}
-	for _, name := range []string{"cache", "queue"} {
-		s.Properties[name] = never()
-		s.Properties[name].Description = "Not supported yet."
 		s.PropertyOrder = append(s.PropertyOrder, name)
 	}
 	names := slices.Sorted(maps.Keys(g.strategies))
@@ -145,13 +148,18 @@ func (g *schemaGenerator) property(f reflect.StructField, v reflect.Value) *json
 	return s
 }
 
-// ref returns a reference to the schema of a struct.
+// ref returns a reference to the schema of a struct, or the schema itself if the reference is to
+// the same struct with other defaults.
 func (g *schemaGenerator) ref(v reflect.Value) *jsonschema.Schema {
-	name := v.Type().Name()
+	name := strings.TrimPrefix(typeName(v.Type()), "routes.")
 	if g.defs[name] == nil {
 		g.defs[name] = &jsonschema.Schema{} // keeps the place
+		g.defaults[name] = v.Interface()
 		*g.defs[name] = *g.object(v)
-		g.defs[name].Description = g.docs[name]
+		g.defs[name].Description = g.docs[typeName(v.Type())]
+	}
+	if !reflect.DeepEqual(g.defaults[name], v.Interface()) {
+		return g.object(v)
 	}
 	return &jsonschema.Schema{Ref: "#/$defs/" + name}
 }
@@ -177,6 +185,9 @@ func (g *schemaGenerator) value(t reflect.Type, r rules) *jsonschema.Schema {
 		list := oneOrMore(item)
 		list.AnyOf[1].MinItems = nil
 		return list
+	}
+	if reflect.PointerTo(t).Implements(unmarshalerType) { // knows by itself what it takes
+		return &jsonschema.Schema{}
 	}
 	switch t.Kind() {
 	case reflect.Slice:

@@ -79,17 +79,25 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 	if err != nil {
 		return failure(err)
 	}
+	waiting, err := openQueues(config, bus, logger)
+	if err != nil {
+		keep.close()
+		return failure(err)
+	}
+	waitsInMemory(config, logger)
 	var server *proxy.Server
 	meter := metrics.New(metrics.Config{
 		Breakers:    func() map[string]metrics.Breaker { return breakersOf(server, keep) },
 		Redis:       keep.redisMetrics,
 		StoreErrors: keep.storeErrors,
+		Queues:      waiting.metrics,
 		Strategies:  fallbacks.Names(),
 		Version:     version,
 		Commit:      buildCommit(),
 	})
-	server = proxy.New(proxy.Config{Bus: bus, Observers: meter, Breakers: keep, Logger: logger})
-	v := &view{instance: instance, keeping: keep, reloader: &reloader{loader: loader, server: server, bus: bus, metrics: meter}}
+	server = proxy.New(proxy.Config{Bus: bus, Observers: meter, Breakers: keep, Host: fallbacks.Host{Queues: waiting.Queues}, Logger: logger})
+	waiting.server = server
+	v := &view{instance: instance, keeping: keep, queues: queueView{waiting}, reloader: &reloader{loader: loader, server: server, bus: bus, metrics: meter}}
 	keep.server, keep.config = server, func() *routes.Config {
 		if v.current.Load() == nil {
 			return config
@@ -100,6 +108,7 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 	ctx, stop := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	defer keep.close()
+	defer waiting.close(logger)
 	defer background.Wait()
 	defer stop()
 	logs := bus.Subscribe(eventQueue)
@@ -110,6 +119,7 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 	if err := v.start(config); err != nil {
 		return failure(err)
 	}
+	background.Go(func() { waiting.Run(ctx) })
 	s, err := listen(ctx, config, server, admin.New(admin.Config{
 		Proxy: v, Bus: bus, Metrics: meter.Handler(), Logger: logger,
 	}), logger)

@@ -24,6 +24,7 @@ import (
 type view struct {
 	*reloader
 	keeping  *keeping
+	queues   queueView
 	instance string
 	draining atomic.Bool
 }
@@ -130,6 +131,9 @@ func (v *view) Release(ctx context.Context, service string, fleet bool, reason s
 func (v *view) History(ctx context.Context, service string) ([]events.Change, error) {
 	return v.keeping.history(ctx, service)
 }
+
+// Queues implements admin.Proxy.
+func (v *view) Queues() admin.Queues { return v.queues }
 
 // Ready implements admin.Proxy.
 func (v *view) Ready() error {

@@ -29,6 +29,8 @@ type Proxy interface {
 	// History returns the changes of a service's breaker, and of the fleet's other breakers of
 	// that name, newest first.
 	History(ctx context.Context, service string) ([]events.Change, error)
+	// Queues returns the queues of all services.
+	Queues() Queues
 	// Ready returns why the proxy does not serve, nil if it does.
 	Ready() error
 	// EffectiveConfig returns the configuration in force as JSON, without secrets.
@@ -61,10 +63,13 @@ func New(c Config) http.Handler {
 	mux.Handle(breakers+"health", a.read(a.health))
 	mux.Handle(breakers+"{service}", a.read(a.service))
 	mux.Handle(breakers+"{service}/history", a.read(a.history))
-	mux.Handle(breakers+"{service}/force-state", a.write(a.forceState))
+	mux.Handle(breakers+"{service}/force-state", a.write(http.MethodPost, a.forceState))
+	mux.Handle("/api/v1/queue", a.read(a.queue))
+	mux.Handle("/api/v1/queue/{id}", a.write(http.MethodDelete, a.dropQueued))
+	mux.Handle("/api/v1/queue/{id}/retry", a.write(http.MethodPost, a.retryQueued))
 	mux.Handle("/api/v1/events", a.read(a.events))
 	mux.Handle("/api/v1/config", a.read(a.config))
-	mux.Handle("/api/v1/config/reload", a.write(a.reload))
+	mux.Handle("/api/v1/config/reload", a.write(http.MethodPost, a.reload))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem(w, http.StatusNotFound, "there is nothing at this path")
 	})

@@ -26,6 +26,7 @@ type fake struct {
 	orders   []string
 	orderErr error
 	history  []events.Change
+	queues   admin.Queues
 }
 
 func (f *fake) Health() admin.Health {
@@ -55,6 +56,8 @@ func (f *fake) order(fleet bool, order string) error {
 }
 
 func (f *fake) History(context.Context, string) ([]events.Change, error) { return f.history, nil }
+
+func (f *fake) Queues() admin.Queues { return f.queues }
 
 func (f *fake) Ready() error                     { return f.notReady }
 func (f *fake) EffectiveConfig() ([]byte, error) { return []byte(`{"listen":"x"}`), nil }

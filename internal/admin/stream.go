@@ -57,6 +57,8 @@ func eventName(e events.Event) string {
 		return "forced"
 	case events.Probing:
 		return "probing"
+	case events.QueueChanged:
+		return "queue_changed"
 	default:
 		return "reloaded"
 	}

@@ -17,8 +17,8 @@ func (a *api) read(h http.HandlerFunc) http.Handler {
 }
 
 // write guards a handler that changes state.
-func (a *api) write(h http.HandlerFunc) http.Handler {
-	return only(http.MethodPost, func(w http.ResponseWriter, r *http.Request) {
+func (a *api) write(method string, h http.HandlerFunc) http.Handler {
+	return only(method, func(w http.ResponseWriter, r *http.Request) {
 		if a.authorized(w, r) {
 			h(w, r)
 		}

@@ -83,7 +83,7 @@ type Failure struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// Event is something that happened: StateChanged, Forced, Probing or Reloaded.
+// Event is something that happened: StateChanged, Forced, Probing, Reloaded or QueueChanged.
 type Event interface{ event() }
 
 // StateChanged is one transition of one breaker.
@@ -137,7 +137,22 @@ type Reloaded struct {
 	RestartRequired []string `json:"restart_required,omitempty"`
 }
 
+// QueueChanged tells how a service's queue is. It is told some times a second at most.
+type QueueChanged struct {
+	Time    time.Time `json:"time"`
+	Service string    `json:"service"`
+	// Waiting and Dead count requests.
+	Waiting int `json:"waiting"`
+	Dead    int `json:"dead"`
+	// Oldest is when the one that has waited longest was accepted; zero if none waits.
+	Oldest time.Time `json:"oldest,omitzero"`
+	// Accepted and Delivered count since the process began.
+	Accepted  uint64 `json:"accepted"`
+	Delivered uint64 `json:"delivered"`
+}
+
 func (StateChanged) event() {}
+func (QueueChanged) event() {}
 func (Forced) event()       {}
 func (Probing) event()      {}
 func (Reloaded) event()     {}

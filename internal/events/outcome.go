@@ -13,7 +13,7 @@ const (
 	ReasonTimeout       Reason = "timeout"         // no answer in time
 	ReasonReset         Reason = "reset"           // the exchange broke off, or the answer made no sense
 	ReasonStatus        Reason = "status"          // the answer's status is a failure
-	ReasonOverload      Reason = "overload"        // the proxy shed the request
+	ReasonOverload      Reason = "overload"        // the proxy shed the request, or the upstream has yet to take what was queued before it
 )
 
 // Reasons lists every reason.

@@ -32,7 +32,7 @@ type Redis struct {
 	Operations, Errors uint64
 }
 
-// Config is what Metrics are built from. All fields but Redis and StoreErrors are required.
+// Config is what Metrics are built from. All fields but Redis, StoreErrors and Queues are required.
 type Config struct {
 	// Breakers returns the breakers in force, by service; it is called at each scrape.
 	Breakers func() map[string]Breaker
@@ -41,6 +41,9 @@ type Config struct {
 	// StoreErrors goes with Redis and returns how many writes to this instance's own store have failed; it is
 	// called at each scrape.
 	StoreErrors func() uint64
+	// Queues returns the queues of all services, and how often their files were committed; it is
+	// called at each scrape.
+	Queues func() (byService map[string]Queue, commits uint64)
 	// Strategies lists the fallback strategies there are.
 	Strategies []string
 	// Version and Commit are this build's.
@@ -145,6 +148,9 @@ func New(c Config) *Metrics {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if c.StoreErrors != nil {
 		m.registry.MustRegister(&storeCollector{c.Redis, c.StoreErrors})
+	}
+	if c.Queues != nil {
+		m.registry.MustRegister(&queueCollector{c.Queues})
 	}
 	return m
 }

@@ -35,11 +35,9 @@ func OpenFile(folder string) (f *File, setAside string, err error) {
 	if err == nil {
 		return f, "", nil
 	}
-	aside := path + time.Now().UTC().Format(".set-aside-20060102T150405.000Z")
-	if err := os.Rename(path, aside); err != nil {
-		return nil, "", fmt.Errorf("set the unusable store aside: %w", err)
+	if setAside, err = renameAside(path, err); err != nil {
+		return nil, "", err
 	}
-	setAside = fmt.Sprintf("%s can't be used (%v): it was renamed to %s and the store begins anew", path, err, aside)
 	if f, err = open(path); err != nil {
 		return nil, "", openError(path, err)
 	}
@@ -141,4 +139,13 @@ func prepare(tx *bolt.Tx) error {
 		}
 	}
 	return nil
+}
+
+// renameAside renames an unusable file and says so.
+func renameAside(path string, why error) (setAside string, err error) {
+	aside := path + time.Now().UTC().Format(".set-aside-20060102T150405.000Z")
+	if err := os.Rename(path, aside); err != nil {
+		return "", fmt.Errorf("set the unusable store aside: %w", err)
+	}
+	return fmt.Sprintf("%s can't be used (%v): it was renamed to %s and a new one is begun", path, why, aside), nil
 }

@@ -1,0 +1,172 @@
+package fallbacks
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/routes"
+)
+
+// remote is a server that a strategy asks over HTTP. Safe for concurrent use.
+type remote struct {
+	target      routes.Target
+	timeout     time.Duration
+	tooSlow     error // says that timeout has passed
+	maxResponse int64 // bytes of a response's body
+	connections *connections
+}
+
+// newRemote returns the server at u, with the connections of the strategy before where they
+// lead to the same server. before may be nil.
+func newRemote(u routes.Upstream, tls routes.TLS, timeout time.Duration, maxResponse routes.Size, site Site, before *connections) (remote, error) {
+	c, err := connect(u, tls, site, before)
+	if err != nil {
+		return remote{}, err
+	}
+	r := remote{
+		target:      u.Target(),
+		timeout:     timeout,
+		tooSlow:     fmt.Errorf("no answer within %v", timeout),
+		maxResponse: int64(maxResponse),
+		connections: c,
+	}
+	return r, nil
+}
+
+// timeLimitMargin is what a chain waits beyond a remote's time limit, so that it is the remote
+// that notices it.
+const timeLimitMargin = time.Second
+
+// TimeLimit returns the remote's time limit and a little more.
+func (s *remote) TimeLimit() time.Duration {
+	return max(s.timeout, s.timeout+timeLimitMargin) // the sum may overflow
+}
+
+// fault is why there is no whole response.
+type fault struct {
+	kind events.ErrorType // "" if it says nothing of the server
+	err  error
+}
+
+func (f *fault) Error() string { return f.err.Error() }
+func (f *fault) Unwrap() error { return f.err }
+
+// request returns a request for path, which is below the URL's own, and query: both go out
+// byte for byte. Nothing that is given may change until http.Transport has done with it,
+// which may be after it has answered.
+func (s *remote) request(method, path, query string, h http.Header, body []byte) *http.Request {
+	r := &http.Request{Method: method, URL: &url.URL{RawQuery: query}, Header: h}
+	s.target.Address(r.URL, path)
+	if len(body) > 0 {
+		r.ContentLength = int64(len(body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.Body, _ = r.GetBody()
+	}
+	return r
+}
+
+// ask sends r and returns the response once it is whole. accept judges its status before the
+// body is read; its error becomes a fault of kind ErrorStatus. Redirects are not followed. The
+// answer's header is without the fields of the server's connection, and the caller's own.
+func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status int) error) (*Answer, *fault) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, s.tooSlow)
+	defer cancel()
+	var connected atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	res, err := s.connections.transport.RoundTrip(r.WithContext(traced))
+	switch {
+	case err != nil && !connected.Load():
+		return nil, blame(ctx, err, events.ErrorConnect)
+	case err != nil:
+		return nil, blame(ctx, err, brokenKind(err, events.ErrorReset))
+	}
+	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
+	if res.StatusCode < 200 || res.StatusCode > 599 {
+		return nil, &fault{events.ErrorProtocol, fmt.Errorf("malformed response: status %03d", res.StatusCode)}
+	}
+	if err := accept(res.StatusCode); err != nil {
+		return nil, &fault{events.ErrorStatus, err}
+	}
+	body, err := readWhole(res, s.maxResponse)
+	if err != nil {
+		return nil, blame(ctx, err, brokenKind(err, events.ErrorTruncated))
+	}
+	removeHopByHop(res.Header)
+	return &Answer{Status: res.StatusCode, Header: res.Header, Body: body}, nil
+}
+
+// blame finds out whether err is the server's fault, which is then of the given kind. A time
+// limit that has passed is, whoever has set it.
+func blame(ctx context.Context, err error, kind events.ErrorType) *fault {
+	switch {
+	case ctx.Err() == context.DeadlineExceeded:
+		return &fault{events.ErrorTimeout, context.Cause(ctx)}
+	case ctx.Err() != nil: // nobody waits any more
+		return &fault{"", context.Cause(ctx)}
+	case errors.Is(err, context.Canceled):
+		// That of the connection's last request, which http.Transport has taken for over a
+		// moment too early.
+		return &fault{"", err}
+	}
+	return &fault{kind, err}
+}
+
+// brokenKind classes an error on a connection; ended is what its end in the middle of a
+// response is.
+func brokenKind(err error, ended events.ErrorType) events.ErrorType {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return ended
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.As(err, &op):
+		return events.ErrorReset
+	}
+	return events.ErrorProtocol
+}
+
+// readWhole reads the response's body, an error if it has more than limit bytes.
+func readWhole(res *http.Response, limit int64) ([]byte, error) {
+	if res.Body == http.NoBody {
+		return nil, nil // ContentLength may tell that of another response: that to a GET
+	}
+	tooLong := fmt.Errorf("the response is longer than %v", routes.Size(limit))
+	if res.ContentLength > limit {
+		return nil, tooLong
+	}
+	var b bytes.Buffer
+	if res.ContentLength > 0 {
+		b.Grow(int(res.ContentLength) + bytes.MinRead)
+	}
+	n, err := b.ReadFrom(io.LimitReader(res.Body, limit+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the response's body: %w", err)
+	case n > limit:
+		return nil, tooLong
+	}
+	return b.Bytes(), nil
+}
+
+// removeHopByHop deletes the fields that are meant for one connection (RFC 9110, section 7.6.1).
+func removeHopByHop(h http.Header) {
+	for _, list := range slices.Clone(h["Connection"]) {
+		for name := range strings.SplitSeq(list, ",") {
+			h.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
+		delete(h, name)
+	}
+}

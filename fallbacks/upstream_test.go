@@ -1,0 +1,403 @@
+package fallbacks_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/fallbacks"
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+)
+
+// upstreamOptions are the defaults with url, and a breaker that the first failure opens for as
+// long as the test takes.
+func upstreamOptions(t testing.TB, url string) *fallbacks.UpstreamOptions {
+	t.Helper()
+	o := fallbacks.Options()["upstream"]().(*fallbacks.UpstreamOptions)
+	o.URL = urlOf(t, url)
+	o.Breaker.FailMax, o.Breaker.RecoveryTimeout = 1, time.Hour
+	return o
+}
+
+func breakerOf(c *fallbacks.Chain) *breaker.Breaker {
+	return c.Strategy("upstream").(interface{ Breaker() *breaker.Breaker }).Breaker()
+}
+
+const emptyOK = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+func TestUpstreamIsSentPathAndQueryByteForByte(t *testing.T) {
+	s := serveRaw(t, emptyOK, closes)
+	for _, test := range []struct{ base, rest, query, want string }{
+		{"", "/x", "", "/x"},
+		{"", "", "", "/"},
+		{"", "", "q", "/?q"},
+		{"/v1/a", "", "", "/v1/a"},
+		{"/v1/a", "/a%2Fb//c", "a=%&b", "/v1/a/a%2Fb//c?a=%&b"},
+		{"/v%31", "/%7e/.;x=1/%zz?", "", "/v%31/%7e/.;x=1/%zz?"},
+		{"", "/a%2Fb//c", "a=%&b;c=+%20", "/a%2Fb//c?a=%&b;c=+%20"},
+		{"", "//evil.example/a%2fb", "x", "//evil.example/a%2fb?x"},
+		{"/v1", "//a|b", "", "/v1//a|b"},
+		{"", "//a|b%7C%2f", "", "//a%7Cb%7C%2f"}, // after // net/http writes nothing invalid
+	} {
+		chain := newPlace().start(t, "upstream", upstreamOptions(t, s.url+test.base))
+		r := get()
+		r.request.Rest, r.request.Query = test.rest, test.query
+		if _, err := answer(t, chain, r); err != nil {
+			t.Errorf("%+v: %v", test, err)
+			continue
+		}
+		line, _, _ := strings.Cut(<-s.heads, "\r\n")
+		if line != "GET "+test.want+" HTTP/1.1" {
+			t.Errorf("%+v: got %s", test, line)
+		}
+	}
+}
+
+func TestUpstreamIsSentTheClientsHeaderAndBody(t *testing.T) {
+	s := serveRaw(t, emptyOK, closes)
+	r := get()
+	r.request.Method, r.body = "PATCH", []byte("kept")
+	r.request.Header = http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Accept-Encoding": {"br"}, "Expect": {"100-continue"}, "Te": {"trailers"}}
+	for host, preserve := range map[string]bool{strings.TrimPrefix(s.url, "http://"): false, "client.example": true} {
+		o := upstreamOptions(t, s.url)
+		o.PreserveHost = preserve
+		if _, err := answer(t, newPlace().start(t, "upstream", o), r); err != nil {
+			t.Fatal(err)
+		}
+		want := "PATCH /x HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 4\r\nAccept-Encoding: br\r\nX-Forwarded-For: 192.0.2.1\r\n\r\nkept"
+		if got := <-s.heads; got != want {
+			t.Errorf("got %q\nwant %q", got, want)
+		}
+	}
+	if len(r.request.Header) != 4 {
+		t.Errorf("the client's header became %v", r.request.Header)
+	}
+	r.request.Method, r.body = "POST", nil
+	if _, err := answer(t, newPlace().start(t, "upstream", upstreamOptions(t, s.url)), r); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-s.heads; !strings.Contains(got, "Content-Length: 0\r\n") {
+		t.Errorf("POST without a body: %q", got)
+	}
+}
+
+func TestUpstreamSpeaksH2C(t *testing.T) {
+	url := h2cServer(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("X-Got", fmt.Sprint(r.Proto, " ", r.RequestURI, " ", r.ContentLength))
+		w.WriteHeader(http.StatusTeapot)
+		_, _ = w.Write(body)
+	})
+	chain := newPlace().start(t, "upstream", upstreamOptions(t, url+"/v1"))
+	r := get()
+	r.request.Method, r.request.Rest, r.request.Query, r.body = "POST", "/a%2Fb//c", "a=%&b", []byte("kept")
+	a, err := answer(t, chain, r)
+	if err != nil || a.Status != http.StatusTeapot || string(a.Body) != "kept" || a.Header.Get("X-Got") != "HTTP/2.0 /v1/a%2Fb//c?a=%&b 4" {
+		t.Errorf("got %+v, %v", a, err)
+	}
+	r.request.Method, r.body = "HEAD", nil
+	if a, err := answer(t, chain, r); err != nil || len(a.Body) != 0 {
+		t.Errorf("HEAD: got %+v, %v", a, err)
+	}
+}
+
+func TestUpstreamIsVerifiedByItsTLSKeys(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.TLS.ServerName)
+	}))
+	t.Cleanup(s.Close)
+	o := upstreamOptions(t, s.URL)
+	o.TLS.ServerName, o.TLS.CAFile = "example.com", filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := os.WriteFile(o.TLS.CAFile, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := answer(t, newPlace().start(t, "upstream", o), get())
+	if err != nil || string(a.Body) != "example.com" {
+		t.Errorf("got %+v, %v", a, err)
+	}
+	o.TLS.CAFile = "missing.pem"
+	if _, err := fallbacks.NewChain([]string{"upstream"}, map[string]any{"upstream": o}, newPlace().site(), nil); err == nil {
+		t.Error("a transport that can't be made is no error")
+	}
+}
+
+func TestUpstreamsResponseIsTheAnswer(t *testing.T) {
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, _ = io.WriteString(z, "text")
+	_ = z.Close()
+	for name, test := range map[string]struct {
+		method, response, body string
+		status                 int
+	}{
+		"length":       {"GET", "200 OK\r\nContent-Length: 2\r\n\r\nhi", "hi", 200},
+		"chunks":       {"GET", "200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\nhi\r\n0\r\nX: y\r\n\r\n", "hi", 200},
+		"until close":  {"GET", "200 OK\r\n\r\nhi", "hi", 200},
+		"not found":    {"GET", "404 Not Found\r\nContent-Length: 2\r\n\r\nno", "no", 404},
+		"redirect":     {"GET", "302 Found\r\nLocation: /y\r\nContent-Length: 0\r\n\r\n", "", 302},
+		"HEAD":         {"HEAD", "200 OK\r\nContent-Length: 99999999\r\n\r\n", "", 200},
+		"no content":   {"GET", "204 No Content\r\n\r\n", "", 204},
+		"not modified": {"GET", "304 Not Modified\r\nContent-Length: 99999999\r\n\r\n", "", 304},
+		"early hints":  {"GET", "103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "hi", 200},
+		"compressed":   {"GET", "200 OK\r\nContent-Encoding: gzip\r\nContent-Length: " + strconv.Itoa(zipped.Len()) + "\r\n\r\n" + zipped.String(), zipped.String(), 200},
+		"at the limit": {"GET", "200 OK\r\nContent-Length: 64\r\n\r\n" + strings.Repeat("x", 64), strings.Repeat("x", 64), 200},
+	} {
+		s := serveRaw(t, "HTTP/1.1 "+test.response, closes)
+		o := upstreamOptions(t, s.url)
+		o.MaxResponse = 64
+		chain := newPlace().start(t, "upstream", o)
+		r := get()
+		r.request.Method = test.method
+		a, err := answer(t, chain, r)
+		if err != nil || a.Status != test.status || string(a.Body) != test.body {
+			t.Errorf("%s: got %+v, %v", name, a, err)
+		}
+		if status := breakerOf(chain).Status(); status.State != events.Closed || status.LastFailure != nil || s.asked.Load() != 1 {
+			t.Errorf("%s: asked %d times, breaker %+v", name, s.asked.Load(), status)
+		}
+	}
+}
+
+func TestUpstreamsAnswerHasNoHopByHopFields(t *testing.T) {
+	s := serveRaw(t, "HTTP/1.1 200 OK\r\nConnection: X-Private , keep-alive\r\nConnection: X-Other\r\nX-Private: 1\r\nX-Other: 1\r\n"+
+		"Keep-Alive: timeout=5\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nTe: trailers\r\nX-Fallback: forged\r\nX-Own: 1\r\nContent-Length: 0\r\n\r\n", closes)
+	// Asked directly: a chain takes some fields away itself.
+	direct := newPlace().start(t, "upstream", upstreamOptions(t, s.url)).Strategy("upstream")
+	a, err := direct.Answer(t.Context(), get().Request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Connection", "X-Private", "X-Other", "Keep-Alive", "Proxy-Connection", "Upgrade", "Te"} {
+		if a.Header[name] != nil {
+			t.Errorf("the answer has %s", name)
+		}
+	}
+	if a.Header.Get("X-Own") != "1" {
+		t.Errorf("got %v", a.Header)
+	}
+}
+
+func TestUpstreamDeclinesWithoutAsking(t *testing.T) {
+	s := serveRaw(t, emptyOK, closes)
+	chain := newPlace().start(t, "upstream", upstreamOptions(t, s.url))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	with := func(name, value string) *client {
+		r := get()
+		r.request.Header.Set(name, value)
+		return r
+	}
+	long := get()
+	long.body = make([]byte, 1<<20+1)
+	for name, test := range map[string]struct {
+		ctx    context.Context
+		client *client
+		want   string
+	}{
+		"upgrade":   {t.Context(), with("Upgrade", "websocket"), "upgrade"},
+		"gRPC":      {t.Context(), with("Content-Type", "Application/gRPC+proto"), "gRPC"},
+		"long body": {t.Context(), long, "the request's body is not known: too large"},
+		"gone":      {gone, get(), "canceled"},
+		"late":      {late, get(), "deadline exceeded"},
+	} {
+		if _, _, err := chain.Answer(test.ctx, test.client, events.ReasonOpen); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
+	if status := breakerOf(chain).Status(); s.asked.Load() != 0 || status.LastFailure != nil {
+		t.Errorf("asked %d times, breaker %+v", s.asked.Load(), status)
+	}
+	if chain.BodyLimit() != 1<<20 {
+		t.Errorf("body limit %d", chain.BodyLimit())
+	}
+}
+
+func TestUpstreamThatFailsIsNoAnswerAndOpensItsBreaker(t *testing.T) {
+	refusing := httptest.NewServer(nil)
+	refusing.Close()
+	for name, test := range map[string]struct {
+		response string
+		end      ending
+		kind     events.ErrorType
+	}{
+		"silent":             {"", hangs, events.ErrorTimeout},
+		"half a head":        {"HTTP/1.1 200 OK\r\nContent-", hangs, events.ErrorTimeout},
+		"half a body":        {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi", hangs, events.ErrorTimeout},
+		"no answer":          {"", closes, events.ErrorReset},
+		"truncated":          {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi", closes, events.ErrorTruncated},
+		"truncated chunks":   {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhi", closes, events.ErrorTruncated},
+		"malformed chunks":   {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", hangs, events.ErrorProtocol},
+		"malformed":          {"220 mail.example ESMTP\r\n", hangs, events.ErrorProtocol},
+		"status 099":         {"HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n", hangs, events.ErrorProtocol},
+		"status 600":         {"HTTP/1.1 600 What\r\nContent-Length: 0\r\n\r\n", hangs, events.ErrorProtocol},
+		"status 101":         {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", hangs, events.ErrorProtocol},
+		"too long":           {"HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n", hangs, events.ErrorProtocol},
+		"too long in chunks": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n41\r\n" + strings.Repeat("x", 0x41) + "\r\n", hangs, events.ErrorProtocol},
+		"failing status":     {"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\n\r\n", hangs, events.ErrorStatus},
+		"refused":            {"", closes, events.ErrorConnect},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serveRaw(t, test.response, test.end)
+			if name == "refused" {
+				s.url = refusing.URL
+			}
+			o := upstreamOptions(t, s.url)
+			o.MaxResponse, o.Timeout = 64, 10*time.Second
+			if test.kind == events.ErrorTimeout {
+				o.Timeout = 100 * time.Millisecond
+			}
+			chain := newPlace().start(t, "upstream", o)
+			r := get()
+			r.request.Method = "POST" // net/http repeats a GET that had no answer on an old connection
+			start := time.Now()
+			if a, err := answer(t, chain, r); err == nil {
+				t.Fatalf("got %+v", a)
+			}
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("took %v", took)
+			}
+			status := breakerOf(chain).Status()
+			if status.State != events.Open || status.LastFailure == nil || status.LastFailure.Type != test.kind {
+				t.Fatalf("breaker %+v, last failure %+v, want %s", status, status.LastFailure, test.kind)
+			}
+			asked := s.asked.Load()
+			if _, err := answer(t, chain, r); !errors.Is(err, breaker.ErrOpen) || s.asked.Load() != asked {
+				t.Errorf("open: %v, asked %d times", err, s.asked.Load()-asked)
+			}
+		})
+	}
+}
+
+func TestUpstreamRecovers(t *testing.T) {
+	s := serveCounted(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "well") })
+	s.failing.Store(true)
+	o := upstreamOptions(t, s.url)
+	o.Breaker.FailMax, o.Breaker.RecoveryTimeout = 2, 20*time.Millisecond
+	p := newPlace()
+	chain := p.start(t, "upstream", o)
+	for range 2 {
+		if _, err := answer(t, chain, get()); err == nil || !strings.Contains(err.Error(), "status 503") {
+			t.Fatal(err)
+		}
+	}
+	line := p.log.await(t, "the fallback's upstream", "from=closed", "to=open", "level=WARN")
+	if !strings.Contains(line, "status 503") {
+		t.Errorf("the line does not say why: %s", line)
+	}
+	p.log.await(t, "from=open", "to=half-open") // with no request
+	s.failing.Store(false)
+	if a, err := answer(t, chain, get()); err != nil || string(a.Body) != "well" {
+		t.Fatalf("got %+v, %v", a, err)
+	}
+	p.log.await(t, "from=half-open", "to=closed")
+	if s.asked.Load() != 3 {
+		t.Errorf("asked %d times", s.asked.Load())
+	}
+}
+
+// Each report is looked for in the half-open state, which has one place: that is free again.
+func TestUpstreamCallThatSaysNothingGivesItsPlaceBack(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	s := serveCounted(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hang" {
+			asked <- struct{}{}
+			<-r.Context().Done()
+		}
+	})
+	p := newPlace()
+	chain := p.start(t, "upstream", upstreamOptions(t, s.url))
+	b := breakerOf(chain)
+	b.Force(events.HalfOpen, 0, "test")
+	free := func() {
+		t.Helper()
+		if status := b.Status(); status.State != events.HalfOpen || status.Probes != 0 || status.LastFailure != nil {
+			t.Fatalf("breaker %+v", status)
+		}
+	}
+
+	ctx, leave := context.WithCancel(t.Context())
+	go func() { <-asked; leave() }()
+	r := get()
+	r.request.Rest = "/hang"
+	if _, _, err := chain.Answer(ctx, r, events.ReasonOpen); !errors.Is(err, context.Canceled) {
+		t.Errorf("client gone: %v", err)
+	}
+	free()
+
+	p.panics.Store(true)
+	if _, err := answer(t, chain, get()); err == nil || !strings.Contains(err.Error(), "panic: broken transport") {
+		t.Errorf("panic: %v", err)
+	}
+	p.panics.Store(false)
+	free()
+
+	if _, err := answer(t, chain, get()); err != nil || b.State() != events.Closed {
+		t.Errorf("then: %v, breaker %v", err, b.State())
+	}
+}
+
+func TestUpstreamIsToBlameForAnEarlierDeadline(t *testing.T) {
+	s := serveRaw(t, "", hangs)
+	chain := newPlace().start(t, "upstream", upstreamOptions(t, s.url))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, _, err := chain.Answer(ctx, get(), events.ReasonOpen)
+	if f := breakerOf(chain).Status().LastFailure; err == nil || f == nil || f.Type != events.ErrorTimeout {
+		t.Errorf("%v, last failure %+v", err, f)
+	}
+}
+
+func TestUpstreamTimeLimitIsBeyondItsTimeout(t *testing.T) {
+	for _, timeout := range []time.Duration{time.Second, 1<<63 - 1} {
+		o := upstreamOptions(t, "http://a")
+		o.Timeout = timeout
+		s := newPlace().build(t, "upstream", o, nil).Strategy("upstream").(fallbacks.TimeLimited)
+		if limit := s.TimeLimit(); limit < timeout || limit > timeout+2*time.Second && timeout == time.Second {
+			t.Errorf("%v: limit %v", timeout, limit)
+		}
+	}
+}
+
+// Idle connections are from before the failure: recovery must not be judged by them.
+func TestUpstreamIsProbedOnANewConnection(t *testing.T) {
+	s := serveCounted(t, func(http.ResponseWriter, *http.Request) {})
+	chain := newPlace().start(t, "upstream", upstreamOptions(t, s.url))
+	for _, want := range []int64{1, 1, 2, 2} {
+		if want == 2 && s.opened.Load() == 1 {
+			breakerOf(chain).Force(events.HalfOpen, 0, "test")
+		}
+		if _, err := answer(t, chain, get()); err != nil || s.opened.Load() != want {
+			t.Errorf("%v, %d connections, want %d", err, s.opened.Load(), want)
+		}
+	}
+}
+
+func BenchmarkUpstream(b *testing.B) {
+	s := serveCounted(b, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "well") })
+	chain := newPlace().start(b, "upstream", upstreamOptions(b, s.url))
+	r := get()
+	r.request.Method, r.body = "POST", []byte("kept")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := chain.Answer(b.Context(), r, events.ReasonOpen); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

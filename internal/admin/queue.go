@@ -1,0 +1,169 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Queues is the queues of all services, as the admin plane sees them.
+type Queues interface {
+	// Status returns every service's queue.
+	Status() map[string]Queue
+	// List returns up to limit requests of a service in a state, oldest first, that come after
+	// the one with the given ID; "" is before the first.
+	List(service, state, after string, limit int) ([]QueuedRequest, error)
+	// Retry lets a request be tried at once, and Drop removes it. The error is
+	// ErrUnknownRequest, ErrInFlight, or says why it could not be done.
+	Retry(ctx context.Context, id string) (QueuedRequest, error)
+	Drop(id string) (QueuedRequest, error)
+}
+
+var (
+	// ErrUnknownRequest is the error of an ID that no queued request has.
+	ErrUnknownRequest = errors.New("no queued request has this id")
+	// ErrInFlight is the error of a request that can't be dropped because it is being sent.
+	ErrInFlight = errors.New("the request is being sent at this moment")
+)
+
+// Queue is one service's queue at one moment.
+type Queue struct {
+	Waiting int `json:"waiting"`
+	Dead    int `json:"dead"`
+	// Oldest is when the request that has waited longest was accepted; null if none waits.
+	Oldest *time.Time `json:"oldest"`
+	// NextAttempt is when something may be sent again; null if that is now.
+	NextAttempt *time.Time `json:"next_attempt"`
+	// LastError is why the last attempt failed; "" if it did not.
+	LastError string `json:"last_error"`
+	// What follows counts since the process began; Retried are attempts that failed, and Lost
+	// dead requests that were removed because there were too many.
+	Accepted  uint64 `json:"accepted"`
+	Delivered uint64 `json:"delivered"`
+	Retried   uint64 `json:"retried"`
+	Died      uint64 `json:"died"`
+	Lost      uint64 `json:"lost"`
+}
+
+// QueuedRequest is what may be seen of a queued request: nothing of its fields, its query or its
+// body.
+type QueuedRequest struct {
+	ID      string `json:"id"`
+	Service string `json:"service"`
+	// State is waiting or dead.
+	State  string `json:"state"`
+	Method string `json:"method"`
+	Path   string `json:"path"`
+	// Bytes is the size of its body.
+	Bytes    int       `json:"bytes"`
+	Accepted time.Time `json:"accepted"`
+	Attempts int       `json:"attempts"`
+	// NotBefore is when it is tried again at the earliest.
+	NotBefore time.Time `json:"not_before,omitzero"`
+	LastError string    `json:"last_error,omitempty"`
+	// Cause is why a dead one is dead, and Died since when.
+	Cause string    `json:"cause,omitempty"`
+	Died  time.Time `json:"died,omitzero"`
+}
+
+const (
+	listDefault = 100 // requests of a list that does not say how many
+	listMost    = 1000
+)
+
+// queueStates are the states of queued requests, in the order in which they are listed.
+var queueStates = []string{"waiting", "dead"}
+
+// queue answers with the queues and some of what is in them.
+func (a *api) queue(w http.ResponseWriter, r *http.Request) {
+	queues := a.Proxy.Queues().Status()
+	o, faults := parseListOrder(r.URL.Query(), queues)
+	if len(faults) > 0 {
+		problem(w, http.StatusBadRequest, "the query has faults", faults...)
+		return
+	}
+	requests := []QueuedRequest{}
+	for _, service := range o.services {
+		for _, state := range o.states {
+			more, err := a.Proxy.Queues().List(service, state, o.after, o.limit+1-len(requests))
+			if err != nil {
+				problem(w, http.StatusInternalServerError, err.Error())
+				return
+			}
+			if requests = append(requests, more...); len(requests) > o.limit {
+				break
+			}
+		}
+	}
+	more := len(requests) > o.limit
+	respond(w, http.StatusOK, map[string]any{"queues": queues, "requests": requests[:min(len(requests), o.limit)], "more": more})
+}
+
+// listOrder is what a list is to have in it.
+type listOrder struct {
+	services, states []string
+	after            string
+	limit            int
+}
+
+// parseListOrder returns the order in a query, or all of its faults.
+func parseListOrder(query url.Values, queues map[string]Queue) (o listOrder, faults []string) {
+	o = listOrder{states: queueStates, limit: listDefault, after: query.Get("after")}
+	for name := range queues {
+		o.services = append(o.services, name)
+	}
+	slices.Sort(o.services)
+	if s := query.Get("service"); s != "" {
+		if _, ok := queues[s]; !ok {
+			faults = append(faults, "service: must be one that has a queue, got "+strconv.Quote(s))
+		}
+		o.services = []string{s}
+	}
+	if s := query.Get("state"); s != "" {
+		if !slices.Contains(queueStates, s) {
+			faults = append(faults, "state: must be waiting or dead, got "+strconv.Quote(s))
+		}
+		o.states = []string{s}
+	}
+	if s := query.Get("limit"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > listMost {
+			faults = append(faults, "limit: must be from 1 to "+strconv.Itoa(listMost)+", got "+strconv.Quote(s))
+		}
+		o.limit = n
+	}
+	if o.after != "" && (len(o.services) != 1 || len(o.states) != 1) {
+		faults = append(faults, "after: goes with a service and a state")
+	}
+	return o, faults
+}
+
+func (a *api) retryQueued(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	request, err := a.Proxy.Queues().Retry(r.Context(), id)
+	a.answerQueued(w, r, "retry-queued", request, err)
+}
+
+func (a *api) dropQueued(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	request, err := a.Proxy.Queues().Drop(id)
+	a.answerQueued(w, r, "drop-queued", request, err)
+}
+
+func (a *api) answerQueued(w http.ResponseWriter, r *http.Request, action string, request QueuedRequest, err error) {
+	a.audit(r, action, "id", r.PathValue("id"), "error", err)
+	switch {
+	case errors.Is(err, ErrUnknownRequest):
+		problem(w, http.StatusNotFound, "no queued request has the id "+strconv.Quote(r.PathValue("id")))
+	case errors.Is(err, ErrInFlight):
+		problem(w, http.StatusConflict, err.Error())
+	case err != nil:
+		problem(w, http.StatusInternalServerError, err.Error())
+	default:
+		respond(w, http.StatusOK, request)
+	}
+}

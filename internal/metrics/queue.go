@@ -1,0 +1,65 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Queue is what a scrape wants to know of one service's queue.
+type Queue struct {
+	Depth, Dead int
+	// OldestAge is how long the request that has waited longest has, in seconds; 0 if none waits.
+	OldestAge                                float64
+	Accepted, Delivered, Retried, Died, Lost uint64
+}
+
+var (
+	queueDepthDesc = prometheus.NewDesc("cbproxy_queue_depth",
+		"Requests that wait to be delivered.", []string{"service"}, nil)
+	queueAgeDesc = prometheus.NewDesc("cbproxy_queue_oldest_age_seconds",
+		"How long the request that has waited longest has waited; 0 if none waits.", []string{"service"}, nil)
+	queueDeadDesc = prometheus.NewDesc("cbproxy_queue_dead",
+		"Dead letters that are kept.", []string{"service"}, nil)
+	queueAcceptedDesc = prometheus.NewDesc("cbproxy_queue_accepted_total",
+		"Requests that were queued.", []string{"service"}, nil)
+	queueDeliveredDesc = prometheus.NewDesc("cbproxy_queue_delivered_total",
+		"Queued requests that the upstream has taken.", []string{"service"}, nil)
+	queueRetriedDesc = prometheus.NewDesc("cbproxy_queue_retried_total",
+		"Deliveries that failed and are tried again.", []string{"service"}, nil)
+	queueDiedDesc = prometheus.NewDesc("cbproxy_queue_dead_total",
+		"Queued requests that became dead letters.", []string{"service"}, nil)
+	queueLostDesc = prometheus.NewDesc("cbproxy_queue_lost_total",
+		"Dead letters that were removed because there were too many.", []string{"service"}, nil)
+	queueCommitsDesc = prometheus.NewDesc("cbproxy_queue_commits_total",
+		"Commits of the queue's files, each of which may be for many requests and takes two fsyncs.", nil, nil)
+)
+
+// queueCollector asks the queues at each scrape.
+type queueCollector struct {
+	queues func() (byService map[string]Queue, commits uint64)
+}
+
+func (c *queueCollector) Describe(descs chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{queueDepthDesc, queueAgeDesc, queueDeadDesc, queueAcceptedDesc, queueDeliveredDesc, queueRetriedDesc,
+		queueDiedDesc, queueLostDesc, queueCommitsDesc} {
+		descs <- d
+	}
+}
+
+func (c *queueCollector) Collect(metrics chan<- prometheus.Metric) {
+	queues, commits := c.queues()
+	metrics <- prometheus.MustNewConstMetric(queueCommitsDesc, prometheus.CounterValue, float64(commits))
+	for service, q := range queues {
+		gauge := func(d *prometheus.Desc, v float64) {
+			metrics <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, service)
+		}
+		count := func(d *prometheus.Desc, v uint64) {
+			metrics <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), service)
+		}
+		gauge(queueDepthDesc, float64(q.Depth))
+		gauge(queueAgeDesc, q.OldestAge)
+		gauge(queueDeadDesc, float64(q.Dead))
+		count(queueAcceptedDesc, q.Accepted)
+		count(queueDeliveredDesc, q.Delivered)
+		count(queueRetriedDesc, q.Retried)
+		count(queueDiedDesc, q.Died)
+		count(queueLostDesc, q.Lost)
+	}
+}

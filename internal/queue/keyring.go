@@ -1,0 +1,109 @@
+package queue
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// Keyring seals messages with AES-256-GCM: with its first key, and opens them with whichever
+// they were sealed with. Safe for concurrent use.
+type Keyring struct {
+	first keyID
+	keys  map[keyID]cipher.AEAD
+}
+
+// keyID tells keys apart without telling anything of them.
+type keyID [8]byte
+
+const (
+	keyBytes     = 32
+	sealOverhead = len(keyID{}) + 12 + 16 // its nonce and its tag
+	maxKeyFile   = 64 << 10
+)
+
+// ReadKeyring reads a file of keys, each a line of 32 bytes in base64. Empty lines and those
+// that begin with # don't count. A key is replaced by putting a new one before it; the old one
+// may go once nothing waits that it has sealed.
+func ReadKeyring(path string) (*Keyring, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(content) > maxKeyFile {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxKeyFile)
+	}
+	k := &Keyring{keys: map[keyID]cipher.AEAD{}}
+	number := 0
+	for line := range bytes.Lines(content) {
+		number++
+		text := bytes.TrimSpace(line)
+		if len(text) == 0 || text[0] == '#' {
+			continue
+		}
+		key, err := base64.StdEncoding.DecodeString(string(text))
+		if err != nil || len(key) != keyBytes {
+			return nil, fmt.Errorf("%s:%d: must be 32 bytes in base64, such as `head -c 32 /dev/urandom | base64` makes", path, number)
+		}
+		if err := k.add(key); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, number, err)
+		}
+	}
+	if len(k.keys) == 0 {
+		return nil, fmt.Errorf("%s: has no key", path)
+	}
+	return k, nil
+}
+
+func (k *Keyring) add(key []byte) error {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return err
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(append([]byte("cbproxy key id:"), key...))
+	id := keyID(sum[:len(keyID{})])
+	if len(k.keys) == 0 {
+		k.first = id
+	}
+	k.keys[id] = aead
+	return nil
+}
+
+// seal appends plain to head, sealed. It vouches for head as well.
+func (k *Keyring) seal(head, plain []byte) []byte {
+	sealed := append(head, k.first[:]...)
+	return k.keys[k.first].Seal(sealed, nil, plain, head)
+}
+
+var (
+	errNoKey  = errors.New("the message is sealed with a key that is not there")
+	errForged = errors.New("the sealed message is damaged")
+)
+
+// open returns what was sealed behind head. A nil Keyring has no key.
+func (k *Keyring) open(head, sealed []byte) ([]byte, error) {
+	if len(sealed) < len(keyID{}) {
+		return nil, errMalformed
+	}
+	if k == nil {
+		return nil, errNoKey
+	}
+	aead := k.keys[keyID(sealed[:len(keyID{})])]
+	if aead == nil {
+		return nil, errNoKey
+	}
+	plain, err := aead.Open(nil, nil, sealed[len(keyID{}):], head)
+	if err != nil {
+		return nil, errForged
+	}
+	return plain, nil
+}

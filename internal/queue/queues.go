@@ -1,0 +1,212 @@
+// Package queue keeps requests whose upstream can't take them, and delivers them when it can:
+// accepted once, delivered at least once, and in order where that is wanted.
+//
+// A request is accepted once it is in the store (store.Queue). Each service has a line, one
+// goroutine, that takes the oldest message and sends it through the service's breaker: what
+// the upstream takes is removed, what it can't take now rests, what it refuses is buried.
+package queue
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/store"
+)
+
+// Sender sends messages to upstreams. It must be safe for concurrent use.
+type Sender interface {
+	// Send sends a message to its service's upstream through the service's breaker, once, and
+	// tells the breaker what came of it. The error is a *NotAdmitted where the breaker did not
+	// let it, and otherwise a *Failed.
+	Send(ctx context.Context, service string, m *Message) (Answer, error)
+}
+
+// Answer is what of an upstream's answer matters.
+type Answer struct {
+	Status int
+	// RetryAfter is how long it wants to be left alone, 0 if it did not say.
+	RetryAfter time.Duration
+}
+
+// NotAdmitted is the error of a message that was not sent.
+type NotAdmitted struct {
+	// RetryAt is when it may be; zero if that is not known.
+	RetryAt time.Time
+	Reason  string
+}
+
+func (e *NotAdmitted) Error() string { return e.Reason }
+
+// Failed is the error of a message that was sent and got no answer.
+type Failed struct {
+	Reason events.Reason
+	Err    error
+}
+
+func (e *Failed) Error() string { return e.Err.Error() }
+func (e *Failed) Unwrap() error { return e.Err }
+
+// Config is what Queues are built from. All fields are required.
+type Config struct {
+	Store  *store.Queue
+	Sender Sender
+	Bus    *events.Bus
+	Logger *slog.Logger
+}
+
+// Queues is the queues of all services. Safe for concurrent use.
+type Queues struct {
+	config Config
+
+	mu    sync.Mutex // guards what follows
+	lines map[string]*line
+	start func(*line) // nil until Run
+}
+
+// New returns the queues of a store, which deliver nothing until Run.
+func New(c Config) *Queues {
+	q := &Queues{config: c, lines: map[string]*line{}}
+	for _, service := range c.Store.Services() {
+		q.line(service)
+	}
+	return q
+}
+
+// line returns a service's line, which is made where there is none.
+func (q *Queues) line(service string) *line {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lines[service]
+	if l == nil {
+		l = newLine(service, local{q.config.Store, service}, &q.config)
+		waiting, _ := q.config.Store.Counts(service)
+		l.depth.Store(int64(waiting))
+		q.lines[service] = l
+		if q.start != nil {
+			q.start(l)
+		}
+	}
+	return l
+}
+
+func (q *Queues) all() map[string]*line {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return maps.Clone(q.lines)
+}
+
+// Configure puts a service's policy in force. What waits stays, even beyond a smaller capacity.
+func (q *Queues) Configure(service string, p Policy) {
+	l := q.line(service)
+	l.policy.Store(&p)
+	l.nudge()
+}
+
+// Waiting reports whether any message of a service waits, and why the last attempt to deliver
+// one failed, "" if it did not.
+func (q *Queues) Waiting(service string) (reason events.Reason, waiting bool) {
+	l := q.line(service)
+	if l.depth.Load() <= 0 {
+		return "", false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reason, true
+}
+
+// ErrFull is in the error of Accept when as many messages wait as may.
+var ErrFull = errors.New("the queue is full")
+
+// idempotencyField tells an upstream that a request is one that it has had before, see
+// https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/.
+const idempotencyField = "Idempotency-Key"
+
+// Accept keeps a message. Once it has returned without an error the message will be delivered,
+// or end as a dead letter, whatever happens to the process; with one it will not. m gets an
+// Idempotency-Key if it has none.
+func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
+	l := q.line(service)
+	p := l.policy.Load()
+	if m.Header.Get(idempotencyField) == "" {
+		m.Header.Set(idempotencyField, rand.Text())
+	}
+	payload, err := encode(m, p.Keys)
+	if err != nil {
+		return err
+	}
+	depth := l.depth.Add(1)
+	if depth > int64(p.Capacity) {
+		l.depth.Add(-1)
+		return fmt.Errorf("%w: %d requests wait", ErrFull, p.Capacity)
+	}
+	if _, err = q.config.Store.Add(ctx, service, payload); err != nil {
+		l.depth.Add(-1)
+		return err
+	}
+	l.counts.accepted.Add(1)
+	if depth == 1 {
+		l.logger.Info("requests are queued until the upstream can take them")
+	}
+	l.changed()
+	l.arrive()
+	return nil
+}
+
+const (
+	eventQueue = 1024                   // events the queues may be behind
+	tellEvery  = 250 * time.Millisecond // a service's changes are told that often at most
+)
+
+// Run delivers until ctx is done.
+func (q *Queues) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	sub := q.config.Bus.Subscribe(eventQueue)
+	defer sub.Close()
+	q.mu.Lock()
+	q.start = func(l *line) {
+		running.Go(func() { l.run(ctx) })
+		running.Go(func() { l.tell(ctx, q.config.Bus, q.Status) })
+	}
+	for _, l := range q.lines {
+		q.start(l)
+	}
+	q.mu.Unlock()
+	defer func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.start = func(*line) {} // running is waited for
+	}()
+	for {
+		e, missed, err := sub.Next(ctx)
+		if err != nil {
+			return
+		}
+		q.hear(e, missed)
+	}
+}
+
+// hear wakes lines whose breakers may let something through now.
+func (q *Queues) hear(e events.Event, missed int) {
+	service, recovered := "", false
+	switch e := e.(type) {
+	case events.StateChanged:
+		service, recovered = e.Service, e.To == events.Closed
+	case events.Probing:
+		service = e.Service
+	case events.Reloaded:
+		missed++ // anything may be different
+	}
+	for name, l := range q.all() {
+		if name == service || missed > 0 {
+			l.admit(recovered)
+		}
+	}
+}

@@ -1,0 +1,249 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/store"
+)
+
+// Status is one service's queue at one moment.
+type Status struct {
+	// Waiting and Dead count messages.
+	Waiting int
+	Dead    int
+	// Oldest is when the message that has waited longest was accepted; zero if none waits.
+	Oldest time.Time
+	// NextAttempt is when something may be sent again; zero if that is now.
+	NextAttempt time.Time
+	// LastError is why the last attempt failed; "" if it did not.
+	LastError string
+	// Accepted, Delivered, Retried (attempts that failed), Died and Lost (dead letters that were
+	// removed because there were too many) count since the process began.
+	Accepted  uint64
+	Delivered uint64
+	Retried   uint64
+	Died      uint64
+	Lost      uint64
+}
+
+// Status returns a service's queue as it is now.
+func (q *Queues) Status(service string) Status {
+	l := q.line(service)
+	_, dead := q.config.Store.Counts(service)
+	s := Status{
+		Waiting: int(max(l.depth.Load(), 0)), Dead: dead,
+		Accepted: l.counts.accepted.Load(), Delivered: l.counts.delivered.Load(), Retried: l.counts.retried.Load(),
+		Died: l.counts.dead.Load(), Lost: l.counts.lost.Load(),
+	}
+	if s.Waiting > 0 {
+		if first, err := l.backlog.read(context.Background(), "", 1, 1); err == nil && len(first) > 0 {
+			s.Oldest = acceptedAt(first[0].payload).UTC()
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.LastError = l.problem; l.next.After(time.Now()) {
+		s.NextAttempt = l.next.UTC()
+	}
+	return s
+}
+
+// Commits counts what was written to the disk for queues, with two fsyncs each.
+func (q *Queues) Commits() uint64 { return q.config.Store.Commits() }
+
+// Services returns the services that have a queue or had one, sorted.
+func (q *Queues) Services() []string {
+	var names []string
+	for name := range q.all() {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Item is what may be seen of a message: nothing of its fields, its query or its body.
+type Item struct {
+	ID      string
+	Service string
+	// State is waiting or dead.
+	State  string
+	Method string
+	Path   string
+	// Bytes is the size of its body.
+	Bytes    int
+	Accepted time.Time
+	Attempts int
+	// NotBefore is when it is tried again at the earliest; zero is at once.
+	NotBefore time.Time
+	LastError string
+	Cause     string
+	Died      time.Time
+}
+
+// The states of messages.
+const (
+	StateWaiting = "waiting"
+	StateDead    = "dead"
+)
+
+// listBytes is how much is read at once to list messages.
+const listBytes = 4 << 20
+
+// List returns up to limit messages of a service in a state, oldest first, that come after the
+// one with the given ID; "" is before the first.
+func (q *Queues) List(service, state, after string, limit int) (items []Item, err error) {
+	l := q.line(service)
+	seq := parseSeq(localPart(after))
+	for len(items) < limit {
+		var records []store.Record
+		if state == StateDead {
+			records, err = q.config.Store.Dead(service, seq, limit-len(items), listBytes)
+		} else {
+			records, err = q.config.Store.Read(service, seq, limit-len(items), listBytes)
+		}
+		if err != nil || len(records) == 0 {
+			return items, err
+		}
+		for _, r := range records {
+			seq = r.Seq
+			items = append(items, itemOf(service, state, entryOf(r), l.policy.Load().Keys))
+		}
+	}
+	return items, nil
+}
+
+func itemOf(service, state string, e entry, keys *Keyring) Item {
+	i := Item{
+		ID: service + "." + e.id, Service: service, State: state, Accepted: acceptedAt(e.payload).UTC(), Attempts: e.note.Attempts,
+		NotBefore: e.note.NotBefore, LastError: e.note.LastError, Cause: string(e.note.Cause), Died: e.note.Died,
+	}
+	if m, err := decode(e.payload, keys); err == nil {
+		i.Method, i.Path, i.Bytes = m.Method, m.Path, len(m.Body)
+	} else {
+		i.LastError = cmp.Or(i.LastError, err.Error())
+	}
+	return i
+}
+
+// localPart returns an ID without the service that it begins with.
+func localPart(id string) string {
+	_, rest, _ := strings.Cut(id, ".")
+	return rest
+}
+
+var (
+	// ErrUnknown is the error of an ID that no message has.
+	ErrUnknown = errors.New("no queued request has this id")
+	// ErrInFlight is the error of a message that can't be dropped because it is being sent.
+	ErrInFlight = errors.New("it is being sent at this moment")
+)
+
+// find returns the line of an ID's message, and the message.
+func (q *Queues) find(id string) (l *line, r store.Record, dead bool, err error) {
+	service, rest, _ := strings.Cut(id, ".")
+	if l = q.all()[service]; l == nil {
+		return nil, r, false, ErrUnknown
+	}
+	r, dead, found, err := q.config.Store.Get(service, parseSeq(rest))
+	if err == nil && !found {
+		err = ErrUnknown
+	}
+	return l, r, dead, err
+}
+
+// Retry lets a message be tried at once: one that waits as soon as its breaker and those before
+// it let it, and a dead one likewise, as the youngest that waits and with all of its attempts
+// ahead of it.
+func (q *Queues) Retry(ctx context.Context, id string) (Item, error) {
+	l, r, dead, err := q.find(id)
+	if err != nil {
+		return Item{}, err
+	}
+	if dead {
+		r.Note = nil
+		l.depth.Add(1)
+		if r.Seq, err = q.config.Store.Revive(ctx, l.service, r.Seq); err != nil {
+			l.depth.Add(-1)
+			return Item{}, err
+		}
+		l.changed()
+	}
+	l.mu.Lock()
+	l.urgent = append(l.urgent, formatSeq(r.Seq))
+	l.mu.Unlock()
+	l.nudge()
+	return itemOf(l.service, StateWaiting, entryOf(r), l.policy.Load().Keys), nil
+}
+
+// Drop removes a message for good.
+func (q *Queues) Drop(id string) (Item, error) {
+	l, r, dead, err := q.find(id)
+	if err != nil {
+		return Item{}, err
+	}
+	state := StateDead
+	if !dead {
+		state = StateWaiting
+		if !l.give(formatSeq(r.Seq)) {
+			return Item{}, ErrInFlight
+		}
+	}
+	if err := q.config.Store.Delete(l.service, r.Seq); err != nil {
+		l.keep(formatSeq(r.Seq))
+		return Item{}, err
+	}
+	if !dead {
+		l.left()
+	}
+	l.changed()
+	l.nudge()
+	return itemOf(l.service, state, entryOf(r), l.policy.Load().Keys), nil
+}
+
+// give sees to it that a message is not sent any more, and reports false if it is being sent, or
+// is dropped already.
+func (l *line) give(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current == id || l.gone[id] {
+		return false
+	}
+	l.gone[id] = true
+	return true
+}
+
+// keep takes give back.
+func (l *line) keep(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.gone, id)
+}
+
+// tell publishes the line's changes, until ctx is done.
+func (l *line) tell(ctx context.Context, bus *events.Bus, status func(service string) Status) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.news:
+		}
+		s := status(l.service)
+		bus.Publish(events.QueueChanged{
+			Time: time.Now().UTC(), Service: l.service, Waiting: s.Waiting, Dead: s.Dead, Oldest: s.Oldest,
+			Accepted: s.Accepted, Delivered: s.Delivered,
+		})
+		t := time.NewTimer(tellEvery)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+	}
+}

@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"net/textproto"
+	"strings"
+
+	"cbproxy/fallbacks"
+)
+
+// questioner is an exchange's client as a chain of fallbacks sees it that answers it.
+type questioner struct{ *exchange }
+
+// Request implements fallbacks.Client.
+func (q questioner) Request() *fallbacks.Request { return q.request(endToEnd(q.r)) }
+
+// Body implements fallbacks.Client.
+func (q questioner) Body(limit int64) ([]byte, error) { return q.upload.rest(limit) }
+
+// example is an exchange's client as a chain of fallbacks sees it that learns from the
+// upstream's response.
+type example struct {
+	*exchange
+	header http.Header // of the upstream's request
+}
+
+// Request implements fallbacks.Client.
+func (e example) Request() *fallbacks.Request { return e.request(e.header) }
+
+// Body implements fallbacks.Client.
+func (e example) Body(limit int64) ([]byte, error) { return e.upload.known(limit) }
+
+func (x *exchange) request(header http.Header) *fallbacks.Request {
+	return &fallbacks.Request{
+		Service: x.route.service.name, Method: x.r.Method, Host: x.r.Host,
+		Path: rawPath(x.r), Rest: x.rest, Query: x.r.URL.RawQuery, Header: header,
+	}
+}
+
+// connectionFields are the fields that concern one connection only (RFC 9110, section 7.6.1),
+// beside those that Connection names.
+var connectionFields = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade"}
+
+// endToEnd returns the fields of a client's request as ReverseProxy and rewrite send them
+// upstream, without those that frame or announce a body.
+func endToEnd(r *http.Request) http.Header {
+	h := r.Header.Clone()
+	for _, list := range h["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			if name = textproto.TrimString(name); name != "" {
+				h.Del(name)
+			}
+		}
+	}
+	for _, name := range connectionFields {
+		delete(h, name)
+	}
+	for name := range h {
+		if isProxyField(name) {
+			delete(h, name)
+		}
+	}
+	delete(h, "Content-Length")
+	delete(h, "Expect")
+	(&httputil.ProxyRequest{In: r, Out: &http.Request{Header: h}}).SetXForwarded()
+	return h
+}

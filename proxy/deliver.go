@@ -1,0 +1,138 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"time"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+)
+
+// Delivery is a request that is sent to a service's upstream without a client that waits.
+type Delivery struct {
+	Service string
+	Method  string
+	// Host is the client's, which goes upstream where the route has preserve_host.
+	Host string
+	// Rest is the raw path below the route's prefix, and Query the raw query.
+	Rest, Query string
+	// Header is sent as it is.
+	Header http.Header
+	Body   []byte
+}
+
+// Delivered is an upstream's answer to a Delivery.
+type Delivered struct {
+	Status int
+	// RetryAfter is how long the upstream wants to be left alone, 0 if it did not say.
+	RetryAfter time.Duration
+}
+
+// DeliveryError is the error of a Delivery that was sent and got no answer.
+type DeliveryError struct {
+	Reason events.Reason
+	Err    error
+}
+
+func (e *DeliveryError) Error() string { return e.Err.Error() }
+func (e *DeliveryError) Unwrap() error { return e.Err }
+
+// ErrNoService is the error of a Delivery to a service that no route has.
+var ErrNoService = errors.New("no route has this service")
+
+// Deliver sends d, once, if the service's breaker lets it, and tells that what came of it. The
+// error is breaker.ErrOpen or breaker.ErrHalfOpenLimit where it does not, ErrNoService, or a
+// *DeliveryError.
+func (s *Server) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
+	snap := s.acquire()
+	defer snap.release()
+	rt := snap.services[d.Service]
+	if rt == nil {
+		return Delivered{}, ErrNoService
+	}
+	call, err := rt.service.breaker.Allow()
+	if err != nil {
+		return Delivered{}, err
+	}
+	return rt.deliver(ctx, d, call)
+}
+
+// deliver is told of by call, exactly once.
+func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (answer Delivered, err error) {
+	limited, cancel := context.WithTimeoutCause(ctx, rt.config.Timeout, errTimeout)
+	defer cancel()
+	reported := false
+	defer func() {
+		if !reported {
+			call.Cancel() // as it panics
+		}
+	}()
+	start := time.Now()
+	answer, kind, err := rt.send(limited, d, call.State == events.HalfOpen)
+	reported = true
+	switch took := time.Since(start); {
+	case err == nil && kind == "":
+		call.Success(took)
+	case err != nil && ctx.Err() != nil:
+		call.Cancel()
+	default:
+		detail := fmt.Sprintf("status %d", answer.Status)
+		if err != nil {
+			detail = err.Error()
+		}
+		f := &events.Failure{Time: time.Now(), Type: kind, Detail: "delivery: " + detail}
+		rt.service.observer.Failed(kind, 1)
+		rt.service.failures.log(rt.logger, rt.service.name, f)
+		call.Failure(f, took)
+	}
+	if err != nil {
+		err = &DeliveryError{reasonOf(kind), err}
+	}
+	return answer, err
+}
+
+// send returns the upstream's answer, and how it failed; kind is "" if it did not.
+func (rt *route) send(ctx context.Context, d *Delivery, probing bool) (answer Delivered, kind events.ErrorType, err error) {
+	connected := false
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+	u := &url.URL{RawQuery: d.Query}
+	rt.target.Address(u, d.Rest)
+	r := (&http.Request{Method: d.Method, URL: u, Header: d.Header, ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(d.Body))}).WithContext(traced)
+	if len(d.Body) > 0 {
+		r.Body = io.NopCloser(bytes.NewReader(d.Body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(d.Body)), nil }
+	}
+	if rt.config.PreserveHost {
+		r.Host = d.Host
+	}
+	if d.Header["User-Agent"] == nil {
+		d.Header["User-Agent"] = []string{""} // or net/http names itself
+	}
+	if probing {
+		rt.pool.transport.CloseIdleConnections() // they are from before the failure
+	}
+	res, err := rt.pool.transport.RoundTrip(r)
+	switch {
+	case err != nil && context.Cause(ctx) == errTimeout:
+		return answer, events.ErrorTimeout, errTimeout
+	case err != nil:
+		return answer, errorType(err, connected, false), err
+	}
+	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
+	if res.StatusCode < 200 {
+		return answer, events.ErrorProtocol, fmt.Errorf("malformed response: status %03d", res.StatusCode)
+	}
+	_, _ = io.CopyN(io.Discard, res.Body, maxProbeBody) // keeps the connection
+	answer = Delivered{res.StatusCode, parseRetryAfter(res.Header.Get("Retry-After"), time.Now())}
+	if rt.config.Breaker.FailureStatuses.Has(res.StatusCode) {
+		kind = events.ErrorStatus
+	}
+	return answer, kind, nil
+}
