@@ -25,7 +25,7 @@ type queues struct {
 }
 
 // openQueues opens the queues in c's data_dir.
-func openQueues(c *routes.Config, bus *events.Bus, logger *slog.Logger) (*queues, error) {
+func openQueues(c *routes.Config, keep *keeping, bus *events.Bus, logger *slog.Logger) (*queues, error) {
 	kept, setAside, err := store.OpenQueue(c.DataDir)
 	if err != nil {
 		return nil, fmt.Errorf("data_dir %q: %w", c.DataDir, err)
@@ -34,7 +34,11 @@ func openQueues(c *routes.Config, bus *events.Bus, logger *slog.Logger) (*queues
 		logger.Error("queued requests are lost", "reason", reason)
 	}
 	q := &queues{store: kept}
-	q.Queues = queue.New(queue.Config{Store: kept, Sender: q, Bus: bus, Logger: logger})
+	config := queue.Config{Store: kept, Sender: q, Bus: bus, Logger: logger}
+	if keep.redis != nil {
+		config.Copies, config.Shared = keep.redis.Copies(kept.Origin()), func() bool { return keep.share().Enabled }
+	}
+	q.Queues = queue.New(config)
 	return q, nil
 }
 
@@ -84,7 +88,7 @@ func (q *queues) metrics() (map[string]metrics.Queue, uint64) {
 	for service, s := range q.states() {
 		m := metrics.Queue{
 			Depth: s.Waiting, Dead: s.Dead,
-			Accepted: s.Accepted, Delivered: s.Delivered, Retried: s.Retried, Died: s.Died, Lost: s.Lost,
+			Accepted: s.Accepted, Delivered: s.Delivered, Retried: s.Retried, Died: s.Died, Lost: s.Lost, TakenOver: s.TakenOver, Surrendered: s.Surrendered,
 		}
 		if !s.Oldest.IsZero() {
 			m.OldestAge = max(time.Since(s.Oldest).Seconds(), 0)
@@ -120,7 +124,7 @@ func (v queueView) Status() map[string]admin.Queue {
 	for service, s := range v.states() {
 		all[service] = admin.Queue{
 			Waiting: s.Waiting, Dead: s.Dead, Oldest: admin.TimeOrNil(s.Oldest), NextAttempt: admin.TimeOrNil(s.NextAttempt), LastError: s.LastError,
-			Accepted: s.Accepted, Delivered: s.Delivered, Retried: s.Retried, Died: s.Died, Lost: s.Lost,
+			Accepted: s.Accepted, Delivered: s.Delivered, Retried: s.Retried, Died: s.Died, Lost: s.Lost, TakenOver: s.TakenOver, Surrendered: s.Surrendered,
 		}
 	}
 	return all

@@ -79,7 +79,7 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 	if err != nil {
 		return failure(err)
 	}
-	waiting, err := openQueues(config, bus, logger)
+	waiting, err := openQueues(config, keep, bus, logger)
 	if err != nil {
 		keep.close()
 		return failure(err)

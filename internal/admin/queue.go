@@ -40,13 +40,16 @@ type Queue struct {
 	NextAttempt *time.Time `json:"next_attempt"`
 	// LastError is why the last attempt failed; "" if it did not.
 	LastError string `json:"last_error"`
-	// What follows counts since the process began; Retried are attempts that failed, and Lost
-	// dead requests that were removed because there were too many.
-	Accepted  uint64 `json:"accepted"`
-	Delivered uint64 `json:"delivered"`
-	Retried   uint64 `json:"retried"`
-	Died      uint64 `json:"died"`
-	Lost      uint64 `json:"lost"`
+	// What follows counts since the process began. Retried are attempts that failed, Lost dead
+	// requests that were removed because there were too many, TakenOver requests of instances that
+	// are gone, and Surrendered requests that others have taken over.
+	Accepted    uint64 `json:"accepted"`
+	Delivered   uint64 `json:"delivered"`
+	Retried     uint64 `json:"retried"`
+	Died        uint64 `json:"died"`
+	Lost        uint64 `json:"lost"`
+	TakenOver   uint64 `json:"taken_over"`
+	Surrendered uint64 `json:"surrendered"`
 }
 
 // QueuedRequest is what may be seen of a queued request: nothing of its fields, its query or its

@@ -8,6 +8,7 @@ type Queue struct {
 	// OldestAge is how long the request that has waited longest has, in seconds; 0 if none waits.
 	OldestAge                                float64
 	Accepted, Delivered, Retried, Died, Lost uint64
+	TakenOver, Surrendered                   uint64
 }
 
 var (
@@ -27,6 +28,10 @@ var (
 		"Queued requests that became dead letters.", []string{"service"}, nil)
 	queueLostDesc = prometheus.NewDesc("cbproxy_queue_lost_total",
 		"Dead letters that were removed because there were too many.", []string{"service"}, nil)
+	queueTakenOverDesc = prometheus.NewDesc("cbproxy_queue_taken_over_total",
+		"Queued requests of instances that are gone which this one has taken over.", []string{"service"}, nil)
+	queueSurrenderedDesc = prometheus.NewDesc("cbproxy_queue_surrendered_total",
+		"Queued requests that other instances have taken over while this one was gone.", []string{"service"}, nil)
 	queueCommitsDesc = prometheus.NewDesc("cbproxy_queue_commits_total",
 		"Commits of the queue's files, each of which may be for many requests and takes two fsyncs.", nil, nil)
 )
@@ -38,7 +43,7 @@ type queueCollector struct {
 
 func (c *queueCollector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{queueDepthDesc, queueAgeDesc, queueDeadDesc, queueAcceptedDesc, queueDeliveredDesc, queueRetriedDesc,
-		queueDiedDesc, queueLostDesc, queueCommitsDesc} {
+		queueDiedDesc, queueLostDesc, queueTakenOverDesc, queueSurrenderedDesc, queueCommitsDesc} {
 		descs <- d
 	}
 }
@@ -61,5 +66,7 @@ func (c *queueCollector) Collect(metrics chan<- prometheus.Metric) {
 		count(queueRetriedDesc, q.Retried)
 		count(queueDiedDesc, q.Died)
 		count(queueLostDesc, q.Lost)
+		count(queueTakenOverDesc, q.TakenOver)
+		count(queueSurrenderedDesc, q.Surrendered)
 	}
 }

@@ -26,6 +26,7 @@ type line struct {
 	policy atomic.Pointer[Policy]
 	depth  atomic.Int64 // messages that wait, those that are about to be accepted among them
 	counts counts
+	mirror *mirror       // nil if there is no Redis
 	wake   chan struct{} // holds a token while there may be something to do
 
 	sending context.Context // outlives the line's by lastChance
@@ -51,7 +52,7 @@ type line struct {
 }
 
 // counts are what a line has done since the process began.
-type counts struct{ accepted, delivered, retried, dead, lost atomic.Uint64 }
+type counts struct{ accepted, delivered, retried, dead, lost, adopted, surrendered atomic.Uint64 }
 
 // How much of a backlog is read at once, and how many messages may rest while those behind
 // them are tried, where order does not matter.
@@ -66,9 +67,10 @@ const lastChance = 5 * time.Second
 
 // Waits where nothing else says how long.
 const (
-	halfOpenPause = time.Second     // until a place to probe may be free
-	troublePause  = time.Second     // until a store that fails is tried again
-	longestWait   = 5 * time.Minute // clocks may be set
+	halfOpenPause = time.Second      // until a place to probe may be free
+	troublePause  = time.Second      // until a store that fails is tried again
+	readyPause    = 10 * time.Second // until the mirror has compared
+	longestWait   = 5 * time.Minute  // clocks may be set
 )
 
 // maxRetryAfter is how long an upstream may ask to be left alone.
@@ -140,6 +142,9 @@ func (l *line) step(ctx context.Context) (wait time.Duration, err error) {
 	}
 	if wait := l.mayNotYet(); wait > 0 {
 		return min(wait, p.MaxAge-age+time.Millisecond), nil
+	}
+	if !l.mirror.ready() {
+		return readyPause, nil // which nudges
 	}
 	m, err := decode(e.payload, p.Keys)
 	if err != nil {
@@ -300,6 +305,7 @@ func (l *line) delivered(e *entry) {
 	l.counts.delivered.Add(1)
 	l.left()
 	l.discard(e.id)
+	l.mirror.gone(parseSeq(e.id))
 }
 
 // left counts one message less.
@@ -364,6 +370,7 @@ func (l *line) bury(ctx context.Context, p *Policy, e *entry, cause Cause, probl
 		l.logger.Error("there are too many dead letters: the oldest are removed", "removed", lost, "capacity", p.Capacity)
 	}
 	l.left()
+	l.mirror.gone(parseSeq(e.id))
 	return nil
 }
 

@@ -53,12 +53,16 @@ type Failed struct {
 func (e *Failed) Error() string { return e.Err.Error() }
 func (e *Failed) Unwrap() error { return e.Err }
 
-// Config is what Queues are built from. All fields are required.
+// Config is what Queues are built from. All fields but Copies and Shared are required.
 type Config struct {
 	Store  *store.Queue
 	Sender Sender
 	Bus    *events.Bus
 	Logger *slog.Logger
+	// Copies is where copies are kept for other instances, nil for nowhere, as long as Shared says
+	// so.
+	Copies *store.Copies
+	Shared func() bool
 }
 
 // Queues is the queues of all services. Safe for concurrent use.
@@ -88,6 +92,9 @@ func (q *Queues) line(service string) *line {
 		l = newLine(service, local{q.config.Store, service}, &q.config)
 		waiting, _ := q.config.Store.Counts(service)
 		l.depth.Store(int64(waiting))
+		if q.config.Copies != nil {
+			l.mirror = newMirror(l, &q.config, q.takeIn)
+		}
 		q.lines[service] = l
 		if q.start != nil {
 			q.start(l)
@@ -156,7 +163,20 @@ func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
 	}
 	l.changed()
 	l.arrive()
+	l.mirror.arrived()
 	return nil
+}
+
+// takeIn keeps a message that was accepted by another instance.
+func (q *Queues) takeIn(ctx context.Context, l *line, payload []byte) (seq uint64, err error) {
+	l.depth.Add(1)
+	if seq, err = q.config.Store.Add(ctx, l.service, payload); err != nil {
+		l.depth.Add(-1)
+		return 0, err
+	}
+	l.changed()
+	l.nudge()
+	return seq, nil
 }
 
 const (
@@ -174,6 +194,9 @@ func (q *Queues) Run(ctx context.Context) {
 	q.start = func(l *line) {
 		running.Go(func() { l.run(ctx) })
 		running.Go(func() { l.tell(ctx, q.config.Bus, q.Status) })
+		if l.mirror != nil {
+			running.Go(func() { l.mirror.run(ctx) })
+		}
 	}
 	for _, l := range q.lines {
 		q.start(l)

@@ -30,16 +30,24 @@ type Status struct {
 	Retried   uint64
 	Died      uint64
 	Lost      uint64
+	// TakenOver counts the messages of other instances that this one has taken over, and
+	// Surrendered those that others have taken over from it.
+	TakenOver   uint64
+	Surrendered uint64
 }
 
 // Status returns a service's queue as it is now.
 func (q *Queues) Status(service string) Status {
-	l := q.line(service)
+	l := q.all()[service]
+	if l == nil {
+		return Status{}
+	}
 	_, dead := q.config.Store.Counts(service)
 	s := Status{
 		Waiting: int(max(l.depth.Load(), 0)), Dead: dead,
 		Accepted: l.counts.accepted.Load(), Delivered: l.counts.delivered.Load(), Retried: l.counts.retried.Load(),
 		Died: l.counts.dead.Load(), Lost: l.counts.lost.Load(),
+		TakenOver: l.counts.adopted.Load(), Surrendered: l.counts.surrendered.Load(),
 	}
 	if s.Waiting > 0 {
 		if first, err := l.backlog.read(context.Background(), "", 1, 1); err == nil && len(first) > 0 {
@@ -98,7 +106,10 @@ const listBytes = 4 << 20
 // List returns up to limit messages of a service in a state, oldest first, that come after the
 // one with the given ID; "" is before the first.
 func (q *Queues) List(service, state, after string, limit int) (items []Item, err error) {
-	l := q.line(service)
+	l := q.all()[service]
+	if l == nil {
+		return nil, nil
+	}
 	seq := parseSeq(localPart(after))
 	for len(items) < limit {
 		var records []store.Record
@@ -178,6 +189,7 @@ func (q *Queues) Retry(ctx context.Context, id string) (Item, error) {
 	l.urgent = append(l.urgent, formatSeq(r.Seq))
 	l.mu.Unlock()
 	l.nudge()
+	l.mirror.arrived()
 	return itemOf(l.service, StateWaiting, entryOf(r), l.policy.Load().Keys), nil
 }
 
@@ -200,6 +212,7 @@ func (q *Queues) Drop(id string) (Item, error) {
 	}
 	if !dead {
 		l.left()
+		l.mirror.gone(r.Seq)
 	}
 	l.changed()
 	l.nudge()

@@ -385,6 +385,18 @@ func (q *Queue) Services() []string {
 	return slices.Compact(names)
 }
 
+// Origin is a name that no other queue has, and that outlives the process.
+func (q *Queue) Origin() string { return q.dead.origin }
+
+// Has reports whether a record waits.
+func (q *Queue) Has(service string, seq uint64) (bool, error) {
+	s := q.of(seq)
+	if s == nil {
+		return false, nil
+	}
+	return s.has(service, seq)
+}
+
 // Commits counts what was written to the disk, with two fsyncs each.
 func (q *Queue) Commits() uint64 { return q.commits.Load() }
 

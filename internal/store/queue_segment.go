@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ var (
 	noteBucket   = []byte("queue_notes")   // likewise
 	countBucket  = []byte("queue_counts")  // how many records there are, by service
 	nextKey      = []byte("queue_next")    // in metaBucket: the first number that was never given
+	originKey    = []byte("queue_origin")  // likewise: a name that is this file's alone
 )
 
 // segment is one file of a Queue.
@@ -39,6 +41,7 @@ type segment struct {
 	sealed  bool       // nothing more will be added
 	counts  map[string]int
 	next    uint64
+	origin  string
 	visible uint64          // records above this are not to be seen yet
 	hidden  map[uint64]bool // those that nobody waits for any more, and that are about to be removed
 
@@ -126,6 +129,12 @@ func (s *segment) prepare(tx *bolt.Tx) error {
 	} else if err := meta.Put(nextKey, keyOf(s.next)); err != nil {
 		return err
 	}
+	if meta.Get(originKey) == nil {
+		if err := meta.Put(originKey, []byte(rand.Text())); err != nil {
+			return err
+		}
+	}
+	s.origin = string(meta.Get(originKey))
 	s.first, s.visible = s.next, s.next-1
 	cursor := tx.Bucket(countBucket).Cursor()
 	for name, n := cursor.First(); name != nil; name, n = cursor.Next() {
@@ -215,6 +224,15 @@ func (s *segment) get(service string, seq uint64) (r Record, found bool, err err
 		return nil
 	})
 	return r, found, err
+}
+
+func (s *segment) has(service string, seq uint64) (found bool, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		b := tx.Bucket(recordBucket).Bucket([]byte(service))
+		found = b != nil && b.Get(keyOf(seq)) != nil
+		return nil
+	})
+	return found, err
 }
 
 // record copies what is valid within a transaction only.
