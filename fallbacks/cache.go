@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
-
 	"cbproxy/routes"
 )
 
@@ -43,10 +41,9 @@ func defaultCacheOptions() *CacheOptions {
 
 // Validate reports what the types can't say, by path below the options.
 func (o *CacheOptions) Validate(report func(path, message string)) {
-	for _, name := range o.Vary {
-		if !httpguts.ValidHeaderFieldName(name) || name == "*" {
-			report("vary", "must be a list of header field names, got "+strconv.Quote(name))
-		}
+	checkFieldNames("vary", o.Vary, report)
+	if i := slices.Index(o.Vary, "*"); i >= 0 {
+		report(fmt.Sprintf("vary[%d]", i), "must be the name of a header field, got \"*\"")
 	}
 	if slices.Contains(o.Methods, http.MethodHead) && !slices.Contains(o.Methods, http.MethodGet) {
 		report("methods", "must have GET if it has HEAD, which is answered from what GET was")

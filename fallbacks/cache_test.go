@@ -371,7 +371,7 @@ func TestCacheOptionsReportEveryFault(t *testing.T) {
 	o.Vary, o.Methods, o.MaxBytes = []string{"X-Key", "*", "a b", ""}, []string{"HEAD"}, o.MaxEntryBytes-1
 	var faults []string
 	o.Validate(func(path, _ string) { faults = append(faults, path) })
-	if fmt.Sprint(faults) != "[vary vary vary methods max_bytes]" {
+	if fmt.Sprint(faults) != "[vary[2] vary[3] vary[1] methods max_bytes]" {
 		t.Errorf("faults at %v", faults)
 	}
 }

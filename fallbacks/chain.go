@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 )
 
@@ -74,6 +75,30 @@ func (c *Chain) Strategy(name string) Strategy {
 		if c.steps[i].name == name {
 			return c.steps[i].strategy
 		}
+	}
+	return nil
+}
+
+// CacheStats returns the numbers of the chain's cache, all zero if it has none. A nil chain has
+// none.
+func (c *Chain) CacheStats() (s CacheStats) {
+	if c == nil {
+		return s
+	}
+	if cached, ok := c.Strategy("cache").(*cache); ok {
+		s = cached.CacheStats()
+	}
+	return s
+}
+
+// UpstreamBreaker returns the breaker of the chain's upstream, nil if it has none. A nil chain has
+// none.
+func (c *Chain) UpstreamBreaker() *breaker.Breaker {
+	if c == nil {
+		return nil
+	}
+	if second, ok := c.Strategy("upstream").(*upstream); ok {
+		return second.Breaker()
 	}
 	return nil
 }

@@ -315,10 +315,10 @@ fallbacks:
 config.yaml:7:7: fallbacks.rag_service.template.headers."a\nb": must be a header field name of letters, digits and !#$%&'*+-.^_` + "`" + `|~, got "a\nb"
 config.yaml:8:9: fallbacks.rag_service.template.headers.Date: must not be set here: cbproxy sets it
 config.yaml:10:7: fallbacks.rag_service.template.body."new\nline": must be a Go template, got "{{}}": missing value for command
-config.yaml:10:7: fallbacks.rag_service.template.body.items[2]: must be a Go template, got "{{json \"a\" \"b\"}}": json takes 1 argument, got 2
 config.yaml:12:9: fallbacks.rag_service.template.body.note: must be a Go template, got "No {{foo}}": function "foo" not defined
 config.yaml:13:16: fallbacks.rag_service.template.body.deep.x y: must be a Go template, got "{{json": unclosed action
-config.yaml:13:33: fallbacks.rag_service.template.body.deep.a.b: must be a Go template, got "{{if}}": missing value for if`
+config.yaml:13:33: fallbacks.rag_service.template.body.deep.a.b: must be a Go template, got "{{if}}": missing value for if
+config.yaml:15:23: fallbacks.rag_service.template.body.items[2]: must be a Go template, got "{{json \"a\" \"b\"}}": json takes 1 argument, got 2`
 	_, err := (&routes.Loader{Path: "config.yaml", Strategies: fallbacks.Options(), Builtin: []byte("{}")}).Parse([]byte(content))
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

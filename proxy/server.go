@@ -177,6 +177,17 @@ func (s *Server) Breakers() map[string]*breaker.Breaker {
 	return breakers
 }
 
+// Fallbacks returns the chains of the services in force, by name; nil where a service has none.
+func (s *Server) Fallbacks() map[string]*fallbacks.Chain {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	chains := make(map[string]*fallbacks.Chain, len(s.services))
+	for name, service := range s.services {
+		chains[name] = service.chain
+	}
+	return chains
+}
+
 // Breaker returns a service's breaker, nil if no service in force has that name.
 func (s *Server) Breaker(name string) *breaker.Breaker {
 	s.mu.Lock()

@@ -2,6 +2,7 @@ package routes
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -22,7 +23,7 @@ func lookup(n *yaml.Node, name string) (value, key *yaml.Node) {
 
 // locate returns the place of path below n, which itself stands at. Where the file has no
 // such key the place is that of the nearest one above, under the full name. A key may
-// contain dots, such as a header's name.
+// contain dots, such as a header's name; [2] is the third item of a list.
 func locate(n *yaml.Node, at place, path string) place {
 	full := join(at.path, path)
 	for path != "" {
@@ -40,19 +41,29 @@ func locate(n *yaml.Node, at place, path string) place {
 // step enters the entry of n whose key is the longest beginning of path.
 func step(n *yaml.Node, path string) (value, key *yaml.Node, rest string) {
 	if n != nil && n.Kind == yaml.SequenceNode {
-		return nil, nil, ""
+		return item(n, path)
 	}
 	for head := path; head != ""; {
 		if value, key = lookup(n, head); value != nil {
 			return value, key, strings.TrimPrefix(path[len(head):], ".")
 		}
-		i := strings.LastIndexByte(head, '.')
+		i := strings.LastIndexAny(head, ".[")
 		if i < 0 {
 			break
 		}
 		head = head[:i]
 	}
 	return nil, nil, ""
+}
+
+// item enters the item of the list n that path begins with. It stands for its own key.
+func item(n *yaml.Node, path string) (value, key *yaml.Node, rest string) {
+	index, rest, found := strings.Cut(strings.TrimPrefix(path, "["), "]")
+	i, err := strconv.Atoi(index)
+	if !found || err != nil || i < 0 || i >= len(n.Content) {
+		return nil, nil, ""
+	}
+	return n.Content[i], n.Content[i], strings.TrimPrefix(rest, ".")
 }
 
 // whole tells whether no value in n was found faulty when the tree was made.

@@ -91,6 +91,7 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 		Redis:       keep.redisMetrics,
 		StoreErrors: keep.storeErrors,
 		Queues:      waiting.metrics,
+		Fallbacks:   func() map[string]metrics.Fallback { return fallbacksOf(server) },
 		Strategies:  fallbacks.Names(),
 		Version:     version,
 		Commit:      buildCommit(),

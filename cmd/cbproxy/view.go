@@ -176,3 +176,19 @@ func breakersOf(s *proxy.Server, k *keeping) map[string]metrics.Breaker {
 	}
 	return views
 }
+
+// fallbacksOf returns what the metrics want to know of a server's fallbacks.
+func fallbacksOf(s *proxy.Server) map[string]metrics.Fallback {
+	views := map[string]metrics.Fallback{}
+	for name, chain := range s.Fallbacks() {
+		c := chain.CacheStats()
+		view := metrics.Fallback{Cache: metrics.Cache{
+			Hits: c.Hits, Misses: c.Misses, Stored: c.Stored, Evicted: c.Evicted, Entries: c.Entries, Bytes: c.Bytes,
+		}}
+		if b := chain.UpstreamBreaker(); b != nil {
+			view.HasUpstream, view.Upstream = true, b.State()
+		}
+		views[name] = view
+	}
+	return views
+}

@@ -32,7 +32,7 @@ type Redis struct {
 	Operations, Errors uint64
 }
 
-// Config is what Metrics are built from. All fields but Redis, StoreErrors and Queues are required.
+// Config is what Metrics are built from. All fields but Redis, StoreErrors, Queues and Fallbacks are required.
 type Config struct {
 	// Breakers returns the breakers in force, by service; it is called at each scrape.
 	Breakers func() map[string]Breaker
@@ -44,6 +44,8 @@ type Config struct {
 	// Queues returns the queues of all services, and how often their files were committed; it is
 	// called at each scrape.
 	Queues func() (byService map[string]Queue, commits uint64)
+	// Fallbacks returns the fallbacks of all services; it is called at each scrape.
+	Fallbacks func() map[string]Fallback
 	// Strategies lists the fallback strategies there are.
 	Strategies []string
 	// Version and Commit are this build's.
@@ -151,6 +153,9 @@ func New(c Config) *Metrics {
 	}
 	if c.Queues != nil {
 		m.registry.MustRegister(&queueCollector{c.Queues})
+	}
+	if c.Fallbacks != nil {
+		m.registry.MustRegister(&fallbackCollector{c.Fallbacks})
 	}
 	return m
 }

@@ -1,0 +1,68 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cbproxy/internal/events"
+)
+
+// Fallback is what a scrape wants to know of one service's fallback.
+type Fallback struct {
+	// Cache is what its cache has done; all zero without one.
+	Cache Cache
+	// Upstream is the state of its second upstream's breaker, where it has one.
+	Upstream    events.State
+	HasUpstream bool
+}
+
+// Cache is what a scrape wants to know of one service's cache.
+type Cache struct {
+	Hits, Misses, Stored, Evicted uint64
+	Entries                       int
+	Bytes                         int64
+}
+
+var (
+	cacheHitsDesc = prometheus.NewDesc("cbproxy_cache_hits_total",
+		"Requests for which the cache had an answer; over hits and misses it is the hit rate.", []string{"service"}, nil)
+	cacheMissesDesc = prometheus.NewDesc("cbproxy_cache_misses_total",
+		"Requests for which the cache was asked and had no answer.", []string{"service"}, nil)
+	cacheStoredDesc = prometheus.NewDesc("cbproxy_cache_stored_total",
+		"Responses that were put into the cache.", []string{"service"}, nil)
+	cacheEvictedDesc = prometheus.NewDesc("cbproxy_cache_evicted_total",
+		"Responses that left the cache to make room.", []string{"service"}, nil)
+	cacheEntriesDesc = prometheus.NewDesc("cbproxy_cache_entries",
+		"Responses in the cache.", []string{"service"}, nil)
+	cacheBytesDesc = prometheus.NewDesc("cbproxy_cache_bytes",
+		"Memory that the responses in the cache take, about.", []string{"service"}, nil)
+	secondUpstreamDesc = prometheus.NewDesc("cbproxy_fallback_upstream_state",
+		"State of the breaker of the fallback's upstream: 0 closed, 1 open, 2 half-open; absent without one.", []string{"service"}, nil)
+)
+
+// fallbackCollector asks the fallbacks at each scrape.
+type fallbackCollector struct {
+	fallbacks func() map[string]Fallback
+}
+
+func (c *fallbackCollector) Describe(descs chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{cacheHitsDesc, cacheMissesDesc, cacheStoredDesc, cacheEvictedDesc, cacheEntriesDesc, cacheBytesDesc, secondUpstreamDesc} {
+		descs <- d
+	}
+}
+
+func (c *fallbackCollector) Collect(metrics chan<- prometheus.Metric) {
+	for service, f := range c.fallbacks() {
+		add := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
+			metrics <- prometheus.MustNewConstMetric(d, kind, v, service)
+		}
+		add(cacheHitsDesc, prometheus.CounterValue, float64(f.Cache.Hits))
+		add(cacheMissesDesc, prometheus.CounterValue, float64(f.Cache.Misses))
+		add(cacheStoredDesc, prometheus.CounterValue, float64(f.Cache.Stored))
+		add(cacheEvictedDesc, prometheus.CounterValue, float64(f.Cache.Evicted))
+		add(cacheEntriesDesc, prometheus.GaugeValue, float64(f.Cache.Entries))
+		add(cacheBytesDesc, prometheus.GaugeValue, float64(f.Cache.Bytes))
+		if f.HasUpstream {
+			add(secondUpstreamDesc, prometheus.GaugeValue, float64(f.Upstream))
+		}
+	}
+}
