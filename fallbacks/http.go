@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
-
-	"golang.org/x/net/http/httpguts"
 
 	"cbproxy/routes"
 )
@@ -37,11 +34,7 @@ func (o *HTTPOptions) Validate(report func(path, message string)) {
 	if o.URL.URL == nil {
 		report("url", needsURL)
 	}
-	for _, name := range o.Headers {
-		if !httpguts.ValidHeaderFieldName(name) {
-			report("headers", "must be header field names of letters, digits and !#$%&'*+-.^_`|~, got "+strconv.Quote(name))
-		}
-	}
+	checkFieldNames("headers", o.Headers, report)
 }
 
 // endpoint asks a server that somebody wrote for this.

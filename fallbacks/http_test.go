@@ -243,7 +243,7 @@ func TestEndpointsOptionsAreReadFromTheConfiguration(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"try: [http]": "http.url: must be given",
-		"try: [http]\nhttp: {url: 'http://a', headers: [a, 'b c']}": `c.yaml:5:29: fallbacks.x_service.http.headers: must be header field names`,
+		"try: [http]\nhttp: {url: 'http://a', headers: [a, 'b c']}": `c.yaml:5:42: fallbacks.x_service.http.headers[1]: must be the name of a header field`,
 		"try: [http]\nhttp: {url: 'http://a', timeout: 0}":          "http.timeout: must be positive",
 		"try: [http]\nhttp: {url: 'http://a', tls: {}}":             "http.tls: unknown key",
 	} {
