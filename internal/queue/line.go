@@ -23,11 +23,12 @@ type line struct {
 	logger  *slog.Logger
 	news    chan struct{} // holds a token while there is something new to see
 
-	policy atomic.Pointer[Policy]
-	depth  atomic.Int64 // messages that wait, those that are about to be accepted among them
-	counts counts
-	mirror *mirror       // nil if there is no Redis
-	wake   chan struct{} // holds a token while there may be something to do
+	policy   atomic.Pointer[Policy]
+	depth    atomic.Int64 // messages that wait, those that are about to be accepted among them
+	counts   counts
+	refusals refusals
+	mirror   *mirror       // nil if there is no Redis
+	wake     chan struct{} // holds a token while there may be something to do
 
 	sending context.Context // outlives the line's by lastChance
 	cursor  string          // the last message that was read

@@ -151,10 +151,15 @@ func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
 	depth := l.depth.Add(1)
 	if depth > int64(p.Capacity) {
 		l.depth.Add(-1)
-		return fmt.Errorf("%w: %d requests wait", ErrFull, p.Capacity)
+		err := fmt.Errorf("%w: %d requests wait", ErrFull, p.Capacity)
+		l.refusals.tell(l.logger, err)
+		return err
 	}
 	if _, err = q.config.Store.Add(ctx, service, payload); err != nil {
 		l.depth.Add(-1)
+		if ctx.Err() == nil {
+			l.refusals.tell(l.logger, err)
+		}
 		return err
 	}
 	l.counts.accepted.Add(1)
