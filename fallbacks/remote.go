@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -103,7 +101,7 @@ func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status in
 	if err != nil {
 		return nil, blame(ctx, err, brokenKind(err, events.ErrorTruncated))
 	}
-	removeHopByHop(res.Header)
+	RemoveConnectionFields(res.Header)
 	return &Answer{Status: res.StatusCode, Header: res.Header, Body: body}, nil
 }
 
@@ -157,16 +155,4 @@ func readWhole(res *http.Response, limit int64) ([]byte, error) {
 		return nil, tooLong
 	}
 	return b.Bytes(), nil
-}
-
-// removeHopByHop deletes the fields that are meant for one connection (RFC 9110, section 7.6.1).
-func removeHopByHop(h http.Header) {
-	for _, list := range slices.Clone(h["Connection"]) {
-		for name := range strings.SplitSeq(list, ",") {
-			h.Del(strings.TrimSpace(name))
-		}
-	}
-	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
-		delete(h, name)
-	}
 }

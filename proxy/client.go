@@ -3,8 +3,6 @@ package proxy
 import (
 	"net/http"
 	"net/http/httputil"
-	"net/textproto"
-	"strings"
 
 	"cbproxy/fallbacks"
 )
@@ -38,25 +36,11 @@ func (x *exchange) request(header http.Header) *fallbacks.Request {
 	}
 }
 
-// connectionFields are the fields that concern one connection only (RFC 9110, section 7.6.1),
-// beside those that Connection names.
-var connectionFields = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
-	"Transfer-Encoding", "Upgrade"}
-
 // endToEnd returns the fields of a client's request as ReverseProxy and rewrite send them
 // upstream, without those that frame or announce a body.
 func endToEnd(r *http.Request) http.Header {
 	h := r.Header.Clone()
-	for _, list := range h["Connection"] {
-		for name := range strings.SplitSeq(list, ",") {
-			if name = textproto.TrimString(name); name != "" {
-				h.Del(name)
-			}
-		}
-	}
-	for _, name := range connectionFields {
-		delete(h, name)
-	}
+	fallbacks.RemoveConnectionFields(h)
 	for name := range h {
 		if isProxyField(name) {
 			delete(h, name)
