@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cbproxy/internal/events"
@@ -69,14 +70,16 @@ type Config struct {
 type Queues struct {
 	config Config
 
-	mu    sync.Mutex // guards what follows
-	lines map[string]*line
+	lines atomic.Pointer[map[string]*line] // is replaced as a whole, as every request looks into it
+
+	mu    sync.Mutex  // held while lines is replaced; guards what follows
 	start func(*line) // nil until Run
 }
 
 // New returns the queues of a store, which deliver nothing until Run.
 func New(c Config) *Queues {
-	q := &Queues{config: c, lines: map[string]*line{}}
+	q := &Queues{config: c}
+	q.lines.Store(&map[string]*line{})
 	for _, service := range c.Store.Services() {
 		q.line(service)
 	}
@@ -85,9 +88,12 @@ func New(c Config) *Queues {
 
 // line returns a service's line, which is made where there is none.
 func (q *Queues) line(service string) *line {
+	if l := q.all()[service]; l != nil {
+		return l
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := q.lines[service]
+	l := q.all()[service]
 	if l == nil {
 		l = newLine(service, local{q.config.Store, service}, &q.config)
 		waiting, _ := q.config.Store.Counts(service)
@@ -95,7 +101,9 @@ func (q *Queues) line(service string) *line {
 		if q.config.Copies != nil {
 			l.mirror = newMirror(l, &q.config, q.takeIn)
 		}
-		q.lines[service] = l
+		lines := maps.Clone(q.all())
+		lines[service] = l
+		q.lines.Store(&lines)
 		if q.start != nil {
 			q.start(l)
 		}
@@ -103,11 +111,8 @@ func (q *Queues) line(service string) *line {
 	return l
 }
 
-func (q *Queues) all() map[string]*line {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return maps.Clone(q.lines)
-}
+// all returns the lines there are, which must not be modified.
+func (q *Queues) all() map[string]*line { return *q.lines.Load() }
 
 // Configure puts a service's policy in force. What waits stays, even beyond a smaller capacity.
 func (q *Queues) Configure(service string, p Policy) {
@@ -119,8 +124,8 @@ func (q *Queues) Configure(service string, p Policy) {
 // Waiting reports whether any message of a service waits, and why the last attempt to deliver
 // one failed, "" if it did not.
 func (q *Queues) Waiting(service string) (reason events.Reason, waiting bool) {
-	l := q.line(service)
-	if l.depth.Load() <= 0 {
+	l := q.all()[service]
+	if l == nil || l.depth.Load() <= 0 {
 		return "", false
 	}
 	l.mu.Lock()
@@ -203,7 +208,7 @@ func (q *Queues) Run(ctx context.Context) {
 			running.Go(func() { l.mirror.run(ctx) })
 		}
 	}
-	for _, l := range q.lines {
+	for _, l := range q.all() {
 		q.start(l)
 	}
 	q.mu.Unlock()
