@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Message is a request that waits for its upstream.
@@ -38,7 +40,7 @@ var errMalformed = errors.New("the stored message makes no sense")
 
 // encode returns the payload of a message. A nil keyring leaves it as it is.
 func encode(m *Message, keys *Keyring) ([]byte, error) {
-	meta, err := json.Marshal(m)
+	meta, err := json.Marshal(m.translated(latin1))
 	if err != nil {
 		return nil, fmt.Errorf("encode a message: %w", err)
 	}
@@ -88,7 +90,49 @@ func decode(payload []byte, keys *Keyring) (*Message, error) {
 	if err := json.Unmarshal(content[n:n+int(size)], m); err != nil {
 		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
-	return m, nil
+	return m.translated(bytesOf), nil
+}
+
+// translated returns a copy with f applied to what may have bytes that are no UTF-8. JSON has
+// none for them: they are written as the characters of the same numbers.
+func (m *Message) translated(f func(string) string) *Message {
+	t := *m
+	t.Host, t.Path, t.Rest, t.Query = f(m.Host), f(m.Path), f(m.Rest), f(m.Query)
+	t.Header = make(http.Header, len(m.Header))
+	for name, values := range m.Header {
+		for _, v := range values {
+			t.Header[name] = append(t.Header[name], f(v))
+		}
+	}
+	return &t
+}
+
+// latin1 returns the text whose characters are numbered as the bytes of s are.
+func latin1(s string) string {
+	if isASCII(s) {
+		return s
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		b.WriteRune(rune(s[i]))
+	}
+	return b.String()
+}
+
+// bytesOf takes latin1 back.
+func bytesOf(s string) string {
+	if isASCII(s) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		b.WriteByte(byte(r))
+	}
+	return b.String()
+}
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
 }
 
 // note is what is known of a message's deliveries.
