@@ -12,12 +12,20 @@ import (
 // upstreamVariable makes the test binary an upstream that listens on the variable's value.
 const upstreamVariable = "CBPROXY_E2E_UPSTREAM"
 
+// recordVariable makes that upstream one that records what it gets in the file of that name, see
+// recorder.
+const recordVariable = "CBPROXY_E2E_RECORD"
+
 // binary is the cbproxy that the tests start.
 var binary string
 
 func TestMain(m *testing.M) {
 	if address := os.Getenv(upstreamVariable); address != "" {
-		fmt.Fprintln(os.Stderr, serveUpstream(address))
+		serve := serveUpstream
+		if file := os.Getenv(recordVariable); file != "" {
+			serve = func(address string) error { return serveRecorder(address, file) }
+		}
+		fmt.Fprintln(os.Stderr, serve(address))
 		os.Exit(1)
 	}
 	os.Exit(runWithBinary(m))

@@ -104,6 +104,13 @@ func startProxyAs(t testing.TB, folder, file, config string, flags []string, env
 // was one, and waits until it is ready.
 func (p *proxyProcess) start() {
 	p.t.Helper()
+	p.launch()
+	p.awaitReady()
+}
+
+// launch is start without the wait.
+func (p *proxyProcess) launch() {
+	p.t.Helper()
 	exited := make(chan struct{})
 	command := exec.Command(binary, append([]string{"run", "--config", p.file}, p.flags...)...)
 	command.Env = append(os.Environ(), p.environment...)
@@ -117,6 +124,10 @@ func (p *proxyProcess) start() {
 		p.status = command.ProcessState.ExitCode()
 		close(exited)
 	}()
+}
+
+func (p *proxyProcess) awaitReady() {
+	p.t.Helper()
 	eventually(p.t, "the proxy is ready", func() bool {
 		select {
 		case <-p.exited:

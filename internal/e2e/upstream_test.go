@@ -73,9 +73,10 @@ func echoSocket(w http.ResponseWriter, r *http.Request) {
 
 // upstreamProcess is an upstream that can be killed, paused and restarted at its address.
 type upstreamProcess struct {
-	t       testing.TB
-	address string
-	command *exec.Cmd
+	t           testing.TB
+	address     string
+	environment []string
+	command     *exec.Cmd
 }
 
 func startUpstream(t testing.TB) *upstreamProcess {
@@ -95,7 +96,7 @@ func (u *upstreamProcess) start() {
 		u.t.Fatal(err)
 	}
 	u.command = exec.Command(self)
-	u.command.Env = append(os.Environ(), upstreamVariable+"="+u.address)
+	u.command.Env = append(append(os.Environ(), upstreamVariable+"="+u.address), u.environment...)
 	u.command.Stderr = os.Stderr
 	if err := u.command.Start(); err != nil {
 		u.t.Fatal(err)

@@ -1,0 +1,354 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// promise is what a client knows of a request of its own.
+type promise struct {
+	body   string
+	key    string // its Idempotency-Key, "" if it sent none
+	status int    // of the answer; 0 if the connection broke
+	reason string // X-Fallback-Reason
+}
+
+// kept reports whether the client has been told that its request is, or will be, delivered.
+func (p *promise) kept() bool { return p.status >= 200 && p.status < 300 }
+
+// crowd is clients that each send one numbered request after the other, whatever happens.
+type crowd struct {
+	url     string
+	stop    chan struct{}
+	clients sync.WaitGroup
+
+	mu   sync.Mutex
+	made map[int][]promise // by client, in its order
+}
+
+func startCrowd(url string, n int) *crowd {
+	c := &crowd{url: url, stop: make(chan struct{}), made: map[int][]promise{}}
+	for id := range n {
+		c.clients.Go(func() { c.run(id) })
+	}
+	return c
+}
+
+func (c *crowd) run(id int) {
+	client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
+	defer client.CloseIdleConnections()
+	for n := 0; ; n++ {
+		select {
+		case <-c.stop:
+			return
+		default:
+		}
+		p := promise{body: fmt.Sprintf("%d/%d/", id, n)}
+		if n%10 == 0 {
+			p.body += strings.Repeat("x", rand.IntN(100_000))
+		}
+		if id%2 == 0 {
+			p.key = fmt.Sprintf("key-%d-%d", id, n)
+		}
+		c.ask(client, &p)
+		c.mu.Lock()
+		c.made[id] = append(c.made[id], p)
+		c.mu.Unlock()
+		pause := rand.IntN(10) // or the queue would never be empty
+		if p.status == 0 {
+			pause = 30 // nobody is there
+		}
+		time.Sleep(time.Duration(pause) * time.Millisecond)
+	}
+}
+
+func (c *crowd) ask(client *http.Client, p *promise) {
+	r, err := http.NewRequest(http.MethodPost, c.url, strings.NewReader(p.body))
+	if err != nil {
+		return
+	}
+	r.GetBody = nil // or net/http sends it again by itself, which the client would know nothing of
+	if p.key != "" {
+		r.Header.Set("Idempotency-Key", p.key)
+	}
+	res, err := client.Do(r)
+	if err != nil {
+		return
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(io.Discard, res.Body); err == nil {
+		p.status, p.reason = res.StatusCode, res.Header.Get("X-Fallback-Reason")
+	}
+}
+
+// end returns what the clients were told.
+func (c *crowd) end() map[int][]promise {
+	close(c.stop)
+	c.clients.Wait()
+	return c.made
+}
+
+// disturb lets the upstream die, fail and come back, until stop is closed.
+func disturb(u *recorder, stop <-chan struct{}) {
+	pause := func() { time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond) }
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		pause()
+		switch rand.IntN(3) {
+		case 0:
+			u.kill()
+			pause()
+			u.start()
+		case 1:
+			u.answer(rule{Status: 503})
+			pause()
+			u.answer()
+		}
+	}
+}
+
+// checkPromises compares what clients were told with what the upstream has taken.
+func checkPromises(t *testing.T, made map[int][]promise, u *recorder) {
+	t.Helper()
+	first, times, keys := map[string]int{}, map[string]int{}, map[string]string{}
+	for i, q := range u.records() {
+		if key, ok := keys[q.body]; ok && q.Header.Get("X-Delivery-Attempt") != "" && key != q.Header.Get("Idempotency-Key") {
+			t.Errorf("%.20q came with another Idempotency-Key than before", q.body)
+		} else if q.Header.Get("X-Delivery-Attempt") != "" {
+			keys[q.body] = q.Header.Get("Idempotency-Key")
+		}
+		if !q.taken() {
+			continue
+		}
+		if times[q.body]++; times[q.body] == 1 {
+			first[q.body] = i
+		}
+	}
+	sent, accepted, direct, broken, duplicates := 0, 0, 0, 0, 0
+	for _, promises := range made {
+		last := -1
+		for _, p := range promises {
+			sent++
+			n := times[p.body]
+			duplicates += max(n-1, 0)
+			switch {
+			case p.status == http.StatusAccepted:
+				accepted++
+			case p.kept():
+				direct++
+			case p.status == 0:
+				broken++
+			}
+			if p.key != "" && keys[p.body] != "" && keys[p.body] != p.key {
+				t.Errorf("%.20q came with the key %q, sent was %q", p.body, keys[p.body], p.key)
+			}
+			switch {
+			case p.kept() && n == 0:
+				t.Errorf("%.20q was answered with %d and is lost", p.body, p.status)
+			case p.kept() && first[p.body] < last:
+				t.Errorf("%.20q was overtaken", p.body)
+			case p.kept():
+				last = first[p.body]
+			case p.status != 0 && n > 0 && p.reason == "":
+				t.Errorf("%.20q was refused with %d and delivered", p.body, p.status)
+			}
+			delete(times, p.body)
+		}
+	}
+	for body := range times {
+		t.Errorf("%.40q was delivered and never sent", body)
+	}
+	t.Logf("%d requests: %d queued, %d answered by the upstream, %d broken; %d duplicates", sent, accepted, direct, broken, duplicates)
+	if accepted < 100 {
+		t.Errorf("only %d requests were queued", accepted)
+	}
+}
+
+// The promise of a 202 outlives the process, whenever that ends, and while the upstream comes
+// and goes as well.
+func TestKilledProxyLosesNothingThatItAccepted(t *testing.T) {
+	t.Parallel()
+	kills := 40
+	if testing.Short() || os.Getenv("CI") == "" {
+		kills = 12
+	}
+	u := startRecorder(t)
+	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 2, recovery_timeout: 0.05", "max_attempts: 10000"))
+	clients := startCrowd(p.data+"/svc", 6)
+	calm, disturbed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(disturbed)
+		disturb(u, calm)
+	}()
+	for n := range kills {
+		time.Sleep(time.Duration(20+rand.IntN(250)) * time.Millisecond) // any moment will do
+		p.kill()
+		if n%4 == 0 { // one is killed while it starts
+			p.launch()
+			time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+			p.kill()
+		}
+		p.start()
+	}
+	made := clients.end()
+	close(calm)
+	<-disturbed
+	u.answer()
+	p.drained()
+	if s, _ := p.backlog(); s.Dead != 0 {
+		t.Errorf("%d dead letters", s.Dead)
+	}
+	checkPromises(t, made, u)
+	if strings.Contains(p.log.String(), "set-aside") {
+		t.Error("a kill has damaged a file")
+	}
+}
+
+// syncs counts the lines that strace has written.
+func syncs(t *testing.T, trace string) int {
+	t.Helper()
+	content, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(content), "fdatasync(")
+}
+
+// startTraced starts the proxy under strace, as a group of processes that end together.
+func (p *proxyProcess) startTraced(options ...string) {
+	p.t.Helper()
+	args := append(options, binary, "run", "--config", p.file)
+	command := exec.Command("strace", append(args, p.flags...)...)
+	command.Env = append(os.Environ(), p.environment...)
+	command.Stderr = p.log
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := command.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	p.command, p.exited = command, exited
+	go func() {
+		_ = command.Wait() // it was killed
+		close(exited)
+	}()
+	p.t.Cleanup(func() { _ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }) // strace alone would leave it
+}
+
+func (p *proxyProcess) killTraced() {
+	_ = syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL)
+	<-p.exited
+}
+
+// Dies at each write to the disk that accepting and delivering makes, one after the other.
+func TestProxyThatDiesInACommitKeepsItsPromises(t *testing.T) {
+	t.Parallel()
+	if err := exec.Command("strace", "-f", "-o", os.DevNull, "true").Run(); err != nil {
+		t.Skipf("strace: %v", err)
+	}
+	trace := filepath.Join(t.TempDir(), "trace")
+	idle := newRecorder(t)
+	p := startProxy(t, queueRoute(idle.upstreamProcess, ""))
+	p.kill()
+	p.startTraced("-f", "-e", "trace=fdatasync", "-o", trace)
+	eventually(t, "it is ready", p.answers)
+	before := syncs(t, trace)
+	p.killTraced()
+	points := 16
+	if testing.Short() || os.Getenv("CI") == "" {
+		points = 6
+	}
+	for n := range points {
+		at := before + 1 + n*16/points
+		t.Run(fmt.Sprintf("fdatasync_%d", at), func(t *testing.T) {
+			t.Parallel()
+			u := newRecorder(t)
+			p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 2, recovery_timeout: 0.05", ""))
+			p.kill()
+			p.startTraced("-f", "-e", "trace=fdatasync", "-e", fmt.Sprintf("inject=fdatasync:signal=KILL:when=%d", at), "-o", os.DevNull)
+			var accepted []string
+			if p.answersOrDies() {
+				for _, body := range numbered("m", 3) {
+					if p.tryPost(body) == http.StatusAccepted {
+						accepted = append(accepted, body)
+					}
+				}
+			}
+			u.start()
+			defer u.kill()
+			eventually(t, "it dies, or delivers", func() bool { return p.over() || len(u.bodies()) >= len(accepted) })
+			p.killTraced()
+			p.start()
+			p.drained()
+			delivered := u.bodies()
+			for _, body := range accepted {
+				if !slices.Contains(delivered, body) {
+					t.Errorf("%s was accepted and is lost", body)
+				}
+			}
+			t.Logf("accepted %q, delivered %q", accepted, delivered)
+			var first []string
+			for _, body := range delivered {
+				if !slices.Contains(first, body) {
+					first = append(first, body)
+				}
+			}
+			if !slices.IsSorted(first) {
+				t.Errorf("delivered %q out of order", delivered)
+			}
+		})
+	}
+}
+
+func (p *proxyProcess) over() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// answers reports whether the proxy is ready.
+func (p *proxyProcess) answers() bool {
+	res, err := http.Get(p.admin + "/readyz")
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}
+
+// answersOrDies waits for either, and reports whether it is the former.
+func (p *proxyProcess) answersOrDies() (ready bool) {
+	p.t.Helper()
+	eventually(p.t, "it is ready, or dead", func() bool { ready = p.answers(); return ready || p.over() })
+	return ready
+}
+
+// tryPost returns the status of the answer to a request, 0 if there was none.
+func (p *proxyProcess) tryPost(body string) int {
+	res, err := http.Post(p.data+"/svc", "text/plain", strings.NewReader(body))
+	if err != nil {
+		return 0
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		return 0
+	}
+	return res.StatusCode
+}

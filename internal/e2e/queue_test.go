@@ -1,0 +1,190 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What the notifier's contract says: a notification is never lost while the notifier is down.
+func TestNotificationsOutlastTheirUpstream(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	p := startProxy(t, "routes: {notifier_service: {upstream: "+u.url()+"}}\n",
+		"CIRCUIT_BREAKER_NOTIFIER_FAIL_MAX=2", "CIRCUIT_BREAKER_NOTIFIER_RECOVERY_TIMEOUT=1")
+	changes := p.follow("queue_changed")
+	reasons := []string{"connect", "open", "half_open_limit", "overload"}
+	bodies := numbered("note", 8)
+	for _, body := range bodies {
+		r := p.send(http.MethodPost, "/notify/"+body, body)
+		var said map[string]any
+		if err := json.Unmarshal([]byte(r.body), &said); err != nil || r.status != http.StatusAccepted ||
+			r.header.Get("X-Fallback") != "queue" || !slices.Contains(reasons, r.header.Get("X-Fallback-Reason")) {
+			t.Fatalf("%s: %+v, %v", body, r, err)
+		}
+		if said["notification_queued"] != true || said["status"] != "queued_for_retry" || said["retry_scheduled"] != true || said["message"] == "" {
+			t.Errorf("%s: %s", body, r.body)
+		}
+	}
+	if n := p.metric(`cbproxy_queue_depth{service="notifier_service"}`); n != 8 {
+		t.Errorf("%v wait", n)
+	}
+	eventually(t, "the stream tells that 8 wait", func() bool { return strings.Contains(<-changes, `"waiting":8`) })
+	u.start()
+	t.Cleanup(u.kill)
+	u.awaitTaken(bodies...)
+	eventually(t, "the stream tells that none waits", func() bool { return strings.Contains(<-changes, `"waiting":0`) })
+	for series, want := range map[string]float64{
+		`cbproxy_queue_depth{service="notifier_service"}`:           0,
+		`cbproxy_queue_dead{service="notifier_service"}`:            0,
+		`cbproxy_queue_accepted_total{service="notifier_service"}`:  8,
+		`cbproxy_queue_delivered_total{service="notifier_service"}`: 8,
+	} {
+		if v := p.metric(series); v != want {
+			t.Errorf("%s is %v, want %v", series, v, want)
+		}
+	}
+	eventually(t, "requests go straight through", func() bool {
+		r := p.send(http.MethodPost, "/notify/straight", "straight")
+		return r.status == http.StatusOK && r.header.Get("X-Fallback") == "" && r.state() == "closed"
+	})
+	for _, q := range u.records() {
+		if attempt := q.Header.Get("X-Delivery-Attempt"); (q.body == "straight") != (attempt == "") {
+			t.Errorf("%s was sent with X-Delivery-Attempt %q", q.body, attempt)
+		}
+	}
+}
+
+// follow returns what the event stream says of one kind of event from now on.
+func (p *proxyProcess) follow(kind string) <-chan string {
+	p.t.Helper()
+	res, err := http.Get(p.admin + "/api/v1/events")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = res.Body.Close() })
+	lines := bufio.NewReader(res.Body)
+	if first, err := lines.ReadString('\n'); err != nil || first != "event: snapshot\n" {
+		p.t.Fatalf("%q, %v", first, err)
+	}
+	told := make(chan string, 1000)
+	go func() {
+		defer close(told)
+		wanted := false
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				return
+			}
+			if name, ok := strings.CutPrefix(line, "event: "); ok {
+				wanted = name == kind+"\n"
+			} else if data, ok := strings.CutPrefix(line, "data: "); ok && wanted {
+				told <- data
+			}
+		}
+	}()
+	return told
+}
+
+// What arrives later is what the client sent, byte for byte, in spite of a kill in between.
+func TestQueuedRequestIsWhatTheClientSent(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	body := "\x00\x01binary\xff\xfe\r\n\r\nGET / HTTP/1.1\r\n"
+	for _, raw := range []string{
+		"POST /svc/a%2Fb//c%20d;x=%41?a=%&b=%zz&c HTTP/1.1\r\nHost: client.example\r\nX-Many: one\r\nX-Many: two, three\r\nX-Bytes: caf\xe9 \xff\r\n" +
+			"Cookie: a=b\r\nAuthorization: Bearer t0ken\r\nIdempotency-Key: the-client's\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n" +
+			"X_Forwarded_For: 6.6.6.6\r\nConnection: X-Hop, close\r\nX-Hop: hop\r\nKeep-Alive: 5\r\nTE: trailers\r\nProxy-Authorization: x\r\n" +
+			"X-Delivery-Attempt: 77\r\nX-Circuit-Breaker-State: spoofed\r\n" +
+			fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body),
+		"PUT /svc HTTP/1.1\r\nHost: client.example\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+		"POST /svc/caf\xe9?q=\xff<&> HTTP/1.1\r\nHost: client.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+	} {
+		if r := p.ask(raw); r.status != http.StatusAccepted {
+			t.Fatalf("%q: %+v", raw, r)
+		}
+	}
+	p.signal(syscall.SIGKILL)
+	p.wait()
+	u.start()
+	t.Cleanup(u.kill)
+	p.start()
+	eventually(t, "all are delivered", func() bool { return len(u.records()) == 3 })
+	got := u.records()
+	first := got[0]
+	for i, want := range []struct{ method, target, body string }{
+		{"POST", "/a%2Fb//c%20d;x=%41?a=%&b=%zz&c", body}, {"PUT", "/", "abcde"}, {"POST", "/caf\xe9?q=\xff<&>", ""},
+	} {
+		if q := got[i]; q.Method != want.method || q.RequestURI != want.target || q.body != want.body || q.Host != u.address || q.ContentLength != int64(len(want.body)) {
+			t.Errorf("%s %q to %s with %d bytes %q, want %+v", q.Method, q.RequestURI, q.Host, q.ContentLength, q.body, want)
+		}
+		attempt, err := strconv.Atoi(got[i].Header.Get("X-Delivery-Attempt"))
+		if got[i].Header.Get("Idempotency-Key") == "" || err != nil || attempt < 1 || attempt > 9 {
+			t.Errorf("fields %q", got[i].Header)
+		}
+	}
+	for name, want := range map[string][]string{
+		"X-Many": {"one", "two, three"}, "X-Bytes": {"caf\xe9 \xff"}, "Cookie": {"a=b"}, "Authorization": {"Bearer t0ken"},
+		"Idempotency-Key": {"the-client's"},
+		"X-Forwarded-For": {"127.0.0.1"}, "X-Forwarded-Host": {"client.example"}, "X-Forwarded-Proto": {"http"},
+		"Forwarded": nil, "X_forwarded_for": nil, "X_Forwarded_For": nil, "Connection": nil, "X-Hop": nil, "Keep-Alive": nil, "Te": nil,
+		"Proxy-Authorization": nil, "X-Circuit-Breaker-State": nil, "User-Agent": nil, "Transfer-Encoding": nil,
+	} {
+		if !slices.Equal(first.Header[name], want) {
+			t.Errorf("%s: %q, want %q", name, first.Header[name], want)
+		}
+	}
+	if got[1].Header.Get("Idempotency-Key") == got[2].Header.Get("Idempotency-Key") {
+		t.Error("two requests have the same key")
+	}
+}
+
+// While the upstream is well but busy with what has waited, nothing overtakes it.
+func TestNothingOvertakesTheQueue(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p.mustQueue(numbered("a", 10)...)
+	u.answer(rule{Status: 200, Delay: 100 * time.Millisecond})
+	u.start()
+	t.Cleanup(u.kill)
+	eventually(t, "the first is delivered", func() bool { return len(u.bodies()) > 0 })
+	p.mustQueue(numbered("b", 5)...)
+	if r := p.get("/svc/read"); r.status != http.StatusOK || r.header.Get("X-Fallback") != "" {
+		t.Errorf("a GET, which is not queued: %+v", r)
+	}
+	p.drained()
+	delivered := slices.DeleteFunc(u.bodies(), func(body string) bool { return body == "" })
+	if want := append(numbered("a", 10), numbered("b", 5)...); !slices.Equal(delivered, want) {
+		t.Errorf("delivered %q, want %q", delivered, want)
+	}
+}
+
+// A client that leaves before it has an answer is owed nothing, but what it was told stands.
+func TestUploadThatEndsEarlyIsNotQueued(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p.mustQueue("whole")
+	c, _ := p.dial()
+	if _, err := io.WriteString(c, "POST /svc/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	eventually(t, "it is over", func() bool { return p.metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+	u.start()
+	t.Cleanup(u.kill)
+	p.drained()
+	if got := u.bodies(); !slices.Equal(got, []string{"whole"}) {
+		t.Errorf("delivered %q", got)
+	}
+}

@@ -1,0 +1,159 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// recorder is an upstream process that writes down every request before it answers it, so that
+// what it has taken is known whoever is killed. How it answers is in a file, and so outlives it.
+type recorder struct {
+	*upstreamProcess
+	file string
+}
+
+// rule is how a recorder answers the requests that have a text somewhere in them. The
+// first one that fits counts; where none does, the answer is 200 without a body.
+type rule struct {
+	In      string
+	Status  int
+	Headers map[string]string
+	Body    string
+	Delay   time.Duration
+}
+
+// record is a request that a recorder has had, and what it has answered.
+type record struct {
+	at     time.Time
+	status int
+	*http.Request
+	body string
+}
+
+func (r *record) taken() bool { return r.status < 300 }
+
+// newRecorder returns a recorder that is not started.
+func newRecorder(t testing.TB) *recorder {
+	t.Helper()
+	r := &recorder{&upstreamProcess{t: t, address: freeAddress(t)}, filepath.Join(t.TempDir(), "record")}
+	r.environment = []string{recordVariable + "=" + r.file}
+	return r
+}
+
+func startRecorder(t testing.TB) *recorder {
+	t.Helper()
+	r := newRecorder(t)
+	r.start()
+	t.Cleanup(r.kill)
+	return r
+}
+
+// answer replaces the rules.
+func (r *recorder) answer(rules ...rule) {
+	r.t.Helper()
+	text, err := json.Marshal(rules)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	fresh := rulesOf(r.file) + ".new"
+	if err := os.WriteFile(fresh, text, 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.Rename(fresh, rulesOf(r.file)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func rulesOf(file string) string { return file + ".rules" }
+
+// records returns what the recorder has had so far, in all its lives.
+func (r *recorder) records() (all []record) {
+	r.t.Helper()
+	content, err := os.ReadFile(r.file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		r.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(content)) {
+		fields := strings.Fields(line)
+		if len(fields) != 3 || !strings.HasSuffix(line, "\n") {
+			r.t.Fatalf("the record has a line %q", line)
+		}
+		at, _ := strconv.ParseInt(fields[0], 10, 64)
+		status, _ := strconv.Atoi(fields[1])
+		raw, err := base64.StdEncoding.DecodeString(fields[2])
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		q, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		body, err := io.ReadAll(q.Body)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		all = append(all, record{time.UnixMicro(at), status, q, string(body)})
+	}
+	return all
+}
+
+// bodies returns the bodies of the requests that the recorder has taken.
+func (r *recorder) bodies() (all []string) {
+	r.t.Helper()
+	for _, q := range r.records() {
+		if q.taken() {
+			all = append(all, q.body)
+		}
+	}
+	return all
+}
+
+// serveRecorder is the process.
+func serveRecorder(address, file string) error {
+	out, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, err := httputil.DumpRequest(r, true)
+		if err != nil {
+			panic(http.ErrAbortHandler) // whoever has sent it is gone
+		}
+		a := ruleFor(file, raw)
+		time.Sleep(a.Delay)
+		// One write, so that a kill leaves a whole line or none.
+		if _, err := fmt.Fprintf(out, "%d %d %s\n", time.Now().UnixMicro(), a.Status, base64.StdEncoding.EncodeToString(raw)); err != nil {
+			panic(err)
+		}
+		for name, value := range a.Headers {
+			w.Header().Set(name, value)
+		}
+		w.WriteHeader(a.Status)
+		_, _ = io.WriteString(w, a.Body)
+	}))
+}
+
+func ruleFor(file string, request []byte) rule {
+	text, _ := os.ReadFile(rulesOf(file)) // there may be none
+	var rules []rule
+	_ = json.Unmarshal(text, &rules)
+	for _, a := range rules {
+		if bytes.Contains(request, []byte(a.In)) {
+			return a
+		}
+	}
+	return rule{Status: http.StatusOK}
+}
