@@ -255,7 +255,7 @@ func (l *line) deliver(ctx context.Context, p *Policy, e *entry, m *Message) err
 		return l.failure(ctx, p, e, events.ReasonStatus, fmt.Sprintf("status %d", answer.Status), answer.RetryAfter)
 	default:
 		l.settle("", "")
-		l.failed, l.paused = 0, time.Time{}
+		l.failed, l.paused, l.asked = 0, time.Time{}, false
 		return l.bury(ctx, p, e, CauseRefused, fmt.Sprintf("status %d", answer.Status))
 	}
 }
@@ -301,7 +301,7 @@ func (l *line) settle(reason events.Reason, problem string) {
 
 func (l *line) delivered(e *entry) {
 	l.head = nil
-	l.failed, l.paused = 0, time.Time{}
+	l.failed, l.paused, l.asked = 0, time.Time{}, false
 	l.settle("", "")
 	l.counts.delivered.Add(1)
 	l.left()
@@ -392,7 +392,7 @@ func (l *line) arrive() {
 func (l *line) obey() {
 	l.mu.Lock()
 	urgent, leftover := l.urgent, l.leftover
-	hurried := l.recovered || l.arrived && l.failed < maxHurried && !l.asked
+	hurried := !l.asked && (l.recovered || l.arrived && l.failed < maxHurried) // 429 closes a breaker, too
 	l.urgent, l.leftover, l.recovered, l.arrived = nil, nil, false, false
 	if len(urgent) > 0 {
 		l.refused = time.Time{}
