@@ -306,7 +306,6 @@ func (l *line) delivered(e *entry) {
 	l.counts.delivered.Add(1)
 	l.left()
 	l.discard(e.id)
-	l.mirror.gone(parseSeq(e.id))
 }
 
 // left counts one message less.
@@ -322,6 +321,7 @@ func (l *line) left() {
 func (l *line) discard(id string) {
 	l.backlog.remove(id, func(err error) {
 		if err == nil {
+			l.mirror.gone(parseSeq(id)) // only now: as long as it is in the store it may get a copy
 			return
 		}
 		l.mu.Lock()

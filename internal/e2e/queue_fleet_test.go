@@ -1,0 +1,138 @@
+package e2e
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"cbproxy/internal/redistest"
+)
+
+// queueFleet starts proxies whose queues have copies in the Redis at url.
+func queueFleet(t testing.TB, n int, url string, u *upstreamProcess) []*proxyProcess {
+	t.Helper()
+	return startFleet(t, n, queueRoute(u, "")+"redis: {url: "+url+"}\n")
+}
+
+// copied waits until n requests have copies in Redis.
+func copied(t testing.TB, server *redistest.Server, n int64) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d requests have copies", n), func() bool {
+		got, err := server.Client().XLen(t.Context(), "cbproxy_queue:{svc}").Result()
+		return err == nil && got == n
+	})
+}
+
+// takenOver waits until a proxy has taken over n requests, which it may do once the sign of life
+// of the one before has gone out.
+func (p *proxyProcess) takenOver(n float64) {
+	p.t.Helper()
+	for deadline := time.Now().Add(2 * patience); p.metric(`cbproxy_queue_taken_over_total{service="svc"}`) < n; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%v of %v requests were taken over", p.metric(`cbproxy_queue_taken_over_total{service="svc"}`), n)
+		}
+	}
+}
+
+func TestQueueOfAKilledProxyIsDeliveredByAnother(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	server := redistest.Start(t)
+	u := newRecorder(t)
+	fleet := queueFleet(t, 2, server.URL(), u.upstreamProcess)
+	bodies := numbered("a", 10)
+	fleet[0].mustQueue(bodies...)
+	copied(t, server, 10)
+	fleet[0].kill()
+	fleet[1].takenOver(10)
+	u.start()
+	t.Cleanup(u.kill)
+	u.awaitTaken(bodies...)
+	fleet[1].drained()
+	copied(t, server, 0)
+	fleet[0].start() // it still has them on its disk
+	eventually(t, "it knows that they are delivered", func() bool { s, _ := fleet[0].backlog(); return s.Waiting == 0 })
+	fleet[0].post("again")
+	u.awaitTaken(append(bodies, "again")...)
+}
+
+// A proxy that ends in peace need not be waited for.
+func TestQueueOfAProxyThatEndsIsTakenOverSoon(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	server := redistest.Start(t)
+	u := newRecorder(t)
+	fleet := queueFleet(t, 2, server.URL(), u.upstreamProcess)
+	bodies := numbered("a", 5)
+	fleet[0].mustQueue(bodies...)
+	copied(t, server, 5)
+	fleet[0].signal(syscall.SIGTERM)
+	fleet[0].wait()
+	u.start()
+	t.Cleanup(u.kill)
+	fleet[1].takenOver(5)
+	u.awaitTaken(bodies...)
+}
+
+// A Redis that dies with all it has, and a proxy that is killed while it is away, lose nothing.
+func TestQueueLosesNothingWithRedis(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	server := redistest.Start(t)
+	u := newRecorder(t)
+	fleet := queueFleet(t, 2, server.URL(), u.upstreamProcess)
+	fleet[0].mustQueue(numbered("a", 5)...)
+	copied(t, server, 5)
+	server.Kill()
+	fleet[0].mustQueue(numbered("b", 5)...)
+	fleet[0].kill()
+	fleet[0].start()
+	fleet[0].mustQueue(numbered("c", 5)...)
+	server.Restart()
+	copied(t, server, 15)
+	fleet[0].kill()
+	fleet[1].takenOver(15)
+	u.start()
+	t.Cleanup(u.kill)
+	u.awaitTaken(append(append(numbered("a", 5), numbered("b", 5)...), numbered("c", 5)...)...)
+}
+
+// Nobody waits for Redis: neither who sends nor who is to get it.
+func TestQueueDeliversThroughEveryTroubleWithRedis(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	for name, trouble := range map[string]func(*redistest.Server) (end func()){
+		"killed": func(s *redistest.Server) func() { s.Kill(); return s.Restart },
+		"paused": func(s *redistest.Server) func() { s.Pause(); return s.Resume },
+		"out of memory": func(s *redistest.Server) func() {
+			s.Client().ConfigSet(t.Context(), "maxmemory", "1")
+			return func() { s.Client().ConfigSet(t.Context(), "maxmemory", "0") }
+		},
+		"wrong type": func(s *redistest.Server) func() {
+			s.Client().Set(t.Context(), "cbproxy_queue:{svc}", "what", 0)
+			return func() { s.Client().Del(t.Context(), "cbproxy_queue:{svc}") }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			u := newRecorder(t)
+			p := queueFleet(t, 1, server.URL(), u.upstreamProcess)[0]
+			end := trouble(server)
+			start := time.Now()
+			p.mustQueue(numbered("a", 5)...)
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("5 requests took %v", took)
+			}
+			u.start()
+			t.Cleanup(u.kill)
+			u.awaitTaken(numbered("a", 5)...)
+			end()
+			p.drained()
+			u.kill()
+			p.mustQueue("b")
+			copied(t, server, 1)
+		})
+	}
+}
