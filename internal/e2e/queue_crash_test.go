@@ -65,7 +65,7 @@ func (c *crowd) run(id int) {
 		c.mu.Lock()
 		c.made[id] = append(c.made[id], p)
 		c.mu.Unlock()
-		pause := rand.IntN(10) // or the queue would never be empty
+		pause := rand.IntN(30) // or the queue would never be empty
 		if p.status == 0 {
 			pause = 30 // nobody is there
 		}

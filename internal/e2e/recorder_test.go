@@ -133,11 +133,11 @@ func serveRecorder(address, file string) error {
 			panic(http.ErrAbortHandler) // whoever has sent it is gone
 		}
 		a := ruleFor(file, raw)
-		time.Sleep(a.Delay)
 		// One write, so that a kill leaves a whole line or none.
 		if _, err := fmt.Fprintf(out, "%d %d %s\n", time.Now().UnixMicro(), a.Status, base64.StdEncoding.EncodeToString(raw)); err != nil {
 			panic(err)
 		}
+		time.Sleep(a.Delay)
 		for name, value := range a.Headers {
 			w.Header().Set(name, value)
 		}

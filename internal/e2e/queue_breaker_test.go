@@ -1,0 +1,83 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+)
+
+// The queue finds out by itself that the upstream is back: nobody else asks.
+func TestQueueFindsOutThatTheUpstreamIsBack(t *testing.T) {
+	t.Parallel()
+	for name, probe := range map[string]string{"with its head": "", "with a probe": ", probe: {path: /healthz, interval: 0.05}"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := newRecorder(t)
+			p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 0.3"+probe, ""))
+			p.mustQueue("a", "b", "c")
+			eventually(t, "a recovery has failed", func() bool { return p.health().Services["svc"].Openings > 1 })
+			u.start()
+			t.Cleanup(u.kill)
+			p.drained()
+			var delivered []string
+			for i, q := range u.records() {
+				if q.URL.Path != "/healthz" {
+					delivered = append(delivered, q.body)
+				} else if i > 0 {
+					t.Errorf("probed after the recovery")
+				}
+			}
+			if len(delivered) != 3 || delivered[0] != "a" || delivered[2] != "c" || probe != "" && len(u.records()) != 4 {
+				t.Errorf("delivered %q", delivered)
+			}
+			if s := p.health().Services["svc"]; s.State != "closed" {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// A forced state is the operator's, for the queue too.
+func TestForcedOpenHoldsTheQueue(t *testing.T) {
+	t.Parallel()
+	u := startRecorder(t)
+	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	forceTo(t, p, "open")
+	p.mustQueue("a", "b")
+	p.kill()
+	p.start()
+	p.mustQueue("c")
+	time.Sleep(1200 * time.Millisecond) // longer than any wait of the queue's
+	if n := len(u.records()); n != 0 {
+		t.Errorf("%d requests reached the upstream", n)
+	}
+	forceTo(t, p, "auto")
+	u.awaitTaken("a", "b", "c")
+}
+
+// An upstream that is there and fails is spared as much as one that clients ask: what it takes
+// to find out, and one request for each recovery.
+func TestFailingUpstreamIsSpared(t *testing.T) {
+	t.Parallel()
+	const failMax = 3
+	u := startRecorder(t)
+	u.answer(rule{Status: 503})
+	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 3, recovery_timeout: 0.5", ""))
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		p.post("m")
+	}
+	reached := len(u.records())
+	openings := int(p.metric(`cbproxy_state_changes_total{service="svc",to="open"}`))
+	if openings < 3 || reached > failMax+openings-1+1 { // one may be under way
+		t.Errorf("%d requests reached it in %d openings", reached, openings)
+	}
+	for at, all := 0, u.records(); at+failMax < len(all); at++ {
+		if d := all[at+failMax].at.Sub(all[at+failMax-1].at); d < 300*time.Millisecond {
+			t.Errorf("it was asked again %v after it had failed", d)
+		}
+	}
+	if s, _ := p.backlog(); s.Waiting == 0 || s.LastError == "" {
+		t.Errorf("%+v", s)
+	}
+	u.answer()
+	p.drained()
+}

@@ -1,0 +1,152 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// writeKeys makes a key file of keys, and returns its name.
+func writeKeys(t *testing.T, file string, keys ...string) string {
+	t.Helper()
+	if err := os.WriteFile(file, []byte("# keys\n"+strings.Join(keys, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func newKey() string {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	return base64.StdEncoding.EncodeToString(key)
+}
+
+// reload makes the proxy read its files anew.
+func (p *proxyProcess) reload() {
+	p.t.Helper()
+	before := p.metric(`cbproxy_config_reloads_total{result="success"}`)
+	p.signal(syscall.SIGHUP)
+	eventually(p.t, "it has reloaded", func() bool { return p.metric(`cbproxy_config_reloads_total{result="success"}`) > before })
+}
+
+// onDisk reports whether any file of the queue has a text in it, and checks the files' modes.
+func (p *proxyProcess) onDisk(text string) (found bool) {
+	p.t.Helper()
+	files := 0
+	err := filepath.WalkDir(filepath.Join(p.folder, "queue"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if info.Mode().Perm() != 0o700 {
+				p.t.Errorf("%s has the mode %v", path, info.Mode())
+			}
+			return nil
+		}
+		if files++; info.Mode().Perm() != 0o600 {
+			p.t.Errorf("%s has the mode %v", path, info.Mode())
+		}
+		content, err := os.ReadFile(path)
+		found = found || bytes.Contains(content, []byte(text))
+		return err
+	})
+	if err != nil || files == 0 {
+		p.t.Fatalf("%d files, %v", files, err)
+	}
+	return found
+}
+
+func TestQueuedRequestsAreEncrypted(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	keyFile := filepath.Join(t.TempDir(), "keys")
+	first, second := newKey(), newKey()
+	writeKeys(t, keyFile, first)
+	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", "encryption: {key_file: "+keyFile+"}"))
+	secret := func(body string) {
+		t.Helper()
+		if r := p.post(body, "Authorization", "s3cret-header"); r.status != 202 {
+			t.Fatalf("%+v", r)
+		}
+	}
+	secret("s3cret-one")
+	writeKeys(t, keyFile, second, first) // rotated while it waits
+	p.reload()
+	secret("s3cret-two")
+	p.signal(syscall.SIGKILL)
+	p.wait()
+	if p.onDisk("s3cret") {
+		t.Error("the files tell a secret")
+	}
+	p.start()
+	u.start()
+	t.Cleanup(u.kill)
+	forceTo(t, p, "half-open")
+	u.awaitTaken("s3cret-one", "s3cret-two")
+	p.drained()
+
+	// With its old key gone a request can't be read, and is not lost.
+	forceTo(t, p, "open")
+	secret("s3cret-three")
+	third := newKey()
+	writeKeys(t, keyFile, third)
+	p.reload()
+	forceTo(t, p, "half-open")
+	letter := p.dead(1)[0]
+	if letter.Cause != "unreadable" {
+		t.Errorf("%+v", letter)
+	}
+	writeKeys(t, keyFile, third, second)
+	p.reload()
+	if r := p.operate("POST", "/api/v1/queue/"+letter.ID+"/retry", adminToken); r.status != 200 {
+		t.Errorf("retry: %+v", r)
+	}
+	u.awaitTaken("s3cret-one", "s3cret-two", "s3cret-three")
+}
+
+// What was queued before there was a key is delivered once there is one.
+func TestEncryptionMayBeTurnedOnWhileRequestsWait(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", ""))
+	p.mustQueue("plain")
+	if !p.onDisk("plain") {
+		t.Error("without a key the files don't tell what waits: the other test proves nothing")
+	}
+	keys := writeKeys(t, filepath.Join(t.TempDir(), "keys"), newKey())
+	p.replace(queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", "encryption: {key_file: "+keys+"}"))
+	eventually(t, "the edit is in force", func() bool { return strings.Contains(p.operate("GET", "/api/v1/config", "").body, keys) })
+	p.mustQueue("sealed")
+	if p.onDisk("sealed") {
+		t.Error("the files tell what was queued with a key")
+	}
+	u.start()
+	t.Cleanup(u.kill)
+	forceTo(t, p, "half-open")
+	u.awaitTaken("plain", "sealed")
+}
+
+func TestFaultyKeyFileIsRefused(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	keys := writeKeys(t, filepath.Join(t.TempDir(), "keys"), newKey())
+	p := startProxy(t, queueRoute(u.upstreamProcess, "encryption: {key_file: "+keys+"}"))
+	secret := "c2VjcmV0IHNlY3JldA=="
+	writeKeys(t, keys, secret)
+	p.signal(syscall.SIGHUP)
+	eventually(t, "it is refused", func() bool { return p.health().Config.LastError != nil })
+	if told := *p.health().Config.LastError; !strings.Contains(told, "queue.encryption.key_file") || strings.Contains(told, secret) || strings.Contains(p.log.String(), secret) {
+		t.Errorf("told: %s", told)
+	}
+	p.mustQueue("a") // with the key in force
+}

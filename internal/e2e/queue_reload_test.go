@@ -1,0 +1,150 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// unique returns what the recorder has taken, each once, in the order of the first time, and how
+// many there were more.
+func (r *recorder) unique() (bodies []string, more int) {
+	for _, body := range r.bodies() {
+		if slices.Contains(bodies, body) {
+			more++
+			continue
+		}
+		bodies = append(bodies, body)
+	}
+	return bodies, more
+}
+
+func TestReloadsWhileTheQueueDrainsLoseNothing(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	config := func(n int) string {
+		c := queueRoute(u.upstreamProcess, fmt.Sprintf("capacity: %d", 1000+n))
+		switch n % 3 {
+		case 1: // a moment without the service
+			return strings.Replace(c, "{svc: {prefix: /svc", "{other: {prefix: /other", 1)
+		case 2: // a moment without the queue
+			return strings.Replace(c, "[queue, static]", "[static]", 1)
+		}
+		return c
+	}
+	p := startProxy(t, config(0))
+	bodies := numbered("m", 60)
+	p.mustQueue(bodies...)
+	u.answer(rule{Status: 200, Delay: 10 * time.Millisecond})
+	u.start()
+	t.Cleanup(u.kill)
+	for n := 1; len(u.bodies()) < len(bodies) && n < 100; n++ {
+		p.replace(config(n))
+		p.reload()
+	}
+	p.replace(config(0))
+	p.reload()
+	p.drained()
+	if got, more := u.unique(); !slices.Equal(got, bodies) || more > 0 {
+		t.Errorf("delivered %q, and %d again", got, more)
+	}
+}
+
+func TestShutdownWhileTheQueueDrainsLosesNothing(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	bodies := numbered("m", 30)
+	p.mustQueue(bodies...)
+	u.answer(rule{Status: 200, Delay: 30 * time.Millisecond})
+	u.start()
+	t.Cleanup(u.kill)
+	for n := range 3 {
+		eventually(t, "some are delivered", func() bool { return len(u.bodies()) > 2+7*n })
+		p.signal(syscall.SIGTERM)
+		if status := p.wait(); status != 0 {
+			t.Errorf("exit status %d", status)
+		}
+		if n == 0 && len(u.bodies()) == len(bodies) {
+			t.Error("all were delivered before the end: this proves nothing")
+		}
+		p.start()
+	}
+	p.drained()
+	if got, more := u.unique(); !slices.Equal(got, bodies) || more > 0 {
+		t.Errorf("delivered %q, and %d again", got, more)
+	}
+}
+
+// A service that is taken out of the configuration keeps what waits for it.
+func TestQueueOfAServiceThatIsGoneWaitsForIt(t *testing.T) {
+	t.Parallel()
+	u := startRecorder(t)
+	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	forceTo(t, p, "open")
+	p.mustQueue("a", "b")
+	other := fmt.Sprintf("routes: {other: {prefix: /other, upstream: %s}}\n", u.url())
+	p.replace(other)
+	eventually(t, "it is gone", func() bool { return p.health().Services["svc"].State == "" })
+	p.signal(syscall.SIGTERM)
+	p.wait()
+	p.start()
+	if s, all := p.backlog(); s.Waiting != 2 || len(all) != 2 {
+		t.Errorf("%+v, %+v", s, all)
+	}
+	p.replace(queueRoute(u.upstreamProcess, ""))
+	eventually(t, "it is back", func() bool { return p.health().Services["svc"].State != "" })
+	forceTo(t, p, "half-open")
+	u.awaitTaken("a", "b")
+}
+
+// Without order a request that fails holds up no other, and what comes while the upstream is
+// well goes straight through.
+func TestWithoutOrderNothingIsHeldUp(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 5, recovery_timeout: 0.1", "ordered: false, max_attempts: 1000"))
+	p.mustQueue("poison", "a", "b", "c")
+	u.answer(rule{In: "poison", Status: 500})
+	u.start()
+	t.Cleanup(u.kill)
+	eventually(t, "the others are delivered", func() bool { return len(u.bodies()) == 3 })
+	if r := p.post("straight"); r.status != http.StatusOK || r.header.Get("X-Fallback") != "" {
+		t.Errorf("while one waits: %+v", r)
+	}
+	if s, all := p.backlog(); s.Waiting != 1 || all[0].Path != "/svc/poison" {
+		t.Errorf("%+v, %+v", s, all)
+	}
+	u.answer()
+	p.drained()
+	if got, more := u.unique(); len(got) != 5 || more > 0 {
+		t.Errorf("delivered %q, and %d again", got, more)
+	}
+}
+
+// With order it is the other way round: what fails is waited for.
+func TestWithOrderEverythingWaitsForTheFirst(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p.mustQueue("poison", "a", "b")
+	u.answer(rule{In: "poison", Status: 500})
+	u.start()
+	t.Cleanup(u.kill)
+	eventually(t, "the first was tried three times", func() bool { return len(u.records()) == 3 })
+	for _, q := range u.records() {
+		if q.body != "poison" {
+			t.Errorf("%s was sent before the first", q.body)
+		}
+	}
+	p.mustQueue("c")
+	u.answer()
+	u.awaitTaken("poison", "a", "b", "c")
+	if last := u.records(); last[3].Header.Get("X-Delivery-Attempt") < "2" {
+		t.Errorf("attempts are not counted: %v", last[3].Header)
+	}
+}
