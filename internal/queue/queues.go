@@ -165,6 +165,7 @@ func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
 		if ctx.Err() == nil {
 			l.refusals.tell(l.logger, err)
 		}
+		l.nudge() // those after it have waited for it
 		return err
 	}
 	l.counts.accepted.Add(1)

@@ -181,6 +181,7 @@ func (q *Queues) Retry(ctx context.Context, id string) (Item, error) {
 		l.depth.Add(1)
 		if r.Seq, err = q.config.Store.Revive(ctx, l.service, r.Seq); err != nil {
 			l.depth.Add(-1)
+			l.nudge() // as Accept does
 			return Item{}, err
 		}
 		l.changed()

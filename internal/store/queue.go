@@ -191,13 +191,15 @@ func (q *Queue) drop(s *segment) {
 // Add adds a record. If ctx ends before it is kept, it is not added.
 func (q *Queue) Add(ctx context.Context, service string, payload []byte) (seq uint64, err error) {
 	c := &change{kind: put, service: service, payload: payload, result: make(chan error, 1)}
-	if err := q.enqueue(c); err != nil {
+	s, err := q.enqueue(c)
+	if err != nil {
 		return 0, fmt.Errorf("add to the queue of %s: %w", service, err)
 	}
 	select {
 	case err = <-c.result:
 	case <-ctx.Done():
 		if c.state.CompareAndSwap(pending, abandoned) {
+			s.abandon(c)
 			err = context.Cause(ctx)
 		} else {
 			err = <-c.result
@@ -209,16 +211,17 @@ func (q *Queue) Add(ctx context.Context, service string, payload []byte) (seq ui
 	return c.seq, nil
 }
 
-func (q *Queue) enqueue(c *change) error {
+// enqueue hands c to the newest segment, and returns that.
+func (q *Queue) enqueue(c *change) (*segment, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return errQueueClosed
+		return nil, errQueueClosed
 	}
 	newest := q.segments[len(q.segments)-1]
 	if newest.bytes >= segmentBytes {
 		if err := q.begin(); err != nil {
-			return err
+			return nil, err
 		}
 		newest = q.segments[len(q.segments)-1]
 	}
@@ -226,24 +229,21 @@ func (q *Queue) enqueue(c *change) error {
 	q.next++
 	newest.bytes += int64(len(c.payload))
 	newest.enqueue(c)
-	return nil
+	return newest, nil
 }
 
 // Read returns up to limit records of a service that come after the given number, oldest first,
 // and no more of them than fit into maxBytes, save that one is returned whatever its size.
 func (q *Queue) Read(service string, after uint64, limit, maxBytes int) (records []Record, err error) {
 	for _, s := range q.all() {
-		if len(records) == limit || s.count(service) == 0 {
-			continue
-		}
-		more, full, err := s.read(service, after, limit-len(records), maxBytes, len(records) == 0)
+		more, last, err := s.read(service, after, limit-len(records), maxBytes, len(records) == 0)
 		if err != nil {
 			return nil, fmt.Errorf("read the queue of %s: %w", service, err)
 		}
 		for i := range more {
 			maxBytes -= len(more[i].Payload)
 		}
-		if records = append(records, more...); full {
+		if records = append(records, more...); last {
 			break
 		}
 	}

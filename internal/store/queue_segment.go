@@ -41,7 +41,8 @@ type segment struct {
 	sealed  bool       // nothing more will be added
 	counts  map[string]int
 	next    uint64
-	origin  string
+	origin  string          // a name that is this file's alone
+	adding  map[string]int  // records that are about to be added, by service
 	visible uint64          // records above this are not to be seen yet
 	hidden  map[uint64]bool // those that nobody waits for any more, and that are about to be removed
 
@@ -65,7 +66,7 @@ func openSegment(path string, next uint64) (s *segment, err error) {
 	} else if err := inspectSegment(path); err != nil {
 		return nil, err
 	}
-	s = &segment{path: path, next: next, wake: make(chan struct{}, 1), counts: map[string]int{}, hidden: map[uint64]bool{}}
+	s = &segment{path: path, next: next, wake: make(chan struct{}, 1), counts: map[string]int{}, adding: map[string]int{}, hidden: map[uint64]bool{}}
 	err = guarded(func() (err error) {
 		s.db, err = bolt.Open(path, 0o600, options)
 		return err
@@ -176,11 +177,15 @@ func (s *segment) services() []string {
 	return slices.DeleteFunc(names, func(name string) bool { return s.counts[name] == 0 })
 }
 
-// read is Queue.Read. full tells that there may be more for which there is no room.
-func (s *segment) read(service string, after uint64, limit, maxBytes int, atLeastOne bool) (records []Record, full bool, err error) {
+// read is Queue.Read. last tells that nothing of a later segment may be read on: there is no room
+// for it, or something is about to be added before it.
+func (s *segment) read(service string, after uint64, limit, maxBytes int, atLeastOne bool) (records []Record, last bool, err error) {
 	s.mu.Lock()
-	visible, hidden := s.visible, maps.Clone(s.hidden)
+	visible, hidden, adding, empty := s.visible, maps.Clone(s.hidden), s.adding[service] > 0, s.counts[service] == 0
 	s.mu.Unlock()
+	if empty {
+		return nil, adding, nil
+	}
 	err = s.view(func(tx *bolt.Tx) error {
 		b := tx.Bucket(recordBucket).Bucket([]byte(service))
 		if b == nil {
@@ -196,14 +201,14 @@ func (s *segment) read(service string, after uint64, limit, maxBytes int, atLeas
 				continue
 			}
 			maxBytes -= len(payload)
-			if full = len(records) == limit || maxBytes < 0 && (len(records) > 0 || !atLeastOne); full {
+			if last = len(records) == limit || maxBytes < 0 && (len(records) > 0 || !atLeastOne); last {
 				return nil
 			}
 			records = append(records, record(seq, payload, notes))
 		}
 		return nil
 	})
-	return records, full, err
+	return records, last || adding, err
 }
 
 func (s *segment) get(service string, seq uint64) (r Record, found bool, err error) {

@@ -304,3 +304,35 @@ func TestDamagedSegmentIsSetAside(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Who reads on while others add must not be given a record before an older one: they would have
+// passed that for good. The files are the trouble, as each has a writer of its own.
+func TestQueueIsReadInOrderOverFiles(t *testing.T) {
+	q := openQueue(t, "") // in memory it is no other, and faster
+	const adders, each = 8, 6
+	payload := strings.Repeat("x", 1<<20)
+	var adding sync.WaitGroup
+	for range adders {
+		adding.Go(func() {
+			for range each {
+				if _, err := q.Add(t.Context(), "svc", []byte(payload)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	defer adding.Wait()
+	for cursor := uint64(0); cursor < adders*each; {
+		records, err := q.Read("svc", cursor, 64, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range records {
+			if r.Seq != cursor+1 {
+				t.Fatalf("%d was read after %d", r.Seq, cursor)
+			}
+			cursor = r.Seq
+		}
+	}
+}

@@ -43,6 +43,9 @@ func (s *segment) enqueue(c *change) {
 	ended, gone := s.ended, s.gone
 	if !ended {
 		s.waiting = append(s.waiting, c)
+		if c.kind == put {
+			s.adding[c.service]++
+		}
 	}
 	s.mu.Unlock()
 	switch {
@@ -165,12 +168,22 @@ func (s *segment) commit(batch []*change) {
 	s.settle(batch, &t, err)
 }
 
+// abandon is told of a record that is not to be added any more: nobody needs to wait for it.
+func (s *segment) abandon(c *change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.adding[c.service]--
+}
+
 // settle makes what was committed visible, and takes back what nobody waited for.
 func (s *segment) settle(batch []*change, t *tally, err error) {
 	s.mu.Lock()
 	var back []*change
 	for _, c := range batch {
 		made := c.state.CompareAndSwap(pending, settled)
+		if c.kind == put && made {
+			s.adding[c.service]--
+		}
 		if c.kind == put && !made && err == nil {
 			s.hidden[c.seq] = true
 			back = append(back, &change{kind: remove, service: c.service, seq: c.seq})
