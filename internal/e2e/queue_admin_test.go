@@ -178,3 +178,23 @@ func TestQueueTellsNoSecrets(t *testing.T) {
 		}
 	}
 }
+
+// One that is next and is dropped does not die of its age as well.
+func TestDroppedRequestIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	p := startProxy(t, queueRoute(u.upstreamProcess, "max_age: 1"))
+	forceTo(t, p, "open")
+	p.mustQueue("a", "b")
+	_, all := p.backlog()
+	if r := p.operate("DELETE", "/api/v1/queue/"+all[0].ID, adminToken); r.status != http.StatusOK {
+		t.Errorf("drop: %+v", r)
+	}
+	if letter := p.dead(1)[0]; letter.ID != all[1].ID {
+		t.Errorf("%+v", letter)
+	}
+	p.mustQueue("c")
+	if s, _ := p.backlog(); s.Waiting != 1 || s.Died != 1 {
+		t.Errorf("%+v", s)
+	}
+}

@@ -138,24 +138,25 @@ func (l *line) step(ctx context.Context) (wait time.Duration, err error) {
 		return wait, err
 	}
 	age := time.Since(acceptedAt(e.payload))
-	if age > p.MaxAge {
-		return 0, l.bury(ctx, p, e, CauseExpired, fmt.Sprintf("it waited for longer than %v", p.MaxAge))
-	}
-	if wait := l.mayNotYet(); wait > 0 {
+	expired := age > p.MaxAge
+	if wait := l.mayNotYet(); wait > 0 && !expired {
 		return min(wait, p.MaxAge-age+time.Millisecond), nil
 	}
-	if !l.mirror.ready() {
+	if !expired && !l.mirror.ready() {
 		return readyPause, nil // which nudges
-	}
-	m, err := decode(e.payload, p.Keys)
-	if err != nil {
-		return 0, l.bury(ctx, p, e, CauseUnreadable, err.Error())
 	}
 	if !l.take(e.id) {
 		l.head = nil // somebody has dropped it
 		return 0, nil
 	}
 	defer l.take("")
+	if expired {
+		return 0, l.bury(ctx, p, e, CauseExpired, fmt.Sprintf("it waited for longer than %v", p.MaxAge))
+	}
+	m, err := decode(e.payload, p.Keys)
+	if err != nil {
+		return 0, l.bury(ctx, p, e, CauseUnreadable, err.Error())
+	}
 	return 0, l.deliver(ctx, p, e, m)
 }
 
