@@ -151,3 +151,39 @@ func TestReloadsAreCounted(t *testing.T) {
 		t.Error("an accepted reload does not count as the last one")
 	}
 }
+
+func TestQueuesAndFallbacksAreToldAsTheyAre(t *testing.T) {
+	m := metrics.New(metrics.Config{
+		Breakers: func() map[string]metrics.Breaker { return nil },
+		Queues: func() (map[string]metrics.Queue, uint64) {
+			return map[string]metrics.Queue{"svc": {
+				Depth: 1, Dead: 2, OldestAge: 3.5, Accepted: 4, Delivered: 5, Retried: 6, Died: 7, Lost: 8, TakenOver: 9, Surrendered: 10,
+			}, "none": {}}, 11
+		},
+		Fallbacks: func() map[string]metrics.Fallback {
+			return map[string]metrics.Fallback{
+				"svc":  {Cache: metrics.Cache{Hits: 1, Misses: 2, Stored: 3, Evicted: 4, Entries: 5, Bytes: 6}, HasUpstream: true, Upstream: events.HalfOpen},
+				"none": {},
+			}
+		},
+	})
+	text := scrape(m)
+	for series, want := range map[string]float64{
+		"cbproxy_queue_depth": 1, "cbproxy_queue_dead": 2, "cbproxy_queue_oldest_age_seconds": 3.5, "cbproxy_queue_accepted_total": 4,
+		"cbproxy_queue_delivered_total": 5, "cbproxy_queue_retried_total": 6, "cbproxy_queue_dead_total": 7, "cbproxy_queue_lost_total": 8,
+		"cbproxy_queue_taken_over_total": 9, "cbproxy_queue_surrendered_total": 10,
+		"cbproxy_cache_hits_total": 1, "cbproxy_cache_misses_total": 2, "cbproxy_cache_stored_total": 3, "cbproxy_cache_evicted_total": 4,
+		"cbproxy_cache_entries": 5, "cbproxy_cache_bytes": 6, "cbproxy_fallback_upstream_state": 2,
+	} {
+		if line := fmt.Sprintf("%s{service=%q} %v\n", series, "svc", want); !strings.Contains(text, line) {
+			t.Errorf("no %s", line)
+		}
+		line := fmt.Sprintf("%s{service=%q} 0\n", series, "none")
+		if strings.Contains(text, line) != (series != "cbproxy_fallback_upstream_state") {
+			t.Errorf("%s without anything to tell", series)
+		}
+	}
+	if !strings.Contains(text, "cbproxy_queue_commits_total 11\n") {
+		t.Error("no commits")
+	}
+}

@@ -1,0 +1,128 @@
+package admin_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/admin"
+)
+
+// fakeQueues has the queues a and b, with requests a.1 to a.3, of which the last is dead, and b.1.
+type fakeQueues struct {
+	orders []string
+	err    error
+}
+
+func (f *fakeQueues) Status() map[string]admin.Queue {
+	oldest := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return map[string]admin.Queue{"a": {Waiting: 2, Dead: 1, Oldest: &oldest, Accepted: 3}, "b": {Waiting: 1}, "c": {}}
+}
+
+func (f *fakeQueues) List(service, state, after string, limit int) ([]admin.QueuedRequest, error) {
+	all := []admin.QueuedRequest{
+		{ID: "a.1", Service: "a", State: "waiting", Method: "POST", Path: "/a"}, {ID: "a.2", Service: "a", State: "waiting"},
+		{ID: "a.3", Service: "a", State: "dead", Cause: "refused"}, {ID: "b.1", Service: "b", State: "waiting"},
+	}
+	all = slices.DeleteFunc(all, func(r admin.QueuedRequest) bool { return r.Service != service || r.State != state || r.ID <= after })
+	return all[:min(len(all), limit)], f.err
+}
+
+func (f *fakeQueues) Retry(_ context.Context, id string) (admin.QueuedRequest, error) {
+	f.orders = append(f.orders, "retry "+id)
+	return admin.QueuedRequest{ID: id, State: "waiting"}, f.err
+}
+
+func (f *fakeQueues) Drop(id string) (admin.QueuedRequest, error) {
+	f.orders = append(f.orders, "drop "+id)
+	return admin.QueuedRequest{ID: id, State: "dead"}, f.err
+}
+
+func TestQueueIsListed(t *testing.T) {
+	for query, want := range map[string]string{
+		"":                                   "a.1 a.2 a.3 b.1",
+		"?limit=3":                           "a.1 a.2 a.3 …",
+		"?limit=4":                           "a.1 a.2 a.3 b.1",
+		"?service=a":                         "a.1 a.2 a.3",
+		"?state=dead":                        "a.3",
+		"?service=a&state=waiting":           "a.1 a.2",
+		"?service=a&state=waiting&limit=1":   "a.1 …",
+		"?service=a&state=waiting&after=a.1": "a.2",
+		"?service=c":                         "",
+	} {
+		h, _ := handler(&fake{queues: &fakeQueues{}})
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/queue"+query, nil))
+		var answer struct {
+			Queues   map[string]admin.Queue
+			Requests []admin.QueuedRequest
+			More     bool
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != 200 || len(answer.Queues) != 3 || answer.Requests == nil {
+			t.Errorf("%s: %d, %s", query, w.Code, w.Body)
+		}
+		var ids []string
+		for _, r := range answer.Requests {
+			ids = append(ids, r.ID)
+		}
+		if answer.More {
+			ids = append(ids, "…")
+		}
+		if got := strings.Join(ids, " "); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+}
+
+func TestQueueListFaultsAreToldTogether(t *testing.T) {
+	h, _ := handler(&fake{queues: &fakeQueues{}})
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/queue?service=x&state=gone&limit=0", nil))
+	for _, fault := range []string{`service: must be one that has a queue, got \"x\"`, `state: must be waiting or dead, got \"gone\"`, `limit: must be from 1 to 1000, got \"0\"`} {
+		if w.Code != 400 || !strings.Contains(w.Body.String(), fault) {
+			t.Errorf("%d %s, want %s", w.Code, w.Body, fault)
+		}
+	}
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/queue?after=a.1", nil))
+	if w.Code != 400 || !strings.Contains(w.Body.String(), "after: goes with") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+func TestQueuedRequestsAreRetriedAndDropped(t *testing.T) {
+	for name, c := range map[string]struct {
+		method, path, token string
+		err                 error
+		status              int
+		order               string
+	}{
+		"retry":             {"POST", "a.1/retry", "secret", nil, 200, "retry a.1"},
+		"drop":              {"DELETE", "a.1", "secret", nil, 200, "drop a.1"},
+		"unknown":           {"DELETE", "a.9", "secret", admin.ErrUnknownRequest, 404, "drop a.9"},
+		"in flight":         {"DELETE", "a.1", "secret", admin.ErrInFlight, 409, "drop a.1"},
+		"disk":              {"POST", "a.1/retry", "secret", errors.New("no space left"), 500, "retry a.1"},
+		"no token":          {"DELETE", "a.1", "", nil, 401, ""},
+		"wrong token":       {"POST", "a.1/retry", "other", nil, 401, ""},
+		"retry needs POST":  {"GET", "a.1/retry", "secret", nil, 405, ""},
+		"drop needs DELETE": {"POST", "a.1", "secret", nil, 405, ""},
+	} {
+		queues := &fakeQueues{err: c.err}
+		h, _ := handler(&fake{token: "secret", queues: queues})
+		r := httptest.NewRequest(c.method, "/api/v1/queue/"+c.path, nil)
+		if c.token != "" {
+			r.Header.Set("Authorization", "Bearer "+c.token)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if got := strings.Join(queues.orders, ", "); w.Code != c.status || got != c.order {
+			t.Errorf("%s: %d %s, orders %q", name, w.Code, w.Body, got)
+		}
+	}
+}
