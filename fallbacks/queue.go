@@ -154,7 +154,7 @@ func (s *queued) Answer(ctx context.Context, r *Request) (*Answer, error) {
 		}
 	}
 	err := s.site.Host.Queues.Accept(ctx, s.site.Service, &queue.Message{
-		Method: r.Method, Host: r.Host, Path: r.Path, Rest: r.Rest, Query: r.Query, Header: header, Body: r.Body, Accepted: time.Now(),
+		Method: r.Method, Host: r.Host, Path: r.Path, Rest: r.Rest, Query: r.Query, Header: header, Body: r.Body, Reason: r.Reason, Accepted: time.Now(),
 	})
 	if err != nil {
 		return nil, err

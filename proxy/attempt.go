@@ -69,13 +69,18 @@ func (a *attempt) succeeded() {
 
 const maxDetail = 1 << 10 // bytes of a failure's detail
 
+// clip shortens a failure's detail: upstreams have a say in it, and history keeps it.
+func clip(detail string) string {
+	if len(detail) > maxDetail {
+		return detail[:maxDetail] + "…"
+	}
+	return detail
+}
+
 // failed reports that the upstream failed.
 func (a *attempt) failed(kind events.ErrorType, err error) {
 	x := a.x
-	f := &events.Failure{Time: time.Now(), Type: kind, Detail: err.Error()}
-	if len(f.Detail) > maxDetail {
-		f.Detail = f.Detail[:maxDetail] + "…" // upstreams have a say in it, and history keeps it
-	}
+	f := &events.Failure{Time: time.Now(), Type: kind, Detail: clip(err.Error())}
 	if a.failure == nil {
 		x.route.service.observer.Failed(kind, 1)
 	}

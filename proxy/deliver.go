@@ -87,7 +87,7 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 		if err != nil {
 			detail = err.Error()
 		}
-		f := &events.Failure{Time: time.Now(), Type: kind, Detail: "delivery: " + detail}
+		f := &events.Failure{Time: time.Now(), Type: kind, Detail: clip("delivery: " + detail)}
 		rt.service.observer.Failed(kind, 1)
 		rt.service.failures.log(rt.logger, rt.service.name, f)
 		call.Failure(f, took)

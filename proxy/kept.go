@@ -40,7 +40,12 @@ func (k *kept) add(p []byte) {
 
 // forget gives the buffer back, unless the transport may still be reading.
 func (b *requestBody) forget() {
-	if b.kept.lent != nil && b.ended.Load() {
+	if !b.ended.Load() {
+		return
+	}
+	b.turn.Lock() // the transport may look behind the end even now
+	defer b.turn.Unlock()
+	if b.kept.lent != nil {
 		smallBodies.Put(b.kept.lent)
 		b.kept = kept{}
 	}

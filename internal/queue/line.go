@@ -3,10 +3,9 @@ package queue
 import (
 	"container/heap"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,15 +22,18 @@ type line struct {
 	logger  *slog.Logger
 	news    chan struct{} // holds a token while there is something new to see
 
-	policy   atomic.Pointer[Policy]
-	depth    atomic.Int64 // messages that wait, those that are about to be accepted among them
-	counts   counts
+	policy atomic.Pointer[Policy]
+	depth  atomic.Int64 // messages that wait, those that are about to be accepted among them
+	counts counts
+	wake   chan struct{} // holds a token while there may be something to do
+	mirror *mirror       // nil if there is no Redis
+
 	refusals refusals
-	mirror   *mirror       // nil if there is no Redis
-	wake     chan struct{} // holds a token while there may be something to do
 
 	sending context.Context // outlives the line's by lastChance
+	ordered bool            // what follows is how an ordered line reads
 	cursor  string          // the last message that was read
+	skipped map[string]bool // are not to be read: they were delivered before the line began anew
 	ahead   []entry         // were read and have not been looked at
 	head    *entry          // is next
 	resting restingHeap
@@ -39,17 +41,23 @@ type line struct {
 	paused  time.Time // nothing is sent before, after a failure
 	asked   bool      // because the upstream has asked for it
 
-	mu        sync.Mutex // guards what follows
-	refused   time.Time  // nothing is sent before, as the breaker does not let it
-	current   string     // is being sent; "" if none is
-	urgent    []string   // an operator wants them tried now
-	gone      map[string]bool
-	leftover  []string      // delivered, and could not be removed
-	recovered bool          // the breaker has closed
-	arrived   bool          // a message has come
-	problem   string        // why the last attempt failed; "" after a success
-	reason    events.Reason // likewise
-	next      time.Time
+	orders sync.Mutex // held while an operator's order is carried out: each sees what became of those before
+
+	mu         sync.Mutex // guards what follows
+	refused    time.Time  // nothing is sent before, as the breaker does not let it
+	admissions uint64     // how often the breaker has changed its mind
+	current    string     // is being sent; "" if none is
+	urgent     []string   // an operator wants them tried now
+	dropped    []string   // are not there any more, and nothing need wait for them
+	kept       []string   // were to be dropped, were passed, and could not be dropped
+	drops      map[string]drop
+	unremoved  map[string]bool // delivered, and still in the store
+	leftover   []string        // of them, those that could not be removed
+	recovered  bool            // the breaker has closed
+	arrived    bool            // a message has come
+	problem    string          // why the last attempt failed; "" after a success
+	reason     events.Reason   // likewise
+	next       time.Time
 }
 
 // counts are what a line has done since the process began.
@@ -80,7 +88,8 @@ const maxRetryAfter = time.Hour
 func newLine(service string, b backlog, c *Config) *line {
 	l := &line{
 		service: service, backlog: b, sender: c.Sender, logger: c.Logger.With("service", service),
-		news: make(chan struct{}, 1), wake: make(chan struct{}, 1), gone: map[string]bool{},
+		news: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		drops: map[string]drop{}, unremoved: map[string]bool{},
 	}
 	l.policy.Store(&defaultPolicy)
 	return l
@@ -137,20 +146,19 @@ func (l *line) step(ctx context.Context) (wait time.Duration, err error) {
 	if err != nil || e == nil {
 		return wait, err
 	}
-	age := time.Since(acceptedAt(e.payload))
-	expired := age > p.MaxAge
-	if wait := l.mayNotYet(); wait > 0 && !expired {
-		return min(wait, p.MaxAge-age+time.Millisecond), nil
+	left := p.left(e)
+	if wait := l.mayNotYet(); wait > 0 && left > 0 {
+		return min(wait, left), nil
 	}
-	if !expired && !l.mirror.ready() {
-		return readyPause, nil // which nudges
+	if left > 0 && !l.mirror.ready() {
+		return min(readyPause, left), nil // it nudges
 	}
 	if !l.take(e.id) {
 		l.head = nil // somebody has dropped it
 		return 0, nil
 	}
-	defer l.take("")
-	if expired {
+	defer l.release()
+	if left <= 0 {
 		return 0, l.bury(ctx, p, e, CauseExpired, fmt.Sprintf("it waited for longer than %v", p.MaxAge))
 	}
 	m, err := decode(e.payload, p.Keys)
@@ -166,6 +174,10 @@ func (l *line) find(ctx context.Context, p *Policy) (e *entry, wait time.Duratio
 	if p.Ordered {
 		limit = 1
 	}
+	if p.Ordered != l.ordered {
+		l.ordered = p.Ordered
+		l.beginAnew()
+	}
 	for l.head == nil {
 		now := time.Now()
 		if len(l.resting) > 0 && !l.resting[0].until.After(now) {
@@ -174,13 +186,13 @@ func (l *line) find(ctx context.Context, p *Policy) (e *entry, wait time.Duratio
 				return nil, 0, err
 			}
 			heap.Pop(&l.resting)
-			if found {
+			if found { // nobody has dropped it
 				l.head = &e
 			}
 			continue
 		}
 		if len(l.resting) >= limit {
-			return nil, l.resting[0].until.Sub(now), nil
+			return nil, l.untilNext(), nil
 		}
 		if len(l.ahead) == 0 {
 			if l.ahead, err = l.backlog.read(ctx, l.cursor, readMessages, readBytes); err != nil {
@@ -191,96 +203,109 @@ func (l *line) find(ctx context.Context, p *Policy) (e *entry, wait time.Duratio
 		case len(l.ahead) > 0:
 			e := l.ahead[0]
 			l.cursor, l.ahead = e.id, l.ahead[1:]
-			if e.note.NotBefore.After(now) {
-				heap.Push(&l.resting, resting{e.id, e.note.NotBefore})
-				continue
+			switch {
+			case l.skipped[e.id]:
+			case e.note.NotBefore.After(now):
+				l.lay(p, &e)
+			default:
+				l.head = &e
 			}
-			l.head = &e
 		case len(l.resting) > 0:
-			return nil, l.resting[0].until.Sub(now), nil
+			return nil, l.untilNext(), nil
 		default:
-			l.mu.Lock()
-			clear(l.gone) // they are nowhere any more
-			l.mu.Unlock()
+			l.forgetDrops()
 			return nil, longestWait, nil
 		}
 	}
 	return l.head, 0, nil
 }
 
-// mayNotYet returns how long nothing may be sent.
-func (l *line) mayNotYet() time.Duration {
+// beginAnew makes the line read from the beginning: what rests is in no order.
+func (l *line) beginAnew() {
+	l.cursor, l.ahead, l.head, l.resting = "", nil, nil, nil
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	until := l.paused
-	if l.refused.After(until) {
-		until = l.refused
+	l.skipped = maps.Clone(l.unremoved)
+}
+
+// lay lets a message rest until it may be tried again, or is too old for that.
+func (l *line) lay(p *Policy, e *entry) {
+	until := e.note.NotBefore
+	if end := time.Now().Add(p.left(e)); end.Before(until) {
+		until = end
+	}
+	heap.Push(&l.resting, resting{e.id, until})
+}
+
+// forgetDrops is for when there is nothing that could still be dropped.
+func (l *line) forgetDrops() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.drops, func(_ string, d drop) bool { return d == dropDone })
+}
+
+// untilNext returns how long it is until the first that rests may be tried.
+func (l *line) untilNext() time.Duration {
+	until := l.resting[0].until
+	l.plan(until)
+	return time.Until(until)
+}
+
+// mayNotYet returns how long nothing may be sent.
+func (l *line) mayNotYet() time.Duration { return time.Until(l.plan(time.Time{})) }
+
+// plan returns when something may be sent, which is not before a moment, and shows it to people.
+func (l *line) plan(until time.Time) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, other := range []time.Time{l.paused, l.refused} {
+		if other.After(until) {
+			until = other
+		}
 	}
 	l.next = until
-	return time.Until(until)
+	return until
 }
 
 // take makes id the one that is being sent, unless it was dropped.
 func (l *line) take(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.gone[id] {
-		delete(l.gone, id)
-		return false
-	}
-	l.current = id
-	return true
-}
-
-// deliver sends one message and sees to what becomes of it.
-func (l *line) deliver(ctx context.Context, p *Policy, e *entry, m *Message) error {
-	m.Header.Set(attemptField, fmt.Sprint(e.note.Attempts+1))
-	answer, err := l.sender.Send(l.sending, l.service, m)
-	var refused *NotAdmitted
-	switch {
-	case errors.As(err, &refused):
-		l.wait(refused.RetryAt)
-		return nil
-	case l.sending.Err() != nil:
-		return nil // it may have arrived, and is tried again by whoever comes next
-	case err != nil:
-		reason := events.ReasonReset
-		if failed := new(Failed); errors.As(err, &failed) {
-			reason = failed.Reason
-		}
-		return l.failure(ctx, p, e, reason, err.Error(), 0)
-	case answer.Status >= 200 && answer.Status < 300:
-		l.delivered(e)
-		return nil
-	case retryable(answer.Status):
-		return l.failure(ctx, p, e, events.ReasonStatus, fmt.Sprintf("status %d", answer.Status), answer.RetryAfter)
-	default:
-		l.settle("", "")
-		l.failed, l.paused, l.asked = 0, time.Time{}, false
-		return l.bury(ctx, p, e, CauseRefused, fmt.Sprintf("status %d", answer.Status))
-	}
-}
-
-// attemptField is the field that tells an upstream how often a message has been sent.
-const attemptField = "X-Delivery-Attempt"
-
-// retryable reports whether a status other than of success may be another one next time.
-func retryable(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+	switch l.drops[id] {
+	case 0:
+		l.current = id
 		return true
+	case dropBegun:
+		l.drops[id] = dropPassed
 	}
-	return status >= 500
+	return false
 }
 
-// wait keeps the line still until the breaker may let something through.
-func (l *line) wait(until time.Time) {
-	if until.IsZero() {
-		until = time.Now().Add(halfOpenPause)
+// release tells that what was taken is not being sent any more.
+func (l *line) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current = ""
+}
+
+// heard returns how often the breaker has changed its mind.
+func (l *line) heard() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.admissions
+}
+
+// wait keeps the line still until the breaker may let something through, unless it has changed
+// its mind since heard.
+func (l *line) wait(until time.Time, heard uint64) {
+	if now := time.Now(); !until.After(now) {
+		until = now.Add(halfOpenPause)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.refused = until
+	if l.admissions == heard {
+		l.refused = until
+	}
 }
 
 // admit tells that the breaker has changed its mind; recovered that it has closed. It may be
@@ -288,92 +313,10 @@ func (l *line) wait(until time.Time) {
 func (l *line) admit(recovered bool) {
 	l.mu.Lock()
 	l.refused = time.Time{}
+	l.admissions++
 	l.recovered = l.recovered || recovered
 	l.mu.Unlock()
 	l.nudge()
-}
-
-// settle keeps how the last attempt went, for people to see.
-func (l *line) settle(reason events.Reason, problem string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.reason, l.problem = reason, problem
-}
-
-func (l *line) delivered(e *entry) {
-	l.head = nil
-	l.failed, l.paused, l.asked = 0, time.Time{}, false
-	l.settle("", "")
-	l.counts.delivered.Add(1)
-	l.left()
-	l.discard(e.id)
-}
-
-// left counts one message less.
-func (l *line) left() {
-	if l.depth.Add(-1) == 0 {
-		l.logger.Info("the queue is empty again", "delivered", l.counts.delivered.Load(), "dead", l.counts.dead.Load())
-	}
-	l.changed()
-}
-
-// discard removes a message that is delivered. Where that fails it is kept in mind: the cursor
-// has passed it.
-func (l *line) discard(id string) {
-	l.backlog.remove(id, func(err error) {
-		if err == nil {
-			l.mirror.gone(parseSeq(id)) // only now: as long as it is in the store it may get a copy
-			return
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.leftover = append(l.leftover, id)
-		time.AfterFunc(troublePause, l.nudge)
-		if len(l.leftover) == 1 {
-			l.logger.Error("what is delivered can't be removed from the queue, and is tried again; if the process ends before, it is delivered again", "error", err)
-		}
-	})
-}
-
-// failure sees to a message whose delivery may succeed later.
-func (l *line) failure(ctx context.Context, p *Policy, e *entry, reason events.Reason, problem string, retryAfter time.Duration) error {
-	e.note.Attempts++
-	e.note.LastError = problem
-	l.failed++
-	l.counts.retried.Add(1)
-	l.settle(reason, problem)
-	l.asked = retryAfter > 0
-	retryAfter = min(retryAfter, maxRetryAfter)
-	wait := max(p.wait(l.failed), retryAfter)
-	l.paused = time.Now().Add(wait)
-	if e.note.Attempts >= p.MaxAttempts {
-		return l.bury(ctx, p, e, CauseAttempts, problem)
-	}
-	e.note.NotBefore = time.Now().Add(max(p.wait(e.note.Attempts), retryAfter)).UTC()
-	l.head = nil
-	heap.Push(&l.resting, resting{e.id, e.note.NotBefore})
-	l.changed()
-	return l.backlog.annotate(ctx, e.id, e.note)
-}
-
-// bury sees to a message that will never be delivered.
-func (l *line) bury(ctx context.Context, p *Policy, e *entry, cause Cause, problem string) error {
-	e.note.Cause, e.note.LastError, e.note.Died = cause, problem, time.Now().UTC()
-	e.note.NotBefore = time.Time{}
-	lost, err := l.backlog.bury(ctx, e.id, e.note, p.Capacity)
-	if err != nil {
-		return err
-	}
-	l.head = nil
-	l.counts.dead.Add(1)
-	l.counts.lost.Add(uint64(lost))
-	l.logger.Warn("a queued request will not be delivered and is kept as a dead letter", "id", l.service+"."+e.id, "cause", cause, "last_error", problem, "attempts", e.note.Attempts)
-	if lost > 0 {
-		l.logger.Error("there are too many dead letters: the oldest are removed", "removed", lost, "capacity", p.Capacity)
-	}
-	l.left()
-	l.mirror.gone(parseSeq(e.id))
-	return nil
 }
 
 // maxHurried is how many failures in a row are not waited after as long as messages keep
@@ -392,9 +335,10 @@ func (l *line) arrive() {
 // obey does what operators have asked for, and what is left over.
 func (l *line) obey() {
 	l.mu.Lock()
-	urgent, leftover := l.urgent, l.leftover
-	hurried := !l.asked && (l.recovered || l.arrived && l.failed < maxHurried) // 429 closes a breaker, too
-	l.urgent, l.leftover, l.recovered, l.arrived = nil, nil, false, false
+	urgent, dropped, kept, leftover := l.urgent, l.dropped, l.kept, l.leftover
+	recovered := l.recovered && !l.asked // 429 closes a breaker, too
+	arrived := l.arrived && !l.asked && l.failed < maxHurried
+	l.urgent, l.dropped, l.kept, l.leftover, l.recovered, l.arrived = nil, nil, nil, nil, false, false
 	if len(urgent) > 0 {
 		l.refused = time.Time{}
 	}
@@ -402,11 +346,17 @@ func (l *line) obey() {
 	for _, id := range leftover {
 		l.discard(id)
 	}
-	if hurried && len(l.resting) > 0 {
+	for _, id := range kept {
+		heap.Push(&l.resting, resting{id: id})
+	}
+	if len(urgent) > 0 || recovered || arrived {
+		l.paused = time.Time{}
+	}
+	// Where others may pass what rests, who has just come tells the breaker as much.
+	if len(l.resting) > 0 && (recovered || arrived && l.policy.Load().Ordered) {
 		urgent = append(urgent, l.resting[0].id)
 	}
-	for _, id := range urgent {
-		l.paused = time.Time{}
+	for _, id := range append(urgent, dropped...) {
 		l.resting.hurry(id)
 	}
 }

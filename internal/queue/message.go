@@ -6,25 +6,91 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 	"unicode/utf8"
+
+	"cbproxy/internal/events"
 )
 
 // Message is a request that waits for its upstream.
 type Message struct {
-	Method string `json:"method"`
-	Host   string `json:"host"`
+	Method string
+	Host   string
 	// Path is the raw path as the client wrote it, and Rest what of it goes upstream.
-	Path string `json:"path"`
-	Rest string `json:"rest"`
+	Path string
+	Rest string
 	// Query is raw, without its question mark.
-	Query string `json:"query,omitempty"`
+	Query string
 	// Header has no field that concerns the client's connection. It has an Idempotency-Key.
-	Header http.Header `json:"header"`
-	Body   []byte      `json:"-"`
+	Header http.Header
+	Body   []byte
+	// Reason is why it could not be sent at once; it is not kept.
+	Reason events.Reason
 	// Accepted is when it was accepted, by the wall clock, in whole milliseconds.
-	Accepted time.Time `json:"-"`
+	Accepted time.Time
+}
+
+// meta is a message without its body, as it is stored.
+type meta struct {
+	Method octets              `json:"method"`
+	Host   octets              `json:"host"`
+	Path   octets              `json:"path"`
+	Rest   octets              `json:"rest"`
+	Query  octets              `json:"query,omitempty"`
+	Header map[string][]octets `json:"header"` // the names are tokens
+}
+
+// octets is a text of any bytes, which JSON can't hold: what is not ASCII is written as the
+// character that has the byte's number.
+type octets string
+
+// MarshalText implements encoding.TextMarshaler.
+func (o octets) MarshalText() ([]byte, error) {
+	text := make([]byte, 0, len(o))
+	for i := range len(o) {
+		text = utf8.AppendRune(text, rune(o[i]))
+	}
+	return text, nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (o *octets) UnmarshalText(text []byte) error {
+	raw := make([]byte, 0, len(text))
+	for _, r := range string(text) {
+		if r > 0xff {
+			return fmt.Errorf("the character %U stands for no byte", r)
+		}
+		raw = append(raw, byte(r))
+	}
+	*o = octets(raw)
+	return nil
+}
+
+func metaOf(m *Message) *meta {
+	t := &meta{octets(m.Method), octets(m.Host), octets(m.Path), octets(m.Rest), octets(m.Query), make(map[string][]octets, len(m.Header))}
+	for name, values := range m.Header {
+		all := make([]octets, len(values))
+		for i, v := range values {
+			all[i] = octets(v)
+		}
+		t.Header[name] = all
+	}
+	return t
+}
+
+func (t *meta) message() *Message {
+	m := &Message{
+		Method: string(t.Method), Host: string(t.Host), Path: string(t.Path), Rest: string(t.Rest), Query: string(t.Query),
+		Header: make(http.Header, len(t.Header)),
+	}
+	for name, values := range t.Header {
+		all := make([]string, len(values))
+		for i, v := range values {
+			all[i] = string(v)
+		}
+		m.Header[name] = all
+	}
+	return m
 }
 
 // A payload is a message as it is stored: its form in one byte, when it was accepted in eight
@@ -40,22 +106,22 @@ var errMalformed = errors.New("the stored message makes no sense")
 
 // encode returns the payload of a message. A nil keyring leaves it as it is.
 func encode(m *Message, keys *Keyring) ([]byte, error) {
-	meta, err := json.Marshal(m.translated(latin1))
+	text, err := json.Marshal(metaOf(m))
 	if err != nil {
 		return nil, fmt.Errorf("encode a message: %w", err)
 	}
-	head := make([]byte, headBytes, headBytes+binary.MaxVarintLen64+len(meta)+len(m.Body)+sealOverhead)
+	head := make([]byte, headBytes, headBytes+binary.MaxVarintLen64+len(text)+len(m.Body)+sealOverhead)
 	head[0] = formPlain
 	binary.BigEndian.PutUint64(head[1:], uint64(m.Accepted.UnixMilli()))
 	if keys == nil {
-		return append(appendMeta(head, meta), m.Body...), nil
+		return append(appendMeta(head, text), m.Body...), nil
 	}
 	head[0] = formSealed
-	return keys.seal(head, append(appendMeta(nil, meta), m.Body...)), nil
+	return keys.seal(head, append(appendMeta(nil, text), m.Body...)), nil
 }
 
-func appendMeta(b, meta []byte) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(meta))), meta...)
+func appendMeta(b, text []byte) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
 }
 
 // acceptedAt returns when the message in a payload was accepted.
@@ -86,53 +152,13 @@ func decode(payload []byte, keys *Keyring) (*Message, error) {
 	if n <= 0 || size > uint64(len(content)-n) {
 		return nil, errMalformed
 	}
-	m := &Message{Accepted: acceptedAt(payload), Body: content[n+int(size):]}
-	if err := json.Unmarshal(content[n:n+int(size)], m); err != nil {
+	var t meta
+	if err := json.Unmarshal(content[n:n+int(size)], &t); err != nil {
 		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
-	return m.translated(bytesOf), nil
-}
-
-// translated returns a copy with f applied to what may have bytes that are no UTF-8. JSON has
-// none for them: they are written as the characters of the same numbers.
-func (m *Message) translated(f func(string) string) *Message {
-	t := *m
-	t.Host, t.Path, t.Rest, t.Query = f(m.Host), f(m.Path), f(m.Rest), f(m.Query)
-	t.Header = make(http.Header, len(m.Header))
-	for name, values := range m.Header {
-		for _, v := range values {
-			t.Header[name] = append(t.Header[name], f(v))
-		}
-	}
-	return &t
-}
-
-// latin1 returns the text whose characters are numbered as the bytes of s are.
-func latin1(s string) string {
-	if isASCII(s) {
-		return s
-	}
-	var b strings.Builder
-	for i := range len(s) {
-		b.WriteRune(rune(s[i]))
-	}
-	return b.String()
-}
-
-// bytesOf takes latin1 back.
-func bytesOf(s string) string {
-	if isASCII(s) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		b.WriteByte(byte(r))
-	}
-	return b.String()
-}
-
-func isASCII(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
+	m := t.message()
+	m.Accepted, m.Body = acceptedAt(payload), content[n+int(size):]
+	return m, nil
 }
 
 // note is what is known of a message's deliveries.

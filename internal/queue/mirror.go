@@ -246,13 +246,17 @@ func (m *mirror) compare(ctx context.Context) error {
 // surrender lets go of a message that another instance has taken over. It keeps one that is being
 // sent at the moment.
 func (m *mirror) surrender(seq uint64) (has bool, err error) {
-	if !m.line.give(formatSeq(seq)) {
+	id := formatSeq(seq)
+	m.line.orders.Lock()
+	defer m.line.orders.Unlock()
+	if m.line.give(id) != nil {
 		return true, nil
 	}
 	if err := m.store.Delete(m.line.service, seq); err != nil {
-		m.line.keep(formatSeq(seq))
+		m.line.keep(id)
 		return true, err
 	}
+	m.line.removed(id)
 	m.line.counts.surrendered.Add(1)
 	m.line.left()
 	return false, nil

@@ -17,21 +17,21 @@ import (
 	"cbproxy/internal/store"
 )
 
-// upstream is what all instances of a test deliver to.
-type upstream struct {
+// shared is the upstream that all instances of a test deliver to.
+type shared struct {
 	mu   sync.Mutex
 	up   bool
 	took []string // bodies
 	from map[string]int
 }
 
-func (u *upstream) set(up bool) {
+func (u *shared) set(up bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.up = up
 }
 
-func (u *upstream) taken() []string {
+func (u *shared) taken() []string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return slices.Clone(u.took)
@@ -43,7 +43,7 @@ type sharing struct {
 	name   string
 	folder string
 	url    string
-	to     *upstream
+	to     *shared
 
 	queues *queue.Queues
 	store  *store.Queue
@@ -62,7 +62,7 @@ func (s *sharing) Send(_ context.Context, _ string, m *queue.Message) (queue.Ans
 	return queue.Answer{Status: 200}, nil
 }
 
-func startSharing(t *testing.T, name, url string, to *upstream) *sharing {
+func startSharing(t *testing.T, name, url string, to *shared) *sharing {
 	t.Helper()
 	s := &sharing{t: t, name: name, folder: t.TempDir(), url: url, to: to}
 	s.start()
@@ -163,7 +163,7 @@ func TestAnotherInstanceTakesOverWhatADeadOneHeld(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	server := redistest.Start(t)
-	to := &upstream{from: map[string]int{}}
+	to := &shared{from: map[string]int{}}
 	a, b := startSharing(t, "a", server.URL(), to), startSharing(t, "b", server.URL(), to)
 	sent := numbered("a", 20)
 	a.accept(sent...)
@@ -193,7 +193,7 @@ func TestRedisThatLosesEverythingLosesNothing(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	server := redistest.Start(t)
-	to := &upstream{from: map[string]int{}}
+	to := &shared{from: map[string]int{}}
 	a, b := startSharing(t, "a", server.URL(), to), startSharing(t, "b", server.URL(), to)
 	a.accept(numbered("a", 10)...)
 	eventually(t, "all have copies", func() bool { return copies(t, server) == 10 })
@@ -218,7 +218,7 @@ func TestQueueDeliversWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	relay := redistest.StartRelay(t, server.Address())
-	to := &upstream{from: map[string]int{}}
+	to := &shared{from: map[string]int{}}
 	a := startSharing(t, "a", "redis://"+relay.Address(), to)
 	a.accept(numbered("a", 5)...)
 	eventually(t, "all have copies", func() bool { return copies(t, server) == 5 })

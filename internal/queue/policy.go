@@ -27,6 +27,11 @@ var defaultPolicy = Policy{
 	Capacity: 10_000, MaxAge: 24 * time.Hour, MaxAttempts: 100, Backoff: time.Second, MaxBackoff: 5 * time.Minute, Ordered: true,
 }
 
+// left returns how long a message may still wait; 0 or less is no longer.
+func (p *Policy) left(e *entry) time.Duration {
+	return p.MaxAge - time.Since(acceptedAt(e.payload)) + time.Millisecond // it is known to the millisecond
+}
+
 // wait returns how long to wait after a number of failures in a row.
 func (p *Policy) wait(failures int) time.Duration {
 	b := backoff.ExponentialBackOff{InitialInterval: p.Backoff, MaxInterval: p.MaxBackoff, Multiplier: 2, RandomizationFactor: 0.25}

@@ -170,6 +170,7 @@ func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
 	}
 	l.counts.accepted.Add(1)
 	if depth == 1 {
+		l.blame(m.Reason)
 		l.logger.Info("requests are queued until the upstream can take them")
 	}
 	l.changed()
@@ -242,5 +243,15 @@ func (q *Queues) hear(e events.Event, missed int) {
 		if name == service || missed > 0 {
 			l.admit(recovered)
 		}
+	}
+}
+
+// blame keeps why the upstream can't take what waits, until an attempt tells.
+func (l *line) blame(reason events.Reason) {
+	switch reason {
+	case events.ReasonConnect, events.ReasonTimeout, events.ReasonReset, events.ReasonStatus:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.reason = reason
 	}
 }

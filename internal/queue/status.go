@@ -3,7 +3,6 @@ package queue
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -123,6 +122,9 @@ func (q *Queues) List(service, state, after string, limit int) (items []Item, er
 		}
 		for _, r := range records {
 			seq = r.Seq
+			if state == StateWaiting && l.isDelivered(formatSeq(seq)) {
+				continue
+			}
 			items = append(items, itemOf(service, state, entryOf(r), l.policy.Load().Keys))
 		}
 	}
@@ -146,97 +148,6 @@ func itemOf(service, state string, e entry, keys *Keyring) Item {
 func localPart(id string) string {
 	_, rest, _ := strings.Cut(id, ".")
 	return rest
-}
-
-var (
-	// ErrUnknown is the error of an ID that no message has.
-	ErrUnknown = errors.New("no queued request has this id")
-	// ErrInFlight is the error of a message that can't be dropped because it is being sent.
-	ErrInFlight = errors.New("it is being sent at this moment")
-)
-
-// find returns the line of an ID's message, and the message.
-func (q *Queues) find(id string) (l *line, r store.Record, dead bool, err error) {
-	service, rest, _ := strings.Cut(id, ".")
-	if l = q.all()[service]; l == nil {
-		return nil, r, false, ErrUnknown
-	}
-	r, dead, found, err := q.config.Store.Get(service, parseSeq(rest))
-	if err == nil && !found {
-		err = ErrUnknown
-	}
-	return l, r, dead, err
-}
-
-// Retry lets a message be tried at once: one that waits as soon as its breaker and those before
-// it let it, and a dead one likewise, as the youngest that waits and with all of its attempts
-// ahead of it.
-func (q *Queues) Retry(ctx context.Context, id string) (Item, error) {
-	l, r, dead, err := q.find(id)
-	if err != nil {
-		return Item{}, err
-	}
-	if dead {
-		r.Note = nil
-		l.depth.Add(1)
-		if r.Seq, err = q.config.Store.Revive(ctx, l.service, r.Seq); err != nil {
-			l.depth.Add(-1)
-			l.nudge() // as Accept does
-			return Item{}, err
-		}
-		l.changed()
-	}
-	l.mu.Lock()
-	l.urgent = append(l.urgent, formatSeq(r.Seq))
-	l.mu.Unlock()
-	l.nudge()
-	l.mirror.arrived()
-	return itemOf(l.service, StateWaiting, entryOf(r), l.policy.Load().Keys), nil
-}
-
-// Drop removes a message for good.
-func (q *Queues) Drop(id string) (Item, error) {
-	l, r, dead, err := q.find(id)
-	if err != nil {
-		return Item{}, err
-	}
-	state := StateDead
-	if !dead {
-		state = StateWaiting
-		if !l.give(formatSeq(r.Seq)) {
-			return Item{}, ErrInFlight
-		}
-	}
-	if err := q.config.Store.Delete(l.service, r.Seq); err != nil {
-		l.keep(formatSeq(r.Seq))
-		return Item{}, err
-	}
-	if !dead {
-		l.left()
-		l.mirror.gone(r.Seq)
-	}
-	l.changed()
-	l.nudge()
-	return itemOf(l.service, state, entryOf(r), l.policy.Load().Keys), nil
-}
-
-// give sees to it that a message is not sent any more, and reports false if it is being sent, or
-// is dropped already.
-func (l *line) give(id string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.current == id || l.gone[id] {
-		return false
-	}
-	l.gone[id] = true
-	return true
-}
-
-// keep takes give back.
-func (l *line) keep(id string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.gone, id)
 }
 
 // tell publishes the line's changes, until ctx is done.

@@ -1,0 +1,165 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// deliver sends one message and sees to what becomes of it.
+func (l *line) deliver(ctx context.Context, p *Policy, e *entry, m *Message) error {
+	m.Header.Set(attemptField, fmt.Sprint(e.note.Attempts+1))
+	heard := l.heard()
+	answer, err := l.send(m)
+	var refused *NotAdmitted
+	switch {
+	case errors.As(err, &refused):
+		l.wait(refused.RetryAt, heard)
+		return nil
+	case err != nil && l.sending.Err() != nil:
+		return nil // it may have arrived, and is tried again by whoever comes next
+	case err != nil:
+		reason := events.ReasonReset
+		if failed := new(Failed); errors.As(err, &failed) {
+			reason = failed.Reason
+		}
+		return l.failure(ctx, p, e, reason, err.Error(), 0)
+	case answer.Status >= 200 && answer.Status < 300:
+		l.delivered(e)
+		return nil
+	case retryable(answer.Status):
+		return l.failure(ctx, p, e, events.ReasonStatus, fmt.Sprintf("status %d", answer.Status), answer.RetryAfter)
+	default:
+		l.settle("", "")
+		l.failed, l.paused, l.asked = 0, time.Time{}, false
+		return l.bury(ctx, p, e, CauseRefused, fmt.Sprintf("status %d", answer.Status))
+	}
+}
+
+// send survives the sender's panic: it would be met again after each restart.
+func (l *line) send(m *Message) (answer Answer, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.logger.Error("panic while delivering a queued request", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return l.sender.Send(l.sending, l.service, m)
+}
+
+// attemptField is the field that tells an upstream how often a message has been sent.
+const attemptField = "X-Delivery-Attempt"
+
+// retryable reports whether a status other than of success may be another one next time.
+func retryable(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return status >= 500
+}
+
+// settle keeps how the last attempt went, for people to see.
+func (l *line) settle(reason events.Reason, problem string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reason, l.problem = reason, problem
+}
+
+func (l *line) delivered(e *entry) {
+	l.head = nil
+	l.failed, l.paused, l.asked = 0, time.Time{}, false
+	l.settle("", "")
+	l.counts.delivered.Add(1)
+	l.mu.Lock()
+	l.unremoved[e.id] = true
+	l.mu.Unlock()
+	l.left()
+	l.discard(e.id)
+}
+
+// isDelivered reports whether a message is still in the store although it is delivered.
+func (l *line) isDelivered(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unremoved[id]
+}
+
+// left counts one message less.
+func (l *line) left() {
+	if l.depth.Add(-1) == 0 {
+		l.logger.Info("the queue is empty again", "delivered", l.counts.delivered.Load(), "dead", l.counts.dead.Load())
+	}
+	l.changed()
+}
+
+// discard removes a message that is delivered. Where that fails it is kept in mind: the cursor
+// has passed it.
+func (l *line) discard(id string) {
+	l.backlog.remove(id, func(err error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if err == nil {
+			delete(l.unremoved, id)
+			l.mirror.gone(parseSeq(id)) // only now: as long as it is in the store it may get a copy
+			return
+		}
+		l.leftover = append(l.leftover, id)
+		time.AfterFunc(troublePause, l.nudge)
+		if len(l.leftover) == 1 {
+			l.logger.Error("what is delivered can't be removed from the queue, and is tried again; if the process ends before, it is delivered again", "error", err)
+		}
+	})
+}
+
+// maxProblem is how much is kept of why an attempt failed: upstreams have a say in it.
+const maxProblem = 1 << 10
+
+// failure sees to a message whose delivery may succeed later.
+func (l *line) failure(ctx context.Context, p *Policy, e *entry, reason events.Reason, problem string, retryAfter time.Duration) error {
+	if len(problem) > maxProblem {
+		problem = problem[:maxProblem] + "…"
+	}
+	e.note.Attempts++
+	e.note.LastError = problem
+	l.failed++
+	l.counts.retried.Add(1)
+	l.settle(reason, problem)
+	l.asked = retryAfter > 0
+	retryAfter = min(retryAfter, maxRetryAfter)
+	wait := max(p.wait(l.failed), retryAfter)
+	l.paused = time.Now().Add(wait)
+	if e.note.Attempts >= p.MaxAttempts {
+		return l.bury(ctx, p, e, CauseAttempts, problem)
+	}
+	e.note.NotBefore = time.Now().Add(max(p.wait(e.note.Attempts), retryAfter)).UTC()
+	l.head = nil
+	l.lay(p, e)
+	l.changed()
+	return l.backlog.annotate(ctx, e.id, e.note)
+}
+
+// bury sees to a message that will never be delivered.
+func (l *line) bury(ctx context.Context, p *Policy, e *entry, cause Cause, problem string) error {
+	e.note.Cause, e.note.LastError, e.note.Died = cause, problem, time.Now().UTC()
+	e.note.NotBefore = time.Time{}
+	lost, err := l.backlog.bury(ctx, e.id, e.note, p.Capacity)
+	if err != nil {
+		return err
+	}
+	l.head = nil
+	l.counts.dead.Add(1)
+	l.counts.lost.Add(uint64(lost))
+	l.logger.Warn("a queued request will not be delivered and is kept as a dead letter", "id", l.service+"."+e.id, "cause", cause, "last_error", problem, "attempts", e.note.Attempts)
+	if lost > 0 {
+		l.logger.Error("there are too many dead letters: the oldest are removed", "removed", lost, "capacity", p.Capacity)
+	}
+	l.left()
+	l.mirror.gone(parseSeq(e.id))
+	return nil
+}

@@ -1,0 +1,7 @@
+package queue
+
+// For tests of what is stored.
+var (
+	Encode = encode
+	Decode = decode
+)

@@ -1,0 +1,256 @@
+package queue_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cbproxy/internal/queue"
+)
+
+func TestOrdersAboutNothing(t *testing.T) {
+	u := newUpstream()
+	b := open(t, "", u, quick())
+	b.accept(t, "a")
+	b.until(t, "it is delivered", empty)
+	b.atRest(t, 0, 0)
+	for _, id := range []string{"", "svc", "svc.", "svc.0", "svc.1", "svc.-1", "svc.x", "svc.99999999999999999999", "other.1", ".1", "svc.1.1"} {
+		if _, err := b.Drop(id); !errors.Is(err, queue.ErrUnknown) {
+			t.Errorf("drop %q: %v", id, err)
+		}
+		if _, err := b.Retry(t.Context(), id); !errors.Is(err, queue.ErrUnknown) {
+			t.Errorf("retry %q: %v", id, err)
+		}
+	}
+	b.accept(t, "b")
+	b.until(t, "the next one is delivered", empty)
+	b.atRest(t, 0, 0)
+}
+
+func TestDrop(t *testing.T) {
+	u := newUpstream()
+	u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
+		if string(m.Body) == "bad" {
+			return queue.Answer{Status: 400}, nil
+		}
+		return isDown(m, 1)
+	})
+	b := open(t, t.TempDir(), u, slow())
+	b.accept(t, "bad", "a", "b", "c", "d")
+	b.until(t, "one has failed", func(s queue.Status) bool { return s.Retried >= 1 && s.Dead == 1 })
+	waiting, dead := b.list(t, queue.StateWaiting), b.list(t, queue.StateDead)
+	for _, i := range []queue.Item{waiting[0], waiting[2], dead[0]} { // rests, was read, is dead
+		got, err := b.Drop(i.ID)
+		for errors.Is(err, queue.ErrInFlight) { // its failure is still being noted
+			got, err = b.Drop(i.ID)
+		}
+		if err != nil || got.ID != i.ID || got.State != i.State {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if _, err := b.Drop(i.ID); !errors.Is(err, queue.ErrUnknown) {
+			t.Errorf("again: %v", err)
+		}
+	}
+	b.atRest(t, 2, 0)
+	u.behave(nil)
+	b.recover()
+	b.until(t, "the rest is delivered", empty)
+	if all := u.bodies(); u.count("c") != 0 || !slices.Equal(all[len(all)-2:], []string{"b", "d"}) {
+		t.Errorf("sent %q", all)
+	}
+	b.atRest(t, 0, 0)
+}
+
+func TestWhatIsBeingSentCantBeDropped(t *testing.T) {
+	u := newUpstream()
+	asked, end := make(chan bool), make(chan bool)
+	u.behave(func(*queue.Message, int) (queue.Answer, error) {
+		asked <- true
+		<-end
+		return queue.Answer{Status: 200}, nil
+	})
+	b := open(t, "", u, quick())
+	b.accept(t, "a")
+	<-asked
+	id := b.list(t, queue.StateWaiting)[0].ID
+	if _, err := b.Drop(id); !errors.Is(err, queue.ErrInFlight) {
+		t.Errorf("%v", err)
+	}
+	if _, err := b.Retry(t.Context(), id); err != nil {
+		t.Errorf("%v", err)
+	}
+	close(end)
+	b.until(t, "it is delivered", empty)
+	b.atRest(t, 0, 0)
+}
+
+func TestRetryOfTheDead(t *testing.T) {
+	u := newUpstream()
+	u.behave(answers(500))
+	p := quick()
+	p.MaxAttempts = 2
+	b := open(t, t.TempDir(), u, p)
+	b.accept(t, "a", "b")
+	b.until(t, "both are dead", empty)
+	dead := b.list(t, queue.StateDead)
+	got, err := b.Retry(t.Context(), dead[0].ID)
+	if err != nil || got.State != queue.StateWaiting || got.Path != "/svc/a" || got.Attempts != 0 || got.ID == dead[0].ID {
+		t.Errorf("%+v, %v", got, err)
+	}
+	b.until(t, "it is dead again", func(s queue.Status) bool { return s.Died == 3 })
+	if again := b.list(t, queue.StateDead); len(again) != 2 || again[1].Attempts != 2 || again[1].ID != got.ID {
+		t.Errorf("%+v", again)
+	}
+	u.behave(nil)
+	// Operators are impatient: several ask for the same at once.
+	for _, i := range b.list(t, queue.StateDead) {
+		var all sync.WaitGroup
+		var retried atomic.Int32
+		for range 8 {
+			all.Go(func() {
+				switch _, err := b.Retry(t.Context(), i.ID); {
+				case err == nil:
+					retried.Add(1)
+				case !errors.Is(err, queue.ErrUnknown):
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if retried.Load() != 1 {
+			t.Errorf("%d of 8 have revived it", retried.Load())
+		}
+	}
+	b.until(t, "both are delivered", empty)
+	b.atRest(t, 0, 0)
+	if s := b.Status("svc"); s.Delivered != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestListIsPaged(t *testing.T) {
+	b := opened(t, "", newUpstream())
+	defer b.stop()
+	b.accept(t, sequence(0, 25)...)
+	var got []string
+	for after := ""; ; {
+		items, err := b.List("svc", queue.StateWaiting, after, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(items) == 0 {
+			break
+		}
+		for _, i := range items {
+			got = append(got, strings.TrimPrefix(i.Path, "/svc/"))
+			after = i.ID
+		}
+	}
+	equal(t, got, sequence(0, 25))
+}
+
+// Each message ends in one way, and is counted once, whatever is asked for at that moment.
+func TestEverythingIsCountedOnce(t *testing.T) {
+	for name, p := range map[string]queue.Policy{
+		"ordered": quick(),
+		"unordered": func() queue.Policy {
+			p := quick()
+			p.Ordered = false
+			return p
+		}(),
+		"expiring": func() queue.Policy {
+			p := quick()
+			p.MaxAge = 3 * time.Millisecond
+			return p
+		}(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := newUpstream()
+			u.behave(func(m *queue.Message, attempt int) (queue.Answer, error) {
+				switch len(m.Body) % 5 {
+				case 0:
+					return queue.Answer{Status: 400}, nil
+				case 1:
+					if attempt < 3 {
+						return queue.Answer{Status: 500}, nil
+					}
+				}
+				return queue.Answer{Status: 200}, nil
+			})
+			b := open(t, t.TempDir(), u, p)
+			var dropped, droppedDead, retried atomic.Uint64
+			var negative atomic.Bool
+			done := make(chan struct{})
+			var accepting, operating sync.WaitGroup
+			for c := range 4 {
+				accepting.Go(func() {
+					for i := range 50 {
+						b.accept(t, strings.Repeat("x", c+i))
+					}
+				})
+			}
+			for o := range 3 {
+				operating.Go(func() {
+					for n := 0; ; n++ {
+						select {
+						case <-done:
+							return
+						default:
+						}
+						for _, state := range []string{queue.StateWaiting, queue.StateDead} {
+							items, err := b.List("svc", state, "", 3)
+							if err != nil {
+								t.Error(err)
+							}
+							for _, i := range items {
+								if (n+o)%3 == 0 {
+									if i, err := b.Drop(i.ID); err == nil && i.State == queue.StateWaiting {
+										dropped.Add(1)
+									} else if err == nil {
+										droppedDead.Add(1)
+									}
+								} else if again, err := b.Retry(t.Context(), i.ID); err == nil && again.ID != i.ID { // it was dead
+									retried.Add(1)
+								}
+							}
+						}
+						if s := b.Status("svc"); s.Waiting < 0 || s.Waiting > 204 {
+							negative.Store(true)
+						}
+					}
+				})
+			}
+			accepting.Wait()
+			time.Sleep(20 * time.Millisecond)
+			close(done)
+			operating.Wait()
+			s := b.until(t, "all are settled", empty)
+			b.atRest(t, 0, s.Dead)
+			s = b.Status("svc")
+			if s.Accepted != 200 || s.Accepted+retried.Load() != s.Delivered+s.Died+dropped.Load() || s.Died != uint64(s.Dead)+retried.Load()+droppedDead.Load() {
+				t.Errorf("%+v; %d waiting and %d dead ones were dropped, %d dead ones were retried", s, dropped.Load(), droppedDead.Load(), retried.Load())
+			}
+			if negative.Load() {
+				t.Error("the depth made no sense")
+			}
+			// Nothing is wrong with what comes next, either: a depth below 0 would hide it.
+			u.behave(isDown)
+			q := slow()
+			b.Configure("svc", q)
+			b.accept(t, "last")
+			if _, waiting := b.Waiting("svc"); !waiting {
+				t.Error("what was accepted does not wait")
+			}
+			b.atRest(t, 1, s.Dead)
+			if fmt.Sprint(b.list(t, queue.StateWaiting)[0].Path) != "/svc/last" {
+				t.Error("another waits")
+			}
+		})
+	}
+}

@@ -1,0 +1,490 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/queue"
+)
+
+func TestWhatAnAnswerMeans(t *testing.T) {
+	type fate struct {
+		cause    string // "" is delivered
+		attempts int
+		problem  string
+	}
+	delivered := fate{}
+	refused := func(status int) fate { return fate{"refused", 0, fmt.Sprint("status ", status)} }
+	again := func(status int) fate { return fate{"attempts", 3, fmt.Sprint("status ", status)} }
+	want := map[int]fate{
+		200: delivered, 201: delivered, 202: delivered, 204: delivered, 299: delivered,
+		408: again(408), 425: again(425), 429: again(429), 500: again(500), 502: again(502), 503: again(503), 504: again(504), 599: again(599), 999: again(999),
+	}
+	for _, status := range []int{300, 301, 302, 304, 307, 400, 401, 403, 404, 405, 409, 410, 413, 421, 422, 426, 428, 431, 451, 499} {
+		want[status] = refused(status)
+	}
+	u := newUpstream()
+	u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
+		status, err := strconv.Atoi(string(m.Body))
+		switch {
+		case err == nil:
+			return queue.Answer{Status: status}, nil
+		case string(m.Body) == "fails":
+			return queue.Answer{}, &queue.Failed{Reason: events.ReasonTimeout, Err: errors.New("no answer")}
+		case string(m.Body) == "panics":
+			panic("broken")
+		}
+		return queue.Answer{}, errors.New("what is this?")
+	})
+	p := quick()
+	p.MaxAttempts = 3
+	for _, ordered := range []bool{true, false} {
+		p.Ordered = ordered
+		b := open(t, "", u, p)
+		for status := range want {
+			b.accept(t, strconv.Itoa(status))
+		}
+		b.accept(t, "fails", "panics", "odd")
+		s := b.until(t, "all of them are settled", empty)
+		dead := map[string]queue.Item{}
+		for _, i := range b.list(t, queue.StateDead) {
+			dead[i.Path[len("/svc/"):]] = i
+		}
+		for status, f := range want {
+			i, isDead := dead[strconv.Itoa(status)]
+			if isDead == (f.cause == "") || i.Cause != f.cause || i.Attempts != f.attempts || i.LastError != f.problem || isDead && i.Died.IsZero() {
+				t.Errorf("%d: %+v, want %+v", status, i, f)
+			}
+		}
+		for body, problem := range map[string]string{"fails": "no answer", "panics": "panic: broken", "odd": "what is this?"} {
+			if i := dead[body]; i.Cause != "attempts" || i.LastError != problem || i.Attempts != 3 {
+				t.Errorf("%s: %+v", body, i)
+			}
+		}
+		if all := uint64(len(want) + 3); s.Accepted != all || s.Delivered != 5 || s.Died != all-5 || s.Retried != 3*(9+3) || s.Lost != 0 {
+			t.Errorf("%+v", s)
+		}
+		b.atRest(t, 0, len(want)+3-5)
+		b.stop()
+	}
+}
+
+// One that is refused does not hold up those behind it, and one that fails does.
+func TestOrderIsKept(t *testing.T) {
+	u := newUpstream()
+	u.behave(func(m *queue.Message, attempt int) (queue.Answer, error) {
+		switch n, _ := strconv.Atoi(string(m.Body)); {
+		case n%10 == 3:
+			return queue.Answer{Status: 400}, nil
+		case n%10 == 7 && attempt < 4:
+			return queue.Answer{Status: 503}, nil
+		}
+		return queue.Answer{Status: 200}, nil
+	})
+	b := open(t, t.TempDir(), u, quick())
+	b.accept(t, sequence(0, 200)...)
+	b.until(t, "all are settled", empty)
+	b.atRest(t, 0, 20)
+	if got := slices.Compact(u.bodies()); !slices.Equal(got, sequence(0, 200)) {
+		t.Errorf("sent %q", got)
+	}
+	for n, want := range map[string]int{"7": 4, "3": 1, "4": 1} {
+		if got := u.count(n); got != want {
+			t.Errorf("%s was sent %d times, want %d", n, got, want)
+		}
+	}
+}
+
+func TestOthersPassWhereOrderDoesNotMatter(t *testing.T) {
+	u := newUpstream()
+	u.behave(func(m *queue.Message, attempt int) (queue.Answer, error) {
+		if string(m.Body) == "slow" && attempt < 3 {
+			return queue.Answer{Status: 500}, nil
+		}
+		return queue.Answer{Status: 200}, nil
+	})
+	p := quick()
+	p.Ordered, p.Backoff, p.MaxBackoff = false, 30*time.Millisecond, 30*time.Millisecond
+	b := open(t, "", u, p)
+	b.accept(t, "slow")
+	b.accept(t, sequence(0, 20)...)
+	b.until(t, "all are delivered", empty)
+	b.atRest(t, 0, 0)
+	if all := u.bodies(); all[0] != "slow" || all[len(all)-1] != "slow" || len(all) != 23 {
+		t.Errorf("sent %q", all)
+	}
+}
+
+// A line that must keep an order from now on begins with what has waited longest.
+func TestOrderThatIsWantedLaterIsKept(t *testing.T) {
+	u := newUpstream()
+	u.behave(answers(500))
+	p := quick()
+	p.Ordered, p.MaxBackoff = false, 20*time.Millisecond
+	b := open(t, "", u, p)
+	want := sequence(0, 30)
+	b.accept(t, want...)
+	for range 60 {
+		u.next(t)
+	}
+	u.behave(func(*queue.Message, int) (queue.Answer, error) { return queue.Answer{}, &queue.NotAdmitted{} })
+	b.Configure("svc", quick())
+	for len(u.came) > 0 {
+		u.next(t)
+	}
+	time.Sleep(10 * time.Millisecond) // one that is under way
+	sentBefore := len(u.bodies())
+	u.behave(nil)
+	b.recover()
+	b.until(t, "all are delivered", empty)
+	equal(t, u.bodies()[sentBefore:], want)
+	b.atRest(t, 0, 0)
+}
+
+func TestOnlySoManyRest(t *testing.T) {
+	u := newUpstream()
+	u.behave(answers(500))
+	p := quick()
+	p.Ordered, p.MaxBackoff = false, time.Hour
+	b := opened(t, "", u)
+	b.Configure("svc", p)
+	var all sync.WaitGroup
+	for _, body := range sequence(0, 1200) {
+		all.Go(func() { b.accept(t, body) })
+	}
+	all.Wait()
+	b.run(t)
+	tried := map[string]bool{}
+	for len(tried) < 1000 {
+		b.recover() // ends the pause
+		tried[u.next(t).body] = true
+	}
+	for range 50 { // what is hurried now is among those that rest
+		b.recover()
+		if body := u.next(t).body; !tried[body] {
+			t.Fatal("another message was tried while 1000 rested")
+		}
+	}
+}
+
+func TestMessagesArriveAsTheyWere(t *testing.T) {
+	keys := keyring(t, newKey(1))
+	for name, p := range map[string]queue.Policy{"plain": quick(), "sealed": func() queue.Policy { p := quick(); p.Keys = keys; return p }()} {
+		t.Run(name, func(t *testing.T) {
+			got := make(chan *queue.Message, 10)
+			u := newUpstream()
+			u.behave(func(m *queue.Message, _ int) (queue.Answer, error) { got <- m; return queue.Answer{Status: 200}, nil })
+			b := open(t, t.TempDir(), u, p)
+			for _, body := range [][]byte{nil, {0}, []byte("\xff\xfe binary \x00"), make([]byte, 3<<20)} {
+				every := make([]byte, 0, 256)
+				for c := range 256 {
+					every = append(every, byte(c))
+				}
+				in := &queue.Message{
+					Method: "PATCH", Host: "a.example:8080", Path: "/svc/a%2Fb//\xff\xe9<&>", Rest: "/a%2Fb//\xff\xe9<&>", Query: "a=%&b;\xe9=" + string(every),
+					Header: http.Header{"X-Latin": {"caf\xe9", "", string(every)}, "X-Utf8": {"café \u2028 \U0001F600"}, "X-Delivery-Attempt": {"99"}, "X-None": {}},
+					Body:   body, Accepted: time.Now(),
+				}
+				want := in.Header.Clone()
+				if err := b.Accept(t.Context(), "svc", in); err != nil {
+					t.Fatal(err)
+				}
+				out := <-got
+				want["X-Delivery-Attempt"] = []string{"1"}
+				want["Idempotency-Key"] = in.Header["Idempotency-Key"]
+				if out.Method != in.Method || out.Host != in.Host || out.Path != in.Path || out.Rest != in.Rest || out.Query != in.Query ||
+					string(out.Body) != string(body) || fmt.Sprintf("%q", out.Header) != fmt.Sprintf("%q", want) {
+					t.Errorf("got %.300q\nwant %.300q", fmt.Sprintf("%+v", out), fmt.Sprintf("%+v", in))
+				}
+				if d := in.Accepted.Sub(out.Accepted); d < 0 || d >= time.Millisecond {
+					t.Errorf("accepted at %v, and then at %v", in.Accepted, out.Accepted)
+				}
+			}
+		})
+	}
+}
+
+func TestIdempotencyKeyIsKeptOrMade(t *testing.T) {
+	u := newUpstream()
+	u.behave(func(_ *queue.Message, attempt int) (queue.Answer, error) {
+		if attempt < 3 {
+			return queue.Answer{Status: 503}, nil
+		}
+		return queue.Answer{Status: 200}, nil
+	})
+	b := open(t, "", u, quick())
+	m := message("own")
+	m.Header.Set("Idempotency-Key", "mine")
+	if err := b.Accept(t.Context(), "svc", m); err != nil {
+		t.Fatal(err)
+	}
+	b.accept(t, "a", "b")
+	keys := map[string]map[string]bool{"own": {}, "a": {}, "b": {}}
+	for range 9 {
+		s := u.next(t)
+		keys[s.body][s.key] = true
+	}
+	if !keys["own"]["mine"] || len(keys["own"])+len(keys["a"])+len(keys["b"]) != 3 {
+		t.Errorf("keys %v: want one a message, however often it is sent", keys)
+	}
+	for key := range keys["a"] {
+		if len(key) < 16 || keys["b"][key] {
+			t.Errorf("the made key %q", key)
+		}
+	}
+}
+
+func TestFullQueueAcceptsNothing(t *testing.T) {
+	u := newUpstream()
+	u.behave(isDown)
+	p := slow()
+	p.Capacity = 10
+	b := open(t, "", u, p)
+	var all sync.WaitGroup
+	results := make(chan error, 100)
+	for range cap(results) {
+		all.Go(func() { results <- b.Accept(t.Context(), "svc", message("x")) })
+	}
+	all.Wait()
+	close(results)
+	accepted := 0
+	for err := range results {
+		switch {
+		case err == nil:
+			accepted++
+		case !errors.Is(err, queue.ErrFull):
+			t.Error(err)
+		}
+	}
+	if accepted != p.Capacity {
+		t.Errorf("%d were accepted", accepted)
+	}
+	b.atRest(t, p.Capacity, 0)
+	p.Capacity = 5
+	b.Configure("svc", p)
+	u.behave(nil)
+	b.recover()
+	b.until(t, "what waits beyond a smaller capacity is delivered", func(s queue.Status) bool { return s.Delivered == 10 })
+	if err := b.Accept(t.Context(), "svc", message("x")); err != nil {
+		t.Errorf("there is room again, but %v", err)
+	}
+	b.until(t, "that as well", empty)
+	b.atRest(t, 0, 0)
+}
+
+// Who leaves before the message is kept has had nothing accepted.
+func TestWhoHasLeftHasAddedNothing(t *testing.T) {
+	u := newUpstream()
+	b := open(t, t.TempDir(), u, quick())
+	accepted := 0
+	for i := range 200 {
+		ctx, leave := context.WithCancel(t.Context())
+		go func() {
+			for range i {
+				runtime.Gosched()
+			}
+			leave()
+		}()
+		if b.Accept(ctx, "svc", message("x")) == nil {
+			accepted++
+		}
+		leave()
+	}
+	b.until(t, "what was accepted is delivered", func(s queue.Status) bool { return s.Waiting == 0 && s.Delivered == uint64(accepted) })
+	b.atRest(t, 0, 0)
+	if n := len(u.bodies()); n != accepted {
+		t.Errorf("%d accepted, %d sent", accepted, n)
+	}
+}
+
+func TestDeadLettersBeyondTheCapacityAreLost(t *testing.T) {
+	u := newUpstream()
+	u.behave(answers(404))
+	p := quick()
+	p.Capacity = 100
+	b := open(t, "", u, p)
+	b.accept(t, sequence(0, 100)...)
+	b.until(t, "they are dead", empty)
+	p.Capacity = 3
+	b.Configure("svc", p)
+	b.accept(t, "last")
+	s := b.until(t, "it is dead", func(s queue.Status) bool { return s.Died == 101 })
+	var dead []string
+	for _, i := range b.list(t, queue.StateDead) {
+		dead = append(dead, i.Path)
+	}
+	equal(t, dead, []string{"/svc/98", "/svc/99", "/svc/last"})
+	if s.Lost != 98 {
+		t.Errorf("%+v", s)
+	}
+	b.atRest(t, 0, 3)
+}
+
+func TestWaitingSaysWhy(t *testing.T) {
+	u := newUpstream()
+	b := open(t, "", u, slow())
+	if reason, waiting := b.Waiting("svc"); waiting || reason != "" {
+		t.Errorf("empty: %v %q", waiting, reason)
+	}
+	for answer, want := range map[*queue.Failed]events.Reason{
+		{Reason: events.ReasonConnect, Err: errors.New("x")}: events.ReasonConnect,
+		{Reason: events.ReasonTimeout, Err: errors.New("x")}: events.ReasonTimeout,
+		nil: events.ReasonStatus,
+	} {
+		u.behave(func(*queue.Message, int) (queue.Answer, error) {
+			if answer != nil {
+				return queue.Answer{}, answer
+			}
+			return queue.Answer{Status: 503}, nil
+		})
+		b.accept(t, "a")
+		b.until(t, "it has failed", func(s queue.Status) bool { return s.LastError != "" })
+		if reason, waiting := b.Waiting("svc"); !waiting || reason != want {
+			t.Errorf("waiting %v, %q, want %q", waiting, reason, want)
+		}
+		u.behave(nil)
+		b.recover()
+		s := b.until(t, "it is delivered", empty)
+		if reason, waiting := b.Waiting("svc"); waiting || reason != "" || s.LastError != "" || !s.Oldest.IsZero() {
+			t.Errorf("afterwards: %v %q %+v", waiting, reason, s)
+		}
+	}
+}
+
+// The end waits for what is on its way, but not for long, and nothing is lost by it.
+func TestEndDuringADelivery(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer func(ctx context.Context) (queue.Answer, error)
+		left   int
+	}{
+		"answers in time": {func(context.Context) (queue.Answer, error) { return queue.Answer{Status: 200}, nil }, 0},
+		"answers at the last moment": {func(ctx context.Context) (queue.Answer, error) {
+			<-ctx.Done()
+			return queue.Answer{Status: 200}, nil
+		}, 0},
+		"does not answer": {func(ctx context.Context) (queue.Answer, error) {
+			<-ctx.Done()
+			return queue.Answer{}, &queue.Failed{Reason: events.ReasonTimeout, Err: ctx.Err()}
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			asked, end := make(chan bool), make(chan bool)
+			b := open(t, folder, senderFunc(func(ctx context.Context, _ *queue.Message) (queue.Answer, error) {
+				asked <- true
+				<-end
+				return c.answer(ctx)
+			}), quick())
+			b.accept(t, "a")
+			<-asked
+			stopped := make(chan struct{})
+			go func() { defer close(stopped); b.stop() }()
+			close(end)
+			select {
+			case <-stopped:
+			case <-time.After(15 * time.Second):
+				t.Fatal("it does not end")
+			}
+			again := opened(t, folder, newUpstream())
+			defer again.stop()
+			again.atRest(t, c.left, 0)
+			if items := again.list(t, queue.StateWaiting); c.left == 1 && items[0].Attempts != 0 {
+				t.Errorf("%+v: what was cut short is no attempt", items)
+			}
+		})
+	}
+}
+
+type senderFunc func(context.Context, *queue.Message) (queue.Answer, error)
+
+func (f senderFunc) Send(ctx context.Context, _ string, m *queue.Message) (queue.Answer, error) {
+	return f(ctx, m)
+}
+
+// A restart keeps order, attempts, waits and the dead.
+func TestRestartKeepsWhatIsKnown(t *testing.T) {
+	folder := t.TempDir()
+	u := newUpstream()
+	u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
+		if string(m.Body) == "bad" {
+			return queue.Answer{Status: 422}, nil
+		}
+		return queue.Answer{Status: 503, RetryAfter: time.Minute}, nil
+	})
+	b := open(t, folder, u, slow())
+	b.accept(t, "bad", "a", "b")
+	b.until(t, "the first has failed", func(queue.Status) bool { return b.list(t, queue.StateWaiting)[0].Attempts == 1 })
+	before := b.list(t, queue.StateWaiting)
+	b.stop()
+
+	u.behave(nil)
+	b = open(t, folder, u, slow())
+	b.atRest(t, 2, 1)
+	after := b.list(t, queue.StateWaiting)
+	if len(after) != 2 || after[0].Attempts != 1 || after[0].ID != before[0].ID || !after[0].NotBefore.Equal(before[0].NotBefore) || after[0].LastError != "status 503" {
+		t.Errorf("before %+v\nafter %+v", before, after)
+	}
+	if dead := b.list(t, queue.StateDead); dead[0].Cause != "refused" || dead[0].LastError != "status 422" {
+		t.Errorf("dead %+v", dead)
+	}
+	s := b.until(t, "the first rests", func(s queue.Status) bool { return !s.NextAttempt.IsZero() })
+	if s.NextAttempt.Sub(after[0].NotBefore).Abs() > time.Second || s.Waiting != 2 || !s.Oldest.Equal(after[0].Accepted) {
+		t.Errorf("%+v", s)
+	}
+	if n := len(u.bodies()); n != 2 {
+		t.Errorf("%d were sent before their time", n-2)
+	}
+	b.recover()
+	b.until(t, "all are delivered", empty)
+	equal(t, u.bodies()[2:], []string{"a", "b"})
+}
+
+// What no configuration speaks of is delivered nevertheless.
+func TestQueuesOfTheStoreAreDelivered(t *testing.T) {
+	folder := t.TempDir()
+	u := newUpstream()
+	b := opened(t, folder, u)
+	for i := range 3 {
+		if err := b.Accept(t.Context(), fmt.Sprint("s", i), message("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.stop()
+	b = opened(t, folder, u)
+	b.run(t)
+	for range 3 {
+		u.next(t)
+	}
+	if got := fmt.Sprint(b.Services()); got != "[s0 s1 s2]" {
+		t.Error(got)
+	}
+}
+
+func TestChangesAreTold(t *testing.T) {
+	u := newUpstream()
+	b := open(t, "", u, slow())
+	sub := b.bus.Subscribe(100)
+	defer sub.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	b.accept(t, "a")
+	for {
+		e, _, err := sub.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, ok := e.(events.QueueChanged); ok && c.Waiting == 0 && c.Delivered == 1 && c.Service == "svc" {
+			return
+		}
+	}
+}
