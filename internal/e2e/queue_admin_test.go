@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -197,4 +199,46 @@ func TestDroppedRequestIsCountedOnce(t *testing.T) {
 	if s, _ := p.backlog(); s.Waiting != 1 || s.Died != 1 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// However many operators press the button, and whatever happens meanwhile, a request is sent or
+// dropped, and none is counted that is not there.
+func TestOperatorsDoNotGetInEachOthersWay(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	bodies := numbered("bad", 20)
+	p.mustQueue(bodies...)
+	u.answer(rule{In: "bad", Status: 400})
+	u.start()
+	t.Cleanup(u.kill)
+	letters := p.dead(len(bodies))
+	u.answer()
+	dropped := make([]atomic.Int64, len(letters))
+	var operators sync.WaitGroup
+	for n := range 4 {
+		operators.Go(func() {
+			for i, l := range letters {
+				if n%2 == 0 || i%2 == 0 {
+					p.operate("POST", "/api/v1/queue/"+l.ID+"/retry", adminToken)
+				} else if p.operate("DELETE", "/api/v1/queue/"+l.ID, adminToken).status == http.StatusOK {
+					dropped[i].Add(1)
+				}
+			}
+		})
+	}
+	operators.Wait()
+	p.drained()
+	p.dead(0)
+	delivered, more := u.unique()
+	if more > 0 {
+		t.Errorf("%d were sent twice", more)
+	}
+	for i, l := range letters {
+		sent := slices.Contains(delivered, bodies[i])
+		if n := dropped[i].Load(); sent != (n == 0) {
+			t.Errorf("%s was dropped %d times, and sent: %v", l.Path, n, sent)
+		}
+	}
+	eventually(t, "requests go straight through", func() bool { return p.post("after").status == http.StatusOK })
 }

@@ -52,6 +52,10 @@ func TestNotificationsOutlastTheirUpstream(t *testing.T) {
 			t.Errorf("%s is %v, want %v", series, v, want)
 		}
 	}
+	if shown := p.operate(http.MethodGet, "/api/v1/queue", "").body; !strings.Contains(shown, `"waiting":0,"dead":0,"oldest":null`) ||
+		!strings.Contains(shown, `"accepted":8,"delivered":8`) {
+		t.Errorf("the admin plane shows %s", shown)
+	}
 	eventually(t, "requests go straight through", func() bool {
 		r := p.send(http.MethodPost, "/notify/straight", "straight")
 		return r.status == http.StatusOK && r.header.Get("X-Fallback") == "" && r.state() == "closed"
@@ -157,7 +161,7 @@ func TestNothingOvertakesTheQueue(t *testing.T) {
 	u.answer(rule{Status: 200, Delay: 100 * time.Millisecond})
 	u.start()
 	t.Cleanup(u.kill)
-	eventually(t, "the first is delivered", func() bool { return len(u.bodies()) > 0 })
+	eventually(t, "the breaker is closed, and the second is being delivered", func() bool { return len(u.records()) > 1 })
 	p.mustQueue(numbered("b", 5)...)
 	if r := p.get("/svc/read"); r.status != http.StatusOK || r.header.Get("X-Fallback") != "" {
 		t.Errorf("a GET, which is not queued: %+v", r)
