@@ -36,6 +36,7 @@ type segment struct {
 
 	mu      sync.Mutex // guards what follows
 	waiting []*change  // in the order in which they are to be made
+	awaited bool       // somebody waits for one of them
 	ended   bool       // nothing more will come
 	gone    bool       // because nothing is left, and the file with it
 	sealed  bool       // nothing more will be added

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -40,12 +41,13 @@ const commitBytes = 8 << 20
 
 func (s *segment) enqueue(c *change) {
 	s.mu.Lock()
-	ended, gone := s.ended, s.gone
+	ended, gone, first := s.ended, s.gone, len(s.waiting) == 0
 	if !ended {
 		s.waiting = append(s.waiting, c)
 		if c.kind == put {
 			s.adding[c.service]++
 		}
+		s.awaited = s.awaited || c.result != nil
 	}
 	s.mu.Unlock()
 	switch {
@@ -53,7 +55,7 @@ func (s *segment) enqueue(c *change) {
 		c.end(nil) // what it is about is gone as well
 	case ended:
 		c.end(errQueueClosed)
-	default:
+	case first || c.result != nil: // or the writer knows that there is something to do
 		s.nudge()
 	}
 }
@@ -101,6 +103,7 @@ func (s *segment) seal() {
 func (s *segment) run() {
 	for range s.wake {
 		for {
+			s.linger()
 			batch := s.take()
 			if len(batch) == 0 {
 				break
@@ -124,6 +127,33 @@ func (s *segment) run() {
 	}
 }
 
+// removalPause is how long the removal of what is delivered may wait for others to be committed
+// with it: nobody waits for it, and each commit costs two fsyncs.
+const removalPause = 10 * time.Millisecond
+
+// linger waits while there is nothing but removals for which nobody waits, for removalPause at
+// most.
+func (s *segment) linger() {
+	if !s.patient() {
+		return
+	}
+	t := time.NewTimer(removalPause)
+	defer t.Stop()
+	for s.patient() {
+		select {
+		case <-s.wake:
+		case <-t.C:
+			return
+		}
+	}
+}
+
+func (s *segment) patient() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting) > 0 && !s.awaited && !s.ended
+}
+
 // take returns the next changes to be made.
 func (s *segment) take() (batch []*change) {
 	s.mu.Lock()
@@ -135,7 +165,7 @@ func (s *segment) take() (batch []*change) {
 	}
 	batch, s.waiting = s.waiting[:n:n], s.waiting[n:]
 	if len(s.waiting) == 0 {
-		s.waiting = nil
+		s.waiting, s.awaited = nil, false
 	}
 	return batch
 }

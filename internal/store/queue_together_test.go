@@ -1,0 +1,44 @@
+package store_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Nobody waits for the removal of what is delivered: many share a commit, and hold nobody up who
+// does wait.
+func TestQueueRemovesTogetherWhatNobodyWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := openQueue(t, "")
+		var seqs []uint64
+		for i := range 100 {
+			seqs = append(seqs, add(t, q, "a", fmt.Sprint(i)))
+		}
+		before, removed := q.Commits(), make(chan error, len(seqs))
+		for _, seq := range seqs {
+			q.Remove("a", seq, func(err error) { removed <- err })
+			time.Sleep(time.Millisecond)
+		}
+		for range seqs {
+			if err := <-removed; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := q.Commits() - before; n > 10 {
+			t.Errorf("%d commits for %d removals", n, len(seqs))
+		}
+		last := add(t, q, "a", "last")
+		q.Remove("a", last, func(err error) { removed <- err })
+		synctest.Wait()
+		begin := time.Now()
+		add(t, q, "a", "urgent")
+		if err := <-removed; err != nil || time.Since(begin) > 0 {
+			t.Errorf("what was added has waited for %v, %v", time.Since(begin), err)
+		}
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
