@@ -84,6 +84,9 @@ func (c *cache) BodyLimit() int64 { return int64(c.options.MaxRequestBytes) }
 // Start puts the options' bounds into force for what the configuration before has learnt, too.
 func (c *cache) Start() { c.store.bound(c.bounds()) }
 
+// instant: an answer is a look into memory.
+func (c *cache) instant() {}
+
 // CacheStats returns the cache's numbers, which survive a reload.
 func (c *cache) CacheStats() CacheStats { return c.store.stats() }
 

@@ -134,6 +134,7 @@ func newStep(name string, options any, site Site) (step, error) {
 	if l, ok := s.(TimeLimited); ok {
 		st.limit = l.TimeLimit()
 	}
+	_, st.instant = s.(instant)
 	if r.foreign {
 		st.guard = newGuard()
 	}

@@ -38,6 +38,9 @@ type TimeLimited interface {
 // answer.
 const DefaultTimeLimit = 5 * time.Second
 
+// instant is a strategy of the proxy's own that waits for nothing, and is spared a time limit.
+type instant interface{ instant() }
+
 // Starter is a strategy that does something by itself, or holds something. It must do so only
 // once it is started: a configuration may be built and never come into force.
 type Starter interface {

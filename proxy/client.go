@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httputil"
 
@@ -37,9 +38,9 @@ func (x *exchange) request(header http.Header) *fallbacks.Request {
 }
 
 // endToEnd returns the fields of a client's request as ReverseProxy and rewrite send them
-// upstream, without those that frame or announce a body.
+// upstream, without those that frame or announce a body. It shares their values.
 func endToEnd(r *http.Request) http.Header {
-	h := r.Header.Clone()
+	h := maps.Clone(r.Header)
 	fallbacks.RemoveConnectionFields(h)
 	for name := range h {
 		if isProxyField(name) {
