@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -24,17 +25,26 @@ func usualHeader() http.Header {
 		"Vary", "Accept-Encoding", "Cache-Control", "max-age=60", "Server", "bench", "X-Request-Id", "0123456789abcdef")
 }
 
+// BenchmarkCacheLearn tells what it costs to learn a response: to a question that is known, to one
+// of ever new ones, and none at all.
 func BenchmarkCacheLearn(b *testing.B) {
 	part := make([]byte, 1<<10)
 	h := usualHeader()
-	for name, r := range map[string]*client{
-		"kept": usualQuestion(), "excluded": request("POST", "/", string(part), "Cache-Control", "no-store"),
+	known, fresh := usualQuestion(), usualQuestion()
+	excluded := request("POST", "/", string(part), "Cache-Control", "no-store")
+	for _, question := range []struct {
+		name string
+		ask  func(i int) *client
+	}{
+		{"known", func(int) *client { return known }},
+		{"new", func(i int) *client { fresh.request.Query = strconv.Itoa(i); return fresh }},
+		{"excluded", func(int) *client { return excluded }},
 	} {
-		b.Run(name, func(b *testing.B) {
+		b.Run(question.name, func(b *testing.B) {
 			c := cacheChain(b, nil, nil)
 			b.ReportAllocs()
-			for b.Loop() {
-				if l := c.Learn(r, 200, h); l != nil {
+			for i := 0; b.Loop(); i++ {
+				if l := c.Learn(question.ask(i), 200, h); l != nil {
 					l.Write(part)
 					l.Done()
 				}

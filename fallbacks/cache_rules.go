@@ -190,21 +190,19 @@ func keptFields(h http.Header) []headerField {
 			hops = append(hops, http.CanonicalHeaderKey(strings.Trim(name, " \t")))
 		}
 	}
-	fields, values := 0, 0
-	kept := func(name string) bool { return !reserved(name) && !isPersonal(name) && !slices.Contains(hops, name) }
+	var space [16]headerField // on the stack, and enough for most
+	kept, values := space[:0], 0
 	for name, v := range h {
-		if kept(name) {
-			fields++
+		if !reserved(name) && !isPersonal(name) && !slices.Contains(hops, name) {
+			kept = append(kept, headerField{name, v})
 			values += len(v)
 		}
 	}
-	list, all := make([]headerField, 0, fields), make([]string, 0, values)
-	for name, v := range h {
-		if kept(name) {
-			first := len(all)
-			all = append(all, v...)
-			list = append(list, headerField{name, all[first:len(all):len(all)]})
-		}
+	list, all := make([]headerField, len(kept)), make([]string, 0, values)
+	for i, f := range kept {
+		first := len(all)
+		all = append(all, f.values...)
+		list[i] = headerField{f.name, all[first:len(all):len(all)]}
 	}
 	return list
 }
