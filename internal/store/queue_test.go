@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"cbproxy/internal/store"
@@ -333,6 +334,36 @@ func TestQueueIsReadInOrderOverFiles(t *testing.T) {
 				t.Fatalf("%d was read after %d", r.Seq, cursor)
 			}
 			cursor = r.Seq
+		}
+	}
+}
+
+// Whatever is asked for around the end is told of: who waits for that would wait for ever.
+func TestQueueTellsOfEverythingAroundItsEnd(t *testing.T) {
+	for range 200 {
+		q := openQueue(t, "")
+		var asked, told atomic.Int64
+		var clients sync.WaitGroup
+		begun := make(chan bool, 4)
+		for range cap(begun) {
+			clients.Go(func() {
+				begun <- true
+				var ended atomic.Bool
+				for !ended.Load() {
+					asked.Add(1)
+					q.Remove("a", 1, func(err error) { ended.Store(err != nil); told.Add(1) })
+				}
+			})
+		}
+		for range cap(begun) {
+			<-begun
+		}
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+		clients.Wait()
+		if asked.Load() != told.Load() {
+			t.Fatalf("%d removals, and %d are told of", asked.Load(), told.Load())
 		}
 	}
 }

@@ -110,21 +110,42 @@ func (s *segment) run() {
 			}
 			s.commit(batch)
 		}
-		s.mu.Lock()
-		ended, empty := s.ended, s.sealed && len(s.waiting) == 0 && s.totalLocked() == 0
-		if empty && !ended {
-			s.ended, s.gone = true, true
-		}
-		s.mu.Unlock()
-		if empty && !ended {
+		switch s.finish() {
+		case finishedEmpty:
 			s.drained(s)
 			s.discard()
 			return
-		}
-		if ended {
+		case finished:
 			return
 		}
 	}
+}
+
+// What the writer has to do after what it has done.
+type finish uint8
+
+const (
+	unfinished    finish = iota
+	finished             // nothing: the queue is closed
+	finishedEmpty        // to delete the file
+)
+
+// finish decides whether there will be anything more to do. What has come in the meantime is done
+// first: who has asked for it before the end waits to be told.
+func (s *segment) finish() finish {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case len(s.waiting) > 0:
+		s.nudge()
+		return unfinished
+	case s.ended:
+		return finished
+	case s.sealed && s.totalLocked() == 0:
+		s.ended, s.gone = true, true
+		return finishedEmpty
+	}
+	return unfinished
 }
 
 // removalPause is how long the removal of what is delivered may wait for others to be committed
