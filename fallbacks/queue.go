@@ -71,6 +71,11 @@ func (o *QueueOptions) Validate(report func(path, message string)) {
 	}
 	checkFieldNames("drop_headers", o.DropHeaders, report)
 	checkFieldNames("redact_headers", o.RedactHeaders, report)
+	for i, name := range o.RedactHeaders {
+		if http.CanonicalHeaderKey(name) == "Idempotency-Key" {
+			report(fmt.Sprintf("redact_headers[%d]", i), "must not be Idempotency-Key: all requests would have the same; drop_headers gives each one of its own")
+		}
+	}
 	if o.Encryption.KeyFile != "" {
 		if _, err := queue.ReadKeyring(o.Encryption.KeyFile); err != nil {
 			report("encryption.key_file", "must be a file of keys that can be read: "+err.Error())
@@ -149,7 +154,7 @@ func (s *queued) Answer(ctx context.Context, r *Request) (*Answer, error) {
 		header.Del(name)
 	}
 	for _, name := range s.options.RedactHeaders {
-		if header.Get(name) != "" {
+		if header.Values(name) != nil { // a first value that is empty does not make the others less of a secret
 			header.Set(name, "redacted")
 		}
 	}
