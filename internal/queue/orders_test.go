@@ -66,6 +66,27 @@ func TestDrop(t *testing.T) {
 	b.atRest(t, 0, 0)
 }
 
+// After a restart nothing but the first one's own wait keeps the others back.
+func TestDropOfTheFirstFreesThoseBehind(t *testing.T) {
+	folder, u := t.TempDir(), newUpstream()
+	u.behave(answers(500))
+	b := open(t, folder, u, slow())
+	b.accept(t, "a", "b")
+	b.until(t, "the first has failed", func(queue.Status) bool { return b.list(t, queue.StateWaiting)[0].Attempts > 0 })
+	b.stop()
+	u.behave(nil)
+	b = open(t, folder, u, slow())
+	b.until(t, "the first rests", func(s queue.Status) bool { return !s.NextAttempt.IsZero() })
+	if _, err := b.Drop(b.list(t, queue.StateWaiting)[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	b.until(t, "the second is delivered", empty)
+	b.atRest(t, 0, 0)
+	if n := u.count("b"); n != 1 {
+		t.Errorf("it was sent %d times", n)
+	}
+}
+
 func TestWhatIsBeingSentCantBeDropped(t *testing.T) {
 	u := newUpstream()
 	asked, end := make(chan bool), make(chan bool)

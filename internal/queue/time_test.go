@@ -293,32 +293,3 @@ func TestArrivalsDoNotHurryWhatOthersMayPass(t *testing.T) {
 		}
 	})
 }
-
-func TestDropOfTheFirstFreesThoseBehind(t *testing.T) {
-	inBubble(t, slow(), func(t *testing.T, b *bench, u *upstream) {
-		u.behave(answers(500))
-		b.accept(t, "a")
-		began := u.next(t).at
-		synctest.Wait()
-		u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
-			if string(m.Body) == "a" {
-				return queue.Answer{Status: 503, RetryAfter: time.Hour}, nil
-			}
-			return queue.Answer{Status: 200}, nil
-		})
-		b.accept(t, "b")
-		u.next(t)
-		synctest.Wait()
-		if _, err := b.Drop(b.list(t, queue.StateWaiting)[0].ID); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := b.Retry(t.Context(), b.list(t, queue.StateWaiting)[0].ID); err != nil { // which ends the pause for all
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if time.Since(began) > time.Minute || u.count("b") != 1 {
-			t.Errorf("sent %q", u.bodies())
-		}
-		b.atRest(t, 0, 0)
-	})
-}
