@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"math"
 	"strconv"
 	"time"
@@ -97,7 +98,11 @@ func (x *exchange) answerOf(reason events.Reason) (*fallbacks.Answer, string) {
 	if !x.held && !x.route.answersFor(reason) {
 		return nil, ""
 	}
-	a, strategy, err := x.route.chain.Answer(x.r.Context(), questioner{x}, reason)
+	ctx := x.r.Context()
+	if x.upload.left() {
+		ctx = context.WithoutCancel(ctx) // net/http takes a read that was made to fail for the client's end; strategies have time limits
+	}
+	a, strategy, err := x.route.chain.Answer(ctx, questioner{x}, reason)
 	if err != nil {
 		x.route.logger.Warn("no fallback has an answer", "service", x.route.service.name, "reason", reason, "error", err)
 		return nil, ""

@@ -138,5 +138,5 @@ func (a *attempt) lost(err error) {
 		return
 	}
 	a.cancel(errLost)
-	x.endRead()
+	x.stopUpload(events.ReasonReset)
 }

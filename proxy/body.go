@@ -40,7 +40,7 @@ type requestBody struct {
 	over    <-chan struct{}         // closed with the exchange; nil: the upstream need not ask for the body first
 	expects atomic.Pointer[attempt] // the current one, if over is not nil
 
-	kept kept // of what was read; read and written under turn
+	kept kept // of what was read; read and written under turn, save for its limit
 
 	turn    sync.Mutex  // held by whoever reads body
 	closed  atomic.Bool // the transport reads no more

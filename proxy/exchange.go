@@ -87,7 +87,9 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 		x.upload.x, x.upload.body, x.upload.limit = x, r.Body, int64(limits.BodyBytes)
 		// Otherwise net/http reads a good part of the body before it lets an early answer out.
 		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
-		x.upload.keepUpTo(rt.keep)
+		if x.grpc == nil {                                   // whose calls no strategy answers by their content
+			x.upload.keepUpTo(rt.keep)
+		}
 	}
 	if r.ContentLength > x.upload.limit {
 		x.outcome.State = rt.service.breaker.State()
@@ -189,6 +191,14 @@ func (x *exchange) expire() {
 		x.endRead()
 	default:
 		x.cancel(errTimeout)
+		x.stopUpload(events.ReasonTimeout)
+	}
+}
+
+// stopUpload makes the transport read no more of the client's body, for which it waits before it
+// gives up. A fallback for reason may still get what is left.
+func (x *exchange) stopUpload(reason events.Reason) {
+	if !x.route.answersFor(reason) || !x.upload.spare() {
 		x.endRead()
 	}
 }
@@ -211,7 +221,7 @@ func (x *exchange) abortRead() {
 		return
 	}
 	x.upload.aborted.Store(true)
-	x.endRead()
+	x.stopUpload(events.ReasonReset) // or it has an answer, which then comes a little later
 }
 
 // end is deferred: it sees every exchange out, whatever became of it, so that no admitted

@@ -84,17 +84,30 @@ func (k *kept) whole(limit int64) ([]byte, error) {
 // long as the client goes on sending.
 const uploadPatience = 5 * time.Second
 
+// spare makes the transport read no more, and does not end a read that is under way at once, so
+// that the fallback gets the rest. It is false if nothing is kept for one.
+func (b *requestBody) spare() bool {
+	if b.kept.limit == 0 {
+		return false
+	}
+	b.closed.Store(true)
+	_ = http.NewResponseController(b.x.w).SetReadDeadline(time.Now().Add(lingerPause))
+	return true
+}
+
 // rest takes the body away from the transport, reads what is left of it, and returns the whole.
 func (b *requestBody) rest(limit int64) ([]byte, error) {
-	if b.body == nil || b.ended.Load() {
-		return b.known(limit)
-	}
-	if b.kept.limit == 0 {
-		return nil, errNotKept
+	if b.body == nil {
+		return nil, nil
 	}
 	control := http.NewResponseController(b.x.w)
-	_ = control.SetReadDeadline(time.Now().Add(lingerPause)) // for a read of the transport's that is under way
-	b.closed.Store(true)
+	if b.ended.Load() {
+		_ = control.SetReadDeadline(time.Time{}) // one of spare's is of no use any more, and would look like the client's end
+		return b.known(limit)
+	}
+	if !b.spare() {
+		return nil, errNotKept
+	}
 	b.turn.Lock()
 	defer b.turn.Unlock()
 	buffer := copyBuffers{}.Get()

@@ -1,0 +1,265 @@
+package proxy_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+	"cbproxy/proxy"
+)
+
+func delivery(body string) *proxy.Delivery {
+	return &proxy.Delivery{Service: "svc", Method: "POST", Host: "client.example", Rest: "/a", Header: http.Header{}, Body: []byte(body)}
+}
+
+// says is an upstream that reads a request and answers with text, byte for byte.
+func says(text string) func(testing.TB) string {
+	return func(t testing.TB) string {
+		return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+			if q, err := http.ReadRequest(r); err == nil {
+				_, _ = io.Copy(io.Discard, q.Body)
+				_, _ = io.WriteString(c, text)
+			}
+		})
+	}
+}
+
+// Each outcome is reported once: a half-open breaker with one place tells. It has closed after a
+// success, opened after a failure, and after anything else its place is free again.
+func TestDeliveryIsReportedOnce(t *testing.T) {
+	long := strings.Repeat("x", 5000)
+	for name, c := range map[string]struct {
+		upstream func(testing.TB) string
+		keys     string
+		status   int // 0: there is no answer
+		reason   events.Reason
+		kind     events.ErrorType // "" is no failure
+		after    events.State
+	}{
+		"200":             {says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), "", 200, "", "", events.Closed},
+		"204":             {says("HTTP/1.1 204 No Content\r\n\r\n"), "", 204, "", "", events.Closed},
+		"302":             {says("HTTP/1.1 302 Found\r\nLocation: http://other.invalid/\r\nContent-Length: 0\r\n\r\n"), "", 302, "", "", events.Closed},
+		"404":             {says("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "", 404, "", "", events.Closed},
+		"429":             {says("HTTP/1.1 429 Slow Down\r\nContent-Length: 0\r\n\r\n"), "", 429, "", "", events.Closed},
+		"503":             {says("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), "", 503, "", events.ErrorStatus, events.Open},
+		"hints first":     {says("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), "", 200, "", "", events.Closed},
+		"a cut body":      {says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi"), "", 200, "", "", events.Closed}, // the status is what counts
+		"101":             {says("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
+		"099":             {says("HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
+		"malformed":       {says("220 mail.example ESMTP " + long + "\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
+		"too long a head": {says("HTTP/1.1 200 OK\r\nX: " + strings.Repeat(long, 300) + "\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
+		"reset":           {says(""), "", 0, events.ReasonReset, events.ErrorReset, events.Open},
+		"connect":         {closedPort, "", 0, events.ReasonConnect, events.ErrorConnect, events.Open},
+		"timeout": {func(t testing.TB) string {
+			return rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) { _, _ = r.WriteTo(io.Discard) })
+		}, "timeout: 100ms", 0, events.ReasonTimeout, events.ErrorTimeout, events.Open},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, _, seen := start(t, route(c.upstream(t), c.keys, "breaker: {fail_max: 1, half_open_requests: 1, recovery_timeout: 1h}"))
+			b := server.Breaker("svc")
+			b.Force(events.HalfOpen, 0, "test")
+			answer, err := server.Deliver(t.Context(), delivery("hello"))
+			var failed *proxy.DeliveryError
+			if answer.Status != c.status || (err == nil) != (c.status != 0) || err != nil && (!errors.As(err, &failed) || failed.Reason != c.reason) {
+				t.Errorf("%+v, %v", answer, err)
+			}
+			s := b.Status()
+			if s.State != c.after || s.Probes != 0 {
+				t.Errorf("breaker %+v", s)
+			}
+			seen.mu.Lock()
+			defer seen.mu.Unlock()
+			switch f := s.LastFailure; {
+			case c.kind == "":
+				if f != nil || len(seen.failures) > 0 {
+					t.Errorf("failures %+v, %v", f, seen.failures)
+				}
+			case f == nil || f.Type != c.kind || len(seen.failures) != 1 || !strings.HasPrefix(f.Detail, "delivery: ") || len(f.Detail) > 1100:
+				t.Errorf("failures %+v, %v", f, seen.failures)
+			}
+			if seen.open != 0 || len(seen.outcomes) != 0 {
+				t.Errorf("clients' requests were counted: %+v", seen.outcomes)
+			}
+		})
+	}
+}
+
+func TestDeliveryThatIsGivenUpSaysNothing(t *testing.T) {
+	came := make(chan bool, 1)
+	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			came <- true
+			_, _ = r.WriteTo(io.Discard)
+		}
+	})
+	server, _, seen := start(t, route(url, "breaker: {fail_max: 1, half_open_requests: 1}"))
+	b := server.Breaker("svc")
+	b.Force(events.HalfOpen, 0, "test")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-came; cancel() }()
+	if _, err := server.Deliver(ctx, delivery("x")); err == nil {
+		t.Error("no error")
+	}
+	if s := b.Status(); s.State != events.HalfOpen || s.Probes != 0 || s.LastFailure != nil || len(seen.failures) > 0 {
+		t.Errorf("%+v, %v", s, seen.failures)
+	}
+	// A panic, too, gives the place back.
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		d := delivery("x")
+		d.Header = nil
+		_, _ = server.Deliver(t.Context(), d)
+	}()
+	if s := b.Status(); s.State != events.HalfOpen || s.Probes != 0 || s.LastFailure != nil {
+		t.Errorf("after a panic: %+v", s)
+	}
+}
+
+func TestDeliveryAsksTheBreaker(t *testing.T) {
+	hits := make(chan bool, 100)
+	release := make(chan bool)
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits <- true; <-release }))
+	defer s.Close()
+	server, _, _ := start(t, route(s.URL, "breaker: {half_open_requests: 1}"))
+	b := server.Breaker("svc")
+	b.Force(events.Open, 0, "test")
+	if _, err := server.Deliver(t.Context(), delivery("x")); !errors.Is(err, breaker.ErrOpen) {
+		t.Errorf("open: %v", err)
+	}
+	b.Force(events.HalfOpen, 0, "test")
+	done := make(chan error)
+	go func() { _, err := server.Deliver(t.Context(), delivery("x")); done <- err }()
+	<-hits
+	if _, err := server.Deliver(t.Context(), delivery("x")); !errors.Is(err, breaker.ErrHalfOpenLimit) {
+		t.Errorf("half-open: %v", err)
+	}
+	close(release)
+	if err := <-done; err != nil || len(hits) != 0 {
+		t.Errorf("%v, %d more hits", err, len(hits))
+	}
+	d := delivery("x")
+	d.Service = "other"
+	if _, err := server.Deliver(t.Context(), d); !errors.Is(err, proxy.ErrNoService) {
+		t.Errorf("no such service: %v", err)
+	}
+}
+
+func TestDeliveryIsSentAsItIs(t *testing.T) {
+	heads := make(chan string, 10)
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			var head strings.Builder
+			length := 0
+			for {
+				line, err := r.ReadString('\n')
+				if err != nil {
+					return
+				}
+				head.WriteString(line)
+				_, _ = fmt.Sscanf(line, "Content-Length: %d", &length)
+				if line == "\r\n" {
+					break
+				}
+			}
+			body := make([]byte, length)
+			_, _ = io.ReadFull(r, body)
+			heads <- head.String() + string(body)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	host := strings.TrimPrefix(url, "http://")
+	for name, c := range map[string]struct {
+		base, keys string
+		change     func(*proxy.Delivery)
+		want       string
+	}{
+		"plain":         {"", "", func(*proxy.Delivery) {}, "POST /a HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
+		"preserve_host": {"", "preserve_host: true", func(*proxy.Delivery) {}, "POST /a HTTP/1.1\r\nHost: client.example\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
+		"target": {"/v%31", "", func(d *proxy.Delivery) { d.Rest, d.Query = "/a%2Fb//c/.;x=1", "a=%&b;c=+%20" },
+			"POST /v%31/a%2Fb//c/.;x=1?a=%&b;c=+%20 HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
+		"no body": {"", "", func(d *proxy.Delivery) { d.Body = nil }, "POST /a HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 0\r\nX-Own: 1\r\n\r\n"},
+		"GET":     {"", "", func(d *proxy.Delivery) { d.Method, d.Body = "GET", nil }, "GET /a HTTP/1.1\r\nHost: " + host + "\r\nX-Own: 1\r\n\r\n"},
+		"user agent": {"", "", func(d *proxy.Delivery) { d.Header.Set("User-Agent", "me") },
+			"POST /a HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: me\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
+	} {
+		server, _, _ := start(t, route(url+c.base, c.keys))
+		d := delivery("hello")
+		d.Header.Set("X-Own", "1")
+		c.change(d)
+		if _, err := server.Deliver(t.Context(), d); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := <-heads; got != c.want {
+			t.Errorf("%s: got %q\nwant %q", name, got, c.want)
+		}
+	}
+}
+
+func TestDeliveryOverHTTP2(t *testing.T) {
+	url := grpcUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Proto != "HTTP/2.0" || r.RequestURI != "/a%2Fb?q=%20" || string(body) != "hello" {
+			t.Errorf("%s %s %q", r.Proto, r.RequestURI, body)
+		}
+		w.Header().Set("Retry-After", "7")
+		w.WriteHeader(503)
+	})
+	server, _, _ := start(t, route(url))
+	d := delivery("hello")
+	d.Rest, d.Query = "/a%2Fb", "q=%20"
+	answer, err := server.Deliver(t.Context(), d)
+	if err != nil || answer.Status != 503 || answer.RetryAfter != 7*time.Second {
+		t.Errorf("%+v, %v", answer, err)
+	}
+}
+
+func TestDeliveryHearsRetryAfter(t *testing.T) {
+	for value, want := range map[string]time.Duration{
+		"": 0, "5": 5 * time.Second, "0": 0, "-1": 0, "soon": 0, "1e3": 0, "99999999999999999999": 0, "2000000000": 2_000_000_000 * time.Second,
+		"Mon, 02 Jan 2006 15:04:05 GMT": 0,
+	} {
+		server, _, _ := start(t, route(says("HTTP/1.1 429 Slow\r\nRetry-After: "+value+"\r\nContent-Length: 0\r\n\r\n")(t)))
+		answer, err := server.Deliver(t.Context(), delivery("x"))
+		if err != nil || answer.RetryAfter != want {
+			t.Errorf("%q: %+v, %v, want %v", value, answer, err, want)
+		}
+	}
+}
+
+// The first delivery of a half-open state goes over a connection that is from after the failure.
+func TestDeliveryProbesOnANewConnection(t *testing.T) {
+	conns := make(chan bool, 10)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			conns <- true
+		}
+	}
+	s.Start()
+	defer s.Close()
+	server, _, _ := start(t, route(s.URL))
+	for i, want := range []int{1, 1, 2, 2} {
+		if i == 2 {
+			server.Breaker("svc").Force(events.HalfOpen, 0, "test")
+		}
+		if _, err := server.Deliver(t.Context(), delivery("x")); err != nil || len(conns) != want {
+			t.Errorf("%d: %v, %d connections, want %d", i, err, len(conns), want)
+		}
+	}
+}

@@ -1,0 +1,281 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// An upstream that reads nothing blocks an upload that is larger than what the kernel takes. The
+// client is well, and what it still has to say is kept.
+func TestUploadThatTheUpstreamBlocksIsKept(t *testing.T) {
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		_, _ = http.ReadRequest(r)
+		<-t.Context().Done()
+	})
+	const size = 16 << 20
+	body := strings.Repeat("x", size)
+	for _, up := range uploads[:2] {
+		for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2c(t)} {
+			t.Run(up.name+", "+front, func(t *testing.T) {
+				t.Parallel()
+				text, asked := keeping(t, size, "limits: {body_bytes: 32MiB}\n"+route(url, "timeout: 1s"))
+				_, address, _ := start(t, text)
+				res, err := client.Post("http://"+address+"/svc", "", up.send(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = res.Body.Close()
+				if g := nextGiven(t, asked); g.err != nil || g.body != body || g.reason != events.ReasonTimeout || g.ended != nil {
+					t.Errorf("given %d bytes, %v, %s, %v", len(g.body), g.err, g.reason, g.ended)
+				}
+			})
+		}
+	}
+}
+
+// A client that stops sending is answered soon, and its connection is closed.
+func TestClientThatStallsIsAnsweredSoon(t *testing.T) {
+	half := func(_ int, _ net.Conn, r *bufio.Reader) {
+		if q, err := http.ReadRequest(r); err == nil {
+			_, _ = io.ReadFull(q.Body, make([]byte, 5))
+		}
+	}
+	slow := func(_ int, _ net.Conn, r *bufio.Reader) { _, _ = r.WriteTo(io.Discard) }
+	none := func(testing.TB, func(int, net.Conn, *bufio.Reader)) string { return closedPort(t) }
+	some := func(t testing.TB, handle func(int, net.Conn, *bufio.Reader)) string { return rawUpstream(t, handle) }
+	for name, c := range map[string]struct {
+		place    func(testing.TB, func(int, net.Conn, *bufio.Reader)) string
+		upstream func(int, net.Conn, *bufio.Reader)
+		state    events.State
+		keys     string
+		status   int
+		reason   events.Reason
+	}{
+		"open":         {none, nil, events.Open, "", 299, events.ReasonOpen},
+		"connect":      {none, nil, events.Closed, "", 299, events.ReasonConnect},
+		"dies":         {some, half, events.Closed, "", 299, events.ReasonReset},
+		"timeout":      {some, slow, events.Closed, "timeout: 300ms", 408, ""}, // it is the client who is awaited
+		"with retries": {some, half, events.Closed, "retry: {attempts: 2, backoff: 1ms, methods: [PUT]}", 299, events.ReasonReset},
+	} {
+		for framing, head := range map[string]string{"length": "Content-Length: 10\r\n\r\nhello", "chunks": "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"} {
+			t.Run(name+", "+framing, func(t *testing.T) {
+				t.Parallel()
+				text, asked := keeping(t, 1000, route(c.place(t, c.upstream), c.keys, "breaker: {fail_max: 0}"))
+				server, address, seen := start(t, text)
+				if c.state == events.Open {
+					server.Breaker("svc").Force(events.Open, 0, "test")
+				}
+				conn, r := dialTo(t, address)
+				_, _ = io.WriteString(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\n"+head)
+				began := time.Now()
+				res := nextResponse(t, r)
+				if took := time.Since(began); res.StatusCode != c.status || took > 4*time.Second || res.Header.Get("Connection") != "close" && !res.Close {
+					t.Errorf("status %d after %v, %v", res.StatusCode, took, res.Header)
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				if c.reason != "" {
+					if g := nextGiven(t, asked); g.err == nil || g.body != "" || g.reason != c.reason || g.ended != nil {
+						t.Errorf("given %+v", g)
+					}
+				}
+				if o := seen.next(t); c.reason == events.ReasonReset && o.Result != events.ResultFailure {
+					t.Errorf("%+v", o)
+				}
+				_ = conn.SetReadDeadline(time.Now().Add(15 * time.Second))
+				if _, err := r.ReadByte(); err != io.EOF && !strings.Contains(fmt.Sprint(err), "reset") {
+					t.Errorf("the connection is not closed: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// A client that sends a byte now and then is not waited for to the end.
+func TestClientThatTricklesIsNotWaitedForForLong(t *testing.T) {
+	t.Parallel()
+	text, asked := keeping(t, 1000, route(closedPort(t), "breaker: {fail_max: 0}"))
+	_, address, _ := start(t, text)
+	conn, r := dialTo(t, address)
+	_, _ = io.WriteString(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+	go func() {
+		for {
+			if _, err := conn.Write([]byte("x")); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	began := time.Now()
+	res := nextResponse(t, r)
+	if took := time.Since(began); took > 9*time.Second || res.StatusCode != 299 {
+		t.Errorf("status %d after %v", res.StatusCode, took)
+	}
+	if g := nextGiven(t, asked); g.err == nil {
+		t.Errorf("given %+v", g)
+	}
+}
+
+func TestBodyBeyondALimitIsNotKept(t *testing.T) {
+	for name, c := range map[string]struct {
+		size   int
+		status int
+		whole  bool
+	}{
+		"at the strategy's":        {1000, 299, true},
+		"beyond the strategy's":    {1001, 299, false},
+		"far beyond":               {60_000, 299, false},
+		"beyond limits.body_bytes": {70_000, 413, false},
+	} {
+		for _, up := range uploads[:2] {
+			for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2c(t)} {
+				t.Run(name+", "+up.name+", "+front, func(t *testing.T) {
+					t.Parallel()
+					text, asked := keeping(t, 1000, "limits: {body_bytes: 64KiB}\n"+route(closedPort(t), "breaker: {fail_max: 0}"))
+					_, address, _ := start(t, text)
+					for range 2 {
+						res, err := client.Post("http://"+address+"/svc", "", up.send(strings.Repeat("x", c.size)))
+						if err != nil {
+							t.Fatal(err)
+						}
+						_, _ = io.Copy(io.Discard, res.Body)
+						_ = res.Body.Close()
+						if c.status == 413 && up.name != "known length" {
+							if res.StatusCode != 413 && res.StatusCode != 299 { // it is not read as far as that
+								t.Errorf("status %d", res.StatusCode)
+							}
+							continue
+						}
+						if res.StatusCode != c.status {
+							t.Errorf("status %d, want %d", res.StatusCode, c.status)
+						}
+						if c.status != 299 {
+							continue
+						}
+						if g := nextGiven(t, asked); (g.err == nil) != c.whole || c.whole && len(g.body) != c.size || !c.whole && g.body != "" {
+							t.Errorf("given %d bytes, %v", len(g.body), g.err)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// Who asks before it sends is told to go ahead only if the body is of use.
+func TestClientThatAsksFirst(t *testing.T) {
+	for name, c := range map[string]struct {
+		size int
+		want bool
+	}{"of use": {5, true}, "too long": {2000, false}} {
+		t.Run(name, func(t *testing.T) {
+			text, asked := keeping(t, 1000, route(closedPort(t)))
+			server, address, _ := start(t, text)
+			server.Breaker("svc").Force(events.Open, 0, "test")
+			conn, r := dialTo(t, address)
+			for range 2 {
+				fmt.Fprintf(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", c.size)
+				if !c.want {
+					res := nextResponse(t, r)
+					if g := nextGiven(t, asked); res.StatusCode != 299 || g.err == nil || !res.Close {
+						t.Errorf("status %d, %+v, %v", res.StatusCode, g, res.Header)
+					}
+					return // and the connection is closed
+				}
+				if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 100 {
+					t.Fatalf("%v, %v, want 100", res, err)
+				}
+				_, _ = io.WriteString(conn, "hello")
+				res := nextResponse(t, r)
+				body, _ := io.ReadAll(res.Body)
+				if g := nextGiven(t, asked); res.StatusCode != 299 || g.err != nil || g.body != "hello" || string(body) != "hello" || res.Close {
+					t.Errorf("status %d, %+v", res.StatusCode, g)
+				}
+			}
+		})
+	}
+}
+
+func TestClientThatLeavesDuringARescueIsForgotten(t *testing.T) {
+	text, asked := keeping(t, 1000, route(closedPort(t)))
+	server, address, seen := start(t, text)
+	server.Breaker("svc").Force(events.Open, 0, "test")
+	conn, _ := dialTo(t, address)
+	_, _ = io.WriteString(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
+	_ = conn.Close()
+	if g := nextGiven(t, asked); g.err == nil {
+		t.Errorf("given %+v", g)
+	}
+	seen.next(t)
+}
+
+// Buffers are shared between requests that follow each other, and never between those under way.
+func TestEveryStrategySeesItsOwnBody(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch n, _ := strconv.Atoi(r.Header.Get("X-Id")); n % 4 {
+		case 0:
+			w.WriteHeader(503) // with the upload unread
+		case 1:
+			_, _ = io.CopyN(io.Discard, r.Body, 100)
+			panic(http.ErrAbortHandler)
+		case 2:
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(503)
+		default:
+			body, _ := io.ReadAll(r.Body)
+			_, _ = w.Write(body)
+		}
+	}))
+	s.Config.ErrorLog = nil
+	defer s.Close()
+	text, asked := keeping(t, 100_000, route(s.URL, "breaker: {fail_max: 0}", "retry: {attempts: 1, backoff: 1ms, methods: [PUT], budget: 1}"))
+	_, address, _ := start(t, text)
+	fronts := []*http.Client{{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}, h2c(t)}
+	var clients sync.WaitGroup
+	for c := range 16 {
+		clients.Go(func() {
+			for i := range 25 {
+				id := c*1000 + i
+				body := strings.Repeat(fmt.Sprintf("%08d", id), 1+rand.IntN(10_000))
+				method := []string{"PUT", "POST"}[i%2]
+				r, _ := http.NewRequest(method, "http://"+address+"/svc", uploads[i%2].send(body))
+				r.Header.Set("X-Id", strconv.Itoa(id))
+				res, err := fronts[c%2].Do(r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := io.ReadAll(res.Body)
+				_ = res.Body.Close()
+				if err != nil || string(got) != body && (len(got) > 0 || res.StatusCode == 200) {
+					t.Errorf("%d: status %d, %v: %d of %d bytes, from %.16q", id, res.StatusCode, err, len(got), len(body), got)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	whole := 0
+	for len(asked) > 0 {
+		g := <-asked
+		if g.err == nil {
+			whole++
+		}
+		if strings.Repeat(g.body[:min(8, len(g.body))], len(g.body)/8) != g.body {
+			t.Errorf("a body is mixed up: %.40q", g.body)
+		}
+	}
+	if whole < 100 {
+		t.Errorf("only %d strategies had the body", whole)
+	}
+}

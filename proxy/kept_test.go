@@ -1,0 +1,249 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cbproxy/fallbacks"
+	"cbproxy/internal/events"
+)
+
+// given is what a strategy was given.
+type given struct {
+	reason events.Reason
+	body   string
+	err    error
+	ended  error // of the context, when it answers
+}
+
+// keeper is a strategy that wants bodies.
+type keeper struct {
+	limit int64
+	pause time.Duration
+	given chan given
+}
+
+type keeperOptions struct {
+	Name  string `yaml:"name"`
+	Limit int64  `yaml:"limit"`
+	// Pause is how long it takes to answer.
+	Pause time.Duration `yaml:"pause"`
+}
+
+var keepers sync.Map // of channels, by name
+
+func init() {
+	fallbacks.Register("test-keeper", fallbacks.Factory[keeperOptions]{New: func(o *keeperOptions, _ fallbacks.Site) (fallbacks.Strategy, error) {
+		c, ok := keepers.Load(o.Name)
+		if !ok {
+			return nil, errors.New("no test has this name")
+		}
+		return &keeper{o.Limit, o.Pause, c.(chan given)}, nil
+	}})
+}
+
+func (k *keeper) BodyLimit() int64 { return k.limit }
+
+func (k *keeper) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(k.pause):
+	}
+	k.given <- given{r.Reason, string(r.Body), r.BodyError, ctx.Err()}
+	return &fallbacks.Answer{Status: 299, Header: http.Header{"X-Id": r.Header["X-Id"]}, Body: bytes.Clone(r.Body)}, nil
+}
+
+// nextGiven waits for the strategy to be asked.
+func nextGiven(t testing.TB, c <-chan given) given {
+	t.Helper()
+	select {
+	case g := <-c:
+		return g
+	case <-time.After(20 * time.Second):
+		t.Fatal("the strategy was not asked within 20s")
+		return given{}
+	}
+}
+
+// keeping returns a configuration whose fallback keeps bodies of up to limit bytes.
+func keeping(t testing.TB, limit int, text string) (string, <-chan given) {
+	t.Helper()
+	c := make(chan given, 10_000)
+	keepers.Store(t.Name(), c)
+	t.Cleanup(func() { keepers.Delete(t.Name()) })
+	return fmt.Sprintf("fallbacks:\n  svc:\n    when: [open, half_open_limit, connect, timeout, reset, status, overload]\n    try: [test-keeper]\n    test-keeper: {name: %q, limit: %d}\n", t.Name(), limit) + text, c
+}
+
+// closedPort returns an address where nobody listens.
+func closedPort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return "http://" + l.Addr().String()
+}
+
+// upload is how a body is sent.
+type upload struct {
+	name string
+	send func(body string) io.Reader
+}
+
+var uploads = []upload{
+	{"known length", func(body string) io.Reader { return strings.NewReader(body) }},
+	{"unknown length", func(body string) io.Reader { return io.MultiReader(strings.NewReader(body)) }},
+	{"in pieces", func(body string) io.Reader {
+		r, w := io.Pipe()
+		go func() {
+			for len(body) > 0 {
+				n := min(len(body), max(1, len(body)/3))
+				_, _ = io.WriteString(w, body[:n])
+				body = body[n:]
+				time.Sleep(time.Millisecond)
+			}
+			_ = w.Close()
+		}()
+		return r
+	}},
+}
+
+// Whatever keeps the upstream from answering, the fallback has the whole body.
+func TestFallbackHasTheWholeBody(t *testing.T) {
+	hangs := func(read int) func(testing.TB) string {
+		return func(t testing.TB) string {
+			return rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
+				if q, err := http.ReadRequest(r); err == nil {
+					_, _ = io.CopyN(io.Discard, q.Body, int64(read))
+					if read > 0 {
+						_, _ = r.WriteTo(io.Discard) // until the proxy gives up
+					}
+				}
+			})
+		}
+	}
+	dies := func(read int) func(testing.TB) string {
+		return func(t testing.TB) string {
+			return rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
+				if q, err := http.ReadRequest(r); err == nil {
+					_, _ = io.CopyN(io.Discard, q.Body, int64(read))
+				}
+			})
+		}
+	}
+	diesOverHTTP2 := func(t testing.TB) string {
+		return grpcUpstream(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.CopyN(io.Discard, r.Body, 500)
+			panic(http.ErrAbortHandler)
+		})
+	}
+	answers := func(status int) func(testing.TB) string {
+		return func(t testing.TB) string {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.WriteHeader(status)
+			}))
+			t.Cleanup(s.Close)
+			return s.URL
+		}
+	}
+	const all = 1 << 30
+	for name, c := range map[string]struct {
+		upstream func(testing.TB) string
+		open     bool
+		keys     string
+		reason   events.Reason
+	}{
+		"open":                       {closedPort, true, "", events.ReasonOpen},
+		"connect":                    {closedPort, false, "", events.ReasonConnect},
+		"connect, retried":           {closedPort, false, "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [PUT]}", events.ReasonConnect},
+		"status":                     {answers(503), false, "", events.ReasonStatus},
+		"status, retried":            {answers(503), false, "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [PUT], budget: 1}", events.ReasonStatus},
+		"timeout":                    {hangs(all), false, "timeout: 500ms", events.ReasonTimeout},
+		"dies at once":               {dies(0), false, "", events.ReasonReset},
+		"dies in the midst":          {dies(500), false, "", events.ReasonReset},
+		"dies after it":              {dies(300_000), false, "", events.ReasonReset},
+		"dies, retried":              {dies(500), false, "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [PUT], budget: 1}", events.ReasonReset},
+		"dies, over HTTP/2":          {diesOverHTTP2, false, "", events.ReasonReset},
+		"dies, retried, over HTTP/2": {diesOverHTTP2, false, "retry: {attempts: 2, backoff: 1ms, methods: [PUT], budget: 1}", events.ReasonReset},
+	} {
+		for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2c(t)} {
+			for _, up := range uploads {
+				for _, size := range []int{1000, 64<<10 + 1, 300_000} {
+					t.Run(fmt.Sprintf("%s, %s, %s, %d bytes", name, front, up.name, size), func(t *testing.T) {
+						t.Parallel()
+						text, asked := keeping(t, 300_000, route(c.upstream(t), c.keys, "breaker: {fail_max: 0}"))
+						server, address, _ := start(t, text)
+						if c.open {
+							server.Breaker("svc").Force(events.Open, 0, "test")
+						}
+						body := strings.Repeat("0123456789abcdef", size/16+1)[:size]
+						var reused []bool
+						for range 2 { // the connection must be as good as new
+							r, _ := http.NewRequest(http.MethodPut, "http://"+address+"/svc", up.send(body))
+							res, err := client.Do(r.WithContext(traceReuse(t.Context(), &reused)))
+							if err != nil {
+								t.Fatal(err)
+							}
+							got, err := io.ReadAll(res.Body)
+							_ = res.Body.Close()
+							g := nextGiven(t, asked)
+							if g.err != nil || g.body != body || g.reason != c.reason || g.ended != nil {
+								t.Errorf("given %d bytes, %v, %s, context %v", len(g.body), g.err, g.reason, g.ended)
+							}
+							if err != nil || res.StatusCode != 299 || string(got) != body || res.Header.Get("X-Fallback-Reason") != string(c.reason) {
+								t.Errorf("status %d, %d bytes, %v, %v", res.StatusCode, len(got), err, res.Header)
+							}
+						}
+						if front == "HTTP/1.1" && (c.open || c.reason == events.ReasonConnect) && !reused[1] {
+							t.Error("the connection was not kept")
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// The last byte comes when the upstream is dead, and the strategy takes its time: nothing must make
+// it look as if the client had left.
+func TestClientOutlivesTheUpstreamForAsLongAsItIsNeeded(t *testing.T) {
+	dead := make(chan bool)
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if q, err := http.ReadRequest(r); err == nil {
+			_, _ = io.ReadFull(q.Body, make([]byte, 9))
+		}
+		_ = c.Close()
+		dead <- true
+	})
+	text, asked := keeping(t, 1000, route(url, "breaker: {fail_max: 0}"))
+	_, address, _ := start(t, strings.Replace(text, "limit: 1000", "limit: 1000, pause: 1500ms", 1))
+	conn, r := dialTo(t, address)
+	for range 2 {
+		_, _ = io.WriteString(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n123456789")
+		<-dead
+		time.Sleep(100 * time.Millisecond) // the proxy has seen it
+		_, _ = io.WriteString(conn, "0")
+		res := nextResponse(t, r)
+		if g := nextGiven(t, asked); res.StatusCode != 299 || g.err != nil || g.body != "1234567890" || g.ended != nil {
+			t.Errorf("status %d, given %+v", res.StatusCode, g)
+		}
+	}
+}
+
+func traceReuse(ctx context.Context, reused *[]bool) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { *reused = append(*reused, i.Reused) }})
+}
