@@ -90,6 +90,13 @@ func (l *line) isDelivered(id string) bool {
 	return l.unremoved[id]
 }
 
+// removing reports whether anything that is delivered is still in the store.
+func (l *line) removing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.unremoved) > 0
+}
+
 // left counts one message less.
 func (l *line) left() {
 	if l.depth.Add(-1) == 0 {

@@ -27,6 +27,7 @@ type line struct {
 	counts counts
 	wake   chan struct{} // holds a token while there may be something to do
 	mirror *mirror       // nil if there is no Redis
+	ended  chan struct{} // closed when nothing is delivered any more
 
 	refusals refusals
 
@@ -88,7 +89,7 @@ const maxRetryAfter = time.Hour
 func newLine(service string, b backlog, c *Config) *line {
 	l := &line{
 		service: service, backlog: b, sender: c.Sender, logger: c.Logger.With("service", service),
-		news: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		news: make(chan struct{}, 1), wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		drops: map[string]drop{}, unremoved: map[string]bool{},
 	}
 	l.policy.Store(&defaultPolicy)
@@ -110,6 +111,7 @@ func signal(c chan struct{}) {
 
 // run delivers until ctx is done. What is on its way then gets a little time.
 func (l *line) run(ctx context.Context) {
+	defer close(l.ended)
 	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastChance, cancel) })()

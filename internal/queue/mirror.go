@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -26,13 +27,15 @@ type mirror struct {
 	// admit puts a message that was taken over into the own store.
 	admit  func(ctx context.Context, l *line, payload []byte) (seq uint64, err error)
 	logger *slog.Logger
+	times  Times
 	wake   chan struct{} // holds a token while there may be something to do
 
-	copied   uint64    // messages up to this one have copies
-	compared bool      // own store and copies agree, as far as is known
-	odd      int       // beats in a row at which their numbers did not
-	beaten   time.Time // the last sign of life
-	looked   time.Time // when others' were last looked for
+	copied   uint64            // messages up to this one have copies
+	compared bool              // own store and copies agree, as far as is known
+	odd      int               // beats in a row at which their numbers did not
+	beaten   time.Time         // the last sign of life
+	looked   time.Time         // when others' were last looked for
+	taken    map[string]uint64 // copies that are in the own store, and not known to be adopted
 
 	alive   atomic.Int64 // until when others believe so, by the monotonic clock
 	trouble atomic.Bool  // Redis can't be used
@@ -42,14 +45,15 @@ type mirror struct {
 	missing bool       // more have left than there was room for
 }
 
-// Times of the mirror. An instance whose sign of life is older than aliveFor is taken for dead;
-// if it is not, others deliver its messages a second time.
-const (
-	beatEvery = 3 * time.Second
-	aliveFor  = 12 * time.Second
-	lookEvery = 4 * time.Second
-	keepExtra = 24 * time.Hour // beyond the longest time that a message may wait
-)
+// Times are those of the copies. An instance whose sign of life, which it gives every Beat, is older
+// than Alive is taken for dead; if it is not, others deliver its messages a second time. Every Look
+// it looks for what others have left.
+type Times struct{ Beat, Alive, Look time.Duration }
+
+var defaultTimes = Times{Beat: 3 * time.Second, Alive: 12 * time.Second, Look: 4 * time.Second}
+
+// keepExtra is how long copies are kept beyond the longest time that a message may wait.
+const keepExtra = 24 * time.Hour
 
 // How much is sent to Redis at once, and how many departures are kept in mind while it is away.
 const (
@@ -60,8 +64,8 @@ const (
 
 func newMirror(l *line, c *Config, admit func(context.Context, *line, []byte) (uint64, error)) *mirror {
 	return &mirror{
-		line: l, store: c.Store, copies: c.Copies, shared: c.Shared, admit: admit, logger: l.logger,
-		wake: make(chan struct{}, 1),
+		line: l, store: c.Store, copies: c.Copies, shared: c.Shared, admit: admit, logger: l.logger, times: cmp.Or(c.Times, defaultTimes),
+		wake: make(chan struct{}, 1), taken: map[string]uint64{},
 	}
 }
 
@@ -101,13 +105,13 @@ func (m *mirror) run(ctx context.Context) {
 	pause := backoff.ExponentialBackOff{InitialInterval: 500 * time.Millisecond, MaxInterval: 10 * time.Second, Multiplier: 2, RandomizationFactor: 0.3}
 	pause.Reset()
 	for ctx.Err() == nil {
-		wait := beatEvery
+		wait := m.times.Beat
 		switch {
 		case !m.shared():
 			m.trouble.Store(true)
 			m.compared = false
 		default:
-			if err := m.step(ctx); err != nil {
+			if err := m.step(ctx); err != nil && ctx.Err() == nil {
 				m.trouble.Store(true)
 				m.compared, wait = false, pause.NextBackOff()
 			} else {
@@ -118,10 +122,26 @@ func (m *mirror) run(ctx context.Context) {
 		m.line.nudge() // it may be waiting until it is ready
 		m.sleep(ctx, wait)
 	}
+	<-m.line.ended
 	if !m.trouble.Load() {
 		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = m.copies.Leave(bye, m.line.service) // or others find out by themselves
+		m.leave(bye)
+	}
+}
+
+// leave tells others that they need not wait, once they can't find what this instance has
+// delivered. Where that fails they find out by themselves.
+func (m *mirror) leave(ctx context.Context) {
+	for m.line.removing() {
+		select {
+		case <-m.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+	if m.drop(ctx) == nil {
+		_ = m.copies.Leave(ctx, m.line.service)
 	}
 }
 
@@ -150,7 +170,7 @@ func (m *mirror) step(ctx context.Context) error {
 			return err
 		}
 	}
-	m.alive.Store(int64(m.beaten.Add(aliveFor).Sub(started)))
+	m.alive.Store(int64(m.beaten.Add(m.times.Alive).Sub(started)))
 	if err := m.drop(ctx); err != nil {
 		return err
 	}
@@ -165,11 +185,11 @@ func (m *mirror) keep() time.Duration { return m.line.policy.Load().MaxAge + kee
 // beat gives the sign of life if it is time to. An instance that was taken for dead must compare
 // before it goes on.
 func (m *mirror) beat(ctx context.Context) error {
-	if time.Since(m.beaten) < beatEvery {
+	if time.Since(m.beaten) < m.times.Beat {
 		return nil
 	}
 	at := time.Now()
-	was, copies, err := m.copies.Beat(ctx, m.line.service, aliveFor, m.keep())
+	was, copies, err := m.copies.Beat(ctx, m.line.service, m.times.Alive, m.keep())
 	if err != nil {
 		return err
 	}
@@ -178,7 +198,7 @@ func (m *mirror) beat(ctx context.Context) error {
 		m.compared = false
 	}
 	if m.compared {
-		m.alive.Store(int64(at.Add(aliveFor).Sub(started)))
+		m.alive.Store(int64(at.Add(m.times.Alive).Sub(started)))
 		m.audit(copies)
 	}
 	return nil
@@ -210,23 +230,18 @@ const oddBeats = 10
 func (m *mirror) compare(ctx context.Context) error {
 	service := m.line.service
 	for cursor, first := uint64(0), true; first || cursor != 0; first = false {
-		states, next, err := m.copies.Scan(ctx, service, cursor)
+		copies, next, err := m.copies.Scan(ctx, service, cursor)
 		if err != nil {
 			return err
 		}
 		cursor = next
 		var drop []uint64
-		for seq, state := range states {
-			has, err := m.store.Has(service, seq)
+		for seq, c := range copies {
+			keep, err := m.has(seq, c)
 			if err != nil {
 				return err
 			}
-			if state == store.CopyDone && has {
-				if has, err = m.surrender(seq); err != nil {
-					return err
-				}
-			}
-			if !has {
+			if !keep {
 				drop = append(drop, seq)
 			}
 		}
@@ -241,6 +256,19 @@ func (m *mirror) compare(ctx context.Context) error {
 	}
 	m.copied = 0 // push looks at all of them
 	return nil
+}
+
+// has reports whether the own store has what there is a copy of, once it has let go of what
+// another instance has taken over.
+func (m *mirror) has(seq uint64, c store.Copy) (bool, error) {
+	if c.State != store.CopyDone {
+		return m.store.Has(m.line.service, seq)
+	}
+	r, dead, found, err := m.store.Get(m.line.service, seq)
+	if err != nil || !found || dead || store.Digest(r.Payload) != c.Digest {
+		return false, err
+	}
+	return m.surrender(seq)
 }
 
 // surrender lets go of a message that another instance has taken over. It keeps one that is being
@@ -315,7 +343,7 @@ func (m *mirror) push(ctx context.Context) error {
 
 // rescue takes over what instances that are gone have left, as far as there is room.
 func (m *mirror) rescue(ctx context.Context) error {
-	if time.Since(m.looked) < lookEvery {
+	if time.Since(m.looked) < m.times.Look {
 		return nil
 	}
 	m.looked = time.Now()
@@ -333,17 +361,13 @@ func (m *mirror) rescue(ctx context.Context) error {
 			break
 		}
 		for _, c := range claimed {
-			seq, err := m.admit(ctx, m.line, c.Payload)
-			if err != nil {
-				return err
-			}
-			if err := m.copies.Adopt(ctx, m.line.service, seq, c, m.keep()); err != nil {
+			if err := m.takeOver(ctx, c); err != nil {
 				return err
 			}
 			total++
-		}
-		if err := m.beat(ctx); err != nil {
-			return err
+			if err := m.beat(ctx); err != nil { // a slow disk takes a while
+				return err
+			}
 		}
 	}
 	if total > 0 {
@@ -351,4 +375,30 @@ func (m *mirror) rescue(ctx context.Context) error {
 		m.logger.Info("queued requests of an instance that is gone were taken over", "requests", total)
 	}
 	return nil
+}
+
+// takeOver makes one message that was claimed this instance's. Where Redis fails in between the
+// next attempt goes on from there: the message is to be here once.
+func (m *mirror) takeOver(ctx context.Context, c store.Claimed) error {
+	seq, again := m.taken[c.ID]
+	if !again {
+		var err error
+		if seq, err = m.admit(ctx, m.line, c.Payload); err != nil {
+			return err
+		}
+		m.taken[c.ID] = seq
+	}
+	// Even if the process is about to end: somebody else would take it over again.
+	if err := m.copies.Adopt(context.WithoutCancel(ctx), m.line.service, seq, c, m.keep()); err != nil {
+		return err
+	}
+	delete(m.taken, c.ID)
+	if !again {
+		return nil
+	}
+	has, err := m.store.Has(m.line.service, seq)
+	if err == nil && !has {
+		m.gone(seq) // when it left it had no copy yet
+	}
+	return err
 }

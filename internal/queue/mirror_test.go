@@ -45,6 +45,7 @@ type sharing struct {
 	url    string
 	to     *shared
 
+	times  queue.Times
 	queues *queue.Queues
 	store  *store.Queue
 	redis  *store.Redis
@@ -86,7 +87,7 @@ func (s *sharing) start() {
 	}
 	s.queues = queue.New(queue.Config{
 		Store: s.store, Sender: s, Bus: new(events.Bus), Logger: logger,
-		Copies: s.redis.Copies(s.store.Origin()), Shared: func() bool { return true },
+		Copies: s.redis.Copies(s.store.Origin()), Shared: func() bool { return true }, Times: s.times,
 	})
 	s.queues.Configure("svc", queue.Policy{
 		Capacity: 1000, MaxAge: time.Hour, MaxAttempts: 1000, Backoff: 20 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Ordered: true,

@@ -54,7 +54,7 @@ type Failed struct {
 func (e *Failed) Error() string { return e.Err.Error() }
 func (e *Failed) Unwrap() error { return e.Err }
 
-// Config is what Queues are built from. All fields but Copies and Shared are required.
+// Config is what Queues are built from. All fields but those of the copies are required.
 type Config struct {
 	Store  *store.Queue
 	Sender Sender
@@ -64,6 +64,8 @@ type Config struct {
 	// so.
 	Copies *store.Copies
 	Shared func() bool
+	// Times are those of the copies; zero is as usual.
+	Times Times
 }
 
 // Queues is the queues of all services. Safe for concurrent use.

@@ -2,9 +2,12 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,6 +16,8 @@ import (
 // The scripts of the queues touch several keys, all of one service, which a cluster keeps in one
 // place for the braces around the service's name.
 var (
+	//go:embed lua/queue_take.lua
+	queueTakeSource string
 	//go:embed lua/queue_push.lua
 	queuePushSource string
 	//go:embed lua/queue_drop.lua
@@ -24,10 +29,10 @@ var (
 	//go:embed lua/queue_adopt.lua
 	queueAdoptSource string
 
-	queuePushScript  = redis.NewScript(queuePushSource)
+	queuePushScript  = redis.NewScript(queueTakeSource + queuePushSource)
 	queueDropScript  = redis.NewScript(queueDropSource)
 	queueBeatScript  = redis.NewScript(queueBeatSource)
-	queueClaimScript = redis.NewScript(queueClaimSource)
+	queueClaimScript = redis.NewScript(queueTakeSource + queueClaimSource)
 	queueAdoptScript = redis.NewScript(queueAdoptSource)
 )
 
@@ -77,7 +82,7 @@ func (c *Copies) Drop(ctx context.Context, service string, seqs []uint64) error 
 	})
 }
 
-// CopyState is what Redis knows of a record.
+// CopyState is where a record's copy is.
 type CopyState int
 
 // The states of copies.
@@ -87,14 +92,30 @@ const (
 	CopyDone                     // another instance has taken the record over
 )
 
-func copyState(value any) CopyState {
-	switch value {
-	case nil:
-		return CopyMissing
-	case "done":
-		return CopyDone
+// Copy is what Redis knows of a record.
+type Copy struct {
+	State CopyState
+	// Digest is that of the payload that was taken over, "" if none was. Only a record that has
+	// it is meant: a store that was restored or copied may have another under the number.
+	Digest string
+}
+
+func copyOf(value any) Copy {
+	text, found := value.(string)
+	digest, done := strings.CutPrefix(text, "done ")
+	switch {
+	case !found:
+		return Copy{State: CopyMissing}
+	case done:
+		return Copy{CopyDone, digest}
 	}
-	return CopyKept
+	return Copy{State: CopyKept}
+}
+
+// Digest tells payloads apart.
+func Digest(payload []byte) string {
+	sum := sha256.Sum256(payload)
+	return hex.EncodeToString(sum[:16])
 }
 
 // Look returns the states of records' copies.
@@ -107,28 +128,28 @@ func (c *Copies) Look(ctx context.Context, service string, seqs []uint64) (state
 		values, err := c.redis.client.HMGet(ctx, c.indexes(service)+c.origin, fields...).Result()
 		states = make([]CopyState, len(values))
 		for i, value := range values {
-			states[i] = copyState(value)
+			states[i] = copyOf(value).State
 		}
 		return err
 	})
 	return states, err
 }
 
-// Scan returns some of the records that have copies, with those copies' states, and the cursor
+// Scan returns some of the records that have copies, with what is known of those, and the cursor
 // for more, 0 at the end. It begins with the cursor 0.
-func (c *Copies) Scan(ctx context.Context, service string, cursor uint64) (states map[uint64]CopyState, next uint64, err error) {
+func (c *Copies) Scan(ctx context.Context, service string, cursor uint64) (copies map[uint64]Copy, next uint64, err error) {
 	err = c.redis.do(ctx, "compare the queue", service, func(ctx context.Context) error {
 		var pairs []string
 		pairs, next, err = c.redis.client.HScan(ctx, c.indexes(service)+c.origin, cursor, "*", scanCount).Result()
-		states = make(map[uint64]CopyState, len(pairs)/2)
+		copies = make(map[uint64]Copy, len(pairs)/2)
 		for i := 0; i+1 < len(pairs); i += 2 {
 			if seq, err := strconv.ParseUint(pairs[i], 10, 64); err == nil {
-				states[seq] = copyState(pairs[i+1])
+				copies[seq] = copyOf(pairs[i+1])
 			}
 		}
 		return err
 	})
-	return states, next, err
+	return copies, next, err
 }
 
 const scanCount = 500
@@ -168,11 +189,12 @@ type Claimed struct {
 	Payload []byte
 }
 
-// Claim returns up to limit copies of instances that are gone. Nobody else gets them, unless
+// Claim returns up to limit copies of instances that are gone, and no more once they are large
+// together. Nobody else gets them, unless
 // this one dies as well before it has called Adopt.
 func (c *Copies) Claim(ctx context.Context, service string, limit int) (claimed []Claimed, err error) {
 	err = c.redis.do(ctx, "take over queues", service, func(ctx context.Context) error {
-		reply, err := queueClaimScript.Run(ctx, c.redis.client, []string{c.key(service)}, c.origin, c.signs(service), limit).Slice()
+		reply, err := queueClaimScript.Run(ctx, c.redis.client, []string{c.key(service)}, c.origin, c.signs(service), limit, claimBytes).Slice()
 		if err != nil {
 			return err
 		}
@@ -188,11 +210,14 @@ func (c *Copies) Claim(ctx context.Context, service string, limit int) (claimed 
 	return claimed, err
 }
 
+// claimBytes is how much is claimed at once, so that it is here in time.
+const claimBytes = 1 << 20
+
 // Adopt makes a claimed copy that of this instance's own record seq, which must be kept by now.
 // Its origin is told for a time that it is.
 func (c *Copies) Adopt(ctx context.Context, service string, seq uint64, from Claimed, keep time.Duration) error {
 	return c.redis.do(ctx, "take over queues", service, func(ctx context.Context) error {
 		return queueAdoptScript.Run(ctx, c.redis.client, c.keys(service),
-			c.origin, seq, from.ID, from.Origin, from.Seq, c.indexes(service), keep.Milliseconds()).Err()
+			c.origin, seq, from.ID, from.Origin, from.Seq, c.indexes(service), keep.Milliseconds(), Digest(from.Payload)).Err()
 	})
 }

@@ -5,7 +5,7 @@ for i = 1, #ARGV do
   local id = redis.call('HGET', index, ARGV[i])
   if id then
     redis.call('HDEL', index, ARGV[i])
-    if id ~= 'done' then
+    if string.sub(id, 1, 4) ~= 'done' then
       redis.pcall('XACK', stream, 'cbproxy', id)
       redis.call('XDEL', stream, id)
     end

@@ -1,0 +1,30 @@
+-- What other scripts begin with.
+
+-- Reports whether the fields of an entry are those of a copy.
+local function proper(f)
+  return f and #f == 6 and f[1] == 'origin' and f[3] == 'seq' and f[5] == 'payload'
+end
+
+-- Hands entries that are nobody's, which are all of them if somebody has removed the group, to
+-- those who have added them. What is no copy is removed.
+local function take(stream, me)
+  while true do
+    local taken = redis.pcall('XREADGROUP', 'GROUP', 'cbproxy', me, 'COUNT', 1000, 'STREAMS', stream, '>')
+    if taken and taken.err then -- there is no group
+      redis.call('XGROUP', 'CREATE', stream, 'cbproxy', '0', 'MKSTREAM')
+    elseif not taken or not taken[1] then
+      return
+    else
+      for _, entry in ipairs(taken[1][2]) do
+        local id, f = entry[1], entry[2]
+        if not proper(f) then
+          redis.call('XACK', stream, 'cbproxy', id)
+          redis.call('XDEL', stream, id)
+        elseif f[2] ~= me then
+          redis.call('XCLAIM', stream, 'cbproxy', f[2], 0, id, 'JUSTID')
+        end
+      end
+    end
+  end
+end
+
