@@ -200,6 +200,8 @@ func TestRedisThatLosesEverythingLosesNothing(t *testing.T) {
 	eventually(t, "all have copies", func() bool { return copies(t, server) == 10 })
 	server.Client().FlushAll(t.Context())
 	eventually(t, "all have copies again", func() bool { return copies(t, server) == 10 })
+	server.Client().Del(t.Context(), "cbproxy_queue:{svc}")
+	eventually(t, "all have copies once more", func() bool { return copies(t, server) == 10 })
 	server.Kill()
 	a.accept("a10", "a11") // no request waits for Redis
 	server.Restart()

@@ -65,6 +65,9 @@ func OpenQueue(folder string) (q *Queue, setAside []string, err error) {
 		}
 	}
 	setAside, err = q.open()
+	if err == nil && len(setAside) > 0 {
+		err = q.dead.rename() // what is lost has copies elsewhere, which are nobody's then
+	}
 	if n := len(q.segments); err == nil && (n == 0 || q.segments[n-1].bytes >= segmentBytes) {
 		err = q.begin()
 	}
@@ -385,7 +388,8 @@ func (q *Queue) Services() []string {
 	return slices.Compact(names)
 }
 
-// Origin is a name that no other queue has, and that outlives the process.
+// Origin is a name that no other queue has. It outlives the process, unless a file had to be set
+// aside.
 func (q *Queue) Origin() string { return q.dead.origin }
 
 // Has reports whether a record waits.

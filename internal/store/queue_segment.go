@@ -152,6 +152,14 @@ func (s *segment) prepare(tx *bolt.Tx) error {
 	return nil
 }
 
+// rename gives the segment another name of its own.
+func (s *segment) rename() error {
+	s.origin = rand.Text()
+	return guarded(func() error {
+		return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(originKey, []byte(s.origin)) })
+	})
+}
+
 func (s *segment) count(service string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

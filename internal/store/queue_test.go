@@ -367,3 +367,37 @@ func TestQueueTellsOfEverythingAroundItsEnd(t *testing.T) {
 		}
 	}
 }
+
+// What is lost with a file may have copies elsewhere, under the name of who has lost it.
+func TestQueueThatHasLostAFileHasAnotherName(t *testing.T) {
+	folder := t.TempDir()
+	q := openQueue(t, folder)
+	origin := q.Origin()
+	add(t, q, "a", "x")
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if q = openQueue(t, folder); q.Origin() != origin {
+		t.Error("it has another name after a restart")
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, _ := filepath.Glob(filepath.Join(folder, "queue", "0*.db"))
+	for _, name := range names {
+		if err := os.WriteFile(name, []byte("damage"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q, aside, err := store.OpenQueue(folder)
+	if err != nil || len(aside) != 1 {
+		t.Fatal(err, aside)
+	}
+	renamed := q.Origin()
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if q = openQueue(t, folder); renamed == origin || q.Origin() != renamed {
+		t.Errorf("%s, then %s and %s", origin, renamed, q.Origin())
+	}
+}

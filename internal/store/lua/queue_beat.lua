@@ -5,4 +5,14 @@ local was = redis.call('EXISTS', KEYS[1])
 redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
-return {was, redis.call('HLEN', KEYS[3])}
+local copies = redis.call('HLEN', KEYS[3])
+if copies > 0 and redis.call('XLEN', KEYS[2]) == 0 then -- the stream was lost, and the index was not
+  local index = redis.call('HGETALL', KEYS[3])
+  for i = 1, #index, 2 do
+    if string.sub(index[i + 1], 1, 4) ~= 'done' then
+      redis.call('HDEL', KEYS[3], index[i])
+      was = 0
+    end
+  end
+end
+return {was, copies}
