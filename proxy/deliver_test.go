@@ -57,6 +57,7 @@ func TestDeliveryIsReportedOnce(t *testing.T) {
 		"101":             {says("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
 		"099":             {says("HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
 		"malformed":       {says("220 mail.example ESMTP " + long + "\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
+		"malformed field": {says("HTTP/1.1 200 OK\r\n" + long + "\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
 		"too long a head": {says("HTTP/1.1 200 OK\r\nX: " + strings.Repeat(long, 300) + "\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
 		"reset":           {says(""), "", 0, events.ReasonReset, events.ErrorReset, events.Open},
 		"connect":         {closedPort, "", 0, events.ReasonConnect, events.ErrorConnect, events.Open},

@@ -154,6 +154,28 @@ func TestOrderThatIsWantedLaterIsKept(t *testing.T) {
 	b.atRest(t, 0, 0)
 }
 
+// Reading from the beginning again must not meet what is delivered and not yet removed.
+func TestNothingIsDeliveredTwiceByAChangeOfOrder(t *testing.T) {
+	u := newUpstream()
+	ordered, unordered := quick(), quick()
+	unordered.Ordered = false
+	b := open(t, t.TempDir(), u, ordered)
+	var clients sync.WaitGroup
+	for range 4 {
+		clients.Go(func() { b.accept(t, sequence(0, 50)...) })
+	}
+	for i := range 200 {
+		u.next(t)
+		b.Configure("svc", []queue.Policy{unordered, ordered}[i%2])
+	}
+	clients.Wait()
+	b.until(t, "all are delivered", empty)
+	b.atRest(t, 0, 0)
+	if s := b.Status("svc"); s.Delivered != 200 || len(u.bodies()) != 200 {
+		t.Errorf("%d were sent, %+v", len(u.bodies()), s)
+	}
+}
+
 func TestOnlySoManyRest(t *testing.T) {
 	u := newUpstream()
 	u.behave(answers(500))
