@@ -31,10 +31,11 @@ func (e example) Request() *fallbacks.Request { return e.request(e.header) }
 func (e example) Body(limit int64) ([]byte, error) { return e.upload.known(limit) }
 
 func (x *exchange) request(header http.Header) *fallbacks.Request {
-	return &fallbacks.Request{
+	x.question = fallbacks.Request{
 		Service: x.route.service.name, Method: x.r.Method, Host: x.r.Host,
 		Path: rawPath(x.r), Rest: x.rest, Query: x.r.URL.RawQuery, Header: header,
 	}
+	return &x.question
 }
 
 // endToEnd returns the fields of a client's request as ReverseProxy and rewrite send them

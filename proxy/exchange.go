@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/routes"
@@ -46,6 +47,8 @@ type exchange struct {
 	only    attempt  // what attempt points at if there will be no other
 	retries *retries // nil: no attempt is repeated
 	places  places   // what it occupies of the limits on requests in flight
+
+	question fallbacks.Request // what the fallback is asked, or learns from
 
 	held     bool                   // requests before it are queued
 	answered bool                   // a response's header section has been handed on
