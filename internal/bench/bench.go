@@ -69,15 +69,16 @@ func (b *bench) close() { _ = os.RemoveAll(b.dir) } // a leftover in the tempora
 // others pass it on.
 const path = "/rag/answers?question=why"
 
-// request returns the bytes of a request as a plain HTTP client sends them.
-func (b *bench) request(path string) []byte {
+// request returns the bytes of a request as a plain HTTP client sends them: a GET, or a POST if
+// it is to have a body.
+func request(path string, body int) []byte {
 	method, extra := "GET", ""
-	if b.body > 0 {
+	if body > 0 {
 		method = "POST"
-		extra = fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n", b.body)
+		extra = fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n", body)
 	}
 	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: application/json\r\n%s\r\n%s",
-		method, path, extra, strings.Repeat("x", b.body))
+		method, path, extra, strings.Repeat("x", body))
 }
 
 // measure sends every contender its load, round by round, and returns their

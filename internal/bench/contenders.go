@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -37,9 +38,17 @@ func (b *bench) startBare(ctx context.Context, target string) (*process, error) 
 	return start(ctx, b.dir, "bare", address, b.self, "bare", address, "http://"+target)
 }
 
-// startCBProxy starts cbproxy with one service in front of the address target.
-// Its breaker, once open, stays so for longer than any run.
-func (b *bench) startCBProxy(ctx context.Context, name, target string) (*process, error) {
+// setting is what differs between the cbproxies of the scenarios.
+type setting struct {
+	name     string
+	target   string // the upstream's address
+	dataDir  string // "" keeps everything in memory
+	recovery string // recovery_timeout; "" is longer than any run
+	fallback string // of the service, in YAML; "" is the built-in one
+}
+
+// startCBProxy starts cbproxy with one service.
+func (b *bench) startCBProxy(ctx context.Context, s setting) (*process, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -49,13 +58,13 @@ func (b *bench) startCBProxy(ctx context.Context, name, target string) (*process
 		return nil, err
 	}
 	// Folders of their own: one run's state is nobody else's, and a watcher sees nothing of the logs.
-	dir, err := os.MkdirTemp(b.dir, name+"-")
+	dir, err := os.MkdirTemp(b.dir, s.name+"-")
 	if err != nil {
 		return nil, err
 	}
 	file := filepath.Join(dir, "config.yaml")
 	config := fmt.Sprintf(`listen: %s
-data_dir: ""
+data_dir: %q
 admin:
   listen: %s
 routes:
@@ -63,12 +72,20 @@ routes:
     upstream: http://%s
     breaker:
       fail_max: 1
-      recovery_timeout: 1h
-`, address, admin, target)
+      recovery_timeout: %s
+`, address, s.dataDir, admin, s.target, cmp.Or(s.recovery, "1h"))
+	if s.fallback != "" {
+		config += "fallbacks:\n  rag_service: " + s.fallback + "\n"
+	}
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	return start(ctx, b.dir, name, address, b.cbproxy, "run", "--config", file)
+	p, err := start(ctx, b.dir, s.name, address, b.cbproxy, "run", "--config", file)
+	if err != nil {
+		return nil, err
+	}
+	p.admin = admin
+	return p, nil
 }
 
 // startCaddy starts Caddy in front of the address target, with as little to do

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 type load struct {
 	address     string
 	request     []byte // sent as it is, over and over
+	varied      []byte // stands in request, once, and is replaced by a number of as many digits, another for each; nil: nothing is
 	requests    int
 	connections int
 	status      int // expected; anything else is an error
@@ -108,9 +110,15 @@ func (w *worker) converse(ctx context.Context) error {
 	defer stop()
 
 	r := bufio.NewReaderSize(c, 8<<10)
-	for w.left.Add(-1) >= 0 {
+	request, digits := w.own()
+	for {
+		n := w.left.Add(-1)
+		if n < 0 {
+			return nil
+		}
+		write(digits, n)
 		begin := time.Now()
-		if _, err := c.Write(w.request); err != nil {
+		if _, err := c.Write(request); err != nil {
 			return err
 		}
 		h, err := readHead(r)
@@ -129,5 +137,22 @@ func (w *worker) converse(ctx context.Context) error {
 			return nil
 		}
 	}
-	return nil
+}
+
+// own returns the worker's copy of the request, and the part of it that varies.
+func (w *worker) own() (request, digits []byte) {
+	request = bytes.Clone(w.request)
+	if len(w.varied) == 0 {
+		return request, nil
+	}
+	at := bytes.Index(request, w.varied)
+	return request, request[at : at+len(w.varied)]
+}
+
+// write fills digits with the last ones of n.
+func write(digits []byte, n int64) {
+	for i := len(digits) - 1; i >= 0; i-- {
+		digits[i] = '0' + byte(n%10)
+		n /= 10
+	}
 }

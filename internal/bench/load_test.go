@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -50,6 +51,28 @@ func TestLoadKeepsItsConnections(t *testing.T) {
 	}
 	if p50, p99 := r.quantile(0.5), r.quantile(0.99); p50 <= 0 || p50 > p99 {
 		t.Errorf("got p50 %v and p99 %v, want 0 < p50 <= p99", p50, p99)
+	}
+}
+
+func TestLoadVariesItsRequests(t *testing.T) {
+	var asked sync.Map
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.URL.RawQuery) != len("000") {
+			t.Errorf("got the query %q", r.URL.RawQuery)
+		}
+		asked.Store(r.URL.RawQuery, true)
+		_, _ = io.WriteString(w, "ok")
+	}))
+	defer s.Close()
+	l := load100(s)
+	l.request, l.varied = []byte("GET /?000 HTTP/1.1\r\nHost: localhost\r\n\r\n"), []byte("000")
+	if r, err := l.run(t.Context()); err != nil || len(r.latencies) != 100 {
+		t.Fatalf("got %d answers, %v", len(r.latencies), err)
+	}
+	n := 0
+	asked.Range(func(any, any) bool { n++; return true })
+	if _, last := asked.Load("000"); n != 100 || !last {
+		t.Errorf("got %d requests that differ, want 100", n)
 	}
 }
 

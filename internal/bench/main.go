@@ -8,6 +8,12 @@
 //   - churn: how many connections the upstream had to accept;
 //   - stream: how long the events of a stream are on their way.
 //
+// And what fallbacks cost that do something, where it is asked for:
+//
+//   - queue: requests for a dead upstream that are accepted, durably, for later;
+//   - hit: cbproxy answering from its cache, and from a static fallback;
+//   - fill: a healthy upstream, with a cache that learns from it and without.
+//
 // Every contender is a process of its own, so that its CPU time is exact and
 // nobody's garbage is collected at somebody else's cost. Rounds alternate
 // between the contenders, because a machine's noise drifts: a slow minute
@@ -15,6 +21,11 @@
 //
 //	go run ./internal/bench
 //	go run ./internal/bench -requests 5000 -rounds 3 -scenarios closed -json
+//	go run ./internal/bench -scenarios queue,hit,fill
+//
+// How a long backlog is worked off takes minutes, and is measured alone:
+//
+//	go run ./internal/bench backlog -messages 1000000
 package main
 
 import (
@@ -58,6 +69,12 @@ func exit(err error) {
 	os.Exit(0)
 }
 
+// usual are the scenarios that are measured where none is asked for, and scenarios all there are.
+var (
+	usual     = []string{"closed", "open", "churn", "stream"}
+	scenarios = append(slices.Clone(usual), "queue", "hit", "fill")
+)
+
 // options are what the command line chose.
 type options struct {
 	requests    int
@@ -72,13 +89,13 @@ type options struct {
 
 func parseOptions(args []string) (options, error) {
 	var o options
-	var scenarios string
+	var chosen string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.IntVar(&o.requests, "requests", 20_000, "requests a contender and round")
 	f.IntVar(&o.connections, "connections", 64, "client connections kept alive")
 	f.IntVar(&o.rounds, "rounds", 11, "rounds; the medians are reported")
 	f.IntVar(&o.body, "body", 0, "bytes of request body; 0 sends GET, more sends POST")
-	f.StringVar(&scenarios, "scenarios", "closed,open,churn,stream", "scenarios, separated by commas")
+	f.StringVar(&chosen, "scenarios", strings.Join(usual, ","), "scenarios, separated by commas")
 	f.StringVar(&o.binary, "cbproxy", "", "cbproxy binary to measure; default builds ./cmd/cbproxy")
 	f.DurationVar(&o.timeout, "timeout", 15*time.Minute, "time for the whole run")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON")
@@ -96,10 +113,10 @@ func parseOptions(args []string) (options, error) {
 	if o.body < 0 {
 		return o, fmt.Errorf("-body must not be negative, got %d", o.body)
 	}
-	o.scenarios = strings.Split(scenarios, ",")
+	o.scenarios = strings.Split(chosen, ",")
 	for _, s := range o.scenarios {
-		if !slices.Contains([]string{"closed", "open", "churn", "stream"}, s) {
-			return o, fmt.Errorf("-scenarios: no scenario %q; there are closed, open, churn and stream", s)
+		if !slices.Contains(scenarios, s) {
+			return o, fmt.Errorf("-scenarios: no scenario %q; there are %s", s, strings.Join(scenarios, ", "))
 		}
 	}
 	return o, nil
@@ -118,6 +135,7 @@ func run(ctx context.Context, o options) error {
 	r := report{Machine: describeMachine(), Options: o.describe(), Notes: b.notes}
 	measures := map[string]func(context.Context) (scenario, error){
 		"closed": b.closed, "open": b.open, "churn": b.churn, "stream": b.stream,
+		"queue": b.queue, "hit": b.hit, "fill": b.fill,
 	}
 	for _, name := range o.scenarios {
 		s, err := measures[name](ctx)

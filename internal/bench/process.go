@@ -22,6 +22,7 @@ const (
 type process struct {
 	name    string
 	address string
+	admin   string // address of cbproxy's admin plane
 	cmd     *exec.Cmd
 	stop    context.CancelFunc
 	exited  chan struct{} // closed when it has ended

@@ -27,6 +27,33 @@ type scenario struct {
 	Ratios     []ratio   `json:"ratios,omitempty"`
 	Accepted   []count   `json:"accepted,omitempty"`
 	Delays     []delay   `json:"delays,omitempty"`
+	Goals      []goal    `json:"goals,omitempty"`
+}
+
+// goal is a figure of one contender alone.
+type goal struct {
+	Name   string  `json:"name"`
+	Figure float64 `json:"figure"`
+	Target float64 `json:"target,omitempty"` // 0 is none
+	Least  bool    `json:"least,omitempty"`  // the target is the lowest that will do, not the highest
+}
+
+// verdict says whether the target was met.
+func (g *goal) verdict() string {
+	switch {
+	case g.Target == 0:
+		return ""
+	case g.Least:
+		return fmt.Sprintf("target ≥ %.0f: %s", g.Target, metOrMissed(g.Figure >= g.Target))
+	}
+	return fmt.Sprintf("target ≤ %.0f: %s", g.Target, metOrMissed(g.Figure <= g.Target))
+}
+
+func metOrMissed(met bool) string {
+	if met {
+		return "met"
+	}
+	return "missed"
 }
 
 // count is the connections that the upstream accepted from one proxy.
@@ -97,12 +124,11 @@ func (r report) print(to io.Writer) error {
 		}
 		_ = w.Flush() // what follows has columns of its own; an error stays until the end
 		for _, x := range s.Ratios {
-			verdict := "met"
-			if !x.Met {
-				verdict = "missed"
-			}
 			printf("  CPU of %s / %s\t%.3f\t(rounds %.3f to %.3f)\ttarget ≤ %.2f: %s\n",
-				x.Name, x.Of, x.Ratio, x.Lowest, x.Most, x.Target, verdict)
+				x.Name, x.Of, x.Ratio, x.Lowest, x.Most, x.Target, metOrMissed(x.Met))
+		}
+		for _, g := range s.Goals {
+			printf("  %s\t%.4g\t%s\n", g.Name, g.Figure, g.verdict())
 		}
 		_ = w.Flush()
 	}

@@ -33,6 +33,33 @@ func TestCompareTakesTheMedianOfTheRounds(t *testing.T) {
 	}
 }
 
+func TestGoalsAreMetFromEitherSide(t *testing.T) {
+	for _, test := range []struct {
+		goal goal
+		want string
+	}{
+		{goal{Figure: 5, Target: 4, Least: true}, "target ≥ 4: met"},
+		{goal{Figure: 3, Target: 4, Least: true}, "target ≥ 4: missed"},
+		{goal{Figure: 3, Target: 4}, "target ≤ 4: met"},
+		{goal{Figure: 5, Target: 4}, "target ≤ 4: missed"},
+		{goal{Figure: 5}, ""},
+	} {
+		if got := test.goal.verdict(); got != test.want {
+			t.Errorf("%+v: got %q, want %q", test.goal, got, test.want)
+		}
+	}
+}
+
+func TestMemoryOfAProcess(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("known on Linux only")
+	}
+	m, err := memoryOf(os.Getpid())
+	if err != nil || m.Anon <= 0 || m.File <= 0 || m.RSS < m.Anon || m.Peak < m.Anon {
+		t.Errorf("got %+v, %v", m, err)
+	}
+}
+
 func TestCPUTimeOfAProcessGrows(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("known on Linux only")

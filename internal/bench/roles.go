@@ -24,6 +24,8 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"upstream": upstream,
 	"bare":     bare,
 	"constant": constant,
+	"taker":    taker,
+	"backlog":  backlog,
 }
 
 const (

@@ -30,7 +30,7 @@ func (b *bench) closed(ctx context.Context) (scenario, error) {
 		return scenario{}, err
 	}
 	f, err := b.measure(ctx, contenders[1:], load{
-		request: b.request(path), requests: b.requests, connections: b.connections,
+		request: request(path, b.body), requests: b.requests, connections: b.connections,
 		status: http.StatusOK, length: answerBytes,
 	})
 	if err != nil {
@@ -51,7 +51,7 @@ func (b *bench) open(ctx context.Context) (scenario, error) {
 	if err != nil {
 		return scenario{}, err
 	}
-	proxy, err := b.startCBProxy(ctx, "cbproxy-open", dead)
+	proxy, err := b.startCBProxy(ctx, setting{name: "cbproxy-open", target: dead})
 	if err != nil {
 		return scenario{}, err
 	}
@@ -68,7 +68,7 @@ func (b *bench) open(ctx context.Context) (scenario, error) {
 	defer same.close()
 
 	f, err := b.measure(ctx, []*process{same, proxy}, load{
-		request: b.request(path), requests: b.requests, connections: b.connections,
+		request: request(path, b.body), requests: b.requests, connections: b.connections,
 		status: a.Status, length: len(a.Body),
 	})
 	if err != nil {
@@ -107,7 +107,7 @@ func (b *bench) churn(ctx context.Context) (scenario, error) {
 			return scenario{}, err
 		}
 		_, err = b.sample(ctx, p, load{
-			address: p.address, request: b.request("/rag" + waitSuffix), requests: b.requests / 2, connections: churnConnections,
+			address: p.address, request: request("/rag"+waitSuffix, b.body), requests: b.requests / 2, connections: churnConnections,
 			status: http.StatusOK, length: answerBytes,
 		})
 		if err != nil {
@@ -138,7 +138,7 @@ func (b *bench) startProxies(ctx context.Context) (counter string, all []*proces
 			return start(ctx, b.dir, "upstream", target, b.self, "upstream", target, counter)
 		},
 		func() (*process, error) { return b.startBare(ctx, target) },
-		func() (*process, error) { return b.startCBProxy(ctx, "cbproxy", target) },
+		func() (*process, error) { return b.startCBProxy(ctx, setting{name: "cbproxy", target: target}) },
 	}
 	if b.caddy != "" {
 		starts = append(starts, func() (*process, error) { return b.startCaddy(ctx, target) })

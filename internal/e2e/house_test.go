@@ -25,7 +25,7 @@ var mayKnow = map[string][]string{
 	"internal/fleet":     {"internal/breaker", "internal/events", "internal/store"},
 	"internal/admin":     {"internal/events"},
 	"internal/metrics":   {"internal/events"},
-	"internal/bench":     nil,
+	"internal/bench":     {"internal/events", "internal/queue", "internal/store"},
 	"internal/e2e":       nil,
 	"internal/redistest": nil,
 }

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/queue"
+	"cbproxy/internal/store"
+)
+
+// What is aimed at with a backlog of a million messages of 1 KB.
+const (
+	backlogMemory = 200 // MB
+	backlogReady  = 5   // seconds
+)
+
+// senders fill a backlog at once, each in its own order.
+const senders = 256
+
+// backlog measures a cbproxy that starts with a long backlog, and works it off.
+func backlog(ctx context.Context, args []string) error {
+	f := flag.NewFlagSet("bench backlog", flag.ContinueOnError)
+	messages := f.Int("messages", 1_000_000, "messages that wait")
+	binary := f.String("cbproxy", "", "cbproxy binary to measure; default builds ./cmd/cbproxy")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	b, err := newBench(ctx, options{binary: *binary})
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	r := report{Machine: describeMachine(), Options: fmt.Sprintf("%d messages of %d bytes", *messages, questionBytes)}
+	s, err := b.backlog(ctx, *messages)
+	if err != nil {
+		return err
+	}
+	r.Scenarios = append(r.Scenarios, s)
+	return r.print(os.Stdout)
+}
+
+func (b *bench) backlog(ctx context.Context, messages int) (scenario, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	folder := filepath.Join(b.dir, "backlog")
+	begin := time.Now()
+	if err := fillBacklog(ctx, folder, messages); err != nil {
+		return scenario{}, err
+	}
+	filled := time.Since(begin)
+	files, bytes := queueFiles(folder)
+	fmt.Printf("%d messages accepted in %.0f s, in %d files of %.0f MB in all\n", messages, filled.Seconds(), files, float64(bytes)/1e6)
+
+	target, err := freeAddress()
+	if err != nil {
+		return scenario{}, err
+	}
+	begin = time.Now()
+	p, err := b.startCBProxy(ctx, setting{
+		name: "cbproxy-backlog", target: target, dataDir: folder, recovery: "1s",
+		fallback: "{try: [queue], queue: {capacity: 100000000}}",
+	})
+	if err != nil {
+		return scenario{}, err
+	}
+	defer p.close()
+	if a, err := get(ctx, "http://"+p.admin+"/readyz"); err != nil || a.Status != http.StatusOK {
+		return scenario{}, fmt.Errorf("/readyz answers with %d, %w%s", a.Status, err, p.said())
+	}
+	ready := time.Since(begin)
+	atStart, err := memoryOf(p.cmd.Process.Pid)
+	if err != nil {
+		return scenario{}, err
+	}
+	fmt.Printf("ready after %.2f s with %v\n", ready.Seconds(), atStart)
+
+	begin = time.Now()
+	most, last, err := b.workOff(ctx, p, target, folder, messages)
+	if err != nil {
+		return scenario{}, err
+	}
+	took := time.Since(begin)
+	files, bytes = queueFiles(folder)
+	return scenario{
+		Name: "backlog", About: fmt.Sprintf("a start with %d messages, and their delivery in order", messages),
+		Goals: []goal{
+			{Name: "ready after, s", Figure: ready.Seconds(), Target: backlogReady},
+			{Name: "RSS when ready, MB", Figure: atStart.RSS, Target: backlogMemory},
+			{Name: "most RSS on delivery, MB", Figure: most.RSS, Target: backlogMemory},
+			{Name: "  its own then", Figure: most.Anon},
+			{Name: "  of files then", Figure: most.File},
+			{Name: "most RSS ever (VmHWM), MB", Figure: last.Peak},
+			{Name: "delivered a second", Figure: float64(messages) / took.Seconds()},
+			{Name: "files in the end", Figure: float64(files)},
+			{Name: "  MB", Figure: float64(bytes) / 1e6},
+		},
+	}, nil
+}
+
+// fillBacklog accepts messages as a proxy does.
+func fillBacklog(ctx context.Context, folder string, messages int) error {
+	kept, setAside, err := store.OpenQueue(folder)
+	if err != nil || len(setAside) > 0 {
+		return fmt.Errorf("open the backlog: %w %v", err, setAside)
+	}
+	q := queue.New(queue.Config{Store: kept, Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
+	q.Configure("rag_service", queue.Policy{Capacity: messages})
+	errs := make(chan error, senders)
+	var all sync.WaitGroup
+	for s := range senders {
+		all.Go(func() {
+			for number := range (messages + senders - 1 - s) / senders {
+				if err := q.Accept(ctx, "rag_service", message(s, number)); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	close(errs)
+	if err := <-errs; err != nil {
+		return fmt.Errorf("fill the backlog: %w", err)
+	}
+	return kept.Close()
+}
+
+// message is one with a body of about questionBytes.
+func message(sender, number int) *queue.Message {
+	n := notification{sender, number, strings.Repeat("x", questionBytes-48)}
+	body, _ := json.Marshal(n) // always marshals
+	return &queue.Message{
+		Method: "POST", Host: "localhost", Path: "/rag/notifications", Rest: "/notifications", Body: body, Accepted: time.Now(),
+		Header: http.Header{"Content-Type": {"application/json"}, "User-Agent": {"bench"}, "Accept": {"application/json"},
+			"X-Forwarded-For": {"127.0.0.1"}, "X-Forwarded-Host": {"localhost"}, "X-Forwarded-Proto": {"http"}},
+	}
+}
+
+// workOff starts an upstream that takes everything, and waits until it has. It returns the memory
+// of p when it was the most, and in the end.
+func (b *bench) workOff(ctx context.Context, p *process, target, folder string, messages int) (most, last memory, err error) {
+	counter, err := freeAddress()
+	if err != nil {
+		return most, last, err
+	}
+	up, err := start(ctx, b.dir, "taker", target, b.self, "taker", target, counter)
+	if err != nil {
+		return most, last, err
+	}
+	defer up.close()
+	for begin, told := time.Now(), 0; ; {
+		t, err := taken(ctx, counter)
+		if err != nil {
+			return most, last, err
+		}
+		if last, err = memoryOf(p.cmd.Process.Pid); err != nil {
+			return most, last, err
+		}
+		if last.RSS > most.RSS {
+			most = last
+		}
+		if t.Taken >= told+messages/10 || t.Taken == messages {
+			told = t.Taken
+			files, bytes := queueFiles(folder)
+			fmt.Printf("%8d delivered after %5.1f s, %v, %d files of %.0f MB\n", t.Taken, time.Since(begin).Seconds(), last, files, float64(bytes)/1e6)
+		}
+		if t.Repeated+t.Misplaced > 0 {
+			return most, last, fmt.Errorf("%d were delivered again and %d in the wrong order%s", t.Repeated, t.Misplaced, p.said())
+		}
+		if files, _ := queueFiles(folder); t.Taken >= messages && files <= 2 {
+			return most, last, nil // one that is empty takes what may come, one keeps dead letters
+		}
+		select {
+		case <-p.exited:
+			return most, last, fmt.Errorf("it ended after %d messages%s", t.Taken, p.said())
+		case <-ctx.Done():
+			return most, last, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// queueFiles returns how many files of queues there are, and their size.
+func queueFiles(folder string) (files int, bytes int64) {
+	names, _ := filepath.Glob(filepath.Join(folder, "queue", "*.db")) // the pattern is well formed
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil { // one may have gone
+			files++
+			bytes += info.Size()
+		}
+	}
+	return files, bytes
+}

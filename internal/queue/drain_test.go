@@ -1,0 +1,134 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/queue"
+	"cbproxy/internal/store"
+)
+
+const (
+	drained     = 20_000
+	senders     = 250
+	drainBytes  = 2 << 10
+	drainMemory = 16 << 20 // less than half of what waits
+)
+
+// taker is an upstream that takes everything, and looks at the order and the memory.
+type taker struct {
+	t     *testing.T
+	paths []string // of what waits, in order
+	taken int
+	most  uint64 // bytes of heap
+	all   chan struct{}
+}
+
+// Send implements queue.Sender.
+func (k *taker) Send(_ context.Context, _ string, m *queue.Message) (queue.Answer, error) {
+	if want := k.paths[k.taken]; m.Path != want {
+		k.t.Errorf("%s came in the place of %s", m.Path, want)
+	}
+	if k.taken++; k.taken%(drained/8) == 1 {
+		k.most = max(k.most, heap())
+	}
+	if k.taken == drained {
+		close(k.all)
+	}
+	return queue.Answer{Status: http.StatusOK}, nil
+}
+
+// heap returns the bytes of what is in use.
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// A backlog is on the disk and not in memory, and goes in the order in which it came.
+func TestLongBacklogIsWorkedOffInOrderAndInLittleMemory(t *testing.T) {
+	folder := t.TempDir()
+	paths := fillBacklog(t, folder)
+	before := heap()
+	kept, q, k := openBacklog(t, folder)
+	k.paths = paths
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { q.Run(ctx); close(ended) }()
+	<-k.all
+	stop()
+	<-ended
+	if err := kept.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if k.most > before+drainMemory {
+		t.Errorf("%d bytes of heap are in use, %d more than before", k.most, k.most-before)
+	}
+	if s := q.Status("a"); s.Waiting != 0 || s.Delivered != drained {
+		t.Errorf("%d wait and %d are delivered of %d", s.Waiting, s.Delivered, drained)
+	}
+	if names, _ := filepath.Glob(filepath.Join(folder, "queue", "0*.db")); len(names) != 1 {
+		t.Errorf("in the end there are the files %q", names)
+	}
+}
+
+func openBacklog(t *testing.T, folder string) (*store.Queue, *queue.Queues, *taker) {
+	t.Helper()
+	kept, setAside, err := store.OpenQueue(folder)
+	if err != nil || len(setAside) > 0 {
+		t.Fatal(err, setAside)
+	}
+	t.Cleanup(func() { _ = kept.Close() })
+	k := &taker{t: t, all: make(chan struct{})}
+	q := queue.New(queue.Config{Store: kept, Sender: k, Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
+	q.Configure("a", queue.Policy{Capacity: drained, MaxAge: time.Hour, MaxAttempts: 1, Backoff: time.Second, MaxBackoff: time.Second, Ordered: true})
+	return kept, q, k
+}
+
+// fillBacklog accepts messages of many senders, each in its own order, and returns the paths of
+// all in theirs.
+func fillBacklog(t *testing.T, folder string) (paths []string) {
+	t.Helper()
+	kept, q, _ := openBacklog(t, folder)
+	body := bytes.Repeat([]byte("x"), drainBytes)
+	var all sync.WaitGroup
+	for sender := range senders {
+		all.Go(func() {
+			for number := range drained / senders {
+				m := &queue.Message{Method: "POST", Path: pathOf(sender, number), Header: http.Header{}, Body: body, Accepted: time.Now()}
+				if err := q.Accept(t.Context(), "a", m); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	items, err := q.List("a", queue.StateWaiting, "", drained)
+	if err = errors.Join(err, kept.Close()); err != nil || len(items) != drained {
+		t.Fatalf("%d wait, %v", len(items), err)
+	}
+	var next [senders]int
+	for _, i := range items {
+		var sender int
+		if _, err := fmt.Sscanf(i.Path, "/%d/", &sender); err != nil || i.Path != pathOf(sender, next[sender]) {
+			t.Fatalf("%s is not in its sender's order, %v", i.Path, err)
+		}
+		next[sender]++
+		paths = append(paths, i.Path)
+	}
+	return paths
+}
+
+func pathOf(sender, number int) string { return fmt.Sprintf("/%d/%d", sender, number) }
