@@ -64,28 +64,7 @@ func (o *UpstreamOptions) Validate(report func(path, message string)) {
 	if o.URL.URL == nil {
 		report("url", needsURL)
 	}
-	t := o.TLS
-	if t.CAFile != "" {
-		if _, err := routes.LoadAuthorities(t.CAFile); err != nil {
-			report("tls.ca_file", fmt.Sprintf("must be a PEM file with certificates, got %q: %v", t.CAFile, err))
-		}
-	}
-	switch {
-	case t.CertFile == "" && t.KeyFile == "":
-	case t.CertFile == "":
-		report("tls.cert_file", "must be given with key_file, got none")
-	case t.KeyFile == "":
-		report("tls.key_file", "must be given with cert_file, got none")
-	default:
-		_, err := routes.LoadKeyPair(t.CertFile, t.KeyFile)
-		var ofKey *routes.KeyFileError
-		switch {
-		case errors.As(err, &ofKey):
-			report("tls.key_file", fmt.Sprintf("must be a PEM file with the key of cert_file (%q), got %q: %v", t.CertFile, t.KeyFile, ofKey.Err))
-		case err != nil:
-			report("tls.cert_file", fmt.Sprintf("must be a PEM file with a certificate, got %q: %v", t.CertFile, err))
-		}
-	}
+	o.TLS.CheckFiles(func(key, message string) { report("tls."+key, message) })
 }
 
 // upstream asks a second upstream, unless its breaker has given that up.

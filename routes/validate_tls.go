@@ -2,6 +2,7 @@ package routes
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"gopkg.in/yaml.v3"
@@ -47,8 +48,13 @@ func (c *tlsChecker) checkAuthorities(file string, blame blamer) {
 		return
 	}
 	if section, ok := blame("tls.ca_file"); ok {
-		c.faults.add(c.at(section+".tls.ca_file"), "must be a PEM file with certificates, got %q: %s", shorten(file, longestShown), err)
+		authorityFault(file, err, c.reporter(section))
 	}
+}
+
+// reporter returns what adds faults of the keys of a section's tls.
+func (c *tlsChecker) reporter(section string) func(key, message string) {
+	return func(key, message string) { c.faults.add(c.at(section+".tls."+key), "%s", message) }
 }
 
 func (c *tlsChecker) checkPair(certFile, keyFile string, blame blamer) {
@@ -63,24 +69,50 @@ func (c *tlsChecker) checkPair(certFile, keyFile string, blame blamer) {
 	if err == nil && certFile != "" && keyFile != "" {
 		return
 	}
-	section, ok := blame("tls.cert_file", "tls.key_file")
-	if !ok {
+	if section, ok := blame("tls.cert_file", "tls.key_file"); ok {
+		pairFault(certFile, keyFile, err, c.reporter(section))
+	}
+}
+
+// CheckFiles reports what is wrong with the files that t names, by key.
+func (t TLS) CheckFiles(report func(key, message string)) {
+	if t.CAFile != "" {
+		if _, err := LoadAuthorities(t.CAFile); err != nil {
+			authorityFault(t.CAFile, err, report)
+		}
+	}
+	if t.CertFile == "" && t.KeyFile == "" {
 		return
 	}
-	ofCert, ofKey := c.at(section+".tls.cert_file"), c.at(section+".tls.key_file")
+	var err error
+	if t.CertFile != "" && t.KeyFile != "" {
+		if _, err = LoadKeyPair(t.CertFile, t.KeyFile); err == nil {
+			return
+		}
+	}
+	pairFault(t.CertFile, t.KeyFile, err, report)
+}
+
+// authorityFault reports why a file with authorities can't be used.
+func authorityFault(file string, err error, report func(key, message string)) {
+	report("ca_file", fmt.Sprintf("must be a PEM file with certificates, got %q: %s", shorten(file, longestShown), err))
+}
+
+// pairFault reports that one of two files is missing, or why they can't be used.
+func pairFault(certFile, keyFile string, err error, report func(key, message string)) {
 	certShown, keyShown := shorten(certFile, longestShown), shorten(keyFile, longestShown)
 	var keyFault *KeyFileError
 	switch {
 	case certFile == "":
-		c.faults.add(ofCert, "must be given with key_file, got none")
+		report("cert_file", "must be given with key_file, got none")
 	case keyFile == "":
-		c.faults.add(ofKey, "must be given with cert_file, got none")
+		report("key_file", "must be given with cert_file, got none")
 	case errors.As(err, &keyFault):
-		c.faults.add(ofKey, "must be a PEM file with the key of cert_file (%q), got %q: %s", certShown, keyShown, keyFault.Err)
+		report("key_file", fmt.Sprintf("must be a PEM file with the key of cert_file (%q), got %q: %s", certShown, keyShown, keyFault.Err))
 	default:
-		c.faults.add(ofCert, "must be a PEM file with a certificate, got %q: %s", certShown, err)
+		report("cert_file", fmt.Sprintf("must be a PEM file with a certificate, got %q: %s", certShown, err))
 		if _, err := readSmall(keyFile, maxPEMBytes); err != nil {
-			c.faults.add(ofKey, "must be a PEM file with a key, got %q: %s", keyShown, err)
+			report("key_file", fmt.Sprintf("must be a PEM file with a key, got %q: %s", keyShown, err))
 		}
 	}
 }
