@@ -37,24 +37,15 @@ func (h *holders) release(closeIt func()) {
 
 // connections are those to one server. Safe for concurrent use.
 type connections struct {
-	key       connectionsKey
+	key       routes.ConnectionKey
 	transport *http.Transport
 	holders   holders
-}
-
-// connectionsKey is what connections are made from: those with equal keys are interchangeable.
-type connectionsKey struct {
-	scheme, host string
-	tls          routes.TLS // only of https
 }
 
 // connect returns before if that leads to u, and else new connections, of which there is none
 // yet.
 func connect(u routes.Upstream, tls routes.TLS, site Site, before *connections) (*connections, error) {
-	key := connectionsKey{scheme: u.Scheme, host: u.Host}
-	if u.Scheme == "https" {
-		key.tls = tls
-	}
+	key := u.ConnectionKey(tls)
 	if before != nil && before.key == key {
 		return before, nil
 	}

@@ -27,13 +27,7 @@ const (
 // pool is the connections to one upstream.
 type pool struct {
 	transport *http.Transport
-	key       poolKey
-}
-
-// poolKey is what a pool is made from: pools with equal keys are interchangeable.
-type poolKey struct {
-	scheme, host string
-	tls          routes.TLS // only of https
+	key       routes.ConnectionKey
 }
 
 // newPool returns an error if the files that secured names can't be used.
@@ -48,7 +42,7 @@ func newPool(u routes.Upstream, secured routes.TLS, logger *slog.Logger) (*pool,
 		MaxResponseHeaderBytes: maxResponseBytes,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
-	p := &pool{transport: t, key: poolKey{scheme: u.Scheme, host: u.Host}}
+	p := &pool{transport: t, key: u.ConnectionKey(secured)}
 	switch u.Scheme {
 	case "h2c":
 		t.Protocols.SetUnencryptedHTTP2(true)
@@ -59,7 +53,6 @@ func newPool(u routes.Upstream, secured routes.TLS, logger *slog.Logger) (*pool,
 	}
 	t.Protocols.SetHTTP1(true)
 	t.Protocols.SetHTTP2(true)
-	p.key.tls = secured
 	secure, err := newUpstreamTLS(secured, logger)
 	if err != nil {
 		return nil, err

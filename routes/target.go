@@ -24,6 +24,22 @@ func (u Upstream) Target() Target {
 	return t
 }
 
+// ConnectionKey is what connections to an upstream are made from: those with equal keys are
+// interchangeable.
+type ConnectionKey struct {
+	scheme, host string
+	tls          TLS // only of https
+}
+
+// ConnectionKey returns the key of connections to u, which are secured by t if it is https.
+func (u Upstream) ConnectionKey(t TLS) ConnectionKey {
+	key := ConnectionKey{scheme: u.Scheme, host: u.Host}
+	if u.Scheme == "https" {
+		key.tls = t
+	}
+	return key
+}
+
 // Address makes u lead to a raw path below the target, byte for byte. Opaque is what
 // http.Transport writes unchanged, save that it takes a leading // for an authority: then it
 // writes RawPath, if that is a valid encoding.
