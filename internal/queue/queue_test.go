@@ -176,32 +176,6 @@ func TestNothingIsDeliveredTwiceByAChangeOfOrder(t *testing.T) {
 	}
 }
 
-func TestOnlySoManyRest(t *testing.T) {
-	u := newUpstream()
-	u.behave(answers(500))
-	p := quick()
-	p.Ordered, p.MaxBackoff = false, time.Hour
-	b := opened(t, "", u)
-	b.Configure("svc", p)
-	var all sync.WaitGroup
-	for _, body := range sequence(0, 1200) {
-		all.Go(func() { b.accept(t, body) })
-	}
-	all.Wait()
-	b.run(t)
-	tried := map[string]bool{}
-	for len(tried) < 1000 {
-		b.recover() // ends the pause
-		tried[u.next(t).body] = true
-	}
-	for range 50 { // what is hurried now is among those that rest
-		b.recover()
-		if body := u.next(t).body; !tried[body] {
-			t.Fatal("another message was tried while 1000 rested")
-		}
-	}
-}
-
 func TestMessagesArriveAsTheyWere(t *testing.T) {
 	keys := keyring(t, newKey(1))
 	for name, p := range map[string]queue.Policy{"plain": quick(), "sealed": func() queue.Policy { p := quick(); p.Keys = keys; return p }()} {

@@ -293,3 +293,33 @@ func TestArrivalsDoNotHurryWhatOthersMayPass(t *testing.T) {
 		}
 	})
 }
+
+func TestOnlySoManyRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstream()
+		u.behave(answers(500))
+		p := slow()
+		p.Ordered, p.MaxAge = false, 1000*time.Hour
+		b := opened(t, "", u)
+		b.Configure("svc", p)
+		all := sequence(0, 1200)
+		b.accept(t, all...)
+		last := b.list(t, queue.StateWaiting)[len(all)-1].ID
+		b.run(t)
+		defer b.stop()
+		for _, body := range all[:1000] {
+			if got := u.next(t).body; got != body {
+				t.Fatalf("%s was tried, want %s", got, body)
+			}
+			synctest.Wait()
+			if _, err := b.Retry(t.Context(), last); err != nil { // which ends the pause, and is not its turn
+				t.Fatal(err)
+			}
+		}
+		for range 50 {
+			if body := u.next(t).body; u.count(body) < 2 {
+				t.Fatal("another message was tried while 1000 rested")
+			}
+		}
+	})
+}
