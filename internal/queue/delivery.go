@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,7 +11,7 @@ import (
 )
 
 // deliver sends one message and sees to what becomes of it.
-func (l *line) deliver(ctx context.Context, p *Policy, e *entry, m *Message) error {
+func (l *line) deliver(p *Policy, e *entry, m *Message) error {
 	m.Header.Set(attemptField, fmt.Sprint(e.note.Attempts+1))
 	heard := l.heard()
 	answer, err := l.send(m)
@@ -28,16 +27,16 @@ func (l *line) deliver(ctx context.Context, p *Policy, e *entry, m *Message) err
 		if failed := new(Failed); errors.As(err, &failed) {
 			reason = failed.Reason
 		}
-		return l.failure(ctx, p, e, reason, err.Error(), 0)
+		return l.failure(p, e, reason, err.Error(), 0)
 	case answer.Status >= 200 && answer.Status < 300:
 		l.delivered(e)
 		return nil
 	case retryable(answer.Status):
-		return l.failure(ctx, p, e, events.ReasonStatus, fmt.Sprintf("status %d", answer.Status), answer.RetryAfter)
+		return l.failure(p, e, events.ReasonStatus, fmt.Sprintf("status %d", answer.Status), answer.RetryAfter)
 	default:
 		l.settle("", "")
 		l.failed, l.paused, l.asked = 0, time.Time{}, false
-		return l.bury(ctx, p, e, CauseRefused, fmt.Sprintf("status %d", answer.Status))
+		return l.bury(p, e, CauseRefused, fmt.Sprintf("status %d", answer.Status))
 	}
 }
 
@@ -77,17 +76,17 @@ func (l *line) delivered(e *entry) {
 	l.settle("", "")
 	l.counts.delivered.Add(1)
 	l.mu.Lock()
-	l.unremoved[e.id] = true
+	l.unremoved[e.seq] = true
 	l.mu.Unlock()
 	l.left()
-	l.discard(e.id)
+	l.discard(e.seq)
 }
 
 // isDelivered reports whether a message is still in the store although it is delivered.
-func (l *line) isDelivered(id string) bool {
+func (l *line) isDelivered(seq uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.unremoved[id]
+	return l.unremoved[seq]
 }
 
 // removing reports whether anything that is delivered is still in the store.
@@ -107,16 +106,16 @@ func (l *line) left() {
 
 // discard removes a message that is delivered. Where that fails it is kept in mind: the cursor
 // has passed it.
-func (l *line) discard(id string) {
-	l.backlog.remove(id, func(err error) {
+func (l *line) discard(seq uint64) {
+	l.store.Remove(l.service, seq, func(err error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if err == nil {
-			delete(l.unremoved, id)
-			l.mirror.gone(parseSeq(id)) // only now: as long as it is in the store it may get a copy
+			delete(l.unremoved, seq)
+			l.mirror.gone(seq) // only now: as long as it is in the store it may get a copy
 			return
 		}
-		l.leftover = append(l.leftover, id)
+		l.leftover = append(l.leftover, seq)
 		time.AfterFunc(troublePause, l.nudge)
 		if len(l.leftover) == 1 {
 			l.logger.Error("what is delivered can't be removed from the queue, and is tried again; if the process ends before, it is delivered again", "error", err)
@@ -128,7 +127,7 @@ func (l *line) discard(id string) {
 const maxProblem = 1 << 10
 
 // failure sees to a message whose delivery may succeed later.
-func (l *line) failure(ctx context.Context, p *Policy, e *entry, reason events.Reason, problem string, retryAfter time.Duration) error {
+func (l *line) failure(p *Policy, e *entry, reason events.Reason, problem string, retryAfter time.Duration) error {
 	if len(problem) > maxProblem {
 		problem = problem[:maxProblem] + "…"
 	}
@@ -142,31 +141,31 @@ func (l *line) failure(ctx context.Context, p *Policy, e *entry, reason events.R
 	wait := max(p.wait(l.failed), retryAfter)
 	l.paused = time.Now().Add(wait)
 	if e.note.Attempts >= p.MaxAttempts {
-		return l.bury(ctx, p, e, CauseAttempts, problem)
+		return l.bury(p, e, CauseAttempts, problem)
 	}
 	e.note.NotBefore = time.Now().Add(max(p.wait(e.note.Attempts), retryAfter)).UTC()
 	l.head = nil
 	l.lay(p, e)
 	l.changed()
-	return l.backlog.annotate(ctx, e.id, e.note)
+	return l.store.Note(l.service, e.seq, e.note.encode())
 }
 
 // bury sees to a message that will never be delivered.
-func (l *line) bury(ctx context.Context, p *Policy, e *entry, cause Cause, problem string) error {
+func (l *line) bury(p *Policy, e *entry, cause Cause, problem string) error {
 	e.note.Cause, e.note.LastError, e.note.Died = cause, problem, time.Now().UTC()
 	e.note.NotBefore = time.Time{}
-	lost, err := l.backlog.bury(ctx, e.id, e.note, p.Capacity)
+	lost, err := l.store.Bury(l.service, e.seq, e.note.encode(), p.Capacity)
 	if err != nil {
 		return err
 	}
 	l.head = nil
 	l.counts.dead.Add(1)
 	l.counts.lost.Add(uint64(lost))
-	l.logger.Warn("a queued request will not be delivered and is kept as a dead letter", "id", l.service+"."+e.id, "cause", cause, "last_error", problem, "attempts", e.note.Attempts)
+	l.logger.Warn("a queued request will not be delivered and is kept as a dead letter", "id", formatID(l.service, e.seq), "cause", cause, "last_error", problem, "attempts", e.note.Attempts)
 	if lost > 0 {
 		l.logger.Error("there are too many dead letters: the oldest are removed", "removed", lost, "capacity", p.Capacity)
 	}
 	l.left()
-	l.mirror.gone(parseSeq(e.id))
+	l.mirror.gone(e.seq)
 	return nil
 }

@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/store"
 )
 
 // line delivers one service's messages, one after the other. What is not said to be otherwise
 // belongs to its goroutine.
 type line struct {
 	service string
-	backlog backlog
+	store   *store.Queue
 	sender  Sender
 	logger  *slog.Logger
 	news    chan struct{} // holds a token while there is something new to see
@@ -33,9 +34,9 @@ type line struct {
 
 	sending context.Context // outlives the line's by lastChance
 	ordered bool            // what follows is how an ordered line reads
-	cursor  string          // the last message that was read
-	skipped map[string]bool // are not to be read: they were delivered before the line began anew
-	ahead   []entry         // were read and have not been looked at
+	cursor  uint64          // the last message that was read
+	skipped map[uint64]bool // are not to be read: they were delivered before the line began anew
+	ahead   []store.Record  // were read and have not been looked at
 	head    *entry          // is next
 	resting restingHeap
 	failed  int       // failures in a row
@@ -47,13 +48,13 @@ type line struct {
 	mu         sync.Mutex // guards what follows
 	refused    time.Time  // nothing is sent before, as the breaker does not let it
 	admissions uint64     // how often the breaker has changed its mind
-	current    string     // is being sent; "" if none is
-	urgent     []string   // an operator wants them tried now
-	dropped    []string   // are not there any more, and nothing need wait for them
-	kept       []string   // were to be dropped, were passed, and could not be dropped
-	drops      map[string]drop
-	unremoved  map[string]bool // delivered, and still in the store
-	leftover   []string        // of them, those that could not be removed
+	current    uint64     // is being sent; 0 if none is
+	urgent     []uint64   // an operator wants them tried now
+	dropped    []uint64   // are not there any more, and nothing need wait for them
+	kept       []uint64   // were to be dropped, were passed, and could not be dropped
+	drops      map[uint64]drop
+	unremoved  map[uint64]bool // delivered, and still in the store
+	leftover   []uint64        // of them, those that could not be removed
 	recovered  bool            // the breaker has closed
 	arrived    bool            // a message has come
 	problem    string          // why the last attempt failed; "" after a success
@@ -86,11 +87,11 @@ const (
 // maxRetryAfter is how long an upstream may ask to be left alone.
 const maxRetryAfter = time.Hour
 
-func newLine(service string, b backlog, c *Config) *line {
+func newLine(service string, c *Config) *line {
 	l := &line{
-		service: service, backlog: b, sender: c.Sender, logger: c.Logger.With("service", service),
+		service: service, store: c.Store, sender: c.Sender, logger: c.Logger.With("service", service),
 		news: make(chan struct{}, 1), wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		drops: map[string]drop{}, unremoved: map[string]bool{},
+		drops: map[uint64]drop{}, unremoved: map[uint64]bool{},
 	}
 	l.policy.Store(&defaultPolicy)
 	return l
@@ -118,7 +119,7 @@ func (l *line) run(ctx context.Context) {
 	l.sending = sending
 	for ctx.Err() == nil {
 		l.obey()
-		wait, err := l.step(ctx)
+		wait, err := l.step()
 		if err != nil && ctx.Err() == nil {
 			l.logger.Error("the queue can't be worked on, and is tried again", "error", err)
 			wait = troublePause
@@ -142,9 +143,9 @@ func (l *line) rest(ctx context.Context, wait time.Duration) {
 
 // step deals with one message, and returns how long to wait before there can be another; 0 is
 // not at all.
-func (l *line) step(ctx context.Context) (wait time.Duration, err error) {
+func (l *line) step() (wait time.Duration, err error) {
 	p := l.policy.Load()
-	e, wait, err := l.find(ctx, p)
+	e, wait, err := l.find(p)
 	if err != nil || e == nil {
 		return wait, err
 	}
@@ -155,23 +156,23 @@ func (l *line) step(ctx context.Context) (wait time.Duration, err error) {
 	if left > 0 && !l.mirror.ready() {
 		return min(readyPause, left), nil // it nudges
 	}
-	if !l.take(e.id) {
+	if !l.take(e.seq) {
 		l.head = nil // somebody has dropped it
 		return 0, nil
 	}
 	defer l.release()
 	if left <= 0 {
-		return 0, l.bury(ctx, p, e, CauseExpired, fmt.Sprintf("it waited for longer than %v", p.MaxAge))
+		return 0, l.bury(p, e, CauseExpired, fmt.Sprintf("it waited for longer than %v", p.MaxAge))
 	}
 	m, err := decode(e.payload, p.Keys)
 	if err != nil {
-		return 0, l.bury(ctx, p, e, CauseUnreadable, err.Error())
+		return 0, l.bury(p, e, CauseUnreadable, err.Error())
 	}
-	return 0, l.deliver(ctx, p, e, m)
+	return 0, l.deliver(p, e, m)
 }
 
 // find returns the message that is next, or how long to wait for one.
-func (l *line) find(ctx context.Context, p *Policy) (e *entry, wait time.Duration, err error) {
+func (l *line) find(p *Policy) (e *entry, wait time.Duration, err error) {
 	limit := maxResting
 	if p.Ordered {
 		limit = 1
@@ -183,12 +184,13 @@ func (l *line) find(ctx context.Context, p *Policy) (e *entry, wait time.Duratio
 	for l.head == nil {
 		now := time.Now()
 		if len(l.resting) > 0 && !l.resting[0].until.After(now) {
-			e, found, err := l.backlog.get(ctx, l.resting[0].id)
+			r, dead, found, err := l.store.Get(l.service, l.resting[0].seq)
 			if err != nil {
 				return nil, 0, err
 			}
 			heap.Pop(&l.resting)
-			if found { // nobody has dropped it
+			if found && !dead { // nobody has dropped it
+				e := entryOf(r)
 				l.head = &e
 			}
 			continue
@@ -197,16 +199,16 @@ func (l *line) find(ctx context.Context, p *Policy) (e *entry, wait time.Duratio
 			return nil, l.untilNext(), nil
 		}
 		if len(l.ahead) == 0 {
-			if l.ahead, err = l.backlog.read(ctx, l.cursor, readMessages, readBytes); err != nil {
+			if l.ahead, err = l.store.Read(l.service, l.cursor, readMessages, readBytes); err != nil {
 				return nil, 0, err
 			}
 		}
 		switch {
 		case len(l.ahead) > 0:
-			e := l.ahead[0]
-			l.cursor, l.ahead = e.id, l.ahead[1:]
+			e := entryOf(l.ahead[0])
+			l.cursor, l.ahead = e.seq, l.ahead[1:]
 			switch {
-			case l.skipped[e.id]:
+			case l.skipped[e.seq]:
 			case e.note.NotBefore.After(now):
 				l.lay(p, &e)
 			default:
@@ -224,7 +226,7 @@ func (l *line) find(ctx context.Context, p *Policy) (e *entry, wait time.Duratio
 
 // beginAnew makes the line read from the beginning: what rests is in no order.
 func (l *line) beginAnew() {
-	l.cursor, l.ahead, l.head, l.resting = "", nil, nil, nil
+	l.cursor, l.ahead, l.head, l.resting = 0, nil, nil, nil
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.skipped = maps.Clone(l.unremoved)
@@ -236,14 +238,14 @@ func (l *line) lay(p *Policy, e *entry) {
 	if end := time.Now().Add(p.left(e)); end.Before(until) {
 		until = end
 	}
-	heap.Push(&l.resting, resting{e.id, until})
+	heap.Push(&l.resting, resting{e.seq, until})
 }
 
 // forgetDrops is for when there is nothing that could still be dropped.
 func (l *line) forgetDrops() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.drops, func(_ string, d drop) bool { return d == dropDone })
+	maps.DeleteFunc(l.drops, func(_ uint64, d drop) bool { return d == dropDone })
 }
 
 // untilNext returns how long it is until the first that rests may be tried.
@@ -269,16 +271,16 @@ func (l *line) plan(until time.Time) time.Time {
 	return until
 }
 
-// take makes id the one that is being sent, unless it was dropped.
-func (l *line) take(id string) bool {
+// take makes seq the one that is being sent, unless it was dropped.
+func (l *line) take(seq uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch l.drops[id] {
+	switch l.drops[seq] {
 	case 0:
-		l.current = id
+		l.current = seq
 		return true
 	case dropBegun:
-		l.drops[id] = dropPassed
+		l.drops[seq] = dropPassed
 	}
 	return false
 }
@@ -287,7 +289,7 @@ func (l *line) take(id string) bool {
 func (l *line) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.current = ""
+	l.current = 0
 }
 
 // heard returns how often the breaker has changed its mind.
@@ -345,20 +347,20 @@ func (l *line) obey() {
 		l.refused = time.Time{}
 	}
 	l.mu.Unlock()
-	for _, id := range leftover {
-		l.discard(id)
+	for _, seq := range leftover {
+		l.discard(seq)
 	}
-	for _, id := range kept {
-		heap.Push(&l.resting, resting{id: id})
+	for _, seq := range kept {
+		heap.Push(&l.resting, resting{seq: seq})
 	}
 	if len(urgent) > 0 || recovered || arrived {
 		l.paused = time.Time{}
 	}
 	// Where others may pass what rests, who has just come tells the breaker as much.
 	if len(l.resting) > 0 && (recovered || arrived && l.policy.Load().Ordered) {
-		urgent = append(urgent, l.resting[0].id)
+		urgent = append(urgent, l.resting[0].seq)
 	}
-	for _, id := range append(urgent, dropped...) {
-		l.resting.hurry(id)
+	for _, seq := range append(urgent, dropped...) {
+		l.resting.hurry(seq)
 	}
 }

@@ -274,17 +274,16 @@ func (m *mirror) has(seq uint64, c store.Copy) (bool, error) {
 // surrender lets go of a message that another instance has taken over. It keeps one that is being
 // sent at the moment.
 func (m *mirror) surrender(seq uint64) (has bool, err error) {
-	id := formatSeq(seq)
 	m.line.orders.Lock()
 	defer m.line.orders.Unlock()
-	if m.line.give(id) != nil {
+	if m.line.give(seq) != nil {
 		return true, nil
 	}
 	if err := m.store.Delete(m.line.service, seq); err != nil {
-		m.line.keep(id)
+		m.line.keep(seq)
 		return true, err
 	}
-	m.line.removed(id)
+	m.line.removed(seq)
 	m.line.counts.surrendered.Add(1)
 	m.line.left()
 	return false, nil

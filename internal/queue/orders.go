@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"strings"
 )
 
 var (
@@ -16,12 +15,12 @@ var (
 
 // locate returns the line of an ID's message, and its number there.
 func (q *Queues) locate(id string) (*line, uint64, error) {
-	service, rest, _ := strings.Cut(id, ".")
+	service, seq := parseID(id)
 	l := q.all()[service]
-	if l == nil {
+	if l == nil || seq == 0 {
 		return nil, 0, ErrUnknown
 	}
-	return l, parseSeq(rest), nil
+	return l, seq, nil
 }
 
 // Retry lets a message be tried at once: one that waits as soon as its breaker and those before
@@ -38,7 +37,7 @@ func (q *Queues) Retry(ctx context.Context, id string) (Item, error) {
 	switch {
 	case err != nil:
 		return Item{}, err
-	case !found || !dead && l.isDelivered(formatSeq(seq)):
+	case !found || !dead && l.isDelivered(seq):
 		return Item{}, ErrUnknown
 	case dead:
 		r.Note = nil
@@ -47,7 +46,7 @@ func (q *Queues) Retry(ctx context.Context, id string) (Item, error) {
 		}
 	}
 	l.mu.Lock()
-	l.urgent = append(l.urgent, formatSeq(r.Seq))
+	l.urgent = append(l.urgent, r.Seq)
 	l.mu.Unlock()
 	l.nudge()
 	return itemOf(l.service, StateWaiting, entryOf(r), l.policy.Load().Keys), err
@@ -76,8 +75,7 @@ func (q *Queues) Drop(id string) (Item, error) {
 	}
 	l.orders.Lock()
 	defer l.orders.Unlock()
-	own := formatSeq(seq)
-	if err := l.give(own); err != nil {
+	if err := l.give(seq); err != nil {
 		return Item{}, err
 	}
 	// Only now, as it may have been delivered or have died until then.
@@ -89,10 +87,10 @@ func (q *Queues) Drop(id string) (Item, error) {
 		err = q.config.Store.Delete(l.service, seq)
 	}
 	if err != nil {
-		l.keep(own)
+		l.keep(seq)
 		return Item{}, err
 	}
-	l.removed(own)
+	l.removed(seq)
 	state := StateDead
 	if !dead {
 		state = StateWaiting
@@ -113,35 +111,35 @@ const (
 )
 
 // give sees to it that a message is not sent any more, unless it was or is being sent.
-func (l *line) give(id string) error {
+func (l *line) give(seq uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.current == id:
+	case l.current == seq:
 		return ErrInFlight
-	case l.unremoved[id] || l.drops[id] != 0:
+	case l.unremoved[seq] || l.drops[seq] != 0:
 		return ErrUnknown
 	}
-	l.drops[id] = dropBegun
+	l.drops[seq] = dropBegun
 	return nil
 }
 
 // keep takes give back.
-func (l *line) keep(id string) {
+func (l *line) keep(seq uint64) {
 	l.mu.Lock()
-	if l.drops[id] == dropPassed {
-		l.kept = append(l.kept, id)
+	if l.drops[seq] == dropPassed {
+		l.kept = append(l.kept, seq)
 	}
-	delete(l.drops, id)
+	delete(l.drops, seq)
 	l.mu.Unlock()
 	l.nudge()
 }
 
 // removed completes give: the message is gone, and those behind it need not wait for it.
-func (l *line) removed(id string) {
+func (l *line) removed(seq uint64) {
 	l.mu.Lock()
-	l.drops[id] = dropDone
-	l.dropped = append(l.dropped, id)
+	l.drops[seq] = dropDone
+	l.dropped = append(l.dropped, seq)
 	l.mu.Unlock()
 	l.nudge()
 }

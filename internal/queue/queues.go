@@ -97,7 +97,7 @@ func (q *Queues) line(service string) *line {
 	defer q.mu.Unlock()
 	l := q.all()[service]
 	if l == nil {
-		l = newLine(service, local{q.config.Store, service}, &q.config)
+		l = newLine(service, &q.config)
 		waiting, _ := q.config.Store.Counts(service)
 		l.depth.Store(int64(waiting))
 		if q.config.Copies != nil {

@@ -7,7 +7,7 @@ import (
 
 // resting is a message that may not be tried before a time.
 type resting struct {
-	id    string
+	seq   uint64
 	until time.Time
 }
 
@@ -29,9 +29,9 @@ func (h *restingHeap) Pop() any {
 }
 
 // hurry lets a message be tried now, if it rests.
-func (h *restingHeap) hurry(id string) {
+func (h *restingHeap) hurry(seq uint64) {
 	for i := range *h {
-		if (*h)[i].id == id {
+		if (*h)[i].seq == seq {
 			(*h)[i].until = time.Time{}
 			heap.Fix(h, i)
 			return

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"cbproxy/internal/events"
@@ -49,8 +48,8 @@ func (q *Queues) Status(service string) Status {
 		TakenOver: l.counts.adopted.Load(), Surrendered: l.counts.surrendered.Load(),
 	}
 	if s.Waiting > 0 {
-		if first, err := l.backlog.read(context.Background(), "", 1, 1); err == nil && len(first) > 0 {
-			s.Oldest = acceptedAt(first[0].payload).UTC()
+		if first, err := l.store.Read(service, 0, 1, 1); err == nil && len(first) > 0 {
+			s.Oldest = acceptedAt(first[0].Payload).UTC()
 		}
 	}
 	l.mu.Lock()
@@ -109,7 +108,7 @@ func (q *Queues) List(service, state, after string, limit int) (items []Item, er
 	if l == nil {
 		return nil, nil
 	}
-	seq := parseSeq(localPart(after))
+	_, seq := parseID(after)
 	for len(items) < limit {
 		var records []store.Record
 		if state == StateDead {
@@ -122,7 +121,7 @@ func (q *Queues) List(service, state, after string, limit int) (items []Item, er
 		}
 		for _, r := range records {
 			seq = r.Seq
-			if state == StateWaiting && l.isDelivered(formatSeq(seq)) {
+			if state == StateWaiting && l.isDelivered(seq) {
 				continue
 			}
 			items = append(items, itemOf(service, state, entryOf(r), l.policy.Load().Keys))
@@ -133,7 +132,7 @@ func (q *Queues) List(service, state, after string, limit int) (items []Item, er
 
 func itemOf(service, state string, e entry, keys *Keyring) Item {
 	i := Item{
-		ID: service + "." + e.id, Service: service, State: state, Accepted: acceptedAt(e.payload).UTC(), Attempts: e.note.Attempts,
+		ID: formatID(service, e.seq), Service: service, State: state, Accepted: acceptedAt(e.payload).UTC(), Attempts: e.note.Attempts,
 		NotBefore: e.note.NotBefore, LastError: e.note.LastError, Cause: string(e.note.Cause), Died: e.note.Died,
 	}
 	if m, err := decode(e.payload, keys); err == nil {
@@ -142,12 +141,6 @@ func itemOf(service, state string, e entry, keys *Keyring) Item {
 		i.LastError = cmp.Or(i.LastError, err.Error())
 	}
 	return i
-}
-
-// localPart returns an ID without the service that it begins with.
-func localPart(id string) string {
-	_, rest, _ := strings.Cut(id, ".")
-	return rest
 }
 
 // tell publishes the line's changes, until ctx is done.
