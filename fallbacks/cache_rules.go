@@ -140,8 +140,8 @@ func newCacheEntry(status int, h http.Header, now time.Time) (e *cacheEntry, ok 
 // isStream reports whether the media type is one whose bodies are not read as a whole.
 func isStream(contentType string) bool {
 	mediaType, _, _ := strings.Cut(contentType, ";")
-	mediaType = strings.ToLower(strings.Trim(mediaType, " \t"))
-	return mediaType == "text/event-stream" || strings.HasPrefix(mediaType, "application/grpc")
+	mediaType = strings.Trim(mediaType, " \t")
+	return strings.EqualFold(mediaType, "text/event-stream") || isGRPC(mediaType)
 }
 
 // initialAge is the age that a response has when it comes; one that can't be read is none.

@@ -19,12 +19,9 @@ import (
 type Chain struct {
 	steps     []step
 	bodyLimit int64
-	learner   interface { // nil if no strategy is one
-		learner
-		BodyReader
-	}
-	holder holder // nil if no strategy is one
-	logger *slog.Logger
+	learner   learner // nil if no strategy is one
+	holder    holder  // likewise
+	logger    *slog.Logger
 }
 
 // step is one strategy of a chain.
@@ -57,10 +54,7 @@ func NewChain(try []string, options map[string]any, site Site, before *Chain) (*
 		if s.guard != nil {
 			continue // what follows is on the way of requests that the upstream can answer
 		}
-		if l, ok := s.strategy.(interface {
-			learner
-			BodyReader
-		}); ok {
+		if l, ok := s.strategy.(learner); ok {
 			c.learner = l
 		}
 		if h, ok := s.strategy.(holder); ok {
@@ -157,8 +151,8 @@ func (c *Chain) Answer(ctx context.Context, client Client, reason events.Reason)
 	var declined []error
 	for i := range c.steps {
 		s := &c.steps[i]
-		if constant, ok := s.strategy.(interface{ constant() *Answer }); ok {
-			return constant.constant(), s.name, nil
+		if c, ok := s.strategy.(constant); ok {
+			return c.constant(), s.name, nil
 		}
 		if r == nil {
 			r = client.Request()
@@ -180,7 +174,7 @@ func (c *Chain) Answer(ctx context.Context, client Client, reason events.Reason)
 // Constant returns the name of the first strategy that has the same answer for every request.
 func (c *Chain) Constant() (strategy string, ok bool) {
 	for i := range c.steps {
-		if _, ok := c.steps[i].strategy.(interface{ constant() *Answer }); ok {
+		if _, ok := c.steps[i].strategy.(constant); ok {
 			return c.steps[i].name, true
 		}
 	}

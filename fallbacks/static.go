@@ -82,5 +82,5 @@ func newStatic(o *StaticOptions, _ Site) (Strategy, error) {
 // Answer never fails.
 func (s *static) Answer(context.Context, *Request) (*Answer, error) { return &s.answer, nil }
 
-// constant spares the chain all that an answer to one request in particular takes.
+// constant: there is one answer.
 func (s *static) constant() *Answer { return &s.answer }

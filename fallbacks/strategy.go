@@ -38,6 +38,10 @@ type TimeLimited interface {
 // answer.
 const DefaultTimeLimit = 5 * time.Second
 
+// constant is a strategy that has the same answer for every request, which is spared all that an
+// answer to one in particular takes.
+type constant interface{ constant() *Answer }
+
 // instant is a strategy of the proxy's own that waits for nothing, and is spared a time limit.
 type instant interface{ instant() }
 
@@ -58,6 +62,7 @@ type holder interface {
 
 // learner is a strategy that wants to see the good responses of the upstream.
 type learner interface {
+	BodyReader
 	// Learn is called with a response's header section before the client gets it. It returns
 	// what is to be told of the body, nil if the response is of no use. r and h must not be
 	// used after that.

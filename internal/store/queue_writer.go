@@ -199,7 +199,6 @@ func (s *segment) commit(batch []*change) {
 	t := tally{counts: map[string]int{}, next: next}
 	err := guarded(func() error {
 		return s.db.Update(func(tx *bolt.Tx) error {
-			clear(t.counts) // where bbolt asks twice
 			for _, c := range batch {
 				if c.state.Load() == abandoned {
 					continue
