@@ -258,7 +258,7 @@ func (p *proxyProcess) killTraced() {
 func TestProxyThatDiesInACommitKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	if err := exec.Command("strace", "-f", "-o", os.DevNull, "true").Run(); err != nil {
-		t.Skipf("strace: %v", err)
+		skipUnlessCI(t, "strace", err)
 	}
 	trace := filepath.Join(t.TempDir(), "trace")
 	idle := newRecorder(t)

@@ -139,14 +139,7 @@ func TestQueueInMemoryWarns(t *testing.T) {
 // A promise that can't be written down is not made.
 func TestFullDiskQueuesNothing(t *testing.T) {
 	t.Parallel()
-	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=16m"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("mount a small disk: %v", err)
-		}
-		t.Skipf("mount a small disk, as root can: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	disk := smallDisk(t, "16m")
 	u := newRecorder(t)
 	p := startProxyIn(t, disk, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", ""))
 	p.mustQueue("first")
@@ -186,11 +179,7 @@ func TestFullDiskQueuesNothing(t *testing.T) {
 // What can't be removed as the disk is full is delivered nevertheless.
 func TestFullDiskDeliversAndGoesOn(t *testing.T) {
 	t.Parallel()
-	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skipf("mount a small disk, as root can: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	disk := smallDisk(t, "16m")
 	u := newRecorder(t)
 	p := startProxyIn(t, disk, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", ""))
 	p.mustQueue(numbered("m", 5)...)

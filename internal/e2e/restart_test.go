@@ -196,14 +196,7 @@ func TestStoreInUseIsAClearError(t *testing.T) {
 // A full disk costs nothing but what would be kept, and that only until there is room.
 func TestFullDiskIsToldAndSurvived(t *testing.T) {
 	t.Parallel()
-	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("mount a small disk: %v", err)
-		}
-		t.Skipf("mount a small disk, as root can: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	disk := smallDisk(t, "1m")
 	p := startProxyIn(t, disk, deadUpstream)
 	ballast := filepath.Join(disk, "ballast")
 	_ = os.WriteFile(ballast, make([]byte, 1<<20), 0o600) // as much as there is room for
