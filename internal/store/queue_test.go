@@ -274,38 +274,6 @@ func TestQueueAddsNothingForWhoHasLeft(t *testing.T) {
 	}
 }
 
-func TestDamagedSegmentIsSetAside(t *testing.T) {
-	folder := t.TempDir()
-	q := openQueue(t, folder)
-	add(t, q, "a", "x")
-	if _, err := q.Bury("a", add(t, q, "a", "y"), nil, 1); err != nil {
-		t.Fatal(err)
-	}
-	if err := q.Close(); err != nil {
-		t.Fatal(err)
-	}
-	names, _ := filepath.Glob(filepath.Join(folder, "queue", "*.db"))
-	for _, name := range names {
-		content, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		copy(content[2*os.Getpagesize():], strings.Repeat("damage", 10000)) // behind the two heads
-		if err := os.WriteFile(name, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	q, aside, err := store.OpenQueue(folder)
-	if err != nil || len(aside) != 2 || len(names) != 2 {
-		t.Fatalf("%v, %q", err, aside)
-	}
-	defer q.Close()
-	add(t, q, "a", "z")
-	if got := payloads(t, q.Read, "a"); !slices.Equal(got, []string{"z"}) {
-		t.Errorf("%q", got)
-	}
-}
-
 // Who reads on while others add must not be given a record before an older one: they would have
 // passed that for good. The files are the trouble, as each has a writer of its own.
 func TestQueueIsReadInOrderOverFiles(t *testing.T) {
@@ -365,39 +333,5 @@ func TestQueueTellsOfEverythingAroundItsEnd(t *testing.T) {
 		if asked.Load() != told.Load() {
 			t.Fatalf("%d removals, and %d are told of", asked.Load(), told.Load())
 		}
-	}
-}
-
-// What is lost with a file may have copies elsewhere, under the name of who has lost it.
-func TestQueueThatHasLostAFileHasAnotherName(t *testing.T) {
-	folder := t.TempDir()
-	q := openQueue(t, folder)
-	origin := q.Origin()
-	add(t, q, "a", "x")
-	if err := q.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if q = openQueue(t, folder); q.Origin() != origin {
-		t.Error("it has another name after a restart")
-	}
-	if err := q.Close(); err != nil {
-		t.Fatal(err)
-	}
-	names, _ := filepath.Glob(filepath.Join(folder, "queue", "0*.db"))
-	for _, name := range names {
-		if err := os.WriteFile(name, []byte("damage"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	q, aside, err := store.OpenQueue(folder)
-	if err != nil || len(aside) != 1 {
-		t.Fatal(err, aside)
-	}
-	renamed := q.Origin()
-	if err := q.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if q = openQueue(t, folder); renamed == origin || q.Origin() != renamed {
-		t.Errorf("%s, then %s and %s", origin, renamed, q.Origin())
 	}
 }
