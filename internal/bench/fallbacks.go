@@ -90,28 +90,37 @@ var kinds = []struct {
 	body int
 }{{"GET", 0}, {"POST", questionBytes}}
 
+// startBefore starts an upstream, and a cbproxy in front of it for each setting. Those that were
+// started are returned with an error as well; the upstream is not.
+func (b *bench) startBefore(ctx context.Context, settings ...setting) (contenders []*process, up *process, err error) {
+	target, up, err := b.startUpstream(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range settings {
+		s.target = target
+		p, err := b.startCBProxy(ctx, s)
+		if err != nil {
+			up.close()
+			return contenders, nil, err
+		}
+		contenders = append(contenders, p)
+	}
+	return contenders, up, nil
+}
+
 // hit measures an answer from the cache against a static one of the same body.
 func (b *bench) hit(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	target, up, err := b.startUpstream(ctx)
+	contenders, up, err := b.startBefore(ctx,
+		setting{name: "static", fallback: fmt.Sprintf("{try: [static], static: {status: 200, body: %s}}", upstreamAnswer())},
+		setting{name: "cache", fallback: "{try: [cache], cache: {ttl: 1h}}"})
+	defer closeAll(contenders)
 	if err != nil {
 		return scenario{}, err
 	}
 	defer up.close()
-	var contenders []*process
-	defer func() { closeAll(contenders) }()
-	for _, s := range []setting{
-		{name: "static", fallback: fmt.Sprintf("{try: [static], static: {status: 200, body: %s}}", upstreamAnswer())},
-		{name: "cache", fallback: "{try: [cache], cache: {ttl: 1h}}"},
-	} {
-		s.target = target
-		p, err := b.startCBProxy(ctx, s)
-		if err != nil {
-			return scenario{}, err
-		}
-		contenders = append(contenders, p)
-	}
 	for _, k := range kinds { // the cache learns the answers
 		if err := askOnce(ctx, contenders[1], request(path, k.body)); err != nil {
 			return scenario{}, err
@@ -133,21 +142,12 @@ func (b *bench) hit(ctx context.Context) (scenario, error) {
 func (b *bench) fill(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	target, up, err := b.startUpstream(ctx)
+	contenders, up, err := b.startBefore(ctx, setting{name: "without"}, setting{name: "cache", fallback: "{try: [cache], cache: {}}"})
+	defer closeAll(contenders)
 	if err != nil {
 		return scenario{}, err
 	}
 	defer up.close()
-	var contenders []*process
-	defer func() { closeAll(contenders) }()
-	for _, s := range []setting{{name: "without"}, {name: "cache", fallback: "{try: [cache], cache: {}}"}} {
-		s.target = target
-		p, err := b.startCBProxy(ctx, s)
-		if err != nil {
-			return scenario{}, err
-		}
-		contenders = append(contenders, p)
-	}
 	s := scenario{Name: "fill", About: "breaker closed: 1 KB of JSON from the upstream, with a cache that learns it and without"}
 	for _, varied := range []string{"", "00000000"} {
 		if err := b.compareKinds(ctx, &s, contenders, fillTarget, varied); err != nil {
