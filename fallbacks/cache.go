@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"cbproxy/routes"
@@ -95,64 +96,73 @@ func (c *cache) Learn(r *Request, status int, h http.Header) Lesson {
 	if r.BodyError != nil || r.Method == http.MethodHead || !slices.Contains(c.options.Methods, r.Method) || !mayAsk(r.Header) {
 		return nil
 	}
-	e, ok := newCacheEntry(status, h, time.Now())
-	if !ok {
+	l := cacheLessons.Get().(*cacheLesson)
+	if !l.begin(c, r, status, h) {
+		cacheLessons.Put(l)
 		return nil
 	}
-	names, ok := varyNames(h)
-	if !ok {
-		return nil
-	}
-	l := &cacheLesson{cache: c, entry: e, length: -1, most: int64(c.options.MaxEntryBytes)}
-	if length, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil && length >= 0 {
-		if length > l.most {
-			return nil
-		}
-		l.length, l.most = length, length
-	}
-	e.fields = keptFields(h)
-	l.question = questionOf(r, c.fields)
-	l.names, l.key = names, l.question.with(names, r.Header)
 	return l
 }
 
+// cacheLessons are lessons that are over.
+var cacheLessons = sync.Pool{New: func() any { return new(cacheLesson) }}
+
 // cacheLesson copies a body as it passes.
 type cacheLesson struct {
-	cache    *cache
-	entry    *cacheEntry
-	question cacheKey
-	names    []string // of the fields in the response's Vary
-	key      cacheKey
-	length   int64 // what Content-Length says, -1 if nothing
-	most     int64 // of the body that is worth copying
-	tooLong  bool
+	cache   *cache
+	entry   cacheEntry
+	names   []string // of the fields in the response's Vary
+	length  int64    // what Content-Length says, -1 if nothing
+	most    int64    // of the body that is worth copying
+	tooLong bool
+	spare   []byte // of use for the entry's data
+}
+
+// begin is false if the response is of no use.
+func (l *cacheLesson) begin(c *cache, r *Request, status int, h http.Header) (ok bool) {
+	if !l.entry.judge(status, h, time.Now()) {
+		return false
+	}
+	if l.names, ok = varyNames(h); !ok {
+		return false
+	}
+	l.cache, l.length, l.most, l.tooLong = c, -1, int64(c.options.MaxEntryBytes), false
+	if length, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil && length >= 0 {
+		if length > l.most {
+			return false
+		}
+		l.length, l.most = length, length
+	}
+	l.entry.begin(r, c.fields, l.names, h, max(0, l.length), l.spare)
+	l.spare = nil
+	return true
 }
 
 // Write takes the next part of the body.
 func (l *cacheLesson) Write(part []byte) {
-	e := l.entry
+	e := &l.entry
 	switch {
 	case l.tooLong:
-		return
-	case int64(len(e.body)+len(part)) > l.most:
-		l.tooLong, e.body = true, nil
-		return
-	case e.body == nil && l.length > 0: // not before there is something to hold
-		e.body = make([]byte, 0, l.length)
+	case int64(len(e.body())+len(part)) > l.most:
+		l.tooLong = true
+	default:
+		e.data = append(e.data, part...)
 	}
-	e.body = append(e.body, part...)
 }
 
 // Done keeps the response, unless its body is not as long as its length says.
 func (l *cacheLesson) Done() {
-	e := l.entry
-	if l.tooLong || l.length >= 0 && int64(len(e.body)) != l.length {
-		return
+	e := &l.entry
+	if l.tooLong || l.length >= 0 && int64(len(e.body())) != l.length {
+		l.spare = e.data
+	} else {
+		if cap(e.data)-len(e.data) > len(e.data)/4 { // slack that it would hold for long
+			e.data = slices.Clone(e.data)
+		}
+		l.spare = l.cache.store.put(e, l.names)
 	}
-	if cap(e.body)-len(e.body) > len(e.body)/4 { // slack that it would hold for long
-		e.body = slices.Clone(e.body)
-	}
-	l.cache.store.put(l.question, l.names, l.key, e)
+	l.cache, l.entry = nil, cacheEntry{}
+	cacheLessons.Put(l)
 }
 
 var (
@@ -171,18 +181,15 @@ func (c *cache) Answer(_ context.Context, r *Request) (*Answer, error) {
 	if r.BodyError != nil {
 		return nil, fmt.Errorf("tell the question without the request's body: %w", r.BodyError)
 	}
-	question := questionOf(r, c.fields)
-	key := question.with(c.store.names(question), r.Header)
+	var space [2 << 10]byte
+	question := appendQuestion(space[:0], r, c.fields)
 	now := time.Now()
-	e, err := c.store.get(key, now)
+	e, err := c.store.get(appendVariant(question, c.store.names(question), r.Header), now)
 	if err != nil {
 		return nil, err
 	}
 	age := e.ageAt(now)
-	h := make(http.Header, len(e.fields)+2)
-	for _, f := range e.fields {
-		h[f.name] = f.values
-	}
+	h := e.header()
 	h["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 	status := "cbproxy; hit"
 	if e.hasLifetime {
@@ -190,5 +197,5 @@ func (c *cache) Answer(_ context.Context, r *Request) (*Answer, error) {
 	}
 	// Caches nearer to the origin come first (RFC 9211, section 2).
 	h["Cache-Status"] = append(slices.Clip(h["Cache-Status"]), status)
-	return &Answer{Status: e.status, Header: h, Body: e.body}, nil
+	return &Answer{Status: e.status, Header: h, Body: e.body()}, nil
 }

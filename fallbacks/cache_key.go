@@ -10,15 +10,9 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// cacheKey is a digest of a question. What is digested has each part's length before it, so
-// that no two questions read the same however their parts are chosen.
-type cacheKey [sha256.Size]byte
-
-// The first byte of what is digested says which kind of key it is.
-const (
-	keyOfQuestion = 'q'
-	keyOfVariant  = 'v'
-)
+// wholeBody is the length of the longest request body that is part of a key as it is. Of a
+// longer one that is a digest.
+const wholeBody = 1 << 10
 
 // questionFields returns the names of the request fields that are part of a question: those in
 // vary and, as credentials must never be shared, Cookie and Proxy-Authorization.
@@ -31,38 +25,34 @@ func questionFields(vary []string) []string {
 	return slices.Compact(names)
 }
 
-// questionOf returns the key of what r asks, before any response's Vary. HEAD asks what GET
-// does (RFC 9111, section 4).
-func questionOf(r *Request, fields []string) cacheKey {
+// appendQuestion appends the key of what r asks, before any response's Vary. Each part tells
+// where it ends, so that no two questions read the same however their parts are chosen, and none
+// is the beginning of another. HEAD asks what GET does (RFC 9111, section 4).
+func appendQuestion(b []byte, r *Request, fields []string) []byte {
 	method := r.Method
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	var space [1 << 10]byte // on the stack, and enough for most
-	b := append(space[:0], keyOfQuestion)
 	b = appendPart(b, method)
 	b = appendPart(b, r.Host)
 	b = appendPart(b, r.Path)
 	b = appendPart(b, r.Query)
 	b = appendFields(b, fields, r.Header)
-	digest := sha256.New()
-	_, _ = digest.Write(b)      // which never fails
-	_, _ = digest.Write(r.Body) // what is before it tells where it begins
-	var k cacheKey
-	digest.Sum(k[:0])
-	return k
+	b = binary.AppendUvarint(b, uint64(len(r.Body)))
+	if len(r.Body) <= wholeBody {
+		return append(b, r.Body...)
+	}
+	digest := sha256.Sum256(r.Body)
+	return append(b, digest[:]...)
 }
 
-// with returns the key of the question together with h's fields of the given names, which are
-// those in a response's Vary (RFC 9111, section 4.1).
-func (k cacheKey) with(names []string, h http.Header) cacheKey {
+// appendVariant makes a question's key that of the question together with h's fields of the given
+// names, which are those in a response's Vary (RFC 9111, section 4.1).
+func appendVariant(b []byte, names []string, h http.Header) []byte {
 	if len(names) == 0 {
-		return k
+		return b
 	}
-	var space [1 << 9]byte
-	b := append(space[:0], keyOfVariant)
-	b = append(b, k[:]...)
-	return sha256.Sum256(appendFields(b, names, h))
+	return appendFields(b, names, h)
 }
 
 func appendPart(b []byte, part string) []byte {
@@ -72,12 +62,16 @@ func appendPart(b []byte, part string) []byte {
 func appendFields(b []byte, names []string, h http.Header) []byte {
 	b = binary.AppendUvarint(b, uint64(len(names)))
 	for _, name := range names {
-		values := h[name]
-		b = appendPart(b, name)
-		b = binary.AppendUvarint(b, uint64(len(values)))
-		for _, v := range values {
-			b = appendPart(b, v)
-		}
+		b = appendField(b, name, h[name])
+	}
+	return b
+}
+
+func appendField(b []byte, name string, values []string) []byte {
+	b = appendPart(b, name)
+	b = binary.AppendUvarint(b, uint64(len(values)))
+	for _, v := range values {
+		b = appendPart(b, v)
 	}
 	return b
 }
@@ -97,6 +91,9 @@ func varyNames(h http.Header) (names []string, ok bool) {
 			}
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names), true
+	if len(names) > 1 {
+		slices.Sort(names)
+		names = slices.Compact(names)
+	}
+	return names, true
 }

@@ -118,23 +118,23 @@ func mayAsk(h http.Header) bool {
 	return ok && !c.noStore && len(h["Range"]) == 0
 }
 
-// newCacheEntry returns an entry for a response that came now, without its header and body; ok
-// is false if the response is no good or must not be kept.
-func newCacheEntry(status int, h http.Header, now time.Time) (e *cacheEntry, ok bool) {
+// judge takes in what a response that came now says of itself, beside its key, fields and body.
+// It is false if the response is no good or must not be kept.
+func (e *cacheEntry) judge(status int, h http.Header, now time.Time) bool {
 	switch status {
 	case http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusNoContent:
 	default: // neither good nor, as 201 and 202, news of this one request
-		return nil, false
+		return false
 	}
 	c, ok := parseCacheControl(h["Cache-Control"])
 	if !ok || c.noStore || c.unusable || len(h["Content-Range"]) > 0 || slices.ContainsFunc(h["Content-Type"], isStream) {
-		return nil, false
+		return false
 	}
-	e = &cacheEntry{status: status, received: now, age: initialAge(h)}
+	*e = cacheEntry{status: status, received: now, age: initialAge(h)}
 	e.lifetime, e.hasLifetime = freshness(c, h, now)
 	// A shared cache must not use a response with s-maxage once it is stale (section 5.2.2.10).
 	e.mustBeFresh = c.sharedMaxAge >= 0
-	return e, e.usableAt(now)
+	return e.usableAt(now)
 }
 
 // isStream reports whether the media type is one whose bodies are not read as a whole.
@@ -173,38 +173,6 @@ func freshness(c cacheControl, h http.Header, now time.Time) (lifetime time.Dura
 		made = now
 	}
 	return max(0, expires.Sub(made)), true
-}
-
-// headerField is one field of a header. A list of them is made faster and is smaller than a
-// map.
-type headerField struct {
-	name   string
-	values []string
-}
-
-// keptFields returns a copy of what of a response's header may be given to others, later.
-func keptFields(h http.Header) []headerField {
-	var hops []string // what the response itself says is for the connection alone
-	for _, line := range h["Connection"] {
-		for name := range strings.SplitSeq(line, ",") {
-			hops = append(hops, http.CanonicalHeaderKey(strings.Trim(name, " \t")))
-		}
-	}
-	var space [16]headerField // on the stack, and enough for most
-	kept, values := space[:0], 0
-	for name, v := range h {
-		if !reserved(name) && !isPersonal(name) && !slices.Contains(hops, name) {
-			kept = append(kept, headerField{name, v})
-			values += len(v)
-		}
-	}
-	list, all := make([]headerField, len(kept)), make([]string, 0, values)
-	for i, f := range kept {
-		first := len(all)
-		all = append(all, f.values...)
-		list[i] = headerField{f.name, all[first:len(all):len(all)]}
-	}
-	return list
 }
 
 // isPersonal reports whether a response field is for one request alone.

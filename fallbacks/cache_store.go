@@ -1,7 +1,9 @@
 package fallbacks
 
 import (
+	"bytes"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"sync"
 	"time"
@@ -30,42 +32,31 @@ type cacheBounds struct {
 
 // cacheStore keeps entries within exact bounds, the least recently used going first. Safe for
 // concurrent use.
+//
+// It finds an entry by a hash of its key, and compares the key itself: no two questions are ever
+// taken for one another. Of two keys with the same hash the newer one stays.
 type cacheStore struct {
+	seed maphash.Seed
+
 	mu     sync.Mutex
 	bounds cacheBounds
 	// entries has no bound of its own: makeRoom sees to that.
-	entries   *simplelru.LRU[cacheKey, *cacheEntry]
-	questions map[cacheKey]*cacheQuestion // those with entries
-	numbers   CacheStats                  // but for Entries
+	entries   *simplelru.LRU[uint64, *cacheEntry]
+	questions map[uint64]*cacheQuestion // those with entries that have a Vary
+	numbers   CacheStats                // but for Entries
+	spare     []byte                    // what held an entry that has left, and that nobody reads
 }
 
-// cacheQuestion is what the responses to one question have in common.
+// cacheQuestion is what the responses to one question that have a Vary have in common.
 type cacheQuestion struct {
-	key     cacheKey
-	names   []string  // in the Vary of the newest response
+	hash    uint64
+	names   []string  // in the Vary of the newest response, which may be one without
 	newest  time.Time // when that came
 	entries int
 }
 
-// cacheEntry is one response. It is not modified once it is in the store.
-type cacheEntry struct {
-	status int
-	fields []headerField
-	body   []byte
-	// received is when the response came, and age how old it was by then.
-	received time.Time
-	age      time.Duration
-	// lifetime is for how long the response said that it is fresh, if it said so.
-	lifetime    time.Duration
-	hasLifetime bool
-	mustBeFresh bool
-
-	question *cacheQuestion
-	size     int64
-}
-
 func newCacheStore(b cacheBounds) (*cacheStore, error) {
-	s := &cacheStore{bounds: b, questions: map[cacheKey]*cacheQuestion{}}
+	s := &cacheStore{seed: maphash.MakeSeed(), bounds: b, questions: map[uint64]*cacheQuestion{}}
 	var err error
 	if s.entries, err = simplelru.NewLRU(math.MaxInt, s.removed); err != nil {
 		return nil, fmt.Errorf("make the store of the cache: %w", err)
@@ -79,38 +70,64 @@ func (s *cacheStore) bound(b cacheBounds) {
 	defer s.mu.Unlock()
 	s.bounds = b
 	s.makeRoom()
+	s.spare = nil
 }
 
-// put keeps e as the response to the question together with the request's fields that names
-// lists, which is what k is the key of. e is whole.
-func (s *cacheStore) put(question cacheKey, names []string, k cacheKey, e *cacheEntry) {
+// put keeps what e holds, whose Vary has the given names. It returns what may be used for the data
+// of another entry.
+func (s *cacheStore) put(e *cacheEntry, names []string) (spare []byte) {
 	e.size = e.measure(names)
+	hash := maphash.Bytes(s.seed, e.key())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.size > s.bounds.bytes {
-		return
+		return e.data
 	}
-	other, replaced := s.entries.Peek(k)
-	if replaced && other.received.After(e.received) {
-		return // the body of e took longer than that of a later response
+	place, taken := s.entries.Get(hash)
+	if taken && place.received.After(e.received) {
+		return e.data // its body took longer than that of a later response
 	}
-	q := s.questions[question]
+	e.question = s.ask(e, names)
+	if taken {
+		s.removed(hash, place)
+	} else {
+		place = new(cacheEntry)
+		s.entries.Add(hash, place)
+	}
+	*place = *e
+	s.numbers.Bytes += e.size
+	s.numbers.Stored++
+	s.makeRoom() // e is the last to go, and fits
+	spare, s.spare = s.spare, nil
+	return spare
+}
+
+// ask counts e's question, and tells it what is in the Vary of its newest response. It is nil if e
+// has no Vary.
+func (s *cacheStore) ask(e *cacheEntry, names []string) *cacheQuestion {
+	if len(names) == 0 && len(s.questions) == 0 {
+		return nil
+	}
+	hash := maphash.Bytes(s.seed, e.data[:e.questionEnd])
+	q := s.questions[hash]
 	if q == nil {
-		q = &cacheQuestion{key: question}
-		s.questions[question] = q
+		if len(names) == 0 {
+			return nil
+		}
+		q = &cacheQuestion{hash: hash}
+		if plain, ok := s.entries.Peek(hash); ok {
+			q.newest = plain.received
+		}
+		s.questions[hash] = q
 	}
 	if !e.received.Before(q.newest) {
 		q.names, q.newest = names, e.received
 	}
-	q.entries++
-	if replaced {
-		s.removed(k, other)
+	if len(names) == 0 {
+		return nil
 	}
-	e.question = q
-	s.entries.Add(k, e)
-	s.numbers.Bytes += e.size
-	s.numbers.Stored++
-	s.makeRoom() // e is the last to go, and fits
+	q.entries++
+	return q
 }
 
 // makeRoom evicts what there is beyond the bounds.
@@ -122,39 +139,47 @@ func (s *cacheStore) makeRoom() {
 }
 
 // removed keeps the books for an entry that leaves.
-func (s *cacheStore) removed(_ cacheKey, e *cacheEntry) {
+func (s *cacheStore) removed(_ uint64, e *cacheEntry) {
 	s.numbers.Bytes -= e.size
-	if e.question.entries--; e.question.entries == 0 {
-		delete(s.questions, e.question.key)
+	if q := e.question; q != nil {
+		if q.entries--; q.entries == 0 {
+			delete(s.questions, q.hash)
+		}
+	}
+	if !e.lent {
+		s.spare = e.data
 	}
 }
 
 // names returns the names in the Vary of the newest response to a question.
-func (s *cacheStore) names(question cacheKey) []string {
+func (s *cacheStore) names(question []byte) []string {
+	hash := maphash.Bytes(s.seed, question)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if q := s.questions[question]; q != nil {
+	if q := s.questions[hash]; q != nil {
 		return q.names
 	}
 	return nil
 }
 
-// get returns the entry with the key k if it may be used now. One that may not is dropped.
-func (s *cacheStore) get(k cacheKey, now time.Time) (*cacheEntry, error) {
+// get returns the entry with the given key if it may be used now. One that may not is dropped.
+func (s *cacheStore) get(key []byte, now time.Time) (cacheEntry, error) {
+	hash := maphash.Bytes(s.seed, key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.entries.Get(k)
-	if !ok {
+	e, ok := s.entries.Get(hash)
+	if !ok || !bytes.Equal(e.key(), key) {
 		s.numbers.Misses++
-		return nil, errNotLearnt
+		return cacheEntry{}, errNotLearnt
 	}
 	if now.Sub(e.received) > s.bounds.ttl || !e.usableAt(now) {
 		s.numbers.Misses++
-		s.entries.Remove(k)
-		return nil, errTooOld
+		s.entries.Remove(hash)
+		return cacheEntry{}, errTooOld
 	}
 	s.numbers.Hits++
-	return e, nil
+	e.lent = true
+	return *e, nil
 }
 
 func (s *cacheStore) stats() CacheStats {
@@ -163,37 +188,4 @@ func (s *cacheStore) stats() CacheStats {
 	numbers := s.numbers
 	numbers.Entries = s.entries.Len()
 	return numbers
-}
-
-// ageAt is how long before now the response was made.
-func (e *cacheEntry) ageAt(now time.Time) time.Duration {
-	return e.age + max(0, now.Sub(e.received))
-}
-
-// usableAt reports whether the response itself allows its use.
-func (e *cacheEntry) usableAt(now time.Time) bool {
-	return !e.mustBeFresh || e.ageAt(now) < e.lifetime
-}
-
-// What an entry takes in memory beside its texts, about: itself and its places in the store's
-// list and maps; a field's place in the header; a value's.
-const (
-	entryOverhead = 640
-	fieldOverhead = 48
-	valueOverhead = 16
-)
-
-// measure returns the size in memory of an entry whose Vary has the given names.
-func (e *cacheEntry) measure(names []string) int64 {
-	n := entryOverhead + cap(e.body)
-	for _, f := range e.fields {
-		n += fieldOverhead + len(f.name)
-		for _, v := range f.values {
-			n += valueOverhead + len(v)
-		}
-	}
-	for _, name := range names {
-		n += valueOverhead + len(name)
-	}
-	return int64(n)
 }

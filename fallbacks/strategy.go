@@ -74,7 +74,8 @@ type learner interface {
 type Lesson interface {
 	// Write takes the next part of the body, which must not be kept.
 	Write(part []byte)
-	// Done tells that the body is whole and the response was good.
+	// Done tells that the body is whole and the response was good. The lesson must not be used
+	// after that.
 	Done()
 }
 

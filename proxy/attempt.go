@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type attempt struct {
 
 	reported   bool            // the breaker has been told
 	failure    *events.Failure // nil: it has not failed
+	asked      http.Header     // the upstream's request's, once there is a response
 	status     int             // of the response, 0 as long as there is none
 	retryAfter string          // the response's Retry-After
 	conns      int             // connections it was given; the hooks run on the request's goroutine
@@ -33,7 +35,7 @@ type attempt struct {
 	body       time.Duration   // spent on waiting for the upstream since
 
 	answered atomic.Bool // the first byte of a response has come
-	asked    atomic.Bool // the upstream has said 100 (Continue)
+	wanted   atomic.Bool // the upstream has said 100 (Continue)
 
 	informing sync.Mutex // held while an interim response is passed on
 	over      bool       // guarded by informing: the transport has returned, and there may be another attempt

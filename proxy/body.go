@@ -50,7 +50,7 @@ type requestBody struct {
 // Read is for the transport.
 func (b *requestBody) Read(p []byte) (int, error) {
 	if b.over != nil && b.read.Load() == 0 {
-		if a := b.expects.Load(); a.answered.Load() && !a.asked.Load() {
+		if a := b.expects.Load(); a.answered.Load() && !a.wanted.Load() {
 			// http.Transport sends the body nevertheless, to keep the connection, and reading it
 			// would tell the client to go ahead. An error would lose it the answer.
 			<-b.over

@@ -17,18 +17,15 @@ func (q questioner) Request() *fallbacks.Request { return q.request(endToEnd(q.r
 // Body implements fallbacks.Client.
 func (q questioner) Body(limit int64) ([]byte, error) { return q.upload.rest(limit) }
 
-// example is an exchange's client as a chain of fallbacks sees it that learns from the
-// upstream's response.
-type example struct {
-	*exchange
-	header http.Header // of the upstream's request
-}
+// example is an exchange's client as a chain of fallbacks sees it that learns from an attempt's
+// response.
+type example struct{ *attempt }
 
 // Request implements fallbacks.Client.
-func (e example) Request() *fallbacks.Request { return e.request(e.header) }
+func (e example) Request() *fallbacks.Request { return e.x.request(e.asked) }
 
 // Body implements fallbacks.Client.
-func (e example) Body(limit int64) ([]byte, error) { return e.upload.known(limit) }
+func (e example) Body(limit int64) ([]byte, error) { return e.x.upload.known(limit) }
 
 func (x *exchange) request(header http.Header) *fallbacks.Request {
 	x.question = fallbacks.Request{

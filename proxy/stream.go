@@ -98,6 +98,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		b.attempt.succeeded()
 		if b.attempt.failure == nil {
 			learnt(b.lesson)
+			b.lesson = nil
 		}
 	default:
 		b.attempt.blame(err)

@@ -96,7 +96,7 @@ func (a *attempt) hook(trace *httptrace.ClientTrace, informational func(int, tex
 	trace.GotFirstResponseByte = func() { a.answered.Store(true) }
 	if x.upload.over != nil {
 		// A body that the upstream refuses before it is sent is kept back (RFC 9110, section 10.1.1).
-		trace.Got100Continue = func() { a.asked.Store(true) }
+		trace.Got100Continue = func() { a.wanted.Store(true) }
 	}
 }
 
@@ -140,7 +140,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 // to switch to.
 func (a *attempt) judge(res *http.Response, upgrade string) error {
 	x := a.x
-	a.status, a.retryAfter = res.StatusCode, res.Header.Get("Retry-After")
+	a.asked, a.status, a.retryAfter = res.Request.Header, res.StatusCode, res.Header.Get("Retry-After")
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return a.judgeUpgrade(res, upgrade)
 	}
@@ -162,7 +162,7 @@ func (a *attempt) judge(res *http.Response, upgrade string) error {
 	}
 	var lesson fallbacks.Lesson
 	if x.route.chain != nil && x.grpc == nil && a.failure == nil {
-		lesson = x.route.chain.Learn(example{x, res.Request.Header}, res.StatusCode, res.Header)
+		lesson = x.route.chain.Learn(example{a}, res.StatusCode, res.Header)
 	}
 	switch {
 	case res.Body == http.NoBody || x.r.Method == http.MethodHead:
