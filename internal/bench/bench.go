@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -103,11 +104,48 @@ func (b *bench) measure(ctx context.Context, contenders []*process, l load) ([]f
 			}
 		}
 	}
+	return summaries(contenders, all), nil
+}
+
+func summaries(contenders []*process, samples [][]sample) []figures {
 	f := make([]figures, len(contenders))
 	for i, p := range contenders {
-		f[i] = summarize(p.name, all[i])
+		f[i] = summarize(p.name, samples[i])
 	}
-	return f, nil
+	return f
+}
+
+// measureAtOnce is measure with all contenders under load at the same time, each by its share of the
+// connections: what slows the machine slows all of them alike, and small differences show.
+func (b *bench) measureAtOnce(ctx context.Context, contenders []*process, l load) ([]figures, error) {
+	if err := moveTo(ctx, otherCores); err != nil {
+		return nil, err
+	}
+	defer func() { _ = moveTo(context.WithoutCancel(ctx), allCores) }() // or the next scenario says what is wrong
+	l.connections = max(1, l.connections/len(contenders))
+	all := make([][]sample, len(contenders))
+	for round := range b.rounds + 1 {
+		samples, errs := make([]sample, len(contenders)), make([]error, len(contenders))
+		var running sync.WaitGroup
+		for i, p := range contenders {
+			running.Go(func() {
+				one := l
+				one.address = p.address
+				samples[i], errs[i] = b.sample(ctx, p, one)
+			})
+		}
+		running.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
+		}
+		if round == 0 {
+			continue // fills pools and caches
+		}
+		for i, s := range samples {
+			all[i] = append(all[i], s)
+		}
+	}
+	return summaries(contenders, all), nil
 }
 
 // sample is one contender's figures in one round.

@@ -45,6 +45,7 @@ type setting struct {
 	dataDir  string // "" keeps everything in memory
 	recovery string // recovery_timeout; "" is longer than any run
 	fallback string // of the service, in YAML; "" is the built-in one
+	pinned   bool   // to the contenders' core
 }
 
 // startCBProxy starts cbproxy with one service.
@@ -80,7 +81,11 @@ routes:
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, b.dir, s.name, address, b.cbproxy, "run", "--config", file)
+	command := []string{b.cbproxy, "run", "--config", file}
+	if s.pinned {
+		command = on(contendersCore, command...)
+	}
+	p, err := start(ctx, b.dir, s.name, address, command...)
 	if err != nil {
 		return nil, err
 	}

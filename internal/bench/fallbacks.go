@@ -90,7 +90,8 @@ var kinds = []struct {
 	body int
 }{{"GET", 0}, {"POST", questionBytes}}
 
-// startBefore starts an upstream, and a cbproxy in front of it for each setting. Those that were
+// startBefore starts an upstream, and a cbproxy in front of it for each setting; they share one
+// core, so that they can be compared at the same time. Those that were
 // started are returned with an error as well; the upstream is not.
 func (b *bench) startBefore(ctx context.Context, settings ...setting) (contenders []*process, up *process, err error) {
 	target, up, err := b.startUpstream(ctx)
@@ -98,7 +99,7 @@ func (b *bench) startBefore(ctx context.Context, settings ...setting) (contender
 		return nil, nil, err
 	}
 	for _, s := range settings {
-		s.target = target
+		s.target, s.pinned = target, true
 		p, err := b.startCBProxy(ctx, s)
 		if err != nil {
 			up.close()
@@ -162,7 +163,7 @@ func (b *bench) fill(ctx context.Context) (scenario, error) {
 // is what is another number in each question, "" if all are alike.
 func (b *bench) compareKinds(ctx context.Context, s *scenario, contenders []*process, target float64, varied string) error {
 	for _, k := range kinds {
-		f, err := b.measure(ctx, contenders, load{
+		f, err := b.measureAtOnce(ctx, contenders, load{
 			request: request(path+varied, k.body), varied: []byte(varied), requests: b.requests, connections: b.connections,
 			status: http.StatusOK, length: answerBytes,
 		})
@@ -190,7 +191,7 @@ func (b *bench) startUpstream(ctx context.Context) (target string, p *process, e
 	if err != nil {
 		return "", nil, err
 	}
-	p, err = start(ctx, b.dir, "upstream", target, b.self, "upstream", target, counter)
+	p, err = start(ctx, b.dir, "upstream", target, on(otherCores, b.self, "upstream", target, counter)...)
 	return target, p, err
 }
 
