@@ -133,7 +133,7 @@ func (l *cacheLesson) begin(c *cache, r *Request, status int, h http.Header) (ok
 		}
 		l.length, l.most = length, length
 	}
-	l.entry.begin(r, c.fields, l.names, h, max(0, l.length), l.spare)
+	l.entry.begin(r, c.fields, l.names, h, l.length, l.spare)
 	l.spare = nil
 	return true
 }
@@ -153,12 +153,14 @@ func (l *cacheLesson) Write(part []byte) {
 // Done keeps the response, unless its body is not as long as its length says.
 func (l *cacheLesson) Done() {
 	e := &l.entry
-	if l.tooLong || l.length >= 0 && int64(len(e.body())) != l.length {
-		l.spare = e.data
-	} else {
-		if cap(e.data)-len(e.data) > len(e.data)/4 { // slack that it would hold for long
-			e.data = slices.Clone(e.data)
-		}
+	switch data := e.data; {
+	case l.tooLong || l.length >= 0 && int64(len(e.body())) != l.length:
+		l.spare = data
+	case cap(data)-len(data) > len(data)/4: // slack that it would hold for long
+		e.data = slices.Clone(data)
+		l.cache.store.put(e, l.names)
+		l.spare = data
+	default:
 		l.spare = l.cache.store.put(e, l.names)
 	}
 	l.cache, l.entry = nil, cacheEntry{}

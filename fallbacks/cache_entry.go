@@ -30,9 +30,10 @@ type cacheEntry struct {
 	size     int64
 }
 
-// begin takes in the key and what is kept of the header, and makes room for a body: in spare, if
-// that is large enough and not much too large.
-func (e *cacheEntry) begin(r *Request, fields, names []string, h http.Header, body int64, spare []byte) {
+// begin takes in the key and what is kept of the header, and makes room for a body of the given
+// length, -1 if that is not known: in spare, if that is large enough and not known to be much too
+// large.
+func (e *cacheEntry) begin(r *Request, fields, names []string, h http.Header, length int64, spare []byte) {
 	var space [2 << 10]byte // on the stack, and enough for most
 	b := appendQuestion(space[:0], r, fields)
 	e.questionEnd = len(b)
@@ -40,8 +41,8 @@ func (e *cacheEntry) begin(r *Request, fields, names []string, h http.Header, bo
 	e.keyEnd = len(b)
 	b = e.appendKept(b, h)
 	e.head = len(b)
-	size := int64(len(b)) + body
-	if slack := int64(cap(spare)) - size; slack < 0 || slack > size/4 {
+	size := int64(len(b)) + max(0, length)
+	if slack := int64(cap(spare)) - size; slack < 0 || length >= 0 && slack > size/4 {
 		spare = make([]byte, 0, size)
 	}
 	e.data = append(spare[:0], b...)

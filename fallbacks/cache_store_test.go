@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -213,5 +214,49 @@ func TestCacheBytesAreNearlyThoseInMemory(t *testing.T) {
 				t.Logf("%d bytes counted, %d in memory: %.2f", counted, real, ratio)
 			}
 		})
+	}
+}
+
+// TestAnswersStayAsTheyAre has few places for many questions, so that memory is used again all the
+// time, and looks at each answer once more when much has been learnt since.
+func TestAnswersStayAsTheyAre(t *testing.T) {
+	o := defaultCacheOptions()
+	o.MaxEntries = 4
+	chain, store := cacheOf(t, nil, o)
+	content := func(q question, n int) string { return strings.Repeat(fmt.Sprint(q.path, n%7, ";"), 100) }
+	var running sync.WaitGroup
+	for g := range 4 {
+		running.Go(func() {
+			var answers []*Answer
+			var wanted []string
+			for i := range 3000 {
+				q := question{path: fmt.Sprint("/", (i*7+g)%9)}
+				body := content(q, i)
+				h := http.Header{"X-Body": {body}}
+				if i%2 == 0 {
+					h["Content-Length"] = []string{fmt.Sprint(len(body))}
+				}
+				l := chain.Learn(q, 200, h)
+				l.Write([]byte(body[:50]))
+				l.Write([]byte(body[50:]))
+				l.Done()
+				if a, _, err := chain.Answer(t.Context(), q, events.ReasonOpen); err == nil { // or it has gone already
+					answers, wanted = append(answers, a), append(wanted, a.Header.Get("X-Body"))
+				}
+			}
+			for i, a := range answers {
+				if string(a.Body) != wanted[i] {
+					t.Errorf("answered %.40q…, want %.40q…", a.Body, wanted[i])
+					return
+				}
+			}
+			if len(answers) < 100 {
+				t.Errorf("only %d answers", len(answers))
+			}
+		})
+	}
+	running.Wait()
+	if s := store.stats(); s.Evicted < 1000 || s.Entries != 4 {
+		t.Errorf("%+v: little has been used again", s)
 	}
 }
