@@ -35,10 +35,6 @@ func (d *decoder) value(n *yaml.Node, at place, v reflect.Value, r rules) bool {
 		d.faults.add(at, "%s, got %s", want, show(n))
 		return false
 	}
-	if !r.allowed(next) {
-		d.faults.add(at, "not supported yet, got %s (allowed: %s)", showWhole(n), r.showPending())
-		return false
-	}
 	v.Set(next)
 	return true
 }
@@ -185,16 +181,4 @@ func (d *decoder) unmarshal(n *yaml.Node, at place, u yaml.Unmarshaler) bool {
 		d.faults.add(here, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	return false
-}
-
-// showWhole is show for values that are short lists too.
-func showWhole(n *yaml.Node) string {
-	if n.Kind != yaml.SequenceNode || len(n.Content) > 10 {
-		return show(n)
-	}
-	items := make([]string, len(n.Content))
-	for i, item := range n.Content {
-		items[i] = show(item)
-	}
-	return "[" + strings.Join(items, ", ") + "]"
 }

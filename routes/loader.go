@@ -18,7 +18,7 @@ type Loader struct {
 	// under fallbacks: in the file. What the operator writes under such a name lies on top of it.
 	Builtin []byte
 	// Strategies returns, by the name of a strategy, a pointer to a new struct of its options
-	// with their defaults. The struct's yaml, valid, enum and pending tags count as those of
+	// with their defaults. The struct's yaml, valid and enum tags count as those of
 	// Config do. It may have a method Validate(report func(path, message string)), and its
 	// fields may decode themselves by UnmarshalYAML.
 	Strategies map[string]func() any

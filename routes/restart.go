@@ -15,6 +15,7 @@ func (c *Config) RestartKeys(old *Config) []string {
 	add("limits.read_header_timeout", c.Limits.ReadHeaderTimeout != old.Limits.ReadHeaderTimeout)
 	add("limits.idle_timeout", c.Limits.IdleTimeout != old.Limits.IdleTimeout)
 	add("admin.listen", c.Admin.Listen != old.Admin.Listen)
+	add("admin.tls", c.Admin.TLS != old.Admin.TLS)
 	add("redis.url", c.Redis.URL != old.Redis.URL)
 	add("redis.namespace", c.Redis.Namespace != old.Redis.Namespace)
 	add("redis.tls", c.Redis.TLS != old.Redis.TLS)

@@ -8,17 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"gopkg.in/yaml.v3"
 )
 
 // rules are what a field's tags demand of its value beyond its type.
 type rules struct {
-	valid      string
-	enum       []string
-	most       int // items of a list; 0 is no bound
-	pending    []string
-	hasPending bool
+	valid string
+	enum  []string
+	most  int // items of a list; 0 is no bound
 }
 
 func rulesOf(tag reflect.StructTag) rules {
@@ -27,9 +23,6 @@ func rulesOf(tag reflect.StructTag) rules {
 		r.enum = strings.Split(enum, ",")
 	}
 	r.most, _ = strconv.Atoi(tag.Get("most"))
-	if pending, ok := tag.Lookup("pending"); ok {
-		r.pending, r.hasPending = strings.Split(pending, "|"), true
-	}
 	return r
 }
 
@@ -72,44 +65,6 @@ func (r rules) check(v reflect.Value) (want string) {
 	default:
 		return fmt.Sprintf("must be from %s to %s", low, high)
 	}
-}
-
-// allowed tells whether v is one of the values that ask for nothing but what is built.
-func (r rules) allowed(v reflect.Value) bool {
-	if !r.hasPending {
-		return true
-	}
-	return slices.ContainsFunc(r.pending, func(text string) bool {
-		return reflect.DeepEqual(emptyAsNil(pendingValue(text, v.Type())), emptyAsNil(v.Interface()))
-	})
-}
-
-// pendingValue decodes one of the values of a pending tag.
-func pendingValue(text string, t reflect.Type) any {
-	v := reflect.New(t)
-	var n yaml.Node
-	if yaml.Unmarshal([]byte(text), &n) == nil && n.Kind == yaml.DocumentNode && text != "" {
-		(&decoder{}).value(n.Content[0], place{}, v.Elem(), rules{})
-	}
-	return v.Elem().Interface()
-}
-
-func emptyAsNil(v any) any {
-	if r := reflect.ValueOf(v); r.Kind() == reflect.Slice && r.Len() == 0 {
-		return nil
-	}
-	return v
-}
-
-// showPending returns the values of a pending tag for a fault.
-func (r rules) showPending() string {
-	shown := slices.Clone(r.pending)
-	for i, text := range shown {
-		if text == "" {
-			shown[i] = `""`
-		}
-	}
-	return strings.Join(shown, " or ")
 }
 
 // numberOf returns v as a number: durations in nanoseconds, sizes in bytes.

@@ -11,9 +11,8 @@ import (
 //
 // The yaml tag is a key's name. The valid tag bounds its value, the enum tag lists its
 // values and the most tag bounds the length of a list; they are checked while the file is
-// decoded, so that the fault can name its line. The pending tag marks a key of the public interface whose feature is not built:
-// it lists, separated by |, the only values that ask for what is there; any other value
-// is refused by name. The JSON Schema is generated from these types, tags and comments.
+// decoded, so that the fault can name its line. The JSON Schema is generated from these types,
+// tags and comments.
 type Config struct {
 	// Address of the data plane: host:port or unix:///path. HTTP/1.1 and h2c share the port. Changing it needs a restart.
 	Listen string `yaml:"listen"`
@@ -60,8 +59,10 @@ type Admin struct {
 	TokenFile string `yaml:"token_file"`
 	// Require the token for reads as well, except /healthz and /readyz.
 	ProtectReads bool `yaml:"protect_reads"`
-	// TLS on the admin port.
+	// TLS on the admin port. Its files are read for each connection, so that they can be rotated; changing their names needs a restart.
 	TLS AdminTLS `yaml:"tls"`
+	// Host names by which clients call the admin plane, beside IP addresses, names without a dot and those in private domains such as .svc, .internal and .local; "*" is any. Requests for another name are refused, as a page whose own name leads here could read all there is.
+	Hosts []string `yaml:"hosts" valid:"host" most:"64"`
 
 	// Token is CBPROXY_ADMIN_TOKEN, "" if it is not set.
 	Token string `yaml:"-"`
@@ -69,10 +70,10 @@ type Admin struct {
 
 // AdminTLS is the certificate of the admin port.
 type AdminTLS struct {
-	// PEM file with the certificate chain.
-	CertFile string `yaml:"cert_file" pending:""`
+	// PEM file with the certificate chain; "" is plain HTTP.
+	CertFile string `yaml:"cert_file"`
 	// PEM file with the private key.
-	KeyFile string `yaml:"key_file" pending:""`
+	KeyFile string `yaml:"key_file"`
 }
 
 // Redis configures what instances share.

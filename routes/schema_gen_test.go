@@ -100,9 +100,6 @@ func (g *schemaGenerator) object(v reflect.Value) *jsonschema.Schema {
 		}
 		property := g.property(f, v.Field(i))
 		property.Description = g.docs[typeName(v.Type())+"."+f.Name]
-		if r := rulesOf(f.Tag); r.hasPending {
-			property.Description += " Not supported yet: must be " + r.showPending() + "."
-		}
 		s.Properties[key] = property
 		s.PropertyOrder = append(s.PropertyOrder, key)
 	}

@@ -20,6 +20,7 @@ var textForms = map[string]textForm{
 	"event_name":  {checkEventName, `^[^ \n\r][^\n\r]*$`},
 	"probe_path":  {checkProbePath, `^$|^/[^#\s]*$`},
 	"server_name": {checkServerName, `^[A-Za-z0-9_.:-]*$`},
+	"host":        {checkHost, `^(\*|[A-Za-z0-9_.:-]+)$`},
 	"namespace":   {checkNamespace, `^\S{0,64}$`},
 }
 
@@ -84,6 +85,13 @@ func checkServerName(text string) (want string) {
 	}
 	if text != "" && (len(text) > maxHostName || !hostName.MatchString(text)) {
 		return "must be a host name such as rag.internal, or an IP address"
+	}
+	return ""
+}
+
+func checkHost(text string) (want string) {
+	if text != "*" && (text == "" || checkServerName(text) != "") {
+		return `must be a host name such as cbproxy.example.com, without a port, or "*"`
 	}
 	return ""
 }

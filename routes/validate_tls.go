@@ -14,9 +14,14 @@ func (b *builder) checkTLS() {
 	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) {
 		c.check(r.TLS, func(keys ...string) (string, bool) { return b.blame(path, n, keys...) })
 	})
-	c.check(b.config.Redis.TLS, func(keys ...string) (string, bool) {
-		return "redis", !slices.ContainsFunc(keys, func(key string) bool { return b.faults.has("redis." + key) })
-	})
+	a := b.config.Admin.TLS
+	c.checkPair(a.CertFile, a.KeyFile, func(keys ...string) (string, bool) { return b.blameSection("admin", keys) })
+	c.check(b.config.Redis.TLS, func(keys ...string) (string, bool) { return b.blameSection("redis", keys) })
+}
+
+// blameSection is a blamer for a section of the file that inherits nothing.
+func (b *builder) blameSection(section string, keys []string) (string, bool) {
+	return section, !slices.ContainsFunc(keys, func(key string) bool { return b.faults.has(section + "." + key) })
 }
 
 // blamer returns the section at fault for the combination of some of its keys, as

@@ -150,7 +150,11 @@ func listen(ctx context.Context, c *routes.Config, data, adminPlane http.Handler
 	if err != nil {
 		return nil, fmt.Errorf("data plane: %w", err)
 	}
-	adminListener, err := proxy.Listen(ctx, c.Admin.Listen)
+	secured, err := adminTLS(c.Admin.TLS, logger)
+	var adminListener net.Listener
+	if err == nil {
+		adminListener, err = proxy.Listen(ctx, c.Admin.Listen)
+	}
 	if err != nil {
 		_ = dataListener.Close()
 		return nil, fmt.Errorf("admin plane: %w", err)
@@ -160,6 +164,7 @@ func listen(ctx context.Context, c *routes.Config, data, adminPlane http.Handler
 		dataListener: dataListener,
 		admin: &http.Server{
 			Handler:           adminPlane,
+			TLSConfig:         secured,
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			IdleTimeout:       2 * time.Minute,
@@ -176,7 +181,13 @@ func (s *servers) serve(v *view, logger *slog.Logger) error {
 	defer signal.Stop(signals)
 	failed := make(chan error, 2)
 	go func() { failed <- s.data.Serve(s.dataListener) }()
-	go func() { failed <- s.admin.Serve(s.adminListener) }()
+	go func() {
+		if s.admin.TLSConfig != nil {
+			failed <- s.admin.ServeTLS(s.adminListener, "", "")
+			return
+		}
+		failed <- s.admin.Serve(s.adminListener)
+	}()
 	for {
 		select {
 		case err := <-failed:

@@ -149,6 +149,9 @@ func (v *view) EffectiveConfig() ([]byte, error) { return json.Marshal(v.config(
 // ProtectReads implements admin.Proxy.
 func (v *view) ProtectReads() bool { return v.config().Admin.ProtectReads }
 
+// Hosts implements admin.Proxy.
+func (v *view) Hosts() []string { return v.config().Admin.Hosts }
+
 // Token implements admin.Proxy. The file is read each time, so that it can be rotated.
 func (v *view) Token() (string, error) {
 	c := v.config().Admin

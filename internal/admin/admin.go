@@ -41,6 +41,9 @@ type Proxy interface {
 	ProtectReads() bool
 	// Token returns the token of requests that change state, "" if none is configured.
 	Token() (string, error)
+	// Hosts returns the names by which clients may call the admin plane, beside those that nobody
+	// else can have; * is any.
+	Hosts() []string
 }
 
 // Config is what the admin plane is built from. All fields are required.
@@ -51,10 +54,10 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// New returns the admin plane's handler. Browsers' requests from other origins that would
-// change anything are refused.
+// New returns the admin plane's handler. Pages of other origins can neither read nor change
+// anything.
 func New(c Config) http.Handler {
-	a := &api{c}
+	a := &api{Config: c, guesses: newGuesses()}
 	mux := http.NewServeMux()
 	const breakers = "/api/v1/circuit-breakers/"
 	mux.Handle("/healthz", only(http.MethodGet, a.alive))
@@ -73,14 +76,13 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem(w, http.StatusNotFound, "there is nothing at this path")
 	})
-	origin := http.NewCrossOriginProtection()
-	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		problem(w, http.StatusForbidden, "the request comes from a page of another origin")
-	}))
-	return origin.Handler(mux)
+	return a.guard(mux)
 }
 
-type api struct{ Config }
+type api struct {
+	Config
+	guesses *guesses
+}
 
 func (a *api) alive(w http.ResponseWriter, _ *http.Request) {
 	respond(w, http.StatusOK, map[string]string{"status": "alive"})
@@ -134,16 +136,15 @@ func (a *api) config(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *api) reload(w http.ResponseWriter, r *http.Request) {
+	reason, ok := reasonOf(w, r)
+	if !ok {
+		return
+	}
 	err := a.Proxy.Reload()
-	a.audit(r, "reload", "error", err)
+	a.audit(r, action{Action: "reload", Reason: reason, Error: text(err)})
 	if err != nil {
 		problem(w, http.StatusBadRequest, "the configuration was refused and the one in force stays", err.Error())
 		return
 	}
 	respond(w, http.StatusOK, map[string]any{"config": a.Proxy.Health().Config})
-}
-
-// audit logs a request that changed state, or tried to.
-func (a *api) audit(r *http.Request, action string, fields ...any) {
-	a.Logger.Info("admin action", append([]any{"action", action, "remote", r.RemoteAddr}, fields...)...)
 }

@@ -27,6 +27,7 @@ type fake struct {
 	orderErr error
 	history  []events.Change
 	queues   admin.Queues
+	hosts    []string
 }
 
 func (f *fake) Health() admin.Health {
@@ -64,6 +65,7 @@ func (f *fake) EffectiveConfig() ([]byte, error) { return []byte(`{"listen":"x"}
 func (f *fake) Reload() error                    { return errors.New("a.yaml:1:1: x: y") }
 func (f *fake) ProtectReads() bool               { return f.protect }
 func (f *fake) Token() (string, error)           { return f.token, f.tokenErr }
+func (f *fake) Hosts() []string                  { return f.hosts }
 
 func handler(f *fake) (http.Handler, *events.Bus) {
 	bus := new(events.Bus)

@@ -18,9 +18,8 @@ import (
 )
 
 const (
-	maxForceBody   = 64 << 10
-	maxForceReason = 1000 // characters, as it stands in logs and history
-	fleetPatience  = 3 * time.Second
+	maxForceBody  = 64 << 10
+	fleetPatience = 3 * time.Second
 )
 
 // forceOrder is a force-state request.
@@ -55,8 +54,6 @@ func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "the body has faults", faults...)
 		return
 	}
-	a.audit(r, "force-state", "service", name, "auto", order.auto, "state", order.state.String(),
-		"duration", order.duration.String(), "reason", order.reason, "fleet", order.fleet)
 	ctx, cancel := context.WithTimeout(r.Context(), fleetPatience)
 	defer cancel()
 	if order.auto {
@@ -64,11 +61,27 @@ func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
 	} else {
 		err = a.Proxy.Force(ctx, name, order.fleet, order.state, order.duration, order.reason)
 	}
+	a.audit(r, order.action(name, err))
 	if err != nil {
 		problem(w, http.StatusServiceUnavailable, "the fleet can't be told, and nothing may have changed: "+err.Error())
 		return
 	}
 	a.service(w, r)
+}
+
+// action is the order as it is told to others, with what came of it.
+func (o *forceOrder) action(service string, err error) action {
+	done := action{Action: "force-state", Service: service, State: "auto", Scope: "instance", Reason: o.reason, Error: text(err)}
+	if !o.auto {
+		done.State = o.state.String()
+	}
+	if o.duration > 0 {
+		done.Duration = o.duration.String()
+	}
+	if o.fleet {
+		done.Scope = "fleet"
+	}
+	return done
 }
 
 // parseForce returns the order in a body, or all of its faults.
@@ -97,8 +110,8 @@ func parseForce(body []byte) (o forceOrder, faults []string) {
 				add(`duration: must be a positive duration such as "10m" or a number of seconds, got %s`, value)
 			}
 		case "reason":
-			if json.Unmarshal(value, &o.reason) != nil || len([]rune(o.reason)) > maxForceReason {
-				add("reason: must be a string of at most %d characters", maxForceReason)
+			if json.Unmarshal(value, &o.reason) != nil || len([]rune(o.reason)) > maxReason {
+				add("reason: must be a string of at most %d characters", maxReason)
 			}
 		case "scope":
 			if !o.parseScope(value) {

@@ -146,19 +146,22 @@ func parseListOrder(query url.Values, queues map[string]Queue) (o listOrder, fau
 }
 
 func (a *api) retryQueued(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
-	request, err := a.Proxy.Queues().Retry(r.Context(), id)
-	a.answerQueued(w, r, "retry-queued", request, err)
+	if reason, ok := reasonOf(w, r); ok {
+		request, err := a.Proxy.Queues().Retry(r.Context(), r.PathValue("id"))
+		a.answerQueued(w, r, action{Action: "retry-queued", Reason: reason}, request, err)
+	}
 }
 
 func (a *api) dropQueued(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
-	request, err := a.Proxy.Queues().Drop(id)
-	a.answerQueued(w, r, "drop-queued", request, err)
+	if reason, ok := reasonOf(w, r); ok {
+		request, err := a.Proxy.Queues().Drop(r.PathValue("id"))
+		a.answerQueued(w, r, action{Action: "drop-queued", Reason: reason}, request, err)
+	}
 }
 
-func (a *api) answerQueued(w http.ResponseWriter, r *http.Request, action string, request QueuedRequest, err error) {
-	a.audit(r, action, "id", r.PathValue("id"), "error", err)
+func (a *api) answerQueued(w http.ResponseWriter, r *http.Request, done action, request QueuedRequest, err error) {
+	done.Service, done.Request, done.Error = request.Service, r.PathValue("id"), text(err)
+	a.audit(r, done)
 	switch {
 	case errors.Is(err, ErrUnknownRequest):
 		problem(w, http.StatusNotFound, "no queued request has the id "+strconv.Quote(r.PathValue("id")))

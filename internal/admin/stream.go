@@ -59,6 +59,8 @@ func eventName(e events.Event) string {
 		return "probing"
 	case events.QueueChanged:
 		return "queue_changed"
+	case events.AdminAction:
+		return "admin_action"
 	default:
 		return "reloaded"
 	}

@@ -83,7 +83,8 @@ type Failure struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// Event is something that happened: StateChanged, Forced, Probing, Reloaded or QueueChanged.
+// Event is something that happened: StateChanged, Forced, Probing, Reloaded, QueueChanged or
+// AdminAction.
 type Event interface{ event() }
 
 // StateChanged is one transition of one breaker.
@@ -151,8 +152,29 @@ type QueueChanged struct {
 	Delivered uint64 `json:"delivered"`
 }
 
+// AdminAction is a request to the admin plane that changed something, or tried to.
+type AdminAction struct {
+	Time time.Time `json:"time"`
+	// Action is force-state, reload, retry-queued, drop-queued, or refused.
+	Action string `json:"action"`
+	// Remote is the client's address.
+	Remote string `json:"remote"`
+	// Service and Request say what it was done to.
+	Service string `json:"service,omitempty"`
+	Request string `json:"request,omitempty"`
+	// State, Duration and Scope are those of force-state, in its own words.
+	State    string `json:"state,omitempty"`
+	Duration string `json:"duration,omitempty"`
+	Scope    string `json:"scope,omitempty"`
+	// Reason is the operator's.
+	Reason string `json:"reason,omitempty"`
+	// Error is why it was not done, "" if it was.
+	Error string `json:"error,omitempty"`
+}
+
 func (StateChanged) event() {}
 func (QueueChanged) event() {}
 func (Forced) event()       {}
 func (Probing) event()      {}
 func (Reloaded) event()     {}
+func (AdminAction) event()  {}

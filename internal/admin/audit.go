@@ -1,0 +1,49 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// maxReason is the characters of a reason, as it stands in logs and history.
+const maxReason = 1000
+
+type action = events.AdminAction
+
+// audit logs a request that changed something, or tried to, and tells the bus: what, from where and
+// why. fields are for the log alone.
+func (a *api) audit(r *http.Request, done action, fields ...any) {
+	done.Time, done.Remote = time.Now().UTC(), r.RemoteAddr
+	line := []any{"action", done.Action, "remote", done.Remote}
+	for _, field := range [][2]string{
+		{"service", done.Service}, {"request", done.Request}, {"state", done.State}, {"duration", done.Duration},
+		{"scope", done.Scope}, {"reason", done.Reason}, {"error", done.Error},
+	} {
+		if field[1] != "" {
+			line = append(line, field[0], field[1])
+		}
+	}
+	a.Logger.Info("admin action", append(line, fields...)...)
+	a.Bus.Publish(done)
+}
+
+// reasonOf returns why the operator does it, as the query's parameter reason says; a request whose
+// reason is too long is answered.
+func reasonOf(w http.ResponseWriter, r *http.Request) (reason string, ok bool) {
+	reason = r.URL.Query().Get("reason")
+	if len([]rune(reason)) > maxReason {
+		problem(w, http.StatusBadRequest, "the query has faults", fmt.Sprintf("reason: must be at most %d characters", maxReason))
+		return "", false
+	}
+	return reason, true
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
