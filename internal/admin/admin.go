@@ -59,24 +59,34 @@ type Config struct {
 func New(c Config) http.Handler {
 	a := &api{Config: c, guesses: newGuesses()}
 	mux := http.NewServeMux()
-	const breakers = "/api/v1/circuit-breakers/"
-	mux.Handle("/healthz", only(http.MethodGet, a.alive))
-	mux.Handle("/readyz", only(http.MethodGet, a.ready))
-	mux.Handle("/metrics", a.read(c.Metrics.ServeHTTP))
-	mux.Handle(breakers+"health", a.read(a.health))
-	mux.Handle(breakers+"{service}", a.read(a.service))
-	mux.Handle(breakers+"{service}/history", a.read(a.history))
-	mux.Handle(breakers+"{service}/force-state", a.write(http.MethodPost, a.forceState))
-	mux.Handle("/api/v1/queue", a.read(a.queue))
-	mux.Handle("/api/v1/queue/{id}", a.write(http.MethodDelete, a.dropQueued))
-	mux.Handle("/api/v1/queue/{id}/retry", a.write(http.MethodPost, a.retryQueued))
-	mux.Handle("/api/v1/events", a.read(a.events))
-	mux.Handle("/api/v1/config", a.read(a.config))
-	mux.Handle("/api/v1/config/reload", a.write(http.MethodPost, a.reload))
+	for path, handler := range a.operations() {
+		mux.Handle(path, handler)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problem(w, http.StatusNotFound, "there is nothing at this path")
 	})
 	return a.guard(mux)
+}
+
+// operations are the handlers by path, as openapi.yaml describes them.
+func (a *api) operations() map[string]http.Handler {
+	const breakers = "/api/v1/circuit-breakers/"
+	return map[string]http.Handler{
+		"/healthz":                         only(http.MethodGet, a.alive),
+		"/readyz":                          only(http.MethodGet, a.ready),
+		"/metrics":                         a.read(func(w http.ResponseWriter, r *http.Request) { a.Metrics.ServeHTTP(w, r) }),
+		breakers + "health":                a.read(a.health),
+		breakers + "{service}":             a.read(a.service),
+		breakers + "{service}/history":     a.read(a.history),
+		breakers + "{service}/force-state": a.write(http.MethodPost, a.forceState),
+		"/api/v1/queue":                    a.read(a.queue),
+		"/api/v1/queue/{id}":               a.write(http.MethodDelete, a.dropQueued),
+		"/api/v1/queue/{id}/retry":         a.write(http.MethodPost, a.retryQueued),
+		"/api/v1/events":                   a.read(a.events),
+		"/api/v1/config":                   a.read(a.config),
+		"/api/v1/config/reload":            a.write(http.MethodPost, a.reload),
+		"/api/v1/openapi.json":             a.read(a.openapi),
+	}
 }
 
 type api struct {

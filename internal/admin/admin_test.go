@@ -65,7 +65,12 @@ func (f *fake) EffectiveConfig() ([]byte, error) { return []byte(`{"listen":"x"}
 func (f *fake) Reload() error                    { return errors.New("a.yaml:1:1: x: y") }
 func (f *fake) ProtectReads() bool               { return f.protect }
 func (f *fake) Token() (string, error)           { return f.token, f.tokenErr }
-func (f *fake) Hosts() []string                  { return f.hosts }
+func (f *fake) Hosts() []string {
+	if f.hosts == nil {
+		return []string{"example.com"} // where httptest's requests go
+	}
+	return f.hosts
+}
 
 func handler(f *fake) (http.Handler, *events.Bus) {
 	bus := new(events.Bus)

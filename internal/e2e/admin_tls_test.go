@@ -1,0 +1,122 @@
+package e2e
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// selfSign writes a certificate of that name for 127.0.0.1, and its key, over what is in the files.
+func selfSign(t testing.TB, certFile, keyFile, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: certificate}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	certFile, keyFile := filepath.Join(folder, "tls.crt"), filepath.Join(folder, "tls.key")
+	selfSign(t, certFile, keyFile, "first")
+	u := startUpstream(t)
+	config := "routes: {svc: {prefix: /svc, upstream: " + u.url() + "}}\n"
+	p := startProxy(t, config)
+	p.kill()
+	p.adminKeys("tls: {cert_file: " + certFile + ", key_file: " + keyFile + "}")
+	p.write(config)
+	p.launch()
+
+	// ask tells which certificate an answer came under, "" if none came.
+	ask := func() (name, protocol string) {
+		transport := &http.Transport{DisableKeepAlives: true, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		res, err := (&http.Client{Transport: transport, Timeout: patience}).Get(strings.Replace(p.admin, "http:", "https:", 1) + "/api/v1/circuit-breakers/health")
+		if err != nil {
+			return "", ""
+		}
+		defer res.Body.Close()
+		if res.StatusCode != 200 {
+			return "", ""
+		}
+		return res.TLS.PeerCertificates[0].Subject.CommonName, res.Proto
+	}
+	eventually(t, "it answers over TLS", func() bool { name, _ := ask(); return name == "first" })
+	if _, protocol := ask(); protocol != "HTTP/2.0" {
+		t.Errorf("it speaks %s", protocol)
+	}
+	if r, err := http.Get(p.admin + "/api/v1/config"); err == nil && r.StatusCode != 400 {
+		t.Errorf("without TLS: status %d", r.StatusCode)
+	}
+	selfSign(t, certFile, keyFile, "second")
+	if name, _ := ask(); name != "second" {
+		t.Errorf("after a rotation: %q", name)
+	}
+	if err := os.WriteFile(keyFile, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if name, _ := ask(); name != "second" || !strings.Contains(p.log.String(), "the last good one stays in use") {
+		t.Errorf("with a broken key: %q", name)
+	}
+	p.signal(syscall.SIGINT)
+	if status := p.wait(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+// A name by which the admin plane may be called is live, and what is done to it is in the log
+// without the token.
+func TestAdminPlaneKnowsItsNamesAndTellsWhatIsDone(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	config := "routes: {svc: {prefix: /svc, upstream: " + u.url() + "}}\n"
+	p := startProxy(t, config)
+	byName := func() int {
+		return p.call("GET /api/v1/config", "", "", func(r *http.Request) { r.Host = "ops.example.com" }).status
+	}
+	if got := byName(); got != 403 {
+		t.Errorf("by a name that anybody may have: status %d", got)
+	}
+	p.adminKeys("hosts: [ops.example.com]")
+	p.replace(config)
+	eventually(t, "the name is known", func() bool { return byName() == 200 })
+	p.force("svc", `{"state":"open","reason":"a\nb"}`)
+	p.call(reloadOperation, "", "", withField("Authorization", "Bearer hunter2"))
+	eventually(t, "both are in the log", func() bool {
+		log := p.log.String()
+		return strings.Contains(log, `"action":"force-state","remote":"127.0.0.1:`) && strings.Contains(log, `"action":"refused"`)
+	})
+	if log := p.log.String(); strings.Contains(log, "hunter2") || strings.Contains(log, adminToken) {
+		t.Errorf("a token is in the log:\n%s", log)
+	}
+}

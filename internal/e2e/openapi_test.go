@@ -1,0 +1,339 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+// description is the admin plane's OpenAPI document, and which of the answers in it have been seen.
+type description struct {
+	t          testing.TB
+	Paths      map[string]map[string]json.RawMessage
+	Components struct {
+		Responses map[string]documented
+		Schemas   map[string]json.RawMessage
+	}
+	operations map[string]operation // by method and path
+	seen       map[string]bool
+	mu         sync.Mutex
+	schemas    map[string]*jsonschema.Resolved // by their text
+}
+
+type operation struct {
+	Responses map[string]documented
+}
+
+// documented is a response as the document has it.
+type documented struct {
+	Ref     string `json:"$ref"`
+	Headers map[string]struct{ Required bool }
+	Content map[string]struct{ Schema json.RawMessage }
+	Events  map[string]json.RawMessage `json:"x-events"`
+}
+
+func describe(p *proxyProcess) *description {
+	p.t.Helper()
+	d := &description{t: p.t, operations: map[string]operation{}, seen: map[string]bool{}, schemas: map[string]*jsonschema.Resolved{}}
+	if err := json.Unmarshal([]byte(p.operate("GET", "/api/v1/openapi.json", "").body), d); err != nil {
+		p.t.Fatal(err)
+	}
+	for path, item := range d.Paths {
+		for method, text := range item {
+			if method == "parameters" {
+				continue
+			}
+			var o operation
+			if err := json.Unmarshal(text, &o); err != nil {
+				p.t.Fatalf("%s %s: %v", method, path, err)
+			}
+			for status, r := range o.Responses {
+				if name, ok := strings.CutPrefix(r.Ref, "#/components/responses/"); ok {
+					o.Responses[status] = d.Components.Responses[name]
+				}
+			}
+			d.operations[strings.ToUpper(method)+" "+path] = o
+		}
+	}
+	return d
+}
+
+// valid checks JSON against a schema of the document.
+func (d *description) valid(what string, schema json.RawMessage, text string) {
+	d.t.Helper()
+	var value any
+	if err := json.Unmarshal([]byte(text), &value); err != nil {
+		d.t.Errorf("%s: %v: %s", what, err, text)
+		return
+	}
+	resolved, err := d.resolve(schema)
+	if err == nil {
+		err = resolved.Validate(value)
+	}
+	if err != nil {
+		d.t.Errorf("%s is not as the document says: %v\n%s", what, err, text)
+	}
+}
+
+func (d *description) resolve(schema json.RawMessage) (*jsonschema.Resolved, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if known := d.schemas[string(schema)]; known != nil {
+		return known, nil
+	}
+	whole, err := json.Marshal(map[string]any{"$defs": d.Components.Schemas, "allOf": []json.RawMessage{schema}})
+	if err != nil {
+		return nil, err
+	}
+	var s jsonschema.Schema
+	if err := json.Unmarshal(bytes.ReplaceAll(whole, []byte("#/components/schemas/"), []byte("#/$defs/")), &s); err != nil {
+		return nil, err
+	}
+	resolved, err := s.Resolve(nil)
+	d.schemas[string(schema)] = resolved
+	return resolved, err
+}
+
+// expect checks an answer to an operation, which must be one that the document has.
+func (d *description) expect(name string, status int, r response) {
+	d.t.Helper()
+	what := fmt.Sprint(name, " ", status)
+	answer, ok := d.operations[name].Responses[fmt.Sprint(status)]
+	if !ok || r.status != status {
+		d.t.Errorf("%s: got %d, and in the document: %v: %s", what, r.status, ok, r.body)
+		return
+	}
+	d.seen[what] = true
+	for field, h := range answer.Headers {
+		if h.Required && r.header.Get(field) == "" {
+			d.t.Errorf("%s: no %s", what, field)
+		}
+	}
+	mediaType, _, _ := mime.ParseMediaType(r.header.Get("Content-Type"))
+	content, ok := answer.Content[mediaType]
+	switch {
+	case !ok:
+		d.t.Errorf("%s: it is %q", what, mediaType)
+	case strings.HasSuffix(mediaType, "json"):
+		d.valid(what, content.Schema, r.body)
+	}
+}
+
+// adminRequest is one to the operation of that name, whose path has the given values.
+func adminRequest(p *proxyProcess, name, service, id string) *http.Request {
+	p.t.Helper()
+	method, path, _ := strings.Cut(name, " ")
+	path = strings.NewReplacer("{service}", service, "{id}", id).Replace(path)
+	body := ""
+	if strings.HasSuffix(path, "/force-state") {
+		body = `{"state":"auto"}`
+	}
+	r, err := http.NewRequest(method, p.admin+path, strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+adminToken)
+	return r
+}
+
+// call sends the request for an operation after change has had it.
+func (p *proxyProcess) call(name, service, id string, change func(*http.Request)) response {
+	p.t.Helper()
+	r := adminRequest(p, name, service, id)
+	if change != nil {
+		change(r)
+	}
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	defer cancel()
+	res, err := http.DefaultClient.Do(r.WithContext(ctx))
+	return read(p.t, res, err)
+}
+
+// adminKeys puts further keys into the configuration's admin section, which takes effect when the
+// file is written.
+func (p *proxyProcess) adminKeys(keys string) {
+	before, after, _ := strings.Cut(p.head, "admin: {")
+	p.head = before + "admin: {" + keys + ", " + after
+}
+
+const (
+	eventsOperation = "GET /api/v1/events"
+	dropOperation   = "DELETE /api/v1/queue/{id}"
+	retryOperation  = "POST /api/v1/queue/{id}/retry"
+	forceOperation  = "POST /api/v1/circuit-breakers/{service}/force-state"
+	reloadOperation = "POST /api/v1/config/reload"
+)
+
+// TestAnswersAreAsTheOpenAPIDocumentSays has every answer that is in the document given by a real
+// proxy, but for 500.
+func TestAnswersAreAsTheOpenAPIDocumentSays(t *testing.T) {
+	t.Parallel()
+	u := newRecorder(t)
+	config := queueRouteWith(u.upstreamProcess, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", "")
+	p := startProxy(t, config)
+	d := describe(p)
+	events := d.listen(p)
+
+	p.mustQueue("a", "b", "slow")
+	_, waiting := p.backlog()
+	for name := range d.operations {
+		if name != eventsOperation && name != dropOperation && name != retryOperation {
+			d.expect(name, 200, p.call(name, "svc", "", nil))
+		}
+	}
+	d.expect(retryOperation, 200, p.call(retryOperation, "", waiting[1].ID, nil))
+	d.expect(dropOperation, 200, p.call(dropOperation, "", waiting[1].ID, nil))
+	d.refusals(p, config)
+	d.faults(p, config)
+	for _, order := range []string{`{"state":"open","duration":"1h","reason":"why"}`, `{"state":"closed","duration":3600}`, `{"state":"half-open"}`, `{"state":"auto"}`} {
+		d.expect(forceOperation, 200, p.call(forceOperation, "svc", "", withBody(order)))
+		d.expect("GET /api/v1/circuit-breakers/health", 200, p.call("GET /api/v1/circuit-breakers/health", "", "", nil))
+	}
+
+	u.answer(rule{In: "slow", Status: 200, Delay: 2 * time.Second})
+	u.start()
+	t.Cleanup(u.kill)
+	eventually(t, "the last one is being sent", func() bool { return len(u.records()) == 2 })
+	d.expect(dropOperation, 409, p.call(dropOperation, "", waiting[2].ID, nil))
+	p.drained()
+	events()
+
+	late := make(chan response, 1)
+	go func() { late <- p.post("slow") }()
+	eventually(t, "a request is in flight", func() bool { return len(u.records()) == 3 })
+	p.signal(syscall.SIGTERM)
+	const ready = "GET /readyz"
+	eventually(t, "the proxy says that it ends", func() bool { return p.call(ready, "", "", nil).status == 503 })
+	d.expect(ready, 503, p.call(ready, "", "", nil))
+	if r := <-late; r.status != 200 {
+		t.Errorf("the request in flight: %+v", r)
+	}
+	for name, o := range d.operations {
+		for status := range o.Responses {
+			if what := name + " " + status; status != "500" && !d.seen[what] {
+				t.Errorf("the document has an answer that was not seen: %s", what)
+			}
+		}
+	}
+}
+
+func withBody(body string) func(*http.Request) {
+	return func(r *http.Request) {
+		r.Body, r.ContentLength, r.GetBody = io.NopCloser(strings.NewReader(body)), int64(len(body)), nil
+	}
+}
+
+func withField(name, value string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Set(name, value) }
+}
+
+// refusals has every operation refused in each way that it can be.
+func (d *description) refusals(p *proxyProcess, config string) {
+	open := p.head
+	p.adminKeys("protect_reads: true")
+	p.replace(config)
+	eventually(p.t, "reads are protected", func() bool { return p.operate("GET", "/api/v1/config", "").status == 401 })
+	wrong := withField("Authorization", "Bearer wrong")
+	for name, o := range d.operations {
+		d.expect(name, 405, p.call(name, "svc", "svc.1", func(r *http.Request) { r.Method = "PATCH" }))
+		if _, guarded := o.Responses["401"]; !guarded {
+			continue
+		}
+		d.expect(name, 403, p.call(name, "svc", "svc.1", withField("Origin", "http://other.example")))
+		d.expect(name, 401, p.call(name, "svc", "svc.1", withField("Authorization", "")))
+		r := p.call(name, "svc", "svc.1", wrong)
+		for guess := 0; r.status == 401 && guess < 50; guess++ {
+			r = p.call(name, "svc", "svc.1", wrong)
+		}
+		d.expect(name, 429, r)
+	}
+	eventually(p.t, "the right token is heard again", func() bool { return p.operate("GET", "/api/v1/config", adminToken).status == 200 })
+	p.head = open
+	p.replace(config)
+	eventually(p.t, "reads are free", func() bool { return p.operate("GET", "/api/v1/config", "").status == 200 })
+}
+
+// faults asks operations for what they can't do.
+func (d *description) faults(p *proxyProcess, config string) {
+	for _, name := range []string{forceOperation, "GET /api/v1/circuit-breakers/{service}", "GET /api/v1/circuit-breakers/{service}/history"} {
+		d.expect(name, 404, p.call(name, "none", "", nil))
+	}
+	d.expect(forceOperation, 400, p.call(forceOperation, "svc", "", withBody(`{"state":"ajar","for":1}`)))
+	d.expect(forceOperation, 413, p.call(forceOperation, "svc", "", withBody(strings.Repeat(" ", 70<<10))))
+	d.expect(forceOperation, 415, p.call(forceOperation, "svc", "", withField("Content-Type", "text/plain")))
+	d.expect(forceOperation, 503, p.call(forceOperation, "svc", "", withBody(`{"state":"open","scope":"fleet"}`)))
+	d.expect("GET /api/v1/queue", 400, p.call("GET /api/v1/queue", "", "", func(r *http.Request) { r.URL.RawQuery = "limit=0" }))
+	tooLong := func(r *http.Request) { r.URL.RawQuery = "reason=" + strings.Repeat("x", 1001) }
+	for _, name := range []string{dropOperation, retryOperation} {
+		d.expect(name, 404, p.call(name, "", "svc.999999", nil))
+		d.expect(name, 400, p.call(name, "", "svc.999999", tooLong))
+	}
+	d.expect(reloadOperation, 400, p.call(reloadOperation, "", "", tooLong))
+	p.replace(config + "nonsense: 1\n")
+	d.expect(reloadOperation, 400, p.call(reloadOperation, "", "", nil))
+	d.expect("GET /api/v1/circuit-breakers/health", 200, p.call("GET /api/v1/circuit-breakers/health", "", "", nil))
+	p.replace(config)
+	d.expect(reloadOperation, 200, p.call(reloadOperation, "", "", nil))
+}
+
+// listen checks events as they come. The function that it returns ends that, and checks that there
+// was one of each kind, but for what only a fleet has.
+func (d *description) listen(p *proxyProcess) (stop func()) {
+	p.t.Helper()
+	ctx, cancel := context.WithCancel(p.t.Context())
+	res, err := http.DefaultClient.Do(adminRequest(p, eventsOperation, "", "").WithContext(ctx))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	d.expect(eventsOperation, res.StatusCode, response{status: res.StatusCode, header: res.Header})
+	kinds := d.operations[eventsOperation].Responses["200"].Events
+	var mu sync.Mutex
+	came := map[string]string{} // the last one of each kind, beside those that were not as they should be
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		name := ""
+		for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+			if n, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+				name = n
+			} else if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				mu.Lock()
+				came[name] = data
+				if kinds[name] == nil {
+					d.t.Errorf("the document has no event %q", name)
+				} else {
+					d.valid("the event "+name, kinds[name], data)
+				}
+				mu.Unlock()
+			}
+		}
+	}()
+	return func() {
+		eventually(d.t, "each kind of event has come", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(came) == len(kinds)-1
+		})
+		cancel()
+		<-over
+		_ = res.Body.Close()
+		for name := range kinds {
+			if _, ok := came[name]; ok == (name == "probing") {
+				d.t.Errorf("the event %s came: %t", name, ok)
+			}
+		}
+	}
+}
