@@ -1,8 +1,6 @@
 package suites
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -169,26 +167,4 @@ func (p *proxyProcess) settled() (m metrics) {
 	p.t.Helper()
 	eventually(p.t, "nothing is in flight", func() bool { m = p.metrics(); return m.inFlight() == 0 })
 	return m
-}
-
-// supported reports whether cbproxy knows what a configuration asks for, and which of its
-// lines it says it does not know yet.
-func supported(t testing.TB, config string) (ok bool, says string) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var stdout bytes.Buffer
-	check := exec.Command(binary, "check", "--config", file)
-	check.Stdout = &stdout
-	err := check.Run()
-	if err == nil {
-		return true, ""
-	}
-	if exit := new(exec.ExitError); errors.As(err, &exit) && strings.Contains(stdout.String(), "not supported yet") {
-		return false, strings.TrimSpace(stdout.String())
-	}
-	t.Fatalf("check: %v\n%s", err, stdout.String())
-	return false, ""
 }
