@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 const (
 	streamQueue     = 256              // events a slow reader may be behind
 	streamHeartbeat = 15 * time.Second // so that a broken connection is noticed
+	streamPatience  = 10 * time.Second // for a reader to take one event
 )
 
 // events streams what happens as server-sent events. It begins with a snapshot, and sends
@@ -22,6 +24,9 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	defer sub.Close()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
+	if r.Method == http.MethodHead {
+		return
+	}
 	control := http.NewResponseController(w)
 	if send(w, control, "snapshot", a.Proxy.Health()) != nil {
 		return
@@ -34,7 +39,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 		case r.Context().Err() != nil:
 			return
 		case err == context.DeadlineExceeded:
-			if _, err := fmt.Fprint(w, ": alive\n\n"); err != nil || control.Flush() != nil {
+			if writeEvent(w, control, ": alive\n\n") != nil {
 				return
 			}
 			continue
@@ -71,7 +76,13 @@ func send(w http.ResponseWriter, control *http.ResponseController, name string, 
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(w, "event: %s\ndata: %s\n\n", name, data); err != nil {
+	return writeEvent(w, control, fmt.Sprintf("event: %s\ndata: %s\n\n", name, data))
+}
+
+// writeEvent writes one event or comment, and gives up a reader that does not take it.
+func writeEvent(w http.ResponseWriter, control *http.ResponseController, text string) error {
+	_ = control.SetWriteDeadline(time.Now().Add(streamPatience)) // a test's recorder has none
+	if _, err := io.WriteString(w, text); err != nil {
 		return err
 	}
 	return control.Flush()
