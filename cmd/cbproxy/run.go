@@ -121,8 +121,10 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 		return failure(err)
 	}
 	background.Go(func() { waiting.Run(ctx) })
+	trends := admin.NewTrends(func() map[string]admin.Totals { return totalsOf(meter) })
+	background.Go(func() { trends.Run(ctx) })
 	s, err := listen(ctx, config, server, admin.New(admin.Config{
-		Proxy: v, Bus: bus, Metrics: meter.Handler(), Logger: logger,
+		Proxy: v, Bus: bus, Trends: trends, Metrics: meter.Handler(), Logger: logger,
 	}), logger)
 	if err != nil {
 		return failure(err)

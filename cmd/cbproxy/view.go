@@ -195,3 +195,16 @@ func fallbacksOf(s *proxy.Server) map[string]metrics.Fallback {
 	}
 	return views
 }
+
+// totalsOf returns what the trends are made from.
+func totalsOf(m *metrics.Metrics) map[string]admin.Totals {
+	all := map[string]admin.Totals{}
+	for name, t := range m.Totals() {
+		all[name] = admin.Totals{
+			Success: t.Requests[events.ResultSuccess], Failure: t.Requests[events.ResultFailure],
+			Rejected: t.Requests[events.ResultRejected], Cancelled: t.Requests[events.ResultCancelled],
+			Fallbacks: t.Fallbacks, Durations: t.Durations, Bounds: t.Bounds,
+		}
+	}
+	return all
+}

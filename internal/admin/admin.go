@@ -50,6 +50,7 @@ type Proxy interface {
 type Config struct {
 	Proxy   Proxy
 	Bus     *events.Bus
+	Trends  *Trends
 	Metrics http.Handler
 	Logger  *slog.Logger
 }
@@ -83,6 +84,7 @@ func (a *api) operations() map[string]http.Handler {
 		"/api/v1/queue/{id}":               a.write(http.MethodDelete, a.dropQueued),
 		"/api/v1/queue/{id}/retry":         a.write(http.MethodPost, a.retryQueued),
 		"/api/v1/events":                   a.read(a.events),
+		"/api/v1/trends":                   a.read(a.trends),
 		"/api/v1/config":                   a.read(a.config),
 		"/api/v1/config/reload":            a.write(http.MethodPost, a.reload),
 		"/api/v1/openapi.json":             a.read(a.openapi),

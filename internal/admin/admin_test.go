@@ -77,7 +77,7 @@ func (f *fake) Hosts() []string {
 func handler(f *fake) (http.Handler, *events.Bus) {
 	bus := new(events.Bus)
 	return admin.New(admin.Config{
-		Proxy: f, Bus: bus,
+		Proxy: f, Bus: bus, Trends: admin.NewTrends(func() map[string]admin.Totals { return nil }),
 		Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler),
 	}), bus
 }

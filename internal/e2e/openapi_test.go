@@ -276,6 +276,7 @@ func (d *description) faults(p *proxyProcess, config string) {
 	d.expect(forceOperation, 415, p.call(forceOperation, "svc", "", withField("Content-Type", "text/plain")))
 	d.expect(forceOperation, 503, p.call(forceOperation, "svc", "", withBody(`{"state":"open","scope":"fleet"}`)))
 	d.expect("GET /api/v1/queue", 400, p.call("GET /api/v1/queue", "", "", func(r *http.Request) { r.URL.RawQuery = "limit=0" }))
+	d.expect("GET /api/v1/trends", 400, p.call("GET /api/v1/trends", "", "", func(r *http.Request) { r.URL.RawQuery = "after=x&service=none" }))
 	tooLong := func(r *http.Request) { r.URL.RawQuery = "reason=" + strings.Repeat("x", 1001) }
 	for _, name := range []string{dropOperation, retryOperation} {
 		d.expect(name, 404, p.call(name, "", "svc.999999", nil))

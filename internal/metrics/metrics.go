@@ -5,6 +5,7 @@ package metrics
 import (
 	"net/http"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +57,7 @@ type Config struct {
 type Metrics struct {
 	registry   *prometheus.Registry
 	strategies []string
+	services   sync.Map // *service by name
 
 	requests     *prometheus.CounterVec
 	failures     *prometheus.CounterVec

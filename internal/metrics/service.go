@@ -55,11 +55,13 @@ func (m *Metrics) Service(name string) events.Observer {
 			s.fallbacks[fallback{strategy, reason}] = m.fallbacks.WithLabelValues(name, strategy, string(reason))
 		}
 	}
+	m.services.Store(name, s)
 	return s
 }
 
 // Forget drops every series of a service. What its last requests still count is lost.
 func (m *Metrics) Forget(name string) {
+	m.services.Delete(name)
 	labels := prometheus.Labels{"service": name}
 	m.requests.DeletePartialMatch(labels)
 	m.failures.DeletePartialMatch(labels)

@@ -1,0 +1,52 @@
+package metrics
+
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"cbproxy/internal/events"
+)
+
+// Totals are a service's counters at one moment.
+type Totals struct {
+	Requests map[events.Result]uint64
+	// Fallbacks are those of all strategies, for all reasons.
+	Fallbacks uint64
+	// Durations[i] requests took at most Bounds[i] seconds; the last count is that of all.
+	Durations []uint64
+	Bounds    []float64
+}
+
+// Totals returns the counters of every service, as a scrape would find them.
+func (m *Metrics) Totals() map[string]Totals {
+	all := map[string]Totals{}
+	m.services.Range(func(name, s any) bool {
+		all[name.(string)] = s.(*service).totals()
+		return true
+	})
+	return all
+}
+
+func (s *service) totals() Totals {
+	t := Totals{Requests: map[events.Result]uint64{}, Bounds: slices.Clone(buckets)}
+	for result, c := range s.requests {
+		t.Requests[result] = uint64(read(c).GetCounter().GetValue())
+	}
+	for _, c := range s.fallbacks {
+		t.Fallbacks += uint64(read(c).GetCounter().GetValue())
+	}
+	h := read(s.responseTime.(prometheus.Metric)).GetHistogram()
+	for i := range buckets {
+		t.Durations = append(t.Durations, h.GetBucket()[i].GetCumulativeCount())
+	}
+	t.Durations = append(t.Durations, h.GetSampleCount())
+	return t
+}
+
+func read(metric prometheus.Metric) *dto.Metric {
+	var m dto.Metric
+	_ = metric.Write(&m) // fails only for metrics that are not well made
+	return &m
+}
