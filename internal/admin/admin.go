@@ -63,9 +63,7 @@ func New(c Config) http.Handler {
 	for path, handler := range a.operations() {
 		mux.Handle(path, handler)
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		problem(w, http.StatusNotFound, "there is nothing at this path")
-	})
+	mux.HandleFunc("/", a.dashboard)
 	return a.guard(mux)
 }
 

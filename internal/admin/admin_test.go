@@ -220,7 +220,7 @@ func TestHealthTellsSecondsAndStatus(t *testing.T) {
 
 func TestReadinessAndWrongPaths(t *testing.T) {
 	h, _ := handler(&fake{notReady: errors.New("shutting down")})
-	for target, want := range map[string]int{"GET /readyz": 503, "GET /healthz": 200, "HEAD /healthz": 200, "GET /": 404, "GET /api/v1/circuit-breakers/nope": 404, "POST /healthz": 405} {
+	for target, want := range map[string]int{"GET /readyz": 503, "GET /healthz": 200, "HEAD /healthz": 200, "GET /": 200, "GET /nothing": 404, "POST /nothing": 404, "POST /": 405, "GET /dashboard/index.html": 404, "GET /dashboard/app.js": 200, "GET /api/v1/circuit-breakers/nope": 404, "POST /healthz": 405} {
 		method, path, _ := strings.Cut(target, " ")
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(method, path, nil))

@@ -1,0 +1,70 @@
+package admin
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+//go:embed dashboard
+var dashboardFiles embed.FS
+
+// contentPolicy lets the page load what is its own, and nothing else.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// asset is one file of the dashboard.
+type asset struct {
+	content []byte
+	tag     string
+}
+
+// assets are the dashboard's files by their paths.
+var assets = sync.OnceValues(func() (map[string]asset, error) {
+	all := map[string]asset{}
+	err := fs.WalkDir(dashboardFiles, "dashboard", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := dashboardFiles.ReadFile(path)
+		all["/"+path] = asset{content, fmt.Sprintf(`"%x"`, sha256.Sum256(content))}
+		return err
+	})
+	all["/"] = all["/dashboard/index.html"]
+	delete(all, "/dashboard/index.html")
+	return all, err
+})
+
+// dashboard serves the page and what it is made of. They hold nothing of this proxy: what they show
+// they ask for, with the token where that is needed.
+func (a *api) dashboard(w http.ResponseWriter, r *http.Request) {
+	all, err := assets()
+	if err != nil {
+		problem(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	file, ok := all[r.URL.Path]
+	if !ok {
+		problem(w, http.StatusNotFound, "there is nothing at this path")
+		return
+	}
+	only(http.MethodGet, file.serve).ServeHTTP(w, r)
+}
+
+func (f asset) serve(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache") // asked for again each time, and answered with 304 until it changes
+	h.Set("ETag", f.tag)
+	h.Set("Content-Security-Policy", contentPolicy)
+	name := r.URL.Path
+	if strings.HasSuffix(name, "/") {
+		name = "index.html"
+	}
+	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(f.content))
+}

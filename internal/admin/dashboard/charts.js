@@ -1,0 +1,148 @@
+/* global uPlot */
+import { $, clock, h } from "./dom.js";
+import { get } from "./api.js";
+
+const step = 5000, hour = 3600;
+const all = "";
+let trends = {}; // by service, as the API has them
+let plots = [];
+
+// Colours that can be told apart by most eyes, in both themes (Okabe and Ito's).
+const green = "#009e73", red = "#d55e00", orange = "#e69f00", grey = "#8a93a0", blue = "#56b4e9", purple = "#cc79a7";
+
+const each = (t, f) => t.time.map((_, i) => f(i));
+const kinds = [
+  {
+    title: "Requests a second",
+    series: [["success", green], ["failure", red], ["rejected", orange], ["cancelled", grey]],
+    data: (t) => [t.success, t.failure, t.rejected, t.cancelled],
+    unit: (v) => v.toFixed(v < 10 ? 2 : 0) + "/s",
+  },
+  { title: "Response time", series: [["p50", green], ["p95", orange], ["p99", red]], data: (t) => [t.p50, t.p95, t.p99], unit: time },
+  {
+    title: "Failure rate",
+    series: [["failures of what was asked", red]],
+    data: (t) => [each(t, (i) => (t.success[i] + t.failure[i] > 0 ? (100 * t.failure[i]) / (t.success[i] + t.failure[i]) : null))],
+    unit: (v) => v.toFixed(1) + " %",
+    range: [0, 100],
+  },
+  { title: "Fallbacks a second", series: [["answered by a fallback", purple]], data: (t) => [t.fallbacks], unit: (v) => v.toFixed(v < 10 ? 2 : 0) + "/s" },
+];
+
+function time(s) {
+  return s < 1 ? (1000 * s).toFixed(s < 0.01 ? 1 : 0) + " ms" : s.toFixed(1) + " s";
+}
+
+// sum adds up what can be added, and takes the worst of what can't.
+function sum(list) {
+  if (list.length === 1) return list[0];
+  const times = [...new Set(list.flatMap((t) => t.time))].sort((a, b) => a - b);
+  const places = new Map(times.map((t, i) => [t, i]));
+  const out = { time: times };
+  for (const curve of ["success", "failure", "rejected", "cancelled", "fallbacks", "p50", "p95", "p99"]) {
+    const worst = curve[0] === "p";
+    out[curve] = times.map(() => (worst ? null : 0));
+    for (const t of list) {
+      t.time.forEach((at, i) => {
+        const place = places.get(at), v = t[curve][i];
+        if (v != null) out[curve][place] = worst ? Math.max(out[curve][place] ?? 0, v) : out[curve][place] + v;
+      });
+    }
+  }
+  return out;
+}
+
+// gaps breaks curves where the proxy was not looking.
+function withGaps(columns) {
+  const [times, ...curves] = columns;
+  const out = columns.map(() => []);
+  times.forEach((at, i) => {
+    if (i && at - times[i - 1] > (2.5 * step) / 1000) {
+      out[0].push(at - 1);
+      curves.forEach((_, c) => out[c + 1].push(null));
+    }
+    out[0].push(at);
+    curves.forEach((curve, c) => out[c + 1].push(curve[i]));
+  });
+  return out;
+}
+
+function make(kind) {
+  const style = getComputedStyle(document.documentElement);
+  const axis = { stroke: style.getPropertyValue("--soft"), grid: { stroke: style.getPropertyValue("--line"), width: 1 }, ticks: { show: false } };
+  const box = h("figure", { class: "chart", role: "group", "aria-label": kind.title }, h("h3", {}, kind.title));
+  $("charts").append(box);
+  const width = () => Math.max(220, box.clientWidth - 20);
+  const plot = new uPlot(
+    {
+      width: width(), height: 190, cursor: { sync: { key: "hour" } },
+      scales: { y: { range: (_, low, high) => kind.range || [0, high > 0 ? high * 1.1 : 1] } },
+      axes: [{ ...axis, space: 80, size: 28, values: ticks }, { ...axis, size: 62, values: (_, values) => values.map(kind.unit) }],
+      series: [
+        { label: "time", value: (_, at) => (at == null ? "–" : clock(at * 1000)) },
+        ...kind.series.map(([label, stroke]) => ({ label, stroke, width: 2, value: (_, v) => (v == null ? "–" : kind.unit(v)) })),
+      ],
+    },
+    [[], ...kind.series.map(() => [])], box);
+  new ResizeObserver(() => plot.setSize({ width: width(), height: 190 })).observe(box);
+  return { kind, plot };
+}
+
+// ticks are times of day, with seconds where minutes are too coarse.
+function ticks(_, times, __, ___, distance) {
+  return times.map((at) => clock(at * 1000).slice(0, distance < 60 ? 8 : 5));
+}
+
+function draw() {
+  const name = $("chart-service").value;
+  const list = name === all ? Object.values(trends) : [trends[name]].filter(Boolean);
+  const t = list.length ? sum(list) : null;
+  const now = Date.now() / 1000;
+  for (const { kind, plot } of plots) {
+    plot.setData(t ? withGaps([t.time, ...kind.data(t)]) : [[], ...kind.series.map(() => [])], false);
+    const from = t?.time.length ? Math.max(t.time[0] - step / 1000, t.time.at(-1) - hour) : now - 60;
+    plot.batch(() => {
+      plot.setScale("x", { min: from, max: t?.time.at(-1) || now });
+    });
+    if (plot.cursor.left < 0) plot.setLegend({ idx: plot.data[0].length - 1 }); // the newest, unless one is pointed at
+  }
+  $("charts").dataset.points = t ? t.time.length : 0;
+}
+
+function choose(names) {
+  const select = $("chart-service"), chosen = select.value;
+  const wanted = ["all services", ...names];
+  if ([...select.options].map((o) => o.text).join("\n") === wanted.join("\n")) return;
+  select.replaceChildren(...wanted.map((name, i) => h("option", { value: i ? name : all }, name)));
+  select.value = names.includes(chosen) ? chosen : all;
+}
+
+// load fetches what is new, and draws it.
+async function load() {
+  const newest = Math.max(0, ...Object.values(trends).map((t) => t.time.at(-1) || 0));
+  const { services } = await get("trends?after=" + newest);
+  const next = {};
+  for (const [name, add] of Object.entries(services)) {
+    next[name] = trends[name] || add;
+    if (next[name] === add) continue;
+    const keep = next[name].time.findIndex((at) => at > (add.time.at(-1) || newest) - hour);
+    for (const curve of Object.keys(add)) next[name][curve] = next[name][curve].slice(Math.max(0, keep)).concat(add[curve]);
+  }
+  trends = next;
+  choose(Object.keys(trends).sort());
+  draw();
+}
+
+// start draws for ever. troubled is told of what can't be fetched.
+export function start(troubled) {
+  plots = kinds.map(make);
+  $("chart-service").addEventListener("change", draw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    plots.forEach(({ plot }) => plot.destroy());
+    $("charts").replaceChildren();
+    plots = kinds.map(make);
+    draw();
+  });
+  const turn = () => load().catch(troubled).finally(() => setTimeout(turn, step));
+  turn();
+}

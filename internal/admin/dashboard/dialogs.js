@@ -1,0 +1,69 @@
+import { $ } from "./dom.js";
+import { Refused, call, token } from "./api.js";
+
+// ask shows a dialog until act has done what its form says, or it is cancelled. It returns whether
+// it was done; a refusal stays in the dialog.
+function ask(dialog, act) {
+  const form = dialog.querySelector("form"), fault = dialog.querySelector(".fault");
+  fault.hidden = true;
+  return new Promise((resolve) => {
+    const close = (done) => {
+      form.onsubmit = dialog.oncancel = form.querySelector("[value=cancel]").onclick = null;
+      dialog.close();
+      resolve(done);
+    };
+    form.onsubmit = async (e) => {
+      e.preventDefault();
+      try {
+        await act(Object.fromEntries(new FormData(form)));
+        close(true);
+      } catch (error) {
+        fault.hidden = false;
+        fault.textContent = error.message;
+      }
+    };
+    dialog.oncancel = (e) => {
+      e.preventDefault();
+      close(false);
+    };
+    form.querySelector("[value=cancel]").onclick = () => close(false);
+    dialog.showModal();
+  });
+}
+
+export function showToken() {
+  $("unlock").textContent = token.get() ? "Lock" : "Unlock";
+}
+
+// askToken asks for the token; whether it is right shows with what is done next.
+export async function askToken() {
+  const dialog = $("token-dialog");
+  dialog.querySelector("form").reset();
+  const done = await ask(dialog, async ({ token: t }) => token.set(t.trim()));
+  showToken();
+  return done;
+}
+
+// act asks why, and then does what is to be done by the API.
+export async function act({ title, text, button, duration = false, scope = false, send }) {
+  if (!token.get() && !(await askToken())) return false;
+  const dialog = $("action-dialog");
+  dialog.querySelector("form").reset();
+  $("action-title").textContent = title;
+  $("action-text").textContent = text;
+  $("action-duration").hidden = !duration;
+  $("action-scope").hidden = !scope;
+  dialog.querySelector("[value=ok]").textContent = button;
+  return ask(dialog, async (form) => {
+    try {
+      await send(form);
+    } catch (e) {
+      if (!(e instanceof Refused && e.status === 401)) throw e;
+      token.set("");
+      showToken();
+      throw new Error("The token is wrong: unlock again with the right one.");
+    }
+  });
+}
+
+export const force = (service, body) => call(`circuit-breakers/${encodeURIComponent(service)}/force-state`, { method: "POST", body });
