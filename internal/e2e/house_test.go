@@ -13,7 +13,7 @@ import (
 // mayKnow lists, for each room, the rooms of ours that it may import. cmd/cbproxy knows
 // all, and nobody knows it.
 var mayKnow = map[string][]string{
-	"cmd/cbproxy": {"routes", "proxy", "fallbacks", "internal/admin", "internal/breaker", "internal/events", "internal/fleet",
+	"cmd/cbproxy": {"routes", "proxy", "fallbacks", "internal/admin", "internal/breaker", "internal/demo", "internal/events", "internal/fleet",
 		"internal/metrics", "internal/queue", "internal/store"},
 	"routes":             nil,
 	"proxy":              {"routes", "fallbacks", "internal/breaker", "internal/events"},
@@ -25,6 +25,7 @@ var mayKnow = map[string][]string{
 	"internal/fleet":     {"internal/breaker", "internal/events", "internal/store"},
 	"internal/admin":     {"internal/events"},
 	"internal/metrics":   {"internal/events"},
+	"internal/demo":      nil,
 	"internal/bench":     {"internal/events", "internal/queue", "internal/store"},
 	"internal/e2e":       nil,
 	"internal/redistest": nil,

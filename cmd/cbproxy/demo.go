@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cbproxy/internal/demo"
+)
+
+// demoOptions are the flags of `cbproxy demo`.
+type demoOptions struct {
+	listen, admin, switches string
+	tour                    bool
+	pause                   time.Duration
+}
+
+func newDemoCommand() *cobra.Command {
+	var o demoOptions
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Show what cbproxy does, with five stand-in upstreams that can be broken",
+		Long: `Run the proxy with its dashboard in front of five stand-in upstreams, under a little
+traffic. Each upstream has a switch: dead, slow, errors, flaky. With --tour a guide
+kills, waits and recovers, and tells what happens. Nothing is left behind.`,
+		Example: "  cbproxy demo\n  cbproxy demo --tour",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.OutOrStdout()) },
+	}
+	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the proxy")
+	c.Flags().StringVar(&o.admin, "admin", "127.0.0.1:9901", "address of the dashboard and the admin API")
+	c.Flags().StringVar(&o.switches, "switches", "127.0.0.1:9902", "address of the upstreams' switches")
+	c.Flags().BoolVar(&o.tour, "tour", false, "be led through a failure and its recovery")
+	c.Flags().DurationVar(&o.pause, "pause", 4*time.Second, "how long the tour waits after each paragraph")
+	return c
+}
+
+func (o demoOptions) run(ctx context.Context, out io.Writer) error {
+	folder, err := os.MkdirTemp("", "cbproxy-demo-")
+	if err != nil {
+		return failure(err)
+	}
+	defer func() { _ = os.RemoveAll(folder) }() // a leftover in the temporary folder harms nobody
+	upstreams, err := demo.Upstreams()
+	if err != nil {
+		return failure(err)
+	}
+	defer demo.Close(upstreams)
+	token := rand.Text()
+	loader := newLoader(filepath.Join(folder, "config.yaml"))
+	if err := errors.Join(os.WriteFile(filepath.Join(folder, "token"), []byte(token), 0o600),
+		os.WriteFile(loader.Path, []byte(o.config(folder, upstreams)), 0o600)); err != nil {
+		return failure(err)
+	}
+	content, err := loader.Read()
+	if err != nil {
+		return failure(err)
+	}
+	config, err := loader.Parse(content)
+	if err != nil {
+		return invalid(err)
+	}
+	if config.Admin.Token != "" { // the environment's
+		token = config.Admin.Token
+	}
+	logger, err := newLogger(os.Stderr, "text", "error") // changes of state are the dashboard's business
+	if err != nil {
+		return failure(err)
+	}
+	takeStandardLog(logger)
+	l, err := net.Listen("tcp", o.switches)
+	if err != nil {
+		return failure(fmt.Errorf("%w; --switches takes another address", err))
+	}
+	switches := &http.Server{Handler: demo.Switches(upstreams, "http://"+o.admin+"/"), ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = switches.Serve(l) }() // until it is closed
+	defer func() { _ = switches.Close() }()
+	_, _ = fmt.Fprintf(out, `Dashboard  http://%s/   (its token: %s)
+Switches   http://%s/   (or: curl -X POST http://%s/rag_service/dead)
+Proxy      http://%s/rag, /rules, /notify, /vms, /predict   (curl -i http://%s/rag/question)
+
+Break an upstream and look at the dashboard. Ctrl-C ends it all.
+`, o.admin, token, o.switches, o.switches, o.listen, o.listen)
+
+	ctx, stop := context.WithCancel(ctx)
+	over := make(chan error, 1)
+	go func() { over <- o.accompany(ctx, upstreams, out) }()
+	err = run(loader, content, config, logger)
+	stop()
+	if told := <-over; err == nil && !errors.Is(told, context.Canceled) {
+		err = told
+	}
+	if err != nil && errors.Is(err, syscall.EADDRINUSE) {
+		err = failure(fmt.Errorf("%w; --listen and --admin take other addresses", err))
+	}
+	return err
+}
+
+// accompany makes traffic once the proxy serves, and leads the tour if there is to be one. What goes
+// wrong with that ends the demo.
+func (o demoOptions) accompany(ctx context.Context, upstreams []*demo.Upstream, out io.Writer) error {
+	for checkReady(ctx, "http://"+o.admin) != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if o.tour {
+		guide := demo.Guide{Upstreams: upstreams, Data: "http://" + o.listen, Admin: "http://" + o.admin, Out: out, Pause: o.pause}
+		go func() { demo.Traffic(ctx, guide.Data, upstreams) }()
+		if err := guide.Tour(ctx); err != nil && ctx.Err() == nil {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGTERM) // which ends run
+			return failure(fmt.Errorf("the tour ended early: %w", err))
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	demo.Traffic(ctx, "http://"+o.listen, upstreams)
+	return ctx.Err()
+}
+
+// config is a configuration with short times, so that there is something to see.
+func (o demoOptions) config(folder string, upstreams []*demo.Upstream) string {
+	var b strings.Builder
+	_, _ = fmt.Fprintf(&b, "listen: %s\nadmin: {listen: %s, token_file: %q}\ndata_dir: %q\nshutdown_timeout: 2s\ndefaults: {timeout: %s, breaker: {recovery_timeout: 10s}}\nroutes:\n",
+		o.listen, o.admin, filepath.Join(folder, "token"), filepath.Join(folder, "data"), demo.Timeout)
+	for _, u := range upstreams {
+		_, _ = fmt.Fprintf(&b, "  %s: {prefix: %s, upstream: http://%s}\n", u.Service, u.Prefix, u.Address)
+	}
+	return b.String()
+}
