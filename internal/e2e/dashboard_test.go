@@ -269,3 +269,25 @@ func (d *page) fill(selector, text string) {
 	d.t.Helper()
 	d.do(chromedp.WaitVisible(chromedp.CSS(selector)), chromedp.Focus(chromedp.CSS(selector)), chromedp.KeyEvent(text))
 }
+
+func TestDashboardAsksForTheTokenWhereReadsNeedIt(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	config := "routes: {svc: {prefix: /svc, upstream: " + u.url() + "}}\n"
+	p := startProxy(t, config)
+	p.adminKeys("protect_reads: true")
+	p.replace(config)
+	eventually(t, "reads are protected", func() bool { return p.operate("GET", "/api/v1/config", "").status == 401 })
+	d := openPage(p)
+	d.fill(`#token-dialog [name="token"]`, "wrong"+kb.Enter)
+	d.shows("#connection", "Connection lost")
+	eventually(t, "it asks again", func() bool { return evaluate[bool](d, `document.querySelector("#token-dialog").open`) })
+	d.fill(`#token-dialog [name="token"]`, adminToken+kb.Enter)
+	d.shows("#connection", "live")
+	d.shows(card("svc"), "closed")
+	d.shows("#config-facts", "since")
+	d.press("#unlock") // locks
+	if kept := evaluate[string](d, `JSON.stringify(sessionStorage)`); strings.Contains(kept, adminToken) {
+		t.Errorf("after locking, the tab keeps %s", kept)
+	}
+}
