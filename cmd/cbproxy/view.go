@@ -169,7 +169,18 @@ func (v *view) Token() (string, error) {
 func breakersOf(s *proxy.Server, k *keeping) map[string]metrics.Breaker {
 	views := map[string]metrics.Breaker{}
 	for name, b := range s.Breakers() {
-		view := metrics.Breaker{State: b.State(), Probing: k.probing(name)}
+		status, policy := b.Status(), b.Policy()
+		view := metrics.Breaker{
+			State:               status.State,
+			Probing:             k.probing(name),
+			Held:                status.Hold != nil,
+			ConsecutiveFailures: status.ConsecutiveFailures,
+			FailMax:             policy.FailMax,
+			FailureRatioLimit:   policy.FailureRatio,
+		}
+		if w := status.Window; w != nil && policy.FailureRatio > 0 && w.Requests > 0 && int64(w.Requests) >= int64(policy.MinRequests) {
+			view.FailureRatio = float64(w.Failures) / float64(w.Requests)
+		}
 		for _, to := range events.States {
 			view.Changes[to] = b.Changes(to)
 		}

@@ -25,6 +25,14 @@ type Breaker struct {
 	ShadowRejections map[events.Reason]uint64
 	// Probing tells that this instance is the one that may probe for the fleet.
 	Probing bool
+	// Held tells that an operator holds the breaker in State.
+	Held bool
+	// ConsecutiveFailures counts the calls that failed in a row, and FailMax is how many of them
+	// open the breaker; 0 if they never do.
+	ConsecutiveFailures, FailMax int
+	// FailureRatio is the share of failures in the window, 0 while it can't open the breaker, and
+	// FailureRatioLimit the share that does; 0 if none does.
+	FailureRatio, FailureRatioLimit float64
 }
 
 // Redis is what a scrape wants to know of the Redis that instances share.

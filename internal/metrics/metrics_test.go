@@ -21,7 +21,8 @@ func newMetrics(state events.State, redis bool) *metrics.Metrics {
 	return metrics.New(metrics.Config{
 		Breakers: func() map[string]metrics.Breaker {
 			return map[string]metrics.Breaker{"svc": {
-				State: state, Probing: true, Changes: [3]uint64{1, 2, 3},
+				State: state, Probing: true, Changes: [3]uint64{1, 2, 3}, Held: state == events.Open,
+				ConsecutiveFailures: 4, FailMax: 5, FailureRatio: 0.25, FailureRatioLimit: 0.5,
 				ShadowRejections: map[events.Reason]uint64{events.ReasonOpen: 4, events.ReasonHalfOpenLimit: 5},
 			}}
 		},
@@ -118,6 +119,10 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 		`enhanced_circuit_breaker_state{service="svc"} 2`,
 		`cbproxy_state_changes_total{service="svc",to="open"} 2`,
 		`cbproxy_fleet_probing{service="svc"} 1`,
+		`cbproxy_consecutive_failures{service="svc"} 4`,
+		`cbproxy_consecutive_failures_limit{service="svc"} 5`,
+		`cbproxy_failure_ratio{service="svc"} 0.25`,
+		`cbproxy_failure_ratio_limit{service="svc"} 0.5`,
 		`cbproxy_redis_up 1`,
 		`cbproxy_redis_operations_total 7`,
 		`cbproxy_redis_errors_total 2`,
@@ -125,6 +130,17 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 	} {
 		if !strings.Contains(text, series+"\n") {
 			t.Errorf("no %s", series)
+		}
+	}
+}
+
+func TestTheStateThatABreakerIsHeldInIsToldAndNoOther(t *testing.T) {
+	for state, want := range map[events.State][2]int{events.Open: {1, 0}, events.Closed: {0, 0}, events.HalfOpen: {0, 0}} {
+		text := scrape(newMetrics(state, false))
+		for i, forced := range []string{"open", "closed"} {
+			if line := fmt.Sprintf("cbproxy_forced{service=\"svc\",state=%q} %d\n", forced, want[i]); !strings.Contains(text, line) {
+				t.Errorf("%v: no %s", state, line)
+			}
 		}
 	}
 }

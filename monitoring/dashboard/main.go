@@ -1,0 +1,132 @@
+// Command dashboard prints the Grafana dashboard:
+//
+//	go run ./monitoring/dashboard >monitoring/grafana-dashboard.json
+//
+// What is on it is in panels.go; here is how Grafana wants it.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+)
+
+func main() {
+	e := json.NewEncoder(os.Stdout)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(dashboard()); err != nil {
+		fmt.Fprintln(os.Stderr, "dashboard:", err)
+		os.Exit(1)
+	}
+}
+
+// object is a JSON object, whose keys are printed in order.
+type object map[string]any
+
+// panel is one picture. Width is of Grafana's 24 columns.
+type panel struct {
+	kind, title, about string
+	unit               string
+	width, height      int
+	queries            []query
+	fields             object // what defaults of the fields differ from Grafana's
+	options            object
+}
+
+// query is one line of PromQL, or a few that differ in a label.
+type query struct{ expr, legend string }
+
+// row is a heading and the panels under it.
+type row struct {
+	title  string
+	panels []panel
+}
+
+var source = object{"type": "prometheus", "uid": "${datasource}"}
+
+func dashboard() object {
+	return object{
+		"title":                "cbproxy",
+		"uid":                  "cbproxy",
+		"description":          "Circuit breakers, what callers get, and what stands in for upstreams.",
+		"tags":                 []string{"cbproxy"},
+		"schemaVersion":        39,
+		"version":              1,
+		"editable":             true,
+		"graphTooltip":         1, // one crosshair for all
+		"refresh":              "30s",
+		"timezone":             "",
+		"time":                 object{"from": "now-3h", "to": "now"},
+		"links":                []object{},
+		"annotations":          object{"list": []object{openings}},
+		"templating":           object{"list": []object{datasource, variable("instance"), variable("service")}},
+		"panels":               place(rows),
+		"fiscalYearStartMonth": 0,
+	}
+}
+
+// openings draws a line where a breaker opened.
+var openings = object{
+	"name": "Breaker opens", "datasource": source, "enable": true, "iconColor": "red",
+	"expr":        `changes(cbproxy_state_changes_total{to="open", instance=~"$instance", service=~"$service"}[$__rate_interval]) > 0`,
+	"titleFormat": "{{service}} opens", "textFormat": "{{instance}}", "step": "30s",
+}
+
+var datasource = object{
+	"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus",
+	"hide": 0, "includeAll": false, "multi": false, "refresh": 1, "regex": "", "current": object{}, "options": []object{},
+}
+
+// variable lets whoever looks choose among the values of a label.
+func variable(label string) object {
+	values := fmt.Sprintf("label_values(enhanced_circuit_breaker_state, %s)", label)
+	return object{
+		"name": label, "label": label, "type": "query", "datasource": source, "definition": values,
+		"query": object{"qryType": 1, "query": values, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
+		"hide":  0, "includeAll": true, "allValue": ".*", "multi": true, "refresh": 2, "sort": 1, "regex": "",
+		"current": object{"selected": true, "text": []string{"All"}, "value": []string{"$__all"}}, "options": []object{},
+	}
+}
+
+// place lays the panels out, from left to right and from top to bottom.
+func place(rows []row) (placed []object) {
+	id, y := 0, 0
+	add := func(o object, x, w, h int) {
+		id++
+		o["id"], o["gridPos"] = id, object{"x": x, "y": y, "w": w, "h": h}
+		placed = append(placed, o)
+	}
+	for _, r := range rows {
+		add(object{"type": "row", "title": r.title, "collapsed": false, "panels": []object{}}, 0, 24, 1)
+		y++
+		x, height := 0, 0
+		for _, p := range r.panels {
+			if x+p.width > 24 {
+				x, y, height = 0, y+height, 0
+			}
+			add(p.object(), x, p.width, p.height)
+			x, height = x+p.width, max(height, p.height)
+		}
+		y += height
+	}
+	return placed
+}
+
+func (p panel) object() object {
+	targets := make([]object, len(p.queries))
+	for i, q := range p.queries {
+		targets[i] = object{
+			"refId": string(rune('A' + i)), "datasource": source, "editorMode": "code", "expr": q.expr, "legendFormat": q.legend,
+			"range": p.kind != "stat", "instant": p.kind == "stat",
+		}
+	}
+	fields := object{"unit": p.unit}
+	for key, value := range p.fields {
+		fields[key] = value
+	}
+	return object{
+		"type": p.kind, "title": p.title, "description": p.about, "datasource": source, "targets": targets,
+		"fieldConfig": object{"defaults": fields, "overrides": []object{}}, "options": p.options,
+	}
+}

@@ -1,0 +1,152 @@
+package main
+
+// chosen is what the variables choose.
+const chosen = `instance=~"$instance", service=~"$service"`
+
+// rows is everything that is on the dashboard.
+var rows = []row{
+	{"Now", []panel{
+		stat("Open", "Breakers that leave their upstream alone.", "short", `sum(enhanced_circuit_breaker_state{`+chosen+`} == bool 1)`, "red"),
+		stat("Half-open", "Breakers that find out whether their upstream is back.", "short", `sum(enhanced_circuit_breaker_state{`+chosen+`} == bool 2)`, "yellow"),
+		stat("Forced", "Breakers that an operator holds.", "short", `sum(cbproxy_forced{`+chosen+`})`, "yellow"),
+		stat("Requests", "What callers ask, a second.", "reqps", `sum(rate(enhanced_circuit_breaker_requests_total{`+chosen+`}[$__rate_interval]))`, ""),
+		stat("Wait in queues", "Requests that were answered with 202 and are not delivered yet.", "short", `sum(cbproxy_queue_depth{`+chosen+`})`, ""),
+		stat("Dead letters", "Requests that were answered with 202 and could not be delivered.", "short", `sum(cbproxy_queue_dead{`+chosen+`})`, "red"),
+		{kind: "state-timeline", title: "State", width: 24, height: 8, queries: []query{{`enhanced_circuit_breaker_state{` + chosen + `}`, "{{service}} {{instance}}"}},
+			fields: object{"mappings": states, "color": object{"mode": "fixed"}, "custom": object{"fillOpacity": 80, "lineWidth": 0}},
+			options: object{"mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.9,
+				"legend": object{"displayMode": "list", "placement": "bottom", "showLegend": false}, "tooltip": object{"mode": "single"}}},
+	}},
+	{"What callers get", []panel{
+		graph("Outcomes", "How requests end. Failures and rejections may have got a fallback.", "reqps",
+			query{`sum by (status) (rate(enhanced_circuit_breaker_requests_total{` + chosen + `}[$__rate_interval]))`, "{{status}}"}),
+		graph("Not answered by the upstream", "Share of requests that failed or were rejected: what callers would see without fallbacks.", "percentunit",
+			query{`service:cbproxy_failed:ratio_rate5m{service=~"$service"}`, "{{service}}"}),
+		graph("Not answered at all", "Share of requests that ended without the upstream's answer and without a fallback: what callers see.", "percentunit",
+			query{`service:cbproxy_unanswered:ratio_rate5m{service=~"$service"}`, "{{service}}"}),
+		graph("Error budget burn rate", "How many times faster than the objective allows errors happen; over 1 the budget does not last.", "none",
+			query{`service:cbproxy_unanswered:burn_rate1h{service=~"$service"}`, "{{service}} 1h"},
+			query{`service:cbproxy_unanswered:burn_rate6h{service=~"$service"}`, "{{service}} 6h"},
+			query{`service:cbproxy_unanswered:burn_rate3d{service=~"$service"}`, "{{service}} 3d"},
+			query{`service:cbproxy_slow:burn_rate1h{service=~"$service"}`, "{{service}} slow, 1h"}),
+		graph("Fallbacks by strategy", "", "reqps",
+			query{`sum by (service, strategy) (rate(enhanced_circuit_breaker_fallbacks_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}} {{strategy}}"}),
+		graph("Fallbacks by reason", "", "reqps",
+			query{`sum by (service, reason) (rate(enhanced_circuit_breaker_fallbacks_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}} {{reason}}"}),
+		graph("Share of fallbacks", "Share of requests that a fallback answered.", "percentunit",
+			query{`service:cbproxy_fallbacks:ratio_rate5m{service=~"$service"}`, "{{service}}"}),
+	}},
+	{"Upstreams", []panel{
+		graph("Response time, p50", "Of requests that the upstream was asked.", "s", quantile("0.5")),
+		graph("Response time, p95", "", "s", quantile("0.95")),
+		graph("Response time, p99", "", "s", quantile("0.99")),
+		graph("Failures by type", "Each attempt and probe that failed.", "ops",
+			query{`sum by (service, error_type) (rate(enhanced_circuit_breaker_failures_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}} {{error_type}}"}),
+		graph("Failure rate", "Share of requests that the upstream was asked, and failed.", "percentunit",
+			query{`sum by (service) (rate(enhanced_circuit_breaker_requests_total{` + chosen + `, status="failure"}[$__rate_interval]))
+  / (sum by (service) (rate(enhanced_circuit_breaker_requests_total{` + chosen + `, status=~"success|failure"}[$__rate_interval])) > 0)`, "{{service}}"}),
+		graph("How near to opening", "Failures in a row, and the share of failures in the window, as shares of what opens the breaker.", "percentunit",
+			query{`max by (service) (cbproxy_consecutive_failures{` + chosen + `} / (cbproxy_consecutive_failures_limit{` + chosen + `} > 0))`, "{{service}} in a row"},
+			query{`max by (service) (cbproxy_failure_ratio{` + chosen + `} / (cbproxy_failure_ratio_limit{` + chosen + `} > 0))`, "{{service}} in the window"}),
+		graph("Attempts and retries", "Requests sent upstream, and those sent again.", "reqps",
+			query{`sum by (service) (rate(cbproxy_upstream_attempts_total{` + chosen + `}[$__rate_interval]))`, "{{service}} attempts"},
+			query{`sum by (service) (rate(cbproxy_upstream_retries_total{` + chosen + `}[$__rate_interval]))`, "{{service}} retries"},
+			query{`sum by (service) (rate(cbproxy_retry_budget_spent_total{` + chosen + `}[$__rate_interval]))`, "{{service}} not retried, budget spent"}),
+		graph("In flight", "", "short",
+			query{`sum by (service) (cbproxy_requests_in_flight{` + chosen + `})`, "{{service}}"}),
+		graph("Shed and shadowed", "Turned away by max_in_flight; and let through in shadow mode only.", "reqps",
+			query{`sum by (service, limit) (rate(cbproxy_requests_shed_total{` + chosen + `}[$__rate_interval]))`, "{{service}} by limit of {{limit}}"},
+			query{`sum by (service, reason) (rate(cbproxy_shadow_rejections_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}} shadow, {{reason}}"}),
+		graph("Changes of state", "", "short",
+			query{`sum by (service, to) (increase(cbproxy_state_changes_total{` + chosen + `}[$__rate_interval]))`, "{{service}} to {{to}}"}),
+		graph("Active probes", "", "ops",
+			query{`sum by (service, result) (rate(cbproxy_probes_total{` + chosen + `}[$__rate_interval]))`, "{{service}} {{result}}"}),
+		{kind: "state-timeline", title: "Fallback upstreams", about: "The breakers of second upstreams.", width: 8, height: 8,
+			queries: []query{{`cbproxy_fallback_upstream_state{` + chosen + `}`, "{{service}} {{instance}}"}},
+			fields:  object{"mappings": states, "color": object{"mode": "fixed"}, "custom": object{"fillOpacity": 80, "lineWidth": 0}},
+			options: object{"mergeValues": true, "showValue": "auto", "legend": object{"displayMode": "list", "placement": "bottom", "showLegend": false}}},
+	}},
+	{"Queue", []panel{
+		graph("Waiting", "", "short", query{`sum by (service) (cbproxy_queue_depth{` + chosen + `})`, "{{service}}"},
+			query{`sum by (service) (cbproxy_queue_dead{` + chosen + `}) > 0`, "{{service}} dead"}),
+		graph("Oldest", "How long the request that has waited longest has waited.", "s",
+			query{`max by (service) (cbproxy_queue_oldest_age_seconds{` + chosen + `})`, "{{service}}"}),
+		graph("Work", "", "ops",
+			query{`sum by (service) (rate(cbproxy_queue_accepted_total{` + chosen + `}[$__rate_interval]))`, "{{service}} accepted"},
+			query{`sum by (service) (rate(cbproxy_queue_delivered_total{` + chosen + `}[$__rate_interval]))`, "{{service}} delivered"},
+			query{`sum by (service) (rate(cbproxy_queue_retried_total{` + chosen + `}[$__rate_interval]))`, "{{service}} to be tried again"},
+			query{`sum by (service) (rate(cbproxy_queue_dead_total{` + chosen + `}[$__rate_interval]))`, "{{service}} died"},
+			query{`sum by (service) (rate(cbproxy_queue_lost_total{` + chosen + `}[$__rate_interval]))`, "{{service}} lost"},
+			query{`sum(rate(cbproxy_queue_commits_total{instance=~"$instance"}[$__rate_interval]))`, "commits"}),
+	}},
+	{"Cache", []panel{
+		graph("Hit rate", "Of the requests for which the cache was asked.", "percentunit",
+			query{`sum by (service) (rate(cbproxy_cache_hits_total{` + chosen + `}[$__rate_interval]))
+  / (sum by (service) (rate(cbproxy_cache_hits_total{` + chosen + `}[$__rate_interval]) + rate(cbproxy_cache_misses_total{` + chosen + `}[$__rate_interval])) > 0)`, "{{service}}"}),
+		graph("Memory", "", "bytes", query{`sum by (service) (cbproxy_cache_bytes{` + chosen + `})`, "{{service}}"}),
+		graph("Entries", "What is kept, learnt and dropped to make room.", "short",
+			query{`sum by (service) (cbproxy_cache_entries{` + chosen + `})`, "{{service}}"},
+			query{`sum by (service) (rate(cbproxy_cache_stored_total{` + chosen + `}[$__rate_interval]))`, "{{service}} learnt a second"},
+			query{`sum by (service) (rate(cbproxy_cache_evicted_total{` + chosen + `}[$__rate_interval]))`, "{{service}} dropped a second"}),
+	}},
+	{"Instances, fleet and Redis", []panel{
+		graph("Redis is up", "1 where nothing that is asked of it fails.", "short", query{`cbproxy_redis_up{instance=~"$instance"}`, "{{instance}}"}),
+		graph("Asked of Redis", "", "ops",
+			query{`sum by (instance) (rate(cbproxy_redis_operations_total{instance=~"$instance"}[$__rate_interval]))`, "{{instance}}"},
+			query{`sum by (instance) (rate(cbproxy_redis_errors_total{instance=~"$instance"}[$__rate_interval])) > 0`, "{{instance}} errors"},
+			query{`sum by (instance) (rate(cbproxy_store_errors_total{instance=~"$instance"}[$__rate_interval])) > 0`, "{{instance}} own store, errors"}),
+		graph("Who probes, and takes over", "Which instance probes for the fleet; queued requests of instances that are gone.", "short",
+			query{`cbproxy_fleet_probing{` + chosen + `} > 0`, "{{service}}: {{instance}} probes"},
+			query{`sum by (service, instance) (increase(cbproxy_queue_taken_over_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}}: {{instance}} takes over"},
+			query{`sum by (service, instance) (increase(cbproxy_queue_surrendered_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}}: {{instance}} gives up"}),
+		graph("Reloads", "", "short",
+			query{`sum by (result) (increase(cbproxy_config_reloads_total{instance=~"$instance"}[$__rate_interval]))`, "{{result}}"},
+			query{`sum(cbproxy_config_last_reload_successful{instance=~"$instance"} == bool 0)`, "instances with a refused file"}),
+		graph("Age of the configuration", "", "s", query{`time() - cbproxy_config_last_reload_success_timestamp_seconds{instance=~"$instance"}`, "{{instance}}"}),
+		graph("Versions", "Instances by what they run.", "short", query{`count by (version, commit) (cbproxy_build_info{instance=~"$instance"})`, "{{version}} {{commit}}"}),
+		graph("CPU", "Seconds a second.", "short", query{`rate(process_cpu_seconds_total{instance=~"$instance"}[$__rate_interval])
+  and on (job, instance) cbproxy_build_info`, "{{instance}}"}),
+		graph("Resident memory", "", "bytes", query{`process_resident_memory_bytes{instance=~"$instance"} and on (job, instance) cbproxy_build_info`, "{{instance}}"}),
+		graph("Goroutines", "", "short", query{`go_goroutines{instance=~"$instance"} and on (job, instance) cbproxy_build_info`, "{{instance}}"}),
+	}},
+}
+
+// states shows a state's number as its word.
+var states = []object{{"type": "value", "options": object{
+	"0": object{"text": "closed", "color": "green", "index": 0},
+	"1": object{"text": "open", "color": "red", "index": 1},
+	"2": object{"text": "half-open", "color": "yellow", "index": 2},
+}}}
+
+// quantile is a query of the response times' quantile, for each service.
+func quantile(q string) query {
+	return query{`histogram_quantile(` + q + `, sum by (service, le) (rate(enhanced_circuit_breaker_response_time_seconds_bucket{` + chosen + `}[$__rate_interval])))`, "{{service}}"}
+}
+
+// stat is one number, which has a colour when it is not zero, if one is given.
+func stat(title, about, unit, expr, color string) panel {
+	steps := []object{{"color": "green", "value": nil}}
+	if color != "" {
+		steps = append(steps, object{"color": color, "value": 1})
+	}
+	return panel{
+		kind: "stat", title: title, about: about, unit: unit, width: 4, height: 4, queries: []query{{expr, title}},
+		fields: object{"thresholds": object{"mode": "absolute", "steps": steps}, "color": object{"mode": "thresholds"}},
+		options: object{
+			"reduceOptions": object{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
+			"colorMode":     "background", "graphMode": "none", "textMode": "auto", "justifyMode": "auto", "orientation": "auto",
+		},
+	}
+}
+
+// graph is lines over time.
+func graph(title, about, unit string, queries ...query) panel {
+	return panel{
+		kind: "timeseries", title: title, about: about, unit: unit, width: 8, height: 8, queries: queries,
+		fields: object{"min": 0, "color": object{"mode": "palette-classic"}, "custom": object{"drawStyle": "line", "lineWidth": 1, "fillOpacity": 10, "showPoints": "never", "spanNulls": false}},
+		options: object{
+			"legend":  object{"displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": []string{}},
+			"tooltip": object{"mode": "multi", "sort": "desc"},
+		},
+	}
+}
