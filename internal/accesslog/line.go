@@ -38,11 +38,13 @@ func handle(h slog.Handler, a *events.Access, query bool) error {
 			attrs = append(attrs, slog.String(key, plain(value, maxWord)))
 		}
 	}
-	word("service", a.Service)
+	if a.Service != "" {
+		add(slog.String("service", plain(a.Service, maxName)))
+	}
 	word("method", a.Method)
-	add(slog.String("path", plain(a.Path, maxText)))
+	add(slog.String("path", plain(a.Path, maxPath)))
 	if query && a.Query != "" {
-		add(slog.String("query", plain(a.Query, maxText)))
+		add(slog.String("query", plain(a.Query, maxQuery)))
 	}
 	word("protocol", a.Protocol)
 	add(slog.Int("status", a.Status))
@@ -72,7 +74,9 @@ func handle(h slog.Handler, a *events.Access, query bool) error {
 	add(slog.Int64("request_bytes", a.RequestBytes))
 	add(slog.Int64("response_bytes", a.ResponseBytes))
 	word("client", a.Client)
-	word("user_agent", a.UserAgent)
+	if a.UserAgent != "" {
+		add(slog.String("user_agent", plain(a.UserAgent, maxAgent)))
+	}
 	r := slog.NewRecord(a.Arrived.UTC(), slog.LevelInfo, "request", 0)
 	r.AddAttrs(attrs...)
 	return h.Handle(context.Background(), r)

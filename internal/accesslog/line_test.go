@@ -24,10 +24,10 @@ func healthy() *events.Access {
 }
 
 // line returns what is written of a, which must be one line.
-func line(t testing.TB, a *events.Access, format string, query bool) string {
+func line(t testing.TB, a *events.Access, format, instance string, query bool) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := handle(newHandler(&b, format, "one"), a, query); err != nil {
+	if err := handle(newHandler(&b, format, instance), a, query); err != nil {
 		t.Fatal(err)
 	}
 	text, ended := strings.CutSuffix(b.String(), "\n")
@@ -68,19 +68,19 @@ func TestLines(t *testing.T) {
 			a := healthy()
 			c.change(a)
 			want := `{"time":"2026-11-25T12:00:00.25Z","level":"INFO","msg":"request","instance":"one",` + c.json
-			if got := line(t, a, "json", c.query); got != want {
+			if got := line(t, a, "json", "one", c.query); got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		})
 	}
 	const want = `time=2026-11-25T12:00:00.250Z level=INFO msg=request instance=one service=rag_service method=GET path=/rag/x protocol=HTTP/1.1 status=200 ` +
 		`outcome=success state=closed attempts=1 duration_ms=12.345 upstream_ms=10 header_ms=11 request_bytes=3 response_bytes=44 client=127.0.0.1:999 user_agent=curl/8`
-	if got := line(t, healthy(), "text", false); got != want {
+	if got := line(t, healthy(), "text", "one", false); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-const longest = 16 << 10 // of a line, whatever is in it
+const longest = pipeBytes - 1 // of a line without its end, whatever is in it
 
 // Whatever a request holds, its record is one line that parses and holds nothing to act on.
 func FuzzLines(f *testing.F) {
@@ -93,9 +93,12 @@ func FuzzLines(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, word, path, query string) {
 		a := healthy()
+		a.Service, a.Attempts, a.Cut = strings.Repeat("s", maxName), 1<<30, true
+		a.Strategy, a.Reason, a.Shed, a.Failure = "a_strategy_of_ones_own", events.ReasonHalfOpenLimit, events.ShedByRoute, &events.Failure{Type: events.ErrorTruncated}
+		a.Duration, a.Upstream, a.Header, a.RequestBytes, a.ResponseBytes = 1<<62, 1<<62, 1<<62, 1<<62, 1<<62
 		a.Method, a.Path, a.Query, a.Protocol, a.UserAgent, a.Client = word, path, query, word, query, word
 		for _, format := range []string{"json", "text"} {
-			got := line(t, a, format, true)
+			got := line(t, a, format, strings.Repeat("i", 72), true)
 			if len(got) > longest {
 				t.Fatalf("%d bytes", len(got))
 			}
@@ -104,12 +107,12 @@ func FuzzLines(f *testing.F) {
 			}
 			if format == "json" {
 				var fields map[string]any
-				if err := json.Unmarshal([]byte(got), &fields); err != nil || fields["msg"] != "request" || fields["service"] != "rag_service" || fields["outcome"] != "success" {
+				if err := json.Unmarshal([]byte(got), &fields); err != nil || fields["msg"] != "request" || fields["service"] != a.Service || fields["outcome"] != "success" {
 					t.Fatalf("%v in %.300q", err, got)
 				}
 				continue
 			}
-			if fields := textFields(t, got); fields["msg"] != "request" || fields["level"] != "INFO" || fields["path"] != plain(path, maxText) {
+			if fields := textFields(t, got); fields["msg"] != "request" || fields["level"] != "INFO" || fields["path"] != plain(path, maxPath) {
 				t.Fatalf("forged: %.300q", got)
 			}
 		}
@@ -146,7 +149,7 @@ func textFields(t *testing.T, rest string) map[string]string {
 func TestLongTextsAreCut(t *testing.T) {
 	a := healthy()
 	a.Path = "/" + strings.Repeat("x", 1<<20)
-	if got := line(t, a, "text", false); !strings.Contains(got, strconv.Itoa(1<<20+1-maxText)+" bytes more") {
+	if got := line(t, a, "text", "one", false); !strings.Contains(got, strconv.Itoa(1<<20+1-maxPath)+" bytes more") {
 		t.Errorf("it is not said how much is left out: %.1500s", got)
 	}
 }

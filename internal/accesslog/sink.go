@@ -13,6 +13,7 @@ import (
 const (
 	bufferBytes  = 1 << 20                // of lines that wait to be written
 	retryPause   = 250 * time.Millisecond // before a write that failed is tried again
+	pipeBytes    = 4096                   // go into a pipe together (PIPE_BUF)
 	flushTimeout = 2 * time.Second        // for what waits when a destination is closed
 )
 
@@ -22,6 +23,7 @@ var errClosed = errors.New("access log: the destination is closed")
 // a full disk or a blocked pipe can hold up. Safe for concurrent use.
 type sink struct {
 	file    *os.File
+	shared  bool // others may write there as well, and not by appending to a file
 	logger  *slog.Logger
 	dropped *atomic.Uint64
 	ready   chan struct{} // holds a token while there is something to do
@@ -35,7 +37,8 @@ type sink struct {
 }
 
 func newSink(f *os.File, logger *slog.Logger, dropped *atomic.Uint64) *sink {
-	s := &sink{file: f, logger: logger, dropped: dropped,
+	info, err := f.Stat()
+	s := &sink{file: f, shared: err != nil || !info.Mode().IsRegular(), logger: logger, dropped: dropped,
 		ready: make(chan struct{}, 1), done: make(chan struct{}), stop: make(chan struct{})}
 	go s.run()
 	return s
@@ -93,7 +96,7 @@ func (s *sink) run() {
 func (s *sink) write(batch []byte) (lost []byte) {
 	failed := false
 	for len(batch) > 0 {
-		n, err := s.file.Write(batch)
+		n, err := s.file.Write(s.portion(batch))
 		batch = batch[n:]
 		if err == nil {
 			continue
@@ -109,6 +112,18 @@ func (s *sink) write(batch []byte) (lost []byte) {
 		}
 	}
 	return nil
+}
+
+// portion returns what of batch is written at once: what others write to the same pipe, the
+// proxy's own log among them, must not come into the middle of a line.
+func (s *sink) portion(batch []byte) []byte {
+	if !s.shared || len(batch) <= pipeBytes {
+		return batch
+	}
+	if end := bytes.LastIndexByte(batch[:pipeBytes], '\n'); end >= 0 {
+		return batch[:end+1]
+	}
+	return batch[:pipeBytes]
 }
 
 // close takes no more lines. What waits is written in the background, within flushTimeout.

@@ -7,10 +7,14 @@ import (
 	"unicode/utf8"
 )
 
-// What of one text is logged, in bytes.
+// What of one text is logged, in bytes: so much that a line, in which quoting may make twice
+// as much of each, is never longer than what a pipe takes at once.
 const (
-	maxText = 1 << 10 // a path, a query
-	maxWord = 256     // a user agent, and what is a word where nobody means harm
+	maxPath  = 640
+	maxQuery = 512
+	maxAgent = 192
+	maxName  = 128 // a service's
+	maxWord  = 64  // what is a word where nobody means harm
 )
 
 // plain returns at most limit bytes of s and a few more, with an escape for everything that a
