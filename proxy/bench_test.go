@@ -7,10 +7,12 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"cbproxy/internal/accesslog"
 	"cbproxy/internal/events"
 	"cbproxy/internal/metrics"
 	"cbproxy/routes"
@@ -23,7 +25,7 @@ func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d *discard) WriteHeader(int)             {}
 
-func benchmarkServer(b *testing.B, upstream string) *Server {
+func benchmarkServer(b *testing.B, upstream string, access events.AccessLog) *Server {
 	u, err := url.Parse(upstream)
 	if err != nil {
 		b.Fatal(err)
@@ -32,7 +34,7 @@ func benchmarkServer(b *testing.B, upstream string) *Server {
 	m := metrics.New(metrics.Config{
 		Breakers: func() map[string]metrics.Breaker { return nil }, Strategies: []string{"static"},
 	})
-	s = New(Config{Bus: new(events.Bus), Observers: m, Logger: slog.New(slog.DiscardHandler)})
+	s = New(Config{Bus: new(events.Bus), Observers: m, Access: access, Logger: slog.New(slog.DiscardHandler)})
 	route := &routes.Route{
 		Prefix: routes.Prefixes{"/rag"}, StripPrefix: true, Upstream: routes.Upstream{URL: u},
 		Timeout: 30 * time.Second, IdleTimeout: time.Minute, ResponseBuffer: 64 << 10, FallbackEnabled: true,
@@ -81,5 +83,45 @@ func BenchmarkClosed(b *testing.B) {
 			BufferPool: copyBuffers{},
 		})
 	})
-	b.Run("cbproxy", func(b *testing.B) { benchmarkHandler(b, benchmarkServer(b, u.URL)) })
+	b.Run("cbproxy", func(b *testing.B) { benchmarkHandler(b, benchmarkServer(b, u.URL, nil)) })
+	file := filepath.Join(b.TempDir(), "access.log")
+	for name, settings := range map[string]accesslog.Settings{
+		"access log off":     {},
+		"access log sampled": {Enabled: true, Destination: file, Format: "json", Sample: 0.01},
+		"access log on":      {Enabled: true, Destination: file, Format: "json", Sample: 1},
+	} {
+		b.Run(name, func(b *testing.B) { benchmarkHandler(b, benchmarkServer(b, u.URL, accessLog(b, settings))) })
+	}
+}
+
+func accessLog(tb testing.TB, settings accesslog.Settings) *accesslog.Log {
+	log := accesslog.New("bench", slog.New(slog.DiscardHandler))
+	change, err := log.Prepare(settings)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	change.Commit()
+	tb.Cleanup(log.Close)
+	return log
+}
+
+// Deciding that nothing is logged costs no allocation, and neither does what an outcome has more
+// for the log.
+func TestAccessLogThatIsOffAllocatesNothing(t *testing.T) {
+	log := accessLog(t, accesslog.Settings{})
+	without := New(Config{Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
+	with := New(Config{Bus: new(events.Bus), Access: log, Logger: slog.New(slog.DiscardHandler)})
+	r, w := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/nowhere", nil), &discard{http.Header{}}
+	base := testing.AllocsPerRun(1000, func() { without.ServeHTTP(w, r) })
+	if n := testing.AllocsPerRun(1000, func() { with.ServeHTTP(w, r) }); n > base {
+		t.Errorf("%v allocations with a log that is off, %v without one", n, base)
+	}
+	x := &exchange{w: w}
+	if n := testing.AllocsPerRun(1000, func() {
+		if rec := x.record(); rec != nil {
+			t.Error("a record of a request that is not logged")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations to see that an exchange is not logged", n)
+	}
 }

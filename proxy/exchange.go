@@ -256,6 +256,9 @@ func (x *exchange) end() {
 	}
 	x.outcome.Duration = time.Since(x.start)
 	x.route.service.observer.End(&x.outcome)
+	if rec := x.record(); rec != nil {
+		rec.ended(x, cut)
+	}
 	if cut {
 		x.takeUpload()
 		x.endRead()                 // net/http reads on before it closes, and the client may be waiting for the end

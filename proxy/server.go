@@ -37,11 +37,13 @@ type Breakers interface {
 	Gone(service string)
 }
 
-// Config is what a Server is built from. All fields but Breakers and Host are required.
+// Config is what a Server is built from. All fields but Breakers, Access and Host are required.
 type Config struct {
 	Bus       *events.Bus
 	Observers Observers
 	Breakers  Breakers
+	// Access is told of each request's end; nil: nobody is.
+	Access events.AccessLog
 	// Host is what the fallbacks' strategies may use.
 	Host   fallbacks.Host
 	Logger *slog.Logger
@@ -217,13 +219,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	snap := s.acquire()
 	defer snap.release()
 	path := rawPath(r)
+	if log := s.config.Access; log != nil && log.On() {
+		w = newRecord(w, r, path, log)
+	}
 	if p := turnAway(r, path, snap.limits); p != nil {
-		p.write(w)
+		refuse(w, p)
 		return
 	}
 	route, n, ok := snap.table.Match(path)
 	if !ok {
-		notFound.write(w)
+		refuse(w, notFound)
 		return
 	}
 	if !route.config.StripPrefix {

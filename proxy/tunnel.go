@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,11 +15,14 @@ type tunnel struct {
 	io.ReadWriteCloser
 	clock *time.Timer
 	idle  time.Duration
+
+	opened        time.Time
+	read, written atomic.Int64 // bytes of the upstream's and for it
 }
 
 // openTunnel makes c, which came with res, the exchange's tunnel.
 func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
-	t := &tunnel{ReadWriteCloser: c, clock: x.clock, idle: x.route.config.IdleTimeout}
+	t := &tunnel{ReadWriteCloser: c, clock: x.clock, idle: x.route.config.IdleTimeout, opened: time.Now()}
 	res.Body = t
 	x.route.tunnels.Add(1)
 	x.tunnel.Store(t)
@@ -27,12 +31,14 @@ func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 
 func (t *tunnel) Read(p []byte) (int, error) {
 	n, err := t.ReadWriteCloser.Read(p)
+	t.read.Add(int64(n))
 	t.clock.Reset(t.idle)
 	return n, err
 }
 
 func (t *tunnel) Write(p []byte) (int, error) {
 	n, err := t.ReadWriteCloser.Write(p)
+	t.written.Add(int64(n))
 	t.clock.Reset(t.idle)
 	return n, err
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"time"
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
@@ -22,6 +23,9 @@ var errStatus = errors.New("the upstream's status is a failure")
 func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := exchangeOf(out.Context())
 	trace := httptrace.ContextClientTrace(out.Context())
+	if rec := x.record(); rec != nil {
+		defer rec.asked(time.Now())
+	}
 	var res *http.Response
 	var err error
 	if out.Body != nil {

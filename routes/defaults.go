@@ -20,6 +20,7 @@ func defaultConfig() *Config {
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       120 * time.Second,
 		},
+		AccessLog: AccessLog{Destination: "stdout", Format: "json", Sample: 1},
 		Admin:     Admin{Listen: "127.0.0.1:9901"},
 		Redis:     Redis{TTL: time.Hour, Share: Share{Enabled: true, Quorum: 1}},
 		Routes:    map[string]*Route{},

@@ -24,6 +24,8 @@ type Config struct {
 	MaxInFlight int `yaml:"max_in_flight" valid:"0..1000000"`
 	// What a client may send, and how slowly.
 	Limits Limits `yaml:"limits"`
+	// A line for each request; off by default.
+	AccessLog AccessLog `yaml:"access_log"`
 	// The admin plane: API, health and metrics.
 	Admin Admin `yaml:"admin"`
 	// The optional Redis that instances share.
@@ -196,6 +198,20 @@ type Breaker struct {
 	GRPCFailureCodes []string `yaml:"grpc_failure_codes" enum:"CANCELLED,UNKNOWN,INVALID_ARGUMENT,DEADLINE_EXCEEDED,NOT_FOUND,ALREADY_EXISTS,PERMISSION_DENIED,RESOURCE_EXHAUSTED,FAILED_PRECONDITION,ABORTED,OUT_OF_RANGE,UNIMPLEMENTED,INTERNAL,UNAVAILABLE,DATA_LOSS,UNAUTHENTICATED" most:"32"`
 	// A request of the proxy's own that tests recovery in place of users': while path is set, users' requests get the fallback until it has succeeded half_open_requests times.
 	Probe Probe `yaml:"probe"`
+}
+
+// AccessLog configures the log of requests, which is apart from the proxy's own log.
+type AccessLog struct {
+	// Write it.
+	Enabled bool `yaml:"enabled"`
+	// Where to: stdout, stderr, or the path of a file. A file is made with mode 0600 if it is missing, appended to, and opened anew with each reload and SIGHUP, so that it can be rotated.
+	Destination string `yaml:"destination"`
+	// Form of a line: json, or text (key=value).
+	Format string `yaml:"format" enum:"json,text"`
+	// Share of the uneventful requests that is logged, 0 to 1: those in which the upstream did its part at the first attempt, with a status below 500. All others are always logged: failures, rejections, fallbacks, retries, clients that left, and what reached no route.
+	Sample float64 `yaml:"sample" valid:"0..1"`
+	// Log the query strings, too, which may hold what is secret.
+	Query bool `yaml:"query"`
 }
 
 // RecoveryBackoff configures how openings grow while recovery fails.

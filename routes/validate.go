@@ -10,6 +10,7 @@ import (
 func (b *builder) validate() {
 	b.checkListeners()
 	b.checkDataDir()
+	b.checkAccessLog()
 	b.checkTokenFile()
 	b.checkRedisURL()
 	b.checkPrefixes()
@@ -43,6 +44,21 @@ func (b *builder) checkDataDir() {
 		b.faults.add(b.at(path), "must have no control character, got %q", shown)
 	} else if info, err := os.Stat(folder); err == nil && !info.IsDir() {
 		b.faults.add(b.at(path), "must be a folder, got %q, which is a file", shown)
+	}
+}
+
+// checkAccessLog opens nothing: a check leaves everything as it is.
+func (b *builder) checkAccessLog() {
+	const path = "access_log.destination"
+	file := b.config.AccessLog.Destination
+	if b.faults.has(path) || file == "stdout" || file == "stderr" {
+		return
+	}
+	shown := shorten(file, longestShown)
+	if file == "" || strings.ContainsFunc(file, isControl) {
+		b.faults.add(b.at(path), "must be stdout, stderr or the path of a file, got %q", shown)
+	} else if info, err := os.Stat(file); err == nil && info.IsDir() {
+		b.faults.add(b.at(path), "must be a file, got %q, which is a folder", shown)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cbproxy/internal/accesslog"
 	"cbproxy/internal/admin"
 	"cbproxy/internal/events"
 	"cbproxy/internal/metrics"
@@ -24,6 +25,7 @@ type reloader struct {
 	server  *proxy.Server
 	bus     *events.Bus
 	metrics *metrics.Metrics
+	access  *accesslog.Log
 	started *routes.Config // what the listeners were opened with
 
 	mu      sync.Mutex // one reload at a time
@@ -32,7 +34,7 @@ type reloader struct {
 
 // start puts the first configuration in force.
 func (r *reloader) start(c *routes.Config) error {
-	if err := r.server.Apply(c); err != nil {
+	if err := r.enforce(c); err != nil {
 		return err
 	}
 	now := time.Now().UTC()
@@ -57,7 +59,7 @@ func (r *reloader) apply(load func() (*routes.Config, error)) error {
 	defer r.mu.Unlock()
 	c, err := load()
 	if err == nil {
-		err = r.server.Apply(c)
+		err = r.enforce(c)
 	}
 	now := time.Now().UTC()
 	r.metrics.Reloaded(err == nil, now)
@@ -75,5 +77,19 @@ func (r *reloader) apply(load func() (*routes.Config, error)) error {
 	}
 	r.current.Store(&configured{c, admin.ConfigStatus{Hash: c.Hash, LoadedAt: now, RestartRequired: restart}})
 	r.bus.Publish(events.Reloaded{Time: now, Hash: c.Hash, RestartRequired: restart})
+	return nil
+}
+
+// enforce puts c in force, whole or, with an error, not at all.
+func (r *reloader) enforce(c *routes.Config) error {
+	access, err := r.access.Prepare(accesslog.Settings(c.AccessLog))
+	if err != nil {
+		return err
+	}
+	if err := r.server.Apply(c); err != nil {
+		access.Discard()
+		return err
+	}
+	access.Commit()
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/accesslog"
 	"cbproxy/internal/admin"
 	"cbproxy/internal/events"
 	"cbproxy/internal/metrics"
@@ -85,20 +86,23 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 		return failure(err)
 	}
 	waitsInMemory(config, logger)
+	access := accesslog.New(instance, logger)
+	defer access.Close()
 	var server *proxy.Server
 	meter := metrics.New(metrics.Config{
-		Breakers:    func() map[string]metrics.Breaker { return breakersOf(server, keep) },
-		Redis:       keep.redisMetrics,
-		StoreErrors: keep.storeErrors,
-		Queues:      waiting.metrics,
-		Fallbacks:   func() map[string]metrics.Fallback { return fallbacksOf(server) },
-		Strategies:  fallbacks.Names(),
-		Version:     version,
-		Commit:      buildCommit(),
+		Breakers:         func() map[string]metrics.Breaker { return breakersOf(server, keep) },
+		Redis:            keep.redisMetrics,
+		StoreErrors:      keep.storeErrors,
+		Queues:           waiting.metrics,
+		Fallbacks:        func() map[string]metrics.Fallback { return fallbacksOf(server) },
+		AccessLogDropped: access.Dropped,
+		Strategies:       fallbacks.Names(),
+		Version:          version,
+		Commit:           buildCommit(),
 	})
-	server = proxy.New(proxy.Config{Bus: bus, Observers: meter, Breakers: keep, Host: fallbacks.Host{Queues: waiting.Queues}, Logger: logger})
+	server = proxy.New(proxy.Config{Bus: bus, Observers: meter, Breakers: keep, Access: access, Host: fallbacks.Host{Queues: waiting.Queues}, Logger: logger})
 	waiting.server = server
-	v := &view{instance: instance, keeping: keep, queues: queueView{waiting}, reloader: &reloader{loader: loader, server: server, bus: bus, metrics: meter}}
+	v := &view{instance: instance, keeping: keep, queues: queueView{waiting}, reloader: &reloader{loader: loader, server: server, bus: bus, metrics: meter, access: access}}
 	keep.server, keep.config = server, func() *routes.Config {
 		if v.current.Load() == nil {
 			return config

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -63,7 +64,8 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 				return false
 			})
 			p := startProxyWith(t, filepath.Join(t.TempDir(), "config.yaml"),
-				"routes: {svc: {prefix: /svc, upstream: '"+u.url()+"', timeout: 5, breaker: {fail_max: 1, recovery_timeout: 0.001}}}\n",
+				"access_log: {enabled: true, destination: stderr, query: true, format: "+format+"}\n"+
+					"routes: {svc: {prefix: /svc, upstream: '"+u.url()+"', timeout: 5, breaker: {fail_max: 1, recovery_timeout: 0.001}}}\n",
 				[]string{"--log-format", format, "--log-level", "debug"})
 			for range len(evil) * 9 {
 				before := said.Load()
@@ -96,6 +98,10 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 				c.await(1)
 				_ = c.conn.Close()
 			}
+			p.signal(syscall.SIGTERM)
+			if status := p.wait(); status != 0 {
+				t.Errorf("exit status %d", status)
+			}
 			log := p.log.String()
 			for line := range strings.Lines(log) {
 				line = strings.TrimSuffix(line, "\n")
@@ -108,6 +114,9 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 				if len(line) > 8<<10 {
 					t.Errorf("%d bytes: %.300q", len(line), line)
 				}
+			}
+			if n := strings.Count(log, "duration_ms"); n < 9*len(evil) {
+				t.Errorf("%d access lines", n)
 			}
 			if n := strings.Count(log, "upstream failed"); n == 0 {
 				t.Error("nothing was logged of the upstream")

@@ -28,6 +28,7 @@ type proxyProcess struct {
 	file   string // of the configuration
 	head   string // the configuration's first lines, with the addresses and the folder
 	log    *logBuffer
+	out    io.Writer // gets standard output; nil: nobody does
 
 	flags, environment []string
 
@@ -114,7 +115,7 @@ func (p *proxyProcess) launch() {
 	exited := make(chan struct{})
 	command := exec.Command(binary, append([]string{"run", "--config", p.file}, p.flags...)...)
 	command.Env = append(os.Environ(), p.environment...)
-	command.Stderr = p.log
+	command.Stdout, command.Stderr = p.out, p.log
 	if err := command.Start(); err != nil {
 		p.t.Fatal(err)
 	}

@@ -41,7 +41,8 @@ type Redis struct {
 	Operations, Errors uint64
 }
 
-// Config is what Metrics are built from. All fields but Redis, StoreErrors, Queues and Fallbacks are required.
+// Config is what Metrics are built from. All fields but Redis, StoreErrors, Queues,
+// Fallbacks and AccessLogDropped are required.
 type Config struct {
 	// Breakers returns the breakers in force, by service; it is called at each scrape.
 	Breakers func() map[string]Breaker
@@ -55,6 +56,9 @@ type Config struct {
 	Queues func() (byService map[string]Queue, commits uint64)
 	// Fallbacks returns the fallbacks of all services; it is called at each scrape.
 	Fallbacks func() map[string]Fallback
+	// AccessLogDropped returns how many lines of the access log were dropped; it is called at each
+	// scrape.
+	AccessLogDropped func() uint64
 	// Strategies lists the fallback strategies there are.
 	Strategies []string
 	// Version and Commit are this build's.
@@ -166,6 +170,12 @@ func New(c Config) *Metrics {
 	}
 	if c.Fallbacks != nil {
 		m.registry.MustRegister(&fallbackCollector{c.Fallbacks})
+	}
+	if c.AccessLogDropped != nil {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "cbproxy_access_log_dropped_total",
+			Help: "Lines of the access log that were dropped because it could not be written fast enough.",
+		}, func() float64 { return float64(c.AccessLogDropped()) }))
 	}
 	return m
 }

@@ -1,0 +1,24 @@
+package accesslog
+
+import "testing"
+
+// What a request pays for the log, the writing aside.
+func BenchmarkLog(b *testing.B) {
+	for name, settings := range map[string]Settings{
+		"off":     {},
+		"sampled": {Enabled: true, Destination: "/dev/null", Format: "json", Sample: 0.01},
+		"json":    {Enabled: true, Destination: "/dev/null", Format: "json", Sample: 1},
+		"text":    {Enabled: true, Destination: "/dev/null", Format: "text", Sample: 1},
+	} {
+		b.Run(name, func(b *testing.B) {
+			l := New("one", discard())
+			apply(b, l, settings)
+			defer l.Close()
+			a := healthy()
+			b.ReportAllocs()
+			for b.Loop() {
+				l.Log(a)
+			}
+		})
+	}
+}

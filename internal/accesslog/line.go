@@ -1,0 +1,86 @@
+package accesslog
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// newHandler returns what makes lines and gives w each with one Write.
+func newHandler(w io.Writer, format, instance string) slog.Handler {
+	var h slog.Handler = slog.NewJSONHandler(w, nil)
+	if format == "text" {
+		h = slog.NewTextHandler(w, nil)
+	}
+	if instance == "" {
+		return h
+	}
+	return h.WithAttrs([]slog.Attr{slog.String("instance", instance)})
+}
+
+// uneventful reports whether a request is one of the many of which a sample will do.
+func uneventful(a *events.Access) bool {
+	return a.Result == events.ResultSuccess && a.Strategy == "" && a.Attempts == 1 && a.Status > 0 && a.Status < 500 && !a.Cut
+}
+
+// refused is the outcome of a request that reached no route.
+const refused = "refused"
+
+// handle writes a's line. What is without meaning for a request is left out.
+func handle(h slog.Handler, a *events.Access, query bool) error {
+	attrs := make([]slog.Attr, 0, 24)
+	add := func(attr slog.Attr) { attrs = append(attrs, attr) }
+	word := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, plain(value, maxWord)))
+		}
+	}
+	if a.Service != "" {
+		add(slog.String("service", plain(a.Service, maxName)))
+	}
+	word("method", a.Method)
+	add(slog.String("path", plain(a.Path, maxPath)))
+	if query && a.Query != "" {
+		add(slog.String("query", plain(a.Query, maxQuery)))
+	}
+	word("protocol", a.Protocol)
+	add(slog.Int("status", a.Status))
+	if a.Service == "" {
+		word("outcome", refused)
+	} else {
+		word("outcome", string(a.Result))
+		word("state", a.State.String())
+		add(slog.Int("attempts", a.Attempts))
+	}
+	if a.Failure != nil {
+		word("error", string(a.Failure.Type))
+	}
+	word("fallback", a.Strategy)
+	word("reason", string(a.Reason))
+	word("shed", string(a.Shed))
+	if a.Cut {
+		add(slog.Bool("cut", true))
+	}
+	add(slog.Float64("duration_ms", milliseconds(a.Duration)))
+	if a.Attempts > 0 {
+		add(slog.Float64("upstream_ms", milliseconds(a.Upstream)))
+	}
+	if a.Header > 0 {
+		add(slog.Float64("header_ms", milliseconds(a.Header)))
+	}
+	add(slog.Int64("request_bytes", a.RequestBytes))
+	add(slog.Int64("response_bytes", a.ResponseBytes))
+	word("client", a.Client)
+	if a.UserAgent != "" {
+		add(slog.String("user_agent", plain(a.UserAgent, maxAgent)))
+	}
+	r := slog.NewRecord(a.Arrived.UTC(), slog.LevelInfo, "request", 0)
+	r.AddAttrs(attrs...)
+	return h.Handle(context.Background(), r)
+}
+
+// milliseconds is a duration with three decimals.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

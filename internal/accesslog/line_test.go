@@ -1,0 +1,155 @@
+package accesslog
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"cbproxy/internal/events"
+)
+
+var arrived = time.Date(2026, 11, 25, 12, 0, 0, 250_000_000, time.UTC)
+
+func healthy() *events.Access {
+	return &events.Access{
+		Outcome: events.Outcome{Service: "rag_service", Result: events.ResultSuccess, Attempts: 1, Duration: 12345678 * time.Nanosecond},
+		Arrived: arrived, Method: "GET", Path: "/rag/x", Query: "token=secret", Protocol: "HTTP/1.1", UserAgent: "curl/8", Client: "127.0.0.1:999",
+		Status: 200, Upstream: 10 * time.Millisecond, Header: 11 * time.Millisecond, RequestBytes: 3, ResponseBytes: 44,
+	}
+}
+
+// line returns what is written of a, which must be one line.
+func line(t testing.TB, a *events.Access, format, instance string, query bool) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := handle(newHandler(&b, format, instance), a, query); err != nil {
+		t.Fatal(err)
+	}
+	text, ended := strings.CutSuffix(b.String(), "\n")
+	if !ended || strings.ContainsAny(text, "\r\n") {
+		t.Fatalf("not one line: %q", b.String())
+	}
+	return text
+}
+
+func TestLines(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(a *events.Access)
+		query  bool
+		json   string // after the time, level, message and instance
+	}{
+		"healthy": {func(*events.Access) {}, false,
+			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"success","state":"closed","attempts":1,` +
+				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
+		"query": {func(a *events.Access) { a.UserAgent = "" }, true,
+			`"service":"rag_service","method":"GET","path":"/rag/x","query":"token=secret","protocol":"HTTP/1.1","status":200,"outcome":"success","state":"closed","attempts":1,` +
+				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999"}`},
+		"open": {func(a *events.Access) {
+			a.Result, a.State, a.Attempts, a.Strategy, a.Reason, a.Upstream = events.ResultRejected, events.Open, 0, "static", events.ReasonOpen, 0
+		}, false,
+			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"rejected","state":"open","attempts":0,` +
+				`"fallback":"static","reason":"open","duration_ms":12.345,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
+		"failed and shed": {func(a *events.Access) {
+			a.Result, a.State, a.Attempts, a.Failure, a.Shed, a.Cut = events.ResultFailure, events.HalfOpen, 2, &events.Failure{Type: events.ErrorConnect, Detail: "10.0.0.1"}, events.ShedByRoute, true
+		}, false,
+			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"failure","state":"half-open","attempts":2,"error":"connect",` +
+				`"shed":"route","cut":true,"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
+		"no route": {func(a *events.Access) {
+			*a = events.Access{Arrived: a.Arrived, Method: "GET", Path: "/", Protocol: "HTTP/2.0", Status: 404, Client: "@"}
+		}, false,
+			`"method":"GET","path":"/","protocol":"HTTP/2.0","status":404,"outcome":"refused","duration_ms":0,"request_bytes":0,"response_bytes":0,"client":"@"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := healthy()
+			c.change(a)
+			want := `{"time":"2026-11-25T12:00:00.25Z","level":"INFO","msg":"request","instance":"one",` + c.json
+			if got := line(t, a, "json", "one", c.query); got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+		})
+	}
+	const want = `time=2026-11-25T12:00:00.250Z level=INFO msg=request instance=one service=rag_service method=GET path=/rag/x protocol=HTTP/1.1 status=200 ` +
+		`outcome=success state=closed attempts=1 duration_ms=12.345 upstream_ms=10 header_ms=11 request_bytes=3 response_bytes=44 client=127.0.0.1:999 user_agent=curl/8`
+	if got := line(t, healthy(), "text", "one", false); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+const longest = pipeBytes - 1 // of a line without its end, whatever is in it
+
+// Whatever a request holds, its record is one line that parses and holds nothing to act on.
+func FuzzLines(f *testing.F) {
+	for _, evil := range []string{
+		"a\nlevel=ERROR msg=forged", "a\r\n{\"level\":\"ERROR\"}", "\x1b[2J\x1b[31mred", "\x1b]0;title\x07", "a\x00b", "\x7f\x08", "\u009b31m", "\x9b31m\xff", "\u202eforged\u2066",
+		"\u2028", "\ufffd", "\"\\\" level=ERROR msg=\"", strings.Repeat("A", 1<<20), strings.Repeat("\x1b", 50_000), strings.Repeat("\"", 5000), strings.Repeat("\\", 5000), strings.Repeat("é", 5000),
+	} {
+		f.Add(evil, evil, evil)
+		f.Add("GET", "/"+evil, "")
+	}
+	f.Fuzz(func(t *testing.T, word, path, query string) {
+		a := healthy()
+		a.Service, a.Attempts, a.Cut = strings.Repeat("s", maxName), 1<<30, true
+		a.Strategy, a.Reason, a.Shed, a.Failure = "a_strategy_of_ones_own", events.ReasonHalfOpenLimit, events.ShedByRoute, &events.Failure{Type: events.ErrorTruncated}
+		a.Duration, a.Upstream, a.Header, a.RequestBytes, a.ResponseBytes = 1<<62, 1<<62, 1<<62, 1<<62, 1<<62
+		a.Method, a.Path, a.Query, a.Protocol, a.UserAgent, a.Client = word, path, query, word, query, word
+		for _, format := range []string{"json", "text"} {
+			got := line(t, a, format, strings.Repeat("i", 72), true)
+			if len(got) > longest {
+				t.Fatalf("%d bytes", len(got))
+			}
+			if i := strings.IndexFunc(got, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }); i >= 0 {
+				t.Fatalf("%q in %.300q", got[i:][:1], got)
+			}
+			if format == "json" {
+				var fields map[string]any
+				if err := json.Unmarshal([]byte(got), &fields); err != nil || fields["msg"] != "request" || fields["service"] != a.Service || fields["outcome"] != "success" {
+					t.Fatalf("%v in %.300q", err, got)
+				}
+				continue
+			}
+			if fields := textFields(t, got); fields["msg"] != "request" || fields["level"] != "INFO" || fields["path"] != plain(path, maxPath) {
+				t.Fatalf("forged: %.300q", got)
+			}
+		}
+	})
+}
+
+// textFields parses key=value pairs, no key twice.
+func textFields(t *testing.T, rest string) map[string]string {
+	t.Helper()
+	fields := map[string]string{}
+	for rest != "" {
+		key, value, ok := strings.Cut(rest, "=")
+		if _, twice := fields[key]; !ok || twice || key == "" || strings.ContainsAny(key, " \"") {
+			t.Fatalf("key %q before %.200q", key, value)
+		}
+		quoted, err := strconv.QuotedPrefix(value)
+		if err == nil && quoted[0] == '"' {
+			rest = value[len(quoted):]
+			value, _ = strconv.Unquote(quoted)
+		} else if i := strings.IndexByte(value, ' '); i >= 0 {
+			value, rest = value[:i], value[i:]
+		} else {
+			rest = ""
+		}
+		fields[key] = value
+		if rest != "" && rest[0] != ' ' {
+			t.Fatalf("after %s: %.200q", key, rest)
+		}
+		rest = strings.TrimPrefix(rest, " ")
+	}
+	return fields
+}
+
+func TestLongTextsAreCut(t *testing.T) {
+	a := healthy()
+	a.Path = "/" + strings.Repeat("x", 1<<20)
+	if got := line(t, a, "text", "one", false); !strings.Contains(got, strconv.Itoa(1<<20+1-maxPath)+" bytes more") {
+		t.Errorf("it is not said how much is left out: %.1500s", got)
+	}
+}

@@ -1,0 +1,184 @@
+// Package accesslog writes a line for each request. Whatever a request holds, its record is
+// one line of bounded length, valid JSON or key=value, without anything that a terminal acts
+// on. No request ever waits for the log.
+package accesslog
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"cbproxy/internal/events"
+)
+
+// Settings is what an operator wants of the log.
+type Settings struct {
+	Enabled bool
+	// Destination is stdout, stderr, or the path of a file.
+	Destination string
+	// Format is json or text.
+	Format string
+	// Sample is the share of the uneventful requests that is logged, 0 to 1.
+	Sample float64
+	// Query tells that query strings are logged, too.
+	Query bool
+}
+
+// Log is the access log. It is off until Prepare's change is committed. Safe for concurrent
+// use.
+type Log struct {
+	instance string
+	logger   *slog.Logger
+	dropped  atomic.Uint64
+	current  atomic.Pointer[output] // nil: it is off
+
+	mu       sync.Mutex       // guards what follows
+	standard map[string]*sink // stdout and stderr, which stay open once they are used
+	retired  []*sink          // files that may still have something to write
+}
+
+// output is a destination with the settings of its lines. It is never modified.
+type output struct {
+	Settings
+	handler slog.Handler
+	sink    *sink
+}
+
+// New returns a log that is off. instance stands in every line if it is not ""; logger is told
+// when a destination can't be written.
+func New(instance string, logger *slog.Logger) *Log {
+	return &Log{instance: instance, logger: logger, standard: map[string]*sink{}}
+}
+
+// On implements events.AccessLog.
+func (l *Log) On() bool { return l.current.Load() != nil }
+
+// Dropped returns how many lines were dropped since the start.
+func (l *Log) Dropped() uint64 { return l.dropped.Load() }
+
+// Log implements events.AccessLog.
+func (l *Log) Log(a *events.Access) {
+	out := l.current.Load()
+	if out == nil || uneventful(a) && out.Sample < 1 && rand.Float64() >= out.Sample {
+		return
+	}
+	for out != nil && errors.Is(handle(out.handler, a, out.Query), errClosed) {
+		next := l.current.Load() // the other one was closed after this one was put in its place
+		if next == out {
+			return
+		}
+		out = next
+	}
+}
+
+// Change is new settings that are ready to be put in force. Exactly one of its methods must
+// be called.
+type Change struct {
+	log  *Log
+	next *output // nil: off
+}
+
+// Prepare opens the destination that s names and changes nothing that is in force. The error
+// says why it can't be opened.
+func (l *Log) Prepare(s Settings) (*Change, error) {
+	if !s.Enabled {
+		return &Change{log: l}, nil
+	}
+	to, err := l.open(s.Destination)
+	if err != nil {
+		return nil, fmt.Errorf("open access_log.destination: %w", err)
+	}
+	return &Change{l, &output{s, newHandler(to, s.Format, l.instance), to}}, nil
+}
+
+// Commit puts the change in force. The destination before it is flushed and closed in the
+// background.
+func (c *Change) Commit() {
+	if before := c.log.current.Swap(c.next); before != nil {
+		c.log.release(before)
+	}
+}
+
+// Discard closes what was opened.
+func (c *Change) Discard() {
+	if c.next != nil {
+		c.log.release(c.next)
+	}
+}
+
+func (l *Log) release(o *output) {
+	if o.Destination == "stdout" || o.Destination == "stderr" {
+		return
+	}
+	o.sink.close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.retired = slices.DeleteFunc(append(l.retired, o.sink), (*sink).isDone)
+}
+
+// Close switches the log off for good and waits, two seconds at most, until what is to be
+// written is written.
+func (l *Log) Close() {
+	if before := l.current.Swap(nil); before != nil {
+		l.release(before)
+	}
+	l.mu.Lock()
+	open := append(slices.Collect(maps.Values(l.standard)), l.retired...)
+	l.mu.Unlock()
+	for _, s := range open {
+		s.close()
+	}
+	for _, s := range open {
+		s.flushed()
+	}
+}
+
+func (l *Log) open(destination string) (*sink, error) {
+	switch destination {
+	case "stdout":
+		return l.openStandard(destination, os.Stdout)
+	case "stderr":
+		return l.openStandard(destination, os.Stderr)
+	}
+	// A pipe that nobody reads must hold up nobody: it is an error to open it.
+	f, err := os.OpenFile(destination, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return newSink(f, l.logger, &l.dropped), nil
+}
+
+// openStandard returns a sink on a copy of f's descriptor: a write to descriptor 1 or 2 whose
+// reader is gone would end the process by SIGPIPE.
+func (l *Log) openStandard(name string, f *os.File) (*sink, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.standard[name]; s != nil {
+		return s, nil
+	}
+	copied, err := duplicate(f)
+	if err != nil {
+		return nil, err
+	}
+	s := newSink(copied, l.logger, &l.dropped)
+	l.standard[name] = s
+	return s, nil
+}
+
+func duplicate(f *os.File) (*os.File, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	fd, err := syscall.Dup(int(f.Fd()))
+	if err != nil {
+		return nil, os.NewSyscallError("dup", err)
+	}
+	syscall.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}

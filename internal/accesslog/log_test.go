@@ -1,0 +1,282 @@
+package accesslog
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// apply puts settings in force.
+func apply(t testing.TB, l *Log, s Settings) {
+	t.Helper()
+	change, err := l.Prepare(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change.Commit()
+}
+
+// lines returns the whole lines of a file, each of which must be JSON.
+func lines(t testing.TB, file string) (parsed []map[string]any) {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text := range bytes.Lines(content) {
+		var fields map[string]any
+		if err := json.Unmarshal(text, &fields); err != nil {
+			t.Fatalf("%v: %q", err, text)
+		}
+		parsed = append(parsed, fields)
+	}
+	return parsed
+}
+
+func eventually(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20s: %s", what)
+		}
+	}
+}
+
+func TestWhatIsNotUneventfulIsAlwaysLogged(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "access.log")
+	l := New("", discard())
+	apply(t, l, Settings{Enabled: true, Destination: file, Format: "json", Sample: 0})
+	eventful := []func(a *events.Access){
+		func(a *events.Access) { a.Result = events.ResultFailure },
+		func(a *events.Access) { a.Result = events.ResultRejected },
+		func(a *events.Access) { a.Result = events.ResultCancelled },
+		func(a *events.Access) { a.Strategy = "static" },
+		func(a *events.Access) { a.Attempts = 2 },
+		func(a *events.Access) { a.Status = 500 },
+		func(a *events.Access) { a.Status = 0 },
+		func(a *events.Access) { a.Cut = true },
+		func(a *events.Access) { a.Service, a.Result = "", "" },
+	}
+	for i, change := range eventful {
+		l.Log(healthy())
+		a := healthy()
+		change(a)
+		a.RequestBytes = int64(i)
+		l.Log(a)
+	}
+	l.Close()
+	got := lines(t, file)
+	if len(got) != len(eventful) {
+		t.Fatalf("%d lines for %d requests that are always logged", len(got), len(eventful))
+	}
+	for i, fields := range got {
+		if fields["request_bytes"] != float64(i) {
+			t.Errorf("line %d is of request %v", i, fields["request_bytes"])
+		}
+	}
+}
+
+func TestSampleIsAShare(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "access.log")
+	l := New("", discard())
+	apply(t, l, Settings{Enabled: true, Destination: file, Format: "json", Sample: 0.25})
+	for range 4000 {
+		l.Log(healthy())
+		eventually(t, "there is room", func() bool { return l.current.Load().sink.room() })
+	}
+	l.Close()
+	if n := len(lines(t, file)); n < 800 || n > 1200 { // seven standard deviations
+		t.Errorf("%d of 4000", n)
+	}
+}
+
+// room reports whether half of the buffer is free.
+func (s *sink) room() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting)+s.busy < bufferBytes/2
+}
+
+func TestBlockedPipeHoldsNobodyUp(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := New("", discard())
+	settings := Settings{Enabled: true, Destination: pipe, Format: "json", Sample: 1}
+	if _, err := l.Prepare(settings); err == nil {
+		t.Fatal("a pipe that nobody reads was opened")
+	}
+	reader, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	apply(t, l, settings)
+	written := 0
+	for l.Dropped() < 1000 { // would never come to its end if one of them waited
+		l.Log(healthy())
+		written++
+	}
+	dropped := int(l.Dropped())
+	var got bytes.Buffer
+	read := make(chan struct{})
+	go func() { defer close(read); _, _ = got.ReadFrom(reader) }()
+	l.Close()
+	<-read
+	if n := strings.Count(got.String(), "\n"); n != written-dropped || int(l.Dropped()) != dropped {
+		t.Errorf("%d lines came of %d, %d were dropped, later %d", n, written, dropped, l.Dropped())
+	}
+	for text := range strings.Lines(got.String()) {
+		if !json.Valid([]byte(text)) {
+			t.Fatalf("torn: %q", text)
+		}
+	}
+}
+
+func TestCloseGivesUpABlockedPipeAndCounts(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var dropped atomic.Uint64
+	s := newSink(w, discard(), &dropped)
+	text := []byte(strings.Repeat("x", 999) + "\n")
+	const written = 500 // several times what a pipe holds
+	for range written {
+		if _, err := s.Write(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.close()
+	if _, err := s.Write(text); err != errClosed {
+		t.Errorf("after close: %v", err)
+	}
+	s.flushed()
+	got := new(bytes.Buffer)
+	_, _ = got.ReadFrom(r)
+	if n := bytes.Count(got.Bytes(), []byte{'\n'}); n == 0 || n+int(dropped.Load()) != written {
+		t.Errorf("%d of %d lines came, %d were dropped", n, written, dropped.Load())
+	}
+}
+
+func TestDiskThatIsFullForAWhileTearsNoLine(t *testing.T) {
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("mount a small disk, as root can: %v", err)
+	}
+	defer func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) }()
+	ballast, file := filepath.Join(disk, "ballast"), filepath.Join(disk, "access.log")
+	if err := os.WriteFile(ballast, make([]byte, 40<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var warnings atomic.Int64
+	l := New("", slog.New(slog.NewTextHandler(counter{&warnings}, nil)))
+	apply(t, l, Settings{Enabled: true, Destination: file, Format: "json", Sample: 1})
+	const written = 120 // 40 KB, of which there is room for half
+	for range written {
+		l.Log(healthy())
+	}
+	eventually(t, "the operator is told", func() bool { return warnings.Load() == 1 })
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if n := len(lines(t, file)); n != written || l.Dropped() != 0 {
+		t.Errorf("%d of %d lines, %d dropped", n, written, l.Dropped())
+	}
+}
+
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Write(p []byte) (int, error) { c.n.Add(1); return len(p), nil }
+
+func TestRotatedFileIsOpenedAnew(t *testing.T) {
+	folder := t.TempDir()
+	file := filepath.Join(folder, "access.log")
+	l := New("", discard())
+	settings := Settings{Enabled: true, Destination: file, Format: "json", Sample: 1}
+	apply(t, l, settings)
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	l.Log(healthy())
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	l.Log(healthy())
+	apply(t, l, settings)
+	l.Log(healthy())
+	l.Close()
+	if old, n := len(lines(t, file+".1")), len(lines(t, file)); old != 2 || n != 1 {
+		t.Errorf("%d lines in the old file, %d in the new one", old, n)
+	}
+}
+
+// Nothing is lost or twice, whatever is put in force under traffic.
+func TestReloadsUnderTrafficLoseNoLine(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "access.log")
+	l := New("", discard())
+	settings := Settings{Enabled: true, Destination: file, Format: "json", Sample: 1}
+	apply(t, l, settings)
+	const clients, requests = 4, 400
+	var traffic sync.WaitGroup
+	for client := range clients {
+		traffic.Go(func() {
+			for i := range requests {
+				a := healthy()
+				a.RequestBytes = int64(client*requests + i)
+				l.Log(a)
+			}
+		})
+	}
+	for range 50 {
+		apply(t, l, settings)
+	}
+	traffic.Wait()
+	l.Close()
+	seen := map[any]bool{}
+	for _, fields := range lines(t, file) {
+		if seen[fields["request_bytes"]] {
+			t.Fatalf("twice: %v", fields)
+		}
+		seen[fields["request_bytes"]] = true
+	}
+	if len(seen)+int(l.Dropped()) != clients*requests {
+		t.Errorf("%d lines, %d dropped, of %d", len(seen), l.Dropped(), clients*requests)
+	}
+}
+
+func TestOffAndDiscardedChangeNothing(t *testing.T) {
+	l := New("", discard())
+	defer l.Close()
+	if l.On() {
+		t.Error("on by itself")
+	}
+	l.Log(healthy())
+	change, err := l.Prepare(Settings{Enabled: true, Destination: filepath.Join(t.TempDir(), "access.log"), Format: "text", Sample: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change.Discard()
+	if l.On() {
+		t.Error("on by a change that was discarded")
+	}
+	if _, err := l.Prepare(Settings{Enabled: true, Destination: filepath.Join(t.TempDir(), "no", "folder")}); err == nil {
+		t.Error("a file in no folder was opened")
+	}
+}
