@@ -61,5 +61,6 @@ circuit breaker: while its upstream is dead, cbproxy answers at once with a fall
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(newRunCommand(), newCheckCommand(), newHealthcheckCommand(), newSchemaCommand(), newVersionCommand())
+	root.AddCommand(newStatusCommand(), newForceCommand(), newQueueCommand())
 	return root
 }
