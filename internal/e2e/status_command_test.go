@@ -23,9 +23,10 @@ func (p *proxyProcess) tell(t *testing.T, args ...string) (status int, out, erro
 	return run(t, append(args, "--admin", p.admin, "--token-file", file)...)
 }
 
-// deadRoute is a service of priority 1 whose upstream is not there.
+// deadRoute is a service of priority 1 and one of priority 3, whose upstreams are not there.
 func deadRoute(t *testing.T) string {
-	return "routes: {rag_service: {upstream: 'http://" + freeAddress(t) + "', breaker: {fail_max: 2, recovery_timeout: 10m}}}\n"
+	return "routes: {rag_service: {upstream: 'http://" + freeAddress(t) + "', breaker: {fail_max: 2, recovery_timeout: 10m}},\n" +
+		"  vms_service: {upstream: 'http://" + freeAddress(t) + "'}}\n"
 }
 
 func TestStatusAndForce(t *testing.T) {
@@ -54,13 +55,18 @@ func TestStatusAndForce(t *testing.T) {
 		{"status -o yaml", 2, []string{"--output"}},
 		{"status -w -o json", 2, []string{"--watch"}},
 		{"queue list --limit 0", 2, []string{"--limit"}},
+		{"force vms open", 0, []string{"vms_service is open, forced open until released"}},
+		{"status --exit-code", 3, []string{"degraded"}},
+		{"completion bash", 0, []string{"cbproxy"}},
 		{"__complete force ", 0, []string{"rag_service"}},
 		{"__complete force rag_service ", 0, []string{"half-open", "auto"}},
 	} {
 		args := strings.Split(step.args, " ")
 		var status int
 		var out, stderr string
-		if args[0] == "__complete" { // flags stand before the word that is completed
+		if args[0] == "completion" {
+			status, out, stderr = run(t, args...)
+		} else if args[0] == "__complete" { // flags stand before the word that is completed
 			word := args[len(args)-1]
 			status, out, stderr = run(t, append(append(args[:len(args)-1:len(args)-1], "--admin", p.admin), word)...)
 		} else {
@@ -165,6 +171,8 @@ func TestCommandsSayWhatIsWrong(t *testing.T) {
 	defer elsewhere.Close()
 	redirect := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
 	defer redirect.Close()
+	noToken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	defer noToken.Close()
 	for _, c := range []struct {
 		args   []string
 		status int
@@ -176,6 +184,7 @@ func TestCommandsSayWhatIsWrong(t *testing.T) {
 		{[]string{"status", "--token-file", "/nowhere"}, 2, "--token-file"},
 		{[]string{"force", "rag", "open", "--admin", p.admin}, 1, "--token-file FILE or in CBPROXY_ADMIN_TOKEN"},
 		{[]string{"force", "rag", "open", "--admin", p.admin, "--token-file", wrong}, 1, "The token from --token-file"},
+		{[]string{"status", "--admin", noToken.URL}, 1, "admin.token_file in its configuration"},
 		{[]string{"status", "--admin", redirect.URL, "--token-file", wrong}, 1, "redirect"},
 	} {
 		status, out, stderr := run(t, c.args...)
