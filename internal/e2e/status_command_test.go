@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -173,6 +174,12 @@ func TestCommandsSayWhatIsWrong(t *testing.T) {
 	defer redirect.Close()
 	noToken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
 	defer noToken.Close()
+	secure := httptest.NewTLSServer(noToken.Config.Handler)
+	defer secure.Close()
+	authority := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args   []string
 		status int
@@ -185,6 +192,9 @@ func TestCommandsSayWhatIsWrong(t *testing.T) {
 		{[]string{"force", "rag", "open", "--admin", p.admin}, 1, "--token-file FILE or in CBPROXY_ADMIN_TOKEN"},
 		{[]string{"force", "rag", "open", "--admin", p.admin, "--token-file", wrong}, 1, "The token from --token-file"},
 		{[]string{"status", "--admin", noToken.URL}, 1, "admin.token_file in its configuration"},
+		{[]string{"status", "--admin", secure.URL}, 1, "certificate"},
+		{[]string{"status", "--admin", secure.URL, "--ca-file", authority}, 1, "admin.token_file in its configuration"},
+		{[]string{"status", "--admin", secure.URL, "--ca-file", wrong}, 2, "--ca-file"},
 		{[]string{"status", "--admin", redirect.URL, "--token-file", wrong}, 1, "redirect"},
 	} {
 		status, out, stderr := run(t, c.args...)
