@@ -3,15 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 )
-
-const defaultAdminURL = "http://127.0.0.1:9901"
 
 func newHealthcheckCommand() *cobra.Command {
 	var admin string
@@ -38,14 +34,11 @@ func newHealthcheckCommand() *cobra.Command {
 
 // checkReady returns an error unless the proxy with the given admin URL is ready.
 func checkReady(ctx context.Context, admin string) error {
-	transport := &http.Transport{DisableKeepAlives: true}
-	if path, ok := strings.CutPrefix(admin, "unix://"); ok {
-		admin = "http://localhost"
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		}
+	base, transport, err := adminTransport(admin)
+	if err != nil {
+		return err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(admin, "/")+"/readyz", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
 	if err != nil {
 		return err
 	}

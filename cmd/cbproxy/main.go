@@ -60,6 +60,7 @@ circuit breaker: while its upstream is dead, cbproxy answers at once with a fall
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(newRunCommand(), newCheckCommand(), newHealthcheckCommand(), newSchemaCommand(), newDemoCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newDemoCommand(), newCheckCommand(), newHealthcheckCommand(), newSchemaCommand(), newVersionCommand())
+	root.AddCommand(newStatusCommand(), newForceCommand(), newQueueCommand())
 	return root
 }

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -98,6 +100,16 @@ type Seconds time.Duration
 // MarshalJSON returns the seconds, whole where they are whole.
 func (s Seconds) MarshalJSON() ([]byte, error) {
 	return strconv.AppendFloat(nil, time.Duration(s).Seconds(), 'f', -1, 64), nil
+}
+
+// UnmarshalJSON reads a number of seconds, to the nanosecond.
+func (s *Seconds) UnmarshalJSON(text []byte) error {
+	seconds, err := strconv.ParseFloat(string(text), 64)
+	if err != nil {
+		return fmt.Errorf("must be a number of seconds, got %s", text)
+	}
+	*s = Seconds(math.Round(seconds * float64(time.Second)))
+	return nil
 }
 
 // Summarize fills in what follows from the services: their number, and the status.

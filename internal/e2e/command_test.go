@@ -92,8 +92,8 @@ func TestExitStatusTells(t *testing.T) {
 			t.Errorf("cbproxy %s: exit status %d, %s%s", line, status, out, stderr)
 		}
 	}
-	for _, command := range []string{"run", "check", "healthcheck", "schema", "version"} {
-		if status, out, _ := run(t, command, "--help"); status != 0 || !strings.Contains(out, "Examples:\n  cbproxy "+command) {
+	for _, command := range []string{"run", "check", "healthcheck", "schema", "version", "status", "force", "queue", "queue list", "queue retry", "queue drop"} {
+		if status, out, _ := run(t, append(strings.Fields(command), "--help")...); status != 0 || !strings.Contains(out, "Examples:\n  cbproxy "+command) {
 			t.Errorf("cbproxy %s --help: exit status %d, %s", command, status, out)
 		}
 	}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cbproxy/internal/admin"
+)
+
+// forceStates are what a breaker can be told to be.
+var forceStates = []string{"open", "closed", "half-open", "auto"}
+
+// order is a force-state request's body.
+type order struct {
+	State    string `json:"state"`
+	Duration string `json:"duration,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	Scope    string `json:"scope"`
+}
+
+func newForceCommand() *cobra.Command {
+	var flags adminFlags
+	var o order
+	var duration time.Duration
+	c := &cobra.Command{
+		Use:   "force SERVICE open|closed|half-open|auto",
+		Short: "Put a breaker of a running proxy into a state, or let go of it",
+		Long: `Put a breaker of a running proxy into a state. open and closed hold until the duration ends
+or auto releases them; half-open starts probing now. SERVICE may be given without _service.
+The admin token is needed.`,
+		Example: `  cbproxy force vms open --duration 10m --reason maintenance
+  cbproxy force vms_service auto --token-file /run/secrets/cbproxy`,
+		Args: cobra.ExactArgs(2),
+		ValidArgsFunction: func(c *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 1 {
+				return forceStates, cobra.ShellCompDirectiveNoFileComp
+			}
+			return flags.completeService(c, args, word)
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			o.State = args[1]
+			switch {
+			case !slices.Contains(forceStates, o.State):
+				return invalid(fmt.Errorf("the state must be one of %s, got %q", strings.Join(forceStates, ", "), o.State))
+			case o.Scope != "instance" && o.Scope != "fleet":
+				return invalid(fmt.Errorf("--scope: must be instance or fleet, got %q", o.Scope))
+			case c.Flags().Changed("duration") && duration <= 0:
+				return invalid(fmt.Errorf("--duration: must be positive, got %v", duration))
+			case duration > 0 && o.State != "open" && o.State != "closed":
+				return invalid(errors.New("--duration: has a meaning only with open and closed"))
+			case duration > 0:
+				o.Duration = duration.String()
+			}
+			client, err := flags.client()
+			if err != nil {
+				return err
+			}
+			content, err := client.force(c.Context(), args[0], o)
+			if err != nil {
+				return err
+			}
+			if client.json {
+				return printJSON(c.OutOrStdout(), content)
+			}
+			var s admin.Service
+			if err := client.decode(content, &s); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s is %s, %s\n", clean(s.ServiceName), s.State, holdText(s, time.Now()))
+			return nil
+		},
+	}
+	flags.add(c)
+	c.Flags().DurationVar(&duration, "duration", 0, "how long open or closed holds (default until released)")
+	c.Flags().StringVar(&o.Reason, "reason", "", "why, for the log and the history")
+	c.Flags().StringVar(&o.Scope, "scope", "instance", "instance, or fleet for all that share a Redis")
+	_ = c.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"instance", "fleet"}, cobra.ShellCompDirectiveNoFileComp)) // fails for unknown flags only
+	return c
+}
+
+// force carries an order out and returns the service as it is then.
+func (c *client) force(ctx context.Context, service string, o order) ([]byte, error) {
+	services, err := c.services(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name, err := resolve(service, services)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(o)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return c.call(ctx, http.MethodPost, "circuit-breakers/"+url.PathEscape(name)+"/force-state", body)
+}
+
+// holdText says who decides about a breaker.
+func holdText(s admin.Service, now time.Time) string {
+	if s.Forced == nil {
+		return "by its own decision from now on"
+	}
+	return "forced " + forcedText(s.Forced, now)
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cbproxy/internal/admin"
+)
+
+// queueList is the API's answer to what is queued.
+type queueList struct {
+	Queues   map[string]admin.Queue
+	Requests []admin.QueuedRequest
+	More     bool
+}
+
+func newQueueCommand() *cobra.Command {
+	flags := new(adminFlags)
+	c := &cobra.Command{
+		Use:     "queue",
+		Short:   "List, retry and drop what a running proxy has queued",
+		Example: "  cbproxy queue list --state dead",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	flags.add(c)
+	c.AddCommand(newQueueListCommand(flags),
+		newQueueOrderCommand(flags, "retry", "Try queued requests now, dead ones again from the start", func(id string) (string, string) {
+			return http.MethodPost, "queue/" + id + "/retry"
+		}),
+		newQueueOrderCommand(flags, "drop", "Remove queued requests", func(id string) (string, string) {
+			return http.MethodDelete, "queue/" + id
+		}))
+	return c
+}
+
+func newQueueListCommand(flags *adminFlags) *cobra.Command {
+	var service, state, after string
+	var limit int
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List queued requests, oldest first",
+		Long:  "List queued requests, oldest first: what waits and what is dead and why, without a field, query or body.",
+		Example: `  cbproxy queue list
+  cbproxy queue list --service notifier --state dead --limit 10`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case state != "" && state != "waiting" && state != "dead":
+				return invalid(fmt.Errorf("--state: must be waiting or dead, got %q", state))
+			case limit < 1 || limit > 1000:
+				return invalid(fmt.Errorf("--limit: must be from 1 to 1000, got %d", limit))
+			case after != "" && (service == "" || state == ""):
+				return invalid(errors.New("--after: goes with --service and --state"))
+			}
+			client, err := flags.client()
+			if err != nil {
+				return err
+			}
+			query := url.Values{"limit": {strconv.Itoa(limit)}, "state": {state}, "after": {after}}
+			if service != "" {
+				var all queueList
+				content, err := client.get(c.Context(), "queue?limit=1")
+				if err == nil {
+					err = client.decode(content, &all)
+				}
+				if err == nil {
+					service, err = resolve(service, all.Queues)
+				}
+				if err != nil {
+					return err
+				}
+				query.Set("service", service)
+			}
+			content, err := client.get(c.Context(), "queue?"+query.Encode())
+			if err != nil {
+				return err
+			}
+			if client.json {
+				return printJSON(c.OutOrStdout(), content)
+			}
+			var list queueList
+			if err := client.decode(content, &list); err != nil {
+				return err
+			}
+			return list.draw(c.OutOrStdout(), time.Now())
+		},
+	}
+	c.Flags().StringVar(&service, "service", "", "only this service's, which may be given without _service")
+	c.Flags().StringVar(&state, "state", "", "only those that are waiting, or dead")
+	c.Flags().StringVar(&after, "after", "", "only those behind this ID, with --service and --state")
+	c.Flags().IntVar(&limit, "limit", 100, "how many at most, up to 1000")
+	// These fail for unknown flags only.
+	_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions([]string{"waiting", "dead"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("service", func(c *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+		return flags.completeService(c, nil, word)
+	})
+	return c
+}
+
+// draw writes the list as a table.
+func (l *queueList) draw(w io.Writer, now time.Time) error {
+	if len(l.Requests) == 0 {
+		_, err := fmt.Fprintln(w, "Nothing is queued.")
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ID\tSTATE\tAGE\tREQUEST\tBYTES\tATTEMPTS\tNEXT IN\tLAST ERROR")
+	for _, q := range l.Requests {
+		next, reason := "-", q.LastError
+		if q.State == "waiting" && q.NotBefore.After(now) {
+			next = age(q.NotBefore.Sub(now))
+		}
+		if q.Cause != "" {
+			reason = q.Cause + ": " + reason
+		}
+		if reason == "" {
+			reason = "-"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%d\t%d\t%s\t%s\n", clean(q.ID), clean(q.State), age(now.Sub(q.Accepted)),
+			clean(q.Method), short(q.Path, 40), q.Bytes, q.Attempts, next, short(reason, 60))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if l.More {
+		fmt.Fprintln(w, "There are more: see --limit and --after.")
+	}
+	return nil
+}
+
+// newQueueOrderCommand returns a command that does the same to each ID it is given.
+func newQueueOrderCommand(flags *adminFlags, verb, what string, request func(id string) (method, path string)) *cobra.Command {
+	return &cobra.Command{
+		Use:     verb + " ID...",
+		Short:   what,
+		Long:    what + ". All IDs are tried, whatever becomes of one. The admin token is needed.\n-o json prints an array of what the API says of each.",
+		Example: "  cbproxy queue " + verb + " notifier_service.17 notifier_service.18",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, ids []string) error {
+			client, err := flags.client()
+			if err != nil {
+				return err
+			}
+			answers, faults := []json.RawMessage{}, []error{}
+			for _, id := range ids {
+				method, path := request(url.PathEscape(id))
+				content, err := client.call(c.Context(), method, path, nil)
+				if err != nil {
+					faults = append(faults, fmt.Errorf("%s: %w", clean(id), err))
+					continue
+				}
+				answers = append(answers, bytes.TrimSpace(content))
+				if !client.json {
+					done := map[string]string{"retry": "is tried again now", "drop": "is dropped"}[verb]
+					fmt.Fprintf(c.OutOrStdout(), "%s %s\n", clean(id), done)
+				}
+			}
+			if client.json {
+				document, err := json.Marshal(answers)
+				if err == nil {
+					err = printJSON(c.OutOrStdout(), document)
+				}
+				if err != nil {
+					return failure(err)
+				}
+			}
+			if len(faults) > 0 {
+				return failure(errors.Join(faults...))
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"cbproxy/internal/admin"
+	"cbproxy/internal/events"
+)
+
+// picture is what a status shows.
+type picture struct {
+	health  admin.Health
+	queues  map[string]admin.Queue
+	service string // the one that is shown alone, "" if all are
+	history []events.Change
+	taken   time.Time // when, by this machine's clock
+}
+
+// now returns the proxy's time, so that ages are right where the clocks differ.
+func (p *picture) now() time.Time { return p.health.Timestamp.Add(time.Since(p.taken)) }
+
+// draw writes the picture as it is at a time.
+func (p *picture) draw(w io.Writer, paint painter, now time.Time) error {
+	p.drawHead(w, paint, now)
+	if p.service != "" {
+		return p.drawService(w, paint, now)
+	}
+	return p.drawTable(w, paint, now)
+}
+
+// drawHead writes the line about the whole proxy, and what an operator must not overlook.
+func (p *picture) drawHead(w io.Writer, paint painter, now time.Time) {
+	h := p.health
+	colour := map[string]int{"healthy": green, "degraded": yellow}[h.Status]
+	if colour == 0 {
+		colour = red
+	}
+	fmt.Fprintf(w, "%s · instance %s · config %s, %s old · redis %s\n", paint.paint(colour, clean(h.Status)), clean(h.Instance),
+		short(h.Config.Hash, 12), age(now.Sub(h.Config.LoadedAt)), redisText(h.Redis, now))
+	if e := h.Config.LastError; e != nil {
+		fmt.Fprintln(w, paint.paint(red, "The last configuration was refused, and the one before it stays in force:"))
+		for line := range strings.Lines(strings.TrimSpace(*e)) {
+			fmt.Fprintln(w, "  "+clean(strings.TrimRight(line, "\n")))
+		}
+	}
+	if keys := h.Config.RestartRequired; len(keys) > 0 {
+		fmt.Fprintf(w, "%s %s\n", paint.paint(yellow, "Waits for a restart:"), clean(strings.Join(keys, ", ")))
+	}
+	fmt.Fprintln(w)
+}
+
+func redisText(r admin.RedisStatus, now time.Time) string {
+	switch {
+	case !r.Configured:
+		return "none"
+	case r.Up:
+		return "up"
+	}
+	text := "down"
+	if r.Since != nil {
+		text += " for " + age(now.Sub(*r.Since))
+	}
+	if r.LastError != nil {
+		text += ": " + short(*r.LastError, 80)
+	}
+	return text
+}
+
+// drawTable writes a line for each service. A column in which nobody has anything to say is left
+// out.
+func (p *picture) drawTable(w io.Writer, paint painter, now time.Time) error {
+	columns := []string{"SERVICE", paint.paint(uncoloured, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "MODE", "QUEUE", "LAST ERROR"}
+	rows, used := [][]string{columns}, make([]bool, len(columns))
+	for _, name := range slices.Sorted(maps.Keys(p.health.Services)) {
+		s := p.health.Services[name]
+		row := []string{
+			clean(name), paint.paint(stateColour(s.State), s.State.String()), age(now.Sub(s.Since)), probeText(s, now), failuresText(s),
+			forcedText(s.Forced, now), modeText(s), queueText(p.queues[name]), errorText(s.LastError, now),
+		}
+		for i, cell := range row {
+			used[i] = used[i] || cell != ""
+		}
+		rows = append(rows, row)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		var cells []string
+		for i, cell := range row {
+			if cell == "" {
+				cell = "-"
+			}
+			if used[i] {
+				cells = append(cells, cell)
+			}
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
+	}
+	return t.Flush()
+}
+
+func probeText(s admin.Service, now time.Time) string {
+	switch {
+	case s.State == events.HalfOpen:
+		return "now"
+	case s.State != events.Open || s.RetryAt == nil:
+		return ""
+	}
+	return age(s.RetryAt.Sub(now))
+}
+
+func failuresText(s admin.Service) string {
+	if s.Configuration.FailMax == 0 {
+		return fmt.Sprint(s.FailCounter)
+	}
+	return fmt.Sprintf("%d/%d", s.FailCounter, s.Configuration.FailMax)
+}
+
+func forcedText(f *admin.Forced, now time.Time) string {
+	if f == nil {
+		return ""
+	}
+	text := f.State.String()
+	if f.Until != nil {
+		text += " for " + age(f.Until.Sub(now))
+	} else {
+		text += " until released"
+	}
+	if f.Scope == "fleet" {
+		text += ", whole fleet"
+	}
+	if f.Reason != "" {
+		text += ": " + short(f.Reason, 40)
+	}
+	return text
+}
+
+func modeText(s admin.Service) string {
+	if s.Mode == "enforce" {
+		return ""
+	}
+	return clean(s.Mode)
+}
+
+func queueText(q admin.Queue) string {
+	switch {
+	case q.Waiting+q.Dead == 0:
+		return ""
+	case q.Dead == 0:
+		return fmt.Sprintf("%d waiting", q.Waiting)
+	}
+	return fmt.Sprintf("%d waiting, %d dead", q.Waiting, q.Dead)
+}
+
+func errorText(f *events.Failure, now time.Time) string {
+	if f == nil {
+		return ""
+	}
+	return short(fmt.Sprintf("%s %s ago: %s", f.Type, age(now.Sub(f.Time)), f.Detail), 60)
+}
+
+// drawService writes all of one service.
+func (p *picture) drawService(w io.Writer, paint painter, now time.Time) error {
+	s := p.health.Services[p.service]
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(t, "%s\t%s\n", name, value)
+		}
+	}
+	line("service", clean(p.service))
+	line("state", paint.paint(stateColour(s.State), s.State.String())+" for "+age(now.Sub(s.Since)))
+	line("cause", clean(string(s.Cause)))
+	line("probe in", probeText(s, now))
+	line("failures", failuresText(s))
+	line("forced", forcedText(s.Forced, now))
+	line("mode", clean(s.Mode))
+	line("priority", fmt.Sprint(s.Configuration.Priority))
+	line("timeout", time.Duration(s.Configuration.Timeout).String())
+	line("recovery timeout", time.Duration(s.Configuration.RecoveryTimeout).String())
+	line("queue", queueText(p.queues[p.service]))
+	if f := s.LastError; f != nil {
+		line("last error", clean(fmt.Sprintf("%s %s ago: %s", f.Type, age(now.Sub(f.Time)), f.Detail)))
+	}
+	if err := t.Flush(); err != nil || len(p.history) == 0 {
+		return err
+	}
+	fmt.Fprintln(w)
+	fmt.Fprintln(t, "TIME\tFROM\tTO\tCAUSE\tINSTANCE\tREASON")
+	for _, c := range p.history {
+		reason := c.Reason
+		if reason == "" && c.Failure != nil {
+			reason = string(c.Failure.Type) + ": " + c.Failure.Detail
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", c.Time.Local().Format(time.DateTime), c.From, c.To, clean(string(c.Cause)), clean(c.Instance), short(reason, 60))
+	}
+	return t.Flush()
+}

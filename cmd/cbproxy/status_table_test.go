@@ -1,0 +1,77 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/admin"
+	"cbproxy/internal/events"
+)
+
+func TestStatusReadsAtAGlance(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	in := func(d time.Duration) *time.Time { at := now.Add(d); return &at }
+	refused := "config.yaml:3:1: routes: wrong\x1b[2J\nconfig.yaml:4:1: more"
+	p := &picture{
+		health: admin.Health{
+			Status: "critical", Instance: "host-1",
+			Config: admin.ConfigStatus{Hash: "abc", LoadedAt: *in(-90 * time.Minute), LastError: &refused, RestartRequired: []string{"listen"}},
+			Redis:  admin.RedisStatus{Configured: true, Since: in(-3 * time.Second)},
+			Services: map[string]admin.Service{
+				"b": {State: events.Closed, Since: *in(-26 * time.Hour), Mode: "enforce", Configuration: admin.Configuration{FailMax: 5}, FailCounter: 3},
+				"a_service": {State: events.Open, Since: *in(-12 * time.Second), RetryAt: in(48 * time.Second), Mode: "enforce", FailCounter: 5, Configuration: admin.Configuration{FailMax: 5},
+					Forced:    &admin.Forced{State: events.Open, Until: in(10 * time.Minute), Reason: "\x1b]0;owned\amaintenance", Scope: "instance"},
+					LastError: &events.Failure{Time: *in(-12 * time.Second), Type: events.ErrorConnect, Detail: "refused\r\u009b31m"}},
+			},
+		},
+		queues: map[string]admin.Queue{"a_service": {Waiting: 2, Dead: 1}},
+	}
+	var got strings.Builder
+	if err := p.draw(&got, false, now); err != nil {
+		t.Fatal(err)
+	}
+	const want = `critical · instance host-1 · config abc, 1h30m old · redis down for 3s
+The last configuration was refused, and the one before it stays in force:
+  config.yaml:3:1: routes: wrong�[2J
+  config.yaml:4:1: more
+Waits for a restart: listen
+
+SERVICE    STATE   SINCE  PROBE IN  FAILURES  FORCED                                 QUEUE              LAST ERROR
+a_service  open    12s    48s       5/5       open for 10m00s: �]0;owned�maintenance  2 waiting, 1 dead  connect 12s ago: refused��31m
+b          closed  1d02h  -         3/5       -                                      -                  -
+`
+	if squeeze(got.String()) != squeeze(want) {
+		t.Errorf("got\n%s\nwant\n%s", got.String(), want)
+	}
+	got.Reset()
+	if err := p.draw(&got, true, now); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(got.String(), "\x1b[31mopen\x1b[0m") || !strings.Contains(got.String(), "\x1b[32mclosed\x1b[0m") {
+		t.Errorf("no colours: %q", got.String())
+	}
+}
+
+// squeeze makes runs of spaces one, as how wide a replaced character is counts for nothing here.
+func squeeze(s string) string {
+	for strings.Contains(s, "  ") {
+		s = strings.ReplaceAll(s, "  ", " ")
+	}
+	return s
+}
+
+func TestJSONHoldsNothingThatATerminalObeys(t *testing.T) {
+	t.Parallel()
+	var got strings.Builder
+	if err := printJSON(&got, []byte("{\"a\":\"\u009b31m\x7f é\"}\n")); err != nil {
+		t.Fatal(err)
+	}
+	if want := "{\n  \"a\": \"\\u009b31m\\u007f é\"\n}\n"; got.String() != want {
+		t.Errorf("got %q, want %q", got.String(), want)
+	}
+	if err := printJSON(&got, []byte("no JSON")); err == nil {
+		t.Error("no JSON passes as JSON")
+	}
+}

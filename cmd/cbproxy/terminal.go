@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/term"
+
+	"cbproxy/internal/events"
+)
+
+// clean returns a text of the proxy's, or of those it talks to, without what a terminal might obey.
+// Lines become one.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case !unicode.IsPrint(r):
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
+
+// short is clean, with at most n characters.
+func short(s string, n int) string {
+	runes := []rune(clean(s))
+	if len(runes) <= n {
+		return string(runes)
+	}
+	return string(runes[:n-1]) + "…"
+}
+
+// isTerminal reports whether w is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// painter colours words, or leaves them as they are.
+type painter bool
+
+// newPainter returns one that colours if w is a terminal whose user wants colours.
+func newPainter(w io.Writer) painter {
+	return painter(isTerminal(w) && os.Getenv("NO_COLOR") == "")
+}
+
+// The colours have codes of the same length, so that a table's column stays one.
+const (
+	uncoloured = 39
+	red        = 31
+	green      = 32
+	yellow     = 33
+)
+
+func (p painter) paint(colour int, s string) string {
+	if !p {
+		return s
+	}
+	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", colour, s)
+}
+
+func stateColour(s events.State) int {
+	switch s {
+	case events.Open:
+		return red
+	case events.HalfOpen:
+		return yellow
+	}
+	return green
+}
+
+// age returns a duration as one reads it, with two units at most; never a negative one.
+func age(d time.Duration) string {
+	s := int(max(d, 0).Round(time.Second).Seconds())
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%ds", s)
+	case s < 3600:
+		return fmt.Sprintf("%dm%02ds", s/60, s%60)
+	case s < 86400:
+		return fmt.Sprintf("%dh%02dm", s/3600, s/60%60)
+	}
+	return fmt.Sprintf("%dd%02dh", s/86400, s/3600%24)
+}
+
+// printJSON prints an answer of the API's, indented, and with the control characters that JSON
+// may hold as they are written as escapes.
+func printJSON(w io.Writer, content []byte) error {
+	var indented, safe bytes.Buffer
+	if err := json.Indent(&indented, bytes.TrimSpace(content), "", "  "); err != nil {
+		return failure(err)
+	}
+	for _, r := range indented.String() {
+		if r >= 0x7f && r <= 0x9f {
+			fmt.Fprintf(&safe, `\u%04x`, r)
+		} else {
+			safe.WriteRune(r)
+		}
+	}
+	safe.WriteByte('\n')
+	_, err := w.Write(safe.Bytes())
+	return err
+}
