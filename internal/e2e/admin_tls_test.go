@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -77,6 +78,16 @@ func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
 	}
 	if r, err := http.Get(p.admin + "/api/v1/config"); err == nil && r.StatusCode != 400 {
 		t.Errorf("without TLS: status %d", r.StatusCode)
+	}
+	secured := strings.Replace(p.admin, "http:", "https:", 1)
+	if out, err := exec.Command(binary, "healthcheck", "--admin", secured).CombinedOutput(); err != nil {
+		t.Errorf("healthcheck: %v: %s", err, out)
+	}
+	if out, err := exec.Command(binary, "status", "--admin", secured, "--ca-file", certFile).CombinedOutput(); err != nil || !strings.Contains(string(out), "svc") {
+		t.Errorf("status: %v: %s", err, out)
+	}
+	if out, err := exec.Command(binary, "status", "--admin", secured).CombinedOutput(); err == nil || !strings.Contains(string(out), "certificate") {
+		t.Errorf("status without the authority: %v: %s", err, out)
 	}
 	selfSign(t, certFile, keyFile, "second")
 	if name, _ := ask(); name != "second" {
