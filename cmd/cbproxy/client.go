@@ -197,7 +197,7 @@ func (c *client) refusal(res *http.Response) error {
 		text += "\nGive the admin token with --token-file FILE or in " + tokenVariable
 	case res.StatusCode == http.StatusUnauthorized:
 		text += "\nThe token from " + c.tokenOrigin + " is not the one that the proxy knows"
-	case res.StatusCode == http.StatusForbidden:
+	case res.StatusCode == http.StatusForbidden && (problem.Detail == "" || strings.Contains(problem.Detail, "no token is configured")):
 		text += "\nThe proxy itself must be given a token: admin.token_file in its configuration, or " + tokenVariable + " where it runs"
 	case res.StatusCode >= 300 && res.StatusCode < 400:
 		text = fmt.Sprintf("%s answers with a redirect (%s), which is not followed: give --admin the address itself", c.address, clean(res.Status))
