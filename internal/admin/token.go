@@ -43,24 +43,28 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request) bool {
 		problem(w, http.StatusForbidden, "no token is configured: set admin.token_file or CBPROXY_ADMIN_TOKEN")
 		return false
 	}
-	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	given = strings.TrimSpace(given)
-	if given != "" {
-		right := strings.EqualFold(scheme, "Bearer") && same(given, token)
-		wait, last := a.guesses.judge(guesser(r), right)
-		switch {
-		case wait > 0:
+	if r.Header.Get("Authorization") != "" {
+		verdict, wait := a.guesses.judge(r, token)
+		switch verdict {
+		case right:
+			return true
+		case tooMany:
 			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 			problem(w, http.StatusTooManyRequests, "too many wrong tokens have come from this address")
 			return false
-		case right:
-			return true
+		default:
+			a.audit(r, action{Action: "refused", Error: "wrong token"}, "path", r.URL.Path, "more_are_not_logged", verdict == lastWrong)
 		}
-		a.audit(r, action{Action: "refused", Error: "wrong token"}, "path", r.URL.Path, "more_are_not_logged", last)
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="cbproxy admin"`)
 	problem(w, http.StatusUnauthorized, "the request needs the header Authorization: Bearer and the admin token")
 	return false
+}
+
+// carries reports whether r has the token.
+func carries(r *http.Request, token string) bool {
+	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.EqualFold(scheme, "Bearer") && same(strings.TrimSpace(given), token)
 }
 
 // same compares in a time that tells nothing of either, not even their lengths.
@@ -69,43 +73,81 @@ func same(a, b string) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// Wrong tokens that an address may send at once and then in a second, and addresses that are
-// remembered.
+// How fast tokens can be tried, by address.
 const (
-	guessBurst    = 10
-	guessRate     = 1
-	guessersKnown = 4096
+	guessBurst    = 20              // wrong ones at once
+	guessRate     = 5               // a second, after that
+	guessPatience = 2 * time.Second // that a request waits for its turn then
+	guessersKnown = 4096            // addresses that are remembered
 )
 
-// guesses limits how fast tokens can be tried. An address that sent too many wrong ones is refused
-// with the right one, too, for a second: otherwise nothing would be limited.
+// verdict is what is known of a token.
+type verdict int
+
+const (
+	wrong     verdict = iota
+	lastWrong         // and the next one must wait
+	right
+	tooMany // wrong ones have come: this one was not looked at, or was wrong after a wait
+)
+
+// guesses limits how fast tokens can be tried. Who has tried too many waits for a turn before
+// the next one is looked at, and so does an operator at the same address, who gets through with
+// the right one.
 type guesses struct {
-	mu   sync.Mutex
-	left *lru.LRU[netip.Addr, *rate.Limiter]
+	mu       sync.Mutex
+	limiters *lru.LRU[netip.Addr, *rate.Limiter] // of those who sent wrong ones
 }
 
 func newGuesses() *guesses {
-	left, _ := lru.NewLRU[netip.Addr, *rate.Limiter](guessersKnown, nil) // fails only for a size of 0
-	return &guesses{left: left}
+	limiters, _ := lru.NewLRU[netip.Addr, *rate.Limiter](guessersKnown, nil) // fails only for a size of 0
+	return &guesses{limiters: limiters}
 }
 
-// judge returns how long the address must wait, 0 if it need not, and whether it must from now on.
-func (g *guesses) judge(address netip.Addr, right bool) (wait time.Duration, last bool) {
+// judge looks at r's token, and returns how long to wait if there were too many.
+func (g *guesses) judge(r *http.Request, token string) (verdict, time.Duration) {
+	turn, v := g.next(r, token)
+	if turn == nil {
+		return v, 0
+	}
+	wait := turn.Delay()
+	if wait > guessPatience {
+		turn.Cancel()
+		return tooMany, wait
+	}
+	select {
+	case <-r.Context().Done():
+		turn.Cancel()
+		return tooMany, wait
+	case <-time.After(wait):
+	}
+	if carries(r, token) {
+		return right, 0
+	}
+	return tooMany, time.Second
+}
+
+// next judges at once if it may, and returns when it is r's turn if not. Nobody else's guess is
+// judged meanwhile.
+func (g *guesses) next(r *http.Request, token string) (turn *rate.Reservation, v verdict) {
+	address := guesser(r)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	limiter, known := g.left.Get(address)
+	limiter, known := g.limiters.Get(address)
 	if known && limiter.Tokens() < 1 {
-		return time.Duration((1 - limiter.Tokens()) / guessRate * float64(time.Second)), false
+		return limiter.Reserve(), tooMany
 	}
-	if right {
-		return 0, false
+	if carries(r, token) {
+		return nil, right
 	}
 	if !known {
 		limiter = rate.NewLimiter(guessRate, guessBurst)
-		g.left.Add(address, limiter)
+		g.limiters.Add(address, limiter)
 	}
-	limiter.Allow()
-	return 0, limiter.Tokens() < 1
+	if limiter.Allow(); limiter.Tokens() < 1 {
+		return nil, lastWrong
+	}
+	return nil, wrong
 }
 
 // guesser is whose guesses are counted together: an address, or the network that an IPv6 client has
