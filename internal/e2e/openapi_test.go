@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -337,4 +338,37 @@ func (d *description) listen(p *proxyProcess) (stop func()) {
 			}
 		}
 	}
+}
+
+// The document is one by OpenAPI's own schema, version 2022-10-07, which is in testdata.
+func TestOpenAPIDocumentIsOne(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/openapi-3.1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema jsonschema.Schema
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := schema.Resolve(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startProxy(t, "routes: {svc: {prefix: /svc, upstream: http://127.0.0.1:1}}\n")
+	served := p.operate("GET", "/api/v1/openapi.json", "").body
+	if err := validate(resolved, served); err != nil {
+		t.Error(err)
+	}
+	if spoilt := strings.Replace(served, `"operationId":`, `"operation":`, 1); spoilt == served || validate(resolved, spoilt) == nil {
+		t.Error("with an unknown key it is still one")
+	}
+}
+
+func validate(schema *jsonschema.Resolved, text string) error {
+	var value any
+	if err := json.Unmarshal([]byte(text), &value); err != nil {
+		return err
+	}
+	return schema.Validate(value)
 }
