@@ -17,12 +17,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"cbproxy/routes"
 )
 
 const (
 	defaultAdminURL = "http://127.0.0.1:9901"
 	adminVariable   = "CBPROXY_ADMIN"
-	tokenVariable   = "CBPROXY_ADMIN_TOKEN"
 	maxAnswer       = 64 << 20 // bytes of an answer of the admin plane
 )
 
@@ -36,7 +37,7 @@ type adminFlags struct {
 func (f *adminFlags) add(c *cobra.Command) {
 	flags := c.PersistentFlags()
 	flags.StringVar(&f.admin, "admin", "", "admin URL of the proxy, or host:port (default $"+adminVariable+", else "+defaultAdminURL+")")
-	flags.StringVar(&f.tokenFile, "token-file", "", "file with the admin token (default: $"+tokenVariable+" is the token)")
+	flags.StringVar(&f.tokenFile, "token-file", "", "file with the admin token (default: $"+routes.TokenVariable+" is the token)")
 	flags.StringVar(&f.caFile, "ca-file", "", "certificates of the authorities to trust, for https")
 	flags.StringVarP(&f.output, "output", "o", "table", "table, or json: what the API says, for scripts")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Second, "how long to wait for an answer")
@@ -73,12 +74,12 @@ func (f *adminFlags) client() (*client, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
-	c := &client{address: base, base: base, json: f.output == "json", timeout: f.timeout, token: os.Getenv(tokenVariable)}
+	c := &client{address: base, base: base, json: f.output == "json", timeout: f.timeout, token: os.Getenv(routes.TokenVariable)}
 	if strings.HasPrefix(address, "unix://") {
 		c.address = address
 	}
 	if c.token != "" {
-		c.tokenOrigin = tokenVariable
+		c.tokenOrigin = routes.TokenVariable
 	}
 	if f.tokenFile != "" {
 		content, err := os.ReadFile(f.tokenFile)
@@ -194,11 +195,11 @@ func (c *client) refusal(res *http.Response) error {
 	text = fmt.Sprintf("cbproxy at %s refuses: %s", c.address, clean(text))
 	switch {
 	case res.StatusCode == http.StatusUnauthorized && c.token == "":
-		text += "\nGive the admin token with --token-file FILE or in " + tokenVariable
+		text += "\nGive the admin token with --token-file FILE or in " + routes.TokenVariable
 	case res.StatusCode == http.StatusUnauthorized:
 		text += "\nThe token from " + c.tokenOrigin + " is not the one that the proxy knows"
 	case res.StatusCode == http.StatusForbidden && (problem.Detail == "" || strings.Contains(problem.Detail, "no token is configured")):
-		text += "\nThe proxy itself must be given a token: admin.token_file in its configuration, or " + tokenVariable + " where it runs"
+		text += "\nThe proxy itself must be given a token: admin.token_file in its configuration, or " + routes.TokenVariable + " where it runs"
 	case res.StatusCode >= 300 && res.StatusCode < 400:
 		text = fmt.Sprintf("%s answers with a redirect (%s), which is not followed: give --admin the address itself", c.address, clean(res.Status))
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -117,17 +118,17 @@ func (o demoOptions) accompany(ctx context.Context, upstreams []*demo.Upstream, 
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+	guide := demo.Guide{Upstreams: upstreams, Data: "http://" + o.listen, Admin: "http://" + o.admin, Out: out, Pause: o.pause}
+	var traffic sync.WaitGroup
+	traffic.Go(func() { demo.Traffic(ctx, guide.Data, upstreams) })
+	defer traffic.Wait()
 	if o.tour {
-		guide := demo.Guide{Upstreams: upstreams, Data: "http://" + o.listen, Admin: "http://" + o.admin, Out: out, Pause: o.pause}
-		go func() { demo.Traffic(ctx, guide.Data, upstreams) }()
 		if err := guide.Tour(ctx); err != nil && ctx.Err() == nil {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGTERM) // which ends run
 			return failure(fmt.Errorf("the tour ended early: %w", err))
 		}
-		<-ctx.Done()
-		return ctx.Err()
 	}
-	demo.Traffic(ctx, "http://"+o.listen, upstreams)
+	<-ctx.Done()
 	return ctx.Err()
 }
 

@@ -1,8 +1,6 @@
 package metrics
 
 import (
-	"slices"
-
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -14,7 +12,8 @@ type Totals struct {
 	Requests map[events.Result]uint64
 	// Fallbacks are those of all strategies, for all reasons.
 	Fallbacks uint64
-	// Durations[i] requests took at most Bounds[i] seconds; the last count is that of all.
+	// Durations[i] requests took at most Bounds[i] seconds; the last count is that of all. Bounds
+	// must not be modified.
 	Durations []uint64
 	Bounds    []float64
 }
@@ -30,7 +29,7 @@ func (m *Metrics) Totals() map[string]Totals {
 }
 
 func (s *service) totals() Totals {
-	t := Totals{Requests: map[events.Result]uint64{}, Bounds: slices.Clone(buckets)}
+	t := Totals{Requests: map[events.Result]uint64{}, Bounds: buckets}
 	for result, c := range s.requests {
 		t.Requests[result] = uint64(read(c).GetCounter().GetValue())
 	}
