@@ -6,12 +6,9 @@ import (
 	"io"
 	"log"
 	"log/slog"
-	"strconv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/plain"
 )
 
 // newLogger returns a logger of the given format, text or json, and level.
@@ -53,44 +50,11 @@ func harmless(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == "stack" || a.Key == "error" {
 			limit = maxReport
 		}
-		a.Value = slog.StringValue(plain(v, limit))
+		a.Value = slog.StringValue(plain.Lines(v, limit))
 	case error:
-		a.Value = slog.StringValue(plain(v.Error(), maxReport))
+		a.Value = slog.StringValue(plain.Lines(v.Error(), maxReport))
 	}
 	return a
-}
-
-// plain returns at most limit bytes of s and a few more, without control characters.
-func plain(s string, limit int) string {
-	omitted := max(0, len(s)-limit)
-	s = s[:len(s)-omitted]
-	if strings.ContainsFunc(s, unsafe) {
-		var b []byte
-		for i := 0; i < len(s) && len(b) < limit; {
-			r, size := utf8.DecodeRuneInString(s[i:])
-			switch {
-			case r == utf8.RuneError && size == 1:
-				b = fmt.Appendf(b, `\x%02x`, s[i])
-			case unsafe(r):
-				quoted := strconv.QuoteRune(r)
-				b = append(b, quoted[1:len(quoted)-1]...)
-			default:
-				b = append(b, s[i:i+size]...)
-			}
-			if i += size; len(b) >= limit {
-				omitted += len(s) - i
-			}
-		}
-		s = string(b)
-	}
-	if omitted > 0 {
-		s += fmt.Sprintf("… (%d bytes more)", omitted)
-	}
-	return s
-}
-
-func unsafe(r rune) bool {
-	return r == utf8.RuneError || !unicode.IsPrint(r) && r != '\n' && r != '\t'
 }
 
 // logEvents writes one line an event until ctx is done.

@@ -7,6 +7,17 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/plain"
+)
+
+// What of one text is logged, in bytes: so much that a line, in which quoting may make twice
+// as much of each, is never longer than what a pipe takes at once.
+const (
+	maxPath  = 640
+	maxQuery = 512
+	maxAgent = 192
+	maxName  = 128 // a service's
+	maxWord  = 64  // what is a word where nobody means harm
 )
 
 // newHandler returns what makes lines and gives w each with one Write.
@@ -35,16 +46,16 @@ func handle(h slog.Handler, a *events.Access, query bool) error {
 	add := func(attr slog.Attr) { attrs = append(attrs, attr) }
 	word := func(key, value string) {
 		if value != "" {
-			attrs = append(attrs, slog.String(key, plain(value, maxWord)))
+			attrs = append(attrs, slog.String(key, plain.Line(value, maxWord)))
 		}
 	}
 	if a.Service != "" {
-		add(slog.String("service", plain(a.Service, maxName)))
+		add(slog.String("service", plain.Line(a.Service, maxName)))
 	}
 	word("method", a.Method)
-	add(slog.String("path", plain(a.Path, maxPath)))
+	add(slog.String("path", plain.Line(a.Path, maxPath)))
 	if query && a.Query != "" {
-		add(slog.String("query", plain(a.Query, maxQuery)))
+		add(slog.String("query", plain.Line(a.Query, maxQuery)))
 	}
 	word("protocol", a.Protocol)
 	add(slog.Int("status", a.Status))
@@ -75,7 +86,7 @@ func handle(h slog.Handler, a *events.Access, query bool) error {
 	add(slog.Int64("response_bytes", a.ResponseBytes))
 	word("client", a.Client)
 	if a.UserAgent != "" {
-		add(slog.String("user_agent", plain(a.UserAgent, maxAgent)))
+		add(slog.String("user_agent", plain.Line(a.UserAgent, maxAgent)))
 	}
 	r := slog.NewRecord(a.Arrived.UTC(), slog.LevelInfo, "request", 0)
 	r.AddAttrs(attrs...)

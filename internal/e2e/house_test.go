@@ -14,13 +14,14 @@ import (
 // all, and nobody knows it.
 var mayKnow = map[string][]string{
 	"cmd/cbproxy": {"routes", "proxy", "fallbacks", "internal/admin", "internal/breaker", "internal/demo", "internal/events", "internal/fleet",
-		"internal/accesslog", "internal/metrics", "internal/queue", "internal/store"},
+		"internal/accesslog", "internal/metrics", "internal/plain", "internal/queue", "internal/store"},
 	"routes":               nil,
 	"proxy":                {"routes", "fallbacks", "internal/breaker", "internal/events"},
 	"fallbacks":            {"routes", "internal/breaker", "internal/events", "internal/queue"},
 	"internal/breaker":     {"internal/events"},
 	"internal/events":      nil,
-	"internal/accesslog":   {"internal/events"},
+	"internal/plain":       nil,
+	"internal/accesslog":   {"internal/events", "internal/plain"},
 	"internal/store":       {"internal/events"},
 	"internal/queue":       {"internal/breaker", "internal/events", "internal/store"},
 	"internal/fleet":       {"internal/breaker", "internal/events", "internal/store"},
