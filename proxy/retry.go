@@ -65,6 +65,7 @@ func (x *exchange) askRepeatedly(out *http.Request, informational func(int, text
 		if res != nil {
 			_ = res.Body.Close() // nobody will read it
 		}
+		a.cancelled() // unless it has been told; what is given up before its end says nothing
 		a.cancel(errEnded)
 		x.begin(call)
 		x.download.started.Store(false)

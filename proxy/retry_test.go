@@ -285,3 +285,30 @@ func TestClientThatLeavesEndsTheRetries(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// A response of which nothing was wrong but its status is given up before its end: its
+// attempt must not hold a place in a half-open breaker for ever.
+func TestGivenUpResponseLeavesItsPlace(t *testing.T) {
+	f := newFlaky(t, 2, nil)
+	f.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		switch f.hits.Add(1) {
+		case 1:
+			w.WriteHeader(http.StatusInternalServerError)
+		case 2:
+			w.Header().Set("Content-Length", "100000") // longer than what is read before it is passed on
+			w.WriteHeader(http.StatusTooManyRequests)
+			_, _ = io.WriteString(w, strings.Repeat("x", 100_000))
+		}
+	})
+	server, address, _ := start(t, route(f.URL, fmt.Sprintf(quickRetry, ", statuses: [429]"),
+		"breaker: {fail_max: 1, recovery_timeout: 10ms, half_open_requests: 2, recovery_backoff: {jitter: 0}}"))
+	b := server.Breaker("svc")
+	get(t, "http://"+address+"/svc")
+	until(t, b, events.HalfOpen)
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != http.StatusOK {
+		t.Fatalf("status %d", res.StatusCode)
+	}
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != http.StatusOK || b.State() != events.Closed {
+		t.Errorf("status %d, breaker %v; want 200 and closed", res.StatusCode, b.State())
+	}
+}
