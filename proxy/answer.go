@@ -7,13 +7,25 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 )
 
 // reject answers a request whose upstream may not be asked.
 func (x *exchange) reject(reason events.Reason) {
 	x.outcome.Result = events.ResultRejected
+	if span := x.span(); span != nil {
+		span.Rejected(x.outcome.State, reason)
+	}
 	x.fallback(reason)
+}
+
+// refusal is the reason for which a breaker has refused a call with err.
+func refusal(err error) events.Reason {
+	if err == breaker.ErrHalfOpenLimit {
+		return events.ReasonHalfOpenLimit
+	}
+	return events.ReasonOpen
 }
 
 // hold answers a request that must not pass those that are queued, whatever the fallback is for.
@@ -67,7 +79,7 @@ func (x *exchange) fallback(reason events.Reason) {
 		x.problem(unanswered[reason])
 		return
 	}
-	x.outcome.Strategy, x.outcome.Reason = strategy, reason
+	x.answeredBy(strategy, reason)
 	x.answered = true
 	for name, values := range a.Header {
 		h[name] = values
@@ -88,10 +100,18 @@ func (x *exchange) fallbackGRPC(reason events.Reason) {
 		if strategy, ok := x.route.chain.Constant(); ok {
 			h := x.w.Header()
 			h["X-Fallback"], h["X-Fallback-Reason"] = []string{strategy}, reasonHeaders[reason]
-			x.outcome.Strategy, x.outcome.Reason = strategy, reason
+			x.answeredBy(strategy, reason)
 		}
 	}
 	x.problem(unanswered[reason])
+}
+
+// answeredBy notes that a fallback has answered.
+func (x *exchange) answeredBy(strategy string, reason events.Reason) {
+	x.outcome.Strategy, x.outcome.Reason = strategy, reason
+	if span := x.span(); span != nil {
+		span.Fallback(strategy, reason)
+	}
 }
 
 func (x *exchange) answerOf(reason events.Reason) (*fallbacks.Answer, string) {

@@ -23,6 +23,7 @@ type attempt struct {
 	call  breaker.Call
 	start time.Time
 
+	trace      *attemptTrace   // nil: it has no span
 	reported   bool            // the breaker has been told
 	failure    *events.Failure // nil: it has not failed
 	asked      http.Header     // the upstream's request's, once there is a response
@@ -61,6 +62,7 @@ func (x *exchange) begin(call breaker.Call) {
 
 // succeeded reports that the upstream did its part.
 func (a *attempt) succeeded() {
+	a.trace.done()
 	if a.reported {
 		return
 	}

@@ -68,19 +68,25 @@ func (s *Server) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (answer Delivered, err error) {
 	limited, cancel := context.WithTimeoutCause(ctx, rt.config.Timeout, errTimeout)
 	defer cancel()
+	var trace *attemptTrace
 	reported := false
 	defer func() {
 		if !reported {
 			call.Cancel() // as it panics
+			trace.delivered(events.ResultCancelled, nil)
 		}
 	}()
 	start := time.Now()
-	answer, kind, err := rt.send(limited, d, call.State == events.HalfOpen)
+	out := rt.deliveryRequest(limited, d)
+	trace = rt.tracedDelivery(out, call.State)
+	answer, kind, err := rt.send(out, trace, call.State)
 	reported = true
 	switch took := time.Since(start); {
 	case err == nil && kind == "":
+		trace.delivered(events.ResultSuccess, nil)
 		call.Success(took)
 	case err != nil && ctx.Err() != nil:
+		trace.delivered(events.ResultCancelled, nil)
 		call.Cancel()
 	default:
 		detail := fmt.Sprintf("status %d", answer.Status)
@@ -90,6 +96,7 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 		f := &events.Failure{Time: time.Now(), Type: kind, Detail: clip("delivery: " + detail)}
 		rt.service.observer.Failed(kind, 1)
 		rt.service.failures.log(rt.logger, rt.service.name, f)
+		trace.delivered(events.ResultFailure, f)
 		call.Failure(f, took)
 	}
 	if err != nil {
@@ -98,13 +105,11 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 	return answer, err
 }
 
-// send returns the upstream's answer, and how it failed; kind is "" if it did not.
-func (rt *route) send(ctx context.Context, d *Delivery, probing bool) (answer Delivered, kind events.ErrorType, err error) {
-	connected := false
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+// deliveryRequest makes the upstream's request of d.
+func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request {
 	u := &url.URL{RawQuery: d.Query}
 	rt.target.Address(u, d.Rest)
-	r := (&http.Request{Method: d.Method, URL: u, Header: d.Header, ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(d.Body))}).WithContext(traced)
+	r := (&http.Request{Method: d.Method, URL: u, Header: d.Header, ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(d.Body))}).WithContext(ctx)
 	if len(d.Body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(d.Body))
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(d.Body)), nil }
@@ -115,7 +120,17 @@ func (rt *route) send(ctx context.Context, d *Delivery, probing bool) (answer De
 	if d.Header["User-Agent"] == nil {
 		d.Header["User-Agent"] = []string{""} // or net/http names itself
 	}
-	if probing {
+	return r
+}
+
+// send returns the upstream's answer, and how it failed; kind is "" if it did not.
+func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) (answer Delivered, kind events.ErrorType, err error) {
+	connected, ctx := false, r.Context()
+	r = r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		connected = true
+		trace.connected(info.Conn)
+	}}))
+	if state == events.HalfOpen {
 		rt.pool.transport.CloseIdleConnections() // they are from before the failure
 	}
 	res, err := rt.pool.transport.RoundTrip(r)
@@ -126,6 +141,7 @@ func (rt *route) send(ctx context.Context, d *Delivery, probing bool) (answer De
 		return answer, errorType(err, connected, false), err
 	}
 	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
+	trace.answered(res)
 	if res.StatusCode < 200 {
 		return answer, events.ErrorProtocol, fmt.Errorf("malformed response: status %03d", res.StatusCode)
 	}

@@ -83,6 +83,9 @@ func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{})
 func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limits routes.Limits) {
 	x := &exchange{route: rt, w: w, r: r, rest: rest, start: time.Now()}
 	x.outcome.Service = rt.service.name
+	if rec := x.record(); rec != nil {
+		x.outcome.TraceID, x.outcome.SpanID = rec.access.TraceID, rec.access.SpanID
+	}
 	rt.service.observer.Begin()
 	defer x.end()
 	x.grpc = grpcCallOf(r)
@@ -108,10 +111,8 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 	call, err := rt.service.breaker.Allow()
 	x.outcome.State = call.State
 	switch {
-	case err == breaker.ErrHalfOpenLimit:
-		x.reject(events.ReasonHalfOpenLimit)
 	case err != nil:
-		x.reject(events.ReasonOpen)
+		x.reject(refusal(err))
 	case !x.enter():
 		call.Cancel()
 		x.reject(events.ReasonOverload)
@@ -249,6 +250,7 @@ func (x *exchange) end() {
 	}
 	if x.attempt != nil {
 		x.attempt.cancelled()
+		x.attempt.endTrace()
 	}
 	x.leave()
 	if x.tunnel.Load() != nil {

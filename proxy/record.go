@@ -7,29 +7,42 @@ import (
 	"cbproxy/internal/events"
 )
 
-// record is the ResponseWriter of a request that may be logged: it notes what the client is
+// record is the ResponseWriter of a request that is logged or traced: it notes what the client is
 // given. It is used by the request's goroutine, and by the one that passes on interim
 // responses, never at once.
 type record struct {
 	http.ResponseWriter
-	log    events.AccessLog
-	bodies bool // what is written is sent: the request is no HEAD
+	log    events.AccessLog   // nil: the request is not logged
+	span   events.RequestSpan // nil: it is not traced
+	bodies bool               // what is written is sent: the request is no HEAD
 	access events.Access
 }
 
-// newRecord notes what is known of a request at its start, and copies none of it.
-func newRecord(w http.ResponseWriter, r *http.Request, path string, log events.AccessLog) *record {
+// recorded returns the writer to use in w's place, which is w itself if nobody wants to know
+// of the request. It notes what is known at the start, and copies none of it.
+func (s *Server) recorded(w http.ResponseWriter, r *http.Request, path string) http.ResponseWriter {
+	log := s.config.Access
+	if log != nil && !log.On() {
+		log = nil
+	}
+	if log == nil && s.config.Tracer == nil {
+		return w
+	}
 	rec := &record{ResponseWriter: w, log: log, bodies: r.Method != http.MethodHead}
 	a := &rec.access
 	a.Arrived = time.Now()
-	a.Method, a.Path, a.Query, a.Protocol, a.Client = r.Method, path, r.URL.RawQuery, r.Proto, r.RemoteAddr
+	a.Method, a.Path, a.Query, a.Protocol, a.Client, a.Host = r.Method, path, r.URL.RawQuery, r.Proto, r.RemoteAddr, r.Host
 	if agents := r.Header["User-Agent"]; len(agents) > 0 {
 		a.UserAgent = agents[0]
+	}
+	if s.config.Tracer != nil {
+		rec.span = s.config.Tracer.Request(a, r.Header)
+		a.TraceID, a.SpanID = rec.span.IDs()
 	}
 	return rec
 }
 
-// record returns the exchange's record, nil if its request is not logged.
+// record returns the exchange's record, nil if its request has none.
 func (x *exchange) record() *record {
 	rec, _ := x.w.(*record)
 	return rec
@@ -56,16 +69,16 @@ func (rec *record) Write(p []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (rec *record) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
 
-// refused logs a request that reached no route.
+// refused tells of a request that reached no route.
 func (rec *record) refused() {
 	rec.access.Duration = time.Since(rec.access.Arrived)
-	rec.log.Log(&rec.access)
+	rec.tell()
 }
 
 // asked notes that the upstream was asked from start until now.
 func (rec *record) asked(start time.Time) { rec.access.Upstream += time.Since(start) }
 
-// ended logs an exchange whose outcome is known.
+// ended tells of an exchange whose outcome is known.
 func (rec *record) ended(x *exchange, cut bool) {
 	a := &rec.access
 	a.Outcome, a.Cut = x.outcome, cut
@@ -75,7 +88,16 @@ func (rec *record) ended(x *exchange, cut bool) {
 		a.RequestBytes, a.ResponseBytes = t.written.Load(), t.read.Load()
 		a.Header = t.opened.Sub(a.Arrived)
 	}
-	rec.log.Log(a)
+	rec.tell()
+}
+
+func (rec *record) tell() {
+	if rec.log != nil {
+		rec.log.Log(&rec.access)
+	}
+	if rec.span != nil {
+		rec.span.End(&rec.access)
+	}
 }
 
 // refuse answers a request that reaches no route.

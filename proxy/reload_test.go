@@ -137,7 +137,7 @@ func TestReloadsLeakNothing(t *testing.T) {
 	}
 	series := func() int {
 		w := httptest.NewRecorder()
-		meter.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		meter.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 		return strings.Count(w.Body.String(), "circuit_breaker")
 	}
 	other := strings.Replace(upstream.URL, "127.0.0.1", "localhost", 1)

@@ -51,11 +51,17 @@ func (x *exchange) askRepeatedly(out *http.Request, informational func(int, text
 		a := x.attempt
 		res, err := a.askApart(out, body, informational)
 		wait, again := a.next()
+		if again {
+			a.traceRetry(wait)
+		}
 		if !again || !x.pause(wait) {
 			return res, err
 		}
 		call, refused := x.route.service.breaker.Allow()
 		if refused != nil {
+			if span := x.span(); span != nil {
+				span.Rejected(call.State, refusal(refused))
+			}
 			return res, err // what there is, is all there will be
 		}
 		if body, again = x.retries.nextReader(); !again {
@@ -66,6 +72,7 @@ func (x *exchange) askRepeatedly(out *http.Request, informational func(int, text
 			_ = res.Body.Close() // nobody will read it
 		}
 		a.cancelled() // unless it has been told; what is given up before its end says nothing
+		a.endTrace()
 		a.cancel(errEnded)
 		x.begin(call)
 		x.download.started.Store(false)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"slices"
+	"strings"
 	"sync"
 
 	"cbproxy/fallbacks"
@@ -18,6 +19,7 @@ type route struct {
 	service *service
 	pool    *pool
 	logger  *slog.Logger
+	tracer  events.Tracer // nil: nothing is traced
 	tunnels *sync.WaitGroup
 	proxy   *httputil.ReverseProxy
 
@@ -48,6 +50,17 @@ func newRoute(c *routes.Route, all *routes.Config) *route {
 		BufferPool:   copyBuffers{},
 	}
 	return r
+}
+
+// prefix returns the route's prefix that a request's path matched with its first bytes, which
+// may have it with other percent-encoding.
+func (rt *route) prefix(matched string) string {
+	for _, prefix := range rt.config.Prefix {
+		if strings.TrimSuffix(prefix, "/") == matched {
+			return prefix
+		}
+	}
+	return rt.config.Prefix[0]
 }
 
 // setFallback gives the route the fallback that its configuration names, if there is one. before

@@ -37,13 +37,16 @@ type Breakers interface {
 	Gone(service string)
 }
 
-// Config is what a Server is built from. All fields but Breakers, Access and Host are required.
+// Config is what a Server is built from. All fields but Breakers, Access, Tracer and Host are
+// required.
 type Config struct {
 	Bus       *events.Bus
 	Observers Observers
 	Breakers  Breakers
 	// Access is told of each request's end; nil: nobody is.
 	Access events.AccessLog
+	// Tracer makes the requests' spans; nil: they have none.
+	Tracer events.Tracer
 	// Host is what the fallbacks' strategies may use.
 	Host   fallbacks.Host
 	Logger *slog.Logger
@@ -106,7 +109,7 @@ func (s *Server) Apply(c *routes.Config) error {
 // nothing that is in force.
 func (s *Server) build(name string, c *routes.Config) (*route, error) {
 	r := newRoute(c.Routes[name], c)
-	r.logger = s.config.Logger
+	r.logger, r.tracer = s.config.Logger, s.config.Tracer
 	r.tunnels, r.load = &s.tunnels, &s.load
 	logger := s.config.Logger.With("service", name)
 	var err error
@@ -219,10 +222,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	snap := s.acquire()
 	defer snap.release()
 	path := rawPath(r)
-	if log := s.config.Access; log != nil && log.On() {
-		w = newRecord(w, r, path, log)
-	}
-	if p := turnAway(r, path, snap.limits); p != nil {
+	p := turnAway(r, path, snap.limits) // first: a tracer adds to the header section
+	w = s.recorded(w, r, path)
+	if p != nil {
 		refuse(w, p)
 		return
 	}
@@ -230,6 +232,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		refuse(w, notFound)
 		return
+	}
+	if rec, ok := w.(*record); ok {
+		rec.access.Prefix = route.prefix(path[:n])
 	}
 	if !route.config.StripPrefix {
 		n = 0

@@ -57,6 +57,7 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 // ask sends the attempt's request and judges the answer.
 func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 	transport := a.x.route.pool.transport
+	out = a.traced(out)
 	if a.call.State == events.HalfOpen {
 		transport.CloseIdleConnections() // they are from before the failure, and recovery must not be judged by them
 	}
@@ -123,6 +124,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	u, ok := c.(*upstreamConn)
 	shared = shared || !ok
 	a.conn = u
+	a.trace.connected(c)
 	if a.conns > 2 {
 		a.cancel(errReplayed)
 		if !shared {
@@ -145,6 +147,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 func (a *attempt) judge(res *http.Response, upgrade string) error {
 	x := a.x
 	a.asked, a.status, a.retryAfter = res.Request.Header, res.StatusCode, res.Header.Get("Retry-After")
+	a.trace.answered(res)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return a.judgeUpgrade(res, upgrade)
 	}

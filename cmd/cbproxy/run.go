@@ -21,6 +21,7 @@ import (
 	"cbproxy/internal/admin"
 	"cbproxy/internal/events"
 	"cbproxy/internal/metrics"
+	"cbproxy/internal/telemetry"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -100,7 +101,17 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 		Version:          version,
 		Commit:           buildCommit(),
 	})
-	server = proxy.New(proxy.Config{Bus: bus, Observers: meter, Breakers: keep, Access: access, Host: fallbacks.Host{Queues: waiting.Queues}, Logger: logger})
+	exported, err := telemetry.Start(context.Background(), telemetry.Config{Metrics: meter.Gatherer(), Version: version, Instance: instance, Logger: logger})
+	if err != nil {
+		waiting.close(logger)
+		keep.close()
+		return invalid(err)
+	}
+	defer farewell(exported, logger)
+	server = proxy.New(proxy.Config{
+		Bus: bus, Observers: meter, Breakers: keep, Access: access, Tracer: exported.Tracer(),
+		Host: fallbacks.Host{Queues: waiting.Queues}, Logger: logger,
+	})
 	waiting.server = server
 	v := &view{instance: instance, keeping: keep, queues: queueView{waiting}, reloader: &reloader{loader: loader, server: server, bus: bus, metrics: meter, access: access}}
 	keep.server, keep.config = server, func() *routes.Config {
@@ -128,7 +139,7 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 	trends := admin.NewTrends(func() map[string]admin.Totals { return totalsOf(meter) })
 	background.Go(func() { trends.Run(ctx) })
 	s, err := listen(ctx, config, server, admin.New(admin.Config{
-		Proxy: v, Bus: bus, Trends: trends, Metrics: meter.Handler(), Logger: logger,
+		Proxy: v, Bus: bus, Trends: trends, Metrics: meter.Handler(exported.Tracer() != nil), Logger: logger,
 	}), logger)
 	if err != nil {
 		return failure(err)
@@ -143,6 +154,13 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 	logger.Info("cbproxy serves", "listen", s.dataListener.Addr().String(), "admin", s.adminListener.Addr().String(),
 		"services", len(config.Routes), "version", version, "instance", instance)
 	return s.serve(v, logger)
+}
+
+// farewell exports what is left to export.
+func farewell(exported *telemetry.Telemetry, logger *slog.Logger) {
+	if err := exported.Close(context.Background()); err != nil {
+		logger.Warn("the last traces or metrics were not exported", "error", err)
+	}
 }
 
 // servers is the two planes.

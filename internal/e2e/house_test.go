@@ -14,7 +14,7 @@ import (
 // all, and nobody knows it.
 var mayKnow = map[string][]string{
 	"cmd/cbproxy": {"routes", "proxy", "fallbacks", "internal/admin", "internal/breaker", "internal/demo", "internal/events", "internal/fleet",
-		"internal/accesslog", "internal/metrics", "internal/plain", "internal/queue", "internal/store"},
+		"internal/accesslog", "internal/metrics", "internal/plain", "internal/queue", "internal/store", "internal/telemetry"},
 	"routes":               nil,
 	"proxy":                {"routes", "fallbacks", "internal/breaker", "internal/events"},
 	"fallbacks":            {"routes", "internal/breaker", "internal/events", "internal/queue"},
@@ -27,6 +27,7 @@ var mayKnow = map[string][]string{
 	"internal/fleet":       {"internal/breaker", "internal/events", "internal/store"},
 	"internal/admin":       {"internal/events"},
 	"internal/metrics":     {"internal/events"},
+	"internal/telemetry":   {"internal/events", "internal/plain"},
 	"internal/bench":       {"internal/events", "internal/queue", "internal/store"},
 	"internal/e2e":         nil,
 	"internal/redistest":   nil,

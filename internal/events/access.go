@@ -2,7 +2,7 @@ package events
 
 import "time"
 
-// Access is what an access log wants to know of a request beyond its outcome. Its texts are
+// Access is what an access log and a tracer want to know of a request beyond its outcome. Its texts are
 // the client's, byte for byte: they may hold anything, and be of any length that a request
 // may have. For a request that reached no route, only State is without meaning and Service
 // and Result are "".
@@ -13,8 +13,11 @@ type Access struct {
 	// Method, Path, Query, Protocol and UserAgent are the request's; the path and the query are
 	// raw.
 	Method, Path, Query, Protocol, UserAgent string
-	// Client is the address of the connection's other end.
-	Client string
+	// Client is the address of the connection's other end, Host what the client asked for: a name or
+	// an address, and perhaps a port.
+	Client, Host string
+	// Prefix is the route's prefix that the path matched, "" if none did.
+	Prefix string
 	// Status is the response's final status, 0 if none was sent.
 	Status int
 	// Cut tells that the response was cut off before its end.

@@ -90,6 +90,8 @@ type Outcome struct {
 	Shed Shed
 	// Duration is the time from the request's arrival to the end of its response.
 	Duration time.Duration
+	// TraceID and SpanID identify the request's span, in hexadecimal; "" if none is recorded.
+	TraceID, SpanID string
 }
 
 // Observer is told of one service's requests, mostly on each request's own goroutine. It must be

@@ -180,10 +180,14 @@ func New(c Config) *Metrics {
 	return m
 }
 
-// Handler serves a scrape.
-func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+// Handler serves a scrape. With exemplars, which no other text format has, it does so in
+// OpenMetrics for whoever prefers that.
+func (m *Metrics) Handler(exemplars bool) http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, EnableOpenMetrics: exemplars})
 }
+
+// Gatherer is what a scrape shows.
+func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
 // Reloaded counts a reload that was accepted or refused at the given time.
 func (m *Metrics) Reloaded(ok bool, at time.Time) {

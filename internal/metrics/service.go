@@ -11,7 +11,7 @@ type service struct {
 	requests     map[events.Result]prometheus.Counter
 	failures     map[events.ErrorType]prometheus.Counter
 	fallbacks    map[fallback]prometheus.Counter
-	responseTime prometheus.Observer
+	responseTime prometheus.ExemplarObserver
 	attempts     prometheus.Counter
 	retries      prometheus.Counter
 	budgetSpent  prometheus.Counter
@@ -31,7 +31,7 @@ func (m *Metrics) Service(name string) events.Observer {
 		requests:     map[events.Result]prometheus.Counter{},
 		failures:     map[events.ErrorType]prometheus.Counter{},
 		fallbacks:    map[fallback]prometheus.Counter{},
-		responseTime: m.responseTime.WithLabelValues(name),
+		responseTime: m.responseTime.WithLabelValues(name).(prometheus.ExemplarObserver), // histograms are
 		attempts:     m.attempts.WithLabelValues(name),
 		retries:      m.retries.WithLabelValues(name),
 		budgetSpent:  m.budgetSpent.WithLabelValues(name),
@@ -95,9 +95,18 @@ func (s *service) End(o *events.Outcome) {
 	}
 	if o.Attempts > 0 {
 		s.attempts.Add(float64(o.Attempts))
-		s.responseTime.Observe(o.Duration.Seconds())
+		s.observeTime(o)
 	}
 	if o.Attempts > 1 {
 		s.retries.Add(float64(o.Attempts - 1))
 	}
+}
+
+// observeTime leaves an exemplar where the request's trace can be looked at.
+func (s *service) observeTime(o *events.Outcome) {
+	var exemplar prometheus.Labels
+	if o.TraceID != "" {
+		exemplar = prometheus.Labels{"trace_id": o.TraceID, "span_id": o.SpanID}
+	}
+	s.responseTime.ObserveWithExemplar(o.Duration.Seconds(), exemplar)
 }
