@@ -20,8 +20,8 @@ func (x *exchange) reject(reason events.Reason) {
 	x.fallback(reason)
 }
 
-// refusal is the reason for which a breaker has refused a call with err.
-func refusal(err error) events.Reason {
+// refusedFor is the reason for which a breaker has refused a call with err.
+func refusedFor(err error) events.Reason {
 	if err == breaker.ErrHalfOpenLimit {
 		return events.ReasonHalfOpenLimit
 	}

@@ -112,7 +112,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 	x.outcome.State = call.State
 	switch {
 	case err != nil:
-		x.reject(refusal(err))
+		x.reject(refusedFor(err))
 	case !x.enter():
 		call.Cancel()
 		x.reject(events.ReasonOverload)

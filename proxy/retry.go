@@ -60,7 +60,7 @@ func (x *exchange) askRepeatedly(out *http.Request, informational func(int, text
 		call, refused := x.route.service.breaker.Allow()
 		if refused != nil {
 			if span := x.span(); span != nil {
-				span.Rejected(call.State, refusal(refused))
+				span.Rejected(call.State, refusedFor(refused))
 			}
 			return res, err // what there is, is all there will be
 		}
