@@ -109,8 +109,8 @@ func (s *requestSpan) event(name string, attributes ...attribute.KeyValue) {
 }
 
 func (s *requestSpan) End(a *events.Access) {
+	defer s.span.End()
 	if !s.span.IsRecording() {
-		s.span.End()
 		return
 	}
 	if a.Prefix != "" {
@@ -121,7 +121,6 @@ func (s *requestSpan) End(a *events.Access) {
 		s.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
 		s.span.SetStatus(codes.Error, "")
 	}
-	s.span.End(trace.WithTimestamp(a.Arrived.Add(a.Duration)))
 }
 
 // attemptSpan implements events.AttemptSpan.

@@ -1,0 +1,312 @@
+package telemetry
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"cbproxy/internal/events"
+	"cbproxy/proxy"
+)
+
+func TestSpansTellWhatBecameOfARequest(t *testing.T) {
+	const (
+		admitted = "; cbproxy.breaker.decision cbproxy.breaker.state=closed cbproxy.decision=admitted"
+		fallback = "\nfallbacks: {svc: {try: [static], static: {body: {a: 1}}}}"
+		ok       = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	)
+	for name, c := range map[string]struct {
+		answer string // "" is a closed port
+		keys   []string
+		path   string
+		status int
+		spans  []string // as they end
+	}{
+		"success": {ok, nil, "/svc/a", 200, []string{
+			"client GET Unset cbproxy.breaker.state=closed cbproxy.outcome=success http.response.status_code=200",
+			"server GET /svc Unset cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.outcome=success http.response.status_code=200 http.route=/svc" + admitted,
+		}},
+		"the client's fault": {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", nil, "/svc", 404, []string{
+			"client GET Error cbproxy.breaker.state=closed cbproxy.outcome=success error.type=404 http.response.status_code=404",
+			"server GET /svc Unset cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.outcome=success http.response.status_code=404 http.route=/svc" + admitted,
+		}},
+		"a failing status": {"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", nil, "/svc", 500, []string{
+			"client GET Error cbproxy.breaker.state=closed cbproxy.outcome=failure error.type=500 http.response.status_code=500",
+			"server GET /svc Error cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.failure=status cbproxy.outcome=failure error.type=500 http.response.status_code=500 http.route=/svc" + admitted,
+		}},
+		"a fallback after two attempts": {"", []string{"retry: {attempts: 1, backoff: 1ms}", fallback}, "/svc", 200, []string{
+			"client GET Error cbproxy.breaker.state=closed cbproxy.outcome=failure error.type=connect",
+			"client GET Error cbproxy.breaker.state=closed cbproxy.outcome=failure error.type=connect http.request.resend_count=1",
+			"server GET /svc Unset cbproxy.attempts=2 cbproxy.breaker.state=closed cbproxy.failure=connect cbproxy.fallback.reason=connect cbproxy.fallback.strategy=static " +
+				"cbproxy.outcome=failure http.response.status_code=200 http.route=/svc" + admitted + "; cbproxy.retry" + admitted +
+				"; cbproxy.fallback cbproxy.fallback.reason=connect cbproxy.fallback.strategy=static",
+		}},
+		"an opening between two attempts": {"", []string{"breaker: {fail_max: 1}", "retry: {attempts: 1, backoff: 1ms}"}, "/svc", 502, []string{
+			"client GET Error cbproxy.breaker.state=closed cbproxy.outcome=failure error.type=connect",
+			"server GET /svc Error cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.failure=connect cbproxy.outcome=failure error.type=502 http.response.status_code=502 http.route=/svc" + admitted,
+		}},
+		"no route":   {ok, nil, "/elsewhere", 404, []string{"server GET Unset http.response.status_code=404"}},
+		"a bad path": {ok, nil, "/svc/%2e%2e/x", 400, []string{"server GET Unset http.response.status_code=400"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			upstream := "http://127.0.0.1:1"
+			if c.answer != "" {
+				upstream = raw(t, c.answer)
+			}
+			p := startTraced(t, route(upstream, c.keys...))
+			if status := p.ask(t, "GET", c.path); status != c.status {
+				t.Errorf("status %d, want %d", status, c.status)
+			}
+			spans := p.await(t, 1)
+			if len(spans) != len(c.spans) {
+				t.Fatalf("%d spans, want %d", len(spans), len(c.spans))
+			}
+			root := spans[len(spans)-1]
+			for i, s := range spans {
+				if got := tell(s); got != c.spans[i] {
+					t.Errorf("got  %s\nwant %s", got, c.spans[i])
+				}
+				if s != root && s.Parent().SpanID() != root.SpanContext().SpanID() {
+					t.Error("an attempt is not its request's child")
+				}
+				if s.StartTime().Before(root.StartTime()) || s.EndTime().After(root.EndTime()) || s.EndTime().Before(s.StartTime()) {
+					t.Errorf("%s lasts from %v to %v, its request from %v to %v", s.Name(), s.StartTime(), s.EndTime(), root.StartTime(), root.EndTime())
+				}
+			}
+		})
+	}
+}
+
+func TestSpansOfRefusedRequests(t *testing.T) {
+	for name, c := range map[string]struct {
+		state events.State
+		want  string
+	}{
+		"open": {events.Open, "server GET /svc Error cbproxy.attempts=0 cbproxy.breaker.state=open cbproxy.outcome=rejected error.type=503 http.response.status_code=503 http.route=/svc" +
+			"; cbproxy.breaker.decision cbproxy.breaker.state=open cbproxy.decision=rejected cbproxy.reason=open"},
+		"shed": {events.Closed, "server GET /svc Error cbproxy.attempts=0 cbproxy.breaker.state=closed cbproxy.outcome=rejected cbproxy.shed=route error.type=503 http.response.status_code=503 http.route=/svc" +
+			"; cbproxy.shed cbproxy.breaker.state=closed cbproxy.decision=rejected cbproxy.reason=overload"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			arrived, release := make(chan struct{}, 1), make(chan struct{})
+			u := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived <- struct{}{}; <-release }))
+			defer u.Close()
+			p := startTraced(t, route(u.URL, "max_in_flight: 1"))
+			over := make(chan int, 1)
+			if c.state == events.Open {
+				p.Breaker("svc").Force(events.Open, 0, "test")
+				over <- 0
+				close(release)
+			} else {
+				go func() { over <- p.ask(t, "GET", "/svc") }()
+				<-arrived
+			}
+			if status := p.ask(t, "GET", "/svc"); status != 503 {
+				t.Errorf("status %d", status)
+			}
+			if got := tell(p.await(t, 1)[0]); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+			if c.state != events.Open {
+				close(release)
+			}
+			<-over
+		})
+	}
+}
+
+// An attempt's span lasts as long as the upstream is at work, and its request's as long as the
+// client is.
+func TestSpanOfAStreamLastsUntilItsEnd(t *testing.T) {
+	release := make(chan struct{})
+	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "begun")
+		_ = http.NewResponseController(w).Flush()
+		<-release
+	}))
+	defer u.Close()
+	p := startTraced(t, route(u.URL))
+	res, err := http.Get("http://" + p.address + "/svc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if ended := p.spans.Ended(); len(ended) > 0 {
+		t.Fatalf("ended: %s", tell(ended[0]))
+	}
+	close(release)
+	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "begun" {
+		t.Fatalf("%q, %v", body, err)
+	}
+	for _, s := range p.await(t, 1) {
+		if s.EndTime().Before(begun) {
+			t.Errorf("%s ended before its stream did", tell(s))
+		}
+	}
+}
+
+func TestSpansOfACutResponseAndOfALeavingClient(t *testing.T) {
+	p := startTraced(t, route(raw(t, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"+strings.Repeat("x", 70_000))))
+	res, err := http.Get("http://" + p.address + "/svc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, res.Body)
+	_ = res.Body.Close()
+	spans := p.await(t, 1)
+	for i, want := range []string{"client GET Error cbproxy.breaker.state=closed cbproxy.outcome=failure error.type=truncated http.response.status_code=200",
+		"server GET /svc Error cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.cut=true cbproxy.failure=truncated cbproxy.outcome=failure error.type=truncated http.response.status_code=200 http.route=/svc"} {
+		if got, _, _ := strings.Cut(tell(spans[i]), ";"); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+
+	arrived := make(chan struct{})
+	u := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { close(arrived); <-r.Context().Done() }))
+	defer u.Close()
+	p = startTraced(t, route(u.URL))
+	c, err := net.Dial("tcp", p.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-arrived
+	_ = c.Close()
+	spans = p.await(t, 1)
+	if got := tell(spans[0]); got != "client GET Unset cbproxy.breaker.state=closed cbproxy.outcome=cancelled" {
+		t.Error(got)
+	}
+	if got, _, _ := strings.Cut(tell(spans[1]), ";"); got != "server GET /svc Unset cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.cut=true cbproxy.outcome=cancelled http.route=/svc" {
+		t.Error(got)
+	}
+}
+
+const (
+	theirTrace = "0af7651916cd43dd8448eb211c80319c"
+	theirSpan  = "b7ad6b7169203331"
+)
+
+// What the upstream is told is the trace that the client began, with the attempt's own span.
+func TestTraceGoesOn(t *testing.T) {
+	headers := make(chan http.Header, 10)
+	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		headers <- r.Header
+		if len(r.Header["X-Fail"]) > 0 {
+			w.WriteHeader(503)
+		}
+	}))
+	defer u.Close()
+	for name, c := range map[string]struct {
+		sampler             sdktrace.Sampler
+		fields              []string
+		continued, recorded bool
+		state               string
+		attempts            int
+	}{
+		"continued":               {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"traceparent", "00-" + theirTrace + "-" + theirSpan + "-01", "tracestate", "a=b"}, true, true, "a=b", 1},
+		"continued unrecorded":    {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"traceparent", "00-" + theirTrace + "-" + theirSpan + "-00"}, true, false, "", 1},
+		"begun":                   {sdktrace.ParentBased(sdktrace.AlwaysSample()), nil, false, true, "", 1},
+		"begun unrecorded":        {sdktrace.NeverSample(), nil, false, false, "", 1},
+		"malformed":               {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"traceparent", "00-zz-zz-01", "tracestate", "a=b"}, false, true, "", 1},
+		"a newer version":         {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"traceparent", "cc-" + theirTrace + "-" + theirSpan + "-01-more"}, true, true, "", 1},
+		"state without a trace":   {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"tracestate", "a=b"}, false, true, "", 1},
+		"each attempt has a span": {sdktrace.AlwaysSample(), []string{"traceparent", "00-" + theirTrace + "-" + theirSpan + "-01", "x-fail", "1"}, true, true, "", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startTraced(t, route(u.URL, "retry: {attempts: 1, backoff: 1ms}"), sdktrace.WithSampler(c.sampler))
+			p.ask(t, "GET", "/svc", append(c.fields, "baggage", "k=v")...)
+			seen := map[string]bool{}
+			for range c.attempts {
+				h := <-headers
+				parts := strings.Split(h.Get("Traceparent"), "-")
+				if len(parts) != 4 || len(h["Traceparent"]) != 1 || parts[0] != "00" {
+					t.Fatalf("traceparent %q", h["Traceparent"])
+				}
+				if (parts[1] == theirTrace) != c.continued || parts[2] == theirSpan || (parts[3] == "01") != c.recorded || seen[parts[2]] {
+					t.Errorf("traceparent %s", h.Get("Traceparent"))
+				}
+				if h.Get("Tracestate") != c.state || h.Get("Baggage") != "k=v" {
+					t.Errorf("tracestate %q, baggage %q", h.Get("Tracestate"), h.Get("Baggage"))
+				}
+				seen[parts[2]] = true
+			}
+			if !c.recorded {
+				return // such spans are not told of
+			}
+			for _, s := range p.await(t, 1) {
+				if s.SpanKind() == trace.SpanKindClient && !seen[s.SpanContext().SpanID().String()] {
+					t.Error("the upstream has heard of another span than the attempt's")
+				}
+				if s.SpanKind() == trace.SpanKindServer && (s.Parent().SpanID().String() == theirSpan) != c.continued {
+					t.Errorf("parent %s", s.Parent().SpanID())
+				}
+			}
+		})
+	}
+}
+
+// A request just as large as is allowed stays so, whatever a tracer adds to it.
+func TestTraceFieldsDoNotCountAgainstTheClient(t *testing.T) {
+	u := raw(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	p := startTraced(t, "limits: {header_bytes: 4KiB}\n"+route(u))
+	send := func(padding int) int {
+		c, err := net.Dial("tcp", p.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: a\r\nX: "+strings.Repeat("x", padding)+"\r\n\r\n")
+		var status int
+		answer := make([]byte, len("HTTP/1.1 200"))
+		if _, err := io.ReadFull(c, answer); err != nil {
+			t.Fatal(err)
+		}
+		switch string(answer[9:]) {
+		case "200":
+			status = 200
+		case "431":
+			status = 431
+		}
+		return status
+	}
+	largest := 4096 - len("GET /svc HTTP/1.1\r\nHost: a\r\nX: \r\n")
+	for send(largest) != 200 && largest > 4000 {
+		largest--
+	}
+	if a, b := send(largest), send(largest+1); a != 200 || b != 431 {
+		t.Errorf("%d with %d bytes, %d with one more", a, largest, b)
+	}
+}
+
+func TestDeliveryGoesOnWithTheTraceOfItsRequest(t *testing.T) {
+	headers := make(chan http.Header, 1)
+	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { headers <- r.Header; w.WriteHeader(503) }))
+	defer u.Close()
+	p := startTraced(t, route(u.URL))
+	kept := http.Header{"Traceparent": {"00-" + theirTrace + "-" + theirSpan + "-01"}}
+	if _, err := p.Deliver(t.Context(), &proxy.Delivery{Service: "svc", Method: "POST", Rest: "/a", Query: "secret=1", Header: kept, Body: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	spans := p.spans.Ended()
+	if len(spans) != 1 {
+		t.Fatalf("%d spans", len(spans))
+	}
+	s := spans[0]
+	if got := tell(s); got != "client POST Error cbproxy.breaker.state=closed cbproxy.delivery=true cbproxy.outcome=failure error.type=503 http.response.status_code=503" {
+		t.Error(got)
+	}
+	if got, want := (<-headers).Get("Traceparent"), "00-"+theirTrace+"-"+s.SpanContext().SpanID().String()+"-01"; got != want || s.Parent().SpanID().String() != theirSpan {
+		t.Errorf("traceparent %s, want %s; parent %s", got, want, s.Parent().SpanID())
+	}
+	if kept.Get("Traceparent") != "00-"+theirTrace+"-"+theirSpan+"-01" {
+		t.Error("what the queue keeps was changed")
+	}
+}
