@@ -183,7 +183,13 @@ func (k *keeping) close() {
 
 const flushTimeout = 2 * time.Second
 
-func (k *keeping) services() []string { return slices.Collect(maps.Keys(k.server.Breakers())) }
+// services lists the services in force; there are none before there is a server.
+func (k *keeping) services() []string {
+	if k.server == nil {
+		return nil
+	}
+	return slices.Collect(maps.Keys(k.server.Breakers()))
+}
 
 func (k *keeping) current(service string) (store.State, bool) {
 	b := k.server.Breaker(service)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -194,4 +195,18 @@ func TestFullDiskDeliversAndGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "requests go straight through", func() bool { return p.post("n").status == http.StatusOK })
+}
+
+func TestQueueThatCannotBeOpenedIsSaidAtTheStart(t *testing.T) {
+	u := startUpstream(t)
+	p := startProxyIn(t, t.TempDir(), queueRoute(u, ""))
+	p.kill()
+	folder := filepath.Join(p.folder, "queue")
+	if err := errors.Join(os.RemoveAll(folder), os.WriteFile(folder, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p.launch()
+	if status := p.wait(); status != 1 || !strings.Contains(p.log.String(), "open the queue: mkdir "+folder) || strings.Contains(p.log.String(), "goroutine") {
+		t.Errorf("exit status %d", status)
+	}
 }

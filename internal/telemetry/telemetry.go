@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	prometheusbridge "go.opentelemetry.io/contrib/bridges/prometheus"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/contrib/propagators/autoprop"
@@ -138,7 +139,7 @@ func (t *Telemetry) startMetrics(ctx context.Context, about *resource.Resource, 
 	bridged.Lock()
 	defer bridged.Unlock()
 	autoexport.WithFallbackMetricProducer(func(context.Context) (metric.Producer, error) {
-		return prometheusbridge.NewMetricProducer(prometheusbridge.WithGatherer(from)), nil
+		return prometheusbridge.NewMetricProducer(prometheusbridge.WithGatherer(classic{from})), nil
 	})
 	reader, err := autoexport.NewMetricReader(ctx)
 	if err != nil {
@@ -147,6 +148,22 @@ func (t *Telemetry) startMetrics(ctx context.Context, about *resource.Resource, 
 	provider := metric.NewMeterProvider(metric.WithResource(about), metric.WithReader(reader))
 	t.shutdowns = append(t.shutdowns, provider.Shutdown)
 	return nil
+}
+
+// classic gathers histograms without their native buckets, as far as they have others: the
+// bridge would send only those, and without exemplars.
+type classic struct{ prometheus.Gatherer }
+
+func (c classic) Gather() ([]*dto.MetricFamily, error) {
+	families, err := c.Gatherer.Gather() // made for this call
+	for _, family := range families {
+		for _, m := range family.Metric {
+			if h := m.Histogram; h != nil && len(h.Bucket) > 0 {
+				m.Histogram = &dto.Histogram{SampleCount: h.SampleCount, SampleSum: h.SampleSum, Bucket: h.Bucket, CreatedTimestamp: h.CreatedTimestamp}
+			}
+		}
+	}
+	return families, err
 }
 
 func exporterError(exporter, protocol string, err error) error {

@@ -1,0 +1,161 @@
+package e2e
+
+import (
+	"encoding/hex"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+
+	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
+	trace "go.opentelemetry.io/proto/otlp/trace/v1"
+)
+
+const (
+	callersTrace = "0af7651916cd43dd8448eb211c80319c"
+	callersSpan  = "b7ad6b7169203331"
+)
+
+func TestTracesAndMetricsReachACollector(t *testing.T) {
+	for _, protocol := range []string{"http/protobuf", "grpc"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			c, u := startCollector(t), startUpstream(t)
+			endpoint := c.http
+			if protocol == "grpc" {
+				endpoint = c.grpc
+			}
+			p := startProxy(t, "routes:\n  rag_service: {prefix: /rag, upstream: "+u.url()+"}\n", "OTEL_EXPORTER_OTLP_ENDPOINT="+endpoint,
+				"OTEL_EXPORTER_OTLP_PROTOCOL="+protocol, "OTEL_SERVICE_NAME=sidecar", "OTEL_RESOURCE_ATTRIBUTES=k8s.pod.name=pod-1", "OTEL_METRIC_EXPORT_INTERVAL=100")
+			r, _ := http.NewRequest("GET", p.data+"/rag/echo?secret=1", nil)
+			r.Header.Set("traceparent", "00-"+callersTrace+"-"+callersSpan+"-01")
+			res, err := http.DefaultClient.Do(r)
+			if told := read(t, res, err); told.status != 200 {
+				t.Fatalf("status %d", told.status)
+			}
+			p.get("/rag/second")
+			p.signal(syscall.SIGTERM) // before the first batch is due
+			if status := p.wait(); status != 0 {
+				t.Fatalf("exit status %d", status)
+			}
+			server := c.await(t, "the caller's trace", func(s *trace.Span) bool {
+				return hex.EncodeToString(s.ParentSpanId) == callersSpan && s.Kind == trace.Span_SPAN_KIND_SERVER
+			})
+			client := c.await(t, "the attempt", func(s *trace.Span) bool { return string(s.ParentSpanId) == string(server.SpanId) })
+			for _, s := range []*trace.Span{server, client} {
+				if hex.EncodeToString(s.TraceId) != callersTrace || strings.Contains(s.String(), "secret") || s.EndTimeUnixNano < s.StartTimeUnixNano {
+					t.Errorf("%v", s)
+				}
+			}
+			if server.Name != "GET /rag" || attribute(server.Attributes, "cbproxy.service").GetStringValue() != "rag_service" || attribute(server.Attributes, "http.response.status_code").GetIntValue() != 200 {
+				t.Errorf("%v", server)
+			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.about["service.name"] != "sidecar" || c.about["k8s.pod.name"] != "pod-1" || c.about["service.instance.id"] == "" {
+				t.Errorf("resource %v", c.about)
+			}
+			checkExported(t, c.metrics)
+		})
+	}
+}
+
+// checkExported: the metrics are those of /metrics, and the histogram leads to the trace.
+func checkExported(t *testing.T, exported map[string]*metrics.Metric) {
+	t.Helper()
+	requests := exported["enhanced_circuit_breaker_requests_total"].GetSum()
+	total := 0.0
+	for _, point := range requests.GetDataPoints() {
+		total += point.GetAsDouble()
+	}
+	if total != 2 || !requests.GetIsMonotonic() {
+		t.Errorf("requests: %v", requests)
+	}
+	for _, name := range []string{"enhanced_circuit_breaker_state", "cbproxy_build_info", "cbproxy_forced"} {
+		if exported[name] == nil {
+			t.Errorf("no %s", name)
+		}
+	}
+	histogram := exported["enhanced_circuit_breaker_response_time_seconds"]
+	if !strings.Contains(histogram.String(), "exemplars") {
+		t.Errorf("no exemplars in %v", histogram)
+	}
+}
+
+func TestExemplarsLeadFromScrapesToTraces(t *testing.T) {
+	c, u := startCollector(t), startUpstream(t)
+	config := "routes:\n  rag_service: {prefix: /rag, upstream: " + u.url() + "}\n"
+	scrape := func(p *proxyProcess) (kind, text string) {
+		r, _ := http.NewRequest("GET", p.admin+"/metrics", nil)
+		r.Header.Set("Accept", "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2")
+		res, err := http.DefaultClient.Do(r)
+		told := read(t, res, err)
+		return told.header.Get("Content-Type"), told.body
+	}
+	p := startProxy(t, config, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="+c.http+"/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=50")
+	p.get("/rag/x")
+	span := c.await(t, "the request", func(s *trace.Span) bool { return s.Kind == trace.Span_SPAN_KIND_SERVER })
+	if kind, text := scrape(p); !strings.HasPrefix(kind, "application/openmetrics-text") || !strings.Contains(text, `trace_id="`+hex.EncodeToString(span.TraceId)+`"`) {
+		t.Errorf("%s without the trace's id:\n%s", kind, text)
+	}
+	p = startProxy(t, config)
+	p.get("/rag/x")
+	if kind, text := scrape(p); !strings.HasPrefix(kind, "text/plain") || strings.Contains(text, "trace_id") {
+		t.Errorf("%s, with tracing off", kind)
+	}
+}
+
+// A collector that takes connections and never answers is none of the callers' business.
+func TestDeadCollectorHoldsNobodyUp(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	u := startUpstream(t)
+	p := startProxy(t, "routes:\n  rag_service: {prefix: /rag, upstream: "+u.url()+", timeout: 2s}\n", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+l.Addr().String(),
+		"OTEL_BSP_SCHEDULE_DELAY=10", "OTEL_BSP_MAX_QUEUE_SIZE=16", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=4", "OTEL_BSP_EXPORT_TIMEOUT=200", "OTEL_METRIC_EXPORT_INTERVAL=50", "OTEL_METRIC_EXPORT_TIMEOUT=200")
+	for range 500 {
+		if told := p.get("/rag/x"); told.status != 200 {
+			t.Fatalf("status %d", told.status)
+		}
+	}
+	eventually(t, "a line about the collector", func() bool { return strings.Contains(p.log.String(), "OpenTelemetry could not export") })
+	if n := strings.Count(p.log.String(), "OpenTelemetry could not export"); n > 1 {
+		t.Errorf("%d lines", n)
+	}
+	p.signal(syscall.SIGTERM)
+	if status := p.wait(); status != 0 || !strings.Contains(p.log.String(), "the last traces or metrics were not exported") {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+func TestTelemetryThatCannotBeSetUpIsSaidAtTheStart(t *testing.T) {
+	u := startUpstream(t)
+	p := startProxy(t, "routes:\n  rag_service: {prefix: /rag, upstream: "+u.url()+"}\n")
+	p.kill()
+	p.environment = append(p.environment, "OTEL_TRACES_EXPORTER=zipkin")
+	p.launch()
+	if status := p.wait(); status != 2 || !strings.Contains(p.log.String(), `OTEL_TRACES_EXPORTER="zipkin"`) {
+		t.Errorf("exit status %d:\n%s", status, p.log)
+	}
+}
+
+// What is delivered later is still a part of its request's trace, also by another process.
+func TestDeliveryOfAQueuedRequestIsInItsTrace(t *testing.T) {
+	c, r := startCollector(t), startRecorder(t)
+	p := startProxyIn(t, t.TempDir(), queueRoute(r.upstreamProcess, ""), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="+c.http+"/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=50")
+	p.force("svc", `{"state": "open", "reason": "test"}`)
+	p.mustQueue("a notification")
+	p.signal(syscall.SIGTERM)
+	p.wait()
+	p.start()
+	p.force("svc", `{"state": "auto"}`)
+	r.awaitTaken("a notification")
+	server := c.await(t, "the request", func(s *trace.Span) bool { return s.Kind == trace.Span_SPAN_KIND_SERVER })
+	delivery := c.await(t, "the delivery", func(s *trace.Span) bool { return attribute(s.Attributes, "cbproxy.delivery").GetBoolValue() })
+	if string(delivery.TraceId) != string(server.TraceId) || string(delivery.ParentSpanId) != string(server.SpanId) {
+		t.Errorf("request %v\ndelivery %v", server, delivery)
+	}
+}
