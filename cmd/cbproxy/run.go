@@ -33,7 +33,8 @@ func newRunCommand() *cobra.Command {
 		Short: "Run the proxy",
 		Long: `Run the proxy until SIGTERM or SIGINT, then let requests in flight finish within
 shutdown_timeout; a second signal exits at once. The configuration file is watched:
-a valid edit is in force within a second. SIGHUP reads it anew.`,
+a valid edit is in force within a second. SIGHUP reads it anew. Traces and metrics are
+exported where OpenTelemetry's environment variables (OTEL_*) say.`,
 		Example: "  cbproxy run --config config.yaml --log-format json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"net"
 	"net/http"
 	"strings"
@@ -103,6 +104,29 @@ func TestExemplarsLeadFromScrapesToTraces(t *testing.T) {
 	p.get("/rag/x")
 	if kind, text := scrape(p); !strings.HasPrefix(kind, "text/plain") || strings.Contains(text, "trace_id") {
 		t.Errorf("%s, with tracing off", kind)
+	}
+}
+
+func TestConsoleShowsSpans(t *testing.T) {
+	u := startUpstream(t)
+	p := startProxy(t, "routes:\n  rag_service: {prefix: /rag, upstream: "+u.url()+"}\n", "OTEL_TRACES_EXPORTER=console")
+	p.kill()
+	shown := new(logBuffer)
+	p.out = shown
+	p.start()
+	p.get("/rag/x")
+	p.signal(syscall.SIGTERM)
+	p.wait()
+	var names []string
+	for decoder := json.NewDecoder(strings.NewReader(shown.String())); decoder.More(); {
+		var span struct{ Name string }
+		if err := decoder.Decode(&span); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, span.Name)
+	}
+	if strings.Join(names, ", ") != "GET, GET /rag" {
+		t.Errorf("spans %q", names)
 	}
 }
 
