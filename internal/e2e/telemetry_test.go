@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 )
 
@@ -57,14 +56,18 @@ func TestTracesAndMetricsReachACollector(t *testing.T) {
 			if c.about["service.name"] != "sidecar" || c.about["k8s.pod.name"] != "pod-1" || c.about["service.instance.id"] == "" {
 				t.Errorf("resource %v", c.about)
 			}
-			checkExported(t, c.metrics)
+			checkExported(t, c)
 		})
 	}
 }
 
 // checkExported: the metrics are those of /metrics, and the histogram leads to the trace.
-func checkExported(t *testing.T, exported map[string]*metrics.Metric) {
+func checkExported(t *testing.T, c *collector) {
 	t.Helper()
+	exported, traces := c.metrics, map[string]bool{}
+	for _, s := range c.spans {
+		traces[string(s.TraceId)] = true
+	}
 	requests := exported["enhanced_circuit_breaker_requests_total"].GetSum()
 	total := 0.0
 	for _, point := range requests.GetDataPoints() {
@@ -78,9 +81,17 @@ func checkExported(t *testing.T, exported map[string]*metrics.Metric) {
 			t.Errorf("no %s", name)
 		}
 	}
-	histogram := exported["enhanced_circuit_breaker_response_time_seconds"]
-	if !strings.Contains(histogram.String(), "exemplars") {
-		t.Errorf("no exemplars in %v", histogram)
+	found := false
+	for _, point := range exported["enhanced_circuit_breaker_response_time_seconds"].GetHistogram().GetDataPoints() {
+		for _, e := range point.Exemplars {
+			if len(e.TraceId) != 16 || len(e.SpanId) != 8 {
+				t.Errorf("exemplar %v", e)
+			}
+			found = found || traces[string(e.TraceId)]
+		}
+	}
+	if !found {
+		t.Errorf("no exemplar of a trace in %v", exported["enhanced_circuit_breaker_response_time_seconds"])
 	}
 }
 

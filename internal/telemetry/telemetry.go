@@ -14,12 +14,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-	prometheusbridge "go.opentelemetry.io/contrib/bridges/prometheus"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/contrib/propagators/autoprop"
 	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	"go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -131,39 +128,6 @@ func propagators() (propagation.TextMapPropagator, error) {
 		return nil, fmt.Errorf("OTEL_PROPAGATORS must be some of tracecontext, baggage, b3, b3multi, jaeger, xray and ottrace with commas between them, or none; got %q: %w", names, err)
 	}
 	return p, nil
-}
-
-var bridged sync.Mutex // held while autoexport has a gatherer's bridge
-
-func (t *Telemetry) startMetrics(ctx context.Context, about *resource.Resource, from prometheus.Gatherer) error {
-	bridged.Lock()
-	defer bridged.Unlock()
-	autoexport.WithFallbackMetricProducer(func(context.Context) (metric.Producer, error) {
-		return prometheusbridge.NewMetricProducer(prometheusbridge.WithGatherer(classic{from})), nil
-	})
-	reader, err := autoexport.NewMetricReader(ctx)
-	if err != nil {
-		return exporterError(metricsExporter, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", err)
-	}
-	provider := metric.NewMeterProvider(metric.WithResource(about), metric.WithReader(reader))
-	t.shutdowns = append(t.shutdowns, provider.Shutdown)
-	return nil
-}
-
-// classic gathers histograms without their native buckets, as far as they have others: the
-// bridge would send only those, and without exemplars.
-type classic struct{ prometheus.Gatherer }
-
-func (c classic) Gather() ([]*dto.MetricFamily, error) {
-	families, err := c.Gatherer.Gather() // made for this call
-	for _, family := range families {
-		for _, m := range family.Metric {
-			if h := m.Histogram; h != nil && len(h.Bucket) > 0 {
-				m.Histogram = &dto.Histogram{SampleCount: h.SampleCount, SampleSum: h.SampleSum, Bucket: h.Bucket, CreatedTimestamp: h.CreatedTimestamp}
-			}
-		}
-	}
-	return families, err
 }
 
 func exporterError(exporter, protocol string, err error) error {
