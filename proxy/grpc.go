@@ -153,6 +153,7 @@ func (a *attempt) judgeGRPCEnd(res *http.Response) {
 }
 
 func (a *attempt) judgeGRPCStatus(code grpcCode, message string) {
+	a.x.outcome.GRPCStatus = code.String()
 	if a.failure != nil || !a.x.route.grpcFailures.has(code) {
 		return
 	}
@@ -182,10 +183,11 @@ var grpcType = []string{"application/grpc"}
 // answerGRPC answers with a header section that holds the status and nothing else, which
 // gRPC calls trailers-only. Fields that the caller has set stay.
 func (x *exchange) answerGRPC(p *problem) {
-	h := x.w.Header()
+	h, code := x.w.Header(), x.grpcCodeFor(p)
+	x.outcome.GRPCStatus = code.String()
 	h["Content-Type"] = grpcType
 	h["Proxy-Status"] = p.proxyStatus
-	h["Grpc-Status"] = []string{strconv.Itoa(int(x.grpcCodeFor(p)))}
+	h["Grpc-Status"] = []string{strconv.Itoa(int(code))}
 	h["Grpc-Message"] = []string{p.detail} // plain ASCII, which needs no encoding
 	x.w.WriteHeader(http.StatusOK)
 }

@@ -81,6 +81,9 @@ type Outcome struct {
 	// Strategy and Reason are those of the fallback that answered; "" if none did.
 	Strategy string
 	Reason   Reason
+	// GRPCStatus is the code that a gRPC call ended with, such as "UNAVAILABLE"; "" if it was none,
+	// or ended without one.
+	GRPCStatus string
 	// Attempts counts the requests sent upstream: the first and its retries.
 	Attempts int
 	// RetryBudgetSpent tells that there was no further attempt because retries would have

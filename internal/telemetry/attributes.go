@@ -3,6 +3,7 @@ package telemetry
 import (
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -102,6 +103,9 @@ func responseAttributes(a *events.Access) []attribute.KeyValue {
 	if a.Failure != nil {
 		attributes = append(attributes, failureKey.String(string(a.Failure.Type)))
 	}
+	if a.GRPCStatus != "" {
+		attributes = append(attributes, semconv.RPCSystemNameGRPC, semconv.RPCResponseStatusCode(a.GRPCStatus))
+	}
 	if a.Strategy != "" {
 		attributes = append(attributes, strategyKey.String(a.Strategy), fallbackReasonKey.String(string(a.Reason)))
 	}
@@ -120,6 +124,8 @@ func errorOf(a *events.Access) string {
 	switch {
 	case a.Status >= 500:
 		return strconv.Itoa(a.Status)
+	case slices.Contains(grpcErrors, a.GRPCStatus):
+		return a.GRPCStatus
 	case a.Cut && a.Failure != nil:
 		return string(a.Failure.Type)
 	case a.Cut && a.Result != events.ResultCancelled:
@@ -127,6 +133,10 @@ func errorOf(a *events.Access) string {
 	}
 	return ""
 }
+
+// grpcErrors are the codes that are a server's fault, see
+// https://opentelemetry.io/docs/specs/semconv/rpc/grpc/.
+var grpcErrors = []string{"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 
 // attemptAttributes are those of a request to an upstream that are known at its start.
 func attemptAttributes(a *events.Attempt, more ...attribute.KeyValue) []attribute.KeyValue {

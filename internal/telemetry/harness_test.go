@@ -158,7 +158,7 @@ func ordered(attributes []attribute.KeyValue) (kept []attribute.KeyValue) {
 	for _, a := range attributes {
 		key := string(a.Key)
 		if strings.HasPrefix(key, "cbproxy.") && a.Key != waitKey && a.Key != serviceKey || key == "http.response.status_code" || key == "error.type" ||
-			key == "http.request.resend_count" || key == "http.route" {
+			key == "http.request.resend_count" || key == "rpc.response.status_code" || key == "http.route" {
 			kept = append(kept, a)
 		}
 	}

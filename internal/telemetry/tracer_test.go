@@ -123,6 +123,52 @@ func TestSpansOfRefusedRequests(t *testing.T) {
 	}
 }
 
+// A gRPC call fails with HTTP's status 200.
+func TestSpansOfGRPCCalls(t *testing.T) {
+	u := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Status", r.Header.Get("X-Code"))
+	}))
+	u.Config.Protocols = new(http.Protocols)
+	u.Config.Protocols.SetUnencryptedHTTP2(true)
+	u.Start()
+	defer u.Close()
+	p := startTraced(t, route(strings.Replace(u.URL, "http:", "h2c:", 1)))
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	client := &http.Client{Transport: &http.Transport{Protocols: protocols}}
+	defer client.CloseIdleConnections()
+	call := func(code string) {
+		t.Helper()
+		p.spans.Reset()
+		r, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+p.address+"/svc/pkg.Service/Method", strings.NewReader("\x00\x00\x00\x00\x00"))
+		r.Header.Set("Content-Type", "application/grpc")
+		r.Header.Set("X-Code", code)
+		res, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
+	}
+	for code, want := range map[string]string{
+		"0":  "server POST /svc Unset cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.outcome=success http.response.status_code=200 http.route=/svc rpc.response.status_code=OK",
+		"5":  "server POST /svc Unset cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.outcome=success http.response.status_code=200 http.route=/svc rpc.response.status_code=NOT_FOUND",
+		"14": "server POST /svc Error cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.failure=grpc cbproxy.outcome=failure error.type=UNAVAILABLE http.response.status_code=200 http.route=/svc rpc.response.status_code=UNAVAILABLE",
+	} {
+		call(code)
+		if got, _, _ := strings.Cut(tell(p.await(t, 1)[1]), ";"); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	p.Breaker("svc").Force(events.Open, 0, "test")
+	call("0")
+	want := "server POST /svc Error cbproxy.attempts=0 cbproxy.breaker.state=open cbproxy.outcome=rejected error.type=UNAVAILABLE http.response.status_code=200 http.route=/svc rpc.response.status_code=UNAVAILABLE"
+	if got, _, _ := strings.Cut(tell(p.await(t, 1)[0]), ";"); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 // An attempt's span lasts as long as the upstream is at work, and its request's as long as the
 // client is.
 func TestSpanOfAStreamLastsUntilItsEnd(t *testing.T) {
