@@ -34,6 +34,7 @@ type clientConn struct {
 	codings   atomic.Bool // what heads has found, for other goroutines
 	ambiguous atomic.Bool
 
+	refused  refused       // is told of net/http's refusals
 	patience time.Duration // a write may block for so long, 0 = for ever
 	far      atomic.Int64  // on the clock of sinceStart: until then the write deadline needs no setting
 	mu       sync.Mutex    // held while the write deadline and what tells of it are set
@@ -43,12 +44,12 @@ type clientConn struct {
 type clientConnKey struct{}
 
 // adopt is a server's ConnContext.
-func adopt(ctx context.Context, nc net.Conn, patience time.Duration) context.Context {
+func adopt(ctx context.Context, nc net.Conn, patience time.Duration, refused refused) context.Context {
 	c, ok := nc.(*clientConn)
 	if !ok {
 		return ctx // not of Listen's making
 	}
-	c.patience = patience
+	c.patience, c.refused = patience, refused
 	c.watched.Store(true)
 	return context.WithValue(ctx, clientConnKey{}, c)
 }
@@ -95,7 +96,8 @@ func (c *clientConn) Write(p []byte) (int, error) {
 	}
 	c.limitWrite()
 	if !c.serving.Load() { // net/http itself is speaking, and in one write
-		if refusal := refusalFor(p); refusal != nil {
+		if refusal, status := refusalFor(p); refusal != nil {
+			c.refused(c.RemoteAddr().String(), status)
 			if _, err := c.Conn.Write(refusal); err != nil {
 				return 0, err
 			}

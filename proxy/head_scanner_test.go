@@ -84,10 +84,10 @@ func (c *said) SetWriteDeadline(time.Time) error { return nil }
 // handler in front.
 func BenchmarkClientConn(b *testing.B) {
 	c := &clientConn{Conn: &said{head: "GET /rag/x?q=1 HTTP/1.1\r\nHost: rag.example:8080\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n"}}
-	ctx := adopt(b.Context(), c, 2*time.Minute)
+	ctx := adopt(b.Context(), c, 2*time.Minute, nil)
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/rag/x?q=1", nil)
 	w, buffer, answer := &discard{http.Header{}}, make([]byte, 4<<10), []byte("HTTP/1.1 200 OK\r\n\r\n")
-	h := clientHandler{http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	h := clientHandler{http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), nil}
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _ = c.Read(buffer)

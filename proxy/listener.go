@@ -51,8 +51,12 @@ func NewHTTPServer(handler http.Handler, limits routes.Limits, logger *slog.Logg
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
+	told := func(string, int) {}
+	if s, ok := handler.(*Server); ok {
+		told = s.refused
+	}
 	return &http.Server{
-		Handler:                      clientHandler{handler},
+		Handler:                      clientHandler{handler, told},
 		Protocols:                    protocols,
 		ReadHeaderTimeout:            limits.ReadHeaderTimeout,
 		IdleTimeout:                  limits.IdleTimeout,
@@ -60,7 +64,7 @@ func NewHTTPServer(handler http.Handler, limits routes.Limits, logger *slog.Logg
 		DisableGeneralOptionsHandler: true,
 		ConnState:                    stateChanged,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return adopt(ctx, c, limits.IdleTimeout)
+			return adopt(ctx, c, limits.IdleTimeout, told)
 		},
 		// A client that takes no bytes would hold a connection for ever.
 		HTTP2:    &http.HTTP2Config{WriteByteTimeout: limits.IdleTimeout},

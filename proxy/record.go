@@ -75,6 +75,14 @@ func (rec *record) refused() {
 	rec.tell()
 }
 
+// refused logs a request that was refused before its header section was understood, or as no
+// upstream could be told of it. Nothing is known of it but its sender.
+func (s *Server) refused(client string, status int) {
+	if log := s.config.Access; log != nil && log.On() {
+		log.Log(&events.Access{Arrived: time.Now(), Client: client, Status: status})
+	}
+}
+
 // asked notes that the upstream was asked from start until now.
 func (rec *record) asked(start time.Time) { rec.access.Upstream += time.Since(start) }
 

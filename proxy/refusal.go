@@ -12,13 +12,25 @@ import (
 )
 
 // clientHandler is what a server of clientConns calls for each request.
-type clientHandler struct{ next http.Handler }
+type clientHandler struct {
+	next    http.Handler
+	refused refused
+}
+
+// refused is told of a request that next never sees: the client's address, and the status.
+type refused func(client string, status int)
+
+// refuse answers a request that next is not to see.
+func (h clientHandler) refuse(w http.ResponseWriter, r *http.Request, status int) {
+	refusals[status].write(w)
+	h.refused(r.RemoteAddr, status)
+}
 
 func (h clientHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, ok := r.Context().Value(clientConnKey{}).(*clientConn)
 	if r.ProtoMajor == 2 && (!ok || !c.watched.Load()) {
 		if !translatable(r) {
-			refusals[http.StatusBadRequest].write(w)
+			h.refuse(w, r, http.StatusBadRequest)
 			return
 		}
 		h.next.ServeHTTP(w, r)
@@ -32,7 +44,7 @@ func (h clientHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.ProtoMajor != 1: // net/http lets the start of HTTP/2's preface pass for a request
 		w.Header()["Connection"] = []string{"close"}
-		refusals[http.StatusHTTPVersionNotSupported].write(w)
+		h.refuse(w, r, http.StatusHTTPVersionNotSupported)
 		return
 	case len(r.TransferEncoding) > 0 && c.ambiguous.Load(), r.ProtoMinor == 0 && c.codings.Load():
 		w = &lastResponse{ResponseWriter: w}
@@ -89,16 +101,16 @@ var refusals = map[int]*problem{
 }
 
 // refusalFor returns what is to be sent instead of a whole response of net/http's own, nil
-// if p is none.
-func refusalFor(p []byte) []byte {
+// if p is none, and its status.
+func refusalFor(p []byte) (response []byte, status int) {
 	const version = "HTTP/1.1 "
 	line, ok := bytes.CutPrefix(p, []byte(version))
 	if !ok || len(line) < 3 {
-		return nil
+		return nil, 0
 	}
 	status, err := strconv.Atoi(string(line[:3]))
 	if err != nil || status < 400 || status > 599 {
-		return nil
+		return nil, 0
 	}
 	what := refusals[status]
 	if what == nil {
@@ -108,5 +120,5 @@ func refusalFor(p []byte) []byte {
 	fmt.Fprintf(&b, "%s%d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nProxy-Status: %s\r\nDate: %s\r\nConnection: close\r\n\r\n%s",
 		version, status, http.StatusText(status), problemType[0], len(what.body), strings.Join(what.proxyStatus, ", "),
 		time.Now().UTC().Format(http.TimeFormat), what.body)
-	return b.Bytes()
+	return b.Bytes(), status
 }
