@@ -2,10 +2,11 @@ package events
 
 import "time"
 
-// Access is what an access log and a tracer want to know of a request beyond its outcome. Its texts are
-// the client's, byte for byte: they may hold anything, and be of any length that a request
-// may have. For a request that reached no route, only State is without meaning and Service
-// and Result are "".
+// Access is what an access log and a tracer want to know of a request beyond its outcome. Its
+// texts are the client's, byte for byte: they may hold anything, and be of any length that a
+// request may have. For a request that reached no route, only State is without meaning and
+// Service and Result are "". Of one that was refused before its header section was understood,
+// there are Arrived, Client and Status.
 type Access struct {
 	Outcome
 	// Arrived is when the proxy had the request's header section.
