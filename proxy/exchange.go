@@ -84,6 +84,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 	x := &exchange{route: rt, w: w, r: r, rest: rest, start: time.Now()}
 	x.outcome.Service = rt.service.name
 	if rec := x.record(); rec != nil {
+		x.start = rec.access.Arrived // so that all that is told of it counts from one moment
 		x.outcome.TraceID, x.outcome.SpanID = rec.access.TraceID, rec.access.SpanID
 	}
 	rt.service.observer.Begin()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -114,7 +115,7 @@ func (p *proxyProcess) launch() {
 	p.t.Helper()
 	exited := make(chan struct{})
 	command := exec.Command(binary, append([]string{"run", "--config", p.file}, p.flags...)...)
-	command.Env = append(os.Environ(), p.environment...)
+	command.Env = append(withoutTelemetry(os.Environ()), p.environment...)
 	command.Stdout, command.Stderr = p.out, p.log
 	if err := command.Start(); err != nil {
 		p.t.Fatal(err)
@@ -125,6 +126,11 @@ func (p *proxyProcess) launch() {
 		p.status = command.ProcessState.ExitCode()
 		close(exited)
 	}()
+}
+
+// withoutTelemetry keeps away what the environment of the tests says of OpenTelemetry.
+func withoutTelemetry(environment []string) []string {
+	return slices.DeleteFunc(environment, func(v string) bool { return strings.HasPrefix(v, "OTEL_") })
 }
 
 func (p *proxyProcess) awaitReady() {
