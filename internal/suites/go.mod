@@ -9,6 +9,7 @@ tool (
 
 require (
 	github.com/Shopify/toxiproxy/v2 v2.12.0
+	github.com/grafana/grafana-foundation-sdk/go v0.0.22
 	github.com/rs/zerolog v1.35.1
 	github.com/summerwind/h2spec v2.2.1+incompatible
 )

@@ -75,7 +75,8 @@ var openings = object{
 
 var datasource = object{
 	"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus",
-	"hide": 0, "includeAll": false, "multi": false, "refresh": 1, "regex": "", "current": object{}, "options": []object{},
+	"hide": 0, "includeAll": false, "multi": false, "refresh": 1, "regex": "", "options": []object{},
+	"current": object{"selected": true, "text": "default", "value": "default"},
 }
 
 // variable lets whoever looks choose among the values of a label.

@@ -12,10 +12,7 @@ var rows = []row{
 		stat("Requests", "What callers ask, a second.", "reqps", `sum(rate(enhanced_circuit_breaker_requests_total{`+chosen+`}[$__rate_interval]))`, ""),
 		stat("Wait in queues", "Requests that were answered with 202 and are not delivered yet.", "short", `sum(cbproxy_queue_depth{`+chosen+`})`, ""),
 		stat("Dead letters", "Requests that were answered with 202 and could not be delivered.", "short", `sum(cbproxy_queue_dead{`+chosen+`})`, "red"),
-		{kind: "state-timeline", title: "State", width: 24, height: 8, queries: []query{{`enhanced_circuit_breaker_state{` + chosen + `}`, "{{service}} {{instance}}"}},
-			fields: object{"mappings": states, "color": object{"mode": "fixed"}, "custom": object{"fillOpacity": 80, "lineWidth": 0}},
-			options: object{"mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.9,
-				"legend": object{"displayMode": "list", "placement": "bottom", "showLegend": false}, "tooltip": object{"mode": "single"}}},
+		timeline("State", "", 24, `enhanced_circuit_breaker_state{`+chosen+`}`),
 	}},
 	{"What callers get", []panel{
 		graph("Outcomes", "How requests end. Failures and rejections may have got a fallback.", "reqps",
@@ -61,10 +58,7 @@ var rows = []row{
 			query{`sum by (service, to) (increase(cbproxy_state_changes_total{` + chosen + `}[$__rate_interval]))`, "{{service}} to {{to}}"}),
 		graph("Active probes", "", "ops",
 			query{`sum by (service, result) (rate(cbproxy_probes_total{` + chosen + `}[$__rate_interval]))`, "{{service}} {{result}}"}),
-		{kind: "state-timeline", title: "Fallback upstreams", about: "The breakers of second upstreams.", width: 8, height: 8,
-			queries: []query{{`cbproxy_fallback_upstream_state{` + chosen + `}`, "{{service}} {{instance}}"}},
-			fields:  object{"mappings": states, "color": object{"mode": "fixed"}, "custom": object{"fillOpacity": 80, "lineWidth": 0}},
-			options: object{"mergeValues": true, "showValue": "auto", "legend": object{"displayMode": "list", "placement": "bottom", "showLegend": false}}},
+		timeline("Fallback upstreams", "The breakers of second upstreams.", 8, `cbproxy_fallback_upstream_state{`+chosen+`}`),
 	}},
 	{"Queue", []panel{
 		graph("Waiting", "", "short", query{`sum by (service) (cbproxy_queue_depth{` + chosen + `})`, "{{service}}"},
@@ -135,6 +129,20 @@ func stat(title, about, unit, expr, color string) panel {
 		options: object{
 			"reduceOptions": object{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
 			"colorMode":     "background", "graphMode": "none", "textMode": "auto", "justifyMode": "auto", "orientation": "auto",
+			"wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard",
+		},
+	}
+}
+
+// timeline is the states of breakers over time.
+func timeline(title, about string, width int, expr string) panel {
+	return panel{
+		kind: "state-timeline", title: title, about: about, width: width, height: 8, queries: []query{{expr, "{{service}} {{instance}}"}},
+		fields: object{"mappings": states, "color": object{"mode": "fixed"}, "custom": object{"fillOpacity": 80, "lineWidth": 0}},
+		options: object{
+			"mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.9,
+			"legend":  object{"displayMode": "list", "placement": "bottom", "showLegend": false, "calcs": []string{}},
+			"tooltip": object{"mode": "single", "sort": "none"},
 		},
 	}
 }

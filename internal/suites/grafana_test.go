@@ -1,0 +1,37 @@
+package suites
+
+import (
+	"os"
+	"testing"
+
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
+	"github.com/grafana/grafana-foundation-sdk/go/stat"
+	"github.com/grafana/grafana-foundation-sdk/go/statetimeline"
+	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
+)
+
+// The dashboard is what Grafana's own schema says: no key that it does not know, no value of
+// another kind, and none missing that it would have to guess.
+func TestDashboardIsAsGrafanaWantsIt(t *testing.T) {
+	content, err := os.ReadFile("../../monitoring/grafana-dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := cog.NewRuntime()
+	kinds.RegisterDataqueryVariant(prometheus.VariantConfig())
+	kinds.RegisterPanelcfgVariant(stat.VariantConfig())
+	kinds.RegisterPanelcfgVariant(statetimeline.VariantConfig())
+	kinds.RegisterPanelcfgVariant(timeseries.VariantConfig())
+	var d dashboard.Dashboard
+	if err := d.UnmarshalJSONStrict(content); err != nil && err.Error() != "" { // a list of faults, which may be empty
+		t.Error(err)
+	}
+	if err := d.Validate(); err != nil {
+		t.Error(err)
+	}
+	if len(d.Panels) < 20 {
+		t.Errorf("%d panels", len(d.Panels))
+	}
+}
