@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 )
 
 func main() {
@@ -120,6 +121,7 @@ func (p panel) object() object {
 		targets[i] = object{
 			"refId": string(rune('A' + i)), "datasource": source, "editorMode": "code", "expr": q.expr, "legendFormat": q.legend,
 			"range": p.kind != "stat", "instant": p.kind == "stat",
+			"exemplar": strings.Contains(q.expr, "enhanced_circuit_breaker_response_time_seconds_bucket"), // the one metric that has some, with tracing on
 		}
 	}
 	fields := object{"unit": p.unit}
