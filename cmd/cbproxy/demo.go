@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cbproxy/internal/demo"
+	"cbproxy/routes"
 )
 
 // demoOptions are the flags of `cbproxy demo`.
@@ -48,6 +51,10 @@ kills, waits and recovers, and tells what happens. Nothing is left behind.`,
 }
 
 func (o demoOptions) run(ctx context.Context, out io.Writer) error {
+	// From here on, however impatient somebody is, and also when the terminal is closed, the demo ends in good
+	// order.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
 	folder, err := os.MkdirTemp("", "cbproxy-demo-")
 	if err != nil {
 		return failure(err)
@@ -60,6 +67,8 @@ func (o demoOptions) run(ctx context.Context, out io.Writer) error {
 	defer demo.Close(upstreams)
 	token := rand.Text()
 	loader := newLoader(filepath.Join(folder, "config.yaml"))
+	// Whatever else is set there is meant for another proxy: its Redis' fleet must not hear of what breaks here.
+	loader.Environ = slices.DeleteFunc(loader.Environ, func(v string) bool { return !strings.HasPrefix(v, routes.TokenVariable+"=") })
 	if err := errors.Join(os.WriteFile(filepath.Join(folder, "token"), []byte(token), 0o600),
 		os.WriteFile(loader.Path, []byte(o.config(folder, upstreams)), 0o600)); err != nil {
 		return failure(err)
@@ -94,11 +103,14 @@ Proxy      http://%s/rag, /rules, /notify, /vms, /predict   (curl -i http://%s/r
 Break an upstream and look at the dashboard. Ctrl-C ends it all.
 `, o.admin, token, o.switches, o.switches, o.listen, o.listen)
 
-	ctx, stop := context.WithCancel(ctx)
-	over := make(chan error, 1)
-	go func() { over <- o.accompany(ctx, upstreams, out) }()
-	err = run(loader, content, config, logger)
-	stop()
+	ctx, cancel := context.WithCancel(ctx)
+	over, end := make(chan error, 1), make(chan os.Signal, 1)
+	go func() {
+		over <- o.accompany(ctx, upstreams, out)
+		end <- syscall.SIGTERM // for run, which gets no other signal
+	}()
+	err = run(loader, content, config, logger, end)
+	cancel()
 	if told := <-over; err == nil && !errors.Is(told, context.Canceled) {
 		err = told
 	}
@@ -124,7 +136,6 @@ func (o demoOptions) accompany(ctx context.Context, upstreams []*demo.Upstream, 
 	defer traffic.Wait()
 	if o.tour {
 		if err := guide.Tour(ctx); err != nil && ctx.Err() == nil {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGTERM) // which ends run
 			return failure(fmt.Errorf("the tour ended early: %w", err))
 		}
 	}

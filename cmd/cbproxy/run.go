@@ -40,7 +40,7 @@ exported where OpenTelemetry's environment variables (OTEL_*) say.`,
 		RunE: func(*cobra.Command, []string) error {
 			logger, err := newLogger(os.Stderr, format, level)
 			if err != nil {
-				return err
+				return invalid(err)
 			}
 			takeStandardLog(logger)
 			loader := newLoader(path)
@@ -53,12 +53,19 @@ exported where OpenTelemetry's environment variables (OTEL_*) say.`,
 				return invalid(err)
 			}
 			tuneGC()
-			return run(loader, content, config, logger)
+			signals := make(chan os.Signal, 4)
+			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+			defer signal.Stop(signals)
+			return run(loader, content, config, logger, signals)
 		},
 	}
 	c.Flags().StringVarP(&path, "config", "c", defaultConfigFile, "configuration file")
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // fails for unknown flags only
 	c.Flags().StringVar(&format, "log-format", "text", "format of log lines: text or json")
 	c.Flags().StringVar(&level, "log-level", "info", "lowest level of log lines: debug, info, warn or error")
+	for flag, values := range map[string][]string{"log-format": {"text", "json"}, "log-level": {"debug", "info", "warn", "error"}} {
+		_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
 	return c
 }
 
@@ -75,8 +82,8 @@ func tuneGC() {
 
 const eventQueue = 1024 // events a listener may be behind
 
-// run wires everything together and serves until a signal.
-func run(loader routes.Loader, content []byte, config *routes.Config, logger *slog.Logger) error {
+// run wires everything together and serves until a signal. One that comes earlier counts once it serves.
+func run(loader routes.Loader, content []byte, config *routes.Config, logger *slog.Logger, signals <-chan os.Signal) error {
 	bus, instance := new(events.Bus), newInstance()
 	keep, err := openKeeping(config, instance, logger)
 	if err != nil {
@@ -154,7 +161,7 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 	background.Go(func() { watcher.Watch(ctx) })
 	logger.Info("cbproxy serves", "listen", s.dataListener.Addr().String(), "admin", s.adminListener.Addr().String(),
 		"services", len(config.Routes), "version", version, "instance", instance)
-	return s.serve(v, logger)
+	return s.serve(v, signals, logger)
 }
 
 // farewell exports what is left to export.
@@ -200,10 +207,7 @@ func listen(ctx context.Context, c *routes.Config, data, adminPlane http.Handler
 }
 
 // serve serves both planes until a signal or a fault, and drains.
-func (s *servers) serve(v *view, logger *slog.Logger) error {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer signal.Stop(signals)
+func (s *servers) serve(v *view, signals <-chan os.Signal, logger *slog.Logger) error {
 	failed := make(chan error, 2)
 	go func() { failed <- s.data.Serve(s.dataListener) }()
 	go func() {

@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,37 +11,28 @@ import (
 
 // demoProcess is a running `cbproxy demo`.
 type demoProcess struct {
+	*process
 	t                      testing.TB
 	proxy, admin, switches string // URLs
 	temporary              string // its folder for temporary files
 	out                    *logBuffer
-	command                *exec.Cmd
-	exited                 chan struct{}
 }
 
 func startDemo(t testing.TB, flags ...string) *demoProcess {
 	t.Helper()
+	return startDemoWith(t, nil, flags...)
+}
+
+// startDemoWith also gives it variables.
+func startDemoWith(t testing.TB, environment []string, flags ...string) *demoProcess {
+	t.Helper()
 	listen, admin, switches := freeAddress(t), freeAddress(t), freeAddress(t)
-	d := &demoProcess{
-		t: t, proxy: "http://" + listen, admin: "http://" + admin, switches: "http://" + switches,
-		temporary: t.TempDir(), out: new(logBuffer), exited: make(chan struct{}),
-	}
-	d.command = exec.Command(binary, append([]string{"demo", "--listen", listen, "--admin", admin, "--switches", switches}, flags...)...)
-	d.command.Env = append(os.Environ(), "TMPDIR="+d.temporary)
-	d.command.Stdout, d.command.Stderr = d.out, d.out
-	if err := d.command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = d.command.Wait() // the status tells
-		close(d.exited)
-	}()
+	d := &demoProcess{t: t, proxy: "http://" + listen, admin: "http://" + admin, switches: "http://" + switches, temporary: t.TempDir(), out: new(logBuffer)}
+	d.process = startProcess(t, append(environment, "TMPDIR="+d.temporary), d.out, d.out,
+		append([]string{"demo", "--listen", listen, "--admin", admin, "--switches", switches}, flags...)...)
 	t.Cleanup(func() {
-		_ = d.command.Process.Kill()
-		<-d.exited
-		if t.Failed() {
-			t.Logf("the demo said:\n%s", d.out)
-		}
+		d.kill()
+		reviewLog(t, "the demo", d.out)
 	})
 	return d
 }
@@ -52,7 +42,7 @@ func (d *demoProcess) says(text string) {
 	eventually(d.t, "the demo says "+text, func() bool {
 		select {
 		case <-d.exited:
-			d.t.Fatalf("it ended with %v", d.command.ProcessState)
+			d.t.Fatalf("it ended with %d", d.status)
 		default:
 		}
 		return strings.Contains(d.out.String(), text)
@@ -62,11 +52,14 @@ func (d *demoProcess) says(text string) {
 // end ends the demo as Ctrl-C does, and looks for what it leaves behind.
 func (d *demoProcess) end() {
 	d.t.Helper()
-	if err := d.command.Process.Signal(syscall.SIGINT); err != nil {
-		d.t.Fatal(err)
-	}
-	<-d.exited
-	if status := d.command.ProcessState.ExitCode(); status != 0 {
+	d.signal(syscall.SIGINT)
+	d.ends()
+}
+
+// ends waits for the end, and looks for what the demo leaves behind.
+func (d *demoProcess) ends() {
+	d.t.Helper()
+	if status := d.wait(); status != 0 {
 		d.t.Errorf("exit status %d", status)
 	}
 	if left, err := os.ReadDir(d.temporary); err != nil || len(left) > 0 {
@@ -130,9 +123,52 @@ func TestDemoSaysWhichAddressIsTaken(t *testing.T) {
 	defer l.Close()
 	for flag, says := range map[string]string{"--listen": "--listen and --admin", "--admin": "--listen and --admin", "--switches": "--switches takes"} {
 		d := startDemo(t, flag, l.Addr().String())
-		<-d.exited
-		if status := d.command.ProcessState.ExitCode(); status != 1 || !strings.Contains(d.out.String(), says) || !strings.Contains(d.out.String(), "address already in use") {
+		if status := d.wait(); status != 1 || !strings.Contains(d.out.String(), says) || !strings.Contains(d.out.String(), "address already in use") {
 			t.Errorf("%s: exit status %d: %s", flag, status, d.out)
 		}
 	}
+}
+
+// Whoever is impatient, or closes the window, gets the same: the demo ends and leaves nothing behind.
+func TestDemoEndsInGoodOrder(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		flags   []string
+		after   string // is said before the signals come; "": as soon as there is something to leave behind
+		signals []syscall.Signal
+	}{
+		"at once":              {nil, "", []syscall.Signal{syscall.SIGINT}},
+		"before it serves":     {nil, "Ctrl-C", []syscall.Signal{syscall.SIGTERM}},
+		"by an impatient one":  {[]string{"--tour", "--pause", "10ms"}, "Now RAG's process dies", []syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}},
+		"as the window closes": {[]string{"--tour", "--pause", "1m"}, "Five services answer", []syscall.Signal{syscall.SIGHUP}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := startDemo(t, c.flags...)
+			if c.after != "" {
+				d.says(c.after)
+			}
+			eventually(t, "it has begun", func() bool { left, err := os.ReadDir(d.temporary); return err == nil && len(left) > 0 })
+			for _, s := range c.signals {
+				_ = d.command.Process.Signal(s) // it may have ended by the ones before
+			}
+			d.ends()
+		})
+	}
+}
+
+// A shell's variables are for another proxy, whose fleet must not hear of what breaks here.
+func TestDemoTakesNoPartInAFleet(t *testing.T) {
+	t.Parallel()
+	d := startDemoWith(t, []string{"REDIS_URL=redis://127.0.0.1:1", "CIRCUIT_BREAKER_RAG_FAIL_MAX=99", "CIRCUIT_BREAKER_BILLING_TIMEOUT=3", "CBPROXY_ADMIN_TOKEN=" + adminToken})
+	d.says("its token: " + adminToken)
+	p := &proxyProcess{t: t, admin: d.admin, data: d.proxy}
+	eventually(t, "the proxy serves", func() bool {
+		res, err := http.Get(d.admin + "/readyz")
+		return err == nil && read(t, res, err).status == 200
+	})
+	if h := p.health(); h.Redis.Configured || h.Services["rag_service"].Configuration.FailMax != 5 {
+		t.Errorf("%+v", h)
+	}
+	d.end()
 }

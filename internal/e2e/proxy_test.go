@@ -1,19 +1,14 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -33,27 +28,7 @@ type proxyProcess struct {
 
 	flags, environment []string
 
-	command *exec.Cmd
-	exited  chan struct{}
-	status  int // once exited is closed
-}
-
-// logBuffer collects a process's log.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	*process // the one that runs, or ran last
 }
 
 // startProxy starts cbproxy with a configuration that needs no addresses, and waits until
@@ -91,12 +66,7 @@ func startProxyAs(t testing.TB, folder, file, config string, flags []string, env
 	p.write(config)
 	t.Cleanup(func() {
 		p.kill()
-		if strings.Contains(p.log.String(), "DATA RACE") || strings.Contains(p.log.String(), "panic while serving") {
-			t.Error("the proxy raced or panicked")
-		}
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", p.data, p.log)
-		}
+		reviewLog(t, p.data, p.log)
 	})
 	p.start()
 	return p
@@ -113,24 +83,7 @@ func (p *proxyProcess) start() {
 // launch is start without the wait.
 func (p *proxyProcess) launch() {
 	p.t.Helper()
-	exited := make(chan struct{})
-	command := exec.Command(binary, append([]string{"run", "--config", p.file}, p.flags...)...)
-	command.Env = append(withoutTelemetry(os.Environ()), p.environment...)
-	command.Stdout, command.Stderr = p.out, p.log
-	if err := command.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	p.command, p.exited = command, exited
-	go func() {
-		_ = command.Wait() // the status tells
-		p.status = command.ProcessState.ExitCode()
-		close(exited)
-	}()
-}
-
-// withoutTelemetry keeps away what the environment of the tests says of OpenTelemetry.
-func withoutTelemetry(environment []string) []string {
-	return slices.DeleteFunc(environment, func(v string) bool { return strings.HasPrefix(v, "OTEL_") })
+	p.process = startProcess(p.t, p.environment, p.out, p.log, append([]string{"run", "--config", p.file}, p.flags...)...)
 }
 
 func (p *proxyProcess) awaitReady() {
@@ -148,12 +101,6 @@ func (p *proxyProcess) awaitReady() {
 		_ = res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
-}
-
-// kill ends the process without a warning.
-func (p *proxyProcess) kill() {
-	_ = p.command.Process.Kill()
-	<-p.exited
 }
 
 // write replaces the configuration's content in place.
@@ -174,25 +121,6 @@ func (p *proxyProcess) replace(config string) {
 	}
 	if err := os.Rename(whole, p.file); err != nil {
 		p.t.Fatal(err)
-	}
-}
-
-func (p *proxyProcess) signal(s syscall.Signal) {
-	p.t.Helper()
-	if err := p.command.Process.Signal(s); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// wait returns the exit status.
-func (p *proxyProcess) wait() int {
-	p.t.Helper()
-	select {
-	case <-p.exited:
-		return p.status
-	case <-time.After(patience):
-		p.t.Fatal("the proxy does not exit")
-		return -1
 	}
 }
 
