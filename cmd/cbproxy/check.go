@@ -42,11 +42,12 @@ func newCheckCommand() *cobra.Command {
 			} else if err != nil {
 				return invalid(err)
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s: valid, %d routes\n", path, len(config.Routes))
-			return nil
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: valid, %d routes\n", path, len(config.Routes))
+			return err
 		},
 	}
 	c.Flags().StringVarP(&path, "config", "c", defaultConfigFile, "configuration file")
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // fails for unknown flags only
 	return c
 }
 

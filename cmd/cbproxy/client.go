@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/http/httpguts"
 
 	"cbproxy/routes"
 )
@@ -41,7 +42,11 @@ func (f *adminFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.caFile, "ca-file", "", "certificates of the authorities to trust, for https")
 	flags.StringVarP(&f.output, "output", "o", "table", "table, or json: what the API says, for scripts")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Second, "how long to wait for an answer")
-	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)) // fails for unknown flags only
+	// These fail for unknown flags only.
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	for _, file := range []string{"token-file", "ca-file"} {
+		_ = c.RegisterFlagCompletionFunc(file, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault))
+	}
 }
 
 // client asks a running proxy's admin plane.
@@ -74,7 +79,7 @@ func (f *adminFlags) client() (*client, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
-	c := &client{address: base, base: base, json: f.output == "json", timeout: f.timeout, token: os.Getenv(routes.TokenVariable)}
+	c := &client{address: base, base: base, json: f.output == "json", timeout: f.timeout, token: strings.TrimSpace(os.Getenv(routes.TokenVariable))}
 	if strings.HasPrefix(address, "unix://") {
 		c.address = address
 	}
@@ -87,6 +92,12 @@ func (f *adminFlags) client() (*client, error) {
 			return nil, invalid(fmt.Errorf("--token-file: %w", err))
 		}
 		c.token, c.tokenOrigin = strings.TrimSpace(string(content)), "--token-file "+f.tokenFile
+		if c.token == "" {
+			return nil, invalid(fmt.Errorf("--token-file: %s holds no token", f.tokenFile))
+		}
+	}
+	if !httpguts.ValidHeaderFieldValue(c.token) {
+		return nil, invalid(fmt.Errorf("%s: the token holds characters that can't be sent, perhaps a second line", c.tokenOrigin))
 	}
 	if f.caFile != "" {
 		content, err := os.ReadFile(f.caFile)
@@ -143,10 +154,10 @@ func (c *client) call(ctx context.Context, method, path string, body []byte) ([]
 	defer res.Body.Close()
 	content, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return nil, failure(fmt.Errorf("cbproxy at %s: read its answer: %w", c.address, err))
+		return nil, c.brokenOff(err)
 	}
 	if !json.Valid(content) {
-		return nil, failure(fmt.Errorf("%s does not answer as cbproxy's admin API does: is --admin the admin plane, and not the data plane?", c.address))
+		return nil, c.stranger()
 	}
 	return content, nil
 }
@@ -165,45 +176,13 @@ func (c *client) send(ctx context.Context, method, path string, body []byte) (*h
 	}
 	res, err := c.http.Do(r)
 	if err != nil {
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err
-		}
-		return nil, failure(fmt.Errorf("no answer from cbproxy at %s: %s\nIs it running there? --admin URL or %s says where it is", c.address, clean(err.Error()), adminVariable))
+		return nil, c.unanswered(err)
 	}
 	if res.StatusCode != http.StatusOK {
 		defer res.Body.Close()
 		return nil, failure(c.refusal(res))
 	}
 	return res, nil
-}
-
-// refusal returns what an answer other than 200 means.
-func (c *client) refusal(res *http.Response) error {
-	var problem struct {
-		Detail string
-		Faults []string
-	}
-	content, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20)) // what there is of it is told
-	text := res.Status
-	if json.Unmarshal(content, &problem) == nil && problem.Detail != "" {
-		text = problem.Detail
-	}
-	for _, fault := range problem.Faults {
-		text += "; " + fault
-	}
-	text = fmt.Sprintf("cbproxy at %s refuses: %s", c.address, clean(text))
-	switch {
-	case res.StatusCode == http.StatusUnauthorized && c.token == "":
-		text += "\nGive the admin token with --token-file FILE or in " + routes.TokenVariable
-	case res.StatusCode == http.StatusUnauthorized:
-		text += "\nThe token from " + c.tokenOrigin + " is not the one that the proxy knows"
-	case res.StatusCode == http.StatusForbidden && (problem.Detail == "" || strings.Contains(problem.Detail, "no token is configured")):
-		text += "\nThe proxy itself must be given a token: admin.token_file in its configuration, or " + routes.TokenVariable + " where it runs"
-	case res.StatusCode >= 300 && res.StatusCode < 400:
-		text = fmt.Sprintf("%s answers with a redirect (%s), which is not followed: give --admin the address itself", c.address, clean(res.Status))
-	}
-	return errors.New(text)
 }
 
 // decode reads an answer into v.

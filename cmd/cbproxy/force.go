@@ -75,8 +75,8 @@ The admin token is needed.`,
 			if err := client.decode(content, &s); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s is %s, %s\n", clean(s.ServiceName), s.State, holdText(s, time.Now()))
-			return nil
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is %s, %s\n", clean(s.ServiceName), s.State, holdText(s, time.Now()))
+			return err
 		},
 	}
 	flags.add(c)
@@ -89,11 +89,11 @@ The admin token is needed.`,
 
 // force carries an order out and returns the service as it is then.
 func (c *client) force(ctx context.Context, service string, o order) ([]byte, error) {
-	services, err := c.services(ctx)
+	h, _, err := c.health(ctx)
 	if err != nil {
 		return nil, err
 	}
-	name, err := resolve(service, services)
+	name, err := resolve(service, h.Services)
 	if err != nil {
 		return nil, err
 	}

@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +24,12 @@ func newHealthcheckCommand() *cobra.Command {
   cbproxy healthcheck --admin https://127.0.0.1:9901`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if timeout <= 0 {
+				return invalid(fmt.Errorf("--timeout: must be positive, got %v", timeout))
+			}
+			if _, _, err := adminTransport(admin); err != nil {
+				return invalid(err)
+			}
 			ctx, cancel := context.WithTimeout(c.Context(), timeout)
 			defer cancel()
 			if err := checkReady(ctx, admin); err != nil {
@@ -51,8 +60,14 @@ func checkReady(ctx context.Context, admin string) error {
 		return err
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answers %s", res.Status)
+	if res.StatusCode == http.StatusOK {
+		return nil
 	}
-	return nil
+	var problem struct{ Detail string }
+	content, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10)) // what there is of it is told
+	text := string(content)
+	if json.Unmarshal(content, &problem) == nil {
+		text = problem.Detail
+	}
+	return fmt.Errorf("it answers %s: %s", clean(res.Status), short(strings.TrimSpace(text), 200))
 }

@@ -62,5 +62,25 @@ circuit breaker: while its upstream is dead, cbproxy answers at once with a fall
 	}
 	root.AddCommand(newRunCommand(), newDemoCommand(), newCheckCommand(), newHealthcheckCommand(), newSchemaCommand(), newVersionCommand())
 	root.AddCommand(newStatusCommand(), newForceCommand(), newQueueCommand())
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // but for flags that name one
+	root.InitDefaultCompletionCmd()
+	atRunTime(root)
 	return root
+}
+
+// atRunTime makes errors of a command and of those below it failures, unless they say what they are.
+// Those that come before a command runs are of usage.
+func atRunTime(c *cobra.Command) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			err := run(c, args)
+			if exit := (*exitError)(nil); err == nil || errors.As(err, &exit) {
+				return err
+			}
+			return failure(err)
+		}
+	}
+	for _, below := range c.Commands() {
+		atRunTime(below)
+	}
 }

@@ -68,21 +68,7 @@ func newQueueListCommand(flags *adminFlags) *cobra.Command {
 				return err
 			}
 			query := url.Values{"limit": {strconv.Itoa(limit)}, "state": {state}, "after": {after}}
-			if service != "" {
-				var all queueList
-				content, err := client.get(c.Context(), "queue?limit=1")
-				if err == nil {
-					err = client.decode(content, &all)
-				}
-				if err == nil {
-					service, err = resolve(service, all.Queues)
-				}
-				if err != nil {
-					return err
-				}
-				query.Set("service", service)
-			}
-			content, err := client.get(c.Context(), "queue?"+query.Encode())
+			content, err := client.queue(c.Context(), service, query)
 			if err != nil {
 				return err
 			}
@@ -133,37 +119,46 @@ func (l *queueList) draw(w io.Writer, now time.Time) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if l.More {
-		fmt.Fprintln(w, "There are more: see --limit and --after.")
+	if !l.More {
+		return nil
 	}
-	return nil
+	_, err := fmt.Fprintln(w, "There are more: see --limit and --after.")
+	return err
 }
 
 // newQueueOrderCommand returns a command that does the same to each ID it is given.
 func newQueueOrderCommand(flags *adminFlags, verb, what string, request func(id string) (method, path string)) *cobra.Command {
 	return &cobra.Command{
-		Use:     verb + " ID...",
-		Short:   what,
-		Long:    what + ". All IDs are tried, whatever becomes of one. The admin token is needed.\n-o json prints an array of what the API says of each.",
-		Example: "  cbproxy queue " + verb + " notifier_service.17 notifier_service.18",
-		Args:    cobra.MinimumNArgs(1),
+		Use:               verb + " ID...",
+		Short:             what,
+		Long:              what + ". All IDs are tried, even if one is refused. The admin token is needed.\n-o json prints an array of what the API says of each.",
+		Example:           "  cbproxy queue " + verb + " notifier_service.17 notifier_service.18",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: flags.completeQueued,
 		RunE: func(c *cobra.Command, ids []string) error {
 			client, err := flags.client()
 			if err != nil {
 				return err
 			}
 			answers, faults := []json.RawMessage{}, []error{}
-			for _, id := range ids {
+			for i, id := range ids {
 				method, path := request(url.PathEscape(id))
 				content, err := client.call(c.Context(), method, path, nil)
 				if err != nil {
-					faults = append(faults, fmt.Errorf("%s: %w", clean(id), err))
+					err = fmt.Errorf("%s: %w", clean(id), err)
+					if left := len(ids) - i - 1; left > 0 && !aboutOne(err) {
+						faults = append(faults, fmt.Errorf("%w\nThe other %d are not tried", err, left))
+						break
+					}
+					faults = append(faults, err)
 					continue
 				}
 				answers = append(answers, bytes.TrimSpace(content))
 				if !client.json {
 					done := map[string]string{"retry": "is tried again now", "drop": "is dropped"}[verb]
-					fmt.Fprintf(c.OutOrStdout(), "%s %s\n", clean(id), done)
+					if _, err := fmt.Fprintf(c.OutOrStdout(), "%s %s\n", clean(id), done); err != nil {
+						return err
+					}
 				}
 			}
 			if client.json {
@@ -181,4 +176,10 @@ func newQueueOrderCommand(flags *adminFlags, verb, what string, request func(id 
 			return nil
 		},
 	}
+}
+
+// aboutOne reports whether an error is about one request, and not about all that are asked for.
+func aboutOne(err error) bool {
+	var refused *refusal
+	return errors.As(err, &refused) && (refused.status == http.StatusNotFound || refused.status == http.StatusConflict || refused.status >= 500)
 }

@@ -1,22 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"maps"
 	"net/url"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"cbproxy/internal/admin"
 )
 
 // Exit statuses of status --exit-code.
@@ -34,8 +30,9 @@ func newStatusCommand() *cobra.Command {
 		Long: `Show the breakers of a running proxy at a glance, or one of them with its history, newest
 first. SERVICE may be given without _service.
 
-With --watch the picture is drawn anew on every event, and once a second on a terminal, so
-that ages are right; counts of failures are those of the last event.
+With --watch the picture is drawn anew on every event, ten times a second at most, and once a
+second on a terminal, so that ages are right; counts of failures are those of the last event.
+On a terminal it stays in its place, and shows what the window has room for.
 
 With --exit-code the exit status is 0 if the proxy is healthy, 3 if it is degraded (a breaker
 is open or forced), and 4 if it is critical (that of a service of priority 1 is).
@@ -59,6 +56,7 @@ says of it as service, and of its history as history.`,
 			if watch {
 				ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
 				defer stop()
+				context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends it where writing hangs
 				return client.watch(ctx, c.OutOrStdout(), service)
 			}
 			return client.status(c.Context(), c.OutOrStdout(), service, exitCode)
@@ -79,7 +77,10 @@ func (c *client) status(ctx context.Context, w io.Writer, service string, exitCo
 	if c.json {
 		err = printJSON(w, document)
 	} else {
-		err = p.draw(w, newPainter(w), p.now())
+		var b bytes.Buffer
+		if err = p.draw(&b, newPainter(w), p.now()); err == nil {
+			_, err = w.Write(b.Bytes())
+		}
 	}
 	switch {
 	case err != nil || !exitCode || p.health.Status == "healthy":
@@ -92,12 +93,10 @@ func (c *client) status(ctx context.Context, w io.Writer, service string, exitCo
 
 // look asks the proxy how it is, and returns what to draw and what to print as JSON.
 func (c *client) look(ctx context.Context, service string) (*picture, []byte, error) {
-	document, err := c.get(ctx, "circuit-breakers/health")
-	if err != nil {
-		return nil, nil, err
-	}
 	p := &picture{taken: time.Now()}
-	if err := c.decode(document, &p.health); err != nil {
+	var document []byte
+	var err error
+	if p.health, document, err = c.health(ctx); err != nil {
 		return nil, nil, err
 	}
 	content, err := c.get(ctx, "queue?limit=1")
@@ -127,43 +126,4 @@ func (c *client) look(ctx context.Context, service string) (*picture, []byte, er
 	}
 	document, err = json.Marshal(map[string]json.RawMessage{"service": raw.Services[p.service], "history": history})
 	return p, document, err
-}
-
-// resolve returns the service that a name stands for, which may lack _service.
-func resolve[V any](name string, known map[string]V) (string, error) {
-	for _, n := range []string{name, name + "_service"} {
-		if _, ok := known[n]; ok {
-			return n, nil
-		}
-	}
-	names := slices.Sorted(maps.Keys(known))
-	return "", failure(fmt.Errorf("no service is named %q; there are: %s", name, clean(strings.Join(names, ", "))))
-}
-
-// services returns the services of the proxy.
-func (c *client) services(ctx context.Context) (map[string]admin.Service, error) {
-	content, err := c.get(ctx, "circuit-breakers/health")
-	if err != nil {
-		return nil, err
-	}
-	var health admin.Health
-	err = c.decode(content, &health)
-	return health.Services, err
-}
-
-// completeService completes the first argument by asking the proxy.
-func (f *adminFlags) completeService(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	f.timeout = min(f.timeout, time.Second) // somebody waits at a prompt
-	client, err := f.client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	services, err := client.services(c.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return slices.Sorted(maps.Keys(services)), cobra.ShellCompDirectiveNoFileComp
 }

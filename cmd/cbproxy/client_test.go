@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A list is asked for once; only a name that lacks _service, or that nobody has, costs another question.
+func TestQueueOfAServiceIsAskedForOnce(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Query().Get("service"))
+		if s := r.URL.Query().Get("service"); s != "" && s != "notifier_service" {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		_, _ = fmt.Fprint(w, `{"queues":{"notifier_service":{}},"requests":[],"more":false}`)
+	}))
+	defer server.Close()
+	flags := adminFlags{admin: server.URL, output: "table", timeout: 20 * time.Second}
+	c, err := flags.client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for service, want := range map[string]struct {
+		asked []string
+		fault string
+	}{
+		"":                 {[]string{""}, ""},
+		"notifier_service": {[]string{"notifier_service"}, ""},
+		"notifier":         {[]string{"notifier", "notifier_service"}, ""},
+		"rog":              {[]string{"rog", "rog_service", ""}, `no service is named "rog"; there are: notifier_service`},
+	} {
+		asked = nil
+		content, err := c.queue(t.Context(), service, map[string][]string{"limit": {"3"}})
+		if !slices.Equal(asked, want.asked) {
+			t.Errorf("%q: asked for %q", service, asked)
+		}
+		if want.fault == "" && (err != nil || !strings.Contains(string(content), "requests")) || want.fault != "" && (err == nil || err.Error() != want.fault) {
+			t.Errorf("%q: %q, %v", service, content, err)
+		}
+	}
+}
