@@ -14,20 +14,20 @@ import (
 // streamSilence is how long nothing may come, when a sign of life comes every 15 s.
 const streamSilence = 40 * time.Second
 
-// follow calls event for each server-sent event until ctx ends, and lost, with the reason, each
-// time the connection is. It connects again, after waits that grow to 5 s.
-func (c *client) follow(ctx context.Context, event func(), lost func(error)) {
+// follow calls tell for each server-sent event with nil, and each time the connection is lost with the
+// reason, until ctx ends. It connects again, after waits that grow to 5 s.
+func (c *client) follow(ctx context.Context, tell func(error)) {
 	waits := &backoff.ExponentialBackOff{InitialInterval: 200 * time.Millisecond, RandomizationFactor: 0.3, Multiplier: 2, MaxInterval: 5 * time.Second}
 	waits.Reset()
 	for {
 		err := c.stream(ctx, func() {
 			waits.Reset()
-			event()
+			tell(nil)
 		})
 		if ctx.Err() != nil {
 			return
 		}
-		lost(err)
+		tell(err)
 		select {
 		case <-ctx.Done():
 			return
@@ -38,9 +38,9 @@ func (c *client) follow(ctx context.Context, event func(), lost func(error)) {
 
 // stream calls event for each event of one connection, until it ends.
 func (c *client) stream(ctx context.Context, event func()) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	silence := time.AfterFunc(c.timeout, cancel)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(c.timeout, func() { cancel(context.DeadlineExceeded) })
 	defer silence.Stop()
 	res, err := c.send(ctx, http.MethodGet, "events", nil)
 	if err != nil {

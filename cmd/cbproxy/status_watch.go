@@ -1,52 +1,74 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"io"
-	"strings"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 	"time"
 )
+
+// watchPause is the least time between two looks, so that a burst of events is drawn as few pictures,
+// the last of which has all of it.
+const watchPause = 100 * time.Millisecond
 
 // watch draws until ctx ends.
 func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 	p, _, err := c.look(ctx, service)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	changed, lost := make(chan struct{}, 1), make(chan error, 1)
-	go c.follow(ctx, func() {
-		select {
-		case changed <- struct{}{}:
-		default: // a look is due already
-		}
-	}, func(err error) {
-		select {
-		case lost <- err:
-		default:
-		}
-	})
-	screen := screen{w: w, terminal: isTerminal(w), paint: newPainter(w)}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	screen := newScreen(w)
 	if err := screen.show(p, nil); err != nil {
 		return failure(err)
 	}
+	ctx, stop := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer stop()
+	news := make(chan error, 1) // the latest: nil for events, or why the connection is lost
+	following.Go(func() {
+		c.follow(ctx, func(err error) {
+			select {
+			case <-news: // is overtaken
+			default:
+			}
+			news <- err
+		})
+	})
+	resized, tick := make(chan os.Signal, 1), new(time.Ticker)
+	if screen.terminal != nil {
+		signal.Notify(resized, syscall.SIGWINCH)
+		defer signal.Stop(resized)
+		tick = time.NewTicker(time.Second)
+		defer tick.Stop()
+	}
+	due := news // nil while it is too early for another look
+	pause := time.NewTimer(watchPause)
+	defer pause.Stop()
 	for trouble := error(nil); ; {
 		select {
 		case <-ctx.Done():
 			return nil
-		case trouble = <-lost:
-		case <-changed:
-			now, _, err := c.look(ctx, service)
-			if trouble = err; err == nil {
-				p = now
+		case <-pause.C:
+			due = news
+			continue
+		case trouble = <-due:
+			if trouble == nil {
+				var now *picture
+				if now, _, trouble = c.look(ctx, service); trouble == nil {
+					p = now
+				}
 			}
+			due = nil
+			pause.Reset(watchPause)
+		case <-resized:
 		case <-tick.C:
-			if !screen.terminal {
-				continue
-			}
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -55,27 +77,4 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 			return failure(err)
 		}
 	}
-}
-
-// screen shows one picture after another: in the same place on a terminal, else below each other.
-type screen struct {
-	w        io.Writer
-	terminal bool
-	paint    painter
-}
-
-func (s *screen) show(p *picture, trouble error) error {
-	var b bytes.Buffer
-	if trouble != nil {
-		fmt.Fprintf(&b, "%s %s\n", s.paint.paint(red, "CONNECTION LOST, what follows is old:"), clean(trouble.Error()))
-	}
-	if err := p.draw(&b, s.paint, p.now()); err != nil {
-		return err
-	}
-	text := b.String() + "\n"
-	if s.terminal { // home, each line cleared behind its text, and what is below it
-		text = "\x1b[H" + strings.ReplaceAll(b.String(), "\n", "\x1b[K\n") + "\x1b[J"
-	}
-	_, err := io.WriteString(s.w, text)
-	return err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 
 	"golang.org/x/term"
 
@@ -38,10 +39,11 @@ func short(s string, n int) string {
 	return string(runes[:n-1]) + "…"
 }
 
-// isTerminal reports whether w is a terminal.
+// isTerminal reports whether w is a terminal that can do more than write on.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	kind := os.Getenv("TERM")
+	return ok && kind != "" && kind != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
 // painter colours words, or leaves them as they are.
@@ -91,18 +93,22 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%dd%02dh", s/86400, s/3600%24)
 }
 
-// printJSON prints an answer of the API's, indented, and with the control characters that JSON
-// may hold as they are written as escapes.
+// printJSON prints an answer of the API's, indented, and with what JSON may hold as it is and no eye
+// sees, such as control characters, written as escapes.
 func printJSON(w io.Writer, content []byte) error {
 	var indented, safe bytes.Buffer
 	if err := json.Indent(&indented, bytes.TrimSpace(content), "", "  "); err != nil {
 		return failure(err)
 	}
 	for _, r := range indented.String() {
-		if r >= 0x7f && r <= 0x9f {
-			fmt.Fprintf(&safe, `\u%04x`, r)
-		} else {
+		switch {
+		case r < 0x7f || unicode.IsPrint(r):
 			safe.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&safe, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&safe, `\u%04x`, r)
 		}
 	}
 	safe.WriteByte('\n')
