@@ -4,6 +4,7 @@
 package accesslog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -101,6 +102,11 @@ func (l *Log) Prepare(s Settings) (*Change, error) {
 // Commit puts the change in force. The destination before it is flushed and closed in the
 // background.
 func (c *Change) Commit() {
+	// Two that write to one file at once could do so in the middle of each other's lines. Nobody but Commit
+	// puts another one in force.
+	if now := c.log.current.Load(); now != nil && c.next != nil && now.sink != c.next.sink && now.Destination == c.next.Destination {
+		c.next.sink.before = now.sink
+	}
 	if before := c.log.current.Swap(c.next); before != nil {
 		c.log.release(before)
 	}
@@ -135,8 +141,10 @@ func (l *Log) Close() {
 	for _, s := range open {
 		s.close()
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout+retryPause)
+	defer cancel()
 	for _, s := range open {
-		s.flushed()
+		s.flushed(ctx)
 	}
 }
 

@@ -165,7 +165,7 @@ func TestCloseGivesUpABlockedPipeAndCounts(t *testing.T) {
 	if _, err := s.Write(text); err != errClosed {
 		t.Errorf("after close: %v", err)
 	}
-	s.flushed()
+	s.flushed(t.Context())
 	got := new(bytes.Buffer)
 	_, _ = got.ReadFrom(r)
 	if n := bytes.Count(got.Bytes(), []byte{'\n'}); n == 0 || n+int(dropped.Load()) != written {
@@ -173,7 +173,9 @@ func TestCloseGivesUpABlockedPipeAndCounts(t *testing.T) {
 	}
 }
 
-func TestDiskThatIsFullForAWhileTearsNoLine(t *testing.T) {
+// smallDisk returns a file on a disk of 64 KB with 24 KB of room, and what makes more.
+func smallDisk(t *testing.T) (file string, makeRoom func()) {
+	t.Helper()
 	disk := t.TempDir()
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64k"); err != nil {
 		if os.Getenv("CI") != "" { // where it can be done, and must be
@@ -181,11 +183,21 @@ func TestDiskThatIsFullForAWhileTearsNoLine(t *testing.T) {
 		}
 		t.Skipf("mount a small disk, as root can: %v", err)
 	}
-	defer func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) }()
-	ballast, file := filepath.Join(disk, "ballast"), filepath.Join(disk, "access.log")
+	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	ballast := filepath.Join(disk, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 40<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return filepath.Join(disk, "access.log"), func() {
+		t.Helper()
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDiskThatIsFullForAWhileTearsNoLine(t *testing.T) {
+	file, makeRoom := smallDisk(t)
 	var warnings atomic.Int64
 	l := New("", slog.New(slog.NewTextHandler(counter{&warnings}, nil)))
 	apply(t, l, Settings{Enabled: true, Destination: file, Format: "json", Sample: 1})
@@ -194,12 +206,73 @@ func TestDiskThatIsFullForAWhileTearsNoLine(t *testing.T) {
 		l.Log(healthy())
 	}
 	eventually(t, "the operator is told", func() bool { return warnings.Load() == 1 })
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
+	makeRoom()
 	l.Close()
 	if n := len(lines(t, file)); n != written || l.Dropped() != 0 {
 		t.Errorf("%d of %d lines, %d dropped", n, written, l.Dropped())
+	}
+}
+
+// A full disk when the file is opened anew, as each reload does: what is given up is counted, and the next
+// lines neither stand in the middle of another one nor come before it.
+func TestReloadOnAFullDiskTearsNoLine(t *testing.T) {
+	t.Parallel()
+	file, makeRoom := smallDisk(t)
+	var warnings atomic.Int64
+	l := New("", slog.New(slog.NewTextHandler(counter{&warnings}, nil)))
+	settings := Settings{Enabled: true, Destination: file, Format: "json", Sample: 1}
+	apply(t, l, settings)
+	sequence := 0
+	write := func(n int) {
+		for range n {
+			a := healthy()
+			a.RequestBytes = int64(sequence)
+			l.Log(a)
+			sequence++
+		}
+	}
+	write(120)
+	eventually(t, "the disk is full", func() bool { return warnings.Load() == 1 })
+	for range 2 {
+		apply(t, l, settings)
+	}
+	write(3)
+	eventually(t, "what does not fit is given up", func() bool { return l.Dropped() > 0 })
+	makeRoom()
+	l.Close()
+	got := lines(t, file)
+	if len(got)+int(l.Dropped()) != sequence {
+		t.Errorf("%d lines and %d dropped of %d", len(got), l.Dropped(), sequence)
+	}
+	last := -1.0
+	for _, fields := range got {
+		n := fields["request_bytes"].(float64)
+		if n <= last {
+			t.Fatalf("line %v comes after line %v", n, last)
+		}
+		last = n
+	}
+	if last != float64(sequence-1) {
+		t.Errorf("the last line is %v", last)
+	}
+}
+
+// A process that was killed may have left the beginning of a line.
+func TestNextLineDoesNotContinueAnotherOnes(t *testing.T) {
+	t.Parallel()
+	for begin, want := range map[string]string{"": "", "{}\n": "{}\n", "{}\n{\"ti": "{}\n{\"ti\n"} {
+		file := filepath.Join(t.TempDir(), "access.log")
+		if err := os.WriteFile(file, []byte(begin), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l := New("", discard())
+		apply(t, l, Settings{Enabled: true, Destination: file, Format: "text", Sample: 1})
+		l.Log(healthy())
+		l.Close()
+		content, err := os.ReadFile(file)
+		if err != nil || !strings.HasPrefix(string(content), want+"time=") {
+			t.Errorf("after %q: %q, %v", begin, content, err)
+		}
 	}
 }
 

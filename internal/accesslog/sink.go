@@ -2,7 +2,9 @@ package accesslog
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -28,6 +30,7 @@ type sink struct {
 	dropped *atomic.Uint64
 	ready   chan struct{} // holds a token while there is something to do
 	done    chan struct{} // closed when all is written that could be
+	before  *sink         // writes to the same file until it is done; nil: nobody does
 
 	mu      sync.Mutex // guards what follows
 	waiting []byte     // whole lines
@@ -73,21 +76,77 @@ func (s *sink) run() {
 	defer close(s.done)
 	defer func() { _ = s.file.Close() }() // nothing is buffered in it
 	var batch []byte
+	begun := false
 	for {
 		<-s.ready
+		s.awaitBefore()
 		s.mu.Lock()
 		batch, s.waiting = s.waiting, batch[:0]
 		s.busy = len(batch)
 		closing := s.closing
 		s.mu.Unlock()
-		lost := s.write(batch)
-		s.dropped.Add(uint64(bytes.Count(lost, []byte{'\n'})))
+		if !begun && len(batch) > 0 {
+			begun = true
+			s.endTornLine()
+		}
+		if lost := s.write(batch); len(lost) > 0 {
+			s.takeBack(batch[:len(batch)-len(lost)])
+			s.dropped.Add(uint64(bytes.Count(lost, []byte{'\n'})))
+		}
 		s.mu.Lock()
 		s.busy = 0
 		s.mu.Unlock()
 		if closing {
 			return // nothing was added since
 		}
+	}
+}
+
+// awaitBefore waits until the sink before is done, unless that hangs in a write.
+func (s *sink) awaitBefore() {
+	if s.before == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout+retryPause)
+	defer cancel()
+	s.before.flushed(ctx)
+	s.before = nil
+}
+
+// endTornLine ends a line of which the file has only a part, as a process that was killed may leave it.
+func (s *sink) endTornLine() {
+	if !s.shared && s.isTorn() {
+		s.write([]byte{'\n'})
+	}
+}
+
+// isTorn reports whether the file ends within a line, as far as it can be read.
+func (s *sink) isTorn() bool {
+	f, err := os.Open(s.file.Name())
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	this, err := s.file.Stat()
+	that, err2 := f.Stat()
+	if err != nil || err2 != nil || !os.SameFile(this, that) || that.Size() == 0 {
+		return false
+	}
+	var last [1]byte
+	_, err = f.ReadAt(last[:], that.Size()-1)
+	return err == nil && last[0] != '\n'
+}
+
+// takeBack removes the beginning of a line whose rest is given up from the end of the file, unless somebody
+// has written behind it.
+func (s *sink) takeBack(written []byte) {
+	part := len(written) - 1 - bytes.LastIndexByte(written, '\n')
+	if s.shared || part == 0 {
+		return
+	}
+	end, err := s.file.Seek(0, io.SeekCurrent)
+	if info, err2 := s.file.Stat(); err == nil && err2 == nil && info.Size() == end {
+		_ = s.file.Truncate(end - int64(part)) // or else it stays
 	}
 }
 
@@ -149,10 +208,11 @@ func (s *sink) isDone() bool {
 	}
 }
 
-// flushed waits until what waited at close is written, or given up.
-func (s *sink) flushed() {
+// flushed waits until what waited at close is written, or given up, but not longer than ctx, as it may
+// hang in a write.
+func (s *sink) flushed(ctx context.Context) {
 	select {
 	case <-s.done:
-	case <-time.After(flushTimeout + retryPause): // it hangs in a write
+	case <-ctx.Done():
 	}
 }
