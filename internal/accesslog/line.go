@@ -88,6 +88,7 @@ func handle(h slog.Handler, a *events.Access, query bool) error {
 	if a.UserAgent != "" {
 		add(slog.String("user_agent", plain.Line(a.UserAgent, maxAgent)))
 	}
+	word("trace_id", a.TraceID)
 	r := slog.NewRecord(a.Arrived.UTC(), slog.LevelInfo, "request", 0)
 	r.AddAttrs(attrs...)
 	return h.Handle(context.Background(), r)

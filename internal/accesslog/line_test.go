@@ -50,6 +50,10 @@ func TestLines(t *testing.T) {
 		"query": {func(a *events.Access) { a.UserAgent = "" }, true,
 			`"service":"rag_service","method":"GET","path":"/rag/x","query":"token=secret","protocol":"HTTP/1.1","status":200,"outcome":"success","state":"closed","attempts":1,` +
 				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999"}`},
+		"traced": {func(a *events.Access) { a.TraceID, a.SpanID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7" }, false,
+			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"success","state":"closed","attempts":1,` +
+				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8",` +
+				`"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}`},
 		"open": {func(a *events.Access) {
 			a.Result, a.State, a.Attempts, a.Strategy, a.Reason, a.Upstream = events.ResultRejected, events.Open, 0, "static", events.ReasonOpen, 0
 		}, false,
@@ -96,6 +100,7 @@ func FuzzLines(f *testing.F) {
 		a := healthy()
 		a.Service, a.Attempts, a.Cut = strings.Repeat("s", maxName), 1<<30, true
 		a.Strategy, a.Reason, a.Shed, a.Failure = "a_strategy_of_ones_own", events.ReasonHalfOpenLimit, events.ShedByRoute, &events.Failure{Type: events.ErrorTruncated}
+		a.TraceID = "4bf92f3577b34da6a3ce929d0e0e4736"
 		a.Duration, a.Upstream, a.Header, a.RequestBytes, a.ResponseBytes = 1<<62, 1<<62, 1<<62, 1<<62, 1<<62
 		a.Method, a.Path, a.Query, a.Protocol, a.UserAgent, a.Client = word, path, query, word, query, word
 		for _, format := range []string{"json", "text"} {
