@@ -174,6 +174,7 @@ func breakersOf(s *proxy.Server, k *keeping) map[string]metrics.Breaker {
 			State:               status.State,
 			Probing:             k.probing(name),
 			Held:                status.Hold != nil,
+			Enforced:            policy.Mode == breaker.Enforce,
 			ConsecutiveFailures: status.ConsecutiveFailures,
 			FailMax:             policy.FailMax,
 			FailureRatioLimit:   policy.FailureRatio,

@@ -32,6 +32,10 @@ func TestShadowBecomesEnforcedByAnEdit(t *testing.T) {
 	if v := p.metric(`enhanced_circuit_breaker_state{service="svc"}`); v != 1 {
 		t.Errorf("state metric %v", v)
 	}
+	const enforced = `cbproxy_enforced{service="svc"}`
+	if v := p.metric(enforced); v != 0 {
+		t.Errorf("a shadow is told as enforced: %v", v)
+	}
 	var shown struct {
 		Mode  string
 		State string `json:"circuit_breaker_state"`
@@ -48,6 +52,9 @@ func TestShadowBecomesEnforcedByAnEdit(t *testing.T) {
 	since := p.health().Services["svc"].Since
 	p.write(config("enforce"))
 	eventually(t, "the open breaker is enforced", func() bool { return p.get("/svc").status == 503 })
+	if v := p.metric(enforced); v != 1 {
+		t.Errorf("it is told as not enforced: %v", v)
+	}
 	p.write(config("off"))
 	eventually(t, "a breaker that is off lets pass", func() bool { return p.get("/svc").status == 200 })
 	if s := p.health().Services["svc"]; s.State != "open" || !s.Since.Equal(since) {

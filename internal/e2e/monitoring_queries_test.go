@@ -83,7 +83,7 @@ var (
 	pair   = regexp.MustCompile(`(\w+)="((?:[^"\\]|\\.)*)"`)
 )
 
-// exposed reads the text format, and adds what Prometheus does.
+// exposed reads the text format, and adds what Prometheus does, in Kubernetes.
 func exposed(t testing.TB, text string) exposition {
 	t.Helper()
 	all := exposition{"up": {}}
@@ -104,7 +104,7 @@ func exposed(t testing.TB, text string) exposition {
 		}
 	}
 	for _, labels := range all {
-		labels["job"], labels["instance"] = []string{"cbproxy"}, []string{"127.0.0.1:9901"}
+		labels["job"], labels["namespace"], labels["instance"] = []string{"cbproxy"}, []string{"default"}, []string{"127.0.0.1:9901"}
 	}
 	return all
 }

@@ -69,8 +69,11 @@ func TestQueriesAskOnlyForWhatAProxyExposes(t *testing.T) {
 	for _, r := range rules {
 		if r.Record != "" {
 			labels := map[string][]string{}
-			if strings.HasPrefix(r.Record, "service:") {
-				labels = map[string][]string{"job": {"cbproxy"}, "service": {"rag_service"}}
+			switch kind, _, _ := strings.Cut(r.Record, ":"); kind {
+			case "service":
+				labels = map[string][]string{"job": {"cbproxy"}, "namespace": {"default"}, "service": {"rag_service"}}
+			case "instance":
+				labels = map[string][]string{"job": {"cbproxy"}, "namespace": {"default"}, "instance": {"127.0.0.1:9901"}}
 			}
 			e[r.Record] = labels
 		}

@@ -15,6 +15,8 @@ var (
 		"Requests that passed because the breaker is in shadow mode and would have been rejected, by the reason.", []string{"service", "reason"}, nil)
 	forcedDesc = prometheus.NewDesc("cbproxy_forced",
 		"1 while an operator holds the circuit breaker in this state, 0 otherwise.", []string{"service", "state"}, nil)
+	enforcedDesc = prometheus.NewDesc("cbproxy_enforced",
+		"1 if the circuit breaker refuses requests when it is open, 0 if its mode lets all pass: shadow or off.", []string{"service"}, nil)
 	failuresInARowDesc = prometheus.NewDesc("cbproxy_consecutive_failures",
 		"Calls that failed in a row; an open or half-open breaker remembers those that opened it.", []string{"service"}, nil)
 	failMaxDesc = prometheus.NewDesc("cbproxy_consecutive_failures_limit",
@@ -36,7 +38,7 @@ type breakerCollector struct {
 }
 
 func (c *breakerCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{stateDesc, changesDesc, shadowDesc, probingDesc, forcedDesc,
+	for _, d := range []*prometheus.Desc{stateDesc, changesDesc, shadowDesc, probingDesc, forcedDesc, enforcedDesc,
 		failuresInARowDesc, failMaxDesc, failureRatioDesc, failureRatioLimitDesc} {
 		descs <- d
 	}
@@ -55,6 +57,7 @@ func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
 		for _, state := range holdable {
 			gauge(forcedDesc, oneIf(b.Held && b.State == state), state.String())
 		}
+		gauge(enforcedDesc, oneIf(b.Enforced))
 		gauge(failuresInARowDesc, float64(b.ConsecutiveFailures))
 		gauge(failMaxDesc, float64(b.FailMax))
 		gauge(failureRatioDesc, b.FailureRatio)

@@ -25,8 +25,9 @@ type Breaker struct {
 	ShadowRejections map[events.Reason]uint64
 	// Probing tells that this instance is the one that may probe for the fleet.
 	Probing bool
-	// Held tells that an operator holds the breaker in State.
-	Held bool
+	// Held tells that an operator holds the breaker in State, and Enforced that it refuses calls when it is
+	// open.
+	Held, Enforced bool
 	// ConsecutiveFailures counts the calls that failed in a row, and FailMax is how many of them
 	// open the breaker; 0 if they never do.
 	ConsecutiveFailures, FailMax int

@@ -21,7 +21,7 @@ func newMetrics(state events.State, redis bool) *metrics.Metrics {
 	return metrics.New(metrics.Config{
 		Breakers: func() map[string]metrics.Breaker {
 			return map[string]metrics.Breaker{"svc": {
-				State: state, Probing: true, Changes: [3]uint64{1, 2, 3}, Held: state == events.Open,
+				State: state, Probing: true, Changes: [3]uint64{1, 2, 3}, Held: state == events.Open, Enforced: state != events.Closed,
 				ConsecutiveFailures: 4, FailMax: 5, FailureRatio: 0.25, FailureRatioLimit: 0.5,
 				ShadowRejections: map[events.Reason]uint64{events.ReasonOpen: 4, events.ReasonHalfOpenLimit: 5},
 			}}
@@ -141,6 +141,14 @@ func TestTheStateThatABreakerIsHeldInIsToldAndNoOther(t *testing.T) {
 			if line := fmt.Sprintf("cbproxy_forced{service=\"svc\",state=%q} %d\n", forced, want[i]); !strings.Contains(text, line) {
 				t.Errorf("%v: no %s", state, line)
 			}
+		}
+	}
+}
+
+func TestWhetherABreakerRefusesAnythingIsTold(t *testing.T) {
+	for state, want := range map[events.State]string{events.Open: "1", events.Closed: "0"} {
+		if text := scrape(newMetrics(state, false)); !strings.Contains(text, "cbproxy_enforced{service=\"svc\"} "+want+"\n") {
+			t.Errorf("%v: it is not %s", state, want)
 		}
 	}
 }
