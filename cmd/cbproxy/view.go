@@ -162,7 +162,11 @@ func (v *view) Token() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read admin.token_file: %w", err)
 	}
-	return strings.TrimSpace(string(content)), nil
+	token := strings.TrimSpace(string(content))
+	if token == "" {
+		return "", fmt.Errorf("read admin.token_file: %s holds no token", c.TokenFile)
+	}
+	return token, nil
 }
 
 // breakersOf returns what the metrics want to know of a server's breakers.

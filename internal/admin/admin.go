@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"cbproxy/internal/events"
@@ -91,7 +92,8 @@ func (a *api) operations() map[string]http.Handler {
 
 type api struct {
 	Config
-	guesses *guesses
+	guesses   *guesses
+	tokenless atomic.Bool // the token could not be read when it was needed last
 }
 
 func (a *api) alive(w http.ResponseWriter, _ *http.Request) {

@@ -3,6 +3,7 @@ package admin_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -72,6 +73,41 @@ func TestPagesOfOtherOriginsReadNothing(t *testing.T) {
 		if got := status(h, "/api/v1/config", "127.0.0.1:9901", c.fields...); got != c.want {
 			t.Errorf("%q: status %d, want %d", c.fields, got, c.want)
 		}
+	}
+}
+
+func TestTokenThatCannotBeReadIsToldOnce(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	f := &fake{token: "secret"}
+	h := admin.New(admin.Config{Proxy: f, Bus: new(events.Bus), Trends: admin.NewTrends(nil), Metrics: http.NotFoundHandler(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	ask := func() string {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, post(`{"state":"open"}`))
+		return w.Body.String()
+	}
+	for range 2 {
+		f.token, f.tokenErr = "", errors.New("open /run/token: permission denied")
+		for range 20 {
+			if text := ask(); !strings.Contains(text, "can't read its token") || strings.Contains(text, "/run") {
+				t.Fatalf("a client is told %s", text)
+			}
+		}
+		f.token, f.tokenErr = "secret", nil
+		for range 3 {
+			if text := ask(); !strings.Contains(text, "service_name") {
+				t.Fatalf("it can be read: %s", text)
+			}
+		}
+	}
+	var token []string
+	for line := range strings.Lines(log.String()) {
+		if strings.Contains(line, "to check requests against") {
+			token = append(token, line)
+		}
+	}
+	if len(token) != 4 || !strings.Contains(token[0], "level=ERROR") || !strings.Contains(token[2], "permission denied") || !strings.Contains(token[3], "can be read again") {
+		t.Errorf("%d lines: %s", len(token), token)
 	}
 }
 

@@ -35,11 +35,12 @@ func (a *api) write(method string, h http.HandlerFunc) http.Handler {
 
 // authorized reports whether r carries the token, and answers it if it does not.
 func (a *api) authorized(w http.ResponseWriter, r *http.Request) bool {
-	token, err := a.Proxy.Token()
-	if err != nil {
-		a.Logger.Error("no token to check requests against", "error", err)
-	}
-	if token == "" {
+	token, err := a.token()
+	switch {
+	case err != nil:
+		problem(w, http.StatusForbidden, "the proxy can't read its token, and its log tells why")
+		return false
+	case token == "":
 		problem(w, http.StatusForbidden, "no token is configured: set admin.token_file or CBPROXY_ADMIN_TOKEN")
 		return false
 	}
@@ -59,6 +60,20 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request) bool {
 	w.Header().Set("WWW-Authenticate", `Bearer realm="cbproxy admin"`)
 	problem(w, http.StatusUnauthorized, "the request needs the header Authorization: Bearer and the admin token")
 	return false
+}
+
+// token returns the token, "" if none is configured. That it can't be read is logged once, and once that it
+// can be again, however many requests need it meanwhile.
+func (a *api) token() (string, error) {
+	token, err := a.Proxy.Token()
+	if failed := err != nil; a.tokenless.Swap(failed) != failed {
+		if failed {
+			a.Logger.Error("no token to check requests against, which are refused until there is one", "error", err)
+		} else {
+			a.Logger.Info("the token to check requests against can be read again")
+		}
+	}
+	return token, err
 }
 
 // carries reports whether r has the token.
