@@ -2,18 +2,10 @@ package proxy_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
 	"log"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,76 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"cbproxy/internal/certtest"
 	"cbproxy/internal/events"
 )
 
-// authority signs certificates.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	pem         []byte
-}
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	a := &authority{key: newKey(t)}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.certificate, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	a.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return a
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-// sign returns a certificate for name, a host name or 127.0.0.1, and its key.
-func (a *authority) sign(t testing.TB, name string) (certificate, key []byte) {
-	t.Helper()
-	private := newKey(t)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	if ip := net.ParseIP(name); ip != nil {
-		template.IPAddresses = []net.IP{ip}
-	} else {
-		template.DNSNames = []string{name}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, private.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-}
-
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.certificate)
-	return pool
-}
-
 // tlsUpstream serves with a certificate for name, a connection for each request, and
 // answers with what it knows of the connection.
-func tlsUpstream(t testing.TB, a *authority, name string, config *tls.Config) *httptest.Server {
+func tlsUpstream(t testing.TB, a *certtest.Authority, name string, config *tls.Config) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Resumed", map[bool]string{true: "yes", false: "no"}[r.TLS.DidResume])
@@ -102,7 +31,7 @@ func tlsUpstream(t testing.TB, a *authority, name string, config *tls.Config) *h
 		}
 		_, _ = io.WriteString(w, r.Proto)
 	}))
-	pair, err := tls.X509KeyPair(a.sign(t, name))
+	pair, err := tls.X509KeyPair(a.Sign(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,21 +44,11 @@ func tlsUpstream(t testing.TB, a *authority, name string, config *tls.Config) *h
 	return s
 }
 
-// put writes a file in a folder and returns its path.
-func put(t testing.TB, folder, name string, content []byte) string {
-	t.Helper()
-	file := filepath.Join(folder, name)
-	if err := os.WriteFile(file, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
 func TestUpstreamIsVerified(t *testing.T) {
-	ours, other := newAuthority(t), newAuthority(t)
+	ours, other := certtest.NewAuthority(t), certtest.NewAuthority(t)
 	folder := t.TempDir()
-	ca := "ca_file: " + put(t, folder, "ca.pem", ours.pem)
-	otherCA := "ca_file: " + put(t, folder, "other.pem", other.pem)
+	ca := "ca_file: " + certtest.Write(t, folder, "ca.pem", ours.PEM)
+	otherCA := "ca_file: " + certtest.Write(t, folder, "other.PEM", other.PEM)
 	for name, c := range map[string]struct {
 		certificate string
 		versions    [2]uint16 // the upstream speaks; 0 is what it speaks by default
@@ -182,8 +101,8 @@ func TestUpstreamIsVerified(t *testing.T) {
 }
 
 func TestUpstreamSpeaksHTTP2WhenItOffersTo(t *testing.T) {
-	ours := newAuthority(t)
-	ca := put(t, t.TempDir(), "ca.pem", ours.pem)
+	ours := certtest.NewAuthority(t)
+	ca := certtest.Write(t, t.TempDir(), "ca.pem", ours.PEM)
 	for want, protocols := range map[string][]string{"HTTP/2.0": {"h2", "http/1.1"}, "HTTP/1.1": {"http/1.1"}} {
 		upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{NextProtos: protocols})
 		_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+"}"))
@@ -195,12 +114,12 @@ func TestUpstreamSpeaksHTTP2WhenItOffersTo(t *testing.T) {
 }
 
 func TestUpstreamAsksForACertificate(t *testing.T) {
-	ours, other := newAuthority(t), newAuthority(t)
+	ours, other := certtest.NewAuthority(t), certtest.NewAuthority(t)
 	folder := t.TempDir()
-	ca := put(t, folder, "ca.pem", ours.pem)
-	keys := func(a *authority, name string) string {
-		certificate, key := a.sign(t, name)
-		return ", cert_file: " + put(t, folder, name+".crt", certificate) + ", key_file: " + put(t, folder, name+".key", key)
+	ca := certtest.Write(t, folder, "ca.pem", ours.PEM)
+	keys := func(a *certtest.Authority, name string) string {
+		certificate, key := a.Sign(t, name)
+		return ", cert_file: " + certtest.Write(t, folder, name+".crt", certificate) + ", key_file: " + certtest.Write(t, folder, name+".key", key)
 	}
 	for name, c := range map[string]struct {
 		keys   string
@@ -212,7 +131,7 @@ func TestUpstreamAsksForACertificate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-				upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{MaxVersion: version, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool()})
+				upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{MaxVersion: version, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.Pool()})
 				_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+c.keys+"}"))
 				res, _ := get(t, "http://"+address+"/svc")
 				o := seen.next(t)
@@ -229,22 +148,22 @@ func TestUpstreamAsksForACertificate(t *testing.T) {
 
 // A Kubernetes secret is a folder whose ..data is swapped, so that all its files change at once.
 func TestRotatedClientCertificateIsUsedByTheNextConnection(t *testing.T) {
-	ours := newAuthority(t)
+	ours := certtest.NewAuthority(t)
 	folder := t.TempDir()
 	rotate := func(version string) {
-		certificate, key := ours.sign(t, version)
+		certificate, key := ours.Sign(t, version)
 		if err := os.Mkdir(filepath.Join(folder, version), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		put(t, folder, version+"/tls.crt", certificate)
-		put(t, folder, version+"/tls.key", key)
+		certtest.Write(t, folder, version+"/tls.crt", certificate)
+		certtest.Write(t, folder, version+"/tls.key", key)
 		swap(t, folder, version, "..data")
 	}
 	rotate("first")
 	swap(t, folder, "..data/tls.crt", "tls.crt")
 	swap(t, folder, "..data/tls.key", "tls.key")
-	ca := put(t, folder, "ca.pem", ours.pem)
-	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool()})
+	ca := certtest.Write(t, folder, "ca.pem", ours.PEM)
+	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.Pool()})
 	_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"))
 	for _, version := range []string{"first", "second", "third"} {
 		if version != "first" {
@@ -261,16 +180,16 @@ func TestRotatedClientCertificateIsUsedByTheNextConnection(t *testing.T) {
 }
 
 func TestRotationFailsNoRequest(t *testing.T) {
-	ours := newAuthority(t)
+	ours := certtest.NewAuthority(t)
 	folder := t.TempDir()
-	ca := put(t, folder, "ca.pem", ours.pem)
+	ca := certtest.Write(t, folder, "ca.pem", ours.PEM)
 	rotate := func() {
-		certificate, key := ours.sign(t, "sidecar")
-		put(t, folder, "tls.crt", certificate) // until the key is there as well, they don't match
-		put(t, folder, "tls.key", key)
+		certificate, key := ours.Sign(t, "sidecar")
+		certtest.Write(t, folder, "tls.crt", certificate) // until the key is there as well, they don't match
+		certtest.Write(t, folder, "tls.key", key)
 	}
 	rotate()
-	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool()})
+	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.Pool()})
 	_, address, _ := start(t, route(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"))
 	var requests sync.WaitGroup
 	for range 4 {
@@ -305,16 +224,16 @@ func swap(t testing.TB, folder, target, name string) {
 }
 
 func TestRotatedAuthorityIsUsedByTheNextConnection(t *testing.T) {
-	old, next := newAuthority(t), newAuthority(t)
+	old, next := certtest.NewAuthority(t), certtest.NewAuthority(t)
 	folder := t.TempDir()
-	ca := put(t, folder, "ca.pem", old.pem)
+	ca := certtest.Write(t, folder, "ca.pem", old.PEM)
 	upstream := tlsUpstream(t, next, "127.0.0.1", &tls.Config{})
 	_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+"}", "breaker: {fail_max: 0}"))
 	for i, step := range []struct {
 		content string
 		want    int
-	}{{string(old.pem), 502}, {string(old.pem) + string(next.pem), 200}, {string(next.pem), 200}, {string(old.pem), 502}} {
-		put(t, folder, "ca.pem", []byte(step.content+strings.Repeat("\n", i))) // never of the size that was there before
+	}{{string(old.PEM), 502}, {string(old.PEM) + string(next.PEM), 200}, {string(next.PEM), 200}, {string(old.PEM), 502}} {
+		certtest.Write(t, folder, "ca.pem", []byte(step.content+strings.Repeat("\n", i))) // never of the size that was there before
 		res, _ := get(t, "http://"+address+"/svc")
 		if o := seen.next(t); res.StatusCode != step.want {
 			t.Errorf("step %d: status %d, %+v; want %d", i, res.StatusCode, o, step.want)
@@ -343,14 +262,14 @@ func (l *lines) take() string {
 }
 
 func TestBrokenRotationKeepsWhatWasGood(t *testing.T) {
-	ours := newAuthority(t)
+	ours := certtest.NewAuthority(t)
 	folder := t.TempDir()
-	ca := put(t, folder, "ca.pem", ours.pem)
-	certificate, key := ours.sign(t, "first")
-	nextCertificate, nextKey := ours.sign(t, "second")
-	put(t, folder, "tls.crt", certificate)
-	put(t, folder, "tls.key", key)
-	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool()})
+	ca := certtest.Write(t, folder, "ca.pem", ours.PEM)
+	certificate, key := ours.Sign(t, "first")
+	nextCertificate, nextKey := ours.Sign(t, "second")
+	certtest.Write(t, folder, "tls.crt", certificate)
+	certtest.Write(t, folder, "tls.key", key)
+	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.Pool()})
 	var logged lines
 	_, address, seen := startLogging(t, route(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"),
 		slog.New(slog.NewTextHandler(&logged, nil)))
@@ -368,18 +287,18 @@ func TestBrokenRotationKeepsWhatWasGood(t *testing.T) {
 		}
 	}
 	expect("at first", "first", "")
-	put(t, folder, "tls.crt", nextCertificate[:len(nextCertificate)/2])
+	certtest.Write(t, folder, "tls.crt", nextCertificate[:len(nextCertificate)/2])
 	expect("half a certificate", "first", "load tls.cert_file "+folder+"/tls.crt: no PEM block is a certificate")
-	put(t, folder, "tls.crt", nextCertificate)
+	certtest.Write(t, folder, "tls.crt", nextCertificate)
 	expect("a new certificate with the old key", "first", "load tls.key_file "+folder+"/tls.key: private key does not match public key")
 	if err := os.Remove(filepath.Join(folder, "tls.key")); err != nil {
 		t.Fatal(err)
 	}
 	expect("no key", "first", "load tls.key_file "+folder+"/tls.key: no such file or directory")
-	put(t, folder, "ca.pem", nil)
+	certtest.Write(t, folder, "ca.pem", nil)
 	expect("no authority", "first", "load tls.ca_file "+ca+": no PEM block is a certificate")
-	put(t, folder, "ca.pem", ours.pem)
-	put(t, folder, "tls.key", nextKey)
+	certtest.Write(t, folder, "ca.pem", ours.PEM)
+	certtest.Write(t, folder, "tls.key", nextKey)
 	expect("both", "second", "service=svc")
 	if err := os.Chtimes(ca, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
 		t.Fatal(err)
@@ -388,18 +307,18 @@ func TestBrokenRotationKeepsWhatWasGood(t *testing.T) {
 }
 
 func TestOtherTLSKeysTakeANewPool(t *testing.T) {
-	ours, other := newAuthority(t), newAuthority(t)
+	ours, other := certtest.NewAuthority(t), certtest.NewAuthority(t)
 	folder := t.TempDir()
 	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{})
 	upstream.Config.SetKeepAlivesEnabled(true)
-	text := func(file string, a *authority) string {
-		return route(upstream.URL, "tls: {ca_file: "+put(t, folder, file, a.pem)+"}", "breaker: {fail_max: 0}")
+	text := func(file string, a *certtest.Authority) string {
+		return route(upstream.URL, "tls: {ca_file: "+certtest.Write(t, folder, file, a.PEM)+"}", "breaker: {fail_max: 0}")
 	}
-	server, address, seen := start(t, text("ours.pem", ours))
+	server, address, seen := start(t, text("ours.PEM", ours))
 	for _, step := range []struct {
 		config string
 		want   int
-	}{{text("ours.pem", ours), 200}, {text("other.pem", other), 502}, {text("ours.pem", ours), 200}} {
+	}{{text("ours.PEM", ours), 200}, {text("other.PEM", other), 502}, {text("ours.PEM", ours), 200}} {
 		if err := server.Apply(parse(t, step.config)); err != nil {
 			t.Fatal(err)
 		}
@@ -412,8 +331,8 @@ func TestOtherTLSKeysTakeANewPool(t *testing.T) {
 
 // Files may break between the configuration's validation and its use.
 func TestConfigurationWithoutItsTLSFilesIsNotApplied(t *testing.T) {
-	ours := newAuthority(t)
-	ca := put(t, t.TempDir(), "ca.pem", ours.pem)
+	ours := certtest.NewAuthority(t)
+	ca := certtest.Write(t, t.TempDir(), "ca.pem", ours.PEM)
 	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{})
 	server, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+"}"))
 	next := parse(t, route(upstream.URL, "tls: {ca_file: "+ca+"}", "timeout: 1s"))

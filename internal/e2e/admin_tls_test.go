@@ -1,15 +1,7 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,40 +9,20 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
-)
 
-// selfSign writes a certificate of that name for 127.0.0.1, and its key, over what is in the files.
-func selfSign(t testing.TB, certFile, keyFile, name string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: certificate}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
+	"cbproxy/internal/certtest"
+)
 
 func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
 	t.Parallel()
-	folder := t.TempDir()
+	folder, authority := t.TempDir(), certtest.NewAuthority(t)
 	certFile, keyFile := filepath.Join(folder, "tls.crt"), filepath.Join(folder, "tls.key")
-	selfSign(t, certFile, keyFile, "first")
+	rotate := func(name string) {
+		certificate, key := authority.Sign(t, name, "127.0.0.1")
+		certtest.Write(t, folder, "tls.crt", certificate)
+		certtest.Write(t, folder, "tls.key", key)
+	}
+	rotate("first")
 	u := startUpstream(t)
 	config := "routes: {svc: {prefix: /svc, upstream: " + u.url() + "}}\n"
 	p := startProxy(t, config)
@@ -83,13 +55,13 @@ func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
 	if out, err := exec.Command(binary, "healthcheck", "--admin", secured).CombinedOutput(); err != nil {
 		t.Errorf("healthcheck: %v: %s", err, out)
 	}
-	if out, err := exec.Command(binary, "status", "--admin", secured, "--ca-file", certFile).CombinedOutput(); err != nil || !strings.Contains(string(out), "svc") {
+	if out, err := exec.Command(binary, "status", "--admin", secured, "--ca-file", certtest.Write(t, folder, "ca.crt", authority.PEM)).CombinedOutput(); err != nil || !strings.Contains(string(out), "svc") {
 		t.Errorf("status: %v: %s", err, out)
 	}
 	if out, err := exec.Command(binary, "status", "--admin", secured).CombinedOutput(); err == nil || !strings.Contains(string(out), "certificate") {
 		t.Errorf("status without the authority: %v: %s", err, out)
 	}
-	selfSign(t, certFile, keyFile, "second")
+	rotate("second")
 	if name, _ := ask(); name != "second" {
 		t.Errorf("after a rotation: %q", name)
 	}

@@ -30,7 +30,8 @@ var mayKnow = map[string][]string{
 	"internal/telemetry":   {"internal/events", "internal/plain"},
 	"internal/bench":       {"internal/events", "internal/queue", "internal/store"},
 	"internal/e2e":         nil,
-	"internal/redistest":   nil,
+	"internal/certtest":    nil,
+	"internal/redistest":   {"internal/certtest"},
 	"monitoring/dashboard": nil,
 	"internal/demo":        nil,
 }
