@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"cbproxy/internal/events"
@@ -34,8 +35,12 @@ func newHandler(w io.Writer, format, instance string) slog.Handler {
 
 // uneventful reports whether a request is one of the many of which a sample will do.
 func uneventful(a *events.Access) bool {
-	return a.Result == events.ResultSuccess && a.Strategy == "" && a.Attempts == 1 && a.Status > 0 && a.Status < 500 && !a.Cut
+	return a.Result == events.ResultSuccess && a.Strategy == "" && a.Attempts == 1 && a.Status > 0 && a.Status < 500 && !a.Cut &&
+		!slices.Contains(grpcFaults, a.GRPCStatus)
 }
+
+// grpcFaults are the codes of gRPC that are like a status of 500 and more.
+var grpcFaults = []string{"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 
 // refused is the outcome of a request that reached no route.
 const refused = "refused"
@@ -52,13 +57,17 @@ func handle(h slog.Handler, a *events.Access, query bool) error {
 	if a.Service != "" {
 		add(slog.String("service", plain.Line(a.Service, maxName)))
 	}
+	known := a.Method != "" || a.Path != "" // or its header section was not understood
 	word("method", a.Method)
-	add(slog.String("path", plain.Line(a.Path, maxPath)))
+	if known {
+		add(slog.String("path", plain.Line(a.Path, maxPath)))
+	}
 	if query && a.Query != "" {
 		add(slog.String("query", plain.Line(a.Query, maxQuery)))
 	}
 	word("protocol", a.Protocol)
 	add(slog.Int("status", a.Status))
+	word("grpc_status", a.GRPCStatus)
 	if a.Service == "" {
 		word("outcome", refused)
 	} else {
@@ -75,15 +84,19 @@ func handle(h slog.Handler, a *events.Access, query bool) error {
 	if a.Cut {
 		add(slog.Bool("cut", true))
 	}
-	add(slog.Float64("duration_ms", milliseconds(a.Duration)))
+	if known {
+		add(slog.Float64("duration_ms", milliseconds(a.Duration)))
+	}
 	if a.Attempts > 0 {
 		add(slog.Float64("upstream_ms", milliseconds(a.Upstream)))
 	}
 	if a.Header > 0 {
 		add(slog.Float64("header_ms", milliseconds(a.Header)))
 	}
-	add(slog.Int64("request_bytes", a.RequestBytes))
-	add(slog.Int64("response_bytes", a.ResponseBytes))
+	if known {
+		add(slog.Int64("request_bytes", a.RequestBytes))
+		add(slog.Int64("response_bytes", a.ResponseBytes))
+	}
 	word("client", a.Client)
 	if a.UserAgent != "" {
 		add(slog.String("user_agent", plain.Line(a.UserAgent, maxAgent)))

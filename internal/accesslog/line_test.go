@@ -64,6 +64,11 @@ func TestLines(t *testing.T) {
 		}, false,
 			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"failure","state":"half-open","attempts":2,"error":"connect",` +
 				`"shed":"route","cut":true,"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
+		"gRPC": {func(a *events.Access) { a.Protocol, a.GRPCStatus = "HTTP/2.0", "NOT_FOUND" }, false,
+			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/2.0","status":200,"grpc_status":"NOT_FOUND","outcome":"success","state":"closed","attempts":1,` +
+				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
+		"not understood": {func(a *events.Access) { *a = events.Access{Arrived: a.Arrived, Status: 431, Client: "127.0.0.1:999"} }, true,
+			`"status":431,"outcome":"refused","client":"127.0.0.1:999"}`},
 		"no route": {func(a *events.Access) {
 			*a = events.Access{Arrived: a.Arrived, Method: "GET", Path: "/", Protocol: "HTTP/2.0", Status: 404, Client: "@"}
 		}, false,
@@ -100,6 +105,7 @@ func FuzzLines(f *testing.F) {
 		a := healthy()
 		a.Service, a.Attempts, a.Cut = strings.Repeat("s", maxName), 1<<30, true
 		a.Strategy, a.Reason, a.Shed, a.Failure = "a_strategy_of_ones_own", events.ReasonHalfOpenLimit, events.ShedByRoute, &events.Failure{Type: events.ErrorTruncated}
+		a.GRPCStatus = "FAILED_PRECONDITION"
 		a.TraceID = "4bf92f3577b34da6a3ce929d0e0e4736"
 		a.Duration, a.Upstream, a.Header, a.RequestBytes, a.ResponseBytes = 1<<62, 1<<62, 1<<62, 1<<62, 1<<62
 		a.Method, a.Path, a.Query, a.Protocol, a.UserAgent, a.Client = word, path, query, word, query, word

@@ -66,11 +66,15 @@ func TestWhatIsNotUneventfulIsAlwaysLogged(t *testing.T) {
 		func(a *events.Access) { a.Attempts = 2 },
 		func(a *events.Access) { a.Status = 500 },
 		func(a *events.Access) { a.Status = 0 },
+		func(a *events.Access) { a.GRPCStatus = "INTERNAL" },
 		func(a *events.Access) { a.Cut = true },
 		func(a *events.Access) { a.Service, a.Result = "", "" },
 	}
 	for i, change := range eventful {
 		l.Log(healthy())
+		refused := healthy()
+		refused.GRPCStatus = "NOT_FOUND" // as a 404 is
+		l.Log(refused)
 		a := healthy()
 		change(a)
 		a.RequestBytes = int64(i)
