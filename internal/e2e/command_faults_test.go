@@ -133,7 +133,7 @@ func TestCommandsThatCannotPrintFail(t *testing.T) {
 	} {
 		var stderr bytes.Buffer
 		c := exec.Command(binary, strings.Fields(args)...)
-		c.Env = append(os.Environ(), "CBPROXY_ADMIN="+p.admin, "CBPROXY_ADMIN_TOKEN="+adminToken+"\n") // as a file read into a variable may end
+		c.Env = append(os.Environ(), endAtOnce, "CBPROXY_ADMIN="+p.admin, "CBPROXY_ADMIN_TOKEN="+adminToken+"\n") // as a file read into a variable may end
 		c.Stdout, c.Stderr = full, &stderr
 		if err := c.Run(); err != nil && !isExit(err) {
 			t.Fatal(err)
@@ -176,7 +176,7 @@ func TestCompletionOffersWhatMayStandThere(t *testing.T) {
 		if strings.HasSuffix(args, " --") {
 			c.Args = c.Args[:len(c.Args)-1]
 		}
-		c.Env = append(os.Environ(), "CBPROXY_ADMIN="+p.admin)
+		c.Env = append(os.Environ(), "CBPROXY_ADMIN="+p.admin, endAtOnce)
 		start := time.Now()
 		out, err := c.Output()
 		if err != nil || time.Since(start) > patience {
