@@ -68,16 +68,16 @@ func (f *adminFlags) client() (*client, error) {
 	if f.timeout <= 0 {
 		return nil, invalid(fmt.Errorf("--timeout: must be positive, got %v", f.timeout))
 	}
-	address := f.admin
+	address, origin := f.admin, "--admin"
 	if address == "" {
-		address = os.Getenv(adminVariable)
+		address, origin = os.Getenv(adminVariable), adminVariable
 	}
 	if address == "" {
 		address = defaultAdminURL
 	}
 	base, transport, err := adminTransport(address)
 	if err != nil {
-		return nil, invalid(err)
+		return nil, invalid(fmt.Errorf("%s: %w", origin, err))
 	}
 	c := &client{address: base, base: base, json: f.output == "json", timeout: f.timeout, token: strings.TrimSpace(os.Getenv(routes.TokenVariable))}
 	if strings.HasPrefix(address, "unix://") {
@@ -132,7 +132,7 @@ func adminTransport(address string) (string, *http.Transport, error) {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
-		return "", nil, errors.New("--admin: must be http://HOST:PORT, https://HOST:PORT, unix:///PATH or HOST:PORT, without credentials")
+		return "", nil, errors.New("must be http://HOST:PORT, https://HOST:PORT, unix:///PATH or HOST:PORT, without credentials")
 	}
 	return strings.TrimSuffix(address, "/"), transport, nil
 }

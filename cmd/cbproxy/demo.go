@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,6 +52,12 @@ kills, waits and recovers, and tells what happens. Nothing is left behind.`,
 }
 
 func (o demoOptions) run(ctx context.Context, out io.Writer) error {
+	for flag, address := range map[string]string{"listen": o.listen, "admin": o.admin, "switches": o.switches} {
+		host, port, err := net.SplitHostPort(address)
+		if n, none := strconv.ParseUint(port, 10, 16); err != nil || none != nil || n == 0 || host == "" {
+			return invalid(fmt.Errorf("--%s: must be HOST:PORT, got %q", flag, address))
+		}
+	}
 	// From here on, however impatient somebody is, and also when the terminal is closed, the demo ends in good
 	// order.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -146,7 +153,7 @@ func (o demoOptions) accompany(ctx context.Context, upstreams []*demo.Upstream, 
 // config is a configuration with short times, so that there is something to see.
 func (o demoOptions) config(folder string, upstreams []*demo.Upstream) string {
 	var b strings.Builder
-	_, _ = fmt.Fprintf(&b, "listen: %s\nadmin: {listen: %s, token_file: %q}\ndata_dir: %q\nshutdown_timeout: 2s\ndefaults: {timeout: %s, breaker: {recovery_timeout: 10s}}\nroutes:\n",
+	_, _ = fmt.Fprintf(&b, "listen: %q\nadmin: {listen: %q, token_file: %q}\ndata_dir: %q\nshutdown_timeout: 2s\ndefaults: {timeout: %s, breaker: {recovery_timeout: 10s}}\nroutes:\n",
 		o.listen, o.admin, filepath.Join(folder, "token"), filepath.Join(folder, "data"), demo.Timeout)
 	for _, u := range upstreams {
 		_, _ = fmt.Fprintf(&b, "  %s: {prefix: %s, upstream: http://%s}\n", u.Service, u.Prefix, u.Address)

@@ -28,7 +28,7 @@ func newHealthcheckCommand() *cobra.Command {
 				return invalid(fmt.Errorf("--timeout: must be positive, got %v", timeout))
 			}
 			if _, _, err := adminTransport(admin); err != nil {
-				return invalid(err)
+				return invalid(fmt.Errorf("--admin: %w", err))
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), timeout)
 			defer cancel()

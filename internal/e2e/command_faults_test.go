@@ -119,6 +119,18 @@ func TestCommandsTellWhoElseAnswers(t *testing.T) {
 	}
 }
 
+func TestCommandsTellWhichVariableIsWrong(t *testing.T) {
+	t.Parallel()
+	for variable, says := range map[string]string{"CBPROXY_ADMIN=ftp://x": "CBPROXY_ADMIN: must be http://", "CBPROXY_ADMIN_TOKEN=a\nb-secret": "CBPROXY_ADMIN_TOKEN: the token holds"} {
+		c := exec.Command(binary, "status")
+		c.Env = append(os.Environ(), variable)
+		out, err := c.CombinedOutput()
+		if !isExit(err) || c.ProcessState.ExitCode() != 2 || !strings.HasPrefix(string(out), says) || strings.Contains(string(out), "secret") {
+			t.Errorf("%q: %v, %s", variable, err, out)
+		}
+	}
+}
+
 // What can't be written was not printed, and is no fault of the command line.
 func TestCommandsThatCannotPrintFail(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -17,7 +18,9 @@ const endAtOnce = "GORACE=atexit_sleep_ms=0"
 func run(t *testing.T, args ...string) (status int, out, errors string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	c := exec.Command(binary, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c := exec.CommandContext(ctx, binary, args...)
 	c.Env = append(os.Environ(), endAtOnce)
 	c.Stdout, c.Stderr = &stdout, &stderr
 	if err := c.Run(); err != nil && !isExit(err) {

@@ -129,6 +129,15 @@ func TestDemoSaysWhichAddressIsTaken(t *testing.T) {
 	}
 }
 
+func TestDemoSaysWhichAddressIsNone(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{"--listen unix:///tmp/demo.sock", "--admin :9901", "--switches 127.0.0.1:0", "--listen 127.0.0.1"} {
+		if status, _, stderr := run(t, append([]string{"demo"}, strings.Fields(args)...)...); status != 2 || !strings.HasPrefix(stderr, strings.Fields(args)[0]+": must be HOST:PORT") {
+			t.Errorf("%s: exit status %d, %s", args, status, stderr)
+		}
+	}
+}
+
 // Whoever is impatient, or closes the window, gets the same: the demo ends and leaves nothing behind.
 func TestDemoEndsInGoodOrder(t *testing.T) {
 	t.Parallel()
