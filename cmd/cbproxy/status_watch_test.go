@@ -91,22 +91,20 @@ func TestBurstOfEventsIsDrawnAsFewPictures(t *testing.T) {
 	t.Parallel()
 	const burst = 500
 	p := new(busyProxy)
-	var took time.Duration
 	p.events = func(w io.Writer) {
-		start := time.Now()
 		for range burst {
 			p.send(w)
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // so that it is not over before it is looked at
 		}
-		took = time.Since(start)
 	}
-	out := new(watched)
+	out, start := new(watched), time.Now()
 	end := watching(t, p, out)
 	awaitText(t, out, fmt.Sprintf("instance event-%d ", burst))
+	took := time.Since(start)
 	if err := end(); err != nil {
 		t.Fatal(err)
 	}
-	// One is the first, and one each may come before and after the pauses.
+	// One is the first, and one each may come before and after all pauses.
 	if most := int64(took/watchPause) + 3; p.looks.Load() > most || p.looks.Load() < 3 {
 		t.Errorf("%d looks for %d events in %v, at most %d are due", p.looks.Load(), burst, took, most)
 	}
