@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// Requests that a log easily gets wrong: without a body to count, with interim responses, over HTTP/2, cut
+// Requests that a log easily gets wrong: without a body to count, with interim responses, over HTTP/2, of gRPC, cut
 // off by either side, and under way at the end.
 func TestAccessLogOfOddRequests(t *testing.T) {
 	t.Parallel()
@@ -34,7 +34,8 @@ func TestAccessLogOfOddRequests(t *testing.T) {
 routes:
   svc: {prefix: /svc, upstream: %s, breaker: {fail_max: 9}}
   torn: {prefix: /torn, upstream: '%s', breaker: {fail_max: 9}}
-`, u.url(), torn.url()))
+  gone: {prefix: /gone, upstream: 'h2c://%s', breaker: {fail_max: 9}}
+`, u.url(), torn.url(), freeAddress(t)))
 	const agent = "Go-http-client/1.1"
 	good := accessLine{Service: "svc", Method: "GET", Protocol: "HTTP/1.1", Status: 200, Outcome: "success", State: "closed", Attempts: 1, Agent: agent}
 
@@ -53,6 +54,12 @@ routes:
 	h2 := &http.Client{Transport: &http.Transport{Protocols: plain}}
 	res, err = h2.Post(p.data+"/svc/two", "text/plain", strings.NewReader("abc"))
 	want.Method, want.Path, want.Protocol, want.Received, want.Sent, want.Agent = "POST", "/svc/two", "HTTP/2.0", 3, len(read(t, res, err).body), "Go-http-client/2.0"
+	expectLine(t, awaitLine(t, file, want.Path), want)
+
+	res, err = h2.Post(p.data+"/gone/call", "application/grpc", nil)
+	read(t, res, err)
+	want = good
+	want.Service, want.Method, want.Path, want.Protocol, want.Outcome, want.Error, want.GRPC, want.Agent = "gone", "POST", "/gone/call", "HTTP/2.0", "failure", "connect", "UNAVAILABLE", "Go-http-client/2.0"
 	expectLine(t, awaitLine(t, file, want.Path), want)
 
 	want = good

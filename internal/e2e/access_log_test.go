@@ -28,6 +28,7 @@ type accessLine struct {
 	Query    string    `json:"query"`
 	Protocol string    `json:"protocol"`
 	Status   int       `json:"status"`
+	GRPC     string    `json:"grpc_status"`
 	Outcome  string    `json:"outcome"`
 	State    string    `json:"state"`
 	Attempts int       `json:"attempts"`
