@@ -58,10 +58,14 @@ func (o demoOptions) run(ctx context.Context, out io.Writer) error {
 			return invalid(fmt.Errorf("--%s: must be HOST:PORT, got %q", flag, address))
 		}
 	}
-	// From here on, however impatient somebody is, and also when the terminal is closed, the demo ends in good
-	// order.
+	// From here on, however impatient somebody is, and also when the terminal or the pipe is closed, the demo ends in
+	// good order.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	signal.Ignore(syscall.SIGPIPE) // to write to nobody is an error then, and not the end
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	out = audience{out, leave}
 	folder, err := os.MkdirTemp("", "cbproxy-demo-")
 	if err != nil {
 		return failure(err)
@@ -125,6 +129,20 @@ Break an upstream and look at the dashboard. Ctrl-C ends it all.
 		err = failure(fmt.Errorf("%w; --listen and --admin take other addresses", err))
 	}
 	return err
+}
+
+// audience is whom the demo talks to. It calls gone when they are.
+type audience struct {
+	io.Writer
+	gone func()
+}
+
+func (a audience) Write(p []byte) (int, error) {
+	n, err := a.Writer.Write(p)
+	if err != nil {
+		a.gone()
+	}
+	return n, err
 }
 
 // accompany makes traffic once the proxy serves, and leads the tour if there is to be one. What goes

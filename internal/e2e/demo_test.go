@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"net"
 	"net/http"
 	"os"
@@ -164,6 +165,26 @@ func TestDemoEndsInGoodOrder(t *testing.T) {
 			d.ends()
 		})
 	}
+}
+
+// cbproxy demo --tour | head
+func TestDemoEndsWhenNobodyReadsAnyMore(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	temporary, log := t.TempDir(), new(logBuffer)
+	d := &demoProcess{t: t, temporary: temporary, out: log}
+	d.process = startProcess(t, []string{"TMPDIR=" + temporary}, w, log, "demo", "--tour", "--pause", "10ms",
+		"--listen", freeAddress(t), "--admin", freeAddress(t), "--switches", freeAddress(t))
+	t.Cleanup(d.kill)
+	_ = w.Close()
+	if line, err := bufio.NewReader(r).ReadString('\n'); err != nil || !strings.HasPrefix(line, "Dashboard") {
+		t.Errorf("%q, %v", line, err)
+	}
+	_ = r.Close()
+	d.ends()
 }
 
 // A shell's variables are for another proxy, whose fleet must not hear of what breaks here.
