@@ -52,11 +52,8 @@ kills, waits and recovers, and tells what happens. Nothing is left behind.`,
 }
 
 func (o demoOptions) run(ctx context.Context, out io.Writer) error {
-	for flag, address := range map[string]string{"listen": o.listen, "admin": o.admin, "switches": o.switches} {
-		host, port, err := net.SplitHostPort(address)
-		if n, none := strconv.ParseUint(port, 10, 16); err != nil || none != nil || n == 0 || host == "" {
-			return invalid(fmt.Errorf("--%s: must be HOST:PORT, got %q", flag, address))
-		}
+	if err := o.check(); err != nil {
+		return invalid(err)
 	}
 	// From here on, however impatient somebody is, and also when the terminal or the pipe is closed, the demo ends in
 	// good order.
@@ -76,24 +73,9 @@ func (o demoOptions) run(ctx context.Context, out io.Writer) error {
 		return failure(err)
 	}
 	defer demo.Close(upstreams)
-	token := rand.Text()
-	loader := newLoader(filepath.Join(folder, "config.yaml"))
-	// Whatever else is set there is meant for another proxy: its Redis' fleet must not hear of what breaks here.
-	loader.Environ = slices.DeleteFunc(loader.Environ, func(v string) bool { return !strings.HasPrefix(v, routes.TokenVariable+"=") })
-	if err := errors.Join(os.WriteFile(filepath.Join(folder, "token"), []byte(token), 0o600),
-		os.WriteFile(loader.Path, []byte(o.config(folder, upstreams)), 0o600)); err != nil {
-		return failure(err)
-	}
-	content, err := loader.Read()
+	loader, content, config, err := o.load(folder, upstreams)
 	if err != nil {
-		return failure(err)
-	}
-	config, err := loader.Parse(content)
-	if err != nil {
-		return invalid(err)
-	}
-	if config.Admin.Token != "" { // the environment's
-		token = config.Admin.Token
+		return err
 	}
 	logger, err := newLogger(os.Stderr, "text", "error") // changes of state are the dashboard's business
 	if err != nil {
@@ -112,7 +94,7 @@ Switches   http://%s/   (or: curl -X POST http://%s/rag_service/dead)
 Proxy      http://%s/rag, /rules, /notify, /vms, /predict   (curl -i http://%s/rag/question)
 
 Break an upstream and look at the dashboard. Ctrl-C ends it all.
-`, o.admin, token, o.switches, o.switches, o.listen, o.listen)
+`, o.admin, config.Admin.Token, o.switches, o.switches, o.listen, o.listen)
 
 	ctx, cancel := context.WithCancel(ctx)
 	over, end := make(chan error, 1), make(chan os.Signal, 1)
@@ -129,6 +111,41 @@ Break an upstream and look at the dashboard. Ctrl-C ends it all.
 		err = failure(fmt.Errorf("%w; --listen and --admin take other addresses", err))
 	}
 	return err
+}
+
+// check returns an error unless the addresses are such that others can be told them.
+func (o demoOptions) check() error {
+	for flag, address := range map[string]string{"listen": o.listen, "admin": o.admin, "switches": o.switches} {
+		host, port, err := net.SplitHostPort(address)
+		if n, none := strconv.ParseUint(port, 10, 16); err != nil || none != nil || n == 0 || host == "" {
+			return fmt.Errorf("--%s: must be HOST:PORT, got %q", flag, address)
+		}
+	}
+	return nil
+}
+
+// load writes the configuration to the folder and reads it as run would.
+func (o demoOptions) load(folder string, upstreams []*demo.Upstream) (loader routes.Loader, content []byte, config *routes.Config, err error) {
+	loader = newLoader(filepath.Join(folder, "config.yaml"))
+	// Whatever else is set there is meant for another proxy: its Redis' fleet must not hear of what breaks here.
+	loader.Environ = slices.DeleteFunc(loader.Environ, func(v string) bool {
+		name, value, _ := strings.Cut(v, "=")
+		return name != routes.TokenVariable || value == ""
+	})
+	if len(loader.Environ) == 0 {
+		loader.Environ = []string{routes.TokenVariable + "=" + rand.Text()}
+	}
+	err = os.WriteFile(loader.Path, []byte(o.config(folder, upstreams)), 0o600)
+	if err == nil {
+		content, err = loader.Read()
+	}
+	if err != nil {
+		return loader, nil, nil, failure(err)
+	}
+	if config, err = loader.Parse(content); err != nil {
+		return loader, nil, nil, invalid(err)
+	}
+	return loader, content, config, nil
 }
 
 // audience is whom the demo talks to. It calls gone when they are.
@@ -171,8 +188,8 @@ func (o demoOptions) accompany(ctx context.Context, upstreams []*demo.Upstream, 
 // config is a configuration with short times, so that there is something to see.
 func (o demoOptions) config(folder string, upstreams []*demo.Upstream) string {
 	var b strings.Builder
-	_, _ = fmt.Fprintf(&b, "listen: %q\nadmin: {listen: %q, token_file: %q}\ndata_dir: %q\nshutdown_timeout: 2s\ndefaults: {timeout: %s, breaker: {recovery_timeout: 10s}}\nroutes:\n",
-		o.listen, o.admin, filepath.Join(folder, "token"), filepath.Join(folder, "data"), demo.Timeout)
+	_, _ = fmt.Fprintf(&b, "listen: %q\nadmin: {listen: %q}\ndata_dir: %q\nshutdown_timeout: 2s\ndefaults: {timeout: %s, breaker: {recovery_timeout: 10s}}\nroutes:\n",
+		o.listen, o.admin, filepath.Join(folder, "data"), demo.Timeout)
 	for _, u := range upstreams {
 		_, _ = fmt.Fprintf(&b, "  %s: {prefix: %s, upstream: http://%s}\n", u.Service, u.Prefix, u.Address)
 	}
