@@ -57,6 +57,7 @@ type client struct {
 	tokenOrigin string // where the token is from, "" if there is none
 	json        bool
 	timeout     time.Duration
+	ahead       time.Duration // how far the proxy's clock is before this machine's, if that is more than it takes to tell
 	http        *http.Client
 }
 
@@ -137,6 +138,9 @@ func adminTransport(address string) (string, *http.Transport, error) {
 	return strings.TrimSuffix(address, "/"), transport, nil
 }
 
+// now returns the time by the proxy's clock, so that ages are right where the clocks differ.
+func (c *client) now() time.Time { return time.Now().Add(c.ahead) }
+
 // get returns the JSON at a path below /api/v1/.
 func (c *client) get(ctx context.Context, path string) ([]byte, error) {
 	return c.call(ctx, http.MethodGet, path, nil)
@@ -152,6 +156,11 @@ func (c *client) call(ctx context.Context, method, path string, body []byte) ([]
 		return nil, err
 	}
 	defer res.Body.Close()
+	if date, err := http.ParseTime(res.Header.Get("Date")); err == nil { // whole seconds
+		if c.ahead = time.Until(date); c.ahead.Abs() < c.timeout+time.Second {
+			c.ahead = 0
+		}
+	}
 	content, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return nil, c.brokenOff(err)

@@ -46,3 +46,26 @@ func TestQueueOfAServiceIsAskedForOnce(t *testing.T) {
 		}
 	}
 }
+
+// Where the clocks differ, what the proxy tells is taken by its own.
+func TestAgesAreByTheProxysClock(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{-time.Hour, 0, time.Hour} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
+			_, _ = fmt.Fprint(w, `{}`)
+		}))
+		flags := adminFlags{admin: server.URL, output: "table", timeout: 20 * time.Second}
+		c, err := flags.client()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.get(t.Context(), "queue"); err != nil {
+			t.Fatal(err)
+		}
+		if off := c.now().Sub(time.Now().Add(ahead)); off.Abs() > 2*time.Second {
+			t.Errorf("the proxy is ahead by %v, and its time is told as off by %v", ahead, off)
+		}
+		server.Close()
+	}
+}

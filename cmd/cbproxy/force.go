@@ -75,7 +75,7 @@ The admin token is needed.`,
 			if err := client.decode(content, &s); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is %s, %s\n", clean(s.ServiceName), s.State, holdText(s, time.Now()))
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is %s, %s\n", clean(s.ServiceName), s.State, holdText(s, client.now()))
 			return err
 		},
 	}

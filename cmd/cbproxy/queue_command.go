@@ -79,7 +79,7 @@ func newQueueListCommand(flags *adminFlags) *cobra.Command {
 			if err := client.decode(content, &list); err != nil {
 				return err
 			}
-			return list.draw(c.OutOrStdout(), time.Now())
+			return list.draw(c.OutOrStdout(), client.now())
 		},
 	}
 	c.Flags().StringVar(&service, "service", "", "only this service's, which may be given without _service")

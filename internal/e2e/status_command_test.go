@@ -149,6 +149,9 @@ func TestQueueCommands(t *testing.T) {
 	if status, out, stderr := p.tell(t, "queue", "drop", "svc.999999", requests[1].ID); status != 1 || !strings.Contains(out, requests[1].ID+" is dropped") || !strings.Contains(stderr, "svc.999999") {
 		t.Errorf("drop: exit status %d\n%s%s", status, out, stderr)
 	}
+	if status, out, stderr := p.tell(t, "queue", "drop", "svc.999999", "-o", "json"); status != 1 || out != "[]\n" || !strings.Contains(stderr, "svc.999999") {
+		t.Errorf("drop none, as JSON: exit status %d\n%s%s", status, out, stderr)
+	}
 	if _, left := p.backlog(); len(left) != 1 || left[0].ID != requests[0].ID {
 		t.Errorf("after the drop: %+v", left)
 	}
