@@ -11,8 +11,26 @@ import (
 )
 
 // watchPause is the least time between two looks, so that a burst of events is drawn as few pictures,
-// the last of which has all of it.
-const watchPause = 100 * time.Millisecond
+// the last of which has all of it. A look that fails is repeated after watchRetry.
+const (
+	watchPause = 100 * time.Millisecond
+	watchRetry = time.Second
+)
+
+// news returns the latest that follow tells: nil for events, or why the connection is lost.
+func (c *client) news(ctx context.Context, following *sync.WaitGroup) <-chan error {
+	news := make(chan error, 1)
+	following.Go(func() {
+		c.follow(ctx, func(err error) {
+			select {
+			case <-news: // is overtaken
+			default:
+			}
+			news <- err
+		})
+	})
+	return news
+}
 
 // watch draws until ctx ends.
 func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
@@ -31,16 +49,7 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 	var following sync.WaitGroup
 	defer following.Wait()
 	defer stop()
-	news := make(chan error, 1) // the latest: nil for events, or why the connection is lost
-	following.Go(func() {
-		c.follow(ctx, func(err error) {
-			select {
-			case <-news: // is overtaken
-			default:
-			}
-			news <- err
-		})
-	})
+	news := c.news(ctx, &following)
 	resized, tick := make(chan os.Signal, 1), new(time.Ticker)
 	if screen.terminal != nil {
 		signal.Notify(resized, syscall.SIGWINCH)
@@ -51,22 +60,29 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 	due := news // nil while it is too early for another look
 	pause := time.NewTimer(watchPause)
 	defer pause.Stop()
-	for trouble := error(nil); ; {
+	var trouble error
+	failed := false // the last look did
+	look := func() {
+		var now *picture
+		if now, _, trouble = c.look(ctx, service); trouble == nil {
+			p = now
+		}
+		failed, due = trouble != nil, nil
+		pause.Reset(map[bool]time.Duration{false: watchPause, true: watchRetry}[failed])
+	}
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-pause.C:
-			due = news
-			continue
-		case trouble = <-due:
-			if trouble == nil {
-				var now *picture
-				if now, _, trouble = c.look(ctx, service); trouble == nil {
-					p = now
-				}
+			if due = news; !failed {
+				continue
 			}
-			due = nil
-			pause.Reset(watchPause)
+			look()
+		case trouble = <-due:
+			if failed = false; trouble == nil {
+				look()
+			}
 		case <-resized:
 		case <-tick.C:
 		}

@@ -17,12 +17,16 @@ import (
 type busyProxy struct {
 	sent, looks atomic.Int64
 	events      func(w io.Writer)
+	refused     int64 // the look that is
 }
 
 func (p *busyProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/api/v1/circuit-breakers/health":
-		p.looks.Add(1)
+		if p.looks.Add(1) == p.refused {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
 		_, _ = fmt.Fprintf(w, `{"status":"healthy","instance":"event-%d","services":{}}`, p.sent.Load())
 	case "/api/v1/queue":
 		_, _ = io.WriteString(w, `{"queues":{},"requests":[]}`)
@@ -130,6 +134,20 @@ func TestWatchThatConnectsAgainIsNotTakenForLost(t *testing.T) {
 	}
 	if before, _, _ := strings.Cut(out.String(), "healthy · instance event-2 "); !strings.HasSuffix(before, "\n\n") { // the end of the picture before it
 		t.Errorf("the last picture is called old:\n%s", out)
+	}
+}
+
+// A look that fails is repeated, even if nothing happens any more.
+func TestWatchLooksAgain(t *testing.T) {
+	t.Parallel()
+	p := &busyProxy{refused: 2}
+	p.events = func(w io.Writer) { p.send(w) }
+	out := new(watched)
+	end := watching(t, p, out)
+	awaitText(t, out, "CONNECTION LOST")
+	awaitText(t, out, "instance event-1 ")
+	if err := end(); err != nil {
+		t.Fatal(err)
 	}
 }
 
