@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
@@ -75,10 +76,14 @@ const maxDetail = 1 << 10 // bytes of a failure's detail
 
 // clip shortens a failure's detail: upstreams have a say in it, and history keeps it.
 func clip(detail string) string {
-	if len(detail) > maxDetail {
-		return detail[:maxDetail] + "…"
+	if len(detail) <= maxDetail {
+		return detail
 	}
-	return detail
+	end := maxDetail
+	for end > maxDetail-utf8.UTFMax && !utf8.RuneStart(detail[end]) {
+		end--
+	}
+	return detail[:end] + "…"
 }
 
 // failed reports that the upstream failed.
