@@ -33,6 +33,7 @@ var mayKnow = map[string][]string{
 	"internal/redistest":   nil,
 	"monitoring/dashboard": nil,
 	"internal/demo":        nil,
+	"internal/example":     nil,
 }
 
 // The house can't drift unseen: who knows whom is part of the design.
