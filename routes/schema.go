@@ -202,7 +202,7 @@ type Breaker struct {
 
 // AccessLog configures the log of requests, which is apart from the proxy's own log.
 type AccessLog struct {
-	// Write it.
+	// Whether requests are logged.
 	Enabled bool `yaml:"enabled"`
 	// Where to: stdout, stderr, or the path of a file. A file is made with mode 0600 if it is missing, appended to, and opened anew with each reload and SIGHUP, so that it can be rotated.
 	Destination string `yaml:"destination"`

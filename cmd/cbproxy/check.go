@@ -27,13 +27,24 @@ func newLoader(path string) routes.Loader {
 
 func newCheckCommand() *cobra.Command {
 	var path string
+	var diff bool
 	c := &cobra.Command{
-		Use:     "check",
-		Short:   "Validate a configuration file and print all of its faults",
-		Long:    "Validate a configuration file, with the environment's overrides, and print one line a fault.",
-		Example: "  cbproxy check --config config.yaml",
-		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+		Use:   "check [--config FILE | --diff OLD NEW]",
+		Short: "Validate a configuration file, or tell what an edit of one changes",
+		Long: `Validate a configuration file, with the environment's overrides, and print one line a fault.
+With --diff, validate two files and tell in plain words what changes when a proxy that runs
+by the first is given the second: defaults and overrides applied, secrets left out.`,
+		Example: "  cbproxy check --config config.yaml\n  cbproxy check --diff config.yaml edited.yaml",
+		Args: func(c *cobra.Command, args []string) error {
+			if diff {
+				return cobra.ExactArgs(2)(c, args)
+			}
+			return cobra.NoArgs(c, args)
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if diff {
+				return printDiff(c.OutOrStdout(), args[0], args[1])
+			}
 			config, err := newLoader(path).Load()
 			var faults routes.Faults
 			if errors.As(err, &faults) {
@@ -48,6 +59,8 @@ func newCheckCommand() *cobra.Command {
 	}
 	c.Flags().StringVarP(&path, "config", "c", defaultConfigFile, "configuration file")
 	_ = c.MarkFlagFilename("config", "yaml", "yml") // fails for unknown flags only
+	c.Flags().BoolVar(&diff, "diff", false, "compare two files instead: OLD NEW")
+	c.MarkFlagsMutuallyExclusive("config", "diff")
 	return c
 }
 

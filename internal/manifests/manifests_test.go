@@ -1,0 +1,173 @@
+package manifests
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
+	networking "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// built is the objects that `kubectl kustomize` makes of a folder of k8s/, each decoded strictly: a
+// key that its type doesn't have is an error.
+func built(t *testing.T, folder string) (objects []runtime.Object) {
+	t.Helper()
+	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join("../../k8s", folder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{apps.AddToScheme, core.AddToScheme, networking.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+	for _, r := range made.Resources() {
+		text, err := r.AsYAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		object, _, err := decoder.Decode(text, nil, nil)
+		if err != nil {
+			t.Errorf("%s %s: %v", r.GetKind(), r.GetName(), err)
+			continue
+		}
+		objects = append(objects, object)
+	}
+	return objects
+}
+
+// the returns the one object of type T.
+func the[T runtime.Object](t *testing.T, objects []runtime.Object) (found T) {
+	t.Helper()
+	n := 0
+	for _, o := range objects {
+		if o, ok := o.(T); ok {
+			found = o
+			n++
+		}
+	}
+	if n != 1 {
+		t.Fatalf("%d objects of type %T, want 1", n, found)
+	}
+	return found
+}
+
+func TestExampleKeepsToTheRestrictedPodSecurityStandard(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := the[*apps.Deployment](t, built(t, "example")).Spec.Template
+	for _, r := range evaluator.EvaluatePod(api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &pod.ObjectMeta, &pod.Spec) {
+		if !r.Allowed {
+			t.Errorf("%s: %s", r.ForbiddenReason, r.ForbiddenDetail)
+		}
+	}
+}
+
+// The sidecar is up before the orchestrator and stays until it has ended, and every URL of the
+// orchestrator's leads to it.
+func TestExampleAddsTheSidecarAndChangesTheURLsAlone(t *testing.T) {
+	objects := built(t, "example")
+	pod := the[*apps.Deployment](t, objects).Spec.Template.Spec
+	if len(pod.InitContainers) != 1 || len(pod.Containers) != 1 {
+		t.Fatalf("%d init containers, %d containers", len(pod.InitContainers), len(pod.Containers))
+	}
+	sidecar := pod.InitContainers[0]
+	if sidecar.RestartPolicy == nil || *sidecar.RestartPolicy != core.ContainerRestartPolicyAlways || sidecar.StartupProbe == nil || sidecar.ReadinessProbe == nil || sidecar.LivenessProbe == nil {
+		t.Errorf("the sidecar: %+v", sidecar)
+	}
+	config := the[*core.ConfigMap](t, objects).Data["config.yaml"]
+	urls := 0
+	for _, e := range pod.Containers[0].Env {
+		if !strings.HasSuffix(e.Name, "_URL") {
+			continue
+		}
+		urls++
+		if !strings.HasPrefix(e.Value, "http://127.0.0.1:8080/") {
+			t.Errorf("%s is %s", e.Name, e.Value)
+		}
+	}
+	if services := strings.Count(config, "upstream: http://"); urls != 5 || services != urls {
+		t.Errorf("%d URLs, %d services", urls, services)
+	}
+	mounted := map[string]bool{}
+	for _, v := range pod.Volumes {
+		mounted[v.Name] = true
+	}
+	for _, c := range append(pod.InitContainers, pod.Containers...) {
+		if c.SecurityContext == nil || c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
+			t.Errorf("%s may write its root file system", c.Name)
+		}
+		for _, m := range c.VolumeMounts {
+			if !mounted[m.Name] {
+				t.Errorf("%s mounts %s, which is no volume", c.Name, m.Name)
+			}
+		}
+	}
+}
+
+// The configuration is one that cbproxy accepts, and SIGTERM's time fits into the pod's.
+func TestExampleConfigurationIsValid(t *testing.T) {
+	objects := built(t, "example")
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	config := the[*core.ConfigMap](t, objects).Data["config.yaml"]
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := exec.CommandContext(t.Context(), "go", "run", "./cmd/cbproxy", "check", "--config", file)
+	check.Dir = "../.." // cbproxy's own module
+	var told bytes.Buffer
+	check.Stdout, check.Stderr = &told, &told
+	if err := check.Run(); err != nil {
+		t.Errorf("%v\n%s", err, told.String())
+	}
+	pod := the[*apps.Deployment](t, objects).Spec.Template.Spec
+	if !strings.Contains(config, "shutdown_timeout: 30s") || pod.TerminationGracePeriodSeconds == nil || *pod.TerminationGracePeriodSeconds < 40 {
+		t.Error("the pod's termination grace period leaves no room for shutdown_timeout")
+	}
+}
+
+// Nobody but Prometheus reaches the admin port, and every other port is open as before.
+func TestNetworkPolicyClosesTheAdminPortAlone(t *testing.T) {
+	rules := the[*networking.NetworkPolicy](t, built(t, "example")).Spec.Ingress
+	anybody := func(port int32) bool {
+		for _, r := range rules {
+			if len(r.From) > 0 {
+				continue
+			}
+			for _, p := range r.Ports {
+				first := p.Port.IntVal
+				last := first
+				if p.EndPort != nil {
+					last = *p.EndPort
+				}
+				if first <= port && port <= last {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for _, port := range []int32{1, 80, 8000, 8080, 9900, 9902, 65535} {
+		if !anybody(port) {
+			t.Errorf("port %d is closed", port)
+		}
+	}
+	if anybody(9901) {
+		t.Error("the admin port is open")
+	}
+}

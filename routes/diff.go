@@ -1,0 +1,131 @@
+package routes
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Change is one key whose effective value differs between two configurations.
+type Change struct {
+	// Key is the key's name with those above it, such as routes.rag_service.timeout.
+	Key string `json:"key"`
+	// Old and New are the values as JSON, without secrets; nil where there is no such key.
+	Old json.RawMessage `json:"old,omitempty"`
+	New json.RawMessage `json:"new,omitempty"`
+	// Hidden tells that only what is not shown of the values differs: a secret.
+	Hidden bool `json:"hidden,omitempty"`
+	// Restart tells that a running proxy follows only after a restart.
+	Restart bool `json:"restart,omitempty"`
+}
+
+// Diff lists what differs in effect between old and c, in the order of the schema, routes and
+// fallbacks by name. A route or a fallback that only one of them has is one change.
+func (c *Config) Diff(old *Config) []Change {
+	var d differ
+	d.compare("", reflect.ValueOf(*old), reflect.ValueOf(*c))
+	restart := c.RestartKeys(old)
+	for i := range d.changes {
+		key := d.changes[i].Key
+		d.changes[i].Restart = slices.ContainsFunc(restart, func(r string) bool { return key == r || strings.HasPrefix(key, r+".") })
+	}
+	return d.changes
+}
+
+type differ struct{ changes []Change }
+
+func (d *differ) compare(key string, old, next reflect.Value) {
+	switch {
+	case reflect.DeepEqual(old.Interface(), next.Interface()):
+	case isLeaf(old) || isLeaf(next) || old.Type() != next.Type():
+		d.add(key, old, next)
+	case old.Kind() == reflect.Pointer:
+		d.compare(key, old.Elem(), next.Elem())
+	case old.Kind() == reflect.Map:
+		d.compareMaps(key, old, next)
+	default:
+		d.compareStructs(key, old, next)
+	}
+}
+
+// isLeaf tells whether a value is shown whole.
+func isLeaf(v reflect.Value) bool {
+	switch v.Interface().(type) {
+	case time.Duration, Size, Statuses, Upstream, json.Marshaler, encoding.TextMarshaler:
+		return true
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		return v.IsNil()
+	case reflect.Map:
+		return v.Type().Elem().Kind() != reflect.Pointer // one of any kind of value is a body
+	case reflect.Struct:
+		return false
+	}
+	return true
+}
+
+func (d *differ) compareMaps(key string, old, next reflect.Value) {
+	names := map[string]bool{}
+	for _, m := range []reflect.Value{old, next} {
+		for _, name := range m.MapKeys() {
+			names[name.String()] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		d.entries(join(key, name), old.MapIndex(reflect.ValueOf(name)), next.MapIndex(reflect.ValueOf(name)))
+	}
+}
+
+// entries compares what two mappings have under one name, of which one may have nothing.
+func (d *differ) entries(key string, old, next reflect.Value) {
+	if old.IsValid() && next.IsValid() {
+		d.compare(key, old, next)
+		return
+	}
+	d.add(key, old, next)
+}
+
+func (d *differ) compareStructs(key string, old, next reflect.Value) {
+	for i := range old.NumField() {
+		f := old.Type().Field(i)
+		switch {
+		case f.Tag.Get("yaml") == ",inline" && f.Type == reflect.TypeFor[map[string]any]():
+			d.compareStrategies(key, old.Field(i).Interface().(map[string]any), next.Field(i).Interface().(map[string]any))
+		case keyOf(f) == "" || f.Type == reflect.TypeFor[*Route](): // as in MarshalJSON
+		default:
+			d.compare(join(key, keyOf(f)), old.Field(i), next.Field(i))
+		}
+	}
+}
+
+func (d *differ) compareStrategies(key string, old, next map[string]any) {
+	names := maps.Clone(old)
+	maps.Copy(names, next)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		d.entries(join(key, name), reflect.ValueOf(old[name]), reflect.ValueOf(next[name]))
+	}
+}
+
+func (d *differ) add(key string, old, next reflect.Value) {
+	c := Change{Key: key, Old: shown(old), New: shown(next)}
+	c.Hidden = bytes.Equal(c.Old, c.New)
+	d.changes = append(d.changes, c)
+}
+
+// shown returns a value as MarshalJSON shows it.
+func shown(v reflect.Value) json.RawMessage {
+	if !v.IsValid() {
+		return nil
+	}
+	var out bytes.Buffer
+	if err := writeValue(&out, v); err != nil {
+		return json.RawMessage("null") // MarshalJSON has the same values and would fail as well
+	}
+	return out.Bytes()
+}
