@@ -45,7 +45,7 @@ function heading(name, q) {
 function make() {
   const columns = ["id", "state", "request", "body", "accepted", "attempts", "last error", "what to do"];
   body = h("tbody");
-  table = h("div", { class: "table", tabindex: "0", role: "region", "aria-label": "queued requests" }, h("table", {},
+  table = h("div", { class: "table", tabindex: "0", role: "region", "aria-label": "queued requests" }, h("table", { "aria-label": "queued requests" },
     h("thead", {}, h("tr", {}, ...columns.map((c) => h("th", { scope: "col" }, c)))), body));
 }
 

@@ -38,11 +38,11 @@ function heirs(e) {
   return card ? [...card.querySelectorAll("button"), $("calm").querySelector("summary"), $("services-title")] : [$("services-title")];
 }
 
-const inTrouble = () => Object.values(health.services).filter((s) => rank(s) < well);
+const byTrouble = (a, b) => rank(a) - rank(b) || a.configuration.priority - b.configuration.priority || a.service_name.localeCompare(b.service_name);
+const inTrouble = () => Object.values(health.services).filter((s) => rank(s) < well).sort(byTrouble);
 
 function draw() {
-  const services = Object.values(health.services).sort((a, b) =>
-    rank(a) - rank(b) || a.configuration.priority - b.configuration.priority || a.service_name.localeCompare(b.service_name));
+  const services = Object.values(health.services).sort(byTrouble);
   for (const name of all.keys()) if (!Object.hasOwn(health.services, name)) all.delete(name);
   for (const s of services) {
     if (!all.has(s.service_name)) all.set(s.service_name, make(s.service_name));
