@@ -25,9 +25,9 @@ type page struct {
 	ctx context.Context
 }
 
-// openPage opens a proxy's dashboard. Nothing may be asked of anybody else, and nothing may go wrong
-// in its scripts.
-func openPage(p *proxyProcess) *page {
+// openPage opens a proxy's dashboard, after first. Nothing may be asked of anybody else, and nothing may
+// go wrong in its scripts.
+func openPage(p *proxyProcess, first ...chromedp.Action[chromedp.Void]) *page {
 	p.t.Helper()
 	browser, err := exec.LookPath("chromium")
 	if err != nil {
@@ -56,7 +56,9 @@ func openPage(p *proxyProcess) *page {
 		p.t.Fatal(err)
 	}
 	d := &page{p.t, ctx}
-	d.do(call(network.Enable), call(runtime.Enable), call(log.Enable), chromedp.Navigate(p.admin+"/"))
+	d.do(call(network.Enable), call(runtime.Enable), call(log.Enable))
+	d.do(first...)
+	d.do(chromedp.Navigate(p.admin + "/"))
 	return d
 }
 

@@ -25,10 +25,14 @@ const tellers = {
   reloaded: (e) => [h("strong", {}, "configuration"), ...(e.error ? [" refused: ", said(e.error)] : [` in force (${e.hash.slice(0, 8)})${e.restart_required ? `; waits for a restart: ${e.restart_required.join(", ")}` : ""}`])],
 };
 
+// Dates are whole milliseconds; more than one thing happens in one.
+const fraction = (time) => (/\.(\d+)/.exec(time)?.[1] || "").padEnd(9, "0");
+const newestFirst = (a, b) => b.at - a.at || fraction(b.what.time).localeCompare(fraction(a.what.time));
+
 function draw() {
-  const newest = [...entries.values()].sort((a, b) => b.at - a.at);
+  const newest = [...entries.values()].sort(newestFirst);
   for (const e of newest.splice(most)) entries.delete(e.key);
-  for (const e of newest) e.line ||= h("li", { "data-kind": e.kind }, h("time", { datetime: e.time, title: e.time }, clock(e.time)), h("span", {}, ...tellers[e.kind](e.what)));
+  for (const e of newest) e.line ||= h("li", { "data-kind": e.kind }, h("time", { datetime: e.what.time, title: e.what.time }, clock(e.what.time)), h("span", {}, ...tellers[e.kind](e.what)));
   place($("timeline"), newest.length ? newest.map((e) => e.line) : [h("li", { class: "soft" }, "Nothing has changed since the proxy keeps a history.")]);
 }
 
@@ -38,15 +42,14 @@ function put(kind, what) {
   const key = kind === "state_changed" ? `${what.service} ${what.time} ${what.from} ${what.to}` : kind + JSON.stringify(what);
   const known = entries.get(key);
   if (known && (known.what.instance || !what.instance)) return; // of an event, a history also tells whose it was
-  entries.set(key, { key, kind, what, time: what.time, at: new Date(what.time).getTime() });
+  entries.set(key, { key, kind, what, at: new Date(what.time).getTime() });
   if (entries.size > 3 * most) trim();
   drawSoon();
 }
 
 // trim keeps the newest, however many come between two drawings.
 function trim() {
-  const oldest = [...entries.values()].sort((a, b) => a.at - b.at);
-  for (const e of oldest.slice(0, -most)) entries.delete(e.key);
+  for (const e of [...entries.values()].sort(newestFirst).slice(most)) entries.delete(e.key);
 }
 
 // load puts in what services have in their histories.
@@ -68,5 +71,5 @@ const alike = 5000; // ms between a decision of the fleet's and the change that 
 export function found(s) {
   const since = new Date(s.since).getTime();
   const fits = ({ kind, what: c, at }) => kind === "state_changed" && c.service === s.service_name && c.to === s.circuit_breaker_state && c.cause !== "fleet" && c.instance && Math.abs(at - since) < alike;
-  return [...entries.values()].filter(fits).sort((a, b) => b.at - a.at)[0]?.what;
+  return [...entries.values()].filter(fits).sort(newestFirst)[0]?.what;
 }
