@@ -8,7 +8,7 @@ import * as services from "./services.js";
 import * as timeline from "./timeline.js";
 
 const pollEvery = 2000; // ms: counters change without an event
-const sayEvery = 4000; // ms between two things said to who can't see the page
+const sayEvery = 3000; // ms between two things said to who can't see the page
 const rest = 300; // ms between two fetches of the same, at least, however much happens
 
 let sharing = false;
@@ -38,30 +38,32 @@ function sum() {
 
 const say = soon(async () => set($("said"), services.summary() + services.names()), 500, sayEvery);
 
-// lost says for how long nothing has been heard, as what is shown is from before.
-let lostSince = 0, retryAt = 0, why = "";
+// heardFrom is what is known of the event stream and of what is asked for: since when there is none of
+// it, 0 if there is, when it is tried again, and why it was refused. Without either, what is shown is old.
+const heardFrom = { stream: { since: 0 }, health: { since: 0 } };
+
 function showConnection() {
-  const lost = lostSince > 0;
-  document.body.classList.toggle("lost", lost);
-  $("connection").classList.toggle("lost", lost);
-  set($("connected"), lost ? `Connection lost since ${clock(lostSince)}: what you see is old. ${why}` : "live");
-  set($("retry"), lost ? ` Next try ${retryAt > now() ? `in ${Math.ceil((retryAt - now()) / 1000)} s` : "now"}.` : "");
+  const lost = Object.values(heardFrom).filter((c) => c.since), { retryAt, why } = lost[0] || {};
+  document.body.classList.toggle("lost", lost.length > 0);
+  $("connection").classList.toggle("lost", lost.length > 0);
+  set($("connected"), lost.length ? `Connection lost since ${clock(Math.min(...lost.map((c) => c.since)))}: what you see is old. ${why}` : "live");
+  set($("retry"), lost.length ? ` Next try ${retryAt > now() ? `in ${Math.ceil((retryAt - now()) / 1000)} s` : "now"}.` : "");
 }
 
-let asking = false;
-function connection(ok, error, wait) {
-  if (ok) lostSince = 0;
-  else {
-    lostSince ||= now();
-    retryAt = now() + wait;
-    why = error instanceof Refused ? error.message : "";
-    if (error instanceof Refused && error.status === 401 && !asking) {
-      asking = true;
-      token.set("");
-      askToken().finally(() => (asking = false));
-    }
-  }
+function connection(which, ok, error, wait) {
+  const refused = error instanceof Refused, { since } = heardFrom[which];
+  heardFrom[which] = ok ? { since: 0 } : { since: since || now(), retryAt: now() + wait, why: refused ? error.message : "" };
+  if (refused && error.status === 401) ask();
   showConnection();
+}
+
+// ask asks for the token that reads need, unless whoever is there did not want to give it.
+let asked = false;
+async function ask() {
+  if (asked) return;
+  asked = true;
+  token.set("");
+  asked = !(await askToken());
 }
 
 async function showConfig() {
@@ -71,7 +73,15 @@ async function showConfig() {
   set($("config"), JSON.stringify(config, null, 2));
 }
 
-const refresh = soon(async () => showHealth(await get("circuit-breakers/health")), 50, rest);
+const refresh = soon(async () => {
+  try {
+    showHealth(await get("circuit-breakers/health"));
+    connection("health", true);
+  } catch (e) {
+    connection("health", false, e, pollEvery);
+    throw e;
+  }
+}, 50, rest);
 const refreshQueue = soon(queue.load, 200, rest);
 const refreshConfig = soon(showConfig, 0, rest);
 const refreshTimeline = soon(async () => {
@@ -79,7 +89,7 @@ const refreshTimeline = soon(async () => {
   unread.clear();
   await timeline.load(names);
   refresh(); // with who found out
-}, rest, 10 * rest);
+}, rest, 4 * rest);
 
 const unread = new Set(); // services in whose histories there may be changes of other instances
 
@@ -87,7 +97,7 @@ function heard(name, data) {
   if (name === "snapshot") {
     showHealth(data);
     for (const service of Object.keys(data.services)) unread.add(service);
-    for (const fetch of [refreshConfig, refreshTimeline, refreshQueue]) fetch();
+    for (const fetch of [refresh, refreshConfig, refreshTimeline, refreshQueue]) fetch();
     return;
   }
   timeline.add(name, data);
@@ -104,7 +114,7 @@ $("unlock").addEventListener("click", async () => {
   if (token.get()) {
     token.set("");
     showToken();
-  } else await askToken();
+  } else asked = !(await askToken());
 });
 $("reload").addEventListener("click", () => act({
   title: "Reload the configuration", text: "The file is read anew. If it has faults, the one in force stays.", button: "Reload",
@@ -113,9 +123,11 @@ $("reload").addEventListener("click", () => act({
 
 showToken();
 charts.start();
-follow(heard, connection);
+follow(heard, (...state) => connection("stream", ...state));
 setInterval(() => {
   services.tick();
   showConnection();
 }, 500);
-setInterval(() => document.hidden || lostSince || refresh(), pollEvery);
+const poll = () => document.hidden || heardFrom.stream.since || refresh();
+setInterval(poll, pollEvery);
+document.addEventListener("visibilitychange", poll);

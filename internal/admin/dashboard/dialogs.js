@@ -1,5 +1,5 @@
 import { $, keepFocus } from "./dom.js";
-import { Refused, call, token } from "./api.js";
+import { Refused, call, told, token } from "./api.js";
 
 // ask shows a dialog until act has done what its form says, or it is cancelled. It returns whether
 // it was done; a refusal stays in the dialog. What had the focus gets it back.
@@ -68,7 +68,7 @@ export async function act({ title, text, button, duration = false, scope = "", s
     try {
       await send(form);
     } catch (e) {
-      if (!(e instanceof Refused && e.status === 401)) throw e;
+      if (!(e instanceof Refused && e.status === 401)) throw new Error(told(e));
       token.set("");
       showToken();
       throw new Error("The token is wrong: unlock again with the right one.");
