@@ -18,13 +18,21 @@ function rank(s) {
 
 // show shows the services, those in trouble first and then by priority.
 export function show(next) {
-  const first = !health;
   health = next;
-  const many = health.total_services > few;
+  keepFocus(() => {
+    fold(health.total_services > few);
+    draw();
+  }, heirs);
+}
+
+// fold puts those out of sight that have no trouble, where there are many, until somebody wants to see them.
+let many;
+function fold(next) {
+  if (next === many) return;
+  many = next;
   $("services-section").classList.toggle("many", many);
   $("filter").hidden = !many;
-  if (first) $("calm").open = !many;
-  keepFocus(draw, heirs);
+  $("calm").open = !many;
 }
 
 export function configure(next) {
