@@ -34,7 +34,7 @@ func TestDashboardShowsWhatHappensAndTakesOrders(t *testing.T) {
 	d.shows(card("rag_service"), "in 59 min")
 	d.shows(card("rag_service"), "connect")
 	d.shows("#status", "critical")
-	d.shows("#summary", "1 open of 3 services; their callers get fallbacks.")
+	d.shows("#summary", "1 open of 3 services; its callers get fallbacks.")
 	d.shows("#timeline", "rag_service closed → open by consecutive failures")
 	d.shows(card("rag_service"), "callers get\nstatic")
 	eventually(t, "the charts have points", func() bool { return evaluate[int](d, `+document.querySelector("#charts").dataset.points`) > 1 })
@@ -111,6 +111,9 @@ func (d *page) queueIsWorked(p *proxyProcess, notifier *recorder) {
 	d.press(row + ":nth-of-type(2)")
 	d.fill(`#action-dialog [name="reason"]`, "stale"+kb.Enter)
 	d.shows("#queue", "1 waiting")
+	if got := evaluate[string](d, focused); got != "queue-title" {
+		d.t.Errorf("after the drop the focus is at %s", got)
+	}
 	notifier.start()
 	d.t.Cleanup(notifier.kill)
 	p.force("notifier_service", `{"state":"half-open"}`)

@@ -5,6 +5,7 @@ import { Refused, call, told, token } from "./api.js";
 // it was done; a refusal stays in the dialog. What had the focus gets it back.
 function ask(dialog, act) {
   const form = dialog.querySelector("form"), fault = dialog.querySelector(".fault"), opener = document.activeElement;
+  const card = opener.closest(".card"), title = opener.closest("section")?.querySelector("h2[tabindex]"); // as long as it is there
   fault.hidden = true;
   return new Promise((resolve) => {
     let over = false, sending = false;
@@ -12,7 +13,7 @@ function ask(dialog, act) {
       if (over) return; // and perhaps open again, for something else
       over = true;
       form.onsubmit = dialog.oncancel = form.querySelector("[value=cancel]").onclick = null;
-      keepFocus(() => dialog.close(), () => [opener, ...(opener.closest(".card")?.querySelectorAll("button") || []), $("services-title")]);
+      keepFocus(() => dialog.close(), () => [opener, ...(card?.querySelectorAll("button") || []), title, $("services-title")]);
       resolve(done);
     };
     form.onsubmit = async (e) => {

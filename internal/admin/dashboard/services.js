@@ -32,7 +32,7 @@ function fold(next) {
   many = next;
   $("services-section").classList.toggle("many", many);
   $("filter").hidden = !many;
-  $("calm").open = !many;
+  $("calm").open = false;
 }
 
 export function configure(next) {
@@ -59,12 +59,12 @@ function draw() {
     parts.link.firstChild.className = `badge ${s.circuit_breaker_state}`;
     set(parts.link.firstChild, `${s.service_name} ${s.circuit_breaker_state}${s.forced ? ", forced" : ""}`);
   }
-  const parts = services.map((s) => all.get(s.service_name)), troubled = parts.slice(0, inTrouble().length), calm = parts.slice(troubled.length);
+  const parts = services.map((s) => all.get(s.service_name)), troubled = parts.slice(0, inTrouble().length), calm = many ? parts.slice(troubled.length) : [];
   const links = troubled.slice(0, linked).map((p) => p.link);
   if (troubled.length > linked) links.push(h("li", {}, `and ${troubled.length - linked} more`));
   place($("troubled"), links);
   $("troubled-nav").hidden = !troubled.length;
-  place($("services"), troubled.map((p) => p.card));
+  place($("services"), (many ? troubled : parts).map((p) => p.card));
   place($("calm-services"), calm.map((p) => p.card));
   $("calm").hidden = !calm.length;
   set($("calm-title"), troubled.length ? `The other ${count(calm.length)}` : `All ${count(calm.length)}`);
@@ -115,8 +115,9 @@ export function summary() {
 function consequence(blocked) {
   const errors = blocked.filter((s) => !cards.answers(s, config));
   if (!blocked.length) return "; all answer through their upstreams";
-  if (!errors.length) return "; their callers get fallbacks";
-  return errors.length === blocked.length ? "; their callers get errors" : `; callers of ${list(errors)} get errors, those of the others fallbacks`;
+  const callers = `${blocked.length === 1 ? "its" : "their"} callers get`;
+  if (!errors.length) return `; ${callers} fallbacks`;
+  return errors.length === blocked.length ? `; ${callers} errors` : `; callers of ${list(errors)} get errors, those of the others fallbacks`;
 }
 
 function list(services) {
