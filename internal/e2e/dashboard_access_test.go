@@ -76,7 +76,7 @@ func TestDashboardCanBeRead(t *testing.T) {
 	for _, want := range []node{
 		{"button", "Open svc_07"}, {"button", "Probe now svc_07"}, {"button", "Release svc_17"}, {"button", "Drop svc_07.1"}, {"link", "svc_03 closed, forced"},
 		{"searchbox", "Filter services"}, {"combobox", "Service of the charts"}, {"meter", "failures in a row of svc_07"}, {"article", "svc_07"}, {"region", "Queue"},
-		{"list", "What happened"}, {"navigation", "Services in trouble"},
+		{"list", "What happened"}, {"navigation", "In trouble"},
 	} {
 		if !seen[want] {
 			t.Errorf("there is no %+v", want)

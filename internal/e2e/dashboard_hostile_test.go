@@ -47,9 +47,9 @@ routes:
 	if evaluate[bool](d, `/[\u202a-\u202e\u2066-\u2069]/.test(document.body.textContent)`) {
 		t.Error("a text turns the direction of what is around it")
 	}
-	d.do(chromedp.EmulateViewport(390, 844))
-	if wide := evaluate[int](d, `document.documentElement.scrollWidth`); wide > 390 {
-		t.Errorf("on a phone the page is %d wide", wide)
+	d.do(chromedp.EmulateViewport(320, 640))
+	if wide := evaluate[int](d, `document.documentElement.scrollWidth`); wide > 320 {
+		t.Errorf("on a small phone the page is %d wide", wide)
 	}
 	d.picture("hostile")
 

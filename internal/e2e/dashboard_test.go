@@ -95,31 +95,37 @@ func (d *page) orderIsGiven(p *proxyProcess) {
 	}
 }
 
-// queueIsWorked drops one of two queued requests and has the other one delivered.
+// queueIsWorked drops one of three queued requests, has one delivered, and drops the one that is dead.
 func (d *page) queueIsWorked(p *proxyProcess, notifier *recorder) {
 	d.t.Helper()
-	for _, body := range []string{"first", "second"} {
+	for _, body := range []string{"first", "second", "refused"} {
 		if r := p.send("POST", "/notify/"+body, body); r.status != 202 {
 			d.t.Fatalf("%+v", r)
 		}
 	}
-	d.shows("#queue", "2 waiting")
+	d.shows("#queue", "3 waiting")
 	d.shows("#queue", "POST /notify/second")
 	d.picture("queue")
 	_, waiting := p.backlog()
 	row := fmt.Sprintf(`[data-id="%s"] td:last-child button`, waiting[0].ID)
 	d.press(row + ":nth-of-type(2)")
 	d.fill(`#action-dialog [name="reason"]`, "stale"+kb.Enter)
-	d.shows("#queue", "1 waiting")
+	d.shows("#queue", "2 waiting")
 	if got := evaluate[string](d, focused); got != "queue-title" {
 		d.t.Errorf("after the drop the focus is at %s", got)
 	}
+	notifier.answer(rule{In: "refused", Status: 400})
 	notifier.start()
 	d.t.Cleanup(notifier.kill)
 	p.force("notifier_service", `{"state":"half-open"}`)
 	notifier.awaitTaken("second")
 	d.shows("#queue", "0 waiting")
 	d.shows("#queue", "1 delivered")
+	d.shows("#dead", "1 dead letter in the queue")
+	d.shows("#queue", "status 400")
+	d.press(fmt.Sprintf(`[data-id="%s"] td:last-child button:nth-of-type(2)`, waiting[2].ID))
+	d.fill(`#action-dialog [name="reason"]`, "in vain"+kb.Enter)
+	d.becomes("none is dead", `document.querySelector("#dead").hidden`)
 }
 
 // configurationIsTold makes a fault in the file, which must be shown with its line, and mends it.

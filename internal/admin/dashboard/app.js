@@ -1,7 +1,7 @@
 import { $, plain, set, soon } from "./dom.js";
 import { Refused, call, follow, get, token } from "./api.js";
 import { act, askToken, showToken } from "./dialogs.js";
-import { adjust, clock, now, skew } from "./time.js";
+import { adjust, clock, now, skew, zone } from "./time.js";
 import * as charts from "./charts.js";
 import * as queue from "./queue.js";
 import * as services from "./services.js";
@@ -122,6 +122,7 @@ $("reload").addEventListener("click", () => act({
 }));
 
 showToken();
+set($("zone"), `times are those of ${zone}`);
 charts.start();
 follow(heard, (...state) => connection("stream", ...state));
 setInterval(() => {

@@ -55,7 +55,11 @@ export async function load() {
   const used = (q) => q.waiting || q.dead || q.accepted || q.taken_over;
   const names = Object.keys(queues).filter((name) => used(queues[name])).sort();
   if (!table) make();
+  const dead = Object.values(queues).reduce((n, q) => n + q.dead, 0);
   keepFocus(() => {
+    set($("dead"), `${dead} dead ${dead === 1 ? "letter" : "letters"} in the queue`);
+    $("dead").hidden = !dead;
+    if (dead) $("troubled-nav").hidden = false;
     place(body, requests.map(row));
     const left = new Set(requests.map((r) => r.id));
     for (const id of rows.keys()) if (!left.has(id)) rows.delete(id);

@@ -63,7 +63,7 @@ function draw() {
   const links = troubled.slice(0, linked).map((p) => p.link);
   if (troubled.length > linked) links.push(h("li", {}, `and ${troubled.length - linked} more`));
   place($("troubled"), links);
-  $("troubled-nav").hidden = !troubled.length;
+  $("troubled-nav").hidden = !troubled.length && $("dead").hidden;
   place($("services"), (many ? troubled : parts).map((p) => p.card));
   place($("calm-services"), calm.map((p) => p.card));
   $("calm").hidden = !calm.length;

@@ -32,6 +32,9 @@ export const ago = (time) => span((now() - new Date(time)) / 1000);
 const ofDay = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const ofYear = new Intl.DateTimeFormat([], { year: "numeric", month: "short", day: "numeric" });
 
+// zone is where times are told for; logs have UTC's.
+export const { timeZone: zone } = ofDay.resolvedOptions();
+
 export const timeOfDay = (time) => ofDay.format(new Date(time));
 
 export function clock(time) {
