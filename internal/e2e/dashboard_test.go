@@ -164,4 +164,14 @@ func TestDashboardAsksForTheTokenWhereReadsNeedIt(t *testing.T) {
 	if kept := evaluate[string](d, `JSON.stringify(sessionStorage)`); strings.Contains(kept, adminToken) {
 		t.Errorf("after locking, the tab keeps %s", kept)
 	}
+	d.becomes("it asks once more", `document.querySelector("#token-dialog").open`)
+	d.do(escape)
+	d.shows("#connection", "Connection lost")
+	const answers = `performance.getEntriesByType("resource").filter((e) => e.name.endsWith("/health")).length`
+	d.becomes("it was refused again", fmt.Sprintf("%s > %d", answers, evaluate[int](d, answers)))
+	if evaluate[bool](d, `document.querySelector("#token-dialog").open`) {
+		t.Error("it asks again who did not want to answer")
+	}
+	d.unlock()
+	d.shows("#connection", "live")
 }

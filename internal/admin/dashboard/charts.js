@@ -79,7 +79,7 @@ function make(kind) {
   const width = () => Math.max(220, box.clientWidth - 20);
   const plot = new uPlot(
     {
-      width: width(), height: 190, cursor: { sync: { key: "hour" } }, legend: { markers: { width: (_, i) => lines[i - 1].width, dash: (_, i) => markers[i - 1] } },
+      width: width(), height: 190, padding: [null, 24, null, null], cursor: { sync: { key: "hour" } }, legend: { markers: { width: (_, i) => lines[i - 1].width, dash: (_, i) => markers[i - 1] } },
       scales: { y: { range: (_, low, high) => kind.range || [0, high > 0 ? high * 1.1 : 1] } },
       axes: [{ ...axis, space: 80, size: 28, values: ticks }, { ...axis, size: 62, values: (_, values) => values.map(kind.unit) }],
       series: [
