@@ -14,7 +14,7 @@ export class Refused extends Error {
   }
 }
 
-const patience = 8000; // ms for an answer; a fleet is told of an order, or not, within 3 s
+const patience = 6000; // ms for an answer; a fleet is told of an order, or not, within 3 s
 
 export async function call(path, { method = "GET", body, signal = AbortSignal.timeout(patience) } = {}) {
   const headers = {};
