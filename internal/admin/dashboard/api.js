@@ -14,7 +14,9 @@ export class Refused extends Error {
   }
 }
 
-export async function call(path, { method = "GET", body, signal } = {}) {
+const patience = 6000; // ms for an answer; a fleet is told of an order, or not, within 3 s
+
+export async function call(path, { method = "GET", body, signal = AbortSignal.timeout(patience) } = {}) {
   const headers = {};
   if (token.get()) headers.Authorization = "Bearer " + token.get();
   if (body) headers["Content-Type"] = "application/json";
@@ -24,6 +26,12 @@ export async function call(path, { method = "GET", body, signal } = {}) {
 }
 
 export const get = async (path) => (await call(path)).json();
+
+// told is what to tell an operator of an error: a refusal in the proxy's words, or that there was none.
+export function told(e) {
+  if (e instanceof Refused) return e.message;
+  return e.name === "TimeoutError" ? "There was no answer; whether it was done will show." : `The proxy can't be reached: ${e.message}`;
+}
 
 const firstWait = 1000, longestWait = 15000, silence = 40000; // ms; a comment comes every 15 s
 

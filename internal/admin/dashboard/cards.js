@@ -1,7 +1,8 @@
-import { $, h, set, span } from "./dom.js";
+import { h, plain, set } from "./dom.js";
 import { act, force } from "./dialogs.js";
+import { ago, clock, now, span } from "./time.js";
 
-const cards = new Map(); // by service
+const most = 200; // characters of a text of others' on a card; the timeline has all of it
 
 const orders = {
   open: { button: "Open", title: "Open", text: "Its callers get the fallback, and its upstream nothing.", duration: true },
@@ -10,128 +11,106 @@ const orders = {
   auto: { button: "Release", title: "Release", text: "Its breaker decides by itself again." },
 };
 
-function order(service, state, shared) {
-  const o = orders[state];
+const byOperator = ["forced", "released"];
+
+export const words = (cause) => cause.replaceAll("_", " ");
+
+function order(parts, state) {
+  const { service: s, shared } = parts, o = orders[state];
   return act({
-    ...o, title: `${o.title} ${service}`, scope: shared,
+    ...o, title: `${o.title} ${s.service_name}`, scope: shared && (s.forced?.scope || "instance"),
     send: ({ reason, duration, scope }) => {
       const body = { state, reason };
       if (o.duration && duration.trim()) body.duration = /^[0-9.]+$/.test(duration.trim()) ? Number(duration) : duration.trim();
       if (shared) body.scope = scope;
-      return force(service, body);
+      return force(s.service_name, body);
     },
   });
 }
 
-function make(name) {
-  const parts = {};
-  for (const part of ["badge", "forced", "mode", "since", "retry", "counter", "last", "instead"]) parts[part] = h("span");
-  parts.badge.className = "badge";
-  parts.forced.className = "badge forced";
+function row(label, value) {
+  return h("div", { class: "row" }, h("span", { class: "label" }, label), value);
+}
+
+// make makes a service's card, which shows nothing until it is updated.
+export function make(name) {
+  const id = "card-" + name, parts = {};
+  for (const part of ["badge", "forced", "mode", "since", "retry", "counter", "lastAge"]) parts[part] = h("span");
+  for (const part of ["why", "reason", "instead", "lastWhat"]) parts[part] = h("bdi");
   parts.mode.className = "badge";
-  parts.meter = h("meter", { min: 0, "aria-label": "failures in a row" });
-  parts.progress = h("progress", { max: 1, "aria-label": "until the next probe" });
-  parts.retryRow = h("div", { class: "row" }, h("span", { class: "label" }, "next probe"), parts.retry);
-  parts.counterRow = h("div", { class: "row" }, h("span", { class: "label" }, "failures in a row"), parts.counter);
-  parts.insteadRow = h("div", { class: "row" }, h("span", { class: "label" }, "callers get"), parts.instead);
-  parts.last.className = "error";
-  const button = (state) => h("button", { type: "button", "data-state": state, onclick: () => order(name, state, parts.shared) }, orders[state].button);
+  parts.forced.className = "badge forced";
+  parts.meter = h("meter", { min: 0, "aria-label": `failures in a row of ${name}` });
+  parts.progress = h("progress", { max: 1, "aria-label": `until the next probe of ${name}` });
+  for (const [part, label] of [["why", "why"], ["reason", "reason"], ["instead", "callers get"], ["retry", "next probe"], ["counter", "failures in a row"]]) parts[part + "Row"] = row(label, parts[part]);
+  parts.last = h("div", { class: "error" }, parts.lastAge, parts.lastWhat);
+  const button = (state) => h("button", { type: "button", "data-state": state, "aria-label": `${orders[state].button} ${name}`, onclick: () => order(parts, state) }, orders[state].button);
   parts.buttons = Object.fromEntries(Object.keys(orders).map((state) => [state, button(state)]));
-  parts.card = h("article", { class: "card", "data-service": name },
-    h("header", {}, h("h3", {}, name), h("span", {}, parts.mode, " ", parts.forced, " ", parts.badge)),
-    h("div", { class: "row" }, h("span", { class: "label" }, "since"), parts.since),
-    parts.insteadRow, parts.retryRow, parts.progress, parts.counterRow, parts.meter, parts.last, h("div", { class: "fill" }),
+  parts.card = h("article", { "data-service": name, "aria-labelledby": id },
+    h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, parts.mode, " ", parts.forced, " ", parts.badge)),
+    row("since", parts.since), parts.whyRow, parts.reasonRow, parts.insteadRow, parts.retryRow, parts.progress, parts.counterRow, parts.meter, parts.last, h("div", { class: "fill" }),
     h("div", { class: "actions" }, ...Object.values(parts.buttons)));
   return parts;
 }
 
-// show draws a card a service, the troubled ones first and then by priority.
-export function show(health) {
-  const troubled = (s) => s.circuit_breaker_state !== "closed" || s.forced;
-  const services = Object.values(health.services).sort((a, b) =>
-    Boolean(troubled(b)) - Boolean(troubled(a)) || a.configuration.priority - b.configuration.priority || a.service_name.localeCompare(b.service_name));
-  for (const [name, parts] of cards) {
-    if (!health.services[name]) {
-      parts.card.remove();
-      cards.delete(name);
-    }
-  }
-  services.forEach((s, i) => {
-    let parts = cards.get(s.service_name);
-    if (!parts) cards.set(s.service_name, (parts = make(s.service_name)));
-    update(parts, s, health);
-    const there = $("services").children[i];
-    if (there !== parts.card && !$("services").contains(document.activeElement)) $("services").insertBefore(parts.card, there || null);
-    else if (!parts.card.isConnected) $("services").append(parts.card);
-  });
+// blocked tells that not all of a service's requests reach its upstream.
+export const blocked = (s) => s.circuit_breaker_state !== "closed" && s.mode === "enforce";
+
+// answers are the strategies that answer in a blocked upstream's place, null where callers get an error.
+// config is the one in force, null as long as it is not known.
+export function answers(s, config) {
+  if (!s.configuration.fallback_enabled) return null;
+  if (!config) return ["a fallback"];
+  const fallback = config.fallbacks?.[config.routes?.[s.service_name]?.fallback];
+  const reason = s.circuit_breaker_state === "open" ? "open" : "half_open_limit";
+  if (!fallback?.try?.length || (fallback.when && !fallback.when.includes(reason))) return null;
+  return fallback.try;
 }
 
-function update(parts, s, health) {
-  const state = s.circuit_breaker_state;
-  parts.service = s;
-  parts.shared = health.redis.sharing;
+function instead(s, config) {
+  if (!blocked(s)) return "the upstream's own answers";
+  const other = answers(s, config)?.join(", else ") ?? "an error, 503";
+  return s.circuit_breaker_state === "open" ? other : `the upstream's answer to probes; the others ${other}`;
+}
+
+// update shows a service as it is. found is the change by which the fleet learnt of it, if there is one.
+export function update(parts, s, { shared, config, found }) {
+  const state = s.circuit_breaker_state, closed = state === "closed";
+  Object.assign(parts, { service: s, shared });
   parts.card.className = `card is-${state}`;
   set(parts.badge, state);
   parts.badge.className = `badge ${state}`;
   parts.forced.hidden = !s.forced;
-  if (s.forced) parts.forced.title = s.forced.reason || "";
   parts.mode.hidden = s.mode === "enforce";
   set(parts.mode, s.mode);
-  parts.insteadRow.hidden = state === "closed" || s.mode !== "enforce";
-  set(parts.instead, instead(s));
+  parts.whyRow.hidden = !s.cause;
+  set(parts.why, found ? `${words(found.cause)}${byOperator.includes(found.cause) ? " at " : ", noticed by "}${plain(found.instance)}` : words(s.cause));
+  parts.reasonRow.hidden = !s.forced?.reason;
+  set(parts.reason, plain(s.forced?.reason || "", most));
+  parts.insteadRow.hidden = closed && !s.forced;
+  set(parts.instead, instead(s, config));
   const max = s.configuration.fail_max;
   parts.counterRow.hidden = parts.meter.hidden = !max;
+  parts.counterRow.classList.toggle("counting", s.fail_counter > 0);
   set(parts.counter, `${s.fail_counter} of ${max}`);
   Object.assign(parts.meter, { max: max || 1, high: Math.max(max - 1, 0), low: max / 2, optimum: 0, value: s.fail_counter });
-  const e = s.last_error;
+  parts.failure = s.last_error || found?.failure;
+  const e = parts.failure;
   parts.last.hidden = !e;
-  if (e) set(parts.last, `last failure ${span((Date.now() - offset - new Date(e.time)) / 1000)} ago: ${e.type}${e.detail ? ", " + e.detail : ""}`);
+  if (e) set(parts.lastWhat, `${e.type}${e.detail ? ", " + plain(e.detail, most) : ""}`);
   parts.buttons.auto.hidden = !s.forced;
   parts.buttons["half-open"].hidden = state !== "open";
-}
-
-let config = {}; // the one in force
-
-export function configure(c) {
-  config = c;
-}
-
-// instead is what callers get while the upstream is not asked.
-function instead(s) {
-  const route = config.routes?.[s.service_name];
-  const strategies = config.fallbacks?.[route?.fallback]?.try;
-  if (!route?.fallback_enabled || !strategies?.length) return "an error, 503";
-  return strategies.join(", else ");
-}
-
-let offset = 0; // ms that this clock is ahead of the proxy's
-
-export function adjust(timestamp) {
-  offset = Date.now() - new Date(timestamp);
+  tick(parts);
 }
 
 // tick draws what time alone changes.
-export function tick() {
-  const now = Date.now() - offset;
-  for (const parts of cards.values()) {
-    const s = parts.service, since = new Date(s.since), cause = s.cause ? `, ${s.cause.replaceAll("_", " ")}` : "";
-    set(parts.since, `${span((now - since) / 1000)}${cause}`);
-    const f = s.forced;
-    if (f) set(parts.forced, `forced${f.scope === "fleet" ? " fleet-wide" : ""}${f.until ? `, ${span((new Date(f.until) - now) / 1000)} left` : ""}${f.reason ? `: ${f.reason}` : ""}`);
-    parts.retryRow.hidden = parts.progress.hidden = !s.retry_at;
-    if (s.retry_at) {
-      const left = new Date(s.retry_at) - now;
-      set(parts.retry, left > 0 ? `in ${span(left / 1000)}` : "now");
-      parts.progress.value = Math.min(1, Math.max(0, 1 - left / (new Date(s.retry_at) - since)));
-    }
-  }
-}
-
-// summary says in a sentence what is broken.
-export function summary(health) {
-  const troubled = Object.values(health.services).filter((s) => s.circuit_breaker_state !== "closed" && s.mode !== "off");
-  if (!troubled.length) return `All ${health.total_services} services answer through their upstreams.`;
-  const names = troubled.map((s) => `${s.service_name} (${s.circuit_breaker_state})`).join(", ");
-  const instead = troubled.every((s) => s.configuration.fallback_enabled) ? "their callers get fallbacks" : "some of their callers get errors";
-  return `${troubled.length} of ${health.total_services} services: ${names}; ${instead}.`;
+export function tick(parts) {
+  const s = parts.service, since = new Date(s.since), f = s.forced;
+  set(parts.since, `${clock(since)}, for ${ago(since)}`);
+  if (f) set(parts.forced, `forced${f.scope === "fleet" ? " fleet-wide" : ""}${f.until ? `, ${span((new Date(f.until) - now()) / 1000)} left` : ""}`);
+  if (parts.failure) set(parts.lastAge, `last failure ${ago(parts.failure.time)} ago: `);
+  parts.retryRow.hidden = parts.progress.hidden = !s.retry_at;
+  if (!s.retry_at) return;
+  const end = new Date(s.retry_at), left = end - now();
+  set(parts.retry, left > 0 ? `in ${span(left / 1000)}` : "now");
+  parts.progress.value = Math.min(1, Math.max(0, 1 - left / (end - since)));
 }

@@ -1,14 +1,18 @@
 /* global uPlot */
-import { $, clock, h } from "./dom.js";
+import { $, h, soon } from "./dom.js";
 import { get } from "./api.js";
+import { clock, now, timeOfDay } from "./time.js";
 
 const step = 5000, hour = 3600;
 const all = "";
-let trends = {}; // by service, as the API has them
+let trends = new Map(); // by service, as the API has them
 let plots = [];
 
 // Colours that can be told apart by most eyes, in both themes (Okabe and Ito's).
 const green = "#009e73", red = "#d55e00", orange = "#e69f00", grey = "#8a93a0", blue = "#56b4e9", purple = "#cc79a7";
+
+// Lines differ in more than their colour.
+const lines = [{ width: 2 }, { width: 2, dash: [7, 3] }, { width: 2, dash: [2, 3] }, { width: 1 }], markers = ["solid", "dashed", "dotted", "solid"];
 
 const each = (t, f) => t.time.map((_, i) => f(i));
 const kinds = [
@@ -75,34 +79,53 @@ function make(kind) {
   const width = () => Math.max(220, box.clientWidth - 20);
   const plot = new uPlot(
     {
-      width: width(), height: 190, cursor: { sync: { key: "hour" } },
+      width: width(), height: 190, padding: [null, 24, null, null], cursor: { sync: { key: "hour" } }, legend: { markers: { width: (_, i) => lines[i - 1].width, dash: (_, i) => markers[i - 1] } },
       scales: { y: { range: (_, low, high) => kind.range || [0, high > 0 ? high * 1.1 : 1] } },
       axes: [{ ...axis, space: 80, size: 28, values: ticks }, { ...axis, size: 62, values: (_, values) => values.map(kind.unit) }],
       series: [
         { label: "time", value: (_, at) => (at == null ? "–" : clock(at * 1000)) },
-        ...kind.series.map(([label, stroke]) => ({ label, stroke, width: 2, value: (_, v) => (v == null ? "–" : kind.unit(v)) })),
+        ...kind.series.map(([label, stroke], i) => ({ label, stroke, ...lines[i], value: (_, v) => (v == null ? "–" : kind.unit(v)) })),
       ],
     },
     [[], ...kind.series.map(() => [])], box);
+  operable(plot);
   new ResizeObserver(() => plot.setSize({ width: width(), height: 190 })).observe(box);
   return { kind, plot };
 }
 
+// operable lets the keyboard, too, hide and show a chart's lines by their names.
+function operable(plot) {
+  plot.root.querySelector(".u-legend").setAttribute("role", "presentation");
+  const [, ...names] = plot.root.querySelectorAll(".u-series th");
+  names.forEach((name, i) => {
+    const tell = () => name.setAttribute("aria-pressed", plot.series[i + 1].show);
+    name.tabIndex = 0;
+    name.setAttribute("role", "button");
+    name.addEventListener("click", tell);
+    name.addEventListener("keydown", (e) => {
+      if (e.key !== "Enter" && e.key !== " ") return;
+      e.preventDefault();
+      name.click();
+    });
+    tell();
+  });
+}
+
 // ticks are times of day, with seconds where minutes are too coarse.
 function ticks(_, times, __, ___, distance) {
-  return times.map((at) => clock(at * 1000).slice(0, distance < 60 ? 8 : 5));
+  return times.map((at) => timeOfDay(at * 1000).slice(0, distance < 60 ? 8 : 5));
 }
 
 function draw() {
   const name = $("chart-service").value;
-  const list = name === all ? Object.values(trends) : [trends[name]].filter(Boolean);
+  const list = name === all ? [...trends.values()] : [trends.get(name)].filter(Boolean);
   const t = list.length ? sum(list) : null;
-  const now = Date.now() / 1000;
+  const here = now() / 1000;
   for (const { kind, plot } of plots) {
     plot.setData(t ? withGaps([t.time, ...kind.data(t)]) : [[], ...kind.series.map(() => [])], false);
-    const from = t?.time.length ? Math.max(t.time[0] - step / 1000, t.time.at(-1) - hour) : now - 60;
+    const from = t?.time.length ? Math.max(t.time[0] - step / 1000, t.time.at(-1) - hour) : here - 60;
     plot.batch(() => {
-      plot.setScale("x", { min: from, max: t?.time.at(-1) || now });
+      plot.setScale("x", { min: from, max: t?.time.at(-1) || here });
     });
     if (plot.cursor.left < 0) plot.setLegend({ idx: plot.data[0].length - 1 }); // the newest, unless one is pointed at
   }
@@ -119,22 +142,21 @@ function choose(names) {
 
 // load fetches what is new, and draws it.
 async function load() {
-  const newest = Math.max(0, ...Object.values(trends).map((t) => t.time.at(-1) || 0));
+  const newest = Math.max(0, ...[...trends.values()].map((t) => t.time.at(-1) || 0));
   const { services } = await get("trends?after=" + newest);
-  const next = {};
-  for (const [name, add] of Object.entries(services)) {
-    next[name] = trends[name] || add;
-    if (next[name] === add) continue;
-    const keep = next[name].time.findIndex((at) => at > (add.time.at(-1) || newest) - hour);
-    for (const curve of Object.keys(add)) next[name][curve] = next[name][curve].slice(Math.max(0, keep)).concat(add[curve]);
-  }
-  trends = next;
-  choose(Object.keys(trends).sort());
+  trends = new Map(Object.entries(services).map(([name, add]) => [name, trends.has(name) ? joined(trends.get(name), add, newest) : add]));
+  choose([...trends.keys()].sort());
   draw();
 }
 
-// start draws for ever. troubled is told of what can't be fetched.
-export function start(troubled) {
+// joined is a trend with what is new, of at most an hour.
+function joined(t, add, newest) {
+  const after = (add.time.at(-1) || newest) - hour, old = t.time.filter((at) => at <= after).length;
+  return Object.fromEntries(Object.keys(add).map((curve) => [curve, t[curve].slice(old).concat(add[curve])]));
+}
+
+// start draws for ever.
+export function start() {
   plots = kinds.map(make);
   $("chart-service").addEventListener("change", draw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
@@ -143,6 +165,7 @@ export function start(troubled) {
     plots = kinds.map(make);
     draw();
   });
-  const turn = () => load().catch(troubled).finally(() => setTimeout(turn, step));
+  const turn = soon(load, 0);
   turn();
+  setInterval(turn, step);
 }

@@ -1,25 +1,34 @@
-import { $ } from "./dom.js";
-import { Refused, call, token } from "./api.js";
+import { $, keepFocus } from "./dom.js";
+import { Refused, call, told, token } from "./api.js";
 
 // ask shows a dialog until act has done what its form says, or it is cancelled. It returns whether
-// it was done; a refusal stays in the dialog.
+// it was done; a refusal stays in the dialog. What had the focus gets it back.
 function ask(dialog, act) {
-  const form = dialog.querySelector("form"), fault = dialog.querySelector(".fault");
+  const form = dialog.querySelector("form"), fault = dialog.querySelector(".fault"), opener = document.activeElement;
+  const card = opener.closest(".card"), title = opener.closest("section")?.querySelector("h2[tabindex]"); // as long as it is there
   fault.hidden = true;
   return new Promise((resolve) => {
+    let over = false, sending = false;
     const close = (done) => {
+      if (over) return; // and perhaps open again, for something else
+      over = true;
       form.onsubmit = dialog.oncancel = form.querySelector("[value=cancel]").onclick = null;
-      dialog.close();
+      keepFocus(() => dialog.close(), () => [opener, ...(card?.querySelectorAll("button") || []), title, $("services-title")]);
       resolve(done);
     };
     form.onsubmit = async (e) => {
       e.preventDefault();
+      if (sending) return;
+      sending = true;
+      fault.hidden = true;
       try {
         await act(Object.fromEntries(new FormData(form)));
         close(true);
       } catch (error) {
-        fault.hidden = false;
         fault.textContent = error.message;
+        fault.hidden = over;
+      } finally {
+        sending = false;
       }
     };
     dialog.oncancel = (e) => {
@@ -44,21 +53,23 @@ export async function askToken() {
   return done;
 }
 
-// act asks why, and then does what is to be done by the API.
-export async function act({ title, text, button, duration = false, scope = false, send }) {
+// act asks why, and then does what is to be done by the API. scope is where, unless it is done
+// elsewhere; without it there is no choice.
+export async function act({ title, text, button, duration = false, scope = "", send }) {
   if (!token.get() && !(await askToken())) return false;
-  const dialog = $("action-dialog");
-  dialog.querySelector("form").reset();
+  const dialog = $("action-dialog"), form = dialog.querySelector("form");
+  form.reset();
   $("action-title").textContent = title;
   $("action-text").textContent = text;
   $("action-duration").hidden = !duration;
   $("action-scope").hidden = !scope;
+  if (scope) form.elements.scope.value = scope;
   dialog.querySelector("[value=ok]").textContent = button;
   return ask(dialog, async (form) => {
     try {
       await send(form);
     } catch (e) {
-      if (!(e instanceof Refused && e.status === 401)) throw e;
+      if (!(e instanceof Refused && e.status === 401)) throw new Error(told(e));
       token.set("");
       showToken();
       throw new Error("The token is wrong: unlock again with the right one.");
