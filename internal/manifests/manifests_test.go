@@ -2,21 +2,26 @@ package manifests
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
 )
 
 // built is the objects that `kubectl kustomize` makes of a folder of k8s/, each decoded strictly: a
@@ -28,7 +33,7 @@ func built(t *testing.T, folder string) (objects []runtime.Object) {
 		t.Fatal(err)
 	}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{apps.AddToScheme, core.AddToScheme, networking.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{apps.AddToScheme, core.AddToScheme, networking.AddToScheme, monitoring.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -169,5 +174,51 @@ func TestNetworkPolicyClosesTheAdminPortAlone(t *testing.T) {
 	}
 	if anybody(9901) {
 		t.Error("the admin port is open")
+	}
+}
+
+// The operator's rules are those of the files that Prometheus loads without it.
+func TestOperatorGetsTheSameRules(t *testing.T) {
+	objects := built(t, "operator")
+	var want []any
+	for _, name := range []string{"recording.yaml", "alerts.yaml"} {
+		content, err := os.ReadFile(filepath.Join("../../monitoring", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rules struct{ Groups []any }
+		if err := yaml.Unmarshal(content, &rules); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, rules.Groups...)
+	}
+	content, err := yaml.Marshal(the[*monitoring.PrometheusRule](t, objects).Spec.Groups)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []any
+	if err := yaml.Unmarshal(content, &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(want) < 5 || !reflect.DeepEqual(got, want) {
+		t.Error("prometheusrule.yaml is stale: go run ./monitoring/prometheusrule >monitoring/prometheusrule.yaml")
+	}
+}
+
+// Who scrapes finds the sidecars by their label and port, and Grafana the dashboard by its label.
+func TestOperatorFindsTheSidecars(t *testing.T) {
+	objects := built(t, "operator")
+	pods := the[*monitoring.PodMonitor](t, objects).Spec
+	sidecar := the[*apps.Deployment](t, built(t, "example")).Spec.Template
+	if !labels.SelectorFromSet(pods.Selector.MatchLabels).Matches(labels.Set(sidecar.Labels)) || len(pods.Selector.MatchLabels) == 0 {
+		t.Errorf("%v does not select pods with %v", pods.Selector, sidecar.Labels)
+	}
+	port := pods.PodMetricsEndpoints[0].Port
+	if ports := sidecar.Spec.InitContainers[0].Ports; port == nil || len(ports) != 1 || ports[0].Name != *port {
+		t.Errorf("port %v, the sidecar has %v", port, ports)
+	}
+	dashboard := the[*core.ConfigMap](t, objects)
+	if dashboard.Labels["grafana_dashboard"] != "1" || !json.Valid([]byte(dashboard.Data["grafana-dashboard.json"])) {
+		t.Errorf("the dashboard's ConfigMap has labels %v", dashboard.Labels)
 	}
 }

@@ -24,6 +24,7 @@ func TestDashboardIsAsGrafanaWantsIt(t *testing.T) {
 	kinds.RegisterPanelcfgVariant(stat.VariantConfig())
 	kinds.RegisterPanelcfgVariant(statetimeline.VariantConfig())
 	kinds.RegisterPanelcfgVariant(timeseries.VariantConfig())
+	//lint:ignore SA1019 the newer schema is for newer Grafanas only
 	var d dashboard.Dashboard
 	if err := d.UnmarshalJSONStrict(content); err != nil && err.Error() != "" { // a list of faults, which may be empty
 		t.Error(err)

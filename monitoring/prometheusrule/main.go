@@ -1,0 +1,45 @@
+// Command prometheusrule prints the rules as Prometheus' operator takes them:
+//
+//	go run ./monitoring/prometheusrule >monitoring/prometheusrule.yaml
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+const head = `# Made of recording.yaml and alerts.yaml by go run ./monitoring/prometheusrule.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: cbproxy
+  labels:
+    app.kubernetes.io/name: cbproxy
+spec:
+  groups:
+`
+
+func main() {
+	var b strings.Builder
+	b.WriteString(head)
+	for _, name := range []string{"recording.yaml", "alerts.yaml"} {
+		content, err := os.ReadFile("monitoring/" + name)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "prometheusrule: run it in the repository's folder:", err)
+			os.Exit(1)
+		}
+		_, groups, found := strings.Cut("\n"+string(content), "\ngroups:\n")
+		if !found {
+			fmt.Fprintf(os.Stderr, "prometheusrule: %s has no groups\n", name)
+			os.Exit(1)
+		}
+		for line := range strings.Lines(groups) {
+			if strings.TrimSpace(line) != "" {
+				line = "  " + line
+			}
+			b.WriteString(line)
+		}
+	}
+	fmt.Print(b.String())
+}
