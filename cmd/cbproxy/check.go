@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -45,13 +46,9 @@ by the first is given the second: defaults and overrides applied, secrets left o
 			if diff {
 				return printDiff(c.OutOrStdout(), args[0], args[1])
 			}
-			config, err := newLoader(path).Load()
-			var faults routes.Faults
-			if errors.As(err, &faults) {
-				fmt.Fprintln(c.OutOrStdout(), faults.Error())
-				return invalid(errors.New(""))
-			} else if err != nil {
-				return invalid(err)
+			config, err := loadChecked(c.OutOrStdout(), path)
+			if err != nil {
+				return err
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: valid, %d routes\n", path, len(config.Routes))
 			return err
@@ -62,6 +59,20 @@ by the first is given the second: defaults and overrides applied, secrets left o
 	c.Flags().BoolVar(&diff, "diff", false, "compare two files instead: OLD NEW")
 	c.MarkFlagsMutuallyExclusive("config", "diff")
 	return c
+}
+
+// loadChecked returns a file's configuration, or writes all of its faults to w.
+func loadChecked(w io.Writer, path string) (*routes.Config, error) {
+	config, err := newLoader(path).Load()
+	var faults routes.Faults
+	if errors.As(err, &faults) {
+		_, _ = fmt.Fprintln(w, faults.Error())
+		return nil, invalid(errors.New(""))
+	}
+	if err != nil {
+		return nil, invalid(err)
+	}
+	return config, nil
 }
 
 func newSchemaCommand() *cobra.Command {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -13,11 +12,11 @@ import (
 
 // printDiff tells what changes in effect when a proxy that runs by the file old is given next.
 func printDiff(w io.Writer, old, next string) error {
-	from, err := loadForDiff(w, old)
+	from, err := loadChecked(w, old)
 	if err != nil {
 		return err
 	}
-	to, err := loadForDiff(w, next)
+	to, err := loadChecked(w, next)
 	if err != nil {
 		return err
 	}
@@ -37,19 +36,6 @@ func printDiff(w io.Writer, old, next string) error {
 	}
 	_, err = fmt.Fprintf(w, "\n%s from %s to %s%s\n", count(len(groups), "change"), old, next, restartNote(restarts))
 	return err
-}
-
-func loadForDiff(w io.Writer, path string) (*routes.Config, error) {
-	config, err := newLoader(path).Load()
-	var faults routes.Faults
-	if errors.As(err, &faults) {
-		_, _ = fmt.Fprintln(w, faults.Error())
-		return nil, invalid(errors.New(""))
-	}
-	if err != nil {
-		return nil, invalid(err)
-	}
-	return config, nil
 }
 
 func count(n int, what string) string {
@@ -104,7 +90,7 @@ func (g *changeGroup) name() string {
 	return g.Key
 }
 
-const longestValue = 120 // bytes of a value that is shown
+const longestValue = 120 // characters of a value that is shown
 
 func (g *changeGroup) values() string {
 	switch {
@@ -124,10 +110,7 @@ func shortValue(value json.RawMessage) string {
 	if json.Unmarshal(value, &s) == nil && s != "" && !strings.ContainsAny(s, " \t\n\"") {
 		text = s
 	}
-	if len(text) > longestValue {
-		return strings.ToValidUTF8(text[:longestValue], "") + "…"
-	}
-	return text
+	return short(text, longestValue)
 }
 
 // effect says in plain words what the change does.
