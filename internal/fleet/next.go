@@ -13,12 +13,8 @@ import (
 // something to do.
 func (p *participant) next(now time.Time) (r request, wake time.Time) {
 	share := p.share()
+	p.obey(share, now)
 	status := p.breaker.Status()
-	if share.Enabled && p.clock.known() {
-		p.setGate(&status, share, now) // first: nobody must probe between the two
-		p.follow(&status, now)
-		status = p.breaker.Status()
-	}
 	r, wake = p.wants(&status, share, now)
 	r.state.Service = p.service
 	p.setGate(&status, share, now)

@@ -22,8 +22,9 @@ type order struct {
 }
 
 // Force is an operator's order to the whole fleet: Open and Closed hold for d, or until Release
-// if d is 0; HalfOpen starts probing now. It returns when Redis has taken it, which the other
-// instances then follow, or else with an error, and then it may come into force all the same.
+// if d is 0; HalfOpen starts probing now. It returns when Redis has taken it and the breaker
+// here follows it, as the others then do, or else with an error, and then it may come into force
+// all the same.
 func (f *Fleet) Force(ctx context.Context, service string, state events.State, d time.Duration, reason string) error {
 	return f.order(ctx, service, &order{state: state, d: d, reason: reason})
 }

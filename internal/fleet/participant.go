@@ -199,6 +199,7 @@ func (p *participant) decided(r *request, a answer, received time.Time) {
 		if !r.order {
 			p.applied = a.state.Epoch // the breaker is there already
 		}
+		p.obey(p.share(), received) // so that who gave an order finds it followed here
 		p.finishOrder(r, nil)
 	case store.Outdated:
 		if a.state.Epoch <= p.known.Epoch {
@@ -223,6 +224,16 @@ func (p *participant) acquired(r *request, a answer, sent, received time.Time) {
 // deaf tells whether the breaker follows nobody: an operator holds it, or it is off.
 func (p *participant) deaf(s *breaker.Status) bool {
 	return s.Hold != nil && !s.Hold.Shared || p.breaker.Policy().Mode == breaker.Off
+}
+
+// obey puts the breaker where the fleet is.
+func (p *participant) obey(share Share, now time.Time) {
+	if !share.Enabled || !p.clock.known() {
+		return
+	}
+	status := p.breaker.Status()
+	p.setGate(&status, share, now) // first: nobody must probe between the two
+	p.follow(&status, now)
 }
 
 // follow puts the breaker into the state that the fleet has decided, if it is not there yet.

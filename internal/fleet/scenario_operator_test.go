@@ -49,6 +49,28 @@ func TestOperatorHoldsTheWholeFleet(t *testing.T) {
 	})
 }
 
+// An operator who is told that an order is in force, and then looks, finds it so.
+func TestOrderIsAnsweredWhenItIsFollowed(t *testing.T) {
+	scenario(t, 1, 1, func(t *testing.T, w *world) {
+		n := w.nodes[0]
+		for _, o := range []*order{{state: events.Open}, {state: events.Closed}, {state: events.Open}, {auto: true}} {
+			done := w.give(n, o)
+			for range 1_000_000 { // finer than what follows an answer in the same goroutine
+				if w.run(100 * time.Nanosecond); len(done) > 0 {
+					break
+				}
+			}
+			if len(done) == 0 || <-done != nil {
+				t.Fatalf("%+v was not obeyed", o)
+			}
+			s := n.breaker.Status()
+			if o.auto && s.Hold != nil || !o.auto && (s.Hold == nil || s.State != o.state) {
+				t.Errorf("%+v is answered while the breaker is %s, hold %+v", o, s.State, s.Hold)
+			}
+		}
+	})
+}
+
 func TestOrderThatCanNotBeGivenFails(t *testing.T) {
 	scenario(t, 2, 1, func(t *testing.T, w *world) {
 		w.network.stopped = true
