@@ -3,6 +3,7 @@ package routes_test
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,18 +17,23 @@ import (
 	"cbproxy/routes"
 )
 
+// strategies returns the options of each one that there is, and the files that say what they mean.
+func strategies(t *testing.T) (options map[string]any, sources []string) {
+	t.Helper()
+	options = map[string]any{}
+	for name, make := range fallbacks.Options() {
+		options[name] = make()
+	}
+	isTest := func(file string) bool { return strings.HasSuffix(file, "_test.go") }
+	return options, slices.DeleteFunc(files(t, "../fallbacks/*.go"), isTest)
+}
+
 // schemaOf returns the schema with the strategies that there are, and with others.
 func schemaOf(t *testing.T, others map[string]any) []byte {
 	t.Helper()
-	strategies := map[string]any{}
-	for name, options := range fallbacks.Options() {
-		strategies[name] = options()
-	}
-	for name, options := range others {
-		strategies[name] = options
-	}
-	isTest := func(file string) bool { return strings.HasSuffix(file, "_test.go") }
-	return routes.GenerateSchema(t, strategies, slices.DeleteFunc(files(t, "../fallbacks/*.go"), isTest)...)
+	all, sources := strategies(t)
+	maps.Copy(all, others)
+	return routes.GenerateSchema(t, all, sources...)
 }
 
 func TestSchemaIsThatOfTheTypes(t *testing.T) {

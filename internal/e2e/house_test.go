@@ -5,6 +5,8 @@ import (
 	"go/token"
 	"io/fs"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,7 +25,7 @@ var mayKnow = map[string][]string{
 	"internal/plain":            nil,
 	"internal/accesslog":        {"internal/events", "internal/plain"},
 	"internal/store":            {"internal/events"},
-	"internal/queue":            {"internal/breaker", "internal/events", "internal/store"},
+	"internal/queue":            {"internal/events", "internal/store"},
 	"internal/fleet":            {"internal/breaker", "internal/events", "internal/store"},
 	"internal/admin":            {"internal/events"},
 	"internal/metrics":          {"internal/events"},
@@ -72,6 +74,47 @@ func TestRoomsKnowOnlyWhomTheyMay(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The picture of the house shows the code, not a memory of it: every arrow between its rooms is an
+// import, and every import an arrow, save those to the room that all may know.
+func TestPictureOfTheHouseIsTrue(t *testing.T) {
+	picture := string(contentOf(t, filepath.Join(repository, "docs/architecture.md")))
+	picture, _, _ = strings.Cut(picture, "## A request's way")
+	rooms := map[string]string{} // by their names in the picture
+	for _, m := range regexp.MustCompile(`(?m)^\s*(\w+)\["([\w/]+)(?:<br>[^"]*)?"\]$`).FindAllStringSubmatch(picture, -1) {
+		rooms[m[1]] = m[2]
+	}
+	var shown, real []string
+	for _, m := range regexp.MustCompile(`(?m)^\s*(\w+) --> (\w+)$`).FindAllStringSubmatch(picture, -1) {
+		shown = append(shown, rooms[m[1]]+" knows "+rooms[m[2]])
+	}
+	for _, room := range rooms {
+		imports := map[string]bool{}
+		files, err := filepath.Glob(filepath.Join(repository, room, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Errorf("the picture shows %s, which is no room: %v", room, err)
+		}
+		for _, name := range files {
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range file.Imports {
+				if ours, ok := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), "cbproxy/"); ok && !strings.HasSuffix(name, "_test.go") && ours != "internal/events" {
+					imports[ours] = true
+				}
+			}
+		}
+		for known := range imports {
+			real = append(real, room+" knows "+known)
+		}
+	}
+	slices.Sort(shown)
+	slices.Sort(real)
+	if !slices.Equal(shown, real) {
+		t.Errorf("the picture shows:\n%s\nthe code says:\n%s", strings.Join(shown, "\n"), strings.Join(real, "\n"))
 	}
 }
 

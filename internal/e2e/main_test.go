@@ -21,6 +21,11 @@ const recordVariable = "CBPROXY_E2E_RECORD"
 var binary string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(shellVariable) != "" {
+		_ = os.Unsetenv(shellVariable)
+		fmt.Fprintln(os.Stderr, becomeShell())
+		os.Exit(1)
+	}
 	if address := os.Getenv(upstreamVariable); address != "" {
 		serve := serveUpstream
 		if file := os.Getenv(recordVariable); file != "" {

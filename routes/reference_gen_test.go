@@ -1,0 +1,192 @@
+package routes
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// referenceGenerator makes a page of the configuration's types, of the same comments, tags and
+// defaults as the JSON Schema.
+type referenceGenerator struct {
+	docs       map[string]string // as in schemaGenerator
+	strategies map[string]any
+	out        bytes.Buffer
+	written    []table
+}
+
+// table is one that is written, or will be: what has the same keys and defaults needs no second one.
+type table struct {
+	path string
+	v    reflect.Value
+}
+
+// GenerateReference returns every key of Config as Markdown, a table for each mapping. The
+// arguments are those of GenerateSchema.
+func GenerateReference(t *testing.T, strategies map[string]any, sources ...string) []byte {
+	t.Helper()
+	g := &referenceGenerator{docs: comments(t, append([]string{"schema.go"}, sources...)), strategies: strategies}
+	g.builtins()
+	g.section("", reflect.ValueOf(defaultConfig()).Elem())
+	return g.out.Bytes()
+}
+
+// builtins writes what is known of services by their name.
+func (g *referenceGenerator) builtins() {
+	g.out.WriteString("\n### The built-in services\n\n| service | prefix | timeout | `fail_max` | `recovery_timeout` | priority |\n| --- | --- | --- | --- | --- | --- |\n")
+	for _, name := range []string{"rag_service", "rule_generation_service", "notifier_service", "vms_service", "prediction_service"} {
+		s, _ := builtinService(name)
+		fmt.Fprintf(&g.out, "| `%s` | `%s` | %s | %d | %s | %d |\n", name, s.prefix, formatDuration(s.timeout), s.failMax, formatDuration(s.recoveryTimeout), s.priority)
+	}
+}
+
+// section writes the table of a struct at a path, and those of what is below it.
+func (g *referenceGenerator) section(path string, v reflect.Value) {
+	title := "The top level"
+	if path != "" {
+		title = "`" + path + "`"
+	}
+	fmt.Fprintf(&g.out, "\n### %s\n\n", title)
+	if doc := g.docs[typeName(v.Type())]; path != "" && doc != "" {
+		fmt.Fprintf(&g.out, "`%s` %s\n\n", path, escaped(strings.TrimPrefix(doc, v.Type().Name()+" ")))
+	}
+	g.out.WriteString("| key | takes | default | what it is for |\n| --- | --- | --- | --- |\n")
+	var below []table
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		key := keyOf(f)
+		if key == "" {
+			continue
+		}
+		to := strings.TrimPrefix(path+"."+key, ".")
+		takes, shown := "", ""
+		switch nested := g.nested(f, v.Field(i)); {
+		case f.Type == reflect.TypeFor[*Route]():
+			takes = "the keys of " + linked("routes.NAME")
+		case nested.IsValid():
+			if f.Type.Kind() == reflect.Map {
+				to += ".NAME"
+			}
+			known := slices.IndexFunc(g.written, func(t table) bool {
+				return t.v.Type() == nested.Type() && reflect.DeepEqual(t.v.Interface(), nested.Interface())
+			})
+			if known >= 0 {
+				takes = "the keys of " + linked(g.written[known].path)
+				break
+			}
+			takes = linked(to)
+			below = append(below, table{to, nested})
+			g.written = append(g.written, table{to, nested})
+		default:
+			takes, shown = takesOf(f.Type, rulesOf(f.Tag)), defaultOf(v.Field(i))
+		}
+		g.row(key, takes, shown, g.docs[typeName(v.Type())+"."+f.Name])
+	}
+	if v.Type() == reflect.TypeFor[Fallback]() {
+		for _, name := range slices.Sorted(maps.Keys(g.strategies)) {
+			to := path + "." + name
+			g.row(name, linked(to), "", "Options of the strategy "+name+".")
+			below = append(below, table{to, reflect.ValueOf(g.strategies[name]).Elem()})
+		}
+	}
+	for _, t := range below {
+		g.section(t.path, t.v)
+	}
+}
+
+func (g *referenceGenerator) row(key, takes, shown, doc string) {
+	fmt.Fprintf(&g.out, "| `%s` | %s | %s | %s |\n", key, takes, shown, escaped(doc))
+}
+
+// nested returns what a mapping's keys are of, with their defaults.
+func (g *referenceGenerator) nested(f reflect.StructField, v reflect.Value) reflect.Value {
+	switch f.Type {
+	case reflect.TypeFor[*Route](), reflect.TypeFor[map[string]*Route]():
+		return reflect.ValueOf(defaultRoute()).Elem()
+	case reflect.TypeFor[map[string]*Fallback]():
+		return reflect.ValueOf(newFallback()).Elem()
+	}
+	if v.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(unmarshalerType) {
+		return v
+	}
+	return reflect.Value{}
+}
+
+// linked leads to the table of a path, by the name that a heading gets.
+func linked(path string) string {
+	name := strings.ToLower(strings.ReplaceAll(path, ".", ""))
+	return fmt.Sprintf("[`%s`](#%s)", path, name)
+}
+
+// escaped keeps a text from being taken for Markdown's own.
+func escaped(s string) string { return strings.NewReplacer("|", `\|`, "<", `\<`, "*", `\*`).Replace(s) }
+
+func defaultOf(v reflect.Value) string {
+	if slices.Contains([]reflect.Kind{reflect.Slice, reflect.Map, reflect.Struct, reflect.Interface}, v.Kind()) && v.IsZero() {
+		return ""
+	}
+	var out bytes.Buffer
+	if err := writeValue(&out, v); err != nil {
+		return ""
+	}
+	return "`" + strings.ReplaceAll(out.String(), ",", ", ") + "`"
+}
+
+// takesOf says which values there are of a type.
+func takesOf(t reflect.Type, r rules) string {
+	switch t {
+	case durationType:
+		return "duration" + bounds(r)
+	case sizeType:
+		return "size" + bounds(r)
+	case reflect.TypeFor[Upstream]():
+		return "URL"
+	case reflect.TypeFor[Prefixes]():
+		return "path, or list of paths"
+	case reflect.TypeFor[Statuses]():
+		return "code, class or range, or a list of them"
+	}
+	if reflect.PointerTo(t).Implements(unmarshalerType) {
+		return "any value"
+	}
+	switch t.Kind() {
+	case reflect.Slice:
+		s := "list of: " + takesOf(t.Elem(), r)
+		if r.most > 0 {
+			s += fmt.Sprintf("; at most %d", r.most)
+		}
+		return s
+	case reflect.Map:
+		return "mapping of names to: " + takesOf(t.Elem(), r)
+	case reflect.Bool:
+		return "`true`, `false`"
+	case reflect.Int, reflect.Int64:
+		return "integer" + bounds(r)
+	case reflect.Float64:
+		return "number" + bounds(r)
+	}
+	if r.enum != nil {
+		return "`" + strings.Join(r.enum, "`, `") + "`"
+	}
+	return "text"
+}
+
+// bounds says in words what a number must be.
+func bounds(r rules) string {
+	low, high, isRange := strings.Cut(r.valid, "..")
+	switch {
+	case !isRange && r.valid == "":
+		return ""
+	case !isRange && r.valid == "positive":
+		return " over 0"
+	case !isRange && r.valid == "non-negative":
+		return ", 0 or more"
+	case high == "":
+		return ", " + low + " or more"
+	}
+	return ", " + low + " to " + high
+}
