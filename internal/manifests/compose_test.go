@@ -1,0 +1,309 @@
+package manifests
+
+import (
+	"bytes"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+	"sigs.k8s.io/yaml"
+)
+
+const composeFile = "../../deploy/compose.yaml"
+
+// composed is the project that Compose makes of its file, read by Compose's own loader: a key that the
+// specification doesn't have is an error, and so is a name that leads nowhere.
+func composed(t *testing.T, profiles ...string) *types.Project {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{composeFile}, cli.WithProfiles(profiles), cli.WithResolvedPaths(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return project
+}
+
+func serviceOf(t *testing.T, p *types.Project, name string) types.ServiceConfig {
+	t.Helper()
+	s, err := p.GetService(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// composeConfig is the configuration that the file mounts, as far as the tests look at it.
+type composeConfig struct {
+	Listen          string
+	ShutdownTimeout string `json:"shutdown_timeout"`
+	DataDir         string `json:"data_dir"`
+	Admin           struct {
+		Listen    string
+		TokenFile string `json:"token_file"`
+	}
+	Routes map[string]struct{ Upstream string }
+}
+
+// composeConfigOf returns the mounted configuration, its text, and the folder that it is in.
+func composeConfigOf(t *testing.T, cbproxy types.ServiceConfig) (c composeConfig, text, folder string) {
+	t.Helper()
+	i := slices.IndexFunc(cbproxy.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == "/etc/cbproxy" })
+	if i < 0 {
+		t.Fatalf("nothing is mounted at /etc/cbproxy: %+v", cbproxy.Volumes)
+	}
+	v := cbproxy.Volumes[i]
+	if info, err := os.Stat(v.Source); err != nil || !info.IsDir() || v.Type != types.VolumeTypeBind || !v.ReadOnly || bool(v.Bind.CreateHostPath) {
+		t.Errorf("the configuration is mounted by %+v, %v", v, err)
+	}
+	content, err := os.ReadFile(filepath.Join(v.Source, "config.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(content, &c); err != nil {
+		t.Fatal(err)
+	}
+	return c, string(content), v.Source
+}
+
+// startComposed runs the real binary by the mounted configuration, once `cbproxy check` has accepted
+// that. What differs are the addresses, the folder and the token's file, which are the container's. It
+// returns the data plane's address.
+func startComposed(t *testing.T, c composeConfig, text string) string {
+	t.Helper()
+	folder := t.TempDir()
+	binary, file, token := filepath.Join(folder, "cbproxy"), filepath.Join(folder, "config.yaml"), filepath.Join(folder, "token")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./cmd/cbproxy")
+	build.Dir = "../.." // cbproxy's own module
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	write := func(path, content string) {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(token, "secret")
+	text = strings.ReplaceAll(text, c.Admin.TokenFile, token)
+	write(file, text)
+	if out, err := exec.CommandContext(t.Context(), binary, "check", "--config", file).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	data := freeAddress(t)
+	text = strings.NewReplacer(c.Listen, data, c.Admin.Listen, freeAddress(t), c.DataDir, folder).Replace(text)
+	write(file, regexp.MustCompile(`upstream: .*`).ReplaceAllString(text, "upstream: http://127.0.0.1:1"))
+	run := exec.Command(binary, "run", "--config", file)
+	var log bytes.Buffer
+	run.Stderr = &log
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = run.Process.Kill()
+		_ = run.Wait()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if connection, err := net.Dial("tcp", data); err == nil {
+			_ = connection.Close()
+			return data
+		}
+	}
+	t.Fatal("cbproxy does not listen")
+	return ""
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// Whoever breaks into a container can do little with it.
+func TestComposedContainersAreConfined(t *testing.T) {
+	p := composed(t, "redis")
+	confined := 0
+	for name, s := range p.Services {
+		if name == "orchestrator" { // not ours
+			continue
+		}
+		confined++
+		user, _, _ := strings.Cut(s.User, ":")
+		if user == "" || user == "0" || user == "root" || !s.ReadOnly || s.Privileged || len(s.CapAdd) > 0 ||
+			!slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Equal(s.SecurityOpt, []string{"no-new-privileges:true"}) || s.MemLimit == 0 {
+			t.Errorf("%s may do too much: %+v", name, s)
+		}
+	}
+	if confined != 3 {
+		t.Errorf("%d services of ours", confined)
+	}
+	// The user that the image was made for, to whom a new volume at this path belongs.
+	dockerfile, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serviceOf(t, p, "cbproxy")
+	for _, line := range []string{"USER " + s.User, "COPY --from=build --chown=" + s.User + " /out/data /var/lib/cbproxy", `ENTRYPOINT ["/cbproxy"]`} {
+		if !strings.Contains(string(dockerfile), line+"\n") {
+			t.Errorf("the Dockerfile has no line %s", line)
+		}
+	}
+	if !slices.Equal(s.HealthCheck.Test, []string{"CMD", "/cbproxy", "healthcheck"}) || time.Duration(*s.HealthCheck.StartPeriod) < 10*time.Second {
+		t.Errorf("health is checked by %+v", s.HealthCheck)
+	}
+	var limit int64
+	if text, ok := strings.CutSuffix(*s.Environment["GOMEMLIMIT"], "MiB"); !ok || yaml.Unmarshal([]byte(text), &limit) != nil || limit<<20 >= int64(s.MemLimit) || limit<<20 < int64(s.MemLimit)*9/10 {
+		t.Errorf("GOMEMLIMIT %s, mem_limit %d", *s.Environment["GOMEMLIMIT"], s.MemLimit)
+	}
+}
+
+// Only this machine reaches the admin port, nobody the data plane, and the orchestrator both.
+func TestComposedPortsAreOpenToWhomTheyAreFor(t *testing.T) {
+	p := composed(t, "redis")
+	proxy := serviceOf(t, p, "cbproxy")
+	c, _, _ := composeConfigOf(t, proxy)
+	shared, ok := strings.CutPrefix(proxy.NetworkMode, "service:")
+	if orchestrator := serviceOf(t, p, "orchestrator"); !ok || orchestrator.NetworkMode != proxy.NetworkMode {
+		t.Fatalf("networks %q and %q", proxy.NetworkMode, orchestrator.NetworkMode)
+	}
+	if owner := serviceOf(t, p, shared); shared == "cbproxy" || shared == "orchestrator" || owner.Restart != "always" {
+		t.Errorf("%s owns the network, and a restart of it would take the other one's away", shared)
+	}
+	_, adminPort, err := net.SplitHostPort(c.Admin.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dataHost, dataPort, err := net.SplitHostPort(c.Listen)
+	if err != nil || dataHost != "127.0.0.1" {
+		t.Errorf("the data plane listens on %s, %v", c.Listen, err)
+	}
+	published := false
+	for name, s := range p.Services {
+		if s.NetworkMode == "host" || name != shared && len(s.Ports) > 0 {
+			t.Errorf("%s has network %q and ports %v", name, s.NetworkMode, s.Ports)
+		}
+		for _, port := range s.Ports {
+			switch strconv.Itoa(int(port.Target)) {
+			case adminPort:
+				published = true
+				if port.HostIP != "127.0.0.1" {
+					t.Errorf("the admin plane is published at %q", port.HostIP)
+				}
+			case dataPort:
+				t.Errorf("the data plane is published: %+v", port)
+			}
+		}
+	}
+	if !published || !strings.HasPrefix(c.Admin.Listen, "0.0.0.0:") {
+		t.Errorf("the admin plane, at %s, is out of this machine's reach", c.Admin.Listen)
+	}
+}
+
+// The orchestrator starts once cbproxy is ready, ends before it, and each of its URLs leads to a
+// service of its own.
+func TestComposedOrchestratorGoesThroughTheProxy(t *testing.T) {
+	p := composed(t)
+	orchestrator, proxy := serviceOf(t, p, "orchestrator"), serviceOf(t, p, "cbproxy")
+	if d := orchestrator.DependsOn["cbproxy"]; d.Condition != types.ServiceConditionHealthy || !d.Required {
+		t.Errorf("the orchestrator depends on cbproxy by %+v", d)
+	}
+	c, text, _ := composeConfigOf(t, proxy)
+	drain, err := time.ParseDuration(c.ShutdownTimeout)
+	if err != nil || proxy.StopGracePeriod == nil || time.Duration(*proxy.StopGracePeriod) < drain+10*time.Second {
+		t.Errorf("stop_grace_period %v leaves no room for shutdown_timeout %s, %v", proxy.StopGracePeriod, c.ShutdownTimeout, err)
+	}
+	data := startComposed(t, c, text)
+	served := map[string]bool{}
+	for name, value := range orchestrator.Environment {
+		if !strings.HasSuffix(name, "_URL") {
+			continue
+		}
+		u, err := url.Parse(*value)
+		if err != nil || u.Host != c.Listen {
+			t.Errorf("%s is %s, %v", name, *value, err)
+			continue
+		}
+		res, err := http.Get("http://" + data + u.Path + "/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		service := res.Header.Get("X-Circuit-Breaker-Service")
+		if want := strings.ToLower(strings.TrimSuffix(name, "_URL")); service != want {
+			t.Errorf("%s leads to %q, want %s", name, service, want)
+		}
+		served[service] = true
+	}
+	if len(served) != 5 || len(served) != len(c.Routes) {
+		t.Errorf("URLs for %v, routes %v", served, c.Routes)
+	}
+}
+
+// The token is a secret's file, which is in no mounted folder, no repository and no image.
+func TestComposedTokenIsASecret(t *testing.T) {
+	p := composed(t)
+	proxy := serviceOf(t, p, "cbproxy")
+	c, _, folder := composeConfigOf(t, proxy)
+	if len(proxy.Secrets) != 1 {
+		t.Fatalf("secrets %+v", proxy.Secrets)
+	}
+	s := proxy.Secrets[0]
+	at := s.Target
+	if at == "" {
+		at = "/run/secrets/" + s.Source
+	}
+	file := p.Secrets[s.Source].File
+	if c.Admin.TokenFile != at || file == "" || filepath.Dir(file) == folder {
+		t.Errorf("token_file %s, the secret %s is at %s", c.Admin.TokenFile, file, at)
+	}
+	for name, value := range proxy.Environment {
+		if strings.Contains(name, "TOKEN") {
+			t.Errorf("%s=%v", name, value)
+		}
+	}
+	for list, line := range map[string]string{".gitignore": "*" + filepath.Ext(file), ".dockerignore": "**/*" + filepath.Ext(file)} {
+		ignored, err := os.ReadFile("../../" + list)
+		if err != nil || !slices.Contains(strings.Split(string(ignored), "\n"), line) {
+			t.Errorf("%s has no %s: %v", list, line, err)
+		}
+	}
+	if !slices.ContainsFunc(proxy.Volumes, func(v types.ServiceVolumeConfig) bool {
+		return v.Type == types.VolumeTypeVolume && v.Target == c.DataDir && p.Volumes[v.Source].Name != ""
+	}) {
+		t.Errorf("no volume of its own is at %s: %+v", c.DataDir, proxy.Volumes)
+	}
+}
+
+// A Redis is there for whoever wants one, by the name that REDIS_URL is told to have.
+func TestComposedRedisIsOptional(t *testing.T) {
+	if _, err := composed(t).GetService("redis"); err == nil {
+		t.Error("there is a Redis unasked")
+	}
+	p := composed(t, "redis")
+	serviceOf(t, p, "redis")
+	if _, waits := serviceOf(t, p, "cbproxy").DependsOn["redis"]; waits {
+		t.Error("cbproxy waits for Redis")
+	}
+	if v, ok := serviceOf(t, p, "cbproxy").Environment["REDIS_URL"]; !ok || v == nil || *v != os.Getenv("REDIS_URL") {
+		t.Errorf("REDIS_URL %v", v)
+	}
+}
