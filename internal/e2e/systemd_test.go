@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The unit is one that systemd understands, and leaves the proxy little that it could do harm
@@ -31,9 +33,76 @@ func TestSystemdUnitIsValidAndConfined(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), analyze, "security", "--offline=true", "--threshold=20", "--no-pager", unit).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	for _, line := range []string{"ExecStart=" + binary + " run --config /etc/cbproxy/config.yaml", "DynamicUser=yes", "StateDirectory=cbproxy"} {
+	for _, line := range []string{"ExecStart=" + binary + " run --config /etc/cbproxy/config.yaml", "DynamicUser=yes", "StateDirectory=cbproxy",
+		"LogsDirectory=cbproxy", "RuntimeDirectory=cbproxy", "StartLimitIntervalSec=0", "Restart=always", "LoadCredential=cbproxy.token"} {
 		if !strings.Contains(text, line+"\n") {
 			t.Errorf("no line %s", line)
+		}
+	}
+}
+
+// The unit counts as started once the proxy is ready, and as failed at once when it has ended.
+func TestSystemdUnitIsStartedWhenTheProxyIsReady(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../../deploy/cbproxy.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, _ := strings.Cut(string(content), "\nExecStartPost=/bin/sh -c '")
+	script, _, ok := strings.Cut(script, "'\n")
+	if !ok {
+		t.Fatal("no ExecStartPost")
+	}
+	p := startProxy(t, "routes: {svc: {prefix: /svc, upstream: 'http://127.0.0.1:1'}}\n")
+	started := func(p *proxyProcess) (bool, string) {
+		t.Helper()
+		wait := exec.CommandContext(t.Context(), "/bin/sh", "-c", strings.ReplaceAll(script, "/usr/local/bin/cbproxy healthcheck", binary+" healthcheck --admin "+p.admin))
+		wait.Env = append(os.Environ(), fmt.Sprintf("MAINPID=%d", p.command.Process.Pid))
+		wait.WaitDelay = patience
+		overdue := time.AfterFunc(patience, func() { _ = wait.Process.Kill() })
+		defer overdue.Stop()
+		out, err := wait.CombinedOutput()
+		if err != nil && wait.ProcessState.ExitCode() < 0 {
+			t.Errorf("it waits for ever: %s", out)
+		}
+		return err == nil, string(out)
+	}
+	if ok, out := started(p); !ok {
+		t.Errorf("a proxy that is ready is not started: %s", out)
+	}
+	p.kill()
+	if ok, out := started(p); ok {
+		t.Errorf("a proxy that has ended is started: %s", out)
+	}
+}
+
+// The token that the unit is given is where its header says, in the unit and for whoever checks the file.
+func TestSystemdUnitHandsTheTokenOver(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../../deploy/cbproxy.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, _ := strings.Cut(string(content), "\n#   admin: ")
+	line, _, ok := strings.Cut(line, " #")
+	if !ok {
+		t.Fatal("the header tells no configuration")
+	}
+	credentials := t.TempDir()
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	for path, text := range map[string]string{
+		filepath.Join(credentials, "cbproxy.token"): "secret",
+		file: "admin: " + line + "\nroutes: {svc: {prefix: /svc, upstream: 'http://127.0.0.1:1'}}\n",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for value, want := range map[string]string{credentials: "valid", "": "/etc/credstore/cbproxy.token"} {
+		check := exec.CommandContext(t.Context(), binary, "check", "--config", file)
+		check.Env = append(os.Environ(), "CREDENTIALS_DIRECTORY="+value)
+		if out, _ := check.CombinedOutput(); !strings.Contains(string(out), want) { // the status follows from what is said
+			t.Errorf("CREDENTIALS_DIRECTORY=%q: %s", value, out)
 		}
 	}
 }
