@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -141,8 +142,11 @@ func forcedText(f *admin.Forced, now time.Time) string {
 }
 
 func modeText(s admin.Service) string {
-	if s.Mode == "enforce" {
+	switch {
+	case s.Mode == "enforce":
 		return ""
+	case s.ShadowRejections > 0:
+		return fmt.Sprintf("%s, would have refused %d", clean(s.Mode), s.ShadowRejections)
 	}
 	return clean(s.Mode)
 }
@@ -179,7 +183,7 @@ func (p *picture) drawService(w io.Writer, paint painter, now time.Time) error {
 	line("probe in", probeText(s, now))
 	line("failures", failuresText(s))
 	line("forced", forcedText(s.Forced, now))
-	line("mode", clean(s.Mode))
+	line("mode", cmp.Or(modeText(s), clean(s.Mode)))
 	line("priority", fmt.Sprint(s.Configuration.Priority))
 	line("timeout", time.Duration(s.Configuration.Timeout).String())
 	line("recovery timeout", time.Duration(s.Configuration.RecoveryTimeout).String())

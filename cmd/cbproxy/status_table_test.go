@@ -54,6 +54,37 @@ b          closed  1d02h  -         3/5       -                                 
 	}
 }
 
+// Whoever tries a breaker out sees without a metrics query what it would have done.
+func TestStatusTellsWhatAShadowWouldHaveRefused(t *testing.T) {
+	t.Parallel()
+	p := &picture{health: admin.Health{Services: map[string]admin.Service{
+		"a": {Mode: "shadow", ShadowRejections: 12}, "b": {Mode: "shadow"}, "c": {Mode: "enforce"},
+	}}}
+	draw := func() string {
+		t.Helper()
+		var got strings.Builder
+		if err := p.draw(&got, false, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		return squeeze(got.String())
+	}
+	all := draw()
+	for service, want := range map[string]string{"a": "shadow, would have refused 12", "b": "shadow", "c": "enforce"} {
+		inTable := want
+		if want == "enforce" { // which is said of nobody where all are
+			inTable = "-"
+		}
+		if !strings.Contains(all, inTable+"\n") {
+			t.Errorf("no %q in\n%s", inTable, all)
+		}
+		p.service = service
+		if one := draw(); !strings.Contains(one, "mode "+want+"\n") {
+			t.Errorf("%s: no mode %q in\n%s", service, want, one)
+		}
+		p.service = ""
+	}
+}
+
 // squeeze makes runs of spaces one, as how wide a replaced character is counts for nothing here.
 func squeeze(s string) string {
 	for strings.Contains(s, "  ") {

@@ -175,3 +175,16 @@ func TestDashboardAsksForTheTokenWhereReadsNeedIt(t *testing.T) {
 	d.unlock()
 	d.shows("#connection", "live")
 }
+
+// A breaker that is tried out tells what it would have done, and that callers are as without it.
+func TestDashboardTellsWhatAShadowWouldHaveRefused(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, "routes: {svc: {prefix: /svc, upstream: 'http://127.0.0.1:1', breaker: {mode: shadow, fail_max: 2}}}\n")
+	d := openPage(p)
+	d.shows(card("svc"), "shadow")
+	for range 5 {
+		p.get("/svc")
+	}
+	d.shows(card("svc"), "shadow, would have refused 3")
+	d.shows(card("svc"), "the upstream's own answers")
+}

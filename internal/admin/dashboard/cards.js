@@ -81,7 +81,7 @@ export function update(parts, s, { shared, config, found }) {
   parts.badge.className = `badge ${state}`;
   parts.forced.hidden = !s.forced;
   parts.mode.hidden = s.mode === "enforce";
-  set(parts.mode, s.mode);
+  set(parts.mode, s.mode === "shadow" && s.shadow_rejections ? `shadow, would have refused ${s.shadow_rejections}` : s.mode);
   parts.whyRow.hidden = !s.cause;
   set(parts.why, found ? `${words(found.cause)}${byOperator.includes(found.cause) ? " at " : ", noticed by "}${plain(found.instance)}` : words(s.cause));
   parts.reasonRow.hidden = !s.forced?.reason;
