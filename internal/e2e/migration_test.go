@@ -1,0 +1,325 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// stage is what a service's callers may count on.
+type stage int
+
+const (
+	shadowed stage = iota // what the upstream did, and nothing else
+	moving                // either, as an edit is on its way
+	enforced              // an answer, whatever becomes of the upstream
+)
+
+// migrating is a service on its way from its callers' breakers to cbproxy's.
+type migrating struct {
+	t        testing.TB
+	name     string
+	through  string // its URL at the proxy
+	upstream *upstreamProcess
+	callers  []*migrant
+
+	mu      sync.Mutex
+	stage   stage
+	outages []outage
+}
+
+// outage is when an upstream may have failed a request. An end of zero is yet to come.
+type outage struct{ begin, end time.Time }
+
+func (m *migrating) move(to stage) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stage = to
+}
+
+func (m *migrating) now() stage {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stage
+}
+
+func (m *migrating) die() {
+	m.mu.Lock()
+	m.outages = append(m.outages, outage{begin: time.Now()}) // first, so that no failure is older than it
+	m.mu.Unlock()
+	m.upstream.kill()
+}
+
+func (m *migrating) comeBack() {
+	m.t.Helper()
+	m.upstream.start()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.outages[len(m.outages)-1].end = time.Now()
+}
+
+// mayHaveFailed tells whether a request that was under way in between could have failed without cbproxy.
+func (m *migrating) mayHaveFailed(begin, end time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range m.outages {
+		if !o.begin.After(end) && (o.end.IsZero() || !o.end.Before(begin)) {
+			return true
+		}
+	}
+	return false
+}
+
+// migrant is a caller, which has a breaker of its own until it has none.
+type migrant struct {
+	service *migrating
+	client  *http.Client
+	url     atomic.Pointer[string]
+	own     atomic.Pointer[gobreaker.CircuitBreaker[response]] // nil: it has none any more
+	opened  atomic.Int64                                       // how often its own breaker did
+
+	calls, answered, stoodIn, refused atomic.Int64
+}
+
+var errMigrantFailed = errors.New("the answer is an error")
+
+func newMigrant(m *migrating) *migrant {
+	c := &migrant{service: m, client: &http.Client{Transport: &http.Transport{}, Timeout: patience}}
+	direct := m.upstream.url()
+	c.url.Store(&direct)
+	c.own.Store(gobreaker.NewCircuitBreaker[response](gobreaker.Settings{
+		Timeout:     50 * time.Millisecond, // so that it tries again all the time
+		ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= 3 },
+		OnStateChange: func(_ string, _, to gobreaker.State) {
+			if to == gobreaker.StateOpen {
+				c.opened.Add(1)
+			}
+		},
+	}))
+	return c
+}
+
+// work calls until over is closed.
+func (c *migrant) work(over <-chan struct{}) {
+	defer c.client.CloseIdleConnections()
+	pace := time.NewTicker(2 * time.Millisecond)
+	defer pace.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-over:
+			return
+		case <-pace.C:
+		}
+		stage, begin, url := c.service.now(), time.Now(), *c.url.Load()
+		r, err := c.call(fmt.Sprintf("%s/slow?for=1ms&n=%d", url, n))
+		if now := c.service.now(); now != stage {
+			stage = moving
+		}
+		c.judge(stage, url == c.service.through, begin, r, err)
+		c.calls.Add(1)
+	}
+}
+
+// call asks once, through the caller's own breaker if it has one.
+func (c *migrant) call(url string) (response, error) {
+	ask := func() (response, error) {
+		res, err := c.client.Get(url)
+		if err != nil {
+			return response{}, err
+		}
+		defer func() { _ = res.Body.Close() }()
+		body, err := io.ReadAll(res.Body)
+		r := response{res.StatusCode, res.Header, string(body)}
+		if err == nil && r.status >= 500 {
+			err = errMigrantFailed
+		}
+		return r, err
+	}
+	if own := c.own.Load(); own != nil {
+		return own.Execute(ask)
+	}
+	return ask()
+}
+
+// judge fails the test if the caller got anything that it would not have got before.
+func (c *migrant) judge(s stage, through bool, begin time.Time, r response, err error) {
+	t, fallback := c.service.t, r.header.Get("X-Fallback")
+	switch {
+	case errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests):
+		c.refused.Add(1)
+		if s == enforced {
+			t.Errorf("%s: the caller's own breaker refuses what cbproxy answers", c.service.name)
+		}
+	case err != nil && through && !errors.Is(err, errMigrantFailed):
+		t.Errorf("%s: cbproxy has lost a request: %v", c.service.name, err)
+	case err != nil && (s == enforced || !c.service.mayHaveFailed(begin, time.Now())):
+		t.Errorf("%s: a request failed that would not have before (stage %d): %v, %+v", c.service.name, s, err, r)
+	case err != nil:
+	case fallback != "" && s == shadowed:
+		t.Errorf("%s: a fallback answers in shadow: %+v", c.service.name, r)
+	case fallback != "":
+		c.stoodIn.Add(1)
+	case r.status != http.StatusOK || r.body != "done":
+		t.Errorf("%s: %+v", c.service.name, r)
+	default:
+		c.answered.Add(1)
+	}
+}
+
+// migration is two services' way through the four phases, with callers that never pause.
+type migration struct {
+	t        *testing.T
+	p        *proxyProcess
+	rag, vms *migrating
+	callers  []*migrant
+	recovery string          // seconds for which cbproxy's breakers are open
+	enforced map[string]bool // the services that the file says it of
+}
+
+// config is the file as it is to be.
+func (m *migration) config() string {
+	var b strings.Builder
+	b.WriteString("routes:\n")
+	for _, s := range []*migrating{m.rag, m.vms} {
+		mode := "shadow"
+		if m.enforced[s.name] {
+			mode = "enforce"
+		}
+		fmt.Fprintf(&b, "  %s: {upstream: %s, fallback_enabled: %t, breaker: {mode: %s, fail_max: 3, recovery_timeout: %s}}\n",
+			s.name, s.upstream.url(), m.enforced[s.name], mode, m.recovery)
+	}
+	return b.String()
+}
+
+func startMigration(t *testing.T) *migration {
+	t.Helper()
+	m := &migration{t: t, recovery: "60", enforced: map[string]bool{}}
+	m.rag = &migrating{t: t, name: "rag_service", upstream: startUpstream(t)}
+	m.vms = &migrating{t: t, name: "vms_service", upstream: startUpstream(t)}
+	m.p = startProxy(t, m.config())
+	m.rag.through, m.vms.through = m.p.data+"/rag", m.p.data+"/vms"
+	over, working := make(chan struct{}), new(sync.WaitGroup)
+	t.Cleanup(func() {
+		close(over)
+		working.Wait()
+	})
+	for _, s := range []*migrating{m.rag, m.vms} {
+		for range 2 {
+			c := newMigrant(s)
+			s.callers = append(s.callers, c)
+			m.callers = append(m.callers, c)
+			working.Go(func() { c.work(over) })
+		}
+	}
+	return m
+}
+
+// grows waits until a number of each caller has grown by some.
+func grows(t *testing.T, what string, callers []*migrant, number func(*migrant) int64) {
+	t.Helper()
+	for _, c := range callers {
+		before := number(c)
+		eventually(t, c.service.name+": more "+what, func() bool { return number(c) >= before+10 })
+	}
+}
+
+func calls(c *migrant) int64    { return c.calls.Load() }
+func answered(c *migrant) int64 { return c.answered.Load() }
+func stoodIn(c *migrant) int64  { return c.stoodIn.Load() }
+func refused(c *migrant) int64  { return c.refused.Load() }
+
+// enforce makes one edit of one service, or takes it back.
+func (m *migration) enforce(s *migrating, on bool) {
+	m.t.Helper()
+	s.move(moving)
+	m.enforced[s.name] = on
+	m.p.replace(m.config())
+	eventually(m.t, fmt.Sprintf("the edit of %s is in force", s.name), func() bool {
+		return m.p.metric(fmt.Sprintf("cbproxy_enforced{service=%q}", s.name)) == map[bool]float64{true: 1}[on]
+	})
+	if !on {
+		grows(m.t, "calls", s.callers, calls) // none from before it is under way any more
+		s.move(shadowed)
+		return
+	}
+	grows(m.t, "calls get through the old breaker", s.callers, func(c *migrant) int64 { return answered(c) + stoodIn(c) })
+	s.move(enforced)
+}
+
+// The way from the callers' own breakers to cbproxy's, as docs/migration.md tells it: while upstreams die
+// and come back under traffic, no request fails in any phase that would not have failed before.
+func TestMigrationFailsNoRequest(t *testing.T) {
+	t.Parallel()
+	m := startMigration(t)
+
+	// Beside the old breaker: one caller goes through cbproxy.
+	m.rag.callers[0].url.Store(&m.rag.through)
+	grows(t, "answers", m.callers, answered)
+	m.rag.die()
+	grows(t, "refusals by the old breaker", m.rag.callers, refused)
+	m.rag.comeBack()
+	grows(t, "answers, past a shadow that may be open", m.callers, answered)
+
+	// All go through it, still shadow.
+	for _, c := range m.callers {
+		c.url.Store(&c.service.through)
+	}
+	for _, s := range []*migrating{m.vms, m.rag} {
+		s.die()
+		grows(t, "refusals by the old breaker", s.callers, refused)
+		series := fmt.Sprintf(`cbproxy_state_changes_total{service=%q,to="open"}`, s.name)
+		eventually(t, "cbproxy's has opened as well", func() bool { return m.p.metric(series) > 0 })
+		s.comeBack()
+		grows(t, "answers, past an open shadow", s.callers, answered)
+		if n := m.p.metric(fmt.Sprintf(`cbproxy_shadow_rejections_total{reason="open",service=%q}`, s.name)); n < 10 {
+			t.Errorf("%s: %v would have been refused", s.name, n)
+		}
+	}
+	m.recovery = "0.1"
+	m.p.replace(m.config())
+
+	// One is enforced, the other one not.
+	m.enforce(m.rag, true)
+	opened := m.rag.callers[0].opened.Load() + m.rag.callers[1].opened.Load()
+	m.rag.die()
+	grows(t, "fallbacks", m.rag.callers, stoodIn)
+	m.vms.die()
+	grows(t, "refusals by the old breaker", m.vms.callers, refused)
+	m.vms.comeBack()
+	m.rag.comeBack()
+	grows(t, "answers", m.callers, answered)
+	if now := m.rag.callers[0].opened.Load() + m.rag.callers[1].opened.Load(); now != opened {
+		t.Errorf("the old breakers opened %d times behind cbproxy", now-opened)
+	}
+
+	// Back and forth, while it is dead.
+	m.rag.die()
+	grows(t, "fallbacks", m.rag.callers, stoodIn)
+	m.enforce(m.rag, false)
+	grows(t, "refusals by the old breaker", m.rag.callers, refused)
+	m.enforce(m.rag, true)
+	grows(t, "fallbacks", m.rag.callers, stoodIn)
+	m.rag.comeBack()
+	m.enforce(m.vms, true)
+	grows(t, "answers", m.callers, answered)
+
+	// Without the old ones.
+	for _, c := range m.callers {
+		c.own.Store(nil)
+	}
+	for _, s := range []*migrating{m.rag, m.vms} {
+		s.die()
+		grows(t, "fallbacks", s.callers, stoodIn)
+	}
+	m.rag.comeBack()
+	m.vms.comeBack()
+	grows(t, "answers", m.callers, answered)
+}
