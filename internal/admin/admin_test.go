@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"cbproxy/internal/admin"
@@ -313,55 +311,6 @@ func TestFleetThatCanNotBeToldIsSaidSo(t *testing.T) {
 		t.Errorf("status %d: %s", w.Code, w.Body)
 	}
 }
-
-func TestReaderWhoTakesNothingIsGivenUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, bus := handler(&fake{})
-		client, server := net.Pipe() // which holds nothing: each write waits for its reader
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			l := &oneConn{conn: server, done: make(chan struct{})}
-			s := &http.Server{Handler: h, ConnState: func(_ net.Conn, state http.ConnState) {
-				if state == http.StateClosed {
-					close(l.done)
-				}
-			}}
-			_ = s.Serve(l) // until the connection is closed
-		}()
-		if _, err := fmt.Fprint(client, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		if line, err := bufio.NewReader(client).ReadString('\n'); err != nil || line != "HTTP/1.1 200 OK\r\n" {
-			t.Fatalf("%q, %v", line, err)
-		}
-		start := time.Now()
-		bus.Publish(events.Forced{Service: "svc", Reason: strings.Repeat("x", 64<<10)})
-		<-ended
-		if took := time.Since(start); took > time.Minute {
-			t.Errorf("it was given up after %v", took)
-		}
-		_ = client.Close()
-	})
-}
-
-// oneConn is a listener with one connection, and ends when that does.
-type oneConn struct {
-	conn net.Conn
-	done chan struct{}
-}
-
-func (l *oneConn) Accept() (net.Conn, error) {
-	if c := l.conn; c != nil {
-		l.conn = nil
-		return c, nil
-	}
-	<-l.done
-	return nil, net.ErrClosed
-}
-
-func (l *oneConn) Close() error   { return nil }
-func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestHeadOfTheEventsHasNoBodyToWaitFor(t *testing.T) {
 	h, _ := handler(&fake{})

@@ -8,7 +8,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// answerPatience is how long a client may take for an answer, once it has asked; the events have a time of their own.
+const answerPatience = 30 * time.Second
 
 // guard keeps other origins' pages away. A browser lets no page read the answers of another origin,
 // unless the page's own name was made to lead here (DNS rebinding): so the request must be for a name
@@ -17,6 +21,7 @@ import (
 func (a *api) guard(next http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerPatience)) // a test's recorder has none
 		protect(w.Header())
 		switch {
 		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz": // probes call by any name, and learn nothing

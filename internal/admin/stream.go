@@ -85,5 +85,9 @@ func writeEvent(w http.ResponseWriter, control *http.ResponseController, text st
 	if _, err := io.WriteString(w, text); err != nil {
 		return err
 	}
-	return control.Flush()
+	if err := control.Flush(); err != nil {
+		return err
+	}
+	_ = control.SetWriteDeadline(time.Time{}) // which ends a stream of HTTP/2 that has nothing to write, too
+	return nil
 }
