@@ -139,7 +139,7 @@ func (a *attempt) repeatable() bool {
 // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
 func (rs *retries) backoff(least, most time.Duration) time.Duration {
 	span := 3*max(rs.wait, least) - least
-	rs.wait = min(most, least+rand.N(max(span, 1)))
+	rs.wait = min(most, least+rand.N(max(span, 1))) // #nosec G404 -- spreads retries; no secret
 	return rs.wait
 }
 

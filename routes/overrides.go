@@ -11,7 +11,7 @@ import (
 )
 
 // TokenVariable is the environment variable with the admin API's bearer token.
-const TokenVariable = "CBPROXY_ADMIN_TOKEN"
+const TokenVariable = "CBPROXY_ADMIN_TOKEN" // #nosec G101 -- the name of the variable, not its value
 
 // The environment variables that override keys of redis. An empty one counts as none.
 const (

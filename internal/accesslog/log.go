@@ -67,7 +67,7 @@ func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 // Log implements events.AccessLog.
 func (l *Log) Log(a *events.Access) {
 	out := l.current.Load()
-	if out == nil || uneventful(a) && out.Sample < 1 && rand.Float64() >= out.Sample {
+	if out == nil || uneventful(a) && out.Sample < 1 && rand.Float64() >= out.Sample { // #nosec G404 -- a sample of the uneventful
 		return
 	}
 	for out != nil && errors.Is(handle(out.handler, a, out.Query), errClosed) {

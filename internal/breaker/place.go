@@ -96,7 +96,7 @@ func (b *Breaker) place(p Placement, halfOpen *engine) {
 	switch p.State {
 	case events.Open:
 		if next.hold == nil {
-			next.openings, next.chance = max(next.openings, 1), rand.Float64()
+			next.openings, next.chance = max(next.openings, 1), rand.Float64() // #nosec G404 -- likewise no secret
 			p.For = cmp.Or(p.For, b.policy.Load().opening(next.openings, next.chance))
 		}
 		if p.For > 0 {

@@ -66,7 +66,7 @@ func (b *Breaker) reopen(next *stretch, change *events.StateChanged, v verdict) 
 			b.lastFailure.Store(change.Failure)
 		}
 	}
-	next.openings, next.chance = b.row(was, next.since)+1, rand.Float64()
+	next.openings, next.chance = b.row(was, next.since)+1, rand.Float64() // #nosec G404 -- spreads openings; no secret
 	next.until = next.since.Add(b.policy.Load().opening(next.openings, next.chance))
 	next.engine = b.engine(next.until)
 }

@@ -139,7 +139,7 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if fault == Errors || fault == Flaky && rand.IntN(2) == 0 {
+	if fault == Errors || fault == Flaky && rand.IntN(2) == 0 { // #nosec G404 -- a fault on show
 		w.WriteHeader(http.StatusInternalServerError)
 		_, _ = io.WriteString(w, `{"error":"out of order"}`)
 		return

@@ -69,7 +69,7 @@ func Start(ctx context.Context, c Config) (*Telemetry, error) {
 		err = t.startMetrics(ctx, about, c.Metrics)
 	}
 	if err != nil {
-		t.Close(ctx)
+		_ = t.Close(ctx) // what has failed before says more
 		return nil, err
 	}
 	c.Logger.Info("OpenTelemetry is on", "traces", traces, "metrics", metrics)
