@@ -3,10 +3,14 @@ package routes
 import (
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
 const redacted = "redacted"
+
+// secretWords are what the name of a parameter that is a secret holds.
+var secretWords = []string{"password", "passwd", "secret", "token", "key", "auth", "credential", "signature"}
 
 var (
 	// userinfo finds the credentials of a URL wherever it stands in a text, also of one that is not well formed.
@@ -64,7 +68,7 @@ func namesSecret(name string) bool {
 		name = decoded
 	}
 	name = strings.ToLower(name)
-	return strings.Contains(name, "password") || strings.Contains(name, "secret") || strings.Contains(name, "token")
+	return name == "sig" || slices.ContainsFunc(secretWords, func(word string) bool { return strings.Contains(name, word) })
 }
 
 // hide returns what is shown of a secret. An @ in it stays one: it may be the one behind a user

@@ -103,6 +103,20 @@ func TestEffectiveConfigurationHoldsNoSecret(t *testing.T) {
 	}
 }
 
+// A path that is asked for may hold what lets one in.
+func TestEffectiveConfigurationHoldsNoSecretOfAQuery(t *testing.T) {
+	for _, name := range []string{"password", "X-Api-Key", "access_token", "sig", "signature", "auth", "client%5fsecret", "credential"} {
+		file := fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: \"http://127.0.0.1:1\", breaker: {probe: {path: \"/up?deep=yes&%s=QZ&n=1\"}}}}\n", name)
+		c, err := loader().Parse([]byte(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := json.Marshal(c); err != nil || holdsSecret(string(got)) || !strings.Contains(string(got), "/up?deep=yes") {
+			t.Errorf("%s: got %s, %v", name, got, err)
+		}
+	}
+}
+
 func TestRedisFromTheEnvironment(t *testing.T) {
 	const file = minimal + "redis: {url: redis://file, ttl: 2s}\n"
 	for _, test := range []struct {
