@@ -1,0 +1,129 @@
+package e2e
+
+import (
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"cbproxy/internal/redistest"
+)
+
+// What SECURITY.md says that a test holds is held by a test.
+func TestSecurityPageNamesRealTests(t *testing.T) {
+	t.Parallel()
+	there := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		for _, m := range declared.FindAllStringSubmatch(string(content), -1) {
+			there[m[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(securityPage(t), -1)
+	if len(named) < 40 {
+		t.Errorf("SECURITY.md names only %d tests", len(named))
+	}
+	for _, m := range named {
+		if !there[m[1]] {
+			t.Errorf("SECURITY.md names %s, which is no test", m[1])
+		}
+	}
+}
+
+func securityPage(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile("../../SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// With the rights that SECURITY.md gives to Redis' user, and no others, a fleet shares what it knows and what it has queued.
+func TestRedisUserNeedsNoMoreThanItsKeys(t *testing.T) {
+	t.Parallel()
+	rule := regexp.MustCompile(`(?m)^ACL SETUSER cbproxy on >… (.*)$`).FindStringSubmatch(securityPage(t))
+	if rule == nil {
+		t.Fatal("SECURITY.md has no rule for Redis' user")
+	}
+	server := redistest.Start(t)
+	args := []any{"ACL", "SETUSER", "cbproxy", "on", ">secret"}
+	for word := range strings.FieldsSeq(rule[1]) {
+		args = append(args, word)
+	}
+	if err := server.Client().Do(t.Context(), args...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	fleet := startFleet(t, 2, `redis: {url: "redis://cbproxy:secret@`+server.Address()+`"}`+`
+defaults: {breaker: {fail_max: 1}, fallback: f}
+routes: {svc: {prefix: /svc, upstream: "http://127.0.0.1:1"}}
+fallbacks: {f: {try: [queue], queue: {}}}
+`)
+	res, err := http.Post(fleet[0].data+"/svc/x", "text/plain", strings.NewReader("x"))
+	if r := read(t, res, err); r.status != http.StatusAccepted {
+		t.Fatalf("status %d: %s", r.status, r.body)
+	}
+	awaitState(t, fleet, "open")
+	eventually(t, "the request has a copy", func() bool {
+		return server.Client().XLen(t.Context(), "cbproxy_queue:{svc}").Val() == 1
+	})
+	eventually(t, "the history is shared", func() bool { return len(fleet[1].history("svc")) > 1 })
+	refused, err := server.Client().Do(t.Context(), "ACL", "LOG").Slice()
+	if err != nil || len(refused) > 0 {
+		t.Errorf("Redis refused %v, %v", refused, err)
+	}
+}
+
+// A client that gets no fallback is told what is wrong, and not where.
+func TestClientsAreNotToldWhereUpstreamsAre(t *testing.T) {
+	t.Parallel()
+	dead := freeAddress(t)
+	p := startProxy(t, `defaults: {fallback_enabled: false, breaker: {fail_max: 1}}
+routes: {svc: {prefix: /svc, upstream: "http://`+dead+`/hidden"}}
+`)
+	_, port, _ := strings.Cut(dead, ":")
+	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable} {
+		res, err := http.Get(p.data + "/svc/x")
+		r := read(t, res, err)
+		var told strings.Builder
+		_ = r.header.Write(&told)
+		told.WriteString(r.body)
+		if r.status != status || strings.Contains(told.String(), port) || strings.Contains(told.String(), "hidden") {
+			t.Errorf("status %d, told %s", r.status, told.String())
+		}
+	}
+}
+
+// Who asks can't make series of metrics.
+func TestNoMetricHoldsWhatARequestSays(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t)
+	p := startProxy(t, `routes: {svc: {prefix: /svc, upstream: "`+u.url()+`"}}`+"\n")
+	const marker = "evilmarker"
+	for _, path := range []string{"/svc/", "/elsewhere/", "/svc/../"} {
+		r, err := http.NewRequest(strings.ToUpper(marker), p.data+path+marker+"?"+marker, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = marker
+		for _, name := range []string{"User-Agent", "X-Circuit-Breaker-Service", "X-Fallback", "Content-Type", marker} {
+			r.Header.Set(name, marker)
+		}
+		res, err := http.DefaultClient.Do(r)
+		_ = read(t, res, err)
+	}
+	if metrics := p.metrics(); strings.Contains(strings.ToLower(metrics), marker) || !strings.Contains(metrics, `service="svc"`) {
+		t.Errorf("the metrics tell what was asked: %s", metrics)
+	}
+}
