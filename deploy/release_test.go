@@ -1,0 +1,229 @@
+package deploy
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"debug/buildinfo"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The platforms that are built: this machine's, whose binary can be run, and another one.
+var (
+	here  = runtime.GOOS + "/" + runtime.GOARCH
+	there = map[bool]string{true: "linux/arm64", false: "linux/amd64"}[here == "linux/amd64"]
+)
+
+// Whoever makes a release of a commit gets the same bytes, and what is in them is what is said of it.
+func TestReleaseIsTheSameWhoeverMakesIt(t *testing.T) {
+	source := repository(t)
+	first, second := filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "a folder", "second")
+	said := release(t, clone(t, source), nil, 0, "--platform", here, "--platform", there, first)
+	if !strings.Contains(said, "is not signed") {
+		t.Errorf("it does not say that nothing is signed: %s", said)
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	run(t, "", nil, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "releases@example.com", "-f", key)
+	elsewhere := []string{"TZ=Pacific/Auckland", "LC_ALL=C.UTF-8", "GOFLAGS=-tags=other -ldflags=-X=main.version=9", "GOAMD64=v2", "GOOS=plan9"}
+	said = release(t, clone(t, source), elsewhere, 0, "--sign", key, "--platform", there, "--platform", here, second)
+	if strings.Contains(said, "not signed") {
+		t.Errorf("it says that nothing is signed: %s", said)
+	}
+
+	files := namesIn(t, first)
+	var expected []string
+	for _, platform := range []string{here, there} {
+		name := "cbproxy_1.2.3_" + strings.ReplaceAll(platform, "/", "_")
+		expected = append(expected, name+".cdx.json", name+".tar.gz")
+	}
+	slices.Sort(expected)
+	if expected = append([]string{"SHA256SUMS"}, expected...); !slices.Equal(files, expected) {
+		t.Errorf("there are %v", files)
+	}
+	if signed := namesIn(t, second); !slices.Equal(signed, slices.Insert(slices.Clone(files), 1, "SHA256SUMS.sig")) {
+		t.Errorf("signed, there are %v", signed)
+	}
+	for _, name := range files {
+		if !bytes.Equal(content(t, first, name), content(t, second, name)) {
+			t.Errorf("%s differs", name)
+		}
+	}
+	run(t, second, nil, "sha256sum", "--strict", "-c", "SHA256SUMS")
+	checkSignature(t, second, key)
+	for _, platform := range []string{here, there} {
+		checkArchive(t, first, platform, source)
+	}
+}
+
+// checkSignature verifies as users do, and that another's signature is none.
+func checkSignature(t *testing.T, folder, key string) {
+	t.Helper()
+	signers := filepath.Join(t.TempDir(), "allowed_signers")
+	public := string(content(t, filepath.Dir(key), "key.pub"))
+	if err := os.WriteFile(signers, []byte("releases@example.com "+public), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	verify := func(sums []byte) error {
+		c := exec.CommandContext(t.Context(), "ssh-keygen", "-Y", "verify", "-f", signers, "-I", "releases@example.com",
+			"-n", "cbproxy-release", "-s", filepath.Join(folder, "SHA256SUMS.sig"))
+		c.Stdin = bytes.NewReader(sums)
+		return c.Run()
+	}
+	sums := content(t, folder, "SHA256SUMS")
+	if err := verify(sums); err != nil {
+		t.Errorf("the signature is not that of the sums: %v", err)
+	}
+	if verify(append(sums, '\n')) == nil {
+		t.Error("the signature is good for other sums, too")
+	}
+}
+
+// checkArchive looks into the archive of a platform, and at its bill of materials.
+func checkArchive(t *testing.T, folder, platform, source string) {
+	t.Helper()
+	name := "cbproxy_1.2.3_" + strings.ReplaceAll(platform, "/", "_")
+	unpacked := t.TempDir()
+	entries := unpack(t, filepath.Join(folder, name+".tar.gz"), unpacked)
+	seconds, err := strconv.ParseInt(strings.TrimSpace(run(t, source, nil, "git", "log", "-1", "--format=%ct")), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name)
+		if e.Uid != 0 || e.Gid != 0 || e.Uname != "" || e.Gname != "" || e.Mode&0o022 != 0 || !e.ModTime.Equal(time.Unix(seconds, 0)) {
+			t.Errorf("%s: %s is of %d:%d (%s:%s), %o, %v", platform, e.Name, e.Uid, e.Gid, e.Uname, e.Gname, e.Mode, e.ModTime)
+		}
+	}
+	expected := []string{"/"}
+	for _, file := range []string{"README.md", "SECURITY.md", "THIRD-PARTY-NOTICES.txt", "cbproxy", "cbproxy.service", "config.example.yaml", "config.schema.json"} {
+		expected = append(expected, "/"+file)
+	}
+	for i := range expected {
+		expected[i] = name + expected[i]
+	}
+	if !slices.Equal(names, expected) {
+		t.Errorf("%s: the archive has %v", platform, names)
+	}
+	binary := filepath.Join(unpacked, name, "cbproxy")
+	info, err := buildinfo.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkBuild(t, info, platform)
+	checkBillOfMaterials(t, content(t, folder, name+".cdx.json"), info)
+	checkNotices(t, string(content(t, filepath.Join(unpacked, name), "THIRD-PARTY-NOTICES.txt")), info)
+	if platform == here {
+		commit := strings.TrimSpace(run(t, source, nil, "git", "rev-parse", "--short=12", "HEAD"))
+		if said, want := run(t, "", nil, binary, "version"), "cbproxy 1.2.3, commit "+commit+", "+runtime.Version()+"\n"; said != want {
+			t.Errorf("it says %q, not %q", said, want)
+		}
+		run(t, "", nil, binary, "check", "--config", filepath.Join(unpacked, name, "config.example.yaml"))
+	}
+}
+
+// checkBuild holds that the binary was built for the platform, and knows nothing of where.
+func checkBuild(t *testing.T, info *buildinfo.BuildInfo, platform string) {
+	t.Helper()
+	settings := map[string]string{}
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	if got := settings["GOOS"] + "/" + settings["GOARCH"]; got != platform {
+		t.Errorf("%s: the binary is for %s", platform, got)
+	}
+	if settings["CGO_ENABLED"] != "0" || settings["-trimpath"] != "true" {
+		t.Errorf("%s: it was built with %v", platform, settings)
+	}
+}
+
+// checkBillOfMaterials holds that it names each module that is linked, with its version and a licence, and no other.
+func checkBillOfMaterials(t *testing.T, document []byte, info *buildinfo.BuildInfo) {
+	t.Helper()
+	var bill struct {
+		BOMFormat string
+		Metadata  struct {
+			Component struct{ Name, Version string }
+		}
+		Components []struct {
+			Name, Version string
+			Evidence      struct{ Licenses []any }
+		}
+	}
+	if err := json.Unmarshal(document, &bill); err != nil {
+		t.Fatal(err)
+	}
+	if bill.BOMFormat != "CycloneDX" || bill.Metadata.Component.Name != "cbproxy" || bill.Metadata.Component.Version != "v1.2.3" {
+		t.Errorf("it is the bill of materials of %+v", bill.Metadata.Component)
+	}
+	linked := map[string]string{"std": strings.TrimPrefix(info.GoVersion, "go")}
+	for _, m := range info.Deps {
+		linked[m.Path] = m.Version
+	}
+	for _, c := range bill.Components {
+		if version := linked[c.Name]; version == "" || version != strings.TrimPrefix(c.Version, "go") {
+			t.Errorf("%s %s is in the bill of materials, %q is linked", c.Name, c.Version, version)
+		}
+		if c.Name != "std" && len(c.Evidence.Licenses) == 0 {
+			t.Errorf("%s has no licence in the bill of materials", c.Name)
+		}
+		delete(linked, c.Name)
+	}
+	if len(linked) > 0 {
+		t.Errorf("the bill of materials lacks %v", linked)
+	}
+}
+
+// checkNotices holds that there are the licences of all that is linked.
+func checkNotices(t *testing.T, notices string, info *buildinfo.BuildInfo) {
+	t.Helper()
+	heads := []string{"Go " + info.GoVersion + ": LICENSE", "cbproxy/internal/admin/dashboard/uplot/LICENSE: LICENSE"}
+	for _, m := range info.Deps {
+		heads = append(heads, m.Path+" "+m.Version+": LICEN")
+	}
+	for _, head := range heads {
+		_, text, ok := strings.Cut(notices, "\n==== "+head)
+		if text, _, _ = strings.Cut(text, "\n==== "); !ok || len(text) < 500 {
+			t.Errorf("the notices lack the licence of %s", head)
+		}
+	}
+}
+
+// unpack unpacks an archive, and returns what is in it.
+func unpack(t *testing.T, archive, folder string) (entries []*tar.Header) {
+	t.Helper()
+	f, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if z.Name != "" || !z.ModTime.IsZero() {
+		t.Errorf("%s tells its name %q and time %v", archive, z.Name, z.ModTime)
+	}
+	for r := tar.NewReader(z); ; {
+		e, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, e)
+	}
+	run(t, folder, nil, "tar", "-xzf", archive)
+	return entries
+}
