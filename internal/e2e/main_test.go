@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 		if file := os.Getenv(recordVariable); file != "" {
 			serve = func(address string) error { return serveRecorder(address, file) }
 		}
+		if file := os.Getenv(soakVariable); file != "" {
+			serve = func(address string) error { return serveSoak(address, file) }
+		}
 		fmt.Fprintln(os.Stderr, serve(address))
 		os.Exit(1)
 	}

@@ -182,6 +182,7 @@ type service struct {
 	Openings      int
 	Cause         string
 	Probing       bool
+	Epoch         uint64
 	Configuration struct {
 		FailMax int `json:"fail_max"`
 		Timeout float64

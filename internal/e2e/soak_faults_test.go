@@ -1,0 +1,218 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// faultCount is how many faults there were of each kind.
+type faultCount struct {
+	mu sync.Mutex
+	by map[string]int
+}
+
+func (f *faultCount) add(kind string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.by == nil {
+		f.by = map[string]int{}
+	}
+	f.by[kind]++
+}
+
+// storm lets faults of all kinds happen at once, and ends them.
+func (s *soak) storm(spell int, length time.Duration) {
+	stop := make(chan struct{})
+	var troublemakers sync.WaitGroup
+	trouble := func(name string, n int, between, lasts time.Duration, one func(r *rand.Rand) (end func())) {
+		r := s.random(name, spell*100+n)
+		troublemakers.Go(func() {
+			for rest(stop, r, between) {
+				end := one(r)
+				rest(stop, r, lasts)
+				end()
+			}
+		})
+	}
+	for n, name := range soakUpstreams {
+		u := s.upstreams[name]
+		trouble("upstream", n, 3*time.Second, 2500*time.Millisecond, func(r *rand.Rand) func() { return s.troubleUpstream(u, r) })
+	}
+	trouble("redis", 0, 3*time.Second, 3*time.Second, s.troubleRedis)
+	trouble("edits", 0, 600*time.Millisecond, 300*time.Millisecond, s.edit)
+	trouble("kills", 0, 2*time.Second, time.Second, s.killOne)
+	trouble("operator", 0, 500*time.Millisecond, time.Second, s.interfere)
+	time.Sleep(length) // it lasts as long as it lasts
+	close(stop)
+	troublemakers.Wait()
+}
+
+// rest waits up to most, and reports whether the storm goes on.
+func rest(stop <-chan struct{}, r *rand.Rand, most time.Duration) bool {
+	select {
+	case <-stop:
+		return false
+	case <-time.After(time.Duration(r.Int64N(int64(most)))):
+		return true
+	}
+}
+
+func (s *soak) troubleUpstream(u *soakUpstream, r *rand.Rand) (end func()) {
+	switch r.IntN(5) {
+	case 0, 1:
+		s.faults.add("upstream killed")
+		u.kill()
+		return u.start
+	case 2:
+		s.faults.add("upstream stopped")
+		u.pause()
+		return u.resume
+	}
+	mood := badMoods[r.IntN(len(badMoods))]
+	s.faults.add("upstream " + mood)
+	u.beIn(mood)
+	return func() { u.beIn(moodGood) }
+}
+
+func (s *soak) troubleRedis(r *rand.Rand) (end func()) {
+	switch r.IntN(4) {
+	case 0:
+		s.faults.add("redis stopped")
+		s.redis.Pause()
+		return s.redis.Resume
+	case 1:
+		s.faults.add("redis client pause")
+		_ = s.client.Do(s.t.Context(), "CLIENT", "PAUSE", 200+r.IntN(2000), "ALL").Err() // which ends by itself
+		return func() {}
+	case 2:
+		s.faults.add("redis emptied")
+		_ = s.client.FlushAll(s.t.Context()).Err()
+		return func() {}
+	}
+	s.faults.add("redis killed, and empty then")
+	s.redis.Kill()
+	return s.redis.Restart
+}
+
+// edit gives an instance another configuration, or one with faults, which must change nothing.
+func (s *soak) edit(r *rand.Rand) (end func()) {
+	p := s.fleet[r.IntN(len(s.fleet))]
+	n := int(s.version.Add(1))
+	kind := r.IntN(4)
+	faulty := s.faultyConfig(r, n)
+	p.busy.Lock()
+	defer p.busy.Unlock()
+	switch {
+	case kind == 0:
+		s.faults.add("faulty edit")
+		before := p.health()
+		p.replace(faulty)
+		p.faulty++
+		s.within("a faulty edit is told", func() string { return unless(p.health().Config.LastError != nil, "no last_error") })
+		if after := p.health(); after.Config.Hash != before.Config.Hash || after.Services["vms_service"].Configuration != before.Services["vms_service"].Configuration {
+			s.complain("a faulty edit", "has changed %+v to %+v", before.Config, after.Config)
+		}
+		p.replace(s.config(n))
+	case kind == 1 && !p.elder: // half of it may be read, which is a faulty edit of its own
+		s.faults.add("edit in place")
+		p.write(s.config(n))
+	default:
+		s.faults.add("edit")
+		p.replace(s.config(n))
+	}
+	s.inForce(p, n)
+	return func() {}
+}
+
+func (s *soak) inForce(p *soakProxy, n int) {
+	s.within("an edit is in force", func() string {
+		h := p.health()
+		return unless(h.Services["vms_service"].Configuration.Timeout == versionOf(n) && h.Config.LastError == nil, "instance %d: %v, want %v; %v",
+			p.n, h.Services["vms_service"].Configuration.Timeout, versionOf(n), h.Config.LastError)
+	})
+}
+
+// unless returns what is missing, "" if it holds.
+func unless(holds bool, format string, args ...any) string {
+	if holds {
+		return ""
+	}
+	return fmt.Sprintf(format, args...)
+}
+
+// killOne ends an instance, with or without a warning, and starts it again.
+func (s *soak) killOne(r *rand.Rand) (end func()) {
+	p := s.fleet[soakElders+r.IntN(soakFleet-soakElders)]
+	p.busy.Lock()
+	p.downs.Add(1)
+	if r.IntN(2) == 0 {
+		s.faults.add("instance killed")
+		p.kill()
+	} else {
+		s.faults.add("instance terminated")
+		p.signal(syscall.SIGTERM)
+		if status := p.wait(); status != 0 {
+			s.complain("exit", "status %d after SIGTERM", status)
+		}
+	}
+	return func() {
+		p.start()
+		p.downs.Add(1)
+		p.busy.Unlock()
+	}
+}
+
+// interfere is an operator who forces a breaker, for one instance or all of them.
+func (s *soak) interfere(r *rand.Rand) (end func()) {
+	p := s.fleet[r.IntN(len(s.fleet))]
+	services := []string{"rag_service", "rule_generation_service", "notifier_service", "vms_service", "prediction_service", "media", "backup"}
+	service := services[r.IntN(len(services))]
+	order := map[string]string{"state": []string{"open", "closed", "half-open"}[r.IntN(3)], "reason": "soak", "scope": []string{"instance", "fleet"}[r.IntN(2)]}
+	if order["state"] != "half-open" && (!soakRoutes[service].endless || r.IntN(2) == 0) {
+		order["duration"] = fmt.Sprintf("%dms", 300+r.IntN(1500))
+	}
+	s.faults.add("operator: " + order["state"] + ", " + order["scope"])
+	s.order(p, service, order)
+	if r.IntN(3) == 0 && order["duration"] != "" {
+		return func() {} // it ends by itself
+	}
+	return func() {
+		s.order(p, service, map[string]string{"state": "auto", "scope": order["scope"]})
+	}
+}
+
+// order reports whether an operator's order was carried out. A fleet can't be told while Redis is
+// away, and an instance not while it is down.
+func (s *soak) order(p *soakProxy, service string, order map[string]string) bool {
+	body, err := json.Marshal(order)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	downs := p.downs.Load()
+	r, err := http.NewRequest(http.MethodPost, p.admin+"/api/v1/circuit-breakers/"+service+"/force-state", strings.NewReader(string(body)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+adminToken)
+	r.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		if p.upSince(downs) {
+			s.complain("no answer", "%s to instance %d: %v", body, p.n, err)
+		}
+		return false
+	}
+	defer res.Body.Close()
+	text, _ := io.ReadAll(res.Body)
+	if res.StatusCode != http.StatusOK && (order["scope"] != "fleet" || res.StatusCode != http.StatusServiceUnavailable) && p.upSince(downs) {
+		s.complain("operator", "%s to instance %d: %d %s", body, p.n, res.StatusCode, text)
+	}
+	return res.StatusCode == http.StatusOK
+}

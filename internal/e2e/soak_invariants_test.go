@@ -1,0 +1,222 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// recover ends what operators have begun and waits until everything is well again, under load.
+func (s *soak) recover() {
+	s.t.Helper()
+	for s.version.Add(1)%12 != 0 { // as at the start
+	}
+	n := int(s.version.Load())
+	for _, p := range s.fleet {
+		s.within("Redis is up again", func() string {
+			h := p.health()
+			return unless(h.Redis.Up, "instance %d: %s", p.n, h.Redis.LastError)
+		})
+		p.replace(s.config(n))
+		s.inForce(p, n)
+	}
+	s.within("nobody is forced", s.release)
+	s.within("all breakers are closed", func() string {
+		return s.each(func(p *soakProxy, name string, service soakService) string {
+			return unless(service.State == "closed" && service.Forced == nil, "instance %d: %s is %s by %s, retry at %v, forced %+v, probing %v",
+				p.n, name, service.State, service.Cause, service.RetryAt, service.Forced, service.Probing)
+		})
+	})
+}
+
+// soakService is a service with what the fleet knows of it.
+type soakService = service
+
+// each looks at each service of each instance until something is missing.
+func (s *soak) each(look func(p *soakProxy, name string, service soakService) string) string {
+	for _, p := range s.fleet {
+		h := p.health()
+		if len(h.Services) != len(soakRoutes) || h.Total != len(soakRoutes) {
+			return fmt.Sprintf("instance %d has %d services, says %d", p.n, len(h.Services), h.Total)
+		}
+		for name, service := range h.Services {
+			if missing := look(p, name, service); missing != "" {
+				return missing
+			}
+		}
+	}
+	return ""
+}
+
+// release releases whoever is held, and tells who was.
+func (s *soak) release() (held string) {
+	return s.each(func(p *soakProxy, name string, service soakService) string {
+		if service.Forced == nil {
+			return ""
+		}
+		s.order(p, name, map[string]string{"state": "auto", "scope": service.Forced.Scope})
+		return fmt.Sprintf("instance %d: %s is forced: %+v", p.n, name, *service.Forced)
+	})
+}
+
+// checkAllAnswer waits until no plain route needs its fallback, and what the fast path takes has been
+// measured.
+func (s *soak) checkAllAnswer(l *load) {
+	s.t.Helper()
+	for _, p := range s.fleet {
+		c := l.client(p, "check", 0)
+		for name := range soakRoutes {
+			if name == "calls" {
+				continue
+			}
+			s.within("the upstream answers", func() string {
+				q := c.question(name, http.MethodGet)
+				c.ask(c.http1, q, nil, time.Minute)
+				return unless(q.status == http.StatusOK && q.strategy == "", "%v: status %d, %s for %s", q, q.status, q.strategy, q.reason)
+			})
+		}
+		c.close()
+	}
+	before := s.tally.fast.len()
+	s.within("the fast path is measured", func() string { return unless(s.tally.fast.len() >= before+500, "too few answers") })
+}
+
+// checkInvariants is for when nobody asks anything.
+func (s *soak) checkInvariants() {
+	s.t.Helper()
+	for _, p := range s.fleet {
+		s.within("nothing is queued or in flight", func() string {
+			m := p.series()
+			for name := range soakRoutes {
+				flying, waiting := m[`cbproxy_requests_in_flight{service="`+name+`"}`], m[`cbproxy_queue_depth{service="`+name+`"}`]
+				if flying != 0 || waiting != 0 {
+					return fmt.Sprintf("instance %d, %s: %v in flight, %v queued", p.n, name, flying, waiting)
+				}
+			}
+			return ""
+		})
+		m := p.series()
+		for _, none := range []string{"cbproxy_queue_dead", "cbproxy_queue_lost_total", "cbproxy_queue_dead_total", "cbproxy_store_errors_total"} {
+			for series, value := range m {
+				if (series == none || strings.HasPrefix(series, none+"{")) && value != 0 {
+					s.complain("the queue or the store", "instance %d: %s is %v", p.n, series, value)
+				}
+			}
+		}
+		p.surrendered = p.surrendered || m[`cbproxy_queue_surrendered_total{service="notifier_service"}`] > 0
+		s.checkState(p, m)
+		if p.elder {
+			s.checkCounts(p, m)
+		}
+	}
+	s.checkFleet()
+	s.ledger.check(s)
+}
+
+// series returns every metric, as it stands in the text format.
+func (p *proxyProcess) series() map[string]float64 {
+	p.t.Helper()
+	return seriesIn(p.metrics())
+}
+
+func seriesIn(text string) map[string]float64 {
+	all := map[string]float64{}
+	for line := range strings.Lines(text) {
+		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
+			if v, err := strconv.ParseFloat(strings.TrimSpace(line[i:]), 64); err == nil {
+				all[line[:i]] = v
+			}
+		}
+	}
+	return all
+}
+
+// checkState checks that health, metrics, events and history tell the same.
+func (s *soak) checkState(p *soakProxy, m map[string]float64) {
+	h := p.health()
+	if h.Config.LastError != nil || m["cbproxy_config_last_reload_successful"] != 1 || h.Status != "healthy" || m["cbproxy_redis_up"] != 1 || !h.Redis.Up {
+		s.complain("health", "instance %d: %+v, Redis is %v", p.n, h, m["cbproxy_redis_up"])
+	}
+	for name, service := range h.Services {
+		label := `{service="` + name + `"}`
+		if v, ok := m["enhanced_circuit_breaker_state"+label]; !ok || v != 0 || service.State != "closed" {
+			s.complain("health and metrics", "instance %d: %s is %s and %v", p.n, name, service.State, v)
+		}
+		for _, state := range []string{"open", "closed"} {
+			if v := m[`cbproxy_forced{service="`+name+`",state="`+state+`"}`]; v != 0 {
+				s.complain("forced", "instance %d: %s is told as forced", p.n, name)
+			}
+		}
+		if p.elder {
+			s.checkEvents(p, name, h.Instance, m)
+		}
+	}
+}
+
+// checkEvents compares an elder's events with its history and its counters.
+func (s *soak) checkEvents(p *soakProxy, service, instance string, m map[string]float64) {
+	var told []change
+	s.within("events, history and metrics agree", func() string {
+		var all bool
+		told, all = p.events.of(service)
+		if !all {
+			s.complain("events", "instance %d: some were missed", p.n)
+			return ""
+		}
+		var kept []change
+		for _, c := range p.history(service) {
+			if c.Instance == instance {
+				kept = append(kept, c)
+			}
+		}
+		slices.Reverse(kept)
+		if len(kept) > len(told) || len(kept) == 0 && len(told) > 0 {
+			return fmt.Sprintf("instance %d, %s: %d events, %d in the history", p.n, service, len(told), len(kept))
+		}
+		for i, c := range told[len(told)-len(kept):] {
+			if k := kept[i]; c.From != k.From || c.To != k.To || c.Cause != k.Cause || !c.Time.Equal(k.Time) {
+				return fmt.Sprintf("instance %d, %s: event %+v, history %+v", p.n, service, c, k)
+			}
+		}
+		return ""
+	})
+	to := map[string]float64{}
+	state := "closed"
+	for _, c := range told {
+		if c.From != state {
+			s.complain("events", "instance %d, %s: from %s, but it was %s", p.n, service, c.From, state)
+		}
+		state = c.To
+		to[c.To]++
+	}
+	for _, name := range stateSet {
+		if v := m[`cbproxy_state_changes_total{service="`+service+`",to="`+name+`"}`]; v != to[name] {
+			s.complain("events and metrics", "instance %d, %s: %v changes to %s are counted, %v were told", p.n, service, v, name, to[name])
+		}
+	}
+	if state != "closed" {
+		s.complain("events", "instance %d, %s: the last one told is %s", p.n, service, state)
+	}
+}
+
+// checkFleet checks that all instances, and Redis, know of the same decisions.
+func (s *soak) checkFleet() {
+	s.within("the fleet agrees", func() string {
+		epochs := map[string]uint64{}
+		return s.each(func(p *soakProxy, name string, service soakService) string {
+			if epoch, ok := epochs[name]; ok && epoch != service.Epoch {
+				return fmt.Sprintf("%s: instance 0 knows of decision %d, instance %d of %d", name, epoch, p.n, service.Epoch)
+			}
+			epochs[name] = service.Epoch
+			if service.Epoch == 0 {
+				return ""
+			}
+			fields := s.client.HGetAll(s.t.Context(), "soak:circuit_breaker_state:"+name).Val()
+			return unless(fields["state"] == "closed" && fields["epoch"] == strconv.FormatUint(service.Epoch, 10) && fields["service_name"] == name,
+				"%s: Redis has %v, instance %d knows of %d", name, fields, p.n, service.Epoch)
+		})
+	})
+}

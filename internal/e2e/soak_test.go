@@ -1,0 +1,145 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"cbproxy/internal/redistest"
+)
+
+var (
+	soakFor  = flag.Duration("soak", 20*time.Second, "how long the soak lasts")
+	soakSeed = flag.Uint64("soakseed", 0, "what the soak's faults and requests are drawn from; 0 is something else each time")
+)
+
+// soakPatience bounds what takes longest: what one instance has missed it learns from Redis within half a
+// minute.
+const soakPatience = 90 * time.Second
+
+// soak is a fleet under load and faults, and what is known of both.
+type soak struct {
+	t         *testing.T
+	seed      uint64
+	redis     *redistest.Server
+	client    *redis.Client
+	upstreams map[string]*soakUpstream
+	fleet     []*soakProxy
+	calm      atomic.Bool // no fault is under way, and everything has recovered
+	version   atomic.Int64
+
+	ledger  ledger
+	tally   tally
+	faults  faultCount
+	figures figures
+
+	complaints sync.Map // *atomic.Int64 by kind
+}
+
+// soakProxy is one instance.
+type soakProxy struct {
+	*proxyProcess
+	n      int
+	elder  bool           // it lives as long as the soak
+	events *eventListener // of an elder
+	busy   sync.Mutex     // held while it is down, or its configuration is one that it would not start with
+	downs  atomic.Int64   // odd while it is down, or may be
+	faulty int            // faulty edits; guarded by busy
+
+	surrendered bool // others have taken over what it had queued; belongs to the test's goroutine
+}
+
+// upSince reports whether the instance has been up all the while since downs was what it is.
+func (p *soakProxy) upSince(downs int64) bool { return downs%2 == 0 && p.downs.Load() == downs }
+
+const (
+	soakFleet  = 4
+	soakElders = 2
+)
+
+func startSoak(t *testing.T, seed uint64) *soak {
+	t.Helper()
+	redistest.Need(t)
+	s := &soak{t: t, seed: seed, redis: redistest.Start(t), upstreams: map[string]*soakUpstream{}}
+	s.client = s.redis.Client()
+	for _, name := range soakUpstreams {
+		s.upstreams[name] = startSoakUpstream(t)
+	}
+	for n := range soakFleet {
+		p := &soakProxy{proxyProcess: startProxy(t, s.config(0)), n: n, elder: n < soakElders}
+		p.awaitRedis(true)
+		s.fleet = append(s.fleet, p)
+	}
+	for _, p := range s.fleet[:soakElders] {
+		p.events = listen(t, p)
+	}
+	return s
+}
+
+// random returns a source of its own for each purpose, so that what one draws doesn't depend on how fast
+// the others are.
+func (s *soak) random(purpose string, n int) *rand.Rand {
+	h := uint64(n)
+	for _, c := range purpose {
+		h = h*31 + uint64(c)
+	}
+	return rand.New(rand.NewPCG(s.seed, h))
+}
+
+// complain notes what must not be, and shows the first of each kind.
+func (s *soak) complain(kind, format string, args ...any) {
+	n, _ := s.complaints.LoadOrStore(kind, new(atomic.Int64))
+	if n.(*atomic.Int64).Add(1) <= 5 {
+		s.t.Errorf("%s: %s", kind, fmt.Sprintf(format, args...))
+	}
+	s.t.Fail()
+}
+
+// within is eventually with more patience.
+func (s *soak) within(what string, done func() string) {
+	s.t.Helper()
+	missing := done()
+	for deadline := time.Now().Add(soakPatience); missing != ""; missing = done() {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("not within %v: %s: %s", soakPatience, what, missing)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// A fleet under load of every kind, while upstreams die, Redis goes away, configurations are edited,
+// instances are killed and operators interfere: no answer is out of order, nothing that was
+// accepted is lost, what is counted adds up, and in each quiet spell everything recovers and
+// nothing is left over.
+func TestSoak(t *testing.T) {
+	seed := *soakSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	s := startSoak(t, seed)
+	t.Logf("%v with -soakseed %d", *soakFor, seed)
+	stop := s.tellProgress()
+	defer stop()
+	storm := min(max(*soakFor/6, 5*time.Second), 45*time.Second)
+	begin := time.Now()
+	for spell := 0; spell < 2 || time.Since(begin) < *soakFor; spell++ {
+		load := s.startLoad(spell)
+		s.storm(spell, storm)
+		s.recover()
+		s.calm.Store(true)
+		s.checkAllAnswer(load)
+		load.end()
+		s.calm.Store(false)
+		s.checkInvariants()
+		s.measure()
+	}
+	stop()
+	s.checkLeaks()
+	s.report(time.Since(begin))
+}
