@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -23,6 +22,7 @@ type remote struct {
 	timeout     time.Duration
 	tooSlow     error // says that timeout has passed
 	maxResponse int64 // bytes of a response's body
+	h2c         bool
 	connections *connections
 }
 
@@ -38,6 +38,7 @@ func newRemote(u routes.Upstream, tls routes.TLS, timeout time.Duration, maxResp
 		timeout:     timeout,
 		tooSlow:     fmt.Errorf("no answer within %v", timeout),
 		maxResponse: int64(maxResponse),
+		h2c:         u.Scheme == "h2c",
 		connections: c,
 	}
 	return r, nil
@@ -82,8 +83,9 @@ func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status in
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, s.tooSlow)
 	defer cancel()
 	var connected atomic.Bool
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
-	res, err := s.connections.transport.RoundTrip(r.WithContext(traced))
+	ctx, done := LimitReplays(ctx, s.h2c, func(net.Conn) { connected.Store(true) })
+	defer done()
+	res, err := s.connections.transport.RoundTrip(r.WithContext(ctx))
 	switch {
 	case err != nil && !connected.Load():
 		return nil, blame(ctx, err, events.ErrorConnect)
@@ -111,6 +113,8 @@ func blame(ctx context.Context, err error, kind events.ErrorType) *fault {
 	switch {
 	case ctx.Err() == context.DeadlineExceeded:
 		return &fault{events.ErrorTimeout, context.Cause(ctx)}
+	case context.Cause(ctx) == ErrReplayed:
+		return &fault{events.ErrorReset, ErrReplayed}
 	case ctx.Err() != nil: // nobody waits any more
 		return &fault{"", context.Cause(ctx)}
 	case errors.Is(err, context.Canceled):

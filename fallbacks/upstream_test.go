@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -399,5 +401,40 @@ func BenchmarkUpstream(b *testing.B) {
 		if _, _, err := chain.Answer(b.Context(), r, events.ReasonOpen); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// http.Transport would send a GET on each idle connection that it has.
+func TestUpstreamIsAskedTwiceAtMost(t *testing.T) {
+	const pool = 10
+	var dead atomic.Bool
+	var hits atomic.Int32
+	var together sync.WaitGroup // so that each request needs a connection of its own
+	together.Add(pool)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if dead.Load() {
+			hits.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		together.Done()
+		together.Wait()
+	}))
+	defer server.Close()
+	chain := newPlace().start(t, "upstream", upstreamOptions(t, server.URL))
+	var requests sync.WaitGroup
+	for range pool {
+		requests.Go(func() {
+			if _, err := answer(t, chain, get()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	requests.Wait()
+	dead.Store(true)
+	if _, err := answer(t, chain, get()); !errors.Is(err, fallbacks.ErrReplayed) {
+		t.Errorf("%v", err)
+	}
+	if f := breakerOf(chain).Status().LastFailure; hits.Load() != 2 || f == nil || f.Type != events.ErrorReset {
+		t.Errorf("%d requests, %+v", hits.Load(), f)
 	}
 }

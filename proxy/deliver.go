@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"time"
 
+	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 )
@@ -125,11 +126,13 @@ func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 
 // send returns the upstream's answer, and how it failed; kind is "" if it did not.
 func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) (answer Delivered, kind events.ErrorType, err error) {
-	connected, ctx := false, r.Context()
-	r = r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+	connected := false
+	ctx, cancel := fallbacks.LimitReplays(r.Context(), rt.config.Upstream.Scheme == "h2c", func(c net.Conn) {
 		connected = true
-		trace.connected(info.Conn)
-	}}))
+		trace.connected(c)
+	})
+	defer cancel()
+	r = r.WithContext(ctx)
 	if state == events.HalfOpen {
 		rt.pool.transport.CloseIdleConnections() // they are from before the failure
 	}
@@ -137,6 +140,8 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	switch {
 	case err != nil && context.Cause(ctx) == errTimeout:
 		return answer, events.ErrorTimeout, errTimeout
+	case err != nil && context.Cause(ctx) == fallbacks.ErrReplayed:
+		return answer, events.ErrorReset, fallbacks.ErrReplayed
 	case err != nil:
 		return answer, errorType(err, connected, false), err
 	}

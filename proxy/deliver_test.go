@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -262,5 +264,46 @@ func TestDeliveryProbesOnANewConnection(t *testing.T) {
 		if _, err := server.Deliver(t.Context(), delivery("x")); err != nil || len(conns) != want {
 			t.Errorf("%d: %v, %d connections, want %d", i, err, len(conns), want)
 		}
+	}
+}
+
+// A delivery has an Idempotency-Key, which http.Transport takes for leave to send it on each idle connection that it has.
+func TestDeliveryCostsAtMostOneReplay(t *testing.T) {
+	const pool = 20
+	var dead atomic.Bool
+	var hits atomic.Int32
+	var together sync.WaitGroup // so that each request needs a connection of its own
+	together.Add(pool)
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			q, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, q.Body)
+			if dead.Load() {
+				hits.Add(1)
+				return
+			}
+			together.Done()
+			together.Wait()
+			_, _ = io.WriteString(c, okResponse)
+		}
+	})
+	server, _, _ := start(t, route(url, "breaker: {fail_max: 0}"))
+	var deliveries sync.WaitGroup
+	for range pool {
+		deliveries.Go(func() { _, _ = server.Deliver(t.Context(), delivery("hello")) })
+	}
+	deliveries.Wait()
+	dead.Store(true)
+	d := delivery("hello")
+	d.Header.Set("Idempotency-Key", "one")
+	var failed *proxy.DeliveryError
+	if _, err := server.Deliver(t.Context(), d); !errors.As(err, &failed) || failed.Reason != events.ReasonReset {
+		t.Errorf("%v", err)
+	}
+	if n := hits.Load(); n != 2 {
+		t.Errorf("one delivery hit the upstream %d times", n)
 	}
 }

@@ -23,7 +23,7 @@ var (
 	errHurried    = errors.New("the call's grpc-timeout was too short for any upstream")
 	errIdle       = errors.New("the stream was silent for the route's idle_timeout")
 	errSlowClient = errors.New("the client did not send or take a body in time")
-	errReplayed   = errors.New("two connections in a row were closed before they answered")
+	errReplayed   = fallbacks.ErrReplayed
 	errLost       = errors.New("the upstream closed the connection during the upload")
 	errEnded      = errors.New("the exchange is over")
 )

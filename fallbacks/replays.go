@@ -1,0 +1,38 @@
+package fallbacks
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http/httptrace"
+)
+
+// ErrReplayed is the cause with which a context of LimitReplays ends by itself.
+var ErrReplayed = errors.New("two connections in a row were closed before they answered")
+
+// LimitReplays returns a context for one request to an http.Transport, with which it sends that twice at most: on an
+// idle connection that the server turns out to have closed, and once more. Without, it goes through a
+// whole pool of closed connections with a single request that is safe to repeat, as those with an
+// Idempotency-Key are, too. h2c tells that the connections speak HTTP/2 without TLS. connected is called with each
+// connection that the request is given, on the goroutine that makes the request. The caller must cancel the
+// context.
+func LimitReplays(ctx context.Context, h2c bool, connected func(net.Conn)) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	given := 0
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		connected(info.Conn)
+		if given++; given <= 2 {
+			return
+		}
+		cancel(ErrReplayed)
+		c, shared := info.Conn, h2c // HTTP/2 shares a connection between requests
+		if t, ok := c.(*tls.Conn); ok {
+			c, shared = t.NetConn(), t.ConnectionState().NegotiatedProtocol == "h2"
+		}
+		if !shared {
+			_ = c.Close() // before the first byte is written
+		}
+	}})
+	return traced, func() { cancel(nil) }
+}
