@@ -91,8 +91,11 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 		call.Cancel()
 	default:
 		detail := fmt.Sprintf("status %d", answer.Status)
-		if err != nil {
+		switch {
+		case err != nil:
 			detail = err.Error()
+		case kind != events.ErrorStatus:
+			detail += ", and then the response broke off"
 		}
 		f := &events.Failure{Time: time.Now(), Type: kind, Detail: clip("delivery: " + detail)}
 		rt.service.observer.Failed(kind, 1)
@@ -124,7 +127,8 @@ func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 	return r
 }
 
-// send returns the upstream's answer, and how it failed; kind is "" if it did not.
+// send returns the upstream's answer, and how it failed; kind is "" if it did not. A response that breaks
+// off is a failure, but its status tells that the request has arrived.
 func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) (answer Delivered, kind events.ErrorType, err error) {
 	connected := false
 	ctx, cancel := fallbacks.LimitReplays(r.Context(), rt.config.Upstream.Scheme == "h2c", func(c net.Conn) {
@@ -150,10 +154,13 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	if res.StatusCode < 200 {
 		return answer, events.ErrorProtocol, fmt.Errorf("malformed response: status %03d", res.StatusCode)
 	}
-	_, _ = io.CopyN(io.Discard, res.Body, maxProbeBody) // keeps the connection
+	_, broken := io.CopyN(io.Discard, res.Body, maxProbeBody) // keeps the connection
 	answer = Delivered{res.StatusCode, parseRetryAfter(res.Header.Get("Retry-After"), time.Now())}
-	if rt.config.Breaker.FailureStatuses.Has(res.StatusCode) {
+	switch {
+	case rt.config.Breaker.FailureStatuses.Has(res.StatusCode):
 		kind = events.ErrorStatus
+	case broken != nil && broken != io.EOF && ctx.Err() == nil: // a body may last longer than anybody waits
+		kind = errorType(broken, true, true)
 	}
 	return answer, kind, nil
 }

@@ -55,7 +55,8 @@ func TestDeliveryIsReportedOnce(t *testing.T) {
 		"429":             {says("HTTP/1.1 429 Slow Down\r\nContent-Length: 0\r\n\r\n"), "", 429, "", "", events.Closed},
 		"503":             {says("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), "", 503, "", events.ErrorStatus, events.Open},
 		"hints first":     {says("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), "", 200, "", "", events.Closed},
-		"a cut body":      {says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi"), "", 200, "", "", events.Closed}, // the status is what counts
+		"a cut body":      {says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi"), "", 200, "", events.ErrorTruncated, events.Open}, // it has arrived, and the upstream has failed
+		"a cut stream":    {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"), "", 200, "", events.ErrorTruncated, events.Open},
 		"101":             {says("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
 		"099":             {says("HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
 		"malformed":       {says("220 mail.example ESMTP " + long + "\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},

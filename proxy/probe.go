@@ -85,8 +85,8 @@ func (p *prober) probe(ctx context.Context) {
 	call.Failure(f, time.Since(start))
 }
 
-// ask sends the probe's request. A response's header section tells all: a body may last for
-// ever.
+// ask sends the probe's request. A response's header section tells all, but where a short body is
+// announced that has to come: a stream may last for ever.
 func (p *prober) ask(ctx context.Context) (events.ErrorType, error) {
 	rt := p.route
 	connected := false
@@ -106,11 +106,17 @@ func (p *prober) ask(ctx context.Context) (events.ErrorType, error) {
 		return errorType(err, connected, false), err
 	}
 	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
+	var broken error
 	if res.ContentLength <= maxProbeBody {
-		_, _ = io.CopyN(io.Discard, res.Body, res.ContentLength) // keeps the connection
+		_, broken = io.CopyN(io.Discard, res.Body, res.ContentLength) // keeps the connection, too
 	}
-	if res.StatusCode < 200 || res.StatusCode > 399 || rt.config.Breaker.FailureStatuses.Has(res.StatusCode) {
+	switch {
+	case res.StatusCode < 200 || res.StatusCode > 399 || rt.config.Breaker.FailureStatuses.Has(res.StatusCode):
 		return events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode)
+	case broken != nil && ctx.Err() != nil:
+		return events.ErrorTimeout, fmt.Errorf("no whole answer within %v", rt.config.Breaker.Probe.Timeout)
+	case broken != nil:
+		return errorType(broken, true, true), broken
 	}
 	return "", nil
 }

@@ -40,6 +40,11 @@ func newProbed(t testing.TB) *probed {
 			w.WriteHeader(200)
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
+		case 2: // an answer that breaks off
+			w.Header().Set("Content-Length", "5")
+			_, _ = w.Write([]byte("hi"))
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
 		default:
 			w.WriteHeader(code)
 		}
@@ -100,15 +105,17 @@ func TestProbesTestRecoveryInPlaceOfClients(t *testing.T) {
 	}
 }
 
-func TestProbeThatIsNotAnsweredHasFailed(t *testing.T) {
-	u := newProbed(t)
-	u.answer.Store(0)
-	server, _, _ := start(t, probedRoute(u.URL, "recovery_timeout: 60s"))
-	b := server.Breaker("svc")
-	b.Force(events.HalfOpen, 0, "test")
-	until(t, b, events.Open)
-	if f := b.Status().LastFailure; f.Type != events.ErrorTimeout || !strings.Contains(f.Detail, "probe") {
-		t.Errorf("%+v", f)
+func TestProbeThatIsNotAnsweredInWholeHasFailed(t *testing.T) {
+	for answer, kind := range map[int32]events.ErrorType{0: events.ErrorTimeout, 2: events.ErrorTruncated} {
+		u := newProbed(t)
+		u.answer.Store(answer)
+		server, _, _ := start(t, probedRoute(u.URL, "recovery_timeout: 60s"))
+		b := server.Breaker("svc")
+		b.Force(events.HalfOpen, 0, "test")
+		until(t, b, events.Open)
+		if f := b.Status().LastFailure; f.Type != kind || !strings.Contains(f.Detail, "probe") {
+			t.Errorf("%+v, want %s", f, kind)
+		}
 	}
 }
 
