@@ -104,7 +104,7 @@ func (q *question) judgeFallback(res *http.Response, body string) (class, error)
 		if (q.reason == "open") != (state == "open") && q.strategy != "queue" || q.reason == "half_open_limit" && state == "closed" {
 			return "", fmt.Errorf("reason %s while %s", q.reason, state)
 		}
-	case slices.Contains(tried, q.reason), q.reason == "status" && q.route.status:
+	case slices.Contains(tried, q.reason), q.reason == "status" && (q.route.status || q.route.try[0] == "queue"): // why those before it wait
 	default:
 		return "", fmt.Errorf("X-Fallback-Reason is %q", q.reason)
 	}

@@ -145,6 +145,8 @@ func (c *client) callGRPC() {
 	switch {
 	case q.disturbed:
 		c.s.tally.uncertain(q)
+	case res == nil && err != nil && strings.Contains(err.Error(), "stream error"):
+		c.s.tally.count(q, "", "gRPC, cut", 0) // before its head was flushed
 	case res == nil:
 		c.s.complain("no answer", "%v: %v", q, err)
 	case time.Since(start) > q.route.timeout+hangs:

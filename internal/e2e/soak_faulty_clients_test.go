@@ -83,7 +83,7 @@ var rudenesses = []rudeness{
 	{"GET /media HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", 400},
 	{"CONNECT media:80 HTTP/1.1\r\nHost: media:80\r\n\r\n", 405},
 	{"GET /media HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", 431},
-	{"nonsense\r\n\r\n", 400},
+	{"nonsense of more bytes than the preface of HTTP/2\r\n\r\n", 400},
 }
 
 // beRude sends what the proxy has to refuse by itself.

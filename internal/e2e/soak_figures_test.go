@@ -77,7 +77,7 @@ var alone = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 // least is the least of some moments: what asks Redis and such comes and goes.
 func (p *soakProxy) least() (least footprint) {
 	p.t.Helper()
-	for n := range 20 {
+	for n := range 10 {
 		now := p.sample()
 		if n == 0 {
 			least = now

@@ -163,7 +163,7 @@ func (l *ledger) compare(s *soak, q *question, h *hits) {
 // checkOrder checks that nothing that one client sent to an elder, one after the other, was overtaken;
 // save where others took something over, which they put behind their own.
 func (l *ledger) checkOrder(s *soak) {
-	last := map[string]int{}
+	last := map[string]*question{}
 	for id := uint64(1); id <= l.ids.Load(); id++ {
 		q, h := l.asked[id], l.had[id]
 		if q == nil || h == nil || q.from == "" || h.taken == 0 || q.status == 0 || q.broken {
@@ -172,9 +172,9 @@ func (l *ledger) checkOrder(s *soak) {
 		if q.status >= 300 || s.fleet[q.instance].surrendered {
 			continue
 		}
-		if h.first < last[q.from] {
-			s.complain("overtaken", "%v of %s", q, q.from)
+		if before := last[q.from]; before != nil && h.first < l.had[before.id].first {
+			s.complain("overtaken", "%v (%d, %+v) has overtaken %v (%d, %+v)", q, q.status, *h, before, before.status, *l.had[before.id])
 		}
-		last[q.from] = h.first
+		last[q.from] = q
 	}
 }

@@ -131,10 +131,10 @@ func (s *soakServer) plain(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	sum, does := digest.Sum32(), s.draw()
-	switch does {
-	case moodGood:
+	switch {
+	case does == moodGood, does == moodCut && r.Header.Get("X-Delivery-Attempt") != "": // of a delivery the status is what counts
 		s.note(r, sum, "aw")
-	case moodSlow:
+	case does == moodSlow:
 		s.note(r, sum, "a")
 		s.dawdle(r)
 		s.note(r, sum, "w")
