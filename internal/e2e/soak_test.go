@@ -96,7 +96,7 @@ func (s *soak) random(purpose string, n int) *rand.Rand {
 func (s *soak) complain(kind, format string, args ...any) {
 	n, _ := s.complaints.LoadOrStore(kind, new(atomic.Int64))
 	if n.(*atomic.Int64).Add(1) <= 5 {
-		s.t.Errorf("%s: %s", kind, fmt.Sprintf(format, args...))
+		s.t.Errorf("%s, at %s: %s", kind, time.Now().UTC().Format("15:04:05.000"), fmt.Sprintf(format, args...)) // as in the logs
 	}
 	s.t.Fail()
 }
