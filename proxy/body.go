@@ -214,14 +214,25 @@ func (x *exchange) linger() {
 	}
 	buffer := copyBuffers{}.Get()
 	defer copyBuffers{}.Put(buffer)
+	rest := x.restOfUpload()
 	for start := time.Now(); time.Since(start) < lingerTime; {
 		if control.SetReadDeadline(time.Now().Add(lingerPause)) != nil {
 			return
 		}
-		if _, err := x.upload.body.Read(buffer); err != nil {
+		if _, err := rest.Read(buffer); err != nil {
 			return
 		}
 	}
+}
+
+// restOfUpload is what linger reads. net/http's reader of chunks remembers a read that was made to fail, and so says
+// nothing any more of a client that is still sending.
+func (x *exchange) restOfUpload() io.Reader {
+	c, ok := x.r.Context().Value(clientConnKey{}).(*clientConn)
+	if ok && x.r.ContentLength < 0 && x.upload.interrupted.Load() {
+		return c.Conn // where one chunk ends and another begins makes no difference
+	}
+	return x.upload.body
 }
 
 // readWhole reads a small response before the client sees any of it, so that one that

@@ -102,6 +102,41 @@ func TestAnswerDuringUploadIsDelivered(t *testing.T) {
 	}
 }
 
+// A client that reads only once it has sent everything gets its answer as well where the upstream has died in
+// between.
+func TestAnswerForAnUpstreamThatDiesDuringAnUploadIsDelivered(t *testing.T) {
+	const piece, pieces = 16 << 10, 50
+	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) { _, _ = r.Discard(piece) })
+	_, address, _ := start(t, route(url, "breaker: {fail_max: 0}"))
+	for name, upload := range map[string]struct{ head, before, after string }{
+		"of known length": {fmt.Sprintf("Content-Length: %d", piece*pieces), "", ""},
+		"chunked":         {"Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n", piece), "\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			fmt.Fprintf(c, "POST /svc HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", upload.head)
+			for n := range pieces {
+				if _, err := io.WriteString(c, upload.before+strings.Repeat("x", piece)+upload.after); err != nil {
+					t.Fatalf("piece %d: %v", n, err)
+				}
+				time.Sleep(2 * time.Millisecond) // it takes its time
+			}
+			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if res.StatusCode != http.StatusBadGateway || !res.Close {
+				t.Errorf("%+v", res)
+			}
+		})
+	}
+}
+
 func TestUpstreamFailuresAreClassed(t *testing.T) {
 	for name, c := range map[string]struct {
 		response string // "" closes at once; "hang" never answers
