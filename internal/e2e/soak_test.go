@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	soakFor  = flag.Duration("soak", 20*time.Second, "how long the soak lasts")
+	soakFor  = flag.Duration("soak", 15*time.Second, "how long the soak lasts")
 	soakSeed = flag.Uint64("soakseed", 0, "what the soak's faults and requests are drawn from; 0 is something else each time")
 )
 
