@@ -43,10 +43,11 @@ type exchange struct {
 	start time.Time
 	grpc  *grpcCall // nil: the request is no gRPC
 
-	attempt *attempt // the current one; nil: the upstream is not asked
-	only    attempt  // what attempt points at if there will be no other
-	retries *retries // nil: no attempt is repeated
-	places  places   // what it occupies of the limits on requests in flight
+	attempt  *attempt // the current one; nil: the upstream is not asked
+	only     attempt  // what attempt points at if there will be no other
+	retries  *retries // nil: no attempt is repeated
+	replayed bool     // an attempt was given a second connection
+	places   places   // what it occupies of the limits on requests in flight
 
 	question fallbacks.Request // what the fallback is asked, or learns from
 

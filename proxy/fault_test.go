@@ -72,6 +72,47 @@ func TestDeadPoolCostsAtMostOneReplay(t *testing.T) {
 	}
 }
 
+// Retries have a replay between them, and not one each, however many idle connections there are.
+func TestRetriesShareOneReplay(t *testing.T) {
+	var hits atomic.Int32
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			q, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if q.URL.Path == "/dies" {
+				hits.Add(1)
+				return
+			}
+			_, _ = io.WriteString(c, okResponse)
+		}
+	})
+	_, address, _ := start(t, route(url, "breaker: {fail_max: 0}", "retry: {attempts: 2, backoff: 5ms, budget: 1}"))
+	ctx, cancel := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	for range 4 { // who keep connections in the pool
+		others.Go(func() {
+			for ctx.Err() == nil {
+				if res, err := http.Get("http://" + address + "/svc/lives"); err == nil {
+					_ = res.Body.Close()
+				}
+			}
+		})
+	}
+	for range 30 {
+		hits.Store(0)
+		if res, _ := get(t, "http://"+address+"/svc/dies"); res.StatusCode != http.StatusBadGateway {
+			t.Errorf("status %d", res.StatusCode)
+		}
+		if n := hits.Load(); n > 4 {
+			t.Errorf("%d requests, want one, two retries and one replay at most", n)
+		}
+	}
+	cancel()
+	others.Wait()
+}
+
 // The upstream answers and closes with most of the upload unread, so that the proxy's
 // writes are reset.
 func TestAnswerDuringUploadIsDelivered(t *testing.T) {

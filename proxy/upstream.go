@@ -113,8 +113,8 @@ func (a *attempt) getConn(string) {
 	}
 }
 
-// gotConn allows one replay. The transport knows no limit: it goes through a whole pool of
-// closed connections with a single request.
+// gotConn allows one replay in all attempts. The transport knows no limit: it goes through a whole pool
+// of closed connections with a single request.
 func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	a.conns++
 	c, shared := info.Conn, a.x.route.config.Upstream.Scheme == "h2c" // HTTP/2 shares a connection between requests
@@ -125,13 +125,14 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	shared = shared || !ok
 	a.conn = u
 	a.trace.connected(c)
-	if a.conns > 2 {
+	if a.conns > 1 && a.x.replayed {
 		a.cancel(errReplayed)
 		if !shared {
 			_ = c.Close() // before the first byte is written
 		}
 		return
 	}
+	a.x.replayed = a.conns > 1 || a.x.replayed
 	switch {
 	case shared:
 	case a.x.upload.body != nil:
