@@ -203,7 +203,7 @@ func (q *question) judgeProblem(res *http.Response, body string) (class, error) 
 	}
 	state := res.Header.Get("X-Circuit-Breaker-State")
 	switch s := res.StatusCode; {
-	case q.faulty && slices.Contains(problemStatuses, s):
+	case q.faulty && slices.Contains(problemStatuses, s), s == http.StatusRequestTimeout && q.method == http.MethodPost: // a client that gets no processor time is slow
 		return classCancelled, nil
 	case len(q.route.try) > 0:
 		return "", fmt.Errorf("status %d where a fallback applies: %s", s, body)
