@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
-	"text/template"
 
 	"cbproxy/routes"
 )
@@ -51,8 +49,7 @@ type templated struct {
 	answer    Answer // without its body
 	bodyLimit int64
 	holes     []hole
-	after     JSON      // what follows the last hole
-	idle      sync.Pool // of *filler
+	after     JSON // what follows the last hole
 }
 
 func newTemplated(o *TemplateOptions, _ Site) (Strategy, error) {
@@ -65,7 +62,6 @@ func newTemplated(o *TemplateOptions, _ Site) (Strategy, error) {
 	if parsed.usesJSON {
 		t.bodyLimit = int64(o.MaxBody)
 	}
-	t.idle.New = func() any { return newFiller(t.holes) }
 	return t, nil
 }
 
@@ -74,16 +70,11 @@ func (t *templated) BodyLimit() int64 { return t.bodyLimit }
 
 // Answer fails if a template does, or makes too much, or if ctx is done.
 func (t *templated) Answer(ctx context.Context, r *Request) (*Answer, error) {
-	f := t.idle.Get().(*filler)
-	f.filling = filling{ctx: ctx, request: r}
-	defer func() {
-		f.filling = filling{} // the request is not to be kept
-		t.idle.Put(f)
-	}()
+	e := executor{filling: filling{ctx: ctx, request: r}}
 	var body bytes.Buffer
 	for i := range t.holes {
 		body.Write(t.holes[i].before)
-		if err := f.fill(&body, i, t.holes[i].typed); err != nil {
+		if err := e.fill(&body, &t.holes[i]); err != nil {
 			return nil, fmt.Errorf("fill in %s: %w", t.holes[i].path, err)
 		}
 		if body.Len() > maxTemplateBody {
@@ -98,55 +89,22 @@ func (t *templated) Answer(ctx context.Context, r *Request) (*Answer, error) {
 	return &a, nil
 }
 
-// filler executes templates for one request at a time: a template's functions are bound before
-// it is executed, so each filler has its own.
-type filler struct {
-	templates []*template.Template
-	filling
-}
-
-// filling is the work on one request.
-type filling struct {
-	ctx     context.Context
-	request *Request
-	value   any // of the last template that is one action
-	fields  any // of the request's body
-	parsed  bool
-}
-
-func newFiller(holes []hole) *filler {
-	f := &filler{}
-	functions := f.functions()
-	functions[textFunction], functions[valueFunction], functions[rangeFunction] = f.text, f.keep, f.turns
-	for i := range holes {
-		t := template.New(holes[i].path).Funcs(functions)
-		f.templates = append(f.templates, template.Must(t.AddParseTree(holes[i].path, holes[i].tree)))
-	}
-	return f
-}
-
 // fill writes what a template amounts to as JSON.
-func (f *filler) fill(body *bytes.Buffer, i int, typed bool) error {
-	var text limitedText
-	if err := f.templates[i].Execute(&text, nil); err != nil {
-		return err
-	}
-	if !typed {
-		writeString(body, text.b.String())
+func (e *executor) fill(body *bytes.Buffer, h *hole) error {
+	if h.value == nil {
+		text, err := e.execute(h.root)
+		if err != nil {
+			return err
+		}
+		writeString(body, text)
 		return nil
 	}
-	if s, ok := f.value.(string); ok && len(s) > maxTemplateText {
+	v, err := e.evaluate(h.value)
+	if err != nil {
+		return err
+	}
+	if s, ok := v.(string); ok && len(s) > maxTemplateText {
 		return errLongText
 	}
-	return encode(body, f.value)
-}
-
-// limitedText takes at most maxTemplateText bytes.
-type limitedText struct{ b bytes.Buffer }
-
-func (t *limitedText) Write(part []byte) (int, error) {
-	if t.b.Len()+len(part) > maxTemplateText {
-		return 0, errLongText
-	}
-	return t.b.Write(part)
+	return encode(body, v)
 }

@@ -20,8 +20,8 @@ type parsedBody struct {
 type hole struct {
 	before JSON // what stands between the hole before and this one
 	path   string
-	tree   *parse.Tree
-	typed  bool // it is one action: its value is wanted, not its text
+	root   *parse.ListNode
+	value  *parse.PipeNode // of a template that is one action: its value is wanted, not its text
 }
 
 // parseTemplates takes body apart and reports the faults of its templates.
@@ -30,17 +30,17 @@ func parseTemplates(body JSON, report func(path, message string)) parsedBody {
 	if !json.Valid(body) {
 		return parsed // there is none
 	}
-	functions, done := (&filler{}).functions(), 0
+	done := 0
 	eachText(json.NewDecoder(bytes.NewReader(body)), body, "body", func(path, text string, start, end int) {
 		if !strings.Contains(text, "{{") {
 			return
 		}
-		p := parseTemplate(path, text, functions)
+		p := parseTemplate(path, text)
 		if len(p.faults) > 0 {
 			report(path, "must be a Go template, got "+shown(text)+": "+strings.Join(p.faults, "; "))
 			return
 		}
-		parsed.holes = append(parsed.holes, hole{body[done:start], path, p.tree, p.typed})
+		parsed.holes = append(parsed.holes, hole{body[done:start], path, p.root, p.value})
 		parsed.after, done = body[end:], end
 		parsed.usesJSON = parsed.usesJSON || p.usesJSON
 	})

@@ -2,48 +2,48 @@ package fallbacks
 
 import (
 	"fmt"
-	"reflect"
 	"regexp"
 	"strings"
-	"text/template"
 	"text/template/parse"
 )
 
-// parser makes a template's tree what a filler can execute: the value of each action goes
-// through a function that bounds it, and so does that of each range. It finds faults that
-// would otherwise come to light only when the answer is needed.
+// parser finds the faults in a template that would otherwise come to light only when the answer
+// is needed. What it lets through, an executor can execute.
 type parser struct {
-	functions template.FuncMap
-	tree      *parse.Tree
-	typed     bool // the template is one action
-	usesJSON  bool
-	scopes    int // range and with around the node, within which "." has a value
-	faults    []string
+	root     *parse.ListNode
+	value    *parse.PipeNode // of a template that is one action
+	usesJSON bool
+	scopes   int // range and with around the node, within which "." has a value
+	faults   []string
 }
 
-// The functions that a parser adds. Templates can't name them.
-const (
-	textFunction  = "_text"
-	valueFunction = "_value"
-	rangeFunction = "_range"
-)
+// functionNames is what a parser of Go's wants to know of functions.
+var functionNames = func() map[string]any {
+	names := make(map[string]any, len(functions))
+	for name := range functions {
+		names[name] = true
+	}
+	return names
+}()
 
 var placeOfError = regexp.MustCompile(`^:[0-9]+:([0-9]+:)? `)
 
-func parseTemplate(path, text string, functions template.FuncMap) *parser {
-	p := &parser{functions: functions}
-	t, err := template.New(path).Funcs(functions).Parse(text)
+func parseTemplate(path, text string) *parser {
+	p := &parser{}
+	trees := map[string]*parse.Tree{}
+	t, err := parse.New(path).Parse(text, "", "", trees, functionNames)
 	if err != nil {
 		p.fault("%s", placeOfError.ReplaceAllString(strings.TrimPrefix(err.Error(), "template: "+path), ""))
 		return p
 	}
-	if len(t.Templates()) > 1 {
+	if len(trees) > 1 || trees[path] != t {
 		p.fault(noTemplates)
 	}
-	p.tree = t.Tree
+	p.root = t.Root
 	if nodes := t.Root.Nodes; len(nodes) == 1 {
-		action, ok := nodes[0].(*parse.ActionNode)
-		p.typed = ok && len(action.Pipe.Decl) == 0
+		if action, ok := nodes[0].(*parse.ActionNode); ok && len(action.Pipe.Decl) == 0 {
+			p.value = action.Pipe
+		}
 	}
 	p.list(t.Root)
 	return p
@@ -68,13 +68,6 @@ func (p *parser) node(n parse.Node) {
 	switch n := n.(type) {
 	case *parse.ActionNode:
 		p.pipe(n.Pipe)
-		switch {
-		case len(n.Pipe.Decl) > 0: // has no output
-		case p.typed:
-			add(n.Pipe, valueFunction)
-		default:
-			add(n.Pipe, textFunction)
-		}
 	case *parse.IfNode:
 		p.pipe(n.Pipe)
 		p.list(n.List)
@@ -83,7 +76,6 @@ func (p *parser) node(n parse.Node) {
 		p.scope(&n.BranchNode)
 	case *parse.RangeNode:
 		p.scope(&n.BranchNode)
-		add(n.Pipe, rangeFunction)
 	case *parse.TemplateNode:
 		p.fault(noTemplates)
 	}
@@ -98,26 +90,21 @@ func (p *parser) scope(n *parse.BranchNode) {
 	p.list(n.ElseList)
 }
 
-// add appends a function to a pipeline.
-func add(pipe *parse.PipeNode, function string) {
-	pipe.Cmds = append(pipe.Cmds, &parse.CommandNode{
-		NodeType: parse.NodeCommand,
-		Args:     []parse.Node{parse.NewIdentifier(function).SetPos(pipe.Pos)},
-	})
-}
-
 func (p *parser) pipe(pipe *parse.PipeNode) {
 	for i, command := range pipe.Cmds {
-		piped := 0
-		if i > 0 {
-			piped = 1
+		first, args, piped := command.Args[0], command.Args[1:], min(i, 1)
+		name, isFunction := first.(*parse.IdentifierNode)
+		switch {
+		case isFunction:
+			p.call(name.Ident, args, piped)
+		case len(args)+piped > 0:
+			p.fault("%s is not a function and takes no arguments", first)
+		case first.Type() == parse.NodeNil:
+			p.fault("nil is not a command")
+		default:
+			p.operand(first)
 		}
-		if name, ok := command.Args[0].(*parse.IdentifierNode); ok {
-			p.call(name.Ident, command.Args[1:], piped)
-		} else {
-			p.operand(command.Args[0])
-		}
-		for _, arg := range command.Args[1:] {
+		for _, arg := range args {
 			p.operand(arg)
 		}
 	}
@@ -132,6 +119,10 @@ func (p *parser) operand(n parse.Node) {
 		p.operand(n.Node)
 	case *parse.IdentifierNode:
 		p.call(n.Ident, nil, 0)
+	case *parse.NumberNode:
+		if _, err := literal(n); err != nil {
+			p.fault("%s", err)
+		}
 	case *parse.VariableNode:
 		if n.Ident[0] == "$" {
 			p.fault("$ has no value")
@@ -143,32 +134,26 @@ func (p *parser) operand(n parse.Node) {
 	}
 }
 
-// call checks a call of one of the functions here by how many arguments it has, piped ones
-// among them, and by the types of the literal ones.
+// call checks a call by how many arguments it has, piped ones among them, and by the kinds of the
+// literal ones.
 func (p *parser) call(name string, args []parse.Node, piped int) {
 	p.usesJSON = p.usesJSON || name == "json"
 	if name == "printf" {
 		p.format(args)
-	}
-	function := reflect.TypeOf(p.functions[name])
-	if function == nil || function.IsVariadic() {
 		return
 	}
-	if got := len(args) + piped; got != function.NumIn() {
-		noun := "arguments"
-		if function.NumIn() == 1 {
-			noun = "argument"
-		}
-		p.fault("%s takes %d %s, got %d", name, function.NumIn(), noun, got)
+	f := functions[name]
+	if got := len(args) + piped; got < f.least || got > f.most {
+		p.fault("%s takes %s, got %d", name, f.arity(), got)
 		return
 	}
-	for i, arg := range args {
+	for _, arg := range args {
 		number, isNumber := arg.(*parse.NumberNode)
 		isText, isOther := arg.Type() == parse.NodeString, arg.Type() == parse.NodeBool || arg.Type() == parse.NodeNil
-		switch kind := function.In(i).Kind(); {
-		case kind == reflect.Int && (isText || isOther || isNumber && !number.IsInt):
+		switch {
+		case f.takes == wholes && (isText || isOther || isNumber && !number.IsInt):
 			p.fault("%s takes a whole number, got %s", name, arg)
-		case kind == reflect.String && (isNumber || isOther):
+		case f.takes == texts && (isNumber || isOther):
 			p.fault("%s takes text in quotes, got %s", name, arg)
 		}
 	}
