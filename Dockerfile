@@ -22,9 +22,11 @@ ARG TARGETOS
 ARG TARGETARCH
 ARG VERSION=dev
 ARG COMMIT=unknown
-# Without cgo the binary needs nothing of the system below it.
+# Without cgo the binary needs nothing of the system below it. grpcnotrace leaves out gRPC's debug
+# pages, which nobody serves here: their templates would make the linker keep every exported method
+# of every type, a third more.
 RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
-    go build -trimpath -buildvcs=false \
+    go build -tags grpcnotrace -trimpath -buildvcs=false \
     -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
     -o /out/cbproxy ./cmd/cbproxy
 # An empty image has no mkdir: the folder of the embedded store is made here and copied.
