@@ -29,6 +29,7 @@ type hits struct {
 	taken              int // answered well and in whole
 	first              int // when that was for the first time, in lines
 	sum                uint32
+	seen               bool // sum is known: it has come in whole
 	key                string
 	mixed              bool // it came with different bodies or keys
 }
@@ -80,8 +81,12 @@ func (l *ledger) enter(s *soak, f []string, spare bool) {
 	sum, _ := strconv.ParseUint(f[4], 16, 32)
 	h := l.had[id]
 	if h == nil {
-		h = &hits{sum: uint32(sum), key: f[5]}
+		h = new(hits)
 		l.had[id] = h
+	}
+	if f[0] == "a" {
+		h.mixed = h.mixed || h.seen && h.sum != uint32(sum)
+		h.sum, h.seen = uint32(sum), true
 	}
 	switch {
 	case f[0] == "w" && !spare:
@@ -93,7 +98,7 @@ func (l *ledger) enter(s *soak, f []string, spare bool) {
 		h.spare++
 	case f[3] != "0":
 		h.deliveries++
-		h.mixed = h.mixed || h.deliveries > 1 && h.key != f[5] || h.sum != uint32(sum)
+		h.mixed = h.mixed || h.deliveries > 1 && h.key != f[5]
 		h.key = f[5]
 	default:
 		h.direct++

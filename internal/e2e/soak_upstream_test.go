@@ -100,8 +100,8 @@ func (s *soakServer) draw() string {
 	return append([]string{moodGood, moodGood, moodGood}, badMoods[:len(badMoods)-1]...)[rand.IntN(len(badMoods)+2)]
 }
 
-// note writes a line for each kind: a for a request that has arrived, w for one that is about to
-// be answered well and in whole. It is one write, so that a kill leaves whole lines.
+// note writes a line for each kind: a for a request that has arrived, p for one of which a part has, w
+// for one that is about to be answered well and in whole. It is one write, so that a kill leaves whole lines.
 func (s *soakServer) note(r *http.Request, sum uint32, kinds string) {
 	or := func(name, otherwise string) string {
 		if v := r.Header.Get(name); v != "" {
@@ -127,7 +127,7 @@ func soakLine(id, target, tenant string, sum uint32) string {
 func (s *soakServer) plain(w http.ResponseWriter, r *http.Request) {
 	digest := crc32.NewIEEE()
 	if _, err := io.Copy(digest, r.Body); err != nil {
-		s.note(r, digest.Sum32(), "a")
+		s.note(r, 0, "p")
 		panic(http.ErrAbortHandler)
 	}
 	sum, does := digest.Sum32(), s.draw()
