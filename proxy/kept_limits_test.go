@@ -30,7 +30,7 @@ func TestUploadThatTheUpstreamBlocksIsKept(t *testing.T) {
 		for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2c(t)} {
 			t.Run(up.name+", "+front, func(t *testing.T) {
 				t.Parallel()
-				text, asked := keeping(t, size, "limits: {body_bytes: 32MiB}\n"+route(url, "timeout: 1s"))
+				text, asked := keeping(t, size, "limits: {body_bytes: 32MiB}\n"+route(url, "timeout: 5s"))
 				_, address, _ := start(t, text)
 				res, err := client.Post("http://"+address+"/svc", "", up.send(body))
 				if err != nil {

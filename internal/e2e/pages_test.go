@@ -28,6 +28,7 @@ func pages(t *testing.T) (names []string) {
 // What the pages tell a reader to do works, in a fresh copy of the repository, from the first line to the
 // last, and gives what they show.
 func TestPagesCanBeFollowed(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"bash", "curl", "go"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			skipUnlessCI(t, tool, err)

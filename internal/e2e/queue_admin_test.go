@@ -196,9 +196,10 @@ func TestDroppedRequestIsCountedOnce(t *testing.T) {
 		t.Errorf("%+v", letter)
 	}
 	p.mustQueue("c")
-	if s, _ := p.backlog(); s.Waiting != 1 || s.Died != 1 {
-		t.Errorf("%+v", s)
-	}
+	eventually(t, "one waits and one has died", func() bool { // which is counted after the letter can be seen
+		s, _ := p.backlog()
+		return s.Waiting == 1 && s.Died == 1
+	})
 }
 
 // However many operators press the button, and whatever happens meanwhile, a request is sent or
