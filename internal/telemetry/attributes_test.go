@@ -43,10 +43,12 @@ func FuzzSpans(f *testing.F) {
 	f.Add(strings.Repeat("M", long), strings.Repeat("/", long), strings.Repeat("h", long), strings.Repeat("P", long), strings.Repeat("c", long),
 		strings.Repeat("\xff", long), strings.Repeat("\u2028", long), strings.Repeat("-", long), -1)
 	f.Add("get", "", "[fe80::1%25eth0]:0", "HTTP/2.0", "@", "", "", "", 0)
+	f.Add("GET", "/svc", "a:80", "HTTP/1.1", "127.0.0.1:1", "agent", "refused", "0a-"+theirTrace+"-"+theirSpan+"-20", 200)
 	f.Fuzz(func(t *testing.T, method, path, host, protocol, client, agent, detail, parent string, status int) {
 		encoded, spans := new(encoder), tracetest.NewSpanRecorder()
 		exporter := otlptrace.NewUnstarted(encoded)
-		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
+		// A parent that says so in a version of traceparent yet to come would else have nothing recorded.
+		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans), sdktrace.WithSampler(sdktrace.AlwaysSample()))
 		tracer := newTracer(provider, propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
 		a := &events.Access{Arrived: time.Now(), Method: method, Path: path, Host: host, Protocol: protocol, Client: client, UserAgent: agent}
 		header := map[string][]string{"Traceparent": {parent}, "Tracestate": {detail}, "Baggage": {agent}}
