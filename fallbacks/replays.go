@@ -26,13 +26,19 @@ func LimitReplays(ctx context.Context, h2c bool, connected func(net.Conn)) (cont
 			return
 		}
 		cancel(ErrReplayed)
-		c, shared := info.Conn, h2c // HTTP/2 shares a connection between requests
-		if t, ok := c.(*tls.Conn); ok {
-			c, shared = t.NetConn(), t.ConnectionState().NegotiatedProtocol == "h2"
-		}
+		c, shared := Unwrap(info.Conn, h2c)
 		if !shared {
 			_ = c.Close() // before the first byte is written
 		}
 	}})
 	return traced, func() { cancel(nil) }
+}
+
+// Unwrap returns what is below TLS, if c is TLS, and whether requests share c, as those of HTTP/2 do. h2c tells
+// that it speaks HTTP/2 without TLS.
+func Unwrap(c net.Conn, h2c bool) (below net.Conn, shared bool) {
+	if t, ok := c.(*tls.Conn); ok {
+		return t.NetConn(), t.ConnectionState().NegotiatedProtocol == "h2"
+	}
+	return c, h2c
 }

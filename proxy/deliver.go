@@ -144,8 +144,8 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	switch {
 	case err != nil && context.Cause(ctx) == errTimeout:
 		return answer, events.ErrorTimeout, errTimeout
-	case err != nil && context.Cause(ctx) == fallbacks.ErrReplayed:
-		return answer, events.ErrorReset, fallbacks.ErrReplayed
+	case err != nil && context.Cause(ctx) == errReplayed:
+		return answer, events.ErrorReset, errReplayed
 	case err != nil:
 		return answer, errorType(err, connected, false), err
 	}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -117,10 +116,7 @@ func (a *attempt) getConn(string) {
 // of closed connections with a single request.
 func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	a.conns++
-	c, shared := info.Conn, a.x.route.config.Upstream.Scheme == "h2c" // HTTP/2 shares a connection between requests
-	if t, ok := c.(*tls.Conn); ok {
-		c, shared = t.NetConn(), t.ConnectionState().NegotiatedProtocol == "h2"
-	}
+	c, shared := fallbacks.Unwrap(info.Conn, a.x.route.config.Upstream.Scheme == "h2c")
 	u, ok := c.(*upstreamConn)
 	shared = shared || !ok
 	a.conn = u

@@ -64,25 +64,28 @@ func (g *referenceGenerator) section(path string, v reflect.Value) {
 		}
 		to := strings.TrimPrefix(path+"."+key, ".")
 		takes, shown := "", ""
-		switch nested := g.nested(f, v.Field(i)); {
+		switch inner, isNamed := nested(f, v.Field(i)); {
 		case f.Type == reflect.TypeFor[*Route]():
 			takes = "the keys of " + linked("routes.NAME")
-		case nested.IsValid():
-			if f.Type.Kind() == reflect.Map {
+		case inner.IsValid():
+			if isNamed {
 				to += ".NAME"
 			}
 			known := slices.IndexFunc(g.written, func(t table) bool {
-				return t.v.Type() == nested.Type() && reflect.DeepEqual(t.v.Interface(), nested.Interface())
+				return t.v.Type() == inner.Type() && reflect.DeepEqual(t.v.Interface(), inner.Interface())
 			})
 			if known >= 0 {
 				takes = "the keys of " + linked(g.written[known].path)
 				break
 			}
 			takes = linked(to)
-			below = append(below, table{to, nested})
-			g.written = append(g.written, table{to, nested})
+			below = append(below, table{to, inner})
+			g.written = append(g.written, table{to, inner})
 		default:
-			takes, shown = takesOf(f.Type, rulesOf(f.Tag)), defaultOf(v.Field(i))
+			takes = takesOf(f.Type, rulesOf(f.Tag))
+			if value := defaultOf(v.Field(i)); value != nil {
+				shown = "`" + strings.ReplaceAll(string(value), ",", ", ") + "`"
+			}
 		}
 		g.row(key, takes, shown, g.docs[typeName(v.Type())+"."+f.Name])
 	}
@@ -102,20 +105,6 @@ func (g *referenceGenerator) row(key, takes, shown, doc string) {
 	fmt.Fprintf(&g.out, "| `%s` | %s | %s | %s |\n", key, takes, shown, escaped(doc))
 }
 
-// nested returns what a mapping's keys are of, with their defaults.
-func (g *referenceGenerator) nested(f reflect.StructField, v reflect.Value) reflect.Value {
-	switch f.Type {
-	case reflect.TypeFor[*Route](), reflect.TypeFor[map[string]*Route]():
-		return reflect.ValueOf(defaultRoute()).Elem()
-	case reflect.TypeFor[map[string]*Fallback]():
-		return reflect.ValueOf(newFallback()).Elem()
-	}
-	if v.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(unmarshalerType) {
-		return v
-	}
-	return reflect.Value{}
-}
-
 // linked leads to the table of a path, by the name that a heading gets.
 func linked(path string) string {
 	name := strings.ToLower(strings.ReplaceAll(path, ".", ""))
@@ -124,17 +113,6 @@ func linked(path string) string {
 
 // escaped keeps a text from being taken for Markdown's own.
 func escaped(s string) string { return strings.NewReplacer("|", `\|`, "<", `\<`, "*", `\*`).Replace(s) }
-
-func defaultOf(v reflect.Value) string {
-	if slices.Contains([]reflect.Kind{reflect.Slice, reflect.Map, reflect.Struct, reflect.Interface}, v.Kind()) && v.IsZero() {
-		return ""
-	}
-	var out bytes.Buffer
-	if err := writeValue(&out, v); err != nil {
-		return ""
-	}
-	return "`" + strings.ReplaceAll(out.String(), ",", ", ") + "`"
-}
 
 // takesOf says which values there are of a type.
 func takesOf(t reflect.Type, r rules) string {

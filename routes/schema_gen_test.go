@@ -124,25 +124,44 @@ func (g *schemaGenerator) addStrategies(s *jsonschema.Schema) {
 
 // property returns the schema of a field, with v as its default.
 func (g *schemaGenerator) property(f reflect.StructField, v reflect.Value) *jsonschema.Schema {
-	switch f.Type {
-	case reflect.TypeFor[*Route]():
-		return g.ref(reflect.ValueOf(defaultRoute()).Elem())
-	case reflect.TypeFor[map[string]*Route]():
-		return g.named(reflect.ValueOf(defaultRoute()).Elem())
-	case reflect.TypeFor[map[string]*Fallback]():
-		return g.named(reflect.ValueOf(newFallback()).Elem())
-	}
-	if v.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(unmarshalerType) {
-		return g.ref(v)
+	switch inner, isNamed := nested(f, v); {
+	case isNamed:
+		return g.named(inner)
+	case inner.IsValid():
+		return g.ref(inner)
 	}
 	s := g.value(f.Type, rulesOf(f.Tag))
-	var out bytes.Buffer
-	if empty := v.IsZero() && slices.Contains([]reflect.Kind{reflect.Slice, reflect.Map, reflect.Struct, reflect.Interface}, v.Kind()); !empty {
-		if err := writeValue(&out, v); err == nil {
-			s.Default = out.Bytes()
-		}
-	}
+	s.Default = defaultOf(v)
 	return s
+}
+
+// nested returns the struct whose keys a mapping has, with their defaults; isNamed tells that it is one of
+// names to such mappings. Other fields have none.
+func nested(f reflect.StructField, v reflect.Value) (inner reflect.Value, isNamed bool) {
+	switch f.Type {
+	case reflect.TypeFor[*Route]():
+		return reflect.ValueOf(defaultRoute()).Elem(), false
+	case reflect.TypeFor[map[string]*Route]():
+		return reflect.ValueOf(defaultRoute()).Elem(), true
+	case reflect.TypeFor[map[string]*Fallback]():
+		return reflect.ValueOf(newFallback()).Elem(), true
+	}
+	if v.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(unmarshalerType) {
+		return v, false
+	}
+	return reflect.Value{}, false
+}
+
+// defaultOf returns a default as JSON, nothing if it is empty.
+func defaultOf(v reflect.Value) json.RawMessage {
+	if v.IsZero() && slices.Contains([]reflect.Kind{reflect.Slice, reflect.Map, reflect.Struct, reflect.Interface}, v.Kind()) {
+		return nil
+	}
+	var out bytes.Buffer
+	if err := writeValue(&out, v); err != nil {
+		return nil
+	}
+	return out.Bytes()
 }
 
 // ref returns a reference to the schema of a struct, or the schema itself if the reference is to

@@ -39,11 +39,11 @@ func TestPagesCanBeFollowed(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
+		if len(p.blocks) == 0 {
+			continue // it is only read
+		}
 		t.Run(strings.TrimPrefix(name, repository+"/"), func(t *testing.T) {
 			t.Parallel()
-			if len(p.blocks) == 0 {
-				t.Skip("it has no commands")
-			}
 			s := startShell(t, copyOfRepository(t))
 			for _, b := range p.blocks {
 				follow(t, s, b)

@@ -196,10 +196,11 @@ func (p *participant) decided(r *request, a answer, received time.Time) {
 	p.learn(a.state, received)
 	switch a.verdict {
 	case store.Accepted:
-		if !r.order {
+		if r.order {
+			p.obey(p.share(), received) // so that who gave it finds it followed here
+		} else {
 			p.applied = a.state.Epoch // the breaker is there already
 		}
-		p.obey(p.share(), received) // so that who gave an order finds it followed here
 		p.finishOrder(r, nil)
 	case store.Outdated:
 		if a.state.Epoch <= p.known.Epoch {
