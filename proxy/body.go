@@ -35,6 +35,7 @@ type requestBody struct {
 	trailer   http.Header // of the client's request; net/http fills it at the body's end
 	announced []string    // the fields of trailer that may go upstream
 
+	begun   atomic.Int64 // nanoseconds of the exchange before the first read; 0: there was none
 	awaited atomic.Int64 // nanoseconds for which the client was awaited, in all reads that are done
 
 	over    <-chan struct{}         // closed with the exchange; nil: the upstream need not ask for the body first
@@ -70,6 +71,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 // receive reads from the client; turn must be held.
 func (b *requestBody) receive(p []byte) (int, error) {
 	began := time.Now()
+	b.begun.CompareAndSwap(0, int64(began.Sub(b.x.start)))
 	n, err := b.body.Read(p)
 	b.awaited.Add(int64(time.Since(began)))
 	if over := b.read.Add(int64(n)) - b.limit; over > 0 {
@@ -145,11 +147,16 @@ func (b *requestBody) left() bool {
 	return b.body != nil && (!b.ended.Load() || b.interrupted.Load()) // in this order: see endRead
 }
 
-// slow reports whether the client's body, and not the upstream, is what has taken most of
-// the time since the exchange began. What is awaited at one moment does not tell: between
-// two bytes of a client that sends them one by one, it is the upstream.
-func (b *requestBody) slow(since time.Time) bool {
-	return b.reading.Load() || b.body != nil && !b.ended.Load() && time.Duration(b.awaited.Load()) > time.Since(since)/2
+// slow reports whether the client, and not the upstream, is what has taken most of the time since the
+// upstream was ready for the body. What is awaited at one moment does not tell: between two bytes of a client
+// that sends them one by one, it is the upstream. Nor does the time before: a body that is sent without
+// delay needs next to none, however late its upstream was ready.
+func (b *requestBody) slow() bool {
+	if b.reading.Load() {
+		return true
+	}
+	begun := b.begun.Load()
+	return begun != 0 && !b.ended.Load() && b.awaited.Load() > (int64(time.Since(b.x.start))-begun)/2
 }
 
 // takeUpload takes the client's body away from the transport, which may go on reading it

@@ -189,7 +189,7 @@ func (x *exchange) expire() {
 	case x.idle.Load():
 		x.cancel(errIdle)
 		x.endRead()
-	case x.upload.slow(x.start):
+	case x.upload.slow():
 		x.cancel(errSlowClient)
 		x.endRead()
 	case x.hasDeadline():

@@ -348,3 +348,42 @@ func TestConfigurationWithoutItsTLSFilesIsNotApplied(t *testing.T) {
 	}
 	seen.next(t)
 }
+
+// An upstream is not to blame for a body that was still to come long after it was ready for it, even if it was
+// ready late and takes nothing at the very moment when the time is up.
+func TestTimeBeforeTheUploadIsNotHeldAgainstTheUpstream(t *testing.T) {
+	ours := certtest.NewAuthority(t)
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadFull(r.Body, make([]byte, 3))
+		<-t.Context().Done() // and reads no more
+	}))
+	pair, err := tls.X509KeyPair(ours.Sign(t, "127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan time.Time, 1)
+	upstream.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		time.Sleep(1200 * time.Millisecond) // its slowness is what is tested
+		ready <- time.Now()
+		return nil, nil
+	}}
+	upstream.StartTLS()
+	t.Cleanup(upstream.Close)
+	ca := certtest.Write(t, t.TempDir(), "ca.pem", ours.PEM)
+	_, address, seen := start(t, route(upstream.URL, "timeout: 2", "tls: {ca_file: "+ca+"}"))
+	body, write := io.Pipe()
+	go func() {
+		_, _ = io.WriteString(write, "abc")
+		time.Sleep(600*time.Millisecond - time.Since(<-ready)) // as is the client's
+		_, _ = write.Write(make([]byte, 30<<20))
+		_ = write.Close()
+	}()
+	res, err := http.Post("http://"+address+"/svc", "text/plain", body)
+	if err != nil || res.StatusCode != http.StatusRequestTimeout {
+		t.Fatalf("%v, %v", res, err)
+	}
+	_ = res.Body.Close()
+	if o := seen.next(t); o.Result != events.ResultCancelled || o.Failure != nil {
+		t.Errorf("%+v", o)
+	}
+}
