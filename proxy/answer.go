@@ -32,7 +32,7 @@ func refusedFor(err error) events.Reason {
 // failed is why the upstream can't take those, "" if it is only busy with them.
 func (x *exchange) hold(failed events.Reason) {
 	x.held = true
-	switch x.outcome.State = x.route.service.breaker.State(); {
+	switch x.outcome.State, x.retryAt = x.route.service.breaker.Opening(); {
 	case x.outcome.State == events.Open:
 		x.reject(events.ReasonOpen)
 	case x.outcome.State == events.HalfOpen:
@@ -67,7 +67,11 @@ func (x *exchange) problem(p *problem) {
 // reason and that has an answer, or else with a problem.
 func (x *exchange) fallback(reason events.Reason) {
 	h := x.w.Header()
-	if at := x.route.service.breaker.RetryAt(); !at.IsZero() {
+	at := x.retryAt
+	if x.outcome.Result != events.ResultRejected { // its own failure may have opened the breaker
+		at = x.route.service.breaker.RetryAt()
+	}
+	if !at.IsZero() {
 		h["Retry-After"] = []string{retryAfter(time.Until(at))}
 	}
 	if x.grpc != nil {

@@ -51,6 +51,7 @@ type exchange struct {
 
 	question fallbacks.Request // what the fallback is asked, or learns from
 
+	retryAt  time.Time              // when the opening ends that refuses it; zero if none does, or it has no end
 	held     bool                   // requests before it are queued
 	answered bool                   // a response's header section has been handed on
 	tunnel   atomic.Pointer[tunnel] // nil: the connection has not been switched to another protocol
@@ -111,7 +112,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 		}
 	}
 	call, err := rt.service.breaker.Allow()
-	x.outcome.State = call.State
+	x.outcome.State, x.retryAt = call.State, call.RetryAt
 	switch {
 	case err != nil:
 		x.reject(refusedFor(err))

@@ -91,7 +91,7 @@ func (b *Breaker) decide(prober bool) (Call, error) {
 		}
 	}
 	done, err := s.engine.cb.Allow()
-	if s.engine.moved.Load() || err == nil && s.state == events.Open {
+	if s.engine.moved.Load() || (err == gobreaker.ErrOpenState) != (s.state == events.Open) { // perhaps somebody is settling it just now
 		b.settle()
 		s = b.decided(s)
 	}
@@ -119,7 +119,13 @@ func (b *Breaker) refuse(state events.State, shadow bool) (Call, error) {
 		b.shadowed[state].Add(1)
 		return Call{State: state, Shadowed: err}, nil
 	}
-	return Call{State: state}, err
+	call := Call{State: state}
+	if s := b.current.Load(); state == events.Open {
+		if call.RetryAt = s.until; s.state != events.Open {
+			call.RetryAt = time.Now() // it has ended since
+		}
+	}
+	return call, err
 }
 
 // decided returns the stretch that decided a call, where s's engine moved on while it was

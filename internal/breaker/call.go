@@ -12,6 +12,8 @@ import (
 type Call struct {
 	// State is the state that decided the call.
 	State events.State
+	// RetryAt is when the opening ends that has refused the call; zero if none has, or it has no end.
+	RetryAt time.Time
 	// Shadowed is why Allow would have refused the call, where the mode is Shadow; nil if it
 	// would not.
 	Shadowed error

@@ -194,3 +194,36 @@ func TestOpeningEndsByTheClockAlone(t *testing.T) {
 		}
 	}
 }
+
+// Whoever is refused by an opening can be told when it ends, from the first moment on.
+func TestWhoIsRefusedByAnOpeningKnowsItsEnd(t *testing.T) {
+	for range 2000 {
+		b := New("svc", Policy{FailMax: 1, RecoveryTimeout: time.Hour, HalfOpenRequests: 1}, func(events.Event) {})
+		call, err := b.Allow()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var callers sync.WaitGroup
+		for range 4 {
+			callers.Go(func() {
+				for {
+					refused, err := b.Allow()
+					if err == nil {
+						refused.Cancel()
+						continue
+					}
+					if time.Until(refused.RetryAt) < time.Minute || b.RetryAt().IsZero() || b.State() != events.Open {
+						t.Errorf("refused until %v, %v until %v", refused.RetryAt, b.State(), b.RetryAt())
+					}
+					return
+				}
+			})
+		}
+		call.Failure(&events.Failure{Type: events.ErrorStatus}, 0)
+		callers.Wait()
+		b.Close()
+		if t.Failed() {
+			return
+		}
+	}
+}

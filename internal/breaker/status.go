@@ -72,6 +72,15 @@ func (b *Breaker) statusOf(s *stretch) Status {
 // State returns the state as it is now.
 func (b *Breaker) State() events.State { return b.now().state }
 
+// Opening returns the state as it is now, and if that is open when it ends; zero if it is held without end.
+func (b *Breaker) Opening() (events.State, time.Time) {
+	s := b.now()
+	if s.state != events.Open {
+		return s.state, time.Time{}
+	}
+	return s.state, s.until
+}
+
 // RetryAt returns when the opening in progress ends; zero if the breaker is not open, or
 // is held open without end. It costs no lock.
 func (b *Breaker) RetryAt() time.Time {
