@@ -53,6 +53,10 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+// maxCrossed is how often a request is sent again that had its connection closed by another one's cancellation.
+// Where many clients leave, the next connection, the one given back last, may well be taken away likewise.
+const maxCrossed = 8
+
 // ask sends the attempt's request and judges the answer.
 func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 	transport := a.x.route.pool.transport
@@ -61,7 +65,9 @@ func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 		transport.CloseIdleConnections() // they are from before the failure, and recovery must not be judged by them
 	}
 	res, err := transport.RoundTrip(out)
-	if a.crossed(err) && out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead) {
+	repeatable := out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead)
+	for n := 0; n < maxCrossed && a.crossed(err) && repeatable; n++ {
+		a.conns = 0 // which were no replays, and nothing is known of the others
 		res, err = transport.RoundTrip(out)
 	}
 	if err != nil {
