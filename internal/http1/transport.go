@@ -1,0 +1,206 @@
+// Package http1 asks one upstream over HTTP/1.1 on the caller's goroutine. It is for the plain case, requests
+// with a short body of known length, in which http.Transport spends most of its time on handing each
+// request to the two goroutines that it has for each connection.
+package http1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"time"
+)
+
+// MaxBody is the size in bytes of the longest request body that a Transport takes. It is sent at once, without
+// reading what the upstream says meanwhile, and so must fit into the send buffer of any connection.
+const MaxBody = 16 << 10
+
+// ErrHeaderTooLarge is wrapped by the error for a response whose header section is over the limit.
+var ErrHeaderTooLarge = errors.New("the response's header section is too large")
+
+// Config is what a Transport needs.
+type Config struct {
+	Dial           func(context.Context) (net.Conn, error) // opens a connection, which speaks HTTP/1.1
+	MaxIdle        int                                     // connections that are kept while nothing is asked
+	IdleTimeout    time.Duration                           // how long each is kept
+	MaxHeaderBytes int64                                   // of a response, with interim ones that nobody looks at
+}
+
+// Transport keeps the connections to one upstream. Safe for concurrent use. It differs from http.Transport in
+// what follows, beside in what it does not take:
+//   - a request with a body is sent when the client has sent all of it, and not piece by piece;
+//   - the fields of a request are sent in no order;
+//   - a header section that has no end is an error that wraps io.ErrUnexpectedEOF, whatever it looks like;
+//   - a request whose connection could not be written to at all is sent again even if it has a body.
+type Transport struct {
+	config Config
+	idle   idle
+}
+
+// New returns a Transport without a connection. It has no goroutine; CloseIdleConnections is all that has to be
+// called in the end.
+func New(c Config) *Transport {
+	t := &Transport{config: c}
+	t.idle.most, t.idle.timeout = c.MaxIdle, c.IdleTimeout
+	return t
+}
+
+// CloseIdleConnections closes those that are not in use.
+func (t *Transport) CloseIdleConnections() { t.idle.closeAll() }
+
+// Takes reports whether r is plain: neither an upgrade nor a request that waits to be asked for its body, and with
+// a body, if any, of known length, at most MaxBody, and without trailers.
+func Takes(r *http.Request) bool {
+	if r.Body != nil && r.Body != http.NoBody && (r.ContentLength <= 0 || r.ContentLength > MaxBody) {
+		return false
+	}
+	return r.Trailer == nil && r.TransferEncoding == nil && !r.Close && r.Method != "" && r.Method != http.MethodConnect &&
+		r.Header["Upgrade"] == nil && r.Header["Expect"] == nil
+}
+
+// requests lends memory for what is sent.
+var requests = sync.Pool{New: func() any { return new([]byte) }}
+
+// keptRequest is the size in bytes of the largest memory that is lent again.
+const keptRequest = 64 << 10
+
+// RoundTrip is http.RoundTripper's, for a request of which Takes is true. An error means that there is no
+// response; it is the context's cause if that ended first. Of a request's httptrace hooks it calls GetConn,
+// GotConn, GotFirstResponseByte and Got1xxResponse, all on the caller's goroutine; a context that ends
+// during GotConn ends the request before its first byte is sent.
+//
+// It sends a request twice at most: again, on a new connection, if an idle one turns out to be closed and the
+// first one was not sent at all, or was but may be repeated (RFC 9110, section 9.2.2).
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx := r.Context()
+	trace := httptrace.ContextClientTrace(ctx)
+	if trace == nil {
+		trace = new(httptrace.ClientTrace)
+	}
+	lent := requests.Get().(*[]byte)
+	text, err := appendRequest((*lent)[:0], r)
+	if cap(text) <= keptRequest {
+		*lent = text
+	}
+	defer requests.Put(lent)
+	if r.Body != nil {
+		_ = r.Body.Close() // it has been read, or has failed
+	}
+	if err != nil {
+		return nil, causeOr(ctx, err)
+	}
+	c, err := t.connect(ctx, trace, r.URL.Host, false)
+	if err != nil {
+		return nil, err
+	}
+	res, err := t.ask(ctx, c, r, text, trace)
+	if err == nil || !c.reused || ctx.Err() != nil || !mayRepeat(r, err) {
+		return res, causeOr(ctx, err)
+	}
+	if c, err = t.connect(ctx, trace, r.URL.Host, true); err != nil {
+		return nil, err
+	}
+	res, err = t.ask(ctx, c, r, text, trace)
+	return res, causeOr(ctx, err)
+}
+
+// causeOr returns why ctx has ended, or err if it has not.
+func causeOr(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// connect returns a connection for the next request, a new one if there must be no idle one.
+func (t *Transport) connect(ctx context.Context, trace *httptrace.ClientTrace, host string, fresh bool) (*conn, error) {
+	if trace.GetConn != nil {
+		trace.GetConn(host)
+	}
+	var c *conn
+	if !fresh {
+		c = t.idle.take()
+	}
+	if c == nil {
+		dialled, err := t.config.Dial(ctx)
+		if err != nil {
+			return nil, causeOr(ctx, err)
+		}
+		c = newConn(dialled, &t.idle)
+	}
+	if trace.GotConn != nil {
+		trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn, Reused: c.reused, WasIdle: c.reused})
+	}
+	if ctx.Err() != nil {
+		c.close()
+		return nil, context.Cause(ctx)
+	}
+	return c, nil
+}
+
+// Why there is no response, as far as it tells whether the request may be sent again.
+type (
+	unsentError   struct{ error } // nothing of the request was sent
+	unheededError struct{ error } // nothing of a response has come
+)
+
+func (e unsentError) Unwrap() error   { return e.error }
+func (e unheededError) Unwrap() error { return e.error }
+
+// mayRepeat reports whether r may be sent again after err on a connection that has been used before.
+func mayRepeat(r *http.Request, err error) bool {
+	switch err.(type) {
+	case unsentError:
+		return true
+	case unheededError:
+	default:
+		return false
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		return false
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return r.Header["Idempotency-Key"] != nil || r.Header["X-Idempotency-Key"] != nil
+}
+
+// ask sends text on c and reads the response's header section. It closes c, or leaves it to the response's body, or
+// gives it back.
+func (t *Transport) ask(ctx context.Context, c *conn, r *http.Request, text []byte, trace *httptrace.ClientTrace) (*http.Response, error) {
+	c.unwatch = context.AfterFunc(ctx, c.hurry)
+	n, err := c.Conn.Write(text)
+	if n == 0 {
+		c.close()
+		return nil, unsentError{fmt.Errorf("send the request: %w", err)}
+	}
+	broken := err // the upstream may have answered before it stopped listening
+	c.limit = t.config.MaxHeaderBytes
+	c.reader = readers.get(c)
+	res, err := c.readResponse(r, trace, t.config.MaxHeaderBytes)
+	if err != nil {
+		if broken != nil && !c.answering {
+			err = fmt.Errorf("send the request: %w", broken)
+		}
+		c.close()
+		return nil, err
+	}
+	c.limit = noLimit
+	c.spent = res.Close || res.StatusCode < 200 || broken != nil
+	if r.Method == http.MethodHead || res.ContentLength == 0 || res.StatusCode == http.StatusSwitchingProtocols {
+		res.Body = http.NoBody
+		c.giveBack()
+		return res, nil
+	}
+	res.Body = newBody(ctx, c, res.Body)
+	return res, nil
+}
+
+var _ http.RoundTripper = (*Transport)(nil)
+
+var _ io.ReadCloser = (*body)(nil)

@@ -1,0 +1,422 @@
+package http1_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cbproxy/internal/http1"
+)
+
+func TestConnectionIsUsedAgain(t *testing.T) {
+	u := startUpstream(t, serves)
+	transport := direct(t, u)
+	for range 10 {
+		if status, body, err := answer(transport.RoundTrip(u.request(t, "GET", nil))); status != 200 || body != "ok" || err != nil {
+			t.Fatal(status, body, err)
+		}
+	}
+	if n := u.conns.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	transport.CloseIdleConnections()
+	_, _, _ = answer(transport.RoundTrip(u.request(t, "GET", nil)))
+	if n := u.conns.Load(); n != 2 {
+		t.Errorf("%d connections after the idle ones were closed", n)
+	}
+}
+
+// What is sent is what net/http's own server reads.
+func TestRequestIsSentAsItIs(t *testing.T) {
+	got := make(chan *http.Request, 1)
+	u := startUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			q, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			text, _ := io.ReadAll(q.Body)
+			q.Body = io.NopCloser(strings.NewReader(string(text)))
+			got <- q
+			_, _ = io.WriteString(c, ok)
+		}
+	})
+	transport := direct(t, u)
+	for name, c := range map[string]struct {
+		method, body, host string
+		header             http.Header
+		length             string
+		agent              string
+	}{
+		"plain":               {method: "GET", agent: "[]"},
+		"a body":              {method: "PUT", body: "hello", length: "5", agent: "[]"},
+		"no body, but POST":   {method: "POST", length: "0", agent: "[]"},
+		"fields":              {method: "DELETE", header: http.Header{"A": {"b", " c\t"}, "Content-Length": {"77"}, "Transfer-Encoding": {"chunked"}, "User-Agent": {"me", "too"}}, agent: "[me]"},
+		"no agent":            {method: "GET", header: http.Header{"User-Agent": {""}}, agent: "[]"},
+		"another host":        {method: "GET", host: "example.com:81", agent: "[]"},
+		"a host with a zone":  {method: "GET", host: "[fe80::1%25en0]:81", agent: "[]"},
+		"a host that is none": {method: "GET", host: "a b", agent: "[]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := u.request(t, c.method, nil)
+			if c.body != "" {
+				r = u.request(t, c.method, strings.NewReader(c.body))
+			}
+			for name, values := range c.header {
+				r.Header[name] = values
+			}
+			r.Host = c.host
+			if status, _, err := answer(transport.RoundTrip(r)); status != 200 {
+				t.Fatal(status, err)
+			}
+			q := <-got
+			body, _ := io.ReadAll(q.Body)
+			host := map[string]string{"": u.address, "[fe80::1%25en0]:81": "[fe80::1]:81", "a b": ""}
+			want, ok := host[c.host]
+			if !ok {
+				want = c.host
+			}
+			if q.Method != c.method || q.RequestURI != "/path?query" || q.Host != want || string(body) != c.body ||
+				strings.Join(q.Header["Content-Length"], ",") != c.length || len(q.TransferEncoding) > 0 {
+				t.Errorf("%s %s %q %q %v %v", q.Method, q.RequestURI, q.Host, body, q.Header, q.TransferEncoding)
+			}
+			if strings.Join(q.Header["User-Agent"], ",") != strings.Trim(c.agent, "[]") || len(q.Header["A"]) != len(c.header["A"]) {
+				t.Errorf("%v", q.Header)
+			}
+		})
+	}
+}
+
+// What would be two requests, or none, to whoever reads it is not sent.
+func TestWhatCannotBeSaidIsNotSent(t *testing.T) {
+	u := startUpstream(t, serves)
+	transport := direct(t, u)
+	for name, spoil := range map[string]func(*http.Request){
+		"a line in a value": func(r *http.Request) { r.Header["A"] = []string{"b\r\nC: d"} },
+		"a line in a name":  func(r *http.Request) { r.Header["A: b\r\nC"] = []string{"d"} },
+		"a space in a name": func(r *http.Request) { r.Header["A "] = []string{"d"} },
+		"a target of two":   func(r *http.Request) { r.URL.Opaque = "/ HTTP/1.1\r\n" },
+		"a space in it":     func(r *http.Request) { r.URL.Opaque = "/a b" },
+		"a method of two":   func(r *http.Request) { r.Method = "GET / HTTP/1.1\r\nA: b\r\n\r\nGET" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := u.request(t, "GET", nil)
+			spoil(r)
+			if status, _, err := answer(transport.RoundTrip(r)); err == nil {
+				t.Errorf("status %d", status)
+			}
+		})
+	}
+	if n := u.conns.Load(); n != 0 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func TestTakes(t *testing.T) {
+	u := &upstream{address: "localhost:1"}
+	for name, c := range map[string]struct {
+		method string
+		body   io.Reader
+		change func(*http.Request)
+		want   bool
+	}{
+		"plain":          {"GET", nil, nil, true},
+		"short body":     {"POST", strings.NewReader("a"), nil, true},
+		"longest body":   {"POST", strings.NewReader(strings.Repeat("a", http1.MaxBody)), nil, true},
+		"longer body":    {"POST", strings.NewReader(strings.Repeat("a", http1.MaxBody+1)), nil, false},
+		"unknown length": {"POST", io.MultiReader(), nil, false},
+		"trailers":       {"POST", strings.NewReader("a"), func(r *http.Request) { r.Trailer = http.Header{"A": nil} }, false},
+		"upgrade":        {"GET", nil, func(r *http.Request) { r.Header.Set("Upgrade", "websocket") }, false},
+		"expectation":    {"POST", strings.NewReader("a"), func(r *http.Request) { r.Header.Set("Expect", "100-continue") }, false},
+		"CONNECT":        {"CONNECT", nil, nil, false},
+		"to be closed":   {"GET", nil, func(r *http.Request) { r.Close = true }, false},
+	} {
+		r := u.request(t, c.method, c.body)
+		if c.change != nil {
+			c.change(r)
+		}
+		if http1.Takes(r) != c.want {
+			t.Errorf("%s: %v", name, !c.want)
+		}
+	}
+}
+
+// A connection that the upstream has closed, or said something on, while nobody asked is not used: the next request
+// reaches the upstream once, whatever its method.
+func TestIdleConnectionIsLookedAtBeforeItIsUsed(t *testing.T) {
+	for name, spoil := range map[string]func(net.Conn){
+		"closed":  func(c net.Conn) { _ = c.Close() },
+		"half":    func(c net.Conn) { _ = c.(*net.TCPConn).CloseWrite() },
+		"reset":   func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0); _ = c.Close() },
+		"garbage": func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := make(chan net.Conn, 1)
+			u := startUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
+				if n == 0 {
+					first <- c
+				}
+				serves(n, c, r)
+			})
+			transport := direct(t, u)
+			if _, _, err := answer(transport.RoundTrip(u.request(t, "GET", nil))); err != nil {
+				t.Fatal(err)
+			}
+			spoil(<-first)
+			status, body, err := 0, "", error(nil)
+			for range 50 { // the kernel may need a moment to deliver it
+				status, body, err = answer(transport.RoundTrip(u.request(t, "POST", strings.NewReader("hello"))))
+				if u.conns.Load() > 1 || err != nil {
+					break
+				}
+			}
+			if status != 200 || body != "ok" || err != nil || u.conns.Load() != 2 {
+				t.Errorf("%d %q %v, %d connections", status, body, err, u.conns.Load())
+			}
+		})
+	}
+}
+
+// An upstream that closes an idle connection at the very moment when it is used again: only what may be repeated is, and
+// once, on a new connection.
+func TestRequestOnAClosingConnectionIsRepeatedOnceIfItMayBe(t *testing.T) {
+	for name, c := range map[string]struct {
+		method string
+		header string
+		fine   bool
+	}{
+		"GET":     {"GET", "", true},
+		"OPTIONS": {"OPTIONS", "", true},
+		"DELETE":  {"DELETE", "", false},
+		"POST":    {"POST", "", false},
+		"a key":   {"POST", "Idempotency-Key", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			requests := make(chan int, 10)
+			u := startUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
+				for i := 0; take(r); i++ {
+					requests <- n
+					if n < 2 && i > 0 {
+						return // without an answer
+					}
+					_, _ = io.WriteString(c, ok)
+				}
+			})
+			transport := direct(t, u)
+			hold := u.request(t, "GET", nil)
+			busy, err := transport.RoundTrip(hold) // two connections become idle
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := answer(transport.RoundTrip(u.request(t, "GET", nil))); err != nil {
+				t.Fatal(err)
+			}
+			_, _, _ = answer(busy, nil)
+			r := u.request(t, c.method, nil)
+			if c.header != "" {
+				r.Header.Set(c.header, "a")
+			}
+			status, _, err := answer(transport.RoundTrip(r))
+			if (status == 200) != c.fine || (err == nil) != c.fine || err != nil && !errors.Is(err, io.EOF) {
+				t.Errorf("status %d, %v", status, err)
+			}
+			if n := len(requests); n != 3 && !c.fine || n != 4 && c.fine {
+				t.Errorf("the upstream has had %d requests", n)
+			}
+		})
+	}
+}
+
+// A new connection that is closed without an answer is a failure, and not tried again.
+func TestRequestOnANewConnectionIsSentOnce(t *testing.T) {
+	u := startUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) { take(r) })
+	if _, _, err := answer(direct(t, u).RoundTrip(u.request(t, "GET", nil))); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	if n := u.conns.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// Wherever the upstream hangs, the end of the context is the end of the request, with its cause, and of
+// its connection.
+func TestCancelEndsARequestWhereverItIs(t *testing.T) {
+	cause := errors.New("enough")
+	for name, says := range map[string]string{
+		"before the response": "",
+		"in its line":         "HTTP/1.1 2",
+		"in its fields":       "HTTP/1.1 200 OK\r\nA: b\r\n",
+		"after an interim":    "HTTP/1.1 103 Early Hints\r\n\r\n",
+		"before the body":     "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+		"in the body":         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab",
+		"in a chunk":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+		"before trailers":     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b",
+		"in an endless body":  "HTTP/1.1 200 OK\r\n\r\nab",
+	} {
+		t.Run(name, func(t *testing.T) {
+			gone, said := make(chan struct{}), make(chan struct{})
+			u := startUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+				take(r)
+				_, _ = io.WriteString(c, says)
+				close(said)
+				_, _ = io.Copy(io.Discard, r)
+				close(gone)
+			})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			go func() {
+				<-said
+				cancel(cause)
+			}()
+			if _, _, err := answer(direct(t, u).RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != cause {
+				t.Error(err)
+			}
+			<-gone
+		})
+	}
+	t.Run("before it begins", func(t *testing.T) {
+		u := startUpstream(t, serves)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(cause)
+		if _, _, err := answer(direct(t, u).RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != cause {
+			t.Error(err)
+		}
+	})
+	t.Run("when it has its connection", func(t *testing.T) {
+		u := startUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
+			if take(r) {
+				t.Error("the upstream has got a request")
+			}
+		})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { cancel(cause) }})
+		if _, _, err := answer(direct(t, u).RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != cause {
+			t.Error(err)
+		}
+	})
+}
+
+// Requests that end well at the moment when their contexts do leave no connection behind that would fail the next one.
+func TestCancelAtTheEndDisturbsNobody(t *testing.T) {
+	u := startUpstream(t, serves)
+	transport := direct(t, u)
+	var running sync.WaitGroup
+	for range 8 {
+		running.Go(func() {
+			for range 500 {
+				ctx, cancel := context.WithCancel(t.Context())
+				canceled := make(chan struct{})
+				go func() {
+					cancel()
+					close(canceled)
+				}()
+				if _, _, err := answer(transport.RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != nil && err != context.Canceled {
+					t.Error(err)
+				}
+				<-canceled
+				if status, body, err := answer(transport.RoundTrip(u.request(t, "GET", nil))); status != 200 || body != "ok" || err != nil {
+					t.Error(status, body, err)
+				}
+			}
+		})
+	}
+	running.Wait()
+}
+
+// An upstream that answers and closes without having read a body is heard.
+func TestAnswerBeforeTheEndOfTheUploadIsHeard(t *testing.T) {
+	u := startUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		_, _ = http.ReadRequest(r)
+		_, _ = io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
+	})
+	transport := direct(t, u)
+	for range 50 {
+		status, body, err := answer(transport.RoundTrip(u.request(t, "POST", strings.NewReader(strings.Repeat("x", 1000)))))
+		if status != 413 || body != "no" || err != nil {
+			t.Fatal(status, body, err)
+		}
+	}
+}
+
+func TestBodyThatIsNotReadEndsItsConnection(t *testing.T) {
+	gone := make(chan struct{})
+	u := startUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		take(r)
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")
+		_, _ = io.Copy(io.Discard, r)
+		close(gone)
+	})
+	res, err := direct(t, u).RoundTrip(u.request(t, "GET", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading := make(chan error)
+	go func() {
+		_, err := io.ReadAll(res.Body)
+		reading <- err
+	}()
+	_ = res.Body.Close()
+	if err := <-reading; err == nil {
+		t.Error("a closed body ended well")
+	}
+	<-gone
+	if _, err := res.Body.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		t.Error(err)
+	}
+}
+
+func TestIdleConnectionsAreBoundedInNumberAndTime(t *testing.T) {
+	gone := make(chan int, 10)
+	u := startUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
+		serves(n, c, r)
+		gone <- n
+	})
+	transport := http1.New(http1.Config{
+		Dial:    func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", u.address) },
+		MaxIdle: 2, IdleTimeout: time.Second, MaxHeaderBytes: headerLimit,
+	})
+	var open []*http.Response
+	for range 3 {
+		res, err := transport.RoundTrip(u.request(t, "GET", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, res)
+	}
+	for _, res := range open {
+		_, _, _ = answer(res, nil)
+	}
+	if n := <-gone; n != 2 {
+		t.Errorf("connection %d was closed", n)
+	}
+	<-gone // in time, though nobody asks any more
+	<-gone
+}
+
+// net/http's parser needs this much for the response, and the transport itself next to nothing.
+func TestRequestAllocatesLittle(t *testing.T) {
+	u := startUpstream(t, serves)
+	transport := direct(t, u)
+	r := u.request(t, "GET", nil)
+	buffer := make([]byte, 100)
+	n := testing.AllocsPerRun(200, func() {
+		res, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for err == nil {
+			_, err = res.Body.Read(buffer)
+		}
+	})
+	if n > 40 {
+		t.Errorf("%v allocations a request", n)
+	}
+	t.Log(n)
+}
