@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -33,6 +34,7 @@ type clientConn struct {
 	heads     headScanner // net/http never reads on two goroutines at once
 	codings   atomic.Bool // what heads has found, for other goroutines
 	ambiguous atomic.Bool
+	beyond    atomic.Bool // net/http has been given something of what follows a header section
 
 	refused  refused       // is told of net/http's refusals
 	patience time.Duration // a write may block for so long, 0 = for ever
@@ -79,6 +81,7 @@ func (c *clientConn) Read(p []byte) (int, error) {
 
 func (c *clientConn) watch(p []byte) {
 	c.heads.scan(p)
+	c.beyond.Store(!bytes.HasSuffix(p, []byte("\n\n")) && !bytes.HasSuffix(p, []byte("\n\r\n")))
 	switch {
 	case c.heads.http2():
 		c.watched.Store(false)

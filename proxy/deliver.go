@@ -138,7 +138,7 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	defer cancel()
 	r = r.WithContext(ctx)
 	if state == events.HalfOpen {
-		rt.pool.transport.CloseIdleConnections() // they are from before the failure
+		rt.pool.closeIdle() // they are from before the failure
 	}
 	res, err := rt.pool.transport.RoundTrip(r)
 	switch {

@@ -6,9 +6,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/idna"
+
+	"cbproxy/internal/http1"
 	"cbproxy/routes"
 )
 
@@ -27,6 +31,8 @@ const (
 // pool is the connections to one upstream.
 type pool struct {
 	transport *http.Transport
+	direct    *http1.Transport // for plain requests; nil: the upstream doesn't speak HTTP/1.1
+	http1     atomic.Bool      // the upstream is known to answer by HTTP/1.1
 	key       routes.ConnectionKey
 }
 
@@ -43,12 +49,17 @@ func newPool(u routes.Upstream, secured routes.TLS, logger *slog.Logger) (*pool,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 	p := &pool{transport: t, key: u.ConnectionKey(secured)}
+	direct := http1.Config{MaxIdle: idlePerUpstream, IdleTimeout: idleTimeout, MaxHeaderBytes: maxResponseBytes}
+	address := addressOf(u.URL)
 	switch u.Scheme {
 	case "h2c":
 		t.Protocols.SetUnencryptedHTTP2(true)
 		return p, nil
 	case "http":
 		t.Protocols.SetHTTP1(true)
+		p.http1.Store(true)
+		direct.Dial = func(ctx context.Context) (net.Conn, error) { return dial(ctx, "tcp", address) }
+		p.direct = http1.New(direct)
 		return p, nil
 	}
 	t.Protocols.SetHTTP1(true)
@@ -62,14 +73,55 @@ func newPool(u routes.Upstream, secured routes.TLS, logger *slog.Logger) (*pool,
 		if err != nil {
 			return nil, err
 		}
-		return secure.client(ctx, c, address)
+		return secure.client(ctx, c, address, !isUpgrade(ctx))
 	}
+	direct.Dial = func(ctx context.Context) (net.Conn, error) {
+		c, err := dial(ctx, "tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		secured, err := secure.client(ctx, c, address, true)
+		if err == nil && secured.ConnectionState().NegotiatedProtocol == "h2" {
+			_ = secured.Close()
+			return nil, errHTTP2
+		}
+		return secured, err
+	}
+	p.direct = http1.New(direct)
 	return p, nil
 }
 
-func dialUpstream(ctx context.Context, network, address string) (net.Conn, error) {
+// errHTTP2 is why a request can't be sent directly: an upstream behind TLS has come to prefer HTTP/2.
+var errHTTP2 = errors.New("the upstream speaks HTTP/2 now")
+
+// addressOf returns what to dial for an upstream's URL.
+func addressOf(u *url.URL) string {
+	host := u.Hostname()
+	if ascii, err := idna.Lookup.ToASCII(host); err == nil { // or it is an address, or will not be found
+		host = ascii
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// closeIdle closes the connections that are not in use.
+func (p *pool) closeIdle() {
+	p.transport.CloseIdleConnections()
+	if p.direct != nil {
+		p.direct.CloseIdleConnections()
+	}
+}
+
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
-	c, err := dialer.DialContext(ctx, network, address)
+	return dialer.DialContext(ctx, network, address)
+}
+
+func dialUpstream(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

@@ -97,7 +97,7 @@ func (p *prober) ask(ctx context.Context) (events.ErrorType, error) {
 		return events.ErrorConnect, fmt.Errorf("make a request of breaker.probe.path: %w", err)
 	}
 	r.Header.Set("User-Agent", "cbproxy-probe")
-	rt.pool.transport.CloseIdleConnections() // they are from before the failure
+	rt.pool.closeIdle() // they are from before the failure
 	res, err := rt.pool.transport.RoundTrip(r)
 	switch {
 	case err != nil && ctx.Err() != nil:

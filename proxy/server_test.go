@@ -81,6 +81,11 @@ func parse(t testing.TB, text string) *routes.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !strings.Contains(text, "transport:") {
+		for _, r := range c.Routes {
+			r.Transport = transport
+		}
+	}
 	return c
 }
 

@@ -59,16 +59,15 @@ const maxCrossed = 8
 
 // ask sends the attempt's request and judges the answer.
 func (a *attempt) ask(out *http.Request) (*http.Response, error) {
-	transport := a.x.route.pool.transport
 	out = a.traced(out)
 	if a.call.State == events.HalfOpen {
-		transport.CloseIdleConnections() // they are from before the failure, and recovery must not be judged by them
+		a.x.route.pool.closeIdle() // they are from before the failure, and recovery must not be judged by them
 	}
-	res, err := transport.RoundTrip(out)
+	res, err := a.roundTrip(out)
 	repeatable := out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead)
 	for n := 0; n < maxCrossed && a.crossed(err) && repeatable; n++ {
 		a.conns = 0 // which were no replays, and nothing is known of the others
-		res, err = transport.RoundTrip(out)
+		res, err = a.roundTrip(out)
 	}
 	if err != nil {
 		a.blame(err)
@@ -114,7 +113,7 @@ func (a *attempt) hook(trace *httptrace.ClientTrace, informational func(int, tex
 // idle connection turns out to be closed, and its others probably are closed as well.
 func (a *attempt) getConn(string) {
 	if a.conns == 1 {
-		a.x.route.pool.transport.CloseIdleConnections()
+		a.x.route.pool.closeIdle()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -386,4 +387,57 @@ func TestTimeBeforeTheUploadIsNotHeldAgainstTheUpstream(t *testing.T) {
 	if o := seen.next(t); o.Result != events.ResultCancelled || o.Failure != nil {
 		t.Errorf("%+v", o)
 	}
+}
+
+// An upstream that comes to prefer HTTP/2 while it is running is asked by that from then on, and fails nobody.
+func TestUpstreamMayComeToSpeakHTTP2(t *testing.T) {
+	ours := certtest.NewAuthority(t)
+	var http2 atomic.Bool
+	pair, err := tls.X509KeyPair(ours.Sign(t, "127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		_, _ = io.WriteString(w, r.Proto+string(text))
+	}))
+	upstream.EnableHTTP2 = true
+	upstream.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if http2.Load() {
+			return nil, nil
+		}
+		return &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}, nil
+	}}
+	upstream.StartTLS()
+	defer upstream.Close()
+	ca := certtest.Write(t, t.TempDir(), "ca.pem", ours.PEM)
+	_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+"}", "transport: auto", "breaker: {fail_max: 1}"))
+	ask := func(want string) {
+		t.Helper()
+		for _, text := range []string{"", " and a body"} {
+			method := http.MethodGet
+			if text != "" {
+				method = http.MethodPost
+			}
+			r, _ := http.NewRequest(method, "http://"+address+"/svc", strings.NewReader(text))
+			res, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _ := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if string(got) != want+text || res.StatusCode != 200 {
+				t.Errorf("%d %s, want %s", res.StatusCode, got, want)
+			}
+			if o := seen.next(t); o.Result != events.ResultSuccess {
+				t.Errorf("%+v", o)
+			}
+		}
+	}
+	ask("HTTP/1.1")
+	ask("HTTP/1.1")
+	http2.Store(true)
+	upstream.CloseClientConnections()
+	ask("HTTP/2.0")
+	ask("HTTP/2.0")
 }

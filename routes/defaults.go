@@ -37,6 +37,7 @@ func defaultRoute() *Route {
 		Priority:       1,
 		ResponseBuffer: 64 << 10,
 		StreamCommit:   "headers",
+		Transport:      "auto",
 		Retry: Retry{
 			Backoff:    50 * time.Millisecond,
 			MaxBackoff: time.Second,

@@ -122,6 +122,8 @@ type Route struct {
 	ResponseBuffer Size `yaml:"response_buffer" valid:"0..64MiB"`
 	// When a stream's response headers are sent: headers is as soon as they come, first_byte once the stream has said something, so that one that dies before is still answered by the fallback.
 	StreamCommit string `yaml:"stream_commit" enum:"headers,first_byte"`
+	// How an HTTP/1.1 upstream is asked: auto is on the request's own goroutine, which is cheaper, where the request has no body or one of at most 16 KiB that says its length and has come already; all other requests, and with net_http every one, go through net/http's Transport.
+	Transport string `yaml:"transport" enum:"auto,net_http"`
 	// Retries of failed attempts, within timeout. A request's body is replayed up to 64 KiB; a request with a larger one is not retried.
 	Retry Retry `yaml:"retry"`
 	// TLS to an https upstream, by TLS 1.2 or newer. Files are read anew when they change: new connections use the new ones, and the last good ones stay in use while the new ones can't be used.

@@ -1,0 +1,90 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"sync"
+
+	"cbproxy/internal/http1"
+)
+
+// roundTrip sends the attempt's request to the upstream: directly if it is plain, its body has come, and the upstream
+// answers by HTTP/1.1, which one behind TLS is known to do only once it has.
+func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
+	x, p := a.x, a.x.route.pool
+	auto := x.route.config.Transport == "auto" && p.direct != nil
+	if auto && p.http1.Load() && http1.Takes(out) && (out.Body == nil || x.gather(out)) {
+		res, err := p.direct.RoundTrip(out)
+		b, _ := out.Body.(*shortBody)
+		if err != errHTTP2 {
+			if b != nil {
+				shortBodies.Put(b)
+			}
+			return res, err
+		}
+		p.http1.Store(false)
+		if b != nil {
+			b.read = 0
+		}
+	}
+	res, err := p.transport.RoundTrip(out)
+	if auto && err == nil && res.ProtoMajor == 1 && res.StatusCode != http.StatusSwitchingProtocols {
+		p.http1.Store(true)
+	}
+	return res, err
+}
+
+// shortBody is a request's short body, or the first part of one that has not come as a whole.
+type shortBody struct {
+	data      [http1.MaxBody]byte
+	read, end int
+	rest      io.ReadCloser // nil: there is none
+	err       error         // what ended the first part
+}
+
+var shortBodies = sync.Pool{New: func() any { return new(shortBody) }}
+
+// gather reads out's body if all of it has come, without waiting for a client that is still sending, and
+// reports whether that is so. Either way out has its whole body after that.
+func (x *exchange) gather(out *http.Request) bool {
+	c, ok := x.r.Context().Value(clientConnKey{}).(*clientConn)
+	if !ok || x.r.ProtoMajor != 1 || x.upload.read.Load() == 0 && !c.beyond.Load() {
+		return false // a read might wait
+	}
+	b := shortBodies.Get().(*shortBody)
+	n := int(out.ContentLength)
+	b.read, b.rest = 0, nil
+	b.end, b.err = out.Body.Read(b.data[:n])
+	if b.end == n && b.err == nil {
+		_, b.err = out.Body.Read(b.data[n:n]) // of its end, to which nothing is missing
+	}
+	whole := b.end == n && (b.err == nil || b.err == io.EOF)
+	if !whole {
+		b.rest = out.Body
+	}
+	out.Body = b
+	return whole
+}
+
+func (b *shortBody) Read(p []byte) (int, error) {
+	if b.read < b.end {
+		n := copy(p, b.data[b.read:b.end])
+		b.read += n
+		return n, nil
+	}
+	switch {
+	case b.err != nil:
+		return 0, b.err
+	case b.rest != nil:
+		return b.rest.Read(p)
+	}
+	return 0, io.EOF
+}
+
+// Close closes the rest.
+func (b *shortBody) Close() error {
+	if b.rest != nil {
+		return b.rest.Close()
+	}
+	return nil
+}

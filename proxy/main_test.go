@@ -1,0 +1,23 @@
+package proxy_test
+
+import (
+	"flag"
+	"os"
+	"testing"
+)
+
+// transport is that of every route whose configuration doesn't say one.
+var transport = "auto"
+
+// TestMain has every test try both ways to the upstream: what holds for one holds for the other.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	for _, once := range []string{"test.fuzz", "test.bench", "test.list"} {
+		if flag.Lookup(once).Value.String() != "" {
+			os.Exit(code)
+		}
+	}
+	transport = "net_http"
+	os.Exit(max(code, m.Run()))
+}
