@@ -26,6 +26,11 @@ func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d *discard) WriteHeader(int)             {}
 
 func benchmarkServer(b *testing.B, upstream string, access events.AccessLog) *Server {
+	return serverTo(b, upstream, "auto", access)
+}
+
+// serverTo returns a server with one service, which is asked by the given transport.
+func serverTo(b testing.TB, upstream, transport string, access events.AccessLog) *Server {
 	u, err := url.Parse(upstream)
 	if err != nil {
 		b.Fatal(err)
@@ -37,7 +42,7 @@ func benchmarkServer(b *testing.B, upstream string, access events.AccessLog) *Se
 	s = New(Config{Bus: new(events.Bus), Observers: m, Access: access, Logger: slog.New(slog.DiscardHandler)})
 	route := &routes.Route{
 		Prefix: routes.Prefixes{"/rag"}, StripPrefix: true, Upstream: routes.Upstream{URL: u},
-		Timeout: 30 * time.Second, IdleTimeout: time.Minute, ResponseBuffer: 64 << 10, FallbackEnabled: true,
+		Transport: transport, Timeout: 30 * time.Second, IdleTimeout: time.Minute, ResponseBuffer: 64 << 10, FallbackEnabled: true,
 	}
 	route.Breaker.FailMax, route.Breaker.RecoveryTimeout, route.Breaker.HalfOpenRequests = 5, time.Minute, 1
 	err = s.Apply(&routes.Config{
