@@ -107,7 +107,8 @@ func checkArchive(t *testing.T, folder, platform, source string) {
 		}
 	}
 	expected := []string{"/"}
-	for _, file := range []string{"README.md", "SECURITY.md", "THIRD-PARTY-NOTICES.txt", "cbproxy", "cbproxy.service", "config.example.yaml", "config.schema.json"} {
+	for _, file := range []string{"README.md", "SECURITY.md", "THIRD-PARTY-NOTICES.txt", "cbproxy", "cbproxy.service", "config.example.yaml", "config.schema.json",
+		"docs/", "docs/architecture.md", "docs/behaviour.md", "docs/configuration.md", "docs/migration.md", "docs/operations.md"} {
 		expected = append(expected, "/"+file)
 	}
 	for i := range expected {
