@@ -51,19 +51,15 @@ func (s *soak) each(look func(p *soakProxy, name string, service soakService) st
 	return ""
 }
 
-// overdue is how late a hold ends at most; the clock that ends it is the instance's own.
-const overdue = 10 * time.Second
-
-// release releases whoever is held, and tells who was.
+// release releases whoever is held without an end, and tells who is held.
 func (s *soak) release() (held string) {
 	return s.each(func(p *soakProxy, name string, service soakService) string {
 		if service.Forced == nil {
 			return ""
 		}
-		if until := service.Forced.Until; until != nil && time.Since(*until) > overdue {
-			s.complain("held for too long", "instance %d: %s until %v", p.n, name, *until)
-		}
-		s.order(p, name, map[string]string{"state": "auto", "scope": service.Forced.Scope})
+		if service.Forced.Until == nil {
+			s.order(p, name, map[string]string{"state": "auto", "scope": service.Forced.Scope})
+		} // any other is to end by itself
 		return fmt.Sprintf("instance %d: %s is forced: %+v", p.n, name, *service.Forced)
 	})
 }
