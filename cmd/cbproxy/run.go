@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"cbproxy/fallbacks"
@@ -52,7 +54,7 @@ exported where OpenTelemetry's environment variables (OTEL_*) say.`,
 			if err != nil {
 				return invalid(err)
 			}
-			tuneGC()
+			tuneGC(logger)
 			signals := make(chan os.Signal, 4)
 			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer signal.Stop(signals)
@@ -73,10 +75,16 @@ exported where OpenTelemetry's environment variables (OTEL_*) say.`,
 // every few megabytes would cost more than a tenth of the CPU time.
 const gcPercent = 400
 
-// tuneGC sets the collector's pace, unless the operator has.
-func tuneGC() {
+// tuneGC sets the collector's pace and, where the process runs in a cgroup with a memory limit, at how much of that
+// it collects harder rather than be killed: nine tenths. GOGC and GOMEMLIMIT override either.
+func tuneGC(logger *slog.Logger) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+	}
+	if limit, err := memlimit.Set(); err != nil {
+		logger.Debug("no memory limit is known", "error", err)
+	} else if limit != math.MaxInt64 {
+		logger.Debug("garbage is collected by a memory limit", "bytes", limit)
 	}
 }
 
