@@ -34,6 +34,7 @@ type Config struct {
 // what follows, beside in what it does not take:
 //   - a request with a body is sent when the client has sent all of it, and not piece by piece;
 //   - the fields of a request are sent in no order;
+//   - what an upstream says behind its response is never taken for the next one's;
 //   - a header section that has no end is an error that wraps io.ErrUnexpectedEOF, whatever it looks like;
 //   - a request whose connection could not be written to at all is sent again even if it has a body.
 type Transport struct {
