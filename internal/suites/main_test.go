@@ -2,10 +2,12 @@ package suites
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -46,13 +48,26 @@ func eventually(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// freeAddress returns a loopback address that nobody listens on.
+// Ports below those that the kernel gives to whoever asks for any: what is free there is still free a moment
+// later. Each test binary begins somewhere else.
+const firstPort, ports = 10_000, 20_000
+
+var givenPorts = func() *atomic.Int64 {
+	n := new(atomic.Int64)
+	n.Store(rand.Int64N(ports))
+	return n
+}()
+
+// freeAddress returns a loopback address that nobody listens on, and that no other call returns.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range ports {
+		address := fmt.Sprintf("127.0.0.1:%d", firstPort+givenPorts.Add(1)%ports)
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
