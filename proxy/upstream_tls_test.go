@@ -379,11 +379,11 @@ func TestTimeBeforeTheUploadIsNotHeldAgainstTheUpstream(t *testing.T) {
 		_, _ = write.Write(make([]byte, 30<<20))
 		_ = write.Close()
 	}()
-	res, err := http.Post("http://"+address+"/svc", "text/plain", body)
-	if err != nil || res.StatusCode != http.StatusRequestTimeout {
-		t.Fatalf("%v, %v", res, err)
+	if res, err := http.Post("http://"+address+"/svc", "text/plain", body); err == nil { // or it was still sending
+		if _ = res.Body.Close(); res.StatusCode != http.StatusRequestTimeout {
+			t.Errorf("status %d", res.StatusCode)
+		}
 	}
-	_ = res.Body.Close()
 	if o := seen.next(t); o.Result != events.ResultCancelled || o.Failure != nil {
 		t.Errorf("%+v", o)
 	}
