@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/net/idna"
 
+	"cbproxy/fallbacks"
 	"cbproxy/internal/http1"
 	"cbproxy/routes"
 )
@@ -73,19 +74,22 @@ func newPool(u routes.Upstream, secured routes.TLS, logger *slog.Logger) (*pool,
 		if err != nil {
 			return nil, err
 		}
-		return secure.client(ctx, c, address, !isUpgrade(ctx))
+		return secure.client(ctx, c, address)
 	}
 	direct.Dial = func(ctx context.Context) (net.Conn, error) {
 		c, err := dial(ctx, "tcp", address)
 		if err != nil {
 			return nil, err
 		}
-		secured, err := secure.client(ctx, c, address, true)
-		if err == nil && secured.ConnectionState().NegotiatedProtocol == "h2" {
+		secured, err := secure.client(ctx, c, address)
+		if err != nil {
+			return nil, err
+		}
+		if _, http2 := fallbacks.Unwrap(secured, false); http2 {
 			_ = secured.Close()
 			return nil, errHTTP2
 		}
-		return secured, err
+		return secured, nil
 	}
 	p.direct = http1.New(direct)
 	return p, nil

@@ -37,8 +37,8 @@ func newUpstreamTLS(keys routes.TLS, logger *slog.Logger) (*upstreamTLS, error) 
 	return u, err
 }
 
-// client secures c, a connection to address, which may speak HTTP/2 if http2 says so. It closes c if that fails.
-func (u *upstreamTLS) client(ctx context.Context, c net.Conn, address string, http2 bool) (*tls.Conn, error) {
+// client secures c, a connection to address. It closes c if that fails.
+func (u *upstreamTLS) client(ctx context.Context, c net.Conn, address string) (net.Conn, error) {
 	config := u.config().Clone() // which keeps the cache of sessions
 	if config.ServerName == "" {
 		host, _, err := net.SplitHostPort(address)
@@ -48,8 +48,8 @@ func (u *upstreamTLS) client(ctx context.Context, c net.Conn, address string, ht
 		}
 		config.ServerName = host
 	}
-	if !http2 {
-		config.NextProtos = []string{"http/1.1"}
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok && x.r.Header["Upgrade"] != nil {
+		config.NextProtos = []string{"http/1.1"} // HTTP/2 knows no upgrades, and http.Transport can't say so here
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -59,12 +59,6 @@ func (u *upstreamTLS) client(ctx context.Context, c net.Conn, address string, ht
 		return nil, fmt.Errorf("TLS handshake with %s: %w", config.ServerName, err)
 	}
 	return secured, nil
-}
-
-// isUpgrade reports whether a connection is for an upgrade, which HTTP/2 doesn't know. http.Transport can't say so.
-func isUpgrade(ctx context.Context) bool {
-	x, ok := ctx.Value(exchangeKey{}).(*exchange)
-	return ok && x.r.Header["Upgrade"] != nil
 }
 
 // config returns what a new connection is secured by, as the files are now if they can be used.

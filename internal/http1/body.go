@@ -9,14 +9,14 @@ import (
 
 // body is a response's, and gives its connection back at its end. Close may be called while Read is waiting.
 type body struct {
-	context.Context
+	ctx   context.Context // the request's
 	inner io.ReadCloser
 	conn  atomic.Pointer[conn] // nil: it is given back or closed
 	end   error                // what Read says from now on
 }
 
 func newBody(ctx context.Context, c *conn, inner io.ReadCloser) *body {
-	b := &body{Context: ctx, inner: inner}
+	b := &body{ctx: ctx, inner: inner}
 	b.conn.Store(c)
 	return b
 }
@@ -36,7 +36,7 @@ func (b *body) Read(p []byte) (int, error) {
 		if err == io.EOF {
 			c.giveBack()
 		} else {
-			err = causeOr(b, err)
+			err = causeOr(b.ctx, err)
 			c.close()
 		}
 	}

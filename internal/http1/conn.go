@@ -63,7 +63,9 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // readResponse reads responses until the final one's header section.
 func (c *conn) readResponse(r *http.Request, trace *httptrace.ClientTrace, limit int64) (*http.Response, error) {
-	c.answering = false
+	c.reader = readers.Get().(*bufio.Reader)
+	c.reader.Reset(c)
+	c.limit, c.answering = limit, false
 	if _, err := c.reader.Peek(1); err != nil {
 		return nil, unheededError{fmt.Errorf("wait for the response: %w", err)}
 	}
@@ -104,7 +106,8 @@ func (c *conn) giveBack() {
 		c.close()
 		return
 	}
-	readers.put(c.reader)
+	c.reader.Reset(nil)
+	readers.Put(c.reader)
 	c.reader, c.unwatch, c.reused = nil, nil, true
 	c.home.put(c)
 }
@@ -117,20 +120,5 @@ func (c *conn) close() {
 	_ = c.Conn.Close()
 }
 
-// readerPool lends readers, which an idle connection has no need of.
-type readerPool struct{ pool sync.Pool }
-
-var readers readerPool
-
-func (p *readerPool) get(r io.Reader) *bufio.Reader {
-	if b, ok := p.pool.Get().(*bufio.Reader); ok {
-		b.Reset(r)
-		return b
-	}
-	return bufio.NewReader(r)
-}
-
-func (p *readerPool) put(b *bufio.Reader) {
-	b.Reset(nil)
-	p.pool.Put(b)
-}
+// readers lends readers, which an idle connection has no need of.
+var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}

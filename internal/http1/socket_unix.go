@@ -4,14 +4,13 @@ package http1
 
 import (
 	"crypto/tls"
-	"net"
 	"syscall"
 )
 
 // watchSocket makes it possible to look at the connection's socket.
 func (c *conn) watchSocket() {
 	under := c.Conn
-	if secure, ok := under.(interface{ NetConn() net.Conn }); ok {
+	if secure, ok := under.(*tls.Conn); ok {
 		under = secure.NetConn()
 	}
 	s, ok := under.(syscall.Conn)
@@ -40,5 +39,3 @@ func (c *conn) isQuiet() bool {
 	c.quiet = false
 	return c.socket.Read(c.look) == nil && c.quiet
 }
-
-var _ interface{ NetConn() net.Conn } = (*tls.Conn)(nil)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -94,19 +93,16 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, causeOr(ctx, err)
 	}
-	c, err := t.connect(ctx, trace, r.URL.Host, false)
-	if err != nil {
-		return nil, err
+	for again := false; ; again = true {
+		c, err := t.connect(ctx, trace, r.URL.Host, again)
+		if err != nil {
+			return nil, err
+		}
+		res, err := t.ask(ctx, c, r, text, trace)
+		if err == nil || again || !c.reused || ctx.Err() != nil || !mayRepeat(r, err) {
+			return res, causeOr(ctx, err)
+		}
 	}
-	res, err := t.ask(ctx, c, r, text, trace)
-	if err == nil || !c.reused || ctx.Err() != nil || !mayRepeat(r, err) {
-		return res, causeOr(ctx, err)
-	}
-	if c, err = t.connect(ctx, trace, r.URL.Host, true); err != nil {
-		return nil, err
-	}
-	res, err = t.ask(ctx, c, r, text, trace)
-	return res, causeOr(ctx, err)
 }
 
 // causeOr returns why ctx has ended, or err if it has not.
@@ -181,8 +177,6 @@ func (t *Transport) ask(ctx context.Context, c *conn, r *http.Request, text []by
 		return nil, unsentError{fmt.Errorf("send the request: %w", err)}
 	}
 	broken := err // the upstream may have answered before it stopped listening
-	c.limit = t.config.MaxHeaderBytes
-	c.reader = readers.get(c)
 	res, err := c.readResponse(r, trace, t.config.MaxHeaderBytes)
 	if err != nil {
 		if broken != nil && !c.answering {
@@ -203,5 +197,3 @@ func (t *Transport) ask(ctx context.Context, c *conn, r *http.Request, text []by
 }
 
 var _ http.RoundTripper = (*Transport)(nil)
-
-var _ io.ReadCloser = (*body)(nil)
