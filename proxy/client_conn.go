@@ -28,6 +28,7 @@ func (l clientListener) Accept() (net.Conn, error) {
 // no client block a write for ever. HTTP/2 and tunnels pass through it untouched.
 type clientConn struct {
 	net.Conn
+	unread  []byte      // has come before net/http's server has got the connection
 	watched atomic.Bool // adopted, and neither HTTP/2 nor a tunnel
 	serving atomic.Bool // from the start of a handler until its response is out
 
@@ -71,12 +72,24 @@ func stateChanged(nc net.Conn, state http.ConnState) {
 	}
 }
 
+// NetConn returns the connection that it is made of.
+func (c *clientConn) NetConn() net.Conn { return c.Conn }
+
 func (c *clientConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	n, err := c.read(p)
 	if n > 0 && c.watched.Load() {
 		c.watch(p[:n])
 	}
 	return n, err
+}
+
+func (c *clientConn) read(p []byte) (int, error) {
+	if len(c.unread) > 0 {
+		n := copy(p, c.unread)
+		c.unread = c.unread[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
 }
 
 func (c *clientConn) watch(p []byte) {

@@ -23,7 +23,7 @@ func listen(t testing.TB, h http.HandlerFunc, limits routes.Limits) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := proxy.NewHTTPServer(h, limits, slog.New(slog.DiscardHandler))
+	s := proxy.NewHTTPServer(h, &routes.Config{Limits: limits, Server: way}, slog.New(slog.DiscardHandler))
 	served := make(chan struct{})
 	go func() { defer close(served); _ = s.Serve(l) }()
 	t.Cleanup(func() { _ = s.Close(); <-served })
@@ -219,7 +219,7 @@ func TestNoResponseIsTakenForARefusal(t *testing.T) {
 		t.Errorf("%d %v", res.StatusCode, res.Header)
 	}
 	tunnel, r := dialTo(t, address)
-	_, _ = io.WriteString(tunnel, "GET /tunnel HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, _ = io.WriteString(tunnel, "GET /tunnel HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
 	if said, err := io.ReadAll(r); string(said) != decoy || err != nil {
 		t.Errorf("through the tunnel came %q, %v", said, err)
 	}

@@ -22,7 +22,7 @@ func transports() int {
 // Plain requests keep nobody busy but the goroutine that has them, where that is not switched off, and all others
 // are left to http.Transport.
 func TestPlainRequestsGoDirectly(t *testing.T) {
-	if transport != "auto" {
+	if way != "auto" {
 		t.Skip("it says which way itself")
 	}
 	const clients = 20

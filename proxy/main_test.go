@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// transport is that of every route whose configuration doesn't say one.
-var transport = "auto"
+// way is the server of every proxy, and the transport of every route whose configuration doesn't say one.
+var way = "auto"
 
-// TestMain has every test try both ways to the upstream: what holds for one holds for the other.
+// TestMain has every test try both ways from the client and to the upstream: what holds for one holds for the other.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
@@ -18,6 +18,6 @@ func TestMain(m *testing.M) {
 			os.Exit(code)
 		}
 	}
-	transport = "net_http"
+	way = "net_http"
 	os.Exit(max(code, m.Run()))
 }

@@ -43,7 +43,8 @@ func TestRefusedRequestsAreLoggedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := proxy.NewHTTPServer(server, c.Limits, slog.New(slog.DiscardHandler))
+	c.Server = way
+	s := proxy.NewHTTPServer(server, c, slog.New(slog.DiscardHandler))
 	served := make(chan struct{})
 	go func() { defer close(served); _ = s.Serve(listener) }()
 	defer func() { _ = s.Close(); <-served; server.Close() }()

@@ -83,7 +83,7 @@ func parse(t testing.TB, text string) *routes.Config {
 	}
 	if !strings.Contains(text, "transport:") {
 		for _, r := range c.Routes {
-			r.Transport = transport
+			r.Transport = way
 		}
 	}
 	return c
@@ -106,7 +106,8 @@ func startLogging(t testing.TB, text string, logger *slog.Logger) (*proxy.Server
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := proxy.NewHTTPServer(server, c.Limits, logger)
+	c.Server = way
+	s := proxy.NewHTTPServer(server, c, logger)
 	served := make(chan struct{})
 	go func() { defer close(served); _ = s.Serve(listener) }()
 	t.Cleanup(func() { _ = s.Close(); <-served; server.Close() })

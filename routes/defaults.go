@@ -12,6 +12,7 @@ const ServicePrefix = "CIRCUIT_BREAKER_"
 func defaultConfig() *Config {
 	return &Config{
 		Listen:          "127.0.0.1:8080",
+		Server:          "auto",
 		ShutdownTimeout: 30 * time.Second,
 		DataDir:         "./cbproxy-data",
 		Limits: Limits{

@@ -10,6 +10,7 @@ func (c *Config) RestartKeys(old *Config) []string {
 		}
 	}
 	add("listen", c.Listen != old.Listen)
+	add("server", c.Server != old.Server)
 	add("data_dir", c.DataDir != old.DataDir)
 	add("limits.header_bytes", c.Limits.HeaderBytes != old.Limits.HeaderBytes)
 	add("limits.read_header_timeout", c.Limits.ReadHeaderTimeout != old.Limits.ReadHeaderTimeout)

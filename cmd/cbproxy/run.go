@@ -181,7 +181,8 @@ func farewell(exported *telemetry.Telemetry, logger *slog.Logger) {
 
 // servers is the two planes.
 type servers struct {
-	data, admin                 *http.Server
+	data                        *proxy.HTTPServer
+	admin                       *http.Server
 	dataListener, adminListener net.Listener
 }
 
@@ -200,7 +201,7 @@ func listen(ctx context.Context, c *routes.Config, data, adminPlane http.Handler
 		return nil, fmt.Errorf("admin plane: %w", err)
 	}
 	return &servers{
-		data:         proxy.NewHTTPServer(data, c.Limits, logger),
+		data:         proxy.NewHTTPServer(data, c, logger),
 		dataListener: dataListener,
 		admin: &http.Server{
 			Handler:           adminPlane,

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -19,12 +21,24 @@ import (
 type conn struct {
 	net.Conn
 	home   *idle
-	socket syscall.RawConn // nil: it can't be looked at
-	look   func(fd uintptr) bool
-	quiet  bool // what look has found: neither an end nor anything that nobody has asked for
+	socket syscall.RawConn       // nil: it can't be looked at
+	direct bool                  // socket sends what is to be said as it is
+	step   func(fd uintptr) bool // exchange's
+	look   func(fd uintptr) bool // isQuiet's
+	quiet  bool                  // what peek has found: neither an end nor anything that nobody has asked for
 
 	reused bool      // it has carried a request before
 	since  time.Time // when it became idle
+
+	ctx   context.Context        // the request's
+	trace *httptrace.ClientTrace // likewise
+
+	out    []byte // what is left to be sent of the request; nil: nothing
+	sent   bool   // something of the request has been sent
+	broken error  // why the rest was not
+	in     []byte // what step reads into
+	n      int    // bytes that it has read
+	err    error  // why it has not
 
 	reader    *bufio.Reader // nil while it is idle
 	limit     int64         // bytes that may still be read
@@ -39,14 +53,29 @@ const noLimit = math.MaxInt64
 
 func newConn(c net.Conn, home *idle) *conn {
 	n := &conn{Conn: c, home: home}
-	n.watchSocket()
+	n.socket, n.direct = rawConn(c)
+	n.step = n.turn
+	n.look = func(fd uintptr) bool { n.quiet = n.peek(fd); return true } // without waiting
 	return n
 }
 
 // hurry is run when the request's context ends: whatever is waited for ends now.
 func (c *conn) hurry() { _ = c.SetDeadline(time.Unix(1, 0)) }
 
-// Read is for reader.
+// isQuiet reports whether the upstream has neither closed the connection nor said anything on it. It doesn't wait. What
+// TLS says of its own accord, it says with the response before.
+func (c *conn) isQuiet() bool {
+	if c.socket == nil {
+		return true // it can't be known
+	}
+	c.quiet = false
+	return c.socket.Read(c.look) == nil && c.quiet
+}
+
+// peek reports whether there is nothing to be read.
+func (c *conn) peek(fd uintptr) bool { return isAgain(peekAt(fd)) }
+
+// Read is for reader. The first one sends the request.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.limit <= 0 {
 		return 0, ErrHeaderTooLarge
@@ -54,19 +83,109 @@ func (c *conn) Read(p []byte) (int, error) {
 	if int64(len(p)) > c.limit {
 		p = p[:c.limit]
 	}
-	n, err := c.Conn.Read(p)
+	n, err := c.exchange(p)
 	c.limit -= int64(n)
 	c.answering = c.answering || n > 0
 	c.ended = c.ended || err != nil && !errors.Is(err, net.ErrClosed)
 	return n, err
 }
 
-// readResponse reads responses until the final one's header section.
-func (c *conn) readResponse(r *http.Request, trace *httptrace.ClientTrace, limit int64) (*http.Response, error) {
+// introduce tells of the connection, and reports whether the request is still to be sent.
+func (c *conn) introduce() bool {
+	if c.trace.GotConn != nil {
+		c.trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn, Reused: c.reused, WasIdle: c.reused})
+	}
+	return c.ctx.Err() == nil
+}
+
+// exchange sends what is left of the request and reads what comes next.
+func (c *conn) exchange(p []byte) (int, error) {
+	if c.out != nil && !c.direct && !c.introduce() {
+		return 0, c.ctx.Err()
+	}
+	if c.out != nil && c.direct {
+		c.in, c.n, c.err = p, 0, nil
+		err := c.socket.Read(c.step)
+		c.in = nil
+		switch {
+		case err != nil:
+			return 0, err
+		case c.out == nil:
+			return c.n, c.explainCall("read", c.err)
+		case c.err == errStale || !c.sent && c.ctx.Err() != nil:
+			return 0, c.err
+		case c.err != nil:
+			c.broken, c.out = c.explainCall("write", c.err), nil
+		}
+	}
+	if c.out != nil {
+		n, err := c.Conn.Write(c.out)
+		c.sent = c.sent || n > 0
+		c.broken, c.out = err, nil
+	}
+	if c.broken != nil && !c.sent {
+		return 0, c.broken
+	}
+	return c.Conn.Read(p) // also if the request broke off: the upstream may have answered before it stopped listening
+}
+
+// turn is run by the poller, which is armed before: what comes after the request is sent is noticed, and there is no
+// need to try whether it has come already.
+func (c *conn) turn(fd uintptr) bool {
+	if c.out == nil {
+		c.n, c.err = readFrom(fd, c.in)
+		return !isAgain(c.err)
+	}
+	if c.reused && !c.peek(fd) {
+		c.err = errStale
+		return true
+	}
+	if !c.introduce() {
+		c.err = c.ctx.Err()
+		return true
+	}
+	n, err := writeTo(fd, c.out)
+	c.sent = c.sent || n > 0
+	if n == len(c.out) {
+		c.out = nil
+		return false
+	}
+	c.out = c.out[n:]
+	if !isAgain(err) {
+		c.err = err
+	}
+	return true
+}
+
+// explainCall says what package net would of a system call's error.
+func (c *conn) explainCall(call string, err error) error {
+	errno, ok := err.(syscall.Errno)
+	if !ok {
+		return err
+	}
+	return &net.OpError{
+		Op: call, Net: c.RemoteAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(call, errno),
+	}
+}
+
+// ask sends text, which is r, and reads responses until the final one's header section.
+func (c *conn) ask(ctx context.Context, text []byte, r *http.Request, trace *httptrace.ClientTrace, limit int64) (*http.Response, error) {
+	c.ctx, c.trace = ctx, trace
+	c.out, c.sent, c.broken = text, false, nil
 	c.reader = readers.Get().(*bufio.Reader)
 	c.reader.Reset(c)
 	c.limit, c.answering = limit, false
-	if _, err := c.reader.Peek(1); err != nil {
+	_, err := c.reader.Peek(1)
+	c.out = nil
+	switch {
+	case err == nil:
+	case err == errStale:
+		return nil, err
+	case !c.sent:
+		return nil, unsentError{fmt.Errorf("send the request: %w", err)}
+	case c.broken != nil:
+		return nil, fmt.Errorf("send the request: %w", c.broken)
+	default:
 		return nil, unheededError{fmt.Errorf("wait for the response: %w", err)}
 	}
 	if trace.GotFirstResponseByte != nil {
@@ -109,6 +228,7 @@ func (c *conn) giveBack() {
 	c.reader.Reset(nil)
 	readers.Put(c.reader)
 	c.reader, c.unwatch, c.reused = nil, nil, true
+	c.ctx, c.trace = nil, nil
 	c.home.put(c)
 }
 

@@ -33,15 +33,17 @@ func (i *idle) take() *conn {
 		i.conns[last] = nil
 		i.conns = i.conns[:last]
 		i.mu.Unlock()
-		if i.fit(c, time.Now()) {
+		if c.direct && i.young(c, time.Now()) || i.fit(c, time.Now()) { // a direct one looks for itself when it sends
 			return c
 		}
 		c.close()
 	}
 }
 
+func (i *idle) young(c *conn, now time.Time) bool { return now.Sub(c.since) < i.timeout }
+
 // fit reports whether c may be used for another request. RFC 9112, section 9.5: it may have been closed at any time.
-func (i *idle) fit(c *conn, now time.Time) bool { return now.Sub(c.since) < i.timeout && c.isQuiet() }
+func (i *idle) fit(c *conn, now time.Time) bool { return i.young(c, now) && c.isQuiet() }
 
 func (i *idle) put(c *conn) {
 	c.since = time.Now()

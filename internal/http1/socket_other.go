@@ -2,8 +2,16 @@
 
 package http1
 
-// watchSocket does nothing: here a socket can't be looked at.
-func (c *conn) watchSocket() {}
+import (
+	"errors"
+	"net"
+	"syscall"
+)
 
-// isQuiet takes every connection for usable. That it was closed is found out by using it.
-func (c *conn) isQuiet() bool { return true }
+// rawConn returns nil: here descriptors can't be used.
+func rawConn(net.Conn) (raw syscall.RawConn, direct bool) { return nil, false }
+
+func writeTo(uintptr, []byte) (int, error)  { return 0, errors.ErrUnsupported }
+func readFrom(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
+func peekAt(uintptr) error                  { return errors.ErrUnsupported }
+func isAgain(error) bool                    { return false }

@@ -6,7 +6,6 @@ package http1
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -93,15 +92,20 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, causeOr(ctx, err)
 	}
-	for again := false; ; again = true {
+	again := false
+	for {
 		c, err := t.connect(ctx, trace, r.URL.Host, again)
 		if err != nil {
 			return nil, err
 		}
 		res, err := t.ask(ctx, c, r, text, trace)
+		if err == errStale {
+			continue // which was no try: nobody was told of that connection
+		}
 		if err == nil || again || !c.reused || ctx.Err() != nil || !mayRepeat(r, err) {
 			return res, causeOr(ctx, err)
 		}
+		again = true
 	}
 }
 
@@ -129,17 +133,12 @@ func (t *Transport) connect(ctx context.Context, trace *httptrace.ClientTrace, h
 		}
 		c = newConn(dialled, &t.idle)
 	}
-	if trace.GotConn != nil {
-		trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn, Reused: c.reused, WasIdle: c.reused})
-	}
-	if ctx.Err() != nil {
-		c.close()
-		return nil, context.Cause(ctx)
-	}
 	return c, nil
 }
 
 // Why there is no response, as far as it tells whether the request may be sent again.
+var errStale = errors.New("the upstream has closed the connection, or said what it was not asked for")
+
 type (
 	unsentError   struct{ error } // nothing of the request was sent
 	unheededError struct{ error } // nothing of a response has come
@@ -171,22 +170,13 @@ func mayRepeat(r *http.Request, err error) bool {
 // gives it back.
 func (t *Transport) ask(ctx context.Context, c *conn, r *http.Request, text []byte, trace *httptrace.ClientTrace) (*http.Response, error) {
 	c.unwatch = context.AfterFunc(ctx, c.hurry)
-	n, err := c.Conn.Write(text)
-	if n == 0 {
-		c.close()
-		return nil, unsentError{fmt.Errorf("send the request: %w", err)}
-	}
-	broken := err // the upstream may have answered before it stopped listening
-	res, err := c.readResponse(r, trace, t.config.MaxHeaderBytes)
+	res, err := c.ask(ctx, text, r, trace, t.config.MaxHeaderBytes)
 	if err != nil {
-		if broken != nil && !c.answering {
-			err = fmt.Errorf("send the request: %w", broken)
-		}
 		c.close()
 		return nil, err
 	}
 	c.limit = noLimit
-	c.spent = res.Close || res.StatusCode < 200 || broken != nil
+	c.spent = res.Close || res.StatusCode < 200 || c.broken != nil
 	if r.Method == http.MethodHead || res.ContentLength == 0 || res.StatusCode == http.StatusSwitchingProtocols {
 		res.Body = http.NoBody
 		c.giveBack()

@@ -1,0 +1,99 @@
+package http1
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ServerConfig is what a Server needs. Handler and Rest are required.
+type ServerConfig struct {
+	Handler http.Handler
+	// Rest is given a connection with the first request on it that is not plain, and all that was read
+	// of that one. From then on the connection is its own.
+	Rest func(c net.Conn, unread []byte)
+	// ConnContext makes a connection's context; nil: it is the background.
+	ConnContext func(ctx context.Context, c net.Conn) context.Context
+	// FirstTimeout is how long a new connection may be silent, and IdleTimeout one that has been
+	// answered; 0: for ever.
+	FirstTimeout, IdleTimeout time.Duration
+	Panicked                  func(value any) // is told of a handler's panic, unless it is http.ErrAbortHandler; nil: nobody is
+}
+
+// Server answers plain requests of HTTP/1.1 on one goroutine a connection, where net/http's server has one more
+// for each request: those that are whole in what one read gives, at most readSize bytes with their body, and that leave
+// no room for interpretation. It decides nothing that is doubtful: a connection on which anything else comes is given
+// away with it, and stays so.
+//
+// To a handler it is like net/http's server, save that what it sends has its fields in no order, and that
+// a client which leaves is noticed when its request has been worked on for lookoutAfter.
+type Server struct {
+	config   ServerConfig
+	draining atomic.Bool
+
+	mu    sync.Mutex
+	conns map[*serverConn]struct{}
+	gone  sync.Cond // signalled when a connection is no more the server's
+}
+
+// NewServer returns a Server that has no connection.
+func NewServer(c ServerConfig) *Server {
+	s := &Server{config: c, conns: map[*serverConn]struct{}{}}
+	s.gone.L = &s.mu
+	return s
+}
+
+// ServeConn answers requests on c until it ends or is given away. Safe for concurrent use.
+func (s *Server) ServeConn(c net.Conn) {
+	n := newServerConn(s, c)
+	if n == nil {
+		s.config.Rest(c, nil)
+		return
+	}
+	s.mu.Lock()
+	s.conns[n] = struct{}{}
+	s.mu.Unlock()
+	n.serve()
+}
+
+// forget is called by a connection that has ended, or is to be given away.
+func (s *Server) forget(c *serverConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	s.gone.Broadcast()
+}
+
+// Shutdown ends each connection as soon as no request is being answered on it, and waits for that.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.gone.Broadcast()
+	})
+	defer stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.endIdle()
+	}
+	for len(s.conns) > 0 && ctx.Err() == nil {
+		s.gone.Wait()
+	}
+	return ctx.Err()
+}
+
+// Close cuts all connections, and ends the contexts of their requests.
+func (s *Server) Close() {
+	s.draining.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.cut()
+		_ = c.Conn.Close()
+	}
+}

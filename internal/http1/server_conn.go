@@ -1,0 +1,241 @@
+package http1
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// readSize is how much is read at once: the most that a plain request can be.
+const readSize = 4 << 10
+
+// lookoutAfter is how long a request is worked on before anybody looks whether its client is still there.
+const lookoutAfter = 10 * time.Millisecond
+
+// serverConn is a client's connection. It belongs to the goroutine that serves it, save for what says otherwise.
+type serverConn struct {
+	net.Conn
+	server  *Server
+	socket  syscall.RawConn
+	context context.Context
+	cut     context.CancelFunc // ends context; safe for concurrent use
+	remote  string
+
+	step func(fd uintptr) bool // exchange's
+	out  *[]byte               // what exchange is to send first; nil: nothing
+	in   *[readSize]byte       // what it has read; nil: nothing
+	n    int                   // bytes of in
+	err  error
+
+	timeout time.Duration // of the read deadline
+	far     time.Time     // until then it needs no setting
+
+	lookout lookout
+}
+
+var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
+
+// newServerConn returns nil if c has no descriptor to be used.
+func newServerConn(s *Server, c net.Conn) *serverConn {
+	raw, direct := rawConn(c)
+	if !direct {
+		return nil
+	}
+	n := &serverConn{Conn: c, server: s, socket: raw, remote: c.RemoteAddr().String()}
+	n.context, n.cut = context.WithCancel(context.Background())
+	if s.config.ConnContext != nil {
+		n.context = s.config.ConnContext(n.context, c)
+	}
+	n.step = n.turn
+	n.lookout.conn = n
+	return n
+}
+
+// serve answers requests until one is not plain, or the connection ends.
+func (c *serverConn) serve() {
+	given := false
+	defer func() {
+		c.cut()
+		c.server.forget(c)
+		if !given {
+			_ = c.Close()
+		}
+	}()
+	timeout := c.server.config.FirstTimeout
+	for c.exchange(timeout) {
+		r := parse(c.in[:c.n])
+		if r == nil {
+			unread := append([]byte(nil), c.in[:c.n]...)
+			c.release()
+			_ = c.SetReadDeadline(time.Time{})
+			given = true
+			c.server.config.Rest(c.Conn, unread)
+			return
+		}
+		if !c.answer(r) {
+			return
+		}
+		timeout = c.server.config.IdleTimeout
+	}
+}
+
+// answer has r answered, and reports whether there may be another request.
+func (c *serverConn) answer(r *http.Request) bool {
+	ctx, cancel := context.WithCancel(c.context)
+	defer cancel()
+	r.RemoteAddr = c.remote
+	r = r.WithContext(ctx)
+	w := newResponse(c, r)
+	c.lookout.begin(cancel)
+	defer c.lookout.end()
+	if !c.handle(w, r) {
+		w.abandon()
+		return false
+	}
+	c.release()
+	return w.finish()
+}
+
+// handle has w written, and reports whether the handler came to its end.
+func (c *serverConn) handle(w *response, r *http.Request) (done bool) {
+	defer func() {
+		if done {
+			return
+		}
+		if p := recover(); p != http.ErrAbortHandler && c.server.config.Panicked != nil {
+			c.server.config.Panicked(p)
+		}
+	}()
+	c.server.config.Handler.ServeHTTP(w, r)
+	return true
+}
+
+func (c *serverConn) release() {
+	if c.in != nil {
+		readBuffers.Put(c.in)
+		c.in = nil
+	}
+}
+
+// exchange sends what is left of the last response and reads what comes next. It reports whether anything did.
+func (c *serverConn) exchange(timeout time.Duration) bool {
+	if !c.limitRead(timeout) {
+		if c.out != nil {
+			_, _ = c.Write(*c.out)
+		}
+		return false
+	}
+	c.n, c.err = 0, nil
+	for {
+		if err := c.socket.Read(c.step); err != nil || c.err != nil {
+			return false
+		}
+		if c.out == nil {
+			return c.n > 0
+		}
+		// The client takes nothing just now.
+		_, err := c.Write(*c.out)
+		c.sent()
+		if err != nil {
+			return false
+		}
+	}
+}
+
+// turn sends and reads as far as neither has to wait.
+func (c *serverConn) turn(fd uintptr) bool {
+	if c.out != nil {
+		n, err := writeTo(fd, *c.out)
+		if n < len(*c.out) {
+			*c.out = (*c.out)[n:]
+			if !isAgain(err) {
+				c.err = err
+			}
+			return true
+		}
+		c.sent()
+	}
+	c.in = readBuffers.Get().(*[readSize]byte)
+	n, err := readFrom(fd, c.in[:])
+	if err == nil {
+		c.n = n
+		return true
+	}
+	c.release()
+	if !isAgain(err) {
+		c.err = err
+		return true
+	}
+	return false
+}
+
+func (c *serverConn) sent() {
+	release(c.out)
+	c.out = nil
+}
+
+// limitRead gives the read that follows a deadline timeout away, or a little more. It reports whether there may be one.
+func (c *serverConn) limitRead(timeout time.Duration) bool {
+	if now := time.Now(); timeout != c.timeout || timeout > 0 && now.After(c.far) {
+		deadline, slack := time.Time{}, min(timeout/16, time.Second)
+		if timeout > 0 {
+			deadline = now.Add(timeout + slack)
+		}
+		_ = c.SetReadDeadline(deadline) // a closed connection's read fails anyway
+		c.timeout, c.far = timeout, now.Add(slack)
+	}
+	return !c.server.draining.Load() // last, as Shutdown sets a deadline as well
+}
+
+// endIdle makes the connection end if it waits for a request. Safe for concurrent use.
+func (c *serverConn) endIdle() { _ = c.SetReadDeadline(time.Unix(1, 0)) }
+
+// lookout watches for a client that leaves while its request is worked on.
+type lookout struct {
+	conn   *serverConn
+	timer  *time.Timer
+	cancel context.CancelFunc
+	done   chan struct{} // is sent to at the end of run
+}
+
+func (l *lookout) begin(cancel context.CancelFunc) {
+	l.cancel = cancel
+	if l.timer == nil {
+		l.done = make(chan struct{}, 1)
+		l.timer = time.AfterFunc(lookoutAfter, l.run)
+		return
+	}
+	l.timer.Reset(lookoutAfter)
+}
+
+func (l *lookout) run() {
+	defer func() { l.done <- struct{}{} }()
+	gone := false
+	err := l.conn.socket.Read(func(fd uintptr) bool {
+		err := peekAt(fd)
+		if isAgain(err) {
+			return false
+		}
+		gone = err != nil
+		return true // also if it has sent another request, behind which nothing can be seen
+	})
+	if gone || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		l.cancel()
+	}
+}
+
+// end returns when nobody looks any more.
+func (l *lookout) end() {
+	if l.timer.Stop() {
+		return
+	}
+	_ = l.conn.SetReadDeadline(time.Unix(1, 0))
+	<-l.done
+	_ = l.conn.SetReadDeadline(time.Time{})
+	l.conn.timeout = 0
+}

@@ -1,0 +1,154 @@
+package http1
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"reflect"
+	"testing"
+)
+
+var plain = []string{
+	"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+	"GET /a//b/../c%2f%00?x=%zz&y;z HTTP/1.1\r\nHost: a.example:8080\r\nUser-Agent: \r\nAccept:*/*\r\n\r\n",
+	"HEAD /a HTTP/1.1\r\nhost: [::1]:80\r\nx-a: 1\r\nX-A:\t2 \r\nCookie: a=b; c\r\nCookie: d\r\nX_y: z\r\n\r\n",
+	"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: Keep-Alive\r\n\r\nabc",
+	"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+	"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0004\r\n\r\n\r\n\r\n",
+	"DELETE /a HTTP/1.1\r\nHost: a\r\nProxy-Connection: close\r\nKeep-Alive: timeout=5\r\n\r\n",
+	"OPTIONS /a HTTP/1.1\r\nHost: a\r\nForwarded: for=a\r\n\r\n",
+}
+
+// notPlain are requests that must be left to net/http, whatever it makes of them.
+var notPlain = []string{
+	"", "\r\n", "G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\n",
+	"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+	"GET / HTTP/1.1\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost:\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+	"GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+	"GET / HTTP/1.10\r\nHost: a\r\n\r\n",
+	"GET / http/1.1\r\nHost: a\r\n\r\n",
+	"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+	"GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+	"GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+	"GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+	"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+	"GET /\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n",
+	"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n",
+	"get / HTTP/1.1\r\nHost: a\r\n\r\n",
+	"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+	"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+	"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n",
+	"GET / HTTP/1.1\nHost: a\n\n",
+	"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\n X: b\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\nX: \x00\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, x\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\nTe: trailers\r\n\r\n",
+	"GET / HTTP/1.1\r\nHost: a\r\nPragma: no-cache\r\n\r\n",
+	"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\na",
+	"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\nContent-Length: 1\r\n\r\na",
+	"POST / HTTP/1.1\r\nHost: a\r\nTrailer: X\r\nContent-Length: 1\r\n\r\na",
+	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
+	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\na",
+	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na",
+	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\na",
+	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
+	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551617\r\n\r\na",
+	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na",
+	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nab",
+	"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+}
+
+func TestPlainRequests(t *testing.T) {
+	for _, text := range plain {
+		if parse([]byte(text)) == nil {
+			t.Errorf("%q was not taken", text)
+		}
+		sayTheSame(t, []byte(text))
+	}
+	for _, text := range notPlain {
+		if r := parse([]byte(text)); r != nil {
+			t.Errorf("%q was taken for %+v", text, r)
+		}
+	}
+}
+
+// sayTheSame checks that if text is plain, net/http reads the same request from it, and nothing behind it.
+func sayTheSame(t *testing.T, text []byte) {
+	t.Helper()
+	got := parse(text)
+	if got == nil {
+		return
+	}
+	left := bufio.NewReader(bytes.NewReader(text))
+	want, err := http.ReadRequest(left)
+	if err != nil {
+		t.Fatalf("%q was taken: net/http says %v", text, err)
+	}
+	gotBody, _ := io.ReadAll(got.Body)
+	wantBody, err := io.ReadAll(want.Body)
+	if err != nil || !bytes.Equal(gotBody, wantBody) {
+		t.Errorf("%q: the body is %q, net/http's is %q, %v", text, gotBody, wantBody, err)
+	}
+	if rest, _ := io.ReadAll(left); len(rest) > 0 {
+		t.Errorf("%q: behind the request net/http leaves %q", text, rest)
+	}
+	got.Body, want.Body = nil, nil
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%q: read as\n%+v, by net/http as\n%+v", text, got, want)
+	}
+}
+
+func FuzzPlainRequestsAreThoseOfNetHTTP(f *testing.F) {
+	for _, text := range plain {
+		f.Add([]byte(text))
+	}
+	for _, text := range notPlain {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(sayTheSame)
+}
+
+// Whatever attackers have thought of must be net/http's to judge, or mean the same to both.
+func TestHostileRequests(t *testing.T) {
+	corpus, err := os.Open("../../../shared/smuggling-corpus.jsonl")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer corpus.Close()
+	n, taken := 0, 0
+	for d := json.NewDecoder(corpus); ; n++ {
+		var entry struct {
+			Raw string `json:"raw"`
+		}
+		if err := d.Decode(&entry); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := base64.StdEncoding.DecodeString(entry.Raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sayTheSame(t, raw)
+		if parse(raw) != nil {
+			taken++
+		}
+	}
+	t.Logf("%d of %d requests are plain", taken, n)
+}

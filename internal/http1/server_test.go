@@ -1,0 +1,414 @@
+package http1_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/http1"
+)
+
+const (
+	simple   = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
+	patience = 20 * time.Second // with what must come at once
+)
+
+// serve has connections served by h and returns the server and its address.
+func serve(t testing.TB, h http.HandlerFunc, c http1.ServerConfig) (*http1.Server, string) {
+	t.Helper()
+	c.Handler = h
+	if c.Rest == nil {
+		c.Rest = func(c net.Conn, unread []byte) {
+			t.Errorf("%q is not plain", unread)
+			_ = c.Close()
+		}
+	}
+	s := http1.NewServer(c)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepting := make(chan struct{})
+	go func() {
+		defer close(accepting)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go s.ServeConn(c)
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-accepting
+		s.Close()
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return s, l.Addr().String()
+}
+
+func dial(t testing.TB, address string) (*net.TCPConn, *bufio.Reader) {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c.(*net.TCPConn), bufio.NewReader(c)
+}
+
+// wholeResponse reads a whole response.
+func wholeResponse(t testing.TB, r *bufio.Reader) (*http.Response, string) {
+	t.Helper()
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(body)
+}
+
+func say(t testing.TB, c net.Conn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func hello(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }
+
+func TestRequestsOnOneConnection(t *testing.T) {
+	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || http1.Arrived(r.Body) != (len(body) > 0) {
+			t.Errorf("%v, arrived %v", err, http1.Arrived(r.Body))
+		}
+		fmt.Fprintf(w, "%s %s %s %s %s %s", r.Method, r.URL, r.Host, r.RemoteAddr, r.Header.Get("X-A"), body)
+	}, http1.ServerConfig{})
+	c, r := dial(t, address)
+	for i := range 3 {
+		say(t, c, fmt.Sprintf("POST /%d?q HTTP/1.1\r\nHost: h\r\nx-a: v\r\nContent-Length: 4\r\n\r\nbody", i))
+		want := fmt.Sprintf("POST /%d?q h %s v body", i, c.LocalAddr())
+		if res, got := wholeResponse(t, r); got != want || res.StatusCode != 200 {
+			t.Errorf("%d %q, want %q", res.StatusCode, got, want)
+		}
+	}
+}
+
+// What is not plain leaves with its connection, and nothing of it is lost.
+func TestWhatIsNotPlainIsGivenAway(t *testing.T) {
+	for _, text := range []string{
+		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"GET / HTTP/1.1\r\nHo",
+		simple + simple,
+		"GET /" + strings.Repeat("a", 8<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n",
+	} {
+		type rest struct {
+			c      net.Conn
+			unread []byte
+		}
+		given := make(chan rest, 1)
+		_, address := serve(t, hello, http1.ServerConfig{
+			IdleTimeout: patience,
+			Rest:        func(c net.Conn, unread []byte) { given <- rest{c, unread} },
+		})
+		for before := range 2 {
+			c, r := dial(t, address)
+			for range before {
+				say(t, c, simple)
+				wholeResponse(t, r)
+			}
+			say(t, c, text)
+			_ = c.CloseWrite()
+			got := <-given
+			more, err := io.ReadAll(got.c)
+			if all := string(got.unread) + string(more); all != text || err != nil {
+				t.Errorf("%.100q was given away, of %.100q; %v", all, text, err)
+			}
+			_ = got.c.Close()
+		}
+	}
+}
+
+// A client that sends no more may still want its answer, and one that has been answered is gone.
+func TestClientThatHasSaidAllItWill(t *testing.T) {
+	_, address := serve(t, hello, http1.ServerConfig{})
+	for range 100 {
+		c, r := dial(t, address)
+		say(t, c, simple)
+		_ = c.CloseWrite()
+		if _, body := wholeResponse(t, r); body != "hello" {
+			t.Fatal(body)
+		}
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A second request that comes while the first is answered waits for it.
+func TestRequestThatComesEarly(t *testing.T) {
+	begun, more := make(chan struct{}), make(chan struct{})
+	given := make(chan net.Conn, 1)
+	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		begun <- struct{}{}
+		<-more
+		hello(w, r)
+	}, http1.ServerConfig{Rest: func(c net.Conn, unread []byte) { given <- c }})
+	c, r := dial(t, address)
+	say(t, c, simple)
+	<-begun
+	say(t, c, simple)
+	more <- struct{}{}
+	wholeResponse(t, r)
+	<-begun
+	more <- struct{}{}
+	if _, body := wholeResponse(t, r); body != "hello" {
+		t.Error(body)
+	}
+}
+
+func TestClientThatLeavesEndsItsRequest(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		begun, ended := make(chan struct{}), make(chan error, 1)
+		_, address := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+			close(begun)
+			if !early {
+				<-time.After(50 * time.Millisecond) // somebody looks out for the client now
+			}
+			<-r.Context().Done()
+			ended <- r.Context().Err()
+		}, http1.ServerConfig{})
+		c, _ := dial(t, address)
+		say(t, c, simple)
+		<-begun
+		_ = c.Close()
+		select {
+		case err := <-ended:
+			if err != context.Canceled {
+				t.Error(err)
+			}
+		case <-time.After(patience):
+			t.Fatal("nobody noticed")
+		}
+	}
+}
+
+// Whoever looks out for a client takes nothing of what it sends, and is gone with the request.
+func TestSlowRequestsOnOneConnection(t *testing.T) {
+	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		<-time.After(20 * time.Millisecond)
+		if err := r.Context().Err(); err != nil {
+			t.Error(err)
+		}
+		hello(w, r)
+	}, http1.ServerConfig{IdleTimeout: time.Minute})
+	c, r := dial(t, address)
+	for range 5 {
+		say(t, c, simple)
+		wholeResponse(t, r)
+	}
+}
+
+func TestContextEndsWithItsRequest(t *testing.T) {
+	contexts := make(chan context.Context, 1)
+	type key struct{}
+	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		contexts <- r.Context()
+		hello(w, r)
+	}, http1.ServerConfig{ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, key{}, c.RemoteAddr().String())
+	}})
+	c, r := dial(t, address)
+	say(t, c, simple)
+	ctx := <-contexts
+	wholeResponse(t, r)
+	<-ctx.Done()
+	if got := ctx.Value(key{}); got != c.LocalAddr().String() {
+		t.Error(got)
+	}
+}
+
+func TestSilentConnectionsEnd(t *testing.T) {
+	const short = 50 * time.Millisecond
+	for _, limits := range []http1.ServerConfig{
+		{FirstTimeout: short, IdleTimeout: time.Hour},
+		{FirstTimeout: time.Hour, IdleTimeout: short},
+	} {
+		_, address := serve(t, hello, limits)
+		c, r := dial(t, address)
+		if limits.IdleTimeout == short {
+			for range 3 {
+				say(t, c, simple)
+				wholeResponse(t, r)
+			}
+		}
+		began := time.Now()
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < short/2 {
+			t.Errorf("ended after %v", took)
+		}
+	}
+}
+
+func TestShutdownWaitsForRequestsOnly(t *testing.T) {
+	begun, more := make(chan struct{}), make(chan struct{})
+	s, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(begun)
+			<-more
+		}
+		hello(w, r)
+	}, http1.ServerConfig{IdleTimeout: time.Hour, FirstTimeout: time.Hour})
+	_, unused := dial(t, address)
+	idle, idleReader := dial(t, address)
+	say(t, idle, simple)
+	wholeResponse(t, idleReader)
+	busy, busyReader := dial(t, address)
+	say(t, busy, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-begun
+
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != context.DeadlineExceeded {
+		t.Errorf("with a request in flight: %v", err)
+	}
+	for _, r := range []*bufio.Reader{unused, idleReader} {
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Errorf("an idle connection: %v", err)
+		}
+	}
+	done := make(chan error)
+	go func() { done <- s.Shutdown(context.Background()) }()
+	close(more)
+	if res, body := wholeResponse(t, busyReader); body != "hello" || !res.Close {
+		t.Errorf("%q, close %v", body, res.Close)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseCutsRequests(t *testing.T) {
+	begun := make(chan struct{})
+	s, address := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-r.Context().Done()
+	}, http1.ServerConfig{})
+	c, r := dial(t, address)
+	say(t, c, simple)
+	<-begun
+	s.Close()
+	if _, err := r.ReadByte(); err == nil {
+		t.Error("something was said")
+	}
+}
+
+func TestPanicCutsTheConnection(t *testing.T) {
+	said := make(chan any, 1)
+	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/begun" {
+			hello(w, r)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		panic("oh")
+	}, http1.ServerConfig{Panicked: func(v any) { said <- v }})
+	c, r := dial(t, address)
+	say(t, c, "GET /begun HTTP/1.1\r\nHost: a\r\n\r\n")
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(res.Body); string(body) != "hello" || err != io.ErrUnexpectedEOF {
+		t.Errorf("%q, %v", body, err)
+	}
+	c, r = dial(t, address)
+	say(t, c, simple)
+	if _, err := r.ReadByte(); err != io.EOF {
+		t.Error(err)
+	}
+	if v := <-said; v != "oh" {
+		t.Error(v)
+	}
+}
+
+// A client that does not read for a while gets all of its responses nevertheless: long ones, which are sent while they are
+// written, and short ones, which are sent with the wait for the next request.
+func TestClientThatReadsLate(t *testing.T) {
+	for _, length := range []int{30 << 10, 200 << 10} {
+		const requests = 600
+		begun := make(chan struct{})
+		_, address := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			begun <- struct{}{}
+			w.Header().Set("Content-Length", strconv.Itoa(length))
+			if _, err := io.WriteString(w, strings.Repeat("x", length)); err != nil {
+				t.Error(err)
+			}
+		}, http1.ServerConfig{})
+		c, r := dial(t, address)
+		blocked, stuck := make(chan struct{}), false
+		go func() {
+			for i := range requests {
+				say(t, c, simple)
+				select {
+				case <-begun:
+				case <-time.After(100 * time.Millisecond):
+					if !stuck {
+						stuck = true
+						close(blocked)
+					}
+					<-begun
+				}
+				if i == requests-1 && !stuck {
+					t.Error("the connection was never full")
+					close(blocked)
+				}
+			}
+		}()
+		<-blocked
+		for range requests {
+			if _, body := wholeResponse(t, r); len(body) != length {
+				t.Fatalf("%d bytes", len(body))
+			}
+		}
+	}
+}
+
+// A client that is gone shows in a write, which ends the request.
+func TestWriteToAClientThatIsGone(t *testing.T) {
+	ended := make(chan error, 1)
+	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		page := make([]byte, 64<<10)
+		for {
+			if _, err := w.Write(page); err != nil {
+				ended <- errors.Join(r.Context().Err())
+				return
+			}
+		}
+	}, http1.ServerConfig{})
+	c, _ := dial(t, address)
+	say(t, c, simple)
+	_ = c.SetLinger(0)
+	_ = c.Close()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
