@@ -247,9 +247,7 @@ func (x *exchange) end() {
 		if x.unwatch != nil {
 			x.unwatch()
 		}
-		if x.outcome.Result != events.ResultSuccess || x.unwatch != nil {
-			x.cancel(errEnded) // what is left of the upstream's work; net/http would do it a little later
-		}
+		x.cancel(errEnded) // what is left of the upstream's work
 	}
 	if x.attempt != nil {
 		x.attempt.cancelled()

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net/http"
@@ -10,15 +11,10 @@ import (
 // body is a response's, and gives its connection back at its end. Close may be called while Read is waiting.
 type body struct {
 	ctx   context.Context // the request's
-	inner io.ReadCloser
+	inner io.Reader
+	plain bounded              // what inner is, if the response is plain
 	conn  atomic.Pointer[conn] // nil: it is given back or closed
 	end   error                // what Read says from now on
-}
-
-func newBody(ctx context.Context, c *conn, inner io.ReadCloser) *body {
-	b := &body{ctx: ctx, inner: inner}
-	b.conn.Store(c)
-	return b
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -50,4 +46,25 @@ func (b *body) Close() error {
 		c.close()
 	}
 	return nil
+}
+
+// bounded is a body of known length.
+type bounded struct {
+	reader *bufio.Reader
+	left   int64 // bytes that are missing
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := b.reader.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	switch {
+	case b.left == 0:
+		err = io.EOF
+	case err == io.EOF:
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }

@@ -42,6 +42,7 @@ type conn struct {
 
 	reader    *bufio.Reader // nil while it is idle
 	limit     int64         // bytes that may still be read
+	plain     bool          // the response is, and its body is read from reader
 	answering bool          // something of a response has come
 	ended     bool          // the upstream has closed it
 	spent     bool          // it can't carry another request
@@ -192,7 +193,7 @@ func (c *conn) ask(ctx context.Context, text []byte, r *http.Request, trace *htt
 		trace.GotFirstResponseByte()
 	}
 	for {
-		res, err := http.ReadResponse(c.reader, r)
+		res, err := c.read(r)
 		switch {
 		case err != nil:
 			return nil, c.explain(err)
@@ -206,6 +207,18 @@ func (c *conn) ask(ctx context.Context, text []byte, r *http.Request, trace *htt
 		}
 		c.limit = limit
 	}
+}
+
+// read reads one header section. The body of a plain response is left to body.
+func (c *conn) read(r *http.Request) (*http.Response, error) {
+	b, _ := c.reader.Peek(c.reader.Buffered()) // is there
+	if res, size := parseResponse(b, r); res != nil {
+		_, _ = c.reader.Discard(size) // likewise
+		c.plain = true
+		return res, nil
+	}
+	c.plain = false
+	return http.ReadResponse(c.reader, r)
 }
 
 // explain tells what has ended a header section.

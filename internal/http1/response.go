@@ -33,9 +33,10 @@ func release(b *[]byte) {
 // response is an http.ResponseWriter that does what net/http's does. As there, its methods are not safe for concurrent
 // use, save those that set deadlines.
 type response struct {
-	conn   *serverConn
-	head   bool // asked for by HEAD
-	header http.Header
+	conn    *serverConn
+	context requestContext // of the request
+	head    bool           // asked for by HEAD
+	header  http.Header
 
 	status   int      // 0: the handler has said none
 	length   int64    // of the body, as the handler has announced it; -1: it has not
@@ -228,7 +229,7 @@ func (w *response) sendAsIs(p []byte) {
 		return
 	}
 	if _, w.err = w.conn.Write(p); w.err != nil {
-		w.conn.lookout.cancel() // the client is gone
+		w.context.cancel() // the client is gone
 	}
 }
 

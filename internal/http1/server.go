@@ -94,6 +94,5 @@ func (s *Server) Close() {
 	defer s.mu.Unlock()
 	for c := range s.conns {
 		c.cut()
-		_ = c.Conn.Close()
 	}
 }

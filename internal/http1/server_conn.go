@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,9 +23,9 @@ type serverConn struct {
 	net.Conn
 	server  *Server
 	socket  syscall.RawConn
-	context context.Context
-	cut     context.CancelFunc // ends context; safe for concurrent use
+	context context.Context // its values
 	remote  string
+	current atomic.Pointer[requestContext] // of the request that is answered
 
 	step func(fd uintptr) bool // exchange's
 	out  *[]byte               // what exchange is to send first; nil: nothing
@@ -47,7 +48,7 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 		return nil
 	}
 	n := &serverConn{Conn: c, server: s, socket: raw, remote: c.RemoteAddr().String()}
-	n.context, n.cut = context.WithCancel(context.Background())
+	n.context = context.Background()
 	if s.config.ConnContext != nil {
 		n.context = s.config.ConnContext(n.context, c)
 	}
@@ -60,7 +61,6 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 func (c *serverConn) serve() {
 	given := false
 	defer func() {
-		c.cut()
 		c.server.forget(c)
 		if !given {
 			_ = c.Close()
@@ -86,12 +86,13 @@ func (c *serverConn) serve() {
 
 // answer has r answered, and reports whether there may be another request.
 func (c *serverConn) answer(r *http.Request) bool {
-	ctx, cancel := context.WithCancel(c.context)
-	defer cancel()
 	r.RemoteAddr = c.remote
-	r = r.WithContext(ctx)
 	w := newResponse(c, r)
-	c.lookout.begin(cancel)
+	w.context.Context = c.context
+	r = r.WithContext(&w.context)
+	c.current.Store(&w.context)
+	defer w.context.cancel()
+	c.lookout.begin(&w.context)
 	defer c.lookout.end()
 	if !c.handle(w, r) {
 		w.abandon()
@@ -192,19 +193,27 @@ func (c *serverConn) limitRead(timeout time.Duration) bool {
 	return !c.server.draining.Load() // last, as Shutdown sets a deadline as well
 }
 
+// cut ends the connection and its request. Safe for concurrent use.
+func (c *serverConn) cut() {
+	if ctx := c.current.Load(); ctx != nil {
+		ctx.cancel()
+	}
+	_ = c.Close()
+}
+
 // endIdle makes the connection end if it waits for a request. Safe for concurrent use.
 func (c *serverConn) endIdle() { _ = c.SetReadDeadline(time.Unix(1, 0)) }
 
 // lookout watches for a client that leaves while its request is worked on.
 type lookout struct {
-	conn   *serverConn
-	timer  *time.Timer
-	cancel context.CancelFunc
-	done   chan struct{} // is sent to at the end of run
+	conn    *serverConn
+	timer   *time.Timer
+	request *requestContext
+	done    chan struct{} // is sent to at the end of run
 }
 
-func (l *lookout) begin(cancel context.CancelFunc) {
-	l.cancel = cancel
+func (l *lookout) begin(request *requestContext) {
+	l.request = request
 	if l.timer == nil {
 		l.done = make(chan struct{}, 1)
 		l.timer = time.AfterFunc(lookoutAfter, l.run)
@@ -225,7 +234,7 @@ func (l *lookout) run() {
 		return true // also if it has sent another request, behind which nothing can be seen
 	})
 	if gone || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		l.cancel()
+		l.request.cancel()
 	}
 }
 

@@ -57,12 +57,28 @@ func parse(b []byte) *http.Request {
 	if r.URL, err = url.ParseRequestURI(target); err != nil {
 		return nil
 	}
-	length, ok := parseFields(r, fields)
-	if !ok || length != len(body) {
+	length, ok := int64(-1), false
+	r.Header, ok = parseFields(fields, func(name, value string) (kept, ok bool) {
+		switch name {
+		case "Host":
+			ok = r.Host == "" && value != "" && httpguts.ValidHostHeader(value)
+			r.Host = value
+			return false, ok
+		case "Content-Length":
+			length, ok = parseLength(value, length)
+			return true, ok
+		case "Connection":
+			return true, strings.EqualFold(value, "keep-alive")
+		case "Transfer-Encoding", "Upgrade", "Expect", "Trailer", "Te", "Pragma":
+			return false, false
+		}
+		return true, true
+	})
+	if !ok || r.Host == "" || max(length, 0) != int64(len(body)) {
 		return nil
 	}
-	if length > 0 {
-		r.ContentLength, r.Body = int64(length), &arrived{body}
+	if len(body) > 0 {
+		r.ContentLength, r.Body = length, &arrived{body}
 	}
 	return r
 }
@@ -80,45 +96,32 @@ func isPlainTarget(target string) bool {
 	return true
 }
 
-// parseFields sets r's Header and Host, and returns what Content-Length says.
-func parseFields(r *http.Request, fields string) (length int, ok bool) {
+// parseFields returns the fields of a header section, save those that look does not want to be kept. It reports whether
+// all recipients understand them alike, which look may deny.
+func parseFields(fields string, look func(name, value string) (kept, ok bool)) (h http.Header, ok bool) {
 	n := strings.Count(fields, "\n")
-	r.Header = make(http.Header, n)
+	h = make(http.Header, n)
 	values := make([]string, n)
-	sized := false
 	for len(fields) > 0 {
 		name, value, rest := cutField(fields)
 		if name == "" {
-			return 0, false
+			return nil, false
+		}
+		name = textproto.CanonicalMIMEHeaderKey(name)
+		kept, ok := look(name, value)
+		switch {
+		case !ok:
+			return nil, false
+		case !kept:
+		case h[name] != nil:
+			h[name] = append(h[name], value)
+		default:
+			values[0] = value
+			h[name], values = values[:1:1], values[1:]
 		}
 		fields = rest
-		switch name = textproto.CanonicalMIMEHeaderKey(name); name {
-		case "Host":
-			if r.Host != "" || value == "" || !httpguts.ValidHostHeader(value) {
-				return 0, false
-			}
-			r.Host = value
-			continue
-		case "Content-Length":
-			if length, ok = parseLength(value); !ok || sized {
-				return 0, false
-			}
-			sized = true
-		case "Connection":
-			if !strings.EqualFold(value, "keep-alive") {
-				return 0, false
-			}
-		case "Transfer-Encoding", "Upgrade", "Expect", "Trailer", "Te", "Pragma":
-			return 0, false
-		}
-		if old := r.Header[name]; old != nil {
-			r.Header[name] = append(old, value)
-			continue
-		}
-		values[0] = value
-		r.Header[name], values = values[:1:1], values[1:]
 	}
-	return length, r.Host != ""
+	return h, true
 }
 
 // cutField cuts the first field line off; name is empty if the line is not one that everybody reads alike.
@@ -142,16 +145,16 @@ func cutField(fields string) (name, value, rest string) {
 
 func isTokenChar(c byte) bool { return c < 0x80 && httpguts.IsTokenRune(rune(c)) }
 
-// parseLength reads a Content-Length of at most readSize.
-func parseLength(s string) (n int, ok bool) {
-	if s == "" || len(s) > 4 {
+// parseLength reads a Content-Length; known is what another one has said, negative if there was none.
+func parseLength(s string, known int64) (n int64, ok bool) {
+	if s == "" || len(s) > 15 || known >= 0 {
 		return 0, false
 	}
 	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
 			return 0, false
 		}
-		n = 10*n + int(s[i]-'0')
+		n = 10*n + int64(s[i]-'0')
 	}
 	return n, true
 }

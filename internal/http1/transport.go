@@ -182,7 +182,13 @@ func (t *Transport) ask(ctx context.Context, c *conn, r *http.Request, text []by
 		c.giveBack()
 		return res, nil
 	}
-	res.Body = newBody(ctx, c, res.Body)
+	b := &body{ctx: ctx, inner: res.Body}
+	if c.plain {
+		b.plain = bounded{reader: c.reader, left: res.ContentLength}
+		b.inner = &b.plain
+	}
+	b.conn.Store(c)
+	res.Body = b
 	return res, nil
 }
 
