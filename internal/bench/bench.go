@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +20,8 @@ type bench struct {
 	self    string // this binary
 	cbproxy string
 	caddy   string // "" if it couldn't be built
+	haproxy bool   // it is there
+	nginx   bool   // likewise
 	notes   []string
 }
 
@@ -57,10 +60,20 @@ func (b *bench) build(ctx context.Context) error {
 	caddy := filepath.Join(b.dir, "caddy")
 	if err := goBuild(ctx, caddy, "build", "-C", filepath.Join(root, "internal/bench/caddy"), "-o", caddy, "."); err != nil {
 		b.notes = append(b.notes, "Caddy is left out: "+err.Error())
-		return ctx.Err()
+		caddy = ""
 	}
 	b.caddy = caddy
-	return nil
+	b.haproxy, b.nginx = b.has("haproxy"), b.has("nginx")
+	return ctx.Err()
+}
+
+// has reports whether a peer is there, or notes that it is not.
+func (b *bench) has(peer string) bool {
+	_, err := exec.LookPath(peer)
+	if err != nil {
+		b.notes = append(b.notes, peer+" is left out: "+err.Error())
+	}
+	return err == nil
 }
 
 // close removes what newBench made.

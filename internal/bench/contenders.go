@@ -46,6 +46,7 @@ type setting struct {
 	recovery string // recovery_timeout; "" is longer than any run
 	fallback string // of the service, in YAML; "" is the built-in one
 	pinned   bool   // to the contenders' core
+	services int    // that there are beside the one that is asked
 }
 
 // startCBProxy starts cbproxy with one service.
@@ -75,6 +76,9 @@ routes:
       fail_max: 1
       recovery_timeout: %s
 `, address, s.dataDir, admin, s.target, cmp.Or(s.recovery, "1h"))
+	for i := range s.services {
+		config += fmt.Sprintf("  service_%d: {prefix: /service/%d, upstream: 'http://%s'}\n", i, i, s.target)
+	}
 	if s.fallback != "" {
 		config += "fallbacks:\n  rag_service: " + s.fallback + "\n"
 	}
@@ -127,4 +131,57 @@ func (b *bench) startCaddy(ctx context.Context, target string) (*process, error)
 		return nil, err
 	}
 	return start(ctx, b.dir, "caddy", address, b.caddy, file)
+}
+
+// startHAProxy starts HAProxy in front of the address target, with its threads as its own defaults have them.
+func (b *bench) startHAProxy(ctx context.Context, target string) (*process, error) {
+	return b.startPeer(ctx, "haproxy", func(address, file string) (config string, command []string) {
+		return fmt.Sprintf(`defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  http-reuse always
+frontend bench
+  bind %s
+  default_backend upstream
+backend upstream
+  server upstream %s
+`, address, target), []string{"haproxy", "-db", "-f", file}
+	})
+}
+
+// startNginx starts one worker of nginx in front of the address target.
+func (b *bench) startNginx(ctx context.Context, target string) (*process, error) {
+	return b.startPeer(ctx, "nginx", func(address, file string) (config string, command []string) {
+		return fmt.Sprintf(`daemon off;
+master_process off;
+error_log stderr error;
+pid nginx.pid;
+events { worker_connections 8192; }
+http {
+  access_log off;
+  keepalive_requests 100000000;
+  upstream upstream { server %s; keepalive 1024; keepalive_requests 100000000; }
+  server {
+    listen %s;
+    location / { proxy_pass http://upstream; proxy_http_version 1.1; proxy_set_header Connection ""; }
+  }
+}
+`, target, address), []string{"nginx", "-p", b.dir, "-c", file}
+	})
+}
+
+// startPeer starts a program that is not ours, with a configuration file of its own.
+func (b *bench) startPeer(ctx context.Context, name string, configure func(address, file string) (config string, command []string)) (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(b.dir, name+".conf")
+	config, command := configure(address, file)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	return start(ctx, b.dir, name, address, command...)
 }

@@ -1,12 +1,16 @@
 // Command bench measures what cbproxy costs, side by side with what it could
 // be replaced by, in one run on one machine:
 //
-//   - closed: a bare httputil.ReverseProxy, cbproxy and Caddy in front of the
-//     same upstream;
+//   - closed: a bare httputil.ReverseProxy, cbproxy, Caddy, HAProxy and nginx
+//     in front of the same upstream; the last two are Debian's, and left out
+//     where they are missing;
+//   - latency: the same with one connection, and what each adds;
 //   - open: cbproxy answering from its fallback, and a net/http handler that
 //     answers the same bytes as a constant;
 //   - churn: how many connections the upstream had to accept;
-//   - stream: how long the events of a stream are on their way.
+//   - stream: how long the events of a stream are on their way;
+//   - growth: cbproxy with a thousand services, with thousands of connections,
+//     and with as many slow streams.
 //
 // And what fallbacks cost that do something, where it is asked for:
 //
@@ -71,7 +75,7 @@ func exit(err error) {
 
 // usual are the scenarios that are measured where none is asked for, and scenarios all there are.
 var (
-	usual     = []string{"closed", "open", "churn", "stream"}
+	usual     = []string{"closed", "latency", "open", "churn", "stream", "growth"}
 	scenarios = append(slices.Clone(usual), "queue", "hit", "fill")
 )
 
@@ -134,7 +138,7 @@ func run(ctx context.Context, o options) error {
 
 	r := report{Machine: describeMachine(), Options: o.describe(), Notes: b.notes}
 	measures := map[string]func(context.Context) (scenario, error){
-		"closed": b.closed, "open": b.open, "churn": b.churn, "stream": b.stream,
+		"closed": b.closed, "latency": b.latency, "open": b.open, "growth": b.growth, "churn": b.churn, "stream": b.stream,
 		"queue": b.queue, "hit": b.hit, "fill": b.fill,
 	}
 	for _, name := range o.scenarios {

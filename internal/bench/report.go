@@ -44,9 +44,9 @@ func (g *goal) verdict() string {
 	case g.Target == 0:
 		return ""
 	case g.Least:
-		return fmt.Sprintf("target ≥ %.0f: %s", g.Target, metOrMissed(g.Figure >= g.Target))
+		return fmt.Sprintf("target ≥ %.4g: %s", g.Target, metOrMissed(g.Figure >= g.Target))
 	}
-	return fmt.Sprintf("target ≤ %.0f: %s", g.Target, metOrMissed(g.Figure <= g.Target))
+	return fmt.Sprintf("target ≤ %.4g: %s", g.Target, metOrMissed(g.Figure <= g.Target))
 }
 
 func metOrMissed(met bool) string {

@@ -56,6 +56,10 @@ func upstream(ctx context.Context, args []string) error {
 				serveStream(w)
 				return
 			}
+			if strings.HasSuffix(r.URL.Path, slowSuffix) {
+				serveSlowStream(w)
+				return
+			}
 			h := w.Header()
 			h["Content-Type"], h["Content-Length"] = kind, length
 			_, _ = w.Write(answer)

@@ -14,9 +14,11 @@ import (
 
 // What is aimed at: how much a contender may cost compared to another.
 const (
-	closedTarget = 1.10 // of a bare reverse proxy
-	caddyTarget  = 0.90 // of Caddy: clearly below
-	openTarget   = 1.30 // of a constant answer
+	closedTarget  = 0.60 // of a bare reverse proxy's CPU time
+	caddyTarget   = 0.60 // of Caddy's
+	haproxyTarget = 2.00 // of HAProxy's
+	openTarget    = 1.10 // of a constant answer's
+	latencyTarget = 0.50 // of what a bare reverse proxy adds
 )
 
 // closed measures a healthy upstream: what the breaker and all else on the way
@@ -39,6 +41,33 @@ func (b *bench) closed(ctx context.Context) (scenario, error) {
 	s := scenario{Name: "closed", About: "breaker closed: 1 KB of JSON from the upstream", Contenders: f}
 	s.compare("cbproxy", "bare", closedTarget)
 	s.compare("cbproxy", "caddy", caddyTarget)
+	s.compare("cbproxy", "haproxy", haproxyTarget)
+	return s, nil
+}
+
+// latency measures what a proxy adds where one request follows another.
+func (b *bench) latency(ctx context.Context) (scenario, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	_, contenders, err := b.startProxies(ctx)
+	defer closeAll(contenders)
+	if err != nil {
+		return scenario{}, err
+	}
+	f, err := b.measure(ctx, contenders, load{
+		request: request(path, b.body), requests: b.requests / 4, connections: 1,
+		status: http.StatusOK, length: answerBytes,
+	})
+	if err != nil {
+		return scenario{}, err
+	}
+	s := scenario{Name: "latency", About: "one connection, breaker closed; the upstream is asked directly as well", Contenders: f}
+	added := map[string]float64{}
+	for _, c := range f[1:] {
+		added[c.Name] = c.P50 - f[0].P50
+		s.Goals = append(s.Goals, goal{Name: "µs that " + c.Name + " adds, p50", Figure: added[c.Name]})
+	}
+	s.Goals = append(s.Goals, goal{Name: "added by cbproxy / bare, p50", Figure: added["cbproxy"] / added["bare"], Target: latencyTarget})
 	return s, nil
 }
 
@@ -142,6 +171,12 @@ func (b *bench) startProxies(ctx context.Context) (counter string, all []*proces
 	}
 	if b.caddy != "" {
 		starts = append(starts, func() (*process, error) { return b.startCaddy(ctx, target) })
+	}
+	if b.haproxy {
+		starts = append(starts, func() (*process, error) { return b.startHAProxy(ctx, target) })
+	}
+	if b.nginx {
+		starts = append(starts, func() (*process, error) { return b.startNginx(ctx, target) })
 	}
 	for _, f := range starts {
 		p, err := f()

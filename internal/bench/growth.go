@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// What is aimed at when there is more of everything.
+const (
+	growthTarget  = 1.20 // of the CPU time that a request takes with few
+	streamsMemory = 512  // MB
+)
+
+const (
+	fewServices, manyServices       = 5, 1000
+	fewConnections, manyConnections = 64, 4096
+	slowStreams                     = 10_000
+
+	slowSuffix = "/slow"     // a path that ends so is answered by a stream with long pauses
+	slowPause  = time.Second // between its events
+)
+
+// growth measures what more services, connections and streams cost.
+func (b *bench) growth(ctx context.Context) (scenario, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	s := scenario{Name: "growth", About: "cbproxy with more services, connections and streams"}
+	target, err := freeAddress()
+	if err != nil {
+		return s, err
+	}
+	counter, err := freeAddress()
+	if err != nil {
+		return s, err
+	}
+	origin, err := start(ctx, b.dir, "upstream", target, b.self, "upstream", target, counter)
+	if err != nil {
+		return s, err
+	}
+	defer origin.close()
+	var all []*process
+	defer func() { closeAll(all) }()
+	for _, services := range []int{fewServices, manyServices} {
+		p, err := b.startCBProxy(ctx, setting{name: fmt.Sprintf("%d services", services), target: target, services: services - 1})
+		if err != nil {
+			return s, err
+		}
+		all = append(all, p)
+	}
+	one := load{request: request(path, b.body), requests: b.requests, connections: fewConnections, status: http.StatusOK, length: answerBytes}
+	f, err := b.measure(ctx, all, one)
+	if err != nil {
+		return s, err
+	}
+	s.Contenders = f
+	s.compare(f[1].Name, f[0].Name, growthTarget)
+	if err := b.growConnections(ctx, &s, all[0], one); err != nil {
+		return s, err
+	}
+	return s, b.growStreams(ctx, &s, target)
+}
+
+// growConnections compares the CPU time that a request takes among few and among many connections, which alternate.
+func (b *bench) growConnections(ctx context.Context, s *scenario, p *process, l load) error {
+	counts := []int{fewConnections, manyConnections}
+	all := make([][]sample, len(counts))
+	for round := range b.rounds + 1 {
+		for i, n := range counts {
+			one := l
+			one.address, one.connections = p.address, n
+			figure, err := b.sample(ctx, p, one)
+			if err != nil {
+				return err
+			}
+			if round > 0 {
+				all[i] = append(all[i], figure)
+			}
+		}
+	}
+	for i, n := range counts {
+		s.Contenders = append(s.Contenders, summarize(fmt.Sprintf("%d connections", n), all[i]))
+	}
+	s.compare(s.Contenders[3].Name, s.Contenders[2].Name, growthTarget)
+	return nil
+}
+
+// growStreams measures the memory of a fresh cbproxy with idle connections, and then with slow streams.
+func (b *bench) growStreams(ctx context.Context, s *scenario, target string) error {
+	streams := slowStreams
+	if most := raiseFileLimit(4 * slowStreams); most < 2*streams+1000 { // a proxy has two connections for each
+		streams = (most - 1000) / 2
+		s.About += fmt.Sprintf("; %d files may be open, which is enough for %d streams", most, streams)
+	}
+	p, err := b.startCBProxy(ctx, setting{name: "slow streams", target: target})
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	before, err := memoryOf(p.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	idle, err := openMany(ctx, p.address, manyConnections, "/rag/idle")
+	defer idle.close()
+	if err != nil {
+		return fmt.Errorf("%w%s", err, p.said())
+	}
+	after, err := memoryOf(p.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	idle.close()
+	busy, err := openMany(ctx, p.address, streams, "/rag"+slowSuffix)
+	defer busy.close()
+	if err == nil {
+		err = busy.readOn(2) // events of each
+	}
+	if err != nil {
+		return fmt.Errorf("%w%s", err, p.said())
+	}
+	full, err := memoryOf(p.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	s.Goals = append(s.Goals,
+		goal{Name: fmt.Sprintf("KB for each of %d idle connections, each asked once", manyConnections), Figure: (after.RSS - before.RSS) * 1000 / manyConnections},
+		goal{Name: fmt.Sprintf("MB with %d slow streams, at most", streams), Figure: full.Peak, Target: streamsMemory})
+	return nil
+}
+
+// openers open connections at once.
+const openers = 32
+
+// openMany opens n connections and asks for path on each. Those that were opened are returned beside an error.
+func openMany(ctx context.Context, address string, n int, path string) (opened conns, err error) {
+	opened = make(conns, n)
+	var running sync.WaitGroup
+	failures := make([]error, openers)
+	for o := range openers {
+		running.Go(func() {
+			for i := o; i < n && failures[o] == nil; i += openers {
+				opened[i], failures[o] = open(ctx, address, path)
+			}
+		})
+	}
+	running.Wait()
+	return opened, errors.Join(failures...)
+}
+
+// conns are connections with what is left of their responses.
+type conns []*openConn
+
+type openConn struct {
+	net.Conn
+	body *bufio.Reader
+}
+
+// open asks for path, and reads the response's body if it has an end.
+func open(ctx context.Context, address, path string) (*openConn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	o := &openConn{Conn: c}
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return o, err
+	}
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path); err != nil {
+		return o, err
+	}
+	res, err := http.ReadResponse(bufio.NewReaderSize(c, 1<<10), nil)
+	if err != nil {
+		return o, err
+	}
+	if res.StatusCode != http.StatusOK {
+		return o, fmt.Errorf("%w: status %d", errUnexpected, res.StatusCode)
+	}
+	o.body = bufio.NewReaderSize(res.Body, 64)
+	if res.ContentLength >= 0 {
+		_, err = io.Copy(io.Discard, o.body)
+	}
+	return o, err
+}
+
+// readOn reads n more events on each connection.
+func (c conns) readOn(n int) error {
+	for _, o := range c {
+		for range n {
+			for { // an event ends with an empty line
+				line, err := o.body.ReadString('\n')
+				if err != nil {
+					return fmt.Errorf("read an event: %w", err)
+				}
+				if line == "\n" {
+					break
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (c conns) close() {
+	for _, o := range c {
+		if o != nil {
+			_ = o.Close() // nothing more is wanted
+		}
+	}
+}
+
+// serveSlowStream sends an event each slowPause until the client is gone.
+func serveSlowStream(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	control := http.NewResponseController(w)
+	for {
+		_, err := io.WriteString(w, "data: x\n\n")
+		if err != nil || control.Flush() != nil {
+			return
+		}
+		time.Sleep(slowPause)
+	}
+}
