@@ -2,10 +2,8 @@ package http1
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -14,9 +12,6 @@ import (
 
 // readSize is how much is read at once: the most that a plain request can be.
 const readSize = 4 << 10
-
-// lookoutAfter is how long a request is worked on before anybody looks whether its client is still there.
-const lookoutAfter = 10 * time.Millisecond
 
 // serverConn is a client's connection. It belongs to the goroutine that serves it, save for what says otherwise.
 type serverConn struct {
@@ -91,9 +86,12 @@ func (c *serverConn) answer(r *http.Request) bool {
 	w.context.Context = c.context
 	r = r.WithContext(&w.context)
 	c.current.Store(&w.context)
-	defer w.context.cancel()
 	c.lookout.begin(&w.context)
-	defer c.lookout.end()
+	defer func() {
+		c.lookout.end()
+		c.current.Store(nil)
+		w.context.cancel()
+	}()
 	if !c.handle(w, r) {
 		w.abandon()
 		return false
@@ -203,48 +201,3 @@ func (c *serverConn) cut() {
 
 // endIdle makes the connection end if it waits for a request. Safe for concurrent use.
 func (c *serverConn) endIdle() { _ = c.SetReadDeadline(time.Unix(1, 0)) }
-
-// lookout watches for a client that leaves while its request is worked on.
-type lookout struct {
-	conn    *serverConn
-	timer   *time.Timer
-	request *requestContext
-	done    chan struct{} // is sent to at the end of run
-}
-
-func (l *lookout) begin(request *requestContext) {
-	l.request = request
-	if l.timer == nil {
-		l.done = make(chan struct{}, 1)
-		l.timer = time.AfterFunc(lookoutAfter, l.run)
-		return
-	}
-	l.timer.Reset(lookoutAfter)
-}
-
-func (l *lookout) run() {
-	defer func() { l.done <- struct{}{} }()
-	gone := false
-	err := l.conn.socket.Read(func(fd uintptr) bool {
-		err := peekAt(fd)
-		if isAgain(err) {
-			return false
-		}
-		gone = err != nil
-		return true // also if it has sent another request, behind which nothing can be seen
-	})
-	if gone || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		l.request.cancel()
-	}
-}
-
-// end returns when nobody looks any more.
-func (l *lookout) end() {
-	if l.timer.Stop() {
-		return
-	}
-	_ = l.conn.SetReadDeadline(time.Unix(1, 0))
-	<-l.done
-	_ = l.conn.SetReadDeadline(time.Time{})
-	l.conn.timeout = 0
-}

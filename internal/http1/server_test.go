@@ -184,19 +184,23 @@ func TestRequestThatComesEarly(t *testing.T) {
 }
 
 func TestClientThatLeavesEndsItsRequest(t *testing.T) {
+	const idle = 30 * time.Millisecond
 	for _, early := range []bool{true, false} {
 		begun, ended := make(chan struct{}), make(chan error, 1)
 		_, address := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 			close(begun)
 			if !early {
-				<-time.After(50 * time.Millisecond) // somebody looks out for the client now
+				<-time.After(2 * idle) // somebody looks out for the client now, and the time for a next request is over
 			}
 			<-r.Context().Done()
 			ended <- r.Context().Err()
-		}, http1.ServerConfig{})
+		}, http1.ServerConfig{FirstTimeout: idle, IdleTimeout: idle})
 		c, _ := dial(t, address)
 		say(t, c, simple)
 		<-begun
+		if !early {
+			<-time.After(2 * idle)
+		}
 		_ = c.Close()
 		select {
 		case err := <-ended:
