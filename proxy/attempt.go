@@ -18,7 +18,7 @@ import (
 // and reports to it. Its fields belong to the request's goroutine unless it says otherwise.
 type attempt struct {
 	context.Context // the exchange's own, or one below it if there may be further attempts
-	cancel          context.CancelCauseFunc
+	stop            context.CancelCauseFunc // ends Context; nil: the exchange's cancel does
 
 	x     *exchange
 	call  breaker.Call
@@ -48,9 +48,9 @@ func (x *exchange) begin(call breaker.Call) {
 	a := &x.only
 	if x.retries != nil {
 		a = new(attempt)
-		a.Context, a.cancel = context.WithCancelCause(x)
+		a.Context, a.stop = context.WithCancelCause(x)
 	} else {
-		a.Context, a.cancel = x, x.cancel
+		a.Context = x
 	}
 	a.x, a.call, a.start, a.waited = x, call, time.Now(), x.upload.awaited.Load()
 	x.attempt = a
@@ -59,6 +59,15 @@ func (x *exchange) begin(call breaker.Call) {
 	if x.upload.over != nil {
 		x.upload.expects.Store(a)
 	}
+}
+
+// cancel ends the attempt's context.
+func (a *attempt) cancel(cause error) {
+	if a.stop != nil {
+		a.stop(cause)
+		return
+	}
+	a.x.cancel(cause)
 }
 
 // succeeded reports that the upstream did its part.

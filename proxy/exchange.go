@@ -13,6 +13,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/http1"
 	"cbproxy/routes"
 )
 
@@ -32,9 +33,10 @@ var (
 // upstream's request, so that ReverseProxy's callbacks find it. Its fields belong to the
 // request's goroutine unless it says otherwise.
 type exchange struct {
-	context.Context // the client's, cut short by timeouts
-	cancel          context.CancelCauseFunc
-	unwatch         func() bool // lets the client's context go; nil: there is no need
+	context.Context // ends with the client's, or before
+	stop            context.CancelCauseFunc
+	stopped         http1.Ending
+	unwatch         func() bool // lets the client's context go
 
 	route *route
 	w     http.ResponseWriter
@@ -72,10 +74,22 @@ type exchangeKey struct{}
 
 // Value makes the exchange its own value, which saves a context.
 func (x *exchange) Value(key any) any {
-	if key == (exchangeKey{}) {
+	switch key.(type) {
+	case exchangeKey:
 		return x
+	case http1.EndingKey:
+		if x.retries != nil { // each attempt has an end of its own
+			return nil
+		}
+		return &x.stopped
 	}
 	return x.Context.Value(key)
+}
+
+// cancel ends the exchange's context.
+func (x *exchange) cancel(cause error) {
+	x.stop(cause)
+	x.stopped.End()
 }
 
 func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
@@ -140,23 +154,26 @@ func (x *exchange) forward(call breaker.Call) {
 	x.route.proxy.ServeHTTP(x.w, in)
 }
 
-// watchClient makes the exchange end with its client. net/http takes a read that was made to
-// fail for the end of a client of HTTP/1, which must not end the answer of an upstream that
-// speaks HTTP/2: only there the two are independent.
+// watchClient makes the exchange end with its client.
 func (x *exchange) watchClient() {
 	client := x.r.Context()
-	if x.upload.body == nil || x.r.ProtoMajor > 1 || x.route.config.Upstream.Scheme == "http" {
-		x.Context, x.cancel = context.WithCancelCause(client)
+	x.Context, x.stop = context.WithCancelCause(context.WithoutCancel(client))
+	if c, ok := client.(interface{ AfterFunc(func()) func() bool }); ok {
+		x.unwatch = c.AfterFunc(x.left) // what package context would do in the end
 		return
 	}
-	x.Context, x.cancel = context.WithCancelCause(context.WithoutCancel(client))
-	x.unwatch = context.AfterFunc(client, func() {
-		x.ending.Lock()
-		defer x.ending.Unlock()
-		if !x.upload.aborted.Load() {
-			x.cancel(context.Canceled)
-		}
-	})
+	x.unwatch = context.AfterFunc(client, x.left)
+}
+
+// left is run when the client's context ends, on a goroutine of its own. net/http takes a read that was made to
+// fail for the end of a client of HTTP/1, which must not end the answer of an upstream that speaks HTTP/2: only there the
+// two are independent.
+func (x *exchange) left() {
+	x.ending.Lock()
+	defer x.ending.Unlock()
+	if !x.upload.aborted.Load() || x.r.ProtoMajor > 1 || x.route.config.Upstream.Scheme == "http" {
+		x.cancel(context.Canceled)
+	}
 }
 
 // timeout is the time for the whole exchange.
@@ -244,9 +261,7 @@ func (x *exchange) end() {
 	x.ending.Unlock()
 	if x.clock != nil {
 		x.clock.Stop()
-		if x.unwatch != nil {
-			x.unwatch()
-		}
+		x.unwatch()
 		x.cancel(errEnded) // what is left of the upstream's work
 	}
 	if x.attempt != nil {

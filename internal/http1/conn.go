@@ -47,7 +47,9 @@ type conn struct {
 	ended     bool          // the upstream has closed it
 	spent     bool          // it can't carry another request
 
-	unwatch func() bool // lets the request's context go
+	unwatch func() bool // lets the request's context go; nil: ending is what is told of its end
+	ending  *Ending     // nil: the context has none, or nobody asks
+	hurried func()      // is told of the context's end
 }
 
 const noLimit = math.MaxInt64
@@ -55,13 +57,34 @@ const noLimit = math.MaxInt64
 func newConn(c net.Conn, home *idle) *conn {
 	n := &conn{Conn: c, home: home}
 	n.socket, n.direct = rawConn(c)
-	n.step = n.turn
+	n.step, n.hurried = n.turn, n.hurry
 	n.look = func(fd uintptr) bool { n.quiet = n.peek(fd); return true } // without waiting
 	return n
 }
 
 // hurry is run when the request's context ends: whatever is waited for ends now.
 func (c *conn) hurry() { _ = c.SetDeadline(time.Unix(1, 0)) }
+
+// watch makes the end of ctx hurry the connection, until unwatched.
+func (c *conn) watch(ctx context.Context) {
+	if e, _ := ctx.Value(EndingKey{}).(*Ending); e != nil && e.tell(&c.hurried) {
+		c.ending = e
+		return
+	}
+	c.unwatch = context.AfterFunc(ctx, c.hurried)
+}
+
+// unwatched lets the request's context go, and reports whether it had not ended.
+func (c *conn) unwatched() (alive bool) {
+	switch {
+	case c.ending != nil:
+		alive = c.ending.forget(&c.hurried)
+	case c.unwatch != nil:
+		alive = c.unwatch()
+	}
+	c.ending, c.unwatch = nil, nil
+	return alive
+}
 
 // isQuiet reports whether the upstream has neither closed the connection nor said anything on it. It doesn't wait. What
 // TLS says of its own accord, it says with the response before.
@@ -234,22 +257,20 @@ func (c *conn) explain(err error) error {
 
 // giveBack ends the exchange: the connection is kept if nothing is left of it.
 func (c *conn) giveBack() {
-	if !c.unwatch() || c.spent || c.ended || c.reader.Buffered() > 0 {
+	if !c.unwatched() || c.spent || c.ended || c.reader.Buffered() > 0 {
 		c.close()
 		return
 	}
 	c.reader.Reset(nil)
 	readers.Put(c.reader)
-	c.reader, c.unwatch, c.reused = nil, nil, true
+	c.reader, c.reused = nil, true
 	c.ctx, c.trace = nil, nil
 	c.home.put(c)
 }
 
 // close ends the connection. Its reader may still be in use by whoever reads the response's body.
 func (c *conn) close() {
-	if c.unwatch != nil {
-		c.unwatch()
-	}
+	c.unwatched()
 	_ = c.Conn.Close()
 }
 

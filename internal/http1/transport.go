@@ -169,7 +169,7 @@ func mayRepeat(r *http.Request, err error) bool {
 // ask sends text on c and reads the response's header section. It closes c, or leaves it to the response's body, or
 // gives it back.
 func (t *Transport) ask(ctx context.Context, c *conn, r *http.Request, text []byte, trace *httptrace.ClientTrace) (*http.Response, error) {
-	c.unwatch = context.AfterFunc(ctx, c.hurry)
+	c.watch(ctx)
 	res, err := c.ask(ctx, text, r, trace, t.config.MaxHeaderBytes)
 	if err != nil {
 		c.close()
