@@ -38,6 +38,9 @@ func (b *bench) startBare(ctx context.Context, target string) (*process, error) 
 	return start(ctx, b.dir, "bare", address, b.self, "bare", address, "http://"+target)
 }
 
+// deadPath is the prefix of a service whose upstream is dead.
+const deadPath = "/dead"
+
 // setting is what differs between the cbproxies of the scenarios.
 type setting struct {
 	name     string
@@ -47,6 +50,7 @@ type setting struct {
 	fallback string // of the service, in YAML; "" is the built-in one
 	pinned   bool   // to the contenders' core
 	services int    // that there are beside the one that is asked
+	dead     string // address of the upstream of one more, below deadPath; "": there is none
 }
 
 // startCBProxy starts cbproxy with one service.
@@ -76,6 +80,9 @@ routes:
       fail_max: 1
       recovery_timeout: %s
 `, address, s.dataDir, admin, s.target, cmp.Or(s.recovery, "1h"))
+	if s.dead != "" {
+		config += fmt.Sprintf("  dead_service: {prefix: %s, upstream: 'http://%s', fallback: rag_service, breaker: {fail_max: 1, recovery_timeout: 1h}}\n", deadPath, s.dead)
+	}
 	for i := range s.services {
 		config += fmt.Sprintf("  service_%d: {prefix: /service/%d, upstream: 'http://%s'}\n", i, i, s.target)
 	}

@@ -27,6 +27,10 @@
 //	go run ./internal/bench -requests 5000 -rounds 3 -scenarios closed -json
 //	go run ./internal/bench -scenarios queue,hit,fill
 //
+// The profile by which cbproxy is compiled is renewed by
+//
+//	go run ./internal/bench profile
+//
 // How a long backlog is worked off takes minutes, and is measured alone:
 //
 //	go run ./internal/bench backlog -messages 1000000

@@ -26,6 +26,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"constant": constant,
 	"taker":    taker,
 	"backlog":  backlog,
+	"profile":  profile,
 }
 
 const (

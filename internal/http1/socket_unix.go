@@ -4,7 +4,6 @@ package http1
 
 import (
 	"crypto/tls"
-	"io"
 	"net"
 	"syscall"
 )
@@ -27,46 +26,6 @@ func rawConn(c net.Conn) (raw syscall.RawConn, direct bool) {
 	}
 	raw, err := s.SyscallConn()
 	return raw, direct && err == nil
-}
-
-// What follows is one system call, which does not wait: the descriptors are Go's, and so never block.
-
-func writeTo(fd uintptr, p []byte) (n int, err error) {
-	for {
-		n, err = syscall.Write(int(fd), p) // #nosec G115 -- fd is a descriptor
-		if err != syscall.EINTR {
-			return max(n, 0), err
-		}
-	}
-}
-
-// readFrom returns io.EOF at the end.
-func readFrom(fd uintptr, p []byte) (n int, err error) {
-	for {
-		n, err = syscall.Read(int(fd), p) // #nosec G115 -- fd is a descriptor
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case n == 0 && err == nil:
-			err = io.EOF
-		}
-		return max(n, 0), err
-	}
-}
-
-// peekAt is readFrom for one byte, which stays.
-func peekAt(fd uintptr) error {
-	var first [1]byte
-	for {
-		n, _, err := syscall.Recvfrom(int(fd), first[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT) // #nosec G115 -- fd is a descriptor
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case n == 0 && err == nil:
-			return io.EOF
-		}
-		return err
-	}
 }
 
 // isAgain reports whether a system call would have had to wait.
