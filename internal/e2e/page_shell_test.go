@@ -82,7 +82,7 @@ func startShell(t testing.TB, folder string) *shell {
 	s.command.Dir = folder
 	s.command.Env = append(ordinary(os.Environ()),
 		shellVariable+"=yes", "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+t.TempDir(),
-		"CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false") // what is compiled serves every copy of the repository
+		"CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false -pgo=off") // what is compiled serves every copy of the repository, and soon
 	s.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNET}
 	if os.Getuid() != 0 {
 		s.command.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
