@@ -48,7 +48,7 @@ func runWithBinary(m *testing.M) int {
 	}
 	defer os.RemoveAll(folder)
 	binary = filepath.Join(folder, "cbproxy")
-	build := exec.Command("go", append(append([]string{"build"}, buildFlags...), "-o", binary, "cbproxy/cmd/cbproxy")...)
+	build := exec.Command("go", append(append([]string{"build", "-pgo=off"}, buildFlags...), "-o", binary, "cbproxy/cmd/cbproxy")...)
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build cbproxy:", err)

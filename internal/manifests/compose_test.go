@@ -86,7 +86,7 @@ func startComposed(t *testing.T, c composeConfig, text string) string {
 	t.Helper()
 	folder := t.TempDir()
 	binary, file, token := filepath.Join(folder, "cbproxy"), filepath.Join(folder, "config.yaml"), filepath.Join(folder, "token")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./cmd/cbproxy")
+	build := exec.CommandContext(t.Context(), "go", "build", "-pgo=off", "-o", binary, "./cmd/cbproxy")
 	build.Dir = "../.." // cbproxy's own module
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

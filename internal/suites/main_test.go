@@ -25,7 +25,7 @@ func runWithBinary(m *testing.M) int {
 	}
 	defer os.RemoveAll(folder)
 	binary = filepath.Join(folder, "cbproxy")
-	build := exec.Command("go", append(append([]string{"build"}, buildFlags...), "-o", binary, "./cmd/cbproxy")...)
+	build := exec.Command("go", append(append([]string{"build", "-pgo=off"}, buildFlags...), "-o", binary, "./cmd/cbproxy")...)
 	build.Dir = "../.." // cbproxy's own module
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
