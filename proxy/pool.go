@@ -19,7 +19,7 @@ import (
 
 // Connections to upstreams, sized for a sidecar: few upstreams, many requests each.
 const (
-	idlePerUpstream  = 1024 // no churn below as many concurrent requests
+	idlePerUpstream  = 8192 // no churn below as many concurrent requests
 	idleTimeout      = 90 * time.Second
 	dialTimeout      = 10 * time.Second // for the connection, and for the TLS handshake after it
 	keepAlive        = 15 * time.Second

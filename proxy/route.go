@@ -107,7 +107,7 @@ func (rt *route) sign(h http.Header, state events.State) {
 // copyBuffers lends ReverseProxy the buffers it copies bodies with.
 type copyBuffers struct{}
 
-const copyBufferSize = 32 << 10
+const copyBufferSize = 16 << 10 // a silent stream keeps one
 
 var copyBufferPool = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
 

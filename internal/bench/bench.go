@@ -174,7 +174,9 @@ func (b *bench) sample(ctx context.Context, p *process, l load) (sample, error) 
 	if err != nil {
 		return sample{}, err
 	}
-	r, err := l.run(ctx)
+	l.begin = func() { before, err = p.cpu() }
+	r, errLoad := l.run(ctx)
+	err = errors.Join(err, errLoad)
 	if err != nil {
 		return sample{}, err
 	}

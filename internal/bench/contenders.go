@@ -125,7 +125,7 @@ func (b *bench) startCaddy(ctx context.Context, target string) (*process, error)
 				"transport": object{
 					"protocol":    "http",
 					"compression": false,
-					"keep_alive":  object{"max_idle_conns_per_host": 1024},
+					"keep_alive":  object{"max_idle_conns_per_host": 8192},
 				},
 			}}}},
 		}}}},
@@ -148,6 +148,7 @@ func (b *bench) startHAProxy(ctx context.Context, target string) (*process, erro
   timeout connect 5s
   timeout client 60s
   timeout server 60s
+  option http-no-delay
   http-reuse always
 frontend bench
   bind %s
@@ -169,7 +170,7 @@ events { worker_connections 8192; }
 http {
   access_log off;
   keepalive_requests 100000000;
-  upstream upstream { server %s; keepalive 1024; keepalive_requests 100000000; }
+  upstream upstream { server %s; keepalive 8192; keepalive_requests 100000000; }
   server {
     listen %s;
     location / { proxy_pass http://upstream; proxy_http_version 1.1; proxy_set_header Connection ""; }

@@ -54,7 +54,7 @@ func (b *bench) growth(ctx context.Context) (scenario, error) {
 		}
 		all = append(all, p)
 	}
-	one := load{request: request(path, b.body), requests: b.requests, connections: fewConnections, status: http.StatusOK, length: answerBytes}
+	one := load{request: request(path, b.body), requests: b.requests, connections: fewConnections, settled: true, status: http.StatusOK, length: answerBytes}
 	f, err := b.measure(ctx, all, one)
 	if err != nil {
 		return s, err

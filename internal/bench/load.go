@@ -22,6 +22,11 @@ type load struct {
 	connections int
 	status      int // expected; anything else is an error
 	length      int // bytes of body expected; anything else is an error
+
+	// settled is for a load whose connections are not measured as they are opened: each is answered once before
+	// anything counts, and then begin is called.
+	settled bool
+	begin   func()
 }
 
 // result is what a load found.
@@ -39,12 +44,24 @@ func (l *load) run(ctx context.Context) (result, error) {
 	left := new(atomic.Int64)
 	left.Store(int64(l.requests))
 	workers := make([]worker, l.connections)
-	var done sync.WaitGroup
+	var done, opened sync.WaitGroup
+	start := make(chan struct{})
 	begin := time.Now()
 	for i := range workers {
-		workers[i] = worker{load: l, left: left, latencies: make([]time.Duration, 0, 2*l.requests/l.connections)}
-		done.Go(func() { workers[i].run(ctx) })
+		w := &workers[i]
+		*w = worker{load: l, left: left, latencies: make([]time.Duration, 0, 2*l.requests/l.connections)}
+		if l.settled {
+			opened.Add(1)
+			w.opened = sync.OnceFunc(func() { opened.Done(); <-start })
+		}
+		done.Go(func() { w.run(ctx) })
 	}
+	if l.settled {
+		opened.Wait()
+		l.begin()
+		begin = time.Now()
+	}
+	close(start)
 	done.Wait()
 
 	r := result{took: time.Since(begin)}
@@ -71,12 +88,16 @@ func (r *result) quantile(q float64) time.Duration {
 type worker struct {
 	*load
 	left      *atomic.Int64
+	opened    func() // is called when the connection has been answered once, or can't be; nil: need not
 	latencies []time.Duration
 	errors    int
 	lastError error
 }
 
 func (w *worker) run(ctx context.Context) {
+	if w.opened != nil {
+		defer w.opened()
+	}
 	for w.left.Load() > 0 && ctx.Err() == nil {
 		if err := w.converse(ctx); err != nil {
 			w.errors++
@@ -111,8 +132,12 @@ func (w *worker) converse(ctx context.Context) error {
 
 	r := bufio.NewReaderSize(c, 8<<10)
 	request, digits := w.own()
-	for {
-		n := w.left.Add(-1)
+	for first := true; ; first = false {
+		counted := !first || w.opened == nil
+		n := int64(0)
+		if counted {
+			n = w.left.Add(-1)
+		}
 		if n < 0 {
 			return nil
 		}
@@ -132,7 +157,11 @@ func (w *worker) converse(ctx context.Context) error {
 			return fmt.Errorf("%w: status %d with %d bytes, want status %d with %d bytes",
 				errUnexpected, h.status, h.length, w.status, w.length)
 		}
-		w.latencies = append(w.latencies, time.Since(begin))
+		if counted {
+			w.latencies = append(w.latencies, time.Since(begin))
+		} else {
+			w.opened()
+		}
 		if h.close {
 			return nil
 		}

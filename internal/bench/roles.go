@@ -104,7 +104,7 @@ func bare(ctx context.Context, args []string) error {
 			r.SetXForwarded()
 		},
 		Transport: &http.Transport{
-			MaxIdleConnsPerHost: 1024,
+			MaxIdleConnsPerHost: 8192,
 			IdleConnTimeout:     90 * time.Second,
 			DisableCompression:  true,
 		},

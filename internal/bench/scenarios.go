@@ -33,7 +33,7 @@ func (b *bench) closed(ctx context.Context) (scenario, error) {
 	}
 	f, err := b.measure(ctx, contenders[1:], load{
 		request: request(path, b.body), requests: b.requests, connections: b.connections,
-		status: http.StatusOK, length: answerBytes,
+		settled: true, status: http.StatusOK, length: answerBytes,
 	})
 	if err != nil {
 		return scenario{}, err
@@ -56,7 +56,7 @@ func (b *bench) latency(ctx context.Context) (scenario, error) {
 	}
 	f, err := b.measure(ctx, contenders, load{
 		request: request(path, b.body), requests: b.requests / 4, connections: 1,
-		status: http.StatusOK, length: answerBytes,
+		settled: true, status: http.StatusOK, length: answerBytes,
 	})
 	if err != nil {
 		return scenario{}, err
@@ -98,7 +98,7 @@ func (b *bench) open(ctx context.Context) (scenario, error) {
 
 	f, err := b.measure(ctx, []*process{same, proxy}, load{
 		request: request(path, b.body), requests: b.requests, connections: b.connections,
-		status: a.Status, length: len(a.Body),
+		settled: true, status: a.Status, length: len(a.Body),
 	})
 	if err != nil {
 		return scenario{}, err
