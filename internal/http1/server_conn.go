@@ -123,15 +123,12 @@ func (c *serverConn) release() {
 
 // exchange sends what is left of the last response and reads what comes next. It reports whether anything did.
 func (c *serverConn) exchange(timeout time.Duration) bool {
-	if !c.limitRead(timeout) {
-		if c.out != nil {
-			_, _ = c.Write(*c.out)
-		}
-		return false
-	}
 	c.n, c.err = 0, nil
-	for {
-		if err := c.socket.Read(c.step); err != nil || c.err != nil {
+	for c.limitRead(timeout) {
+		if err := c.socket.Read(c.step); err != nil {
+			break
+		}
+		if c.err != nil {
 			return false
 		}
 		if c.out == nil {
@@ -144,6 +141,21 @@ func (c *serverConn) exchange(timeout time.Duration) bool {
 			return false
 		}
 	}
+	return c.server.draining.Load() && c.lastLook()
+}
+
+// lastLook is exchange for a server that is shutting down: a request that has come already is still answered.
+func (c *serverConn) lastLook() bool {
+	if c.out != nil {
+		_, err := c.Write(*c.out)
+		c.sent()
+		if err != nil {
+			return false
+		}
+	}
+	_ = c.SetReadDeadline(time.Time{}) // a closed connection's read fails anyway
+	err := c.socket.Read(func(fd uintptr) bool { c.turn(fd); return true })
+	return err == nil && c.err == nil && c.n > 0
 }
 
 // turn sends and reads as far as neither has to wait.

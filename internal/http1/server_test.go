@@ -310,6 +310,38 @@ func TestShutdownWaitsForRequestsOnly(t *testing.T) {
 	}
 }
 
+// A request that has come before the end is answered, on a connection on which nothing will follow.
+func TestShutdownLeavesNoRequestUnanswered(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := http1.NewServer(http1.ServerConfig{Handler: http.HandlerFunc(hello), IdleTimeout: time.Hour, FirstTimeout: time.Hour})
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, asks := range []bool{true, false} {
+		c, r := dial(t, l.Addr().String())
+		if asks {
+			say(t, c, simple)
+		}
+		accepted, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.ServeConn(accepted)
+		if asks {
+			if res, body := wholeResponse(t, r); body != "hello" || !res.Close {
+				t.Errorf("%q, close %v", body, res.Close)
+			}
+		}
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Error(err)
+		}
+	}
+}
+
 func TestCloseCutsRequests(t *testing.T) {
 	begun := make(chan struct{})
 	s, address := serve(t, func(_ http.ResponseWriter, r *http.Request) {
