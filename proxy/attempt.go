@@ -17,7 +17,7 @@ import (
 // attempt is one request to the upstream on behalf of an exchange. Each asks the breaker
 // and reports to it. Its fields belong to the request's goroutine unless it says otherwise.
 type attempt struct {
-	context.Context // the exchange's own, or one below it if there may be further attempts
+	context.Context                         // the exchange's own, or one below it if there may be further attempts
 	stop            context.CancelCauseFunc // ends Context; nil: the exchange's cancel does
 
 	x     *exchange
