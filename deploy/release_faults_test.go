@@ -42,6 +42,7 @@ func TestReleaseSaysWhatIsWrong(t *testing.T) {
 		{"a flag that is none", source, nil, 2, "unknown flag --force", []string{"--force", out}},
 		{"a flag without its value", source, nil, 2, "--version needs a value", []string{out, "--version"}},
 		{"a platform that is none", source, nil, 2, "--platform must be OS/ARCH, got arm64", []string{"--platform", "arm64", out}},
+		{"a way to use the profile that is none", source, nil, 2, "--pgo must be auto or off, got fast", []string{"--pgo", "fast", out}},
 		{"a version that is none", source, nil, 2, "a version is like 1.2.3 or 1.2.3-rc.1, got 1 -X", []string{"--version", "1 -X", out}},
 		{"no tag", untagged, nil, 2, "HEAD has no tag", []string{out}},
 		{"a change that is not committed", dirty, nil, 1, "?? new.go", []string{out}},
