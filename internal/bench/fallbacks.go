@@ -94,12 +94,12 @@ var kinds = []struct {
 // core, so that they can be compared at the same time. Those that were
 // started are returned with an error as well; the upstream is not.
 func (b *bench) startBefore(ctx context.Context, settings ...setting) (contenders []*process, up *process, err error) {
-	target, up, err := b.startUpstream(ctx)
+	up, _, err = b.startUpstream(ctx, otherCores)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, s := range settings {
-		s.target, s.pinned = target, true
+		s.target, s.pinned = up.address, true
 		p, err := b.startCBProxy(ctx, s)
 		if err != nil {
 			up.close()
@@ -180,19 +180,6 @@ func (b *bench) compareKinds(ctx context.Context, s *scenario, contenders []*pro
 		s.compare(f[1].Name, f[0].Name, target)
 	}
 	return nil
-}
-
-// startUpstream starts the upstream alone.
-func (b *bench) startUpstream(ctx context.Context) (target string, p *process, err error) {
-	if target, err = freeAddress(); err != nil {
-		return "", nil, err
-	}
-	counter, err := freeAddress()
-	if err != nil {
-		return "", nil, err
-	}
-	p, err = start(ctx, b.dir, "upstream", target, on(otherCores, b.self, "upstream", target, counter)...)
-	return target, p, err
 }
 
 // askOnce makes sure that p answers a request with what the upstream answers.

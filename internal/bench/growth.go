@@ -32,15 +32,7 @@ func (b *bench) growth(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	s := scenario{Name: "growth", About: "cbproxy with more services, connections and streams"}
-	target, err := freeAddress()
-	if err != nil {
-		return s, err
-	}
-	counter, err := freeAddress()
-	if err != nil {
-		return s, err
-	}
-	origin, err := start(ctx, b.dir, "upstream", target, b.self, "upstream", target, counter)
+	origin, _, err := b.startUpstream(ctx, allCores)
 	if err != nil {
 		return s, err
 	}
@@ -48,7 +40,7 @@ func (b *bench) growth(ctx context.Context) (scenario, error) {
 	var all []*process
 	defer func() { closeAll(all) }()
 	for _, services := range []int{fewServices, manyServices} {
-		p, err := b.startCBProxy(ctx, setting{name: fmt.Sprintf("%d services", services), target: target, services: services - 1})
+		p, err := b.startCBProxy(ctx, setting{name: fmt.Sprintf("%d services", services), target: origin.address, services: services - 1})
 		if err != nil {
 			return s, err
 		}
@@ -64,7 +56,7 @@ func (b *bench) growth(ctx context.Context) (scenario, error) {
 	if err := b.growConnections(ctx, &s, all[0], one); err != nil {
 		return s, err
 	}
-	return s, b.growStreams(ctx, &s, target)
+	return s, b.growStreams(ctx, &s, origin.address)
 }
 
 // growConnections compares the CPU time that a request takes among few and among many connections, which alternate.

@@ -109,15 +109,7 @@ func (b *bench) buildProfiled(ctx context.Context, root string) error {
 func (b *bench) loadForProfile(ctx context.Context, requests int, file string) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	target, err := freeAddress()
-	if err != nil {
-		return err
-	}
-	counter, err := freeAddress()
-	if err != nil {
-		return err
-	}
-	origin, err := start(ctx, b.dir, "upstream", target, b.self, "upstream", target, counter)
+	origin, _, err := b.startUpstream(ctx, allCores)
 	if err != nil {
 		return err
 	}
@@ -126,7 +118,7 @@ func (b *bench) loadForProfile(ctx context.Context, requests int, file string) e
 	if err != nil {
 		return err
 	}
-	p, err := b.startCBProxy(ctx, setting{name: "cbproxy", target: target, dead: dead})
+	p, err := b.startCBProxy(ctx, setting{name: "cbproxy", target: origin.address, dead: dead})
 	if err != nil {
 		return err
 	}

@@ -155,17 +155,12 @@ func (b *bench) churn(ctx context.Context) (scenario, error) {
 // them in that order, with the address of the upstream's counter. Those that
 // did start are returned beside an error.
 func (b *bench) startProxies(ctx context.Context) (counter string, all []*process, err error) {
-	target, err := freeAddress()
+	origin, counter, err := b.startUpstream(ctx, allCores)
 	if err != nil {
 		return "", nil, err
 	}
-	if counter, err = freeAddress(); err != nil {
-		return "", nil, err
-	}
+	all, target := []*process{origin}, origin.address
 	starts := []func() (*process, error){
-		func() (*process, error) {
-			return start(ctx, b.dir, "upstream", target, b.self, "upstream", target, counter)
-		},
 		func() (*process, error) { return b.startBare(ctx, target) },
 		func() (*process, error) { return b.startCBProxy(ctx, setting{name: "cbproxy", target: target}) },
 	}
@@ -186,6 +181,19 @@ func (b *bench) startProxies(ctx context.Context) (counter string, all []*proces
 		all = append(all, p)
 	}
 	return counter, all, nil
+}
+
+// startUpstream starts the upstream on the given cores, and returns it with the address of its counter.
+func (b *bench) startUpstream(ctx context.Context, cores string) (p *process, counter string, err error) {
+	target, err := freeAddress()
+	if err != nil {
+		return nil, "", err
+	}
+	if counter, err = freeAddress(); err != nil {
+		return nil, "", err
+	}
+	p, err = start(ctx, b.dir, "upstream", target, on(cores, b.self, "upstream", target, counter)...)
+	return p, counter, err
 }
 
 func closeAll(all []*process) {

@@ -63,7 +63,10 @@ func newConn(c net.Conn, home *idle) *conn {
 }
 
 // hurry is run when the request's context ends: whatever is waited for ends now.
-func (c *conn) hurry() { _ = c.SetDeadline(time.Unix(1, 0)) }
+func (c *conn) hurry() { _ = c.SetDeadline(longAgo) }
+
+// longAgo is the deadline of what is to end now.
+var longAgo = time.Unix(1, 0)
 
 // watch makes the end of ctx hurry the connection, until unwatched.
 func (c *conn) watch(ctx context.Context) {

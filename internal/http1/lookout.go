@@ -54,7 +54,7 @@ func (l *lookout) run() {
 func (l *lookout) end() {
 	if !l.timer.Stop() {
 		l.over.Store(true)
-		_ = l.conn.SetReadDeadline(time.Unix(1, 0))
+		_ = l.conn.SetReadDeadline(longAgo)
 		<-l.done
 		_ = l.conn.SetReadDeadline(time.Time{})
 		l.conn.timeout = 0

@@ -300,7 +300,7 @@ func (w *response) appendTrailers() {
 	}
 }
 
-var statusOK = "HTTP/1.1 200 OK\r\n"
+const statusOK = "HTTP/1.1 200 OK\r\n"
 
 func (w *response) appendStatus(status int) {
 	if status == http.StatusOK {
@@ -351,20 +351,20 @@ func (w *response) appendField(name, value string) {
 	*w.out = append(b, "\r\n"...)
 }
 
-// dated is a second's Date.
-type dated struct {
+// stamp is a second's Date.
+type stamp struct {
 	second int64
 	text   string
 }
 
-var today atomic.Pointer[dated]
+var today atomic.Pointer[stamp]
 
 func date() string {
 	now := time.Now()
 	if d := today.Load(); d != nil && d.second == now.Unix() {
 		return d.text
 	}
-	d := &dated{now.Unix(), now.UTC().Format(http.TimeFormat)}
+	d := &stamp{now.Unix(), now.UTC().Format(http.TimeFormat)}
 	today.Store(d)
 	return d.text
 }

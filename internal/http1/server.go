@@ -28,7 +28,7 @@ type ServerConfig struct {
 // no room for interpretation. It decides nothing that is doubtful: a connection on which anything else comes is given
 // away with it, and stays so.
 //
-// To a handler it is like net/http's server, save that what it sends has its fields in no order, and that
+// To a handler it is like net/http's server, save that
 // a client which leaves is noticed when its request has been worked on for lookoutAfter.
 type Server struct {
 	config   ServerConfig

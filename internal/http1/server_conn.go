@@ -135,9 +135,7 @@ func (c *serverConn) exchange(timeout time.Duration) bool {
 			return c.n > 0
 		}
 		// The client takes nothing just now.
-		_, err := c.Write(*c.out)
-		c.sent()
-		if err != nil {
+		if !c.flush() {
 			return false
 		}
 	}
@@ -146,12 +144,8 @@ func (c *serverConn) exchange(timeout time.Duration) bool {
 
 // lastLook is exchange for a server that is shutting down: a request that has come already is still answered.
 func (c *serverConn) lastLook() bool {
-	if c.out != nil {
-		_, err := c.Write(*c.out)
-		c.sent()
-		if err != nil {
-			return false
-		}
+	if c.out != nil && !c.flush() {
+		return false
 	}
 	_ = c.SetReadDeadline(time.Time{}) // a closed connection's read fails anyway
 	err := c.socket.Read(func(fd uintptr) bool { c.turn(fd); return true })
@@ -185,6 +179,13 @@ func (c *serverConn) turn(fd uintptr) bool {
 	return false
 }
 
+// flush sends what is left to be sent, however long the client takes, and reports whether it could.
+func (c *serverConn) flush() bool {
+	_, err := c.Write(*c.out)
+	c.sent()
+	return err == nil
+}
+
 func (c *serverConn) sent() {
 	release(c.out)
 	c.out = nil
@@ -212,4 +213,4 @@ func (c *serverConn) cut() {
 }
 
 // endIdle makes the connection end if it waits for a request. Safe for concurrent use.
-func (c *serverConn) endIdle() { _ = c.SetReadDeadline(time.Unix(1, 0)) }
+func (c *serverConn) endIdle() { _ = c.SetReadDeadline(longAgo) }
