@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
 
 	"cbproxy/internal/http1"
@@ -27,6 +28,7 @@ func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
 			b.read = 0
 		}
 	}
+	a.hook(httptrace.ContextClientTrace(out.Context()))
 	res, err := p.transport.RoundTrip(out)
 	if auto && err == nil && res.ProtoMajor == 1 && res.StatusCode != http.StatusSwitchingProtocols {
 		p.http1.Store(true)

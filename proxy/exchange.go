@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/textproto"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,8 @@ type exchange struct {
 	stop            context.CancelCauseFunc
 	stopped         http1.Ending
 	unwatch         func() bool // lets the client's context go
+
+	informational func(int, textproto.MIMEHeader) error // ReverseProxy's: passes an interim response on
 
 	route *route
 	w     http.ResponseWriter
@@ -77,6 +80,8 @@ func (x *exchange) Value(key any) any {
 	switch key.(type) {
 	case exchangeKey:
 		return x
+	case http1.HooksKey:
+		return x.attempt
 	case http1.EndingKey:
 		if x.retries != nil { // each attempt has an end of its own
 			return nil

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
-	"net/textproto"
 	"slices"
 	"strconv"
 	"sync"
@@ -44,12 +43,12 @@ func (x *exchange) newRetries() *retries {
 }
 
 // askRepeatedly asks the upstream until an attempt is not to be repeated, and returns that
-// one's result. informational passes an interim response on.
-func (x *exchange) askRepeatedly(out *http.Request, informational func(int, textproto.MIMEHeader) error) (*http.Response, error) {
+// one's result.
+func (x *exchange) askRepeatedly(out *http.Request) (*http.Response, error) {
 	body := x.retries.firstReader()
 	for {
 		a := x.attempt
-		res, err := a.askApart(out, body, informational)
+		res, err := a.askApart(out, body)
 		wait, again := a.next()
 		if again {
 			a.traceRetry(wait)
@@ -82,10 +81,8 @@ func (x *exchange) askRepeatedly(out *http.Request, informational func(int, text
 }
 
 // askApart is ask with a context, a trace and a body that are the attempt's alone.
-func (a *attempt) askApart(out *http.Request, body io.ReadCloser, informational func(int, textproto.MIMEHeader) error) (*http.Response, error) {
-	trace := new(httptrace.ClientTrace)
-	a.hook(trace, informational)
-	a.Context = httptrace.WithClientTrace(a.Context, trace)
+func (a *attempt) askApart(out *http.Request, body io.ReadCloser) (*http.Response, error) {
+	a.Context = httptrace.WithClientTrace(a.Context, new(httptrace.ClientTrace))
 	alone := out.WithContext(a)
 	if body != nil {
 		alone.Body = body

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -12,6 +13,7 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
+	"cbproxy/internal/http1"
 )
 
 // errStatus is a failing status that a fallback answers for.
@@ -21,7 +23,7 @@ var errStatus = errors.New("the upstream's status is a failure")
 // answers. An error means that the client has been given nothing yet.
 func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := exchangeOf(out.Context())
-	trace := httptrace.ContextClientTrace(out.Context())
+	x.informational = httptrace.ContextClientTrace(out.Context()).Got1xxResponse
 	if rec := x.record(); rec != nil {
 		defer rec.asked(time.Now())
 	}
@@ -31,10 +33,9 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 		out.Body = &x.upload // bare: its Close must be heard
 	}
 	if x.retries == nil {
-		x.attempt.hook(trace, trace.Got1xxResponse)
 		res, err = x.attempt.ask(out)
 	} else {
-		res, err = x.askRepeatedly(out, trace.Got1xxResponse)
+		res, err = x.askRepeatedly(out)
 	}
 	if err != nil {
 		return nil, err
@@ -80,48 +81,37 @@ func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// hook makes trace the attempt's. For an exchange with one attempt that is the trace which
+// hook makes trace tell the attempt, for http.Transport. For an exchange with one attempt that is the trace which
 // ReverseProxy made for the request: a second one would be composed with it by reflection.
-func (a *attempt) hook(trace *httptrace.ClientTrace, informational func(int, textproto.MIMEHeader) error) {
-	x := a.x
-	trace.GetConn, trace.GotConn = a.getConn, a.gotConn
-	trace.Got1xxResponse = func(code int, header textproto.MIMEHeader) error {
-		if x.r.Proto != "HTTP/1.1" {
-			// RFC 9110, section 15.2: none to HTTP/1.0. And net/http's HTTP/2 server may still
-			// read the header map that ReverseProxy clears, if the client leaves at that moment.
-			return nil
-		}
-		a.informing.Lock()
-		defer a.informing.Unlock()
-		if a.over {
-			return nil
-		}
-		removeSignals(http.Header(header))
-		return informational(code, header)
-	}
-	if x.upload.body == nil {
+func (a *attempt) hook(trace *httptrace.ClientTrace) {
+	trace.GetConn = func(string) { a.GetConn() }
+	trace.GotConn = func(info httptrace.GotConnInfo) { a.GotConn(info.Conn) }
+	trace.Got1xxResponse = a.Got1xxResponse
+	if a.x.upload.body == nil {
 		return
 	}
-	trace.GotFirstResponseByte = func() { a.answered.Store(true) }
-	if x.upload.over != nil {
+	trace.GotFirstResponseByte = a.GotFirstResponseByte
+	if a.x.upload.over != nil {
 		// A body that the upstream refuses before it is sent is kept back (RFC 9110, section 10.1.1).
 		trace.Got100Continue = func() { a.wanted.Store(true) }
 	}
 }
 
-// getConn makes a replay use a new connection: http.Transport sends a request again when an
+var _ http1.Hooks = (*attempt)(nil)
+
+// GetConn makes a replay use a new connection: http.Transport sends a request again when an
 // idle connection turns out to be closed, and its others probably are closed as well.
-func (a *attempt) getConn(string) {
+func (a *attempt) GetConn() {
 	if a.conns == 1 {
 		a.x.route.pool.closeIdle()
 	}
 }
 
-// gotConn allows one replay in all attempts. The transport knows no limit: it goes through a whole pool
+// GotConn allows one replay in all attempts. http.Transport knows no limit: it goes through a whole pool
 // of closed connections with a single request.
-func (a *attempt) gotConn(info httptrace.GotConnInfo) {
+func (a *attempt) GotConn(conn net.Conn) {
 	a.conns++
-	c, shared := fallbacks.Unwrap(info.Conn, a.x.route.config.Upstream.Scheme == "h2c")
+	c, shared := fallbacks.Unwrap(conn, a.x.route.config.Upstream.Scheme == "h2c")
 	u, ok := c.(*upstreamConn)
 	shared = shared || !ok
 	a.conn = u
@@ -141,6 +131,25 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	default:
 		u.begin(nil)
 	}
+}
+
+// GotFirstResponseByte notes that the upstream has begun to answer.
+func (a *attempt) GotFirstResponseByte() { a.answered.Store(true) }
+
+// Got1xxResponse passes an interim response on.
+func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
+	if a.x.r.Proto != "HTTP/1.1" {
+		// RFC 9110, section 15.2: none to HTTP/1.0. And net/http's HTTP/2 server may still
+		// read the header map that ReverseProxy clears, if the client leaves at that moment.
+		return nil
+	}
+	a.informing.Lock()
+	defer a.informing.Unlock()
+	if a.over {
+		return nil
+	}
+	removeSignals(http.Header(header))
+	return a.x.informational(code, header)
 }
 
 // judge decides what the upstream's response says of it, as far as its header section

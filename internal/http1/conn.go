@@ -9,7 +9,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
 	"os"
 	"sync"
@@ -30,8 +29,8 @@ type conn struct {
 	reused bool      // it has carried a request before
 	since  time.Time // when it became idle
 
-	ctx   context.Context        // the request's
-	trace *httptrace.ClientTrace // likewise
+	ctx   context.Context // the request's
+	hooks Hooks           // likewise; nil: nobody asks
 
 	out    []byte // what is left to be sent of the request; nil: nothing
 	sent   bool   // something of the request has been sent
@@ -119,8 +118,8 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // introduce tells of the connection, and reports whether the request is still to be sent.
 func (c *conn) introduce() bool {
-	if c.trace.GotConn != nil {
-		c.trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn, Reused: c.reused, WasIdle: c.reused})
+	if c.hooks != nil {
+		c.hooks.GotConn(c.Conn)
 	}
 	return c.ctx.Err() == nil
 }
@@ -196,8 +195,8 @@ func (c *conn) explainCall(call string, err error) error {
 }
 
 // ask sends text, which is r, and reads responses until the final one's header section.
-func (c *conn) ask(ctx context.Context, text []byte, r *http.Request, trace *httptrace.ClientTrace, limit int64) (*http.Response, error) {
-	c.ctx, c.trace = ctx, trace
+func (c *conn) ask(ctx context.Context, text []byte, r *http.Request, hooks Hooks, limit int64) (*http.Response, error) {
+	c.ctx, c.hooks = ctx, hooks
 	c.out, c.sent, c.broken = text, false, nil
 	c.reader = readers.Get().(*bufio.Reader)
 	c.reader.Reset(c)
@@ -215,8 +214,8 @@ func (c *conn) ask(ctx context.Context, text []byte, r *http.Request, trace *htt
 	default:
 		return nil, unheededError{fmt.Errorf("wait for the response: %w", err)}
 	}
-	if trace.GotFirstResponseByte != nil {
-		trace.GotFirstResponseByte()
+	if hooks != nil {
+		hooks.GotFirstResponseByte()
 	}
 	for {
 		res, err := c.read(r)
@@ -225,10 +224,10 @@ func (c *conn) ask(ctx context.Context, text []byte, r *http.Request, trace *htt
 			return nil, c.explain(err)
 		case res.StatusCode < 100 || res.StatusCode > 199 || res.StatusCode == http.StatusSwitchingProtocols:
 			return res, nil
-		case trace.Got1xxResponse == nil:
+		case hooks == nil:
 			continue
 		}
-		if err := trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
+		if err := hooks.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
 			return nil, err
 		}
 		c.limit = limit
@@ -267,7 +266,7 @@ func (c *conn) giveBack() {
 	c.reader.Reset(nil)
 	readers.Put(c.reader)
 	c.reader, c.reused = nil, true
-	c.ctx, c.trace = nil, nil
+	c.ctx, c.hooks = nil, nil
 	c.home.put(c)
 }
 

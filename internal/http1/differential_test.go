@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cbproxy/internal/http1"
 )
 
 // scripts are what an upstream may say to a request, and whether it closes the connection then.
@@ -171,13 +173,15 @@ func outcomeOf(t *testing.T, ours bool, method, text string, closes bool, most t
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
+	interim := func(code int, _ textproto.MIMEHeader) error {
 		if len(o.Interim) == 10 {
 			return errors.New("enough")
 		}
 		o.Interim = append(o.Interim, code)
 		return nil
-	}})
+	}
+	ctx = context.WithValue(ctx, http1.HooksKey{}, hooks{got1xx: interim})
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: interim})
 	var body io.Reader
 	if method == "POST" || method == "PUT" {
 		body = strings.NewReader("some text")

@@ -1,63 +1,67 @@
 package http1
 
 import (
-	"errors"
-	"os"
+	"math/bits"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// lookoutAfter is how long a request is worked on before anybody looks whether its client is still there.
-const lookoutAfter = 10 * time.Millisecond
+const (
+	// lookoutEvery is how often the requests that are worked on are gone through.
+	lookoutEvery = 20 * time.Millisecond
+	// lookoutRarely is the largest number of rounds between two looks at one client.
+	lookoutRarely = 64
+)
 
-// lookout watches for a client that leaves while its request is worked on.
+// lookout watches for clients that leave while their requests are worked on, on all connections of a Server. It asks the
+// kernel: a goroutine that waits for each of them would cost more than the request, where many take long.
 type lookout struct {
+	conns func(do func(*serverConn)) // goes through the connections
+	awake atomic.Bool                // there will be a round
+
+	mu    sync.Mutex // held by a round
+	watch []watched  // whom the round looks at; empty between rounds
+}
+
+type watched struct {
 	conn    *serverConn
-	timer   *time.Timer
 	request *requestContext
-	over    atomic.Bool   // the request is
-	done    chan struct{} // is sent to at the end of run
 }
 
-func (l *lookout) begin(request *requestContext) {
-	l.request = request
-	l.over.Store(false)
-	if l.timer == nil {
-		l.done = make(chan struct{}, 1)
-		l.timer = time.AfterFunc(lookoutAfter, l.run)
-		return
+// begin is called once a request is the current one of its connection.
+func (l *lookout) begin() {
+	if !l.awake.Load() && l.awake.CompareAndSwap(false, true) {
+		time.AfterFunc(lookoutEvery, l.round)
 	}
-	l.timer.Reset(lookoutAfter)
 }
 
-func (l *lookout) run() {
-	defer func() { l.done <- struct{}{} }()
-	_ = l.conn.SetReadDeadline(time.Time{}) // the one for the request has been kept
-	if l.over.Load() {                      // in this order: see end
-		return
-	}
-	gone := false
-	err := l.conn.socket.Read(func(fd uintptr) bool {
-		err := peekAt(fd)
-		if isAgain(err) {
-			return false
+// round looks at the clients whose turn it is: those of requests that have seen a power of two of rounds, and of old ones
+// after every lookoutRarely.
+func (l *lookout) round() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.awake.Store(false) // first, so that a request which is not seen below calls for another round
+	busy := false
+	l.conns(func(c *serverConn) {
+		request := c.current.Load()
+		if request == nil {
+			return
 		}
-		gone = err != nil
-		return true // also if it has sent another request, behind which nothing can be seen
+		busy = true
+		request.rounds++
+		if n := request.rounds; n > 1 && (bits.OnesCount(n) == 1 || n%lookoutRarely == 0) {
+			l.watch = append(l.watch, watched{c, request})
+		}
 	})
-	if gone || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		l.request.cancel()
+	for _, w := range l.watch {
+		if w.conn.isLeft() {
+			w.request.cancel() // which does nothing if it is over
+		}
 	}
-}
-
-// end returns when nobody looks any more.
-func (l *lookout) end() {
-	if !l.timer.Stop() {
-		l.over.Store(true)
-		_ = l.conn.SetReadDeadline(longAgo)
-		<-l.done
-		_ = l.conn.SetReadDeadline(time.Time{})
-		l.conn.timeout = 0
+	clear(l.watch)
+	l.watch = l.watch[:0]
+	if busy {
+		l.begin()
 	}
-	l.request = nil // an idle connection is to be small
 }

@@ -29,10 +29,12 @@ type ServerConfig struct {
 // away with it, and stays so.
 //
 // To a handler it is like net/http's server, save that
-// a client which leaves is noticed when its request has been worked on for lookoutAfter.
+// a client that leaves is noticed a little later, the later the longer its request has been worked on: after twice
+// that time, or lookoutRarely times lookoutEvery at most.
 type Server struct {
 	config   ServerConfig
 	draining atomic.Bool
+	lookout  lookout
 
 	mu    sync.Mutex
 	conns map[*serverConn]struct{}
@@ -43,6 +45,7 @@ type Server struct {
 func NewServer(c ServerConfig) *Server {
 	s := &Server{config: c, conns: map[*serverConn]struct{}{}}
 	s.gone.L = &s.mu
+	s.lookout.conns = s.each
 	return s
 }
 
@@ -57,6 +60,15 @@ func (s *Server) ServeConn(c net.Conn) {
 	s.conns[n] = struct{}{}
 	s.mu.Unlock()
 	n.serve()
+}
+
+// each calls do with each connection. do must not wait.
+func (s *Server) each(do func(*serverConn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		do(c)
+	}
 }
 
 // forget is called by a connection that has ended, or is to be given away.

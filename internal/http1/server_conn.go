@@ -23,6 +23,8 @@ type serverConn struct {
 	current atomic.Pointer[requestContext] // of the request that is answered
 
 	step func(fd uintptr) bool // exchange's
+	look func(fd uintptr)      // isLeft's
+	left bool                  // what look has found; the lookout's, like look
 	out  *[]byte               // what exchange is to send first; nil: nothing
 	in   *[readSize]byte       // what it has read; nil: nothing
 	n    int                   // bytes of in
@@ -30,8 +32,6 @@ type serverConn struct {
 
 	timeout time.Duration // of the read deadline
 	far     time.Time     // until then it needs no setting
-
-	lookout lookout
 }
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
@@ -48,7 +48,10 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 		n.context = s.config.ConnContext(n.context, c)
 	}
 	n.step = n.turn
-	n.lookout.conn = n
+	n.look = func(fd uintptr) {
+		err := peekAt(fd)
+		n.left = err != nil && !isAgain(err) // but not if it has sent another request, behind which nothing can be seen
+	}
 	return n
 }
 
@@ -86,9 +89,8 @@ func (c *serverConn) answer(r *http.Request) bool {
 	w.context.Context = c.context
 	r = r.WithContext(&w.context)
 	c.current.Store(&w.context)
-	c.lookout.begin(&w.context)
+	c.server.lookout.begin()
 	defer func() {
-		c.lookout.end()
 		c.current.Store(nil)
 		w.context.cancel()
 	}()
@@ -210,6 +212,12 @@ func (c *serverConn) cut() {
 		ctx.cancel()
 	}
 	_ = c.Close()
+}
+
+// isLeft reports whether the client has closed the connection. Safe beside all but itself.
+func (c *serverConn) isLeft() bool {
+	c.left = false
+	return c.socket.Control(c.look) == nil && c.left
 }
 
 // endIdle makes the connection end if it waits for a request. Safe for concurrent use.

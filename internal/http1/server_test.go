@@ -184,7 +184,7 @@ func TestRequestThatComesEarly(t *testing.T) {
 }
 
 func TestClientThatLeavesEndsItsRequest(t *testing.T) {
-	const idle = 30 * time.Millisecond
+	const idle = 50 * time.Millisecond
 	for _, early := range []bool{true, false} {
 		begun, ended := make(chan struct{}), make(chan error, 1)
 		_, address := serve(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -216,7 +216,7 @@ func TestClientThatLeavesEndsItsRequest(t *testing.T) {
 // Whoever looks out for a client takes nothing of what it sends, and is gone with the request.
 func TestSlowRequestsOnOneConnection(t *testing.T) {
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		<-time.After(20 * time.Millisecond)
+		<-time.After(100 * time.Millisecond)
 		if err := r.Context().Err(); err != nil {
 			t.Error(err)
 		}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"sync"
 	"time"
 )
@@ -68,18 +67,13 @@ var requests = sync.Pool{New: func() any { return new([]byte) }}
 const keptRequest = 64 << 10
 
 // RoundTrip is http.RoundTripper's, for a request of which Takes is true. An error means that there is no
-// response; it is the context's cause if that ended first. Of a request's httptrace hooks it calls GetConn,
-// GotConn, GotFirstResponseByte and Got1xxResponse, all on the caller's goroutine; a context that ends
-// during GotConn ends the request before its first byte is sent.
+// response; it is the context's cause if that ended first. The request's context may have Hooks.
 //
 // It sends a request twice at most: again, on a new connection, if an idle one turns out to be closed and the
 // first one was not sent at all, or was but may be repeated (RFC 9110, section 9.2.2).
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
-	trace := httptrace.ContextClientTrace(ctx)
-	if trace == nil {
-		trace = new(httptrace.ClientTrace)
-	}
+	hooks, _ := ctx.Value(HooksKey{}).(Hooks)
 	lent := requests.Get().(*[]byte)
 	text, err := appendRequest((*lent)[:0], r)
 	if cap(text) <= keptRequest {
@@ -94,11 +88,11 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	again := false
 	for {
-		c, err := t.connect(ctx, trace, r.URL.Host, again)
+		c, err := t.connect(ctx, hooks, again)
 		if err != nil {
 			return nil, err
 		}
-		res, err := t.ask(ctx, c, r, text, trace)
+		res, err := t.ask(ctx, c, r, text, hooks)
 		if err == errStale {
 			continue // which was no try: nobody was told of that connection
 		}
@@ -118,9 +112,9 @@ func causeOr(ctx context.Context, err error) error {
 }
 
 // connect returns a connection for the next request, a new one if there must be no idle one.
-func (t *Transport) connect(ctx context.Context, trace *httptrace.ClientTrace, host string, fresh bool) (*conn, error) {
-	if trace.GetConn != nil {
-		trace.GetConn(host)
+func (t *Transport) connect(ctx context.Context, hooks Hooks, fresh bool) (*conn, error) {
+	if hooks != nil {
+		hooks.GetConn()
 	}
 	var c *conn
 	if !fresh {
@@ -168,9 +162,9 @@ func mayRepeat(r *http.Request, err error) bool {
 
 // ask sends text on c and reads the response's header section. It closes c, or leaves it to the response's body, or
 // gives it back.
-func (t *Transport) ask(ctx context.Context, c *conn, r *http.Request, text []byte, trace *httptrace.ClientTrace) (*http.Response, error) {
+func (t *Transport) ask(ctx context.Context, c *conn, r *http.Request, text []byte, hooks Hooks) (*http.Response, error) {
 	c.watch(ctx)
-	res, err := c.ask(ctx, text, r, trace, t.config.MaxHeaderBytes)
+	res, err := c.ask(ctx, text, r, hooks, t.config.MaxHeaderBytes)
 	if err != nil {
 		c.close()
 		return nil, err

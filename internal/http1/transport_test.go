@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
 	"sync"
 	"testing"
@@ -296,7 +295,7 @@ func TestCancelEndsARequestWhereverItIs(t *testing.T) {
 			}
 		})
 		ctx, cancel := context.WithCancelCause(t.Context())
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { cancel(cause) }})
+		ctx = context.WithValue(ctx, http1.HooksKey{}, hooks{gotConn: func() { cancel(cause) }})
 		if _, _, err := answer(direct(t, u).RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != cause {
 			t.Error(err)
 		}

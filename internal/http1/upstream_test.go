@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/textproto"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -112,4 +113,26 @@ func answer(res *http.Response, err error) (status int, body string, _ error) {
 	defer func() { _ = res.Body.Close() }()
 	text, err := io.ReadAll(res.Body)
 	return res.StatusCode, string(text), err
+}
+
+// hooks are http1.Hooks of which some do something.
+type hooks struct {
+	gotConn func()
+	got1xx  func(int, textproto.MIMEHeader) error
+}
+
+func (h hooks) GetConn()              {}
+func (h hooks) GotFirstResponseByte() {}
+
+func (h hooks) GotConn(net.Conn) {
+	if h.gotConn != nil {
+		h.gotConn()
+	}
+}
+
+func (h hooks) Got1xxResponse(code int, header textproto.MIMEHeader) error {
+	if h.got1xx != nil {
+		return h.got1xx(code, header)
+	}
+	return nil
 }
