@@ -14,8 +14,9 @@ const (
 	lookoutRarely = 64
 )
 
-// lookout watches for clients that leave while their requests are worked on, on all connections of a Server. It asks the
-// kernel: a goroutine that waits for each of them would cost more than the request, where many take long.
+// lookout watches for clients that leave while their requests are worked on, on all connections of a Server, and for those that
+// had left when they were answered. It asks the kernel: a goroutine that waits for each of them would cost more than
+// the request, where many take long.
 type lookout struct {
 	conns func(do func(*serverConn)) // goes through the connections
 	awake atomic.Bool                // there will be a round
@@ -26,7 +27,7 @@ type lookout struct {
 
 type watched struct {
 	conn    *serverConn
-	request *requestContext
+	request *requestContext // nil: it has been answered
 }
 
 // begin is called once a request is the current one of its connection.
@@ -37,7 +38,7 @@ func (l *lookout) begin() {
 }
 
 // round looks at the clients whose turn it is: those of requests that have seen a power of two of rounds, and of old ones
-// after every lookoutRarely.
+// after every lookoutRarely. Those that have been answered since the last round are looked at once.
 func (l *lookout) round() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -46,6 +47,10 @@ func (l *lookout) round() {
 	l.conns(func(c *serverConn) {
 		request := c.current.Load()
 		if request == nil {
+			if served := c.served.Load(); served != c.seen {
+				c.seen = served
+				l.watch = append(l.watch, watched{conn: c})
+			}
 			return
 		}
 		busy = true
@@ -55,8 +60,12 @@ func (l *lookout) round() {
 		}
 	})
 	for _, w := range l.watch {
-		if w.conn.isLeft() {
+		switch {
+		case !w.conn.isLeft():
+		case w.request != nil:
 			w.request.cancel() // which does nothing if it is over
+		default:
+			w.conn.endIdle()
 		}
 	}
 	clear(l.watch)

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/http"
@@ -21,17 +22,17 @@ type serverConn struct {
 	context context.Context // its values
 	remote  string
 	current atomic.Pointer[requestContext] // of the request that is answered
+	served  atomic.Uint32                  // requests, the current one not included; it may overflow
 
-	step func(fd uintptr) bool // exchange's
-	look func(fd uintptr)      // isLeft's
-	left bool                  // what look has found; the lookout's, like look
-	out  *[]byte               // what exchange is to send first; nil: nothing
-	in   *[readSize]byte       // what it has read; nil: nothing
-	n    int                   // bytes of in
-	err  error
+	seen uint32           // of served; the lookout's, like what follows
+	look func(fd uintptr) // isLeft's
+	left bool             // what look has found
 
-	timeout time.Duration // of the read deadline
-	far     time.Time     // until then it needs no setting
+	given   []byte          // what was read of a request that is not plain; nil: there was none
+	out     *[]byte         // what is left to be sent of the last response; nil: nothing
+	in      *[readSize]byte // what has been read; nil: nothing
+	timeout time.Duration   // of the read deadline
+	far     time.Time       // until then it needs no setting
 }
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
@@ -47,7 +48,6 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 	if s.config.ConnContext != nil {
 		n.context = s.config.ConnContext(n.context, c)
 	}
-	n.step = n.turn
 	n.look = func(fd uintptr) {
 		err := peekAt(fd)
 		n.left = err != nil && !isAgain(err) // but not if it has sent another request, behind which nothing can be seen
@@ -57,28 +57,44 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 
 // serve answers requests until one is not plain, or the connection ends.
 func (c *serverConn) serve() {
-	given := false
-	defer func() {
-		c.server.forget(c)
-		if !given {
-			_ = c.Close()
-		}
-	}()
-	timeout := c.server.config.FirstTimeout
-	for c.exchange(timeout) {
-		r := parse(c.in[:c.n])
-		if r == nil {
-			unread := append([]byte(nil), c.in[:c.n]...)
+	err := c.socket.Read(c.converse)
+	if err != nil && c.server.draining.Load() {
+		_ = c.SetReadDeadline(time.Time{}) // a closed connection's read fails anyway
+		_ = c.socket.Read(c.converse)      // a request that has come already is still answered
+	}
+	c.server.forget(c)
+	if c.given == nil {
+		_ = c.Close()
+		return
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	c.server.config.Rest(c.Conn, c.given)
+}
+
+// converse answers requests as long as there are any, and reports whether it is done. If not, the poller has it called
+// again when something has come. All of that is one visit to the poller, which forgets what came before: as what comes while
+// a request is answered is noticed, there is no need to look whether anything has. Only an end that came together
+// with a request is left to the lookout.
+func (c *serverConn) converse(fd uintptr) (done bool) {
+	for {
+		c.in = readBuffers.Get().(*[readSize]byte)
+		n, err := readFrom(fd, c.in[:])
+		if err != nil {
 			c.release()
-			_ = c.SetReadDeadline(time.Time{})
-			given = true
-			c.server.config.Rest(c.Conn, unread)
-			return
+			return !isAgain(err) || !c.limitRead()
 		}
-		if !c.answer(r) {
-			return
+		r := parse(c.in[:n])
+		if r == nil {
+			c.given = bytes.Clone(c.in[:n])
+			c.release()
+			return true
 		}
-		timeout = c.server.config.IdleTimeout
+		if !c.answer(r) || !c.send(fd) {
+			return true
+		}
+		if n < readSize && c.limitRead() { // there was no more
+			return false
+		}
 	}
 }
 
@@ -91,6 +107,7 @@ func (c *serverConn) answer(r *http.Request) bool {
 	c.current.Store(&w.context)
 	c.server.lookout.begin()
 	defer func() {
+		c.served.Add(1) // first, see round
 		c.current.Store(nil)
 		w.context.cancel()
 	}()
@@ -123,78 +140,23 @@ func (c *serverConn) release() {
 	}
 }
 
-// exchange sends what is left of the last response and reads what comes next. It reports whether anything did.
-func (c *serverConn) exchange(timeout time.Duration) bool {
-	c.n, c.err = 0, nil
-	for c.limitRead(timeout) {
-		if err := c.socket.Read(c.step); err != nil {
-			break
-		}
-		if c.err != nil {
-			return false
-		}
-		if c.out == nil {
-			return c.n > 0
-		}
-		// The client takes nothing just now.
-		if !c.flush() {
-			return false
-		}
+// send sends what is left of the last response, however long the client takes, and reports whether it could.
+func (c *serverConn) send(fd uintptr) bool {
+	n, err := writeTo(fd, *c.out)
+	if rest := (*c.out)[n:]; len(rest) > 0 && (err == nil || isAgain(err)) {
+		_, err = c.Write(rest)
 	}
-	return c.server.draining.Load() && c.lastLook()
-}
-
-// lastLook is exchange for a server that is shutting down: a request that has come already is still answered.
-func (c *serverConn) lastLook() bool {
-	if c.out != nil && !c.flush() {
-		return false
-	}
-	_ = c.SetReadDeadline(time.Time{}) // a closed connection's read fails anyway
-	err := c.socket.Read(func(fd uintptr) bool { c.turn(fd); return true })
-	return err == nil && c.err == nil && c.n > 0
-}
-
-// turn sends and reads as far as neither has to wait.
-func (c *serverConn) turn(fd uintptr) bool {
-	if c.out != nil {
-		n, err := writeTo(fd, *c.out)
-		if n < len(*c.out) {
-			*c.out = (*c.out)[n:]
-			if !isAgain(err) {
-				c.err = err
-			}
-			return true
-		}
-		c.sent()
-	}
-	c.in = readBuffers.Get().(*[readSize]byte)
-	n, err := readFrom(fd, c.in[:])
-	if err == nil {
-		c.n = n
-		return true
-	}
-	c.release()
-	if !isAgain(err) {
-		c.err = err
-		return true
-	}
-	return false
-}
-
-// flush sends what is left to be sent, however long the client takes, and reports whether it could.
-func (c *serverConn) flush() bool {
-	_, err := c.Write(*c.out)
-	c.sent()
+	release(c.out)
+	c.out = nil
 	return err == nil
 }
 
-func (c *serverConn) sent() {
-	release(c.out)
-	c.out = nil
-}
-
-// limitRead gives the read that follows a deadline timeout away, or a little more. It reports whether there may be one.
-func (c *serverConn) limitRead(timeout time.Duration) bool {
+// limitRead gives the read that follows its deadline, or a little more time. It reports whether there may be one that waits.
+func (c *serverConn) limitRead() bool {
+	timeout := c.server.config.IdleTimeout
+	if c.served.Load() == 0 {
+		timeout = c.server.config.FirstTimeout
+	}
 	if now := time.Now(); timeout != c.timeout || timeout > 0 && now.After(c.far) {
 		deadline, slack := time.Time{}, min(timeout/16, time.Second)
 		if timeout > 0 {
@@ -206,12 +168,13 @@ func (c *serverConn) limitRead(timeout time.Duration) bool {
 	return !c.server.draining.Load() // last, as Shutdown sets a deadline as well
 }
 
-// cut ends the connection and its request. Safe for concurrent use.
+// cut ends the connection, and then its request, which could otherwise still be answered. To close it would be to wait for
+// whoever is in the poller. Safe for concurrent use.
 func (c *serverConn) cut() {
+	_ = c.socket.Control(shutdown) // a closed connection has been cut
 	if ctx := c.current.Load(); ctx != nil {
 		ctx.cancel()
 	}
-	_ = c.Close()
 }
 
 // isLeft reports whether the client has closed the connection. Safe beside all but itself.

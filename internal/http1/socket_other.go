@@ -14,4 +14,5 @@ func rawConn(net.Conn) (raw syscall.RawConn, direct bool) { return nil, false }
 func writeTo(uintptr, []byte) (int, error)  { return 0, errors.ErrUnsupported }
 func readFrom(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
 func peekAt(uintptr) error                  { return errors.ErrUnsupported }
+func shutdown(uintptr)                      {}
 func isAgain(error) bool                    { return false }

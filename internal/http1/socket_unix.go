@@ -30,3 +30,6 @@ func rawConn(c net.Conn) (raw syscall.RawConn, direct bool) {
 
 // isAgain reports whether a system call would have had to wait.
 func isAgain(err error) bool { return err == syscall.EAGAIN || err == syscall.EWOULDBLOCK }
+
+// shutdown ends a connection for both sides, while it may be in use.
+func shutdown(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) } // #nosec G115 -- fd is a descriptor; one that has ended already is fine
