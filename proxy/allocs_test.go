@@ -87,7 +87,7 @@ func TestRequestAllocatesLittle(t *testing.T) {
 	for _, c := range []struct {
 		way  string
 		most float64
-	}{{"auto", 52}, {"net_http", 95}} {
+	}{{"auto", 40}, {"net_http", 91}} {
 		ask := frugalRequest(t, serverTo(t, frugalUpstream(t), c.way, nil), c.way)
 		if n := testing.AllocsPerRun(1000, ask); n > c.most {
 			t.Errorf("%s: %v allocations a request, at most it should be %v", c.way, n, c.most)

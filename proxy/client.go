@@ -3,7 +3,6 @@ package proxy
 import (
 	"maps"
 	"net/http"
-	"net/http/httputil"
 
 	"cbproxy/fallbacks"
 )
@@ -28,11 +27,10 @@ func (e example) Request() *fallbacks.Request { return e.x.request(e.asked) }
 func (e example) Body(limit int64) ([]byte, error) { return e.x.upload.known(limit) }
 
 func (x *exchange) request(header http.Header) *fallbacks.Request {
-	x.question = fallbacks.Request{
+	return &fallbacks.Request{
 		Service: x.route.service.name, Method: x.r.Method, Host: x.r.Host,
 		Path: rawPath(x.r), Rest: x.rest, Query: x.r.URL.RawQuery, Header: header,
 	}
-	return &x.question
 }
 
 // endToEnd returns the fields of a client's request as ReverseProxy and rewrite send them
@@ -47,6 +45,6 @@ func endToEnd(r *http.Request) http.Header {
 	}
 	delete(h, "Content-Length")
 	delete(h, "Expect")
-	(&httputil.ProxyRequest{In: r, Out: &http.Request{Header: h}}).SetXForwarded()
+	setForwarded(h, r)
 	return h
 }

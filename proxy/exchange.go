@@ -37,7 +37,8 @@ type exchange struct {
 	context.Context // ends with the client's, or before
 	stop            context.CancelCauseFunc
 	stopped         http1.Ending
-	unwatch         func() bool // lets the client's context go
+	client          http1.Watch // for the client's context
+	leaves          func()      // what it runs
 
 	informational func(int, textproto.MIMEHeader) error // ReverseProxy's: passes an interim response on
 
@@ -53,8 +54,6 @@ type exchange struct {
 	retries  *retries // nil: no attempt is repeated
 	replayed bool     // an attempt was given a second connection
 	places   places   // what it occupies of the limits on requests in flight
-
-	question fallbacks.Request // what the fallback is asked, or learns from
 
 	retryAt  time.Time              // when the opening ends that refuses it; zero if none does, or it has no end
 	held     bool                   // requests before it are queued
@@ -163,11 +162,8 @@ func (x *exchange) forward(call breaker.Call) {
 func (x *exchange) watchClient() {
 	client := x.r.Context()
 	x.Context, x.stop = context.WithCancelCause(context.WithoutCancel(client))
-	if c, ok := client.(interface{ AfterFunc(func()) func() bool }); ok {
-		x.unwatch = c.AfterFunc(x.left) // what package context would do in the end
-		return
-	}
-	x.unwatch = context.AfterFunc(client, x.left)
+	x.leaves = x.left
+	x.client = http1.WatchEnd(client, &x.leaves)
 }
 
 // left is run when the client's context ends, on a goroutine of its own. net/http takes a read that was made to
@@ -266,7 +262,7 @@ func (x *exchange) end() {
 	x.ending.Unlock()
 	if x.clock != nil {
 		x.clock.Stop()
-		x.unwatch()
+		x.client.Stop()
 		x.cancel(errEnded) // what is left of the upstream's work
 	}
 	if x.attempt != nil {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"strings"
@@ -22,8 +23,21 @@ func rewrite(pr *httputil.ProxyRequest) {
 			delete(pr.Out.Header, name)
 		}
 	}
-	pr.SetXForwarded()
+	setForwarded(pr.Out.Header, pr.In)
 	x.upload.passTrailers(pr.In, pr.Out)
+}
+
+// withoutTLS is how all clients come.
+var withoutTLS = []string{"http"}
+
+// setForwarded tells of the client of in.
+func setForwarded(out http.Header, in *http.Request) {
+	values := []string{in.Host, ""}
+	if host, _, err := net.SplitHostPort(in.RemoteAddr); err == nil {
+		values[1] = host
+		out["X-Forwarded-For"] = values[1:2:2]
+	}
+	out["X-Forwarded-Host"], out["X-Forwarded-Proto"] = values[0:1:1], withoutTLS
 }
 
 // isProxyField reports whether a request field is the proxy's to set or to withhold. A

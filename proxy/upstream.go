@@ -50,8 +50,21 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	if _, ok := res.Header["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or net/http guesses one
 	}
+	if res.Body == http.NoBody || res.Body == &x.buffered {
+		handOver(h, res)
+	}
 	x.answered = true
 	return res, nil
+}
+
+// handOver moves the fields of a response that is there as a whole to h, where ReverseProxy would copy them one by one.
+// It looks at those of others, for whether to flush.
+func handOver(h http.Header, res *http.Response) {
+	fallbacks.RemoveConnectionFields(res.Header)
+	for name, values := range res.Header {
+		h[name] = values // nothing of its own has the name of anything of the upstream's
+	}
+	res.Header = nil
 }
 
 // maxCrossed is how often a request is sent again that had its connection closed by another one's cancellation.

@@ -46,9 +46,8 @@ type conn struct {
 	ended     bool          // the upstream has closed it
 	spent     bool          // it can't carry another request
 
-	unwatch func() bool // lets the request's context go; nil: ending is what is told of its end
-	ending  *Ending     // nil: the context has none, or nobody asks
-	hurried func()      // is told of the context's end
+	watch   Watch  // for the end of the request's context
+	hurried func() // what it runs
 }
 
 const noLimit = math.MaxInt64
@@ -66,27 +65,6 @@ func (c *conn) hurry() { _ = c.SetDeadline(longAgo) }
 
 // longAgo is the deadline of what is to end now.
 var longAgo = time.Unix(1, 0)
-
-// watch makes the end of ctx hurry the connection, until unwatched.
-func (c *conn) watch(ctx context.Context) {
-	if e, _ := ctx.Value(EndingKey{}).(*Ending); e != nil && e.tell(&c.hurried) {
-		c.ending = e
-		return
-	}
-	c.unwatch = context.AfterFunc(ctx, c.hurried)
-}
-
-// unwatched lets the request's context go, and reports whether it had not ended.
-func (c *conn) unwatched() (alive bool) {
-	switch {
-	case c.ending != nil:
-		alive = c.ending.forget(&c.hurried)
-	case c.unwatch != nil:
-		alive = c.unwatch()
-	}
-	c.ending, c.unwatch = nil, nil
-	return alive
-}
 
 // isQuiet reports whether the upstream has neither closed the connection nor said anything on it. It doesn't wait. What
 // TLS says of its own accord, it says with the response before.
@@ -259,7 +237,7 @@ func (c *conn) explain(err error) error {
 
 // giveBack ends the exchange: the connection is kept if nothing is left of it.
 func (c *conn) giveBack() {
-	if !c.unwatched() || c.spent || c.ended || c.reader.Buffered() > 0 {
+	if !c.watch.Stop() || c.spent || c.ended || c.reader.Buffered() > 0 {
 		c.close()
 		return
 	}
@@ -272,7 +250,7 @@ func (c *conn) giveBack() {
 
 // close ends the connection. Its reader may still be in use by whoever reads the response's body.
 func (c *conn) close() {
-	c.unwatched()
+	c.watch.Stop()
 	_ = c.Conn.Close()
 }
 

@@ -15,7 +15,7 @@ type requestContext struct {
 	done   chan struct{} // nil: nobody has asked for it
 	err    error
 	afters []*after
-	first  [1]*after
+	ending Ending
 }
 
 // after is a call of AfterFunc.
@@ -51,9 +51,6 @@ func (c *requestContext) AfterFunc(f func()) (stop func() bool) {
 		go f()
 		return func() bool { return false }
 	}
-	if c.afters == nil {
-		c.afters = c.first[:0]
-	}
 	c.afters = append(c.afters, a)
 	return func() bool { return c.remove(a) }
 }
@@ -87,4 +84,5 @@ func (c *requestContext) cancel() {
 		go a.f()
 	}
 	c.afters = nil
+	c.ending.End()
 }

@@ -54,10 +54,12 @@ type response struct {
 	err error   // of a write
 }
 
-func newResponse(c *serverConn, r *http.Request) *response {
+func newResponse(c *serverConn) *response {
 	out := responses.Get().(*[]byte)
 	*out = (*out)[:0]
-	return &response{conn: c, head: r.Method == http.MethodHead, header: make(http.Header), length: -1, out: out}
+	w := &response{conn: c, header: make(http.Header), length: -1, out: out}
+	w.context.Context = c.context
+	return w
 }
 
 // Header implements http.ResponseWriter.

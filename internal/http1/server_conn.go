@@ -83,13 +83,15 @@ func (c *serverConn) converse(fd uintptr) (done bool) {
 			c.release()
 			return !isAgain(err) || !c.limitRead()
 		}
-		r := parse(c.in[:n])
-		if r == nil {
+		w := newResponse(c)
+		r := noRequest.WithContext(&w.context)
+		if !parse(r, c.in[:n]) {
 			c.given = bytes.Clone(c.in[:n])
 			c.release()
+			release(w.out)
 			return true
 		}
-		if !c.answer(r) || !c.send(fd) {
+		if !c.answer(w, r) || !c.send(fd) {
 			return true
 		}
 		if n < readSize && c.limitRead() { // there was no more
@@ -98,12 +100,13 @@ func (c *serverConn) converse(fd uintptr) (done bool) {
 	}
 }
 
-// answer has r answered, and reports whether there may be another request.
-func (c *serverConn) answer(r *http.Request) bool {
+// noRequest is what requests are made from, which have their contexts from the beginning then.
+var noRequest = new(http.Request)
+
+// answer has r answered by w, and reports whether there may be another request.
+func (c *serverConn) answer(w *response, r *http.Request) bool {
 	r.RemoteAddr = c.remote
-	w := newResponse(c, r)
-	w.context.Context = c.context
-	r = r.WithContext(&w.context)
+	w.head = r.Method == http.MethodHead
 	c.current.Store(&w.context)
 	c.server.lookout.begin()
 	defer func() {

@@ -36,26 +36,25 @@ var plainMethods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT
 
 var crlf, emptyLine = []byte("\r\n"), []byte("\r\n\r\n")
 
-// parse returns the request that b is, nil if b is not exactly one, or not plain: every octet must be one that
-// all recipients understand alike. It says what http.ReadRequest would. Its body stays in b.
-func parse(b []byte) *http.Request {
+// parse reads the request that b is into r, which is new, and reports whether b is exactly one, and plain: every octet must be
+// one that all recipients understand alike. It says what http.ReadRequest would. Its body stays in b.
+func parse(r *http.Request, b []byte) (plain bool) {
 	end := bytes.Index(b, emptyLine)
 	if end < 0 {
-		return nil
+		return false
 	}
 	head, body := string(b[:end+len(crlf)]), b[end+len(emptyLine):]
 	line, fields, _ := strings.Cut(head, "\r\n")
 	method, rest, _ := strings.Cut(line, " ")
 	target, version, _ := strings.Cut(rest, " ")
 	if version != "HTTP/1.1" || !plainMethods[method] || !isPlainTarget(target) {
-		return nil
+		return false
 	}
-	r := &http.Request{
-		Method: method, RequestURI: target, Proto: version, ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody,
-	}
+	r.Method, r.RequestURI, r.Body = method, target, http.NoBody
+	r.Proto, r.ProtoMajor, r.ProtoMinor = version, 1, 1
 	var err error
 	if r.URL, err = url.ParseRequestURI(target); err != nil {
-		return nil
+		return false
 	}
 	length, ok := int64(-1), false
 	r.Header, ok = parseFields(fields, func(name, value string) (kept, ok bool) {
@@ -75,12 +74,12 @@ func parse(b []byte) *http.Request {
 		return true, true
 	})
 	if !ok || r.Host == "" || max(length, 0) != int64(len(body)) {
-		return nil
+		return false
 	}
 	if len(body) > 0 {
 		r.ContentLength, r.Body = length, &arrived{body}
 	}
-	return r
+	return true
 }
 
 // isPlainTarget reports whether target is in origin-form (RFC 9112, section 3.2.1) and has visible ASCII characters only.

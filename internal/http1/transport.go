@@ -163,7 +163,7 @@ func mayRepeat(r *http.Request, err error) bool {
 // ask sends text on c and reads the response's header section. It closes c, or leaves it to the response's body, or
 // gives it back.
 func (t *Transport) ask(ctx context.Context, c *conn, r *http.Request, text []byte, hooks Hooks) (*http.Response, error) {
-	c.watch(ctx)
+	c.watch = WatchEnd(ctx, &c.hurried)
 	res, err := c.ask(ctx, text, r, hooks, t.config.MaxHeaderBytes)
 	if err != nil {
 		c.close()
