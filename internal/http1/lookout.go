@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,9 +8,9 @@ import (
 
 const (
 	// lookoutEvery is how often the requests that are worked on are gone through.
-	lookoutEvery = 20 * time.Millisecond
+	lookoutEvery = 25 * time.Millisecond
 	// lookoutRarely is the largest number of rounds between two looks at one client.
-	lookoutRarely = 64
+	lookoutRarely = 32
 )
 
 // lookout watches for clients that leave while their requests are worked on, on all connections of a Server, and for those that
@@ -37,8 +36,8 @@ func (l *lookout) begin() {
 	}
 }
 
-// round looks at the clients whose turn it is: those of requests that have seen a power of two of rounds, and of old ones
-// after every lookoutRarely. Those that have been answered since the last round are looked at once.
+// round looks at the clients whose turn it is: those of requests that have seen 2 or 8 rounds, and of old ones after every
+// lookoutRarely. Those that have been answered since the last round are looked at once.
 func (l *lookout) round() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,7 +54,7 @@ func (l *lookout) round() {
 		}
 		busy = true
 		request.rounds++
-		if n := request.rounds; n > 1 && (bits.OnesCount(n) == 1 || n%lookoutRarely == 0) {
+		if n := request.rounds; n == 2 || n == 8 || n%lookoutRarely == 0 {
 			l.watch = append(l.watch, watched{c, request})
 		}
 	})

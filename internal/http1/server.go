@@ -29,21 +29,21 @@ type ServerConfig struct {
 // away with it, and stays so.
 //
 // To a handler it is like net/http's server, save that
-// a client that leaves is noticed a little later, the later the longer its request has been worked on: after twice
-// that time, or lookoutRarely times lookoutEvery at most.
+// a client that leaves is noticed a little later, the later the longer its request has been worked on: after
+// lookoutRarely rounds of lookoutEvery at most.
 type Server struct {
 	config   ServerConfig
 	draining atomic.Bool
 	lookout  lookout
 
 	mu    sync.Mutex
-	conns map[*serverConn]struct{}
+	conns []*serverConn
 	gone  sync.Cond // signalled when a connection is no more the server's
 }
 
 // NewServer returns a Server that has no connection.
 func NewServer(c ServerConfig) *Server {
-	s := &Server{config: c, conns: map[*serverConn]struct{}{}}
+	s := &Server{config: c}
 	s.gone.L = &s.mu
 	s.lookout.conns = s.each
 	return s
@@ -57,7 +57,8 @@ func (s *Server) ServeConn(c net.Conn) {
 		return
 	}
 	s.mu.Lock()
-	s.conns[n] = struct{}{}
+	n.index = len(s.conns)
+	s.conns = append(s.conns, n)
 	s.mu.Unlock()
 	n.serve()
 }
@@ -66,7 +67,7 @@ func (s *Server) ServeConn(c net.Conn) {
 func (s *Server) each(do func(*serverConn)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := range s.conns {
+	for _, c := range s.conns {
 		do(c)
 	}
 }
@@ -75,7 +76,10 @@ func (s *Server) each(do func(*serverConn)) {
 func (s *Server) forget(c *serverConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.conns, c)
+	last := len(s.conns) - 1
+	s.conns[c.index], s.conns[last].index = s.conns[last], c.index
+	s.conns[last] = nil
+	s.conns = s.conns[:last]
 	s.gone.Broadcast()
 }
 
@@ -90,7 +94,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := range s.conns {
+	for _, c := range s.conns {
 		c.endIdle()
 	}
 	for len(s.conns) > 0 && ctx.Err() == nil {
@@ -104,7 +108,7 @@ func (s *Server) Close() {
 	s.draining.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := range s.conns {
+	for _, c := range s.conns {
 		c.cut()
 	}
 }

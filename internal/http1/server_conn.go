@@ -18,6 +18,7 @@ const readSize = 4 << 10
 type serverConn struct {
 	net.Conn
 	server  *Server
+	index   int // among the server's connections; guarded by its mu
 	socket  syscall.RawConn
 	context context.Context // its values
 	remote  string
