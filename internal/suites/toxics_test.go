@@ -147,32 +147,51 @@ var toxicCases = []toxicCase{
 func TestToxics(t *testing.T) {
 	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics have no other logger
 	for _, c := range toxicCases {
-		for _, scheme := range []string{"http", "h2c"} {
-			for _, method := range []string{http.MethodGet, http.MethodPost} {
-				if c.http1 && scheme != "http" || c.only != "" && c.only != method {
-					continue
-				}
-				t.Run(scheme+" "+method+" "+c.name, func(t *testing.T) {
-					t.Parallel()
-					testToxic(t, c, scheme, method)
-				})
+		for _, w := range toxicWays {
+			if c.http1 && w.scheme != "http" || c.only != "" && c.only != w.method || w.sends > 0 && (c.sends > 0 || c.only != "") {
+				continue
 			}
+			t.Run(w.String()+" "+c.name, func(t *testing.T) {
+				t.Parallel()
+				testToxic(t, c, w)
+			})
 		}
 	}
 }
 
-func testToxic(t *testing.T, c toxicCase, scheme, method string) {
+// toxicWay is how requests are sent through the broken network.
+type toxicWay struct {
+	scheme, method string
+	sends          int    // bytes of body, if the case doesn't say
+	by             string // the server and the transport, as the configuration calls them
+}
+
+func (w toxicWay) String() string {
+	return fmt.Sprint(w.scheme, " ", w.method, " ", w.sends, " ", w.by)
+}
+
+// toxicWays are those that differ in who speaks to the client and to the upstream: long requests are always net/http's.
+var toxicWays = []toxicWay{
+	{"http", http.MethodGet, 0, "auto"}, {"http", http.MethodGet, 0, "net_http"},
+	{"http", http.MethodPost, 1000, "auto"}, {"http", http.MethodPost, 1000, "net_http"},
+	{"http", http.MethodPost, 0, "auto"},
+	{"h2c", http.MethodGet, 0, "auto"}, {"h2c", http.MethodPost, 0, "auto"},
+}
+
+func testToxic(t *testing.T, c toxicCase, w toxicWay) {
 	network := startNetwork(t, startUpstream(t).Listener.Addr().String())
+	scheme, method := w.scheme, w.method
 	var upload []byte
 	if method == http.MethodPost {
-		upload = content(cmp.Or(c.sends, toxicUpload))
+		upload = content(cmp.Or(c.sends, w.sends, toxicUpload))
 	}
 	config := func(route, recovery string) string {
-		return fmt.Sprintf(`routes:
-  svc: {prefix: /svc, upstream: '%s://%s', %s, breaker: {fail_max: %d, recovery_timeout: %s}}
+		return fmt.Sprintf(`server: %s
+routes:
+  svc: {prefix: /svc, upstream: '%s://%s', transport: %s, %s, breaker: {fail_max: %d, recovery_timeout: %s}}
 fallbacks:
   svc: {when: [open, half_open_limit, connect, timeout, reset], try: [static], static: {status: 203, body: {rests: true}}}
-`, scheme, network.Listen, route, toxicFailMax, recovery)
+`, w.by, scheme, network.Listen, w.by, route, toxicFailMax, recovery)
 	}
 	p := startProxy(t, config(patientRoute, "1h"))
 	if c.toxic != "" { // a kept connection would end in a reset, where nobody listens
