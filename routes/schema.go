@@ -16,7 +16,7 @@ import (
 type Config struct {
 	// Address of the data plane: host:port or unix:///path. HTTP/1.1 and h2c share the port. Changing it needs a restart.
 	Listen string `yaml:"listen"`
-	// How clients of HTTP/1.1 are served: auto is by one goroutine a connection, which takes half the CPU time, as long as each request has come whole when it is read, is at most 4 KiB long with its body and leaves no room for interpretation; the first other request on a connection, and all that follow, and with net_http every one, are served by net/http's Server. Changing it needs a restart.
+	// How clients of HTTP/1.1 are served: auto is by one goroutine a connection, which takes half the CPU time, as long as each request is at most 16 KiB long with its body, which comes with or right behind its header section, and leaves no room for interpretation; the first other request on a connection, and all that follow, and with net_http every one, are served by net/http's Server. Changing it needs a restart.
 	Server string `yaml:"server" enum:"auto,net_http"`
 	// How long requests in flight may take to finish after SIGTERM.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" valid:"positive"`

@@ -24,13 +24,12 @@ type ServerConfig struct {
 }
 
 // Server answers plain requests of HTTP/1.1 on one goroutine a connection, where net/http's server has one more
-// for each request: those that are whole in what one read gives, at most readSize bytes with their body, and that leave
-// no room for interpretation. It decides nothing that is doubtful: a connection on which anything else comes is given
+// for each request: those that are at most readSize bytes long, have their header section whole in what one read gives and
+// their body within bodyPatience, and leave no room for interpretation. It decides nothing that is doubtful: a connection on which anything else comes is given
 // away with it, and stays so.
 //
-// To a handler it is like net/http's server, save that
-// a client that leaves is noticed a little later, the later the longer its request has been worked on: after
-// lookoutRarely rounds of lookoutEvery at most.
+// To a handler it is like net/http's server, save that a client that leaves is noticed a little later, the later the longer
+// its request has been worked on: after lookoutRarely rounds of lookoutEvery at most.
 type Server struct {
 	config   ServerConfig
 	draining atomic.Bool

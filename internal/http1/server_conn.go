@@ -11,8 +11,12 @@ import (
 	"time"
 )
 
-// readSize is how much is read at once: the most that a plain request can be.
-const readSize = 4 << 10
+const (
+	// readSize is how much is read at once: the most that a plain request can be.
+	readSize = 16 << 10
+	// bodyPatience is how long the rest of a request whose header section has come is awaited before it counts as not plain.
+	bodyPatience = 50 * time.Millisecond
+)
 
 // serverConn is a client's connection. It belongs to the goroutine that serves it, save for what says otherwise.
 type serverConn struct {
@@ -29,9 +33,9 @@ type serverConn struct {
 	look func(fd uintptr) // isLeft's
 	left bool             // what look has found
 
-	given   []byte          // what was read of a request that is not plain; nil: there was none
 	out     *[]byte         // what is left to be sent of the last response; nil: nothing
 	in      *[readSize]byte // what has been read; nil: nothing
+	n       int             // bytes of in that are of a request which is not answered
 	timeout time.Duration   // of the read deadline
 	far     time.Time       // until then it needs no setting
 }
@@ -64,12 +68,14 @@ func (c *serverConn) serve() {
 		_ = c.socket.Read(c.converse)      // a request that has come already is still answered
 	}
 	c.server.forget(c)
-	if c.given == nil {
+	if c.n == 0 {
 		_ = c.Close()
 		return
 	}
+	given := bytes.Clone(c.in[:c.n])
+	c.release()
 	_ = c.SetReadDeadline(time.Time{})
-	c.server.config.Rest(c.Conn, c.given)
+	c.server.config.Rest(c.Conn, given)
 }
 
 // converse answers requests as long as there are any, and reports whether it is done. If not, the poller has it called
@@ -78,24 +84,34 @@ func (c *serverConn) serve() {
 // with a request is left to the lookout.
 func (c *serverConn) converse(fd uintptr) (done bool) {
 	for {
-		c.in = readBuffers.Get().(*[readSize]byte)
-		n, err := readFrom(fd, c.in[:])
-		if err != nil {
-			c.release()
-			return !isAgain(err) || !c.limitRead()
+		if c.in == nil {
+			c.in = readBuffers.Get().(*[readSize]byte)
 		}
+		n, err := readFrom(fd, c.in[c.n:])
+		switch {
+		case err == nil:
+		case c.n > 0: // the rest of the request has the same patience, however it comes
+			return !isAgain(err) || c.timeout != bodyPatience && !c.limitRead(bodyPatience)
+		default:
+			c.release()
+			return !isAgain(err) || !c.limitRead(c.silence())
+		}
+		c.n += n
 		w := newResponse(c)
 		r := noRequest.WithContext(&w.context)
-		if !parse(r, c.in[:n]) {
-			c.given = bytes.Clone(c.in[:n])
-			c.release()
+		size := parse(r, c.in[:c.n])
+		if size > c.n && size <= readSize {
+			release(w.out)
+			continue
+		}
+		if size != c.n {
 			release(w.out)
 			return true
 		}
 		if !c.answer(w, r) || !c.send(fd) {
 			return true
 		}
-		if n < readSize && c.limitRead() { // there was no more
+		if size < readSize && c.limitRead(c.silence()) { // there was no more
 			return false
 		}
 	}
@@ -110,6 +126,10 @@ func (c *serverConn) answer(w *response, r *http.Request) bool {
 	w.head = r.Method == http.MethodHead
 	c.current.Store(&w.context)
 	c.server.lookout.begin()
+	c.n = 0
+	if r.ContentLength == 0 {
+		c.release() // nothing of the request stands there
+	}
 	defer func() {
 		c.served.Add(1) // first, see round
 		c.current.Store(nil)
@@ -155,12 +175,16 @@ func (c *serverConn) send(fd uintptr) bool {
 	return err == nil
 }
 
-// limitRead gives the read that follows its deadline, or a little more time. It reports whether there may be one that waits.
-func (c *serverConn) limitRead() bool {
-	timeout := c.server.config.IdleTimeout
+// silence is how long the client may say nothing.
+func (c *serverConn) silence() time.Duration {
 	if c.served.Load() == 0 {
-		timeout = c.server.config.FirstTimeout
+		return c.server.config.FirstTimeout
 	}
+	return c.server.config.IdleTimeout
+}
+
+// limitRead gives the read that follows timeout, or a little more; 0 is no limit. It reports whether there may be one that waits.
+func (c *serverConn) limitRead(timeout time.Duration) bool {
 	if now := time.Now(); timeout != c.timeout || timeout > 0 && now.After(c.far) {
 		deadline, slack := time.Time{}, min(timeout/16, time.Second)
 		if timeout > 0 {

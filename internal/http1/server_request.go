@@ -36,25 +36,26 @@ var plainMethods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT
 
 var crlf, emptyLine = []byte("\r\n"), []byte("\r\n\r\n")
 
-// parse reads the request that b is into r, which is new, and reports whether b is exactly one, and plain: every octet must be
-// one that all recipients understand alike. It says what http.ReadRequest would. Its body stays in b.
-func parse(r *http.Request, b []byte) (plain bool) {
+// parse reads the request with which b begins into r, which is new, and returns its size in bytes. That is more than b has if
+// something of its body is missing, and 0 if the request is not plain: its header section must be there, and every octet of that
+// one that all recipients understand alike. r is what http.ReadRequest would say. Its body stays in b.
+func parse(r *http.Request, b []byte) (size int) {
 	end := bytes.Index(b, emptyLine)
 	if end < 0 {
-		return false
+		return 0
 	}
 	head, body := string(b[:end+len(crlf)]), b[end+len(emptyLine):]
 	line, fields, _ := strings.Cut(head, "\r\n")
 	method, rest, _ := strings.Cut(line, " ")
 	target, version, _ := strings.Cut(rest, " ")
 	if version != "HTTP/1.1" || !plainMethods[method] || !isPlainTarget(target) {
-		return false
+		return 0
 	}
 	r.Method, r.RequestURI, r.Body = method, target, http.NoBody
 	r.Proto, r.ProtoMajor, r.ProtoMinor = version, 1, 1
 	var err error
 	if r.URL, err = url.ParseRequestURI(target); err != nil {
-		return false
+		return 0
 	}
 	length, ok := int64(-1), false
 	r.Header, ok = parseFields(fields, func(name, value string) (kept, ok bool) {
@@ -73,13 +74,14 @@ func parse(r *http.Request, b []byte) (plain bool) {
 		}
 		return true, true
 	})
-	if !ok || r.Host == "" || max(length, 0) != int64(len(body)) {
-		return false
+	length = max(length, 0)
+	if !ok || r.Host == "" || length > readSize {
+		return 0
 	}
-	if len(body) > 0 {
-		r.ContentLength, r.Body = length, &arrived{body}
+	if length > 0 {
+		r.ContentLength, r.Body = length, &arrived{body[:min(length, int64(len(body)))]}
 	}
-	return true
+	return end + len(emptyLine) + int(length)
 }
 
 // isPlainTarget reports whether target is in origin-form (RFC 9112, section 3.2.1) and has visible ASCII characters only.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -76,13 +77,18 @@ var notPlain = []string{
 
 func TestPlainRequests(t *testing.T) {
 	for _, text := range plain {
-		if !parse(new(http.Request), []byte(text)) {
+		if parse(new(http.Request), []byte(text)) != len(text) {
 			t.Errorf("%q was not taken", text)
 		}
 		sayTheSame(t, []byte(text))
+		for n := strings.Index(text, "\r\n\r\n") + 4; n < len(text); n++ {
+			if size := parse(new(http.Request), []byte(text[:n])); size != len(text) {
+				t.Errorf("of the first %d bytes of %q: %d", n, text, size)
+			}
+		}
 	}
 	for _, text := range notPlain {
-		if r := new(http.Request); parse(r, []byte(text)) {
+		if r := new(http.Request); text != "" && parse(r, []byte(text)) == len(text) {
 			t.Errorf("%q was taken for %+v", text, r)
 		}
 	}
@@ -92,7 +98,7 @@ func TestPlainRequests(t *testing.T) {
 func sayTheSame(t *testing.T, text []byte) {
 	t.Helper()
 	got := new(http.Request)
-	if !parse(got, text) {
+	if size := parse(got, text); size == 0 || size != len(text) {
 		return
 	}
 	left := bufio.NewReader(bytes.NewReader(text))
@@ -146,7 +152,7 @@ func TestHostileRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 		sayTheSame(t, raw)
-		if parse(new(http.Request), raw) {
+		if parse(new(http.Request), raw) == len(raw) {
 			taken++
 		}
 	}

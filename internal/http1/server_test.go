@@ -116,7 +116,7 @@ func TestWhatIsNotPlainIsGivenAway(t *testing.T) {
 		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"GET / HTTP/1.1\r\nHo",
 		simple + simple,
-		"GET /" + strings.Repeat("a", 8<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET /" + strings.Repeat("a", 20<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n",
 	} {
 		type rest struct {
 			c      net.Conn
@@ -142,6 +142,49 @@ func TestWhatIsNotPlainIsGivenAway(t *testing.T) {
 			}
 			_ = got.c.Close()
 		}
+	}
+}
+
+// A body may come in pieces, if they come soon; the rest of one that does not is read by whoever gets its connection.
+func TestBodyInPieces(t *testing.T) {
+	const head, length = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n", 10000
+	body := strings.Repeat("0123456789", length/10)
+	given := make(chan string, 1)
+	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		got, err := io.ReadAll(r.Body)
+		fmt.Fprint(w, err == nil && string(got) == body)
+	}, http1.ServerConfig{IdleTimeout: patience, Rest: func(c net.Conn, unread []byte) {
+		rest, err := io.ReadAll(c)
+		given <- fmt.Sprint(string(unread)+string(rest), err)
+		_ = c.Close()
+	}})
+	c, r := dial(t, address)
+	for _, pieces := range [][]string{{head + body}, {head, body}, {head + body[:1], body[1:5000], body[5000:]}} {
+		for _, piece := range pieces {
+			say(t, c, piece)
+			<-time.After(time.Millisecond)
+		}
+		if _, got := wholeResponse(t, r); got != "true" {
+			t.Errorf("%d pieces: %s", len(pieces), got)
+		}
+	}
+	for _, sent := range []string{head, head + body[:9999]} { // and then nothing
+		c, _ := dial(t, address)
+		say(t, c, sent)
+		_ = c.CloseWrite()
+		if got := <-given; got != sent+"<nil>" {
+			t.Errorf("%.100q was given away, of %.100q", got, sent)
+		}
+	}
+	c, _ = dial(t, address)
+	say(t, c, head)
+	for i := range 20 { // so slowly that the whole takes too long, though no piece does
+		<-time.After(10 * time.Millisecond)
+		say(t, c, body[i:i+1])
+	}
+	_ = c.CloseWrite()
+	if got := <-given; got != head+body[:20]+"<nil>" {
+		t.Errorf("%.100q was given away", got)
 	}
 }
 
