@@ -10,7 +10,7 @@ const (
 	// lookoutEvery is how often the requests that are worked on are gone through.
 	lookoutEvery = 25 * time.Millisecond
 	// lookoutRarely is the largest number of rounds between two looks at one client.
-	lookoutRarely = 32
+	lookoutRarely = 12
 )
 
 // lookout watches for clients that leave while their requests are worked on, on all connections of a Server, and for those that
@@ -36,7 +36,7 @@ func (l *lookout) begin() {
 	}
 }
 
-// round looks at the clients whose turn it is: those of requests that have seen 2 or 8 rounds, and of old ones after every
+// round looks at the clients whose turn it is: those of requests that have seen 2 or 5 rounds, and of old ones after every
 // lookoutRarely. Those that have been answered since the last round are looked at once.
 func (l *lookout) round() {
 	l.mu.Lock()
@@ -54,7 +54,7 @@ func (l *lookout) round() {
 		}
 		busy = true
 		request.rounds++
-		if n := request.rounds; n == 2 || n == 8 || n%lookoutRarely == 0 {
+		if n := request.rounds; n == 2 || n == 5 || n%lookoutRarely == 0 {
 			l.watch = append(l.watch, watched{c, request})
 		}
 	})
