@@ -88,7 +88,7 @@ func (s *scenario) compare(name, of string, target float64) {
 	for i := range rounds {
 		rounds[i] = float64(a.samples[i].cpu) / float64(b.samples[i].cpu)
 	}
-	middle := median(rounds, func(x float64) float64 { return x })
+	middle := median(rounds, itself)
 	s.Ratios = append(s.Ratios, ratio{
 		Name: name, Of: of, Target: target,
 		Ratio: middle, Lowest: slices.Min(rounds), Most: slices.Max(rounds),

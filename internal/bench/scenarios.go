@@ -62,14 +62,24 @@ func (b *bench) latency(ctx context.Context) (scenario, error) {
 		return scenario{}, err
 	}
 	s := scenario{Name: "latency", About: "one connection, breaker closed; the upstream is asked directly as well", Contenders: f}
-	added := map[string]float64{}
+	added := map[string][]float64{} // in each round
 	for _, c := range f[1:] {
-		added[c.Name] = c.P50 - f[0].P50
-		s.Goals = append(s.Goals, goal{Name: "µs that " + c.Name + " adds, p50", Figure: added[c.Name]})
+		rounds := make([]float64, len(c.samples))
+		for i := range rounds {
+			rounds[i] = micros(c.samples[i].p50 - f[0].samples[i].p50)
+		}
+		added[c.Name] = rounds
+		s.Goals = append(s.Goals, goal{Name: "µs that " + c.Name + " adds, p50", Figure: median(rounds, itself)})
 	}
-	s.Goals = append(s.Goals, goal{Name: "added by cbproxy / bare, p50", Figure: added["cbproxy"] / added["bare"], Target: latencyTarget})
+	ratios := added["cbproxy"]
+	for i, bare := range added["bare"] {
+		ratios[i] /= bare
+	}
+	s.Goals = append(s.Goals, goal{Name: "added by cbproxy / bare, p50", Figure: median(ratios, itself), Target: latencyTarget})
 	return s, nil
 }
+
+func itself(x float64) float64 { return x }
 
 // open measures a dead upstream and an open breaker against the same answer as
 // a constant.
