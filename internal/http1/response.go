@@ -259,8 +259,8 @@ func (w *response) SetReadDeadline(time.Time) error { return nil }
 // SetWriteDeadline is for http.ResponseController. Safe for concurrent use.
 func (w *response) SetWriteDeadline(t time.Time) error { return w.conn.SetWriteDeadline(t) }
 
-// finish ends the response and leaves what is to be sent of it to the connection. It reports whether that can carry
-// another one.
+// finish ends the response and reports whether its connection can carry another one. Then what is to be sent of it is left
+// in out.
 func (w *response) finish() bool {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
@@ -279,7 +279,6 @@ func (w *response) finish() bool {
 		return false
 	}
 	_ = w.conn.SetWriteDeadline(time.Time{}) // the handler's is over
-	w.conn.out = w.out
 	return true
 }
 

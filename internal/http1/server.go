@@ -91,11 +91,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.gone.Broadcast()
 	})
 	defer stop()
+	s.each((*serverConn).endIdle) // and whoever comes later sees that it is draining
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, c := range s.conns {
-		c.endIdle()
-	}
 	for len(s.conns) > 0 && ctx.Err() == nil {
 		s.gone.Wait()
 	}
@@ -105,9 +103,5 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Close cuts all connections, and ends the contexts of their requests.
 func (s *Server) Close() {
 	s.draining.Store(true)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range s.conns {
-		c.cut()
-	}
+	s.each((*serverConn).cut)
 }

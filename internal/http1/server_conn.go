@@ -33,9 +33,9 @@ type serverConn struct {
 	look func(fd uintptr) // isLeft's
 	left bool             // what look has found
 
-	out     *[]byte         // what is left to be sent of the last response; nil: nothing
 	in      *[readSize]byte // what has been read; nil: nothing
 	n       int             // bytes of in that are of a request which is not answered
+	size    int             // of that request; 0: it is not known
 	timeout time.Duration   // of the read deadline
 	far     time.Time       // until then it needs no setting
 }
@@ -96,22 +96,25 @@ func (c *serverConn) converse(fd uintptr) (done bool) {
 			c.release()
 			return !isAgain(err) || !c.limitRead(c.silence())
 		}
-		c.n += n
+		if c.n += n; c.n < c.size {
+			continue
+		}
 		w := newResponse(c)
 		r := noRequest.WithContext(&w.context)
-		size := parse(r, c.in[:c.n])
-		if size > c.n && size <= readSize {
+		c.size = parse(r, c.in[:c.n])
+		if c.size > c.n {
 			release(w.out)
 			continue
 		}
-		if size != c.n {
+		if c.size != c.n {
 			release(w.out)
 			return true
 		}
-		if !c.answer(w, r) || !c.send(fd) {
+		full := c.n == readSize
+		if !c.answer(w, r) || !c.send(fd, w.out) {
 			return true
 		}
-		if size < readSize && c.limitRead(c.silence()) { // there was no more
+		if !full && c.limitRead(c.silence()) { // there was no more
 			return false
 		}
 	}
@@ -120,13 +123,13 @@ func (c *serverConn) converse(fd uintptr) (done bool) {
 // noRequest is what requests are made from, which have their contexts from the beginning then.
 var noRequest = new(http.Request)
 
-// answer has r answered by w, and reports whether there may be another request.
+// answer has r answered by w, save for what w still has to be sent, and reports whether there may be another request.
 func (c *serverConn) answer(w *response, r *http.Request) bool {
 	r.RemoteAddr = c.remote
 	w.head = r.Method == http.MethodHead
 	c.current.Store(&w.context)
 	c.server.lookout.begin()
-	c.n = 0
+	c.n, c.size = 0, 0
 	if r.ContentLength == 0 {
 		c.release() // nothing of the request stands there
 	}
@@ -164,14 +167,13 @@ func (c *serverConn) release() {
 	}
 }
 
-// send sends what is left of the last response, however long the client takes, and reports whether it could.
-func (c *serverConn) send(fd uintptr) bool {
-	n, err := writeTo(fd, *c.out)
-	if rest := (*c.out)[n:]; len(rest) > 0 && (err == nil || isAgain(err)) {
+// send sends out, which is what is left of a response, however long the client takes, and reports whether it could.
+func (c *serverConn) send(fd uintptr, out *[]byte) bool {
+	defer release(out)
+	n, err := writeTo(fd, *out)
+	if rest := (*out)[n:]; len(rest) > 0 && (err == nil || isAgain(err)) {
 		_, err = c.Write(rest)
 	}
-	release(c.out)
-	c.out = nil
 	return err == nil
 }
 

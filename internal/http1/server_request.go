@@ -37,8 +37,9 @@ var plainMethods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT
 var crlf, emptyLine = []byte("\r\n"), []byte("\r\n\r\n")
 
 // parse reads the request with which b begins into r, which is new, and returns its size in bytes. That is more than b has if
-// something of its body is missing, and 0 if the request is not plain: its header section must be there, and every octet of that
-// one that all recipients understand alike. r is what http.ReadRequest would say. Its body stays in b.
+// something of its body is missing, and 0 if the request is not plain: its header section must be there, every octet of that
+// one that all recipients understand alike, and the whole at most readSize bytes long. r is what http.ReadRequest would say. Its
+// body stays in b.
 func parse(r *http.Request, b []byte) (size int) {
 	end := bytes.Index(b, emptyLine)
 	if end < 0 {
@@ -75,13 +76,14 @@ func parse(r *http.Request, b []byte) (size int) {
 		return true, true
 	})
 	length = max(length, 0)
-	if !ok || r.Host == "" || length > readSize {
+	whole := int64(end+len(emptyLine)) + length
+	if !ok || r.Host == "" || whole > readSize {
 		return 0
 	}
 	if length > 0 {
 		r.ContentLength, r.Body = length, &arrived{body[:min(length, int64(len(body)))]}
 	}
-	return end + len(emptyLine) + int(length)
+	return int(whole)
 }
 
 // isPlainTarget reports whether target is in origin-form (RFC 9112, section 3.2.1) and has visible ASCII characters only.
