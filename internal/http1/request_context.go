@@ -8,8 +8,7 @@ import (
 // requestContext is the context of a request that a Server has read. It ends with the request, or when its client
 // leaves. It is made for few to wait for it: package context's own remembers each of them in a map.
 type requestContext struct {
-	context.Context      // the connection's, which does not end
-	rounds          uint // of the lookout that have seen it; the lookout's
+	context.Context // the connection's, which does not end
 
 	mu     sync.Mutex
 	done   chan struct{} // nil: nobody has asked for it

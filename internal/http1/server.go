@@ -28,38 +28,60 @@ type ServerConfig struct {
 // their body within bodyPatience, and leave no room for interpretation. It decides nothing that is doubtful: a connection on which anything else comes is given
 // away with it, and stays so.
 //
-// To a handler it is like net/http's server, save that a client that leaves is noticed a little later, the later the longer
-// its request has been worked on: after lookoutRarely rounds of lookoutEvery at most.
+// To a handler it is like net/http's server, save that the request of a client that has left, or will say no more, ends
+// answerPatience later. Only Linux tells of those: elsewhere all connections are given away.
 type Server struct {
 	config   ServerConfig
 	draining atomic.Bool
-	lookout  lookout
+	lookout  *lookout
 
 	mu    sync.Mutex
-	conns []*serverConn
-	gone  sync.Cond // signalled when a connection is no more the server's
+	conns map[int]*serverConn // by descriptor
+	gone  sync.Cond           // signalled when a connection is no more the server's
 }
 
 // NewServer returns a Server that has no connection.
 func NewServer(c ServerConfig) *Server {
-	s := &Server{config: c}
+	s := &Server{config: c, conns: map[int]*serverConn{}}
 	s.gone.L = &s.mu
-	s.lookout.conns = s.each
+	s.lookout = newLookout(s.overhear)
 	return s
 }
 
 // ServeConn answers requests on c until it ends or is given away. Safe for concurrent use.
 func (s *Server) ServeConn(c net.Conn) {
 	n := newServerConn(s, c)
-	if n == nil {
+	if n == nil || !s.know(n) {
 		s.config.Rest(c, nil)
 		return
 	}
-	s.mu.Lock()
-	n.index = len(s.conns)
-	s.conns = append(s.conns, n)
-	s.mu.Unlock()
 	n.serve()
+}
+
+// know reports whether c has become one of the server's connections.
+func (s *Server) know(c *serverConn) bool {
+	var err error
+	closed := c.socket.Control(func(fd uintptr) { // which stays c's
+		c.fd = int(fd) // #nosec G115 -- a descriptor
+		s.mu.Lock()
+		s.conns[c.fd] = c
+		s.mu.Unlock()
+		err = s.lookout.watch(c.fd)
+	})
+	if closed == nil && (err == nil || s.draining.Load()) { // at the end there may be no lookout any more
+		return true
+	}
+	s.forget(c)
+	return false
+}
+
+// overhear is told by the lookout that what is now fd has come to an end, or what was.
+func (s *Server) overhear(fd int) {
+	s.mu.Lock() // so that c is not given away meanwhile
+	defer s.mu.Unlock()
+	if c := s.conns[fd]; c != nil {
+		c.overhear()
+	}
 }
 
 // each calls do with each connection. do must not wait.
@@ -71,14 +93,13 @@ func (s *Server) each(do func(*serverConn)) {
 	}
 }
 
-// forget is called by a connection that has ended, or is to be given away.
+// forget is called by a connection that is to be closed, or given away.
 func (s *Server) forget(c *serverConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := len(s.conns) - 1
-	s.conns[c.index], s.conns[last].index = s.conns[last], c.index
-	s.conns[last] = nil
-	s.conns = s.conns[:last]
+	if s.conns[c.fd] == c {
+		delete(s.conns, c.fd)
+	}
 	s.gone.Broadcast()
 }
 
@@ -97,6 +118,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for len(s.conns) > 0 && ctx.Err() == nil {
 		s.gone.Wait()
 	}
+	if len(s.conns) == 0 {
+		s.lookout.close()
+	}
 	return ctx.Err()
 }
 
@@ -104,4 +128,5 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() {
 	s.draining.Store(true)
 	s.each((*serverConn).cut)
+	s.lookout.close()
 }

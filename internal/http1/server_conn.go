@@ -16,22 +16,22 @@ const (
 	readSize = 16 << 10
 	// bodyPatience is how long the rest of a request whose header section has come is awaited before it counts as not plain.
 	bodyPatience = 50 * time.Millisecond
+	// answerPatience is how long the request of a client that will say no more is still worked on: it may have left, or wait for
+	// its answer.
+	answerPatience = 50 * time.Millisecond
 )
 
 // serverConn is a client's connection. It belongs to the goroutine that serves it, save for what says otherwise.
 type serverConn struct {
 	net.Conn
 	server  *Server
-	index   int // among the server's connections; guarded by its mu
 	socket  syscall.RawConn
+	fd      int             // socket's descriptor
 	context context.Context // its values
 	remote  string
 	current atomic.Pointer[requestContext] // of the request that is answered
-	served  atomic.Uint32                  // requests, the current one not included; it may overflow
-
-	seen uint32           // of served; the lookout's, like what follows
-	look func(fd uintptr) // isLeft's
-	left bool             // what look has found
+	over    atomic.Bool                    // the client will say no more
+	served  bool                           // a request
 
 	in      *[readSize]byte // what has been read; nil: nothing
 	n       int             // bytes of in that are of a request which is not answered
@@ -53,10 +53,6 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 	if s.config.ConnContext != nil {
 		n.context = s.config.ConnContext(n.context, c)
 	}
-	n.look = func(fd uintptr) {
-		err := peekAt(fd)
-		n.left = err != nil && !isAgain(err) // but not if it has sent another request, behind which nothing can be seen
-	}
 	return n
 }
 
@@ -72,6 +68,7 @@ func (c *serverConn) serve() {
 		_ = c.Close()
 		return
 	}
+	c.server.lookout.forget(c.fd)
 	given := bytes.Clone(c.in[:c.n])
 	c.release()
 	_ = c.SetReadDeadline(time.Time{})
@@ -81,7 +78,7 @@ func (c *serverConn) serve() {
 // converse answers requests as long as there are any, and reports whether it is done. If not, the poller has it called
 // again when something has come. All of that is one visit to the poller, which forgets what came before: as what comes while
 // a request is answered is noticed, there is no need to look whether anything has. Only an end that came together
-// with a request is left to the lookout.
+// with a request is the lookout's to tell.
 func (c *serverConn) converse(fd uintptr) (done bool) {
 	for {
 		if c.in == nil {
@@ -114,7 +111,7 @@ func (c *serverConn) converse(fd uintptr) (done bool) {
 		if !c.answer(w, r) || !c.send(fd, w.out) {
 			return true
 		}
-		if !full && c.limitRead(c.silence()) { // there was no more
+		if !full && c.limitRead(c.silence()) && !c.over.Load() { // there was no more; over last, as overhear sets a deadline as well
 			return false
 		}
 	}
@@ -128,13 +125,15 @@ func (c *serverConn) answer(w *response, r *http.Request) bool {
 	r.RemoteAddr = c.remote
 	w.head = r.Method == http.MethodHead
 	c.current.Store(&w.context)
-	c.server.lookout.begin()
+	if c.over.Load() {
+		c.endLater(&w.context)
+	}
 	c.n, c.size = 0, 0
 	if r.ContentLength == 0 {
 		c.release() // nothing of the request stands there
 	}
 	defer func() {
-		c.served.Add(1) // first, see round
+		c.served = true
 		c.current.Store(nil)
 		w.context.cancel()
 	}()
@@ -179,7 +178,7 @@ func (c *serverConn) send(fd uintptr, out *[]byte) bool {
 
 // silence is how long the client may say nothing.
 func (c *serverConn) silence() time.Duration {
-	if c.served.Load() == 0 {
+	if !c.served {
 		return c.server.config.FirstTimeout
 	}
 	return c.server.config.IdleTimeout
@@ -207,10 +206,34 @@ func (c *serverConn) cut() {
 	}
 }
 
-// isLeft reports whether the client has closed the connection. Safe beside all but itself.
+// overhear is told, by the lookout, that the client will say no more.
+func (c *serverConn) overhear() {
+	c.over.Store(true)
+	if request := c.current.Load(); request != nil {
+		c.endLater(request)
+	} else if c.isLeft() {
+		c.endIdle() // a request that begins now sees that it is over
+	}
+}
+
+// endLater ends a request whose client will say no more.
+func (c *serverConn) endLater(request *requestContext) {
+	time.AfterFunc(answerPatience, func() {
+		if c.isLeft() {
+			request.cancel() // which does nothing if it has been answered
+		}
+	})
+}
+
+// isLeft reports whether nothing more will come from the client: not if there is another request, behind which nothing can be
+// seen. Safe for concurrent use.
 func (c *serverConn) isLeft() bool {
-	c.left = false
-	return c.socket.Control(c.look) == nil && c.left
+	left := false
+	_ = c.socket.Control(func(fd uintptr) { // a closed connection has been left
+		err := peekAt(fd)
+		left = err != nil && !isAgain(err)
+	})
+	return left
 }
 
 // endIdle makes the connection end if it waits for a request. Safe for concurrent use.

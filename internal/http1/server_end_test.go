@@ -52,6 +52,7 @@ func TestShutdownWaitsForRequestsOnly(t *testing.T) {
 
 // A request that has come before the end is answered, on a connection on which nothing will follow.
 func TestShutdownLeavesNoRequestUnanswered(t *testing.T) {
+	onLinux(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

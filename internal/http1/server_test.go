@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,9 +22,18 @@ const (
 	patience = 20 * time.Second // with what must come at once
 )
 
+// onLinux skips a test of what a Server does with connections where it gives them all away.
+func onLinux(t testing.TB) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("connections are served on Linux alone")
+	}
+}
+
 // serve has connections served by h and returns the server and its address.
 func serve(t testing.TB, h http.HandlerFunc, c http1.ServerConfig) (*http1.Server, string) {
 	t.Helper()
+	onLinux(t)
 	c.Handler = h
 	if c.Rest == nil {
 		c.Rest = func(c net.Conn, unread []byte) {
@@ -253,6 +263,38 @@ func TestClientThatLeavesEndsItsRequest(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatal("nobody noticed")
 		}
+	}
+}
+
+// An end behind another request is that one's, and not its predecessor's.
+func TestClientThatLeavesBehindAnotherRequest(t *testing.T) {
+	begun, more, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		begun <- struct{}{}
+		if r.URL.Path == "/last" {
+			<-r.Context().Done()
+			close(ended)
+			return
+		}
+		<-more
+		if err := r.Context().Err(); err != nil {
+			t.Error(err)
+		}
+		hello(w, r)
+	}, http1.ServerConfig{})
+	c, r := dial(t, address)
+	say(t, c, simple)
+	<-begun
+	say(t, c, "GET /last HTTP/1.1\r\nHost: a\r\n\r\n")
+	_ = c.CloseWrite()
+	<-time.After(100 * time.Millisecond) // the end has been noticed
+	more <- struct{}{}
+	wholeResponse(t, r)
+	<-begun
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Fatal("nobody noticed")
 	}
 }
 
