@@ -21,6 +21,7 @@ const (
 const (
 	fewServices, manyServices       = 5, 1000
 	fewConnections, manyConnections = 64, 4096
+	requestsEach                    = 20 // at least, on a connection: that it comes and goes is not measured
 	slowStreams                     = 10_000
 
 	slowSuffix = "/slow"     // a path that ends so is answered by a stream with long pauses
@@ -84,7 +85,7 @@ func (b *bench) growConnections(ctx context.Context, s *scenario, contenders []*
 		for round := range b.rounds + 1 {
 			for i, n := range counts {
 				one := l
-				one.address, one.connections = p.address, n
+				one.address, one.connections, one.requests = p.address, n, max(l.requests, requestsEach*n)
 				figure, err := b.sample(ctx, p, one)
 				if err != nil {
 					return err
