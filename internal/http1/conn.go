@@ -22,7 +22,7 @@ type conn struct {
 	home   *idle
 	socket syscall.RawConn       // nil: it can't be looked at
 	direct bool                  // socket sends what is to be said as it is
-	step   func(fd uintptr) bool // exchange's
+	step   func(fd uintptr) bool // say's and receive's
 	look   func(fd uintptr) bool // isQuiet's
 	quiet  bool                  // what peek has found: neither an end nor anything that nobody has asked for
 
@@ -35,16 +35,15 @@ type conn struct {
 	out    []byte // what is left to be sent of the request; nil: nothing
 	sent   bool   // something of the request has been sent
 	broken error  // why the rest was not
-	in     []byte // what step reads into
+	in     []byte // what step reads into; nil: it is not to read
 	n      int    // bytes that it has read
 	err    error  // why it has not
 
-	reader    *bufio.Reader // nil while it is idle
-	limit     int64         // bytes that may still be read
-	plain     bool          // the response is, and its body is read from reader
-	answering bool          // something of a response has come
-	ended     bool          // the upstream has closed it
-	spent     bool          // it can't carry another request
+	reader *bufio.Reader // nil while it is idle
+	limit  int64         // bytes that may still be read
+	plain  bool          // the response is, and its body is read from reader
+	ended  bool          // the upstream has closed it
+	spent  bool          // it can't carry another request
 
 	watch   Watch  // for the end of the request's context
 	hurried func() // what it runs
@@ -79,7 +78,7 @@ func (c *conn) isQuiet() bool {
 // peek reports whether there is nothing to be read.
 func (c *conn) peek(fd uintptr) bool { return isAgain(peekAt(fd)) }
 
-// Read is for reader. The first one sends the request.
+// Read is for reader.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.limit <= 0 {
 		return 0, ErrHeaderTooLarge
@@ -87,9 +86,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	if int64(len(p)) > c.limit {
 		p = p[:c.limit]
 	}
-	n, err := c.exchange(p)
+	n, err := c.receive(p)
 	c.limit -= int64(n)
-	c.answering = c.answering || n > 0
 	c.ended = c.ended || err != nil && !errors.Is(err, net.ErrClosed)
 	return n, err
 }
@@ -102,22 +100,22 @@ func (c *conn) introduce() bool {
 	return c.ctx.Err() == nil
 }
 
-// exchange sends what is left of the request and reads what comes next.
-func (c *conn) exchange(p []byte) (int, error) {
-	if c.out != nil && !c.direct && !c.introduce() {
-		return 0, c.ctx.Err()
+// say sends the request and waits until something can be read, so that nobody holds memory for that meanwhile. Where step
+// can't be used it does not wait.
+func (c *conn) say() error {
+	if !c.direct && !c.introduce() {
+		return c.ctx.Err()
 	}
-	if c.out != nil && c.direct {
-		c.in, c.n, c.err = p, 0, nil
+	if c.direct {
+		c.err = nil
 		err := c.socket.Read(c.step)
-		c.in = nil
 		switch {
 		case err != nil:
-			return 0, err
+			return err
 		case c.out == nil:
-			return c.n, c.explainCall("read", c.err)
+			return nil
 		case c.err == errStale || !c.sent && c.ctx.Err() != nil:
-			return 0, c.err
+			return c.err
 		case c.err != nil:
 			c.broken, c.out = c.explainCall("write", c.err), nil
 		}
@@ -127,16 +125,33 @@ func (c *conn) exchange(p []byte) (int, error) {
 		c.sent = c.sent || n > 0
 		c.broken, c.out = err, nil
 	}
-	if c.broken != nil && !c.sent {
-		return 0, c.broken
+	if c.sent {
+		return nil // also if the request broke off: the upstream may have answered before it stopped listening
 	}
-	return c.Conn.Read(p) // also if the request broke off: the upstream may have answered before it stopped listening
+	return c.broken
+}
+
+// receive reads what comes next.
+func (c *conn) receive(p []byte) (int, error) {
+	if !c.direct {
+		return c.Conn.Read(p)
+	}
+	c.in, c.n, c.err = p, 0, nil
+	err := c.socket.Read(c.step)
+	c.in = nil
+	if err != nil {
+		return 0, err
+	}
+	return c.n, c.explainCall("read", c.err)
 }
 
 // turn is run by the poller, which is armed before: what comes after the request is sent is noticed, and there is no
 // need to try whether it has come already.
 func (c *conn) turn(fd uintptr) bool {
-	if c.out == nil {
+	switch {
+	case c.out == nil && c.in == nil:
+		return true // something has come
+	case c.out == nil:
 		c.n, c.err = readFrom(fd, c.in)
 		return !isAgain(c.err)
 	}
@@ -176,10 +191,13 @@ func (c *conn) explainCall(call string, err error) error {
 func (c *conn) ask(ctx context.Context, text []byte, r *http.Request, hooks Hooks, limit int64) (*http.Response, error) {
 	c.ctx, c.hooks = ctx, hooks
 	c.out, c.sent, c.broken = text, false, nil
-	c.reader = readers.Get().(*bufio.Reader)
-	c.reader.Reset(c)
-	c.limit, c.answering = limit, false
-	_, err := c.reader.Peek(1)
+	err := c.say()
+	if err == nil {
+		c.reader = readers.Get().(*bufio.Reader)
+		c.reader.Reset(c)
+		c.limit = limit
+		_, err = c.reader.Peek(1)
+	}
 	c.out = nil
 	switch {
 	case err == nil:

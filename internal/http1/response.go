@@ -50,14 +50,12 @@ type response struct {
 	chunked bool   // the body is sent in chunks
 	written int64  // bytes of the body
 
-	out *[]byte // is to be sent
+	out *[]byte // is to be sent; nil: nothing was, so that who waits holds no memory for it
 	err error   // of a write
 }
 
 func newResponse(c *serverConn) *response {
-	out := responses.Get().(*[]byte)
-	*out = (*out)[:0]
-	w := &response{conn: c, header: make(http.Header), length: -1, out: out}
+	w := &response{conn: c, header: make(http.Header), length: -1}
 	w.context.Context = c.context
 	return w
 }
@@ -284,6 +282,9 @@ func (w *response) finish() bool {
 
 // abandon sends what stands in the buffer, behind which the connection ends.
 func (w *response) abandon() {
+	if w.out == nil {
+		return
+	}
 	if w.begun {
 		w.send()
 	}
@@ -303,7 +304,12 @@ func (w *response) appendTrailers() {
 
 const statusOK = "HTTP/1.1 200 OK\r\n"
 
+// appendStatus is what begins.
 func (w *response) appendStatus(status int) {
+	if w.out == nil {
+		w.out = responses.Get().(*[]byte)
+		*w.out = (*w.out)[:0]
+	}
 	if status == http.StatusOK {
 		*w.out = append(*w.out, statusOK...)
 		return

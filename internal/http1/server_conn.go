@@ -99,12 +99,10 @@ func (c *serverConn) converse(fd uintptr) (done bool) {
 		w := newResponse(c)
 		r := noRequest.WithContext(&w.context)
 		c.size = parse(r, c.in[:c.n])
-		if c.size > c.n {
-			release(w.out)
+		switch {
+		case c.size > c.n:
 			continue
-		}
-		if c.size != c.n {
-			release(w.out)
+		case c.size != c.n:
 			return true
 		}
 		full := c.n == readSize
