@@ -25,8 +25,8 @@ type ServerConfig struct {
 
 // Server answers plain requests of HTTP/1.1 on one goroutine a connection, where net/http's server has one more
 // for each request: those that are at most readSize bytes long, have their header section whole in what one read gives and
-// their body within bodyPatience, and leave no room for interpretation. It decides nothing that is doubtful: a connection on which anything else comes is given
-// away with it, and stays so.
+// their body within bodyPatience, and leave no room for interpretation. It decides nothing that is doubtful: a connection
+// on which anything else comes is given away with it, and stays so.
 //
 // To a handler it is like net/http's server, save that the request of a client that has left, or will say no more, ends
 // answerPatience later. Only Linux tells of those: elsewhere all connections are given away.
