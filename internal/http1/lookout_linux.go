@@ -62,5 +62,5 @@ func (l *lookout) control(operation, fd int, e *syscall.EpollEvent) error {
 	return cmp.Or(closed, err)
 }
 
-// close may be called more than once.
+// close waits until nobody is being told, and may be called more than once.
 func (l *lookout) close() { _ = l.epoll.Close() }

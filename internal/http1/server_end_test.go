@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,6 +81,44 @@ func TestShutdownLeavesNoRequestUnanswered(t *testing.T) {
 		if _, err := r.ReadByte(); err != io.EOF {
 			t.Error(err)
 		}
+	}
+}
+
+// Those who leave meanwhile are told of until the end.
+func TestShutdownWhileClientsLeave(t *testing.T) {
+	for range 100 {
+		s, address := serve(t, hello, http1.ServerConfig{IdleTimeout: time.Hour, FirstTimeout: time.Hour})
+		var clients []net.Conn
+		for range 100 {
+			c, r := dial(t, address)
+			say(t, c, simple)
+			wholeResponse(t, r)
+			clients = append(clients, c)
+		}
+		var leaving sync.WaitGroup
+		some := make(chan struct{})
+		leaving.Go(func() {
+			for i, c := range clients {
+				if i == len(clients)/2 {
+					close(some)
+				}
+				_ = c.Close()
+			}
+		})
+		<-some
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		done := make(chan error, 1)
+		go func() { done <- s.Shutdown(ctx) }()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(patience):
+			t.Fatal("it does not come to its end")
+		}
+		cancel()
+		leaving.Wait()
 	}
 }
 
