@@ -5,12 +5,13 @@ import (
 	"errors"
 	"os"
 	"syscall"
+	"time"
 )
 
 // lookout hears of clients that will say no more, or have left, while their requests are worked on. It has an epoll instance of its
 // own, as Go's poller tells of an end only whoever reads.
 type lookout struct {
-	epoll *os.File        // nil: the system gave none
+	epoll *os.File        // nil: the system gave none, or none that can be waited for
 	raw   syscall.RawConn // epoll's
 }
 
@@ -22,9 +23,14 @@ func newLookout(told func(fd int)) *lookout {
 	if err != nil {
 		return l
 	}
-	_ = syscall.SetNonblock(fd, true)                     // can't fail; so that Go's poller waits for it
-	l.epoll = os.NewFile(uintptr(fd), "epoll of lookout") // #nosec G115 -- a descriptor
-	l.raw, _ = l.epoll.SyscallConn()                      // likewise
+	_ = syscall.SetNonblock(fd, true)                    // can't fail; so that Go's poller waits for it
+	epoll := os.NewFile(uintptr(fd), "epoll of lookout") // #nosec G115 -- a descriptor
+	if epoll.SetDeadline(time.Time{}) != nil {           // it won't
+		_ = epoll.Close()
+		return l
+	}
+	l.epoll = epoll
+	l.raw, _ = epoll.SyscallConn() // can't fail, as it is open
 	go l.listen(told)
 	return l
 }

@@ -86,7 +86,7 @@ func TestShutdownLeavesNoRequestUnanswered(t *testing.T) {
 
 // Those who leave meanwhile are told of until the end.
 func TestShutdownWhileClientsLeave(t *testing.T) {
-	for range 100 {
+	for range 60 {
 		s, address := serve(t, hello, http1.ServerConfig{IdleTimeout: time.Hour, FirstTimeout: time.Hour})
 		var clients []net.Conn
 		for range 100 {

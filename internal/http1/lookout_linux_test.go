@@ -1,0 +1,50 @@
+package http1_test
+
+import (
+	"net"
+	"syscall"
+	"testing"
+
+	"cbproxy/internal/http1"
+)
+
+// A server that can't hear of clients that leave must not serve any.
+func TestConnectionsAreGivenAwayWhereNobodyLooksOut(t *testing.T) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 0
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	given := make(chan net.Conn, 1)
+	s := http1.NewServer(http1.ServerConfig{Rest: func(c net.Conn, unread []byte) { given <- c }})
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, _ := dial(t, l.Addr().String())
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s.ServeConn(c)
+	if got := <-given; got != c {
+		t.Error(got)
+	}
+	say(t, client, simple)
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.Close()
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Errorf("a connection that was given away: %v", err)
+	}
+}
