@@ -24,15 +24,18 @@ func TestUploadThatTheUpstreamBlocksIsKept(t *testing.T) {
 		t.Skip("what is so long goes the same way always")
 	}
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil { // so that little is enough to block it
+			t.Error(err)
+		}
 		_, _ = http.ReadRequest(r)
 		<-t.Context().Done()
 	})
-	const size = 16 << 20
+	const size = 8 << 20
 	body := strings.Repeat("x", size)
 	for _, up := range uploads[:2] {
 		for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2c(t)} {
 			t.Run(up.name+", "+front, func(t *testing.T) { // one by one: a client without processor time is a slow one
-				text, asked := keeping(t, size, "limits: {body_bytes: 32MiB}\n"+route(url, "timeout: 2s"))
+				text, asked := keeping(t, size, "limits: {body_bytes: 16MiB}\n"+route(url, "timeout: 2s"))
 				_, address, _ := start(t, text)
 				res, err := client.Post("http://"+address+"/svc", "", up.send(body))
 				if err != nil {
