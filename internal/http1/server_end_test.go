@@ -106,9 +106,8 @@ func TestShutdownWhileClientsLeave(t *testing.T) {
 			}
 		})
 		<-some
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		done := make(chan error, 1)
-		go func() { done <- s.Shutdown(ctx) }()
+		go func() { done <- s.Shutdown(t.Context()) }()
 		select {
 		case err := <-done:
 			if err != nil {
@@ -117,7 +116,6 @@ func TestShutdownWhileClientsLeave(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatal("it does not come to its end")
 		}
-		cancel()
 		leaving.Wait()
 	}
 }
