@@ -231,8 +231,6 @@ func TestUpstreamDeclinesWithoutAsking(t *testing.T) {
 }
 
 func TestUpstreamThatFailsIsNoAnswerAndOpensItsBreaker(t *testing.T) {
-	refusing := httptest.NewServer(nil)
-	refusing.Close()
 	for name, test := range map[string]struct {
 		response string
 		end      ending
@@ -258,7 +256,7 @@ func TestUpstreamThatFailsIsNoAnswerAndOpensItsBreaker(t *testing.T) {
 			t.Parallel()
 			s := serveRaw(t, test.response, test.end)
 			if name == "refused" {
-				s.url = refusing.URL
+				s.url = "http://127.0.0.1:1"
 			}
 			o := upstreamOptions(t, s.url)
 			o.MaxResponse, o.Timeout = 64, 10*time.Second

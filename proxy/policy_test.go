@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -174,12 +173,7 @@ func TestShareOfSlowCallsOpensAndIsCounted(t *testing.T) {
 
 // Recovery that fails again and again is tried less and less often.
 func TestOpeningsGrow(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
-	server, address, seen := start(t, route("http://"+l.Addr().String(),
+	server, address, seen := start(t, route(closedPort(t),
 		"breaker: {fail_max: 1, recovery_timeout: 500ms, recovery_backoff: {multiplier: 2, max: 700ms, jitter: 0}}"))
 	b := server.Breaker("svc")
 	for _, want := range []time.Duration{500, 700} {

@@ -115,12 +115,7 @@ func TestFailedAttemptsAreRepeated(t *testing.T) {
 }
 
 func TestNoConnectionIsTriedAgain(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close() // nobody listens there now
-	_, address, seen := start(t, route("http://"+l.Addr().String(), fmt.Sprintf(quickRetry, "")))
+	_, address, seen := start(t, route(closedPort(t), fmt.Sprintf(quickRetry, "")))
 	res, _ := get(t, "http://"+address+"/svc")
 	o := seen.next(t)
 	if res.StatusCode != 502 || o.Attempts != 3 || o.Failure.Type != events.ErrorConnect {
