@@ -24,9 +24,7 @@ func TestUploadThatTheUpstreamBlocksIsKept(t *testing.T) {
 		t.Skip("what is so long goes the same way always")
 	}
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil { // so that little is enough to block it
-			t.Error(err)
-		}
+		takeLittle(t, c)
 		_, _ = http.ReadRequest(r)
 		<-t.Context().Done()
 	})

@@ -147,6 +147,14 @@ func rawUpstream(t testing.TB, handle func(n int, c net.Conn, r *bufio.Reader)) 
 	return "http://" + l.Addr().String()
 }
 
+// takeLittle makes an upload on c that nobody reads stand soon, however busy the machine is.
+func takeLittle(t testing.TB, c net.Conn) {
+	t.Helper()
+	if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Error(err)
+	}
+}
+
 func get(t testing.TB, url string) (*http.Response, string) {
 	t.Helper()
 	res, err := http.Get(url)

@@ -282,9 +282,7 @@ func TestOnlyAsManyProbesAsConfigured(t *testing.T) {
 // client is still told.
 func TestUpstreamThatTakesNoUploadTimesOut(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, _ *bufio.Reader) {
-		if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil { // what is under way is soon as much as may be, however busy the machine
-			t.Error(err)
-		}
+		takeLittle(t, c)
 		<-t.Context().Done() // and reads nothing
 	})
 	_, address, seen := start(t, route(url, "timeout: 3"))

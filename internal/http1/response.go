@@ -304,7 +304,7 @@ func (w *response) appendTrailers() {
 
 const statusOK = "HTTP/1.1 200 OK\r\n"
 
-// appendStatus is what begins.
+// appendStatus takes what the response is put together in, as nothing is put there before a status line.
 func (w *response) appendStatus(status int) {
 	if w.out == nil {
 		w.out = responses.Get().(*[]byte)

@@ -113,15 +113,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	})
 	defer stop()
 	s.each((*serverConn).endIdle) // and whoever comes later sees that it is draining
-	if !s.isDeserted(ctx) {
+	if !s.awaitDesertion(ctx) {
 		return ctx.Err()
 	}
 	s.lookout.close() // which waits for the end of what it is telling
 	return nil
 }
 
-// isDeserted waits until there is no connection, or ctx is done, and reports whether there is none.
-func (s *Server) isDeserted(ctx context.Context) bool {
+// awaitDesertion waits until there is no connection, or ctx is done, and reports whether there is none.
+func (s *Server) awaitDesertion(ctx context.Context) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.conns) > 0 && ctx.Err() == nil {
