@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"cbproxy/routes"
 )
@@ -38,7 +39,7 @@ func (h *holders) release(closeIt func()) {
 // connections are those to one server. Safe for concurrent use.
 type connections struct {
 	key       routes.ConnectionKey
-	transport *http.Transport
+	transport atomic.Pointer[http.Transport] // for new requests
 	holders   holders
 }
 
@@ -53,11 +54,23 @@ func connect(u routes.Upstream, tls routes.TLS, site Site, before *connections) 
 	if err != nil {
 		return nil, fmt.Errorf("make a transport to %s: %w", u.Redacted(), err)
 	}
-	return &connections{key: key, transport: transport}, nil
+	c := &connections{key: key}
+	c.transport.Store(transport)
+	return c, nil
 }
 
 func (c *connections) hold() { c.holders.hold(func() {}) }
 
-// release closes the idle connections if nobody else holds them; one in use is closed once it
-// is idle.
-func (c *connections) release() { c.holders.release(c.transport.CloseIdleConnections) }
+// release closes the idle connections if no other strategy holds them; one in use is closed once it is idle. It does not
+// wait for that, as http.Transport waits for its locks and for connections whose peer reads nothing.
+func (c *connections) release() {
+	c.holders.release(func() { go c.transport.Load().CloseIdleConnections() })
+}
+
+// renew makes requests use new connections from now on. It never waits.
+func (c *connections) renew() {
+	old := c.transport.Load()
+	if c.transport.CompareAndSwap(old, old.Clone()) {
+		go old.CloseIdleConnections()
+	}
+}

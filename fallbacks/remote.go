@@ -85,7 +85,7 @@ func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status in
 	var connected atomic.Bool
 	ctx, done := LimitReplays(ctx, s.h2c, func(net.Conn) { connected.Store(true) })
 	defer done()
-	res, err := s.connections.transport.RoundTrip(r.WithContext(ctx))
+	res, err := s.connections.transport.Load().RoundTrip(r.WithContext(ctx))
 	switch {
 	case err != nil && !connected.Load():
 		return nil, blame(ctx, err, events.ErrorConnect)

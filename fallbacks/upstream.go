@@ -125,7 +125,7 @@ func (u *upstream) Answer(ctx context.Context, r *Request) (*Answer, error) {
 	report, start := call.Cancel, time.Now() // a panic says nothing of the upstream
 	defer func() { report() }()
 	if call.State == events.HalfOpen {
-		u.connections.transport.CloseIdleConnections() // they are from before the failure, and recovery must not be judged by them
+		u.connections.renew() // connections from before the failure must not decide recovery
 	}
 	a, f := u.ask(ctx, u.forward(r), u.accept)
 	switch {

@@ -138,9 +138,9 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	defer cancel()
 	r = r.WithContext(ctx)
 	if state == events.HalfOpen {
-		rt.pool.closeIdle() // they are from before the failure
+		rt.pool.renew() // connections from before the failure must not decide recovery
 	}
-	res, err := rt.pool.transport.RoundTrip(r)
+	res, err := rt.pool.transport().RoundTrip(r)
 	switch {
 	case err != nil && context.Cause(ctx) == errTimeout:
 		return answer, events.ErrorTimeout, errTimeout

@@ -29,12 +29,12 @@ const (
 	maxResponseBytes = 1 << 20     // of a response's header section
 )
 
-// pool is the connections to one upstream.
+// pool is the connections to one upstream. Safe for concurrent use.
 type pool struct {
-	transport *http.Transport
-	direct    *http1.Transport // for plain requests; nil: the upstream doesn't speak HTTP/1.1
-	http1     atomic.Bool      // the upstream is known to answer by HTTP/1.1
-	key       routes.ConnectionKey
+	current atomic.Pointer[http.Transport] // for new requests
+	direct  *http1.Transport               // for plain requests; nil: the upstream doesn't speak HTTP/1.1
+	http1   atomic.Bool                    // the upstream is known to answer by HTTP/1.1
+	key     routes.ConnectionKey
 }
 
 // newPool returns an error if the files that secured names can't be used.
@@ -49,7 +49,8 @@ func newPool(u routes.Upstream, secured routes.TLS, logger *slog.Logger) (*pool,
 		MaxResponseHeaderBytes: maxResponseBytes,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
-	p := &pool{transport: t, key: u.ConnectionKey(secured)}
+	p := &pool{key: u.ConnectionKey(secured)}
+	p.current.Store(t)
 	direct := http1.Config{MaxIdle: idlePerUpstream, IdleTimeout: idleTimeout, MaxHeaderBytes: maxResponseBytes}
 	address := addressOf(u.URL)
 	switch u.Scheme {
@@ -111,13 +112,33 @@ func addressOf(u *url.URL) string {
 	return net.JoinHostPort(host, port)
 }
 
-// closeIdle closes the connections that are not in use.
-func (p *pool) closeIdle() {
-	p.transport.CloseIdleConnections()
+// transport returns the http.Transport for a new request.
+func (p *pool) transport() *http.Transport { return p.current.Load() }
+
+// renew makes requests use new connections from now on. A connection in use ends after its last request. It never
+// waits: http.Transport closes connections under locks that every request needs, and holds those locks while it calls
+// httptrace hooks.
+func (p *pool) renew() {
+	old := p.current.Load()
+	if p.current.CompareAndSwap(old, old.Clone()) { // or another goroutine has renewed it just now
+		closeIdle(old)
+	}
 	if p.direct != nil {
 		p.direct.CloseIdleConnections()
 	}
 }
+
+// close closes the connections that are not in use. It does not wait for that.
+func (p *pool) close() {
+	closeIdle(p.current.Load())
+	if p.direct != nil {
+		p.direct.CloseIdleConnections()
+	}
+}
+
+// closeIdle closes t's idle connections on a goroutine of its own, as it waits for t's locks and for connections whose
+// peer reads nothing.
+func closeIdle(t *http.Transport) { go t.CloseIdleConnections() }
 
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
@@ -172,6 +193,18 @@ func (c *upstreamConn) Write(p []byte) (int, error) {
 	}
 	c.sent.Store(true)
 	return n, err
+}
+
+// closeNotifyTimeout bounds how long a TLS connection's last record may take, whose write http.Transport waits for under
+// the connection's lock.
+const closeNotifyTimeout = 250 * time.Millisecond
+
+// SetWriteDeadline sets a deadline that is at most closeNotifyTimeout away: only tls.Conn.Close sets one, of 5 s.
+func (c *upstreamConn) SetWriteDeadline(t time.Time) error {
+	if latest := time.Now().Add(closeNotifyTimeout); !t.IsZero() && t.After(latest) {
+		t = latest
+	}
+	return c.Conn.SetWriteDeadline(t)
 }
 
 // CloseWrite is for tunnels: the end of what a client says is passed on, and the upstream

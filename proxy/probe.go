@@ -97,8 +97,8 @@ func (p *prober) ask(ctx context.Context) (events.ErrorType, error) {
 		return events.ErrorConnect, fmt.Errorf("make a request of breaker.probe.path: %w", err)
 	}
 	r.Header.Set("User-Agent", "cbproxy-probe")
-	rt.pool.closeIdle() // they are from before the failure
-	res, err := rt.pool.transport.RoundTrip(r)
+	rt.pool.renew() // connections from before the failure must not decide recovery
+	res, err := rt.pool.transport().RoundTrip(r)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return events.ErrorTimeout, fmt.Errorf("no answer within %v", rt.config.Breaker.Probe.Timeout)

@@ -130,7 +130,7 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 		if err != nil {
 			return nil, err
 		}
-		return p.transport, nil
+		return p.transport(), nil
 	}}
 	if err := r.setFallback(c, site, r.service.chain); err != nil {
 		return nil, err

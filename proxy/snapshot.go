@@ -45,7 +45,7 @@ func (s *Server) acquire() *snapshot {
 func (s *snapshot) release() {
 	if s.users.Add(-1) == 0 {
 		for _, p := range s.orphans {
-			p.closeIdle()
+			p.close()
 		}
 		for _, r := range s.routes {
 			if r.chain != nil {

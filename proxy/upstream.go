@@ -75,7 +75,7 @@ const maxCrossed = 8
 func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 	out = a.traced(out)
 	if a.call.State == events.HalfOpen {
-		a.x.route.pool.closeIdle() // they are from before the failure, and recovery must not be judged by them
+		a.x.route.pool.renew() // connections from before the failure must not decide recovery
 	}
 	res, err := a.roundTrip(out)
 	repeatable := out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead)
@@ -97,8 +97,12 @@ func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 // hook makes trace tell the attempt, for http.Transport. For an exchange with one attempt that is the trace which
 // ReverseProxy made for the request: a second one would be composed with it by reflection.
 func (a *attempt) hook(trace *httptrace.ClientTrace) {
-	trace.GetConn = func(string) { a.GetConn() }
-	trace.GotConn = func(info httptrace.GotConnInfo) { a.GotConn(info.Conn) }
+	trace.GotConn = func(info httptrace.GotConnInfo) {
+		if a.conns > 0 && info.Reused && a.refuseIdle(info.Conn) {
+			return
+		}
+		a.GotConn(info.Conn)
+	}
 	trace.Got1xxResponse = a.Got1xxResponse
 	if a.x.upload.body == nil {
 		return
@@ -112,12 +116,15 @@ func (a *attempt) hook(trace *httptrace.ClientTrace) {
 
 var _ http1.Hooks = (*attempt)(nil)
 
-// GetConn makes a replay use a new connection: http.Transport sends a request again when an
-// idle connection turns out to be closed, and its others probably are closed as well.
-func (a *attempt) GetConn() {
-	if a.conns == 1 {
-		a.x.route.pool.closeIdle()
+// refuseIdle makes a replay use a new connection: http.Transport sends a request again when an idle connection turns out to
+// be closed, and its others probably are closed as well. It closes conn before the first byte is written, whereupon
+// the transport takes another one, and reports whether it did: not if other requests share conn.
+func (a *attempt) refuseIdle(conn net.Conn) bool {
+	c, shared := fallbacks.Unwrap(conn, a.x.route.config.Upstream.Scheme == "h2c")
+	if !shared {
+		_ = c.Close()
 	}
+	return !shared
 }
 
 // GotConn allows one replay in all attempts. http.Transport knows no limit: it goes through a whole pool

@@ -11,8 +11,6 @@ type HooksKey struct{}
 // Hooks are told how a request fares, all on the goroutine that called RoundTrip. They are those of httptrace.ClientTrace,
 // whose functions would have to be made for each request.
 type Hooks interface {
-	// GetConn comes before a connection is looked for.
-	GetConn()
 	// GotConn comes with each connection, before the request's first byte is sent on it. A context that ends
 	// meanwhile keeps the request from being sent.
 	GotConn(c net.Conn)

@@ -101,12 +101,19 @@ func (i *idle) putBack(some []*conn, now time.Time) {
 	i.conns = append(kept, i.conns...)
 }
 
+// closeAll closes all connections, on a goroutine of its own: the end of a TLS connection is written to a peer that may
+// read nothing.
 func (i *idle) closeAll() {
 	i.mu.Lock()
 	all := i.conns
 	i.conns = nil
 	i.mu.Unlock()
-	for _, c := range all {
-		c.close()
+	if len(all) == 0 {
+		return
 	}
+	go func() {
+		for _, c := range all {
+			c.close()
+		}
+	}()
 }

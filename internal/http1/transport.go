@@ -47,7 +47,8 @@ func New(c Config) *Transport {
 	return t
 }
 
-// CloseIdleConnections closes those that are not in use.
+// CloseIdleConnections closes those that are not in use: none of them gets another request once it has returned. It does
+// not wait until they are closed.
 func (t *Transport) CloseIdleConnections() { t.idle.closeAll() }
 
 // Takes reports whether r is plain: neither an upgrade nor a request that waits to be asked for its body, and with
@@ -88,7 +89,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	again := false
 	for {
-		c, err := t.connect(ctx, hooks, again)
+		c, err := t.connect(ctx, again)
 		if err != nil {
 			return nil, err
 		}
@@ -112,10 +113,7 @@ func causeOr(ctx context.Context, err error) error {
 }
 
 // connect returns a connection for the next request, a new one if there must be no idle one.
-func (t *Transport) connect(ctx context.Context, hooks Hooks, fresh bool) (*conn, error) {
-	if hooks != nil {
-		hooks.GetConn()
-	}
+func (t *Transport) connect(ctx context.Context, fresh bool) (*conn, error) {
 	var c *conn
 	if !fresh {
 		c = t.idle.take()

@@ -121,7 +121,6 @@ type hooks struct {
 	got1xx  func(int, textproto.MIMEHeader) error
 }
 
-func (h hooks) GetConn()              {}
 func (h hooks) GotFirstResponseByte() {}
 
 func (h hooks) GotConn(net.Conn) {
