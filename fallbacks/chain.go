@@ -92,7 +92,7 @@ func (c *Chain) UpstreamBreaker() *breaker.Breaker {
 	if c == nil {
 		return nil
 	}
-	if second, ok := c.Strategy("upstream").(*upstream); ok {
+	if second, ok := c.Strategy("upstream").(*secondUpstream); ok {
 		return second.Breaker()
 	}
 	return nil

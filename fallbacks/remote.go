@@ -9,10 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -82,15 +82,14 @@ func (s *remote) request(method, path, query string, h http.Header, body []byte)
 func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status int) error) (*Answer, *fault) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, s.tooSlow)
 	defer cancel()
-	var connected atomic.Bool
-	ctx, done := LimitReplays(ctx, s.h2c, func(net.Conn) { connected.Store(true) })
+	ctx = upstream.WithDialDeadline(ctx, time.Now().Add(s.timeout))
+	progress, paused := upstream.NotConnected, upstream.Paused()
+	ctx, done := LimitReplays(ctx, s.h2c, func(net.Conn) { progress = upstream.Connected })
 	defer done()
 	res, err := s.connections.transport.Load().RoundTrip(r.WithContext(ctx))
 	switch {
-	case err != nil && !connected.Load():
-		return nil, blame(ctx, err, events.ErrorConnect)
 	case err != nil:
-		return nil, blame(ctx, err, brokenKind(err, events.ErrorReset))
+		return nil, blame(ctx, err, progress, paused)
 	}
 	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
 	if res.StatusCode < 200 || res.StatusCode > 599 {
@@ -101,16 +100,18 @@ func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status in
 	}
 	body, err := readWhole(res, s.maxResponse)
 	if err != nil {
-		return nil, blame(ctx, err, brokenKind(err, events.ErrorTruncated))
+		return nil, blame(ctx, err, upstream.Responded, paused)
 	}
 	RemoveConnectionFields(res.Header)
 	return &Answer{Status: res.StatusCode, Header: res.Header, Body: body}, nil
 }
 
-// blame finds out whether err is the server's fault, which is then of the given kind. A time
-// limit that has passed is, whoever has set it.
-func blame(ctx context.Context, err error, kind events.ErrorType) *fault {
+// blame classifies the error of a request that had come as far as p. A time limit that has passed is the server's fault,
+// whoever has set it, unless the process has been stopped for longer than paused in all.
+func blame(ctx context.Context, err error, p upstream.Progress, paused time.Duration) *fault {
 	switch {
+	case upstream.Paused() > paused:
+		return &fault{"", err}
 	case ctx.Err() == context.DeadlineExceeded:
 		return &fault{events.ErrorTimeout, context.Cause(ctx)}
 	case context.Cause(ctx) == ErrReplayed:
@@ -122,20 +123,7 @@ func blame(ctx context.Context, err error, kind events.ErrorType) *fault {
 		// moment too early.
 		return &fault{"", err}
 	}
-	return &fault{kind, err}
-}
-
-// brokenKind classes an error on a connection; ended is what its end in the middle of a
-// response is.
-func brokenKind(err error, ended events.ErrorType) events.ErrorType {
-	var op *net.OpError
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return ended
-	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.As(err, &op):
-		return events.ErrorReset
-	}
-	return events.ErrorProtocol
+	return &fault{upstream.Classify(err, p).Failure, err}
 }
 
 // readWhole reads the response's body, an error if it has more than limit bytes.

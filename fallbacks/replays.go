@@ -11,6 +11,10 @@ import (
 // ErrReplayed is the cause with which a context of LimitReplays ends by itself.
 var ErrReplayed = errors.New("two connections in a row were closed before they answered")
 
+// maxUnprocessed is how often a request is sent at most over HTTP/2, where http.Transport sends again what the server says
+// that it has not processed.
+const maxUnprocessed = 4
+
 // LimitReplays returns a context for one request to an http.Transport, with which it sends that twice at most: on an
 // idle connection that the server turns out to have closed, and once more. Without, it goes through a
 // whole pool of closed connections with a single request that is safe to repeat, as those with an
@@ -22,11 +26,12 @@ func LimitReplays(ctx context.Context, h2c bool, connected func(net.Conn)) (cont
 	given := 0
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		connected(info.Conn)
-		if given++; given <= 2 {
+		c, shared := Unwrap(info.Conn, h2c)
+		given++
+		if given <= 2 || shared && given <= maxUnprocessed {
 			return
 		}
 		cancel(ErrReplayed)
-		c, shared := Unwrap(info.Conn, h2c)
 		if !shared {
 			_ = c.Close() // before the first byte is written
 		}

@@ -67,15 +67,15 @@ func (o *UpstreamOptions) Validate(report func(path, message string)) {
 	o.TLS.CheckFiles(func(key, message string) { report("tls."+key, message) })
 }
 
-// upstream asks a second upstream, unless its breaker has given that up.
-type upstream struct {
+// secondUpstream asks a second upstream, unless its breaker has given that up.
+type secondUpstream struct {
 	remote
 	options *UpstreamOptions
 	gate    *gate
 }
 
 func newUpstream(o *UpstreamOptions, site Site) (Strategy, error) {
-	before, _ := site.Previous.(*upstream)
+	before, _ := site.Previous.(*secondUpstream)
 	var connections *connections
 	if before != nil {
 		connections = before.connections
@@ -84,7 +84,7 @@ func newUpstream(o *UpstreamOptions, site Site) (Strategy, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{remote: r, options: o}
+	u := &secondUpstream{remote: r, options: o}
 	if url := o.URL.String(); before != nil && before.gate.url == url {
 		u.gate = before.gate
 	} else {
@@ -93,16 +93,16 @@ func newUpstream(o *UpstreamOptions, site Site) (Strategy, error) {
 	return u, nil
 }
 
-func (u *upstream) policy() breaker.Policy {
+func (u *secondUpstream) policy() breaker.Policy {
 	b := &u.options.Breaker
 	return breaker.Policy{FailMax: b.FailMax, RecoveryTimeout: b.RecoveryTimeout, HalfOpenRequests: b.HalfOpenRequests}
 }
 
 // BodyLimit returns max_body: what is sent to the second upstream must be kept.
-func (u *upstream) BodyLimit() int64 { return int64(u.options.MaxBody) }
+func (u *secondUpstream) BodyLimit() int64 { return int64(u.options.MaxBody) }
 
 // Start puts the breaker's policy in force, also where the breaker is the last strategy's.
-func (u *upstream) Start() {
+func (u *secondUpstream) Start() {
 	u.connections.hold()
 	u.gate.hold()
 	u.gate.breaker.SetPolicy(u.policy())
@@ -110,11 +110,11 @@ func (u *upstream) Start() {
 
 // Breaker returns the second upstream's breaker, which is the last strategy's where the URL is
 // the same.
-func (u *upstream) Breaker() *breaker.Breaker { return u.gate.breaker }
+func (u *secondUpstream) Breaker() *breaker.Breaker { return u.gate.breaker }
 
 // Answer returns the second upstream's response, whatever it says, unless its status is a
 // failure.
-func (u *upstream) Answer(ctx context.Context, r *Request) (*Answer, error) {
+func (u *secondUpstream) Answer(ctx context.Context, r *Request) (*Answer, error) {
 	if err := unfit(ctx, r); err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (u *upstream) Answer(ctx context.Context, r *Request) (*Answer, error) {
 }
 
 // Close lets go of what the next strategy may have taken over.
-func (u *upstream) Close() error {
+func (u *secondUpstream) Close() error {
 	u.gate.release()
 	u.connections.release()
 	return nil
@@ -170,7 +170,7 @@ func isGRPC(mediaType string) bool {
 
 // forward returns the second upstream's request. http.Transport may still read it when r is
 // the caller's again.
-func (u *upstream) forward(r *Request) *http.Request {
+func (u *secondUpstream) forward(r *Request) *http.Request {
 	h := r.Header.Clone()
 	if h == nil {
 		h = http.Header{}
@@ -188,7 +188,7 @@ func (u *upstream) forward(r *Request) *http.Request {
 	return out
 }
 
-func (u *upstream) accept(status int) error {
+func (u *secondUpstream) accept(status int) error {
 	if u.options.Breaker.FailureStatuses.Has(status) {
 		return fmt.Errorf("status %d", status)
 	}

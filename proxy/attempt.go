@@ -32,6 +32,9 @@ type attempt struct {
 	retryAfter string          // the response's Retry-After
 	conns      int             // connections it was given; the hooks run on the request's goroutine
 	conn       *upstreamConn   // the last of them; nil if it is not known
+	shared     bool            // conn speaks HTTP/2
+	local      bool            // this machine could not carry it out
+	refused    *problem        // why it was not sent, or was refused on its own account; nil if neither
 	waited     int64           // nanoseconds for which the client's body had been awaited before it began
 	head       time.Duration   // elapsed until the client was given something
 	body       time.Duration   // spent on waiting for the upstream since
@@ -111,13 +114,23 @@ func (a *attempt) failed(kind events.ErrorType, err error) {
 	}
 }
 
-// cancelled reports that the attempt says nothing of the upstream.
-func (a *attempt) cancelled() {
+// cancelled reports that the attempt counts neither as a success nor as a failure.
+func (a *attempt) cancelled() { a.noVerdict(events.ResultCancelled) }
+
+// failedLocally reports that this machine could not carry the attempt out.
+func (a *attempt) failedLocally(kind events.LocalError, err error) {
+	x := a.x
+	a.local = true
+	x.route.service.failedLocally(x.route.logger, kind, err)
+	a.noVerdict(events.ResultRejected)
+}
+
+func (a *attempt) noVerdict(result events.Result) {
 	if a.reported {
 		return
 	}
 	a.reported = true
-	a.x.outcome.Result = events.ResultCancelled
+	a.x.outcome.Result = result
 	a.call.Cancel()
 }
 

@@ -3,39 +3,112 @@ package proxy
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
+	"fmt"
 	"net/http"
 	"strings"
-	"syscall"
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/upstream"
 )
 
-// blame finds out whose fault it is that there is no response, or no whole one, and
-// reports it.
+// blame classifies a failed attempt and reports it.
 func (a *attempt) blame(err error) {
 	if a.clientAtFault() || a.crossed(err) {
-		a.cancelled()
+		a.givenUp()
 		return
 	}
 	switch cause := a.cause(); cause {
+	case errPaused:
+		a.failedLocally(events.LocalPause, cause)
 	case errTimeout, errDeadline:
+		if a.unanswered() {
+			a.x.route.pool.renewUnanswered(a.start)
+		}
 		a.failed(events.ErrorTimeout, cause)
 	case errIdle:
 		a.failed(events.ErrorIdle, cause)
-	case errReplayed, errLost:
+	case errReplayed, errLost, errUnprocessed:
 		a.failed(events.ErrorReset, cause)
 	case context.Canceled: // the caller's, at its deadline
 		a.failed(events.ErrorTimeout, errDeadline)
 	default:
-		kind := errorType(err, a.conns > 0, a.status != 0)
-		if kind == events.ErrorProtocol && a.conn != nil && a.conn.ended.Load() {
-			kind = events.ErrorReset // half a header section looks malformed
-		}
-		a.failed(kind, err)
+		a.classify(err)
 	}
+}
+
+// classify reports an error that nothing else than the transport has caused.
+func (a *attempt) classify(err error) {
+	progress := upstream.NotConnected
+	switch {
+	case a.status != 0:
+		progress = upstream.Responded
+	case a.conns > 0:
+		progress = upstream.Connected
+	}
+	fault := upstream.Classify(err, progress)
+	switch {
+	case fault.Local != "":
+		a.failedLocally(fault.Local, err)
+	case fault.Refused != 0:
+		a.refused = unsendable[fault.Refused]
+		a.cancelled()
+	case a.x.wasPaused(): // what the upstream did meanwhile, it did to a client that took nothing
+		a.failedLocally(events.LocalPause, err)
+	case a.cancelledAtDeadline(err):
+		if a.x.grpc.deadlineError() == errHurried {
+			a.refused = unanswered[events.ReasonTimeout]
+			a.cancelled()
+			return
+		}
+		a.failed(events.ErrorTimeout, errDeadline)
+	default:
+		if fault.Failure == events.ErrorProtocol && a.conn != nil && a.conn.ended.Load() {
+			fault.Failure = events.ErrorReset // half a header section looks malformed
+		}
+		a.failed(fault.Failure, err)
+	}
+}
+
+// unanswered reports whether nothing at all has come on the attempt's connection of HTTP/2 since the attempt began.
+func (a *attempt) unanswered() bool {
+	return a.shared && a.conn != nil && a.conn.heard.Load() < int64(a.start.Sub(start))
+}
+
+// cancelledAtDeadline reports whether err is the upstream's cancellation of a call whose deadline, which it knows from
+// grpc-timeout, has passed or is about to. A deadline under leastDeadline may have passed before it came there.
+func (a *attempt) cancelledAtDeadline(err error) bool {
+	x := a.x
+	if !x.hasDeadline() || !strings.Contains(err.Error(), "CANCEL") {
+		return false
+	}
+	return x.grpc.deadlineError() == errHurried || x.nearDeadline()
+}
+
+// nearDeadline reports whether the caller's deadline has passed or is about to: clocks differ a little.
+func (x *exchange) nearDeadline() bool { return time.Since(x.start) >= x.grpc.timeout*9/10 }
+
+// givenUp reports an attempt whose client has left, or was at fault itself. It counts neither as a success nor as a failure,
+// unless the route says how long clients wait for a response.
+func (a *attempt) givenUp() {
+	x := a.x
+	limit := x.route.config.Breaker.AbandonedAfter
+	if a.reported || context.Cause(a) != context.Canceled || x.upload.aborted.Load() || x.upload.faulty() != nil || x.wasPaused() {
+		a.cancelled()
+		return
+	}
+	if waited := x.waited(); limit > 0 && a.status == 0 && waited >= limit && !x.upload.slow() {
+		a.failed(events.ErrorAbandoned, fmt.Errorf("the client gave up after %v without a response", waited.Round(time.Millisecond)))
+		return
+	}
+	a.reported = true
+	x.outcome.Result = events.ResultCancelled
+	a.call.Abandon(a.took())
+}
+
+// waited is for how long the exchange has waited for anything but its client.
+func (x *exchange) waited() time.Duration {
+	return time.Since(x.start) - time.Duration(x.upload.awaited.Load())
 }
 
 // crossed reports whether err is the cancellation of another exchange. http.Transport puts
@@ -52,7 +125,7 @@ func (a *attempt) clientAtFault() bool {
 	switch a.cause() {
 	case nil:
 		return a.x.upload.faulty() != nil
-	case errTimeout, errDeadline, errIdle, errReplayed, errLost: // the upload was well until then
+	case errTimeout, errDeadline, errIdle, errReplayed, errLost, errUnprocessed, errPaused: // the upload was well until then
 		return false
 	}
 	return !a.leftAtDeadline()
@@ -74,29 +147,7 @@ func (a *attempt) cause() error {
 func (a *attempt) leftAtDeadline() bool {
 	x := a.x
 	return context.Cause(a) == context.Canceled && a.status == 0 && x.hasDeadline() &&
-		x.grpc.deadlineError() == errDeadline && time.Since(x.start) >= x.grpc.timeout*9/10
-}
-
-// errorType classes a transport's error: before a connection, before a response's header
-// section, or after it. net/http has no types for most of them.
-func errorType(err error, connected, responded bool) events.ErrorType {
-	var op *net.OpError
-	switch {
-	case !connected:
-		return events.ErrorConnect
-	case responded && errors.Is(err, io.ErrUnexpectedEOF):
-		return events.ErrorTruncated
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, context.Canceled),
-		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.As(err, &op):
-		return events.ErrorReset
-	}
-	text := err.Error()
-	for _, broken := range []string{"server closed", "connection broken: EOF", "stream error", "GOAWAY", "client connection lost", "client connection force closed", "client conn could not be established"} {
-		if strings.Contains(text, broken) {
-			return events.ErrorReset
-		}
-	}
-	return events.ErrorProtocol
+		x.grpc.deadlineError() == errDeadline && x.nearDeadline() && !x.wasPaused()
 }
 
 // reasonOf is the reason for a fallback after a failure.
@@ -108,6 +159,8 @@ func reasonOf(kind events.ErrorType) events.Reason {
 		return events.ReasonTimeout
 	case events.ErrorStatus:
 		return events.ReasonStatus
+	case "": // this machine's, or that of the request itself
+		return events.ReasonOverload
 	default:
 		return events.ReasonReset
 	}
@@ -122,6 +175,10 @@ func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 		return
 	}
 	switch fault := x.upload.faulty(); {
+	case x.attempt.local:
+		x.fallback(events.ReasonOverload)
+	case x.attempt.refused != nil:
+		x.problem(x.attempt.refused)
 	case context.Cause(x) == errSlowClient:
 		x.problem(slowBody)
 	case context.Cause(x) == errHurried:

@@ -14,6 +14,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/upstream"
 )
 
 // Delivery is a request that is sent to a service's upstream without a client that waits.
@@ -69,6 +70,7 @@ func (s *Server) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (answer Delivered, err error) {
 	limited, cancel := context.WithTimeoutCause(ctx, rt.config.Timeout, errTimeout)
 	defer cancel()
+	limited = upstream.WithDialDeadline(limited, time.Now().Add(rt.config.Timeout))
 	var trace *attemptTrace
 	reported := false
 	defer func() {
@@ -86,7 +88,7 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 	case err == nil && kind == "":
 		trace.delivered(events.ResultSuccess, nil)
 		call.Success(took)
-	case err != nil && ctx.Err() != nil:
+	case err != nil && (ctx.Err() != nil || kind == ""):
 		trace.delivered(events.ResultCancelled, nil)
 		call.Cancel()
 	default:
@@ -127,12 +129,12 @@ func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 	return r
 }
 
-// send returns the upstream's answer, and how it failed; kind is "" if it did not. A response that breaks
-// off is a failure, but its status tells that the request has arrived.
+// send returns the upstream's answer, and how it failed; kind is "" if it did not, or if the error says nothing of it. A
+// response that breaks off is a failure, but its status tells that the request has arrived.
 func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) (answer Delivered, kind events.ErrorType, err error) {
-	connected := false
+	progress, paused := upstream.NotConnected, upstream.Paused()
 	ctx, cancel := fallbacks.LimitReplays(r.Context(), rt.config.Upstream.Scheme == "h2c", func(c net.Conn) {
-		connected = true
+		progress = upstream.Connected
 		trace.connected(c)
 	})
 	defer cancel()
@@ -142,12 +144,15 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	}
 	res, err := rt.pool.transport().RoundTrip(r)
 	switch {
+	case err != nil && upstream.Paused() > paused:
+		rt.service.failedLocally(rt.logger, events.LocalPause, err)
+		return answer, "", err
 	case err != nil && context.Cause(ctx) == errTimeout:
 		return answer, events.ErrorTimeout, errTimeout
 	case err != nil && context.Cause(ctx) == errReplayed:
 		return answer, events.ErrorReset, errReplayed
 	case err != nil:
-		return answer, errorType(err, connected, false), err
+		return answer, rt.service.failureOf(rt.logger, err, progress), err
 	}
 	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
 	trace.answered(res)
@@ -160,7 +165,7 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	case rt.config.Breaker.FailureStatuses.Has(res.StatusCode):
 		kind = events.ErrorStatus
 	case broken != nil && broken != io.EOF && ctx.Err() == nil: // a body may last longer than anybody waits
-		kind = errorType(broken, true, true)
+		kind = rt.service.failureOf(rt.logger, broken, upstream.Responded)
 	}
 	return answer, kind, nil
 }

@@ -15,6 +15,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -26,8 +27,11 @@ var (
 	errIdle       = errors.New("the stream was silent for the route's idle_timeout")
 	errSlowClient = errors.New("the client did not send or take a body in time")
 	errReplayed   = fallbacks.ErrReplayed
+	errPaused     = errors.New("the process was stopped when the time limit passed")
 	errLost       = errors.New("the upstream closed the connection during the upload")
 	errEnded      = errors.New("the exchange is over")
+
+	errUnprocessed = errors.New("the upstream has refused each stream without processing the request")
 )
 
 // exchange is one client request on its way through a route. It is the context of the
@@ -52,6 +56,7 @@ type exchange struct {
 	attempt  *attempt // the current one; nil: the upstream is not asked
 	only     attempt  // what attempt points at if there will be no other
 	retries  *retries // nil: no attempt is repeated
+	replay   *replay  // nil: the request's body is not kept to be sent again
 	replayed bool     // an attempt was given a second connection
 	places   places   // what it occupies of the limits on requests in flight
 
@@ -60,8 +65,11 @@ type exchange struct {
 	answered bool                   // a response's header section has been handed on
 	tunnel   atomic.Pointer[tunnel] // nil: the connection has not been switched to another protocol
 
-	clock   *time.Timer // runs expire, while something of the upstream or the client is awaited
-	idle    atomic.Bool // the clock measures silence, not the exchange
+	clock   *time.Timer   // runs expire, while something of the upstream or the client is awaited; see setClock
+	armed   atomic.Int64  // what upstream.Paused was when the clock was set
+	late    atomic.Bool   // the process was stopped since, and expire has waited for what came meanwhile
+	paused  time.Duration // what upstream.Paused was at the start
+	idle    atomic.Bool   // the clock measures silence, not the exchange
 	outcome events.Outcome
 
 	ending sync.Mutex // held while another goroutine ends the exchange
@@ -78,6 +86,8 @@ type exchangeKey struct{}
 func (x *exchange) Value(key any) any {
 	switch key.(type) {
 	case exchangeKey:
+		return x
+	case upstream.DialDeadlineKey:
 		return x
 	case http1.HooksKey:
 		return x.attempt
@@ -149,7 +159,12 @@ func (x *exchange) forward(call breaker.Call) {
 		x.upload.over = x.Done()
 	}
 	x.retries = x.newRetries()
+	if x.upload.body != nil && (x.retries != nil || x.route.pool.mayShare()) {
+		x.replay = &replay{body: &x.upload}
+	}
 	x.begin(call)
+	x.paused = upstream.Paused()
+	x.armed.Store(int64(x.paused))
 	x.clock = time.AfterFunc(x.timeout(), x.expire)
 	in := x.r.WithContext(x)
 	if x.upload.body != nil {
@@ -190,6 +205,22 @@ func (x *exchange) hasDeadline() bool {
 	return x.grpc != nil && x.grpc.timeout > 0 && x.grpc.timeout < x.route.config.Timeout
 }
 
+// DialDeadline implements upstream.DialDeadline.
+func (x *exchange) DialDeadline() time.Time { return x.start.Add(x.timeout()) }
+
+// setClock makes expire run after d.
+func (x *exchange) setClock(d time.Duration) {
+	x.armed.Store(int64(upstream.Paused()))
+	x.late.Store(false)
+	x.clock.Reset(d)
+}
+
+// wasPaused reports whether the process has been stopped since the exchange began.
+func (x *exchange) wasPaused() bool { return upstream.Paused() > x.paused }
+
+// afterPause is how long the answers that have come while the process was stopped have to be read.
+const afterPause = 500 * time.Millisecond
+
 // expire is run by the clock, on a goroutine of its own, and finds out who was too slow.
 func (x *exchange) expire() {
 	x.ending.Lock()
@@ -197,11 +228,19 @@ func (x *exchange) expire() {
 	if x.over {
 		return
 	}
+	paused := int64(upstream.Paused()) > x.armed.Load()
+	if paused && x.late.CompareAndSwap(false, true) {
+		x.clock.Reset(afterPause)
+		return
+	}
 	if t := x.tunnel.Load(); t != nil {
 		_ = t.Close() // both sides were silent, and neither is to blame
 		return
 	}
 	switch {
+	case paused:
+		x.cancel(errPaused)
+		x.stopUpload(events.ReasonOverload)
 	case x.download.started.Load() && !x.download.reading.Load():
 		x.cancel(errSlowClient)
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())

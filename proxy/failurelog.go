@@ -20,14 +20,27 @@ type failureLog struct {
 }
 
 func (l *failureLog) log(logger *slog.Logger, service string, f *events.Failure) {
-	l.mu.Lock()
-	if f.Time.Before(l.next) {
-		l.omitted++
-		l.mu.Unlock()
-		return
+	if omitted, due := l.due(f.Time); due {
+		logger.Warn("upstream failed", "service", service, "type", f.Type, "detail", f.Detail, "omitted", omitted)
 	}
-	omitted := l.omitted
-	l.omitted, l.next = 0, f.Time.Add(failureLogInterval)
-	l.mu.Unlock()
-	logger.Warn("upstream failed", "service", service, "type", f.Type, "detail", f.Detail, "omitted", omitted)
+}
+
+// logLocal logs a failure of this machine.
+func (l *failureLog) logLocal(logger *slog.Logger, service string, kind events.LocalError, err error) {
+	if omitted, due := l.due(time.Now()); due {
+		logger.Warn("this machine cannot carry out requests, the upstream is not to blame", "service", service, "lacks", kind, "error", err, "omitted", omitted)
+	}
+}
+
+// due reports whether there is to be a line now, and how many have been omitted since the last one.
+func (l *failureLog) due(now time.Time) (omitted int, due bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Before(l.next) {
+		l.omitted++
+		return 0, false
+	}
+	omitted = l.omitted
+	l.omitted, l.next = 0, now.Add(failureLogInterval)
+	return omitted, true
 }

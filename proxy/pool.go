@@ -14,6 +14,7 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/http1"
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -21,9 +22,7 @@ import (
 const (
 	idlePerUpstream  = 8192 // no churn below as many concurrent requests
 	idleTimeout      = 90 * time.Second
-	dialTimeout      = 10 * time.Second // for the connection, and for the TLS handshake after it
-	keepAlive        = 15 * time.Second
-	pingAfter        = 10 * time.Second // of silence on an HTTP/2 connection, which all requests share: dead, it would fail them all
+	handshakeTimeout = 10 * time.Second
 	pingTimeout      = 5 * time.Second
 	continueTimeout  = time.Second // RFC 9110, section 10.1.1: wait for a final answer before the body
 	maxResponseBytes = 1 << 20     // of a response's header section
@@ -34,22 +33,33 @@ type pool struct {
 	current atomic.Pointer[http.Transport] // for new requests
 	direct  *http1.Transport               // for plain requests; nil: the upstream doesn't speak HTTP/1.1
 	http1   atomic.Bool                    // the upstream is known to answer by HTTP/1.1
-	key     routes.ConnectionKey
+	key     poolKey
+	renewed atomic.Int64 // sinceStart of the last renewal
 }
 
-// newPool returns an error if the files that secured names can't be used.
-func newPool(u routes.Upstream, secured routes.TLS, logger *slog.Logger) (*pool, error) {
+// poolKey is what a pool is made from: those with equal keys are interchangeable.
+type poolKey struct {
+	connections routes.ConnectionKey
+	ping        time.Duration
+}
+
+// newPool returns an error if the files that secured names can't be used. A connection of HTTP/2 is asked for a sign of
+// life after it has been silent for ping, if that is not 0.
+func newPool(u routes.Upstream, secured routes.TLS, ping time.Duration, logger *slog.Logger) (*pool, error) {
+	dialer := &upstream.Dialer{HTTP2: u.Scheme == "h2c"}
 	t := &http.Transport{
-		DialContext:            dialUpstream,
+		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			return dialUpstream(ctx, dialer, address)
+		},
 		Protocols:              new(http.Protocols),
 		DisableCompression:     true, // the client's Accept-Encoding decides
 		MaxIdleConnsPerHost:    idlePerUpstream,
 		IdleConnTimeout:        idleTimeout,
 		ExpectContinueTimeout:  continueTimeout,
 		MaxResponseHeaderBytes: maxResponseBytes,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: ping, PingTimeout: pingTimeout},
 	}
-	p := &pool{key: u.ConnectionKey(secured)}
+	p := &pool{key: poolKey{u.ConnectionKey(secured), ping}}
 	p.current.Store(t)
 	direct := http1.Config{MaxIdle: idlePerUpstream, IdleTimeout: idleTimeout, MaxHeaderBytes: maxResponseBytes}
 	address := addressOf(u.URL)
@@ -60,7 +70,7 @@ func newPool(u routes.Upstream, secured routes.TLS, logger *slog.Logger) (*pool,
 	case "http":
 		t.Protocols.SetHTTP1(true)
 		p.http1.Store(true)
-		direct.Dial = func(ctx context.Context) (net.Conn, error) { return dial(ctx, "tcp", address) }
+		direct.Dial = func(ctx context.Context) (net.Conn, error) { return dialer.Dial(ctx, address) }
 		p.direct = http1.New(direct)
 		return p, nil
 	}
@@ -70,15 +80,15 @@ func newPool(u routes.Upstream, secured routes.TLS, logger *slog.Logger) (*pool,
 	if err != nil {
 		return nil, err
 	}
-	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := dialUpstream(ctx, network, address)
+	t.DialTLSContext = func(ctx context.Context, _, address string) (net.Conn, error) {
+		c, err := dialUpstream(ctx, dialer, address)
 		if err != nil {
 			return nil, err
 		}
 		return secure.client(ctx, c, address)
 	}
 	direct.Dial = func(ctx context.Context) (net.Conn, error) {
-		c, err := dial(ctx, "tcp", address)
+		c, err := dialer.Dial(ctx, address)
 		if err != nil {
 			return nil, err
 		}
@@ -119,12 +129,24 @@ func (p *pool) transport() *http.Transport { return p.current.Load() }
 // waits: http.Transport closes connections under locks that every request needs, and holds those locks while it calls
 // httptrace hooks.
 func (p *pool) renew() {
+	p.renewed.Store(sinceStart())
 	old := p.current.Load()
 	if p.current.CompareAndSwap(old, old.Clone()) { // or another goroutine has renewed it just now
 		closeIdle(old)
 	}
 	if p.direct != nil {
 		p.direct.CloseIdleConnections()
+	}
+}
+
+// mayShare reports whether a new request may share a connection of HTTP/2 with others.
+func (p *pool) mayShare() bool { return p.direct == nil || !p.http1.Load() }
+
+// renewUnanswered renews the pool after a request that began at begin has got no answer in time on a connection on which
+// nothing at all has come since. A peer behind a proxy of TCP may be gone without a sign.
+func (p *pool) renewUnanswered(begin time.Time) {
+	if p.renewed.Load() < int64(begin.Sub(start)) {
+		p.renew()
 	}
 }
 
@@ -140,13 +162,8 @@ func (p *pool) close() {
 // peer reads nothing.
 func closeIdle(t *http.Transport) { go t.CloseIdleConnections() }
 
-func dial(ctx context.Context, network, address string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
-	return dialer.DialContext(ctx, network, address)
-}
-
-func dialUpstream(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := dial(ctx, network, address)
+func dialUpstream(ctx context.Context, dialer *upstream.Dialer, address string) (net.Conn, error) {
+	c, err := dialer.Dial(ctx, address)
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +182,7 @@ type upstreamConn struct {
 	net.Conn
 	upload atomic.Pointer[attempt] // told if the connection ends; nil: the request has no body
 	sent   atomic.Bool             // part of the request has been written
+	heard  atomic.Int64            // sinceStart of the last read
 	ended  atomic.Bool             // the upstream has ended it
 }
 
@@ -177,6 +195,7 @@ func (c *upstreamConn) begin(upload *attempt) {
 
 func (c *upstreamConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	c.heard.Store(sinceStart())
 	if err != nil {
 		c.ended.Store(!errors.Is(err, net.ErrClosed))
 		if a := c.upload.Load(); a != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/upstream"
 )
 
 // prober tests the recovery of one service's upstream, in place of clients' requests, while
@@ -70,7 +71,7 @@ func (p *prober) probe(ctx context.Context) {
 	defer cancel()
 	start := time.Now()
 	kind, err := p.ask(limited)
-	if err != nil && ctx.Err() != nil {
+	if err != nil && (ctx.Err() != nil || kind == "") {
 		call.Cancel()
 		return
 	}
@@ -85,12 +86,13 @@ func (p *prober) probe(ctx context.Context) {
 	call.Failure(f, time.Since(start))
 }
 
-// ask sends the probe's request. A response's header section tells all, but where a short body is
-// announced that has to come: a stream may last for ever.
+// ask sends the probe's request, and returns how the upstream failed; "" with an error that says nothing of it. A
+// response's header section tells all, but where a short body is announced that has to come: a stream may last for ever.
 func (p *prober) ask(ctx context.Context) (events.ErrorType, error) {
 	rt := p.route
-	connected := false
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+	progress, paused := upstream.NotConnected, upstream.Paused()
+	ctx = upstream.WithDialDeadline(ctx, time.Now().Add(rt.config.Breaker.Probe.Timeout))
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { progress = upstream.Connected }})
 	target := rt.target.Scheme + "://" + rt.target.Host + rt.target.Base + rt.config.Breaker.Probe.Path
 	r, err := http.NewRequestWithContext(traced, http.MethodGet, target, nil)
 	if err != nil {
@@ -100,10 +102,13 @@ func (p *prober) ask(ctx context.Context) (events.ErrorType, error) {
 	rt.pool.renew() // connections from before the failure must not decide recovery
 	res, err := rt.pool.transport().RoundTrip(r)
 	switch {
+	case err != nil && upstream.Paused() > paused:
+		rt.service.failedLocally(rt.logger, events.LocalPause, err)
+		return "", err
 	case err != nil && ctx.Err() != nil:
 		return events.ErrorTimeout, fmt.Errorf("no answer within %v", rt.config.Breaker.Probe.Timeout)
 	case err != nil:
-		return errorType(err, connected, false), err
+		return rt.service.failureOf(rt.logger, err, progress), err
 	}
 	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
 	var broken error
@@ -116,7 +121,7 @@ func (p *prober) ask(ctx context.Context) (events.ErrorType, error) {
 	case broken != nil && ctx.Err() != nil:
 		return events.ErrorTimeout, fmt.Errorf("no whole answer within %v", rt.config.Breaker.Probe.Timeout)
 	case broken != nil:
-		return errorType(broken, true, true), broken
+		return rt.service.failureOf(rt.logger, broken, upstream.Responded), broken
 	}
 	return "", nil
 }

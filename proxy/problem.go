@@ -76,6 +76,14 @@ var (
 	slowBody     = newProblem(http.StatusRequestTimeout, "http_request_error", "the body did not arrive within the route's timeout")
 )
 
+// unsendable is what is said to a client whose request could not be sent as it is, or was refused by the upstream without
+// regard to its own health, by status.
+var unsendable = map[int]*problem{
+	http.StatusBadRequest:                  newProblem(http.StatusBadRequest, "http_request_error", "the request has fields that can't be sent to the service"),
+	http.StatusRequestHeaderFieldsTooLarge: newProblem(http.StatusRequestHeaderFieldsTooLarge, "http_request_error", "the service takes no header section as large as this"),
+	http.StatusBadGateway:                  newProblem(http.StatusBadGateway, "http_protocol_error", "the protocol that the service speaks can't carry this request"),
+}
+
 // What is said when a service's upstream can't answer and no fallback does, by reason.
 var unanswered = map[events.Reason]*problem{
 	events.ReasonOpen:          newProblem(http.StatusServiceUnavailable, "destination_unavailable", "the service is unavailable: its circuit breaker is open"),

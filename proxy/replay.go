@@ -4,127 +4,152 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"sync/atomic"
 )
 
-// maxReplayed is the size of a body that is kept for a retry.
+// maxReplayed is the size of a body that is kept so that it can be sent again.
 const maxReplayed = 64 << 10
 
 var errSuperseded = errors.New("another attempt sends the body now")
 
-// replay keeps a client's body as it is read for the first time, so that it can be sent
-// again: all of it, or what there was until now and then the rest. Only one reader is in use
-// at a time, but the transport may hold on to an older one.
+// replay keeps a client's body as it is read for the first time, so that it can be sent again: all of it, or what there
+// was until now and then the rest. Only one reader is in use at a time, but a transport may go on using an older one.
+// Until more has been read than is kept, a goroutine of its own waits for the client, so that a reader that is closed
+// returns at once and what comes for it is there for the next one.
 type replay struct {
 	body *requestBody
 
-	mu   sync.Mutex // held while the body is read; guards what follows
-	kept []byte
-	lost bool  // more has been read than is kept
-	end  error // what the body ended with
-	last *replayReader
-
-	ending  sync.Mutex // guards what follows; may be taken under mu
-	current *replayReader
-	ended   bool // a read was made to fail: what is not kept can't be read any more
+	mu      sync.Mutex // guards what follows, and the offsets and states of readers
+	kept    []byte
+	lost    bool          // more has been read than is kept, or nobody will send it again
+	end     error         // what the body ended with
+	current *replayReader // the one that may read
+	pulling bool          // pull runs
+	changed chan struct{} // closed with the next change; nil: no reader waits
 }
 
-// replayReader is the body of one attempt.
+// replayReader is the body of one request to the upstream.
 type replayReader struct {
 	replay *replay
-	offset int // how much of what is kept has been read; guarded by replay's lock
-
-	reading atomic.Bool // the client is awaited
-	closed  atomic.Bool
+	offset int  // how much of what is kept has been read
+	direct bool // it waits for the client itself
+	closed bool
 }
 
-// firstReader returns the first attempt's body, nil if there is none.
-func (rs *retries) firstReader() io.ReadCloser {
-	if rs.body == nil {
-		return nil
-	}
-	rs.body.last = &replayReader{replay: rs.body}
-	rs.body.current = rs.body.last
-	return rs.body.last
-}
-
-// nextReader returns the body of another attempt, nil if there is none. It is false if the
-// body can't be sent again, and the reader before it stays in use then.
-func (rs *retries) nextReader() (io.ReadCloser, bool) {
-	p := rs.body
+// nextReader returns the body for another request. It is false if the body can't be sent again, and the reader before it
+// stays in use then. A nil replay has a nil body.
+func (p *replay) nextReader() (io.ReadCloser, bool) {
 	if p == nil {
 		return nil, true
 	}
-	if !p.whole() || !p.mu.TryLock() {
-		return nil, false
-	}
+	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ending.Lock()
-	defer p.ending.Unlock()
-	if p.ended && p.end != io.EOF {
+	if !p.wholeLocked() {
 		return nil, false
 	}
-	p.last = &replayReader{replay: p}
-	p.current = p.last
-	return p.last, true
+	p.current = &replayReader{replay: p}
+	p.wake()
+	return p.current, true
 }
 
-// whole reports whether the body can be sent again. It can't while it is being read: the
-// bytes would go to the attempt that is over. A nil replay is always whole.
+// whole reports whether the body can be sent again. A nil replay is always whole.
 func (p *replay) whole() bool {
 	if p == nil {
 		return true
 	}
-	if !p.mu.TryLock() {
-		return false
-	}
+	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ending.Lock()
-	defer p.ending.Unlock()
-	return !p.lost && (p.end == nil && !p.ended || p.end == io.EOF)
+	return p.wholeLocked()
+}
+
+func (p *replay) wholeLocked() bool { return !p.lost && (p.end == nil || p.end == io.EOF) }
+
+// forget keeps no more, as the request has an answer. A nil replay keeps nothing.
+func (p *replay) forget() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost = true
+	if p.current.offset == len(p.kept) {
+		p.kept, p.current.offset = nil, 0
+	}
+}
+
+// wake makes the reader that waits look again.
+func (p *replay) wake() {
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
 }
 
 func (r *replayReader) Read(b []byte) (int, error) {
 	p := r.replay
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case p.last != r:
-		return 0, errSuperseded
-	case r.offset < len(p.kept):
-		n := copy(b, p.kept[r.offset:])
-		r.offset += n
-		return n, nil
-	case p.end != nil:
-		return 0, p.end
+	for {
+		switch {
+		case p.current != r || r.closed:
+			return 0, errSuperseded
+		case r.offset < len(p.kept):
+			n := copy(b, p.kept[r.offset:])
+			r.offset += n
+			return n, nil
+		case p.end != nil:
+			return 0, p.end
+		case p.lost && !p.pulling:
+			p.kept, r.offset = nil, 0
+			return r.readDirect(b)
+		case !p.pulling:
+			p.pulling = true
+			go p.pull()
+		}
+		if p.changed == nil {
+			p.changed = make(chan struct{})
+		}
+		changed := p.changed
+		p.mu.Unlock()
+		<-changed
+		p.mu.Lock()
 	}
-	r.reading.Store(true) // first, so that Close sees it or is seen
-	defer r.reading.Store(false)
-	if r.closed.Load() {
-		return 0, errSuperseded
-	}
+}
+
+// readDirect waits for the client with no copy kept; p.mu is held before and after.
+func (r *replayReader) readDirect(b []byte) (int, error) {
+	p := r.replay
+	r.direct = true
+	p.mu.Unlock()
 	n, err := p.body.Read(b)
+	p.mu.Lock()
+	r.direct = false
 	p.end = err
-	switch {
-	case p.lost:
-	case len(p.kept)+n > maxReplayed:
-		p.lost, p.kept, r.offset = true, nil, 0
-	default:
-		p.kept = append(p.kept, b[:n]...)
-		r.offset = len(p.kept)
-	}
 	return n, err
 }
 
-// Close ends a read that is under way, for which the transport may wait. The body outlives
-// the attempt, but if the read ends by itself at that moment, what is to follow is lost.
+// pull reads from the client once.
+func (p *replay) pull() {
+	buffer := copyBuffers{}.Get()
+	defer copyBuffers{}.Put(buffer)
+	n, err := p.body.Read(buffer)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pulling, p.end = false, err
+	p.kept = append(p.kept, buffer[:n]...)
+	p.lost = p.lost || len(p.kept) > maxReplayed
+	p.wake()
+}
+
+// Close ends a read that is under way, for which the transport may wait. The body outlives the request, save where it is
+// not kept.
 func (r *replayReader) Close() error {
-	r.closed.Store(true)
 	p := r.replay
-	p.ending.Lock()
-	defer p.ending.Unlock()
-	if p.current == r && r.reading.Load() {
-		p.ended = true
+	p.mu.Lock()
+	r.closed = true
+	p.wake()
+	direct := r.direct
+	p.mu.Unlock()
+	if direct {
 		p.body.x.abortRead()
 	}
 	return nil

@@ -18,7 +18,6 @@ import (
 type retries struct {
 	left int
 	wait time.Duration // before the last retry
-	body *replay       // nil: the request has none
 }
 
 // newRetries returns nil if the exchange's request is not to be repeated.
@@ -35,17 +34,13 @@ func (x *exchange) newRetries() *retries {
 	default:
 		return nil
 	}
-	again := &retries{left: c.Attempts}
-	if x.upload.body != nil {
-		again.body = &replay{body: &x.upload}
-	}
-	return again
+	return &retries{left: c.Attempts}
 }
 
 // askRepeatedly asks the upstream until an attempt is not to be repeated, and returns that
 // one's result.
 func (x *exchange) askRepeatedly(out *http.Request) (*http.Response, error) {
-	body := x.retries.firstReader()
+	body := out.Body
 	for {
 		a := x.attempt
 		res, err := a.askApart(out, body)
@@ -63,7 +58,7 @@ func (x *exchange) askRepeatedly(out *http.Request) (*http.Response, error) {
 			}
 			return res, err // what there is, is all there will be
 		}
-		if body, again = x.retries.nextReader(); !again {
+		if body, again = x.replay.nextReader(); !again {
 			call.Cancel()
 			return res, err
 		}
@@ -76,7 +71,7 @@ func (x *exchange) askRepeatedly(out *http.Request) (*http.Response, error) {
 		x.begin(call)
 		x.download.started.Store(false)
 		x.idle.Store(false)
-		x.clock.Reset(x.remaining())
+		x.setClock(x.remaining())
 	}
 }
 
@@ -98,7 +93,7 @@ func (a *attempt) askApart(out *http.Request, body io.ReadCloser) (*http.Respons
 func (a *attempt) next() (wait time.Duration, again bool) {
 	x := a.x
 	c, left := &x.route.config.Retry, x.retries
-	if left.left == 0 || !a.repeatable() || x.Err() != nil || !left.body.whole() {
+	if left.left == 0 || !a.repeatable() || x.Err() != nil || !x.replay.whole() {
 		return 0, false
 	}
 	if x.route.config.Breaker.Mode == "enforce" && x.route.service.breaker.State() == events.Open {

@@ -19,12 +19,13 @@ import (
 
 type noObserver struct{}
 
-func (noObserver) Service(string) events.Observer { return noObserver{} }
-func (noObserver) Forget(string)                  {}
-func (noObserver) Begin()                         {}
-func (noObserver) Failed(events.ErrorType, int)   {}
-func (noObserver) Probed(bool)                    {}
-func (noObserver) End(*events.Outcome)            {}
+func (noObserver) Service(string) events.Observer  { return noObserver{} }
+func (noObserver) Forget(string)                   {}
+func (noObserver) Begin()                          {}
+func (noObserver) Failed(events.ErrorType, int)    {}
+func (noObserver) Probed(bool)                     {}
+func (noObserver) FailedLocally(events.LocalError) {}
+func (noObserver) End(*events.Outcome)             {}
 
 // caught is a transport that keeps the request it is given.
 type caught struct{ out *http.Request }

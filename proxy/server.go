@@ -113,7 +113,7 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 	r.tunnels, r.load = &s.tunnels, &s.load
 	logger := s.config.Logger.With("service", name)
 	var err error
-	if r.pool, err = newPool(r.config.Upstream, r.config.TLS, logger); err != nil {
+	if r.pool, err = newPool(r.config.Upstream, r.config.TLS, r.config.KeepalivePing, logger); err != nil {
 		return nil, err
 	}
 	if known := s.services[name]; known != nil {
@@ -126,7 +126,7 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 	}
 	r.setService(name)
 	site := fallbacks.Site{Service: name, Logger: logger, Host: s.config.Host, Transport: func(u routes.Upstream, tls routes.TLS) (*http.Transport, error) {
-		p, err := newPool(u, tls, logger)
+		p, err := newPool(u, tls, 0, logger)
 		if err != nil {
 			return nil, err
 		}

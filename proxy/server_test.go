@@ -26,6 +26,7 @@ type recorder struct {
 	outcomes []events.Outcome
 	failures []events.ErrorType
 	probes   []bool
+	local    []events.LocalError
 	open     int
 	arrived  chan struct{} // one token an outcome
 }
@@ -39,6 +40,12 @@ func (r *recorder) Failed(kind events.ErrorType, n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failures = append(r.failures, slices.Repeat([]events.ErrorType{kind}, n)...)
+}
+
+func (r *recorder) FailedLocally(kind events.LocalError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.local = append(r.local, kind)
 }
 
 func (r *recorder) Probed(ok bool) {

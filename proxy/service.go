@@ -1,9 +1,12 @@
 package proxy
 
 import (
+	"log/slog"
+
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -36,6 +39,21 @@ func (s *service) changed(e events.Event) {
 	case events.Probing:
 		s.wakeProber()
 	}
+}
+
+// failedLocally reports that this machine could not carry out a request.
+func (s *service) failedLocally(logger *slog.Logger, kind events.LocalError, err error) {
+	s.observer.FailedLocally(kind)
+	s.failures.logLocal(logger, s.name, kind, err)
+}
+
+// failureOf returns the upstream's failure that err is, of a request of the proxy's own; "" if it says nothing of it.
+func (s *service) failureOf(logger *slog.Logger, err error, p upstream.Progress) events.ErrorType {
+	fault := upstream.Classify(err, p)
+	if fault.Local != "" {
+		s.failedLocally(logger, fault.Local, err)
+	}
+	return fault.Failure
 }
 
 func (s *service) wakeProber() {

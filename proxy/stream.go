@@ -74,13 +74,13 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	}
 	x := b.attempt.x
 	if b.stream {
-		x.clock.Reset(x.route.config.IdleTimeout)
+		x.setClock(x.route.config.IdleTimeout)
 	}
 	b.reading.Store(true)
 	n, err := b.readTimed(p)
 	b.reading.Store(false)
 	if b.stream {
-		x.clock.Reset(x.route.config.IdleTimeout) // a client may take as long to take it
+		x.setClock(x.route.config.IdleTimeout) // a client may take as long to take it
 	}
 	if b.events != nil {
 		b.scan(p[:n], err)

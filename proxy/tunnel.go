@@ -13,8 +13,8 @@ import (
 // two directions are used by two goroutines.
 type tunnel struct {
 	io.ReadWriteCloser
-	clock *time.Timer
-	idle  time.Duration
+	x    *exchange
+	idle time.Duration
 
 	opened        time.Time
 	read, written atomic.Int64 // bytes of the upstream's and for it
@@ -22,24 +22,24 @@ type tunnel struct {
 
 // openTunnel makes c, which came with res, the exchange's tunnel.
 func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
-	t := &tunnel{ReadWriteCloser: c, clock: x.clock, idle: x.route.config.IdleTimeout, opened: time.Now()}
+	t := &tunnel{ReadWriteCloser: c, x: x, idle: x.route.config.IdleTimeout, opened: time.Now()}
 	res.Body = t
 	x.route.tunnels.Add(1)
 	x.tunnel.Store(t)
-	x.clock.Reset(t.idle)
+	x.setClock(t.idle)
 }
 
 func (t *tunnel) Read(p []byte) (int, error) {
 	n, err := t.ReadWriteCloser.Read(p)
 	t.read.Add(int64(n))
-	t.clock.Reset(t.idle)
+	t.x.setClock(t.idle)
 	return n, err
 }
 
 func (t *tunnel) Write(p []byte) (int, error) {
 	n, err := t.ReadWriteCloser.Write(p)
 	t.written.Add(int64(n))
-	t.clock.Reset(t.idle)
+	t.x.setClock(t.idle)
 	return n, err
 }
 

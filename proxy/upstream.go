@@ -14,6 +14,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
+	"cbproxy/internal/upstream"
 )
 
 // errStatus is a failing status that a fallback answers for.
@@ -31,6 +32,9 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	var err error
 	if out.Body != nil {
 		out.Body = &x.upload // bare: its Close must be heard
+		if x.replay != nil {
+			out.Body, _ = x.replay.nextReader() // nothing has been read yet
+		}
 	}
 	if x.retries == nil {
 		res, err = x.attempt.ask(out)
@@ -40,6 +44,7 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.replay.forget()
 	removeSignals(res.Header)
 	removeSignals(res.Trailer)
 	h := x.w.Header()
@@ -67,9 +72,15 @@ func handOver(h http.Header, res *http.Response) {
 	res.Header = nil
 }
 
-// maxCrossed is how often a request is sent again that had its connection closed by another one's cancellation.
-// Where many clients leave, the next connection, the one given back last, may well be taken away likewise.
-const maxCrossed = 8
+const (
+	// maxCrossed is how often a request is sent again that had its connection closed by another one's cancellation.
+	// Where many clients leave, the next connection, the one given back last, may well be taken away likewise.
+	maxCrossed = 8
+	// maxUnprocessed is how often a request is sent at most as long as the upstream says that it has not processed it.
+	maxUnprocessed = 4
+	// unprocessedBackoff is waited before the third and each later time.
+	unprocessedBackoff = time.Second
+)
 
 // ask sends the attempt's request and judges the answer.
 func (a *attempt) ask(out *http.Request) (*http.Response, error) {
@@ -83,6 +94,9 @@ func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 		a.conns = 0 // which were no replays, and nothing is known of the others
 		res, err = a.roundTrip(out)
 	}
+	for n := 1; n < maxUnprocessed && upstream.Unprocessed(err) && a.cause() == nil && a.rewind(&out, n); n++ {
+		res, err = a.roundTrip(out)
+	}
 	if err != nil {
 		a.blame(err)
 		return nil, err
@@ -92,6 +106,23 @@ func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	return res, nil
+}
+
+// rewind replaces out by the same request with its body from the start, after it has been sent n times. It reports false
+// if that can't be: the body is not kept, or the exchange is over before the next time. http.Transport itself sends
+// a request without a body again.
+func (a *attempt) rewind(out **http.Request, n int) bool {
+	if (*out).Body == nil || a.x.replay == nil || n > 1 && !a.x.pause(unprocessedBackoff) {
+		return false
+	}
+	body, ok := a.x.replay.nextReader()
+	if !ok {
+		return false
+	}
+	again := **out
+	again.Body = body
+	*out, a.conns = &again, 0
+	return true
 }
 
 // hook makes trace tell the attempt, for http.Transport. For an exchange with one attempt that is the trace which
@@ -128,24 +159,29 @@ func (a *attempt) refuseIdle(conn net.Conn) bool {
 }
 
 // GotConn allows one replay in all attempts. http.Transport knows no limit: it goes through a whole pool
-// of closed connections with a single request.
+// of closed connections with a single request. Over HTTP/2 it sends again what the upstream has not processed.
 func (a *attempt) GotConn(conn net.Conn) {
 	a.conns++
 	c, shared := fallbacks.Unwrap(conn, a.x.route.config.Upstream.Scheme == "h2c")
-	u, ok := c.(*upstreamConn)
-	shared = shared || !ok
-	a.conn = u
+	u, known := c.(*upstreamConn)
+	a.conn, a.shared = u, shared
 	a.trace.connected(c)
-	if a.conns > 1 && a.x.replayed {
+	switch {
+	case shared:
+		if a.conns > maxUnprocessed {
+			a.cancel(errUnprocessed)
+		}
+		return
+	case a.conns > 1 && a.x.replayed:
 		a.cancel(errReplayed)
-		if !shared {
+		if known {
 			_ = c.Close() // before the first byte is written
 		}
 		return
 	}
 	a.x.replayed = a.conns > 1 || a.x.replayed
 	switch {
-	case shared:
+	case !known: // it is of internal/http1
 	case a.x.upload.body != nil:
 		u.begin(a)
 	default:

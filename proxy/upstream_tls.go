@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -44,19 +45,28 @@ func (u *upstreamTLS) client(ctx context.Context, c net.Conn, address string) (n
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
 			_ = c.Close()
-			return nil, fmt.Errorf("secure the connection: %w", err)
+			return nil, &upstream.DialError{Err: fmt.Errorf("secure the connection: %w", err)}
 		}
 		config.ServerName = host
 	}
 	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok && x.r.Header["Upgrade"] != nil {
 		config.NextProtos = []string{"http/1.1"} // HTTP/2 knows no upgrades, and http.Transport can't say so here
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	secured := tls.Client(c, config)
-	if err := secured.HandshakeContext(ctx); err != nil {
+	if err := secured.HandshakeContext(limited); err != nil {
 		_ = c.Close()
-		return nil, fmt.Errorf("TLS handshake with %s: %w", config.ServerName, err)
+		err = fmt.Errorf("TLS handshake with %s: %w", config.ServerName, err)
+		if ctx.Err() == nil {
+			err = &upstream.DialError{Err: err}
+		}
+		return nil, err
+	}
+	if secured.ConnectionState().NegotiatedProtocol == "h2" {
+		if u, ok := c.(*upstreamConn); ok {
+			upstream.LimitUnacknowledged(u.Conn)
+		}
 	}
 	return secured, nil
 }

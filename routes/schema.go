@@ -124,6 +124,8 @@ type Route struct {
 	ResponseBuffer Size `yaml:"response_buffer" valid:"0..64MiB"`
 	// When a stream's response headers are sent: headers is as soon as they come, first_byte once the stream has said something, so that one that dies before is still answered by the fallback.
 	StreamCommit string `yaml:"stream_commit" enum:"headers,first_byte"`
+	// Silence after which a connection of HTTP/2 is asked for a sign of life by a PING, and ended if there is none within 5 s; 0 sends none. gRPC servers end connections that ask more often than every 5 minutes. Without it a connection whose peer is gone ends once nothing sent on it has been acknowledged for 15 s, and is left after a request has timed out on it without a byte from the peer.
+	KeepalivePing time.Duration `yaml:"keepalive_ping" valid:"non-negative"`
 	// How an HTTP/1.1 upstream is asked: auto is on the request's own goroutine, which is cheaper, where the request has no body or one of at most 16 KiB that says its length and has come already; all other requests, and with net_http every one, go through net/http's Transport.
 	Transport string `yaml:"transport" enum:"auto,net_http"`
 	// Retries of failed attempts, within timeout. A request's body is replayed up to 64 KiB; a request with a larger one is not retried.
@@ -200,6 +202,8 @@ type Breaker struct {
 	SSEErrorEvents []string `yaml:"sse_error_events" valid:"event_name" most:"32"`
 	// gRPC status codes that are failures, by their names.
 	GRPCFailureCodes []string `yaml:"grpc_failure_codes" enum:"CANCELLED,UNKNOWN,INVALID_ARGUMENT,DEADLINE_EXCEEDED,NOT_FOUND,ALREADY_EXISTS,PERMISSION_DENIED,RESOURCE_EXHAUSTED,FAILED_PRECONDITION,ABORTED,OUT_OF_RANGE,UNIMPLEMENTED,INTERNAL,UNAVAILABLE,DATA_LOSS,UNAUTHENTICATED" most:"32"`
+	// A call that its client gave up without a response's header section after it had taken at least this long is a failure of type abandoned; 0s is never. It should be shorter than the callers' own timeout, and longer than any good response takes: clients that leave after that time can open the breaker.
+	AbandonedAfter time.Duration `yaml:"abandoned_after" valid:"non-negative"`
 	// A request of the proxy's own that tests recovery in place of users': while path is set, users' requests get the fallback until it has succeeded half_open_requests times.
 	Probe Probe `yaml:"probe"`
 }

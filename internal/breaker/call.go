@@ -37,6 +37,12 @@ func (c Call) Failure(f *events.Failure, took time.Duration) {
 // Cancel reports that the call says nothing of the upstream; a probe's place is given back.
 func (c Call) Cancel() { c.report(cancelled, cancelled, 0) }
 
+// Abandon reports that the call's client gave it up after the upstream had been awaited for took. It counts as a slow
+// call if that makes it one, and otherwise as Cancel.
+func (c Call) Abandon(took time.Duration) {
+	c.report(cancelled, abandonedSlow, took)
+}
+
 // report tells the engine o, or slow if the call took too long.
 func (c Call) report(o, slow *outcome, took time.Duration) {
 	if c.done == nil {

@@ -16,6 +16,7 @@ import (
 type outcome struct {
 	name                    string
 	failed, slow, cancelled bool
+	abandoned               bool // neither a success nor a failure, but a call of the slow ratio
 }
 
 var (
@@ -24,6 +25,7 @@ var (
 	failed        = &outcome{name: "failed", failed: true}
 	failedSlow    = &outcome{name: "failed slowly", failed: true, slow: true}
 	cancelled     = &outcome{name: "cancelled", cancelled: true}
+	abandonedSlow = &outcome{name: "abandoned slowly", slow: true, abandoned: true}
 )
 
 func (o *outcome) Error() string { return o.name }
@@ -80,7 +82,7 @@ func newEngine(policy *atomic.Pointer[Policy], held bool, open time.Duration) *e
 	e.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:   uint32(p.HalfOpenRequests),
 		Timeout:       timeout,
-		IsExcluded:    func(err error) bool { return err.(*outcome).cancelled },
+		IsExcluded:    e.excludes,
 		IsSuccessful:  e.judge,
 		ReadyToTrip:   e.trips,
 		OnStateChange: e.note,
@@ -106,11 +108,29 @@ func newHalfOpenEngine(policy *atomic.Pointer[Policy]) *engine {
 	return e
 }
 
+// excludes tells gobreaker whether a call counts neither as a success nor as a failure, so that failures in a row stay in a
+// row. gobreaker asks under its lock, once for each report and before judge. An abandoned call that reaches a ratio is
+// passed off as a failure, as nothing else opens.
+func (e *engine) excludes(err error) bool {
+	o := err.(*outcome)
+	if !o.abandoned {
+		return o.cancelled
+	}
+	p := e.policy.Load()
+	if !p.rolls() || e.held || e.state != events.Closed {
+		return true
+	}
+	return !e.count(p, o)
+}
+
 // judge tells gobreaker whether a call succeeded. gobreaker asks under its lock, once for
 // each report that counts, which makes this the place to count for the ratios as well.
 // It asks trips after a failure only: a success that reaches a ratio is passed off as one.
 func (e *engine) judge(err error) bool {
 	o := err.(*outcome)
+	if o.abandoned {
+		return false // excludes has counted it
+	}
 	p := e.policy.Load()
 	if !p.rolls() || e.held || e.state != events.Closed {
 		if o.failed {
@@ -118,10 +138,16 @@ func (e *engine) judge(err error) bool {
 		}
 		return !o.failed
 	}
+	return !e.count(p, o) && !o.failed
+}
+
+// count counts a call for the ratios, sets the verdict on it unless it is a success that reaches none, and reports whether
+// it reaches one.
+func (e *engine) count(p *Policy, o *outcome) bool {
 	t := e.window.count(o.failed, o.slow)
 	cause := p.exceeded(t)
 	if !o.failed && cause == "" {
-		return true
+		return false
 	}
 	e.verdict = verdict{cause: cause, failed: o.failed, slow: p.SlowCallDuration, counts: events.Counts{
 		Requests:  t.requests,
@@ -129,7 +155,7 @@ func (e *engine) judge(err error) bool {
 		Failures:  t.failures,
 		Slow:      t.slow,
 	}}
-	return false
+	return cause != ""
 }
 
 // trips completes the verdict on what judge called a failure, with what gobreaker counted.

@@ -13,7 +13,7 @@ const (
 	ReasonTimeout       Reason = "timeout"         // no answer in time
 	ReasonReset         Reason = "reset"           // the exchange broke off, or the answer made no sense
 	ReasonStatus        Reason = "status"          // the answer's status is a failure
-	ReasonOverload      Reason = "overload"        // the proxy shed the request, or the upstream has yet to take what was queued before it
+	ReasonOverload      Reason = "overload"        // the proxy shed the request or this machine could not carry it out, or the upstream has yet to take what was queued before it
 )
 
 // Reasons lists every reason.
@@ -36,13 +36,29 @@ const (
 	ErrorGRPC      ErrorType = "grpc"      // a listed gRPC code
 	ErrorSSE       ErrorType = "sse"       // a listed server-sent event
 	ErrorSlow      ErrorType = "slow"      // slower than slow_call_duration
+	ErrorAbandoned ErrorType = "abandoned" // given up by its client after abandoned_after without a response
 )
 
 // ErrorTypes lists every class of failure.
 var ErrorTypes = [...]ErrorType{
 	ErrorConnect, ErrorTimeout, ErrorReset, ErrorProtocol, ErrorStatus,
-	ErrorTruncated, ErrorIdle, ErrorGRPC, ErrorSSE, ErrorSlow,
+	ErrorTruncated, ErrorIdle, ErrorGRPC, ErrorSSE, ErrorSlow, ErrorAbandoned,
 }
+
+// LocalError is what this machine lacked when it could not carry out a request. It says nothing of the upstream.
+type LocalError string
+
+// What a machine may lack, as it stands in the metric of local errors.
+const (
+	LocalDescriptors LocalError = "descriptors" // file descriptors: EMFILE, ENFILE
+	LocalPorts       LocalError = "ports"       // local ports or addresses: EADDRNOTAVAIL
+	LocalBuffers     LocalError = "buffers"     // network buffers: ENOBUFS
+	LocalMemory      LocalError = "memory"      // kernel memory: ENOMEM
+	LocalPause       LocalError = "pause"       // time: the process was stopped when a time limit passed
+)
+
+// LocalErrors lists everything a machine may lack.
+var LocalErrors = [...]LocalError{LocalDescriptors, LocalPorts, LocalBuffers, LocalMemory, LocalPause}
 
 // Result is how one client request ended, as it stands in the requests metric.
 type Result string
@@ -105,6 +121,8 @@ type Observer interface {
 	// Failed is called for each failure of the upstream's, in an attempt or a probe, and once
 	// for the n slow calls that opened a breaker.
 	Failed(kind ErrorType, n int)
+	// FailedLocally is called for each attempt, probe or delivery that this machine could not carry out.
+	FailedLocally(kind LocalError)
 	// Probed is called for each active probe.
 	Probed(ok bool)
 	// End is called once for each Begin, when the response has ended. o is valid only

@@ -81,6 +81,7 @@ type Metrics struct {
 	budgetSpent  *prometheus.CounterVec
 	shed         *prometheus.CounterVec
 	probes       *prometheus.CounterVec
+	localErrors  *prometheus.CounterVec
 	inFlight     *prometheus.GaugeVec
 	reloads      *prometheus.CounterVec
 	reloaded     prometheus.Gauge
@@ -135,6 +136,10 @@ func New(c Config) *Metrics {
 			Name: "cbproxy_probes_total",
 			Help: "Active probes of a half-open breaker by result.",
 		}, []string{"service", "result"}),
+		localErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cbproxy_local_errors_total",
+			Help: "Attempts, probes and deliveries that this machine could not carry out, by what it lacked. They count neither for nor against the upstream.",
+		}, []string{"kind"}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "cbproxy_requests_in_flight",
 			Help: "Client requests being served.",
@@ -158,9 +163,12 @@ func New(c Config) *Metrics {
 		ConstLabels: prometheus.Labels{"version": c.Version, "commit": c.Commit, "go_version": runtime.Version()},
 	})
 	build.Set(1)
+	for _, kind := range events.LocalErrors {
+		m.localErrors.WithLabelValues(string(kind))
+	}
 	m.reloads.WithLabelValues("success")
 	m.reloads.WithLabelValues("failure")
-	m.registry.MustRegister(m.requests, m.failures, m.fallbacks, m.responseTime, m.attempts, m.retries, m.budgetSpent, m.shed, m.probes, m.inFlight,
+	m.registry.MustRegister(m.requests, m.failures, m.fallbacks, m.responseTime, m.attempts, m.retries, m.budgetSpent, m.shed, m.probes, m.localErrors, m.inFlight,
 		m.reloads, m.reloaded, m.reloadTime, build, &breakerCollector{c.Breakers},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if c.StoreErrors != nil {

@@ -17,6 +17,7 @@ type service struct {
 	budgetSpent  prometheus.Counter
 	shed         map[events.Shed]prometheus.Counter
 	probes       map[bool]prometheus.Counter
+	localErrors  *prometheus.CounterVec // of the whole proxy
 	inFlight     prometheus.Gauge
 }
 
@@ -39,7 +40,8 @@ func (m *Metrics) Service(name string) events.Observer {
 		probes: map[bool]prometheus.Counter{
 			true: m.probes.WithLabelValues(name, "success"), false: m.probes.WithLabelValues(name, "failure"),
 		},
-		inFlight: m.inFlight.WithLabelValues(name),
+		localErrors: m.localErrors,
+		inFlight:    m.inFlight.WithLabelValues(name),
 	}
 	for _, r := range events.Results {
 		s.requests[r] = m.requests.WithLabelValues(name, string(r))
@@ -78,6 +80,10 @@ func (m *Metrics) Forget(name string) {
 func (s *service) Begin() { s.inFlight.Inc() }
 
 func (s *service) Failed(kind events.ErrorType, n int) { s.failures[kind].Add(float64(n)) }
+
+func (s *service) FailedLocally(kind events.LocalError) {
+	s.localErrors.WithLabelValues(string(kind)).Inc()
+}
 
 func (s *service) Probed(ok bool) { s.probes[ok].Inc() }
 

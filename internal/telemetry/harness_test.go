@@ -27,12 +27,13 @@ import (
 // nobody observes nothing.
 type nobody struct{}
 
-func (nobody) Service(string) events.Observer { return nobody{} }
-func (nobody) Forget(string)                  {}
-func (nobody) Begin()                         {}
-func (nobody) Failed(events.ErrorType, int)   {}
-func (nobody) Probed(bool)                    {}
-func (nobody) End(*events.Outcome)            {}
+func (nobody) Service(string) events.Observer  { return nobody{} }
+func (nobody) Forget(string)                   {}
+func (nobody) Begin()                          {}
+func (nobody) Failed(events.ErrorType, int)    {}
+func (nobody) Probed(bool)                     {}
+func (nobody) FailedLocally(events.LocalError) {}
+func (nobody) End(*events.Outcome)             {}
 
 // traced is a real proxy whose spans are recorded.
 type traced struct {

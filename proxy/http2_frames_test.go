@@ -1,0 +1,127 @@
+package proxy_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"cbproxy/internal/certtest"
+)
+
+// frames is one connection of an upstream of HTTP/2 that a test writes frame by frame. Its methods are for one goroutine.
+type frames struct {
+	*http2.Framer
+	conn net.Conn
+}
+
+// framedUpstream serves each connection with handle, after the preface and the settings. It returns what a route needs
+// to get there, over TLS or without.
+func framedUpstream(t testing.TB, secured bool, handle func(n int, f *frames)) (url, keys string) {
+	t.Helper()
+	return rawHTTP2(t, secured, func(n int, c net.Conn) {
+		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		f := &frames{http2.NewFramer(c, c), c}
+		if f.WriteSettings() == nil {
+			handle(n, f)
+		}
+	})
+}
+
+// rawHTTP2 serves each connection with handle, which says when it is over.
+func rawHTTP2(t testing.TB, secured bool, handle func(n int, c net.Conn)) (url, keys string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, keys = "h2c://"+l.Addr().String(), "tls: {}"
+	if secured {
+		a := certtest.NewAuthority(t)
+		pair, err := tls.X509KeyPair(a.Sign(t, "127.0.0.1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		url = "https://" + l.Addr().String()
+		keys = "tls: {ca_file: " + certtest.Write(t, t.TempDir(), "ca.pem", a.PEM) + "}"
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}})
+	}
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	go func() {
+		for n := 0; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open[c] = true
+			mu.Unlock()
+			go func() {
+				defer c.Close()
+				handle(n, c)
+			}()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for c := range open {
+			_ = c.Close()
+		}
+	})
+	return url, keys
+}
+
+// streams calls request with the number of each stream that begins, until the connection ends. It acknowledges what is to
+// be acknowledged.
+func (f *frames) streams(request func(stream uint32, ended bool)) {
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch frame := frame.(type) {
+		case *http2.HeadersFrame:
+			request(frame.StreamID, frame.StreamEnded())
+		case *http2.DataFrame:
+			if n := len(frame.Data()); n > 0 {
+				_ = f.WriteWindowUpdate(0, uint32(n))
+			}
+		case *http2.SettingsFrame:
+			if !frame.IsAck() {
+				_ = f.WriteSettingsAck()
+			}
+		case *http2.PingFrame:
+			if !frame.IsAck() {
+				_ = f.WritePing(true, frame.Data)
+			}
+		}
+	}
+}
+
+// answer writes a response to a stream; body "" has none.
+func (f *frames) answer(stream uint32, status, body string) {
+	f.head(stream, body == "", ":status", status)
+	if body != "" {
+		_ = f.WriteData(stream, true, []byte(body))
+	}
+}
+
+// head writes a header section, given as names and values in turn.
+func (f *frames) head(stream uint32, end bool, fields ...string) {
+	var block bytes.Buffer
+	e := hpack.NewEncoder(&block)
+	for i := 0; i+1 < len(fields); i += 2 {
+		_ = e.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: end})
+}

@@ -1,0 +1,144 @@
+package proxy_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/net/http2"
+
+	"cbproxy/internal/events"
+)
+
+// requestsToRepeat are requests that may be sent again only because the upstream has not processed them.
+var requestsToRepeat = map[string]func(address string) *http.Request{
+	"GET": func(address string) *http.Request {
+		r, _ := http.NewRequest(http.MethodGet, "http://"+address+"/svc", nil)
+		return r
+	},
+	"POST": func(address string) *http.Request {
+		r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", strings.NewReader(strings.Repeat("x", 50_000)))
+		return r
+	},
+	"POST of unknown length": func(address string) *http.Request {
+		r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", io.MultiReader(strings.NewReader("x")))
+		return r
+	},
+	"gRPC": func(address string) *http.Request {
+		r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", strings.NewReader("\x00\x00\x00\x00\x00"))
+		r.Header.Set("Content-Type", "application/grpc")
+		return r
+	},
+}
+
+// A request that the upstream has not processed is sent again, whatever it is, and is no failure.
+func TestUnprocessedRequestIsSentAgain(t *testing.T) {
+	refusals := map[string]func(f *frames, stream uint32){
+		"REFUSED_STREAM": func(f *frames, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeRefusedStream) },
+		"GOAWAY":         func(f *frames, stream uint32) { _ = f.WriteGoAway(stream-1, http2.ErrCodeNo, nil) },
+	}
+	for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
+		for refusal, refuse := range refusals {
+			for kind, request := range requestsToRepeat {
+				t.Run(protocol+" "+refusal+" "+kind, func(t *testing.T) {
+					var refused atomic.Bool
+					url, keys := framedUpstream(t, secured, func(_ int, f *frames) {
+						f.streams(func(stream uint32, _ bool) {
+							if stream > 1 && refused.CompareAndSwap(false, true) { // the first one on a connection is a case of its own
+								refuse(f, stream)
+								return
+							}
+							f.answer(stream, "200", "fine")
+						})
+					})
+					server, address, seen := start(t, route(url, keys, "breaker: {fail_max: 1}"))
+					client := h2c(t)
+					get(t, "http://"+address+"/svc") // takes the first stream
+					seen.next(t)
+					res, err := client.Do(request(address))
+					if err != nil {
+						t.Fatal(err)
+					}
+					body, err := io.ReadAll(res.Body)
+					_ = res.Body.Close()
+					o := seen.next(t)
+					if res.StatusCode != 200 || string(body) != "fine" || err != nil || !refused.Load() {
+						t.Errorf("status %d, %q, %v", res.StatusCode, body, err)
+					}
+					if o.Failure != nil || server.Breaker("svc").State() != events.Closed {
+						t.Errorf("%+v, the breaker is %v", o, server.Breaker("svc").State())
+					}
+				})
+			}
+		}
+	}
+}
+
+// An upstream that ends its connections after some requests, as nginx does by default, fails none of them.
+func TestConnectionsThatEndFailNoRequest(t *testing.T) {
+	for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
+		t.Run(protocol, func(t *testing.T) {
+			url, keys := framedUpstream(t, secured, func(_ int, f *frames) {
+				f.streams(func(stream uint32, _ bool) {
+					switch {
+					case stream == 21: // and serves what came before
+						_ = f.WriteGoAway(19, http2.ErrCodeNo, nil)
+					case stream < 21:
+						f.answer(stream, "200", "fine")
+					}
+				})
+			})
+			server, address, _ := start(t, route(url, keys, "breaker: {fail_max: 1}"))
+			var clients sync.WaitGroup
+			for i := range 8 {
+				client := h2c(t)
+				clients.Go(func() {
+					for range 50 {
+						r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", bytes.NewReader([]byte("x")))
+						if i%2 == 0 {
+							r, _ = http.NewRequest(http.MethodGet, "http://"+address+"/svc", nil)
+						}
+						res, err := client.Do(r)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if _, err := io.Copy(io.Discard, res.Body); res.StatusCode != 200 || err != nil {
+							t.Errorf("status %d, %v", res.StatusCode, err)
+						}
+						_ = res.Body.Close()
+					}
+				})
+			}
+			clients.Wait()
+			if s := server.Breaker("svc").Status(); s.State != events.Closed {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// An upstream that refuses everything fails, within the route's timeout.
+func TestUpstreamThatProcessesNothingFails(t *testing.T) {
+	for kind, request := range requestsToRepeat {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			url, keys := framedUpstream(t, false, func(_ int, f *frames) {
+				f.streams(func(stream uint32, _ bool) { _ = f.WriteRSTStream(stream, http2.ErrCodeRefusedStream) })
+			})
+			_, address, seen := start(t, route(url, keys, "breaker: {fail_max: 1}"))
+			res, err := h2c(t).Do(request(address))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorReset {
+				t.Errorf("%+v", o)
+			}
+		})
+	}
+}
