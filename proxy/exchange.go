@@ -75,6 +75,7 @@ type exchange struct {
 	ending sync.Mutex // held while another goroutine ends the exchange
 	over   bool       // guarded by ending
 
+	writer   responseWriter
 	upload   requestBody
 	download responseBody
 	buffered bufferedBody
@@ -170,7 +171,9 @@ func (x *exchange) forward(call breaker.Call) {
 	if x.upload.body != nil {
 		in.Body = &x.upload // of the copy: net/http looks at its own request's body to know what is left of it
 	}
-	x.route.proxy.ServeHTTP(x.w, in)
+	x.writer.ResponseWriter = x.w
+	x.route.proxy.ServeHTTP(&x.writer, in)
+	x.writer.commit()
 }
 
 // watchClient makes the exchange end with its client.
@@ -296,6 +299,7 @@ func (x *exchange) end() {
 	if p != nil && !cut {
 		cut = x.panicked(p)
 	}
+	cut = cut && !x.answerInstead()
 	x.ending.Lock()
 	x.over = true // from here on, the client's connection is no more ours to hurry
 	x.ending.Unlock()
@@ -336,7 +340,7 @@ func (x *exchange) panicked(p any) (late bool) {
 		x.attempt.cancelled()
 	}
 	x.outcome.Result = events.ResultFailure
-	if x.answered {
+	if x.answered || x.writer.committed {
 		return true
 	}
 	clear(x.w.Header())

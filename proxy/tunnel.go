@@ -25,6 +25,7 @@ func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 	t := &tunnel{ReadWriteCloser: c, x: x, idle: x.route.config.IdleTimeout, opened: time.Now()}
 	res.Body = t
 	x.route.tunnels.Add(1)
+	x.answered = true
 	x.tunnel.Store(t)
 	x.setClock(t.idle)
 }

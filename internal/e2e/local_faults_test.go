@@ -1,0 +1,133 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ways are the two servers and transports that a proxy may have.
+var ways = map[string]string{
+	"auto":     "server: auto\ndefaults: {transport: auto}\n",
+	"net_http": "server: net_http\ndefaults: {transport: net_http}\n",
+}
+
+// A proxy without descriptors blames no upstream for that, and goes on once it has some.
+func TestNoDescriptorsAreNoFailureOfTheUpstream(t *testing.T) {
+	t.Parallel()
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "fine") }))
+	t.Cleanup(upstream.Close)
+	upstream.Config.SetKeepAlivesEnabled(false) // each request needs a connection
+	_, port, _ := net.SplitHostPort(upstream.Listener.Addr().String())
+	for way, config := range ways {
+		for _, host := range []string{"127.0.0.1", "localhost"} {
+			t.Run(way+" "+host, func(t *testing.T) {
+				t.Parallel()
+				p := startProxy(t, config+`routes: {svc: {prefix: /svc, upstream: "http://`+host+":"+port+`", breaker: {fail_max: 2}}}`+"\n")
+				client, err := net.Dial("tcp", strings.TrimPrefix(p.data, "http://"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer client.Close()
+				answers := bufio.NewReader(client)
+				ask := func() *http.Response {
+					_, _ = io.WriteString(client, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n")
+					res, err := http.ReadResponse(answers, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, _ = io.Copy(io.Discard, res.Body)
+					return res
+				}
+				if res := ask(); res.StatusCode != 200 {
+					t.Fatalf("status %d", res.StatusCode)
+				}
+				var before unix.Rlimit
+				pid := p.command.Process.Pid
+				if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: 4096}, &before); err != nil {
+					t.Fatal(err)
+				}
+				for range 5 {
+					res := ask()
+					if res.StatusCode != 503 || res.Header.Get("X-Circuit-Breaker-State") != "closed" ||
+						!strings.Contains(res.Header.Get("Proxy-Status"), "connection_limit_reached") {
+						t.Errorf("status %d, %v", res.StatusCode, res.Header)
+					}
+				}
+				if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 4096, Max: 4096}, nil); err != nil {
+					t.Fatal(err)
+				}
+				if res := ask(); res.StatusCode != 200 {
+					t.Errorf("with descriptors: status %d", res.StatusCode)
+				}
+				if s := p.health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
+					t.Errorf("%+v", s)
+				}
+				if n := p.metric(`cbproxy_local_errors_total{kind="descriptors"}`); n != 5 {
+					t.Errorf("%v local errors are counted", n)
+				}
+			})
+		}
+	}
+}
+
+// A time limit that passes while the process is stopped says nothing of the upstream; what the upstream has answered
+// meanwhile is delivered.
+func TestPauseOfTheProcessIsNoFailureOfTheUpstream(t *testing.T) {
+	t.Parallel()
+	for way, config := range ways {
+		for _, answers := range []bool{true, false} {
+			t.Run(fmt.Sprint(way, ", an answer comes: ", answers), func(t *testing.T) {
+				t.Parallel()
+				const requests = 5
+				arrived, resume := make(chan struct{}, requests), make(chan struct{})
+				upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					arrived <- struct{}{}
+					select {
+					case <-resume:
+						fmt.Fprint(w, "fine")
+					case <-r.Context().Done():
+					}
+				}))
+				defer upstream.Close()
+				p := startProxy(t, config+`routes: {svc: {prefix: /svc, timeout: 2s, upstream: "`+upstream.URL+`", breaker: {fail_max: 1}}}`+"\n")
+				got := make(chan response, requests)
+				for range requests {
+					go func() { got <- p.get("/svc") }()
+				}
+				for range requests {
+					<-arrived
+				}
+				p.signal(syscall.SIGSTOP)
+				if answers {
+					close(resume)
+				}
+				<-time.After(4 * time.Second) // what it is stopped for is over meanwhile
+				p.signal(syscall.SIGCONT)
+				for range requests {
+					switch r := <-got; {
+					case answers && (r.status != 200 || r.body != "fine"):
+						t.Errorf("%+v", r)
+					case !answers && (r.status != 503 || r.state() != "closed"):
+						t.Errorf("%+v", r)
+					}
+				}
+				if s := p.health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
+					t.Errorf("%+v", s)
+				}
+				if n := p.metric(`cbproxy_local_errors_total{kind="pause"}`); n != map[bool]float64{true: 0, false: requests}[answers] {
+					t.Errorf("%v pauses are counted", n)
+				}
+			})
+		}
+	}
+}

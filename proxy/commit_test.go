@@ -1,0 +1,75 @@
+package proxy_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+
+	"golang.org/x/net/http2"
+
+	"cbproxy/internal/events"
+)
+
+// A response that breaks off before anything of it was sent is answered for; one whose header section has been sent is cut.
+// No client is left without a status.
+func TestResponseThatBreaksOffAtOnceIsAnswered(t *testing.T) {
+	raw := func(head string) func(testing.TB) (string, string) {
+		return func(t testing.TB) (string, string) {
+			return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+				if _, err := http.ReadRequest(r); err == nil {
+					_, _ = io.WriteString(c, head)
+				}
+			}), "tls: {}"
+		}
+	}
+	framed := func(fields ...string) func(testing.TB) (string, string) {
+		return func(t testing.TB) (string, string) {
+			return framedUpstream(t, false, func(_ int, f *frames) {
+				f.streams(func(stream uint32, _ bool) {
+					f.head(stream, false, fields...)
+					_ = f.WriteRSTStream(stream, http2.ErrCodeInternal)
+				})
+			})
+		}
+	}
+	for name, c := range map[string]struct {
+		upstream func(testing.TB) (url, keys string)
+		certain  bool // nothing makes the header section go out before
+	}{
+		"chunked":              {raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), false},
+		"events":               {raw("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"), false},
+		"known length":         {raw("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"), true},
+		"HTTP/2":               {framed(":status", "200"), false},
+		"HTTP/2, known length": {framed(":status", "200", "content-length", "1000000"), true},
+	} {
+		for client, transport := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{DisableKeepAlives: true}}, "HTTP/2": h2c(t)} {
+			t.Run(name+" to "+client, func(t *testing.T) {
+				url, keys := c.upstream(t)
+				_, address, seen := start(t, route(url, keys, "breaker: {fail_max: 0}", "fallback_enabled: true", "fallback: instead")+
+					"fallbacks: {instead: {try: [static], when: [reset], static: {status: 200, body: {answer: instead}}}}\n")
+				for range 60 {
+					res, err := transport.Get("http://" + address + "/svc")
+					if err != nil {
+						if client == "HTTP/2" {
+							seen.next(t)
+							continue // a reset may overtake the header section
+						}
+						t.Fatal(err)
+					}
+					body, err := io.ReadAll(res.Body)
+					_ = res.Body.Close()
+					instead := res.Header.Get("X-Fallback") == "static" && string(body) == `{"answer":"instead"}` && err == nil
+					cut := res.Header.Get("X-Fallback") == "" && len(body) == 0 && err != nil
+					if !instead && (!cut || c.certain) {
+						t.Errorf("status %d, %v, %q, %v", res.StatusCode, res.Header, body, err)
+					}
+					if o := seen.next(t); o.Failure == nil || o.Failure.Type == events.ErrorProtocol || (o.Strategy == "static") != instead {
+						t.Errorf("%+v %+v", o, o.Failure)
+					}
+				}
+			})
+		}
+	}
+}
