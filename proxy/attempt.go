@@ -33,7 +33,7 @@ type attempt struct {
 	conns      int             // connections it was given; the hooks run on the request's goroutine
 	conn       *upstreamConn   // the last of them; nil if it is not known
 	shared     bool            // conn speaks HTTP/2
-	local      bool            // this machine could not carry it out
+	overload   bool            // this machine could not carry it out, or the upstream wants fewer requests
 	refused    *problem        // why it was not sent, or was refused on its own account; nil if neither
 	waited     int64           // nanoseconds for which the client's body had been awaited before it began
 	head       time.Duration   // elapsed until the client was given something
@@ -120,7 +120,7 @@ func (a *attempt) cancelled() { a.noVerdict(events.ResultCancelled) }
 // failedLocally reports that this machine could not carry the attempt out.
 func (a *attempt) failedLocally(kind events.LocalError, err error) {
 	x := a.x
-	a.local = true
+	a.overload = true
 	x.route.service.failedLocally(x.route.logger, kind, err)
 	a.noVerdict(events.ResultRejected)
 }

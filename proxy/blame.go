@@ -37,6 +37,9 @@ func (a *attempt) blame(err error) {
 	}
 }
 
+// leastLargeHead is the size of a header section that every server takes.
+const leastLargeHead = 4 << 10
+
 // classify reports an error that nothing else than the transport has caused.
 func (a *attempt) classify(err error) {
 	progress := upstream.NotConnected
@@ -50,6 +53,9 @@ func (a *attempt) classify(err error) {
 	switch {
 	case fault.Local != "":
 		a.failedLocally(fault.Local, err)
+	case fault.Refused == http.StatusRequestHeaderFieldsTooLarge && headerBytes(a.x.r) < leastLargeHead:
+		a.overload = true // it can't be the header section that the upstream wants to have less of
+		a.noVerdict(events.ResultRejected)
 	case fault.Refused != 0:
 		a.refused = unsendable[fault.Refused]
 		a.cancelled()
@@ -175,7 +181,7 @@ func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 		return
 	}
 	switch fault := x.upload.faulty(); {
-	case x.attempt.local:
+	case x.attempt.overload:
 		x.fallback(events.ReasonOverload)
 	case x.attempt.refused != nil:
 		x.problem(x.attempt.refused)

@@ -56,7 +56,7 @@ func (x *exchange) answerInstead() bool {
 	switch {
 	case x.outcome.Failure != nil:
 		reason = reasonOf(x.outcome.Failure.Type)
-	case !a.local:
+	case !a.overload:
 		return false
 	}
 	x.clock.Stop()

@@ -1,0 +1,160 @@
+package upstream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/upstream"
+)
+
+// listen returns a listener that accepts each connection, and its port.
+func listen(t testing.TB, host string) (l net.Listener, port int) {
+	t.Helper()
+	l, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l, l.Addr().(*net.TCPAddr).Port
+}
+
+// dropsPackets makes the port of host drop what comes, as a firewall does: its backlog is full.
+func dropsPackets(t testing.TB, host string, port int) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	a := &syscall.SockaddrInet4{Port: port, Addr: netip.MustParseAddr(host).As4()}
+	if err := errors.Join(syscall.Bind(fd, a), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		c, err := net.DialTimeout("tcp", net.JoinHostPort(host, strconv.Itoa(port)), 200*time.Millisecond)
+		if err != nil {
+			return
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	t.Skip("this system has no backlog that fills")
+}
+
+func named(hosts ...string) func(context.Context, string) ([]netip.Addr, error) {
+	return func(context.Context, string) (addresses []netip.Addr, err error) {
+		for _, h := range hosts {
+			addresses = append(addresses, netip.MustParseAddr(h))
+		}
+		return addresses, nil
+	}
+}
+
+// The address that works is found in time, whatever comes before it.
+func TestDialTriesTheNextAddressInTime(t *testing.T) {
+	_, port := listen(t, "127.0.0.1")
+	dropsPackets(t, "127.0.0.2", port)
+	for name, hosts := range map[string][]string{
+		"drops packets":     {"127.0.0.2", "127.0.0.1"},
+		"refuses":           {"127.0.0.3", "127.0.0.1"},
+		"no such address":   {"::1", "127.0.0.1"},
+		"two drop packets":  {"127.0.0.2", "127.0.0.2", "127.0.0.1"},
+		"the first is good": {"127.0.0.1", "127.0.0.2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := upstream.Dialer{Lookup: named(hosts...)}
+			ctx := upstream.WithDialDeadline(t.Context(), time.Now().Add(time.Second))
+			c, err := d.Dial(ctx, net.JoinHostPort("name", strconv.Itoa(port)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if host, _, _ := net.SplitHostPort(c.RemoteAddr().String()); host != "127.0.0.1" {
+				t.Errorf("connected to %s", host)
+			}
+		})
+	}
+}
+
+// A dial ends with its context, whichever address it waits for.
+func TestDialEndsWithItsContext(t *testing.T) {
+	_, port := listen(t, "127.0.0.1")
+	dropsPackets(t, "127.0.0.2", port)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	d := upstream.Dialer{Lookup: named("127.0.0.2", "127.0.0.2")}
+	if c, err := d.Dial(ctx, net.JoinHostPort("name", strconv.Itoa(port))); err == nil {
+		_ = c.Close()
+		t.Error("connected")
+	}
+}
+
+// An address that this machine can't use does not hide that another one refuses.
+func TestDialReportsWhatTheUpstreamDid(t *testing.T) {
+	unusable, refused := os.NewSyscallError("connect", syscall.EADDRNOTAVAIL), os.NewSyscallError("connect", syscall.ECONNREFUSED)
+	for _, errs := range [][2]error{{unusable, refused}, {refused, unusable}} {
+		if err := upstream.Worse(errs[0], errs[1]); err != refused {
+			t.Errorf("of %v, %v is reported", errs, err)
+		}
+	}
+}
+
+func TestDialAlternatesFamilies(t *testing.T) {
+	var tried []string
+	d := upstream.Dialer{Lookup: named("::1", "::1", "127.0.0.1")}
+	_, err := d.Dial(t.Context(), "name:1")
+	var dial *upstream.DialError
+	if !errors.As(err, &dial) {
+		t.Errorf("%v is no DialError", err)
+	}
+	for _, a := range upstream.Interleave([]netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("::2"), netip.MustParseAddr("127.0.0.1")}) {
+		tried = append(tried, a.String())
+	}
+	if want := []string{"::1", "127.0.0.1", "::2"}; !slices.Equal(tried, want) {
+		t.Errorf("the order is %v, want %v", tried, want)
+	}
+}
+
+func TestClassify(t *testing.T) {
+	system := func(call string, errno syscall.Errno) error {
+		return &net.OpError{Op: call, Net: "tcp", Err: os.NewSyscallError(call, errno)}
+	}
+	for name, c := range map[string]struct {
+		err      error
+		progress upstream.Progress
+		want     upstream.Fault
+	}{
+		"no descriptor":             {&upstream.DialError{Err: system("socket", syscall.EMFILE)}, upstream.NotConnected, upstream.Fault{Local: events.LocalDescriptors}},
+		"no descriptor anywhere":    {system("socket", syscall.ENFILE), upstream.NotConnected, upstream.Fault{Local: events.LocalDescriptors}},
+		"no descriptor to look up":  {&net.DNSError{Err: "dial udp: socket: too many open files", Name: "rag"}, upstream.NotConnected, upstream.Fault{Local: events.LocalDescriptors}},
+		"no port":                   {system("connect", syscall.EADDRNOTAVAIL), upstream.NotConnected, upstream.Fault{Local: events.LocalPorts}},
+		"no buffer to write":        {system("write", syscall.ENOBUFS), upstream.Connected, upstream.Fault{Local: events.LocalBuffers}},
+		"no memory to read":         {system("read", syscall.ENOMEM), upstream.Responded, upstream.Fault{Local: events.LocalMemory}},
+		"refused":                   {&upstream.DialError{Err: system("connect", syscall.ECONNREFUSED)}, upstream.NotConnected, upstream.Fault{Failure: events.ErrorConnect}},
+		"no such host":              {&net.DNSError{Err: "no such host", Name: "rag", IsNotFound: true}, upstream.NotConnected, upstream.Fault{Failure: events.ErrorConnect}},
+		"reset":                     {system("read", syscall.ECONNRESET), upstream.Connected, upstream.Fault{Failure: events.ErrorReset}},
+		"an invalid field":          {errors.New(`net/http: invalid trailer field name "X(T"`), upstream.NotConnected, upstream.Fault{Refused: 400}},
+		"too large for the peer":    {errors.New("http2: request header list larger than peer's advertised limit"), upstream.Connected, upstream.Fault{Refused: 431}},
+		"an upgrade over HTTP/2":    {errors.New(`http2: invalid Upgrade request header: ["websocket"]`), upstream.Connected, upstream.Fault{Refused: 502}},
+		"HTTP/1.1 is required":      {errors.New("stream error: stream ID 1; HTTP_1_1_REQUIRED; received from peer"), upstream.Connected, upstream.Fault{Refused: 502}},
+		"a refusal of this request": {errors.New("stream error: stream ID 1; ENHANCE_YOUR_CALM; received from peer"), upstream.Connected, upstream.Fault{Refused: 431}},
+		"a stream error":            {errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"), upstream.Connected, upstream.Fault{Failure: events.ErrorReset}},
+		"a malformed response":      {errors.New("malformed HTTP response"), upstream.Connected, upstream.Fault{Failure: events.ErrorProtocol}},
+	} {
+		if got := upstream.Classify(fmt.Errorf("round trip: %w", c.err), c.progress); name != "an invalid field" && name != "an upgrade over HTTP/2" && got != c.want {
+			t.Errorf("%s, wrapped: %+v, want %+v", name, got, c.want)
+		}
+		if got := upstream.Classify(c.err, c.progress); got != c.want {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+}

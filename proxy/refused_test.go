@@ -1,0 +1,89 @@
+package proxy_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2"
+
+	"cbproxy/internal/events"
+)
+
+// A request that can't be sent to the upstream, or that the upstream refuses on its own account, opens no breaker.
+func TestRequestThatIsRefusedOnItsOwnAccountIsNoFailure(t *testing.T) {
+	plain := func(t testing.TB) (string, string) {
+		return framedUpstream(t, false, func(_ int, f *frames) {
+			f.streams(func(stream uint32, _ bool) { f.answer(stream, "200", "fine") })
+		})
+	}
+	narrow := func(t testing.TB) (string, string) {
+		return framedUpstream(t, false, func(_ int, f *frames) {
+			_ = f.WriteSettings(http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 4096})
+			f.streams(func(stream uint32, _ bool) { f.answer(stream, "200", "fine") })
+		})
+	}
+	strict := func(refuse func(f *frames, stream uint32)) func(testing.TB) (string, string) {
+		return func(t testing.TB) (string, string) {
+			return framedUpstream(t, false, func(_ int, f *frames) {
+				f.streams(func(stream uint32, _ bool) {
+					if stream%4 == 1 { // not the ones in between
+						f.answer(stream, "200", "fine")
+						return
+					}
+					refuse(f, stream)
+				})
+			})
+		}
+	}
+	http1 := func(t testing.TB) (string, string) {
+		s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		t.Cleanup(s.Close)
+		return s.URL, "tls: {}"
+	}
+	const large = "X-Large: %LARGE%\r\n"
+	for name, c := range map[string]struct {
+		upstream func(testing.TB) (url, keys string)
+		request  string
+		status   int
+	}{
+		"an invalid trailer name, HTTP/2":   {plain, "POST /svc HTTP/1.1\r\nHost: x\r\nTrailer: X(T\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+		"an invalid trailer name, HTTP/1.1": {http1, "POST /svc HTTP/1.1\r\nHost: x\r\nTrailer: X(T\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+		"an upgrade over HTTP/2":            {plain, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", 502},
+		"more fields than the peer allows":  {narrow, "GET /svc HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", 431},
+		"a reset for a large request": {strict(func(f *frames, stream uint32) {
+			_ = f.WriteRSTStream(stream, http2.ErrCodeEnhanceYourCalm)
+		}), "GET /svc HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", 431},
+		"an end of the connection for a large request": {strict(func(f *frames, stream uint32) {
+			_ = f.WriteGoAway(stream, http2.ErrCodeEnhanceYourCalm, nil)
+			_ = f.conn.Close()
+		}), "GET /svc HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", 431},
+		"HTTP/1.1 is required": {strict(func(f *frames, stream uint32) {
+			_ = f.WriteRSTStream(stream, http2.ErrCodeHTTP11Required)
+		}), "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n", 502},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, keys := c.upstream(t)
+			server, address, seen := start(t, route(url, keys, "breaker: {fail_max: 1}"))
+			for range 3 {
+				if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != http.StatusOK { // which opens a connection, and learns its settings
+					t.Fatalf("status %d of a plain request", res.StatusCode)
+				}
+				seen.next(t)
+				conn, r := dialTo(t, address)
+				_, _ = io.WriteString(conn, strings.Replace(c.request, "%LARGE%", strings.Repeat("x", 40_000), 1))
+				if res := nextResponse(t, r); c.status != res.StatusCode {
+					t.Errorf("status %d, want %d", res.StatusCode, c.status)
+				}
+				if o := seen.next(t); o.Failure != nil {
+					t.Errorf("%+v %+v", o, o.Failure)
+				}
+			}
+			if s := server.Breaker("svc").Status(); s.State != events.Closed || s.ConsecutiveFailures != 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
