@@ -62,7 +62,7 @@ func (a *attempt) classify(err error) {
 	case a.x.wasPaused(): // what the upstream did meanwhile, it did to a client that took nothing
 		a.failedLocally(events.LocalPause, err)
 	case a.cancelledAtDeadline(err):
-		if a.x.grpc.deadlineError() == errHurried {
+		if a.x.hurried() {
 			a.refused = unanswered[events.ReasonTimeout]
 			a.cancelled()
 			return
@@ -88,7 +88,7 @@ func (a *attempt) cancelledAtDeadline(err error) bool {
 	if !x.hasDeadline() || !strings.Contains(err.Error(), "CANCEL") {
 		return false
 	}
-	return x.grpc.deadlineError() == errHurried || x.nearDeadline()
+	return x.hurried() || x.nearDeadline()
 }
 
 // nearDeadline reports whether the caller's deadline has passed or is about to: clocks differ a little.
@@ -153,7 +153,7 @@ func (a *attempt) cause() error {
 func (a *attempt) leftAtDeadline() bool {
 	x := a.x
 	return context.Cause(a) == context.Canceled && a.status == 0 && x.hasDeadline() &&
-		x.grpc.deadlineError() == errDeadline && x.nearDeadline() && !x.wasPaused()
+		!x.hurried() && x.nearDeadline() && !x.wasPaused()
 }
 
 // reasonOf is the reason for a fallback after a failure.

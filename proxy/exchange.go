@@ -208,6 +208,9 @@ func (x *exchange) hasDeadline() bool {
 	return x.grpc != nil && x.grpc.timeout > 0 && x.grpc.timeout < x.route.config.Timeout
 }
 
+// hurried reports whether the caller gives the exchange too little time for it to say anything of the upstream.
+func (x *exchange) hurried() bool { return x.hasDeadline() && x.grpc.timeout < leastDeadline }
+
 // DialDeadline implements upstream.DialDeadline.
 func (x *exchange) DialDeadline() time.Time { return x.start.Add(x.timeout()) }
 

@@ -154,6 +154,10 @@ func (a *attempt) judgeGRPCEnd(res *http.Response) {
 
 func (a *attempt) judgeGRPCStatus(code grpcCode, message string) {
 	a.x.outcome.GRPCStatus = code.String()
+	if code == grpcDeadlineExceeded && a.x.hurried() {
+		a.cancelled()
+		return
+	}
 	if a.failure != nil || !a.x.route.grpcFailures.has(code) {
 		return
 	}

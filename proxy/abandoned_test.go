@@ -1,0 +1,99 @@
+package proxy_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// A call that its client gives up is a failure where the client has waited for long enough, and for the upstream.
+func TestCallThatItsClientGivesUp(t *testing.T) {
+	hangs := func(head string) func(testing.TB) (string, <-chan struct{}) {
+		return func(t testing.TB) (string, <-chan struct{}) {
+			arrived := make(chan struct{}, 1)
+			return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+				if _, err := http.ReadRequest(r); err != nil {
+					return
+				}
+				_, _ = io.WriteString(c, head)
+				arrived <- struct{}{}
+				_, _ = io.Copy(io.Discard, r) // until the connection ends
+			}), arrived
+		}
+	}
+	const begun = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nx"
+	for name, c := range map[string]struct {
+		head, keys string
+		body       string // "" is none
+		stays      bool   // for longer than abandoned_after
+		failed     bool
+		slow       float64 // calls of the slow ratio
+	}{
+		"off":                      {keys: "fail_max: 1", stays: true},
+		"left early":               {keys: "fail_max: 1, abandoned_after: 1h"},
+		"stayed":                   {keys: "fail_max: 1, abandoned_after: 50ms", stays: true, failed: true},
+		"stayed, with a body":      {keys: "fail_max: 1, abandoned_after: 50ms", body: "hello", stays: true, failed: true},
+		"stayed, but had a head":   {head: begun, keys: "fail_max: 1, abandoned_after: 50ms", stays: true},
+		"stayed, and left slowly":  {keys: "fail_max: 0, slow_call_ratio: 1, min_requests: 1, slow_call_duration: 50ms", stays: true, slow: 1},
+		"left quickly":             {keys: "fail_max: 0, slow_call_ratio: 1, min_requests: 1, slow_call_duration: 1h"},
+		"slowly, but not too many": {keys: "fail_max: 1, slow_call_ratio: 1, min_requests: 2, slow_call_duration: 50ms", stays: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, arrived := hangs(c.head)(t)
+			server, address, seen := start(t, route(url, "timeout: 60s", "breaker: {"+c.keys+"}"))
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader(c.body))
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				if res, err := http.DefaultTransport.RoundTrip(r); err == nil {
+					_, _ = io.Copy(io.Discard, res.Body)
+				}
+			}()
+			<-arrived
+			if c.stays {
+				<-time.After(100 * time.Millisecond) // the client's patience
+			}
+			leave()
+			<-done
+			o, opened := seen.next(t), c.failed || c.slow > 0
+			if failed := o.Failure != nil && o.Failure.Type == events.ErrorAbandoned; failed != c.failed || !c.failed && o.Result != events.ResultCancelled {
+				t.Errorf("%+v %+v", o, o.Failure)
+			}
+			if s := server.Breaker("svc").Status(); (s.State == events.Open) != opened || c.slow > 0 && s.Cause != events.CauseSlowCallRatio {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// A client that gives up while it is itself still sending says nothing of the upstream.
+func TestClientThatGivesUpItsUploadAbandonsNothing(t *testing.T) {
+	arrived := make(chan struct{}, 1)
+	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
+		_, _ = http.ReadRequest(r)
+		arrived <- struct{}{}
+		_, _ = io.Copy(io.Discard, r)
+	})
+	server, address, seen := start(t, route(url, "timeout: 60s", "breaker: {fail_max: 1, abandoned_after: 50ms}"))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(c, "POST /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nx")
+	<-arrived
+	<-time.After(100 * time.Millisecond)
+	_ = c.Close()
+	if o := seen.next(t); o.Result != events.ResultCancelled || server.Breaker("svc").State() != events.Closed {
+		t.Errorf("%+v, the breaker is %v", o, server.Breaker("svc").State())
+	}
+}

@@ -1,0 +1,104 @@
+package proxy_test
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/net/http2"
+
+	"cbproxy/internal/events"
+)
+
+// A silent connection of HTTP/2 is asked for a sign of life only where the route says so: servers count that against a
+// client.
+func TestKeepalivePing(t *testing.T) {
+	if c := parse(t, route("h2c://127.0.0.1:1")); c.Routes["svc"].KeepalivePing != 0 {
+		t.Errorf("by default it is %v", c.Routes["svc"].KeepalivePing)
+	}
+	pinged := make(chan struct{}, 1)
+	url, _ := framedUpstream(t, false, func(_ int, f *frames) {
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch frame := frame.(type) {
+			case *http2.SettingsFrame:
+				if !frame.IsAck() {
+					_ = f.WriteSettingsAck()
+				}
+			case *http2.HeadersFrame:
+				f.answer(frame.StreamID, "200", "fine")
+			case *http2.PingFrame:
+				select {
+				case pinged <- struct{}{}:
+				default:
+				}
+				_ = f.WritePing(true, frame.Data)
+			}
+		}
+	})
+	_, address, _ := start(t, route(url, "keepalive_ping: 20ms"))
+	get(t, "http://"+address+"/svc")
+	<-pinged
+}
+
+// A connection of HTTP/2 on which nothing comes any more is left once a request has timed out on it, without a reload or
+// a recovery.
+func TestSilentConnectionIsLeftAfterATimeout(t *testing.T) {
+	for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			var opened atomic.Int32
+			url, keys := framedUpstream(t, secured, func(n int, f *frames) {
+				opened.Add(1)
+				f.streams(func(stream uint32, _ bool) {
+					if n == 0 && stream > 1 {
+						select {} // whatever comes, nothing is read or said
+					}
+					f.answer(stream, "200", "fine")
+				})
+			})
+			_, address, seen := start(t, route(url, keys, "timeout: 500ms", "breaker: {fail_max: 0}"))
+			for i, want := range []int{200, 504, 200, 200} {
+				if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != want {
+					t.Errorf("request %d: status %d, want %d", i, res.StatusCode, want)
+				}
+				seen.next(t)
+			}
+			if n := opened.Load(); n != 2 {
+				t.Errorf("%d connections", n)
+			}
+		})
+	}
+}
+
+// The caller's deadline, and what an upstream does at it, says nothing of the upstream where the caller was in a hurry.
+func TestCallerInAHurryBlamesNoUpstream(t *testing.T) {
+	for name, answer := range map[string]func(f *frames, stream uint32){
+		"a reset": func(f *frames, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeCancel) },
+		"a status": func(f *frames, stream uint32) {
+			f.head(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "4")
+		},
+		"a status in trailers": func(f *frames, stream uint32) {
+			f.head(stream, false, ":status", "200", "content-type", "application/grpc")
+			f.head(stream, true, "grpc-status", "4")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, keys := framedUpstream(t, false, func(_ int, f *frames) {
+				f.streams(func(stream uint32, _ bool) { answer(f, stream) })
+			})
+			server, address, seen := start(t, route(url, keys, "breaker: {fail_max: 1}"))
+			res := call(t, address, "Grpc-Timeout", "99m")
+			code := res.Header.Get("Grpc-Status") + res.Trailer.Get("Grpc-Status")
+			if res.StatusCode != http.StatusOK || code != "4" {
+				t.Errorf("status %d, gRPC status %q", res.StatusCode, code)
+			}
+			if o := seen.next(t); o.Result != events.ResultCancelled || server.Breaker("svc").State() != events.Closed {
+				t.Errorf("%+v %+v, the breaker is %v", o, o.Failure, server.Breaker("svc").State())
+			}
+		})
+	}
+}
