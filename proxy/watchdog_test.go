@@ -1,0 +1,181 @@
+package proxy_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"cbproxy/proxy"
+)
+
+// badHTTP2 are upstreams of HTTP/2 that do what they must not, or stop doing what they must.
+var badHTTP2 = map[string]func(n int, c net.Conn){
+	"says nothing":     func(_ int, c net.Conn) { _, _ = io.Copy(io.Discard, c) },
+	"reads nothing":    func(int, net.Conn) { select {} },
+	"closes":           func(int, net.Conn) {},
+	"speaks HTTP/1.1":  func(_ int, c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") },
+	"writes nonsense":  func(_ int, c net.Conn) { _, _ = c.Write(make([]byte, 1<<16)) },
+	"answers no frame": framed(func(f *frames) { f.streams(func(uint32, bool) {}) }),
+	"refuses all":      framed(func(f *frames) { f.streams(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeRefusedStream) }) }),
+	"resets all":       framed(func(f *frames) { f.streams(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeProtocol) }) }),
+	"goes away before each": framed(func(f *frames) {
+		f.streams(func(s uint32, _ bool) { _ = f.WriteGoAway(s-1, http2.ErrCodeNo, nil) })
+	}),
+	"goes away after each": framed(func(f *frames) {
+		f.streams(func(s uint32, _ bool) { _ = f.WriteGoAway(s, http2.ErrCodeNo, nil) })
+	}),
+	"goes away again and again": framed(func(f *frames) {
+		for f.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) == nil {
+			time.Sleep(time.Millisecond) // a pace, not a wait
+		}
+	}),
+	"gives no window": framed(func(f *frames) {
+		_ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		f.streams(func(uint32, bool) {})
+	}),
+	"allows no stream": framed(func(f *frames) {
+		_ = f.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})
+		f.streams(func(uint32, bool) {})
+	}),
+	"ends no header section": framed(func(f *frames) {
+		f.streams(func(s uint32, _ bool) {
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: s, BlockFragment: []byte{0x88}})
+		})
+	}),
+	"hints for ever": framed(func(f *frames) {
+		f.streams(func(s uint32, _ bool) {
+			for f.conn.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
+				f.head(s, false, ":status", "103", "link", strings.Repeat("x", 1000))
+				if f.WritePing(false, [8]byte{}) != nil {
+					return
+				}
+			}
+		})
+	}),
+	"stops in its body": framed(func(f *frames) {
+		f.streams(func(s uint32, _ bool) {
+			f.head(s, false, ":status", "200", "content-length", "1000")
+			_ = f.WriteData(s, false, []byte("x"))
+		})
+	}),
+	"is silent in a stream": framed(func(f *frames) {
+		f.streams(func(s uint32, _ bool) { f.head(s, false, ":status", "200", "content-type", "text/event-stream") })
+	}),
+}
+
+func framed(handle func(f *frames)) func(int, net.Conn) {
+	return func(_ int, c net.Conn) {
+		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		f := &frames{http2.NewFramer(c, c), c}
+		if f.WriteSettings() == nil {
+			handle(f)
+		}
+	}
+}
+
+// watchedTime is far more than any request here may take on any machine: it is only there to tell a hang.
+const watchedTime = 60 * time.Second
+
+// Whatever an upstream does, each request ends, a new configuration comes into force, and the server closes.
+func TestWhateverAnUpstreamDoesRequestsEnd(t *testing.T) {
+	for name, handle := range badHTTP2 {
+		for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
+			t.Run(name+" "+protocol, func(t *testing.T) {
+				t.Parallel()
+				url, keys := rawHTTP2(t, secured, handle)
+				requestsEnd(t, route(url, keys, "timeout: 500ms", "idle_timeout: 500ms", "breaker: {fail_max: 20, recovery_timeout: 50ms}"))
+			})
+		}
+	}
+	for name, said := range map[string]string{
+		"says nothing": "", "half a head": "HTTP/1.1 200 O", "half a body": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx",
+		"a silent stream": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+	} {
+		t.Run(name+" http", func(t *testing.T) {
+			t.Parallel()
+			url := rawUpstream(t, func(_ int, c net.Conn, _ *bufio.Reader) {
+				_, _ = io.WriteString(c, said)
+				select {}
+			})
+			requestsEnd(t, route(url, "timeout: 500ms", "idle_timeout: 500ms", "breaker: {fail_max: 20, recovery_timeout: 50ms}"))
+		})
+	}
+}
+
+func requestsEnd(t *testing.T, config string) {
+	server, address, _ := start(t, config)
+	ctx, cancel := context.WithTimeout(t.Context(), watchedTime)
+	defer cancel()
+	var requests sync.WaitGroup
+	for range 4 {
+		for kind := range 4 {
+			requests.Go(func() {
+				if err := ends(ctx, address, kind); ctx.Err() != nil {
+					t.Errorf("request of kind %d does not end: %v", kind, err)
+				}
+			})
+		}
+	}
+	requests.Go(func() {
+		d := &proxy.Delivery{Service: "svc", Method: http.MethodPost, Header: http.Header{}, Body: []byte("x")}
+		if _, err := server.Deliver(ctx, d); ctx.Err() != nil {
+			t.Errorf("a delivery does not end: %v", err)
+		}
+	})
+	requests.Wait()
+	done := make(chan error, 1)
+	go func() {
+		err := server.Apply(parse(t, strings.Replace(config, "timeout: 500ms", "timeout: 600ms", 1)))
+		server.Breakers()
+		server.Close()
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-ctx.Done():
+		t.Error("a new configuration or the end waits for the upstream")
+	}
+}
+
+// ends sends one request and returns when all is over.
+func ends(ctx context.Context, address string, kind int) error {
+	var body io.Reader
+	method := http.MethodGet
+	switch kind {
+	case 1:
+		method, body = http.MethodPost, strings.NewReader("hello")
+	case 2:
+		method, body = http.MethodPost, io.MultiReader(strings.NewReader(strings.Repeat("x", 1<<20)))
+	case 3: // an upload that stops
+		reader, writer := io.Pipe()
+		defer writer.Close()
+		go func() { _, _ = writer.Write([]byte("x")) }()
+		method, body = http.MethodPost, reader
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+address+"/svc", body)
+	if err != nil {
+		return fmt.Errorf("make a request: %w", err)
+	}
+	client := &http.Transport{DisableKeepAlives: true}
+	res, err := client.RoundTrip(r)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	return errors.Join(err, res.Body.Close())
+}
