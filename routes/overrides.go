@@ -45,7 +45,9 @@ func (b *builder) overrides() {
 		at := place{path: printableName(variable)}
 		switch targets := names[variable]; len(targets) {
 		case 0:
-			b.refuseVariable(at, variable)
+			if !isServiceLink(variable, b.environ) {
+				b.refuseVariable(at, variable)
+			}
 		case 1:
 			b.override(at, targets[0], b.environ[variable])
 		default:

@@ -68,3 +68,51 @@ func TestEnvironmentFaults(t *testing.T) {
 		})
 	}
 }
+
+// kubernetesVariables are what Kubernetes sets in a pod for a Service, by the beginning of the variables' names.
+func kubernetesVariables(name string) []string {
+	return []string{
+		name + "_SERVICE_HOST=10.96.0.7", name + "_SERVICE_PORT=8080", name + "_SERVICE_PORT_HTTP=8080", name + "_SERVICE_PORT_GRPC_WEB=9090",
+		name + "_PORT=tcp://10.96.0.7:8080", name + "_PORT_8080_TCP=tcp://10.96.0.7:8080", name + "_PORT_8080_TCP_PROTO=tcp",
+		name + "_PORT_8080_TCP_PORT=8080", name + "_PORT_8080_TCP_ADDR=10.96.0.7", name + "_PORT_53_UDP=udp://[fd00::7]:53",
+		name + "_PORT_53_UDP_ADDR=fd00::7", name + "_PORT_9_SCTP_PROTO=sctp",
+	}
+}
+
+func TestServiceLinksAreNoConfiguration(t *testing.T) {
+	environ := []string{
+		"CIRCUIT_BREAKER_RAG_FAIL_MAX=7",
+		"CIRCUIT_BREAKER_NAME=/web/circuit-breaker", "CIRCUIT_BREAKER_ENV_TIMEOUT=x", "CIRCUIT_BREAKER_ENV_GO_ENV_1=x",
+		"CIRCUIT_BREAKER_PORT_80_TCP_START=tcp://172.17.0.2:80", "CIRCUIT_BREAKER_PORT_80_TCP_END=tcp://172.17.0.2:82",
+		"CIRCUIT_BREAKER_PORT_80_TCP_PORT_START=80", "CIRCUIT_BREAKER_PORT_80_TCP_PORT_END=82",
+	}
+	for _, name := range []string{"CIRCUIT_BREAKER", "CIRCUIT_BREAKER_RAG", "CIRCUIT_BREAKER_RAG_SERVICE", "CIRCUIT_BREAKER_RAG_TIMEOUT",
+		"CIRCUIT_BREAKER_DASHBOARD_2", "CIRCUIT_BREAKER_PORT", "CIRCUIT_BREAKER_SERVICE", "REDIS", "REDIS_URL", "CBPROXY", "CBPROXY_ADMIN", "CBPROXY_ADMIN_TOKEN"} {
+		environ = append(environ, kubernetesVariables(name)...)
+	}
+	c, err := loader(environ...).Parse([]byte(twoServices))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Routes["rag_service"].Breaker.FailMax; got != 7 {
+		t.Errorf("got fail_max %d, want the 7 of the environment", got)
+	}
+	if c.Redis.URL != "" || c.Admin.Token != "" {
+		t.Errorf("got redis.url %q and the token %q, want none", c.Redis.URL, c.Admin.Token)
+	}
+}
+
+func TestMisspeltVariablesAreNoServiceLinks(t *testing.T) {
+	for _, variable := range []string{
+		"CIRCUIT_BREAKER_RAG_FAILMAX=5", "CIRCUIT_BREAKER_RAG_SERVICE_FAIL_MAX=5", "CIRCUIT_BREAKER_RAG_PORT_FAIL_MAX=5",
+		"CIRCUIT_BREAKER_PORT_RAG_TIMEOUT=5", "CIRCUIT_BREAKER_PORT_TIMEOUT=5", "CIRCUIT_BREAKER_RAG_SUPPORT=5", "CIRCUIT_BREAKER_RAG_SERVICE=5",
+		"CIRCUIT_BREAKER_RAG_HOST=10.96.0.7", "CIRCUIT_BREAKER_RAG_PORT_8080_HTTP=5", "CIRCUIT_BREAKER_RAG_PORT_8080=5", "CIRCUIT_BREAKER_SERVICE_PORTS=5",
+		"CIRCUIT_BREAKER_NAME=rag", "CIRCUIT_BREAKER_RAG_ENV_TIMEOUT=5", "CIRCUIT_BREAKER_=5",
+	} {
+		_, err := loader(variable).Parse([]byte(twoServices))
+		var faults routes.Faults
+		if !errors.As(err, &faults) || len(faults) != 1 {
+			t.Errorf("%s: got %v, want one fault", variable, err)
+		}
+	}
+}
