@@ -55,11 +55,11 @@ func (o demoOptions) run(ctx context.Context, out io.Writer) error {
 	if err := o.check(); err != nil {
 		return invalid(err)
 	}
-	// From here on, however impatient somebody is, and also when the terminal or the pipe is closed, the demo ends in
-	// good order.
+	// From here on the demo removes its folder when it ends, also after several signals and when the terminal or the pipe is
+	// closed.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	signal.Ignore(syscall.SIGPIPE) // to write to nobody is an error then, and not the end
+	surviveClosedPipes()
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	out = audience{out, leave}

@@ -6,6 +6,8 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"os/signal"
+	"syscall"
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/plain"
@@ -28,6 +30,10 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	}
 	return nil, fmt.Errorf("--log-format must be text or json, got %q", format)
 }
+
+// surviveClosedPipes makes writing to a standard output or error whose reader has gone fail with EPIPE, instead of ending the
+// process by SIGPIPE. Commands that serve call it before they write anything; all others end as is usual in a pipeline.
+func surviveClosedPipes() { signal.Ignore(syscall.SIGPIPE) }
 
 // takeStandardLog makes what net/http says through the log package lines of logger's.
 func takeStandardLog(logger *slog.Logger) {

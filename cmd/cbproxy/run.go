@@ -40,6 +40,7 @@ exported where OpenTelemetry's environment variables (OTEL_*) say.`,
 		Example: "  cbproxy run --config config.yaml --log-format json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			surviveClosedPipes()
 			logger, err := newLogger(os.Stderr, format, level)
 			if err != nil {
 				return invalid(err)
