@@ -38,6 +38,16 @@ func (l Loader) Load() (*Config, error) {
 	return l.Parse(content)
 }
 
+// Reload is Load for a file that has been read before. A named pipe, whose content was read then, is an error: opening it could
+// wait forever.
+func (l Loader) Reload() (*Config, error) {
+	content, err := readRegular(l.Path, MaxFileBytes)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", l.Path, err)
+	}
+	return l.Parse(content)
+}
+
 // Read returns the file's content, up to one byte more than Parse accepts.
 func (l Loader) Read() ([]byte, error) {
 	content, err := readFile(l.Path, MaxFileBytes)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"cbproxy/routes"
@@ -48,5 +49,20 @@ func TestExampleLoads(t *testing.T) {
 	}
 	if len(c.Routes) != 5 {
 		t.Errorf("got %d routes, want the 5 built-in services", len(c.Routes))
+	}
+}
+
+// A configuration from a named pipe is read once: a reload must not wait for another writer.
+func TestReloadReadsFilesOnly(t *testing.T) {
+	l := loader()
+	l.Path = filepath.Join(t.TempDir(), "config.yaml")
+	if err := syscall.Mkfifo(l.Path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Reload(); err == nil || !strings.Contains(err.Error(), l.Path+": not a regular file") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := routes.ReadToken(l.Path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a token: got %v", err)
 	}
 }

@@ -71,7 +71,7 @@ func (b *builder) checkTokenFile() {
 	if file == "" || b.faults.has(path) {
 		return
 	}
-	token, err := readToken(file)
+	token, err := ReadToken(file)
 	switch {
 	case err != nil:
 		b.faults.add(b.at(path), "must be a file that can be read, got %q: %s", shorten(file, longestShown), err)
@@ -80,8 +80,8 @@ func (b *builder) checkTokenFile() {
 	}
 }
 
-// readToken returns the token in a file.
-func readToken(file string) (string, error) {
+// ReadToken returns the token in a file, "" if it holds none. It opens nothing but a regular file.
+func ReadToken(file string) (string, error) {
 	content, err := readSmall(file, maxTokenBytes)
 	return string(bytes.TrimSpace(content)), err
 }

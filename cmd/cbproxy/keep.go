@@ -62,13 +62,18 @@ func (k *keeping) openStore(folder string) error {
 	}
 	file, setAside, err := store.OpenFile(folder)
 	if err != nil {
-		return fmt.Errorf("data_dir %q: %w (choose another folder, or \"\" to keep everything in memory)", folder, err)
+		return dataDirError(folder, err)
 	}
 	if setAside != "" {
 		k.logger.Error("the kept state is lost", "reason", setAside)
 	}
 	k.store = file
 	return nil
+}
+
+// dataDirError is the error of a data_dir that can't be used.
+func dataDirError(folder string, err error) error {
+	return fmt.Errorf("data_dir %q: %w (choose another folder, or \"\" to keep everything in memory)", folder, err)
 }
 
 func (k *keeping) openRedis(c routes.Redis) error {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -28,7 +27,7 @@ type queues struct {
 func openQueues(c *routes.Config, keep *keeping, bus *events.Bus, logger *slog.Logger) (*queues, error) {
 	kept, setAside, err := store.OpenQueue(c.DataDir)
 	if err != nil {
-		return nil, fmt.Errorf("data_dir %q: %w", c.DataDir, err)
+		return nil, dataDirError(c.DataDir, err)
 	}
 	for _, reason := range setAside {
 		logger.Error("queued requests are lost", "reason", reason)

@@ -46,7 +46,7 @@ func (r *reloader) start(c *routes.Config) error {
 
 // Reload reads the file and puts it in force, whole or, with an error, not at all.
 func (r *reloader) Reload() error {
-	return r.apply(r.loader.Load)
+	return r.apply(r.loader.Reload)
 }
 
 // reloadContent puts the given content of the file in force.

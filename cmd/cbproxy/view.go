@@ -158,11 +158,10 @@ func (v *view) Token() (string, error) {
 	if c.Token != "" || c.TokenFile == "" {
 		return c.Token, nil
 	}
-	content, err := os.ReadFile(c.TokenFile)
+	token, err := routes.ReadToken(c.TokenFile)
 	if err != nil {
-		return "", fmt.Errorf("read admin.token_file: %w", err)
+		return "", fmt.Errorf("read admin.token_file: %s: %w", c.TokenFile, err)
 	}
-	token := strings.TrimSpace(string(content))
 	if token == "" {
 		return "", fmt.Errorf("read admin.token_file: %s holds no token", c.TokenFile)
 	}

@@ -155,8 +155,11 @@ func (l *Log) open(destination string) (*sink, error) {
 	case "stderr":
 		return l.openStandard(destination, os.Stderr)
 	}
-	// A pipe that nobody reads must hold up nobody: it is an error to open it.
+	// Opening a pipe without a reader is an error, as nothing may wait for one.
 	f, err := os.OpenFile(destination, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
+	if errors.Is(err, syscall.ENXIO) {
+		return nil, fmt.Errorf("%s: must be a file, or a named pipe that has a reader: %w", destination, syscall.ENXIO)
+	}
 	if err != nil {
 		return nil, err
 	}

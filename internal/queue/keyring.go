@@ -31,6 +31,13 @@ const (
 // that begin with # don't count. A key is replaced by putting a new one before it; the old one
 // may go once nothing waits that it has sealed.
 func ReadKeyring(path string) (*Keyring, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() { // opening a named pipe could wait forever
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err

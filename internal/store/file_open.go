@@ -21,14 +21,16 @@ const fileName = "cbproxy.db"
 var ErrInUse = errors.New("in use by another process")
 
 // OpenFile opens the store in a folder, and makes what is missing, for its owner alone. A file
-// that is damaged or another program's is renamed and begun anew; setAside then says what
-// happened, and is "" otherwise.
+// that is damaged, empty or another program's is renamed, and a new one is made; setAside then says
+// what happened, and is "" otherwise.
 func OpenFile(folder string) (f *File, setAside string, err error) {
 	path := filepath.Join(folder, fileName)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	if err := makeFolder(folder); err != nil {
 		return nil, "", fmt.Errorf("open the store: %w", err)
 	}
-	f, err = open(path)
+	if err = inspectPath(path); err == nil {
+		f, err = open(path)
+	}
 	if err != nil && !foreign(err) {
 		return nil, "", openError(path, err)
 	}
@@ -60,7 +62,8 @@ func openError(path string, err error) error {
 func foreign(err error) bool {
 	var pathError *fs.PathError
 	var errno syscall.Errno
-	return !errors.Is(err, bolterrors.ErrTimeout) && !errors.As(err, &pathError) && !errors.As(err, &errno)
+	var notFile *notFileError
+	return !errors.Is(err, bolterrors.ErrTimeout) && !errors.As(err, &pathError) && !errors.As(err, &errno) && !errors.As(err, &notFile)
 }
 
 // open opens a file that is there or a new one.
@@ -141,10 +144,13 @@ func prepare(tx *bolt.Tx) error {
 	return nil
 }
 
-// renameAside renames an unusable file and says so.
+// renameAside renames an unusable file and says so. An empty one that can't be renamed, as it is a mount point, is used
+// where it is.
 func renameAside(path string, why error) (setAside string, err error) {
 	aside := path + time.Now().UTC().Format(".set-aside-20060102T150405.000Z")
-	if err := os.Rename(path, aside); err != nil {
+	if err := os.Rename(path, aside); err != nil && errors.Is(why, errEmptyFile) {
+		return fmt.Sprintf("%s can't be used (%v): a new one is begun in its place", path, why), nil
+	} else if err != nil {
 		return "", fmt.Errorf("set the unusable store aside: %w", err)
 	}
 	return fmt.Sprintf("%s can't be used (%v): it was renamed to %s and a new one is begun", path, why, aside), nil

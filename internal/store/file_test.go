@@ -99,6 +99,7 @@ func unusable(t *testing.T) map[string]func(content []byte) []byte {
 		return other
 	}
 	return map[string]func([]byte) []byte{
+		"empty":            func([]byte) []byte { return nil },
 		"text":             func([]byte) []byte { return []byte("these are my notes\n") },
 		"zeros":            func(c []byte) []byte { return make([]byte, len(c)) },
 		"one page":         func(c []byte) []byte { return c[:4096] },

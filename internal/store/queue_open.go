@@ -17,13 +17,13 @@ const (
 )
 
 // OpenQueue opens the queue in a folder, and makes what is missing, for its owner alone; ""
-// is a queue in memory, which ends with the process. Files that are damaged are renamed;
+// is a queue in memory, which ends with the process. Files that are damaged or empty are renamed;
 // setAside says which.
 func OpenQueue(folder string) (q *Queue, setAside []string, err error) {
 	q = &Queue{next: 1}
 	if folder != "" {
 		q.folder = filepath.Join(folder, queueFolder)
-		if err := os.MkdirAll(q.folder, 0o700); err != nil {
+		if err := makeFolder(q.folder); err != nil {
 			return nil, nil, fmt.Errorf("open the queue: %w", err)
 		}
 	}
@@ -86,13 +86,18 @@ func (q *Queue) sealNewest() {
 	}
 }
 
-// openSegment opens a file, or sets it aside if it is damaged.
+// openSegment opens a file, or sets it aside if it is damaged or empty.
 func (q *Queue) openSegment(name string) (s *segment, setAside string, err error) {
 	path := ""
 	if q.folder != "" {
 		path = filepath.Join(q.folder, name)
 	}
-	s, err = openSegment(path, q.next)
+	if path != "" {
+		err = inspectPath(path)
+	}
+	if err == nil {
+		s, err = openSegment(path, q.next)
+	}
 	if err == nil {
 		q.start(s)
 		return s, "", nil
