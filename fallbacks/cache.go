@@ -27,7 +27,7 @@ type CacheOptions struct {
 	MaxBytes routes.Size `yaml:"max_bytes" valid:"positive"`
 	// Bytes of the longest request body that is part of a question; a request with a longer one is not answered. As much may be held for each request under way.
 	MaxRequestBytes routes.Size `yaml:"max_request_bytes" valid:"0..64MiB"`
-	// Methods whose responses are kept, in upper case. List POST only where it asks and changes nothing. HEAD is answered from what GET was.
+	// Methods whose responses are kept, in upper case. List POST only where it asks and changes nothing. GET includes HEAD, which is answered from the response to GET, without its body.
 	Methods []string `yaml:"methods" valid:"method" most:"32"`
 	// Request fields that are part of the question beside Cookie and Proxy-Authorization. List every field by which the upstream tells callers apart, or one is given another's response.
 	Vary []string `yaml:"vary" most:"32"`
@@ -47,7 +47,7 @@ func (o *CacheOptions) Validate(report func(path, message string)) {
 		report(fmt.Sprintf("vary[%d]", i), "must be the name of a header field, got \"*\"")
 	}
 	if slices.Contains(o.Methods, http.MethodHead) && !slices.Contains(o.Methods, http.MethodGet) {
-		report("methods", "must have GET if it has HEAD, which is answered from what GET was")
+		report("methods", "must have GET if it has HEAD, which is answered from the response to GET")
 	}
 	if o.MaxBytes < o.MaxEntryBytes {
 		report("max_bytes", "must be at least max_entry_bytes, "+o.MaxEntryBytes.String())
@@ -177,7 +177,11 @@ var (
 // request don't keep it from doing so: what the client wants instead can't be had, and Age
 // tells it what it gets.
 func (c *cache) Answer(_ context.Context, r *Request) (*Answer, error) {
-	if !slices.Contains(c.options.Methods, r.Method) {
+	method := r.Method
+	if method == http.MethodHead { // a response to GET answers HEAD (RFC 9111, section 4; RFC 9110, section 9.3.2)
+		method = http.MethodGet
+	}
+	if !slices.Contains(c.options.Methods, method) {
 		return nil, errNotCached
 	}
 	if r.BodyError != nil {

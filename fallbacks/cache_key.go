@@ -36,7 +36,7 @@ func appendQuestion(b []byte, r *Request, fields []string) []byte {
 	b = appendPart(b, method)
 	b = appendPart(b, r.Host)
 	b = appendPart(b, r.Path)
-	b = appendPart(b, r.Query)
+	b = appendQuery(b, r)
 	b = appendFields(b, fields, r.Header)
 	b = binary.AppendUvarint(b, uint64(len(r.Body)))
 	if len(r.Body) <= wholeBody {
@@ -57,6 +57,14 @@ func appendVariant(b []byte, names []string, h http.Header) []byte {
 
 func appendPart(b []byte, part string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(part))), part...)
+}
+
+// appendQuery appends the query with its question mark, if the target has one.
+func appendQuery(b []byte, r *Request) []byte {
+	if r.Query == "" && !r.EmptyQuery {
+		return appendPart(b, "")
+	}
+	return append(append(binary.AppendUvarint(b, uint64(len(r.Query)+1)), '?'), r.Query...)
 }
 
 func appendFields(b []byte, names []string, h http.Header) []byte {

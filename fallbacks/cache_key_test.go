@@ -1,6 +1,7 @@
 package fallbacks_test
 
 import (
+	"fmt"
 	"testing"
 
 	"cbproxy/fallbacks"
@@ -25,6 +26,8 @@ func TestNoCallerSeesAnothersAnswer(t *testing.T) {
 		"method":                func(r *client) { r.request.Method = "POST" },
 		"host":                  func(r *client) { r.request.Host = "other.test" },
 		"path":                  func(r *client) { r.request.Path = "/b" },
+		"empty query":           func(r *client) { r.request.EmptyQuery = true },
+		"query of a ?":          func(r *client) { r.request.Query = "?" },
 		"query":                 func(r *client) { r.request.Query = "x" },
 		"body":                  func(r *client) { r.body = []byte("bodY") },
 		"no body":               func(r *client) { r.body = nil },
@@ -79,13 +82,32 @@ func TestCacheFollowsTheNewestVary(t *testing.T) {
 }
 
 func TestCacheAnswersHeadAsGet(t *testing.T) {
-	c := cacheChain(t, nil, func(o *fallbacks.CacheOptions) { o.Methods = []string{"GET", "HEAD"} })
-	learn(c, request("GET", "/", ""), 200, header(), "hello")
-	a, err := ask(t, c, request("HEAD", "/", ""))
-	if err != nil || a.Header.Get("Content-Length") != "5" {
-		t.Errorf("got %+v, %v", a, err)
+	for _, methods := range [][]string{{"GET"}, {"GET", "HEAD"}, {"POST"}} {
+		c := cacheChain(t, nil, func(o *fallbacks.CacheOptions) { o.Methods = methods })
+		learn(c, request("GET", "/", ""), 200, header("Etag", `"1"`), "hello")
+		a, err := ask(t, c, request("HEAD", "/", ""))
+		switch {
+		case methods[0] == "POST":
+			if err == nil {
+				t.Errorf("%v: got %+v", methods, a)
+			}
+		case err != nil || a.Status != 200 || a.Header.Get("Content-Length") != "5" || a.Header.Get("Etag") != `"1"`:
+			t.Errorf("%v: got %+v, %v", methods, a, err)
+		}
 	}
-	unlisted := cacheChain(t, nil, nil)
-	learn(unlisted, request("GET", "/", ""), 200, header(), "hello")
-	answers(t, unlisted, request("HEAD", "/", ""), "")
+}
+
+func TestCacheKeepsAnEmptyQueryApart(t *testing.T) {
+	with := func(query string, empty bool) *client {
+		r := request("GET", "/x", "")
+		r.request.Query, r.request.EmptyQuery = query, empty
+		return r
+	}
+	c := cacheChain(t, nil, nil)
+	for _, r := range []*client{with("", false), with("", true), with("?", false)} {
+		answers(t, c, r, "")
+		body := fmt.Sprintf("%q %v", r.request.Query, r.request.EmptyQuery)
+		learn(c, r, 200, header(), body)
+		answers(t, c, r, body)
+	}
 }

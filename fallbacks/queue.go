@@ -159,7 +159,7 @@ func (s *queued) Answer(ctx context.Context, r *Request) (*Answer, error) {
 		}
 	}
 	err := s.site.Host.Queues.Accept(ctx, s.site.Service, &queue.Message{
-		Method: r.Method, Host: r.Host, Path: r.Path, Rest: r.Rest, Query: r.Query, Header: header, Body: r.Body, Reason: r.Reason, Accepted: time.Now(),
+		Method: r.Method, Host: r.Host, Path: r.Path, Rest: r.Rest, Query: r.Query, EmptyQuery: r.EmptyQuery, Header: header, Body: r.Body, Reason: r.Reason, Accepted: time.Now(),
 	})
 	if err != nil {
 		return nil, err

@@ -92,8 +92,10 @@ type Request struct {
 	// Path is the raw path, as the client wrote it, and Rest what of it goes upstream: that
 	// below the route's prefix, where strip_prefix is set.
 	Path, Rest string
-	// Query is the raw query, without its question mark.
-	Query string
+	// Query is the raw query, without its question mark. EmptyQuery tells a target that ends with the
+	// question mark from one without it, which is another target (RFC 3986, section 6.2.3).
+	Query      string
+	EmptyQuery bool
 	// Header is as the upstream gets it: without the fields of the client's connection, and
 	// with X-Forwarded-For and its like as the proxy sets them.
 	Header http.Header

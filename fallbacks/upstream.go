@@ -182,6 +182,7 @@ func (u *secondUpstream) forward(r *Request) *http.Request {
 		h["User-Agent"] = []string{""} // or net/http sets its own
 	}
 	out := u.request(r.Method, r.Rest, r.Query, h, slices.Clone(r.Body))
+	out.URL.ForceQuery = r.EmptyQuery
 	if u.options.PreserveHost {
 		out.Host = r.Host
 	}

@@ -29,7 +29,7 @@ func (e example) Body(limit int64) ([]byte, error) { return e.x.upload.known(lim
 func (x *exchange) request(header http.Header) *fallbacks.Request {
 	return &fallbacks.Request{
 		Service: x.route.service.name, Method: x.r.Method, Host: x.r.Host,
-		Path: rawPath(x.r), Rest: x.rest, Query: x.r.URL.RawQuery, Header: header,
+		Path: rawPath(x.r), Rest: x.rest, Query: x.r.URL.RawQuery, EmptyQuery: x.r.URL.ForceQuery, Header: header,
 	}
 }
 

@@ -25,6 +25,7 @@ type Delivery struct {
 	Host string
 	// Rest is the raw path below the route's prefix, and Query the raw query.
 	Rest, Query string
+	EmptyQuery  bool // a question mark follows Rest, and no query
 	// Header is sent as it is.
 	Header http.Header
 	Body   []byte
@@ -113,7 +114,7 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 
 // deliveryRequest makes the upstream's request of d.
 func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request {
-	u := &url.URL{RawQuery: d.Query}
+	u := &url.URL{RawQuery: d.Query, ForceQuery: d.EmptyQuery}
 	rt.target.Address(u, d.Rest)
 	r := (&http.Request{Method: d.Method, URL: u, Header: d.Header, ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(d.Body))}).WithContext(ctx)
 	if len(d.Body) > 0 {

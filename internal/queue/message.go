@@ -19,8 +19,10 @@ type Message struct {
 	// Path is the raw path as the client wrote it, and Rest what of it goes upstream.
 	Path string
 	Rest string
-	// Query is raw, without its question mark.
-	Query string
+	// Query is raw, without its question mark. EmptyQuery tells a target that ends with the question mark
+	// from one without it.
+	Query      string
+	EmptyQuery bool
 	// Header has no field that concerns the client's connection. It has an Idempotency-Key.
 	Header http.Header
 	Body   []byte
@@ -37,6 +39,7 @@ type meta struct {
 	Path   octets              `json:"path"`
 	Rest   octets              `json:"rest"`
 	Query  octets              `json:"query,omitempty"`
+	Empty  bool                `json:"empty_query,omitempty"`
 	Header map[string][]octets `json:"header"` // the names are tokens
 }
 
@@ -67,7 +70,7 @@ func (o *octets) UnmarshalText(text []byte) error {
 }
 
 func metaOf(m *Message) *meta {
-	t := &meta{octets(m.Method), octets(m.Host), octets(m.Path), octets(m.Rest), octets(m.Query), make(map[string][]octets, len(m.Header))}
+	t := &meta{octets(m.Method), octets(m.Host), octets(m.Path), octets(m.Rest), octets(m.Query), m.EmptyQuery, make(map[string][]octets, len(m.Header))}
 	for name, values := range m.Header {
 		all := make([]octets, len(values))
 		for i, v := range values {
@@ -80,7 +83,7 @@ func metaOf(m *Message) *meta {
 
 func (t *meta) message() *Message {
 	m := &Message{
-		Method: string(t.Method), Host: string(t.Host), Path: string(t.Path), Rest: string(t.Rest), Query: string(t.Query),
+		Method: string(t.Method), Host: string(t.Host), Path: string(t.Path), Rest: string(t.Rest), Query: string(t.Query), EmptyQuery: t.Empty,
 		Header: make(http.Header, len(t.Header)),
 	}
 	for name, values := range t.Header {
