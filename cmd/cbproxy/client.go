@@ -146,7 +146,7 @@ func (c *client) get(ctx context.Context, path string) ([]byte, error) {
 	return c.call(ctx, http.MethodGet, path, nil)
 }
 
-// call asks and returns the answer, an error unless that is a 200. The error is fit for the
+// call asks and returns the answer, an error unless that is a 200 or a 202. The error is fit for the
 // operator's eyes.
 func (c *client) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
@@ -171,7 +171,7 @@ func (c *client) call(ctx context.Context, method, path string, body []byte) ([]
 	return content, nil
 }
 
-// send returns the response if its status is 200.
+// send returns the response if its status is 200, or 202, which says itself what is not done yet.
 func (c *client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.base+"/api/v1/"+path, bytes.NewReader(body))
 	if err != nil {
@@ -187,7 +187,7 @@ func (c *client) send(ctx context.Context, method, path string, body []byte) (*h
 	if err != nil {
 		return nil, c.unanswered(err)
 	}
-	if res.StatusCode != http.StatusOK {
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusAccepted {
 		defer res.Body.Close()
 		return nil, failure(c.refusal(res))
 	}

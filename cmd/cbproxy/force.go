@@ -76,6 +76,9 @@ The admin token is needed.`,
 				return err
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is %s, %s\n", clean(s.ServiceName), s.State, holdText(s, client.now()))
+			if err == nil && s.NotPersisted != "" {
+				_, err = fmt.Fprintf(c.ErrOrStderr(), "Warning: %s\n", clean(s.NotPersisted))
+			}
 			return err
 		},
 	}

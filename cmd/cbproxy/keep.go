@@ -222,6 +222,19 @@ func (k *keeping) forceFleet(ctx context.Context, service string, state events.S
 	return k.fleet.Force(ctx, service, state, d, reason)
 }
 
+// persistTimeout bounds how long an operator waits for the disk.
+const persistTimeout = 3 * time.Second
+
+// persist returns once the state of a service, as it is now, is in this instance's own store, or an *admin.NotPersistedError.
+func (k *keeping) persist(ctx context.Context, service string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), persistTimeout)
+	defer cancel()
+	if err := k.own.Sync(ctx, service); err != nil {
+		return &admin.NotPersistedError{Err: err}
+	}
+	return nil
+}
+
 func (k *keeping) releaseFleet(ctx context.Context, service, reason string) error {
 	if k.fleet == nil {
 		return errNoFleet

@@ -108,23 +108,25 @@ func (v *view) serviceStatus(name string, r *routes.Route, b *breaker.Breaker) a
 // Force implements admin.Proxy.
 func (v *view) Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error {
 	if fleet {
-		return v.keeping.forceFleet(ctx, service, state, d, reason)
-	}
-	if b := v.server.Breaker(service); b != nil {
+		if err := v.keeping.forceFleet(ctx, service, state, d, reason); err != nil {
+			return err
+		}
+	} else if b := v.server.Breaker(service); b != nil {
 		b.Force(state, d, reason)
 	}
-	return nil
+	return v.keeping.persist(ctx, service)
 }
 
 // Release implements admin.Proxy.
 func (v *view) Release(ctx context.Context, service string, fleet bool, reason string) error {
 	if fleet {
-		return v.keeping.releaseFleet(ctx, service, reason)
-	}
-	if b := v.server.Breaker(service); b != nil {
+		if err := v.keeping.releaseFleet(ctx, service, reason); err != nil {
+			return err
+		}
+	} else if b := v.server.Breaker(service); b != nil {
 		b.Release(reason)
 	}
-	return nil
+	return v.keeping.persist(ctx, service)
 }
 
 // History implements admin.Proxy.

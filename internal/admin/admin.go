@@ -22,8 +22,9 @@ type Proxy interface {
 	// Service returns one service's status; false if no service has that name.
 	Service(name string) (Service, bool)
 	// Force puts a service's breaker, or those of the whole fleet, into a state, for d or, if
-	// d is 0, until Release. It does nothing if no service has that name. The error says why
-	// the fleet can't be told.
+	// d is 0, until Release. It does nothing if no service has that name. It returns once the state is in
+	// this instance's store. A *NotPersistedError says why that is not so yet; with any other error,
+	// the fleet can't be reached.
 	Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error
 	// Release ends a forced state likewise.
 	Release(ctx context.Context, service string, fleet bool, reason string) error
@@ -46,6 +47,12 @@ type Proxy interface {
 	// else can have; * is any.
 	Hosts() []string
 }
+
+// NotPersistedError is the error of a change that is in force and not in the store yet: it is lost if the process is killed now.
+type NotPersistedError struct{ Err error }
+
+func (e *NotPersistedError) Error() string { return e.Err.Error() }
+func (e *NotPersistedError) Unwrap() error { return e.Err }
 
 // Config is what the admin plane is built from. All fields are required.
 type Config struct {

@@ -112,6 +112,24 @@ func TestForceStateOrders(t *testing.T) {
 	}
 }
 
+func TestForceStateThatIsNotInTheStoreIsA202(t *testing.T) {
+	f := &fake{token: "secret", orderErr: &admin.NotPersistedError{Err: errors.New("no space left")}}
+	h, bus := handler(f)
+	sub := bus.Subscribe(10)
+	defer sub.Close()
+	for _, body := range []string{`{"state":"open"}`, `{"state":"auto"}`, `{"state":"closed","scope":"fleet"}`} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, post(body))
+		var s admin.Service
+		if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil || w.Code != http.StatusAccepted || s.ServiceName != "svc" || !strings.Contains(s.NotPersisted, "no space left") {
+			t.Errorf("%s: status %d, %s, %v", body, w.Code, w.Body, err)
+		}
+		if e, _, err := sub.Next(t.Context()); err != nil || e.(events.AdminAction).Error != "" {
+			t.Errorf("%s: the event says %+v, %v", body, e, err)
+		}
+	}
+}
+
 func TestForceStateRefusals(t *testing.T) {
 	put := post(`{"state":"open"}`)
 	put.Method = http.MethodPut

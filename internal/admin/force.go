@@ -61,12 +61,28 @@ func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
 	} else {
 		err = a.Proxy.Force(ctx, name, order.fleet, order.state, order.duration, order.reason)
 	}
+	if pending := (*NotPersistedError)(nil); errors.As(err, &pending) {
+		a.audit(r, order.action(name, nil), "not_persisted", pending)
+		a.forcedNotPersisted(w, r, pending)
+		return
+	}
 	a.audit(r, order.action(name, err))
 	if err != nil {
 		problem(w, http.StatusServiceUnavailable, "the fleet can't be told, and nothing may have changed: "+err.Error())
 		return
 	}
 	a.service(w, r)
+}
+
+// forcedNotPersisted answers with the service and why its state is not in the store.
+func (a *api) forcedNotPersisted(w http.ResponseWriter, r *http.Request, why error) {
+	s, ok := a.Proxy.Service(r.PathValue("service"))
+	if !ok {
+		unknownService(w, r)
+		return
+	}
+	s.NotPersisted = "the state is in force, and is lost if the process is killed before it is on the disk: " + why.Error()
+	respond(w, http.StatusAccepted, s)
 }
 
 // action is the order as it is told to others, with what came of it.

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -147,15 +148,39 @@ func parseListOrder(query url.Values, queues map[string]Queue) (o listOrder, fau
 
 func (a *api) retryQueued(w http.ResponseWriter, r *http.Request) {
 	if reason, ok := reasonOf(w, r); ok {
-		request, err := a.Proxy.Queues().Retry(r.Context(), r.PathValue("id"))
+		request, err := bounded(func() (QueuedRequest, error) { return a.Proxy.Queues().Retry(r.Context(), r.PathValue("id")) })
 		a.answerQueued(w, r, action{Action: "retry-queued", Reason: reason}, request, err)
 	}
 }
 
 func (a *api) dropQueued(w http.ResponseWriter, r *http.Request) {
 	if reason, ok := reasonOf(w, r); ok {
-		request, err := a.Proxy.Queues().Drop(r.PathValue("id"))
+		request, err := bounded(func() (QueuedRequest, error) { return a.Proxy.Queues().Drop(r.PathValue("id")) })
 		a.answerQueued(w, r, action{Action: "drop-queued", Reason: reason}, request, err)
+	}
+}
+
+// storeTimeout bounds how long an operator waits for the store of the queue, whose disk may hang.
+const storeTimeout = 10 * time.Second
+
+var errStoreTimeout = fmt.Errorf("the store has not answered within %v: it may be done later, or not", storeTimeout)
+
+// bounded calls do, which returns once the store has what it changes, and returns errStoreTimeout if that takes too long.
+func bounded(do func() (QueuedRequest, error)) (QueuedRequest, error) {
+	type result struct {
+		request QueuedRequest
+		err     error
+	}
+	done := make(chan result, 1)
+	go func() {
+		request, err := do()
+		done <- result{request, err}
+	}()
+	select {
+	case r := <-done:
+		return r.request, r.err
+	case <-time.After(storeTimeout):
+		return QueuedRequest{}, errStoreTimeout
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cbproxy/internal/admin"
@@ -125,4 +126,34 @@ func TestQueuedRequestsAreRetriedAndDropped(t *testing.T) {
 			t.Errorf("%s: %d %s, orders %q", name, w.Code, w.Body, got)
 		}
 	}
+}
+
+// hungQueues is queues whose disk does not answer.
+type hungQueues struct {
+	fakeQueues
+	release chan struct{}
+}
+
+func (h *hungQueues) Retry(context.Context, string) (admin.QueuedRequest, error) {
+	<-h.release
+	return admin.QueuedRequest{}, nil
+}
+
+func (h *hungQueues) Drop(string) (admin.QueuedRequest, error) { return h.Retry(nil, "") }
+
+func TestQueueOrdersDoNotWaitForADiskThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &hungQueues{release: make(chan struct{})}
+		defer close(q.release)
+		h, _ := handler(&fake{token: "secret", queues: q})
+		for method, path := range map[string]string{http.MethodPost: "/api/v1/queue/a.1/retry", http.MethodDelete: "/api/v1/queue/a.1"} {
+			r := httptest.NewRequest(method, path, nil)
+			r.Header.Set("Authorization", "Bearer secret")
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "has not answered within 10s") {
+				t.Errorf("%s: status %d, %s", method, w.Code, w.Body)
+			}
+		}
+	})
 }

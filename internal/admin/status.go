@@ -47,6 +47,8 @@ type Service struct {
 	Epoch uint64 `json:"epoch"`
 	// Probing tells that this is the instance that may probe for the fleet.
 	Probing bool `json:"probing"`
+	// NotPersisted is why a state that was just forced is not in the store yet; "" in all other cases.
+	NotPersisted string `json:"not_persisted,omitempty"`
 }
 
 // Configuration is the part of a service's configuration that health shows.

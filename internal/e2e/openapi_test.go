@@ -179,7 +179,7 @@ const (
 )
 
 // TestAnswersAreAsTheOpenAPIDocumentSays has every answer that is in the document given by a real
-// proxy, but for 500.
+// proxy, but for those of a failing disk, 202 and 500.
 func TestAnswersAreAsTheOpenAPIDocumentSays(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
@@ -224,7 +224,7 @@ func TestAnswersAreAsTheOpenAPIDocumentSays(t *testing.T) {
 	}
 	for name, o := range d.operations {
 		for status := range o.Responses {
-			if what := name + " " + status; status != "500" && !d.seen[what] {
+			if what := name + " " + status; status != "500" && status != "202" && !d.seen[what] {
 				t.Errorf("the document has an answer that was not seen: %s", what)
 			}
 		}

@@ -67,7 +67,8 @@ type queuedRequest struct {
 	ID, Service, State, Method, Path, Cause string
 	Bytes, Attempts                         int
 	Accepted                                time.Time
-	LastError                               string `json:"last_error"`
+	NotBefore                               time.Time `json:"not_before"`
+	LastError                               string    `json:"last_error"`
 }
 
 // backlog returns the queue of svc and what is in it.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -200,9 +201,19 @@ func TestFullDiskIsToldAndSurvived(t *testing.T) {
 	p := startProxyIn(t, disk, deadUpstream)
 	ballast := filepath.Join(disk, "ballast")
 	_ = os.WriteFile(ballast, make([]byte, 1<<20), 0o600) // as much as there is room for
+	confirmed := 0
 	for range 40 {
-		p.force("svc", `{"state":"open","reason":"`+strings.Repeat("x", 900)+`"}`)
-		p.force("svc", `{"state":"closed","reason":"`+strings.Repeat("y", 900)+`"}`)
+		for _, order := range []string{`{"state":"open","reason":"` + strings.Repeat("x", 900) + `"}`, `{"state":"closed","reason":"` + strings.Repeat("y", 900) + `"}`} {
+			switch r := p.force("svc", order); {
+			case r.status == http.StatusOK && !strings.Contains(r.body, "not_persisted"):
+				confirmed++
+			case r.status != http.StatusAccepted || !strings.Contains(r.body, `"not_persisted":"`) || !strings.Contains(r.body, "no space left"):
+				t.Errorf("forced with a full disk: %+v", r)
+			}
+		}
+	}
+	if confirmed == 80 {
+		t.Error("every forced state was confirmed, with a full disk")
 	}
 	p.force("svc", `{"state":"open"}`)
 	eventually(t, "it is told", func() bool { return p.metric("cbproxy_store_errors_total") > 0 })

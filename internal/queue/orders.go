@@ -4,6 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"time"
+
+	"cbproxy/internal/store"
 )
 
 var (
@@ -45,11 +49,32 @@ func (q *Queues) Retry(ctx context.Context, id string) (Item, error) {
 			return Item{}, err
 		}
 	}
+	if err == nil && !dead {
+		err = q.clearDelay(l, &r)
+	}
 	l.mu.Lock()
 	l.urgent = append(l.urgent, r.Seq)
 	l.mu.Unlock()
 	l.nudge()
 	return itemOf(l.service, StateWaiting, entryOf(r), l.policy.Load().Keys), err
+}
+
+// clearDelay makes a waiting message one that is tried at once after a restart, too. One that is being sent gets its next delay
+// from the outcome.
+func (q *Queues) clearDelay(l *line, r *store.Record) error {
+	l.mu.Lock()
+	sending := l.current == r.Seq
+	l.mu.Unlock()
+	n := parseNote(r.Note)
+	if sending || n.NotBefore.IsZero() {
+		return nil
+	}
+	n.NotBefore = time.Time{}
+	r.Note = n.encode()
+	if err := q.config.Store.Note(l.service, r.Seq, r.Note); err != nil {
+		return fmt.Errorf("it is tried now, but that is not on the disk: %w", err)
+	}
+	return nil
 }
 
 // revive makes a dead message wait again. With an error it may do so nevertheless: under the

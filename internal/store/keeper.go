@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -32,10 +33,12 @@ type KeeperConfig struct {
 type Keeper struct {
 	config KeeperConfig
 	errors atomic.Uint64
-	saved  map[string]State // as they were written last
 	wait   *backoff.ExponentialBackOff
 	told   time.Time
 	open   bool // that it fails was told, and that it works again was not
+
+	writing chan struct{}    // holds a token while a state is written, so that an older one never replaces a newer one
+	saved   map[string]State // as they were written last; belongs to the holder of the token
 }
 
 const (
@@ -49,13 +52,13 @@ const (
 func NewKeeper(c KeeperConfig) *Keeper {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = keepFirstWait, keepLongWait
-	return &Keeper{config: c, saved: map[string]State{}, wait: wait}
+	return &Keeper{config: c, wait: wait, writing: make(chan struct{}, 1), saved: map[string]State{}}
 }
 
 // Errors counts the writes that failed. It may be called at any moment.
 func (k *Keeper) Errors() uint64 { return k.errors.Load() }
 
-// Run writes what sub tells of until ctx is done.
+// Run writes what sub tells of until ctx is done. It is called once.
 func (k *Keeper) Run(ctx context.Context, sub *events.Subscription) {
 	for {
 		soon, cancel := context.WithTimeout(ctx, keepAtLeast)
@@ -95,17 +98,39 @@ func (k *Keeper) saveAll(ctx context.Context) {
 }
 
 func (k *Keeper) save(ctx context.Context, service string) {
-	k.persist(ctx, func() error {
-		s, ok := k.config.Current(service)
-		if !ok || s == k.saved[service] {
-			return nil
-		}
-		if err := k.config.Store.Save(ctx, s); err != nil {
-			return err
-		}
-		k.saved[service] = s
+	k.persist(ctx, func() error { return k.write(ctx, service) })
+}
+
+// write saves a service's state, unless it has been saved as it is.
+func (k *Keeper) write(ctx context.Context, service string) error {
+	select {
+	case k.writing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-k.writing }()
+	s, ok := k.config.Current(service)
+	if !ok || s == k.saved[service] {
 		return nil
-	})
+	}
+	if err := k.config.Store.Save(ctx, s); err != nil {
+		return err
+	}
+	k.saved[service] = s
+	return nil
+}
+
+// Sync saves a service's state, unless it has been saved as it is, and returns once the store has it. With an error, which ctx's
+// end is too, the store does not have it yet, and Run goes on trying. It may be called at any moment.
+func (k *Keeper) Sync(ctx context.Context, service string) error {
+	done := make(chan error, 1)
+	go func() { done <- k.write(ctx, service) }() // a disk that hangs does not look at ctx
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("save the state of %s: no answer from the store yet: %w", service, ctx.Err())
+	}
 }
 
 // persist does something until it works, or it never will, or ctx is done.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,14 @@ type moody struct {
 	*store.Memory
 	mu     sync.Mutex
 	err    error
+	hang   <-chan struct{} // writes wait for its end; nil: they don't wait
 	writes int
+}
+
+func (m *moody) hangs(hang <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hang = hang
 }
 
 func (m *moody) fail(err error) {
@@ -30,6 +38,12 @@ func (m *moody) fail(err error) {
 }
 
 func (m *moody) try() error {
+	m.mu.Lock()
+	hang := m.hang
+	m.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.writes++
@@ -128,6 +142,87 @@ func TestKeeperKeepsWhatHappens(t *testing.T) {
 			t.Error("what is kept was written again")
 		}
 	})
+}
+
+func TestSyncReturnsOnceTheStoreHasTheState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := keep(t)
+		k.mu.Lock()
+		k.failures = 7
+		k.mu.Unlock()
+		if err := k.Sync(t.Context(), "svc"); err != nil {
+			t.Fatal(err)
+		}
+		k.want(t, 7, 0)
+		writes := k.store.writes
+		if err := k.Sync(t.Context(), "svc"); err != nil || k.store.writes != writes {
+			t.Errorf("what the store has: %v, %d more writes", err, k.store.writes-writes)
+		}
+	})
+}
+
+func TestSyncSaysWhyTheStoreHasNotTheState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := keep(t)
+		full := errors.New("no space left")
+		k.store.fail(full)
+		if err := k.Sync(t.Context(), "svc"); !errors.Is(err, full) {
+			t.Errorf("a full disk: %v", err)
+		}
+		k.store.fail(nil)
+		hang := make(chan struct{})
+		k.store.hangs(hang)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := k.Sync(ctx, "svc"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("a disk that hangs: %v after %v", err, time.Since(began))
+		}
+		close(hang)
+		if err := k.Sync(t.Context(), "svc"); err != nil {
+			t.Errorf("a disk that works again: %v", err)
+		}
+	})
+}
+
+// ordered is a store whose first write is released by the test.
+type ordered struct {
+	*store.Memory
+	begun, release chan struct{}
+	once           sync.Once
+}
+
+func (o *ordered) Save(ctx context.Context, s store.State) error {
+	o.once.Do(func() {
+		close(o.begun)
+		<-o.release
+	})
+	return o.Memory.Save(ctx, s)
+}
+
+// A write that began with an older state must not end after, and over, one with a newer state.
+func TestSyncIsNotOverwrittenByAnOlderState(t *testing.T) {
+	o := &ordered{Memory: store.NewMemory(), begun: make(chan struct{}), release: make(chan struct{})}
+	var failures atomic.Int64
+	k := store.NewKeeper(store.KeeperConfig{
+		Store: o, Instance: "me", Services: func() []string { return nil }, Remembers: func(events.StateChanged) bool { return false },
+		Current: func(service string) (store.State, bool) {
+			return store.State{Service: service, Failures: int(failures.Load())}, true
+		},
+	})
+	failures.Store(1)
+	older, newer := make(chan error, 1), make(chan error, 1)
+	go func() { older <- k.Sync(t.Context(), "svc") }()
+	<-o.begun
+	failures.Store(2)
+	go func() { newer <- k.Sync(t.Context(), "svc") }()
+	close(o.release)
+	if err := errors.Join(<-older, <-newer); err != nil {
+		t.Fatal(err)
+	}
+	if s, _, _ := o.Load(t.Context(), "svc"); s.Failures != 2 {
+		t.Errorf("the store has %d failures, want the newer 2", s.Failures)
+	}
 }
 
 func TestKeeperTriesUntilItWorks(t *testing.T) {
