@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ type fake struct {
 	tokenErr error
 	protect  bool
 	notReady error
+	mu       sync.Mutex // guards orders, as long as there may be several
 	orders   []string
 	orderErr error
 	history  []events.Change
@@ -52,6 +54,8 @@ func (f *fake) order(fleet bool, order string) error {
 	if fleet {
 		order = "fleet: " + order
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.orders = append(f.orders, order)
 	return f.orderErr
 }

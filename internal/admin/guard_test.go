@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -130,33 +131,43 @@ func TestWrongTokensAreLimitedByAddress(t *testing.T) {
 				t.Fatalf("guess %d: status %d", i, w.Code)
 			}
 		}
-		for i := range 10 { // in turn, five a second
+		for i := range 10 { // in turn, a hundred a second
 			w := try("192.0.2.1:2000", "Bearer guessed-it")
 			if w.Code != 429 || w.Header().Get("Retry-After") != "1" {
 				t.Errorf("guess %d after those: status %d, Retry-After %q", i, w.Code, w.Header().Get("Retry-After"))
 			}
 		}
-		if took := time.Since(start); took != 2*time.Second {
+		if took := time.Since(start); took != 90*time.Millisecond {
 			t.Errorf("ten guesses too many took %v", took)
 		}
-		if w := try(there, "Bearer secret"); w.Code != 200 || time.Since(start) != 2*time.Second {
+		if w := try(there, "Bearer secret"); w.Code != 200 || time.Since(start) != 90*time.Millisecond {
 			t.Errorf("another address: status %d after %v", w.Code, time.Since(start))
 		}
-		if w := try(here, "Bearer secret"); w.Code != 200 || time.Since(start) != 2200*time.Millisecond {
+		if w := try(here, "Bearer secret"); w.Code != 200 || time.Since(start) != 100*time.Millisecond {
 			t.Errorf("the right one: status %d after %v", w.Code, time.Since(start))
 		}
-		codes := make(chan int, 50)
-		for range cap(codes) { // at once: not all can wait for their turn
-			go func() { codes <- try(here, "Bearer guessed-it").Code }()
+		start = time.Now()
+		codes := make(chan [2]int, 100)
+		for i := range cap(codes) { // at once, every fourth of them the right one
+			go func() {
+				if i%4 == 0 {
+					codes <- [2]int{200, try(here, "Bearer secret").Code}
+				} else {
+					codes <- [2]int{429, try(here, "Bearer guessed-it").Code}
+				}
+			}()
+			synctest.Wait()
 		}
-		synctest.Wait()
-		if n := len(codes); n < 35 || n > 45 {
-			t.Errorf("%d of 50 at once were refused at once", n)
+		if n := len(codes); n > 1 {
+			t.Errorf("%d of 100 at once did not wait for their turn", n)
 		}
 		for range cap(codes) {
-			if code := <-codes; code != 429 {
-				t.Errorf("one of many at once: status %d", code)
+			if code := <-codes; code[0] != code[1] {
+				t.Errorf("one of many at once: status %d, want %d", code[1], code[0])
 			}
+		}
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("a hundred at once took %v", took)
 		}
 		time.Sleep(time.Minute)
 		if w := try(here, "Bearer guessed-it"); w.Code != 401 {
@@ -178,6 +189,42 @@ func TestWrongTokensAreLimitedByAddress(t *testing.T) {
 		}
 		if text := log.String(); strings.Contains(text, "guessed-it") || strings.Count(text, "action=refused") != 20+1+20 || strings.Count(text, "more_are_not_logged=true") != 2 {
 			t.Errorf("the log:\n%s", text)
+		}
+	})
+}
+
+// A client that leaves makes no other wait for its turn, and a body is still whole after the wait.
+func TestTurnsOfClientsThatLeftAreFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{token: "secret"}
+		h, _ := handler(f)
+		try := func(ctx context.Context, token string) int {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, post(`{"state":"closed","reason":"whole"}`, "Authorization", "Bearer "+token).WithContext(ctx))
+			return w.Code
+		}
+		for range 20 {
+			try(t.Context(), "guessed-it")
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		codes := make(chan int, 1000)
+		for range cap(codes) {
+			go func() { codes <- try(ctx, "guessed-it") }()
+		}
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		start := time.Now()
+		if code := try(t.Context(), "secret"); code != 200 || time.Since(start) > 10*time.Millisecond {
+			t.Errorf("status %d after %v", code, time.Since(start))
+		}
+		if len(f.orders) != 1 || f.orders[0] != "svc closed 0s whole" {
+			t.Errorf("orders %q", f.orders)
+		}
+		for range cap(codes) {
+			if code := <-codes; code == 200 {
+				t.Error("one that left was confirmed")
+			}
 		}
 	})
 }

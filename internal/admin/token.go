@@ -1,12 +1,12 @@
 package admin
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
-	"math"
+	"io"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -45,13 +45,15 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	if r.Header.Get("Authorization") != "" {
-		verdict, wait := a.guesses.judge(r, token)
-		switch verdict {
+		switch verdict := a.guesses.judge(r, token, func() { readBody(w, r) }); verdict {
 		case right:
 			return true
+		case gone:
+			problem(w, http.StatusServiceUnavailable, "the client left before its token was compared")
+			return false
 		case tooMany:
-			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-			problem(w, http.StatusTooManyRequests, "too many wrong tokens have come from this address")
+			w.Header().Set("Retry-After", "1")
+			problem(w, http.StatusTooManyRequests, "the token is wrong, and too many wrong ones have come from this address")
 			return false
 		default:
 			a.audit(r, action{Action: "refused", Error: "wrong token"}, "path", r.URL.Path, "more_are_not_logged", verdict == lastWrong)
@@ -90,10 +92,10 @@ func same(a, b string) bool {
 
 // How fast tokens can be tried, by address.
 const (
-	guessBurst    = 20              // wrong ones at once
-	guessRate     = 5               // a second, after that
-	guessPatience = 2 * time.Second // that a request waits for its turn then
-	guessersKnown = 4096            // addresses that are remembered
+	guessBurst    = 20                    // wrong ones at once
+	guessRate     = 5                     // a second, after that, before tokens are compared in turn
+	guessPace     = 10 * time.Millisecond // between two comparisons in turn
+	guessersKnown = 4096                  // addresses that are remembered
 )
 
 // verdict is what is known of a token.
@@ -103,71 +105,104 @@ const (
 	wrong     verdict = iota
 	lastWrong         // and the next one must wait
 	right
-	tooMany // wrong ones have come: this one was not looked at, or was wrong after a wait
+	tooMany // wrong ones have come, and this one was wrong, too
+	gone    // the client left before its turn
 )
 
-// guesses limits how fast tokens can be tried. Who has tried too many waits for a turn before
-// the next one is looked at, and so does an operator at the same address, who gets through with
-// the right one.
+// guesses limits how fast tokens can be tried. Once an address has sent too many wrong ones, its tokens are compared one by one,
+// guessPace apart, in the order in which they come. None is refused without having been compared, so that an operator at the same
+// address gets through.
 type guesses struct {
 	mu       sync.Mutex
-	limiters *lru.LRU[netip.Addr, *rate.Limiter] // of those who sent wrong ones
+	guessers *lru.LRU[netip.Addr, *guesser] // those who sent wrong ones
+}
+
+// guesser is an address that sent wrong tokens.
+type guesser struct {
+	limiter *rate.Limiter
+	turn    chan struct{} // holds a token while the next comparison must wait; waiters get it in the order in which they come
 }
 
 func newGuesses() *guesses {
-	limiters, _ := lru.NewLRU[netip.Addr, *rate.Limiter](guessersKnown, nil) // fails only for a size of 0
-	return &guesses{limiters: limiters}
+	guessers, _ := lru.NewLRU[netip.Addr, *guesser](guessersKnown, nil) // fails only for a size of 0
+	return &guesses{guessers: guessers}
 }
 
-// judge looks at r's token, and returns how long to wait if there were too many.
-func (g *guesses) judge(r *http.Request, token string) (verdict, time.Duration) {
-	turn, v := g.next(r, token)
-	if turn == nil {
-		return v, 0
+// judge compares r's token. If too many wrong ones came from its address it waits for its turn, and calls readBody before: net/http
+// notices only then that a client leaves.
+func (g *guesses) judge(r *http.Request, token string, readBody func()) verdict {
+	from, v := g.compareAtOnce(r, token)
+	if v != tooMany {
+		return v
 	}
-	wait := turn.Delay()
-	if wait > guessPatience {
-		turn.Cancel()
-		return tooMany, wait
-	}
+	readBody()
 	select {
+	case from.turn <- struct{}{}:
 	case <-r.Context().Done():
-		turn.Cancel()
-		return tooMany, wait
-	case <-time.After(wait):
+		return gone
 	}
+	time.AfterFunc(guessPace, func() { <-from.turn })
 	if carries(r, token) {
-		return right, 0
+		return right
 	}
-	return tooMany, time.Second
-}
-
-// next judges at once if it may, and returns when it is r's turn if not. Nobody else's guess is
-// judged meanwhile.
-func (g *guesses) next(r *http.Request, token string) (turn *rate.Reservation, v verdict) {
-	address := guesser(r)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	limiter, known := g.limiters.Get(address)
-	if known && limiter.Tokens() < 1 {
-		return limiter.Reserve(), tooMany
+	if from.limiter.Tokens() > -guessBurst {
+		from.limiter.Reserve() // whoever goes on stays limited
 	}
-	if carries(r, token) {
-		return nil, right
-	}
-	if !known {
-		limiter = rate.NewLimiter(guessRate, guessBurst)
-		g.limiters.Add(address, limiter)
-	}
-	if limiter.Allow(); limiter.Tokens() < 1 {
-		return nil, lastWrong
-	}
-	return nil, wrong
+	return tooMany
 }
 
-// guesser is whose guesses are counted together: an address, or the network that an IPv6 client has
+// compareAtOnce compares r's token if it need not wait for its turn, and returns tooMany if it must.
+func (g *guesses) compareAtOnce(r *http.Request, token string) (from *guesser, v verdict) {
+	address := addressOf(r)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	from, known := g.guessers.Get(address)
+	if known && from.limiter.Tokens() < 1 {
+		return from, tooMany
+	}
+	if carries(r, token) {
+		return from, right
+	}
+	if !known {
+		from = &guesser{limiter: rate.NewLimiter(guessRate, guessBurst), turn: make(chan struct{}, 1)}
+		g.guessers.Add(address, from)
+	}
+	if from.limiter.Allow(); from.limiter.Tokens() < 1 {
+		return from, lastWrong
+	}
+	return from, wrong
+}
+
+// maxWaitingBody is what a request may have as its body while it waits for its turn. There may be many.
+const maxWaitingBody = 16 << 10
+
+// readBody reads r's body, which r.Body then returns again, and lets r wait for as long as its client does.
+func readBody(w http.ResponseWriter, r *http.Request) {
+	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxWaitingBody))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // its end would look like the client's
+	r.Body = &readAgain{Reader: bytes.NewReader(content), err: err, Closer: r.Body}
+}
+
+// readAgain returns what was read of a body, and then the error with which that ended.
+type readAgain struct {
+	*bytes.Reader
+	err error
+	io.Closer
+}
+
+func (b *readAgain) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF && b.err != nil {
+		err = b.err
+	}
+	return n, err
+}
+
+// addressOf is whose guesses are counted together: an address, or the network that an IPv6 client has
 // for itself. Clients of a Unix socket are one.
-func guesser(r *http.Request) netip.Addr {
+func addressOf(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
