@@ -139,7 +139,7 @@ func (h *hungQueues) Retry(context.Context, string) (admin.QueuedRequest, error)
 	return admin.QueuedRequest{}, nil
 }
 
-func (h *hungQueues) Drop(string) (admin.QueuedRequest, error) { return h.Retry(nil, "") }
+func (h *hungQueues) Drop(string) (admin.QueuedRequest, error) { return h.Retry(context.TODO(), "") }
 
 func TestQueueOrdersDoNotWaitForADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
