@@ -29,6 +29,9 @@ type Delivery struct {
 	// Header is sent as it is.
 	Header http.Header
 	Body   []byte
+	// Suspect is whether it has failed several times before. The failure of a suspect that was sent is
+	// not reported to the breaker, and a suspect takes no place of a half-open breaker.
+	Suspect bool
 }
 
 // Delivered is an upstream's answer to a Delivery.
@@ -41,6 +44,8 @@ type Delivered struct {
 // DeliveryError is the error of a Delivery that was sent and got no answer.
 type DeliveryError struct {
 	Reason events.Reason
+	// Unsent is whether the request can't have caused it: there was no connection, or this machine failed.
+	Unsent bool
 	Err    error
 }
 
@@ -51,8 +56,8 @@ func (e *DeliveryError) Unwrap() error { return e.Err }
 var ErrNoService = errors.New("no route has this service")
 
 // Deliver sends d, once, if the service's breaker lets it, and tells that what came of it. The
-// error is breaker.ErrOpen or breaker.ErrHalfOpenLimit where it does not, ErrNoService, or a
-// *DeliveryError.
+// error is breaker.ErrOpen or breaker.ErrHalfOpenLimit where it does not, a *DeferredError,
+// ErrNoService, or a *DeliveryError.
 func (s *Server) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 	snap := s.acquire()
 	defer snap.release()
@@ -60,9 +65,17 @@ func (s *Server) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 	if rt == nil {
 		return Delivered{}, ErrNoService
 	}
-	call, err := rt.service.breaker.Allow()
+	b := rt.service.breaker
+	if until := rt.service.reserved.until(b, time.Now()); !until.IsZero() {
+		return Delivered{}, &DeferredError{until}
+	}
+	call, err := b.Allow()
 	if err != nil {
 		return Delivered{}, err
+	}
+	if d.Suspect && call.State == events.HalfOpen {
+		call.Cancel() // the place is for those whose outcome tells whether the upstream has recovered
+		call = breaker.Call{State: call.State}
 	}
 	return rt.deliver(ctx, d, call)
 }
@@ -83,12 +96,12 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 	start := time.Now()
 	out := rt.deliveryRequest(limited, d)
 	trace = rt.tracedDelivery(out, call.State)
-	answer, kind, err := rt.send(out, trace, call.State)
+	answer, connected, kind, err := rt.send(out, trace, call.State)
 	reported = true
 	switch took := time.Since(start); {
 	case err == nil && kind == "":
 		trace.delivered(events.ResultSuccess, nil)
-		call.Success(took)
+		rt.verdict(d, call).Success(took)
 	case err != nil && (ctx.Err() != nil || kind == ""):
 		trace.delivered(events.ResultCancelled, nil)
 		call.Cancel()
@@ -101,15 +114,32 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 			detail += ", and then the response broke off"
 		}
 		f := &events.Failure{Time: time.Now(), Type: kind, Detail: clip("delivery: " + detail)}
+		trace.delivered(events.ResultFailure, f)
+		if d.Suspect && connected {
+			call.Cancel()
+			break
+		}
 		rt.service.observer.Failed(kind, 1)
 		rt.service.failures.log(rt.logger, rt.service.name, f)
-		trace.delivered(events.ResultFailure, f)
-		call.Failure(f, took)
+		rt.verdict(d, call).Failure(f, took)
 	}
 	if err != nil {
-		err = &DeliveryError{reasonOf(kind), err}
+		err = &DeliveryError{reasonOf(kind), !connected || kind == "", err}
 	}
 	return answer, err
+}
+
+// verdict returns the call to report what came of d to. A suspect that was sent without a place of a
+// half-open breaker takes one only now, if one is left.
+func (rt *route) verdict(d *Delivery, call breaker.Call) breaker.Call {
+	if !d.Suspect || call.State != events.HalfOpen {
+		return call
+	}
+	late, err := rt.service.breaker.Allow()
+	if err != nil {
+		return breaker.Call{}
+	}
+	return late
 }
 
 // deliveryRequest makes the upstream's request of d.
@@ -130,12 +160,12 @@ func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 	return r
 }
 
-// send returns the upstream's answer, and how it failed; kind is "" if it did not, or if the error says nothing of it. A
-// response that breaks off is a failure, but its status tells that the request has arrived.
-func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) (answer Delivered, kind events.ErrorType, err error) {
+// send returns the upstream's answer, whether there was a connection, and how it failed; kind is "" if it did not, or if
+// the error says nothing of it. A response that breaks off is a failure, but its status tells that the request has arrived.
+func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) (answer Delivered, connected bool, kind events.ErrorType, err error) {
 	progress, paused := upstream.NotConnected, upstream.Paused()
 	ctx, cancel := fallbacks.LimitReplays(r.Context(), rt.config.Upstream.Scheme == "h2c", func(c net.Conn) {
-		progress = upstream.Connected
+		progress, connected = upstream.Connected, true
 		trace.connected(c)
 	})
 	defer cancel()
@@ -147,18 +177,18 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	switch {
 	case err != nil && upstream.Paused() > paused:
 		rt.service.failedLocally(rt.logger, events.LocalPause, err)
-		return answer, "", err
+		return answer, connected, "", err
 	case err != nil && context.Cause(ctx) == errTimeout:
-		return answer, events.ErrorTimeout, errTimeout
+		return answer, connected, events.ErrorTimeout, errTimeout
 	case err != nil && context.Cause(ctx) == errReplayed:
-		return answer, events.ErrorReset, errReplayed
+		return answer, connected, events.ErrorReset, errReplayed
 	case err != nil:
-		return answer, rt.service.failureOf(rt.logger, err, progress), err
+		return answer, connected, rt.service.failureOf(rt.logger, err, progress), err
 	}
 	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
 	trace.answered(res)
 	if res.StatusCode < 200 {
-		return answer, events.ErrorProtocol, fmt.Errorf("malformed response: status %03d", res.StatusCode)
+		return answer, connected, events.ErrorProtocol, fmt.Errorf("malformed response: status %03d", res.StatusCode)
 	}
 	_, broken := io.CopyN(io.Discard, res.Body, maxProbeBody) // keeps the connection
 	answer = Delivered{res.StatusCode, parseRetryAfter(res.Header.Get("Retry-After"), time.Now())}
@@ -168,5 +198,5 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	case broken != nil && broken != io.EOF && ctx.Err() == nil: // a body may last longer than anybody waits
 		kind = rt.service.failureOf(rt.logger, broken, upstream.Responded)
 	}
-	return answer, kind, nil
+	return answer, connected, kind, nil
 }

@@ -144,6 +144,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 	x.outcome.State, x.retryAt = call.State, call.RetryAt
 	switch {
 	case err != nil:
+		rt.service.reserved.note(x.start)
 		x.reject(refusedFor(err))
 	case !x.enter():
 		call.Cancel()

@@ -22,6 +22,7 @@ type service struct {
 
 	bulkhead    limiter // where the route's max_in_flight is set
 	retryBudget retryBudget
+	reserved    reservation
 	prober      *prober       // nil: recovery is tested with clients' requests
 	halfOpen    chan struct{} // holds a token if there may be something to probe
 }

@@ -44,12 +44,15 @@ func openQueues(c *routes.Config, keep *keeping, bus *events.Bus, logger *slog.L
 // Send implements queue.Sender.
 func (q *queues) Send(ctx context.Context, service string, m *queue.Message) (queue.Answer, error) {
 	answer, err := q.server.Deliver(ctx, &proxy.Delivery{
-		Service: service, Method: m.Method, Host: m.Host, Rest: m.Rest, Query: m.Query, EmptyQuery: m.EmptyQuery, Header: m.Header, Body: m.Body,
+		Service: service, Method: m.Method, Host: m.Host, Rest: m.Rest, Query: m.Query, EmptyQuery: m.EmptyQuery, Header: m.Header, Body: m.Body, Suspect: m.Suspect(),
 	})
 	var failed *proxy.DeliveryError
+	var deferred *proxy.DeferredError
 	switch {
 	case errors.As(err, &failed):
-		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, Err: failed.Err}
+		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, Unsent: failed.Unsent, Err: failed.Err}
+	case errors.As(err, &deferred):
+		return queue.Answer{}, &queue.NotAdmitted{RetryAt: deferred.Until, Reason: err.Error()}
 	case errors.Is(err, breaker.ErrOpen), errors.Is(err, breaker.ErrHalfOpenLimit):
 		refused := &queue.NotAdmitted{Reason: err.Error()}
 		if b := q.server.Breaker(service); b != nil {

@@ -110,6 +110,9 @@ func (l *queueList) draw(w io.Writer, now time.Time) error {
 		if q.Cause != "" {
 			reason = q.Cause + ": " + reason
 		}
+		if q.Aside && q.State == "waiting" {
+			reason = "set aside: " + reason
+		}
 		if reason == "" {
 			reason = "-"
 		}

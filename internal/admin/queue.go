@@ -66,6 +66,8 @@ type QueuedRequest struct {
 	Bytes    int       `json:"bytes"`
 	Accepted time.Time `json:"accepted"`
 	Attempts int       `json:"attempts"`
+	// Aside is whether others pass it while it waits, as it fails while they are delivered.
+	Aside bool `json:"aside,omitempty"`
 	// NotBefore is when it is tried again at the earliest.
 	NotBefore time.Time `json:"not_before,omitzero"`
 	LastError string    `json:"last_error,omitempty"`

@@ -66,6 +66,7 @@ type queueStatus struct {
 type queuedRequest struct {
 	ID, Service, State, Method, Path, Cause string
 	Bytes, Attempts                         int
+	Aside                                   bool
 	Accepted                                time.Time
 	NotBefore                               time.Time `json:"not_before"`
 	LastError                               string    `json:"last_error"`

@@ -126,25 +126,76 @@ func TestWithoutOrderNothingIsHeldUp(t *testing.T) {
 	}
 }
 
-// With order it is the other way round: what fails is waited for.
+// With order, what fails is waited for as long as all that is tried fails.
 func TestWithOrderEverythingWaitsForTheFirst(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
-	p.mustQueue("poison", "a", "b")
-	u.answer(rule{In: "poison", Status: 500})
+	p.mustQueue("first", "a", "b")
+	u.answer(rule{Status: 500})
 	u.start()
 	t.Cleanup(u.kill)
-	eventually(t, "the first was tried three times", func() bool { return len(u.records()) == 3 })
-	for _, q := range u.records() {
-		if q.body != "poison" {
-			t.Errorf("%s was sent before the first", q.body)
-		}
-	}
+	eventually(t, "several were tried", func() bool { return len(u.records()) > 8 })
 	p.mustQueue("c")
 	u.answer()
-	u.awaitTaken("poison", "a", "b", "c")
-	if last := u.records(); last[3].Header.Get("X-Delivery-Attempt") < "2" {
-		t.Errorf("attempts are not counted: %v", last[3].Header)
+	u.awaitTaken("first", "a", "b", "c")
+	all := u.records()
+	if first := all[len(all)-4]; first.Header.Get("X-Delivery-Attempt") < "2" {
+		t.Errorf("attempts are not counted: %v", first.Header)
+	}
+}
+
+// One that fails although all others succeed closes the service to nobody, and is waited for a few times only.
+func TestPoisonHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	for name, breaker := range map[string]string{
+		"one probe": "fail_max: 1, recovery_timeout: 0.5", "three probes": "fail_max: 1, recovery_timeout: 0.5, half_open_requests: 3",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := newRecorder(t)
+			p := startProxy(t, queueRouteWith(u.upstreamProcess, breaker, "max_attempts: 1000000"))
+			p.mustQueue("good-0", "poison-1", "poison-2", "good-1", "good-2", "poison-3", "good-3")
+			u.answer(rule{In: "poison", Status: 500})
+			u.start()
+			t.Cleanup(u.kill)
+			eventually(t, "the good ones are delivered", func() bool { return len(u.bodies()) == 4 })
+			p.signal(syscall.SIGKILL)
+			p.wait()
+			p.start()
+			eventually(t, "they are set aside", func() bool {
+				r := p.post("straight")
+				return r.status == http.StatusOK && r.header.Get("X-Fallback") == ""
+			})
+			opened := p.metric(`cbproxy_state_changes_total{service="svc",to="open"}`)
+			for range 50 {
+				if r := p.get("/svc/read"); r.status != http.StatusOK || r.header.Get("X-Fallback") != "" {
+					t.Fatalf("a GET: %+v", r)
+				}
+				if r := p.post("direct"); r.status != http.StatusOK || r.header.Get("X-Fallback") != "" {
+					t.Fatalf("a POST: %+v", r)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if n := p.metric(`cbproxy_state_changes_total{service="svc",to="open"}`); n != opened {
+				t.Errorf("it has opened %v times more", n-opened)
+			}
+			var good []string
+			for _, body := range u.bodies() {
+				if strings.HasPrefix(body, "good") {
+					good = append(good, body)
+				}
+			}
+			good = slices.Compact(good) // the kill may have come before a delivery was noted
+			if want := []string{"good-0", "good-1", "good-2", "good-3"}; !slices.Equal(good, want) {
+				t.Errorf("delivered %q, want %q", good, want)
+			}
+			s, all := p.backlog()
+			if s.Waiting != 3 || s.Dead != 0 || !all[0].Aside {
+				t.Errorf("%+v, %+v", s, all)
+			}
+			u.answer()
+			p.drained()
+		})
 	}
 }

@@ -13,29 +13,34 @@ import (
 // deliver sends one message and sees to what becomes of it.
 func (l *line) deliver(p *Policy, e *entry, m *Message) error {
 	m.Header.Set(attemptField, fmt.Sprint(e.note.Attempts+1))
-	heard := l.heard()
+	m.Failures = e.note.Failures
+	heard, passes, start := l.heard(), l.mayPass(e), time.Now()
 	answer, err := l.send(m)
 	var refused *NotAdmitted
-	switch {
-	case errors.As(err, &refused):
+	if errors.As(err, &refused) {
 		l.wait(refused.RetryAt, heard)
 		return nil
+	}
+	l.sent(e, time.Since(start))
+	switch {
 	case err != nil && l.sending.Err() != nil:
 		return nil // it may have arrived, and is tried again by whoever comes next
 	case err != nil:
-		reason := events.ReasonReset
+		f := failure{reason: events.ReasonReset, problem: err.Error(), passed: passes}
 		if failed := new(Failed); errors.As(err, &failed) {
-			reason = failed.Reason
+			f.reason, f.unsent = failed.Reason, failed.Unsent
 		}
-		return l.failure(p, e, reason, err.Error(), 0)
+		return l.failure(p, e, f)
 	case answer.Status >= 200 && answer.Status < 300:
 		l.delivered(e)
 		return nil
 	case retryable(answer.Status):
-		return l.failure(p, e, events.ReasonStatus, fmt.Sprintf("status %d", answer.Status), answer.RetryAfter)
+		return l.failure(p, e, failure{
+			reason: events.ReasonStatus, problem: fmt.Sprintf("status %d", answer.Status), passed: passes,
+			retryAfter: answer.RetryAfter,
+		})
 	default:
-		l.settle("", "")
-		l.failed, l.paused, l.asked = 0, time.Time{}, false
+		l.answered(e)
 		return l.bury(p, e, CauseRefused, fmt.Sprintf("status %d", answer.Status))
 	}
 }
@@ -70,13 +75,20 @@ func (l *line) settle(reason events.Reason, problem string) {
 	l.reason, l.problem = reason, problem
 }
 
-func (l *line) delivered(e *entry) {
-	l.head = nil
-	l.failed, l.paused, l.asked = 0, time.Time{}, false
+// answered is for an answer that is no failure.
+func (l *line) answered(e *entry) {
 	l.settle("", "")
+	l.failed, l.paused, l.asked = 0, time.Time{}, false
+	l.hasPassed(e)
+}
+
+func (l *line) delivered(e *entry) {
+	l.answered(e)
+	l.passed(e)
 	l.counts.delivered.Add(1)
 	l.mu.Lock()
 	l.unremoved[e.seq] = true
+	delete(l.aside, e.seq)
 	l.mu.Unlock()
 	l.left()
 	l.discard(e.seq)
@@ -126,26 +138,53 @@ func (l *line) discard(seq uint64) {
 // maxProblem is how much is kept of why an attempt failed: upstreams have a say in it.
 const maxProblem = 1 << 10
 
+// failure is an attempt to deliver a message that may succeed later.
+type failure struct {
+	reason     events.Reason
+	problem    string
+	unsent     bool          // there was no connection to send it on
+	retryAfter time.Duration // what the upstream has asked for, 0 if it did not
+	passed     bool          // it was sent although one before it fails
+}
+
 // failure sees to a message whose delivery may succeed later.
-func (l *line) failure(p *Policy, e *entry, reason events.Reason, problem string, retryAfter time.Duration) error {
-	if len(problem) > maxProblem {
-		problem = problem[:maxProblem] + "…"
+func (l *line) failure(p *Policy, e *entry, f failure) error {
+	if len(f.problem) > maxProblem {
+		f.problem = f.problem[:maxProblem] + "…"
 	}
 	e.note.Attempts++
-	e.note.LastError = problem
-	l.failed++
+	e.note.LastError = f.problem
+	tries := e.note.Attempts
+	if !f.unsent {
+		e.note.Failures++
+		tries = e.note.Failures
+	}
+	if l.unsent && !f.unsent {
+		l.failed = 0 // the upstream is back, though it fails
+	}
+	if !f.passed { // or it is one with the failure of what it has passed
+		l.failed++
+	}
+	l.unsent = f.unsent
 	l.counts.retried.Add(1)
-	l.settle(reason, problem)
-	l.asked = retryAfter > 0
-	retryAfter = min(retryAfter, maxRetryAfter)
+	l.settle(f.reason, f.problem)
+	l.asked = f.retryAfter > 0
+	retryAfter := min(f.retryAfter, maxRetryAfter)
 	wait := max(p.wait(l.failed), retryAfter)
 	l.paused = time.Now().Add(wait)
+	l.letPass(e, &f)
 	if e.note.Attempts >= p.MaxAttempts {
-		return l.bury(p, e, CauseAttempts, problem)
+		return l.bury(p, e, CauseAttempts, f.problem)
 	}
-	e.note.NotBefore = time.Now().Add(max(p.wait(e.note.Attempts), retryAfter)).UTC()
-	l.head = nil
-	l.lay(p, e)
+	e.note.NotBefore = time.Time{}
+	if !e.trial || !p.Ordered { // or it is sent as soon as those before it are
+		e.note.NotBefore = time.Now().Add(max(p.wait(tries), retryAfter)).UTC()
+	}
+	l.judge(p, e)
+	if !e.trial { // the cursor will find that one
+		l.lay(p, e)
+	}
+	l.passed(e)
 	l.changed()
 	return l.store.Note(l.service, e.seq, e.note.encode())
 }
@@ -158,7 +197,10 @@ func (l *line) bury(p *Policy, e *entry, cause Cause, problem string) error {
 	if err != nil {
 		return err
 	}
-	l.head = nil
+	l.passed(e)
+	l.mu.Lock()
+	delete(l.aside, e.seq)
+	l.mu.Unlock()
 	l.counts.dead.Add(1)
 	l.counts.lost.Add(uint64(lost))
 	l.logger.Warn("a queued request will not be delivered and is kept as a dead letter", "id", formatID(l.service, e.seq), "cause", cause, "last_error", problem, "attempts", e.note.Attempts)

@@ -12,9 +12,12 @@ type entry struct {
 	seq     uint64
 	payload []byte
 	note    note
+	trial   bool // it is sent before others that come before it, see passing.go
 }
 
-func entryOf(r store.Record) entry { return entry{r.Seq, r.Payload, parseNote(r.Note)} }
+func entryOf(r store.Record) entry {
+	return entry{seq: r.Seq, payload: r.Payload, note: parseNote(r.Note)}
+}
 
 // formatID returns the ID of a message: its service, and its number in the store.
 func formatID(service string, seq uint64) string {

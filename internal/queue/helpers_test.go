@@ -101,7 +101,7 @@ func answers(status int) func(*queue.Message, int) (queue.Answer, error) {
 }
 
 func isDown(*queue.Message, int) (queue.Answer, error) {
-	return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, Err: fmt.Errorf("no connection")}
+	return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, Unsent: true, Err: fmt.Errorf("no connection")}
 }
 
 // quick is a policy that waits for next to nothing.

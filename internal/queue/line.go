@@ -35,13 +35,15 @@ type line struct {
 	sending context.Context // outlives the line's by lastChance
 	ordered bool            // what follows is how an ordered line reads
 	cursor  uint64          // the last message that was read
-	skipped map[uint64]bool // are not to be read: they were delivered before the line began anew
+	skipped map[uint64]bool // are not to be read: they were delivered already
 	ahead   []store.Record  // were read and have not been looked at
 	head    *entry          // is next
 	resting restingHeap
 	failed  int       // failures in a row
+	unsent  bool      // the last one found no connection
 	paused  time.Time // nothing is sent before, after a failure
 	asked   bool      // because the upstream has asked for it
+	passing passing
 
 	orders sync.Mutex // held while an operator's order is carried out: each sees what became of those before
 
@@ -51,7 +53,8 @@ type line struct {
 	current    uint64     // is being sent; 0 if none is
 	urgent     []uint64   // an operator wants them tried now
 	dropped    []uint64   // are not there any more, and nothing need wait for them
-	kept       []uint64   // were to be dropped, were passed, and could not be dropped
+	aside      map[uint64]bool
+	kept       []uint64 // were to be dropped, were passed, and could not be dropped
 	drops      map[uint64]drop
 	unremoved  map[uint64]bool // delivered, and still in the store
 	leftover   []uint64        // of them, those that could not be removed
@@ -91,7 +94,7 @@ func newLine(service string, c *Config) *line {
 	l := &line{
 		service: service, store: c.Store, sender: c.Sender, logger: c.Logger.With("service", service),
 		news: make(chan struct{}, 1), wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		drops: map[uint64]drop{}, unremoved: map[uint64]bool{},
+		drops: map[uint64]drop{}, unremoved: map[uint64]bool{}, aside: map[uint64]bool{},
 	}
 	l.policy.Store(&defaultPolicy)
 	return l
@@ -146,19 +149,21 @@ func (l *line) rest(ctx context.Context, wait time.Duration) {
 func (l *line) step() (wait time.Duration, err error) {
 	p := l.policy.Load()
 	e, wait, err := l.find(p)
+	if err == nil && l.passing.allowed && (e == nil || p.passable(e)) {
+		e, wait, err = l.pass(p, e, wait)
+	}
 	if err != nil || e == nil {
 		return wait, err
 	}
 	left := p.left(e)
-	if wait := l.mayNotYet(); wait > 0 && left > 0 {
+	if wait := l.mayNotYet(e); wait > 0 && left > 0 {
 		return min(wait, left), nil
 	}
 	if left > 0 && !l.mirror.ready() {
 		return min(readyPause, left), nil // it nudges
 	}
-	if !l.take(e.seq) {
-		l.head = nil // somebody has dropped it
-		return 0, nil
+	if !l.take(e) {
+		return 0, nil // somebody has dropped it
 	}
 	defer l.release()
 	if left <= 0 {
@@ -183,30 +188,34 @@ func (l *line) find(p *Policy) (e *entry, wait time.Duration, err error) {
 	}
 	for l.head == nil {
 		now := time.Now()
-		if len(l.resting) > 0 && !l.resting[0].until.After(now) {
-			r, dead, found, err := l.store.Get(l.service, l.resting[0].seq)
+		if due := l.due(now); due != nil {
+			r, dead, found, err := l.store.Get(l.service, (*due)[0].seq)
 			if err != nil {
 				return nil, 0, err
 			}
-			heap.Pop(&l.resting)
+			heap.Pop(due)
 			if found && !dead { // nobody has dropped it
 				e := entryOf(r)
 				l.head = &e
 			}
 			continue
 		}
-		if len(l.resting) >= limit {
+		if len(l.resting) >= limit || !p.Ordered && len(l.resting)+len(l.passing.aside) >= limit {
 			return nil, l.untilNext(), nil
 		}
 		if len(l.ahead) == 0 {
 			if l.ahead, err = l.store.Read(l.service, l.cursor, readMessages, readBytes); err != nil {
 				return nil, 0, err
 			}
+			maps.DeleteFunc(l.skipped, func(seq uint64, _ bool) bool { return seq <= l.cursor })
 		}
 		switch {
 		case len(l.ahead) > 0:
 			e := entryOf(l.ahead[0])
 			l.cursor, l.ahead = e.seq, l.ahead[1:]
+			if e.note.Aside && !l.skipped[e.seq] {
+				l.keepAside(e.seq)
+			}
 			switch {
 			case l.skipped[e.seq]:
 			case e.note.NotBefore.After(now):
@@ -214,7 +223,7 @@ func (l *line) find(p *Policy) (e *entry, wait time.Duration, err error) {
 			default:
 				l.head = &e
 			}
-		case len(l.resting) > 0:
+		case len(l.resting)+len(l.passing.aside) > 0:
 			return nil, l.untilNext(), nil
 		default:
 			l.forgetDrops()
@@ -226,9 +235,10 @@ func (l *line) find(p *Policy) (e *entry, wait time.Duration, err error) {
 
 // beginAnew makes the line read from the beginning: what rests is in no order.
 func (l *line) beginAnew() {
-	l.cursor, l.ahead, l.head, l.resting = 0, nil, nil, nil
+	l.cursor, l.ahead, l.head, l.resting, l.passing = 0, nil, nil, nil, passing{}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	clear(l.aside)
 	l.skipped = maps.Clone(l.unremoved)
 }
 
@@ -238,7 +248,11 @@ func (l *line) lay(p *Policy, e *entry) {
 	if end := time.Now().Add(p.left(e)); end.Before(until) {
 		until = end
 	}
-	heap.Push(&l.resting, resting{e.seq, until})
+	h := &l.resting
+	if e.note.Aside || !p.Ordered && e.note.suspect() {
+		h = &l.passing.aside
+	}
+	heap.Push(h, resting{e.seq, until})
 }
 
 // forgetDrops is for when there is nothing that could still be dropped.
@@ -250,19 +264,26 @@ func (l *line) forgetDrops() {
 
 // untilNext returns how long it is until the first that rests may be tried.
 func (l *line) untilNext() time.Duration {
-	until := l.resting[0].until
-	l.plan(until)
+	until := l.nextDue()
+	l.plan(until, l.paused)
 	return time.Until(until)
 }
 
-// mayNotYet returns how long nothing may be sent.
-func (l *line) mayNotYet() time.Duration { return time.Until(l.plan(time.Time{})) }
+// mayNotYet returns how long e may not be sent.
+func (l *line) mayNotYet(e *entry) time.Duration {
+	paused := l.paused
+	if l.mayPass(e) {
+		paused = time.Time{}
+	}
+	return time.Until(l.plan(time.Time{}, paused))
+}
 
-// plan returns when something may be sent, which is not before a moment, and shows it to people.
-func (l *line) plan(until time.Time) time.Time {
+// plan returns when something may be sent, which is not before a moment and the end of a pause, and
+// shows it to people.
+func (l *line) plan(until, paused time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, other := range []time.Time{l.paused, l.refused} {
+	for _, other := range []time.Time{paused, l.refused} {
 		if other.After(until) {
 			until = other
 		}
@@ -271,16 +292,20 @@ func (l *line) plan(until time.Time) time.Time {
 	return until
 }
 
-// take makes seq the one that is being sent, unless it was dropped.
-func (l *line) take(seq uint64) bool {
+// take makes e the one that is being sent, unless it was dropped.
+func (l *line) take(e *entry) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch l.drops[seq] {
-	case 0:
-		l.current = seq
+	if l.drops[e.seq] == 0 {
+		l.current = e.seq
 		return true
-	case dropBegun:
-		l.drops[seq] = dropPassed
+	}
+	if e.trial {
+		return false // the cursor has not passed it
+	}
+	l.head = nil
+	if l.drops[e.seq] == dropBegun {
+		l.drops[e.seq] = dropPassed
 	}
 	return false
 }
@@ -356,11 +381,15 @@ func (l *line) obey() {
 	if len(urgent) > 0 || recovered || arrived {
 		l.paused = time.Time{}
 	}
+	if len(urgent) > 0 {
+		l.passing.asideFrom = time.Time{}
+	}
 	// Where others may pass what rests, who has just come tells the breaker as much.
 	if len(l.resting) > 0 && (recovered || arrived && l.policy.Load().Ordered) {
 		urgent = append(urgent, l.resting[0].seq)
 	}
 	for _, seq := range append(urgent, dropped...) {
 		l.resting.hurry(seq)
+		l.passing.aside.hurry(seq)
 	}
 }

@@ -17,11 +17,6 @@ func anyText() *rapid.Generator[string] {
 	return rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })
 }
 
-// show returns all of a message that is stored.
-func show(m *queue.Message) string {
-	return fmt.Sprintf("%q %q %q %q %q %t %q %q", m.Method, m.Host, m.Path, m.Rest, m.Query, m.EmptyQuery, m.Header, m.Body)
-}
-
 func TestMessagesAreStoredAsTheyAre(t *testing.T) {
 	rings := []*queue.Keyring{nil, keyring(t, newKey(1), newKey(2))}
 	rapid.Check(t, func(t *rapid.T) {
@@ -38,8 +33,8 @@ func TestMessagesAreStoredAsTheyAre(t *testing.T) {
 				t.Fatal(err)
 			}
 			out, err := queue.Decode(payload, keys)
-			if err != nil || show(&in) != show(out) || !in.Accepted.Equal(out.Accepted) {
-				t.Fatalf("got %s, %v\nwant %s", show(out), err, show(&in))
+			if err != nil || contentOf(&in) != contentOf(out) || !in.Accepted.Equal(out.Accepted) {
+				t.Fatalf("got %+v, %v\nwant %s", out, err, contentOf(&in))
 			}
 		}
 	})
@@ -74,9 +69,14 @@ func FuzzDecode(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if twice, err := queue.Decode(again, k); err != nil || show(twice) != show(m) {
-				t.Fatalf("%s became %s, %v", show(m), show(twice), err)
+			if twice, err := queue.Decode(again, k); err != nil || contentOf(twice) != contentOf(m) {
+				t.Fatalf("%s became %+v, %v", contentOf(m), twice, err)
 			}
 		}
 	})
+}
+
+// contentOf returns what of a message is stored, in a form to compare.
+func contentOf(m *queue.Message) string {
+	return fmt.Sprintf("%q %q %q %q %q %t %q %q %d", m.Method, m.Host, m.Path, m.Rest, m.Query, m.EmptyQuery, m.Header, m.Body, m.Accepted.UnixMilli())
 }

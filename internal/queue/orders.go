@@ -164,6 +164,7 @@ func (l *line) keep(seq uint64) {
 func (l *line) removed(seq uint64) {
 	l.mu.Lock()
 	l.drops[seq] = dropDone
+	delete(l.aside, seq)
 	l.dropped = append(l.dropped, seq)
 	l.mu.Unlock()
 	l.nudge()

@@ -69,7 +69,7 @@ func TestDrop(t *testing.T) {
 // After a restart nothing but the first one's own wait keeps the others back.
 func TestDropOfTheFirstFreesThoseBehind(t *testing.T) {
 	folder, u := t.TempDir(), newUpstream()
-	u.behave(answers(500))
+	u.behave(isDown)
 	b := open(t, folder, u, slow())
 	b.accept(t, "a", "b")
 	b.until(t, "the first has failed", func(queue.Status) bool { return b.list(t, queue.StateWaiting)[0].Attempts > 0 })

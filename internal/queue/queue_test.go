@@ -85,8 +85,10 @@ func TestOrderIsKept(t *testing.T) {
 		switch n, _ := strconv.Atoi(string(m.Body)); {
 		case n%10 == 3:
 			return queue.Answer{Status: 400}, nil
-		case n%10 == 7 && attempt < 4:
+		case n%10 == 7 && attempt == 1:
 			return queue.Answer{Status: 503}, nil
+		case n%10 == 7 && attempt < 4:
+			return isDown(m, attempt)
 		}
 		return queue.Answer{Status: 200}, nil
 	})

@@ -24,7 +24,7 @@ import (
 // Sender sends messages to upstreams. It must be safe for concurrent use.
 type Sender interface {
 	// Send sends a message to its service's upstream through the service's breaker, once, and
-	// tells the breaker what came of it. The error is a *NotAdmitted where the breaker did not
+	// tells the breaker what came of it, save for the failure of a suspect. The error is a *NotAdmitted where the breaker did not
 	// let it, and otherwise a *Failed.
 	Send(ctx context.Context, service string, m *Message) (Answer, error)
 }
@@ -48,6 +48,8 @@ func (e *NotAdmitted) Error() string { return e.Reason }
 // Failed is the error of a message that was sent and got no answer.
 type Failed struct {
 	Reason events.Reason
+	// Unsent is whether there was no connection to send it on.
+	Unsent bool
 	Err    error
 }
 
@@ -123,8 +125,8 @@ func (q *Queues) Configure(service string, p Policy) {
 	l.nudge()
 }
 
-// Waiting reports whether any message of a service waits, and why the last attempt to deliver
-// one failed, "" if it did not.
+// Waiting reports whether any message of a service waits, those that are set aside not counted, and
+// why the last attempt to deliver one failed, "" if it did not.
 func (q *Queues) Waiting(service string) (reason events.Reason, waiting bool) {
 	l := q.all()[service]
 	if l == nil || l.depth.Load() <= 0 {
@@ -132,6 +134,9 @@ func (q *Queues) Waiting(service string) (reason events.Reason, waiting bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.depth.Load() <= int64(len(l.aside)) {
+		return "", false
+	}
 	return l.reason, true
 }
 

@@ -85,6 +85,8 @@ type Item struct {
 	Bytes    int
 	Accepted time.Time
 	Attempts int
+	// Aside is whether others pass it while it waits, as it fails while they are delivered.
+	Aside bool
 	// NotBefore is when it is tried again at the earliest; zero is at once.
 	NotBefore time.Time
 	LastError string
@@ -132,7 +134,7 @@ func (q *Queues) List(service, state, after string, limit int) (items []Item, er
 
 func itemOf(service, state string, e entry, keys *Keyring) Item {
 	i := Item{
-		ID: formatID(service, e.seq), Service: service, State: state, Accepted: acceptedAt(e.payload).UTC(), Attempts: e.note.Attempts,
+		ID: formatID(service, e.seq), Service: service, State: state, Accepted: acceptedAt(e.payload).UTC(), Attempts: e.note.Attempts, Aside: e.note.Aside,
 		NotBefore: e.note.NotBefore, LastError: e.note.LastError, Cause: string(e.note.Cause), Died: e.note.Died,
 	}
 	if m, err := decode(e.payload, keys); err == nil {

@@ -297,7 +297,7 @@ func TestArrivalsDoNotHurryWhatOthersMayPass(t *testing.T) {
 func TestOnlySoManyRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream()
-		u.behave(answers(500))
+		u.behave(isDown)
 		p := slow()
 		p.Ordered, p.MaxAge = false, 1000*time.Hour
 		b := opened(t, "", u)

@@ -1,0 +1,156 @@
+package proxy_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+	"cbproxy/proxy"
+)
+
+func suspect(body string) *proxy.Delivery {
+	d := delivery(body)
+	d.Suspect = true
+	return d
+}
+
+// What fails again and again says nothing about the upstream, unless that can't be reached.
+func TestFailureOfASuspectIsNotCounted(t *testing.T) {
+	hung := make(chan bool)
+	defer close(hung)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/status":
+			w.WriteHeader(500)
+		case "/reset":
+			panic(http.ErrAbortHandler)
+		case "/hang":
+			<-hung
+		}
+	}))
+	t.Cleanup(s.Close)
+	for _, state := range []events.State{events.Closed, events.HalfOpen} {
+		server, _, seen := start(t, route(s.URL, "timeout: 200ms", "breaker: {fail_max: 1, half_open_requests: 1, recovery_timeout: 1h}"))
+		b := server.Breaker("svc")
+		if state == events.HalfOpen {
+			b.Force(state, 0, "test")
+		}
+		for _, path := range []string{"/status", "/reset", "/hang", "/status"} {
+			d := suspect("x")
+			d.Rest = path
+			answer, err := server.Deliver(t.Context(), d)
+			if (path == "/status") != (answer.Status == 500) || (path == "/status") != (err == nil) {
+				t.Errorf("%s: %+v, %v", path, answer, err)
+			}
+			if failed := new(proxy.DeliveryError); errors.As(err, &failed) && failed.Unsent {
+				t.Errorf("%s: it was sent", path)
+			}
+			if s := b.Status(); s.State != state || s.Probes != 0 || s.ConsecutiveFailures != 0 || s.LastFailure != nil {
+				t.Errorf("%v, %s: breaker %+v", state, path, s)
+			}
+		}
+		if len(seen.failures) > 0 {
+			t.Errorf("counted %v", seen.failures)
+		}
+		d := suspect("x")
+		if _, err := server.Deliver(t.Context(), d); err != nil || b.State() != events.Closed {
+			t.Errorf("after a success: %v, %v", err, b.State())
+		}
+		if _, err := server.Deliver(t.Context(), delivery("x")); err != nil {
+			t.Error(err)
+		}
+		d = delivery("x")
+		d.Rest = "/status"
+		if _, err := server.Deliver(t.Context(), d); err != nil || b.State() != events.Open {
+			t.Errorf("after the failure of one that is no suspect: %v, %v", err, b.State())
+		}
+	}
+	for _, state := range []events.State{events.Closed, events.HalfOpen} {
+		server, _, _ := start(t, route(closedPort(t), "breaker: {fail_max: 1, half_open_requests: 1, recovery_timeout: 1h}"))
+		b := server.Breaker("svc")
+		if state == events.HalfOpen {
+			b.Force(state, 0, "test")
+		}
+		var failed *proxy.DeliveryError
+		if _, err := server.Deliver(t.Context(), suspect("x")); !errors.As(err, &failed) || !failed.Unsent || b.State() != events.Open {
+			t.Errorf("without a connection: %v, %v", err, b.State())
+		}
+	}
+}
+
+// A suspect that hangs does not hold the only place of a half-open breaker.
+func TestSuspectTakesNoPlace(t *testing.T) {
+	came, release := make(chan bool), make(chan bool)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			came <- true
+			<-release
+		}
+	}))
+	defer s.Close()
+	server, address, _ := start(t, route(s.URL, "breaker: {half_open_requests: 1, recovery_timeout: 1h}"))
+	b := server.Breaker("svc")
+	b.Force(events.HalfOpen, 0, "test")
+	done := make(chan error)
+	go func() { _, err := server.Deliver(t.Context(), suspect("x")); done <- err }()
+	<-came
+	if s := b.Status(); s.State != events.HalfOpen || s.Probes != 0 {
+		t.Errorf("%+v", s)
+	}
+	res, err := http.Get("http://" + address + "/svc")
+	if err != nil || res.StatusCode != 200 || b.State() != events.Closed {
+		t.Errorf("a client's request: %+v, %v; %v", res, err, b.State())
+	} else {
+		_ = res.Body.Close()
+	}
+	close(release)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// Clients that were refused come first, in every other half-open state.
+func TestHalfOpenPlacesAreLeftToClientsFirst(t *testing.T) {
+	server, address, _ := start(t, route(closedPort(t), "breaker: {fail_max: 1, recovery_timeout: 1h}"))
+	b := server.Breaker("svc")
+	ask := func() {
+		if res, err := http.Get("http://" + address + "/svc"); err == nil {
+			_ = res.Body.Close()
+		}
+	}
+	b.Force(events.Open, 0, "test")
+	ask()
+	for i, wantDeferred := range []bool{true, false, true} {
+		b.Force(events.HalfOpen, 0, "test")
+		_, err := server.Deliver(t.Context(), delivery("x"))
+		var deferred *proxy.DeferredError
+		if errors.As(err, &deferred) != wantDeferred {
+			t.Errorf("half-open for the %d. time: %v", i+1, err)
+		}
+		if wantDeferred {
+			if wait := time.Until(deferred.Until); wait <= 0 || wait > 5*time.Second || b.Status().Probes != 0 {
+				t.Errorf("deferred for %v, %+v", wait, b.Status())
+			}
+			ask() // it takes the place, and fails
+		}
+		if b.State() != events.Open {
+			t.Errorf("%v after a failed probe", b.State())
+		}
+	}
+}
+
+// Without clients nothing is deferred.
+func TestNothingIsDeferredWithoutClients(t *testing.T) {
+	server, _, _ := start(t, route(closedPort(t), "breaker: {fail_max: 1, recovery_timeout: 1h}"))
+	b := server.Breaker("svc")
+	for range 3 {
+		b.Force(events.HalfOpen, 0, "test")
+		if _, err := server.Deliver(t.Context(), delivery("x")); errors.Is(err, breaker.ErrHalfOpenLimit) || errors.As(err, new(*proxy.DeferredError)) {
+			t.Error(err)
+		}
+	}
+}
