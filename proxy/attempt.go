@@ -81,6 +81,7 @@ func (a *attempt) succeeded() {
 	}
 	a.reported = true
 	a.x.outcome.Result = events.ResultSuccess
+	a.x.route.service.succeeded.Store(a.start.UnixNano())
 	a.call.Success(a.took())
 }
 

@@ -80,6 +80,19 @@ func (s *Server) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 	return rt.deliver(ctx, d, call)
 }
 
+// Succeeded returns when the client's request began that was the last to be answered by a service's upstream
+// without a failure; zero if none was, or no route has the service.
+func (s *Server) Succeeded(service string) (began time.Time) {
+	snap := s.acquire()
+	defer snap.release()
+	if rt := snap.services[service]; rt != nil {
+		if at := rt.service.succeeded.Load(); at != 0 {
+			began = time.Unix(0, at)
+		}
+	}
+	return began
+}
+
 // deliver is told of by call, exactly once.
 func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (answer Delivered, err error) {
 	limited, cancel := context.WithTimeoutCause(ctx, rt.config.Timeout, errTimeout)

@@ -1,13 +1,13 @@
 package proxy
 
 import (
-	"log/slog"
-
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/upstream"
 	"cbproxy/routes"
+	"log/slog"
+	"sync/atomic"
 )
 
 // service is what outlives a configuration: a service keeps it as long as any
@@ -23,6 +23,7 @@ type service struct {
 	bulkhead    limiter // where the route's max_in_flight is set
 	retryBudget retryBudget
 	reserved    reservation
+	succeeded   atomic.Int64  // when a client's request began that succeeded last, in nanoseconds since 1970; 0: none has
 	prober      *prober       // nil: recovery is tested with clients' requests
 	halfOpen    chan struct{} // holds a token if there may be something to probe
 }

@@ -33,7 +33,7 @@ func openQueues(c *routes.Config, keep *keeping, bus *events.Bus, logger *slog.L
 		logger.Error("queued requests are lost", "reason", reason)
 	}
 	q := &queues{store: kept}
-	config := queue.Config{Store: kept, Sender: q, Bus: bus, Logger: logger}
+	config := queue.Config{Store: kept, Sender: q, Bus: bus, Logger: logger, Succeeded: q.succeeded}
 	if keep.redis != nil {
 		config.Copies, config.Shared = keep.redis.Copies(kept.Origin()), func() bool { return keep.share().Enabled }
 	}
@@ -64,6 +64,8 @@ func (q *queues) Send(ctx context.Context, service string, m *queue.Message) (qu
 	}
 	return queue.Answer{Status: answer.Status, RetryAfter: answer.RetryAfter}, err
 }
+
+func (q *queues) succeeded(service string) time.Time { return q.server.Succeeded(service) }
 
 // close writes what is not written yet. It is for when nothing is accepted or delivered any more.
 func (q *queues) close(logger *slog.Logger) {

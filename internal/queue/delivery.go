@@ -37,7 +37,7 @@ func (l *line) deliver(p *Policy, e *entry, m *Message) error {
 	case retryable(answer.Status):
 		return l.failure(p, e, failure{
 			reason: events.ReasonStatus, problem: fmt.Sprintf("status %d", answer.Status), passed: passes,
-			retryAfter: answer.RetryAfter,
+			retryAfter: answer.RetryAfter, limited: answer.Status == http.StatusTooManyRequests,
 		})
 	default:
 		l.answered(e)
@@ -144,6 +144,7 @@ type failure struct {
 	problem    string
 	unsent     bool          // there was no connection to send it on
 	retryAfter time.Duration // what the upstream has asked for, 0 if it did not
+	limited    bool          // the answer was that there are too many requests
 	passed     bool          // it was sent although one before it fails
 }
 

@@ -27,6 +27,7 @@ type sent struct {
 // upstream is a Sender that answers as it is told to.
 type upstream struct {
 	mu     sync.Mutex
+	began  time.Time // of a client's request that succeeded
 	answer func(m *queue.Message, attempt int) (queue.Answer, error)
 	log    []sent
 	came   chan sent
@@ -61,6 +62,25 @@ func (u *upstream) Send(_ context.Context, _ string, m *queue.Message) (queue.An
 	u.mu.Unlock()
 	u.came <- s
 	return a, err
+}
+
+// succeed is for a client's request that begins now.
+func (u *upstream) succeed() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.began = time.Now()
+}
+
+func succeededOf(s queue.Sender) func(string) time.Time {
+	u, ok := s.(*upstream)
+	if !ok {
+		return nil
+	}
+	return func(string) time.Time {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		return u.began
+	}
 }
 
 // patience is long enough for a bubble's clock, too.
@@ -143,7 +163,7 @@ func opened(t testing.TB, folder string, u queue.Sender) *bench {
 		t.Fatal(err, aside)
 	}
 	b := &bench{store: kept, bus: new(events.Bus)}
-	b.Queues = queue.New(queue.Config{Store: kept, Sender: u, Bus: b.bus, Logger: slog.New(slog.DiscardHandler)})
+	b.Queues = queue.New(queue.Config{Store: kept, Sender: u, Bus: b.bus, Logger: slog.New(slog.DiscardHandler), Succeeded: succeededOf(u)})
 	b.stop = sync.OnceFunc(func() { _ = kept.Close() })
 	return b
 }

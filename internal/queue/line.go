@@ -17,11 +17,12 @@ import (
 // line delivers one service's messages, one after the other. What is not said to be otherwise
 // belongs to its goroutine.
 type line struct {
-	service string
-	store   *store.Queue
-	sender  Sender
-	logger  *slog.Logger
-	news    chan struct{} // holds a token while there is something new to see
+	service   string
+	store     *store.Queue
+	sender    Sender
+	logger    *slog.Logger
+	succeeded func(service string) time.Time // of clients' requests; nil: not known
+	news      chan struct{}                  // holds a token while there is something new to see
 
 	policy atomic.Pointer[Policy]
 	depth  atomic.Int64 // messages that wait, those that are about to be accepted among them
@@ -92,7 +93,7 @@ const maxRetryAfter = time.Hour
 
 func newLine(service string, c *Config) *line {
 	l := &line{
-		service: service, store: c.Store, sender: c.Sender, logger: c.Logger.With("service", service),
+		service: service, store: c.Store, sender: c.Sender, logger: c.Logger.With("service", service), succeeded: c.Succeeded,
 		news: make(chan struct{}, 1), wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		drops: map[uint64]drop{}, unremoved: map[uint64]bool{}, aside: map[uint64]bool{},
 	}
@@ -149,15 +150,16 @@ func (l *line) rest(ctx context.Context, wait time.Duration) {
 func (l *line) step() (wait time.Duration, err error) {
 	p := l.policy.Load()
 	e, wait, err := l.find(p)
+	again := l.refute()
 	if err == nil && l.passing.allowed && (e == nil || p.passable(e)) {
 		e, wait, err = l.pass(p, e, wait)
 	}
 	if err != nil || e == nil {
-		return wait, err
+		return min(wait, again), err
 	}
 	left := p.left(e)
 	if wait := l.mayNotYet(e); wait > 0 && left > 0 {
-		return min(wait, left), nil
+		return min(wait, left, again), nil
 	}
 	if left > 0 && !l.mirror.ready() {
 		return min(readyPause, left), nil // it nudges

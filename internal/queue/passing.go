@@ -22,6 +22,9 @@ const (
 // trialWithin is how long after the suspect's failure a trial may begin.
 const trialWithin = time.Second
 
+// refutePause is how often it is looked whether clients' requests succeed.
+const refutePause = time.Second
+
 // How many messages that are no suspects a trial is chosen from, and how many are read for that.
 const (
 	trialChoice = 16
@@ -41,7 +44,8 @@ type passing struct {
 	aside     restingHeap // wait and block nothing: those set aside; where order does not matter, suspects
 	asideFrom time.Time   // none of them is sent before
 	allowed   bool        // one message may be sent in spite of the pause after a failure
-	since     time.Time   // when that was allowed
+	since     time.Time   // when that was allowed, or refused
+	refutable bool        // the upstream says that it can't take anything for a time, which one request alone has heard
 	passed    uint64      // the message that a trial has passed last
 }
 
@@ -77,7 +81,21 @@ func (l *line) mayPass(e *entry) bool { return l.passing.allowed && !e.note.susp
 // was let pass lets nothing pass.
 func (l *line) letPass(e *entry, f *failure) {
 	l.passing.allowed = !f.passed && !f.unsent && e.note.suspect()
+	l.passing.refutable = !l.passing.allowed && !f.passed && f.retryAfter > 0 && !f.limited
 	l.passing.since = time.Now()
+}
+
+// refute allows a trial in spite of a Retry-After, which is not only for the message that got it, if the upstream
+// has answered a client's request since. It returns how long to wait before it is called again.
+func (l *line) refute() (again time.Duration) {
+	if !l.passing.refutable || l.succeeded == nil {
+		return longestWait
+	}
+	if !l.succeeded(l.service).After(l.passing.since) {
+		return refutePause
+	}
+	l.passing.allowed, l.passing.refutable = true, false
+	return longestWait
 }
 
 // sent notes that e was sent, which took a time.

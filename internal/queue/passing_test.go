@@ -117,6 +117,45 @@ func TestWhatIsSetAsideIsNotWaitedFor(t *testing.T) {
 	})
 }
 
+// A Retry-After that only one message gets, while clients' requests succeed, is for that one alone.
+func TestRetryAfterOfOneMessage(t *testing.T) {
+	for name, c := range map[string]struct {
+		status, all int // all: how many get it
+		clients     bool
+		sent        int // of what comes, within a minute
+	}{
+		"503, and clients succeed":       {503, 1, true, 3},
+		"503, and nobody else is served": {503, 1, false, 0},
+		"503 for all":                    {503, 4, true, 1},
+		"429, and clients succeed":       {429, 1, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, usual(), func(t *testing.T, b *bench, u *upstream) {
+				u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
+					if n := strings.Index("pabc", string(m.Body)); n < c.all {
+						return queue.Answer{Status: c.status, RetryAfter: time.Hour}, nil
+					}
+					return queue.Answer{Status: 200}, nil
+				})
+				b.accept(t, "p", "a", "b", "c")
+				for range 60 {
+					time.Sleep(time.Second)
+					if c.clients {
+						u.succeed()
+					}
+				}
+				synctest.Wait()
+				if got := without("p", u.bodies()); len(got) != c.sent || c.sent > 1 && !slices.Equal(got, []string{"a", "b", "c"}) {
+					t.Errorf("sent %q", got)
+				}
+				if n := u.count("p"); n > 3 {
+					t.Errorf("the one that it is for was sent %d times", n)
+				}
+			})
+		})
+	}
+}
+
 // Arrivals find a poison that has been alone so far.
 func TestPoisonThatWasAloneDoesNotBlockArrivals(t *testing.T) {
 	inBubble(t, usual(), func(t *testing.T, b *bench, u *upstream) {

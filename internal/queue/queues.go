@@ -56,12 +56,15 @@ type Failed struct {
 func (e *Failed) Error() string { return e.Err.Error() }
 func (e *Failed) Unwrap() error { return e.Err }
 
-// Config is what Queues are built from. All fields but those of the copies are required.
+// Config is what Queues are built from. All fields but Succeeded and those of the copies are required.
 type Config struct {
 	Store  *store.Queue
 	Sender Sender
 	Bus    *events.Bus
 	Logger *slog.Logger
+	// Succeeded returns when the request of a client began that was the last to be answered by a
+	// service's upstream without a failure; zero if none was. nil is never.
+	Succeeded func(service string) time.Time
 	// Copies is where copies are kept for other instances, nil for nowhere, as long as Shared says
 	// so.
 	Copies *store.Copies
