@@ -37,7 +37,7 @@ type QueueOptions struct {
 	Backoff time.Duration `yaml:"backoff" valid:"positive"`
 	// Longest wait after a failure, save for a Retry-After. At least backoff.
 	MaxBackoff time.Duration `yaml:"max_backoff" valid:"positive"`
-	// Deliver in the order of acceptance, one by one, and queue what comes while others wait, too, so that nothing passes them.
+	// Deliver in the order of acceptance, one by one, and queue what comes while others wait, too, so that nothing passes them. Only a request that fails while others succeed is passed.
 	Ordered bool `yaml:"ordered"`
 	// Names of fields that are not kept, such as Authorization: the upstream will not get them.
 	DropHeaders []string `yaml:"drop_headers" most:"100"`
