@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"syscall"
 	"testing"
 	"time"
@@ -96,6 +97,44 @@ func TestQueueLosesNothingWithRedis(t *testing.T) {
 	u.start()
 	t.Cleanup(u.kill)
 	u.awaitTaken(append(append(numbered("a", 5), numbered("b", 5)...), numbered("c", 5)...)...)
+}
+
+// A request that fails on its own, in the queue of one instance, closes the service to no other, and neither does it
+// once another instance has taken it over.
+func TestPoisonOfOneProxyHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	server := redistest.Start(t)
+	u := newRecorder(t)
+	fleet := queueFleet(t, 2, server.URL(), u.upstreamProcess)
+	fleet[0].mustQueue("poison", "good-1", "good-2")
+	copied(t, server, 3)
+	u.answer(rule{In: "poison", Status: 500})
+	u.start()
+	t.Cleanup(u.kill)
+	u.awaitTaken("good-1", "good-2")
+	served := func(n int) {
+		t.Helper()
+		eventually(t, "a GET is served", func() bool { return fleet[1].get("/svc/read").header.Get("X-Fallback") == "" })
+		for range n {
+			if r := fleet[1].get("/svc/read"); r.status != http.StatusOK || r.header.Get("X-Fallback") != "" {
+				t.Fatalf("a GET: %+v", r)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	served(50)
+	fleet[0].kill()
+	fleet[1].takenOver(1)
+	eventually(t, "it has failed again", func() bool { _, all := fleet[1].backlog(); return len(all) == 1 && all[0].Attempts > 2 })
+	served(50)
+	eventually(t, "a POST is not queued", func() bool {
+		r := fleet[1].post("straight")
+		return r.status == http.StatusOK && r.header.Get("X-Fallback") == ""
+	})
+	u.answer()
+	fleet[1].drained()
+	copied(t, server, 0)
 }
 
 // Nobody waits for Redis: neither who sends nor who is to get it.
