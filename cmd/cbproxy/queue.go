@@ -44,7 +44,7 @@ func openQueues(c *routes.Config, keep *keeping, bus *events.Bus, logger *slog.L
 // Send implements queue.Sender.
 func (q *queues) Send(ctx context.Context, service string, m *queue.Message) (queue.Answer, error) {
 	answer, err := q.server.Deliver(ctx, &proxy.Delivery{
-		Service: service, Method: m.Method, Host: m.Host, Rest: m.Rest, Query: m.Query, EmptyQuery: m.EmptyQuery, Header: m.Header, Body: m.Body, Suspect: m.Suspect(),
+		Service: service, Method: m.Method, Host: m.Host, Rest: m.Rest, Query: m.Query, EmptyQuery: m.EmptyQuery, Header: m.Header, Body: m.Body, Suspect: m.Suspect,
 	})
 	var failed *proxy.DeliveryError
 	var deferred *proxy.DeferredError

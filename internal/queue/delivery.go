@@ -13,7 +13,7 @@ import (
 // deliver sends one message and sees to what becomes of it.
 func (l *line) deliver(p *Policy, e *entry, m *Message) error {
 	m.Header.Set(attemptField, fmt.Sprint(e.note.Attempts+1))
-	m.Failures = e.note.Failures
+	m.Suspect = e.note.suspect()
 	heard, passes, start := l.heard(), l.mayPass(e), time.Now()
 	answer, err := l.send(m)
 	var refused *NotAdmitted
@@ -157,7 +157,9 @@ func (l *line) failure(p *Policy, e *entry, f failure) error {
 	e.note.LastError = f.problem
 	tries := e.note.Attempts
 	if !f.unsent {
-		e.note.Failures++
+		if e.note.Failures++; e.note.FirstFailure.IsZero() {
+			e.note.FirstFailure = time.Now().UTC()
+		}
 		tries = e.note.Failures
 	}
 	if l.unsent && !f.unsent {
@@ -187,6 +189,10 @@ func (l *line) failure(p *Policy, e *entry, f failure) error {
 	}
 	l.passed(e)
 	l.changed()
+	if l.passing.allowed {
+		l.passing.unwritten = e // a trial is to come at once
+		return nil
+	}
 	return l.store.Note(l.service, e.seq, e.note.encode())
 }
 

@@ -3,6 +3,7 @@ package queue
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -133,6 +134,9 @@ func (l *line) run(ctx context.Context) {
 		}
 		l.rest(ctx, wait)
 	}
+	if err := l.writeNote(); err != nil {
+		l.logger.Error("cannot record a failed delivery", "error", err)
+	}
 }
 
 func (l *line) rest(ctx context.Context, wait time.Duration) {
@@ -153,6 +157,9 @@ func (l *line) step() (wait time.Duration, err error) {
 	again := l.refute()
 	if err == nil && l.passing.allowed && (e == nil || p.passable(e)) {
 		e, wait, err = l.pass(p, e, wait)
+	}
+	if l.passing.unwritten != nil && (err != nil || e == nil || !e.trial) {
+		return 0, errors.Join(err, l.writeNote())
 	}
 	if err != nil || e == nil {
 		return min(wait, again), err
@@ -175,7 +182,7 @@ func (l *line) step() (wait time.Duration, err error) {
 	if err != nil {
 		return 0, l.bury(p, e, CauseUnreadable, err.Error())
 	}
-	return 0, l.deliver(p, e, m)
+	return 0, errors.Join(l.deliver(p, e, m), l.writeNote())
 }
 
 // find returns the message that is next, or how long to wait for one.
@@ -237,7 +244,8 @@ func (l *line) find(p *Policy) (e *entry, wait time.Duration, err error) {
 
 // beginAnew makes the line read from the beginning: what rests is in no order.
 func (l *line) beginAnew() {
-	l.cursor, l.ahead, l.head, l.resting, l.passing = 0, nil, nil, nil, passing{}
+	l.cursor, l.ahead, l.head, l.resting = 0, nil, nil, nil
+	l.passing = passing{unwritten: l.passing.unwritten}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.aside)

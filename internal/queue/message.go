@@ -28,16 +28,12 @@ type Message struct {
 	Body   []byte
 	// Reason is why it could not be sent at once; it is not kept.
 	Reason events.Reason
-	// Failures counts the deliveries whose failure the message itself may have caused. It is set for
-	// a Sender, and not part of the payload.
-	Failures int
+	// Suspect is whether another failure says nothing about the upstream, save that there is no
+	// connection. It is set for a Sender, and not part of the payload.
+	Suspect bool
 	// Accepted is when it was accepted, by the wall clock, in whole milliseconds.
 	Accepted time.Time
 }
-
-// Suspect reports whether another failure of m says nothing about the upstream, save that there is
-// no connection.
-func (m *Message) Suspect() bool { return m.Failures >= suspectAfter }
 
 // meta is a message without its body, as it is stored.
 type meta struct {
@@ -177,6 +173,8 @@ type note struct {
 	// Failures counts the attempts whose failure the message itself may have caused: all but those that
 	// found no connection to the upstream.
 	Failures int `json:"failures,omitempty"`
+	// FirstFailure is when the first of these was.
+	FirstFailure time.Time `json:"first_failure,omitzero"`
 	// Aside is whether others pass it while it waits, although the queue is ordered.
 	Aside bool `json:"aside,omitempty"`
 	// NotBefore is when it may be tried again; zero is at once.

@@ -7,7 +7,7 @@ import (
 )
 
 // A message whose deliveries fail is told from an upstream that fails by trying another one: after
-// suspectAfter failures it is a suspect, and right after each further failure one message behind it
+// suspectAfter failures within suspectFor or longer it is a suspect, and right after each further failure one message behind it
 // is sent, a trial. If the trial fails as well, the upstream is taken to be at fault and the suspect
 // goes on blocking an ordered queue. If the trial is answered, the suspect is sent again at once, and
 // if it fails again, set aside: it is tried again after its own waits, and blocks nothing.
@@ -18,6 +18,10 @@ const (
 	suspectAfter = 2 // failures
 	asideAfter   = 3 // failures, if another message was answered before the last one
 )
+
+// suspectFor is how long a message must have failed to be a suspect: an upstream that fails for a moment, and gets
+// many requests in it, says nothing about any of them. It is a little less than the default backoff.
+const suspectFor = 700 * time.Millisecond
 
 // trialWithin is how long after the suspect's failure a trial may begin.
 const trialWithin = time.Second
@@ -36,7 +40,9 @@ const (
 const asideShare = 4
 
 // suspect reports whether a failure of the message says nothing about the upstream any more.
-func (n *note) suspect() bool { return n.Failures >= suspectAfter }
+func (n *note) suspect() bool {
+	return n.Failures >= suspectAfter && time.Since(n.FirstFailure).Abs() >= suspectFor // the clock may have been set back
+}
 
 // passing is what a line knows about messages that others may pass. It belongs to the line's
 // goroutine.
@@ -47,6 +53,7 @@ type passing struct {
 	since     time.Time   // when that was allowed, or refused
 	refutable bool        // the upstream says that it can't take anything for a time, which one request alone has heard
 	passed    uint64      // the message that a trial has passed last
+	unwritten *entry      // its note is to be written after the trial, so that this comes at once
 }
 
 // due returns the heap whose first message may be tried, nil if there is none.
@@ -96,6 +103,16 @@ func (l *line) refute() (again time.Duration) {
 	}
 	l.passing.allowed, l.passing.refutable = true, false
 	return longestWait
+}
+
+// writeNote writes what letPass has left for later.
+func (l *line) writeNote() error {
+	e := l.passing.unwritten
+	if e == nil {
+		return nil
+	}
+	l.passing.unwritten = nil
+	return l.store.Note(l.service, e.seq, e.note.encode())
 }
 
 // sent notes that e was sent, which took a time.

@@ -222,40 +222,37 @@ func TestRecoveryKeepsTheOrderOfWhatHasFailedBefore(t *testing.T) {
 	})
 }
 
-// The second failure that a message may have caused itself makes it a suspect, restarts or not.
+// The second failure that a message may have caused itself makes it a suspect, restarts or not, but not within moments.
 func TestSuspectsAreToldToTheSender(t *testing.T) {
-	folder := t.TempDir()
-	var failures, suspects atomic.Int64
-	u := newUpstream()
-	u.behave(func(m *queue.Message, attempt int) (queue.Answer, error) {
-		if failures.Store(int64(m.Failures)); m.Suspect() {
-			suspects.Add(1)
+	p := usual()
+	p.Backoff, p.MaxBackoff = 100*time.Millisecond, 100*time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		folder := t.TempDir()
+		var suspects []bool
+		u := newUpstream()
+		u.behave(func(m *queue.Message, attempt int) (queue.Answer, error) {
+			suspects = append(suspects, m.Suspect)
+			if attempt > 2 && attempt < 20 {
+				return isDown(m, attempt)
+			}
+			return queue.Answer{Status: 500}, nil
+		})
+		b := open(t, folder, u, p)
+		b.accept(t, "a")
+		time.Sleep(5 * time.Second)
+		b.stop()
+		if first := slices.Index(suspects, true); first < 6 || first > 12 {
+			t.Errorf("attempt %d was the first of a suspect: %v", first+1, suspects)
 		}
-		if attempt%2 == 1 {
-			return isDown(m, attempt)
+		suspects = nil
+		b = open(t, folder, u, p)
+		u.next(t)
+		time.Sleep(time.Second)
+		b.stop()
+		if slices.Contains(suspects, false) || len(suspects) == 0 {
+			t.Errorf("after the restart: %v", suspects)
 		}
-		return queue.Answer{Status: 500}, nil
 	})
-	b := open(t, folder, u, quick())
-	b.accept(t, "a")
-	for attempt := 1; attempt <= 4; attempt++ {
-		if got := u.next(t).attempt; got != attempt {
-			t.Fatalf("attempt %d, want %d", got, attempt)
-		}
-	}
-	b.until(t, "it has failed 4 times", func(queue.Status) bool { return b.list(t, queue.StateWaiting)[0].Attempts >= 4 })
-	b.stop()
-	if suspects.Load() > 1 { // a fifth attempt may have been under way
-		t.Errorf("%d attempts were a suspect's", suspects.Load())
-	}
-	suspects.Store(0)
-	for len(u.came) > 0 {
-		<-u.came
-	}
-	open(t, folder, u, quick())
-	if s := u.next(t); suspects.Load() == 0 || failures.Load() < 2 {
-		t.Errorf("after the restart attempt %d is no suspect's: %d failures", s.attempt, failures.Load())
-	}
 }
 
 // Restarts in between change nothing: all others come in their order, once.
