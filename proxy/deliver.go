@@ -155,6 +155,9 @@ func (rt *route) verdict(d *Delivery, call breaker.Call) breaker.Call {
 	return late
 }
 
+// drainFor is for how long a response's body is read, at the longest.
+const drainFor = 2 * time.Second
+
 // deliveryRequest makes the upstream's request of d.
 func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request {
 	u := &url.URL{RawQuery: d.Query, ForceQuery: d.EmptyQuery}
@@ -203,7 +206,9 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	if res.StatusCode < 200 {
 		return answer, connected, events.ErrorProtocol, fmt.Errorf("malformed response: status %03d", res.StatusCode)
 	}
+	enough := time.AfterFunc(drainFor, cancel)                // the request has arrived, and others wait
 	_, broken := io.CopyN(io.Discard, res.Body, maxProbeBody) // keeps the connection
+	enough.Stop()
 	answer = Delivered{res.StatusCode, parseRetryAfter(res.Header.Get("Retry-After"), time.Now())}
 	switch {
 	case rt.config.Breaker.FailureStatuses.Has(res.StatusCode):

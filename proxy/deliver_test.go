@@ -308,3 +308,18 @@ func TestDeliveryCostsAtMostOneReplay(t *testing.T) {
 		t.Errorf("one delivery hit the upstream %d times", n)
 	}
 }
+
+// A response without an end does not keep those that wait behind its request for as long as timeout.
+func TestDeliveryDoesNotWaitForTheEndOfItsResponse(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(200)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	defer s.Close()
+	server, _, seen := start(t, route(s.URL, "timeout: 1h", "breaker: {fail_max: 1}"))
+	answer, err := server.Deliver(t.Context(), delivery("x"))
+	if err != nil || answer.Status != 200 || server.Breaker("svc").State() != events.Closed || len(seen.failures) > 0 {
+		t.Errorf("%+v, %v, failures %v", answer, err, seen.failures)
+	}
+}
