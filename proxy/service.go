@@ -1,13 +1,14 @@
 package proxy
 
 import (
+	"log/slog"
+	"sync/atomic"
+
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/upstream"
 	"cbproxy/routes"
-	"log/slog"
-	"sync/atomic"
 )
 
 // service is what outlives a configuration: a service keeps it as long as any
