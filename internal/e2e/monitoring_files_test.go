@@ -211,6 +211,22 @@ func TestEveryAlertHasATestThatFiresAndClearsIt(t *testing.T) {
 	}
 }
 
+// The operator's object holds the groups of both files, and the API server refuses two of one name.
+func TestRuleGroupNamesAreUnique(t *testing.T) {
+	t.Parallel()
+	file := map[string]string{} // of each group
+	for _, name := range []string{"alerts.yaml", "recording.yaml"} {
+		var content struct{ Groups []struct{ Name string } }
+		decodeYAML(t, filepath.Join(monitoring, name), &content)
+		for _, g := range content.Groups {
+			if other := file[g.Name]; other != "" || g.Name == "" {
+				t.Errorf("group %q is in %s and in %s", g.Name, other, name)
+			}
+			file[g.Name] = name
+		}
+	}
+}
+
 // needPrometheus skips the test where Prometheus' programs are missing, which CI installs.
 func needPrometheus(t testing.TB) {
 	t.Helper()

@@ -1,4 +1,4 @@
-// Command prometheusrule prints the rules as Prometheus' operator takes them:
+// Command prometheusrule prints the rules as an object of the Prometheus operator:
 //
 //	go run ./monitoring/prometheusrule >monitoring/prometheusrule.yaml
 package main
@@ -23,6 +23,7 @@ spec:
 func main() {
 	var b strings.Builder
 	b.WriteString(head)
+	file := map[string]string{} // of each group
 	for _, name := range []string{"recording.yaml", "alerts.yaml"} {
 		content, err := os.ReadFile("monitoring/" + name)
 		if err != nil {
@@ -35,6 +36,14 @@ func main() {
 			os.Exit(1)
 		}
 		for line := range strings.Lines(groups) {
+			if group, ok := strings.CutPrefix(line, "  - name: "); ok {
+				group = strings.TrimSpace(group)
+				if other := file[group]; other != "" { // the API server refuses the object
+					fmt.Fprintf(os.Stderr, "prometheusrule: group %s is in %s and in %s\n", group, other, name)
+					os.Exit(1)
+				}
+				file[group] = name
+			}
 			if strings.TrimSpace(line) != "" {
 				line = "  " + line
 			}
