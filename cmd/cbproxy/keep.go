@@ -83,7 +83,8 @@ func (k *keeping) openRedis(c routes.Redis) error {
 	}
 	k.redis, err = store.NewRedis(store.RedisConfig{
 		URL: c.URL, TLS: tlsConfig, Namespace: c.Namespace, Logger: k.logger,
-		TTL: func() time.Duration { return k.config().Redis.TTL },
+		TTL:         func() time.Duration { return k.config().Redis.TTL },
+		LargestBody: func() int64 { return largestQueuedBody(k.config()) },
 	})
 	if err != nil {
 		return fmt.Errorf("redis.url: %w", err)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"cbproxy/fallbacks"
 	"cbproxy/internal/admin"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
@@ -84,6 +85,16 @@ func waitsInMemory(c *routes.Config, logger *slog.Logger) {
 			logger.Warn("queued requests are kept in memory, as data_dir is empty, and are lost when the process ends", "service", name)
 		}
 	}
+}
+
+// largestQueuedBody returns the largest max_body of c's queues, in bytes.
+func largestQueuedBody(c *routes.Config) (largest int64) {
+	for _, f := range c.Fallbacks {
+		if o, ok := f.Strategies["queue"].(*fallbacks.QueueOptions); ok {
+			largest = max(largest, int64(o.MaxBody))
+		}
+	}
+	return largest
 }
 
 // metrics returns what a scrape wants to know of the queues of all services.

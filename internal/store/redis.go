@@ -25,6 +25,9 @@ type RedisConfig struct {
 	Namespace string
 	// TTL returns how long a state lives without anybody's touching it.
 	TTL func() time.Duration
+	// LargestBody returns the bytes of the largest body of a request that this instance queues, nil is 0.
+	// A reply that is larger by more than 8 MiB is an error.
+	LargestBody func() int64
 	// Logger is told once when Redis can't be used, and once when it can again.
 	Logger *slog.Logger
 }
@@ -42,11 +45,19 @@ type Redis struct {
 
 // NewRedis returns a store that connects when it is first asked something.
 func NewRedis(c RedisConfig) (*Redis, error) {
-	client, err := newClient(c.URL, c.TLS)
+	client, err := newClient(c.URL, c.TLS, c.replyLimit)
 	if err != nil {
 		return nil, err
 	}
 	return &Redis{config: c, client: client, secrets: secretsIn(c.URL), condition: condition{logger: c.Logger, faults: map[string]fault{}}}, nil
+}
+
+// replyLimit returns how many bytes a reply may have: Claim returns up to claimBytes and one more record.
+func (c *RedisConfig) replyLimit() int64 {
+	if c.LargestBody == nil {
+		return minReplyLimit
+	}
+	return minReplyLimit + c.LargestBody()
 }
 
 // Keys, to which the namespace and, but for the channel, a service's name are added.
@@ -64,12 +75,22 @@ func (r *Redis) key(kind, service string) string { return r.config.Namespace + k
 func (r *Redis) do(ctx context.Context, what, service string, operation func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
-	err := operation(ctx)
+	err := recovered(func() error { return operation(ctx) })
 	if err != nil {
 		err = r.explain(what+" of "+service, err)
 	}
 	r.note(what+" of "+service, err, ctx)
 	return err
+}
+
+// recovered returns a panic of the client library as an error: no reply may end the process.
+func recovered(operation func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the client library has panicked: %v", p)
+		}
+	}()
+	return operation()
 }
 
 // operationTimeout is for a new connection, a redirection and the operation itself.
@@ -121,7 +142,11 @@ const historyMaxLen = 5 * HistoryLimit
 func (r *Redis) History(ctx context.Context, service string, limit int) (changes []events.Change, err error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
-	entries, err := r.client.XRevRangeN(ctx, r.key(historyKey, service), "+", "-", int64(limit)).Result()
+	var entries []redis.XMessage
+	err = recovered(func() error {
+		entries, err = r.client.XRevRangeN(ctx, r.key(historyKey, service), "+", "-", int64(limit)).Result()
+		return err
+	})
 	if err != nil {
 		return nil, r.explain("read the history of "+service, err)
 	}

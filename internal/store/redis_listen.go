@@ -58,7 +58,11 @@ func (r *Redis) listen(ctx context.Context, l Listener) error {
 		if tested {
 			patience = listenPatience
 		}
-		message, err := sub.ReceiveTimeout(ctx, patience)
+		var message any
+		err := recovered(func() (err error) {
+			message, err = sub.ReceiveTimeout(ctx, patience)
+			return err
+		})
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:

@@ -28,15 +28,16 @@ const wantRedisURL = "must be a URL such as redis://host:6379/0, rediss://host:6
 // +cluster. The other parameters are go-redis's. The error holds nothing of the URL that may be
 // a secret.
 func ValidateRedisURL(text string) error {
-	client, err := newClient(text, nil)
+	client, err := newClient(text, nil, nil)
 	if err == nil {
 		_ = client.Close() // it has connected to nothing
 	}
 	return err
 }
 
-// newClient returns a client of the Redis at a URL, which connects when it is first used.
-func newClient(text string, tlsConfig *tls.Config) (redis.UniversalClient, error) {
+// newClient returns a client of the Redis at a URL, which connects when it is first used. replyLimit
+// returns how many bytes a reply may have.
+func newClient(text string, tlsConfig *tls.Config, replyLimit func() int64) (redis.UniversalClient, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Opaque != "" || u.Fragment != "" {
 		return nil, errors.New(wantRedisURL)
@@ -55,17 +56,17 @@ func newClient(text string, tlsConfig *tls.Config) (redis.UniversalClient, error
 	}
 	switch kind {
 	case "":
-		return newSingle(u.String(), tlsConfig)
+		return newSingle(u.String(), tlsConfig, replyLimit)
 	case "sentinel":
 		if query.Get("master_name") == "" {
 			return nil, errors.New("must name the master that the sentinels watch, by the parameter master_name")
 		}
-		return newFailover(u.String(), tlsConfig)
+		return newFailover(u.String(), tlsConfig, replyLimit)
 	case "cluster":
 		if strings.Trim(u.Path, "/0") != "" || query.Has("db") {
 			return nil, errors.New("must have no database number, because a cluster has but one")
 		}
-		return newCluster(u.String(), tlsConfig)
+		return newCluster(u.String(), tlsConfig, replyLimit)
 	}
 	return nil, errors.New(wantRedisURL)
 }
@@ -117,7 +118,7 @@ func secretsIn(text string) (secrets []string) {
 	return secrets
 }
 
-func newSingle(text string, tlsConfig *tls.Config) (redis.UniversalClient, error) {
+func newSingle(text string, tlsConfig *tls.Config, replyLimit func() int64) (redis.UniversalClient, error) {
 	o, err := redis.ParseURL(text)
 	if err != nil {
 		return nil, urlError(err)
@@ -127,10 +128,11 @@ func newSingle(text string, tlsConfig *tls.Config) (redis.UniversalClient, error
 	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
 	o.MaintNotificationsConfig = noMaintenance()
 	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
+	o.Dialer = limitReplies(o.DialTimeout, o.TLSConfig, replyLimit)
 	return redis.NewClient(o), nil
 }
 
-func newFailover(text string, tlsConfig *tls.Config) (redis.UniversalClient, error) {
+func newFailover(text string, tlsConfig *tls.Config, replyLimit func() int64) (redis.UniversalClient, error) {
 	o, err := redis.ParseFailoverURL(text)
 	if err != nil {
 		return nil, urlError(err)
@@ -139,10 +141,11 @@ func newFailover(text string, tlsConfig *tls.Config) (redis.UniversalClient, err
 	limit(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
 	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
 	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
+	o.Dialer = limitReplies(o.DialTimeout, o.TLSConfig, replyLimit)
 	return redis.NewFailoverClient(o), nil
 }
 
-func newCluster(text string, tlsConfig *tls.Config) (redis.UniversalClient, error) {
+func newCluster(text string, tlsConfig *tls.Config, replyLimit func() int64) (redis.UniversalClient, error) {
 	o, err := redis.ParseClusterURL(text)
 	if err != nil {
 		return nil, urlError(err)
@@ -152,6 +155,7 @@ func newCluster(text string, tlsConfig *tls.Config) (redis.UniversalClient, erro
 	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
 	o.MaintNotificationsConfig = noMaintenance()
 	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
+	o.Dialer = limitReplies(o.DialTimeout, o.TLSConfig, replyLimit)
 	return redis.NewClusterClient(o), nil
 }
 

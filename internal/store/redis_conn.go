@@ -1,0 +1,144 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// dialer connects to a Redis.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// limitReplies returns a dialer whose connections fail with the first reply that is larger than a
+// reply may be, before the client library has seen its header. The library sets no limit of its own.
+func limitReplies(timeout time.Duration, tlsConfig *tls.Config, limit func() int64) dialer {
+	dial := redis.NewDialer(&redis.Options{DialTimeout: timeout, TLSConfig: tlsConfig})
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		connection, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		limited := &replyConn{Conn: connection, scanner: replyScanner{limit: limit}}
+		if raw, ok := connection.(syscall.Conn); ok {
+			return replySocket{limited, raw}, nil
+		}
+		return limited, nil
+	}
+}
+
+// replyConn is a connection to a Redis whose replies are limited. One goroutine at a time may read.
+type replyConn struct {
+	net.Conn
+	scanner replyScanner
+	err     error        // why it was closed
+	rest    []byte       // read from Conn, and not by the client: behind the end of a reply
+	form    atomic.Int32 // the replyForm of what was written last
+	written commandCounter
+	pending atomic.Int64 // commands that lack a reply
+}
+
+// Read implements net.Conn. It returns one reply at most, so that the client buffers none whose form is not
+// known yet. What exceeds a limit is not passed on, and the connection is closed.
+func (c *replyConn) Read(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	var err error
+	if n == 0 {
+		n, err = c.Conn.Read(p)
+	}
+	c.scanner.form = replyForm(c.form.Load())
+	if n > 0 && c.scanner.form != messageForm && c.pending.Load() == 0 {
+		return 0, c.fail(errUnasked)
+	}
+	read, fault := c.scanner.scan(p[:n])
+	if fault != nil {
+		return 0, c.fail(fault)
+	}
+	if c.scanner.whole {
+		c.pending.Add(-1) // a push counts as well, as none is asked for
+	}
+	if read < n {
+		c.rest, err = append(bytes.Clone(p[read:n]), c.rest...), nil // Conn returns the error again
+	}
+	return read, err
+}
+
+var errUnasked = errors.New("Redis has sent more than it was asked for")
+
+// Write implements net.Conn. The client writes a command whose replies have a form by itself, and a command
+// once it has read the replies to those before; only messages of channels come at any time.
+func (c *replyConn) Write(p []byte) (int, error) {
+	form := replyForm(c.form.Load())
+	if form != messageForm {
+		if len(c.rest) > 0 || c.scanner.within() {
+			return 0, c.fail(errUnasked)
+		}
+		if c.written.between() {
+			c.form.Store(int32(form.after(p)))
+		}
+		c.pending.Add(c.written.add(p))
+	}
+	return c.Conn.Write(p)
+}
+
+// commandCounter counts commands, arrays of strings, in what is written in pieces.
+type commandCounter struct {
+	kind    byte  // of the line that is being written; 0 behind its end
+	n       int64 // the number in it so far
+	strings int64 // that the command lacks
+	payload int64 // bytes to come of a string, with its line end
+}
+
+// between reports whether what is written next begins a command.
+func (c *commandCounter) between() bool { return c.kind == 0 && c.strings == 0 && c.payload == 0 }
+
+// add returns how many commands begin in p.
+func (c *commandCounter) add(p []byte) (commands int64) {
+	for len(p) > 0 {
+		if c.payload > 0 {
+			n := min(c.payload, int64(len(p)))
+			c.payload, p = c.payload-n, p[n:]
+			continue
+		}
+		switch b := p[0]; {
+		case b == '*' || b == '$':
+			c.kind, c.n = b, 0
+		case b >= '0' && b <= '9':
+			c.n = 10*c.n + int64(b-'0')
+		case b == '\n' && c.kind == '*':
+			c.kind, c.strings = 0, c.n
+			commands++
+		case b == '\n':
+			c.kind, c.payload = 0, c.n+2
+			c.strings--
+		}
+		p = p[1:]
+	}
+	return commands
+}
+
+func (c *replyConn) fail(err error) error {
+	c.err = err
+	_ = c.Close()
+	return err
+}
+
+// replySocket is a replyConn without TLS: the client library looks at its socket for what a server has
+// sent unasked, or that it is closed. What replyConn has read of that fails the next command.
+type replySocket struct {
+	*replyConn
+	socket syscall.Conn
+}
+
+// SyscallConn implements syscall.Conn.
+func (c replySocket) SyscallConn() (syscall.RawConn, error) { return c.socket.SyscallConn() }

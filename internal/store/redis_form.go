@@ -1,0 +1,125 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// replyForm is the form that the client library takes for granted of a connection's replies: it panics, also
+// on goroutines of its own, if they have another one.
+type replyForm int
+
+const (
+	anyForm     replyForm = iota
+	messageForm           // messages of channels that are subscribed to
+	addressForm           // the address of a master
+	helloForm             // what HELLO tells of the server, with no errors and missing values in it
+)
+
+var (
+	subscribes = regexp.MustCompile(`(?i)^\*\d+\r\n\$\d+\r\n[ps]?subscribe\r\n`)
+	saysHello  = regexp.MustCompile(`(?i)^\*\d+\r\n\$5\r\nhello\r\n`)
+	asksMaster = regexp.MustCompile(`(?i)^\*\d+\r\n\$8\r\nsentinel\r\n\$23\r\nget-master-addr-by-name\r\n`)
+)
+
+// after returns the form of replies once a command has been written. A connection that has subscribed
+// stays with messages.
+func (f replyForm) after(command []byte) replyForm {
+	switch {
+	case f == messageForm, subscribes.Match(command):
+		return messageForm
+	case asksMaster.Match(command):
+		return addressForm
+	case saysHello.Match(command):
+		return helloForm
+	}
+	return anyForm
+}
+
+// ofWhole reports whether it takes a whole reply to tell whether it has the form.
+func (f replyForm) ofWhole() bool { return f == messageForm || f == addressForm }
+
+var errForm = errors.New("a reply has not the form of a reply to its command")
+
+// check returns an error unless a whole reply has the form, which is one of whole replies. A reply that is no list is one that the client
+// library copes with.
+func (f replyForm) check(reply []byte) error {
+	if bytes.IndexByte([]byte("*~>|"), reply[0]) < 0 {
+		return nil
+	}
+	if bytes.Equal(reply[1:], []byte("-1\r\n")) {
+		return nil // there is none
+	}
+	list, ok := stringsIn(reply)
+	switch {
+	case !ok:
+		return errForm
+	case f == messageForm && !isMessage(list), f == addressForm && len(list) != 2:
+		return errForm
+	}
+	return nil
+}
+
+// replyText is an element of a list: a string, or with another kind a number or no value.
+type replyText struct {
+	kind byte
+	text string
+}
+
+func (t replyText) isString() bool { return t.kind == '$' || t.kind == '+' }
+
+// stringsIn returns the elements of a list, false if one is a list itself. The framing has been checked.
+func stringsIn(reply []byte) (list []replyText, ok bool) {
+	line, rest, _ := bytes.Cut(reply, []byte("\r\n"))
+	if line[0] == '|' {
+		return nil, false
+	}
+	for len(rest) > 0 {
+		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
+		element := replyText{line[0], string(line[1:])}
+		switch {
+		case isAggregate(element.kind), element.kind == '=', element.kind == '!':
+			return nil, false
+		case element.kind == '$' && element.text == "-1":
+			element.kind = '_'
+		case element.kind == '$':
+			n, err := strconv.Atoi(element.text)
+			if err != nil {
+				return nil, false
+			}
+			element.text, rest = string(rest[:n]), rest[n+2:]
+		}
+		list = append(list, element)
+	}
+	return list, true
+}
+
+// switchFields is how many words a Sentinel's message of a new master has.
+const switchFields = 5
+
+// isMessage reports whether a list is a message of a channel, or about a subscription.
+func isMessage(list []replyText) bool {
+	if len(list) == 0 || !list[0].isString() {
+		return false
+	}
+	texts := 0
+	for _, t := range list {
+		if t.isString() {
+			texts++
+		}
+	}
+	switch list[0].text {
+	case "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe":
+		return len(list) == 3 && (list[1].isString() || list[1].kind == '_') && list[2].kind == ':'
+	case "message", "smessage":
+		return len(list) == 3 && texts == 3 && (list[1].text != "+switch-master" || strings.Count(list[2].text, " ") >= switchFields-1)
+	case "pmessage":
+		return len(list) == 4 && texts == 4
+	case "pong":
+		return len(list) == 2 && texts == 2
+	}
+	return false
+}

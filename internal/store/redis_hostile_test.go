@@ -1,0 +1,108 @@
+package store_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/certtest"
+	"cbproxy/internal/events"
+	"cbproxy/internal/redistest"
+	"cbproxy/internal/store"
+)
+
+// hostileReplies declare what would take the process's memory or stack, or have a form that the client
+// library panics on.
+var hostileReplies = []string{
+	"*1000000000\r\n", "~1000000000\r\n", ">1000000000\r\n", "%500000000\r\n", "|500000000\r\n", "$1000000000\r\n", "=1000000000\r\n", "!1000000000\r\n",
+	"*9223372036854775806\r\n", "$9223372036854775806\r\n", "%4611686018427387904\r\n", "*1\r\n*1000000000\r\n", "*2\r\n+a\r\n$1000000000\r\n",
+	strings.Repeat("*100000\r\n", 100), strings.Repeat("*1\r\n", 100_000), strings.Repeat("%1\r\n+a\r\n", 100_000), strings.Repeat("|0\r\n", 100_000),
+	"+" + strings.Repeat("a", 1<<20) + "\r\n", "(" + strings.Repeat("9", 1<<20) + "\r\n", "*0\r\n", "*1\r\n:1\r\n", "*2\r\n+message\r\n:1\r\n", "%1\r\n*0\r\n+a\r\n",
+}
+
+// hostileURLs returns the URLs of a Redis that answers each command as answer says, alone, in a
+// cluster and behind a Sentinel, and the TLS configuration for them.
+func hostileURLs(t *testing.T, answer func(command []string) string) (map[string]string, *tls.Config) {
+	t.Helper()
+	authority := certtest.NewAuthority(t)
+	pair, err := tls.X509KeyPair(authority.Sign(t, "redis", "127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := redistest.StartScripted(t, nil, answer).Address()
+	secured := redistest.StartScripted(t, &tls.Config{Certificates: []tls.Certificate{pair}}, answer).Address()
+	var node *redistest.Scripted
+	node = redistest.StartScripted(t, nil, func(command []string) string {
+		if strings.EqualFold(command[0], "cluster") {
+			host, port, _ := net.SplitHostPort(node.Address())
+			return fmt.Sprintf("*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n+%s\r\n:%s\r\n+id\r\n", host, port)
+		}
+		return answer(command)
+	})
+	sentinel := redistest.StartScripted(t, nil, func(command []string) string {
+		if strings.EqualFold(strings.Join(command[:min(2, len(command))], " "), "sentinel get-master-addr-by-name") {
+			host, port, _ := net.SplitHostPort(plain)
+			return fmt.Sprintf("*2\r\n+%s\r\n+%s\r\n", host, port)
+		}
+		return answer(command)
+	}).Address()
+	return map[string]string{
+		"alone": "redis://" + plain, "RESP3": "redis://" + plain + "?protocol=3", "TLS": "rediss://" + secured,
+		"cluster": "redis+cluster://" + node.Address(), "hostile cluster": "redis+cluster://" + plain,
+		"behind a Sentinel": "redis://" + sentinel + "?master_name=main", "hostile Sentinel": "redis://" + plain + "?master_name=main",
+	}, &tls.Config{RootCAs: authority.Pool(), MinVersion: tls.VersionTLS12}
+}
+
+// operations are all that a store asks of its Redis.
+func operations(r *store.Redis) map[string]func(ctx context.Context) error {
+	c := r.Copies("a/1")
+	return map[string]func(ctx context.Context) error{
+		"load":    func(ctx context.Context) error { _, _, err := r.Load(ctx, "svc"); return err },
+		"append":  func(ctx context.Context) error { return r.Append(ctx, events.Change{}) },
+		"history": func(ctx context.Context) error { _, err := r.History(ctx, "svc", 10); return err },
+		"merge":   func(ctx context.Context) error { _, _, err := r.Merge(ctx, store.State{Service: "svc"}); return err },
+		"decide":  func(ctx context.Context) error { _, _, _, err := r.Decide(ctx, store.Decision{}); return err },
+		"acquire": func(ctx context.Context) error { _, err := r.Acquire(ctx, "svc", "t", time.Second); return err },
+		"look":    func(ctx context.Context) error { _, err := c.Look(ctx, "svc", []uint64{1}); return err },
+		"scan":    func(ctx context.Context) error { _, _, err := c.Scan(ctx, "svc", 0); return err },
+		"beat":    func(ctx context.Context) error { _, _, err := c.Beat(ctx, "svc", someTTL, someTTL); return err },
+		"claim":   func(ctx context.Context) error { _, err := c.Claim(ctx, "svc", 10); return err },
+		"leave":   func(ctx context.Context) error { return c.Leave(ctx, "svc") },
+	}
+}
+
+// No reply makes the process allocate what it declares, recurse without end, or panic.
+func TestHostileRedisTakesNoMemory(t *testing.T) {
+	for _, reply := range hostileReplies {
+		urls, security := hostileURLs(t, func([]string) string { return reply })
+		for name, url := range urls {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			r := newRedis(t, url, func(c *store.RedisConfig) { c.TLS = security })
+			for _, run := range operations(r) {
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				_ = run(ctx)
+				cancel()
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			r.Listen(ctx, deafListener{})
+			cancel()
+			_ = r.Close()
+			runtime.ReadMemStats(&after)
+			if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 100 {
+				t.Errorf("%s, %.40q: %d MiB", name, reply, took)
+			}
+		}
+	}
+}
+
+type deafListener struct{}
+
+func (deafListener) Connected()          {}
+func (deafListener) Alive()              {}
+func (deafListener) Decided(store.State) {}

@@ -1,0 +1,230 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// What one reply of Redis may be at most, with all that it nests. A cluster's reply to COMMAND, the
+// longest that is needed, has about ten thousand elements in eight levels.
+const (
+	maxReplyElements = 1 << 17
+	maxReplyDepth    = 16
+	maxReplyLine     = 64 << 10 // of a status, an error or a number
+	minReplyLimit    = 8 << 20  // bytes; see RedisConfig.LargestBody
+)
+
+// replyScanner follows the framing of what a Redis sends, RESP2 or RESP3, in pieces of any size. It
+// allocates nothing but for a form of whole replies. The client library allocates what the header of an array, map or string declares
+// before it has read any of it, and recurses once a level, so that each header must be judged first.
+type replyScanner struct {
+	limit func() int64 // bytes of one reply
+
+	kind     byte  // of the line that is being read; 0 before its first byte
+	length   int   // bytes of that line so far
+	cr       bool  // its last byte is a carriage return
+	n        int64 // the number in the header line so far
+	digits   int
+	negative bool
+	payload  int64 // bytes to come of a string, with its line end
+
+	// The reply that is being read.
+	open       [maxReplyDepth]openAggregate
+	depth      int
+	elements   int64
+	bytes      int64
+	attributes int
+
+	whole bool      // it has ended
+	form  replyForm // that it must have
+	reply []byte    // what it is so far, for a form of whole replies
+}
+
+// openAggregate is an array, a map or the like whose elements have not all been read.
+type openAggregate struct {
+	lacks     int64 // elements
+	attribute bool  // precedes a value, and is none
+}
+
+// scan reads on with p, up to the end of a reply at most, and returns how many bytes it has read. After an
+// error the scanner must not be used again.
+func (s *replyScanner) scan(p []byte) (read int, err error) {
+	if s.form.ofWhole() && len(s.reply) == 0 && s.within() {
+		return 0, errForm // the reply began before its command
+	}
+	for s.whole = false; read < len(p) && !s.whole; {
+		n, err := s.step(p[read:])
+		if err != nil {
+			return 0, err
+		}
+		read += n
+	}
+	if !s.form.ofWhole() {
+		return read, nil
+	}
+	s.reply = append(s.reply, p[:read]...)
+	if s.whole {
+		err = s.form.check(s.reply)
+		s.reply = nil
+	}
+	return read, err
+}
+
+// within reports whether a reply has begun and not ended.
+func (s *replyScanner) within() bool { return s.depth > 0 || s.kind != 0 || s.payload > 0 }
+
+// step reads a part of a line, or of a string.
+func (s *replyScanner) step(p []byte) (n int, err error) {
+	switch {
+	case s.payload > 0:
+		n = int(min(s.payload, int64(len(p))))
+		if s.payload -= int64(n); s.payload == 0 {
+			s.endValue()
+		}
+		return n, nil
+	case s.kind == 0:
+		return 1, s.beginLine(p[0])
+	case isHeader(s.kind):
+		return s.scanHeader(p)
+	}
+	return s.scanLine(p)
+}
+
+func isString(kind byte) bool    { return kind == '$' || kind == '=' || kind == '!' }
+func isAggregate(kind byte) bool { return bytes.IndexByte([]byte("*~>%|"), kind) >= 0 }
+func isHeader(kind byte) bool    { return isString(kind) || isAggregate(kind) }
+
+func (s *replyScanner) beginLine(kind byte) error {
+	switch {
+	case !isHeader(kind) && bytes.IndexByte([]byte("+-:_,#("), kind) < 0:
+		return fmt.Errorf("a reply has the unknown type %q", kind)
+	case s.form == helloForm && s.depth > 0 && bytes.IndexByte([]byte("-_!"), kind) >= 0:
+		return errForm
+	}
+	s.kind, s.length, s.cr, s.n, s.digits, s.negative = kind, 0, false, 0, 0, false
+	return nil
+}
+
+// scanLine reads a value that is a line of its own.
+func (s *replyScanner) scanLine(p []byte) (n int, err error) {
+	end := bytes.IndexByte(p, '\n')
+	text := p
+	if end >= 0 {
+		text = p[:end]
+	}
+	if s.length += len(text); s.length > maxReplyLine {
+		return 0, fmt.Errorf("a reply has a line of more than %d bytes", maxReplyLine)
+	}
+	if len(text) > 0 {
+		s.cr = text[len(text)-1] == '\r'
+	}
+	if end < 0 {
+		return len(p), nil
+	}
+	if !s.cr {
+		return 0, errLineEnd
+	}
+	s.kind = 0
+	if err := s.addBytes(int64(s.length)); err != nil {
+		return 0, err
+	}
+	s.endValue()
+	return end + 1, nil
+}
+
+var (
+	errLineEnd = errors.New("a line of a reply ends without a carriage return")
+	errLength  = errors.New("a reply declares a length that is none")
+)
+
+// maxLengthDigits keeps a declared length, twice it and its line end within an int64.
+const maxLengthDigits = 18
+
+// scanHeader reads a line that declares a length: digits, or -1 for no value.
+func (s *replyScanner) scanHeader(p []byte) (n int, err error) {
+	for i, b := range p {
+		switch {
+		case b == '\n' && s.cr:
+			s.negative = s.negative && s.n == 1
+			kind := s.kind
+			s.kind = 0
+			return i + 1, s.endHeader(kind)
+		case s.cr:
+			return 0, errLength
+		case b == '\r' && s.digits > 0 && (!s.negative || s.n == 1):
+			s.cr = true
+		case b == '-' && s.digits == 0 && !s.negative:
+			s.negative = true
+		case b >= '0' && b <= '9' && s.digits < maxLengthDigits:
+			s.n = 10*s.n + int64(b-'0')
+			s.digits++
+		default:
+			return 0, errLength
+		}
+	}
+	return len(p), nil
+}
+
+// endHeader judges a header line before the client sees its end.
+func (s *replyScanner) endHeader(kind byte) error {
+	switch {
+	case s.negative && s.form == helloForm && s.depth > 0:
+		return errForm
+	case s.negative:
+		s.endValue()
+		return nil
+	case isString(kind):
+		s.payload = s.n + 2
+		return s.addBytes(s.n)
+	}
+	elements := s.n
+	if kind == '%' || kind == '|' {
+		elements *= 2
+	}
+	if s.elements += elements; s.elements > maxReplyElements {
+		return fmt.Errorf("a reply declares %d elements, more than %d", s.elements, maxReplyElements)
+	}
+	attribute := kind == '|'
+	if attribute {
+		if s.attributes++; s.attributes > maxReplyDepth {
+			return fmt.Errorf("a reply has more than %d attributes", maxReplyDepth)
+		}
+	}
+	switch {
+	case elements > 0 && s.depth == maxReplyDepth:
+		return fmt.Errorf("a reply nests more than %d levels", maxReplyDepth)
+	case elements > 0:
+		s.open[s.depth] = openAggregate{elements, attribute}
+		s.depth++
+	case !attribute:
+		s.endValue()
+	}
+	return nil
+}
+
+func (s *replyScanner) addBytes(n int64) error {
+	s.bytes += n
+	if s.bytes <= minReplyLimit {
+		return nil
+	}
+	if limit := max(minReplyLimit, s.limit()); s.bytes > limit {
+		return fmt.Errorf("a reply has %d bytes, more than %d", s.bytes, limit)
+	}
+	return nil
+}
+
+// endValue counts a value that is complete, and what it completes.
+func (s *replyScanner) endValue() {
+	for s.depth > 0 {
+		last := &s.open[s.depth-1]
+		if last.lacks--; last.lacks > 0 {
+			return
+		}
+		s.depth--
+		if last.attribute {
+			return
+		}
+	}
+	s.elements, s.bytes, s.attributes, s.whole = 0, 0, 0, true
+}
