@@ -85,9 +85,9 @@ func TestConnectionsThatEndFailNoRequest(t *testing.T) {
 			url, keys := framedUpstream(t, secured, func(_ int, f *frames) {
 				f.streams(func(stream uint32, _ bool) {
 					switch {
-					case stream == 21: // and serves what came before
-						_ = f.WriteGoAway(19, http2.ErrCodeNo, nil)
-					case stream < 21:
+					case stream == 201: // and serves what came before
+						_ = f.WriteGoAway(199, http2.ErrCodeNo, nil)
+					case stream < 201:
 						f.answer(stream, "200", "fine")
 					}
 				})
@@ -97,7 +97,7 @@ func TestConnectionsThatEndFailNoRequest(t *testing.T) {
 			for i := range 8 {
 				client := h2c(t)
 				clients.Go(func() {
-					for range 50 {
+					for range 150 {
 						r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", bytes.NewReader([]byte("x")))
 						if i%2 == 0 {
 							r, _ = http.NewRequest(http.MethodGet, "http://"+address+"/svc", nil)

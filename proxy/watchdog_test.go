@@ -26,8 +26,10 @@ var badHTTP2 = map[string]func(n int, c net.Conn){
 	"speaks HTTP/1.1":  func(_ int, c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") },
 	"writes nonsense":  func(_ int, c net.Conn) { _, _ = c.Write(make([]byte, 1<<16)) },
 	"answers no frame": framed(func(f *frames) { f.streams(func(uint32, bool) {}) }),
-	"refuses all":      framed(func(f *frames) { f.streams(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeRefusedStream) }) }),
-	"resets all":       framed(func(f *frames) { f.streams(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeProtocol) }) }),
+	"refuses all": framed(func(f *frames) {
+		f.streams(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeRefusedStream) })
+	}),
+	"resets all": framed(func(f *frames) { f.streams(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeProtocol) }) }),
 	"goes away before each": framed(func(f *frames) {
 		f.streams(func(s uint32, _ bool) { _ = f.WriteGoAway(s-1, http2.ErrCodeNo, nil) })
 	}),
