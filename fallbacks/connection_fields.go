@@ -3,23 +3,39 @@ package fallbacks
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
-// RemoveConnectionFields deletes from the header of a request or a response what is meant for one
-// connection alone (RFC 9110, section 7.6.1): what Connection names, and what always is.
-func RemoveConnectionFields(h http.Header) {
-	for _, name := range connectionOptions(h) {
+// RemoveConnectionFields deletes the hop-by-hop fields (RFC 9110, section 7.6.1) from the header of a request or a response:
+// what Connection names, and what always is. It returns what Connection names, which RemoveHopByHopTrailers needs.
+func RemoveConnectionFields(h http.Header) (named []string) {
+	named = ConnectionOptions(h)
+	for _, name := range named {
 		delete(h, name)
 	}
-	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
-		"Transfer-Encoding", "Upgrade"} {
+	for _, name := range hopByHop {
 		delete(h, name)
+	}
+	return named
+}
+
+// hopByHop are the fields that are meant for one connection whether or not Connection names them.
+var hopByHop = [...]string{"Connection", "Http2-Settings", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te",
+	"Trailer", "Transfer-Encoding", "Upgrade"}
+
+// RemoveHopByHopTrailers deletes the hop-by-hop fields from the trailers of a message. named is what the Connection field in
+// its header names.
+func RemoveHopByHopTrailers(trailer http.Header, named []string) {
+	for name := range trailer {
+		if slices.Contains(hopByHop[:], name) || slices.Contains(named, name) {
+			delete(trailer, name)
+		}
 	}
 }
 
-// connectionOptions returns the names in Connection in their canonical form.
-func connectionOptions(h http.Header) (names []string) {
+// ConnectionOptions returns the names in Connection in their canonical form.
+func ConnectionOptions(h http.Header) (names []string) {
 	for _, list := range h["Connection"] {
 		for name := range strings.SplitSeq(list, ",") {
 			if name = textproto.TrimString(name); name != "" {
@@ -28,4 +44,13 @@ func connectionOptions(h http.Header) (names []string) {
 		}
 	}
 	return names
+}
+
+// FieldsConn is a connection of http.Transport that keeps what http.Transport deletes from the header section of a response:
+// a Connection field that has the option close.
+type FieldsConn interface {
+	// ExpectResponse is called before a request is sent, on a connection that carries one at a time.
+	ExpectResponse()
+	// RestoreFields puts what was deleted from the final response's header back into it.
+	RestoreFields(h http.Header)
 }

@@ -84,7 +84,8 @@ func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status in
 	defer cancel()
 	ctx = upstream.WithDialDeadline(ctx, time.Now().Add(s.timeout))
 	progress, paused := upstream.NotConnected, upstream.Paused()
-	ctx, done := LimitReplays(ctx, s.h2c, func(net.Conn) { progress = upstream.Connected })
+	var conn net.Conn // the last one
+	ctx, done := LimitReplays(ctx, s.h2c, func(c net.Conn) { conn, progress = c, upstream.Connected })
 	defer done()
 	res, err := s.connections.transport.Load().RoundTrip(r.WithContext(ctx))
 	switch {
@@ -92,6 +93,11 @@ func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status in
 		return nil, blame(ctx, err, progress, paused)
 	}
 	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
+	if c, shared := Unwrap(conn, s.h2c); !shared {
+		if f, ok := c.(FieldsConn); ok {
+			f.RestoreFields(res.Header)
+		}
+	}
 	if res.StatusCode < 200 || res.StatusCode > 599 {
 		return nil, &fault{events.ErrorProtocol, fmt.Errorf("malformed response: status %03d", res.StatusCode)}
 	}

@@ -27,6 +27,9 @@ func LimitReplays(ctx context.Context, h2c bool, connected func(net.Conn)) (cont
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		connected(info.Conn)
 		c, shared := Unwrap(info.Conn, h2c)
+		if f, ok := c.(FieldsConn); ok && !shared {
+			f.ExpectResponse()
+		}
 		given++
 		if given <= 2 || shared && given <= maxUnprocessed {
 			return
@@ -42,8 +45,14 @@ func LimitReplays(ctx context.Context, h2c bool, connected func(net.Conn)) (cont
 // Unwrap returns what is below TLS, if c is TLS, and whether requests share c, as those of HTTP/2 do. h2c tells
 // that it speaks HTTP/2 without TLS.
 func Unwrap(c net.Conn, h2c bool) (below net.Conn, shared bool) {
-	if t, ok := c.(*tls.Conn); ok {
+	if t, ok := c.(tlsConn); ok {
 		return t.NetConn(), t.ConnectionState().NegotiatedProtocol == "h2"
 	}
 	return c, h2c
+}
+
+// tlsConn is a *tls.Conn, or what is made of one.
+type tlsConn interface {
+	NetConn() net.Conn
+	ConnectionState() tls.ConnectionState
 }

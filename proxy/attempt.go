@@ -30,6 +30,7 @@ type attempt struct {
 	asked      http.Header     // the upstream's request's, once there is a response
 	status     int             // of the response, 0 as long as there is none
 	retryAfter string          // the response's Retry-After
+	hopByHop   []string        // the fields that the response's Connection field names
 	conns      int             // connections it was given; the hooks run on the request's goroutine
 	conn       *upstreamConn   // the last of them; nil if it is not known
 	shared     bool            // conn speaks HTTP/2

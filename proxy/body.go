@@ -120,6 +120,7 @@ func (b *requestBody) passTrailers(in, out *http.Request) {
 		return
 	}
 	b.trailer = in.Trailer
+	fallbacks.RemoveHopByHopTrailers(b.trailer, fallbacks.ConnectionOptions(in.Header))
 	maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return isProxyField(name) || noTrailer[name] })
 	b.announced = slices.Collect(maps.Keys(b.trailer))
 	out.Trailer = b.trailer // the same map: its values come with the body's end
@@ -129,7 +130,7 @@ func (b *requestBody) passTrailers(in, out *http.Request) {
 // takes trailers for header fields must not get them behind its back (RFC 9110, section
 // 6.5.1). net/http refuses those that frame.
 var noTrailer = map[string]bool{
-	"Host": true, "Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Proxy-Authorization": true, "Te": true, "Upgrade": true,
+	"Host": true, "Via": true,
 	"Authorization": true, "Cookie": true, "Expect": true, "Content-Encoding": true, "Content-Type": true, "Content-Range": true,
 }
 

@@ -85,7 +85,7 @@ func newPool(u routes.Upstream, secured routes.TLS, ping time.Duration, logger *
 		if err != nil {
 			return nil, err
 		}
-		return secure.client(ctx, c, address)
+		return secure.transportClient(ctx, c, address)
 	}
 	direct.Dial = func(ctx context.Context) (net.Conn, error) {
 		c, err := dialer.Dial(ctx, address)
@@ -184,11 +184,13 @@ type upstreamConn struct {
 	sent   atomic.Bool             // part of the request has been written
 	heard  atomic.Int64            // sinceStart of the last read
 	ended  atomic.Bool             // the upstream has ended it
+	fields connectionFields        // of the response, where it is plain HTTP/1.1 or below a secureConn
 }
 
 // begin tells that the next request starts, before its first byte is written. upload is nil
 // if it has no body.
 func (c *upstreamConn) begin(upload *attempt) {
+	c.ExpectResponse()
 	c.sent.Store(false)
 	c.upload.Store(upload)
 }
@@ -196,6 +198,9 @@ func (c *upstreamConn) begin(upload *attempt) {
 func (c *upstreamConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.heard.Store(sinceStart())
+	if !c.fields.below {
+		c.fields.scan(p[:n])
+	}
 	if err != nil {
 		c.ended.Store(!errors.Is(err, net.ErrClosed))
 		if a := c.upload.Load(); a != nil {

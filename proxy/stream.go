@@ -91,7 +91,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	switch err {
 	case nil:
 	case io.EOF:
-		removeSignals(b.res.Trailer) // unannounced ones have come with the end
+		b.attempt.cleanTrailer(b.res) // unannounced ones have come with the end
 		if x.grpc != nil && isGRPC(b.res.Header) {
 			b.attempt.judgeGRPCEnd(b.res)
 		}

@@ -46,7 +46,7 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	}
 	x.replay.forget()
 	removeSignals(res.Header)
-	removeSignals(res.Trailer)
+	x.attempt.cleanTrailer(res)
 	h := x.w.Header()
 	rt.sign(h, x.outcome.State) // here, where the upstream's Connection field can't strip it
 	if x.upload.left() && x.r.ProtoMajor == 1 {
@@ -64,7 +64,6 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 // handOver moves the fields of a response that is there as a whole to h, where ReverseProxy would copy them one by one.
 // It looks at those of others, for whether to flush.
 func handOver(h http.Header, res *http.Response) {
-	fallbacks.RemoveConnectionFields(res.Header)
 	for name, values := range res.Header {
 		h[name] = values // nothing of its own has the name of anything of the upstream's
 	}
@@ -100,7 +99,8 @@ func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 		a.blame(err)
 		return nil, err
 	}
-	if err := a.judge(res, out.Header.Get("Upgrade")); err != nil {
+	protocol := a.cleanHeader(res)
+	if err := a.judge(res, protocol, out.Header.Get("Upgrade")); err != nil {
 		_ = res.Body.Close() // nothing of it is wanted
 		return nil, err
 	}
@@ -193,6 +193,9 @@ func (a *attempt) GotFirstResponseByte() { a.answered.Store(true) }
 
 // Got1xxResponse passes an interim response on.
 func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
+	if a.conn != nil {
+		a.conn.restoreInterim(http.Header(header))
+	}
 	if a.x.r.Proto != "HTTP/1.1" {
 		// RFC 9110, section 15.2: none to HTTP/1.0. And net/http's HTTP/2 server may still
 		// read the header map that ReverseProxy clears, if the client leaves at that moment.
@@ -203,19 +206,20 @@ func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
 	if a.over {
 		return nil
 	}
+	fallbacks.RemoveConnectionFields(http.Header(header))
 	removeSignals(http.Header(header))
 	return a.x.informational(code, header)
 }
 
 // judge decides what the upstream's response says of it, as far as its header section
-// tells, and sets up how its body is judged. upgrade is the protocol the upstream was asked
-// to switch to.
-func (a *attempt) judge(res *http.Response, upgrade string) error {
+// tells, and sets up how its body is judged. upgrade is the protocol that the upstream was asked
+// to switch to, protocol what its response names.
+func (a *attempt) judge(res *http.Response, protocol, upgrade string) error {
 	x := a.x
 	a.asked, a.status, a.retryAfter = res.Request.Header, res.StatusCode, res.Header.Get("Retry-After")
 	a.trace.answered(res)
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		return a.judgeUpgrade(res, upgrade)
+		return a.judgeUpgrade(res, protocol, upgrade)
 	}
 	if res.StatusCode < 200 {
 		err := fmt.Errorf("malformed response: status %03d", res.StatusCode)
@@ -264,10 +268,10 @@ func learnt(lesson fallbacks.Lesson, parts ...[]byte) {
 }
 
 // judgeUpgrade: a tunnel has no end to wait for, and its start proves the upstream alive.
-func (a *attempt) judgeUpgrade(res *http.Response, upgrade string) error {
+func (a *attempt) judgeUpgrade(res *http.Response, protocol, upgrade string) error {
 	x := a.x
-	if upgrade == "" || !strings.EqualFold(upgrade, res.Header.Get("Upgrade")) {
-		err := fmt.Errorf("malformed response: status 101 to %q, asked for %q", res.Header.Get("Upgrade"), upgrade)
+	if upgrade == "" || !strings.EqualFold(upgrade, protocol) {
+		err := fmt.Errorf("malformed response: status 101 to %q, asked for %q", protocol, upgrade)
 		a.failed(events.ErrorProtocol, err)
 		return err
 	}
@@ -277,6 +281,7 @@ func (a *attempt) judgeUpgrade(res *http.Response, upgrade string) error {
 		a.failed(events.ErrorProtocol, err)
 		return err
 	}
+	res.Header["Connection"], res.Header["Upgrade"] = []string{"Upgrade"}, []string{protocol}
 	x.openTunnel(res, c)
 	a.succeeded()
 	return nil

@@ -39,11 +39,12 @@ type conn struct {
 	n      int    // bytes that it has read
 	err    error  // why it has not
 
-	reader *bufio.Reader // nil while it is idle
-	limit  int64         // bytes that may still be read
-	plain  bool          // the response is, and its body is read from reader
-	ended  bool          // the upstream has closed it
-	spent  bool          // it can't carry another request
+	reader *bufio.Reader     // nil while it is idle
+	limit  int64             // bytes that may still be read
+	plain  bool              // the response is, and its body is read from reader
+	ended  bool              // the upstream has closed it
+	fields *ConnectionFields // of the response whose header section is being read; nil: none is needed
+	spent  bool              // it can't carry another request
 
 	watch   Watch  // for the end of the request's context
 	hurried func() // what it runs
@@ -88,6 +89,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	n, err := c.receive(p)
 	c.limit -= int64(n)
+	if c.fields != nil {
+		c.fields.Scan(p[:n])
+	}
 	c.ended = c.ended || err != nil && !errors.Is(err, net.ErrClosed)
 	return n, err
 }
@@ -239,7 +243,14 @@ func (c *conn) read(r *http.Request) (*http.Response, error) {
 		return res, nil
 	}
 	c.plain = false
-	return http.ReadResponse(c.reader, r)
+	c.fields = new(ConnectionFields)
+	c.fields.Scan(b)
+	res, err := http.ReadResponse(c.reader, r)
+	if err == nil {
+		c.fields.Restore(res)
+	}
+	c.fields = nil
+	return res, err
 }
 
 // explain tells what has ended a header section.
