@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"cbproxy/routes"
 )
 
@@ -18,9 +20,6 @@ func turnAway(r *http.Request, path string, limits routes.Limits) *problem {
 		return headersTooLarge
 	case strings.IndexByte(path, '#') >= 0, !safePath(path):
 		return badPath
-	}
-	if upgrade := r.Header["Upgrade"]; upgrade != nil && !isWebSocket(upgrade) {
-		return badUpgrade
 	}
 	return nil
 }
@@ -82,6 +81,29 @@ func plainPath(path string) bool {
 		}
 	}
 	return true
+}
+
+// limitUpgrade removes from r what it offers to switch to, except for websocket: no other protocol may pass, and a request that
+// offers one is served as if it did not (RFC 9110, section 7.8). Of a list that has websocket among others, websocket is left.
+func limitUpgrade(r *http.Request) {
+	delete(r.Header, "Http2-Settings") // which belongs to an offer of h2c
+	offers := r.Header["Upgrade"]
+	if offers == nil || isWebSocket(offers) && isUpgrade(r) {
+		return
+	}
+	delete(r.Header, "Upgrade")
+	for _, list := range offers {
+		for protocol := range strings.SplitSeq(list, ",") {
+			if one := []string{strings.TrimSpace(protocol)}; isWebSocket(one) && isUpgrade(r) {
+				r.Header["Upgrade"] = one
+			}
+		}
+	}
+}
+
+// isUpgrade reports whether r is of a version that knows upgrades, and says that its Upgrade field is for the proxy.
+func isUpgrade(r *http.Request) bool {
+	return r.ProtoMajor == 1 && r.ProtoMinor > 0 && httpguts.HeaderValuesContainsToken(r.Header["Connection"], "upgrade")
 }
 
 func isWebSocket(upgrade []string) bool {

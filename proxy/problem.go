@@ -60,7 +60,6 @@ func (p *problem) write(w http.ResponseWriter) {
 var (
 	notFound        = newProblem(http.StatusNotFound, "destination_not_found", "no route has a prefix of this path")
 	badPath         = newProblem(http.StatusBadRequest, "http_request_error", "the path has a dot segment, a NUL, a backslash or a number sign")
-	badUpgrade      = newProblem(http.StatusBadRequest, "http_request_denied", "the only upgrade is websocket; HTTP/2 works without one, by prior knowledge")
 	headersTooLarge = newProblem(http.StatusRequestHeaderFieldsTooLarge, "http_request_error", "the header section is larger than limits.header_bytes")
 	connectRefused  = func() *problem {
 		p := newProblem(http.StatusMethodNotAllowed, "http_request_denied", "CONNECT is not proxied")

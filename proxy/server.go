@@ -228,6 +228,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, p)
 		return
 	}
+	limitUpgrade(r)
 	route, n, ok := snap.table.Match(path)
 	if !ok {
 		refuse(w, notFound)

@@ -19,6 +19,7 @@ const (
 	sendsNext   = "GET /svc/next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 	nextOnly    = "GET /next"
 	postAndNext = "POST /,GET /next"
+	getAndNext  = "GET /,GET /next"
 	hello       = "5\r\nhello\r\n0\r\n\r\n"
 )
 
@@ -87,10 +88,10 @@ var framings = map[string]framing{
 	"an error with a body, then more":  {"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", []int{404, 200}, nextOnly, ""},
 	"a refused path, then more":        {"POST /svc/../x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + hello, []int{400, 200}, nextOnly, ""},
 	"unknown expectation":              {"POST /svc HTTP/1.1\r\nHost: x\r\nExpect: 200-ok\r\nContent-Length: 5\r\n\r\nhello", []int{417}, "", ""},
-	"an upgrade to h2c":                {"GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n", []int{400, 200}, nextOnly, ""},
-	"an upgrade to h2c, not listed":    {"GET /svc HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n", []int{400, 200}, nextOnly, ""},
-	"an upgrade to H2C with a body":    {post("Connection: upgrade\r\nUPGRADE: H2C\r\nContent-Length: 5", "hello"), []int{400, 200}, nextOnly, ""},
-	"an upgrade to websocket and more": {"GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n\r\n", []int{400, 200}, nextOnly, ""},
+	"an upgrade to h2c":                {"GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n", []int{200, 200}, getAndNext, ""},
+	"an upgrade to h2c, not listed":    {"GET /svc HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n", []int{200, 200}, getAndNext, ""},
+	"an upgrade to H2C with a body":    {post("Connection: upgrade\r\nUPGRADE: H2C\r\nContent-Length: 5", "hello"), []int{200, 200}, postAndNext, "hello"},
+	"an upgrade to websocket and more": {"GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n\r\n", []int{200, 200}, getAndNext, ""},
 	"a declined upgrade with a body":   {post("Connection: Upgrade\r\nUpgrade: WebSocket\r\nContent-Length: 5", "hello"), []int{200, 200}, postAndNext, "hello"},
 
 	// Transfer-Encoding.

@@ -80,7 +80,6 @@ var rudenesses = []rudeness{
 	{"GET /media/a%00 HTTP/1.1\r\nHost: x\r\n\r\n", 400},
 	{"GET /media/a%5cb HTTP/1.1\r\nHost: x\r\n\r\n", 400},
 	{"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404},
-	{"GET /media HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", 400},
 	{"CONNECT media:80 HTTP/1.1\r\nHost: media:80\r\n\r\n", 405},
 	{"GET /media HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", 431},
 	{"nonsense of more bytes than the preface of HTTP/2\r\n\r\n", 400},

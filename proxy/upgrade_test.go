@@ -1,0 +1,71 @@
+package proxy_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// A request that offers to switch to another protocol than websocket is served as if it did not.
+func TestOtherUpgradesThanWebSocketAreRemoved(t *testing.T) {
+	type seen struct {
+		header http.Header
+		body   string
+	}
+	var last atomic.Pointer[seen]
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		last.Store(&seen{r.Header, string(body)})
+		_, _ = io.WriteString(w, "served")
+	}))
+	defer upstream.Close()
+	_, address, _ := start(t, route(upstream.URL))
+	const settings = "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
+	for fields, upgrade := range map[string]string{
+		"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" + settings:                                 "", // curl --http2, Java's HttpClient
+		"Upgrade: h2c\r\n" + settings:                                                                        "",
+		settings:                                                                                             "",
+		"Connection: Upgrade\r\nUpgrade: TLS/1.0, HTTP/1.1\r\n":                                              "",
+		"Connection: Upgrade\r\nUpgrade: H2C\r\n":                                                            "",
+		"Connection: Upgrade\r\nUpgrade: \r\n":                                                               "",
+		"Connection: Upgrade\r\nUpgrade: websocket/13\r\n":                                                   "",
+		"Upgrade: websocket\r\n":                                                                             "",
+		"Connection: Upgrade\r\nUpgrade: websocket\r\n":                                                      "websocket",
+		"Connection: Upgrade\r\nUpgrade: WebSocket\r\n":                                                      "WebSocket",
+		"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: websocket, h2c\r\n" + settings:                      "websocket",
+		"Connection: HTTP2-Settings, upgrade\r\nUpgrade: h2c , websocket\r\n" + settings:                     "websocket",
+		"Connection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n":                                      "websocket",
+		"Connection: Upgrade\r\nUpgrade: h2c\r\nConnection: X-Hop\r\nX-Hop: gone\r\n":                        "",
+		"Connection: Upgrade\r\nUpgrade: h2c\r\nTE: trailers\r\nX-Fields: of some more names than a few\r\n": "",
+	} {
+		for request, body := range map[string]string{
+			"GET /svc HTTP/1.1\r\n":                                "",
+			"POST /svc HTTP/1.1\r\nContent-Length: 5\r\n":          "hello",
+			"POST /svc HTTP/1.1\r\nTransfer-Encoding: chunked\r\n": "hello",
+			"GET /svc HTTP/1.0\r\n":                                "",
+		} {
+			sent := body
+			if strings.Contains(request, "chunked") {
+				sent = "5\r\nhello\r\n0\r\n\r\n"
+			}
+			want := upgrade
+			if strings.Contains(request, "HTTP/1.0") { // which knows no upgrades
+				want = ""
+			}
+			last.Store(nil)
+			got := exchangeBytes(t, address, request+"Host: x\r\nConnection: close\r\n"+fields+"\r\n"+sent, "")
+			s := last.Load()
+			if s == nil || !strings.Contains(got, " 200 OK\r\n") || !strings.Contains(got, "served") {
+				t.Errorf("%q to %q: answered with %q", fields, request, got)
+				continue
+			}
+			wantConnection := map[bool]string{true: "Upgrade"}[want != ""]
+			if s.body != body || s.header.Get("Upgrade") != want || s.header["Http2-Settings"] != nil || s.header["X-Hop"] != nil || s.header.Get("Connection") != wantConnection {
+				t.Errorf("%q to %q: the upstream saw %q, %q; want Upgrade %q", fields, request, s.header, s.body, want)
+			}
+		}
+	}
+}
