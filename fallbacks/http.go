@@ -37,6 +37,9 @@ func (o *HTTPOptions) Validate(report func(path, message string)) {
 	checkFieldNames("headers", o.Headers, report)
 }
 
+// Server returns the endpoint and its key, for the check that it is not the proxy itself.
+func (o *HTTPOptions) Server() (key string, u routes.Upstream) { return "url", o.URL }
+
 // endpoint asks a server that somebody wrote for this.
 type endpoint struct {
 	remote
@@ -73,6 +76,9 @@ func (e *endpoint) Answer(ctx context.Context, r *Request) (*Answer, error) {
 		return nil, fmt.Errorf("write the inquiry to the endpoint: %w", err)
 	}
 	h := http.Header{"Accept": {"application/json"}, "Content-Type": {"application/json"}, "User-Agent": {"cbproxy-fallback"}}
+	if via := r.Header["Via"]; via != nil {
+		h["Via"] = via // or a loop through this endpoint would not be noticed
+	}
 	said, f := e.ask(ctx, e.request(http.MethodPost, "", "", h, body), acceptAnswer)
 	if f != nil {
 		return nil, f

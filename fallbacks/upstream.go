@@ -67,6 +67,9 @@ func (o *UpstreamOptions) Validate(report func(path, message string)) {
 	o.TLS.CheckFiles(func(key, message string) { report("tls."+key, message) })
 }
 
+// Server returns the second upstream and its key, for the check that it is not the proxy itself.
+func (o *UpstreamOptions) Server() (key string, u routes.Upstream) { return "url", o.URL }
+
 // secondUpstream asks a second upstream, unless its breaker has given that up.
 type secondUpstream struct {
 	remote

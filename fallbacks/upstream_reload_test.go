@@ -150,6 +150,20 @@ func parseOptions(text string) (*routes.Config, error) {
 	return l.Parse([]byte("routes: {x_service: {prefix: /x, upstream: 'http://a'}}\nfallbacks:\n  x_service:\n    " + strings.ReplaceAll(text, "\n", "\n    ")))
 }
 
+// A second upstream or an endpoint that is the proxy itself is refused, as a route's upstream is.
+func TestServersThatAreTheProxyItselfAreRefused(t *testing.T) {
+	for text, place := range map[string]string{
+		"try: [upstream]\nupstream: {url: 'http://localhost:8080/v1'}": "fallbacks.x_service.upstream.url",
+		"try: [http]\nhttp: {url: 'http://127.0.0.1:8080/answer'}":     "fallbacks.x_service.http.url",
+		"try: [http]\nhttp: {url: 'http://127.0.0.1:8081/answer'}":     "",
+	} {
+		_, err := parseOptions(text)
+		if place == "" && err != nil || place != "" && (err == nil || !strings.Contains(err.Error(), place+": must not be the proxy's own listen address (127.0.0.1:8080)")) {
+			t.Errorf("%q: %v, want a fault at %q", text, err, place)
+		}
+	}
+}
+
 func TestUpstreamOptionsAreReadFromTheConfiguration(t *testing.T) {
 	c, err := parseOptions("try: [upstream]\nupstream: {url: 'h2c://b:81/v1/', tls: {server_name: c}, breaker: {failure_statuses: [429, 5xx]}}")
 	if err != nil {

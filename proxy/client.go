@@ -11,7 +11,7 @@ import (
 type questioner struct{ *exchange }
 
 // Request implements fallbacks.Client.
-func (q questioner) Request() *fallbacks.Request { return q.request(endToEnd(q.r)) }
+func (q questioner) Request() *fallbacks.Request { return q.request(q.endToEnd()) }
 
 // Body implements fallbacks.Client.
 func (q questioner) Body(limit int64) ([]byte, error) { return q.upload.rest(limit) }
@@ -35,7 +35,8 @@ func (x *exchange) request(header http.Header) *fallbacks.Request {
 
 // endToEnd returns the fields of a client's request as ReverseProxy and rewrite send them
 // upstream, without those that frame or announce a body. It shares their values.
-func endToEnd(r *http.Request) http.Header {
+func (x *exchange) endToEnd() http.Header {
+	r := x.r
 	h := maps.Clone(r.Header)
 	fallbacks.RemoveConnectionFields(h)
 	for name := range h {
@@ -46,5 +47,6 @@ func endToEnd(r *http.Request) http.Header {
 	delete(h, "Content-Length")
 	delete(h, "Expect")
 	setForwarded(h, r)
+	x.route.via.add(h, r)
 	return h
 }

@@ -170,6 +170,7 @@ func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 	if rt.config.PreserveHost {
 		r.Host = d.Host
 	}
+	rt.via.addOnce(d.Header)
 	if d.Header["User-Agent"] == nil {
 		d.Header["User-Agent"] = []string{""} // or net/http names itself
 	}

@@ -99,6 +99,7 @@ func (p *prober) ask(ctx context.Context) (events.ErrorType, error) {
 		return events.ErrorConnect, fmt.Errorf("make a request of breaker.probe.path: %w", err)
 	}
 	r.Header.Set("User-Agent", "cbproxy-probe")
+	rt.via.addOnce(r.Header)
 	rt.pool.renew() // connections from before the failure must not decide recovery
 	res, err := rt.pool.transport().RoundTrip(r)
 	switch {

@@ -61,6 +61,7 @@ var (
 	notFound        = newProblem(http.StatusNotFound, "destination_not_found", "no route has a prefix of this path")
 	badPath         = newProblem(http.StatusBadRequest, "http_request_error", "the path has a dot segment, a NUL, a backslash or a number sign")
 	headersTooLarge = newProblem(http.StatusRequestHeaderFieldsTooLarge, "http_request_error", "the header section is larger than limits.header_bytes")
+	loopDetected    = newProblem(http.StatusLoopDetected, "proxy_loop_detected", "the request has passed through this proxy before: an upstream leads back to it")
 	connectRefused  = func() *problem {
 		p := newProblem(http.StatusMethodNotAllowed, "http_request_denied", "CONNECT is not proxied")
 		p.allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"

@@ -24,6 +24,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 		}
 	}
 	setForwarded(pr.Out.Header, pr.In)
+	x.route.via.add(pr.Out.Header, pr.In)
 	x.upload.passTrailers(pr.In, pr.Out)
 }
 

@@ -21,6 +21,7 @@ type route struct {
 	logger  *slog.Logger
 	tracer  events.Tracer // nil: nothing is traced
 	tunnels *sync.WaitGroup
+	via     *via
 	proxy   *httputil.ReverseProxy
 
 	timed        bool      // the breaker wants to know how long calls take

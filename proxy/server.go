@@ -50,12 +50,15 @@ type Config struct {
 	// Host is what the fallbacks' strategies may use.
 	Host   fallbacks.Host
 	Logger *slog.Logger
+	// Instance is the name that the proxy has in Via, which no other proxy has. Empty: a random one.
+	Instance string
 }
 
 // Server is the data plane's http.Handler. Apply may be called while requests are served;
 // each request runs under the configuration it began with.
 type Server struct {
 	config   Config
+	via      *via
 	snapshot atomic.Pointer[snapshot]
 
 	tunnels sync.WaitGroup // requests whose connections have been switched to another protocol
@@ -67,7 +70,7 @@ type Server struct {
 
 // New returns a Server that answers 404 to everything until Apply.
 func New(c Config) *Server {
-	s := &Server{config: c, services: map[string]*service{}}
+	s := &Server{config: c, via: newVia(c.Instance), services: map[string]*service{}}
 	s.snapshot.Store(newSnapshot(nil, routes.Limits{}))
 	return s
 }
@@ -110,7 +113,7 @@ func (s *Server) Apply(c *routes.Config) error {
 func (s *Server) build(name string, c *routes.Config) (*route, error) {
 	r := newRoute(c.Routes[name], c)
 	r.logger, r.tracer = s.config.Logger, s.config.Tracer
-	r.tunnels, r.load = &s.tunnels, &s.load
+	r.tunnels, r.load, r.via = &s.tunnels, &s.load, s.via
 	logger := s.config.Logger.With("service", name)
 	var err error
 	if r.pool, err = newPool(r.config.Upstream, r.config.TLS, r.config.KeepalivePing, logger); err != nil {
@@ -224,6 +227,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := rawPath(r)
 	p := turnAway(r, path, snap.limits) // first: a tracer adds to the header section
 	w = s.recorded(w, r, path)
+	if p == nil && s.via.passed(r.Header) {
+		p = loopDetected
+	}
 	if p != nil {
 		refuse(w, p)
 		return

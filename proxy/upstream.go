@@ -45,9 +45,12 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	x.replay.forget()
+	h := x.w.Header()
+	if isLoop(res) {
+		h["Proxy-Status"] = loopDetected.proxyStatus
+	}
 	removeSignals(res.Header)
 	x.attempt.cleanTrailer(res)
-	h := x.w.Header()
 	rt.sign(h, x.outcome.State) // here, where the upstream's Connection field can't strip it
 	if x.upload.left() && x.r.ProtoMajor == 1 {
 		h["Connection"] = []string{"close"} // what is left of the upload must not be read as a request
@@ -226,7 +229,10 @@ func (a *attempt) judge(res *http.Response, protocol, upgrade string) error {
 		a.failed(events.ErrorProtocol, err)
 		return err
 	}
-	if x.route.config.Breaker.FailureStatuses.Has(res.StatusCode) {
+	switch {
+	case isLoop(res) && x.r.Header["Via"] != nil:
+		a.cancelled() // the client may have made a proxy behind this one believe in a loop
+	case x.route.config.Breaker.FailureStatuses.Has(res.StatusCode):
 		a.failed(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
 		if x.route.answersFor(events.ReasonStatus) {
 			return errStatus

@@ -16,6 +16,7 @@ func (b *builder) validate() {
 	b.checkPrefixes()
 	b.checkRetries()
 	b.checkTLS()
+	b.checkLoops()
 }
 
 func (b *builder) checkListeners() {

@@ -1,0 +1,201 @@
+package proxy_test
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"cbproxy/internal/events"
+	"cbproxy/proxy"
+)
+
+// startInstance is start for a proxy with a name, and a configuration in which SELF is its own address.
+func startInstance(t testing.TB, instance, text string) (*proxy.Server, string, *recorder) {
+	t.Helper()
+	listener, err := proxy.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, logger, seen := listener.Addr().String(), slog.New(slog.DiscardHandler), newRecorder()
+	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: seen, Logger: logger, Instance: instance})
+	c := parse(t, strings.ReplaceAll(text, "SELF", address))
+	if err := server.Apply(c); err != nil {
+		t.Fatal(err)
+	}
+	c.Server = way
+	s := proxy.NewHTTPServer(server, c, logger)
+	served := make(chan struct{})
+	go func() { defer close(served); _ = s.Serve(listener) }()
+	t.Cleanup(func() { _ = s.Close(); <-served; server.Close() })
+	return server, address, seen
+}
+
+// viaUpstream answers with the Via fields that a request had.
+func viaUpstream(t testing.TB) (url string) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Seen-Via", strings.Join(r.Header.Values("Via"), ", "))
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func TestRequestsCarryVia(t *testing.T) {
+	upstream := viaUpstream(t)
+	_, address, _ := startInstance(t, "node 1(é)", route(upstream))
+	for request, want := range map[string]string{
+		"GET /svc HTTP/1.1\r\n": "1.1 node-1---",
+		"GET /svc HTTP/1.0\r\n": "1.0 node-1---",
+		"GET /svc HTTP/1.1\r\nVia: 1.0 fred, HTTP/1.1 p.example.net (Apache/1.1)\r\nVia: 2 other\r\n": "1.0 fred, HTTP/1.1 p.example.net (Apache/1.1), 2 other, 1.1 node-1---",
+		"GET /svc HTTP/1.1\r\nConnection: Via\r\nVia: 1.0 fred\r\n":                                   "1.1 node-1---",
+	} {
+		got := exchangeBytes(t, address, request+"Host: x\r\nConnection: close\r\n\r\n", "")
+		if !strings.Contains(got, "X-Seen-Via: "+want+"\r\n") || strings.Contains(got, "\r\nVia:") {
+			t.Errorf("%q: %q, want Via %q to the upstream, and none to the client", request, got, want)
+		}
+	}
+	r, _ := http.NewRequest(http.MethodGet, "http://"+address+"/svc", nil)
+	res, err := h2c(t).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if got := res.Header.Get("X-Seen-Via"); got != "2 node-1---" {
+		t.Errorf("over HTTP/2: %q", got)
+	}
+}
+
+// A request that comes back is answered with 508 before anything is sent for it.
+func TestLoopsAreDetected(t *testing.T) {
+	for _, scheme := range []string{"http", "h2c"} {
+		_, address, seen := startInstance(t, "", route(scheme+"://SELF/svc"))
+		for _, method := range []string{"GET", "POST"} {
+			got := exchangeBytes(t, address, method+" /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", "")
+			if !strings.HasPrefix(got, "HTTP/1.1 508 Loop Detected\r\n") || !strings.Contains(got, "X-Circuit-Breaker-State: closed\r\n") ||
+				!strings.Contains(got, "Proxy-Status: cbproxy; error=proxy_loop_detected\r\n") {
+				t.Errorf("%s over %s: %q", method, scheme, got)
+			}
+			if o := seen.next(t); o.Result != events.ResultFailure || o.Failure.Type != events.ErrorStatus || o.Attempts != 1 {
+				t.Errorf("%s over %s: %+v", method, scheme, o)
+			}
+			select {
+			case <-seen.arrived:
+				t.Errorf("%s over %s: a second request was routed", method, scheme)
+			default:
+			}
+		}
+	}
+	_, address, seen := startInstance(t, "me", route(viaUpstream(t)))
+	for via, status := range map[string]string{"1.1 me": "508", "1.0 a, 2 ME (x)": "508", "1.1 meme, 1.1 me2": "200", "me": "200"} {
+		got := exchangeBytes(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Via, close\r\nVia: "+via+"\r\n\r\n", "")
+		if !strings.HasPrefix(got, "HTTP/1.1 "+status+" ") {
+			t.Errorf("Via: %s: %q, want %s", via, got, status)
+		}
+		if status != "200" && !strings.Contains(got, "Proxy-Status: cbproxy; error=proxy_loop_detected\r\n") {
+			t.Errorf("Via: %s: %q", via, got)
+		}
+	}
+	for range 2 {
+		seen.next(t)
+	}
+	if n := len(seen.arrived); n != 0 {
+		t.Errorf("%d requests of a loop were routed", n)
+	}
+}
+
+// A client that names a proxy behind this one in Via is answered by that one; it must not open a breaker so.
+func TestClientsCannotOpenABreakerByVia(t *testing.T) {
+	_, second, _ := startInstance(t, "b", route(viaUpstream(t)))
+	_, first, seen := startInstance(t, "a", route("http://"+second+"/svc"))
+	got := exchangeBytes(t, first, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\nVia: 1.1 b\r\n\r\n", "")
+	if o := seen.next(t); !strings.HasPrefix(got, "HTTP/1.1 508 ") || o.Result != events.ResultCancelled || o.Failure != nil {
+		t.Errorf("%q, %+v", got, o)
+	}
+}
+
+// Two proxies in a row are no loop, and a loop through both of them ends with its second round.
+func TestProxiesInARowAreNoLoop(t *testing.T) {
+	_, second, _ := startInstance(t, "b", route(viaUpstream(t)))
+	_, first, _ := startInstance(t, "a", route("http://"+second+"/svc"))
+	if res, _ := get(t, "http://"+first+"/svc"); res.StatusCode != 200 || res.Header.Get("X-Seen-Via") != "1.1 a, 1.1 b" {
+		t.Errorf("status %d, Via %q", res.StatusCode, res.Header.Get("X-Seen-Via"))
+	}
+	var far atomic.Pointer[string]
+	var hops atomic.Int64
+	back := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hops.Add(1)
+		out, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, *far.Load(), nil)
+		out.Header = r.Header
+		res, err := http.DefaultTransport.RoundTrip(out)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		defer res.Body.Close()
+		w.WriteHeader(res.StatusCode)
+	}))
+	defer back.Close()
+	_, inner, _ := startInstance(t, "b", route(back.URL))
+	_, outer, _ := startInstance(t, "a", route("http://"+inner+"/svc"))
+	url := "http://" + outer + "/svc"
+	far.Store(&url)
+	if res, _ := get(t, url); res.StatusCode != http.StatusLoopDetected || hops.Load() != 1 {
+		t.Errorf("status %d after %d rounds, want 508 after one", res.StatusCode, hops.Load())
+	}
+}
+
+// What the proxy sends of its own accord, and what is sent in an upstream's place, carries Via as well.
+func TestOtherRequestsCarryVia(t *testing.T) {
+	seen := make(chan string, 100)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen <- r.Method + " " + r.URL.Path + " " + strings.Join(r.Header.Values("Via"), ", ")
+		if r.URL.Path == "/endpoint" {
+			_, _ = io.WriteString(w, `{"status": 200}`)
+		}
+	}))
+	defer upstream.Close()
+	server, address, _ := startInstance(t, "me", "fallbacks:\n  second: {try: [upstream], upstream: {url: "+upstream.URL+"/second}}\n"+
+		"  endpoint: {try: [http], http: {url: "+upstream.URL+"/endpoint}}\nroutes:\n"+
+		"  second: {prefix: /a, upstream: 'http://127.0.0.1:1', fallback: second}\n  endpoint: {prefix: /b, upstream: 'http://127.0.0.1:1', fallback: endpoint}\n"+
+		"  svc: {prefix: /svc, upstream: "+upstream.URL+"}\n"+
+		"  probed: {prefix: /p, upstream: "+upstream.URL+", breaker: {fail_max: 1, recovery_timeout: 0.001, probe: {path: /probe}, failure_statuses: [200]}}\n")
+	next := func(want string) {
+		t.Helper()
+		if got := <-seen; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	get(t, "http://"+address+"/a")
+	next("GET /second 1.1 me")
+	get(t, "http://"+address+"/b")
+	next("POST /endpoint 1.1 me")
+	d := &proxy.Delivery{Service: "svc", Method: "POST", Rest: "/queued", Header: http.Header{"Via": {"1.0 fred"}}, Body: []byte("x")}
+	for range 2 { // as often as it is sent
+		if _, err := server.Deliver(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		next("POST /queued 1.0 fred, 1.1 me")
+	}
+	get(t, "http://"+address+"/p")
+	next("GET / 1.1 me")
+	next("GET /probe 1.1 me")
+}
+
+// What is queued before a restart, or by another instance, has that one's name, which is no loop.
+func TestDeliveriesOfAnotherInstanceAreNoLoop(t *testing.T) {
+	var via atomic.Pointer[string]
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		s := strings.Join(r.Header.Values("Via"), ", ")
+		via.Store(&s)
+	}))
+	defer upstream.Close()
+	server, _, _ := startInstance(t, "new", route(upstream.URL))
+	var body bytes.Buffer
+	d := &proxy.Delivery{Service: "svc", Method: "POST", Rest: "/", Header: http.Header{"Via": {"1.1 old"}}, Body: body.Bytes()}
+	if a, err := server.Deliver(t.Context(), d); err != nil || a.Status != 200 || *via.Load() != "1.1 old, 1.1 new" {
+		t.Errorf("%+v, %v, Via %v", a, err, via.Load())
+	}
+}
