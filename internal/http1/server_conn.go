@@ -36,6 +36,7 @@ type serverConn struct {
 	in      *[readSize]byte // what has been read; nil: nothing
 	n       int             // bytes of in that are of a request which is not answered
 	size    int             // of that request; 0: it is not known
+	blank   int             // bytes of empty lines that have come since the last request
 	timeout time.Duration   // of the read deadline
 	far     time.Time       // until then it needs no setting
 }
@@ -93,19 +94,24 @@ func (c *serverConn) converse(fd uintptr) (done bool) {
 			c.release()
 			return !isAgain(err) || !c.limitRead(c.silence())
 		}
+		full := c.n+n == readSize
 		if c.n += n; c.n < c.size {
+			continue
+		}
+		if c.size == 0 && c.skipBlank() {
 			continue
 		}
 		w := newResponse(c)
 		r := noRequest.WithContext(&w.context)
-		c.size = parse(r, c.in[:c.n])
+		if c.size = parse(r, c.in[:c.n]); c.size > 0 {
+			c.blank = 0
+		}
 		switch {
 		case c.size > c.n:
 			continue
-		case c.size != c.n:
+		case c.size != c.n && !c.endsBlank():
 			return true
 		}
-		full := c.n == readSize
 		if !c.answer(w, r) || !c.send(fd, w.out) {
 			return true
 		}
@@ -114,6 +120,39 @@ func (c *serverConn) converse(fd uintptr) (done bool) {
 		}
 	}
 }
+
+// maxBlank is how many bytes of empty lines may come before a request line, as with net/http's server.
+const maxBlank = len("\r\n\r\n")
+
+// skipBlank removes the empty lines with which in begins if a request came before them: a client may send one behind a request's
+// body (RFC 9112, section 2.2). It reports whether nothing else has come.
+func (c *serverConn) skipBlank() (all bool) {
+	n := 0
+	for c.served && n < c.n && c.blank < maxBlank && isLineEnd(c.in[n]) {
+		n++
+		c.blank++
+	}
+	if n > 0 {
+		c.n = copy(c.in[:], c.in[n:c.n])
+	}
+	return c.n == 0
+}
+
+// endsBlank removes what has come behind a whole request if that is nothing but empty lines, and reports whether it is.
+func (c *serverConn) endsBlank() bool {
+	if c.size == 0 || c.n < c.size || c.n-c.size > maxBlank {
+		return false
+	}
+	for _, b := range c.in[c.size:c.n] {
+		if !isLineEnd(b) {
+			return false
+		}
+	}
+	c.blank, c.n = c.n-c.size, c.size
+	return true
+}
+
+func isLineEnd(b byte) bool { return b == '\r' || b == '\n' }
 
 // noRequest is what requests are made from, which have their contexts from the beginning then.
 var noRequest = new(http.Request)

@@ -304,3 +304,58 @@ func TestClientThatReadsLate(t *testing.T) {
 		}
 	}
 }
+
+// A client may send an empty line behind a request's body (RFC 9112, section 2.2), with it, by itself or with the next request.
+func TestEmptyLinesBetweenRequests(t *testing.T) {
+	const post = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok"
+	for name, pieces := range map[string][]string{
+		"with the next request":       {post, "\r\n" + simple},
+		"with the body":               {post + "\r\n", simple},
+		"by itself":                   {post, "\r\n", simple},
+		"byte by byte":                {post, "\r", "\n", simple},
+		"two of them":                 {post, "\r\n", "\r\n" + simple},
+		"a bare line feed":            {post, "\n" + simple},
+		"after a request of no body":  {simple, "\r\n" + simple},
+		"a request as long as a read": {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 16300\r\n\r\n" + strings.Repeat("x", 16300) + "\r\n", simple},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, address := serve(t, hello, http1.ServerConfig{})
+			c, r := dial(t, address)
+			for i := range 3 { // as often as they are said
+				for _, piece := range pieces {
+					say(t, c, piece)
+					if strings.Trim(piece, "\r\n") == "" {
+						continue
+					}
+					if res, body := wholeResponse(t, r); res.StatusCode != 200 || body != "hello" {
+						t.Fatalf("turn %d: status %d, %q", i, res.StatusCode, body)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Nothing else counts as an empty line, nor does an endless row of them.
+func TestEmptyLinesThatAreNotPlain(t *testing.T) {
+	for name, c := range map[string]struct{ before, unread string }{
+		"before the first request": {"", "\r\n" + simple},
+		"too many":                 {simple, "\r\n\r\n\r\n" + simple},
+		"a space":                  {simple, " \r\n" + simple},
+		"a request before it":      {"", simple + "\r\n" + simple},
+	} {
+		t.Run(name, func(t *testing.T) {
+			given := make(chan string, 1)
+			_, address := serve(t, hello, http1.ServerConfig{Rest: func(c net.Conn, unread []byte) { given <- string(unread); _ = c.Close() }})
+			conn, r := dial(t, address)
+			if c.before != "" {
+				say(t, conn, c.before)
+				wholeResponse(t, r)
+			}
+			say(t, conn, c.unread)
+			if got := <-given; !strings.HasSuffix(c.unread, got) || !strings.HasSuffix(got, simple) {
+				t.Errorf("%q was given away of %q", got, c.unread)
+			}
+		})
+	}
+}
