@@ -173,6 +173,9 @@ func (x *exchange) forward(call breaker.Call) {
 		in.Body = &x.upload // of the copy: net/http looks at its own request's body to know what is left of it
 	}
 	x.writer.ResponseWriter = x.w
+	if x.r.Header["Upgrade"] != nil {
+		x.writer.ResponseWriter = &upgradeWriter{x.w, x}
+	}
 	x.route.proxy.ServeHTTP(&x.writer, in)
 	x.writer.commit()
 }
@@ -241,7 +244,7 @@ func (x *exchange) expire() {
 		return
 	}
 	if t := x.tunnel.Load(); t != nil {
-		_ = t.Close() // both sides were silent, and neither is to blame
+		t.end() // both sides were silent, and neither is to blame
 		return
 	}
 	switch {

@@ -1,33 +1,61 @@
 package proxy
 
 import (
+	"bufio"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 )
 
 // tunnel is the upstream's connection once it has been switched to another protocol.
-// Whatever either side says sets the clock anew; both silent for idle_timeout ends it. The
-// two directions are used by two goroutines.
+// Whatever either side sends resets the clock; if both are silent for idle_timeout, or one
+// takes nothing of what the other sends for as long, both connections are closed. The two
+// directions are used by two goroutines.
 type tunnel struct {
 	io.ReadWriteCloser
-	x    *exchange
-	idle time.Duration
+	x        *exchange
+	upstream *upstreamConn // what ReadWriteCloser is made of; nil: it is not known
+	idle     time.Duration
 
 	opened        time.Time
 	read, written atomic.Int64 // bytes of the upstream's and for it
+
+	client atomic.Pointer[net.Conn] // nil: it has not been taken from the server yet
+	ended  atomic.Bool
 }
 
 // openTunnel makes c, which came with res, the exchange's tunnel.
 func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
-	t := &tunnel{ReadWriteCloser: c, x: x, idle: x.route.config.IdleTimeout, opened: time.Now()}
+	t := &tunnel{ReadWriteCloser: c, x: x, upstream: x.attempt.conn, idle: x.route.config.IdleTimeout, opened: time.Now()}
+	if t.upstream != nil {
+		t.upstream.upload.Store(nil) // whose writes may fail unseen
+	}
 	res.Body = t
 	x.route.tunnels.Add(1)
 	x.answered = true
 	x.tunnel.Store(t)
 	x.setClock(t.idle)
+}
+
+// end closes both connections. Safe for concurrent use.
+func (t *tunnel) end() {
+	t.ended.Store(true) // first, so that attach sees it or is seen
+	_ = t.Close()
+	if c := t.client.Load(); c != nil {
+		_ = (*c).Close()
+	}
+}
+
+// attach makes c the tunnel's connection to the client.
+func (t *tunnel) attach(c net.Conn) {
+	t.client.Store(&c)
+	if t.ended.Load() {
+		_ = c.Close()
+	}
 }
 
 func (t *tunnel) Read(p []byte) (int, error) {
@@ -38,7 +66,11 @@ func (t *tunnel) Read(p []byte) (int, error) {
 }
 
 func (t *tunnel) Write(p []byte) (int, error) {
-	n, err := t.ReadWriteCloser.Write(p)
+	var limit func(time.Time) error
+	if t.upstream != nil {
+		limit = t.upstream.SetWriteDeadline
+	}
+	n, err := writeWithin(t.ReadWriteCloser, p, t.idle, limit)
 	t.written.Add(int64(n))
 	t.x.setClock(t.idle)
 	return n, err
@@ -47,6 +79,72 @@ func (t *tunnel) Write(p []byte) (int, error) {
 // CloseWrite passes on that the client will say no more; the upstream may still.
 func (t *tunnel) CloseWrite() error {
 	half, ok := t.ReadWriteCloser.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
+}
+
+// writeWithin writes p as long as some of it is taken within each idle. limit sets the write deadline; nil: there is none.
+func writeWithin(w io.Writer, p []byte, idle time.Duration, limit func(time.Time) error) (written int, err error) {
+	for {
+		if limit != nil {
+			_ = limit(time.Now().Add(idle)) // a closed connection's write fails anyway
+		}
+		n, err := w.Write(p[written:])
+		written += n
+		if n == 0 || written == len(p) || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return written, err
+		}
+	}
+}
+
+// upgradeWriter is the ResponseWriter of a request that may become a tunnel. ReverseProxy would lose what the client has sent
+// before it is answered, and knows no time limits.
+type upgradeWriter struct {
+	http.ResponseWriter
+	x *exchange
+}
+
+// Unwrap is for http.ResponseController.
+func (w *upgradeWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Hijack implements http.Hijacker.
+func (w *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		// net/http may have given the connection up, without closing it, as more has been sent early than it has a buffer for.
+		if known, ok := w.x.r.Context().Value(clientConnKey{}).(*clientConn); ok && !errors.Is(err, http.ErrNotSupported) {
+			_ = known.Close()
+		}
+		return nil, nil, err
+	}
+	t := w.x.tunnel.Load()
+	t.attach(c)
+	return &tunnelClient{c, buffered.Reader, t}, buffered, nil
+}
+
+// tunnelClient is the client's connection of a tunnel.
+type tunnelClient struct {
+	net.Conn
+	early *bufio.Reader // has what the client has sent before it was answered
+	t     *tunnel
+}
+
+func (c *tunnelClient) Read(p []byte) (int, error) {
+	if n := c.early.Buffered(); n > 0 {
+		return c.early.Read(p[:min(n, len(p))])
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *tunnelClient) Write(p []byte) (int, error) {
+	return writeWithin(c.Conn, p, c.t.idle, c.Conn.SetWriteDeadline)
+}
+
+// CloseWrite passes on that the upstream will send no more; the client may still.
+func (c *tunnelClient) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {
 		return errors.ErrUnsupported
 	}

@@ -1,0 +1,154 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/certtest"
+)
+
+const (
+	askUpgrade = "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+	switched   = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+)
+
+// What a client sends before it is answered with 101 comes through the tunnel, or the connection is closed and nothing does.
+func TestEarlyBytesComeThroughTheTunnel(t *testing.T) {
+	for name, pieces := range map[string][]string{
+		"none":                        {""},
+		"one byte":                    {"x"},
+		"eleven bytes":                {"hello world"},
+		"afterwards":                  {"", "hello world"},
+		"byte by byte":                append([]string{""}, strings.Split("hello world", "")...),
+		"as much as net/http buffers": {strings.Repeat("x", 3500)},
+		"more":                        {strings.Repeat("0123456789", 1000)},
+		"much more":                   {strings.Repeat("0123456789", 10000), strings.Repeat("x", 10000)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked, answer := make(chan struct{}), make(chan struct{})
+			arrived := make(chan []byte, 1)
+			url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+				if _, err := http.ReadRequest(r); err != nil {
+					return
+				}
+				close(asked)
+				<-answer
+				_, _ = io.WriteString(c, switched)
+				all, _ := io.ReadAll(r) // until the client's end comes through
+				arrived <- all
+			})
+			_, address, seen := start(t, route(url))
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			if _, err := io.WriteString(c, askUpgrade+"\r\n"+pieces[0]); err != nil {
+				t.Fatal(err)
+			}
+			<-asked
+			for _, piece := range pieces[1:] {
+				_, _ = io.WriteString(c, piece)
+			}
+			close(answer)
+			sent := strings.Join(pieces, "")
+			head := make([]byte, len("HTTP/1.1 101"))
+			_, err = io.ReadFull(c, head)
+			_ = c.(*net.TCPConn).CloseWrite()
+			got := string(<-arrived)
+			switch {
+			case err == nil && string(head) == "HTTP/1.1 101" && got == sent:
+			case err != nil && got == "" && len(sent) > 4000: // refused
+			default:
+				t.Errorf("%q, %v; %d of %d bytes arrived, %.50q", head, err, len(got), len(sent), got)
+			}
+			seen.next(t)
+		})
+	}
+}
+
+// A side that takes nothing for idle_timeout ends both connections, also while it goes on sending.
+func TestTunnelEndsWithASideThatTakesNothing(t *testing.T) {
+	authority := certtest.NewAuthority(t)
+	pair, err := tls.X509KeyPair(authority.Sign(t, "127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secured := &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}
+	ca := "tls: {ca_file: " + certtest.Write(t, t.TempDir(), "ca.pem", authority.PEM) + "}"
+	flood := func(c net.Conn) error {
+		page := bytes.Repeat([]byte("x"), 64<<10)
+		for {
+			if _, err := c.Write(page); err != nil {
+				return err
+			}
+		}
+	}
+	chat := func(c net.Conn) error { // says something all the time, and takes nothing
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for range tick.C {
+			if _, err := c.Write([]byte("x")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	silence := func(c net.Conn) error { return nil }
+	for name, side := range map[string]struct{ client, upstream func(net.Conn) error }{
+		"the client":                   {silence, flood},
+		"the client, which sends":      {chat, flood},
+		"the upstream":                 {flood, silence},
+		"the upstream, which sends":    {flood, chat},
+		"both, with all that they say": {flood, flood},
+	} {
+		for _, scheme := range []string{"http", "https"} {
+			t.Run(name+" over "+scheme, func(t *testing.T) {
+				ended := make(chan struct{})
+				url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+					raw := c
+					takeLittle(t, raw)
+					if scheme == "https" {
+						over := tls.Server(rereadConn{c, r}, secured)
+						c, r = over, bufio.NewReader(over)
+					}
+					if _, err := http.ReadRequest(r); err != nil {
+						return
+					}
+					_, _ = io.WriteString(c, switched)
+					_ = side.upstream(c)
+					<-ended
+				})
+				server, address, seen := start(t, route(strings.Replace(url, "http", scheme, 1), "idle_timeout: 0.3", ca))
+				c, err := net.Dial("tcp", address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				takeLittle(t, c)
+				_, _ = io.WriteString(c, askUpgrade+"\r\n")
+				r := bufio.NewReaderSize(c, 16)
+				if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 101 ") {
+					t.Fatalf("%q, %v", line, err)
+				}
+				done := make(chan struct{})
+				go func() { defer close(done); _ = side.client(c) }()
+				seen.next(t)
+				if err := server.DrainTunnels(t.Context()); err != nil {
+					t.Error(err)
+				}
+				close(ended)
+				_ = c.Close()
+				<-done
+			})
+		}
+	}
+}
