@@ -31,6 +31,7 @@ type clientConn struct {
 	unread  []byte      // has come before net/http's server has got the connection
 	watched atomic.Bool // adopted, and neither HTTP/2 nor a tunnel
 	serving atomic.Bool // from the start of a handler until its response is out
+	unended atomic.Bool // from the start of a handler for a request of HTTP/1.0 until it has written all of its response
 
 	heads     headScanner // net/http never reads on two goroutines at once
 	codings   atomic.Bool // what heads has found, for other goroutines
@@ -70,6 +71,17 @@ func stateChanged(nc net.Conn, state http.ConnState) {
 		c.watched.Store(false)
 		_ = c.Conn.SetWriteDeadline(time.Time{}) // whoever has the connection now sets its own
 	}
+}
+
+// Close closes the connection. A response to HTTP/1.0 may end with the connection: one that is cut is reset, as its client would
+// take a close for its end.
+func (c *clientConn) Close() error {
+	if c.unended.Load() {
+		if tcp, ok := c.Conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // of a closed connection there is nothing to reset
+		}
+	}
+	return c.Conn.Close()
 }
 
 // NetConn returns the connection that it is made of.

@@ -49,6 +49,12 @@ func (h clientHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case len(r.TransferEncoding) > 0 && c.ambiguous.Load(), r.ProtoMinor == 0 && c.codings.Load():
 		w = &lastResponse{ResponseWriter: w}
 	}
+	if r.ProtoMinor == 0 {
+		c.unended.Store(true)
+		h.next.ServeHTTP(w, r) // a panic leaves it so
+		c.unended.Store(false)
+		return
+	}
 	h.next.ServeHTTP(w, r)
 }
 
