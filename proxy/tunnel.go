@@ -113,10 +113,6 @@ func (w *upgradeWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
-		// net/http may have given the connection up, without closing it, as more has been sent early than it has a buffer for.
-		if known, ok := w.x.r.Context().Value(clientConnKey{}).(*clientConn); ok && !errors.Is(err, http.ErrNotSupported) {
-			_ = known.Close()
-		}
 		return nil, nil, err
 	}
 	t := w.x.tunnel.Load()
