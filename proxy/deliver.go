@@ -26,7 +26,7 @@ type Delivery struct {
 	// Rest is the raw path below the route's prefix, and Query the raw query.
 	Rest, Query string
 	EmptyQuery  bool // a question mark follows Rest, and no query
-	// Header is sent as it is.
+	// Header is sent as it is, with the proxy added to Via.
 	Header http.Header
 	Body   []byte
 	// Suspect is whether it has failed several times before. The failure of a suspect that was sent is

@@ -201,9 +201,10 @@ func TestDeliveryIsSentAsItIs(t *testing.T) {
 		"user agent": {"", "", func(d *proxy.Delivery) { d.Header.Set("User-Agent", "me") },
 			"POST /a HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: me\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
 	} {
-		server, _, _ := start(t, route(url+c.base, c.keys))
+		server, _, _ := startInstance(t, "me", route(url+c.base, c.keys))
 		d := delivery("hello")
 		d.Header.Set("X-Own", "1")
+		c.want = strings.Replace(c.want, "X-Own", "Via: 1.1 me\r\nX-Own", 1)
 		c.change(d)
 		if _, err := server.Deliver(t.Context(), d); err != nil {
 			t.Errorf("%s: %v", name, err)
