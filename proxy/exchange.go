@@ -45,6 +45,7 @@ type exchange struct {
 	leaves          func()      // what it runs
 
 	informational func(int, textproto.MIMEHeader) error // ReverseProxy's: passes an interim response on
+	interim       int                                   // bytes of those that have come; guarded by an attempt's informing
 
 	route *route
 	w     http.ResponseWriter

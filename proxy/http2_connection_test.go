@@ -1,7 +1,9 @@
 package proxy_test
 
 import (
+	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -100,5 +102,31 @@ func TestCallerInAHurryBlamesNoUpstream(t *testing.T) {
 				t.Errorf("%+v %+v, the breaker is %v", o, o.Failure, server.Breaker("svc").State())
 			}
 		})
+	}
+}
+
+// A client that reads nothing holds up no other request on its connection to the upstream, however many interim responses
+// come for it.
+func TestInterimResponsesHoldUpNoOtherRequest(t *testing.T) {
+	flooded := make(chan struct{})
+	url, keys := framedUpstream(t, false, func(_ int, f *frames) {
+		f.streams(func(stream uint32, _ bool) {
+			if stream > 1 {
+				f.answer(stream, "200", "fine")
+				return
+			}
+			for range 20_000 { // more than the buffers of any connection hold
+				f.head(stream, false, ":status", "103", "link", strings.Repeat("x", 1000))
+			}
+			close(flooded)
+		})
+	})
+	_, address, _ := start(t, route(url, keys, "timeout: 60s"))
+	c, _ := dialTo(t, address)
+	takeLittle(t, c)
+	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-flooded
+	if res, body := get(t, "http://"+address+"/svc"); res.StatusCode != http.StatusOK || body != "fine" {
+		t.Errorf("status %d, %q", res.StatusCode, body)
 	}
 }

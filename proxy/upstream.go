@@ -194,7 +194,15 @@ func (a *attempt) GotConn(conn net.Conn) {
 // GotFirstResponseByte notes that the upstream has begun to answer.
 func (a *attempt) GotFirstResponseByte() { a.answered.Store(true) }
 
-// Got1xxResponse passes an interim response on.
+// maxInterim bounds the interim responses to a client in bytes, of which each counts at least leastInterim. They are written
+// by the goroutine that reads for all requests on a connection of HTTP/2: so few bytes fit into the buffers of a client
+// that reads nothing.
+const (
+	maxInterim   = 16 << 10
+	leastInterim = 256
+)
+
+// Got1xxResponse passes an interim response on, unless the client has had enough of them.
 func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
 	if a.conn != nil {
 		a.conn.restoreInterim(http.Header(header))
@@ -211,6 +219,15 @@ func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
 	}
 	fallbacks.RemoveConnectionFields(http.Header(header))
 	removeSignals(http.Header(header))
+	size := leastInterim
+	for name, values := range header {
+		for _, v := range values {
+			size += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	if a.x.interim += size; a.x.interim > maxInterim {
+		return nil
+	}
 	return a.x.informational(code, header)
 }
 
