@@ -71,16 +71,24 @@ func New(service string, policy Policy, publish func(events.Event)) *Breaker {
 // report on the Call exactly once; otherwise the error is ErrOpen or ErrHalfOpenLimit, and
 // the Call only tells the state that decided. The error is always nil in the modes Shadow
 // and Off.
-func (b *Breaker) Allow() (Call, error) { return b.decide(false) }
+//
+// In a half-open state a call that is allowed takes the place of a probe that waits for its
+// client, if all places are in use: see Call.Revocable.
+func (b *Breaker) Allow() (Call, error) { return b.decide(false, readyAfter) }
+
+// AllowUnready is Allow for a call that may have to wait for its client itself: it leaves other
+// such calls more time before it takes their place.
+func (b *Breaker) AllowUnready() (Call, error) { return b.decide(false, unreadyAfter) }
 
 // AllowProbe is Allow for the prober of a breaker whose half-open state is reserved for
 // it. Shadow refuses it what Enforce would: a probe at the wrong time is no user's loss,
 // and letting it through would tell nothing.
-func (b *Breaker) AllowProbe() (Call, error) { return b.decide(true) }
+func (b *Breaker) AllowProbe() (Call, error) { return b.decide(true, readyAfter) }
 
 // decide asks the engine, unless it must not be touched: by nobody in the mode Off, and by
-// users in a half-open state that is reserved, where they would take the prober's places.
-func (b *Breaker) decide(prober bool) (Call, error) {
+// users in a half-open state that is reserved, where they would take the prober's places. A
+// probe that has waited for its client for at least after gives its place to the call.
+func (b *Breaker) decide(prober bool, after time.Duration) (Call, error) {
 	p, s := b.policy.Load(), b.current.Load()
 	if p.Mode == Off {
 		return Call{State: s.state}, nil
@@ -90,7 +98,7 @@ func (b *Breaker) decide(prober bool) (Call, error) {
 			return b.refuse(s.state, p.Mode == Shadow)
 		}
 	}
-	done, err := s.engine.cb.Allow()
+	done, err := s.engine.allow(after)
 	if s.engine.moved.Load() || (err == gobreaker.ErrOpenState) != (s.state == events.Open) { // perhaps somebody is settling it just now
 		b.settle()
 		s = b.decided(s)

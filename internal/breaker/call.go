@@ -21,6 +21,8 @@ type Call struct {
 	breaker *Breaker
 	engine  *engine
 	done    func(error) // nil if a report has nowhere to go
+
+	revocable bool // done is a probe's report
 }
 
 // Success reports that the upstream did its part, and how long it took.

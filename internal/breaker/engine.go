@@ -43,6 +43,7 @@ type engine struct {
 	policy *atomic.Pointer[Policy]
 	held   bool   // an operator's: nothing opens it, and nothing is counted for ratios
 	window window // of the closed state, in which an engine is but once
+	probes probes // of the half-open state, which may be revoked
 
 	moved atomic.Bool // set while notes wait
 
@@ -121,6 +122,16 @@ func (e *engine) excludes(err error) bool {
 		return true
 	}
 	return !e.count(p, o)
+}
+
+// allow asks gobreaker. If all places of a half-open state are in use, it takes that of a probe
+// that has waited for its client for at least after.
+func (e *engine) allow(after time.Duration) (func(error), error) {
+	done, err := e.cb.Allow()
+	for err == gobreaker.ErrTooManyRequests && e.probes.revoke(after) {
+		done, err = e.cb.Allow()
+	}
+	return done, err
 }
 
 // judge tells gobreaker whether a call succeeded. gobreaker asks under its lock, once for

@@ -27,8 +27,8 @@ type Status struct {
 	// and so how far RecoveryBackoff has grown; an opening in progress is included. 0 once
 	// the breaker has stayed closed for RecoveryTimeout, and in an operator's hold.
 	Openings int
-	// Probes counts the calls under way that decide a half-open state, and Passed those that
-	// have succeeded.
+	// Probes counts the calls under way that decide a half-open state, without those that any
+	// other call may replace, and Passed those that have succeeded.
 	Probes, Passed int
 	// LastFailure is the last failure reported, or that calls were too slow where that
 	// opened the breaker since; nil if there was none.
@@ -54,6 +54,7 @@ func (b *Breaker) statusOf(s *stretch) Status {
 	case events.HalfOpen:
 		c := s.engine.cb.Counts()
 		status.Probes = int(c.Requests) - int(c.TotalExclusions) - int(c.TotalSuccesses) - int(c.TotalFailures)
+		status.Probes = max(status.Probes-s.engine.probes.waiting(), 0)
 		status.Passed = int(c.TotalSuccesses)
 	case events.Closed:
 		status.ConsecutiveFailures = int(s.engine.cb.Counts().ConsecutiveFailures)
