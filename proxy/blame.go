@@ -175,7 +175,11 @@ func reasonOf(kind events.ErrorType) events.Reason {
 // answerFailure is ReverseProxy's error handler: it gives the client what there is to give
 // when there is no response of the upstream's.
 func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
-	x := exchangeOf(out.Context())
+	exchangeOf(out.Context()).answerFailure()
+}
+
+// answerFailure answers a request without a response of the upstream's.
+func (x *exchange) answerFailure() {
 	if f := x.outcome.Failure; f != nil {
 		x.fallback(reasonOf(f.Type))
 		return
@@ -194,7 +198,9 @@ func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 	case fault != nil:
 		x.problem(badBody) // a client that has only stopped sending still listens
 	case x.r.Context().Err() != nil:
-		x.attempt.cancelled()
+		if x.attempt != nil {
+			x.attempt.cancelled()
+		}
 		panic(http.ErrAbortHandler) // nobody is there to be answered
 	default: // another exchange's cancellation crossed this one
 		x.fallback(events.ReasonReset)

@@ -37,9 +37,12 @@ type requestBody struct {
 
 	begun   atomic.Int64 // nanoseconds of the exchange before the first read; 0: there was none
 	awaited atomic.Int64 // nanoseconds for which the client was awaited, in all reads that are done
+	since   atomic.Int64 // nanoseconds of the exchange before the read that is under way; 0: there is none
 
 	over    <-chan struct{}         // closed with the exchange; nil: the upstream need not ask for the body first
 	expects atomic.Pointer[attempt] // the current one, if over is not nil
+
+	ahead []byte // was read before the request was admitted, and Read has not returned it yet; guarded by turn
 
 	kept kept // of what was read; read and written under turn, save for its limit
 
@@ -65,14 +68,22 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if b.closed.Load() {
 		return 0, errEnded
 	}
+	if len(b.ahead) > 0 {
+		n := copy(p, b.ahead)
+		b.ahead = b.ahead[n:]
+		return n, nil
+	}
 	return b.receive(p)
 }
 
 // receive reads from the client; turn must be held.
 func (b *requestBody) receive(p []byte) (int, error) {
 	began := time.Now()
-	b.begun.CompareAndSwap(0, int64(began.Sub(b.x.start)))
+	since := int64(began.Sub(b.x.start))
+	b.begun.CompareAndSwap(0, since)
+	b.since.Store(since)
 	n, err := b.body.Read(p)
+	b.since.Store(0) // first, so that no time is counted twice
 	b.awaited.Add(int64(time.Since(began)))
 	if over := b.read.Add(int64(n)) - b.limit; over > 0 {
 		n, err = max(0, n-int(over)), errBodyTooLarge

@@ -50,7 +50,7 @@ var shortBodies = sync.Pool{New: func() any { return new(shortBody) }}
 // reports whether that is so. Either way out has its whole body after that.
 func (x *exchange) gather(out *http.Request) bool {
 	c, ok := x.r.Context().Value(clientConnKey{}).(*clientConn)
-	if !http1.Arrived(x.upload.body) && (!ok || x.r.ProtoMajor != 1 || x.upload.read.Load() == 0 && !c.beyond.Load()) {
+	if !x.upload.isComplete() && (!ok || x.r.ProtoMajor != 1 || x.upload.read.Load() == 0 && !c.beyond.Load()) {
 		return false // a read might wait
 	}
 	b := shortBodies.Get().(*shortBody)

@@ -141,7 +141,10 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 			return
 		}
 	}
-	call, err := rt.service.breaker.Allow()
+	call, err, ok := x.admit()
+	if !ok {
+		return
+	}
 	x.outcome.State, x.retryAt = call.State, call.RetryAt
 	switch {
 	case err != nil:
@@ -157,7 +160,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 
 // forward hands the exchange to ReverseProxy, which comes back to RoundTrip.
 func (x *exchange) forward(call breaker.Call) {
-	x.watchClient()
+	x.startClock()
 	if x.upload.body != nil && x.r.Header["Expect"] != nil {
 		x.upload.over = x.Done()
 	}
@@ -166,9 +169,6 @@ func (x *exchange) forward(call breaker.Call) {
 		x.replay = &replay{body: &x.upload}
 	}
 	x.begin(call)
-	x.paused = upstream.Paused()
-	x.armed.Store(int64(x.paused))
-	x.clock = time.AfterFunc(x.timeout(), x.expire)
 	in := x.r.WithContext(x)
 	if x.upload.body != nil {
 		in.Body = &x.upload // of the copy: net/http looks at its own request's body to know what is left of it
@@ -179,6 +179,17 @@ func (x *exchange) forward(call breaker.Call) {
 	}
 	x.route.proxy.ServeHTTP(&x.writer, in)
 	x.writer.commit()
+}
+
+// startClock makes the exchange end with its client, or when its time is up. Further calls do
+// nothing.
+func (x *exchange) startClock() {
+	if x.clock == nil {
+		x.watchClient()
+		x.paused = upstream.Paused()
+		x.armed.Store(int64(x.paused))
+		x.clock = time.AfterFunc(x.timeout(), x.expire)
+	}
 }
 
 // watchClient makes the exchange end with its client.

@@ -51,7 +51,7 @@ func (x *exchange) askRepeatedly(out *http.Request) (*http.Response, error) {
 		if !again || !x.pause(wait) {
 			return res, err
 		}
-		call, refused := x.route.service.breaker.Allow()
+		call, refused := x.allow()
 		if refused != nil {
 			if span := x.span(); span != nil {
 				span.Rejected(call.State, refusedFor(refused))

@@ -56,6 +56,10 @@ type responseBody struct {
 	end     error            // came with ahead
 	started atomic.Bool      // for the clock: the fields above are set
 	reading atomic.Bool      // the upstream is awaited, and not the client
+
+	probes bool         // the time for which the client is awaited is measured
+	given  atomic.Int64 // nanoseconds of the exchange before the client was given what it has not taken yet; 0: it has
+	taken  atomic.Int64 // nanoseconds that it took for what was before
 }
 
 func (b *responseBody) begin(a *attempt, res *http.Response, lesson fallbacks.Lesson) {
@@ -63,6 +67,11 @@ func (b *responseBody) begin(a *attempt, res *http.Response, lesson fallbacks.Le
 	b.stream, b.events, b.ahead, b.end = false, nil, nil, nil
 	if a.x.route.timed {
 		a.head = a.elapsed()
+	}
+	b.given.Store(0)
+	b.taken.Store(0)
+	if b.probes = a.call.State == events.HalfOpen; b.probes {
+		a.call = a.call.Revocable(a.x.clientTime)
 	}
 	b.reading.Store(true) // until the client is given something
 	b.started.Store(true)
@@ -77,7 +86,9 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		x.setClock(x.route.config.IdleTimeout)
 	}
 	b.reading.Store(true)
+	b.measure(false)
 	n, err := b.readTimed(p)
+	b.measure(true)
 	b.reading.Store(false)
 	if b.stream {
 		x.setClock(x.route.config.IdleTimeout) // a client may take as long to take it
@@ -127,6 +138,7 @@ func (b *responseBody) hold() error {
 	for {
 		n, err := b.Read(buffer)
 		b.reading.Store(true) // the client is given nothing yet
+		b.measure(false)
 		if n == 0 && err == nil {
 			continue
 		}

@@ -1,0 +1,249 @@
+package proxy_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+)
+
+// slowUploads are ways to send a body slowly: its beginning, and its end after a signal.
+var slowUploads = map[string]struct {
+	http2, grpc bool
+	length      int64 // -1: unknown
+	expect      bool
+}{
+	"short":                {length: 10},
+	"long":                 {length: 1 << 20},
+	"chunked":              {length: -1},
+	"asked for":            {length: 10, expect: true},
+	"short, HTTP/2":        {length: 10, http2: true},
+	"long, HTTP/2":         {length: 1 << 20, http2: true},
+	"of no length, HTTP/2": {length: -1, http2: true},
+	"gRPC stream":          {length: -1, http2: true, grpc: true},
+}
+
+// slowUpload sends a request whose body comes slowly: its last byte comes when end is called. The
+// returned channel has the response's status and body.
+func slowUpload(t *testing.T, name, address string) (end func(), answer <-chan string) {
+	t.Helper()
+	c := slowUploads[name]
+	slow, body := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/svc/upload", slow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ContentLength = c.length
+	client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute}}
+	if c.http2 {
+		client = &http.Client{Transport: h2c(t).Transport}
+	}
+	if c.grpc {
+		r.Header.Set("Content-Type", "application/grpc")
+		r.Header.Set("Te", "trailers")
+	}
+	if c.expect {
+		r.Header.Set("Expect", "100-continue")
+	}
+	answers := make(chan string, 1)
+	go func() {
+		res, err := client.Do(r)
+		if err != nil {
+			answers <- err.Error()
+			return
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		answers <- fmt.Sprint(res.StatusCode, " ", string(text), " ", err)
+	}()
+	size := max(c.length, 10)
+	begun := make(chan struct{})
+	go func() { defer close(begun); _, _ = io.WriteString(body, strings.Repeat("x", int(size-1))) }()
+	t.Cleanup(func() { _ = body.Close() })
+	return func() { <-begun; _, _ = io.WriteString(body, "x"); _ = body.Close() }, answers
+}
+
+// counting is an upstream that answers an upload with its length, and other requests at once. It
+// tells when an upload begins.
+func counting(t *testing.T, http2 bool) (url string, began <-chan struct{}) {
+	uploads := make(chan struct{}, 100)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/upload" {
+			uploads <- struct{}{}
+			n, _ := io.Copy(io.Discard, r.Body)
+			if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+				w.Header().Set("Content-Type", "application/grpc")
+				w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+			}
+			fmt.Fprint(w, n)
+		}
+	}))
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	if http2 {
+		return strings.Replace(s.URL, "http:", "h2c:", 1), uploads
+	}
+	return s.URL, uploads
+}
+
+// begun waits until n requests are under way.
+func (r *recorder) begun(t *testing.T, n int) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		r.mu.Lock()
+		open := r.open
+		r.mu.Unlock()
+		if open == n {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%d requests are under way, want %d", open, n)
+		}
+	}
+}
+
+// waitForPlace asks until a request is a probe, and returns its status.
+func waitForPlace(t *testing.T, address string) int {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		res, body := get(t, "http://"+address+"/svc")
+		if res.StatusCode != http.StatusServiceUnavailable {
+			return res.StatusCode
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("the probe's place is in use: %s", body)
+		}
+	}
+}
+
+// A slow upload may be sent to a half-open upstream, but recovery does not wait for its client.
+func TestSlowUploadsDoNotHoldUpRecovery(t *testing.T) {
+	for name := range slowUploads {
+		for _, http2 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, upstream HTTP/2 %v", name, http2), func(t *testing.T) {
+				t.Parallel()
+				url, began := counting(t, http2)
+				server, address, seen := start(t, route(url, "timeout: 60s"))
+				server.Breaker("svc").Force(events.HalfOpen, 0, "")
+				end, answer := slowUpload(t, name, address)
+				if strings.HasPrefix(name, "short") {
+					seen.begun(t, 1)
+				} else {
+					<-began
+				}
+				if status := waitForPlace(t, address); status != 200 {
+					t.Errorf("status %d", status)
+				}
+				if state := server.Breaker("svc").State(); state != events.Closed {
+					t.Errorf("the breaker is %v", state)
+				}
+				select {
+				case got := <-answer:
+					t.Fatalf("the upload has ended: %s", got)
+				default:
+				}
+				end()
+				if got, want := <-answer, fmt.Sprint("200 ", max(slowUploads[name].length, 10), " <nil>"); got != want {
+					t.Errorf("the upload: %s, want %s", got, want)
+				}
+			})
+		}
+	}
+}
+
+// Where all of a service's requests are slow uploads, they still decide about its recovery.
+func TestUploadThatHasLostItsPlaceStillClosesTheBreaker(t *testing.T) {
+	for name := range slowUploads {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, began := counting(t, false)
+			server, address, _ := start(t, route(url, "timeout: 60s"))
+			server.Breaker("svc").Force(events.HalfOpen, 0, "")
+			end, answer := slowUpload(t, name, address)
+			if !strings.HasPrefix(name, "short") {
+				<-began
+				takePlace(t, server.Breaker("svc"))
+			}
+			end()
+			if got, want := <-answer, fmt.Sprint("200 ", max(slowUploads[name].length, 10), " <nil>"); got != want {
+				t.Errorf("the upload: %s, want %s", got, want)
+			}
+			until(t, server.Breaker("svc"), events.Closed)
+		})
+	}
+}
+
+// takePlace takes the place of a probe that waits for its client, and gives it back.
+func takePlace(t *testing.T, b *breaker.Breaker) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+		if call, err := b.Allow(); err == nil { // takes it from the upload
+			call.Cancel()
+			return
+		}
+	}
+	t.Fatal("the place is not given back")
+}
+
+// A body that is read before its request is admitted is its client's fault as any other is.
+func TestShortBodyThatDoesNotComeIsNoProbe(t *testing.T) {
+	url, began := counting(t, false)
+	server, address, seen := start(t, route(url, "timeout: 0.5"))
+	server.Breaker("svc").Force(events.HalfOpen, 0, "")
+	for name, c := range map[string]struct{ request, status string }{
+		"slow":      {"POST /svc/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", "408"},
+		"cut short": {"POST /svc/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc" + halfClose, "400"},
+	} {
+		if status := roundTrip(t, address, c.request); !strings.Contains(status, " "+c.status+" ") {
+			t.Errorf("%s: %s, want %s", name, status, c.status)
+		}
+		if o := seen.next(t); o.Result != events.ResultCancelled || o.State != events.HalfOpen {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+	if len(began) > 0 {
+		t.Error("the upstream was asked")
+	}
+	if state := server.Breaker("svc").State(); state != events.HalfOpen {
+		t.Errorf("the breaker is %v", state)
+	}
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 {
+		t.Errorf("the next probe: status %d", res.StatusCode)
+	}
+}
+
+// A client that takes a response slowly does not hold up recovery either.
+func TestSlowDownloadsDoNotHoldUpRecovery(t *testing.T) {
+	const size = 64 << 20
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			w.Header().Set("Content-Length", fmt.Sprint(size))
+			_, _ = io.CopyN(w, zeros{}, size)
+		}
+	}))
+	defer upstream.Close()
+	for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": {Transport: h2c(t).Transport}} {
+		server, address, _ := start(t, route(upstream.URL, "timeout: 60s"))
+		server.Breaker("svc").Force(events.HalfOpen, 0, "")
+		res, err := client.Get("http://" + address + "/svc/large")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status := waitForPlace(t, address); status != 200 || server.Breaker("svc").State() != events.Closed {
+			t.Errorf("%s: status %d, the breaker is %v", front, status, server.Breaker("svc").State())
+		}
+		if n, err := io.Copy(io.Discard, res.Body); n != size || err != nil {
+			t.Errorf("%s: %d bytes, %v", front, n, err)
+		}
+		_ = res.Body.Close()
+	}
+}
