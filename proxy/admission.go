@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"context"
 	"io"
+	"net/http"
 	"slices"
 	"time"
 
@@ -40,11 +42,27 @@ func (x *exchange) admit() (call breaker.Call, err error, ok bool) {
 	x.startClock()
 	if err := x.upload.readAhead(); err != nil {
 		x.outcome.State, x.outcome.Result = call.State, events.ResultCancelled
-		x.answerFailure()
+		x.answerUnsent()
 		return call, nil, false
 	}
 	call, err = x.allow()
 	return call, err, true
+}
+
+// answerUnsent answers a request whose body was to be read before it was admitted and did not come.
+func (x *exchange) answerUnsent() {
+	switch fault := x.upload.faulty(); {
+	case context.Cause(x) == errPaused:
+		x.fallback(events.ReasonOverload)
+	case context.Cause(x) == errSlowClient:
+		x.problem(slowBody)
+	case fault == errBodyTooLarge:
+		x.problem(bodyTooLarge)
+	case fault == nil && x.r.Context().Err() != nil:
+		panic(http.ErrAbortHandler) // there is no client any more
+	default:
+		x.problem(badBody)
+	}
 }
 
 // readsAhead reports whether the request's body is to be read before the request is admitted as

@@ -170,6 +170,11 @@ func (a *attempt) lost(err error) {
 	if x.over || a.isOver() || x.upload.ended.Load() || a.answered.Load() || x.upload.faulty() != nil || errors.Is(err, net.ErrClosed) {
 		return
 	}
+	if x.upload.stalls() {
+		x.cancel(errStalled)
+		x.endRead()
+		return
+	}
 	a.cancel(errLost)
 	x.stopUpload(events.ReasonReset)
 }

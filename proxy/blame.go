@@ -72,6 +72,11 @@ func (a *attempt) classify(err error) {
 		if fault.Failure == events.ErrorProtocol && a.conn != nil && a.conn.ended.Load() {
 			fault.Failure = events.ErrorReset // half a header section looks malformed
 		}
+		if (fault.Failure == events.ErrorReset || fault.Failure == events.ErrorTruncated) && a.stalled() {
+			a.x.cancel(errStalled)
+			a.cancelled()
+			return
+		}
 		a.failed(fault.Failure, err)
 	}
 }
@@ -175,11 +180,7 @@ func reasonOf(kind events.ErrorType) events.Reason {
 // answerFailure is ReverseProxy's error handler: it gives the client what there is to give
 // when there is no response of the upstream's.
 func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
-	exchangeOf(out.Context()).answerFailure()
-}
-
-// answerFailure answers a request without a response of the upstream's.
-func (x *exchange) answerFailure() {
+	x := exchangeOf(out.Context())
 	if f := x.outcome.Failure; f != nil {
 		x.fallback(reasonOf(f.Type))
 		return
@@ -191,6 +192,10 @@ func (x *exchange) answerFailure() {
 		x.problem(x.attempt.refused)
 	case context.Cause(x) == errSlowClient:
 		x.problem(slowBody)
+	case context.Cause(x) == errStalled && x.grpc != nil: // whose caller may repeat it
+		x.problem(unanswered[events.ReasonReset])
+	case context.Cause(x) == errStalled:
+		x.problem(stalledBody)
 	case context.Cause(x) == errHurried:
 		x.problem(unanswered[events.ReasonTimeout])
 	case fault == errBodyTooLarge:
@@ -198,9 +203,7 @@ func (x *exchange) answerFailure() {
 	case fault != nil:
 		x.problem(badBody) // a client that has only stopped sending still listens
 	case x.r.Context().Err() != nil:
-		if x.attempt != nil {
-			x.attempt.cancelled()
-		}
+		x.attempt.cancelled()
 		panic(http.ErrAbortHandler) // nobody is there to be answered
 	default: // another exchange's cancellation crossed this one
 		x.fallback(events.ReasonReset)

@@ -49,6 +49,8 @@ type requestBody struct {
 	turn    sync.Mutex  // held by whoever reads body
 	closed  atomic.Bool // the transport reads no more
 	aborted atomic.Bool // it has given up a request whose client is well
+
+	stalledBefore atomic.Bool // set before aborted, if stalls was true then
 }
 
 // Read is for the transport.
@@ -157,18 +159,6 @@ func (b *requestBody) faulty() error {
 // what comes after it may have been made to fail.
 func (b *requestBody) left() bool {
 	return b.body != nil && (!b.ended.Load() || b.interrupted.Load()) // in this order: see endRead
-}
-
-// slow reports whether the client, and not the upstream, is what has taken most of the time since the
-// upstream was ready for the body. What is awaited at one moment does not tell: between two bytes of a client
-// that sends them one by one, it is the upstream. Nor does the time before: a body that is sent without
-// delay needs next to none, however late its upstream was ready.
-func (b *requestBody) slow() bool {
-	if b.reading.Load() {
-		return true
-	}
-	begun := b.begun.Load()
-	return begun != 0 && !b.ended.Load() && b.awaited.Load() > (int64(time.Since(b.x.start))-begun)/2
 }
 
 // takeUpload takes the client's body away from the transport, which may go on reading it

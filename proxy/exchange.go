@@ -26,6 +26,7 @@ var (
 	errHurried    = errors.New("the call's grpc-timeout was too short for any upstream")
 	errIdle       = errors.New("the stream was silent for the route's idle_timeout")
 	errSlowClient = errors.New("the client did not send or take a body in time")
+	errStalled    = errors.New("the upstream ended the connection while the client was slow to send its body")
 	errReplayed   = fallbacks.ErrReplayed
 	errPaused     = errors.New("the process was stopped when the time limit passed")
 	errLost       = errors.New("the upstream closed the connection during the upload")
@@ -266,6 +267,9 @@ func (x *exchange) expire() {
 	case x.download.started.Load() && !x.download.reading.Load():
 		x.cancel(errSlowClient)
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
+	case x.idle.Load() && x.keepsSilent():
+		x.cancel(errSlowClient) // the upstream may wait for it
+		x.endRead()
 	case x.idle.Load():
 		x.cancel(errIdle)
 		x.endRead()
@@ -306,6 +310,7 @@ func (x *exchange) abortRead() {
 	if x.over || x.Err() != nil { // which ends a read as well
 		return
 	}
+	x.upload.stalledBefore.Store(x.upload.stalls())
 	x.upload.aborted.Store(true)
 	x.stopUpload(events.ReasonReset) // or it has an answer, which then comes a little later
 }

@@ -73,6 +73,7 @@ var (
 var (
 	bodyTooLarge = newProblem(http.StatusRequestEntityTooLarge, "http_request_error", "the body is larger than limits.body_bytes")
 	badBody      = newProblem(http.StatusBadRequest, "http_request_error", "the body is malformed or ended early")
+	stalledBody  = newProblem(http.StatusRequestTimeout, "http_request_error", "the service ended the connection before the body had arrived")
 	slowBody     = newProblem(http.StatusRequestTimeout, "http_request_error", "the body did not arrive within the route's timeout")
 )
 

@@ -249,6 +249,7 @@ func (a *attempt) judge(res *http.Response, protocol, upgrade string) error {
 	switch {
 	case isLoop(res) && x.r.Header["Via"] != nil:
 		a.cancelled() // the client may have made a proxy behind this one believe in a loop
+	case res.StatusCode == http.StatusRequestTimeout && x.upload.stalls(): // the client's doing
 	case x.route.config.Breaker.FailureStatuses.Has(res.StatusCode):
 		a.failed(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
 		if x.route.answersFor(events.ReasonStatus) {

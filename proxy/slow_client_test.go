@@ -1,0 +1,209 @@
+package proxy_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// bodyTimeout is for how long the upstreams of these tests wait for a body. It is longer than the
+// time after which the proxy holds the client to be slow.
+const bodyTimeout = 1500 * time.Millisecond
+
+// impatient is an upstream over HTTP/1.1 that reads a body until nothing of it comes for
+// bodyTimeout, or it has lasted for longer, says something and ends the connection.
+func impatient(t *testing.T, says string, reset bool) string {
+	return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		q, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		if strings.HasPrefix(says, "HTTP/1.1 200") { // a stream that begins before the body has come
+			_, _ = io.WriteString(c, says)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(bodyTimeout))
+		if _, err := io.Copy(io.Discard, q.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+		if !strings.HasPrefix(says, "HTTP/1.1 200") {
+			_, _ = io.WriteString(c, says)
+		}
+		if reset {
+			_ = c.(*net.TCPConn).SetLinger(0)
+		}
+	})
+}
+
+// impatientHTTP2 is one over HTTP/2 that resets the stream, or ends the connection.
+func impatientHTTP2(t *testing.T, ends bool) string {
+	var s *httptest.Server
+	s = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		_, _ = io.Copy(io.Discard, r.Body)
+		if ends {
+			go s.CloseClientConnections() // which waits for this handler
+			<-r.Context().Done()
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	return strings.Replace(s.URL, "http:", "h2c:", 1)
+}
+
+// uploadSlowly sends a body that has no end, and returns the response's status, 0 if there is none.
+func uploadSlowly(t *testing.T, address string, http2, dribbles bool) (status int) {
+	write := func(w io.Writer, piece string) {
+		for {
+			if _, err := io.WriteString(w, piece); err != nil || !dribbles {
+				return
+			}
+			time.Sleep(20 * time.Millisecond) // that slowness is what is tested
+		}
+	}
+	if http2 {
+		slow, body := io.Pipe()
+		defer body.Close()
+		go write(body, "x")
+		r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", slow)
+		res, err := h2c(t).Do(r)
+		if err != nil {
+			return 0
+		}
+		_ = res.Body.Close()
+		return res.StatusCode
+	}
+	c, r := dialTo(t, address)
+	_, _ = io.WriteString(c, "POST /svc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+	go write(c, "1\r\nx\r\n")
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return 0
+	}
+	_ = res.Body.Close()
+	return res.StatusCode
+}
+
+// An upstream that ends the connection because the client is slow to send its body has not
+// failed, in whatever way it does so, and however the client is slow.
+func TestUpstreamThatEndsASlowUploadHasNotFailed(t *testing.T) {
+	for name, c := range map[string]struct {
+		upstream string
+		status   int
+	}{
+		"close":                   {impatient(t, "", false), 408},
+		"reset":                   {impatient(t, "", true), 408},
+		"408":                     {impatient(t, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false), 408},
+		"a cut stream":            {impatient(t, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", false), 200},
+		"HTTP/2, reset":           {impatientHTTP2(t, false), 408},
+		"HTTP/2, connection ends": {impatientHTTP2(t, true), 408},
+	} {
+		for _, front := range []string{"HTTP/1.1", "HTTP/2"} {
+			for _, dribbles := range []bool{false, true} {
+				for _, keys := range []string{"", "retry: {attempts: 2, budget: 1, methods: [POST]}"} {
+					t.Run(fmt.Sprintf("%s, %s, dribbles %v, %s", name, front, dribbles, keys), func(t *testing.T) {
+						t.Parallel()
+						_, address, seen := start(t, route(c.upstream, "timeout: 60s", "breaker: {fail_max: 1, failure_statuses: [5xx, 408]}", keys))
+						status := uploadSlowly(t, address, front == "HTTP/2", dribbles)
+						if status != c.status && (c.status != 200 || status != 0) { // whose beginning may be lost with its end
+							t.Errorf("status %d, want %d", status, c.status)
+						}
+						o := seen.next(t)
+						if want := events.ResultCancelled; o.Failure != nil || name != "408" && o.Result != want {
+							t.Errorf("%+v %+v", o, o.Failure)
+						}
+						if o.Attempts != 1 {
+							t.Errorf("%d attempts", o.Attempts)
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// A client that ends its body just before the time is up leaves the upstream none to answer.
+func TestUploadThatTakesMostOfTheTimeIsNoVerdict(t *testing.T) {
+	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
+		if q, err := http.ReadRequest(r); err == nil {
+			_, _ = io.Copy(io.Discard, q.Body)
+			_, _ = r.ReadByte() // until the proxy gives up
+		}
+	})
+	for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2c(t)} {
+		_, address, seen := start(t, route(url, "timeout: 2s", "breaker: {fail_max: 1}"))
+		slow, body := io.Pipe()
+		time.AfterFunc(1500*time.Millisecond, func() { _, _ = body.Write([]byte("x")); _ = body.Close() })
+		r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", slow)
+		res, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if o := seen.next(t); res.StatusCode != 408 || o.Result != events.ResultCancelled {
+			t.Errorf("%s: status %d, %+v %+v", front, res.StatusCode, o, o.Failure)
+		}
+	}
+}
+
+// A stream that is silent as the upstream waits for the client's body says nothing of the upstream;
+// one that is silent once it has the body does.
+func TestStreamThatWaitsForTheClientIsNoVerdict(t *testing.T) {
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+		_, _ = io.WriteString(w, "hello")
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}
+	plain := httptest.NewServer(http.HandlerFunc(handler))
+	t.Cleanup(plain.Close)
+	for _, url := range []string{plain.URL, grpcUpstream(t, handler)} {
+		for _, kind := range []string{"text/plain", "application/grpc"} {
+			for _, ends := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%.3s, %s, ends %v", url, kind, ends), func(t *testing.T) {
+					t.Parallel()
+					_, address, seen := start(t, route(url, "idle_timeout: 1s", "breaker: {fail_max: 1}"))
+					slow, body := io.Pipe()
+					defer body.Close()
+					go func() {
+						_, _ = body.Write([]byte("x"))
+						if ends {
+							_ = body.Close()
+						}
+					}()
+					r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", slow)
+					r.Header.Set("Content-Type", kind)
+					res, err := h2c(t).Do(r)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer res.Body.Close()
+					if _, err := io.Copy(io.Discard, res.Body); err == nil && kind != "application/grpc" {
+						t.Error("the stream ended cleanly")
+					}
+					want := events.ResultCancelled
+					if ends {
+						want = events.ResultFailure
+					}
+					if o := seen.next(t); o.Result != want {
+						t.Errorf("%+v %+v, want %s", o, o.Failure, want)
+					}
+				})
+			}
+		}
+	}
+}
