@@ -1,11 +1,11 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"io"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,6 +25,7 @@ type requestBody struct {
 	x       *exchange
 	body    io.ReadCloser
 	limit   int64
+	pause   time.Duration // limits.read_header_timeout: for how long the client may send nothing once it has its answer
 	read    atomic.Int64
 	reading atomic.Bool // the client is awaited
 	ended   atomic.Bool
@@ -97,6 +98,8 @@ func (b *requestBody) receive(p []byte) (int, error) {
 		b.ended.Store(true)
 		maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return !slices.Contains(b.announced, name) })
 	case err != errBodyTooLarge && b.interrupted.Load(): // which is not the client's fault
+	case errors.Is(err, os.ErrDeadlineExceeded): // likewise; who has set the deadline knows why
+		b.interrupted.Store(true)
 	default:
 		b.fault.CompareAndSwap(nil, &err)
 	}
@@ -175,73 +178,6 @@ func (x *exchange) takeUpload() {
 	x.upload.closed.Store(true)
 	x.upload.turn.Unlock()
 	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(lingerPause)) // for what net/http reads on
-}
-
-// How an answer given before the end of the upload is followed up.
-const (
-	smallUpload = 256 << 10       // is read to its end, so that the connection can be kept
-	lingerTime  = 5 * time.Second // for the rest of a larger one
-	lingerPause = time.Second     // a client that sends nothing for so long waits for something else
-)
-
-// endUpload is called before an answer is given. What is left of an upload must never be
-// read as the next request: a small one is read to its end, and after any other the
-// connection is closed.
-func (x *exchange) endUpload(h http.Header) {
-	if !x.upload.left() || x.r.ProtoMajor > 1 {
-		return
-	}
-	n := x.r.ContentLength
-	if n >= 0 && n <= min(smallUpload, x.upload.limit) && x.upload.faulty() == nil && x.r.Header["Expect"] == nil {
-		control := http.NewResponseController(x.w)
-		_ = control.SetReadDeadline(time.Now().Add(lingerPause))
-		x.upload.discard()
-		_ = control.SetReadDeadline(time.Time{})
-	}
-	if x.upload.left() {
-		h["Connection"] = []string{"close"}
-	}
-}
-
-// linger reads on when a client is still sending a body whose answer is out: a client that
-// reads only after it has sent would otherwise meet a closed connection and lose the
-// answer. HTTP/2 has no such trouble.
-func (x *exchange) linger() {
-	if x.upload.body == nil || x.upload.ended.Load() || x.r.ProtoMajor > 1 {
-		return
-	}
-	control := http.NewResponseController(x.w)
-	_ = control.SetReadDeadline(time.Now().Add(lingerPause)) // net/http reads on as well, and must not wait for ever
-	fault := x.upload.faulty()
-	if x.clock != nil && context.Cause(x) == errSlowClient {
-		fault = errSlowClient
-	}
-	unasked := x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil
-	complete := x.w.Header()["Content-Length"] != nil // a flush sends all of the answer, its end too
-	if unasked || fault != nil && fault != errBodyTooLarge || !complete || control.Flush() != nil {
-		return
-	}
-	buffer := copyBuffers{}.Get()
-	defer copyBuffers{}.Put(buffer)
-	rest := x.restOfUpload()
-	for start := time.Now(); time.Since(start) < lingerTime; {
-		if control.SetReadDeadline(time.Now().Add(lingerPause)) != nil {
-			return
-		}
-		if _, err := rest.Read(buffer); err != nil {
-			return
-		}
-	}
-}
-
-// restOfUpload is what linger reads. net/http's reader of chunks remembers a read that was made to fail, and so says
-// nothing any more of a client that is still sending.
-func (x *exchange) restOfUpload() io.Reader {
-	c, ok := x.r.Context().Value(clientConnKey{}).(*clientConn)
-	if ok && x.r.ContentLength < 0 && x.upload.interrupted.Load() {
-		return c.Conn // where one chunk ends and another begins makes no difference
-	}
-	return x.upload.body
 }
 
 // readWhole reads a small response before the client sees any of it, so that one that

@@ -125,6 +125,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 	x.grpc = grpcCallOf(r)
 	if r.ContentLength != 0 {
 		x.upload.x, x.upload.body, x.upload.limit = x, r.Body, int64(limits.BodyBytes)
+		x.upload.pause = limits.ReadHeaderTimeout
 		// Otherwise net/http reads a good part of the body before it lets an early answer out.
 		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
 		if x.grpc == nil {                                   // whose calls no strategy answers by their content

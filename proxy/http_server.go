@@ -23,6 +23,7 @@ const headerSlack = 256 << 10
 type HTTPServer struct {
 	rest  *http.Server
 	sieve sieve
+	drain context.CancelFunc // tells requests that Shutdown has been called
 }
 
 // NewHTTPServer returns a server. It is to be given a listener that Listen has made: on other connections it does
@@ -37,10 +38,12 @@ func NewHTTPServer(handler http.Handler, c *routes.Config, logger *slog.Logger) 
 		told = s.refused
 	}
 	served := clientHandler{handler, told}
+	draining, drain := context.WithCancel(context.Background())
 	adopted := func(ctx context.Context, c net.Conn) context.Context {
+		ctx = context.WithValue(ctx, drainingKey{}, draining)
 		return adopt(ctx, c, limits.IdleTimeout, told)
 	}
-	s := &HTTPServer{rest: &http.Server{
+	s := &HTTPServer{drain: drain, rest: &http.Server{
 		Handler:                      served,
 		Protocols:                    protocols,
 		ReadHeaderTimeout:            limits.ReadHeaderTimeout,
@@ -87,6 +90,7 @@ func (s *HTTPServer) Serve(l net.Listener) error {
 // Shutdown accepts no more connections and waits until no request is being answered, or ctx is done, whose error it returns
 // then.
 func (s *HTTPServer) Shutdown(ctx context.Context) error {
+	s.drain()
 	if s.sieve.plain == nil {
 		return s.rest.Shutdown(ctx)
 	}
@@ -100,6 +104,7 @@ func (s *HTTPServer) Shutdown(ctx context.Context) error {
 
 // Close cuts all connections.
 func (s *HTTPServer) Close() error {
+	s.drain()
 	if s.sieve.plain != nil {
 		defer s.sieve.plain.Close()
 	}

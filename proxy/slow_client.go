@@ -14,15 +14,18 @@ const stallAfter = 500 * time.Millisecond
 // slow reports whether the client is to blame for an exchange whose time is up: its body is
 // awaited, or it took most of the time.
 func (b *requestBody) slow() bool {
-	return b.reading.Load() || b.tookMost(time.Since(b.x.start))
+	return b.body != nil && (b.reading.Load() || b.tookMost(time.Since(b.x.start)))
 }
 
 // stalls reports whether an upstream that ends the connection or the stream now may do so because
 // the client is slow: its body has not come, it has been awaited for some time, and for most
 // of the time.
 func (b *requestBody) stalls() bool {
+	if b.body == nil || b.ended.Load() {
+		return false
+	}
 	now := time.Since(b.x.start)
-	return b.body != nil && !b.ended.Load() && b.waited(now) >= stallAfter && b.tookMost(now)
+	return b.waited(now) >= stallAfter && b.tookMost(now)
 }
 
 // silent reports whether the body is awaited, and nothing of it has come for d, or nearly so.

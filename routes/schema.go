@@ -49,7 +49,8 @@ type Limits struct {
 	HeaderBytes Size `yaml:"header_bytes" valid:"1KiB..16MiB"`
 	// Bytes of a request's body; more is answered with 413.
 	BodyBytes Size `yaml:"body_bytes" valid:"positive"`
-	// Time a client has to send a request's header section. Changing it needs a restart.
+	// Time a client has to send a request's header section, and the longest pause of one that still
+	// sends its body after the answer. Changing it needs a restart.
 	ReadHeaderTimeout time.Duration `yaml:"read_header_timeout" valid:"positive"`
 	// Time a connection may be idle between requests. Changing it needs a restart.
 	IdleTimeout time.Duration `yaml:"idle_timeout" valid:"positive"`
