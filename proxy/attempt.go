@@ -167,10 +167,17 @@ func (a *attempt) lost(err error) {
 	x := a.x
 	x.ending.Lock()
 	defer x.ending.Unlock()
-	if x.over || a.isOver() || x.upload.ended.Load() || a.answered.Load() || x.upload.faulty() != nil || errors.Is(err, net.ErrClosed) {
+	if x.over || a.isOver() || errors.Is(err, net.ErrClosed) {
 		return
 	}
-	if x.upload.stalls() {
+	stalls := x.upload.stalls()
+	if stalls {
+		x.upload.stalledBefore.Store(true) // for an error that is seen later, when the client may have gone on
+	}
+	if x.upload.ended.Load() || a.answered.Load() || x.upload.faulty() != nil {
+		return
+	}
+	if stalls {
 		x.cancel(errStalled)
 		x.endRead()
 		return

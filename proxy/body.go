@@ -51,7 +51,7 @@ type requestBody struct {
 	closed  atomic.Bool // the transport reads no more
 	aborted atomic.Bool // it has given up a request whose client is well
 
-	stalledBefore atomic.Bool // set before aborted, if stalls was true then
+	stalledBefore atomic.Bool // stalls was true when the connection ended, or before aborted was set
 }
 
 // Read is for the transport.

@@ -311,7 +311,9 @@ func (x *exchange) abortRead() {
 	if x.over || x.Err() != nil { // which ends a read as well
 		return
 	}
-	x.upload.stalledBefore.Store(x.upload.stalls())
+	if x.upload.stalls() {
+		x.upload.stalledBefore.Store(true)
+	}
 	x.upload.aborted.Store(true)
 	x.stopUpload(events.ReasonReset) // or it has an answer, which then comes a little later
 }

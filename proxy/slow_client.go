@@ -46,14 +46,12 @@ func (b *requestBody) tookMost(now time.Duration) bool {
 }
 
 // stalled reports whether a reset is due to a client that is slow to send its body. Where the
-// transport has closed the body before it returned, what was the case then counts.
+// connection has ended, or the transport has closed the body, before it returned, what was the
+// case then counts.
 func (a *attempt) stalled() bool {
 	b := &a.x.upload
 	if a.status != 0 && a.x.grpc != nil {
 		return false // both sides of a call may be silent at any time
 	}
-	if b.aborted.Load() {
-		return b.stalledBefore.Load()
-	}
-	return b.stalls()
+	return b.stalledBefore.Load() || !b.aborted.Load() && b.stalls()
 }
