@@ -88,11 +88,11 @@ func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status in
 	ctx, done := LimitReplays(ctx, s.h2c, func(c net.Conn) { conn, progress = c, upstream.Connected })
 	defer done()
 	res, err := s.connections.transport.Load().RoundTrip(r.WithContext(ctx))
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, blame(ctx, err, progress, paused)
 	}
 	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
+	defer upstream.CloseBodyWith(ctx, res)()
 	if c, shared := Unwrap(conn, s.h2c); !shared {
 		if f, ok := c.(FieldsConn); ok {
 			f.RestoreFields(res.Header)

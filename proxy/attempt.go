@@ -34,6 +34,7 @@ type attempt struct {
 	conns      int             // connections it was given; the hooks run on the request's goroutine
 	conn       *upstreamConn   // the last of them; nil if it is not known
 	shared     bool            // conn speaks HTTP/2
+	unwatch    func() bool     // keeps the end of Context from closing the response's body; nil: it does not
 	overload   bool            // this machine could not carry it out, or the upstream wants fewer requests
 	refused    *problem        // why it was not sent, or was refused on its own account; nil if neither
 	waited     int64           // nanoseconds for which the client's body had been awaited before it began

@@ -203,6 +203,7 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 		return answer, connected, rt.service.failureOf(rt.logger, err, progress), err
 	}
 	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
+	defer upstream.CloseBodyWith(ctx, res)()
 	trace.answered(res)
 	if res.StatusCode < 200 {
 		return answer, connected, events.ErrorProtocol, fmt.Errorf("malformed response: status %03d", res.StatusCode)

@@ -333,6 +333,9 @@ func (x *exchange) end() {
 	if x.clock != nil {
 		x.clock.Stop()
 		x.client.Stop()
+		if x.attempt.unwatch != nil {
+			x.attempt.unwatch()
+		}
 		x.cancel(errEnded) // what is left of the upstream's work
 	}
 	if x.attempt != nil {

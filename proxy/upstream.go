@@ -102,6 +102,9 @@ func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 		a.blame(err)
 		return nil, err
 	}
+	if a.shared && out.Body != nil {
+		a.unwatch = upstream.CloseBodyWith(a, res)
+	}
 	protocol := a.cleanHeader(res)
 	if err := a.judge(res, protocol, out.Header.Get("Upgrade")); err != nil {
 		_ = res.Body.Close() // nothing of it is wanted

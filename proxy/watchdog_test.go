@@ -131,7 +131,7 @@ func requestsEnd(t *testing.T, config string) {
 		}
 	}
 	requests.Go(func() {
-		d := &proxy.Delivery{Service: "svc", Method: http.MethodPost, Header: http.Header{}, Body: []byte("x")}
+		d := &proxy.Delivery{Service: "svc", Method: http.MethodPost, Header: http.Header{}, Body: make([]byte, 200_000)}
 		if _, err := server.Deliver(ctx, d); ctx.Err() != nil {
 			t.Errorf("a delivery does not end: %v", err)
 		}
