@@ -206,7 +206,7 @@ func TestQueueThatCannotBeOpenedIsSaidAtTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.launch()
-	if status := p.wait(); status != 1 || !strings.Contains(p.log.String(), "open the queue: mkdir "+folder) || strings.Contains(p.log.String(), "goroutine") {
+	if status := p.wait(); status != 1 || !strings.Contains(p.log.String(), "open the queue: "+folder+": must be a directory") || strings.Contains(p.log.String(), "goroutine") {
 		t.Errorf("exit status %d", status)
 	}
 }
