@@ -2,10 +2,9 @@ package fallbacks
 
 import (
 	"fmt"
-	"net/http"
 	"sync"
-	"sync/atomic"
 
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -39,7 +38,7 @@ func (h *holders) release(closeIt func()) {
 // connections are those to one server. Safe for concurrent use.
 type connections struct {
 	key       routes.ConnectionKey
-	transport atomic.Pointer[http.Transport] // for new requests
+	transport *upstream.Renewable
 	holders   holders
 }
 
@@ -54,23 +53,11 @@ func connect(u routes.Upstream, tls routes.TLS, site Site, before *connections) 
 	if err != nil {
 		return nil, fmt.Errorf("make a transport to %s: %w", u.Redacted(), err)
 	}
-	c := &connections{key: key}
-	c.transport.Store(transport)
-	return c, nil
+	return &connections{key: key, transport: upstream.NewRenewable(transport)}, nil
 }
 
 func (c *connections) hold() { c.holders.hold(func() {}) }
 
 // release closes the idle connections if no other strategy holds them; one in use is closed once it is idle. It does not
-// wait for that, as http.Transport waits for its locks and for connections whose peer reads nothing.
-func (c *connections) release() {
-	c.holders.release(func() { go c.transport.Load().CloseIdleConnections() })
-}
-
-// renew makes requests use new connections from now on. It never waits.
-func (c *connections) renew() {
-	old := c.transport.Load()
-	if c.transport.CompareAndSwap(old, old.Clone()) {
-		go old.CloseIdleConnections()
-	}
-}
+// wait for that.
+func (c *connections) release() { c.holders.release(c.transport.Close) }

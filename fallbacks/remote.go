@@ -87,7 +87,7 @@ func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status in
 	var conn net.Conn // the last one
 	ctx, done := LimitReplays(ctx, s.h2c, func(c net.Conn) { conn, progress = c, upstream.Connected })
 	defer done()
-	res, err := s.connections.transport.Load().RoundTrip(r.WithContext(ctx))
+	res, err := s.connections.transport.Current().RoundTrip(r.WithContext(ctx))
 	if err != nil {
 		return nil, blame(ctx, err, progress, paused)
 	}

@@ -128,7 +128,7 @@ func (u *secondUpstream) Answer(ctx context.Context, r *Request) (*Answer, error
 	report, start := call.Cancel, time.Now() // a panic says nothing of the upstream
 	defer func() { report() }()
 	if call.State == events.HalfOpen {
-		u.connections.renew() // connections from before the failure must not decide recovery
+		u.connections.transport.Renew() // connections from before the failure must not decide recovery
 	}
 	a, f := u.ask(ctx, u.forward(r), u.accept)
 	switch {

@@ -61,7 +61,7 @@ func TestCallThatItsClientGivesUp(t *testing.T) {
 			}()
 			<-arrived
 			if c.stays {
-				<-time.After(100 * time.Millisecond) // the client's patience
+				<-time.After(100 * time.Millisecond) // as long as the client waits
 			}
 			leave()
 			<-done

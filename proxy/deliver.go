@@ -190,7 +190,7 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	if state == events.HalfOpen {
 		rt.pool.renew() // connections from before the failure must not decide recovery
 	}
-	res, err := rt.pool.transport().RoundTrip(r)
+	res, err := rt.pool.transport.Current().RoundTrip(r)
 	switch {
 	case err != nil && upstream.Paused() > paused:
 		rt.service.failedLocally(rt.logger, events.LocalPause, err)

@@ -29,7 +29,7 @@ func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
 		}
 	}
 	a.hook(httptrace.ContextClientTrace(out.Context()))
-	res, err := p.transport().RoundTrip(out)
+	res, err := p.transport.Current().RoundTrip(out)
 	if auto && err == nil && res.ProtoMajor == 1 && res.StatusCode != http.StatusSwitchingProtocols {
 		p.http1.Store(true)
 	}

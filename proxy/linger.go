@@ -58,7 +58,9 @@ func (x *exchange) limitUpload() *uploadLimit {
 	if end := x.start.Add(x.timeout()); end.After(l.end) {
 		l.end = end
 	}
-	l.stop = context.AfterFunc(l.draining, func() { l.set(time.Now().Add(lingerPause)) })
+	l.stop = context.AfterFunc(l.draining, func() {
+		_ = l.set(time.Now().Add(lingerPause)) // where it can't be set, the client holds only itself up
+	})
 	return l
 }
 

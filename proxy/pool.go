@@ -30,11 +30,11 @@ const (
 
 // pool is the connections to one upstream. Safe for concurrent use.
 type pool struct {
-	current atomic.Pointer[http.Transport] // for new requests
-	direct  *http1.Transport               // for plain requests; nil: the upstream doesn't speak HTTP/1.1
-	http1   atomic.Bool                    // the upstream is known to answer by HTTP/1.1
-	key     poolKey
-	renewed atomic.Int64 // sinceStart of the last renewal
+	transport *upstream.Renewable
+	direct    *http1.Transport // for plain requests; nil: the upstream doesn't speak HTTP/1.1
+	http1     atomic.Bool      // the upstream is known to answer by HTTP/1.1
+	key       poolKey
+	renewed   atomic.Int64 // sinceStart of the last renewal
 }
 
 // poolKey is what a pool is made from: those with equal keys are interchangeable.
@@ -59,8 +59,7 @@ func newPool(u routes.Upstream, secured routes.TLS, ping time.Duration, logger *
 		MaxResponseHeaderBytes: maxResponseBytes,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: ping, PingTimeout: pingTimeout},
 	}
-	p := &pool{key: poolKey{u.ConnectionKey(secured), ping}}
-	p.current.Store(t)
+	p := &pool{transport: upstream.NewRenewable(t), key: poolKey{u.ConnectionKey(secured), ping}}
 	direct := http1.Config{MaxIdle: idlePerUpstream, IdleTimeout: idleTimeout, MaxHeaderBytes: maxResponseBytes}
 	address := addressOf(u.URL)
 	switch u.Scheme {
@@ -122,18 +121,10 @@ func addressOf(u *url.URL) string {
 	return net.JoinHostPort(host, port)
 }
 
-// transport returns the http.Transport for a new request.
-func (p *pool) transport() *http.Transport { return p.current.Load() }
-
-// renew makes requests use new connections from now on. A connection in use ends after its last request. It never
-// waits: http.Transport closes connections under locks that every request needs, and holds those locks while it calls
-// httptrace hooks.
+// renew makes requests use new connections from now on. A connection in use ends after its last request. It does not wait.
 func (p *pool) renew() {
 	p.renewed.Store(sinceStart())
-	old := p.current.Load()
-	if p.current.CompareAndSwap(old, old.Clone()) { // or another goroutine has renewed it just now
-		closeIdle(old)
-	}
+	p.transport.Renew()
 	if p.direct != nil {
 		p.direct.CloseIdleConnections()
 	}
@@ -152,15 +143,11 @@ func (p *pool) renewUnanswered(begin time.Time) {
 
 // close closes the connections that are not in use. It does not wait for that.
 func (p *pool) close() {
-	closeIdle(p.current.Load())
+	p.transport.Close()
 	if p.direct != nil {
 		p.direct.CloseIdleConnections()
 	}
 }
-
-// closeIdle closes t's idle connections on a goroutine of its own, as it waits for t's locks and for connections whose
-// peer reads nothing.
-func closeIdle(t *http.Transport) { go t.CloseIdleConnections() }
 
 func dialUpstream(ctx context.Context, dialer *upstream.Dialer, address string) (net.Conn, error) {
 	c, err := dialer.Dial(ctx, address)

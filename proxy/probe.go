@@ -101,7 +101,7 @@ func (p *prober) ask(ctx context.Context) (events.ErrorType, error) {
 	r.Header.Set("User-Agent", "cbproxy-probe")
 	rt.via.addOnce(r.Header)
 	rt.pool.renew() // connections from before the failure must not decide recovery
-	res, err := rt.pool.transport().RoundTrip(r)
+	res, err := rt.pool.transport.Current().RoundTrip(r)
 	switch {
 	case err != nil && upstream.Paused() > paused:
 		rt.service.failedLocally(rt.logger, events.LocalPause, err)

@@ -20,7 +20,7 @@ type replay struct {
 
 	mu      sync.Mutex // guards what follows, and the offsets and states of readers
 	kept    []byte
-	lost    bool          // more has been read than is kept, or nobody will send it again
+	lost    bool          // more has been read than is kept, or it will not be sent again
 	end     error         // what the body ended with
 	current *replayReader // the one that may read
 	pulling bool          // pull runs

@@ -133,7 +133,7 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 		if err != nil {
 			return nil, err
 		}
-		return p.transport(), nil
+		return p.transport.Current(), nil
 	}}
 	if err := r.setFallback(c, site, r.service.chain); err != nil {
 		return nil, err

@@ -6,7 +6,7 @@ import (
 	"cbproxy/internal/store"
 )
 
-// A message whose deliveries fail is told from an upstream that fails by trying another one: after
+// A message whose deliveries fail is distinguished from an upstream that fails by trying another one: after
 // suspectAfter failures within suspectFor or longer it is a suspect, and right after each further failure one message behind it
 // is sent, a trial. If the trial fails as well, the upstream is taken to be at fault and the suspect
 // goes on blocking an ordered queue. If the trial is answered, the suspect is sent again at once, and
