@@ -175,7 +175,7 @@ func (x *exchange) forward(call breaker.Call) {
 	if x.upload.body != nil {
 		in.Body = &x.upload // of the copy: net/http looks at its own request's body to know what is left of it
 	}
-	x.writer.ResponseWriter = x.w
+	x.writer.ResponseWriter, x.writer.body = x.w, &x.download
 	if x.r.Header["Upgrade"] != nil {
 		x.writer.ResponseWriter = &upgradeWriter{x.w, x}
 	}
@@ -327,6 +327,7 @@ func (x *exchange) end() {
 		cut = x.panicked(p)
 	}
 	cut = cut && !x.answerInstead()
+	x.writer.stop()
 	x.ending.Lock()
 	x.over = true // from here on, the client's connection is no more ours to hurry
 	x.ending.Unlock()
@@ -370,7 +371,7 @@ func (x *exchange) panicked(p any) (late bool) {
 		x.attempt.cancelled()
 	}
 	x.outcome.Result = events.ResultFailure
-	if x.answered || x.writer.committed {
+	if x.answered || x.writer.isCommitted() {
 		return true
 	}
 	clear(x.w.Header())

@@ -56,6 +56,7 @@ type responseBody struct {
 	end     error            // came with ahead
 	started atomic.Bool      // for the clock: the fields above are set
 	reading atomic.Bool      // the upstream is awaited, and not the client
+	ended   atomic.Bool      // nothing more comes of it
 
 	probes bool         // the time for which the client is awaited is measured
 	given  atomic.Int64 // nanoseconds of the exchange before the client was given what it has not taken yet; 0: it has
@@ -73,6 +74,7 @@ func (b *responseBody) begin(a *attempt, res *http.Response, lesson fallbacks.Le
 	if b.probes = a.call.State == events.HalfOpen; b.probes {
 		a.call = a.call.Revocable(a.x.clientTime)
 	}
+	b.ended.Store(false)
 	b.reading.Store(true) // until the client is given something
 	b.started.Store(true)
 }
@@ -99,6 +101,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	if b.lesson != nil && n > 0 {
 		b.lesson.Write(p[:n])
 	}
+	b.ended.Store(err != nil)
 	switch err {
 	case nil:
 	case io.EOF:
@@ -158,6 +161,11 @@ func (b *responseBody) readAhead(p []byte) (int, error) {
 	}
 	b.ahead = nil
 	return n, b.end
+}
+
+// silent reports whether it is a stream whose upstream is awaited. Safe for concurrent use.
+func (b *responseBody) silent() bool {
+	return b.started.Load() && b.stream && b.reading.Load() && !b.ended.Load()
 }
 
 func (b *responseBody) Close() error { return b.body.Close() }
