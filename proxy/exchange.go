@@ -334,7 +334,7 @@ func (x *exchange) end() {
 	if x.clock != nil {
 		x.clock.Stop()
 		x.client.Stop()
-		if x.attempt.unwatch != nil {
+		if x.attempt != nil && x.attempt.unwatch != nil {
 			x.attempt.unwatch()
 		}
 		x.cancel(errEnded) // what is left of the upstream's work
