@@ -180,10 +180,18 @@ func reasonOf(kind events.ErrorType) events.Reason {
 // answerFailure is ReverseProxy's error handler: it gives the client what there is to give
 // when there is no response of the upstream's.
 func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
-	x := exchangeOf(out.Context())
+	if x := exchangeOf(out.Context()); !x.answerFailure() {
+		x.attempt.cancelled()
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// answerFailure answers in place of the upstream after an attempt that has brought no response, or one of which nothing has
+// been sent. It reports whether there was a client to be answered.
+func (x *exchange) answerFailure() bool {
 	if f := x.outcome.Failure; f != nil {
 		x.fallback(reasonOf(f.Type))
-		return
+		return true
 	}
 	switch fault := x.upload.faulty(); {
 	case x.attempt.overload:
@@ -203,9 +211,9 @@ func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 	case fault != nil:
 		x.problem(badBody) // a client that has only stopped sending still listens
 	case x.r.Context().Err() != nil:
-		x.attempt.cancelled()
-		panic(http.ErrAbortHandler) // nobody is there to be answered
+		return false
 	default: // another exchange's cancellation crossed this one
 		x.fallback(events.ReasonReset)
 	}
+	return true
 }

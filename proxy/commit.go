@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"cbproxy/internal/events"
 )
 
 // headerGrace is for how long the header section of a stream that has sent nothing yet is kept back: what breaks off at once
@@ -100,21 +98,12 @@ func (w *responseWriter) stop() (kept bool) {
 }
 
 // answerInstead answers in place of a response that broke off before anything of it was sent, and reports whether it did:
-// not if the client is gone, or at fault itself.
+// not if the client is gone.
 func (x *exchange) answerInstead() bool {
-	a := x.attempt
-	if !x.writer.stop() || a == nil || x.r.Context().Err() != nil {
-		return false
-	}
-	reason := events.ReasonOverload
-	switch {
-	case x.outcome.Failure != nil:
-		reason = reasonOf(x.outcome.Failure.Type)
-	case !a.overload:
+	if !x.writer.stop() || x.attempt == nil || x.r.Context().Err() != nil {
 		return false
 	}
 	x.clock.Stop()
 	clear(x.w.Header())
-	x.fallback(reason)
-	return true
+	return x.answerFailure()
 }

@@ -32,7 +32,8 @@ type replayReader struct {
 	replay *replay
 	offset int  // how much of what is kept has been read
 	direct bool // it waits for the client itself
-	closed bool
+	begun  bool // Read has been called
+	closed bool // after it was begun
 }
 
 // nextReader returns the body for another request. It is false if the body can't be sent again, and the reader before it
@@ -88,6 +89,7 @@ func (r *replayReader) Read(b []byte) (int, error) {
 	p := r.replay
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	r.begun = true
 	for {
 		switch {
 		case p.current != r || r.closed:
@@ -141,11 +143,12 @@ func (p *replay) pull() {
 }
 
 // Close ends a read that is under way, for which the transport may wait. The body outlives the request, save where it is
-// not kept.
+// not kept. Where no read has begun it does nothing: over HTTP/2, http.Transport closes the body of a request that it could
+// not send on a connection, and then sends the same request with the same body on another one.
 func (r *replayReader) Close() error {
 	p := r.replay
 	p.mu.Lock()
-	r.closed = true
+	r.closed = r.begun
 	p.wake()
 	direct := r.direct
 	p.mu.Unlock()
