@@ -190,7 +190,9 @@ func (x *exchange) startClock() {
 		x.watchClient()
 		x.paused = upstream.Paused()
 		x.armed.Store(int64(x.paused))
+		x.ending.Lock() // expire uses the clock as well
 		x.clock = time.AfterFunc(x.timeout(), x.expire)
+		x.ending.Unlock()
 	}
 }
 
