@@ -1,6 +1,7 @@
 package fallbacks
 
 import (
+	"cbproxy/internal/upstream"
 	"encoding/binary"
 	"net/http"
 	"slices"
@@ -50,7 +51,7 @@ func (e *cacheEntry) begin(r *Request, fields, names []string, h http.Header, le
 
 // appendKept appends the fields that may be given to others, later, and counts them.
 func (e *cacheEntry) appendKept(b []byte, h http.Header) []byte {
-	hops := ConnectionOptions(h) // what the response itself says is for the connection alone
+	hops := upstream.ConnectionOptions(h) // what the response itself says is for the connection alone
 	for name, values := range h {
 		if !reserved(name) && !isPersonal(name) && !slices.Contains(hops, name) {
 			b = appendField(b, name, values)

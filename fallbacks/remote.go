@@ -85,7 +85,7 @@ func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status in
 	ctx = upstream.WithDialDeadline(ctx, time.Now().Add(s.timeout))
 	progress, paused := upstream.NotConnected, upstream.Paused()
 	var conn net.Conn // the last one
-	ctx, done := LimitReplays(ctx, s.h2c, func(c net.Conn) { conn, progress = c, upstream.Connected })
+	ctx, done := upstream.LimitReplays(ctx, s.h2c, func(c net.Conn) { conn, progress = c, upstream.Connected })
 	defer done()
 	res, err := s.connections.transport.Current().RoundTrip(r.WithContext(ctx))
 	if err != nil {
@@ -93,8 +93,8 @@ func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status in
 	}
 	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
 	defer upstream.CloseBodyWith(ctx, res)()
-	if c, shared := Unwrap(conn, s.h2c); !shared {
-		if f, ok := c.(FieldsConn); ok {
+	if c, shared := upstream.Unwrap(conn, s.h2c); !shared {
+		if f, ok := c.(upstream.FieldsConn); ok {
 			f.RestoreFields(res.Header)
 		}
 	}
@@ -108,7 +108,7 @@ func (s *remote) ask(ctx context.Context, r *http.Request, accept func(status in
 	if err != nil {
 		return nil, blame(ctx, err, upstream.Responded, paused)
 	}
-	RemoveConnectionFields(res.Header)
+	upstream.RemoveHopByHop(res.Header)
 	return &Answer{Status: res.StatusCode, Header: res.Header, Body: body}, nil
 }
 
@@ -120,8 +120,8 @@ func blame(ctx context.Context, err error, p upstream.Progress, paused time.Dura
 		return &fault{"", err}
 	case ctx.Err() == context.DeadlineExceeded:
 		return &fault{events.ErrorTimeout, context.Cause(ctx)}
-	case context.Cause(ctx) == ErrReplayed:
-		return &fault{events.ErrorReset, ErrReplayed}
+	case context.Cause(ctx) == upstream.ErrReplayed:
+		return &fault{events.ErrorReset, upstream.ErrReplayed}
 	case ctx.Err() != nil: // nobody waits any more
 		return &fault{"", context.Cause(ctx)}
 	case errors.Is(err, context.Canceled):

@@ -22,6 +22,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/upstream"
 )
 
 // upstreamOptions are the defaults with url, and a breaker that the first failure opens for as
@@ -429,7 +430,7 @@ func TestUpstreamIsAskedTwiceAtMost(t *testing.T) {
 	}
 	requests.Wait()
 	dead.Store(true)
-	if _, err := answer(t, chain, get()); !errors.Is(err, fallbacks.ErrReplayed) {
+	if _, err := answer(t, chain, get()); !errors.Is(err, upstream.ErrReplayed) {
 		t.Errorf("%v", err)
 	}
 	if f := breakerOf(chain).Status().LastFailure; hits.Load() != 2 || f == nil || f.Type != events.ErrorReset {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/upstream"
 )
 
 var (
@@ -136,7 +137,7 @@ func (b *requestBody) passTrailers(in, out *http.Request) {
 		return
 	}
 	b.trailer = in.Trailer
-	fallbacks.RemoveHopByHopTrailers(b.trailer, fallbacks.ConnectionOptions(in.Header))
+	upstream.RemoveHopByHopTrailers(b.trailer, upstream.ConnectionOptions(in.Header))
 	maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return isProxyField(name) || noTrailer[name] })
 	b.announced = slices.Collect(maps.Keys(b.trailer))
 	out.Trailer = b.trailer // the same map: its values come with the body's end

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/upstream"
 )
 
 // questioner is an exchange's client as a chain of fallbacks sees it that answers it.
@@ -38,7 +39,7 @@ func (x *exchange) request(header http.Header) *fallbacks.Request {
 func (x *exchange) endToEnd() http.Header {
 	r := x.r
 	h := maps.Clone(r.Header)
-	fallbacks.RemoveConnectionFields(h)
+	upstream.RemoveHopByHop(h)
 	for name := range h {
 		if isProxyField(name) {
 			delete(h, name)

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"cbproxy/fallbacks"
 	"cbproxy/internal/http1"
+	"cbproxy/internal/upstream"
 )
 
 // connectionFields keeps the Connection fields of the response on an HTTP/1.1 connection of http.Transport, which deletes one
@@ -58,7 +58,7 @@ func (c *upstreamConn) restoreInterim(h http.Header) {
 	c.fields.fields.RestoreInterim(h)
 }
 
-var _ fallbacks.FieldsConn = (*upstreamConn)(nil)
+var _ upstream.FieldsConn = (*upstreamConn)(nil)
 
 // secureConn is a connection of http.Transport that speaks HTTP/1.1 over TLS.
 type secureConn struct {
@@ -80,7 +80,7 @@ func (u *upstreamTLS) transportClient(ctx context.Context, c net.Conn, address s
 	}
 	t, ok := secured.(*tls.Conn)
 	below, known := c.(*upstreamConn)
-	if _, shared := fallbacks.Unwrap(secured, false); !ok || !known || shared {
+	if _, shared := upstream.Unwrap(secured, false); !ok || !known || shared {
 		return secured, nil
 	}
 	below.fields.below = true
@@ -94,13 +94,13 @@ func (a *attempt) cleanHeader(res *http.Response) (protocol string) {
 		a.conn.RestoreFields(res.Header)
 	}
 	protocol = res.Header.Get("Upgrade")
-	a.hopByHop = fallbacks.RemoveConnectionFields(res.Header)
+	a.hopByHop = upstream.RemoveHopByHop(res.Header)
 	return protocol
 }
 
 // cleanTrailer deletes from the response's trailers what belongs to the connection, or to the proxy. It is called when the
 // announced ones are known, and again when all are.
 func (a *attempt) cleanTrailer(res *http.Response) {
-	fallbacks.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
+	upstream.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
 	removeSignals(res.Trailer)
 }

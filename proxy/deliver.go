@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"time"
 
-	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/upstream"
@@ -181,7 +180,7 @@ func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 // the error says nothing of it. A response that breaks off is a failure, but its status tells that the request has arrived.
 func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) (answer Delivered, connected bool, kind events.ErrorType, err error) {
 	progress, paused := upstream.NotConnected, upstream.Paused()
-	ctx, cancel := fallbacks.LimitReplays(r.Context(), rt.config.Upstream.Scheme == "h2c", func(c net.Conn) {
+	ctx, cancel := upstream.LimitReplays(r.Context(), rt.config.Upstream.Scheme == "h2c", func(c net.Conn) {
 		progress, connected = upstream.Connected, true
 		trace.connected(c)
 	})

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
@@ -27,7 +26,7 @@ var (
 	errIdle       = errors.New("the stream was silent for the route's idle_timeout")
 	errSlowClient = errors.New("the client did not send or take a body in time")
 	errStalled    = errors.New("the upstream ended the connection while the client was slow to send its body")
-	errReplayed   = fallbacks.ErrReplayed
+	errReplayed   = upstream.ErrReplayed
 	errPaused     = errors.New("the process was stopped when the time limit passed")
 	errLost       = errors.New("the upstream closed the connection during the upload")
 	errEnded      = errors.New("the exchange is over")

@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/net/idna"
 
-	"cbproxy/fallbacks"
 	"cbproxy/internal/http1"
 	"cbproxy/internal/upstream"
 	"cbproxy/routes"
@@ -95,7 +94,7 @@ func newPool(u routes.Upstream, secured routes.TLS, ping time.Duration, logger *
 		if err != nil {
 			return nil, err
 		}
-		if _, http2 := fallbacks.Unwrap(secured, false); http2 {
+		if _, http2 := upstream.Unwrap(secured, false); http2 {
 			_ = secured.Close()
 			return nil, errHTTP2
 		}

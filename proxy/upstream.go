@@ -156,7 +156,7 @@ var _ http1.Hooks = (*attempt)(nil)
 // be closed, and its others probably are closed as well. It closes conn before the first byte is written, whereupon
 // the transport takes another one, and reports whether it did: not if other requests share conn.
 func (a *attempt) refuseIdle(conn net.Conn) bool {
-	c, shared := fallbacks.Unwrap(conn, a.x.route.config.Upstream.Scheme == "h2c")
+	c, shared := upstream.Unwrap(conn, a.x.route.config.Upstream.Scheme == "h2c")
 	if !shared {
 		_ = c.Close()
 	}
@@ -167,7 +167,7 @@ func (a *attempt) refuseIdle(conn net.Conn) bool {
 // of closed connections with a single request. Over HTTP/2 it sends again what the upstream has not processed.
 func (a *attempt) GotConn(conn net.Conn) {
 	a.conns++
-	c, shared := fallbacks.Unwrap(conn, a.x.route.config.Upstream.Scheme == "h2c")
+	c, shared := upstream.Unwrap(conn, a.x.route.config.Upstream.Scheme == "h2c")
 	u, known := c.(*upstreamConn)
 	a.conn, a.shared = u, shared
 	a.trace.connected(c)
@@ -220,7 +220,7 @@ func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
 	if a.over {
 		return nil
 	}
-	fallbacks.RemoveConnectionFields(http.Header(header))
+	upstream.RemoveHopByHop(http.Header(header))
 	removeSignals(http.Header(header))
 	size := leastInterim
 	for name, values := range header {

@@ -1,4 +1,4 @@
-package fallbacks
+package upstream
 
 import (
 	"net/http"
@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// RemoveConnectionFields deletes the hop-by-hop fields (RFC 9110, section 7.6.1) from the header of a request or a response:
+// RemoveHopByHop deletes the hop-by-hop fields (RFC 9110, section 7.6.1) from the header of a request or a response:
 // what Connection names, and what always is. It returns what Connection names, which RemoveHopByHopTrailers needs.
-func RemoveConnectionFields(h http.Header) (named []string) {
+func RemoveHopByHop(h http.Header) (named []string) {
 	named = ConnectionOptions(h)
 	for _, name := range named {
 		delete(h, name)

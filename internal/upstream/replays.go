@@ -1,4 +1,4 @@
-package fallbacks
+package upstream
 
 import (
 	"context"
