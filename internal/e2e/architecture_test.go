@@ -39,8 +39,8 @@ var allowedImports = map[string][]string{
 	"monitoring/dashboard":      nil,
 	"monitoring/prometheusrule": nil,
 	"internal/demo":             nil,
-	"internal/example":          nil,
-	"internal/example/caller":   nil,
+	"examples/orchestrator":     nil,
+	"examples/caller":           nil,
 }
 
 // TestImportRules checks the imports of every package of this module against allowedImports.

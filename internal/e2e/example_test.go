@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// orchestration is what the example says became of an event.
+// orchestration is the status that the example orchestrator prints.
 type orchestration struct {
 	Outcome  string
 	Degraded []struct{ Service, By, Reason, Breaker string }
@@ -29,13 +29,13 @@ func (o orchestration) degraded() (services []string) {
 	return services
 }
 
-// buildExample returns a function that takes an event through the example's orchestrator, which
-// must not fail.
+// buildExample builds examples/orchestrator and returns a function that runs it for one event. The
+// run must not fail.
 func buildExample(t *testing.T) func(p *proxyProcess, event string) orchestration {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "example")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../example").CombinedOutput(); err != nil {
-		t.Fatalf("build the example: %v\n%s", err, out)
+	program := filepath.Join(t.TempDir(), "orchestrator")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../examples/orchestrator").CombinedOutput(); err != nil {
+		t.Fatalf("build examples/orchestrator: %v\n%s", err, out)
 	}
 	return func(p *proxyProcess, event string) (o orchestration) {
 		t.Helper()
@@ -53,7 +53,8 @@ func buildExample(t *testing.T) func(p *proxyProcess, event string) orchestratio
 	}
 }
 
-// The orchestration completes whoever is dead, and says from cbproxy's header fields alone who.
+// The orchestrator completes whichever service is dead, and finds out which one from cbproxy's header
+// fields alone.
 func TestOrchestrationAlwaysCompletes(t *testing.T) {
 	t.Parallel()
 	rag, rules, notifier := startUpstream(t), startUpstream(t), startRecorder(t)
@@ -94,7 +95,7 @@ routes:
 	}
 }
 
-// Upstreams die in the midst of it, one after the other and all at once.
+// The orchestrator completes while upstreams die, one after the other and all at once.
 func TestOrchestrationsCompleteWhileUpstreamsDie(t *testing.T) {
 	t.Parallel()
 	rag, rules, notifier := startUpstream(t), startUpstream(t), startRecorder(t)

@@ -11,19 +11,19 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// errRefused is the error of a call that the caller's own breaker did not let out.
+// errRefused is the error of a call that the caller's own breaker rejected.
 var errRefused = errors.New("the caller's own breaker is open")
 
-// caller asks one service and counts.
+// caller calls one service and counts the results.
 type caller struct {
 	client  *http.Client
 	url     string
-	breaker *gobreaker.CircuitBreaker[bool] // nil: it has none
+	breaker *gobreaker.CircuitBreaker[bool] // nil if the caller has no breaker
 
 	answered, fallbacks, failed, refused int
 }
 
-// newBreaker returns what stands for any client-side breaker.
+// newBreaker returns a typical client-side breaker.
 func newBreaker() *gobreaker.CircuitBreaker[bool] {
 	return gobreaker.NewCircuitBreaker[bool](gobreaker.Settings{
 		Timeout:     time.Minute,
@@ -31,22 +31,22 @@ func newBreaker() *gobreaker.CircuitBreaker[bool] {
 	})
 }
 
-// call sends one request and counts what came of it.
+// call sends one request and counts its result.
 func (c *caller) call(ctx context.Context) {
-	stoodIn, err := c.ask(ctx)
+	fallback, err := c.do(ctx)
 	switch {
 	case errors.Is(err, errRefused):
 		c.refused++
 	case err != nil:
 		c.failed++
-	case stoodIn:
+	case fallback:
 		c.fallbacks++
 	default:
 		c.answered++
 	}
 }
 
-// summary tells what came of all calls.
+// summary describes the results of all calls.
 func (c *caller) summary() string {
 	text := fmt.Sprintf("%d answered by the service, %d by a fallback, %d failed", c.answered, c.fallbacks, c.failed)
 	if c.breaker != nil {
@@ -55,22 +55,22 @@ func (c *caller) summary() string {
 	return text
 }
 
-// ask sends one request, if the caller's own breaker lets it. stoodIn tells that cbproxy answered in
-// the service's place.
-func (c *caller) ask(ctx context.Context) (stoodIn bool, err error) {
+// do sends one request if the caller's own breaker allows it. It reports whether cbproxy answered
+// with a fallback.
+func (c *caller) do(ctx context.Context) (fallback bool, err error) {
 	if c.breaker == nil {
 		return c.send(ctx)
 	}
-	stoodIn, err = c.breaker.Execute(func() (bool, error) { return c.send(ctx) })
+	fallback, err = c.breaker.Execute(func() (bool, error) { return c.send(ctx) })
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		err = errRefused
 	}
-	return stoodIn, err
+	return fallback, err
 }
 
-// send sends one request. An answer of 500 or more is an error as no answer is: cbproxy's own errors are
-// such answers.
-func (c *caller) send(ctx context.Context) (stoodIn bool, err error) {
+// send sends one request and reports whether the response is a fallback. A status of 500 or more,
+// which cbproxy's own errors have, is an error.
+func (c *caller) send(ctx context.Context) (fallback bool, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url, nil)
 	if err != nil {
 		return false, err
@@ -81,10 +81,10 @@ func (c *caller) send(ctx context.Context) (stoodIn bool, err error) {
 	}
 	defer func() { _ = res.Body.Close() }()
 	if _, err := io.Copy(io.Discard, res.Body); err != nil {
-		return false, fmt.Errorf("read the answer: %w", err)
+		return false, fmt.Errorf("read the response: %w", err)
 	}
 	if res.StatusCode >= 500 {
-		return false, fmt.Errorf("the answer is %s", res.Status)
+		return false, fmt.Errorf("the response is %s", res.Status)
 	}
 	return res.Header.Get("X-Fallback") != "", nil
 }
