@@ -9,6 +9,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/problem"
 )
 
 // reject answers a request whose upstream may not be asked.
@@ -45,13 +46,13 @@ func (x *exchange) hold(failed events.Reason) {
 }
 
 // refuse answers a request that is at fault itself.
-func (x *exchange) refuse(p *problem) {
+func (x *exchange) refuse(p *problem.Problem) {
 	x.outcome.Result = events.ResultCancelled
 	x.problem(p)
 }
 
 // problem writes p as the response of a routed request.
-func (x *exchange) problem(p *problem) {
+func (x *exchange) problem(p *problem.Problem) {
 	x.answered = true
 	h := x.w.Header()
 	x.route.sign(h, x.outcome.State)
@@ -60,7 +61,7 @@ func (x *exchange) problem(p *problem) {
 		x.answerGRPC(p)
 		return
 	}
-	p.write(x.w)
+	p.Write(x.w)
 }
 
 // fallback answers in the upstream's place: by the route's fallback if it has one for the
@@ -92,7 +93,7 @@ func (x *exchange) fallback(reason events.Reason) {
 	x.endUpload(h)
 	h["X-Fallback"] = []string{strategy}
 	h["X-Fallback-Reason"] = reasonHeaders[reason]
-	h["Proxy-Status"] = unanswered[reason].proxyStatus
+	h["Proxy-Status"] = unanswered[reason].ProxyStatus()
 	x.w.WriteHeader(a.Status)
 	_, _ = x.w.Write(a.Body) // a client that is gone misses nothing
 }

@@ -12,6 +12,7 @@ import (
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/problem"
 )
 
 // attempt is one request to the upstream on behalf of an exchange. Each asks the breaker
@@ -24,22 +25,22 @@ type attempt struct {
 	call  breaker.Call
 	start time.Time
 
-	trace      *attemptTrace   // nil: it has no span
-	reported   bool            // the breaker has been told
-	failure    *events.Failure // nil: it has not failed
-	asked      http.Header     // the upstream's request's, once there is a response
-	status     int             // of the response, 0 as long as there is none
-	retryAfter string          // the response's Retry-After
-	hopByHop   []string        // the fields that the response's Connection field names
-	conns      int             // connections it was given; the hooks run on the request's goroutine
-	conn       *upstreamConn   // the last of them; nil if it is not known
-	shared     bool            // conn speaks HTTP/2
-	unwatch    func() bool     // keeps the end of Context from closing the response's body; nil: it does not
-	overload   bool            // this machine could not carry it out, or the upstream wants fewer requests
-	refused    *problem        // why it was not sent, or was refused on its own account; nil if neither
-	waited     int64           // nanoseconds for which the client's body had been awaited before it began
-	head       time.Duration   // elapsed until the client was given something
-	body       time.Duration   // spent on waiting for the upstream since
+	trace      *attemptTrace    // nil: it has no span
+	reported   bool             // the breaker has been told
+	failure    *events.Failure  // nil: it has not failed
+	asked      http.Header      // the upstream's request's, once there is a response
+	status     int              // of the response, 0 as long as there is none
+	retryAfter string           // the response's Retry-After
+	hopByHop   []string         // the fields that the response's Connection field names
+	conns      int              // connections it was given; the hooks run on the request's goroutine
+	conn       *upstreamConn    // the last of them; nil if it is not known
+	shared     bool             // conn speaks HTTP/2
+	unwatch    func() bool      // keeps the end of Context from closing the response's body; nil: it does not
+	overload   bool             // this machine could not carry it out, or the upstream wants fewer requests
+	refused    *problem.Problem // why it was not sent, or was refused on its own account; nil if neither
+	waited     int64            // nanoseconds for which the client's body had been awaited before it began
+	head       time.Duration    // elapsed until the client was given something
+	body       time.Duration    // spent on waiting for the upstream since
 
 	answered atomic.Bool // the first byte of a response has come
 	wanted   atomic.Bool // the upstream has said 100 (Continue)

@@ -7,17 +7,18 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"cbproxy/internal/problem"
 	"cbproxy/routes"
 )
 
 // turnAway returns the problem with a request that may not reach any upstream, nil if
 // there is none. path is the request's raw path.
-func turnAway(r *http.Request, path string, limits routes.Limits) *problem {
+func turnAway(r *http.Request, path string, limits routes.Limits) *problem.Problem {
 	switch {
 	case r.Method == http.MethodConnect:
 		return connectRefused
 	case headerBytes(r) > int(limits.HeaderBytes) && limits.HeaderBytes > 0:
-		return headersTooLarge
+		return problem.HeadersTooLarge
 	case strings.IndexByte(path, '#') >= 0, !safePath(path):
 		return badPath
 	}

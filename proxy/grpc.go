@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/problem"
 )
 
 // grpcCode is a status code of gRPC, see
@@ -168,15 +169,15 @@ func (a *attempt) judgeGRPCStatus(code grpcCode, message string) {
 }
 
 // grpcCodeFor returns the code with which a gRPC call is answered in the upstream's place.
-func (x *exchange) grpcCodeFor(p *problem) grpcCode {
+func (x *exchange) grpcCodeFor(p *problem.Problem) grpcCode {
 	switch {
-	case p.status == http.StatusGatewayTimeout && x.hasDeadline():
+	case p.Status() == http.StatusGatewayTimeout && x.hasDeadline():
 		return grpcDeadlineExceeded
-	case p.status == http.StatusRequestEntityTooLarge:
+	case p.Status() == http.StatusRequestEntityTooLarge:
 		return grpcResourceExhausted
-	case p.status == http.StatusRequestTimeout:
+	case p.Status() == http.StatusRequestTimeout:
 		return grpcDeadlineExceeded
-	case p.status == http.StatusBadRequest:
+	case p.Status() == http.StatusBadRequest:
 		return grpcInternal
 	}
 	return grpcUnavailable
@@ -186,12 +187,12 @@ var grpcType = []string{"application/grpc"}
 
 // answerGRPC answers with a header section that holds the status and nothing else, which
 // gRPC calls trailers-only. Fields that the caller has set stay.
-func (x *exchange) answerGRPC(p *problem) {
+func (x *exchange) answerGRPC(p *problem.Problem) {
 	h, code := x.w.Header(), x.grpcCodeFor(p)
 	x.outcome.GRPCStatus = code.String()
 	h["Content-Type"] = grpcType
-	h["Proxy-Status"] = p.proxyStatus
+	h["Proxy-Status"] = p.ProxyStatus()
 	h["Grpc-Status"] = []string{strconv.Itoa(int(code))}
-	h["Grpc-Message"] = []string{p.detail} // plain ASCII, which needs no encoding
+	h["Grpc-Message"] = []string{p.Detail()} // plain ASCII, which needs no encoding
 	x.w.WriteHeader(http.StatusOK)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/problem"
 )
 
 // record is the ResponseWriter of a request that is logged or traced: it notes what the client is
@@ -109,8 +110,8 @@ func (rec *record) tell() {
 }
 
 // refuse answers a request that reaches no route.
-func refuse(w http.ResponseWriter, p *problem) {
-	p.write(w)
+func refuse(w http.ResponseWriter, p *problem.Problem) {
+	p.Write(w)
 	if rec, ok := w.(*record); ok {
 		rec.refused()
 	}

@@ -2,13 +2,14 @@ package proxy
 
 import (
 	"bytes"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"cbproxy/internal/problem"
 )
 
 // clientHandler is what a server of clientConns calls for each request.
@@ -22,7 +23,7 @@ type refused func(client string, status int)
 
 // refuse answers a request that next is not to see.
 func (h clientHandler) refuse(w http.ResponseWriter, r *http.Request, status int) {
-	refusals[status].write(w)
+	refusals[status].Write(w)
 	h.refused(r.RemoteAddr, status)
 }
 
@@ -98,19 +99,18 @@ func (w *lastResponse) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // refusals are what is said to a client where net/http refuses a request before any handler
 // sees it. Nothing of what the client has sent is in them.
-var refusals = map[int]*problem{
-	http.StatusBadRequest:                  newProblem(http.StatusBadRequest, "http_request_error", "the request is malformed"),
-	http.StatusExpectationFailed:           newProblem(http.StatusExpectationFailed, "http_request_error", "the only expectation is 100-continue"),
-	http.StatusRequestHeaderFieldsTooLarge: headersTooLarge,
-	http.StatusNotImplemented:              newProblem(http.StatusNotImplemented, "http_request_error", "the only transfer coding of requests is chunked"),
-	http.StatusHTTPVersionNotSupported:     newProblem(http.StatusHTTPVersionNotSupported, "http_request_error", "the versions are HTTP/1.1 and HTTP/2"),
+var refusals = map[int]*problem.Problem{
+	http.StatusBadRequest:                  problem.New(http.StatusBadRequest, "http_request_error", "the request is malformed"),
+	http.StatusExpectationFailed:           problem.New(http.StatusExpectationFailed, "http_request_error", "the only expectation is 100-continue"),
+	http.StatusRequestHeaderFieldsTooLarge: problem.HeadersTooLarge,
+	http.StatusNotImplemented:              problem.New(http.StatusNotImplemented, "http_request_error", "the only transfer coding of requests is chunked"),
+	http.StatusHTTPVersionNotSupported:     problem.New(http.StatusHTTPVersionNotSupported, "http_request_error", "the versions are HTTP/1.1 and HTTP/2"),
 }
 
 // refusalFor returns what is to be sent instead of a whole response of net/http's own, nil
 // if p is none, and its status.
 func refusalFor(p []byte) (response []byte, status int) {
-	const version = "HTTP/1.1 "
-	line, ok := bytes.CutPrefix(p, []byte(version))
+	line, ok := bytes.CutPrefix(p, []byte("HTTP/1.1 "))
 	if !ok || len(line) < 3 {
 		return nil, 0
 	}
@@ -118,13 +118,9 @@ func refusalFor(p []byte) (response []byte, status int) {
 	if err != nil || status < 400 || status > 599 {
 		return nil, 0
 	}
-	what := refusals[status]
-	if what == nil {
-		what = newProblem(status, "http_request_error", "the request is refused")
+	replacement := refusals[status]
+	if replacement == nil {
+		replacement = problem.New(status, "http_request_error", "the request is refused")
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s%d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nProxy-Status: %s\r\nDate: %s\r\nConnection: close\r\n\r\n%s",
-		version, status, http.StatusText(status), problemType[0], len(what.body), strings.Join(what.proxyStatus, ", "),
-		time.Now().UTC().Format(http.TimeFormat), what.body)
-	return b.Bytes(), status
+	return replacement.AppendHTTP1(nil, time.Now()), status
 }

@@ -47,7 +47,7 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	x.replay.forget()
 	h := x.w.Header()
 	if isLoop(res) {
-		h["Proxy-Status"] = loopDetected.proxyStatus
+		h["Proxy-Status"] = loopDetected.ProxyStatus()
 	}
 	removeSignals(res.Header)
 	x.attempt.cleanTrailer(res)

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
+
+	"cbproxy/internal/problem"
 )
 
 // via is what the proxy adds to the Via field of each request that it sends (RFC 9110, section 7.6.3). A request that has it
@@ -29,7 +31,7 @@ func newVia(instance string) *via {
 	if name == "" {
 		random := make([]byte, 8)
 		_, _ = rand.Read(random) // never fails
-		name = proxyName + "-" + hex.EncodeToString(random)
+		name = problem.ProxyName + "-" + hex.EncodeToString(random)
 	}
 	return &via{name, []string{"1.0 " + name}, []string{"1.1 " + name}, []string{"2 " + name}}
 }
@@ -71,5 +73,5 @@ func (v *via) passed(header http.Header) bool {
 
 // isLoop reports whether res says, in the words of this proxy, that its request has come back to a proxy.
 func isLoop(res *http.Response) bool {
-	return res.StatusCode == http.StatusLoopDetected && slices.Equal(res.Header["Proxy-Status"], loopDetected.proxyStatus)
+	return res.StatusCode == http.StatusLoopDetected && slices.Equal(res.Header["Proxy-Status"], loopDetected.ProxyStatus())
 }

@@ -109,7 +109,7 @@ func (a *api) alive(w http.ResponseWriter, _ *http.Request) {
 
 func (a *api) ready(w http.ResponseWriter, _ *http.Request) {
 	if err := a.Proxy.Ready(); err != nil {
-		problem(w, http.StatusServiceUnavailable, err.Error())
+		writeProblem(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
 	respond(w, http.StatusOK, map[string]string{"status": "ready"})
@@ -136,7 +136,7 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) {
 	}
 	changes, err := a.Proxy.History(r.Context(), name)
 	if err != nil {
-		problem(w, http.StatusInternalServerError, err.Error())
+		writeProblem(w, http.StatusInternalServerError, err.Error())
 		return
 	}
 	if changes == nil {
@@ -148,7 +148,7 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) {
 func (a *api) config(w http.ResponseWriter, _ *http.Request) {
 	config, err := a.Proxy.EffectiveConfig()
 	if err != nil {
-		problem(w, http.StatusInternalServerError, err.Error())
+		writeProblem(w, http.StatusInternalServerError, err.Error())
 		return
 	}
 	respond(w, http.StatusOK, json.RawMessage(config))
@@ -162,7 +162,7 @@ func (a *api) reload(w http.ResponseWriter, r *http.Request) {
 	err := a.Proxy.Reload()
 	a.audit(r, action{Action: "reload", Reason: reason, Error: text(err)})
 	if err != nil {
-		problem(w, http.StatusBadRequest, "the configuration was refused and the one in force stays", err.Error())
+		writeProblem(w, http.StatusBadRequest, "the configuration was refused and the one in force stays", err.Error())
 		return
 	}
 	respond(w, http.StatusOK, map[string]any{"config": a.Proxy.Health().Config})

@@ -35,7 +35,7 @@ func (a *api) audit(r *http.Request, done action, fields ...any) {
 func reasonOf(w http.ResponseWriter, r *http.Request) (reason string, ok bool) {
 	reason = r.URL.Query().Get("reason")
 	if len([]rune(reason)) > maxReason {
-		problem(w, http.StatusBadRequest, "the query has faults", fmt.Sprintf("reason: must be at most %d characters", maxReason))
+		writeProblem(w, http.StatusBadRequest, "the query has faults", fmt.Sprintf("reason: must be at most %d characters", maxReason))
 		return "", false
 	}
 	return reason, true

@@ -46,12 +46,12 @@ var assets = sync.OnceValues(func() (map[string]asset, error) {
 func (a *api) dashboard(w http.ResponseWriter, r *http.Request) {
 	all, err := assets()
 	if err != nil {
-		problem(w, http.StatusInternalServerError, err.Error())
+		writeProblem(w, http.StatusInternalServerError, err.Error())
 		return
 	}
 	file, ok := all[r.URL.Path]
 	if !ok {
-		problem(w, http.StatusNotFound, "there is nothing at this path")
+		writeProblem(w, http.StatusNotFound, "there is nothing at this path")
 		return
 	}
 	only(http.MethodGet, file.serve).ServeHTTP(w, r)

@@ -38,20 +38,20 @@ func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mediaType != "application/json" {
-		problem(w, http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
+		writeProblem(w, http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForceBody))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		problem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body must be at most %d bytes", maxForceBody))
+		writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body must be at most %d bytes", maxForceBody))
 		return
 	} else if err != nil {
-		problem(w, http.StatusBadRequest, "the body ended early")
+		writeProblem(w, http.StatusBadRequest, "the body ended early")
 		return
 	}
 	order, faults := parseForce(body)
 	if len(faults) > 0 {
-		problem(w, http.StatusBadRequest, "the body has faults", faults...)
+		writeProblem(w, http.StatusBadRequest, "the body has faults", faults...)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), fleetPatience)
@@ -68,7 +68,7 @@ func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
 	}
 	a.audit(r, order.action(name, err))
 	if err != nil {
-		problem(w, http.StatusServiceUnavailable, "the fleet can't be told, and nothing may have changed: "+err.Error())
+		writeProblem(w, http.StatusServiceUnavailable, "the fleet can't be told, and nothing may have changed: "+err.Error())
 		return
 	}
 	a.service(w, r)

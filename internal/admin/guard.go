@@ -27,9 +27,9 @@ func (a *api) guard(next http.Handler) http.Handler {
 		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz": // probes call by any name, and learn nothing
 			next.ServeHTTP(w, r)
 		case !a.ours(hostname(r.Host)):
-			problem(w, http.StatusForbidden, "the name "+strconv.Quote(hostname(r.Host))+" is not known to be this proxy's: add it to admin.hosts")
+			writeProblem(w, http.StatusForbidden, "the name "+strconv.Quote(hostname(r.Host))+" is not known to be this proxy's: add it to admin.hosts")
 		case crossOrigin.Check(r) != nil || foreignRead(r):
-			problem(w, http.StatusForbidden, "the request comes from a page of another origin")
+			writeProblem(w, http.StatusForbidden, "the request comes from a page of another origin")
 		default:
 			next.ServeHTTP(w, r)
 		}

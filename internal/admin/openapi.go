@@ -25,7 +25,7 @@ var openAPI = sync.OnceValues(func() (json.RawMessage, error) {
 func (a *api) openapi(w http.ResponseWriter, _ *http.Request) {
 	document, err := openAPI()
 	if err != nil {
-		problem(w, http.StatusInternalServerError, err.Error())
+		writeProblem(w, http.StatusInternalServerError, err.Error())
 		return
 	}
 	respond(w, http.StatusOK, document)

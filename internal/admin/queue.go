@@ -89,7 +89,7 @@ func (a *api) queue(w http.ResponseWriter, r *http.Request) {
 	queues := a.Proxy.Queues().Status()
 	o, faults := parseListOrder(r.URL.Query(), queues)
 	if len(faults) > 0 {
-		problem(w, http.StatusBadRequest, "the query has faults", faults...)
+		writeProblem(w, http.StatusBadRequest, "the query has faults", faults...)
 		return
 	}
 	requests := []QueuedRequest{}
@@ -97,7 +97,7 @@ func (a *api) queue(w http.ResponseWriter, r *http.Request) {
 		for _, state := range o.states {
 			more, err := a.Proxy.Queues().List(service, state, o.after, o.limit+1-len(requests))
 			if err != nil {
-				problem(w, http.StatusInternalServerError, err.Error())
+				writeProblem(w, http.StatusInternalServerError, err.Error())
 				return
 			}
 			if requests = append(requests, more...); len(requests) > o.limit {
@@ -191,11 +191,11 @@ func (a *api) answerQueued(w http.ResponseWriter, r *http.Request, done action, 
 	a.audit(r, done)
 	switch {
 	case errors.Is(err, ErrUnknownRequest):
-		problem(w, http.StatusNotFound, "no queued request has the id "+strconv.Quote(r.PathValue("id")))
+		writeProblem(w, http.StatusNotFound, "no queued request has the id "+strconv.Quote(r.PathValue("id")))
 	case errors.Is(err, ErrInFlight):
-		problem(w, http.StatusConflict, err.Error())
+		writeProblem(w, http.StatusConflict, err.Error())
 	case err != nil:
-		problem(w, http.StatusInternalServerError, err.Error())
+		writeProblem(w, http.StatusInternalServerError, err.Error())
 	default:
 		respond(w, http.StatusOK, request)
 	}

@@ -6,28 +6,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"cbproxy/internal/problem"
 )
 
 // respond writes v as JSON.
 func respond(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		problem(w, http.StatusInternalServerError, "encode the answer: "+err.Error())
+		writeProblem(w, http.StatusInternalServerError, "encode the answer: "+err.Error())
 		return
 	}
 	write(w, status, "application/json", body)
 }
 
-// problem writes an RFC 9457 problem; faults are its details, one by one.
-func problem(w http.ResponseWriter, status int, detail string, faults ...string) {
-	body, _ := json.Marshal(struct { // strings and an int always marshal
-		Type   string   `json:"type"`
-		Title  string   `json:"title"`
-		Status int      `json:"status"`
-		Detail string   `json:"detail"`
-		Faults []string `json:"faults,omitempty"`
-	}{"about:blank", http.StatusText(status), status, detail, faults})
-	write(w, status, "application/problem+json", body)
+// writeProblem writes an RFC 9457 problem; faults lists the individual errors.
+func writeProblem(w http.ResponseWriter, status int, detail string, faults ...string) {
+	write(w, status, problem.ContentType, problem.Body(status, detail, faults...))
 }
 
 func write(w http.ResponseWriter, status int, contentType string, body []byte) {
@@ -40,7 +35,7 @@ func write(w http.ResponseWriter, status int, contentType string, body []byte) {
 }
 
 func unknownService(w http.ResponseWriter, r *http.Request) {
-	problem(w, http.StatusNotFound, "no service is named "+strconv.Quote(r.PathValue("service")))
+	writeProblem(w, http.StatusNotFound, "no service is named "+strconv.Quote(r.PathValue("service")))
 }
 
 // only answers other methods than the given one, and HEAD where that is GET, with 405.
@@ -52,7 +47,7 @@ func only(method string, h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !slices.Contains(allowed, r.Method) {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			problem(w, http.StatusMethodNotAllowed, "the method must be "+strings.Join(allowed, " or "))
+			writeProblem(w, http.StatusMethodNotAllowed, "the method must be "+strings.Join(allowed, " or "))
 			return
 		}
 		h(w, r)

@@ -38,10 +38,10 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request) bool {
 	token, err := a.token()
 	switch {
 	case err != nil:
-		problem(w, http.StatusForbidden, "the proxy can't read its token, and its log tells why")
+		writeProblem(w, http.StatusForbidden, "the proxy can't read its token, and its log tells why")
 		return false
 	case token == "":
-		problem(w, http.StatusForbidden, "no token is configured: set admin.token_file or CBPROXY_ADMIN_TOKEN")
+		writeProblem(w, http.StatusForbidden, "no token is configured: set admin.token_file or CBPROXY_ADMIN_TOKEN")
 		return false
 	}
 	if r.Header.Get("Authorization") != "" {
@@ -49,18 +49,18 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request) bool {
 		case right:
 			return true
 		case gone:
-			problem(w, http.StatusServiceUnavailable, "the client left before its token was compared")
+			writeProblem(w, http.StatusServiceUnavailable, "the client left before its token was compared")
 			return false
 		case tooMany:
 			w.Header().Set("Retry-After", "1")
-			problem(w, http.StatusTooManyRequests, "the token is wrong, and too many wrong ones have come from this address")
+			writeProblem(w, http.StatusTooManyRequests, "the token is wrong, and too many wrong ones have come from this address")
 			return false
 		default:
 			a.audit(r, action{Action: "refused", Error: "wrong token"}, "path", r.URL.Path, "more_are_not_logged", verdict == lastWrong)
 		}
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="cbproxy admin"`)
-	problem(w, http.StatusUnauthorized, "the request needs the header Authorization: Bearer and the admin token")
+	writeProblem(w, http.StatusUnauthorized, "the request needs the header Authorization: Bearer and the admin token")
 	return false
 }
 

@@ -219,7 +219,7 @@ func (a *api) trends(w http.ResponseWriter, r *http.Request) {
 		faults = append(faults, "service: must be one that there is, got "+strconv.Quote(service))
 	}
 	if len(faults) > 0 {
-		problem(w, http.StatusBadRequest, "the query has faults", faults...)
+		writeProblem(w, http.StatusBadRequest, "the query has faults", faults...)
 		return
 	}
 	respond(w, http.StatusOK, map[string]any{"step": Seconds(trendStep), "services": a.Trends.since(after, service)})
