@@ -9,18 +9,18 @@ import (
 	"testing"
 )
 
-// repository returns a new repository with this one's files as they are now, in one commit with the tag v1.2.3.
+// repository returns a new repository with the files of this one, committed or not, in one commit with the tag v1.2.3.
 func repository(t *testing.T) string {
 	t.Helper()
 	for _, need := range [][]string{
 		{"git", "-C", "..", "-c", "safe.directory=*", "rev-parse", "HEAD"}, {"tar", "--sort=name", "--version"}, {"sha256sum", "--version"}, {"bash", "-c", "type ssh-keygen"},
 	} {
 		if out, err := exec.CommandContext(t.Context(), need[0], need[1:]...).CombinedOutput(); err != nil && os.Getenv("CI") == "" {
-			t.Skipf("no release can be made here: %s: %v: %s", need[0], err, out)
+			t.Skipf("cannot build a release here: %s: %v: %s", need[0], err, out)
 		}
 	}
 	folder := t.TempDir()
-	// The checkout may be somebody else's, which git refuses unless told that it may.
+	// git refuses a checkout of another user unless it is a safe.directory.
 	listed := run(t, "..", nil, "git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	for name := range strings.SplitSeq(strings.TrimSuffix(listed, "\x00"), "\x00") {
 		copyFile(t, filepath.Join("..", name), filepath.Join(folder, name))
@@ -36,7 +36,7 @@ func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 	info, err := os.Stat(from)
 	if errors.Is(err, os.ErrNotExist) {
-		return // deleted, which is not committed yet
+		return // deleted, but not committed
 	}
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(to), 0o700)
@@ -56,7 +56,7 @@ func clone(t *testing.T, source string) string {
 	return folder
 }
 
-// release runs a repository's script, which must end with the status, and returns what it says.
+// release runs deploy/release of a repository, which must exit with the status, and returns its output.
 func release(t *testing.T, repository string, environment []string, status int, args ...string) string {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), filepath.Join(repository, "deploy", "release"), args...)
@@ -71,7 +71,7 @@ func release(t *testing.T, repository string, environment []string, status int, 
 	return string(out)
 }
 
-// run runs a command that must succeed, and returns what it writes to standard output.
+// run runs a command that must succeed and returns its standard output.
 func run(t *testing.T, folder string, environment []string, name string, args ...string) string {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), name, args...)
@@ -87,7 +87,7 @@ func run(t *testing.T, folder string, environment []string, name string, args ..
 	return string(out)
 }
 
-// gitEnvironment lets git do the same on all machines, whoever uses them.
+// gitEnvironment returns an environment in which git ignores the configuration of the user and the machine.
 func gitEnvironment() []string {
 	return append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_SYSTEM="+os.DevNull,
 		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com",

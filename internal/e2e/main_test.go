@@ -48,7 +48,11 @@ func runWithBinary(m *testing.M) int {
 	}
 	defer os.RemoveAll(folder)
 	binary = filepath.Join(folder, "cbproxy")
-	build := exec.Command("go", append(append([]string{"build", "-pgo=off"}, buildFlags...), "-o", binary, "cbproxy/cmd/cbproxy")...)
+	args := append([]string{"build", "-pgo=off"}, buildFlags...)
+	if os.Getenv("GOCOVERDIR") != "" { // the processes that the tests start write their coverage there
+		args = append(args, "-cover", "-covermode=atomic", "-coverpkg=cbproxy/...")
+	}
+	build := exec.Command("go", append(args, "-o", binary, "cbproxy/cmd/cbproxy")...)
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build cbproxy:", err)
