@@ -13,24 +13,25 @@ import (
 	"sync"
 	"time"
 
+	"cbproxy/internal/bench/process"
 	"cbproxy/internal/events"
 	"cbproxy/internal/queue"
 	"cbproxy/internal/store"
 )
 
-// What is aimed at with a backlog of a million messages of 1 KB.
+// Targets for a backlog of a million messages of 1 KB.
 const (
 	backlogMemory = 200 // MB
 	backlogReady  = 5   // seconds
 )
 
-// senders fill a backlog at once, each in its own order.
+// senders is the number of goroutines that fill the backlog, each with its own sequence.
 const senders = 256
 
-// backlog measures a cbproxy that starts with a long backlog, and works it off.
+// backlog measures how cbproxy starts with a long backlog and delivers it.
 func backlog(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("bench backlog", flag.ContinueOnError)
-	messages := f.Int("messages", 1_000_000, "messages that wait")
+	messages := f.Int("messages", 1_000_000, "number of queued messages")
 	binary := f.String("cbproxy", "", "cbproxy binary to measure; default builds ./cmd/cbproxy")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -61,7 +62,7 @@ func (b *bench) backlog(ctx context.Context, messages int) (scenario, error) {
 	files, bytes := queueFiles(folder)
 	fmt.Printf("%d messages accepted in %.0f s, in %d files of %.0f MB in all\n", messages, filled.Seconds(), files, float64(bytes)/1e6)
 
-	target, err := freeAddress()
+	target, err := process.FreeAddress()
 	if err != nil {
 		return scenario{}, err
 	}
@@ -73,12 +74,12 @@ func (b *bench) backlog(ctx context.Context, messages int) (scenario, error) {
 	if err != nil {
 		return scenario{}, err
 	}
-	defer p.close()
-	if a, err := get(ctx, "http://"+p.admin+"/readyz"); err != nil || a.Status != http.StatusOK {
-		return scenario{}, fmt.Errorf("/readyz answers with %d, %w%s", a.Status, err, p.said())
+	defer p.Close()
+	if a, err := get(ctx, "http://"+p.Admin+"/readyz"); err != nil || a.Status != http.StatusOK {
+		return scenario{}, fmt.Errorf("/readyz answers with %d, %w%s", a.Status, err, p.Output())
 	}
 	ready := time.Since(begin)
-	atStart, err := memoryOf(p.cmd.Process.Pid)
+	atStart, err := process.ReadMemory(p.Cmd.Process.Pid)
 	if err != nil {
 		return scenario{}, err
 	}
@@ -92,22 +93,22 @@ func (b *bench) backlog(ctx context.Context, messages int) (scenario, error) {
 	took := time.Since(begin)
 	files, bytes = queueFiles(folder)
 	return scenario{
-		Name: "backlog", About: fmt.Sprintf("a start with %d messages, and their delivery in order", messages),
+		Name: "backlog", About: fmt.Sprintf("start with %d queued messages, and their delivery in order", messages),
 		Goals: []goal{
 			{Name: "ready after, s", Figure: ready.Seconds(), Target: backlogReady},
 			{Name: "RSS when ready, MB", Figure: atStart.RSS, Target: backlogMemory},
-			{Name: "most RSS on delivery, MB", Figure: most.RSS, Target: backlogMemory},
-			{Name: "  its own then", Figure: most.Anon},
-			{Name: "  of files then", Figure: most.File},
-			{Name: "most RSS ever (VmHWM), MB", Figure: last.Peak},
-			{Name: "delivered a second", Figure: float64(messages) / took.Seconds()},
-			{Name: "files in the end", Figure: float64(files)},
+			{Name: "largest RSS during delivery, MB", Figure: most.RSS, Target: backlogMemory},
+			{Name: "  anonymous at that time", Figure: most.Anon},
+			{Name: "  page cache at that time", Figure: most.File},
+			{Name: "peak RSS (VmHWM), MB", Figure: last.Peak},
+			{Name: "delivered per second", Figure: float64(messages) / took.Seconds()},
+			{Name: "files at the end", Figure: float64(files)},
 			{Name: "  MB", Figure: float64(bytes) / 1e6},
 		},
 	}, nil
 }
 
-// fillBacklog accepts messages as a proxy does.
+// fillBacklog queues messages as the proxy does.
 func fillBacklog(ctx context.Context, folder string, messages int) error {
 	kept, setAside, err := store.OpenQueue(folder)
 	if err != nil || len(setAside) > 0 {
@@ -135,7 +136,7 @@ func fillBacklog(ctx context.Context, folder string, messages int) error {
 	return kept.Close()
 }
 
-// message is one with a body of about questionBytes.
+// message returns a message with a body of about questionBytes.
 func message(sender, number int) *queue.Message {
 	n := notification{sender, number, strings.Repeat("x", questionBytes-48)}
 	body, _ := json.Marshal(n) // always marshals
@@ -146,43 +147,43 @@ func message(sender, number int) *queue.Message {
 	}
 }
 
-// workOff starts an upstream that takes everything, and waits until it has. It returns the memory
-// of p when it was the most, and in the end.
-func (b *bench) workOff(ctx context.Context, p *process, target, folder string, messages int) (most, last memory, err error) {
-	counter, err := freeAddress()
+// workOff starts an upstream that accepts everything, and waits until it has received all messages. It returns the
+// largest and the last memory use of p.
+func (b *bench) workOff(ctx context.Context, p *process.Process, target, folder string, messages int) (most, last process.Memory, err error) {
+	counter, err := process.FreeAddress()
 	if err != nil {
 		return most, last, err
 	}
-	up, err := start(ctx, b.dir, "taker", target, b.self, "taker", target, counter)
+	up, err := process.Start(ctx, b.dir, "taker", target, b.self, "taker", target, counter)
 	if err != nil {
 		return most, last, err
 	}
-	defer up.close()
-	for begin, told := time.Now(), 0; ; {
+	defer up.Close()
+	for begin, reported := time.Now(), 0; ; {
 		t, err := taken(ctx, counter)
 		if err != nil {
 			return most, last, err
 		}
-		if last, err = memoryOf(p.cmd.Process.Pid); err != nil {
+		if last, err = process.ReadMemory(p.Cmd.Process.Pid); err != nil {
 			return most, last, err
 		}
 		if last.RSS > most.RSS {
 			most = last
 		}
-		if t.Taken >= told+messages/10 || t.Taken == messages {
-			told = t.Taken
+		if t.Taken >= reported+messages/10 || t.Taken == messages {
+			reported = t.Taken
 			files, bytes := queueFiles(folder)
 			fmt.Printf("%8d delivered after %5.1f s, %v, %d files of %.0f MB\n", t.Taken, time.Since(begin).Seconds(), last, files, float64(bytes)/1e6)
 		}
 		if t.Repeated+t.Misplaced > 0 {
-			return most, last, fmt.Errorf("%d were delivered again and %d in the wrong order%s", t.Repeated, t.Misplaced, p.said())
+			return most, last, fmt.Errorf("%d were delivered again and %d in the wrong order%s", t.Repeated, t.Misplaced, p.Output())
 		}
 		if files, _ := queueFiles(folder); t.Taken >= messages && files <= 2 {
-			return most, last, nil // one that is empty takes what may come, one keeps dead letters
+			return most, last, nil // an empty file for new messages and one for dead letters remain
 		}
 		select {
-		case <-p.exited:
-			return most, last, fmt.Errorf("it ended after %d messages%s", t.Taken, p.said())
+		case <-p.Exited:
+			return most, last, fmt.Errorf("cbproxy ended after %d messages%s", t.Taken, p.Output())
 		case <-ctx.Done():
 			return most, last, ctx.Err()
 		case <-time.After(100 * time.Millisecond):
@@ -190,11 +191,11 @@ func (b *bench) workOff(ctx context.Context, p *process, target, folder string, 
 	}
 }
 
-// queueFiles returns how many files of queues there are, and their size.
+// queueFiles returns the number of queue files and their total size.
 func queueFiles(folder string) (files int, bytes int64) {
 	names, _ := filepath.Glob(filepath.Join(folder, "queue", "*.db")) // the pattern is well formed
 	for _, name := range names {
-		if info, err := os.Stat(name); err == nil { // one may have gone
+		if info, err := os.Stat(name); err == nil { // it may have been deleted
 			files++
 			bytes += info.Size()
 		}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cbproxy/internal/bench/loadgen"
+	"cbproxy/internal/bench/process"
 	"context"
 	"errors"
 	"fmt"
@@ -16,12 +18,12 @@ import (
 // bench holds what all scenarios need.
 type bench struct {
 	options
-	dir     string // temporary; binaries, configurations and logs
-	self    string // this binary
+	dir     string // temporary folder with binaries, configurations and logs
+	self    string // path of this binary
 	cbproxy string
 	caddy   string // "" if it couldn't be built
-	haproxy bool   // it is there
-	nginx   bool   // likewise
+	haproxy bool   // whether it is installed
+	nginx   bool   // whether it is installed
 	notes   []string
 }
 
@@ -59,7 +61,7 @@ func (b *bench) build(ctx context.Context) error {
 	}
 	caddy := filepath.Join(b.dir, "caddy")
 	if err := goBuild(ctx, caddy, "build", "-C", filepath.Join(root, "internal/bench/caddy"), "-o", caddy, "."); err != nil {
-		b.notes = append(b.notes, "Caddy is left out: "+err.Error())
+		b.notes = append(b.notes, "Caddy is not measured: "+err.Error())
 		caddy = ""
 	}
 	b.caddy = caddy
@@ -67,24 +69,23 @@ func (b *bench) build(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// has reports whether a peer is there, or notes that it is not.
+// has reports whether a command exists, and adds a note if it does not.
 func (b *bench) has(peer string) bool {
 	_, err := exec.LookPath(peer)
 	if err != nil {
-		b.notes = append(b.notes, peer+" is left out: "+err.Error())
+		b.notes = append(b.notes, peer+" is not measured: "+err.Error())
 	}
 	return err == nil
 }
 
-// close removes what newBench made.
-func (b *bench) close() { _ = os.RemoveAll(b.dir) } // a leftover in the temporary folder harms nobody
+// close removes the temporary folder.
+func (b *bench) close() { _ = os.RemoveAll(b.dir) } // a leftover in the temporary folder is harmless
 
-// path is requested from every contender: cbproxy knows its route by it, the
-// others pass it on.
+// path is requested from every contender. Its prefix selects a route in cbproxy; the other proxies forward it unchanged.
 const path = "/rag/answers?question=why"
 
-// request returns the bytes of a request as a plain HTTP client sends them: a GET, or a POST if
-// it is to have a body.
+// request returns the bytes of a request as a plain HTTP client sends it: a GET, or a POST with a body of that many
+// bytes if body is positive.
 func request(path string, body int) []byte {
 	method, extra := "GET", ""
 	if body > 0 {
@@ -95,18 +96,17 @@ func request(path string, body int) []byte {
 		method, path, extra, strings.Repeat("x", body))
 }
 
-// measure sends every contender its load, round by round, and returns their
-// medians in order. A round begins with another contender each time, so that
-// none profits from its place.
-func (b *bench) measure(ctx context.Context, contenders []*process, l load) ([]figures, error) {
+// measure sends the load to every contender in each round and returns their medians in order. Each round starts with
+// another contender, so that the order favours none.
+func (b *bench) measure(ctx context.Context, contenders []*process.Process, l loadgen.Load) ([]figures, error) {
 	all := make([][]sample, len(contenders))
 	for round := range b.rounds + 1 {
 		for i := range contenders {
 			i = (i + round) % len(contenders)
 			one := l
-			one.address = contenders[i].address
+			one.Address = contenders[i].Address
 			if round == 0 {
-				one.requests = max(l.requests/5, l.connections) // fills pools and caches; not counted
+				one.Requests = max(l.Requests/5, l.Connections) // warms up pools and caches; not counted
 			}
 			s, err := b.sample(ctx, contenders[i], one)
 			if err != nil {
@@ -120,22 +120,22 @@ func (b *bench) measure(ctx context.Context, contenders []*process, l load) ([]f
 	return summaries(contenders, all), nil
 }
 
-func summaries(contenders []*process, samples [][]sample) []figures {
+func summaries(contenders []*process.Process, samples [][]sample) []figures {
 	f := make([]figures, len(contenders))
 	for i, p := range contenders {
-		f[i] = summarize(p.name, samples[i])
+		f[i] = summarize(p.Name, samples[i])
 	}
 	return f
 }
 
-// measureAtOnce is measure with all contenders under load at the same time, each by its share of the
-// connections: what slows the machine slows all of them alike, and small differences show.
-func (b *bench) measureAtOnce(ctx context.Context, contenders []*process, l load) ([]figures, error) {
-	if err := moveTo(ctx, otherCores); err != nil {
+// measureAtOnce is like measure, but all contenders are under load at the same time, each with its share of the
+// connections. Disturbances affect all of them equally, so that small differences become visible.
+func (b *bench) measureAtOnce(ctx context.Context, contenders []*process.Process, l loadgen.Load) ([]figures, error) {
+	if err := process.MoveLoad(ctx, process.OtherCores); err != nil {
 		return nil, err
 	}
-	defer func() { _ = moveTo(context.WithoutCancel(ctx), allCores) }() // or the next scenario says what is wrong
-	l.connections = max(1, l.connections/len(contenders))
+	defer func() { _ = process.MoveLoad(context.WithoutCancel(ctx), process.AllCores) }() // the next scenario reports an error
+	l.Connections = max(1, l.Connections/len(contenders))
 	all := make([][]sample, len(contenders))
 	for round := range b.rounds + 1 {
 		samples, errs := make([]sample, len(contenders)), make([]error, len(contenders))
@@ -143,7 +143,7 @@ func (b *bench) measureAtOnce(ctx context.Context, contenders []*process, l load
 		for i, p := range contenders {
 			running.Go(func() {
 				one := l
-				one.address = p.address
+				one.Address = p.Address
 				samples[i], errs[i] = b.sample(ctx, p, one)
 			})
 		}
@@ -152,7 +152,7 @@ func (b *bench) measureAtOnce(ctx context.Context, contenders []*process, l load
 			return nil, err
 		}
 		if round == 0 {
-			continue // fills pools and caches
+			continue // warms up pools and caches
 		}
 		for i, s := range samples {
 			all[i] = append(all[i], s)
@@ -161,44 +161,44 @@ func (b *bench) measureAtOnce(ctx context.Context, contenders []*process, l load
 	return summaries(contenders, all), nil
 }
 
-// sample is one contender's figures in one round.
+// sample holds the measurements of one contender in one round.
 type sample struct {
-	cpu        time.Duration // a request
-	throughput float64       // requests a second
+	cpu        time.Duration // per request
+	throughput float64       // requests per second
 	p50, p99   time.Duration
 	errors     int
 }
 
-func (b *bench) sample(ctx context.Context, p *process, l load) (sample, error) {
-	before, err := p.cpu()
+func (b *bench) sample(ctx context.Context, p *process.Process, l loadgen.Load) (sample, error) {
+	before, err := p.CPUTime()
 	if err != nil {
 		return sample{}, err
 	}
-	l.begin = func() { before, err = p.cpu() }
-	r, errLoad := l.run(ctx)
+	l.Begin = func() { before, err = p.CPUTime() }
+	r, errLoad := l.Run(ctx)
 	err = errors.Join(err, errLoad)
 	if err != nil {
 		return sample{}, err
 	}
-	after, err := p.cpu()
+	after, err := p.CPUTime()
 	if err != nil {
-		return sample{}, fmt.Errorf("%w%s", err, p.said())
+		return sample{}, fmt.Errorf("%w%s", err, p.Output())
 	}
-	n := len(r.latencies)
-	if n < l.requests/2 {
-		return sample{}, fmt.Errorf("%s answered %d of %d requests as expected; the last error: %w%s",
-			p.name, n, l.requests, errors.Join(r.lastError), p.said())
+	n := len(r.Latencies)
+	if n < l.Requests/2 {
+		return sample{}, fmt.Errorf("%s: %d of %d responses were as expected; the last error: %w%s",
+			p.Name, n, l.Requests, errors.Join(r.LastError), p.Output())
 	}
 	return sample{
 		cpu:        (after - before) / time.Duration(n),
-		throughput: float64(n) / r.took.Seconds(),
-		p50:        r.quantile(0.50),
-		p99:        r.quantile(0.99),
-		errors:     r.errors,
+		throughput: float64(n) / r.Took.Seconds(),
+		p50:        r.Quantile(0.50),
+		p99:        r.Quantile(0.99),
+		errors:     r.Errors,
 	}, nil
 }
 
-// figures are the medians of a contender's samples.
+// figures holds the medians of a contender's samples.
 type figures struct {
 	Name       string  `json:"name"`
 	CPU        float64 `json:"cpu_us_per_request"`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cbproxy/internal/bench/process"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,7 +12,7 @@ import (
 	"strings"
 )
 
-// goBuild builds a package to a file; flags come before the package's name.
+// goBuild runs the go command with args to build the file.
 func goBuild(ctx context.Context, file string, args ...string) error {
 	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
 	if err != nil {
@@ -20,7 +21,7 @@ func goBuild(ctx context.Context, file string, args ...string) error {
 	return nil
 }
 
-// moduleRoot returns the folder of the module in whose tree the benchmark runs.
+// moduleRoot returns the root folder of this module.
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "cbproxy").Output()
 	if err != nil {
@@ -30,40 +31,40 @@ func moduleRoot(ctx context.Context) (string, error) {
 }
 
 // startBare starts the bare reverse proxy in front of the address target.
-func (b *bench) startBare(ctx context.Context, target string) (*process, error) {
-	address, err := freeAddress()
+func (b *bench) startBare(ctx context.Context, target string) (*process.Process, error) {
+	address, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, b.dir, "bare", address, b.self, "bare", address, "http://"+target)
+	return process.Start(ctx, b.dir, "bare", address, b.self, "bare", address, "http://"+target)
 }
 
 // deadPath is the prefix of a service whose upstream is dead.
 const deadPath = "/dead"
 
-// setting is what differs between the cbproxies of the scenarios.
+// setting is the configuration of a cbproxy in a scenario.
 type setting struct {
 	name     string
 	target   string // the upstream's address
 	dataDir  string // "" keeps everything in memory
-	recovery string // recovery_timeout; "" is longer than any run
-	fallback string // of the service, in YAML; "" is the built-in one
-	pinned   bool   // to the contenders' core
-	services int    // that there are beside the one that is asked
-	dead     string // address of the upstream of one more, below deadPath; "": there is none
+	recovery string // recovery_timeout; "" for longer than any run
+	fallback string // of the service, in YAML; "" for the built-in one
+	pinned   bool   // whether it runs on the contenders' core
+	services int    // additional services that get no requests
+	dead     string // address of a dead upstream with the prefix deadPath; "" for none
 }
 
 // startCBProxy starts cbproxy with one service.
-func (b *bench) startCBProxy(ctx context.Context, s setting) (*process, error) {
-	address, err := freeAddress()
+func (b *bench) startCBProxy(ctx context.Context, s setting) (*process.Process, error) {
+	address, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	admin, err := freeAddress()
+	admin, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	// Folders of their own: one run's state is nobody else's, and a watcher sees nothing of the logs.
+	// Separate folders, so that runs share no state and the file watcher does not see the logs.
 	dir, err := os.MkdirTemp(b.dir, s.name+"-")
 	if err != nil {
 		return nil, err
@@ -94,21 +95,20 @@ routes:
 	}
 	command := []string{b.cbproxy, "run", "--config", file}
 	if s.pinned {
-		command = on(contendersCore, command...)
+		command = process.OnCores(process.ContenderCore, command...)
 	}
-	p, err := start(ctx, b.dir, s.name, address, command...)
+	p, err := process.Start(ctx, b.dir, s.name, address, command...)
 	if err != nil {
 		return nil, err
 	}
-	p.admin = admin
+	p.Admin = admin
 	return p, nil
 }
 
-// startCaddy starts Caddy in front of the address target, with as little to do
-// and as many idle connections as the others: no prefix, no access log, no
-// admin API.
-func (b *bench) startCaddy(ctx context.Context, target string) (*process, error) {
-	address, err := freeAddress()
+// startCaddy starts Caddy in front of the address target, configured like the other proxies: no prefix, no access log,
+// no admin API, the same number of idle connections.
+func (b *bench) startCaddy(ctx context.Context, target string) (*process.Process, error) {
+	address, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -137,11 +137,11 @@ func (b *bench) startCaddy(ctx context.Context, target string) (*process, error)
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return nil, err
 	}
-	return start(ctx, b.dir, "caddy", address, b.caddy, file)
+	return process.Start(ctx, b.dir, "caddy", address, b.caddy, file)
 }
 
-// startHAProxy starts HAProxy in front of the address target, with its threads as its own defaults have them.
-func (b *bench) startHAProxy(ctx context.Context, target string) (*process, error) {
+// startHAProxy starts HAProxy in front of the address target, with its default number of threads.
+func (b *bench) startHAProxy(ctx context.Context, target string) (*process.Process, error) {
 	return b.startPeer(ctx, "haproxy", func(address, file string) (config string, command []string) {
 		return fmt.Sprintf(`defaults
   mode http
@@ -160,7 +160,7 @@ backend upstream
 }
 
 // startNginx starts one worker of nginx in front of the address target.
-func (b *bench) startNginx(ctx context.Context, target string) (*process, error) {
+func (b *bench) startNginx(ctx context.Context, target string) (*process.Process, error) {
 	return b.startPeer(ctx, "nginx", func(address, file string) (config string, command []string) {
 		return fmt.Sprintf(`daemon off;
 master_process off;
@@ -180,9 +180,9 @@ http {
 	})
 }
 
-// startPeer starts a program that is not ours, with a configuration file of its own.
-func (b *bench) startPeer(ctx context.Context, name string, configure func(address, file string) (config string, command []string)) (*process, error) {
-	address, err := freeAddress()
+// startPeer starts another proxy with its configuration file.
+func (b *bench) startPeer(ctx context.Context, name string, configure func(address, file string) (config string, command []string)) (*process.Process, error) {
+	address, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -191,5 +191,5 @@ func (b *bench) startPeer(ctx context.Context, name string, configure func(addre
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	return start(ctx, b.dir, name, address, command...)
+	return process.Start(ctx, b.dir, name, address, command...)
 }

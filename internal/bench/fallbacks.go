@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cbproxy/internal/bench/loadgen"
+	"cbproxy/internal/bench/process"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +12,7 @@ import (
 	"strings"
 )
 
-// What is aimed at by the fallbacks that do something.
+// Targets of the scenarios queue, hit and fill.
 const (
 	hitTarget    = 1.50  // of a static answer
 	fillTarget   = 1.05  // of the same proxy without a cache
@@ -18,15 +20,15 @@ const (
 	acceptP99    = 20    // milliseconds
 )
 
-// questionBytes is the body of a POST in the scenarios of fallbacks.
+// questionBytes is the size of a POST's body in the fallback scenarios.
 const questionBytes = 1024
 
-// queue measures how many requests a dead upstream's queue accepts, each of them on the disk
-// before its client has the answer.
+// queue measures how many requests the queue of a dead upstream accepts. Each is on disk before its client has the
+// response.
 func (b *bench) queue(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	dead, err := freeAddress()
+	dead, err := process.FreeAddress()
 	if err != nil {
 		return scenario{}, err
 	}
@@ -37,11 +39,11 @@ func (b *bench) queue(ctx context.Context) (scenario, error) {
 	if err != nil {
 		return scenario{}, err
 	}
-	defer p.close()
-	p.name = "cbproxy"
-	f, err := b.measure(ctx, []*process{p}, load{
-		request: request(path, questionBytes), requests: b.requests, connections: b.connections,
-		status: http.StatusAccepted, length: len(`{"status":"queued"}`),
+	defer p.Close()
+	p.Name = "cbproxy"
+	f, err := b.measure(ctx, []*process.Process{p}, loadgen.Load{
+		Request: request(path, questionBytes), Requests: b.requests, Connections: b.connections,
+		Status: http.StatusAccepted, Length: len(`{"status":"queued"}`),
 	})
 	if err != nil {
 		return scenario{}, err
@@ -59,20 +61,20 @@ func (b *bench) queue(ctx context.Context) (scenario, error) {
 		err = fmt.Errorf("%.0f requests were accepted and %.0f wait", accepted, depth)
 	}
 	return scenario{
-		Name: "queue", About: fmt.Sprintf("a dead upstream: POSTs of %d bytes accepted for later, on the disk", questionBytes), Contenders: f,
+		Name: "queue", About: fmt.Sprintf("a dead upstream: POSTs of %d bytes queued on disk", questionBytes), Contenders: f,
 		Goals: []goal{
-			{Name: "accepted a second", Figure: f[0].Throughput, Target: acceptTarget, Least: true},
+			{Name: "accepted per second", Figure: f[0].Throughput, Target: acceptTarget, Least: true},
 			{Name: "p99, ms", Figure: f[0].P99 / 1000, Target: acceptP99},
 			{Name: "accepted in all rounds", Figure: accepted},
 			{Name: "commits, of 2 fsyncs each", Figure: commits},
-			{Name: "accepted a commit", Figure: accepted / commits},
+			{Name: "accepted per commit", Figure: accepted / commits},
 		},
 	}, err
 }
 
-// metric reads one series of a cbproxy's metrics.
-func metric(ctx context.Context, p *process, series string) (float64, error) {
-	a, err := get(ctx, "http://"+p.admin+"/metrics")
+// metric reads the value of one series from a cbproxy's metrics.
+func metric(ctx context.Context, p *process.Process, series string) (float64, error) {
+	a, err := get(ctx, "http://"+p.Admin+"/metrics")
 	if err != nil {
 		return 0, err
 	}
@@ -81,28 +83,27 @@ func metric(ctx context.Context, p *process, series string) (float64, error) {
 			return strconv.ParseFloat(strings.TrimSpace(value), 64)
 		}
 	}
-	return 0, fmt.Errorf("%s has no metric %s", p.name, series)
+	return 0, fmt.Errorf("%s has no metric %s", p.Name, series)
 }
 
-// kinds are the questions that a cache is asked.
+// kinds are the requests that the cache scenarios send.
 var kinds = []struct {
 	name string
 	body int
 }{{"GET", 0}, {"POST", questionBytes}}
 
-// startBefore starts an upstream, and a cbproxy in front of it for each setting; they share one
-// core, so that they can be compared at the same time. Those that were
-// started are returned with an error as well; the upstream is not.
-func (b *bench) startBefore(ctx context.Context, settings ...setting) (contenders []*process, up *process, err error) {
-	up, _, err = b.startUpstream(ctx, otherCores)
+// startBefore starts an upstream, and a cbproxy for each setting in front of it. The proxies share one core, so that they
+// can be measured at the same time. With an error it returns the proxies that were started, but not the upstream.
+func (b *bench) startBefore(ctx context.Context, settings ...setting) (contenders []*process.Process, up *process.Process, err error) {
+	up, _, err = b.startUpstream(ctx, process.OtherCores)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, s := range settings {
-		s.target, s.pinned = up.address, true
+		s.target, s.pinned = up.Address, true
 		p, err := b.startCBProxy(ctx, s)
 		if err != nil {
-			up.close()
+			up.Close()
 			return contenders, nil, err
 		}
 		contenders = append(contenders, p)
@@ -110,7 +111,7 @@ func (b *bench) startBefore(ctx context.Context, settings ...setting) (contender
 	return contenders, up, nil
 }
 
-// hit measures an answer from the cache against a static one of the same body.
+// hit compares a response from the cache with a static one with the same body.
 func (b *bench) hit(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -121,13 +122,13 @@ func (b *bench) hit(ctx context.Context) (scenario, error) {
 	if err != nil {
 		return scenario{}, err
 	}
-	defer up.close()
+	defer up.Close()
 	for _, k := range kinds { // the cache learns the answers
 		if err := askOnce(ctx, contenders[1], request(path, k.body)); err != nil {
 			return scenario{}, err
 		}
 	}
-	up.close()
+	up.Close()
 	for _, p := range contenders { // opens the breaker
 		if err := askOnce(ctx, p, request(path, 0)); err != nil {
 			return scenario{}, err
@@ -138,8 +139,8 @@ func (b *bench) hit(ctx context.Context) (scenario, error) {
 	return s, err
 }
 
-// fill measures what it costs that a cache learns from a healthy upstream: the same answer again
-// and again, and answers to ever new questions, which come and go all the time.
+// fill measures the cost of storing the responses of a healthy upstream in the cache: for a repeated request, and for
+// requests that never repeat and evict each other.
 func (b *bench) fill(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -148,24 +149,24 @@ func (b *bench) fill(ctx context.Context) (scenario, error) {
 	if err != nil {
 		return scenario{}, err
 	}
-	defer up.close()
-	s := scenario{Name: "fill", About: "breaker closed: 1 KB of JSON from the upstream, with a cache that learns it and without"}
+	defer up.Close()
+	s := scenario{Name: "fill", About: "breaker closed: 1 KB of JSON from the upstream, with and without a cache that stores it"}
 	for _, varied := range []string{"", "00000000"} {
 		if err := b.compareKinds(ctx, &s, contenders, fillTarget, varied); err != nil {
 			return s, err
 		}
 	}
-	up.close() // what was asked last must be known now
+	up.Close() // what was asked last must be known now
 	return s, askOnce(ctx, contenders[1], request(path+"00000000", questionBytes))
 }
 
-// compareKinds compares the second contender with the first, for each kind of question. varied
-// is what is another number in each question, "" if all are alike.
-func (b *bench) compareKinds(ctx context.Context, s *scenario, contenders []*process, target float64, varied string) error {
+// compareKinds compares the second contender with the first for each kind of request. varied is the part of the
+// request that is a different number each time, "" if all are identical.
+func (b *bench) compareKinds(ctx context.Context, s *scenario, contenders []*process.Process, target float64, varied string) error {
 	for _, k := range kinds {
-		f, err := b.measureAtOnce(ctx, contenders, load{
-			request: request(path+varied, k.body), varied: []byte(varied), requests: b.requests, connections: b.connections,
-			status: http.StatusOK, length: answerBytes,
+		f, err := b.measureAtOnce(ctx, contenders, loadgen.Load{
+			Request: request(path+varied, k.body), Varied: []byte(varied), Requests: b.requests, Connections: b.connections,
+			Status: http.StatusOK, Length: answerBytes,
 		})
 		if err != nil {
 			return err
@@ -182,12 +183,12 @@ func (b *bench) compareKinds(ctx context.Context, s *scenario, contenders []*pro
 	return nil
 }
 
-// askOnce makes sure that p answers a request with what the upstream answers.
-func askOnce(ctx context.Context, p *process, request []byte) error {
-	l := load{address: p.address, request: request, requests: 1, connections: 1, status: http.StatusOK, length: answerBytes}
-	r, err := l.run(ctx)
-	if err := errors.Join(err, r.lastError); err != nil {
-		return fmt.Errorf("ask %s: %w%s", p.name, err, p.said())
+// askOnce checks that p returns the upstream's response to a request.
+func askOnce(ctx context.Context, p *process.Process, request []byte) error {
+	l := loadgen.Load{Address: p.Address, Request: request, Requests: 1, Connections: 1, Status: http.StatusOK, Length: answerBytes}
+	r, err := l.Run(ctx)
+	if err := errors.Join(err, r.LastError); err != nil {
+		return fmt.Errorf("ask %s: %w%s", p.Name, err, p.Output())
 	}
 	return nil
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"cbproxy/internal/bench/loadgen"
+	"cbproxy/internal/bench/process"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +14,7 @@ import (
 	"time"
 )
 
-// What is aimed at when there is more of everything.
+// Targets of the scenario growth.
 const (
 	growthTarget  = 1.20 // of the CPU time that a request takes with few
 	streamsMemory = 512  // MB
@@ -28,36 +30,36 @@ const (
 	slowPause  = time.Second // between its events
 )
 
-// growth measures what more services, connections and streams cost.
+// growth measures the cost of more services, connections and streams.
 func (b *bench) growth(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	s := scenario{Name: "growth", About: "cbproxy with more services, connections and streams; what connections cost others beside it"}
-	origin, _, err := b.startUpstream(ctx, allCores)
+	s := scenario{Name: "growth", About: "cbproxy with more services, connections and streams, and the cost of connections in other proxies"}
+	origin, _, err := b.startUpstream(ctx, process.AllCores)
 	if err != nil {
 		return s, err
 	}
-	defer origin.close()
-	var all []*process
+	defer origin.Close()
+	var all []*process.Process
 	defer func() { closeAll(all) }()
 	for _, services := range []int{fewServices, manyServices} {
-		p, err := b.startCBProxy(ctx, setting{name: fmt.Sprintf("%d services", services), target: origin.address, services: services - 1})
+		p, err := b.startCBProxy(ctx, setting{name: fmt.Sprintf("%d services", services), target: origin.Address, services: services - 1})
 		if err != nil {
 			return s, err
 		}
 		all = append(all, p)
 	}
-	one := load{request: request(path, b.body), requests: b.requests, connections: fewConnections, settled: true, status: http.StatusOK, length: answerBytes}
+	one := loadgen.Load{Request: request(path, b.body), Requests: b.requests, Connections: fewConnections, Settled: true, Status: http.StatusOK, Length: answerBytes}
 	f, err := b.measure(ctx, all, one)
 	if err != nil {
 		return s, err
 	}
 	s.Contenders = f
 	s.compare(f[1].Name, f[0].Name, growthTarget)
-	all[0].name = "cbproxy"
+	all[0].Name = "cbproxy"
 	compared := all[:1]
 	for _, startOne := range b.reference() {
-		p, err := startOne(ctx, origin.address)
+		p, err := startOne(ctx, origin.Address)
 		if err != nil {
 			return s, err
 		}
@@ -66,26 +68,26 @@ func (b *bench) growth(ctx context.Context) (scenario, error) {
 	if err := b.growConnections(ctx, &s, compared, one); err != nil {
 		return s, err
 	}
-	return s, b.growStreams(ctx, &s, origin.address)
+	return s, b.growStreams(ctx, &s, origin.Address)
 }
 
-// reference are those that show what many connections cost on this machine at best.
-func (b *bench) reference() []func(context.Context, string) (*process, error) {
+// reference returns the proxies that cbproxy is compared with when there are many connections.
+func (b *bench) reference() []func(context.Context, string) (*process.Process, error) {
 	if b.haproxy {
-		return []func(context.Context, string) (*process, error){b.startBare, b.startHAProxy}
+		return []func(context.Context, string) (*process.Process, error){b.startBare, b.startHAProxy}
 	}
-	return []func(context.Context, string) (*process, error){b.startBare}
+	return []func(context.Context, string) (*process.Process, error){b.startBare}
 }
 
-// growConnections compares the CPU time that a request takes among few and among many connections, which alternate.
-func (b *bench) growConnections(ctx context.Context, s *scenario, contenders []*process, l load) error {
+// growConnections compares the CPU time per request with few and with many connections, in alternating rounds.
+func (b *bench) growConnections(ctx context.Context, s *scenario, contenders []*process.Process, l loadgen.Load) error {
 	counts := []int{fewConnections, manyConnections}
 	for _, p := range contenders {
 		all := make([][]sample, len(counts))
 		for round := range b.rounds + 1 {
 			for i, n := range counts {
 				one := l
-				one.address, one.connections, one.requests = p.address, n, max(l.requests, requestsEach*n)
+				one.Address, one.Connections, one.Requests = p.Address, n, max(l.Requests, requestsEach*n)
 				figure, err := b.sample(ctx, p, one)
 				if err != nil {
 					return err
@@ -97,7 +99,7 @@ func (b *bench) growConnections(ctx context.Context, s *scenario, contenders []*
 		}
 		names := make([]string, len(counts))
 		for i, n := range counts {
-			names[i] = fmt.Sprintf("%s, %d connections", p.name, n)
+			names[i] = fmt.Sprintf("%s, %d connections", p.Name, n)
 			s.Contenders = append(s.Contenders, summarize(names[i], all[i]))
 		}
 		target := growthTarget
@@ -112,51 +114,51 @@ func (b *bench) growConnections(ctx context.Context, s *scenario, contenders []*
 // growStreams measures the memory of a fresh cbproxy with idle connections, and then with slow streams.
 func (b *bench) growStreams(ctx context.Context, s *scenario, target string) error {
 	streams := slowStreams
-	if most := raiseFileLimit(4 * slowStreams); most < 2*streams+1000 { // a proxy has two connections for each
+	if most := process.RaiseFileLimit(4 * slowStreams); most < 2*streams+1000 { // a proxy has two connections for each
 		streams = (most - 1000) / 2
-		s.About += fmt.Sprintf("; %d files may be open, which is enough for %d streams", most, streams)
+		s.About += fmt.Sprintf("; the limit of %d open files allows %d streams", most, streams)
 	}
 	p, err := b.startCBProxy(ctx, setting{name: "slow streams", target: target})
 	if err != nil {
 		return err
 	}
-	defer p.close()
-	before, err := memoryOf(p.cmd.Process.Pid)
+	defer p.Close()
+	before, err := process.ReadMemory(p.Cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
-	idle, err := openMany(ctx, p.address, manyConnections, "/rag/idle")
+	idle, err := openMany(ctx, p.Address, manyConnections, "/rag/idle")
 	defer idle.close()
 	if err != nil {
-		return fmt.Errorf("%w%s", err, p.said())
+		return fmt.Errorf("%w%s", err, p.Output())
 	}
-	after, err := memoryOf(p.cmd.Process.Pid)
+	after, err := process.ReadMemory(p.Cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
 	idle.close()
-	busy, err := openMany(ctx, p.address, streams, "/rag"+slowSuffix)
+	busy, err := openMany(ctx, p.Address, streams, "/rag"+slowSuffix)
 	defer busy.close()
 	if err == nil {
 		err = busy.readOn(2) // events of each
 	}
 	if err != nil {
-		return fmt.Errorf("%w%s", err, p.said())
+		return fmt.Errorf("%w%s", err, p.Output())
 	}
-	full, err := memoryOf(p.cmd.Process.Pid)
+	full, err := process.ReadMemory(p.Cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
 	s.Goals = append(s.Goals,
-		goal{Name: fmt.Sprintf("KB for each of %d idle connections, each asked once", manyConnections), Figure: (after.RSS - before.RSS) * 1000 / manyConnections},
+		goal{Name: fmt.Sprintf("KB per idle connection, of %d, after one request each", manyConnections), Figure: (after.RSS - before.RSS) * 1000 / manyConnections},
 		goal{Name: fmt.Sprintf("MB with %d slow streams, at most", streams), Figure: full.Peak, Target: streamsMemory})
 	return nil
 }
 
-// openers open connections at once.
+// openers is the number of goroutines that open connections.
 const openers = 32
 
-// openMany opens n connections and asks for path on each. Those that were opened are returned beside an error.
+// openMany opens n connections and requests path on each. It returns those that were opened even if there is an error.
 func openMany(ctx context.Context, address string, n int, path string) (opened conns, err error) {
 	opened = make(conns, n)
 	var running sync.WaitGroup
@@ -172,7 +174,7 @@ func openMany(ctx context.Context, address string, n int, path string) (opened c
 	return opened, errors.Join(failures...)
 }
 
-// conns are connections with what is left of their responses.
+// conns are open connections with the unread parts of their responses.
 type conns []*openConn
 
 type openConn struct {
@@ -180,7 +182,7 @@ type openConn struct {
 	body *bufio.Reader
 }
 
-// open asks for path, and reads the response's body if it has an end.
+// open requests path, and reads the response's body if its length is known.
 func open(ctx context.Context, address, path string) (*openConn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", address)
@@ -199,7 +201,7 @@ func open(ctx context.Context, address, path string) (*openConn, error) {
 		return o, err
 	}
 	if res.StatusCode != http.StatusOK {
-		return o, fmt.Errorf("%w: status %d", errUnexpected, res.StatusCode)
+		return o, fmt.Errorf("%w: status %d", loadgen.ErrUnexpected, res.StatusCode)
 	}
 	o.body = bufio.NewReaderSize(res.Body, 64)
 	if res.ContentLength >= 0 {
@@ -229,12 +231,12 @@ func (c conns) readOn(n int) error {
 func (c conns) close() {
 	for _, o := range c {
 		if o != nil {
-			_ = o.Close() // nothing more is wanted
+			_ = o.Close() // all wanted data has been read
 		}
 	}
 }
 
-// serveSlowStream sends an event each slowPause until the client is gone.
+// serveSlowStream sends an event per slowPause until the client disconnects.
 func serveSlowStream(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	control := http.NewResponseController(w)

@@ -1,37 +1,32 @@
-// Command bench measures what cbproxy costs, side by side with what it could
-// be replaced by, in one run on one machine:
+// Command bench measures the cost of cbproxy and compares it with other proxies, in one run on one machine:
 //
-//   - closed: a bare httputil.ReverseProxy, cbproxy, Caddy, HAProxy and nginx
-//     in front of the same upstream; the last two are Debian's, and left out
-//     where they are missing;
-//   - latency: the same with one connection, and what each adds;
-//   - open: cbproxy answering from its fallback, and a net/http handler that
-//     answers the same bytes as a constant;
-//   - churn: how many connections the upstream had to accept;
-//   - stream: how long the events of a stream are on their way;
-//   - growth: cbproxy with a thousand services, with thousands of connections,
-//     and with as many slow streams.
+//   - closed: a bare httputil.ReverseProxy, cbproxy, Caddy, HAProxy and nginx in front of the same upstream. HAProxy
+//     and nginx are Debian's, and are left out if they are not installed.
+//   - latency: the same with one connection, and the latency that each proxy adds.
+//   - open: the fallback of an open breaker, and a net/http handler that returns the same bytes as a constant.
+//   - churn: the number of connections that the upstream accepts.
+//   - stream: the latency of a stream's events.
+//   - growth: cbproxy with a thousand services, with thousands of connections, and with as many slow streams.
 //
-// And what fallbacks cost that do something, where it is asked for:
+// Fallback scenarios, which run only if they are selected:
 //
-//   - queue: requests for a dead upstream that are accepted, durably, for later;
-//   - hit: cbproxy answering from its cache, and from a static fallback;
-//   - fill: a healthy upstream, with a cache that learns from it and without.
+//   - queue: requests for a dead upstream that are queued on disk.
+//   - hit: responses from the cache, compared with a static fallback.
+//   - fill: a healthy upstream, with and without a cache that stores its responses.
 //
-// Every contender is a process of its own, so that its CPU time is exact and
-// nobody's garbage is collected at somebody else's cost. Rounds alternate
-// between the contenders, because a machine's noise drifts: a slow minute
-// then meets all of them. Everything stays on the loopback interface.
+// Every contender is a separate process, so that its CPU time can be measured exactly and includes only its own
+// garbage collection. Rounds alternate between the contenders, so that changes of the machine's load affect all of them.
+// All traffic stays on the loopback interface.
 //
 //	go run ./internal/bench
 //	go run ./internal/bench -requests 5000 -rounds 3 -scenarios closed -json
 //	go run ./internal/bench -scenarios queue,hit,fill
 //
-// The profile by which cbproxy is compiled is renewed by
+// This renews the profile with which cbproxy is compiled:
 //
 //	go run ./internal/bench profile
 //
-// How a long backlog is worked off takes minutes, and is measured alone:
+// This measures the delivery of a long backlog, which takes minutes:
 //
 //	go run ./internal/bench backlog -messages 1000000
 package main
@@ -77,13 +72,13 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// usual are the scenarios that are measured where none is asked for, and scenarios all there are.
+// usual are the scenarios that run by default; scenarios are all of them.
 var (
 	usual     = []string{"closed", "latency", "open", "churn", "stream", "growth"}
 	scenarios = append(slices.Clone(usual), "queue", "hit", "fill")
 )
 
-// options are what the command line chose.
+// options are the command line options.
 type options struct {
 	requests    int
 	connections int
@@ -130,7 +125,7 @@ func parseOptions(args []string) (options, error) {
 	return o, nil
 }
 
-// run measures the chosen scenarios and prints the report.
+// run runs the selected scenarios and prints the report.
 func run(ctx context.Context, o options) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cbproxy/internal/bench/loadgen"
+	"cbproxy/internal/bench/process"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,8 +15,8 @@ import (
 	"time"
 )
 
-// profiler is a file that is built into cmd/cbproxy for a profile's sake alone: it writes what the CPU does from the start
-// until SIGUSR1 to the file that CBPROXY_BENCH_PROFILE names, which is there when it is complete.
+// profiler is a source file that is added to cmd/cbproxy to record a profile. It writes a CPU profile, from the start until
+// SIGUSR1, to the file named by CBPROXY_BENCH_PROFILE. The file appears when it is complete.
 const profiler = `package main
 
 import (
@@ -48,11 +50,11 @@ func init() {
 }
 `
 
-// profileParts is how often the loads of a profile alternate.
+// profileParts is the number of times that the loads of a profile alternate.
 const profileParts = 10
 
-// profile renews cmd/cbproxy/default.pgo, by which the compiler knows what is called often: of the closed path, with
-// requests that have a body and that have none, and of the open one.
+// profile renews cmd/cbproxy/default.pgo, the profile for the compiler's optimizations. It covers the closed breaker, with and
+// without request bodies, and the open breaker.
 func profile(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("bench profile", flag.ContinueOnError)
 	requests := f.Int("requests", 30_000, "requests of each kind and part; there are 10 parts")
@@ -67,7 +69,7 @@ func profile(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // a leftover in the temporary folder harms nobody
+	defer func() { _ = os.RemoveAll(dir) }() // a leftover in the temporary folder is harmless
 	b := &bench{options: options{connections: 64}, dir: dir, cbproxy: filepath.Join(dir, "cbproxy")}
 	if b.self, err = os.Executable(); err != nil {
 		return err
@@ -88,10 +90,10 @@ func profile(ctx context.Context, args []string) error {
 	}
 	to := filepath.Join(root, "cmd/cbproxy/default.pgo")
 	fmt.Printf("%s: %d bytes\n", to, len(content))
-	return os.WriteFile(to, content, 0o644) // #nosec G306 -- source code, for everybody to read
+	return os.WriteFile(to, content, 0o644) // #nosec G306 -- world-readable source code
 }
 
-// buildProfiled builds cbproxy with the profiler in it.
+// buildProfiled builds cbproxy with the profiler.
 func (b *bench) buildProfiled(ctx context.Context, root string) error {
 	source, overlay := filepath.Join(b.dir, "profiler.go"), filepath.Join(b.dir, "overlay.json")
 	added, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, "cmd/cbproxy/profiler.go"): source}})
@@ -105,46 +107,46 @@ func (b *bench) buildProfiled(ctx context.Context, root string) error {
 	return goBuild(ctx, b.cbproxy, "build", "-C", root, "-overlay", overlay, "-pgo=off", "-o", b.cbproxy, "./cmd/cbproxy")
 }
 
-// loadForProfile has cbproxy profiled under load, and returns when the profile is in the file.
+// loadForProfile records a profile of cbproxy under load, and returns when the file is complete.
 func (b *bench) loadForProfile(ctx context.Context, requests int, file string) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	origin, _, err := b.startUpstream(ctx, allCores)
+	origin, _, err := b.startUpstream(ctx, process.AllCores)
 	if err != nil {
 		return err
 	}
-	defer origin.close()
-	dead, err := freeAddress()
+	defer origin.Close()
+	dead, err := process.FreeAddress()
 	if err != nil {
 		return err
 	}
-	p, err := b.startCBProxy(ctx, setting{name: "cbproxy", target: origin.address, dead: dead})
+	p, err := b.startCBProxy(ctx, setting{name: "cbproxy", target: origin.Address, dead: dead})
 	if err != nil {
 		return err
 	}
-	defer p.close()
-	fallback, err := captureFallback(ctx, "http://"+p.address+deadPath)
+	defer p.Close()
+	fallback, err := captureFallback(ctx, "http://"+p.Address+deadPath)
 	if err != nil {
 		return err
 	}
-	healthy := load{address: p.address, request: request(path, 0), requests: requests, connections: b.connections, status: http.StatusOK, length: answerBytes}
+	healthy := loadgen.Load{Address: p.Address, Request: request(path, 0), Requests: requests, Connections: b.connections, Status: http.StatusOK, Length: answerBytes}
 	posted, open := healthy, healthy
-	posted.request = request(path, answerBytes)
-	open.request, open.status, open.length = request(deadPath, 0), fallback.Status, len(fallback.Body)
+	posted.Request = request(path, answerBytes)
+	open.Request, open.Status, open.Length = request(deadPath, 0), fallback.Status, len(fallback.Body)
 	for range profileParts {
-		for _, l := range []load{healthy, posted, open} {
-			if r, err := l.run(ctx); err != nil || r.errors > 0 {
-				return fmt.Errorf("%d errors under load: %w%s", r.errors, errors.Join(err, r.lastError), p.said())
+		for _, l := range []loadgen.Load{healthy, posted, open} {
+			if r, err := l.Run(ctx); err != nil || r.Errors > 0 {
+				return fmt.Errorf("%d errors under load: %w%s", r.Errors, errors.Join(err, r.LastError), p.Output())
 			}
 		}
 	}
-	if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+	if err := p.Cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		return err
 	}
-	for begin := time.Now(); time.Since(begin) < stopTimeout; time.Sleep(20 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < process.StopTimeout; time.Sleep(20 * time.Millisecond) {
 		if _, err := os.Stat(file); err == nil {
 			return nil
 		}
 	}
-	return fmt.Errorf("no profile came%s", p.said())
+	return fmt.Errorf("no profile came%s", p.Output())
 }

@@ -30,15 +30,15 @@ type scenario struct {
 	Goals      []goal    `json:"goals,omitempty"`
 }
 
-// goal is a figure of one contender alone.
+// goal is a measurement of one contender with an optional target.
 type goal struct {
 	Name   string  `json:"name"`
 	Figure float64 `json:"figure"`
-	Target float64 `json:"target,omitempty"` // 0 is none
-	Least  bool    `json:"least,omitempty"`  // the target is the lowest that will do, not the highest
+	Target float64 `json:"target,omitempty"` // 0 for none
+	Least  bool    `json:"least,omitempty"`  // whether the target is a minimum instead of a maximum
 }
 
-// verdict says whether the target was met.
+// verdict reports whether the target was met.
 func (g *goal) verdict() string {
 	switch {
 	case g.Target == 0:
@@ -62,19 +62,19 @@ type count struct {
 	Connections int    `json:"connections"`
 }
 
-// ratio compares the CPU time that two contenders use for a request, round by
-// round: what slows the machine for a while slows both.
+// ratio compares the CPU time per request of two contenders round by round, because disturbances affect both in the same
+// round.
 type ratio struct {
 	Name   string  `json:"name"`
 	Of     string  `json:"of"`
-	Ratio  float64 `json:"ratio"` // the median of the rounds'
+	Ratio  float64 `json:"ratio"` // median over the rounds
 	Lowest float64 `json:"lowest"`
 	Most   float64 `json:"most"`
-	Target float64 `json:"target,omitempty"` // at most; 0 is none
+	Target float64 `json:"target,omitempty"` // maximum; 0 for none
 	Met    bool    `json:"met"`
 }
 
-// compare adds the ratio of two contenders, if both took part. A target of 0 is none.
+// compare adds the ratio of two contenders, if both were measured. A target of 0 means none.
 func (s *scenario) compare(name, of string, target float64) {
 	byName := func(name string) int {
 		return slices.IndexFunc(s.Contenders, func(f figures) bool { return f.Name == name })
@@ -122,7 +122,7 @@ func (r report) print(to io.Writer) error {
 		for _, c := range s.Accepted {
 			printf("  %s\t%d\n", c.Name, c.Connections)
 		}
-		_ = w.Flush() // what follows has columns of its own; an error stays until the end
+		_ = w.Flush() // the next table has other columns; the writer keeps its error
 		for _, x := range s.Ratios {
 			printf("  CPU of %s / %s\t%.3f\t(rounds %.3f to %.3f)\t", x.Name, x.Of, x.Ratio, x.Lowest, x.Most)
 			if x.Target > 0 {
@@ -138,7 +138,7 @@ func (r report) print(to io.Writer) error {
 	return w.Flush()
 }
 
-// machine is where a run took place.
+// machine describes the machine of a run.
 type machine struct {
 	CPU    string `json:"cpu"`
 	Cores  int    `json:"cores"`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cbproxy/internal/bench/process"
 	"os"
 	"runtime"
 	"strings"
@@ -54,7 +55,7 @@ func TestMemoryOfAProcess(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("known on Linux only")
 	}
-	m, err := memoryOf(os.Getpid())
+	m, err := process.ReadMemory(os.Getpid())
 	if err != nil || m.Anon <= 0 || m.File <= 0 || m.RSS < m.Anon || m.Peak < m.Anon {
 		t.Errorf("got %+v, %v", m, err)
 	}
@@ -64,14 +65,14 @@ func TestCPUTimeOfAProcessGrows(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("known on Linux only")
 	}
-	before, err := cpuTime(os.Getpid())
+	before, err := process.CPUTime(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for begin := time.Now(); time.Since(begin) < 20*time.Millisecond; {
 		continue // work
 	}
-	after, err := cpuTime(os.Getpid())
+	after, err := process.CPUTime(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

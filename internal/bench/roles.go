@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// roles are the processes that this binary can be, by its first argument.
+// roles maps the first argument to the role in which this binary runs as a child process.
 var roles = map[string]func(ctx context.Context, args []string) error{
 	"upstream": upstream,
 	"bare":     bare,
@@ -30,13 +30,13 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 }
 
 const (
-	answerBytes = 1024                 // the upstream's answer
-	waitSuffix  = "/wait"              // a path that ends so is answered after waitTime
-	waitTime    = 5 * time.Millisecond // long enough for every connection to be busy at once
+	answerBytes = 1024                 // size of the upstream's response
+	waitSuffix  = "/wait"              // the response to a path with this suffix is delayed by waitTime
+	waitTime    = 5 * time.Millisecond // long enough to keep every connection busy at the same time
 )
 
-// upstream answers any request with JSON of answerBytes at address args[0],
-// and at args[1] the number of connections it has accepted at the first.
+// upstream responds with answerBytes of JSON to every request at address args[0]. At args[1] it serves the number of
+// connections that it has accepted.
 func upstream(ctx context.Context, args []string) error {
 	if len(args) != 2 {
 		return errors.New("usage: bench upstream ADDRESS COUNTER-ADDRESS")
@@ -48,7 +48,7 @@ func upstream(ctx context.Context, args []string) error {
 	data := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.ContentLength != 0 {
-				_, _ = io.Copy(io.Discard, r.Body) // a client that is gone is no concern of the upstream's
+				_, _ = io.Copy(io.Discard, r.Body) // an error means that the client has disconnected
 			}
 			if strings.HasSuffix(r.URL.Path, waitSuffix) {
 				time.Sleep(waitTime)
@@ -80,7 +80,7 @@ func upstream(ctx context.Context, args []string) error {
 	return <-failed
 }
 
-// upstreamAnswer is JSON as a retrieval service would send it, answerBytes long.
+// upstreamAnswer returns answerBytes of JSON like that of a retrieval service.
 func upstreamAnswer() []byte {
 	b := []byte(`{"linked_explanation":"","confidence_score":0.93,"retrieved_context":["`)
 	end := []byte(`"]}`)
@@ -88,8 +88,8 @@ func upstreamAnswer() []byte {
 	return append(b, end...)
 }
 
-// bare is the least that a reverse proxy can be, at address args[0] in front
-// of the URL args[1]: the standard library's, set up as for production.
+// bare is a minimal reverse proxy at address args[0] for the URL args[1]: the standard library's, configured for
+// production.
 func bare(ctx context.Context, args []string) error {
 	if len(args) != 2 {
 		return errors.New("usage: bench bare ADDRESS UPSTREAM-URL")
@@ -112,7 +112,7 @@ func bare(ctx context.Context, args []string) error {
 	}}, args[0])
 }
 
-// buffers lends buffers of the size that ReverseProxy would allocate.
+// buffers is a pool of buffers of the size that ReverseProxy allocates.
 type buffers struct{ pool sync.Pool }
 
 type buffer [32 << 10]byte
@@ -126,8 +126,7 @@ func (b *buffers) Get() []byte {
 
 func (b *buffers) Put(x []byte) { b.pool.Put((*buffer)(x)) }
 
-// constant answers every request at address args[0] with the answer that is
-// kept as JSON in the file args[1].
+// constant responds to every request at address args[0] with the answer stored as JSON in the file args[1].
 func constant(ctx context.Context, args []string) error {
 	if len(args) != 2 {
 		return errors.New("usage: bench constant ADDRESS ANSWER.json")
@@ -150,7 +149,7 @@ func constant(ctx context.Context, args []string) error {
 	})}, args[0])
 }
 
-// serve runs s at address until ctx ends.
+// serve runs s at address until ctx is done.
 func serve(ctx context.Context, s *http.Server, address string) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cbproxy/internal/bench/loadgen"
+	"cbproxy/internal/bench/process"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,7 +14,7 @@ import (
 	"strings"
 )
 
-// What is aimed at: how much a contender may cost compared to another.
+// Targets: the largest ratio of a contender's cost to another's.
 const (
 	closedTarget  = 0.60 // of a bare reverse proxy's CPU time
 	caddyTarget   = 0.60 // of Caddy's
@@ -21,8 +23,7 @@ const (
 	latencyTarget = 0.50 // of what a bare reverse proxy adds
 )
 
-// closed measures a healthy upstream: what the breaker and all else on the way
-// of a request cost.
+// closed measures the cost of a request to a healthy upstream.
 func (b *bench) closed(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -31,9 +32,9 @@ func (b *bench) closed(ctx context.Context) (scenario, error) {
 	if err != nil {
 		return scenario{}, err
 	}
-	f, err := b.measure(ctx, contenders[1:], load{
-		request: request(path, b.body), requests: b.requests, connections: b.connections,
-		settled: true, status: http.StatusOK, length: answerBytes,
+	f, err := b.measure(ctx, contenders[1:], loadgen.Load{
+		Request: request(path, b.body), Requests: b.requests, Connections: b.connections,
+		Settled: true, Status: http.StatusOK, Length: answerBytes,
 	})
 	if err != nil {
 		return scenario{}, err
@@ -45,7 +46,7 @@ func (b *bench) closed(ctx context.Context) (scenario, error) {
 	return s, nil
 }
 
-// latency measures what a proxy adds where one request follows another.
+// latency measures the latency that a proxy adds to sequential requests.
 func (b *bench) latency(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -54,14 +55,14 @@ func (b *bench) latency(ctx context.Context) (scenario, error) {
 	if err != nil {
 		return scenario{}, err
 	}
-	f, err := b.measure(ctx, contenders, load{
-		request: request(path, b.body), requests: b.requests / 4, connections: 1,
-		settled: true, status: http.StatusOK, length: answerBytes,
+	f, err := b.measure(ctx, contenders, loadgen.Load{
+		Request: request(path, b.body), Requests: b.requests / 4, Connections: 1,
+		Settled: true, Status: http.StatusOK, Length: answerBytes,
 	})
 	if err != nil {
 		return scenario{}, err
 	}
-	s := scenario{Name: "latency", About: "one connection, breaker closed; the upstream is asked directly as well", Contenders: f}
+	s := scenario{Name: "latency", About: "one connection, breaker closed, through each proxy and directly", Contenders: f}
 	added := map[string][]float64{} // in each round
 	for _, c := range f[1:] {
 		rounds := make([]float64, len(c.samples))
@@ -81,12 +82,11 @@ func (b *bench) latency(ctx context.Context) (scenario, error) {
 
 func itself(x float64) float64 { return x }
 
-// open measures a dead upstream and an open breaker against the same answer as
-// a constant.
+// open compares the fallback of an open breaker with a handler that returns the same response as a constant.
 func (b *bench) open(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	dead, err := freeAddress()
+	dead, err := process.FreeAddress()
 	if err != nil {
 		return scenario{}, err
 	}
@@ -94,21 +94,21 @@ func (b *bench) open(ctx context.Context) (scenario, error) {
 	if err != nil {
 		return scenario{}, err
 	}
-	defer proxy.close()
-	proxy.name = "cbproxy"
-	a, err := captureFallback(ctx, "http://"+proxy.address+path)
+	defer proxy.Close()
+	proxy.Name = "cbproxy"
+	a, err := captureFallback(ctx, "http://"+proxy.Address+path)
 	if err != nil {
-		return scenario{}, fmt.Errorf("%w%s", err, proxy.said())
+		return scenario{}, fmt.Errorf("%w%s", err, proxy.Output())
 	}
 	same, err := b.startConstant(ctx, a)
 	if err != nil {
 		return scenario{}, err
 	}
-	defer same.close()
+	defer same.Close()
 
-	f, err := b.measure(ctx, []*process{same, proxy}, load{
-		request: request(path, b.body), requests: b.requests, connections: b.connections,
-		settled: true, status: a.Status, length: len(a.Body),
+	f, err := b.measure(ctx, []*process.Process{same, proxy}, loadgen.Load{
+		Request: request(path, b.body), Requests: b.requests, Connections: b.connections,
+		Settled: true, Status: a.Status, Length: len(a.Body),
 	})
 	if err != nil {
 		return scenario{}, err
@@ -122,12 +122,10 @@ func (b *bench) open(ctx context.Context) (scenario, error) {
 	return s, nil
 }
 
-// churnConnections is more than the idle connections that proxies keep to one
-// upstream by default.
+// churnConnections is larger than the default limit of idle connections that proxies keep per upstream.
 const churnConnections = 256
 
-// churn counts the connections that each proxy opens to the upstream for the
-// requests of many busy clients.
+// churn counts the connections that each proxy opens to the upstream for many busy clients.
 func (b *bench) churn(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -145,9 +143,9 @@ func (b *bench) churn(ctx context.Context) (scenario, error) {
 		if err != nil {
 			return scenario{}, err
 		}
-		_, err = b.sample(ctx, p, load{
-			address: p.address, request: request("/rag"+waitSuffix, b.body), requests: b.requests / 2, connections: churnConnections,
-			status: http.StatusOK, length: answerBytes,
+		_, err = b.sample(ctx, p, loadgen.Load{
+			Address: p.Address, Request: request("/rag"+waitSuffix, b.body), Requests: b.requests / 2, Connections: churnConnections,
+			Status: http.StatusOK, Length: answerBytes,
 		})
 		if err != nil {
 			return scenario{}, err
@@ -156,32 +154,31 @@ func (b *bench) churn(ctx context.Context) (scenario, error) {
 		if err != nil {
 			return scenario{}, err
 		}
-		s.Accepted = append(s.Accepted, count{Name: p.name, Connections: after - before})
+		s.Accepted = append(s.Accepted, count{Name: p.Name, Connections: after - before})
 	}
 	return s, nil
 }
 
-// startProxies starts the upstream and the proxies in front of it, and returns
-// them in that order, with the address of the upstream's counter. Those that
-// did start are returned beside an error.
-func (b *bench) startProxies(ctx context.Context) (counter string, all []*process, err error) {
-	origin, counter, err := b.startUpstream(ctx, allCores)
+// startProxies starts the upstream and the proxies in front of it, and returns them in that order with the address of
+// the upstream's counter. It returns those that were started even if there is an error.
+func (b *bench) startProxies(ctx context.Context) (counter string, all []*process.Process, err error) {
+	origin, counter, err := b.startUpstream(ctx, process.AllCores)
 	if err != nil {
 		return "", nil, err
 	}
-	all, target := []*process{origin}, origin.address
-	starts := []func() (*process, error){
-		func() (*process, error) { return b.startBare(ctx, target) },
-		func() (*process, error) { return b.startCBProxy(ctx, setting{name: "cbproxy", target: target}) },
+	all, target := []*process.Process{origin}, origin.Address
+	starts := []func() (*process.Process, error){
+		func() (*process.Process, error) { return b.startBare(ctx, target) },
+		func() (*process.Process, error) { return b.startCBProxy(ctx, setting{name: "cbproxy", target: target}) },
 	}
 	if b.caddy != "" {
-		starts = append(starts, func() (*process, error) { return b.startCaddy(ctx, target) })
+		starts = append(starts, func() (*process.Process, error) { return b.startCaddy(ctx, target) })
 	}
 	if b.haproxy {
-		starts = append(starts, func() (*process, error) { return b.startHAProxy(ctx, target) })
+		starts = append(starts, func() (*process.Process, error) { return b.startHAProxy(ctx, target) })
 	}
 	if b.nginx {
-		starts = append(starts, func() (*process, error) { return b.startNginx(ctx, target) })
+		starts = append(starts, func() (*process.Process, error) { return b.startNginx(ctx, target) })
 	}
 	for _, f := range starts {
 		p, err := f()
@@ -194,25 +191,25 @@ func (b *bench) startProxies(ctx context.Context) (counter string, all []*proces
 }
 
 // startUpstream starts the upstream on the given cores, and returns it with the address of its counter.
-func (b *bench) startUpstream(ctx context.Context, cores string) (p *process, counter string, err error) {
-	target, err := freeAddress()
+func (b *bench) startUpstream(ctx context.Context, cores string) (p *process.Process, counter string, err error) {
+	target, err := process.FreeAddress()
 	if err != nil {
 		return nil, "", err
 	}
-	if counter, err = freeAddress(); err != nil {
+	if counter, err = process.FreeAddress(); err != nil {
 		return nil, "", err
 	}
-	p, err = start(ctx, b.dir, "upstream", target, on(cores, b.self, "upstream", target, counter)...)
+	p, err = process.Start(ctx, b.dir, "upstream", target, process.OnCores(cores, b.self, "upstream", target, counter)...)
 	return p, counter, err
 }
 
-func closeAll(all []*process) {
+func closeAll(all []*process.Process) {
 	for _, p := range all {
-		p.close()
+		p.Close()
 	}
 }
 
-// accepted asks the upstream's counter for the connections accepted so far.
+// accepted returns the number of connections that the upstream has accepted.
 func accepted(ctx context.Context, counter string) (int, error) {
 	a, err := get(ctx, "http://"+counter)
 	if err != nil {
@@ -221,10 +218,9 @@ func accepted(ctx context.Context, counter string) (int, error) {
 	return strconv.Atoi(string(a.Body))
 }
 
-// startConstant starts a server that answers with a, and makes sure that it
-// does so to the byte.
-func (b *bench) startConstant(ctx context.Context, a answer) (*process, error) {
-	address, err := freeAddress()
+// startConstant starts a server that responds with a, and checks that its response is identical.
+func (b *bench) startConstant(ctx context.Context, a answer) (*process.Process, error) {
+	address, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +232,7 @@ func (b *bench) startConstant(ctx context.Context, a answer) (*process, error) {
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, b.dir, "constant", address, b.self, "constant", address, file)
+	p, err := process.Start(ctx, b.dir, "constant", address, b.self, "constant", address, file)
 	if err != nil {
 		return nil, err
 	}
@@ -245,13 +241,13 @@ func (b *bench) startConstant(ctx context.Context, a answer) (*process, error) {
 		err = fmt.Errorf("the constant answer differs from cbproxy's: got %v, want %v", got, a)
 	}
 	if err != nil {
-		p.close()
+		p.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-// answer is a whole response, without its Date, which the server sets.
+// answer is a complete response without its Date field, which the server sets.
 type answer struct {
 	Status int
 	Header http.Header
@@ -264,7 +260,7 @@ func (a answer) equal(b answer) bool {
 	return errX == nil && errY == nil && string(x) == string(y)
 }
 
-// get requests url over a connection of its own.
+// get requests url over a new connection.
 func get(ctx context.Context, url string) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -285,8 +281,7 @@ func get(ctx context.Context, url string) (answer, error) {
 	return answer{Status: res.StatusCode, Header: res.Header, Body: body}, nil
 }
 
-// captureFallback asks until the breaker is open, and returns what is
-// answered then.
+// captureFallback sends requests until the breaker is open, and returns the fallback.
 func captureFallback(ctx context.Context, url string) (answer, error) {
 	var a answer
 	for range 10 {

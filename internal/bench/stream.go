@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cbproxy/internal/bench/loadgen"
 	"context"
 	"fmt"
 	"net"
@@ -32,7 +33,7 @@ func serveStream(w http.ResponseWriter) {
 	}
 }
 
-// delay is how long events were on their way, in microseconds.
+// delay is the latency of events from the upstream to the client, in microseconds.
 type delay struct {
 	Name     string  `json:"name"`
 	FirstP50 float64 `json:"first_p50_us"` // of each stream's first event
@@ -41,8 +42,8 @@ type delay struct {
 	LaterP99 float64 `json:"later_p99_us"`
 }
 
-// stream measures how long a stream's events are on their way from the upstream to the
-// client: whatever a proxy holds back shows here.
+// stream measures the latency of a stream's events from the upstream to the client, which shows how long a proxy
+// buffers them.
 func (b *bench) stream(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -54,9 +55,9 @@ func (b *bench) stream(ctx context.Context) (scenario, error) {
 	first, later := make([][]time.Duration, len(contenders)), make([][]time.Duration, len(contenders))
 	for range b.rounds * streamsARound {
 		for i, p := range contenders {
-			delays, err := readStream(ctx, p.address)
+			delays, err := readStream(ctx, p.Address)
 			if err != nil {
-				return scenario{}, fmt.Errorf("%s: %w%s", p.name, err, p.said())
+				return scenario{}, fmt.Errorf("%s: %w%s", p.Name, err, p.Output())
 			}
 			first[i] = append(first[i], delays[0])
 			later[i] = append(later[i], delays[1:]...)
@@ -64,21 +65,21 @@ func (b *bench) stream(ctx context.Context) (scenario, error) {
 	}
 	s := scenario{
 		Name:  "stream",
-		About: fmt.Sprintf("time on the way of server-sent events, %d streams of %d events; the upstream is asked directly as well", b.rounds*streamsARound, streamEvents),
+		About: fmt.Sprintf("latency of server-sent events, %d streams of %d events, through each proxy and directly", b.rounds*streamsARound, streamEvents),
 	}
 	for i, p := range contenders {
 		slices.Sort(first[i])
 		slices.Sort(later[i])
-		f, l := result{latencies: first[i]}, result{latencies: later[i]}
+		f, l := loadgen.Result{Latencies: first[i]}, loadgen.Result{Latencies: later[i]}
 		s.Delays = append(s.Delays, delay{
-			Name: p.name, FirstP50: micros(f.quantile(0.50)), FirstP99: micros(f.quantile(0.99)),
-			LaterP50: micros(l.quantile(0.50)), LaterP99: micros(l.quantile(0.99)),
+			Name: p.Name, FirstP50: micros(f.Quantile(0.50)), FirstP99: micros(f.Quantile(0.99)),
+			LaterP50: micros(l.Quantile(0.50)), LaterP99: micros(l.Quantile(0.99)),
 		})
 	}
 	return s, nil
 }
 
-// readStream asks address for one stream and returns how long each event was on its way.
+// readStream requests one stream from address and returns the latency of each event.
 func readStream(ctx context.Context, address string) ([]time.Duration, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", address)

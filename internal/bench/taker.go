@@ -16,14 +16,14 @@ type notification struct {
 	Text   string `json:"text"`
 }
 
-// takings is what an upstream has been delivered.
+// takings counts the deliveries that an upstream has received.
 type takings struct {
 	Taken     int `json:"taken"`
 	Repeated  int `json:"repeated"`  // were delivered before
 	Misplaced int `json:"misplaced"` // came before or without another of the same sender
 }
 
-// taking takes notifications and looks at their order.
+// taking receives notifications and checks their order.
 type taking struct {
 	mu   sync.Mutex // guards what follows
 	sum  takings
@@ -51,15 +51,14 @@ func (t *taking) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// soFar returns what was taken so far.
+// soFar returns the current counts.
 func (t *taking) soFar() takings {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.sum
 }
 
-// taker is an upstream that takes notifications at address args[0], and tells at args[1] what it
-// has been delivered.
+// taker is an upstream that receives notifications at the address args[0] and serves the counts at args[1].
 func taker(ctx context.Context, args []string) error {
 	if len(args) != 2 {
 		return errors.New("usage: bench taker ADDRESS COUNTER-ADDRESS")
@@ -75,7 +74,7 @@ func taker(ctx context.Context, args []string) error {
 	return <-failed
 }
 
-// taken asks a taker's counter.
+// taken returns the counts of a taker.
 func taken(ctx context.Context, counter string) (t takings, err error) {
 	a, err := get(ctx, "http://"+counter)
 	if err != nil {

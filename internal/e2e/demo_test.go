@@ -178,7 +178,7 @@ func TestDemoEndsWhenNobodyReadsAnyMore(t *testing.T) {
 	d := &demoProcess{t: t, temporary: temporary, out: log}
 	d.process = startProcess(t, []string{"TMPDIR=" + temporary}, w, log, "demo", "--tour", "--pause", "10ms",
 		"--listen", freeAddress(t), "--admin", freeAddress(t), "--switches", freeAddress(t))
-	t.Cleanup(d.kill)
+	t.Cleanup(d.end)
 	_ = w.Close()
 	if line, err := bufio.NewReader(r).ReadString('\n'); err != nil || !strings.HasPrefix(line, "Dashboard") {
 		t.Errorf("%q, %v", line, err)

@@ -65,7 +65,7 @@ func startProxyAs(t testing.TB, folder, file, config string, flags []string, env
 	p.flags, p.environment = flags, append(environment, "CBPROXY_ADMIN_TOKEN="+adminToken)
 	p.write(config)
 	t.Cleanup(func() {
-		p.kill()
+		p.end()
 		reviewLog(t, p.data, p.log)
 	})
 	p.start()

@@ -1,10 +1,10 @@
-package main
+package process
 
 import "syscall"
 
-// raiseFileLimit has this process, and those that it starts from now on, open n files at once, or as many as they may. It
-// returns how many those are.
-func raiseFileLimit(n int) int {
+// RaiseFileLimit raises the limit of open files to n, for this process and those that it starts later, or as far as
+// permitted. It returns the new limit.
+func RaiseFileLimit(n int) int {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
 		return 0
@@ -13,7 +13,7 @@ func raiseFileLimit(n int) int {
 	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &want) == nil {
 		return n
 	}
-	want = syscall.Rlimit{Cur: limit.Max, Max: limit.Max} // who is not root can't go further
+	want = syscall.Rlimit{Cur: limit.Max, Max: limit.Max} // only root can exceed limit.Max
 	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &want) == nil {
 		limit = want
 	}

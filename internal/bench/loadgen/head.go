@@ -1,4 +1,4 @@
-package main
+package loadgen
 
 import (
 	"bufio"
@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// head is what the load generator wants to know of a response's head.
+// head is the part of a response's header section that the load generator uses.
 type head struct {
 	status int
 	length int
@@ -16,13 +16,12 @@ type head struct {
 
 var (
 	contentLength    = []byte("content-length")
-	connection       = []byte("connection")
+	connectionField  = []byte("connection")
 	transferEncoding = []byte("transfer-encoding")
 )
 
-// readHead reads a response up to its body. It looks at no more than it needs
-// and allocates nothing: the load generator shares the machine with what it
-// measures.
+// readHead reads a response up to its body. It parses only what it needs and does not allocate, because the load
+// generator shares the machine with the processes that it measures.
 func readHead(r *bufio.Reader) (head, error) {
 	h := head{length: -1}
 	line, err := r.ReadSlice('\n')
@@ -50,7 +49,7 @@ func readHead(r *bufio.Reader) (head, error) {
 			if h.length, err = number(value); err != nil {
 				return h, fmt.Errorf("content length: %w", err)
 			}
-		case bytes.EqualFold(name, connection):
+		case bytes.EqualFold(name, connectionField):
 			h.close = bytes.EqualFold(value, []byte("close"))
 		case bytes.EqualFold(name, transferEncoding):
 			return h, fmt.Errorf("transfer encoding %q: only responses with a Content-Length can be measured", value)

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"fmt"
@@ -7,12 +7,10 @@ import (
 	"unsafe"
 )
 
-// cpuTime returns the CPU time, user's and kernel's, that all threads of a
-// process have used, to the nanosecond. It reads the process's CPU clock,
-// whose id is made from the process's as clock_getcpuclockid(3) does;
-// /proc/PID/stat counts in hundredths of a second, and /proc/PID/schedstat
-// knows but one thread.
-func cpuTime(pid int) (time.Duration, error) {
+// CPUTime returns the user and system CPU time of all threads of a process, in nanoseconds. It reads the process's
+// CPU clock, whose id it computes as clock_getcpuclockid(3) does. /proc/PID/stat only has hundredths of a second, and
+// /proc/PID/schedstat has one thread only.
+func CPUTime(pid int) (time.Duration, error) {
 	const allThreads = 2 // CPUCLOCK_SCHED
 	clock := ^pid<<3 | allThreads
 	var t syscall.Timespec

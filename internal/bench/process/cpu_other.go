@@ -1,13 +1,13 @@
 //go:build !linux
 
-package main
+package process
 
 import (
 	"errors"
 	"time"
 )
 
-// cpuTime is known on Linux only.
-func cpuTime(int) (time.Duration, error) {
+// CPUTime is only implemented on Linux.
+func CPUTime(int) (time.Duration, error) {
 	return 0, errors.New("the CPU time of other processes is measured on Linux only; run the benchmark there")
 }

@@ -1,4 +1,4 @@
-package main
+package loadgen
 
 import (
 	"bufio"
@@ -12,19 +12,19 @@ import (
 	"testing"
 )
 
-// load100 is a hundred requests for the server s, whose answer is to be "ok".
-func load100(s *httptest.Server) load {
-	return load{
-		address:     s.Listener.Addr().String(),
-		request:     []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-		requests:    100,
-		connections: 4,
-		status:      http.StatusOK,
-		length:      len("ok"),
+// load100 returns a load of a hundred requests to s with the expected response "ok".
+func load100(s *httptest.Server) Load {
+	return Load{
+		Address:     s.Listener.Addr().String(),
+		Request:     []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+		Requests:    100,
+		Connections: 4,
+		Status:      http.StatusOK,
+		Length:      len("ok"),
 	}
 }
 
-func TestLoadKeepsItsConnections(t *testing.T) {
+func TestLoadReusesConnections(t *testing.T) {
 	var requests, connections atomic.Int64
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		requests.Add(1)
@@ -39,44 +39,44 @@ func TestLoadKeepsItsConnections(t *testing.T) {
 	defer s.Close()
 
 	l := load100(s)
-	r, err := l.run(t.Context())
+	r, err := l.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := requests.Load(); n != 100 || len(r.latencies) != 100 || r.errors != 0 {
-		t.Errorf("got %d requests, %d answers and %d errors (%v), want 100, 100 and 0", n, len(r.latencies), r.errors, r.lastError)
+	if n := requests.Load(); n != 100 || len(r.Latencies) != 100 || r.Errors != 0 {
+		t.Errorf("got %d requests, %d responses and %d errors (%v), want 100, 100 and 0", n, len(r.Latencies), r.Errors, r.LastError)
 	}
 	if n := connections.Load(); n > 4 {
 		t.Errorf("got %d connections, want at most 4", n)
 	}
-	if p50, p99 := r.quantile(0.5), r.quantile(0.99); p50 <= 0 || p50 > p99 {
+	if p50, p99 := r.Quantile(0.5), r.Quantile(0.99); p50 <= 0 || p50 > p99 {
 		t.Errorf("got p50 %v and p99 %v, want 0 < p50 <= p99", p50, p99)
 	}
 }
 
-func TestLoadVariesItsRequests(t *testing.T) {
-	var asked sync.Map
+func TestLoadVariesRequests(t *testing.T) {
+	var queries sync.Map
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.URL.RawQuery) != len("000") {
 			t.Errorf("got the query %q", r.URL.RawQuery)
 		}
-		asked.Store(r.URL.RawQuery, true)
+		queries.Store(r.URL.RawQuery, true)
 		_, _ = io.WriteString(w, "ok")
 	}))
 	defer s.Close()
 	l := load100(s)
-	l.request, l.varied = []byte("GET /?000 HTTP/1.1\r\nHost: localhost\r\n\r\n"), []byte("000")
-	if r, err := l.run(t.Context()); err != nil || len(r.latencies) != 100 {
-		t.Fatalf("got %d answers, %v", len(r.latencies), err)
+	l.Request, l.Varied = []byte("GET /?000 HTTP/1.1\r\nHost: localhost\r\n\r\n"), []byte("000")
+	if r, err := l.Run(t.Context()); err != nil || len(r.Latencies) != 100 {
+		t.Fatalf("got %d responses, %v", len(r.Latencies), err)
 	}
 	n := 0
-	asked.Range(func(any, any) bool { n++; return true })
-	if _, last := asked.Load("000"); n != 100 || !last {
+	queries.Range(func(any, any) bool { n++; return true })
+	if _, last := queries.Load("000"); n != 100 || !last {
 		t.Errorf("got %d requests that differ, want 100", n)
 	}
 }
 
-func TestLoadCountsAnswersThatAreNotTheExpectedOnes(t *testing.T) {
+func TestUnexpectedResponsesCountAsErrors(t *testing.T) {
 	for name, handler := range map[string]http.HandlerFunc{
 		"status":     func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "k", http.StatusBadGateway) },
 		"length":     func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "not ok") },
@@ -86,27 +86,27 @@ func TestLoadCountsAnswersThatAreNotTheExpectedOnes(t *testing.T) {
 			s := httptest.NewServer(handler)
 			defer s.Close()
 			l := load100(s)
-			r, err := l.run(t.Context())
+			r, err := l.Run(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.errors != 100 || len(r.latencies) != 0 || r.lastError == nil {
-				t.Errorf("got %d errors (%v) and %d answers, want 100 and 0", r.errors, r.lastError, len(r.latencies))
+			if r.Errors != 100 || len(r.Latencies) != 0 || r.LastError == nil {
+				t.Errorf("got %d errors (%v) and %d responses, want 100 and 0", r.Errors, r.LastError, len(r.Latencies))
 			}
 		})
 	}
 }
 
-func TestLoadEndsThoughNobodyListens(t *testing.T) {
+func TestLoadEndsIfNothingListens(t *testing.T) {
 	s := httptest.NewServer(nil)
 	s.Close()
 	l := load100(s)
-	r, err := l.run(t.Context())
+	r, err := l.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.errors != 100 {
-		t.Errorf("got %d errors, want 100", r.errors)
+	if r.Errors != 100 {
+		t.Errorf("got %d errors, want 100", r.Errors)
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"fmt"
@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// memory is what a process has in memory, in MB.
-type memory struct {
+// Memory is the memory use of a process, in MB.
+type Memory struct {
 	RSS  float64
-	Anon float64 // its own
-	File float64 // of files, which the kernel may take back
-	Peak float64 // the most that RSS ever was
+	Anon float64 // anonymous
+	File float64 // page cache, which the kernel can reclaim
+	Peak float64 // largest RSS
 }
 
-func (m memory) String() string {
-	return fmt.Sprintf("%.0f MB in memory (%.0f its own, %.0f of files; at most %.0f ever)", m.RSS, m.Anon, m.File, m.Peak)
+func (m Memory) String() string {
+	return fmt.Sprintf("%.0f MB resident (%.0f anonymous, %.0f page cache; peak %.0f)", m.RSS, m.Anon, m.File, m.Peak)
 }
 
-// memoryOf reads what Linux tells of a process.
-func memoryOf(pid int) (m memory, err error) {
+// ReadMemory reads the memory use of a process from /proc.
+func ReadMemory(pid int) (m Memory, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return m, err

@@ -1,0 +1,2 @@
+// Package process starts the processes of a benchmark, pins them to cores, and measures their CPU time and memory.
+package process
