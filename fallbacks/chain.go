@@ -10,58 +10,61 @@ import (
 	"runtime/debug"
 	"time"
 
-	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 )
 
-// Chain is one route's strategies in the order in which they are tried. Safe for concurrent
-// use.
+// Chain holds the strategies of one route in the order in which they are tried. It is safe for
+// concurrent use.
 type Chain struct {
-	steps     []step
-	bodyLimit int64
-	learner   learner // nil if no strategy is one
-	holder    holder  // likewise
-	logger    *slog.Logger
+	steps       []step
+	bodyLimit   int64
+	observer    Observer    // nil if no strategy is an Observer
+	interceptor Interceptor // nil if no strategy is an Interceptor
+	logger      *slog.Logger
 }
 
 // step is one strategy of a chain.
 type step struct {
-	name     string
-	strategy Strategy
-	limit    time.Duration
-	instant  bool   // it needs no limit
-	guard    *guard // nil for the proxy's own strategies
+	name        string
+	strategy    Strategy
+	timeLimit   time.Duration
+	nonBlocking bool       // no time limit is set
+	constant    *Answer    // the answer of a Constant strategy, else nil
+	isolation   *isolation // nil for trusted strategies
 }
 
-// NewChain returns a chain of the strategies that try names, which are not started. options
-// holds each one's, as Options made them. before is the chain that the service has until now,
-// nil if there is none.
-func NewChain(try []string, options map[string]any, site Site, before *Chain) (*Chain, error) {
-	c := &Chain{logger: site.Logger}
+// NewChain returns a chain of the strategies named in try, not yet started. options holds the
+// options of each, as made by Options. previous is the service's current chain, nil if it has none.
+func NewChain(try []string, options map[string]any, env Env, previous *Chain) (*Chain, error) {
+	c := &Chain{logger: env.Logger}
 	for _, name := range try {
-		here := site
-		if before != nil {
-			here.Previous = before.Strategy(name)
+		stepEnv := env
+		if previous != nil {
+			stepEnv.Previous = previous.Strategy(name)
 		}
-		s, err := newStep(name, options[name], here)
+		s, err := newStep(name, options[name], stepEnv)
 		if err != nil {
 			return nil, err
 		}
-		c.steps = append(c.steps, s)
-		if b, ok := s.strategy.(BodyReader); ok {
-			c.bodyLimit = max(c.bodyLimit, b.BodyLimit())
-		}
-		if s.guard != nil {
-			continue // what follows is on the way of requests that the upstream can answer
-		}
-		if l, ok := s.strategy.(learner); ok {
-			c.learner = l
-		}
-		if h, ok := s.strategy.(holder); ok {
-			c.holder = h
-		}
+		c.add(s)
 	}
 	return c, nil
+}
+
+func (c *Chain) add(s step) {
+	c.steps = append(c.steps, s)
+	if b, ok := s.strategy.(BodyReader); ok {
+		c.bodyLimit = max(c.bodyLimit, b.BodyLimit())
+	}
+	if s.isolation != nil {
+		return // Observer and Interceptor are called while the upstream is available
+	}
+	if o, ok := s.strategy.(Observer); ok {
+		c.observer = o
+	}
+	if i, ok := s.strategy.(Interceptor); ok {
+		c.interceptor = i
+	}
 }
 
 // Strategy returns the strategy with the given name, nil if the chain has none.
@@ -74,89 +77,77 @@ func (c *Chain) Strategy(name string) Strategy {
 	return nil
 }
 
-// CacheStats returns the numbers of the chain's cache, all zero if it has none. A nil chain has
-// none.
-func (c *Chain) CacheStats() (s CacheStats) {
-	if c == nil {
-		return s
-	}
-	if cached, ok := c.Strategy("cache").(*cache); ok {
-		s = cached.CacheStats()
-	}
-	return s
-}
-
-// UpstreamBreaker returns the breaker of the chain's upstream, nil if it has none. A nil chain has
-// none.
-func (c *Chain) UpstreamBreaker() *breaker.Breaker {
-	if c == nil {
-		return nil
-	}
-	if second, ok := c.Strategy("upstream").(*secondUpstream); ok {
-		return second.Breaker()
-	}
-	return nil
-}
-
-// BodyLimit returns the size in bytes of the longest request body that any of the strategies
-// has a use for.
+// BodyLimit returns the size in bytes of the longest request body that any of the strategies uses.
 func (c *Chain) BodyLimit() int64 { return c.bodyLimit }
 
 // Start starts the strategies. It is called once, when the chain comes into force.
 func (c *Chain) Start() {
 	for i := range c.steps {
 		if s, ok := c.steps[i].strategy.(Starter); ok {
-			c.steps[i].safely("start", c.logger, s.Start)
+			c.steps[i].recoverPanic("start", c.logger, s.Start)
 		}
 	}
 }
 
-// Close closes the strategies. It is called once, when no request can come any more, and only
-// for a chain that was started.
+// Close closes the strategies. It is called once, after the last request, and only for a chain
+// that was started.
 func (c *Chain) Close() {
 	for i := range c.steps {
 		if s, ok := c.steps[i].strategy.(io.Closer); ok {
-			c.steps[i].safely("close", c.logger, func() {
+			c.steps[i].recoverPanic("close", c.logger, func() {
 				if err := s.Close(); err != nil {
-					c.logger.Warn("close a fallback strategy", "strategy", c.steps[i].name, "error", err)
+					c.logger.Warn("cannot close fallback strategy", "strategy", c.steps[i].name, "error", err)
 				}
 			})
 		}
 	}
 }
 
-// Holds reports whether requests with the given method must go to the chain although their
-// upstream could be asked, and why it can't take those before them, "" if it does take them.
-func (c *Chain) Holds(method string) (reason events.Reason, holds bool) {
-	if c.holder == nil {
-		return "", false
-	}
-	return c.holder.Holds(method)
+// recoverPanic calls a method of the strategy and logs its panic.
+func (s *step) recoverPanic(method string, logger *slog.Logger, call func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			logger.Error("fallback strategy panicked", "strategy", s.name, "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	call()
 }
 
-// Client is a client's request as a chain wants to know it. It is asked on the goroutine that
-// calls the chain, and only for what the strategies need.
+// Intercept reports whether requests with the given method must be answered by the chain even
+// though the upstream is available. reason is why earlier requests can't be sent upstream, or "" if
+// they are being sent.
+func (c *Chain) Intercept(method string) (reason events.Reason, ok bool) {
+	if c.interceptor == nil {
+		return "", false
+	}
+	r, ok := c.interceptor.Intercept(method)
+	return events.Reason(r), ok
+}
+
+// Client gives a chain access to a client's request. Its methods are called on the goroutine that
+// calls the chain, and only if a strategy needs their result.
 type Client interface {
-	// Request returns the request without its body. It is called once at most.
+	// Request returns the request without its body. It is called at most once.
 	Request() *Request
-	// Body returns the body, or why it is not known as a whole, or larger than limit bytes.
+	// Body returns the whole body. It fails if the body is longer than limit bytes or not
+	// available as a whole.
 	Body(limit int64) ([]byte, error)
 }
 
-// Answer returns the answer of the first strategy that has one, and that strategy's name. The
-// error joins why none has. A strategy that panics has none, nor has one that takes longer
-// than it may.
+// Answer returns the answer of the first strategy that has one, and the name of the strategy. The
+// error joins those of all strategies. A strategy that panics or exceeds its time limit has no
+// answer.
 func (c *Chain) Answer(ctx context.Context, client Client, reason events.Reason) (a *Answer, strategy string, err error) {
 	var r *Request
-	var declined []error
+	var failures []error
 	for i := range c.steps {
 		s := &c.steps[i]
-		if c, ok := s.strategy.(constant); ok {
-			return c.constant(), s.name, nil
+		if s.constant != nil {
+			return s.constant, s.name, nil
 		}
 		if r == nil {
 			r = client.Request()
-			r.Reason = reason
+			r.Reason = string(reason)
 		}
 		r.Body, r.BodyError = nil, nil
 		if b, ok := s.strategy.(BodyReader); ok {
@@ -166,72 +157,78 @@ func (c *Chain) Answer(ctx context.Context, client Client, reason events.Reason)
 		if err == nil {
 			return a, s.name, nil
 		}
-		declined = append(declined, fmt.Errorf("%s: %w", s.name, err))
+		failures = append(failures, fmt.Errorf("%s: %w", s.name, err))
 	}
-	return nil, "", errors.Join(declined...)
+	return nil, "", errors.Join(failures...)
 }
 
-// Constant returns the name of the first strategy that has the same answer for every request.
+var errTimeLimit = errors.New("no answer within its time limit")
+
+// answer calls the strategy within its time limit and sanitizes its answer.
+func (s *step) answer(ctx context.Context, r *Request) (a *Answer, err error) {
+	if !s.nonBlocking {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.timeLimit, errTimeLimit)
+		defer cancel()
+	}
+	if s.isolation != nil {
+		a, err = s.isolation.answer(ctx, s.strategy, r)
+	} else {
+		a, err = callAnswer(ctx, s.strategy, r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return sanitizeAnswer(a, r.Method)
+}
+
+// Constant returns the name of the first strategy that gives the same answer to every request.
 func (c *Chain) Constant() (strategy string, ok bool) {
 	for i := range c.steps {
-		if _, ok := c.steps[i].strategy.(constant); ok {
+		if c.steps[i].constant != nil {
 			return c.steps[i].name, true
 		}
 	}
 	return "", false
 }
 
-// answer asks the strategy, within its time, and tidies up what it says.
-func (s *step) answer(ctx context.Context, r *Request) (a *Answer, err error) {
-	if !s.instant {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, s.limit, errTooSlow)
-		defer cancel()
-	}
-	if s.guard != nil {
-		a, err = s.guard.answer(ctx, s.strategy, r)
-	} else {
-		a, err = ask(ctx, s.strategy, r)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return tidy(a, r.Method)
-}
-
-var errTooSlow = errors.New("no answer within its time limit")
-
-// ask asks a strategy and survives its panic.
-func ask(ctx context.Context, s Strategy, r *Request) (a *Answer, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			a, err = nil, fmt.Errorf("panic: %v", p)
-		}
-	}()
-	a, err = s.Answer(ctx, r)
-	if err == nil && a == nil {
-		err = errors.New("no answer")
-	}
-	return a, err
-}
-
-// safely calls a strategy's method that has nothing to say.
-func (s *step) safely(what string, logger *slog.Logger, do func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			logger.Error("a fallback strategy panics", "strategy", s.name, "method", what, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		}
-	}()
-	do()
-}
-
-// Learn returns what is to be told of the body of a response, nil if no strategy has a use for
-// it.
-func (c *Chain) Learn(client Client, status int, h http.Header) Lesson {
-	if c.learner == nil {
+// Record returns a Recorder for the body of a response of the upstream, or nil if no strategy
+// records it.
+func (c *Chain) Record(client Client, status int, h http.Header) Recorder {
+	if c.observer == nil {
 		return nil
 	}
 	r := client.Request()
-	r.Body, r.BodyError = client.Body(c.learner.BodyLimit())
-	return c.learner.Learn(r, status, h)
+	r.Body, r.BodyError = client.Body(c.observer.BodyLimit())
+	return c.observer.Record(r, status, h)
+}
+
+// CacheStats returns the metrics of the chain's cache, all zero if c is nil or has none.
+func (c *Chain) CacheStats() (s CacheStats) {
+	if r, ok := find[CacheReporter](c); ok {
+		s = r.CacheStats()
+	}
+	return s
+}
+
+// BreakerState returns the state of the breaker that one of the strategies has; ok is false if c
+// is nil or none has.
+func (c *Chain) BreakerState() (state events.State, ok bool) {
+	if r, found := find[BreakerReporter](c); found {
+		return r.BreakerState(), true
+	}
+	return state, false
+}
+
+// find returns the first trusted strategy that implements T. A nil chain has none.
+func find[T any](c *Chain) (t T, ok bool) {
+	if c == nil {
+		return t, false
+	}
+	for i := range c.steps {
+		if t, ok = c.steps[i].strategy.(T); ok && c.steps[i].isolation == nil {
+			return t, true
+		}
+	}
+	return *new(T), false
 }

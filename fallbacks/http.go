@@ -34,7 +34,7 @@ func (o *HTTPOptions) Validate(report func(path, message string)) {
 	if o.URL.URL == nil {
 		report("url", needsURL)
 	}
-	checkFieldNames("headers", o.Headers, report)
+	ValidateFieldNames("headers", o.Headers, report)
 }
 
 // Server returns the endpoint and its key, for the check that it is not the proxy itself.

@@ -41,7 +41,7 @@ const envelopeVersion = 1
 func writeQuestion(r *Request, headers []string) ([]byte, error) {
 	q := inquiry{
 		Version: envelopeVersion,
-		Service: r.Service, Reason: r.Reason,
+		Service: r.Service, Reason: events.Reason(r.Reason),
 		Method: r.Method, Host: r.Host, Path: r.Path, Query: r.Query,
 		Headers: make(map[string][]string, len(headers)),
 	}
@@ -98,7 +98,7 @@ func readAnswer(text []byte) (*Answer, error) {
 	switch {
 	case a.Status == 0:
 		return nil, errors.New("status must be there")
-	case r.hasBody && noBody(a.Status):
+	case r.hasBody && HasNoBody(a.Status):
 		return nil, fmt.Errorf("a response with status %d has no body", a.Status)
 	case r.contentType != "" && a.Header["Content-Type"] == nil:
 		a.Header.Set("Content-Type", r.contentType)

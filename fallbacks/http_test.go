@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
+	"cbproxy/fallbacks/fallbacktest"
 	"cbproxy/internal/events"
 )
 
@@ -39,7 +40,7 @@ func TestEndpointIsAskedInTheDocumentedEnvelope(t *testing.T) {
 		{"\xff\x00", `,"body_base64":"/wA="`},
 		{"too large", `,"body_omitted":"too large"`},
 	} {
-		r := &client{body: []byte(test.body), request: fallbacks.Request{
+		r := &fallbacktest.Client{Content: []byte(test.body), Req: fallbacks.Request{
 			Service: "svc", Method: "PUT", Host: "client.example", Path: "/svc/a%2Fb", Rest: "/a%2Fb", Query: "a=%&b",
 			Header: http.Header{"Accept-Language": {"de", "en"}, "Authorization": {"secret"}, "Cookie": {"secret"}},
 		}}
@@ -66,7 +67,7 @@ func TestEndpointIsGivenNoHeaderUnasked(t *testing.T) {
 		}
 	})
 	r := get()
-	r.request.Header.Set("Cookie", "secret")
+	r.Req.Header.Set("Cookie", "secret")
 	_, _ = answer(t, newPlace().start(t, "http", httpOptions(t, s.url)), r)
 	if s.asked.Load() != 1 {
 		t.Error("not asked")

@@ -12,11 +12,11 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// JSON is a JSON value that was written as YAML. The order of keys is kept, and so is the
-// text of a number that JSON can hold: 0.0 stays 0.0.
+// JSON is an option whose value is any YAML value, converted to JSON. The order of keys is kept, and
+// so is the spelling of numbers that are valid JSON: 0.0 stays 0.0.
 type JSON []byte
 
-// positionError is an error at a place in a YAML document.
+// positionError is an error with a position in a YAML document.
 type positionError struct {
 	node    *yaml.Node
 	message string
@@ -29,7 +29,8 @@ func at(n *yaml.Node, format string, args ...any) error {
 	return &positionError{n, fmt.Sprintf(format, args...)}
 }
 
-// UnmarshalYAML makes JSON of n, which holds no aliases. An error has a method Position.
+// UnmarshalYAML converts n, which must not contain aliases. Its errors have a method
+// Position() (line, column int).
 func (j *JSON) UnmarshalYAML(n *yaml.Node) error {
 	var b bytes.Buffer
 	if err := writeJSON(&b, n); err != nil {
@@ -39,7 +40,7 @@ func (j *JSON) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// MarshalJSON returns j itself.
+// MarshalJSON returns j, or null if j is empty.
 func (j JSON) MarshalJSON() ([]byte, error) {
 	if len(j) == 0 {
 		return []byte("null"), nil
@@ -65,7 +66,7 @@ func writeObject(b *bytes.Buffer, n *yaml.Node) error {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
 		if key.Kind != yaml.ScalarNode {
-			return at(key, "must be a scalar, as every key of a JSON object")
+			return at(key, "must be a scalar: keys of JSON objects are strings")
 		}
 		if i > 0 {
 			b.WriteByte(',')
@@ -106,7 +107,7 @@ func writeScalar(b *bytes.Buffer, n *yaml.Node) error {
 		b.WriteString(strconv.FormatBool(v))
 	case "!!int", "!!float":
 		return writeNumber(b, n)
-	default: // strings, and what YAML alone has a type for: dates, binary
+	default: // strings, and types that JSON does not have: dates, binary
 		writeString(b, n.Value)
 	}
 	return nil
@@ -139,16 +140,16 @@ func writeNumber(b *bytes.Buffer, n *yaml.Node) error {
 }
 
 func writeString(b *bytes.Buffer, s string) {
-	_ = encode(b, s) // a string always encodes
+	_ = EncodeJSON(b, s) // never fails for a string
 }
 
-// encode writes v as compact JSON. With an error b is as it was.
-func encode(b *bytes.Buffer, v any) error {
+// EncodeJSON appends v to b as compact JSON, without HTML escaping. It appends nothing if it fails.
+func EncodeJSON(b *bytes.Buffer, v any) error {
 	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
 		return err
 	}
-	b.Truncate(b.Len() - 1) // the newline
+	b.Truncate(b.Len() - 1) // remove the newline
 	return nil
 }

@@ -8,106 +8,92 @@ import (
 	"slices"
 	"sync"
 
-	"cbproxy/internal/queue"
 	"cbproxy/routes"
 )
 
-// Factory makes the strategies of one name, one for each route that uses it and anew for each
-// configuration.
+// Factory makes the strategies of one name: one for each route that uses it, and new ones at each
+// reload.
 type Factory[Options any] struct {
-	// Defaults returns a new options struct with its defaults; nil stands for an empty one.
-	// It is filled, strictly, from the mapping that stands under the strategy's name in a
-	// fallback. Its tags are those of routes.Config (yaml, valid, enum, most), and it may have
-	// a method Validate(report func(path, message string)) that reports what those can't say.
+	// Defaults returns a new options struct with its default values; nil means new(Options). The
+	// struct is decoded strictly from the mapping below the strategy's name in a fallback. Its
+	// tags are those of routes.Config (yaml, valid, enum, most). A method
+	// Validate(report func(path, message string)) may check what the tags can't express.
 	Defaults func() *Options
-	// New returns a strategy for site. It must start nothing, see Starter. options must not be
-	// modified.
-	New func(options *Options, site Site) (Strategy, error)
+	// New returns a strategy for env. It must start no background work, see Starter, and must not
+	// modify options.
+	New func(options *Options, env Env) (Strategy, error)
+	// Trusted strategies run on the request's own goroutine, share its memory, and may implement
+	// Constant, NonBlocking, Observer, Interceptor, CacheReporter and BreakerReporter. Their Answer
+	// must return when its context is done, and must not keep the request. All other strategies
+	// are isolated: they get a copy of the request on a separate goroutine.
+	Trusted bool
 }
 
-// Site is where a strategy works.
-type Site struct {
-	// Service is the route's service.
+// Env is the environment of a strategy.
+type Env struct {
+	// Service is the name of the route's service.
 	Service string
-	// Logger has the service in each line.
+	// Logger adds the service to each record.
 	Logger *slog.Logger
-	// Previous is the strategy of the same name that the service has until now, nil if there
-	// is none. Requests may go to it until the new one is started and for some time after.
+	// Previous is the strategy of the same name in the service's previous configuration, nil if
+	// there is none. It may still get requests until the new one is started and for some time
+	// after that.
 	Previous Strategy
-	// Transport returns a transport to an upstream, as routes have it. Connections are closed
-	// by CloseIdleConnections.
+	// Transport returns a transport for an upstream, configured as for routes. Its idle
+	// connections are closed by CloseIdleConnections.
 	Transport func(u routes.Upstream, tls routes.TLS) (*http.Transport, error)
-	// Host is what the process has for its strategies.
-	Host Host
+	// Host is a value that the program gives to all strategies. A strategy that needs something
+	// of the program defines an interface for it and asserts that Host implements it.
+	Host any
 }
 
-// Host is what a process has for its strategies. The zero Host has nothing.
-type Host struct {
-	// Queues is where the strategy queue puts requests; nil if there is none.
-	Queues *queue.Queues
-}
-
-// registration is a Factory without its type.
+// registration is a Factory without its type parameter.
 type registration struct {
 	options func() any
-	build   func(options any, site Site) (Strategy, error)
-	// foreign strategies are others' code: they are kept from doing harm.
-	foreign bool
+	build   func(options any, env Env) (Strategy, error)
+	trusted bool
 }
 
-// registry is what Register fills: the one global, as strategies register themselves
-// before there is anything to register them with.
 var (
 	registryMu sync.RWMutex
-	registry   = map[string]registration{
-		"cache":    register(Factory[CacheOptions]{defaultCacheOptions, newCache}),
-		"http":     register(Factory[HTTPOptions]{defaultHTTPOptions, newEndpoint}),
-		"queue":    register(Factory[QueueOptions]{defaultQueueOptions, newQueue}),
-		"static":   register(Factory[StaticOptions]{defaultStaticOptions, newStatic}),
-		"template": register(Factory[TemplateOptions]{defaultTemplateOptions, newTemplated}),
-		"upstream": register(Factory[UpstreamOptions]{defaultUpstreamOptions, newUpstream}),
-	}
+	registry   = map[string]registration{} // guarded by registryMu
 )
 
-func register[T any](f Factory[T]) registration {
-	return registration{
-		options: func() any {
-			if f.Defaults == nil {
-				return new(T)
-			}
-			return f.Defaults()
-		},
-		build: func(o any, site Site) (Strategy, error) {
-			typed, ok := o.(*T)
-			if !ok {
-				return nil, fmt.Errorf("options are a %T, want a %T", o, typed)
-			}
-			return f.New(typed, site)
-		},
-	}
-}
-
-// Register makes a strategy known by name, to be called before the configuration is
-// loaded. A name that is taken panics.
+// Register adds a strategy to the registry. It must be called before the configuration is loaded,
+// usually from an init function. It panics if the name is in use.
 func Register[Options any](name string, f Factory[Options]) {
 	registryMu.Lock()
 	defer registryMu.Unlock()
 	if _, ok := registry[name]; ok {
 		panic("fallbacks: strategy " + name + " is registered twice")
 	}
-	r := register(f)
-	r.foreign = true
-	registry[name] = r
+	registry[name] = registration{
+		options: func() any {
+			if f.Defaults == nil {
+				return new(Options)
+			}
+			return f.Defaults()
+		},
+		build: func(o any, env Env) (Strategy, error) {
+			typed, ok := o.(*Options)
+			if !ok {
+				return nil, fmt.Errorf("options are a %T, want a %T", o, typed)
+			}
+			return f.New(typed, env)
+		},
+		trusted: f.Trusted,
+	}
 }
 
-// Names returns the names of all strategies, sorted.
+// Names returns the names of all registered strategies, sorted.
 func Names() []string {
 	registryMu.RLock()
 	defer registryMu.RUnlock()
 	return slices.Sorted(maps.Keys(registry))
 }
 
-// Options returns, by strategy name, what makes a new options struct.
+// Options returns, by strategy name, functions that return a new options struct with its default
+// values.
 func Options() map[string]func() any {
 	registryMu.RLock()
 	defer registryMu.RUnlock()
@@ -118,25 +104,29 @@ func Options() map[string]func() any {
 	return options
 }
 
-// newStep builds the strategy with the given name; options is a struct that Options made.
-func newStep(name string, options any, site Site) (step, error) {
+// newStep builds the strategy with the given name. options is a struct made by Options.
+func newStep(name string, options any, env Env) (step, error) {
 	registryMu.RLock()
 	r, ok := registry[name]
 	registryMu.RUnlock()
 	if !ok {
 		return step{}, fmt.Errorf("strategy %q is not registered", name)
 	}
-	s, err := r.build(options, site)
+	s, err := r.build(options, env)
 	if err != nil {
 		return step{}, fmt.Errorf("build strategy %s: %w", name, err)
 	}
-	st := step{name: name, strategy: s, limit: DefaultTimeLimit}
+	st := step{name: name, strategy: s, timeLimit: DefaultTimeLimit}
 	if l, ok := s.(TimeLimited); ok {
-		st.limit = l.TimeLimit()
+		st.timeLimit = l.TimeLimit()
 	}
-	_, st.instant = s.(instant)
-	if r.foreign {
-		st.guard = newGuard()
+	if !r.trusted {
+		st.isolation = newIsolation()
+		return st, nil
+	}
+	_, st.nonBlocking = s.(NonBlocking)
+	if c, ok := s.(Constant); ok {
+		st.constant = c.ConstantAnswer()
 	}
 	return st, nil
 }

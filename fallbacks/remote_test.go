@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
+	"cbproxy/fallbacks/fallbacktest"
+	_ "cbproxy/fallbacks/standard"
 	"cbproxy/internal/events"
 	"cbproxy/routes"
 )
@@ -61,8 +63,8 @@ type place struct {
 
 func newPlace() *place { return &place{log: make(lines, 100)} }
 
-func (p *place) site() fallbacks.Site {
-	return fallbacks.Site{Service: "svc", Logger: slog.New(slog.NewTextHandler(p.log, nil)), Transport: p.transport}
+func (p *place) site() fallbacks.Env {
+	return fallbacks.Env{Service: "svc", Logger: slog.New(slog.NewTextHandler(p.log, nil)), Transport: p.transport}
 }
 
 // transport makes one as the proxy does, as far as strategies can tell.
@@ -116,12 +118,12 @@ func urlOf(t testing.TB, text string) routes.Upstream {
 }
 
 // get is a client's request for /x.
-func get() *client {
-	return &client{request: fallbacks.Request{Service: "svc", Method: "GET", Host: "client.example", Path: "/svc/x", Rest: "/x", Header: http.Header{}}}
+func get() *fallbacktest.Client {
+	return &fallbacktest.Client{Req: fallbacks.Request{Service: "svc", Method: "GET", Host: "client.example", Path: "/svc/x", Rest: "/x", Header: http.Header{}}}
 }
 
 // answer asks the chain as a client that stays.
-func answer(t *testing.T, c *fallbacks.Chain, r *client) (*fallbacks.Answer, error) {
+func answer(t *testing.T, c *fallbacks.Chain, r *fallbacktest.Client) (*fallbacks.Answer, error) {
 	t.Helper()
 	a, _, err := c.Answer(t.Context(), r, events.ReasonOpen)
 	return a, err

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -157,18 +157,12 @@ func unfit(ctx context.Context, r *Request) error {
 		return context.Cause(ctx)
 	case r.Header["Upgrade"] != nil:
 		return errors.New("an upgrade has no whole response")
-	case isGRPC(r.Header.Get("Content-Type")):
+	case upstream.IsGRPCMediaType(r.Header.Get("Content-Type")):
 		return errors.New("a gRPC call has no whole response")
 	case r.BodyError != nil:
 		return fmt.Errorf("the request's body is not known: %w", r.BodyError)
 	}
 	return nil
-}
-
-// isGRPC reports whether a media type is gRPC's or one of its variants'.
-func isGRPC(mediaType string) bool {
-	const grpc = "application/grpc"
-	return len(mediaType) >= len(grpc) && strings.EqualFold(mediaType[:len(grpc)], grpc)
 }
 
 // forward returns the second upstream's request. http.Transport may still read it when r is

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
+	"cbproxy/fallbacks/fallbacktest"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/upstream"
@@ -57,7 +58,7 @@ func TestUpstreamIsSentPathAndQueryByteForByte(t *testing.T) {
 	} {
 		chain := newPlace().start(t, "upstream", upstreamOptions(t, s.url+test.base))
 		r := get()
-		r.request.Rest, r.request.Query = test.rest, test.query
+		r.Req.Rest, r.Req.Query = test.rest, test.query
 		if _, err := answer(t, chain, r); err != nil {
 			t.Errorf("%+v: %v", test, err)
 			continue
@@ -72,8 +73,8 @@ func TestUpstreamIsSentPathAndQueryByteForByte(t *testing.T) {
 func TestUpstreamIsSentTheClientsHeaderAndBody(t *testing.T) {
 	s := serveRaw(t, emptyOK, closes)
 	r := get()
-	r.request.Method, r.body = "PATCH", []byte("kept")
-	r.request.Header = http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Accept-Encoding": {"br"}, "Expect": {"100-continue"}, "Te": {"trailers"}}
+	r.Req.Method, r.Content = "PATCH", []byte("kept")
+	r.Req.Header = http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Accept-Encoding": {"br"}, "Expect": {"100-continue"}, "Te": {"trailers"}}
 	for host, preserve := range map[string]bool{strings.TrimPrefix(s.url, "http://"): false, "client.example": true} {
 		o := upstreamOptions(t, s.url)
 		o.PreserveHost = preserve
@@ -85,10 +86,10 @@ func TestUpstreamIsSentTheClientsHeaderAndBody(t *testing.T) {
 			t.Errorf("got %q\nwant %q", got, want)
 		}
 	}
-	if len(r.request.Header) != 4 {
-		t.Errorf("the client's header became %v", r.request.Header)
+	if len(r.Req.Header) != 4 {
+		t.Errorf("the client's header became %v", r.Req.Header)
 	}
-	r.request.Method, r.body = "POST", nil
+	r.Req.Method, r.Content = "POST", nil
 	if _, err := answer(t, newPlace().start(t, "upstream", upstreamOptions(t, s.url)), r); err != nil {
 		t.Fatal(err)
 	}
@@ -106,12 +107,12 @@ func TestUpstreamSpeaksH2C(t *testing.T) {
 	})
 	chain := newPlace().start(t, "upstream", upstreamOptions(t, url+"/v1"))
 	r := get()
-	r.request.Method, r.request.Rest, r.request.Query, r.body = "POST", "/a%2Fb//c", "a=%&b", []byte("kept")
+	r.Req.Method, r.Req.Rest, r.Req.Query, r.Content = "POST", "/a%2Fb//c", "a=%&b", []byte("kept")
 	a, err := answer(t, chain, r)
 	if err != nil || a.Status != http.StatusTeapot || string(a.Body) != "kept" || a.Header.Get("X-Got") != "HTTP/2.0 /v1/a%2Fb//c?a=%&b 4" {
 		t.Errorf("got %+v, %v", a, err)
 	}
-	r.request.Method, r.body = "HEAD", nil
+	r.Req.Method, r.Content = "HEAD", nil
 	if a, err := answer(t, chain, r); err != nil || len(a.Body) != 0 {
 		t.Errorf("HEAD: got %+v, %v", a, err)
 	}
@@ -164,7 +165,7 @@ func TestUpstreamsResponseIsTheAnswer(t *testing.T) {
 		o.MaxResponse = 64
 		chain := newPlace().start(t, "upstream", o)
 		r := get()
-		r.request.Method = test.method
+		r.Req.Method = test.method
 		a, err := answer(t, chain, r)
 		if err != nil || a.Status != test.status || string(a.Body) != test.body {
 			t.Errorf("%s: got %+v, %v", name, a, err)
@@ -201,16 +202,16 @@ func TestUpstreamDeclinesWithoutAsking(t *testing.T) {
 	cancel()
 	late, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
-	with := func(name, value string) *client {
+	with := func(name, value string) *fallbacktest.Client {
 		r := get()
-		r.request.Header.Set(name, value)
+		r.Req.Header.Set(name, value)
 		return r
 	}
 	long := get()
-	long.body = make([]byte, 1<<20+1)
+	long.Content = make([]byte, 1<<20+1)
 	for name, test := range map[string]struct {
 		ctx    context.Context
-		client *client
+		client *fallbacktest.Client
 		want   string
 	}{
 		"upgrade":   {t.Context(), with("Upgrade", "websocket"), "upgrade"},
@@ -266,7 +267,7 @@ func TestUpstreamThatFailsIsNoAnswerAndOpensItsBreaker(t *testing.T) {
 			}
 			chain := newPlace().start(t, "upstream", o)
 			r := get()
-			r.request.Method = "POST" // net/http repeats a GET that had no answer on an old connection
+			r.Req.Method = "POST" // net/http repeats a GET that had no answer on an old connection
 			start := time.Now()
 			if a, err := answer(t, chain, r); err == nil {
 				t.Fatalf("got %+v", a)
@@ -336,7 +337,7 @@ func TestUpstreamCallThatSaysNothingGivesItsPlaceBack(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	go func() { <-asked; leave() }()
 	r := get()
-	r.request.Rest = "/hang"
+	r.Req.Rest = "/hang"
 	if _, _, err := chain.Answer(ctx, r, events.ReasonOpen); !errors.Is(err, context.Canceled) {
 		t.Errorf("client gone: %v", err)
 	}
@@ -394,7 +395,7 @@ func BenchmarkUpstream(b *testing.B) {
 	s := serveCounted(b, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "well") })
 	chain := newPlace().start(b, "upstream", upstreamOptions(b, s.url))
 	r := get()
-	r.request.Method, r.body = "POST", []byte("kept")
+	r.Req.Method, r.Content = "POST", []byte("kept")
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, err := chain.Answer(b.Context(), r, events.ReasonOpen); err != nil {

@@ -183,7 +183,7 @@ func (x *exchange) takeUpload() {
 
 // readWhole reads a small response before the client sees any of it, so that one that
 // breaks off can still be answered for.
-func (a *attempt) readWhole(res *http.Response, lesson fallbacks.Lesson) error {
+func (a *attempt) readWhole(res *http.Response, lesson fallbacks.Recorder) error {
 	b := &a.x.buffered
 	b.take(int(res.ContentLength) + 1) // one more, so that the end is seen
 	n := 0

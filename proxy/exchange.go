@@ -137,7 +137,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 		return
 	}
 	if rt.chain != nil && x.grpc == nil {
-		if reason, holds := rt.chain.Holds(r.Method); holds {
+		if reason, holds := rt.chain.Intercept(r.Method); holds {
 			x.hold(reason)
 			return
 		}

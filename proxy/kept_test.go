@@ -45,7 +45,7 @@ type keeperOptions struct {
 var keepers sync.Map // of channels, by name
 
 func init() {
-	fallbacks.Register("test-keeper", fallbacks.Factory[keeperOptions]{New: func(o *keeperOptions, _ fallbacks.Site) (fallbacks.Strategy, error) {
+	fallbacks.Register("test-keeper", fallbacks.Factory[keeperOptions]{New: func(o *keeperOptions, _ fallbacks.Env) (fallbacks.Strategy, error) {
 		c, ok := keepers.Load(o.Name)
 		if !ok {
 			return nil, errors.New("no test has this name")
@@ -61,7 +61,7 @@ func (k *keeper) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks.A
 	case <-ctx.Done():
 	case <-time.After(k.pause):
 	}
-	k.given <- given{r.Reason, string(r.Body), r.BodyError, ctx.Err()}
+	k.given <- given{events.Reason(r.Reason), string(r.Body), r.BodyError, ctx.Err()}
 	return &fallbacks.Answer{Status: 299, Header: http.Header{"X-Id": r.Header["X-Id"]}, Body: bytes.Clone(r.Body)}, nil
 }
 

@@ -66,7 +66,7 @@ func (rt *route) prefix(matched string) string {
 
 // setFallback gives the route the fallback that its configuration names, if there is one. before
 // is the chain that the service has until now.
-func (rt *route) setFallback(all *routes.Config, site fallbacks.Site, before *fallbacks.Chain) (err error) {
+func (rt *route) setFallback(all *routes.Config, site fallbacks.Env, before *fallbacks.Chain) (err error) {
 	f := all.Fallbacks[rt.config.Fallback]
 	if f == nil || !rt.config.FallbackEnabled {
 		return nil

@@ -47,8 +47,8 @@ type Config struct {
 	Access events.AccessLog
 	// Tracer makes the requests' spans; nil: they have none.
 	Tracer events.Tracer
-	// Host is what the fallbacks' strategies may use.
-	Host   fallbacks.Host
+	// Host is fallbacks.Env.Host.
+	Host   any
 	Logger *slog.Logger
 	// Instance is the name that the proxy has in Via, which no other proxy has. Empty: a random one.
 	Instance string
@@ -128,7 +128,7 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 		r.service = &service{name: name, halfOpen: make(chan struct{}, 1)}
 	}
 	r.setService(name)
-	site := fallbacks.Site{Service: name, Logger: logger, Host: s.config.Host, Transport: func(u routes.Upstream, tls routes.TLS) (*http.Transport, error) {
+	site := fallbacks.Env{Service: name, Logger: logger, Host: s.config.Host, Transport: func(u routes.Upstream, tls routes.TLS) (*http.Transport, error) {
 		p, err := newPool(u, tls, 0, logger)
 		if err != nil {
 			return nil, err

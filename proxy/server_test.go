@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
+	_ "cbproxy/fallbacks/standard"
 	"cbproxy/internal/events"
 	"cbproxy/proxy"
 	"cbproxy/routes"

@@ -24,7 +24,7 @@ func isEventStream(h http.Header) bool {
 
 // judgeStream sets up a response whose end is not known. From now on the clock measures
 // silence.
-func (a *attempt) judgeStream(res *http.Response, lesson fallbacks.Lesson) error {
+func (a *attempt) judgeStream(res *http.Response, lesson fallbacks.Recorder) error {
 	x := a.x
 	x.download.begin(a, res, lesson)
 	x.download.stream = true
@@ -51,7 +51,7 @@ type responseBody struct {
 	body    io.ReadCloser
 	stream  bool
 	events  *eventScanner    // nil: nobody wants to know of the events in it
-	lesson  fallbacks.Lesson // nil: nobody wants to learn from it
+	lesson  fallbacks.Recorder // nil: nobody wants to learn from it
 	ahead   []byte           // has been read before the client asked
 	end     error            // came with ahead
 	started atomic.Bool      // for the clock: the fields above are set
@@ -63,7 +63,7 @@ type responseBody struct {
 	taken  atomic.Int64 // nanoseconds that it took for what was before
 }
 
-func (b *responseBody) begin(a *attempt, res *http.Response, lesson fallbacks.Lesson) {
+func (b *responseBody) begin(a *attempt, res *http.Response, lesson fallbacks.Recorder) {
 	b.attempt, b.res, b.body, b.lesson = a, res, res.Body, lesson
 	b.stream, b.events, b.ahead, b.end = false, nil, nil, nil
 	if a.x.route.timed {

@@ -264,9 +264,9 @@ func (a *attempt) judge(res *http.Response, protocol, upgrade string) error {
 		a.judgeGRPC(res.Header)
 		stream = stream || res.Body != http.NoBody
 	}
-	var lesson fallbacks.Lesson
+	var lesson fallbacks.Recorder
 	if x.route.chain != nil && x.grpc == nil && a.failure == nil {
-		lesson = x.route.chain.Learn(example{a}, res.StatusCode, res.Header)
+		lesson = x.route.chain.Record(example{a}, res.StatusCode, res.Header)
 	}
 	switch {
 	case res.Body == http.NoBody || x.r.Method == http.MethodHead:
@@ -284,7 +284,7 @@ func (a *attempt) judge(res *http.Response, protocol, upgrade string) error {
 }
 
 // learnt tells that the whole body, of which parts are the last ones, was good.
-func learnt(lesson fallbacks.Lesson, parts ...[]byte) {
+func learnt(lesson fallbacks.Recorder, parts ...[]byte) {
 	if lesson == nil {
 		return
 	}

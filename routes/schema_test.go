@@ -14,6 +14,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"cbproxy/fallbacks"
+	_ "cbproxy/fallbacks/standard"
 	"cbproxy/routes"
 )
 
@@ -25,7 +26,7 @@ func strategies(t *testing.T) (options map[string]any, sources []string) {
 		options[name] = make()
 	}
 	isTest := func(file string) bool { return strings.HasSuffix(file, "_test.go") }
-	return options, slices.DeleteFunc(files(t, "../fallbacks/*.go"), isTest)
+	return options, slices.DeleteFunc(append(files(t, "../fallbacks/*.go"), files(t, "../fallbacks/*/*.go")...), isTest)
 }
 
 // schemaOf returns the schema with the strategies that there are, and with others.

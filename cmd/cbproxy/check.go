@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cbproxy/fallbacks"
+	_ "cbproxy/fallbacks/standard" // registers the built-in strategies
 	"cbproxy/internal/store"
 	"cbproxy/routes"
 )

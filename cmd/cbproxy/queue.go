@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"time"
 
-	"cbproxy/fallbacks"
+	queuestrategy "cbproxy/fallbacks/queue"
 	"cbproxy/internal/admin"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
@@ -75,6 +75,12 @@ func (q *queues) close(logger *slog.Logger) {
 	}
 }
 
+// strategyHost is what fallback strategies use of the process.
+type strategyHost struct{ queues *queue.Queues }
+
+// Queues implements queuestrategy.Host.
+func (h strategyHost) Queues() *queue.Queues { return h.queues }
+
 // waitsInMemory warns where a 202 is no promise.
 func waitsInMemory(c *routes.Config, logger *slog.Logger) {
 	if c.DataDir != "" {
@@ -90,7 +96,7 @@ func waitsInMemory(c *routes.Config, logger *slog.Logger) {
 // largestQueuedBody returns the largest max_body of c's queues, in bytes.
 func largestQueuedBody(c *routes.Config) (largest int64) {
 	for _, f := range c.Fallbacks {
-		if o, ok := f.Strategies["queue"].(*fallbacks.QueueOptions); ok {
+		if o, ok := f.Strategies["queue"].(*queuestrategy.Options); ok {
 			largest = max(largest, int64(o.MaxBody))
 		}
 	}

@@ -127,7 +127,7 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 	defer farewell(exported, logger)
 	server = proxy.New(proxy.Config{
 		Bus: bus, Observers: meter, Breakers: keep, Access: access, Tracer: exported.Tracer(),
-		Host: fallbacks.Host{Queues: waiting.Queues}, Logger: logger, Instance: instance,
+		Host: strategyHost{waiting.Queues}, Logger: logger, Instance: instance,
 	})
 	waiting.server = server
 	v := &view{instance: instance, keeping: keep, queues: queueView{waiting}, reloader: &reloader{loader: loader, server: server, bus: bus, metrics: meter, access: access}}

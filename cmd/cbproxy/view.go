@@ -205,9 +205,7 @@ func fallbacksOf(s *proxy.Server) map[string]metrics.Fallback {
 		view := metrics.Fallback{Cache: metrics.Cache{
 			Hits: c.Hits, Misses: c.Misses, Stored: c.Stored, Evicted: c.Evicted, Entries: c.Entries, Bytes: c.Bytes,
 		}}
-		if b := chain.UpstreamBreaker(); b != nil {
-			view.HasUpstream, view.Upstream = true, b.State()
-		}
+		view.Upstream, view.HasUpstream = chain.BreakerState()
 		views[name] = view
 	}
 	return views

@@ -15,11 +15,17 @@ import (
 // allowedImports lists, for each package, the packages of this module that it may import.
 // cmd/cbproxy may import every package, and no package may import cmd/cbproxy.
 var allowedImports = map[string][]string{
-	"cmd/cbproxy": {"routes", "proxy", "fallbacks", "internal/admin", "internal/breaker", "internal/demo", "internal/events", "internal/fleet",
+	"cmd/cbproxy": {"routes", "proxy", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/demo", "internal/events", "internal/fleet",
 		"internal/accesslog", "internal/metrics", "internal/plain", "internal/queue", "internal/store", "internal/telemetry"},
 	"routes":                    nil,
 	"proxy":                     {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/http1", "internal/problem", "internal/upstream"},
-	"fallbacks":                 {"routes", "internal/breaker", "internal/events", "internal/queue", "internal/upstream"},
+	"fallbacks":                 {"routes", "internal/breaker", "internal/events", "internal/upstream"},
+	"fallbacks/cache":           {"fallbacks", "routes", "internal/upstream"},
+	"fallbacks/fallbacktest":    {"fallbacks"},
+	"fallbacks/queue":           {"fallbacks", "routes", "internal/events", "internal/queue"},
+	"fallbacks/standard":        {"fallbacks", "fallbacks/cache", "fallbacks/queue", "fallbacks/static", "fallbacks/template"},
+	"fallbacks/static":          {"fallbacks"},
+	"fallbacks/template":        {"fallbacks", "routes"},
 	"internal/breaker":          {"internal/events"},
 	"internal/events":           nil,
 	"internal/http1":            nil,

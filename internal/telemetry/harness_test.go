@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"cbproxy/fallbacks"
+	_ "cbproxy/fallbacks/standard"
 	"cbproxy/internal/events"
 	"cbproxy/proxy"
 	"cbproxy/routes"

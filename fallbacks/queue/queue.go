@@ -1,0 +1,108 @@
+// Package queue implements the fallback strategy queue, which stores requests in the service's
+// queue (internal/queue) for later delivery.
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"cbproxy/fallbacks"
+	"cbproxy/internal/events"
+	"cbproxy/internal/queue"
+)
+
+// Host is what the strategy needs of fallbacks.Env.Host. Without it the strategy answers nothing.
+type Host interface {
+	// Queues returns the queues of all services, nil if the process has none.
+	Queues() *queue.Queues
+}
+
+// Strategy implements fallbacks.Strategy and fallbacks.Interceptor.
+type Strategy struct {
+	options *Options
+	service string
+	queues  *queue.Queues // nil if the process has none
+	policy  queue.Policy
+	answer  fallbacks.Answer
+}
+
+// New returns a strategy for env. It fails if the key file can't be read.
+func New(o *Options, env fallbacks.Env) (fallbacks.Strategy, error) {
+	s := &Strategy{options: o, service: env.Service, policy: queue.Policy{
+		Capacity: o.Capacity, MaxAge: o.MaxAge, MaxAttempts: o.MaxAttempts, Backoff: o.Backoff, MaxBackoff: o.MaxBackoff, Ordered: o.Ordered,
+	}}
+	if h, ok := env.Host.(Host); ok {
+		s.queues = h.Queues()
+	}
+	if o.Encryption.KeyFile != "" {
+		keys, err := queue.ReadKeyring(o.Encryption.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("load encryption.key_file: %w", err)
+		}
+		s.policy.Keys = keys
+	}
+	s.answer = fallbacks.ConfiguredAnswer(o.Status, nil)
+	s.answer.Body = o.Body
+	return s, nil
+}
+
+// Start puts the strategy's policy into force for the service's queue.
+func (s *Strategy) Start() {
+	if s.queues != nil {
+		s.queues.Configure(s.service, s.policy)
+	}
+}
+
+// BodyLimit returns max_body.
+func (s *Strategy) BodyLimit() int64 { return int64(s.options.MaxBody) }
+
+// Intercept implements fallbacks.Interceptor. It reports true while requests are waiting in an
+// ordered queue, so that later requests do not overtake them.
+func (s *Strategy) Intercept(method string) (reason string, ok bool) {
+	if s.queues == nil || !s.options.Ordered || !slices.Contains(s.options.Methods, method) {
+		return "", false
+	}
+	r, waiting := s.queues.Waiting(s.service)
+	return string(r), waiting
+}
+
+var errNoQueue = errors.New("the process has no queue")
+
+// Answer stores r in the queue and returns the configured answer once it is stored.
+func (s *Strategy) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
+	switch {
+	case s.queues == nil:
+		return nil, errNoQueue
+	case !slices.Contains(s.options.Methods, r.Method):
+		return nil, fmt.Errorf("the method %s is not in methods", r.Method)
+	case r.BodyError != nil:
+		return nil, r.BodyError
+	}
+	err := s.queues.Accept(ctx, s.service, &queue.Message{
+		Method: r.Method, Host: r.Host, Path: r.Path, Rest: r.Rest, Query: r.Query, EmptyQuery: r.EmptyQuery,
+		Header: s.header(r.Header), Body: r.Body, Reason: events.Reason(r.Reason), Accepted: time.Now(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &s.answer, nil
+}
+
+// header returns a copy of h without the fields in drop_headers, and with those in redact_headers
+// redacted.
+func (s *Strategy) header(h http.Header) http.Header {
+	h = h.Clone()
+	for _, name := range s.options.DropHeaders {
+		h.Del(name)
+	}
+	for _, name := range s.options.RedactHeaders {
+		if h.Values(name) != nil { // not Get: the first of several values may be empty
+			h.Set(name, "redacted")
+		}
+	}
+	return h
+}

@@ -1,0 +1,19 @@
+// Package standard registers the built-in fallback strategies. Import it for this effect only.
+package standard
+
+import (
+	"cbproxy/fallbacks"
+	"cbproxy/fallbacks/cache"
+	"cbproxy/fallbacks/queue"
+	"cbproxy/fallbacks/static"
+	"cbproxy/fallbacks/template"
+)
+
+func init() {
+	fallbacks.Register("cache", fallbacks.Factory[cache.Options]{Defaults: cache.DefaultOptions, New: cache.New, Trusted: true})
+	fallbacks.Register("http", fallbacks.HTTPFactory)
+	fallbacks.Register("upstream", fallbacks.UpstreamFactory)
+	fallbacks.Register("queue", fallbacks.Factory[queue.Options]{Defaults: queue.DefaultOptions, New: queue.New, Trusted: true})
+	fallbacks.Register("static", fallbacks.Factory[static.Options]{Defaults: static.DefaultOptions, New: static.New, Trusted: true})
+	fallbacks.Register("template", fallbacks.Factory[template.Options]{Defaults: template.DefaultOptions, New: template.New, Trusted: true})
+}

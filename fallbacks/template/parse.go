@@ -1,0 +1,90 @@
+package template
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"text/template/parse"
+
+	"cbproxy/fallbacks"
+)
+
+// body is a JSON body, split at the texts that are templates.
+type body struct {
+	fields   []field
+	tail     fallbacks.JSON // the JSON after the last field
+	usesJSON bool           // a template calls json
+}
+
+// field is a text of a body that is a template.
+type field struct {
+	prefix fallbacks.JSON // the JSON between the previous field and this one
+	path   string
+	tree   *parse.Tree
+	// typed is true for a template that is a single action: its JSON is the value of the action, not
+	// a text.
+	typed bool
+}
+
+// parseBody splits b and reports the errors in its templates.
+func parseBody(b fallbacks.JSON, report func(path, message string)) body {
+	parsed := body{tail: b}
+	if !json.Valid(b) {
+		return parsed // there is no body
+	}
+	done := 0
+	eachText(json.NewDecoder(bytes.NewReader(b)), b, "body", func(path, text string, start, end int) {
+		if !strings.Contains(text, "{{") {
+			return
+		}
+		c := check(path, text)
+		if len(c.failures) > 0 {
+			report(path, "must be a Go template, got "+excerpt(text)+": "+strings.Join(c.failures, "; "))
+			return
+		}
+		parsed.fields = append(parsed.fields, field{b[done:start], path, c.tree, isSingleAction(c.tree)})
+		parsed.tail, done = b[end:], end
+		parsed.usesJSON = parsed.usesJSON || c.usesJSON
+	})
+	return parsed
+}
+
+func isSingleAction(t *parse.Tree) bool {
+	if len(t.Root.Nodes) != 1 {
+		return false
+	}
+	action, ok := t.Root.Nodes[0].(*parse.ActionNode)
+	return ok && len(action.Pipe.Decl) == 0
+}
+
+// eachText visits all texts in the next value of d, a decoder of b. Each text is b[start:end].
+func eachText(d *json.Decoder, b fallbacks.JSON, path string, visit func(path, text string, start, end int)) {
+	before := int(d.InputOffset())
+	token, _ := d.Token()
+	switch token := token.(type) {
+	case string:
+		end := int(d.InputOffset())
+		visit(path, token, before+bytes.IndexByte(b[before:end], '"'), end)
+	case json.Delim:
+		for i := 0; d.More(); i++ {
+			below := path + "[" + strconv.Itoa(i) + "]"
+			if token == '{' {
+				key, _ := d.Token()
+				below = path + "." + fallbacks.QuoteKey(fmt.Sprint(key))
+			}
+			eachText(d, b, below, visit)
+		}
+		_, _ = d.Token() // the closing bracket
+	}
+}
+
+// excerpt returns the beginning of a template, quoted, for an error message.
+func excerpt(text string) string {
+	const maxRunes = 80
+	if runes := []rune(text); len(runes) > maxRunes {
+		text = string(runes[:maxRunes]) + "…"
+	}
+	return strconv.Quote(text)
+}
