@@ -19,9 +19,9 @@ func toJSON(t testing.TB, text string) (JSON, error) {
 	return j, err
 }
 
-func TestYAMLBecomesJSON(t *testing.T) {
+func TestJSONFromYAML(t *testing.T) {
 	for yamlText, want := range map[string]string{
-		"{z: 1, a: 2, m: {y: 1, b: 2}}":        `{"z":1,"a":2,"m":{"y":1,"b":2}}`, // the order is kept
+		"{z: 1, a: 2, m: {y: 1, b: 2}}":        `{"z":1,"a":2,"m":{"y":1,"b":2}}`, // the order of keys is kept
 		"[1, 0.0, -1.50, 1e3, 0x1F, 0o17]":     `[1,0.0,-1.50,1e3,31,15]`,
 		"[true, false, null, ~, yes, on]":      `[true,false,null,null,"yes","on"]`,
 		`["<&>", "a\u2028b", "quo\"te", ""]`:   `["<&>","a\u2028b","quo\"te",""]`,
@@ -42,7 +42,7 @@ func TestYAMLBecomesJSON(t *testing.T) {
 	}
 }
 
-func TestWhatJSONCannotHoldIsRefusedWithItsPlace(t *testing.T) {
+func TestJSONErrorsHavePositions(t *testing.T) {
 	for yamlText, want := range map[string]string{
 		"{a: 1, b: .nan}": "a number that JSON can hold",
 		"[.inf]":          "a number that JSON can hold",
@@ -54,24 +54,24 @@ func TestWhatJSONCannotHoldIsRefusedWithItsPlace(t *testing.T) {
 			t.Errorf("%s: %v, want %q", yamlText, err, want)
 			continue
 		}
-		at, ok := err.(interface{ Position() (int, int) })
+		positioned, ok := err.(interface{ Position() (int, int) })
 		if !ok {
 			t.Fatalf("%s: the error has no position", yamlText)
 		}
-		if line, column := at.Position(); line != 1 || column < 2 {
+		if line, column := positioned.Position(); line != 1 || column < 2 {
 			t.Errorf("%s: at %d:%d", yamlText, line, column)
 		}
 	}
 }
 
-func FuzzYAMLBecomesJSON(f *testing.F) {
+func FuzzJSONFromYAML(f *testing.F) {
 	for _, seed := range []string{"{a: [1, .5, x]}", "010", "1e400", "!!binary aGk=", "- <<: {a: 1}", "\"\\u0000\"", "+1", "-.5", "0b11", "1__0"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		var doc yaml.Node
 		if yaml.Unmarshal([]byte(text), &doc) != nil || len(doc.Content) == 0 || strings.ContainsAny(text, "*&") {
-			return // aliases are resolved before
+			return // aliases are resolved by the decoder
 		}
 		var j JSON
 		if err := j.UnmarshalYAML(doc.Content[0]); err == nil && !json.Valid(j) {

@@ -23,7 +23,7 @@ func sanitizeAnswer(a *Answer, method string) (*Answer, error) {
 		if !httpguts.ValidHeaderFieldName(name) || IsReservedField(canonical) {
 			continue
 		}
-		if canonical == name && !slices.ContainsFunc(values, invalidValue) {
+		if canonical == name && clean.Header[name] == nil && !slices.ContainsFunc(values, invalidValue) {
 			clean.Header[name] = values
 			continue
 		}
