@@ -329,7 +329,7 @@ func TestUpstreamCallThatSaysNothingGivesItsPlaceBack(t *testing.T) {
 	b.Force(events.HalfOpen, 0, "test")
 	free := func() {
 		t.Helper()
-		if status := b.Status(); status.State != events.HalfOpen || status.Probes != 0 || status.LastFailure != nil {
+		if status := b.Status(); status.State != events.HalfOpen || status.ProbesInFlight != 0 || status.LastFailure != nil {
 			t.Fatalf("breaker %+v", status)
 		}
 	}

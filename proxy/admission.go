@@ -23,7 +23,7 @@ func (x *exchange) allow() (breaker.Call, error) {
 	if x.upload.isComplete() {
 		return b.Allow()
 	}
-	call, err := b.AllowUnready()
+	call, err := b.AllowBeforeUpload()
 	if call.State == events.HalfOpen {
 		call = call.Revocable(x.clientTime)
 	}

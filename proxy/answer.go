@@ -33,7 +33,7 @@ func refusedFor(err error) events.Reason {
 // failed is why the upstream can't take those, "" if it is only busy with them.
 func (x *exchange) hold(failed events.Reason) {
 	x.held = true
-	switch x.outcome.State, x.retryAt = x.route.service.breaker.Opening(); {
+	switch x.outcome.State, x.retryAt = x.route.service.breaker.StateAndRetryAt(); {
 	case x.outcome.State == events.Open:
 		x.reject(events.ReasonOpen)
 	case x.outcome.State == events.HalfOpen:

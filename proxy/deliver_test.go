@@ -79,7 +79,7 @@ func TestDeliveryIsReportedOnce(t *testing.T) {
 				t.Errorf("%+v, %v", answer, err)
 			}
 			s := b.Status()
-			if s.State != c.after || s.Probes != 0 {
+			if s.State != c.after || s.ProbesInFlight != 0 {
 				t.Errorf("breaker %+v", s)
 			}
 			seen.mu.Lock()
@@ -115,7 +115,7 @@ func TestDeliveryThatIsGivenUpSaysNothing(t *testing.T) {
 	if _, err := server.Deliver(ctx, delivery("x")); err == nil {
 		t.Error("no error")
 	}
-	if s := b.Status(); s.State != events.HalfOpen || s.Probes != 0 || s.LastFailure != nil || len(seen.failures) > 0 {
+	if s := b.Status(); s.State != events.HalfOpen || s.ProbesInFlight != 0 || s.LastFailure != nil || len(seen.failures) > 0 {
 		t.Errorf("%+v, %v", s, seen.failures)
 	}
 	// A panic, too, gives the place back.
@@ -129,7 +129,7 @@ func TestDeliveryThatIsGivenUpSaysNothing(t *testing.T) {
 		d.Header = nil
 		_, _ = server.Deliver(t.Context(), d)
 	}()
-	if s := b.Status(); s.State != events.HalfOpen || s.Probes != 0 || s.LastFailure != nil {
+	if s := b.Status(); s.State != events.HalfOpen || s.ProbesInFlight != 0 || s.LastFailure != nil {
 		t.Errorf("after a panic: %+v", s)
 	}
 }

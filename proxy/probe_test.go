@@ -77,7 +77,7 @@ func TestProbesTestRecoveryInPlaceOfClients(t *testing.T) {
 			b := server.Breaker("svc")
 			b.Force(events.HalfOpen, 0, "test")
 			until(t, b, events.Open) // a probe has failed
-			for b.Changes(events.Open) < 3 {
+			for b.Transitions(events.Open) < 3 {
 				res, _ := get(t, "http://"+address+"/svc")
 				if o := seen.next(t); res.StatusCode != 503 || o.Result != events.ResultRejected {
 					t.Fatalf("status %d, %+v; want nothing let through", res.StatusCode, o)

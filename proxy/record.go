@@ -16,14 +16,14 @@ type record struct {
 	log    events.AccessLog   // nil: the request is not logged
 	span   events.RequestSpan // nil: it is not traced
 	bodies bool               // what is written is sent: the request is no HEAD
-	access events.Access
+	access events.AccessRecord
 }
 
 // recorded returns the writer to use in w's place, which is w itself if nobody wants to know
 // of the request. It notes what is known at the start, and copies none of it.
 func (s *Server) recorded(w http.ResponseWriter, r *http.Request, path string) http.ResponseWriter {
 	log := s.config.Access
-	if log != nil && !log.On() {
+	if log != nil && !log.Enabled() {
 		log = nil
 	}
 	if log == nil && s.config.Tracer == nil {
@@ -79,8 +79,8 @@ func (rec *record) refused() {
 // refused logs a request that was refused before its header section was understood, or as no
 // upstream could be told of it. Nothing is known of it but its sender.
 func (s *Server) refused(client string, status int) {
-	if log := s.config.Access; log != nil && log.On() {
-		log.Log(&events.Access{Arrived: time.Now(), Client: client, Status: status})
+	if log := s.config.Access; log != nil && log.Enabled() {
+		log.Log(&events.AccessRecord{Arrived: time.Now(), Client: client, Status: status})
 	}
 }
 
@@ -90,7 +90,7 @@ func (rec *record) asked(start time.Time) { rec.access.Upstream += time.Since(st
 // ended tells of an exchange whose outcome is known.
 func (rec *record) ended(x *exchange, cut bool) {
 	a := &rec.access
-	a.Outcome, a.Cut = x.outcome, cut
+	a.Outcome, a.Truncated = x.outcome, cut
 	a.RequestBytes = x.upload.read.Load()
 	if t := x.tunnel.Load(); t != nil {
 		a.Status = http.StatusSwitchingProtocols // ReverseProxy writes it past the ResponseWriter

@@ -15,12 +15,12 @@ import (
 )
 
 // accessLines is an access log that hands its lines on.
-type accessLines chan events.Access
+type accessLines chan events.AccessRecord
 
-func (accessLines) On() bool               { return true }
-func (l accessLines) Log(a *events.Access) { l <- *a }
+func (accessLines) Enabled() bool                { return true }
+func (l accessLines) Log(a *events.AccessRecord) { l <- *a }
 
-func (l accessLines) next(t *testing.T) events.Access {
+func (l accessLines) next(t *testing.T) events.AccessRecord {
 	t.Helper()
 	select {
 	case a := <-l:

@@ -49,7 +49,7 @@ func TestFailureOfASuspectIsNotCounted(t *testing.T) {
 			if failed := new(proxy.DeliveryError); errors.As(err, &failed) && failed.Unsent {
 				t.Errorf("%s: it was sent", path)
 			}
-			if s := b.Status(); s.State != state || s.Probes != 0 || s.ConsecutiveFailures != 0 || s.LastFailure != nil {
+			if s := b.Status(); s.State != state || s.ProbesInFlight != 0 || s.ConsecutiveFailures != 0 || s.LastFailure != nil {
 				t.Errorf("%v, %s: breaker %+v", state, path, s)
 			}
 		}
@@ -98,7 +98,7 @@ func TestSuspectTakesNoPlace(t *testing.T) {
 	done := make(chan error)
 	go func() { _, err := server.Deliver(t.Context(), suspect("x")); done <- err }()
 	<-came
-	if s := b.Status(); s.State != events.HalfOpen || s.Probes != 0 {
+	if s := b.Status(); s.State != events.HalfOpen || s.ProbesInFlight != 0 {
 		t.Errorf("%+v", s)
 	}
 	res, err := http.Get("http://" + address + "/svc")
@@ -132,7 +132,7 @@ func TestHalfOpenPlacesAreLeftToClientsFirst(t *testing.T) {
 			t.Errorf("half-open for the %d. time: %v", i+1, err)
 		}
 		if wantDeferred {
-			if wait := time.Until(deferred.Until); wait <= 0 || wait > 5*time.Second || b.Status().Probes != 0 {
+			if wait := time.Until(deferred.Until); wait <= 0 || wait > 5*time.Second || b.Status().ProbesInFlight != 0 {
 				t.Errorf("deferred for %v, %+v", wait, b.Status())
 			}
 			ask() // it takes the place, and fails

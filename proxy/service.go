@@ -39,7 +39,7 @@ func (s *service) changed(e events.Event) {
 		if e.To == events.HalfOpen {
 			s.wakeProber()
 		}
-	case events.Probing:
+	case events.ProbeGranted:
 		s.wakeProber()
 	}
 }
@@ -91,6 +91,6 @@ func policyOf(r *routes.Route) breaker.Policy {
 			Jitter:     b.RecoveryBackoff.Jitter,
 		},
 		HalfOpenRequests: b.HalfOpenRequests,
-		Probed:           b.Probe.Path != "",
+		ActiveProbing:    b.Probe.Path != "",
 	}
 }

@@ -99,13 +99,13 @@ func (k *keeping) openRedis(c routes.Redis) error {
 		// Who only followed has nothing to tell.
 		Remembers: func(c events.StateChanged) bool { return c.Cause != events.CauseFleet },
 	})
-	k.fleet = fleet.New(fleet.Config{Instance: k.instance, Board: k.redis, Share: k.share})
+	k.fleet = fleet.New(fleet.Config{Instance: k.instance, Coordinator: k.redis, Sharing: k.share})
 	return nil
 }
 
-func (k *keeping) share() fleet.Share {
+func (k *keeping) share() fleet.Sharing {
 	c := k.config().Redis
-	return fleet.Share{Enabled: c.Share.Enabled, Quorum: c.Share.Quorum, TTL: c.TTL}
+	return fleet.Sharing{Enabled: c.Share.Enabled, Quorum: c.Share.Quorum, TTL: c.TTL}
 }
 
 // Born implements proxy.Breakers: a breaker begins as it was before the process ended.
@@ -159,7 +159,7 @@ func (k *keeping) tellFleet(ctx context.Context, sub *events.Subscription) {
 			service = e.Service
 		case events.Forced:
 			service = e.Service
-		case events.Probing: // it was the fleet that said so
+		case events.ProbeGranted: // it was the fleet that said so
 			if missed == 0 {
 				continue
 			}
@@ -167,7 +167,7 @@ func (k *keeping) tellFleet(ctx context.Context, sub *events.Subscription) {
 		if missed > 0 {
 			service = ""
 		}
-		k.fleet.Changed(service)
+		k.fleet.BreakerChanged(service)
 	}
 }
 
@@ -212,7 +212,7 @@ func (k *keeping) epoch(service string) uint64 {
 	return k.fleet.Epoch(service)
 }
 
-func (k *keeping) probing(service string) bool { return k.fleet != nil && k.fleet.Probing(service) }
+func (k *keeping) probing(service string) bool { return k.fleet != nil && k.fleet.IsProber(service) }
 
 var errNoFleet = errors.New("redis.url is not set")
 
@@ -277,7 +277,7 @@ const historyAnswer = store.HistoryLimit
 
 // history returns a service's changes here and, as far as Redis can be asked, in the fleet,
 // newest first.
-func (k *keeping) history(ctx context.Context, service string) ([]events.Change, error) {
+func (k *keeping) history(ctx context.Context, service string) ([]events.HistoryEntry, error) {
 	changes, err := k.store.History(ctx, service, historyAnswer)
 	if err != nil || k.redis == nil || !k.redis.Condition().Up {
 		return changes, err
@@ -292,7 +292,7 @@ func (k *keeping) history(ctx context.Context, service string) ([]events.Change,
 		to       events.State
 	}
 	seen := make(map[key]bool, len(changes))
-	keyOf := func(c *events.Change) key { return key{c.Instance, c.Time.UnixNano(), c.To} }
+	keyOf := func(c *events.HistoryEntry) key { return key{c.Instance, c.Time.UnixNano(), c.To} }
 	for i := range changes {
 		seen[keyOf(&changes[i])] = true
 	}
@@ -301,6 +301,6 @@ func (k *keeping) history(ctx context.Context, service string) ([]events.Change,
 			changes = append(changes, c)
 		}
 	}
-	slices.SortStableFunc(changes, func(a, b events.Change) int { return b.Time.Compare(a.Time) })
+	slices.SortStableFunc(changes, func(a, b events.HistoryEntry) int { return b.Time.Compare(a.Time) })
 	return changes[:min(len(changes), historyAnswer)], nil
 }

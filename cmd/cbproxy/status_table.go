@@ -19,7 +19,7 @@ type picture struct {
 	health  admin.Health
 	queues  map[string]admin.Queue
 	service string // the one that is shown alone, "" if all are
-	history []events.Change
+	history []events.HistoryEntry
 	taken   time.Time // when, by this machine's clock
 }
 

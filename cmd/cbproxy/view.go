@@ -89,14 +89,14 @@ func (v *view) serviceStatus(name string, r *routes.Route, b *breaker.Breaker) a
 		RetryAt:   admin.TimeOrNil(status.RetryAt),
 		LastError: status.LastFailure,
 		Window:    status.Window,
-		Openings:  status.Openings,
+		Openings:  status.ConsecutiveOpenings,
 		Cause:     status.Cause,
 		Epoch:     v.keeping.epoch(name),
 		Probing:   v.keeping.probing(name),
 	}
 	open, limit := b.ShadowRejections()
 	s.ShadowRejections = open + limit
-	if h := status.Hold; h != nil {
+	if h := status.Forced; h != nil {
 		s.Forced = &admin.Forced{State: h.State, Until: admin.TimeOrNil(h.Until), Reason: h.Reason, Scope: "instance"}
 		if h.Shared {
 			s.Forced.Scope = "fleet"
@@ -130,7 +130,7 @@ func (v *view) Release(ctx context.Context, service string, fleet bool, reason s
 }
 
 // History implements admin.Proxy.
-func (v *view) History(ctx context.Context, service string) ([]events.Change, error) {
+func (v *view) History(ctx context.Context, service string) ([]events.HistoryEntry, error) {
 	return v.keeping.history(ctx, service)
 }
 
@@ -178,7 +178,7 @@ func breakersOf(s *proxy.Server, k *keeping) map[string]metrics.Breaker {
 		view := metrics.Breaker{
 			State:               status.State,
 			Probing:             k.probing(name),
-			Held:                status.Hold != nil,
+			Held:                status.Forced != nil,
 			Enforced:            policy.Mode == breaker.Enforce,
 			ConsecutiveFailures: status.ConsecutiveFailures,
 			FailMax:             policy.FailMax,
@@ -188,7 +188,7 @@ func breakersOf(s *proxy.Server, k *keeping) map[string]metrics.Breaker {
 			view.FailureRatio = float64(w.Failures) / float64(w.Requests)
 		}
 		for _, to := range events.States {
-			view.Changes[to] = b.Changes(to)
+			view.Changes[to] = b.Transitions(to)
 		}
 		open, limit := b.ShadowRejections()
 		view.ShadowRejections = map[events.Reason]uint64{events.ReasonOpen: open, events.ReasonHalfOpenLimit: limit}

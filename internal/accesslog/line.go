@@ -34,8 +34,8 @@ func newHandler(w io.Writer, format, instance string) slog.Handler {
 }
 
 // uneventful reports whether a request is one of the many of which a sample will do.
-func uneventful(a *events.Access) bool {
-	return a.Result == events.ResultSuccess && a.Strategy == "" && a.Attempts == 1 && a.Status > 0 && a.Status < 500 && !a.Cut &&
+func uneventful(a *events.AccessRecord) bool {
+	return a.Result == events.ResultSuccess && a.Strategy == "" && a.Attempts == 1 && a.Status > 0 && a.Status < 500 && !a.Truncated &&
 		!slices.Contains(grpcFaults, a.GRPCStatus)
 }
 
@@ -46,7 +46,7 @@ var grpcFaults = []string{"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTE
 const refused = "refused"
 
 // handle writes a's line. What is without meaning for a request is left out.
-func handle(h slog.Handler, a *events.Access, query bool) error {
+func handle(h slog.Handler, a *events.AccessRecord, query bool) error {
 	attrs := make([]slog.Attr, 0, 24)
 	add := func(attr slog.Attr) { attrs = append(attrs, attr) }
 	word := func(key, value string) {
@@ -81,7 +81,7 @@ func handle(h slog.Handler, a *events.Access, query bool) error {
 	word("fallback", a.Strategy)
 	word("reason", string(a.Reason))
 	word("shed", string(a.Shed))
-	if a.Cut {
+	if a.Truncated {
 		add(slog.Bool("cut", true))
 	}
 	if known {

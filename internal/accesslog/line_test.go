@@ -16,8 +16,8 @@ import (
 
 var arrived = time.Date(2026, 11, 25, 12, 0, 0, 250_000_000, time.UTC)
 
-func healthy() *events.Access {
-	return &events.Access{
+func healthy() *events.AccessRecord {
+	return &events.AccessRecord{
 		Outcome: events.Outcome{Service: "rag_service", Result: events.ResultSuccess, Attempts: 1, Duration: 12345678 * time.Nanosecond},
 		Arrived: arrived, Method: "GET", Path: "/rag/x", Query: "token=secret", Protocol: "HTTP/1.1", UserAgent: "curl/8", Client: "127.0.0.1:999",
 		Status: 200, Upstream: 10 * time.Millisecond, Header: 11 * time.Millisecond, RequestBytes: 3, ResponseBytes: 44,
@@ -25,7 +25,7 @@ func healthy() *events.Access {
 }
 
 // line returns what is written of a, which must be one line.
-func line(t testing.TB, a *events.Access, format, instance string, query bool) string {
+func line(t testing.TB, a *events.AccessRecord, format, instance string, query bool) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := handle(newHandler(&b, format, instance), a, query); err != nil {
@@ -40,37 +40,41 @@ func line(t testing.TB, a *events.Access, format, instance string, query bool) s
 
 func TestLines(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(a *events.Access)
+		change func(a *events.AccessRecord)
 		query  bool
 		json   string // after the time, level, message and instance
 	}{
-		"healthy": {func(*events.Access) {}, false,
+		"healthy": {func(*events.AccessRecord) {}, false,
 			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"success","state":"closed","attempts":1,` +
 				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
-		"query": {func(a *events.Access) { a.UserAgent = "" }, true,
+		"query": {func(a *events.AccessRecord) { a.UserAgent = "" }, true,
 			`"service":"rag_service","method":"GET","path":"/rag/x","query":"token=secret","protocol":"HTTP/1.1","status":200,"outcome":"success","state":"closed","attempts":1,` +
 				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999"}`},
-		"traced": {func(a *events.Access) { a.TraceID, a.SpanID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7" }, false,
+		"traced": {func(a *events.AccessRecord) {
+			a.TraceID, a.SpanID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+		}, false,
 			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"success","state":"closed","attempts":1,` +
 				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8",` +
 				`"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}`},
-		"open": {func(a *events.Access) {
+		"open": {func(a *events.AccessRecord) {
 			a.Result, a.State, a.Attempts, a.Strategy, a.Reason, a.Upstream = events.ResultRejected, events.Open, 0, "static", events.ReasonOpen, 0
 		}, false,
 			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"rejected","state":"open","attempts":0,` +
 				`"fallback":"static","reason":"open","duration_ms":12.345,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
-		"failed and shed": {func(a *events.Access) {
-			a.Result, a.State, a.Attempts, a.Failure, a.Shed, a.Cut = events.ResultFailure, events.HalfOpen, 2, &events.Failure{Type: events.ErrorConnect, Detail: "10.0.0.1"}, events.ShedByRoute, true
+		"failed and shed": {func(a *events.AccessRecord) {
+			a.Result, a.State, a.Attempts, a.Failure, a.Shed, a.Truncated = events.ResultFailure, events.HalfOpen, 2, &events.Failure{Type: events.ErrorConnect, Detail: "10.0.0.1"}, events.ShedByRoute, true
 		}, false,
 			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"failure","state":"half-open","attempts":2,"error":"connect",` +
 				`"shed":"route","cut":true,"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
-		"gRPC": {func(a *events.Access) { a.Protocol, a.GRPCStatus = "HTTP/2.0", "NOT_FOUND" }, false,
+		"gRPC": {func(a *events.AccessRecord) { a.Protocol, a.GRPCStatus = "HTTP/2.0", "NOT_FOUND" }, false,
 			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/2.0","status":200,"grpc_status":"NOT_FOUND","outcome":"success","state":"closed","attempts":1,` +
 				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
-		"not understood": {func(a *events.Access) { *a = events.Access{Arrived: a.Arrived, Status: 431, Client: "127.0.0.1:999"} }, true,
+		"not understood": {func(a *events.AccessRecord) {
+			*a = events.AccessRecord{Arrived: a.Arrived, Status: 431, Client: "127.0.0.1:999"}
+		}, true,
 			`"status":431,"outcome":"refused","client":"127.0.0.1:999"}`},
-		"no route": {func(a *events.Access) {
-			*a = events.Access{Arrived: a.Arrived, Method: "GET", Path: "/", Protocol: "HTTP/2.0", Status: 404, Client: "@"}
+		"no route": {func(a *events.AccessRecord) {
+			*a = events.AccessRecord{Arrived: a.Arrived, Method: "GET", Path: "/", Protocol: "HTTP/2.0", Status: 404, Client: "@"}
 		}, false,
 			`"method":"GET","path":"/","protocol":"HTTP/2.0","status":404,"outcome":"refused","duration_ms":0,"request_bytes":0,"response_bytes":0,"client":"@"}`},
 	} {
@@ -103,7 +107,7 @@ func FuzzLines(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, word, path, query string) {
 		a := healthy()
-		a.Service, a.Attempts, a.Cut = strings.Repeat("s", maxName), 1<<30, true
+		a.Service, a.Attempts, a.Truncated = strings.Repeat("s", maxName), 1<<30, true
 		a.Strategy, a.Reason, a.Shed, a.Failure = "a_strategy_of_ones_own", events.ReasonHalfOpenLimit, events.ShedByRoute, &events.Failure{Type: events.ErrorTruncated}
 		a.GRPCStatus = "FAILED_PRECONDITION"
 		a.TraceID = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -58,14 +58,14 @@ func New(instance string, logger *slog.Logger) *Log {
 	return &Log{instance: instance, logger: logger, standard: map[string]*sink{}}
 }
 
-// On implements events.AccessLog.
-func (l *Log) On() bool { return l.current.Load() != nil }
+// Enabled implements events.AccessLog.
+func (l *Log) Enabled() bool { return l.current.Load() != nil }
 
 // Dropped returns how many lines were dropped since the start.
 func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 
 // Log implements events.AccessLog.
-func (l *Log) Log(a *events.Access) {
+func (l *Log) Log(a *events.AccessRecord) {
 	out := l.current.Load()
 	if out == nil || uneventful(a) && out.Sample < 1 && rand.Float64() >= out.Sample { // #nosec G404 -- a sample of the uneventful
 		return

@@ -58,17 +58,17 @@ func TestWhatIsNotUneventfulIsAlwaysLogged(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "access.log")
 	l := New("", discard())
 	apply(t, l, Settings{Enabled: true, Destination: file, Format: "json", Sample: 0})
-	eventful := []func(a *events.Access){
-		func(a *events.Access) { a.Result = events.ResultFailure },
-		func(a *events.Access) { a.Result = events.ResultRejected },
-		func(a *events.Access) { a.Result = events.ResultCancelled },
-		func(a *events.Access) { a.Strategy = "static" },
-		func(a *events.Access) { a.Attempts = 2 },
-		func(a *events.Access) { a.Status = 500 },
-		func(a *events.Access) { a.Status = 0 },
-		func(a *events.Access) { a.GRPCStatus = "INTERNAL" },
-		func(a *events.Access) { a.Cut = true },
-		func(a *events.Access) { a.Service, a.Result = "", "" },
+	eventful := []func(a *events.AccessRecord){
+		func(a *events.AccessRecord) { a.Result = events.ResultFailure },
+		func(a *events.AccessRecord) { a.Result = events.ResultRejected },
+		func(a *events.AccessRecord) { a.Result = events.ResultCancelled },
+		func(a *events.AccessRecord) { a.Strategy = "static" },
+		func(a *events.AccessRecord) { a.Attempts = 2 },
+		func(a *events.AccessRecord) { a.Status = 500 },
+		func(a *events.AccessRecord) { a.Status = 0 },
+		func(a *events.AccessRecord) { a.GRPCStatus = "INTERNAL" },
+		func(a *events.AccessRecord) { a.Truncated = true },
+		func(a *events.AccessRecord) { a.Service, a.Result = "", "" },
 	}
 	for i, change := range eventful {
 		l.Log(healthy())
@@ -344,7 +344,7 @@ func TestReloadsUnderTrafficLoseNoLine(t *testing.T) {
 func TestOffAndDiscardedChangeNothing(t *testing.T) {
 	l := New("", discard())
 	defer l.Close()
-	if l.On() {
+	if l.Enabled() {
 		t.Error("on by itself")
 	}
 	l.Log(healthy())
@@ -353,7 +353,7 @@ func TestOffAndDiscardedChangeNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	change.Discard()
-	if l.On() {
+	if l.Enabled() {
 		t.Error("on by a change that was discarded")
 	}
 	if _, err := l.Prepare(Settings{Enabled: true, Destination: filepath.Join(t.TempDir(), "no", "folder")}); err == nil {

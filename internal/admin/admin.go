@@ -30,7 +30,7 @@ type Proxy interface {
 	Release(ctx context.Context, service string, fleet bool, reason string) error
 	// History returns the changes of a service's breaker, and of the fleet's other breakers of
 	// that name, newest first.
-	History(ctx context.Context, service string) ([]events.Change, error)
+	History(ctx context.Context, service string) ([]events.HistoryEntry, error)
 	// Queues returns the queues of all services.
 	Queues() Queues
 	// Ready returns why the proxy does not serve, nil if it does.
@@ -140,7 +140,7 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if changes == nil {
-		changes = []events.Change{}
+		changes = []events.HistoryEntry{}
 	}
 	respond(w, http.StatusOK, changes)
 }

@@ -27,7 +27,7 @@ type fake struct {
 	mu       sync.Mutex // guards orders, as long as there may be several
 	orders   []string
 	orderErr error
-	history  []events.Change
+	history  []events.HistoryEntry
 	queues   admin.Queues
 	hosts    []string
 }
@@ -60,7 +60,7 @@ func (f *fake) order(fleet bool, order string) error {
 	return f.orderErr
 }
 
-func (f *fake) History(context.Context, string) ([]events.Change, error) { return f.history, nil }
+func (f *fake) History(context.Context, string) ([]events.HistoryEntry, error) { return f.history, nil }
 
 func (f *fake) Queues() admin.Queues { return f.queues }
 
@@ -316,7 +316,7 @@ func TestHistoryIsAListEvenIfEmpty(t *testing.T) {
 	if got := ask(); got != "[]" {
 		t.Errorf("an empty history is %s", got)
 	}
-	f.history = []events.Change{{
+	f.history = []events.HistoryEntry{{
 		StateChanged: events.StateChanged{Service: "svc", To: events.Open, Cause: events.CauseFailureRatio}, Instance: "me",
 	}}
 	if got := ask(); !strings.Contains(got, `"to":"open","cause":"failure_ratio"`) || !strings.Contains(got, `"instance":"me"`) {

@@ -60,7 +60,7 @@ func eventName(e events.Event) string {
 		return "state_changed"
 	case events.Forced:
 		return "forced"
-	case events.Probing:
+	case events.ProbeGranted:
 		return "probing"
 	case events.QueueChanged:
 		return "queue_changed"

@@ -39,7 +39,7 @@ func (w *watched) wantOpening(want time.Duration, row int) {
 	if got := w.fail(); got != want {
 		w.t.Errorf("open for %v, want %v", got, want)
 	}
-	if got := w.Status().Openings; got != row {
+	if got := w.Status().ConsecutiveOpenings; got != row {
 		w.t.Errorf("%d openings in a row, want %d", got, row)
 	}
 }
@@ -63,11 +63,11 @@ func TestRecoveryThatDoesNotLastIsNone(t *testing.T) {
 		w.wantOpening(2*time.Minute, 2)
 		w.recover()
 		time.Sleep(time.Minute - time.Nanosecond)
-		if got := w.Status().Openings; got != 2 {
+		if got := w.Status().ConsecutiveOpenings; got != 2 {
 			t.Errorf("%d openings in a row before recovery has lasted, want 2", got)
 		}
 		time.Sleep(time.Nanosecond)
-		if got := w.Status().Openings; got != 0 {
+		if got := w.Status().ConsecutiveOpenings; got != 0 {
 			t.Errorf("%d openings in a row once recovery has lasted, want 0", got)
 		}
 		w.wantOpening(time.Minute, 1)
@@ -81,7 +81,7 @@ func TestOperatorsOpeningIsNoPartOfARow(t *testing.T) {
 		w.probing()
 		w.fail()
 		w.Force(events.Open, time.Hour, "")
-		if got := w.Status().Openings; got != 0 {
+		if got := w.Status().ConsecutiveOpenings; got != 0 {
 			t.Errorf("%d openings in a row while held", got)
 		}
 		w.probing()
@@ -94,11 +94,11 @@ func TestOperatorsOpeningIsNoPartOfARow(t *testing.T) {
 func TestPlacementCarriesTheRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watch(t, growing())
-		w.Put(Placement{State: events.Open, Openings: 2})
+		w.SetState(StateOverride{State: events.Open, ConsecutiveOpenings: 2})
 		if got := time.Until(w.RetryAt()); got != 2*time.Minute {
 			t.Errorf("put into a second opening of %v, want 2m", got)
 		}
-		w.Put(Placement{State: events.Open, For: 7 * time.Second, Openings: 2})
+		w.SetState(StateOverride{State: events.Open, Duration: 7 * time.Second, ConsecutiveOpenings: 2})
 		if got := time.Until(w.RetryAt()); got != 7*time.Second {
 			t.Errorf("put into an opening of %v, want 7s", got)
 		}
@@ -111,14 +111,14 @@ func TestPlacementCarriesTheRow(t *testing.T) {
 		w.SetPolicy(growing())
 		w.probing()
 		w.wantOpening(4*time.Minute, 3)
-		w.Put(Placement{State: events.Closed, Openings: 1})
+		w.SetState(StateOverride{State: events.Closed, ConsecutiveOpenings: 1})
 		w.wantOpening(2*time.Minute, 2)
 		jittered := growing()
 		jittered.RecoveryBackoff.Jitter = 0.5
 		w.SetPolicy(jittered)
-		w.Put(Placement{State: events.Open, Openings: 2})
+		w.SetState(StateOverride{State: events.Open, ConsecutiveOpenings: 2})
 		until := w.RetryAt()
-		w.Put(Placement{State: events.Open, Openings: 2})
+		w.SetState(StateOverride{State: events.Open, ConsecutiveOpenings: 2})
 		if w.RetryAt().Equal(until) {
 			t.Error("two openings had the same jitter")
 		}
@@ -209,9 +209,9 @@ func TestJitterSpreads(t *testing.T) {
 				w := watch(t, p)
 				low, high, seen := time.Duration(math.MaxInt64), time.Duration(0), map[time.Duration]bool{}
 				for range 1000 {
-					w.Put(Placement{State: events.HalfOpen, Openings: test.row - 1})
+					w.SetState(StateOverride{State: events.HalfOpen, ConsecutiveOpenings: test.row - 1})
 					if test.row == 1 {
-						w.Put(Placement{State: events.Closed})
+						w.SetState(StateOverride{State: events.Closed})
 						time.Sleep(p.RecoveryTimeout)
 					}
 					d := w.fail()

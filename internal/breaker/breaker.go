@@ -47,7 +47,7 @@ type stretch struct {
 	since  time.Time
 	until  time.Time    // when time ends it; zero if time does not
 	cause  events.Cause // of the change that led here; "" for the first closed state
-	hold   *Hold        // an operator's, nil if the breaker is its own
+	hold   *ForcedState // an operator's, nil if the breaker is its own
 	// failures is how many calls failed in a row before the breaker opened, and since.
 	failures int
 	// openings is how many openings in a row led here, an opening itself included. One held
@@ -76,9 +76,9 @@ func New(service string, policy Policy, publish func(events.Event)) *Breaker {
 // client, if all places are in use: see Call.Revocable.
 func (b *Breaker) Allow() (Call, error) { return b.decide(false, readyAfter) }
 
-// AllowUnready is Allow for a call that may have to wait for its client itself: it leaves other
+// AllowBeforeUpload is Allow for a call that may have to wait for its client itself: it leaves other
 // such calls more time before it takes their place.
-func (b *Breaker) AllowUnready() (Call, error) { return b.decide(false, unreadyAfter) }
+func (b *Breaker) AllowBeforeUpload() (Call, error) { return b.decide(false, unreadyAfter) }
 
 // AllowProbe is Allow for the prober of a breaker whose half-open state is reserved for
 // it. Shadow refuses it what Enforce would: a probe at the wrong time is no user's loss,
@@ -93,7 +93,7 @@ func (b *Breaker) decide(prober bool, after time.Duration) (Call, error) {
 	if p.Mode == Off {
 		return Call{State: s.state}, nil
 	}
-	if p.Probed && !prober && s.state != events.Closed {
+	if p.ActiveProbing && !prober && s.state != events.Closed {
 		if s = b.now(); s.state != events.Closed {
 			return b.refuse(s.state, p.Mode == Shadow)
 		}
@@ -148,21 +148,21 @@ func (b *Breaker) decided(s *stretch) *stretch {
 	return s
 }
 
-// SetTurn makes the half-open breaker let a call through only where turn says that it is this
+// SetProbePermission makes the half-open breaker let a call through only where turn says that it is this
 // breaker's turn to probe; otherwise Allow returns ErrHalfOpenLimit. turn is asked on the
 // calls' goroutines and must return at once.
-func (b *Breaker) SetTurn(turn func() bool) { b.turn.Store(&turn) }
+func (b *Breaker) SetProbePermission(turn func() bool) { b.turn.Store(&turn) }
 
 func (b *Breaker) myTurn() bool {
 	turn := b.turn.Load()
 	return turn == nil || (*turn)()
 }
 
-// TurnCame tells who listens to events that turn has become true.
-func (b *Breaker) TurnCame() {
+// ProbeGranted tells who listens to events that turn has become true.
+func (b *Breaker) ProbeGranted() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.publish(events.Probing{Time: time.Now(), Service: b.service})
+	b.publish(events.ProbeGranted{Time: time.Now(), Service: b.service})
 }
 
 // Policy returns the policy in force.

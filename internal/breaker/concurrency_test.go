@@ -76,8 +76,8 @@ func TestConcurrentCallsTellOneStory(t *testing.T) {
 		}
 	}
 	for _, s := range events.States {
-		if b.Changes(s) != changes[s] {
-			t.Errorf("%d changes to %v are counted, %d were published", b.Changes(s), s, changes[s])
+		if b.Transitions(s) != changes[s] {
+			t.Errorf("%d changes to %v are counted, %d were published", b.Transitions(s), s, changes[s])
 		}
 	}
 	if changes[events.Open] < 10 {
@@ -100,7 +100,7 @@ func TestWindowSurvivesReloadsUnderLoad(t *testing.T) {
 			RecoveryTimeout:  time.Duration(1 + r.IntN(100_000)),
 			RecoveryBackoff:  Backoff{Multiplier: 1 + r.Float64(), Max: time.Millisecond, Jitter: r.Float64()},
 			HalfOpenRequests: 1 + r.IntN(3),
-			Probed:           r.IntN(4) == 0,
+			ActiveProbing:    r.IntN(4) == 0,
 		}
 	}
 	b := New("svc", policy(rand.New(rand.NewPCG(1, 1))), func(events.Event) {})
@@ -110,7 +110,7 @@ func TestWindowSurvivesReloadsUnderLoad(t *testing.T) {
 	for w := range 8 {
 		workers.Go(func() {
 			r := rand.New(rand.NewPCG(2, uint64(w)))
-			for i := 0; i < 5000 || reloads.Load() < 500 || b.Changes(events.Open) < 10; i++ {
+			for i := 0; i < 5000 || reloads.Load() < 500 || b.Transitions(events.Open) < 10; i++ {
 				allow := b.Allow
 				if i%16 == 0 {
 					allow = b.AllowProbe

@@ -32,7 +32,7 @@ var randomPolicies = rapid.Custom(func(t *rapid.T) Policy {
 			Max:        seconds(0, 20, "max"),
 		},
 		HalfOpenRequests: rapid.IntRange(1, 3).Draw(t, "probes"),
-		Probed:           rapid.SampledFrom([]bool{false, false, true}).Draw(t, "probed"),
+		ActiveProbing:    rapid.SampledFrom([]bool{false, false, true}).Draw(t, "probed"),
 	}
 })
 
@@ -132,8 +132,8 @@ func (p *pair) compare(t *rapid.T) {
 	if status.State != p.state || p.b.State() != p.state {
 		t.Fatalf("state %v, the model says %v", status.State, p.state)
 	}
-	if (status.Hold != nil) != p.held {
-		t.Fatalf("hold %+v, the model says %v", status.Hold, p.held)
+	if (status.Forced != nil) != p.held {
+		t.Fatalf("hold %+v, the model says %v", status.Forced, p.held)
 	}
 	if p.state == events.Open && !status.RetryAt.Equal(p.until) {
 		t.Fatalf("open until %v, the model says %v", status.RetryAt, p.until)
@@ -145,8 +145,8 @@ func (p *pair) compare(t *rapid.T) {
 	if p.rowIsOver() {
 		openings = 0
 	}
-	if status.Openings != openings {
-		t.Fatalf("%d openings in a row, the model says %d", status.Openings, openings)
+	if status.ConsecutiveOpenings != openings {
+		t.Fatalf("%d openings in a row, the model says %d", status.ConsecutiveOpenings, openings)
 	}
 	if open, limit := p.b.ShadowRejections(); open != p.shadowed[events.Open] || limit != p.shadowed[events.HalfOpen] {
 		t.Fatalf("shadow rejections %d and %d, the model says %v", open, limit, p.shadowed)

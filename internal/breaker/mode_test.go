@@ -124,7 +124,7 @@ func TestReportsWithNowhereToGoDoNothing(t *testing.T) {
 
 func TestProbedKeepsHalfOpenForTheProber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 2, Probed: true})
+		w := watch(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 2, ActiveProbing: true})
 		call, err := w.AllowProbe()
 		if err != nil || call.State != events.Closed {
 			t.Fatalf("a probe while closed: %+v, %v", call, err)
@@ -156,7 +156,7 @@ func TestProbedKeepsHalfOpenForTheProber(t *testing.T) {
 // Traffic may be first to see that an opening is over. It must not become the probe.
 func TestUsersCallEndsAnOpeningWithoutProbing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, Probed: true})
+		w := watch(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, ActiveProbing: true})
 		w.call(1, false, 0)
 		until := w.RetryAt()
 		w.Close() // no clock: only calls can tell
@@ -185,7 +185,7 @@ func TestUsersCallEndsAnOpeningWithoutProbing(t *testing.T) {
 func TestProbedCanChangeWhileHalfOpen(t *testing.T) {
 	p := Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1}
 	probed := p
-	probed.Probed = true
+	probed.ActiveProbing = true
 	w := watch(t, p)
 	w.Force(events.HalfOpen, 0, "")
 	w.SetPolicy(probed)
@@ -204,7 +204,7 @@ func TestProbedCanChangeWhileHalfOpen(t *testing.T) {
 
 // Shadow moves as Enforce does, so a prober's probe is refused where it would say nothing.
 func TestShadowReservesHalfOpenToo(t *testing.T) {
-	w := watch(t, Policy{Mode: Shadow, FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, Probed: true})
+	w := watch(t, Policy{Mode: Shadow, FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, ActiveProbing: true})
 	w.Force(events.Open, 0, "")
 	if _, err := w.AllowProbe(); err != ErrOpen {
 		t.Errorf("a probe while open: %v", err)

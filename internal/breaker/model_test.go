@@ -88,7 +88,7 @@ func (m *model) allow() (shadowed, err error, counts bool) {
 	if m.policy.Mode == Off {
 		return nil, nil, false
 	}
-	if m.policy.Probed && m.state == events.HalfOpen {
+	if m.policy.ActiveProbing && m.state == events.HalfOpen {
 		err = ErrHalfOpenLimit
 	} else {
 		err = m.admit()

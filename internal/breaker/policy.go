@@ -39,8 +39,8 @@ type Policy struct {
 	// HalfOpenRequests is how many calls a half-open breaker lets through at once, and how
 	// many of them must succeed in a row to close it.
 	HalfOpenRequests int
-	// Probed reserves the half-open state for AllowProbe: Allow refuses.
-	Probed bool
+	// ActiveProbing reserves the half-open state for AllowProbe: Allow refuses.
+	ActiveProbing bool
 }
 
 // Backoff is how openings grow while recovery fails.
@@ -78,8 +78,8 @@ func (p *Policy) exceeded(t tally) events.Cause {
 	return ""
 }
 
-// Longest returns how long the n-th opening in a row may last.
-func (p *Policy) Longest(n int) time.Duration { return p.opening(n, 1) }
+// MaxOpening returns how long the n-th opening in a row may last.
+func (p *Policy) MaxOpening(n int) time.Duration { return p.opening(n, 1) }
 
 // opening returns how long the n-th opening in a row lasts, where chance is a number in
 // [0, 1) drawn for it.

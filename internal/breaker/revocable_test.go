@@ -16,7 +16,7 @@ func halfOpened(t *testing.T, waited *atomic.Int64) (*Breaker, Call) {
 	b := New("svc", Policy{FailMax: 1, RecoveryTimeout: time.Hour, HalfOpenRequests: 1}, func(events.Event) {})
 	t.Cleanup(b.Close)
 	b.Force(events.HalfOpen, 0, "")
-	call, err := b.AllowUnready()
+	call, err := b.AllowBeforeUpload()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestProbeThatWaitsForItsClientIsReplaced(t *testing.T) {
 			var waited atomic.Int64
 			b, slow := halfOpened(t, &waited)
 			waited.Store(int64(c.waited))
-			allow, want := b.AllowUnready, c.unready
+			allow, want := b.AllowBeforeUpload, c.unready
 			if ready {
 				allow, want = b.Allow, c.ready
 			}
@@ -74,7 +74,7 @@ func TestReplacedProbeReportsOnce(t *testing.T) {
 		"cancelled":                   {func(_ *Breaker, next Call) { next.Cancel() }, Call.Cancel, events.HalfOpen},
 		"not this instance's turn": {func(b *Breaker, next Call) {
 			next.Cancel()
-			b.SetTurn(func() bool { return false })
+			b.SetProbePermission(func() bool { return false })
 		}, func(c Call) { c.Success(0) }, events.HalfOpen},
 	} {
 		var waited atomic.Int64
@@ -98,16 +98,16 @@ func TestReplacedProbeReportsOnce(t *testing.T) {
 func TestStatusDoesNotCountProbesThatWaitForTheirClients(t *testing.T) {
 	var waited atomic.Int64
 	b, slow := halfOpened(t, &waited)
-	if n := b.Status().Probes; n != 1 {
+	if n := b.Status().ProbesInFlight; n != 1 {
 		t.Errorf("%d probes, want 1", n)
 	}
 	waited.Store(int64(unreadyAfter))
-	if n := b.Status().Probes; n != 0 {
+	if n := b.Status().ProbesInFlight; n != 0 {
 		t.Errorf("%d probes, want none", n)
 	}
 	slow.Cancel()
 	waited.Store(0)
-	if n := b.Status().Probes; n != 0 {
+	if n := b.Status().ProbesInFlight; n != 0 {
 		t.Errorf("%d probes after the report", n)
 	}
 }
@@ -121,7 +121,7 @@ func TestReplacementsAndReportsAtOnceKeepThePlacesCount(t *testing.T) {
 	for range 8 {
 		running.Go(func() {
 			for range 2000 {
-				if call, err := b.AllowUnready(); err == nil {
+				if call, err := b.AllowBeforeUpload(); err == nil {
 					call.Revocable(func() time.Duration { return time.Minute }).Cancel()
 				}
 			}

@@ -15,21 +15,21 @@ type Status struct {
 	// RetryAt is when an opening ends and probing begins; zero if the breaker is not open,
 	// or is held open without end.
 	RetryAt time.Time
-	// Hold is an operator's hold, nil if there is none.
-	Hold *Hold
+	// Forced is an operator's hold, nil if there is none.
+	Forced *ForcedState
 	// ConsecutiveFailures counts the calls that failed in a row; an open or half-open
 	// breaker remembers those that opened it.
 	ConsecutiveFailures int
 	// Window is what the ratios look at; nil if none is used. It is empty while the breaker
 	// is not closed.
 	Window *events.Counts
-	// Openings counts the openings in a row, that is with no lasting recovery between them,
+	// ConsecutiveOpenings counts the openings in a row, that is with no lasting recovery between them,
 	// and so how far RecoveryBackoff has grown; an opening in progress is included. 0 once
 	// the breaker has stayed closed for RecoveryTimeout, and in an operator's hold.
-	Openings int
-	// Probes counts the calls under way that decide a half-open state, without those that any
-	// other call may replace, and Passed those that have succeeded.
-	Probes, Passed int
+	ConsecutiveOpenings int
+	// ProbesInFlight counts the calls under way that decide a half-open state, without those that any
+	// other call may replace, and ProbesSucceeded those that have succeeded.
+	ProbesInFlight, ProbesSucceeded int
 	// LastFailure is the last failure reported, or that calls were too slow where that
 	// opened the breaker since; nil if there was none.
 	LastFailure *events.Failure
@@ -43,9 +43,9 @@ func (b *Breaker) statusOf(s *stretch) Status {
 		State:               s.state,
 		Since:               s.since,
 		Cause:               s.cause,
-		Hold:                s.hold,
+		Forced:              s.hold,
 		ConsecutiveFailures: s.failures,
-		Openings:            b.row(s, time.Now()),
+		ConsecutiveOpenings: b.row(s, time.Now()),
 		LastFailure:         b.lastFailure.Load(),
 	}
 	switch s.state {
@@ -53,9 +53,9 @@ func (b *Breaker) statusOf(s *stretch) Status {
 		status.RetryAt = s.until
 	case events.HalfOpen:
 		c := s.engine.cb.Counts()
-		status.Probes = int(c.Requests) - int(c.TotalExclusions) - int(c.TotalSuccesses) - int(c.TotalFailures)
-		status.Probes = max(status.Probes-s.engine.probes.waiting(), 0)
-		status.Passed = int(c.TotalSuccesses)
+		status.ProbesInFlight = int(c.Requests) - int(c.TotalExclusions) - int(c.TotalSuccesses) - int(c.TotalFailures)
+		status.ProbesInFlight = max(status.ProbesInFlight-s.engine.probes.waiting(), 0)
+		status.ProbesSucceeded = int(c.TotalSuccesses)
 	case events.Closed:
 		status.ConsecutiveFailures = int(s.engine.cb.Counts().ConsecutiveFailures)
 	}
@@ -73,8 +73,8 @@ func (b *Breaker) statusOf(s *stretch) Status {
 // State returns the state as it is now.
 func (b *Breaker) State() events.State { return b.now().state }
 
-// Opening returns the state as it is now, and if that is open when it ends; zero if it is held without end.
-func (b *Breaker) Opening() (events.State, time.Time) {
+// StateAndRetryAt returns the state as it is now, and if that is open when it ends; zero if it is held without end.
+func (b *Breaker) StateAndRetryAt() (events.State, time.Time) {
 	s := b.now()
 	if s.state != events.Open {
 		return s.state, time.Time{}
@@ -91,8 +91,8 @@ func (b *Breaker) RetryAt() time.Time {
 	return time.Time{}
 }
 
-// Changes returns how many transitions have led to state.
-func (b *Breaker) Changes(state events.State) uint64 { return b.changes[state].Load() }
+// Transitions returns how many transitions have led to state.
+func (b *Breaker) Transitions(state events.State) uint64 { return b.changes[state].Load() }
 
 // ShadowRejections returns how many calls have passed that Enforce would have refused, by
 // why: open, and half-open with its places taken or reserved. They never go down.

@@ -2,12 +2,12 @@ package events
 
 import "time"
 
-// Access is what an access log and a tracer want to know of a request beyond its outcome. Its
+// AccessRecord is what an access log and a tracer want to know of a request beyond its outcome. Its
 // texts are the client's, byte for byte: they may hold anything, and be of any length that a
 // request may have. For a request that reached no route, only State is without meaning and
 // Service and Result are "". Of one that was refused before its header section was understood,
 // there are Arrived, Client and Status.
-type Access struct {
+type AccessRecord struct {
 	Outcome
 	// Arrived is when the proxy had the request's header section.
 	Arrived time.Time
@@ -21,8 +21,8 @@ type Access struct {
 	Prefix string
 	// Status is the response's final status, 0 if none was sent.
 	Status int
-	// Cut tells that the response was cut off before its end.
-	Cut bool
+	// Truncated tells that the response was cut off before its end.
+	Truncated bool
 	// Upstream is the time from the decision to ask the upstream until its response was to be
 	// passed on or there was none to be had: all attempts and the waits between them, and the
 	// whole response where that is read before the client sees any of it. 0 if it was not asked.
@@ -38,9 +38,9 @@ type Access struct {
 // AccessLog is told of every request while it is on. It must be safe for concurrent use and
 // must not block.
 type AccessLog interface {
-	// On reports whether anything may be logged. It is asked once a request.
-	On() bool
+	// Enabled reports whether anything may be logged. It is asked once a request.
+	Enabled() bool
 	// Log is called at most once a request, when its response has ended. a is valid only
 	// during the call.
-	Log(a *Access)
+	Log(a *AccessRecord)
 }

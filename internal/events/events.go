@@ -103,9 +103,9 @@ type StateChanged struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Change is a transition with the name of the instance whose breaker it was of: a line of a
+// HistoryEntry is a transition with the name of the instance whose breaker it was of: a line of a
 // service's history.
-type Change struct {
+type HistoryEntry struct {
 	StateChanged
 	Instance string `json:"instance"`
 }
@@ -122,8 +122,8 @@ type Forced struct {
 	Shared bool `json:"shared,omitempty"`
 }
 
-// Probing tells that it is now this instance's turn to probe for the fleet.
-type Probing struct {
+// ProbeGranted tells that it is now this instance's turn to probe for the fleet.
+type ProbeGranted struct {
 	Time    time.Time `json:"time"`
 	Service string    `json:"service"`
 }
@@ -175,6 +175,6 @@ type AdminAction struct {
 func (StateChanged) event() {}
 func (QueueChanged) event() {}
 func (Forced) event()       {}
-func (Probing) event()      {}
+func (ProbeGranted) event() {}
 func (Reloaded) event()     {}
 func (AdminAction) event()  {}

@@ -9,7 +9,7 @@ type Tracer interface {
 	// Request begins the span of a client's request, of which a tells what is known at its start.
 	// header is the request's header section: the trace that the client began is read from it, and
 	// the span is written to it, for whoever the request is handed on to.
-	Request(a *Access, header map[string][]string) RequestSpan
+	Request(a *AccessRecord, header map[string][]string) RequestSpan
 	// Delivery begins the span of an attempt to deliver a queued request. header is as for Request;
 	// the trace goes on that it holds.
 	Delivery(a *Attempt, header map[string][]string) AttemptSpan
@@ -30,7 +30,7 @@ type RequestSpan interface {
 	// Fallback tells which strategy answered, and why.
 	Fallback(strategy string, reason Reason)
 	// End is told what became of the request. a is valid only during the call.
-	End(a *Access)
+	End(a *AccessRecord)
 }
 
 // AttemptSpan is the span of one request to an upstream. End is called once, on the request's

@@ -7,9 +7,9 @@ import (
 	"cbproxy/internal/store"
 )
 
-// Board is where a fleet's decisions are made and leases are kept, as store.Redis has it. A
+// Coordinator is where a fleet's decisions are made and leases are kept, as store.Redis has it. A
 // method's error means that what was asked may have happened or not.
-type Board interface {
+type Coordinator interface {
 	Merge(ctx context.Context, s store.State) (kept store.State, now time.Time, err error)
 	Decide(ctx context.Context, d store.Decision) (v store.Verdict, kept store.State, now time.Time, err error)
 	Acquire(ctx context.Context, service, token string, d time.Duration) (busy time.Duration, err error)
@@ -53,7 +53,7 @@ type answer struct {
 }
 
 // perform asks b.
-func (r *request) perform(ctx context.Context, b Board) (a answer) {
+func (r *request) perform(ctx context.Context, b Coordinator) (a answer) {
 	service := r.state.Service
 	switch r.kind {
 	case merge:

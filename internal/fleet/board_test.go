@@ -125,5 +125,5 @@ func (b *memoryBoard) lose(service string, before *store.State) {
 	}
 }
 
-var _ Board = (*memoryBoard)(nil)
-var _ Board = (*store.Redis)(nil)
+var _ Coordinator = (*memoryBoard)(nil)
+var _ Coordinator = (*store.Redis)(nil)

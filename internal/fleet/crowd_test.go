@@ -34,7 +34,7 @@ type crowd struct {
 }
 
 // newCrowd starts a Redis and n instances, which end with the benchmark.
-func newCrowd(b *testing.B, n, services int, share fleet.Share) *crowd {
+func newCrowd(b *testing.B, n, services int, share fleet.Sharing) *crowd {
 	b.Helper()
 	server := redistest.Start(b)
 	c := &crowd{b: b, client: server.Client(), sharing: share.Enabled}
@@ -65,7 +65,7 @@ type instance struct {
 }
 
 // add starts an instance, put together as the proxy does it.
-func (c *crowd) add(name, url string, share fleet.Share) {
+func (c *crowd) add(name, url string, share fleet.Sharing) {
 	board, err := store.NewRedis(store.RedisConfig{
 		URL: url, Namespace: benchNamespace, Logger: slog.New(slog.DiscardHandler),
 		TTL: func() time.Duration { return benchTTL },
@@ -75,7 +75,7 @@ func (c *crowd) add(name, url string, share fleet.Share) {
 	}
 	i := &instance{store: board, breakers: map[string]*seenBreaker{}}
 	c.instances = append(c.instances, i)
-	i.fleet = fleet.New(fleet.Config{Instance: name, Board: board, Share: func() fleet.Share { return share }})
+	i.fleet = fleet.New(fleet.Config{Instance: name, Coordinator: board, Sharing: func() fleet.Sharing { return share }})
 	for _, service := range c.services {
 		s := newSeenBreaker(service, &i.bus)
 		i.breakers[service] = s
@@ -100,7 +100,7 @@ func (i *instance) tellFleet(ctx context.Context, changes *events.Subscription) 
 		if missed > 0 || !ok {
 			change.Service = ""
 		}
-		i.fleet.Changed(change.Service)
+		i.fleet.BreakerChanged(change.Service)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"cbproxy/internal/store"
 )
 
-// Share is how an instance takes part.
-type Share struct {
+// Sharing is how an instance takes part.
+type Sharing struct {
 	// Enabled tells and follows; without, the instance is on its own.
 	Enabled bool
 	// Quorum is how many instances must have found a failure before all follow.
@@ -25,10 +25,10 @@ type Share struct {
 
 // Config is what a Fleet is built from. All fields are required.
 type Config struct {
-	Instance string // the name of this one, which no other has
-	Board    Board
-	// Share is asked again and again, so that it may change.
-	Share func() Share
+	Instance    string // the name of this one, which no other has
+	Coordinator Coordinator
+	// Sharing is asked again and again, so that it may change.
+	Sharing func() Sharing
 }
 
 // Fleet is one instance's part in its fleet. It is safe for concurrent use.
@@ -75,7 +75,7 @@ func (f *Fleet) Run(ctx context.Context) {
 		f.start(m)
 	}
 	f.mu.Unlock()
-	f.config.Board.Listen(ctx, listener{f})
+	f.config.Coordinator.Listen(ctx, listener{f})
 	f.running.Wait()
 }
 
@@ -89,8 +89,8 @@ func (f *Fleet) start(m *member) {
 	f.running.Go(func() { m.run(ctx) })
 }
 
-// Changed is called when the breaker of a service may have changed; with "", all.
-func (f *Fleet) Changed(service string) {
+// BreakerChanged is called when the breaker of a service may have changed; with "", all.
+func (f *Fleet) BreakerChanged(service string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, m := range f.members {
@@ -108,9 +108,9 @@ func (f *Fleet) Epoch(service string) uint64 {
 	return 0
 }
 
-// Probing tells whether this instance is the one that may probe a service's upstream for the
+// IsProber tells whether this instance is the one that may probe a service's upstream for the
 // fleet.
-func (f *Fleet) Probing(service string) bool {
+func (f *Fleet) IsProber(service string) bool {
 	m := f.member(service)
 	return m != nil && time.Now().Before(m.gate.Load().until)
 }
@@ -129,7 +129,7 @@ func (f *Fleet) period() time.Duration {
 	services := len(f.members)
 	f.mu.Unlock()
 	period := comparePeriod * time.Duration(1+services/100)
-	if ttl := f.config.Share().TTL; ttl > 0 {
+	if ttl := f.config.Sharing().TTL; ttl > 0 {
 		period = min(period, max(ttl/3, time.Second))
 	}
 	return period

@@ -32,8 +32,8 @@ var benchPolicy = breaker.Policy{
 }
 
 var (
-	sharing = fleet.Share{Enabled: true, Quorum: 1, TTL: benchTTL}
-	alone   = fleet.Share{Quorum: 1, TTL: benchTTL}
+	sharing = fleet.Sharing{Enabled: true, Quorum: 1, TTL: benchTTL}
+	alone   = fleet.Sharing{Quorum: 1, TTL: benchTTL}
 )
 
 // BenchmarkFleetOpens measures how long it takes from one instance's finding that an upstream
@@ -98,7 +98,7 @@ func (c *crowd) recover() {
 func (c *crowd) probe(service string) {
 	chance := rand.N(len(c.instances))
 	for n, i := range c.instances {
-		if n != chance && !i.fleet.Probing(service) {
+		if n != chance && !i.fleet.IsProber(service) {
 			continue
 		}
 		if call, err := i.breakers[service].Allow(); err == nil {
@@ -114,7 +114,7 @@ func BenchmarkFleetDeadUpstream(b *testing.B) {
 	b.Run("alone", func(b *testing.B) { dieAndReturn(b, alone) })
 }
 
-func dieAndReturn(b *testing.B, share fleet.Share) {
+func dieAndReturn(b *testing.B, share fleet.Sharing) {
 	const (
 		each   = 50 * time.Millisecond // between one instance's calls
 		health = time.Second

@@ -48,14 +48,14 @@ func (l *lease) valid(now time.Time) bool { return l.token != "" && now.Before(l
 // instances with few calls would otherwise hand it over for ever, each when a call comes to the
 // other.
 func (p *participant) idle(status *breaker.Status, now time.Time) bool {
-	if !p.lease.wanted || status.Probes > 0 || p.breaker.Policy().Probed {
+	if !p.lease.wanted || status.ProbesInFlight > 0 || p.breaker.Policy().ActiveProbing {
 		return false
 	}
 	quiet := now.Sub(p.lease.since)
 	if used, ok := p.used.since(now); ok {
 		quiet = min(quiet, used)
 	}
-	return quiet > min(p.lease.patience<<(2*min(status.Passed, 2)), 10*leaseTime)
+	return quiet > min(p.lease.patience<<(2*min(status.ProbesSucceeded, 2)), 10*leaseTime)
 }
 
 // newToken returns a token that nobody else has had.

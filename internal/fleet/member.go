@@ -20,7 +20,7 @@ const (
 // A member is a participant with a goroutine, which asks Redis for it.
 type member struct {
 	*participant
-	board Board
+	board Coordinator
 
 	pokes  chan struct{}               // holds a token if there may be something to do
 	news   atomic.Pointer[store.State] // the newest decision that was published and not yet heard
@@ -32,12 +32,12 @@ type member struct {
 
 func newMember(service string, b *breaker.Breaker, f *Fleet) *member {
 	m := &member{
-		participant: newParticipant(service, f.config.Instance, b), board: f.config.Board,
+		participant: newParticipant(service, f.config.Instance, b), board: f.config.Coordinator,
 		pokes: make(chan struct{}, 1), orders: make(chan *order), leave: func() {},
 	}
-	m.share, m.period, m.participant.poke = f.config.Share, f.period, m.poke
+	m.share, m.period, m.participant.poke = f.config.Sharing, f.period, m.poke
 	m.heard, m.tokens = &f.heard, &f.tokens
-	b.SetTurn(m.turn)
+	b.SetProbePermission(m.turn)
 	return m
 }
 

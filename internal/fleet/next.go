@@ -21,7 +21,7 @@ func (p *participant) next(now time.Time) (r request, wake time.Time) {
 	return r, wake
 }
 
-func (p *participant) setGate(status *breaker.Status, share Share, now time.Time) {
+func (p *participant) setGate(status *breaker.Status, share Sharing, now time.Time) {
 	g := gate{closed: share.Enabled && p.probes(status, now)}
 	if p.claimed() {
 		g.until = p.lease.until()
@@ -32,12 +32,12 @@ func (p *participant) setGate(status *breaker.Status, share Share, now time.Time
 	}
 	p.gate.Store(&g)
 	if old.until.IsZero() && !g.until.IsZero() {
-		p.breaker.TurnCame()
+		p.breaker.ProbeGranted()
 	}
 }
 
 // wants decides what to ask, the most urgent first.
-func (p *participant) wants(status *breaker.Status, share Share, now time.Time) (r request, wake time.Time) {
+func (p *participant) wants(status *breaker.Status, share Sharing, now time.Time) (r request, wake time.Time) {
 	switch {
 	case !share.Enabled:
 		p.compareAt, p.applied, p.clock = time.Time{}, 0, clock{} // it begins anew once it shares again
@@ -92,7 +92,7 @@ func (p *participant) giveUp() (r request) {
 
 // verdict returns the decision to ask for because of what the breaker has come to: by its
 // probes, if this instance is the prober, otherwise by its clients' calls.
-func (p *participant) verdict(status *breaker.Status, share Share, now time.Time) (r request) {
+func (p *participant) verdict(status *breaker.Status, share Sharing, now time.Time) (r request) {
 	if p.deaf(status) {
 		return r
 	}
@@ -107,7 +107,7 @@ func (p *participant) verdict(status *breaker.Status, share Share, now time.Time
 		default:
 			return r
 		}
-	case status.Hold != nil && p.known.Epoch == 0: // the fleet's, from before a restart, and Redis has lost it
+	case status.Forced != nil && p.known.Epoch == 0: // the fleet's, from before a restart, and Redis has lost it
 	case own(status) && p.known.State == events.Closed && !p.holdsAll(now):
 		f := finding{status.Since, p.known.Epoch, share.Quorum}
 		if p.told == f {
@@ -152,7 +152,7 @@ func (p *participant) probe(status *breaker.Status, now time.Time) (r request, w
 		}
 	default:
 		due := p.lease.asked.Add(leaseRenew)
-		if status.State == events.HalfOpen && status.Probes == 0 {
+		if status.State == events.HalfOpen && status.ProbesInFlight == 0 {
 			due = p.lease.asked.Add(leaseOffer)
 		}
 		if now.Before(due) {

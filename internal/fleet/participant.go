@@ -32,7 +32,7 @@ const (
 type participant struct {
 	service, instance string
 	breaker           *breaker.Breaker
-	share             func() Share
+	share             func() Sharing
 	period            func() time.Duration // between comparisons
 	heard             *moment              // when this instance last heard of Redis
 	tokens            *atomic.Int64        // how many leases this instance has asked for
@@ -80,7 +80,7 @@ type gate struct {
 func newParticipant(service, instance string, b *breaker.Breaker) *participant {
 	p := &participant{
 		service: service, instance: instance, breaker: b,
-		share:  func() Share { return Share{Enabled: true, Quorum: 1} },
+		share:  func() Sharing { return Sharing{Enabled: true, Quorum: 1} },
 		period: func() time.Duration { return comparePeriod },
 		heard:  new(moment), tokens: new(atomic.Int64), poke: func() {}, random: rand.Float64,
 		known: store.State{Service: service, Instance: instance},
@@ -224,11 +224,11 @@ func (p *participant) acquired(r *request, a answer, sent, received time.Time) {
 
 // deaf tells whether the breaker follows nobody: an operator holds it, or it is off.
 func (p *participant) deaf(s *breaker.Status) bool {
-	return s.Hold != nil && !s.Hold.Shared || p.breaker.Policy().Mode == breaker.Off
+	return s.Forced != nil && !s.Forced.Shared || p.breaker.Policy().Mode == breaker.Off
 }
 
 // obey puts the breaker where the fleet is.
-func (p *participant) obey(share Share, now time.Time) {
+func (p *participant) obey(share Sharing, now time.Time) {
 	if !share.Enabled || !p.clock.known() {
 		return
 	}
@@ -250,15 +250,15 @@ func (p *participant) follow(status *breaker.Status, now time.Time) {
 	if c := p.known.Cause; p.known.Instance == p.instance && (c == events.CauseForced || c == events.CauseReleased) {
 		cause = c // the order was given here
 	}
-	place := PlacementOf(p.known, p.clock.toRemote(now), cause)
+	place := OverrideFor(p.known, p.clock.toRemote(now), cause)
 	decided := p.clock.toLocal(p.known.Timestamp)
-	p.breaker.PutIf(place, func(s breaker.Status) bool { return !p.deaf(&s) && wanted(&place, &s, decided) })
+	p.breaker.SetStateIf(place, func(s breaker.Status) bool { return !p.deaf(&s) && wanted(&place, &s, decided) })
 	p.applied = p.known.Epoch
 }
 
 // wanted tells whether a breaker that is in a state is to be put into place, which was decided
 // at a time. What its instance has found, or its operator ordered, since then is newer.
-func wanted(place *breaker.Placement, s *breaker.Status, decided time.Time) bool {
+func wanted(place *breaker.StateOverride, s *breaker.Status, decided time.Time) bool {
 	newer := s.Since.Sub(decided) > sameEnd // otherwise it may be what the decision was made for
 	switch s.State {
 	case events.Open:
@@ -269,12 +269,12 @@ func wanted(place *breaker.Placement, s *breaker.Status, decided time.Time) bool
 		newer = newer && s.Cause == events.CauseProbesSucceeded
 	}
 	switch {
-	case place.Hold || s.Hold != nil:
+	case place.Forced || s.Forced != nil:
 		return true
 	case newer:
 		return false
 	case place.State == events.Open && s.State == events.Open:
-		return s.RetryAt.Sub(time.Now().Add(place.For)).Abs() > sameEnd
+		return s.RetryAt.Sub(time.Now().Add(place.Duration)).Abs() > sameEnd
 	}
 	return s.State != place.State
 }

@@ -23,7 +23,7 @@ func TestOperatorHoldsTheWholeFleet(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, n := range w.nodes {
-			if h := n.breaker.Status().Hold; h == nil || !h.Shared || h.Reason != "maintenance" {
+			if h := n.breaker.Status().Forced; h == nil || !h.Shared || h.Reason != "maintenance" {
 				t.Errorf("%s: hold %+v", n.instance, h)
 			}
 		}
@@ -64,8 +64,8 @@ func TestOrderIsAnsweredWhenItIsFollowed(t *testing.T) {
 				t.Fatalf("%+v was not obeyed", o)
 			}
 			s := n.breaker.Status()
-			if o.auto && s.Hold != nil || !o.auto && (s.Hold == nil || s.State != o.state) {
-				t.Errorf("%+v is answered while the breaker is %s, hold %+v", o, s.State, s.Hold)
+			if o.auto && s.Forced != nil || !o.auto && (s.Forced == nil || s.State != o.state) {
+				t.Errorf("%+v is answered while the breaker is %s, hold %+v", o, s.State, s.Forced)
 			}
 		}
 	})

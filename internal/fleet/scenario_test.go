@@ -96,8 +96,8 @@ func TestFailedProbeOpensAllAgainForLonger(t *testing.T) {
 		})
 		for _, n := range w.nodes {
 			s := n.breaker.Status()
-			if n.known.Epoch <= first || s.Openings != 2 || s.RetryAt.Sub(s.Since).Round(time.Second/10) != 6*time.Second {
-				t.Errorf("%s: epoch %d, opening %d of %v", n.instance, n.known.Epoch, s.Openings, s.RetryAt.Sub(s.Since))
+			if n.known.Epoch <= first || s.ConsecutiveOpenings != 2 || s.RetryAt.Sub(s.Since).Round(time.Second/10) != 6*time.Second {
+				t.Errorf("%s: epoch %d, opening %d of %v", n.instance, n.known.Epoch, s.ConsecutiveOpenings, s.RetryAt.Sub(s.Since))
 			}
 		}
 		w.upstream = true
@@ -163,7 +163,7 @@ func TestWhoJoinsAdoptsWhatIsCurrent(t *testing.T) {
 		if off := joined.breaker.RetryAt().Sub(w.nodes[0].breaker.RetryAt()).Abs(); off > 8*time.Millisecond {
 			t.Errorf("it ends %v apart", off)
 		}
-		if s := joined.breaker.Status(); s.Cause != events.CauseFleet || s.Openings != 1 {
+		if s := joined.breaker.Status(); s.Cause != events.CauseFleet || s.ConsecutiveOpenings != 1 {
 			t.Errorf("%+v", s)
 		}
 	})

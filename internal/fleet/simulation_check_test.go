@@ -10,10 +10,10 @@ import (
 
 // truth is what really happened, for comparing with what the instances believe.
 type truth struct {
-	decisions []store.State            // accepted by the board
-	findings  map[string]time.Time     // when each instance last found the upstream dead itself
-	verdicts  map[string]events.Change // its own opening, while that lasts
-	lost      time.Time                // when the board last lost data
+	decisions []store.State                  // accepted by the board
+	findings  map[string]time.Time           // when each instance last found the upstream dead itself
+	verdicts  map[string]events.HistoryEntry // its own opening, while that lasts
+	lost      time.Time                      // when the board last lost data
 }
 
 // slack is how long a message may be on its way before its sender gives up.
@@ -29,11 +29,11 @@ func (w *world) truthChange(n *node, c events.StateChanged) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.truth.findings == nil {
-		w.truth.findings, w.truth.verdicts = map[string]time.Time{}, map[string]events.Change{}
+		w.truth.findings, w.truth.verdicts = map[string]time.Time{}, map[string]events.HistoryEntry{}
 	}
 	if c.To == events.Open && c.Cause != events.CauseFleet && c.Cause != events.CauseForced {
 		w.truth.findings[n.instance] = c.Time
-		w.truth.verdicts[n.instance] = events.Change{StateChanged: c}
+		w.truth.verdicts[n.instance] = events.HistoryEntry{StateChanged: c}
 		return
 	}
 	verdict, was := w.truth.verdicts[n.instance]

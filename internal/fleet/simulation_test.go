@@ -165,9 +165,9 @@ func (w *world) addNode() {
 	b := breaker.New(simulated, w.policy, n.changed)
 	n.participant = newParticipant(simulated, name, b)
 	n.random = w.random.Float64
-	n.share = func() Share { return Share{Enabled: !n.unshared, Quorum: w.quorum} }
+	n.share = func() Sharing { return Sharing{Enabled: !n.unshared, Quorum: w.quorum} }
 	n.participant.poke = func() { w.after(0, n.step) }
-	b.SetTurn(n.turn)
+	b.SetProbePermission(n.turn)
 	w.nodes = append(w.nodes, n)
 	w.after(0, n.step)
 	w.after(w.upTo(time.Second), n.beat)

@@ -12,29 +12,29 @@ import (
 func StateOf(service, instance string, status breaker.Status) store.State {
 	s := store.State{
 		Service: service, State: status.State, Timestamp: status.Since, Failures: status.ConsecutiveFailures,
-		Instance: instance, Openings: status.Openings, Cause: status.Cause,
+		Instance: instance, Openings: status.ConsecutiveOpenings, Cause: status.Cause,
 	}
 	switch {
-	case status.Hold != nil:
-		s.Forced, s.Shared, s.Reason = true, status.Hold.Shared, status.Hold.Reason
-		s.OpenedAt, s.Until = status.Since, status.Hold.Until
+	case status.Forced != nil:
+		s.Forced, s.Shared, s.Reason = true, status.Forced.Shared, status.Forced.Reason
+		s.OpenedAt, s.Until = status.Since, status.Forced.Until
 	case status.State == events.Open:
 		s.OpenedAt, s.Until = status.Since, status.RetryAt
 	}
 	return s
 }
 
-// PlacementOf returns how a breaker is put into s at a moment, which is by the clock of s. An
+// OverrideFor returns how a breaker is put into s at a moment, which is by the clock of s. An
 // opening or a hold has what is left of its time; one whose time is up is probed, or over.
-func PlacementOf(s store.State, at time.Time, cause events.Cause) breaker.Placement {
+func OverrideFor(s store.State, at time.Time, cause events.Cause) breaker.StateOverride {
 	now := time.Now()
-	p := breaker.Placement{State: s.State, Failures: s.Failures, Openings: s.Openings, Cause: cause, Reason: s.Reason}
+	p := breaker.StateOverride{State: s.State, ConsecutiveFailures: s.Failures, ConsecutiveOpenings: s.Openings, Cause: cause, Reason: s.Reason}
 	remaining, age, endless := s.Remaining(at)
 	switch {
 	case s.Forced && (endless || remaining > 0):
-		p.Hold, p.Shared, p.For, p.Since = true, s.Shared, remaining, now.Add(-age)
+		p.Forced, p.Shared, p.Duration, p.Since = true, s.Shared, remaining, now.Add(-age)
 	case s.State == events.Open && remaining > 0:
-		p.For, p.Since = remaining, now.Add(-age)
+		p.Duration, p.Since = remaining, now.Add(-age)
 	case s.State == events.Open:
 		p.State = events.HalfOpen
 	case s.State == events.Closed:
@@ -48,18 +48,18 @@ func PlacementOf(s store.State, at time.Time, cause events.Cause) breaker.Placem
 // longer than the policy in force allows.
 func Restore(b *breaker.Breaker, s store.State) {
 	if policy := b.Policy(); s.State == events.Open && !s.Forced {
-		if longest := s.OpenedAt.Add(policy.Longest(s.Openings)); longest.Before(s.Until) {
+		if longest := s.OpenedAt.Add(policy.MaxOpening(s.Openings)); longest.Before(s.Until) {
 			s.Until = longest
 		}
 	}
-	p := PlacementOf(s, time.Now(), events.CauseRestored)
-	if p.State == events.Closed && !p.Hold && p.Openings == 0 {
+	p := OverrideFor(s, time.Now(), events.CauseRestored)
+	if p.State == events.Closed && !p.Forced && p.ConsecutiveOpenings == 0 {
 		return
 	}
-	b.Put(p)
+	b.SetState(p)
 }
 
 // own tells whether the breaker opened because of what it found itself.
 func own(s *breaker.Status) bool {
-	return s.State == events.Open && s.Hold == nil && s.Cause != events.CauseFleet && s.Cause != events.CauseForced
+	return s.State == events.Open && s.Forced == nil && s.Cause != events.CauseFleet && s.Cause != events.CauseForced
 }

@@ -244,7 +244,7 @@ func (q *Queues) hear(e events.Event, missed int) {
 	switch e := e.(type) {
 	case events.StateChanged:
 		service, recovered = e.Service, e.To == events.Closed
-	case events.Probing:
+	case events.ProbeGranted:
 		service = e.Service
 	case events.Reloaded:
 		missed++ // anything may be different

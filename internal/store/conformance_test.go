@@ -119,8 +119,8 @@ func TestStoreKeepsTheHighestEpoch(t *testing.T) {
 	})
 }
 
-func someChange(service string, n int) events.Change {
-	return events.Change{Instance: "host-1", StateChanged: events.StateChanged{
+func someChange(service string, n int) events.HistoryEntry {
+	return events.HistoryEntry{Instance: "host-1", StateChanged: events.StateChanged{
 		Time: someTime.Add(time.Duration(n) * time.Millisecond), Service: service, From: events.Closed, To: events.Open,
 		Cause: events.CauseConsecutiveFailures, Counts: events.Counts{Requests: uint32(n), Failures: 3},
 		Until: someTime.Add(time.Hour), Reason: "<b>why</b>",

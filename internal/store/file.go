@@ -64,7 +64,7 @@ func (f *File) Save(_ context.Context, s State) error {
 }
 
 // Append implements Store.
-func (f *File) Append(_ context.Context, c events.Change) error {
+func (f *File) Append(_ context.Context, c events.HistoryEntry) error {
 	err := f.update(func(tx *bolt.Tx) error {
 		b, err := tx.Bucket(historyBucket).CreateBucketIfNotExists([]byte(c.Service))
 		if err != nil {
@@ -96,7 +96,7 @@ func (f *File) Append(_ context.Context, c events.Change) error {
 }
 
 // History implements Store.
-func (f *File) History(_ context.Context, service string, limit int) (changes []events.Change, err error) {
+func (f *File) History(_ context.Context, service string, limit int) (changes []events.HistoryEntry, err error) {
 	err = f.view(func(tx *bolt.Tx) error {
 		b := tx.Bucket(historyBucket).Bucket([]byte(service))
 		if b == nil {
@@ -104,7 +104,7 @@ func (f *File) History(_ context.Context, service string, limit int) (changes []
 		}
 		cursor := b.Cursor()
 		for key, text := cursor.Last(); key != nil && len(changes) < limit; key, text = cursor.Prev() {
-			var c events.Change
+			var c events.HistoryEntry
 			if err := json.Unmarshal(text, &c); err != nil {
 				return err
 			}

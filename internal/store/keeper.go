@@ -76,7 +76,7 @@ func (k *Keeper) Run(ctx context.Context, sub *events.Subscription) {
 			if k.config.Remembers(e) {
 				e.Time, e.Until = e.Time.UTC(), e.Until.UTC() // a history is read elsewhere, too
 				k.persist(ctx, func() error {
-					return k.config.Store.Append(ctx, events.Change{StateChanged: e, Instance: k.config.Instance})
+					return k.config.Store.Append(ctx, events.HistoryEntry{StateChanged: e, Instance: k.config.Instance})
 				})
 			}
 		case events.Forced:

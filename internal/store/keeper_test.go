@@ -57,7 +57,7 @@ func (m *moody) Save(ctx context.Context, s store.State) error {
 	return m.Memory.Save(ctx, s)
 }
 
-func (m *moody) Append(ctx context.Context, c events.Change) error {
+func (m *moody) Append(ctx context.Context, c events.HistoryEntry) error {
 	if err := m.try(); err != nil {
 		return err
 	}

@@ -12,12 +12,12 @@ import (
 type Memory struct {
 	mu        sync.Mutex // guards what follows
 	states    map[string]State
-	histories map[string][]events.Change // oldest first
+	histories map[string][]events.HistoryEntry // oldest first
 }
 
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
-	return &Memory{states: map[string]State{}, histories: map[string][]events.Change{}}
+	return &Memory{states: map[string]State{}, histories: map[string][]events.HistoryEntry{}}
 }
 
 // Load implements Store.
@@ -39,7 +39,7 @@ func (m *Memory) Save(_ context.Context, s State) error {
 }
 
 // Append implements Store.
-func (m *Memory) Append(_ context.Context, c events.Change) error {
+func (m *Memory) Append(_ context.Context, c events.HistoryEntry) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	changes := append(m.histories[c.Service], c)
@@ -51,7 +51,7 @@ func (m *Memory) Append(_ context.Context, c events.Change) error {
 }
 
 // History implements Store.
-func (m *Memory) History(_ context.Context, service string, limit int) ([]events.Change, error) {
+func (m *Memory) History(_ context.Context, service string, limit int) ([]events.HistoryEntry, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	changes := m.histories[service]

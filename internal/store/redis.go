@@ -118,7 +118,7 @@ func (r *Redis) Save(ctx context.Context, s State) error {
 }
 
 // Append implements Store.
-func (r *Redis) Append(ctx context.Context, c events.Change) error {
+func (r *Redis) Append(ctx context.Context, c events.HistoryEntry) error {
 	return r.do(ctx, "add to the history", c.Service, func(ctx context.Context) error {
 		text, err := encodeChange(c)
 		if err != nil {
@@ -139,7 +139,7 @@ const historyMaxLen = 5 * HistoryLimit
 
 // History implements Store. Entries that make no sense are left out. That it fails is no part of
 // the Condition: it is for people who look, and those see it.
-func (r *Redis) History(ctx context.Context, service string, limit int) (changes []events.Change, err error) {
+func (r *Redis) History(ctx context.Context, service string, limit int) (changes []events.HistoryEntry, err error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	var entries []redis.XMessage

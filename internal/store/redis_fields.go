@@ -84,12 +84,12 @@ func parseFields(service string, fields map[string]string) (s State, found bool,
 	return s, true, nil
 }
 
-func encodeChange(c events.Change) (string, error) {
+func encodeChange(c events.HistoryEntry) (string, error) {
 	text, err := json.Marshal(c)
 	return string(text), err
 }
 
-func decodeChange(value any) (c events.Change, ok bool) {
+func decodeChange(value any) (c events.HistoryEntry, ok bool) {
 	text, ok := value.(string)
 	return c, ok && json.Unmarshal([]byte(text), &c) == nil
 }

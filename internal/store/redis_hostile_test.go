@@ -63,7 +63,7 @@ func operations(r *store.Redis) map[string]func(ctx context.Context) error {
 	c := r.Copies("a/1")
 	return map[string]func(ctx context.Context) error{
 		"load":    func(ctx context.Context) error { _, _, err := r.Load(ctx, "svc"); return err },
-		"append":  func(ctx context.Context) error { return r.Append(ctx, events.Change{}) },
+		"append":  func(ctx context.Context) error { return r.Append(ctx, events.HistoryEntry{}) },
 		"history": func(ctx context.Context) error { _, err := r.History(ctx, "svc", 10); return err },
 		"merge":   func(ctx context.Context) error { _, _, err := r.Merge(ctx, store.State{Service: "svc"}); return err },
 		"decide":  func(ctx context.Context) error { _, _, _, err := r.Decide(ctx, store.Decision{}); return err },

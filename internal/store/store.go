@@ -21,9 +21,9 @@ type Store interface {
 	// Save keeps s, unless what is kept has a higher epoch.
 	Save(ctx context.Context, s State) error
 	// Append adds a change to the history of its service.
-	Append(ctx context.Context, c events.Change) error
+	Append(ctx context.Context, c events.HistoryEntry) error
 	// History returns up to limit changes of a service, newest first.
-	History(ctx context.Context, service string, limit int) ([]events.Change, error)
+	History(ctx context.Context, service string, limit int) ([]events.HistoryEntry, error)
 	// Close lets go of the store. Nothing may be asked of it any more.
 	Close() error
 }

@@ -68,7 +68,7 @@ func methodAttributes(method string) []attribute.KeyValue {
 
 // requestAttributes are those of a client's request that are known at its start. Query strings
 // may hold secrets and are left out.
-func requestAttributes(a *events.Access) []attribute.KeyValue {
+func requestAttributes(a *events.AccessRecord) []attribute.KeyValue {
 	attributes := append(methodAttributes(a.Method), semconv.URLScheme("http"), text(semconv.URLPathKey, a.Path))
 	attributes = appendAddress(attributes, semconv.ServerAddressKey, semconv.ServerPortKey, a.Host)
 	attributes = appendAddress(attributes, semconv.NetworkPeerAddressKey, semconv.NetworkPeerPortKey, a.Client)
@@ -81,7 +81,7 @@ func requestAttributes(a *events.Access) []attribute.KeyValue {
 }
 
 // responseAttributes are those that are known at a client's request's end.
-func responseAttributes(a *events.Access) []attribute.KeyValue {
+func responseAttributes(a *events.AccessRecord) []attribute.KeyValue {
 	attributes := make([]attribute.KeyValue, 0, 16)
 	if a.Status > 0 {
 		attributes = append(attributes, semconv.HTTPResponseStatusCode(a.Status))
@@ -92,7 +92,7 @@ func responseAttributes(a *events.Access) []attribute.KeyValue {
 	if a.ResponseBytes > 0 {
 		attributes = append(attributes, semconv.HTTPResponseBodySize(int(a.ResponseBytes)))
 	}
-	if a.Cut {
+	if a.Truncated {
 		attributes = append(attributes, cutKey.Bool(true))
 	}
 	if a.Service == "" {
@@ -120,15 +120,15 @@ func responseAttributes(a *events.Access) []attribute.KeyValue {
 
 // errorOf is what made a client's request a failure for the client, "" if it was none: one that
 // a fallback answered well is none.
-func errorOf(a *events.Access) string {
+func errorOf(a *events.AccessRecord) string {
 	switch {
 	case a.Status >= 500:
 		return strconv.Itoa(a.Status)
 	case slices.Contains(grpcErrors, a.GRPCStatus):
 		return a.GRPCStatus
-	case a.Cut && a.Failure != nil:
+	case a.Truncated && a.Failure != nil:
 		return string(a.Failure.Type)
-	case a.Cut && a.Result != events.ResultCancelled:
+	case a.Truncated && a.Result != events.ResultCancelled:
 		return "cut"
 	}
 	return ""

@@ -50,7 +50,7 @@ func FuzzSpans(f *testing.F) {
 		// A parent that says so in a version of traceparent yet to come would else have nothing recorded.
 		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans), sdktrace.WithSampler(sdktrace.AlwaysSample()))
 		tracer := newTracer(provider, propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
-		a := &events.Access{Arrived: time.Now(), Method: method, Path: path, Host: host, Protocol: protocol, Client: client, UserAgent: agent}
+		a := &events.AccessRecord{Arrived: time.Now(), Method: method, Path: path, Host: host, Protocol: protocol, Client: client, UserAgent: agent}
 		header := map[string][]string{"Traceparent": {parent}, "Tracestate": {detail}, "Baggage": {agent}}
 		span := tracer.Request(a, header)
 		sent := span.Attempt(&events.Attempt{Method: method, URL: path, Host: host, Scheme: "http", Start: time.Now()}, header)

@@ -44,7 +44,7 @@ func (t *tracer) inject(ctx context.Context, header map[string][]string) {
 }
 
 // Request implements events.Tracer.
-func (t *tracer) Request(a *events.Access, header map[string][]string) events.RequestSpan {
+func (t *tracer) Request(a *events.AccessRecord, header map[string][]string) events.RequestSpan {
 	ctx, span := t.tracer.Start(t.extract(header), methodName(a.Method), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(a.Arrived))
 	if span.IsRecording() {
 		span.SetAttributes(requestAttributes(a)...)
@@ -108,7 +108,7 @@ func (s *requestSpan) event(name string, attributes ...attribute.KeyValue) {
 	}
 }
 
-func (s *requestSpan) End(a *events.Access) {
+func (s *requestSpan) End(a *events.AccessRecord) {
 	defer s.span.End()
 	if !s.span.IsRecording() {
 		return
