@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,12 +29,20 @@ func (f strategyFunc) Answer(ctx context.Context, r *fallbacks.Request) (*fallba
 
 type noOptions struct{}
 
-// register registers f under a name that is unique to the test, and returns the name.
-func register(t *testing.T, name string, f strategyFunc) string {
-	t.Helper()
-	name = t.Name() + "/" + name
-	fallbacks.Register(name, fallbacks.Factory[noOptions]{New: func(*noOptions, fallbacks.Env) (fallbacks.Strategy, error) { return f, nil }})
+var registered atomic.Int64
+
+// uniqueName returns a name for a strategy that no other test has, also if the test is repeated.
+func uniqueName(name string) string { return fmt.Sprint(name, "/", registered.Add(1)) }
+
+// register registers f under a unique name and returns the name.
+func register(name string, f strategyFunc) string {
+	name = uniqueName(name)
+	registerStrategy(name, f)
 	return name
+}
+
+func registerStrategy(name string, s fallbacks.Strategy) {
+	fallbacks.Register(name, fallbacks.Factory[noOptions]{New: func(*noOptions, fallbacks.Env) (fallbacks.Strategy, error) { return s, nil }})
 }
 
 // startChain returns a started chain of strategies with default options.
@@ -59,22 +68,22 @@ func answering(status int) strategyFunc {
 }
 
 func TestChainReturnsTheFirstAnswer(t *testing.T) {
-	declines := register(t, "declines", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) { return nil, errors.New("empty") })
-	panics := register(t, "panics", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) { panic("broken") })
-	nothing := register(t, "nothing", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) { return nil, nil })
-	third, fourth := register(t, "third", answering(203)), register(t, "fourth", answering(204))
+	declines := register("declines", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) { return nil, errors.New("empty") })
+	panics := register("panics", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) { panic("broken") })
+	nothing := register("nothing", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) { return nil, nil })
+	third, fourth := register("third", answering(203)), register("fourth", answering(204))
 	a, name, err := startChain(t, declines, panics, nothing, third, fourth).Answer(t.Context(), &fallbacktest.Client{}, events.ReasonOpen)
 	if err != nil || name != third || a.Status != 203 {
 		t.Errorf("got %+v from %q, %v", a, name, err)
 	}
 	_, _, err = startChain(t, declines, panics).Answer(t.Context(), &fallbacktest.Client{}, events.ReasonOpen)
-	if err == nil || !strings.Contains(err.Error(), "declines: empty") || !strings.Contains(err.Error(), "panics: panic: broken") {
+	if err == nil || !strings.Contains(err.Error(), declines+": empty") || !strings.Contains(err.Error(), panics+": panic: broken") {
 		t.Errorf("error %v does not name the error of each strategy", err)
 	}
 }
 
 func TestChainSanitizesAnswers(t *testing.T) {
-	name := register(t, "dirty", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) {
+	name := register("dirty", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) {
 		return &fallbacks.Answer{Status: 200, Body: []byte("body"), Header: http.Header{
 			"x-lower": {"a"}, "X-Lower": {"b"}, "X-Values": {"good", "bad\nvalue"}, "bad name": {"x"}, "Content-Length": {"999"},
 			"Connection": {"close"}, "X-Fallback": {"forged"}, "X-Circuit-Breaker-State": {"closed"},
@@ -90,13 +99,13 @@ func TestChainSanitizesAnswers(t *testing.T) {
 		t.Errorf("got %v, want %v", a.Header, want)
 	}
 	for _, status := range []int{0, 199, 600} {
-		name := register(t, fmt.Sprint(status), answering(status))
+		name := register(fmt.Sprint(status), answering(status))
 		if a, _, err := startChain(t, name).Answer(t.Context(), &fallbacktest.Client{}, events.ReasonOpen); err == nil {
 			t.Errorf("status %d: got %+v", status, a)
 		}
 	}
 	for status, want := range map[int]http.Header{204: {}, 304: {}, 200: {"Content-Length": {"0"}, "Content-Type": nil}} {
-		name := register(t, fmt.Sprint("without body ", status), answering(status))
+		name := register(fmt.Sprint("without body ", status), answering(status))
 		a, _, err := startChain(t, name).Answer(t.Context(), &fallbacktest.Client{}, events.ReasonOpen)
 		if err != nil || !reflect.DeepEqual(a.Header, want) {
 			t.Errorf("status %d: got %+v, %v, want %v", status, a, err, want)
@@ -131,10 +140,11 @@ func (b *blocking) Record(*fallbacks.Request, int, http.Header) fallbacks.Record
 func TestUntrustedStrategiesAreIsolated(t *testing.T) {
 	const maxRunning = 256
 	b := &blocking{make(chan struct{}), make(chan *fallbacks.Request, maxRunning)}
-	fallbacks.Register(t.Name(), fallbacks.Factory[noOptions]{New: func(*noOptions, fallbacks.Env) (fallbacks.Strategy, error) { return b, nil }})
+	name := uniqueName("blocking")
+	registerStrategy(name, b)
 	synctest.Test(t, func(t *testing.T) {
 		b.release, b.request = make(chan struct{}), make(chan *fallbacks.Request, maxRunning)
-		c := startChain(t, t.Name())
+		c := startChain(t, name)
 		if _, ok := c.Constant(); ok {
 			t.Error("Constant is used")
 		}
@@ -172,17 +182,17 @@ func TestUntrustedStrategiesAreIsolated(t *testing.T) {
 }
 
 func TestRegisterPanicsForANameInUse(t *testing.T) {
-	name := register(t, "twice", answering(200))
+	name := register("twice", answering(200))
 	defer func() {
 		if recover() == nil {
 			t.Errorf("%s is registered twice", name)
 		}
 	}()
-	register(t, "twice", answering(200))
+	registerStrategy(name, answering(200))
 }
 
 func TestNewChainErrors(t *testing.T) {
-	fails := t.Name() + "/fails"
+	fails := uniqueName("fails")
 	fallbacks.Register(fails, fallbacks.Factory[noOptions]{New: func(*noOptions, fallbacks.Env) (fallbacks.Strategy, error) { return nil, errors.New("no disk") }})
 	for name, want := range map[string]string{"unknown": `strategy "unknown" is not registered`, fails: "build strategy " + fails + ": no disk"} {
 		if _, err := fallbacks.NewChain([]string{name}, map[string]any{name: &noOptions{}}, fallbacktest.Env(), nil); err == nil || err.Error() != want {
@@ -201,11 +211,12 @@ func (failing) Start()       { panic("cannot start") }
 func (failing) Close() error { return errors.New("cannot close") }
 
 func TestChainLogsPanicsAndErrorsOfStartAndClose(t *testing.T) {
-	fallbacks.Register(t.Name(), fallbacks.Factory[noOptions]{New: func(*noOptions, fallbacks.Env) (fallbacks.Strategy, error) { return failing{}, nil }})
+	name := uniqueName("failing")
+	registerStrategy(name, failing{})
 	var log strings.Builder
 	env := fallbacktest.Env()
 	env.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	c := fallbacktest.NewChain(t, t.Name(), nil, env)
+	c := fallbacktest.NewChain(t, name, nil, env)
 	c.Start()
 	c.Close()
 	for _, want := range []string{`level=ERROR msg="fallback strategy panicked"`, "method=start", `panic="cannot start"`, `level=WARN msg="cannot close fallback strategy"`, `error="cannot close"`} {
