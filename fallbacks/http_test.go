@@ -20,20 +20,20 @@ import (
 func httpOptions(t testing.TB, url string) *fallbacks.HTTPOptions {
 	t.Helper()
 	o := fallbacks.Options()["http"]().(*fallbacks.HTTPOptions)
-	o.URL, o.Timeout = urlOf(t, url), 10*time.Second // slow machines
+	o.URL, o.Timeout = fallbacktest.ParseUpstream(t, url), 10*time.Second // slow machines
 	return o
 }
 
 func TestEndpointIsAskedInTheDocumentedEnvelope(t *testing.T) {
 	posted := make(chan string, 1)
-	s := serveCounted(t, func(w http.ResponseWriter, r *http.Request) {
+	s := fallbacktest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		posted <- fmt.Sprintln(r.Method, r.RequestURI, r.Header["Content-Type"], r.Header["Accept"], r.ContentLength == int64(len(body))) + string(body)
 		w.WriteHeader(http.StatusNoContent)
 	})
-	o := httpOptions(t, s.url+"/answers/now")
+	o := httpOptions(t, s.URL+"/answers/now")
 	o.Headers, o.MaxBody = []string{"accept-language", "X-Missing"}, 8
-	chain := newPlace().start(t, "http", o)
+	chain := fallbacktest.NewProcess().StartChain(t, "http", o)
 	for _, test := range []struct{ body, want string }{
 		{"", ""},
 		{"a<b>\n", `,"body":"a<b>\n"`},
@@ -44,7 +44,7 @@ func TestEndpointIsAskedInTheDocumentedEnvelope(t *testing.T) {
 			Service: "svc", Method: "PUT", Host: "client.example", Path: "/svc/a%2Fb", Rest: "/a%2Fb", Query: "a=%&b",
 			Header: http.Header{"Accept-Language": {"de", "en"}, "Authorization": {"secret"}, "Cookie": {"secret"}},
 		}}
-		if _, err := answer(t, chain, r); err == nil || !strings.Contains(err.Error(), "no answer") {
+		if _, err := fallbacktest.Answer(t, chain, r); err == nil || !strings.Contains(err.Error(), "no answer") {
 			t.Errorf("%q: 204: %v", test.body, err)
 		}
 		want := "POST /answers/now [application/json] [application/json] true\n" +
@@ -60,16 +60,16 @@ func TestEndpointIsAskedInTheDocumentedEnvelope(t *testing.T) {
 }
 
 func TestEndpointIsGivenNoHeaderUnasked(t *testing.T) {
-	s := serveCounted(t, func(_ http.ResponseWriter, r *http.Request) {
+	s := fallbacktest.Serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		var q struct{ Headers map[string][]string }
 		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || q.Headers == nil || len(q.Headers) > 0 || r.Header["Cookie"] != nil {
 			t.Errorf("got %+v, %v and %v", q, err, r.Header)
 		}
 	})
-	r := get()
+	r := fallbacktest.NewGET()
 	r.Req.Header.Set("Cookie", "secret")
-	_, _ = answer(t, newPlace().start(t, "http", httpOptions(t, s.url)), r)
-	if s.asked.Load() != 1 {
+	_, _ = fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", httpOptions(t, s.URL)), r)
+	if s.Requests.Load() != 1 {
 		t.Error("not asked")
 	}
 }
@@ -90,8 +90,8 @@ func TestEndpointsAnswerIsServed(t *testing.T) {
 		`{"status":302,"headers":{"Location":"/y","X-Fallback":"forged","Connection":""}}`: {Status: 302, Header: http.Header{"Location": {"/y"}}},
 	} {
 		text = strings.ReplaceAll(text, "\né", `\né`)
-		s := serveCounted(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
-		a, err := answer(t, newPlace().start(t, "http", httpOptions(t, s.url)), get())
+		s := fallbacktest.Serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
+		a, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", httpOptions(t, s.URL)), fallbacktest.NewGET())
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -142,8 +142,8 @@ func TestEndpointsAnswerThatIsNoneIsAnError(t *testing.T) {
 		`{"status":200,"headers":{"x-a":"1","x-a":"2"}}`:             "twice",
 		`{"status":200,"body":"` + strings.Repeat("x", 1<<20) + `"}`: "longer than 1MiB",
 	} {
-		s := serveCounted(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
-		_, err := answer(t, newPlace().start(t, "http", httpOptions(t, s.url)), get())
+		s := fallbacktest.Serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
+		_, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", httpOptions(t, s.URL)), fallbacktest.NewGET())
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60s: %v, want %q", text, err, want)
 		}
@@ -154,87 +154,87 @@ func TestEndpointThatFailsHasNoAnswer(t *testing.T) {
 	const body = `{"status":200}`
 	for name, test := range map[string]struct {
 		response string
-		end      ending
+		end      fallbacktest.AfterResponse
 		want     string
 	}{
-		"status":     {"HTTP/1.1 201 Created\r\nContent-Length: 14\r\n\r\n" + body, closes, "the endpoint's status is 201"},
-		"redirect":   {"HTTP/1.1 307 Temporary Redirect\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", closes, "status is 307"},
-		"truncated":  {"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + body, closes, "unexpected EOF"},
-		"malformed":  {"what\r\n\r\n", closes, "malformed"},
-		"no answer":  {"", closes, "EOF"},
-		"hangs":      {"", hangs, "no answer within 100ms"},
-		"hangs late": {"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + body, hangs, "no answer within 100ms"},
+		"status":               {"HTTP/1.1 201 Created\r\nContent-Length: 14\r\n\r\n" + body, fallbacktest.Close, "the endpoint's status is 201"},
+		"redirect":             {"HTTP/1.1 307 Temporary Redirect\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", fallbacktest.Close, "status is 307"},
+		"truncated":            {"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + body, fallbacktest.Close, "unexpected EOF"},
+		"malformed":            {"what\r\n\r\n", fallbacktest.Close, "malformed"},
+		"no answer":            {"", fallbacktest.Close, "EOF"},
+		"hangs":                {"", fallbacktest.Hang, "no answer within 100ms"},
+		"hangs after the head": {"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + body, fallbacktest.Hang, "no answer within 100ms"},
 	} {
-		s := serveRaw(t, test.response, test.end)
-		o := httpOptions(t, s.url)
-		if test.end == hangs {
+		s := fallbacktest.ServeRaw(t, test.response, test.end)
+		o := httpOptions(t, s.URL)
+		if test.end == fallbacktest.Hang {
 			o.Timeout = 100 * time.Millisecond
 		}
-		_, err := answer(t, newPlace().start(t, "http", o), get())
+		_, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", o), fallbacktest.NewGET())
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
-		if s.asked.Load() != 1 {
-			t.Errorf("%s: asked %d times", name, s.asked.Load())
+		if s.Requests.Load() != 1 {
+			t.Errorf("%s: asked %d times", name, s.Requests.Load())
 		}
 	}
 }
 
 func TestEndpointIsLeftWithTheClient(t *testing.T) {
 	asked := make(chan struct{}, 1)
-	s := serveCounted(t, func(_ http.ResponseWriter, r *http.Request) {
+	s := fallbacktest.Serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // or net/http does not watch the connection
 		asked <- struct{}{}
 		<-r.Context().Done()
 	})
 	ctx, leave := context.WithCancel(t.Context())
 	go func() { <-asked; leave() }()
-	_, _, err := newPlace().start(t, "http", httpOptions(t, s.url)).Answer(ctx, get(), events.ReasonOpen)
+	_, _, err := fallbacktest.NewProcess().StartChain(t, "http", httpOptions(t, s.URL)).Answer(ctx, fallbacktest.NewGET(), events.ReasonOpen)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestEndpointsConnectionsSurviveReloads(t *testing.T) {
-	s := serveCounted(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"status":200}`) })
-	p := newPlace()
+	s := fallbacktest.Serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"status":200}`) })
+	p := fallbacktest.NewProcess()
 	ask := func(c *fallbacks.Chain) {
 		t.Helper()
-		if _, err := answer(t, c, get()); err != nil {
+		if _, err := fallbacktest.Answer(t, c, fallbacktest.NewGET()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	first := p.build(t, "http", httpOptions(t, s.url+"/a"), nil)
+	first := p.NewChain(t, "http", httpOptions(t, s.URL+"/a"), nil)
 	first.Start()
 	ask(first)
-	p.build(t, "http", httpOptions(t, s.url), first) // never comes into force
-	second := p.build(t, "http", httpOptions(t, s.url+"/b"), first)
+	p.NewChain(t, "http", httpOptions(t, s.URL), first) // never comes into force
+	second := p.NewChain(t, "http", httpOptions(t, s.URL+"/b"), first)
 	second.Start()
 	first.Close()
 	ask(second)
-	if s.opened.Load() != 1 || p.transports.Load() != 1 || len(s.closed) != 0 {
-		t.Errorf("%d connections of %d transports, %d closed", s.opened.Load(), p.transports.Load(), len(s.closed))
+	if s.Opened.Load() != 1 || p.Transports.Load() != 1 || len(s.Closed) != 0 {
+		t.Errorf("%d connections of %d transports, %d closed", s.Opened.Load(), p.Transports.Load(), len(s.Closed))
 	}
-	p.build(t, "http", httpOptions(t, "http://other"), second)
-	if p.transports.Load() != 2 {
+	p.NewChain(t, "http", httpOptions(t, "http://other"), second)
+	if p.Transports.Load() != 2 {
 		t.Errorf("another host has no transport of its own")
 	}
 	second.Close()
-	await(t, s.closed, "closing of the idle connection")
+	s.AwaitClosed(t)
 }
 
 func TestEndpointSpeaksH2C(t *testing.T) {
-	url := h2cServer(t, func(w http.ResponseWriter, r *http.Request) {
+	url := fallbacktest.ServeH2C(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, `{"status":200,"body":"%s %s"}`, r.Proto, r.RequestURI)
 	})
-	a, err := answer(t, newPlace().start(t, "http", httpOptions(t, url)), get())
+	a, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", httpOptions(t, url)), fallbacktest.NewGET())
 	if err != nil || string(a.Body) != `"HTTP/2.0 /"` {
 		t.Errorf("got %+v, %v", a, err)
 	}
 }
 
 func TestEndpointsOptionsAreReadFromTheConfiguration(t *testing.T) {
-	c, err := parseOptions("try: [http]\nhttp: {url: 'http://b:81/v1/', headers: [accept]}")
+	c, err := fallbacktest.ParseFallback("try: [http]\nhttp: {url: 'http://b:81/v1/', headers: [accept]}")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +248,7 @@ func TestEndpointsOptionsAreReadFromTheConfiguration(t *testing.T) {
 		"try: [http]\nhttp: {url: 'http://a', timeout: 0}":          "http.timeout: must be positive",
 		"try: [http]\nhttp: {url: 'http://a', tls: {}}":             "http.tls: unknown key",
 	} {
-		if _, err := parseOptions(text); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := fallbacktest.ParseFallback(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}

@@ -5,36 +5,37 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"cbproxy/fallbacks"
+	"cbproxy/fallbacks/fallbacktest"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
-	"cbproxy/routes"
 )
 
 func TestUpstreamSurvivesReloads(t *testing.T) {
-	s := serveCounted(t, func(http.ResponseWriter, *http.Request) {})
-	p := newPlace()
+	s := fallbacktest.Serve(t, func(http.ResponseWriter, *http.Request) {})
+	p := fallbacktest.NewProcess()
 	ask := func(c *fallbacks.Chain) {
 		t.Helper()
-		if _, err := answer(t, c, get()); err != nil {
+		if _, err := fallbacktest.Answer(t, c, fallbacktest.NewGET()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	options := func(failMax int) *fallbacks.UpstreamOptions {
-		o := upstreamOptions(t, s.url)
+		o := upstreamOptions(t, s.URL)
 		o.Breaker.FailMax = failMax
 		return o
 	}
-	first := p.build(t, "upstream", options(5), nil)
+	first := p.NewChain(t, "upstream", options(5), nil)
 	first.Start()
 	ask(first)
-	p.build(t, "upstream", options(7), first) // never comes into force
-	second := p.build(t, "upstream", options(1), first)
+	p.NewChain(t, "upstream", options(7), first) // never comes into force
+	second := p.NewChain(t, "upstream", options(1), first)
 	if breakerOf(first) != breakerOf(second) || breakerOf(first).Policy().FailMax != 5 {
 		t.Fatalf("before the start: fail_max %d", breakerOf(first).Policy().FailMax)
 	}
@@ -43,40 +44,40 @@ func TestUpstreamSurvivesReloads(t *testing.T) {
 	ask(first)
 	first.Close()
 	ask(second)
-	if s.opened.Load() != 1 || p.transports.Load() != 1 {
-		t.Errorf("%d connections of %d transports", s.opened.Load(), p.transports.Load())
+	if s.Opened.Load() != 1 || p.Transports.Load() != 1 {
+		t.Errorf("%d connections of %d transports", s.Opened.Load(), p.Transports.Load())
 	}
 	if breakerOf(second).Policy().FailMax != 1 {
 		t.Errorf("fail_max %d after the start", breakerOf(second).Policy().FailMax)
 	}
 
-	s.failing.Store(true)
-	_, _ = answer(t, second, get())
-	p.log.await(t, "to=open") // the log went on
-	third := p.build(t, "upstream", options(1), second)
+	s.Failing.Store(true)
+	_, _ = fallbacktest.Answer(t, second, fallbacktest.NewGET())
+	p.Log.Await(t, "to=open") // the log went on
+	third := p.NewChain(t, "upstream", options(1), second)
 	third.Start()
 	second.Close()
-	if _, err := answer(t, third, get()); !errors.Is(err, breaker.ErrOpen) {
+	if _, err := fallbacktest.Answer(t, third, fallbacktest.NewGET()); !errors.Is(err, breaker.ErrOpen) {
 		t.Errorf("after a reload: %v", err)
 	}
 
-	for len(s.closed) > 0 {
-		<-s.closed
+	for len(s.Closed) > 0 {
+		<-s.Closed
 	}
-	s.failing.Store(false)
+	s.Failing.Store(false)
 	breakerOf(third).Force(events.Closed, 0, "test")
 	ask(third)
 	third.Close()
-	await(t, s.closed, "closing of the idle connection")
+	s.AwaitClosed(t)
 	if strings.Contains(stacks(), "logChanges") {
 		t.Error("the log goes on")
 	}
 }
 
 func TestUpstreamIsReloadedUnderTraffic(t *testing.T) {
-	s := serveCounted(t, func(http.ResponseWriter, *http.Request) {})
-	p := newPlace()
-	current := p.build(t, "upstream", upstreamOptions(t, s.url), nil)
+	s := fallbacktest.Serve(t, func(http.ResponseWriter, *http.Request) {})
+	p := fallbacktest.NewProcess()
+	current := p.NewChain(t, "upstream", upstreamOptions(t, s.URL), nil)
 	current.Start()
 	var inForce sync.RWMutex // guards current; held by each request, so that nothing is closed under one
 	ctx, stop := context.WithCancel(t.Context())
@@ -85,7 +86,7 @@ func TestUpstreamIsReloadedUnderTraffic(t *testing.T) {
 		clients.Go(func() {
 			for ctx.Err() == nil {
 				inForce.RLock()
-				if _, _, err := current.Answer(t.Context(), get(), events.ReasonOpen); err != nil {
+				if _, _, err := current.Answer(t.Context(), fallbacktest.NewGET(), events.ReasonOpen); err != nil {
 					t.Error(err)
 				}
 				inForce.RUnlock()
@@ -93,9 +94,9 @@ func TestUpstreamIsReloadedUnderTraffic(t *testing.T) {
 		})
 	}
 	for i := range 20 {
-		o := upstreamOptions(t, s.url)
+		o := upstreamOptions(t, s.URL)
 		o.Breaker.FailMax = 1 + i
-		next := p.build(t, "upstream", o, current)
+		next := p.NewChain(t, "upstream", o, current)
 		next.Start()
 		inForce.Lock()
 		old := current
@@ -105,8 +106,8 @@ func TestUpstreamIsReloadedUnderTraffic(t *testing.T) {
 	}
 	stop()
 	clients.Wait()
-	if policy := breakerOf(current).Policy(); policy.FailMax != 20 || p.transports.Load() != 1 {
-		t.Errorf("fail_max %d, %d transports", policy.FailMax, p.transports.Load())
+	if policy := breakerOf(current).Policy(); policy.FailMax != 20 || p.Transports.Load() != 1 {
+		t.Errorf("fail_max %d, %d transports", policy.FailMax, p.Transports.Load())
 	}
 	current.Close()
 }
@@ -124,30 +125,25 @@ func TestUpstreamThatIsAnotherStartsAnew(t *testing.T) {
 		"TLS":     {func(o *fallbacks.UpstreamOptions) { o.TLS.ServerName = "b" }, true, 2},
 		"breaker": {func(o *fallbacks.UpstreamOptions) { o.Breaker.FailMax = 9 }, true, 1},
 	} {
-		p := newPlace()
-		before := p.start(t, "upstream", upstreamOptions(t, "https://a/a"))
+		p := fallbacktest.NewProcess()
+		before := p.StartChain(t, "upstream", upstreamOptions(t, "https://a/a"))
 		o := upstreamOptions(t, "https://a/a")
 		test.change(o)
-		after := p.build(t, "upstream", o, before)
-		if kept := breakerOf(before) == breakerOf(after); kept != test.breaker || p.transports.Load() != test.transports {
-			t.Errorf("%s: breaker kept: %v, %d transports", name, kept, p.transports.Load())
+		after := p.NewChain(t, "upstream", o, before)
+		if kept := breakerOf(before) == breakerOf(after); kept != test.breaker || p.Transports.Load() != test.transports {
+			t.Errorf("%s: breaker kept: %v, %d transports", name, kept, p.Transports.Load())
 		}
 	}
 }
 
 func TestUpstreamThatNeverStartsLeavesNothing(t *testing.T) {
-	p := newPlace()
+	p := fallbacktest.NewProcess()
 	for range 3 {
-		p.build(t, "upstream", upstreamOptions(t, "http://a"), nil)
+		p.NewChain(t, "upstream", upstreamOptions(t, "http://a"), nil)
 	}
 	if strings.Contains(stacks(), "logChanges") {
 		t.Error("there is a goroutine")
 	}
-}
-
-func parseOptions(text string) (*routes.Config, error) {
-	l := routes.Loader{Path: "c.yaml", Builtin: fallbacks.Builtin(), Strategies: fallbacks.Options()}
-	return l.Parse([]byte("routes: {x_service: {prefix: /x, upstream: 'http://a'}}\nfallbacks:\n  x_service:\n    " + strings.ReplaceAll(text, "\n", "\n    ")))
 }
 
 // A second upstream or an endpoint that is the proxy itself is refused, as a route's upstream is.
@@ -157,7 +153,7 @@ func TestServersThatAreTheProxyItselfAreRefused(t *testing.T) {
 		"try: [http]\nhttp: {url: 'http://127.0.0.1:8080/answer'}":     "fallbacks.x_service.http.url",
 		"try: [http]\nhttp: {url: 'http://127.0.0.1:8081/answer'}":     "",
 	} {
-		_, err := parseOptions(text)
+		_, err := fallbacktest.ParseFallback(text)
 		if place == "" && err != nil || place != "" && (err == nil || !strings.Contains(err.Error(), place+": must not be the proxy's own listen address (127.0.0.1:8080)")) {
 			t.Errorf("%q: %v, want a fault at %q", text, err, place)
 		}
@@ -165,7 +161,7 @@ func TestServersThatAreTheProxyItselfAreRefused(t *testing.T) {
 }
 
 func TestUpstreamOptionsAreReadFromTheConfiguration(t *testing.T) {
-	c, err := parseOptions("try: [upstream]\nupstream: {url: 'h2c://b:81/v1/', tls: {server_name: c}, breaker: {failure_statuses: [429, 5xx]}}")
+	c, err := fallbacktest.ParseFallback("try: [upstream]\nupstream: {url: 'h2c://b:81/v1/', tls: {server_name: c}, breaker: {failure_statuses: [429, 5xx]}}")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,8 +186,15 @@ func TestUpstreamOptionsAreReadFromTheConfiguration(t *testing.T) {
 		"try: [upstream]\nupstream: {url: 'https://a', tls: {key_file: a}}":                  "upstream.tls.cert_file: must be given with key_file",
 		"try: [upstream]\nupstream: {url: 'https://a', tls: {cert_file: /no, key_file: /n}}": "upstream.tls.cert_file: must be a PEM file",
 	} {
-		if _, err := parseOptions(text); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := fallbacktest.ParseFallback(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
+}
+
+// stacks returns the stacks of all goroutines.
+func stacks() string {
+	var b strings.Builder
+	_ = pprof.Lookup("goroutine").WriteTo(&b, 2)
+	return b.String()
 }

@@ -21,6 +21,7 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/fallbacks/fallbacktest"
+	_ "cbproxy/fallbacks/standard"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/upstream"
@@ -31,7 +32,7 @@ import (
 func upstreamOptions(t testing.TB, url string) *fallbacks.UpstreamOptions {
 	t.Helper()
 	o := fallbacks.Options()["upstream"]().(*fallbacks.UpstreamOptions)
-	o.URL = urlOf(t, url)
+	o.URL = fallbacktest.ParseUpstream(t, url)
 	o.Breaker.FailMax, o.Breaker.RecoveryTimeout = 1, time.Hour
 	return o
 }
@@ -43,7 +44,7 @@ func breakerOf(c *fallbacks.Chain) *breaker.Breaker {
 const emptyOK = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 func TestUpstreamIsSentPathAndQueryByteForByte(t *testing.T) {
-	s := serveRaw(t, emptyOK, closes)
+	s := fallbacktest.ServeRaw(t, emptyOK, fallbacktest.Close)
 	for _, test := range []struct{ base, rest, query, want string }{
 		{"", "/x", "", "/x"},
 		{"", "", "", "/"},
@@ -56,14 +57,14 @@ func TestUpstreamIsSentPathAndQueryByteForByte(t *testing.T) {
 		{"/v1", "//a|b", "", "/v1//a|b"},
 		{"", "//a|b%7C%2f", "", "//a%7Cb%7C%2f"}, // after // net/http writes nothing invalid
 	} {
-		chain := newPlace().start(t, "upstream", upstreamOptions(t, s.url+test.base))
-		r := get()
+		chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL+test.base))
+		r := fallbacktest.NewGET()
 		r.Req.Rest, r.Req.Query = test.rest, test.query
-		if _, err := answer(t, chain, r); err != nil {
+		if _, err := fallbacktest.Answer(t, chain, r); err != nil {
 			t.Errorf("%+v: %v", test, err)
 			continue
 		}
-		line, _, _ := strings.Cut(<-s.heads, "\r\n")
+		line, _, _ := strings.Cut(<-s.Received, "\r\n")
 		if line != "GET "+test.want+" HTTP/1.1" {
 			t.Errorf("%+v: got %s", test, line)
 		}
@@ -71,18 +72,18 @@ func TestUpstreamIsSentPathAndQueryByteForByte(t *testing.T) {
 }
 
 func TestUpstreamIsSentTheClientsHeaderAndBody(t *testing.T) {
-	s := serveRaw(t, emptyOK, closes)
-	r := get()
+	s := fallbacktest.ServeRaw(t, emptyOK, fallbacktest.Close)
+	r := fallbacktest.NewGET()
 	r.Req.Method, r.Content = "PATCH", []byte("kept")
 	r.Req.Header = http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Accept-Encoding": {"br"}, "Expect": {"100-continue"}, "Te": {"trailers"}}
-	for host, preserve := range map[string]bool{strings.TrimPrefix(s.url, "http://"): false, "client.example": true} {
-		o := upstreamOptions(t, s.url)
+	for host, preserve := range map[string]bool{strings.TrimPrefix(s.URL, "http://"): false, "client.example": true} {
+		o := upstreamOptions(t, s.URL)
 		o.PreserveHost = preserve
-		if _, err := answer(t, newPlace().start(t, "upstream", o), r); err != nil {
+		if _, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "upstream", o), r); err != nil {
 			t.Fatal(err)
 		}
 		want := "PATCH /x HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 4\r\nAccept-Encoding: br\r\nX-Forwarded-For: 192.0.2.1\r\n\r\nkept"
-		if got := <-s.heads; got != want {
+		if got := <-s.Received; got != want {
 			t.Errorf("got %q\nwant %q", got, want)
 		}
 	}
@@ -90,30 +91,30 @@ func TestUpstreamIsSentTheClientsHeaderAndBody(t *testing.T) {
 		t.Errorf("the client's header became %v", r.Req.Header)
 	}
 	r.Req.Method, r.Content = "POST", nil
-	if _, err := answer(t, newPlace().start(t, "upstream", upstreamOptions(t, s.url)), r); err != nil {
+	if _, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL)), r); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-s.heads; !strings.Contains(got, "Content-Length: 0\r\n") {
+	if got := <-s.Received; !strings.Contains(got, "Content-Length: 0\r\n") {
 		t.Errorf("POST without a body: %q", got)
 	}
 }
 
 func TestUpstreamSpeaksH2C(t *testing.T) {
-	url := h2cServer(t, func(w http.ResponseWriter, r *http.Request) {
+	url := fallbacktest.ServeH2C(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("X-Got", fmt.Sprint(r.Proto, " ", r.RequestURI, " ", r.ContentLength))
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = w.Write(body)
 	})
-	chain := newPlace().start(t, "upstream", upstreamOptions(t, url+"/v1"))
-	r := get()
+	chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, url+"/v1"))
+	r := fallbacktest.NewGET()
 	r.Req.Method, r.Req.Rest, r.Req.Query, r.Content = "POST", "/a%2Fb//c", "a=%&b", []byte("kept")
-	a, err := answer(t, chain, r)
+	a, err := fallbacktest.Answer(t, chain, r)
 	if err != nil || a.Status != http.StatusTeapot || string(a.Body) != "kept" || a.Header.Get("X-Got") != "HTTP/2.0 /v1/a%2Fb//c?a=%&b 4" {
 		t.Errorf("got %+v, %v", a, err)
 	}
 	r.Req.Method, r.Content = "HEAD", nil
-	if a, err := answer(t, chain, r); err != nil || len(a.Body) != 0 {
+	if a, err := fallbacktest.Answer(t, chain, r); err != nil || len(a.Body) != 0 {
 		t.Errorf("HEAD: got %+v, %v", a, err)
 	}
 }
@@ -129,12 +130,12 @@ func TestUpstreamIsVerifiedByItsTLSKeys(t *testing.T) {
 	if err := os.WriteFile(o.TLS.CAFile, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a, err := answer(t, newPlace().start(t, "upstream", o), get())
+	a, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "upstream", o), fallbacktest.NewGET())
 	if err != nil || string(a.Body) != "example.com" {
 		t.Errorf("got %+v, %v", a, err)
 	}
 	o.TLS.CAFile = "missing.pem"
-	if _, err := fallbacks.NewChain([]string{"upstream"}, map[string]any{"upstream": o}, newPlace().site(), nil); err == nil {
+	if _, err := fallbacks.NewChain([]string{"upstream"}, map[string]any{"upstream": o}, fallbacktest.NewProcess().Env(), nil); err == nil {
 		t.Error("a transport that can't be made is no error")
 	}
 }
@@ -160,28 +161,28 @@ func TestUpstreamsResponseIsTheAnswer(t *testing.T) {
 		"compressed":   {"GET", "200 OK\r\nContent-Encoding: gzip\r\nContent-Length: " + strconv.Itoa(zipped.Len()) + "\r\n\r\n" + zipped.String(), zipped.String(), 200},
 		"at the limit": {"GET", "200 OK\r\nContent-Length: 64\r\n\r\n" + strings.Repeat("x", 64), strings.Repeat("x", 64), 200},
 	} {
-		s := serveRaw(t, "HTTP/1.1 "+test.response, closes)
-		o := upstreamOptions(t, s.url)
+		s := fallbacktest.ServeRaw(t, "HTTP/1.1 "+test.response, fallbacktest.Close)
+		o := upstreamOptions(t, s.URL)
 		o.MaxResponse = 64
-		chain := newPlace().start(t, "upstream", o)
-		r := get()
+		chain := fallbacktest.NewProcess().StartChain(t, "upstream", o)
+		r := fallbacktest.NewGET()
 		r.Req.Method = test.method
-		a, err := answer(t, chain, r)
+		a, err := fallbacktest.Answer(t, chain, r)
 		if err != nil || a.Status != test.status || string(a.Body) != test.body {
 			t.Errorf("%s: got %+v, %v", name, a, err)
 		}
-		if status := breakerOf(chain).Status(); status.State != events.Closed || status.LastFailure != nil || s.asked.Load() != 1 {
-			t.Errorf("%s: asked %d times, breaker %+v", name, s.asked.Load(), status)
+		if status := breakerOf(chain).Status(); status.State != events.Closed || status.LastFailure != nil || s.Requests.Load() != 1 {
+			t.Errorf("%s: asked %d times, breaker %+v", name, s.Requests.Load(), status)
 		}
 	}
 }
 
 func TestUpstreamsAnswerHasNoHopByHopFields(t *testing.T) {
-	s := serveRaw(t, "HTTP/1.1 200 OK\r\nConnection: X-Private , keep-alive\r\nConnection: X-Other\r\nX-Private: 1\r\nX-Other: 1\r\n"+
-		"Keep-Alive: timeout=5\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nTe: trailers\r\nX-Fallback: forged\r\nX-Own: 1\r\nContent-Length: 0\r\n\r\n", closes)
+	s := fallbacktest.ServeRaw(t, "HTTP/1.1 200 OK\r\nConnection: X-Private , keep-alive\r\nConnection: X-Other\r\nX-Private: 1\r\nX-Other: 1\r\n"+
+		"Keep-Alive: timeout=5\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nTe: trailers\r\nX-Fallback: forged\r\nX-Own: 1\r\nContent-Length: 0\r\n\r\n", fallbacktest.Close)
 	// Asked directly: a chain takes some fields away itself.
-	direct := newPlace().start(t, "upstream", upstreamOptions(t, s.url)).Strategy("upstream")
-	a, err := direct.Answer(t.Context(), get().Request())
+	direct := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL)).Strategy("upstream")
+	a, err := direct.Answer(t.Context(), fallbacktest.NewGET().Request())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,18 +197,18 @@ func TestUpstreamsAnswerHasNoHopByHopFields(t *testing.T) {
 }
 
 func TestUpstreamDeclinesWithoutAsking(t *testing.T) {
-	s := serveRaw(t, emptyOK, closes)
-	chain := newPlace().start(t, "upstream", upstreamOptions(t, s.url))
+	s := fallbacktest.ServeRaw(t, emptyOK, fallbacktest.Close)
+	chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL))
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	late, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
 	with := func(name, value string) *fallbacktest.Client {
-		r := get()
+		r := fallbacktest.NewGET()
 		r.Req.Header.Set(name, value)
 		return r
 	}
-	long := get()
+	long := fallbacktest.NewGET()
 	long.Content = make([]byte, 1<<20+1)
 	for name, test := range map[string]struct {
 		ctx    context.Context
@@ -217,15 +218,15 @@ func TestUpstreamDeclinesWithoutAsking(t *testing.T) {
 		"upgrade":   {t.Context(), with("Upgrade", "websocket"), "upgrade"},
 		"gRPC":      {t.Context(), with("Content-Type", "Application/gRPC+proto"), "gRPC"},
 		"long body": {t.Context(), long, "the request's body is not known: too large"},
-		"gone":      {gone, get(), "canceled"},
-		"late":      {late, get(), "deadline exceeded"},
+		"gone":      {gone, fallbacktest.NewGET(), "canceled"},
+		"late":      {late, fallbacktest.NewGET(), "deadline exceeded"},
 	} {
 		if _, _, err := chain.Answer(test.ctx, test.client, events.ReasonOpen); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
 	}
-	if status := breakerOf(chain).Status(); s.asked.Load() != 0 || status.LastFailure != nil {
-		t.Errorf("asked %d times, breaker %+v", s.asked.Load(), status)
+	if status := breakerOf(chain).Status(); s.Requests.Load() != 0 || status.LastFailure != nil {
+		t.Errorf("asked %d times, breaker %+v", s.Requests.Load(), status)
 	}
 	if chain.BodyLimit() != 1<<20 {
 		t.Errorf("body limit %d", chain.BodyLimit())
@@ -235,41 +236,41 @@ func TestUpstreamDeclinesWithoutAsking(t *testing.T) {
 func TestUpstreamThatFailsIsNoAnswerAndOpensItsBreaker(t *testing.T) {
 	for name, test := range map[string]struct {
 		response string
-		end      ending
+		end      fallbacktest.AfterResponse
 		kind     events.ErrorType
 	}{
-		"silent":             {"", hangs, events.ErrorTimeout},
-		"half a head":        {"HTTP/1.1 200 OK\r\nContent-", hangs, events.ErrorTimeout},
-		"half a body":        {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi", hangs, events.ErrorTimeout},
-		"no answer":          {"", closes, events.ErrorReset},
-		"truncated":          {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi", closes, events.ErrorTruncated},
-		"truncated chunks":   {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhi", closes, events.ErrorTruncated},
-		"malformed chunks":   {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", hangs, events.ErrorProtocol},
-		"malformed":          {"220 mail.example ESMTP\r\n", hangs, events.ErrorProtocol},
-		"status 099":         {"HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n", hangs, events.ErrorProtocol},
-		"status 600":         {"HTTP/1.1 600 What\r\nContent-Length: 0\r\n\r\n", hangs, events.ErrorProtocol},
-		"status 101":         {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", hangs, events.ErrorProtocol},
-		"too long":           {"HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n", hangs, events.ErrorProtocol},
-		"too long in chunks": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n41\r\n" + strings.Repeat("x", 0x41) + "\r\n", hangs, events.ErrorProtocol},
-		"failing status":     {"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\n\r\n", hangs, events.ErrorStatus},
-		"refused":            {"", closes, events.ErrorConnect},
+		"silent":             {"", fallbacktest.Hang, events.ErrorTimeout},
+		"half a head":        {"HTTP/1.1 200 OK\r\nContent-", fallbacktest.Hang, events.ErrorTimeout},
+		"half a body":        {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi", fallbacktest.Hang, events.ErrorTimeout},
+		"no answer":          {"", fallbacktest.Close, events.ErrorReset},
+		"truncated":          {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi", fallbacktest.Close, events.ErrorTruncated},
+		"truncated chunks":   {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhi", fallbacktest.Close, events.ErrorTruncated},
+		"malformed chunks":   {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", fallbacktest.Hang, events.ErrorProtocol},
+		"malformed":          {"220 mail.example ESMTP\r\n", fallbacktest.Hang, events.ErrorProtocol},
+		"status 099":         {"HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n", fallbacktest.Hang, events.ErrorProtocol},
+		"status 600":         {"HTTP/1.1 600 What\r\nContent-Length: 0\r\n\r\n", fallbacktest.Hang, events.ErrorProtocol},
+		"status 101":         {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", fallbacktest.Hang, events.ErrorProtocol},
+		"too long":           {"HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n", fallbacktest.Hang, events.ErrorProtocol},
+		"too long in chunks": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n41\r\n" + strings.Repeat("x", 0x41) + "\r\n", fallbacktest.Hang, events.ErrorProtocol},
+		"failing status":     {"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\n\r\n", fallbacktest.Hang, events.ErrorStatus},
+		"refused":            {"", fallbacktest.Close, events.ErrorConnect},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := serveRaw(t, test.response, test.end)
+			s := fallbacktest.ServeRaw(t, test.response, test.end)
 			if name == "refused" {
-				s.url = "http://127.0.0.1:1"
+				s.URL = "http://127.0.0.1:1"
 			}
-			o := upstreamOptions(t, s.url)
+			o := upstreamOptions(t, s.URL)
 			o.MaxResponse, o.Timeout = 64, 10*time.Second
 			if test.kind == events.ErrorTimeout {
 				o.Timeout = 100 * time.Millisecond
 			}
-			chain := newPlace().start(t, "upstream", o)
-			r := get()
+			chain := fallbacktest.NewProcess().StartChain(t, "upstream", o)
+			r := fallbacktest.NewGET()
 			r.Req.Method = "POST" // net/http repeats a GET that had no answer on an old connection
 			start := time.Now()
-			if a, err := answer(t, chain, r); err == nil {
+			if a, err := fallbacktest.Answer(t, chain, r); err == nil {
 				t.Fatalf("got %+v", a)
 			}
 			if took := time.Since(start); took > 5*time.Second {
@@ -279,52 +280,52 @@ func TestUpstreamThatFailsIsNoAnswerAndOpensItsBreaker(t *testing.T) {
 			if status.State != events.Open || status.LastFailure == nil || status.LastFailure.Type != test.kind {
 				t.Fatalf("breaker %+v, last failure %+v, want %s", status, status.LastFailure, test.kind)
 			}
-			asked := s.asked.Load()
-			if _, err := answer(t, chain, r); !errors.Is(err, breaker.ErrOpen) || s.asked.Load() != asked {
-				t.Errorf("open: %v, asked %d times", err, s.asked.Load()-asked)
+			asked := s.Requests.Load()
+			if _, err := fallbacktest.Answer(t, chain, r); !errors.Is(err, breaker.ErrOpen) || s.Requests.Load() != asked {
+				t.Errorf("open: %v, asked %d times", err, s.Requests.Load()-asked)
 			}
 		})
 	}
 }
 
 func TestUpstreamRecovers(t *testing.T) {
-	s := serveCounted(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "well") })
-	s.failing.Store(true)
-	o := upstreamOptions(t, s.url)
+	s := fallbacktest.Serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "well") })
+	s.Failing.Store(true)
+	o := upstreamOptions(t, s.URL)
 	o.Breaker.FailMax, o.Breaker.RecoveryTimeout = 2, 20*time.Millisecond
-	p := newPlace()
-	chain := p.start(t, "upstream", o)
+	p := fallbacktest.NewProcess()
+	chain := p.StartChain(t, "upstream", o)
 	for range 2 {
-		if _, err := answer(t, chain, get()); err == nil || !strings.Contains(err.Error(), "status 503") {
+		if _, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); err == nil || !strings.Contains(err.Error(), "status 503") {
 			t.Fatal(err)
 		}
 	}
-	line := p.log.await(t, "the fallback's upstream", "from=closed", "to=open", "level=WARN")
+	line := p.Log.Await(t, "the fallback's upstream", "from=closed", "to=open", "level=WARN")
 	if !strings.Contains(line, "status 503") {
 		t.Errorf("the line does not say why: %s", line)
 	}
-	p.log.await(t, "from=open", "to=half-open") // with no request
-	s.failing.Store(false)
-	if a, err := answer(t, chain, get()); err != nil || string(a.Body) != "well" {
+	p.Log.Await(t, "from=open", "to=half-open") // with no request
+	s.Failing.Store(false)
+	if a, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); err != nil || string(a.Body) != "well" {
 		t.Fatalf("got %+v, %v", a, err)
 	}
-	p.log.await(t, "from=half-open", "to=closed")
-	if s.asked.Load() != 3 {
-		t.Errorf("asked %d times", s.asked.Load())
+	p.Log.Await(t, "from=half-open", "to=closed")
+	if s.Requests.Load() != 3 {
+		t.Errorf("asked %d times", s.Requests.Load())
 	}
 }
 
 // Each report is looked for in the half-open state, which has one place: that is free again.
 func TestUpstreamCallThatSaysNothingGivesItsPlaceBack(t *testing.T) {
 	asked := make(chan struct{}, 1)
-	s := serveCounted(t, func(w http.ResponseWriter, r *http.Request) {
+	s := fallbacktest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/hang" {
 			asked <- struct{}{}
 			<-r.Context().Done()
 		}
 	})
-	p := newPlace()
-	chain := p.start(t, "upstream", upstreamOptions(t, s.url))
+	p := fallbacktest.NewProcess()
+	chain := p.StartChain(t, "upstream", upstreamOptions(t, s.URL))
 	b := breakerOf(chain)
 	b.Force(events.HalfOpen, 0, "test")
 	free := func() {
@@ -336,31 +337,31 @@ func TestUpstreamCallThatSaysNothingGivesItsPlaceBack(t *testing.T) {
 
 	ctx, leave := context.WithCancel(t.Context())
 	go func() { <-asked; leave() }()
-	r := get()
+	r := fallbacktest.NewGET()
 	r.Req.Rest = "/hang"
 	if _, _, err := chain.Answer(ctx, r, events.ReasonOpen); !errors.Is(err, context.Canceled) {
 		t.Errorf("client gone: %v", err)
 	}
 	free()
 
-	p.panics.Store(true)
-	if _, err := answer(t, chain, get()); err == nil || !strings.Contains(err.Error(), "panic: broken transport") {
+	p.Panic.Store(true)
+	if _, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); err == nil || !strings.Contains(err.Error(), "panic: broken transport") {
 		t.Errorf("panic: %v", err)
 	}
-	p.panics.Store(false)
+	p.Panic.Store(false)
 	free()
 
-	if _, err := answer(t, chain, get()); err != nil || b.State() != events.Closed {
+	if _, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); err != nil || b.State() != events.Closed {
 		t.Errorf("then: %v, breaker %v", err, b.State())
 	}
 }
 
 func TestUpstreamIsToBlameForAnEarlierDeadline(t *testing.T) {
-	s := serveRaw(t, "", hangs)
-	chain := newPlace().start(t, "upstream", upstreamOptions(t, s.url))
+	s := fallbacktest.ServeRaw(t, "", fallbacktest.Hang)
+	chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, _, err := chain.Answer(ctx, get(), events.ReasonOpen)
+	_, _, err := chain.Answer(ctx, fallbacktest.NewGET(), events.ReasonOpen)
 	if f := breakerOf(chain).Status().LastFailure; err == nil || f == nil || f.Type != events.ErrorTimeout {
 		t.Errorf("%v, last failure %+v", err, f)
 	}
@@ -370,7 +371,7 @@ func TestUpstreamTimeLimitIsBeyondItsTimeout(t *testing.T) {
 	for _, timeout := range []time.Duration{time.Second, 1<<63 - 1} {
 		o := upstreamOptions(t, "http://a")
 		o.Timeout = timeout
-		s := newPlace().build(t, "upstream", o, nil).Strategy("upstream").(fallbacks.TimeLimited)
+		s := fallbacktest.NewProcess().NewChain(t, "upstream", o, nil).Strategy("upstream").(fallbacks.TimeLimited)
 		if limit := s.TimeLimit(); limit < timeout || limit > timeout+2*time.Second && timeout == time.Second {
 			t.Errorf("%v: limit %v", timeout, limit)
 		}
@@ -379,22 +380,22 @@ func TestUpstreamTimeLimitIsBeyondItsTimeout(t *testing.T) {
 
 // Idle connections are from before the failure: recovery must not be judged by them.
 func TestUpstreamIsProbedOnANewConnection(t *testing.T) {
-	s := serveCounted(t, func(http.ResponseWriter, *http.Request) {})
-	chain := newPlace().start(t, "upstream", upstreamOptions(t, s.url))
+	s := fallbacktest.Serve(t, func(http.ResponseWriter, *http.Request) {})
+	chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL))
 	for _, want := range []int64{1, 1, 2, 2} {
-		if want == 2 && s.opened.Load() == 1 {
+		if want == 2 && s.Opened.Load() == 1 {
 			breakerOf(chain).Force(events.HalfOpen, 0, "test")
 		}
-		if _, err := answer(t, chain, get()); err != nil || s.opened.Load() != want {
-			t.Errorf("%v, %d connections, want %d", err, s.opened.Load(), want)
+		if _, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); err != nil || s.Opened.Load() != want {
+			t.Errorf("%v, %d connections, want %d", err, s.Opened.Load(), want)
 		}
 	}
 }
 
 func BenchmarkUpstream(b *testing.B) {
-	s := serveCounted(b, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "well") })
-	chain := newPlace().start(b, "upstream", upstreamOptions(b, s.url))
-	r := get()
+	s := fallbacktest.Serve(b, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "well") })
+	chain := fallbacktest.NewProcess().StartChain(b, "upstream", upstreamOptions(b, s.URL))
+	r := fallbacktest.NewGET()
 	r.Req.Method, r.Content = "POST", []byte("kept")
 	b.ReportAllocs()
 	for b.Loop() {
@@ -420,18 +421,18 @@ func TestUpstreamIsAskedTwiceAtMost(t *testing.T) {
 		together.Wait()
 	}))
 	defer server.Close()
-	chain := newPlace().start(t, "upstream", upstreamOptions(t, server.URL))
+	chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, server.URL))
 	var requests sync.WaitGroup
 	for range pool {
 		requests.Go(func() {
-			if _, err := answer(t, chain, get()); err != nil {
+			if _, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	requests.Wait()
 	dead.Store(true)
-	if _, err := answer(t, chain, get()); !errors.Is(err, upstream.ErrReplayed) {
+	if _, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); !errors.Is(err, upstream.ErrReplayed) {
 		t.Errorf("%v", err)
 	}
 	if f := breakerOf(chain).Status().LastFailure; hits.Load() != 2 || f == nil || f.Type != events.ErrorReset {

@@ -21,7 +21,7 @@ var allowedImports = map[string][]string{
 	"proxy":                     {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/http1", "internal/problem", "internal/upstream"},
 	"fallbacks":                 {"routes", "internal/breaker", "internal/events", "internal/upstream"},
 	"fallbacks/cache":           {"fallbacks", "routes", "internal/upstream"},
-	"fallbacks/fallbacktest":    {"fallbacks"},
+	"fallbacks/fallbacktest":    {"fallbacks", "routes"},
 	"fallbacks/queue":           {"fallbacks", "routes", "internal/events", "internal/queue"},
 	"fallbacks/standard":        {"fallbacks", "fallbacks/cache", "fallbacks/queue", "fallbacks/static", "fallbacks/template"},
 	"fallbacks/static":          {"fallbacks"},
