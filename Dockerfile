@@ -1,19 +1,18 @@
-# The image of cbproxy: one static binary, the roots of trust, and nothing else.
+# The image contains one static binary and the CA certificates.
 #
 #   docker build -t cbproxy --build-arg VERSION=1.0.0 --build-arg COMMIT="$(git rev-parse --short HEAD)" .
 #   docker run -p 8080:8080 -p 127.0.0.1:9901:9901 -v "$PWD/config:/etc/cbproxy:ro" cbproxy
 #
-# Mount the configuration's folder, not the file: an edit by renaming a new file over the old one
-# reaches a mounted folder only. In a container `listen` and `admin.listen` must be 0.0.0.0:… to be
-# reached through published ports.
+# Mount the configuration's folder, not the file: an edit that replaces the file by renaming is not visible in a mounted
+# file. In a container `listen` and `admin.listen` must be 0.0.0.0:… to be reachable through published ports.
 
 ARG GO_VERSION=1.26
 
-# The compiler runs on the builder's own platform and cross-compiles.
+# The compiler runs on the build platform and cross-compiles.
 FROM --platform=$BUILDPLATFORM golang:${GO_VERSION} AS build
 WORKDIR /src
 
-# Modules change less often than code, so they get a layer of their own.
+# Modules change less often than code, so they are a separate layer.
 COPY go.mod go.sum ./
 RUN go mod download
 
@@ -22,14 +21,12 @@ ARG TARGETOS
 ARG TARGETARCH
 ARG VERSION=dev
 ARG COMMIT=unknown
-# Without cgo the binary needs nothing of the system below it. grpcnotrace leaves out gRPC's debug
-# pages, which nobody serves here: their templates would make the linker keep every exported method
-# of every type, a third more.
+# Without cgo the binary needs no libraries. The tag grpcnotrace leaves out gRPC's debug pages, which are not used.
 RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
     go build -tags grpcnotrace -trimpath -buildvcs=false \
     -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
     -o /out/cbproxy ./cmd/cbproxy
-# An empty image has no mkdir: the folder of the embedded store is made here and copied.
+# The final image has no mkdir, so the folder of the embedded store is created here and copied.
 RUN mkdir /out/data
 
 FROM scratch
@@ -41,7 +38,7 @@ LABEL org.opencontainers.image.title="cbproxy" \
       org.opencontainers.image.revision="${COMMIT}"
 
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-# A relative data_dir ends up here, where the user below may write.
+# A relative data_dir is below this folder, which is writable by the user below.
 COPY --from=build --chown=65532:65532 /out/data /var/lib/cbproxy
 COPY --from=build /out/cbproxy /cbproxy
 
