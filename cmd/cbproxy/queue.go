@@ -12,7 +12,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/queue"
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -20,13 +20,13 @@ import (
 // queues is what waits for its upstream.
 type queues struct {
 	*queue.Queues
-	store  *store.Queue
+	store  *disk.Queue
 	server *proxy.Server // set before anything is delivered
 }
 
 // openQueues opens the queues in c's data_dir.
 func openQueues(c *routes.Config, keep *keeping, bus *events.Bus, logger *slog.Logger) (*queues, error) {
-	kept, setAside, err := store.OpenQueue(c.DataDir)
+	kept, setAside, err := disk.Open(c.DataDir)
 	if err != nil {
 		return nil, dataDirError(c.DataDir, err)
 	}

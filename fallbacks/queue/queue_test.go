@@ -21,7 +21,7 @@ import (
 	_ "cbproxy/fallbacks/standard"
 	"cbproxy/internal/events"
 	requests "cbproxy/internal/queue"
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
 // memoryQueues are the queues of a process, in memory. It is their Sender.
@@ -43,7 +43,7 @@ func (q *memoryQueues) Send(_ context.Context, _ string, m *requests.Message) (r
 
 func newQueues(t *testing.T) *memoryQueues {
 	t.Helper()
-	s, _, err := store.OpenQueue("")
+	s, _, err := disk.Open("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 	"cbproxy/internal/bench/process"
 	"cbproxy/internal/events"
 	"cbproxy/internal/queue"
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
 // Targets for a backlog of a million messages of 1 KB.
@@ -110,7 +110,7 @@ func (b *bench) backlog(ctx context.Context, messages int) (scenario, error) {
 
 // fillBacklog queues messages as the proxy does.
 func fillBacklog(ctx context.Context, folder string, messages int) error {
-	kept, setAside, err := store.OpenQueue(folder)
+	kept, setAside, err := disk.Open(folder)
 	if err != nil || len(setAside) > 0 {
 		return fmt.Errorf("open the backlog: %w %v", err, setAside)
 	}

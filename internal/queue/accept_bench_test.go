@@ -10,13 +10,13 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/queue"
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
 // BenchmarkAccept tells what a message of 1 KiB costs all in all, with 64 that wait together for
 // the disk.
 func BenchmarkAccept(b *testing.B) {
-	kept, _, err := store.OpenQueue(b.TempDir())
+	kept, _, err := disk.Open(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -200,7 +200,7 @@ func (l *line) failure(p *Policy, e *entry, f failure) error {
 func (l *line) bury(p *Policy, e *entry, cause Cause, problem string) error {
 	e.note.Cause, e.note.LastError, e.note.Died = cause, problem, time.Now().UTC()
 	e.note.NotBefore = time.Time{}
-	lost, err := l.store.Bury(l.service, e.seq, e.note.encode(), p.Capacity)
+	lost, err := l.store.DeadLetter(l.service, e.seq, e.note.encode(), p.Capacity)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/queue"
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
 const (
@@ -83,9 +83,9 @@ func TestLongBacklogIsWorkedOffInOrderAndInLittleMemory(t *testing.T) {
 	}
 }
 
-func openBacklog(t *testing.T, folder string) (*store.Queue, *queue.Queues, *taker) {
+func openBacklog(t *testing.T, folder string) (*disk.Queue, *queue.Queues, *taker) {
 	t.Helper()
-	kept, setAside, err := store.OpenQueue(folder)
+	kept, setAside, err := disk.Open(folder)
 	if err != nil || len(setAside) > 0 {
 		t.Fatal(err, setAside)
 	}

@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"strings"
 
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
 // entry is a stored message with what is known of its deliveries.
@@ -15,7 +15,7 @@ type entry struct {
 	trial   bool // it is sent before others that come before it, see passing.go
 }
 
-func entryOf(r store.Record) entry {
+func entryOf(r disk.Record) entry {
 	return entry{seq: r.Seq, payload: r.Payload, note: parseNote(r.Note)}
 }
 

@@ -13,7 +13,7 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/queue"
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
 // sent is one message as an upstream gets it.
@@ -141,7 +141,7 @@ func slow() queue.Policy {
 // bench is a running Queues with what is around it.
 type bench struct {
 	*queue.Queues
-	store *store.Queue
+	store *disk.Queue
 	bus   *events.Bus
 	stop  func() // ends it, and closes the store; may be called twice
 }
@@ -158,7 +158,7 @@ func open(t testing.TB, folder string, u queue.Sender, p queue.Policy) *bench {
 // opened is open before anything is delivered.
 func opened(t testing.TB, folder string, u queue.Sender) *bench {
 	t.Helper()
-	kept, aside, err := store.OpenQueue(folder)
+	kept, aside, err := disk.Open(folder)
 	if err != nil || len(aside) > 0 {
 		t.Fatal(err, aside)
 	}

@@ -12,14 +12,14 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
 // line delivers one service's messages, one after the other. What is not said to be otherwise
 // belongs to its goroutine.
 type line struct {
 	service   string
-	store     *store.Queue
+	store     *disk.Queue
 	sender    Sender
 	logger    *slog.Logger
 	succeeded func(service string) time.Time // of clients' requests; nil: not known
@@ -38,7 +38,7 @@ type line struct {
 	ordered bool            // what follows is how an ordered line reads
 	cursor  uint64          // the last message that was read
 	skipped map[uint64]bool // are not to be read: they were delivered already
-	ahead   []store.Record  // were read and have not been looked at
+	ahead   []disk.Record   // were read and have not been looked at
 	head    *entry          // is next
 	resting restingHeap
 	failed  int       // failures in a row

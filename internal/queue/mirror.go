@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
+	"cbproxy/internal/queue/disk"
 	"cbproxy/internal/store"
 )
 
@@ -20,7 +20,7 @@ import (
 // holds nobody up. What is not said to be otherwise belongs to its goroutine.
 type mirror struct {
 	line   *line
-	store  *store.Queue
+	store  *disk.Queue
 	copies *store.Copies
 	// shared reports whether there is to be a mirror.
 	shared func() bool
@@ -325,10 +325,14 @@ func (m *mirror) push(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		i := 0
-		records = slices.DeleteFunc(records, func(store.Record) bool { i++; return states[i-1] != store.CopyMissing })
-		if len(records) > 0 {
-			if err := m.copies.Push(ctx, m.line.service, records); err != nil {
+		var missing []store.CopyRecord
+		for i := range records {
+			if states[i] == store.CopyMissing {
+				missing = append(missing, store.CopyRecord{Seq: records[i].Seq, Payload: records[i].Payload})
+			}
+		}
+		if len(missing) > 0 {
+			if err := m.copies.Push(ctx, m.line.service, missing); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/queue"
+	"cbproxy/internal/queue/disk"
 	"cbproxy/internal/redistest"
 	"cbproxy/internal/store"
 )
@@ -47,7 +48,7 @@ type sharing struct {
 
 	times  queue.Times
 	queues *queue.Queues
-	store  *store.Queue
+	store  *disk.Queue
 	redis  *store.Redis
 	stop   func()
 }
@@ -79,7 +80,7 @@ func (s *sharing) start() {
 	s.t.Helper()
 	logger := slog.New(slog.NewTextHandler(testLog{s.t, s.name}, nil))
 	var err error
-	if s.store, _, err = store.OpenQueue(s.folder); err != nil {
+	if s.store, _, err = disk.Open(s.folder); err != nil {
 		s.t.Fatal(err)
 	}
 	if s.redis, err = store.NewRedis(store.RedisConfig{URL: s.url, Logger: logger, TTL: func() time.Duration { return time.Hour }}); err != nil {

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
 var (
@@ -61,7 +61,7 @@ func (q *Queues) Retry(ctx context.Context, id string) (Item, error) {
 
 // clearDelay makes a waiting message one that is tried at once after a restart, too. One that is being sent gets its next delay
 // from the outcome.
-func (q *Queues) clearDelay(l *line, r *store.Record) error {
+func (q *Queues) clearDelay(l *line, r *disk.Record) error {
 	l.mu.Lock()
 	sending := l.current == r.Seq
 	l.mu.Unlock()
@@ -81,7 +81,7 @@ func (q *Queues) clearDelay(l *line, r *store.Record) error {
 // number that is returned then, and as a dead one as well.
 func (q *Queues) revive(ctx context.Context, l *line, seq uint64) (renamed uint64, err error) {
 	l.depth.Add(1) // first: it may be delivered before this goes on
-	renamed, err = q.config.Store.Revive(ctx, l.service, seq)
+	renamed, err = q.config.Store.Requeue(ctx, l.service, seq)
 	if renamed == 0 {
 		l.depth.Add(-1)
 		l.nudge() // those after it have waited for it

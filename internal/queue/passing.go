@@ -3,7 +3,7 @@ package queue
 import (
 	"time"
 
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
 // A message whose deliveries fail is distinguished from an upstream that fails by trying another one: after
@@ -216,7 +216,7 @@ func (l *line) trial() (best *entry, err error) {
 	now := time.Now()
 	choice := 0
 	for after, read := l.cursor, 0; read < trialRead && choice < trialChoice; {
-		var records []store.Record
+		var records []disk.Record
 		if records, err = l.store.Read(l.service, after, readMessages, readBytes); err != nil || len(records) == 0 {
 			break
 		}

@@ -1,7 +1,7 @@
 // Package queue keeps requests whose upstream can't take them, and delivers them when it can:
 // accepted once, delivered at least once, and in order where that is wanted.
 //
-// A request is accepted once it is in the store (store.Queue). Each service has a line, one
+// A request is accepted once it is in the store (disk.Queue). Each service has a line, one
 // goroutine, that takes the oldest message and sends it through the service's breaker: what
 // the upstream takes is removed, what it can't take now rests, what it refuses is buried.
 package queue
@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/queue/disk"
 	"cbproxy/internal/store"
 )
 
@@ -58,7 +59,7 @@ func (e *Failed) Unwrap() error { return e.Err }
 
 // Config is what Queues are built from. All fields but Succeeded and those of the copies are required.
 type Config struct {
-	Store  *store.Queue
+	Store  *disk.Queue
 	Sender Sender
 	Bus    *events.Bus
 	Logger *slog.Logger

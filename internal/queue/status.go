@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
 // Status is one service's queue at one moment.
@@ -112,9 +112,9 @@ func (q *Queues) List(service, state, after string, limit int) (items []Item, er
 	}
 	_, seq := parseID(after)
 	for len(items) < limit {
-		var records []store.Record
+		var records []disk.Record
 		if state == StateDead {
-			records, err = q.config.Store.Dead(service, seq, limit-len(items), listBytes)
+			records, err = q.config.Store.DeadLetters(service, seq, limit-len(items), listBytes)
 		} else {
 			records, err = q.config.Store.Read(service, seq, limit-len(items), listBytes)
 		}

@@ -5,26 +5,20 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"runtime/debug"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 
+	"cbproxy/internal/boltfile"
 	"cbproxy/internal/events"
 )
 
-// Names within the file. The format changes when an older program could misread what a newer
-// one wrote.
+// Buckets in the file.
 var (
-	metaBucket    = []byte("cbproxy")
-	formatKey     = []byte("format")
-	format        = []byte("1")
 	stateBucket   = []byte("circuit_breaker_state")
-	historyBucket = []byte("circuit_breaker_history") // a bucket a service, keys count up
+	historyBucket = []byte("circuit_breaker_history") // one bucket per service; the keys are sequence numbers
 )
 
-// File is a Store in a file that one process at a time may use. What Save and Append have
-// returned from is on the disk.
+// File is a Store in a bbolt database, which one process at a time can use. When Save and Append return, the change is on the disk.
 type File struct{ db *bolt.DB }
 
 // Load implements Store.
@@ -122,24 +116,9 @@ func (f *File) History(_ context.Context, service string, limit int) (changes []
 func (f *File) Close() error { return f.db.Close() }
 
 func (f *File) view(do func(*bolt.Tx) error) error {
-	return guarded(func() error { return f.db.View(do) })
+	return boltfile.Guard(func() error { return f.db.View(do) })
 }
 
 func (f *File) update(do func(*bolt.Tx) error) error {
-	return guarded(func() error { return f.db.Update(do) })
+	return boltfile.Guard(func() error { return f.db.Update(do) })
 }
-
-// guarded turns bbolt's panic over a damaged page into an error, and so the signal for one
-// that is no longer in the file.
-func guarded(do func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("damaged: %v", r)
-		}
-	}()
-	return do()
-}
-
-// lockPatience is how long OpenFile waits for the process before, which may be about to end.
-const lockPatience = time.Second

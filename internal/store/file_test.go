@@ -11,6 +11,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"cbproxy/internal/boltfile"
 	"cbproxy/internal/store"
 )
 
@@ -57,7 +58,7 @@ func TestFileIsForItsOwnerAlone(t *testing.T) {
 func TestFileThatIsInUseIsLeftAlone(t *testing.T) {
 	folder := t.TempDir()
 	f := mustOpen(t, folder)
-	if _, _, err := store.OpenFile(folder); !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), folder) {
+	if _, _, err := store.OpenFile(folder); !errors.Is(err, boltfile.ErrInUse) || !strings.Contains(err.Error(), folder) {
 		t.Fatalf("opened twice: %v", err)
 	}
 	if err := f.Save(t.Context(), someState("svc", 1)); err != nil {

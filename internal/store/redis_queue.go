@@ -59,8 +59,14 @@ func (c *Copies) keys(service string) []string {
 	return []string{c.key(service), c.indexes(service) + c.origin}
 }
 
-// Push adds copies of records, unless they have one.
-func (c *Copies) Push(ctx context.Context, service string, records []Record) error {
+// CopyRecord is a record to be copied.
+type CopyRecord struct {
+	Seq     uint64
+	Payload []byte
+}
+
+// Push adds copies of records that have none.
+func (c *Copies) Push(ctx context.Context, service string, records []CopyRecord) error {
 	args := make([]any, 1, 1+2*len(records))
 	args[0] = c.origin
 	for i := range records {

@@ -51,9 +51,9 @@ func (c *copying) beat() (was bool, copies int) {
 
 func (c *copying) push(payloads ...string) {
 	c.t.Helper()
-	var records []store.Record
+	var records []store.CopyRecord
 	for i, p := range payloads {
-		records = append(records, store.Record{Seq: uint64(i + 1), Payload: []byte(p)})
+		records = append(records, store.CopyRecord{Seq: uint64(i + 1), Payload: []byte(p)})
 	}
 	c.must(c.Push(c.t.Context(), "svc", records))
 }
@@ -210,7 +210,7 @@ func TestCopiesOutliveDeletedEntriesAndTheWrongType(t *testing.T) {
 	b.wantClaim("A/2=two")
 	client.Set(t.Context(), queueStream, "what", 0)
 	b.wantClaim("")
-	if err := b.Push(t.Context(), "svc", []store.Record{{Seq: 9, Payload: []byte("x")}}); err == nil {
+	if err := b.Push(t.Context(), "svc", []store.CopyRecord{{Seq: 9, Payload: []byte("x")}}); err == nil {
 		t.Error("a copy fits into a string")
 	}
 }
@@ -221,7 +221,7 @@ func TestCopiesAreClaimedInPortions(t *testing.T) {
 	a, b := copiesOf(t, server.URL(), "A", server.Client()), copiesOf(t, server.URL(), "B", server.Client())
 	large := strings.Repeat("x", 600<<10)
 	for seq := range uint64(5) {
-		a.must(a.Push(t.Context(), "svc", []store.Record{{Seq: seq + 1, Payload: []byte(large)}}))
+		a.must(a.Push(t.Context(), "svc", []store.CopyRecord{{Seq: seq + 1, Payload: []byte(large)}}))
 	}
 	a.die()
 	claimed, _ := b.claim()

@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"errors"
@@ -7,32 +7,33 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"cbproxy/internal/boltfile"
 )
 
-// Names below the folder of the store. A segment is named after the first number it may hold.
+// Names below the data directory. A segment is named after the first sequence number that it may contain, in hexadecimal.
 const (
 	queueFolder   = "queue"
 	segmentSuffix = ".db"
 	deadFile      = "dead" + segmentSuffix
 )
 
-// OpenQueue opens the queue in a folder, and makes what is missing, for its owner alone; ""
-// is a queue in memory, which ends with the process. Files that are damaged or empty are renamed;
-// setAside says which.
-func OpenQueue(folder string) (q *Queue, setAside []string, err error) {
+// Open opens the queue in a directory and creates what is missing, accessible to its owner only. An empty path opens a queue in memory,
+// which is lost when the process ends. Damaged and empty files are renamed; setAside has a message about each.
+func Open(folder string) (q *Queue, setAside []string, err error) {
 	q = &Queue{next: 1}
 	if folder != "" {
 		q.folder = filepath.Join(folder, queueFolder)
-		if err := makeFolder(q.folder); err != nil {
+		if err := boltfile.MakeDir(q.folder); err != nil {
 			return nil, nil, fmt.Errorf("open the queue: %w", err)
 		}
 	}
 	setAside, err = q.open()
 	if err == nil && len(setAside) > 0 {
-		err = q.dead.rename() // what is lost has copies elsewhere, which are nobody's then
+		err = q.dead.changeOrigin() // the copies of lost records in Redis then belong to no instance, and one takes them over
 	}
 	if n := len(q.segments); err == nil && (n == 0 || q.segments[n-1].bytes >= segmentBytes) {
-		err = q.begin()
+		err = q.addSegment()
 	}
 	if err != nil {
 		_ = q.Close()
@@ -41,7 +42,7 @@ func OpenQueue(folder string) (q *Queue, setAside []string, err error) {
 	return q, setAside, nil
 }
 
-// open opens the files there are.
+// open opens the existing files.
 func (q *Queue) open() (setAside []string, err error) {
 	names := []string{}
 	if q.folder != "" {
@@ -49,7 +50,7 @@ func (q *Queue) open() (setAside []string, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("open the queue: %w", err)
 		}
-		for _, f := range files { // by name, and so by number
+		for _, f := range files { // in the order of their names, and so of their numbers
 			if strings.HasSuffix(f.Name(), segmentSuffix) && f.Name() != deadFile {
 				names = append(names, f.Name())
 			}
@@ -63,7 +64,7 @@ func (q *Queue) open() (setAside []string, err error) {
 		if aside != "" {
 			setAside = append(setAside, aside)
 		}
-		if s == nil { // it was set aside
+		if s == nil { // renamed
 			continue
 		}
 		q.next = max(q.next, s.next)
@@ -80,20 +81,22 @@ func (q *Queue) open() (setAside []string, err error) {
 	return setAside, nil
 }
 
+// sealNewest seals the newest segment; mu must be held, except in Open.
 func (q *Queue) sealNewest() {
 	if n := len(q.segments); n > 0 {
 		q.segments[n-1].seal()
 	}
 }
 
-// openSegment opens a file, or sets it aside if it is damaged or empty.
+// openSegment opens a segment and starts its writer. It renames a file that is damaged or empty, and then returns nil, except for the
+// dead records, for which it creates a new file.
 func (q *Queue) openSegment(name string) (s *segment, setAside string, err error) {
 	path := ""
 	if q.folder != "" {
 		path = filepath.Join(q.folder, name)
 	}
 	if path != "" {
-		err = inspectPath(path)
+		err = boltfile.InspectPath(path)
 	}
 	if err == nil {
 		s, err = openSegment(path, q.next)
@@ -102,29 +105,29 @@ func (q *Queue) openSegment(name string) (s *segment, setAside string, err error
 		q.start(s)
 		return s, "", nil
 	}
-	if !foreign(err) {
-		return nil, "", openError(path, err)
+	if !boltfile.Unusable(err) {
+		return nil, "", boltfile.OpenError(path, err)
 	}
-	setAside, err = renameAside(path, err)
+	setAside, err = boltfile.RenameAside(path, err)
 	if err != nil || name != deadFile {
 		return nil, setAside, err
 	}
 	if s, err = openSegment(path, q.next); err != nil {
-		return nil, setAside, openError(path, err)
+		return nil, setAside, boltfile.OpenError(path, err)
 	}
 	q.start(s)
 	return s, setAside, nil
 }
 
+// start starts the writer of a segment.
 func (q *Queue) start(s *segment) {
 	s.commits = &q.commits
-	s.drained = q.drop
+	s.onEmpty = q.removeSegment
 	q.writers.Go(s.run)
 }
 
-// begin makes the newest segment, which takes what is added from now on; mu must be held, or
-// nobody else know of q.
-func (q *Queue) begin() error {
+// addSegment creates a segment for new records; mu must be held, except in Open.
+func (q *Queue) addSegment() error {
 	s, _, err := q.openSegment(fmt.Sprintf("%016x%s", q.next, segmentSuffix))
 	if err != nil {
 		return err
@@ -142,7 +145,7 @@ func (q *Queue) begin() error {
 	return nil
 }
 
-// syncFolder makes a new file's name outlive the machine's end, too.
+// syncFolder makes the names of new files durable.
 func syncFolder(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -152,7 +155,7 @@ func syncFolder(path string) error {
 	return f.Sync()
 }
 
-// Close writes what is under way, and lets go of the files.
+// Close commits the queued changes and closes the files.
 func (q *Queue) Close() error {
 	q.mu.Lock()
 	if q.closed {

@@ -1,4 +1,5 @@
-package store
+// Package disk stores the records of the queue in segment files.
+package disk
 
 import (
 	"context"
@@ -9,48 +10,46 @@ import (
 	"sync/atomic"
 )
 
-// Record is one entry of a Queue.
-type Record struct {
-	// Seq numbers the records of a queue in the order in which they were added.
-	Seq     uint64
-	Payload []byte
-	// Note is what was written on it last, nil if nothing was.
-	Note []byte
-}
-
-// Queue keeps records by service, in the order in which they are added, and apart from them
-// dead ones. What a method has returned from is on the disk, unless it says otherwise. Safe for
-// concurrent use.
+// Queue stores records by service in the order in which they are added, and dead records separately. When a method returns, its change
+// is on the disk, unless its comment says otherwise. Safe for concurrent use.
 //
-// It is a row of files (segments), each a bbolt database: the newest takes what is added, and
-// one that is emptied is deleted, so that the space of a backlog is given back, and no file's
-// list of free pages grows with it. Each file has one writer, which commits at once all that
-// has come while it was busy with the commit before.
+// A queue is a sequence of files (segments), each a bbolt database. New records go into the newest. A segment that becomes empty is
+// deleted, which frees the space of a backlog and keeps bbolt's free lists short. Each segment has one writer goroutine, which commits
+// in one transaction all changes that arrived during the previous commit.
 type Queue struct {
 	folder  string // "" keeps everything in memory
 	commits atomic.Uint64
 	writers sync.WaitGroup
+	dead    *segment // set by Open
 
-	mu       sync.Mutex // guards what follows; files are made under it, and nothing waits for a commit
+	mu       sync.Mutex // guards the fields below; held while files are created, never during a commit
 	segments []*segment // oldest first
 	next     uint64     // the sequence number of the next record
-	dead     *segment
 	closed   bool
 }
 
-// segmentBytes is how much is put into a segment before the next one is begun.
+// Record is one entry of a Queue.
+type Record struct {
+	// Seq is the sequence number. It increases in the order in which records are added.
+	Seq     uint64
+	Payload []byte
+	// Note is the last note that was written on the record, nil if none was.
+	Note []byte
+}
+
+// segmentBytes is the payload size after which a new segment is created.
 const segmentBytes = 32 << 20
 
-var errQueueClosed = errors.New("the queue is closed")
+var errClosed = errors.New("the queue is closed")
 
-// drop is told of a segment that is empty and takes nothing more, by its writer.
-func (q *Queue) drop(s *segment) {
+// removeSegment removes a sealed segment that is empty. The segment's writer calls it.
+func (q *Queue) removeSegment(s *segment) {
 	q.mu.Lock()
 	q.segments = slices.DeleteFunc(q.segments, func(other *segment) bool { return other == s })
 	q.mu.Unlock()
 }
 
-// Add adds a record. If ctx ends before it is kept, it is not added.
+// Add adds a record and returns its sequence number. If ctx ends before the record is committed, it is not added.
 func (q *Queue) Add(ctx context.Context, service string, payload []byte) (seq uint64, err error) {
 	c := &change{kind: put, service: service, payload: payload, result: make(chan error, 1)}
 	s, err := q.enqueue(c)
@@ -73,16 +72,16 @@ func (q *Queue) Add(ctx context.Context, service string, payload []byte) (seq ui
 	return c.seq, nil
 }
 
-// enqueue hands c to the newest segment, and returns that.
+// enqueue passes c to the newest segment and returns the segment.
 func (q *Queue) enqueue(c *change) (*segment, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return nil, errQueueClosed
+		return nil, errClosed
 	}
 	newest := q.segments[len(q.segments)-1]
 	if newest.bytes >= segmentBytes {
-		if err := q.begin(); err != nil {
+		if err := q.addSegment(); err != nil {
 			return nil, err
 		}
 		newest = q.segments[len(q.segments)-1]
@@ -94,8 +93,8 @@ func (q *Queue) enqueue(c *change) (*segment, error) {
 	return newest, nil
 }
 
-// Read returns up to limit records of a service that come after the given number, oldest first,
-// and no more of them than fit into maxBytes, save that one is returned whatever its size.
+// Read returns up to limit records of a service with sequence numbers greater than after, oldest first. Their payloads have at most
+// maxBytes together, except that a single record of any size is returned.
 func (q *Queue) Read(service string, after uint64, limit, maxBytes int) (records []Record, err error) {
 	for _, s := range q.all() {
 		more, last, err := s.read(service, after, limit-len(records), maxBytes, len(records) == 0)
@@ -118,8 +117,8 @@ func (q *Queue) all() []*segment {
 	return slices.Clone(q.segments)
 }
 
-// of returns the segment that may hold a number, nil if it is gone.
-func (q *Queue) of(seq uint64) *segment {
+// segmentOf returns the segment that may contain a sequence number, nil if it was deleted.
+func (q *Queue) segmentOf(seq uint64) *segment {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, s := range slices.Backward(q.segments) {
@@ -130,20 +129,20 @@ func (q *Queue) of(seq uint64) *segment {
 	return nil
 }
 
-// Remove removes a record; done is told when it is gone from the disk, or why it is not. It
-// waits for nothing. That there is no such record is no error.
+// Remove removes a record asynchronously. It calls done with nil when the record is removed from the disk or does not exist, and
+// otherwise with the error.
 func (q *Queue) Remove(service string, seq uint64, done func(error)) {
-	s := q.of(seq)
+	s := q.segmentOf(seq)
 	if s == nil {
 		done(nil)
 		return
 	}
-	s.enqueue(&change{kind: remove, service: service, seq: seq, told: done})
+	s.enqueue(&change{kind: remove, service: service, seq: seq, done: done})
 }
 
-// Note writes a note on a record.
+// Note replaces the note of a record.
 func (q *Queue) Note(service string, seq uint64, note []byte) error {
-	s := q.of(seq)
+	s := q.segmentOf(seq)
 	if s == nil {
 		return nil
 	}
@@ -153,9 +152,9 @@ func (q *Queue) Note(service string, seq uint64, note []byte) error {
 	return nil
 }
 
-// Get returns a record, waiting or dead.
+// Get returns a record, waiting or dead. found is false if there is none.
 func (q *Queue) Get(service string, seq uint64) (r Record, dead, found bool, err error) {
-	for _, s := range []*segment{q.of(seq), q.dead} {
+	for _, s := range []*segment{q.segmentOf(seq), q.dead} {
 		if s == nil {
 			continue
 		}
@@ -167,10 +166,10 @@ func (q *Queue) Get(service string, seq uint64) (r Record, dead, found bool, err
 	return Record{}, false, false, nil
 }
 
-// Bury makes a record a dead one, with a note that says why. Beyond limit of a service the
-// oldest dead ones are removed; lost is how many were.
-func (q *Queue) Bury(service string, seq uint64, note []byte, limit int) (lost int, err error) {
-	s := q.of(seq)
+// DeadLetter moves a waiting record to the dead ones, with a new note. It then removes the oldest dead records of the service beyond
+// limit; lost is their number.
+func (q *Queue) DeadLetter(service string, seq uint64, note []byte, limit int) (lost int, err error) {
+	s := q.segmentOf(seq)
 	if s == nil {
 		return 0, nil
 	}
@@ -178,7 +177,7 @@ func (q *Queue) Bury(service string, seq uint64, note []byte, limit int) (lost i
 	if err != nil || !found {
 		return 0, err
 	}
-	// In this order: a record may be there twice, under one number, but never not at all.
+	// Add before removing: after a crash in between the record exists twice, with one number, and is not lost.
 	if err := q.dead.do(&change{kind: put, service: service, seq: seq, payload: r.Payload, note: note}); err != nil {
 		return 0, fmt.Errorf("keep a dead record of %s: %w", service, err)
 	}
@@ -197,21 +196,22 @@ func (q *Queue) Bury(service string, seq uint64, note []byte, limit int) (lost i
 	return lost, nil
 }
 
-// Revive makes a dead record the youngest waiting one, without a note.
-func (q *Queue) Revive(ctx context.Context, service string, seq uint64) (renamed uint64, err error) {
+// Requeue moves a dead record to the end of the waiting ones, without a note. It returns the new sequence number, 0 if there is no
+// such dead record. With an error and a number the record is both waiting and dead.
+func (q *Queue) Requeue(ctx context.Context, service string, seq uint64) (newSeq uint64, err error) {
 	r, found, err := q.dead.get(service, seq)
 	if err != nil || !found {
 		return 0, err
 	}
-	if renamed, err = q.Add(ctx, service, r.Payload); err != nil {
+	if newSeq, err = q.Add(ctx, service, r.Payload); err != nil {
 		return 0, err
 	}
-	return renamed, q.dead.do(&change{kind: remove, service: service, seq: seq})
+	return newSeq, q.dead.do(&change{kind: remove, service: service, seq: seq})
 }
 
 // Delete removes a record, waiting or dead.
 func (q *Queue) Delete(service string, seq uint64) error {
-	for _, s := range []*segment{q.of(seq), q.dead} {
+	for _, s := range []*segment{q.segmentOf(seq), q.dead} {
 		if s == nil {
 			continue
 		}
@@ -222,14 +222,13 @@ func (q *Queue) Delete(service string, seq uint64) error {
 	return nil
 }
 
-// Dead returns up to limit dead records of a service, oldest first, that come after the given
-// number.
-func (q *Queue) Dead(service string, after uint64, limit, maxBytes int) ([]Record, error) {
+// DeadLetters is like Read for dead records.
+func (q *Queue) DeadLetters(service string, after uint64, limit, maxBytes int) ([]Record, error) {
 	records, _, err := q.dead.read(service, after, limit, maxBytes, true)
 	return records, err
 }
 
-// Counts returns how many records of a service wait, and how many are dead.
+// Counts returns the numbers of waiting and of dead records of a service.
 func (q *Queue) Counts(service string) (waiting, dead int) {
 	for _, s := range q.all() {
 		waiting += s.count(service)
@@ -237,7 +236,7 @@ func (q *Queue) Counts(service string) (waiting, dead int) {
 	return waiting, q.dead.count(service)
 }
 
-// Services returns the services that have records, sorted.
+// Services returns the services that have waiting or dead records, sorted.
 func (q *Queue) Services() []string {
 	var names []string
 	for _, s := range append(q.all(), q.dead) {
@@ -247,18 +246,17 @@ func (q *Queue) Services() []string {
 	return slices.Compact(names)
 }
 
-// Origin is a name that no other queue has. It outlives the process, unless a file had to be set
-// aside.
+// Origin returns the unique name of this queue. It is persistent, and changes when Open had to rename a damaged file.
 func (q *Queue) Origin() string { return q.dead.origin }
 
-// Has reports whether a record waits.
+// Has reports whether a record is waiting.
 func (q *Queue) Has(service string, seq uint64) (bool, error) {
-	s := q.of(seq)
+	s := q.segmentOf(seq)
 	if s == nil {
 		return false, nil
 	}
 	return s.has(service, seq)
 }
 
-// Commits counts what was written to the disk, with two fsyncs each.
+// Commits returns the number of commits since Open. Each takes two fsyncs.
 func (q *Queue) Commits() uint64 { return q.commits.Load() }

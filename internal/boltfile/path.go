@@ -1,4 +1,4 @@
-package store
+package boltfile
 
 import (
 	"errors"
@@ -7,19 +7,19 @@ import (
 	"os"
 )
 
-// errEmptyFile is the error of an existing file without content. bbolt would make a new database of it without a report.
-var errEmptyFile = errors.New("it is empty: what was in it is lost, or the process ended while it was made")
+// ErrEmpty is the error of a file without content, which bbolt would initialize silently.
+var ErrEmpty = errors.New("it is empty: its content is lost, or the process ended while it created the file")
 
-// notFileError is the error of a path where a file belongs and something else is.
+// notFileError is the error of a path that must be a file and is something else.
 type notFileError struct{ kind string }
 
 func (e *notFileError) Error() string {
 	return "must be a file, and is a " + e.kind + ": remove or rename it"
 }
 
-// inspectPath returns errEmptyFile or a *notFileError unless there is a file with content at path, or nothing. It opens
-// nothing, as opening a named pipe could wait forever.
-func inspectPath(path string) error {
+// InspectPath returns an error unless path is a regular file with content or does not exist. It opens nothing, because opening a named
+// pipe can block forever.
+func InspectPath(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -28,7 +28,7 @@ func inspectPath(path string) error {
 	}
 	switch mode := info.Mode(); {
 	case mode.IsRegular() && info.Size() == 0:
-		return errEmptyFile
+		return ErrEmpty
 	case mode.IsRegular():
 		return nil
 	case mode.IsDir():
@@ -41,8 +41,8 @@ func inspectPath(path string) error {
 	return &notFileError{"device"}
 }
 
-// makeFolder makes a folder and its parents, for their owner alone.
-func makeFolder(path string) error {
+// MakeDir creates a directory and its parents, accessible to their owner only.
+func MakeDir(path string) error {
 	info, err := os.Stat(path)
 	if err == nil && !info.IsDir() {
 		return fmt.Errorf("%s: must be a directory, and is a file: remove or rename it", path)

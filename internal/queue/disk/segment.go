@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"crypto/rand"
@@ -14,69 +14,71 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"cbproxy/internal/boltfile"
 )
 
 // Names within a segment's file.
 var (
-	recordBucket = []byte("queue_records") // a bucket a service, the numbers are its keys
+	recordBucket = []byte("queue_records") // one bucket per service; the keys are sequence numbers
 	noteBucket   = []byte("queue_notes")   // likewise
-	countBucket  = []byte("queue_counts")  // how many records there are, by service
-	nextKey      = []byte("queue_next")    // in metaBucket: the first number that was never given
-	originKey    = []byte("queue_origin")  // likewise: a name that is this file's alone
+	countBucket  = []byte("queue_counts")  // the number of records by service
+	nextKey      = []byte("queue_next")    // in the meta bucket: the next sequence number
+	originKey    = []byte("queue_origin")  // in the meta bucket: the unique name of the file
 )
 
 // segment is one file of a Queue.
 type segment struct {
 	db      *bolt.DB
 	path    string // "" in memory
-	first   uint64 // the first number it may hold
+	first   uint64 // the first sequence number it may contain
 	commits *atomic.Uint64
-	drained func(*segment) // told when a sealed segment is empty
-	bytes   int64          // what was put in; guarded by the Queue's lock
+	onEmpty func(*segment) // called by the writer when a sealed segment is empty
+	origin  string         // the unique name of the file; written before the queue is used
+	bytes   int64          // payload bytes that were added; guarded by Queue.mu
 
-	mu      sync.Mutex // guards what follows
-	waiting []*change  // in the order in which they are to be made
-	awaited bool       // somebody waits for one of them
-	ended   bool       // nothing more will come
-	gone    bool       // because nothing is left, and the file with it
-	sealed  bool       // nothing more will be added
-	counts  map[string]int
-	next    uint64
-	origin  string          // a name that is this file's alone
-	adding  map[string]int  // records that are about to be added, by service
-	visible uint64          // records above this are not to be seen yet
-	hidden  map[uint64]bool // those that nobody waits for any more, and that are about to be removed
+	wake chan struct{} // holds a token when the writer may have something to do
 
-	wake chan struct{} // holds a token while there may be something to do
+	mu        sync.Mutex // guards the fields below
+	waiting   []*change  // changes to be committed, in order
+	hasWaiter bool       // a caller waits for one of them
+	stopped   bool       // accepts no more changes
+	deleted   bool       // stopped because it is empty, and its file is deleted
+	sealed    bool       // receives no more records
+	counts    map[string]int
+	next      uint64
+	adding    map[string]int  // the number of records that are being added, by service
+	visible   uint64          // records with greater sequence numbers are not returned yet
+	hidden    map[uint64]bool // records that were abandoned during their commit and are being removed
 }
 
-// segmentMapped is how much address space a segment has from the start: one that outgrows it
-// must wait for its readers.
 const (
-	segmentMapped = 2 * segmentBytes
-	segmentGrowth = 4 << 20
+	// initialMapBytes is the address space that is mapped for a segment at first. Mapping more has to wait for all readers.
+	initialMapBytes = 2 * segmentBytes
+	// growBytes is by how much a file grows at once.
+	growBytes = 4 << 20
 )
 
-// openSegment opens a file that is there, or a new one whose first number is next. Without a path
-// it is in memory.
+// openSegment opens a segment file. It creates the file if it does not exist, with next as the first sequence number. An empty path
+// opens a new segment in memory.
 func openSegment(path string, next uint64) (s *segment, err error) {
-	options := &bolt.Options{Timeout: lockPatience, InitialMmapSize: segmentMapped, FreelistType: bolt.FreelistMapType}
+	options := &bolt.Options{Timeout: boltfile.LockTimeout, InitialMmapSize: initialMapBytes, FreelistType: bolt.FreelistMapType}
 	if path == "" {
-		options.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return memoryFile() }
+		options.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return boltfile.MemoryFile() }
 		options.NoSync, options.NoGrowSync = true, true
 	} else if err := inspectSegment(path); err != nil {
 		return nil, err
 	}
 	s = &segment{path: path, next: next, wake: make(chan struct{}, 1), counts: map[string]int{}, adding: map[string]int{}, hidden: map[uint64]bool{}}
-	err = guarded(func() (err error) {
+	err = boltfile.Guard(func() (err error) {
 		s.db, err = bolt.Open(path, 0o600, options)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.db.AllocSize = segmentGrowth
-	err = guarded(func() error { return s.db.Update(s.prepare) })
+	s.db.AllocSize = growBytes
+	err = boltfile.Guard(func() error { return s.db.Update(s.prepare) })
 	if info, statErr := os.Stat(path); statErr == nil {
 		s.bytes = info.Size()
 	}
@@ -87,8 +89,7 @@ func openSegment(path string, next uint64) (s *segment, err error) {
 	return s, nil
 }
 
-// inspectSegment looks for damage in a file that nobody has opened yet. It maps the file, so
-// that a long backlog takes no memory.
+// inspectSegment checks a file for damage before it is opened. It maps the file, so that a long backlog takes no memory.
 func inspectSegment(path string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -102,32 +103,24 @@ func inspectSegment(path string) error {
 		return err
 	}
 	if info.Size() == 0 {
-		return errEmptyFile
+		return boltfile.ErrEmpty
 	}
 	content, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("map: %w", err)
 	}
 	defer func() { _ = syscall.Munmap(content) }()
-	return guarded(func() error { return verify(content) })
+	return boltfile.Guard(func() error { return boltfile.Verify(content) })
 }
 
-// prepare makes the buckets of a new file, and reads what is kept of an old one.
+// prepare creates the buckets of a new file, and reads the totals of an existing one.
 func (s *segment) prepare(tx *bolt.Tx) error {
-	if err := recognize(tx); err != nil {
+	if err := boltfile.CheckFormat(tx); err != nil {
 		return err
 	}
-	meta, err := tx.CreateBucketIfNotExists(metaBucket)
+	meta, err := boltfile.Prepare(tx, recordBucket, noteBucket, countBucket)
 	if err != nil {
 		return err
-	}
-	if err := meta.Put(formatKey, format); err != nil {
-		return err
-	}
-	for _, name := range [][]byte{recordBucket, noteBucket, countBucket} {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-			return err
-		}
 	}
 	if kept := meta.Get(nextKey); len(kept) == 8 {
 		s.next = binary.BigEndian.Uint64(kept)
@@ -155,26 +148,29 @@ func (s *segment) prepare(tx *bolt.Tx) error {
 	return nil
 }
 
-// rename gives the segment another name of its own.
-func (s *segment) rename() error {
+// changeOrigin gives the file a new unique name.
+func (s *segment) changeOrigin() error {
 	s.origin = rand.Text()
-	return guarded(func() error {
-		return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(originKey, []byte(s.origin)) })
+	return boltfile.Guard(func() error {
+		return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(boltfile.MetaBucket).Put(originKey, []byte(s.origin)) })
 	})
 }
 
+// count returns the number of records of a service.
 func (s *segment) count(service string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counts[service]
 }
 
+// total returns the number of records.
 func (s *segment) total() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.totalLocked()
 }
 
+// totalLocked is total for callers that hold mu.
 func (s *segment) totalLocked() (n int) {
 	for _, m := range s.counts {
 		n += m
@@ -182,6 +178,7 @@ func (s *segment) totalLocked() (n int) {
 	return n
 }
 
+// services returns the services that have records.
 func (s *segment) services() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,8 +186,8 @@ func (s *segment) services() []string {
 	return slices.DeleteFunc(names, func(name string) bool { return s.counts[name] == 0 })
 }
 
-// read is Queue.Read. last tells that nothing of a later segment may be read on: there is no room
-// for it, or something is about to be added before it.
+// read implements Queue.Read for one segment. last reports that later segments must not be read: a limit is reached, or a record is
+// being added to this segment, which precedes those of later ones.
 func (s *segment) read(service string, after uint64, limit, maxBytes int, atLeastOne bool) (records []Record, last bool, err error) {
 	s.mu.Lock()
 	visible, hidden, adding, empty := s.visible, maps.Clone(s.hidden), s.adding[service] > 0, s.counts[service] == 0
@@ -216,18 +213,19 @@ func (s *segment) read(service string, after uint64, limit, maxBytes int, atLeas
 			if last = len(records) == limit || maxBytes < 0 && (len(records) > 0 || !atLeastOne); last {
 				return nil
 			}
-			records = append(records, record(seq, payload, notes))
+			records = append(records, copyRecord(seq, payload, notes))
 		}
 		return nil
 	})
 	return records, last || adding, err
 }
 
+// get returns a record.
 func (s *segment) get(service string, seq uint64) (r Record, found bool, err error) {
 	s.mu.Lock()
-	seen := seq <= s.visible && !s.hidden[seq]
+	visible := seq <= s.visible && !s.hidden[seq]
 	s.mu.Unlock()
-	if !seen {
+	if !visible {
 		return r, false, nil
 	}
 	err = s.view(func(tx *bolt.Tx) error {
@@ -236,13 +234,14 @@ func (s *segment) get(service string, seq uint64) (r Record, found bool, err err
 			return nil
 		}
 		if payload := b.Get(keyOf(seq)); payload != nil {
-			r, found = record(seq, payload, tx.Bucket(noteBucket).Bucket([]byte(service))), true
+			r, found = copyRecord(seq, payload, tx.Bucket(noteBucket).Bucket([]byte(service))), true
 		}
 		return nil
 	})
 	return r, found, err
 }
 
+// has reports whether there is a record.
 func (s *segment) has(service string, seq uint64) (found bool, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
 		b := tx.Bucket(recordBucket).Bucket([]byte(service))
@@ -252,8 +251,8 @@ func (s *segment) has(service string, seq uint64) (found bool, err error) {
 	return found, err
 }
 
-// record copies what is valid within a transaction only.
-func record(seq uint64, payload []byte, notes *bolt.Bucket) Record {
+// copyRecord returns a record that is valid after the transaction, too.
+func copyRecord(seq uint64, payload []byte, notes *bolt.Bucket) Record {
 	r := Record{Seq: seq, Payload: slices.Clone(payload)}
 	if notes != nil {
 		r.Note = slices.Clone(notes.Get(keyOf(seq)))
@@ -261,22 +260,23 @@ func record(seq uint64, payload []byte, notes *bolt.Bucket) Record {
 	return r
 }
 
-// view reads. A file that is closed meanwhile was empty.
+// view runs a read-only transaction. It ignores that the file was closed meanwhile, because that happens only when it is empty.
 func (s *segment) view(do func(*bolt.Tx) error) error {
-	err := guarded(func() error { return s.db.View(do) })
+	err := boltfile.Guard(func() error { return s.db.View(do) })
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return nil
 	}
 	return err
 }
 
+// keyOf returns the key of a sequence number.
 func keyOf(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
-// discard lets go of a segment that is empty. Its writer must have ended, or not know of it.
+// discard closes an empty segment and deletes its file. Its writer must not use the segment any more.
 func (s *segment) discard() {
 	s.stop()
 	_ = s.db.Close()
 	if s.path != "" {
-		_ = os.Remove(s.path) // one that stays is removed at the next start
+		_ = os.Remove(s.path) // on failure Open removes it at the next start
 	}
 }

@@ -1,11 +1,11 @@
 //go:build !linux
 
-package store
+package boltfile
 
 import "os"
 
-// memoryFile returns a file without a name, which goes when it is closed.
-func memoryFile() (*os.File, error) {
+// MemoryFile returns a temporary file without a name, which is freed when it is closed.
+func MemoryFile() (*os.File, error) {
 	f, err := os.CreateTemp("", "cbproxy-queue-")
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package store_test
+package disk_test
 
 import (
 	"context"
@@ -12,12 +12,12 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
-func openQueue(t testing.TB, folder string) *store.Queue {
+func openQueue(t testing.TB, folder string) *disk.Queue {
 	t.Helper()
-	q, aside, err := store.OpenQueue(folder)
+	q, aside, err := disk.Open(folder)
 	if err != nil || len(aside) > 0 {
 		t.Fatal(err, aside)
 	}
@@ -25,7 +25,7 @@ func openQueue(t testing.TB, folder string) *store.Queue {
 	return q
 }
 
-func add(t testing.TB, q *store.Queue, service, payload string) uint64 {
+func add(t testing.TB, q *disk.Queue, service, payload string) uint64 {
 	t.Helper()
 	seq, err := q.Add(t.Context(), service, []byte(payload))
 	if err != nil {
@@ -35,7 +35,7 @@ func add(t testing.TB, q *store.Queue, service, payload string) uint64 {
 }
 
 // payloads returns what waits, or what is dead, with its notes.
-func payloads(t testing.TB, read func(service string, after uint64, limit, maxBytes int) ([]store.Record, error), service string) (all []string) {
+func payloads(t testing.TB, read func(service string, after uint64, limit, maxBytes int) ([]disk.Record, error), service string) (all []string) {
 	t.Helper()
 	for after := uint64(0); ; {
 		records, err := read(service, after, 7, 1<<20)
@@ -59,7 +59,7 @@ func payloads(t testing.TB, read func(service string, after uint64, limit, maxBy
 	}
 }
 
-func remove(t testing.TB, q *store.Queue, service string, seq uint64) {
+func remove(t testing.TB, q *disk.Queue, service string, seq uint64) {
 	t.Helper()
 	done := make(chan error, 1)
 	q.Remove(service, seq, func(err error) { done <- err })
@@ -82,16 +82,16 @@ func TestQueueKeepsOrderNotesAndTheDead(t *testing.T) {
 			if err := q.Note("a", seqs[0], []byte("tried")); err != nil {
 				t.Fatal(err)
 			}
-			if lost, err := q.Bury("a", seqs[1], []byte("refused"), 10); lost != 0 || err != nil {
+			if lost, err := q.DeadLetter("a", seqs[1], []byte("refused"), 10); lost != 0 || err != nil {
 				t.Fatal(lost, err)
 			}
-			check := func(q *store.Queue) {
+			check := func(q *disk.Queue) {
 				t.Helper()
 				got := payloads(t, q.Read, "a")
 				if len(got) != 18 || got[0] != "a0 (tried)" || got[1] != "a2" || got[2] != "a4" || got[17] != "a19" {
 					t.Errorf("waiting: %q", got)
 				}
-				if got := payloads(t, q.Dead, "a"); !slices.Equal(got, []string{"a1 (refused)"}) {
+				if got := payloads(t, q.DeadLetters, "a"); !slices.Equal(got, []string{"a1 (refused)"}) {
 					t.Errorf("dead: %q", got)
 				}
 				waiting, dead := q.Counts("a")
@@ -115,7 +115,7 @@ func TestQueueKeepsOrderNotesAndTheDead(t *testing.T) {
 			}
 			q = openQueue(t, folder)
 			check(q)
-			renamed, err := q.Revive(t.Context(), "a", seqs[1])
+			renamed, err := q.Requeue(t.Context(), "a", seqs[1])
 			if err != nil || renamed <= seqs[19] {
 				t.Errorf("revived as %d, %v", renamed, err)
 			}
@@ -135,12 +135,12 @@ func TestQueueKeepsOrderNotesAndTheDead(t *testing.T) {
 func TestQueueRemovesTheOldestDead(t *testing.T) {
 	q := openQueue(t, t.TempDir())
 	for i := range 5 {
-		lost, err := q.Bury("a", add(t, q, "a", fmt.Sprint(i)), []byte("x"), 3)
+		lost, err := q.DeadLetter("a", add(t, q, "a", fmt.Sprint(i)), []byte("x"), 3)
 		if err != nil || (lost == 1) != (i >= 3) {
 			t.Errorf("after %d: %d lost, %v", i+1, lost, err)
 		}
 	}
-	if got := payloads(t, q.Dead, "a"); !slices.Equal(got, []string{"2 (x)", "3 (x)", "4 (x)"}) {
+	if got := payloads(t, q.DeadLetters, "a"); !slices.Equal(got, []string{"2 (x)", "3 (x)", "4 (x)"}) {
 		t.Errorf("dead: %q", got)
 	}
 }

@@ -1,4 +1,4 @@
-package store
+package boltfile
 
 import (
 	"encoding/binary"
@@ -7,8 +7,8 @@ import (
 	"hash/fnv"
 )
 
-// The parts of bbolt's file format (version 2) that lead from one page to another. Its pages are
-// of the size that the file says, in the byte order of the machine, and begin with a header.
+// The parts of bbolt's file format (version 2) that refer from one page to another. The file states the size of its pages. Numbers are
+// in the byte order of the machine, and every page begins with a header.
 const (
 	boltMagic, boltVersion = 0xED0CDAED, 2
 	pageHeader             = 16 // id 8, flags 2, count 2, overflow 4
@@ -17,16 +17,15 @@ const (
 	elementSize            = 16 // of a branch: pos 4, key size 4, page 8; of a leaf: flags 4, pos 4, key size 4, value size 4
 	bucketFlag             = 0x01
 	bucketHeader           = 16 // root page 8, sequence 8
-	metaChecked            = 56 // bytes of a meta page that its checksum is of
+	metaChecked            = 56 // bytes of a meta page that its checksum covers
 	manyFree               = 0xFFFF
 )
 
 var order = binary.NativeEndian
 
-// verify returns what is wrong with the references in a bbolt file. bbolt follows them without
-// looking: where damage makes a circle of them, it would go round for ever, and where they
-// lead out of the file, it would end the process.
-func verify(file []byte) error {
+// Verify returns an error if a reference in the content of a bbolt file is damaged. bbolt follows references without checks: it never
+// returns from a cycle of them, and a reference beyond the end of the file crashes the process.
+func Verify(file []byte) error {
 	m, err := newestMeta(file)
 	if err != nil {
 		return err
@@ -38,17 +37,17 @@ func verify(file []byte) error {
 	return v.tree(m.root)
 }
 
-// meta is what a file's head says.
+// meta is the content of a meta page.
 type meta struct {
 	pageSize              uint32
 	root, freelist, pages uint64
 	transaction           uint64
 }
 
-// newestMeta returns the head that bbolt goes by: of the two there are, the newest valid one.
+// newestMeta returns the newest valid one of the two meta pages, which is the one that bbolt uses.
 func newestMeta(file []byte) (best meta, err error) {
 	found := false
-	for _, at := range metaPlaces(file) {
+	for _, at := range metaOffsets(file) {
 		m, ok := parseMeta(file, at)
 		if ok && (!found || m.transaction > best.transaction) {
 			best, found = m, true
@@ -58,21 +57,21 @@ func newestMeta(file []byte) (best meta, err error) {
 	case !found:
 		return best, errors.New("not a bbolt database")
 	case best.pageSize < 512 || best.pageSize > 1<<20 || best.pages < 3:
-		return best, errors.New("damaged: its head makes no sense")
+		return best, errors.New("damaged: its meta page is invalid")
 	case uint64(len(file))/uint64(best.pageSize) < best.pages:
 		return best, fmt.Errorf("truncated: %d bytes of %d pages", len(file), best.pages)
 	}
 	return best, nil
 }
 
-// metaPlaces returns where heads may begin: the first page, and the second one, whose place
-// depends on the size of a page, which the first may not tell any more.
-func metaPlaces(file []byte) []int {
-	places := []int{0}
+// metaOffsets returns the possible offsets of meta pages: the first page, and the second, whose offset is the size of a page. The first
+// may be damaged, so every size is tried.
+func metaOffsets(file []byte) []int {
+	offsets := []int{0}
 	for size := 1024; size <= 1<<16; size *= 2 {
-		places = append(places, size)
+		offsets = append(offsets, size)
 	}
-	return places
+	return offsets
 }
 
 func parseMeta(file []byte, page int) (m meta, ok bool) {
@@ -92,15 +91,15 @@ func parseMeta(file []byte, page int) (m meta, ok bool) {
 	}, true
 }
 
-// verifier walks through the pages, each of which may be met once.
+// verifier follows the references between pages. Each page may be referred to once.
 type verifier struct {
 	file  []byte
 	size  uint64
 	pages uint64
-	seen  map[uint64]bool
+	seen  map[uint64]bool // pages that were visited
 }
 
-// page returns a page with those that continue it.
+// page returns a page with its overflow pages.
 func (v *verifier) page(id uint64) ([]byte, error) {
 	if id < 2 || id >= v.pages {
 		return nil, fmt.Errorf("damaged: it refers to page %d of %d", id, v.pages)
@@ -108,7 +107,7 @@ func (v *verifier) page(id uint64) ([]byte, error) {
 	b := v.file[id*v.size:]
 	overflow := uint64(order.Uint32(b[12:]))
 	if order.Uint64(b) != id || overflow >= v.pages-id {
-		return nil, fmt.Errorf("damaged: page %d has another's head", id)
+		return nil, fmt.Errorf("damaged: page %d has the header of another page", id)
 	}
 	for i := id; i <= id+overflow; i++ {
 		if v.seen[i] {
@@ -129,11 +128,11 @@ func (v *verifier) freelist(id uint64) error {
 		count, at = order.Uint64(page[at:]), at+8
 	}
 	if order.Uint16(page[8:]) != freelistPage || count > (uint64(len(page))-at)/8 {
-		return errors.New("damaged: its list of free pages makes no sense")
+		return errors.New("damaged: its list of free pages is invalid")
 	}
 	for i := range count {
 		if free := order.Uint64(page[at+8*i:]); free < 2 || free >= v.pages {
-			return fmt.Errorf("damaged: page %d of %d is free", free, v.pages)
+			return fmt.Errorf("damaged: its list of free pages has page %d of %d", free, v.pages)
 		}
 	}
 	return nil
@@ -163,11 +162,11 @@ func (v *verifier) tree(id uint64) error {
 	return nil
 }
 
-// leaf looks at a page of values, or at the one that a small bucket has within its own value.
+// leaf checks a leaf page, or the inline page within the value of a small bucket.
 func (v *verifier) leaf(id uint64, page []byte) error {
 	count := int(order.Uint16(page[10:]))
 	if order.Uint16(page[8:]) != leafPage || pageHeader+count*elementSize > len(page) {
-		return fmt.Errorf("damaged: page %d is no leaf of %d values", id, count)
+		return fmt.Errorf("damaged: page %d is not a leaf with %d values", id, count)
 	}
 	for at := pageHeader; at < pageHeader+count*elementSize; at += elementSize {
 		value := uint64(at) + uint64(order.Uint32(page[at+4:])) + uint64(order.Uint32(page[at+8:]))
@@ -187,14 +186,14 @@ func (v *verifier) leaf(id uint64, page []byte) error {
 
 func (v *verifier) bucket(id uint64, value []byte) error {
 	if len(value) < bucketHeader {
-		return fmt.Errorf("damaged: page %d has half a bucket", id)
+		return fmt.Errorf("damaged: page %d has a truncated bucket", id)
 	}
 	if root := order.Uint64(value); root != 0 {
 		return v.tree(root)
 	}
 	inline := value[bucketHeader:]
 	if len(inline) < pageHeader {
-		return fmt.Errorf("damaged: page %d has half a bucket", id)
+		return fmt.Errorf("damaged: page %d has a truncated bucket", id)
 	}
 	return v.leaf(id, inline)
 }

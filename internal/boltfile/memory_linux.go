@@ -1,4 +1,4 @@
-package store
+package boltfile
 
 import (
 	"os"
@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryFile returns a file that is nowhere but in memory and goes when it is closed.
-func memoryFile() (*os.File, error) {
+// MemoryFile returns a file that exists only in memory and is freed when it is closed.
+func MemoryFile() (*os.File, error) {
 	fd, err := unix.MemfdCreate("cbproxy-queue", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)

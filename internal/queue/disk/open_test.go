@@ -1,4 +1,4 @@
-package store_test
+package disk_test
 
 import (
 	"os"
@@ -7,14 +7,14 @@ import (
 	"strings"
 	"testing"
 
-	"cbproxy/internal/store"
+	"cbproxy/internal/queue/disk"
 )
 
 func TestDamagedSegmentIsSetAside(t *testing.T) {
 	folder := t.TempDir()
 	q := openQueue(t, folder)
 	add(t, q, "a", "x")
-	if _, err := q.Bury("a", add(t, q, "a", "y"), nil, 1); err != nil {
+	if _, err := q.DeadLetter("a", add(t, q, "a", "y"), nil, 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := q.Close(); err != nil {
@@ -31,7 +31,7 @@ func TestDamagedSegmentIsSetAside(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q, aside, err := store.OpenQueue(folder)
+	q, aside, err := disk.Open(folder)
 	if err != nil || len(aside) != 2 || len(names) != 2 {
 		t.Fatalf("%v, %q", err, aside)
 	}
@@ -63,7 +63,7 @@ func TestQueueThatHasLostAFileHasAnotherName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q, aside, err := store.OpenQueue(folder)
+	q, aside, err := disk.Open(folder)
 	if err != nil || len(aside) != 1 {
 		t.Fatal(err, aside)
 	}
