@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"cbproxy/internal/httpserver"
 	"cbproxy/routes"
 )
 
@@ -50,7 +51,7 @@ func frugalUpstream(t testing.TB) (url string) {
 // frugalRequest has s listen and returns what sends it one request after another on a connection, and allocates nothing
 // for it.
 func frugalRequest(t testing.TB, s *Server, way string) func() {
-	l, err := Listen(t.Context(), "127.0.0.1:0")
+	l, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

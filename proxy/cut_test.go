@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/httpserver"
 	"cbproxy/proxy"
 )
 
@@ -98,7 +99,7 @@ func TestClosingTheServerIsNoEndForHTTP10(t *testing.T) {
 			_, _ = io.Copy(io.Discard, r) // until the proxy ends
 		}
 	})
-	listener, err := proxy.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"cbproxy/internal/http1"
+	"cbproxy/internal/httpserver"
 )
 
 // roundTrip sends the attempt's request to the upstream: directly if it is plain, its body has come, and the upstream
@@ -49,8 +50,8 @@ var shortBodies = sync.Pool{New: func() any { return new(shortBody) }}
 // gather reads out's body if all of it has come, without waiting for a client that is still sending, and
 // reports whether that is so. Either way out has its whole body after that.
 func (x *exchange) gather(out *http.Request) bool {
-	c, ok := x.r.Context().Value(clientConnKey{}).(*clientConn)
-	if !x.upload.isComplete() && (!ok || x.r.ProtoMajor != 1 || x.upload.read.Load() == 0 && !c.beyond.Load()) {
+	c, ok := httpserver.ConnOf(x.r.Context())
+	if !x.upload.isComplete() && (!ok || x.r.ProtoMajor != 1 || x.upload.read.Load() == 0 && !c.BodyArriving()) {
 		return false // a read might wait
 	}
 	b := shortBodies.Get().(*shortBody)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"cbproxy/internal/httpserver"
 )
 
 // How an answer given before the end of the upload is followed up.
@@ -54,7 +56,7 @@ type uploadLimit struct {
 
 // limitUpload begins to bound the reads of the exchange's body; close must be called.
 func (x *exchange) limitUpload() *uploadLimit {
-	l := &uploadLimit{x: x, end: time.Now().Add(lingerTime), draining: drainingOf(x.r.Context())}
+	l := &uploadLimit{x: x, end: time.Now().Add(lingerTime), draining: httpserver.Draining(x.r.Context())}
 	if end := x.start.Add(x.timeout()); end.After(l.end) {
 		l.end = end
 	}
@@ -128,9 +130,9 @@ func (x *exchange) linger() {
 // restOfUpload is what linger reads. net/http's reader of chunks remembers a read that was made to fail, and so says
 // nothing any more of a client that is still sending.
 func (x *exchange) restOfUpload() io.Reader {
-	c, ok := x.r.Context().Value(clientConnKey{}).(*clientConn)
+	c, ok := httpserver.ConnOf(x.r.Context())
 	if ok && x.r.ContentLength < 0 && x.upload.interrupted.Load() {
-		return &rawChunks{reader: c.Conn}
+		return &rawChunks{reader: c.NetConn()}
 	}
 	return x.upload.body
 }
@@ -152,15 +154,4 @@ func (r *rawChunks) Read(p []byte) (int, error) {
 		err = io.EOF
 	}
 	return n, err
-}
-
-type drainingKey struct{}
-
-// drainingOf returns a context that ends when the server that serves a request begins to shut
-// down.
-func drainingOf(ctx context.Context) context.Context {
-	if draining, ok := ctx.Value(drainingKey{}).(context.Context); ok {
-		return draining
-	}
-	return context.Background()
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/httpserver"
 	"cbproxy/proxy"
 )
 
@@ -105,7 +106,7 @@ func serve(t *testing.T, text string) (server *proxy.Server, address string, shu
 	if err := server.Apply(c); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := proxy.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -226,3 +226,8 @@ func (c *upstreamConn) CloseWrite() error {
 	}
 	return half.CloseWrite()
 }
+
+var start = time.Now()
+
+// sinceStart returns the nanoseconds since the process started, on the monotonic clock.
+func sinceStart() int64 { return int64(time.Since(start)) }

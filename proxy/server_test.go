@@ -17,6 +17,7 @@ import (
 	"cbproxy/fallbacks"
 	_ "cbproxy/fallbacks/standard"
 	"cbproxy/internal/events"
+	"cbproxy/internal/httpserver"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -113,7 +114,7 @@ func startLogging(t testing.TB, text string, logger *slog.Logger) (*proxy.Server
 	if err := server.Apply(c); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := proxy.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

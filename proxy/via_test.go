@@ -11,13 +11,14 @@ import (
 	"testing"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/httpserver"
 	"cbproxy/proxy"
 )
 
 // startInstance is start for a proxy with a name, and a configuration in which SELF is its own address.
 func startInstance(t testing.TB, instance, text string) (*proxy.Server, string, *recorder) {
 	t.Helper()
-	listener, err := proxy.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

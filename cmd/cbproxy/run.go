@@ -22,6 +22,7 @@ import (
 	"cbproxy/internal/accesslog"
 	"cbproxy/internal/admin"
 	"cbproxy/internal/events"
+	"cbproxy/internal/httpserver"
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/telemetry"
 	"cbproxy/proxy"
@@ -182,20 +183,20 @@ func farewell(exported *telemetry.Telemetry, logger *slog.Logger) {
 
 // servers is the two planes.
 type servers struct {
-	data                        *proxy.HTTPServer
+	data                        *httpserver.Server
 	admin                       *http.Server
 	dataListener, adminListener net.Listener
 }
 
-func listen(ctx context.Context, c *routes.Config, data, adminPlane http.Handler, logger *slog.Logger) (*servers, error) {
-	dataListener, err := proxy.Listen(ctx, c.Listen)
+func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminPlane http.Handler, logger *slog.Logger) (*servers, error) {
+	dataListener, err := httpserver.Listen(ctx, c.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("data plane: %w", err)
 	}
 	secured, err := adminTLS(c.Admin.TLS, logger)
 	var adminListener net.Listener
 	if err == nil {
-		adminListener, err = proxy.Listen(ctx, c.Admin.Listen)
+		adminListener, err = httpserver.Listen(ctx, c.Admin.Listen)
 	}
 	if err != nil {
 		_ = dataListener.Close()

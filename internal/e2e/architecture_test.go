@@ -15,10 +15,10 @@ import (
 // allowedImports lists, for each package, the packages of this module that it may import.
 // cmd/cbproxy may import every package, and no package may import cmd/cbproxy.
 var allowedImports = map[string][]string{
-	"cmd/cbproxy": {"routes", "proxy", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/demo", "internal/events", "internal/fleet",
+	"cmd/cbproxy": {"routes", "proxy", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/demo", "internal/events", "internal/fleet", "internal/httpserver",
 		"internal/accesslog", "internal/metrics", "internal/plain", "internal/queue", "internal/queue/disk", "internal/store", "internal/telemetry"},
 	"routes":                    nil,
-	"proxy":                     {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/http1", "internal/problem", "internal/upstream"},
+	"proxy":                     {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/http1", "internal/httpserver", "internal/problem", "internal/upstream"},
 	"fallbacks":                 {"routes", "internal/breaker", "internal/events", "internal/upstream"},
 	"fallbacks/cache":           {"fallbacks", "routes", "internal/upstream"},
 	"fallbacks/fallbacktest":    {"fallbacks", "routes"},
@@ -29,6 +29,7 @@ var allowedImports = map[string][]string{
 	"internal/breaker":          {"internal/events"},
 	"internal/events":           nil,
 	"internal/http1":            nil,
+	"internal/httpserver":       {"internal/http1", "internal/problem"},
 	"internal/upstream":         {"internal/events"},
 	"internal/plain":            nil,
 	"internal/problem":          nil,

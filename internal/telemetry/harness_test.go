@@ -21,6 +21,7 @@ import (
 	"cbproxy/fallbacks"
 	_ "cbproxy/fallbacks/standard"
 	"cbproxy/internal/events"
+	"cbproxy/internal/httpserver"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -57,7 +58,7 @@ func startTraced(t testing.TB, config string, options ...sdktrace.TracerProvider
 	if err := p.Apply(c); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := proxy.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

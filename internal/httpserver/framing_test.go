@@ -1,18 +1,14 @@
-package proxy
+package httpserver
 
 import (
 	"bytes"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 )
 
-// scanned gives a scanner data in pieces of the sizes in cuts, over and over.
-func scanned(data, cuts []byte) headScanner {
-	var s headScanner
+// scanned passes data to a scanner in pieces. cuts has the sizes of the pieces and is used cyclically.
+func scanned(data, cuts []byte) framingScanner {
+	var s framingScanner
 	for i := 0; len(data) > 0; i++ {
 		n := len(data)
 		if len(cuts) > 0 {
@@ -24,8 +20,8 @@ func scanned(data, cuts []byte) headScanner {
 	return s
 }
 
-// verdictOf is what a scanner has to find in data: the same, said of whole lines.
-func verdictOf(data []byte) (codings, ambiguous bool) {
+// wantFindings computes from whole lines what a scanner must find in data.
+func wantFindings(data []byte) (codings, ambiguous bool) {
 	var length, coding bool
 	for _, line := range bytes.Split(data, []byte("\n")) {
 		line = bytes.ToLower(line)
@@ -42,7 +38,7 @@ func verdictOf(data []byte) (codings, ambiguous bool) {
 	return codings, ambiguous
 }
 
-func FuzzHeadScanner(f *testing.F) {
+func FuzzFramingScanner(f *testing.F) {
 	for _, data := range []string{
 		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"POST / HTTP/1.1\nTRANSFER-encoding: chunked\nA: b\ncontent-LENGTH: 5\n\n",
@@ -58,54 +54,25 @@ func FuzzHeadScanner(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data, cuts []byte) {
 		whole, cut := scanned(data, nil), scanned(data, cuts)
-		if whole != cut && (whole.codings != cut.codings || whole.ambiguous != cut.ambiguous || whole.http2() != cut.http2()) {
+		if whole != cut && (whole.sawTransferEncoding != cut.sawTransferEncoding || whole.ambiguous != cut.ambiguous || whole.isHTTP2() != cut.isHTTP2()) {
 			t.Errorf("whole %+v, in pieces %+v", whole, cut)
 		}
-		if codings, ambiguous := verdictOf(data); whole.codings != codings || whole.ambiguous != ambiguous {
+		if codings, ambiguous := wantFindings(data); whole.sawTransferEncoding != codings || whole.ambiguous != ambiguous {
 			t.Errorf("found %+v, want codings %v, ambiguous %v", whole, codings, ambiguous)
 		}
-		if whole.http2() != strings.HasPrefix(string(data), http2Preface) {
-			t.Errorf("HTTP/2: %v", whole.http2())
+		if whole.isHTTP2() != strings.HasPrefix(string(data), http2Preface) {
+			t.Errorf("HTTP/2: %v", whole.isHTTP2())
 		}
 	})
 }
 
-// said is a connection on which the same request comes again and again.
-type said struct {
-	net.Conn
-	head string
-}
-
-func (c *said) Read(p []byte) (int, error)       { return copy(p, c.head), nil }
-func (c *said) Write(p []byte) (int, error)      { return len(p), nil }
-func (c *said) SetWriteDeadline(time.Time) error { return nil }
-
-// All that a connection's watch costs a request: what net/http calls for one, and the
-// handler in front.
-func BenchmarkClientConn(b *testing.B) {
-	c := &clientConn{Conn: &said{head: "GET /rag/x?q=1 HTTP/1.1\r\nHost: rag.example:8080\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n"}}
-	ctx := adopt(b.Context(), c, 2*time.Minute, nil)
-	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/rag/x?q=1", nil)
-	w, buffer, answer := &discard{http.Header{}}, make([]byte, 4<<10), []byte("HTTP/1.1 200 OK\r\n\r\n")
-	h := clientHandler{http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), nil}
-	b.ReportAllocs()
-	for b.Loop() {
-		_, _ = c.Read(buffer)
-		stateChanged(c, http.StateActive)
-		h.ServeHTTP(w, r)
-		_, _ = c.Write(answer)
-		_ = c.SetWriteDeadline(time.Time{})
-		stateChanged(c, http.StateIdle)
-	}
-}
-
-// The part of it that is the scan, for a browser's header section and for a body.
-func BenchmarkHeadScanner(b *testing.B) {
+// BenchmarkFramingScanner measures the scan of a browser's header section and for a body.
+func BenchmarkFramingScanner(b *testing.B) {
 	head := []byte("GET /rag/documents/42?fields=title,body HTTP/1.1\r\nHost: rag.example:8080\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n" +
 		"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n" +
 		"Content-Type: application/json\r\nContent-Length: 27\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nConnection: keep-alive\r\nCookie: session=0123456789abcdef\r\n\r\n")
 	b.Run("head", func(b *testing.B) {
-		var s headScanner
+		var s framingScanner
 		b.SetBytes(int64(len(head)))
 		for b.Loop() {
 			s.scan(head)
@@ -113,7 +80,7 @@ func BenchmarkHeadScanner(b *testing.B) {
 	})
 	b.Run("body of JSON", func(b *testing.B) {
 		body := bytes.Repeat([]byte("  {\"title\": \"a document\", \"score\": 0.25},\n"), 800)
-		var s headScanner
+		var s framingScanner
 		b.SetBytes(int64(len(body)))
 		for b.Loop() {
 			s.scan(body)

@@ -1,0 +1,93 @@
+package httpserver
+
+import (
+	"net/http"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// handler is the handler of both servers. It refuses requests that the next handler must not see, and closes connections
+// with ambiguous framing after the response.
+type handler struct {
+	next    http.Handler
+	refused func(client string, status int)
+}
+
+// ServeHTTP implements http.Handler.
+func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c, ok := ConnOf(r.Context())
+	if r.ProtoMajor == 2 && (!ok || !c.inspecting.Load()) {
+		if !translatable(r) {
+			h.refuse(w, r, http.StatusBadRequest)
+			return
+		}
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	if !ok {
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	c.serving.Store(true)
+	switch {
+	case r.ProtoMajor != 1: // net/http accepts the first line of the HTTP/2 preface as a request line
+		w.Header()["Connection"] = []string{"close"}
+		h.refuse(w, r, http.StatusHTTPVersionNotSupported)
+		return
+	case len(r.TransferEncoding) > 0 && c.ambiguous.Load(), r.ProtoMinor == 0 && c.sawTransferEncoding.Load():
+		w = &closingWriter{ResponseWriter: w}
+	}
+	if r.ProtoMinor == 0 {
+		c.http10Reply.Store(true)
+		h.next.ServeHTTP(w, r) // after a panic it stays set
+		c.http10Reply.Store(false)
+		return
+	}
+	h.next.ServeHTTP(w, r)
+}
+
+// refuse responds to a request that next must not see.
+func (h handler) refuse(w http.ResponseWriter, r *http.Request, status int) {
+	refusals[status].Write(w)
+	h.refused(r.RemoteAddr, status)
+}
+
+// translatable reports whether an HTTP/2 request can be expressed in HTTP/1.1 as exactly one request. net/http validates
+// the method, the target and the Host of HTTP/1 requests, but accepts almost anything in HTTP/2: a space in a path would end
+// the target in the upstream's request line, and a method or Host that http.Transport refuses would count as a failure
+// of the upstream.
+func translatable(r *http.Request) bool {
+	target := r.RequestURI
+	return httpguts.ValidHeaderFieldName(r.Method) && httpguts.ValidHostHeader(r.Host) &&
+		(strings.HasPrefix(target, "/") || target == "*" || r.Method == http.MethodConnect) &&
+		!strings.ContainsFunc(target, func(c rune) bool { return c <= ' ' || c == 0x7f })
+}
+
+// closingWriter closes the connection after the response. RFC 9112, section 6.1, requires this for a request whose
+// framing an intermediary may have understood differently: one with both Content-Length and Transfer-Encoding, and an
+// HTTP/1.0 request with Transfer-Encoding.
+type closingWriter struct {
+	http.ResponseWriter
+	wroteHeader bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *closingWriter) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		w.wroteHeader = true
+		w.Header()["Connection"] = []string{"close"} // not earlier: a handler that sends 1xx responses clears the map
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *closingWriter) Write(p []byte) (int, error) {
+	if !w.wroteHeader {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap supports http.ResponseController.
+func (w *closingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,38 @@
+package httpserver
+
+import (
+	"bytes"
+	"net/http"
+	"strconv"
+	"time"
+
+	"cbproxy/internal/problem"
+)
+
+// refusals has the responses, by status, to requests that are refused before they reach the handler, by net/http's server or
+// by this package. They contain nothing that the client has sent.
+var refusals = map[int]*problem.Problem{
+	http.StatusBadRequest:                  problem.New(http.StatusBadRequest, "http_request_error", "the request is malformed"),
+	http.StatusExpectationFailed:           problem.New(http.StatusExpectationFailed, "http_request_error", "the only expectation is 100-continue"),
+	http.StatusRequestHeaderFieldsTooLarge: problem.HeadersTooLarge,
+	http.StatusNotImplemented:              problem.New(http.StatusNotImplemented, "http_request_error", "the only transfer coding of requests is chunked"),
+	http.StatusHTTPVersionNotSupported:     problem.New(http.StatusHTTPVersionNotSupported, "http_request_error", "the versions are HTTP/1.1 and HTTP/2"),
+}
+
+// replaceRefusal returns the response to send instead of p, which net/http has written, and its status. It returns nil if
+// p is not a complete error response of net/http's own.
+func replaceRefusal(p []byte) (response []byte, status int) {
+	line, ok := bytes.CutPrefix(p, []byte("HTTP/1.1 "))
+	if !ok || len(line) < 3 {
+		return nil, 0
+	}
+	status, err := strconv.Atoi(string(line[:3]))
+	if err != nil || status < 400 || status > 599 {
+		return nil, 0
+	}
+	replacement := refusals[status]
+	if replacement == nil {
+		replacement = problem.New(status, "http_request_error", "the request is refused")
+	}
+	return replacement.AppendHTTP1(nil, time.Now()), status
+}

@@ -1,0 +1,140 @@
+package httpserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"cbproxy/internal/http1"
+)
+
+// headerSlack is how many bytes a header section may exceed Options.HeaderBytes and still reach the handler, which
+// can then respond with the details of the route. net/http refuses larger ones.
+const headerSlack = 256 << 10
+
+// Options configure a Server. Handler and Logger are required.
+type Options struct {
+	Handler http.Handler
+	// Refused is called for each request that is refused before it reaches Handler, with the client's address and the
+	// status of the response. It may be nil, and is called concurrently.
+	Refused func(client string, status int)
+	Logger  *slog.Logger
+	// HeaderBytes is the largest header section that the handler accepts.
+	HeaderBytes int64
+	// ReadHeaderTimeout limits how long a client may take to send a header section.
+	ReadHeaderTimeout time.Duration
+	// IdleTimeout limits how long a connection may be without a request, and how long a write to a client may block.
+	IdleTimeout time.Duration
+	// NetHTTPOnly disables the fast path.
+	NetHTTPOnly bool
+}
+
+// Server serves HTTP/1.1 and HTTP/2 without TLS. Plain HTTP/1.1 requests are served by an http1.Server, all others by
+// net/http's server.
+type Server struct {
+	netHTTP  *http.Server
+	fallback *fallbackListener
+	drain    context.CancelFunc // ends the context that Draining returns
+}
+
+// New returns a server. It should be used with a listener made by Listen: connections of other listeners do not have what
+// Conn adds.
+func New(o Options) *Server {
+	if o.Refused == nil {
+		o.Refused = func(string, int) {}
+	}
+	draining, drain := context.WithCancel(context.Background())
+	connContext := func(ctx context.Context, c net.Conn) context.Context {
+		ctx = context.WithValue(ctx, drainingKey{}, draining)
+		return connContext(ctx, c, o.IdleTimeout, o.Refused)
+	}
+	h := handler{o.Handler, o.Refused}
+	s := &Server{netHTTP: newNetHTTPServer(o, h, connContext), fallback: newFallbackListener(), drain: drain}
+	if !o.NetHTTPOnly {
+		s.fallback.fast = http1.NewServer(http1.ServerConfig{
+			Handler: h,
+			Rest:    s.fallback.passOn,
+			ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+				// the values that net/http's server sets
+				ctx = context.WithValue(ctx, http.ServerContextKey, s.netHTTP)
+				return connContext(context.WithValue(ctx, http.LocalAddrContextKey, c.LocalAddr()), c)
+			},
+			FirstTimeout: o.ReadHeaderTimeout,
+			IdleTimeout:  o.IdleTimeout,
+			Panicked: func(value any) {
+				o.Logger.Error("panic while serving a request", "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
+			},
+		})
+	}
+	return s
+}
+
+func newNetHTTPServer(o Options, h http.Handler, connContext func(context.Context, net.Conn) context.Context) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:                      h,
+		Protocols:                    protocols,
+		ReadHeaderTimeout:            o.ReadHeaderTimeout,
+		IdleTimeout:                  o.IdleTimeout,
+		MaxHeaderBytes:               int(o.HeaderBytes) + headerSlack,
+		DisableGeneralOptionsHandler: true,
+		ConnState:                    connStateChanged,
+		ConnContext:                  connContext,
+		// Without a limit, a client that reads nothing could hold an HTTP/2 connection open indefinitely.
+		HTTP2:    &http.HTTP2Config{WriteByteTimeout: o.IdleTimeout},
+		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// Serve accepts connections from l and serves them until Shutdown or Close is called. It then returns
+// http.ErrServerClosed. Serve must be called only once.
+func (s *Server) Serve(l net.Listener) error {
+	if s.fallback.fast == nil {
+		return s.netHTTP.Serve(l)
+	}
+	s.fallback.Listener = l
+	go s.fallback.acceptLoop()
+	return s.netHTTP.Serve(s.fallback)
+}
+
+// Shutdown stops accepting connections and waits until all requests have been answered, or until ctx is done, and then
+// returns the context's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.drain()
+	if s.fallback.fast == nil {
+		return s.netHTTP.Shutdown(ctx)
+	}
+	var fastErr error
+	var running sync.WaitGroup
+	running.Go(func() { fastErr = s.fallback.fast.Shutdown(ctx) })
+	err := s.netHTTP.Shutdown(ctx)
+	running.Wait()
+	return errors.Join(err, fastErr)
+}
+
+// Close closes all connections.
+func (s *Server) Close() error {
+	s.drain()
+	if s.fallback.fast != nil {
+		defer s.fallback.fast.Close()
+	}
+	return s.netHTTP.Close()
+}
+
+type drainingKey struct{}
+
+// Draining returns a context that ends when the server of a request begins to shut down. ctx is the request's context.
+func Draining(ctx context.Context) context.Context {
+	if draining, ok := ctx.Value(drainingKey{}).(context.Context); ok {
+		return draining
+	}
+	return context.Background()
+}
