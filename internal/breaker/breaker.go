@@ -1,7 +1,3 @@
-// Package breaker gives the verdict on an upstream: whether it may be asked. gobreaker is
-// the engine; what is built around it is a clock, so that an opening ends without traffic,
-// a rolling window for shares of failed and slow calls, openings that grow while recovery
-// fails, and the ability to be put into any state with a remaining time.
 package breaker
 
 import (
@@ -15,109 +11,96 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Why Allow refuses a call.
+// The errors with which Allow refuses a call.
 var (
 	ErrOpen          = errors.New("circuit breaker is open")
-	ErrHalfOpenLimit = errors.New("circuit breaker is half-open and its probes are under way")
+	ErrHalfOpenLimit = errors.New("circuit breaker is half-open and has no probe permit left")
 )
 
-// Breaker decides, call by call, whether a service's upstream may be asked. It is safe for
-// concurrent use. Allow and the reports of a Call take only gobreaker's own lock and the
-// window's, save when the state changes.
+// Breaker is the circuit breaker of one service. It is safe for concurrent use. Allow and the
+// reports of a Call take only gobreaker's own lock and the window's, except when the state
+// changes.
 type Breaker struct {
 	service string
 	publish func(events.Event)
 
-	policy      atomic.Pointer[Policy]
-	current     atomic.Pointer[stretch]
-	lastFailure atomic.Pointer[events.Failure]
-	turn        atomic.Pointer[func() bool]
-	changes     [len(events.States)]atomic.Uint64 // transitions by the state they led to
-	shadowed    [len(events.States)]atomic.Uint64 // calls that only Shadow let pass, by state
+	policy          atomic.Pointer[Policy]
+	current         atomic.Pointer[phase]
+	lastFailure     atomic.Pointer[events.Failure]
+	probePermission atomic.Pointer[func() bool]
+	transitions     [len(events.States)]atomic.Uint64 // by the state they led to
+	shadowed        [len(events.States)]atomic.Uint64 // calls that were admitted only because of Shadow, by state
 
 	mu     sync.Mutex  // held while current is replaced and its event is published
-	timer  *time.Timer // ends the current stretch, if time does; guarded by mu
-	closed bool        // guarded by mu
-}
-
-// A stretch is the time a breaker spends in one state. It is never modified.
-type stretch struct {
-	engine *engine
-	state  events.State
-	since  time.Time
-	until  time.Time    // when time ends it; zero if time does not
-	cause  events.Cause // of the change that led here; "" for the first closed state
-	hold   *ForcedState // an operator's, nil if the breaker is its own
-	// failures is how many calls failed in a row before the breaker opened, and since.
-	failures int
-	// openings is how many openings in a row led here, an opening itself included. One held
-	// by an operator is in no row.
-	openings int
-	// chance is the opening's share of the jitter, drawn once, so that a changed policy
-	// means the same end each time it is asked.
-	chance float64
+	timer  *time.Timer // ends the current phase if it has an end; guarded by mu
+	closed bool        // set by Close; guarded by mu
 }
 
 // New returns a closed breaker for service. publish receives every event, in order, while
-// a lock is held: it must return at once and not call back.
+// a lock is held: it must return at once and must not call the breaker.
 func New(service string, policy Policy, publish func(events.Event)) *Breaker {
 	b := &Breaker{service: service, publish: publish}
 	b.policy.Store(&policy)
-	b.current.Store(&stretch{engine: newEngine(&b.policy, false, 0), state: events.Closed, since: time.Now()})
+	b.current.Store(&phase{engine: newEngine(&b.policy, false, 0), state: events.Closed, since: time.Now()})
 	return b
 }
 
-// Allow asks whether the upstream may be asked now. With a nil error the caller must
-// report on the Call exactly once; otherwise the error is ErrOpen or ErrHalfOpenLimit, and
-// the Call only tells the state that decided. The error is always nil in the modes Shadow
+// Allow decides whether the upstream may be called now. If the error is nil, the caller must
+// report on the Call exactly once. Otherwise the error is ErrOpen or ErrHalfOpenLimit, and the
+// Call only contains the state that refused it. The error is always nil in the modes Shadow
 // and Off.
 //
-// In a half-open state a call that is allowed takes the place of a probe that waits for its
-// client, if all places are in use: see Call.Revocable.
-func (b *Breaker) Allow() (Call, error) { return b.decide(false, readyAfter) }
+// If all permits of a half-open state are in use, Allow revokes the permit of a probe that waits
+// for its client: see Call.Revocable.
+func (b *Breaker) Allow() (Call, error) { return b.admit(false, revokeAfter) }
 
-// AllowBeforeUpload is Allow for a call that may have to wait for its client itself: it leaves other
-// such calls more time before it takes their place.
-func (b *Breaker) AllowBeforeUpload() (Call, error) { return b.decide(false, unreadyAfter) }
+// AllowBeforeUpload is Allow for a call whose request body has not been received completely, and
+// which may have to wait for its client too. It revokes the permit only of a probe that has
+// waited longer than Allow requires.
+func (b *Breaker) AllowBeforeUpload() (Call, error) {
+	return b.admit(false, revokeAfterBeforeUpload)
+}
 
-// AllowProbe is Allow for the prober of a breaker whose half-open state is reserved for
-// it. Shadow refuses it what Enforce would: a probe at the wrong time is no user's loss,
-// and letting it through would tell nothing.
-func (b *Breaker) AllowProbe() (Call, error) { return b.decide(true, readyAfter) }
+// AllowProbe is Allow for active probes: see Policy.ActiveProbing. It refuses probes in the mode
+// Shadow as in the mode Enforce, because a probe that is sent at the wrong time tells nothing and
+// a refused one costs no client a response.
+func (b *Breaker) AllowProbe() (Call, error) { return b.admit(true, revokeAfter) }
 
-// decide asks the engine, unless it must not be touched: by nobody in the mode Off, and by
-// users in a half-open state that is reserved, where they would take the prober's places. A
-// probe that has waited for its client for at least after gives its place to the call.
-func (b *Breaker) decide(prober bool, after time.Duration) (Call, error) {
-	p, s := b.policy.Load(), b.current.Load()
-	if p.Mode == Off {
-		return Call{State: s.state}, nil
+// admit asks the engine. It does not ask the engine in the mode Off, nor for client calls in a
+// half-open state that is reserved for active probes, where they would use up the permits. If no
+// permit is left, it revokes that of a probe that has waited for its client for minWait.
+func (b *Breaker) admit(isProbe bool, minWait time.Duration) (Call, error) {
+	policy, p := b.policy.Load(), b.current.Load()
+	if policy.Mode == Off {
+		return Call{State: p.state}, nil
 	}
-	if p.ActiveProbing && !prober && s.state != events.Closed {
-		if s = b.now(); s.state != events.Closed {
-			return b.refuse(s.state, p.Mode == Shadow)
+	if policy.ActiveProbing && !isProbe && p.state != events.Closed {
+		if p = b.currentPhase(); p.state != events.Closed {
+			return b.refuse(p.state, policy.Mode == Shadow)
 		}
 	}
-	done, err := s.engine.allow(after)
-	if s.engine.moved.Load() || (err == gobreaker.ErrOpenState) != (s.state == events.Open) { // perhaps somebody is settling it just now
-		b.settle()
-		s = b.decided(s)
+	done, err := p.engine.allow(minWait)
+	// The second condition holds if another goroutine is applying the engine's transition just now.
+	if p.engine.hasPending.Load() || (err == gobreaker.ErrOpenState) != (p.state == events.Open) {
+		b.applyTransitions()
+		p = b.admittingPhase(p)
 	}
 	switch err {
 	case nil:
-		if s.state == events.HalfOpen && !b.myTurn() {
+		if p.state == events.HalfOpen && !b.mayProbe() {
 			done(cancelled)
-			return b.refuse(events.HalfOpen, p.Mode == Shadow && !prober)
+			return b.refuse(events.HalfOpen, policy.Mode == Shadow && !isProbe)
 		}
-		return Call{State: s.state, breaker: b, engine: s.engine, done: done}, nil
+		return Call{State: p.state, breaker: b, engine: p.engine, done: done}, nil
 	case gobreaker.ErrTooManyRequests:
-		return b.refuse(events.HalfOpen, p.Mode == Shadow && !prober)
+		return b.refuse(events.HalfOpen, policy.Mode == Shadow && !isProbe)
 	default:
-		return b.refuse(events.Open, p.Mode == Shadow && !prober)
+		return b.refuse(events.Open, policy.Mode == Shadow && !isProbe)
 	}
 }
 
-// refuse answers a call that state refuses; where shadow is set, by letting it pass.
+// refuse returns the result of Allow for a call that is refused in state. If shadow is set, it
+// admits the call and counts it.
 func (b *Breaker) refuse(state events.State, shadow bool) (Call, error) {
 	err := ErrOpen
 	if state == events.HalfOpen {
@@ -128,88 +111,77 @@ func (b *Breaker) refuse(state events.State, shadow bool) (Call, error) {
 		return Call{State: state, Shadowed: err}, nil
 	}
 	call := Call{State: state}
-	if s := b.current.Load(); state == events.Open {
-		if call.RetryAt = s.until; s.state != events.Open {
-			call.RetryAt = time.Now() // it has ended since
+	if p := b.current.Load(); state == events.Open {
+		if call.RetryAt = p.until; p.state != events.Open {
+			call.RetryAt = time.Now() // the opening has ended since
 		}
 	}
 	return call, err
 }
 
-// decided returns the stretch that decided a call, where s's engine moved on while it was
-// asked.
-func (b *Breaker) decided(s *stretch) *stretch {
-	if now := b.current.Load(); now.engine == s.engine {
-		return now
+// admittingPhase returns the phase in which a call was decided, if the engine of p changed its
+// state during the call of allow.
+func (b *Breaker) admittingPhase(p *phase) *phase {
+	if current := b.current.Load(); current.engine == p.engine {
+		return current
 	}
-	if s.state == events.Open { // it let a probe through and was replaced since
-		return &stretch{engine: s.engine, state: events.HalfOpen}
+	if p.state == events.Open { // the engine became half-open, admitted a probe and was replaced since
+		return &phase{engine: p.engine, state: events.HalfOpen}
 	}
-	return s
+	return p
 }
 
-// SetProbePermission makes the half-open breaker let a call through only where turn says that it is this
-// breaker's turn to probe; otherwise Allow returns ErrHalfOpenLimit. turn is asked on the
-// calls' goroutines and must return at once.
-func (b *Breaker) SetProbePermission(turn func() bool) { b.turn.Store(&turn) }
+// SetProbePermission makes the half-open breaker admit calls only while permitted returns true;
+// otherwise Allow returns ErrHalfOpenLimit. permitted is called on the goroutines of calls and
+// must return at once.
+func (b *Breaker) SetProbePermission(permitted func() bool) { b.probePermission.Store(&permitted) }
 
-func (b *Breaker) myTurn() bool {
-	turn := b.turn.Load()
-	return turn == nil || (*turn)()
+// mayProbe reports whether the function that SetProbePermission has set permits probes.
+func (b *Breaker) mayProbe() bool {
+	permitted := b.probePermission.Load()
+	return permitted == nil || (*permitted)()
 }
 
-// ProbeGranted tells who listens to events that turn has become true.
+// ProbeGranted publishes that the function set by SetProbePermission permits probes from now on.
 func (b *Breaker) ProbeGranted() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.publish(events.ProbeGranted{Time: time.Now(), Service: b.service})
 }
 
-// Policy returns the policy in force.
+// Policy returns the current policy.
 func (b *Breaker) Policy() Policy { return *b.policy.Load() }
 
-// SetPolicy puts p in force. What has been counted stays, as far as the new window
-// reaches; a limit that it reaches already opens the breaker at the next report. A changed
-// RecoveryTimeout or RecoveryBackoff applies to the opening in progress, measured from its
-// start; a changed HalfOpenRequests applies from the next half-open state on, so that
-// probes under way keep their meaning.
-func (b *Breaker) SetPolicy(p Policy) {
+// SetPolicy replaces the policy. Counts are kept, as far back as the new window reaches; if they
+// already reach a new limit, the next report opens the breaker. A changed RecoveryTimeout or
+// RecoveryBackoff applies to the current opening, measured from its start. A changed
+// HalfOpenRequests applies from the next half-open state on, so that it does not change what
+// the probes in flight decide.
+func (b *Breaker) SetPolicy(policy Policy) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.settleLocked()
-	old := b.policy.Swap(&p)
-	if *old == p {
+	b.applyTransitionsLocked()
+	old := b.policy.Swap(&policy)
+	if *old == policy {
 		return
 	}
-	s := *b.current.Load()
-	if s.state != events.Open {
-		s.engine.window.set(&p)
+	p := *b.current.Load()
+	if p.state != events.Open {
+		p.engine.window.set(&policy)
 		return
 	}
-	if d := p.opening(s.openings, s.chance); s.hold == nil && d != old.opening(s.openings, s.chance) {
-		s.until = s.since.Add(d)
-		if soon := time.Now().Add(time.Nanosecond); s.until.Before(soon) {
-			s.until = soon
+	d := policy.opening(p.consecutiveOpenings, p.jitter)
+	if p.forced == nil && d != old.opening(p.consecutiveOpenings, p.jitter) {
+		p.until = p.since.Add(d)
+		if soon := time.Now().Add(time.Nanosecond); p.until.Before(soon) {
+			p.until = soon
 		}
 	}
-	s.engine = b.engine(s.until)
-	b.enter(&s)
+	p.engine = newOpenEngine(&b.policy, p.until)
+	b.setPhase(&p)
 }
 
-// engine returns a new engine that is open until until; endlessly if that is zero.
-func (b *Breaker) engine(until time.Time) *engine {
-	return newEngine(&b.policy, false, remaining(until))
-}
-
-// remaining is the time until until, at least 1 ns; endless if until is zero.
-func remaining(until time.Time) time.Duration {
-	if until.IsZero() {
-		return endless
-	}
-	return max(time.Until(until), time.Nanosecond)
-}
-
-// Close stops the breaker's clock. Calls may still be allowed and reported.
+// Close stops the breaker's timer. Calls may still be admitted and reported.
 func (b *Breaker) Close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -6,29 +6,31 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Call is one admitted call. Exactly one of its reports must be made, from any goroutine;
-// a report on a call that the breaker has moved on from counts for nothing. A report on a
-// call that was refused, or let pass by Shadow or Off, or on the zero Call, does nothing.
+// Call is one admitted call. Exactly one of Success, Failure, Cancel and Abandon must be called,
+// on any goroutine. The report has no effect if the breaker has changed its state since, if the
+// call was refused, if it was admitted only because the mode is Shadow or Off, or on the zero
+// Call.
 type Call struct {
-	// State is the state that decided the call.
+	// State is the state in which the call was admitted or refused.
 	State events.State
-	// RetryAt is when the opening ends that has refused the call; zero if none has, or it has no end.
+	// RetryAt is when the opening that refused the call ends; zero if the call was not refused by
+	// an opening, or if the opening has no end.
 	RetryAt time.Time
-	// Shadowed is why Allow would have refused the call, where the mode is Shadow; nil if it
-	// would not.
+	// Shadowed is the error with which Allow would have refused the call in the mode Enforce, if
+	// the mode is Shadow; nil if it would have admitted it.
 	Shadowed error
 
 	breaker *Breaker
 	engine  *engine
-	done    func(error) // nil if a report has nowhere to go
+	done    func(error) // nil if reports have no effect
 
-	revocable bool // done is a probe's report
+	revocable bool // done is probe.report
 }
 
-// Success reports that the upstream did its part, and how long it took.
+// Success reports that the call succeeded, and its duration.
 func (c Call) Success(took time.Duration) { c.report(succeeded, succeededSlow, took) }
 
-// Failure reports that the upstream failed, and how long it took.
+// Failure reports that the call failed, and its duration.
 func (c Call) Failure(f *events.Failure, took time.Duration) {
 	if c.done != nil {
 		c.breaker.lastFailure.Store(f)
@@ -36,25 +38,27 @@ func (c Call) Failure(f *events.Failure, took time.Duration) {
 	c.report(failed, failedSlow, took)
 }
 
-// Cancel reports that the call says nothing of the upstream; a probe's place is given back.
+// Cancel reports that the call counts neither as success nor as failure. A probe returns its
+// permit.
 func (c Call) Cancel() { c.report(cancelled, cancelled, 0) }
 
-// Abandon reports that the call's client gave it up after the upstream had been awaited for took. It counts as a slow
-// call if that makes it one, and otherwise as Cancel.
+// Abandon reports that the client cancelled the call after it had waited for the upstream for
+// took. The call counts for the slow call ratio if took makes it a slow call; otherwise it counts
+// as with Cancel.
 func (c Call) Abandon(took time.Duration) {
 	c.report(cancelled, abandonedSlow, took)
 }
 
-// report tells the engine o, or slow if the call took too long.
+// report passes o to the engine, or slow if the call was slow.
 func (c Call) report(o, slow *outcome, took time.Duration) {
 	if c.done == nil {
 		return
 	}
-	if c.breaker.policy.Load().slow(took) {
+	if c.breaker.policy.Load().isSlow(took) {
 		o = slow
 	}
 	c.done(o)
-	if c.engine.moved.Load() {
-		c.breaker.settle()
+	if c.engine.hasPending.Load() {
+		c.breaker.applyTransitions()
 	}
 }

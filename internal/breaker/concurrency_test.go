@@ -159,9 +159,9 @@ func TestWindowSurvivesReloadsUnderLoad(t *testing.T) {
 func checkWindow(t *testing.T, w *window) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var sum tally
+	var sum callCounts
 	for i := range w.used {
-		sum.add(w.at(i).tally)
+		sum.add(w.at(i).callCounts)
 	}
 	if sum != w.sum || sum.failures > sum.requests || sum.slow > sum.requests {
 		t.Errorf("the slots add up to %+v, the running sum is %+v", sum, w.sum)

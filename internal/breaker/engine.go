@@ -11,204 +11,196 @@ import (
 	"cbproxy/internal/events"
 )
 
-// An outcome is what an engine is told of a call. It travels through gobreaker as an
-// error; those below are all there are, so that telling allocates nothing.
-type outcome struct {
-	name                    string
-	failed, slow, cancelled bool
-	abandoned               bool // neither a success nor a failure, but a call of the slow ratio
-}
+// noTimeout is the timeout of a gobreaker that never ends its open state by itself: about 146
+// years.
+const noTimeout = time.Duration(math.MaxInt64 / 2)
 
-var (
-	succeeded     = &outcome{name: "succeeded"}
-	succeededSlow = &outcome{name: "succeeded slowly", slow: true}
-	failed        = &outcome{name: "failed", failed: true}
-	failedSlow    = &outcome{name: "failed slowly", failed: true, slow: true}
-	cancelled     = &outcome{name: "cancelled", cancelled: true}
-	abandonedSlow = &outcome{name: "abandoned slowly", slow: true, abandoned: true}
-)
-
-func (o *outcome) Error() string { return o.name }
-
-// endless is an opening that only a replaced engine ends: some 146 years.
-const endless = time.Duration(math.MaxInt64 / 2)
-
-// An engine is a gobreaker born for one stretch of life, which ends at the latest when it
-// opens again: gobreaker fixes its timings at birth, so each opening has its own engine.
+// engine is the gobreaker of one phase. gobreaker fixes its timeouts at construction, so each
+// opening has an engine of its own; a half-open state and the closed state that follows it keep
+// the engine of the opening before them.
 type engine struct {
 	cb *gobreaker.TwoStepCircuitBreaker[struct{}]
 
-	// policy is read anew for each report: limits change under a living engine, and what it
-	// has counted stays.
+	// policy is loaded for each report, so that limits can change while the engine keeps its
+	// counts.
 	policy *atomic.Pointer[Policy]
-	held   bool   // an operator's: nothing opens it, and nothing is counted for ratios
-	window window // of the closed state, in which an engine is but once
-	probes probes // of the half-open state, which may be revoked
+	forced bool   // forced closed: it never opens, and counts nothing for the ratios
+	window window // used in the closed state, which an engine enters only once
+	probes probes // the revocable probes of the half-open state
 
-	moved atomic.Bool // set while notes wait
+	hasPending atomic.Bool // true while pending is not empty
 
-	mu    sync.Mutex // guards notes; taken under gobreaker's lock, so nothing is called under it
-	notes []note
+	mu      sync.Mutex // guards pending; locked while gobreaker's lock is held, so nothing is called under it
+	pending []transition
 
-	born    bool         // false while the engine is being put into its first state
-	state   events.State // gobreaker's; under its lock
-	verdict verdict      // on the last report that could open the engine; under gobreaker's lock
+	initialized bool         // false while newEngine sets the initial state
+	state       events.State // gobreaker's state; guarded by gobreaker's lock
+	trip        tripReason   // of the last report that could open the engine; guarded by gobreaker's lock
 }
 
-// A verdict is why an engine opens, or that it does not.
-type verdict struct {
-	cause  events.Cause // "" if it does not
+// tripReason is why an engine opens.
+type tripReason struct {
+	cause  events.Cause // "" if it does not open
 	counts events.Counts
-	failed bool          // whether the call that decided failed itself
-	slow   time.Duration // how long the slow calls took at least
+	failed bool          // whether the reported call failed
+	slow   time.Duration // the duration from which on calls counted as slow
 }
 
-// A note is one transition as gobreaker's callback saw it.
-type note struct {
-	to      events.State
-	at      time.Time
-	verdict verdict // on the closed state that it ended
+// transition is one change of gobreaker's state.
+type transition struct {
+	to   events.State
+	at   time.Time
+	trip tripReason // why the closed state ended, if it was closed
 }
 
-// newEngine returns an engine that is closed and opens when policy says so, or never if it
-// is held. If open is positive, the engine is born open and goes to half-open once open
-// has passed.
-func newEngine(policy *atomic.Pointer[Policy], held bool, open time.Duration) *engine {
-	e := &engine{policy: policy, held: held}
+// newEngine returns an engine that is closed; it opens as policy says, or never if forced is set.
+// If open is positive, the engine is open, and becomes half-open after that time.
+func newEngine(policy *atomic.Pointer[Policy], forced bool, open time.Duration) *engine {
+	e := &engine{policy: policy, forced: forced}
 	timeout := open
 	if open <= 0 {
-		timeout = endless
+		timeout = noTimeout
 	}
 	p := policy.Load()
 	e.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:   uint32(p.HalfOpenRequests),
 		Timeout:       timeout,
-		IsExcluded:    e.excludes,
-		IsSuccessful:  e.judge,
-		ReadyToTrip:   e.trips,
-		OnStateChange: e.note,
+		IsExcluded:    e.isExcluded,
+		IsSuccessful:  e.isSuccessful,
+		ReadyToTrip:   e.readyToTrip,
+		OnStateChange: e.recordTransition,
 	})
 	if open > 0 {
 		done, _ := e.cb.Allow()
 		done(failed)
-		e.take()
+		e.takeTransitions()
 	}
-	e.window.set(p) // only now: the failure that opened it at birth is none
-	e.born = true
+	e.window.set(p) // after the failure above, which must not be counted
+	e.initialized = true
 	return e
 }
 
-// newHalfOpenEngine returns an engine that is half-open. gobreaker reaches that state only
-// through an opening, and the shortest takes 2 ns to be over.
+// newOpenEngine returns an engine that is open until a time, or without end if that is zero.
+func newOpenEngine(policy *atomic.Pointer[Policy], until time.Time) *engine {
+	return newEngine(policy, false, remaining(until))
+}
+
+// newHalfOpenEngine returns an engine that is half-open. gobreaker becomes half-open only after
+// an opening, and the shortest one lasts 2 ns.
 func newHalfOpenEngine(policy *atomic.Pointer[Policy]) *engine {
 	e := newEngine(policy, false, time.Nanosecond)
 	for e.cb.State() == gobreaker.StateOpen {
 		time.Sleep(2 * time.Nanosecond)
 	}
-	e.take()
+	e.takeTransitions()
 	return e
 }
 
-// excludes tells gobreaker whether a call counts neither as a success nor as a failure, so that failures in a row stay in a
-// row. gobreaker asks under its lock, once for each report and before judge. An abandoned call that reaches a ratio is
-// passed off as a failure, as nothing else opens.
-func (e *engine) excludes(err error) bool {
-	o := err.(*outcome)
-	if !o.abandoned {
-		return o.cancelled
-	}
-	p := e.policy.Load()
-	if !p.rolls() || e.held || e.state != events.Closed {
-		return true
-	}
-	return !e.count(p, o)
-}
-
-// allow asks gobreaker. If all places of a half-open state are in use, it takes that of a probe
-// that has waited for its client for at least after.
-func (e *engine) allow(after time.Duration) (func(error), error) {
+// allow asks gobreaker to admit a call. If no permit of a half-open state is left, it revokes that
+// of a probe that has waited for its client for at least minWait.
+func (e *engine) allow(minWait time.Duration) (func(error), error) {
 	done, err := e.cb.Allow()
-	for err == gobreaker.ErrTooManyRequests && e.probes.revoke(after) {
+	for err == gobreaker.ErrTooManyRequests && e.probes.revoke(minWait) {
 		done, err = e.cb.Allow()
 	}
 	return done, err
 }
 
-// judge tells gobreaker whether a call succeeded. gobreaker asks under its lock, once for
-// each report that counts, which makes this the place to count for the ratios as well.
-// It asks trips after a failure only: a success that reaches a ratio is passed off as one.
-func (e *engine) judge(err error) bool {
+// isExcluded is gobreaker's IsExcluded: it reports whether a call counts neither as success nor as
+// failure, so that it does not end a series of consecutive failures. gobreaker calls it with its
+// lock held, once for each report and before isSuccessful. An abandoned call that makes a ratio
+// reach its limit is not excluded but counted as a failure, because only a failure opens
+// gobreaker.
+func (e *engine) isExcluded(err error) bool {
 	o := err.(*outcome)
-	if o.abandoned {
-		return false // excludes has counted it
+	if !o.abandoned {
+		return o.cancelled
 	}
 	p := e.policy.Load()
-	if !p.rolls() || e.held || e.state != events.Closed {
+	if !p.usesWindow() || e.forced || e.state != events.Closed {
+		return true
+	}
+	return !e.countInWindow(p, o)
+}
+
+// isSuccessful is gobreaker's IsSuccessful. gobreaker calls it with its lock held, once for each
+// report that is not excluded, so it also counts the call for the ratios. gobreaker calls
+// readyToTrip only after a failure, so a success that makes a ratio reach its limit is reported
+// as a failure.
+func (e *engine) isSuccessful(err error) bool {
+	o := err.(*outcome)
+	if o.abandoned {
+		return false // isExcluded has counted it
+	}
+	p := e.policy.Load()
+	if !p.usesWindow() || e.forced || e.state != events.Closed {
 		if o.failed {
-			e.verdict = verdict{failed: true}
+			e.trip = tripReason{failed: true}
 		}
 		return !o.failed
 	}
-	return !e.count(p, o) && !o.failed
+	return !e.countInWindow(p, o) && !o.failed
 }
 
-// count counts a call for the ratios, sets the verdict on it unless it is a success that reaches none, and reports whether
-// it reaches one.
-func (e *engine) count(p *Policy, o *outcome) bool {
-	t := e.window.count(o.failed, o.slow)
-	cause := p.exceeded(t)
+// countInWindow counts a call for the ratios and reports whether one of them reaches its limit. It
+// sets e.trip if that is so or if the call failed.
+func (e *engine) countInWindow(p *Policy, o *outcome) bool {
+	c := e.window.count(o.failed, o.slow)
+	cause := p.exceededRatio(c)
 	if !o.failed && cause == "" {
 		return false
 	}
-	e.verdict = verdict{cause: cause, failed: o.failed, slow: p.SlowCallDuration, counts: events.Counts{
-		Requests:  t.requests,
-		Successes: t.requests - t.failures,
-		Failures:  t.failures,
-		Slow:      t.slow,
+	e.trip = tripReason{cause: cause, failed: o.failed, slow: p.SlowCallDuration, counts: events.Counts{
+		Requests:  c.requests,
+		Successes: c.requests - c.failures,
+		Failures:  c.failures,
+		Slow:      c.slow,
 	}}
 	return cause != ""
 }
 
-// trips completes the verdict on what judge called a failure, with what gobreaker counted.
-func (e *engine) trips(counts gobreaker.Counts) bool {
-	v := &e.verdict
+// readyToTrip is gobreaker's ReadyToTrip: it reports whether the engine opens after a call for
+// which isSuccessful has returned false. It completes e.trip with gobreaker's counts.
+func (e *engine) readyToTrip(counts gobreaker.Counts) bool {
+	t := &e.trip
 	switch {
-	case !e.born:
+	case !e.initialized:
 		return true
-	case e.held:
+	case e.forced:
 		return false
-	case !v.failed: // gobreaker has counted a success for a failure
+	case !t.failed: // a success that was reported as a failure: a ratio has reached its limit
 		return true
 	}
-	v.counts.ConsecutiveFailures = counts.ConsecutiveFailures
+	t.counts.ConsecutiveFailures = counts.ConsecutiveFailures
 	if limit := e.policy.Load().FailMax; limit > 0 && counts.ConsecutiveFailures >= uint32(limit) {
-		v.cause = events.CauseConsecutiveFailures
-		v.counts.Requests, v.counts.Successes, v.counts.Failures = counts.Requests, counts.TotalSuccesses, counts.TotalFailures
+		t.cause = events.CauseConsecutiveFailures
+		t.counts.Requests, t.counts.Successes, t.counts.Failures = counts.Requests, counts.TotalSuccesses, counts.TotalFailures
 	}
-	return v.cause != ""
+	return t.cause != ""
 }
 
-// note is gobreaker's callback: it runs under gobreaker's lock and only writes down.
-func (e *engine) note(_ string, from, to gobreaker.State) {
+// recordTransition is gobreaker's OnStateChange. It is called with gobreaker's lock held and only
+// records the transition.
+func (e *engine) recordTransition(_ string, from, to gobreaker.State) {
 	e.state = stateOf(to)
-	n := note{to: e.state, at: time.Now()}
+	t := transition{to: e.state, at: time.Now()}
 	if from == gobreaker.StateClosed {
-		n.verdict = e.verdict
+		t.trip = e.trip
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.notes = append(e.notes, n)
-	e.moved.Store(true)
+	e.pending = append(e.pending, t)
+	e.hasPending.Store(true)
 }
 
-// take returns the notes since the last take, oldest first.
-func (e *engine) take() []note {
+// takeTransitions returns the transitions since its last call, oldest first.
+func (e *engine) takeTransitions() []transition {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	notes := e.notes
-	e.notes = nil
-	e.moved.Store(false)
-	return notes
+	pending := e.pending
+	e.pending = nil
+	e.hasPending.Store(false)
+	return pending
 }
 
 func stateOf(s gobreaker.State) events.State {

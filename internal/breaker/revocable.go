@@ -9,45 +9,47 @@ import (
 	"cbproxy/internal/events"
 )
 
-// How long a probe waits for its client, in sum, before another call takes its place.
+// The time that a probe must have waited for its client, in total, before another call may revoke
+// its permit.
 const (
-	// readyAfter is for a call that needs nothing more from its client.
-	readyAfter = 100 * time.Millisecond
-	// unreadyAfter is for one that may wait for its client as well.
-	unreadyAfter = time.Second
+	// revokeAfter applies to calls whose request has been received completely.
+	revokeAfter = 100 * time.Millisecond
+	// revokeAfterBeforeUpload applies to calls that may have to wait for their client themselves.
+	revokeAfterBeforeUpload = time.Second
 )
 
-// A probe is a call in a half-open state whose place another call may take while it waits for
-// its client. Safe for concurrent use.
+// probe is a call in a half-open state whose permit can be revoked while it waits for its client.
+// It is safe for concurrent use.
 type probe struct {
 	breaker *Breaker
 	engine  *engine
-	waits   func() time.Duration
+	waited  func() time.Duration
 
 	mu       sync.Mutex
-	done     func(error) // nil: the place is given back
-	reported bool
+	done     func(error) // gobreaker's; nil once the permit has been returned; guarded by mu
+	reported bool        // guarded by mu
 }
 
-// Revocable returns c such that another call can take its place in a half-open state while it
-// waits for its client. waits returns how long it has done so, 0 while it waits for the
-// upstream; it is called on the goroutines of other calls and must return at once. The
-// report on the returned Call is the only one then. It counts if the place was not taken, or
-// if the breaker is still half-open and has a place free.
-func (c Call) Revocable(waits func() time.Duration) Call {
+// Revocable returns a Call to use instead of c. Its permit in a half-open state can be revoked in
+// favour of another call while it waits for its client, so that slow clients do not keep the
+// breaker half-open. waited returns how long it has waited for its client in total, 0 if it waits
+// for the upstream; it is called on the goroutines of other calls and must return at once. Only
+// the returned Call may be reported on. The report counts if the permit was not revoked, or if
+// the breaker is still half-open and has a permit left.
+func (c Call) Revocable(waited func() time.Duration) Call {
 	if c.done == nil || c.revocable || c.State != events.HalfOpen {
 		return c
 	}
-	p := &probe{breaker: c.breaker, engine: c.engine, waits: waits, done: c.done}
+	p := &probe{breaker: c.breaker, engine: c.engine, waited: waited, done: c.done}
 	c.engine.probes.add(p)
 	c.done, c.revocable = p.report, true
 	return c
 }
 
-// revoke gives the place back if the call has waited for its client for at least after. It
-// reports whether it did.
-func (p *probe) revoke(after time.Duration) bool {
-	if p.waits() < after {
+// revoke returns the permit if the call has waited for its client for at least minWait. It reports
+// whether it did.
+func (p *probe) revoke(minWait time.Duration) bool {
+	if p.waited() < minWait {
 		return false
 	}
 	p.mu.Lock()
@@ -61,7 +63,7 @@ func (p *probe) revoke(after time.Duration) bool {
 	return true
 }
 
-// report passes o on to the engine, once.
+// report passes o to the engine. Only its first call has an effect.
 func (p *probe) report(o error) {
 	p.mu.Lock()
 	done, reported := p.done, p.reported
@@ -78,24 +80,24 @@ func (p *probe) report(o error) {
 	}
 }
 
-// reportLate reports on a call whose place was taken. It takes a place again for that: if all
-// calls of a service are slow uploads, each loses its place, and they must still end the
-// half-open state.
+// reportLate reports the result of a call whose permit was revoked. It acquires a permit for that:
+// if all calls to a service are slow uploads, each of them loses its permit, and their results
+// must still end the half-open state.
 func (p *probe) reportLate(o error) {
 	e := p.engine
-	if o == cancelled || e.cb.State() != gobreaker.StateHalfOpen || !p.breaker.myTurn() {
+	if o == cancelled || e.cb.State() != gobreaker.StateHalfOpen || !p.breaker.mayProbe() {
 		return
 	}
-	if done, err := e.allow(readyAfter); err == nil {
+	if done, err := e.allow(revokeAfter); err == nil {
 		done(o)
 	}
 }
 
-// probes are the revocable probes of an engine. The zero probes are ready; safe for concurrent
-// use.
+// probes are the revocable probes of an engine. The zero value is ready to use. It is safe for
+// concurrent use.
 type probes struct {
 	mu  sync.Mutex
-	all []*probe // oldest first
+	all []*probe // oldest first; guarded by mu
 }
 
 func (ps *probes) add(p *probe) {
@@ -115,13 +117,13 @@ func (ps *probes) remove(p *probe) {
 	}
 }
 
-// revoke gives back the place of one probe that has waited for its client for at least after.
-// It reports whether there was one.
-func (ps *probes) revoke(after time.Duration) bool {
+// revoke revokes the permit of the oldest probe that has waited for its client for at least
+// minWait. It reports whether there was one.
+func (ps *probes) revoke(minWait time.Duration) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for i, p := range ps.all {
-		if p.revoke(after) {
+		if p.revoke(minWait) {
 			ps.all = append(ps.all[:i], ps.all[i+1:]...)
 			return true
 		}
@@ -129,13 +131,13 @@ func (ps *probes) revoke(after time.Duration) bool {
 	return false
 }
 
-// waiting returns how many probes any other call may replace.
-func (ps *probes) waiting() int {
+// revocable returns the number of probes whose permit any other call may revoke.
+func (ps *probes) revocable() int {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	n := 0
 	for _, p := range ps.all {
-		if p.waits() >= unreadyAfter {
+		if p.waited() >= revokeAfterBeforeUpload {
 			n++
 		}
 	}

@@ -29,9 +29,9 @@ func TestProbeThatWaitsForItsClientIsReplaced(t *testing.T) {
 		ready, unready bool // whether such a call is allowed
 	}{
 		"not at all":   {0, false, false},
-		"for a moment": {readyAfter - 1, false, false},
-		"for a while":  {readyAfter, true, false},
-		"for long":     {unreadyAfter, true, true},
+		"for a moment": {revokeAfter - 1, false, false},
+		"for a while":  {revokeAfter, true, false},
+		"for long":     {revokeAfterBeforeUpload, true, true},
 	} {
 		for _, ready := range []bool{true, false} {
 			var waited atomic.Int64
@@ -101,7 +101,7 @@ func TestStatusDoesNotCountProbesThatWaitForTheirClients(t *testing.T) {
 	if n := b.Status().ProbesInFlight; n != 1 {
 		t.Errorf("%d probes, want 1", n)
 	}
-	waited.Store(int64(unreadyAfter))
+	waited.Store(int64(revokeAfterBeforeUpload))
 	if n := b.Status().ProbesInFlight; n != 0 {
 		t.Errorf("%d probes, want none", n)
 	}

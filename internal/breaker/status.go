@@ -6,106 +6,110 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Status is a breaker at one moment.
+// Status is the status of a breaker at one moment.
 type Status struct {
 	State events.State
 	Since time.Time
-	// Cause is why the breaker is in State; "" if it has always been.
+	// Cause is the cause of the transition to State; "" if there has been no transition.
 	Cause events.Cause
-	// RetryAt is when an opening ends and probing begins; zero if the breaker is not open,
-	// or is held open without end.
+	// RetryAt is when an opening ends and the breaker becomes half-open; zero if the breaker is
+	// not open, or is forced open without end.
 	RetryAt time.Time
-	// Forced is an operator's hold, nil if there is none.
+	// Forced is nil if the state is not forced.
 	Forced *ForcedState
-	// ConsecutiveFailures counts the calls that failed in a row; an open or half-open
-	// breaker remembers those that opened it.
+	// ConsecutiveFailures is the number of consecutive failures; for an open or half-open breaker,
+	// of those that opened it.
 	ConsecutiveFailures int
-	// Window is what the ratios look at; nil if none is used. It is empty while the breaker
-	// is not closed.
+	// Window holds the counts for the ratios; nil if no ratio is a limit. The counts are zero while
+	// the breaker is not closed.
 	Window *events.Counts
-	// ConsecutiveOpenings counts the openings in a row, that is with no lasting recovery between them,
-	// and so how far RecoveryBackoff has grown; an opening in progress is included. 0 once
-	// the breaker has stayed closed for RecoveryTimeout, and in an operator's hold.
+	// ConsecutiveOpenings is the number of openings without a lasting recovery between them,
+	// including the current one: it is the exponent of RecoveryBackoff. It is 0 once the breaker
+	// has been closed for RecoveryTimeout, and in a forced state.
 	ConsecutiveOpenings int
-	// ProbesInFlight counts the calls under way that decide a half-open state, without those that any
-	// other call may replace, and ProbesSucceeded those that have succeeded.
+	// ProbesInFlight is the number of calls in flight whose results end a half-open state, without
+	// those whose permit any other call may revoke. ProbesSucceeded is the number of those that
+	// have succeeded.
 	ProbesInFlight, ProbesSucceeded int
-	// LastFailure is the last failure reported, or that calls were too slow where that
-	// opened the breaker since; nil if there was none.
+	// LastFailure is the last failure that was reported, or the slow calls that opened the breaker
+	// if that was later; nil if there was none.
 	LastFailure *events.Failure
 }
 
-// Status returns the breaker as it is now, by the clock and not by the last call.
-func (b *Breaker) Status() Status { return b.statusOf(b.now()) }
+// ForcedState is a state that an operator has forced.
+type ForcedState struct {
+	State events.State
+	// Until is when the forced state ends; zero if only Release ends it.
+	Until  time.Time
+	Reason string
+	// Shared reports whether the state is forced for the whole fleet and not for this breaker
+	// alone.
+	Shared bool
+}
 
-func (b *Breaker) statusOf(s *stretch) Status {
+// Status returns the current status. It ends a phase whose end has passed first.
+func (b *Breaker) Status() Status { return b.statusOf(b.currentPhase()) }
+
+func (b *Breaker) statusOf(p *phase) Status {
 	status := Status{
-		State:               s.state,
-		Since:               s.since,
-		Cause:               s.cause,
-		Forced:              s.hold,
-		ConsecutiveFailures: s.failures,
-		ConsecutiveOpenings: b.row(s, time.Now()),
+		State:               p.state,
+		Since:               p.since,
+		Cause:               p.cause,
+		Forced:              p.forced,
+		ConsecutiveFailures: p.consecutiveFailures,
+		ConsecutiveOpenings: b.consecutiveOpenings(p, time.Now()),
 		LastFailure:         b.lastFailure.Load(),
 	}
-	switch s.state {
+	switch p.state {
 	case events.Open:
-		status.RetryAt = s.until
+		status.RetryAt = p.until
 	case events.HalfOpen:
-		c := s.engine.cb.Counts()
-		status.ProbesInFlight = int(c.Requests) - int(c.TotalExclusions) - int(c.TotalSuccesses) - int(c.TotalFailures)
-		status.ProbesInFlight = max(status.ProbesInFlight-s.engine.probes.waiting(), 0)
+		c := p.engine.cb.Counts()
+		inFlight := int(c.Requests) - int(c.TotalExclusions) - int(c.TotalSuccesses) - int(c.TotalFailures)
+		status.ProbesInFlight = max(inFlight-p.engine.probes.revocable(), 0)
 		status.ProbesSucceeded = int(c.TotalSuccesses)
 	case events.Closed:
-		status.ConsecutiveFailures = int(s.engine.cb.Counts().ConsecutiveFailures)
+		status.ConsecutiveFailures = int(p.engine.cb.Counts().ConsecutiveFailures)
 	}
-	if b.policy.Load().rolls() {
+	if b.policy.Load().usesWindow() {
 		status.Window = &events.Counts{ConsecutiveFailures: uint32(status.ConsecutiveFailures)}
-		if s.state == events.Closed {
-			t := s.engine.window.tally()
-			status.Window.Requests, status.Window.Failures, status.Window.Slow = t.requests, t.failures, t.slow
-			status.Window.Successes = t.requests - t.failures
+		if p.state == events.Closed {
+			c := p.engine.window.counts()
+			status.Window.Requests, status.Window.Failures, status.Window.Slow = c.requests, c.failures, c.slow
+			status.Window.Successes = c.requests - c.failures
 		}
 	}
 	return status
 }
 
-// State returns the state as it is now.
-func (b *Breaker) State() events.State { return b.now().state }
+// State returns the current state.
+func (b *Breaker) State() events.State { return b.currentPhase().state }
 
-// StateAndRetryAt returns the state as it is now, and if that is open when it ends; zero if it is held without end.
+// StateAndRetryAt returns the current state and, if that is open, when the opening ends; zero if
+// it has no end.
 func (b *Breaker) StateAndRetryAt() (events.State, time.Time) {
-	s := b.now()
-	if s.state != events.Open {
-		return s.state, time.Time{}
+	p := b.currentPhase()
+	if p.state != events.Open {
+		return p.state, time.Time{}
 	}
-	return s.state, s.until
+	return p.state, p.until
 }
 
-// RetryAt returns when the opening in progress ends; zero if the breaker is not open, or
-// is held open without end. It costs no lock.
+// RetryAt returns when the current opening ends; zero if the breaker is not open, or is forced
+// open without end. It takes no lock.
 func (b *Breaker) RetryAt() time.Time {
-	if s := b.current.Load(); s.state == events.Open {
-		return s.until
+	if p := b.current.Load(); p.state == events.Open {
+		return p.until
 	}
 	return time.Time{}
 }
 
-// Transitions returns how many transitions have led to state.
-func (b *Breaker) Transitions(state events.State) uint64 { return b.changes[state].Load() }
+// Transitions returns the number of transitions to state.
+func (b *Breaker) Transitions(state events.State) uint64 { return b.transitions[state].Load() }
 
-// ShadowRejections returns how many calls have passed that Enforce would have refused, by
-// why: open, and half-open with its places taken or reserved. They never go down.
+// ShadowRejections returns the number of calls that the mode Shadow has admitted and Enforce would
+// have refused, by reason: because the breaker was open, or because it was half-open without a
+// permit for them. The numbers never decrease.
 func (b *Breaker) ShadowRejections() (open, halfOpenLimit uint64) {
 	return b.shadowed[events.Open].Load(), b.shadowed[events.HalfOpen].Load()
-}
-
-// now returns the current stretch, after ending one whose time is up.
-func (b *Breaker) now() *stretch {
-	s := b.current.Load()
-	if !s.until.IsZero() && time.Now().After(s.until) {
-		b.tick()
-		s = b.current.Load()
-	}
-	return s
 }

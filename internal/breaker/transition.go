@@ -8,151 +8,117 @@ import (
 	"cbproxy/internal/events"
 )
 
-// settle turns what gobreaker noted under its lock into stretches and events.
-func (b *Breaker) settle() {
+// applyTransitions replaces the current phase according to the transitions that the engine has
+// recorded, and publishes them.
+func (b *Breaker) applyTransitions() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.settleLocked()
+	b.applyTransitionsLocked()
 }
 
-func (b *Breaker) settleLocked() {
+// applyTransitionsLocked is applyTransitions for a caller that holds b.mu.
+func (b *Breaker) applyTransitionsLocked() {
 	for {
 		e := b.current.Load().engine
-		notes := e.take()
-		if len(notes) == 0 {
+		pending := e.takeTransitions()
+		if len(pending) == 0 {
 			return
 		}
-		for _, n := range notes {
-			b.follow(n)
+		for _, t := range pending {
+			b.applyTransition(t)
 			if b.current.Load().engine != e {
-				break // what the replaced engine did since counts for nothing
+				break // later transitions of a replaced engine have no effect
 			}
 		}
 	}
 }
 
-// follow takes the breaker where its engine went.
-func (b *Breaker) follow(n note) {
-	was := b.current.Load()
-	next := &stretch{engine: was.engine, state: n.to, since: n.at, openings: was.openings}
+// applyTransition enters the phase that t begins.
+func (b *Breaker) applyTransition(t transition) {
+	prev := b.current.Load()
+	next := &phase{engine: prev.engine, state: t.to, since: t.at, consecutiveOpenings: prev.consecutiveOpenings}
 	var change events.StateChanged
-	switch n.to {
+	switch t.to {
 	case events.Open:
-		b.reopen(next, &change, n.verdict)
+		b.completeOpening(next, &change, t.trip)
 	case events.HalfOpen:
-		change.Cause, next.failures = events.CauseRecoveryTimeout, was.failures
-		if was.hold != nil {
-			change.Cause, change.Reason = events.CauseHoldEnded, was.hold.Reason
+		change.Cause, next.consecutiveFailures = events.CauseRecoveryTimeout, prev.consecutiveFailures
+		if prev.forced != nil {
+			change.Cause, change.Reason = events.CauseHoldEnded, prev.forced.Reason
 		}
 	default:
 		change.Cause = events.CauseProbesSucceeded
 	}
-	b.move(next, change)
+	b.transitionTo(next, change)
 }
 
-// reopen completes the opening next and its event with why it is, and for how long.
-func (b *Breaker) reopen(next *stretch, change *events.StateChanged, v verdict) {
-	was := b.current.Load()
-	change.Cause, change.Counts, change.Failure = v.cause, v.counts, b.lastFailure.Load()
-	next.failures = int(v.counts.ConsecutiveFailures)
+// completeOpening sets the duration and the engine of the opening next, and the cause in its event.
+func (b *Breaker) completeOpening(next *phase, change *events.StateChanged, trip tripReason) {
+	prev := b.current.Load()
+	change.Cause, change.Counts, change.Failure = trip.cause, trip.counts, b.lastFailure.Load()
+	next.consecutiveFailures = int(trip.counts.ConsecutiveFailures)
 	switch {
-	case was.state == events.HalfOpen:
-		next.failures = was.failures + 1
+	case prev.state == events.HalfOpen:
+		next.consecutiveFailures = prev.consecutiveFailures + 1
 		change.Cause = events.CauseProbeFailed
-		change.Counts = events.Counts{Requests: 1, Failures: 1, ConsecutiveFailures: uint32(next.failures)}
-	case v.cause == events.CauseSlowCallRatio:
-		change.Failure = slowness(next.since, v)
-		if !v.failed { // what failed says more than that others were slow
+		change.Counts = events.Counts{Requests: 1, Failures: 1, ConsecutiveFailures: uint32(next.consecutiveFailures)}
+	case trip.cause == events.CauseSlowCallRatio:
+		change.Failure = slowCallFailure(next.since, trip)
+		if !trip.failed { // a failure is more informative than a number of slow calls
 			b.lastFailure.Store(change.Failure)
 		}
 	}
-	next.openings, next.chance = b.row(was, next.since)+1, rand.Float64() // #nosec G404 -- spreads openings; no secret
-	next.until = next.since.Add(b.policy.Load().opening(next.openings, next.chance))
-	next.engine = b.engine(next.until)
+	next.consecutiveOpenings = b.consecutiveOpenings(prev, next.since) + 1
+	next.jitter = rand.Float64() // #nosec G404 -- spreads the ends of openings; no secret
+	next.until = next.since.Add(b.policy.Load().opening(next.consecutiveOpenings, next.jitter))
+	next.engine = newOpenEngine(&b.policy, next.until)
 }
 
-func slowness(at time.Time, v verdict) *events.Failure {
-	detail := fmt.Sprintf("%d of %d calls took %v or longer", v.counts.Slow, v.counts.Requests, v.slow)
+// slowCallFailure returns the failure to show for an opening that slow calls caused.
+func slowCallFailure(at time.Time, trip tripReason) *events.Failure {
+	detail := fmt.Sprintf("%d of %d calls took %v or longer", trip.counts.Slow, trip.counts.Requests, trip.slow)
 	return &events.Failure{Time: at, Type: events.ErrorSlow, Detail: detail}
 }
 
-// row returns how many openings in a row led to s, as it stands at a moment: a recovery
-// that has lasted ends the row.
-func (b *Breaker) row(s *stretch, at time.Time) int {
-	if s.state == events.Closed && at.Sub(s.since) >= b.policy.Load().RecoveryTimeout {
+// consecutiveOpenings returns the number of consecutive openings as of at, where p is the current
+// phase. It is 0 once the breaker has been closed for RecoveryTimeout.
+func (b *Breaker) consecutiveOpenings(p *phase, at time.Time) int {
+	if p.state == events.Closed && at.Sub(p.since) >= b.policy.Load().RecoveryTimeout {
 		return 0
 	}
-	return s.openings
+	return p.consecutiveOpenings
 }
 
-// move enters next and publishes change, completed with what next says.
-func (b *Breaker) move(next *stretch, change events.StateChanged) {
-	was := b.current.Load()
+// transitionTo makes next the current phase and publishes change, whose remaining fields it sets.
+// b.mu is held.
+func (b *Breaker) transitionTo(next *phase, change events.StateChanged) {
+	prev := b.current.Load()
 	next.cause = change.Cause
-	b.enter(next)
-	defer b.publishHold(was, next, change.Reason)
-	if was.state == next.state {
+	b.setPhase(next)
+	defer b.publishForced(prev, next, change.Reason)
+	if prev.state == next.state {
 		return
 	}
-	b.changes[next.state].Add(1)
+	b.transitions[next.state].Add(1)
 	if change.Time.IsZero() {
 		change.Time = next.since
 	}
 	change.Service = b.service
-	change.From, change.To = was.state, next.state
+	change.From, change.To = prev.state, next.state
 	if next.state == events.Open {
 		change.Until = next.until
 	}
 	b.publish(change)
 }
 
-// publishHold tells that an operator's hold has begun, or ended.
-func (b *Breaker) publishHold(was, next *stretch, reason string) {
-	switch h := next.hold; {
-	case h != nil:
+// publishForced publishes that a state was forced, or that a forced state was released.
+func (b *Breaker) publishForced(prev, next *phase, reason string) {
+	switch f := next.forced; {
+	case f != nil:
 		b.publish(events.Forced{
-			Time: time.Now(), Service: b.service, State: h.State.String(), Until: h.Until, Reason: h.Reason, Shared: h.Shared,
+			Time: time.Now(), Service: b.service, State: f.State.String(), Until: f.Until, Reason: f.Reason, Shared: f.Shared,
 		})
-	case was.hold != nil:
-		b.publish(events.Forced{Time: time.Now(), Service: b.service, State: "auto", Reason: reason, Shared: was.hold.Shared})
-	}
-}
-
-// enter makes s current and sets the clock for its end.
-func (b *Breaker) enter(s *stretch) {
-	b.current.Store(s)
-	if b.timer != nil {
-		b.timer.Stop()
-		b.timer = nil
-	}
-	if s.until.IsZero() || b.closed {
-		return
-	}
-	// gobreaker's opening is over only after its last nanosecond.
-	b.timer = time.AfterFunc(remaining(s.until)+time.Nanosecond, b.tick)
-}
-
-// tick ends the current stretch if its time is up. A late or early tick does no harm.
-func (b *Breaker) tick() {
-	s := b.current.Load()
-	switch {
-	case s.state == events.Open:
-		s.engine.cb.State() // asking is what makes gobreaker leave an opening
-		if s.engine.moved.Load() {
-			b.settle()
-			return
-		}
-		b.rearm(s)
-	case s.hold != nil && !s.until.IsZero() && !time.Now().Before(s.until):
-		b.release(s, events.CauseHoldEnded, s.hold.Reason)
-	}
-}
-
-// rearm sets the clock again for a stretch that outlived its tick.
-func (b *Breaker) rearm(s *stretch) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.current.Load() == s {
-		b.enter(s)
+	case prev.forced != nil:
+		b.publish(events.Forced{Time: time.Now(), Service: b.service, State: "auto", Reason: reason, Shared: prev.forced.Shared})
 	}
 }

@@ -5,120 +5,120 @@ import (
 	"time"
 )
 
-// slotCount bounds a window's memory, and with it how exact its edge is. It is a power of
-// two, so that finding a slot is a mask.
+// slotCount is the number of slots of a window. It bounds the window's memory and determines how
+// exact its start is. It is a power of two, so that a slot is found with a mask.
 const slotCount = 64
 
-// A tally is what a window counts.
-type tally struct{ requests, failures, slow uint32 }
+// callCounts are the numbers of calls in a window or in one of its slots.
+type callCounts struct{ requests, failures, slow uint32 }
 
-func (t *tally) add(o tally) {
-	t.requests += o.requests
-	t.failures += o.failures
-	t.slow += o.slow
+func (c *callCounts) add(o callCounts) {
+	c.requests += o.requests
+	c.failures += o.failures
+	c.slow += o.slow
 }
 
-func (t *tally) sub(o tally) {
-	t.requests -= o.requests
-	t.failures -= o.failures
-	t.slow -= o.slow
+func (c *callCounts) sub(o callCounts) {
+	c.requests -= o.requests
+	c.failures -= o.failures
+	c.slow -= o.slow
 }
 
-// A slot holds the calls of at most one width of time, the first of them at began.
+// slot counts the calls of at most one width of time. The first of them was counted at start.
 type slot struct {
-	began time.Duration // since the window's base
-	tally
+	start time.Duration // since the window's base
+	callCounts
 }
 
-// A window counts the calls of the last span of time, in a ring of slots and their running
-// sum. A slot leaves as a whole when its first call is span old: no call is counted that
-// is span old or older, and every call younger by a width than that is (by some widths
-// where the span has grown since). Its zero value counts nothing. It is safe for
-// concurrent use.
+// window counts the calls of the last span of time, in a ring of slots and their running sum. A
+// slot is dropped as a whole when its first call is one span old. So no call that is one span old
+// or older is counted, and every call that is younger by at least one width is (by several widths
+// if the span has grown since). The zero value counts nothing. It is safe for concurrent use.
 type window struct {
-	mu           sync.Mutex // guards all below; nothing is called and no lock taken under it
+	mu           sync.Mutex // guards the fields below; nothing is called and no lock taken while it is held
 	span, width  time.Duration
 	base         time.Time
 	slots        *[slotCount]slot // nil while nothing is counted
-	oldest, used int              // oldest grows for ever; at wraps it
-	sum          tally
+	oldest, used int              // oldest only grows; at reduces it to an index
+	sum          callCounts
 }
 
-// set makes the window follow p: a shorter one keeps its own last part, a longer one all
-// that is there, and without a ratio it keeps nothing, not even its memory.
+// set makes the window follow p. A shorter window keeps the most recent part of its calls, a longer
+// one all of them. Without a ratio the window counts nothing and releases its memory.
 func (w *window) set(p *Policy) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !p.rolls() {
-		w.slots, w.oldest, w.used, w.sum = nil, 0, 0, tally{}
+	if !p.usesWindow() {
+		w.slots, w.oldest, w.used, w.sum = nil, 0, 0, callCounts{}
 		return
 	}
 	if w.slots == nil {
 		w.slots, w.base = new([slotCount]slot), time.Now()
 	}
 	now := time.Since(w.base)
-	w.expire(now) // what has left stays away, however long the window grows
+	w.expire(now) // with the old span: a longer one does not bring expired calls back
 	w.span = max(p.Window, 1)
-	w.width = (w.span-1)/slotCount + 1 // rounded up, so that the slots of a span always fit
+	w.width = (w.span-1)/slotCount + 1 // rounded up, so that slotCount slots cover the span
 	w.expire(now)
-	w.merge()
+	w.mergeSlots()
 }
 
-// count counts one call and returns what is in the window with it.
-func (w *window) count(failed, slow bool) tally {
-	t := tally{requests: 1}
+// count counts one call and returns the window's counts, including that call.
+func (w *window) count(failed, slow bool) callCounts {
+	c := callCounts{requests: 1}
 	if failed {
-		t.failures = 1
+		c.failures = 1
 	}
 	if slow {
-		t.slow = 1
+		c.slow = 1
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.slots == nil {
-		return tally{}
+		return callCounts{}
 	}
 	now := time.Since(w.base)
 	w.expire(now)
-	if w.used == 0 || now-w.at(w.used-1).began >= w.width {
+	if w.used == 0 || now-w.at(w.used-1).start >= w.width {
 		w.used++
-		*w.at(w.used - 1) = slot{began: now}
+		*w.at(w.used - 1) = slot{start: now}
 	}
-	w.at(w.used - 1).add(t)
-	w.sum.add(t)
+	w.at(w.used - 1).add(c)
+	w.sum.add(c)
 	return w.sum
 }
 
-// tally returns what is in the window now.
-func (w *window) tally() tally {
+// counts returns the window's counts as of now.
+func (w *window) counts() callCounts {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.slots == nil {
-		return tally{}
+		return callCounts{}
 	}
 	w.expire(time.Since(w.base))
 	return w.sum
 }
 
-// at returns the i-th slot in use, from the oldest.
+// at returns the i-th slot in use, counted from the oldest.
 func (w *window) at(i int) *slot { return &w.slots[(w.oldest+i)&(slotCount-1)] }
 
-// expire drops the slots that are too old.
+// expire drops the slots that are one span old or older.
 func (w *window) expire(now time.Duration) {
-	for w.used > 0 && now-w.at(0).began >= w.span {
-		w.sum.sub(w.at(0).tally)
+	for w.used > 0 && now-w.at(0).start >= w.span {
+		w.sum.sub(w.at(0).callCounts)
 		w.oldest++
 		w.used--
 	}
 }
 
-// merge joins slots that begin within one width, as a longer window has room for no more.
-func (w *window) merge() {
+// mergeSlots merges slots that start within one width, because there are only slotCount of them
+// for a longer window.
+func (w *window) mergeSlots() {
 	kept := 0
 	for i := range w.used {
 		s := *w.at(i)
-		if kept > 0 && s.began-w.at(kept-1).began < w.width {
-			w.at(kept - 1).add(s.tally)
+		if kept > 0 && s.start-w.at(kept-1).start < w.width {
+			w.at(kept - 1).add(s.callCounts)
 			continue
 		}
 		*w.at(kept) = s

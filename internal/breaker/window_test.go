@@ -13,7 +13,7 @@ import (
 // coarse older, so it may leave that much too early, and never too late.
 type listed struct {
 	at     time.Time
-	tally  tally
+	tally  callCounts
 	coarse time.Duration
 	width  time.Duration // the widest slot it has been in
 	maybe  bool          // it may have left already
@@ -45,14 +45,14 @@ func (l *list) setSpan(span time.Duration) {
 	l.expire()
 }
 
-func (l *list) count(t tally) {
+func (l *list) count(t callCounts) {
 	l.expire()
 	width := l.span/slotCount + 1
 	l.calls = append(l.calls, listed{at: time.Now(), tally: t, coarse: width, width: width})
 }
 
 // bounds returns the least and the most that a window may say.
-func (l *list) bounds() (least, most tally) {
+func (l *list) bounds() (least, most callCounts) {
 	for _, c := range l.calls {
 		most.add(c.tally)
 		if !c.maybe {
@@ -62,7 +62,7 @@ func (l *list) bounds() (least, most tally) {
 	return least, most
 }
 
-func within(low, t, high tally) bool {
+func within(low, t, high callCounts) bool {
 	return low.requests <= t.requests && t.requests <= high.requests &&
 		low.failures <= t.failures && t.failures <= high.failures &&
 		low.slow <= t.slow && t.slow <= high.slow
@@ -83,7 +83,7 @@ func TestWindowSaysWhatAListOfCallsWould(t *testing.T) {
 			follow(w, l, time.Duration(spans.Draw(t, "span")))
 			t.Repeat(map[string]func(*rapid.T){
 				"count": func(t *rapid.T) {
-					c := tally{requests: 1}
+					c := callCounts{requests: 1}
 					failed, slow := rapid.Bool().Draw(t, "failed"), rapid.Bool().Draw(t, "slow")
 					if failed {
 						c.failures = 1
@@ -110,16 +110,16 @@ func TestWindowSaysWhatAListOfCallsWould(t *testing.T) {
 				},
 				"drop": func(t *rapid.T) {
 					w.set(&Policy{Window: l.span})
-					if got := w.count(true, true); got != (tally{}) {
+					if got := w.count(true, true); got != (callCounts{}) {
 						t.Fatalf("a window that is off counted %+v", got)
 					}
 					l.calls = nil
 					follow(w, l, l.span)
 				},
 				"": func(t *rapid.T) {
-					var sum tally
+					var sum callCounts
 					for i := range w.used {
-						sum.add(w.at(i).tally)
+						sum.add(w.at(i).callCounts)
 					}
 					if sum != w.sum {
 						t.Fatalf("the slots add up to %+v, the running sum is %+v", sum, w.sum)
@@ -140,11 +140,11 @@ func TestWindowEdge(t *testing.T) {
 		w.set(&Policy{FailureRatio: 1, Window: 30 * time.Second})
 		w.count(true, true)
 		time.Sleep(30*time.Second - time.Nanosecond)
-		if got, want := w.count(false, false), (tally{2, 1, 1}); got != want {
+		if got, want := w.count(false, false), (callCounts{2, 1, 1}); got != want {
 			t.Errorf("a nanosecond before the edge: %+v, want %+v", got, want)
 		}
 		time.Sleep(time.Nanosecond)
-		if got, want := w.count(false, false), (tally{2, 0, 0}); got != want {
+		if got, want := w.count(false, false), (callCounts{2, 0, 0}); got != want {
 			t.Errorf("at the edge: %+v, want %+v", got, want)
 		}
 	})
