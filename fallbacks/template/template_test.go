@@ -247,6 +247,44 @@ func TestTemplatesEndWithTheContext(t *testing.T) {
 	}
 }
 
+// Templates that are cheap for usual requests must end with the context for hostile ones, too.
+func TestHostileRequestsEndWithTheContext(t *testing.T) {
+	list := "[" + strings.Repeat("1,", 300_000) + "1]"
+	text := strings.Repeat("x", 500_000)
+	for name, test := range map[string]struct{ body, request string }{
+		"nested ranges":     {`'{{range $a := json "l"}}{{range $b := json "l"}}{{if eq $a $b}}{{end}}{{end}}{{end}}'`, `{"l":` + list + `}`},
+		"empty ranges":      {`'{{range json "l"}}{{range json "l"}}{{end}}{{end}}'`, `{"l":` + list + `}`},
+		"long comparisons":  {`'{{$a := json "a"}}{{$b := json "b"}}{{range json "l"}}{{range json "l"}}{{if eq $a $b}}{{end}}{{end}}{{end}}'`, `{"a":"` + text + `","b":"` + text + `","l":[` + strings.Repeat("0,", 1000) + `0]}`},
+		"ranges of a count": {`'{{$n := (json "n").Int64}}{{range $n}}{{range $n}}{{range $n}}{{end}}{{end}}{{end}}'`, `{"n":65536}`},
+	} {
+		o := optionsOf(t, test.body)
+		o.MaxBody = 1 << 20
+		chain := fallbacktest.NewChain(t, "template", o, fallbacktest.Env())
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		start := time.Now()
+		_, _, err := chain.Answer(ctx, &fallbacktest.Client{Content: []byte(test.request)}, events.ReasonOpen)
+		if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took > 10*time.Second {
+			t.Errorf("%s: got %v after %v", name, err, took)
+		}
+		cancel()
+	}
+}
+
+// Methods and fields that values do not have are errors, not calls.
+func TestTemplatesCallOnlyMethodsOfNumbers(t *testing.T) {
+	request := func() *fallbacktest.Client {
+		return &fallbacktest.Client{Content: []byte(`{"n":7,"t":"text","l":[1],"m":{"Int64":"field"}}`)}
+	}
+	for body, want := range map[string]string{
+		`'{{(json "n").Int64}}'`: `7`, `'{{(json "n").Float64}}'`: `7`, `'{{(json "n").String}}'`: `"7"`, `'{{(json "m").Int64}}'`: `"field"`,
+		`'{{(json "n").GoString}}'`: "", `'{{(json "t").Len}}'`: "", `'{{(json "l").Len}}'`: "", `'{{(json "m").Len}}'`: "null", `'{{service.Len}}'`: "",
+	} {
+		if got, err := render(t, body, request()); got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: got %s, %v, want %s", body, got, err, want)
+		}
+	}
+}
+
 func TestConcurrentRequestsShareNoState(t *testing.T) {
 	chain := newChain(t, `['{{query "q"}}', '{{json "q"}}', '{{with json "q"}}{{.}}{{end}}']`)
 	var wg sync.WaitGroup
