@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
+	"cbproxy/internal/sse"
 )
 
 // isStream reports whether a response's end is not known from its start.
@@ -30,7 +32,7 @@ func (a *attempt) judgeStream(res *http.Response, lesson fallbacks.Recorder) err
 	x.download.stream = true
 	x.idle.Store(true)
 	if names := x.route.config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
-		x.download.events = newEventScanner(names)
+		x.download.events = sse.NewScanner(names)
 	}
 	if x.route.config.StreamCommit == "first_byte" {
 		if err := x.download.hold(); err != nil {
@@ -50,13 +52,13 @@ type responseBody struct {
 	res     *http.Response
 	body    io.ReadCloser
 	stream  bool
-	events  *eventScanner    // nil: nobody wants to know of the events in it
+	events  *sse.Scanner       // nil: nobody wants to know of the events in it
 	lesson  fallbacks.Recorder // nil: nobody wants to learn from it
-	ahead   []byte           // has been read before the client asked
-	end     error            // came with ahead
-	started atomic.Bool      // for the clock: the fields above are set
-	reading atomic.Bool      // the upstream is awaited, and not the client
-	ended   atomic.Bool      // nothing more comes of it
+	ahead   []byte             // has been read before the client asked
+	end     error              // came with ahead
+	started atomic.Bool        // for the clock: the fields above are set
+	reading atomic.Bool        // the upstream is awaited, and not the client
+	ended   atomic.Bool        // nothing more comes of it
 
 	probes bool         // the time for which the client is awaited is measured
 	given  atomic.Int64 // nanoseconds of the exchange before the client was given what it has not taken yet; 0: it has
@@ -169,3 +171,16 @@ func (b *responseBody) silent() bool {
 }
 
 func (b *responseBody) Close() error { return b.body.Close() }
+
+// scan reports a failure of the upstream if p completes one of the route's error events. An event that the end of the
+// stream cuts short counts as well.
+func (b *responseBody) scan(p []byte, err error) {
+	name := b.events.Scan(p)
+	if name == "" && err == io.EOF {
+		name = b.events.End()
+	}
+	if name != "" {
+		b.events = nil // at most one failure per stream
+		b.attempt.failed(events.ErrorSSE, fmt.Errorf("server-sent event %q", name))
+	}
+}
