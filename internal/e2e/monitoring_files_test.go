@@ -139,10 +139,10 @@ func TestDashboardPanelsHaveTheirOwnPlaces(t *testing.T) {
 	}
 }
 
-// paragraphs are what the runbook says of each alert.
-var paragraphs = []string{"**Means.**", "**Callers get.**", "**Look at.**", "**Do.**"}
+// paragraphs are the paragraphs of each alert's section in the runbook.
+var paragraphs = []string{"**Meaning.**", "**Impact.**", "**Diagnosis.**", "**Action.**"}
 
-func TestEveryAlertHasItsParagraphInTheRunbook(t *testing.T) {
+func TestEveryAlertHasARunbookSection(t *testing.T) {
 	t.Parallel()
 	sections := map[string]string{}
 	for _, s := range strings.Split(string(contentOf(t, filepath.Join(monitoring, "RUNBOOK.md"))), "\n## ")[1:] {
@@ -155,7 +155,7 @@ func TestEveryAlertHasItsParagraphInTheRunbook(t *testing.T) {
 		}
 		text, ok := sections[r.Alert]
 		if !ok {
-			t.Errorf("the runbook has nothing of %s", r.Alert)
+			t.Errorf("the runbook has no section %s", r.Alert)
 		}
 		delete(sections, r.Alert)
 		for _, p := range paragraphs {
@@ -168,7 +168,7 @@ func TestEveryAlertHasItsParagraphInTheRunbook(t *testing.T) {
 		}
 	}
 	for heading := range sections {
-		t.Errorf("the runbook's %s is no alert", heading)
+		t.Errorf("the runbook has a section %s, which is not an alert", heading)
 	}
 }
 

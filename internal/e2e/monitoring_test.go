@@ -262,8 +262,8 @@ func (s prometheusServer) values(query string) map[string]float64 {
 // quiet are the parts of the dashboard that show nothing of a proxy as the test has it, or
 // nothing for the first minutes.
 var quiet = []string{
-	"Asked of Redis, B", "Asked of Redis, C", "Shed and shadowed, B", "Waiting, B", "Who probes, and takes over, A", "Who probes, and takes over, B",
-	"Who probes, and takes over, C", "annotation 0", "Error budget burn rate, B", "Error budget burn rate, C",
+	"Redis commands, B", "Redis commands, C", "Rejected by limits, and in shadow mode, B", "Waiting, B", "Probing and takeovers, A", "Probing and takeovers, B",
+	"Probing and takeovers, C", "annotation 0", "Error budget burn rate, B", "Error budget burn rate, C",
 }
 
 func TestPrometheusSeesWhatTheDashboardShowsAndTheRulesWatch(t *testing.T) {

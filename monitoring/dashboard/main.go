@@ -2,7 +2,7 @@
 //
 //	go run ./monitoring/dashboard >monitoring/grafana-dashboard.json
 //
-// What is on it is in panels.go; here is how Grafana wants it.
+// panels.go defines the panels; this file converts them to Grafana's format.
 package main
 
 import (
@@ -22,20 +22,20 @@ func main() {
 	}
 }
 
-// object is a JSON object, whose keys are printed in order.
+// object is a JSON object; its keys are printed in alphabetical order.
 type object map[string]any
 
-// panel is one picture. Width is of Grafana's 24 columns.
+// panel is a panel of the dashboard. Width is in Grafana's 24 columns.
 type panel struct {
 	kind, title, about string
 	unit               string
 	width, height      int
 	queries            []query
-	fields             object // what defaults of the fields differ from Grafana's
+	fields             object // field defaults that differ from Grafana's
 	options            object
 }
 
-// query is one line of PromQL, or a few that differ in a label.
+// query is a PromQL expression with the legend of its series.
 type query struct{ expr, legend string }
 
 // row is a heading and the panels under it.
@@ -50,12 +50,12 @@ func dashboard() object {
 	return object{
 		"title":                "cbproxy",
 		"uid":                  "cbproxy",
-		"description":          "Circuit breakers, what callers get, and what stands in for upstreams.",
+		"description":          "Circuit breakers, client outcomes and fallbacks.",
 		"tags":                 []string{"cbproxy"},
 		"schemaVersion":        39,
 		"version":              1,
 		"editable":             true,
-		"graphTooltip":         1, // one crosshair for all
+		"graphTooltip":         1, // shared crosshair
 		"refresh":              "30s",
 		"timezone":             "",
 		"time":                 object{"from": "now-3h", "to": "now"},
@@ -67,7 +67,7 @@ func dashboard() object {
 	}
 }
 
-// openings draws a line where a breaker opened.
+// openings annotates the times at which breakers opened.
 var openings = object{
 	"name": "Breaker opens", "datasource": source, "enable": true, "iconColor": "red",
 	"expr":        `changes(cbproxy_state_changes_total{to="open", instance=~"$instance", service=~"$service"}[$__rate_interval]) > 0`,
@@ -80,7 +80,7 @@ var datasource = object{
 	"current": object{"selected": true, "text": "default", "value": "default"},
 }
 
-// variable lets whoever looks choose among the values of a label.
+// variable is a dashboard variable with the values of a label.
 func variable(label string) object {
 	values := fmt.Sprintf("label_values(enhanced_circuit_breaker_state, %s)", label)
 	return object{
@@ -91,7 +91,7 @@ func variable(label string) object {
 	}
 }
 
-// place lays the panels out, from left to right and from top to bottom.
+// place assigns the panels their positions, from left to right and from top to bottom.
 func place(rows []row) (placed []object) {
 	id, y := 0, 0
 	add := func(o object, x, w, h int) {
@@ -121,7 +121,7 @@ func (p panel) object() object {
 		targets[i] = object{
 			"refId": string(rune('A' + i)), "datasource": source, "editorMode": "code", "expr": q.expr, "legendFormat": q.legend,
 			"range": p.kind != "stat", "instant": p.kind == "stat",
-			"exemplar": strings.Contains(q.expr, "enhanced_circuit_breaker_response_time_seconds_bucket"), // the one metric that has some, with tracing on
+			"exemplar": strings.Contains(q.expr, "enhanced_circuit_breaker_response_time_seconds_bucket"), // the only metric with exemplars, if tracing is on
 		}
 	}
 	fields := object{"unit": p.unit}

@@ -1,27 +1,27 @@
 package main
 
-// chosen is what the variables choose.
+// chosen selects series by the dashboard's variables.
 const chosen = `instance=~"$instance", service=~"$service"`
 
-// rows is everything that is on the dashboard.
+// rows are the rows of the dashboard.
 var rows = []row{
 	{"Now", []panel{
-		stat("Open", "Breakers that leave their upstream alone.", "short", `sum(enhanced_circuit_breaker_state{`+chosen+`} == bool 1)`, "red"),
-		stat("Half-open", "Breakers that find out whether their upstream is back.", "short", `sum(enhanced_circuit_breaker_state{`+chosen+`} == bool 2)`, "yellow"),
-		stat("Forced", "Breakers that an operator holds.", "short", `sum(cbproxy_forced{`+chosen+`})`, "yellow"),
-		stat("Requests", "What callers ask, a second.", "reqps", `sum(rate(enhanced_circuit_breaker_requests_total{`+chosen+`}[$__rate_interval]))`, ""),
-		stat("Wait in queues", "Requests that were answered with 202 and are not delivered yet.", "short", `sum(cbproxy_queue_depth{`+chosen+`})`, ""),
-		stat("Dead letters", "Requests that were answered with 202 and could not be delivered.", "short", `sum(cbproxy_queue_dead{`+chosen+`})`, "red"),
+		stat("Open", "Breakers that are open.", "short", `sum(enhanced_circuit_breaker_state{`+chosen+`} == bool 1)`, "red"),
+		stat("Half-open", "Breakers that are probing.", "short", `sum(enhanced_circuit_breaker_state{`+chosen+`} == bool 2)`, "yellow"),
+		stat("Forced", "Breakers that an operator has forced.", "short", `sum(cbproxy_forced{`+chosen+`})`, "yellow"),
+		stat("Requests", "Requests from clients, per second.", "reqps", `sum(rate(enhanced_circuit_breaker_requests_total{`+chosen+`}[$__rate_interval]))`, ""),
+		stat("Queued", "Requests answered with 202 that are not delivered yet.", "short", `sum(cbproxy_queue_depth{`+chosen+`})`, ""),
+		stat("Dead letters", "Requests answered with 202 that could not be delivered.", "short", `sum(cbproxy_queue_dead{`+chosen+`})`, "red"),
 		timeline("State", "", 24, `enhanced_circuit_breaker_state{`+chosen+`}`),
 	}},
-	{"What callers get", []panel{
-		graph("Outcomes", "How requests end. Failures and rejections may have got a fallback.", "reqps",
+	{"Client outcomes", []panel{
+		graph("Outcomes", "Requests by outcome. Failures and rejections include those answered by a fallback.", "reqps",
 			query{`sum by (status) (rate(enhanced_circuit_breaker_requests_total{` + chosen + `}[$__rate_interval]))`, "{{status}}"}),
-		graph("Not answered by the upstream", "Share of requests that failed or were rejected: what callers would see without fallbacks.", "percentunit",
+		graph("Not answered by the upstream", "Share of requests that failed or were rejected: the error ratio without fallbacks.", "percentunit",
 			query{`service:cbproxy_failed:ratio_rate5m{service=~"$service"}`, "{{service}}"}),
-		graph("Not answered at all", "Share of requests that ended without the upstream's answer and without a fallback: what callers see.", "percentunit",
+		graph("Not answered at all", "Share of requests with neither a response nor a fallback: the error ratio that clients see.", "percentunit",
 			query{`service:cbproxy_unanswered:ratio_rate5m{service=~"$service"}`, "{{service}}"}),
-		graph("Error budget burn rate", "How many times faster than the objective allows errors happen; over 1 the budget does not last.", "none",
+		graph("Error budget burn rate", "Error rate relative to the objective; above 1 the budget will be used up.", "none",
 			query{`service:cbproxy_unanswered:burn_rate1h{service=~"$service"}`, "{{service}} 1h"},
 			query{`service:cbproxy_unanswered:burn_rate6h{service=~"$service"}`, "{{service}} 6h"},
 			query{`service:cbproxy_unanswered:burn_rate3d{service=~"$service"}`, "{{service}} 3d"},
@@ -34,90 +34,90 @@ var rows = []row{
 			query{`service:cbproxy_fallbacks:ratio_rate5m{service=~"$service"}`, "{{service}}"}),
 	}},
 	{"Upstreams", []panel{
-		graph("Response time, p50", "Of requests that the upstream was asked.", "s", quantile("0.5")),
+		graph("Response time, p50", "Requests sent to the upstream.", "s", quantile("0.5")),
 		graph("Response time, p95", "", "s", quantile("0.95")),
 		graph("Response time, p99", "", "s", quantile("0.99")),
-		graph("Failures by type", "Each attempt and probe that failed.", "ops",
+		graph("Failures by type", "Failed attempts and probes.", "ops",
 			query{`sum by (service, error_type) (rate(enhanced_circuit_breaker_failures_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}} {{error_type}}"}),
-		graph("Failure rate", "Share of requests that the upstream was asked, and failed.", "percentunit",
+		graph("Failure rate", "Failure rate of upstream calls.", "percentunit",
 			query{`sum by (service) (rate(enhanced_circuit_breaker_requests_total{` + chosen + `, status="failure"}[$__rate_interval]))
   / (sum by (service) (rate(enhanced_circuit_breaker_requests_total{` + chosen + `, status=~"success|failure"}[$__rate_interval])) > 0)`, "{{service}}"}),
-		graph("How near to opening", "Failures in a row, and the share of failures in the window, as shares of what opens the breaker.", "percentunit",
-			query{`max by (service) (cbproxy_consecutive_failures{` + chosen + `} / (cbproxy_consecutive_failures_limit{` + chosen + `} > 0))`, "{{service}} in a row"},
-			query{`max by (service) (cbproxy_failure_ratio{` + chosen + `} / (cbproxy_failure_ratio_limit{` + chosen + `} > 0))`, "{{service}} in the window"}),
-		graph("Attempts and retries", "Requests sent upstream, and those sent again.", "reqps",
+		graph("Distance to opening", "Consecutive failures and failure ratio, relative to the limits that open the breaker.", "percentunit",
+			query{`max by (service) (cbproxy_consecutive_failures{` + chosen + `} / (cbproxy_consecutive_failures_limit{` + chosen + `} > 0))`, "{{service}} consecutive failures"},
+			query{`max by (service) (cbproxy_failure_ratio{` + chosen + `} / (cbproxy_failure_ratio_limit{` + chosen + `} > 0))`, "{{service}} failure ratio"}),
+		graph("Attempts and retries", "Requests sent to the upstream, and retries among them.", "reqps",
 			query{`sum by (service) (rate(cbproxy_upstream_attempts_total{` + chosen + `}[$__rate_interval]))`, "{{service}} attempts"},
 			query{`sum by (service) (rate(cbproxy_upstream_retries_total{` + chosen + `}[$__rate_interval]))`, "{{service}} retries"},
-			query{`sum by (service) (rate(cbproxy_retry_budget_spent_total{` + chosen + `}[$__rate_interval]))`, "{{service}} not retried, budget spent"}),
+			query{`sum by (service) (rate(cbproxy_retry_budget_spent_total{` + chosen + `}[$__rate_interval]))`, "{{service}} not retried, budget exhausted"}),
 		graph("In flight", "", "short",
 			query{`sum by (service) (cbproxy_requests_in_flight{` + chosen + `})`, "{{service}}"}),
-		graph("Shed and shadowed", "Turned away by max_in_flight; and let through in shadow mode only.", "reqps",
-			query{`sum by (service, limit) (rate(cbproxy_requests_shed_total{` + chosen + `}[$__rate_interval]))`, "{{service}} by limit of {{limit}}"},
+		graph("Rejected by limits, and in shadow mode", "Requests rejected by max_in_flight, and requests that shadow mode would have rejected.", "reqps",
+			query{`sum by (service, limit) (rate(cbproxy_requests_shed_total{` + chosen + `}[$__rate_interval]))`, "{{service}} limit of {{limit}}"},
 			query{`sum by (service, reason) (rate(cbproxy_shadow_rejections_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}} shadow, {{reason}}"}),
-		graph("Changes of state", "", "short",
+		graph("State changes", "", "short",
 			query{`sum by (service, to) (increase(cbproxy_state_changes_total{` + chosen + `}[$__rate_interval]))`, "{{service}} to {{to}}"}),
 		graph("Active probes", "", "ops",
 			query{`sum by (service, result) (rate(cbproxy_probes_total{` + chosen + `}[$__rate_interval]))`, "{{service}} {{result}}"}),
-		timeline("Fallback upstreams", "The breakers of second upstreams.", 8, `cbproxy_fallback_upstream_state{`+chosen+`}`),
+		timeline("Fallback upstreams", "Breakers of second upstreams (strategy upstream).", 8, `cbproxy_fallback_upstream_state{`+chosen+`}`),
 	}},
 	{"Queue", []panel{
 		graph("Waiting", "", "short", query{`sum by (service) (cbproxy_queue_depth{` + chosen + `})`, "{{service}}"},
 			query{`sum by (service) (cbproxy_queue_dead{` + chosen + `}) > 0`, "{{service}} dead"}),
-		graph("Oldest", "How long the request that has waited longest has waited.", "s",
+		graph("Oldest", "Age of the oldest queued request.", "s",
 			query{`max by (service) (cbproxy_queue_oldest_age_seconds{` + chosen + `})`, "{{service}}"}),
-		graph("Work", "", "ops",
+		graph("Throughput", "", "ops",
 			query{`sum by (service) (rate(cbproxy_queue_accepted_total{` + chosen + `}[$__rate_interval]))`, "{{service}} accepted"},
 			query{`sum by (service) (rate(cbproxy_queue_delivered_total{` + chosen + `}[$__rate_interval]))`, "{{service}} delivered"},
-			query{`sum by (service) (rate(cbproxy_queue_retried_total{` + chosen + `}[$__rate_interval]))`, "{{service}} to be tried again"},
-			query{`sum by (service) (rate(cbproxy_queue_dead_total{` + chosen + `}[$__rate_interval]))`, "{{service}} died"},
+			query{`sum by (service) (rate(cbproxy_queue_retried_total{` + chosen + `}[$__rate_interval]))`, "{{service}} retried"},
+			query{`sum by (service) (rate(cbproxy_queue_dead_total{` + chosen + `}[$__rate_interval]))`, "{{service}} dead letters"},
 			query{`sum by (service) (rate(cbproxy_queue_lost_total{` + chosen + `}[$__rate_interval]))`, "{{service}} lost"},
 			query{`sum(rate(cbproxy_queue_commits_total{instance=~"$instance"}[$__rate_interval]))`, "commits"}),
 	}},
 	{"Cache", []panel{
-		graph("Hit rate", "Of the requests for which the cache was asked.", "percentunit",
+		graph("Hit rate", "Share of cache lookups with a result.", "percentunit",
 			query{`sum by (service) (rate(cbproxy_cache_hits_total{` + chosen + `}[$__rate_interval]))
   / (sum by (service) (rate(cbproxy_cache_hits_total{` + chosen + `}[$__rate_interval]) + rate(cbproxy_cache_misses_total{` + chosen + `}[$__rate_interval])) > 0)`, "{{service}}"}),
 		graph("Memory", "", "bytes", query{`sum by (service) (cbproxy_cache_bytes{` + chosen + `})`, "{{service}}"}),
-		graph("Entries", "What is kept, learnt and dropped to make room.", "short",
+		graph("Entries", "Stored entries, and entries stored and evicted per second.", "short",
 			query{`sum by (service) (cbproxy_cache_entries{` + chosen + `})`, "{{service}}"},
-			query{`sum by (service) (rate(cbproxy_cache_stored_total{` + chosen + `}[$__rate_interval]))`, "{{service}} learnt a second"},
-			query{`sum by (service) (rate(cbproxy_cache_evicted_total{` + chosen + `}[$__rate_interval]))`, "{{service}} dropped a second"}),
+			query{`sum by (service) (rate(cbproxy_cache_stored_total{` + chosen + `}[$__rate_interval]))`, "{{service}} stored per second"},
+			query{`sum by (service) (rate(cbproxy_cache_evicted_total{` + chosen + `}[$__rate_interval]))`, "{{service}} evicted per second"}),
 	}},
 	{"Instances, fleet and Redis", []panel{
-		graph("Redis is up", "1 where nothing that is asked of it fails.", "short", query{`cbproxy_redis_up{instance=~"$instance"}`, "{{instance}}"}),
-		graph("Asked of Redis", "", "ops",
+		graph("Redis is up", "1 if Redis commands succeed.", "short", query{`cbproxy_redis_up{instance=~"$instance"}`, "{{instance}}"}),
+		graph("Redis commands", "", "ops",
 			query{`sum by (instance) (rate(cbproxy_redis_operations_total{instance=~"$instance"}[$__rate_interval]))`, "{{instance}}"},
 			query{`sum by (instance) (rate(cbproxy_redis_errors_total{instance=~"$instance"}[$__rate_interval])) > 0`, "{{instance}} errors"},
-			query{`sum by (instance) (rate(cbproxy_store_errors_total{instance=~"$instance"}[$__rate_interval])) > 0`, "{{instance}} own store, errors"}),
-		graph("Who probes, and takes over", "Which instance probes for the fleet; queued requests of instances that are gone.", "short",
+			query{`sum by (instance) (rate(cbproxy_store_errors_total{instance=~"$instance"}[$__rate_interval])) > 0`, "{{instance}} embedded store, errors"}),
+		graph("Probing and takeovers", "The instance that probes for the fleet, and queued requests taken over from other instances.", "short",
 			query{`cbproxy_fleet_probing{` + chosen + `} > 0`, "{{service}}: {{instance}} probes"},
 			query{`sum by (service, instance) (increase(cbproxy_queue_taken_over_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}}: {{instance}} takes over"},
-			query{`sum by (service, instance) (increase(cbproxy_queue_surrendered_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}}: {{instance}} gives up"}),
+			query{`sum by (service, instance) (increase(cbproxy_queue_surrendered_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}}: {{instance}} released"}),
 		graph("Reloads", "", "short",
 			query{`sum by (result) (increase(cbproxy_config_reloads_total{instance=~"$instance"}[$__rate_interval]))`, "{{result}}"},
-			query{`sum(cbproxy_config_last_reload_successful{instance=~"$instance"} == bool 0)`, "instances with a refused file"}),
+			query{`sum(cbproxy_config_last_reload_successful{instance=~"$instance"} == bool 0)`, "instances with a rejected configuration"}),
 		graph("Age of the configuration", "", "s", query{`time() - cbproxy_config_last_reload_success_timestamp_seconds{instance=~"$instance"}`, "{{instance}}"}),
-		graph("Versions", "Instances by what they run.", "short", query{`count by (version, commit) (cbproxy_build_info{instance=~"$instance"})`, "{{version}} {{commit}}"}),
-		graph("CPU", "Seconds a second.", "short", query{`rate(process_cpu_seconds_total{instance=~"$instance"}[$__rate_interval])
+		graph("Versions", "Instances by version.", "short", query{`count by (version, commit) (cbproxy_build_info{instance=~"$instance"})`, "{{version}} {{commit}}"}),
+		graph("CPU", "CPU seconds per second.", "short", query{`rate(process_cpu_seconds_total{instance=~"$instance"}[$__rate_interval])
   and on (job, instance) cbproxy_build_info`, "{{instance}}"}),
 		graph("Resident memory", "", "bytes", query{`process_resident_memory_bytes{instance=~"$instance"} and on (job, instance) cbproxy_build_info`, "{{instance}}"}),
 		graph("Goroutines", "", "short", query{`go_goroutines{instance=~"$instance"} and on (job, instance) cbproxy_build_info`, "{{instance}}"}),
 	}},
 }
 
-// states shows a state's number as its word.
+// states maps the numbers of states to names.
 var states = []object{{"type": "value", "options": object{
 	"0": object{"text": "closed", "color": "green", "index": 0},
 	"1": object{"text": "open", "color": "red", "index": 1},
 	"2": object{"text": "half-open", "color": "yellow", "index": 2},
 }}}
 
-// quantile is a query of the response times' quantile, for each service.
+// quantile is a query for a quantile of the response time per service.
 func quantile(q string) query {
 	return query{`histogram_quantile(` + q + `, sum by (service, le) (rate(enhanced_circuit_breaker_response_time_seconds_bucket{` + chosen + `}[$__rate_interval])))`, "{{service}}"}
 }
 
-// stat is one number, which has a colour when it is not zero, if one is given.
+// stat is a panel with one number, coloured if it is not zero and a colour is given.
 func stat(title, about, unit, expr, color string) panel {
 	steps := []object{{"color": "green", "value": nil}}
 	if color != "" {
@@ -134,7 +134,7 @@ func stat(title, about, unit, expr, color string) panel {
 	}
 }
 
-// timeline is the states of breakers over time.
+// timeline is a panel with the states of breakers over time.
 func timeline(title, about string, width int, expr string) panel {
 	return panel{
 		kind: "state-timeline", title: title, about: about, width: width, height: 8, queries: []query{{expr, "{{service}} {{instance}}"}},
@@ -147,7 +147,7 @@ func timeline(title, about string, width int, expr string) panel {
 	}
 }
 
-// graph is lines over time.
+// graph is a panel with lines over time.
 func graph(title, about, unit string, queries ...query) panel {
 	return panel{
 		kind: "timeseries", title: title, about: about, unit: unit, width: 8, height: 8, queries: queries,

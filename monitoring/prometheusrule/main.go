@@ -1,4 +1,4 @@
-// Command prometheusrule prints the rules as an object of the Prometheus operator:
+// Command prometheusrule prints the rules as a PrometheusRule object for the Prometheus operator:
 //
 //	go run ./monitoring/prometheusrule >monitoring/prometheusrule.yaml
 package main
@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-const head = `# Made of recording.yaml and alerts.yaml by go run ./monitoring/prometheusrule.
+const head = `# Generated from recording.yaml and alerts.yaml by go run ./monitoring/prometheusrule.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -23,11 +23,11 @@ spec:
 func main() {
 	var b strings.Builder
 	b.WriteString(head)
-	file := map[string]string{} // of each group
+	file := map[string]string{} // file name by group
 	for _, name := range []string{"recording.yaml", "alerts.yaml"} {
 		content, err := os.ReadFile("monitoring/" + name)
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "prometheusrule: run it in the repository's folder:", err)
+			fmt.Fprintln(os.Stderr, "prometheusrule: run it in the root of the repository:", err)
 			os.Exit(1)
 		}
 		_, groups, found := strings.Cut("\n"+string(content), "\ngroups:\n")
@@ -38,7 +38,7 @@ func main() {
 		for line := range strings.Lines(groups) {
 			if group, ok := strings.CutPrefix(line, "  - name: "); ok {
 				group = strings.TrimSpace(group)
-				if other := file[group]; other != "" { // the API server refuses the object
+				if other := file[group]; other != "" { // the API server rejects duplicates
 					fmt.Fprintf(os.Stderr, "prometheusrule: group %s is in %s and in %s\n", group, other, name)
 					os.Exit(1)
 				}
