@@ -4,28 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
-	"cbproxy/fallbacks"
-	_ "cbproxy/fallbacks/standard" // registers the built-in strategies
-	"cbproxy/internal/store"
+	"cbproxy/internal/app"
 	"cbproxy/routes"
 )
 
 const defaultConfigFile = "config.yaml"
-
-// newLoader returns the one loader that every command reads configurations with.
-func newLoader(path string) routes.Loader {
-	return routes.Loader{
-		Path:       path,
-		Builtin:    fallbacks.Builtin(),
-		Strategies: fallbacks.Options(),
-		RedisURL:   store.ValidateRedisURL,
-		Environ:    os.Environ(),
-	}
-}
 
 func newCheckCommand() *cobra.Command {
 	var path string
@@ -64,7 +50,7 @@ by the first is given the second: defaults and overrides applied, secrets left o
 
 // loadChecked returns a file's configuration, or writes all of its faults to w.
 func loadChecked(w io.Writer, path string) (*routes.Config, error) {
-	config, err := newLoader(path).Load()
+	config, err := app.NewLoader(path).Load()
 	var faults routes.Faults
 	if errors.As(err, &faults) {
 		_, _ = fmt.Fprintln(w, faults.Error())

@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cbproxy/internal/app"
 	"cbproxy/internal/demo"
 	"cbproxy/routes"
 )
@@ -59,7 +60,7 @@ func (o demoOptions) run(ctx context.Context, out io.Writer) error {
 	// closed.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	surviveClosedPipes()
+	app.IgnoreClosedPipes()
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	out = audience{out, leave}
@@ -77,11 +78,11 @@ func (o demoOptions) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	logger, err := newLogger(os.Stderr, "text", "error") // changes of state are the dashboard's business
+	logger, err := app.NewLogger(os.Stderr, "text", "error") // changes of state are the dashboard's business
 	if err != nil {
 		return failure(err)
 	}
-	takeStandardLog(logger)
+	app.CaptureStandardLog(logger)
 	l, err := net.Listen("tcp", o.switches)
 	if err != nil {
 		return failure(fmt.Errorf("%w; --switches takes another address", err))
@@ -102,7 +103,7 @@ Break an upstream and look at the dashboard. Ctrl-C ends it all.
 		over <- o.accompany(ctx, upstreams, out)
 		end <- syscall.SIGTERM // for run, which gets no other signal
 	}()
-	err = run(loader, content, config, logger, end)
+	err = runProxy(app.Options{Loader: loader, Content: content, Config: config, Logger: logger, Signals: end})
 	cancel()
 	if told := <-over; err == nil && !errors.Is(told, context.Canceled) {
 		err = told
@@ -126,7 +127,7 @@ func (o demoOptions) check() error {
 
 // load writes the configuration to the folder and reads it as run would.
 func (o demoOptions) load(folder string, upstreams []*demo.Upstream) (loader routes.Loader, content []byte, config *routes.Config, err error) {
-	loader = newLoader(filepath.Join(folder, "config.yaml"))
+	loader = app.NewLoader(filepath.Join(folder, "config.yaml"))
 	// Whatever else is set there is meant for another proxy: its Redis' fleet must not hear of what breaks here.
 	loader.Environ = slices.DeleteFunc(loader.Environ, func(v string) bool {
 		name, value, _ := strings.Cut(v, "=")

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"cbproxy/internal/app"
 )
 
 // Exit statuses.
@@ -83,4 +87,61 @@ func atRunTime(c *cobra.Command) {
 	for _, below := range c.Commands() {
 		atRunTime(below)
 	}
+}
+
+func newRunCommand() *cobra.Command {
+	var path, format, level string
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run the proxy",
+		Long: `Run the proxy until SIGTERM or SIGINT, then let requests in flight finish within
+shutdown_timeout; a second signal exits at once. The configuration file is watched:
+a valid edit is in force within a second. SIGHUP reads it anew. Traces and metrics are
+exported where OpenTelemetry's environment variables (OTEL_*) say.`,
+		Example: "  cbproxy run --config config.yaml --log-format json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			app.IgnoreClosedPipes()
+			logger, err := app.NewLogger(os.Stderr, format, level)
+			if err != nil {
+				return invalid(err)
+			}
+			app.CaptureStandardLog(logger)
+			loader := app.NewLoader(path)
+			content, err := loader.Read()
+			if err != nil {
+				return invalid(err)
+			}
+			config, err := loader.Parse(content)
+			if err != nil {
+				return invalid(err)
+			}
+			app.TuneGC(logger)
+			signals := make(chan os.Signal, 4)
+			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+			defer signal.Stop(signals)
+			return runProxy(app.Options{Loader: loader, Content: content, Config: config, Logger: logger, Signals: signals})
+		},
+	}
+	c.Flags().StringVarP(&path, "config", "c", defaultConfigFile, "configuration file")
+	_ = c.MarkFlagFilename("config", "yaml", "yml") // fails for unknown flags only
+	c.Flags().StringVar(&format, "log-format", "text", "format of log lines: text or json")
+	c.Flags().StringVar(&level, "log-level", "info", "lowest level of log lines: debug, info, warn or error")
+	for flag, values := range map[string][]string{"log-format": {"text", "json"}, "log-level": {"debug", "info", "warn", "error"}} {
+		_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+	return c
+}
+
+// runProxy runs the proxy of this build and returns an error with its exit status.
+func runProxy(o app.Options) error {
+	o.Version, o.Commit = version, buildCommit()
+	err := app.Run(o)
+	if err == nil {
+		return nil
+	}
+	if environment := (*app.EnvironmentError)(nil); errors.As(err, &environment) {
+		return invalid(err)
+	}
+	return failure(err)
 }

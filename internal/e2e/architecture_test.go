@@ -13,9 +13,10 @@ import (
 )
 
 // allowedImports lists, for each package, the packages of this module that it may import.
-// cmd/cbproxy may import every package, and no package may import cmd/cbproxy.
+// Only cmd/cbproxy imports internal/app, which may import every other package.
 var allowedImports = map[string][]string{
-	"cmd/cbproxy": {"routes", "proxy", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/demo", "internal/events", "internal/fleet", "internal/httpserver",
+	"cmd/cbproxy": {"routes", "internal/admin", "internal/app", "internal/demo", "internal/events"},
+	"internal/app": {"routes", "proxy", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/events", "internal/fleet", "internal/httpserver",
 		"internal/accesslog", "internal/metrics", "internal/plain", "internal/queue", "internal/queue/disk", "internal/store", "internal/telemetry"},
 	"routes":                    nil,
 	"proxy":                     {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/http1", "internal/httpserver", "internal/problem", "internal/sse", "internal/upstream"},

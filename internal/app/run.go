@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -9,14 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
-	"github.com/spf13/cobra"
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/accesslog"
@@ -29,57 +27,13 @@ import (
 	"cbproxy/routes"
 )
 
-func newRunCommand() *cobra.Command {
-	var path, format, level string
-	c := &cobra.Command{
-		Use:   "run",
-		Short: "Run the proxy",
-		Long: `Run the proxy until SIGTERM or SIGINT, then let requests in flight finish within
-shutdown_timeout; a second signal exits at once. The configuration file is watched:
-a valid edit is in force within a second. SIGHUP reads it anew. Traces and metrics are
-exported where OpenTelemetry's environment variables (OTEL_*) say.`,
-		Example: "  cbproxy run --config config.yaml --log-format json",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			surviveClosedPipes()
-			logger, err := newLogger(os.Stderr, format, level)
-			if err != nil {
-				return invalid(err)
-			}
-			takeStandardLog(logger)
-			loader := newLoader(path)
-			content, err := loader.Read()
-			if err != nil {
-				return invalid(err)
-			}
-			config, err := loader.Parse(content)
-			if err != nil {
-				return invalid(err)
-			}
-			tuneGC(logger)
-			signals := make(chan os.Signal, 4)
-			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-			defer signal.Stop(signals)
-			return run(loader, content, config, logger, signals)
-		},
-	}
-	c.Flags().StringVarP(&path, "config", "c", defaultConfigFile, "configuration file")
-	_ = c.MarkFlagFilename("config", "yaml", "yml") // fails for unknown flags only
-	c.Flags().StringVar(&format, "log-format", "text", "format of log lines: text or json")
-	c.Flags().StringVar(&level, "log-level", "info", "lowest level of log lines: debug, info, warn or error")
-	for flag, values := range map[string][]string{"log-format": {"text", "json"}, "log-level": {"debug", "info", "warn", "error"}} {
-		_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
-	}
-	return c
-}
-
 // gcPercent suits a small heap that is left behind by many short requests: collecting at
 // every few megabytes would cost more than a tenth of the CPU time.
 const gcPercent = 400
 
-// tuneGC sets the collector's pace and, where the process runs in a cgroup with a memory limit, at how much of that
+// TuneGC sets the collector's pace and, where the process runs in a cgroup with a memory limit, at how much of that
 // it collects harder rather than be killed: nine tenths. GOGC and GOMEMLIMIT override either.
-func tuneGC(logger *slog.Logger) {
+func TuneGC(logger *slog.Logger) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -92,17 +46,41 @@ func tuneGC(logger *slog.Logger) {
 
 const eventQueue = 1024 // events a listener may be behind
 
-// run wires everything together and serves until a signal. One that comes earlier counts once it serves.
-func run(loader routes.Loader, content []byte, config *routes.Config, logger *slog.Logger, signals <-chan os.Signal) error {
+// Options are what Run needs. All fields are required.
+type Options struct {
+	Loader routes.Loader
+	// Content is the configuration file as it was read, and Config what it was parsed into.
+	Content []byte
+	Config  *routes.Config
+	Logger  *slog.Logger
+	// Signals carries SIGHUP to reload the configuration and any other signal to stop. A signal that arrives before
+	// the proxy listens takes effect once it does.
+	Signals <-chan os.Signal
+	// Version and Commit are the build's.
+	Version, Commit string
+}
+
+// EnvironmentError is the error of an environment variable with an unusable value.
+type EnvironmentError struct{ Err error }
+
+func (e *EnvironmentError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *EnvironmentError) Unwrap() error { return e.Err }
+
+// Run builds the proxy and serves until a signal arrives or a listener fails. An error that only the environment can
+// cause is an *EnvironmentError.
+func Run(o Options) error {
+	config, logger := o.Config, o.Logger
 	bus, instance := new(events.Bus), newInstance()
 	keep, err := openKeeping(config, instance, logger)
 	if err != nil {
-		return failure(err)
+		return err
 	}
 	waiting, err := openQueues(config, keep, bus, logger)
 	if err != nil {
 		keep.close()
-		return failure(err)
+		return err
 	}
 	waitsInMemory(config, logger)
 	access := accesslog.New(instance, logger)
@@ -116,14 +94,14 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 		Fallbacks:        func() map[string]metrics.Fallback { return fallbacksOf(server) },
 		AccessLogDropped: access.Dropped,
 		Strategies:       fallbacks.Names(),
-		Version:          version,
-		Commit:           buildCommit(),
+		Version:          o.Version,
+		Commit:           o.Commit,
 	})
-	exported, err := telemetry.Start(context.Background(), telemetry.Config{Metrics: meter.Gatherer(), Version: version, Instance: instance, Logger: logger})
+	exported, err := telemetry.Start(context.Background(), telemetry.Config{Metrics: meter.Gatherer(), Version: o.Version, Instance: instance, Logger: logger})
 	if err != nil {
 		waiting.close(logger)
 		keep.close()
-		return invalid(err)
+		return &EnvironmentError{err}
 	}
 	defer farewell(exported, logger)
 	server = proxy.New(proxy.Config{
@@ -131,7 +109,7 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 		Host: strategyHost{waiting.Queues}, Logger: logger, Instance: instance,
 	})
 	waiting.server = server
-	v := &view{instance: instance, keeping: keep, queues: queueView{waiting}, reloader: &reloader{loader: loader, server: server, bus: bus, metrics: meter, access: access}}
+	v := &view{instance: instance, keeping: keep, queues: queueView{waiting}, reloader: &reloader{loader: o.Loader, server: server, bus: bus, metrics: meter, access: access}}
 	keep.server, keep.config = server, func() *routes.Config {
 		if v.current.Load() == nil {
 			return config
@@ -151,7 +129,7 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 
 	defer server.Close()
 	if err := v.start(config); err != nil {
-		return failure(err)
+		return err
 	}
 	background.Go(func() { waiting.Run(ctx) })
 	trends := admin.NewTrends(func() map[string]admin.Totals { return totalsOf(meter) })
@@ -160,18 +138,18 @@ func run(loader routes.Loader, content []byte, config *routes.Config, logger *sl
 		Proxy: v, Bus: bus, Trends: trends, Metrics: meter.Handler(exported.Tracer() != nil), Logger: logger,
 	}), logger)
 	if err != nil {
-		return failure(err)
+		return err
 	}
 	watcher := routes.Watcher{
-		Path:    loader.Path,
-		Last:    content,
+		Path:    o.Loader.Path,
+		Last:    o.Content,
 		Changed: func(content []byte) { _ = v.reloadContent(content) }, // it has told the bus
 		Warn:    func(err error) { logger.Warn("edits of the configuration are noticed late", "error", err) },
 	}
 	background.Go(func() { watcher.Watch(ctx) })
 	logger.Info("cbproxy serves", "listen", s.dataListener.Addr().String(), "admin", s.adminListener.Addr().String(),
-		"services", len(config.Routes), "version", version, "instance", instance)
-	return s.serve(v, signals, logger)
+		"services", len(config.Routes), "version", o.Version, "instance", instance)
+	return s.serve(v, o.Signals, logger)
 }
 
 // farewell exports what is left to export.
@@ -231,7 +209,7 @@ func (s *servers) serve(v *view, signals <-chan os.Signal, logger *slog.Logger) 
 	for {
 		select {
 		case err := <-failed:
-			return failure(fmt.Errorf("serve: %w", err))
+			return fmt.Errorf("serve: %w", err)
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
 				_ = v.Reload() // it has told the bus
@@ -266,7 +244,7 @@ func (s *servers) drain(v *view, signals <-chan os.Signal, logger *slog.Logger) 
 				continue
 			}
 			logger.Warn("second signal, exiting at once", "signal", sig.String())
-			os.Exit(exitFailure)
+			os.Exit(1)
 		case err := <-drained:
 			if errors.Is(err, context.DeadlineExceeded) {
 				logger.Warn("requests still in flight after shutdown_timeout are cut", "shutdown_timeout", timeout.String())

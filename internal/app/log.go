@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"cbproxy/internal/plain"
 )
 
-// newLogger returns a logger of the given format, text or json, and level.
-func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+// NewLogger returns a logger of the given format, text or json, and level.
+func NewLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	var options slog.HandlerOptions
 	var threshold slog.Level
 	if err := threshold.UnmarshalText([]byte(level)); err != nil {
@@ -31,12 +31,12 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	return nil, fmt.Errorf("--log-format must be text or json, got %q", format)
 }
 
-// surviveClosedPipes makes writing to a standard output or error whose reader has gone fail with EPIPE, instead of ending the
+// IgnoreClosedPipes makes writing to a standard output or error whose reader has gone fail with EPIPE, instead of ending the
 // process by SIGPIPE. Commands that serve call it before they write anything; all others end as is usual in a pipeline.
-func surviveClosedPipes() { signal.Ignore(syscall.SIGPIPE) }
+func IgnoreClosedPipes() { signal.Ignore(syscall.SIGPIPE) }
 
-// takeStandardLog makes what net/http says through the log package lines of logger's.
-func takeStandardLog(logger *slog.Logger) {
+// CaptureStandardLog makes what net/http says through the log package lines of logger's.
+func CaptureStandardLog(logger *slog.Logger) {
 	log.SetFlags(0)
 	log.SetOutput(slog.NewLogLogger(logger.Handler(), slog.LevelDebug).Writer())
 }
