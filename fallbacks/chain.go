@@ -80,7 +80,7 @@ func (c *Chain) Strategy(name string) Strategy {
 // BodyLimit returns the size in bytes of the longest request body that any of the strategies uses.
 func (c *Chain) BodyLimit() int64 { return c.bodyLimit }
 
-// Start starts the strategies. It is called once, when the chain comes into force.
+// Start starts the strategies. It is called once, when the chain takes effect.
 func (c *Chain) Start() {
 	for i := range c.steps {
 		if s, ok := c.steps[i].strategy.(Starter); ok {

@@ -98,7 +98,7 @@ func readAnswer(text []byte) (*Answer, error) {
 	switch {
 	case a.Status == 0:
 		return nil, errors.New("status must be there")
-	case r.hasBody && HasNoBody(a.Status):
+	case r.hasBody && !BodyAllowed(a.Status):
 		return nil, fmt.Errorf("a response with status %d has no body", a.Status)
 	case r.contentType != "" && a.Header["Content-Type"] == nil:
 		a.Header.Set("Content-Type", r.contentType)

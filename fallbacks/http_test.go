@@ -207,7 +207,7 @@ func TestEndpointsConnectionsSurviveReloads(t *testing.T) {
 	first := p.NewChain(t, "http", httpOptions(t, s.URL+"/a"), nil)
 	first.Start()
 	ask(first)
-	p.NewChain(t, "http", httpOptions(t, s.URL), first) // never comes into force
+	p.NewChain(t, "http", httpOptions(t, s.URL), first) // never takes effect
 	second := p.NewChain(t, "http", httpOptions(t, s.URL+"/b"), first)
 	second.Start()
 	first.Close()

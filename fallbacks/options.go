@@ -13,7 +13,7 @@ import (
 // its body. Content-Type is application/json unless headers sets it.
 func ConfiguredAnswer(status int, headers map[string]string) Answer {
 	h := make(http.Header, len(headers)+2)
-	if !HasNoBody(status) {
+	if BodyAllowed(status) {
 		h.Set("Content-Type", "application/json")
 	}
 	for name, value := range headers {
@@ -36,9 +36,9 @@ func ValidateAnswer(status int, headers map[string]string, body JSON, report fun
 		}
 	}
 	switch {
-	case HasNoBody(status) && len(body) > 0:
+	case !BodyAllowed(status) && len(body) > 0:
 		report("body", "must not be given: a response with status "+strconv.Itoa(status)+" has no body")
-	case !HasNoBody(status) && len(body) == 0:
+	case BodyAllowed(status) && len(body) == 0:
 		report("body", "must be given: any YAML value, served as JSON")
 	}
 }

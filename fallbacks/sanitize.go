@@ -33,7 +33,7 @@ func sanitizeAnswer(a *Answer, method string) (*Answer, error) {
 			}
 		}
 	}
-	if !HasNoBody(a.Status) {
+	if BodyAllowed(a.Status) {
 		clean.Body = a.Body
 		if len(a.Body) > 0 || method != http.MethodHead {
 			clean.Header["Content-Length"] = []string{strconv.Itoa(len(a.Body))}
@@ -47,9 +47,9 @@ func sanitizeAnswer(a *Answer, method string) (*Answer, error) {
 
 func invalidValue(v string) bool { return !httpguts.ValidHeaderFieldValue(v) }
 
-// HasNoBody reports whether responses with the status never have a body.
-func HasNoBody(status int) bool {
-	return status == http.StatusNoContent || status == http.StatusNotModified
+// BodyAllowed reports whether responses with the status may have a body.
+func BodyAllowed(status int) bool {
+	return status != http.StatusNoContent && status != http.StatusNotModified
 }
 
 // IsReservedField reports whether strategies must not set the field with the given canonical name,

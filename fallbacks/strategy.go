@@ -70,9 +70,9 @@ type TimeLimited interface {
 const DefaultTimeLimit = 5 * time.Second
 
 // Starter is implemented by strategies that have background work or hold resources. New must
-// acquire neither, because a configuration may be built and never come into force.
+// acquire neither, because a configuration may be built and never take effect.
 type Starter interface {
-	// Start is called once, when the strategy's configuration comes into force. It must not block.
+	// Start is called once, when the strategy's configuration takes effect. It must not block.
 	Start()
 }
 

@@ -34,7 +34,7 @@ func TestUpstreamSurvivesReloads(t *testing.T) {
 	first := p.NewChain(t, "upstream", options(5), nil)
 	first.Start()
 	ask(first)
-	p.NewChain(t, "upstream", options(7), first) // never comes into force
+	p.NewChain(t, "upstream", options(7), first) // never takes effect
 	second := p.NewChain(t, "upstream", options(1), first)
 	if breakerOf(first) != breakerOf(second) || breakerOf(first).Policy().FailMax != 5 {
 		t.Fatalf("before the start: fail_max %d", breakerOf(first).Policy().FailMax)

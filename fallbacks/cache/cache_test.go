@@ -312,7 +312,7 @@ func TestCacheSurvivesReload(t *testing.T) {
 		next := newChain(t, old, func(o *cache.Options) { o.MaxEntries, o.TTL = 2, time.Minute })
 		time.Sleep(2 * time.Minute)
 		if s := old.CacheStats(); s.Entries != 4 || s.Evicted != 0 {
-			t.Errorf("a configuration that is not in force changed the cache: %+v", s)
+			t.Errorf("a configuration that is not in effect changed the cache: %+v", s)
 		}
 		expectAnswer(t, old, path(0), "x")
 

@@ -61,7 +61,7 @@ func (o *Options) Validate(report func(path, message string)) {
 	if o.MaxBackoff < o.Backoff {
 		report("max_backoff", fmt.Sprintf("must be at least backoff (%v), got %v", o.Backoff, o.MaxBackoff))
 	}
-	if fallbacks.HasNoBody(o.Status) && len(o.Body) > 0 {
+	if !fallbacks.BodyAllowed(o.Status) && len(o.Body) > 0 {
 		report("body", "must not be given: a response with status "+strconv.Itoa(o.Status)+" has no body")
 	}
 	fallbacks.ValidateFieldNames("drop_headers", o.DropHeaders, report)

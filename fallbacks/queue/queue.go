@@ -50,7 +50,7 @@ func New(o *Options, env fallbacks.Env) (fallbacks.Strategy, error) {
 	return s, nil
 }
 
-// Start puts the strategy's policy into force for the service's queue.
+// Start puts the strategy's policy into effect for the service's queue.
 func (s *Strategy) Start() {
 	if s.queues != nil {
 		s.queues.Configure(s.service, s.policy)

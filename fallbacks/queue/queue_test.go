@@ -230,7 +230,7 @@ func TestStartConfiguresTheQueue(t *testing.T) {
 	}
 	next.Start()
 	if _, _, err := c.Answer(t.Context(), newPost("x"), events.ReasonOpen); err != nil {
-		t.Errorf("the larger capacity is in force, got %v", err)
+		t.Errorf("the larger capacity is in effect, got %v", err)
 	}
 }
 

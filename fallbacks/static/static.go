@@ -35,7 +35,7 @@ type Strategy struct{ answer fallbacks.Answer }
 func New(o *Options, _ fallbacks.Env) (fallbacks.Strategy, error) {
 	a := fallbacks.ConfiguredAnswer(o.Status, o.Headers)
 	a.Body = o.Body
-	if !fallbacks.HasNoBody(o.Status) {
+	if fallbacks.BodyAllowed(o.Status) {
 		a.Header.Set("Content-Length", strconv.Itoa(len(o.Body)))
 	}
 	return &Strategy{a}, nil
