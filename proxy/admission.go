@@ -87,7 +87,7 @@ func (x *exchange) clientTime() time.Duration {
 // isComplete reports whether all of the body has come. It may be false for one that has, and of
 // which not all has been read. Safe for concurrent use.
 func (b *requestBody) isComplete() bool {
-	return b.body == nil || b.ended.Load() || http1.Arrived(b.body)
+	return b.body == nil || b.ended.Load() || http1.BodyReceived(b.body)
 }
 
 // waited returns for how long the client has been awaited, in a read that is under way as well. now

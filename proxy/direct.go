@@ -15,7 +15,7 @@ import (
 func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
 	x, p := a.x, a.x.route.pool
 	auto := x.route.config.Transport == "auto" && p.direct != nil
-	if auto && p.http1.Load() && http1.Takes(out) && (out.Body == nil || x.gather(out)) {
+	if auto && p.http1.Load() && http1.CanSend(out) && (out.Body == nil || x.gather(out)) {
 		res, err := p.direct.RoundTrip(out)
 		b, _ := out.Body.(*shortBody)
 		if err != errHTTP2 {

@@ -40,9 +40,9 @@ var (
 type exchange struct {
 	context.Context // ends with the client's, or before
 	stop            context.CancelCauseFunc
-	stopped         http1.Ending
-	client          http1.Watch // for the client's context
-	leaves          func()      // what it runs
+	stopped         http1.CancelSignal
+	client          http1.Registration // for the client's context
+	leaves          func()             // what it runs
 
 	informational func(int, textproto.MIMEHeader) error // ReverseProxy's: passes an interim response on
 	interim       int                                   // bytes of those that have come; guarded by an attempt's informing
@@ -93,7 +93,7 @@ func (x *exchange) Value(key any) any {
 		return x
 	case http1.HooksKey:
 		return x.attempt
-	case http1.EndingKey:
+	case http1.CancelSignalKey:
 		if x.retries != nil { // each attempt has an end of its own
 			return nil
 		}
@@ -105,7 +105,7 @@ func (x *exchange) Value(key any) any {
 // cancel ends the exchange's context.
 func (x *exchange) cancel(cause error) {
 	x.stop(cause)
-	x.stopped.End()
+	x.stopped.Notify()
 }
 
 func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
@@ -200,7 +200,7 @@ func (x *exchange) watchClient() {
 	client := x.r.Context()
 	x.Context, x.stop = context.WithCancelCause(context.WithoutCancel(client))
 	x.leaves = x.left
-	x.client = http1.WatchEnd(client, &x.leaves)
+	x.client = http1.AfterFunc(client, &x.leaves)
 }
 
 // left is run when the client's context ends, on a goroutine of its own. net/http takes a read that was made to

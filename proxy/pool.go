@@ -59,7 +59,7 @@ func newPool(u routes.Upstream, secured routes.TLS, ping time.Duration, logger *
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: ping, PingTimeout: pingTimeout},
 	}
 	p := &pool{transport: upstream.NewRenewable(t), key: poolKey{u.ConnectionKey(secured), ping}}
-	direct := http1.Config{MaxIdle: idlePerUpstream, IdleTimeout: idleTimeout, MaxHeaderBytes: maxResponseBytes}
+	direct := http1.TransportConfig{MaxIdle: idlePerUpstream, IdleTimeout: idleTimeout, MaxHeaderBytes: maxResponseBytes}
 	address := addressOf(u.URL)
 	switch u.Scheme {
 	case "h2c":
@@ -69,7 +69,7 @@ func newPool(u routes.Upstream, secured routes.TLS, ping time.Duration, logger *
 		t.Protocols.SetHTTP1(true)
 		p.http1.Store(true)
 		direct.Dial = func(ctx context.Context) (net.Conn, error) { return dialer.Dial(ctx, address) }
-		p.direct = http1.New(direct)
+		p.direct = http1.NewTransport(direct)
 		return p, nil
 	}
 	t.Protocols.SetHTTP1(true)
@@ -100,7 +100,7 @@ func newPool(u routes.Upstream, secured routes.TLS, ping time.Duration, logger *
 		}
 		return secured, nil
 	}
-	p.direct = http1.New(direct)
+	p.direct = http1.NewTransport(direct)
 	return p, nil
 }
 

@@ -46,8 +46,8 @@ type conn struct {
 	fields *ConnectionFields // of the response whose header section is being read; nil: none is needed
 	spent  bool              // it can't carry another request
 
-	watch   Watch  // for the end of the request's context
-	hurried func() // what it runs
+	watch   Registration // for the end of the request's context
+	hurried func()       // what it runs
 }
 
 const noLimit = math.MaxInt64

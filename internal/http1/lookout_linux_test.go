@@ -20,7 +20,7 @@ func TestConnectionsAreGivenAwayWhereNobodyLooksOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	given := make(chan net.Conn, 1)
-	s := http1.NewServer(http1.ServerConfig{Rest: func(c net.Conn, unread []byte) { given <- c }})
+	s := http1.NewServer(http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { given <- c }})
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}

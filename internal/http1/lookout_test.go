@@ -37,7 +37,7 @@ func TestClientThatLeavesEndsItsRequest(t *testing.T) {
 			}
 			<-r.Context().Done()
 			ended <- r.Context().Err()
-		}, http1.ServerConfig{FirstTimeout: idle, IdleTimeout: idle})
+		}, http1.ServerConfig{FirstRequestTimeout: idle, IdleTimeout: idle})
 		c, _ := dial(t, address)
 		say(t, c, simple)
 		<-begun

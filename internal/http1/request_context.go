@@ -14,7 +14,7 @@ type requestContext struct {
 	done   chan struct{} // nil: nobody has asked for it
 	err    error
 	afters []*after
-	ending Ending
+	ending CancelSignal
 }
 
 // after is a call of AfterFunc.
@@ -83,5 +83,5 @@ func (c *requestContext) cancel() {
 		go a.f()
 	}
 	c.afters = nil
-	c.ending.End()
+	c.ending.Notify()
 }

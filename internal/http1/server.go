@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// ServerConfig is what a Server needs. Handler and Rest are required.
+// ServerConfig is what a Server needs. Handler and Fallback are required.
 type ServerConfig struct {
 	Handler http.Handler
-	// Rest is given a connection with the first request on it that is not plain, and all that was read
+	// Fallback is given a connection with the first request on it that is not plain, and all that was read
 	// of that one. From then on the connection is its own.
-	Rest func(c net.Conn, unread []byte)
+	Fallback func(c net.Conn, unread []byte)
 	// ConnContext makes a connection's context; nil: it is the background.
 	ConnContext func(ctx context.Context, c net.Conn) context.Context
-	// FirstTimeout is how long a new connection may be silent, and IdleTimeout one that has been
+	// FirstRequestTimeout is how long a new connection may be silent, and IdleTimeout one that has been
 	// answered; 0: for ever.
-	FirstTimeout, IdleTimeout time.Duration
-	Panicked                  func(value any) // is told of a handler's panic, unless it is http.ErrAbortHandler; nil: nobody is
+	FirstRequestTimeout, IdleTimeout time.Duration
+	OnPanic                          func(value any) // is told of a handler's panic, unless it is http.ErrAbortHandler; nil: nobody is
 }
 
 // Server answers plain requests of HTTP/1.1 on one goroutine a connection, where net/http's server has one more
@@ -52,7 +52,7 @@ func NewServer(c ServerConfig) *Server {
 func (s *Server) ServeConn(c net.Conn) {
 	n := newServerConn(s, c)
 	if n == nil || !s.know(n) {
-		s.config.Rest(c, nil)
+		s.config.Fallback(c, nil)
 		return
 	}
 	n.serve()

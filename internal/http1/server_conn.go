@@ -73,7 +73,7 @@ func (c *serverConn) serve() {
 	given := bytes.Clone(c.in[:c.n])
 	c.release()
 	_ = c.SetReadDeadline(time.Time{})
-	c.server.config.Rest(c.Conn, given)
+	c.server.config.Fallback(c.Conn, given)
 }
 
 // converse answers requests as long as there are any, and reports whether it is done. If not, the poller has it called
@@ -188,8 +188,8 @@ func (c *serverConn) handle(w *response, r *http.Request) (done bool) {
 		if done {
 			return
 		}
-		if p := recover(); p != http.ErrAbortHandler && c.server.config.Panicked != nil {
-			c.server.config.Panicked(p)
+		if p := recover(); p != http.ErrAbortHandler && c.server.config.OnPanic != nil {
+			c.server.config.OnPanic(p)
 		}
 	}()
 	c.server.config.Handler.ServeHTTP(w, r)
@@ -216,7 +216,7 @@ func (c *serverConn) send(fd uintptr, out *[]byte) bool {
 // silence is how long the client may say nothing.
 func (c *serverConn) silence() time.Duration {
 	if !c.served {
-		return c.server.config.FirstTimeout
+		return c.server.config.FirstRequestTimeout
 	}
 	return c.server.config.IdleTimeout
 }

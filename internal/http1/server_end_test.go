@@ -21,7 +21,7 @@ func TestShutdownWaitsForRequestsOnly(t *testing.T) {
 			<-more
 		}
 		hello(w, r)
-	}, http1.ServerConfig{IdleTimeout: time.Hour, FirstTimeout: time.Hour})
+	}, http1.ServerConfig{IdleTimeout: time.Hour, FirstRequestTimeout: time.Hour})
 	_, unused := dial(t, address)
 	idle, idleReader := dial(t, address)
 	say(t, idle, simple)
@@ -59,7 +59,7 @@ func TestShutdownLeavesNoRequestUnanswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s := http1.NewServer(http1.ServerConfig{Handler: http.HandlerFunc(hello), IdleTimeout: time.Hour, FirstTimeout: time.Hour})
+	s := http1.NewServer(http1.ServerConfig{Handler: http.HandlerFunc(hello), IdleTimeout: time.Hour, FirstRequestTimeout: time.Hour})
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestShutdownLeavesNoRequestUnanswered(t *testing.T) {
 // Those who leave meanwhile are told of until the end.
 func TestShutdownWhileClientsLeave(t *testing.T) {
 	for range 60 {
-		s, address := serve(t, hello, http1.ServerConfig{IdleTimeout: time.Hour, FirstTimeout: time.Hour})
+		s, address := serve(t, hello, http1.ServerConfig{IdleTimeout: time.Hour, FirstRequestTimeout: time.Hour})
 		var clients []net.Conn
 		for range 100 {
 			c, r := dial(t, address)
@@ -144,7 +144,7 @@ func TestPanicCutsTheConnection(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 		panic("oh")
-	}, http1.ServerConfig{Panicked: func(v any) { said <- v }})
+	}, http1.ServerConfig{OnPanic: func(v any) { said <- v }})
 	c, r := dial(t, address)
 	say(t, c, "GET /begun HTTP/1.1\r\nHost: a\r\n\r\n")
 	res, err := http.ReadResponse(r, nil)

@@ -25,8 +25,8 @@ func (b *arrived) Read(p []byte) (int, error) {
 
 func (b *arrived) Close() error { return nil }
 
-// Arrived reports whether the body of a request that a Server has read is there, so that no read of it waits.
-func Arrived(body io.ReadCloser) bool {
+// BodyReceived reports whether the body of a request that a Server has read is there, so that no read of it waits.
+func BodyReceived(body io.ReadCloser) bool {
 	_, ok := body.(*arrived)
 	return ok
 }

@@ -34,8 +34,8 @@ func serve(t testing.TB, h http.HandlerFunc, c http1.ServerConfig) (*http1.Serve
 	t.Helper()
 	onLinux(t)
 	c.Handler = h
-	if c.Rest == nil {
-		c.Rest = func(c net.Conn, unread []byte) {
+	if c.Fallback == nil {
+		c.Fallback = func(c net.Conn, unread []byte) {
 			t.Errorf("%q is not plain", unread)
 			_ = c.Close()
 		}
@@ -104,8 +104,8 @@ func hello(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "h
 func TestRequestsOnOneConnection(t *testing.T) {
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
-		if err != nil || http1.Arrived(r.Body) != (len(body) > 0) {
-			t.Errorf("%v, arrived %v", err, http1.Arrived(r.Body))
+		if err != nil || http1.BodyReceived(r.Body) != (len(body) > 0) {
+			t.Errorf("%v, arrived %v", err, http1.BodyReceived(r.Body))
 		}
 		fmt.Fprintf(w, "%s %s %s %s %s %s", r.Method, r.URL, r.Host, r.RemoteAddr, r.Header.Get("X-A"), body)
 	}, http1.ServerConfig{})
@@ -134,7 +134,7 @@ func TestWhatIsNotPlainIsGivenAway(t *testing.T) {
 		given := make(chan rest, 1)
 		_, address := serve(t, hello, http1.ServerConfig{
 			IdleTimeout: patience,
-			Rest:        func(c net.Conn, unread []byte) { given <- rest{c, unread} },
+			Fallback:    func(c net.Conn, unread []byte) { given <- rest{c, unread} },
 		})
 		for before := range 2 {
 			c, r := dial(t, address)
@@ -162,7 +162,7 @@ func TestBodyInPieces(t *testing.T) {
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		got, err := io.ReadAll(r.Body)
 		fmt.Fprint(w, err == nil && string(got) == body)
-	}, http1.ServerConfig{IdleTimeout: patience, Rest: func(c net.Conn, unread []byte) {
+	}, http1.ServerConfig{IdleTimeout: patience, Fallback: func(c net.Conn, unread []byte) {
 		rest, err := io.ReadAll(c)
 		given <- fmt.Sprint(string(unread)+string(rest), err)
 		_ = c.Close()
@@ -205,7 +205,7 @@ func TestRequestThatComesEarly(t *testing.T) {
 		begun <- struct{}{}
 		<-more
 		hello(w, r)
-	}, http1.ServerConfig{Rest: func(c net.Conn, unread []byte) { given <- c }})
+	}, http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { given <- c }})
 	c, r := dial(t, address)
 	say(t, c, simple)
 	<-begun
@@ -241,8 +241,8 @@ func TestContextEndsWithItsRequest(t *testing.T) {
 func TestSilentConnectionsEnd(t *testing.T) {
 	const short = 50 * time.Millisecond
 	for _, limits := range []http1.ServerConfig{
-		{FirstTimeout: short, IdleTimeout: time.Hour},
-		{FirstTimeout: time.Hour, IdleTimeout: short},
+		{FirstRequestTimeout: short, IdleTimeout: time.Hour},
+		{FirstRequestTimeout: time.Hour, IdleTimeout: short},
 	} {
 		_, address := serve(t, hello, limits)
 		c, r := dial(t, address)
@@ -346,7 +346,7 @@ func TestEmptyLinesThatAreNotPlain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			given := make(chan string, 1)
-			_, address := serve(t, hello, http1.ServerConfig{Rest: func(c net.Conn, unread []byte) { given <- string(unread); _ = c.Close() }})
+			_, address := serve(t, hello, http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { given <- string(unread); _ = c.Close() }})
 			conn, r := dial(t, address)
 			if c.before != "" {
 				say(t, conn, c.before)

@@ -19,8 +19,8 @@ const MaxBody = 16 << 10
 // ErrHeaderTooLarge is wrapped by the error for a response whose header section is over the limit.
 var ErrHeaderTooLarge = errors.New("the response's header section is too large")
 
-// Config is what a Transport needs.
-type Config struct {
+// TransportConfig is what a Transport needs.
+type TransportConfig struct {
 	Dial           func(context.Context) (net.Conn, error) // opens a connection, which speaks HTTP/1.1
 	MaxIdle        int                                     // connections that are kept while nothing is asked
 	IdleTimeout    time.Duration                           // how long each is kept
@@ -35,13 +35,13 @@ type Config struct {
 //   - a header section that has no end is an error that wraps io.ErrUnexpectedEOF, whatever it looks like;
 //   - a request whose connection could not be written to at all is sent again even if it has a body.
 type Transport struct {
-	config Config
+	config TransportConfig
 	idle   idle
 }
 
 // New returns a Transport without a connection. It has no goroutine; CloseIdleConnections is all that has to be
 // called in the end.
-func New(c Config) *Transport {
+func NewTransport(c TransportConfig) *Transport {
 	t := &Transport{config: c}
 	t.idle.most, t.idle.timeout = c.MaxIdle, c.IdleTimeout
 	return t
@@ -51,9 +51,9 @@ func New(c Config) *Transport {
 // not wait until they are closed.
 func (t *Transport) CloseIdleConnections() { t.idle.closeAll() }
 
-// Takes reports whether r is plain: neither an upgrade nor a request that waits to be asked for its body, and with
+// CanSend reports whether r is plain: neither an upgrade nor a request that waits to be asked for its body, and with
 // a body, if any, of known length, at most MaxBody, and without trailers.
-func Takes(r *http.Request) bool {
+func CanSend(r *http.Request) bool {
 	if r.Body != nil && r.Body != http.NoBody && (r.ContentLength <= 0 || r.ContentLength > MaxBody) {
 		return false
 	}
@@ -67,7 +67,7 @@ var requests = sync.Pool{New: func() any { return new([]byte) }}
 // keptRequest is the size in bytes of the largest memory that is lent again.
 const keptRequest = 64 << 10
 
-// RoundTrip is http.RoundTripper's, for a request of which Takes is true. An error means that there is no
+// RoundTrip is http.RoundTripper's, for a request of which CanSend is true. An error means that there is no
 // response; it is the context's cause if that ended first. The request's context may have Hooks.
 //
 // It sends a request twice at most: again, on a new connection, if an idle one turns out to be closed and the
@@ -161,7 +161,7 @@ func mayRepeat(r *http.Request, err error) bool {
 // ask sends text on c and reads the response's header section. It closes c, or leaves it to the response's body, or
 // gives it back.
 func (t *Transport) ask(ctx context.Context, c *conn, r *http.Request, text []byte, hooks Hooks) (*http.Response, error) {
-	c.watch = WatchEnd(ctx, &c.hurried)
+	c.watch = AfterFunc(ctx, &c.hurried)
 	res, err := c.ask(ctx, text, r, hooks, t.config.MaxHeaderBytes)
 	if err != nil {
 		c.close()

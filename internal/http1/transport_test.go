@@ -142,7 +142,7 @@ func TestTakes(t *testing.T) {
 		if c.change != nil {
 			c.change(r)
 		}
-		if http1.Takes(r) != c.want {
+		if http1.CanSend(r) != c.want {
 			t.Errorf("%s: %v", name, !c.want)
 		}
 	}
@@ -377,7 +377,7 @@ func TestIdleConnectionsAreBoundedInNumberAndTime(t *testing.T) {
 		serves(n, c, r)
 		gone <- n
 	})
-	transport := http1.New(http1.Config{
+	transport := http1.NewTransport(http1.TransportConfig{
 		Dial:    func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", u.address) },
 		MaxIdle: 2, IdleTimeout: time.Second, MaxHeaderBytes: headerLimit,
 	})

@@ -85,7 +85,7 @@ const headerLimit = 8 << 10
 
 // direct returns a Transport to u.
 func direct(t testing.TB, u *upstream) *http1.Transport {
-	transport := http1.New(http1.Config{
+	transport := http1.NewTransport(http1.TransportConfig{
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", u.address)
 		},

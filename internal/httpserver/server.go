@@ -58,16 +58,16 @@ func New(o Options) *Server {
 	s := &Server{netHTTP: newNetHTTPServer(o, h, connContext), fallback: newFallbackListener(), drain: drain}
 	if !o.NetHTTPOnly {
 		s.fallback.fast = http1.NewServer(http1.ServerConfig{
-			Handler: h,
-			Rest:    s.fallback.passOn,
+			Handler:  h,
+			Fallback: s.fallback.passOn,
 			ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 				// the values that net/http's server sets
 				ctx = context.WithValue(ctx, http.ServerContextKey, s.netHTTP)
 				return connContext(context.WithValue(ctx, http.LocalAddrContextKey, c.LocalAddr()), c)
 			},
-			FirstTimeout: o.ReadHeaderTimeout,
-			IdleTimeout:  o.IdleTimeout,
-			Panicked: func(value any) {
+			FirstRequestTimeout: o.ReadHeaderTimeout,
+			IdleTimeout:         o.IdleTimeout,
+			OnPanic: func(value any) {
 				o.Logger.Error("panic while serving a request", "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
 			},
 		})
