@@ -11,52 +11,36 @@ import (
 	"cbproxy/internal/events"
 )
 
-// fail opens the breaker, whether a call or a probe fails, and returns for how long.
-func (w *watched) fail() time.Duration {
-	w.t.Helper()
-	w.call(1, false, 0)
-	w.want(events.Open)
-	return w.RetryAt().Sub(w.Status().Since)
-}
-
-// probing waits for the opening's end.
-func (w *watched) probing() {
-	w.t.Helper()
-	time.Sleep(time.Until(w.RetryAt()) + 2*time.Nanosecond)
-	synctest.Wait()
-	w.want(events.HalfOpen)
-}
-
-func growing() Policy {
+func backoffPolicy() Policy {
 	return Policy{
 		FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
 		RecoveryBackoff: Backoff{Multiplier: 2, Max: 5 * time.Minute},
 	}
 }
 
-func (w *watched) wantOpening(want time.Duration, row int) {
+func (w *testBreaker) wantOpening(want time.Duration, consecutive int) {
 	w.t.Helper()
 	if got := w.fail(); got != want {
 		w.t.Errorf("open for %v, want %v", got, want)
 	}
-	if got := w.Status().ConsecutiveOpenings; got != row {
-		w.t.Errorf("%d openings in a row, want %d", got, row)
+	if got := w.Status().ConsecutiveOpenings; got != consecutive {
+		w.t.Errorf("%d consecutive openings, want %d", got, consecutive)
 	}
 }
 
 func TestOpeningsGrowWhileProbesFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, growing())
+		w := newTestBreaker(t, backoffPolicy())
 		for i, want := range []time.Duration{1, 2, 4, 5, 5} {
 			w.wantOpening(want*time.Minute, i+1)
-			w.probing()
+			w.waitHalfOpen()
 		}
 	})
 }
 
-func TestRecoveryThatDoesNotLastIsNone(t *testing.T) {
+func TestShortRecoveryKeepsTheBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, growing())
+		w := newTestBreaker(t, backoffPolicy())
 		w.wantOpening(time.Minute, 1)
 		w.recover()
 		time.Sleep(time.Minute - time.Nanosecond)
@@ -64,56 +48,56 @@ func TestRecoveryThatDoesNotLastIsNone(t *testing.T) {
 		w.recover()
 		time.Sleep(time.Minute - time.Nanosecond)
 		if got := w.Status().ConsecutiveOpenings; got != 2 {
-			t.Errorf("%d openings in a row before recovery has lasted, want 2", got)
+			t.Errorf("%d consecutive openings before RecoveryTimeout has passed, want 2", got)
 		}
 		time.Sleep(time.Nanosecond)
 		if got := w.Status().ConsecutiveOpenings; got != 0 {
-			t.Errorf("%d openings in a row once recovery has lasted, want 0", got)
+			t.Errorf("%d consecutive openings after RecoveryTimeout, want 0", got)
 		}
 		w.wantOpening(time.Minute, 1)
 	})
 }
 
-func TestOperatorsOpeningIsNoPartOfARow(t *testing.T) {
+func TestForcedOpeningResetsConsecutiveOpenings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, growing())
+		w := newTestBreaker(t, backoffPolicy())
 		w.fail()
-		w.probing()
+		w.waitHalfOpen()
 		w.fail()
 		w.Force(events.Open, time.Hour, "")
 		if got := w.Status().ConsecutiveOpenings; got != 0 {
-			t.Errorf("%d openings in a row while held", got)
+			t.Errorf("%d consecutive openings in a forced state", got)
 		}
-		w.probing()
+		w.waitHalfOpen()
 		w.wantOpening(time.Minute, 1)
-		w.Force(events.HalfOpen, 0, "") // probing early leaves the row as it is
+		w.Force(events.HalfOpen, 0, "") // keeps the number of consecutive openings
 		w.wantOpening(2*time.Minute, 2)
 	})
 }
 
-func TestPlacementCarriesTheRow(t *testing.T) {
+func TestSetStateSetsConsecutiveOpenings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, growing())
+		w := newTestBreaker(t, backoffPolicy())
 		w.SetState(StateOverride{State: events.Open, ConsecutiveOpenings: 2})
 		if got := time.Until(w.RetryAt()); got != 2*time.Minute {
-			t.Errorf("put into a second opening of %v, want 2m", got)
+			t.Errorf("the second opening lasts %v, want 2m", got)
 		}
 		w.SetState(StateOverride{State: events.Open, Duration: 7 * time.Second, ConsecutiveOpenings: 2})
 		if got := time.Until(w.RetryAt()); got != 7*time.Second {
-			t.Errorf("put into an opening of %v, want 7s", got)
+			t.Errorf("the opening lasts %v, want 7s", got)
 		}
-		unrelated := growing()
+		unrelated := backoffPolicy()
 		unrelated.FailMax = 2
 		w.SetPolicy(unrelated)
 		if got := time.Until(w.RetryAt()); got != 7*time.Second {
-			t.Errorf("an unrelated change made it an opening of %v, want 7s", got)
+			t.Errorf("after an unrelated change of the policy the opening lasts %v, want 7s", got)
 		}
-		w.SetPolicy(growing())
-		w.probing()
+		w.SetPolicy(backoffPolicy())
+		w.waitHalfOpen()
 		w.wantOpening(4*time.Minute, 3)
 		w.SetState(StateOverride{State: events.Closed, ConsecutiveOpenings: 1})
 		w.wantOpening(2*time.Minute, 2)
-		jittered := growing()
+		jittered := backoffPolicy()
 		jittered.RecoveryBackoff.Jitter = 0.5
 		w.SetPolicy(jittered)
 		w.SetState(StateOverride{State: events.Open, ConsecutiveOpenings: 2})
@@ -125,15 +109,14 @@ func TestPlacementCarriesTheRow(t *testing.T) {
 	})
 }
 
-// One opening has one draw: whatever the policy was meanwhile, the same policy means the
-// same end.
+// The jitter of an opening is drawn once: going back to a policy restores the end of the opening.
 func TestReloadRecomputesTheOpeningFromItsStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := growing()
+		p := backoffPolicy()
 		p.RecoveryBackoff.Jitter = 0.5
-		w := watch(t, p)
+		w := newTestBreaker(t, p)
 		w.wantOpening(time.Minute, 1)
-		w.probing()
+		w.waitHalfOpen()
 		w.fail()
 		since, until := w.Status().Since, w.RetryAt()
 		time.Sleep(30 * time.Second)
@@ -153,14 +136,14 @@ func TestReloadRecomputesTheOpeningFromItsStart(t *testing.T) {
 		}
 		w.SetPolicy(p)
 		if got := w.RetryAt(); !got.Equal(until) {
-			t.Errorf("open until %v under the policy of its start, which said %v", got, until)
+			t.Errorf("open until %v under the initial policy, want %v as before", got, until)
 		}
-		plain.RecoveryBackoff.Max = 20 * time.Second // without meaning below RecoveryTimeout
+		plain.RecoveryBackoff.Max = 20 * time.Second // raised to RecoveryTimeout
 		plain.RecoveryTimeout = 10 * time.Second
 		w.SetPolicy(plain)
 		time.Sleep(2 * time.Nanosecond)
 		synctest.Wait()
-		w.want(events.HalfOpen) // its time would have been up already
+		w.want(events.HalfOpen) // the new duration has passed already
 	})
 }
 
@@ -175,7 +158,7 @@ func TestOpeningStaysWithinItsBounds(t *testing.T) {
 			},
 		}
 		n := rapid.IntRange(0, math.MaxInt32).Draw(t, "n")
-		d := p.opening(n, rapid.Float64Range(0, 1).Draw(t, "chance"))
+		d := p.opening(n, rapid.Float64Range(0, 1).Draw(t, "random"))
 		if d < p.RecoveryTimeout || d > max(p.RecoveryTimeout, p.RecoveryBackoff.Max) {
 			t.Fatalf("%v", d)
 		}
@@ -185,32 +168,32 @@ func TestOpeningStaysWithinItsBounds(t *testing.T) {
 	})
 }
 
-// Many breakers that open together do not probe together.
-func TestJitterSpreads(t *testing.T) {
+// Many breakers that open at the same time become half-open at different times.
+func TestJitterSpreadsOpenings(t *testing.T) {
 	p := Policy{FailMax: 1, RecoveryTimeout: 10 * time.Second, HalfOpenRequests: 1}
 	tests := []struct {
 		name            string
 		backoff         Backoff
-		row             int
+		consecutive     int
 		shortest, below time.Duration
 	}{
-		{"not the first", Backoff{2, time.Minute, 0.5}, 1, 10 * time.Second, 10*time.Second + 1},
-		{"the second", Backoff{2, time.Minute, 0.5}, 2, 20 * time.Second, 30 * time.Second},
+		{"no jitter in the first opening", Backoff{2, time.Minute, 0.5}, 1, 10 * time.Second, 10*time.Second + 1},
+		{"second opening", Backoff{2, time.Minute, 0.5}, 2, 20 * time.Second, 30 * time.Second},
 		{"without growth", Backoff{0, time.Minute, 0.5}, 9, 10 * time.Second, 15 * time.Second},
-		{"up to the longest", Backoff{2, 25 * time.Second, 0.5}, 2, 20 * time.Second, 25*time.Second + 1},
-		{"at the longest", Backoff{2, time.Minute, 0.5}, 9, 40 * time.Second, time.Minute + 1},
-		{"never below the first", Backoff{2, 12 * time.Second, 0.5}, 9, 10 * time.Second, 12*time.Second + 1},
+		{"limited by the maximum", Backoff{2, 25 * time.Second, 0.5}, 2, 20 * time.Second, 25*time.Second + 1},
+		{"at the maximum", Backoff{2, time.Minute, 0.5}, 9, 40 * time.Second, time.Minute + 1},
+		{"not below RecoveryTimeout", Backoff{2, 12 * time.Second, 0.5}, 9, 10 * time.Second, 12*time.Second + 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := p
 				p.RecoveryBackoff = test.backoff
-				w := watch(t, p)
+				w := newTestBreaker(t, p)
 				low, high, seen := time.Duration(math.MaxInt64), time.Duration(0), map[time.Duration]bool{}
 				for range 1000 {
-					w.SetState(StateOverride{State: events.HalfOpen, ConsecutiveOpenings: test.row - 1})
-					if test.row == 1 {
+					w.SetState(StateOverride{State: events.HalfOpen, ConsecutiveOpenings: test.consecutive - 1})
+					if test.consecutive == 1 {
 						w.SetState(StateOverride{State: events.Closed})
 						time.Sleep(p.RecoveryTimeout)
 					}

@@ -7,7 +7,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// The same breaker without ratios and with both: what they cost is the difference.
+// benchPolicies are a policy without ratios and one with both.
 var benchPolicies = []struct {
 	name   string
 	policy Policy
@@ -19,8 +19,8 @@ var benchPolicies = []struct {
 	}},
 }
 
-// A decision and its report together: the target is 300 ns and one allocation, and 150 ns
-// and no allocation more with ratios.
+// An admission and its report should take at most 300 ns and one allocation, and with ratios at
+// most 150 ns and no allocation more.
 func BenchmarkAllowAndSuccess(b *testing.B) {
 	for _, p := range benchPolicies {
 		b.Run(p.name, func(b *testing.B) {
@@ -59,19 +59,19 @@ func BenchmarkAllowWhileOpen(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := br.Allow(); err == nil {
-			b.Fatal("let a call through")
+			b.Fatal("admitted a call")
 		}
 	}
 }
 
-// Decisions allocate in a known way, so that their bound can be a test.
-func TestDecisionAndReportAllocateAtMostOnce(t *testing.T) {
+// The number of allocations is deterministic, so its limit is a test.
+func TestAdmissionAndReportAllocateAtMostOnce(t *testing.T) {
 	for _, p := range benchPolicies {
 		for _, slow := range []bool{false, true} {
 			policy := p.policy
 			var took time.Duration
 			if slow && policy.SlowCallRatio > 0 {
-				policy.SlowCallRatio, took = 2, time.Minute // a share that is never reached
+				policy.SlowCallRatio, took = 2, time.Minute // a ratio that is never reached
 			}
 			br := New("svc", policy, func(events.Event) {})
 			n := testing.AllocsPerRun(1000, func() {
@@ -82,13 +82,13 @@ func TestDecisionAndReportAllocateAtMostOnce(t *testing.T) {
 				call.Success(took)
 			})
 			if n > 1 {
-				t.Errorf("%s, slow %v: a decision and its report allocate %v times, want at most 1", p.name, slow, n)
+				t.Errorf("%s, slow %v: an admission and its report allocate %v times, want at most 1", p.name, slow, n)
 			}
 		}
 	}
 }
 
-// A call that Off lets pass costs nothing that a collector would see.
+// A call that is admitted in the mode Off allocates nothing.
 func TestOffAllocatesNothing(t *testing.T) {
 	br := New("svc", Policy{Mode: Off, FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1}, func(events.Event) {})
 	n := testing.AllocsPerRun(1000, func() {
@@ -96,6 +96,6 @@ func TestOffAllocatesNothing(t *testing.T) {
 		call.Success(0)
 	})
 	if n > 0 {
-		t.Errorf("a decision and its report allocate %v times, want none", n)
+		t.Errorf("an admission and its report allocate %v times, want none", n)
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Whatever many goroutines do to a breaker at once, its events tell one story: each begins
-// where the one before ended.
-func TestConcurrentCallsTellOneStory(t *testing.T) {
+// Under concurrent calls and changes of state, each event starts from the state in which the event
+// before ended.
+func TestConcurrentCallsPublishConsistentTransitions(t *testing.T) {
 	var bus events.Bus
 	sub := bus.Subscribe(1 << 20)
 	b := New("svc", Policy{FailMax: 3, RecoveryTimeout: time.Millisecond, HalfOpenRequests: 2}, bus.Publish)
@@ -23,7 +23,7 @@ func TestConcurrentCallsTellOneStory(t *testing.T) {
 			for range 3000 {
 				call, err := b.Allow()
 				if err != nil {
-					time.Sleep(time.Microsecond) // let the clock run
+					time.Sleep(time.Microsecond) // let the timer fire
 					continue
 				}
 				switch random.IntN(10) {
@@ -55,7 +55,7 @@ func TestConcurrentCallsTellOneStory(t *testing.T) {
 		}
 	})
 	workers.Wait()
-	b.Force(events.Closed, 0, "") // no clock runs on, so that nothing is counted after the last event
+	b.Force(events.Closed, 0, "") // without end, so that no timer causes a transition after the last event
 	b.Close()
 	sub.Close()
 	state, changes := events.Closed, [len(events.States)]uint64{}
@@ -77,7 +77,7 @@ func TestConcurrentCallsTellOneStory(t *testing.T) {
 	}
 	for _, s := range events.States {
 		if b.Transitions(s) != changes[s] {
-			t.Errorf("%d changes to %v are counted, %d were published", b.Transitions(s), s, changes[s])
+			t.Errorf("%d transitions to %v are counted, %d were published", b.Transitions(s), s, changes[s])
 		}
 	}
 	if changes[events.Open] < 10 {
@@ -85,9 +85,9 @@ func TestConcurrentCallsTellOneStory(t *testing.T) {
 	}
 }
 
-// Whatever policies do to a window while calls are counted, its sums stay what its slots
-// say, and the breaker recovers by itself.
-func TestWindowSurvivesReloadsUnderLoad(t *testing.T) {
+// While policies change under load, the window's sum stays equal to the sum of its slots, and the
+// breaker recovers.
+func TestWindowStaysConsistentUnderPolicyChanges(t *testing.T) {
 	policy := func(r *rand.Rand) Policy {
 		return Policy{
 			Mode:             Mode(r.IntN(3)),
@@ -105,7 +105,7 @@ func TestWindowSurvivesReloadsUnderLoad(t *testing.T) {
 	}
 	b := New("svc", policy(rand.New(rand.NewPCG(1, 1))), func(events.Event) {})
 	defer b.Close()
-	var workers, hammer sync.WaitGroup
+	var workers, reloader sync.WaitGroup
 	var reloads atomic.Int64
 	for w := range 8 {
 		workers.Go(func() {
@@ -128,7 +128,7 @@ func TestWindowSurvivesReloadsUnderLoad(t *testing.T) {
 		})
 	}
 	done := make(chan struct{})
-	hammer.Go(func() {
+	reloader.Go(func() {
 		r := rand.New(rand.NewPCG(3, 3))
 		for {
 			select {
@@ -143,7 +143,7 @@ func TestWindowSurvivesReloadsUnderLoad(t *testing.T) {
 	})
 	workers.Wait()
 	close(done)
-	hammer.Wait()
+	reloader.Wait()
 	checkWindow(t, &b.current.Load().engine.window)
 
 	b.SetPolicy(Policy{
@@ -168,8 +168,8 @@ func checkWindow(t *testing.T, w *window) {
 	}
 }
 
-// Nobody asks, and yet the state moves on and is told.
-func TestOpeningEndsByTheClockAlone(t *testing.T) {
+// Without any call, the state changes and the change is published.
+func TestOpeningEndsWithoutCalls(t *testing.T) {
 	var bus events.Bus
 	sub := bus.Subscribe(10)
 	defer sub.Close()
@@ -190,13 +190,13 @@ func TestOpeningEndsByTheClockAlone(t *testing.T) {
 			t.Fatalf("changed to %v, want %v", c.To, want)
 		}
 		if want == events.Open && (c.Failure == nil || c.Failure.Detail != "slow" || c.Counts.ConsecutiveFailures != 1 || c.Until.IsZero()) {
-			t.Errorf("the opening does not tell its cause: %+v", c)
+			t.Errorf("the event of the opening lacks its cause: %+v", c)
 		}
 	}
 }
 
-// Whoever is refused by an opening can be told when it ends, from the first moment on.
-func TestWhoIsRefusedByAnOpeningKnowsItsEnd(t *testing.T) {
+// A call that is refused by an opening always has the end of the opening in RetryAt.
+func TestRefusedCallHasRetryAt(t *testing.T) {
 	for range 2000 {
 		b := New("svc", Policy{FailMax: 1, RecoveryTimeout: time.Hour, HalfOpenRequests: 1}, func(events.Event) {})
 		call, err := b.Allow()

@@ -8,28 +8,28 @@ import (
 	"cbproxy/internal/events"
 )
 
-func TestShadowRefusesNothingAndDecidesAll(t *testing.T) {
+func TestShadowAdmitsEveryCallAndChangesState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, Policy{Mode: Shadow, FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1})
+		w := newTestBreaker(t, Policy{Mode: Shadow, FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1})
 		w.call(1, false, 0)
 		w.want(events.Open)
 		call, err := w.Allow()
 		if err != nil || call.Shadowed != ErrOpen || call.State != events.Open {
-			t.Fatalf("while open: %+v, %v", call, err)
+			t.Fatalf("open: %+v, %v", call, err)
 		}
 		failure := w.Status().LastFailure
 		call.Failure(&events.Failure{Type: events.ErrorIdle}, 0)
 		if got := w.Status().LastFailure; got != failure {
-			t.Errorf("a shadowed call's failure became the last failure: %+v", got)
+			t.Errorf("the failure of a shadowed call became the last failure: %+v", got)
 		}
-		w.probing()
+		w.waitHalfOpen()
 		probe, err := w.Allow()
 		if err != nil || probe.Shadowed != nil || probe.State != events.HalfOpen {
 			t.Fatalf("the probe: %+v, %v", probe, err)
 		}
 		call, err = w.Allow()
 		if err != nil || call.Shadowed != ErrHalfOpenLimit || call.State != events.HalfOpen {
-			t.Fatalf("beside the probe: %+v, %v", call, err)
+			t.Fatalf("during the probe: %+v, %v", call, err)
 		}
 		call.Success(0)
 		w.want(events.HalfOpen)
@@ -37,7 +37,7 @@ func TestShadowRefusesNothingAndDecidesAll(t *testing.T) {
 		w.want(events.Closed)
 		w.Force(events.Open, 0, "")
 		if call, err := w.Allow(); err != nil || call.Shadowed != ErrOpen {
-			t.Errorf("held open: %+v, %v", call, err)
+			t.Errorf("forced open: %+v, %v", call, err)
 		}
 		if open, limit := w.ShadowRejections(); open != 2 || limit != 1 {
 			t.Errorf("counted %d and %d, want 2 and 1", open, limit)
@@ -52,19 +52,19 @@ func TestShadowRefusesNothingAndDecidesAll(t *testing.T) {
 	})
 }
 
-func TestOffTouchesNothing(t *testing.T) {
+func TestOffIgnoresCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := Policy{FailMax: 3, RecoveryTimeout: time.Minute, HalfOpenRequests: 1}
 		off := p
 		off.Mode = Off
-		w := watch(t, p)
+		w := newTestBreaker(t, p)
 		w.call(2, false, 0)
 		w.SetPolicy(off)
 		w.call(100, false, 0)
 		w.call(1, true, 0)
 		w.SetPolicy(p)
 		if n := w.Status().ConsecutiveFailures; n != 2 {
-			t.Fatalf("%d failures in a row after Off, want the 2 of before", n)
+			t.Fatalf("%d consecutive failures after Off, want the 2 from before", n)
 		}
 		w.call(1, false, 0)
 		w.want(events.Open)
@@ -80,7 +80,7 @@ func TestOffTouchesNothing(t *testing.T) {
 		if got := w.RetryAt(); !got.Equal(until) {
 			t.Errorf("open until %v, was %v", got, until)
 		}
-		w.probing()
+		w.waitHalfOpen()
 		w.call(1, true, 0)
 		w.want(events.HalfOpen)
 		if open, limit := w.ShadowRejections(); open != 0 || limit != 0 {
@@ -89,10 +89,10 @@ func TestOffTouchesNothing(t *testing.T) {
 	})
 }
 
-// A call that was admitted before Off is still a call.
-func TestCallsOutliveAChangeOfMode(t *testing.T) {
+// A call that was admitted before the mode Off still counts.
+func TestCallAdmittedBeforeOffCounts(t *testing.T) {
 	p := Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1}
-	w := watch(t, p)
+	w := newTestBreaker(t, p)
 	before, _ := w.Allow()
 	p.Mode = Off
 	w.SetPolicy(p)
@@ -105,8 +105,8 @@ func TestCallsOutliveAChangeOfMode(t *testing.T) {
 	w.want(events.Open)
 }
 
-func TestReportsWithNowhereToGoDoNothing(t *testing.T) {
-	w := watch(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1})
+func TestReportsOnRefusedCallsHaveNoEffect(t *testing.T) {
+	w := newTestBreaker(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1})
 	w.Force(events.Open, 0, "")
 	refused, err := w.Allow()
 	if err == nil {
@@ -122,9 +122,9 @@ func TestReportsWithNowhereToGoDoNothing(t *testing.T) {
 	}
 }
 
-func TestProbedKeepsHalfOpenForTheProber(t *testing.T) {
+func TestActiveProbingReservesHalfOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 2, ActiveProbing: true})
+		w := newTestBreaker(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 2, ActiveProbing: true})
 		call, err := w.AllowProbe()
 		if err != nil || call.State != events.Closed {
 			t.Fatalf("a probe while closed: %+v, %v", call, err)
@@ -134,10 +134,10 @@ func TestProbedKeepsHalfOpenForTheProber(t *testing.T) {
 		if _, err := w.AllowProbe(); err != ErrOpen {
 			t.Errorf("a probe while open: %v", err)
 		}
-		w.probing()
+		w.waitHalfOpen()
 		for range 3 {
 			if call, err := w.Allow(); err != ErrHalfOpenLimit || call.State != events.HalfOpen {
-				t.Errorf("a user's call: %+v, %v", call, err)
+				t.Errorf("a client's call: %+v, %v", call, err)
 			}
 		}
 		for range 2 {
@@ -153,28 +153,28 @@ func TestProbedKeepsHalfOpenForTheProber(t *testing.T) {
 	})
 }
 
-// Traffic may be first to see that an opening is over. It must not become the probe.
-func TestUsersCallEndsAnOpeningWithoutProbing(t *testing.T) {
+// A client call may be the first to find that an opening has ended. It must not become the probe.
+func TestClientCallEndsAnOpeningWithoutProbing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, ActiveProbing: true})
+		w := newTestBreaker(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, ActiveProbing: true})
 		w.call(1, false, 0)
 		until := w.RetryAt()
-		w.Close() // no clock: only calls can tell
+		w.Close() // stops the timer, so that only calls end the opening
 		time.Sleep(time.Until(until))
 		if _, err := w.Allow(); err != ErrOpen {
-			t.Fatalf("at the opening's last moment: %v", err)
+			t.Fatalf("in the last nanosecond of the opening: %v", err)
 		}
 		time.Sleep(2 * time.Nanosecond)
 		call, err := w.Allow()
 		if err != ErrHalfOpenLimit || call.State != events.HalfOpen {
-			t.Fatalf("a user's call: %+v, %v", call, err)
+			t.Fatalf("a client's call: %+v, %v", call, err)
 		}
 		if c := w.change.Load(); c.To != events.HalfOpen || c.Cause != events.CauseRecoveryTimeout {
-			t.Errorf("told %+v", c)
+			t.Errorf("published %+v", c)
 		}
 		probe, err := w.AllowProbe()
 		if err != nil {
-			t.Fatalf("the probe's place is taken: %v", err)
+			t.Fatalf("no permit for the probe: %v", err)
 		}
 		probe.Success(0)
 		w.call(1, true, 0)
@@ -182,29 +182,29 @@ func TestUsersCallEndsAnOpeningWithoutProbing(t *testing.T) {
 	})
 }
 
-func TestProbedCanChangeWhileHalfOpen(t *testing.T) {
+func TestActiveProbingCanChangeWhileHalfOpen(t *testing.T) {
 	p := Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1}
-	probed := p
-	probed.ActiveProbing = true
-	w := watch(t, p)
+	reserved := p
+	reserved.ActiveProbing = true
+	w := newTestBreaker(t, p)
 	w.Force(events.HalfOpen, 0, "")
-	w.SetPolicy(probed)
+	w.SetPolicy(reserved)
 	if _, err := w.Allow(); err != ErrHalfOpenLimit {
 		t.Fatalf("reserved: %v", err)
 	}
 	w.SetPolicy(p)
 	call, err := w.Allow()
 	if err != nil {
-		t.Fatalf("free again: %v", err)
+		t.Fatalf("no longer reserved: %v", err)
 	}
-	w.SetPolicy(probed)
-	call.Success(0) // admitted as a probe, so it is one
+	w.SetPolicy(reserved)
+	call.Success(0) // it was admitted as a probe
 	w.want(events.Closed)
 }
 
-// Shadow moves as Enforce does, so a prober's probe is refused where it would say nothing.
-func TestShadowReservesHalfOpenToo(t *testing.T) {
-	w := watch(t, Policy{Mode: Shadow, FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, ActiveProbing: true})
+// The state changes in Shadow as in Enforce, so an active probe is refused at the same times.
+func TestShadowReservesHalfOpen(t *testing.T) {
+	w := newTestBreaker(t, Policy{Mode: Shadow, FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, ActiveProbing: true})
 	w.Force(events.Open, 0, "")
 	if _, err := w.AllowProbe(); err != ErrOpen {
 		t.Errorf("a probe while open: %v", err)
@@ -212,7 +212,7 @@ func TestShadowReservesHalfOpenToo(t *testing.T) {
 	w.Force(events.HalfOpen, 0, "")
 	call, err := w.Allow()
 	if err != nil || call.Shadowed != ErrHalfOpenLimit {
-		t.Fatalf("a user's call: %+v, %v", call, err)
+		t.Fatalf("a client's call: %+v, %v", call, err)
 	}
 	call.Success(0)
 	w.want(events.HalfOpen)

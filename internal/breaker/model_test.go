@@ -8,23 +8,23 @@ import (
 	"cbproxy/internal/events"
 )
 
-// model is a circuit breaker as one would explain it: no engine, no lock, no clock of its
-// own, and a list for a window. Every method brings it up to now first. It knows no jitter.
+// model is a simple circuit breaker: without engine, lock and timer, and with a list of calls as
+// its window. Every method first applies what the passing of time has caused. It has no jitter.
 type model struct {
-	policy   Policy
-	state    events.State
-	since    time.Time
-	until    time.Time // zero: no end
-	held     bool
-	epoch    int // a call from another epoch counts for nothing
-	failures int // in a row, while closed
-	window   []counted
-	openings int // in a row
-	probes   int // allowed in this opening's half-open state
-	admitted int
-	passed   int
-	shadowed [len(events.States)]uint64
-	changes  []string
+	policy              Policy
+	state               events.State
+	since               time.Time
+	until               time.Time // zero: no end
+	forced              bool
+	epoch               int // incremented by each transition; reports from another epoch have no effect
+	consecutiveFailures int // while closed
+	window              []counted
+	consecutiveOpenings int
+	permits             int // of the half-open state that follows or is current
+	admitted            int
+	succeeded           int
+	shadowed            [len(events.States)]uint64
+	changes             []string
 }
 
 // counted is one call in the window.
@@ -35,56 +35,58 @@ type counted struct {
 
 func (m *model) to(state events.State, change string, at time.Time) {
 	m.epoch++
-	m.failures, m.admitted, m.passed = 0, 0, 0
+	m.consecutiveFailures, m.admitted, m.succeeded = 0, 0, 0
 	m.window = nil
 	if m.state != state {
 		m.changes = append(m.changes, fmt.Sprint(m.state, ">", state, " ", change, " ", at.UnixNano()))
 		m.since = at
 	}
-	m.state, m.held, m.until = state, false, time.Time{}
+	m.state, m.forced, m.until = state, false, time.Time{}
 }
 
 func (m *model) open(change string) {
-	if m.rowIsOver() {
-		m.openings = 0
+	if m.recovered() {
+		m.consecutiveOpenings = 0
 	}
-	m.openings++
+	m.consecutiveOpenings++
 	m.to(events.Open, change, time.Now())
-	m.probes = m.policy.HalfOpenRequests
+	m.permits = m.policy.HalfOpenRequests
 	m.until = m.since.Add(m.opening(m.policy))
 }
 
-func (m *model) rowIsOver() bool {
+// recovered reports whether the breaker has been closed for so long that the backoff starts again.
+func (m *model) recovered() bool {
 	return m.state == events.Closed && time.Since(m.since) >= m.policy.RecoveryTimeout
 }
 
-// opening grows the opening step by step.
+// opening returns the duration of the current opening.
 func (m *model) opening(p Policy) time.Duration {
 	seconds, longest := p.RecoveryTimeout.Seconds(), max(p.RecoveryBackoff.Max, p.RecoveryTimeout).Seconds()
-	for range m.openings - 1 {
+	for range m.consecutiveOpenings - 1 {
 		seconds = min(seconds*max(p.RecoveryBackoff.Multiplier, 1), longest)
 	}
 	return time.Duration(seconds * float64(time.Second))
 }
 
-func (m *model) tick() {
-	over := !m.until.IsZero() && time.Now().After(m.until)
+// advance applies what the passing of time has caused.
+func (m *model) advance() {
+	expired := !m.until.IsZero() && time.Now().After(m.until)
 	switch {
-	case !over:
+	case !expired:
 	case m.state == events.Open:
 		cause := events.CauseRecoveryTimeout
-		if m.held {
+		if m.forced {
 			cause = events.CauseHoldEnded
 		}
 		m.to(events.HalfOpen, string(cause), m.until.Add(time.Nanosecond))
-	case m.held:
+	case m.forced:
 		m.to(events.Closed, string(events.CauseHoldEnded), m.until)
 	}
 }
 
-// allow returns also whether a report on the call can count.
+// allow also returns whether a report on the call has an effect.
 func (m *model) allow() (shadowed, err error, counts bool) {
-	m.tick()
+	m.advance()
 	if m.policy.Mode == Off {
 		return nil, nil, false
 	}
@@ -101,7 +103,7 @@ func (m *model) allow() (shadowed, err error, counts bool) {
 }
 
 func (m *model) allowProbe() (err error, counts bool) {
-	m.tick()
+	m.advance()
 	if m.policy.Mode == Off {
 		return nil, false
 	}
@@ -113,42 +115,42 @@ func (m *model) admit() error {
 	switch {
 	case m.state == events.Open:
 		return ErrOpen
-	case m.state == events.HalfOpen && m.admitted >= m.probes:
+	case m.state == events.HalfOpen && m.admitted >= m.permits:
 		return ErrHalfOpenLimit
 	}
 	m.admitted++
 	return nil
 }
 
-func (m *model) report(epoch int, verdict string, took time.Duration) {
-	m.tick()
+func (m *model) report(epoch int, result string, took time.Duration) {
+	m.advance()
 	if epoch != m.epoch {
 		return
 	}
 	switch {
-	case verdict == "cancel":
+	case result == "cancel":
 		m.admitted--
-	case m.state == events.HalfOpen && verdict == "failure":
+	case m.state == events.HalfOpen && result == "failure":
 		m.open(string(events.CauseProbeFailed))
 	case m.state == events.HalfOpen:
-		if m.passed++; m.passed == m.probes {
+		if m.succeeded++; m.succeeded == m.permits {
 			m.to(events.Closed, string(events.CauseProbesSucceeded), time.Now())
 		}
 	default:
-		m.count(verdict == "failure", took)
+		m.count(result == "failure", took)
 	}
 }
 
-// count counts a call that was closed from its beginning to its end.
+// count counts a call during which the breaker was closed.
 func (m *model) count(failed bool, took time.Duration) {
 	p := m.policy
-	if m.failures++; !failed {
-		m.failures = 0
+	if m.consecutiveFailures++; !failed {
+		m.consecutiveFailures = 0
 	}
-	if m.held {
+	if m.forced {
 		return
 	}
-	if m.rolls() {
+	if m.usesWindow() {
 		m.window = append(m.window, counted{time.Now(), failed, p.SlowCallRatio > 0 && took >= p.SlowCallDuration})
 	}
 	m.expire()
@@ -162,9 +164,9 @@ func (m *model) count(failed bool, took time.Duration) {
 		}
 	}
 	enough := all > 0 && all >= p.MinRequests
-	counts := fmt.Sprint(all, all-failures, failures, slow, m.failures)
+	counts := fmt.Sprint(all, all-failures, failures, slow, m.consecutiveFailures)
 	switch {
-	case failed && p.FailMax > 0 && m.failures >= p.FailMax:
+	case failed && p.FailMax > 0 && m.consecutiveFailures >= p.FailMax:
 		m.open(string(events.CauseConsecutiveFailures))
 	case enough && p.FailureRatio > 0 && float64(failures)/float64(all) >= p.FailureRatio:
 		m.open(string(events.CauseFailureRatio) + counts)
@@ -173,19 +175,19 @@ func (m *model) count(failed bool, took time.Duration) {
 	}
 }
 
-func (m *model) rolls() bool { return m.policy.FailureRatio > 0 || m.policy.SlowCallRatio > 0 }
+func (m *model) usesWindow() bool { return m.policy.FailureRatio > 0 || m.policy.SlowCallRatio > 0 }
 
 func (m *model) expire() {
 	m.window = slices.DeleteFunc(m.window, func(c counted) bool { return time.Since(c.at) >= m.policy.Window })
 }
 
 func (m *model) setPolicy(p Policy) {
-	m.tick()
+	m.advance()
 	if m.state == events.Open {
-		m.probes = p.HalfOpenRequests
-		if !m.held && m.opening(p) != m.opening(m.policy) {
+		m.permits = p.HalfOpenRequests
+		if !m.forced && m.opening(p) != m.opening(m.policy) {
 			m.until = m.since.Add(m.opening(p))
-			if m.until.Before(time.Now()) { // over as soon as the clock moves
+			if m.until.Before(time.Now()) { // ends with the next nanosecond
 				m.until = time.Now().Add(time.Nanosecond)
 			}
 		}
@@ -193,30 +195,30 @@ func (m *model) setPolicy(p Policy) {
 	m.expire()
 	m.policy = p
 	m.expire()
-	if !m.rolls() {
+	if !m.usesWindow() {
 		m.window = nil
 	}
 }
 
 func (m *model) force(state events.State, d time.Duration) {
-	m.tick()
-	if m.rowIsOver() || state != events.HalfOpen {
-		m.openings = 0
+	m.advance()
+	if m.recovered() || state != events.HalfOpen {
+		m.consecutiveOpenings = 0
 	}
 	m.to(state, string(events.CauseForced), time.Now())
-	m.probes = m.policy.HalfOpenRequests
+	m.permits = m.policy.HalfOpenRequests
 	if state == events.HalfOpen {
 		return
 	}
-	m.held = true
+	m.forced = true
 	if d > 0 {
 		m.until = time.Now().Add(d)
 	}
 }
 
 func (m *model) release() {
-	m.tick()
-	if !m.held {
+	m.advance()
+	if !m.forced {
 		return
 	}
 	to := events.Closed
@@ -224,5 +226,5 @@ func (m *model) release() {
 		to = events.HalfOpen
 	}
 	m.to(to, string(events.CauseReleased), time.Now())
-	m.probes = m.policy.HalfOpenRequests
+	m.permits = m.policy.HalfOpenRequests
 }

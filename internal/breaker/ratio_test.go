@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,70 +8,19 @@ import (
 	"cbproxy/internal/events"
 )
 
-// watched is a breaker and the last change it published.
-type watched struct {
-	*Breaker
-	t      *testing.T
-	change atomic.Pointer[events.StateChanged]
-}
-
-// watch returns a breaker that ends with its test.
-func watch(t *testing.T, p Policy) *watched {
-	w := &watched{t: t}
-	w.Breaker = New("svc", p, func(e events.Event) {
-		if c, ok := e.(events.StateChanged); ok {
-			w.change.Store(&c)
-		}
-	})
-	t.Cleanup(w.Close)
-	return w
-}
-
-// call lets n calls through, which succeed or fail and take took.
-func (w *watched) call(n int, ok bool, took time.Duration) {
-	w.t.Helper()
-	for range n {
-		call, err := w.Allow()
-		if err != nil {
-			w.t.Fatalf("refused in state %v: %v", call.State, err)
-		}
-		if ok {
-			call.Success(took)
-		} else {
-			call.Failure(&events.Failure{Type: events.ErrorReset, Detail: "went"}, took)
-		}
-	}
-}
-
-func (w *watched) want(state events.State) {
-	w.t.Helper()
-	if got := w.State(); got != state {
-		w.t.Fatalf("state %v, want %v", got, state)
-	}
-}
-
-// recover brings the breaker from an opening back to closed.
-func (w *watched) recover() {
-	w.t.Helper()
-	time.Sleep(time.Until(w.RetryAt()) + 2*time.Nanosecond)
-	synctest.Wait()
-	w.call(1, true, 0)
-	w.want(events.Closed)
-}
-
-func ratios() Policy {
+func ratioPolicy() Policy {
 	return Policy{
 		FailureRatio: 0.5, SlowCallRatio: 0.6, SlowCallDuration: 5 * time.Second, MinRequests: 10,
 		Window: 30 * time.Second, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
 	}
 }
 
-func TestFailureShareOpensTheBreaker(t *testing.T) {
+func TestFailureRatioOpensTheBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, ratios())
+		w := newTestBreaker(t, ratioPolicy())
 		w.call(4, false, 0)
 		w.call(5, true, 5*time.Second)
-		w.want(events.Closed) // too few
+		w.want(events.Closed) // fewer than MinRequests
 		w.call(1, false, 0)
 		w.want(events.Open)
 		c := w.change.Load()
@@ -80,16 +28,16 @@ func TestFailureShareOpensTheBreaker(t *testing.T) {
 		if c.Cause != events.CauseFailureRatio || c.Counts != want {
 			t.Errorf("%s %+v, want %+v", c.Cause, c.Counts, want)
 		}
-		if c.Failure == nil || c.Failure.Detail != "went" {
+		if c.Failure == nil || c.Failure.Detail != "connection reset" {
 			t.Errorf("failure %+v, want the last one", c.Failure)
 		}
 	})
 }
 
-// A share can be reached by a success that completes the volume.
-func TestSuccessThatCompletesTheVolumeOpens(t *testing.T) {
+// A success that reaches MinRequests opens the breaker if the failure ratio is reached.
+func TestSuccessThatReachesMinRequestsOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, ratios())
+		w := newTestBreaker(t, ratioPolicy())
 		w.call(6, false, 0)
 		w.call(3, true, 0)
 		w.want(events.Closed)
@@ -106,7 +54,7 @@ func TestSlowCallsOpenTheBreaker(t *testing.T) {
 	for name, failed := range map[string]bool{"by a success": false, "by a failure": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := watch(t, ratios())
+				w := newTestBreaker(t, ratioPolicy())
 				w.call(1, false, 5*time.Second-1)
 				w.call(5, true, 5*time.Second)
 				w.call(3, true, 0)
@@ -129,15 +77,16 @@ func TestSlowCallsOpenTheBreaker(t *testing.T) {
 					t.Errorf("last failure %+v", last)
 				}
 				if status.ConsecutiveFailures != int(want.ConsecutiveFailures) {
-					t.Errorf("%d failures in a row, want %d", status.ConsecutiveFailures, want.ConsecutiveFailures)
+					t.Errorf("%d consecutive failures, want %d", status.ConsecutiveFailures, want.ConsecutiveFailures)
 				}
 			})
 		})
 	}
 }
 
-// Where one report reaches several limits, the simplest is told.
-func TestCausesHaveAnOrder(t *testing.T) {
+// If one report reaches several limits, the cause is the first in the order consecutive failures,
+// failure ratio, slow call ratio.
+func TestOrderOfCauses(t *testing.T) {
 	tests := map[events.Cause]func(*Policy){
 		events.CauseConsecutiveFailures: func(p *Policy) { p.FailMax = 10 },
 		events.CauseFailureRatio:        func(*Policy) {},
@@ -145,9 +94,9 @@ func TestCausesHaveAnOrder(t *testing.T) {
 	}
 	for want, change := range tests {
 		synctest.Test(t, func(t *testing.T) {
-			p := ratios()
+			p := ratioPolicy()
 			change(&p)
-			w := watch(t, p)
+			w := newTestBreaker(t, p)
 			w.call(10, false, time.Minute)
 			c := w.change.Load()
 			if c.Cause != want {
@@ -160,11 +109,11 @@ func TestCausesHaveAnOrder(t *testing.T) {
 	}
 }
 
-func TestOnlyCallsOfOneClosedStretchCount(t *testing.T) {
+func TestOnlyCallsOfTheCurrentClosedPhaseCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := ratios()
+		p := ratioPolicy()
 		p.MinRequests, p.FailureRatio, p.SlowCallRatio = 2, 1, 0
-		w := watch(t, p)
+		w := newTestBreaker(t, p)
 		late, _ := w.Allow()
 		w.call(1, false, 0)
 		cancelled, _ := w.Allow()
@@ -184,7 +133,7 @@ func TestOnlyCallsOfOneClosedStretchCount(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.Force(events.HalfOpen, 0, "") // the call under way is no probe of this one
+		w.Force(events.HalfOpen, 0, "") // the call in flight is not a probe of this phase
 		w.call(1, true, 0)
 		w.want(events.Closed)
 		probe.Failure(&events.Failure{}, 0)
@@ -196,12 +145,12 @@ func TestOnlyCallsOfOneClosedStretchCount(t *testing.T) {
 	})
 }
 
-func TestHeldClosedCountsNoShares(t *testing.T) {
+func TestForcedClosedCountsNoRatios(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t, ratios())
+		w := newTestBreaker(t, ratioPolicy())
 		w.Force(events.Closed, 0, "maintenance")
 		w.call(100, false, time.Minute)
-		p := ratios()
+		p := ratioPolicy()
 		p.MinRequests = 5
 		w.SetPolicy(p)
 		w.call(100, false, time.Minute)
@@ -214,37 +163,37 @@ func TestHeldClosedCountsNoShares(t *testing.T) {
 	})
 }
 
-func TestReloadKeepsWhatIsCounted(t *testing.T) {
+func TestSetPolicyKeepsCounts(t *testing.T) {
 	tests := []struct {
 		name   string
-		reload func(p *Policy)
-		then   func(w *watched)
+		change func(p *Policy)
+		then   func(w *testBreaker)
 		want   events.State
 	}{
-		{"lower ratio opens at the next report", func(p *Policy) { p.FailureRatio = 0.2 }, func(w *watched) { w.call(2, true, 0) }, events.Open},
-		{"a reload alone opens nothing", func(p *Policy) { p.FailureRatio = 0.2 }, func(*watched) {}, events.Closed},
-		{"lower volume", func(p *Policy) { p.MinRequests, p.FailureRatio = 5, 0.3 }, func(w *watched) { w.call(1, true, 0) }, events.Open},
-		{"a shorter window forgets its past", func(p *Policy) { p.Window, p.FailureRatio = 15*time.Second, 0.1 }, func(w *watched) { w.call(9, true, 0) }, events.Closed},
-		{"a longer window keeps all", func(p *Policy) { p.Window, p.FailureRatio = 2*time.Minute, 0.2 }, func(w *watched) {
+		{"lower ratio opens at the next report", func(p *Policy) { p.FailureRatio = 0.2 }, func(w *testBreaker) { w.call(2, true, 0) }, events.Open},
+		{"a change alone opens nothing", func(p *Policy) { p.FailureRatio = 0.2 }, func(*testBreaker) {}, events.Closed},
+		{"fewer MinRequests", func(p *Policy) { p.MinRequests, p.FailureRatio = 5, 0.3 }, func(w *testBreaker) { w.call(1, true, 0) }, events.Open},
+		{"a shorter window drops older calls", func(p *Policy) { p.Window, p.FailureRatio = 15*time.Second, 0.1 }, func(w *testBreaker) { w.call(9, true, 0) }, events.Closed},
+		{"a longer window keeps all calls", func(p *Policy) { p.Window, p.FailureRatio = 2*time.Minute, 0.2 }, func(w *testBreaker) {
 			time.Sleep(90 * time.Second)
 			w.call(2, true, 0)
 		}, events.Open},
-		{"ratios off forget", func(p *Policy) { p.FailureRatio, p.SlowCallRatio = 0, 0 }, func(w *watched) {
-			w.SetPolicy(ratios())
+		{"turning ratios off drops the counts", func(p *Policy) { p.FailureRatio, p.SlowCallRatio = 0, 0 }, func(w *testBreaker) {
+			w.SetPolicy(ratioPolicy())
 			w.call(9, false, 0)
 		}, events.Closed},
-		{"one ratio off keeps the other's counts", func(p *Policy) { p.SlowCallRatio, p.FailureRatio = 0, 0.4 }, func(w *watched) { w.call(2, false, 0) }, events.Open},
-		{"another mode keeps the counts", func(p *Policy) { p.Mode = Shadow }, func(w *watched) { w.call(4, false, 0) }, events.Open},
+		{"turning one ratio off keeps the counts", func(p *Policy) { p.SlowCallRatio, p.FailureRatio = 0, 0.4 }, func(w *testBreaker) { w.call(2, false, 0) }, events.Open},
+		{"changing the mode keeps the counts", func(p *Policy) { p.Mode = Shadow }, func(w *testBreaker) { w.call(4, false, 0) }, events.Open},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := watch(t, ratios())
+				w := newTestBreaker(t, ratioPolicy())
 				w.call(3, false, 0)
 				time.Sleep(20 * time.Second)
 				w.call(5, true, 0)
-				p := ratios()
-				test.reload(&p)
+				p := ratioPolicy()
+				test.change(&p)
 				w.SetPolicy(p)
 				test.then(w)
 				w.want(test.want)
@@ -253,9 +202,9 @@ func TestReloadKeepsWhatIsCounted(t *testing.T) {
 	}
 }
 
-// A window is made where a ratio is turned on, and gone with the last.
-func TestWindowLivesWithItsRatios(t *testing.T) {
-	p := ratios()
+// A window is allocated when a ratio is turned on and released when the last one is turned off.
+func TestWindowIsAllocatedOnlyWithRatios(t *testing.T) {
+	p := ratioPolicy()
 	p.FailureRatio, p.SlowCallRatio = 0, 0
 	b := New("svc", p, func(events.Event) {})
 	defer b.Close()
@@ -263,12 +212,12 @@ func TestWindowLivesWithItsRatios(t *testing.T) {
 	if slots() {
 		t.Error("a window without a ratio")
 	}
-	b.SetPolicy(ratios())
+	b.SetPolicy(ratioPolicy())
 	if !slots() {
 		t.Error("no window with ratios")
 	}
 	b.SetPolicy(p)
 	if slots() {
-		t.Error("a window outlived its ratios")
+		t.Error("a window after the ratios were turned off")
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"cbproxy/internal/events"
 )
 
-// halfOpened returns a half-open breaker with one place, held by a probe that has waited for its
-// client for as long as waited says.
-func halfOpened(t *testing.T, waited *atomic.Int64) (*Breaker, Call) {
+// newHalfOpen returns a half-open breaker with one permit, and the revocable probe that has it.
+// waited is how long the probe has waited for its client, in nanoseconds.
+func newHalfOpen(t *testing.T, waited *atomic.Int64) (*Breaker, Call) {
 	t.Helper()
 	b := New("svc", Policy{FailMax: 1, RecoveryTimeout: time.Hour, HalfOpenRequests: 1}, func(events.Event) {})
 	t.Cleanup(b.Close)
@@ -23,21 +23,21 @@ func halfOpened(t *testing.T, waited *atomic.Int64) (*Breaker, Call) {
 	return b, call.Revocable(func() time.Duration { return time.Duration(waited.Load()) })
 }
 
-func TestProbeThatWaitsForItsClientIsReplaced(t *testing.T) {
+func TestPermitOfAProbeThatWaitsForItsClientIsRevoked(t *testing.T) {
 	for name, c := range map[string]struct {
-		waited         time.Duration
-		ready, unready bool // whether such a call is allowed
+		waited              time.Duration
+		ready, beforeUpload bool // whether Allow and AllowBeforeUpload admit a call
 	}{
-		"not at all":   {0, false, false},
-		"for a moment": {revokeAfter - 1, false, false},
-		"for a while":  {revokeAfter, true, false},
-		"for long":     {revokeAfterBeforeUpload, true, true},
+		"not at all":            {0, false, false},
+		"too short":             {revokeAfter - 1, false, false},
+		"long enough for Allow": {revokeAfter, true, false},
+		"long enough for both":  {revokeAfterBeforeUpload, true, true},
 	} {
 		for _, ready := range []bool{true, false} {
 			var waited atomic.Int64
-			b, slow := halfOpened(t, &waited)
+			b, slow := newHalfOpen(t, &waited)
 			waited.Store(int64(c.waited))
-			allow, want := b.AllowBeforeUpload, c.unready
+			allow, want := b.AllowBeforeUpload, c.beforeUpload
 			if ready {
 				allow, want = b.Allow, c.ready
 			}
@@ -48,7 +48,7 @@ func TestProbeThatWaitsForItsClientIsReplaced(t *testing.T) {
 			if !want {
 				call = slow
 			} else if _, err := b.Allow(); err == nil {
-				t.Errorf("%s, ready %v: a second call has the place as well", name, ready)
+				t.Errorf("%s, ready %v: a second call has got a permit", name, ready)
 			}
 			call.Success(0)
 			if state := b.State(); state != events.Closed {
@@ -58,27 +58,27 @@ func TestProbeThatWaitsForItsClientIsReplaced(t *testing.T) {
 	}
 }
 
-func TestReplacedProbeReportsOnce(t *testing.T) {
+func TestProbeWithRevokedPermitReportsOnce(t *testing.T) {
 	failed := &events.Failure{Type: events.ErrorReset}
 	for name, c := range map[string]struct {
-		between func(b *Breaker, next Call) // what becomes of the call that has the place
+		between func(b *Breaker, next Call) // what happens to the call that has the permit
 		report  func(Call)
 		want    events.State
 	}{
-		"the place is free":           {func(_ *Breaker, next Call) { next.Cancel() }, func(c Call) { c.Success(0) }, events.Closed},
-		"the place is free, failure":  {func(_ *Breaker, next Call) { next.Cancel() }, func(c Call) { c.Failure(failed, 0) }, events.Open},
-		"the place is in use":         {func(*Breaker, Call) {}, func(c Call) { c.Success(0) }, events.HalfOpen},
-		"the place is in use, failed": {func(*Breaker, Call) {}, func(c Call) { c.Failure(failed, 0) }, events.HalfOpen},
-		"the breaker is closed":       {func(_ *Breaker, next Call) { next.Success(0) }, func(c Call) { c.Failure(failed, 0) }, events.Closed},
-		"the breaker is open":         {func(_ *Breaker, next Call) { next.Failure(failed, 0) }, func(c Call) { c.Success(0) }, events.Open},
-		"cancelled":                   {func(_ *Breaker, next Call) { next.Cancel() }, Call.Cancel, events.HalfOpen},
-		"not this instance's turn": {func(b *Breaker, next Call) {
+		"the permit is free":            {func(_ *Breaker, next Call) { next.Cancel() }, func(c Call) { c.Success(0) }, events.Closed},
+		"the permit is free, failure":   {func(_ *Breaker, next Call) { next.Cancel() }, func(c Call) { c.Failure(failed, 0) }, events.Open},
+		"the permit is in use":          {func(*Breaker, Call) {}, func(c Call) { c.Success(0) }, events.HalfOpen},
+		"the permit is in use, failure": {func(*Breaker, Call) {}, func(c Call) { c.Failure(failed, 0) }, events.HalfOpen},
+		"the breaker is closed":         {func(_ *Breaker, next Call) { next.Success(0) }, func(c Call) { c.Failure(failed, 0) }, events.Closed},
+		"the breaker is open":           {func(_ *Breaker, next Call) { next.Failure(failed, 0) }, func(c Call) { c.Success(0) }, events.Open},
+		"cancelled":                     {func(_ *Breaker, next Call) { next.Cancel() }, Call.Cancel, events.HalfOpen},
+		"probes are not permitted": {func(b *Breaker, next Call) {
 			next.Cancel()
 			b.SetProbePermission(func() bool { return false })
 		}, func(c Call) { c.Success(0) }, events.HalfOpen},
 	} {
 		var waited atomic.Int64
-		b, slow := halfOpened(t, &waited)
+		b, slow := newHalfOpen(t, &waited)
 		waited.Store(int64(time.Minute))
 		next, err := b.Allow()
 		if err != nil {
@@ -94,10 +94,10 @@ func TestReplacedProbeReportsOnce(t *testing.T) {
 	}
 }
 
-// A probe that anybody may replace is none that others have to wait for.
-func TestStatusDoesNotCountProbesThatWaitForTheirClients(t *testing.T) {
+// A probe whose permit any call may revoke is not counted as in flight.
+func TestProbesInFlightExcludesRevocableProbes(t *testing.T) {
 	var waited atomic.Int64
-	b, slow := halfOpened(t, &waited)
+	b, slow := newHalfOpen(t, &waited)
 	if n := b.Status().ProbesInFlight; n != 1 {
 		t.Errorf("%d probes, want 1", n)
 	}
@@ -112,8 +112,8 @@ func TestStatusDoesNotCountProbesThatWaitForTheirClients(t *testing.T) {
 	}
 }
 
-// Whatever the order of reports and replacements, no place is lost and none is used twice.
-func TestReplacementsAndReportsAtOnceKeepThePlacesCount(t *testing.T) {
+// Concurrent reports and revocations neither lose nor duplicate a permit.
+func TestConcurrentRevocationsKeepTheNumberOfPermits(t *testing.T) {
 	b := New("svc", Policy{FailMax: 1, RecoveryTimeout: time.Hour, HalfOpenRequests: 2}, func(events.Event) {})
 	defer b.Close()
 	b.Force(events.HalfOpen, 0, "")
@@ -130,10 +130,10 @@ func TestReplacementsAndReportsAtOnceKeepThePlacesCount(t *testing.T) {
 	running.Wait()
 	for range 2 {
 		if _, err := b.Allow(); err != nil {
-			t.Fatal("a place is lost: ", err)
+			t.Fatal("a permit is lost: ", err)
 		}
 	}
 	if _, err := b.Allow(); err != ErrHalfOpenLimit {
-		t.Error("there is one place too many")
+		t.Error("there is one permit too many")
 	}
 }

@@ -14,7 +14,7 @@ func TestStatusShowsTheWindow(t *testing.T) {
 			FailureRatio: 0.5, SlowCallRatio: 1, SlowCallDuration: time.Second, MinRequests: 10, Window: time.Minute,
 			RecoveryTimeout: time.Second, HalfOpenRequests: 1,
 		}
-		w := watch(t, p)
+		w := newTestBreaker(t, p)
 		w.call(2, true, 2*time.Second)
 		w.call(3, false, 0)
 		want := events.Counts{Requests: 5, Successes: 2, Failures: 3, Slow: 2, ConsecutiveFailures: 3}
@@ -23,7 +23,7 @@ func TestStatusShowsTheWindow(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if got := w.Status().Window; got.Requests != 0 {
-			t.Errorf("%+v after a whole window", got)
+			t.Errorf("%+v after a full window", got)
 		}
 		w.call(10, false, 0)
 		w.want(events.Open)

@@ -9,17 +9,17 @@ import (
 	"pgregory.net/rapid"
 )
 
-// listed is one call in the naive window. The ring may have joined it with calls up to
-// coarse older, so it may leave that much too early, and never too late.
+// listed is one call in the reference window. The ring may have put it into a slot with calls up to
+// coarse older, so it may expire that much too early, but never too late.
 type listed struct {
 	at     time.Time
-	tally  callCounts
+	counts callCounts
 	coarse time.Duration
 	width  time.Duration // the widest slot it has been in
-	maybe  bool          // it may have left already
+	maybe  bool          // it may have expired in the ring already
 }
 
-// list is a window as one would explain it.
+// list is the reference window: a list of calls.
 type list struct {
 	span  time.Duration
 	calls []listed
@@ -39,36 +39,36 @@ func (l *list) setSpan(span time.Duration) {
 	for i := range l.calls {
 		if width := span/slotCount + 1; width > l.calls[i].width {
 			l.calls[i].width = width
-			l.calls[i].coarse += width // its slot may have been joined with others
+			l.calls[i].coarse += width // its slot may have been merged with others
 		}
 	}
 	l.expire()
 }
 
-func (l *list) count(t callCounts) {
+func (l *list) count(c callCounts) {
 	l.expire()
 	width := l.span/slotCount + 1
-	l.calls = append(l.calls, listed{at: time.Now(), tally: t, coarse: width, width: width})
+	l.calls = append(l.calls, listed{at: time.Now(), counts: c, coarse: width, width: width})
 }
 
-// bounds returns the least and the most that a window may say.
+// bounds returns the lowest and the highest counts that the window may have.
 func (l *list) bounds() (least, most callCounts) {
 	for _, c := range l.calls {
-		most.add(c.tally)
+		most.add(c.counts)
 		if !c.maybe {
-			least.add(c.tally)
+			least.add(c.counts)
 		}
 	}
 	return least, most
 }
 
-func within(low, t, high callCounts) bool {
-	return low.requests <= t.requests && t.requests <= high.requests &&
-		low.failures <= t.failures && t.failures <= high.failures &&
-		low.slow <= t.slow && t.slow <= high.slow
+func within(low, c, high callCounts) bool {
+	return low.requests <= c.requests && c.requests <= high.requests &&
+		low.failures <= c.failures && c.failures <= high.failures &&
+		low.slow <= c.slow && c.slow <= high.slow
 }
 
-func TestWindowSaysWhatAListOfCallsWould(t *testing.T) {
+func TestWindowMatchesAListOfCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) {
 			spans := rapid.OneOf(
@@ -95,7 +95,7 @@ func TestWindowSaysWhatAListOfCallsWould(t *testing.T) {
 						l.count(c)
 						got := w.count(failed, slow)
 						if least, most := l.bounds(); !within(least, got, most) {
-							t.Fatalf("the window says %+v, the list %+v to %+v", got, least, most)
+							t.Fatalf("the window has %+v, the list %+v to %+v", got, least, most)
 						}
 						time.Sleep(l.span / 150)
 					}
@@ -108,7 +108,7 @@ func TestWindowSaysWhatAListOfCallsWould(t *testing.T) {
 					f := rapid.Float64Range(0.3, 3).Draw(t, "factor")
 					follow(w, l, max(time.Duration(f*float64(l.span)), 1))
 				},
-				"drop": func(t *rapid.T) {
+				"off": func(t *rapid.T) {
 					w.set(&Policy{Window: l.span})
 					if got := w.count(true, true); got != (callCounts{}) {
 						t.Fatalf("a window that is off counted %+v", got)
@@ -133,7 +133,7 @@ func TestWindowSaysWhatAListOfCallsWould(t *testing.T) {
 	})
 }
 
-// A call leaves when it is exactly as old as the window is long.
+// A call expires when its age equals the span of the window.
 func TestWindowEdge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w window
@@ -150,8 +150,8 @@ func TestWindowEdge(t *testing.T) {
 	})
 }
 
-// Slots never run out, however evenly calls come.
-func TestWindowHoldsEverySlotOfItsSpan(t *testing.T) {
+// There are enough slots for evenly distributed calls.
+func TestWindowHasEnoughSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, span := range []time.Duration{1, 2, 63, 64, 65, 100, 127, 128, 129, time.Second, time.Second + 1} {
 			var w window

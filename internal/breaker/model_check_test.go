@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// randomPolicies draws policies small enough for their limits to be reached.
+// randomPolicies generates policies whose limits are low enough to be reached.
 var randomPolicies = rapid.Custom(func(t *rapid.T) Policy {
 	seconds := func(low, high int, name string) time.Duration {
 		return time.Duration(rapid.IntRange(low, high).Draw(t, name)) * time.Second
@@ -32,51 +32,51 @@ var randomPolicies = rapid.Custom(func(t *rapid.T) Policy {
 			Max:        seconds(0, 20, "max"),
 		},
 		HalfOpenRequests: rapid.IntRange(1, 3).Draw(t, "probes"),
-		ActiveProbing:    rapid.SampledFrom([]bool{false, false, true}).Draw(t, "probed"),
+		ActiveProbing:    rapid.SampledFrom([]bool{false, false, true}).Draw(t, "active_probing"),
 	}
 })
 
-// story is what a breaker published, told as the model tells it. The clock publishes too.
-type story struct {
-	mu      sync.Mutex
+// recorder records the transitions that a breaker publishes, in the format of the model.
+type recorder struct {
+	mu      sync.Mutex // the breaker's timer publishes too
 	changes []string
 }
 
-func (s *story) publish(e events.Event) {
+func (s *recorder) publish(e events.Event) {
 	c, ok := e.(events.StateChanged)
 	if !ok {
 		return
 	}
-	why := string(c.Cause)
+	cause := string(c.Cause)
 	if n := c.Counts; c.Cause == events.CauseFailureRatio || c.Cause == events.CauseSlowCallRatio {
-		why += fmt.Sprint(n.Requests, n.Successes, n.Failures, n.Slow, n.ConsecutiveFailures)
+		cause += fmt.Sprint(n.Requests, n.Successes, n.Failures, n.Slow, n.ConsecutiveFailures)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.changes = append(s.changes, fmt.Sprint(c.From, ">", c.To, " ", why, " ", c.Time.UnixNano()))
+	s.changes = append(s.changes, fmt.Sprint(c.From, ">", c.To, " ", cause, " ", c.Time.UnixNano()))
 }
 
-// pending is a call that was admitted by both and has not reported yet.
+// pending is a call that has not been reported yet.
 type pending struct {
 	call  Call
-	epoch int
+	epoch int // of the model; -1 if the report has no effect
 }
 
-// pair is a breaker and its model, to which the same happens.
+// pair is a breaker and its model, on which the same operations are performed.
 type pair struct {
 	*model
-	b     *Breaker
-	story story
-	calls []pending
+	b        *Breaker
+	recorder recorder
+	calls    []pending
 }
 
 func newPair(policy Policy) *pair {
 	p := &pair{model: &model{policy: policy, since: time.Now()}}
-	p.b = New("svc", policy, p.story.publish)
+	p.b = New("svc", policy, p.recorder.publish)
 	return p
 }
 
-// keep keeps a call for a later report.
+// keep stores a call for a later report. counts is whether the report has an effect.
 func (p *pair) keep(call Call, counts bool) {
 	epoch := p.epoch
 	if !counts {
@@ -85,14 +85,14 @@ func (p *pair) keep(call Call, counts bool) {
 	p.calls = append(p.calls, pending{call, epoch})
 }
 
-func (p *pair) askBoth(t *rapid.T) {
+func (p *pair) allowBoth(t *rapid.T) {
 	shadowed, want, counts := p.allow()
 	call, err := p.b.Allow()
 	if err != want || call.Shadowed != shadowed {
-		t.Fatalf("Allow: %v, shadowed %v; the model says %v, shadowed %v", err, call.Shadowed, want, shadowed)
+		t.Fatalf("Allow: %v, shadowed %v; the model has %v, shadowed %v", err, call.Shadowed, want, shadowed)
 	}
 	if call.State != p.state {
-		t.Fatalf("call decided by %v, the model is %v", call.State, p.state)
+		t.Fatalf("call decided in state %v, the model is in %v", call.State, p.state)
 	}
 	p.keep(call, counts)
 }
@@ -101,12 +101,12 @@ func (p *pair) probeBoth(t *rapid.T) {
 	want, counts := p.allowProbe()
 	call, err := p.b.AllowProbe()
 	if err != want || call.State != p.state || call.Shadowed != nil {
-		t.Fatalf("AllowProbe: %+v, %v; the model says %v, %v", call, err, p.state, want)
+		t.Fatalf("AllowProbe: %+v, %v; the model has %v, %v", call, err, p.state, want)
 	}
 	p.keep(call, counts)
 }
 
-func (p *pair) reportBoth(t *rapid.T, verdict string) {
+func (p *pair) reportBoth(t *rapid.T, result string) {
 	if len(p.calls) == 0 {
 		t.Skip("no call")
 	}
@@ -114,8 +114,8 @@ func (p *pair) reportBoth(t *rapid.T, verdict string) {
 	took := time.Duration(rapid.IntRange(0, 2).Draw(t, "took")) * time.Second
 	c := p.calls[i]
 	p.calls = slices.Delete(p.calls, i, i+1)
-	p.report(c.epoch, verdict, took)
-	switch verdict {
+	p.report(c.epoch, result, took)
+	switch result {
 	case "success":
 		c.call.Success(took)
 	case "failure":
@@ -125,62 +125,62 @@ func (p *pair) reportBoth(t *rapid.T, verdict string) {
 	}
 }
 
-// compare fails the test where breaker and model differ.
+// compare fails the test if breaker and model differ.
 func (p *pair) compare(t *rapid.T) {
-	p.tick()
+	p.advance()
 	status := p.b.Status()
 	if status.State != p.state || p.b.State() != p.state {
-		t.Fatalf("state %v, the model says %v", status.State, p.state)
+		t.Fatalf("state %v, the model has %v", status.State, p.state)
 	}
-	if (status.Forced != nil) != p.held {
-		t.Fatalf("hold %+v, the model says %v", status.Forced, p.held)
+	if (status.Forced != nil) != p.forced {
+		t.Fatalf("forced %+v, the model has %v", status.Forced, p.forced)
 	}
 	if p.state == events.Open && !status.RetryAt.Equal(p.until) {
-		t.Fatalf("open until %v, the model says %v", status.RetryAt, p.until)
+		t.Fatalf("open until %v, the model has %v", status.RetryAt, p.until)
 	}
-	if p.state == events.Closed && status.ConsecutiveFailures != p.failures {
-		t.Fatalf("%d failures in a row, the model says %d", status.ConsecutiveFailures, p.failures)
+	if p.state == events.Closed && status.ConsecutiveFailures != p.consecutiveFailures {
+		t.Fatalf("%d consecutive failures, the model has %d", status.ConsecutiveFailures, p.consecutiveFailures)
 	}
-	openings := p.openings
-	if p.rowIsOver() {
+	openings := p.consecutiveOpenings
+	if p.recovered() {
 		openings = 0
 	}
 	if status.ConsecutiveOpenings != openings {
-		t.Fatalf("%d openings in a row, the model says %d", status.ConsecutiveOpenings, openings)
+		t.Fatalf("%d consecutive openings, the model has %d", status.ConsecutiveOpenings, openings)
 	}
 	if open, limit := p.b.ShadowRejections(); open != p.shadowed[events.Open] || limit != p.shadowed[events.HalfOpen] {
-		t.Fatalf("shadow rejections %d and %d, the model says %v", open, limit, p.shadowed)
+		t.Fatalf("shadow rejections %d and %d, the model has %v", open, limit, p.shadowed)
 	}
-	p.story.mu.Lock()
-	defer p.story.mu.Unlock()
-	if !slices.Equal(p.story.changes, p.changes) {
-		t.Fatalf("changes\n%v\nthe model says\n%v", p.story.changes, p.changes)
+	p.recorder.mu.Lock()
+	defer p.recorder.mu.Unlock()
+	if !slices.Equal(p.recorder.changes, p.changes) {
+		t.Fatalf("changes\n%v\nthe model has\n%v", p.recorder.changes, p.changes)
 	}
 }
 
-func TestBreakerFollowsModelThroughRandomSequences(t *testing.T) {
+func TestBreakerMatchesModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) {
 			p := newPair(randomPolicies.Draw(t, "policy"))
 			defer p.b.Close()
-			call := func(verdict string) func(*rapid.T) {
+			call := func(result string) func(*rapid.T) {
 				return func(t *rapid.T) {
-					p.askBoth(t)
-					p.reportBoth(t, verdict)
+					p.allowBoth(t)
+					p.reportBoth(t, result)
 				}
 			}
 			t.Repeat(map[string]func(*rapid.T){
-				"allow":   p.askBoth,
+				"allow":   p.allowBoth,
 				"probe":   p.probeBoth,
 				"success": func(t *rapid.T) { p.reportBoth(t, "success") },
 				"failure": func(t *rapid.T) { p.reportBoth(t, "failure") },
 				"cancel":  func(t *rapid.T) { p.reportBoth(t, "cancel") },
-				// Whole calls, so that windows fill.
+				// An admission with its report, so that windows fill.
 				"succeed": call("success"),
 				"fail":    call("failure"),
 				"wait": func(t *rapid.T) {
-					// Odd, so that nothing happens at the very nanosecond at which an opening ends,
-					// and longer than a slot, so that the model's list is what the ring says.
+					// Not a multiple of a second, so that nothing happens in the nanosecond in which
+					// an opening ends; and longer than a slot, so that the window is exact.
 					ms := time.Duration(rapid.IntRange(100, 3000).Draw(t, "ms"))
 					time.Sleep(ms*time.Millisecond + 137*time.Microsecond)
 					synctest.Wait()
@@ -189,12 +189,12 @@ func TestBreakerFollowsModelThroughRandomSequences(t *testing.T) {
 					policy := randomPolicies.Draw(t, "policy")
 					p.setPolicy(policy)
 					p.b.SetPolicy(policy)
-					time.Sleep(3 * time.Nanosecond) // an opening that this cut short ends before anything else
+					time.Sleep(3 * time.Nanosecond) // if this has ended the opening, the timer fires first
 				},
 				"force": func(t *rapid.T) {
 					state := rapid.SampledFrom(events.States[:]).Draw(t, "state")
 					d := time.Duration(rapid.IntRange(0, 3).Draw(t, "seconds")) * time.Second
-					p.b.Force(state, d, "") // first, as a half-open engine takes 2 ns to be born
+					p.b.Force(state, d, "") // before the model, because constructing a half-open engine takes 2 ns
 					p.force(state, d)
 				},
 				"release": func(t *rapid.T) { p.b.Release(""); p.model.release() },
