@@ -2,45 +2,44 @@ package events
 
 import "time"
 
-// AccessRecord is what an access log and a tracer want to know of a request beyond its outcome. Its
-// texts are the client's, byte for byte: they may hold anything, and be of any length that a
-// request may have. For a request that reached no route, only State is without meaning and
-// Service and Result are "". Of one that was refused before its header section was understood,
-// there are Arrived, Client and Status.
+// AccessRecord is what an access log and a tracer record of a request in addition to its Outcome.
+// Its strings are copied from the request without change: they may contain any bytes and be as
+// long as a request allows. If no route matched, Service and Result are "" and State has no
+// meaning. If the request was rejected before its header section was parsed, only Arrived, Client
+// and Status are set.
 type AccessRecord struct {
 	Outcome
-	// Arrived is when the proxy had the request's header section.
+	// Arrived is when the request's header section had been received.
 	Arrived time.Time
-	// Method, Path, Query, Protocol and UserAgent are the request's; the path and the query are
-	// raw.
+	// Method, Path, Query, Protocol and UserAgent are the request's; path and query are not decoded.
 	Method, Path, Query, Protocol, UserAgent string
-	// Client is the address of the connection's other end, Host what the client asked for: a name or
-	// an address, and perhaps a port.
+	// Client is the address of the connection's peer. Host is the request's host: a name or an
+	// address, with an optional port.
 	Client, Host string
 	// Prefix is the route's prefix that the path matched, "" if none did.
 	Prefix string
 	// Status is the response's final status, 0 if none was sent.
 	Status int
-	// Truncated tells that the response was cut off before its end.
+	// Truncated reports that the response was cut off before its end.
 	Truncated bool
-	// Upstream is the time from the decision to ask the upstream until its response was to be
-	// passed on or there was none to be had: all attempts and the waits between them, and the
-	// whole response where that is read before the client sees any of it. 0 if it was not asked.
+	// Upstream is the time from the decision to call the upstream until its response was passed on
+	// or the last attempt failed. It includes all attempts and the waits between them, and the whole
+	// response if that is read before any of it is sent to the client. It is 0 if the upstream was
+	// not called.
 	Upstream time.Duration
 	// Header is the time until the response's header section was sent; 0 if none was.
 	Header time.Duration
-	// RequestBytes and ResponseBytes count what was received of the request's body and given to
-	// the client of the response's, or of what went over a connection that was switched to
-	// another protocol.
+	// RequestBytes and ResponseBytes are the bytes received of the request's body and sent of the
+	// response's body, or the bytes in each direction after the connection was switched to another
+	// protocol.
 	RequestBytes, ResponseBytes int64
 }
 
-// AccessLog is told of every request while it is on. It must be safe for concurrent use and
-// must not block.
+// AccessLog logs requests. It must be safe for concurrent use and must not block.
 type AccessLog interface {
-	// Enabled reports whether anything may be logged. It is asked once a request.
+	// Enabled reports whether requests may be logged. It is called once per request.
 	Enabled() bool
-	// Log is called at most once a request, when its response has ended. a is valid only
-	// during the call.
+	// Log is called at most once per request, when its response has ended. a is valid only during
+	// the call.
 	Log(a *AccessRecord)
 }

@@ -9,16 +9,15 @@ import (
 // ErrClosed is returned by Next once its subscription is closed and drained.
 var ErrClosed = errors.New("events: subscription closed")
 
-// Bus carries events to any number of subscriptions. Each subscription sees the events in
-// the order in which they were published, and none can hold up Publish: a subscription
-// whose queue is full loses what is in it and is told how much. Safe for concurrent use;
-// the zero Bus is ready.
+// Bus publishes events to any number of subscriptions, in the same order to each. No subscription
+// can block Publish: if its queue is full, the queued events are dropped and counted. It is safe
+// for concurrent use; the zero Bus is ready to use.
 type Bus struct {
-	mu   sync.Mutex // guards subs, and makes the order of events the same for all
+	mu   sync.Mutex // guards subs; held during Publish, so that all subscriptions have the same order
 	subs map[*Subscription]struct{}
 }
 
-// Publish hands e to every subscription and returns at once.
+// Publish adds e to the queue of every subscription. It does not block.
 func (b *Bus) Publish(e Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -27,8 +26,8 @@ func (b *Bus) Publish(e Event) {
 	}
 }
 
-// Subscribe returns a subscription to all events from now on, which queues at most limit
-// events. The caller must Close it.
+// Subscribe returns a subscription to all events that are published from now on. It queues at most
+// limit events. The caller must Close it.
 func (b *Bus) Subscribe(limit int) *Subscription {
 	s := &Subscription{bus: b, limit: max(limit, 1), ready: make(chan struct{}, 1)}
 	b.mu.Lock()
@@ -40,18 +39,20 @@ func (b *Bus) Subscribe(limit int) *Subscription {
 	return s
 }
 
-// Subscription is one listener's queue. Next is for one goroutine; Close is for any.
+// Subscription is the queue of one subscriber. Next must be called by one goroutine at a time; Close
+// is safe for concurrent use.
 type Subscription struct {
 	bus   *Bus
 	limit int
-	ready chan struct{} // holds a token while there is something to see
+	ready chan struct{} // holds a token if the queue or closed has changed
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	queue  []Event
-	missed int
+	missed int // events dropped before the first in queue
 	closed bool
 }
 
+// push adds e to the queue, dropping the queued events if it is full.
 func (s *Subscription) push(e Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,9 +71,9 @@ func (s *Subscription) wake() {
 	}
 }
 
-// Next waits for the next event. A missed above 0 says how many events before it were
-// dropped because the listener was too slow: it should read the current state anew. The
-// error is ctx's, or ErrClosed.
+// Next waits for the next event. missed is the number of events that were dropped before it because
+// the subscriber was too slow; if it is not 0, the subscriber should read the current state again.
+// The error is ctx.Err() or ErrClosed.
 func (s *Subscription) Next(ctx context.Context) (e Event, missed int, err error) {
 	for {
 		if e, missed, ok, closed := s.pop(); ok {
@@ -88,6 +89,7 @@ func (s *Subscription) Next(ctx context.Context) (e Event, missed int, err error
 	}
 }
 
+// pop removes the first event from the queue; ok is false if there is none.
 func (s *Subscription) pop() (e Event, missed int, ok, closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +103,7 @@ func (s *Subscription) pop() (e Event, missed int, ok, closed bool) {
 	return e, missed, true, false
 }
 
-// Close ends the subscription; Next still returns what is queued. Closing twice is fine.
+// Close ends the subscription. Next still returns the queued events. Further calls have no effect.
 func (s *Subscription) Close() {
 	s.bus.mu.Lock()
 	delete(s.bus.subs, s)

@@ -12,15 +12,15 @@ import (
 
 func change(n int) StateChanged { return StateChanged{Service: fmt.Sprint(n)} }
 
-func TestEverySubscriptionSeesEventsInOrder(t *testing.T) {
+func TestSubscriptionsHaveTheSameOrder(t *testing.T) {
 	var bus Bus
-	const events, listeners = 500, 5
-	subs := make([]*Subscription, listeners)
+	const events, subscribers = 500, 5
+	subs := make([]*Subscription, subscribers)
 	for i := range subs {
 		subs[i] = bus.Subscribe(events)
 	}
 	var publishing sync.WaitGroup
-	for p := range 4 { // several publishers: the order is whatever the bus made of it, but the same for all
+	for p := range 4 { // the order of concurrent events is not determined, but the same for all
 		publishing.Go(func() {
 			for i := range events / 4 {
 				bus.Publish(change(p*1000 + i))
@@ -41,12 +41,12 @@ func TestEverySubscriptionSeesEventsInOrder(t *testing.T) {
 		if i == 0 {
 			first = seen
 		} else if fmt.Sprint(seen) != fmt.Sprint(first) {
-			t.Errorf("listener %d saw another order", i)
+			t.Errorf("subscription %d has another order", i)
 		}
 	}
 }
 
-func TestSlowListenerLosesEventsAndIsTold(t *testing.T) {
+func TestSlowSubscriberMissesEvents(t *testing.T) {
 	var bus Bus
 	s := bus.Subscribe(3)
 	for i := range 8 {
@@ -61,7 +61,7 @@ func TestSlowListenerLosesEventsAndIsTold(t *testing.T) {
 	}
 }
 
-func TestNextWaitsForPublishCloseOrContext(t *testing.T) {
+func TestNextWaitsForPublishCloseAndContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var bus Bus
 		s := bus.Subscribe(1)
@@ -81,11 +81,11 @@ func TestNextWaitsForPublishCloseOrContext(t *testing.T) {
 		s.Close()
 		s.Close()
 		if e, _, err := s.Next(t.Context()); err != nil || e.(StateChanged).Service != "2" {
-			t.Errorf("what was queued before Close: %v, %v", e, err)
+			t.Errorf("queued before Close: %v, %v", e, err)
 		}
 		if _, _, err := s.Next(t.Context()); !errors.Is(err, ErrClosed) {
 			t.Errorf("after Close: %v", err)
 		}
-		bus.Publish(change(3)) // to nobody
+		bus.Publish(change(3)) // without a subscription
 	})
 }

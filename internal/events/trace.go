@@ -2,34 +2,33 @@ package events
 
 import "time"
 
-// Tracer makes spans of what becomes of requests: one for each client's request, and below
-// it one for each time an upstream is asked. It must be safe for concurrent use, and neither
-// it nor its spans may block.
+// Tracer records spans: one for each client request, and below it one for each request to an
+// upstream. It must be safe for concurrent use. Neither the tracer nor its spans may block.
 type Tracer interface {
-	// Request begins the span of a client's request, of which a tells what is known at its start.
-	// header is the request's header section: the trace that the client began is read from it, and
-	// the span is written to it, for whoever the request is handed on to.
+	// Request begins the span of a client request. a contains what is known when the request
+	// begins. header is the request's header section: the client's trace context is read from it,
+	// and the span's is written to it for the upstream.
 	Request(a *AccessRecord, header map[string][]string) RequestSpan
 	// Delivery begins the span of an attempt to deliver a queued request. header is as for Request;
-	// the trace goes on that it holds.
+	// the span continues the trace that it contains.
 	Delivery(a *Attempt, header map[string][]string) AttemptSpan
 }
 
-// RequestSpan is the span of a client's request. Its methods are called on the request's
-// goroutine, End last.
+// RequestSpan is the span of a client request. Its methods are called on the request's goroutine,
+// End last.
 type RequestSpan interface {
-	// IDs returns the trace's and the span's identifier in hexadecimal, "" if the span is not
-	// recorded.
+	// IDs returns the identifiers of the trace and of the span in hexadecimal, "" if the span is
+	// not recorded.
 	IDs() (trace, span string)
-	// Attempt begins the span of a request to the upstream, and writes it to header.
+	// Attempt begins the span of a request to the upstream, and writes its context to header.
 	Attempt(a *Attempt, header map[string][]string) AttemptSpan
-	// Retry tells that there will be a further attempt after wait.
+	// Retry records that there will be a further attempt after wait.
 	Retry(wait time.Duration)
-	// Rejected tells that the upstream may not be asked, and why.
+	// Rejected records that the request is not sent to the upstream, and why.
 	Rejected(state State, reason Reason)
-	// Fallback tells which strategy answered, and why.
+	// Fallback records which strategy responded, and why.
 	Fallback(strategy string, reason Reason)
-	// End is told what became of the request. a is valid only during the call.
+	// End ends the span. a is valid only during the call.
 	End(a *AccessRecord)
 }
 
@@ -42,26 +41,28 @@ type AttemptSpan interface {
 // Attempt is what is known of a request to an upstream before it is sent.
 type Attempt struct {
 	Service string
-	// State is the breaker's, which let the attempt pass.
+	// State is the breaker's state when it admitted the attempt.
 	State State
-	// Resends counts the attempts before it.
+	// Resends is the number of earlier attempts.
 	Resends int
 	Start   time.Time
 	Method  string
-	// URL is the request's, without its query, which may hold secrets; Host is its host and port.
+	// URL is the request's URL without its query, which may contain secrets. Host is its host and
+	// port.
 	URL, Scheme, Host string
 }
 
-// AttemptEnd is what became of a request to an upstream.
+// AttemptEnd is the result of a request to an upstream.
 type AttemptEnd struct {
-	// Time is when the upstream had done its part or failed.
+	// Time is when the upstream had responded completely or failed.
 	Time time.Time
-	// Status is the response's, 0 if there is none; Protocol is the one it came by, such as "HTTP/1.1".
+	// Status is the response's status, 0 if there was none. Protocol is its protocol, such as
+	// "HTTP/1.1".
 	Status   int
 	Protocol string
-	// Peer is the address of the connection's other end, "" if there was none.
+	// Peer is the address of the connection's peer, "" if there was no connection.
 	Peer   string
 	Result Result
-	// Failure is how the upstream failed; nil if it did not.
+	// Failure is the upstream's failure; nil if it did not fail.
 	Failure *Failure
 }
