@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -42,21 +43,21 @@ func (o *HTTPOptions) Server() (key string, u routes.Upstream) { return "url", o
 
 // endpoint asks a server that somebody wrote for this.
 type endpoint struct {
-	remote
+	*upstream.Client
 	maxBody int64
 	headers []string // canonical names
 }
 
 func newEndpoint(o *HTTPOptions, site Site) (Strategy, error) {
-	var before *connections
+	var before *upstream.SharedPool
 	if e, ok := site.Previous.(*endpoint); ok {
-		before = e.connections
+		before = e.Pool
 	}
-	r, err := newRemote(o.URL, routes.TLS{}, o.Timeout, o.MaxResponse, site, before)
+	client, err := newClient(o.URL, routes.TLS{}, o.Timeout, o.MaxResponse, site, before)
 	if err != nil {
 		return nil, err
 	}
-	e := &endpoint{remote: r, maxBody: int64(o.MaxBody)}
+	e := &endpoint{Client: client, maxBody: int64(o.MaxBody)}
 	for _, name := range o.Headers {
 		e.headers = append(e.headers, http.CanonicalHeaderKey(name))
 	}
@@ -67,7 +68,7 @@ func newEndpoint(o *HTTPOptions, site Site) (Strategy, error) {
 func (e *endpoint) BodyLimit() int64 { return e.maxBody }
 
 // Start holds the connections.
-func (e *endpoint) Start() { e.connections.hold() }
+func (e *endpoint) Start() { e.Pool.Acquire() }
 
 // Answer returns what the endpoint says.
 func (e *endpoint) Answer(ctx context.Context, r *Request) (*Answer, error) {
@@ -79,7 +80,7 @@ func (e *endpoint) Answer(ctx context.Context, r *Request) (*Answer, error) {
 	if via := r.Header["Via"]; via != nil {
 		h["Via"] = via // or a loop through this endpoint would not be noticed
 	}
-	said, f := e.ask(ctx, e.request(http.MethodPost, "", "", h, body), acceptAnswer)
+	said, f := e.Fetch(ctx, e.Request(http.MethodPost, "", "", h, body), acceptAnswer)
 	if f != nil {
 		return nil, f
 	}
@@ -92,7 +93,7 @@ func (e *endpoint) Answer(ctx context.Context, r *Request) (*Answer, error) {
 
 // Close lets go of the connections, which the next strategy may have taken over.
 func (e *endpoint) Close() error {
-	e.connections.release()
+	e.Pool.Release()
 	return nil
 }
 

@@ -140,7 +140,7 @@ func TestEndpointsAnswerThatIsNoneIsAnError(t *testing.T) {
 		`{"status":200,"headers":{"a":1}}`:                           "headers: a: must be a string",
 		`{"status":200,"headers":{"x-a":"1","X-A":"2"}}`:             "X-A is there twice",
 		`{"status":200,"headers":{"x-a":"1","x-a":"2"}}`:             "twice",
-		`{"status":200,"body":"` + strings.Repeat("x", 1<<20) + `"}`: "longer than 1MiB",
+		`{"status":200,"body":"` + strings.Repeat("x", 1<<20) + `"}`: "longer than 1048576 bytes",
 	} {
 		s := fallbacktest.Serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
 		_, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", httpOptions(t, s.URL)), fallbacktest.NewGET())
@@ -212,11 +212,11 @@ func TestEndpointsConnectionsSurviveReloads(t *testing.T) {
 	second.Start()
 	first.Close()
 	ask(second)
-	if s.Opened.Load() != 1 || p.Transports.Load() != 1 || len(s.Closed) != 0 {
-		t.Errorf("%d connections of %d transports, %d closed", s.Opened.Load(), p.Transports.Load(), len(s.Closed))
+	if s.Opened.Load() != 1 || p.Pools.Load() != 1 || len(s.Closed) != 0 {
+		t.Errorf("%d connections of %d pools, %d closed", s.Opened.Load(), p.Pools.Load(), len(s.Closed))
 	}
 	p.NewChain(t, "http", httpOptions(t, "http://other"), second)
-	if p.Transports.Load() != 2 {
+	if p.Pools.Load() != 2 {
 		t.Errorf("another host has no transport of its own")
 	}
 	second.Close()

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"slices"
 	"sync"
 
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -39,9 +39,8 @@ type Env struct {
 	// there is none. It may still get requests until the new one is started and for some time
 	// after that.
 	Previous Strategy
-	// Transport returns a transport for an upstream, configured as for routes. Its idle
-	// connections are closed by CloseIdleConnections.
-	Transport func(u routes.Upstream, tls routes.TLS) (*http.Transport, error)
+	// Pool returns a new pool of connections to an upstream, secured as routes' upstreams are.
+	Pool func(u routes.Upstream, tls routes.TLS) (*upstream.Pool, error)
 	// Host is a value that the program gives to all strategies. A strategy that needs something
 	// of the program defines an interface for it and asserts that Host implements it.
 	Host any

@@ -72,22 +72,22 @@ func (o *UpstreamOptions) Server() (key string, u routes.Upstream) { return "url
 
 // secondUpstream asks a second upstream, unless its breaker has given that up.
 type secondUpstream struct {
-	remote
+	*upstream.Client
 	options *UpstreamOptions
 	gate    *gate
 }
 
 func newUpstream(o *UpstreamOptions, site Site) (Strategy, error) {
 	before, _ := site.Previous.(*secondUpstream)
-	var connections *connections
+	var pool *upstream.SharedPool
 	if before != nil {
-		connections = before.connections
+		pool = before.Pool
 	}
-	r, err := newRemote(o.URL, o.TLS, o.Timeout, o.MaxResponse, site, connections)
+	client, err := newClient(o.URL, o.TLS, o.Timeout, o.MaxResponse, site, pool)
 	if err != nil {
 		return nil, err
 	}
-	u := &secondUpstream{remote: r, options: o}
+	u := &secondUpstream{Client: client, options: o}
 	if url := o.URL.String(); before != nil && before.gate.url == url {
 		u.gate = before.gate
 	} else {
@@ -106,7 +106,7 @@ func (u *secondUpstream) BodyLimit() int64 { return int64(u.options.MaxBody) }
 
 // Start puts the breaker's policy in force, also where the breaker is the last strategy's.
 func (u *secondUpstream) Start() {
-	u.connections.hold()
+	u.Pool.Acquire()
 	u.gate.hold()
 	u.gate.breaker.SetPolicy(u.policy())
 }
@@ -128,16 +128,16 @@ func (u *secondUpstream) Answer(ctx context.Context, r *Request) (*Answer, error
 	report, start := call.Cancel, time.Now() // a panic says nothing of the upstream
 	defer func() { report() }()
 	if call.State == events.HalfOpen {
-		u.connections.transport.Renew() // connections from before the failure must not decide recovery
+		u.Pool.Renew() // connections from before the failure must not decide recovery
 	}
-	a, f := u.ask(ctx, u.forward(r), u.accept)
+	res, f := u.Fetch(ctx, u.forward(r), u.accept)
 	switch {
 	case f == nil:
 		report = func() { call.Success(time.Since(start)) }
-		return a, nil
-	case f.kind != "":
+		return answerOf(res), nil
+	case f.Failure != "":
 		report = func() {
-			call.Failure(&events.Failure{Time: time.Now(), Type: f.kind, Detail: f.Error()}, time.Since(start))
+			call.Failure(&events.Failure{Time: time.Now(), Type: f.Failure, Detail: f.Error()}, time.Since(start))
 		}
 	}
 	return nil, f
@@ -146,7 +146,7 @@ func (u *secondUpstream) Answer(ctx context.Context, r *Request) (*Answer, error
 // Close lets go of what the next strategy may have taken over.
 func (u *secondUpstream) Close() error {
 	u.gate.release()
-	u.connections.release()
+	u.Pool.Release()
 	return nil
 }
 
@@ -178,7 +178,7 @@ func (u *secondUpstream) forward(r *Request) *http.Request {
 	if h["User-Agent"] == nil {
 		h["User-Agent"] = []string{""} // or net/http sets its own
 	}
-	out := u.request(r.Method, r.Rest, r.Query, h, slices.Clone(r.Body))
+	out := u.Request(r.Method, r.Rest, r.Query, h, slices.Clone(r.Body))
 	out.URL.ForceQuery = r.EmptyQuery
 	if u.options.PreserveHost {
 		out.Host = r.Host

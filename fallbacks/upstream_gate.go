@@ -7,6 +7,7 @@ import (
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/upstream"
 )
 
 // gate is the breaker of the second upstream at one URL, and the log of its changes. It is as
@@ -15,7 +16,7 @@ type gate struct {
 	url     string
 	breaker *breaker.Breaker
 	logger  *slog.Logger
-	holders holders
+	refs    upstream.RefCount
 
 	changes events.Bus // what the breaker says under its lock is logged without it
 	log     *events.Subscription
@@ -32,7 +33,7 @@ func newGate(url string, policy breaker.Policy, site Site) *gate {
 }
 
 func (g *gate) hold() {
-	g.holders.hold(func() {
+	g.refs.Acquire(func() {
 		g.log = g.changes.Subscribe(maxUnlogged)
 		g.logging.Go(g.logChanges)
 	})
@@ -40,7 +41,7 @@ func (g *gate) hold() {
 
 // release ends the breaker's clock and the log if nobody else holds the gate.
 func (g *gate) release() {
-	g.holders.release(func() {
+	g.refs.Release(func() {
 		g.breaker.Close()
 		g.log.Close()
 		g.logging.Wait()

@@ -44,8 +44,8 @@ func TestUpstreamSurvivesReloads(t *testing.T) {
 	ask(first)
 	first.Close()
 	ask(second)
-	if s.Opened.Load() != 1 || p.Transports.Load() != 1 {
-		t.Errorf("%d connections of %d transports", s.Opened.Load(), p.Transports.Load())
+	if s.Opened.Load() != 1 || p.Pools.Load() != 1 {
+		t.Errorf("%d connections of %d pools", s.Opened.Load(), p.Pools.Load())
 	}
 	if breakerOf(second).Policy().FailMax != 1 {
 		t.Errorf("fail_max %d after the start", breakerOf(second).Policy().FailMax)
@@ -106,8 +106,8 @@ func TestUpstreamIsReloadedUnderTraffic(t *testing.T) {
 	}
 	stop()
 	clients.Wait()
-	if policy := breakerOf(current).Policy(); policy.FailMax != 20 || p.Transports.Load() != 1 {
-		t.Errorf("fail_max %d, %d transports", policy.FailMax, p.Transports.Load())
+	if policy := breakerOf(current).Policy(); policy.FailMax != 20 || p.Pools.Load() != 1 {
+		t.Errorf("fail_max %d, %d pools", policy.FailMax, p.Pools.Load())
 	}
 	current.Close()
 }
@@ -130,8 +130,8 @@ func TestUpstreamThatIsAnotherStartsAnew(t *testing.T) {
 		o := upstreamOptions(t, "https://a/a")
 		test.change(o)
 		after := p.NewChain(t, "upstream", o, before)
-		if kept := breakerOf(before) == breakerOf(after); kept != test.breaker || p.Transports.Load() != test.transports {
-			t.Errorf("%s: breaker kept: %v, %d transports", name, kept, p.Transports.Load())
+		if kept := breakerOf(before) == breakerOf(after); kept != test.breaker || p.Pools.Load() != test.transports {
+			t.Errorf("%s: breaker kept: %v, %d pools", name, kept, p.Pools.Load())
 		}
 	}
 }

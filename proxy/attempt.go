@@ -13,6 +13,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/problem"
+	"cbproxy/internal/upstream"
 )
 
 // attempt is one request to the upstream on behalf of an exchange. Each asks the breaker
@@ -33,7 +34,7 @@ type attempt struct {
 	retryAfter string           // the response's Retry-After
 	hopByHop   []string         // the fields that the response's Connection field names
 	conns      int              // connections it was given; the hooks run on the request's goroutine
-	conn       *upstreamConn    // the last of them; nil if it is not known
+	conn       *upstream.Conn   // the last of them; nil if it is not known
 	shared     bool             // conn speaks HTTP/2
 	unwatch    func() bool      // keeps the end of Context from closing the response's body; nil: it does not
 	overload   bool             // this machine could not carry it out, or the upstream wants fewer requests

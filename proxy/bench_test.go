@@ -84,7 +84,7 @@ func BenchmarkClosed(b *testing.B) {
 	b.Run("bare", func(b *testing.B) {
 		benchmarkHandler(b, &httputil.ReverseProxy{
 			Rewrite:    func(pr *httputil.ProxyRequest) { pr.SetURL(target); pr.SetXForwarded() },
-			Transport:  &http.Transport{MaxIdleConnsPerHost: idlePerUpstream, DisableCompression: true},
+			Transport:  &http.Transport{MaxIdleConnsPerHost: 8192, DisableCompression: true},
 			BufferPool: copyBuffers{},
 		})
 	})

@@ -23,7 +23,7 @@ func (a *attempt) blame(err error) {
 		a.failedLocally(events.LocalPause, cause)
 	case errTimeout, errDeadline:
 		if a.unanswered() {
-			a.x.route.pool.renewUnanswered(a.start)
+			a.x.route.pool.RenewAfterSilence(a.start)
 		}
 		a.failed(events.ErrorTimeout, cause)
 	case errIdle:
@@ -69,7 +69,7 @@ func (a *attempt) classify(err error) {
 		}
 		a.failed(events.ErrorTimeout, errDeadline)
 	default:
-		if fault.Failure == events.ErrorProtocol && a.conn != nil && a.conn.ended.Load() {
+		if fault.Failure == events.ErrorProtocol && a.conn != nil && a.conn.Ended() {
 			fault.Failure = events.ErrorReset // half a header section looks malformed
 		}
 		if (fault.Failure == events.ErrorReset || fault.Failure == events.ErrorTruncated) && a.stalled() {
@@ -83,7 +83,7 @@ func (a *attempt) classify(err error) {
 
 // unanswered reports whether nothing at all has come on the attempt's connection of HTTP/2 since the attempt began.
 func (a *attempt) unanswered() bool {
-	return a.shared && a.conn != nil && a.conn.heard.Load() < int64(a.start.Sub(start))
+	return a.shared && a.conn != nil && a.conn.SilentSince(a.start)
 }
 
 // cancelledAtDeadline reports whether err is the upstream's cancellation of a call whose deadline, which it knows from

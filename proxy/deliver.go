@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -94,9 +93,6 @@ func (s *Server) Succeeded(service string) (began time.Time) {
 
 // deliver is told of by call, exactly once.
 func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (answer Delivered, err error) {
-	limited, cancel := context.WithTimeoutCause(ctx, rt.config.Timeout, errTimeout)
-	defer cancel()
-	limited = upstream.WithDialDeadline(limited, time.Now().Add(rt.config.Timeout))
 	var trace *attemptTrace
 	reported := false
 	defer func() {
@@ -106,7 +102,7 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 		}
 	}()
 	start := time.Now()
-	out := rt.deliveryRequest(limited, d)
+	out := rt.deliveryRequest(ctx, d)
 	trace = rt.tracedDelivery(out, call.State)
 	answer, connected, kind, err := rt.send(out, trace, call.State)
 	reported = true
@@ -176,46 +172,41 @@ func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 	return r
 }
 
-// send returns the upstream's answer, whether there was a connection, and how it failed; kind is "" if it did not, or if
-// the error says nothing of it. A response that breaks off is a failure, but its status tells that the request has arrived.
+// send returns the upstream's answer, whether there was a connection, and how it failed. kind is "" if it did not, or if
+// the error counts neither as a success nor as a failure. A response that breaks off is a failure, but its status tells that
+// the request has arrived.
 func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) (answer Delivered, connected bool, kind events.ErrorType, err error) {
-	progress, paused := upstream.NotConnected, upstream.Paused()
-	ctx, cancel := upstream.LimitReplays(r.Context(), rt.config.Upstream.Scheme == "h2c", func(c net.Conn) {
-		progress, connected = upstream.Connected, true
-		trace.connected(c)
-	})
-	defer cancel()
-	r = r.WithContext(ctx)
 	if state == events.HalfOpen {
-		rt.pool.renew() // connections from before the failure must not decide recovery
+		rt.pool.Renew() // connections from before the failure must not decide recovery
 	}
-	res, err := rt.pool.transport.Current().RoundTrip(r)
-	switch {
-	case err != nil && upstream.Paused() > paused:
-		rt.service.failedLocally(rt.logger, events.LocalPause, err)
-		return answer, connected, "", err
-	case err != nil && context.Cause(ctx) == errTimeout:
-		return answer, connected, events.ErrorTimeout, errTimeout
-	case err != nil && context.Cause(ctx) == errReplayed:
-		return answer, connected, events.ErrorReset, errReplayed
-	case err != nil:
-		return answer, connected, rt.service.failureOf(rt.logger, err, progress), err
+	res, failed := rt.pool.Do(r, rt.config.Timeout, trace.connected)
+	if failed != nil {
+		return answer, failed.Connected, rt.failureOf(failed), failed
 	}
-	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
-	defer upstream.CloseBodyWith(ctx, res)()
-	trace.answered(res)
-	if res.StatusCode < 200 {
-		return answer, connected, events.ErrorProtocol, fmt.Errorf("malformed response: status %03d", res.StatusCode)
-	}
-	enough := time.AfterFunc(drainFor, cancel)                // the request has arrived, and others wait
-	_, broken := io.CopyN(io.Discard, res.Body, maxProbeBody) // keeps the connection
-	enough.Stop()
+	defer res.Close()
+	trace.answered(res.Response)
+	enough := time.AfterFunc(drainFor, res.Close) // the request has arrived, and others wait
+	broken := res.Discard(maxDiscarded)           // keeps the connection
+	drained := enough.Stop()
 	answer = Delivered{res.StatusCode, parseRetryAfter(res.Header.Get("Retry-After"), time.Now())}
 	switch {
 	case rt.config.Breaker.FailureStatuses.Has(res.StatusCode):
 		kind = events.ErrorStatus
-	case broken != nil && broken != io.EOF && ctx.Err() == nil: // a body may last longer than anybody waits
-		kind = rt.service.failureOf(rt.logger, broken, upstream.Responded)
+	case broken != nil && drained: // a body may last longer than anything waits for it
+		kind = rt.failureOf(broken)
 	}
-	return answer, connected, kind, nil
+	return answer, true, kind, nil
+}
+
+// maxDiscarded is how much of the body of a response to a probe or a delivery is read, in bytes, so that its connection can
+// be used again.
+const maxDiscarded = 64 << 10
+
+// failureOf returns the upstream's failure that err is, of a request of the proxy's own; "" if it counts neither as a success
+// nor as a failure.
+func (rt *route) failureOf(err *upstream.Error) events.ErrorType {
+	if err.Local != "" {
+		rt.service.failedLocally(rt.logger, err.Local, err)
+	}
+	return err.Failure
 }

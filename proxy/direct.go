@@ -14,27 +14,21 @@ import (
 // answers by HTTP/1.1, which one behind TLS is known to do only once it has.
 func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
 	x, p := a.x, a.x.route.pool
-	auto := x.route.config.Transport == "auto" && p.direct != nil
-	if auto && p.http1.Load() && http1.CanSend(out) && (out.Body == nil || x.gather(out)) {
-		res, err := p.direct.RoundTrip(out)
+	if x.route.config.Transport == "auto" && p.TakesFast(out) && (out.Body == nil || x.gather(out)) {
+		res, sent, err := p.RoundTripFast(out)
 		b, _ := out.Body.(*shortBody)
-		if err != errHTTP2 {
+		if sent {
 			if b != nil {
 				shortBodies.Put(b)
 			}
 			return res, err
 		}
-		p.http1.Store(false)
 		if b != nil {
 			b.read = 0
 		}
 	}
 	a.hook(httptrace.ContextClientTrace(out.Context()))
-	res, err := p.transport.Current().RoundTrip(out)
-	if auto && err == nil && res.ProtoMajor == 1 && res.StatusCode != http.StatusSwitchingProtocols {
-		p.http1.Store(true)
-	}
-	return res, err
+	return p.RoundTrip(out)
 }
 
 // shortBody is a request's short body, or the first part of one that has not come as a whole.

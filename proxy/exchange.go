@@ -86,11 +86,14 @@ type exchangeKey struct{}
 
 // Value makes the exchange its own value, which saves a context.
 func (x *exchange) Value(key any) any {
-	switch key.(type) {
+	switch key := key.(type) {
 	case exchangeKey:
 		return x
-	case upstream.DialDeadlineKey:
-		return x
+	case upstream.ContextKey:
+		if key == upstream.HTTP1Only {
+			return x.r.Header["Upgrade"] != nil
+		}
+		return x.start.Add(x.timeout())
 	case http1.HooksKey:
 		return x.attempt
 	case http1.CancelSignalKey:
@@ -166,7 +169,7 @@ func (x *exchange) forward(call breaker.Call) {
 		x.upload.over = x.Done()
 	}
 	x.retries = x.newRetries()
-	if x.upload.body != nil && (x.retries != nil || x.route.pool.mayShare()) {
+	if x.upload.body != nil && (x.retries != nil || x.route.pool.MayMultiplex()) {
 		x.replay = &replay{body: &x.upload}
 	}
 	x.begin(call)
@@ -229,9 +232,6 @@ func (x *exchange) hasDeadline() bool {
 
 // hurried reports whether the caller gives the exchange too little time for it to say anything of the upstream.
 func (x *exchange) hurried() bool { return x.hasDeadline() && x.grpc.timeout < leastDeadline }
-
-// DialDeadline implements upstream.DialDeadline.
-func (x *exchange) DialDeadline() time.Time { return x.start.Add(x.timeout()) }
 
 // setClock makes expire run after d.
 func (x *exchange) setClock(d time.Duration) {

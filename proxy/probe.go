@@ -3,14 +3,11 @@ package proxy
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptrace"
 	"sync"
 	"time"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/upstream"
 )
 
 // prober tests the recovery of one service's upstream, in place of clients' requests, while
@@ -67,10 +64,8 @@ func (p *prober) probe(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, p.route.config.Breaker.Probe.Timeout)
-	defer cancel()
 	start := time.Now()
-	kind, err := p.ask(limited)
+	kind, err := p.send(ctx)
 	if err != nil && (ctx.Err() != nil || kind == "") {
 		call.Cancel()
 		return
@@ -86,47 +81,30 @@ func (p *prober) probe(ctx context.Context) {
 	call.Failure(f, time.Since(start))
 }
 
-// ask sends the probe's request, and returns how the upstream failed; "" with an error that says nothing of it. A
-// response's header section tells all, but where a short body is announced that has to come: a stream may last for ever.
-func (p *prober) ask(ctx context.Context) (events.ErrorType, error) {
+// send sends the probe's request, and returns how the upstream failed; "" with an error that counts neither as a success nor
+// as a failure. The header section decides, except that a short body of known length has to arrive: a stream may last for ever.
+func (p *prober) send(ctx context.Context) (events.ErrorType, error) {
 	rt := p.route
-	progress, paused := upstream.NotConnected, upstream.Paused()
-	ctx = upstream.WithDialDeadline(ctx, time.Now().Add(rt.config.Breaker.Probe.Timeout))
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { progress = upstream.Connected }})
 	target := rt.target.Scheme + "://" + rt.target.Host + rt.target.Base + rt.config.Breaker.Probe.Path
-	r, err := http.NewRequestWithContext(traced, http.MethodGet, target, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return events.ErrorConnect, fmt.Errorf("make a request of breaker.probe.path: %w", err)
 	}
 	r.Header.Set("User-Agent", "cbproxy-probe")
 	rt.via.addOnce(r.Header)
-	rt.pool.renew() // connections from before the failure must not decide recovery
-	res, err := rt.pool.transport.Current().RoundTrip(r)
-	switch {
-	case err != nil && upstream.Paused() > paused:
-		rt.service.failedLocally(rt.logger, events.LocalPause, err)
-		return "", err
-	case err != nil && ctx.Err() != nil:
-		return events.ErrorTimeout, fmt.Errorf("no answer within %v", rt.config.Breaker.Probe.Timeout)
-	case err != nil:
-		return rt.service.failureOf(rt.logger, err, progress), err
+	rt.pool.Renew() // connections from before the failure must not decide recovery
+	res, failed := rt.pool.Do(r, rt.config.Breaker.Probe.Timeout, nil)
+	if failed != nil {
+		return rt.failureOf(failed), failed
 	}
-	defer func() { _ = res.Body.Close() }() // what is left of it is not wanted
-	var broken error
-	if res.ContentLength <= maxProbeBody {
-		_, broken = io.CopyN(io.Discard, res.Body, res.ContentLength) // keeps the connection, too
-	}
-	switch {
-	case res.StatusCode < 200 || res.StatusCode > 399 || rt.config.Breaker.FailureStatuses.Has(res.StatusCode):
+	defer res.Close()
+	if rt.config.Breaker.FailureStatuses.Has(res.StatusCode) || res.StatusCode > 399 {
 		return events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode)
-	case broken != nil && ctx.Err() != nil:
-		return events.ErrorTimeout, fmt.Errorf("no whole answer within %v", rt.config.Breaker.Probe.Timeout)
-	case broken != nil:
-		return rt.service.failureOf(rt.logger, broken, upstream.Responded), broken
+	}
+	if res.ContentLength >= 0 && res.ContentLength <= maxDiscarded {
+		if broken := res.Discard(maxDiscarded); broken != nil { // which keeps the connection, too
+			return rt.failureOf(broken), broken
+		}
 	}
 	return "", nil
 }
-
-// maxProbeBody is the size of a response body that is read so that its connection can be
-// used again.
-const maxProbeBody = 64 << 10

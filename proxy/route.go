@@ -10,6 +10,7 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -17,7 +18,8 @@ import (
 type route struct {
 	config  *routes.Route
 	service *service
-	pool    *pool
+	pool    *upstream.Pool
+	poolKey poolKey // of pool
 	logger  *slog.Logger
 	tracer  events.Tracer // nil: nothing is traced
 	tunnels *sync.WaitGroup
@@ -33,13 +35,13 @@ type route struct {
 	when  []events.Reason  // the reasons for which chain answers
 	keep  int64            // bytes of the longest request body that chain has a use for
 
-	target     routes.Target
+	target     upstream.Target
 	nameHeader []string
 }
 
 func newRoute(c *routes.Route, all *routes.Config) *route {
 	r := &route{
-		config: c, target: c.Upstream.Target(),
+		config: c, target: upstream.TargetOf(c.Upstream.URL),
 		timed:        c.Breaker.SlowCallRatio > 0,
 		grpcFailures: newGRPCCodes(c.Breaker.GRPCFailureCodes),
 		places:       placesFor(all.MaxInFlight, c.Priority),

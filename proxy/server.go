@@ -21,6 +21,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -116,24 +117,21 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 	r.tunnels, r.load, r.via = &s.tunnels, &s.load, s.via
 	logger := s.config.Logger.With("service", name)
 	var err error
+	r.poolKey = poolKey{r.config.Upstream.ConnectionKey(r.config.TLS), r.config.KeepalivePing}
 	if r.pool, err = newPool(r.config.Upstream, r.config.TLS, r.config.KeepalivePing, logger); err != nil {
 		return nil, err
 	}
 	if known := s.services[name]; known != nil {
 		r.service = known
-		if known.pool.key == r.pool.key {
+		if known.poolKey == r.poolKey {
 			r.pool = known.pool
 		}
 	} else {
 		r.service = &service{name: name, halfOpen: make(chan struct{}, 1)}
 	}
 	r.setService(name)
-	site := fallbacks.Env{Service: name, Logger: logger, Host: s.config.Host, Transport: func(u routes.Upstream, tls routes.TLS) (*http.Transport, error) {
-		p, err := newPool(u, tls, 0, logger)
-		if err != nil {
-			return nil, err
-		}
-		return p.transport.Current(), nil
+	site := fallbacks.Env{Service: name, Logger: logger, Host: s.config.Host, Pool: func(u routes.Upstream, tls routes.TLS) (*upstream.Pool, error) {
+		return newPool(u, tls, 0, logger)
 	}}
 	if err := r.setFallback(c, site, r.service.chain); err != nil {
 		return nil, err
@@ -153,7 +151,7 @@ func (s *Server) adopt(r *route) {
 		})
 	}
 	service.breaker.SetPolicy(policy)
-	service.pool, service.chain = r.pool, r.chain
+	service.pool, service.poolKey, service.chain = r.pool, r.poolKey, r.chain
 	if r.chain != nil {
 		r.chain.Start()
 	}

@@ -17,7 +17,8 @@ type service struct {
 	name     string
 	breaker  *breaker.Breaker
 	observer events.Observer
-	pool     *pool
+	pool     *upstream.Pool
+	poolKey  poolKey          // of pool
 	chain    *fallbacks.Chain // of the route in force; nil if it has none
 	failures failureLog
 
@@ -48,15 +49,6 @@ func (s *service) changed(e events.Event) {
 func (s *service) failedLocally(logger *slog.Logger, kind events.LocalError, err error) {
 	s.observer.FailedLocally(kind)
 	s.failures.logLocal(logger, s.name, kind, err)
-}
-
-// failureOf returns the upstream's failure that err is, of a request of the proxy's own; "" if it says nothing of it.
-func (s *service) failureOf(logger *slog.Logger, err error, p upstream.Progress) events.ErrorType {
-	fault := upstream.Classify(err, p)
-	if fault.Local != "" {
-		s.failedLocally(logger, fault.Local, err)
-	}
-	return fault.Failure
 }
 
 func (s *service) wakeProber() {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"sync/atomic"
 
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -14,8 +15,8 @@ type snapshot struct {
 	services map[string]*route
 	limits   routes.Limits
 
-	users   atomic.Int64 // requests that run under it, and one while it is in force
-	orphans []*pool      // pools that the next snapshot does not use; set before the last user can leave
+	users   atomic.Int64     // requests that run under it, and one while it is in force
+	orphans []*upstream.Pool // pools that the next snapshot does not use; set before the last user can leave
 }
 
 func newSnapshot(built []*route, limits routes.Limits) *snapshot {
@@ -45,7 +46,7 @@ func (s *Server) acquire() *snapshot {
 func (s *snapshot) release() {
 	if s.users.Add(-1) == 0 {
 		for _, p := range s.orphans {
-			p.close()
+			p.Close()
 		}
 		for _, r := range s.routes {
 			if r.chain != nil {
@@ -58,7 +59,7 @@ func (s *snapshot) release() {
 // retire lets go of a snapshot that next has replaced. The connections that only it used
 // are closed when its last request has left.
 func (s *snapshot) retire(next []*route) {
-	used := make(map[*pool]bool, len(next))
+	used := make(map[*upstream.Pool]bool, len(next))
 	for _, r := range next {
 		used[r.pool] = true
 	}

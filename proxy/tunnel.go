@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"cbproxy/internal/upstream"
 	"errors"
 	"io"
 	"net"
@@ -18,7 +19,7 @@ import (
 type tunnel struct {
 	io.ReadWriteCloser
 	x        *exchange
-	upstream *upstreamConn // what ReadWriteCloser is made of; nil: it is not known
+	upstream *upstream.Conn // what ReadWriteCloser is made of; nil: it is not known
 	idle     time.Duration
 
 	opened        time.Time
@@ -32,7 +33,7 @@ type tunnel struct {
 func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 	t := &tunnel{ReadWriteCloser: c, x: x, upstream: x.attempt.conn, idle: x.route.config.IdleTimeout, opened: time.Now()}
 	if t.upstream != nil {
-		t.upstream.upload.Store(nil) // whose writes may fail unseen
+		t.upstream.BeginTunnel()
 	}
 	res.Body = t
 	x.route.tunnels.Add(1)

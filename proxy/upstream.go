@@ -77,8 +77,6 @@ const (
 	// maxCrossed is how often a request is sent again that had its connection closed by another one's cancellation.
 	// Where many clients leave, the next connection, the one given back last, may well be taken away likewise.
 	maxCrossed = 8
-	// maxUnprocessed is how often a request is sent at most as long as the upstream says that it has not processed it.
-	maxUnprocessed = 4
 	// unprocessedBackoff is waited before the third and each later time.
 	unprocessedBackoff = time.Second
 )
@@ -87,7 +85,7 @@ const (
 func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 	out = a.traced(out)
 	if a.call.State == events.HalfOpen {
-		a.x.route.pool.renew() // connections from before the failure must not decide recovery
+		a.x.route.pool.Renew() // connections from before the failure must not decide recovery
 	}
 	res, err := a.roundTrip(out)
 	repeatable := out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead)
@@ -95,7 +93,7 @@ func (a *attempt) ask(out *http.Request) (*http.Response, error) {
 		a.conns = 0 // which were no replays, and nothing is known of the others
 		res, err = a.roundTrip(out)
 	}
-	for n := 1; n < maxUnprocessed && upstream.Unprocessed(err) && a.cause() == nil && a.rewind(&out, n); n++ {
+	for n := 1; n < upstream.MaxUnprocessed && upstream.Unprocessed(err) && a.cause() == nil && a.rewind(&out, n); n++ {
 		res, err = a.roundTrip(out)
 	}
 	if err != nil {
@@ -156,7 +154,7 @@ var _ http1.Hooks = (*attempt)(nil)
 // be closed, and its others probably are closed as well. It closes conn before the first byte is written, whereupon
 // the transport takes another one, and reports whether it did: not if other requests share conn.
 func (a *attempt) refuseIdle(conn net.Conn) bool {
-	c, shared := upstream.Unwrap(conn, a.x.route.config.Upstream.Scheme == "h2c")
+	c, shared := a.x.route.pool.Unwrap(conn)
 	if !shared {
 		_ = c.Close()
 	}
@@ -167,13 +165,13 @@ func (a *attempt) refuseIdle(conn net.Conn) bool {
 // of closed connections with a single request. Over HTTP/2 it sends again what the upstream has not processed.
 func (a *attempt) GotConn(conn net.Conn) {
 	a.conns++
-	c, shared := upstream.Unwrap(conn, a.x.route.config.Upstream.Scheme == "h2c")
-	u, known := c.(*upstreamConn)
+	c, shared := a.x.route.pool.Unwrap(conn)
+	u, known := c.(*upstream.Conn)
 	a.conn, a.shared = u, shared
 	a.trace.connected(c)
 	switch {
 	case shared:
-		if a.conns > maxUnprocessed {
+		if a.conns > upstream.MaxUnprocessed {
 			a.cancel(errUnprocessed)
 		}
 		return
@@ -188,9 +186,9 @@ func (a *attempt) GotConn(conn net.Conn) {
 	switch {
 	case !known: // it is of internal/http1
 	case a.x.upload.body != nil:
-		u.begin(a)
+		u.BeginRequest(a.lost)
 	default:
-		u.begin(nil)
+		u.BeginRequest(nil)
 	}
 }
 
@@ -208,7 +206,7 @@ const (
 // Got1xxResponse passes an interim response on, unless the client has had enough of them.
 func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
 	if a.conn != nil {
-		a.conn.restoreInterim(http.Header(header))
+		a.conn.RestoreInterimFields(http.Header(header))
 	}
 	if a.x.r.Proto != "HTTP/1.1" {
 		// RFC 9110, section 15.2: none to HTTP/1.0. And net/http's HTTP/2 server may still
@@ -312,4 +310,22 @@ func (a *attempt) judgeUpgrade(res *http.Response, protocol, upgrade string) err
 	x.openTunnel(res, c)
 	a.succeeded()
 	return nil
+}
+
+// cleanHeader deletes the hop-by-hop fields of the attempt's response, before anything else reads its header, and returns its
+// Upgrade field.
+func (a *attempt) cleanHeader(res *http.Response) (protocol string) {
+	if a.conn != nil {
+		a.conn.RestoreFields(res.Header)
+	}
+	protocol = res.Header.Get("Upgrade")
+	a.hopByHop = upstream.RemoveHopByHop(res.Header)
+	return protocol
+}
+
+// cleanTrailer deletes from the response's trailers what belongs to the connection, or to the proxy. It is called when the
+// announced ones are known, and again when all are.
+func (a *attempt) cleanTrailer(res *http.Response) {
+	upstream.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
+	removeSignals(res.Trailer)
 }

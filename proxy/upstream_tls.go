@@ -2,18 +2,15 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"slices"
 	"sync"
 
-	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -36,39 +33,6 @@ func newUpstreamTLS(keys routes.TLS, logger *slog.Logger) (*upstreamTLS, error) 
 	var err error
 	u.seen, u.current, err = loadTLS(keys)
 	return u, err
-}
-
-// client secures c, a connection to address. It closes c if that fails.
-func (u *upstreamTLS) client(ctx context.Context, c net.Conn, address string) (net.Conn, error) {
-	config := u.config().Clone() // which keeps the cache of sessions
-	if config.ServerName == "" {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			_ = c.Close()
-			return nil, &upstream.DialError{Err: fmt.Errorf("secure the connection: %w", err)}
-		}
-		config.ServerName = host
-	}
-	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok && x.r.Header["Upgrade"] != nil {
-		config.NextProtos = []string{"http/1.1"} // HTTP/2 knows no upgrades, and http.Transport can't say so here
-	}
-	limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	secured := tls.Client(c, config)
-	if err := secured.HandshakeContext(limited); err != nil {
-		_ = c.Close()
-		err = fmt.Errorf("TLS handshake with %s: %w", config.ServerName, err)
-		if ctx.Err() == nil {
-			err = &upstream.DialError{Err: err}
-		}
-		return nil, err
-	}
-	if secured.ConnectionState().NegotiatedProtocol == "h2" {
-		if u, ok := c.(*upstreamConn); ok {
-			upstream.LimitUnacknowledged(u.Conn)
-		}
-	}
-	return secured, nil
 }
 
 // config returns what a new connection is secured by, as the files are now if they can be used.
@@ -109,7 +73,6 @@ func loadTLS(keys routes.TLS) (seen tlsFiles, config *tls.Config, err error) {
 func readTLS(keys routes.TLS) (*tls.Config, error) {
 	c := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{"h2", "http/1.1"},
 		ServerName:         keys.ServerName,
 		InsecureSkipVerify: keys.InsecureSkipVerify, // #nosec G402 -- only if the operator says so
 		ClientSessionCache: tls.NewLRUClientSessionCache(0),

@@ -57,3 +57,19 @@ func isPort(text string, least int) bool {
 	port, err := strconv.Atoi(text)
 	return err == nil && port >= least && port <= 65535 && strconv.Itoa(port) == text
 }
+
+// ConnectionKey is what connections to an upstream are made from: those with equal keys are
+// interchangeable.
+type ConnectionKey struct {
+	scheme, host string
+	tls          TLS // only of https
+}
+
+// ConnectionKey returns the key of connections to u, which are secured by t if it is https.
+func (u Upstream) ConnectionKey(t TLS) ConnectionKey {
+	key := ConnectionKey{scheme: u.Scheme, host: u.Host}
+	if u.Scheme == "https" {
+		key.tls = t
+	}
+	return key
+}

@@ -11,16 +11,15 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
-// Process is the environment of strategies that send requests: it has transports and a log.
+// Process is the environment of strategies that send requests: it has connections and a log.
 type Process struct {
 	Log Log
-	// Transports counts the transports that strategies have requested.
-	Transports atomic.Int64
-	// Panic makes the transports panic at each request.
-	Panic atomic.Bool
+	// Pools counts the pools of connections that strategies have requested.
+	Pools atomic.Int64
 }
 
 // NewProcess returns a Process.
@@ -28,29 +27,21 @@ func NewProcess() *Process { return &Process{Log: make(Log, 100)} }
 
 // Env returns an environment for the service svc.
 func (p *Process) Env() fallbacks.Env {
-	return fallbacks.Env{Service: "svc", Logger: slog.New(slog.NewTextHandler(p.Log, nil)), Transport: p.transport}
+	return fallbacks.Env{Service: "svc", Logger: slog.New(slog.NewTextHandler(p.Log, nil)), Pool: p.pool}
 }
 
-// transport returns a transport like that of the proxy, as far as strategies can tell.
-func (p *Process) transport(u routes.Upstream, config routes.TLS) (*http.Transport, error) {
-	p.Transports.Add(1)
-	t := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true, MaxIdleConnsPerHost: 10}
-	t.Proxy = func(*http.Request) (*url.URL, error) { // the only hook that is called on the request's goroutine
-		if p.Panic.Load() {
-			panic("broken transport")
-		}
-		return nil, nil
-	}
-	t.Protocols.SetHTTP1(u.Scheme != "h2c")
-	t.Protocols.SetUnencryptedHTTP2(u.Scheme == "h2c")
+// pool returns a pool like that of the proxy, as far as strategies can tell.
+func (p *Process) pool(u routes.Upstream, config routes.TLS) (*upstream.Pool, error) {
+	p.Pools.Add(1)
+	c := upstream.Config{URL: u.URL}
 	if config.CAFile != "" {
 		authorities, err := routes.LoadAuthorities(config.CAFile)
 		if err != nil {
 			return nil, err
 		}
-		t.TLSClientConfig = &tls.Config{RootCAs: authorities, ServerName: config.ServerName}
+		c.TLS = func() *tls.Config { return &tls.Config{RootCAs: authorities, ServerName: config.ServerName} }
 	}
-	return t, nil
+	return upstream.New(c), nil
 }
 
 // NewChain returns a chain with only the given strategy, not started. previous may be nil.

@@ -22,37 +22,31 @@ type DialError struct{ Err error }
 func (e *DialError) Error() string { return e.Err.Error() }
 func (e *DialError) Unwrap() error { return e.Err }
 
-type deadlineKey struct{}
+// ContextKey is the type of the keys under which a request's context says how its connection is made.
+type ContextKey int
 
-// WithDialDeadline returns a context whose Dialer gives each address of a name its share of the time until deadline.
-// http.Transport dials under a context without the deadline of the request's.
-func WithDialDeadline(ctx context.Context, deadline time.Time) context.Context {
-	return context.WithValue(ctx, deadlineKey{}, deadline)
-}
-
-// DialDeadline is implemented by what a context has under DialDeadlineKey.
-type DialDeadline interface{ DialDeadline() time.Time }
-
-// DialDeadlineKey is the key of a context's DialDeadline, for a context that is its own value.
-type DialDeadlineKey struct{}
+const (
+	// DialDeadline is the key of a time.Time: a Dialer gives each address of a name its share of the time until then.
+	// http.Transport dials under a context without the deadline of the request's.
+	DialDeadline ContextKey = iota
+	// HTTP1Only is the key of a bool: a new connection is not to speak HTTP/2, which has no upgrades.
+	HTTP1Only
+)
 
 func dialDeadline(ctx context.Context) (time.Time, bool) {
-	if t, ok := ctx.Value(deadlineKey{}).(time.Time); ok {
+	if t, ok := ctx.Value(DialDeadline).(time.Time); ok {
 		return t, true
-	}
-	if d, ok := ctx.Value(DialDeadlineKey{}).(DialDeadline); ok {
-		return d.DialDeadline(), true
 	}
 	return ctx.Deadline()
 }
 
-// Dialer opens TCP connections. It tries the addresses of a name by RFC 8305: the next one begins when the last one has
-// failed, or has taken so long that all of them get their turn before the request's deadline. The zero Dialer is ready.
+// Dialer opens TCP connections. It tries the addresses of a name by RFC 8305: the next attempt begins when the last one has
+// failed, or has taken so long that the others would not begin before the request's deadline. The zero Dialer is ready to use.
 type Dialer struct {
 	// Lookup returns the addresses of a name; nil is the system's resolver.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
-	// HTTP2 makes a connection that is gone without a sign end within some 15 s, as all requests share it. That is
-	// TCP's work: servers count HTTP/2's PING against a client.
+	// HTTP2 makes a connection end within some 15 s when its peer is gone without a sign, as all requests share it. TCP
+	// detects that: servers limit the PING frames of HTTP/2 that they accept.
 	HTTP2 bool
 }
 

@@ -72,7 +72,7 @@ func TestDialTriesTheNextAddressInTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := upstream.Dialer{Lookup: named(hosts...)}
-			ctx := upstream.WithDialDeadline(t.Context(), time.Now().Add(time.Second))
+			ctx := context.WithValue(t.Context(), upstream.DialDeadline, time.Now().Add(time.Second))
 			c, err := d.Dial(ctx, net.JoinHostPort("name", strconv.Itoa(port)))
 			if err != nil {
 				t.Fatal(err)

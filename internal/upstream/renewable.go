@@ -5,30 +5,25 @@ import (
 	"sync/atomic"
 )
 
-// Renewable is an http.Transport that can be replaced by one with new connections. Safe for concurrent use. Neither method
-// waits for the old connections: http.Transport closes them under locks that every request needs, holds those locks while
-// it calls httptrace hooks, and waits for connections whose peer reads nothing.
-type Renewable struct {
-	current atomic.Pointer[http.Transport]
+// renewable is an http.Transport that can be replaced by one with new connections. Safe for concurrent use. No method waits
+// for the old connections: http.Transport closes them under locks that every request needs, holds those locks while it
+// calls httptrace hooks, and waits for connections whose peer reads nothing.
+type renewable struct {
+	transport atomic.Pointer[http.Transport]
 }
 
-// NewRenewable returns a Renewable that is t for now.
-func NewRenewable(t *http.Transport) *Renewable {
-	r := new(Renewable)
-	r.current.Store(t)
-	return r
-}
+func (r *renewable) init(t *http.Transport) { r.transport.Store(t) }
 
-// Current returns the transport for a new request.
-func (r *Renewable) Current() *http.Transport { return r.current.Load() }
+// current returns the transport for a new request.
+func (r *renewable) current() *http.Transport { return r.transport.Load() }
 
-// Renew makes requests use new connections from now on. A connection in use ends after its last request.
-func (r *Renewable) Renew() {
-	old := r.current.Load()
-	if r.current.CompareAndSwap(old, old.Clone()) { // or another goroutine has renewed it just now
+// renew makes requests use new connections from now on. A connection in use ends after its last request.
+func (r *renewable) renew() {
+	old := r.transport.Load()
+	if r.transport.CompareAndSwap(old, old.Clone()) { // otherwise another goroutine has renewed it just now
 		go old.CloseIdleConnections()
 	}
 }
 
-// Close closes the connections that are not in use.
-func (r *Renewable) Close() { go r.current.Load().CloseIdleConnections() }
+// close closes the connections that are not in use.
+func (r *renewable) close() { go r.transport.Load().CloseIdleConnections() }

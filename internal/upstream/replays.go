@@ -2,36 +2,35 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/http/httptrace"
 )
 
-// ErrReplayed is the cause with which a context of LimitReplays ends by itself.
+// ErrReplayed is the cause with which the context of a request ends that was sent on two connections in a row which were
+// closed before a response.
 var ErrReplayed = errors.New("two connections in a row were closed before they answered")
 
-// maxUnprocessed is how often a request is sent at most over HTTP/2, where http.Transport sends again what the server says
-// that it has not processed.
-const maxUnprocessed = 4
+// MaxUnprocessed is how often a request is sent at most over HTTP/2, as long as the upstream reports that it has not
+// processed it.
+const MaxUnprocessed = 4
 
-// LimitReplays returns a context for one request to an http.Transport, with which it sends that twice at most: on an
-// idle connection that the server turns out to have closed, and once more. Without, it goes through a
-// whole pool of closed connections with a single request that is safe to repeat, as those with an
-// Idempotency-Key are, too. h2c tells that the connections speak HTTP/2 without TLS. connected is called with each
-// connection that the request is given, on the goroutine that makes the request. The caller must cancel the
+// limitReplays returns a context for one request to an http.Transport, with which it sends that twice at most: on an
+// idle connection that the server turns out to have closed, and once more. Otherwise it goes through a whole pool of closed
+// connections with a single request that is safe to repeat, as those with an Idempotency-Key are, too. connected is called
+// with each connection that the request is given, on the goroutine that makes the request. The caller must cancel the
 // context.
-func LimitReplays(ctx context.Context, h2c bool, connected func(net.Conn)) (context.Context, context.CancelFunc) {
+func (p *Pool) limitReplays(ctx context.Context, connected func(net.Conn)) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	given := 0
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		connected(info.Conn)
-		c, shared := Unwrap(info.Conn, h2c)
-		if f, ok := c.(FieldsConn); ok && !shared {
-			f.ExpectResponse()
+		c, shared := p.Unwrap(info.Conn)
+		if u, ok := c.(*Conn); ok && !shared {
+			u.BeginRequest(nil)
 		}
 		given++
-		if given <= 2 || shared && given <= maxUnprocessed {
+		if given <= 2 || shared && given <= MaxUnprocessed {
 			return
 		}
 		cancel(ErrReplayed)
@@ -40,19 +39,4 @@ func LimitReplays(ctx context.Context, h2c bool, connected func(net.Conn)) (cont
 		}
 	}})
 	return traced, func() { cancel(nil) }
-}
-
-// Unwrap returns what is below TLS, if c is TLS, and whether requests share c, as those of HTTP/2 do. h2c tells
-// that it speaks HTTP/2 without TLS.
-func Unwrap(c net.Conn, h2c bool) (below net.Conn, shared bool) {
-	if t, ok := c.(tlsConn); ok {
-		return t.NetConn(), t.ConnectionState().NegotiatedProtocol == "h2"
-	}
-	return c, h2c
-}
-
-// tlsConn is a *tls.Conn, or what is made of one.
-type tlsConn interface {
-	NetConn() net.Conn
-	ConnectionState() tls.ConnectionState
 }

@@ -1,0 +1,130 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// Error is why a request of the proxy's own has no response, or no complete one.
+type Error struct {
+	Fault
+	// Connected reports whether the request was given a connection.
+	Connected bool
+	Err       error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Response is the response to a request of the proxy's own. Close must be called. Its methods are for one goroutine.
+type Response struct {
+	*http.Response
+	ctx    context.Context
+	end    func()
+	paused time.Duration // what Paused was when the request was sent
+}
+
+// Do sends a request of the proxy's own (a probe, a delivery, or one of a strategy) and returns its response, without the
+// hop-by-hop fields, once the header section is there. timeout limits the time until Close. Redirects are not followed. If
+// connected is not nil, it is called with each connection that the request is given, on the caller's goroutine.
+func (p *Pool) Do(r *http.Request, timeout time.Duration, connected func(net.Conn)) (*Response, *Error) {
+	ctx, cancel := context.WithTimeoutCause(r.Context(), timeout, fmt.Errorf("no answer within %v", timeout))
+	ctx = context.WithValue(ctx, DialDeadline, time.Now().Add(timeout))
+	var conn net.Conn // the last one
+	limited, stop := p.limitReplays(ctx, func(c net.Conn) {
+		if conn = c; connected != nil {
+			connected(c)
+		}
+	})
+	w := &Response{ctx: limited, end: func() { stop(); cancel() }, paused: Paused()}
+	res, err := p.RoundTrip(r.WithContext(limited))
+	if err != nil {
+		defer w.end()
+		progress := NotConnected
+		if conn != nil {
+			progress = Connected
+		}
+		return nil, w.classify(err, progress)
+	}
+	w.Response = res
+	stopWatch := CloseBodyWith(limited, res)
+	w.end = func() { stopWatch(); _ = res.Body.Close(); stop(); cancel() }
+	if res.StatusCode < 200 {
+		defer w.end()
+		return nil, malformedStatus(res.StatusCode)
+	}
+	if c, shared := p.Unwrap(conn); !shared {
+		if u, ok := c.(*Conn); ok {
+			u.RestoreFields(res.Header)
+		}
+	}
+	RemoveHopByHop(res.Header)
+	return w, nil
+}
+
+func malformedStatus(status int) *Error {
+	return &Error{Fault{Failure: events.ErrorProtocol}, true, fmt.Errorf("malformed response: status %03d", status)}
+}
+
+// Close ends the request. What is left of the response's body is not read.
+func (w *Response) Close() { w.end() }
+
+// Discard reads up to n bytes of the body, so that the connection can be used again. It returns nil if the body is longer.
+func (w *Response) Discard(n int64) *Error {
+	if _, err := io.CopyN(io.Discard, w.Body, n); err != nil && err != io.EOF {
+		return w.classify(err, Responded)
+	}
+	return nil
+}
+
+// ReadAll reads the body. One of more than limit bytes is an error.
+func (w *Response) ReadAll(limit int64) ([]byte, *Error) {
+	if w.Body == http.NoBody {
+		return nil, nil // ContentLength may be that of another response: of one to a GET
+	}
+	tooLong := &Error{Fault{Failure: events.ErrorProtocol}, true, fmt.Errorf("the response is longer than %d bytes", limit)}
+	if w.ContentLength > limit {
+		return nil, tooLong
+	}
+	var b bytes.Buffer
+	if w.ContentLength > 0 {
+		b.Grow(int(w.ContentLength) + bytes.MinRead)
+	}
+	n, err := b.ReadFrom(io.LimitReader(w.Body, limit+1))
+	switch {
+	case err != nil:
+		return nil, w.classify(fmt.Errorf("read the response's body: %w", err), Responded)
+	case n > limit:
+		return nil, tooLong
+	}
+	return b.Bytes(), nil
+}
+
+// classify returns the error of a request that had come as far as progress. A time limit that has passed is the upstream's
+// failure, whoever has set it, unless the process was paused meanwhile; the end of the caller's context is no failure.
+func (w *Response) classify(err error, progress Progress) *Error {
+	connected := progress != NotConnected
+	failure := func(kind events.ErrorType, err error) *Error { return &Error{Fault{Failure: kind}, connected, err} }
+	switch cause := context.Cause(w.ctx); {
+	case Paused() > w.paused:
+		return &Error{Fault{Local: events.LocalPause}, connected, err}
+	case w.ctx.Err() == context.DeadlineExceeded:
+		return failure(events.ErrorTimeout, cause)
+	case cause == ErrReplayed:
+		return failure(events.ErrorReset, cause)
+	case cause != nil:
+		return failure("", cause)
+	case errors.Is(err, context.Canceled):
+		// The cancellation of the connection's last request, which http.Transport has taken for complete too early.
+		return failure("", err)
+	}
+	return &Error{Classify(err, progress), connected, err}
+}

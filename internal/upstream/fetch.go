@@ -1,0 +1,76 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// Client sends requests to one server and returns complete responses. Safe for concurrent use.
+type Client struct {
+	// Pool is the connections to the server.
+	Pool        *SharedPool
+	target      Target
+	timeout     time.Duration
+	maxResponse int64 // bytes of a response's body
+}
+
+// NewClient returns a client of the server at u, which pool leads to. timeout limits a request and its response, and
+// maxResponse is the size in bytes of the largest body of a response.
+func NewClient(u *url.URL, pool *SharedPool, timeout time.Duration, maxResponse int64) *Client {
+	return &Client{Pool: pool, target: TargetOf(u), timeout: timeout, maxResponse: maxResponse}
+}
+
+// timeLimitMargin is how much longer than its client's timeout a strategy may take, so that the client reports the timeout.
+const timeLimitMargin = time.Second
+
+// TimeLimit returns the timeout and a little more.
+func (c *Client) TimeLimit() time.Duration {
+	return max(c.timeout, c.timeout+timeLimitMargin) // the sum may overflow
+}
+
+// Request returns a request for path, which is below the URL's own, and query: both are sent byte for byte. Nothing that is
+// passed may change until http.Transport is done with it, which may be after the response.
+func (c *Client) Request(method, path, query string, h http.Header, body []byte) *http.Request {
+	r := &http.Request{Method: method, URL: &url.URL{RawQuery: query}, Header: h}
+	c.target.Address(r.URL, path)
+	if len(body) > 0 {
+		r.ContentLength = int64(len(body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.Body, _ = r.GetBody()
+	}
+	return r
+}
+
+// Fetched is a complete response.
+type Fetched struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Fetch sends r and returns the complete response. accept judges its status before the body is read; its error becomes an
+// *Error with the failure events.ErrorStatus. The header of the result is the caller's own.
+func (c *Client) Fetch(ctx context.Context, r *http.Request, accept func(status int) error) (*Fetched, *Error) {
+	res, failed := c.Pool.Do(r.WithContext(ctx), c.timeout, nil)
+	if failed != nil {
+		return nil, failed
+	}
+	defer res.Close()
+	if res.StatusCode > 599 {
+		return nil, malformedStatus(res.StatusCode)
+	}
+	if err := accept(res.StatusCode); err != nil {
+		return nil, &Error{Fault{Failure: events.ErrorStatus}, true, err}
+	}
+	body, failed := res.ReadAll(c.maxResponse)
+	if failed != nil {
+		return nil, failed
+	}
+	return &Fetched{Status: res.StatusCode, Header: res.Header, Body: body}, nil
+}

@@ -1,0 +1,82 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+)
+
+// tlsConn is a *tls.Conn or a *secureConn.
+type tlsConn interface {
+	NetConn() net.Conn
+	ConnectionState() tls.ConnectionState
+}
+
+// secure negotiates TLS on c, a connection to address. It closes c if that fails.
+func secure(ctx context.Context, c net.Conn, config *tls.Config, address string) (*tls.Conn, error) {
+	config = config.Clone() // which shares the cache of sessions
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			_ = c.Close()
+			return nil, &DialError{Err: fmt.Errorf("secure the connection: %w", err)}
+		}
+		config.ServerName = host
+	}
+	config.NextProtos = []string{"h2", "http/1.1"}
+	if only, _ := ctx.Value(HTTP1Only).(bool); only {
+		config.NextProtos = []string{"http/1.1"}
+	}
+	limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	secured := tls.Client(c, config)
+	if err := secured.HandshakeContext(limited); err != nil {
+		_ = c.Close()
+		err = fmt.Errorf("TLS handshake with %s: %w", config.ServerName, err)
+		if ctx.Err() == nil {
+			err = &DialError{Err: err}
+		}
+		return nil, err
+	}
+	return secured, nil
+}
+
+// secureForHTTP1 is secure for the fast path. It returns errHTTP2 if the upstream chooses HTTP/2.
+func secureForHTTP1(ctx context.Context, c net.Conn, config *tls.Config, address string) (net.Conn, error) {
+	secured, err := secure(ctx, c, config, address)
+	if err != nil {
+		return nil, err
+	}
+	if secured.ConnectionState().NegotiatedProtocol == "h2" {
+		_ = secured.Close()
+		return nil, errHTTP2
+	}
+	return secured, nil
+}
+
+// secureForTransport is secure for http.Transport, which recognizes HTTP/2 by the type *tls.Conn.
+func secureForTransport(ctx context.Context, c *Conn, config *tls.Config, address string) (net.Conn, error) {
+	secured, err := secure(ctx, c, config, address)
+	if err != nil {
+		return nil, err
+	}
+	if secured.ConnectionState().NegotiatedProtocol == "h2" {
+		LimitUnacknowledged(c.Conn)
+		return secured, nil
+	}
+	c.fields.encrypted = true
+	return &secureConn{secured, &c.fields}, nil
+}
+
+// secureConn is a connection of http.Transport that speaks HTTP/1.1 over TLS.
+type secureConn struct {
+	*tls.Conn
+	fields *connectionFields // of the Conn below
+}
+
+func (c *secureConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.fields.scan(p[:n])
+	return n, err
+}
