@@ -1,5 +1,5 @@
-// Command gosec looks for faults of security in what is released, by gosec's rules. It is gosec's own
-// command without what would ask a language model, which takes minutes to compile.
+// Command gosec runs gosec's rules on the packages of the product. It replaces gosec's own command, which takes minutes to
+// compile because of its language model integration.
 //
 //	go run . FOLDER
 package main
@@ -17,14 +17,14 @@ import (
 	"github.com/securego/gosec/v2/rules"
 )
 
-// excluded are rules whose every finding is the same and no fault. What else is none says so at its line.
+// excluded are rules with only false positives. Other false positives have a #nosec comment.
 //
-//   - G115: the integers that are converted are counts and sizes, bounded by the configuration's limits or by
-//     what is in memory; those in what others wrote are checked first, and fuzzed.
-//   - G304: the files that are opened are those that the operator named, or in the folder that the operator named.
+//   - G115: converted integers are counts and sizes, limited by the configuration or by memory. Integers from untrusted
+//     input are checked first, and fuzzed.
+//   - G304: all opened files are named by the operator, or in a folder named by the operator.
 var excluded = []string{"G115", "G304"}
 
-// unreleased are the folders of benchmarks and tests, which are given nothing by strangers.
+// unreleased are folders with benchmarks and tests, which get no untrusted input.
 var unreleased = []string{`\.ci`, "internal/bench", "internal/redistest", "internal/suites", "internal/manifests", "fallbacks/fallbacktest", "examples/strategy"}
 
 func main() {
@@ -32,7 +32,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: gosec FOLDER")
 		os.Exit(2)
 	}
-	found, err := look(os.Args[1])
+	found, err := scan(os.Args[1])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gosec:", err)
 		os.Exit(1)
@@ -42,13 +42,13 @@ func main() {
 	}
 }
 
-// look prints what it finds below a folder and returns how much that is.
-func look(folder string) (found int, err error) {
+// scan prints the findings below a folder and returns their number.
+func scan(folder string) (found int, err error) {
 	folder, err = filepath.Abs(folder)
 	if err != nil {
 		return 0, err
 	}
-	if err := os.Chdir(folder); err != nil { // the module's packages are found from here
+	if err := os.Chdir(folder); err != nil { // packages are resolved relative to the working folder
 		return 0, err
 	}
 	packages, err := gosec.PackagePaths(folder+"/...", gosec.ExcludedDirsRegExp(unreleased))
@@ -67,9 +67,9 @@ func look(folder string) (found int, err error) {
 	}
 	for file, errors := range failures {
 		for _, e := range errors {
-			fmt.Printf("%s:%d: can't be looked at: %s\n", file, e.Line, e.Err)
+			fmt.Printf("%s:%d: can't be analysed: %s\n", file, e.Line, e.Err)
 		}
 	}
-	fmt.Printf("gosec: %d files, %d findings, %d passed over with a reason\n", metrics.NumFiles, len(issues), metrics.NumNosec)
+	fmt.Printf("gosec: %d files, %d findings, %d suppressed by #nosec\n", metrics.NumFiles, len(issues), metrics.NumNosec)
 	return len(issues) + len(failures), nil
 }

@@ -1,4 +1,4 @@
-// Package certtest makes certificates for tests.
+// Package certtest creates certificates for tests.
 package certtest
 
 import (
@@ -15,16 +15,17 @@ import (
 	"time"
 )
 
-// Authority signs certificates, all of which are valid since an hour ago, as clocks differ, and for a day.
+// Authority is a certificate authority. Its certificates are valid from an hour ago, to tolerate clock differences, for
+// a day.
 type Authority struct {
-	// PEM is its own certificate.
+	// PEM is the certificate of the authority.
 	PEM []byte
 
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-// NewAuthority returns one that nobody trusts yet.
+// NewAuthority returns an authority with a new key.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{key: newKey(t)}
@@ -39,15 +40,15 @@ func NewAuthority(t testing.TB) *Authority {
 	return a
 }
 
-// Pool returns a pool that trusts the authority and nobody else.
+// Pool returns a pool that contains only the authority.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.certificate)
 	return pool
 }
 
-// Sign returns a certificate of the given name and its key, both as PEM, for servers and clients. It is for
-// the hosts given, names or addresses; for its own name if there are none.
+// Sign returns a certificate for servers and clients with the common name name, and its key, both as PEM. hosts are its
+// host names and IP addresses; the default is name.
 func (a *Authority) Sign(t testing.TB, name string, hosts ...string) (certificate, key []byte) {
 	t.Helper()
 	template, private := newTemplate(name), newKey(t)
@@ -71,14 +72,14 @@ func (a *Authority) Sign(t testing.TB, name string, hosts ...string) (certificat
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
 }
 
-// WriteSigned writes what Sign returns to NAME.pem and NAME-key.pem in the folder, over what is there.
+// WriteSigned writes the results of Sign to NAME.pem and NAME-key.pem in folder, replacing existing files.
 func (a *Authority) WriteSigned(t testing.TB, folder, name string, hosts ...string) (certFile, keyFile string) {
 	t.Helper()
 	certificate, key := a.Sign(t, name, hosts...)
 	return Write(t, folder, name+".pem", certificate), Write(t, folder, name+"-key.pem", key)
 }
 
-// Write writes a file that only its owner may read, and returns its path.
+// Write writes a file with mode 0600 and returns its path.
 func Write(t testing.TB, folder, name string, content []byte) (file string) {
 	t.Helper()
 	file = filepath.Join(folder, name)
@@ -88,7 +89,7 @@ func Write(t testing.TB, folder, name string, content []byte) (file string) {
 	return file
 }
 
-// create returns a certificate for key that the authority has signed.
+// create returns a certificate for key, signed by the authority.
 func (a *Authority) create(t testing.TB, template, parent *x509.Certificate, key *ecdsa.PrivateKey) (der []byte) {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), a.key)
@@ -98,7 +99,7 @@ func (a *Authority) create(t testing.TB, template, parent *x509.Certificate, key
 	return der
 }
 
-// newTemplate returns what all certificates have; Go draws their serial numbers.
+// newTemplate returns the fields that all certificates have in common. CreateCertificate adds a random serial number.
 func newTemplate(name string) *x509.Certificate {
 	return &x509.Certificate{Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
 }

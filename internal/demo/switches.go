@@ -13,8 +13,7 @@ import (
 //go:embed switches.html
 var switchesText string
 
-// switchesPage fills the page in. html/template executes templates as text/template does, which makes
-// the binary larger by a third: the linker must keep all that a template could name.
+// switchesPage returns the page with a switch for each upstream.
 func switchesPage(all []*Upstream, dashboard string) string {
 	var switches strings.Builder
 	for _, u := range all {
@@ -28,12 +27,12 @@ func switchesPage(all []*Upstream, dashboard string) string {
 	return strings.NewReplacer("{{dashboard}}", html.EscapeString(dashboard), "{{switches}}", switches.String()).Replace(switchesText)
 }
 
-// Switches serves a page with the upstreams' switches, and sets them: POST /SERVICE/FAULT.
+// Switches returns a handler with a page of the upstreams' switches at /. POST /SERVICE/FAULT sets one.
 func Switches(all []*Upstream, dashboard string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = io.WriteString(w, switchesPage(all, dashboard)) // to a browser that is gone
+		_, _ = io.WriteString(w, switchesPage(all, dashboard)) // an error means that the browser has disconnected
 	})
 	mux.HandleFunc("POST /{service}/{fault}", func(w http.ResponseWriter, r *http.Request) {
 		for _, u := range all {
@@ -51,7 +50,7 @@ func Switches(all []*Upstream, dashboard string) http.Handler {
 			_, _ = fmt.Fprintf(w, "%s is %s\n", u.Service, u.Fault())
 			return
 		}
-		http.Error(w, fmt.Sprintf("no service is named %q", r.PathValue("service")), http.StatusNotFound)
+		http.Error(w, fmt.Sprintf("there is no service %q", r.PathValue("service")), http.StatusNotFound)
 	})
 	return http.NewCrossOriginProtection().Handler(mux)
 }

@@ -8,7 +8,7 @@ import (
 	"cbproxy/internal/demo"
 )
 
-func TestNothingLeavesItsPlaceOnThePageOfSwitches(t *testing.T) {
+func TestSwitchesPageEscapesValues(t *testing.T) {
 	u := &demo.Upstream{Service: `<a b="/?&'`}
 	if err := u.Set(demo.Dead); err != nil {
 		t.Fatal(err)

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// Guide leads through a tour of a proxy that has the upstreams behind it and Traffic in front.
+// Guide runs the tour of the demo: it breaks upstreams and describes what the proxy does.
 type Guide struct {
 	Upstreams []*Upstream
-	// Data and Admin are the proxy's addresses, as URLs.
+	// Data and Admin are the base URLs of the proxy's data plane and admin API.
 	Data, Admin string
-	// Out is where the guide talks to.
+	// Out gets the descriptions.
 	Out io.Writer
-	// Pause is how long a reader gets for a paragraph.
+	// Pause is the time to read a paragraph.
 	Pause time.Duration
 }
 
-// status is what the guide wants to know of the proxy.
+// status is the part of the health API's response that the guide uses.
 type status struct {
 	Services map[string]struct {
 		State       string `json:"circuit_breaker_state"`
@@ -28,31 +28,30 @@ type status struct {
 	}
 }
 
-// Tour kills, waits and recovers, and tells what happens, each time when it has happened. Its error
-// says what did not.
+// Tour runs the tour. It describes each effect after it has occurred, and returns an error if one does not occur.
 func (g *Guide) Tour(ctx context.Context) error {
 	rag, notifier, vms := g.Upstreams[0], g.Upstreams[2], g.Upstreams[3]
 	steps := []func(context.Context) error{
-		g.say("Five services answer through the proxy, four calls a second each. What a caller of RAG gets:"),
+		g.say("Five services answer through the proxy, with four calls per second each. A client of RAG gets:"),
 		g.show(rag),
-		g.set(rag, Dead, "Now RAG's process dies: nobody listens at %s any more."),
-		g.await(rag, "open", "Five failures in a row, and its breaker is open. Callers did not wait for that, nor do they now:"),
+		g.set(rag, Dead, "RAG's process dies: nothing listens at %s any more."),
+		g.await(rag, "open", "After five consecutive failures its breaker is open. Clients get a fallback at once:"),
 		g.show(rag),
-		g.say("The upstream is left alone: it is asked again when recovery_timeout is over, by a single probe. Look at the countdown."),
-		g.set(notifier, Dead, "The notifier dies too (%s). A notification must not be lost:"),
-		g.await(notifier, "open", "Its breaker is open. What is sent now waits on the disk, in order, and would survive kill -9:"),
+		g.say("The upstream gets no requests until recovery_timeout is over. Then a single request probes it. The dashboard shows the countdown."),
+		g.set(notifier, Dead, "The notifier dies too (%s). Notifications must not be lost:"),
+		g.await(notifier, "open", "Its breaker is open. Requests are now queued on disk, in order, and survive kill -9:"),
 		g.show(notifier),
 		g.queue(notifier, "waiting", "", func(q queueStatus) bool { return q.Waiting > 0 }),
-		g.set(vms, Slow, "VMS (%s) does not die, it crawls: each answer takes three seconds, and callers give it one."),
-		g.await(vms, "open", "Slow is as good as dead. Its callers are answered at once again:"),
+		g.set(vms, Slow, "VMS (%s) becomes slow: each response takes three seconds, and the timeout is one second."),
+		g.await(vms, "open", "Slow responses open the breaker, too. Clients get a fallback at once again:"),
 		g.show(vms),
 		g.set(rag, Fine, "RAG is back at %s."),
-		g.await(rag, "closed", "A probe found it, and its breaker closed:"),
+		g.await(rag, "closed", "A probe succeeded, and its breaker closed:"),
 		g.show(rag),
 		g.set(notifier, Fine, "The notifier is back at %s."),
-		g.queue(notifier, "delivered", "What waited has been delivered, in order.", func(q queueStatus) bool { return q.Waiting == 0 && q.Delivered > 0 }),
-		g.set(vms, Fine, "And VMS (%s) is quick again."),
-		g.await(vms, "closed", "All five are closed. That was the tour; break something yourself."),
+		g.queue(notifier, "delivered", "The queued requests have been delivered, in order.", func(q queueStatus) bool { return q.Waiting == 0 && q.Delivered > 0 }),
+		g.set(vms, Fine, "VMS (%s) is fast again."),
+		g.await(vms, "closed", "All five breakers are closed. This is the end of the tour; break something yourself."),
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -83,9 +82,9 @@ func (g *Guide) pause(ctx context.Context) error {
 func (g *Guide) show(u *Upstream) func(context.Context) error {
 	return func(ctx context.Context) error {
 		start := time.Now()
-		got, err := ask(ctx, http.DefaultClient, g.Data+u.Prefix, u, 0)
+		got, err := call(ctx, http.DefaultClient, g.Data+u.Prefix, u, 0)
 		if err != nil {
-			return fmt.Errorf("ask %s: %w", u.Service, err)
+			return fmt.Errorf("call %s: %w", u.Service, err)
 		}
 		g.printf("  %s, after %d ms: %s\n", u.Prefix, time.Since(start).Milliseconds(), got)
 		return g.pause(ctx)
@@ -101,8 +100,8 @@ func (g *Guide) set(u *Upstream, f Fault, text string) func(context.Context) err
 	}
 }
 
-// patience is for what should take some seconds.
-const patience = time.Minute
+// stepTimeout limits the wait for an effect that should take some seconds.
+const stepTimeout = time.Minute
 
 func (g *Guide) await(u *Upstream, state, text string) func(context.Context) error {
 	return func(ctx context.Context) error {
@@ -135,9 +134,9 @@ func (g *Guide) queue(u *Upstream, what, text string, done func(queueStatus) boo
 	}
 }
 
-// poll reads what the admin plane says into v until done says so.
+// poll reads path of the admin API into v until done returns true.
 func (g *Guide) poll(ctx context.Context, path string, v any, done func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
@@ -168,7 +167,7 @@ func (g *Guide) read(ctx context.Context, path string, v any) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", path, res.Status)
+		return fmt.Errorf("%s: status %s", path, res.Status)
 	}
 	return json.NewDecoder(res.Body).Decode(v)
 }

@@ -1,5 +1,4 @@
-// Package demo holds what stands in for the world in `cbproxy demo`: five upstreams with switches,
-// callers, and a guide.
+// Package demo provides the environment of `cbproxy demo`: five upstreams that can be broken, clients, and a guided tour.
 package demo
 
 import (
@@ -16,38 +15,38 @@ import (
 	"time"
 )
 
-// Fault is what is wrong with an upstream.
+// Fault is a fault of an upstream.
 type Fault string
 
 // The faults that an upstream's switch can be set to.
 const (
-	Fine   Fault = "fine"   // nothing
-	Dead   Fault = "dead"   // nobody listens
-	Slow   Fault = "slow"   // it answers after longer than anybody waits
-	Errors Fault = "errors" // it answers 500
-	Flaky  Fault = "flaky"  // it answers 500 half of the time
+	Fine   Fault = "fine"   // none
+	Dead   Fault = "dead"   // nothing listens at its address
+	Slow   Fault = "slow"   // responses take longer than Timeout
+	Errors Fault = "errors" // every response is a 500
+	Flaky  Fault = "flaky"  // half of the responses are 500s
 )
 
 // Faults lists every fault.
 var Faults = []Fault{Fine, Dead, Slow, Errors, Flaky}
 
-// Timeout is how long callers should wait for an upstream here; a slow one takes longer.
+// Timeout is the timeout of the routes in the demo; a slow upstream takes longer.
 const Timeout = time.Second
 
-// Upstream stands in for one service. Safe for concurrent use.
+// Upstream is a stand-in for one service. It is safe for concurrent use.
 type Upstream struct {
-	// Service, Prefix and Address are what the proxy's configuration needs to know.
+	// Service, Prefix and Address are for the proxy's configuration.
 	Service, Prefix, Address string
 
 	body     string
 	fault    atomic.Value // Fault
 	requests atomic.Int64
-	mu       sync.Mutex   // guards what follows
+	mu       sync.Mutex   // guards the fields below
 	server   *http.Server // nil while it is dead
 	ended    chan struct{}
 }
 
-// Upstreams returns the five services, which listen.
+// Upstreams starts the five services.
 func Upstreams() ([]*Upstream, error) {
 	all := []*Upstream{
 		{Service: "rag_service", Prefix: "/rag", body: `{"linked_explanation":"Door 7 was open for 12 minutes.","retrieved_context":["camera 4","door log"],"confidence_score":0.93}`},
@@ -67,7 +66,7 @@ func Upstreams() ([]*Upstream, error) {
 	return all, nil
 }
 
-// Close ends upstreams.
+// Close stops upstreams.
 func Close(all []*Upstream) {
 	for _, u := range all {
 		u.die()
@@ -79,11 +78,11 @@ func (u *Upstream) listen() error {
 	if err != nil {
 		return err
 	}
-	u.Address = l.Addr().String() // and keeps it when it comes back
+	u.Address = l.Addr().String() // a restarted upstream has the same address
 	server, ended := &http.Server{Handler: u, ReadHeaderTimeout: Timeout}, make(chan struct{})
 	u.server, u.ended = server, ended
 	go func() {
-		_ = server.Serve(l) // until it dies
+		_ = server.Serve(l) // returns when the server is closed
 		close(ended)
 	}()
 	return nil
@@ -93,16 +92,16 @@ func (u *Upstream) die() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.server != nil {
-		_ = u.server.Close() // and cuts what is in flight
+		_ = u.server.Close() // also closes connections in use
 		<-u.ended
 		u.server = nil
 	}
 }
 
-// Set sets the switch.
+// Set sets the fault.
 func (u *Upstream) Set(f Fault) error {
 	if !slices.Contains(Faults, f) {
-		return fmt.Errorf("a switch is one of %v, got %q", Faults, f)
+		return fmt.Errorf("a fault must be one of %v, got %q", Faults, f)
 	}
 	u.fault.Store(f)
 	if f == Dead {
@@ -115,18 +114,18 @@ func (u *Upstream) Set(f Fault) error {
 		return nil
 	}
 	if err := u.listen(); err != nil {
-		return fmt.Errorf("bring %s back: %w", u.Service, err)
+		return fmt.Errorf("restart %s: %w", u.Service, err)
 	}
 	return nil
 }
 
-// Fault returns how the switch is set.
+// Fault returns the current fault.
 func (u *Upstream) Fault() Fault { return u.fault.Load().(Fault) }
 
-// Requests returns how many have arrived.
+// Requests returns the number of requests received.
 func (u *Upstream) Requests() int64 { return u.requests.Load() }
 
-// ServeHTTP answers as the switch says.
+// ServeHTTP responds according to the fault.
 func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u.requests.Add(1)
 	_, _ = io.Copy(io.Discard, r.Body)
@@ -139,7 +138,7 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if fault == Errors || fault == Flaky && rand.IntN(2) == 0 { // #nosec G404 -- a fault on show
+	if fault == Errors || fault == Flaky && rand.IntN(2) == 0 { // #nosec G404 -- a simulated fault
 		w.WriteHeader(http.StatusInternalServerError)
 		_, _ = io.WriteString(w, `{"error":"out of order"}`)
 		return
@@ -147,8 +146,7 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, u.body)
 }
 
-// Traffic asks every service through the proxy at base, some times a second, until ctx is done. What
-// comes back is the dashboard's business.
+// Traffic calls every service through the proxy at base, four times per second, until ctx is done. It ignores the responses.
 func Traffic(ctx context.Context, base string, all []*Upstream) {
 	client := &http.Client{Timeout: 4 * Timeout}
 	var callers sync.WaitGroup
@@ -162,15 +160,15 @@ func Traffic(ctx context.Context, base string, all []*Upstream) {
 					return
 				case <-ticker.C:
 				}
-				callers.Go(func() { _, _ = ask(ctx, client, base+u.Prefix, u, n) })
+				callers.Go(func() { _, _ = call(ctx, client, base+u.Prefix, u, n) })
 			}
 		})
 	}
 	callers.Wait()
 }
 
-// ask sends one request, and returns what the caller got.
-func ask(ctx context.Context, client *http.Client, url string, u *Upstream, n int) (got string, err error) {
+// call sends one request and describes the response.
+func call(ctx context.Context, client *http.Client, url string, u *Upstream, n int) (got string, err error) {
 	method, body := http.MethodGet, ""
 	if u.Service == "notifier_service" {
 		method, body = http.MethodPost, fmt.Sprintf(`{"alert":%d}`, n)
@@ -187,7 +185,7 @@ func ask(ctx context.Context, client *http.Client, url string, u *Upstream, n in
 	content, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	fallback := ""
 	if s := res.Header.Get("X-Fallback"); s != "" {
-		fallback = fmt.Sprintf(" (fallback: %s, because %s)", s, res.Header.Get("X-Fallback-Reason"))
+		fallback = fmt.Sprintf(" (fallback: %s, reason: %s)", s, res.Header.Get("X-Fallback-Reason"))
 	}
 	return fmt.Sprintf("%s%s\n    %s", res.Status, fallback, strings.TrimSpace(string(content))), err
 }

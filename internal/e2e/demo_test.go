@@ -72,8 +72,8 @@ func TestDemoTourShowsAFailureAndItsRecovery(t *testing.T) {
 	t.Parallel()
 	d := startDemo(t, "--tour", "--pause", "10ms")
 	for _, text := range []string{
-		"Dashboard  " + d.admin, "200 OK\n    {\"linked_explanation\":\"Door 7", "(fallback: static, because open)", "202 Accepted (fallback: queue, because open)",
-		"Slow is as good as dead", "its breaker closed", "queue: 0 waiting", "That was the tour",
+		"Dashboard  " + d.admin, "200 OK\n    {\"linked_explanation\":\"Door 7", "(fallback: static, reason: open)", "202 Accepted (fallback: queue, reason: open)",
+		"Slow responses open the breaker", "its breaker closed", "queue: 0 waiting", "end of the tour",
 	} {
 		d.says(text)
 	}
@@ -149,7 +149,7 @@ func TestDemoEndsInGoodOrder(t *testing.T) {
 	}{
 		"at once":              {nil, "", []syscall.Signal{syscall.SIGINT}},
 		"before it serves":     {nil, "Ctrl-C", []syscall.Signal{syscall.SIGTERM}},
-		"by an impatient one":  {[]string{"--tour", "--pause", "10ms"}, "Now RAG's process dies", []syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}},
+		"by an impatient one":  {[]string{"--tour", "--pause", "10ms"}, "RAG's process dies", []syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}},
 		"as the window closes": {[]string{"--tour", "--pause", "1m"}, "Five services answer", []syscall.Signal{syscall.SIGHUP}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -178,7 +178,7 @@ func TestDemoEndsWhenNobodyReadsAnyMore(t *testing.T) {
 	d := &demoProcess{t: t, temporary: temporary, out: log}
 	d.process = startProcess(t, []string{"TMPDIR=" + temporary}, w, log, "demo", "--tour", "--pause", "10ms",
 		"--listen", freeAddress(t), "--admin", freeAddress(t), "--switches", freeAddress(t))
-	t.Cleanup(d.end)
+	t.Cleanup(d.process.end)
 	_ = w.Close()
 	if line, err := bufio.NewReader(r).ReadString('\n'); err != nil || !strings.HasPrefix(line, "Dashboard") {
 		t.Errorf("%q, %v", line, err)

@@ -1,8 +1,7 @@
-// Command caddy is the smallest Caddy that can be a reverse proxy: the
-// standard HTTP app and the reverse_proxy handler, without the command line
-// of the full distribution. The benchmark builds it beside cbproxy.
+// Command caddy is a minimal Caddy for the benchmark: the HTTP app and the reverse_proxy handler, without the command line
+// of the full distribution.
 //
-// It is a module of its own so that nobody who builds cbproxy downloads Caddy.
+// It is a separate module, so that building cbproxy does not download Caddy.
 package main
 
 import (
@@ -27,7 +26,7 @@ func main() {
 	}
 }
 
-// run serves the configuration in file until it is told to stop.
+// run serves the configuration in file until SIGINT or SIGTERM.
 func run(file string) error {
 	config, err := os.ReadFile(file)
 	if err != nil {
