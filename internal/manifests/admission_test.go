@@ -33,7 +33,7 @@ func kustomizations(t *testing.T) (folders []string) {
 		if err := yaml.Unmarshal(content, &k); err != nil {
 			return err
 		}
-		if k.Kind == "Kustomization" { // a Component is part of others
+		if k.Kind == "Kustomization" { // a Component is only included by others
 			folders = append(folders, filepath.Dir(path))
 		}
 		return nil
@@ -44,7 +44,7 @@ func kustomizations(t *testing.T) (folders []string) {
 	return folders
 }
 
-// shipped returns the objects that a kustomization makes.
+// shipped returns the objects of a kustomization.
 func shipped(t *testing.T, folder string) (objects []*unstructured.Unstructured) {
 	t.Helper()
 	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
@@ -65,7 +65,7 @@ func shipped(t *testing.T, folder string) (objects []*unstructured.Unstructured)
 	return objects
 }
 
-// coreAPI validates objects of Kubernetes' own kinds as an API server does for a server-side apply.
+// coreAPI validates objects of built-in kinds like an API server for a server-side apply.
 type coreAPI struct{ scheme *runtime.Scheme }
 
 func newCoreAPI(t *testing.T) coreAPI {
@@ -79,8 +79,8 @@ func newCoreAPI(t *testing.T) coreAPI {
 	return coreAPI{scheme}
 }
 
-// create refuses unknown fields, values of another type, and elements of a list with the same key, such as
-// two containers or variables of one name or two equal ports.
+// create rejects unknown fields, values of a wrong type, and list elements with the same key, such as two containers or
+// variables with one name or two equal ports.
 func (a coreAPI) create(u *unstructured.Unstructured) error {
 	typed, err := a.scheme.New(u.GroupVersionKind())
 	if err != nil {
@@ -93,7 +93,7 @@ func (a coreAPI) create(u *unstructured.Unstructured) error {
 	return err
 }
 
-// An API server accepts every object that is shipped.
+// An API server accepts every object of the manifests.
 func TestAPIServerAcceptsEveryObject(t *testing.T) {
 	operator, core := newOperatorAPI(t, "PrometheusRule", "PodMonitor", "ServiceMonitor"), newCoreAPI(t)
 	folders := kustomizations(t)
@@ -121,8 +121,8 @@ func TestAPIServerAcceptsEveryObject(t *testing.T) {
 	}
 }
 
-// The checks of this package find what an API server refuses.
-func TestAPIServerRefusesBrokenObjects(t *testing.T) {
+// The checks of this package detect errors that an API server rejects.
+func TestBrokenObjectsAreRejected(t *testing.T) {
 	operator, core := newOperatorAPI(t, "PrometheusRule", "PodMonitor", "Prometheus"), newCoreAPI(t)
 	for name, c := range map[string]struct{ object, want string }{
 		"rule groups of one name": {`{apiVersion: monitoring.coreos.com/v1, kind: PrometheusRule, metadata: {name: x}, spec: {groups: [{name: a}, {name: b}, {name: a}]}}`,
@@ -174,7 +174,7 @@ func TestAPIServerRefusesBrokenObjects(t *testing.T) {
 	}
 }
 
-// deployment returns a Deployment whose pods have spec.
+// deployment returns a Deployment with the pod spec.
 func deployment(spec string) string {
 	return `{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {template: {spec: {` + spec + `}}}}`
 }

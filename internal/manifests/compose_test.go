@@ -22,8 +22,7 @@ import (
 
 const composeFile = "../../deploy/compose.yaml"
 
-// composed is the project that Compose makes of its file, read by Compose's own loader: a key that the
-// specification doesn't have is an error, and so is a name that leads nowhere.
+// composed loads the project with Compose's loader. Unknown keys and undefined names are errors.
 func composed(t *testing.T, profiles ...string) *types.Project {
 	t.Helper()
 	options, err := cli.NewProjectOptions([]string{composeFile}, cli.WithProfiles(profiles), cli.WithResolvedPaths(true))
@@ -46,7 +45,7 @@ func serviceOf(t *testing.T, p *types.Project, name string) types.ServiceConfig 
 	return s
 }
 
-// composeConfig is the configuration that the file mounts, as far as the tests look at it.
+// composeConfig is the part of the mounted configuration that the tests use.
 type composeConfig struct {
 	Listen          string
 	ShutdownTimeout string `json:"shutdown_timeout"`
@@ -58,7 +57,7 @@ type composeConfig struct {
 	Routes map[string]struct{ Upstream string }
 }
 
-// composeConfigOf returns the mounted configuration, its text, and the folder that it is in.
+// composeConfigOf returns the mounted configuration, its text and its folder.
 func composeConfigOf(t *testing.T, cbproxy types.ServiceConfig) (c composeConfig, text, folder string) {
 	t.Helper()
 	i := slices.IndexFunc(cbproxy.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == "/etc/cbproxy" })
@@ -79,15 +78,14 @@ func composeConfigOf(t *testing.T, cbproxy types.ServiceConfig) (c composeConfig
 	return c, string(content), v.Source
 }
 
-// startComposed runs the real binary by the mounted configuration, once `cbproxy check` has accepted
-// that. What differs are the addresses, the folder and the token's file, which are the container's. It
-// returns the data plane's address.
+// startComposed checks the mounted configuration with `cbproxy check` and runs the real binary with it, with other
+// addresses, data folder and token file. It returns the address of the data plane.
 func startComposed(t *testing.T, c composeConfig, text string) string {
 	t.Helper()
 	folder := t.TempDir()
 	binary, file, token := filepath.Join(folder, "cbproxy"), filepath.Join(folder, "config.yaml"), filepath.Join(folder, "token")
 	build := exec.CommandContext(t.Context(), "go", "build", "-pgo=off", "-o", binary, "./cmd/cbproxy")
-	build.Dir = "../.." // cbproxy's own module
+	build.Dir = "../.." // the main module
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -138,25 +136,25 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// Whoever breaks into a container can do little with it.
+// Containers run without privileges.
 func TestComposedContainersAreConfined(t *testing.T) {
 	p := composed(t, "redis")
 	confined := 0
 	for name, s := range p.Services {
-		if name == "orchestrator" { // not ours
+		if name == "orchestrator" { // not part of cbproxy
 			continue
 		}
 		confined++
 		user, _, _ := strings.Cut(s.User, ":")
 		if user == "" || user == "0" || user == "root" || !s.ReadOnly || s.Privileged || len(s.CapAdd) > 0 ||
 			!slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Equal(s.SecurityOpt, []string{"no-new-privileges:true"}) || s.MemLimit == 0 {
-			t.Errorf("%s may do too much: %+v", name, s)
+			t.Errorf("%s has too many privileges: %+v", name, s)
 		}
 	}
 	if confined != 3 {
-		t.Errorf("%d services of ours", confined)
+		t.Errorf("%d confined services", confined)
 	}
-	// The user that the image was made for, to whom a new volume at this path belongs.
+	// The image's user, which owns a new volume at this path.
 	dockerfile, err := os.ReadFile("../../Dockerfile")
 	if err != nil {
 		t.Fatal(err)
@@ -176,8 +174,8 @@ func TestComposedContainersAreConfined(t *testing.T) {
 	}
 }
 
-// Only this machine reaches the admin port, nobody the data plane, and the orchestrator both.
-func TestComposedPortsAreOpenToWhomTheyAreFor(t *testing.T) {
+// The admin port is reachable from this machine only, the data plane not at all, and both from the orchestrator.
+func TestComposedPortsAreRestricted(t *testing.T) {
 	p := composed(t, "redis")
 	proxy := serviceOf(t, p, "cbproxy")
 	c, _, _ := composeConfigOf(t, proxy)
@@ -186,7 +184,7 @@ func TestComposedPortsAreOpenToWhomTheyAreFor(t *testing.T) {
 		t.Fatalf("networks %q and %q", proxy.NetworkMode, orchestrator.NetworkMode)
 	}
 	if owner := serviceOf(t, p, shared); shared == "cbproxy" || shared == "orchestrator" || owner.Restart != "always" {
-		t.Errorf("%s owns the network, and a restart of it would take the other one's away", shared)
+		t.Errorf("%s owns the network namespace, so its restart would disconnect the other", shared)
 	}
 	_, adminPort, err := net.SplitHostPort(c.Admin.Listen)
 	if err != nil {
@@ -206,7 +204,7 @@ func TestComposedPortsAreOpenToWhomTheyAreFor(t *testing.T) {
 			case adminPort:
 				published = true
 				if port.HostIP != "127.0.0.1" {
-					t.Errorf("the admin plane is published at %q", port.HostIP)
+					t.Errorf("the admin API is published at %q", port.HostIP)
 				}
 			case dataPort:
 				t.Errorf("the data plane is published: %+v", port)
@@ -214,13 +212,12 @@ func TestComposedPortsAreOpenToWhomTheyAreFor(t *testing.T) {
 		}
 	}
 	if !published || !strings.HasPrefix(c.Admin.Listen, "0.0.0.0:") {
-		t.Errorf("the admin plane, at %s, is out of this machine's reach", c.Admin.Listen)
+		t.Errorf("the admin API at %s is not reachable from this machine", c.Admin.Listen)
 	}
 }
 
-// The orchestrator starts once cbproxy is ready, ends before it, and each of its URLs leads to a
-// service of its own.
-func TestComposedOrchestratorGoesThroughTheProxy(t *testing.T) {
+// The orchestrator starts after cbproxy is ready, stops before it, and each of its URLs leads to a different service.
+func TestComposedOrchestratorUsesTheProxy(t *testing.T) {
 	p := composed(t)
 	orchestrator, proxy := serviceOf(t, p, "orchestrator"), serviceOf(t, p, "cbproxy")
 	if d := orchestrator.DependsOn["cbproxy"]; d.Condition != types.ServiceConditionHealthy || !d.Required {
@@ -229,7 +226,7 @@ func TestComposedOrchestratorGoesThroughTheProxy(t *testing.T) {
 	c, text, _ := composeConfigOf(t, proxy)
 	drain, err := time.ParseDuration(c.ShutdownTimeout)
 	if err != nil || proxy.StopGracePeriod == nil || time.Duration(*proxy.StopGracePeriod) < drain+10*time.Second {
-		t.Errorf("stop_grace_period %v leaves no room for shutdown_timeout %s, %v", proxy.StopGracePeriod, c.ShutdownTimeout, err)
+		t.Errorf("stop_grace_period %v is not longer than shutdown_timeout %s, %v", proxy.StopGracePeriod, c.ShutdownTimeout, err)
 	}
 	data := startComposed(t, c, text)
 	served := map[string]bool{}
@@ -258,7 +255,7 @@ func TestComposedOrchestratorGoesThroughTheProxy(t *testing.T) {
 	}
 }
 
-// The token is a secret's file, which is in no mounted folder, no repository and no image.
+// The token is in a secret file, which is not in a mounted folder, the repository or the image.
 func TestComposedTokenIsASecret(t *testing.T) {
 	p := composed(t)
 	proxy := serviceOf(t, p, "cbproxy")
@@ -289,14 +286,14 @@ func TestComposedTokenIsASecret(t *testing.T) {
 	if !slices.ContainsFunc(proxy.Volumes, func(v types.ServiceVolumeConfig) bool {
 		return v.Type == types.VolumeTypeVolume && v.Target == c.DataDir && p.Volumes[v.Source].Name != ""
 	}) {
-		t.Errorf("no volume of its own is at %s: %+v", c.DataDir, proxy.Volumes)
+		t.Errorf("there is no volume at %s: %+v", c.DataDir, proxy.Volumes)
 	}
 }
 
-// A Redis is there for whoever wants one, by the name that REDIS_URL is told to have.
+// Redis is an optional profile, with the host name that the documentation of REDIS_URL uses.
 func TestComposedRedisIsOptional(t *testing.T) {
 	if _, err := composed(t).GetService("redis"); err == nil {
-		t.Error("there is a Redis unasked")
+		t.Error("Redis is enabled by default")
 	}
 	p := composed(t, "redis")
 	serviceOf(t, p, "redis")

@@ -27,8 +27,7 @@ import (
 	"sigs.k8s.io/controller-tools/pkg/markers"
 )
 
-// operatorAPI admits objects of the operator's kinds as an API server with the operator's
-// CustomResourceDefinitions does, by that server's own code.
+// operatorAPI validates objects of the operator's kinds with the API server's code for CustomResourceDefinitions.
 type operatorAPI struct {
 	kinds map[schema.GroupVersionKind]servedKind
 }
@@ -37,11 +36,11 @@ type operatorAPI struct {
 type servedKind struct {
 	structural *structuralschema.Structural
 	schema     validation.SchemaValidator
-	rules      *cel.Validator // nil if the schema has none
+	rules      *cel.Validator // nil if the schema has no rules
 }
 
-// newOperatorAPI makes the definitions of kinds from the operator's Go types and their markers with
-// controller-gen's own code, which is how the operator makes those that it ships.
+// newOperatorAPI generates the definitions of kinds from the operator's Go types and markers with controller-gen's code,
+// like the operator's own release.
 func newOperatorAPI(t *testing.T, kinds ...string) *operatorAPI {
 	t.Helper()
 	registry := &markers.Registry{}
@@ -72,7 +71,7 @@ func newOperatorAPI(t *testing.T, kinds ...string) *operatorAPI {
 	}
 	for _, root := range roots {
 		for _, fault := range root.Errors {
-			if fault.Kind != packages.TypeError { // controller-gen leaves imports that no schema needs unresolved
+			if fault.Kind != packages.TypeError { // controller-gen does not resolve imports that no schema needs
 				t.Error(fault)
 			}
 		}
@@ -100,14 +99,14 @@ func newServedKind(t *testing.T, version apiextensionsv1.CustomResourceDefinitio
 	return servedKind{structural, validator, cel.NewValidator(structural, true, celconfig.PerCallLimit)}
 }
 
-// serves returns whether the operator defines the kind of u.
+// serves reports whether the operator defines the kind of u.
 func (a *operatorAPI) serves(u *unstructured.Unstructured) bool {
 	_, ok := a.kinds[u.GroupVersionKind()]
 	return ok
 }
 
-// create does what the API server does with a new object of `kubectl apply`: it refuses unknown fields,
-// fills in defaults, and validates by schema, list keys and CEL rules. u has the defaults afterwards.
+// create processes a new object like the API server on `kubectl apply`: it rejects unknown fields, sets defaults in u, and
+// validates schema, list keys and CEL rules.
 func (a *operatorAPI) create(t *testing.T, u *unstructured.Unstructured) error {
 	kind := a.kinds[u.GroupVersionKind()]
 	_, _, unknown, err := objectmeta.GetObjectMetaWithOptions(u.Object, objectmeta.ObjectMetaOptions{ReturnUnknownFieldPaths: true})
@@ -128,7 +127,7 @@ func (a *operatorAPI) create(t *testing.T, u *unstructured.Unstructured) error {
 	faults = append(faults, validation.ValidateCustomResource(nil, u.Object, kind.schema)...)
 	faults = append(faults, objectmeta.Validate(t.Context(), nil, u.Object, kind.structural, false)...)
 	faults = append(faults, listtype.ValidateListSetsAndMaps(nil, kind.structural, u.Object)...)
-	if len(faults) == 0 && kind.rules != nil { // rules are for objects that keep to the schema
+	if len(faults) == 0 && kind.rules != nil { // rules require an object that is valid by the schema
 		faults, _ = kind.rules.Validate(t.Context(), nil, kind.structural, u.Object, nil, celconfig.RuntimeCELCostBudget)
 	}
 	return faults.ToAggregate()

@@ -24,8 +24,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// built is the objects that `kubectl kustomize` makes of a folder of k8s/, each decoded strictly: a
-// key that its type doesn't have is an error.
+// built returns the objects that `kubectl kustomize` creates from a folder of k8s/, decoded strictly: unknown keys are
+// errors.
 func built(t *testing.T, folder string) (objects []runtime.Object) {
 	t.Helper()
 	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join("../../k8s", folder))
@@ -70,7 +70,7 @@ func the[T runtime.Object](t *testing.T, objects []runtime.Object) (found T) {
 	return found
 }
 
-func TestExampleKeepsToTheRestrictedPodSecurityStandard(t *testing.T) {
+func TestExampleMeetsRestrictedPodSecurityStandard(t *testing.T) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -83,9 +83,8 @@ func TestExampleKeepsToTheRestrictedPodSecurityStandard(t *testing.T) {
 	}
 }
 
-// The sidecar is up before the orchestrator and stays until it has ended, and every URL of the
-// orchestrator's leads to it.
-func TestExampleAddsTheSidecarAndChangesTheURLsAlone(t *testing.T) {
+// The sidecar starts before the orchestrator and stops after it, and all of the orchestrator's URLs lead to it.
+func TestExampleAddsSidecarAndChangesOnlyURLs(t *testing.T) {
 	objects := built(t, "example")
 	pod := the[*apps.Deployment](t, objects).Spec.Template.Spec
 	if len(pod.InitContainers) != 1 || len(pod.Containers) != 1 {
@@ -115,17 +114,17 @@ func TestExampleAddsTheSidecarAndChangesTheURLsAlone(t *testing.T) {
 	}
 	for _, c := range append(pod.InitContainers, pod.Containers...) {
 		if c.SecurityContext == nil || c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
-			t.Errorf("%s may write its root file system", c.Name)
+			t.Errorf("%s has a writable root file system", c.Name)
 		}
 		for _, m := range c.VolumeMounts {
 			if !mounted[m.Name] {
-				t.Errorf("%s mounts %s, which is no volume", c.Name, m.Name)
+				t.Errorf("%s mounts %s, which is not a volume", c.Name, m.Name)
 			}
 		}
 	}
 }
 
-// The configuration is one that cbproxy accepts, and SIGTERM's time fits into the pod's.
+// cbproxy accepts the configuration, and shutdown_timeout is shorter than the termination grace period.
 func TestExampleConfigurationIsValid(t *testing.T) {
 	objects := built(t, "example")
 	file := filepath.Join(t.TempDir(), "config.yaml")
@@ -134,7 +133,7 @@ func TestExampleConfigurationIsValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	check := exec.CommandContext(t.Context(), "go", "run", "./cmd/cbproxy", "check", "--config", file)
-	check.Dir = "../.." // cbproxy's own module
+	check.Dir = "../.." // the main module
 	var told bytes.Buffer
 	check.Stdout, check.Stderr = &told, &told
 	if err := check.Run(); err != nil {
@@ -142,12 +141,12 @@ func TestExampleConfigurationIsValid(t *testing.T) {
 	}
 	pod := the[*apps.Deployment](t, objects).Spec.Template.Spec
 	if !strings.Contains(config, "shutdown_timeout: 30s") || pod.TerminationGracePeriodSeconds == nil || *pod.TerminationGracePeriodSeconds < 40 {
-		t.Error("the pod's termination grace period leaves no room for shutdown_timeout")
+		t.Error("the pod's termination grace period is not longer than shutdown_timeout")
 	}
 }
 
-// Nobody but Prometheus reaches the admin port, and every other port is open as before.
-func TestNetworkPolicyClosesTheAdminPortAlone(t *testing.T) {
+// Only Prometheus can reach the admin port; all other ports stay open.
+func TestNetworkPolicyClosesOnlyTheAdminPort(t *testing.T) {
 	rules := the[*networking.NetworkPolicy](t, built(t, "example")).Spec.Ingress
 	anybody := func(port int32) bool {
 		for _, r := range rules {
@@ -177,7 +176,7 @@ func TestNetworkPolicyClosesTheAdminPortAlone(t *testing.T) {
 	}
 }
 
-// The operator's rules are those of the files that Prometheus loads without it.
+// The operator's rules are the same as those of the rule files.
 func TestOperatorGetsTheSameRules(t *testing.T) {
 	objects := built(t, "operator")
 	var want []any
@@ -205,7 +204,7 @@ func TestOperatorGetsTheSameRules(t *testing.T) {
 	}
 }
 
-// Who scrapes finds the sidecars by their label and port, and Grafana the dashboard by its label.
+// The PodMonitor selects the sidecars by label and port, and Grafana the dashboard by its label.
 func TestOperatorFindsTheSidecars(t *testing.T) {
 	objects := built(t, "operator")
 	pods := the[*monitoring.PodMonitor](t, objects).Spec

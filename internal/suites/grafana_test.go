@@ -12,9 +12,8 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 )
 
-// The dashboard is what Grafana's own schema says: no key that it does not know, no value of
-// another kind, and none missing that it would have to guess.
-func TestDashboardIsAsGrafanaWantsIt(t *testing.T) {
+// The dashboard conforms to Grafana's schema: it has no unknown key, no value of a wrong type, and all required values.
+func TestDashboardConformsToGrafanasSchema(t *testing.T) {
 	content, err := os.ReadFile("../../monitoring/grafana-dashboard.json")
 	if err != nil {
 		t.Fatal(err)
@@ -24,9 +23,9 @@ func TestDashboardIsAsGrafanaWantsIt(t *testing.T) {
 	kinds.RegisterPanelcfgVariant(stat.VariantConfig())
 	kinds.RegisterPanelcfgVariant(statetimeline.VariantConfig())
 	kinds.RegisterPanelcfgVariant(timeseries.VariantConfig())
-	//lint:ignore SA1019 the newer schema is for newer Grafanas only
+	//lint:ignore SA1019 the newer schema requires a newer Grafana
 	var d dashboard.Dashboard
-	if err := d.UnmarshalJSONStrict(content); err != nil && err.Error() != "" { // a list of faults, which may be empty
+	if err := d.UnmarshalJSONStrict(content); err != nil && err.Error() != "" { // a list of errors, which may be empty
 		t.Error(err)
 	}
 	if err := d.Validate(); err != nil {

@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// A gRPC server that ends its connections after a while, as MaxConnectionAge makes it, fails no call.
-func TestConnectionsThatEndFailNoCall(t *testing.T) {
+// No call fails when a gRPC server closes its connections after MaxConnectionAge.
+func TestClosedConnectionsFailNoCall(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -22,18 +22,18 @@ import (
 )
 
 const (
-	h2specTimeout = 2 * time.Second // h2spec's own default: a server that says nothing for so long fails
-	h2specRetries = 3               // of a case that fails on the proxy only
-	h2specAtOnce  = 8               // most failing cases only wait
+	h2specTimeout = 2 * time.Second // h2spec's default: a server that sends nothing for this time fails
+	h2specRetries = 3               // repetitions of a case that fails only on the proxy
+	h2specAtOnce  = 8               // concurrent cases; most failing cases only wait
 )
 
-// h2specCase is one of h2spec's cases.
+// h2specCase is a case of h2spec.
 type h2specCase struct {
 	id, title string
 	run       func(*config.Config, *spec.Conn) error
 }
 
-// h2specCases are all cases for servers, the strict ones as well.
+// h2specCases returns all cases for servers, including the strict ones.
 func h2specCases() (cases []h2specCase) {
 	groups := []*spec.TestGroup{generic.Spec(), http2.Spec(), hpack.Spec()}
 	for len(groups) > 0 {
@@ -46,7 +46,7 @@ func h2specCases() (cases []h2specCase) {
 	return cases
 }
 
-// h2specResult is what became of all cases on one server.
+// h2specResult is the result of all cases on one server.
 type h2specResult struct {
 	passed, skipped int
 	failed          map[string]error // by the case's ID
@@ -67,8 +67,7 @@ func (r *h2specResult) String() string {
 	return fmt.Sprintf("%d passed, %d skipped, %d failed %v", r.passed, r.skipped, len(r.failed), slices.Sorted(maps.Keys(r.failed)))
 }
 
-// runOn runs a case on a connection of its own. The verdicts that h2spec gives by a panic,
-// where a connection ended before it was looked at, are failures like others.
+// runOn runs a case on a new connection. If h2spec panics, because a connection ended early, that counts as a failure.
 func (c h2specCase) runOn(server *config.Config) (err error) {
 	conn, err := spec.Dial(server)
 	if err != nil {
@@ -102,7 +101,7 @@ func runH2spec(cases []h2specCase, server *config.Config) *h2specResult {
 	return result
 }
 
-// h2specConfig is the configuration that h2spec's command makes of its defaults.
+// h2specConfig returns the default configuration of h2spec's command.
 func h2specConfig(t *testing.T, address string) *config.Config {
 	t.Helper()
 	host, port, err := net.SplitHostPort(address)
@@ -116,17 +115,16 @@ func h2specConfig(t *testing.T, address string) *config.Config {
 	return &config.Config{Host: host, Port: n, Path: "/", Timeout: h2specTimeout, MaxHeaderLen: 4000, Strict: true}
 }
 
-// Whatever h2spec finds in the proxy, it finds in Go's own server too: what stands between
-// the connection and the route adds no fault of its own. And none of what h2spec sends is
-// the upstream's fault.
-func TestHTTP2ConformsAsGoDoes(t *testing.T) {
+// The proxy fails no case of h2spec that net/http's server passes, and none of h2spec's requests counts as a failure of
+// the upstream.
+func TestHTTP2ConformsLikeNetHTTP(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // what is wrong with it is the server's to say
+		_, _ = io.Copy(io.Discard, r.Body) // the server reports errors in the body
 		fmt.Fprint(w, "hello, whoever you are")
 	})
 	server := httptest.NewUnstartedServer(handler)
 	server.Config.Protocols = bothProtocols()
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it has much to say of h2spec
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // h2spec causes many log lines
 	server.Start()
 	defer server.Close()
 	p := startProxy(t, "routes: {svc: {prefix: /, upstream: '"+server.URL+"'}}\n")

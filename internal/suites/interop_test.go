@@ -15,17 +15,16 @@ import (
 	"time"
 )
 
-// interopCase is a case of gRPC's interoperability tests, and what the breaker must have
-// been told of it.
+// interopCase is a case of gRPC's interoperability tests, with the outcomes that the breaker must count.
 type interopCase struct {
 	name string
-	grpc int  // calls that end with a code of the upstream's that is a failure
+	grpc int  // calls that end with a status code that counts as a failure
 	late bool // the last of them may be cancelled by the client first
-	mute bool // the client may leave before the proxy hears of the call
+	mute bool // the client may disconnect before the proxy sees the call
 }
 
-// interopCases are all of the client's cases that need no credentials of a cloud, save
-// pick_first_unary: it asks for a server's ID, and Go's test server has none.
+// interopCases are all of the client's cases that need no cloud credentials, except pick_first_unary, which requires a
+// server ID that Go's test server does not have.
 var interopCases = []interopCase{
 	{name: "empty_unary"},
 	{name: "large_unary"},
@@ -36,7 +35,7 @@ var interopCases = []interopCase{
 	{name: "timeout_on_sleeping_server", grpc: 1, late: true, mute: true},
 	{name: "cancel_after_begin", mute: true},
 	{name: "cancel_after_first_response"},
-	{name: "status_code_and_message", grpc: 2}, // UNKNOWN to a unary call, and at a stream's end
+	{name: "status_code_and_message", grpc: 2}, // UNKNOWN for a unary call and at the end of a stream
 	{name: "custom_metadata"},
 	{name: "special_status_message", grpc: 1}, // UNKNOWN
 	{name: "unimplemented_method"},
@@ -47,8 +46,7 @@ var interopCases = []interopCase{
 	{name: "channel_soak"},
 }
 
-// interopRoute is a route for all services that the test server has, and for the one that it
-// does not have.
+// interopRoute is a route for all services of the test server, and for one that it does not have.
 const interopRoute = `routes:
   svc:
     prefix: [/grpc.testing.TestService, /grpc.testing.UnimplementedService, /xds.service.orca.v3.OpenRcaService]
@@ -69,7 +67,7 @@ func TestGRPCInteroperability(t *testing.T) {
 	})
 }
 
-// buildInterop builds the test client and the test server, and returns their folder.
+// buildInterop builds the test client and server, and returns their folder.
 func buildInterop(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
@@ -80,8 +78,7 @@ func buildInterop(t *testing.T) string {
 	return folder
 }
 
-// testInterop runs all cases, one after the other, through one proxy, whose route to the
-// server is given.
+// testInterop runs all cases sequentially through one proxy with the given route to the server.
 func testInterop(t *testing.T, tools, route string, serverFlags ...string) {
 	server := startInteropServer(t, filepath.Join(tools, "server"), serverFlags)
 	config := interopRoute + fmt.Sprintf(route, server) + "    breaker: {grpc_failure_codes: [UNKNOWN, DEADLINE_EXCEEDED]}\n"
@@ -94,7 +91,7 @@ func testInterop(t *testing.T, tools, route string, serverFlags ...string) {
 	}
 	m := p.settled()
 	if m.state() != closed {
-		t.Errorf("the breaker's state is %v in the end", m.state())
+		t.Errorf("the breaker's state is %v at the end", m.state())
 	}
 	t.Logf("%d of %d cases passed; requests: %v; failures: %v", passed, len(interopCases), m.requests(), m.failures())
 }
@@ -126,20 +123,19 @@ func startInteropServer(t *testing.T, binary string, flags []string) string {
 	return address
 }
 
-// testInteropCase runs one case: the client must be content, and the breaker must have been
-// told the truth.
+// testInteropCase runs one case. The client must succeed, and the breaker must have counted the right outcomes.
 func testInteropCase(t *testing.T, p *proxyProcess, client string, c interopCase) {
 	before := p.settled()
 	host, port, err := net.SplitHostPort(p.data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(context.Background(), 2*patience)
+	ctx, stop := context.WithTimeout(context.Background(), 2*waitTimeout)
 	defer stop()
 	command := exec.CommandContext(ctx, client, "-server_host", host, "-server_port", port, "-test_case", c.name,
 		"-soak_overall_timeout_seconds", "60", "-soak_per_iteration_max_acceptable_latency_ms", "30000")
 	if c.name == "orca_oob" || c.name == "orca_per_rpc" {
-		// The reports are seen by this policy of the client's only.
+		// Only this load balancing policy of the client receives the load reports.
 		command.Args = append(command.Args, "-service_config_json", `{"loadBalancingConfig": [{"test_backend_metrics_load_balancer": {}}]}`)
 	}
 	command.Env = append(os.Environ(), "GRPC_GO_LOG_SEVERITY_LEVEL=info")
@@ -164,8 +160,7 @@ func testInteropCase(t *testing.T, p *proxyProcess, client string, c interopCase
 	}
 }
 
-// writeCertificate writes a certificate for 127.0.0.1, which is its own authority, and its
-// key.
+// writeCertificate writes a self-signed certificate for 127.0.0.1 and its key.
 func writeCertificate(t *testing.T) (certificate, key string) {
 	t.Helper()
 	server := httptest.NewTLSServer(nil)

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// An upload whose upstream is lost is answered for, however much of it is still to come, and
-// so is the next request on the client's connection.
-func TestALostUploadIsAnsweredFor(t *testing.T) {
+// An upload gets a fallback if the connection to the upstream is lost, however much of its body is missing, and so does the
+// next request on the client's connection.
+func TestLostUploadGetsFallback(t *testing.T) {
 	for name, client := range map[string]*http.Client{
 		"connections kept":   {Transport: &http.Transport{}},
 		"connections closed": {Transport: &http.Transport{DisableKeepAlives: true}},

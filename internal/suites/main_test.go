@@ -26,7 +26,7 @@ func runWithBinary(m *testing.M) int {
 	defer os.RemoveAll(folder)
 	binary = filepath.Join(folder, "cbproxy")
 	build := exec.Command("go", append(append([]string{"build", "-pgo=off"}, buildFlags...), "-o", binary, "./cmd/cbproxy")...)
-	build.Dir = "../.." // cbproxy's own module
+	build.Dir = "../.." // the main module
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build cbproxy:", err)
@@ -35,21 +35,20 @@ func runWithBinary(m *testing.M) int {
 	return m.Run()
 }
 
-// patience bounds every wait: far more than anything takes, even on a busy machine.
-const patience = 30 * time.Second
+// waitTimeout limits every wait; it is long enough for a busy machine.
+const waitTimeout = 30 * time.Second
 
-// eventually waits until done says so.
+// eventually waits until done returns true.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", waitTimeout, what)
 		}
 	}
 }
 
-// Ports below those that the kernel gives to whoever asks for any: what is free there is still free a moment
-// later. Each test binary begins somewhere else.
+// Ports below the kernel's ephemeral range, so that a free port stays free. Each test binary starts at another port.
 const firstPort, ports = 10_000, 20_000
 
 var givenPorts = func() *atomic.Int64 {
@@ -58,7 +57,7 @@ var givenPorts = func() *atomic.Int64 {
 	return n
 }()
 
-// freeAddress returns a loopback address that nobody listens on, and that no other call returns.
+// freeAddress returns a loopback address at which nothing listens, a different one in each call.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range ports {

@@ -17,13 +17,13 @@ import (
 type proxyProcess struct {
 	t     testing.TB
 	data  string // address of the data plane
-	admin string // URL of the admin plane
+	admin string // URL of the admin API
 	file  string // of the configuration
 	log   string // file
 }
 
-// startProxy starts cbproxy with a configuration that needs no addresses, and waits until
-// it is ready. At the test's end it must have neither raced nor panicked.
+// startProxy starts cbproxy with a configuration without addresses, and waits until it is ready. The test fails if there
+// was a data race or a panic.
 func startProxy(t testing.TB, config string) *proxyProcess {
 	t.Helper()
 	folder := t.TempDir()
@@ -36,7 +36,7 @@ func startProxy(t testing.TB, config string) *proxyProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close() // the process has its own descriptor
+	defer log.Close() // the process has a duplicate
 	command := exec.Command(binary, "run", "--config", p.file)
 	command.Stderr = log
 	if err := command.Start(); err != nil {
@@ -44,15 +44,15 @@ func startProxy(t testing.TB, config string) *proxyProcess {
 	}
 	exited := make(chan struct{})
 	go func() {
-		_ = command.Wait() // the log tells
+		_ = command.Wait() // the log shows the error
 		close(exited)
 	}()
 	t.Cleanup(func() {
 		_ = command.Process.Kill()
 		<-exited
-		said := p.said()
+		said := p.logged()
 		if strings.Contains(said, "DATA RACE") || strings.Contains(said, "panic while serving") {
-			t.Error("the proxy raced or panicked")
+			t.Error("data race or panic in the proxy")
 		}
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", p.data, said)
@@ -61,7 +61,7 @@ func startProxy(t testing.TB, config string) *proxyProcess {
 	eventually(t, "the proxy is ready", func() bool {
 		select {
 		case <-exited:
-			t.Fatalf("the proxy exited:\n%s", p.said())
+			t.Fatalf("the proxy exited:\n%s", p.logged())
 		default:
 		}
 		res, err := http.Get(p.admin + "/readyz")
@@ -74,7 +74,7 @@ func startProxy(t testing.TB, config string) *proxyProcess {
 	return p
 }
 
-// write replaces the configuration, and keeps the addresses. Nothing is kept on disk.
+// write replaces the configuration but keeps the addresses. Nothing is stored on disk.
 func (p *proxyProcess) write(config string) {
 	p.t.Helper()
 	head := fmt.Sprintf("listen: %s\nadmin: {listen: %s}\ndata_dir: \"\"\n", p.data, strings.TrimPrefix(p.admin, "http://"))
@@ -83,7 +83,7 @@ func (p *proxyProcess) write(config string) {
 	}
 }
 
-// reload replaces the configuration and waits until it is in force.
+// reload replaces the configuration and waits until it is active.
 func (p *proxyProcess) reload(config string) {
 	p.t.Helper()
 	const accepted = `cbproxy_config_reloads_total{result="success"}`
@@ -92,8 +92,8 @@ func (p *proxyProcess) reload(config string) {
 	eventually(p.t, "the configuration is in force", func() bool { return p.metrics()[accepted] > before })
 }
 
-// said returns what the process has logged.
-func (p *proxyProcess) said() string {
+// logged returns the log of the process.
+func (p *proxyProcess) logged() string {
 	b, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
@@ -101,7 +101,7 @@ func (p *proxyProcess) said() string {
 	return string(b)
 }
 
-// metrics is a scrape: the values by series as the text format has them.
+// metrics holds the values of a scrape by series in the text format.
 type metrics map[string]float64
 
 func (p *proxyProcess) metrics() metrics {
@@ -125,7 +125,7 @@ func (p *proxyProcess) metrics() metrics {
 	return m
 }
 
-// The states of a breaker, as the metric tells them.
+// The states of a breaker in the metric.
 const (
 	closed = 0
 	open   = 1
@@ -146,10 +146,10 @@ var (
 	requestSeries = regexp.MustCompile(`^enhanced_circuit_breaker_requests_total\{.*status="([a-z]+)"`)
 )
 
-// failures are the failures that were counted, by type.
+// failures returns the counted failures by type.
 func (m metrics) failures() map[string]int { return m.counted(failureSeries) }
 
-// requests are the requests that were counted, by what became of them.
+// requests returns the counted requests by outcome.
 func (m metrics) requests() map[string]int { return m.counted(requestSeries) }
 
 func (m metrics) counted(series *regexp.Regexp) map[string]int {
@@ -162,7 +162,7 @@ func (m metrics) counted(series *regexp.Regexp) map[string]int {
 	return counts
 }
 
-// settled waits until no request is in flight and returns the metrics of that moment.
+// settled waits until no request is in flight, and returns the metrics.
 func (p *proxyProcess) settled() (m metrics) {
 	p.t.Helper()
 	eventually(p.t, "nothing is in flight", func() bool { m = p.metrics(); return m.inFlight() == 0 })

@@ -2,5 +2,5 @@
 
 package suites
 
-// buildFlags make the proxy find its races when the tests look for theirs.
+// buildFlags build the proxy with the race detector if the tests have it.
 var buildFlags = []string{"-race"}

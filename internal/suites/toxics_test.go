@@ -21,11 +21,11 @@ const (
 	toxicFallback = `{"rests":true}`
 )
 
-// outcome is what a client got.
+// outcome is the response that a client got.
 type outcome struct {
 	status   int
 	fallback string // X-Fallback-Reason
-	end      string // whole, or cut
+	end      string // whole or cut
 }
 
 var (
@@ -35,24 +35,23 @@ var (
 
 func fallback(reason string) outcome { return outcome{203, reason, "whole"} }
 
-// toxicCase is a broken network between the proxy and the upstream, and what must become of
-// each request while it is.
+// toxicCase is a network fault between the proxy and the upstream, with the expected outcome of each request.
 type toxicCase struct {
 	name  string
-	toxic string // as Toxiproxy's API takes it; "" is a network that is down
-	route string // keys of the route while it is, if it takes others than the usual ones
+	toxic string // in the format of Toxiproxy's API; "" for a network that is down
+	route string // keys of the route, if not the usual ones
 	path  string
-	only  string // the method, if the toxic makes sense for one only
+	only  string // the only method to test; "" for all
 	sends int    // bytes of a POST's body, if not toxicUpload
-	http1 bool   // the toxic does so to HTTP/1.1 only
+	http1 bool   // for HTTP/1.1 only
 	want  outcome
-	fails string // the failure's type; "" is none
+	fails string // type of the failure; "" for none
 }
 
-// long is longer than the wait of any test, and never waited for.
+// long is longer than any test waits.
 const long = "60000"
 
-// patientRoute is what a route has that a busy machine must not keep from its answer.
+// patientRoute has timeouts that are long enough for a busy machine.
 const patientRoute = "timeout: 25"
 
 var toxicCases = []toxicCase{
@@ -73,7 +72,7 @@ var toxicCases = []toxicCase{
 		toxic: `{"type": "bandwidth", "attributes": {"rate": 50}}`, route: "timeout: 4",
 	},
 	{
-		// The timeout ends with a stream's header section.
+		// The timeout covers a stream up to its header section.
 		name: "a stream that crawls", path: "/stream/80000", want: fine, only: http.MethodGet,
 		toxic: `{"type": "bandwidth", "attributes": {"rate": 20}}`, route: "timeout: 3",
 	},
@@ -142,10 +141,10 @@ var toxicCases = []toxicCase{
 	},
 }
 
-// Each fault of the network is called by its name, is never handed on as a whole response,
-// opens the breaker, and is over for the clients when it is over.
+// Each network fault is counted with its type, never results in a response that looks complete, opens the breaker, and
+// stops affecting clients when it ends.
 func TestToxics(t *testing.T) {
-	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics have no other logger
+	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics log to the global logger
 	for _, c := range toxicCases {
 		for _, w := range toxicWays {
 			if c.http1 && w.scheme != "http" || c.only != "" && c.only != w.method || w.sends > 0 && (c.sends > 0 || c.only != "") {
@@ -159,18 +158,18 @@ func TestToxics(t *testing.T) {
 	}
 }
 
-// toxicWay is how requests are sent through the broken network.
+// toxicWay is a combination of protocol, server and transport.
 type toxicWay struct {
 	scheme, method string
-	sends          int    // bytes of body, if the case doesn't say
-	by             string // the server and the transport, as the configuration calls them
+	sends          int    // bytes of body, if the case does not set them
+	by             string // values of the keys server and transport
 }
 
 func (w toxicWay) String() string {
 	return fmt.Sprint(w.scheme, " ", w.method, " ", w.sends, " ", w.by)
 }
 
-// toxicWays are those that differ in who speaks to the client and to the upstream: long requests are always net/http's.
+// toxicWays are the combinations of server and transport. Long requests always use net/http.
 var toxicWays = []toxicWay{
 	{"http", http.MethodGet, 0, "auto"}, {"http", http.MethodGet, 0, "net_http"},
 	{"http", http.MethodPost, 1000, "auto"}, {"http", http.MethodPost, 1000, "net_http"},
@@ -194,7 +193,7 @@ fallbacks:
 `, w.by, scheme, network.Listen, w.by, route, toxicFailMax, recovery)
 	}
 	p := startProxy(t, config(patientRoute, "1h"))
-	if c.toxic != "" { // a kept connection would end in a reset, where nobody listens
+	if c.toxic != "" { // with a network that is down, a kept connection would be reset
 		if got := p.exchange(method, c.path, upload); got != fine {
 			t.Fatalf("before the toxic: %v", got)
 		}
@@ -215,19 +214,19 @@ fallbacks:
 	failures := map[string]int{c.fails: toxicFailMax}
 	if found := p.settled().failures(); scheme == "h2c" && failures["reset"]+failures["truncated"] > 0 &&
 		found["reset"]+found["truncated"]+found["protocol"] == toxicFailMax {
-		failures = found // what a lost connection looks like depends on which frames crossed on it
+		failures = found // the failure type of a lost connection depends on the timing of frames
 	}
 	p.expect(open, failures)
 	if got := p.exchange(method, c.path, upload); got != fallback("open") {
 		t.Errorf("while open: got %v", got)
 	}
 	heal()
-	p.reload(config(patientRoute, "0.1")) // also for the opening in progress
+	p.reload(config(patientRoute, "0.1")) // also applies to the current opening
 	eventually(t, "the breaker has closed", func() bool { return p.exchange(method, c.path, upload) == fine && p.metrics().state() == closed })
 	p.expect(closed, failures)
 }
 
-// expect looks at the breaker's state and at the failures there have been, by type.
+// expect checks the breaker's state and the failures by type.
 func (p *proxyProcess) expect(state float64, failures map[string]int) {
 	p.t.Helper()
 	if m := p.settled(); m.state() != state || !maps.Equal(m.failures(), failures) {
@@ -235,7 +234,7 @@ func (p *proxyProcess) expect(state float64, failures map[string]int) {
 	}
 }
 
-// startNetwork starts a network that is good, until somebody spoils it.
+// startNetwork starts a network without faults.
 func startNetwork(t *testing.T, upstream string) *toxiproxy.Proxy {
 	t.Helper()
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
@@ -247,7 +246,7 @@ func startNetwork(t *testing.T, upstream string) *toxiproxy.Proxy {
 	return network
 }
 
-// spoil adds a toxic, to the connections that there are as well. heal takes it away again.
+// spoil adds a toxic, also to existing connections. heal removes it.
 func spoil(t *testing.T, network *toxiproxy.Proxy, toxic string) (heal func()) {
 	t.Helper()
 	if toxic == "" {
@@ -269,10 +268,10 @@ func spoil(t *testing.T, network *toxiproxy.Proxy, toxic string) (heal func()) {
 	}
 }
 
-// exchange sends a request and tells what the client got.
+// exchange sends a request and returns its outcome.
 func (p *proxyProcess) exchange(method, path string, upload []byte) outcome {
 	p.t.Helper()
-	ctx, stop := context.WithTimeout(context.Background(), patience)
+	ctx, stop := context.WithTimeout(context.Background(), waitTimeout)
 	defer stop()
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+p.data+"/svc"+path, bytes.NewReader(upload))
 	if err != nil {
@@ -285,7 +284,7 @@ func (p *proxyProcess) exchange(method, path string, upload []byte) outcome {
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if ctx.Err() != nil {
-		p.t.Fatalf("%s %s: no end of the response in %v", method, path, patience)
+		p.t.Fatalf("%s %s: no end of the response in %v", method, path, waitTimeout)
 	}
 	got := outcome{res.StatusCode, res.Header.Get("X-Fallback-Reason"), "whole"}
 	var n int

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// text is what bodies are made of: every piece of it is told from every other.
+// text is the content of bodies, in which every part is different.
 var text = sync.OnceValue(func() []byte {
 	var b bytes.Buffer
 	for line := 0; b.Len() < 1_000_000; line++ {
@@ -24,13 +24,13 @@ var text = sync.OnceValue(func() []byte {
 // content returns a body of n bytes.
 func content(n int) []byte { return text()[:n] }
 
-// receivedField is the field in which the upstream says what body it was sent.
+// receivedField is the response header field with a description of the received body.
 const receivedField = "X-Received"
 
 func digest(body []byte) string { return fmt.Sprintf("%x", sha256.Sum256(body)) }
 
-// startUpstream starts an upstream that answers once it has read the request, with as many
-// bytes as the path asks for and in the way that the path asks for.
+// startUpstream starts an upstream that reads the request and then responds with the number of bytes, and in the way, that
+// the path specifies.
 func startUpstream(t testing.TB) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -77,7 +77,7 @@ func startUpstream(t testing.TB) *httptest.Server {
 	return server
 }
 
-// bothProtocols are the protocols of the proxy's own listener.
+// bothProtocols are the protocols of the proxy's listener.
 func bothProtocols() *http.Protocols {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
