@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 
-	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -39,11 +39,18 @@ type Env struct {
 	// there is none. It may still get requests until the new one is started and for some time
 	// after that.
 	Previous Strategy
-	// Pool returns a new pool of connections to an upstream, secured as routes' upstreams are.
-	Pool func(u routes.Upstream, tls routes.TLS) (*upstream.Pool, error)
+	// Transport returns a new Transport for an upstream, configured as for routes.
+	Transport func(u routes.Upstream, tls routes.TLS) (Transport, error)
 	// Host is a value that the program gives to all strategies. A strategy that needs something
 	// of the program defines an interface for it and asserts that Host implements it.
 	Host any
+}
+
+// Transport sends requests to one upstream and keeps connections for reuse.
+type Transport interface {
+	http.RoundTripper
+	// Close closes the idle connections. It does not wait.
+	Close()
 }
 
 // registration is a Factory without its type parameter.

@@ -68,12 +68,12 @@ func (rt *route) prefix(matched string) string {
 
 // setFallback gives the route the fallback that its configuration names, if there is one. before
 // is the chain that the service has until now.
-func (rt *route) setFallback(all *routes.Config, site fallbacks.Env, before *fallbacks.Chain) (err error) {
+func (rt *route) setFallback(all *routes.Config, env fallbacks.Env, before *fallbacks.Chain) (err error) {
 	f := all.Fallbacks[rt.config.Fallback]
 	if f == nil || !rt.config.FallbackEnabled {
 		return nil
 	}
-	if rt.chain, err = fallbacks.NewChain(f.Try, f.Strategies, site, before); err != nil {
+	if rt.chain, err = fallbacks.NewChain(f.Try, f.Strategies, env, before); err != nil {
 		return err
 	}
 	rt.keep = rt.chain.BodyLimit()

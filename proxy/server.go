@@ -21,7 +21,6 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
-	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -130,10 +129,14 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 		r.service = &service{name: name, halfOpen: make(chan struct{}, 1)}
 	}
 	r.setService(name)
-	site := fallbacks.Env{Service: name, Logger: logger, Host: s.config.Host, Pool: func(u routes.Upstream, tls routes.TLS) (*upstream.Pool, error) {
-		return newPool(u, tls, 0, logger)
+	env := fallbacks.Env{Service: name, Logger: logger, Host: s.config.Host, Transport: func(u routes.Upstream, tls routes.TLS) (fallbacks.Transport, error) {
+		pool, err := newPool(u, tls, 0, logger)
+		if err != nil {
+			return nil, err // not pool: a Transport that holds a nil pointer is not nil
+		}
+		return pool, nil
 	}}
-	if err := r.setFallback(c, site, r.service.chain); err != nil {
+	if err := r.setFallback(c, env, r.service.chain); err != nil {
 		return nil, err
 	}
 	return r, nil

@@ -27,11 +27,11 @@ func NewProcess() *Process { return &Process{Log: make(Log, 100)} }
 
 // Env returns an environment for the service svc.
 func (p *Process) Env() fallbacks.Env {
-	return fallbacks.Env{Service: "svc", Logger: slog.New(slog.NewTextHandler(p.Log, nil)), Pool: p.pool}
+	return fallbacks.Env{Service: "svc", Logger: slog.New(slog.NewTextHandler(p.Log, nil)), Transport: p.transport}
 }
 
-// pool returns a pool like that of the proxy, as far as strategies can tell.
-func (p *Process) pool(u routes.Upstream, config routes.TLS) (*upstream.Pool, error) {
+// transport returns a transport like that of the proxy, as far as strategies can tell.
+func (p *Process) transport(u routes.Upstream, config routes.TLS) (fallbacks.Transport, error) {
 	p.Pools.Add(1)
 	c := upstream.Config{URL: u.URL}
 	if config.CAFile != "" {

@@ -1,4 +1,4 @@
-package fallbacks_test
+package upstream_test
 
 import (
 	"bytes"
@@ -22,28 +22,29 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/fallbacks/fallbacktest"
 	_ "cbproxy/fallbacks/standard"
+	"cbproxy/fallbacks/upstream"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
-	"cbproxy/internal/upstream"
+	internalupstream "cbproxy/internal/upstream"
 )
 
-// upstreamOptions are the defaults with url, and a breaker that the first failure opens for as
-// long as the test takes.
-func upstreamOptions(t testing.TB, url string) *fallbacks.UpstreamOptions {
+// newOptions returns the default options with a URL and a breaker that the first failure opens
+// until the test ends.
+func newOptions(t testing.TB, url string) *upstream.Options {
 	t.Helper()
-	o := fallbacks.Options()["upstream"]().(*fallbacks.UpstreamOptions)
+	o := upstream.DefaultOptions()
 	o.URL = fallbacktest.ParseUpstream(t, url)
 	o.Breaker.FailMax, o.Breaker.RecoveryTimeout = 1, time.Hour
 	return o
 }
 
 func breakerOf(c *fallbacks.Chain) *breaker.Breaker {
-	return c.Strategy("upstream").(interface{ Breaker() *breaker.Breaker }).Breaker()
+	return c.Strategy("upstream").(*upstream.Strategy).Breaker()
 }
 
 const emptyOK = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
-func TestUpstreamIsSentPathAndQueryByteForByte(t *testing.T) {
+func TestRequestKeepsPathAndQuery(t *testing.T) {
 	s := fallbacktest.ServeRaw(t, emptyOK, fallbacktest.Close)
 	for _, test := range []struct{ base, rest, query, want string }{
 		{"", "/x", "", "/x"},
@@ -55,9 +56,9 @@ func TestUpstreamIsSentPathAndQueryByteForByte(t *testing.T) {
 		{"", "/a%2Fb//c", "a=%&b;c=+%20", "/a%2Fb//c?a=%&b;c=+%20"},
 		{"", "//evil.example/a%2fb", "x", "//evil.example/a%2fb?x"},
 		{"/v1", "//a|b", "", "/v1//a|b"},
-		{"", "//a|b%7C%2f", "", "//a%7Cb%7C%2f"}, // after // net/http writes nothing invalid
+		{"", "//a|b%7C%2f", "", "//a%7Cb%7C%2f"}, // net/http encodes invalid characters after //
 	} {
-		chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL+test.base))
+		chain := fallbacktest.NewProcess().StartChain(t, "upstream", newOptions(t, s.URL+test.base))
 		r := fallbacktest.NewGET()
 		r.Req.Rest, r.Req.Query = test.rest, test.query
 		if _, err := fallbacktest.Answer(t, chain, r); err != nil {
@@ -71,13 +72,13 @@ func TestUpstreamIsSentPathAndQueryByteForByte(t *testing.T) {
 	}
 }
 
-func TestUpstreamIsSentTheClientsHeaderAndBody(t *testing.T) {
+func TestRequestKeepsHeaderAndBody(t *testing.T) {
 	s := fallbacktest.ServeRaw(t, emptyOK, fallbacktest.Close)
 	r := fallbacktest.NewGET()
 	r.Req.Method, r.Content = "PATCH", []byte("kept")
 	r.Req.Header = http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Accept-Encoding": {"br"}, "Expect": {"100-continue"}, "Te": {"trailers"}}
 	for host, preserve := range map[string]bool{strings.TrimPrefix(s.URL, "http://"): false, "client.example": true} {
-		o := upstreamOptions(t, s.URL)
+		o := newOptions(t, s.URL)
 		o.PreserveHost = preserve
 		if _, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "upstream", o), r); err != nil {
 			t.Fatal(err)
@@ -91,7 +92,7 @@ func TestUpstreamIsSentTheClientsHeaderAndBody(t *testing.T) {
 		t.Errorf("the client's header became %v", r.Req.Header)
 	}
 	r.Req.Method, r.Content = "POST", nil
-	if _, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL)), r); err != nil {
+	if _, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "upstream", newOptions(t, s.URL)), r); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-s.Received; !strings.Contains(got, "Content-Length: 0\r\n") {
@@ -99,14 +100,14 @@ func TestUpstreamIsSentTheClientsHeaderAndBody(t *testing.T) {
 	}
 }
 
-func TestUpstreamSpeaksH2C(t *testing.T) {
+func TestUpstreamOverH2C(t *testing.T) {
 	url := fallbacktest.ServeH2C(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("X-Got", fmt.Sprint(r.Proto, " ", r.RequestURI, " ", r.ContentLength))
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = w.Write(body)
 	})
-	chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, url+"/v1"))
+	chain := fallbacktest.NewProcess().StartChain(t, "upstream", newOptions(t, url+"/v1"))
 	r := fallbacktest.NewGET()
 	r.Req.Method, r.Req.Rest, r.Req.Query, r.Content = "POST", "/a%2Fb//c", "a=%&b", []byte("kept")
 	a, err := fallbacktest.Answer(t, chain, r)
@@ -119,12 +120,12 @@ func TestUpstreamSpeaksH2C(t *testing.T) {
 	}
 }
 
-func TestUpstreamIsVerifiedByItsTLSKeys(t *testing.T) {
+func TestUpstreamOverTLS(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.TLS.ServerName)
 	}))
 	t.Cleanup(s.Close)
-	o := upstreamOptions(t, s.URL)
+	o := newOptions(t, s.URL)
 	o.TLS.ServerName, o.TLS.CAFile = "example.com", filepath.Join(t.TempDir(), "ca.pem")
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	if err := os.WriteFile(o.TLS.CAFile, text, 0o600); err != nil {
@@ -136,11 +137,11 @@ func TestUpstreamIsVerifiedByItsTLSKeys(t *testing.T) {
 	}
 	o.TLS.CAFile = "missing.pem"
 	if _, err := fallbacks.NewChain([]string{"upstream"}, map[string]any{"upstream": o}, fallbacktest.NewProcess().Env(), nil); err == nil {
-		t.Error("a transport that can't be made is no error")
+		t.Error("New succeeds without a transport")
 	}
 }
 
-func TestUpstreamsResponseIsTheAnswer(t *testing.T) {
+func TestResponseIsTheAnswer(t *testing.T) {
 	var zipped bytes.Buffer
 	z := gzip.NewWriter(&zipped)
 	_, _ = io.WriteString(z, "text")
@@ -162,7 +163,7 @@ func TestUpstreamsResponseIsTheAnswer(t *testing.T) {
 		"at the limit": {"GET", "200 OK\r\nContent-Length: 64\r\n\r\n" + strings.Repeat("x", 64), strings.Repeat("x", 64), 200},
 	} {
 		s := fallbacktest.ServeRaw(t, "HTTP/1.1 "+test.response, fallbacktest.Close)
-		o := upstreamOptions(t, s.URL)
+		o := newOptions(t, s.URL)
 		o.MaxResponse = 64
 		chain := fallbacktest.NewProcess().StartChain(t, "upstream", o)
 		r := fallbacktest.NewGET()
@@ -172,16 +173,16 @@ func TestUpstreamsResponseIsTheAnswer(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", name, a, err)
 		}
 		if status := breakerOf(chain).Status(); status.State != events.Closed || status.LastFailure != nil || s.Requests.Load() != 1 {
-			t.Errorf("%s: asked %d times, breaker %+v", name, s.Requests.Load(), status)
+			t.Errorf("%s: %d requests, breaker %+v", name, s.Requests.Load(), status)
 		}
 	}
 }
 
-func TestUpstreamsAnswerHasNoHopByHopFields(t *testing.T) {
+func TestAnswerHasNoHopByHopFields(t *testing.T) {
 	s := fallbacktest.ServeRaw(t, "HTTP/1.1 200 OK\r\nConnection: X-Private , keep-alive\r\nConnection: X-Other\r\nX-Private: 1\r\nX-Other: 1\r\n"+
 		"Keep-Alive: timeout=5\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nTe: trailers\r\nX-Fallback: forged\r\nX-Own: 1\r\nContent-Length: 0\r\n\r\n", fallbacktest.Close)
-	// Asked directly: a chain takes some fields away itself.
-	direct := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL)).Strategy("upstream")
+	// Called directly, because a chain removes some of the fields.
+	direct := fallbacktest.NewProcess().StartChain(t, "upstream", newOptions(t, s.URL)).Strategy("upstream")
 	a, err := direct.Answer(t.Context(), fallbacktest.NewGET().Request())
 	if err != nil {
 		t.Fatal(err)
@@ -196,10 +197,10 @@ func TestUpstreamsAnswerHasNoHopByHopFields(t *testing.T) {
 	}
 }
 
-func TestUpstreamDeclinesWithoutAsking(t *testing.T) {
+func TestUnsuitableRequestsAreNotSent(t *testing.T) {
 	s := fallbacktest.ServeRaw(t, emptyOK, fallbacktest.Close)
-	chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL))
-	gone, cancel := context.WithCancel(t.Context())
+	chain := fallbacktest.NewProcess().StartChain(t, "upstream", newOptions(t, s.URL))
+	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	late, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
@@ -217,8 +218,8 @@ func TestUpstreamDeclinesWithoutAsking(t *testing.T) {
 	}{
 		"upgrade":   {t.Context(), with("Upgrade", "websocket"), "upgrade"},
 		"gRPC":      {t.Context(), with("Content-Type", "Application/gRPC+proto"), "gRPC"},
-		"long body": {t.Context(), long, "the request's body is not known: too large"},
-		"gone":      {gone, fallbacktest.NewGET(), "canceled"},
+		"long body": {t.Context(), long, "the request's body is not available: too large"},
+		"cancelled": {cancelled, fallbacktest.NewGET(), "canceled"},
 		"late":      {late, fallbacktest.NewGET(), "deadline exceeded"},
 	} {
 		if _, _, err := chain.Answer(test.ctx, test.client, events.ReasonOpen); err == nil || !strings.Contains(err.Error(), test.want) {
@@ -226,14 +227,14 @@ func TestUpstreamDeclinesWithoutAsking(t *testing.T) {
 		}
 	}
 	if status := breakerOf(chain).Status(); s.Requests.Load() != 0 || status.LastFailure != nil {
-		t.Errorf("asked %d times, breaker %+v", s.Requests.Load(), status)
+		t.Errorf("%d requests, breaker %+v", s.Requests.Load(), status)
 	}
 	if chain.BodyLimit() != 1<<20 {
 		t.Errorf("body limit %d", chain.BodyLimit())
 	}
 }
 
-func TestUpstreamThatFailsIsNoAnswerAndOpensItsBreaker(t *testing.T) {
+func TestFailuresOpenTheBreaker(t *testing.T) {
 	for name, test := range map[string]struct {
 		response string
 		end      fallbacktest.AfterResponse
@@ -261,14 +262,14 @@ func TestUpstreamThatFailsIsNoAnswerAndOpensItsBreaker(t *testing.T) {
 			if name == "refused" {
 				s.URL = "http://127.0.0.1:1"
 			}
-			o := upstreamOptions(t, s.URL)
+			o := newOptions(t, s.URL)
 			o.MaxResponse, o.Timeout = 64, 10*time.Second
 			if test.kind == events.ErrorTimeout {
 				o.Timeout = 100 * time.Millisecond
 			}
 			chain := fallbacktest.NewProcess().StartChain(t, "upstream", o)
 			r := fallbacktest.NewGET()
-			r.Req.Method = "POST" // net/http repeats a GET that had no answer on an old connection
+			r.Req.Method = "POST" // net/http repeats a GET that got no response on an idle connection
 			start := time.Now()
 			if a, err := fallbacktest.Answer(t, chain, r); err == nil {
 				t.Fatalf("got %+v", a)
@@ -280,18 +281,18 @@ func TestUpstreamThatFailsIsNoAnswerAndOpensItsBreaker(t *testing.T) {
 			if status.State != events.Open || status.LastFailure == nil || status.LastFailure.Type != test.kind {
 				t.Fatalf("breaker %+v, last failure %+v, want %s", status, status.LastFailure, test.kind)
 			}
-			asked := s.Requests.Load()
-			if _, err := fallbacktest.Answer(t, chain, r); !errors.Is(err, breaker.ErrOpen) || s.Requests.Load() != asked {
-				t.Errorf("open: %v, asked %d times", err, s.Requests.Load()-asked)
+			requests := s.Requests.Load()
+			if _, err := fallbacktest.Answer(t, chain, r); !errors.Is(err, breaker.ErrOpen) || s.Requests.Load() != requests {
+				t.Errorf("open: %v, %d requests", err, s.Requests.Load()-requests)
 			}
 		})
 	}
 }
 
-func TestUpstreamRecovers(t *testing.T) {
+func TestBreakerRecovers(t *testing.T) {
 	s := fallbacktest.Serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "well") })
 	s.Failing.Store(true)
-	o := upstreamOptions(t, s.URL)
+	o := newOptions(t, s.URL)
 	o.Breaker.FailMax, o.Breaker.RecoveryTimeout = 2, 20*time.Millisecond
 	p := fallbacktest.NewProcess()
 	chain := p.StartChain(t, "upstream", o)
@@ -300,54 +301,55 @@ func TestUpstreamRecovers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	line := p.Log.Await(t, "the fallback's upstream", "from=closed", "to=open", "level=WARN")
+	line := p.Log.Await(t, "fallback upstream's breaker changed state", "from=closed", "to=open", "level=WARN")
 	if !strings.Contains(line, "status 503") {
-		t.Errorf("the line does not say why: %s", line)
+		t.Errorf("the record does not have the failure: %s", line)
 	}
-	p.Log.Await(t, "from=open", "to=half-open") // with no request
+	p.Log.Await(t, "from=open", "to=half-open") // without a request
 	s.Failing.Store(false)
 	if a, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); err != nil || string(a.Body) != "well" {
 		t.Fatalf("got %+v, %v", a, err)
 	}
 	p.Log.Await(t, "from=half-open", "to=closed")
 	if s.Requests.Load() != 3 {
-		t.Errorf("asked %d times", s.Requests.Load())
+		t.Errorf("%d requests", s.Requests.Load())
 	}
 }
 
-// Each report is looked for in the half-open state, which has one place: that is free again.
-func TestUpstreamCallThatSaysNothingGivesItsPlaceBack(t *testing.T) {
-	asked := make(chan struct{}, 1)
+// In the half-open state the breaker has one permit, which must be returned by calls that count
+// neither as success nor as failure.
+func TestCancelledCallsReturnTheirPermit(t *testing.T) {
+	received := make(chan struct{}, 1)
 	s := fallbacktest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/hang" {
-			asked <- struct{}{}
+			received <- struct{}{}
 			<-r.Context().Done()
 		}
 	})
 	p := fallbacktest.NewProcess()
-	chain := p.StartChain(t, "upstream", upstreamOptions(t, s.URL))
+	chain := p.StartChain(t, "upstream", newOptions(t, s.URL))
 	b := breakerOf(chain)
 	b.Force(events.HalfOpen, 0, "test")
-	free := func() {
+	expectPermit := func() {
 		t.Helper()
 		if status := b.Status(); status.State != events.HalfOpen || status.ProbesInFlight != 0 || status.LastFailure != nil {
 			t.Fatalf("breaker %+v", status)
 		}
 	}
 
-	ctx, leave := context.WithCancel(t.Context())
-	go func() { <-asked; leave() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-received; cancel() }()
 	r := fallbacktest.NewGET()
 	r.Req.Rest = "/hang"
 	if _, _, err := chain.Answer(ctx, r, events.ReasonOpen); !errors.Is(err, context.Canceled) {
-		t.Errorf("client gone: %v", err)
+		t.Errorf("client cancelled: %v", err)
 	}
-	free()
+	expectPermit()
 
 	if _, _, err := chain.Answer(panicContext{t.Context()}, fallbacktest.NewGET(), events.ReasonOpen); err == nil || !strings.Contains(err.Error(), "panic: broken context") {
 		t.Errorf("panic: %v", err)
 	}
-	free()
+	expectPermit()
 
 	if _, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); err != nil || b.State() != events.Closed {
 		t.Errorf("then: %v, breaker %v", err, b.State())
@@ -364,9 +366,9 @@ func (c panicContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-func TestUpstreamIsToBlameForAnEarlierDeadline(t *testing.T) {
+func TestEarlierDeadlineCountsAsTimeout(t *testing.T) {
 	s := fallbacktest.ServeRaw(t, "", fallbacktest.Hang)
-	chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL))
+	chain := fallbacktest.NewProcess().StartChain(t, "upstream", newOptions(t, s.URL))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, _, err := chain.Answer(ctx, fallbacktest.NewGET(), events.ReasonOpen)
@@ -375,9 +377,9 @@ func TestUpstreamIsToBlameForAnEarlierDeadline(t *testing.T) {
 	}
 }
 
-func TestUpstreamTimeLimitIsBeyondItsTimeout(t *testing.T) {
+func TestTimeLimitExceedsTimeout(t *testing.T) {
 	for _, timeout := range []time.Duration{time.Second, 1<<63 - 1} {
-		o := upstreamOptions(t, "http://a")
+		o := newOptions(t, "http://a")
 		o.Timeout = timeout
 		s := fallbacktest.NewProcess().NewChain(t, "upstream", o, nil).Strategy("upstream").(fallbacks.TimeLimited)
 		if limit := s.TimeLimit(); limit < timeout || limit > timeout+2*time.Second && timeout == time.Second {
@@ -386,10 +388,10 @@ func TestUpstreamTimeLimitIsBeyondItsTimeout(t *testing.T) {
 	}
 }
 
-// Idle connections are from before the failure: recovery must not be judged by them.
-func TestUpstreamIsProbedOnANewConnection(t *testing.T) {
+// Idle connections were opened before the failure and must not decide the recovery.
+func TestProbesUseNewConnections(t *testing.T) {
 	s := fallbacktest.Serve(t, func(http.ResponseWriter, *http.Request) {})
-	chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, s.URL))
+	chain := fallbacktest.NewProcess().StartChain(t, "upstream", newOptions(t, s.URL))
 	for _, want := range []int64{1, 1, 2, 2} {
 		if want == 2 && s.Opened.Load() == 1 {
 			breakerOf(chain).Force(events.HalfOpen, 0, "test")
@@ -402,7 +404,7 @@ func TestUpstreamIsProbedOnANewConnection(t *testing.T) {
 
 func BenchmarkUpstream(b *testing.B) {
 	s := fallbacktest.Serve(b, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "well") })
-	chain := fallbacktest.NewProcess().StartChain(b, "upstream", upstreamOptions(b, s.URL))
+	chain := fallbacktest.NewProcess().StartChain(b, "upstream", newOptions(b, s.URL))
 	r := fallbacktest.NewGET()
 	r.Req.Method, r.Content = "POST", []byte("kept")
 	b.ReportAllocs()
@@ -413,12 +415,12 @@ func BenchmarkUpstream(b *testing.B) {
 	}
 }
 
-// http.Transport would send a GET on each idle connection that it has.
-func TestUpstreamIsAskedTwiceAtMost(t *testing.T) {
+// Without a limit, http.Transport sends a GET on each idle connection that it has.
+func TestRequestIsSentTwiceAtMost(t *testing.T) {
 	const pool = 10
 	var dead atomic.Bool
 	var hits atomic.Int32
-	var together sync.WaitGroup // so that each request needs a connection of its own
+	var together sync.WaitGroup // makes each request need its own connection
 	together.Add(pool)
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		if dead.Load() {
@@ -429,7 +431,7 @@ func TestUpstreamIsAskedTwiceAtMost(t *testing.T) {
 		together.Wait()
 	}))
 	defer server.Close()
-	chain := fallbacktest.NewProcess().StartChain(t, "upstream", upstreamOptions(t, server.URL))
+	chain := fallbacktest.NewProcess().StartChain(t, "upstream", newOptions(t, server.URL))
 	var requests sync.WaitGroup
 	for range pool {
 		requests.Go(func() {
@@ -440,7 +442,7 @@ func TestUpstreamIsAskedTwiceAtMost(t *testing.T) {
 	}
 	requests.Wait()
 	dead.Store(true)
-	if _, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); !errors.Is(err, upstream.ErrReplayed) {
+	if _, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); !errors.Is(err, internalupstream.ErrReplayed) {
 		t.Errorf("%v", err)
 	}
 	if f := breakerOf(chain).Status().LastFailure; hits.Load() != 2 || f == nil || f.Type != events.ErrorReset {

@@ -1,4 +1,4 @@
-package fallbacks_test
+package upstream_test
 
 import (
 	"context"
@@ -13,47 +13,48 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/fallbacks/fallbacktest"
+	"cbproxy/fallbacks/upstream"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 )
 
-func TestUpstreamSurvivesReloads(t *testing.T) {
+func TestReloadKeepsConnectionsAndBreaker(t *testing.T) {
 	s := fallbacktest.Serve(t, func(http.ResponseWriter, *http.Request) {})
 	p := fallbacktest.NewProcess()
-	ask := func(c *fallbacks.Chain) {
+	get := func(c *fallbacks.Chain) {
 		t.Helper()
 		if _, err := fallbacktest.Answer(t, c, fallbacktest.NewGET()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	options := func(failMax int) *fallbacks.UpstreamOptions {
-		o := upstreamOptions(t, s.URL)
+	options := func(failMax int) *upstream.Options {
+		o := newOptions(t, s.URL)
 		o.Breaker.FailMax = failMax
 		return o
 	}
 	first := p.NewChain(t, "upstream", options(5), nil)
 	first.Start()
-	ask(first)
+	get(first)
 	p.NewChain(t, "upstream", options(7), first) // never takes effect
 	second := p.NewChain(t, "upstream", options(1), first)
 	if breakerOf(first) != breakerOf(second) || breakerOf(first).Policy().FailMax != 5 {
-		t.Fatalf("before the start: fail_max %d", breakerOf(first).Policy().FailMax)
+		t.Fatalf("before Start: fail_max %d", breakerOf(first).Policy().FailMax)
 	}
 	second.Start()
-	ask(second)
-	ask(first)
+	get(second)
+	get(first)
 	first.Close()
-	ask(second)
+	get(second)
 	if s.Opened.Load() != 1 || p.Pools.Load() != 1 {
 		t.Errorf("%d connections of %d pools", s.Opened.Load(), p.Pools.Load())
 	}
 	if breakerOf(second).Policy().FailMax != 1 {
-		t.Errorf("fail_max %d after the start", breakerOf(second).Policy().FailMax)
+		t.Errorf("after Start: fail_max %d", breakerOf(second).Policy().FailMax)
 	}
 
 	s.Failing.Store(true)
 	_, _ = fallbacktest.Answer(t, second, fallbacktest.NewGET())
-	p.Log.Await(t, "to=open") // the log went on
+	p.Log.Await(t, "to=open") // the log still runs
 	third := p.NewChain(t, "upstream", options(1), second)
 	third.Start()
 	second.Close()
@@ -66,42 +67,42 @@ func TestUpstreamSurvivesReloads(t *testing.T) {
 	}
 	s.Failing.Store(false)
 	breakerOf(third).Force(events.Closed, 0, "test")
-	ask(third)
+	get(third)
 	third.Close()
 	s.AwaitClosed(t)
 	if strings.Contains(stacks(), "logChanges") {
-		t.Error("the log goes on")
+		t.Error("the log still runs")
 	}
 }
 
-func TestUpstreamIsReloadedUnderTraffic(t *testing.T) {
+func TestReloadUnderTraffic(t *testing.T) {
 	s := fallbacktest.Serve(t, func(http.ResponseWriter, *http.Request) {})
 	p := fallbacktest.NewProcess()
-	current := p.NewChain(t, "upstream", upstreamOptions(t, s.URL), nil)
+	current := p.NewChain(t, "upstream", newOptions(t, s.URL), nil)
 	current.Start()
-	var inForce sync.RWMutex // guards current; held by each request, so that nothing is closed under one
+	var mu sync.RWMutex // guards current; held during each request, so that its chain is not closed
 	ctx, stop := context.WithCancel(t.Context())
 	var clients sync.WaitGroup
 	for range 4 {
 		clients.Go(func() {
 			for ctx.Err() == nil {
-				inForce.RLock()
+				mu.RLock()
 				if _, _, err := current.Answer(t.Context(), fallbacktest.NewGET(), events.ReasonOpen); err != nil {
 					t.Error(err)
 				}
-				inForce.RUnlock()
+				mu.RUnlock()
 			}
 		})
 	}
 	for i := range 20 {
-		o := upstreamOptions(t, s.URL)
+		o := newOptions(t, s.URL)
 		o.Breaker.FailMax = 1 + i
 		next := p.NewChain(t, "upstream", o, current)
 		next.Start()
-		inForce.Lock()
+		mu.Lock()
 		old := current
 		current = next
-		inForce.Unlock()
+		mu.Unlock()
 		old.Close()
 	}
 	stop()
@@ -112,22 +113,22 @@ func TestUpstreamIsReloadedUnderTraffic(t *testing.T) {
 	current.Close()
 }
 
-func TestUpstreamThatIsAnotherStartsAnew(t *testing.T) {
+func TestReloadWithAnotherServer(t *testing.T) {
 	for name, test := range map[string]struct {
-		change     func(*fallbacks.UpstreamOptions)
-		breaker    bool // is kept
+		change     func(*upstream.Options)
+		breaker    bool // the breaker is kept
 		transports int64
 	}{
-		"timeout": {func(o *fallbacks.UpstreamOptions) { o.Timeout = time.Minute }, true, 1},
-		"path":    {func(o *fallbacks.UpstreamOptions) { o.URL.Path = "/b" }, false, 1},
-		"host":    {func(o *fallbacks.UpstreamOptions) { o.URL.Host = "b" }, false, 2},
-		"scheme":  {func(o *fallbacks.UpstreamOptions) { o.URL.Scheme = "http" }, false, 2},
-		"TLS":     {func(o *fallbacks.UpstreamOptions) { o.TLS.ServerName = "b" }, true, 2},
-		"breaker": {func(o *fallbacks.UpstreamOptions) { o.Breaker.FailMax = 9 }, true, 1},
+		"timeout": {func(o *upstream.Options) { o.Timeout = time.Minute }, true, 1},
+		"path":    {func(o *upstream.Options) { o.URL.Path = "/b" }, false, 1},
+		"host":    {func(o *upstream.Options) { o.URL.Host = "b" }, false, 2},
+		"scheme":  {func(o *upstream.Options) { o.URL.Scheme = "http" }, false, 2},
+		"TLS":     {func(o *upstream.Options) { o.TLS.ServerName = "b" }, true, 2},
+		"breaker": {func(o *upstream.Options) { o.Breaker.FailMax = 9 }, true, 1},
 	} {
 		p := fallbacktest.NewProcess()
-		before := p.StartChain(t, "upstream", upstreamOptions(t, "https://a/a"))
-		o := upstreamOptions(t, "https://a/a")
+		before := p.StartChain(t, "upstream", newOptions(t, "https://a/a"))
+		o := newOptions(t, "https://a/a")
 		test.change(o)
 		after := p.NewChain(t, "upstream", o, before)
 		if kept := breakerOf(before) == breakerOf(after); kept != test.breaker || p.Pools.Load() != test.transports {
@@ -136,18 +137,18 @@ func TestUpstreamThatIsAnotherStartsAnew(t *testing.T) {
 	}
 }
 
-func TestUpstreamThatNeverStartsLeavesNothing(t *testing.T) {
+func TestUnstartedStrategyHasNoGoroutine(t *testing.T) {
 	p := fallbacktest.NewProcess()
 	for range 3 {
-		p.NewChain(t, "upstream", upstreamOptions(t, "http://a"), nil)
+		p.NewChain(t, "upstream", newOptions(t, "http://a"), nil)
 	}
 	if strings.Contains(stacks(), "logChanges") {
-		t.Error("there is a goroutine")
+		t.Error("a goroutine runs")
 	}
 }
 
-// A second upstream or an endpoint that is the proxy itself is refused, as a route's upstream is.
-func TestServersThatAreTheProxyItselfAreRefused(t *testing.T) {
+// A second upstream or an endpoint must not be the proxy itself, like the upstream of a route.
+func TestOwnAddressIsRejected(t *testing.T) {
 	for text, place := range map[string]string{
 		"try: [upstream]\nupstream: {url: 'http://localhost:8080/v1'}": "fallbacks.x_service.upstream.url",
 		"try: [http]\nhttp: {url: 'http://127.0.0.1:8080/answer'}":     "fallbacks.x_service.http.url",
@@ -155,23 +156,23 @@ func TestServersThatAreTheProxyItselfAreRefused(t *testing.T) {
 	} {
 		_, err := fallbacktest.ParseFallback(text)
 		if place == "" && err != nil || place != "" && (err == nil || !strings.Contains(err.Error(), place+": must not be the proxy's own listen address (127.0.0.1:8080)")) {
-			t.Errorf("%q: %v, want a fault at %q", text, err, place)
+			t.Errorf("%q: %v, want an error at %q", text, err, place)
 		}
 	}
 }
 
-func TestUpstreamOptionsAreReadFromTheConfiguration(t *testing.T) {
+func TestOptionsFromConfiguration(t *testing.T) {
 	c, err := fallbacktest.ParseFallback("try: [upstream]\nupstream: {url: 'h2c://b:81/v1/', tls: {server_name: c}, breaker: {failure_statuses: [429, 5xx]}}")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := c.Fallbacks["x_service"].Strategies["upstream"].(*fallbacks.UpstreamOptions)
+	o := c.Fallbacks["x_service"].Strategies["upstream"].(*upstream.Options)
 	got := fmt.Sprintln(o.URL, o.Timeout, o.MaxBody, o.MaxResponse, o.PreserveHost, o.TLS.ServerName,
 		o.Breaker.FailMax, o.Breaker.RecoveryTimeout, o.Breaker.HalfOpenRequests, o.Breaker.FailureStatuses)
 	if want := "h2c://b:81/v1 10s 1MiB 8MiB false c 5 30s 1 429, 5xx\n"; got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
-	if d := fallbacks.Options()["upstream"]().(*fallbacks.UpstreamOptions); d.Breaker.FailureStatuses.String() != "5xx" {
+	if d := upstream.DefaultOptions(); d.Breaker.FailureStatuses.String() != "5xx" {
 		t.Errorf("failure_statuses by default: %v", d.Breaker.FailureStatuses)
 	}
 	for text, want := range map[string]string{

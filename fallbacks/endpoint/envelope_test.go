@@ -1,4 +1,4 @@
-package fallbacks
+package endpoint
 
 import (
 	"encoding/json"
@@ -8,9 +8,11 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
+
+	"cbproxy/fallbacks"
 )
 
-func FuzzEndpointsAnswer(f *testing.F) {
+func FuzzDecodeAnswer(f *testing.F) {
 	for _, seed := range []string{
 		`{"status":200,"headers":{"X-A":["1","2"],"x-b":"c"},"body":{"a":[1,null]}}`, `{"status":204}`,
 		`{"status":200,"body_text":"\ud800"}`, `{"status":200,"body_base64":"aGk="}`, `{"status":304,"headers":{}}`,
@@ -19,14 +21,14 @@ func FuzzEndpointsAnswer(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		a, err := readAnswer(text)
+		a, err := decodeAnswer(text)
 		if err != nil {
 			return
 		}
 		if !json.Valid(text) {
-			t.Error("what it says is not JSON")
+			t.Error("invalid JSON is accepted")
 		}
-		if a.Status < 200 || a.Status > 599 || !BodyAllowed(a.Status) && len(a.Body) > 0 {
+		if a.Status < 200 || a.Status > 599 || !fallbacks.BodyAllowed(a.Status) && len(a.Body) > 0 {
 			t.Errorf("status %d, body %q", a.Status, a.Body)
 		}
 		for name, values := range a.Header {
@@ -49,34 +51,34 @@ func FuzzEndpointsAnswer(f *testing.F) {
 	})
 }
 
-func FuzzEndpointsQuestion(f *testing.F) {
+func FuzzEncodeRequest(f *testing.F) {
 	f.Add("GET", "/a%2F\xff", "a=%&b", "value", []byte("body"))
 	f.Add("POST", "/<>", "", "\x00\u2028", []byte("\xff"))
 	f.Fuzz(func(t *testing.T, method, path, query, value string, body []byte) {
-		r := &Request{Method: method, Path: path, Query: query, Header: http.Header{"X-A": {value}}, Body: body}
-		text, err := writeQuestion(r, []string{"X-A"})
+		r := &fallbacks.Request{Method: method, Path: path, Query: query, Header: http.Header{"X-A": {value}}, Body: body}
+		text, err := encodeRequest(r, []string{"X-A"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var q inquiry
-		if err := json.Unmarshal(text, &q); err != nil {
+		var e envelope
+		if err := json.Unmarshal(text, &e); err != nil {
 			t.Fatal(err)
 		}
-		if string(body) != q.Body+string(q.BodyBase64) || utf8.ValidString(query) && q.Query != query {
+		if string(body) != e.Body+string(e.BodyBase64) || utf8.ValidString(query) && e.Query != query {
 			t.Errorf("became %s", text)
 		}
 		r.BodyError = errors.New("too large")
-		if text, err := writeQuestion(r, nil); err != nil || !json.Valid(text) {
+		if text, err := encodeRequest(r, nil); err != nil || !json.Valid(text) {
 			t.Errorf("without the body: %s, %v", text, err)
 		}
 	})
 }
 
-func BenchmarkEndpointsAnswer(b *testing.B) {
+func BenchmarkDecodeAnswer(b *testing.B) {
 	text := []byte(`{"status":200,"headers":{"Cache-Control":"no-store","X-A":["1","2"]},"body":{"answer":[1,2,3],"text":"well"}}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := readAnswer(text); err != nil {
+		if _, err := decodeAnswer(text); err != nil {
 			b.Fatal(err)
 		}
 	}

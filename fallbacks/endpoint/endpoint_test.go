@@ -1,4 +1,4 @@
-package fallbacks_test
+package endpoint_test
 
 import (
 	"context"
@@ -13,25 +13,28 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
+	"cbproxy/fallbacks/endpoint"
 	"cbproxy/fallbacks/fallbacktest"
+	_ "cbproxy/fallbacks/standard"
 	"cbproxy/internal/events"
 )
 
-func httpOptions(t testing.TB, url string) *fallbacks.HTTPOptions {
+// newOptions returns the default options with a URL and a long timeout.
+func newOptions(t testing.TB, url string) *endpoint.Options {
 	t.Helper()
-	o := fallbacks.Options()["http"]().(*fallbacks.HTTPOptions)
-	o.URL, o.Timeout = fallbacktest.ParseUpstream(t, url), 10*time.Second // slow machines
+	o := endpoint.DefaultOptions()
+	o.URL, o.Timeout = fallbacktest.ParseUpstream(t, url), 10*time.Second // for slow machines
 	return o
 }
 
-func TestEndpointIsAskedInTheDocumentedEnvelope(t *testing.T) {
+func TestEndpointGetsTheEnvelope(t *testing.T) {
 	posted := make(chan string, 1)
 	s := fallbacktest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		posted <- fmt.Sprintln(r.Method, r.RequestURI, r.Header["Content-Type"], r.Header["Accept"], r.ContentLength == int64(len(body))) + string(body)
 		w.WriteHeader(http.StatusNoContent)
 	})
-	o := httpOptions(t, s.URL+"/answers/now")
+	o := newOptions(t, s.URL+"/answers/now")
 	o.Headers, o.MaxBody = []string{"accept-language", "X-Missing"}, 8
 	chain := fallbacktest.NewProcess().StartChain(t, "http", o)
 	for _, test := range []struct{ body, want string }{
@@ -59,7 +62,7 @@ func TestEndpointIsAskedInTheDocumentedEnvelope(t *testing.T) {
 	}
 }
 
-func TestEndpointIsGivenNoHeaderUnasked(t *testing.T) {
+func TestEndpointGetsNoHeaderByDefault(t *testing.T) {
 	s := fallbacktest.Serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		var q struct{ Headers map[string][]string }
 		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || q.Headers == nil || len(q.Headers) > 0 || r.Header["Cookie"] != nil {
@@ -68,13 +71,13 @@ func TestEndpointIsGivenNoHeaderUnasked(t *testing.T) {
 	})
 	r := fallbacktest.NewGET()
 	r.Req.Header.Set("Cookie", "secret")
-	_, _ = fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", httpOptions(t, s.URL)), r)
+	_, _ = fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", newOptions(t, s.URL)), r)
 	if s.Requests.Load() != 1 {
-		t.Error("not asked")
+		t.Error("the endpoint got no request")
 	}
 }
 
-func TestEndpointsAnswerIsServed(t *testing.T) {
+func TestEndpointAnswer(t *testing.T) {
 	for text, want := range map[string]fallbacks.Answer{
 		`{"status":200}`: {Status: 200},
 		`{"status":203, "body": { "z" : 1.50,"a":"\u00e9<>", "z":[ ] } }`: {
@@ -91,7 +94,7 @@ func TestEndpointsAnswerIsServed(t *testing.T) {
 	} {
 		text = strings.ReplaceAll(text, "\né", `\né`)
 		s := fallbacktest.Serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
-		a, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", httpOptions(t, s.URL)), fallbacktest.NewGET())
+		a, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", newOptions(t, s.URL)), fallbacktest.NewGET())
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -107,7 +110,7 @@ func TestEndpointsAnswerIsServed(t *testing.T) {
 	}
 }
 
-func TestEndpointsAnswerThatIsNoneIsAnError(t *testing.T) {
+func TestInvalidEndpointAnswer(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                       "unexpected end",
 		"no":                                     "invalid character",
@@ -116,7 +119,7 @@ func TestEndpointsAnswerThatIsNoneIsAnError(t *testing.T) {
 		`{"status":200}{"status":200}`:           "after top-level value",
 		`[]`:                                     "must be a JSON object",
 		`null`:                                   "must be a JSON object",
-		`{}`:                                     "status must be there",
+		`{}`:                                     "status is required",
 		`{"status":null}`:                        "status must be a number",
 		`{"status":199}`:                         "status must be a number",
 		`{"status":600}`:                         "status must be a number",
@@ -124,8 +127,8 @@ func TestEndpointsAnswerThatIsNoneIsAnError(t *testing.T) {
 		`{"status":200.5}`:                       "status must be a number",
 		`{"status":200,"staus":1}`:               `unknown key "staus"`,
 		`{"status":200,"Body":1}`:                `unknown key "Body"`,
-		`{"status":200,"status":201}`:            "twice",
-		`{"status":200,"body":1,"body":2}`:       "twice",
+		`{"status":200,"status":201}`:            "duplicate key",
+		`{"status":200,"body":1,"body":2}`:       "duplicate key",
 		`{"status":200,"body":1,"body_text":""}`: "more than one body",
 		`{"status":200,"body_base64":"","body_text":""}`:             "more than one body",
 		`{"status":200,"body_text":1}`:                               "body_text: must be a string",
@@ -134,23 +137,23 @@ func TestEndpointsAnswerThatIsNoneIsAnError(t *testing.T) {
 		`{"status":204,"body":1}`:                                    "has no body",
 		`{"status":304,"body_text":""}`:                              "has no body",
 		`{"status":200,"headers":null}`:                              "headers: must be a JSON object",
-		`{"status":200,"headers":{"a b":"1"}}`:                       `headers: "a b" is no field name`,
-		`{"status":200,"headers":{"a":"1\n"}}`:                       "is no field value",
+		`{"status":200,"headers":{"a b":"1"}}`:                       `headers: "a b" is not a valid field name`,
+		`{"status":200,"headers":{"a":"1\n"}}`:                       "is not a valid field value",
 		`{"status":200,"headers":{"a":["1",2]}}`:                     "headers: a: must be a string",
 		`{"status":200,"headers":{"a":1}}`:                           "headers: a: must be a string",
-		`{"status":200,"headers":{"x-a":"1","X-A":"2"}}`:             "X-A is there twice",
-		`{"status":200,"headers":{"x-a":"1","x-a":"2"}}`:             "twice",
+		`{"status":200,"headers":{"x-a":"1","X-A":"2"}}`:             "duplicate field X-A",
+		`{"status":200,"headers":{"x-a":"1","x-a":"2"}}`:             "duplicate key",
 		`{"status":200,"body":"` + strings.Repeat("x", 1<<20) + `"}`: "longer than 1048576 bytes",
 	} {
 		s := fallbacktest.Serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
-		_, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", httpOptions(t, s.URL)), fallbacktest.NewGET())
+		_, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", newOptions(t, s.URL)), fallbacktest.NewGET())
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60s: %v, want %q", text, err, want)
 		}
 	}
 }
 
-func TestEndpointThatFailsHasNoAnswer(t *testing.T) {
+func TestFailedEndpointHasNoAnswer(t *testing.T) {
 	const body = `{"status":200}`
 	for name, test := range map[string]struct {
 		response string
@@ -166,7 +169,7 @@ func TestEndpointThatFailsHasNoAnswer(t *testing.T) {
 		"hangs after the head": {"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + body, fallbacktest.Hang, "no answer within 100ms"},
 	} {
 		s := fallbacktest.ServeRaw(t, test.response, test.end)
-		o := httpOptions(t, s.URL)
+		o := newOptions(t, s.URL)
 		if test.end == fallbacktest.Hang {
 			o.Timeout = 100 * time.Millisecond
 		}
@@ -175,70 +178,70 @@ func TestEndpointThatFailsHasNoAnswer(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
 		if s.Requests.Load() != 1 {
-			t.Errorf("%s: asked %d times", name, s.Requests.Load())
+			t.Errorf("%s: %d requests", name, s.Requests.Load())
 		}
 	}
 }
 
-func TestEndpointIsLeftWithTheClient(t *testing.T) {
-	asked := make(chan struct{}, 1)
+func TestEndpointCallEndsWithTheClient(t *testing.T) {
+	received := make(chan struct{}, 1)
 	s := fallbacktest.Serve(t, func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // or net/http does not watch the connection
-		asked <- struct{}{}
+		_, _ = io.Copy(io.Discard, r.Body) // net/http watches the connection only after that
+		received <- struct{}{}
 		<-r.Context().Done()
 	})
-	ctx, leave := context.WithCancel(t.Context())
-	go func() { <-asked; leave() }()
-	_, _, err := fallbacktest.NewProcess().StartChain(t, "http", httpOptions(t, s.URL)).Answer(ctx, fallbacktest.NewGET(), events.ReasonOpen)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-received; cancel() }()
+	_, _, err := fallbacktest.NewProcess().StartChain(t, "http", newOptions(t, s.URL)).Answer(ctx, fallbacktest.NewGET(), events.ReasonOpen)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestEndpointsConnectionsSurviveReloads(t *testing.T) {
+func TestReloadKeepsConnections(t *testing.T) {
 	s := fallbacktest.Serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"status":200}`) })
 	p := fallbacktest.NewProcess()
-	ask := func(c *fallbacks.Chain) {
+	get := func(c *fallbacks.Chain) {
 		t.Helper()
 		if _, err := fallbacktest.Answer(t, c, fallbacktest.NewGET()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	first := p.NewChain(t, "http", httpOptions(t, s.URL+"/a"), nil)
+	first := p.NewChain(t, "http", newOptions(t, s.URL+"/a"), nil)
 	first.Start()
-	ask(first)
-	p.NewChain(t, "http", httpOptions(t, s.URL), first) // never takes effect
-	second := p.NewChain(t, "http", httpOptions(t, s.URL+"/b"), first)
+	get(first)
+	p.NewChain(t, "http", newOptions(t, s.URL), first) // never takes effect
+	second := p.NewChain(t, "http", newOptions(t, s.URL+"/b"), first)
 	second.Start()
 	first.Close()
-	ask(second)
+	get(second)
 	if s.Opened.Load() != 1 || p.Pools.Load() != 1 || len(s.Closed) != 0 {
 		t.Errorf("%d connections of %d pools, %d closed", s.Opened.Load(), p.Pools.Load(), len(s.Closed))
 	}
-	p.NewChain(t, "http", httpOptions(t, "http://other"), second)
+	p.NewChain(t, "http", newOptions(t, "http://other"), second)
 	if p.Pools.Load() != 2 {
-		t.Errorf("another host has no transport of its own")
+		t.Errorf("another host uses the same pool")
 	}
 	second.Close()
 	s.AwaitClosed(t)
 }
 
-func TestEndpointSpeaksH2C(t *testing.T) {
+func TestEndpointOverH2C(t *testing.T) {
 	url := fallbacktest.ServeH2C(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, `{"status":200,"body":"%s %s"}`, r.Proto, r.RequestURI)
 	})
-	a, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", httpOptions(t, url)), fallbacktest.NewGET())
+	a, err := fallbacktest.Answer(t, fallbacktest.NewProcess().StartChain(t, "http", newOptions(t, url)), fallbacktest.NewGET())
 	if err != nil || string(a.Body) != `"HTTP/2.0 /"` {
 		t.Errorf("got %+v, %v", a, err)
 	}
 }
 
-func TestEndpointsOptionsAreReadFromTheConfiguration(t *testing.T) {
+func TestOptionsFromConfiguration(t *testing.T) {
 	c, err := fallbacktest.ParseFallback("try: [http]\nhttp: {url: 'http://b:81/v1/', headers: [accept]}")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := c.Fallbacks["x_service"].Strategies["http"].(*fallbacks.HTTPOptions)
+	o := c.Fallbacks["x_service"].Strategies["http"].(*endpoint.Options)
 	if got := fmt.Sprintln(o.URL, o.Timeout, o.MaxBody, o.MaxResponse, o.Headers); got != "http://b:81/v1 1s 64KiB 1MiB [accept]\n" {
 		t.Errorf("got %s", got)
 	}
