@@ -53,6 +53,7 @@ func TestProxyRedirects(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "config.yaml")
 	content := `listen: 127.0.0.1:0
 admin: {listen: 127.0.0.1:0}
+data_dir: ""
 routes: {search: {prefix: /search, upstream: "http://127.0.0.1:1"}}
 fallbacks: {search: {when: [connect], try: [redirect], redirect: {url: "https://standby.example.com"}}}
 `
