@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/message"
 	"cbproxy/internal/upstream"
 )
 
@@ -53,7 +54,7 @@ func (a *attempt) classify(err error) {
 	switch {
 	case fault.Local != "":
 		a.failedLocally(fault.Local, err)
-	case fault.Refused == http.StatusRequestHeaderFieldsTooLarge && headerBytes(a.x.r) < leastLargeHead:
+	case fault.Refused == http.StatusRequestHeaderFieldsTooLarge && message.HeaderSize(a.x.r) < leastLargeHead:
 		a.overload = true // it can't be the header section that the upstream wants to have less of
 		a.noVerdict(events.ResultRejected)
 	case fault.Refused != 0:

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/message"
 	"cbproxy/internal/upstream"
 )
 
@@ -138,7 +139,7 @@ func (b *requestBody) passTrailers(in, out *http.Request) {
 	}
 	b.trailer = in.Trailer
 	upstream.RemoveHopByHopTrailers(b.trailer, upstream.ConnectionOptions(in.Header))
-	maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return isProxyField(name) || noTrailer[name] })
+	maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return message.IsProxyField(name) || noTrailer[name] })
 	b.announced = slices.Collect(maps.Keys(b.trailer))
 	out.Trailer = b.trailer // the same map: its values come with the body's end
 }

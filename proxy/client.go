@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/message"
 	"cbproxy/internal/upstream"
 )
 
@@ -30,7 +31,7 @@ func (e example) Body(limit int64) ([]byte, error) { return e.x.upload.known(lim
 func (x *exchange) request(header http.Header) *fallbacks.Request {
 	return &fallbacks.Request{
 		Service: x.route.service.name, Method: x.r.Method, Host: x.r.Host,
-		Path: rawPath(x.r), Rest: x.rest, Query: x.r.URL.RawQuery, EmptyQuery: x.r.URL.ForceQuery, Header: header,
+		Path: message.RawPath(x.r), Rest: x.rest, Query: x.r.URL.RawQuery, EmptyQuery: x.r.URL.ForceQuery, Header: header,
 	}
 }
 
@@ -41,13 +42,13 @@ func (x *exchange) endToEnd() http.Header {
 	h := maps.Clone(r.Header)
 	upstream.RemoveHopByHop(h)
 	for name := range h {
-		if isProxyField(name) {
+		if message.IsProxyField(name) {
 			delete(h, name)
 		}
 	}
 	delete(h, "Content-Length")
 	delete(h, "Expect")
-	setForwarded(h, r)
-	x.route.via.add(h, r)
+	message.SetForwarded(h, r)
+	x.route.via.Add(h, r)
 	return h
 }

@@ -12,6 +12,7 @@ import (
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/message"
 	"cbproxy/internal/upstream"
 )
 
@@ -165,7 +166,7 @@ func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 	if rt.config.PreserveHost {
 		r.Host = d.Host
 	}
-	rt.via.addOnce(d.Header)
+	rt.via.AddOnce(d.Header)
 	if d.Header["User-Agent"] == nil {
 		d.Header["User-Agent"] = []string{""} // or net/http names itself
 	}
@@ -188,7 +189,7 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	enough := time.AfterFunc(drainFor, res.Close) // the request has arrived, and others wait
 	broken := res.Discard(maxDiscarded)           // keeps the connection
 	drained := enough.Stop()
-	answer = Delivered{res.StatusCode, parseRetryAfter(res.Header.Get("Retry-After"), time.Now())}
+	answer = Delivered{res.StatusCode, message.ParseRetryAfter(res.Header.Get("Retry-After"), time.Now())}
 	switch {
 	case rt.config.Breaker.FailureStatuses.Has(res.StatusCode):
 		kind = events.ErrorStatus

@@ -59,7 +59,7 @@ type exchange struct {
 	retries  *retries // nil: no attempt is repeated
 	replay   *replay  // nil: the request's body is not kept to be sent again
 	replayed bool     // an attempt was given a second connection
-	places   places   // what it occupies of the limits on requests in flight
+	permits  permits  // of the limits on requests in flight
 
 	retryAt  time.Time              // when the opening ends that refuses it; zero if none does, or it has no end
 	held     bool                   // requests before it are queued
@@ -150,16 +150,17 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, rest string, limi
 		return
 	}
 	x.outcome.State, x.retryAt = call.State, call.RetryAt
-	switch {
-	case err != nil:
+	if err != nil {
 		rt.service.reserved.note(x.start)
 		x.reject(refusedFor(err))
-	case !x.enter():
+		return
+	}
+	if x.outcome.Shed = x.permits.acquire(rt); x.outcome.Shed != "" {
 		call.Cancel()
 		x.reject(events.ReasonOverload)
-	default:
-		x.forward(call)
+		return
 	}
+	x.forward(call)
 }
 
 // forward hands the exchange to ReverseProxy, which comes back to RoundTrip.
@@ -344,7 +345,7 @@ func (x *exchange) end() {
 		x.attempt.cancelled()
 		x.attempt.endTrace()
 	}
-	x.leave()
+	x.permits.release()
 	if x.tunnel.Load() != nil {
 		x.route.tunnels.Done()
 	}

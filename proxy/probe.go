@@ -91,7 +91,7 @@ func (p *prober) send(ctx context.Context) (events.ErrorType, error) {
 		return events.ErrorConnect, fmt.Errorf("make a request of breaker.probe.path: %w", err)
 	}
 	r.Header.Set("User-Agent", "cbproxy-probe")
-	rt.via.addOnce(r.Header)
+	rt.via.AddOnce(r.Header)
 	rt.pool.Renew() // connections from before the failure must not decide recovery
 	res, failed := rt.pool.Do(r, rt.config.Breaker.Probe.Timeout, nil)
 	if failed != nil {

@@ -7,11 +7,10 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"slices"
-	"strconv"
-	"sync"
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/message"
 )
 
 // retries is what is left to an exchange of its route's retries.
@@ -26,7 +25,7 @@ func (x *exchange) newRetries() *retries {
 	if c.Attempts == 0 {
 		return nil
 	}
-	x.route.service.retryBudget.earn(c.Budget, c.Attempts)
+	x.route.service.retryBudget.Deposit(c.Budget, c.Attempts)
 	switch {
 	case r.Header["Upgrade"] != nil, r.ContentLength > maxReplayed:
 		return nil
@@ -99,11 +98,11 @@ func (a *attempt) next() (wait time.Duration, again bool) {
 	if x.route.config.Breaker.Mode == "enforce" && x.route.service.breaker.State() == events.Open {
 		return 0, false
 	}
-	wait = max(left.backoff(c.Backoff, c.MaxBackoff), parseRetryAfter(a.retryAfter, time.Now()))
+	wait = max(left.backoff(c.Backoff, c.MaxBackoff), message.ParseRetryAfter(a.retryAfter, time.Now()))
 	if wait >= x.remaining() {
 		return 0, false
 	}
-	if !x.route.service.retryBudget.spend() {
+	if !x.route.service.retryBudget.TryWithdraw() {
 		x.outcome.RetryBudgetSpent = true
 		return 0, false
 	}
@@ -135,21 +134,6 @@ func (rs *retries) backoff(least, most time.Duration) time.Duration {
 	return rs.wait
 }
 
-// parseRetryAfter reads a Retry-After (RFC 9110, section 10.2.3): seconds or a date; 0 if
-// there is none.
-func parseRetryAfter(s string, now time.Time) time.Duration {
-	if s == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseUint(s, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	if at, err := http.ParseTime(s); err == nil {
-		return max(at.Sub(now), 0)
-	}
-	return 0
-}
-
 // remaining is what is left of the time for the whole exchange.
 func (x *exchange) remaining() time.Duration { return x.timeout() - time.Since(x.start) }
 
@@ -159,42 +143,4 @@ func (x *exchange) pause(d time.Duration) bool {
 	defer cancel()
 	<-ctx.Done()
 	return x.Err() == nil
-}
-
-// retryBudget is a token bucket that retries are paid from, so that they never exceed their
-// share of a route's traffic. Safe for concurrent use; the zero bucket is ready.
-type retryBudget struct {
-	mu     sync.Mutex // guards what follows
-	tokens int64      // in millionths, so that shares add up
-	opened bool
-}
-
-const (
-	token         = 1_000_000
-	budgetReserve = 10 // tokens that a bucket holds at most: what a quiet time may save up
-)
-
-// earn adds what one request brings. A bucket begins with enough for the retries of one
-// request: a quiet route would otherwise never have any.
-func (b *retryBudget) earn(share float64, attempts int) {
-	if share <= 0 {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.opened {
-		b.opened, b.tokens = true, int64(attempts)*token
-	}
-	b.tokens = min(b.tokens+int64(share*token), max(budgetReserve, int64(attempts))*token)
-}
-
-// spend pays for a retry, if there is enough left.
-func (b *retryBudget) spend() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.tokens < token {
-		return false
-	}
-	b.tokens -= token
-	return true
 }

@@ -14,6 +14,7 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
+	"cbproxy/internal/message"
 	"cbproxy/routes"
 )
 
@@ -82,9 +83,9 @@ func checkRewritten(t *testing.T, in, out *http.Request) {
 		case plain == "X-Forwarded-For" && name == plain && slices.Equal(values, []string{"192.0.2.1"}):
 		case plain == "X-Forwarded-Host" && name == plain && slices.Equal(values, []string{in.Host}):
 		case plain == "X-Forwarded-Proto" && name == plain && slices.Equal(values, []string{"http"}):
-		case plain == "Connection" && slices.Equal(values, []string{"Upgrade"}) && isWebSocket(out.Header["Upgrade"]):
+		case plain == "Connection" && slices.Equal(values, []string{"Upgrade"}) && message.IsWebSocket(out.Header["Upgrade"]):
 		case plain == "Te" && slices.Equal(values, []string{"trailers"}):
-		case plain == "Upgrade" && isWebSocket(values):
+		case plain == "Upgrade" && message.IsWebSocket(values):
 		case slices.Contains([]string{"Connection", "Te", "Upgrade", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization",
 			"Proxy-Authenticate", "Trailer", "Transfer-Encoding", "Forwarded", "X-Forwarded", "X-Real-Ip", "Proxy-Status"}, plain),
 			strings.HasPrefix(plain, "X-Forwarded-"), strings.HasPrefix(plain, "X-Circuit-Breaker-"), plain == "X-Fallback", plain == "X-Fallback-Reason":

@@ -10,6 +10,9 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
+	"cbproxy/internal/grpc"
+	"cbproxy/internal/limit"
+	"cbproxy/internal/message"
 	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
@@ -23,13 +26,13 @@ type route struct {
 	logger  *slog.Logger
 	tracer  events.Tracer // nil: nothing is traced
 	tunnels *sync.WaitGroup
-	via     *via
+	via     *message.Via
 	proxy   *httputil.ReverseProxy
 
-	timed        bool      // the breaker wants to know how long calls take
-	grpcFailures grpcCodes // the codes that are failures
-	load         *limiter  // the whole proxy's
-	places       int64     // how many of load's the route may use; 0 is no limit
+	timed         bool               // the breaker wants to know how long calls take
+	grpcFailures  grpc.Codes         // the codes that are failures
+	proxyInFlight *limit.Concurrency // of all routes
+	maxOfProxy    int64              // permits of proxyInFlight that the route may use; 0: no limit
 
 	chain *fallbacks.Chain // nil: no fallback
 	when  []events.Reason  // the reasons for which chain answers
@@ -43,8 +46,8 @@ func newRoute(c *routes.Route, all *routes.Config) *route {
 	r := &route{
 		config: c, target: upstream.TargetOf(c.Upstream.URL),
 		timed:        c.Breaker.SlowCallRatio > 0,
-		grpcFailures: newGRPCCodes(c.Breaker.GRPCFailureCodes),
-		places:       placesFor(all.MaxInFlight, c.Priority),
+		grpcFailures: grpc.NewCodes(c.Breaker.GRPCFailureCodes),
+		maxOfProxy:   permitsFor(all.MaxInFlight, c.Priority),
 	}
 	r.proxy = &httputil.ReverseProxy{
 		Rewrite:      rewrite,

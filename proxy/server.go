@@ -21,6 +21,8 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/limit"
+	"cbproxy/internal/message"
 	"cbproxy/routes"
 )
 
@@ -58,11 +60,11 @@ type Config struct {
 // each request runs under the configuration it began with.
 type Server struct {
 	config   Config
-	via      *via
+	via      *message.Via
 	snapshot atomic.Pointer[snapshot]
 
-	tunnels sync.WaitGroup // requests whose connections have been switched to another protocol
-	load    limiter        // of the requests that are sent upstream, where max_in_flight is set
+	tunnels  sync.WaitGroup    // requests whose connections have been switched to another protocol
+	inFlight limit.Concurrency // of all requests that are sent upstream, if max_in_flight is set
 
 	mu       sync.Mutex // guards services, and lets one Apply run at a time
 	services map[string]*service
@@ -70,7 +72,7 @@ type Server struct {
 
 // New returns a Server that answers 404 to everything until Apply.
 func New(c Config) *Server {
-	s := &Server{config: c, via: newVia(c.Instance), services: map[string]*service{}}
+	s := &Server{config: c, via: message.NewVia(c.Instance), services: map[string]*service{}}
 	s.snapshot.Store(newSnapshot(nil, routes.Limits{}))
 	return s
 }
@@ -113,7 +115,7 @@ func (s *Server) Apply(c *routes.Config) error {
 func (s *Server) build(name string, c *routes.Config) (*route, error) {
 	r := newRoute(c.Routes[name], c)
 	r.logger, r.tracer = s.config.Logger, s.config.Tracer
-	r.tunnels, r.load, r.via = &s.tunnels, &s.load, s.via
+	r.tunnels, r.proxyInFlight, r.via = &s.tunnels, &s.inFlight, s.via
 	logger := s.config.Logger.With("service", name)
 	var err error
 	r.poolKey = poolKey{r.config.Upstream.ConnectionKey(r.config.TLS), r.config.KeepalivePing}
@@ -225,17 +227,17 @@ func (s *Server) DrainTunnels(ctx context.Context) error {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	snap := s.acquire()
 	defer snap.release()
-	path := rawPath(r)
-	p := turnAway(r, path, snap.limits) // first: a tracer adds to the header section
+	path := message.RawPath(r)
+	p := validateRequest(r, path, snap.limits) // first: a tracer adds to the header section
 	w = s.recorded(w, r, path)
-	if p == nil && s.via.passed(r.Header) {
+	if p == nil && s.via.Contains(r.Header) {
 		p = loopDetected
 	}
 	if p != nil {
 		refuse(w, p)
 		return
 	}
-	limitUpgrade(r)
+	message.KeepWebSocketUpgrade(r)
 	route, n, ok := snap.table.Match(path)
 	if !ok {
 		refuse(w, notFound)

@@ -7,6 +7,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/limit"
 	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
@@ -22,8 +23,8 @@ type service struct {
 	chain    *fallbacks.Chain // of the route in force; nil if it has none
 	failures failureLog
 
-	bulkhead    limiter // where the route's max_in_flight is set
-	retryBudget retryBudget
+	inFlight    limit.Concurrency // if the route's max_in_flight is set
+	retryBudget limit.RetryBudget
 	reserved    reservation
 	succeeded   atomic.Int64  // when a client's request began that succeeded last, in nanoseconds since 1970; 0: none has
 	prober      *prober       // nil: recovery is tested with clients' requests

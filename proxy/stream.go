@@ -10,6 +10,7 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
+	"cbproxy/internal/grpc"
 	"cbproxy/internal/sse"
 )
 
@@ -108,7 +109,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	case nil:
 	case io.EOF:
 		b.attempt.cleanTrailer(b.res) // unannounced ones have come with the end
-		if x.grpc != nil && isGRPC(b.res.Header) {
+		if x.grpc != nil && grpc.Is(b.res.Header) {
 			b.attempt.judgeGRPCEnd(b.res)
 		}
 		b.attempt.succeeded()

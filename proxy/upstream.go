@@ -13,7 +13,9 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
+	"cbproxy/internal/grpc"
 	"cbproxy/internal/http1"
+	"cbproxy/internal/message"
 	"cbproxy/internal/upstream"
 )
 
@@ -49,7 +51,7 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	if isLoop(res) {
 		h["Proxy-Status"] = loopDetected.ProxyStatus()
 	}
-	removeSignals(res.Header)
+	message.RemoveSignals(res.Header)
 	x.attempt.cleanTrailer(res)
 	rt.sign(h, x.outcome.State) // here, where the upstream's Connection field can't strip it
 	if x.upload.left() && x.r.ProtoMajor == 1 {
@@ -219,14 +221,8 @@ func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
 		return nil
 	}
 	upstream.RemoveHopByHop(http.Header(header))
-	removeSignals(http.Header(header))
-	size := leastInterim
-	for name, values := range header {
-		for _, v := range values {
-			size += len(name) + len(v) + len(": \r\n")
-		}
-	}
-	if a.x.interim += size; a.x.interim > maxInterim {
+	message.RemoveSignals(http.Header(header))
+	if a.x.interim += leastInterim + message.FieldsSize(http.Header(header)); a.x.interim > maxInterim {
 		return nil
 	}
 	return a.x.informational(code, header)
@@ -258,7 +254,7 @@ func (a *attempt) judge(res *http.Response, protocol, upgrade string) error {
 		}
 	}
 	stream := isStream(res)
-	if x.grpc != nil && isGRPC(res.Header) {
+	if x.grpc != nil && grpc.Is(res.Header) {
 		a.judgeGRPC(res.Header)
 		stream = stream || res.Body != http.NoBody
 	}
@@ -327,5 +323,5 @@ func (a *attempt) cleanHeader(res *http.Response) (protocol string) {
 // announced ones are known, and again when all are.
 func (a *attempt) cleanTrailer(res *http.Response) {
 	upstream.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
-	removeSignals(res.Trailer)
+	message.RemoveSignals(res.Trailer)
 }

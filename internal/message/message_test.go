@@ -1,4 +1,4 @@
-package proxy
+package message
 
 import (
 	"net/url"
@@ -6,14 +6,13 @@ import (
 	"testing"
 )
 
-// A path that passes the door stays below its prefix for every reader, whether it decodes
-// once or twice and whatever it takes for a slash.
+// A safe path stays below its prefix for every server, whether it decodes once or twice and whatever it reads as a slash.
 func FuzzSafePath(f *testing.F) {
 	for _, seed := range []string{"/a/b", "/a/../b", "/%2e%2e/", "/a%2f..%2fb", "/%252e%252e/x", "/..;/x", "/a\\..\\b", "/%5c..", "/a%00", "/...", "/.a", "/a.", "/%", "/%2"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		if !strings.HasPrefix(path, "/") || !safePath(path) {
+		if !strings.HasPrefix(path, "/") || !IsSafePath(path) {
 			return
 		}
 		for range 3 {
@@ -34,17 +33,17 @@ func FuzzSafePath(f *testing.F) {
 	})
 }
 
-func TestProxyFieldsAreRecognisedInEverySpelling(t *testing.T) {
+func TestIsProxyFieldInAnySpelling(t *testing.T) {
 	for _, name := range []string{
 		"Forwarded", "X-Forwarded-For", "X-Forwarded-Anything", "X-Forwarded", "X-Real-Ip", "X_Forwarded_For", "X-Forwarded_Proto",
 		"X_real_ip", "X-Circuit-Breaker-State", "X_Circuit_Breaker_Service", "X-Fallback", "X-Fallback-Reason", "Proxy-Status",
 	} {
-		if !isProxyField(name) {
+		if !IsProxyField(name) {
 			t.Errorf("%s reaches the upstream", name)
 		}
 	}
 	for _, name := range []string{"X-Request-Id", "Traceparent", "Forward", "X-Fallbacks", "Proxy-Authorization", "X_Request_Id", "Accept", "_"} {
-		if isProxyField(name) {
+		if IsProxyField(name) {
 			t.Errorf("%s is withheld", name)
 		}
 	}

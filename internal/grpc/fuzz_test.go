@@ -1,4 +1,4 @@
-package proxy
+package grpc
 
 import (
 	"math"
@@ -18,7 +18,7 @@ func FuzzGRPCTimeout(f *testing.F) {
 	}
 	seconds := map[byte]int64{'H': 3600e9, 'M': 60e9, 'S': 1e9, 'm': 1e6, 'u': 1e3, 'n': 1}
 	f.Fuzz(func(t *testing.T, s string) {
-		got, ok := parseGRPCTimeout(s)
+		got, ok := ParseTimeout(s)
 		if ok != timeoutForm.MatchString(s) {
 			t.Fatalf("%q: accepted %v", s, ok)
 		}
@@ -46,18 +46,18 @@ func FuzzGRPCStatus(f *testing.F) {
 		f.Add(seed[0], seed[1])
 	}
 	f.Fuzz(func(t *testing.T, status, message string) {
-		code, _, ok := parseGRPCStatus(http.Header{"Grpc-Status": {status}, "Grpc-Message": {message}})
+		code, _, ok := ParseStatus(http.Header{"Grpc-Status": {status}, "Grpc-Message": {message}})
 		n, err := strconv.Atoi(status)
 		switch valid := err == nil && statusForm.MatchString(status) && n <= math.MaxInt32; {
 		case !ok:
 			t.Error("a status that is there is not seen")
-		case valid && code != grpcCode(n), !valid && code != grpcUnknown:
+		case valid && code != Code(n), !valid && code != Unknown:
 			t.Errorf("%q is %v", status, code)
 		case code.String() == "":
 			t.Errorf("%d has no name", code)
 		}
-		everything := ^grpcCodes(0)
-		if everything.has(code) != (code < 32) || grpcCodes(0).has(code) {
+		everything := ^Codes(0)
+		if everything.Has(code) != (code < 32) || Codes(0).Has(code) {
 			t.Errorf("a set is wrong about %v", code)
 		}
 	})

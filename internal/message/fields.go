@@ -1,0 +1,51 @@
+package message
+
+import (
+	"net"
+	"net/http"
+	"strings"
+)
+
+// IsProxyField reports whether a request field is set or removed by the proxy, so that a client's own must not go upstream. A
+// spelling with underscores counts: CGI and WSGI read it as the one with hyphens.
+func IsProxyField(name string) bool {
+	if strings.IndexByte(name, '_') >= 0 {
+		name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	}
+	switch name[0] {
+	case 'F':
+		return name == "Forwarded"
+	case 'P':
+		return name == "Proxy-Status"
+	case 'X':
+		return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Forwarded" || name == "X-Real-Ip" || isSignal(name)
+	}
+	return false
+}
+
+// isSignal reports whether a canonical field name is one of the proxy's own response fields.
+func isSignal(name string) bool {
+	return strings.HasPrefix(name, "X-Circuit-Breaker-") || name == "X-Fallback" || name == "X-Fallback-Reason"
+}
+
+// RemoveSignals deletes an upstream's fields that have the names of the proxy's own response fields.
+func RemoveSignals(h http.Header) {
+	for name := range h {
+		if name == "Proxy-Status" || isSignal(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// SetForwarded sets the X-Forwarded fields of an upstream request to the client of in.
+func SetForwarded(out http.Header, in *http.Request) {
+	values := []string{in.Host, ""}
+	if host, _, err := net.SplitHostPort(in.RemoteAddr); err == nil {
+		values[1] = host
+		out["X-Forwarded-For"] = values[1:2:2]
+	}
+	out["X-Forwarded-Host"], out["X-Forwarded-Proto"] = values[0:1:1], withoutTLS
+}
+
+// withoutTLS is the protocol of all clients.
+var withoutTLS = []string{"http"}
