@@ -8,11 +8,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/problem"
+	"cbproxy/internal/sanitize"
 	"cbproxy/internal/upstream"
 )
 
@@ -89,24 +89,13 @@ func (a *attempt) succeeded() {
 	a.call.Success(a.took())
 }
 
-const maxDetail = 1 << 10 // bytes of a failure's detail
-
-// clip shortens a failure's detail: upstreams have a say in it, and history keeps it.
-func clip(detail string) string {
-	if len(detail) <= maxDetail {
-		return detail
-	}
-	end := maxDetail
-	for end > maxDetail-utf8.UTFMax && !utf8.RuneStart(detail[end]) {
-		end--
-	}
-	return detail[:end] + "…"
-}
+// maxDetail bounds the details of a failure in bytes: the history keeps them, and they may quote the upstream.
+const maxDetail = 1 << 10
 
 // failed reports that the upstream failed.
 func (a *attempt) failed(kind events.ErrorType, err error) {
 	x := a.x
-	f := &events.Failure{Time: time.Now(), Type: kind, Detail: clip(err.Error())}
+	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(err.Error(), maxDetail)}
 	if a.failure == nil {
 		x.route.service.observer.Failed(kind, 1)
 	}

@@ -13,6 +13,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/message"
+	"cbproxy/internal/sanitize"
 	"cbproxy/internal/upstream"
 )
 
@@ -122,7 +123,7 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 		case kind != events.ErrorStatus:
 			detail += ", and then the response broke off"
 		}
-		f := &events.Failure{Time: time.Now(), Type: kind, Detail: clip("delivery: " + detail)}
+		f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate("delivery: "+detail, maxDetail)}
 		trace.delivered(events.ResultFailure, f)
 		if d.Suspect && connected {
 			call.Cancel()

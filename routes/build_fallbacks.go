@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"cbproxy/internal/sanitize"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -96,7 +98,7 @@ func (b *builder) checkTry(f *Fallback, n *yaml.Node, at place) {
 func (b *builder) refuseStrategy(at place, name string) {
 	known := slices.Sorted(maps.Keys(b.Strategies))
 	if strings.Contains(at.path, ".try[") {
-		b.faults.add(at, "must be the name of a strategy (%s), got %s", strings.Join(known, ", "), shorten(name, longestName))
+		b.faults.add(at, "must be the name of a strategy (%s), got %s", strings.Join(known, ", "), sanitize.TruncateRunes(name, longestName))
 		return
 	}
 	b.decoder.unknown(at, name, append([]string{"when", "try"}, known...))

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"cbproxy/internal/sanitize"
 )
 
 // MarshalJSON returns the effective configuration under the names of the file's keys, in
@@ -41,7 +43,7 @@ func writeValue(out *bytes.Buffer, v reflect.Value) error {
 	}
 	switch v.Kind() {
 	case reflect.String:
-		return writeJSON(out, redact(v.String()))
+		return writeJSON(out, sanitize.Redact(v.String()))
 	case reflect.Slice:
 		return writeList(out, v)
 	case reflect.Pointer:

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"cbproxy/internal/sanitize"
 )
 
 var reference = regexp.MustCompile(`^\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}`)
@@ -32,8 +34,8 @@ func expand(s string, environ map[string]string, most int) (text string, changed
 		out.WriteString(s[:i])
 		m := reference.FindStringSubmatch(s[i:])
 		if m == nil || strings.Contains(m[3], "${") {
-			got := shorten(s[i:], 40)
-			if strings.Contains(s[i:], "@") || redact(whole) != whole {
+			got := sanitize.TruncateRunes(s[i:], 40)
+			if strings.Contains(s[i:], "@") || sanitize.Redact(whole) != whole {
 				got = "something else" // it may be of a password
 			}
 			return "", true, errors.New("must be ${NAME} or ${NAME:-default} (write $${ for a plain ${), got " + got)
@@ -43,7 +45,7 @@ func expand(s string, environ map[string]string, most int) (text string, changed
 		case m[2] != "" && value == "":
 			value = m[3]
 		case !set:
-			return "", true, fmt.Errorf("${%s} is not set and has no default", shorten(m[1], longestName))
+			return "", true, fmt.Errorf("${%s} is not set and has no default", sanitize.TruncateRunes(m[1], longestName))
 		}
 		if out.Len()+len(value) > most {
 			return "", true, errors.New("must be smaller: ${} makes too much of it")

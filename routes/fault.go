@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"cbproxy/internal/sanitize"
 )
 
 // Fault is one thing wrong with a configuration, and where it stands.
@@ -70,7 +72,7 @@ func (c *collector) add(at place, format string, args ...any) {
 	if at.path == "" {
 		at.path = "file"
 	}
-	c.faults = append(c.faults, Fault{c.file, at.line, at.column, shorten(at.path, longestPath), oneLine(message)})
+	c.faults = append(c.faults, Fault{c.file, at.line, at.column, sanitize.TruncateRunes(at.path, longestPath), oneLine(message)})
 }
 
 // has tells whether something at or below path was found faulty.

@@ -3,6 +3,8 @@ package routes
 import (
 	"slices"
 
+	"cbproxy/internal/sanitize"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -45,7 +47,7 @@ func (f *flattener) node(n *yaml.Node, at place, depth int) *yaml.Node {
 		return &yaml.Node{}
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
-		f.faults.add(at, "must have no tag, got %s", shorten(n.Tag, longestShown))
+		f.faults.add(at, "must have no tag, got %s", sanitize.TruncateRunes(n.Tag, longestShown))
 		return &yaml.Node{}
 	}
 	out := &yaml.Node{Kind: n.Kind, Tag: n.Tag, Style: n.Style, Value: n.Value, Line: n.Line, Column: n.Column}

@@ -3,7 +3,8 @@ package routes
 import (
 	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"cbproxy/internal/sanitize"
 
 	"gopkg.in/yaml.v3"
 )
@@ -25,7 +26,7 @@ func show(n *yaml.Node) string {
 	if n.Tag == "!!null" {
 		return "null"
 	}
-	text := shorten(redact(n.Value), longestShown)
+	text := sanitize.TruncateRunes(sanitize.Redact(n.Value), longestShown)
 	if n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 || !printable(text) {
 		return strconv.Quote(text)
 	}
@@ -34,7 +35,7 @@ func show(n *yaml.Node) string {
 
 // key returns the place of a mapping's entry.
 func (p place) key(k *yaml.Node) place {
-	name := shorten(redact(k.Value), longestName)
+	name := sanitize.TruncateRunes(sanitize.Redact(k.Value), longestName)
 	if !printable(name) {
 		name = strconv.Quote(name)
 	}
@@ -55,18 +56,4 @@ func join(path, name string) string {
 
 func printable(s string) bool {
 	return s != "" && s == strings.TrimSpace(s) && !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) })
-}
-
-func shorten(s string, most int) string {
-	if len(s) <= most || utf8.RuneCountInString(s) <= most {
-		return s
-	}
-	runes := 0
-	for i := range s {
-		if runes == most {
-			return s[:i] + "…"
-		}
-		runes++
-	}
-	return s
 }

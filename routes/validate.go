@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"strings"
+
+	"cbproxy/internal/sanitize"
 )
 
 // validate checks what concerns more than one value, or the world outside.
@@ -24,7 +26,7 @@ func (b *builder) checkListeners() {
 	fine := true
 	for path, address := range map[string]string{"listen": c.Listen, "admin.listen": c.Admin.Listen} {
 		if want := checkAddress(address); want != "" && !b.faults.has(path) {
-			b.faults.add(b.at(path), "%s, got %q", want, shorten(address, longestShown))
+			b.faults.add(b.at(path), "%s, got %q", want, sanitize.TruncateRunes(address, longestShown))
 			fine = false
 		}
 	}
@@ -40,7 +42,7 @@ func (b *builder) checkDataDir() {
 	if folder == "" || b.faults.has(path) {
 		return
 	}
-	shown := shorten(folder, longestShown)
+	shown := sanitize.TruncateRunes(folder, longestShown)
 	if strings.ContainsFunc(folder, isControl) {
 		b.faults.add(b.at(path), "must have no control character, got %q", shown)
 	} else if info, err := os.Stat(folder); err == nil && !info.IsDir() {
@@ -55,7 +57,7 @@ func (b *builder) checkAccessLog() {
 	if b.faults.has(path) || file == "stdout" || file == "stderr" {
 		return
 	}
-	shown := shorten(file, longestShown)
+	shown := sanitize.TruncateRunes(file, longestShown)
 	if file == "" || strings.ContainsFunc(file, isControl) {
 		b.faults.add(b.at(path), "must be stdout, stderr or the path of a file, got %q", shown)
 	} else if info, err := os.Stat(file); err == nil && info.IsDir() {
@@ -75,9 +77,9 @@ func (b *builder) checkTokenFile() {
 	token, err := ReadToken(file)
 	switch {
 	case err != nil:
-		b.faults.add(b.at(path), "must be a file that can be read, got %q: %s", shorten(file, longestShown), err)
+		b.faults.add(b.at(path), "must be a file that can be read, got %q: %s", sanitize.TruncateRunes(file, longestShown), err)
 	case token == "":
-		b.faults.add(b.at(path), "must be a file with a token in it, got %q, which is empty", shorten(file, longestShown))
+		b.faults.add(b.at(path), "must be a file with a token in it, got %q, which is empty", sanitize.TruncateRunes(file, longestShown))
 	}
 }
 

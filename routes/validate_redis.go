@@ -3,6 +3,8 @@ package routes
 import (
 	"net/url"
 	"strings"
+
+	"cbproxy/internal/sanitize"
 )
 
 // checkRedisURL checks the URL, from wherever it comes. No fault holds what may be secret in it.
@@ -13,7 +15,7 @@ func (b *builder) checkRedisURL() {
 		at = place{path: redisURLVariable}
 	}
 	if want := b.wantRedisURL(text); want != "" {
-		b.faults.add(at, "%s, got %q", want, shorten(redactURL(text), longestShown))
+		b.faults.add(at, "%s, got %q", want, sanitize.TruncateRunes(sanitize.RedactURL(text), longestShown))
 	}
 }
 
@@ -34,7 +36,7 @@ func (b *builder) wantRedisURL(text string) string {
 	case strayAt(text):
 		return "must have %40, %2F, %3F and %23 in place of @, /, ? and # in a user name, a password or a parameter"
 	}
-	return redact(strings.ReplaceAll(err.Error(), text, redactURL(text)))
+	return sanitize.Redact(strings.ReplaceAll(err.Error(), text, sanitize.RedactURL(text)))
 }
 
 // strayAt tells whether an @ stands behind the host of a URL. A password that has a / or the

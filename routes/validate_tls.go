@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"cbproxy/internal/sanitize"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -100,12 +102,12 @@ func (t TLS) CheckFiles(report func(key, message string)) {
 
 // authorityFault reports why a file with authorities can't be used.
 func authorityFault(file string, err error, report func(key, message string)) {
-	report("ca_file", fmt.Sprintf("must be a PEM file with certificates, got %q: %s", shorten(file, longestShown), err))
+	report("ca_file", fmt.Sprintf("must be a PEM file with certificates, got %q: %s", sanitize.TruncateRunes(file, longestShown), err))
 }
 
 // pairFault reports that one of two files is missing, or why they can't be used.
 func pairFault(certFile, keyFile string, err error, report func(key, message string)) {
-	certShown, keyShown := shorten(certFile, longestShown), shorten(keyFile, longestShown)
+	certShown, keyShown := sanitize.TruncateRunes(certFile, longestShown), sanitize.TruncateRunes(keyFile, longestShown)
 	var keyFault *KeyFileError
 	switch {
 	case certFile == "":

@@ -10,10 +10,12 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/sanitize"
 )
 
 // clean returns a text of the proxy's, or of those it talks to, without what a terminal might obey.
@@ -32,11 +34,11 @@ func clean(s string) string {
 
 // short is clean, with at most n characters.
 func short(s string, n int) string {
-	runes := []rune(clean(s))
-	if len(runes) <= n {
-		return string(runes)
+	s = clean(s)
+	if utf8.RuneCountInString(s) <= n {
+		return s
 	}
-	return string(runes[:n-1]) + "…"
+	return sanitize.TruncateRunes(s, n-1)
 }
 
 // isTerminal reports whether w is a terminal that can do more than write on.

@@ -9,6 +9,7 @@ import (
 	"text/template/parse"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/sanitize"
 )
 
 // body is a JSON body, split at the texts that are templates.
@@ -83,8 +84,5 @@ func eachText(d *json.Decoder, b fallbacks.JSON, path string, visit func(path, t
 // excerpt returns the beginning of a template, quoted, for an error message.
 func excerpt(text string) string {
 	const maxRunes = 80
-	if runes := []rune(text); len(runes) > maxRunes {
-		text = string(runes[:maxRunes]) + "…"
-	}
-	return strconv.Quote(text)
+	return strconv.Quote(sanitize.TruncateRunes(text, maxRunes))
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/plain"
+	"cbproxy/internal/sanitize"
 )
 
 // What of one text is logged, in bytes: so much that a line, in which quoting may make twice
@@ -51,19 +51,19 @@ func handle(h slog.Handler, a *events.AccessRecord, query bool) error {
 	add := func(attr slog.Attr) { attrs = append(attrs, attr) }
 	word := func(key, value string) {
 		if value != "" {
-			attrs = append(attrs, slog.String(key, plain.Line(value, maxWord)))
+			attrs = append(attrs, slog.String(key, sanitize.Line(value, maxWord)))
 		}
 	}
 	if a.Service != "" {
-		add(slog.String("service", plain.Line(a.Service, maxName)))
+		add(slog.String("service", sanitize.Line(a.Service, maxName)))
 	}
 	known := a.Method != "" || a.Path != "" // or its header section was not understood
 	word("method", a.Method)
 	if known {
-		add(slog.String("path", plain.Line(a.Path, maxPath)))
+		add(slog.String("path", sanitize.Line(a.Path, maxPath)))
 	}
 	if query && a.Query != "" {
-		add(slog.String("query", plain.Line(a.Query, maxQuery)))
+		add(slog.String("query", sanitize.Line(a.Query, maxQuery)))
 	}
 	word("protocol", a.Protocol)
 	add(slog.Int("status", a.Status))
@@ -99,7 +99,7 @@ func handle(h slog.Handler, a *events.AccessRecord, query bool) error {
 	}
 	word("client", a.Client)
 	if a.UserAgent != "" {
-		add(slog.String("user_agent", plain.Line(a.UserAgent, maxAgent)))
+		add(slog.String("user_agent", sanitize.Line(a.UserAgent, maxAgent)))
 	}
 	word("trace_id", a.TraceID)
 	r := slog.NewRecord(a.Arrived.UTC(), slog.LevelInfo, "request", 0)

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/plain"
+	"cbproxy/internal/sanitize"
 )
 
 var arrived = time.Date(2026, 11, 25, 12, 0, 0, 250_000_000, time.UTC)
@@ -128,7 +128,7 @@ func FuzzLines(f *testing.F) {
 				}
 				continue
 			}
-			if fields := textFields(t, got); fields["msg"] != "request" || fields["level"] != "INFO" || fields["path"] != plain.Line(path, maxPath) {
+			if fields := textFields(t, got); fields["msg"] != "request" || fields["level"] != "INFO" || fields["path"] != sanitize.Line(path, maxPath) {
 				t.Fatalf("forged: %.300q", got)
 			}
 		}

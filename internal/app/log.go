@@ -10,7 +10,7 @@ import (
 	"syscall"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/plain"
+	"cbproxy/internal/sanitize"
 )
 
 // NewLogger returns a logger of the given format, text or json, and level.
@@ -56,9 +56,9 @@ func harmless(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == "stack" || a.Key == "error" {
 			limit = maxReport
 		}
-		a.Value = slog.StringValue(plain.Lines(v, limit))
+		a.Value = slog.StringValue(sanitize.Lines(v, limit))
 	case error:
-		a.Value = slog.StringValue(plain.Lines(v.Error(), maxReport))
+		a.Value = slog.StringValue(sanitize.Lines(v.Error(), maxReport))
 	}
 	return a
 }

@@ -11,7 +11,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/plain"
+	"cbproxy/internal/sanitize"
 )
 
 // The attributes that no convention has.
@@ -36,7 +36,9 @@ const (
 // an exporter is bounded. A single one that is no UTF-8 would lose a whole batch.
 const maxText = 1 << 10
 
-func text(key attribute.Key, s string) attribute.KeyValue { return key.String(plain.Line(s, maxText)) }
+func text(key attribute.Key, s string) attribute.KeyValue {
+	return key.String(sanitize.Line(s, maxText))
+}
 
 // other is what a method is called that is none of HTTP's own: anybody can make up any number
 // of them.
@@ -188,7 +190,7 @@ func detailOf(f *events.Failure) string {
 	if f == nil {
 		return ""
 	}
-	return plain.Line(f.Detail, maxText)
+	return sanitize.Line(f.Detail, maxText)
 }
 
 // appendAddress adds a host and its port, where there is one and key has a place for it.
