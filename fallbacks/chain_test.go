@@ -183,6 +183,9 @@ func TestUntrustedStrategiesAreIsolated(t *testing.T) {
 
 func TestRegisterPanicsForANameInUse(t *testing.T) {
 	name := register("twice", answering(200))
+	if !slices.Contains(fallbacks.Names(), name) {
+		t.Errorf("%s is not in %q", name, fallbacks.Names())
+	}
 	defer func() {
 		if recover() == nil {
 			t.Errorf("%s is registered twice", name)

@@ -367,7 +367,7 @@ func TestValidateReportsAllErrors(t *testing.T) {
 	var faults []string
 	o.Validate(func(path, _ string) { faults = append(faults, path) })
 	if fmt.Sprint(faults) != "[vary[2] vary[3] vary[1] methods max_bytes]" {
-		t.Errorf("faults at %v", faults)
+		t.Errorf("errors at %v", faults)
 	}
 }
 

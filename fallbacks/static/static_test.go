@@ -20,6 +20,9 @@ func TestStaticAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if name, ok := chain.Constant(); !ok || name != "static" {
+		t.Errorf("the constant strategy is %q, %v", name, ok)
+	}
 	want := http.Header{"X-A": {"b"}, "Content-Type": {"text/x"}, "Content-Length": {"7"}}
 	if a.Status != 203 || string(a.Body) != `{"a":1}` || fmt.Sprint(a.Header) != fmt.Sprint(want) {
 		t.Errorf("got %+v", a)
@@ -34,11 +37,11 @@ func TestValidateReportsAllErrors(t *testing.T) {
 	o.Validate(func(path, _ string) { faults[path] = true })
 	for _, path := range []string{"body", "headers.bad name", "headers.X-Ok", "headers.x-fallback", "headers.X-Circuit-Breaker-State"} {
 		if !faults[path] {
-			t.Errorf("no fault at %s", path)
+			t.Errorf("no error at %s", path)
 		}
 	}
 	if len(faults) != 5 {
-		t.Errorf("faults %v, want 5", faults)
+		t.Errorf("errors %v, want 5", faults)
 	}
 	none := static.Options{Status: http.StatusNoContent}
 	none.Validate(func(path, message string) { t.Errorf("204 without a body: %s: %s", path, message) })

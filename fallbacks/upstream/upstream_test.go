@@ -306,6 +306,9 @@ func TestBreakerRecovers(t *testing.T) {
 		t.Errorf("the record does not have the failure: %s", line)
 	}
 	p.Log.Await(t, "from=open", "to=half-open") // without a request
+	if state, ok := chain.BreakerState(); !ok || state != events.HalfOpen {
+		t.Errorf("breaker state %v, %v", state, ok)
+	}
 	s.Failing.Store(false)
 	if a, err := fallbacktest.Answer(t, chain, fallbacktest.NewGET()); err != nil || string(a.Body) != "well" {
 		t.Fatalf("got %+v, %v", a, err)
