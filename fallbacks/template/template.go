@@ -11,34 +11,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"cbproxy/fallbacks"
-	"cbproxy/routes"
 )
-
-// Options configures the template strategy, which renders its answer from the request.
-type Options struct {
-	// Status of the answer.
-	Status int `yaml:"status" valid:"200..599"`
-	// Headers of the answer; their values are not templates. Content-Type is application/json unless it is set here.
-	Headers map[string]string `yaml:"headers"`
-	// Body, any YAML value, served as JSON. Its texts, but not its keys, may be Go templates with the functions service, reason, method, path N, query NAME, header NAME, json PATH and default VALUE in addition to those of text/template. Functions treat numbers from json as texts. A text that is a single action becomes the value of that action, of whatever type, or null if it is missing.
-	Body fallbacks.JSON `yaml:"body"`
-	// Longest request body that json reads. All fields of a longer body, or of one that is not JSON, are missing.
-	MaxBody routes.Size `yaml:"max_body" valid:"1..1MiB"`
-}
-
-// DefaultOptions returns the options with their default values.
-func DefaultOptions() *Options {
-	return &Options{Status: http.StatusOK, MaxBody: 64 << 10}
-}
-
-// Validate reports the errors that the tags can't express, by path below the options.
-func (o *Options) Validate(report func(path, message string)) {
-	fallbacks.ValidateAnswer(o.Status, o.Headers, o.Body, report)
-	parseBody(o.Body, report)
-}
 
 // Strategy implements fallbacks.Strategy.
 type Strategy struct {
