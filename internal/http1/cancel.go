@@ -5,65 +5,66 @@ import (
 	"sync/atomic"
 )
 
-// CancelSignalKey is the key under which a request's context may have an *CancelSignal as its value, that of its own end: whoever
-// puts one there takes care that End is called when the context ends, and not before. A Transport then waits for that, which
-// costs less than to wait for the context. A context below it must hide it by a value of its own, such as nil.
+// CancelSignalKey is the context key of a *CancelSignal for the context itself. Whoever sets the value must call Notify when the
+// context ends, and not before. A Transport then uses the signal, which costs less than context.AfterFunc. A context
+// derived from that one must hide the value with one of its own, such as nil, if it can end earlier.
 type CancelSignalKey struct{}
 
-// CancelSignal tells one waiter of a context's end. The zero CancelSignal is ready. Safe for concurrent use.
+// CancelSignal tells one waiter that a context has ended. The zero value is ready for use. It is safe for concurrent use.
 type CancelSignal struct{ waiter atomic.Pointer[func()] }
 
-var ended = func() {}
+// notified is the waiter of a signal whose context has ended.
+var notified = func() {}
 
-// End has whoever waits told, on a goroutine of its own, and whoever comes later.
-func (e *CancelSignal) Notify() {
-	if f := e.waiter.Swap(&ended); f != nil && f != &ended {
+// Notify runs the registered function on its own goroutine. Functions that are registered later run at once.
+func (s *CancelSignal) Notify() {
+	if f := s.waiter.Swap(&notified); f != nil && f != &notified {
 		go (*f)()
 	}
 }
 
-// tell has f told, which nobody else must be waiting beside, and reports whether that is so.
-func (e *CancelSignal) tell(f *func()) bool {
-	if e.waiter.CompareAndSwap(nil, f) {
+// register registers f. It reports false if another function is registered already.
+func (s *CancelSignal) register(f *func()) bool {
+	if s.waiter.CompareAndSwap(nil, f) {
 		return true
 	}
-	if e.waiter.Load() != &ended {
+	if s.waiter.Load() != &notified {
 		return false
 	}
 	go (*f)()
 	return true
 }
 
-// Registration waits for a context's end. The zero Registration waits for none.
+// Registration is a function that waits for the end of a context. The zero value is a stopped registration.
 type Registration struct {
 	f      *func()
-	ending *CancelSignal // is to tell f; nil: stop is for the context
-	stop   func() bool   // context.AfterFunc's
+	signal *CancelSignal // where f is registered; nil: it is registered with context.AfterFunc
+	stop   func() bool   // as returned by context.AfterFunc
 }
 
-// AfterFunc has f run when ctx ends, on a goroutine of its own. It is context.AfterFunc, but asks the CancelSignal where the
-// context is a Server's or has one.
+// AfterFunc runs f on its own goroutine when ctx has ended. It does the same as context.AfterFunc, but uses a CancelSignal
+// if ctx is the context of a Server's request or has one as a value.
 func AfterFunc(ctx context.Context, f *func()) Registration {
-	w := Registration{f: f}
+	r := Registration{f: f}
 	if c, ok := ctx.(*requestContext); ok {
-		w.ending = &c.ending
+		r.signal = &c.signal
 	} else {
-		w.ending, _ = ctx.Value(CancelSignalKey{}).(*CancelSignal)
+		r.signal, _ = ctx.Value(CancelSignalKey{}).(*CancelSignal)
 	}
-	if w.ending == nil || !w.ending.tell(f) {
-		w.ending, w.stop = nil, context.AfterFunc(ctx, *f)
+	if r.signal == nil || !r.signal.register(f) {
+		r.signal, r.stop = nil, context.AfterFunc(ctx, *f)
 	}
-	return w
+	return r
 }
 
-// Stop keeps f from being run, and reports whether it did: not if the context has ended before, or Stop has been called.
-func (w *Registration) Stop() (stopped bool) {
+// Stop prevents f from being run. It reports false if the context has ended before or Stop has already been called.
+func (r *Registration) Stop() (stopped bool) {
 	switch {
-	case w.ending != nil:
-		stopped = w.ending.waiter.CompareAndSwap(w.f, nil)
-	case w.stop != nil:
-		stopped = w.stop()
+	case r.signal != nil:
+		stopped = r.signal.waiter.CompareAndSwap(r.f, nil)
+	case r.stop != nil:
+		stopped = r.stop()
 	}
-	*w = Registration{}
+	*r = Registration{}
 	return stopped
 }

@@ -16,103 +16,130 @@ import (
 	"time"
 )
 
-// conn is a connection to the upstream. It belongs to the goroutine that asks, and while it is idle to idle.
+// conn is a connection to the upstream. During a request, only the goroutine of RoundTrip and then the one that reads the response
+// body use it; while it is idle, it belongs to the pool.
 type conn struct {
 	net.Conn
-	home   *idle
-	socket syscall.RawConn       // nil: it can't be looked at
-	direct bool                  // socket sends what is to be said as it is
-	step   func(fd uintptr) bool // say's and receive's
-	look   func(fd uintptr) bool // isQuiet's
-	quiet  bool                  // what peek has found: neither an end nor anything that nobody has asked for
+	pool   *idlePool
+	socket syscall.RawConn       // nil: there is no access to the descriptor
+	direct bool                  // bytes can be read from and written to socket, as there is no TLS
+	poll   func(fd uintptr) bool // pollOnce, allocated once
+	peek   func(fd uintptr) bool // stores into quiet, allocated once
+	quiet  bool                  // result of peek: there is neither an end of stream nor an unexpected byte
 
-	reused bool      // it has carried a request before
-	since  time.Time // when it became idle
+	reused    bool      // it has carried a request before
+	idleSince time.Time // when it became idle
 
-	ctx   context.Context // the request's
-	hooks Hooks           // likewise; nil: nobody asks
+	ctx   context.Context // of the request
+	hooks Hooks           // of the request; nil: there are none
 
-	out    []byte // what is left to be sent of the request; nil: nothing
-	sent   bool   // something of the request has been sent
-	broken error  // why the rest was not
-	in     []byte // what step reads into; nil: it is not to read
-	n      int    // bytes that it has read
-	err    error  // why it has not
+	out      []byte // rest of the request to be sent; nil: nothing
+	sent     bool   // a part of the request has been sent
+	writeErr error  // why the rest of the request was not sent
+	in       []byte // buffer that pollOnce reads into; nil: it must not read
+	n        int    // number of bytes that pollOnce has read
+	err      error  // of pollOnce
 
-	reader *bufio.Reader     // nil while it is idle
-	limit  int64             // bytes that may still be read
-	plain  bool              // the response is, and its body is read from reader
-	ended  bool              // the upstream has closed it
-	fields *ConnectionFields // of the response whose header section is being read; nil: none is needed
-	spent  bool              // it can't carry another request
+	reader  *bufio.Reader     // nil while the connection is idle
+	limit   int64             // number of bytes that may still be read
+	plain   bool              // the response is plain, and its body is read from reader
+	eof     bool              // reading has failed or reached the end
+	fields  *ConnectionFields // of the response whose header section is being read; nil: not needed
+	noReuse bool              // it can't carry another request
 
-	watch   Registration // for the end of the request's context
-	hurried func()       // what it runs
+	registration Registration // for the end of ctx
+	interrupt    func()       // called at the end of ctx
 }
 
 const noLimit = math.MaxInt64
 
-func newConn(c net.Conn, home *idle) *conn {
-	n := &conn{Conn: c, home: home}
-	n.socket, n.direct = rawConn(c)
-	n.step, n.hurried = n.turn, n.hurry
-	n.look = func(fd uintptr) bool { n.quiet = n.peek(fd); return true } // without waiting
-	return n
-}
-
-// hurry is run when the request's context ends: whatever is waited for ends now.
-func (c *conn) hurry() { _ = c.SetDeadline(longAgo) }
-
-// longAgo is the deadline of what is to end now.
+// longAgo is a deadline that ends all pending operations.
 var longAgo = time.Unix(1, 0)
 
-// isQuiet reports whether the upstream has neither closed the connection nor said anything on it. It doesn't wait. What
-// TLS says of its own accord, it says with the response before.
+// readers has the bufio.Readers of connections that are not idle.
+var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+
+func newConn(nc net.Conn, pool *idlePool) *conn {
+	c := &conn{Conn: nc, pool: pool}
+	c.socket, c.direct = rawConn(nc)
+	c.poll = c.pollOnce
+	c.interrupt = func() { _ = c.SetDeadline(longAgo) }
+	c.peek = func(fd uintptr) bool { c.quiet = nothingToRead(fd); return true } // true: do not wait
+	return c
+}
+
+// isQuiet reports whether the upstream has neither closed the connection nor sent anything on it. It does not block. TLS
+// records that are no data come with the previous response.
 func (c *conn) isQuiet() bool {
 	if c.socket == nil {
-		return true // it can't be known
+		return true // unknown
 	}
 	c.quiet = false
-	return c.socket.Read(c.look) == nil && c.quiet
+	return c.socket.Read(c.peek) == nil && c.quiet
 }
 
-// peek reports whether there is nothing to be read.
-func (c *conn) peek(fd uintptr) bool { return isAgain(peekAt(fd)) }
+func nothingToRead(fd uintptr) bool { return isAgain(peekAt(fd)) }
 
-// Read is for reader.
-func (c *conn) Read(p []byte) (int, error) {
-	if c.limit <= 0 {
-		return 0, ErrHeaderTooLarge
+// roundTrip sends text, the encoded form of r, and reads responses up to the header section of the final one.
+func (c *conn) roundTrip(ctx context.Context, text []byte, r *http.Request, hooks Hooks, limit int64) (*http.Response, error) {
+	c.ctx, c.hooks = ctx, hooks
+	c.out, c.sent, c.writeErr = text, false, nil
+	err := c.writeRequest()
+	if err == nil {
+		c.reader = readers.Get().(*bufio.Reader)
+		c.reader.Reset(c)
+		c.limit = limit
+		_, err = c.reader.Peek(1)
 	}
-	if int64(len(p)) > c.limit {
-		p = p[:c.limit]
+	c.out = nil
+	switch {
+	case err == nil:
+	case err == errStale:
+		return nil, err
+	case !c.sent:
+		return nil, notSentError{fmt.Errorf("send the request: %w", err)}
+	case c.writeErr != nil:
+		return nil, fmt.Errorf("send the request: %w", c.writeErr)
+	default:
+		return nil, noResponseError{fmt.Errorf("wait for the response: %w", err)}
 	}
-	n, err := c.receive(p)
-	c.limit -= int64(n)
-	if c.fields != nil {
-		c.fields.Scan(p[:n])
+	if hooks != nil {
+		hooks.GotFirstResponseByte()
 	}
-	c.ended = c.ended || err != nil && !errors.Is(err, net.ErrClosed)
-	return n, err
+	for {
+		res, err := c.readHeader(r)
+		switch {
+		case err != nil:
+			return nil, c.headerError(err)
+		case res.StatusCode < 100 || res.StatusCode > 199 || res.StatusCode == http.StatusSwitchingProtocols:
+			return res, nil
+		case hooks == nil:
+			continue
+		}
+		if err := hooks.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
+			return nil, err
+		}
+		c.limit = limit
+	}
 }
 
-// introduce tells of the connection, and reports whether the request is still to be sent.
-func (c *conn) introduce() bool {
+// notifyGotConn calls the GotConn hook and reports whether the request is still to be sent.
+func (c *conn) notifyGotConn() bool {
 	if c.hooks != nil {
 		c.hooks.GotConn(c.Conn)
 	}
 	return c.ctx.Err() == nil
 }
 
-// say sends the request and waits until something can be read, so that nobody holds memory for that meanwhile. Where step
-// can't be used it does not wait.
-func (c *conn) say() error {
-	if !c.direct && !c.introduce() {
+// writeRequest sends the request. On a direct connection it also waits for the first byte of the response, so that the read
+// buffer is allocated only then.
+func (c *conn) writeRequest() error {
+	if !c.direct && !c.notifyGotConn() {
 		return c.ctx.Err()
 	}
 	if c.direct {
 		c.err = nil
-		err := c.socket.Read(c.step)
+		err := c.socket.Read(c.poll)
 		switch {
 		case err != nil:
 			return err
@@ -121,49 +148,35 @@ func (c *conn) say() error {
 		case c.err == errStale || !c.sent && c.ctx.Err() != nil:
 			return c.err
 		case c.err != nil:
-			c.broken, c.out = c.explainCall("write", c.err), nil
+			c.writeErr, c.out = c.opError("write", c.err), nil
 		}
 	}
 	if c.out != nil {
 		n, err := c.Conn.Write(c.out)
 		c.sent = c.sent || n > 0
-		c.broken, c.out = err, nil
+		c.writeErr, c.out = err, nil
 	}
 	if c.sent {
-		return nil // also if the request broke off: the upstream may have answered before it stopped listening
+		return nil // even after an error: the upstream may have responded before it stopped reading
 	}
-	return c.broken
+	return c.writeErr
 }
 
-// receive reads what comes next.
-func (c *conn) receive(p []byte) (int, error) {
-	if !c.direct {
-		return c.Conn.Read(p)
-	}
-	c.in, c.n, c.err = p, 0, nil
-	err := c.socket.Read(c.step)
-	c.in = nil
-	if err != nil {
-		return 0, err
-	}
-	return c.n, c.explainCall("read", c.err)
-}
-
-// turn is run by the poller, which is armed before: what comes after the request is sent is noticed, and there is no
-// need to try whether it has come already.
-func (c *conn) turn(fd uintptr) bool {
+// pollOnce is called by the poller, which is armed before the call. Bytes that arrive after the request has been sent are
+// therefore noticed without another read. It returns false to wait until the connection is readable.
+func (c *conn) pollOnce(fd uintptr) (done bool) {
 	switch {
 	case c.out == nil && c.in == nil:
-		return true // something has come
+		return true // the response has arrived
 	case c.out == nil:
 		c.n, c.err = readFrom(fd, c.in)
 		return !isAgain(c.err)
 	}
-	if c.reused && !c.peek(fd) {
+	if c.reused && !nothingToRead(fd) {
 		c.err = errStale
 		return true
 	}
-	if !c.introduce() {
+	if !c.notifyGotConn() {
 		c.err = c.ctx.Err()
 		return true
 	}
@@ -180,65 +193,52 @@ func (c *conn) turn(fd uintptr) bool {
 	return true
 }
 
-// explainCall says what package net would of a system call's error.
-func (c *conn) explainCall(call string, err error) error {
+// Read implements io.Reader for the buffered reader.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.limit <= 0 {
+		return 0, ErrHeaderTooLarge
+	}
+	if int64(len(p)) > c.limit {
+		p = p[:c.limit]
+	}
+	n, err := c.readConn(p)
+	c.limit -= int64(n)
+	if c.fields != nil {
+		c.fields.Scan(p[:n])
+	}
+	c.eof = c.eof || err != nil && !errors.Is(err, net.ErrClosed)
+	return n, err
+}
+
+func (c *conn) readConn(p []byte) (int, error) {
+	if !c.direct {
+		return c.Conn.Read(p)
+	}
+	c.in, c.n, c.err = p, 0, nil
+	err := c.socket.Read(c.poll)
+	c.in = nil
+	if err != nil {
+		return 0, err
+	}
+	return c.n, c.opError("read", c.err)
+}
+
+// opError returns the error that package net returns for a failed system call.
+func (c *conn) opError(op string, err error) error {
 	errno, ok := err.(syscall.Errno)
 	if !ok {
 		return err
 	}
 	return &net.OpError{
-		Op: call, Net: c.RemoteAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(call, errno),
+		Op: op, Net: c.RemoteAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, errno),
 	}
 }
 
-// ask sends text, which is r, and reads responses until the final one's header section.
-func (c *conn) ask(ctx context.Context, text []byte, r *http.Request, hooks Hooks, limit int64) (*http.Response, error) {
-	c.ctx, c.hooks = ctx, hooks
-	c.out, c.sent, c.broken = text, false, nil
-	err := c.say()
-	if err == nil {
-		c.reader = readers.Get().(*bufio.Reader)
-		c.reader.Reset(c)
-		c.limit = limit
-		_, err = c.reader.Peek(1)
-	}
-	c.out = nil
-	switch {
-	case err == nil:
-	case err == errStale:
-		return nil, err
-	case !c.sent:
-		return nil, unsentError{fmt.Errorf("send the request: %w", err)}
-	case c.broken != nil:
-		return nil, fmt.Errorf("send the request: %w", c.broken)
-	default:
-		return nil, unheededError{fmt.Errorf("wait for the response: %w", err)}
-	}
-	if hooks != nil {
-		hooks.GotFirstResponseByte()
-	}
-	for {
-		res, err := c.read(r)
-		switch {
-		case err != nil:
-			return nil, c.explain(err)
-		case res.StatusCode < 100 || res.StatusCode > 199 || res.StatusCode == http.StatusSwitchingProtocols:
-			return res, nil
-		case hooks == nil:
-			continue
-		}
-		if err := hooks.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
-			return nil, err
-		}
-		c.limit = limit
-	}
-}
-
-// read reads one header section. The body of a plain response is left to body.
-func (c *conn) read(r *http.Request) (*http.Response, error) {
-	b, _ := c.reader.Peek(c.reader.Buffered()) // is there
+// readHeader reads one header section. For a plain response it does not set the body.
+func (c *conn) readHeader(r *http.Request) (*http.Response, error) {
+	b, _ := c.reader.Peek(c.reader.Buffered()) // can't fail
 	if res, size := parseResponse(b, r); res != nil {
-		_, _ = c.reader.Discard(size) // likewise
+		_, _ = c.reader.Discard(size) // can't fail
 		c.plain = true
 		return res, nil
 	}
@@ -253,20 +253,20 @@ func (c *conn) read(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// explain tells what has ended a header section.
-func (c *conn) explain(err error) error {
+// headerError adds to err, from readHeader, whether the header section was too large or incomplete.
+func (c *conn) headerError(err error) error {
 	switch {
 	case c.limit <= 0:
 		return fmt.Errorf("malformed response: %w", ErrHeaderTooLarge)
-	case c.ended && !errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("malformed response: %w: %w", io.ErrUnexpectedEOF, err) // half a header section looks malformed
+	case c.eof && !errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("malformed response: %w: %w", io.ErrUnexpectedEOF, err) // net/http calls a truncated section malformed
 	}
 	return fmt.Errorf("malformed response: %w", err)
 }
 
-// giveBack ends the exchange: the connection is kept if nothing is left of it.
-func (c *conn) giveBack() {
-	if !c.watch.Stop() || c.spent || c.ended || c.reader.Buffered() > 0 {
+// release ends the request. It returns the connection to the pool if it can carry another request.
+func (c *conn) release() {
+	if !c.registration.Stop() || c.noReuse || c.eof || c.reader.Buffered() > 0 {
 		c.close()
 		return
 	}
@@ -274,14 +274,11 @@ func (c *conn) giveBack() {
 	readers.Put(c.reader)
 	c.reader, c.reused = nil, true
 	c.ctx, c.hooks = nil, nil
-	c.home.put(c)
+	c.pool.put(c)
 }
 
-// close ends the connection. Its reader may still be in use by whoever reads the response's body.
+// close closes the connection. It does not release the reader, because a Read of the response body may be using it.
 func (c *conn) close() {
-	c.watch.Stop()
+	c.registration.Stop()
 	_ = c.Conn.Close()
 }
-
-// readers lends readers, which an idle connection has no need of.
-var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}

@@ -22,7 +22,7 @@ import (
 	"cbproxy/internal/http1"
 )
 
-// scripts are what an upstream may say to a request, and whether it closes the connection then.
+// scripts are responses of an upstream to a request with the given method, and whether it closes the connection afterwards.
 var scripts = []struct {
 	method, text string
 	closes       bool
@@ -76,15 +76,15 @@ var scripts = []struct {
 	{"POST", "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno", true},
 }
 
-func TestOutcomesAreThoseOfNetHTTP(t *testing.T) {
-	quiet(t)
+func TestTransportMatchesNetHTTP(t *testing.T) {
+	discardLog(t)
 	for _, s := range scripts {
 		t.Run(fmt.Sprintf("%s %.60q closes=%t", s.method, s.text, s.closes), func(t *testing.T) { compare(t, s.method, s.text, s.closes) })
 	}
 }
 
-func FuzzOutcomesAreThoseOfNetHTTP(f *testing.F) {
-	quiet(f)
+func FuzzTransportMatchesNetHTTP(f *testing.F) {
+	discardLog(f)
 	for _, s := range scripts {
 		f.Add(s.method, s.text, s.closes)
 	}
@@ -96,13 +96,13 @@ func FuzzOutcomesAreThoseOfNetHTTP(f *testing.F) {
 	})
 }
 
-// quiet keeps net/http from logging what the scripts say behind their responses.
-func quiet(t testing.TB) {
+// discardLog hides what net/http logs about unexpected bytes after responses.
+func discardLog(t testing.TB) {
 	log.SetOutput(io.Discard)
 	t.Cleanup(func() { log.SetOutput(os.Stderr) })
 }
 
-// outcome is what a client can tell of a request, and whether its connection could be used again.
+// outcome describes the result of a request, and of a second one on the same connection.
 type outcome struct {
 	Status          int
 	Header, Trailer http.Header
@@ -115,35 +115,35 @@ type outcome struct {
 	Second          string
 }
 
-// second is what becomes of a request that follows, if all is well.
-const second = "200 ok <nil>"
+// secondOK is the outcome of a successful second request.
+const secondOK = "200 ok <nil>"
 
-// compare has the same said to a request by http.Transport and one by ours.
+// compare sends the same script as the response to http.Transport and to an http1.Transport, and compares the outcomes.
 func compare(t *testing.T, method, text string, closes bool) {
 	t.Helper()
 	theirs, ours := outcomes(t, method, text, closes, brief)
-	if !reflect.DeepEqual(theirs, ours) { // perhaps only because the machine is busy
+	if !reflect.DeepEqual(theirs, ours) { // may be due to a busy machine
 		theirs, ours = outcomes(t, method, text, closes, long)
 	}
 	if !reflect.DeepEqual(theirs, ours) {
-		t.Errorf("to %s an upstream says %q, closes=%t\nnet/http: %+v\nours:     %+v", method, text, closes, theirs, ours)
+		t.Errorf("response to %s is %q, closes=%t\nnet/http: %+v\nours:     %+v", method, text, closes, theirs, ours)
 	}
 }
 
-// outcomes returns those of both, and makes theirs ours where they may differ.
+// outcomes returns both outcomes, with the permitted differences removed.
 func outcomes(t *testing.T, method, text string, closes bool, most time.Duration) (theirs, ours outcome) {
 	t.Helper()
 	theirs, ours = outcomeOf(t, false, method, text, closes, most), outcomeOf(t, true, method, text, closes, most)
 	if closes && ours.Failure == "closed" && theirs.Failure == "malformed" {
-		theirs.Failure = "closed" // net/http doesn't tell half a header section from a malformed one
+		theirs.Failure = "closed" // net/http reports an incomplete header section as malformed
 	}
-	if ours.Conns == 2 && ours.Second == second {
-		theirs.Conns, theirs.Second = ours.Conns, second // which may be what the upstream has said too much
+	if ours.Conns == 2 && ours.Second == secondOK {
+		theirs.Conns, theirs.Second = ours.Conns, secondOK // net/http may have taken surplus bytes for the second response
 	}
 	return theirs, ours
 }
 
-// How long an exchange may take in which the upstream leaves something open.
+// Time limits of a request to which the upstream does not respond completely.
 const (
 	brief = 150 * time.Millisecond
 	long  = 5 * time.Second
@@ -153,31 +153,31 @@ func outcomeOf(t *testing.T, ours bool, method, text string, closes bool, most t
 	t.Helper()
 	u := startUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
 		if n > 0 {
-			serves(n, c, r)
+			serveOK(n, c, r)
 			return
 		}
-		if !take(r) {
+		if !readRequest(r) {
 			return
 		}
 		_, _ = io.WriteString(c, text)
 		if closes {
 			_ = c.(*net.TCPConn).CloseWrite()
-			_, _ = io.Copy(io.Discard, c) // until the client has read it all
+			_, _ = io.Copy(io.Discard, c) // wait until the client has read everything
 			return
 		}
-		serves(n, c, r)
+		serveOK(n, c, r)
 	})
 	theirs := &http.Transport{DisableCompression: true, MaxResponseHeaderBytes: headerLimit}
 	defer theirs.CloseIdleConnections()
 	var transport http.RoundTripper = theirs
 	if ours {
-		transport = direct(t, u)
+		transport = transportTo(t, u)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
 	interim := func(code int, _ textproto.MIMEHeader) error {
 		if len(o.Interim) == 10 {
-			return errors.New("enough")
+			return errors.New("too many interim responses")
 		}
 		o.Interim = append(o.Interim, code)
 		return nil
@@ -191,10 +191,10 @@ func outcomeOf(t *testing.T, ours bool, method, text string, closes bool, most t
 	res, err := transport.RoundTrip(u.request(t, method, body).WithContext(ctx))
 	if err == nil {
 		if httpguts.HeaderValuesContainsToken(res.Header["Connection"], "close") {
-			delete(res.Header, "Connection") // as http.ReadResponse does; the transport keeps one that names other fields
+			delete(res.Header, "Connection") // http.ReadResponse deletes it, whereas http1 restores one that names other fields
 		}
 		o.Status, o.Header, o.Length, o.Coding = res.StatusCode, res.Header, res.ContentLength, res.TransferEncoding
-		if res.StatusCode != http.StatusSwitchingProtocols { // what follows is no body
+		if res.StatusCode != http.StatusSwitchingProtocols { // the following bytes are not a body
 			var all []byte
 			all, err = io.ReadAll(res.Body)
 			o.Body = string(all)
@@ -202,20 +202,20 @@ func outcomeOf(t *testing.T, ours bool, method, text string, closes bool, most t
 		o.Trailer = res.Trailer
 		_ = res.Body.Close()
 	}
-	o.Failure = class(err)
+	o.Failure = failureKind(err)
 	if err != nil || closes {
 		return o
 	}
 	after, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
-	status, said, err := answer(transport.RoundTrip(u.request(t, http.MethodGet, nil).WithContext(after)))
-	o.Second = fmt.Sprintf("%d %s %v", status, said, err)
+	status, text, err := result(transport.RoundTrip(u.request(t, http.MethodGet, nil).WithContext(after)))
+	o.Second = fmt.Sprintf("%d %s %v", status, text, err)
 	o.Conns = u.conns.Load()
 	return o
 }
 
-// class is what kind of failure err is.
-func class(err error) string {
+// failureKind classifies err.
+func failureKind(err error) string {
 	switch {
 	case err == nil:
 		return ""

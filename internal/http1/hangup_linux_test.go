@@ -8,8 +8,8 @@ import (
 	"cbproxy/internal/http1"
 )
 
-// A server that can't hear of clients that leave must not serve any.
-func TestConnectionsAreGivenAwayWhereNobodyLooksOut(t *testing.T) {
+// Without a hangup monitor all connections go to the fallback.
+func TestFallbackGetsAllConnectionsWithoutMonitor(t *testing.T) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -39,12 +39,12 @@ func TestConnectionsAreGivenAwayWhereNobodyLooksOut(t *testing.T) {
 	if got := <-given; got != c {
 		t.Error(got)
 	}
-	say(t, client, simple)
+	send(t, client, simple)
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 	s.Close()
 	if _, err := c.Read(make([]byte, 1)); err != nil {
-		t.Errorf("a connection that was given away: %v", err)
+		t.Errorf("read from the connection: %v", err)
 	}
 }

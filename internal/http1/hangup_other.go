@@ -4,10 +4,10 @@ package http1
 
 import "errors"
 
-// lookout is what only Linux has.
-type lookout struct{}
+// hangupMonitor is supported on Linux only.
+type hangupMonitor struct{}
 
-func newLookout(func(fd int)) *lookout { return nil }
-func (*lookout) watch(int) error       { return errors.ErrUnsupported }
-func (*lookout) forget(int)            {}
-func (*lookout) close()                {}
+func newHangupMonitor(func(fd int)) *hangupMonitor { return nil }
+func (*hangupMonitor) watch(int) error             { return errors.ErrUnsupported }
+func (*hangupMonitor) remove(int)                  {}
+func (*hangupMonitor) close()                      {}

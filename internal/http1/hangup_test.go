@@ -10,12 +10,12 @@ import (
 	"cbproxy/internal/http1"
 )
 
-// A client that sends no more may still want its answer, and one that has been answered is gone.
-func TestClientThatHasSaidAllItWill(t *testing.T) {
+// A client that has closed its side still gets the response, and then the connection is closed.
+func TestHalfClosedClientGetsResponse(t *testing.T) {
 	_, address := serve(t, hello, http1.ServerConfig{})
 	for range 100 {
 		c, r := dial(t, address)
-		say(t, c, simple)
+		send(t, c, simple)
 		_ = c.CloseWrite()
 		if _, body := wholeResponse(t, r); body != "hello" {
 			t.Fatal(body)
@@ -26,20 +26,20 @@ func TestClientThatHasSaidAllItWill(t *testing.T) {
 	}
 }
 
-func TestClientThatLeavesEndsItsRequest(t *testing.T) {
+func TestDisconnectCancelsRequest(t *testing.T) {
 	const idle = 50 * time.Millisecond
 	for _, early := range []bool{true, false} {
 		begun, ended := make(chan struct{}), make(chan error, 1)
 		_, address := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 			close(begun)
 			if !early {
-				<-time.After(2 * idle) // somebody looks out for the client now, and the time for a next request is over
+				<-time.After(2 * idle) // until the read deadline has passed
 			}
 			<-r.Context().Done()
 			ended <- r.Context().Err()
 		}, http1.ServerConfig{FirstRequestTimeout: idle, IdleTimeout: idle})
 		c, _ := dial(t, address)
-		say(t, c, simple)
+		send(t, c, simple)
 		<-begun
 		if !early {
 			<-time.After(2 * idle)
@@ -50,14 +50,14 @@ func TestClientThatLeavesEndsItsRequest(t *testing.T) {
 			if err != context.Canceled {
 				t.Error(err)
 			}
-		case <-time.After(patience):
-			t.Fatal("nobody noticed")
+		case <-time.After(testTimeout):
+			t.Fatal("the request was not cancelled")
 		}
 	}
 }
 
-// An end behind another request is that one's, and not its predecessor's.
-func TestClientThatLeavesBehindAnotherRequest(t *testing.T) {
+// If a client disconnects after it has sent another request, that one is cancelled, and not the one being served.
+func TestDisconnectAfterPipelinedRequest(t *testing.T) {
 	begun, more, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		begun <- struct{}{}
@@ -73,23 +73,23 @@ func TestClientThatLeavesBehindAnotherRequest(t *testing.T) {
 		hello(w, r)
 	}, http1.ServerConfig{})
 	c, r := dial(t, address)
-	say(t, c, simple)
+	send(t, c, simple)
 	<-begun
-	say(t, c, "GET /last HTTP/1.1\r\nHost: a\r\n\r\n")
+	send(t, c, "GET /last HTTP/1.1\r\nHost: a\r\n\r\n")
 	_ = c.CloseWrite()
-	<-time.After(100 * time.Millisecond) // the end has been noticed
+	<-time.After(100 * time.Millisecond) // the monitor has reported the hangup
 	more <- struct{}{}
 	wholeResponse(t, r)
 	<-begun
 	select {
 	case <-ended:
-	case <-time.After(patience):
-		t.Fatal("nobody noticed")
+	case <-time.After(testTimeout):
+		t.Fatal("the request was not cancelled")
 	}
 }
 
-// Whoever looks out for a client takes nothing of what it sends, and is gone with the request.
-func TestSlowRequestsOnOneConnection(t *testing.T) {
+// The hangup monitor consumes no bytes and does not disturb later requests.
+func TestMonitorDoesNotDisturbSlowRequests(t *testing.T) {
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		<-time.After(100 * time.Millisecond)
 		if err := r.Context().Err(); err != nil {
@@ -99,13 +99,13 @@ func TestSlowRequestsOnOneConnection(t *testing.T) {
 	}, http1.ServerConfig{IdleTimeout: time.Minute})
 	c, r := dial(t, address)
 	for range 5 {
-		say(t, c, simple)
+		send(t, c, simple)
 		wholeResponse(t, r)
 	}
 }
 
-// A client that is gone shows in a write, which ends the request.
-func TestWriteToAClientThatIsGone(t *testing.T) {
+// A failed write to the client cancels the request.
+func TestFailedWriteCancelsRequest(t *testing.T) {
 	ended := make(chan error, 1)
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		page := make([]byte, 64<<10)
@@ -117,7 +117,7 @@ func TestWriteToAClientThatIsGone(t *testing.T) {
 		}
 	}, http1.ServerConfig{})
 	c, _ := dial(t, address)
-	say(t, c, simple)
+	send(t, c, simple)
 	_ = c.SetLinger(0)
 	_ = c.Close()
 	if err := <-ended; err != context.Canceled {

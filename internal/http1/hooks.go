@@ -5,17 +5,17 @@ import (
 	"net/textproto"
 )
 
-// HooksKey is the key under which a request's context may have a Hooks as its value.
+// HooksKey is the context key of a request's Hooks.
 type HooksKey struct{}
 
-// Hooks are told how a request fares, all on the goroutine that called RoundTrip. They are those of httptrace.ClientTrace,
-// whose functions would have to be made for each request.
+// Hooks are called while a request is sent, on the goroutine that called RoundTrip. They correspond to those of
+// httptrace.ClientTrace, which would need new closures for each request.
 type Hooks interface {
-	// GotConn comes with each connection, before the request's first byte is sent on it. A context that ends
-	// meanwhile keeps the request from being sent.
+	// GotConn is called for each connection that is used, before the first byte of the request is sent. If the context of
+	// the request ends during the call, the request is not sent.
 	GotConn(c net.Conn)
-	// GotFirstResponseByte comes before the response's first byte is looked at.
+	// GotFirstResponseByte is called when the first byte of a response has arrived, before it is parsed.
 	GotFirstResponseByte()
-	// Got1xxResponse comes with each interim response. An error ends the request.
+	// Got1xxResponse is called for each interim response. If it returns an error, the request fails with it.
 	Got1xxResponse(code int, header textproto.MIMEHeader) error
 }

@@ -5,109 +5,112 @@ import (
 	"time"
 )
 
-// idle is the connections that are not in use; the one that was used last is used next.
-type idle struct {
-	most    int
+// idlePool has the idle connections of a Transport. It hands out the most recently used one first. It is safe for concurrent
+// use.
+type idlePool struct {
+	maxIdle int
 	timeout time.Duration
 
-	mu      sync.Mutex
-	conns   []*conn     // by the time at which they became idle
-	sweeper *time.Timer // runs sweep while there are any
+	mu      sync.Mutex  // guards the following fields
+	conns   []*conn     // in the order in which they became idle
+	sweeper *time.Timer // runs sweep; nil while the pool is empty
 }
 
 const (
-	sweepEvery   = 5 * time.Second
-	sweepAtATime = 32 // so that nobody has to dial meanwhile
+	sweepInterval = 5 * time.Second
+	sweepBatch    = 32 // limits how many connections are out of the pool at once during a sweep
 )
 
-// take returns a connection that is fit for another request, nil if there is none.
-func (i *idle) take() *conn {
+// take returns a usable connection, or nil if there is none.
+func (p *idlePool) take() *conn {
 	for {
-		i.mu.Lock()
-		last := len(i.conns) - 1
+		p.mu.Lock()
+		last := len(p.conns) - 1
 		if last < 0 {
-			i.mu.Unlock()
+			p.mu.Unlock()
 			return nil
 		}
-		c := i.conns[last]
-		i.conns[last] = nil
-		i.conns = i.conns[:last]
-		i.mu.Unlock()
-		if c.direct && i.young(c, time.Now()) || i.fit(c, time.Now()) { // a direct one looks for itself when it sends
+		c := p.conns[last]
+		p.conns[last] = nil
+		p.conns = p.conns[:last]
+		p.mu.Unlock()
+		if c.direct && !p.expired(c, time.Now()) || p.usable(c, time.Now()) { // a direct connection is checked in writeRequest
 			return c
 		}
 		c.close()
 	}
 }
 
-func (i *idle) young(c *conn, now time.Time) bool { return now.Sub(c.since) < i.timeout }
+func (p *idlePool) expired(c *conn, now time.Time) bool { return now.Sub(c.idleSince) >= p.timeout }
 
-// fit reports whether c may be used for another request. RFC 9112, section 9.5: it may have been closed at any time.
-func (i *idle) fit(c *conn, now time.Time) bool { return i.young(c, now) && c.isQuiet() }
+// usable reports whether c can carry another request. The upstream may have closed it at any time (RFC 9112, section 9.5).
+func (p *idlePool) usable(c *conn, now time.Time) bool { return !p.expired(c, now) && c.isQuiet() }
 
-func (i *idle) put(c *conn) {
-	c.since = time.Now()
-	i.mu.Lock()
-	kept := len(i.conns) < i.most
+// put adds a connection that has become idle, or closes it if the pool is full.
+func (p *idlePool) put(c *conn) {
+	c.idleSince = time.Now()
+	p.mu.Lock()
+	kept := len(p.conns) < p.maxIdle
 	if kept {
-		i.conns = append(i.conns, c)
-		if i.sweeper == nil {
-			i.sweeper = time.AfterFunc(sweepEvery, i.sweep)
+		p.conns = append(p.conns, c)
+		if p.sweeper == nil {
+			p.sweeper = time.AfterFunc(sweepInterval, p.sweep)
 		}
 	}
-	i.mu.Unlock()
+	p.mu.Unlock()
 	if !kept {
 		c.close()
 	}
 }
 
-// sweep closes what has been idle for too long, or was closed by the upstream, and comes back as long as anything is
-// left.
-func (i *idle) sweep() {
+// sweep closes connections that have expired or that the upstream has closed. It schedules itself again unless the pool is
+// empty.
+func (p *idlePool) sweep() {
 	now := time.Now()
-	i.mu.Lock()
-	seen := len(i.conns)
-	i.mu.Unlock()
-	for seen > 0 {
-		i.mu.Lock()
-		n := min(seen, sweepAtATime, len(i.conns))
-		some := append([]*conn(nil), i.conns[:n]...)
-		i.conns = append(i.conns[:0], i.conns[n:]...)
-		i.mu.Unlock()
-		seen -= max(n, 1)
-		i.putBack(some, now)
+	p.mu.Lock()
+	unchecked := len(p.conns)
+	p.mu.Unlock()
+	for unchecked > 0 {
+		p.mu.Lock()
+		n := min(unchecked, sweepBatch, len(p.conns))
+		batch := append([]*conn(nil), p.conns[:n]...)
+		p.conns = append(p.conns[:0], p.conns[n:]...)
+		p.mu.Unlock()
+		unchecked -= max(n, 1)
+		p.putBack(batch, now)
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if len(i.conns) == 0 {
-		i.sweeper = nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.conns) == 0 {
+		p.sweeper = nil
 		return
 	}
-	i.sweeper.Reset(sweepEvery)
+	p.sweeper.Reset(sweepInterval)
 }
 
-// putBack puts those of some that are fit below all others: they are older.
-func (i *idle) putBack(some []*conn, now time.Time) {
-	kept := some[:0]
-	for _, c := range some {
-		if i.fit(c, now) {
+// putBack returns the usable connections of a batch to the front of the pool, because they are the oldest, and closes the
+// rest.
+func (p *idlePool) putBack(batch []*conn, now time.Time) {
+	kept := batch[:0]
+	for _, c := range batch {
+		if p.usable(c, now) {
 			kept = append(kept, c)
 		} else {
 			c.close()
 		}
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.conns = append(kept, i.conns...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns = append(kept, p.conns...)
 }
 
-// closeAll closes all connections, on a goroutine of its own: the end of a TLS connection is written to a peer that may
-// read nothing.
-func (i *idle) closeAll() {
-	i.mu.Lock()
-	all := i.conns
-	i.conns = nil
-	i.mu.Unlock()
+// closeAll empties the pool. It closes the connections on another goroutine: closing a TLS connection writes to the peer and
+// can block.
+func (p *idlePool) closeAll() {
+	p.mu.Lock()
+	all := p.conns
+	p.conns = nil
+	p.mu.Unlock()
 	if len(all) == 0 {
 		return
 	}

@@ -6,10 +6,11 @@ import (
 	"unsafe"
 )
 
-// What follows is one system call, which does not wait: the descriptors are Go's, and so never block. Therefore Go's
-// scheduler is not told of it, which otherwise gives the processor to another thread where the kernel takes its time, and
-// wakes that for it.
+// The functions in this file make a single system call each. It never blocks, because Go's descriptors are non-blocking.
+// They therefore use RawSyscall6, which does not notify the scheduler: otherwise that might hand the processor to another thread
+// during a longer call, and wake one up for it.
 
+// writeTo writes as much of p as fits into the send buffer.
 func writeTo(fd uintptr, p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -17,7 +18,7 @@ func writeTo(fd uintptr, p []byte) (n int, err error) {
 	return call(syscall.SYS_WRITE, fd, p, 0)
 }
 
-// readFrom returns io.EOF at the end. p must not be empty.
+// readFrom reads what has arrived. It returns io.EOF at the end of the stream. p must not be empty.
 func readFrom(fd uintptr, p []byte) (n int, err error) {
 	n, err = call(syscall.SYS_READ, fd, p, 0)
 	if n == 0 && err == nil {
@@ -26,7 +27,7 @@ func readFrom(fd uintptr, p []byte) (n int, err error) {
 	return n, err
 }
 
-// peekAt is readFrom for one byte, which stays.
+// peekAt returns the error that readFrom would return, without consuming anything.
 func peekAt(fd uintptr) error {
 	var first [1]byte
 	n, err := call(syscall.SYS_RECVFROM, fd, first[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
@@ -38,7 +39,7 @@ func peekAt(fd uintptr) error {
 
 func call(number, fd uintptr, p []byte, flags uintptr) (n int, err error) {
 	for {
-		r, _, errno := syscall.RawSyscall6(number, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), flags, 0, 0) // #nosec G103 -- as package syscall does
+		r, _, errno := syscall.RawSyscall6(number, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), flags, 0, 0) // #nosec G103 -- same as in package syscall
 		switch errno {
 		case 0:
 			return int(r), nil // #nosec G115 -- at most len(p)

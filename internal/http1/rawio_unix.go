@@ -7,8 +7,9 @@ import (
 	"syscall"
 )
 
-// What follows is one system call, which does not wait: the descriptors are Go's, and so never block.
+// The functions in this file make a single system call each. It never blocks, because Go's descriptors are non-blocking.
 
+// writeTo writes as much of p as fits into the send buffer.
 func writeTo(fd uintptr, p []byte) (n int, err error) {
 	for {
 		n, err = syscall.Write(int(fd), p) // #nosec G115 -- fd is a descriptor
@@ -18,7 +19,7 @@ func writeTo(fd uintptr, p []byte) (n int, err error) {
 	}
 }
 
-// readFrom returns io.EOF at the end.
+// readFrom reads what has arrived. It returns io.EOF at the end of the stream. p must not be empty.
 func readFrom(fd uintptr, p []byte) (n int, err error) {
 	for {
 		n, err = syscall.Read(int(fd), p) // #nosec G115 -- fd is a descriptor
@@ -32,7 +33,7 @@ func readFrom(fd uintptr, p []byte) (n int, err error) {
 	}
 }
 
-// peekAt is readFrom for one byte, which stays.
+// peekAt returns the error that readFrom would return, without consuming anything.
 func peekAt(fd uintptr) error {
 	var first [1]byte
 	for {

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// appendRequest appends what r says, its body included.
+// appendRequest appends the encoded form of r, including the body.
 func appendRequest(b []byte, r *http.Request) ([]byte, error) {
 	target := r.URL.RequestURI()
-	if !validTarget(target) || !httpguts.ValidHeaderFieldName(r.Method) { // both are tokens
-		return b, fmt.Errorf("the request's method %q or target %q can't be sent", r.Method, target)
+	if !validTarget(target) || !httpguts.ValidHeaderFieldName(r.Method) { // methods and field names are tokens
+		return b, fmt.Errorf("encode the request: invalid method %q or target %q", r.Method, target)
 	}
 	b = append(b, r.Method...)
 	b = append(b, ' ')
@@ -51,8 +51,8 @@ func appendRequest(b []byte, r *http.Request) ([]byte, error) {
 	return b, nil
 }
 
-// hostOf returns the Host field's value: without a zone (RFC 6874, section 4), and empty where the client has sent what
-// is none.
+// hostOf returns the value of the Host field. It has no zone (RFC 6874, section 4). It is empty if the client has sent an
+// invalid one.
 func hostOf(r *http.Request) (string, error) {
 	host := r.Host
 	if host == "" {
@@ -60,7 +60,7 @@ func hostOf(r *http.Request) (string, error) {
 	}
 	host, err := httpguts.PunycodeHostPort(host)
 	if err != nil {
-		return "", fmt.Errorf("the host %q can't be sent: %w", host, err)
+		return "", fmt.Errorf("encode the request: host %q: %w", host, err)
 	}
 	if !httpguts.ValidHostHeader(host) {
 		return "", nil
@@ -83,23 +83,24 @@ func validTarget(s string) bool {
 	return true
 }
 
+// appendFields appends the field lines of h, in no particular order.
 func appendFields(b []byte, h http.Header) ([]byte, error) {
 	for name, values := range h {
 		switch name {
-		case "Host", "Content-Length", "Transfer-Encoding", "Trailer": // which are said elsewhere, or not at all
+		case "Host", "Content-Length", "Transfer-Encoding", "Trailer": // are set by appendRequest or not sent
 			continue
 		case "User-Agent":
-			if len(values) > 0 && values[0] == "" { // net/http's sign for none
+			if len(values) > 0 && values[0] == "" { // as in net/http, means no User-Agent
 				continue
 			}
 			values = values[:min(1, len(values))]
 		}
 		if !httpguts.ValidHeaderFieldName(name) {
-			return b, fmt.Errorf("the field name %q can't be sent", name)
+			return b, fmt.Errorf("encode the request: invalid field name %q", name)
 		}
 		for _, v := range values {
 			if !httpguts.ValidHeaderFieldValue(v) {
-				return b, fmt.Errorf("the value of the field %s can't be sent", name)
+				return b, fmt.Errorf("encode the request: invalid value of the field %s", name)
 			}
 			b = append(b, name...)
 			b = append(b, ": "...)

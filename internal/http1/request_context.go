@@ -5,20 +5,20 @@ import (
 	"sync"
 )
 
-// requestContext is the context of a request that a Server has read. It ends with the request, or when its client
-// leaves. It is made for few to wait for it: package context's own remembers each of them in a map.
+// requestContext is the context of a request that a Server has read. It ends with the request, or when the client
+// disconnects. It is optimized for few waiters: package context keeps them in a map. It is safe for concurrent use.
 type requestContext struct {
-	context.Context // the connection's, which does not end
+	context.Context // the connection's, which never ends
 
-	mu     sync.Mutex
-	done   chan struct{} // nil: nobody has asked for it
+	mu     sync.Mutex    // guards the following fields
+	done   chan struct{} // nil until Done is called
 	err    error
-	afters []*after
-	ending CancelSignal
+	afters []*afterFunc
+	signal CancelSignal
 }
 
-// after is a call of AfterFunc.
-type after struct{ f func() }
+// afterFunc is a function passed to AfterFunc.
+type afterFunc struct{ f func() }
 
 // Done implements context.Context.
 func (c *requestContext) Done() <-chan struct{} {
@@ -40,10 +40,10 @@ func (c *requestContext) Err() error {
 	return c.err
 }
 
-// AfterFunc is looked for by package context: it has f run on a goroutine of its own once the context has ended. stop keeps
-// f from running, and reports whether it did.
+// AfterFunc runs f on its own goroutine once the context has ended. stop prevents f from running and reports whether it has
+// done so. Package context uses this method if a context has it.
 func (c *requestContext) AfterFunc(f func()) (stop func() bool) {
-	a := &after{f}
+	a := &afterFunc{f}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -54,7 +54,7 @@ func (c *requestContext) AfterFunc(f func()) (stop func() bool) {
 	return func() bool { return c.remove(a) }
 }
 
-func (c *requestContext) remove(a *after) bool {
+func (c *requestContext) remove(a *afterFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, other := range c.afters {
@@ -83,5 +83,5 @@ func (c *requestContext) cancel() {
 		go a.f()
 	}
 	c.afters = nil
-	c.ending.Notify()
+	c.signal.Notify()
 }

@@ -8,18 +8,19 @@ import (
 	"sync/atomic"
 )
 
-// body is a response's, and gives its connection back at its end. Close may be called while Read is waiting.
-type body struct {
-	ctx   context.Context // the request's
-	inner io.Reader
-	plain bounded              // what inner is, if the response is plain
-	conn  atomic.Pointer[conn] // nil: it is given back or closed
-	end   error                // what Read says from now on
+// responseBody is the body of a response. At its end it returns the connection to the pool. Close may be called during Read.
+type responseBody struct {
+	ctx    context.Context // the request's
+	inner  io.Reader
+	sized  sizedReader          // inner, if the response is plain
+	conn   atomic.Pointer[conn] // nil: it has been returned or closed
+	result error                // of all further reads
 }
 
-func (b *body) Read(p []byte) (int, error) {
-	if b.end != nil {
-		return 0, b.end
+// Read implements io.Reader.
+func (b *responseBody) Read(p []byte) (int, error) {
+	if b.result != nil {
+		return 0, b.result
 	}
 	if b.conn.Load() == nil {
 		return 0, http.ErrBodyReadAfterClose
@@ -30,38 +31,39 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	if c := b.conn.Swap(nil); c != nil {
 		if err == io.EOF {
-			c.giveBack()
+			c.release()
 		} else {
 			err = causeOr(b.ctx, err)
 			c.close()
 		}
 	}
-	b.end = err
+	b.result = err
 	return n, err
 }
 
-// Close ends the connection if the body is not at its end.
-func (b *body) Close() error {
+// Close closes the connection unless the body has been read to its end.
+func (b *responseBody) Close() error {
 	if c := b.conn.Swap(nil); c != nil {
 		c.close()
 	}
 	return nil
 }
 
-// bounded is a body of known length.
-type bounded struct {
-	reader *bufio.Reader
-	left   int64 // bytes that are missing
+// sizedReader reads a body of known length.
+type sizedReader struct {
+	reader    *bufio.Reader
+	remaining int64
 }
 
-func (b *bounded) Read(p []byte) (int, error) {
-	if b.left == 0 {
+// Read implements io.Reader.
+func (r *sizedReader) Read(p []byte) (int, error) {
+	if r.remaining == 0 {
 		return 0, io.EOF
 	}
-	n, err := b.reader.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
+	n, err := r.reader.Read(p[:min(int64(len(p)), r.remaining)])
+	r.remaining -= int64(n)
 	switch {
-	case b.left == 0:
+	case r.remaining == 0:
 		err = io.EOF
 	case err == io.EOF:
 		err = io.ErrUnexpectedEOF

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// parseResponse returns the response whose header section b begins with, and the section's length; nil if it is not all
-// there, or not plain: with a Content-Length, and such that all recipients understand it alike. It says what
-// http.ReadResponse would, to a request that is no HEAD. The body is left to the caller.
-func parseResponse(b []byte, asked *http.Request) (r *http.Response, size int) {
+// parseResponse parses the header section at the start of b and returns the response and the size of the section. It returns nil
+// if the section is incomplete or the response is not plain: if it has no Content-Length, answers a HEAD request, or has
+// anything that some recipients understand differently. The result is the same as that of http.ReadResponse, but without the body.
+func parseResponse(b []byte, request *http.Request) (r *http.Response, size int) {
 	end := bytes.Index(b, emptyLine)
-	if end < 0 || asked.Method == http.MethodHead {
+	if end < 0 || request.Method == http.MethodHead {
 		return nil, 0
 	}
 	head := string(b[:end+len(crlf)])
@@ -28,9 +28,9 @@ func parseResponse(b []byte, asked *http.Request) (r *http.Response, size int) {
 	}
 	r = &http.Response{
 		Status: status, StatusCode: code, Proto: version, ProtoMajor: 1, ProtoMinor: 1,
-		ContentLength: -1, Body: http.NoBody, Request: asked,
+		ContentLength: -1, Body: http.NoBody, Request: request,
 	}
-	r.Header, ok = parseFields(fields, func(name, value string) (kept, ok bool) {
+	r.Header, ok = parseFields(fields, func(name, value string) (keep, ok bool) {
 		switch name {
 		case "Content-Length":
 			r.ContentLength, ok = parseLength(value, r.ContentLength)
@@ -48,7 +48,7 @@ func parseResponse(b []byte, asked *http.Request) (r *http.Response, size int) {
 	return r, end + len(emptyLine)
 }
 
-// isPlainStatus reports whether s is a status code and a reason phrase (RFC 9112, section 4) in visible ASCII.
+// isPlainStatus reports whether s is a status code and a reason phrase (RFC 9112, section 4) in printable ASCII.
 func isPlainStatus(s string) bool {
 	if len(s) < 4 || s[0] < '1' || s[3] != ' ' {
 		return false

@@ -18,25 +18,25 @@ import (
 	"cbproxy/internal/http1"
 )
 
-// handlers are what a handler may do with its response.
+// handlers use a ResponseWriter in different ways.
 var handlers = map[string]func(w http.ResponseWriter, r *http.Request){
 	"nothing":  func(http.ResponseWriter, *http.Request) {},
 	"a status": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(418) },
-	"a status that has no name": func(w http.ResponseWriter, _ *http.Request) {
+	"a status without a text": func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(599)
 		w.WriteHeader(200)
 	},
 	"a short body": hello,
-	"a body of several types": func(w http.ResponseWriter, _ *http.Request) {
+	"a body in several writes": func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "<!DOC")
 		_, _ = io.WriteString(w, "TYPE html>")
 		_, _ = w.Write(make([]byte, 4000))
 	},
-	"a body of a type": func(w http.ResponseWriter, _ *http.Request) {
+	"a body with a content type": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/x")
 		_, _ = io.WriteString(w, "x")
 	},
-	"a body of no type": func(w http.ResponseWriter, _ *http.Request) {
+	"a body with a suppressed content type": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header()["Content-Type"] = nil
 		_, _ = io.WriteString(w, "x")
 	},
@@ -51,23 +51,23 @@ var handlers = map[string]func(w http.ResponseWriter, r *http.Request){
 	},
 	"a body of 2048 bytes": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 2048)) },
 	"a body of 2049 bytes": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 2049)) },
-	"a body in one piece":  func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) },
+	"a body in one write":  func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) },
 	"a body of known length": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100000")
 		_, _ = w.Write(make([]byte, 50000))
 		_, _ = w.Write(make([]byte, 50000))
 	},
-	"less than announced": func(w http.ResponseWriter, _ *http.Request) {
+	"a body shorter than announced": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "10")
 		_, _ = io.WriteString(w, "hello")
 	},
-	"more than announced": func(w http.ResponseWriter, _ *http.Request) {
+	"a body longer than announced": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "3")
 		n, err := io.WriteString(w, "abc")
 		m, errMore := io.WriteString(w, "d")
 		w.Header().Set("X-Late", "yes")
 		if n != 3 || err != nil || m != 0 || !errors.Is(errMore, http.ErrContentLength) {
-			panic("the handler was told something else")
+			panic("unexpected result of Write")
 		}
 	},
 	"an announced length of 0": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "0") },
@@ -87,9 +87,9 @@ var handlers = map[string]func(w http.ResponseWriter, r *http.Request){
 		w.WriteHeader(200)
 		h.Set("X-Late", "8")
 	},
-	"no date": func(w http.ResponseWriter, _ *http.Request) { w.Header()["Date"] = nil },
-	"the end": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") },
-	"an end in a list": func(w http.ResponseWriter, _ *http.Request) {
+	"no date":           func(w http.ResponseWriter, _ *http.Request) { w.Header()["Date"] = nil },
+	"Connection: close": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") },
+	"close in a list": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "x, close")
 		hello(w, nil)
 	},
@@ -133,7 +133,7 @@ var handlers = map[string]func(w http.ResponseWriter, r *http.Request){
 		w.Header().Set(http.TrailerPrefix+"X-A", "1")
 		_, _ = io.WriteString(w, "hello")
 	},
-	"a controller": func(w http.ResponseWriter, r *http.Request) {
+	"a ResponseController": func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.ReadAll(r.Body)
 		c := http.NewResponseController(w)
 		if err := errors.Join(c.EnableFullDuplex(), c.SetReadDeadline(deadline), c.SetWriteDeadline(deadline), c.Flush()); err != nil {
@@ -141,37 +141,37 @@ var handlers = map[string]func(w http.ResponseWriter, r *http.Request){
 		}
 		hello(w, r)
 	},
-	"a cut": func(w http.ResponseWriter, r *http.Request) {
+	"an abort": func(w http.ResponseWriter, r *http.Request) {
 		hello(w, r)
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	},
-	"a cut before anything": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-	"a request's body": func(w http.ResponseWriter, r *http.Request) {
+	"an abort before the response": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	"the body of the request": func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		fmt.Fprintf(w, "%s %v %d", body, err, r.ContentLength)
 	},
 }
 
-var deadline = time.Now().Add(patience)
+var deadline = time.Now().Add(testTimeout)
 
-var asks = []string{
+var requests = []string{
 	"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
 	"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
 	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
 }
 
-// What a handler does with its response has the same outcome for the client as with net/http's server.
-func TestResponsesAreThoseOfNetHTTP(t *testing.T) {
-	quiet(t)
+// A client gets the same response from a handler as with net/http's server.
+func TestResponsesMatchNetHTTP(t *testing.T) {
+	discardLog(t)
 	for name, h := range handlers {
-		for _, ask := range asks {
-			t.Run(name+" "+ask[:4], func(t *testing.T) {
+		for _, request := range requests {
+			t.Run(name+" "+request[:4], func(t *testing.T) {
 				netHTTP := httptest.NewServer(http.HandlerFunc(h))
 				defer netHTTP.Close()
 				_, ours := serve(t, h, http1.ServerConfig{})
-				want := whatIsSaid(t, netHTTP.Listener.Addr().String(), ask)
-				got := whatIsSaid(t, ours, ask)
+				want := responsesTo(t, netHTTP.Listener.Addr().String(), request)
+				got := responsesTo(t, ours, request)
 				if !reflect.DeepEqual(got, want) {
 					t.Errorf("ours is\n%.2000s, net/http's\n%.2000s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 				}
@@ -180,36 +180,36 @@ func TestResponsesAreThoseOfNetHTTP(t *testing.T) {
 	}
 }
 
-// whatIsSaid returns the responses to ask, said twice on one connection, as far as they come.
-func whatIsSaid(t *testing.T, address, ask string) (said []string) {
+// responsesTo sends a request twice on one connection and describes the responses.
+func responsesTo(t *testing.T, address, request string) (responses []string) {
 	t.Helper()
 	c, r := dial(t, address)
 	defer c.Close()
 	for range 2 {
-		if _, err := io.WriteString(c, ask); err != nil {
-			return append(said, "cut: false")
+		if _, err := io.WriteString(c, request); err != nil {
+			return append(responses, "aborted: false")
 		}
 		for final := false; !final; {
-			text, end, err := one(r, ask[:4] == "HEAD")
-			said = append(said, text)
+			text, end, err := describeResponse(r, request[:4] == "HEAD")
+			responses = append(responses, text)
 			if err != nil {
-				return said
+				return responses
 			}
 			final = end
 		}
 	}
-	return said
+	return responses
 }
 
-// one describes a response. net/http's own reader takes interim ones for nothing, so that they are looked for first.
-func one(r *bufio.Reader, head bool) (text string, final bool, err error) {
+// describeResponse reads one response, which may be an interim one, and describes it.
+func describeResponse(r *bufio.Reader, head bool) (text string, final bool, err error) {
 	method := http.MethodGet
 	if head {
 		method = http.MethodHead
 	}
 	res, err := http.ReadResponse(r, &http.Request{Method: method})
 	if err != nil {
-		return fmt.Sprint("cut: ", errors.Is(err, os.ErrDeadlineExceeded)), true, err
+		return fmt.Sprint("aborted: ", errors.Is(err, os.ErrDeadlineExceeded)), true, err
 	}
 	if date := res.Header.Get("Date"); date != "" && date != "7" {
 		res.Header.Set("Date", "now")

@@ -9,130 +9,135 @@ import (
 	"time"
 )
 
-// ServerConfig is what a Server needs. Handler and Fallback are required.
+// ServerConfig configures a Server. Handler and Fallback are required.
 type ServerConfig struct {
 	Handler http.Handler
-	// Fallback is given a connection with the first request on it that is not plain, and all that was read
-	// of that one. From then on the connection is its own.
+	// Fallback takes over a connection at the first request on it that is not plain. unread has all bytes of that request
+	// that have been read. Fallback owns the connection from then on.
 	Fallback func(c net.Conn, unread []byte)
-	// ConnContext makes a connection's context; nil: it is the background.
+	// ConnContext returns the context of a connection's requests. Nil: they use context.Background.
 	ConnContext func(ctx context.Context, c net.Conn) context.Context
-	// FirstRequestTimeout is how long a new connection may be silent, and IdleTimeout one that has been
-	// answered; 0: for ever.
+	// FirstRequestTimeout limits the wait for the first request on a connection, IdleTimeout the wait for each later one.
+	// 0: there is no limit.
 	FirstRequestTimeout, IdleTimeout time.Duration
-	OnPanic                          func(value any) // is told of a handler's panic, unless it is http.ErrAbortHandler; nil: nobody is
+	// OnPanic is called with the value of a handler's panic, except for http.ErrAbortHandler. It may be nil.
+	OnPanic func(value any)
 }
 
-// Server answers plain requests of HTTP/1.1 on one goroutine a connection, where net/http's server has one more
-// for each request: those that are at most readSize bytes long, have their header section whole in what one read gives and
-// their body within bodyPatience, and leave no room for interpretation. It decides nothing that is doubtful: a connection
-// on which anything else comes is given away with it, and stays so.
+// Server serves plain HTTP/1.1 requests on one goroutine per connection; net/http's server uses one more for each request.
+// A request is plain if it is at most readSize bytes long, a single read returns its whole header section, its body arrives
+// within bodyTimeout, and all recipients understand it alike. At the first other request a connection goes to the fallback and
+// stays there.
 //
-// To a handler it is like net/http's server, save that the request of a client that has left, or will say no more, ends
-// answerPatience later. Only Linux tells of those: elsewhere all connections are given away.
+// Handlers see the same behaviour as with net/http's server, with one difference: the context of a request whose client has
+// disconnected, or closed its side of the connection, ends hangupGrace later. This detection needs Linux. On other systems all
+// connections go to the fallback.
+//
+// A Server is safe for concurrent use.
 type Server struct {
 	config   ServerConfig
 	draining atomic.Bool
-	lookout  *lookout
+	hangups  *hangupMonitor
 
-	mu    sync.Mutex
-	conns map[int]*serverConn // by descriptor
-	gone  sync.Cond           // signalled when a connection is no more the server's
+	mu      sync.Mutex          // guards conns
+	conns   map[int]*serverConn // by descriptor
+	removed sync.Cond           // signalled when a connection is removed from conns
 }
 
-// NewServer returns a Server that has no connection.
+// NewServer returns a Server without connections.
 func NewServer(c ServerConfig) *Server {
 	s := &Server{config: c, conns: map[int]*serverConn{}}
-	s.gone.L = &s.mu
-	s.lookout = newLookout(s.overhear)
+	s.removed.L = &s.mu
+	s.hangups = newHangupMonitor(s.peerClosed)
 	return s
 }
 
-// ServeConn answers requests on c until it ends or is given away. Safe for concurrent use.
+// ServeConn serves requests on c until the connection ends or is passed to the fallback.
 func (s *Server) ServeConn(c net.Conn) {
 	n := newServerConn(s, c)
-	if n == nil || !s.know(n) {
+	if n == nil || !s.register(n) {
 		s.config.Fallback(c, nil)
 		return
 	}
 	n.serve()
 }
 
-// know reports whether c has become one of the server's connections.
-func (s *Server) know(c *serverConn) bool {
+// register adds c to the server's connections. It reports false if the connection can't be watched.
+func (s *Server) register(c *serverConn) bool {
 	var err error
-	closed := c.socket.Control(func(fd uintptr) { // which stays c's
+	closed := c.socket.Control(func(fd uintptr) { // the descriptor is valid until c is closed
 		c.fd = int(fd) // #nosec G115 -- a descriptor
 		s.mu.Lock()
 		s.conns[c.fd] = c
 		s.mu.Unlock()
-		err = s.lookout.watch(c.fd)
+		err = s.hangups.watch(c.fd)
 	})
-	if closed == nil && (err == nil || s.draining.Load()) { // at the end there may be no lookout any more
+	if closed == nil && (err == nil || s.draining.Load()) { // while draining, the monitor may already be closed
 		return true
 	}
-	s.forget(c)
+	s.unregister(c)
 	return false
 }
 
-// overhear is told by the lookout that what is now fd has come to an end, or what was.
-func (s *Server) overhear(fd int) {
-	s.mu.Lock() // so that c is not given away meanwhile
-	defer s.mu.Unlock()
-	if c := s.conns[fd]; c != nil {
-		c.overhear()
-	}
-}
-
-// each calls do with each connection. do must not wait.
-func (s *Server) each(do func(*serverConn)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range s.conns {
-		do(c)
-	}
-}
-
-// forget is called by a connection that is to be closed, or given away.
-func (s *Server) forget(c *serverConn) {
+// unregister removes a connection that is about to be closed or passed to the fallback.
+func (s *Server) unregister(c *serverConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conns[c.fd] == c {
 		delete(s.conns, c.fd)
 	}
-	s.gone.Broadcast()
+	s.removed.Broadcast()
 }
 
-// Shutdown ends each connection as soon as no request is being answered on it, and waits for that.
+// peerClosed handles an event of the hangup monitor. The descriptor may have been reused since.
+func (s *Server) peerClosed(fd int) {
+	s.mu.Lock() // keeps c from being passed to the fallback meanwhile
+	defer s.mu.Unlock()
+	if c := s.conns[fd]; c != nil {
+		c.peerClosed()
+	}
+}
+
+// forEachConn calls f with each connection. f must not block.
+func (s *Server) forEachConn(f func(*serverConn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.conns {
+		f(c)
+	}
+}
+
+// Shutdown closes each connection as soon as no request is being served on it, and waits until all are closed. It returns the
+// error of ctx if that ends first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.gone.Broadcast()
+		s.removed.Broadcast()
 	})
 	defer stop()
-	s.each((*serverConn).endIdle) // and whoever comes later sees that it is draining
-	if !s.awaitDesertion(ctx) {
+	s.forEachConn((*serverConn).interruptRead) // connections that are registered later check draining
+	if !s.waitIdle(ctx) {
 		return ctx.Err()
 	}
-	s.lookout.close() // which waits for the end of what it is telling
+	s.hangups.close() // waits for a running peerClosed
 	return nil
 }
 
-// awaitDesertion waits until there is no connection, or ctx is done, and reports whether there is none.
-func (s *Server) awaitDesertion(ctx context.Context) bool {
+// waitIdle waits until there are no connections or ctx ends. It reports whether there are none.
+func (s *Server) waitIdle(ctx context.Context) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.conns) > 0 && ctx.Err() == nil {
-		s.gone.Wait()
+		s.removed.Wait()
 	}
 	return len(s.conns) == 0
 }
 
-// Close cuts all connections, and ends the contexts of their requests.
+// Close aborts all connections and cancels the contexts of their requests.
 func (s *Server) Close() {
 	s.draining.Store(true)
-	s.each((*serverConn).cut)
-	s.lookout.close()
+	s.forEachConn((*serverConn).abort)
+	s.hangups.close()
 }

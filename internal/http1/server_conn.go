@@ -12,38 +12,38 @@ import (
 )
 
 const (
-	// readSize is how much is read at once: the most that a plain request can be.
+	// readSize is the number of bytes read at once, and the maximum size of a plain request.
 	readSize = 16 << 10
-	// bodyPatience is how long the rest of a request whose header section has come is awaited before it counts as not plain.
-	bodyPatience = 50 * time.Millisecond
-	// answerPatience is how long the request of a client that will say no more is still worked on: it may have left, or wait for
-	// its answer.
-	answerPatience = 50 * time.Millisecond
+	// bodyTimeout limits the wait for the rest of a request whose header section has arrived. A slower request is not plain.
+	bodyTimeout = 50 * time.Millisecond
+	// hangupGrace is how long a request continues after its client has closed its side of the connection. The client may have
+	// disconnected, or may be waiting for the response.
+	hangupGrace = 50 * time.Millisecond
 )
 
-// serverConn is a client's connection. It belongs to the goroutine that serves it, save for what says otherwise.
+// serverConn is a client's connection. Only the goroutine that serves it uses its fields, except for current and peerDone.
 type serverConn struct {
 	net.Conn
-	server  *Server
-	socket  syscall.RawConn
-	fd      int             // socket's descriptor
-	context context.Context // its values
-	remote  string
-	current atomic.Pointer[requestContext] // of the request that is answered
-	over    atomic.Bool                    // the client will say no more
-	served  bool                           // a request
+	server   *Server
+	socket   syscall.RawConn
+	fd       int             // descriptor of socket
+	context  context.Context // parent of the requests' contexts
+	remote   string
+	current  atomic.Pointer[requestContext] // of the request being served
+	peerDone atomic.Bool                    // the client has closed its side
+	served   bool                           // at least one request has been served
 
-	in      *[readSize]byte // what has been read; nil: nothing
-	n       int             // bytes of in that are of a request which is not answered
-	size    int             // of that request; 0: it is not known
-	blank   int             // bytes of empty lines that have come since the last request
-	timeout time.Duration   // of the read deadline
-	far     time.Time       // until then it needs no setting
+	in          *[readSize]byte // read buffer; nil: there are no unread bytes
+	n           int             // number of bytes in the buffer that belong to a request not yet served
+	size        int             // size of that request; 0: it is not known yet
+	emptyBytes  int             // number of bytes of empty lines since the last request
+	readTimeout time.Duration   // for which the read deadline was set
+	renewAfter  time.Time       // the read deadline needs no renewal before this time
 }
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
-// newServerConn returns nil if c has no descriptor to be used.
+// newServerConn returns nil if c has no usable descriptor.
 func newServerConn(s *Server, c net.Conn) *serverConn {
 	raw, direct := rawConn(c)
 	if !direct {
@@ -57,30 +57,31 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 	return n
 }
 
-// serve answers requests until one is not plain, or the connection ends.
+// serve serves requests until one is not plain or the connection ends.
 func (c *serverConn) serve() {
-	err := c.socket.Read(c.converse)
+	err := c.socket.Read(c.serveRequests)
 	if err != nil && c.server.draining.Load() {
-		_ = c.SetReadDeadline(time.Time{}) // a closed connection's read fails anyway
-		_ = c.socket.Read(c.converse)      // a request that has come already is still answered
+		_ = c.SetReadDeadline(time.Time{}) // on a closed connection the read fails
+		_ = c.socket.Read(c.serveRequests) // serve a request that has already arrived
 	}
-	c.server.forget(c)
+	c.server.unregister(c)
 	if c.n == 0 {
 		_ = c.Close()
 		return
 	}
-	c.server.lookout.forget(c.fd)
-	given := bytes.Clone(c.in[:c.n])
-	c.release()
+	c.server.hangups.remove(c.fd)
+	unread := bytes.Clone(c.in[:c.n])
+	c.releaseBuffer()
 	_ = c.SetReadDeadline(time.Time{})
-	c.server.config.Fallback(c.Conn, given)
+	c.server.config.Fallback(c.Conn, unread)
 }
 
-// converse answers requests as long as there are any, and reports whether it is done. If not, the poller has it called
-// again when something has come. All of that is one visit to the poller, which forgets what came before: as what comes while
-// a request is answered is noticed, there is no need to look whether anything has. Only an end that came together
-// with a request is the lookout's to tell.
-func (c *serverConn) converse(fd uintptr) (done bool) {
+// serveRequests serves all requests that have arrived. It reports true when the connection is finished, and false to be
+// called again by the poller when there is more to read.
+//
+// The poller is armed before serveRequests runs, so bytes that arrive while a request is served are noticed without another
+// read. The only exception is an end of stream that arrives together with a request: the hangup monitor reports it.
+func (c *serverConn) serveRequests(fd uintptr) (done bool) {
 	for {
 		if c.in == nil {
 			c.in = readBuffers.Get().(*[readSize]byte)
@@ -88,49 +89,49 @@ func (c *serverConn) converse(fd uintptr) (done bool) {
 		n, err := readFrom(fd, c.in[c.n:])
 		switch {
 		case err == nil:
-		case c.n > 0: // the rest of the request has the same patience, however it comes
-			return !isAgain(err) || c.timeout != bodyPatience && !c.limitRead(bodyPatience)
+		case c.n > 0: // one limit for the rest of the request, in however many pieces it arrives
+			return !isAgain(err) || c.readTimeout != bodyTimeout && !c.renewReadDeadline(bodyTimeout)
 		default:
-			c.release()
-			return !isAgain(err) || !c.limitRead(c.silence())
+			c.releaseBuffer()
+			return !isAgain(err) || !c.renewReadDeadline(c.idleTimeout())
 		}
 		full := c.n+n == readSize
 		if c.n += n; c.n < c.size {
 			continue
 		}
-		if c.size == 0 && c.skipBlank() {
+		if c.size == 0 && c.skipEmptyLines() {
 			continue
 		}
 		w := newResponse(c)
-		r := noRequest.WithContext(&w.context)
-		if c.size = parse(r, c.in[:c.n]); c.size > 0 {
-			c.blank = 0
+		r := emptyRequest.WithContext(&w.context)
+		if c.size = parseRequest(r, c.in[:c.n]); c.size > 0 {
+			c.emptyBytes = 0
 		}
 		switch {
 		case c.size > c.n:
 			continue
-		case c.size != c.n && !c.endsBlank():
+		case c.size != c.n && !c.trimEmptyLines():
 			return true
 		}
-		if !c.answer(w, r) || !c.send(fd, w.out) {
+		if !c.handleRequest(w, r) || !c.flush(fd, w.out) {
 			return true
 		}
-		if !full && c.limitRead(c.silence()) && !c.over.Load() { // there was no more; over last, as overhear sets a deadline as well
+		if !full && c.renewReadDeadline(c.idleTimeout()) && !c.peerDone.Load() { // there were no more bytes; check peerDone last, as peerClosed sets a deadline too
 			return false
 		}
 	}
 }
 
-// maxBlank is how many bytes of empty lines may come before a request line, as with net/http's server.
-const maxBlank = len("\r\n\r\n")
+// maxEmptyBytes limits the empty lines before a request line to as many bytes as net/http's server accepts.
+const maxEmptyBytes = len("\r\n\r\n")
 
-// skipBlank removes the empty lines with which in begins if a request came before them: a client may send one behind a request's
-// body (RFC 9112, section 2.2). It reports whether nothing else has come.
-func (c *serverConn) skipBlank() (all bool) {
+// skipEmptyLines removes empty lines before a request, if another request came first: a client may send one after the body of a
+// request (RFC 9112, section 2.2). It reports whether the buffer is empty then.
+func (c *serverConn) skipEmptyLines() (all bool) {
 	n := 0
-	for c.served && n < c.n && c.blank < maxBlank && isLineEnd(c.in[n]) {
+	for c.served && n < c.n && c.emptyBytes < maxEmptyBytes && isLineEnd(c.in[n]) {
 		n++
-		c.blank++
+		c.emptyBytes++
 	}
 	if n > 0 {
 		c.n = copy(c.in[:], c.in[n:c.n])
@@ -138,9 +139,9 @@ func (c *serverConn) skipBlank() (all bool) {
 	return c.n == 0
 }
 
-// endsBlank removes what has come behind a whole request if that is nothing but empty lines, and reports whether it is.
-func (c *serverConn) endsBlank() bool {
-	if c.size == 0 || c.n < c.size || c.n-c.size > maxBlank {
+// trimEmptyLines removes empty lines after a complete request. It reports false if anything else follows the request.
+func (c *serverConn) trimEmptyLines() bool {
+	if c.size == 0 || c.n < c.size || c.n-c.size > maxEmptyBytes {
 		return false
 	}
 	for _, b := range c.in[c.size:c.n] {
@@ -148,42 +149,43 @@ func (c *serverConn) endsBlank() bool {
 			return false
 		}
 	}
-	c.blank, c.n = c.n-c.size, c.size
+	c.emptyBytes, c.n = c.n-c.size, c.size
 	return true
 }
 
 func isLineEnd(b byte) bool { return b == '\r' || b == '\n' }
 
-// noRequest is what requests are made from, which have their contexts from the beginning then.
-var noRequest = new(http.Request)
+// emptyRequest is copied for each request, so that setting the context needs no second copy.
+var emptyRequest = new(http.Request)
 
-// answer has r answered by w, save for what w still has to be sent, and reports whether there may be another request.
-func (c *serverConn) answer(w *response, r *http.Request) bool {
+// handleRequest calls the handler and completes the response. What remains to be sent is in w.out. It reports whether the
+// connection can carry another request.
+func (c *serverConn) handleRequest(w *response, r *http.Request) bool {
 	r.RemoteAddr = c.remote
-	w.head = r.Method == http.MethodHead
+	w.isHead = r.Method == http.MethodHead
 	c.current.Store(&w.context)
-	if c.over.Load() {
-		c.endLater(&w.context)
+	if c.peerDone.Load() {
+		c.cancelAfterGrace(&w.context)
 	}
 	c.n, c.size = 0, 0
 	if r.ContentLength == 0 {
-		c.release() // nothing of the request stands there
+		c.releaseBuffer() // otherwise the body is in it
 	}
 	defer func() {
 		c.served = true
 		c.current.Store(nil)
 		w.context.cancel()
 	}()
-	if !c.handle(w, r) {
-		w.abandon()
+	if !c.callHandler(w, r) {
+		w.close()
 		return false
 	}
-	c.release()
+	c.releaseBuffer()
 	return w.finish()
 }
 
-// handle has w written, and reports whether the handler came to its end.
-func (c *serverConn) handle(w *response, r *http.Request) (done bool) {
+// callHandler reports whether the handler returned without a panic.
+func (c *serverConn) callHandler(w *response, r *http.Request) (done bool) {
 	defer func() {
 		if done {
 			return
@@ -196,16 +198,17 @@ func (c *serverConn) handle(w *response, r *http.Request) (done bool) {
 	return true
 }
 
-func (c *serverConn) release() {
+func (c *serverConn) releaseBuffer() {
 	if c.in != nil {
 		readBuffers.Put(c.in)
 		c.in = nil
 	}
 }
 
-// send sends out, which is what is left of a response, however long the client takes, and reports whether it could.
-func (c *serverConn) send(fd uintptr, out *[]byte) bool {
-	defer release(out)
+// flush sends the rest of a response and releases its buffer. It blocks while the client does not read. It reports whether all
+// was sent.
+func (c *serverConn) flush(fd uintptr, out *[]byte) bool {
+	defer putWriteBuffer(out)
 	n, err := writeTo(fd, *out)
 	if rest := (*out)[n:]; len(rest) > 0 && (err == nil || isAgain(err)) {
 		_, err = c.Write(rest)
@@ -213,65 +216,66 @@ func (c *serverConn) send(fd uintptr, out *[]byte) bool {
 	return err == nil
 }
 
-// silence is how long the client may say nothing.
-func (c *serverConn) silence() time.Duration {
+// idleTimeout returns the limit for the wait for the next request.
+func (c *serverConn) idleTimeout() time.Duration {
 	if !c.served {
 		return c.server.config.FirstRequestTimeout
 	}
 	return c.server.config.IdleTimeout
 }
 
-// limitRead gives the read that follows timeout, or a little more; 0 is no limit. It reports whether there may be one that waits.
-func (c *serverConn) limitRead(timeout time.Duration) bool {
-	if now := time.Now(); timeout != c.timeout || timeout > 0 && now.After(c.far) {
-		deadline, slack := time.Time{}, min(timeout/16, time.Second)
+// renewReadDeadline limits the next read to timeout or slightly more; 0 is no limit. It reports false if the server is
+// draining and the connection must not wait for another request.
+func (c *serverConn) renewReadDeadline(timeout time.Duration) bool {
+	if now := time.Now(); timeout != c.readTimeout || timeout > 0 && now.After(c.renewAfter) {
+		deadline, margin := time.Time{}, min(timeout/16, time.Second)
 		if timeout > 0 {
-			deadline = now.Add(timeout + slack)
+			deadline = now.Add(timeout + margin)
 		}
-		_ = c.SetReadDeadline(deadline) // a closed connection's read fails anyway
-		c.timeout, c.far = timeout, now.Add(slack)
+		_ = c.SetReadDeadline(deadline) // on a closed connection the read fails
+		c.readTimeout, c.renewAfter = timeout, now.Add(margin)
 	}
-	return !c.server.draining.Load() // last, as Shutdown sets a deadline as well
+	return !c.server.draining.Load() // check last, as Shutdown sets a deadline too
 }
 
-// cut ends the connection, and then its request, which could otherwise still be answered. To close it would be to wait for
-// whoever is in the poller. Safe for concurrent use.
-func (c *serverConn) cut() {
-	_ = c.socket.Control(shutdown) // a closed connection has been cut
+// abort ends the connection and then its request; in the other order the request could still be answered. It does not close
+// the connection, because that would wait for a running callback of the poller. It is safe for concurrent use.
+func (c *serverConn) abort() {
+	_ = c.socket.Control(shutdown) // fails only on a closed connection
 	if ctx := c.current.Load(); ctx != nil {
 		ctx.cancel()
 	}
 }
 
-// overhear is told, by the lookout, that the client will say no more.
-func (c *serverConn) overhear() {
-	c.over.Store(true)
+// peerClosed is called by the hangup monitor's goroutine when the client has closed its side.
+func (c *serverConn) peerClosed() {
+	c.peerDone.Store(true)
 	if request := c.current.Load(); request != nil {
-		c.endLater(request)
-	} else if c.isLeft() {
-		c.endIdle() // a request that begins now sees that it is over
+		c.cancelAfterGrace(request)
+	} else if c.atEOF() {
+		c.interruptRead() // a request that starts now checks peerDone
 	}
 }
 
-// endLater ends a request whose client will say no more.
-func (c *serverConn) endLater(request *requestContext) {
-	time.AfterFunc(answerPatience, func() {
-		if c.isLeft() {
-			request.cancel() // which does nothing if it has been answered
+// cancelAfterGrace cancels a request after hangupGrace, unless the client has sent another request.
+func (c *serverConn) cancelAfterGrace(request *requestContext) {
+	time.AfterFunc(hangupGrace, func() {
+		if c.atEOF() {
+			request.cancel() // no effect if the request has been answered
 		}
 	})
 }
 
-// isLeft reports whether nothing more will come from the client: not if there is another request, behind which nothing can be
-// seen. Safe for concurrent use.
-func (c *serverConn) isLeft() bool {
-	left := false
-	_ = c.socket.Control(func(fd uintptr) { // a closed connection has been left
+// atEOF reports whether the end of the client's stream is the next thing to read. It is false if another request precedes
+// it. It is safe for concurrent use.
+func (c *serverConn) atEOF() bool {
+	atEOF := false
+	_ = c.socket.Control(func(fd uintptr) { // fails only on a closed connection
 		err := peekAt(fd)
-		left = err != nil && !isAgain(err)
+		atEOF = err != nil && !isAgain(err)
 	})
-	return left
+	return atEOF
 }
 
-// endIdle makes the connection end if it waits for a request. Safe for concurrent use.
-func (c *serverConn) endIdle() { _ = c.SetReadDeadline(longAgo) }
+// interruptRead ends the connection if it is waiting for a request. It is safe for concurrent use.
+func (c *serverConn) interruptRead() { _ = c.SetReadDeadline(longAgo) }

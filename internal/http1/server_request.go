@@ -11,36 +11,38 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// arrived is the body of a request that has come whole.
-type arrived struct{ left []byte }
+// receivedBody is the body of a request that has arrived completely.
+type receivedBody struct{ rest []byte }
 
-func (b *arrived) Read(p []byte) (int, error) {
-	if len(b.left) == 0 {
+// Read implements io.Reader.
+func (b *receivedBody) Read(p []byte) (int, error) {
+	if len(b.rest) == 0 {
 		return 0, io.EOF
 	}
-	n := copy(p, b.left)
-	b.left = b.left[n:]
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
 	return n, nil
 }
 
-func (b *arrived) Close() error { return nil }
+// Close implements io.Closer.
+func (b *receivedBody) Close() error { return nil }
 
-// BodyReceived reports whether the body of a request that a Server has read is there, so that no read of it waits.
+// BodyReceived reports whether body is that of a Server's request. Reading it never blocks.
 func BodyReceived(body io.ReadCloser) bool {
-	_, ok := body.(*arrived)
+	_, ok := body.(*receivedBody)
 	return ok
 }
 
-// plainMethods are those whose requests are plain.
+// plainMethods are the methods that a plain request can have.
 var plainMethods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true, "OPTIONS": true}
 
 var crlf, emptyLine = []byte("\r\n"), []byte("\r\n\r\n")
 
-// parse reads the request with which b begins into r, which is new, and returns its size in bytes. That is more than b has if
-// something of its body is missing, and 0 if the request is not plain: its header section must be there, every octet of that
-// one that all recipients understand alike, and the whole at most readSize bytes long. r is what http.ReadRequest would say. Its
-// body stays in b.
-func parse(r *http.Request, b []byte) (size int) {
+// parseRequest parses the request at the start of b into r, which must be new, and returns the size of the request in bytes.
+// The size exceeds len(b) if the body is incomplete. It is 0 if the request is not plain: if the header section is incomplete or
+// contains anything that some recipients understand differently, or if the request is longer than readSize. The result is
+// the same as that of http.ReadRequest. The body of r refers to b.
+func parseRequest(r *http.Request, b []byte) (size int) {
 	end := bytes.Index(b, emptyLine)
 	if end < 0 {
 		return 0
@@ -59,7 +61,7 @@ func parse(r *http.Request, b []byte) (size int) {
 		return 0
 	}
 	length, ok := int64(-1), false
-	r.Header, ok = parseFields(fields, func(name, value string) (kept, ok bool) {
+	r.Header, ok = parseFields(fields, func(name, value string) (keep, ok bool) {
 		switch name {
 		case "Host":
 			ok = r.Host == "" && value != "" && httpguts.ValidHostHeader(value)
@@ -76,17 +78,17 @@ func parse(r *http.Request, b []byte) (size int) {
 		return true, true
 	})
 	length = max(length, 0)
-	whole := int64(end+len(emptyLine)) + length
-	if !ok || r.Host == "" || whole > readSize {
+	total := int64(end+len(emptyLine)) + length
+	if !ok || r.Host == "" || total > readSize {
 		return 0
 	}
 	if length > 0 {
-		r.ContentLength, r.Body = length, &arrived{body[:min(length, int64(len(body)))]}
+		r.ContentLength, r.Body = length, &receivedBody{body[:min(length, int64(len(body)))]}
 	}
-	return int(whole)
+	return int(total)
 }
 
-// isPlainTarget reports whether target is in origin-form (RFC 9112, section 3.2.1) and has visible ASCII characters only.
+// isPlainTarget reports whether target is in origin-form (RFC 9112, section 3.2.1) and consists of visible ASCII characters.
 func isPlainTarget(target string) bool {
 	if target == "" || target[0] != '/' {
 		return false
@@ -99,9 +101,9 @@ func isPlainTarget(target string) bool {
 	return true
 }
 
-// parseFields returns the fields of a header section, save those that look does not want to be kept. It reports whether
-// all recipients understand them alike, which look may deny.
-func parseFields(fields string, look func(name, value string) (kept, ok bool)) (h http.Header, ok bool) {
+// parseFields returns the fields of a header section, except for those that accept does not keep. It reports false if
+// recipients may understand the section differently, or if accept reports so for a field.
+func parseFields(fields string, accept func(name, value string) (keep, ok bool)) (h http.Header, ok bool) {
 	n := strings.Count(fields, "\n")
 	h = make(http.Header, n)
 	values := make([]string, n)
@@ -111,11 +113,11 @@ func parseFields(fields string, look func(name, value string) (kept, ok bool)) (
 			return nil, false
 		}
 		name = textproto.CanonicalMIMEHeaderKey(name)
-		kept, ok := look(name, value)
+		keep, ok := accept(name, value)
 		switch {
 		case !ok:
 			return nil, false
-		case !kept:
+		case !keep:
 		case h[name] != nil:
 			h[name] = append(h[name], value)
 		default:
@@ -127,7 +129,7 @@ func parseFields(fields string, look func(name, value string) (kept, ok bool)) (
 	return h, true
 }
 
-// cutField cuts the first field line off; name is empty if the line is not one that everybody reads alike.
+// cutField splits off the first field line. The name is empty if recipients may understand the line differently.
 func cutField(fields string) (name, value, rest string) {
 	colon := 0
 	for colon < len(fields) && isTokenChar(fields[colon]) {
@@ -148,9 +150,9 @@ func cutField(fields string) (name, value, rest string) {
 
 func isTokenChar(c byte) bool { return c < 0x80 && httpguts.IsTokenRune(rune(c)) }
 
-// parseLength reads a Content-Length; known is what another one has said, negative if there was none.
-func parseLength(s string, known int64) (n int64, ok bool) {
-	if s == "" || len(s) > 15 || known >= 0 {
+// parseLength parses a Content-Length. previous is the value of an earlier one, negative if there was none.
+func parseLength(s string, previous int64) (n int64, ok bool) {
+	if s == "" || len(s) > 15 || previous >= 0 {
 		return 0, false
 	}
 	for i := range len(s) {

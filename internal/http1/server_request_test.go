@@ -24,7 +24,7 @@ var plain = []string{
 	"OPTIONS /a HTTP/1.1\r\nHost: a\r\nForwarded: for=a\r\n\r\n",
 }
 
-// notPlain are requests that must be left to net/http, whatever it makes of them.
+// notPlain are requests that must be left to net/http, whether it accepts them or not.
 var notPlain = []string{
 	"", "\r\n", "G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\n",
 	"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -75,36 +75,36 @@ var notPlain = []string{
 	"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
 }
 
-func TestPlainRequests(t *testing.T) {
+func TestParseRequestAcceptsPlainRequestsOnly(t *testing.T) {
 	for _, text := range plain {
-		if parse(new(http.Request), []byte(text)) != len(text) {
-			t.Errorf("%q was not taken", text)
+		if parseRequest(new(http.Request), []byte(text)) != len(text) {
+			t.Errorf("%q was not accepted", text)
 		}
-		sayTheSame(t, []byte(text))
+		compareWithNetHTTP(t, []byte(text))
 		for n := strings.Index(text, "\r\n\r\n") + 4; n < len(text); n++ {
-			if size := parse(new(http.Request), []byte(text[:n])); size != len(text) {
-				t.Errorf("of the first %d bytes of %q: %d", n, text, size)
+			if size := parseRequest(new(http.Request), []byte(text[:n])); size != len(text) {
+				t.Errorf("size for the first %d bytes of %q: %d", n, text, size)
 			}
 		}
 	}
 	for _, text := range notPlain {
-		if r := new(http.Request); text != "" && parse(r, []byte(text)) == len(text) {
-			t.Errorf("%q was taken for %+v", text, r)
+		if r := new(http.Request); text != "" && parseRequest(r, []byte(text)) == len(text) {
+			t.Errorf("%q was accepted as %+v", text, r)
 		}
 	}
 }
 
-// sayTheSame checks that if text is plain, net/http reads the same request from it, and nothing behind it.
-func sayTheSame(t *testing.T, text []byte) {
+// compareWithNetHTTP checks that net/http parses the same request from text if that is plain, and consumes all of it.
+func compareWithNetHTTP(t *testing.T, text []byte) {
 	t.Helper()
 	got := new(http.Request)
-	if size := parse(got, text); size == 0 || size != len(text) {
+	if size := parseRequest(got, text); size == 0 || size != len(text) {
 		return
 	}
 	left := bufio.NewReader(bytes.NewReader(text))
 	want, err := http.ReadRequest(left)
 	if err != nil {
-		t.Fatalf("%q was taken: net/http says %v", text, err)
+		t.Fatalf("%q was accepted: net/http reports %v", text, err)
 	}
 	gotBody, _ := io.ReadAll(got.Body)
 	wantBody, err := io.ReadAll(want.Body)
@@ -112,32 +112,32 @@ func sayTheSame(t *testing.T, text []byte) {
 		t.Errorf("%q: the body is %q, net/http's is %q, %v", text, gotBody, wantBody, err)
 	}
 	if rest, _ := io.ReadAll(left); len(rest) > 0 {
-		t.Errorf("%q: behind the request net/http leaves %q", text, rest)
+		t.Errorf("%q: net/http does not consume %q", text, rest)
 	}
 	got.Body, want.Body = nil, nil
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("%q: read as\n%+v, by net/http as\n%+v", text, got, want)
+		t.Errorf("%q: parsed as\n%+v, by net/http as\n%+v", text, got, want)
 	}
 }
 
-func FuzzPlainRequestsAreThoseOfNetHTTP(f *testing.F) {
+func FuzzParseRequestMatchesNetHTTP(f *testing.F) {
 	for _, text := range plain {
 		f.Add([]byte(text))
 	}
 	for _, text := range notPlain {
 		f.Add([]byte(text))
 	}
-	f.Fuzz(sayTheSame)
+	f.Fuzz(compareWithNetHTTP)
 }
 
-// Whatever attackers have thought of must be net/http's to judge, or mean the same to both.
-func TestHostileRequests(t *testing.T) {
+// Requests from a corpus of smuggling attacks must be left to net/http or be parsed alike.
+func TestParseRequestWithSmugglingCorpus(t *testing.T) {
 	corpus, err := os.Open("../../../shared/smuggling-corpus.jsonl")
 	if err != nil {
 		t.Skip(err)
 	}
 	defer corpus.Close()
-	n, taken := 0, 0
+	n, accepted := 0, 0
 	for d := json.NewDecoder(corpus); ; n++ {
 		var entry struct {
 			Raw string `json:"raw"`
@@ -151,10 +151,10 @@ func TestHostileRequests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sayTheSame(t, raw)
-		if parse(new(http.Request), raw) == len(raw) {
-			taken++
+		compareWithNetHTTP(t, raw)
+		if parseRequest(new(http.Request), raw) == len(raw) {
+			accepted++
 		}
 	}
-	t.Logf("%d of %d requests are plain", taken, n)
+	t.Logf("%d of %d requests are plain", accepted, n)
 }

@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/http1"
 )
 
-func TestShutdownWaitsForRequestsOnly(t *testing.T) {
+func TestShutdownWaitsForRequestsInFlight(t *testing.T) {
 	begun, more := make(chan struct{}), make(chan struct{})
 	s, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
@@ -24,10 +24,10 @@ func TestShutdownWaitsForRequestsOnly(t *testing.T) {
 	}, http1.ServerConfig{IdleTimeout: time.Hour, FirstRequestTimeout: time.Hour})
 	_, unused := dial(t, address)
 	idle, idleReader := dial(t, address)
-	say(t, idle, simple)
+	send(t, idle, simple)
 	wholeResponse(t, idleReader)
 	busy, busyReader := dial(t, address)
-	say(t, busy, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+	send(t, busy, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
 	<-begun
 
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -51,9 +51,9 @@ func TestShutdownWaitsForRequestsOnly(t *testing.T) {
 	}
 }
 
-// A request that has come before the end is answered, on a connection on which nothing will follow.
-func TestShutdownLeavesNoRequestUnanswered(t *testing.T) {
-	onLinux(t)
+// A request that has arrived before the shutdown is still answered, and its connection is closed.
+func TestShutdownAnswersArrivedRequest(t *testing.T) {
+	onlyOnLinux(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -63,17 +63,17 @@ func TestShutdownLeavesNoRequestUnanswered(t *testing.T) {
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, asks := range []bool{true, false} {
+	for _, sends := range []bool{true, false} {
 		c, r := dial(t, l.Addr().String())
-		if asks {
-			say(t, c, simple)
+		if sends {
+			send(t, c, simple)
 		}
 		accepted, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.ServeConn(accepted)
-		if asks {
+		if sends {
 			if res, body := wholeResponse(t, r); body != "hello" || !res.Close {
 				t.Errorf("%q, close %v", body, res.Close)
 			}
@@ -84,14 +84,14 @@ func TestShutdownLeavesNoRequestUnanswered(t *testing.T) {
 	}
 }
 
-// Those who leave meanwhile are told of until the end.
-func TestShutdownWhileClientsLeave(t *testing.T) {
+// Shutdown and the hangup monitor must not block each other.
+func TestShutdownWhileClientsDisconnect(t *testing.T) {
 	for range 60 {
 		s, address := serve(t, hello, http1.ServerConfig{IdleTimeout: time.Hour, FirstRequestTimeout: time.Hour})
 		var clients []net.Conn
 		for range 100 {
 			c, r := dial(t, address)
-			say(t, c, simple)
+			send(t, c, simple)
 			wholeResponse(t, r)
 			clients = append(clients, c)
 		}
@@ -113,30 +113,30 @@ func TestShutdownWhileClientsLeave(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-		case <-time.After(patience):
-			t.Fatal("it does not come to its end")
+		case <-time.After(testTimeout):
+			t.Fatal("Shutdown does not return")
 		}
 		leaving.Wait()
 	}
 }
 
-func TestCloseCutsRequests(t *testing.T) {
+func TestCloseAbortsRequests(t *testing.T) {
 	begun := make(chan struct{})
 	s, address := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		close(begun)
 		<-r.Context().Done()
 	}, http1.ServerConfig{})
 	c, r := dial(t, address)
-	say(t, c, simple)
+	send(t, c, simple)
 	<-begun
 	s.Close()
 	if _, err := r.ReadByte(); err == nil {
-		t.Error("something was said")
+		t.Error("the client got a response")
 	}
 }
 
-func TestPanicCutsTheConnection(t *testing.T) {
-	said := make(chan any, 1)
+func TestPanicClosesConnection(t *testing.T) {
+	panics := make(chan any, 1)
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/begun" {
 			hello(w, r)
@@ -144,9 +144,9 @@ func TestPanicCutsTheConnection(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 		panic("oh")
-	}, http1.ServerConfig{OnPanic: func(v any) { said <- v }})
+	}, http1.ServerConfig{OnPanic: func(v any) { panics <- v }})
 	c, r := dial(t, address)
-	say(t, c, "GET /begun HTTP/1.1\r\nHost: a\r\n\r\n")
+	send(t, c, "GET /begun HTTP/1.1\r\nHost: a\r\n\r\n")
 	res, err := http.ReadResponse(r, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -155,11 +155,11 @@ func TestPanicCutsTheConnection(t *testing.T) {
 		t.Errorf("%q, %v", body, err)
 	}
 	c, r = dial(t, address)
-	say(t, c, simple)
+	send(t, c, simple)
 	if _, err := r.ReadByte(); err != io.EOF {
 		t.Error(err)
 	}
-	if v := <-said; v != "oh" {
+	if v := <-panics; v != "oh" {
 		t.Error(v)
 	}
 }

@@ -17,22 +17,22 @@ import (
 )
 
 const (
-	simple   = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
-	patience = 20 * time.Second // with what must come at once
+	simple      = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
+	testTimeout = 20 * time.Second // for what should happen at once
 )
 
-// onLinux skips a test of what a Server does with connections where it gives them all away.
-func onLinux(t testing.TB) {
+// onlyOnLinux skips a test on systems where a Server passes all connections to its fallback.
+func onlyOnLinux(t testing.TB) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
-		t.Skip("connections are served on Linux alone")
+		t.Skip("a Server serves connections on Linux only")
 	}
 }
 
-// serve has connections served by h and returns the server and its address.
+// serve starts a server with the handler h and returns it with its address.
 func serve(t testing.TB, h http.HandlerFunc, c http1.ServerConfig) (*http1.Server, string) {
 	t.Helper()
-	onLinux(t)
+	onlyOnLinux(t)
 	c.Handler = h
 	if c.Fallback == nil {
 		c.Fallback = func(c net.Conn, unread []byte) {
@@ -74,11 +74,11 @@ func dial(t testing.TB, address string) (*net.TCPConn, *bufio.Reader) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
 	return c.(*net.TCPConn), bufio.NewReader(c)
 }
 
-// wholeResponse reads a whole response.
+// wholeResponse reads a response with its body.
 func wholeResponse(t testing.TB, r *bufio.Reader) (*http.Response, string) {
 	t.Helper()
 	res, err := http.ReadResponse(r, nil)
@@ -92,7 +92,7 @@ func wholeResponse(t testing.TB, r *bufio.Reader) (*http.Response, string) {
 	return res, string(body)
 }
 
-func say(t testing.TB, c net.Conn, text string) {
+func send(t testing.TB, c net.Conn, text string) {
 	t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
@@ -101,17 +101,17 @@ func say(t testing.TB, c net.Conn, text string) {
 
 func hello(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }
 
-func TestRequestsOnOneConnection(t *testing.T) {
+func TestServerServesRequestsOnOneConnection(t *testing.T) {
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil || http1.BodyReceived(r.Body) != (len(body) > 0) {
-			t.Errorf("%v, arrived %v", err, http1.BodyReceived(r.Body))
+			t.Errorf("%v, received %v", err, http1.BodyReceived(r.Body))
 		}
 		fmt.Fprintf(w, "%s %s %s %s %s %s", r.Method, r.URL, r.Host, r.RemoteAddr, r.Header.Get("X-A"), body)
 	}, http1.ServerConfig{})
 	c, r := dial(t, address)
 	for i := range 3 {
-		say(t, c, fmt.Sprintf("POST /%d?q HTTP/1.1\r\nHost: h\r\nx-a: v\r\nContent-Length: 4\r\n\r\nbody", i))
+		send(t, c, fmt.Sprintf("POST /%d?q HTTP/1.1\r\nHost: h\r\nx-a: v\r\nContent-Length: 4\r\n\r\nbody", i))
 		want := fmt.Sprintf("POST /%d?q h %s v body", i, c.LocalAddr())
 		if res, got := wholeResponse(t, r); got != want || res.StatusCode != 200 {
 			t.Errorf("%d %q, want %q", res.StatusCode, got, want)
@@ -119,50 +119,50 @@ func TestRequestsOnOneConnection(t *testing.T) {
 	}
 }
 
-// What is not plain leaves with its connection, and nothing of it is lost.
-func TestWhatIsNotPlainIsGivenAway(t *testing.T) {
+// A request that is not plain goes to the fallback with its connection, and no byte of it is lost.
+func TestFallbackGetsConnectionWithUnreadBytes(t *testing.T) {
 	for _, text := range []string{
 		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"GET / HTTP/1.1\r\nHo",
 		simple + simple,
 		"GET /" + strings.Repeat("a", 20<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n",
 	} {
-		type rest struct {
+		type passedOn struct {
 			c      net.Conn
 			unread []byte
 		}
-		given := make(chan rest, 1)
+		given := make(chan passedOn, 1)
 		_, address := serve(t, hello, http1.ServerConfig{
-			IdleTimeout: patience,
-			Fallback:    func(c net.Conn, unread []byte) { given <- rest{c, unread} },
+			IdleTimeout: testTimeout,
+			Fallback:    func(c net.Conn, unread []byte) { given <- passedOn{c, unread} },
 		})
 		for before := range 2 {
 			c, r := dial(t, address)
 			for range before {
-				say(t, c, simple)
+				send(t, c, simple)
 				wholeResponse(t, r)
 			}
-			say(t, c, text)
+			send(t, c, text)
 			_ = c.CloseWrite()
 			got := <-given
 			more, err := io.ReadAll(got.c)
 			if all := string(got.unread) + string(more); all != text || err != nil {
-				t.Errorf("%.100q was given away, of %.100q; %v", all, text, err)
+				t.Errorf("the fallback got %.100q of %.100q; %v", all, text, err)
 			}
 			_ = got.c.Close()
 		}
 	}
 }
 
-// A body may come in pieces, if they come soon; the rest of one that does not is read by whoever gets its connection.
-func TestBodyInPieces(t *testing.T) {
+// A body may arrive in pieces within bodyTimeout. Otherwise the fallback reads the rest of it.
+func TestServerReadsBodyInPieces(t *testing.T) {
 	const head, length = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n", 10000
 	body := strings.Repeat("0123456789", length/10)
 	given := make(chan string, 1)
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		got, err := io.ReadAll(r.Body)
 		fmt.Fprint(w, err == nil && string(got) == body)
-	}, http1.ServerConfig{IdleTimeout: patience, Fallback: func(c net.Conn, unread []byte) {
+	}, http1.ServerConfig{IdleTimeout: testTimeout, Fallback: func(c net.Conn, unread []byte) {
 		rest, err := io.ReadAll(c)
 		given <- fmt.Sprint(string(unread)+string(rest), err)
 		_ = c.Close()
@@ -170,35 +170,35 @@ func TestBodyInPieces(t *testing.T) {
 	c, r := dial(t, address)
 	for _, pieces := range [][]string{{head + body}, {head, body}, {head + body[:1], body[1:5000], body[5000:]}} {
 		for _, piece := range pieces {
-			say(t, c, piece)
+			send(t, c, piece)
 			<-time.After(time.Millisecond)
 		}
 		if _, got := wholeResponse(t, r); got != "true" {
 			t.Errorf("%d pieces: %s", len(pieces), got)
 		}
 	}
-	for _, sent := range []string{head, head + body[:9999]} { // and then nothing
+	for _, sent := range []string{head, head + body[:9999]} { // an incomplete body
 		c, _ := dial(t, address)
-		say(t, c, sent)
+		send(t, c, sent)
 		_ = c.CloseWrite()
 		if got := <-given; got != sent+"<nil>" {
-			t.Errorf("%.100q was given away, of %.100q", got, sent)
+			t.Errorf("the fallback got %.100q of %.100q", got, sent)
 		}
 	}
 	c, _ = dial(t, address)
-	say(t, c, head)
-	for i := range 20 { // so slowly that the whole takes too long, though no piece does
+	send(t, c, head)
+	for i := range 20 { // each piece is fast enough, but not the whole body
 		<-time.After(10 * time.Millisecond)
-		say(t, c, body[i:i+1])
+		send(t, c, body[i:i+1])
 	}
 	_ = c.CloseWrite()
 	if got := <-given; got != head+body[:20]+"<nil>" {
-		t.Errorf("%.100q was given away", got)
+		t.Errorf("the fallback got %.100q", got)
 	}
 }
 
-// A second request that comes while the first is answered waits for it.
-func TestRequestThatComesEarly(t *testing.T) {
+// A request that arrives while another one is being served is served afterwards.
+func TestServerServesEarlyRequestLater(t *testing.T) {
 	begun, more := make(chan struct{}), make(chan struct{})
 	given := make(chan net.Conn, 1)
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -207,9 +207,9 @@ func TestRequestThatComesEarly(t *testing.T) {
 		hello(w, r)
 	}, http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { given <- c }})
 	c, r := dial(t, address)
-	say(t, c, simple)
+	send(t, c, simple)
 	<-begun
-	say(t, c, simple)
+	send(t, c, simple)
 	more <- struct{}{}
 	wholeResponse(t, r)
 	<-begun
@@ -219,7 +219,7 @@ func TestRequestThatComesEarly(t *testing.T) {
 	}
 }
 
-func TestContextEndsWithItsRequest(t *testing.T) {
+func TestRequestContextEndsWithRequest(t *testing.T) {
 	contexts := make(chan context.Context, 1)
 	type key struct{}
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -229,7 +229,7 @@ func TestContextEndsWithItsRequest(t *testing.T) {
 		return context.WithValue(ctx, key{}, c.RemoteAddr().String())
 	}})
 	c, r := dial(t, address)
-	say(t, c, simple)
+	send(t, c, simple)
 	ctx := <-contexts
 	wholeResponse(t, r)
 	<-ctx.Done()
@@ -238,7 +238,7 @@ func TestContextEndsWithItsRequest(t *testing.T) {
 	}
 }
 
-func TestSilentConnectionsEnd(t *testing.T) {
+func TestServerClosesIdleConnections(t *testing.T) {
 	const short = 50 * time.Millisecond
 	for _, limits := range []http1.ServerConfig{
 		{FirstRequestTimeout: short, IdleTimeout: time.Hour},
@@ -248,7 +248,7 @@ func TestSilentConnectionsEnd(t *testing.T) {
 		c, r := dial(t, address)
 		if limits.IdleTimeout == short {
 			for range 3 {
-				say(t, c, simple)
+				send(t, c, simple)
 				wholeResponse(t, r)
 			}
 		}
@@ -257,16 +257,16 @@ func TestSilentConnectionsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took < short/2 {
-			t.Errorf("ended after %v", took)
+			t.Errorf("closed after %v", took)
 		}
 	}
 }
 
-// A client that does not read for a while gets all of its responses nevertheless: long ones, which are sent while they are
-// written, and short ones, which are sent with the wait for the next request.
-func TestClientThatReadsLate(t *testing.T) {
+// A client that does not read for a while still gets all responses: long ones, which are sent during Write, and short
+// ones, which are sent after the handler has returned.
+func TestSlowReaderGetsAllResponses(t *testing.T) {
 	for _, length := range []int{30 << 10, 200 << 10} {
-		requests := 20 << 20 / length // more than what two sockets hold
+		requests := 20 << 20 / length // more than the buffers of two sockets
 		begun := make(chan struct{})
 		_, address := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			begun <- struct{}{}
@@ -276,11 +276,11 @@ func TestClientThatReadsLate(t *testing.T) {
 			}
 		}, http1.ServerConfig{})
 		c, r := dial(t, address)
-		_ = c.SetDeadline(time.Now().Add(3 * patience)) // it is a lot on a busy machine
+		_ = c.SetDeadline(time.Now().Add(3 * testTimeout)) // takes long on a busy machine
 		blocked, stuck := make(chan struct{}), false
 		go func() {
 			for i := range requests {
-				say(t, c, simple)
+				send(t, c, simple)
 				select {
 				case <-begun:
 				case <-time.After(100 * time.Millisecond):
@@ -305,30 +305,30 @@ func TestClientThatReadsLate(t *testing.T) {
 	}
 }
 
-// A client may send an empty line behind a request's body (RFC 9112, section 2.2), with it, by itself or with the next request.
-func TestEmptyLinesBetweenRequests(t *testing.T) {
+// A client may send an empty line after the body of a request (RFC 9112, section 2.2).
+func TestServerSkipsEmptyLinesBetweenRequests(t *testing.T) {
 	const post = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok"
 	for name, pieces := range map[string][]string{
-		"with the next request":       {post, "\r\n" + simple},
-		"with the body":               {post + "\r\n", simple},
-		"by itself":                   {post, "\r\n", simple},
-		"byte by byte":                {post, "\r", "\n", simple},
-		"two of them":                 {post, "\r\n", "\r\n" + simple},
-		"a bare line feed":            {post, "\n" + simple},
-		"after a request of no body":  {simple, "\r\n" + simple},
-		"a request as long as a read": {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 16300\r\n\r\n" + strings.Repeat("x", 16300) + "\r\n", simple},
+		"with the next request":        {post, "\r\n" + simple},
+		"with the body":                {post + "\r\n", simple},
+		"by itself":                    {post, "\r\n", simple},
+		"byte by byte":                 {post, "\r", "\n", simple},
+		"two of them":                  {post, "\r\n", "\r\n" + simple},
+		"a bare line feed":             {post, "\n" + simple},
+		"after a request without body": {simple, "\r\n" + simple},
+		"a request as long as a read":  {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 16300\r\n\r\n" + strings.Repeat("x", 16300) + "\r\n", simple},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, address := serve(t, hello, http1.ServerConfig{})
 			c, r := dial(t, address)
-			for i := range 3 { // as often as they are said
+			for i := range 3 { // on one connection
 				for _, piece := range pieces {
-					say(t, c, piece)
+					send(t, c, piece)
 					if strings.Trim(piece, "\r\n") == "" {
 						continue
 					}
 					if res, body := wholeResponse(t, r); res.StatusCode != 200 || body != "hello" {
-						t.Fatalf("turn %d: status %d, %q", i, res.StatusCode, body)
+						t.Fatalf("round %d: status %d, %q", i, res.StatusCode, body)
 					}
 				}
 			}
@@ -336,25 +336,25 @@ func TestEmptyLinesBetweenRequests(t *testing.T) {
 	}
 }
 
-// Nothing else counts as an empty line, nor does an endless row of them.
-func TestEmptyLinesThatAreNotPlain(t *testing.T) {
+// Other empty lines are not plain, and neither are too many of them.
+func TestFallbackGetsOtherEmptyLines(t *testing.T) {
 	for name, c := range map[string]struct{ before, unread string }{
-		"before the first request": {"", "\r\n" + simple},
-		"too many":                 {simple, "\r\n\r\n\r\n" + simple},
-		"a space":                  {simple, " \r\n" + simple},
-		"a request before it":      {"", simple + "\r\n" + simple},
+		"before the first request":  {"", "\r\n" + simple},
+		"too many":                  {simple, "\r\n\r\n\r\n" + simple},
+		"a space":                   {simple, " \r\n" + simple},
+		"after a pipelined request": {"", simple + "\r\n" + simple},
 	} {
 		t.Run(name, func(t *testing.T) {
 			given := make(chan string, 1)
 			_, address := serve(t, hello, http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { given <- string(unread); _ = c.Close() }})
 			conn, r := dial(t, address)
 			if c.before != "" {
-				say(t, conn, c.before)
+				send(t, conn, c.before)
 				wholeResponse(t, r)
 			}
-			say(t, conn, c.unread)
+			send(t, conn, c.unread)
 			if got := <-given; !strings.HasSuffix(c.unread, got) || !strings.HasSuffix(got, simple) {
-				t.Errorf("%q was given away of %q", got, c.unread)
+				t.Errorf("the fallback got %q of %q", got, c.unread)
 			}
 		})
 	}

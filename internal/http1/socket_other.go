@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// rawConn returns nil: here descriptors can't be used.
+// rawConn returns nil: direct access to descriptors is not supported on this system.
 func rawConn(net.Conn) (raw syscall.RawConn, direct bool) { return nil, false }
 
 func writeTo(uintptr, []byte) (int, error)  { return 0, errors.ErrUnsupported }

@@ -8,7 +8,8 @@ import (
 	"syscall"
 )
 
-// rawConn returns the descriptor of c, nil if there is none to be used. It is direct if what c says is sent by it as it is.
+// rawConn returns access to the descriptor of c, or nil if there is none. direct reports whether bytes written to c are sent
+// unchanged, that is, without TLS.
 func rawConn(c net.Conn) (raw syscall.RawConn, direct bool) {
 	direct = true
 	for {
@@ -28,8 +29,8 @@ func rawConn(c net.Conn) (raw syscall.RawConn, direct bool) {
 	return raw, direct && err == nil
 }
 
-// isAgain reports whether a system call would have had to wait.
+// isAgain reports whether err means that a system call would have blocked.
 func isAgain(err error) bool { return err == syscall.EAGAIN || err == syscall.EWOULDBLOCK }
 
-// shutdown ends a connection for both sides, while it may be in use.
-func shutdown(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) } // #nosec G115 -- fd is a descriptor; one that has ended already is fine
+// shutdown ends both directions of a connection that may be in use.
+func shutdown(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) } // #nosec G115 -- fd is a descriptor; an error means that the connection has already ended

@@ -1,6 +1,3 @@
-// Package http1 asks one upstream over HTTP/1.1 on the caller's goroutine. It is for the plain case, requests
-// with a short body of known length, in which http.Transport spends most of its time on handing each
-// request to the two goroutines that it has for each connection.
 package http1
 
 import (
@@ -12,47 +9,49 @@ import (
 	"time"
 )
 
-// MaxBody is the size in bytes of the longest request body that a Transport takes. It is sent at once, without
-// reading what the upstream says meanwhile, and so must fit into the send buffer of any connection.
+// MaxBody is the maximum size in bytes of a request body that a Transport sends. The request is written without reading from
+// the upstream meanwhile, so it must fit into the send buffer of any connection.
 const MaxBody = 16 << 10
 
-// ErrHeaderTooLarge is wrapped by the error for a response whose header section is over the limit.
+// ErrHeaderTooLarge is wrapped by the error for a response whose header section exceeds the limit.
 var ErrHeaderTooLarge = errors.New("the response's header section is too large")
 
-// TransportConfig is what a Transport needs.
+// TransportConfig configures a Transport. All fields are required.
 type TransportConfig struct {
-	Dial           func(context.Context) (net.Conn, error) // opens a connection, which speaks HTTP/1.1
-	MaxIdle        int                                     // connections that are kept while nothing is asked
-	IdleTimeout    time.Duration                           // how long each is kept
-	MaxHeaderBytes int64                                   // of a response, with interim ones that nobody looks at
+	Dial           func(context.Context) (net.Conn, error) // opens a connection that uses HTTP/1.1
+	MaxIdle        int                                     // maximum number of idle connections
+	IdleTimeout    time.Duration                           // how long a connection may be idle
+	MaxHeaderBytes int64                                   // limit of a response's header section; without Hooks, interim responses count too
 }
 
-// Transport keeps the connections to one upstream. Safe for concurrent use. It differs from http.Transport in
-// what follows, beside in what it does not take:
-//   - a request with a body is sent when the client has sent all of it, and not piece by piece;
-//   - the fields of a request are sent in no order;
-//   - what an upstream says behind its response is never taken for the next one's;
-//   - a header section that has no end is an error that wraps io.ErrUnexpectedEOF, whatever it looks like;
-//   - a request whose connection could not be written to at all is sent again even if it has a body.
+// Transport sends requests to one upstream and keeps idle connections. It is safe for concurrent use. It differs from
+// http.Transport as follows:
+//   - it accepts only requests for which CanSend is true;
+//   - it sends a request with a body only once the whole body has been read;
+//   - it sends header fields in no particular order;
+//   - it never takes bytes that an upstream sends after a response for the next response;
+//   - the error for an incomplete header section wraps io.ErrUnexpectedEOF, even if the section looks malformed;
+//   - if no byte of a request could be written to a reused connection, it sends the request again, even with a body.
 type Transport struct {
 	config TransportConfig
-	idle   idle
+	idle   idlePool
 }
 
-// New returns a Transport without a connection. It has no goroutine; CloseIdleConnections is all that has to be
-// called in the end.
+var _ http.RoundTripper = (*Transport)(nil)
+
+// NewTransport returns a Transport without connections. It has no goroutines. CloseIdleConnections releases its resources.
 func NewTransport(c TransportConfig) *Transport {
 	t := &Transport{config: c}
-	t.idle.most, t.idle.timeout = c.MaxIdle, c.IdleTimeout
+	t.idle.maxIdle, t.idle.timeout = c.MaxIdle, c.IdleTimeout
 	return t
 }
 
-// CloseIdleConnections closes those that are not in use: none of them gets another request once it has returned. It does
-// not wait until they are closed.
+// CloseIdleConnections closes the idle connections. When it returns, none of them can be used for another request, but closing
+// them may continue in the background.
 func (t *Transport) CloseIdleConnections() { t.idle.closeAll() }
 
-// CanSend reports whether r is plain: neither an upgrade nor a request that waits to be asked for its body, and with
-// a body, if any, of known length, at most MaxBody, and without trailers.
+// CanSend reports whether a Transport can send r: it must not be an upgrade or use Expect, and its body, if any, must have a known
+// length of at most MaxBody and no trailers.
 func CanSend(r *http.Request) bool {
 	if r.Body != nil && r.Body != http.NoBody && (r.ContentLength <= 0 || r.ContentLength > MaxBody) {
 		return false
@@ -61,50 +60,50 @@ func CanSend(r *http.Request) bool {
 		r.Header["Upgrade"] == nil && r.Header["Expect"] == nil
 }
 
-// requests lends memory for what is sent.
-var requests = sync.Pool{New: func() any { return new([]byte) }}
+// requestBuffers has buffers for encoded requests.
+var requestBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// keptRequest is the size in bytes of the largest memory that is lent again.
-const keptRequest = 64 << 10
+// maxPooledBuffer is the maximum size in bytes of a buffer that is used again.
+const maxPooledBuffer = 64 << 10
 
-// RoundTrip is http.RoundTripper's, for a request of which CanSend is true. An error means that there is no
-// response; it is the context's cause if that ended first. The request's context may have Hooks.
+// RoundTrip implements http.RoundTripper for requests for which CanSend is true. It returns an error if there is no
+// response; if the context has ended, that is the context's cause. The context may have Hooks.
 //
-// It sends a request twice at most: again, on a new connection, if an idle one turns out to be closed and the
-// first one was not sent at all, or was but may be repeated (RFC 9110, section 9.2.2).
+// It sends a request at most twice. It does so if an idle connection turns out to be closed, and either nothing was sent on it
+// or the request may be repeated (RFC 9110, section 9.2.2). The second attempt uses a new connection.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	hooks, _ := ctx.Value(HooksKey{}).(Hooks)
-	lent := requests.Get().(*[]byte)
-	text, err := appendRequest((*lent)[:0], r)
-	if cap(text) <= keptRequest {
-		*lent = text
+	buffer := requestBuffers.Get().(*[]byte)
+	text, err := appendRequest((*buffer)[:0], r)
+	if cap(text) <= maxPooledBuffer {
+		*buffer = text
 	}
-	defer requests.Put(lent)
+	defer requestBuffers.Put(buffer)
 	if r.Body != nil {
-		_ = r.Body.Close() // it has been read, or has failed
+		_ = r.Body.Close() // appendRequest has read it or has failed
 	}
 	if err != nil {
 		return nil, causeOr(ctx, err)
 	}
-	again := false
+	retried := false
 	for {
-		c, err := t.connect(ctx, again)
+		c, err := t.connect(ctx, retried)
 		if err != nil {
 			return nil, err
 		}
-		res, err := t.ask(ctx, c, r, text, hooks)
+		res, err := t.roundTrip(ctx, c, r, text, hooks)
 		if err == errStale {
-			continue // which was no try: nobody was told of that connection
+			continue // not an attempt: GotConn has not been called for the connection
 		}
-		if err == nil || again || !c.reused || ctx.Err() != nil || !mayRepeat(r, err) {
+		if err == nil || retried || !c.reused || ctx.Err() != nil || !mayRetry(r, err) {
 			return res, causeOr(ctx, err)
 		}
-		again = true
+		retried = true
 	}
 }
 
-// causeOr returns why ctx has ended, or err if it has not.
+// causeOr returns the cause of ctx if err is not nil and ctx has ended, and err otherwise.
 func causeOr(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -112,7 +111,7 @@ func causeOr(ctx context.Context, err error) error {
 	return err
 }
 
-// connect returns a connection for the next request, a new one if there must be no idle one.
+// connect returns a connection: an idle one, if there is one and fresh is false, or else a new one.
 func (t *Transport) connect(ctx context.Context, fresh bool) (*conn, error) {
 	var c *conn
 	if !fresh {
@@ -128,23 +127,52 @@ func (t *Transport) connect(ctx context.Context, fresh bool) (*conn, error) {
 	return c, nil
 }
 
-// Why there is no response, as far as it tells whether the request may be sent again.
-var errStale = errors.New("the upstream has closed the connection, or said what it was not asked for")
+// roundTrip sends text on c and reads the header section of the response. Afterwards c is closed, in the pool, or owned by the
+// response body.
+func (t *Transport) roundTrip(ctx context.Context, c *conn, r *http.Request, text []byte, hooks Hooks) (*http.Response, error) {
+	c.registration = AfterFunc(ctx, &c.interrupt)
+	res, err := c.roundTrip(ctx, text, r, hooks, t.config.MaxHeaderBytes)
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	c.limit = noLimit
+	c.noReuse = res.Close || res.StatusCode < 200 || c.writeErr != nil
+	if r.Method == http.MethodHead || res.ContentLength == 0 || res.StatusCode == http.StatusSwitchingProtocols {
+		res.Body = http.NoBody
+		c.release()
+		return res, nil
+	}
+	b := &responseBody{ctx: ctx, inner: res.Body}
+	if c.plain {
+		b.sized = sizedReader{reader: c.reader, remaining: res.ContentLength}
+		b.inner = &b.sized
+	}
+	b.conn.Store(c)
+	res.Body = b
+	return res, nil
+}
+
+// errStale means that an idle connection can't be used. Nothing has been sent on it.
+var errStale = errors.New("the upstream has closed the idle connection or sent unexpected data")
 
 type (
-	unsentError   struct{ error } // nothing of the request was sent
-	unheededError struct{ error } // nothing of a response has come
+	notSentError    struct{ error } // no byte of the request has been sent
+	noResponseError struct{ error } // no byte of a response has arrived
 )
 
-func (e unsentError) Unwrap() error   { return e.error }
-func (e unheededError) Unwrap() error { return e.error }
+// Unwrap returns the error that e wraps.
+func (e notSentError) Unwrap() error { return e.error }
 
-// mayRepeat reports whether r may be sent again after err on a connection that has been used before.
-func mayRepeat(r *http.Request, err error) bool {
+// Unwrap returns the error that e wraps.
+func (e noResponseError) Unwrap() error { return e.error }
+
+// mayRetry reports whether r may be sent again after err on a reused connection.
+func mayRetry(r *http.Request, err error) bool {
 	switch err.(type) {
-	case unsentError:
+	case notSentError:
 		return true
-	case unheededError:
+	case noResponseError:
 	default:
 		return false
 	}
@@ -157,31 +185,3 @@ func mayRepeat(r *http.Request, err error) bool {
 	}
 	return r.Header["Idempotency-Key"] != nil || r.Header["X-Idempotency-Key"] != nil
 }
-
-// ask sends text on c and reads the response's header section. It closes c, or leaves it to the response's body, or
-// gives it back.
-func (t *Transport) ask(ctx context.Context, c *conn, r *http.Request, text []byte, hooks Hooks) (*http.Response, error) {
-	c.watch = AfterFunc(ctx, &c.hurried)
-	res, err := c.ask(ctx, text, r, hooks, t.config.MaxHeaderBytes)
-	if err != nil {
-		c.close()
-		return nil, err
-	}
-	c.limit = noLimit
-	c.spent = res.Close || res.StatusCode < 200 || c.broken != nil
-	if r.Method == http.MethodHead || res.ContentLength == 0 || res.StatusCode == http.StatusSwitchingProtocols {
-		res.Body = http.NoBody
-		c.giveBack()
-		return res, nil
-	}
-	b := &body{ctx: ctx, inner: res.Body}
-	if c.plain {
-		b.plain = bounded{reader: c.reader, left: res.ContentLength}
-		b.inner = &b.plain
-	}
-	b.conn.Store(c)
-	res.Body = b
-	return res, nil
-}
-
-var _ http.RoundTripper = (*Transport)(nil)

@@ -15,11 +15,11 @@ import (
 	"cbproxy/internal/http1"
 )
 
-func TestConnectionIsUsedAgain(t *testing.T) {
-	u := startUpstream(t, serves)
-	transport := direct(t, u)
+func TestTransportReusesConnection(t *testing.T) {
+	u := startUpstream(t, serveOK)
+	transport := transportTo(t, u)
 	for range 10 {
-		if status, body, err := answer(transport.RoundTrip(u.request(t, "GET", nil))); status != 200 || body != "ok" || err != nil {
+		if status, body, err := result(transport.RoundTrip(u.request(t, "GET", nil))); status != 200 || body != "ok" || err != nil {
 			t.Fatal(status, body, err)
 		}
 	}
@@ -27,14 +27,14 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 	transport.CloseIdleConnections()
-	_, _, _ = answer(transport.RoundTrip(u.request(t, "GET", nil)))
+	_, _, _ = result(transport.RoundTrip(u.request(t, "GET", nil)))
 	if n := u.conns.Load(); n != 2 {
 		t.Errorf("%d connections after the idle ones were closed", n)
 	}
 }
 
-// What is sent is what net/http's own server reads.
-func TestRequestIsSentAsItIs(t *testing.T) {
+// net/http parses the request that was sent.
+func TestTransportSendsRequest(t *testing.T) {
 	got := make(chan *http.Request, 1)
 	u := startUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
@@ -48,7 +48,7 @@ func TestRequestIsSentAsItIs(t *testing.T) {
 			_, _ = io.WriteString(c, ok)
 		}
 	})
-	transport := direct(t, u)
+	transport := transportTo(t, u)
 	for name, c := range map[string]struct {
 		method, body, host string
 		header             http.Header
@@ -57,12 +57,12 @@ func TestRequestIsSentAsItIs(t *testing.T) {
 	}{
 		"plain":               {method: "GET", agent: "[]"},
 		"a body":              {method: "PUT", body: "hello", length: "5", agent: "[]"},
-		"no body, but POST":   {method: "POST", length: "0", agent: "[]"},
+		"POST without a body": {method: "POST", length: "0", agent: "[]"},
 		"fields":              {method: "DELETE", header: http.Header{"A": {"b", " c\t"}, "Content-Length": {"77"}, "Transfer-Encoding": {"chunked"}, "User-Agent": {"me", "too"}}, agent: "[me]"},
 		"no agent":            {method: "GET", header: http.Header{"User-Agent": {""}}, agent: "[]"},
 		"another host":        {method: "GET", host: "example.com:81", agent: "[]"},
 		"a host with a zone":  {method: "GET", host: "[fe80::1%25en0]:81", agent: "[]"},
-		"a host that is none": {method: "GET", host: "a b", agent: "[]"},
+		"an invalid host":     {method: "GET", host: "a b", agent: "[]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := u.request(t, c.method, nil)
@@ -73,7 +73,7 @@ func TestRequestIsSentAsItIs(t *testing.T) {
 				r.Header[name] = values
 			}
 			r.Host = c.host
-			if status, _, err := answer(transport.RoundTrip(r)); status != 200 {
+			if status, _, err := result(transport.RoundTrip(r)); status != 200 {
 				t.Fatal(status, err)
 			}
 			q := <-got
@@ -94,22 +94,22 @@ func TestRequestIsSentAsItIs(t *testing.T) {
 	}
 }
 
-// What would be two requests, or none, to whoever reads it is not sent.
-func TestWhatCannotBeSaidIsNotSent(t *testing.T) {
-	u := startUpstream(t, serves)
-	transport := direct(t, u)
+// A request that the upstream could parse differently is not sent.
+func TestTransportRejectsInvalidRequest(t *testing.T) {
+	u := startUpstream(t, serveOK)
+	transport := transportTo(t, u)
 	for name, spoil := range map[string]func(*http.Request){
-		"a line in a value": func(r *http.Request) { r.Header["A"] = []string{"b\r\nC: d"} },
-		"a line in a name":  func(r *http.Request) { r.Header["A: b\r\nC"] = []string{"d"} },
-		"a space in a name": func(r *http.Request) { r.Header["A "] = []string{"d"} },
-		"a target of two":   func(r *http.Request) { r.URL.Opaque = "/ HTTP/1.1\r\n" },
-		"a space in it":     func(r *http.Request) { r.URL.Opaque = "/a b" },
-		"a method of two":   func(r *http.Request) { r.Method = "GET / HTTP/1.1\r\nA: b\r\n\r\nGET" },
+		"a line end in a value":    func(r *http.Request) { r.Header["A"] = []string{"b\r\nC: d"} },
+		"a line end in a name":     func(r *http.Request) { r.Header["A: b\r\nC"] = []string{"d"} },
+		"a space in a name":        func(r *http.Request) { r.Header["A "] = []string{"d"} },
+		"a line end in the target": func(r *http.Request) { r.URL.Opaque = "/ HTTP/1.1\r\n" },
+		"a space in the target":    func(r *http.Request) { r.URL.Opaque = "/a b" },
+		"a line end in the method": func(r *http.Request) { r.Method = "GET / HTTP/1.1\r\nA: b\r\n\r\nGET" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := u.request(t, "GET", nil)
 			spoil(r)
-			if status, _, err := answer(transport.RoundTrip(r)); err == nil {
+			if status, _, err := result(transport.RoundTrip(r)); err == nil {
 				t.Errorf("status %d", status)
 			}
 		})
@@ -119,7 +119,7 @@ func TestWhatCannotBeSaidIsNotSent(t *testing.T) {
 	}
 }
 
-func TestTakes(t *testing.T) {
+func TestCanSend(t *testing.T) {
 	u := &upstream{address: "localhost:1"}
 	for name, c := range map[string]struct {
 		method string
@@ -148,9 +148,9 @@ func TestTakes(t *testing.T) {
 	}
 }
 
-// A connection that the upstream has closed, or said something on, while nobody asked is not used: the next request
-// reaches the upstream once, whatever its method.
-func TestIdleConnectionIsLookedAtBeforeItIsUsed(t *testing.T) {
+// An idle connection that the upstream has closed, or on which it has sent data, is not used: the next request reaches the
+// upstream exactly once, whatever its method.
+func TestTransportChecksIdleConnection(t *testing.T) {
 	for name, spoil := range map[string]func(net.Conn){
 		"closed":  func(c net.Conn) { _ = c.Close() },
 		"half":    func(c net.Conn) { _ = c.(*net.TCPConn).CloseWrite() },
@@ -163,16 +163,16 @@ func TestIdleConnectionIsLookedAtBeforeItIsUsed(t *testing.T) {
 				if n == 0 {
 					first <- c
 				}
-				serves(n, c, r)
+				serveOK(n, c, r)
 			})
-			transport := direct(t, u)
-			if _, _, err := answer(transport.RoundTrip(u.request(t, "GET", nil))); err != nil {
+			transport := transportTo(t, u)
+			if _, _, err := result(transport.RoundTrip(u.request(t, "GET", nil))); err != nil {
 				t.Fatal(err)
 			}
 			spoil(<-first)
 			status, body, err := 0, "", error(nil)
-			for range 50 { // the kernel may need a moment to deliver it
-				status, body, err = answer(transport.RoundTrip(u.request(t, "POST", strings.NewReader("hello"))))
+			for range 50 { // the kernel may need a moment
+				status, body, err = result(transport.RoundTrip(u.request(t, "POST", strings.NewReader("hello"))))
 				if u.conns.Load() > 1 || err != nil {
 					break
 				}
@@ -184,9 +184,9 @@ func TestIdleConnectionIsLookedAtBeforeItIsUsed(t *testing.T) {
 	}
 }
 
-// An upstream that closes an idle connection at the very moment when it is used again: only what may be repeated is, and
-// once, on a new connection.
-func TestRequestOnAClosingConnectionIsRepeatedOnceIfItMayBe(t *testing.T) {
+// If the upstream closes an idle connection at the moment when it is reused, a request that may be repeated is sent once
+// more, on a new connection.
+func TestTransportRetriesOnceIfAllowed(t *testing.T) {
 	for name, c := range map[string]struct {
 		method string
 		header string
@@ -201,43 +201,43 @@ func TestRequestOnAClosingConnectionIsRepeatedOnceIfItMayBe(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			requests := make(chan int, 10)
 			u := startUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
-				for i := 0; take(r); i++ {
+				for i := 0; readRequest(r); i++ {
 					requests <- n
 					if n < 2 && i > 0 {
-						return // without an answer
+						return // without a response
 					}
 					_, _ = io.WriteString(c, ok)
 				}
 			})
-			transport := direct(t, u)
+			transport := transportTo(t, u)
 			hold := u.request(t, "GET", nil)
 			busy, err := transport.RoundTrip(hold) // two connections become idle
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := answer(transport.RoundTrip(u.request(t, "GET", nil))); err != nil {
+			if _, _, err := result(transport.RoundTrip(u.request(t, "GET", nil))); err != nil {
 				t.Fatal(err)
 			}
-			_, _, _ = answer(busy, nil)
+			_, _, _ = result(busy, nil)
 			r := u.request(t, c.method, nil)
 			if c.header != "" {
 				r.Header.Set(c.header, "a")
 			}
-			status, _, err := answer(transport.RoundTrip(r))
+			status, _, err := result(transport.RoundTrip(r))
 			if (status == 200) != c.fine || (err == nil) != c.fine || err != nil && !errors.Is(err, io.EOF) {
 				t.Errorf("status %d, %v", status, err)
 			}
 			if n := len(requests); n != 3 && !c.fine || n != 4 && c.fine {
-				t.Errorf("the upstream has had %d requests", n)
+				t.Errorf("the upstream got %d requests", n)
 			}
 		})
 	}
 }
 
-// A new connection that is closed without an answer is a failure, and not tried again.
-func TestRequestOnANewConnectionIsSentOnce(t *testing.T) {
-	u := startUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) { take(r) })
-	if _, _, err := answer(direct(t, u).RoundTrip(u.request(t, "GET", nil))); !errors.Is(err, io.EOF) {
+// If a new connection is closed without a response, the request fails and is not sent again.
+func TestTransportDoesNotRetryOnNewConnection(t *testing.T) {
+	u := startUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) { readRequest(r) })
+	if _, _, err := result(transportTo(t, u).RoundTrip(u.request(t, "GET", nil))); !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
 	if n := u.conns.Load(); n != 1 {
@@ -245,11 +245,10 @@ func TestRequestOnANewConnectionIsSentOnce(t *testing.T) {
 	}
 }
 
-// Wherever the upstream hangs, the end of the context is the end of the request, with its cause, and of
-// its connection.
-func TestCancelEndsARequestWhereverItIs(t *testing.T) {
-	cause := errors.New("enough")
-	for name, says := range map[string]string{
+// The end of the context ends a request in every phase, with the cause of the context, and closes the connection.
+func TestContextEndEndsRequest(t *testing.T) {
+	cause := errors.New("cancelled by the test")
+	for name, response := range map[string]string{
 		"before the response": "",
 		"in its line":         "HTTP/1.1 2",
 		"in its fields":       "HTTP/1.1 200 OK\r\nA: b\r\n",
@@ -261,51 +260,51 @@ func TestCancelEndsARequestWhereverItIs(t *testing.T) {
 		"in an endless body":  "HTTP/1.1 200 OK\r\n\r\nab",
 	} {
 		t.Run(name, func(t *testing.T) {
-			gone, said := make(chan struct{}), make(chan struct{})
+			closed, sent := make(chan struct{}), make(chan struct{})
 			u := startUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
-				take(r)
-				_, _ = io.WriteString(c, says)
-				close(said)
+				readRequest(r)
+				_, _ = io.WriteString(c, response)
+				close(sent)
 				_, _ = io.Copy(io.Discard, r)
-				close(gone)
+				close(closed)
 			})
 			ctx, cancel := context.WithCancelCause(t.Context())
 			go func() {
-				<-said
+				<-sent
 				cancel(cause)
 			}()
-			if _, _, err := answer(direct(t, u).RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != cause {
+			if _, _, err := result(transportTo(t, u).RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != cause {
 				t.Error(err)
 			}
-			<-gone
+			<-closed
 		})
 	}
 	t.Run("before it begins", func(t *testing.T) {
-		u := startUpstream(t, serves)
+		u := startUpstream(t, serveOK)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(cause)
-		if _, _, err := answer(direct(t, u).RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != cause {
+		if _, _, err := result(transportTo(t, u).RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != cause {
 			t.Error(err)
 		}
 	})
-	t.Run("when it has its connection", func(t *testing.T) {
+	t.Run("in GotConn", func(t *testing.T) {
 		u := startUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
-			if take(r) {
+			if readRequest(r) {
 				t.Error("the upstream has got a request")
 			}
 		})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		ctx = context.WithValue(ctx, http1.HooksKey{}, hooks{gotConn: func() { cancel(cause) }})
-		if _, _, err := answer(direct(t, u).RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != cause {
+		if _, _, err := result(transportTo(t, u).RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != cause {
 			t.Error(err)
 		}
 	})
 }
 
-// Requests that end well at the moment when their contexts do leave no connection behind that would fail the next one.
-func TestCancelAtTheEndDisturbsNobody(t *testing.T) {
-	u := startUpstream(t, serves)
-	transport := direct(t, u)
+// A context that ends at the same moment as its request does not affect the next request on the connection.
+func TestLateCancelDoesNotAffectNextRequest(t *testing.T) {
+	u := startUpstream(t, serveOK)
+	transport := transportTo(t, u)
 	var running sync.WaitGroup
 	for range 8 {
 		running.Go(func() {
@@ -316,11 +315,11 @@ func TestCancelAtTheEndDisturbsNobody(t *testing.T) {
 					cancel()
 					close(canceled)
 				}()
-				if _, _, err := answer(transport.RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != nil && err != context.Canceled {
+				if _, _, err := result(transport.RoundTrip(u.request(t, "GET", nil).WithContext(ctx))); err != nil && err != context.Canceled {
 					t.Error(err)
 				}
 				<-canceled
-				if status, body, err := answer(transport.RoundTrip(u.request(t, "GET", nil))); status != 200 || body != "ok" || err != nil {
+				if status, body, err := result(transport.RoundTrip(u.request(t, "GET", nil))); status != 200 || body != "ok" || err != nil {
 					t.Error(status, body, err)
 				}
 			}
@@ -329,30 +328,30 @@ func TestCancelAtTheEndDisturbsNobody(t *testing.T) {
 	running.Wait()
 }
 
-// An upstream that answers and closes without having read a body is heard.
-func TestAnswerBeforeTheEndOfTheUploadIsHeard(t *testing.T) {
+// A response is returned even if the upstream closes the connection without having read the body.
+func TestTransportReturnsEarlyResponse(t *testing.T) {
 	u := startUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		_, _ = http.ReadRequest(r)
 		_, _ = io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
 	})
-	transport := direct(t, u)
+	transport := transportTo(t, u)
 	for range 50 {
-		status, body, err := answer(transport.RoundTrip(u.request(t, "POST", strings.NewReader(strings.Repeat("x", 1000)))))
+		status, body, err := result(transport.RoundTrip(u.request(t, "POST", strings.NewReader(strings.Repeat("x", 1000)))))
 		if status != 413 || body != "no" || err != nil {
 			t.Fatal(status, body, err)
 		}
 	}
 }
 
-func TestBodyThatIsNotReadEndsItsConnection(t *testing.T) {
-	gone := make(chan struct{})
+func TestClosingUnreadBodyClosesConnection(t *testing.T) {
+	closed := make(chan struct{})
 	u := startUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		take(r)
+		readRequest(r)
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")
 		_, _ = io.Copy(io.Discard, r)
-		close(gone)
+		close(closed)
 	})
-	res, err := direct(t, u).RoundTrip(u.request(t, "GET", nil))
+	res, err := transportTo(t, u).RoundTrip(u.request(t, "GET", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,19 +362,19 @@ func TestBodyThatIsNotReadEndsItsConnection(t *testing.T) {
 	}()
 	_ = res.Body.Close()
 	if err := <-reading; err == nil {
-		t.Error("a closed body ended well")
+		t.Error("a read of a closed body succeeded")
 	}
-	<-gone
+	<-closed
 	if _, err := res.Body.Read(make([]byte, 1)); err == nil || err == io.EOF {
 		t.Error(err)
 	}
 }
 
-func TestIdleConnectionsAreBoundedInNumberAndTime(t *testing.T) {
-	gone := make(chan int, 10)
+func TestIdleConnectionsAreLimited(t *testing.T) {
+	closed := make(chan int, 10)
 	u := startUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
-		serves(n, c, r)
-		gone <- n
+		serveOK(n, c, r)
+		closed <- n
 	})
 	transport := http1.NewTransport(http1.TransportConfig{
 		Dial:    func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", u.address) },
@@ -390,19 +389,19 @@ func TestIdleConnectionsAreBoundedInNumberAndTime(t *testing.T) {
 		open = append(open, res)
 	}
 	for _, res := range open {
-		_, _, _ = answer(res, nil)
+		_, _, _ = result(res, nil)
 	}
-	if n := <-gone; n != 2 {
+	if n := <-closed; n != 2 {
 		t.Errorf("connection %d was closed", n)
 	}
-	<-gone // in time, though nobody asks any more
-	<-gone
+	<-closed // closed by the sweeper
+	<-closed
 }
 
-// net/http's parser needs this much for the response, and the transport itself next to nothing.
-func TestRequestAllocatesLittle(t *testing.T) {
-	u := startUpstream(t, serves)
-	transport := direct(t, u)
+// RoundTrip allocates little more than the request context and the response.
+func TestRoundTripAllocatesLittle(t *testing.T) {
+	u := startUpstream(t, serveOK)
+	transport := transportTo(t, u)
 	r := u.request(t, "GET", nil)
 	buffer := make([]byte, 100)
 	n := testing.AllocsPerRun(200, func() {

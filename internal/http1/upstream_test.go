@@ -15,12 +15,13 @@ import (
 	"cbproxy/internal/http1"
 )
 
-// upstream answers by a script: handle is called with each connection, by its number.
+// upstream is a server whose handler works on the raw connections.
 type upstream struct {
 	address string
 	conns   atomic.Int64
 }
 
+// startUpstream starts a server that calls handle for each connection, with its number.
 func startUpstream(t testing.TB, handle func(n int, c net.Conn, r *bufio.Reader)) *upstream {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -64,15 +65,15 @@ func startUpstream(t testing.TB, handle func(n int, c net.Conn, r *bufio.Reader)
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-// serves answers every request with ok.
-func serves(_ int, c net.Conn, r *bufio.Reader) {
-	for take(r) {
+// serveOK answers every request with ok.
+func serveOK(_ int, c net.Conn, r *bufio.Reader) {
+	for readRequest(r) {
 		_, _ = io.WriteString(c, ok)
 	}
 }
 
-// take reads a request and its body.
-func take(r *bufio.Reader) bool {
+// readRequest reads a request and its body. It reports false at the end of the connection.
+func readRequest(r *bufio.Reader) bool {
 	q, err := http.ReadRequest(r)
 	if err != nil {
 		return false
@@ -83,8 +84,8 @@ func take(r *bufio.Reader) bool {
 
 const headerLimit = 8 << 10
 
-// direct returns a Transport to u.
-func direct(t testing.TB, u *upstream) *http1.Transport {
+// transportTo returns a Transport to u.
+func transportTo(t testing.TB, u *upstream) *http1.Transport {
 	transport := http1.NewTransport(http1.TransportConfig{
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", u.address)
@@ -95,7 +96,7 @@ func direct(t testing.TB, u *upstream) *http1.Transport {
 	return transport
 }
 
-// request returns one to u.
+// request returns a request to u.
 func (u *upstream) request(t testing.TB, method string, body io.Reader) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+u.address+"/path?query", body)
@@ -105,8 +106,8 @@ func (u *upstream) request(t testing.TB, method string, body io.Reader) *http.Re
 	return r
 }
 
-// answer is what became of a request.
-func answer(res *http.Response, err error) (status int, body string, _ error) {
+// result reads the response of a RoundTrip.
+func result(res *http.Response, err error) (status int, body string, _ error) {
 	if err != nil {
 		return 0, "", err
 	}
@@ -115,7 +116,7 @@ func answer(res *http.Response, err error) (status int, body string, _ error) {
 	return res.StatusCode, string(text), err
 }
 
-// hooks are http1.Hooks of which some do something.
+// hooks implements http1.Hooks with optional functions.
 type hooks struct {
 	gotConn func()
 	got1xx  func(int, textproto.MIMEHeader) error

@@ -29,8 +29,8 @@ type Conn struct {
 	refused      func(client string, status int) // is called when net/http refuses a request
 	writeTimeout time.Duration                   // 0: a write may block for ever
 
-	deadlineFresh atomic.Int64 // the write deadline needs no renewal before this time on the clock of monotonicNow
-	mu            sync.Mutex   // held while the write deadline, deadlineFresh and handlerSet are changed together
+	renewAfter atomic.Int64 // the write deadline needs no renewal before this time on the clock of monotonicNow
+	mu            sync.Mutex   // held while the write deadline, renewAfter and handlerSet are changed together
 	handlerSet    atomic.Bool  // the write deadline was set by a handler
 }
 
@@ -138,7 +138,7 @@ func (c *Conn) renewWriteDeadline() {
 		return
 	}
 	now := monotonicNow()
-	if now < c.deadlineFresh.Load() {
+	if now < c.renewAfter.Load() {
 		return
 	}
 	c.mu.Lock()
@@ -148,7 +148,7 @@ func (c *Conn) renewWriteDeadline() {
 	}
 	margin := c.writeTimeout / 4
 	_ = c.Conn.SetWriteDeadline(start.Add(time.Duration(now) + c.writeTimeout + margin)) // on a closed connection the write fails
-	c.deadlineFresh.Store(now + int64(margin))
+	c.renewAfter.Store(now + int64(margin))
 }
 
 // SetWriteDeadline sets a handler's deadline. The zero time restores the connection's own. It is safe for concurrent use.
@@ -162,7 +162,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.handlerSet.Store(!t.IsZero())
-	c.deadlineFresh.Store(0)
+	c.renewAfter.Store(0)
 	return c.Conn.SetWriteDeadline(t)
 }
 

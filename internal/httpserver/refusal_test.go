@@ -37,11 +37,11 @@ func testMalformedRequestsAreRefusedWithProblems(t *testing.T, options httpserve
 		_, _ = io.WriteString(c, request)
 		res := nextResponse(t, r)
 		body, _ := io.ReadAll(res.Body)
-		var said struct {
+		var parsed struct {
 			Type, Title, Detail string
 			Status              int
 		}
-		if err := json.Unmarshal(body, &said); err != nil || said.Status != want || said.Title != http.StatusText(want) || said.Detail == "" {
+		if err := json.Unmarshal(body, &parsed); err != nil || parsed.Status != want || parsed.Title != http.StatusText(want) || parsed.Detail == "" {
 			t.Errorf("%.60q: %s: %v", request, body, err)
 		}
 		if res.StatusCode != want || !res.Close || res.Header.Get("Content-Type") != "application/problem+json" ||
@@ -109,7 +109,7 @@ func testHandlerResponsesAreNotReplaced(t *testing.T, options httpserver.Options
 	}
 	tunnel, r := dial(t, address)
 	_, _ = io.WriteString(tunnel, "GET /tunnel HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-	if said, err := io.ReadAll(r); string(said) != decoy || err != nil {
-		t.Errorf("through the tunnel came %q, %v", said, err)
+	if data, err := io.ReadAll(r); string(data) != decoy || err != nil {
+		t.Errorf("the tunnel carried %q, %v", data, err)
 	}
 }
