@@ -36,9 +36,7 @@ func serverTo(b testing.TB, upstream, transport string, access events.AccessLog)
 		b.Fatal(err)
 	}
 	var s *Server
-	m := metrics.New(metrics.Config{
-		Breakers: func() map[string]metrics.Breaker { return nil }, Strategies: []string{"static"},
-	})
+	m := metrics.New(metrics.Config{Strategies: []string{"static"}})
 	s = New(Config{Bus: new(events.Bus), Observers: m, Access: access, Logger: slog.New(slog.DiscardHandler)})
 	route := &routes.Route{
 		Prefix: routes.Prefixes{"/rag"}, StripPrefix: true, Upstream: routes.Upstream{URL: u},

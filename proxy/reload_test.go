@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/metrics"
 	"cbproxy/proxy"
@@ -116,18 +117,16 @@ func TestReloadsLeakNothing(t *testing.T) {
 	}
 	upstream.Start()
 	defer upstream.Close()
-	var server *proxy.Server
-	meter := metrics.New(metrics.Config{
-		Strategies: []string{"static"},
-		Breakers: func() map[string]metrics.Breaker {
-			views := map[string]metrics.Breaker{}
-			for name, b := range server.Breakers() {
-				views[name] = metrics.Breaker{State: b.State()}
-			}
-			return views
-		},
-	})
-	server = proxy.New(proxy.Config{Bus: new(events.Bus), Observers: meter, Logger: slog.New(slog.DiscardHandler)})
+	breakers := breaker.NewRegistry(breaker.RegistryHooks{})
+	meter := metrics.New(metrics.Config{Strategies: []string{"static"}})
+	meter.Collect(metrics.Sources{Breakers: func() map[string]metrics.Breaker {
+		views := map[string]metrics.Breaker{}
+		for name, b := range breakers.All() {
+			views[name] = metrics.Breaker{State: b.State()}
+		}
+		return views
+	}})
+	server := proxy.New(proxy.Config{Bus: new(events.Bus), Breakers: breakers, Observers: meter, Logger: slog.New(slog.DiscardHandler)})
 	ask := func(path string) {
 		w := httptest.NewRecorder()
 		server.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
@@ -203,7 +202,7 @@ func TestThousandServicesTakeLittleMemory(t *testing.T) {
 		return m.HeapAlloc
 	}
 	before := heap()
-	meter := metrics.New(metrics.Config{Strategies: []string{"static"}, Breakers: func() map[string]metrics.Breaker { return nil }})
+	meter := metrics.New(metrics.Config{Strategies: []string{"static"}})
 	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: meter, Logger: slog.New(slog.DiscardHandler)})
 	if err := server.Apply(c); err != nil {
 		t.Fatal(err)

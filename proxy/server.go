@@ -32,19 +32,13 @@ type Observers interface {
 	Forget(name string)
 }
 
-// Breakers is told of breakers that are born, before any call is asked about, and of those that
-// are gone.
-type Breakers interface {
-	Born(service string, b *breaker.Breaker)
-	Gone(service string)
-}
-
 // Config is what a Server is built from. All fields but Breakers, Access, Tracer and Host are
 // required.
 type Config struct {
 	Bus       *events.Bus
 	Observers Observers
-	Breakers  Breakers
+	// Breakers is the registry that the server adds its services' breakers to; nil: one of its own.
+	Breakers *breaker.Registry
 	// Access is told of each request's end; nil: nobody is.
 	Access events.AccessLog
 	// Tracer makes the requests' spans; nil: they have none.
@@ -72,6 +66,9 @@ type Server struct {
 
 // New returns a Server that answers 404 to everything until Apply.
 func New(c Config) *Server {
+	if c.Breakers == nil {
+		c.Breakers = breaker.NewRegistry(breaker.RegistryHooks{})
+	}
 	s := &Server{config: c, via: message.NewVia(c.Instance), services: map[string]*service{}}
 	s.snapshot.Store(newSnapshot(nil, routes.Limits{}))
 	return s
@@ -99,9 +96,7 @@ func (s *Server) Apply(c *routes.Config) error {
 	for name, gone := range s.services {
 		if services[name] == nil {
 			gone.close()
-			if s.config.Breakers != nil {
-				s.config.Breakers.Gone(name)
-			}
+			s.config.Breakers.Remove(name)
 			s.config.Observers.Forget(name)
 		}
 	}
@@ -160,8 +155,8 @@ func (s *Server) adopt(r *route) {
 	if r.chain != nil {
 		r.chain.Start()
 	}
-	if born && s.config.Breakers != nil {
-		s.config.Breakers.Born(service.name, service.breaker)
+	if born {
+		s.config.Breakers.Add(service.name, service.breaker)
 	}
 	service.probe(r)
 }
@@ -177,17 +172,6 @@ func (s *Server) Close() {
 	s.snapshot.Swap(newSnapshot(nil, routes.Limits{})).retire(nil)
 }
 
-// Breakers returns the breakers of the services in force, by name.
-func (s *Server) Breakers() map[string]*breaker.Breaker {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	breakers := make(map[string]*breaker.Breaker, len(s.services))
-	for name, service := range s.services {
-		breakers[name] = service.breaker
-	}
-	return breakers
-}
-
 // Fallbacks returns the chains of the services in force, by name; nil where a service has none.
 func (s *Server) Fallbacks() map[string]*fallbacks.Chain {
 	s.mu.Lock()
@@ -200,14 +184,7 @@ func (s *Server) Fallbacks() map[string]*fallbacks.Chain {
 }
 
 // Breaker returns a service's breaker, nil if no service in force has that name.
-func (s *Server) Breaker(name string) *breaker.Breaker {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if service := s.services[name]; service != nil {
-		return service.breaker
-	}
-	return nil
-}
+func (s *Server) Breaker(name string) *breaker.Breaker { return s.config.Breakers.Get(name) }
 
 // DrainTunnels waits until no connection is switched to another protocol any more, or ctx
 // is done. It is to be called once http.Server.Shutdown has returned, which does not wait

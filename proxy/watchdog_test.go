@@ -140,7 +140,7 @@ func requestsEnd(t *testing.T, config string) {
 	done := make(chan error, 1)
 	go func() {
 		err := server.Apply(parse(t, strings.Replace(config, "timeout: 500ms", "timeout: 600ms", 1)))
-		server.Breakers()
+		server.Fallbacks()
 		server.Close()
 		done <- err
 	}()

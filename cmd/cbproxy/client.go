@@ -94,7 +94,7 @@ func (f *adminFlags) client() (*client, error) {
 		}
 		c.token, c.tokenOrigin = strings.TrimSpace(string(content)), "--token-file "+f.tokenFile
 		if c.token == "" {
-			return nil, invalid(fmt.Errorf("--token-file: %s holds no token", f.tokenFile))
+			return nil, invalid(fmt.Errorf("--token-file: %s contains no token", f.tokenFile))
 		}
 	}
 	if !httpguts.ValidHeaderFieldValue(c.token) {

@@ -41,6 +41,9 @@ func (q *memoryQueues) Send(_ context.Context, _ string, m *requests.Message) (r
 	}
 }
 
+// LastSuccess implements queue.Sender.
+func (q *memoryQueues) LastSuccess(string) time.Time { return time.Time{} }
+
 func newQueues(t *testing.T) *memoryQueues {
 	t.Helper()
 	s, _, err := disk.Open("")
@@ -48,7 +51,7 @@ func newQueues(t *testing.T) *memoryQueues {
 		t.Fatal(err)
 	}
 	q := &memoryQueues{sent: make(chan *requests.Message, 100), errors: make(chan error, 100)}
-	q.Queues = requests.New(requests.Config{Store: s, Sender: q, Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
+	q.Queues = requests.New(requests.Config{Store: s, Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(func() { _ = s.Close() })
 	return q
 }
@@ -57,7 +60,7 @@ func newQueues(t *testing.T) *memoryQueues {
 func (q *memoryQueues) run(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); q.Run(ctx) }()
+	go func() { defer close(done); q.Run(ctx, q) }()
 	t.Cleanup(func() { cancel(); <-done })
 }
 

@@ -17,33 +17,37 @@ import (
 	"cbproxy/routes"
 )
 
-// queues is what waits for its upstream.
+// queues are the queues of all services and the files that they are stored in.
 type queues struct {
 	*queue.Queues
-	store  *disk.Queue
-	server *proxy.Server // set before anything is delivered
+	files    *disk.Queue
+	breakers *breaker.Registry
 }
 
-// openQueues opens the queues in c's data_dir.
-func openQueues(c *routes.Config, keep *keeping, bus *events.Bus, logger *slog.Logger) (*queues, error) {
-	kept, setAside, err := disk.Open(c.DataDir)
+// openQueues opens the queues in dataDir, or in memory if it is empty.
+func openQueues(dataDir string, state *stateStore, bus *events.Bus, logger *slog.Logger) (*queues, error) {
+	files, setAside, err := disk.Open(dataDir)
 	if err != nil {
-		return nil, dataDirError(c.DataDir, err)
+		return nil, dataDirError(dataDir, err)
 	}
 	for _, reason := range setAside {
-		logger.Error("queued requests are lost", "reason", reason)
+		logger.Error("queued requests lost", "reason", reason)
 	}
-	q := &queues{store: kept}
-	config := queue.Config{Store: kept, Sender: q, Bus: bus, Logger: logger, Succeeded: q.succeeded}
-	if keep.redis != nil {
-		config.Copies, config.Shared = keep.redis.Copies(kept.Origin()), func() bool { return keep.share().Enabled }
+	config := queue.Config{Store: files, Bus: bus, Logger: logger}
+	if state.redis != nil {
+		config.Copies, config.Shared = state.redis.Copies(files.Origin()), func() bool { return state.share().Enabled }
 	}
-	q.Queues = queue.New(config)
-	return q, nil
+	return &queues{Queues: queue.New(config), files: files, breakers: state.breakers}, nil
+}
+
+// queueSender delivers queued requests through the proxy. It implements queue.Sender.
+type queueSender struct {
+	server   *proxy.Server
+	breakers *breaker.Registry
 }
 
 // Send implements queue.Sender.
-func (q *queues) Send(ctx context.Context, service string, m *queue.Message) (queue.Answer, error) {
+func (q *queueSender) Send(ctx context.Context, service string, m *queue.Message) (queue.Answer, error) {
 	answer, err := q.server.Deliver(ctx, &proxy.Delivery{
 		Service: service, Method: m.Method, Host: m.Host, Rest: m.Rest, Query: m.Query, EmptyQuery: m.EmptyQuery, Header: m.Header, Body: m.Body, Suspect: m.Suspect,
 	})
@@ -56,22 +60,23 @@ func (q *queues) Send(ctx context.Context, service string, m *queue.Message) (qu
 		return queue.Answer{}, &queue.NotAdmitted{RetryAt: deferred.Until, Reason: err.Error()}
 	case errors.Is(err, breaker.ErrOpen), errors.Is(err, breaker.ErrHalfOpenLimit):
 		refused := &queue.NotAdmitted{Reason: err.Error()}
-		if b := q.server.Breaker(service); b != nil {
+		if b := q.breakers.Get(service); b != nil {
 			refused.RetryAt = b.RetryAt()
 		}
 		return queue.Answer{}, refused
 	case errors.Is(err, proxy.ErrNoService):
-		return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(time.Minute), Reason: err.Error()} // an edit may bring it back sooner
+		return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(time.Minute), Reason: err.Error()} // a reload that adds the service again ends the wait
 	}
 	return queue.Answer{Status: answer.Status, RetryAfter: answer.RetryAfter}, err
 }
 
-func (q *queues) succeeded(service string) time.Time { return q.server.Succeeded(service) }
+// LastSuccess implements queue.Sender.
+func (q *queueSender) LastSuccess(service string) time.Time { return q.server.Succeeded(service) }
 
-// close writes what is not written yet. It is for when nothing is accepted or delivered any more.
+// close flushes and closes the files. Nothing may be accepted or delivered any more.
 func (q *queues) close(logger *slog.Logger) {
-	if err := q.store.Close(); err != nil {
-		logger.Error("close the queue", "error", err)
+	if err := q.files.Close(); err != nil {
+		logger.Error("cannot close the queue", "error", err)
 	}
 }
 
@@ -81,14 +86,14 @@ type strategyHost struct{ queues *queue.Queues }
 // Queues implements queuestrategy.Host.
 func (h strategyHost) Queues() *queue.Queues { return h.queues }
 
-// waitsInMemory warns where a 202 is no promise.
-func waitsInMemory(c *routes.Config, logger *slog.Logger) {
+// warnVolatileQueue warns about each queue that loses accepted requests when the process ends.
+func warnVolatileQueue(c *routes.Config, logger *slog.Logger) {
 	if c.DataDir != "" {
 		return
 	}
 	for name, r := range c.Routes {
 		if f := c.Fallbacks[r.Fallback]; f != nil && r.FallbackEnabled && f.Strategies["queue"] != nil {
-			logger.Warn("queued requests are kept in memory, as data_dir is empty, and are lost when the process ends", "service", name)
+			logger.Warn("data_dir is empty, queued requests are lost when the process ends", "service", name)
 		}
 	}
 }
@@ -103,7 +108,7 @@ func largestQueuedBody(c *routes.Config) (largest int64) {
 	return largest
 }
 
-// metrics returns what a scrape wants to know of the queues of all services.
+// metrics returns the queues by service and the number of commits of their files, for a scrape.
 func (q *queues) metrics() (map[string]metrics.Queue, uint64) {
 	all := map[string]metrics.Queue{}
 	for service, s := range q.states() {
@@ -119,10 +124,10 @@ func (q *queues) metrics() (map[string]metrics.Queue, uint64) {
 	return all, q.Commits()
 }
 
-// states returns the queues of the services there are, and of those that have left something.
+// states returns the queues of all configured services, and those of removed services that are not empty.
 func (q *queues) states() map[string]queue.Status {
 	all := map[string]queue.Status{}
-	for service := range q.server.Breakers() {
+	for service := range q.breakers.All() {
 		all[service] = q.Queues.Status(service)
 	}
 	for _, service := range q.Services() {
@@ -136,7 +141,7 @@ func (q *queues) states() map[string]queue.Status {
 	return all
 }
 
-// queueView shows the queues to the admin plane.
+// queueView implements admin.Queues.
 type queueView struct{ *queues }
 
 // Status implements admin.Queues.

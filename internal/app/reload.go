@@ -13,61 +13,74 @@ import (
 	"cbproxy/routes"
 )
 
-// configured is the configuration in force and what became of the last one read.
-type configured struct {
+// loadedConfig is the configuration in force and the result of the last reload.
+type loadedConfig struct {
 	config *routes.Config
 	status admin.ConfigStatus
 }
 
-// reloader puts configurations in force. Safe for concurrent use.
+// activeConfig holds the configuration in force. It is safe for concurrent use.
+type activeConfig struct{ atomic.Pointer[loadedConfig] }
+
+// newActiveConfig returns an activeConfig with the first configuration.
+func newActiveConfig(c *routes.Config) *activeConfig {
+	a := new(activeConfig)
+	a.Store(&loadedConfig{c, admin.ConfigStatus{Hash: c.Hash, LoadedAt: time.Now().UTC(), RestartRequired: []string{}}})
+	return a
+}
+
+func (a *activeConfig) config() *routes.Config { return a.Load().config }
+
+// reloader applies configurations. It is safe for concurrent use.
 type reloader struct {
+	active  *activeConfig
 	loader  routes.Loader
 	server  *proxy.Server
 	bus     *events.Bus
 	metrics *metrics.Metrics
 	access  *accesslog.Log
-	started *routes.Config // what the listeners were opened with
 
-	mu      sync.Mutex // one reload at a time
-	current atomic.Pointer[configured]
+	mu      sync.Mutex     // allows one reload at a time
+	started *routes.Config // the configuration that the listeners were opened with; guarded by mu
 }
 
-// start puts the first configuration in force.
+// start applies the first configuration.
 func (r *reloader) start(c *routes.Config) error {
-	if err := r.enforce(c); err != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.apply(c); err != nil {
 		return err
 	}
-	now := time.Now().UTC()
 	r.started = c
-	r.current.Store(&configured{c, admin.ConfigStatus{Hash: c.Hash, LoadedAt: now, RestartRequired: []string{}}})
-	r.metrics.Loaded(now)
+	r.metrics.Loaded(r.active.Load().status.LoadedAt)
 	return nil
 }
 
-// Reload reads the file and puts it in force, whole or, with an error, not at all.
+// Reload reads and applies the configuration file. With an error nothing has changed. The result is published.
 func (r *reloader) Reload() error {
-	return r.apply(r.loader.Reload)
+	return r.reload(r.loader.Reload)
 }
 
-// reloadContent puts the given content of the file in force.
+// reloadContent applies the given content of the configuration file, as Reload does.
 func (r *reloader) reloadContent(content []byte) error {
-	return r.apply(func() (*routes.Config, error) { return r.loader.Parse(content) })
+	return r.reload(func() (*routes.Config, error) { return r.loader.Parse(content) })
 }
 
-func (r *reloader) apply(load func() (*routes.Config, error)) error {
+// reload applies what load returns, and publishes the result.
+func (r *reloader) reload(load func() (*routes.Config, error)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, err := load()
 	if err == nil {
-		err = r.enforce(c)
+		err = r.apply(c)
 	}
 	now := time.Now().UTC()
 	r.metrics.Reloaded(err == nil, now)
 	if err != nil {
-		refused := *r.current.Load()
+		refused := *r.active.Load()
 		text := err.Error()
 		refused.status.LastError = &text
-		r.current.Store(&refused)
+		r.active.Store(&refused)
 		r.bus.Publish(events.Reloaded{Time: now, Error: text})
 		return err
 	}
@@ -75,13 +88,13 @@ func (r *reloader) apply(load func() (*routes.Config, error)) error {
 	if restart == nil {
 		restart = []string{}
 	}
-	r.current.Store(&configured{c, admin.ConfigStatus{Hash: c.Hash, LoadedAt: now, RestartRequired: restart}})
+	r.active.Store(&loadedConfig{c, admin.ConfigStatus{Hash: c.Hash, LoadedAt: now, RestartRequired: restart}})
 	r.bus.Publish(events.Reloaded{Time: now, Hash: c.Hash, RestartRequired: restart})
 	return nil
 }
 
-// enforce puts c in force, whole or, with an error, not at all.
-func (r *reloader) enforce(c *routes.Config) error {
+// apply makes every component use c. With an error nothing has changed.
+func (r *reloader) apply(c *routes.Config) error {
 	access, err := r.access.Prepare(accesslog.Settings(c.AccessLog))
 	if err != nil {
 		return err

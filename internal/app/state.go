@@ -16,46 +16,64 @@ import (
 	"cbproxy/internal/fleet"
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/store"
-	"cbproxy/proxy"
 	"cbproxy/routes"
 )
 
-// keeping is what outlives the process, and what other instances share.
-type keeping struct {
+// stateStore persists the state of breakers and shares it with other instances. It is safe for concurrent use.
+type stateStore struct {
 	instance string
 	logger   *slog.Logger
-	config   func() *routes.Config // in force
-	server   *proxy.Server
+	config   *activeConfig
+	breakers *breaker.Registry
 
-	store store.Store  // this instance's
-	redis *store.Redis // nil if none is configured
+	store store.Store  // of this instance
+	redis *store.Redis // nil if redis.url is not set
 	fleet *fleet.Fleet // nil if redis is
 
-	own    *store.Keeper // writes to store
+	local  *store.Keeper // writes to store
 	shared *store.Keeper // writes to redis; nil if that is
 }
 
-// openKeeping opens the stores that c names.
-func openKeeping(c *routes.Config, instance string, logger *slog.Logger) (*keeping, error) {
-	k := &keeping{instance: instance, logger: logger, config: func() *routes.Config { return c }}
+// openStateStore opens the stores that the configuration names.
+func openStateStore(config *activeConfig, instance string, logger *slog.Logger) (*stateStore, error) {
+	k := &stateStore{instance: instance, logger: logger, config: config}
+	c := config.config()
 	if err := k.openStore(c.DataDir); err != nil {
 		return nil, err
 	}
-	k.own = store.NewKeeper(store.KeeperConfig{
-		Store: k.store, Instance: instance, Services: k.services, Current: k.current, Logger: logger,
-		Remembers: func(events.StateChanged) bool { return true },
-	})
-	if c.Redis.URL == "" {
-		return k, nil
+	if c.Redis.URL != "" {
+		if err := k.openRedis(c.Redis); err != nil {
+			_ = k.store.Close()
+			return nil, err
+		}
 	}
-	if err := k.openRedis(c.Redis); err != nil {
-		_ = k.store.Close()
-		return nil, err
-	}
+	k.breakers = breaker.NewRegistry(breaker.RegistryHooks{Added: k.restore, Removed: k.leaveFleet})
+	k.newKeepers()
 	return k, nil
 }
 
-func (k *keeping) openStore(folder string) error {
+// newKeepers makes the keepers of both stores. The shared one leaves out what the fleet itself decides.
+func (k *stateStore) newKeepers() {
+	k.local = store.NewKeeper(store.KeeperConfig{
+		Store: k.store, Instance: k.instance, Services: k.services, Current: k.current, Logger: k.logger,
+		Remembers: func(events.StateChanged) bool { return true },
+	})
+	if k.redis == nil {
+		return
+	}
+	k.shared = store.NewKeeper(store.KeeperConfig{
+		Store: k.redis, Instance: k.instance, Services: k.services,
+		Current: func(service string) (store.State, bool) {
+			s, ok := k.current(service)
+			return s, ok && !k.share().Enabled // while sharing, the fleet writes the state in Redis
+		},
+		// A change that only follows the fleet's decision is recorded by the instance that caused the decision.
+		Remembers: func(c events.StateChanged) bool { return c.Cause != events.CauseFleet },
+	})
+}
+
+// openStore opens the store in a folder, or in memory if that is "".
+func (k *stateStore) openStore(folder string) error {
 	if folder == "" {
 		k.store = store.NewMemory()
 		return nil
@@ -65,54 +83,47 @@ func (k *keeping) openStore(folder string) error {
 		return dataDirError(folder, err)
 	}
 	if setAside != "" {
-		k.logger.Error("the kept state is lost", "reason", setAside)
+		k.logger.Error("persisted breaker state lost", "reason", setAside)
 	}
 	k.store = file
 	return nil
 }
 
-// dataDirError is the error of a data_dir that can't be used.
+// dataDirError adds the data_dir that cannot be used, and what to do about it, to an error.
 func dataDirError(folder string, err error) error {
-	return fmt.Errorf("data_dir %q: %w (choose another folder, or \"\" to keep everything in memory)", folder, err)
+	return fmt.Errorf("data_dir %q: %w (set another folder, or \"\" to keep everything in memory)", folder, err)
 }
 
-func (k *keeping) openRedis(c routes.Redis) error {
+// openRedis connects to Redis and joins the fleet there.
+func (k *stateStore) openRedis(c routes.Redis) error {
 	tlsConfig, err := redisTLS(c.TLS)
 	if err != nil {
 		return err
 	}
 	k.redis, err = store.NewRedis(store.RedisConfig{
 		URL: c.URL, TLS: tlsConfig, Namespace: c.Namespace, Logger: k.logger,
-		TTL:         func() time.Duration { return k.config().Redis.TTL },
-		LargestBody: func() int64 { return largestQueuedBody(k.config()) },
+		TTL:         func() time.Duration { return k.config.config().Redis.TTL },
+		LargestBody: func() int64 { return largestQueuedBody(k.config.config()) },
 	})
 	if err != nil {
 		return fmt.Errorf("redis.url: %w", err)
 	}
 	k.redis.TakeLog()
-	k.shared = store.NewKeeper(store.KeeperConfig{
-		Store: k.redis, Instance: k.instance, Services: k.services,
-		Current: func(service string) (store.State, bool) {
-			s, ok := k.current(service)
-			return s, ok && !k.share().Enabled // otherwise what is kept there is the fleet's
-		},
-		// Who only followed has nothing to tell.
-		Remembers: func(c events.StateChanged) bool { return c.Cause != events.CauseFleet },
-	})
 	k.fleet = fleet.New(fleet.Config{Instance: k.instance, Coordinator: k.redis, Sharing: k.share})
 	return nil
 }
 
-func (k *keeping) share() fleet.Sharing {
-	c := k.config().Redis
+// share returns the settings of sharing in force.
+func (k *stateStore) share() fleet.Sharing {
+	c := k.config.config().Redis
 	return fleet.Sharing{Enabled: c.Share.Enabled, Quorum: c.Share.Quorum, TTL: c.TTL}
 }
 
-// Born implements proxy.Breakers: a breaker begins as it was before the process ended.
-func (k *keeping) Born(service string, b *breaker.Breaker) {
+// restore gives a new breaker its persisted state and makes it a member of the fleet.
+func (k *stateStore) restore(service string, b *breaker.Breaker) {
 	switch s, found, err := k.store.Load(context.Background(), service); {
 	case err != nil:
-		k.logger.Error("a breaker begins closed, as its kept state can't be read", "service", service, "error", err)
+		k.logger.Error("cannot read persisted breaker state, starting closed", "service", service, "error", err)
 	case found:
 		fleet.Restore(b, s)
 	}
@@ -121,33 +132,34 @@ func (k *keeping) Born(service string, b *breaker.Breaker) {
 	}
 }
 
-// Gone implements proxy.Breakers.
-func (k *keeping) Gone(service string) {
+// leaveFleet ends the membership of a removed breaker.
+func (k *stateStore) leaveFleet(service string) {
 	if k.fleet != nil {
 		k.fleet.Leave(service)
 	}
 }
 
-// run keeps what happens and takes part in the fleet until ctx is done, on goroutines that wait
-// counts. It subscribes before it returns.
-func (k *keeping) run(ctx context.Context, bus *events.Bus, wait *sync.WaitGroup) {
-	k.keep(ctx, k.own, bus, wait)
+// run persists state changes and takes part in the fleet until ctx is done, on goroutines that it adds to wait. It
+// subscribes to bus before it returns.
+func (k *stateStore) run(ctx context.Context, bus *events.Bus, wait *sync.WaitGroup) {
+	k.persistEvents(ctx, k.local, bus, wait)
 	if k.redis == nil {
 		return
 	}
-	k.keep(ctx, k.shared, bus, wait)
+	k.persistEvents(ctx, k.shared, bus, wait)
 	wait.Go(func() { k.fleet.Run(ctx) })
-	changes := bus.Subscribe(eventQueue)
-	wait.Go(func() { k.tellFleet(ctx, changes) })
+	changes := bus.Subscribe(eventBuffer)
+	wait.Go(func() { k.notifyFleet(ctx, changes) })
 }
 
-func (k *keeping) keep(ctx context.Context, keeper *store.Keeper, bus *events.Bus, wait *sync.WaitGroup) {
-	sub := bus.Subscribe(eventQueue)
+// persistEvents runs a keeper.
+func (k *stateStore) persistEvents(ctx context.Context, keeper *store.Keeper, bus *events.Bus, wait *sync.WaitGroup) {
+	sub := bus.Subscribe(eventBuffer)
 	wait.Go(func() { keeper.Run(ctx, sub) })
 }
 
-// tellFleet tells the fleet when it may have something to do.
-func (k *keeping) tellFleet(ctx context.Context, sub *events.Subscription) {
+// notifyFleet makes the fleet compare each breaker that may have changed.
+func (k *stateStore) notifyFleet(ctx context.Context, sub *events.Subscription) {
 	for {
 		e, missed, err := sub.Next(ctx)
 		if err != nil {
@@ -159,7 +171,7 @@ func (k *keeping) tellFleet(ctx context.Context, sub *events.Subscription) {
 			service = e.Service
 		case events.Forced:
 			service = e.Service
-		case events.ProbeGranted: // it was the fleet that said so
+		case events.ProbeGranted: // the fleet itself granted it
 			if missed == 0 {
 				continue
 			}
@@ -171,13 +183,13 @@ func (k *keeping) tellFleet(ctx context.Context, sub *events.Subscription) {
 	}
 }
 
-// close writes what is not written yet. It is for when everything else has ended.
-func (k *keeping) close() {
+// close writes pending state and closes the stores. All goroutines of run must have ended.
+func (k *stateStore) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	k.own.Flush(ctx)
+	k.local.Flush(ctx)
 	if err := k.store.Close(); err != nil {
-		k.logger.Error("close the store", "error", err)
+		k.logger.Error("cannot close the state store", "error", err)
 	}
 	if k.redis != nil {
 		if k.redis.Condition().Up {
@@ -187,76 +199,73 @@ func (k *keeping) close() {
 	}
 }
 
+// flushTimeout bounds how long close waits for writes.
 const flushTimeout = 2 * time.Second
 
-// services lists the services in force; there are none before there is a server.
-func (k *keeping) services() []string {
-	if k.server == nil {
-		return nil
-	}
-	return slices.Collect(maps.Keys(k.server.Breakers()))
-}
+// services returns the names of the services that have a breaker.
+func (k *stateStore) services() []string { return slices.Collect(maps.Keys(k.breakers.All())) }
 
-func (k *keeping) current(service string) (store.State, bool) {
-	b := k.server.Breaker(service)
+// current returns the state of a service's breaker to persist; false if the service has none.
+func (k *stateStore) current(service string) (store.State, bool) {
+	b := k.breakers.Get(service)
 	if b == nil {
 		return store.State{}, false
 	}
 	return fleet.StateOf(service, k.instance, b.Status()), true
 }
 
-func (k *keeping) epoch(service string) uint64 {
+func (k *stateStore) epoch(service string) uint64 {
 	if k.fleet == nil {
 		return 0
 	}
 	return k.fleet.Epoch(service)
 }
 
-func (k *keeping) probing(service string) bool { return k.fleet != nil && k.fleet.IsProber(service) }
+func (k *stateStore) probing(service string) bool { return k.fleet != nil && k.fleet.IsProber(service) }
 
 var errNoFleet = errors.New("redis.url is not set")
 
-func (k *keeping) forceFleet(ctx context.Context, service string, state events.State, d time.Duration, reason string) error {
+func (k *stateStore) forceFleet(ctx context.Context, service string, state events.State, d time.Duration, reason string) error {
 	if k.fleet == nil {
 		return errNoFleet
 	}
 	return k.fleet.Force(ctx, service, state, d, reason)
 }
 
-// persistTimeout bounds how long an operator waits for the disk.
+// persistTimeout bounds how long an admin request waits for the disk.
 const persistTimeout = 3 * time.Second
 
-// persist returns once the state of a service, as it is now, is in this instance's own store, or an *admin.NotPersistedError.
-func (k *keeping) persist(ctx context.Context, service string) error {
+// persist writes the current state of a service to this instance's own store. Its error is an *admin.NotPersistedError.
+func (k *stateStore) persist(ctx context.Context, service string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), persistTimeout)
 	defer cancel()
-	if err := k.own.Sync(ctx, service); err != nil {
+	if err := k.local.Sync(ctx, service); err != nil {
 		return &admin.NotPersistedError{Err: err}
 	}
 	return nil
 }
 
-func (k *keeping) releaseFleet(ctx context.Context, service, reason string) error {
+func (k *stateStore) releaseFleet(ctx context.Context, service, reason string) error {
 	if k.fleet == nil {
 		return errNoFleet
 	}
 	return k.fleet.Release(ctx, service, reason)
 }
 
-// redisCondition returns whether Redis can be used; configured is false if there is none.
-func (k *keeping) redisCondition() (c store.Condition, configured bool) {
+// redisCondition returns the condition of Redis; configured is false if redis.url is not set.
+func (k *stateStore) redisCondition() (c store.Condition, configured bool) {
 	if k.redis == nil {
 		return c, false
 	}
 	return k.redis.Condition(), true
 }
 
-func (k *keeping) redisMetrics() (metrics.Redis, bool) {
+func (k *stateStore) redisMetrics() (metrics.Redis, bool) {
 	c, configured := k.redisCondition()
 	return metrics.Redis{Up: c.Up, Operations: c.Operations, Errors: c.Errors}, configured
 }
 
-func (k *keeping) redisStatus() (s admin.RedisStatus) {
+func (k *stateStore) redisStatus() (s admin.RedisStatus) {
 	c, configured := k.redisCondition()
 	if !configured {
 		return s
@@ -269,22 +278,21 @@ func (k *keeping) redisStatus() (s admin.RedisStatus) {
 	return s
 }
 
-// storeErrors counts the writes to this instance's own store that failed.
-func (k *keeping) storeErrors() uint64 { return k.own.Errors() }
+// storeErrors returns the number of failed writes to this instance's own store.
+func (k *stateStore) storeErrors() uint64 { return k.local.Errors() }
 
-// historyAnswer is how many changes a history shows.
-const historyAnswer = store.HistoryLimit
+// historyLimit is the largest number of changes in a history.
+const historyLimit = store.HistoryLimit
 
-// history returns a service's changes here and, as far as Redis can be asked, in the fleet,
-// newest first.
-func (k *keeping) history(ctx context.Context, service string) ([]events.HistoryEntry, error) {
-	changes, err := k.store.History(ctx, service, historyAnswer)
+// history returns a service's state changes on this instance and, if Redis is up, in the fleet, newest first.
+func (k *stateStore) history(ctx context.Context, service string) ([]events.HistoryEntry, error) {
+	changes, err := k.store.History(ctx, service, historyLimit)
 	if err != nil || k.redis == nil || !k.redis.Condition().Up {
 		return changes, err
 	}
-	shared, err := k.redis.History(ctx, service, historyAnswer)
+	shared, err := k.redis.History(ctx, service, historyLimit)
 	if err != nil {
-		return changes, nil // it is told by health
+		return changes, nil // the health response reports that Redis is down
 	}
 	type key struct {
 		instance string
@@ -302,5 +310,5 @@ func (k *keeping) history(ctx context.Context, service string) ([]events.History
 		}
 	}
 	slices.SortStableFunc(changes, func(a, b events.HistoryEntry) int { return b.Time.Compare(a.Time) })
-	return changes[:min(len(changes), historyAnswer)], nil
+	return changes[:min(len(changes), historyLimit)], nil
 }

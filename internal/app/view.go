@@ -20,16 +20,16 @@ import (
 	"cbproxy/routes"
 )
 
-// view shows the proxy to the admin plane, and carries its orders out.
+// view implements admin.Proxy: it shows the proxy to the admin plane and carries out its requests.
 type view struct {
 	*reloader
-	keeping  *keeping
+	state    *stateStore
 	queues   queueView
 	instance string
 	draining atomic.Bool
 }
 
-// newInstance returns a name for this process that no other one has.
+// newInstance returns a name for this process that is unique among all instances.
 func newInstance() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -40,19 +40,17 @@ func newInstance() string {
 	return host + "-" + hex.EncodeToString(suffix)
 }
 
-func (v *view) config() *routes.Config { return v.current.Load().config }
-
 // Health implements admin.Proxy.
 func (v *view) Health() admin.Health {
-	now := v.current.Load()
+	now := v.active.Load()
 	h := admin.Health{
 		Services:  make(map[string]admin.Service, len(now.config.Routes)),
 		Timestamp: time.Now().UTC(),
 		Config:    now.status,
-		Redis:     v.keeping.redisStatus(),
+		Redis:     v.state.redisStatus(),
 		Instance:  v.instance,
 	}
-	for name, b := range v.server.Breakers() {
+	for name, b := range v.state.breakers.All() {
 		if r := now.config.Routes[name]; r != nil {
 			h.Services[name] = v.serviceStatus(name, r, b)
 		}
@@ -63,7 +61,7 @@ func (v *view) Health() admin.Health {
 
 // Service implements admin.Proxy.
 func (v *view) Service(name string) (admin.Service, bool) {
-	b, r := v.server.Breaker(name), v.config().Routes[name]
+	b, r := v.state.breakers.Get(name), v.active.config().Routes[name]
 	if b == nil || r == nil {
 		return admin.Service{}, false
 	}
@@ -91,8 +89,8 @@ func (v *view) serviceStatus(name string, r *routes.Route, b *breaker.Breaker) a
 		Window:    status.Window,
 		Openings:  status.ConsecutiveOpenings,
 		Cause:     status.Cause,
-		Epoch:     v.keeping.epoch(name),
-		Probing:   v.keeping.probing(name),
+		Epoch:     v.state.epoch(name),
+		Probing:   v.state.probing(name),
 	}
 	open, limit := b.ShadowRejections()
 	s.ShadowRejections = open + limit
@@ -108,30 +106,30 @@ func (v *view) serviceStatus(name string, r *routes.Route, b *breaker.Breaker) a
 // Force implements admin.Proxy.
 func (v *view) Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error {
 	if fleet {
-		if err := v.keeping.forceFleet(ctx, service, state, d, reason); err != nil {
+		if err := v.state.forceFleet(ctx, service, state, d, reason); err != nil {
 			return err
 		}
-	} else if b := v.server.Breaker(service); b != nil {
+	} else if b := v.state.breakers.Get(service); b != nil {
 		b.Force(state, d, reason)
 	}
-	return v.keeping.persist(ctx, service)
+	return v.state.persist(ctx, service)
 }
 
 // Release implements admin.Proxy.
 func (v *view) Release(ctx context.Context, service string, fleet bool, reason string) error {
 	if fleet {
-		if err := v.keeping.releaseFleet(ctx, service, reason); err != nil {
+		if err := v.state.releaseFleet(ctx, service, reason); err != nil {
 			return err
 		}
-	} else if b := v.server.Breaker(service); b != nil {
+	} else if b := v.state.breakers.Get(service); b != nil {
 		b.Release(reason)
 	}
-	return v.keeping.persist(ctx, service)
+	return v.state.persist(ctx, service)
 }
 
 // History implements admin.Proxy.
 func (v *view) History(ctx context.Context, service string) ([]events.HistoryEntry, error) {
-	return v.keeping.history(ctx, service)
+	return v.state.history(ctx, service)
 }
 
 // Queues implements admin.Proxy.
@@ -146,17 +144,17 @@ func (v *view) Ready() error {
 }
 
 // EffectiveConfig implements admin.Proxy.
-func (v *view) EffectiveConfig() ([]byte, error) { return json.Marshal(v.config()) }
+func (v *view) EffectiveConfig() ([]byte, error) { return json.Marshal(v.active.config()) }
 
 // ProtectReads implements admin.Proxy.
-func (v *view) ProtectReads() bool { return v.config().Admin.ProtectReads }
+func (v *view) ProtectReads() bool { return v.active.config().Admin.ProtectReads }
 
 // Hosts implements admin.Proxy.
-func (v *view) Hosts() []string { return v.config().Admin.Hosts }
+func (v *view) Hosts() []string { return v.active.config().Admin.Hosts }
 
-// Token implements admin.Proxy. The file is read each time, so that it can be rotated.
+// Token implements admin.Proxy. The file is read each time, so a rotated token takes effect at once.
 func (v *view) Token() (string, error) {
-	c := v.config().Admin
+	c := v.active.config().Admin
 	if c.Token != "" || c.TokenFile == "" {
 		return c.Token, nil
 	}
@@ -165,15 +163,15 @@ func (v *view) Token() (string, error) {
 		return "", fmt.Errorf("read admin.token_file: %s: %w", c.TokenFile, err)
 	}
 	if token == "" {
-		return "", fmt.Errorf("read admin.token_file: %s holds no token", c.TokenFile)
+		return "", fmt.Errorf("read admin.token_file: %s contains no token", c.TokenFile)
 	}
 	return token, nil
 }
 
-// breakersOf returns what the metrics want to know of a server's breakers.
-func breakersOf(s *proxy.Server, k *keeping) map[string]metrics.Breaker {
+// breakerMetrics returns the breakers by service, for a scrape.
+func breakerMetrics(k *stateStore) map[string]metrics.Breaker {
 	views := map[string]metrics.Breaker{}
-	for name, b := range s.Breakers() {
+	for name, b := range k.breakers.All() {
 		status, policy := b.Status(), b.Policy()
 		view := metrics.Breaker{
 			State:               status.State,
@@ -197,8 +195,8 @@ func breakersOf(s *proxy.Server, k *keeping) map[string]metrics.Breaker {
 	return views
 }
 
-// fallbacksOf returns what the metrics want to know of a server's fallbacks.
-func fallbacksOf(s *proxy.Server) map[string]metrics.Fallback {
+// fallbackMetrics returns the fallbacks by service, for a scrape.
+func fallbackMetrics(s *proxy.Server) map[string]metrics.Fallback {
 	views := map[string]metrics.Fallback{}
 	for name, chain := range s.Fallbacks() {
 		c := chain.CacheStats()
@@ -211,8 +209,8 @@ func fallbacksOf(s *proxy.Server) map[string]metrics.Fallback {
 	return views
 }
 
-// totalsOf returns what the trends are made from.
-func totalsOf(m *metrics.Metrics) map[string]admin.Totals {
+// trendTotals returns the counters that the dashboard's trends are computed from.
+func trendTotals(m *metrics.Metrics) map[string]admin.Totals {
 	all := map[string]admin.Totals{}
 	for name, t := range m.Totals() {
 		all[name] = admin.Totals{

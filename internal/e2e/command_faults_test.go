@@ -95,7 +95,7 @@ func TestCommandsTellWhoElseAnswers(t *testing.T) {
 		"the data plane":       {"status --admin " + p.data, 1, []string{"no route has a prefix", "and not the data plane?", "admin.listen"}},
 		"nobody":               {"queue list --admin " + freeAddress(t), 1, []string{"connection refused", "Is it running there?", "CBPROXY_ADMIN"}},
 		"no socket":            {"status --admin unix://" + folder + "/none.sock", 1, []string{"no such file", "unix://" + folder, "Is it running there?"}},
-		"empty token file":     {"status --token-file " + file("empty", "\n"), 2, []string{"--token-file", "holds no token"}},
+		"empty token file":     {"status --token-file " + file("empty", "\n"), 2, []string{"--token-file", "contains no token"}},
 		"two tokens":           {"status --token-file " + file("two", "a-secret\nb-secret\n"), 2, []string{"--token-file", "second line"}},
 		"health: TLS":          {"healthcheck --admin http://" + secure.Listener.Addr().String(), 1, []string{"400 Bad Request: Client sent an HTTP request to an HTTPS server"}},
 		"health: usage":        {"healthcheck --admin ftp://x", 2, []string{"--admin"}},

@@ -161,7 +161,7 @@ func TestDeadCollectorHoldsNobodyUp(t *testing.T) {
 		t.Errorf("%d lines", n)
 	}
 	p.signal(syscall.SIGTERM)
-	if status := p.wait(); status != 0 || !strings.Contains(p.log.String(), "the last traces or metrics were not exported") {
+	if status := p.wait(); status != 0 || !strings.Contains(p.log.String(), "cannot export the last traces or metrics") {
 		t.Errorf("exit status %d", status)
 	}
 }

@@ -42,28 +42,29 @@ type Redis struct {
 	Operations, Errors uint64
 }
 
-// Config is what Metrics are built from. All fields but Redis, StoreErrors, Queues,
-// Fallbacks and AccessLogDropped are required.
+// Config is what New needs.
 type Config struct {
-	// Breakers returns the breakers in force, by service; it is called at each scrape.
-	Breakers func() map[string]Breaker
-	// Redis returns how Redis is, false if none is configured; it is called at each scrape.
-	Redis func() (Redis, bool)
-	// StoreErrors goes with Redis and returns how many writes to this instance's own store have failed; it is
-	// called at each scrape.
-	StoreErrors func() uint64
-	// Queues returns the queues of all services, and how often their files were committed; it is
-	// called at each scrape.
-	Queues func() (byService map[string]Queue, commits uint64)
-	// Fallbacks returns the fallbacks of all services; it is called at each scrape.
-	Fallbacks func() map[string]Fallback
-	// AccessLogDropped returns how many lines of the access log were dropped; it is called at each
-	// scrape.
-	AccessLogDropped func() uint64
-	// Strategies lists the fallback strategies there are.
+	// Strategies are the names of the registered fallback strategies.
 	Strategies []string
-	// Version and Commit are this build's.
+	// Version and Commit are the build's.
 	Version, Commit string
+}
+
+// Sources are the functions that Collect's collectors call at each scrape. Nil sources have no metrics. Redis and
+// StoreErrors go together.
+type Sources struct {
+	// Breakers returns the breakers by service.
+	Breakers func() map[string]Breaker
+	// Redis returns the condition of Redis, false if none is configured.
+	Redis func() (Redis, bool)
+	// StoreErrors returns the number of failed writes to this instance's own store.
+	StoreErrors func() uint64
+	// Queues returns the queues by service, and the number of commits of their files.
+	Queues func() (byService map[string]Queue, commits uint64)
+	// Fallbacks returns the fallbacks by service.
+	Fallbacks func() map[string]Fallback
+	// AccessLogDropped returns the number of access log lines that were dropped.
+	AccessLogDropped func() uint64
 }
 
 // Metrics is every metric of the proxy. Safe for concurrent use.
@@ -169,24 +170,31 @@ func New(c Config) *Metrics {
 	m.reloads.WithLabelValues("success")
 	m.reloads.WithLabelValues("failure")
 	m.registry.MustRegister(m.requests, m.failures, m.fallbacks, m.responseTime, m.attempts, m.retries, m.budgetSpent, m.shed, m.probes, m.localErrors, m.inFlight,
-		m.reloads, m.reloaded, m.reloadTime, build, &breakerCollector{c.Breakers},
+		m.reloads, m.reloaded, m.reloadTime, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if c.StoreErrors != nil {
-		m.registry.MustRegister(&storeCollector{c.Redis, c.StoreErrors})
+	return m
+}
+
+// Collect registers collectors that read the sources at each scrape. It must be called once.
+func (m *Metrics) Collect(s Sources) {
+	if s.Breakers != nil {
+		m.registry.MustRegister(&breakerCollector{s.Breakers})
 	}
-	if c.Queues != nil {
-		m.registry.MustRegister(&queueCollector{c.Queues})
+	if s.StoreErrors != nil {
+		m.registry.MustRegister(&storeCollector{s.Redis, s.StoreErrors})
 	}
-	if c.Fallbacks != nil {
-		m.registry.MustRegister(&fallbackCollector{c.Fallbacks})
+	if s.Queues != nil {
+		m.registry.MustRegister(&queueCollector{s.Queues})
 	}
-	if c.AccessLogDropped != nil {
+	if s.Fallbacks != nil {
+		m.registry.MustRegister(&fallbackCollector{s.Fallbacks})
+	}
+	if s.AccessLogDropped != nil {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "cbproxy_access_log_dropped_total",
-			Help: "Lines of the access log that were dropped because it could not be written fast enough.",
-		}, func() float64 { return float64(c.AccessLogDropped()) }))
+			Help: "Access log lines dropped because the log could not be written fast enough.",
+		}, func() float64 { return float64(s.AccessLogDropped()) }))
 	}
-	return m
 }
 
 // Handler serves a scrape. With exemplars, which no other text format has, it does so in

@@ -18,7 +18,8 @@ func scrape(m *metrics.Metrics) string {
 }
 
 func newMetrics(state events.State, redis bool) *metrics.Metrics {
-	return metrics.New(metrics.Config{
+	m := metrics.New(metrics.Config{Strategies: []string{"static"}, Version: "v1", Commit: "abc"})
+	m.Collect(metrics.Sources{
 		Breakers: func() map[string]metrics.Breaker {
 			return map[string]metrics.Breaker{"svc": {
 				State: state, Probing: true, Changes: [3]uint64{1, 2, 3}, Held: state == events.Open, Enforced: state != events.Closed,
@@ -28,8 +29,8 @@ func newMetrics(state events.State, redis bool) *metrics.Metrics {
 		},
 		Redis:       func() (metrics.Redis, bool) { return metrics.Redis{Up: true, Operations: 7, Errors: 2}, redis },
 		StoreErrors: func() uint64 { return 3 },
-		Strategies:  []string{"static"}, Version: "v1", Commit: "abc",
 	})
+	return m
 }
 
 // zeros are the series that a service has before its first request.
@@ -177,8 +178,8 @@ func TestReloadsAreCounted(t *testing.T) {
 }
 
 func TestQueuesAndFallbacksAreToldAsTheyAre(t *testing.T) {
-	m := metrics.New(metrics.Config{
-		Breakers: func() map[string]metrics.Breaker { return nil },
+	m := metrics.New(metrics.Config{})
+	m.Collect(metrics.Sources{
 		Queues: func() (map[string]metrics.Queue, uint64) {
 			return map[string]metrics.Queue{"svc": {
 				Depth: 1, Dead: 2, OldestAge: 3.5, Accepted: 4, Delivered: 5, Retried: 6, Died: 7, Lost: 8, TakenOver: 9, Surrendered: 10,

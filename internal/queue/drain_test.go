@@ -48,6 +48,9 @@ func (k *taker) Send(_ context.Context, _ string, m *queue.Message) (queue.Answe
 	return queue.Answer{Status: http.StatusOK}, nil
 }
 
+// LastSuccess implements queue.Sender.
+func (*taker) LastSuccess(string) time.Time { return time.Time{} }
+
 // heap returns the bytes of what is in use.
 func heap() uint64 {
 	var m runtime.MemStats
@@ -65,7 +68,7 @@ func TestLongBacklogIsWorkedOffInOrderAndInLittleMemory(t *testing.T) {
 	k.paths = paths
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	go func() { q.Run(ctx); close(ended) }()
+	go func() { q.Run(ctx, k); close(ended) }()
 	<-k.all
 	stop()
 	<-ended
@@ -91,7 +94,7 @@ func openBacklog(t *testing.T, folder string) (*disk.Queue, *queue.Queues, *take
 	}
 	t.Cleanup(func() { _ = kept.Close() })
 	k := &taker{t: t, all: make(chan struct{})}
-	q := queue.New(queue.Config{Store: kept, Sender: k, Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
+	q := queue.New(queue.Config{Store: kept, Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
 	q.Configure("a", queue.Policy{Capacity: drained, MaxAge: time.Hour, MaxAttempts: 1, Backoff: time.Second, MaxBackoff: time.Second, Ordered: true})
 	return kept, q, k
 }

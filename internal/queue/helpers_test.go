@@ -71,16 +71,11 @@ func (u *upstream) succeed() {
 	u.began = time.Now()
 }
 
-func succeededOf(s queue.Sender) func(string) time.Time {
-	u, ok := s.(*upstream)
-	if !ok {
-		return nil
-	}
-	return func(string) time.Time {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		return u.began
-	}
+// LastSuccess implements queue.Sender.
+func (u *upstream) LastSuccess(string) time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.began
 }
 
 // patience is long enough for a bubble's clock, too.
@@ -141,9 +136,10 @@ func slow() queue.Policy {
 // bench is a running Queues with what is around it.
 type bench struct {
 	*queue.Queues
-	store *disk.Queue
-	bus   *events.Bus
-	stop  func() // ends it, and closes the store; may be called twice
+	store  *disk.Queue
+	bus    *events.Bus
+	sender queue.Sender
+	stop   func() // ends it, and closes the store; may be called twice
 }
 
 // open runs the queues of a folder, "" is memory.
@@ -162,8 +158,8 @@ func opened(t testing.TB, folder string, u queue.Sender) *bench {
 	if err != nil || len(aside) > 0 {
 		t.Fatal(err, aside)
 	}
-	b := &bench{store: kept, bus: new(events.Bus)}
-	b.Queues = queue.New(queue.Config{Store: kept, Sender: u, Bus: b.bus, Logger: slog.New(slog.DiscardHandler), Succeeded: succeededOf(u)})
+	b := &bench{store: kept, bus: new(events.Bus), sender: u}
+	b.Queues = queue.New(queue.Config{Store: kept, Bus: b.bus, Logger: slog.New(slog.DiscardHandler)})
 	b.stop = sync.OnceFunc(func() { _ = kept.Close() })
 	return b
 }
@@ -171,7 +167,7 @@ func opened(t testing.TB, folder string, u queue.Sender) *bench {
 func (b *bench) run(t testing.TB) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); b.Run(ctx) }()
+	go func() { defer close(done); b.Run(ctx, b.sender) }()
 	b.stop = sync.OnceFunc(func() { cancel(); <-done; _ = b.store.Close() })
 	t.Cleanup(b.stop)
 }

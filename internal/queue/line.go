@@ -20,9 +20,7 @@ import (
 type line struct {
 	service   string
 	store     *disk.Queue
-	sender    Sender
 	logger    *slog.Logger
-	succeeded func(service string) time.Time // of clients' requests; nil: not known
 	news      chan struct{}                  // holds a token while there is something new to see
 
 	policy atomic.Pointer[Policy]
@@ -35,6 +33,7 @@ type line struct {
 	refusals refusals
 
 	sending context.Context // outlives the line's by lastChance
+	sender  Sender
 	ordered bool            // what follows is how an ordered line reads
 	cursor  uint64          // the last message that was read
 	skipped map[uint64]bool // are not to be read: they were delivered already
@@ -94,7 +93,7 @@ const maxRetryAfter = time.Hour
 
 func newLine(service string, c *Config) *line {
 	l := &line{
-		service: service, store: c.Store, sender: c.Sender, logger: c.Logger.With("service", service), succeeded: c.Succeeded,
+		service: service, store: c.Store, logger: c.Logger.With("service", service),
 		news: make(chan struct{}, 1), wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		drops: map[uint64]drop{}, unremoved: map[uint64]bool{}, aside: map[uint64]bool{},
 	}
@@ -116,12 +115,12 @@ func signal(c chan struct{}) {
 }
 
 // run delivers until ctx is done. What is on its way then gets a little time.
-func (l *line) run(ctx context.Context) {
+func (l *line) run(ctx context.Context, sender Sender) {
 	defer close(l.ended)
 	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastChance, cancel) })()
-	l.sending = sending
+	l.sending, l.sender = sending, sender
 	for ctx.Err() == nil {
 		l.obey()
 		wait, err := l.step()

@@ -53,6 +53,9 @@ type sharing struct {
 	stop   func()
 }
 
+// LastSuccess implements queue.Sender.
+func (*sharing) LastSuccess(string) time.Time { return time.Time{} }
+
 func (s *sharing) Send(_ context.Context, _ string, m *queue.Message) (queue.Answer, error) {
 	s.to.mu.Lock()
 	defer s.to.mu.Unlock()
@@ -87,7 +90,7 @@ func (s *sharing) start() {
 		s.t.Fatal(err)
 	}
 	s.queues = queue.New(queue.Config{
-		Store: s.store, Sender: s, Bus: new(events.Bus), Logger: logger,
+		Store: s.store, Bus: new(events.Bus), Logger: logger,
 		Copies: s.redis.Copies(s.store.Origin()), Shared: func() bool { return true }, Times: s.times,
 	})
 	s.queues.Configure("svc", queue.Policy{
@@ -95,7 +98,7 @@ func (s *sharing) start() {
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); s.queues.Run(ctx) }()
+	go func() { defer close(done); s.queues.Run(ctx, s) }()
 	s.stop = func() {
 		cancel()
 		<-done

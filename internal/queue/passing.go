@@ -95,10 +95,10 @@ func (l *line) letPass(e *entry, f *failure) {
 // refute allows a trial in spite of a Retry-After, which is not only for the message that got it, if the upstream
 // has answered a client's request since. It returns how long to wait before it is called again.
 func (l *line) refute() (again time.Duration) {
-	if !l.passing.refutable || l.succeeded == nil {
+	if !l.passing.refutable {
 		return longestWait
 	}
-	if !l.succeeded(l.service).After(l.passing.since) {
+	if !l.sender.LastSuccess(l.service).After(l.passing.since) {
 		return refutePause
 	}
 	l.passing.allowed, l.passing.refutable = true, false

@@ -28,6 +28,9 @@ type Sender interface {
 	// tells the breaker what came of it, save for the failure of a suspect. The error is a *NotAdmitted where the breaker did not
 	// let it, and otherwise a *Failed.
 	Send(ctx context.Context, service string, m *Message) (Answer, error)
+	// LastSuccess returns when the client's request began that a service's upstream was the last to answer without a failure;
+	// zero if there is none.
+	LastSuccess(service string) time.Time
 }
 
 // Answer is what of an upstream's answer matters.
@@ -57,15 +60,11 @@ type Failed struct {
 func (e *Failed) Error() string { return e.Err.Error() }
 func (e *Failed) Unwrap() error { return e.Err }
 
-// Config is what Queues are built from. All fields but Succeeded and those of the copies are required.
+// Config is what Queues are built from. All fields but those of the copies are required.
 type Config struct {
 	Store  *disk.Queue
-	Sender Sender
 	Bus    *events.Bus
 	Logger *slog.Logger
-	// Succeeded returns when the request of a client began that was the last to be answered by a
-	// service's upstream without a failure; zero if none was. nil is never.
-	Succeeded func(service string) time.Time
 	// Copies is where copies are kept for other instances, nil for nowhere, as long as Shared says
 	// so.
 	Copies *store.Copies
@@ -207,15 +206,15 @@ const (
 	tellEvery  = 250 * time.Millisecond // a service's changes are told that often at most
 )
 
-// Run delivers until ctx is done.
-func (q *Queues) Run(ctx context.Context) {
+// Run delivers with sender until ctx is done.
+func (q *Queues) Run(ctx context.Context, sender Sender) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	sub := q.config.Bus.Subscribe(eventQueue)
 	defer sub.Close()
 	q.mu.Lock()
 	q.start = func(l *line) {
-		running.Go(func() { l.run(ctx) })
+		running.Go(func() { l.run(ctx, sender) })
 		running.Go(func() { l.tell(ctx, q.config.Bus, q.Status) })
 		if l.mirror != nil {
 			running.Go(func() { l.mirror.run(ctx) })

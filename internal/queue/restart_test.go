@@ -61,6 +61,9 @@ func (f senderFunc) Send(ctx context.Context, _ string, m *queue.Message) (queue
 	return f(ctx, m)
 }
 
+// LastSuccess implements queue.Sender.
+func (senderFunc) LastSuccess(string) time.Time { return time.Time{} }
+
 // A restart keeps order, attempts, waits and the dead.
 func TestRestartKeepsWhatIsKnown(t *testing.T) {
 	folder := t.TempDir()

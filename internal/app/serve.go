@@ -1,0 +1,116 @@
+package app
+
+import (
+	"cbproxy/internal/httpserver"
+	"cbproxy/proxy"
+	"cbproxy/routes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"time"
+)
+
+// servers holds the listeners and servers of the data plane and the admin plane.
+type servers struct {
+	data                        *httpserver.Server
+	admin                       *http.Server
+	dataListener, adminListener net.Listener
+}
+
+// listen opens both listeners.
+func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminPlane http.Handler, logger *slog.Logger) (*servers, error) {
+	dataListener, err := httpserver.Listen(ctx, c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("data plane: %w", err)
+	}
+	secured, err := adminTLS(c.Admin.TLS, logger)
+	var adminListener net.Listener
+	if err == nil {
+		adminListener, err = httpserver.Listen(ctx, c.Admin.Listen)
+	}
+	if err != nil {
+		_ = dataListener.Close()
+		return nil, fmt.Errorf("admin plane: %w", err)
+	}
+	return &servers{
+		data:         proxy.NewHTTPServer(data, c, logger),
+		dataListener: dataListener,
+		admin: &http.Server{
+			Handler:           adminPlane,
+			TLSConfig:         secured,
+			ReadHeaderTimeout: 5 * time.Second,
+			ReadTimeout:       10 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		},
+		adminListener: adminListener,
+	}, nil
+}
+
+// serve serves both planes until a signal arrives or one of them fails. SIGHUP reloads the configuration; any other signal
+// drains the proxy.
+func (s *servers) serve(v *view, signals <-chan os.Signal, logger *slog.Logger) error {
+	failed := make(chan error, 2)
+	go func() { failed <- s.data.Serve(s.dataListener) }()
+	go func() {
+		if s.admin.TLSConfig != nil {
+			failed <- s.admin.ServeTLS(s.adminListener, "", "")
+			return
+		}
+		failed <- s.admin.Serve(s.adminListener)
+	}()
+	for {
+		select {
+		case err := <-failed:
+			return fmt.Errorf("serve: %w", err)
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				_ = v.Reload() // the error is published
+				continue
+			}
+			logger.Info("shutting down", "signal", sig.String())
+			s.drain(v, signals, logger)
+			return nil
+		}
+	}
+}
+
+// drain refuses new connections and waits up to shutdown_timeout for requests in flight. The admin plane is served
+// meanwhile. A second signal ends the process at once, without closing anything.
+func (s *servers) drain(v *view, signals <-chan os.Signal, logger *slog.Logger) {
+	v.draining.Store(true)
+	timeout := v.active.config().ShutdownTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() {
+		err := s.data.Shutdown(ctx)
+		if err == nil {
+			err = v.server.DrainTunnels(ctx)
+		}
+		drained <- err
+	}()
+	for {
+		select {
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				continue
+			}
+			logger.Warn("second signal, exiting at once", "signal", sig.String())
+			os.Exit(1)
+		case err := <-drained:
+			if errors.Is(err, context.DeadlineExceeded) {
+				logger.Warn("shutdown_timeout exceeded, aborting requests in flight", "shutdown_timeout", timeout.String())
+			}
+			_ = s.data.Close()  // aborts the remaining requests
+			_ = s.admin.Close() // event streams never end otherwise
+			logger.Info("stopped")
+			return
+		}
+	}
+}
