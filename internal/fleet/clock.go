@@ -9,15 +9,15 @@ type clock struct {
 	roundTrip     time.Duration
 }
 
-// clockLife is how long a better reading is preferred to a newer one that agrees with it.
-const clockLife = time.Minute
+// readingLifetime is how long a better reading is preferred to a newer one that agrees with it.
+const readingLifetime = time.Minute
 
-// read takes a reading: Redis said remote between sent and received.
-func (c *clock) read(sent, received, remote time.Time) {
+// addReading takes a reading: Redis said remote between sent and received.
+func (c *clock) addReading(sent, received, remote time.Time) {
 	roundTrip := received.Sub(sent)
 	middle := sent.Add(roundTrip / 2)
 	agrees := c.known() && c.toRemote(middle).Sub(remote).Abs() <= (roundTrip+c.roundTrip)/2+time.Millisecond
-	if agrees && roundTrip > c.roundTrip && received.Sub(c.local) < clockLife {
+	if agrees && roundTrip > c.roundTrip && received.Sub(c.local) < readingLifetime {
 		return
 	}
 	*c = clock{local: middle, remote: remote, roundTrip: roundTrip}

@@ -33,25 +33,25 @@ type Config struct {
 
 // Fleet is one instance's part in its fleet. It is safe for concurrent use.
 type Fleet struct {
-	config Config
-	heard  moment       // when Redis was last heard of
-	tokens atomic.Int64 // leases asked for
+	config      Config
+	lastContact atomicTime   // when Redis was last heard of
+	tokenCount  atomic.Int64 // leases asked for
 
 	mu      sync.Mutex         // guards what follows
 	ctx     context.Context    // nil before Run
-	members map[string]*member // by service
+	workers map[string]*worker // by service
 	running sync.WaitGroup
 }
 
 // New returns a fleet that does nothing until Run.
-func New(c Config) *Fleet { return &Fleet{config: c, members: map[string]*member{}} }
+func New(c Config) *Fleet { return &Fleet{config: c, workers: map[string]*worker{}} }
 
 // Join makes a service's breaker take part.
 func (f *Fleet) Join(service string, b *breaker.Breaker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	m := newMember(service, b, f)
-	f.members[service] = m
+	m := newWorker(service, b, f)
+	f.workers[service] = m
 	if f.ctx != nil {
 		f.start(m)
 	}
@@ -61,9 +61,9 @@ func (f *Fleet) Join(service string, b *breaker.Breaker) {
 func (f *Fleet) Leave(service string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if m := f.members[service]; m != nil {
-		m.leave()
-		delete(f.members, service)
+	if m := f.workers[service]; m != nil {
+		m.cancel()
+		delete(f.workers, service)
 	}
 }
 
@@ -71,7 +71,7 @@ func (f *Fleet) Leave(service string) {
 func (f *Fleet) Run(ctx context.Context) {
 	f.mu.Lock()
 	f.ctx = ctx
-	for _, m := range f.members {
+	for _, m := range f.workers {
 		f.start(m)
 	}
 	f.mu.Unlock()
@@ -80,12 +80,12 @@ func (f *Fleet) Run(ctx context.Context) {
 }
 
 // start is called with mu held.
-func (f *Fleet) start(m *member) {
+func (f *Fleet) start(m *worker) {
 	if f.ctx.Err() != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(f.ctx)
-	m.leave = cancel
+	m.cancel = cancel
 	f.running.Go(func() { m.run(ctx) })
 }
 
@@ -93,16 +93,16 @@ func (f *Fleet) start(m *member) {
 func (f *Fleet) BreakerChanged(service string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name, m := range f.members {
+	for name, m := range f.workers {
 		if service == "" || service == name {
-			m.poke()
+			m.wakeUp()
 		}
 	}
 }
 
 // Epoch returns the number of the last decision on a service that is known here.
 func (f *Fleet) Epoch(service string) uint64 {
-	if m := f.member(service); m != nil {
+	if m := f.worker(service); m != nil {
 		return m.epoch.Load()
 	}
 	return 0
@@ -111,24 +111,24 @@ func (f *Fleet) Epoch(service string) uint64 {
 // IsProber tells whether this instance is the one that may probe a service's upstream for the
 // fleet.
 func (f *Fleet) IsProber(service string) bool {
-	m := f.member(service)
-	return m != nil && time.Now().Before(m.gate.Load().until)
+	m := f.worker(service)
+	return m != nil && time.Now().Before(m.permit.Load().until)
 }
 
-func (f *Fleet) member(service string) *member {
+func (f *Fleet) worker(service string) *worker {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.members[service]
+	return f.workers[service]
 }
 
-// period returns how often each service is compared: often enough to keep its state alive, but
+// syncInterval returns how often each service is compared: often enough to keep its state alive, but
 // with many services less often, so that an instance never asks more than a few questions a
 // second when nothing happens.
-func (f *Fleet) period() time.Duration {
+func (f *Fleet) syncInterval() time.Duration {
 	f.mu.Lock()
-	services := len(f.members)
+	services := len(f.workers)
 	f.mu.Unlock()
-	period := comparePeriod * time.Duration(1+services/100)
+	period := syncInterval * time.Duration(1+services/100)
 	if ttl := f.config.Sharing().TTL; ttl > 0 {
 		period = min(period, max(ttl/3, time.Second))
 	}
@@ -142,18 +142,18 @@ type listener struct{ *Fleet }
 func (l listener) Connected() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, m := range l.members {
-		m.stale.Store(true)
-		m.poke()
+	for _, m := range l.workers {
+		m.resync.Store(true)
+		m.wakeUp()
 	}
 }
 
 // Alive implements store.Listener.
-func (l listener) Alive() { l.heard.set(time.Now()) }
+func (l listener) Alive() { l.lastContact.set(time.Now()) }
 
 // Decided implements store.Listener.
 func (l listener) Decided(s store.State) {
-	if m := l.member(s.Service); m != nil {
-		m.tell(s)
+	if m := l.worker(s.Service); m != nil {
+		m.offer(s)
 	}
 }

@@ -15,24 +15,24 @@ func TestOnlyWhatGoesOnFailingMakesAnInstanceGoByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New("svc", breaker.Policy{FailMax: 1}, func(events.Event) {})
 		defer b.Close()
-		p := newParticipant("svc", "me", b)
+		p := newProtocol("svc", "me", b)
 		ask := func(kind requestKind, failed bool) {
-			p.heard.set(time.Now())
-			p.keepFailure(kind, failed, time.Now())
+			p.lastContact.set(time.Now())
+			p.recordResult(kind, failed, time.Now())
 		}
 		want := func(lost bool, when string) {
 			t.Helper()
-			p.heard.set(time.Now())
-			if got := p.lost(time.Now()); got != lost {
+			p.lastContact.set(time.Now())
+			if got := p.disconnected(time.Now()); got != lost {
 				t.Errorf("%s: by itself is %v", when, got)
 			}
 		}
 		ask(decide, true)
 		ask(merge, false)
 		want(false, "after one failure")
-		time.Sleep(failingAfter + time.Second)
+		time.Sleep(failureTimeout + time.Second)
 		want(false, "long after one failure")
-		time.Sleep(failureLife)
+		time.Sleep(failureLifetime)
 		for range 4 {
 			ask(acquire, true)
 			ask(merge, false)
@@ -46,9 +46,9 @@ func TestOnlyWhatGoesOnFailingMakesAnInstanceGoByItself(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		want(true, "after failures one after the other")
-		time.Sleep(failureLife)
+		time.Sleep(failureLifetime)
 		want(false, "when it was not asked again")
-		if time.Sleep(2 * lostAfter); !p.lost(time.Now()) {
+		if time.Sleep(2 * contactTimeout); !p.disconnected(time.Now()) {
 			t.Error("it waits for a Redis that is silent")
 		}
 	})
@@ -59,7 +59,7 @@ func TestClockPrefersGoodReadings(t *testing.T) {
 	var c clock
 	read := func(after, roundTrip, ahead time.Duration) {
 		sent := begin.Add(after)
-		c.read(sent, sent.Add(roundTrip), sent.Add(roundTrip/2+ahead))
+		c.addReading(sent, sent.Add(roundTrip), sent.Add(roundTrip/2+ahead))
 	}
 	want := func(ahead time.Duration, when string) {
 		t.Helper()
@@ -78,6 +78,6 @@ func TestClockPrefersGoodReadings(t *testing.T) {
 	want(time.Hour+2*time.Millisecond, "a better reading")
 	read(3*time.Second, 20*time.Millisecond, 2*time.Hour)
 	want(2*time.Hour, "a reading that contradicts")
-	read(3*time.Second+2*clockLife, time.Second, 2*time.Hour+100*time.Millisecond)
+	read(3*time.Second+2*readingLifetime, time.Second, 2*time.Hour+100*time.Millisecond)
 	want(2*time.Hour+100*time.Millisecond, "a bad reading when there was none for long")
 }

@@ -8,16 +8,16 @@ import (
 )
 
 // give hands an operator's order to a node and returns what becomes of it.
-func (w *world) give(n *node, o *order) chan error {
+func (w *world) give(n *node, o *command) chan error {
 	o.done = make(chan error, 1)
-	n.order = o
+	n.command = o
 	w.after(0, n.step)
 	return o.done
 }
 
 func TestOperatorHoldsTheWholeFleet(t *testing.T) {
 	scenario(t, 3, 2, func(t *testing.T, w *world) {
-		done := w.give(w.nodes[1], &order{state: events.Open, d: 5 * time.Second, reason: "maintenance"})
+		done := w.give(w.nodes[1], &command{state: events.Open, duration: 5 * time.Second, reason: "maintenance"})
 		w.until("all open", time.Second, w.all(events.Open))
 		if err := <-done; err != nil {
 			t.Fatal(err)
@@ -35,16 +35,16 @@ func TestOperatorHoldsTheWholeFleet(t *testing.T) {
 		}
 		w.until("it ends, and is probed", 5*time.Second, w.all(events.Closed))
 
-		w.give(w.nodes[0], &order{state: events.Closed, reason: "we know better"})
+		w.give(w.nodes[0], &command{state: events.Closed, reason: "we know better"})
 		w.run(time.Second)
 		w.upstream = false
 		w.run(10 * time.Second)
 		if !w.all(events.Closed)() {
 			t.Error("a breaker that is held closed opened")
 		}
-		w.give(w.nodes[2], &order{auto: true})
+		w.give(w.nodes[2], &command{release: true})
 		w.until("released, they open", 10*time.Second, w.all(events.Open))
-		w.give(w.nodes[2], &order{state: events.HalfOpen})
+		w.give(w.nodes[2], &command{state: events.HalfOpen})
 		w.until("ordered to, they probe", time.Second, w.some(events.HalfOpen))
 	})
 }
@@ -53,7 +53,7 @@ func TestOperatorHoldsTheWholeFleet(t *testing.T) {
 func TestOrderIsAnsweredWhenItIsFollowed(t *testing.T) {
 	scenario(t, 1, 1, func(t *testing.T, w *world) {
 		n := w.nodes[0]
-		for _, o := range []*order{{state: events.Open}, {state: events.Closed}, {state: events.Open}, {auto: true}} {
+		for _, o := range []*command{{state: events.Open}, {state: events.Closed}, {state: events.Open}, {release: true}} {
 			done := w.give(n, o)
 			for range 1_000_000 { // finer than what follows an answer in the same goroutine
 				if w.run(100 * time.Nanosecond); len(done) > 0 {
@@ -64,7 +64,7 @@ func TestOrderIsAnsweredWhenItIsFollowed(t *testing.T) {
 				t.Fatalf("%+v was not obeyed", o)
 			}
 			s := n.breaker.Status()
-			if o.auto && s.Forced != nil || !o.auto && (s.Forced == nil || s.State != o.state) {
+			if o.release && s.Forced != nil || !o.release && (s.Forced == nil || s.State != o.state) {
 				t.Errorf("%+v is answered while the breaker is %s, hold %+v", o, s.State, s.Forced)
 			}
 		}
@@ -74,7 +74,7 @@ func TestOrderIsAnsweredWhenItIsFollowed(t *testing.T) {
 func TestOrderThatCanNotBeGivenFails(t *testing.T) {
 	scenario(t, 2, 1, func(t *testing.T, w *world) {
 		w.network.stopped = true
-		done := w.give(w.nodes[0], &order{state: events.Open})
+		done := w.give(w.nodes[0], &command{state: events.Open})
 		w.run(2 * time.Second)
 		select {
 		case err := <-done:
@@ -122,7 +122,7 @@ func TestOpeningIsCutShort(t *testing.T) {
 		w.upstream = false
 		w.until("all open", 10*time.Second, w.all(events.Open))
 		w.upstream = true
-		w.give(w.nodes[2], &order{state: events.HalfOpen})
+		w.give(w.nodes[2], &command{state: events.HalfOpen})
 		w.until("all closed", 3*time.Second, w.all(events.Closed))
 	})
 }
@@ -133,7 +133,7 @@ func TestFinderFollowsAnEarlyProbe(t *testing.T) {
 		w.upstream, w.nodes[0].idle, w.nodes[2].idle = false, true, true
 		w.until("all open", 20*time.Second, w.all(events.Open))
 		finder, other := w.nodes[1], w.nodes[0]
-		if s := finder.breaker.Status(); !own(&s) {
+		if s := finder.breaker.Status(); !openedByItself(&s) {
 			t.Fatalf("another one found it: %+v", s)
 		}
 		w.upstream = true

@@ -62,7 +62,7 @@ func (w *world) some(state events.State) func() bool {
 
 func (w *world) prober() *node {
 	for _, n := range w.nodes {
-		if time.Now().Before(n.gate.Load().until) {
+		if time.Now().Before(n.permit.Load().until) {
 			return n
 		}
 	}
@@ -197,7 +197,7 @@ func TestWithoutRedisEverybodyIsOnItsOwn(t *testing.T) {
 		w.until("all open", 10*time.Second, w.all(events.Open))
 		w.network.stopped, w.upstream = true, true
 		left := time.Until(w.nodes[0].breaker.RetryAt())
-		if took := w.until("all closed", 20*time.Second, w.all(events.Closed)); took > left+lostAfter {
+		if took := w.until("all closed", 20*time.Second, w.all(events.Closed)); took > left+contactTimeout {
 			t.Errorf("closed %v after the opening's end", took-left)
 		}
 		// The board still says open; what was found since counts.
@@ -257,7 +257,7 @@ func TestRefusedRequestsLeaveNobodyWaiting(t *testing.T) {
 			w.until("all open", 10*time.Second, w.all(events.Open))
 			w.refused[kind], w.upstream = true, true
 			left := time.Until(w.nodes[0].breaker.RetryAt())
-			if took := w.until("all closed", 20*time.Second, w.all(events.Closed)); took > left+2*leaseTime+failingAfter {
+			if took := w.until("all closed", 20*time.Second, w.all(events.Closed)); took > left+2*leaseTime+failureTimeout {
 				t.Errorf("kind %d refused: closed %v after the opening's end", kind, took-left)
 			}
 		})
@@ -311,6 +311,6 @@ func TestFindingsThatRedisLosesAreToldAgain(t *testing.T) {
 		w.truth.lost = time.Now()
 		w.board.lose(simulated, nil)
 		w.nodes[1].brokenRoute = true
-		w.until("all open", 2*comparePeriod, w.all(events.Open))
+		w.until("all open", 2*syncInterval, w.all(events.Open))
 	})
 }

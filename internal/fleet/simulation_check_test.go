@@ -85,7 +85,7 @@ func (w *world) checkQuorum(before store.State, d *store.Decision) {
 
 // checkProbe checks that who lets a call through as a probe, knowing of the fleet, has the lease.
 func (w *world) checkProbe(n *node) {
-	if !n.gate.Load().closed || n.lost(time.Now()) || w.lostDataLately() {
+	if !n.permit.Load().required || n.disconnected(time.Now()) || w.lostDataLately() {
 		return
 	}
 	if token := w.board.lease(simulated).token; token != n.lease.token {
@@ -101,7 +101,7 @@ func (w *world) checkNodes() {
 			w.fail("%s knew epoch %d and went back to %d", n.instance, n.lastEpoch, n.known.Epoch)
 		}
 		n.lastEpoch = n.known.Epoch
-		if time.Now().Before(n.gate.Load().until) {
+		if time.Now().Before(n.permit.Load().until) {
 			probers++
 		}
 		w.checkEnd(n)
@@ -118,7 +118,7 @@ func (w *world) checkEnd(n *node) {
 		return
 	}
 	end := n.known.Until.Add(-w.board.ahead)
-	if off := status.RetryAt.Sub(end).Abs(); off > slack/2+n.clock.roundTrip/2+sameEnd {
+	if off := status.RetryAt.Sub(end).Abs(); off > slack/2+n.clock.roundTrip/2+endTolerance {
 		w.fail("%s ends the opening at %v, which is %v off", n.instance, status.RetryAt, off)
 	}
 }

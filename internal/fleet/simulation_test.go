@@ -59,7 +59,7 @@ type network struct {
 
 // node is one instance.
 type node struct {
-	*participant
+	*protocol
 	w           *world
 	alive       bool
 	cutOff      bool // from the board
@@ -163,11 +163,11 @@ func (w *world) addNode() {
 	name := fmt.Sprint("i", w.born)
 	n := &node{w: w, alive: true}
 	b := breaker.New(simulated, w.policy, n.changed)
-	n.participant = newParticipant(simulated, name, b)
+	n.protocol = newProtocol(simulated, name, b)
 	n.random = w.random.Float64
-	n.share = func() Sharing { return Sharing{Enabled: !n.unshared, Quorum: w.quorum} }
-	n.participant.poke = func() { w.after(0, n.step) }
-	b.SetProbePermission(n.turn)
+	n.sharing = func() Sharing { return Sharing{Enabled: !n.unshared, Quorum: w.quorum} }
+	n.protocol.wakeUp = func() { w.after(0, n.step) }
+	b.SetProbePermission(n.mayProbe)
 	w.nodes = append(w.nodes, n)
 	w.after(0, n.step)
 	w.after(w.upTo(time.Second), n.beat)
@@ -191,7 +191,7 @@ func (n *node) step() {
 	r, wake := n.next(time.Now())
 	n.wakes++
 	number := n.wakes
-	if r.kind == nothing {
+	if r.kind == noRequest {
 		if !wake.IsZero() {
 			n.w.after(max(time.Until(wake), 0), func() {
 				if n.wakes == number {
@@ -208,7 +208,7 @@ func (n *node) step() {
 func (n *node) ask(r request) {
 	n.asked++
 	asked, sent := n.asked, time.Now()
-	finish := func(a answer) {
+	finish := func(a response) {
 		if n.asked != asked || !n.alive {
 			return
 		}
@@ -216,27 +216,27 @@ func (n *node) ask(r request) {
 		if a.err != nil {
 			n.w.note("%s: request %d got no answer", n.instance, r.kind)
 		}
-		n.answer(&r, a, sent, time.Now())
+		n.handleResponse(&r, a, sent, time.Now())
 		if a.err != nil {
 			n.rest = time.Now().Add(100*time.Millisecond + n.w.upTo(500*time.Millisecond))
 		}
 		n.w.after(max(time.Until(n.rest), 0)+time.Microsecond, n.step)
 	}
 	n.w.send(n, func() {
-		a := answer{err: errors.New("refused")}
+		a := response{err: errors.New("refused")}
 		if !n.w.refused[r.kind] {
-			a = r.perform(context.Background(), n.w.board)
+			a = r.send(context.Background(), n.w.board)
 		}
 		n.w.send(n, func() { finish(a) })
 	})
-	n.w.after(time.Second, func() { finish(answer{err: errors.New("no answer in time")}) })
+	n.w.after(time.Second, func() { finish(response{err: errors.New("no answer in time")}) })
 }
 
 // publish tells all nodes of a decision.
 func (w *world) publish(s store.State) {
 	for _, n := range w.nodes {
 		w.send(n, func() {
-			n.hear(s)
+			n.handlePublished(s)
 			w.after(0, n.step)
 		})
 	}
@@ -249,13 +249,13 @@ func (n *node) beat() {
 		return
 	}
 	w := n.w
-	quiet, heard := n.heard.since(time.Now())
+	quiet, heard := n.lastContact.since(time.Now())
 	silent := !heard || quiet > 3*time.Second
 	w.send(n, func() {
 		w.send(n, func() {
-			n.heard.set(time.Now())
+			n.lastContact.set(time.Now())
 			if silent {
-				n.compareAt = time.Time{}
+				n.syncAt = time.Time{}
 				w.after(0, n.step)
 			}
 		})

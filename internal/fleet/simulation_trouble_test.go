@@ -55,9 +55,9 @@ func (w *world) befall() {
 		w.after(0, n.step)
 		w.note("%s does not share: %v", n.instance, n.unshared)
 	case 13:
-		if w.chance(0.3) && n.order == nil {
-			w.give(n, &order{
-				auto: w.chance(0.3), state: events.States[w.random.IntN(3)], d: time.Duration(1+w.random.IntN(5)) * time.Second,
+		if w.chance(0.3) && n.command == nil {
+			w.give(n, &command{
+				release: w.chance(0.3), state: events.States[w.random.IntN(3)], duration: time.Duration(1+w.random.IntN(5)) * time.Second,
 			})
 		}
 	}

@@ -59,7 +59,7 @@ func Restore(b *breaker.Breaker, s store.State) {
 	b.SetState(p)
 }
 
-// own tells whether the breaker opened because of what it found itself.
-func own(s *breaker.Status) bool {
+// openedByItself tells whether the breaker opened because of what it found itself.
+func openedByItself(s *breaker.Status) bool {
 	return s.State == events.Open && s.Forced == nil && s.Cause != events.CauseFleet && s.Cause != events.CauseForced
 }

@@ -22,7 +22,7 @@ type Coordinator interface {
 type requestKind int
 
 const (
-	nothing requestKind = iota
+	noRequest requestKind = iota
 	merge
 	decide
 	acquire
@@ -30,19 +30,19 @@ const (
 	release
 )
 
-var requestKinds = [...]requestKind{nothing, merge, decide, acquire, renew, release}
+var requestKinds = [...]requestKind{noRequest, merge, decide, acquire, renew, release}
 
 // request is something to ask the Board.
 type request struct {
 	kind     requestKind
 	state    store.State    // to merge
 	decision store.Decision // to decide
-	order    bool           // the decision is an operator's
+	command  bool           // the decision is an operator's
 	token    string         // of a lease
 }
 
-// answer is what the Board said.
-type answer struct {
+// response is what the Board said.
+type response struct {
 	err     error
 	verdict store.Verdict
 	state   store.State   // that is kept
@@ -52,8 +52,8 @@ type answer struct {
 	wanted  bool          // by another instance
 }
 
-// perform asks b.
-func (r *request) perform(ctx context.Context, b Coordinator) (a answer) {
+// send asks b.
+func (r *request) send(ctx context.Context, b Coordinator) (a response) {
 	service := r.state.Service
 	switch r.kind {
 	case merge:
