@@ -10,69 +10,71 @@ import (
 	"cbproxy/internal/store"
 )
 
-var errNotShared = errors.New("the instances share nothing: redis.url is not set or redis.share.enabled is false")
+var errNotShared = errors.New("sharing is off: redis.url is not set or redis.share.enabled is false")
 
-// command is what an operator wants of the whole fleet.
+// command is an operator's command for the whole fleet.
 type command struct {
-	release  bool // the end of a hold
+	release  bool // release the forced state; otherwise force state
 	state    events.State
-	duration time.Duration // of the hold; 0 is until the next order
+	duration time.Duration // of the forced state; 0 means until the next command
 	reason   string
-	done     chan error // takes one
+	done     chan error // receives the result; has a buffer of one
 }
 
-// Force is an operator's order to the whole fleet: Open and Closed hold for d, or until Release
-// if d is 0; HalfOpen starts probing now. It returns when Redis has taken it and the breaker
-// here follows it, as the others then do, or else with an error, and then it may come into force
-// all the same.
+// Force forces the state of a service's breaker on every instance: Open and Closed for d, or until
+// Release if d is 0; HalfOpen starts probing now. It returns nil once Redis has accepted the
+// decision and the breaker of this instance is in that state; the other instances follow. After an
+// error the decision may take effect nevertheless.
 func (f *Fleet) Force(ctx context.Context, service string, state events.State, d time.Duration, reason string) error {
 	return f.execute(ctx, service, &command{state: state, duration: d, reason: reason})
 }
 
-// Release ends the fleet's hold on a service, if there is one.
+// Release releases a state that is forced on every instance. It does nothing if there is none.
 func (f *Fleet) Release(ctx context.Context, service, reason string) error {
 	return f.execute(ctx, service, &command{release: true, reason: reason})
 }
 
-func (f *Fleet) execute(ctx context.Context, service string, o *command) error {
-	o.done = make(chan error, 1)
-	m := f.worker(service)
-	if m == nil {
-		return fmt.Errorf("%s takes no part in a fleet", service)
+// execute passes c to the service's worker and waits for its result.
+func (f *Fleet) execute(ctx context.Context, service string, c *command) error {
+	c.done = make(chan error, 1)
+	w := f.worker(service)
+	if w == nil {
+		return fmt.Errorf("the state of %s is not shared", service)
 	}
 	select {
-	case m.commands <- o:
+	case w.commands <- c:
 	case <-ctx.Done():
-		return fmt.Errorf("order %s: %w", service, ctx.Err())
+		return fmt.Errorf("set the fleet's state of %s: %w", service, ctx.Err())
 	}
 	select {
-	case err := <-o.done:
+	case err := <-c.done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("order %s: %w", service, ctx.Err())
+		return fmt.Errorf("set the fleet's state of %s: %w", service, ctx.Err())
 	}
 }
 
-// commandRequest returns the decision that the waiting order asks for.
+// commandRequest returns the request for the pending command. It completes the command if there is
+// nothing to decide.
 func (p *protocol) commandRequest(now time.Time) (r request) {
-	o := p.command
+	c := p.command
 	s := store.State{
-		Service: p.service, State: o.state, Timestamp: p.clock.toRemote(now), Instance: p.instance,
-		Cause: events.CauseForced, Reason: o.reason,
+		Service: p.service, State: c.state, Timestamp: p.clock.toRemote(now), Instance: p.instance,
+		Cause: events.CauseForced, Reason: c.reason,
 	}
 	switch {
-	case o.release && !p.known.Forced:
+	case c.release && !p.known.Forced:
 		p.completeCommand(nil, nil)
 		return r
-	case o.release:
+	case c.release:
 		s.Cause, s.State = events.CauseReleased, events.Closed
 		if p.known.State == events.Open {
 			s.State = events.HalfOpen
 		}
-	case o.state != events.HalfOpen:
+	case c.state != events.HalfOpen:
 		s.Forced, s.Shared, s.OpenedAt = true, true, s.Timestamp
-		if o.duration > 0 {
-			s.Until = s.OpenedAt.Add(o.duration)
+		if c.duration > 0 {
+			s.Until = s.OpenedAt.Add(c.duration)
 		}
 	}
 	r.kind, r.command = decide, true
@@ -80,7 +82,8 @@ func (p *protocol) commandRequest(now time.Time) (r request) {
 	return r
 }
 
-// completeCommand answers the order that waits, if there is one and r asked for it, or r is nil.
+// completeCommand completes the pending command with err, if there is one. If r is not nil, it does
+// so only if r is the request for that command.
 func (p *protocol) completeCommand(r *request, err error) {
 	if p.command != nil && (r == nil || r.command) {
 		p.command.done <- err

@@ -7,8 +7,8 @@ import (
 	"cbproxy/internal/store"
 )
 
-// Coordinator is where a fleet's decisions are made and leases are kept, as store.Redis has it. A
-// method's error means that what was asked may have happened or not.
+// Coordinator stores a fleet's decisions and probe leases; store.Redis implements it. If a method
+// returns an error, the request may or may not have been executed.
 type Coordinator interface {
 	Merge(ctx context.Context, s store.State) (kept store.State, now time.Time, err error)
 	Decide(ctx context.Context, d store.Decision) (v store.Verdict, kept store.State, now time.Time, err error)
@@ -18,7 +18,7 @@ type Coordinator interface {
 	Listen(ctx context.Context, l store.Listener)
 }
 
-// requestKind is one of the Board's methods.
+// requestKind is one of the Coordinator's methods.
 type requestKind int
 
 const (
@@ -32,40 +32,40 @@ const (
 
 var requestKinds = [...]requestKind{noRequest, merge, decide, acquire, renew, release}
 
-// request is something to ask the Board.
+// request is a request to the Coordinator.
 type request struct {
 	kind     requestKind
-	state    store.State    // to merge
-	decision store.Decision // to decide
-	command  bool           // the decision is an operator's
-	token    string         // of a lease
+	state    store.State    // for merge; its Service is set for every kind
+	decision store.Decision // for decide
+	command  bool           // the decision is that of an operator's command
+	token    string         // of the lease, for acquire, renew and release
 }
 
-// response is what the Board said.
+// response is the Coordinator's response to a request.
 type response struct {
 	err     error
 	verdict store.Verdict
-	state   store.State   // that is kept
-	now     time.Time     // by the Board's clock
-	busy    time.Duration // how long the lease is another's
+	state   store.State   // the state that the Coordinator has now
+	now     time.Time     // by the Coordinator's clock
+	busy    time.Duration // remaining duration of another instance's lease
 	kept    bool          // the lease was renewed
-	wanted  bool          // by another instance
+	wanted  bool          // another instance is waiting for the lease
 }
 
-// send asks b.
-func (r *request) send(ctx context.Context, b Coordinator) (a response) {
+// send sends the request to c and returns its response.
+func (r *request) send(ctx context.Context, c Coordinator) (res response) {
 	service := r.state.Service
 	switch r.kind {
 	case merge:
-		a.state, a.now, a.err = b.Merge(ctx, r.state)
+		res.state, res.now, res.err = c.Merge(ctx, r.state)
 	case decide:
-		a.verdict, a.state, a.now, a.err = b.Decide(ctx, r.decision)
+		res.verdict, res.state, res.now, res.err = c.Decide(ctx, r.decision)
 	case acquire:
-		a.busy, a.err = b.Acquire(ctx, service, r.token, leaseTime)
+		res.busy, res.err = c.Acquire(ctx, service, r.token, leaseTime)
 	case renew:
-		a.kept, a.wanted, a.err = b.Renew(ctx, service, r.token, leaseTime)
+		res.kept, res.wanted, res.err = c.Renew(ctx, service, r.token, leaseTime)
 	case release:
-		a.err = b.Release(ctx, service, r.token)
+		res.err = c.Release(ctx, service, r.token)
 	}
-	return a
+	return res
 }

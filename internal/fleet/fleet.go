@@ -1,6 +1,3 @@
-// Package fleet is what the instances that share a Redis tell each other: that an upstream is
-// dead, until when, who probes it, and what came of that. PROTOCOL.md tells how, and what is
-// guaranteed. No call to an upstream ever waits for it.
 package fleet
 
 import (
@@ -13,106 +10,109 @@ import (
 	"cbproxy/internal/store"
 )
 
-// Sharing is how an instance takes part.
+// Sharing are the settings that determine how an instance takes part in its fleet.
 type Sharing struct {
-	// Enabled tells and follows; without, the instance is on its own.
+	// Enabled turns sharing on. Without it the instance neither publishes nor follows decisions.
 	Enabled bool
-	// Quorum is how many instances must have found a failure before all follow.
+	// Quorum is the number of instances that must have opened their breakers by themselves before
+	// all others open theirs.
 	Quorum int
-	// TTL is how long Redis keeps a state that nobody touches; 0 is for long.
+	// TTL is how long Redis keeps a state that is not updated; 0 means without limit.
 	TTL time.Duration
 }
 
-// Config is what a Fleet is built from. All fields are required.
+// Config is the configuration of a Fleet. All fields are required.
 type Config struct {
-	Instance    string // the name of this one, which no other has
+	Instance    string // the name of this instance, which must be unique
 	Coordinator Coordinator
-	// Sharing is asked again and again, so that it may change.
+	// Sharing returns the current settings. It is called often, and they may change.
 	Sharing func() Sharing
 }
 
-// Fleet is one instance's part in its fleet. It is safe for concurrent use.
+// Fleet shares the state of this instance's breakers with the other instances. It is safe for
+// concurrent use.
 type Fleet struct {
 	config      Config
-	lastContact atomicTime   // when Redis was last heard of
-	tokenCount  atomic.Int64 // leases asked for
+	lastContact atomicTime   // when Redis responded last
+	tokenCount  atomic.Int64 // number of lease tokens created
 
-	mu      sync.Mutex         // guards what follows
+	mu      sync.Mutex         // guards the fields below
 	ctx     context.Context    // nil before Run
 	workers map[string]*worker // by service
 	running sync.WaitGroup
 }
 
-// New returns a fleet that does nothing until Run.
+// New returns a Fleet that does nothing until Run is called.
 func New(c Config) *Fleet { return &Fleet{config: c, workers: map[string]*worker{}} }
 
-// Join makes a service's breaker take part.
+// Join starts sharing the state of a service's breaker.
 func (f *Fleet) Join(service string, b *breaker.Breaker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	m := newWorker(service, b, f)
-	f.workers[service] = m
+	w := newWorker(service, b, f)
+	f.workers[service] = w
 	if f.ctx != nil {
-		f.start(m)
+		f.start(w)
 	}
 }
 
-// Leave ends the part of a service's breaker.
+// Leave stops sharing the state of a service's breaker.
 func (f *Fleet) Leave(service string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if m := f.workers[service]; m != nil {
-		m.cancel()
+	if w := f.workers[service]; w != nil {
+		w.cancel()
 		delete(f.workers, service)
 	}
 }
 
-// Run takes part until ctx is done, and then gives back what others wait for.
+// Run shares states until ctx is done. Before it returns, it releases the leases of this instance.
 func (f *Fleet) Run(ctx context.Context) {
 	f.mu.Lock()
 	f.ctx = ctx
-	for _, m := range f.workers {
-		f.start(m)
+	for _, w := range f.workers {
+		f.start(w)
 	}
 	f.mu.Unlock()
 	f.config.Coordinator.Listen(ctx, listener{f})
 	f.running.Wait()
 }
 
-// start is called with mu held.
-func (f *Fleet) start(m *worker) {
+// start starts w. f.mu is held.
+func (f *Fleet) start(w *worker) {
 	if f.ctx.Err() != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(f.ctx)
-	m.cancel = cancel
-	f.running.Go(func() { m.run(ctx) })
+	w.cancel = cancel
+	f.running.Go(func() { w.run(ctx) })
 }
 
-// BreakerChanged is called when the breaker of a service may have changed; with "", all.
+// BreakerChanged must be called when the breaker of a service may have changed. "" means every
+// service.
 func (f *Fleet) BreakerChanged(service string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name, m := range f.workers {
+	for name, w := range f.workers {
 		if service == "" || service == name {
-			m.wakeUp()
+			w.wakeUp()
 		}
 	}
 }
 
-// Epoch returns the number of the last decision on a service that is known here.
+// Epoch returns the epoch of the last known decision on a service; 0 if there is none.
 func (f *Fleet) Epoch(service string) uint64 {
-	if m := f.worker(service); m != nil {
-		return m.epoch.Load()
+	if w := f.worker(service); w != nil {
+		return w.epoch.Load()
 	}
 	return 0
 }
 
-// IsProber tells whether this instance is the one that may probe a service's upstream for the
+// IsProber reports whether this instance is the one that probes a service's upstream for the
 // fleet.
 func (f *Fleet) IsProber(service string) bool {
-	m := f.worker(service)
-	return m != nil && time.Now().Before(m.permit.Load().until)
+	w := f.worker(service)
+	return w != nil && time.Now().Before(w.permit.Load().until)
 }
 
 func (f *Fleet) worker(service string) *worker {
@@ -121,30 +121,30 @@ func (f *Fleet) worker(service string) *worker {
 	return f.workers[service]
 }
 
-// syncInterval returns how often each service is compared: often enough to keep its state alive, but
-// with many services less often, so that an instance never asks more than a few questions a
-// second when nothing happens.
+// syncInterval returns the interval between merges of one service's state. It is short enough to
+// keep the state from expiring, and grows with the number of services, so that an idle instance
+// sends only a few requests a second.
 func (f *Fleet) syncInterval() time.Duration {
 	f.mu.Lock()
 	services := len(f.workers)
 	f.mu.Unlock()
-	period := syncInterval * time.Duration(1+services/100)
+	interval := syncInterval * time.Duration(1+services/100)
 	if ttl := f.config.Sharing().TTL; ttl > 0 {
-		period = min(period, max(ttl/3, time.Second))
+		interval = min(interval, max(ttl/3, time.Second))
 	}
-	return period
+	return interval
 }
 
-// listener hears for a fleet what is published.
+// listener implements store.Listener for a Fleet.
 type listener struct{ *Fleet }
 
-// Connected implements store.Listener. What was published before may have been missed.
+// Connected implements store.Listener. Decisions may have been missed before it is called.
 func (l listener) Connected() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, m := range l.workers {
-		m.resync.Store(true)
-		m.wakeUp()
+	for _, w := range l.workers {
+		w.resync.Store(true)
+		w.wakeUp()
 	}
 }
 
@@ -153,7 +153,7 @@ func (l listener) Alive() { l.lastContact.set(time.Now()) }
 
 // Decided implements store.Listener.
 func (l listener) Decided(s store.State) {
-	if m := l.worker(s.Service); m != nil {
-		m.offer(s)
+	if w := l.worker(s.Service); w != nil {
+		w.offer(s)
 	}
 }

@@ -8,45 +8,17 @@ import (
 	"cbproxy/internal/store"
 )
 
-// next puts the breaker where the fleet is, and returns what to ask Redis now. With a request
-// of nothing, wake is when to call it again at the latest, zero if only a change can give it
-// something to do.
-func (p *protocol) next(now time.Time) (r request, wake time.Time) {
-	share := p.sharing()
-	p.applyDecision(share, now)
-	status := p.breaker.Status()
-	r, wake = p.nextRequest(&status, share, now)
-	r.state.Service = p.service
-	p.updatePermit(&status, share, now)
-	return r, wake
-}
-
-func (p *protocol) updatePermit(status *breaker.Status, share Sharing, now time.Time) {
-	g := probePermit{required: share.Enabled && p.probingNeeded(status, now)}
-	if p.isProber() {
-		g.until = p.lease.until()
-	}
-	old := p.permit.Load()
-	if g == *old {
-		return
-	}
-	p.permit.Store(&g)
-	if old.until.IsZero() && !g.until.IsZero() {
-		p.breaker.ProbeGranted()
-	}
-}
-
-// nextRequest decides what to ask, the most urgent first.
-func (p *protocol) nextRequest(status *breaker.Status, share Sharing, now time.Time) (r request, wake time.Time) {
+// nextRequest returns the most urgent request. If its kind is noRequest, wake is when to ask again.
+func (p *protocol) nextRequest(status *breaker.Status, sharing Sharing, now time.Time) (r request, wake time.Time) {
 	switch {
-	case !share.Enabled:
-		p.syncAt, p.applied, p.clock = time.Time{}, 0, clock{} // it begins anew once it shares again
+	case !sharing.Enabled:
+		p.syncAt, p.applied, p.clock = time.Time{}, 0, clock{} // start from the beginning once sharing is on again
 		p.completeCommand(nil, errNotShared)
 		return p.releaseLease(), time.Time{}
 	case !now.Before(p.syncAt):
 		r.kind, r.state = merge, p.known
 		if p.known.Epoch == 0 {
-			r.state.Timestamp = now // about: a first state has no decision that it is the time of
+			r.state.Timestamp = now // a local time: the clock has no reading, and there is no decision whose time matters
 		}
 		return r, time.Time{}
 	case p.command != nil:
@@ -54,12 +26,12 @@ func (p *protocol) nextRequest(status *breaker.Status, share Sharing, now time.T
 			return r, time.Time{}
 		}
 	}
-	if r = p.decisionRequest(status, share, now); r.kind != noRequest {
+	if r = p.decisionRequest(status, sharing, now); r.kind != noRequest {
 		return r, time.Time{}
 	}
 	early := status.State == events.Open && status.RetryAt.Sub(now) > leaseLead
 	if p.lease.token != "" && (early || p.leaseIdle(status, now) || !p.probingNeeded(status, now) || !p.isProber() && !p.lease.valid(now)) {
-		p.election.acquireAt, p.election.lastAttempt = time.Time{}, now // again only if somebody wants to probe here
+		p.election.acquireAt, p.election.lastAttempt = time.Time{}, now // acquire it again only if a call needs it
 		return p.releaseLease(), time.Time{}
 	}
 	if !p.probingNeeded(status, now) {
@@ -70,29 +42,20 @@ func (p *protocol) nextRequest(status *breaker.Status, share Sharing, now time.T
 	return p.leaseRequest(status, now)
 }
 
-// probingNeeded tells whether the fleet wants the upstream probed and this instance may be asked to.
+// probingNeeded reports whether the fleet needs a prober and this instance may be it.
 func (p *protocol) probingNeeded(status *breaker.Status, now time.Time) bool {
 	return p.known.State != events.Closed && !p.ignoresFleet(status) && !p.fleetForced(now)
 }
 
-// fleetForced tells whether an operator holds the whole fleet.
+// fleetForced reports whether the state is forced for the whole fleet.
 func (p *protocol) fleetForced(now time.Time) bool {
 	remaining, _, endless := p.known.Remaining(p.clock.toRemote(now))
 	return p.known.Forced && (endless || remaining > 0)
 }
 
-// releaseLease returns the request that gives the lease back.
-func (p *protocol) releaseLease() (r request) {
-	if p.lease.token != "" {
-		r.kind, r.token = release, p.lease.token
-		p.lease = lease{}
-	}
-	return r
-}
-
-// decisionRequest returns the decision to ask for because of what the breaker has come to: by its
-// probes, if this instance is the prober, otherwise by its clients' calls.
-func (p *protocol) decisionRequest(status *breaker.Status, share Sharing, now time.Time) (r request) {
+// decisionRequest returns the request to decide what the breaker's state has become: by the
+// results of probes, if this instance is the prober, otherwise by those of client calls.
+func (p *protocol) decisionRequest(status *breaker.Status, sharing Sharing, now time.Time) (r request) {
 	if p.ignoresFleet(status) {
 		return r
 	}
@@ -101,20 +64,21 @@ func (p *protocol) decisionRequest(status *breaker.Status, share Sharing, now ti
 	case p.isProber():
 		switch {
 		case status.State == events.HalfOpen && p.known.State == events.Open:
-			s.Prober, s.OpenedAt, s.Timestamp = p.lease.token, p.known.OpenedAt, p.known.Timestamp // it finds nothing new
+			// The transition to half-open is no new result, so it keeps the times of the opening.
+			s.Prober, s.OpenedAt, s.Timestamp = p.lease.token, p.known.OpenedAt, p.known.Timestamp
 		case status.State == events.Closed:
 		case openedByItself(status) && status.Since.After(p.lease.since):
 		default:
 			return r
 		}
-	case status.Forced != nil && p.known.Epoch == 0: // the fleet's, from before a restart, and Redis has lost it
+	case status.Forced != nil && p.known.Epoch == 0: // forced for the fleet before a restart, and lost by Redis
 	case openedByItself(status) && p.known.State == events.Closed && !p.fleetForced(now):
-		f := vote{status.Since, p.known.Epoch, share.Quorum}
-		if p.lastVote == f {
+		v := vote{status.Since, p.known.Epoch, sharing.Quorum}
+		if p.lastVote == v {
 			return r
 		}
-		p.lastVote = f
-		r.decision.Quorum, r.decision.Window = share.Quorum, p.breaker.Policy().Window
+		p.lastVote = v
+		r.decision.Quorum, r.decision.Window = sharing.Quorum, p.breaker.Policy().Window
 		r.decision.Age = max(now.Sub(status.Since), 0)
 	default:
 		return r
@@ -123,14 +87,15 @@ func (p *protocol) decisionRequest(status *breaker.Status, share Sharing, now ti
 	return r
 }
 
-// stateOf returns the breaker's state by Redis's clock.
+// stateOf returns the breaker's state with times of Redis's clock.
 func (p *protocol) stateOf(status *breaker.Status) store.State {
 	s := StateOf(p.service, p.instance, *status)
 	s.Timestamp, s.OpenedAt, s.Until = p.clock.toRemote(s.Timestamp), p.clock.toRemote(s.OpenedAt), p.clock.toRemote(s.Until)
 	return s
 }
 
-// leaseRequest sees to it that one instance probes, if need be this one.
+// leaseRequest returns the request that acquires the lease, makes this instance the prober, or
+// renews the lease.
 func (p *protocol) leaseRequest(status *breaker.Status, now time.Time) (r request, wake time.Time) {
 	switch {
 	case p.lease.token == "":

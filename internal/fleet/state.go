@@ -8,7 +8,7 @@ import (
 	"cbproxy/internal/store"
 )
 
-// StateOf returns what is to be kept of a breaker, by the host's clock.
+// StateOf returns the state to store for a breaker, with times of the host's clock.
 func StateOf(service, instance string, status breaker.Status) store.State {
 	s := store.State{
 		Service: service, State: status.State, Timestamp: status.Since, Failures: status.ConsecutiveFailures,
@@ -24,42 +24,43 @@ func StateOf(service, instance string, status breaker.Status) store.State {
 	return s
 }
 
-// OverrideFor returns how a breaker is put into s at a moment, which is by the clock of s. An
-// opening or a hold has what is left of its time; one whose time is up is probed, or over.
+// OverrideFor returns the override that sets a breaker to s as of at, a time of the clock that s
+// uses. An opening or a forced state has its remaining duration. An opening that has ended becomes
+// half-open, and a forced closed state that has ended becomes closed.
 func OverrideFor(s store.State, at time.Time, cause events.Cause) breaker.StateOverride {
 	now := time.Now()
-	p := breaker.StateOverride{State: s.State, ConsecutiveFailures: s.Failures, ConsecutiveOpenings: s.Openings, Cause: cause, Reason: s.Reason}
+	o := breaker.StateOverride{State: s.State, ConsecutiveFailures: s.Failures, ConsecutiveOpenings: s.Openings, Cause: cause, Reason: s.Reason}
 	remaining, age, endless := s.Remaining(at)
 	switch {
 	case s.Forced && (endless || remaining > 0):
-		p.Forced, p.Shared, p.Duration, p.Since = true, s.Shared, remaining, now.Add(-age)
+		o.Forced, o.Shared, o.Duration, o.Since = true, s.Shared, remaining, now.Add(-age)
 	case s.State == events.Open && remaining > 0:
-		p.Duration, p.Since = remaining, now.Add(-age)
+		o.Duration, o.Since = remaining, now.Add(-age)
 	case s.State == events.Open:
-		p.State = events.HalfOpen
+		o.State = events.HalfOpen
 	case s.State == events.Closed:
-		p.Since = now.Add(-max(at.Sub(s.Timestamp), 0))
+		o.Since = now.Add(-max(at.Sub(s.Timestamp), 0))
 	}
-	return p
+	return o
 }
 
-// Restore puts a breaker that was just born into the state that was kept before the process
-// ended, by the host's clock. What a closed breaker had counted is not kept, and no opening is
-// longer than the policy in force allows.
+// Restore sets a new breaker to the state that was stored before the process ended, with times of
+// the host's clock. The counts of a closed breaker are not restored, and an opening is at most as
+// long as the current policy allows.
 func Restore(b *breaker.Breaker, s store.State) {
 	if policy := b.Policy(); s.State == events.Open && !s.Forced {
 		if longest := s.OpenedAt.Add(policy.MaxOpening(s.Openings)); longest.Before(s.Until) {
 			s.Until = longest
 		}
 	}
-	p := OverrideFor(s, time.Now(), events.CauseRestored)
-	if p.State == events.Closed && !p.Forced && p.ConsecutiveOpenings == 0 {
+	o := OverrideFor(s, time.Now(), events.CauseRestored)
+	if o.State == events.Closed && !o.Forced && o.ConsecutiveOpenings == 0 {
 		return
 	}
-	b.SetState(p)
+	b.SetState(o)
 }
 
-// openedByItself tells whether the breaker opened because of what it found itself.
+// openedByItself reports whether the breaker is open because of its own calls.
 func openedByItself(s *breaker.Status) bool {
 	return s.State == events.Open && s.Forced == nil && s.Cause != events.CauseFleet && s.Cause != events.CauseForced
 }

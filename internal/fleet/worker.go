@@ -12,92 +12,95 @@ import (
 )
 
 const (
-	minBackoff     = 100 * time.Millisecond // after a request that failed
-	maxBackoff     = 4 * time.Second        // after many
-	releaseTimeout = 500 * time.Millisecond // for the last request before the process ends
+	minBackoff     = 100 * time.Millisecond // after the first failed request
+	maxBackoff     = 4 * time.Second        // after many failed requests
+	releaseTimeout = 500 * time.Millisecond // for releasing the lease at shutdown
 )
 
-// A worker is a participant with a goroutine, which asks Redis for it.
+// worker is the goroutine that sends a protocol's requests to the Coordinator. The embedded
+// protocol is used by that goroutine only.
 type worker struct {
 	*protocol
 	coordinator Coordinator
 
 	wakeups   chan struct{}               // holds a token if there may be something to do
-	published atomic.Pointer[store.State] // the newest decision that was published and not yet heard
-	resync    atomic.Bool                 // decisions may have been missed
+	published atomic.Pointer[store.State] // the newest published decision that run has not handled yet
+	resync    atomic.Bool                 // published decisions may have been missed
 	commands  chan *command
-	epoch     atomic.Uint64 // of the last decision known
-	cancel    context.CancelFunc
+	epoch     atomic.Uint64      // of the last known decision
+	cancel    context.CancelFunc // ends run; guarded by Fleet.mu
 }
 
 func newWorker(service string, b *breaker.Breaker, f *Fleet) *worker {
-	m := &worker{
+	w := &worker{
 		protocol: newProtocol(service, f.config.Instance, b), coordinator: f.config.Coordinator,
 		wakeups: make(chan struct{}, 1), commands: make(chan *command), cancel: func() {},
 	}
-	m.sharing, m.syncInterval, m.protocol.wakeUp = f.config.Sharing, f.syncInterval, m.wakeUp
-	m.lastContact, m.tokenCount = &f.lastContact, &f.tokenCount
-	b.SetProbePermission(m.mayProbe)
-	return m
+	w.sharing, w.syncInterval, w.protocol.wakeUp = f.config.Sharing, f.syncInterval, w.wakeUp
+	w.lastContact, w.tokenCount = &f.lastContact, &f.tokenCount
+	b.SetProbePermission(w.mayProbe)
+	return w
 }
 
-func (m *worker) wakeUp() {
+// wakeUp makes run call next. It does not block and is safe for concurrent use.
+func (w *worker) wakeUp() {
 	select {
-	case m.wakeups <- struct{}{}:
-	default: // there is a token
+	case w.wakeups <- struct{}{}:
+	default: // there is a token already
 	}
 }
 
-// offer hands over a decision. If there are several, only the newest matters.
-func (m *worker) offer(s store.State) {
+// offer passes a published decision to run. Only the newest one is kept. It is safe for concurrent
+// use.
+func (w *worker) offer(s store.State) {
 	for {
-		old := m.published.Load()
-		if old != nil && old.Epoch >= s.Epoch || m.published.CompareAndSwap(old, &s) {
+		old := w.published.Load()
+		if old != nil && old.Epoch >= s.Epoch || w.published.CompareAndSwap(old, &s) {
 			break
 		}
 	}
-	m.wakeUp()
+	w.wakeUp()
 }
 
-// run does what there is to do until ctx is done, and gives the lease back.
-func (m *worker) run(ctx context.Context) {
+// run sends requests until ctx is done, and then releases the lease.
+func (w *worker) run(ctx context.Context) {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = minBackoff, maxBackoff
 	for ctx.Err() == nil {
-		if s := m.published.Swap(nil); s != nil {
-			m.handlePublished(*s)
+		if s := w.published.Swap(nil); s != nil {
+			w.handlePublished(*s)
 		}
-		if m.resync.Swap(false) {
-			m.syncAt = time.Time{}
+		if w.resync.Swap(false) {
+			w.syncAt = time.Time{}
 		}
-		r, wake := m.next(time.Now())
-		m.epoch.Store(m.known.Epoch)
+		r, wake := w.next(time.Now())
+		w.epoch.Store(w.known.Epoch)
 		if r.kind == noRequest {
-			m.sleep(ctx, wake)
+			w.sleep(ctx, wake)
 			continue
 		}
 		sent := time.Now()
-		a := r.send(ctx, m.coordinator)
-		m.handleResponse(&r, a, sent, time.Now())
-		if a.err == nil {
-			if !m.anyFailing(time.Now()) {
+		res := r.send(ctx, w.coordinator)
+		w.handleResponse(&r, res, sent, time.Now())
+		if res.err == nil {
+			if !w.anyFailing(time.Now()) {
 				wait.Reset()
 			}
 			continue
 		}
-		m.backOff(ctx, wait.NextBackOff())
+		w.backOff(ctx, wait.NextBackOff())
 	}
-	m.completeCommand(nil, ctx.Err())
-	if r := m.releaseLease(); r.kind != noRequest {
-		r.state.Service = m.service
+	w.completeCommand(nil, ctx.Err())
+	if r := w.releaseLease(); r.kind != noRequest {
+		r.state.Service = w.service
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 		defer cancel()
-		_ = r.send(last, m.coordinator) // otherwise it ends by itself
+		_ = r.send(last, w.coordinator) // if it fails, the lease expires
 	}
 }
 
-// sleep returns when there may be something to do.
-func (m *worker) sleep(ctx context.Context, wake time.Time) {
+// sleep returns at wake, or earlier if there may be something to do.
+func (w *worker) sleep(ctx context.Context, wake time.Time) {
 	var timeout <-chan time.Time
 	if !wake.IsZero() {
 		t := time.NewTimer(time.Until(wake))
@@ -106,19 +109,20 @@ func (m *worker) sleep(ctx context.Context, wake time.Time) {
 	}
 	select {
 	case <-ctx.Done():
-	case <-m.wakeups:
-	case m.protocol.command = <-m.commands:
+	case <-w.wakeups:
+	case w.protocol.command = <-w.commands:
 	case <-timeout:
 	}
 }
 
-// backOff waits after a request that failed. An order that comes meanwhile fails like it.
-func (m *worker) backOff(ctx context.Context, d time.Duration) {
+// backOff waits after a failed request. It returns earlier if there is a command, which is then
+// tried at once.
+func (w *worker) backOff(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-	case m.protocol.command = <-m.commands:
+	case w.protocol.command = <-w.commands:
 	case <-t.C:
 	}
 }
