@@ -12,7 +12,7 @@ import (
 	"cbproxy/internal/problem"
 )
 
-// reject answers a request whose upstream may not be asked.
+// reject answers a request that must not be sent to the upstream.
 func (x *exchange) reject(reason events.Reason) {
 	x.outcome.Result = events.ResultRejected
 	if span := x.span(); span != nil {
@@ -21,7 +21,7 @@ func (x *exchange) reject(reason events.Reason) {
 	x.fallback(reason)
 }
 
-// refusedFor is the reason for which a breaker has refused a call with err.
+// refusedFor returns the reason for a breaker's error.
 func refusedFor(err error) events.Reason {
 	if err == breaker.ErrHalfOpenLimit {
 		return events.ReasonHalfOpenLimit
@@ -29,10 +29,10 @@ func refusedFor(err error) events.Reason {
 	return events.ReasonOpen
 }
 
-// hold answers a request that must not pass those that are queued, whatever the fallback is for.
-// failed is why the upstream can't take those, "" if it is only busy with them.
-func (x *exchange) hold(failed events.Reason) {
-	x.held = true
+// rejectBehindQueue answers a request that must not overtake queued ones, by the fallback even if it is not configured for the
+// reason. failed is why the upstream can't take the queued requests, "" if they are merely waiting.
+func (x *exchange) rejectBehindQueue(failed events.Reason) {
+	x.behindQueue = true
 	switch x.outcome.State, x.retryAt = x.route.service.breaker.StateAndRetryAt(); {
 	case x.outcome.State == events.Open:
 		x.reject(events.ReasonOpen)
@@ -45,13 +45,13 @@ func (x *exchange) hold(failed events.Reason) {
 	}
 }
 
-// refuse answers a request that is at fault itself.
+// refuse answers a request that is invalid itself.
 func (x *exchange) refuse(p *problem.Problem) {
 	x.outcome.Result = events.ResultCancelled
 	x.problem(p)
 }
 
-// problem writes p as the response of a routed request.
+// problem writes p as the response to a request on a route.
 func (x *exchange) problem(p *problem.Problem) {
 	x.answered = true
 	h := x.w.Header()
@@ -64,12 +64,12 @@ func (x *exchange) problem(p *problem.Problem) {
 	p.Write(x.w)
 }
 
-// fallback answers in the upstream's place: by the route's fallback if it has one for the
-// reason and that has an answer, or else with a problem.
+// fallback answers instead of the upstream: with the route's fallback if it has one for reason and that has an answer, and
+// otherwise with a problem.
 func (x *exchange) fallback(reason events.Reason) {
 	h := x.w.Header()
 	at := x.retryAt
-	if x.outcome.Result != events.ResultRejected { // its own failure may have opened the breaker
+	if x.outcome.Result != events.ResultRejected { // the request's own failure may have opened the breaker
 		at = x.route.service.breaker.RetryAt()
 	}
 	if !at.IsZero() {
@@ -79,7 +79,7 @@ func (x *exchange) fallback(reason events.Reason) {
 		x.fallbackGRPC(reason)
 		return
 	}
-	a, strategy := x.answerOf(reason)
+	a, strategy := x.fallbackAnswer(reason)
 	if a == nil {
 		x.problem(unanswered[reason])
 		return
@@ -95,11 +95,11 @@ func (x *exchange) fallback(reason events.Reason) {
 	h["X-Fallback-Reason"] = reasonHeaders[reason]
 	h["Proxy-Status"] = unanswered[reason].ProxyStatus()
 	x.w.WriteHeader(a.Status)
-	_, _ = x.w.Write(a.Body) // a client that is gone misses nothing
+	_, _ = x.w.Write(a.Body) // the client may be gone
 }
 
-// fallbackGRPC gives a gRPC caller what it can make something of, which is no strategy's
-// answer. None is asked that would do something.
+// fallbackGRPC answers a gRPC call. No strategy's answer is a gRPC message, so it only sets the header fields of a constant
+// strategy; strategies with side effects are not called.
 func (x *exchange) fallbackGRPC(reason events.Reason) {
 	if x.route.answersFor(reason) {
 		if strategy, ok := x.route.chain.Constant(); ok {
@@ -111,7 +111,7 @@ func (x *exchange) fallbackGRPC(reason events.Reason) {
 	x.problem(unanswered[reason])
 }
 
-// answeredBy notes that a fallback has answered.
+// answeredBy records that a fallback has answered.
 func (x *exchange) answeredBy(strategy string, reason events.Reason) {
 	x.outcome.Strategy, x.outcome.Reason = strategy, reason
 	if span := x.span(); span != nil {
@@ -119,15 +119,15 @@ func (x *exchange) answeredBy(strategy string, reason events.Reason) {
 	}
 }
 
-func (x *exchange) answerOf(reason events.Reason) (*fallbacks.Answer, string) {
-	if !x.held && !x.route.answersFor(reason) {
+func (x *exchange) fallbackAnswer(reason events.Reason) (*fallbacks.Answer, string) {
+	if !x.behindQueue && !x.route.answersFor(reason) {
 		return nil, ""
 	}
 	ctx := x.r.Context()
-	if x.upload.left() {
-		ctx = context.WithoutCancel(ctx) // net/http takes a read that was made to fail for the client's end; strategies have time limits
+	if x.upload.incomplete() {
+		ctx = context.WithoutCancel(ctx) // net/http takes the failed read for the client's end; strategies have time limits
 	}
-	a, strategy, err := x.route.chain.Answer(ctx, questioner{x}, reason)
+	a, strategy, err := x.route.chain.Answer(ctx, fallbackClient{x}, reason)
 	if err != nil {
 		x.route.logger.Warn("no fallback has an answer", "service", x.route.service.name, "reason", reason, "error", err)
 		return nil, ""
@@ -135,7 +135,7 @@ func (x *exchange) answerOf(reason events.Reason) (*fallbacks.Answer, string) {
 	return a, strategy
 }
 
-// The values of X-Fallback-Reason, ready to be put into a header.
+// reasonHeaders are the values of X-Fallback-Reason, allocated once.
 var reasonHeaders = func() map[events.Reason][]string {
 	values := make(map[events.Reason][]string, len(events.Reasons))
 	for _, r := range events.Reasons {
@@ -144,7 +144,7 @@ var reasonHeaders = func() map[events.Reason][]string {
 	return values
 }()
 
-// retryAfter is a Retry-After of whole seconds, rounded up so that nobody comes too early.
+// retryAfter returns the value of a Retry-After field: whole seconds, rounded up so that no client retries too early.
 func retryAfter(d time.Duration) string {
 	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
 }

@@ -16,41 +16,41 @@ import (
 	"cbproxy/internal/upstream"
 )
 
-// attempt is one request to the upstream on behalf of an exchange. Each asks the breaker
-// and reports to it. Its fields belong to the request's goroutine unless it says otherwise.
+// attempt is one request to the upstream on behalf of an exchange. Each is admitted by the breaker and reported to it once.
+// Its fields are for the request's goroutine unless they say otherwise.
 type attempt struct {
-	context.Context                         // the exchange's own, or one below it if there may be further attempts
+	context.Context                         // the exchange's, or a child of it if there may be further attempts
 	stop            context.CancelCauseFunc // ends Context; nil: the exchange's cancel does
 
 	x     *exchange
 	call  breaker.Call
 	start time.Time
 
-	trace      *attemptTrace    // nil: it has no span
-	reported   bool             // the breaker has been told
-	failure    *events.Failure  // nil: it has not failed
-	asked      http.Header      // the upstream's request's, once there is a response
-	status     int              // of the response, 0 as long as there is none
-	retryAfter string           // the response's Retry-After
-	hopByHop   []string         // the fields that the response's Connection field names
-	conns      int              // connections it was given; the hooks run on the request's goroutine
-	conn       *upstream.Conn   // the last of them; nil if it is not known
-	shared     bool             // conn speaks HTTP/2
-	unwatch    func() bool      // keeps the end of Context from closing the response's body; nil: it does not
-	overload   bool             // this machine could not carry it out, or the upstream wants fewer requests
-	refused    *problem.Problem // why it was not sent, or was refused on its own account; nil if neither
-	waited     int64            // nanoseconds for which the client's body had been awaited before it began
-	head       time.Duration    // elapsed until the client was given something
-	body       time.Duration    // spent on waiting for the upstream since
+	trace         *attemptTrace    // nil: it has no span
+	reported      bool             // the result has been reported to the breaker
+	failure       *events.Failure  // nil: it has not failed
+	requestHeader http.Header      // of the upstream request, once there is a response
+	status        int              // of the response, 0 before there is one
+	retryAfter    string           // the response's Retry-After
+	hopByHop      []string         // the fields that the response's Connection field names
+	conns         int              // connections that http.Transport has used for it
+	conn          *upstream.Conn   // the last of them; nil: it is not one of http.Transport
+	shared        bool             // conn speaks HTTP/2
+	stopBodyWatch func() bool      // stops the watch that closes the response's body when Context ends; nil: there is none
+	overload      bool             // a shortage of this machine, or the upstream wants fewer requests
+	refused       *problem.Problem // why it was not sent, or was refused for its own content; nil: neither
+	waitedBefore  int64            // nanoseconds for which the client's body was waited for before the attempt
+	headerTime    time.Duration    // time until the response's header section
+	bodyTime      time.Duration    // time spent on waiting for the upstream since then
 
-	answered atomic.Bool // the first byte of a response has come
-	wanted   atomic.Bool // the upstream has said 100 (Continue)
+	gotFirstByte atomic.Bool // the first byte of a response has arrived
+	gotContinue  atomic.Bool // the upstream has sent 100 (Continue)
 
-	informing sync.Mutex // held while an interim response is passed on
-	over      bool       // guarded by informing: the transport has returned, and there may be another attempt
+	interimMu sync.Mutex // held while an interim response is sent to the client
+	done      bool       // guarded by interimMu: the transport has returned, and there may be another attempt
 }
 
-// begin starts the next attempt of x, which the breaker has allowed by call.
+// begin starts the next attempt, which the breaker has admitted with call.
 func (x *exchange) begin(call breaker.Call) {
 	a := &x.only
 	if x.retries != nil {
@@ -59,12 +59,12 @@ func (x *exchange) begin(call breaker.Call) {
 	} else {
 		a.Context = x
 	}
-	a.x, a.call, a.start, a.waited = x, call, time.Now(), x.upload.awaited.Load()
+	a.x, a.call, a.start, a.waitedBefore = x, call, time.Now(), x.upload.waitTime.Load()
 	x.attempt = a
 	x.outcome.State, x.outcome.Attempts = call.State, x.outcome.Attempts+1
 	x.outcome.Result, x.outcome.Failure = "", nil
-	if x.upload.over != nil {
-		x.upload.expects.Store(a)
+	if x.upload.exchangeDone != nil {
+		x.upload.attempt.Store(a)
 	}
 }
 
@@ -77,7 +77,7 @@ func (a *attempt) cancel(cause error) {
 	a.x.cancel(cause)
 }
 
-// succeeded reports that the upstream did its part.
+// succeeded reports a success.
 func (a *attempt) succeeded() {
 	a.trace.done()
 	if a.reported {
@@ -92,7 +92,7 @@ func (a *attempt) succeeded() {
 // maxDetail bounds the details of a failure in bytes: the history keeps them, and they may quote the upstream.
 const maxDetail = 1 << 10
 
-// failed reports that the upstream failed.
+// failed reports a failure of the upstream.
 func (a *attempt) failed(kind events.ErrorType, err error) {
 	x := a.x
 	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(err.Error(), maxDetail)}
@@ -109,17 +109,17 @@ func (a *attempt) failed(kind events.ErrorType, err error) {
 }
 
 // cancelled reports that the attempt counts neither as a success nor as a failure.
-func (a *attempt) cancelled() { a.noVerdict(events.ResultCancelled) }
+func (a *attempt) cancelled() { a.reportNeutral(events.ResultCancelled) }
 
-// failedLocally reports that this machine could not carry the attempt out.
+// failedLocally reports that a shortage of this machine ended the attempt.
 func (a *attempt) failedLocally(kind events.LocalError, err error) {
 	x := a.x
 	a.overload = true
 	x.route.service.failedLocally(x.route.logger, kind, err)
-	a.noVerdict(events.ResultRejected)
+	a.reportNeutral(events.ResultRejected)
 }
 
-func (a *attempt) noVerdict(result events.Result) {
+func (a *attempt) reportNeutral(result events.Result) {
 	if a.reported {
 		return
 	}
@@ -128,52 +128,52 @@ func (a *attempt) noVerdict(result events.Result) {
 	a.call.Cancel()
 }
 
-// took is how long the upstream has been awaited, where anybody wants to know: the whole
-// response, or for a stream its header section.
+// took is the response time that the breaker compares with slow_call_duration: until the end of the response, or of a stream's
+// header section; 0 if the breaker does not use it.
 func (a *attempt) took() time.Duration {
 	switch {
 	case !a.x.route.timed:
 		return 0
-	case a.head > 0:
-		return a.head + a.body
+	case a.headerTime > 0:
+		return a.headerTime + a.bodyTime
 	}
 	return a.elapsed()
 }
 
-// elapsed is the time since the start, without that in which the client's body was awaited.
+// elapsed is the time since the start, without the time in which the client's body was waited for.
 func (a *attempt) elapsed() time.Duration {
-	waited := a.x.upload.awaited.Load() - a.waited
+	waited := a.x.upload.waitTime.Load() - a.waitedBefore
 	return max(time.Since(a.start)-time.Duration(waited), time.Nanosecond)
 }
 
-// isOver reports whether another attempt may have taken its place.
-func (a *attempt) isOver() bool {
-	a.informing.Lock()
-	defer a.informing.Unlock()
-	return a.over
+// isDone reports whether another attempt may have begun.
+func (a *attempt) isDone() bool {
+	a.interimMu.Lock()
+	defer a.interimMu.Unlock()
+	return a.done
 }
 
-// lost is run by an upstream's connection that ends, on a goroutine of the transport's. The
-// transport would wait for the client's body before it said so.
-func (a *attempt) lost(err error) {
+// uploadLost is called when an upstream's connection ends during the upload, on a goroutine of the transport. The transport
+// itself would wait for the client's body before it reported that.
+func (a *attempt) uploadLost(err error) {
 	x := a.x
-	x.ending.Lock()
-	defer x.ending.Unlock()
-	if x.over || a.isOver() || errors.Is(err, net.ErrClosed) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over || a.isDone() || errors.Is(err, net.ErrClosed) {
 		return
 	}
-	stalls := x.upload.stalls()
+	stalls := x.upload.isStalling()
 	if stalls {
-		x.upload.stalledBefore.Store(true) // for an error that is seen later, when the client may have gone on
+		x.upload.wasStalling.Store(true) // for an error that is seen later, when the client may have continued
 	}
-	if x.upload.ended.Load() || a.answered.Load() || x.upload.faulty() != nil {
+	if x.upload.ended.Load() || a.gotFirstByte.Load() || x.upload.readError() != nil {
 		return
 	}
 	if stalls {
 		x.cancel(errStalled)
-		x.endRead()
+		x.interruptRead()
 		return
 	}
-	a.cancel(errLost)
+	a.cancel(errUploadLost)
 	x.stopUpload(events.ReasonReset)
 }

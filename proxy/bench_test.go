@@ -121,7 +121,7 @@ func TestAccessLogThatIsOffAllocatesNothing(t *testing.T) {
 	}
 	x := &exchange{w: w}
 	if n := testing.AllocsPerRun(1000, func() {
-		if rec := x.record(); rec != nil {
+		if rec := x.recorder(); rec != nil {
 			t.Error("a record of a request that is not logged")
 		}
 	}); n != 0 {

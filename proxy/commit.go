@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// headerGrace is for how long the header section of a stream that has sent nothing yet is kept back: what breaks off at once
-// does so before.
+// headerGrace is how long the header section of a stream without a first byte is held back: most responses that break off do
+// so sooner.
 const headerGrace = 10 * time.Millisecond
 
-// responseWriter is what ReverseProxy writes an upstream's response to. It keeps the status and the header section back
-// until there is a byte to send behind them, a stream has been silent for headerGrace, or the response ends: what breaks
-// off before can still be answered for. Safe for concurrent use, as ReverseProxy flushes on a goroutine of its own.
+// responseWriter is what ReverseProxy writes an upstream's response to. It holds back the status and the header section until
+// there is a byte of the body, a stream has been silent for headerGrace, or the response ends: a response that breaks off
+// before that can be replaced. Safe for concurrent use, as ReverseProxy flushes on a goroutine of its own.
 type responseWriter struct {
 	http.ResponseWriter
 	body *responseBody // the response's, if it is started
 
-	mu        sync.Mutex // guards what follows, and the use of ResponseWriter until the header section is sent
-	status    int        // that is kept back; 0: none is
+	mu        sync.Mutex // guards the fields below, and the use of ResponseWriter until the header section is sent
+	status    int        // that is held back; 0: there is none
 	committed bool
-	stopped   bool        // nothing of the response is sent any more
-	grace     *time.Timer // sends the header section; nil: it is not to be sent yet
+	stopped   bool        // no more of the response is sent
+	grace     *time.Timer // sends the header section; nil: not set
 }
 
 func (w *responseWriter) WriteHeader(status int) {
@@ -39,7 +39,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// FlushError is for http.ResponseController.
+// FlushError implements the method that http.ResponseController calls.
 func (w *responseWriter) FlushError() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -53,20 +53,20 @@ func (w *responseWriter) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap implements the method that http.ResponseController calls.
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// flushHeader sends the header section of a stream that goes on in silence.
+// flushHeader sends the header section of a stream that is silent.
 func (w *responseWriter) flushHeader() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.stopped && !w.committed {
 		w.commitLocked()
-		_ = http.NewResponseController(w.ResponseWriter).Flush() // the next write fails as well
+		_ = http.NewResponseController(w.ResponseWriter).Flush() // after an error the next write fails as well
 	}
 }
 
-// commit hands the header section on, if one is kept back.
+// commit sends the header section if it is held back.
 func (w *responseWriter) commit() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,7 +86,7 @@ func (w *responseWriter) isCommitted() bool {
 	return w.committed
 }
 
-// stop sends nothing more, and reports whether a header section is still kept back.
+// stop prevents further writes, and reports whether a header section is still held back.
 func (w *responseWriter) stop() (kept bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -97,13 +97,13 @@ func (w *responseWriter) stop() (kept bool) {
 	return w.status != 0 && !w.committed
 }
 
-// answerInstead answers in place of a response that broke off before anything of it was sent, and reports whether it did:
-// not if the client is gone.
-func (x *exchange) answerInstead() bool {
+// replaceResponse answers instead of a response that broke off before any of it was sent. It reports whether it did: not if
+// the client is gone.
+func (x *exchange) replaceResponse() bool {
 	if !x.writer.stop() || x.attempt == nil || x.r.Context().Err() != nil {
 		return false
 	}
-	x.clock.Stop()
+	x.timer.Stop()
 	clear(x.w.Header())
 	return x.answerFailure()
 }

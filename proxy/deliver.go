@@ -17,34 +17,34 @@ import (
 	"cbproxy/internal/upstream"
 )
 
-// Delivery is a request that is sent to a service's upstream without a client that waits.
+// Delivery is a queued request to a service's upstream, without a client that waits for the response.
 type Delivery struct {
 	Service string
 	Method  string
-	// Host is the client's, which goes upstream where the route has preserve_host.
+	// Host is the client's. It is sent if the route has preserve_host.
 	Host string
 	// Rest is the raw path below the route's prefix, and Query the raw query.
 	Rest, Query string
-	EmptyQuery  bool // a question mark follows Rest, and no query
+	EmptyQuery  bool // the target ends with a question mark
 	// Header is sent as it is, with the proxy added to Via.
 	Header http.Header
 	Body   []byte
-	// Suspect is whether it has failed several times before. The failure of a suspect that was sent is
-	// not reported to the breaker, and a suspect takes no place of a half-open breaker.
+	// Suspect means that the request has failed several times before. If it was sent, its failure is not reported to the
+	// breaker, and it takes no permit of a half-open breaker.
 	Suspect bool
 }
 
-// Delivered is an upstream's answer to a Delivery.
+// Delivered is an upstream's response to a Delivery.
 type Delivered struct {
 	Status int
-	// RetryAfter is how long the upstream wants to be left alone, 0 if it did not say.
+	// RetryAfter is the delay that the upstream asks for, 0 if none.
 	RetryAfter time.Duration
 }
 
-// DeliveryError is the error of a Delivery that was sent and got no answer.
+// DeliveryError is the error of a Delivery that was sent and got no response.
 type DeliveryError struct {
 	Reason events.Reason
-	// Unsent is whether the request can't have caused it: there was no connection, or this machine failed.
+	// Unsent means that the request is not the cause: there was no connection, or this machine has a shortage.
 	Unsent bool
 	Err    error
 }
@@ -52,12 +52,11 @@ type DeliveryError struct {
 func (e *DeliveryError) Error() string { return e.Err.Error() }
 func (e *DeliveryError) Unwrap() error { return e.Err }
 
-// ErrNoService is the error of a Delivery to a service that no route has.
+// ErrNoService is the error of a Delivery to a service without a route.
 var ErrNoService = errors.New("no route has this service")
 
-// Deliver sends d, once, if the service's breaker lets it, and tells that what came of it. The
-// error is breaker.ErrOpen or breaker.ErrHalfOpenLimit where it does not, a *DeferredError,
-// ErrNoService, or a *DeliveryError.
+// Deliver sends d once, if the service's breaker admits it, and reports the result to the breaker. The error is
+// breaker.ErrOpen or breaker.ErrHalfOpenLimit if the breaker rejects it, a *DeferredError, ErrNoService, or a *DeliveryError.
 func (s *Server) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 	snap := s.acquire()
 	defer snap.release()
@@ -74,14 +73,14 @@ func (s *Server) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 		return Delivered{}, err
 	}
 	if d.Suspect && call.State == events.HalfOpen {
-		call.Cancel() // the place is for those whose outcome tells whether the upstream has recovered
+		call.Cancel() // the permit is for requests whose outcome shows whether the upstream has recovered
 		call = breaker.Call{State: call.State}
 	}
 	return rt.deliver(ctx, d, call)
 }
 
-// Succeeded returns when the client's request began that was the last to be answered by a service's upstream
-// without a failure; zero if none was, or no route has the service.
+// Succeeded returns the start of the last client request that a service's upstream answered without a failure; zero if there
+// is none, or no route has the service.
 func (s *Server) Succeeded(service string) (began time.Time) {
 	snap := s.acquire()
 	defer snap.release()
@@ -93,13 +92,13 @@ func (s *Server) Succeeded(service string) (began time.Time) {
 	return began
 }
 
-// deliver is told of by call, exactly once.
+// deliver sends d and reports to call exactly once.
 func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (answer Delivered, err error) {
 	var trace *attemptTrace
 	reported := false
 	defer func() {
 		if !reported {
-			call.Cancel() // as it panics
+			call.Cancel() // after a panic
 			trace.delivered(events.ResultCancelled, nil)
 		}
 	}()
@@ -139,8 +138,8 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 	return answer, err
 }
 
-// verdict returns the call to report what came of d to. A suspect that was sent without a place of a
-// half-open breaker takes one only now, if one is left.
+// verdict returns the call to report the result of d to. A suspect that was sent without a permit of a half-open breaker takes
+// one only now, if one is left.
 func (rt *route) verdict(d *Delivery, call breaker.Call) breaker.Call {
 	if !d.Suspect || call.State != events.HalfOpen {
 		return call
@@ -152,10 +151,10 @@ func (rt *route) verdict(d *Delivery, call breaker.Call) breaker.Call {
 	return late
 }
 
-// drainFor is for how long a response's body is read, at the longest.
+// drainFor is the longest time for which a response's body is read.
 const drainFor = 2 * time.Second
 
-// deliveryRequest makes the upstream's request of d.
+// deliveryRequest returns the upstream request of d.
 func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request {
 	u := &url.URL{RawQuery: d.Query, ForceQuery: d.EmptyQuery}
 	rt.target.Address(u, d.Rest)
@@ -169,14 +168,14 @@ func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 	}
 	rt.via.AddOnce(d.Header)
 	if d.Header["User-Agent"] == nil {
-		d.Header["User-Agent"] = []string{""} // or net/http names itself
+		d.Header["User-Agent"] = []string{""} // otherwise net/http sets its own
 	}
 	return r
 }
 
-// send returns the upstream's answer, whether there was a connection, and how it failed. kind is "" if it did not, or if
-// the error counts neither as a success nor as a failure. A response that breaks off is a failure, but its status tells that
-// the request has arrived.
+// send returns the upstream's response, whether there was a connection, and how the request failed. kind is "" if it did not
+// fail, or if the error counts neither as a success nor as a failure. A response that breaks off is a failure, but its status
+// shows that the request has arrived.
 func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) (answer Delivered, connected bool, kind events.ErrorType, err error) {
 	if state == events.HalfOpen {
 		rt.pool.Renew() // connections from before the failure must not decide recovery
@@ -187,25 +186,24 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 	}
 	defer res.Close()
 	trace.answered(res.Response)
-	enough := time.AfterFunc(drainFor, res.Close) // the request has arrived, and others wait
-	broken := res.Discard(maxDiscarded)           // keeps the connection
+	enough := time.AfterFunc(drainFor, res.Close) // the request has arrived, and the next one waits
+	broken := res.Discard(maxDiscarded)           // reading it keeps the connection
 	drained := enough.Stop()
 	answer = Delivered{res.StatusCode, message.ParseRetryAfter(res.Header.Get("Retry-After"), time.Now())}
 	switch {
 	case rt.config.Breaker.FailureStatuses.Has(res.StatusCode):
 		kind = events.ErrorStatus
-	case broken != nil && drained: // a body may last longer than anything waits for it
+	case broken != nil && drained: // a body may last longer than drainFor
 		kind = rt.failureOf(broken)
 	}
 	return answer, true, kind, nil
 }
 
-// maxDiscarded is how much of the body of a response to a probe or a delivery is read, in bytes, so that its connection can
-// be used again.
+// maxDiscarded is how many bytes of the body of a response to a probe or a delivery are read, so that its connection can be
+// used again.
 const maxDiscarded = 64 << 10
 
-// failureOf returns the upstream's failure that err is, of a request of the proxy's own; "" if it counts neither as a success
-// nor as a failure.
+// failureOf returns the upstream's failure for an error of Pool.Do; "" if it counts neither as a success nor as a failure.
 func (rt *route) failureOf(err *upstream.Error) events.ErrorType {
 	if err.Local != "" {
 		rt.service.failedLocally(rt.logger, err.Local, err)

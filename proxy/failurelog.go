@@ -2,45 +2,45 @@ package proxy
 
 import (
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"cbproxy/internal/events"
 )
 
-// failureLogInterval is the shortest time between two lines on one service's failures.
-const failureLogInterval = time.Second
-
-// failureLog samples the lines on one service's failures: a dead upstream must not fill the
-// disk. Safe for concurrent use; the zero failureLog is ready.
+// failureLog logs the failures of one service, at most one a second: a dead upstream must not fill the disk. Safe for concurrent
+// use.
 type failureLog struct {
-	mu      sync.Mutex // guards what follows
-	next    time.Time
-	omitted int
+	sometimes rate.Sometimes
+	omitted   atomic.Int64 // failures since the last record
 }
 
+func newFailureLog() *failureLog {
+	return &failureLog{sometimes: rate.Sometimes{Interval: time.Second}}
+}
+
+// log logs a failure of the upstream.
 func (l *failureLog) log(logger *slog.Logger, service string, f *events.Failure) {
-	if omitted, due := l.due(f.Time); due {
+	if omitted, due := l.due(); due {
 		logger.Warn("upstream failed", "service", service, "type", f.Type, "detail", f.Detail, "omitted", omitted)
 	}
 }
 
-// logLocal logs a failure of this machine.
+// logLocal logs a shortage of this machine.
 func (l *failureLog) logLocal(logger *slog.Logger, service string, kind events.LocalError, err error) {
-	if omitted, due := l.due(time.Now()); due {
-		logger.Warn("this machine cannot carry out requests, the upstream is not to blame", "service", service, "lacks", kind, "error", err, "omitted", omitted)
+	if omitted, due := l.due(); due {
+		logger.Warn("this machine cannot send requests, which is no failure of the upstream", "service", service, "lacks", kind, "error", err, "omitted", omitted)
 	}
 }
 
-// due reports whether there is to be a line now, and how many have been omitted since the last one.
-func (l *failureLog) due(now time.Time) (omitted int, due bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now.Before(l.next) {
-		l.omitted++
+// due reports whether a failure is to be logged, and how many have been omitted since the last one.
+func (l *failureLog) due() (omitted int64, due bool) {
+	l.sometimes.Do(func() { due = true })
+	if !due {
+		l.omitted.Add(1)
 		return 0, false
 	}
-	omitted = l.omitted
-	l.omitted, l.next = 0, now.Add(failureLogInterval)
-	return omitted, true
+	return l.omitted.Swap(0), true
 }

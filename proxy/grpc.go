@@ -11,55 +11,54 @@ import (
 	"cbproxy/internal/problem"
 )
 
-// grpcCall is what the proxy must know of a request that is a gRPC call.
+// grpcCall is a request that is a gRPC call.
 type grpcCall struct {
-	timeout time.Duration // what the caller gives it; 0: no end
+	timeout time.Duration // of the caller; 0: none
 }
 
-// grpcCallOf returns the gRPC call that r is, nil if it is none.
+// grpcCallOf returns r as a gRPC call, nil if it is none.
 func grpcCallOf(r *http.Request) *grpcCall {
 	if r.ProtoMajor < 2 || !grpc.Is(r.Header) {
 		return nil
 	}
 	c := new(grpcCall)
 	if t := r.Header["Grpc-Timeout"]; len(t) == 1 {
-		c.timeout, _ = grpc.ParseTimeout(t[0]) // the upstream will say what it thinks of a malformed one
+		c.timeout, _ = grpc.ParseTimeout(t[0]) // a malformed one is the upstream's to refuse
 	}
 	return c
 }
 
-// leastDeadline is the time that a caller must give for its deadline to say anything of the
-// upstream: any client could open a breaker by being in a hurry.
-const leastDeadline = 100 * time.Millisecond
+// minDeadline is the shortest deadline of a caller whose timeout counts as a failure of the upstream. Otherwise any client
+// could open a breaker with short deadlines.
+const minDeadline = 100 * time.Millisecond
 
-// deadlineError is why an exchange ends at the caller's deadline.
+// deadlineError returns the cause with which an exchange ends at the caller's deadline.
 func (c *grpcCall) deadlineError() error {
-	if c.timeout < leastDeadline {
-		return errHurried
+	if c.timeout < minDeadline {
+		return errShortDeadline
 	}
 	return errDeadline
 }
 
-// judgeGRPC judges a response by its header section: a trailers-only response has its
-// status there.
-func (a *attempt) judgeGRPC(h http.Header) {
+// evaluateGRPC evaluates a response by its header section, where a trailers-only response has its status.
+func (a *attempt) evaluateGRPC(h http.Header) {
 	if code, message, ok := grpc.ParseStatus(h); ok {
-		a.judgeGRPCStatus(code, message)
+		a.evaluateGRPCStatus(code, message)
 	}
 }
 
-// judgeGRPCEnd judges a response whose body has ended by its trailers.
-func (a *attempt) judgeGRPCEnd(res *http.Response) {
+// evaluateGRPCEnd evaluates a response by its trailers, after the end of its body.
+func (a *attempt) evaluateGRPCEnd(res *http.Response) {
 	code, message, ok := grpc.ParseStatus(res.Trailer)
 	if !ok && res.Header["Grpc-Status"] != nil {
-		return // the header section has told
+		return // the header section has been evaluated
 	}
-	a.judgeGRPCStatus(code, message)
+	a.evaluateGRPCStatus(code, message)
 }
 
-func (a *attempt) judgeGRPCStatus(code grpc.Code, message string) {
+func (a *attempt) evaluateGRPCStatus(code grpc.Code, message string) {
 	a.x.outcome.GRPCStatus = code.String()
-	if code == grpc.DeadlineExceeded && a.x.hurried() {
+	if code == grpc.DeadlineExceeded && a.x.hasShortDeadline() {
 		a.cancelled()
 		return
 	}
@@ -72,7 +71,7 @@ func (a *attempt) judgeGRPCStatus(code grpc.Code, message string) {
 	a.failed(events.ErrorGRPC, fmt.Errorf("gRPC status %v%s", code, message))
 }
 
-// grpcCodeFor returns the code with which a gRPC call is answered in the upstream's place.
+// grpcCodeFor returns the status code of a gRPC response in place of p.
 func (x *exchange) grpcCodeFor(p *problem.Problem) grpc.Code {
 	switch {
 	case p.Status() == http.StatusGatewayTimeout && x.hasDeadline():
@@ -89,8 +88,7 @@ func (x *exchange) grpcCodeFor(p *problem.Problem) grpc.Code {
 
 var grpcType = []string{"application/grpc"}
 
-// answerGRPC answers with a header section that holds the status and nothing else, which
-// gRPC calls trailers-only. Fields that the caller has set stay.
+// answerGRPC sends p as a trailers-only gRPC response: a header section with the status. Fields that are already set stay.
 func (x *exchange) answerGRPC(p *problem.Problem) {
 	h, code := x.w.Header(), x.grpcCodeFor(p)
 	x.outcome.GRPCStatus = code.String()

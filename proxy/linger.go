@@ -10,43 +10,39 @@ import (
 	"cbproxy/internal/httpserver"
 )
 
-// How an answer given before the end of the upload is followed up.
+// Limits on reading the rest of an upload whose response is sent before its end.
 const (
-	smallUpload = 256 << 10 // is read to its end, so that the connection can be kept
-	// lingerTime is the least time for the rest of a larger one. It may take until the route's
-	// timeout has passed since the request's start, as if the upstream got it, with pauses of
-	// limits.read_header_timeout.
+	smallUpload = 256 << 10 // bytes of an upload that is read to its end, so that the connection can be kept
+	// lingerTime is the minimum time for the rest of a larger one. It may take until the route's timeout has passed since the
+	// request's start, with pauses of limits.read_header_timeout.
 	lingerTime = 5 * time.Second
-	// lingerPause is how long a pause may be before the answer, and once the route's timeout has
-	// passed or the server shuts down.
+	// lingerPause is the longest pause before the response, and after the route's timeout or during the server's shutdown.
 	lingerPause = time.Second
-	// lingerBytes is how much of a body is read at most that is too large, or whose end is not
-	// seen.
+	// lingerBytes is how much is read, in bytes, of a body that is too large, or whose end is not detected.
 	lingerBytes = 32 << 20
-	// lingerBuffer is the memory for what is read, of which there is one for each client.
+	// lingerBuffer is the size in bytes of the buffer for each such client.
 	lingerBuffer = 4 << 10
 )
 
-// endUpload is called before an answer is given. What is left of an upload must never be
-// read as the next request: a small one is read to its end, and after any other the
-// connection is closed.
+// endUpload is called before a response of the proxy's own. The rest of an upload must never be read as the next request: a
+// small one is read to its end, and after a larger one the connection is closed.
 func (x *exchange) endUpload(h http.Header) {
-	if !x.upload.left() || x.r.ProtoMajor > 1 {
+	if !x.upload.incomplete() || x.r.ProtoMajor > 1 {
 		return
 	}
 	n := x.r.ContentLength
-	if n >= 0 && n <= min(smallUpload, x.upload.limit) && x.upload.faulty() == nil && x.r.Header["Expect"] == nil {
+	if n >= 0 && n <= min(smallUpload, x.upload.limit) && x.upload.readError() == nil && x.r.Header["Expect"] == nil {
 		control := http.NewResponseController(x.w)
 		_ = control.SetReadDeadline(time.Now().Add(lingerPause))
 		x.upload.discard()
 		_ = control.SetReadDeadline(time.Time{})
 	}
-	if x.upload.left() {
+	if x.upload.incomplete() {
 		h["Connection"] = []string{"close"}
 	}
 }
 
-// uploadLimit bounds the time in which a client that has its answer sends the rest of its body.
+// uploadLimit limits the time in which a client that has its response sends the rest of its body.
 type uploadLimit struct {
 	x        *exchange
 	end      time.Time
@@ -54,14 +50,14 @@ type uploadLimit struct {
 	stop     func() bool
 }
 
-// limitUpload begins to bound the reads of the exchange's body; close must be called.
+// limitUpload starts to limit the reads of the exchange's body; close must be called.
 func (x *exchange) limitUpload() *uploadLimit {
 	l := &uploadLimit{x: x, end: time.Now().Add(lingerTime), draining: httpserver.Draining(x.r.Context())}
-	if end := x.start.Add(x.timeout()); end.After(l.end) {
+	if end := x.began.Add(x.timeout()); end.After(l.end) {
 		l.end = end
 	}
 	l.stop = context.AfterFunc(l.draining, func() {
-		_ = l.set(time.Now().Add(lingerPause)) // where it can't be set, the client holds only itself up
+		_ = l.set(time.Now().Add(lingerPause)) // without deadlines, the client delays only itself
 	})
 	return l
 }
@@ -74,14 +70,14 @@ func (l *uploadLimit) set(deadline time.Time) error {
 
 // next sets the deadline of the next read. It reports false if there must be none.
 func (l *uploadLimit) next() bool {
-	now, pause := time.Now(), l.x.upload.pause
-	if pause <= 0 || now.After(l.x.start.Add(l.x.timeout())) {
+	now, pause := time.Now(), l.x.upload.pauseTimeout
+	if pause <= 0 || now.After(l.x.began.Add(l.x.timeout())) {
 		pause = lingerPause
 	}
 	if l.set(earlier(now.Add(pause), l.end)) != nil {
 		return false
 	}
-	if l.draining.Err() != nil { // last, as it may have begun before the deadline was set
+	if l.draining.Err() != nil { // last, as the shutdown may have begun before the deadline was set
 		l.end = earlier(now.Add(lingerTime), l.end)
 		_ = l.set(earlier(now.Add(lingerPause), l.end))
 	}
@@ -95,22 +91,21 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// linger reads on when a client is still sending a body whose answer is out: a client that
-// reads only after it has sent would otherwise meet a closed connection and lose the
-// answer. HTTP/2 has no such trouble. It occupies nothing of the limits on requests in flight,
-// and little memory.
+// linger reads the rest of a body whose response has been sent: a client that reads only after it has sent all would otherwise
+// find a closed connection and lose the response. HTTP/2 does not need this. A lingering request has no permits of the limits
+// on requests in flight, and uses little memory.
 func (x *exchange) linger() {
 	if x.upload.body == nil || x.upload.ended.Load() || x.r.ProtoMajor > 1 {
 		return
 	}
 	control := http.NewResponseController(x.w)
 	_ = control.SetReadDeadline(time.Now().Add(lingerPause)) // net/http reads on as well, and must not wait for ever
-	fault := x.upload.faulty()
-	if x.clock != nil && context.Cause(x) == errSlowClient {
+	fault := x.upload.readError()
+	if x.timer != nil && context.Cause(x) == errSlowClient {
 		fault = errSlowClient
 	}
 	unasked := x.upload.read.Load() == 0 && x.r.Header["Expect"] != nil
-	complete := x.w.Header()["Content-Length"] != nil // a flush sends all of the answer, its end too
+	complete := x.w.Header()["Content-Length"] != nil // a flush sends all of the response
 	if unasked || fault != nil && fault != errBodyTooLarge || !complete || control.Flush() != nil {
 		return
 	}
@@ -127,8 +122,8 @@ func (x *exchange) linger() {
 	}
 }
 
-// restOfUpload is what linger reads. net/http's reader of chunks remembers a read that was made to fail, and so says
-// nothing any more of a client that is still sending.
+// restOfUpload returns what linger reads. net/http's chunked reader remembers a read that was made to fail, and reads nothing
+// more from a client that is still sending.
 func (x *exchange) restOfUpload() io.Reader {
 	c, ok := httpserver.ConnOf(x.r.Context())
 	if ok && x.r.ContentLength < 0 && x.upload.interrupted.Load() {
@@ -137,11 +132,10 @@ func (x *exchange) restOfUpload() io.Reader {
 	return x.upload.body
 }
 
-// rawChunks reads a chunked body as it is on the wire: where one chunk ends and another begins
-// makes no difference. It ends with what looks like the last chunk.
+// rawChunks reads a chunked body undecoded. It ends with what looks like the last chunk.
 type rawChunks struct {
 	reader io.Reader
-	tail   []byte // of what has been read
+	tail   []byte // the last bytes that were read
 }
 
 var lastChunk = []byte("0\r\n\r\n")

@@ -10,15 +10,15 @@ import (
 	"cbproxy/internal/events"
 )
 
-// prober tests the recovery of one service's upstream, in place of clients' requests, while
-// its breaker is half-open. It lives as long as its route's configuration.
+// prober tests the recovery of one service's upstream while its breaker is half-open, instead of clients' requests. It exists
+// as long as its route's configuration.
 type prober struct {
 	route  *route
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
 
-// probe starts the prober that r wants, in place of the one there is.
+// probe starts the prober of r, and ends the previous one.
 func (s *service) probe(r *route) {
 	s.prober.close()
 	s.prober = nil
@@ -31,7 +31,7 @@ func (s *service) probe(r *route) {
 	s.prober = p
 }
 
-// close ends the probes and returns once they have reported. A nil prober is fine.
+// close ends the prober and returns when its last probe has been reported. A nil prober is valid.
 func (p *prober) close() {
 	if p != nil {
 		p.cancel()
@@ -46,7 +46,7 @@ func (p *prober) run(ctx context.Context) {
 		var again <-chan time.Time
 		if service.breaker.State() == events.HalfOpen {
 			p.probe(ctx)
-			again = time.After(interval) // one success may not be enough, or a client's request still holds the place
+			again = time.After(interval) // one success may not be enough, or a client's request still has the permit
 		}
 		select {
 		case <-ctx.Done():
@@ -57,7 +57,7 @@ func (p *prober) run(ctx context.Context) {
 	}
 }
 
-// probe sends one request and reports what came of it.
+// probe sends one request and reports its result.
 func (p *prober) probe(ctx context.Context) {
 	service := p.route.service
 	call, err := service.breaker.AllowProbe()
@@ -102,7 +102,7 @@ func (p *prober) send(ctx context.Context) (events.ErrorType, error) {
 		return events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode)
 	}
 	if res.ContentLength >= 0 && res.ContentLength <= maxDiscarded {
-		if broken := res.Discard(maxDiscarded); broken != nil { // which keeps the connection, too
+		if broken := res.Discard(maxDiscarded); broken != nil { // reading the body keeps the connection, too
 			return rt.failureOf(broken), broken
 		}
 	}

@@ -6,38 +6,38 @@ import (
 	"sync"
 )
 
-// maxReplayed is the size of a body that is kept so that it can be sent again.
+// maxReplayed is the size in bytes of the largest body that is retained to be sent again.
 const maxReplayed = 64 << 10
 
 var errSuperseded = errors.New("another attempt sends the body now")
 
-// replay keeps a client's body as it is read for the first time, so that it can be sent again: all of it, or what there
-// was until now and then the rest. Only one reader is in use at a time, but a transport may go on using an older one.
-// Until more has been read than is kept, a goroutine of its own waits for the client, so that a reader that is closed
-// returns at once and what comes for it is there for the next one.
+// replay retains a client's body as it is read for the first time, so that it can be sent again: all of it, or the part that
+// was read and then the rest. Only the newest reader is in use, but a transport may still read from an older one. Until more
+// has been read than is retained, a separate goroutine reads from the client, so that a reader that is closed returns at once
+// and what arrives is available to the next one.
 type replay struct {
 	body *requestBody
 
-	mu      sync.Mutex // guards what follows, and the offsets and states of readers
+	mu      sync.Mutex // guards the fields below, and those of readers
 	kept    []byte
-	lost    bool          // more has been read than is kept, or it will not be sent again
-	end     error         // what the body ended with
+	lost    bool          // more has been read than is retained, or the body will not be sent again
+	end     error         // the error that ended the body
 	current *replayReader // the one that may read
-	pulling bool          // pull runs
-	changed chan struct{} // closed with the next change; nil: no reader waits
+	pulling bool          // pull is running
+	changed chan struct{} // closed at the next change; nil: no reader waits
 }
 
 // replayReader is the body of one request to the upstream.
 type replayReader struct {
 	replay *replay
-	offset int  // how much of what is kept has been read
-	direct bool // it waits for the client itself
+	offset int  // bytes of the retained body that have been read
+	direct bool // it reads from the client itself
 	begun  bool // Read has been called
-	closed bool // after it was begun
+	closed bool // Close was called after that
 }
 
-// nextReader returns the body for another request. It is false if the body can't be sent again, and the reader before it
-// stays in use then. A nil replay has a nil body.
+// nextReader returns the body for another request. ok is false if the body can't be sent again; the previous reader stays in
+// use then. A nil replay has a nil body.
 func (p *replay) nextReader() (io.ReadCloser, bool) {
 	if p == nil {
 		return nil, true
@@ -64,7 +64,7 @@ func (p *replay) whole() bool {
 
 func (p *replay) wholeLocked() bool { return !p.lost && (p.end == nil || p.end == io.EOF) }
 
-// forget keeps no more, as the request has an answer. A nil replay keeps nothing.
+// forget stops retaining, as the request has a response. A nil replay retains nothing.
 func (p *replay) forget() {
 	if p == nil {
 		return
@@ -77,7 +77,7 @@ func (p *replay) forget() {
 	}
 }
 
-// wake makes the reader that waits look again.
+// wake makes the waiting reader check for changes.
 func (p *replay) wake() {
 	if p.changed != nil {
 		close(p.changed)
@@ -117,7 +117,7 @@ func (r *replayReader) Read(b []byte) (int, error) {
 	}
 }
 
-// readDirect waits for the client with no copy kept; p.mu is held before and after.
+// readDirect reads from the client without retaining; p.mu is held before and after.
 func (r *replayReader) readDirect(b []byte) (int, error) {
 	p := r.replay
 	r.direct = true
@@ -142,9 +142,9 @@ func (p *replay) pull() {
 	p.wake()
 }
 
-// Close ends a read that is under way, for which the transport may wait. The body outlives the request, save where it is
-// not kept. Where no read has begun it does nothing: over HTTP/2, http.Transport closes the body of a request that it could
-// not send on a connection, and then sends the same request with the same body on another one.
+// Close ends a read that is under way, for which the transport may wait. If no read has begun it does nothing: over HTTP/2,
+// http.Transport closes the body of a request that it could not send on a connection, and then sends the same request with the
+// same body on another one.
 func (r *replayReader) Close() error {
 	p := r.replay
 	p.mu.Lock()

@@ -10,7 +10,7 @@ import (
 
 // replayOf returns the replay of a client's body.
 func replayOf(body string) *replay {
-	x := &exchange{start: time.Now(), r: new(http.Request)}
+	x := &exchange{began: time.Now(), r: new(http.Request)}
 	x.upload = requestBody{x: x, body: io.NopCloser(strings.NewReader(body)), limit: 1 << 20}
 	return &replay{body: &x.upload}
 }

@@ -9,34 +9,33 @@ import (
 	"cbproxy/internal/events"
 )
 
-// DeferredError is the error of a Delivery that was not sent because the places of the half-open
-// breaker are left to clients' requests for a time.
+// DeferredError is the error of a Delivery that was not sent because the permits of the half-open breaker are reserved for
+// clients' requests for some time.
 type DeferredError struct{ Until time.Time }
 
 func (e *DeferredError) Error() string {
-	return "the half-open circuit breaker's places are left to clients for now"
+	return "the permits of the half-open circuit breaker are reserved for clients for now"
 }
 
-// reservedFor is for how long, at most, a half-open breaker's places are left to clients.
+// reservedFor is the longest time for which the permits of a half-open breaker are reserved for clients' requests.
 const reservedFor = 5 * time.Second
 
-// reservation leaves the places of a half-open breaker to clients' requests, if there are any, before
-// queued ones may take them: a queued request that fails would be sent again in each half-open state
-// and keep all clients out. As a client's may do the same, it does so in every other half-open state
-// only. Safe for concurrent use.
-type reservation struct {
-	refused atomic.Int64 // when a client's request was refused last, in nanoseconds since 1970
+// clientReservation reserves the permits of a half-open breaker for clients' requests, if there are any, before queued ones
+// may take them: a queued request that fails would be sent again in each half-open state and keep all clients out. As a
+// client's request may do the same, only every other half-open state has a reservation. Safe for concurrent use.
+type clientReservation struct {
+	refused atomic.Int64 // when a client's request was last rejected, in nanoseconds since 1970
 
-	mu    sync.Mutex // guards what follows
-	phase time.Time  // when the half-open state began that was looked at last
-	on    bool       // it leaves its places to clients
+	mu    sync.Mutex // guards the fields below
+	phase time.Time  // start of the last half-open state that was seen
+	on    bool       // it has a reservation
 }
 
-// note notes that a client's request was refused.
-func (r *reservation) note(at time.Time) { r.refused.Store(at.UnixNano()) }
+// noteRefused records that a client's request was rejected.
+func (r *clientReservation) noteRefused(at time.Time) { r.refused.Store(at.UnixNano()) }
 
-// until returns when queued requests may be sent; zero if that is now.
-func (r *reservation) until(b *breaker.Breaker, now time.Time) time.Time {
+// until returns when queued requests may be sent; zero means now.
+func (r *clientReservation) until(b *breaker.Breaker, now time.Time) time.Time {
 	if b.State() != events.HalfOpen {
 		return time.Time{}
 	}

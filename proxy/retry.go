@@ -13,13 +13,13 @@ import (
 	"cbproxy/internal/message"
 )
 
-// retries is what is left to an exchange of its route's retries.
+// retries is the state of an exchange's retries.
 type retries struct {
 	left int
 	wait time.Duration // before the last retry
 }
 
-// newRetries returns nil if the exchange's request is not to be repeated.
+// newRetries returns nil if the request must not be repeated.
 func (x *exchange) newRetries() *retries {
 	c, r := &x.route.config.Retry, x.r
 	if c.Attempts == 0 {
@@ -36,13 +36,12 @@ func (x *exchange) newRetries() *retries {
 	return &retries{left: c.Attempts}
 }
 
-// askRepeatedly asks the upstream until an attempt is not to be repeated, and returns that
-// one's result.
-func (x *exchange) askRepeatedly(out *http.Request) (*http.Response, error) {
+// doWithRetries makes attempts until one is not to be repeated, and returns the result of that.
+func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 	body := out.Body
 	for {
 		a := x.attempt
-		res, err := a.askApart(out, body)
+		res, err := a.doAttempt(out, body)
 		wait, again := a.next()
 		if again {
 			a.traceRetry(wait)
@@ -55,40 +54,40 @@ func (x *exchange) askRepeatedly(out *http.Request) (*http.Response, error) {
 			if span := x.span(); span != nil {
 				span.Rejected(call.State, refusedFor(refused))
 			}
-			return res, err // what there is, is all there will be
+			return res, err // there is no other response
 		}
 		if body, again = x.replay.nextReader(); !again {
 			call.Cancel()
 			return res, err
 		}
 		if res != nil {
-			_ = res.Body.Close() // nobody will read it
+			_ = res.Body.Close() // it is not read
 		}
-		a.cancelled() // unless it has been told; what is given up before its end says nothing
+		a.cancelled() // unless it has been reported; an attempt that is given up counts neither way
 		a.endTrace()
-		a.cancel(errEnded)
+		a.cancel(errExchangeDone)
 		x.begin(call)
 		x.download.started.Store(false)
-		x.idle.Store(false)
-		x.setClock(x.remaining())
+		x.measuresSilence.Store(false)
+		x.resetTimer(x.remaining())
 	}
 }
 
-// askApart is ask with a context, a trace and a body that are the attempt's alone.
-func (a *attempt) askApart(out *http.Request, body io.ReadCloser) (*http.Response, error) {
+// doAttempt is do with a context, a trace and a body of the attempt's own.
+func (a *attempt) doAttempt(out *http.Request, body io.ReadCloser) (*http.Response, error) {
 	a.Context = httptrace.WithClientTrace(a.Context, new(httptrace.ClientTrace))
 	alone := out.WithContext(a)
 	if body != nil {
 		alone.Body = body
 	}
-	res, err := a.ask(alone)
-	a.informing.Lock()
-	a.over = true
-	a.informing.Unlock()
+	res, err := a.do(alone)
+	a.interimMu.Lock()
+	a.done = true
+	a.interimMu.Unlock()
 	return res, err
 }
 
-// next decides whether there is another attempt after a, and how long to wait before it.
+// next decides whether another attempt follows a, and how long to wait before it.
 func (a *attempt) next() (wait time.Duration, again bool) {
 	x := a.x
 	c, left := &x.route.config.Retry, x.retries
@@ -110,8 +109,7 @@ func (a *attempt) next() (wait time.Duration, again bool) {
 	return wait, true
 }
 
-// repeatable reports whether another attempt may fare better. After a timeout there is no
-// time left.
+// repeatable reports whether another attempt may succeed. After a timeout there is no time left for one.
 func (a *attempt) repeatable() bool {
 	if a.status != 0 && slices.Contains(a.x.route.config.Retry.Statuses, a.status) {
 		return true
@@ -126,7 +124,7 @@ func (a *attempt) repeatable() bool {
 	return false
 }
 
-// backoff draws the wait before the next attempt with decorrelated jitter, see
+// backoff returns a random wait before the next attempt, with decorrelated jitter:
 // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
 func (rs *retries) backoff(least, most time.Duration) time.Duration {
 	span := 3*max(rs.wait, least) - least
@@ -134,10 +132,7 @@ func (rs *retries) backoff(least, most time.Duration) time.Duration {
 	return rs.wait
 }
 
-// remaining is what is left of the time for the whole exchange.
-func (x *exchange) remaining() time.Duration { return x.timeout() - time.Since(x.start) }
-
-// pause waits before the next attempt. It reports false if the exchange is over before.
+// pause waits for d before the next attempt. It reports false if the exchange ends first.
 func (x *exchange) pause(d time.Duration) bool {
 	ctx, cancel := context.WithTimeout(x, d)
 	defer cancel()

@@ -17,26 +17,26 @@ import (
 	"cbproxy/routes"
 )
 
-// route is one service under one configuration. It is never modified once it is in force.
+// route is one service under one configuration. It is not modified after its configuration takes effect.
 type route struct {
 	config  *routes.Route
 	service *service
 	pool    *upstream.Pool
 	poolKey poolKey // of pool
 	logger  *slog.Logger
-	tracer  events.Tracer // nil: nothing is traced
+	tracer  events.Tracer // nil: requests are not traced
 	tunnels *sync.WaitGroup
 	via     *message.Via
 	proxy   *httputil.ReverseProxy
 
-	timed         bool               // the breaker wants to know how long calls take
-	grpcFailures  grpc.Codes         // the codes that are failures
+	timed         bool               // the breaker uses response times
+	grpcFailures  grpc.Codes         // the status codes that are failures
 	proxyInFlight *limit.Concurrency // of all routes
 	maxOfProxy    int64              // permits of proxyInFlight that the route may use; 0: no limit
 
-	chain *fallbacks.Chain // nil: no fallback
-	when  []events.Reason  // the reasons for which chain answers
-	keep  int64            // bytes of the longest request body that chain has a use for
+	chain       *fallbacks.Chain // nil: no fallback
+	when        []events.Reason  // the reasons for which chain answers
+	maxRetained int64            // bytes of the longest request body that chain uses
 
 	target     upstream.Target
 	nameHeader []string
@@ -58,8 +58,7 @@ func newRoute(c *routes.Route, all *routes.Config) *route {
 	return r
 }
 
-// prefix returns the route's prefix that a request's path matched with its first bytes, which
-// may have it with other percent-encoding.
+// prefix returns the configured prefix that the start of a request's path matched. Its percent-encoding may differ.
 func (rt *route) prefix(matched string) string {
 	for _, prefix := range rt.config.Prefix {
 		if strings.TrimSuffix(prefix, "/") == matched {
@@ -69,8 +68,7 @@ func (rt *route) prefix(matched string) string {
 	return rt.config.Prefix[0]
 }
 
-// setFallback gives the route the fallback that its configuration names, if there is one. before
-// is the chain that the service has until now.
+// setFallback builds the fallback that the configuration names, if any. before is the service's current chain.
 func (rt *route) setFallback(all *routes.Config, env fallbacks.Env, before *fallbacks.Chain) (err error) {
 	f := all.Fallbacks[rt.config.Fallback]
 	if f == nil || !rt.config.FallbackEnabled {
@@ -79,7 +77,7 @@ func (rt *route) setFallback(all *routes.Config, env fallbacks.Env, before *fall
 	if rt.chain, err = fallbacks.NewChain(f.Try, f.Strategies, env, before); err != nil {
 		return err
 	}
-	rt.keep = rt.chain.BodyLimit()
+	rt.maxRetained = rt.chain.BodyLimit()
 	for _, reason := range f.When {
 		rt.when = append(rt.when, events.Reason(reason))
 	}
@@ -91,12 +89,12 @@ func (rt *route) setService(name string) {
 	rt.proxy.ErrorLog = slog.NewLogLogger(rt.logger.With("service", name).Handler(), slog.LevelDebug)
 }
 
-// answersFor reports whether a fallback may answer for reason.
+// answersFor reports whether the fallback is configured for reason.
 func (rt *route) answersFor(reason events.Reason) bool {
 	return rt.chain != nil && slices.Contains(rt.when, reason)
 }
 
-// The values of X-Circuit-Breaker-State, ready to be put into a header.
+// stateHeaders are the values of X-Circuit-Breaker-State, allocated once.
 var stateHeaders = func() (values [len(events.States)][]string) {
 	for _, s := range events.States {
 		values[s] = []string{s.String()}
@@ -104,16 +102,16 @@ var stateHeaders = func() (values [len(events.States)][]string) {
 	return values
 }()
 
-// sign puts the signalling fields of a routed response into h.
+// sign sets the proxy's own fields of a response on a route.
 func (rt *route) sign(h http.Header, state events.State) {
 	h["X-Circuit-Breaker-Service"] = rt.nameHeader
 	h["X-Circuit-Breaker-State"] = stateHeaders[state]
 }
 
-// copyBuffers lends ReverseProxy the buffers it copies bodies with.
+// copyBuffers implements httputil.BufferPool.
 type copyBuffers struct{}
 
-const copyBufferSize = 16 << 10 // a silent stream keeps one
+const copyBufferSize = 16 << 10 // bytes; each silent stream holds one
 
 var copyBufferPool = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
 

@@ -1,11 +1,9 @@
-// Package proxy carries a request from the listener to its route, through the route's
-// breaker to the upstream or to the fallback, and back.
+// Package proxy is the request path: it finds the route of a request, asks the route's breaker, and sends the request to the
+// upstream or answers with the fallback.
 //
-// The way of a request: Server.ServeHTTP turns away what no upstream may see and finds the
-// route; route.serve opens an exchange and asks the breaker and the limits on requests in
-// flight; httputil.ReverseProxy carries the exchange, with route.RoundTrip as its transport,
-// which makes one attempt or several and judges the upstream's answer to each; exchange.end
-// reports, exactly once, whatever happened.
+// Server.ServeHTTP validates a request and finds its route in an immutable snapshot; route.serve asks the breaker and the
+// limits on requests in flight; httputil.ReverseProxy forwards the request, with route.RoundTrip as its transport, which makes
+// one or more attempts and evaluates each response; exchange.finish reports the outcome exactly once.
 package proxy
 
 import (
@@ -26,32 +24,31 @@ import (
 	"cbproxy/routes"
 )
 
-// Observers makes an Observer for each service, and is told of a service that is gone.
+// Observers makes an Observer for each service. Forget is called when a service is removed.
 type Observers interface {
 	Service(name string) events.Observer
 	Forget(name string)
 }
 
-// Config is what a Server is built from. All fields but Breakers, Access, Tracer and Host are
-// required.
+// Config is what a Server is made from. All fields but Breakers, Access, Tracer and Host are required.
 type Config struct {
 	Bus       *events.Bus
 	Observers Observers
 	// Breakers is the registry that the server adds its services' breakers to; nil: one of its own.
 	Breakers *breaker.Registry
-	// Access is told of each request's end; nil: nobody is.
+	// Access logs each request at its end; nil: requests are not logged.
 	Access events.AccessLog
-	// Tracer makes the requests' spans; nil: they have none.
+	// Tracer makes the requests' spans; nil: there are none.
 	Tracer events.Tracer
 	// Host is fallbacks.Env.Host.
 	Host   any
 	Logger *slog.Logger
-	// Instance is the name that the proxy has in Via, which no other proxy has. Empty: a random one.
+	// Instance is the proxy's name in Via, which must be unique. Empty: a random name.
 	Instance string
 }
 
-// Server is the data plane's http.Handler. Apply may be called while requests are served;
-// each request runs under the configuration it began with.
+// Server is the http.Handler of the data plane. Apply may be called while requests are served; each request keeps the
+// configuration that it began with.
 type Server struct {
 	config   Config
 	via      *message.Via
@@ -60,11 +57,11 @@ type Server struct {
 	tunnels  sync.WaitGroup    // requests whose connections have been switched to another protocol
 	inFlight limit.Concurrency // of all requests that are sent upstream, if max_in_flight is set
 
-	mu       sync.Mutex // guards services, and lets one Apply run at a time
+	mu       sync.Mutex // guards services; held during Apply
 	services map[string]*service
 }
 
-// New returns a Server that answers 404 to everything until Apply.
+// New returns a Server that answers 404 to every request until Apply is called.
 func New(c Config) *Server {
 	if c.Breakers == nil {
 		c.Breakers = breaker.NewRegistry(breaker.RegistryHooks{})
@@ -74,8 +71,8 @@ func New(c Config) *Server {
 	return s
 }
 
-// Apply puts c in force, whole or, with an error, not at all. Breakers of services that
-// stay keep their state and counts.
+// Apply puts c into effect, completely or, with an error, not at all. Breakers of services that stay keep their state and
+// counts.
 func (s *Server) Apply(c *routes.Config) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +87,7 @@ func (s *Server) Apply(c *routes.Config) error {
 		built = append(built, r)
 	}
 	for _, r := range built {
-		s.adopt(r)
+		s.activate(r)
 	}
 	old := s.snapshot.Swap(newSnapshot(built, c.Limits))
 	for name, gone := range s.services {
@@ -105,8 +102,7 @@ func (s *Server) Apply(c *routes.Config) error {
 	return nil
 }
 
-// build makes the route of a service, for a service that exists or a new one, and changes
-// nothing that is in force.
+// build returns the route of a service, new or existing, and changes nothing that is in effect.
 func (s *Server) build(name string, c *routes.Config) (*route, error) {
 	r := newRoute(c.Routes[name], c)
 	r.logger, r.tracer = s.config.Logger, s.config.Tracer
@@ -123,7 +119,7 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 			r.pool = known.pool
 		}
 	} else {
-		r.service = &service{name: name, halfOpen: make(chan struct{}, 1)}
+		r.service = &service{name: name, failures: newFailureLog(), halfOpen: make(chan struct{}, 1)}
 	}
 	r.setService(name)
 	env := fallbacks.Env{Service: name, Logger: logger, Host: s.config.Host, Transport: func(u routes.Upstream, tls routes.TLS) (fallbacks.Transport, error) {
@@ -139,8 +135,8 @@ func (s *Server) build(name string, c *routes.Config) (*route, error) {
 	return r, nil
 }
 
-// adopt makes r's service live by r's configuration.
-func (s *Server) adopt(r *route) {
+// activate puts r's configuration into effect for its service.
+func (s *Server) activate(r *route) {
 	service, policy := r.service, policyOf(r.config)
 	born := service.breaker == nil
 	if born {
@@ -161,8 +157,7 @@ func (s *Server) adopt(r *route) {
 	service.probe(r)
 }
 
-// Close ends what the server does without being asked: the probes, the breakers' clocks and
-// the fallbacks' strategies. It is for when no request is served any more.
+// Close ends the probes, the breakers' timers and the fallback strategies. It is called when no request is served any more.
 func (s *Server) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +167,7 @@ func (s *Server) Close() {
 	s.snapshot.Swap(newSnapshot(nil, routes.Limits{})).retire(nil)
 }
 
-// Fallbacks returns the chains of the services in force, by name; nil where a service has none.
+// Fallbacks returns the fallback chains of all services, by name; nil if a service has none.
 func (s *Server) Fallbacks() map[string]*fallbacks.Chain {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,12 +178,11 @@ func (s *Server) Fallbacks() map[string]*fallbacks.Chain {
 	return chains
 }
 
-// Breaker returns a service's breaker, nil if no service in force has that name.
+// Breaker returns a service's breaker, nil if there is no such service.
 func (s *Server) Breaker(name string) *breaker.Breaker { return s.config.Breakers.Get(name) }
 
-// DrainTunnels waits until no connection is switched to another protocol any more, or ctx
-// is done. It is to be called once http.Server.Shutdown has returned, which does not wait
-// for those.
+// DrainTunnels waits until no connection is switched to another protocol any more, or ctx is done. It is called after
+// http.Server.Shutdown, which does not wait for those.
 func (s *Server) DrainTunnels(ctx context.Context) error {
 	drained := make(chan struct{})
 	go func() { s.tunnels.Wait(); close(drained) }()
@@ -200,13 +194,13 @@ func (s *Server) DrainTunnels(ctx context.Context) error {
 	}
 }
 
-// ServeHTTP answers one request of the data plane.
+// ServeHTTP serves one request of the data plane.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	snap := s.acquire()
 	defer snap.release()
 	path := message.RawPath(r)
-	p := validateRequest(r, path, snap.limits) // first: a tracer adds to the header section
-	w = s.recorded(w, r, path)
+	p := validateRequest(r, path, snap.limits) // before a tracer adds to the header section
+	w = s.withRecorder(w, r, path)
 	if p == nil && s.via.Contains(r.Header) {
 		p = loopDetected
 	}
@@ -220,7 +214,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, notFound)
 		return
 	}
-	if rec, ok := w.(*record); ok {
+	if rec, ok := w.(*accessRecorder); ok {
 		rec.access.Prefix = route.prefix(path[:n])
 	}
 	if !route.config.StripPrefix {

@@ -12,26 +12,25 @@ import (
 	"cbproxy/routes"
 )
 
-// service is what outlives a configuration: a service keeps it as long as any
-// configuration names the service.
+// service is the part of a route that survives reloads, as long as a configuration has the service.
 type service struct {
 	name     string
 	breaker  *breaker.Breaker
 	observer events.Observer
 	pool     *upstream.Pool
 	poolKey  poolKey          // of pool
-	chain    *fallbacks.Chain // of the route in force; nil if it has none
-	failures failureLog
+	chain    *fallbacks.Chain // of the current route; nil: it has none
+	failures *failureLog
 
 	inFlight    limit.Concurrency // if the route's max_in_flight is set
 	retryBudget limit.RetryBudget
-	reserved    reservation
-	succeeded   atomic.Int64  // when a client's request began that succeeded last, in nanoseconds since 1970; 0: none has
+	reserved    clientReservation
+	succeeded   atomic.Int64  // start of the last client request that succeeded, in nanoseconds since 1970; 0: none
 	prober      *prober       // nil: recovery is tested with clients' requests
-	halfOpen    chan struct{} // holds a token if there may be something to probe
+	halfOpen    chan struct{} // holds a token if the breaker may admit a probe
 }
 
-// changed is told of the breaker's changes, under its lock.
+// changed handles the breaker's events. It is called under the breaker's lock.
 func (s *service) changed(e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:
@@ -46,7 +45,7 @@ func (s *service) changed(e events.Event) {
 	}
 }
 
-// failedLocally reports that this machine could not carry out a request.
+// failedLocally reports a shortage of this machine.
 func (s *service) failedLocally(logger *slog.Logger, kind events.LocalError, err error) {
 	s.observer.FailedLocally(kind)
 	s.failures.logLocal(logger, s.name, kind, err)
@@ -55,11 +54,11 @@ func (s *service) failedLocally(logger *slog.Logger, kind events.LocalError, err
 func (s *service) wakeProber() {
 	select {
 	case s.halfOpen <- struct{}{}:
-	default: // there is a token
+	default: // there is a token already
 	}
 }
 
-// close ends what the service does by itself.
+// close ends the prober and the breaker.
 func (s *service) close() {
 	s.prober.close()
 	s.breaker.Close()

@@ -7,16 +7,15 @@ import (
 	"cbproxy/routes"
 )
 
-// snapshot is one configuration, built and ready. It is never modified; only its count of
-// users changes.
+// snapshot is one complete configuration. Only its count of users is modified.
 type snapshot struct {
 	table    *routes.Table[*route]
 	routes   []*route
 	services map[string]*route
 	limits   routes.Limits
 
-	users   atomic.Int64     // requests that run under it, and one while it is in force
-	orphans []*upstream.Pool // pools that the next snapshot does not use; set before the last user can leave
+	users   atomic.Int64     // requests that use it, and one while it is in effect
+	orphans []*upstream.Pool // pools that the next snapshot does not use; set before the last user is released
 }
 
 func newSnapshot(built []*route, limits routes.Limits) *snapshot {
@@ -31,7 +30,7 @@ func newSnapshot(built []*route, limits routes.Limits) *snapshot {
 	return s
 }
 
-// acquire returns the snapshot in force, which stays whole until release.
+// acquire returns the current snapshot, which stays usable until release.
 func (s *Server) acquire() *snapshot {
 	for {
 		snap := s.snapshot.Load()
@@ -56,8 +55,7 @@ func (s *snapshot) release() {
 	}
 }
 
-// retire lets go of a snapshot that next has replaced. The connections that only it used
-// are closed when its last request has left.
+// retire releases a snapshot that next has replaced. The connections that only it used are closed after its last request.
 func (s *snapshot) retire(next []*route) {
 	used := make(map[*upstream.Pool]bool, len(next))
 	for _, r := range next {

@@ -9,8 +9,8 @@ import (
 	"cbproxy/internal/events"
 )
 
-// attemptTrace is the span of a request to an upstream, and what it is told at its end. The
-// methods of a nil *attemptTrace do nothing: most requests have none.
+// attemptTrace is the span of a request to an upstream, and its attributes. The methods of a nil *attemptTrace do nothing:
+// most requests have none.
 type attemptTrace struct {
 	span events.AttemptSpan
 	end  events.AttemptEnd
@@ -18,33 +18,32 @@ type attemptTrace struct {
 
 // span returns the span of the exchange's request, nil if it has none.
 func (x *exchange) span() events.RequestSpan {
-	if rec := x.record(); rec != nil {
+	if rec := x.recorder(); rec != nil {
 		return rec.span
 	}
 	return nil
 }
 
-// traced begins the attempt's span, if its request has one, and returns the request that
-// carries it on.
+// traced starts the attempt's span, if its request has one, and returns the request with the span's context in its header.
 func (a *attempt) traced(out *http.Request) *http.Request {
 	span := a.x.span()
 	if span == nil {
 		return out
 	}
 	out = out.WithContext(out.Context())
-	out.Header = maps.Clone(out.Header) // the transport may still be writing the one of the attempt before
+	out.Header = maps.Clone(out.Header) // the transport may still be writing the previous attempt's header
 	begun := begunBy(out, a.x.route.service.name, a.call.State)
 	begun.Start, begun.Resends = a.start, a.x.outcome.Attempts-1
 	a.trace = &attemptTrace{span: span.Attempt(begun, out.Header)}
 	return out
 }
 
-// tracedDelivery is traced for a queued request.
+// tracedDelivery starts the span of a delivery.
 func (rt *route) tracedDelivery(out *http.Request, state events.State) *attemptTrace {
 	if rt.tracer == nil {
 		return nil
 	}
-	out.Header = maps.Clone(out.Header) // the queue keeps its own
+	out.Header = maps.Clone(out.Header) // the queue keeps the original
 	return &attemptTrace{span: rt.tracer.Delivery(begunBy(out, rt.service.name, state), out.Header)}
 }
 
@@ -68,14 +67,14 @@ func (t *attemptTrace) answered(res *http.Response) {
 	}
 }
 
-// done notes that the upstream has done its part.
+// done records the end of the response.
 func (t *attemptTrace) done() {
 	if t != nil {
 		t.end.Time = time.Now()
 	}
 }
 
-// traceRetry notes that there may be another attempt after wait.
+// traceRetry records that there may be another attempt after wait.
 func (a *attempt) traceRetry(wait time.Duration) {
 	if a.trace == nil {
 		return
@@ -86,8 +85,7 @@ func (a *attempt) traceRetry(wait time.Duration) {
 	a.x.span().Retry(wait)
 }
 
-// endTrace ends the attempt's span. Where the end of what the upstream had to do was not
-// seen, or may lie before the end of what it did, that is now.
+// endTrace ends the attempt's span, now unless done was called earlier.
 func (a *attempt) endTrace() {
 	if a.trace == nil {
 		return

@@ -12,24 +12,22 @@ import (
 	"time"
 )
 
-// tunnel is the upstream's connection once it has been switched to another protocol.
-// Whatever either side sends resets the clock; if both are silent for idle_timeout, or one
-// takes nothing of what the other sends for as long, both connections are closed. The two
-// directions are used by two goroutines.
+// tunnel is the upstream's connection after a switch of protocols. All data from either side resets the timer. If both sides
+// are silent for idle_timeout, or one reads nothing for as long, both connections are closed. Each direction has a goroutine.
 type tunnel struct {
 	io.ReadWriteCloser
 	x        *exchange
-	upstream *upstream.Conn // what ReadWriteCloser is made of; nil: it is not known
+	upstream *upstream.Conn // the connection of ReadWriteCloser; nil: unknown
 	idle     time.Duration
 
 	opened        time.Time
-	read, written atomic.Int64 // bytes of the upstream's and for it
+	read, written atomic.Int64 // bytes from the upstream and to it
 
-	client atomic.Pointer[net.Conn] // nil: it has not been taken from the server yet
+	client atomic.Pointer[net.Conn] // nil: it is not hijacked yet
 	ended  atomic.Bool
 }
 
-// openTunnel makes c, which came with res, the exchange's tunnel.
+// openTunnel makes c, the connection of res, the exchange's tunnel.
 func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 	t := &tunnel{ReadWriteCloser: c, x: x, upstream: x.attempt.conn, idle: x.route.config.IdleTimeout, opened: time.Now()}
 	if t.upstream != nil {
@@ -39,19 +37,19 @@ func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 	x.route.tunnels.Add(1)
 	x.answered = true
 	x.tunnel.Store(t)
-	x.setClock(t.idle)
+	x.resetTimer(t.idle)
 }
 
 // end closes both connections. Safe for concurrent use.
 func (t *tunnel) end() {
-	t.ended.Store(true) // first, so that attach sees it or is seen
+	t.ended.Store(true) // before client is read, see attach
 	_ = t.Close()
 	if c := t.client.Load(); c != nil {
 		_ = (*c).Close()
 	}
 }
 
-// attach makes c the tunnel's connection to the client.
+// attach sets the tunnel's connection to the client.
 func (t *tunnel) attach(c net.Conn) {
 	t.client.Store(&c)
 	if t.ended.Load() {
@@ -62,7 +60,7 @@ func (t *tunnel) attach(c net.Conn) {
 func (t *tunnel) Read(p []byte) (int, error) {
 	n, err := t.ReadWriteCloser.Read(p)
 	t.read.Add(int64(n))
-	t.x.setClock(t.idle)
+	t.x.resetTimer(t.idle)
 	return n, err
 }
 
@@ -73,11 +71,11 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	}
 	n, err := writeWithin(t.ReadWriteCloser, p, t.idle, limit)
 	t.written.Add(int64(n))
-	t.x.setClock(t.idle)
+	t.x.resetTimer(t.idle)
 	return n, err
 }
 
-// CloseWrite passes on that the client will say no more; the upstream may still.
+// CloseWrite signals the end of the client's data to the upstream, which may still send.
 func (t *tunnel) CloseWrite() error {
 	half, ok := t.ReadWriteCloser.(interface{ CloseWrite() error })
 	if !ok {
@@ -86,11 +84,11 @@ func (t *tunnel) CloseWrite() error {
 	return half.CloseWrite()
 }
 
-// writeWithin writes p as long as some of it is taken within each idle. limit sets the write deadline; nil: there is none.
+// writeWithin writes p, with progress at least once in each idle. limit sets the write deadline; nil: there is none.
 func writeWithin(w io.Writer, p []byte, idle time.Duration, limit func(time.Time) error) (written int, err error) {
 	for {
 		if limit != nil {
-			_ = limit(time.Now().Add(idle)) // a closed connection's write fails anyway
+			_ = limit(time.Now().Add(idle)) // the write to a closed connection fails anyway
 		}
 		n, err := w.Write(p[written:])
 		written += n
@@ -101,13 +99,13 @@ func writeWithin(w io.Writer, p []byte, idle time.Duration, limit func(time.Time
 }
 
 // upgradeWriter is the ResponseWriter of a request that may become a tunnel. ReverseProxy would lose what the client has sent
-// before it is answered, and knows no time limits.
+// before the response, and has no time limits.
 type upgradeWriter struct {
 	http.ResponseWriter
 	x *exchange
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap implements the method that http.ResponseController calls.
 func (w *upgradeWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Hijack implements http.Hijacker.
@@ -124,7 +122,7 @@ func (w *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // tunnelClient is the client's connection of a tunnel.
 type tunnelClient struct {
 	net.Conn
-	early *bufio.Reader // has what the client has sent before it was answered
+	early *bufio.Reader // what the client has sent before the response
 	t     *tunnel
 }
 
@@ -139,7 +137,7 @@ func (c *tunnelClient) Write(p []byte) (int, error) {
 	return writeWithin(c.Conn, p, c.t.idle, c.Conn.SetWriteDeadline)
 }
 
-// CloseWrite passes on that the upstream will send no more; the client may still.
+// CloseWrite signals the end of the upstream's data to the client, which may still send.
 func (c *tunnelClient) CloseWrite() error {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// isLoop reports whether res says, in the words of this proxy, that its request has come back to a proxy.
+// isLoop reports whether res is the response by which this kind of proxy reports a loop.
 func isLoop(res *http.Response) bool {
 	return res.StatusCode == http.StatusLoopDetected && slices.Equal(res.Header["Proxy-Status"], loopDetected.ProxyStatus())
 }

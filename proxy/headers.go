@@ -5,14 +5,13 @@ import (
 	"net/http/httputil"
 )
 
-// rewrite makes the upstream's request of the client's. ReverseProxy has already removed
-// the hop-by-hop fields, so that nothing the client lists in Connection can take away what
-// is set here.
+// rewrite makes the upstream request of the client's. ReverseProxy has already removed the hop-by-hop fields, so that a
+// client's Connection field can't remove what is set here.
 func rewrite(pr *httputil.ProxyRequest) {
 	x := exchangeOf(pr.In.Context())
 	u := pr.Out.URL
-	x.route.target.Address(u, x.rest)
-	u.RawQuery, u.ForceQuery = pr.In.URL.RawQuery, pr.In.URL.ForceQuery // byte for byte: Rewrite mode drops what it can't parse
+	x.route.target.Address(u, x.upstreamPath)
+	u.RawQuery, u.ForceQuery = pr.In.URL.RawQuery, pr.In.URL.ForceQuery // byte for byte: ReverseProxy drops what it can't parse
 	if !x.route.config.PreserveHost {
 		pr.Out.Host = ""
 	}

@@ -14,7 +14,7 @@ import (
 	"cbproxy/internal/sse"
 )
 
-// isStream reports whether a response's end is not known from its start.
+// isStream reports whether a response has no length that is known from its header.
 func isStream(res *http.Response) bool {
 	return res.ContentLength < 0 || isEventStream(res.Header)
 }
@@ -25,13 +25,12 @@ func isEventStream(h http.Header) bool {
 	return len(t) >= len(kind) && strings.EqualFold(t[:len(kind)], kind)
 }
 
-// judgeStream sets up a response whose end is not known. From now on the clock measures
-// silence.
-func (a *attempt) judgeStream(res *http.Response, lesson fallbacks.Recorder) error {
+// evaluateStream prepares the evaluation of a stream. The timer measures silence from now on.
+func (a *attempt) evaluateStream(res *http.Response, lesson fallbacks.Recorder) error {
 	x := a.x
 	x.download.begin(a, res, lesson)
 	x.download.stream = true
-	x.idle.Store(true)
+	x.measuresSilence.Store(true)
 	if names := x.route.config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
 		x.download.events = sse.NewScanner(names)
 	}
@@ -41,36 +40,36 @@ func (a *attempt) judgeStream(res *http.Response, lesson fallbacks.Recorder) err
 		}
 	}
 	if x.outcome.State == events.HalfOpen {
-		a.succeeded() // a stream may last for ever, and its start proves the upstream alive
+		a.succeeded() // a stream may last for ever; its start counts as a success
 	}
 	res.Body = &x.download
 	return nil
 }
 
-// responseBody is an upstream's body on its way to the client. It is judged by its end.
+// responseBody is an upstream's body on its way to the client. The attempt is reported at its end.
 type responseBody struct {
-	attempt *attempt
-	res     *http.Response
-	body    io.ReadCloser
-	stream  bool
-	events  *sse.Scanner       // nil: nobody wants to know of the events in it
-	lesson  fallbacks.Recorder // nil: nobody wants to learn from it
-	ahead   []byte             // has been read before the client asked
-	end     error              // came with ahead
-	started atomic.Bool        // for the clock: the fields above are set
-	reading atomic.Bool        // the upstream is awaited, and not the client
-	ended   atomic.Bool        // nothing more comes of it
+	attempt    *attempt
+	res        *http.Response
+	body       io.ReadCloser
+	stream     bool
+	events     *sse.Scanner       // nil: no error events are configured
+	lesson     fallbacks.Recorder // nil: the response is not recorded
+	prefetched []byte             // read before the client's first read
+	end        error              // the error that came with prefetched
+	started    atomic.Bool        // for the timer's goroutine: the fields above are set
+	reading    atomic.Bool        // a read of the upstream's body is under way
+	ended      atomic.Bool        // there is no more
 
-	probes bool         // the time for which the client is awaited is measured
-	given  atomic.Int64 // nanoseconds of the exchange before the client was given what it has not taken yet; 0: it has
-	taken  atomic.Int64 // nanoseconds that it took for what was before
+	probes bool         // the time for which the client is waited for is measured
+	given  atomic.Int64 // nanoseconds from the exchange's start to the write that is under way; 0: there is none
+	taken  atomic.Int64 // nanoseconds spent in completed writes
 }
 
 func (b *responseBody) begin(a *attempt, res *http.Response, lesson fallbacks.Recorder) {
 	b.attempt, b.res, b.body, b.lesson = a, res, res.Body, lesson
-	b.stream, b.events, b.ahead, b.end = false, nil, nil, nil
+	b.stream, b.events, b.prefetched, b.end = false, nil, nil, nil
 	if a.x.route.timed {
-		a.head = a.elapsed()
+		a.headerTime = a.elapsed()
 	}
 	b.given.Store(0)
 	b.taken.Store(0)
@@ -78,17 +77,17 @@ func (b *responseBody) begin(a *attempt, res *http.Response, lesson fallbacks.Re
 		a.call = a.call.Revocable(a.x.clientTime)
 	}
 	b.ended.Store(false)
-	b.reading.Store(true) // until the client is given something
+	b.reading.Store(true) // until something is sent to the client
 	b.started.Store(true)
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {
-	if len(b.ahead) > 0 || b.end != nil {
+	if len(b.prefetched) > 0 || b.end != nil {
 		return b.readAhead(p)
 	}
 	x := b.attempt.x
 	if b.stream {
-		x.setClock(x.route.config.IdleTimeout)
+		x.resetTimer(x.route.config.IdleTimeout)
 	}
 	b.reading.Store(true)
 	b.measure(false)
@@ -96,7 +95,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	b.measure(true)
 	b.reading.Store(false)
 	if b.stream {
-		x.setClock(x.route.config.IdleTimeout) // a client may take as long to take it
+		x.resetTimer(x.route.config.IdleTimeout) // the client may take as long to read it
 	}
 	if b.events != nil {
 		b.scan(p[:n], err)
@@ -108,42 +107,41 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	switch err {
 	case nil:
 	case io.EOF:
-		b.attempt.cleanTrailer(b.res) // unannounced ones have come with the end
+		b.attempt.cleanTrailer(b.res) // unannounced trailers are known only at the end
 		if x.grpc != nil && grpc.Is(b.res.Header) {
-			b.attempt.judgeGRPCEnd(b.res)
+			b.attempt.evaluateGRPCEnd(b.res)
 		}
 		b.attempt.succeeded()
 		if b.attempt.failure == nil {
-			learnt(b.lesson)
+			recordBody(b.lesson)
 			b.lesson = nil
 		}
 	default:
-		b.attempt.blame(err)
+		b.attempt.classify(err)
 	}
 	return n, err
 }
 
-// readTimed adds the time of the read to the attempt's, for a response that has an end.
+// readTimed adds the time of the read to the attempt's response time, if the response is no stream.
 func (b *responseBody) readTimed(p []byte) (int, error) {
 	if b.stream || !b.attempt.x.route.timed {
 		return b.body.Read(p)
 	}
 	start := time.Now()
 	n, err := b.body.Read(p)
-	b.attempt.body += time.Since(start)
+	b.attempt.bodyTime += time.Since(start)
 	return n, err
 }
 
-// heldBytes is how much of a stream is read before its header section goes out.
+// heldBytes is how much of a stream is read, in bytes, before its header section is sent.
 const heldBytes = 4 << 10
 
-// hold waits for the stream's first bytes, or its end. An error means that it broke off
-// before it said anything.
+// hold waits for the stream's first bytes, or its end. An error means that it broke off before the first byte.
 func (b *responseBody) hold() error {
 	buffer := make([]byte, heldBytes)
 	for {
 		n, err := b.Read(buffer)
-		b.reading.Store(true) // the client is given nothing yet
+		b.reading.Store(true) // nothing is sent to the client yet
 		b.measure(false)
 		if n == 0 && err == nil {
 			continue
@@ -151,30 +149,30 @@ func (b *responseBody) hold() error {
 		if n == 0 && err != io.EOF {
 			return err
 		}
-		b.ahead, b.end = buffer[:n], err
+		b.prefetched, b.end = buffer[:n], err
 		return nil
 	}
 }
 
 func (b *responseBody) readAhead(p []byte) (int, error) {
 	b.reading.Store(false)
-	n := copy(p, b.ahead)
-	if b.ahead = b.ahead[n:]; len(b.ahead) > 0 {
+	n := copy(p, b.prefetched)
+	if b.prefetched = b.prefetched[n:]; len(b.prefetched) > 0 {
 		return n, nil
 	}
-	b.ahead = nil
+	b.prefetched = nil
 	return n, b.end
 }
 
-// silent reports whether it is a stream whose upstream is awaited. Safe for concurrent use.
+// silent reports whether the body is a stream that waits for the upstream. Safe for concurrent use.
 func (b *responseBody) silent() bool {
 	return b.started.Load() && b.stream && b.reading.Load() && !b.ended.Load()
 }
 
 func (b *responseBody) Close() error { return b.body.Close() }
 
-// scan reports a failure of the upstream if p completes one of the route's error events. An event that the end of the
-// stream cuts short counts as well.
+// scan reports a failure of the upstream if p completes one of the route's error events. An event that is cut off by the end
+// of the stream counts as well.
 func (b *responseBody) scan(p []byte, err error) {
 	name := b.events.Scan(p)
 	if name == "" && err == io.EOF {

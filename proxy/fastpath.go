@@ -10,8 +10,8 @@ import (
 	"cbproxy/internal/httpserver"
 )
 
-// roundTrip sends the attempt's request to the upstream: directly if it is plain, its body has come, and the upstream
-// answers by HTTP/1.1, which one behind TLS is known to do only once it has.
+// roundTrip sends the attempt's request to the upstream: on the fast path if the request is plain and its body has arrived,
+// and otherwise by http.Transport.
 func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
 	x, p := a.x, a.x.route.pool
 	if x.route.config.Transport == "auto" && p.TakesFast(out) && (out.Body == nil || x.gather(out)) {
@@ -31,29 +31,29 @@ func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
 	return p.RoundTrip(out)
 }
 
-// shortBody is a request's short body, or the first part of one that has not come as a whole.
+// shortBody is a short request body, or the first part of one that has not arrived completely.
 type shortBody struct {
 	data      [http1.MaxBody]byte
 	read, end int
-	rest      io.ReadCloser // nil: there is none
-	err       error         // what ended the first part
+	rest      io.ReadCloser // nil: there is no more
+	err       error         // the error that ended the first part
 }
 
 var shortBodies = sync.Pool{New: func() any { return new(shortBody) }}
 
-// gather reads out's body if all of it has come, without waiting for a client that is still sending, and
-// reports whether that is so. Either way out has its whole body after that.
+// gather reads out's body if all of it has arrived, without waiting for a client that is still sending, and reports whether it
+// has. In either case out has its whole body afterwards.
 func (x *exchange) gather(out *http.Request) bool {
 	c, ok := httpserver.ConnOf(x.r.Context())
 	if !x.upload.isComplete() && (!ok || x.r.ProtoMajor != 1 || x.upload.read.Load() == 0 && !c.BodyArriving()) {
-		return false // a read might wait
+		return false // a read might block
 	}
 	b := shortBodies.Get().(*shortBody)
 	n := int(out.ContentLength)
 	b.read, b.rest = 0, nil
 	b.end, b.err = out.Body.Read(b.data[:n])
 	if b.end == n && b.err == nil {
-		_, b.err = out.Body.Read(b.data[n:n]) // of its end, to which nothing is missing
+		_, b.err = out.Body.Read(b.data[n:n]) // read the end of the body, which has no more bytes
 	}
 	whole := b.end == n && (b.err == nil || b.err == io.EOF)
 	if !whole {
@@ -78,7 +78,7 @@ func (b *shortBody) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
-// Close closes the rest.
+// Close closes the rest of the body.
 func (b *shortBody) Close() error {
 	if b.rest != nil {
 		return b.rest.Close()

@@ -13,10 +13,10 @@ import (
 	"cbproxy/internal/upstream"
 )
 
-// blame classifies a failed attempt and reports it.
-func (a *attempt) blame(err error) {
-	if a.clientAtFault() || a.crossed(err) {
-		a.givenUp()
+// classify reports a failed attempt with the class of its error.
+func (a *attempt) classify(err error) {
+	if a.clientAtFault() || a.cancelledByOther(err) {
+		a.clientGone()
 		return
 	}
 	switch cause := a.cause(); cause {
@@ -29,20 +29,20 @@ func (a *attempt) blame(err error) {
 		a.failed(events.ErrorTimeout, cause)
 	case errIdle:
 		a.failed(events.ErrorIdle, cause)
-	case errReplayed, errLost, errUnprocessed:
+	case errReplayed, errUploadLost, errUnprocessed:
 		a.failed(events.ErrorReset, cause)
-	case context.Canceled: // the caller's, at its deadline
+	case context.Canceled: // the client's, at its deadline
 		a.failed(events.ErrorTimeout, errDeadline)
 	default:
-		a.classify(err)
+		a.classifyTransportError(err)
 	}
 }
 
-// leastLargeHead is the size of a header section that every server takes.
-const leastLargeHead = 4 << 10
+// minLargeHeader is the size in bytes of a header section that every server accepts.
+const minLargeHeader = 4 << 10
 
-// classify reports an error that nothing else than the transport has caused.
-func (a *attempt) classify(err error) {
+// classifyTransportError reports an error that only the transport has caused.
+func (a *attempt) classifyTransportError(err error) {
 	progress := upstream.NotConnected
 	switch {
 	case a.status != 0:
@@ -54,16 +54,16 @@ func (a *attempt) classify(err error) {
 	switch {
 	case fault.Local != "":
 		a.failedLocally(fault.Local, err)
-	case fault.Refused == http.StatusRequestHeaderFieldsTooLarge && message.HeaderSize(a.x.r) < leastLargeHead:
-		a.overload = true // it can't be the header section that the upstream wants to have less of
-		a.noVerdict(events.ResultRejected)
+	case fault.Refused == http.StatusRequestHeaderFieldsTooLarge && message.HeaderSize(a.x.r) < minLargeHeader:
+		a.overload = true // so small a header section is not what the upstream refuses
+		a.reportNeutral(events.ResultRejected)
 	case fault.Refused != 0:
 		a.refused = unsendable[fault.Refused]
 		a.cancelled()
-	case a.x.wasPaused(): // what the upstream did meanwhile, it did to a client that took nothing
+	case a.x.wasPaused(): // the upstream may have seen a client that read nothing
 		a.failedLocally(events.LocalPause, err)
 	case a.cancelledAtDeadline(err):
-		if a.x.hurried() {
+		if a.x.hasShortDeadline() {
 			a.refused = unanswered[events.ReasonTimeout]
 			a.cancelled()
 			return
@@ -82,34 +82,31 @@ func (a *attempt) classify(err error) {
 	}
 }
 
-// unanswered reports whether nothing at all has come on the attempt's connection of HTTP/2 since the attempt began.
+// unanswered reports whether nothing has arrived on the attempt's HTTP/2 connection since the attempt began.
 func (a *attempt) unanswered() bool {
 	return a.shared && a.conn != nil && a.conn.SilentSince(a.start)
 }
 
 // cancelledAtDeadline reports whether err is the upstream's cancellation of a call whose deadline, which it knows from
-// grpc-timeout, has passed or is about to. A deadline under leastDeadline may have passed before it came there.
+// grpc-timeout, has passed or is about to. A deadline below minDeadline may have passed before the call reached the upstream.
 func (a *attempt) cancelledAtDeadline(err error) bool {
 	x := a.x
 	if !x.hasDeadline() || !strings.Contains(err.Error(), "CANCEL") {
 		return false
 	}
-	return x.hurried() || x.nearDeadline()
+	return x.hasShortDeadline() || x.nearDeadline()
 }
 
-// nearDeadline reports whether the caller's deadline has passed or is about to: clocks differ a little.
-func (x *exchange) nearDeadline() bool { return time.Since(x.start) >= x.grpc.timeout*9/10 }
-
-// givenUp reports an attempt whose client has left, or was at fault itself. It counts neither as a success nor as a failure,
-// unless the route says how long clients wait for a response.
-func (a *attempt) givenUp() {
+// clientGone reports an attempt whose client is gone or was at fault itself. It counts neither as a success nor as a failure,
+// unless breaker.abandoned_after says how long clients wait for a response.
+func (a *attempt) clientGone() {
 	x := a.x
 	limit := x.route.config.Breaker.AbandonedAfter
-	if a.reported || context.Cause(a) != context.Canceled || x.upload.aborted.Load() || x.upload.faulty() != nil || x.wasPaused() {
+	if a.reported || context.Cause(a) != context.Canceled || x.upload.aborted.Load() || x.upload.readError() != nil || x.wasPaused() {
 		a.cancelled()
 		return
 	}
-	if waited := x.waited(); limit > 0 && a.status == 0 && waited >= limit && !x.upload.slow() {
+	if waited := x.waited(); limit > 0 && a.status == 0 && waited >= limit && !x.upload.isSlow() {
 		a.failed(events.ErrorAbandoned, fmt.Errorf("the client gave up after %v without a response", waited.Round(time.Millisecond)))
 		return
 	}
@@ -118,33 +115,27 @@ func (a *attempt) givenUp() {
 	a.call.Abandon(a.took())
 }
 
-// waited is for how long the exchange has waited for anything but its client.
-func (x *exchange) waited() time.Duration {
-	return time.Since(x.start) - time.Duration(x.upload.awaited.Load())
-}
-
-// crossed reports whether err is the cancellation of another exchange. http.Transport puts
-// a connection back for the next request before it has told the last one that its response,
-// one without a body, is complete; if that one's client leaves at this moment, the
-// connection is closed under the next request.
-func (a *attempt) crossed(err error) bool {
+// cancelledByOther reports whether err is the cancellation of another exchange. http.Transport returns a connection to the
+// pool before it has notified the last request that its response, one without a body, is complete. If that request is
+// cancelled at this moment, the connection is closed under the next request.
+func (a *attempt) cancelledByOther(err error) bool {
 	return errors.Is(err, context.Canceled) && a.cause() == nil && !a.x.upload.aborted.Load()
 }
 
-// clientAtFault reports whether the client's body was faulty, or the client went away or
-// was too slow, before anything else ended the exchange.
+// clientAtFault reports whether the client's body was malformed, or the client was gone or too slow, before anything else
+// ended the exchange.
 func (a *attempt) clientAtFault() bool {
 	switch a.cause() {
 	case nil:
-		return a.x.upload.faulty() != nil
-	case errTimeout, errDeadline, errIdle, errReplayed, errLost, errUnprocessed, errPaused: // the upload was well until then
+		return a.x.upload.readError() != nil
+	case errTimeout, errDeadline, errIdle, errReplayed, errUploadLost, errUnprocessed, errPaused: // the upload had no fault until then
 		return false
 	}
 	return !a.leftAtDeadline()
 }
 
-// cause returns why the attempt's context ended, nil if it did not, or did so only because the
-// transport's giving up looked to net/http like the client's leaving.
+// cause returns why the attempt's context ended. It is nil if the context has not ended, or only because net/http took the
+// read that the transport gave up for the client's end.
 func (a *attempt) cause() error {
 	cause := context.Cause(a)
 	if cause == context.Canceled && a.x.upload.aborted.Load() {
@@ -153,16 +144,15 @@ func (a *attempt) cause() error {
 	return cause
 }
 
-// leftAtDeadline reports whether the caller went away because the time that it had said it
-// would wait was up, and not before: the upstream was too slow then. Its clock may be a
-// little ahead of the exchange's.
+// leftAtDeadline reports whether the caller cancelled because its own deadline had passed: the upstream was too slow then. The
+// caller's clock may be a little ahead.
 func (a *attempt) leftAtDeadline() bool {
 	x := a.x
 	return context.Cause(a) == context.Canceled && a.status == 0 && x.hasDeadline() &&
-		!x.hurried() && x.nearDeadline() && !x.wasPaused()
+		!x.hasShortDeadline() && x.nearDeadline() && !x.wasPaused()
 }
 
-// reasonOf is the reason for a fallback after a failure.
+// reasonOf returns the reason for a fallback after a failure.
 func reasonOf(kind events.ErrorType) events.Reason {
 	switch kind {
 	case events.ErrorConnect:
@@ -171,15 +161,14 @@ func reasonOf(kind events.ErrorType) events.Reason {
 		return events.ReasonTimeout
 	case events.ErrorStatus:
 		return events.ReasonStatus
-	case "": // this machine's, or that of the request itself
+	case "": // a shortage of this machine, or the request itself
 		return events.ReasonOverload
 	default:
 		return events.ReasonReset
 	}
 }
 
-// answerFailure is ReverseProxy's error handler: it gives the client what there is to give
-// when there is no response of the upstream's.
+// answerFailure is ReverseProxy's error handler, for requests without a response of the upstream.
 func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 	if x := exchangeOf(out.Context()); !x.answerFailure() {
 		x.attempt.cancelled()
@@ -187,33 +176,33 @@ func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 	}
 }
 
-// answerFailure answers in place of the upstream after an attempt that has brought no response, or one of which nothing has
-// been sent. It reports whether there was a client to be answered.
+// answerFailure answers instead of the upstream after an attempt without a response, or with one of which nothing has been
+// sent. It reports false if the client is gone.
 func (x *exchange) answerFailure() bool {
 	if f := x.outcome.Failure; f != nil {
 		x.fallback(reasonOf(f.Type))
 		return true
 	}
-	switch fault := x.upload.faulty(); {
+	switch fault := x.upload.readError(); {
 	case x.attempt.overload:
 		x.fallback(events.ReasonOverload)
 	case x.attempt.refused != nil:
 		x.problem(x.attempt.refused)
 	case context.Cause(x) == errSlowClient:
 		x.problem(slowBody)
-	case context.Cause(x) == errStalled && x.grpc != nil: // whose caller may repeat it
+	case context.Cause(x) == errStalled && x.grpc != nil: // the caller may repeat it
 		x.problem(unanswered[events.ReasonReset])
 	case context.Cause(x) == errStalled:
 		x.problem(stalledBody)
-	case context.Cause(x) == errHurried:
+	case context.Cause(x) == errShortDeadline:
 		x.problem(unanswered[events.ReasonTimeout])
 	case fault == errBodyTooLarge:
 		x.problem(bodyTooLarge)
 	case fault != nil:
-		x.problem(badBody) // a client that has only stopped sending still listens
+		x.problem(badBody) // a client that has stopped sending may still read
 	case x.r.Context().Err() != nil:
 		return false
-	default: // another exchange's cancellation crossed this one
+	default: // another exchange was cancelled, see cancelledByOther
 		x.fallback(events.ReasonReset)
 	}
 	return true

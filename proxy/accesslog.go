@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"net/http"
+	"time"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/problem"
+)
+
+// accessRecorder is the ResponseWriter of a request that is logged or traced. It records what is sent to the client. It is
+// used by the request's goroutine and by the one that sends interim responses, never at once.
+type accessRecorder struct {
+	http.ResponseWriter
+	log    events.AccessLog   // nil: the request is not logged
+	span   events.RequestSpan // nil: it is not traced
+	bodies bool               // what is written is sent: the request is not HEAD
+	access events.AccessRecord
+}
+
+// withRecorder returns an accessRecorder around w, or w itself if the request is neither logged nor traced. It records what is
+// known at the start, without copying.
+func (s *Server) withRecorder(w http.ResponseWriter, r *http.Request, path string) http.ResponseWriter {
+	log := s.config.Access
+	if log != nil && !log.Enabled() {
+		log = nil
+	}
+	if log == nil && s.config.Tracer == nil {
+		return w
+	}
+	rec := &accessRecorder{ResponseWriter: w, log: log, bodies: r.Method != http.MethodHead}
+	a := &rec.access
+	a.Arrived = time.Now()
+	a.Method, a.Path, a.Query, a.Protocol, a.Client, a.Host = r.Method, path, r.URL.RawQuery, r.Proto, r.RemoteAddr, r.Host
+	if agents := r.Header["User-Agent"]; len(agents) > 0 {
+		a.UserAgent = agents[0]
+	}
+	if s.config.Tracer != nil {
+		rec.span = s.config.Tracer.Request(a, r.Header)
+		a.TraceID, a.SpanID = rec.span.IDs()
+	}
+	return rec
+}
+
+// recorder returns the exchange's accessRecorder, nil if it has none.
+func (x *exchange) recorder() *accessRecorder {
+	rec, _ := x.w.(*accessRecorder)
+	return rec
+}
+
+func (rec *accessRecorder) WriteHeader(status int) {
+	if a := &rec.access; status >= http.StatusOK && a.Status == 0 {
+		a.Status, a.Header = status, time.Since(a.Arrived)
+	}
+	rec.ResponseWriter.WriteHeader(status)
+}
+
+func (rec *accessRecorder) Write(p []byte) (int, error) {
+	if a := &rec.access; a.Status == 0 {
+		a.Status, a.Header = http.StatusOK, time.Since(a.Arrived)
+	}
+	n, err := rec.ResponseWriter.Write(p)
+	if rec.bodies {
+		rec.access.ResponseBytes += int64(n)
+	}
+	return n, err
+}
+
+// Unwrap implements the method that http.ResponseController calls.
+func (rec *accessRecorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
+
+// refused reports a request that matches no route.
+func (rec *accessRecorder) refused() {
+	rec.access.Duration = time.Since(rec.access.Arrived)
+	rec.report()
+}
+
+// refused logs a request that was refused before its header section was parsed, or that must not be sent to any upstream. Only
+// the client's address is known.
+func (s *Server) refused(client string, status int) {
+	if log := s.config.Access; log != nil && log.Enabled() {
+		log.Log(&events.AccessRecord{Arrived: time.Now(), Client: client, Status: status})
+	}
+}
+
+// addUpstreamTime adds the time since start to the time spent on the upstream.
+func (rec *accessRecorder) addUpstreamTime(start time.Time) { rec.access.Upstream += time.Since(start) }
+
+// exchangeEnded reports an exchange with its outcome.
+func (rec *accessRecorder) exchangeEnded(x *exchange, cut bool) {
+	a := &rec.access
+	a.Outcome, a.Truncated = x.outcome, cut
+	a.RequestBytes = x.upload.read.Load()
+	if t := x.tunnel.Load(); t != nil {
+		a.Status = http.StatusSwitchingProtocols // ReverseProxy does not write it to the ResponseWriter
+		a.RequestBytes, a.ResponseBytes = t.written.Load(), t.read.Load()
+		a.Header = t.opened.Sub(a.Arrived)
+	}
+	rec.report()
+}
+
+func (rec *accessRecorder) report() {
+	if rec.log != nil {
+		rec.log.Log(&rec.access)
+	}
+	if rec.span != nil {
+		rec.span.End(&rec.access)
+	}
+}
+
+// refuse answers a request that matches no route.
+func refuse(w http.ResponseWriter, p *problem.Problem) {
+	p.Write(w)
+	if rec, ok := w.(*accessRecorder); ok {
+		rec.refused()
+	}
+}

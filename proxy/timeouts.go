@@ -1,0 +1,125 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// startTimer makes the exchange end with its client, or when its time is up. Further calls do nothing.
+func (x *exchange) startTimer() { x.start(x.r.Context(), x.timeout(), x.clientGone, x.expire) }
+
+// timeout is the time for the whole exchange.
+func (x *exchange) timeout() time.Duration {
+	if x.hasDeadline() {
+		return x.grpc.timeout
+	}
+	return x.route.config.Timeout
+}
+
+// remaining is what is left of the time for the whole exchange.
+func (x *exchange) remaining() time.Duration { return x.timeout() - time.Since(x.began) }
+
+// hasDeadline reports whether the gRPC caller gives the exchange less time than the route.
+func (x *exchange) hasDeadline() bool {
+	return x.grpc != nil && x.grpc.timeout > 0 && x.grpc.timeout < x.route.config.Timeout
+}
+
+// hasShortDeadline reports whether the gRPC caller gives so little time that a timeout is no failure of the upstream.
+func (x *exchange) hasShortDeadline() bool { return x.hasDeadline() && x.grpc.timeout < minDeadline }
+
+// nearDeadline reports whether the caller's deadline has passed or is about to: clocks differ a little.
+func (x *exchange) nearDeadline() bool { return time.Since(x.began) >= x.grpc.timeout*9/10 }
+
+// waited is for how long the exchange has waited for anything but its client.
+func (x *exchange) waited() time.Duration {
+	return time.Since(x.began) - time.Duration(x.upload.waitTime.Load())
+}
+
+// clientGone is called when the client's context ends, on a goroutine of its own. net/http takes a read that was made to
+// fail for the end of an HTTP/1 client; that must not end the response of an upstream over HTTP/2, where upload and response
+// are independent.
+func (x *exchange) clientGone() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.upload.aborted.Load() || x.r.ProtoMajor > 1 || x.route.config.Upstream.Scheme == "http" {
+		x.cancel(context.Canceled)
+	}
+}
+
+// pauseGrace is how long the responses that arrived while the process was paused have to be read.
+const pauseGrace = 500 * time.Millisecond
+
+// expire is called by the timer, on a goroutine of its own. It ends the exchange with the cause that says who was too slow.
+func (x *exchange) expire() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over {
+		return
+	}
+	paused := x.pausedSinceReset()
+	if paused && x.graceGiven.CompareAndSwap(false, true) {
+		x.timer.Reset(pauseGrace)
+		return
+	}
+	if t := x.tunnel.Load(); t != nil {
+		t.end() // both sides were silent, which is no failure
+		return
+	}
+	switch {
+	case paused:
+		x.cancel(errPaused)
+		x.stopUpload(events.ReasonOverload)
+	case x.download.started.Load() && !x.download.reading.Load():
+		x.cancel(errSlowClient)
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
+	case x.measuresSilence.Load() && x.clientIsSilent():
+		x.cancel(errSlowClient) // the upstream may wait for it
+		x.interruptRead()
+	case x.measuresSilence.Load():
+		x.cancel(errIdle)
+		x.interruptRead()
+	case x.upload.isSlow():
+		x.cancel(errSlowClient)
+		x.interruptRead()
+	case x.hasDeadline():
+		x.cancel(x.grpc.deadlineError())
+		x.interruptRead()
+	default:
+		x.cancel(errTimeout)
+		x.stopUpload(events.ReasonTimeout)
+	}
+}
+
+// stopUpload makes the transport stop reading the client's body, for which it waits before it gives up. A fallback for reason may
+// still read the rest.
+func (x *exchange) stopUpload(reason events.Reason) {
+	if !x.route.answersFor(reason) || !x.upload.stopTransportRead() {
+		x.interruptRead()
+	}
+}
+
+// interruptRead makes a read of the client's body fail, for which the transport waits before it gives up.
+func (x *exchange) interruptRead() {
+	x.upload.interrupted.Store(true) // first: a reader that sees the body's end must see this as well
+	if x.upload.body != nil && !x.upload.ended.Load() {
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now()) // without deadlines, the client delays only itself
+	}
+}
+
+// abortRead is interruptRead for a transport that has given up a request, perhaps on a goroutine of its own. net/http may take
+// the failed read for the client's end.
+func (x *exchange) abortRead() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over || x.Err() != nil { // which ends a read as well
+		return
+	}
+	if x.upload.isStalling() {
+		x.upload.wasStalling.Store(true)
+	}
+	x.upload.aborted.Store(true)
+	x.stopUpload(events.ReasonReset) // or there is a response, which is then sent a little later
+}
