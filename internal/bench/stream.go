@@ -38,7 +38,7 @@ type delay struct {
 	Name     string  `json:"name"`
 	FirstP50 float64 `json:"first_p50_us"` // of each stream's first event
 	FirstP99 float64 `json:"first_p99_us"`
-	LaterP50 float64 `json:"later_p50_us"` // of all others
+	LaterP50 float64 `json:"later_p50_us"` // of all events after the first
 	LaterP99 float64 `json:"later_p99_us"`
 }
 

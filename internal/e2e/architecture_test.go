@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -151,6 +152,16 @@ func TestArchitecturePictureMatchesImports(t *testing.T) {
 	slices.Sort(imported)
 	if !slices.Equal(drawn, imported) {
 		t.Errorf("the diagram shows:\n%s\nthe code has:\n%s", strings.Join(drawn, "\n"), strings.Join(imported, "\n"))
+	}
+}
+
+// TestArchitecturePageNamesRealFiles checks that the source files that docs/architecture.md names exist.
+func TestArchitecturePageNamesRealFiles(t *testing.T) {
+	page := string(contentOf(t, filepath.Join(repository, "docs/architecture.md")))
+	for _, name := range regexp.MustCompile(`\b(?:cmd|fallbacks|internal|proxy|routes)/[\w/]+\.go\b`).FindAllString(page, -1) {
+		if _, err := os.Stat(filepath.Join(repository, name)); err != nil {
+			t.Errorf("docs/architecture.md names %s: %v", name, err)
+		}
 	}
 }
 

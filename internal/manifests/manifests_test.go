@@ -134,10 +134,10 @@ func TestExampleConfigurationIsValid(t *testing.T) {
 	}
 	check := exec.CommandContext(t.Context(), "go", "run", "./cmd/cbproxy", "check", "--config", file)
 	check.Dir = "../.." // the main module
-	var told bytes.Buffer
-	check.Stdout, check.Stderr = &told, &told
+	var output bytes.Buffer
+	check.Stdout, check.Stderr = &output, &output
 	if err := check.Run(); err != nil {
-		t.Errorf("%v\n%s", err, told.String())
+		t.Errorf("%v\n%s", err, output.String())
 	}
 	pod := the[*apps.Deployment](t, objects).Spec.Template.Spec
 	if !strings.Contains(config, "shutdown_timeout: 30s") || pod.TerminationGracePeriodSeconds == nil || *pod.TerminationGracePeriodSeconds < 40 {

@@ -120,7 +120,7 @@ func h2specConfig(t *testing.T, address string) *config.Config {
 func TestHTTP2ConformsLikeNetHTTP(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // the server reports errors in the body
-		fmt.Fprint(w, "hello, whoever you are")
+		fmt.Fprint(w, "hello")
 	})
 	server := httptest.NewUnstartedServer(handler)
 	server.Config.Protocols = bothProtocols()

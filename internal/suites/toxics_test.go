@@ -137,7 +137,7 @@ var toxicCases = []toxicCase{
 		toxic: `{"type": "slow_close", "attributes": {"delay": ` + long + `}}`, route: "idle_timeout: 0.5",
 	},
 	{
-		name: "nobody listens", path: "/known/8000", want: fallback("connect"), fails: "connect",
+		name: "nothing listens", path: "/known/8000", want: fallback("connect"), fails: "connect",
 	},
 }
 
@@ -295,7 +295,7 @@ func (p *proxyProcess) exchange(method, path string, upload []byte) outcome {
 	case got.fallback != "" && string(body) == toxicFallback && res.Header.Get("X-Fallback") == "static":
 	case got.fallback == "" && bytes.Equal(body, want) && res.Header.Get(receivedField) == digest(upload):
 	default:
-		p.t.Errorf("%s %s: %d with %d bytes that nobody sent, %v: %.100q", method, path, res.StatusCode, len(body), err, body)
+		p.t.Errorf("%s %s: %d with %d unexpected bytes, %v: %.100q", method, path, res.StatusCode, len(body), err, body)
 	}
 	return got
 }
