@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"cbproxy/internal/tlsfiles"
 	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
@@ -18,11 +19,11 @@ type poolKey struct {
 func newPool(u routes.Upstream, secured routes.TLS, ping time.Duration, logger *slog.Logger) (*upstream.Pool, error) {
 	c := upstream.Config{URL: u.URL, PingInterval: ping}
 	if u.Scheme == "https" {
-		files, err := newUpstreamTLS(secured, logger)
+		files, err := tlsfiles.New(tlsfiles.Config(secured), logger)
 		if err != nil {
 			return nil, err
 		}
-		c.TLS = files.config
+		c.TLS = files.TLS
 	}
 	return upstream.New(c), nil
 }

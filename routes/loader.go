@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"reflect"
 
+	"cbproxy/internal/files"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -41,7 +43,7 @@ func (l Loader) Load() (*Config, error) {
 // Reload is Load for a file that has been read before. A named pipe, whose content was read then, is an error: opening it could
 // wait forever.
 func (l Loader) Reload() (*Config, error) {
-	content, err := readRegular(l.Path, MaxFileBytes)
+	content, err := files.ReadRegular(l.Path, MaxFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", l.Path, err)
 	}
@@ -50,7 +52,7 @@ func (l Loader) Reload() (*Config, error) {
 
 // Read returns the file's content, up to one byte more than Parse accepts.
 func (l Loader) Read() ([]byte, error) {
-	content, err := readFile(l.Path, MaxFileBytes)
+	content, err := files.Read(l.Path, MaxFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", l.Path, err)
 	}

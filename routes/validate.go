@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 
+	"cbproxy/internal/files"
 	"cbproxy/internal/sanitize"
 )
 
@@ -85,6 +86,6 @@ func (b *builder) checkTokenFile() {
 
 // ReadToken returns the token in a file, "" if it holds none. It opens nothing but a regular file.
 func ReadToken(file string) (string, error) {
-	content, err := readSmall(file, maxTokenBytes)
+	content, err := files.ReadSmall(file, maxTokenBytes)
 	return string(bytes.TrimSpace(content)), err
 }

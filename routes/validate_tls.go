@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"slices"
 
+	"cbproxy/internal/files"
 	"cbproxy/internal/sanitize"
+	"cbproxy/internal/tlsfiles"
 
 	"gopkg.in/yaml.v3"
 )
@@ -48,7 +50,7 @@ func (c *tlsChecker) checkAuthorities(file string, blame blamer) {
 	}
 	err, known := c.authorities[file]
 	if !known {
-		_, err = LoadAuthorities(file)
+		_, err = tlsfiles.LoadCertPool(file)
 		c.authorities[file] = err
 	}
 	if err == nil {
@@ -70,7 +72,7 @@ func (c *tlsChecker) checkPair(certFile, keyFile string, blame blamer) {
 	}
 	err, known := c.pairs[[2]string{certFile, keyFile}]
 	if !known && certFile != "" && keyFile != "" {
-		_, err = LoadKeyPair(certFile, keyFile)
+		_, err = tlsfiles.LoadKeyPair(certFile, keyFile)
 		c.pairs[[2]string{certFile, keyFile}] = err
 	}
 	if err == nil && certFile != "" && keyFile != "" {
@@ -84,7 +86,7 @@ func (c *tlsChecker) checkPair(certFile, keyFile string, blame blamer) {
 // CheckFiles reports what is wrong with the files that t names, by key.
 func (t TLS) CheckFiles(report func(key, message string)) {
 	if t.CAFile != "" {
-		if _, err := LoadAuthorities(t.CAFile); err != nil {
+		if _, err := tlsfiles.LoadCertPool(t.CAFile); err != nil {
 			authorityFault(t.CAFile, err, report)
 		}
 	}
@@ -93,7 +95,7 @@ func (t TLS) CheckFiles(report func(key, message string)) {
 	}
 	var err error
 	if t.CertFile != "" && t.KeyFile != "" {
-		if _, err = LoadKeyPair(t.CertFile, t.KeyFile); err == nil {
+		if _, err = tlsfiles.LoadKeyPair(t.CertFile, t.KeyFile); err == nil {
 			return
 		}
 	}
@@ -108,7 +110,7 @@ func authorityFault(file string, err error, report func(key, message string)) {
 // pairFault reports that one of two files is missing, or why they can't be used.
 func pairFault(certFile, keyFile string, err error, report func(key, message string)) {
 	certShown, keyShown := sanitize.TruncateRunes(certFile, longestShown), sanitize.TruncateRunes(keyFile, longestShown)
-	var keyFault *KeyFileError
+	var keyFault *tlsfiles.KeyError
 	switch {
 	case certFile == "":
 		report("cert_file", "must be given with key_file, got none")
@@ -118,7 +120,7 @@ func pairFault(certFile, keyFile string, err error, report func(key, message str
 		report("key_file", fmt.Sprintf("must be a PEM file with the key of cert_file (%q), got %q: %s", certShown, keyShown, keyFault.Err))
 	default:
 		report("cert_file", fmt.Sprintf("must be a PEM file with a certificate, got %q: %s", certShown, err))
-		if _, err := readSmall(keyFile, maxPEMBytes); err != nil {
+		if _, err := files.ReadSmall(keyFile, tlsfiles.MaxBytes); err != nil {
 			report("key_file", fmt.Sprintf("must be a PEM file with a key, got %q: %s", keyShown, err))
 		}
 	}

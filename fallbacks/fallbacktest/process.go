@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/tlsfiles"
 	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
@@ -35,7 +36,7 @@ func (p *Process) transport(u routes.Upstream, config routes.TLS) (fallbacks.Tra
 	p.Pools.Add(1)
 	c := upstream.Config{URL: u.URL}
 	if config.CAFile != "" {
-		authorities, err := routes.LoadAuthorities(config.CAFile)
+		authorities, err := tlsfiles.LoadCertPool(config.CAFile)
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"cbproxy/internal/accesslog"
 	"cbproxy/internal/admin"
 	"cbproxy/internal/events"
+	"cbproxy/internal/files"
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/telemetry"
 	"cbproxy/proxy"
@@ -100,11 +101,12 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	watcher := routes.Watcher{
-		Path:    o.Loader.Path,
-		Last:    o.Content,
-		Changed: func(content []byte) { _ = reload.reloadContent(content) }, // the error is published
-		Warn:    func(err error) { logger.Warn("config watch degraded, polling", "error", err) },
+	watcher := files.Watcher{
+		Path:     o.Loader.Path,
+		Last:     o.Content,
+		MaxBytes: routes.MaxFileBytes,
+		Changed:  func(content []byte) { _ = reload.reloadContent(content) }, // the error is published
+		Warn:     func(err error) { logger.Warn("config watch degraded, polling", "error", err) },
 	}
 	background.Go(func() { watcher.Watch(ctx) })
 	logger.Info("listening", "listen", s.dataListener.Addr().String(), "admin", s.adminListener.Addr().String(),

@@ -1,10 +1,8 @@
 package app
 
 import (
-	"cbproxy/internal/httpserver"
-	"cbproxy/proxy"
-	"cbproxy/routes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +11,11 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"cbproxy/internal/httpserver"
+	"cbproxy/internal/tlsfiles"
+	"cbproxy/proxy"
+	"cbproxy/routes"
 )
 
 // servers holds the listeners and servers of the data plane and the admin plane.
@@ -113,4 +116,16 @@ func (s *servers) drain(v *view, signals <-chan os.Signal, logger *slog.Logger) 
 			return
 		}
 	}
+}
+
+// adminTLS returns the TLS configuration of the admin port, nil without a certificate.
+func adminTLS(keys routes.AdminTLS, logger *slog.Logger) (*tls.Config, error) {
+	if keys.CertFile == "" {
+		return nil, nil
+	}
+	reloader, err := tlsfiles.New(tlsfiles.Config{CertFile: keys.CertFile, KeyFile: keys.KeyFile}, logger.With("listener", "admin"))
+	if err != nil {
+		return nil, err
+	}
+	return reloader.Server(), nil
 }

@@ -16,6 +16,7 @@ import (
 	"cbproxy/internal/fleet"
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/store"
+	"cbproxy/internal/tlsfiles"
 	"cbproxy/routes"
 )
 
@@ -96,12 +97,12 @@ func dataDirError(folder string, err error) error {
 
 // openRedis connects to Redis and joins the fleet there.
 func (k *stateStore) openRedis(c routes.Redis) error {
-	tlsConfig, err := redisTLS(c.TLS)
+	reloader, err := tlsfiles.New(tlsfiles.Config(c.TLS), k.logger.With("client", "redis"))
 	if err != nil {
-		return err
+		return fmt.Errorf("redis: %w", err)
 	}
 	k.redis, err = store.NewRedis(store.RedisConfig{
-		URL: c.URL, TLS: tlsConfig, Namespace: c.Namespace, Logger: k.logger,
+		URL: c.URL, TLS: reloader.Client(), Namespace: c.Namespace, Logger: k.logger,
 		TTL:         func() time.Duration { return k.config.config().Redis.TTL },
 		LargestBody: func() int64 { return largestQueuedBody(k.config.config()) },
 	})

@@ -68,7 +68,7 @@ func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
 	if err := os.WriteFile(keyFile, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if name, _ := ask(); name != "second" || !strings.Contains(p.log.String(), "the last good one stays in use") {
+	if name, _ := ask(); name != "second" || !strings.Contains(p.log.String(), "keeping the previous certificates") {
 		t.Errorf("with a broken key: %q", name)
 	}
 	p.signal(syscall.SIGINT)

@@ -24,7 +24,7 @@ var allowedImports = map[string][]string{
 	"fallbacks":                 {"routes", "internal/events"},
 	"fallbacks/cache":           {"fallbacks", "routes", "internal/upstream"},
 	"fallbacks/endpoint":        {"fallbacks", "fallbacks/internal/client", "routes", "internal/upstream"},
-	"fallbacks/fallbacktest":    {"fallbacks", "routes", "internal/upstream"},
+	"fallbacks/fallbacktest":    {"fallbacks", "routes", "internal/upstream", "internal/tlsfiles"},
 	"fallbacks/internal/client": {"fallbacks", "routes", "internal/upstream"},
 	"fallbacks/queue":           {"fallbacks", "routes", "internal/events", "internal/queue"},
 	"fallbacks/standard":        {"fallbacks", "fallbacks/cache", "fallbacks/queue", "fallbacks/endpoint", "fallbacks/static", "fallbacks/template", "fallbacks/upstream"},

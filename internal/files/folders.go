@@ -1,4 +1,4 @@
-package routes
+package files
 
 import (
 	"context"
@@ -9,10 +9,10 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// folders turns events in some folders into wake-ups. It says nothing about what happened: kinds
-// and names of events mislead where files are renamed and links are swapped. Not for concurrent use.
+// folders waits for events in a set of folders. It ignores the kind and the file name of an event,
+// which are not reliable when files are renamed and links are swapped. Not safe for concurrent use.
 type folders struct {
-	events  *fsnotify.Watcher // nil where the system has no events to give
+	events  *fsnotify.Watcher // nil if the system provides no events
 	watched map[string]os.FileInfo
 	warn    func(error)
 }
@@ -34,8 +34,8 @@ func newFolders(w Watcher) *folders {
 	return f
 }
 
-// watch makes paths the folders that are watched. A folder that was replaced by another
-// of the same name is watched anew.
+// watch sets the folders to watch to paths. If a watched folder was replaced by another one of the
+// same name, the new one is watched.
 func (f *folders) watch(paths []string) {
 	if f.events == nil {
 		return
@@ -47,7 +47,7 @@ func (f *folders) watch(paths []string) {
 		if old := f.watched[path]; err != nil || old != nil && os.SameFile(old, info) {
 			continue
 		}
-		_ = f.events.Remove(path) // fails if the system has dropped it with the folder
+		_ = f.events.Remove(path) // fails if the folder was removed and its watch with it
 		_, tried := f.watched[path]
 		f.watched[path] = info
 		if err := f.events.Add(path); err != nil && !tried {
@@ -62,8 +62,8 @@ func (f *folders) watch(paths []string) {
 	}
 }
 
-// wait returns at an event (true), a tick (false), or the end of ctx. Events that have
-// gathered count as one.
+// wait blocks until an event (it then returns true), a tick, or the end of ctx. It consumes all
+// pending events.
 func (f *folders) wait(ctx context.Context, tick <-chan time.Time) (event bool) {
 	if f.events == nil {
 		select {
@@ -78,7 +78,7 @@ func (f *folders) wait(ctx context.Context, tick <-chan time.Time) (event bool) 
 	case <-tick:
 		return false
 	case <-f.events.Events:
-	case <-f.events.Errors: // events were lost, which is one
+	case <-f.events.Errors: // events were lost: check the file
 	}
 	for {
 		select {

@@ -46,7 +46,7 @@ func TestTLSFilesAreThoseOfOnePair(t *testing.T) {
 		"cert_file: no_certificate.crt, key_file: a.key":    "cert_file: must be a PEM file with a certificate, got \"F/no_certificate.crt\": x509: malformed certificate",
 		"ca_file: a.key":                                    "ca_file: must be a PEM file with certificates, got \"F/a.key\": no PEM block is a certificate",
 		"ca_file: no_certificate.crt":                       "ca_file: must be a PEM file with certificates, got \"F/no_certificate.crt\": no PEM block is a certificate",
-		"ca_file: large":                                    "ca_file: must be a PEM file with certificates, got \"F/large\": larger than 4MiB",
+		"ca_file: large":                                    "ca_file: must be a PEM file with certificates, got \"F/large\": larger than 4096 KiB",
 	} {
 		content := "routes: {rag_service: {upstream: https://rag, tls: {" + strings.ReplaceAll(keys, "file: ", "file: F/") + "}}}"
 		_, err := loader().Parse([]byte(strings.ReplaceAll(content, "F/", folder+"/")))

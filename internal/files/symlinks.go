@@ -1,4 +1,4 @@
-package routes
+package files
 
 import (
 	"fmt"
@@ -8,28 +8,27 @@ import (
 	"strings"
 )
 
-// maxLinks is how many symlinks a path may lead through, as in Linux.
+// maxLinks is the largest number of symbolic links in a path, as in Linux.
 const maxLinks = 40
 
-// trail is the way from a path to the file it stands for.
-type trail struct {
-	// folders are those in which an entry decides where the path leads: the file's own, and
-	// that of each symlink on the way.
+// resolvedPath is the result of following the symbolic links of a path.
+type resolvedPath struct {
+	// folders are the folders to watch: the one of the file and the one of each symbolic link.
 	folders []string
-	// mark changes when the path leads elsewhere or the file's metadata change.
-	mark string
+	// fingerprint changes when the path resolves to another file or the file's metadata change.
+	fingerprint string
 }
 
-// follow walks path, symlink by symlink.
-func follow(path string) trail {
-	var t trail
-	var mark strings.Builder
+// resolve follows path, one symbolic link after the other.
+func resolve(path string) resolvedPath {
+	var t resolvedPath
+	var fingerprint strings.Builder
 	if !filepath.IsAbs(path) {
 		folder, err := os.Getwd()
 		if err != nil {
 			return t
 		}
-		path = folder + "/" + path // not Join: .. behind a symlink leads up from the link's target
+		path = folder + "/" + path // not Join: ".." after a link is the parent of the link's target
 	}
 	rest, done := splitPath(path), "/"
 	for links := 0; len(rest) > 0; {
@@ -38,19 +37,19 @@ func follow(path string) trail {
 		next := filepath.Join(done, name)
 		info, err := os.Lstat(next)
 		if err != nil {
-			fmt.Fprintf(&mark, "%s gone\n", next)
+			fmt.Fprintf(&fingerprint, "%s gone\n", next)
 			t.add(done)
 			break
 		}
 		if info.Mode()&fs.ModeSymlink == 0 {
 			if done = next; len(rest) == 0 {
-				fmt.Fprintf(&mark, "%s %v %d %d\n", next, info.Mode(), info.Size(), info.ModTime().UnixNano())
+				fmt.Fprintf(&fingerprint, "%s %v %d %d\n", next, info.Mode(), info.Size(), info.ModTime().UnixNano())
 				t.add(filepath.Dir(next))
 			}
 			continue
 		}
 		target, err := os.Readlink(next)
-		fmt.Fprintf(&mark, "%s -> %s\n", next, target)
+		fmt.Fprintf(&fingerprint, "%s -> %s\n", next, target)
 		t.add(done)
 		if links++; err != nil || links > maxLinks {
 			break
@@ -60,11 +59,11 @@ func follow(path string) trail {
 		}
 		rest = append(splitPath(target), rest...)
 	}
-	t.mark = mark.String()
+	t.fingerprint = fingerprint.String()
 	return t
 }
 
-func (t *trail) add(folder string) {
+func (t *resolvedPath) add(folder string) {
 	for _, known := range t.folders {
 		if known == folder {
 			return

@@ -1,4 +1,4 @@
-package routes
+package files
 
 import (
 	"context"
@@ -13,10 +13,10 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// patience is how long a test waits for what must happen, on the slowest of machines.
-const patience = 20 * time.Second
+// waitLimit bounds how long a test waits for an expected event on a slow machine.
+const waitLimit = 20 * time.Second
 
-// watched is a file under watch.
+// watched is a watched file with the changes and warnings reported for it.
 type watched struct {
 	t       *testing.T
 	path    string
@@ -24,11 +24,11 @@ type watched struct {
 	warned  chan error
 }
 
-// startWatch watches path, which holds last, until the test ends. The test then waits for the watch to end too.
+// startWatch watches path, whose known content is last, until the end of the test, and waits then for the watch to end.
 func startWatch(t *testing.T, path, last string, w Watcher) *watched {
 	t.Helper()
 	f := &watched{t: t, path: path, changes: make(chan string, 1000), warned: make(chan error, 1000)}
-	w.Path, w.Last = path, []byte(last)
+	w.Path, w.Last, w.MaxBytes = path, []byte(last), 1<<20
 	w.Changed = func(content []byte) { f.changes <- string(content) }
 	w.Warn = func(err error) { f.warned <- err }
 	ctx, cancel := context.WithCancel(t.Context())
@@ -51,7 +51,7 @@ func (f *watched) want(content string, older ...string) {
 	for _, o := range older {
 		allowed[o] = true
 	}
-	timeout := time.After(patience)
+	timeout := time.After(waitLimit)
 	for {
 		select {
 		case got := <-f.changes:
@@ -67,7 +67,7 @@ func (f *watched) want(content string, older ...string) {
 	}
 }
 
-// wantNothing makes sure that what came before was not reported, by reporting something after it.
+// wantNothing fails the test if a change was reported before the one it makes itself.
 func (f *watched) wantNothing() {
 	f.t.Helper()
 	write(f.t, f.path, "the end")
@@ -110,13 +110,13 @@ func TestWatchReportsEdits(t *testing.T) {
 	f.want("five")
 }
 
-func TestWatchReportsWhatChangedBeforeItBegan(t *testing.T) {
+func TestWatchReportsChangeBeforeStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	write(t, path, "two")
 	startWatch(t, path, "one", Watcher{}).want("two")
 }
 
-func TestWatchReportsNoTouch(t *testing.T) {
+func TestWatchIgnoresUnchangedContent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	write(t, path, "one")
 	f := startWatch(t, path, "one", Watcher{})
@@ -128,7 +128,7 @@ func TestWatchReportsNoTouch(t *testing.T) {
 	f.wantNothing()
 }
 
-func TestWatchWaitsForAFileAndItsFolder(t *testing.T) {
+func TestWatchWaitsForMissingFileAndFolder(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "a", "b")
 	path := filepath.Join(folder, "config.yaml")
 	f := startWatch(t, path, "one", Watcher{})
@@ -141,7 +141,7 @@ func TestWatchWaitsForAFileAndItsFolder(t *testing.T) {
 	}
 }
 
-func TestWatchFollowsARenamedFolder(t *testing.T) {
+func TestWatchFollowsRenamedFolder(t *testing.T) {
 	root := t.TempDir()
 	path := filepath.Join(root, "conf", "config.yaml")
 	must(t, os.Mkdir(filepath.Join(root, "conf"), 0o700))
@@ -178,7 +178,7 @@ func (c *configMap) swap(content string) {
 	}
 }
 
-func TestWatchFollowsAConfigMap(t *testing.T) {
+func TestWatchFollowsConfigMap(t *testing.T) {
 	m := &configMap{t: t, folder: t.TempDir()}
 	m.swap("one")
 	mounted := filepath.Join(m.folder, "config.yaml")
@@ -196,14 +196,14 @@ func TestWatchFollowsAConfigMap(t *testing.T) {
 	f.want("five")
 }
 
-func TestWatchTakesNoTornWriteForContent(t *testing.T) {
+func TestWatchIgnoresPartialWrites(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	write(t, path, "one")
 	f := startWatch(t, path, "one", Watcher{})
 	for i := range 3 {
 		file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 		must(t, err)
-		time.Sleep(3 * quietTime) // the tear itself
+		time.Sleep(3 * stableTime) // between truncation and write
 		content := fmt.Sprint("content ", i)
 		_, err = file.WriteString(content)
 		must(t, err)
@@ -212,7 +212,7 @@ func TestWatchTakesNoTornWriteForContent(t *testing.T) {
 	}
 }
 
-func TestWatchReportsAnEmptyFileThatStaysEmpty(t *testing.T) {
+func TestWatchReportsEmptyFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	write(t, path, "one")
 	f := startWatch(t, path, "one", Watcher{})
@@ -220,13 +220,13 @@ func TestWatchReportsAnEmptyFileThatStaysEmpty(t *testing.T) {
 	f.want("")
 }
 
-func TestWatchIsNotHeldUpByContinuousWrites(t *testing.T) {
+func TestWatchReportsDuringContinuousWrites(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	write(t, path, "one")
 	f := startWatch(t, path, "one", Watcher{})
 	every := time.NewTicker(50 * time.Millisecond)
 	defer every.Stop()
-	timeout := time.After(patience)
+	timeout := time.After(waitLimit)
 	for i, reports := 0, 0; reports < 10; i++ {
 		replace(t, path, fmt.Sprint("content ", i))
 		select {
@@ -244,7 +244,7 @@ func TestWatchIsNotHeldUpByContinuousWrites(t *testing.T) {
 	}
 }
 
-func TestWatchGoesOnWithoutEvents(t *testing.T) {
+func TestWatchPollsWithoutEvents(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	write(t, path, "one")
 	full := errors.New("too many open files")
@@ -258,7 +258,7 @@ func TestWatchGoesOnWithoutEvents(t *testing.T) {
 	f.want("three")
 }
 
-func TestWatchOpensNoPipe(t *testing.T) {
+func TestWatchDoesNotOpenPipes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	must(t, os.Symlink("/dev/stdin", path))
 	f := startWatch(t, path, "one", Watcher{})
@@ -267,27 +267,27 @@ func TestWatchOpensNoPipe(t *testing.T) {
 	f.want("two")
 }
 
-func TestFollowEndsInALoopOfLinks(t *testing.T) {
+func TestResolveStopsAtLinkLoop(t *testing.T) {
 	folder := t.TempDir()
 	must(t, os.Symlink("b", filepath.Join(folder, "a")))
 	must(t, os.Symlink("a", filepath.Join(folder, "b")))
-	if got := follow(filepath.Join(folder, "a")).folders; len(got) == 0 || got[len(got)-1] != folder {
+	if got := resolve(filepath.Join(folder, "a")).folders; len(got) == 0 || got[len(got)-1] != folder {
 		t.Errorf("got folders %q, want %s among them", got, folder)
 	}
 }
 
-func TestFollowGoesUpFromWhereALinkLeads(t *testing.T) {
+func TestResolveDotDotAfterLink(t *testing.T) {
 	root := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(root, "real", "deep"), 0o700))
 	must(t, os.Symlink("real/deep", filepath.Join(root, "link")))
 	write(t, filepath.Join(root, "real", "config.yaml"), "one")
-	got := follow(root + "/link/../config.yaml").folders
+	got := resolve(root + "/link/../config.yaml").folders
 	if len(got) != 2 || got[0] != root || got[1] != filepath.Join(root, "real") {
 		t.Errorf("got %q, want the folders of the link and of the file", got)
 	}
 }
 
-func TestWatchLeavesNothingRunning(t *testing.T) {
+func TestWatchLeaksNoGoroutines(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	before := runtime.NumGoroutine()
 	for range 5 {
@@ -296,14 +296,14 @@ func TestWatchLeavesNothingRunning(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			Watcher{Path: path, Changed: func([]byte) { close(changed) }}.Watch(ctx)
+			Watcher{Path: path, MaxBytes: 1 << 20, Changed: func([]byte) { close(changed) }}.Watch(ctx)
 		}()
 		replace(t, path, "one")
 		<-changed
 		cancel()
 		<-done
 	}
-	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(waitLimit); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines are left of the %d there were", runtime.NumGoroutine(), before)
 		}
