@@ -207,3 +207,13 @@ func (x *exchange) answerFailure() bool {
 	}
 	return true
 }
+
+// stalled reports whether a reset is caused by a client that is slow to send its body. If the connection has ended, or the
+// transport has closed the body, before the transport returned, the state at that time counts.
+func (a *attempt) stalled() bool {
+	b := &a.x.upload
+	if a.status != 0 && a.x.grpc != nil {
+		return false // either side of a call may be silent at any time
+	}
+	return b.wasStalling.Load() || !b.aborted.Load() && b.isStalling()
+}

@@ -26,9 +26,9 @@ func isEventStream(h http.Header) bool {
 }
 
 // evaluateStream prepares the evaluation of a stream. The timer measures silence from now on.
-func (a *attempt) evaluateStream(res *http.Response, lesson fallbacks.Recorder) error {
+func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder) error {
 	x := a.x
-	x.download.begin(a, res, lesson)
+	x.download.begin(a, res, recorder)
 	x.download.stream = true
 	x.measuresSilence.Store(true)
 	if names := x.route.config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
@@ -53,7 +53,7 @@ type responseBody struct {
 	body       io.ReadCloser
 	stream     bool
 	events     *sse.Scanner       // nil: no error events are configured
-	lesson     fallbacks.Recorder // nil: the response is not recorded
+	recorder   fallbacks.Recorder // nil: the response is not recorded
 	prefetched []byte             // read before the client's first read
 	end        error              // the error that came with prefetched
 	started    atomic.Bool        // for the timer's goroutine: the fields above are set
@@ -65,8 +65,8 @@ type responseBody struct {
 	taken  atomic.Int64 // nanoseconds spent in completed writes
 }
 
-func (b *responseBody) begin(a *attempt, res *http.Response, lesson fallbacks.Recorder) {
-	b.attempt, b.res, b.body, b.lesson = a, res, res.Body, lesson
+func (b *responseBody) begin(a *attempt, res *http.Response, recorder fallbacks.Recorder) {
+	b.attempt, b.res, b.body, b.recorder = a, res, res.Body, recorder
 	b.stream, b.events, b.prefetched, b.end = false, nil, nil, nil
 	if a.x.route.timed {
 		a.headerTime = a.elapsed()
@@ -100,8 +100,8 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	if b.events != nil {
 		b.scan(p[:n], err)
 	}
-	if b.lesson != nil && n > 0 {
-		b.lesson.Write(p[:n])
+	if b.recorder != nil && n > 0 {
+		b.recorder.Write(p[:n])
 	}
 	b.ended.Store(err != nil)
 	switch err {
@@ -113,8 +113,8 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		}
 		b.attempt.succeeded()
 		if b.attempt.failure == nil {
-			recordBody(b.lesson)
-			b.lesson = nil
+			recordBody(b.recorder)
+			b.recorder = nil
 		}
 	default:
 		b.attempt.classify(err)
@@ -181,5 +181,29 @@ func (b *responseBody) scan(p []byte, err error) {
 	if name != "" {
 		b.events = nil // at most one failure per stream
 		b.attempt.failed(events.ErrorSSE, fmt.Errorf("server-sent event %q", name))
+	}
+}
+
+// waited returns how long the client was waited for to take what has been read, if that is measured. now is the time since the
+// exchange's start. Safe for concurrent use.
+func (b *responseBody) waited(now time.Duration) time.Duration {
+	waited := time.Duration(b.taken.Load())
+	if since := b.given.Load(); since != 0 {
+		waited += max(now-time.Duration(since), 0)
+	}
+	return waited
+}
+
+// measure records that the exchange waits for the client from now on, or no longer.
+func (b *responseBody) measure(given bool) {
+	if !b.probes {
+		return
+	}
+	now := int64(time.Since(b.attempt.x.began))
+	if since := b.given.Swap(0); since != 0 {
+		b.taken.Add(now - since)
+	}
+	if given {
+		b.given.Store(now)
 	}
 }

@@ -123,3 +123,8 @@ func (x *exchange) abortRead() {
 	x.upload.aborted.Store(true)
 	x.stopUpload(events.ReasonReset) // or there is a response, which is then sent a little later
 }
+
+// clientIsSilent reports whether a stream may be silent because the upstream waits for the client's body.
+func (x *exchange) clientIsSilent() bool {
+	return x.upload.isSilent(x.route.config.IdleTimeout) || x.grpc == nil && x.upload.isStalling()
+}

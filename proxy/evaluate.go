@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"cbproxy/fallbacks"
+	"cbproxy/internal/events"
+	"cbproxy/internal/grpc"
+	"cbproxy/internal/message"
+	"cbproxy/internal/upstream"
+)
+
+// errStatus means that a fallback replaces a response with a failing status.
+var errStatus = errors.New("the upstream's status is a failure")
+
+// evaluate classifies the upstream's response by its header section, and prepares the evaluation of its body. upgrade is the
+// protocol in the request's Upgrade field, protocol the one in the response's.
+func (a *attempt) evaluate(res *http.Response, protocol, upgrade string) error {
+	x := a.x
+	a.requestHeader, a.status, a.retryAfter = res.Request.Header, res.StatusCode, res.Header.Get("Retry-After")
+	a.trace.answered(res)
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return a.evaluateUpgrade(res, protocol, upgrade)
+	}
+	if res.StatusCode < 200 {
+		err := fmt.Errorf("malformed response: status %03d", res.StatusCode)
+		a.failed(events.ErrorProtocol, err)
+		return err
+	}
+	switch {
+	case isLoop(res) && x.r.Header["Via"] != nil:
+		a.cancelled() // the client may have sent the Via field that made a proxy behind this one detect a loop
+	case res.StatusCode == http.StatusRequestTimeout && x.upload.isStalling(): // the client's fault
+	case x.route.config.Breaker.FailureStatuses.Has(res.StatusCode):
+		a.failed(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
+		if x.route.answersFor(events.ReasonStatus) {
+			return errStatus
+		}
+	}
+	stream := isStream(res)
+	if x.grpc != nil && grpc.Is(res.Header) {
+		a.evaluateGRPC(res.Header)
+		stream = stream || res.Body != http.NoBody
+	}
+	var recorder fallbacks.Recorder
+	if x.route.chain != nil && x.grpc == nil && a.failure == nil {
+		recorder = x.route.chain.Record(recordingClient{a}, res.StatusCode, res.Header)
+	}
+	switch {
+	case res.Body == http.NoBody || x.r.Method == http.MethodHead:
+		a.succeeded()
+		recordBody(recorder)
+		return nil
+	case !stream && res.ContentLength <= int64(x.route.config.ResponseBuffer):
+		return a.readWhole(res, recorder)
+	case stream:
+		return a.evaluateStream(res, recorder)
+	}
+	x.download.begin(a, res, recorder)
+	res.Body = &x.download
+	return nil
+}
+
+// recordBody ends the recording of a response. parts are the last parts of its body.
+func recordBody(recorder fallbacks.Recorder, parts ...[]byte) {
+	if recorder == nil {
+		return
+	}
+	for _, part := range parts {
+		recorder.Write(part)
+	}
+	recorder.Done()
+}
+
+// evaluateUpgrade counts a new tunnel as a success: its end may be far away.
+func (a *attempt) evaluateUpgrade(res *http.Response, protocol, upgrade string) error {
+	x := a.x
+	if upgrade == "" || !strings.EqualFold(upgrade, protocol) {
+		err := fmt.Errorf("malformed response: status 101 to %q, asked for %q", protocol, upgrade)
+		a.failed(events.ErrorProtocol, err)
+		return err
+	}
+	c, ok := res.Body.(io.ReadWriteCloser)
+	if !ok { // http.Transport promises that it is one
+		err := errors.New("malformed response: status 101 without a connection")
+		a.failed(events.ErrorProtocol, err)
+		return err
+	}
+	res.Header["Connection"], res.Header["Upgrade"] = []string{"Upgrade"}, []string{protocol}
+	x.openTunnel(res, c)
+	a.succeeded()
+	return nil
+}
+
+// cleanHeader deletes the hop-by-hop fields of the attempt's response, before anything else reads its header, and returns its
+// Upgrade field.
+func (a *attempt) cleanHeader(res *http.Response) (protocol string) {
+	if a.conn != nil {
+		a.conn.RestoreFields(res.Header)
+	}
+	protocol = res.Header.Get("Upgrade")
+	a.hopByHop = upstream.RemoveHopByHop(res.Header)
+	return protocol
+}
+
+// cleanTrailer deletes the hop-by-hop fields and the proxy's own from the response's trailers. It is called when the announced
+// trailers are known, and again when all are.
+func (a *attempt) cleanTrailer(res *http.Response) {
+	upstream.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
+	message.RemoveSignals(res.Trailer)
+}

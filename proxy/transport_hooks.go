@@ -1,0 +1,110 @@
+package proxy
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+
+	"cbproxy/internal/http1"
+	"cbproxy/internal/message"
+	"cbproxy/internal/upstream"
+)
+
+// hook sets the functions of trace to the attempt's, for http.Transport. If the exchange has one attempt, trace is the one
+// that ReverseProxy made for the request: httptrace composes a second one by reflection.
+func (a *attempt) hook(trace *httptrace.ClientTrace) {
+	trace.GotConn = func(info httptrace.GotConnInfo) {
+		if a.conns > 0 && info.Reused && a.refuseIdle(info.Conn) {
+			return
+		}
+		a.GotConn(info.Conn)
+	}
+	trace.Got1xxResponse = a.Got1xxResponse
+	if a.x.upload.body == nil {
+		return
+	}
+	trace.GotFirstResponseByte = a.GotFirstResponseByte
+	if a.x.upload.exchangeDone != nil {
+		// A body that the upstream refuses in advance is not sent (RFC 9110, section 10.1.1).
+		trace.Got100Continue = func() { a.gotContinue.Store(true) }
+	}
+}
+
+var _ http1.Hooks = (*attempt)(nil)
+
+// refuseIdle makes a replay use a new connection. http.Transport sends a request again when an idle connection turns out to be
+// closed; the other idle connections probably are closed as well. It closes conn before the first byte is written, whereupon
+// the transport takes another one, and reports whether it did: not if other requests share conn.
+func (a *attempt) refuseIdle(conn net.Conn) bool {
+	c, shared := a.x.route.pool.Unwrap(conn)
+	if !shared {
+		_ = c.Close()
+	}
+	return !shared
+}
+
+// GotConn allows one replay in all attempts. http.Transport has no limit: it tries all closed connections of a pool with a
+// single request. Over HTTP/2 it repeats what the upstream has not processed.
+func (a *attempt) GotConn(conn net.Conn) {
+	a.conns++
+	c, shared := a.x.route.pool.Unwrap(conn)
+	u, known := c.(*upstream.Conn)
+	a.conn, a.shared = u, shared
+	a.trace.connected(c)
+	switch {
+	case shared:
+		if a.conns > upstream.MaxUnprocessed {
+			a.cancel(errUnprocessed)
+		}
+		return
+	case a.conns > 1 && a.x.replayed:
+		a.cancel(errReplayed)
+		if known {
+			_ = c.Close() // before the first byte is written
+		}
+		return
+	}
+	a.x.replayed = a.conns > 1 || a.x.replayed
+	switch {
+	case !known: // a connection of internal/http1
+	case a.x.upload.body != nil:
+		u.BeginRequest(a.uploadLost)
+	default:
+		u.BeginRequest(nil)
+	}
+}
+
+// GotFirstResponseByte records that the upstream has begun to respond.
+func (a *attempt) GotFirstResponseByte() { a.gotFirstByte.Store(true) }
+
+// maxInterim limits the interim responses to a client in bytes, of which each counts at least minInterim. They are written by
+// the goroutine that reads all responses on an HTTP/2 connection, so they must fit into the buffers of a client that reads
+// nothing.
+const (
+	maxInterim = 16 << 10
+	minInterim = 256
+)
+
+// Got1xxResponse sends an interim response to the client, up to maxInterim.
+func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
+	if a.conn != nil {
+		a.conn.RestoreInterimFields(http.Header(header))
+	}
+	if a.x.r.Proto != "HTTP/1.1" {
+		// RFC 9110, section 15.2: none to HTTP/1.0. And net/http's HTTP/2 server may still read the header map that
+		// ReverseProxy clears, if the client disconnects at that moment.
+		return nil
+	}
+	a.interimMu.Lock()
+	defer a.interimMu.Unlock()
+	if a.done {
+		return nil
+	}
+	upstream.RemoveHopByHop(http.Header(header))
+	message.RemoveSignals(http.Header(header))
+	if a.x.interim += minInterim + message.FieldsSize(http.Header(header)); a.x.interim > maxInterim {
+		return nil
+	}
+	return a.x.informational(code, header)
+}
