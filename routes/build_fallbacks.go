@@ -7,31 +7,32 @@ import (
 	"strings"
 
 	"cbproxy/internal/sanitize"
+	"cbproxy/internal/strictyaml"
 
 	"gopkg.in/yaml.v3"
 )
 
 // fallbacks fills Config.Fallbacks: the built-in ones, and on top of them what the file says.
 func (b *builder) fallbacks() {
-	trusted := &collector{file: "built-in"}
+	trusted := &strictyaml.Collector{File: "built-in"}
 	builtin := map[string]*Fallback{}
 	for i := 0; i < len(b.builtin.Content); i += 2 {
 		key, value := b.builtin.Content[i], b.builtin.Content[i+1]
 		f := newFallback()
 		builtin[key.Value] = f
 		own := *b
-		own.faults, own.decoder = trusted, decoder{faults: trusted}
-		own.fallback(f, value, place{}.key(key))
+		own.faults, own.decoder = trusted, strictyaml.Decoder{Faults: trusted, Forms: textChecks}
+		own.fallback(f, value, strictyaml.Place{}.Key(key))
 	}
-	b.faults.faults = append(b.faults.faults, trusted.faults...)
+	b.faults.Faults = append(b.faults.Faults, trusted.Faults...)
 	maps.Copy(b.config.Fallbacks, builtin)
 
 	section := b.section("fallbacks")
 	for i := 0; section != nil && i < len(section.Content); i += 2 {
 		key, value := section.Content[i], section.Content[i+1]
-		at := b.at("fallbacks").key(key)
+		at := b.at("fallbacks").Key(key)
 		if !namePattern.MatchString(key.Value) {
-			b.faults.add(at, "%s", wantName)
+			b.faults.Add(at, "%s", wantName)
 		}
 		f := builtin[key.Value]
 		if f == nil {
@@ -43,14 +44,14 @@ func (b *builder) fallbacks() {
 }
 
 // fallback decodes n on top of f and checks the result.
-func (b *builder) fallback(f *Fallback, n *yaml.Node, at place) {
-	b.decoder.structure(n, at, reflect.ValueOf(f).Elem(), func(key, value *yaml.Node, here place) {
+func (b *builder) fallback(f *Fallback, n *yaml.Node, at strictyaml.Place) {
+	b.decoder.Struct(n, at, reflect.ValueOf(f).Elem(), func(key, value *yaml.Node, here strictyaml.Place) {
 		options := b.options(f, key.Value)
 		if options == nil {
 			b.refuseStrategy(here, key.Value)
 			return
 		}
-		b.decoder.value(value, here, reflect.ValueOf(options).Elem(), rules{})
+		b.decoder.Value(value, here, reflect.ValueOf(options).Elem(), strictyaml.Rules{})
 	})
 	if n.Kind != yaml.MappingNode {
 		return
@@ -72,21 +73,21 @@ func (b *builder) options(f *Fallback, strategy string) any {
 }
 
 // checkTry checks the strategies that f tries and sees to it that each has its options.
-func (b *builder) checkTry(f *Fallback, n *yaml.Node, at place) {
-	list, key := lookup(n, "try")
-	if key != nil && b.faults.has(join(at.path, "try")) {
+func (b *builder) checkTry(f *Fallback, n *yaml.Node, at strictyaml.Place) {
+	list, key := strictyaml.Lookup(n, "try")
+	if key != nil && b.faults.Has(strictyaml.Join(at.Path, "try")) {
 		return
 	}
 	if len(f.Try) == 0 {
-		b.faults.add(locate(n, at, "try"), "must name at least one strategy (%s)", listNames(b.Strategies))
+		b.faults.Add(strictyaml.Locate(n, at, "try"), "must name at least one strategy (%s)", listNames(b.Strategies))
 	}
 	for i, name := range f.Try {
-		here := locate(n, at, "try")
+		here := strictyaml.Locate(n, at, "try")
 		if list != nil {
-			here = here.item(i, list.Content[i])
+			here = here.Item(i, list.Content[i])
 		}
 		if slices.Contains(f.Try[:i], name) {
-			b.faults.add(here, "must be named once, got %s", name)
+			b.faults.Add(here, "must be named once, got %s", name)
 		}
 		if b.options(f, name) == nil {
 			b.refuseStrategy(here, name)
@@ -95,18 +96,18 @@ func (b *builder) checkTry(f *Fallback, n *yaml.Node, at place) {
 }
 
 // refuseStrategy adds the fault of a strategy that isn't there.
-func (b *builder) refuseStrategy(at place, name string) {
+func (b *builder) refuseStrategy(at strictyaml.Place, name string) {
 	known := slices.Sorted(maps.Keys(b.Strategies))
-	if strings.Contains(at.path, ".try[") {
-		b.faults.add(at, "must be the name of a strategy (%s), got %s", strings.Join(known, ", "), sanitize.TruncateRunes(name, longestName))
+	if strings.Contains(at.Path, ".try[") {
+		b.faults.Add(at, "must be the name of a strategy (%s), got %s", strings.Join(known, ", "), sanitize.TruncateRunes(name, strictyaml.MaxNameRunes))
 		return
 	}
-	b.decoder.unknown(at, name, append([]string{"when", "try"}, known...))
+	b.decoder.UnknownKey(at, name, append([]string{"when", "try"}, known...))
 }
 
 // checkOptions lets the options judge themselves. What they find is reported once: a value
 // that was found faulty before is not complained about again.
-func (b *builder) checkOptions(options any, strategy string, n *yaml.Node, at place) {
+func (b *builder) checkOptions(options any, strategy string, n *yaml.Node, at strictyaml.Place) {
 	o, ok := options.(interface {
 		Validate(report func(path, message string))
 	})
@@ -114,12 +115,12 @@ func (b *builder) checkOptions(options any, strategy string, n *yaml.Node, at pl
 		return
 	}
 	o.Validate(func(path, message string) {
-		if b.faults.full() {
+		if b.faults.Full() {
 			return
 		}
-		here := locate(n, at, join(strategy, path))
-		if !b.faults.has(here.path) {
-			b.faults.add(here, "%s", message)
+		here := strictyaml.Locate(n, at, strictyaml.Join(strategy, path))
+		if !b.faults.Has(here.Path) {
+			b.faults.Add(here, "%s", message)
 		}
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"regexp"
 
+	"cbproxy/internal/strictyaml"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -16,40 +18,40 @@ func (b *builder) routes() {
 	defaults := b.section("defaults")
 	inherited := newRoute("")
 	if defaults != nil {
-		b.decoder.structure(defaults, b.at("defaults"), reflect.ValueOf(inherited).Elem(), nil)
+		b.decoder.Struct(defaults, b.at("defaults"), reflect.ValueOf(inherited).Elem(), nil)
 		b.checkFallbackName(defaults, "defaults")
 	}
 	section := b.section("routes")
 	if section == nil || len(section.Content) == 0 {
-		if !b.faults.has("routes") {
-			b.faults.add(b.at("routes"), "must have at least one route")
+		if !b.faults.Has("routes") {
+			b.faults.Add(b.at("routes"), "must have at least one route")
 		}
 		return
 	}
 	for i := 0; i < len(section.Content); i += 2 {
 		name, value := section.Content[i].Value, section.Content[i+1]
-		at := b.at("routes").key(section.Content[i])
+		at := b.at("routes").Key(section.Content[i])
 		if !namePattern.MatchString(name) {
-			b.faults.add(at, "%s", wantName)
+			b.faults.Add(at, "%s", wantName)
 		}
 		b.config.Routes[name] = b.route(name, value, at, inherited, defaults)
 	}
 }
 
 // route decodes one route, which stands at. It starts from what it inherits.
-func (b *builder) route(name string, n *yaml.Node, at place, inherited *Route, defaults *yaml.Node) *Route {
+func (b *builder) route(name string, n *yaml.Node, at strictyaml.Place, inherited *Route, defaults *yaml.Node) *Route {
 	r := new(Route)
 	*r = *inherited
 	if _, ok := builtinService(name); ok {
 		r = newRoute(name)
 		if defaults != nil { // on top of the built-in values; its faults are known
-			(&decoder{expanded: b.decoder.expanded}).structure(defaults, place{}, reflect.ValueOf(r).Elem(), nil)
+			(&strictyaml.Decoder{Expanded: b.decoder.Expanded, Forms: textChecks}).Struct(defaults, strictyaml.Place{}, reflect.ValueOf(r).Elem(), nil)
 		}
 	}
-	b.decoder.structure(n, at, reflect.ValueOf(r).Elem(), nil)
+	b.decoder.Struct(n, at, reflect.ValueOf(r).Elem(), nil)
 	if n.Kind == yaml.MappingNode {
 		b.require(r, at, n, defaults)
-		b.checkFallbackName(n, at.path)
+		b.checkFallbackName(n, at.Path)
 	}
 	if r.Fallback == "" && b.config.Fallbacks[name] != nil {
 		r.Fallback = name
@@ -58,30 +60,30 @@ func (b *builder) route(name string, n *yaml.Node, at place, inherited *Route, d
 }
 
 // require adds a fault for each key that the route can't do without and nobody gave.
-func (b *builder) require(r *Route, at place, nodes ...*yaml.Node) {
+func (b *builder) require(r *Route, at strictyaml.Place, nodes ...*yaml.Node) {
 	given := func(name string) bool {
 		for _, n := range nodes {
-			if value, _ := lookup(n, name); value != nil {
+			if value, _ := strictyaml.Lookup(n, name); value != nil {
 				return true
 			}
 		}
 		return false
 	}
 	if len(r.Prefix) == 0 && !given("prefix") {
-		b.faults.add(place{join(at.path, "prefix"), at.line, at.column}, "must be given: only the built-in services have one of their own")
+		b.faults.Add(strictyaml.Place{Path: strictyaml.Join(at.Path, "prefix"), Line: at.Line, Column: at.Column}, "must be given: only the built-in services have one of their own")
 	}
 	if r.Upstream.URL == nil && !given("upstream") {
-		b.faults.add(place{join(at.path, "upstream"), at.line, at.column}, "%s, got none", wantUpstream)
+		b.faults.Add(strictyaml.Place{Path: strictyaml.Join(at.Path, "upstream"), Line: at.Line, Column: at.Column}, "%s, got none", wantUpstream)
 	}
 }
 
 // checkFallbackName adds a fault if the mapping at path names a fallback that doesn't exist.
 func (b *builder) checkFallbackName(n *yaml.Node, path string) {
-	value, _ := lookup(n, "fallback")
-	if value == nil || value.Kind != yaml.ScalarNode || value.Value == "" || b.faults.has(join(path, "fallback")) {
+	value, _ := strictyaml.Lookup(n, "fallback")
+	if value == nil || value.Kind != yaml.ScalarNode || value.Value == "" || b.faults.Has(strictyaml.Join(path, "fallback")) {
 		return
 	}
 	if b.config.Fallbacks[value.Value] == nil {
-		b.faults.add(b.at(join(path, "fallback")), "must be the name of a fallback (%s), got %s", listNames(b.config.Fallbacks), show(value))
+		b.faults.Add(b.at(strictyaml.Join(path, "fallback")), "must be the name of a fallback (%s), got %s", listNames(b.config.Fallbacks), strictyaml.Show(value))
 	}
 }

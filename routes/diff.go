@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"cbproxy/internal/strictyaml"
 )
 
 // Change is one key whose effective value differs between two configurations.
@@ -78,7 +80,7 @@ func (d *differ) compareMaps(key string, old, next reflect.Value) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		d.entries(join(key, name), old.MapIndex(reflect.ValueOf(name)), next.MapIndex(reflect.ValueOf(name)))
+		d.entries(strictyaml.Join(key, name), old.MapIndex(reflect.ValueOf(name)), next.MapIndex(reflect.ValueOf(name)))
 	}
 }
 
@@ -97,9 +99,9 @@ func (d *differ) compareStructs(key string, old, next reflect.Value) {
 		switch {
 		case f.Tag.Get("yaml") == ",inline" && f.Type == reflect.TypeFor[map[string]any]():
 			d.compareStrategies(key, old.Field(i).Interface().(map[string]any), next.Field(i).Interface().(map[string]any))
-		case keyOf(f) == "" || f.Type == reflect.TypeFor[*Route](): // as in MarshalJSON
+		case strictyaml.KeyName(f) == "" || f.Type == reflect.TypeFor[*Route](): // as in MarshalJSON
 		default:
-			d.compare(join(key, keyOf(f)), old.Field(i), next.Field(i))
+			d.compare(strictyaml.Join(key, strictyaml.KeyName(f)), old.Field(i), next.Field(i))
 		}
 	}
 }
@@ -108,7 +110,7 @@ func (d *differ) compareStrategies(key string, old, next map[string]any) {
 	names := maps.Clone(old)
 	maps.Copy(names, next)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		d.entries(join(key, name), reflect.ValueOf(old[name]), reflect.ValueOf(next[name]))
+		d.entries(strictyaml.Join(key, name), reflect.ValueOf(old[name]), reflect.ValueOf(next[name]))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cbproxy/internal/sanitize"
+	"cbproxy/internal/strictyaml"
 )
 
 // MarshalJSON returns the effective configuration under the names of the file's keys, in
@@ -94,9 +95,9 @@ func writeStruct(out *bytes.Buffer, v reflect.Value) error {
 			for _, name := range slices.Sorted(maps.Keys(strategies)) {
 				o.field(name, reflect.ValueOf(strategies[name]))
 			}
-		case keyOf(f) == "" || f.Type == reflect.TypeFor[*Route](): // defaults are in the routes
+		case strictyaml.KeyName(f) == "" || f.Type == reflect.TypeFor[*Route](): // defaults are in the routes
 		default:
-			o.field(keyOf(f), v.Field(i))
+			o.field(strictyaml.KeyName(f), v.Field(i))
 		}
 	}
 	return o.end()

@@ -7,6 +7,7 @@ import (
 	"reflect"
 
 	"cbproxy/internal/files"
+	"cbproxy/internal/strictyaml"
 
 	"gopkg.in/yaml.v3"
 )
@@ -67,15 +68,15 @@ func (l Loader) Parse(content []byte) (*Config, error) {
 		return nil, fmt.Errorf("built-in fallbacks: %w", err)
 	}
 	b := &builder{Loader: l, environ: environment(l.Environ), builtin: builtin, config: defaultConfig()}
-	b.faults = &collector{file: l.Path}
+	b.faults = &strictyaml.Collector{File: l.Path}
 	sum := sha256.Sum256(content)
 	b.config.Hash = hex.EncodeToString(sum[:8])
-	if doc := parseDocument(content, b.faults); doc != nil {
-		if t, ok := flatten(doc, b.environ, b.faults); ok {
+	if doc := strictyaml.Parse(content, b.faults); doc != nil {
+		if t, ok := strictyaml.Flatten(doc, b.environ, b.faults); ok {
 			b.build(t)
 		}
 	}
-	if err := b.faults.err(); err != nil {
+	if err := b.faults.Err(); err != nil {
 		return nil, err
 	}
 	return b.config, nil
@@ -85,13 +86,13 @@ func (l Loader) parseBuiltin() (*yaml.Node, error) {
 	if len(l.Builtin) == 0 {
 		return &yaml.Node{Kind: yaml.MappingNode}, nil
 	}
-	faults := &collector{file: "built-in"}
-	doc := parseDocument(l.Builtin, faults)
+	faults := &strictyaml.Collector{File: "built-in"}
+	doc := strictyaml.Parse(l.Builtin, faults)
 	if doc == nil {
-		return nil, faults.err()
+		return nil, faults.Err()
 	}
-	t, _ := flatten(doc, nil, faults)
-	return t.root, faults.err()
+	t, _ := strictyaml.Flatten(doc, nil, faults)
+	return t.Root, faults.Err()
 }
 
 // builder makes one configuration.
@@ -100,16 +101,16 @@ type builder struct {
 	environ map[string]string
 	builtin *yaml.Node
 	root    *yaml.Node
-	decoder decoder
-	faults  *collector
+	decoder strictyaml.Decoder
+	faults  *strictyaml.Collector
 	config  *Config
 }
 
 // build fills the configuration from the tree, in the order in which values depend on each other.
-func (b *builder) build(t tree) {
-	b.root = t.root
-	b.decoder = decoder{faults: b.faults, expanded: t.expanded}
-	b.decoder.structure(b.root, place{}, reflect.ValueOf(b.config).Elem(), nil)
+func (b *builder) build(t strictyaml.Tree) {
+	b.root = t.Root
+	b.decoder = strictyaml.Decoder{Faults: b.faults, Expanded: t.Expanded, Forms: textChecks}
+	b.decoder.Struct(b.root, strictyaml.Place{}, reflect.ValueOf(b.config).Elem(), nil)
 	b.fallbacks()
 	b.routes()
 	b.overrides()
@@ -117,16 +118,18 @@ func (b *builder) build(t tree) {
 }
 
 // at returns the place of a key of the file by its whole path.
-func (b *builder) at(path string) place { return locate(b.root, place{"", 1, 1}, path) }
+func (b *builder) at(path string) strictyaml.Place {
+	return strictyaml.Locate(b.root, strictyaml.Place{Line: 1, Column: 1}, path)
+}
 
 // section returns the mapping at a top-level key; nil, with a fault unless the key is missing, if there is none.
 func (b *builder) section(name string) *yaml.Node {
-	value, _ := lookup(b.root, name)
+	value, _ := strictyaml.Lookup(b.root, name)
 	if value == nil || value.Kind == 0 {
 		return nil
 	}
 	if value.Kind != yaml.MappingNode {
-		b.faults.add(b.at(name), "%s, got %s", wantMapping, show(value))
+		b.faults.Add(b.at(name), "%s, got %s", strictyaml.WantMapping, strictyaml.Show(value))
 		return nil
 	}
 	return value

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"cbproxy/internal/strictyaml"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -42,7 +44,7 @@ func (b *builder) overrides() {
 		if !strings.HasPrefix(variable, ServicePrefix) {
 			continue
 		}
-		at := place{path: printableName(variable)}
+		at := strictyaml.Place{Path: printableName(variable)}
 		switch targets := names[variable]; len(targets) {
 		case 0:
 			if !isServiceLink(variable, b.environ) {
@@ -52,20 +54,20 @@ func (b *builder) overrides() {
 			b.override(at, targets[0], b.environ[variable])
 		default:
 			slices.Sort(targets)
-			b.faults.add(at, "is ambiguous, it could set %s", strings.Join(targets, " or "))
+			b.faults.Add(at, "is ambiguous, it could set %s", strings.Join(targets, " or "))
 		}
 	}
 	b.otherVariables()
 }
 
 // override sets one key of a service.
-func (b *builder) override(at place, target, text string) {
+func (b *builder) override(at strictyaml.Place, target, text string) {
 	service, suffix, _ := strings.Cut(target, ".")
 	b.set(at, reflect.ValueOf(b.config.Routes[service]).Elem(), overridable[suffix], text)
 }
 
 // set sets the field of a struct at a path of keys to what a variable, which is at, holds.
-func (b *builder) set(at place, in reflect.Value, path, text string) {
+func (b *builder) set(at strictyaml.Place, in reflect.Value, path, text string) {
 	v, r := fieldAt(in, path)
 	if v.Kind() == reflect.Bool {
 		switch text {
@@ -76,29 +78,29 @@ func (b *builder) set(at place, in reflect.Value, path, text string) {
 		}
 	}
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: text}
-	d := decoder{faults: b.faults, expanded: map[*yaml.Node]bool{n: true}}
-	d.value(n, at, v, r)
+	d := strictyaml.Decoder{Faults: b.faults, Expanded: map[*yaml.Node]bool{n: true}, Forms: textChecks}
+	d.Value(n, at, v, r)
 }
 
 // fieldAt returns the field of v at a path of keys, and its rules.
-func fieldAt(v reflect.Value, path string) (reflect.Value, rules) {
+func fieldAt(v reflect.Value, path string) (reflect.Value, strictyaml.Rules) {
 	name, rest, deeper := strings.Cut(path, ".")
-	f := fieldsOf(v.Type())[name]
+	f := strictyaml.FieldsOf(v.Type())[name]
 	if deeper {
 		return fieldAt(v.FieldByIndex(f.Index), rest)
 	}
-	return v.FieldByIndex(f.Index), rulesOf(f.Tag)
+	return v.FieldByIndex(f.Index), strictyaml.RulesOf(f.Tag)
 }
 
 // refuseVariable says why a variable sets nothing: its key is unknown, or its service.
-func (b *builder) refuseVariable(at place, variable string) {
+func (b *builder) refuseVariable(at strictyaml.Place, variable string) {
 	if len(b.config.Routes) == 0 {
 		return // which is a fault already
 	}
 	name := strings.TrimPrefix(variable, ServicePrefix)
 	for service := range b.config.Routes {
 		if strings.HasPrefix(name, variableName(service)+"_") {
-			b.faults.add(at, "must end in one of %s to set a key of %s", listNames(overridable), service)
+			b.faults.Add(at, "must end in one of %s to set a key of %s", listNames(overridable), service)
 			return
 		}
 	}
@@ -106,17 +108,17 @@ func (b *builder) refuseVariable(at place, variable string) {
 	for _, service := range slices.Sorted(maps.Keys(b.config.Routes)) {
 		known = append(known, fmt.Sprintf("%s%s_… for %s", ServicePrefix, variableName(service), service))
 	}
-	b.faults.add(at, "names no configured service; there is %s", strings.Join(known, ", "))
+	b.faults.Add(at, "names no configured service; there is %s", strings.Join(known, ", "))
 }
 
 func (b *builder) otherVariables() {
 	b.config.Admin.Token = strings.TrimSpace(b.environ[TokenVariable])
 	if b.environ[TokenVariable] != "" && b.config.Admin.Token == "" {
-		b.faults.add(place{path: TokenVariable}, "must hold a token, got nothing but spaces")
+		b.faults.Add(strictyaml.Place{Path: TokenVariable}, "must hold a token, got nothing but spaces")
 	}
 	for variable, path := range map[string]string{redisURLVariable: "url", redisTTLVariable: "ttl"} {
 		if text := b.environ[variable]; text != "" {
-			b.set(place{path: variable}, reflect.ValueOf(&b.config.Redis).Elem(), path, text)
+			b.set(strictyaml.Place{Path: variable}, reflect.ValueOf(&b.config.Redis).Elem(), path, text)
 		}
 	}
 }
@@ -131,4 +133,19 @@ func variableName(service string) string {
 	}, strings.ToUpper(strings.TrimSuffix(service, "_service")))
 }
 
-func printableName(variable string) string { return place{}.key(&yaml.Node{Value: variable}).path }
+func printableName(variable string) string {
+	return strictyaml.Place{}.Key(&yaml.Node{Value: variable}).Path
+}
+
+// environment returns environ, which has the form of os.Environ, as a map. If a name occurs twice, the
+// first value counts, as for os.Getenv.
+func environment(environ []string) map[string]string {
+	vars := make(map[string]string, len(environ))
+	for _, entry := range environ {
+		name, value, ok := strings.Cut(entry, "=")
+		if _, twice := vars[name]; ok && !twice {
+			vars[name] = value
+		}
+	}
+	return vars
+}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"cbproxy/internal/strictyaml"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -17,9 +19,9 @@ func (p *Prefixes) UnmarshalYAML(n *yaml.Node) error {
 	const want = "must be a path prefix such as /rag"
 	*p = nil
 	if n.Kind == yaml.MappingNode || n.Tag == "!!null" || n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-		return errorf("%s, or a list of them, got %s", want, strings.Replace(show(n), "a list", "an empty list", 1))
+		return strictyaml.Errorf("%s, or a list of them, got %s", want, strings.Replace(strictyaml.Show(n), "a list", "an empty list", 1))
 	}
-	return eachScalar(n, want, func(text string) string {
+	return strictyaml.EachScalar(n, want, func(text string) string {
 		if want := checkPrefix(text); want != "" {
 			return want
 		}

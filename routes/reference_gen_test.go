@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"cbproxy/internal/strictyaml"
 )
 
 // referenceGenerator makes a page of the configuration's types, of the same comments, tags and
@@ -58,7 +60,7 @@ func (g *referenceGenerator) section(path string, v reflect.Value) {
 	var below []table
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
-		key := keyOf(f)
+		key := strictyaml.KeyName(f)
 		if key == "" {
 			continue
 		}
@@ -82,7 +84,7 @@ func (g *referenceGenerator) section(path string, v reflect.Value) {
 			below = append(below, table{to, inner})
 			g.written = append(g.written, table{to, inner})
 		default:
-			takes = takesOf(f.Type, rulesOf(f.Tag))
+			takes = takesOf(f.Type, strictyaml.RulesOf(f.Tag))
 			if value := defaultOf(v.Field(i)); value != nil {
 				shown = "`" + strings.ReplaceAll(string(value), ",", ", ") + "`"
 			}
@@ -115,11 +117,11 @@ func linked(path string) string {
 func escaped(s string) string { return strings.NewReplacer("|", `\|`, "<", `\<`, "*", `\*`).Replace(s) }
 
 // takesOf says which values there are of a type.
-func takesOf(t reflect.Type, r rules) string {
+func takesOf(t reflect.Type, r strictyaml.Rules) string {
 	switch t {
-	case durationType:
+	case strictyaml.DurationType:
 		return "duration" + bounds(r)
-	case sizeType:
+	case strictyaml.SizeType:
 		return "size" + bounds(r)
 	case reflect.TypeFor[Upstream]():
 		return "URL"
@@ -128,14 +130,14 @@ func takesOf(t reflect.Type, r rules) string {
 	case reflect.TypeFor[Statuses]():
 		return "code, class or range, or a list of them"
 	}
-	if reflect.PointerTo(t).Implements(unmarshalerType) {
+	if reflect.PointerTo(t).Implements(strictyaml.UnmarshalerType) {
 		return "any value"
 	}
 	switch t.Kind() {
 	case reflect.Slice:
 		s := "list of: " + takesOf(t.Elem(), r)
-		if r.most > 0 {
-			s += fmt.Sprintf("; at most %d", r.most)
+		if r.MaxItems > 0 {
+			s += fmt.Sprintf("; at most %d", r.MaxItems)
 		}
 		return s
 	case reflect.Map:
@@ -147,21 +149,21 @@ func takesOf(t reflect.Type, r rules) string {
 	case reflect.Float64:
 		return "number" + bounds(r)
 	}
-	if r.enum != nil {
-		return "`" + strings.Join(r.enum, "`, `") + "`"
+	if r.Enum != nil {
+		return "`" + strings.Join(r.Enum, "`, `") + "`"
 	}
 	return "text"
 }
 
 // bounds says in words what a number must be.
-func bounds(r rules) string {
-	low, high, isRange := strings.Cut(r.valid, "..")
+func bounds(r strictyaml.Rules) string {
+	low, high, isRange := strings.Cut(r.Valid, "..")
 	switch {
-	case !isRange && r.valid == "":
+	case !isRange && r.Valid == "":
 		return ""
-	case !isRange && r.valid == "positive":
+	case !isRange && r.Valid == "positive":
 		return " over 0"
-	case !isRange && r.valid == "non-negative":
+	case !isRange && r.Valid == "non-negative":
 		return ", 0 or more"
 	case high == "":
 		return ", " + low + " or more"

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"cbproxy/internal/strictyaml"
+
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
@@ -94,7 +96,7 @@ func (g *schemaGenerator) object(v reflect.Value) *jsonschema.Schema {
 	s := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{}, AdditionalProperties: never()}
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
-		key := keyOf(f)
+		key := strictyaml.KeyName(f)
 		if key == "" {
 			continue
 		}
@@ -118,7 +120,7 @@ func (g *schemaGenerator) addStrategies(s *jsonschema.Schema) {
 		s.PropertyOrder = append(s.PropertyOrder, name)
 	}
 	names := slices.Sorted(maps.Keys(g.strategies))
-	s.Properties["try"].Items = text(rules{enum: names})
+	s.Properties["try"].Items = text(strictyaml.Rules{Enum: names})
 	s.Properties["try"].MinItems = jsonschema.Ptr(1)
 }
 
@@ -130,7 +132,7 @@ func (g *schemaGenerator) property(f reflect.StructField, v reflect.Value) *json
 	case inner.IsValid():
 		return g.ref(inner)
 	}
-	s := g.value(f.Type, rulesOf(f.Tag))
+	s := g.value(f.Type, strictyaml.RulesOf(f.Tag))
 	s.Default = defaultOf(v)
 	return s
 }
@@ -146,7 +148,7 @@ func nested(f reflect.StructField, v reflect.Value) (inner reflect.Value, isName
 	case reflect.TypeFor[map[string]*Fallback]():
 		return reflect.ValueOf(newFallback()).Elem(), true
 	}
-	if v.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(unmarshalerType) {
+	if v.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(strictyaml.UnmarshalerType) {
 		return v, false
 	}
 	return reflect.Value{}, false
@@ -185,12 +187,12 @@ func (g *schemaGenerator) named(v reflect.Value) *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "object", AdditionalProperties: g.ref(v), PropertyNames: &jsonschema.Schema{Pattern: namePattern.String()}}
 }
 
-func (g *schemaGenerator) value(t reflect.Type, r rules) *jsonschema.Schema {
+func (g *schemaGenerator) value(t reflect.Type, r strictyaml.Rules) *jsonschema.Schema {
 	switch t {
-	case durationType:
-		return either(number("number", r, time.Second.Nanoseconds()), matching(goDuration.String(), plainFloat.String()))
-	case sizeType:
-		return either(number("integer", r, 1), matching(sizeForm.String()))
+	case strictyaml.DurationType:
+		return either(number("number", r, time.Second.Nanoseconds()), matching(strictyaml.DurationPattern.String(), strictyaml.FloatPattern.String()))
+	case strictyaml.SizeType:
+		return either(number("integer", r, 1), matching(strictyaml.SizePattern.String()))
 	case reflect.TypeFor[Upstream]():
 		return matching(`^([hH][tT][tT][pP][sS]?|[hH]2[cC])://[^/?#@\s]+(/[^?#\s]*)?$`)
 	case reflect.TypeFor[Prefixes]():
@@ -202,14 +204,14 @@ func (g *schemaGenerator) value(t reflect.Type, r rules) *jsonschema.Schema {
 		list.AnyOf[1].MinItems = nil
 		return list
 	}
-	if reflect.PointerTo(t).Implements(unmarshalerType) { // knows by itself what it takes
+	if reflect.PointerTo(t).Implements(strictyaml.UnmarshalerType) { // knows by itself what it takes
 		return &jsonschema.Schema{}
 	}
 	switch t.Kind() {
 	case reflect.Slice:
 		list := &jsonschema.Schema{Type: "array", Items: g.value(t.Elem(), r)}
-		if r.most > 0 {
-			list.MaxItems = jsonschema.Ptr(r.most)
+		if r.MaxItems > 0 {
+			list.MaxItems = jsonschema.Ptr(r.MaxItems)
 		}
 		return list
 	case reflect.Map:
@@ -227,16 +229,16 @@ func (g *schemaGenerator) value(t reflect.Type, r rules) *jsonschema.Schema {
 }
 
 // text returns the schema of a text, for which a number is taken too.
-func text(r rules) *jsonschema.Schema {
-	if r.enum == nil {
+func text(r strictyaml.Rules) *jsonschema.Schema {
+	if r.Enum == nil {
 		s := &jsonschema.Schema{Types: []string{"string", "number"}}
-		if form, ok := textForms[r.valid]; ok {
+		if form, ok := textForms[r.Valid]; ok {
 			s.Pattern = matching(form.pattern).Pattern
 		}
 		return s
 	}
 	enum := &jsonschema.Schema{}
-	for _, value := range r.enum {
+	for _, value := range r.Enum {
 		enum.Enum = append(enum.Enum, value)
 	}
 	return either(enum, matching())
@@ -248,26 +250,26 @@ func matching(forms ...string) *jsonschema.Schema {
 }
 
 // number returns the schema of a number within r's bounds, which are in units of 1/scale.
-func number(kind string, r rules, scale int64) *jsonschema.Schema {
+func number(kind string, r strictyaml.Rules, scale int64) *jsonschema.Schema {
 	s := &jsonschema.Schema{Type: kind}
-	low, high, bounded := strings.Cut(r.valid, "..")
+	low, high, bounded := strings.Cut(r.Valid, "..")
 	end := func(text string) *float64 {
-		size, want := parseSize(text)
+		size, want := strictyaml.ParseSize(text)
 		if want == "" {
 			return jsonschema.Ptr(float64(size) / float64(scale))
 		}
 		if f, err := strconv.ParseFloat(text, 64); err == nil {
 			return &f
 		}
-		if d, want := parseDuration(text); want == "" {
+		if d, want := strictyaml.ParseDuration(text); want == "" {
 			return jsonschema.Ptr(float64(d) / float64(scale))
 		}
 		return nil
 	}
 	switch {
-	case r.valid == "positive":
+	case r.Valid == "positive":
 		s.ExclusiveMinimum = jsonschema.Ptr(0.0)
-	case r.valid == "non-negative":
+	case r.Valid == "non-negative":
 		s.Minimum = jsonschema.Ptr(0.0)
 	case bounded:
 		s.Minimum, s.Maximum = end(low), end(high)

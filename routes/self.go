@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 
+	"cbproxy/internal/strictyaml"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -13,13 +15,13 @@ import (
 func (b *builder) checkLoops() {
 	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) {
 		if section, ok := b.blame(path, n, "upstream"); ok && b.isSelf(r.Upstream) {
-			b.faults.add(b.at(section+".upstream"), "must not be the proxy's own listen address (%s), got %s", b.config.Listen, r.Upstream.Redacted())
+			b.faults.Add(b.at(section+".upstream"), "must not be the proxy's own listen address (%s), got %s", b.config.Listen, r.Upstream.Redacted())
 		}
 	})
 }
 
 // checkOptionsLoop is checkLoops for the servers that a strategy's options name.
-func (b *builder) checkOptionsLoop(options any, strategy string, n *yaml.Node, at place) {
+func (b *builder) checkOptionsLoop(options any, strategy string, n *yaml.Node, at strictyaml.Place) {
 	o, ok := options.(interface {
 		Server() (key string, u Upstream)
 	})
@@ -27,13 +29,13 @@ func (b *builder) checkOptionsLoop(options any, strategy string, n *yaml.Node, a
 		return
 	}
 	key, u := o.Server()
-	if here := locate(n, at, join(strategy, key)); !b.faults.has(here.path) && b.isSelf(u) {
-		b.faults.add(here, "must not be the proxy's own listen address (%s), got %s", b.config.Listen, u.Redacted())
+	if here := strictyaml.Locate(n, at, strictyaml.Join(strategy, key)); !b.faults.Has(here.Path) && b.isSelf(u) {
+		b.faults.Add(here, "must not be the proxy's own listen address (%s), got %s", b.config.Listen, u.Redacted())
 	}
 }
 
 func (b *builder) isSelf(u Upstream) bool {
-	return u.URL != nil && !b.faults.has("listen") && leadsTo(u, b.config.Listen)
+	return u.URL != nil && !b.faults.Has("listen") && leadsTo(u, b.config.Listen)
 }
 
 // leadsTo reports whether u is a spelling of a listen address. It looks no name up: a name that leads there all the same is

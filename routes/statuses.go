@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"cbproxy/internal/strictyaml"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -31,9 +33,9 @@ func (s *Statuses) UnmarshalYAML(n *yaml.Node) error {
 	const want = `must be a code from 100 to 999, a class such as "5xx" or a range such as "500-504"`
 	*s = Statuses{}
 	if n.Kind == yaml.MappingNode || n.Tag == "!!null" {
-		return errorf("%s, or a list of these, got %s", want, show(n))
+		return strictyaml.Errorf("%s, or a list of these, got %s", want, strictyaml.Show(n))
 	}
-	return eachScalar(n, want, func(text string) string {
+	return strictyaml.EachScalar(n, want, func(text string) string {
 		if !s.add(text) {
 			return want
 		}

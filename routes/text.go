@@ -24,6 +24,15 @@ var textForms = map[string]textForm{
 	"namespace":   {checkNamespace, `^\S{0,64}$`},
 }
 
+// textChecks are the checks of textForms.
+var textChecks = func() map[string]func(string) string {
+	checks := make(map[string]func(string) string, len(textForms))
+	for name, form := range textForms {
+		checks[name] = form.check
+	}
+	return checks
+}()
+
 // A method is a token (RFC 9110, section 9.1), and every registered one is in upper case.
 var methodForm = regexp.MustCompile("^[A-Z][-A-Z0-9!#$%&'*+.^_`|~]{0,31}$")
 

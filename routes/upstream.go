@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"cbproxy/internal/strictyaml"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -13,11 +15,11 @@ const wantUpstream = "must be an http, https or h2c URL such as http://rag:8000"
 // UnmarshalYAML replaces u by the URL in n.
 func (u *Upstream) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
-		return errorf("%s, got %s", wantUpstream, show(n))
+		return strictyaml.Errorf("%s, got %s", wantUpstream, strictyaml.Show(n))
 	}
 	parsed, want := parseUpstream(n.Value)
 	if want != "" {
-		return errorf("%s, got %s", want, show(n))
+		return strictyaml.Errorf("%s, got %s", want, strictyaml.Show(n))
 	}
 	u.URL = parsed
 	return nil

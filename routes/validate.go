@@ -7,6 +7,7 @@ import (
 
 	"cbproxy/internal/files"
 	"cbproxy/internal/sanitize"
+	"cbproxy/internal/strictyaml"
 )
 
 // validate checks what concerns more than one value, or the world outside.
@@ -26,13 +27,13 @@ func (b *builder) checkListeners() {
 	c := b.config
 	fine := true
 	for path, address := range map[string]string{"listen": c.Listen, "admin.listen": c.Admin.Listen} {
-		if want := checkAddress(address); want != "" && !b.faults.has(path) {
-			b.faults.add(b.at(path), "%s, got %q", want, sanitize.TruncateRunes(address, longestShown))
+		if want := checkAddress(address); want != "" && !b.faults.Has(path) {
+			b.faults.Add(b.at(path), "%s, got %q", want, sanitize.TruncateRunes(address, strictyaml.MaxValueRunes))
 			fine = false
 		}
 	}
 	if fine && sameListener(c.Listen, c.Admin.Listen) {
-		b.faults.add(b.at("admin.listen"), "must be another address than listen (%s), got %s", c.Listen, c.Admin.Listen)
+		b.faults.Add(b.at("admin.listen"), "must be another address than listen (%s), got %s", c.Listen, c.Admin.Listen)
 	}
 }
 
@@ -40,14 +41,14 @@ func (b *builder) checkListeners() {
 func (b *builder) checkDataDir() {
 	const path = "data_dir"
 	folder := b.config.DataDir
-	if folder == "" || b.faults.has(path) {
+	if folder == "" || b.faults.Has(path) {
 		return
 	}
-	shown := sanitize.TruncateRunes(folder, longestShown)
+	shown := sanitize.TruncateRunes(folder, strictyaml.MaxValueRunes)
 	if strings.ContainsFunc(folder, isControl) {
-		b.faults.add(b.at(path), "must have no control character, got %q", shown)
+		b.faults.Add(b.at(path), "must have no control character, got %q", shown)
 	} else if info, err := os.Stat(folder); err == nil && !info.IsDir() {
-		b.faults.add(b.at(path), "must be a folder, got %q, which is a file", shown)
+		b.faults.Add(b.at(path), "must be a folder, got %q, which is a file", shown)
 	}
 }
 
@@ -55,14 +56,14 @@ func (b *builder) checkDataDir() {
 func (b *builder) checkAccessLog() {
 	const path = "access_log.destination"
 	file := b.config.AccessLog.Destination
-	if b.faults.has(path) || file == "stdout" || file == "stderr" {
+	if b.faults.Has(path) || file == "stdout" || file == "stderr" {
 		return
 	}
-	shown := sanitize.TruncateRunes(file, longestShown)
+	shown := sanitize.TruncateRunes(file, strictyaml.MaxValueRunes)
 	if file == "" || strings.ContainsFunc(file, isControl) {
-		b.faults.add(b.at(path), "must be stdout, stderr or the path of a file, got %q", shown)
+		b.faults.Add(b.at(path), "must be stdout, stderr or the path of a file, got %q", shown)
 	} else if info, err := os.Stat(file); err == nil && info.IsDir() {
-		b.faults.add(b.at(path), "must be a file, got %q, which is a folder", shown)
+		b.faults.Add(b.at(path), "must be a file, got %q, which is a folder", shown)
 	}
 }
 
@@ -72,15 +73,15 @@ const maxTokenBytes = 64 << 10
 func (b *builder) checkTokenFile() {
 	const path = "admin.token_file"
 	file := b.config.Admin.TokenFile
-	if file == "" || b.faults.has(path) {
+	if file == "" || b.faults.Has(path) {
 		return
 	}
 	token, err := ReadToken(file)
 	switch {
 	case err != nil:
-		b.faults.add(b.at(path), "must be a file that can be read, got %q: %s", sanitize.TruncateRunes(file, longestShown), err)
+		b.faults.Add(b.at(path), "must be a file that can be read, got %q: %s", sanitize.TruncateRunes(file, strictyaml.MaxValueRunes), err)
 	case token == "":
-		b.faults.add(b.at(path), "must be a file with a token in it, got %q, which is empty", sanitize.TruncateRunes(file, longestShown))
+		b.faults.Add(b.at(path), "must be a file with a token in it, got %q, which is empty", sanitize.TruncateRunes(file, strictyaml.MaxValueRunes))
 	}
 }
 

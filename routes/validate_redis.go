@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"cbproxy/internal/sanitize"
+	"cbproxy/internal/strictyaml"
 )
 
 // checkRedisURL checks the URL, from wherever it comes. No fault holds what may be secret in it.
@@ -12,10 +13,10 @@ func (b *builder) checkRedisURL() {
 	text := b.config.Redis.URL
 	at := b.at("redis.url")
 	if b.environ[redisURLVariable] != "" {
-		at = place{path: redisURLVariable}
+		at = strictyaml.Place{Path: redisURLVariable}
 	}
 	if want := b.wantRedisURL(text); want != "" {
-		b.faults.add(at, "%s, got %q", want, sanitize.TruncateRunes(sanitize.RedactURL(text), longestShown))
+		b.faults.Add(at, "%s, got %q", want, sanitize.TruncateRunes(sanitize.RedactURL(text), strictyaml.MaxValueRunes))
 	}
 }
 

@@ -3,16 +3,18 @@ package routes
 import (
 	"strings"
 
+	"cbproxy/internal/strictyaml"
+
 	"gopkg.in/yaml.v3"
 )
 
 // eachRoute calls f with each route in the order of the file, and the path of its key.
 func (b *builder) eachRoute(f func(name, path string, n *yaml.Node, r *Route)) {
-	section, _ := lookup(b.root, "routes")
-	for i := 0; section != nil && section.Kind == yaml.MappingNode && i < len(section.Content) && !b.faults.full(); i += 2 {
+	section, _ := strictyaml.Lookup(b.root, "routes")
+	for i := 0; section != nil && section.Kind == yaml.MappingNode && i < len(section.Content) && !b.faults.Full(); i += 2 {
 		key := section.Content[i]
 		if r := b.config.Routes[key.Value]; r != nil {
-			f(key.Value, b.at("routes").key(key).path, section.Content[i+1], r)
+			f(key.Value, b.at("routes").Key(key).Path, section.Content[i+1], r)
 		}
 	}
 }
@@ -27,7 +29,7 @@ func (b *builder) blame(path string, n *yaml.Node, keys ...string) (section stri
 		if has(n, key) {
 			from, section = path, path
 		}
-		if b.faults.has(join(from, key)) {
+		if b.faults.Has(strictyaml.Join(from, key)) {
 			return "", false
 		}
 	}
@@ -37,7 +39,7 @@ func (b *builder) blame(path string, n *yaml.Node, keys ...string) (section stri
 // has tells whether there is something at a path of keys below the mapping n.
 func has(n *yaml.Node, path string) bool {
 	for name := range strings.SplitSeq(path, ".") {
-		n, _ = lookup(n, name)
+		n, _ = strictyaml.Lookup(n, name)
 	}
 	return n != nil
 }
@@ -47,13 +49,13 @@ func (b *builder) checkPrefixes() {
 	owners := map[string]string{}
 	b.eachRoute(func(name, path string, _ *yaml.Node, r *Route) {
 		path += ".prefix"
-		if b.faults.has(path) {
+		if b.faults.Has(path) {
 			return
 		}
 		for _, prefix := range r.Prefix {
 			canonical := canonicalPrefix(prefix)
 			if owner, taken := owners[canonical]; taken {
-				b.faults.add(b.at(path), "must not be the prefix of another route, got %s, which is that of %s", prefix, owner)
+				b.faults.Add(b.at(path), "must not be the prefix of another route, got %s, which is that of %s", prefix, owner)
 				continue
 			}
 			owners[canonical] = name
@@ -68,7 +70,7 @@ func (b *builder) checkRetries() {
 			return
 		}
 		if section, ok := b.blame(path, n, "retry.max_backoff", "retry.backoff"); ok {
-			b.faults.add(b.at(section+".retry.max_backoff"), "must be backoff (%s) or more, got %s",
+			b.faults.Add(b.at(section+".retry.max_backoff"), "must be backoff (%s) or more, got %s",
 				formatDuration(r.Retry.Backoff), formatDuration(r.Retry.MaxBackoff))
 		}
 	})

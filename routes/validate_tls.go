@@ -7,6 +7,7 @@ import (
 
 	"cbproxy/internal/files"
 	"cbproxy/internal/sanitize"
+	"cbproxy/internal/strictyaml"
 	"cbproxy/internal/tlsfiles"
 
 	"gopkg.in/yaml.v3"
@@ -25,7 +26,7 @@ func (b *builder) checkTLS() {
 
 // blameSection is a blamer for a section of the file that inherits nothing.
 func (b *builder) blameSection(section string, keys []string) (string, bool) {
-	return section, !slices.ContainsFunc(keys, func(key string) bool { return b.faults.has(section + "." + key) })
+	return section, !slices.ContainsFunc(keys, func(key string) bool { return b.faults.Has(section + "." + key) })
 }
 
 // blamer returns the section at fault for the combination of some of its keys, as
@@ -63,7 +64,7 @@ func (c *tlsChecker) checkAuthorities(file string, blame blamer) {
 
 // reporter returns what adds faults of the keys of a section's tls.
 func (c *tlsChecker) reporter(section string) func(key, message string) {
-	return func(key, message string) { c.faults.add(c.at(section+".tls."+key), "%s", message) }
+	return func(key, message string) { c.faults.Add(c.at(section+".tls."+key), "%s", message) }
 }
 
 func (c *tlsChecker) checkPair(certFile, keyFile string, blame blamer) {
@@ -104,12 +105,12 @@ func (t TLS) CheckFiles(report func(key, message string)) {
 
 // authorityFault reports why a file with authorities can't be used.
 func authorityFault(file string, err error, report func(key, message string)) {
-	report("ca_file", fmt.Sprintf("must be a PEM file with certificates, got %q: %s", sanitize.TruncateRunes(file, longestShown), err))
+	report("ca_file", fmt.Sprintf("must be a PEM file with certificates, got %q: %s", sanitize.TruncateRunes(file, strictyaml.MaxValueRunes), err))
 }
 
 // pairFault reports that one of two files is missing, or why they can't be used.
 func pairFault(certFile, keyFile string, err error, report func(key, message string)) {
-	certShown, keyShown := sanitize.TruncateRunes(certFile, longestShown), sanitize.TruncateRunes(keyFile, longestShown)
+	certShown, keyShown := sanitize.TruncateRunes(certFile, strictyaml.MaxValueRunes), sanitize.TruncateRunes(keyFile, strictyaml.MaxValueRunes)
 	var keyFault *tlsfiles.KeyError
 	switch {
 	case certFile == "":

@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"fmt"
@@ -11,40 +11,41 @@ import (
 )
 
 // rules are what a field's tags demand of its value beyond its type.
-type rules struct {
-	valid string
-	enum  []string
-	most  int // items of a list; 0 is no bound
+type Rules struct {
+	Valid    string
+	Enum     []string
+	MaxItems int // items of a list; 0 is no bound
 }
 
-func rulesOf(tag reflect.StructTag) rules {
-	r := rules{valid: tag.Get("valid")}
+func RulesOf(tag reflect.StructTag) Rules {
+	r := Rules{Valid: tag.Get("valid")}
 	if enum := tag.Get("enum"); enum != "" {
-		r.enum = strings.Split(enum, ",")
+		r.Enum = strings.Split(enum, ",")
 	}
-	r.most, _ = strconv.Atoi(tag.Get("most"))
+	r.MaxItems, _ = strconv.Atoi(tag.Get("most"))
 	return r
 }
 
-// check returns what v must be by its bounds and its list of values, "" if it is.
-func (r rules) check(v reflect.Value) (want string) {
-	if r.enum != nil && v.Kind() == reflect.String && !slices.Contains(r.enum, v.String()) {
-		return "must be one of " + strings.Join(r.enum, ", ")
+// check returns the requirement of the rules that v does not meet, "" if it meets all. forms are the
+// checks of valid tags for strings.
+func (r Rules) check(v reflect.Value, forms map[string]func(string) string) (want string) {
+	if r.Enum != nil && v.Kind() == reflect.String && !slices.Contains(r.Enum, v.String()) {
+		return "must be one of " + strings.Join(r.Enum, ", ")
 	}
-	if r.valid == "" {
+	if r.Valid == "" {
 		return ""
 	}
-	if form, ok := textForms[r.valid]; ok {
+	if check, ok := forms[r.Valid]; ok {
 		if v.Kind() != reflect.String {
 			return "" // a list, whose items were checked
 		}
-		return form.check(v.String())
+		return check(v.String())
 	}
 	number, ok := numberOf(v)
 	if !ok {
 		return ""
 	}
-	switch r.valid {
+	switch r.Valid {
 	case "positive":
 		if number <= 0 {
 			return "must be positive"
@@ -56,7 +57,7 @@ func (r rules) check(v reflect.Value) (want string) {
 		}
 		return ""
 	}
-	low, high, _ := strings.Cut(r.valid, "..")
+	low, high, _ := strings.Cut(r.Valid, "..")
 	switch least, most := bound(low, v, math.Inf(-1)), bound(high, v, math.Inf(1)); {
 	case number >= least && number <= most:
 		return ""
@@ -85,10 +86,10 @@ func bound(text string, v reflect.Value, none float64) float64 {
 	}
 	switch v.Interface().(type) {
 	case time.Duration:
-		d, _ := parseDuration(text)
+		d, _ := ParseDuration(text)
 		return float64(d)
 	case Size:
-		s, _ := parseSize(text)
+		s, _ := ParseSize(text)
 		return float64(s)
 	}
 	f, _ := parseFloat(text)

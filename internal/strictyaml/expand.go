@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"errors"
@@ -45,7 +45,7 @@ func expand(s string, environ map[string]string, most int) (text string, changed
 		case m[2] != "" && value == "":
 			value = m[3]
 		case !set:
-			return "", true, fmt.Errorf("${%s} is not set and has no default", sanitize.TruncateRunes(m[1], longestName))
+			return "", true, fmt.Errorf("${%s} is not set and has no default", sanitize.TruncateRunes(m[1], MaxNameRunes))
 		}
 		if out.Len()+len(value) > most {
 			return "", true, errors.New("must be smaller: ${} makes too much of it")
@@ -53,17 +53,4 @@ func expand(s string, environ map[string]string, most int) (text string, changed
 		out.WriteString(value)
 		s = s[i+len(m[0]):]
 	}
-}
-
-// environment returns the variables of environ, which is in the form of os.Environ. Of a
-// name that stands twice the first counts, as for os.Getenv.
-func environment(environ []string) map[string]string {
-	vars := make(map[string]string, len(environ))
-	for _, entry := range environ {
-		name, value, ok := strings.Cut(entry, "=")
-		if _, twice := vars[name]; ok && !twice {
-			vars[name] = value
-		}
-	}
-	return vars
 }

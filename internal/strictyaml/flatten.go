@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"slices"
@@ -16,30 +16,30 @@ const (
 
 // tree is a document without aliases, merges, tags and ${}: nothing but mappings, lists
 // and scalars. A node of kind 0 stands for a value whose fault is already reported.
-type tree struct {
-	root *yaml.Node
+type Tree struct {
+	Root *yaml.Node
 	// scalars that held ${}: their text may be a number or a boolean even where it is quoted.
-	expanded map[*yaml.Node]bool
+	Expanded map[*yaml.Node]bool
 }
 
 // flattener makes a tree. It counts what it visits: a few lines of aliases can stand for billions of nodes.
 type flattener struct {
 	environ  map[string]string
-	faults   *collector
-	tree     tree
+	faults   *Collector
+	tree     Tree
 	nodes    int
 	expanded int
 	over     bool // a limit was exceeded; nothing more is looked at
 }
 
 // flatten returns the tree below root. ok is false when a limit cut it short.
-func flatten(root *yaml.Node, environ map[string]string, faults *collector) (t tree, ok bool) {
-	f := &flattener{environ: environ, faults: faults, tree: tree{expanded: map[*yaml.Node]bool{}}}
-	f.tree.root = f.node(root, place{"", root.Line, root.Column}, 0)
+func Flatten(root *yaml.Node, environ map[string]string, faults *Collector) (t Tree, ok bool) {
+	f := &flattener{environ: environ, faults: faults, tree: Tree{Expanded: map[*yaml.Node]bool{}}}
+	f.tree.Root = f.node(root, Place{"", root.Line, root.Column}, 0)
 	return f.tree, !f.over
 }
 
-func (f *flattener) node(n *yaml.Node, at place, depth int) *yaml.Node {
+func (f *flattener) node(n *yaml.Node, at Place, depth int) *yaml.Node {
 	for n.Kind == yaml.AliasNode && n.Alias != nil {
 		n = n.Alias
 	}
@@ -47,7 +47,7 @@ func (f *flattener) node(n *yaml.Node, at place, depth int) *yaml.Node {
 		return &yaml.Node{}
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
-		f.faults.add(at, "must have no tag, got %s", sanitize.TruncateRunes(n.Tag, longestShown))
+		f.faults.Add(at, "must have no tag, got %s", sanitize.TruncateRunes(n.Tag, MaxValueRunes))
 		return &yaml.Node{}
 	}
 	out := &yaml.Node{Kind: n.Kind, Tag: n.Tag, Style: n.Style, Value: n.Value, Line: n.Line, Column: n.Column}
@@ -56,7 +56,7 @@ func (f *flattener) node(n *yaml.Node, at place, depth int) *yaml.Node {
 		return f.scalar(out, at)
 	case yaml.SequenceNode:
 		for i, item := range n.Content {
-			out.Content = append(out.Content, f.node(item, at.item(i, item), depth+1))
+			out.Content = append(out.Content, f.node(item, at.Item(i, item), depth+1))
 		}
 	case yaml.MappingNode:
 		f.mapping(n, out, at, depth)
@@ -65,34 +65,34 @@ func (f *flattener) node(n *yaml.Node, at place, depth int) *yaml.Node {
 }
 
 // admit counts a node against the limits.
-func (f *flattener) admit(at place, depth int) bool {
+func (f *flattener) admit(at Place, depth int) bool {
 	f.nodes++
 	switch {
 	case f.over:
 	case depth > maxDepth:
 		f.over = true
-		f.faults.add(at, "must be nested at most %d deep", maxDepth)
+		f.faults.Add(at, "must be nested at most %d deep", maxDepth)
 	case f.nodes > maxNodes:
 		f.over = true
-		f.faults.add(at, "must be simpler: with aliases resolved it has more than %d values", maxNodes)
+		f.faults.Add(at, "must be simpler: with aliases resolved it has more than %d values", maxNodes)
 	}
 	return !f.over
 }
 
 // mapping copies the entries of n to out. A key of its own wins over a merged one, and an
 // earlier merged mapping over a later one.
-func (f *flattener) mapping(n, out *yaml.Node, at place, depth int) {
+func (f *flattener) mapping(n, out *yaml.Node, at Place, depth int) {
 	first := map[string]*yaml.Node{}
 	var merges []*yaml.Node
 	for i := 0; i+1 < len(n.Content) && !f.over; i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		here := at.key(key)
+		here := at.Key(key)
 		switch {
 		case key.Kind != yaml.ScalarNode || key.Style&yaml.TaggedStyle != 0 || key.Tag == "!!null":
-			f.faults.add(place{at.path, key.Line, key.Column}, "a key must be plain text, got %s", kindOf(key))
+			f.faults.Add(Place{at.Path, key.Line, key.Column}, "a key must be plain text, got %s", kindOf(key))
 			continue
 		case first[key.Value] != nil:
-			f.faults.add(here, "duplicate key, first given at %d:%d", first[key.Value].Line, first[key.Value].Column)
+			f.faults.Add(here, "duplicate key, first given at %d:%d", first[key.Value].Line, first[key.Value].Column)
 			continue
 		}
 		first[key.Value] = key
@@ -103,13 +103,13 @@ func (f *flattener) mapping(n, out *yaml.Node, at place, depth int) {
 		out.Content = append(out.Content, copyKey(key), f.node(value, here, depth+1))
 	}
 	for i := 0; i < len(merges); i += 2 {
-		f.merge(merges[i+1], out, first, at.key(merges[i]), depth+1)
+		f.merge(merges[i+1], out, first, at.Key(merges[i]), depth+1)
 	}
 }
 
 // merge adds to out the entries of the mapping, or mappings, that stand at a << key, save
 // those whose keys were seen before.
-func (f *flattener) merge(value, out *yaml.Node, seen map[string]*yaml.Node, at place, depth int) {
+func (f *flattener) merge(value, out *yaml.Node, seen map[string]*yaml.Node, at Place, depth int) {
 	merged := f.node(value, at, depth)
 	sources := []*yaml.Node{merged}
 	if merged.Kind == yaml.SequenceNode {
@@ -120,7 +120,7 @@ func (f *flattener) merge(value, out *yaml.Node, seen map[string]*yaml.Node, at 
 			continue
 		}
 		if source.Kind != yaml.MappingNode {
-			f.faults.add(at, "must be a mapping or a list of mappings, got %s", show(source))
+			f.faults.Add(at, "must be a mapping or a list of mappings, got %s", Show(source))
 			continue
 		}
 		for i := 0; i < len(source.Content); i += 2 {
@@ -133,10 +133,10 @@ func (f *flattener) merge(value, out *yaml.Node, seen map[string]*yaml.Node, at 
 }
 
 // scalar expands ${} in out. A plain scalar becomes the number or boolean it then reads as, never null.
-func (f *flattener) scalar(out *yaml.Node, at place) *yaml.Node {
+func (f *flattener) scalar(out *yaml.Node, at Place) *yaml.Node {
 	text, changed, err := expand(out.Value, f.environ, maxExpanded)
 	if err != nil {
-		f.faults.add(at, "%s", err)
+		f.faults.Add(at, "%s", err)
 		return &yaml.Node{}
 	}
 	if !changed {
@@ -144,7 +144,7 @@ func (f *flattener) scalar(out *yaml.Node, at place) *yaml.Node {
 	}
 	if f.expanded += len(text); f.expanded > maxExpanded {
 		f.over = true
-		f.faults.add(at, "must be smaller: ${} adds more than %d bytes up to here", maxExpanded)
+		f.faults.Add(at, "must be smaller: ${} adds more than %d bytes up to here", maxExpanded)
 		return &yaml.Node{}
 	}
 	if out.Style == 0 {
@@ -155,7 +155,7 @@ func (f *flattener) scalar(out *yaml.Node, at place) *yaml.Node {
 		out.Tag = tag
 	}
 	out.Value = text
-	f.tree.expanded[out] = true
+	f.tree.Expanded[out] = true
 	return out
 }
 
@@ -170,5 +170,5 @@ func kindOf(n *yaml.Node) string {
 	case n.Style&yaml.TaggedStyle != 0:
 		return "a tag"
 	}
-	return show(n)
+	return Show(n)
 }

@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"slices"
@@ -9,7 +9,7 @@ import (
 )
 
 // lookup returns the value at name in a mapping of a tree, and its key; nil if there is none.
-func lookup(n *yaml.Node, name string) (value, key *yaml.Node) {
+func Lookup(n *yaml.Node, name string) (value, key *yaml.Node) {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil, nil
 	}
@@ -24,17 +24,17 @@ func lookup(n *yaml.Node, name string) (value, key *yaml.Node) {
 // locate returns the place of path below n, which itself stands at. Where the file has no
 // such key the place is that of the nearest one above, under the full name. A key may
 // contain dots, such as a header's name; [2] is the third item of a list.
-func locate(n *yaml.Node, at place, path string) place {
-	full := join(at.path, path)
+func Locate(n *yaml.Node, at Place, path string) Place {
+	full := Join(at.Path, path)
 	for path != "" {
 		value, key, rest := step(n, path)
 		if value == nil {
 			break
 		}
 		n, path = value, rest
-		at.line, at.column = key.Line, key.Column
+		at.Line, at.Column = key.Line, key.Column
 	}
-	at.path = full
+	at.Path = full
 	return at
 }
 
@@ -44,7 +44,7 @@ func step(n *yaml.Node, path string) (value, key *yaml.Node, rest string) {
 		return item(n, path)
 	}
 	for head := path; head != ""; {
-		if value, key = lookup(n, head); value != nil {
+		if value, key = Lookup(n, head); value != nil {
 			return value, key, strings.TrimPrefix(path[len(head):], ".")
 		}
 		i := strings.LastIndexAny(head, ".[")

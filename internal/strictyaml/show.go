@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"strconv"
@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	longestShown = 80 // runes of a value in a fault
-	longestName  = 64 // runes of a key in a path
-	longestPath  = 300
+	MaxValueRunes = 80 // runes of a value in a fault
+	MaxNameRunes  = 64 // runes of a key in a path
+	longestPath   = 300
 )
 
 // show returns a value for a fault: as written, on one line, not too long, without credentials.
-func show(n *yaml.Node) string {
+func Show(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
@@ -26,7 +26,7 @@ func show(n *yaml.Node) string {
 	if n.Tag == "!!null" {
 		return "null"
 	}
-	text := sanitize.TruncateRunes(sanitize.Redact(n.Value), longestShown)
+	text := sanitize.TruncateRunes(sanitize.Redact(n.Value), MaxValueRunes)
 	if n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 || !printable(text) {
 		return strconv.Quote(text)
 	}
@@ -34,20 +34,20 @@ func show(n *yaml.Node) string {
 }
 
 // key returns the place of a mapping's entry.
-func (p place) key(k *yaml.Node) place {
-	name := sanitize.TruncateRunes(sanitize.Redact(k.Value), longestName)
+func (p Place) Key(k *yaml.Node) Place {
+	name := sanitize.TruncateRunes(sanitize.Redact(k.Value), MaxNameRunes)
 	if !printable(name) {
 		name = strconv.Quote(name)
 	}
-	return place{join(p.path, name), k.Line, k.Column}
+	return Place{Join(p.Path, name), k.Line, k.Column}
 }
 
 // item returns the place of a list's item.
-func (p place) item(i int, n *yaml.Node) place {
-	return place{p.path + "[" + strconv.Itoa(i) + "]", n.Line, n.Column}
+func (p Place) Item(i int, n *yaml.Node) Place {
+	return Place{p.Path + "[" + strconv.Itoa(i) + "]", n.Line, n.Column}
 }
 
-func join(path, name string) string {
+func Join(path, name string) string {
 	if path == "" {
 		return name
 	}

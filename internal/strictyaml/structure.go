@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"maps"
@@ -12,26 +12,26 @@ import (
 // structure decodes a mapping into the struct v, key by key. A key that v has no field for
 // goes to other, and without that is a fault. Fields of pointers and of maps of pointers
 // are left out: what their values start from is the loader's to say.
-func (d *decoder) structure(n *yaml.Node, at place, v reflect.Value, other func(key, value *yaml.Node, at place)) {
+func (d *Decoder) Struct(n *yaml.Node, at Place, v reflect.Value, other func(key, value *yaml.Node, at Place)) {
 	if n.Kind == 0 {
 		return
 	}
 	if n.Kind != yaml.MappingNode {
-		d.faults.add(at, "%s, got %s", wantMapping, show(n))
+		d.Faults.Add(at, "%s, got %s", WantMapping, Show(n))
 		return
 	}
-	fields := fieldsOf(v.Type())
+	fields := FieldsOf(v.Type())
 	for i := 0; i < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		here := at.key(key)
+		here := at.Key(key)
 		switch f, ok := fields[key.Value]; {
 		case !ok && other != nil:
 			other(key, value, here)
 		case !ok:
-			d.unknown(here, key.Value, slices.Sorted(maps.Keys(fields)))
+			d.UnknownKey(here, key.Value, slices.Sorted(maps.Keys(fields)))
 		case startsElsewhere(f.Type):
 		default:
-			d.value(value, here, v.FieldByIndex(f.Index), rulesOf(f.Tag))
+			d.Value(value, here, v.FieldByIndex(f.Index), RulesOf(f.Tag))
 		}
 	}
 }
@@ -41,10 +41,10 @@ func startsElsewhere(t reflect.Type) bool {
 }
 
 // fieldsOf returns the fields of a struct by the names of their keys.
-func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+func FieldsOf(t reflect.Type) map[string]reflect.StructField {
 	fields := make(map[string]reflect.StructField, t.NumField())
 	for i := range t.NumField() {
-		if name := keyOf(t.Field(i)); name != "" {
+		if name := KeyName(t.Field(i)); name != "" {
 			fields[name] = t.Field(i)
 		}
 	}
@@ -53,7 +53,7 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 
 // keyOf returns the name of a field's key, "" if it has none. As in yaml.v3, a field without
 // a tag has its name in lower case.
-func keyOf(f reflect.StructField) string {
+func KeyName(f reflect.StructField) string {
 	tag, tagged := f.Tag.Lookup("yaml")
 	name, _, _ := strings.Cut(tag, ",")
 	switch {
@@ -66,20 +66,20 @@ func keyOf(f reflect.StructField) string {
 }
 
 // unknown adds the fault of a key that isn't one of known, with the likeliest of these.
-func (d *decoder) unknown(at place, key string, known []string) {
-	if d.faults.full() {
+func (d *Decoder) UnknownKey(at Place, key string, known []string) {
+	if d.Faults.Full() {
 		return
 	}
 	if near := nearest(key, known); near != "" {
-		d.faults.add(at, "unknown key, did you mean %q?", near)
+		d.Faults.Add(at, "unknown key, did you mean %q?", near)
 		return
 	}
-	d.faults.add(at, "unknown key, must be one of %s", strings.Join(known, ", "))
+	d.Faults.Add(at, "unknown key, must be one of %s", strings.Join(known, ", "))
 }
 
 // nearest returns the candidate with the fewest edits from s, "" if all are far.
 func nearest(s string, candidates []string) string {
-	if len(s) > longestName {
+	if len(s) > MaxNameRunes {
 		return ""
 	}
 	best, least := "", len(s)/3+2

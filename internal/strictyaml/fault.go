@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"cmp"
@@ -43,9 +43,9 @@ func (f Faults) Error() string {
 }
 
 // place is what a fault about a value names: the position of its key, or of the item in a list.
-type place struct {
-	path         string
-	line, column int
+type Place struct {
+	Path         string
+	Line, Column int
 }
 
 // most faults a report holds: a file of nothing but nonsense must not become a flood of lines.
@@ -53,45 +53,45 @@ const maxFaults = 1000
 
 // collector gathers faults. A nil collector drops them, for values that are decoded a
 // second time and whose faults are already known.
-type collector struct {
-	file   string
-	faults Faults
+type Collector struct {
+	File   string
+	Faults Faults
 }
 
 // full tells that add would drop the next fault, so that working out its place is in vain.
-func (c *collector) full() bool { return c == nil || len(c.faults) > maxFaults }
+func (c *Collector) Full() bool { return c == nil || len(c.Faults) > maxFaults }
 
-func (c *collector) add(at place, format string, args ...any) {
-	if c.full() {
+func (c *Collector) Add(at Place, format string, args ...any) {
+	if c.Full() {
 		return
 	}
 	message := fmt.Sprintf(format, args...)
-	if len(c.faults) == maxFaults {
-		at.path, message = "", fmt.Sprintf("has more than %d faults, the rest is left out", maxFaults)
+	if len(c.Faults) == maxFaults {
+		at.Path, message = "", fmt.Sprintf("has more than %d faults, the rest is left out", maxFaults)
 	}
-	if at.path == "" {
-		at.path = "file"
+	if at.Path == "" {
+		at.Path = "file"
 	}
-	c.faults = append(c.faults, Fault{c.file, at.line, at.column, sanitize.TruncateRunes(at.path, longestPath), oneLine(message)})
+	c.Faults = append(c.Faults, Fault{c.File, at.Line, at.Column, sanitize.TruncateRunes(at.Path, longestPath), oneLine(message)})
 }
 
 // has tells whether something at or below path was found faulty.
-func (c *collector) has(path string) bool {
-	return slices.ContainsFunc(c.faults, func(f Fault) bool {
+func (c *Collector) Has(path string) bool {
+	return slices.ContainsFunc(c.Faults, func(f Fault) bool {
 		rest, below := strings.CutPrefix(f.Path, path)
 		return below && (rest == "" || rest[0] == '.' || rest[0] == '[')
 	})
 }
 
 // err returns the faults in order, or nil.
-func (c *collector) err() error {
-	if len(c.faults) == 0 {
+func (c *Collector) Err() error {
+	if len(c.Faults) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(c.faults, func(a, b Fault) int {
+	slices.SortStableFunc(c.Faults, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Path, b.Path))
 	})
-	return c.faults
+	return c.Faults
 }
 
 // oneLine keeps the promise of one line a fault against messages that others wrote.

@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"bytes"
@@ -17,10 +17,10 @@ import (
 const MaxFileBytes = 1 << 20
 
 // parseDocument returns the root mapping of the one document in content, or nil and a fault.
-func parseDocument(content []byte, faults *collector) *yaml.Node {
-	file := place{"", 1, 1}
+func Parse(content []byte, faults *Collector) *yaml.Node {
+	file := Place{"", 1, 1}
 	if len(content) > MaxFileBytes {
-		faults.add(file, "must be at most 1 MiB, got more")
+		faults.Add(file, "must be at most 1 MiB, got more")
 		return nil
 	}
 	if !checkText(content, faults) || !checkIndicators(content, faults) {
@@ -29,7 +29,7 @@ func parseDocument(content []byte, faults *collector) *yaml.Node {
 	dec := yaml.NewDecoder(bytes.NewReader(content))
 	doc, err := decodeNode(dec)
 	if errors.Is(err, io.EOF) {
-		faults.add(file, "must be a mapping with at least routes, got an empty file")
+		faults.Add(file, "must be a mapping with at least routes, got an empty file")
 		return nil
 	}
 	if err != nil {
@@ -42,12 +42,12 @@ func parseDocument(content []byte, faults *collector) *yaml.Node {
 		addSyntaxFault(faults, content, err)
 		return nil
 	default:
-		faults.add(place{"", second.Line, second.Column}, "must be one document, got a second one")
+		faults.Add(Place{"", second.Line, second.Column}, "must be one document, got a second one")
 		return nil
 	}
 	root := doc.Content[0]
 	if root.Kind != yaml.MappingNode {
-		faults.add(place{"", root.Line, root.Column}, "must be a mapping, got %s", show(root))
+		faults.Add(Place{"", root.Line, root.Column}, "must be a mapping, got %s", Show(root))
 		return nil
 	}
 	return root
@@ -71,15 +71,15 @@ func decodeNode(dec *yaml.Decoder) (doc *yaml.Node, err error) {
 }
 
 // checkText refuses what no text editor writes: other encodings, binary and control characters.
-func checkText(content []byte, faults *collector) bool {
+func checkText(content []byte, faults *Collector) bool {
 	for i := 0; i < len(content); {
 		r, size := utf8.DecodeRune(content[i:])
 		switch {
 		case r == utf8.RuneError && size == 1:
-			faults.add(position(content, i), "must be UTF-8, got byte 0x%02x", content[i])
+			faults.Add(position(content, i), "must be UTF-8, got byte 0x%02x", content[i])
 			return false
 		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r >= 0x7f && r < 0xa0 && r != 0x85:
-			faults.add(position(content, i), "must be text, got control character %U", r)
+			faults.Add(position(content, i), "must be text, got control character %U", r)
 			return false
 		}
 		i += size
@@ -91,14 +91,14 @@ func checkText(content []byte, faults *collector) bool {
 // hundred bytes on each node, so that a file within the size limit could still cost 300 MB.
 const maxIndicators = 200_000
 
-func checkIndicators(content []byte, faults *collector) bool {
+func checkIndicators(content []byte, faults *Collector) bool {
 	n := 0
 	for i, c := range content {
 		if strings.IndexByte("\n,[{:-?&*!", c) < 0 {
 			continue
 		}
 		if n++; n > maxIndicators {
-			faults.add(position(content, i), "must be simpler: it has more than %d YAML indicators up to here", maxIndicators)
+			faults.Add(position(content, i), "must be simpler: it has more than %d YAML indicators up to here", maxIndicators)
 			return false
 		}
 	}
@@ -106,9 +106,9 @@ func checkIndicators(content []byte, faults *collector) bool {
 }
 
 // position returns the place of the byte at offset.
-func position(content []byte, offset int) place {
+func position(content []byte, offset int) Place {
 	before := content[:offset]
-	return place{"", bytes.Count(before, []byte("\n")) + 1, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1}
+	return Place{"", bytes.Count(before, []byte("\n")) + 1, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1}
 }
 
 var (
@@ -118,13 +118,13 @@ var (
 
 // addSyntaxFault adds what the parser said. The parser tells a line and no column, often that of
 // the mapping or list around the fault, which it then counts from 0; and no line at all for the first.
-func addSyntaxFault(faults *collector, content []byte, err error) {
-	message, at := strings.TrimPrefix(err.Error(), "yaml: "), place{"", 1, 1}
+func addSyntaxFault(faults *Collector, content []byte, err error) {
+	message, at := strings.TrimPrefix(err.Error(), "yaml: "), Place{"", 1, 1}
 	if m := lineOfError.FindStringSubmatch(message); m != nil {
 		message = message[len(m[0]):]
-		at.line, _ = strconv.Atoi(m[1])
+		at.Line, _ = strconv.Atoi(m[1])
 		if strings.HasPrefix(message, "did not find expected") {
-			at.line++
+			at.Line++
 		}
 	}
 	if strings.HasPrefix(message, "did not find expected") && !strings.Contains(message, "<document start>") {
@@ -133,5 +133,5 @@ func addSyntaxFault(faults *collector, content []byte, err error) {
 	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
 		at = position(content, max(0, bytes.Index(content, []byte("*"+m[1]))))
 	}
-	faults.add(at, "must be YAML: %s", message)
+	faults.Add(at, "must be YAML: %s", message)
 }

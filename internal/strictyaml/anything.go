@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"encoding/json"
@@ -12,13 +12,13 @@ var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9
 
 // anything decodes n into what encoding/json can write: map[string]any, []any, string, bool,
 // int64, nil, and json.Number for the numbers that aren't an int64, so that 0.0 stays 0.0.
-func (d *decoder) anything(n *yaml.Node, at place) (value any, ok bool) {
+func (d *Decoder) anything(n *yaml.Node, at Place) (value any, ok bool) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		m := make(map[string]any, len(n.Content)/2)
 		ok = true
 		for i := 0; i < len(n.Content); i += 2 {
-			entry, entryOK := d.anything(n.Content[i+1], at.key(n.Content[i]))
+			entry, entryOK := d.anything(n.Content[i+1], at.Key(n.Content[i]))
 			m[n.Content[i].Value], ok = entry, ok && entryOK
 		}
 		return m, ok
@@ -26,7 +26,7 @@ func (d *decoder) anything(n *yaml.Node, at place) (value any, ok bool) {
 		list := make([]any, len(n.Content))
 		ok = true
 		for i, item := range n.Content {
-			entry, entryOK := d.anything(item, at.item(i, item))
+			entry, entryOK := d.anything(item, at.Item(i, item))
 			list[i], ok = entry, ok && entryOK
 		}
 		return list, ok
@@ -36,7 +36,7 @@ func (d *decoder) anything(n *yaml.Node, at place) (value any, ok bool) {
 	return nil, false
 }
 
-func (d *decoder) anyScalar(n *yaml.Node, at place) (value any, ok bool) {
+func (d *Decoder) anyScalar(n *yaml.Node, at Place) (value any, ok bool) {
 	switch n.Tag {
 	case "!!null":
 		return nil, true
@@ -44,7 +44,7 @@ func (d *decoder) anyScalar(n *yaml.Node, at place) (value any, ok bool) {
 		return n.Value == "true" || n.Value == "True" || n.Value == "TRUE", true
 	case "!!int", "!!float":
 		if !jsonNumber.MatchString(n.Value) {
-			d.faults.add(at, "must be a number that JSON has too, or text in quotes, got %s", show(n))
+			d.Faults.Add(at, "must be a number that JSON has too, or text in quotes, got %s", Show(n))
 			return nil, false
 		}
 		if i, err := strconv.ParseInt(n.Value, 10, 64); err == nil {

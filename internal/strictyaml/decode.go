@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"errors"
@@ -12,27 +12,29 @@ import (
 
 // decoder fills values from a tree. It is strict, keeps on after a fault, and leaves what
 // is faulty, like what the file doesn't name, as it was.
-type decoder struct {
-	faults   *collector
-	expanded map[*yaml.Node]bool
+type Decoder struct {
+	Faults   *Collector
+	Expanded map[*yaml.Node]bool
+	// forms are the checks of strings by the name in their valid tag. Each returns what a text must be, "" if it is valid.
+	Forms map[string]func(text string) (want string)
 }
 
 // value decodes n, which stands at, into v. Mappings fill a struct key by key; everything
 // else is replaced as a whole. It tells whether v was set.
-func (d *decoder) value(n *yaml.Node, at place, v reflect.Value, r rules) bool {
+func (d *Decoder) Value(n *yaml.Node, at Place, v reflect.Value, r Rules) bool {
 	if n.Kind == 0 {
 		return false
 	}
-	if v.Kind() == reflect.Struct && !reflect.PointerTo(v.Type()).Implements(unmarshalerType) {
-		d.structure(n, at, v, nil)
+	if v.Kind() == reflect.Struct && !reflect.PointerTo(v.Type()).Implements(UnmarshalerType) {
+		d.Struct(n, at, v, nil)
 		return true
 	}
 	next := reflect.New(v.Type()).Elem()
 	if !d.plain(n, at, next, r) {
 		return false
 	}
-	if want := r.check(next); want != "" {
-		d.faults.add(at, "%s, got %s", want, show(n))
+	if want := r.check(next, d.Forms); want != "" {
+		d.Faults.Add(at, "%s, got %s", want, Show(n))
 		return false
 	}
 	v.Set(next)
@@ -40,13 +42,13 @@ func (d *decoder) value(n *yaml.Node, at place, v reflect.Value, r rules) bool {
 }
 
 var (
-	unmarshalerType = reflect.TypeFor[yaml.Unmarshaler]()
-	durationType    = reflect.TypeFor[time.Duration]()
-	sizeType        = reflect.TypeFor[Size]()
+	UnmarshalerType = reflect.TypeFor[yaml.Unmarshaler]()
+	DurationType    = reflect.TypeFor[time.Duration]()
+	SizeType        = reflect.TypeFor[Size]()
 )
 
 // plain decodes everything but structs.
-func (d *decoder) plain(n *yaml.Node, at place, v reflect.Value, r rules) bool {
+func (d *Decoder) plain(n *yaml.Node, at Place, v reflect.Value, r Rules) bool {
 	if u, ok := v.Addr().Interface().(yaml.Unmarshaler); ok {
 		return d.unmarshal(n, at, u)
 	}
@@ -64,33 +66,33 @@ func (d *decoder) plain(n *yaml.Node, at place, v reflect.Value, r rules) bool {
 	}
 	want := d.scalar(n, v)
 	if want != "" {
-		d.faults.add(at, "%s, got %s", want, show(n))
+		d.Faults.Add(at, "%s, got %s", want, Show(n))
 	}
 	return want == ""
 }
 
 // scalar decodes n into v and returns what must be there instead, "" if all is well.
-func (d *decoder) scalar(n *yaml.Node, v reflect.Value) (want string) {
+func (d *Decoder) scalar(n *yaml.Node, v reflect.Value) (want string) {
 	text, isScalar := n.Value, n.Kind == yaml.ScalarNode && n.Tag != "!!null"
 	if !isScalar {
 		text = "\x00" // has the form of no scalar
 	}
-	quoted := n.Style != 0 && !d.expanded[n]
+	quoted := n.Style != 0 && !d.Expanded[n]
 	switch v.Type() {
-	case durationType:
+	case DurationType:
 		var value time.Duration
-		value, want = parseDuration(text)
+		value, want = ParseDuration(text)
 		v.SetInt(int64(value))
 		return want
-	case sizeType:
+	case SizeType:
 		var value Size
-		value, want = parseSize(text)
+		value, want = ParseSize(text)
 		v.SetInt(int64(value))
 		return want
 	}
 	switch v.Kind() {
 	case reflect.String:
-		if !isScalar || n.Tag == "!!bool" && !d.expanded[n] {
+		if !isScalar || n.Tag == "!!bool" && !d.Expanded[n] {
 			return wantString
 		}
 		v.SetString(text)
@@ -121,40 +123,40 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value) (want string) {
 	return want
 }
 
-func (d *decoder) list(n *yaml.Node, at place, v reflect.Value, r rules) bool {
+func (d *Decoder) list(n *yaml.Node, at Place, v reflect.Value, r Rules) bool {
 	if n.Kind != yaml.SequenceNode {
-		d.faults.add(at, "%s, got %s", wantList, show(n))
+		d.Faults.Add(at, "%s, got %s", wantList, Show(n))
 		return false
 	}
-	if r.most > 0 && len(n.Content) > r.most {
-		d.faults.add(at, "must have at most %d items, got %d", r.most, len(n.Content))
+	if r.MaxItems > 0 && len(n.Content) > r.MaxItems {
+		d.Faults.Add(at, "must have at most %d items, got %d", r.MaxItems, len(n.Content))
 		return false
 	}
 	all := true
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	for i, item := range n.Content {
-		all = d.value(item, at.item(i, item), v.Index(i), rules{valid: r.valid, enum: r.enum}) && all
+		all = d.Value(item, at.Item(i, item), v.Index(i), Rules{Valid: r.Valid, Enum: r.Enum}) && all
 	}
 	return all
 }
 
-func (d *decoder) mapping(n *yaml.Node, at place, v reflect.Value, r rules) bool {
+func (d *Decoder) mapping(n *yaml.Node, at Place, v reflect.Value, r Rules) bool {
 	if n.Kind != yaml.MappingNode {
-		d.faults.add(at, "%s, got %s", wantMapping, show(n))
+		d.Faults.Add(at, "%s, got %s", WantMapping, Show(n))
 		return false
 	}
 	all := true
 	v.Set(reflect.MakeMap(v.Type()))
 	for i := 0; i < len(n.Content); i += 2 {
 		key, entry := n.Content[i], reflect.New(v.Type().Elem()).Elem()
-		all = d.value(n.Content[i+1], at.key(key), entry, rules{valid: r.valid, enum: r.enum}) && all
+		all = d.Value(n.Content[i+1], at.Key(key), entry, Rules{Valid: r.Valid, Enum: r.Enum}) && all
 		v.SetMapIndex(reflect.ValueOf(key.Value).Convert(v.Type().Key()), entry)
 	}
 	return all
 }
 
 // unmarshal lets the type decode itself. Its error may tell a position, and be several errors joined.
-func (d *decoder) unmarshal(n *yaml.Node, at place, u yaml.Unmarshaler) bool {
+func (d *Decoder) unmarshal(n *yaml.Node, at Place, u yaml.Unmarshaler) bool {
 	if !whole(n) {
 		return false
 	}
@@ -171,14 +173,14 @@ func (d *decoder) unmarshal(n *yaml.Node, at place, u yaml.Unmarshaler) bool {
 		var deeper interface{ Position() (line, column int) }
 		if errors.As(err, &deeper) {
 			if line, column := deeper.Position(); line > 0 {
-				here.line, here.column = line, column
+				here.Line, here.Column = line, column
 			}
 		}
 		var inner *itemError
 		if errors.As(err, &inner) {
-			here.path += inner.path
+			here.Path += inner.path
 		}
-		d.faults.add(here, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		d.Faults.Add(here, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	return false
 }

@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"math"
@@ -10,11 +10,11 @@ import (
 // The forms that are accepted are narrower than YAML's and Go's: what reads differently in
 // two parsers (010, 1e3, 0x10, .5, 1_000) is refused.
 var (
-	plainInt     = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
-	plainFloat   = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
-	goDuration   = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h)([0-9]+(\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h))*$`)
-	sizeForm     = regexp.MustCompile(`^(-?(?:0|[1-9][0-9]*))(B|KiB|MiB|GiB)?$`)
-	sizeMisspelt = regexp.MustCompile(`^(0|[1-9][0-9]*) ?([kKmMgG])i?[bB]?$`)
+	plainInt        = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+	FloatPattern    = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
+	DurationPattern = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h)([0-9]+(\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h))*$`)
+	SizePattern     = regexp.MustCompile(`^(-?(?:0|[1-9][0-9]*))(B|KiB|MiB|GiB)?$`)
+	sizeMisspelt    = regexp.MustCompile(`^(0|[1-9][0-9]*) ?([kKmMgG])i?[bB]?$`)
 )
 
 const (
@@ -25,7 +25,7 @@ const (
 	wantSize     = "must be a size such as 64KiB or 1MiB, or a number of bytes"
 	wantString   = "must be text"
 	wantList     = "must be a list"
-	wantMapping  = "must be a mapping"
+	WantMapping  = "must be a mapping"
 )
 
 // The parse functions return what must be there instead as want, "" if all is well.
@@ -49,7 +49,7 @@ func parseInt(text string) (value int64, want string) {
 }
 
 func parseFloat(text string) (value float64, want string) {
-	if !plainFloat.MatchString(text) {
+	if !FloatPattern.MatchString(text) {
 		return 0, wantFloat
 	}
 	value, err := strconv.ParseFloat(text, 64)
@@ -59,11 +59,11 @@ func parseFloat(text string) (value float64, want string) {
 	return value, ""
 }
 
-func parseDuration(text string) (value time.Duration, want string) {
+func ParseDuration(text string) (value time.Duration, want string) {
 	switch {
-	case plainFloat.MatchString(text):
+	case FloatPattern.MatchString(text):
 		text += "s"
-	case !goDuration.MatchString(text):
+	case !DurationPattern.MatchString(text):
 		return 0, wantDuration
 	}
 	value, err := time.ParseDuration(text)
@@ -75,8 +75,8 @@ func parseDuration(text string) (value time.Duration, want string) {
 
 var sizeUnits = map[string]int64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
-func parseSize(text string) (value Size, want string) {
-	m := sizeForm.FindStringSubmatch(text)
+func ParseSize(text string) (value Size, want string) {
+	m := SizePattern.FindStringSubmatch(text)
 	if m == nil {
 		if m := sizeMisspelt.FindStringSubmatch(text); m != nil {
 			return 0, wantSize + " (write " + m[1] + map[byte]string{'k': "KiB", 'm': "MiB", 'g': "GiB"}[m[2][0]|0x20] + ")"

@@ -1,4 +1,4 @@
-package routes
+package strictyaml
 
 import (
 	"errors"
@@ -22,10 +22,10 @@ func (e *itemError) Position() (line, column int) { return e.line, e.column }
 
 // eachScalar calls f with the text of n, or of each item if n is a list. wantItem is what they
 // must be; f returns what a text must be instead, "" if all is well. The faults come joined.
-func eachScalar(n *yaml.Node, wantItem string, f func(text string) (want string)) error {
+func EachScalar(n *yaml.Node, wantItem string, f func(text string) (want string)) error {
 	var faults []error
 	add := func(item *yaml.Node, index, want string) {
-		e := &itemError{path: index, message: want + ", got " + show(item)}
+		e := &itemError{path: index, message: want + ", got " + Show(item)}
 		if index != "" {
 			e.line, e.column = item.Line, item.Column
 		}
@@ -50,6 +50,6 @@ func eachScalar(n *yaml.Node, wantItem string, f func(text string) (want string)
 }
 
 // errorf is an error of a whole value.
-func errorf(format string, args ...any) error {
+func Errorf(format string, args ...any) error {
 	return &itemError{message: fmt.Sprintf(format, args...)}
 }
