@@ -40,7 +40,7 @@ var allowedImports = map[string][]string{
 	"internal/httpserver":       {"internal/http1", "internal/problem"},
 	"internal/upstream":         {"internal/events", "internal/http1"},
 	"internal/files":            nil,
-	"internal/strictyaml":       nil,
+	"internal/strictyaml":       {"internal/sanitize"},
 	"internal/tlsfiles":         {"internal/files"},
 	"internal/sanitize":         nil,
 	"internal/problem":          nil,
