@@ -149,7 +149,7 @@ func TestQueueDeclinesRequests(t *testing.T) {
 		"a method":                 {queue.DefaultOptions(), false, "GET", 1, "the method GET is not in methods"},
 		"a method's case":          {queue.DefaultOptions(), false, "post", 1, "the method post is not in methods"},
 		"a long body":              {short, false, "POST", 1, "too large"},
-		"a full queue":             {full, false, "POST", 2, "the queue is full: 1 requests wait"},
+		"a full queue":             {full, false, "POST", 2, "the queue is full: 1 requests are waiting"},
 		"a process without queues": {queue.DefaultOptions(), true, "POST", 1, "the process has no queue"},
 	} {
 		q := newQueues(t)

@@ -10,56 +10,56 @@ import (
 	"cbproxy/internal/events"
 )
 
-// deliver sends one message and sees to what becomes of it.
-func (l *line) deliver(p *Policy, e *entry, m *Message) error {
+// deliver sends one message and processes the outcome.
+func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
 	m.Header.Set(attemptField, fmt.Sprint(e.note.Attempts+1))
 	m.Suspect = e.note.suspect()
-	heard, passes, start := l.heard(), l.mayPass(e), time.Now()
-	answer, err := l.send(m)
+	breakerEvents, isTrial, start := w.breakerEventCount(), w.exemptFromPause(e), time.Now()
+	answer, err := w.send(m)
 	var refused *NotAdmitted
 	if errors.As(err, &refused) {
-		l.wait(refused.RetryAt, heard)
+		w.waitForBreaker(refused.RetryAt, breakerEvents)
 		return nil
 	}
-	l.sent(e, time.Since(start))
+	w.recordSend(e, time.Since(start))
 	switch {
-	case err != nil && l.sending.Err() != nil:
-		return nil // it may have arrived, and is tried again by whoever comes next
+	case err != nil && w.sendCtx.Err() != nil:
+		return nil // it may have been processed, and is sent again after the restart
 	case err != nil:
-		f := failure{reason: events.ReasonReset, problem: err.Error(), passed: passes}
+		f := failure{reason: events.ReasonReset, problem: err.Error(), isTrial: isTrial}
 		if failed := new(Failed); errors.As(err, &failed) {
 			f.reason, f.unsent = failed.Reason, failed.Unsent
 		}
-		return l.failure(p, e, f)
+		return w.handleFailure(p, e, f)
 	case answer.Status >= 200 && answer.Status < 300:
-		l.delivered(e)
+		w.recordDelivery(e)
 		return nil
 	case retryable(answer.Status):
-		return l.failure(p, e, failure{
-			reason: events.ReasonStatus, problem: fmt.Sprintf("status %d", answer.Status), passed: passes,
-			retryAfter: answer.RetryAfter, limited: answer.Status == http.StatusTooManyRequests,
+		return w.handleFailure(p, e, failure{
+			reason: events.ReasonStatus, problem: fmt.Sprintf("status %d", answer.Status), isTrial: isTrial,
+			retryAfter: answer.RetryAfter, tooMany: answer.Status == http.StatusTooManyRequests,
 		})
 	default:
-		l.answered(e)
-		return l.bury(p, e, CauseRefused, fmt.Sprintf("status %d", answer.Status))
+		w.recordAnswer(e)
+		return w.deadLetter(p, e, CauseRefused, fmt.Sprintf("status %d", answer.Status))
 	}
 }
 
-// send survives the sender's panic: it would be met again after each restart.
-func (l *line) send(m *Message) (answer Answer, err error) {
+// send calls the sender and turns its panic into an error, because it would recur after each restart.
+func (w *worker) send(m *Message) (answer Answer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			l.logger.Error("panic while delivering a queued request", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			w.logger.Error("panic while delivering a queued request", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return l.sender.Send(l.sending, l.service, m)
+	return w.sender.Send(w.sendCtx, w.service, m)
 }
 
-// attemptField is the field that tells an upstream how often a message has been sent.
+// attemptField is the header field with the number of the attempt, starting at 1.
 const attemptField = "X-Delivery-Attempt"
 
-// retryable reports whether a status other than of success may be another one next time.
+// retryable reports whether a message that was answered with this status, which is not 2xx, is sent again.
 func retryable(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -68,90 +68,93 @@ func retryable(status int) bool {
 	return status >= 500
 }
 
-// settle keeps how the last attempt went, for people to see.
-func (l *line) settle(reason events.Reason, problem string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.reason, l.problem = reason, problem
+// recordOutcome stores why the last attempt failed for the status; empty strings are a success.
+func (w *worker) recordOutcome(reason events.Reason, problem string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lastReason, w.lastError = reason, problem
 }
 
-// answered is for an answer that is no failure.
-func (l *line) answered(e *entry) {
-	l.settle("", "")
-	l.failed, l.paused, l.asked = 0, time.Time{}, false
-	l.hasPassed(e)
+// recordAnswer resets the failure state after a response that is no failure of the upstream.
+func (w *worker) recordAnswer(e *entry) {
+	w.recordOutcome("", "")
+	w.failures, w.pausedUntil, w.pauseRequested = 0, time.Time{}, false
+	w.recordTrialSuccess(e)
 }
 
-func (l *line) delivered(e *entry) {
-	l.answered(e)
-	l.passed(e)
-	l.counts.delivered.Add(1)
-	l.mu.Lock()
-	l.unremoved[e.seq] = true
-	delete(l.aside, e.seq)
-	l.mu.Unlock()
-	l.left()
-	l.discard(e.seq)
+// recordDelivery removes e after its delivery.
+func (w *worker) recordDelivery(e *entry) {
+	w.recordAnswer(e)
+	w.advance(e)
+	w.counts.delivered.Add(1)
+	w.mu.Lock()
+	w.unremoved[e.seq] = true
+	delete(w.setAside, e.seq)
+	w.mu.Unlock()
+	w.countRemoval()
+	w.removeDelivered(e.seq)
 }
 
-// isDelivered reports whether a message is still in the store although it is delivered.
-func (l *line) isDelivered(seq uint64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.unremoved[seq]
+// isDelivered reports whether a message is delivered and still in the store.
+func (w *worker) isDelivered(seq uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unremoved[seq]
 }
 
-// removing reports whether anything that is delivered is still in the store.
-func (l *line) removing() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.unremoved) > 0
+// removalsPending reports whether any delivered message is still in the store.
+func (w *worker) removalsPending() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.unremoved) > 0
 }
 
-// left counts one message less.
-func (l *line) left() {
-	if l.depth.Add(-1) == 0 {
-		l.logger.Info("the queue is empty again", "delivered", l.counts.delivered.Load(), "dead", l.counts.dead.Load())
+// countRemoval decrements the depth.
+func (w *worker) countRemoval() {
+	if w.depth.Add(-1) == 0 {
+		w.logger.Info("queue is empty", "delivered", w.counts.delivered.Load(), "dead", w.counts.dead.Load())
 	}
-	l.changed()
+	w.markChanged()
 }
 
-// discard removes a message that is delivered. Where that fails it is kept in mind: the cursor
-// has passed it.
-func (l *line) discard(seq uint64) {
-	l.store.Remove(l.service, seq, func(err error) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
+// removeDelivered removes a delivered message from the store. It retries later if that fails.
+func (w *worker) removeDelivered(seq uint64) {
+	w.store.Remove(w.service, seq, func(err error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		if err == nil {
-			delete(l.unremoved, seq)
-			l.mirror.gone(seq) // only now: as long as it is in the store it may get a copy
+			delete(w.unremoved, seq)
+			w.mirror.recordRemoved(seq) // not earlier, because a message in the store may get a copy
 			return
 		}
-		l.leftover = append(l.leftover, seq)
-		time.AfterFunc(troublePause, l.nudge)
-		if len(l.leftover) == 1 {
-			l.logger.Error("what is delivered can't be removed from the queue, and is tried again; if the process ends before, it is delivered again", "error", err)
+		w.failedRemovals = append(w.failedRemovals, seq)
+		time.AfterFunc(storeRetryDelay, w.notify)
+		if len(w.failedRemovals) == 1 {
+			w.logger.Error("cannot remove delivered requests from the queue, retrying; they are delivered again if the process ends before", "error", err)
 		}
 	})
 }
 
-// maxProblem is how much is kept of why an attempt failed: upstreams have a say in it.
-const maxProblem = 1 << 10
+// maxRetryAfter bounds the Retry-After of an upstream.
+const maxRetryAfter = time.Hour
 
-// failure is an attempt to deliver a message that may succeed later.
+// maxErrorBytes bounds the stored error of an attempt, part of which an upstream can determine.
+const maxErrorBytes = 1 << 10
+
+// failure describes a failed attempt that is repeated.
 type failure struct {
 	reason     events.Reason
 	problem    string
-	unsent     bool          // there was no connection to send it on
-	retryAfter time.Duration // what the upstream has asked for, 0 if it did not
-	limited    bool          // the answer was that there are too many requests
-	passed     bool          // it was sent although one before it fails
+	unsent     bool          // there was no connection
+	retryAfter time.Duration // from Retry-After, 0 if there was none
+	tooMany    bool          // the status was 429
+	isTrial    bool          // it was sent before a suspect
 }
 
-// failure sees to a message whose delivery may succeed later.
-func (l *line) failure(p *Policy, e *entry, f failure) error {
-	if len(f.problem) > maxProblem {
-		f.problem = f.problem[:maxProblem] + "…"
+// handleFailure schedules the next attempt for e, or makes it a dead letter after the last one.
+func (w *worker) handleFailure(p *Policy, e *entry, f failure) error {
+	if len(f.problem) > maxErrorBytes {
+		f.problem = f.problem[:maxErrorBytes] + "…"
 	}
 	e.note.Attempts++
 	e.note.LastError = f.problem
@@ -162,59 +165,58 @@ func (l *line) failure(p *Policy, e *entry, f failure) error {
 		}
 		tries = e.note.Failures
 	}
-	if l.unsent && !f.unsent {
-		l.failed = 0 // the upstream is back, though it fails
+	if w.lastUnsent && !f.unsent {
+		w.failures = 0 // the upstream is reachable again
 	}
-	if !f.passed { // or it is one with the failure of what it has passed
-		l.failed++
+	if !f.isTrial { // the failure of a trial belongs to the suspect's
+		w.failures++
 	}
-	l.unsent = f.unsent
-	l.counts.retried.Add(1)
-	l.settle(f.reason, f.problem)
-	l.asked = f.retryAfter > 0
+	w.lastUnsent = f.unsent
+	w.counts.retried.Add(1)
+	w.recordOutcome(f.reason, f.problem)
+	w.pauseRequested = f.retryAfter > 0
 	retryAfter := min(f.retryAfter, maxRetryAfter)
-	wait := max(p.wait(l.failed), retryAfter)
-	l.paused = time.Now().Add(wait)
-	l.letPass(e, &f)
+	w.pausedUntil = time.Now().Add(max(p.delay(w.failures), retryAfter))
+	w.decideTrial(e, &f)
 	if e.note.Attempts >= p.MaxAttempts {
-		return l.bury(p, e, CauseAttempts, f.problem)
+		return w.deadLetter(p, e, CauseAttempts, f.problem)
 	}
 	e.note.NotBefore = time.Time{}
-	if !e.trial || !p.Ordered { // or it is sent as soon as those before it are
-		e.note.NotBefore = time.Now().Add(max(p.wait(tries), retryAfter)).UTC()
+	if !e.trial || !p.Ordered { // an ordered trial is sent right after those before it
+		e.note.NotBefore = time.Now().Add(max(p.delay(tries), retryAfter)).UTC()
 	}
-	l.judge(p, e)
-	if !e.trial { // the cursor will find that one
-		l.lay(p, e)
+	w.maybeSetAside(p, e)
+	if !e.trial { // a trial will be read again
+		w.deferMessage(p, e)
 	}
-	l.passed(e)
-	l.changed()
-	if l.passing.allowed {
-		l.passing.unwritten = e // a trial is to come at once
+	w.advance(e)
+	w.markChanged()
+	if w.trials.allowed {
+		w.trials.pendingNote = e // the trial comes first
 		return nil
 	}
-	return l.store.Note(l.service, e.seq, e.note.encode())
+	return w.store.Note(w.service, e.seq, e.note.encode())
 }
 
-// bury sees to a message that will never be delivered.
-func (l *line) bury(p *Policy, e *entry, cause Cause, problem string) error {
+// deadLetter makes e a dead letter.
+func (w *worker) deadLetter(p *Policy, e *entry, cause Cause, problem string) error {
 	e.note.Cause, e.note.LastError, e.note.Died = cause, problem, time.Now().UTC()
 	e.note.NotBefore = time.Time{}
-	lost, err := l.store.DeadLetter(l.service, e.seq, e.note.encode(), p.Capacity)
+	lost, err := w.store.DeadLetter(w.service, e.seq, e.note.encode(), p.Capacity)
 	if err != nil {
 		return err
 	}
-	l.passed(e)
-	l.mu.Lock()
-	delete(l.aside, e.seq)
-	l.mu.Unlock()
-	l.counts.dead.Add(1)
-	l.counts.lost.Add(uint64(lost))
-	l.logger.Warn("a queued request will not be delivered and is kept as a dead letter", "id", formatID(l.service, e.seq), "cause", cause, "last_error", problem, "attempts", e.note.Attempts)
+	w.advance(e)
+	w.mu.Lock()
+	delete(w.setAside, e.seq)
+	w.mu.Unlock()
+	w.counts.dead.Add(1)
+	w.counts.lost.Add(uint64(lost))
+	w.logger.Warn("queued request became a dead letter", "id", formatID(w.service, e.seq), "cause", cause, "last_error", problem, "attempts", e.note.Attempts)
 	if lost > 0 {
-		l.logger.Error("there are too many dead letters: the oldest are removed", "removed", lost, "capacity", p.Capacity)
+		w.logger.Error("too many dead letters, oldest removed", "removed", lost, "capacity", p.Capacity)
 	}
-	l.left()
-	l.mirror.gone(e.seq)
+	w.countRemoval()
+	w.mirror.recordRemoved(e.seq)
 	return nil
 }

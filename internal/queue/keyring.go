@@ -11,31 +11,30 @@ import (
 	"os"
 )
 
-// Keyring seals messages with AES-256-GCM: with its first key, and opens them with whichever
-// they were sealed with. Safe for concurrent use.
+// Keyring encrypts messages with AES-256-GCM and its first key, and decrypts them with the key they were encrypted with. Safe for
+// concurrent use.
 type Keyring struct {
 	first keyID
 	keys  map[keyID]cipher.AEAD
 }
 
-// keyID tells keys apart without telling anything of them.
+// keyID identifies a key without revealing anything about it.
 type keyID [8]byte
 
 const (
 	keyBytes     = 32
-	sealOverhead = len(keyID{}) + 12 + 16 // its nonce and its tag
+	sealOverhead = len(keyID{}) + 12 + 16 // with the nonce and the tag
 	maxKeyFile   = 64 << 10
 )
 
-// ReadKeyring reads a file of keys, each a line of 32 bytes in base64. Empty lines and those
-// that begin with # don't count. A key is replaced by putting a new one before it; the old one
-// may go once nothing waits that it has sealed.
+// ReadKeyring reads a file with one key per line, 32 bytes in base64. It ignores empty lines and those that begin with #. A key is
+// replaced by inserting a new one before it. The old one can be removed when no message is encrypted with it any more.
 func ReadKeyring(path string) (*Keyring, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() { // opening a named pipe could wait forever
+	if !info.Mode().IsRegular() { // opening a named pipe can block forever
 		return nil, fmt.Errorf("%s: not a regular file", path)
 	}
 	content, err := os.ReadFile(path)
@@ -55,7 +54,7 @@ func ReadKeyring(path string) (*Keyring, error) {
 		}
 		key, err := base64.StdEncoding.DecodeString(string(text))
 		if err != nil || len(key) != keyBytes {
-			return nil, fmt.Errorf("%s:%d: must be 32 bytes in base64, such as `head -c 32 /dev/urandom | base64` makes", path, number)
+			return nil, fmt.Errorf("%s:%d: must be 32 bytes in base64, such as the output of `head -c 32 /dev/urandom | base64`", path, number)
 		}
 		if err := k.add(key); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", path, number, err)
@@ -85,18 +84,18 @@ func (k *Keyring) add(key []byte) error {
 	return nil
 }
 
-// seal appends plain to head, sealed. It vouches for head as well.
+// seal encrypts plain and appends the result to head, which it authenticates, too.
 func (k *Keyring) seal(head, plain []byte) []byte {
 	sealed := append(head, k.first[:]...)
-	return k.keys[k.first].Seal(sealed, nil, plain, head) // #nosec G407 -- this AEAD draws its nonce itself, and takes none
+	return k.keys[k.first].Seal(sealed, nil, plain, head) // #nosec G407 -- this AEAD generates its nonce itself
 }
 
 var (
-	errNoKey  = errors.New("the message is sealed with a key that is not there")
-	errForged = errors.New("the sealed message is damaged")
+	errNoKey  = errors.New("the message is encrypted with an unknown key")
+	errForged = errors.New("the encrypted message is damaged")
 )
 
-// open returns what was sealed behind head. A nil Keyring has no key.
+// open decrypts sealed, which was appended to head. A nil Keyring has no key.
 func (k *Keyring) open(head, sealed []byte) ([]byte, error) {
 	if len(sealed) < len(keyID{}) {
 		return nil, errMalformed

@@ -104,7 +104,7 @@ func TestKeysAreReplaced(t *testing.T) {
 	b.recover()
 	b.until(t, "each is delivered or dead", empty)
 	dead := b.list(t, queue.StateDead)
-	if len(dead) != 1 || dead[0].Cause != "unreadable" || !strings.Contains(dead[0].LastError, "key that is not there") || dead[0].Path != "" {
+	if len(dead) != 1 || dead[0].Cause != "unreadable" || !strings.Contains(dead[0].LastError, "encrypted with an unknown key") || dead[0].Path != "" {
 		t.Errorf("dead: %+v", dead)
 	}
 	equal(t, u.bodies(), []string{"a", "c", "d"})
@@ -158,7 +158,7 @@ func TestSealedMessages(t *testing.T) {
 		}
 	}
 	for name, other := range map[string]*queue.Keyring{"no key": nil, "another key": keyring(t, newKey(3))} {
-		if _, err := queue.Decode(payload, other); err == nil || !strings.Contains(err.Error(), "key that is not there") {
+		if _, err := queue.Decode(payload, other); err == nil || !strings.Contains(err.Error(), "encrypted with an unknown key") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -6,36 +6,38 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/queue/disk"
 )
 
-// Message is a request that waits for its upstream.
+// Message is a queued request.
 type Message struct {
 	Method string
 	Host   string
-	// Path is the raw path as the client wrote it, and Rest what of it goes upstream.
+	// Path is the raw path that the client sent, and Rest the part that is sent to the upstream.
 	Path string
 	Rest string
-	// Query is raw, without its question mark. EmptyQuery tells a target that ends with the question mark
-	// from one without it.
+	// Query is the raw query without the question mark. EmptyQuery is set if the target ends with the question mark.
 	Query      string
 	EmptyQuery bool
-	// Header has no field that concerns the client's connection. It has an Idempotency-Key.
+	// Header has no hop-by-hop fields. It has an Idempotency-Key.
 	Header http.Header
 	Body   []byte
-	// Reason is why it could not be sent at once; it is not kept.
+	// Reason is why it could not be sent at once. It is not stored.
 	Reason events.Reason
-	// Suspect is whether another failure says nothing about the upstream, save that there is no
-	// connection. It is set for a Sender, and not part of the payload.
+	// Suspect tells the Sender that the message itself may cause its failures: only a failure to connect counts against the
+	// upstream. It is not stored.
 	Suspect bool
-	// Accepted is when it was accepted, by the wall clock, in whole milliseconds.
+	// Accepted is when it was accepted, by the wall clock, in milliseconds.
 	Accepted time.Time
 }
 
-// meta is a message without its body, as it is stored.
+// meta is the stored form of a message without its body.
 type meta struct {
 	Method octets              `json:"method"`
 	Host   octets              `json:"host"`
@@ -46,8 +48,7 @@ type meta struct {
 	Header map[string][]octets `json:"header"` // the names are tokens
 }
 
-// octets is a text of any bytes, which JSON can't hold: what is not ASCII is written as the
-// character that has the byte's number.
+// octets is a string of arbitrary bytes. JSON cannot represent it, so that each byte is encoded as the character with its number.
 type octets string
 
 // MarshalText implements encoding.TextMarshaler.
@@ -64,7 +65,7 @@ func (o *octets) UnmarshalText(text []byte) error {
 	raw := make([]byte, 0, len(text))
 	for _, r := range string(text) {
 		if r > 0xff {
-			return fmt.Errorf("the character %U stands for no byte", r)
+			return fmt.Errorf("the character %U is not a byte", r)
 		}
 		raw = append(raw, byte(r))
 	}
@@ -99,18 +100,17 @@ func (t *meta) message() *Message {
 	return m
 }
 
-// A payload is a message as it is stored: its form in one byte, when it was accepted in eight
-// (milliseconds), and then, as it is or sealed, the length of all but the body, that as JSON,
-// and the body.
+// A payload is the stored form of a message: one byte for the form, eight for the time of acceptance in milliseconds, and then, plain
+// or encrypted, the length of the metadata, the metadata as JSON, and the body.
 const (
 	formPlain  = 1
 	formSealed = 2
 	headBytes  = 1 + 8
 )
 
-var errMalformed = errors.New("the stored message makes no sense")
+var errMalformed = errors.New("the stored message is malformed")
 
-// encode returns the payload of a message. A nil keyring leaves it as it is.
+// encode returns the payload of a message. It is not encrypted if keys is nil.
 func encode(m *Message, keys *Keyring) ([]byte, error) {
 	text, err := json.Marshal(metaOf(m))
 	if err != nil {
@@ -167,34 +167,60 @@ func decode(payload []byte, keys *Keyring) (*Message, error) {
 	return m, nil
 }
 
-// note is what is known of a message's deliveries.
+// entry is a stored message with its delivery history.
+type entry struct {
+	seq     uint64
+	payload []byte
+	note    note
+	trial   bool // it is sent before older messages, see trial.go
+}
+
+func entryOf(r disk.Record) entry {
+	return entry{seq: r.Seq, payload: r.Payload, note: parseNote(r.Note)}
+}
+
+// formatID returns the ID of a message: its service and its sequence number in the store.
+func formatID(service string, seq uint64) string {
+	return service + "." + strconv.FormatUint(seq, 10)
+}
+
+// parseID parses an ID. seq is 0, which no message has, if the ID is invalid.
+func parseID(id string) (service string, seq uint64) {
+	service, number, _ := strings.Cut(id, ".")
+	seq, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return service, 0
+	}
+	return service, seq
+}
+
+// note is the delivery history of a message.
 type note struct {
 	Attempts int `json:"attempts"`
-	// Failures counts the attempts whose failure the message itself may have caused: all but those that
-	// found no connection to the upstream.
+	// Failures counts the failed attempts except those that found no connection, so that the message itself may have caused them.
 	Failures int `json:"failures,omitempty"`
-	// FirstFailure is when the first of these was.
+	// FirstFailure is when the first of these happened.
 	FirstFailure time.Time `json:"first_failure,omitzero"`
-	// Aside is whether others pass it while it waits, although the queue is ordered.
+	// Aside is whether it is set aside: it does not block the messages behind it, although the queue is ordered.
 	Aside bool `json:"aside,omitempty"`
-	// NotBefore is when it may be tried again; zero is at once.
+	// NotBefore is the earliest time of the next attempt; zero is at once.
 	NotBefore time.Time `json:"not_before,omitzero"`
 	// LastError is why the last attempt failed.
 	LastError string `json:"last_error,omitempty"`
-	// Cause is why a dead message is dead, and Died when that was found.
+	// Cause is why a dead message is dead, and Died when it became so.
 	Cause Cause     `json:"cause,omitempty"`
 	Died  time.Time `json:"died,omitzero"`
 }
 
-// Cause says why a message is dead.
+// Cause is why a message is dead.
 type Cause string
 
-// The causes of death.
+// The causes.
 const (
-	CauseRefused    Cause = "refused"    // the upstream does not want it, and never will
-	CauseExpired    Cause = "expired"    // it has waited for longer than max_age
-	CauseAttempts   Cause = "attempts"   // it was tried max_attempts times
-	CauseUnreadable Cause = "unreadable" // its key is missing, or it is damaged
+	CauseRefused    Cause = "refused"    // the upstream rejected it with a status that is not retried
+	CauseExpired    Cause = "expired"    // it is older than max_age
+	CauseAttempts   Cause = "attempts"   // max_attempts attempts failed
+	CauseUnreadable Cause = "unreadable" // its encryption key is missing, or it is damaged
 )
 
 func (n *note) encode() []byte {
@@ -202,7 +228,7 @@ func (n *note) encode() []byte {
 	return text
 }
 
-// parseNote reads a note; one that makes no sense is as good as none.
+// parseNote parses a note. It returns an empty one if text is malformed.
 func parseNote(text []byte) (n note) {
 	if text == nil || json.Unmarshal(text, &n) != nil {
 		return note{}

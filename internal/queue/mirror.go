@@ -14,143 +14,145 @@ import (
 	"cbproxy/internal/store"
 )
 
-// mirror keeps copies of one service's messages in Redis, so that another instance can take them
-// over if this one dies, and takes over what others have left there. What counts is always what
-// is in this instance's own store: a Redis that is gone, or has lost something, loses nothing and
-// holds nobody up. What is not said to be otherwise belongs to its goroutine.
+// mirror copies the messages of one service to Redis, so that another instance can take them over if this one fails, and takes over the
+// messages of failed instances. The local store is authoritative: if Redis is unavailable or loses data, no message is lost or delayed.
+// Fields without another comment are used only by the goroutine of run, or do not change after newMirror.
 type mirror struct {
-	line   *line
+	worker *worker
 	store  *disk.Queue
 	copies *store.Copies
-	// shared reports whether there is to be a mirror.
+	// shared reports whether copying is enabled.
 	shared func() bool
-	// admit puts a message that was taken over into the own store.
-	admit  func(ctx context.Context, l *line, payload []byte) (seq uint64, err error)
-	logger *slog.Logger
-	times  Times
-	wake   chan struct{} // holds a token while there may be something to do
+	// accept adds a message that was taken over to the local store.
+	accept    func(ctx context.Context, w *worker, payload []byte) (seq uint64, err error)
+	logger    *slog.Logger
+	intervals Intervals
+	wake      chan struct{} // holds a token when there may be something to do
 
-	copied   uint64            // messages up to this one have copies
-	compared bool              // own store and copies agree, as far as is known
-	odd      int               // beats in a row at which their numbers did not
-	beaten   time.Time         // the last sign of life
-	looked   time.Time         // when others' were last looked for
-	taken    map[string]uint64 // copies that are in the own store, and not known to be adopted
+	copiedUpTo      uint64            // messages up to this one have copies
+	reconciled      bool              // store and copies agree, as far as is known
+	mismatches      int               // consecutive heartbeats at which their counts differed
+	lastHeartbeat   time.Time         // when the last heartbeat was sent
+	lastTakeover    time.Time         // when copies of failed instances were last looked for
+	pendingAdoption map[string]uint64 // sequence numbers, by copy ID, of messages in the store whose adoption is not confirmed
 
-	alive   atomic.Int64 // until when others believe so, by the monotonic clock
-	trouble atomic.Bool  // Redis can't be used
+	aliveUntil  atomic.Int64 // until when other instances consider this one alive, in monotonic time since started
+	unavailable atomic.Bool  // Redis cannot be used or is not to be used
 
-	mu      sync.Mutex // guards what follows
-	left    []uint64   // are not in the own store any more
-	missing bool       // more have left than there was room for
+	mu          sync.Mutex // guards the fields below
+	removedSeqs []uint64   // messages that were removed from the store, and whose copies are to be removed
+	overflowed  bool       // removedSeqs was full
 }
 
-// Times are those of the copies. An instance whose sign of life, which it gives every Beat, is older
-// than Alive is taken for dead; if it is not, others deliver its messages a second time. Every Look
-// it looks for what others have left.
-type Times struct{ Beat, Alive, Look time.Duration }
+// Intervals are the times of copying to Redis. An instance sends a heartbeat every Heartbeat. When the last one is older than Expiry, it
+// is considered dead, and other instances deliver its messages, even if it still runs. Every Takeover an instance looks for messages of
+// dead ones.
+type Intervals struct{ Heartbeat, Expiry, Takeover time.Duration }
 
-var defaultTimes = Times{Beat: 3 * time.Second, Alive: 12 * time.Second, Look: 4 * time.Second}
+var defaultIntervals = Intervals{Heartbeat: 3 * time.Second, Expiry: 12 * time.Second, Takeover: 4 * time.Second}
 
-// keepExtra is how long copies are kept beyond the longest time that a message may wait.
-const keepExtra = 24 * time.Hour
+// retentionMargin is how long copies are kept beyond MaxAge.
+const retentionMargin = 24 * time.Hour
 
-// How much is sent to Redis at once, and how many departures are kept in mind while it is away.
 const (
-	mirrorMessages = 200
-	mirrorBytes    = 1 << 20
-	maxLeft        = 100_000
+	// mirrorBatch and mirrorBytes bound what is sent to Redis at once.
+	mirrorBatch = 200
+	mirrorBytes = 1 << 20
+	// maxRemovedSeqs bounds the removals that are recorded while Redis is unavailable.
+	maxRemovedSeqs = 100_000
+	// maxMismatches is the number of heartbeats for which the counts may differ, because copying takes a while.
+	maxMismatches = 10
 )
 
-func newMirror(l *line, c *Config, admit func(context.Context, *line, []byte) (uint64, error)) *mirror {
+func newMirror(w *worker, c *Config, accept func(context.Context, *worker, []byte) (uint64, error)) *mirror {
 	return &mirror{
-		line: l, store: c.Store, copies: c.Copies, shared: c.Shared, admit: admit, logger: l.logger, times: cmp.Or(c.Times, defaultTimes),
-		wake: make(chan struct{}, 1), taken: map[string]uint64{},
+		worker: w, store: c.Store, copies: c.Copies, shared: c.Shared, accept: accept, logger: w.logger, intervals: cmp.Or(c.Intervals, defaultIntervals),
+		wake: make(chan struct{}, 1), pendingAdoption: map[string]uint64{},
 	}
 }
 
-var started = time.Now() // what monotonic times are counted from
+var started = time.Now() // the origin of monotonic times
 
-// ready reports whether the line may deliver: not while others may have taken over what it has,
-// as long as Redis can tell. A nil mirror is always ready.
+// ready reports whether the worker may deliver messages. It may not while another instance may have taken them over, unless Redis is
+// unavailable. A nil mirror is always ready. Safe for concurrent use.
 func (m *mirror) ready() bool {
-	return m == nil || m.trouble.Load() || int64(time.Since(started)) < m.alive.Load()
+	return m == nil || m.unavailable.Load() || int64(time.Since(started)) < m.aliveUntil.Load()
 }
 
-// gone tells that a message is not in the own store any more. It may be called by anybody; a nil
-// mirror does not care.
-func (m *mirror) gone(seq uint64) {
+// recordRemoved records that a message was removed from the local store. Safe for concurrent use; a nil mirror ignores it.
+func (m *mirror) recordRemoved(seq uint64) {
 	if m == nil {
 		return
 	}
 	m.mu.Lock()
-	if len(m.left) < maxLeft {
-		m.left = append(m.left, seq)
+	if len(m.removedSeqs) < maxRemovedSeqs {
+		m.removedSeqs = append(m.removedSeqs, seq)
 	} else {
-		m.missing = true
+		m.overflowed = true
 	}
 	m.mu.Unlock()
 	signal(m.wake)
 }
 
-// arrived tells that a message is in the own store. It may be called by anybody.
-func (m *mirror) arrived() {
+// recordAdded records that a message was added to the local store. Safe for concurrent use; a nil mirror ignores it.
+func (m *mirror) recordAdded() {
 	if m != nil {
 		signal(m.wake)
 	}
 }
 
-// run mirrors until ctx is done.
+// run copies messages until ctx is done.
 func (m *mirror) run(ctx context.Context) {
 	pause := backoff.ExponentialBackOff{InitialInterval: 500 * time.Millisecond, MaxInterval: 10 * time.Second, Multiplier: 2, RandomizationFactor: 0.3}
 	pause.Reset()
 	for ctx.Err() == nil {
-		wait := m.times.Beat
+		wait := m.intervals.Heartbeat
 		switch {
 		case !m.shared():
-			m.trouble.Store(true)
-			m.compared = false
+			m.unavailable.Store(true)
+			m.reconciled = false
 		default:
 			if err := m.step(ctx); err != nil && ctx.Err() == nil {
-				m.trouble.Store(true)
-				m.compared, wait = false, pause.NextBackOff()
+				m.unavailable.Store(true)
+				m.reconciled, wait = false, pause.NextBackOff()
 			} else {
-				m.trouble.Store(false)
+				m.unavailable.Store(false)
 				pause.Reset()
 			}
 		}
-		m.line.nudge() // it may be waiting until it is ready
+		m.worker.notify() // it may wait for ready
 		m.sleep(ctx, wait)
 	}
-	<-m.line.ended
-	if !m.trouble.Load() {
-		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	<-m.worker.done
+	if !m.unavailable.Load() {
+		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		m.leave(bye)
+		m.shutDown(shutdown)
 	}
 }
 
-// leave tells others that they need not wait, once they can't find what this instance has
-// delivered. Where that fails they find out by themselves.
-func (m *mirror) leave(ctx context.Context) {
-	for m.line.removing() {
+// shutDown removes the copies of delivered messages and then the heartbeat, so that other instances take over the rest without delay. If
+// that fails, they wait until the heartbeat expires.
+func (m *mirror) shutDown(ctx context.Context) {
+	for m.worker.removalsPending() {
 		select {
 		case <-m.wake:
 		case <-ctx.Done():
 			return
 		}
 	}
-	if m.drop(ctx) == nil {
-		_ = m.copies.Leave(ctx, m.line.service)
+	if m.dropCopies(ctx) == nil {
+		_ = m.copies.Leave(ctx, m.worker.service)
 	}
 }
 
+// sleep waits until the mirror is woken, but at most for wait. Nothing wakes it while Redis is unavailable.
 func (m *mirror) sleep(ctx context.Context, wait time.Duration) {
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	wake := m.wake
-	if m.trouble.Load() {
-		wake = nil // it would not help
+	if m.unavailable.Load() {
+		wake = nil
 	}
 	select {
 	case <-ctx.Done():
@@ -159,160 +161,155 @@ func (m *mirror) sleep(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// step makes copies and own store agree, and looks for what others have left.
+// step makes the copies agree with the store, and takes over the messages of failed instances.
 func (m *mirror) step(ctx context.Context) error {
-	if err := m.beat(ctx); err != nil {
+	if err := m.heartbeat(ctx); err != nil {
 		return err
 	}
-	if !m.compared {
-		m.compared = true // unless another beat finds out otherwise
-		if err := m.compare(ctx); err != nil {
+	if !m.reconciled {
+		m.reconciled = true // a heartbeat during reconcile may reset it
+		if err := m.reconcile(ctx); err != nil {
 			return err
 		}
 	}
-	m.alive.Store(int64(m.beaten.Add(m.times.Alive).Sub(started)))
-	if err := m.drop(ctx); err != nil {
+	m.aliveUntil.Store(int64(m.lastHeartbeat.Add(m.intervals.Expiry).Sub(started)))
+	if err := m.dropCopies(ctx); err != nil {
 		return err
 	}
-	if err := m.push(ctx); err != nil {
+	if err := m.pushCopies(ctx); err != nil {
 		return err
 	}
-	return m.rescue(ctx)
+	return m.takeOver(ctx)
 }
 
-func (m *mirror) keep() time.Duration { return m.line.policy.Load().MaxAge + keepExtra }
+// retention returns how long copies are kept.
+func (m *mirror) retention() time.Duration { return m.worker.policy.Load().MaxAge + retentionMargin }
 
-// beat gives the sign of life if it is time to. An instance that was taken for dead must compare
-// before it goes on.
-func (m *mirror) beat(ctx context.Context) error {
-	if time.Since(m.beaten) < m.times.Beat {
+// heartbeat sends a heartbeat if one is due. An instance that was considered dead must reconcile before it continues.
+func (m *mirror) heartbeat(ctx context.Context) error {
+	if time.Since(m.lastHeartbeat) < m.intervals.Heartbeat {
 		return nil
 	}
 	at := time.Now()
-	was, copies, err := m.copies.Beat(ctx, m.line.service, m.times.Alive, m.keep())
+	wasAlive, copies, err := m.copies.Heartbeat(ctx, m.worker.service, m.intervals.Expiry, m.retention())
 	if err != nil {
 		return err
 	}
-	m.beaten = at
-	if !was {
-		m.compared = false
+	m.lastHeartbeat = at
+	if !wasAlive {
+		m.reconciled = false
 	}
-	if m.compared {
-		m.alive.Store(int64(at.Add(m.times.Alive).Sub(started)))
-		m.audit(copies)
+	if m.reconciled {
+		m.aliveUntil.Store(int64(at.Add(m.intervals.Expiry).Sub(started)))
+		m.compareCounts(copies)
 	}
 	return nil
 }
 
-// audit finds out by the numbers, which may differ for a moment, that Redis has lost something or
-// has something too many.
-func (m *mirror) audit(copies int) {
+// compareCounts detects by the counts, which may differ temporarily, that Redis has lost copies or has too many.
+func (m *mirror) compareCounts(copies int) {
 	m.mu.Lock()
-	moving, missing := len(m.left), m.missing
-	m.missing = false
+	removing, overflowed := len(m.removedSeqs), m.overflowed
+	m.overflowed = false
 	m.mu.Unlock()
-	waiting, _ := m.store.Counts(m.line.service)
-	if missing || max(copies-waiting, waiting-copies) > moving {
-		m.odd++
+	waiting, _ := m.store.Counts(m.worker.service)
+	if overflowed || max(copies-waiting, waiting-copies) > removing {
+		m.mismatches++
 	} else {
-		m.odd = 0
+		m.mismatches = 0
 	}
-	if m.odd > oddBeats {
-		m.odd, m.compared = 0, false
+	if m.mismatches > maxMismatches {
+		m.mismatches, m.reconciled = 0, false
 	}
 }
 
-// oddBeats is for how many beats the numbers may differ: comparing takes a while.
-const oddBeats = 10
-
-// compare finds out, message by message, what was taken over by others, what has no copy, and
-// which copies are of nothing.
-func (m *mirror) compare(ctx context.Context) error {
-	service := m.line.service
+// reconcile compares every copy with the store. It releases the messages that other instances have taken over, removes the copies of
+// messages that are not in the store, and makes pushCopies add the missing copies.
+func (m *mirror) reconcile(ctx context.Context) error {
+	service := m.worker.service
 	for cursor, first := uint64(0), true; first || cursor != 0; first = false {
 		copies, next, err := m.copies.Scan(ctx, service, cursor)
 		if err != nil {
 			return err
 		}
 		cursor = next
-		var drop []uint64
+		var obsolete []uint64
 		for seq, c := range copies {
-			keep, err := m.has(seq, c)
+			keep, err := m.hasRecord(seq, c)
 			if err != nil {
 				return err
 			}
 			if !keep {
-				drop = append(drop, seq)
+				obsolete = append(obsolete, seq)
 			}
 		}
-		if len(drop) > 0 {
-			if err := m.copies.Drop(ctx, service, drop); err != nil {
+		if len(obsolete) > 0 {
+			if err := m.copies.Drop(ctx, service, obsolete); err != nil {
 				return err
 			}
 		}
-		if err := m.beat(ctx); err != nil { // a long backlog takes a while
+		if err := m.heartbeat(ctx); err != nil { // a long backlog takes longer than Expiry
 			return err
 		}
 	}
-	m.copied = 0 // push looks at all of them
+	m.copiedUpTo = 0 // pushCopies checks all messages
 	return nil
 }
 
-// has reports whether the own store has what there is a copy of, once it has let go of what
-// another instance has taken over.
-func (m *mirror) has(seq uint64, c store.Copy) (bool, error) {
+// hasRecord reports whether the store has the message of a copy. It first releases the message if another instance has taken it over.
+func (m *mirror) hasRecord(seq uint64, c store.Copy) (bool, error) {
 	if c.State != store.CopyDone {
-		return m.store.Has(m.line.service, seq)
+		return m.store.Has(m.worker.service, seq)
 	}
-	r, dead, found, err := m.store.Get(m.line.service, seq)
+	r, dead, found, err := m.store.Get(m.worker.service, seq)
 	if err != nil || !found || dead || store.Digest(r.Payload) != c.Digest {
 		return false, err
 	}
-	return m.surrender(seq)
+	return m.releaseToPeer(seq)
 }
 
-// surrender lets go of a message that another instance has taken over. It keeps one that is being
-// sent at the moment.
-func (m *mirror) surrender(seq uint64) (has bool, err error) {
-	m.line.orders.Lock()
-	defer m.line.orders.Unlock()
-	if m.line.give(seq) != nil {
+// releaseToPeer removes a message that another instance has taken over, unless it is being sent. has reports whether the message is
+// still in the store.
+func (m *mirror) releaseToPeer(seq uint64) (has bool, err error) {
+	m.worker.adminMu.Lock()
+	defer m.worker.adminMu.Unlock()
+	if m.worker.beginDrop(seq) != nil {
 		return true, nil
 	}
-	if err := m.store.Delete(m.line.service, seq); err != nil {
-		m.line.keep(seq)
+	if err := m.store.Delete(m.worker.service, seq); err != nil {
+		m.worker.cancelDrop(seq)
 		return true, err
 	}
-	m.line.removed(seq)
-	m.line.counts.surrendered.Add(1)
-	m.line.left()
+	m.worker.finishDrop(seq)
+	m.worker.counts.released.Add(1)
+	m.worker.countRemoval()
 	return false, nil
 }
 
-// drop removes the copies of what has left.
-func (m *mirror) drop(ctx context.Context) error {
+// dropCopies removes the copies of messages that were removed from the store.
+func (m *mirror) dropCopies(ctx context.Context) error {
 	for {
 		m.mu.Lock()
-		batch := m.left[:min(len(m.left), mirrorMessages)]
+		batch := m.removedSeqs[:min(len(m.removedSeqs), mirrorBatch)]
 		m.mu.Unlock()
 		if len(batch) == 0 {
 			return nil
 		}
-		if err := m.copies.Drop(ctx, m.line.service, batch); err != nil {
+		if err := m.copies.Drop(ctx, m.worker.service, batch); err != nil {
 			return err
 		}
 		m.mu.Lock()
-		if m.left = m.left[len(batch):]; len(m.left) == 0 {
-			m.left = nil
+		if m.removedSeqs = m.removedSeqs[len(batch):]; len(m.removedSeqs) == 0 {
+			m.removedSeqs = nil
 		}
 		m.mu.Unlock()
 	}
 }
 
-// push copies what has no copy.
-func (m *mirror) push(ctx context.Context) error {
+// pushCopies copies the messages that have no copy.
+func (m *mirror) pushCopies(ctx context.Context) error {
 	for ctx.Err() == nil {
-		records, err := m.store.Read(m.line.service, m.copied, mirrorMessages, mirrorBytes)
+		records, err := m.store.Read(m.worker.service, m.copiedUpTo, mirrorBatch, mirrorBytes)
 		if err != nil || len(records) == 0 {
 			return err
 		}
@@ -321,7 +318,7 @@ func (m *mirror) push(ctx context.Context) error {
 		for i := range records {
 			seqs[i] = records[i].Seq
 		}
-		states, err := m.copies.Look(ctx, m.line.service, seqs)
+		states, err := m.copies.States(ctx, m.worker.service, seqs)
 		if err != nil {
 			return err
 		}
@@ -332,12 +329,12 @@ func (m *mirror) push(ctx context.Context) error {
 			}
 		}
 		if len(missing) > 0 {
-			if err := m.copies.Push(ctx, m.line.service, missing); err != nil {
+			if err := m.copies.Push(ctx, m.worker.service, missing); err != nil {
 				return err
 			}
 		}
-		m.copied = last
-		if err := m.beat(ctx); err != nil { // a long backlog takes a while
+		m.copiedUpTo = last
+		if err := m.heartbeat(ctx); err != nil { // a long backlog takes longer than Expiry
 			return err
 		}
 	}

@@ -23,7 +23,7 @@ func TestCopiesLoseNothingWhateverHappens(t *testing.T) {
 	var all []*sharing
 	for _, name := range []string{"a", "b", "c"} {
 		s := &sharing{t: t, name: name, folder: t.TempDir(), url: "redis://" + relay.Address(), to: to,
-			times: queue.Times{Beat: 100 * time.Millisecond, Alive: 600 * time.Millisecond, Look: 150 * time.Millisecond}}
+			intervals: queue.Intervals{Heartbeat: 100 * time.Millisecond, Expiry: 600 * time.Millisecond, Takeover: 150 * time.Millisecond}}
 		s.start()
 		all = append(all, s)
 		t.Cleanup(func() {

@@ -46,11 +46,11 @@ type sharing struct {
 	url    string
 	to     *shared
 
-	times  queue.Times
-	queues *queue.Queues
-	store  *disk.Queue
-	redis  *store.Redis
-	stop   func()
+	intervals queue.Intervals
+	queues    *queue.Queues
+	store     *disk.Queue
+	redis     *store.Redis
+	stop      func()
 }
 
 // LastSuccess implements queue.Sender.
@@ -91,7 +91,7 @@ func (s *sharing) start() {
 	}
 	s.queues = queue.New(queue.Config{
 		Store: s.store, Bus: new(events.Bus), Logger: logger,
-		Copies: s.redis.Copies(s.store.Origin()), Shared: func() bool { return true }, Times: s.times,
+		Copies: s.redis.Copies(s.store.Origin()), Shared: func() bool { return true }, Intervals: s.intervals,
 	})
 	s.queues.Configure("svc", queue.Policy{
 		Capacity: 1000, MaxAge: time.Hour, MaxAttempts: 1000, Backoff: 20 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Ordered: true,

@@ -1,9 +1,10 @@
-// Package queue keeps requests whose upstream can't take them, and delivers them when it can:
-// accepted once, delivered at least once, and in order where that is wanted.
+// Package queue stores requests whose upstream is unavailable and delivers them later: at least once, and in order if configured.
 //
-// A request is accepted once it is in the store (disk.Queue). Each service has a line, one
-// goroutine, that takes the oldest message and sends it through the service's breaker: what
-// the upstream takes is removed, what it can't take now rests, what it refuses is buried.
+// A request is accepted when it is in the store (disk.Queue). Each service has a worker, a goroutine that sends the oldest message
+// through the service's breaker. A message is removed when the upstream answers with a 2xx status, is retried later after a failure,
+// and becomes a dead letter when it is rejected.
+//
+// With Redis each instance keeps copies of its messages there, so that another one can deliver them if it fails; see PROTOCOL.md.
 package queue
 
 import (
@@ -24,35 +25,34 @@ import (
 
 // Sender sends messages to upstreams. It must be safe for concurrent use.
 type Sender interface {
-	// Send sends a message to its service's upstream through the service's breaker, once, and
-	// tells the breaker what came of it, save for the failure of a suspect. The error is a *NotAdmitted where the breaker did not
-	// let it, and otherwise a *Failed.
+	// Send sends a message once to the upstream of a service through the service's breaker, and reports the outcome to the breaker,
+	// except the failure of a suspect. The error is a *NotAdmitted if the breaker refused the message, and otherwise a *Failed.
 	Send(ctx context.Context, service string, m *Message) (Answer, error)
-	// LastSuccess returns when the client's request began that a service's upstream was the last to answer without a failure;
-	// zero if there is none.
+	// LastSuccess returns the start of the last client request that a service's upstream answered without a failure; zero if there
+	// was none.
 	LastSuccess(service string) time.Time
 }
 
-// Answer is what of an upstream's answer matters.
+// Answer is the part of an upstream's response that the queue uses.
 type Answer struct {
 	Status int
-	// RetryAfter is how long it wants to be left alone, 0 if it did not say.
+	// RetryAfter is the value of the header field, 0 if there is none.
 	RetryAfter time.Duration
 }
 
-// NotAdmitted is the error of a message that was not sent.
+// NotAdmitted is the error of a message that the breaker refused and that was not sent.
 type NotAdmitted struct {
-	// RetryAt is when it may be; zero if that is not known.
+	// RetryAt is when the breaker may admit it; zero if unknown.
 	RetryAt time.Time
 	Reason  string
 }
 
 func (e *NotAdmitted) Error() string { return e.Reason }
 
-// Failed is the error of a message that was sent and got no answer.
+// Failed is the error of a message without a response.
 type Failed struct {
 	Reason events.Reason
-	// Unsent is whether there was no connection to send it on.
+	// Unsent is whether there was no connection, so that nothing was sent.
 	Unsent bool
 	Err    error
 }
@@ -60,102 +60,100 @@ type Failed struct {
 func (e *Failed) Error() string { return e.Err.Error() }
 func (e *Failed) Unwrap() error { return e.Err }
 
-// Config is what Queues are built from. All fields but those of the copies are required.
+// Config configures Queues. Copies, Shared and Intervals are optional.
 type Config struct {
 	Store  *disk.Queue
 	Bus    *events.Bus
 	Logger *slog.Logger
-	// Copies is where copies are kept for other instances, nil for nowhere, as long as Shared says
-	// so.
+
+	// Copies holds copies of the messages for other instances while Shared returns true; nil disables copies.
 	Copies *store.Copies
 	Shared func() bool
-	// Times are those of the copies; zero is as usual.
-	Times Times
+	// Intervals are the times of copying; zero is the default.
+	Intervals Intervals
 }
 
-// Queues is the queues of all services. Safe for concurrent use.
+// Queues holds the queues of all services. Safe for concurrent use.
 type Queues struct {
 	config Config
 
-	lines atomic.Pointer[map[string]*line] // is replaced as a whole, as every request looks into it
+	workers atomic.Pointer[map[string]*worker] // by service; replaced as a whole, because every request reads it
 
-	mu    sync.Mutex  // held while lines is replaced; guards what follows
-	start func(*line) // nil until Run
+	mu          sync.Mutex    // held while workers is replaced; guards the fields below
+	startWorker func(*worker) // nil until Run
 }
 
-// New returns the queues of a store, which deliver nothing until Run.
+// New returns the queues of a store. They deliver nothing until Run.
 func New(c Config) *Queues {
 	q := &Queues{config: c}
-	q.lines.Store(&map[string]*line{})
+	q.workers.Store(&map[string]*worker{})
 	for _, service := range c.Store.Services() {
-		q.line(service)
+		q.worker(service)
 	}
 	return q
 }
 
-// line returns a service's line, which is made where there is none.
-func (q *Queues) line(service string) *line {
-	if l := q.all()[service]; l != nil {
-		return l
+// worker returns the worker of a service and creates it if necessary.
+func (q *Queues) worker(service string) *worker {
+	if w := q.allWorkers()[service]; w != nil {
+		return w
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := q.all()[service]
-	if l == nil {
-		l = newLine(service, &q.config)
+	w := q.allWorkers()[service]
+	if w == nil {
+		w = newWorker(service, &q.config)
 		waiting, _ := q.config.Store.Counts(service)
-		l.depth.Store(int64(waiting))
+		w.depth.Store(int64(waiting))
 		if q.config.Copies != nil {
-			l.mirror = newMirror(l, &q.config, q.takeIn)
+			w.mirror = newMirror(w, &q.config, q.acceptFromPeer)
 		}
-		lines := maps.Clone(q.all())
-		lines[service] = l
-		q.lines.Store(&lines)
-		if q.start != nil {
-			q.start(l)
+		workers := maps.Clone(q.allWorkers())
+		workers[service] = w
+		q.workers.Store(&workers)
+		if q.startWorker != nil {
+			q.startWorker(w)
 		}
 	}
-	return l
+	return w
 }
 
-// all returns the lines there are, which must not be modified.
-func (q *Queues) all() map[string]*line { return *q.lines.Load() }
+// allWorkers returns the workers by service. The map must not be modified.
+func (q *Queues) allWorkers() map[string]*worker { return *q.workers.Load() }
 
-// Configure puts a service's policy in force. What waits stays, even beyond a smaller capacity.
+// Configure sets the policy of a service. Messages that exceed a smaller capacity stay.
 func (q *Queues) Configure(service string, p Policy) {
-	l := q.line(service)
-	l.policy.Store(&p)
-	l.nudge()
+	w := q.worker(service)
+	w.policy.Store(&p)
+	w.notify()
 }
 
-// Waiting reports whether any message of a service waits, those that are set aside not counted, and
-// why the last attempt to deliver one failed, "" if it did not.
+// Waiting reports whether any message of a service waits that is not set aside, and why the last delivery failed, "" if it did not.
 func (q *Queues) Waiting(service string) (reason events.Reason, waiting bool) {
-	l := q.all()[service]
-	if l == nil || l.depth.Load() <= 0 {
+	w := q.allWorkers()[service]
+	if w == nil || w.depth.Load() <= 0 {
 		return "", false
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.depth.Load() <= int64(len(l.aside)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.depth.Load() <= int64(len(w.setAside)) {
 		return "", false
 	}
-	return l.reason, true
+	return w.lastReason, true
 }
 
-// ErrFull is in the error of Accept when as many messages wait as may.
+// ErrFull is in the error of Accept when the queue has reached its capacity.
 var ErrFull = errors.New("the queue is full")
 
-// idempotencyField tells an upstream that a request is one that it has had before, see
+// idempotencyField is the header field by which an upstream recognizes a repeated request, see
 // https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/.
 const idempotencyField = "Idempotency-Key"
 
-// Accept keeps a message. Once it has returned without an error the message will be delivered,
-// or end as a dead letter, whatever happens to the process; with one it will not. m gets an
-// Idempotency-Key if it has none.
+// Accept stores a message. If it returns nil, the message will be delivered or become a dead letter, even if the process crashes;
+// otherwise it is not queued. Accept adds an Idempotency-Key to m if there is none.
 func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
-	l := q.line(service)
-	p := l.policy.Load()
+	w := q.worker(service)
+	p := w.policy.Load()
 	if m.Header.Get(idempotencyField) == "" {
 		m.Header.Set(idempotencyField, rand.Text())
 	}
@@ -163,105 +161,124 @@ func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
 	if err != nil {
 		return err
 	}
-	depth := l.depth.Add(1)
+	depth := w.depth.Add(1)
 	if depth > int64(p.Capacity) {
-		l.depth.Add(-1)
-		err := fmt.Errorf("%w: %d requests wait", ErrFull, p.Capacity)
-		l.refusals.tell(l.logger, err)
+		w.depth.Add(-1)
+		err := fmt.Errorf("%w: %d requests are waiting", ErrFull, p.Capacity)
+		w.rejections.log(w.logger, err)
 		return err
 	}
 	if _, err = q.config.Store.Add(ctx, service, payload); err != nil {
-		l.depth.Add(-1)
+		w.depth.Add(-1)
 		if ctx.Err() == nil {
-			l.refusals.tell(l.logger, err)
+			w.rejections.log(w.logger, err)
 		}
-		l.nudge() // those after it have waited for it
+		w.notify() // reading may have stopped at the message that was being added
 		return err
 	}
-	l.counts.accepted.Add(1)
+	w.counts.accepted.Add(1)
 	if depth == 1 {
-		l.blame(m.Reason)
-		l.logger.Info("requests are queued until the upstream can take them")
+		w.setReason(m.Reason)
+		w.logger.Info("queueing requests until the upstream recovers")
 	}
-	l.changed()
-	l.arrive()
-	l.mirror.arrived()
+	w.markChanged()
+	w.messageArrived()
+	w.mirror.recordAdded()
 	return nil
 }
 
-// takeIn keeps a message that was accepted by another instance.
-func (q *Queues) takeIn(ctx context.Context, l *line, payload []byte) (seq uint64, err error) {
-	l.depth.Add(1)
-	if seq, err = q.config.Store.Add(ctx, l.service, payload); err != nil {
-		l.depth.Add(-1)
+// acceptFromPeer stores a message that another instance had accepted.
+func (q *Queues) acceptFromPeer(ctx context.Context, w *worker, payload []byte) (seq uint64, err error) {
+	w.depth.Add(1)
+	if seq, err = q.config.Store.Add(ctx, w.service, payload); err != nil {
+		w.depth.Add(-1)
 		return 0, err
 	}
-	l.changed()
-	l.nudge()
+	w.markChanged()
+	w.notify()
 	return seq, nil
 }
 
-const (
-	eventQueue = 1024                   // events the queues may be behind
-	tellEvery  = 250 * time.Millisecond // a service's changes are told that often at most
-)
+// eventBuffer is the number of bus events that are buffered for Run.
+const eventBuffer = 1024
 
-// Run delivers with sender until ctx is done.
+// Run delivers messages with sender until ctx is done.
 func (q *Queues) Run(ctx context.Context, sender Sender) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	sub := q.config.Bus.Subscribe(eventQueue)
+	sub := q.config.Bus.Subscribe(eventBuffer)
 	defer sub.Close()
 	q.mu.Lock()
-	q.start = func(l *line) {
-		running.Go(func() { l.run(ctx, sender) })
-		running.Go(func() { l.tell(ctx, q.config.Bus, q.Status) })
-		if l.mirror != nil {
-			running.Go(func() { l.mirror.run(ctx) })
+	q.startWorker = func(w *worker) {
+		running.Go(func() { w.run(ctx, sender) })
+		running.Go(func() { w.publishChanges(ctx, q.config.Bus, q.Status) })
+		if w.mirror != nil {
+			running.Go(func() { w.mirror.run(ctx) })
 		}
 	}
-	for _, l := range q.all() {
-		q.start(l)
+	for _, w := range q.allWorkers() {
+		q.startWorker(w)
 	}
 	q.mu.Unlock()
 	defer func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		q.start = func(*line) {} // running is waited for
+		q.startWorker = func(*worker) {} // nothing may be added to running any more
 	}()
 	for {
 		e, missed, err := sub.Next(ctx)
 		if err != nil {
 			return
 		}
-		q.hear(e, missed)
+		q.handleEvent(e, missed)
 	}
 }
 
-// hear wakes lines whose breakers may let something through now.
-func (q *Queues) hear(e events.Event, missed int) {
-	service, recovered := "", false
+// handleEvent wakes the workers whose breakers may admit messages now.
+func (q *Queues) handleEvent(e events.Event, missed int) {
+	service, closed := "", false
 	switch e := e.(type) {
 	case events.StateChanged:
-		service, recovered = e.Service, e.To == events.Closed
+		service, closed = e.Service, e.To == events.Closed
 	case events.ProbeGranted:
 		service = e.Service
 	case events.Reloaded:
-		missed++ // anything may be different
+		missed++ // any breaker may have changed
 	}
-	for name, l := range q.all() {
+	for name, w := range q.allWorkers() {
 		if name == service || missed > 0 {
-			l.admit(recovered)
+			w.breakerChanged(closed)
 		}
 	}
 }
 
-// blame keeps why the upstream can't take what waits, until an attempt tells.
-func (l *line) blame(reason events.Reason) {
+// setReason records why the upstream is unavailable, until the next attempt.
+func (w *worker) setReason(reason events.Reason) {
 	switch reason {
 	case events.ReasonConnect, events.ReasonTimeout, events.ReasonReset, events.ReasonStatus:
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.reason = reason
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.lastReason = reason
 	}
+}
+
+// rejectionLog logs requests that cannot be queued, at most one per rejectionLogInterval, because there may be thousands a second. Safe
+// for concurrent use.
+type rejectionLog struct {
+	mu       sync.Mutex // guards the fields below
+	lastTime time.Time
+	omitted  int
+}
+
+const rejectionLogInterval = 10 * time.Second
+
+func (r *rejectionLog) log(logger *slog.Logger, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.lastTime.IsZero() && time.Since(r.lastTime) < rejectionLogInterval {
+		r.omitted++
+		return
+	}
+	logger.Error("cannot queue a request, using the next fallback", "error", err, "omitted", r.omitted)
+	r.lastTime, r.omitted = time.Now(), 0
 }

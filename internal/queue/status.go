@@ -10,6 +10,9 @@ import (
 	"cbproxy/internal/queue/disk"
 )
 
+// publishInterval is the minimum time between two published changes of a service's queue.
+const publishInterval = 250 * time.Millisecond
+
 // Status is one service's queue at one moment.
 type Status struct {
 	// Waiting and Dead count messages.
@@ -34,39 +37,39 @@ type Status struct {
 	Surrendered uint64
 }
 
-// Status returns a service's queue as it is now.
+// Status returns the current status of a service's queue.
 func (q *Queues) Status(service string) Status {
-	l := q.all()[service]
-	if l == nil {
+	w := q.allWorkers()[service]
+	if w == nil {
 		return Status{}
 	}
 	_, dead := q.config.Store.Counts(service)
 	s := Status{
-		Waiting: int(max(l.depth.Load(), 0)), Dead: dead,
-		Accepted: l.counts.accepted.Load(), Delivered: l.counts.delivered.Load(), Retried: l.counts.retried.Load(),
-		Died: l.counts.dead.Load(), Lost: l.counts.lost.Load(),
-		TakenOver: l.counts.adopted.Load(), Surrendered: l.counts.surrendered.Load(),
+		Waiting: int(max(w.depth.Load(), 0)), Dead: dead,
+		Accepted: w.counts.accepted.Load(), Delivered: w.counts.delivered.Load(), Retried: w.counts.retried.Load(),
+		Died: w.counts.dead.Load(), Lost: w.counts.lost.Load(),
+		TakenOver: w.counts.takenOver.Load(), Surrendered: w.counts.released.Load(),
 	}
 	if s.Waiting > 0 {
-		if first, err := l.store.Read(service, 0, 1, 1); err == nil && len(first) > 0 {
+		if first, err := w.store.Read(service, 0, 1, 1); err == nil && len(first) > 0 {
 			s.Oldest = acceptedAt(first[0].Payload).UTC()
 		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if s.LastError = l.problem; l.next.After(time.Now()) {
-		s.NextAttempt = l.next.UTC()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s.LastError = w.lastError; w.nextAttempt.After(time.Now()) {
+		s.NextAttempt = w.nextAttempt.UTC()
 	}
 	return s
 }
 
-// Commits counts what was written to the disk for queues, with two fsyncs each.
+// Commits returns the number of commits to the queue's files. Each takes two fsyncs.
 func (q *Queues) Commits() uint64 { return q.config.Store.Commits() }
 
-// Services returns the services that have a queue or had one, sorted.
+// Services returns the services with a queue in the configuration or with messages in the store at startup, sorted.
 func (q *Queues) Services() []string {
 	var names []string
-	for name := range q.all() {
+	for name := range q.allWorkers() {
 		names = append(names, name)
 	}
 	slices.Sort(names)
@@ -100,14 +103,14 @@ const (
 	StateDead    = "dead"
 )
 
-// listBytes is how much is read at once to list messages.
+// listBytes bounds the payloads that List reads at once.
 const listBytes = 4 << 20
 
-// List returns up to limit messages of a service in a state, oldest first, that come after the
-// one with the given ID; "" is before the first.
+// List returns up to limit messages of a service in a state, oldest first, that follow the one with the ID after; "" starts with the
+// first.
 func (q *Queues) List(service, state, after string, limit int) (items []Item, err error) {
-	l := q.all()[service]
-	if l == nil {
+	w := q.allWorkers()[service]
+	if w == nil {
 		return nil, nil
 	}
 	_, seq := parseID(after)
@@ -123,10 +126,10 @@ func (q *Queues) List(service, state, after string, limit int) (items []Item, er
 		}
 		for _, r := range records {
 			seq = r.Seq
-			if state == StateWaiting && l.isDelivered(seq) {
+			if state == StateWaiting && w.isDelivered(seq) {
 				continue
 			}
-			items = append(items, itemOf(service, state, entryOf(r), l.policy.Load().Keys))
+			items = append(items, itemOf(service, state, entryOf(r), w.policy.Load().Keys))
 		}
 	}
 	return items, nil
@@ -145,20 +148,20 @@ func itemOf(service, state string, e entry, keys *Keyring) Item {
 	return i
 }
 
-// tell publishes the line's changes, until ctx is done.
-func (l *line) tell(ctx context.Context, bus *events.Bus, status func(service string) Status) {
+// publishChanges publishes the worker's changes on the bus until ctx is done.
+func (w *worker) publishChanges(ctx context.Context, bus *events.Bus, status func(service string) Status) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.news:
+		case <-w.changes:
 		}
-		s := status(l.service)
+		s := status(w.service)
 		bus.Publish(events.QueueChanged{
-			Time: time.Now().UTC(), Service: l.service, Waiting: s.Waiting, Dead: s.Dead, Oldest: s.Oldest,
+			Time: time.Now().UTC(), Service: w.service, Waiting: s.Waiting, Dead: s.Dead, Oldest: s.Oldest,
 			Accepted: s.Accepted, Delivered: s.Delivered,
 		})
-		t := time.NewTimer(tellEvery)
+		t := time.NewTimer(publishInterval)
 		select {
 		case <-ctx.Done():
 			t.Stop()

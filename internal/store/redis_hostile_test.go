@@ -68,9 +68,9 @@ func operations(r *store.Redis) map[string]func(ctx context.Context) error {
 		"merge":   func(ctx context.Context) error { _, _, err := r.Merge(ctx, store.State{Service: "svc"}); return err },
 		"decide":  func(ctx context.Context) error { _, _, _, err := r.Decide(ctx, store.Decision{}); return err },
 		"acquire": func(ctx context.Context) error { _, err := r.Acquire(ctx, "svc", "t", time.Second); return err },
-		"look":    func(ctx context.Context) error { _, err := c.Look(ctx, "svc", []uint64{1}); return err },
+		"look":    func(ctx context.Context) error { _, err := c.States(ctx, "svc", []uint64{1}); return err },
 		"scan":    func(ctx context.Context) error { _, _, err := c.Scan(ctx, "svc", 0); return err },
-		"beat":    func(ctx context.Context) error { _, _, err := c.Beat(ctx, "svc", someTTL, someTTL); return err },
+		"beat":    func(ctx context.Context) error { _, _, err := c.Heartbeat(ctx, "svc", someTTL, someTTL); return err },
 		"claim":   func(ctx context.Context) error { _, err := c.Claim(ctx, "svc", 10); return err },
 		"leave":   func(ctx context.Context) error { return c.Leave(ctx, "svc") },
 	}

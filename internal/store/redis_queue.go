@@ -13,8 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The scripts of the queues touch several keys, all of one service, which a cluster keeps in one
-// place for the braces around the service's name.
+// Each script uses several keys of one service. The braces around the service's name in the keys put them into the same slot of a
+// cluster.
 var (
 	//go:embed lua/queue_take.lua
 	queueTakeSource string
@@ -36,24 +36,23 @@ var (
 	queueAdoptScript = redis.NewScript(queueAdoptSource)
 )
 
-// Copies is what an instance has in Redis of the records of its Queue, so that another one can
-// take them over: a stream a service with a consumer group in which each instance is the
-// consumer of what it keeps, an index an instance of which copy is of which record, and a sign
-// of life an instance. Safe for concurrent use.
+// Copies holds copies of the records of one instance's queue in Redis, so that another instance can take them over. For each service
+// there is a stream with a consumer group, in which each instance is the consumer of its copies, and for each instance an index from
+// records to copies and a heartbeat key. Safe for concurrent use.
 type Copies struct {
 	redis  *Redis
 	origin string
 }
 
-// Copies returns the copies of the instance with the given lasting name, see Queue.Origin.
+// Copies returns the copies of the instance with a persistent name, see disk.Queue.Origin.
 func (r *Redis) Copies(origin string) *Copies { return &Copies{r, origin} }
 
 func (c *Copies) key(service string) string {
 	return c.redis.config.Namespace + "cbproxy_queue:{" + service + "}"
 }
 
-func (c *Copies) indexes(service string) string { return c.key(service) + ":index:" }
-func (c *Copies) signs(service string) string   { return c.key(service) + ":alive:" }
+func (c *Copies) indexes(service string) string    { return c.key(service) + ":index:" }
+func (c *Copies) heartbeats(service string) string { return c.key(service) + ":alive:" }
 
 func (c *Copies) keys(service string) []string {
 	return []string{c.key(service), c.indexes(service) + c.origin}
@@ -77,7 +76,7 @@ func (c *Copies) Push(ctx context.Context, service string, records []CopyRecord)
 	})
 }
 
-// Drop removes the copies of records.
+// Drop removes the copies of records from Redis.
 func (c *Copies) Drop(ctx context.Context, service string, seqs []uint64) error {
 	args := make([]any, len(seqs))
 	for i, seq := range seqs {
@@ -88,21 +87,21 @@ func (c *Copies) Drop(ctx context.Context, service string, seqs []uint64) error 
 	})
 }
 
-// CopyState is where a record's copy is.
+// CopyState is the state of a record's copy.
 type CopyState int
 
 // The states of copies.
 const (
-	CopyMissing CopyState = iota // there is none
-	CopyKept                     // there is one
+	CopyMissing CopyState = iota // there is no copy
+	CopyKept                     // there is a copy
 	CopyDone                     // another instance has taken the record over
 )
 
-// Copy is what Redis knows of a record.
+// Copy describes the copy of a record.
 type Copy struct {
 	State CopyState
-	// Digest is that of the payload that was taken over, "" if none was. Only a record that has
-	// it is meant: a store that was restored or copied may have another under the number.
+	// Digest is the digest of the payload that was taken over, "" if none was. A store that was restored or copied may have another
+	// record with the same number.
 	Digest string
 }
 
@@ -118,14 +117,14 @@ func copyOf(value any) Copy {
 	return Copy{State: CopyKept}
 }
 
-// Digest tells payloads apart.
+// Digest returns a hash that identifies a payload.
 func Digest(payload []byte) string {
 	sum := sha256.Sum256(payload)
 	return hex.EncodeToString(sum[:16])
 }
 
-// Look returns the states of records' copies.
-func (c *Copies) Look(ctx context.Context, service string, seqs []uint64) (states []CopyState, err error) {
+// States returns the states of the copies of records.
+func (c *Copies) States(ctx context.Context, service string, seqs []uint64) (states []CopyState, err error) {
 	fields := make([]string, len(seqs))
 	for i, seq := range seqs {
 		fields[i] = strconv.FormatUint(seq, 10)
@@ -141,8 +140,8 @@ func (c *Copies) Look(ctx context.Context, service string, seqs []uint64) (state
 	return states, err
 }
 
-// Scan returns some of the records that have copies, with what is known of those, and the cursor
-// for more, 0 at the end. It begins with the cursor 0.
+// Scan returns some of the copies by sequence number, and the cursor for the next call, which is 0 at the end. The first call has the
+// cursor 0.
 func (c *Copies) Scan(ctx context.Context, service string, cursor uint64) (copies map[uint64]Copy, next uint64, err error) {
 	err = c.redis.do(ctx, "compare the queue", service, func(ctx context.Context) error {
 		var pairs []string
@@ -160,47 +159,45 @@ func (c *Copies) Scan(ctx context.Context, service string, cursor uint64) (copie
 
 const scanCount = 500
 
-// Beat tells that the instance is alive, which is believed for a time, and that its copies are to
-// be kept for another. was is false if it had been taken for dead, or just begins; copies is how
-// many records have copies, or were taken over.
-func (c *Copies) Beat(ctx context.Context, service string, alive, keep time.Duration) (was bool, copies int, err error) {
-	err = c.redis.do(ctx, "tell that the queue is alive", service, func(ctx context.Context) error {
-		keys := append([]string{c.signs(service) + c.origin}, c.keys(service)...)
+// Heartbeat marks the instance as alive for a duration, and its copies as to be kept for another. wasAlive is false if the previous
+// heartbeat had expired or there was none. copies is the number of records that have copies or were taken over.
+func (c *Copies) Heartbeat(ctx context.Context, service string, alive, keep time.Duration) (wasAlive bool, copies int, err error) {
+	err = c.redis.do(ctx, "send the heartbeat of the queue", service, func(ctx context.Context) error {
+		keys := append([]string{c.heartbeats(service) + c.origin}, c.keys(service)...)
 		reply, err := queueBeatScript.Run(ctx, c.redis.client, keys, alive.Milliseconds(), keep.Milliseconds()).Int64Slice()
 		if err == nil && len(reply) != 2 {
 			err = errReply
 		}
 		if err == nil {
-			was, copies = reply[0] == 1, int(reply[1])
+			wasAlive, copies = reply[0] == 1, int(reply[1])
 		}
 		return err
 	})
-	return was, copies, err
+	return wasAlive, copies, err
 }
 
-// Leave tells that the instance is about to end: others need not wait to take over.
+// Leave removes the heartbeat, so that other instances take over the records without delay.
 func (c *Copies) Leave(ctx context.Context, service string) error {
-	return c.redis.do(ctx, "tell that the queue ends", service, func(ctx context.Context) error {
-		return c.redis.client.Del(ctx, c.signs(service)+c.origin).Err()
+	return c.redis.do(ctx, "remove the heartbeat of the queue", service, func(ctx context.Context) error {
+		return c.redis.client.Del(ctx, c.heartbeats(service)+c.origin).Err()
 	})
 }
 
-// Claimed is a copy of a record of an instance that is gone.
+// Claimed is a copy of a record of a failed instance.
 type Claimed struct {
-	// ID is the copy's own.
+	// ID is the ID of the copy.
 	ID string
-	// Origin is the instance, and Seq the record's number there.
+	// Origin is the name of the instance, and Seq the record's sequence number there.
 	Origin  string
 	Seq     string
 	Payload []byte
 }
 
-// Claim returns up to limit copies of instances that are gone, and no more once they are large
-// together. Nobody else gets them, unless
-// this one dies as well before it has called Adopt.
+// Claim returns up to limit copies of failed instances. It returns fewer if they exceed claimBytes together. No other instance gets them,
+// unless this one fails before it has called Adopt.
 func (c *Copies) Claim(ctx context.Context, service string, limit int) (claimed []Claimed, err error) {
 	err = c.redis.do(ctx, "take over queues", service, func(ctx context.Context) error {
-		reply, err := queueClaimScript.Run(ctx, c.redis.client, []string{c.key(service)}, c.origin, c.signs(service), limit, claimBytes).Slice()
+		reply, err := queueClaimScript.Run(ctx, c.redis.client, []string{c.key(service)}, c.origin, c.heartbeats(service), limit, claimBytes).Slice()
 		if err != nil {
 			return err
 		}
@@ -216,11 +213,11 @@ func (c *Copies) Claim(ctx context.Context, service string, limit int) (claimed 
 	return claimed, err
 }
 
-// claimBytes is how much is claimed at once, so that it is here in time.
+// claimBytes bounds the payloads of one Claim, so that the reply arrives within the timeout.
 const claimBytes = 1 << 20
 
-// Adopt makes a claimed copy that of this instance's own record seq, which must be kept by now.
-// Its origin is told for a time that it is.
+// Adopt makes a claimed copy the copy of this instance's record seq, which must be stored already. The index of its origin shows for the
+// duration keep that it was taken over.
 func (c *Copies) Adopt(ctx context.Context, service string, seq uint64, from Claimed, keep time.Duration) error {
 	return c.redis.do(ctx, "take over queues", service, func(ctx context.Context) error {
 		return queueAdoptScript.Run(ctx, c.redis.client, c.keys(service),

@@ -44,7 +44,7 @@ func (c *copying) must(err error) {
 
 func (c *copying) beat() (was bool, copies int) {
 	c.t.Helper()
-	was, copies, err := c.Beat(c.t.Context(), "svc", someTTL, someTTL)
+	was, copies, err := c.Heartbeat(c.t.Context(), "svc", someTTL, someTTL)
 	c.must(err)
 	return was, copies
 }
@@ -125,7 +125,7 @@ func TestCopiesGoFromTheDeadToTheLiving(t *testing.T) {
 		claimed := c.wantClaim("A/1=one A/3=three")
 		c.must(c.Adopt(t.Context(), "svc", 11, claimed[0], someTTL))
 		c.wantClaim("A/3=three")
-		states, err := a.Look(t.Context(), "svc", []uint64{1, 2, 3})
+		states, err := a.States(t.Context(), "svc", []uint64{1, 2, 3})
 		a.must(err)
 		if states[0] != store.CopyDone || states[1] != store.CopyMissing || states[2] != store.CopyKept {
 			t.Errorf("states %v", states)

@@ -1,0 +1,138 @@
+package queue
+
+import (
+	"container/heap"
+	"maps"
+	"time"
+)
+
+const (
+	// readBatch and readBytes bound how much of a backlog is read at once.
+	readBatch = 64
+	readBytes = 1 << 20
+	// maxDelayed bounds the messages that may wait for their next attempt while an unordered queue sends those behind them.
+	maxDelayed = 1000
+)
+
+// nextMessage returns the message to be sent next, or nil and how long to wait for one.
+func (w *worker) nextMessage(p *Policy) (e *entry, wait time.Duration, err error) {
+	limit := maxDelayed
+	if p.Ordered {
+		limit = 1
+	}
+	if p.Ordered != w.ordered {
+		w.ordered = p.Ordered
+		w.rewind()
+	}
+	for w.head == nil {
+		now := time.Now()
+		if due := w.dueHeap(now); due != nil {
+			r, dead, found, err := w.store.Get(w.service, (*due)[0].seq)
+			if err != nil {
+				return nil, 0, err
+			}
+			heap.Pop(due)
+			if found && !dead { // it was not dropped
+				e := entryOf(r)
+				w.head = &e
+			}
+			continue
+		}
+		if len(w.delayed) >= limit || !p.Ordered && len(w.delayed)+len(w.trials.aside) >= limit {
+			return nil, w.untilNextDue(), nil
+		}
+		if len(w.readAhead) == 0 {
+			if w.readAhead, err = w.store.Read(w.service, w.cursor, readBatch, readBytes); err != nil {
+				return nil, 0, err
+			}
+			maps.DeleteFunc(w.skip, func(seq uint64, _ bool) bool { return seq <= w.cursor })
+		}
+		switch {
+		case len(w.readAhead) > 0:
+			w.readOne(p, now)
+		case len(w.delayed)+len(w.trials.aside) > 0:
+			return nil, w.untilNextDue(), nil
+		default:
+			w.clearDrops()
+			return nil, maxWait, nil
+		}
+	}
+	return w.head, 0, nil
+}
+
+// readOne takes the first message of readAhead. It becomes the head unless its next attempt is not due.
+func (w *worker) readOne(p *Policy, now time.Time) {
+	e := entryOf(w.readAhead[0])
+	w.cursor, w.readAhead = e.seq, w.readAhead[1:]
+	switch {
+	case w.skip[e.seq]:
+		return
+	case e.note.Aside:
+		w.markSetAside(e.seq)
+	}
+	if e.note.NotBefore.After(now) {
+		w.deferMessage(p, &e)
+	} else {
+		w.head = &e
+	}
+}
+
+// rewind makes the worker read from the oldest message again, because the delayed ones are in no order.
+func (w *worker) rewind() {
+	w.cursor, w.readAhead, w.head, w.delayed = 0, nil, nil, nil
+	w.trials = trialState{pendingNote: w.trials.pendingNote}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.setAside)
+	w.skip = maps.Clone(w.unremoved)
+}
+
+// deferMessage puts a message aside until its next attempt is due or it expires.
+func (w *worker) deferMessage(p *Policy, e *entry) {
+	due := e.note.NotBefore
+	if expiry := time.Now().Add(p.remaining(e)); expiry.Before(due) {
+		due = expiry
+	}
+	h := &w.delayed
+	if e.note.Aside || !p.Ordered && e.note.suspect() {
+		h = &w.trials.aside
+	}
+	heap.Push(h, delayedMessage{e.seq, due})
+}
+
+// clearDrops forgets completed drops. It is called when no message is waiting.
+func (w *worker) clearDrops() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.drops, func(_ uint64, d drop) bool { return d == dropDone })
+}
+
+// untilNextDue returns how long it is until the first delayed message may be sent.
+func (w *worker) untilNextDue() time.Duration {
+	until := w.nextDue()
+	w.scheduleNext(until, w.pausedUntil)
+	return time.Until(until)
+}
+
+// sendDelay returns how long to wait before e may be sent.
+func (w *worker) sendDelay(e *entry) time.Duration {
+	paused := w.pausedUntil
+	if w.exemptFromPause(e) {
+		paused = time.Time{}
+	}
+	return time.Until(w.scheduleNext(time.Time{}, paused))
+}
+
+// scheduleNext returns the latest of due, the end of a pause, and the time from which the breaker may admit a message. It records the
+// result for the status.
+func (w *worker) scheduleNext(due, paused time.Time) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, other := range []time.Time{paused, w.breakerRetryAt} {
+		if other.After(due) {
+			due = other
+		}
+	}
+	w.nextAttempt = due
+	return due
+}

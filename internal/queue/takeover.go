@@ -1,0 +1,70 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"cbproxy/internal/store"
+)
+
+// takeOver takes over the messages of failed instances, as many as the queue has capacity for.
+func (m *mirror) takeOver(ctx context.Context) error {
+	if time.Since(m.lastTakeover) < m.intervals.Takeover {
+		return nil
+	}
+	m.lastTakeover = time.Now()
+	total := 0
+	for ctx.Err() == nil {
+		free := m.worker.policy.Load().Capacity - int(m.worker.depth.Load())
+		if free <= 0 {
+			break
+		}
+		claimed, err := m.copies.Claim(ctx, m.worker.service, min(free, mirrorBatch))
+		if err != nil {
+			return err
+		}
+		if len(claimed) == 0 {
+			break
+		}
+		for _, c := range claimed {
+			if err := m.adopt(ctx, c); err != nil {
+				return err
+			}
+			total++
+			if err := m.heartbeat(ctx); err != nil { // a slow disk takes longer than Expiry
+				return err
+			}
+		}
+	}
+	if total > 0 {
+		m.worker.counts.takenOver.Add(uint64(total))
+		m.logger.Info("took over queued requests of a failed instance", "requests", total)
+	}
+	return nil
+}
+
+// adopt adds one claimed message to the store and makes its copy this instance's. If Redis fails in between, the next call for the same
+// copy does not add the message again.
+func (m *mirror) adopt(ctx context.Context, c store.Claimed) error {
+	seq, retried := m.pendingAdoption[c.ID]
+	if !retried {
+		var err error
+		if seq, err = m.accept(ctx, m.worker, c.Payload); err != nil {
+			return err
+		}
+		m.pendingAdoption[c.ID] = seq
+	}
+	// Do this even if the process is about to end, because otherwise another instance takes the message over again.
+	if err := m.copies.Adopt(context.WithoutCancel(ctx), m.worker.service, seq, c, m.retention()); err != nil {
+		return err
+	}
+	delete(m.pendingAdoption, c.ID)
+	if !retried {
+		return nil
+	}
+	has, err := m.store.Has(m.worker.service, seq)
+	if err == nil && !has {
+		m.recordRemoved(seq) // it was removed before it had a copy
+	}
+	return err
+}

@@ -1,0 +1,247 @@
+package queue
+
+import (
+	"time"
+
+	"cbproxy/internal/queue/disk"
+)
+
+// A queue that delivers in order must tell a message that always fails from an upstream that fails for every message. It does so by
+// sending another message. After suspectFailures failures over at least suspectDuration a message is a suspect, and right after each
+// further failure one message behind it, the trial, is sent. If the trial fails, too, the upstream is considered to be failing, and the
+// suspect keeps blocking an ordered queue. If the trial is answered, the suspect is sent again at once, and if it fails again, it is set
+// aside: it is retried after its own delays and blocks nothing.
+//
+// Because the suspect is always sent right before the trial, an upstream that recovers receives the messages in order, unless it
+// recovers between the two.
+const (
+	suspectFailures = 2
+	asideFailures   = 3 // if a trial was answered before the last one
+)
+
+// suspectDuration is how long a message must have failed to be a suspect. When an upstream fails only for a moment and receives many
+// requests in it, the failures say nothing about the messages. It is slightly less than the default backoff.
+const suspectDuration = 700 * time.Millisecond
+
+// maxTrialDelay is how long after the suspect's failure a trial may start.
+const maxTrialDelay = time.Second
+
+// successCheckInterval is how often the worker checks whether clients' requests succeed.
+const successCheckInterval = time.Second
+
+// trialCandidates is the number of messages from which a trial is chosen, and trialScan the number that is read to find them.
+const (
+	trialCandidates = 16
+	trialScan       = 512
+)
+
+// asideShare bounds the time that suspects take from other messages: after each delivery of a suspect, no other suspect is sent for
+// asideShare times its duration.
+const asideShare = 4
+
+// suspect reports whether the message has failed so often that a further failure is no evidence against the upstream.
+func (n *note) suspect() bool {
+	return n.Failures >= suspectFailures && time.Since(n.FirstFailure).Abs() >= suspectDuration // the clock may have been set back
+}
+
+// trialState is the part of a worker's state that concerns suspects and trials. Only the worker's goroutine uses it.
+type trialState struct {
+	aside            delayHeap // messages that block no others: those set aside and, in an unordered queue, suspects
+	asidePausedUntil time.Time // none of them is sent before
+	allowed          bool      // a trial may be sent despite the pause after a failure
+	decidedAt        time.Time // when allowed was set or denied
+	awaitsSuccess    bool      // the upstream requested a pause by Retry-After in response to this message only
+	bypassed         uint64    // the message that was first in the queue when the last trial was answered
+	pendingNote      *entry    // its note is written after the trial, so that the trial starts without delay
+}
+
+// dueHeap returns a heap whose first message is due, nil if there is none.
+func (w *worker) dueHeap(now time.Time) *delayHeap {
+	switch aside := w.trials.aside; {
+	case len(w.delayed) > 0 && !w.delayed[0].until.After(now):
+		return &w.delayed
+	case len(aside) > 0 && !aside[0].until.After(now) && !w.trials.asidePausedUntil.After(now):
+		return &w.trials.aside
+	}
+	return nil
+}
+
+// nextDue returns when the first delayed message is due.
+func (w *worker) nextDue() (until time.Time) {
+	if len(w.trials.aside) > 0 {
+		until = w.trials.aside[0].until
+		if w.trials.asidePausedUntil.After(until) {
+			until = w.trials.asidePausedUntil
+		}
+	}
+	if len(w.delayed) > 0 && (until.IsZero() || w.delayed[0].until.Before(until)) {
+		until = w.delayed[0].until
+	}
+	return until
+}
+
+// exemptFromPause reports whether e may be sent during the pause after the failure of another message.
+func (w *worker) exemptFromPause(e *entry) bool { return w.trials.allowed && !e.note.suspect() }
+
+// decideTrial allows a trial after e has failed, if e is a suspect and was no trial itself.
+func (w *worker) decideTrial(e *entry, f *failure) {
+	w.trials.allowed = !f.isTrial && !f.unsent && e.note.suspect()
+	w.trials.awaitsSuccess = !w.trials.allowed && !f.isTrial && f.retryAfter > 0 && !f.tooMany
+	w.trials.decidedAt = time.Now()
+}
+
+// checkClientSuccess allows a trial despite a Retry-After if the upstream has answered a client's request since, because then the pause
+// may concern only this message. It returns how long to wait before the next call.
+func (w *worker) checkClientSuccess() (interval time.Duration) {
+	if !w.trials.awaitsSuccess {
+		return maxWait
+	}
+	if !w.sender.LastSuccess(w.service).After(w.trials.decidedAt) {
+		return successCheckInterval
+	}
+	w.trials.allowed, w.trials.awaitsSuccess = true, false
+	return maxWait
+}
+
+// writePendingNote writes the note that was postponed because of a trial.
+func (w *worker) writePendingNote() error {
+	e := w.trials.pendingNote
+	if e == nil {
+		return nil
+	}
+	w.trials.pendingNote = nil
+	return w.store.Note(w.service, e.seq, e.note.encode())
+}
+
+// recordSend updates the trial state after e was sent.
+func (w *worker) recordSend(e *entry, took time.Duration) {
+	if w.exemptFromPause(e) {
+		w.trials.allowed = false
+	}
+	if e.note.suspect() {
+		w.trials.asidePausedUntil = time.Now().Add(asideShare * took)
+	}
+}
+
+// advance removes e from the head of the queue.
+func (w *worker) advance(e *entry) {
+	if !e.trial {
+		w.head = nil
+		return
+	}
+	w.readAhead = nil // it was read before the trial and may contain it
+}
+
+// recordTrialSuccess makes the suspect that a trial has bypassed be sent again after the trial was answered.
+func (w *worker) recordTrialSuccess(e *entry) {
+	if !e.trial {
+		return
+	}
+	if w.skip == nil {
+		w.skip = map[uint64]bool{}
+	}
+	w.skip[e.seq] = true // it is behind the cursor's position
+	switch {
+	case w.head != nil:
+		w.trials.bypassed = w.head.seq
+	case len(w.delayed) > 0:
+		w.trials.bypassed = w.delayed[0].seq
+	default:
+		return
+	}
+	if len(w.trials.aside) < maxDelayed { // otherwise it cannot be set aside and would be sent after every trial
+		w.delayed.makeDue(w.trials.bypassed)
+	}
+}
+
+// maybeSetAside sets e aside if it fails while trials are answered.
+func (w *worker) maybeSetAside(p *Policy, e *entry) {
+	if !p.Ordered || e.note.Aside || e.trial || e.note.Failures < asideFailures || w.trials.bypassed != e.seq || len(w.trials.aside) >= maxDelayed {
+		return
+	}
+	e.note.Aside = true
+	w.markSetAside(e.seq)
+	w.logger.Warn("queued request fails while others are delivered, no longer blocking the queue",
+		"id", formatID(w.service, e.seq), "attempts", e.note.Attempts, "last_error", e.note.LastError)
+}
+
+// markSetAside records that a message is set aside, so that it does not count for Queues.Waiting.
+func (w *worker) markSetAside(seq uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.setAside[seq] = true
+}
+
+// mayBePassed reports whether a trial may be sent before e, which must have failed before.
+func (p *Policy) mayBePassed(e *entry) bool {
+	return e.note.suspect() || !p.Ordered && e.note.Failures > 0
+}
+
+// chooseTrial returns a trial in place of e, if there is one that has failed less often, and otherwise e and wait. It returns nil and
+// how long to wait if nothing may be sent now.
+func (w *worker) chooseTrial(p *Policy, e *entry, wait time.Duration) (*entry, time.Duration, error) {
+	if delay := w.untilBreakerRetry(); delay > 0 {
+		if e != nil {
+			return nil, min(delay, p.remaining(e)), nil
+		}
+		return nil, min(delay, wait), nil
+	}
+	trial, err := w.findTrial()
+	if err != nil || trial == nil || e != nil && trial.note.Failures >= e.note.Failures {
+		return e, wait, err
+	}
+	if p.Ordered && !w.pauseRequested && time.Since(w.trials.decidedAt) > maxTrialDelay {
+		// Send the suspect first, because the upstream may have recovered.
+		w.trials.allowed, w.pausedUntil = false, time.Time{}
+		if len(w.delayed) > 0 {
+			w.delayed.makeDue(w.delayed[0].seq)
+		}
+		return nil, 0, nil
+	}
+	return trial, 0, nil
+}
+
+// untilBreakerRetry returns how long the breaker will refuse messages.
+func (w *worker) untilBreakerRetry() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Until(w.breakerRetryAt)
+}
+
+// findTrial returns the message after the cursor that has failed least, among the first trialCandidates that are no suspects. It
+// returns nil if there is none.
+func (w *worker) findTrial() (best *entry, err error) {
+	now := time.Now()
+	candidates := 0
+	for after, read := w.cursor, 0; read < trialScan && candidates < trialCandidates; {
+		var records []disk.Record
+		if records, err = w.store.Read(w.service, after, readBatch, readBytes); err != nil || len(records) == 0 {
+			break
+		}
+		for i := range records {
+			e := entryOf(records[i])
+			if e.note.suspect() || e.note.Aside || w.skip[e.seq] {
+				continue
+			}
+			if candidates++; candidates > trialCandidates {
+				break
+			}
+			if !e.note.NotBefore.After(now) && (best == nil || e.note.Failures < best.note.Failures) && !w.isDropped(e.seq) {
+				best = &e
+			}
+		}
+		after = records[len(records)-1].Seq
+		read += len(records)
+	}
+	if best != nil {
+		best.trial = true
+	}
+	return best, err
+}
+
+// isDropped reports whether a message was dropped or is being dropped.
+func (w *worker) isDropped(seq uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.drops[seq] != 0
+}

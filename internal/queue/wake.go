@@ -1,0 +1,97 @@
+package queue
+
+import (
+	"container/heap"
+	"time"
+)
+
+// halfOpenDelay is how long to wait for a permit of a half-open breaker.
+const halfOpenDelay = time.Second
+
+// maxUndelayedFailures is the number of consecutive failures after which new messages no longer end the pause. Without a queue their
+// clients would call the upstream just as often, and the breaker learns from these attempts as early that the upstream is down.
+const maxUndelayedFailures = 10
+
+// notify wakes the worker. Safe for concurrent use.
+func (w *worker) notify() { signal(w.wake) }
+
+// markChanged makes the worker's status be published. Safe for concurrent use.
+func (w *worker) markChanged() { signal(w.changes) }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it holds a token
+	}
+}
+
+// breakerEventCount returns the number of state changes of the breaker.
+func (w *worker) breakerEventCount() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.breakerEvents
+}
+
+// waitForBreaker stops deliveries until the given time, unless the breaker's state has changed since breakerEventCount returned count.
+func (w *worker) waitForBreaker(until time.Time, count uint64) {
+	if now := time.Now(); !until.After(now) {
+		until = now.Add(halfOpenDelay)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.breakerEvents == count {
+		w.breakerRetryAt = until
+	}
+}
+
+// breakerChanged tells the worker that the breaker's state has changed, and whether it closed. Safe for concurrent use.
+func (w *worker) breakerChanged(closed bool) {
+	w.mu.Lock()
+	w.breakerRetryAt = time.Time{}
+	w.breakerEvents++
+	w.breakerClosed = w.breakerClosed || closed
+	w.mu.Unlock()
+	w.notify()
+}
+
+// messageArrived tells the worker that a message was accepted. Safe for concurrent use.
+func (w *worker) messageArrived() {
+	w.mu.Lock()
+	w.newArrival = true
+	w.mu.Unlock()
+	w.notify()
+}
+
+// applyAdminRequests applies what other goroutines have requested: retries and drops of administrators, state changes of the breaker
+// and new messages, which end a pause, and failed removals, which it repeats.
+func (w *worker) applyAdminRequests() {
+	w.mu.Lock()
+	retryNow, dropped, restored, failedRemovals := w.retryNow, w.droppedSeqs, w.restored, w.failedRemovals
+	closed := w.breakerClosed && !w.pauseRequested // a 429 response closes a breaker, too
+	arrival := w.newArrival && !w.pauseRequested && w.failures < maxUndelayedFailures
+	w.retryNow, w.droppedSeqs, w.restored, w.failedRemovals, w.breakerClosed, w.newArrival = nil, nil, nil, nil, false, false
+	if len(retryNow) > 0 {
+		w.breakerRetryAt = time.Time{}
+	}
+	w.mu.Unlock()
+	for _, seq := range failedRemovals {
+		w.removeDelivered(seq)
+	}
+	for _, seq := range restored {
+		heap.Push(&w.delayed, delayedMessage{seq: seq})
+	}
+	if len(retryNow) > 0 || closed || arrival {
+		w.pausedUntil = time.Time{}
+	}
+	if len(retryNow) > 0 {
+		w.trials.asidePausedUntil = time.Time{}
+	}
+	// In an unordered queue the new message itself tests the upstream.
+	if len(w.delayed) > 0 && (closed || arrival && w.policy.Load().Ordered) {
+		retryNow = append(retryNow, w.delayed[0].seq)
+	}
+	for _, seq := range append(retryNow, dropped...) {
+		w.delayed.makeDue(seq)
+		w.trials.aside.makeDue(seq)
+	}
+}
