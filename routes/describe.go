@@ -1,12 +1,22 @@
 package routes
 
 import (
+	_ "embed"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 )
 
-// described is what Describe wants to know of a JSON Schema.
+//go:embed config.schema.json
+var schemaFile []byte
+
+// Schema returns the JSON Schema (draft 2020-12) of the configuration file. It is generated from the
+// types and comments of this package and from the options of the strategies. It does not express
+// conditions between several values: those are checked by Loader only.
+func Schema() []byte { return slices.Clone(schemaFile) }
+
+// described is the part of a JSON Schema that Describe reads.
 type described struct {
 	Ref         string                `json:"$ref"`
 	Description string                `json:"description"`
@@ -23,8 +33,8 @@ var parsedSchema = sync.OnceValue(func() *described {
 	return root
 })
 
-// Describe says what a key is for, in the words of the JSON Schema; "" if it has none. A key is
-// one of a Change, such as routes.rag_service.timeout. Safe for concurrent use.
+// Describe returns the description of a key in the JSON Schema, "" if there is none. The key has the
+// form of Change.Key, such as routes.rag_service.timeout. Safe for concurrent use.
 func Describe(key string) string {
 	root := parsedSchema()
 	at := root
@@ -32,7 +42,7 @@ func Describe(key string) string {
 		next := at.Properties[name]
 		if next == nil {
 			next = new(described)
-			if json.Unmarshal(at.Additional, next) != nil { // there is none, or it is a boolean
+			if json.Unmarshal(at.Additional, next) != nil { // additionalProperties is missing or a boolean
 				return ""
 			}
 		}
