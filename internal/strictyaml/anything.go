@@ -10,8 +10,8 @@ import (
 
 var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
 
-// anything decodes n into what encoding/json can write: map[string]any, []any, string, bool,
-// int64, nil, and json.Number for the numbers that aren't an int64, so that 0.0 stays 0.0.
+// anything decodes n into a value for encoding/json: map[string]any, []any, string, bool, int64, nil,
+// or json.Number for a number that is not an int64, so that 0.0 stays 0.0.
 func (d *Decoder) anything(n *yaml.Node, at Place) (value any, ok bool) {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -44,7 +44,7 @@ func (d *Decoder) anyScalar(n *yaml.Node, at Place) (value any, ok bool) {
 		return n.Value == "true" || n.Value == "True" || n.Value == "TRUE", true
 	case "!!int", "!!float":
 		if !jsonNumber.MatchString(n.Value) {
-			d.Faults.Add(at, "must be a number that JSON has too, or text in quotes, got %s", Show(n))
+			d.Faults.Add(at, "must be a number in JSON syntax, or text in quotes, got %s", Show(n))
 			return nil, false
 		}
 		if i, err := strconv.ParseInt(n.Value, 10, 64); err == nil {

@@ -10,17 +10,19 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// decoder fills values from a tree. It is strict, keeps on after a fault, and leaves what
-// is faulty, like what the file doesn't name, as it was.
+// Decoder decodes nodes of a Tree into Go values. After a fault it continues with the next value;
+// values with a fault keep what they had before. Not safe for concurrent use.
 type Decoder struct {
-	Faults   *Collector
+	// Faults collects the faults; nil discards them.
+	Faults *Collector
+	// Expanded is that of the Tree.
 	Expanded map[*yaml.Node]bool
-	// forms are the checks of strings by the name in their valid tag. Each returns what a text must be, "" if it is valid.
+	// Forms are the checks of strings by the name in their valid tag. Each returns what a text must be, "" if it is valid.
 	Forms map[string]func(text string) (want string)
 }
 
-// value decodes n, which stands at, into v. Mappings fill a struct key by key; everything
-// else is replaced as a whole. It tells whether v was set.
+// Value decodes n, whose place is at, into v. A mapping sets the fields of a struct one by one; every
+// other value is replaced as a whole. Value reports whether v was set.
 func (d *Decoder) Value(n *yaml.Node, at Place, v reflect.Value, r Rules) bool {
 	if n.Kind == 0 {
 		return false
@@ -47,7 +49,7 @@ var (
 	SizeType        = reflect.TypeFor[Size]()
 )
 
-// plain decodes everything but structs.
+// plain decodes every type but structs.
 func (d *Decoder) plain(n *yaml.Node, at Place, v reflect.Value, r Rules) bool {
 	if u, ok := v.Addr().Interface().(yaml.Unmarshaler); ok {
 		return d.unmarshal(n, at, u)
@@ -71,11 +73,11 @@ func (d *Decoder) plain(n *yaml.Node, at Place, v reflect.Value, r Rules) bool {
 	return want == ""
 }
 
-// scalar decodes n into v and returns what must be there instead, "" if all is well.
+// scalar decodes n into v. If n is invalid, it returns what it must be.
 func (d *Decoder) scalar(n *yaml.Node, v reflect.Value) (want string) {
 	text, isScalar := n.Value, n.Kind == yaml.ScalarNode && n.Tag != "!!null"
 	if !isScalar {
-		text = "\x00" // has the form of no scalar
+		text = "\x00" // not valid for any type
 	}
 	quoted := n.Style != 0 && !d.Expanded[n]
 	switch v.Type() {
@@ -155,9 +157,9 @@ func (d *Decoder) mapping(n *yaml.Node, at Place, v reflect.Value, r Rules) bool
 	return all
 }
 
-// unmarshal lets the type decode itself. Its error may tell a position, and be several errors joined.
+// unmarshal calls UnmarshalYAML of u. Its error may have a position and may be several joined errors.
 func (d *Decoder) unmarshal(n *yaml.Node, at Place, u yaml.Unmarshaler) bool {
-	if !whole(n) {
+	if !complete(n) {
 		return false
 	}
 	err := u.UnmarshalYAML(n)

@@ -13,10 +13,11 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// MaxFileBytes is the largest configuration file that is looked at.
+// MaxFileBytes is the largest document that Parse accepts.
 const MaxFileBytes = 1 << 20
 
-// parseDocument returns the root mapping of the one document in content, or nil and a fault.
+// Parse returns the root mapping of the only document in content. If it returns nil, it has added a
+// fault. It bounds the memory that a document of MaxFileBytes can cost.
 func Parse(content []byte, faults *Collector) *yaml.Node {
 	file := Place{"", 1, 1}
 	if len(content) > MaxFileBytes {
@@ -53,7 +54,7 @@ func Parse(content []byte, faults *Collector) *yaml.Node {
 	return root
 }
 
-// decodeNode reads the next document. The parser's panics become errors: the file is not ours.
+// decodeNode reads the next document. It returns a panic of the parser as an error.
 func decodeNode(dec *yaml.Decoder) (doc *yaml.Node, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -70,7 +71,7 @@ func decodeNode(dec *yaml.Decoder) (doc *yaml.Node, err error) {
 	return doc, nil
 }
 
-// checkText refuses what no text editor writes: other encodings, binary and control characters.
+// checkText rejects encodings other than UTF-8 and control characters.
 func checkText(content []byte, faults *Collector) bool {
 	for i := 0; i < len(content); {
 		r, size := utf8.DecodeRune(content[i:])
@@ -87,8 +88,8 @@ func checkText(content []byte, faults *Collector) bool {
 	return true
 }
 
-// maxIndicators bounds the characters that can begin a YAML node. The parser spends some
-// hundred bytes on each node, so that a file within the size limit could still cost 300 MB.
+// maxIndicators bounds the characters that can begin a YAML node. The parser allocates a few hundred
+// bytes for each node, so that a file within the size limit could still cost 300 MB.
 const maxIndicators = 200_000
 
 func checkIndicators(content []byte, faults *Collector) bool {
@@ -98,14 +99,14 @@ func checkIndicators(content []byte, faults *Collector) bool {
 			continue
 		}
 		if n++; n > maxIndicators {
-			faults.Add(position(content, i), "must be simpler: it has more than %d YAML indicators up to here", maxIndicators)
+			faults.Add(position(content, i), "must have at most %d YAML indicators, the limit is exceeded here", maxIndicators)
 			return false
 		}
 	}
 	return true
 }
 
-// position returns the place of the byte at offset.
+// position returns the line and column of the byte at offset.
 func position(content []byte, offset int) Place {
 	before := content[:offset]
 	return Place{"", bytes.Count(before, []byte("\n")) + 1, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1}
@@ -116,8 +117,8 @@ var (
 	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
 )
 
-// addSyntaxFault adds what the parser said. The parser tells a line and no column, often that of
-// the mapping or list around the fault, which it then counts from 0; and no line at all for the first.
+// addSyntaxFault adds an error of the parser. The parser reports a line without a column. It is often
+// the line of the enclosing mapping or list, counted from 0, and is missing for the first line.
 func addSyntaxFault(faults *Collector, content []byte, err error) {
 	message, at := strings.TrimPrefix(err.Error(), "yaml: "), Place{"", 1, 1}
 	if m := lineOfError.FindStringSubmatch(message); m != nil {
@@ -128,7 +129,7 @@ func addSyntaxFault(faults *Collector, content []byte, err error) {
 		}
 	}
 	if strings.HasPrefix(message, "did not find expected") && !strings.Contains(message, "<document start>") {
-		message += " in what begins here"
+		message += " in the block that begins here"
 	}
 	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
 		at = position(content, max(0, bytes.Index(content, []byte("*"+m[1]))))

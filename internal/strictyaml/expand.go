@@ -11,9 +11,9 @@ import (
 
 var reference = regexp.MustCompile(`^\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}`)
 
-// expand replaces ${NAME} and ${NAME:-default} in s, and $${ by ${. As in a shell, an
-// empty variable takes the default too. What a variable holds is not expanded again.
-// changed tells whether s had any of these. A text that grows beyond most bytes is an error.
+// expand replaces ${NAME} and ${NAME:-default} in s by the variable's value, and $${ by ${. As in a
+// shell, the default also replaces an empty value. Values are not expanded again. changed reports
+// whether s contained a reference. A result of more than most bytes is an error.
 func expand(s string, environ map[string]string, most int) (text string, changed bool, err error) {
 	if !strings.Contains(s, "${") {
 		return s, false, nil
@@ -36,7 +36,7 @@ func expand(s string, environ map[string]string, most int) (text string, changed
 		if m == nil || strings.Contains(m[3], "${") {
 			got := sanitize.TruncateRunes(s[i:], 40)
 			if strings.Contains(s[i:], "@") || sanitize.Redact(whole) != whole {
-				got = "something else" // it may be of a password
+				got = "another form" // the text may contain a password
 			}
 			return "", true, errors.New("must be ${NAME} or ${NAME:-default} (write $${ for a plain ${), got " + got)
 		}
@@ -48,7 +48,7 @@ func expand(s string, environ map[string]string, most int) (text string, changed
 			return "", true, fmt.Errorf("${%s} is not set and has no default", sanitize.TruncateRunes(m[1], MaxNameRunes))
 		}
 		if out.Len()+len(value) > most {
-			return "", true, errors.New("must be smaller: ${} makes too much of it")
+			return "", true, errors.New("must be shorter: ${} expands to too much text")
 		}
 		out.WriteString(value)
 		s = s[i+len(m[0]):]

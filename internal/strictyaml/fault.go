@@ -9,19 +9,20 @@ import (
 	"cbproxy/internal/sanitize"
 )
 
-// Fault is one thing wrong with a configuration, and where it stands.
+// Fault is one error in a document, with its position.
 type Fault struct {
-	// File is the configuration file as the operator named it.
+	// File is the name of the document's file as it was given.
 	File string
-	// Line and Column count from 1. Line 0 is a fault of the environment.
+	// Line and Column count from 1. Line is 0 if the fault is in an environment variable.
 	Line, Column int
 	// Path names the key, such as routes.rag_service.timeout, or the environment variable.
 	Path string
-	// Message says what is allowed and what was found.
+	// Message states what is allowed and what was found.
 	Message string
 }
 
-// String returns the fault on one line: config.yaml:12:5: routes.rag_service.timeout: must be positive, got -1s.
+// String returns the fault on one line, such as
+// config.yaml:12:5: routes.rag_service.timeout: must be positive, got -1s.
 func (f Fault) String() string {
 	if f.Line == 0 {
 		return fmt.Sprintf("environment: %s: %s", f.Path, f.Message)
@@ -29,11 +30,11 @@ func (f Fault) String() string {
 	return fmt.Sprintf("%s:%d:%d: %s: %s", f.File, f.Line, f.Column, f.Path, f.Message)
 }
 
-// Faults is everything wrong with a configuration, in the order of the file, those of the
-// environment first. It is never empty when it is returned as an error.
+// Faults are all errors in a document, in the order of the file after those of the environment. A
+// Faults that is returned as an error is not empty.
 type Faults []Fault
 
-// Error returns one line a fault.
+// Error returns one line for each fault.
 func (f Faults) Error() string {
 	lines := make([]string, len(f))
 	for i, fault := range f {
@@ -42,40 +43,43 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// place is what a fault about a value names: the position of its key, or of the item in a list.
+// Place is the path and the position of a value: those of its key, or of the item in a list.
 type Place struct {
 	Path         string
 	Line, Column int
 }
 
-// most faults a report holds: a file of nothing but nonsense must not become a flood of lines.
+// maxFaults bounds the number of faults that are kept.
 const maxFaults = 1000
 
-// collector gathers faults. A nil collector drops them, for values that are decoded a
-// second time and whose faults are already known.
+// Collector collects faults. A nil Collector discards them: values that are decoded a second time
+// have been reported before. Not safe for concurrent use.
 type Collector struct {
-	File   string
+	// File is the File of the faults.
+	File string
+	// Faults are the faults in the order in which they were added.
 	Faults Faults
 }
 
-// full tells that add would drop the next fault, so that working out its place is in vain.
+// Full reports whether Add would discard the next fault.
 func (c *Collector) Full() bool { return c == nil || len(c.Faults) > maxFaults }
 
+// Add adds a fault at a place. After maxFaults faults it adds one that states that the rest is omitted.
 func (c *Collector) Add(at Place, format string, args ...any) {
 	if c.Full() {
 		return
 	}
 	message := fmt.Sprintf(format, args...)
 	if len(c.Faults) == maxFaults {
-		at.Path, message = "", fmt.Sprintf("has more than %d faults, the rest is left out", maxFaults)
+		at.Path, message = "", fmt.Sprintf("has more than %d faults, the rest is omitted", maxFaults)
 	}
 	if at.Path == "" {
 		at.Path = "file"
 	}
-	c.Faults = append(c.Faults, Fault{c.File, at.Line, at.Column, sanitize.TruncateRunes(at.Path, longestPath), oneLine(message)})
+	c.Faults = append(c.Faults, Fault{c.File, at.Line, at.Column, sanitize.TruncateRunes(at.Path, maxPathRunes), oneLine(message)})
 }
 
-// has tells whether something at or below path was found faulty.
+// Has reports whether there is a fault at path or below it.
 func (c *Collector) Has(path string) bool {
 	return slices.ContainsFunc(c.Faults, func(f Fault) bool {
 		rest, below := strings.CutPrefix(f.Path, path)
@@ -83,7 +87,7 @@ func (c *Collector) Has(path string) bool {
 	})
 }
 
-// err returns the faults in order, or nil.
+// Err returns the faults in order as a Faults, nil if there are none.
 func (c *Collector) Err() error {
 	if len(c.Faults) == 0 {
 		return nil
@@ -94,7 +98,7 @@ func (c *Collector) Err() error {
 	return c.Faults
 }
 
-// oneLine keeps the promise of one line a fault against messages that others wrote.
+// oneLine joins the lines of a message, which may come from a library.
 func oneLine(s string) string {
 	if !strings.ContainsAny(s, "\n\r") {
 		return s

@@ -9,30 +9,31 @@ import (
 )
 
 const (
-	maxNodes    = 100_000 // nodes of a tree with its aliases resolved
-	maxDepth    = 64      // mappings and lists within each other
+	maxNodes    = 100_000 // nodes of a tree after aliases are resolved
+	maxDepth    = 64      // nesting of mappings and lists
 	maxExpanded = 4 << 20 // bytes that ${} may add to a tree
 )
 
-// tree is a document without aliases, merges, tags and ${}: nothing but mappings, lists
-// and scalars. A node of kind 0 stands for a value whose fault is already reported.
+// Tree is a document after Flatten: it has mappings, lists and scalars, but no aliases, merge keys,
+// tags and ${} references. A node of kind 0 replaces a value whose fault has been reported.
 type Tree struct {
 	Root *yaml.Node
-	// scalars that held ${}: their text may be a number or a boolean even where it is quoted.
+	// Expanded marks the scalars that contained ${}. They may be a number or a boolean even if they are quoted.
 	Expanded map[*yaml.Node]bool
 }
 
-// flattener makes a tree. It counts what it visits: a few lines of aliases can stand for billions of nodes.
+// flattener builds a Tree. It counts the nodes it visits: a few lines of aliases can expand to
+// billions of nodes.
 type flattener struct {
 	environ  map[string]string
 	faults   *Collector
 	tree     Tree
 	nodes    int
 	expanded int
-	over     bool // a limit was exceeded; nothing more is looked at
+	over     bool // a limit was exceeded: the rest is skipped
 }
 
-// flatten returns the tree below root. ok is false when a limit cut it short.
+// Flatten returns the tree below root. ok is false if a limit was exceeded and the tree is incomplete.
 func Flatten(root *yaml.Node, environ map[string]string, faults *Collector) (t Tree, ok bool) {
 	f := &flattener{environ: environ, faults: faults, tree: Tree{Expanded: map[*yaml.Node]bool{}}}
 	f.tree.Root = f.node(root, Place{"", root.Line, root.Column}, 0)
@@ -64,7 +65,7 @@ func (f *flattener) node(n *yaml.Node, at Place, depth int) *yaml.Node {
 	return out
 }
 
-// admit counts a node against the limits.
+// admit counts a node and reports whether the limits allow it.
 func (f *flattener) admit(at Place, depth int) bool {
 	f.nodes++
 	switch {
@@ -74,12 +75,12 @@ func (f *flattener) admit(at Place, depth int) bool {
 		f.faults.Add(at, "must be nested at most %d deep", maxDepth)
 	case f.nodes > maxNodes:
 		f.over = true
-		f.faults.Add(at, "must be simpler: with aliases resolved it has more than %d values", maxNodes)
+		f.faults.Add(at, "must have at most %d values after aliases are resolved", maxNodes)
 	}
 	return !f.over
 }
 
-// mapping copies the entries of n to out. A key of its own wins over a merged one, and an
+// mapping copies the entries of n to out. A key of n takes precedence over a merged one, and an
 // earlier merged mapping over a later one.
 func (f *flattener) mapping(n, out *yaml.Node, at Place, depth int) {
 	first := map[string]*yaml.Node{}
@@ -107,8 +108,8 @@ func (f *flattener) mapping(n, out *yaml.Node, at Place, depth int) {
 	}
 }
 
-// merge adds to out the entries of the mapping, or mappings, that stand at a << key, save
-// those whose keys were seen before.
+// merge adds to out the entries of the mapping, or list of mappings, at a << key, except those whose
+// keys are in seen.
 func (f *flattener) merge(value, out *yaml.Node, seen map[string]*yaml.Node, at Place, depth int) {
 	merged := f.node(value, at, depth)
 	sources := []*yaml.Node{merged}
@@ -132,7 +133,7 @@ func (f *flattener) merge(value, out *yaml.Node, seen map[string]*yaml.Node, at 
 	}
 }
 
-// scalar expands ${} in out. A plain scalar becomes the number or boolean it then reads as, never null.
+// scalar expands ${} in out. A plain scalar becomes a number or a boolean if its new text is one, never null.
 func (f *flattener) scalar(out *yaml.Node, at Place) *yaml.Node {
 	text, changed, err := expand(out.Value, f.environ, maxExpanded)
 	if err != nil {
@@ -144,7 +145,7 @@ func (f *flattener) scalar(out *yaml.Node, at Place) *yaml.Node {
 	}
 	if f.expanded += len(text); f.expanded > maxExpanded {
 		f.over = true
-		f.faults.Add(at, "must be smaller: ${} adds more than %d bytes up to here", maxExpanded)
+		f.faults.Add(at, "must be smaller: all ${} references together expand to more than %d bytes", maxExpanded)
 		return &yaml.Node{}
 	}
 	if out.Style == 0 {

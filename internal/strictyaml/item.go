@@ -8,20 +8,20 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// itemError is a fault in one item of a list that a type decodes itself.
+// itemError is a fault in a value, or in an item of a list, found by its type's UnmarshalYAML.
 type itemError struct {
-	path         string // of the item below the list, such as [2]
+	path         string // of the item relative to the list, such as [2]
 	line, column int
 	message      string
 }
 
 func (e *itemError) Error() string { return e.message }
 
-// Position returns where the item stands.
+// Position returns the line and the column of the item, 0 for those of the whole value.
 func (e *itemError) Position() (line, column int) { return e.line, e.column }
 
-// eachScalar calls f with the text of n, or of each item if n is a list. wantItem is what they
-// must be; f returns what a text must be instead, "" if all is well. The faults come joined.
+// EachScalar calls f with the text of n, or with that of each item if n is a list. wantItem states what
+// a value must be. f returns what a text must be, "" if it is valid. The errors are joined.
 func EachScalar(n *yaml.Node, wantItem string, f func(text string) (want string)) error {
 	var faults []error
 	add := func(item *yaml.Node, index, want string) {
@@ -49,7 +49,7 @@ func EachScalar(n *yaml.Node, wantItem string, f func(text string) (want string)
 	return errors.Join(faults...)
 }
 
-// errorf is an error of a whole value.
+// Errorf returns an error of a whole value, for UnmarshalYAML.
 func Errorf(format string, args ...any) error {
 	return &itemError{message: fmt.Sprintf(format, args...)}
 }

@@ -10,13 +10,14 @@ import (
 	"time"
 )
 
-// rules are what a field's tags demand of its value beyond its type.
+// Rules are the constraints in the tags of a field.
 type Rules struct {
 	Valid    string
 	Enum     []string
-	MaxItems int // items of a list; 0 is no bound
+	MaxItems int // items of a list; 0 is no limit
 }
 
+// RulesOf returns the rules in a field's tag.
 func RulesOf(tag reflect.StructTag) Rules {
 	r := Rules{Valid: tag.Get("valid")}
 	if enum := tag.Get("enum"); enum != "" {
@@ -68,7 +69,7 @@ func (r Rules) check(v reflect.Value, forms map[string]func(string) string) (wan
 	}
 }
 
-// numberOf returns v as a number: durations in nanoseconds, sizes in bytes.
+// numberOf returns v as a number: a duration in nanoseconds, a size in bytes.
 func numberOf(v reflect.Value) (float64, bool) {
 	switch {
 	case v.CanInt():
@@ -79,7 +80,7 @@ func numberOf(v reflect.Value) (float64, bool) {
 	return 0, false
 }
 
-// bound reads one end of a valid tag in the units of v's type.
+// bound parses one limit of a valid tag as a value of v's type.
 func bound(text string, v reflect.Value, none float64) float64 {
 	if text == "" {
 		return none

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The forms that are accepted are narrower than YAML's and Go's: what reads differently in
-// two parsers (010, 1e3, 0x10, .5, 1_000) is refused.
+// The accepted patterns are narrower than those of YAML and Go: numbers that parsers read differently
+// (010, 1e3, 0x10, .5, 1_000) are rejected.
 var (
 	plainInt        = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 	FloatPattern    = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
@@ -28,7 +28,7 @@ const (
 	WantMapping  = "must be a mapping"
 )
 
-// The parse functions return what must be there instead as want, "" if all is well.
+// The parse functions return as want what an invalid text must be, "" if it is valid.
 
 func parseBool(text string) (value bool, want string) {
 	if text != "true" && text != "false" {
@@ -59,6 +59,8 @@ func parseFloat(text string) (value float64, want string) {
 	return value, ""
 }
 
+// ParseDuration parses a duration such as 1m30s, or a number of seconds. want states what an invalid
+// text must be.
 func ParseDuration(text string) (value time.Duration, want string) {
 	switch {
 	case FloatPattern.MatchString(text):
@@ -75,6 +77,7 @@ func ParseDuration(text string) (value time.Duration, want string) {
 
 var sizeUnits = map[string]int64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
+// ParseSize parses a size such as 64KiB, or a number of bytes. want states what an invalid text must be.
 func ParseSize(text string) (value Size, want string) {
 	m := SizePattern.FindStringSubmatch(text)
 	if m == nil {

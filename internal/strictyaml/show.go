@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	MaxValueRunes = 80 // runes of a value in a fault
-	MaxNameRunes  = 64 // runes of a key in a path
-	longestPath   = 300
+	MaxValueRunes = 80 // of a value in a fault
+	MaxNameRunes  = 64 // of a key in a path
+	maxPathRunes  = 300
 )
 
-// show returns a value for a fault: as written, on one line, not too long, without credentials.
+// Show returns a value for the message of a fault: on one line, truncated, without credentials.
 func Show(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -33,7 +33,7 @@ func Show(n *yaml.Node) string {
 	return text
 }
 
-// key returns the place of a mapping's entry.
+// Key returns the place of the entry with key k in the mapping at p.
 func (p Place) Key(k *yaml.Node) Place {
 	name := sanitize.TruncateRunes(sanitize.Redact(k.Value), MaxNameRunes)
 	if !printable(name) {
@@ -42,11 +42,12 @@ func (p Place) Key(k *yaml.Node) Place {
 	return Place{Join(p.Path, name), k.Line, k.Column}
 }
 
-// item returns the place of a list's item.
+// Item returns the place of item i in the list at p.
 func (p Place) Item(i int, n *yaml.Node) Place {
 	return Place{p.Path + "[" + strconv.Itoa(i) + "]", n.Line, n.Column}
 }
 
+// Join returns the path of a key below path.
 func Join(path, name string) string {
 	if path == "" {
 		return name

@@ -9,9 +9,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// structure decodes a mapping into the struct v, key by key. A key that v has no field for
-// goes to other, and without that is a fault. Fields of pointers and of maps of pointers
-// are left out: what their values start from is the loader's to say.
+// Struct decodes a mapping into the struct v, key by key. For a key without a field it calls other; if
+// other is nil, the key is a fault. Fields of pointers and of maps of pointers are skipped: the
+// caller decodes them, as it knows their defaults.
 func (d *Decoder) Struct(n *yaml.Node, at Place, v reflect.Value, other func(key, value *yaml.Node, at Place)) {
 	if n.Kind == 0 {
 		return
@@ -29,18 +29,18 @@ func (d *Decoder) Struct(n *yaml.Node, at Place, v reflect.Value, other func(key
 			other(key, value, here)
 		case !ok:
 			d.UnknownKey(here, key.Value, slices.Sorted(maps.Keys(fields)))
-		case startsElsewhere(f.Type):
+		case decodedByCaller(f.Type):
 		default:
 			d.Value(value, here, v.FieldByIndex(f.Index), RulesOf(f.Tag))
 		}
 	}
 }
 
-func startsElsewhere(t reflect.Type) bool {
+func decodedByCaller(t reflect.Type) bool {
 	return t.Kind() == reflect.Pointer || t.Kind() == reflect.Map && t.Elem().Kind() == reflect.Pointer
 }
 
-// fieldsOf returns the fields of a struct by the names of their keys.
+// FieldsOf returns the fields of a struct by the names of their keys.
 func FieldsOf(t reflect.Type) map[string]reflect.StructField {
 	fields := make(map[string]reflect.StructField, t.NumField())
 	for i := range t.NumField() {
@@ -51,8 +51,8 @@ func FieldsOf(t reflect.Type) map[string]reflect.StructField {
 	return fields
 }
 
-// keyOf returns the name of a field's key, "" if it has none. As in yaml.v3, a field without
-// a tag has its name in lower case.
+// KeyName returns the name of a field's key, "" if it has none. As in yaml.v3, the key of a field
+// without a tag is the field's name in lower case.
 func KeyName(f reflect.StructField) string {
 	tag, tagged := f.Tag.Lookup("yaml")
 	name, _, _ := strings.Cut(tag, ",")
@@ -65,7 +65,7 @@ func KeyName(f reflect.StructField) string {
 	return name
 }
 
-// unknown adds the fault of a key that isn't one of known, with the likeliest of these.
+// UnknownKey adds the fault of a key that is not in known. It suggests the most similar known key.
 func (d *Decoder) UnknownKey(at Place, key string, known []string) {
 	if d.Faults.Full() {
 		return
@@ -77,7 +77,7 @@ func (d *Decoder) UnknownKey(at Place, key string, known []string) {
 	d.Faults.Add(at, "unknown key, must be one of %s", strings.Join(known, ", "))
 }
 
-// nearest returns the candidate with the fewest edits from s, "" if all are far.
+// nearest returns the candidate with the smallest edit distance from s, "" if none is similar.
 func nearest(s string, candidates []string) string {
 	if len(s) > MaxNameRunes {
 		return ""
@@ -91,7 +91,8 @@ func nearest(s string, candidates []string) string {
 	return best
 }
 
-// editDistance counts the bytes to insert, delete, replace or swap with their neighbour to get from a to b.
+// editDistance returns the optimal string alignment distance of a and b: the number of bytes to
+// insert, delete, replace or transpose.
 func editDistance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

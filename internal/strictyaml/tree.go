@@ -8,7 +8,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// lookup returns the value at name in a mapping of a tree, and its key; nil if there is none.
+// Lookup returns the value of the key name in the mapping n, and the key's node; nil if there is none.
 func Lookup(n *yaml.Node, name string) (value, key *yaml.Node) {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil, nil
@@ -21,9 +21,9 @@ func Lookup(n *yaml.Node, name string) (value, key *yaml.Node) {
 	return nil, nil
 }
 
-// locate returns the place of path below n, which itself stands at. Where the file has no
-// such key the place is that of the nearest one above, under the full name. A key may
-// contain dots, such as a header's name; [2] is the third item of a list.
+// Locate returns the place of path below n, whose own place is at. If there is no such key, the position
+// is that of the nearest enclosing key; the path is always complete. A key may contain dots, such as
+// the name of a header field. [2] is the third item of a list.
 func Locate(n *yaml.Node, at Place, path string) Place {
 	full := Join(at.Path, path)
 	for path != "" {
@@ -38,7 +38,7 @@ func Locate(n *yaml.Node, at Place, path string) Place {
 	return at
 }
 
-// step enters the entry of n whose key is the longest beginning of path.
+// step returns the entry of n whose key is the longest prefix of path, and the rest of path.
 func step(n *yaml.Node, path string) (value, key *yaml.Node, rest string) {
 	if n != nil && n.Kind == yaml.SequenceNode {
 		return item(n, path)
@@ -56,7 +56,7 @@ func step(n *yaml.Node, path string) (value, key *yaml.Node, rest string) {
 	return nil, nil, ""
 }
 
-// item enters the item of the list n that path begins with. It stands for its own key.
+// item returns the item of the list n that path begins with. The item is its own key.
 func item(n *yaml.Node, path string) (value, key *yaml.Node, rest string) {
 	index, rest, found := strings.Cut(strings.TrimPrefix(path, "["), "]")
 	i, err := strconv.Atoi(index)
@@ -66,7 +66,7 @@ func item(n *yaml.Node, path string) (value, key *yaml.Node, rest string) {
 	return n.Content[i], n.Content[i], strings.TrimPrefix(rest, ".")
 }
 
-// whole tells whether no value in n was found faulty when the tree was made.
-func whole(n *yaml.Node) bool {
-	return n.Kind != 0 && !slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return !whole(c) })
+// complete reports whether Flatten has reported no fault in n or below it.
+func complete(n *yaml.Node) bool {
+	return n.Kind != 0 && !slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return !complete(c) })
 }
