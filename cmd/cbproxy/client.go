@@ -25,23 +25,23 @@ import (
 const (
 	defaultAdminURL = "http://127.0.0.1:9901"
 	adminVariable   = "CBPROXY_ADMIN"
-	maxAnswer       = 64 << 20 // bytes of an answer of the admin plane
+	maxAnswer       = 64 << 20 // bytes of a response of the admin API
 )
 
-// adminFlags is what every command that talks to a running proxy takes.
+// adminFlags are the flags of every command that calls the admin API of a running proxy.
 type adminFlags struct {
 	admin, tokenFile, caFile, output string
 	timeout                          time.Duration
 }
 
-// add declares the flags, for a command and those below it.
+// add declares the flags for a command and its subcommands.
 func (f *adminFlags) add(c *cobra.Command) {
 	flags := c.PersistentFlags()
 	flags.StringVar(&f.admin, "admin", "", "admin URL of the proxy, or host:port (default $"+adminVariable+", else "+defaultAdminURL+")")
 	flags.StringVar(&f.tokenFile, "token-file", "", "file with the admin token (default: $"+routes.TokenVariable+" is the token)")
-	flags.StringVar(&f.caFile, "ca-file", "", "certificates of the authorities to trust, for https")
-	flags.StringVarP(&f.output, "output", "o", "table", "table, or json: what the API says, for scripts")
-	flags.DurationVar(&f.timeout, "timeout", 5*time.Second, "how long to wait for an answer")
+	flags.StringVar(&f.caFile, "ca-file", "", "file with the CA certificates to trust, for https")
+	flags.StringVarP(&f.output, "output", "o", "table", "output format: table, or json for scripts")
+	flags.DurationVar(&f.timeout, "timeout", 5*time.Second, "how long to wait for a response")
 	// These fail for unknown flags only.
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	for _, file := range []string{"token-file", "ca-file"} {
@@ -49,19 +49,19 @@ func (f *adminFlags) add(c *cobra.Command) {
 	}
 }
 
-// client asks a running proxy's admin plane.
+// client calls the admin API of a running proxy.
 type client struct {
-	address     string // as the operator gave it
+	address     string // as given by the user
 	base        string
 	token       string
-	tokenOrigin string // where the token is from, "" if there is none
+	tokenOrigin string // flag or variable that the token is from; "" without a token
 	json        bool
 	timeout     time.Duration
-	ahead       time.Duration // how far the proxy's clock is before this machine's, if that is more than it takes to tell
+	ahead       time.Duration // lead of the proxy's clock over the local one; 0 if it is too small to measure
 	http        *http.Client
 }
 
-// client returns a client by the flags; its error is one of usage.
+// client returns a client as the flags configure it. Its errors are usage errors.
 func (f *adminFlags) client() (*client, error) {
 	if f.output != "table" && f.output != "json" {
 		return nil, invalid(fmt.Errorf("--output: must be table or json, got %q", f.output))
@@ -98,7 +98,7 @@ func (f *adminFlags) client() (*client, error) {
 		}
 	}
 	if !httpguts.ValidHeaderFieldValue(c.token) {
-		return nil, invalid(fmt.Errorf("%s: the token holds characters that can't be sent, perhaps a second line", c.tokenOrigin))
+		return nil, invalid(fmt.Errorf("%s: the token contains characters that are not allowed in a header field, perhaps a line break", c.tokenOrigin))
 	}
 	if f.caFile != "" {
 		content, err := os.ReadFile(f.caFile)
@@ -107,19 +107,19 @@ func (f *adminFlags) client() (*client, error) {
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(content) {
-			return nil, invalid(fmt.Errorf("--ca-file: %s holds no certificate", f.caFile))
+			return nil, invalid(fmt.Errorf("--ca-file: %s contains no certificate", f.caFile))
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 	}
 	c.http = &http.Client{
 		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token is for this address alone
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token must not be sent elsewhere
 	}
 	return c, nil
 }
 
-// adminTransport returns the URL that an admin address stands for, and what to reach it with. No
-// proxy of the environment's stands between.
+// adminTransport returns the base URL of an admin address and the transport to reach it. It ignores the
+// environment's HTTP proxies.
 func adminTransport(address string) (string, *http.Transport, error) {
 	transport := &http.Transport{DisableKeepAlives: true}
 	if path, ok := strings.CutPrefix(address, "unix://"); ok {
@@ -138,16 +138,16 @@ func adminTransport(address string) (string, *http.Transport, error) {
 	return strings.TrimSuffix(address, "/"), transport, nil
 }
 
-// now returns the time by the proxy's clock, so that ages are right where the clocks differ.
+// now returns the current time by the proxy's clock, so that ages are right even if the clocks differ.
 func (c *client) now() time.Time { return time.Now().Add(c.ahead) }
 
-// get returns the JSON at a path below /api/v1/.
+// get returns the JSON document at a path below /api/v1/.
 func (c *client) get(ctx context.Context, path string) ([]byte, error) {
 	return c.call(ctx, http.MethodGet, path, nil)
 }
 
-// call asks and returns the answer, an error unless that is a 200 or a 202. The error is fit for the
-// operator's eyes.
+// call sends a request and returns the JSON body of the response. A status other than 200 and 202 is an error. Error
+// texts are safe to print.
 func (c *client) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -163,15 +163,15 @@ func (c *client) call(ctx context.Context, method, path string, body []byte) ([]
 	}
 	content, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return nil, c.brokenOff(err)
+		return nil, c.truncated(err)
 	}
 	if !json.Valid(content) {
-		return nil, c.stranger()
+		return nil, c.notAdminAPI()
 	}
 	return content, nil
 }
 
-// send returns the response if its status is 200, or 202, which says itself what is not done yet.
+// send returns the response if its status is 200 or 202. The body of a 202 says what is still pending.
 func (c *client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.base+"/api/v1/"+path, bytes.NewReader(body))
 	if err != nil {
@@ -185,7 +185,7 @@ func (c *client) send(ctx context.Context, method, path string, body []byte) (*h
 	}
 	res, err := c.http.Do(r)
 	if err != nil {
-		return nil, c.unanswered(err)
+		return nil, c.sendError(err)
 	}
 	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusAccepted {
 		defer res.Body.Close()
@@ -194,10 +194,10 @@ func (c *client) send(ctx context.Context, method, path string, body []byte) (*h
 	return res, nil
 }
 
-// decode reads an answer into v.
+// decode unmarshals a response into v.
 func (c *client) decode(content []byte, v any) error {
 	if err := json.Unmarshal(content, v); err != nil {
-		return failure(fmt.Errorf("cbproxy at %s answers with what this version can't read: %s", c.address, clean(err.Error())))
+		return failure(fmt.Errorf("cbproxy at %s sent a response that this version cannot decode: %s", c.address, clean(err.Error())))
 	}
 	return nil
 }

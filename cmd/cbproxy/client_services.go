@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,25 +13,26 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/spf13/cobra"
 
 	"cbproxy/internal/admin"
 )
 
-// health asks the proxy how it is. It returns the answer as it came, too.
+// health returns the health of the proxy, decoded and as the document received.
 func (c *client) health(ctx context.Context) (h admin.Health, document []byte, err error) {
 	document, err = c.get(ctx, "circuit-breakers/health")
 	if err == nil {
 		err = c.decode(document, &h)
 	}
-	if err == nil && h.Instance == "" { // which every proxy has
-		err = c.stranger()
+	if err == nil && h.Instance == "" { // every proxy has an instance name
+		err = c.notAdminAPI()
 	}
 	return h, document, err
 }
 
-// queue returns the list that a query asks for, of one service, whose name may lack _service, or of
-// all if it is "".
+// queue returns the queued requests that match a query, of one service, whose name may lack the suffix _service,
+// or of all services if it is "".
 func (c *client) queue(ctx context.Context, service string, query url.Values) ([]byte, error) {
 	if service == "" {
 		return c.get(ctx, "queue?"+query.Encode())
@@ -51,13 +54,13 @@ func (c *client) queue(ctx context.Context, service string, query url.Values) ([
 	if err == nil {
 		_, err = resolve(service, all.Queues)
 	}
-	if err == nil { // there is such a service, and something else is wrong
+	if err == nil { // the service exists, so the rejection has another reason
 		err = refused
 	}
 	return nil, err
 }
 
-// spellings are the names that a service may be meant by.
+// spellings returns the full names that name may stand for.
 func spellings(name string) []string { return []string{name, name + "_service"} }
 
 // resolve returns the service that a name stands for, which may lack _service.
@@ -71,7 +74,7 @@ func resolve[V any](name string, known map[string]V) (string, error) {
 	return "", failure(fmt.Errorf("no service is named %q; there are: %s", name, clean(strings.Join(names, ", "))))
 }
 
-// completeService completes the first argument by asking the proxy.
+// completeService completes the first argument with the services of the proxy.
 func (f *adminFlags) completeService(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -88,7 +91,7 @@ func (f *adminFlags) completeService(c *cobra.Command, args []string, _ string) 
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeQueued completes IDs of queued requests that are not there yet.
+// completeQueued completes IDs of queued requests that are not among the arguments yet.
 func (f *adminFlags) completeQueued(c *cobra.Command, args []string, _ string) (ids []string, _ cobra.ShellCompDirective) {
 	client, err := f.promptClient()
 	if err != nil {
@@ -107,8 +110,66 @@ func (f *adminFlags) completeQueued(c *cobra.Command, args []string, _ string) (
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }
 
-// promptClient is client for completion: somebody waits at a prompt.
+// promptClient is client with a short timeout, as the user waits for the completion.
 func (f *adminFlags) promptClient() (*client, error) {
 	f.timeout = min(f.timeout, time.Second)
 	return f.client()
+}
+
+// streamSilence is the read timeout of an event stream, on which the server sends a comment every 15 s.
+const streamSilence = 40 * time.Second
+
+// follow calls notify with nil for each server-sent event, and with the reason each time the connection is lost, until
+// ctx is done. It reconnects after delays that grow to 5 s.
+func (c *client) follow(ctx context.Context, notify func(error)) {
+	waits := &backoff.ExponentialBackOff{InitialInterval: 200 * time.Millisecond, RandomizationFactor: 0.3, Multiplier: 2, MaxInterval: 5 * time.Second}
+	waits.Reset()
+	for {
+		err := c.stream(ctx, func() {
+			waits.Reset()
+			notify(nil)
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		notify(err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(waits.NextBackOff()):
+		}
+	}
+}
+
+// stream calls event for each event of one connection until that ends.
+func (c *client) stream(ctx context.Context, event func()) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(c.timeout, func() { cancel(context.DeadlineExceeded) })
+	defer silence.Stop()
+	res, err := c.send(ctx, http.MethodGet, "events", nil)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	lines.Buffer(nil, maxAnswer)
+	var data bool
+	for lines.Scan() {
+		silence.Reset(streamSilence)
+		switch line := lines.Bytes(); {
+		case len(line) == 0 && data: // the end of an event
+			data = false
+			event()
+		case bytes.HasPrefix(line, []byte("data")):
+			data = true
+		}
+	}
+	switch err := lines.Err(); {
+	case ctx.Err() != nil:
+		return errors.New("the proxy stopped sending")
+	case err != nil:
+		return err
+	}
+	return errors.New("the proxy closed the connection")
 }

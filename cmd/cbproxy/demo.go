@@ -36,10 +36,10 @@ func newDemoCommand() *cobra.Command {
 	var o demoOptions
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Show what cbproxy does, with five stand-in upstreams that can be broken",
-		Long: `Run the proxy with its dashboard in front of five stand-in upstreams, under a little
-traffic. Each upstream has a switch: dead, slow, errors, flaky. With --tour a guide
-kills, waits and recovers, and tells what happens. Nothing is left behind.`,
+		Short: "Demonstrate cbproxy with five simulated upstreams that can be made to fail",
+		Long: `Run the proxy with its dashboard in front of five simulated upstreams, under light
+traffic. Each upstream has a switch: dead, slow, errors, flaky. With --tour a guided tour
+breaks and restores upstreams and explains what happens. All files are removed at the end.`,
 		Example: "  cbproxy demo\n  cbproxy demo --tour",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.OutOrStdout()) },
@@ -47,7 +47,7 @@ kills, waits and recovers, and tells what happens. Nothing is left behind.`,
 	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8080", "address of the proxy")
 	c.Flags().StringVar(&o.admin, "admin", "127.0.0.1:9901", "address of the dashboard and the admin API")
 	c.Flags().StringVar(&o.switches, "switches", "127.0.0.1:9902", "address of the upstreams' switches")
-	c.Flags().BoolVar(&o.tour, "tour", false, "be led through a failure and its recovery")
+	c.Flags().BoolVar(&o.tour, "tour", false, "show a failure and its recovery step by step")
 	c.Flags().DurationVar(&o.pause, "pause", 4*time.Second, "how long the tour waits after each paragraph")
 	return c
 }
@@ -63,12 +63,12 @@ func (o demoOptions) run(ctx context.Context, out io.Writer) error {
 	app.IgnoreClosedPipes()
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	out = audience{out, leave}
+	out = closingWriter{out, leave}
 	folder, err := os.MkdirTemp("", "cbproxy-demo-")
 	if err != nil {
 		return failure(err)
 	}
-	defer func() { _ = os.RemoveAll(folder) }() // a leftover in the temporary folder harms nobody
+	defer func() { _ = os.RemoveAll(folder) }() // a leftover in the temporary folder does no harm
 	upstreams, err := demo.Upstreams()
 	if err != nil {
 		return failure(err)
@@ -78,14 +78,14 @@ func (o demoOptions) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	logger, err := app.NewLogger(os.Stderr, "text", "error") // changes of state are the dashboard's business
+	logger, err := app.NewLogger(os.Stderr, "text", "error") // the dashboard shows state changes
 	if err != nil {
 		return failure(err)
 	}
 	app.CaptureStandardLog(logger)
 	l, err := net.Listen("tcp", o.switches)
 	if err != nil {
-		return failure(fmt.Errorf("%w; --switches takes another address", err))
+		return failure(fmt.Errorf("%w; use --switches to set another address", err))
 	}
 	switches := &http.Server{Handler: demo.Switches(upstreams, "http://"+o.admin+"/"), ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = switches.Serve(l) }() // until it is closed
@@ -94,27 +94,27 @@ func (o demoOptions) run(ctx context.Context, out io.Writer) error {
 Switches   http://%s/   (or: curl -X POST http://%s/rag_service/dead)
 Proxy      http://%s/rag, /rules, /notify, /vms, /predict   (curl -i http://%s/rag/question)
 
-Break an upstream and look at the dashboard. Ctrl-C ends it all.
+Break an upstream and watch the dashboard. Ctrl-C stops everything.
 `, o.admin, config.Admin.Token, o.switches, o.switches, o.listen, o.listen)
 
 	ctx, cancel := context.WithCancel(ctx)
 	over, end := make(chan error, 1), make(chan os.Signal, 1)
 	go func() {
-		over <- o.accompany(ctx, upstreams, out)
-		end <- syscall.SIGTERM // for run, which gets no other signal
+		over <- o.drive(ctx, upstreams, out)
+		end <- syscall.SIGTERM // Run gets no other signal
 	}()
 	err = runProxy(app.Options{Loader: loader, Content: content, Config: config, Logger: logger, Signals: end})
 	cancel()
-	if told := <-over; err == nil && !errors.Is(told, context.Canceled) {
-		err = told
+	if driveErr := <-over; err == nil && !errors.Is(driveErr, context.Canceled) {
+		err = driveErr
 	}
 	if err != nil && errors.Is(err, syscall.EADDRINUSE) {
-		err = failure(fmt.Errorf("%w; --listen and --admin take other addresses", err))
+		err = failure(fmt.Errorf("%w; use --listen and --admin to set other addresses", err))
 	}
 	return err
 }
 
-// check returns an error unless the addresses are such that others can be told them.
+// check returns an error unless each address has a host and a fixed port, as the addresses are printed.
 func (o demoOptions) check() error {
 	for flag, address := range map[string]string{"listen": o.listen, "admin": o.admin, "switches": o.switches} {
 		host, port, err := net.SplitHostPort(address)
@@ -125,10 +125,10 @@ func (o demoOptions) check() error {
 	return nil
 }
 
-// load writes the configuration to the folder and reads it as run would.
+// load writes the configuration to the folder and reads it as the run command does.
 func (o demoOptions) load(folder string, upstreams []*demo.Upstream) (loader routes.Loader, content []byte, config *routes.Config, err error) {
 	loader = app.NewLoader(filepath.Join(folder, "config.yaml"))
-	// Whatever else is set there is meant for another proxy: its Redis' fleet must not hear of what breaks here.
+	// The rest of the environment configures another proxy, whose Redis must not get the state of these breakers.
 	loader.Environ = slices.DeleteFunc(loader.Environ, func(v string) bool {
 		name, value, _ := strings.Cut(v, "=")
 		return name != routes.TokenVariable || value == ""
@@ -149,13 +149,13 @@ func (o demoOptions) load(folder string, upstreams []*demo.Upstream) (loader rou
 	return loader, content, config, nil
 }
 
-// audience is whom the demo talks to. It calls gone when they are.
-type audience struct {
+// closingWriter calls gone when a write fails.
+type closingWriter struct {
 	io.Writer
 	gone func()
 }
 
-func (a audience) Write(p []byte) (int, error) {
+func (a closingWriter) Write(p []byte) (int, error) {
 	n, err := a.Writer.Write(p)
 	if err != nil {
 		a.gone()
@@ -163,9 +163,9 @@ func (a audience) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// accompany makes traffic once the proxy serves, and leads the tour if there is to be one. What goes
-// wrong with that ends the demo.
-func (o demoOptions) accompany(ctx context.Context, upstreams []*demo.Upstream, out io.Writer) error {
+// drive sends traffic once the proxy is ready, and runs the tour if it is wanted. An error of the tour ends the
+// demo.
+func (o demoOptions) drive(ctx context.Context, upstreams []*demo.Upstream, out io.Writer) error {
 	for checkReady(ctx, "http://"+o.admin) != nil {
 		select {
 		case <-ctx.Done():
@@ -186,7 +186,7 @@ func (o demoOptions) accompany(ctx context.Context, upstreams []*demo.Upstream, 
 	return ctx.Err()
 }
 
-// config is a configuration with short times, so that there is something to see.
+// config returns a configuration with short timeouts, so that effects show quickly.
 func (o demoOptions) config(folder string, upstreams []*demo.Upstream) string {
 	var b strings.Builder
 	_, _ = fmt.Fprintf(&b, "listen: %q\nadmin: {listen: %q}\ndata_dir: %q\nshutdown_timeout: 2s\ndefaults: {timeout: %s, breaker: {recovery_timeout: 10s}}\nroutes:\n",

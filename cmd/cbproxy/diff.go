@@ -10,7 +10,7 @@ import (
 	"cbproxy/routes"
 )
 
-// printDiff tells what changes in effect when a proxy that runs by the file old is given next.
+// printDiff explains what changes when a proxy that runs with the file old is given the file next.
 func printDiff(w io.Writer, old, next string) error {
 	from, err := loadChecked(w, old)
 	if err != nil {
@@ -48,7 +48,7 @@ func count(n int, what string) string {
 func restartNote(n int) string {
 	switch n {
 	case 0:
-		return "; a running proxy follows all of it at once"
+		return "; all of it takes effect without a restart"
 	case 1:
 		return "; 1 of them takes effect with a restart"
 	}
@@ -58,12 +58,11 @@ func restartNote(n int) string {
 // changeGroup is one change, made to one service or to several alike.
 type changeGroup struct {
 	routes.Change
-	services []string // of a route's key
+	services []string // of a key below routes
 	rest     string   // the key below the service
 }
 
-// grouped puts changes together that are the same for several services, as an edit of defaults
-// makes them.
+// grouped merges equal changes of several services, which an edit of defaults causes.
 func grouped(changes []routes.Change) (groups []*changeGroup) {
 	for _, c := range changes {
 		g := &changeGroup{Change: c}
@@ -90,16 +89,16 @@ func (g *changeGroup) name() string {
 	return g.Key
 }
 
-const longestValue = 120 // characters of a value that is shown
+const longestValue = 120 // characters of a value
 
 func (g *changeGroup) values() string {
 	switch {
 	case g.Old == nil:
 		return "new"
 	case g.New == nil:
-		return "gone"
+		return "removed"
 	case g.Hidden:
-		return "another secret"
+		return "secret changed"
 	}
 	return shortValue(g.Old) + " -> " + shortValue(g.New)
 }
@@ -113,9 +112,9 @@ func shortValue(value json.RawMessage) string {
 	return short(text, longestValue)
 }
 
-// effect says in plain words what the change does.
+// effect describes the effect of the change.
 func (g *changeGroup) effect() string {
-	text := g.words()
+	text := g.text()
 	if text == "" {
 		text = routes.Describe(g.Key)
 	}

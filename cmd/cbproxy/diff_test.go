@@ -57,7 +57,7 @@ routes.a.breaker.failure_ratio: 0 -> 0.25
     The breaker opens once 25 % of the calls in its window have failed.
 routes.b.upstream: http://h:2 -> http://h:9
     Requests that come from now on go to http://h:9; those under way end where they are. The breaker keeps its state and its counts.
-routes.c: gone
+routes.c: removed
     Requests under /c reach no upstream any more; where no other prefix fits they are answered with 404.
 routes.d: new
     Requests under /d and /e go to http://h:4, through a breaker of their own.

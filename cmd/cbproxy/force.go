@@ -16,11 +16,11 @@ import (
 	"cbproxy/internal/admin"
 )
 
-// forceStates are what a breaker can be told to be.
+// forceStates are the states that force accepts.
 var forceStates = []string{"open", "closed", "half-open", "auto"}
 
-// order is a force-state request's body.
-type order struct {
+// forceRequest is the body of a force-state request.
+type forceRequest struct {
 	State    string `json:"state"`
 	Duration string `json:"duration,omitempty"`
 	Reason   string `json:"reason,omitempty"`
@@ -29,14 +29,14 @@ type order struct {
 
 func newForceCommand() *cobra.Command {
 	var flags adminFlags
-	var o order
+	var o forceRequest
 	var duration time.Duration
 	c := &cobra.Command{
 		Use:   "force SERVICE open|closed|half-open|auto",
-		Short: "Put a breaker of a running proxy into a state, or let go of it",
-		Long: `Put a breaker of a running proxy into a state. open and closed hold until the duration ends
-or auto releases them; half-open starts probing now. SERVICE may be given without _service.
-The admin token is needed.`,
+		Short: "Force a breaker's state, or release it",
+		Long: `Force the state of a breaker in a running proxy. open and closed hold until the duration ends or
+auto releases them; half-open starts probing now. The suffix _service of SERVICE may be left out.
+The admin token is required.`,
 		Example: `  cbproxy force vms open --duration 10m --reason maintenance
   cbproxy force vms_service auto --token-file /run/secrets/cbproxy`,
 		Args: cobra.ExactArgs(2),
@@ -56,7 +56,7 @@ The admin token is needed.`,
 			case c.Flags().Changed("duration") && duration <= 0:
 				return invalid(fmt.Errorf("--duration: must be positive, got %v", duration))
 			case duration > 0 && o.State != "open" && o.State != "closed":
-				return invalid(errors.New("--duration: has a meaning only with open and closed"))
+				return invalid(errors.New("--duration: applies only to open and closed"))
 			case duration > 0:
 				o.Duration = duration.String()
 			}
@@ -90,8 +90,8 @@ The admin token is needed.`,
 	return c
 }
 
-// force carries an order out and returns the service as it is then.
-func (c *client) force(ctx context.Context, service string, o order) ([]byte, error) {
+// force sends the request and returns the resulting status of the service.
+func (c *client) force(ctx context.Context, service string, o forceRequest) ([]byte, error) {
 	h, _, err := c.health(ctx)
 	if err != nil {
 		return nil, err
@@ -107,10 +107,10 @@ func (c *client) force(ctx context.Context, service string, o order) ([]byte, er
 	return c.call(ctx, http.MethodPost, "circuit-breakers/"+url.PathEscape(name)+"/force-state", body)
 }
 
-// holdText says who decides about a breaker.
+// holdText says whether the state is forced.
 func holdText(s admin.Service, now time.Time) string {
 	if s.Forced == nil {
-		return "by its own decision from now on"
+		return "no longer forced"
 	}
 	return "forced " + forcedText(s.Forced, now)
 }

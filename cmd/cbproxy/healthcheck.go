@@ -33,13 +33,13 @@ func newHealthcheckCommand() *cobra.Command {
 			ctx, cancel := context.WithTimeout(c.Context(), timeout)
 			defer cancel()
 			if err := checkReady(ctx, admin); err != nil {
-				return failure(fmt.Errorf("ask %s whether it is ready: %w", admin, err))
+				return failure(fmt.Errorf("check readiness at %s: %w", admin, err))
 			}
 			return nil
 		},
 	}
 	c.Flags().StringVar(&admin, "admin", defaultAdminURL, "admin URL of the proxy")
-	c.Flags().DurationVar(&timeout, "timeout", 2*time.Second, "how long to wait for the answer")
+	c.Flags().DurationVar(&timeout, "timeout", 2*time.Second, "how long to wait for the response")
 	return c
 }
 
@@ -49,7 +49,7 @@ func checkReady(ctx context.Context, admin string) error {
 	if err != nil {
 		return err
 	}
-	// Whoever answers: nothing secret is sent, and a local proxy's certificate is for another name.
+	// No secret is sent, and the certificate of a local proxy is for another name, so it is not verified.
 	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // #nosec G402 -- see above
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
 	if err != nil {
@@ -64,10 +64,10 @@ func checkReady(ctx context.Context, admin string) error {
 		return nil
 	}
 	var problem struct{ Detail string }
-	content, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10)) // what there is of it is told
+	content, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10)) // a partial body is reported, too
 	text := string(content)
 	if json.Unmarshal(content, &problem) == nil {
 		text = problem.Detail
 	}
-	return fmt.Errorf("it answers %s: %s", clean(res.Status), short(strings.TrimSpace(text), 200))
+	return fmt.Errorf("status %s: %s", clean(res.Status), short(strings.TrimSpace(text), 200))
 }

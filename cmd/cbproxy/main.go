@@ -15,11 +15,11 @@ import (
 
 // Exit statuses.
 const (
-	exitFailure = 1 // something went wrong at run time
+	exitFailure = 1 // a failure at run time
 	exitUsage   = 2 // the command line or the configuration is wrong
 )
 
-// exitError is an error with the exit status that it deserves.
+// exitError is an error with the exit status of the process.
 type exitError struct {
 	status int
 	err    error
@@ -55,9 +55,9 @@ func execute(root *cobra.Command) int {
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "cbproxy",
-		Short: "A sidecar proxy that keeps its caller going when an upstream dies",
-		Long: `cbproxy stands between a caller and the services it calls. Each service has a
-circuit breaker: while its upstream is dead, cbproxy answers at once with a fallback.`,
+		Short: "A circuit-breaking sidecar proxy with fallbacks",
+		Long: `cbproxy forwards a caller's requests to the services it calls. Each service has a
+circuit breaker: while its upstream fails, cbproxy answers at once with a fallback.`,
 		Example:       "  cbproxy run --config config.yaml",
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -66,14 +66,14 @@ circuit breaker: while its upstream is dead, cbproxy answers at once with a fall
 	}
 	root.AddCommand(newRunCommand(), newDemoCommand(), newCheckCommand(), newHealthcheckCommand(), newSchemaCommand(), newVersionCommand())
 	root.AddCommand(newStatusCommand(), newForceCommand(), newQueueCommand())
-	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // but for flags that name one
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // flags that name a file override this
 	root.InitDefaultCompletionCmd()
 	atRunTime(root)
 	return root
 }
 
-// atRunTime makes errors of a command and of those below it failures, unless they say what they are.
-// Those that come before a command runs are of usage.
+// atRunTime makes each error of a command and its subcommands that is not an exitError a failure. Errors
+// before a command runs are usage errors.
 func atRunTime(c *cobra.Command) {
 	if run := c.RunE; run != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
@@ -84,8 +84,8 @@ func atRunTime(c *cobra.Command) {
 			return failure(err)
 		}
 	}
-	for _, below := range c.Commands() {
-		atRunTime(below)
+	for _, subcommand := range c.Commands() {
+		atRunTime(subcommand)
 	}
 }
 
@@ -96,8 +96,8 @@ func newRunCommand() *cobra.Command {
 		Short: "Run the proxy",
 		Long: `Run the proxy until SIGTERM or SIGINT, then let requests in flight finish within
 shutdown_timeout; a second signal exits at once. The configuration file is watched:
-a valid edit is in force within a second. SIGHUP reads it anew. Traces and metrics are
-exported where OpenTelemetry's environment variables (OTEL_*) say.`,
+a valid edit takes effect within a second. SIGHUP reloads it. Traces and metrics are
+exported as OpenTelemetry's environment variables (OTEL_*) configure.`,
 		Example: "  cbproxy run --config config.yaml --log-format json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

@@ -17,7 +17,7 @@ import (
 	"cbproxy/internal/admin"
 )
 
-// queueList is the API's answer to what is queued.
+// queueList is a response of GET /api/v1/queue.
 type queueList struct {
 	Queues   map[string]admin.Queue
 	Requests []admin.QueuedRequest
@@ -28,17 +28,17 @@ func newQueueCommand() *cobra.Command {
 	flags := new(adminFlags)
 	c := &cobra.Command{
 		Use:     "queue",
-		Short:   "List, retry and drop what a running proxy has queued",
+		Short:   "List, retry and drop queued requests of a running proxy",
 		Example: "  cbproxy queue list --state dead",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	flags.add(c)
 	c.AddCommand(newQueueListCommand(flags),
-		newQueueOrderCommand(flags, "retry", "Try queued requests now, dead ones again from the start", func(id string) (string, string) {
+		newQueueActionCommand(flags, "retry", "Retry queued requests now, dead letters included", func(id string) (string, string) {
 			return http.MethodPost, "queue/" + id + "/retry"
 		}),
-		newQueueOrderCommand(flags, "drop", "Remove queued requests", func(id string) (string, string) {
+		newQueueActionCommand(flags, "drop", "Remove queued requests", func(id string) (string, string) {
 			return http.MethodDelete, "queue/" + id
 		}))
 	return c
@@ -50,7 +50,7 @@ func newQueueListCommand(flags *adminFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List queued requests, oldest first",
-		Long:  "List queued requests, oldest first: what waits and what is dead and why, without a field, query or body.",
+		Long:  "List queued requests, oldest first: waiting ones and dead letters with the reason, without header fields, queries and bodies.",
 		Example: `  cbproxy queue list
   cbproxy queue list --service notifier --state dead --limit 10`,
 		Args: cobra.NoArgs,
@@ -61,7 +61,7 @@ func newQueueListCommand(flags *adminFlags) *cobra.Command {
 			case limit < 1 || limit > 1000:
 				return invalid(fmt.Errorf("--limit: must be from 1 to 1000, got %d", limit))
 			case after != "" && (service == "" || state == ""):
-				return invalid(errors.New("--after: goes with --service and --state"))
+				return invalid(errors.New("--after: needs --service and --state"))
 			}
 			client, err := flags.client()
 			if err != nil {
@@ -82,10 +82,10 @@ func newQueueListCommand(flags *adminFlags) *cobra.Command {
 			return list.draw(c.OutOrStdout(), client.now())
 		},
 	}
-	c.Flags().StringVar(&service, "service", "", "only this service's, which may be given without _service")
-	c.Flags().StringVar(&state, "state", "", "only those that are waiting, or dead")
-	c.Flags().StringVar(&after, "after", "", "only those behind this ID, with --service and --state")
-	c.Flags().IntVar(&limit, "limit", 100, "how many at most, up to 1000")
+	c.Flags().StringVar(&service, "service", "", "only requests of this service; the suffix _service may be left out")
+	c.Flags().StringVar(&state, "state", "", "only waiting or dead requests")
+	c.Flags().StringVar(&after, "after", "", "only requests after this ID; needs --service and --state")
+	c.Flags().IntVar(&limit, "limit", 100, "maximum number of requests, up to 1000")
 	// These fail for unknown flags only.
 	_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions([]string{"waiting", "dead"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("service", func(c *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
@@ -129,12 +129,12 @@ func (l *queueList) draw(w io.Writer, now time.Time) error {
 	return err
 }
 
-// newQueueOrderCommand returns a command that does the same to each ID it is given.
-func newQueueOrderCommand(flags *adminFlags, verb, what string, request func(id string) (method, path string)) *cobra.Command {
+// newQueueActionCommand returns a command that sends the same request for each given ID.
+func newQueueActionCommand(flags *adminFlags, verb, what string, request func(id string) (method, path string)) *cobra.Command {
 	return &cobra.Command{
 		Use:               verb + " ID...",
 		Short:             what,
-		Long:              what + ". All IDs are tried, even if one is refused. The admin token is needed.\n-o json prints an array of what the API says of each.",
+		Long:              what + ". All IDs are tried, even if one fails. The admin token is required.\n-o json prints an array of the API responses.",
 		Example:           "  cbproxy queue " + verb + " notifier_service.17 notifier_service.18",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: flags.completeQueued,
@@ -150,7 +150,7 @@ func newQueueOrderCommand(flags *adminFlags, verb, what string, request func(id 
 				if err != nil {
 					err = fmt.Errorf("%s: %w", clean(id), err)
 					if left := len(ids) - i - 1; left > 0 && !aboutOne(err) {
-						faults = append(faults, fmt.Errorf("%w\nThe other %d are not tried", err, left))
+						faults = append(faults, fmt.Errorf("%w\nThe other %d were not tried", err, left))
 						break
 					}
 					faults = append(faults, err)
@@ -158,7 +158,7 @@ func newQueueOrderCommand(flags *adminFlags, verb, what string, request func(id 
 				}
 				answers = append(answers, bytes.TrimSpace(content))
 				if !client.json {
-					done := map[string]string{"retry": "is tried again now", "drop": "is dropped"}[verb]
+					done := map[string]string{"retry": "is retried now", "drop": "dropped"}[verb]
 					if _, err := fmt.Fprintf(c.OutOrStdout(), "%s %s\n", clean(id), done); err != nil {
 						return err
 					}
@@ -181,7 +181,7 @@ func newQueueOrderCommand(flags *adminFlags, verb, what string, request func(id 
 	}
 }
 
-// aboutOne reports whether an error is about one request, and not about all that are asked for.
+// aboutOne reports whether an error concerns only one request, so that others may succeed.
 func aboutOne(err error) bool {
 	var refused *refusal
 	return errors.As(err, &refused) && (refused.status == http.StatusNotFound || refused.status == http.StatusConflict || refused.status >= 500)

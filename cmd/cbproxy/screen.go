@@ -2,24 +2,28 @@ package main
 
 import (
 	"bytes"
+	"cbproxy/internal/events"
+	"cbproxy/internal/sanitize"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/charmbracelet/x/ansi"
 	"golang.org/x/term"
-	"golang.org/x/text/width"
 )
 
-// screen shows one picture after another: in the same place on a terminal that can do that, else below
-// each other.
+// screen draws successive pictures: in place on a terminal that supports it, otherwise one below the other.
 type screen struct {
 	w        io.Writer
-	terminal *os.File // nil: below each other
+	terminal *os.File // nil: one picture below the other
 	paint    painter
-	begun    bool
+	drawn    bool // the first picture has been drawn
 }
 
 func newScreen(w io.Writer) *screen {
@@ -30,11 +34,11 @@ func newScreen(w io.Writer) *screen {
 	return s
 }
 
-// show writes a picture, below what is wrong if something is.
-func (s *screen) show(p *picture, trouble error) error {
+// show draws a picture, below a line with the connection error if there is one.
+func (s *screen) show(p *picture, connErr error) error {
 	var b bytes.Buffer
-	if trouble != nil {
-		fmt.Fprintf(&b, "%s %s\n", s.paint.paint(red, "CONNECTION LOST, what follows is old:"), clean(trouble.Error()))
+	if connErr != nil {
+		fmt.Fprintf(&b, "%s %s\n", s.paint.paint(red, "CONNECTION LOST, the data below is stale:"), clean(connErr.Error()))
 	}
 	if err := p.draw(&b, s.paint, p.now()); err != nil {
 		return err
@@ -48,33 +52,32 @@ func (s *screen) show(p *picture, trouble error) error {
 	return err
 }
 
-// size is the window's.
+// size returns the size of the terminal window.
 func (s *screen) size() (columns, rows int) {
 	columns, rows, err := term.GetSize(int(s.terminal.Fd()))
-	if err != nil || columns < 1 || rows < 1 { // a serial line's
+	if err != nil || columns < 1 || rows < 1 { // a serial line has no size
 		return 80, 24
 	}
 	return columns, rows
 }
 
-// frame is what puts lines into a window that has a row more than they are, in the place of the ones before.
-// What was in the window at first goes where one can scroll back to.
+// frame returns the bytes that draw lines from the top of a window with the given rows, over the previous frame. The first
+// frame scrolls the window's previous content up, so it stays in the scrollback. There must be fewer lines than rows.
 func (s *screen) frame(lines []string, rows int) string {
 	var b strings.Builder
-	if !s.begun {
-		s.begun = true
+	if !s.drawn {
+		s.drawn = true
 		b.WriteString(strings.Repeat("\n", rows))
 	}
 	b.WriteString("\x1b[H") // home
 	for _, line := range lines {
-		b.WriteString("\x1b[2K" + line + "\n") // cleared first, as a full line leaves no place behind it
+		b.WriteString("\x1b[2K" + line + "\n") // cleared first: after a full line the cursor is not behind it
 	}
-	b.WriteString("\x1b[J") // what is below
+	b.WriteString("\x1b[J") // clear the rest of the window
 	return b.String()
 }
 
-// fit returns what of a text goes into so many columns and rows. If there are too many lines, the last one
-// tells how many are missing.
+// fit cuts a text to the given columns and rows. If lines are left out, the last line says how many.
 func fit(text string, columns, rows int) []string {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines) > rows {
@@ -82,47 +85,105 @@ func fit(text string, columns, rows int) []string {
 		lines = append(lines[:shown:shown], fmt.Sprintf("… and %d more lines", len(lines)-shown))[:max(rows, 0)]
 	}
 	for i := range lines {
-		lines[i] = cut(lines[i], columns)
+		lines[i] = ansi.Truncate(lines[i], columns, "…")
 	}
 	return lines
 }
 
-// cut returns a line that takes at most so many columns, with … where it is cut.
-func cut(line string, columns int) string {
-	column, room := 0, 0 // room is where … would go
-	for i := 0; i < len(line); {
-		if strings.HasPrefix(line[i:], "\x1b") { // a colour
-			if end := strings.IndexByte(line[i:], 'm'); end >= 0 {
-				i += end + 1
-				continue
-			}
+// clean returns untrusted text as one line without control characters, safe to print on a terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case !unicode.IsPrint(r):
+			return unicode.ReplacementChar
 		}
-		r, size := utf8.DecodeRuneInString(line[i:])
-		if column < columns {
-			room = i
-		}
-		if column += columnsOf(r); column > columns {
-			if strings.Contains(line[:room], "\x1b") {
-				return line[:room] + "…\x1b[0m"
-			}
-			return line[:room] + "…"
-		}
-		i += size
-	}
-	return line
+		return r
+	}, s)
 }
 
-// columnsOf returns how many columns a character takes.
-func columnsOf(r rune) int {
-	if r < 0x300 {
-		return 1
+// short returns clean(s), truncated to n characters.
+func short(s string, n int) string {
+	s = clean(s)
+	if utf8.RuneCountInString(s) <= n {
+		return s
 	}
-	if unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf) {
-		return 0
+	return sanitize.TruncateRunes(s, n-1)
+}
+
+// isTerminal reports whether w is a terminal that supports escape sequences.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	kind := os.Getenv("TERM")
+	return ok && kind != "" && kind != "dumb" && term.IsTerminal(int(f.Fd()))
+}
+
+// painter colours text if it is true.
+type painter bool
+
+// newPainter returns a painter that colours if w is a terminal and NO_COLOR is not set.
+func newPainter(w io.Writer) painter {
+	return painter(isTerminal(w) && os.Getenv("NO_COLOR") == "")
+}
+
+// Colour codes. All have the same length, so that the cells of a table's column stay aligned.
+const (
+	uncoloured = 39
+	red        = 31
+	green      = 32
+	yellow     = 33
+)
+
+func (p painter) paint(colour int, s string) string {
+	if !p {
+		return s
 	}
-	switch width.LookupRune(r).Kind() {
-	case width.EastAsianWide, width.EastAsianFullwidth:
-		return 2
+	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", colour, s)
+}
+
+func stateColour(s events.State) int {
+	switch s {
+	case events.Open:
+		return red
+	case events.HalfOpen:
+		return yellow
 	}
-	return 1
+	return green
+}
+
+// age formats a duration with at most two units. A negative duration becomes 0s.
+func age(d time.Duration) string {
+	s := int(max(d, 0).Round(time.Second).Seconds())
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%ds", s)
+	case s < 3600:
+		return fmt.Sprintf("%dm%02ds", s/60, s%60)
+	case s < 86400:
+		return fmt.Sprintf("%dh%02dm", s/3600, s/60%60)
+	}
+	return fmt.Sprintf("%dd%02dh", s/86400, s/3600%24)
+}
+
+// printJSON prints a response of the API, indented, with unprintable characters escaped.
+func printJSON(w io.Writer, content []byte) error {
+	var indented, safe bytes.Buffer
+	if err := json.Indent(&indented, bytes.TrimSpace(content), "", "  "); err != nil {
+		return failure(err)
+	}
+	for _, r := range indented.String() {
+		switch {
+		case r < 0x7f || unicode.IsPrint(r):
+			safe.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&safe, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&safe, `\u%04x`, r)
+		}
+	}
+	safe.WriteByte('\n')
+	_, err := w.Write(safe.Bytes())
+	return err
 }

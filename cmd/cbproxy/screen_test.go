@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestLinesAreCutToTheWindow(t *testing.T) {
+func TestFitTruncatesLines(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		line    string
@@ -19,7 +19,7 @@ func TestLinesAreCutToTheWindow(t *testing.T) {
 		{"abcd", 1, "…"},
 		{"\x1b[31mabc\x1b[0m", 3, "\x1b[31mabc\x1b[0m"},
 		{"\x1b[31mabcd\x1b[0m e", 3, "\x1b[31mab…\x1b[0m"},
-		{"abc \x1b[31md\x1b[0m", 3, "ab…"},
+		{"abc \x1b[31md\x1b[0m", 3, "ab…\x1b[31m\x1b[0m"},
 		{"世界", 4, "世界"},
 		{"世界", 3, "世…"},
 		{"a世界", 3, "a…"},
@@ -27,13 +27,13 @@ func TestLinesAreCutToTheWindow(t *testing.T) {
 		{"e\u0301e\u0301e", 2, "e\u0301…"},
 		{"ééé", 2, "é…"},
 	} {
-		if got := cut(c.line, c.columns); got != c.want {
-			t.Errorf("cut(%q, %d) = %q, want %q", c.line, c.columns, got, c.want)
+		if got := fit(c.line, c.columns, 1)[0]; got != c.want {
+			t.Errorf("fit(%q, %d) = %q, want %q", c.line, c.columns, got, c.want)
 		}
 	}
 }
 
-func TestWhatDoesNotFitIsCounted(t *testing.T) {
+func TestFitCountsOmittedLines(t *testing.T) {
 	t.Parallel()
 	const text = "one\ntwo\nthree\nfour\n"
 	for rows, want := range map[int][]string{
@@ -49,7 +49,7 @@ func TestWhatDoesNotFitIsCounted(t *testing.T) {
 	}
 }
 
-func TestFramesStayWithinTheWindow(t *testing.T) {
+func TestFrameStaysWithinWindow(t *testing.T) {
 	t.Parallel()
 	s := &screen{}
 	for i, begins := range []string{"\n\n\n\x1b[H", "\x1b[H"} {

@@ -26,19 +26,19 @@ func newStatusCommand() *cobra.Command {
 	var watch, exitCode bool
 	c := &cobra.Command{
 		Use:   "status [SERVICE]",
-		Short: "Show a running proxy's breakers, or one with its history",
-		Long: `Show the breakers of a running proxy at a glance, or one of them with its history, newest
-first. SERVICE may be given without _service.
+		Short: "Show the breakers of a running proxy, or one with its history",
+		Long: `Show the breakers of a running proxy, or one of them with its history, newest first. The suffix
+_service of SERVICE may be left out.
 
-With --watch the picture is drawn anew on every event, ten times a second at most, and once a
-second on a terminal, so that ages are right; counts of failures are those of the last event.
-On a terminal it stays in its place, and shows what the window has room for.
+With --watch the output is redrawn on every event, at most ten times a second, and on a terminal
+once a second to update ages; failure counts are those of the last event. On a terminal it is
+redrawn in place and cut to the size of the window.
 
 With --exit-code the exit status is 0 if the proxy is healthy, 3 if it is degraded (a breaker
-is open or forced), and 4 if it is critical (that of a service of priority 1 is).
+is open or forced), and 4 if it is critical (the breaker of a priority 1 service is).
 
--o json prints the health as the API says it; with a SERVICE, an object with what the API
-says of it as service, and of its history as history.`,
+-o json prints the health response of the API; with a SERVICE, an object with its status in the
+field service and its history in the field history.`,
 		Example: `  cbproxy status
   cbproxy status rag --watch
   cbproxy status --exit-code -o json --admin http://10.0.0.7:9901`,
@@ -46,7 +46,7 @@ says of it as service, and of its history as history.`,
 		ValidArgsFunction: flags.completeService,
 		RunE: func(c *cobra.Command, args []string) error {
 			if watch && (exitCode || flags.output == "json") {
-				return invalid(errors.New("--watch goes with neither --exit-code nor -o json"))
+				return invalid(errors.New("--watch cannot be combined with --exit-code or -o json"))
 			}
 			client, err := flags.client()
 			if err != nil {
@@ -56,21 +56,21 @@ says of it as service, and of its history as history.`,
 			if watch {
 				ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
 				defer stop()
-				context.AfterFunc(ctx, stop) // so that a second Ctrl-C ends it where writing hangs
+				context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process even if a write hangs
 				return client.watch(ctx, c.OutOrStdout(), service)
 			}
 			return client.status(c.Context(), c.OutOrStdout(), service, exitCode)
 		},
 	}
 	flags.add(c)
-	c.Flags().BoolVarP(&watch, "watch", "w", false, "draw anew on every event, until interrupted")
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "redraw on every event until interrupted")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 if the proxy is degraded, with 4 if it is critical")
 	return c
 }
 
-// status shows the proxy once.
+// status prints the status once.
 func (c *client) status(ctx context.Context, w io.Writer, service string, exitCode bool) error {
-	p, document, err := c.look(ctx, service)
+	p, document, err := c.fetchStatus(ctx, service)
 	if err != nil {
 		return err
 	}
@@ -91,8 +91,8 @@ func (c *client) status(ctx context.Context, w io.Writer, service string, exitCo
 	return &exitError{exitCritical, errors.New("")}
 }
 
-// look asks the proxy how it is, and returns what to draw and what to print as JSON.
-func (c *client) look(ctx context.Context, service string) (*picture, []byte, error) {
+// fetchStatus fetches the status and returns what to draw and the JSON document to print.
+func (c *client) fetchStatus(ctx context.Context, service string) (*picture, []byte, error) {
 	p := &picture{taken: time.Now()}
 	var document []byte
 	var err error

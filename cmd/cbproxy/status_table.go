@@ -14,19 +14,19 @@ import (
 	"cbproxy/internal/events"
 )
 
-// picture is what a status shows.
+// picture is the data that the status command draws.
 type picture struct {
 	health  admin.Health
 	queues  map[string]admin.Queue
-	service string // the one that is shown alone, "" if all are
+	service string // the only service shown; "" for all
 	history []events.HistoryEntry
-	taken   time.Time // when, by this machine's clock
+	taken   time.Time // local time of the fetch
 }
 
-// now returns the proxy's time, so that ages are right where the clocks differ.
+// now returns the current time by the proxy's clock, so that ages are right even if the clocks differ.
 func (p *picture) now() time.Time { return p.health.Timestamp.Add(time.Since(p.taken)) }
 
-// draw writes the picture as it is at a time.
+// draw writes the picture with ages as of now.
 func (p *picture) draw(w io.Writer, paint painter, now time.Time) error {
 	p.drawHead(w, paint, now)
 	if p.service != "" {
@@ -35,7 +35,7 @@ func (p *picture) draw(w io.Writer, paint painter, now time.Time) error {
 	return p.drawTable(w, paint, now)
 }
 
-// drawHead writes the line about the whole proxy, and what an operator must not overlook.
+// drawHead writes the line about the whole proxy, a configuration error and keys that need a restart.
 func (p *picture) drawHead(w io.Writer, paint painter, now time.Time) {
 	h := p.health
 	colour := map[string]int{"healthy": green, "degraded": yellow}[h.Status]
@@ -45,13 +45,13 @@ func (p *picture) drawHead(w io.Writer, paint painter, now time.Time) {
 	fmt.Fprintf(w, "%s · instance %s · config %s, %s old · redis %s\n", paint.paint(colour, clean(h.Status)), clean(h.Instance),
 		short(h.Config.Hash, 12), age(now.Sub(h.Config.LoadedAt)), redisText(h.Redis, now))
 	if e := h.Config.LastError; e != nil {
-		fmt.Fprintln(w, paint.paint(red, "The last configuration was refused, and the one before it stays in force:"))
+		fmt.Fprintln(w, paint.paint(red, "The last configuration was rejected, the previous one stays in force:"))
 		for line := range strings.Lines(strings.TrimSpace(*e)) {
 			fmt.Fprintln(w, "  "+clean(strings.TrimRight(line, "\n")))
 		}
 	}
 	if keys := h.Config.RestartRequired; len(keys) > 0 {
-		fmt.Fprintf(w, "%s %s\n", paint.paint(yellow, "Waits for a restart:"), clean(strings.Join(keys, ", ")))
+		fmt.Fprintf(w, "%s %s\n", paint.paint(yellow, "Restart required:"), clean(strings.Join(keys, ", ")))
 	}
 	fmt.Fprintln(w)
 }
@@ -73,8 +73,7 @@ func redisText(r admin.RedisStatus, now time.Time) string {
 	return text
 }
 
-// drawTable writes a line for each service. A column in which nobody has anything to say is left
-// out.
+// drawTable writes a line for each service. Empty columns are left out.
 func (p *picture) drawTable(w io.Writer, paint painter, now time.Time) error {
 	columns := []string{"SERVICE", paint.paint(uncoloured, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "MODE", "QUEUE", "LAST ERROR"}
 	rows, used := [][]string{columns}, make([]bool, len(columns))
@@ -146,7 +145,7 @@ func modeText(s admin.Service) string {
 	case s.Mode == "enforce":
 		return ""
 	case s.ShadowRejections > 0:
-		return fmt.Sprintf("%s, would have refused %d", clean(s.Mode), s.ShadowRejections)
+		return fmt.Sprintf("%s, would have rejected %d", clean(s.Mode), s.ShadowRejections)
 	}
 	return clean(s.Mode)
 }
@@ -168,7 +167,7 @@ func errorText(f *events.Failure, now time.Time) string {
 	return short(fmt.Sprintf("%s %s ago: %s", f.Type, age(now.Sub(f.Time)), f.Detail), 60)
 }
 
-// drawService writes all of one service.
+// drawService writes the details of one service.
 func (p *picture) drawService(w io.Writer, paint painter, now time.Time) error {
 	s := p.health.Services[p.service]
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -33,10 +33,10 @@ func TestStatusReadsAtAGlance(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `critical · instance host-1 · config abc, 1h30m old · redis down for 3s
-The last configuration was refused, and the one before it stays in force:
+The last configuration was rejected, the previous one stays in force:
   config.yaml:3:1: routes: wrong�[2J
   config.yaml:4:1: more
-Waits for a restart: listen
+Restart required: listen
 
 SERVICE    STATE   SINCE  PROBE IN  FAILURES  FORCED                                 QUEUE              LAST ERROR
 a_service  open    12s    48s       5/5       open for 10m00s: �]0;owned�maintenance  2 waiting, 1 dead  connect 12s ago: refused��31m
@@ -55,7 +55,7 @@ b          closed  1d02h  -         3/5       -                                 
 }
 
 // Whoever tries a breaker out sees without a metrics query what it would have done.
-func TestStatusTellsWhatAShadowWouldHaveRefused(t *testing.T) {
+func TestStatusShowsShadowRejections(t *testing.T) {
 	t.Parallel()
 	p := &picture{health: admin.Health{Services: map[string]admin.Service{
 		"a": {Mode: "shadow", ShadowRejections: 12}, "b": {Mode: "shadow"}, "c": {Mode: "enforce"},
@@ -69,7 +69,7 @@ func TestStatusTellsWhatAShadowWouldHaveRefused(t *testing.T) {
 		return squeeze(got.String())
 	}
 	all := draw()
-	for service, want := range map[string]string{"a": "shadow, would have refused 12", "b": "shadow", "c": "enforce"} {
+	for service, want := range map[string]string{"a": "shadow, would have rejected 12", "b": "shadow", "c": "enforce"} {
 		inTable := want
 		if want == "enforce" { // which is said of nobody where all are
 			inTable = "-"

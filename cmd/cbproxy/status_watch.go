@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// watchPause is the least time between two looks, so that a burst of events is drawn as few pictures,
-// the last of which has all of it. A look that fails is repeated after watchRetry.
+// watchPause is the minimum time between two fetches, so that a burst of events causes few redraws, the last of which
+// shows all of it. A failed fetch is retried after watchRetry.
 const (
 	watchPause = 100 * time.Millisecond
 	watchRetry = time.Second
 )
 
-// news returns the latest that follow tells: nil for events, or why the connection is lost.
-func (c *client) news(ctx context.Context, following *sync.WaitGroup) <-chan error {
+// notifications returns a channel with the latest notification of follow: nil for events, or why the connection was lost.
+func (c *client) notifications(ctx context.Context, following *sync.WaitGroup) <-chan error {
 	news := make(chan error, 1)
 	following.Go(func() {
 		c.follow(ctx, func(err error) {
 			select {
-			case <-news: // is overtaken
+			case <-news: // superseded
 			default:
 			}
 			news <- err
@@ -32,9 +32,9 @@ func (c *client) news(ctx context.Context, following *sync.WaitGroup) <-chan err
 	return news
 }
 
-// watch draws until ctx ends.
+// watch redraws the status until ctx is done.
 func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
-	p, _, err := c.look(ctx, service)
+	p, _, err := c.fetchStatus(ctx, service)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -49,7 +49,7 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 	var following sync.WaitGroup
 	defer following.Wait()
 	defer stop()
-	news := c.news(ctx, &following)
+	news := c.notifications(ctx, &following)
 	resized, tick := make(chan os.Signal, 1), new(time.Ticker)
 	if screen.terminal != nil {
 		signal.Notify(resized, syscall.SIGWINCH)
@@ -57,17 +57,17 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 		tick = time.NewTicker(time.Second)
 		defer tick.Stop()
 	}
-	due := news // nil while it is too early for another look
+	due := news // nil while it is too early for another fetch
 	pause := time.NewTimer(watchPause)
 	defer pause.Stop()
-	var trouble error
-	failed := false // the last look did
-	look := func() {
+	var connErr error
+	failed := false // the last fetch failed
+	fetch := func() {
 		var now *picture
-		if now, _, trouble = c.look(ctx, service); trouble == nil {
+		if now, _, connErr = c.fetchStatus(ctx, service); connErr == nil {
 			p = now
 		}
-		failed, due = trouble != nil, nil
+		failed, due = connErr != nil, nil
 		pause.Reset(map[bool]time.Duration{false: watchPause, true: watchRetry}[failed])
 	}
 	for {
@@ -78,10 +78,10 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 			if due = news; !failed {
 				continue
 			}
-			look()
-		case trouble = <-due:
-			if failed = false; trouble == nil {
-				look()
+			fetch()
+		case connErr = <-due:
+			if failed = false; connErr == nil {
+				fetch()
 			}
 		case <-resized:
 		case <-tick.C:
@@ -89,7 +89,7 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err := screen.show(p, trouble); err != nil {
+		if err := screen.show(p, connErr); err != nil {
 			return failure(err)
 		}
 	}

@@ -81,27 +81,27 @@ func TestCommandsTellWhoElseAnswers(t *testing.T) {
 		want   []string
 	}{
 		"TLS":                  {"status --admin http://" + secure.Listener.Addr().String(), 1, []string{"speaks TLS", "--admin https://", "--ca-file"}},
-		"no TLS":               {"status --admin https://" + strings.TrimPrefix(p.admin, "http://"), 1, []string{"speaks no TLS", "--admin http://"}},
+		"no TLS":               {"status --admin https://" + strings.TrimPrefix(p.admin, "http://"), 1, []string{"does not use TLS", "--admin http://"}},
 		"unknown authority":    {"status --admin " + secure.URL, 1, []string{"certificate", "--ca-file FILE"}},
-		"no answer":            {"status --timeout 200ms --admin " + listener(t, silent("")), 1, []string{"nothing came within 200ms", "--timeout"}},
-		"half an answer":       {"status --timeout 200ms --admin " + listener(t, silent(head)), 1, []string{"the rest did not come within 200ms", "--timeout"}},
-		"no answer to watch":   {"status --watch --timeout 200ms --admin " + listener(t, silent("")), 1, []string{"nothing came within 200ms"}},
-		"broken off":           {"status --admin " + listener(t, saying(head)), 1, []string{"broke off its answer: unexpected EOF", "log"}},
+		"no answer":            {"status --timeout 200ms --admin " + listener(t, silent("")), 1, []string{"no response within 200ms", "--timeout"}},
+		"half an answer":       {"status --timeout 200ms --admin " + listener(t, silent(head)), 1, []string{"no complete response within 200ms", "--timeout"}},
+		"no answer to watch":   {"status --watch --timeout 200ms --admin " + listener(t, silent("")), 1, []string{"no response within 200ms"}},
+		"broken off":           {"status --admin " + listener(t, saying(head)), 1, []string{"sent an incomplete response: unexpected EOF", "log"}},
 		"closed":               {"status --admin " + listener(t, saying("")), 1, []string{"no answer", "EOF", "admin.listen"}},
 		"no HTTP":              {"status --admin " + listener(t, saying("SSH-2.0-\x1b[31mOpenSSH\r\n")), 1, []string{"no answer", "SSH-2.0", "admin.listen"}},
-		"no JSON":              {"status --admin " + page("<html>"), 1, []string{"does not answer as cbproxy's admin API does", "admin.listen"}},
-		"other JSON":           {"status --exit-code --admin " + page(`{"status":"green"}`), 1, []string{"does not answer as cbproxy's admin API does", "admin.listen"}},
-		"JSON of another kind": {"force rag open --admin " + page(`[1]`), 1, []string{"this version can't read"}},
+		"no JSON":              {"status --admin " + page("<html>"), 1, []string{"is not the admin API of cbproxy", "admin.listen"}},
+		"other JSON":           {"status --exit-code --admin " + page(`{"status":"green"}`), 1, []string{"is not the admin API of cbproxy", "admin.listen"}},
+		"JSON of another kind": {"force rag open --admin " + page(`[1]`), 1, []string{"this version cannot decode"}},
 		"the data plane":       {"status --admin " + p.data, 1, []string{"no route has a prefix", "and not the data plane?", "admin.listen"}},
 		"nobody":               {"queue list --admin " + freeAddress(t), 1, []string{"connection refused", "Is it running there?", "CBPROXY_ADMIN"}},
 		"no socket":            {"status --admin unix://" + folder + "/none.sock", 1, []string{"no such file", "unix://" + folder, "Is it running there?"}},
 		"empty token file":     {"status --token-file " + file("empty", "\n"), 2, []string{"--token-file", "contains no token"}},
-		"two tokens":           {"status --token-file " + file("two", "a-secret\nb-secret\n"), 2, []string{"--token-file", "second line"}},
+		"two tokens":           {"status --token-file " + file("two", "a-secret\nb-secret\n"), 2, []string{"--token-file", "line break"}},
 		"health: TLS":          {"healthcheck --admin http://" + secure.Listener.Addr().String(), 1, []string{"400 Bad Request: Client sent an HTTP request to an HTTPS server"}},
 		"health: usage":        {"healthcheck --admin ftp://x", 2, []string{"--admin"}},
 		"health: no time":      {"healthcheck --timeout 0s", 2, []string{"--timeout"}},
 		"list: no service":     {"queue list --service rog --admin " + p.admin, 1, []string{`no service is named "rog"`}},
-		"drop: nobody there":   {"queue drop a.1 a.2 a.3 --admin " + freeAddress(t), 1, []string{"a.1: no answer", "The other 2 are not tried"}},
+		"drop: nobody there":   {"queue drop a.1 a.2 a.3 --admin " + freeAddress(t), 1, []string{"a.1: no answer", "The other 2 were not tried"}},
 		"drop: none is known":  {"queue drop a.1 a.2 --token-file " + file("token", adminToken) + " --admin " + p.admin, 1, []string{`"a.1"`, `"a.2"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestCommandsTellWhoElseAnswers(t *testing.T) {
 
 func TestCommandsTellWhichVariableIsWrong(t *testing.T) {
 	t.Parallel()
-	for variable, says := range map[string]string{"CBPROXY_ADMIN=ftp://x": "CBPROXY_ADMIN: must be http://", "CBPROXY_ADMIN_TOKEN=a\nb-secret": "CBPROXY_ADMIN_TOKEN: the token holds"} {
+	for variable, says := range map[string]string{"CBPROXY_ADMIN=ftp://x": "CBPROXY_ADMIN: must be http://", "CBPROXY_ADMIN_TOKEN=a\nb-secret": "CBPROXY_ADMIN_TOKEN: the token contains"} {
 		c := exec.Command(binary, "status")
 		c.Env = append(os.Environ(), variable)
 		out, err := c.CombinedOutput()

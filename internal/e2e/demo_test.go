@@ -122,7 +122,7 @@ func TestDemoSaysWhichAddressIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	for flag, says := range map[string]string{"--listen": "--listen and --admin", "--admin": "--listen and --admin", "--switches": "--switches takes"} {
+	for flag, says := range map[string]string{"--listen": "--listen and --admin", "--admin": "--listen and --admin", "--switches": "use --switches"} {
 		d := startDemo(t, flag, l.Addr().String())
 		if status := d.wait(); status != 1 || !strings.Contains(d.out.String(), says) || !strings.Contains(d.out.String(), "address already in use") {
 			t.Errorf("%s: exit status %d: %s", flag, status, d.out)

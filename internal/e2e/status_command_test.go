@@ -43,9 +43,9 @@ func TestStatusAndForce(t *testing.T) {
 		{"status --exit-code", 4, []string{"critical", "maintenance"}},
 		{"status", 0, []string{"critical"}},
 		{"force rag_service closed -o json", 0, []string{`"circuit_breaker_state": "closed"`, `"scope": "instance"`}},
-		{"force rag_service auto", 0, []string{"rag_service is closed, by its own decision"}},
+		{"force rag_service auto", 0, []string{"rag_service is closed, no longer forced"}},
 		{"status rag", 0, []string{"recovery timeout", "10m0s", "forced", "maintenance", "CAUSE"}},
-		{"force rag open --scope fleet", 1, []string{"refuses", "fleet"}},
+		{"force rag open --scope fleet", 1, []string{"rejects", "fleet"}},
 		{"force rog open", 1, []string{`no service is named "rog"`, "rag_service"}},
 		{"status rog", 1, []string{`no service is named "rog"`, "rag_service"}},
 		{"force rag ajar", 2, []string{"half-open", `"ajar"`}},
@@ -146,7 +146,7 @@ func TestQueueCommands(t *testing.T) {
 	if len(requests) != 2 {
 		t.Fatalf("queued: %+v", requests)
 	}
-	if status, out, stderr := p.tell(t, "queue", "drop", "svc.999999", requests[1].ID); status != 1 || !strings.Contains(out, requests[1].ID+" is dropped") || !strings.Contains(stderr, "svc.999999") {
+	if status, out, stderr := p.tell(t, "queue", "drop", "svc.999999", requests[1].ID); status != 1 || !strings.Contains(out, requests[1].ID+" dropped") || !strings.Contains(stderr, "svc.999999") {
 		t.Errorf("drop: exit status %d\n%s%s", status, out, stderr)
 	}
 	if status, out, stderr := p.tell(t, "queue", "drop", "svc.999999", "-o", "json"); status != 1 || out != "[]\n" || !strings.Contains(stderr, "svc.999999") {

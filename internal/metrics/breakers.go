@@ -10,29 +10,29 @@ var (
 	stateDesc = prometheus.NewDesc("enhanced_circuit_breaker_state",
 		"State of the circuit breaker: 0 closed, 1 open, 2 half-open.", []string{"service"}, nil)
 	changesDesc = prometheus.NewDesc("cbproxy_state_changes_total",
-		"Changes of the circuit breaker's state, by the state it changed to.", []string{"service", "to"}, nil)
+		"State changes of the circuit breaker by new state.", []string{"service", "to"}, nil)
 	shadowDesc = prometheus.NewDesc("cbproxy_shadow_rejections_total",
-		"Requests that passed because the breaker is in shadow mode and would have been rejected, by the reason.", []string{"service", "reason"}, nil)
+		"Requests that a breaker in shadow mode let pass and would have rejected otherwise, by reason.", []string{"service", "reason"}, nil)
 	forcedDesc = prometheus.NewDesc("cbproxy_forced",
-		"1 while an operator holds the circuit breaker in this state, 0 otherwise.", []string{"service", "state"}, nil)
+		"1 while the circuit breaker is forced into this state, 0 otherwise.", []string{"service", "state"}, nil)
 	enforcedDesc = prometheus.NewDesc("cbproxy_enforced",
-		"1 if the circuit breaker refuses requests when it is open, 0 if its mode lets all pass: shadow or off.", []string{"service"}, nil)
+		"1 if the circuit breaker rejects requests while open, 0 if its mode is shadow or off.", []string{"service"}, nil)
 	failuresInARowDesc = prometheus.NewDesc("cbproxy_consecutive_failures",
-		"Calls that failed in a row; an open or half-open breaker remembers those that opened it.", []string{"service"}, nil)
+		"Consecutive failed calls; while open or half-open, the count that opened the breaker.", []string{"service"}, nil)
 	failMaxDesc = prometheus.NewDesc("cbproxy_consecutive_failures_limit",
-		"Failures in a row that open the circuit breaker; 0 if they never do.", []string{"service"}, nil)
+		"Consecutive failures that open the circuit breaker; 0 if disabled.", []string{"service"}, nil)
 	failureRatioDesc = prometheus.NewDesc("cbproxy_failure_ratio",
-		"Share of the calls in the breaker's window that failed; 0 while there are too few to count, or nothing looks at it.", []string{"service"}, nil)
+		"Failure ratio in the breaker's window; 0 below the minimum number of calls or if no ratio limit is set.", []string{"service"}, nil)
 	failureRatioLimitDesc = prometheus.NewDesc("cbproxy_failure_ratio_limit",
-		"Share of failures in the window that opens the circuit breaker; 0 if none does.", []string{"service"}, nil)
+		"Failure ratio that opens the circuit breaker; 0 if disabled.", []string{"service"}, nil)
 	probingDesc = prometheus.NewDesc("cbproxy_fleet_probing",
-		"1 if this instance is the one that may probe for the fleet, 0 otherwise.", []string{"service"}, nil)
+		"1 if this instance holds the fleet's probe lease, 0 otherwise.", []string{"service"}, nil)
 )
 
-// holdable are the states that an operator can hold a breaker in.
-var holdable = [...]events.State{events.Closed, events.Open}
+// forcible are the states that a breaker can be forced to stay in.
+var forcible = [...]events.State{events.Closed, events.Open}
 
-// breakerCollector asks the breakers at each scrape, so that what it says is true then.
+// breakerCollector reads the breakers at each scrape.
 type breakerCollector struct {
 	breakers func() map[string]Breaker
 }
@@ -54,7 +54,7 @@ func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
 			metrics <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(b.Changes[to]), service, to.String())
 		}
 		gauge(probingDesc, oneIf(b.Probing))
-		for _, state := range holdable {
+		for _, state := range forcible {
 			gauge(forcedDesc, oneIf(b.Held && b.State == state), state.String())
 		}
 		gauge(enforcedDesc, oneIf(b.Enforced))

@@ -6,16 +6,16 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Fallback is what a scrape wants to know of one service's fallback.
+// Fallback is the state of one service's fallback.
 type Fallback struct {
-	// Cache is what its cache has done; all zero without one.
+	// Cache has the counters of the cache; all zero without one.
 	Cache Cache
-	// Upstream is the state of its second upstream's breaker, where it has one.
+	// Upstream is the state of the fallback upstream's breaker, if HasUpstream.
 	Upstream    events.State
 	HasUpstream bool
 }
 
-// Cache is what a scrape wants to know of one service's cache.
+// Cache has the counters of one service's cache.
 type Cache struct {
 	Hits, Misses, Stored, Evicted uint64
 	Entries                       int
@@ -24,22 +24,22 @@ type Cache struct {
 
 var (
 	cacheHitsDesc = prometheus.NewDesc("cbproxy_cache_hits_total",
-		"Requests for which the cache had an answer; over hits and misses it is the hit rate.", []string{"service"}, nil)
+		"Fallback requests answered from the cache.", []string{"service"}, nil)
 	cacheMissesDesc = prometheus.NewDesc("cbproxy_cache_misses_total",
-		"Requests for which the cache was asked and had no answer.", []string{"service"}, nil)
+		"Fallback requests that the cache could not answer.", []string{"service"}, nil)
 	cacheStoredDesc = prometheus.NewDesc("cbproxy_cache_stored_total",
-		"Responses that were put into the cache.", []string{"service"}, nil)
+		"Responses stored in the cache.", []string{"service"}, nil)
 	cacheEvictedDesc = prometheus.NewDesc("cbproxy_cache_evicted_total",
-		"Responses that left the cache to make room.", []string{"service"}, nil)
+		"Responses evicted from the cache to free memory.", []string{"service"}, nil)
 	cacheEntriesDesc = prometheus.NewDesc("cbproxy_cache_entries",
 		"Responses in the cache.", []string{"service"}, nil)
 	cacheBytesDesc = prometheus.NewDesc("cbproxy_cache_bytes",
-		"Memory that the responses in the cache take, about.", []string{"service"}, nil)
+		"Approximate cache memory in bytes.", []string{"service"}, nil)
 	secondUpstreamDesc = prometheus.NewDesc("cbproxy_fallback_upstream_state",
-		"State of the breaker of the fallback's upstream: 0 closed, 1 open, 2 half-open; absent without one.", []string{"service"}, nil)
+		"State of the fallback upstream's breaker: 0 closed, 1 open, 2 half-open; absent without such an upstream.", []string{"service"}, nil)
 )
 
-// fallbackCollector asks the fallbacks at each scrape.
+// fallbackCollector reads the fallbacks at each scrape.
 type fallbackCollector struct {
 	fallbacks func() map[string]Fallback
 }

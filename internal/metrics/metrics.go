@@ -1,5 +1,3 @@
-// Package metrics keeps every Prometheus metric in one place: counters fed by the outcome of
-// each request, and collectors that ask at each scrape for what is true then.
 package metrics
 
 import (
@@ -15,28 +13,26 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Breaker is what a scrape wants to know of one breaker.
+// Breaker is the state of one breaker.
 type Breaker struct {
 	State events.State
 	// Changes counts the transitions by the state they led to.
 	Changes [len(events.States)]uint64
-	// ShadowRejections counts the requests that passed in shadow mode and would have been
-	// refused, by the reason.
+	// ShadowRejections counts the requests that passed in shadow mode and would have been rejected, by reason.
 	ShadowRejections map[events.Reason]uint64
-	// Probing tells that this instance is the one that may probe for the fleet.
+	// Probing reports whether this instance holds the fleet's probe lease.
 	Probing bool
-	// Held tells that an operator holds the breaker in State, and Enforced that it refuses calls when it is
-	// open.
+	// Held reports whether State is forced, and Enforced whether the breaker rejects calls while it is open.
 	Held, Enforced bool
-	// ConsecutiveFailures counts the calls that failed in a row, and FailMax is how many of them
-	// open the breaker; 0 if they never do.
+	// ConsecutiveFailures is the current number of consecutive failures, and FailMax the number that opens the breaker; 0
+	// disables that.
 	ConsecutiveFailures, FailMax int
-	// FailureRatio is the share of failures in the window, 0 while it can't open the breaker, and
-	// FailureRatioLimit the share that does; 0 if none does.
+	// FailureRatio is the failure ratio in the window, 0 below the minimum number of calls, and FailureRatioLimit the ratio
+	// that opens the breaker; 0 disables that.
 	FailureRatio, FailureRatioLimit float64
 }
 
-// Redis is what a scrape wants to know of the Redis that instances share.
+// Redis is the condition of Redis.
 type Redis struct {
 	Up                 bool
 	Operations, Errors uint64
@@ -89,29 +85,29 @@ type Metrics struct {
 	reloadTime   prometheus.Gauge
 }
 
-// buckets reach from a sidecar's own overhead to the longest timeouts.
+// buckets range from the overhead of the proxy to the longest timeouts, in seconds.
 var buckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
-// New returns metrics on a registry of their own.
+// New returns metrics in a new registry.
 func New(c Config) *Metrics {
 	m := &Metrics{
 		registry:   prometheus.NewRegistry(),
 		strategies: c.Strategies,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "enhanced_circuit_breaker_requests_total",
-			Help: "Client requests by how they ended.",
+			Help: "Client requests by result.",
 		}, []string{"service", "status"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "enhanced_circuit_breaker_failures_total",
-			Help: "Failures of the upstream by type.",
+			Help: "Upstream failures by type.",
 		}, []string{"service", "error_type"}),
 		fallbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "enhanced_circuit_breaker_fallbacks_total",
-			Help: "Responses given in the upstream's place, by strategy and reason.",
+			Help: "Fallback responses by strategy and reason.",
 		}, []string{"service", "strategy", "reason"}),
 		responseTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:                            "enhanced_circuit_breaker_response_time_seconds",
-			Help:                            "Time from a request's arrival to the end of its response, for requests the upstream was asked.",
+			Help:                            "Time from a request's arrival to the end of its response, for requests sent to the upstream.",
 			Buckets:                         buckets,
 			NativeHistogramBucketFactor:     1.1,
 			NativeHistogramMaxBucketNumber:  100,
@@ -119,11 +115,11 @@ func New(c Config) *Metrics {
 		}, []string{"service"}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cbproxy_upstream_attempts_total",
-			Help: "Requests sent to the upstream for clients, retries among them.",
+			Help: "Upstream attempts for client requests, including retries.",
 		}, []string{"service"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cbproxy_upstream_retries_total",
-			Help: "Requests sent to the upstream again.",
+			Help: "Upstream retries.",
 		}, []string{"service"}),
 		budgetSpent: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cbproxy_retry_budget_spent_total",
@@ -131,7 +127,7 @@ func New(c Config) *Metrics {
 		}, []string{"service"}),
 		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cbproxy_requests_shed_total",
-			Help: "Client requests turned away by a limit on requests in flight: the route's own, or the whole proxy's.",
+			Help: "Client requests rejected by a limit on requests in flight: of the route or of the whole proxy.",
 		}, []string{"service", "limit"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cbproxy_probes_total",
@@ -139,7 +135,7 @@ func New(c Config) *Metrics {
 		}, []string{"service", "result"}),
 		localErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cbproxy_local_errors_total",
-			Help: "Attempts, probes and deliveries that this machine could not carry out, by what it lacked. They count neither for nor against the upstream.",
+			Help: "Attempts, probes and deliveries that failed for lack of a local resource, by resource. They count neither as success nor as failure of the upstream.",
 		}, []string{"kind"}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "cbproxy_requests_in_flight",
@@ -151,16 +147,16 @@ func New(c Config) *Metrics {
 		}, []string{"result"}),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "cbproxy_config_last_reload_successful",
-			Help: "1 if the last configuration read was accepted, 0 if it was refused.",
+			Help: "1 if the last configuration read was accepted, 0 if it was rejected.",
 		}),
 		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "cbproxy_config_last_reload_success_timestamp_seconds",
-			Help: "Unix time of the last configuration that was accepted.",
+			Help: "Unix time of the last accepted configuration.",
 		}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "cbproxy_build_info",
-		Help:        "Always 1; the labels tell the build.",
+		Help:        "Always 1; the labels identify the build.",
 		ConstLabels: prometheus.Labels{"version": c.Version, "commit": c.Commit, "go_version": runtime.Version()},
 	})
 	build.Set(1)
@@ -197,13 +193,12 @@ func (m *Metrics) Collect(s Sources) {
 	}
 }
 
-// Handler serves a scrape. With exemplars, which no other text format has, it does so in
-// OpenMetrics for whoever prefers that.
+// Handler serves scrapes. With exemplars it also offers the OpenMetrics format, the only text format that has them.
 func (m *Metrics) Handler(exemplars bool) http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, EnableOpenMetrics: exemplars})
 }
 
-// Gatherer is what a scrape shows.
+// Gatherer returns the metrics of a scrape.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
 // Reloaded counts a reload that was accepted or refused at the given time.
@@ -217,8 +212,7 @@ func (m *Metrics) Reloaded(ok bool, at time.Time) {
 	m.Loaded(at)
 }
 
-// Loaded tells when the configuration that is in force was accepted, without counting a
-// reload: it is called for the first one.
+// Loaded records when the first configuration was accepted. It counts no reload.
 func (m *Metrics) Loaded(at time.Time) {
 	m.reloaded.Set(1)
 	m.reloadTime.Set(float64(at.UnixMilli()) / 1000)

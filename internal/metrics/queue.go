@@ -2,10 +2,10 @@ package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Queue is what a scrape wants to know of one service's queue.
+// Queue is the state of one service's queue.
 type Queue struct {
 	Depth, Dead int
-	// OldestAge is how long the request that has waited longest has, in seconds; 0 if none waits.
+	// OldestAge is the age of the oldest waiting request in seconds; 0 if none waits.
 	OldestAge                                float64
 	Accepted, Delivered, Retried, Died, Lost uint64
 	TakenOver, Surrendered                   uint64
@@ -13,30 +13,30 @@ type Queue struct {
 
 var (
 	queueDepthDesc = prometheus.NewDesc("cbproxy_queue_depth",
-		"Requests that wait to be delivered.", []string{"service"}, nil)
+		"Queued requests waiting for delivery.", []string{"service"}, nil)
 	queueAgeDesc = prometheus.NewDesc("cbproxy_queue_oldest_age_seconds",
-		"How long the request that has waited longest has waited; 0 if none waits.", []string{"service"}, nil)
+		"Age of the oldest waiting request in seconds; 0 if none waits.", []string{"service"}, nil)
 	queueDeadDesc = prometheus.NewDesc("cbproxy_queue_dead",
-		"Dead letters that are kept.", []string{"service"}, nil)
+		"Dead letters stored.", []string{"service"}, nil)
 	queueAcceptedDesc = prometheus.NewDesc("cbproxy_queue_accepted_total",
-		"Requests that were queued.", []string{"service"}, nil)
+		"Requests accepted into the queue.", []string{"service"}, nil)
 	queueDeliveredDesc = prometheus.NewDesc("cbproxy_queue_delivered_total",
-		"Queued requests that the upstream has taken.", []string{"service"}, nil)
+		"Queued requests delivered to the upstream.", []string{"service"}, nil)
 	queueRetriedDesc = prometheus.NewDesc("cbproxy_queue_retried_total",
-		"Deliveries that failed and are tried again.", []string{"service"}, nil)
+		"Failed deliveries that will be retried.", []string{"service"}, nil)
 	queueDiedDesc = prometheus.NewDesc("cbproxy_queue_dead_total",
 		"Queued requests that became dead letters.", []string{"service"}, nil)
 	queueLostDesc = prometheus.NewDesc("cbproxy_queue_lost_total",
-		"Dead letters that were removed because there were too many.", []string{"service"}, nil)
+		"Dead letters removed because their limit was exceeded.", []string{"service"}, nil)
 	queueTakenOverDesc = prometheus.NewDesc("cbproxy_queue_taken_over_total",
-		"Queued requests of instances that are gone which this one has taken over.", []string{"service"}, nil)
+		"Queued requests taken over from instances that are gone.", []string{"service"}, nil)
 	queueSurrenderedDesc = prometheus.NewDesc("cbproxy_queue_surrendered_total",
-		"Queued requests that other instances have taken over while this one was gone.", []string{"service"}, nil)
+		"Queued requests taken over by another instance while this one was unreachable.", []string{"service"}, nil)
 	queueCommitsDesc = prometheus.NewDesc("cbproxy_queue_commits_total",
-		"Commits of the queue's files, each of which may be for many requests and takes two fsyncs.", nil, nil)
+		"Commits of the queue's files. A commit covers one or more requests and takes two fsyncs.", nil, nil)
 )
 
-// queueCollector asks the queues at each scrape.
+// queueCollector reads the queues at each scrape.
 type queueCollector struct {
 	queues func() (byService map[string]Queue, commits uint64)
 }

@@ -6,7 +6,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// service holds one service's series, so that a request looks none up.
+// service holds the series of one service, so that requests need no lookup.
 type service struct {
 	requests     map[events.Result]prometheus.Counter
 	failures     map[events.ErrorType]prometheus.Counter
@@ -17,7 +17,7 @@ type service struct {
 	budgetSpent  prometheus.Counter
 	shed         map[events.Shed]prometheus.Counter
 	probes       map[bool]prometheus.Counter
-	localErrors  *prometheus.CounterVec // of the whole proxy
+	localErrors  *prometheus.CounterVec // not per service
 	inFlight     prometheus.Gauge
 }
 
@@ -26,7 +26,7 @@ type fallback struct {
 	reason   events.Reason
 }
 
-// Service returns the observer of a service, with all of its series at zero.
+// Service returns the observer of a service and creates all of its series at zero.
 func (m *Metrics) Service(name string) events.Observer {
 	s := &service{
 		requests:     map[events.Result]prometheus.Counter{},
@@ -61,7 +61,7 @@ func (m *Metrics) Service(name string) events.Observer {
 	return s
 }
 
-// Forget drops every series of a service. What its last requests still count is lost.
+// Forget deletes all series of a service. Requests in flight no longer count.
 func (m *Metrics) Forget(name string) {
 	m.services.Delete(name)
 	labels := prometheus.Labels{"service": name}
@@ -108,7 +108,7 @@ func (s *service) End(o *events.Outcome) {
 	}
 }
 
-// observeTime leaves an exemplar where the request's trace can be looked at.
+// observeTime observes the response time, with an exemplar if the request is traced.
 func (s *service) observeTime(o *events.Outcome) {
 	var exemplar prometheus.Labels
 	if o.TraceID != "" {

@@ -4,16 +4,16 @@ import "github.com/prometheus/client_golang/prometheus"
 
 var (
 	redisUpDesc = prometheus.NewDesc("cbproxy_redis_up",
-		"1 if nothing that was asked of Redis fails, 0 otherwise; absent if none is configured.", nil, nil)
+		"1 if Redis commands succeed, 0 otherwise; absent if no Redis is configured.", nil, nil)
 	redisOperationsDesc = prometheus.NewDesc("cbproxy_redis_operations_total",
-		"What was asked of Redis.", nil, nil)
+		"Redis commands issued.", nil, nil)
 	redisErrorsDesc = prometheus.NewDesc("cbproxy_redis_errors_total",
-		"What was asked of Redis and failed.", nil, nil)
+		"Redis commands that failed.", nil, nil)
 	storeErrorsDesc = prometheus.NewDesc("cbproxy_store_errors_total",
-		"Writes to this instance's own store that failed; they are tried again.", nil, nil)
+		"Failed writes to this instance's own store; they are retried.", nil, nil)
 )
 
-// storeCollector asks the stores at each scrape.
+// storeCollector reads the condition of the stores at each scrape.
 type storeCollector struct {
 	redis  func() (Redis, bool)
 	errors func() uint64

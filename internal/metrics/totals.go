@@ -7,18 +7,18 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Totals are a service's counters at one moment.
+// Totals is a snapshot of a service's counters.
 type Totals struct {
 	Requests map[events.Result]uint64
-	// Fallbacks are those of all strategies, for all reasons.
+	// Fallbacks counts the responses of all strategies for all reasons.
 	Fallbacks uint64
-	// Durations[i] requests took at most Bounds[i] seconds; the last count is that of all. Bounds
-	// must not be modified.
+	// Durations[i] counts the requests that took at most Bounds[i] seconds; the last element counts all. Bounds must not be
+	// modified.
 	Durations []uint64
 	Bounds    []float64
 }
 
-// Totals returns the counters of every service, as a scrape would find them.
+// Totals returns the counters of all services, as in a scrape.
 func (m *Metrics) Totals() map[string]Totals {
 	all := map[string]Totals{}
 	m.services.Range(func(name, s any) bool {
@@ -46,6 +46,6 @@ func (s *service) totals() Totals {
 
 func read(metric prometheus.Metric) *dto.Metric {
 	var m dto.Metric
-	_ = metric.Write(&m) // fails only for metrics that are not well made
+	_ = metric.Write(&m) // fails only for malformed metrics
 	return &m
 }

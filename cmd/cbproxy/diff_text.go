@@ -8,16 +8,16 @@ import (
 	"cbproxy/routes"
 )
 
-// words says what a change does, "" where the key's own description says enough.
-func (g *changeGroup) words() string {
+// text describes the effect of a change with its values; "" if the description of the key is enough.
+func (g *changeGroup) text() string {
 	if g.Hidden {
 		return ""
 	}
 	if len(g.services) > 0 && g.rest == "" {
-		return g.routeWords()
+		return g.routeText()
 	}
 	if name, ok := strings.CutPrefix(g.Key, "fallbacks."); ok && !strings.Contains(name, ".") {
-		return g.fallbackWords(name)
+		return g.fallbackText(name)
 	}
 	value := shortValue(g.New)
 	zero := value == "0"
@@ -44,7 +44,7 @@ func (g *changeGroup) words() string {
 		}
 		return fmt.Sprintf("A failed attempt is repeated up to %s times, as far as the budget allows.", value)
 	case "breaker.mode":
-		return modeWords[value]
+		return modeEffects[value]
 	case "breaker.fail_max":
 		if zero {
 			return "Failures in a row do not open the breaker."
@@ -68,13 +68,13 @@ func (g *changeGroup) words() string {
 	return ""
 }
 
-var modeWords = map[string]string{
+var modeEffects = map[string]string{
 	"enforce": "The breaker refuses requests while it is open.",
 	"shadow":  "The breaker goes on deciding and refuses nothing: what it would have refused is counted.",
 	"off":     "The breaker looks at nothing and refuses nothing.",
 }
 
-func (g *changeGroup) routeWords() string {
+func (g *changeGroup) routeText() string {
 	var route struct {
 		Prefix   json.RawMessage
 		Upstream string
@@ -92,7 +92,7 @@ func (g *changeGroup) routeWords() string {
 	return fmt.Sprintf("Requests under %s go to %s, through a breaker of their own.", prefixes(route.Prefix), route.Upstream)
 }
 
-func (g *changeGroup) fallbackWords(name string) string {
+func (g *changeGroup) fallbackText(name string) string {
 	if g.New == nil {
 		return "Services that used it have what is built in, or no fallback."
 	}
@@ -106,7 +106,7 @@ func (g *changeGroup) fallbackWords(name string) string {
 	return fmt.Sprintf("Answers for service %s, and others that name it, by %s.", name, strings.Join(fallback.Try, ", then "))
 }
 
-// prefixes shows a list of prefixes as one reads it.
+// prefixes formats a list of prefixes for a sentence.
 func prefixes(list json.RawMessage) string {
 	var all []string
 	if json.Unmarshal(list, &all) != nil {

@@ -1,0 +1,3 @@
+// Package metrics defines all Prometheus metrics: counters that are updated when a request ends, and collectors that read
+// the other components at each scrape.
+package metrics
