@@ -93,7 +93,7 @@ var redisFaults = map[string]redisFault{
 			f.do(t, "HSET", "circuit_breaker_state:svc", "state", "{}", "epoch", "9007199254740000")
 		},
 		end:  func(t *testing.T, f *faulty) { f.do(t, "DEL", "circuit_breaker_state:svc") },
-		says: "makes no sense",
+		says: "parse field",
 	},
 	"another password": {
 		begin: func(t *testing.T, f *faulty) {
@@ -158,7 +158,7 @@ func TestRequestsNeverWaitForRedis(t *testing.T) {
 				p.quick()
 				return p.state() == "closed" && server.Client().HGet(t.Context(), "circuit_breaker_state:svc", "state").Val() == "closed"
 			})
-			if n := strings.Count(p.log.String(), "Redis can't be used"); n > 2 {
+			if n := strings.Count(p.log.String(), "Redis unavailable"); n > 2 {
 				t.Errorf("%d lines in the log", n)
 			}
 			p.keepsSecret(redisPassword)

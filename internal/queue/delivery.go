@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/sanitize"
 )
 
 // deliver sends one message and processes the outcome.
@@ -153,9 +154,7 @@ type failure struct {
 
 // handleFailure schedules the next attempt for e, or makes it a dead letter after the last one.
 func (w *worker) handleFailure(p *Policy, e *entry, f failure) error {
-	if len(f.problem) > maxErrorBytes {
-		f.problem = f.problem[:maxErrorBytes] + "…"
-	}
+	f.problem = sanitize.Truncate(f.problem, maxErrorBytes)
 	e.note.Attempts++
 	e.note.LastError = f.problem
 	tries := e.note.Attempts

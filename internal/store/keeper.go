@@ -13,68 +13,66 @@ import (
 	"cbproxy/internal/events"
 )
 
-// KeeperConfig is what a Keeper is built from. What is not said to be optional is required.
+// KeeperConfig configures a Keeper. All fields but Logger are required.
 type KeeperConfig struct {
 	Store    Store
 	Instance string
-	// Services lists the services there are.
+	// Services returns the names of all services.
 	Services func() []string
-	// Current returns what is to be kept of a service as it is now; false if nothing is.
+	// Current returns the current state of a service; false if there is nothing to save.
 	Current func(service string) (State, bool)
-	// Remembers tells which changes belong to the history.
+	// Remembers reports whether a change belongs to the history.
 	Remembers func(events.StateChanged) bool
-	// Logger is told when the store fails, and when it works again; nil if the store tells
-	// itself.
+	// Logger logs when the store fails and when it works again; nil if the store itself logs that.
 	Logger *slog.Logger
 }
 
-// Keeper writes to a store what becomes of breakers. While the store fails, it tries again
-// and again, and writes the newest state in the end.
+// Keeper writes the changes of breakers to a store. While the store fails it retries, and finally writes the newest state.
 type Keeper struct {
 	config KeeperConfig
 	errors atomic.Uint64
 	wait   *backoff.ExponentialBackOff
-	told   time.Time
-	open   bool // that it fails was told, and that it works again was not
+	logged time.Time // when a failure was last logged; used by Run and Flush only, like the next field
+	open   bool      // a failure was logged, and its end was not
 
-	writing chan struct{}    // holds a token while a state is written, so that an older one never replaces a newer one
-	saved   map[string]State // as they were written last; belongs to the holder of the token
+	writing chan struct{}    // a semaphore of size 1 held while a state is written, so that an older one never replaces a newer one
+	saved   map[string]State // the states that were written last; guarded by writing
 }
 
 const (
-	keepFirstWait = 100 * time.Millisecond
-	keepLongWait  = 4 * time.Second
-	tellAgain     = time.Minute
-	keepAtLeast   = 5 * time.Second
+	initialRetryDelay = 100 * time.Millisecond
+	maxRetryDelay     = 4 * time.Second
+	logInterval       = time.Minute     // the minimum between two logged failures
+	saveInterval      = 5 * time.Second // every state is saved at least so often, because not every change has an event
 )
 
-// NewKeeper returns a keeper that does nothing until Run.
+// NewKeeper returns a keeper. It does nothing until Run.
 func NewKeeper(c KeeperConfig) *Keeper {
 	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = keepFirstWait, keepLongWait
+	wait.InitialInterval, wait.MaxInterval = initialRetryDelay, maxRetryDelay
 	return &Keeper{config: c, wait: wait, writing: make(chan struct{}, 1), saved: map[string]State{}}
 }
 
-// Errors counts the writes that failed. It may be called at any moment.
+// Errors returns the number of failed writes. Safe for concurrent use.
 func (k *Keeper) Errors() uint64 { return k.errors.Load() }
 
-// Run writes what sub tells of until ctx is done. It is called once.
+// Run writes the changes that sub delivers until ctx is done. It must be called once.
 func (k *Keeper) Run(ctx context.Context, sub *events.Subscription) {
 	for {
-		soon, cancel := context.WithTimeout(ctx, keepAtLeast)
+		soon, cancel := context.WithTimeout(ctx, saveInterval)
 		e, missed, err := sub.Next(soon)
 		cancel()
 		if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 			return
 		}
-		if missed > 0 || err != nil { // not everything that moves is told of
+		if missed > 0 || err != nil { // some changes have no event
 			k.saveAll(ctx)
 		}
 		switch e := e.(type) {
 		case events.StateChanged:
 			k.save(ctx, e.Service)
 			if k.config.Remembers(e) {
-				e.Time, e.Until = e.Time.UTC(), e.Until.UTC() // a history is read elsewhere, too
+				e.Time, e.Until = e.Time.UTC(), e.Until.UTC() // the history is read on other hosts, too
 				k.persist(ctx, func() error {
 					return k.config.Store.Append(ctx, events.HistoryEntry{StateChanged: e, Instance: k.config.Instance})
 				})
@@ -87,8 +85,7 @@ func (k *Keeper) Run(ctx context.Context, sub *events.Subscription) {
 	}
 }
 
-// Flush writes every state that has not been written as it is. It is for the end, when Run has
-// returned.
+// Flush writes every state that has changed since it was saved. It may be called only after Run has returned.
 func (k *Keeper) Flush(ctx context.Context) { k.saveAll(ctx) }
 
 func (k *Keeper) saveAll(ctx context.Context) {
@@ -101,7 +98,7 @@ func (k *Keeper) save(ctx context.Context, service string) {
 	k.persist(ctx, func() error { return k.write(ctx, service) })
 }
 
-// write saves a service's state, unless it has been saved as it is.
+// write saves the state of a service unless it is unchanged.
 func (k *Keeper) write(ctx context.Context, service string) error {
 	select {
 	case k.writing <- struct{}{}:
@@ -120,11 +117,11 @@ func (k *Keeper) write(ctx context.Context, service string) error {
 	return nil
 }
 
-// Sync saves a service's state, unless it has been saved as it is, and returns once the store has it. With an error, which ctx's
-// end is too, the store does not have it yet, and Run goes on trying. It may be called at any moment.
+// Sync saves the state of a service unless it is unchanged, and returns when it is stored. If it returns an error, for example because
+// ctx has ended, the state is not stored yet and Run keeps retrying. Safe for concurrent use.
 func (k *Keeper) Sync(ctx context.Context, service string) error {
 	done := make(chan error, 1)
-	go func() { done <- k.write(ctx, service) }() // a disk that hangs does not look at ctx
+	go func() { done <- k.write(ctx, service) }() // a blocked disk ignores ctx
 	select {
 	case err := <-done:
 		return err
@@ -133,21 +130,21 @@ func (k *Keeper) Sync(ctx context.Context, service string) error {
 	}
 }
 
-// persist does something until it works, or it never will, or ctx is done.
+// persist calls do until it succeeds, fails permanently, or ctx is done.
 func (k *Keeper) persist(ctx context.Context, do func() error) {
 	for {
 		err := do()
 		if err == nil {
-			k.worked()
+			k.logSuccess()
 			return
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		k.errors.Add(1)
-		k.failing(err)
+		k.logFailure(err)
 		if permanent := new(backoff.PermanentError); errors.As(err, &permanent) {
-			return // others' must not wait for this one's
+			return // other services must not wait for this one
 		}
 		t := time.NewTimer(k.wait.NextBackOff())
 		select {
@@ -158,18 +155,19 @@ func (k *Keeper) persist(ctx context.Context, do func() error) {
 	}
 }
 
-// failing tells that writes fail, but not each time where every other one does.
-func (k *Keeper) failing(err error) {
-	if !k.open && k.config.Logger != nil && (k.told.IsZero() || time.Since(k.told) > tellAgain) {
-		k.config.Logger.Error("what happens to breakers can't be kept, and is tried again until it can", "error", err)
-		k.told, k.open = time.Now(), true
+// logFailure logs that writes fail, at most once per logInterval.
+func (k *Keeper) logFailure(err error) {
+	if !k.open && k.config.Logger != nil && (k.logged.IsZero() || time.Since(k.logged) > logInterval) {
+		k.config.Logger.Error("cannot persist breaker state, retrying", "error", err)
+		k.logged, k.open = time.Now(), true
 	}
 }
 
-func (k *Keeper) worked() {
+// logSuccess resets the retry delay and logs that writes succeed again.
+func (k *Keeper) logSuccess() {
 	k.wait.Reset()
 	if k.open {
-		k.config.Logger.Info("what happens to breakers is kept again")
+		k.config.Logger.Info("breaker state is persisted again")
 	}
 	k.open = false
 }

@@ -244,7 +244,7 @@ func TestKeeperTriesUntilItWorks(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		k.want(t, 4, 5)
-		if !strings.Contains(k.log.String(), "kept again") {
+		if !strings.Contains(k.log.String(), "persisted again") {
 			t.Error("it is not told that it works again")
 		}
 	})

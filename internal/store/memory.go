@@ -8,7 +8,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Memory is a Store that ends with the process.
+// Memory is a Store in memory, which is lost when the process ends.
 type Memory struct {
 	mu        sync.Mutex // guards what follows
 	states    map[string]State

@@ -3,9 +3,11 @@ package store
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,35 +17,34 @@ import (
 	"cbproxy/internal/events"
 )
 
-// RedisConfig is what a Redis store is built from.
+// RedisConfig configures a Redis store.
 type RedisConfig struct {
-	// URL is as ValidateRedisURL describes it.
+	// URL has the syntax that ValidateRedisURL describes.
 	URL string
-	// TLS is for rediss URLs; nil verifies the server by the system's authorities.
+	// TLS is used for rediss URLs; nil verifies the server by the system's CA certificates.
 	TLS *tls.Config
-	// Namespace is put before each key and channel, as it is.
+	// Namespace is the prefix of each key and channel.
 	Namespace string
-	// TTL returns how long a state lives without anybody's touching it.
+	// TTL returns how long a state is kept after its last update.
 	TTL func() time.Duration
-	// LargestBody returns the bytes of the largest body of a request that this instance queues, nil is 0.
-	// A reply that is larger by more than 8 MiB is an error.
+	// LargestBody returns the size of the largest request body that this instance queues, in bytes; nil is 0. A reply that exceeds it by
+	// more than 8 MiB is an error.
 	LargestBody func() int64
-	// Logger is told once when Redis can't be used, and once when it can again.
+	// Logger logs when Redis becomes unavailable and when it is available again.
 	Logger *slog.Logger
 }
 
-// Redis is a Store in Redis, shared with all who name the same server and namespace, and the
-// place where a fleet's decisions are made: see Merge, Decide and Acquire. No method waits
-// longer than its context or a few seconds. It needs Redis 5 or newer.
+// Redis is a Store in Redis, shared by all instances with the same server and namespace. A fleet makes its decisions there with Merge,
+// Decide and Acquire. No method takes longer than its context or a few seconds. It requires Redis 5 or newer.
 type Redis struct {
 	config RedisConfig
 	client redis.UniversalClient
-	// secrets are what of the URL must not be told.
+	// secrets are the parts of the URL that errors must not contain.
 	secrets []string
 	condition
 }
 
-// NewRedis returns a store that connects when it is first asked something.
+// NewRedis returns a store that connects on the first operation.
 func NewRedis(c RedisConfig) (*Redis, error) {
 	client, err := newClient(c.URL, c.TLS, c.replyLimit)
 	if err != nil {
@@ -52,7 +53,7 @@ func NewRedis(c RedisConfig) (*Redis, error) {
 	return &Redis{config: c, client: client, secrets: secretsIn(c.URL), condition: condition{logger: c.Logger, faults: map[string]fault{}}}, nil
 }
 
-// replyLimit returns how many bytes a reply may have: Claim returns up to claimBytes and one more record.
+// replyLimit returns the largest size of a reply in bytes. Claim returns up to claimBytes and one more record.
 func (c *RedisConfig) replyLimit() int64 {
 	if c.LargestBody == nil {
 		return minReplyLimit
@@ -60,7 +61,7 @@ func (c *RedisConfig) replyLimit() int64 {
 	return minReplyLimit + c.LargestBody()
 }
 
-// Keys, to which the namespace and, but for the channel, a service's name are added.
+// Keys are prefixed by the namespace and, except the channel, followed by the name of a service.
 const (
 	stateKey      = "circuit_breaker_state:"
 	historyKey    = "circuit_breaker_history:"
@@ -70,8 +71,8 @@ const (
 
 func (r *Redis) key(kind, service string) string { return r.config.Namespace + kind + service }
 
-// do runs one operation on a service's keys and keeps its outcome as Redis's condition: by what it
-// is, for a key may be readable and yet not writable.
+// do runs one operation on a service's keys and records its outcome in the condition under its name, because a key may be readable but
+// not writable.
 func (r *Redis) do(ctx context.Context, what, service string, operation func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
@@ -83,17 +84,17 @@ func (r *Redis) do(ctx context.Context, what, service string, operation func(con
 	return err
 }
 
-// recovered returns a panic of the client library as an error: no reply may end the process.
+// recovered turns a panic of the client library into an error, so that no reply can crash the process.
 func recovered(operation func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("the client library has panicked: %v", p)
+			err = fmt.Errorf("panic in the client library: %v", p)
 		}
 	}()
 	return operation()
 }
 
-// operationTimeout is for a new connection, a redirection and the operation itself.
+// operationTimeout covers a new connection, a redirection and the operation itself.
 const operationTimeout = 2 * redisTimeout
 
 // Load implements Store.
@@ -133,12 +134,10 @@ func (r *Redis) Append(ctx context.Context, c events.HistoryEntry) error {
 	})
 }
 
-// historyMaxLen is for a whole fleet. Redis drops by whole nodes of its tree, and so may keep
-// somewhat more.
+// historyMaxLen is for all instances of a fleet. Redis may keep somewhat more, because it removes whole nodes of its tree.
 const historyMaxLen = 5 * HistoryLimit
 
-// History implements Store. Entries that make no sense are left out. That it fails is no part of
-// the Condition: it is for people who look, and those see it.
+// History implements Store. It skips malformed entries. Its errors do not affect the Condition, because the caller shows them.
 func (r *Redis) History(ctx context.Context, service string, limit int) (changes []events.HistoryEntry, err error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
@@ -158,7 +157,7 @@ func (r *Redis) History(ctx context.Context, service string, limit int) (changes
 	return changes, nil
 }
 
-// explain returns what failed, without the secrets of the URL, which a server may quote.
+// explain adds the operation to err and removes the secrets of the URL, which a server may quote.
 func (r *Redis) explain(what string, err error) error {
 	err = fmt.Errorf("%s in Redis: %w", what, plainError(err))
 	final := permanent(err)
@@ -180,3 +179,87 @@ func (r *Redis) withoutSecrets(text string) string {
 
 // Close implements Store.
 func (r *Redis) Close() error { return r.client.Close() }
+
+// timeLayout is readable and exact enough for the end of an opening.
+const timeLayout = "2006-01-02T15:04:05.000000Z07:00"
+
+func formatTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(timeLayout)
+}
+
+// fieldsOf returns s as fields and values of a hash. All fields are always present.
+func fieldsOf(s State) []any {
+	return append(decisionOf(s), "epoch", strconv.FormatUint(s.Epoch, 10))
+}
+
+// decisionOf is fieldsOf without the epoch.
+func decisionOf(s State) []any {
+	return []any{
+		"service_name", s.Service,
+		"state", s.State.String(),
+		"timestamp", formatTime(s.Timestamp),
+		"fail_counter", strconv.Itoa(s.Failures),
+		"instance", s.Instance,
+		"opened_at", formatTime(s.OpenedAt),
+		"until", formatTime(s.Until),
+		"openings", strconv.Itoa(s.Openings),
+		"forced", strconv.FormatBool(s.Forced),
+		"cause", string(s.Cause),
+		"reason", s.Reason,
+		"prober", s.Prober,
+	}
+}
+
+// parseFields parses the result of fieldsOf. found is false for a hash without a state, which only counts detected failures.
+func parseFields(service string, fields map[string]string) (s State, found bool, err error) {
+	text, found := fields["state"]
+	if !found {
+		return State{}, false, nil
+	}
+	s = State{
+		Service: service, Instance: fields["instance"],
+		Cause: events.Cause(fields["cause"]), Reason: fields["reason"], Prober: fields["prober"],
+	}
+	read := func(field string, parse func(string) error) {
+		if value := fields[field]; err == nil && value != "" {
+			if problem := parse(value); problem != nil {
+				err = fmt.Errorf("parse field %s: %w", field, problem)
+			}
+		}
+	}
+	at := func(t *time.Time) func(string) error {
+		return func(value string) (err error) { *t, err = time.Parse(timeLayout, value); return err }
+	}
+	number := func(n *int) func(string) error {
+		return func(value string) (err error) { *n, err = strconv.Atoi(value); return err }
+	}
+	read("state", func(string) error { return s.State.UnmarshalText([]byte(text)) })
+	read("epoch", func(value string) (err error) { s.Epoch, err = strconv.ParseUint(value, 10, 53); return err })
+	read("timestamp", at(&s.Timestamp))
+	read("opened_at", at(&s.OpenedAt))
+	read("until", at(&s.Until))
+	read("fail_counter", number(&s.Failures))
+	read("openings", number(&s.Openings))
+	read("forced", func(value string) (err error) { s.Forced, err = strconv.ParseBool(value); return err })
+	s.Shared = s.Forced
+	if err == nil && fields["service_name"] != service {
+		err = fmt.Errorf("the key has the state of another service, %q", fields["service_name"])
+	}
+	if err != nil {
+		return State{}, false, err
+	}
+	return s, true, nil
+}
+
+func encodeChange(c events.HistoryEntry) (string, error) {
+	text, err := json.Marshal(c)
+	return string(text), err
+}
+
+func decodeChange(value any) (c events.HistoryEntry, ok bool) {
+	text, ok := value.(string)
+	return c, ok && json.Unmarshal([]byte(text), &c) == nil
+}

@@ -12,20 +12,20 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Condition tells whether Redis can be used.
+// Condition describes whether Redis is usable.
 type Condition struct {
-	// Up tells that Redis was reached and that nothing that was asked of it fails.
+	// Up is whether Redis was reached and no operation is failing.
 	Up bool
-	// Since is when Up last changed; zero before Redis was first reached or missed.
+	// Since is when Up last changed; zero before the first operation.
 	Since time.Time
-	// LastError is the last failure, however long ago; "" if there was none.
+	// LastError is the last error, "" if there was none.
 	LastError string
-	// Operations and Errors count what was asked of Redis, and how much of that failed.
+	// Operations and Errors count all operations and those that failed.
 	Operations, Errors uint64
 }
 
-// How long something that failed counts as failing when it is not asked again. What is still
-// wanted is asked more often, unless the server said that there is no use.
+// An operation that failed counts as failing for this time if it is not repeated. Operations that are still needed are repeated more
+// often, unless the server's error is permanent.
 const (
 	faultLife          = 15 * time.Second
 	permanentFaultLife = time.Minute
@@ -36,20 +36,20 @@ type fault struct {
 	life time.Duration
 }
 
-// condition keeps the outcome of everything that is asked of Redis. One thing may fail while
-// all others work: a key may hold what it should not. It tells the log of changes only.
+// condition records the outcome of every operation by its name, because one can fail while the others work, for example if a key has the
+// wrong type. It logs changes only.
 type condition struct {
 	logger *slog.Logger
 
-	mu                 sync.Mutex       // guards what follows; nothing but the log is called under it
-	faults             map[string]fault // of what fails, by what it is
+	mu                 sync.Mutex       // guards the fields below; only the logger is called under it
+	faults             map[string]fault // failing operations by name
 	up                 bool
 	since              time.Time
 	lastError          string
 	operations, errors uint64
 }
 
-// note keeps the outcome of one thing. What ctx ended is no verdict on Redis.
+// note records the outcome of an operation. It ignores errors that the cancellation of ctx caused.
 func (c *condition) note(what string, err error, ctx context.Context) {
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return
@@ -67,11 +67,11 @@ func (c *condition) note(what string, err error, ctx context.Context) {
 		}
 		c.lastError = err.Error()
 	}
-	c.weigh()
+	c.update()
 }
 
-// weigh tells the log if Redis can be used and could not, or the other way round.
-func (c *condition) weigh() {
+// update recomputes up and logs a change; mu must be held.
+func (c *condition) update() {
 	for what, f := range c.faults {
 		if time.Since(f.at) > f.life {
 			delete(c.faults, what)
@@ -85,27 +85,27 @@ func (c *condition) weigh() {
 	c.up, c.since = up, time.Now()
 	switch {
 	case !up:
-		c.logger.Warn("Redis can't be used; every breaker goes by what it knows itself until it can", "error", c.lastError)
+		c.logger.Warn("Redis unavailable, breakers use local state", "error", c.lastError)
 	case was.IsZero():
-		c.logger.Info("Redis is used")
+		c.logger.Info("Redis available")
 	default:
-		c.logger.Info("Redis can be used again", "after", time.Since(was).Round(time.Millisecond).String())
+		c.logger.Info("Redis available again", "after", time.Since(was).Round(time.Millisecond).String())
 	}
 }
 
-// Condition returns whether Redis can be used, as it was found last.
+// Condition returns the current condition. Safe for concurrent use.
 func (c *condition) Condition() Condition {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.since.IsZero() {
-		c.weigh()
+		c.update()
 	}
 	return Condition{Up: c.up, Since: c.since, LastError: c.lastError, Operations: c.operations, Errors: c.errors}
 }
 
 var errNoAnswer = errors.New("no answer in time")
 
-// plainError returns err in the operator's words where go-redis has none.
+// plainError replaces errors of go-redis that operators would not understand.
 func plainError(err error) error {
 	var network net.Error
 	switch {
@@ -117,14 +117,12 @@ func plainError(err error) error {
 	return err
 }
 
-// permanent tells whether a server's reply says that asking again is of no use until somebody
-// has mended something.
+// permanent reports whether repeating the operation is useless until an operator fixes the cause.
 func permanent(err error) bool {
 	return redis.HasErrorPrefix(err, "WRONGTYPE") || redis.HasErrorPrefix(err, "NOPERM")
 }
 
-// TakeLog sends what go-redis would print to the debug level of the store's log. It is for the
-// whole process.
+// TakeLog redirects the log of go-redis to the debug level of the store's logger, for the whole process.
 func (r *Redis) TakeLog() { redis.SetLogger(redisLog{r}) }
 
 type redisLog struct{ *Redis }
@@ -132,6 +130,6 @@ type redisLog struct{ *Redis }
 // Printf implements go-redis's logging.
 func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
 	if l.logger.Enabled(ctx, slog.LevelDebug) {
-		l.logger.DebugContext(ctx, "go-redis says something", "text", l.withoutSecrets(fmt.Sprintf(format, args...)))
+		l.logger.DebugContext(ctx, "go-redis log message", "text", l.withoutSecrets(fmt.Sprintf(format, args...)))
 	}
 }

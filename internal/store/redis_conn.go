@@ -13,11 +13,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// dialer connects to a Redis.
+// dialer connects to a Redis server.
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-// limitReplies returns a dialer whose connections fail with the first reply that is larger than a
-// reply may be, before the client library has seen its header. The library sets no limit of its own.
+// limitReplies returns a dialer whose connections fail at the first reply that exceeds a limit, before the client library reads its
+// header. The library has no limits of its own.
 func limitReplies(timeout time.Duration, tlsConfig *tls.Config, limit func() int64) dialer {
 	dial := redis.NewDialer(&redis.Options{DialTimeout: timeout, TLSConfig: tlsConfig})
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -33,19 +33,19 @@ func limitReplies(timeout time.Duration, tlsConfig *tls.Config, limit func() int
 	}
 }
 
-// replyConn is a connection to a Redis whose replies are limited. One goroutine at a time may read.
+// replyConn is a connection to a Redis server that limits replies. One goroutine at a time may read.
 type replyConn struct {
 	net.Conn
 	scanner replyScanner
 	err     error        // why it was closed
-	rest    []byte       // read from Conn, and not by the client: behind the end of a reply
-	form    atomic.Int32 // the replyForm of what was written last
+	rest    []byte       // read from Conn after the end of a reply, and not yet by the client
+	form    atomic.Int32 // the replyForm of the last command
 	written commandCounter
-	pending atomic.Int64 // commands that lack a reply
+	pending atomic.Int64 // commands without a reply
 }
 
-// Read implements net.Conn. It returns one reply at most, so that the client buffers none whose form is not
-// known yet. What exceeds a limit is not passed on, and the connection is closed.
+// Read implements net.Conn. It returns at most one reply, so that the client does not buffer a reply whose form is not known yet. It
+// closes the connection at a reply that exceeds a limit.
 func (c *replyConn) Read(p []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
@@ -58,14 +58,14 @@ func (c *replyConn) Read(p []byte) (int, error) {
 	}
 	c.scanner.form = replyForm(c.form.Load())
 	if n > 0 && c.scanner.form != messageForm && c.pending.Load() == 0 {
-		return 0, c.fail(errUnasked)
+		return 0, c.fail(errUnexpectedData)
 	}
 	read, fault := c.scanner.scan(p[:n])
 	if fault != nil {
 		return 0, c.fail(fault)
 	}
 	if c.scanner.whole {
-		c.pending.Add(-1) // a push counts as well, as none is asked for
+		c.pending.Add(-1) // a push message counts, too, because none is requested
 	}
 	if read < n {
 		c.rest, err = append(bytes.Clone(p[read:n]), c.rest...), nil // Conn returns the error again
@@ -73,15 +73,15 @@ func (c *replyConn) Read(p []byte) (int, error) {
 	return read, err
 }
 
-var errUnasked = errors.New("Redis has sent more than it was asked for")
+var errUnexpectedData = errors.New("Redis sent data without a command")
 
-// Write implements net.Conn. The client writes a command whose replies have a form by itself, and a command
-// once it has read the replies to those before; only messages of channels come at any time.
+// Write implements net.Conn. The client writes a command after it has read the replies to the previous ones, and writes commands whose
+// replies have a form of their own separately. Only messages of channels arrive at any time.
 func (c *replyConn) Write(p []byte) (int, error) {
 	form := replyForm(c.form.Load())
 	if form != messageForm {
 		if len(c.rest) > 0 || c.scanner.within() {
-			return 0, c.fail(errUnasked)
+			return 0, c.fail(errUnexpectedData)
 		}
 		if c.written.between() {
 			c.form.Store(int32(form.after(p)))
@@ -91,18 +91,18 @@ func (c *replyConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// commandCounter counts commands, arrays of strings, in what is written in pieces.
+// commandCounter counts commands, which are arrays of strings, in data that is written in pieces.
 type commandCounter struct {
-	kind    byte  // of the line that is being written; 0 behind its end
+	kind    byte  // of the line that is being written; 0 after its end
 	n       int64 // the number in it so far
-	strings int64 // that the command lacks
-	payload int64 // bytes to come of a string, with its line end
+	strings int64 // remaining strings of the command
+	payload int64 // remaining bytes of a string, with its line end
 }
 
-// between reports whether what is written next begins a command.
+// between reports whether the next byte begins a command.
 func (c *commandCounter) between() bool { return c.kind == 0 && c.strings == 0 && c.payload == 0 }
 
-// add returns how many commands begin in p.
+// add returns the number of commands that begin in p.
 func (c *commandCounter) add(p []byte) (commands int64) {
 	for len(p) > 0 {
 		if c.payload > 0 {
@@ -133,8 +133,8 @@ func (c *replyConn) fail(err error) error {
 	return err
 }
 
-// replySocket is a replyConn without TLS: the client library looks at its socket for what a server has
-// sent unasked, or that it is closed. What replyConn has read of that fails the next command.
+// replySocket is a replyConn without TLS. The client library checks its socket for unexpected data and for its end. If replyConn has
+// already read unexpected data, the next command fails.
 type replySocket struct {
 	*replyConn
 	socket syscall.Conn

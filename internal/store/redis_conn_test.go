@@ -47,15 +47,15 @@ func TestConnectionEndsWithWhatWasNotAskedFor(t *testing.T) {
 		if n, err := c.Read(make([]byte, 64)); n > 5 || err != nil {
 			t.Errorf("%s: %d, %v", name, n, err)
 		}
-		if _, err := c.Write([]byte(subscribe)); !errors.Is(err, errUnasked) {
+		if _, err := c.Write([]byte(subscribe)); !errors.Is(err, errUnexpectedData) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if n, err := c.Read(make([]byte, 64)); n > 0 || !errors.Is(err, errUnasked) {
+		if n, err := c.Read(make([]byte, 64)); n > 0 || !errors.Is(err, errUnexpectedData) {
 			t.Errorf("%s: %d, %v", name, n, err)
 		}
 	}
 	c := &replyConn{Conn: &scripted{reply: bytes.NewReader([]byte("+OK\r\n")), size: 64}, scanner: *newScanner()}
-	if n, err := c.Read(make([]byte, 64)); n > 0 || !errors.Is(err, errUnasked) {
+	if n, err := c.Read(make([]byte, 64)); n > 0 || !errors.Is(err, errUnexpectedData) {
 		t.Errorf("%d, %v", n, err)
 	}
 }

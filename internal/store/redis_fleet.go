@@ -3,15 +3,17 @@ package store
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/redis/go-redis/v9"
 )
 
-// Each script touches one key, so that a cluster can run it wherever that is.
+// Each script uses one key, so that it runs in a cluster, too.
 var (
 	//go:embed lua/merge.lua
 	mergeSource string
@@ -31,31 +33,29 @@ var (
 	releaseScript = redis.NewScript(releaseSource)
 )
 
-// Decision is a state that an instance wants to be the fleet's.
+// Decision is a state that an instance proposes for the fleet.
 type Decision struct {
-	// State is what is decided. Its epoch is not used: the store gives the next one.
+	// State is the proposed state. Its epoch is ignored: the store assigns the next one.
 	State State
-	// Follows is the epoch of the decision that this one follows. It is refused if that is not
-	// the last one any more.
+	// Follows is the epoch of the preceding decision. The decision is rejected if another one was made since.
 	Follows uint64
-	// Quorum is how many instances must have found the failure within Window, the deciding one
-	// included, which found it Age ago; 0 wants no finding.
+	// Quorum is the number of instances, including this one, that must have detected the failure within Window. This one detected it
+	// Age ago. 0 requires no detection.
 	Quorum      int
 	Window, Age time.Duration
 }
 
-// Verdict is what became of a Decision.
+// Verdict is the outcome of a Decision.
 type Verdict string
 
-// The verdicts on a decision.
+// The verdicts.
 const (
 	Accepted Verdict = "accepted" // it is the fleet's state now
-	Counted  Verdict = "counted"  // the finding counts, but is not enough by itself
-	Outdated Verdict = "outdated" // another decision came first
+	Counted  Verdict = "counted"  // the detection was counted, but the quorum is not reached
+	Outdated Verdict = "outdated" // another decision was made before
 )
 
-// Merge stores s if it is newer than what is kept, and returns what is kept then, and the time
-// by Redis's clock.
+// Merge stores s if it is newer than the stored state. It returns the stored state afterwards and the time by Redis's clock.
 func (r *Redis) Merge(ctx context.Context, s State) (kept State, now time.Time, err error) {
 	err = r.do(ctx, "compare the state", s.Service, func(ctx context.Context) error {
 		now, kept, err = r.merge(ctx, s, false)
@@ -73,8 +73,7 @@ func (r *Redis) merge(ctx context.Context, s State, replace bool) (now time.Time
 	return parseReply(s.Service, reply)
 }
 
-// Decide makes a decision the fleet's if it may be, and returns what is kept then, and the time
-// by Redis's clock.
+// Decide stores a decision if it is admissible. It returns the verdict, the stored state afterwards and the time by Redis's clock.
 func (r *Redis) Decide(ctx context.Context, d Decision) (verdict Verdict, kept State, now time.Time, err error) {
 	service := d.State.Service
 	args := append([]any{d.Follows, r.config.TTL().Milliseconds(), r.config.Namespace + eventsChannel, d.State.Instance,
@@ -95,8 +94,8 @@ func (r *Redis) Decide(ctx context.Context, d Decision) (verdict Verdict, kept S
 	return verdict, kept, now, err
 }
 
-// Acquire takes the lease to probe for a token, for a time, or keeps it if it is the token's. If
-// it is another's, that one is told that the lease is wanted, and busy is how long it lasts.
+// Acquire acquires the lease to probe for a token and a duration, or extends it if the token holds it. If another token holds it, Acquire
+// marks the lease as wanted, and busy is how long it lasts.
 func (r *Redis) Acquire(ctx context.Context, service, token string, d time.Duration) (busy time.Duration, err error) {
 	err = r.do(ctx, "acquire the lease", service, func(ctx context.Context) error {
 		ms, err := acquireScript.Run(ctx, r.client, []string{r.key(leaseKey, service)}, token, d.Milliseconds()).Int64()
@@ -106,8 +105,7 @@ func (r *Redis) Acquire(ctx context.Context, service, token string, d time.Durat
 	return busy, err
 }
 
-// Renew keeps the lease for another d. kept is false if it is the token's no more; wanted tells
-// that another instance waits for it.
+// Renew extends the lease by d. kept is false if the token does not hold it any more; wanted is whether another instance waits for it.
 func (r *Redis) Renew(ctx context.Context, service, token string, d time.Duration) (kept, wanted bool, err error) {
 	err = r.do(ctx, "renew the lease", service, func(ctx context.Context) error {
 		n, err := renewScript.Run(ctx, r.client, []string{r.key(leaseKey, service)}, token, d.Milliseconds()).Int64()
@@ -117,7 +115,7 @@ func (r *Redis) Renew(ctx context.Context, service, token string, d time.Duratio
 	return kept, wanted, err
 }
 
-// Release gives the lease up, if it is still the token's.
+// Release releases the lease if the token holds it.
 func (r *Redis) Release(ctx context.Context, service, token string) error {
 	return r.do(ctx, "release the lease", service, func(ctx context.Context) error {
 		return releaseScript.Run(ctx, r.client, []string{r.key(leaseKey, service)}, token).Err()
@@ -131,10 +129,9 @@ func flag(b bool) int {
 	return 0
 }
 
-var errReply = errors.New("the reply of a script makes no sense")
+var errReply = errors.New("the reply of a script is malformed")
 
-// parseReply reads what merge.lua and decide.lua tell: the time, and the state that is kept,
-// which has epoch 0 where there is none.
+// parseReply parses the reply of merge.lua and decide.lua: the time and the stored state, whose epoch is 0 if there is none.
 func parseReply(service string, reply []any) (now time.Time, kept State, err error) {
 	if len(reply) < 3 {
 		return time.Time{}, State{}, errReply
@@ -154,4 +151,86 @@ func parseReply(service string, reply []any) (now time.Time, kept State, err err
 		kept = State{Service: service}
 	}
 	return time.Unix(seconds, micros*1000), kept, err
+}
+
+const (
+	listenIdleTimeout = 2 * time.Second // without a message, after which a ping is sent
+	listenPingTimeout = time.Second     // for its reply
+	listenMaxBackoff  = 2 * time.Second // between attempts to connect
+	listenStable      = 5 * time.Second // a connection that lasts so long resets the backoff
+)
+
+// Listener receives decisions from the events channel. Its methods are called one at a time.
+type Listener interface {
+	// Connected is called when the subscription starts. Earlier decisions may have been missed.
+	Connected()
+	// Alive is called for every message and ping reply, at least every few seconds while Redis is reachable.
+	Alive()
+	// Decided is called with a decision.
+	Decided(s State)
+}
+
+// Listen passes decisions to l until ctx is done. It reconnects when the connection is lost.
+func (r *Redis) Listen(ctx context.Context, l Listener) {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, listenMaxBackoff
+	for ctx.Err() == nil {
+		begin := time.Now()
+		err := r.listen(ctx, l)
+		r.note("listen", err, ctx)
+		if time.Since(begin) > listenStable {
+			wait.Reset()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait.NextBackOff()):
+		}
+	}
+}
+
+// listen listens on one connection and returns why it ended.
+func (r *Redis) listen(ctx context.Context, l Listener) error {
+	sub := r.client.Subscribe(ctx, r.config.Namespace+eventsChannel)
+	defer sub.Close()
+	defer context.AfterFunc(ctx, func() { _ = sub.Close() })() // interrupts ReceiveTimeout
+	pinged := false
+	for {
+		timeout := listenIdleTimeout
+		if pinged {
+			timeout = listenPingTimeout
+		}
+		var message any
+		err := recovered(func() (err error) {
+			message, err = sub.ReceiveTimeout(ctx, timeout)
+			return err
+		})
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return nil
+		case pinged || !errors.Is(plainError(err), errNoAnswer):
+			return r.explain("listen to decisions", err)
+		default:
+			if err := sub.Ping(ctx); err != nil {
+				return r.explain("listen to decisions", err)
+			}
+			pinged = true
+			continue
+		}
+		pinged = false
+		switch m := message.(type) {
+		case *redis.Subscription:
+			l.Connected()
+		case *redis.Message:
+			var fields map[string]string
+			if json.Unmarshal([]byte(m.Payload), &fields) != nil {
+				break
+			}
+			if s, found, err := parseFields(fields["service_name"], fields); found && err == nil {
+				l.Decided(s)
+			}
+		}
+		r.note("listen", nil, ctx)
+		l.Alive()
+	}
 }

@@ -8,15 +8,14 @@ import (
 	"strings"
 )
 
-// replyForm is the form that the client library takes for granted of a connection's replies: it panics, also
-// on goroutines of its own, if they have another one.
+// replyForm is the form that the client library expects of replies. It panics, also on its own goroutines, if they have another one.
 type replyForm int
 
 const (
 	anyForm     replyForm = iota
-	messageForm           // messages of channels that are subscribed to
+	messageForm           // messages of subscribed channels
 	addressForm           // the address of a master
-	helloForm             // what HELLO tells of the server, with no errors and missing values in it
+	helloForm             // the reply to HELLO, without errors and null values in it
 )
 
 var (
@@ -25,8 +24,7 @@ var (
 	asksMaster = regexp.MustCompile(`(?i)^\*\d+\r\n\$8\r\nsentinel\r\n\$23\r\nget-master-addr-by-name\r\n`)
 )
 
-// after returns the form of replies once a command has been written. A connection that has subscribed
-// stays with messages.
+// after returns the form of replies after a command. After a subscription all are messages.
 func (f replyForm) after(command []byte) replyForm {
 	switch {
 	case f == messageForm, subscribes.Match(command):
@@ -39,19 +37,18 @@ func (f replyForm) after(command []byte) replyForm {
 	return anyForm
 }
 
-// ofWhole reports whether it takes a whole reply to tell whether it has the form.
+// ofWhole reports whether the form can only be checked for a whole reply.
 func (f replyForm) ofWhole() bool { return f == messageForm || f == addressForm }
 
-var errForm = errors.New("a reply has not the form of a reply to its command")
+var errForm = errors.New("a reply does not have the form that its command requires")
 
-// check returns an error unless a whole reply has the form, which is one of whole replies. A reply that is no list is one that the client
-// library copes with.
+// check returns an error unless a whole reply has the form. The client library handles replies that are not lists.
 func (f replyForm) check(reply []byte) error {
 	if bytes.IndexByte([]byte("*~>|"), reply[0]) < 0 {
 		return nil
 	}
 	if bytes.Equal(reply[1:], []byte("-1\r\n")) {
-		return nil // there is none
+		return nil // a null list
 	}
 	list, ok := stringsIn(reply)
 	switch {
@@ -63,7 +60,7 @@ func (f replyForm) check(reply []byte) error {
 	return nil
 }
 
-// replyText is an element of a list: a string, or with another kind a number or no value.
+// replyText is an element of a list: a string or, with another kind, a number or null.
 type replyText struct {
 	kind byte
 	text string
@@ -97,7 +94,7 @@ func stringsIn(reply []byte) (list []replyText, ok bool) {
 	return list, true
 }
 
-// switchFields is how many words a Sentinel's message of a new master has.
+// switchFields is the number of words in a Sentinel's message about a new master.
 const switchFields = 5
 
 // isMessage reports whether a list is a message of a channel, or about a subscription.

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// What one reply of Redis may be at most, with all that it nests. A cluster's reply to COMMAND, the
-// longest that is needed, has about ten thousand elements in eight levels.
+// Limits of one reply with everything nested in it. The longest reply that is needed, a cluster's to COMMAND, has about ten thousand
+// elements in eight levels.
 const (
 	maxReplyElements = 1 << 17
 	maxReplyDepth    = 16
@@ -15,11 +15,11 @@ const (
 	minReplyLimit    = 8 << 20  // bytes; see RedisConfig.LargestBody
 )
 
-// replyScanner follows the framing of what a Redis sends, RESP2 or RESP3, in pieces of any size. It
-// allocates nothing but for a form of whole replies. The client library allocates what the header of an array, map or string declares
-// before it has read any of it, and recurses once a level, so that each header must be judged first.
+// replyScanner checks the framing of a Redis connection, RESP2 or RESP3, in pieces of any size. It allocates only for a form of whole
+// replies. The client library allocates what the header of an array, map or string declares before it reads the content, and recurses
+// for each level, so that each header must be checked first.
 type replyScanner struct {
-	limit func() int64 // bytes of one reply
+	limit func() int64 // the largest size of a reply in bytes
 
 	kind     byte  // of the line that is being read; 0 before its first byte
 	length   int   // bytes of that line so far
@@ -27,7 +27,7 @@ type replyScanner struct {
 	n        int64 // the number in the header line so far
 	digits   int
 	negative bool
-	payload  int64 // bytes to come of a string, with its line end
+	payload  int64 // remaining bytes of a string, with its line end
 
 	// The reply that is being read.
 	open       [maxReplyDepth]openAggregate
@@ -36,19 +36,18 @@ type replyScanner struct {
 	bytes      int64
 	attributes int
 
-	whole bool      // it has ended
-	form  replyForm // that it must have
-	reply []byte    // what it is so far, for a form of whole replies
+	whole bool      // whether it has ended
+	form  replyForm // the required form
+	reply []byte    // its bytes so far, for a form of whole replies
 }
 
-// openAggregate is an array, a map or the like whose elements have not all been read.
+// openAggregate is an aggregate such as an array or a map with unread elements.
 type openAggregate struct {
-	lacks     int64 // elements
-	attribute bool  // precedes a value, and is none
+	remaining int64 // elements
+	attribute bool  // it precedes a value and does not count as one
 }
 
-// scan reads on with p, up to the end of a reply at most, and returns how many bytes it has read. After an
-// error the scanner must not be used again.
+// scan scans p up to the end of a reply and returns the number of bytes it has scanned. After an error the scanner must not be used.
 func (s *replyScanner) scan(p []byte) (read int, err error) {
 	if s.form.ofWhole() && len(s.reply) == 0 && s.within() {
 		return 0, errForm // the reply began before its command
@@ -74,7 +73,7 @@ func (s *replyScanner) scan(p []byte) (read int, err error) {
 // within reports whether a reply has begun and not ended.
 func (s *replyScanner) within() bool { return s.depth > 0 || s.kind != 0 || s.payload > 0 }
 
-// step reads a part of a line, or of a string.
+// step scans a part of a line or of a string.
 func (s *replyScanner) step(p []byte) (n int, err error) {
 	switch {
 	case s.payload > 0:
@@ -106,7 +105,7 @@ func (s *replyScanner) beginLine(kind byte) error {
 	return nil
 }
 
-// scanLine reads a value that is a line of its own.
+// scanLine scans a value that is a single line.
 func (s *replyScanner) scanLine(p []byte) (n int, err error) {
 	end := bytes.IndexByte(p, '\n')
 	text := p
@@ -135,13 +134,13 @@ func (s *replyScanner) scanLine(p []byte) (n int, err error) {
 
 var (
 	errLineEnd = errors.New("a line of a reply ends without a carriage return")
-	errLength  = errors.New("a reply declares a length that is none")
+	errLength  = errors.New("a reply declares an invalid length")
 )
 
-// maxLengthDigits keeps a declared length, twice it and its line end within an int64.
+// maxLengthDigits ensures that twice a declared length plus a line end fits into an int64.
 const maxLengthDigits = 18
 
-// scanHeader reads a line that declares a length: digits, or -1 for no value.
+// scanHeader scans a line that declares a length: digits, or -1 for null.
 func (s *replyScanner) scanHeader(p []byte) (n int, err error) {
 	for i, b := range p {
 		switch {
@@ -166,7 +165,7 @@ func (s *replyScanner) scanHeader(p []byte) (n int, err error) {
 	return len(p), nil
 }
 
-// endHeader judges a header line before the client sees its end.
+// endHeader checks a header line before the client sees its end.
 func (s *replyScanner) endHeader(kind byte) error {
 	switch {
 	case s.negative && s.form == helloForm && s.depth > 0:
@@ -214,11 +213,11 @@ func (s *replyScanner) addBytes(n int64) error {
 	return nil
 }
 
-// endValue counts a value that is complete, and what it completes.
+// endValue counts a complete value and the aggregates that it completes.
 func (s *replyScanner) endValue() {
 	for s.depth > 0 {
 		last := &s.open[s.depth-1]
-		if last.lacks--; last.lacks > 0 {
+		if last.remaining--; last.remaining > 0 {
 			return
 		}
 		s.depth--

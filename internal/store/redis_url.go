@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Nothing waits for Redis, so that its time limits are for noticing that it is gone.
+// No request waits for Redis. The timeouts only detect that it is unavailable.
 const (
 	redisTimeout  = time.Second
 	redisPoolSize = 4
@@ -22,11 +22,10 @@ const (
 const wantRedisURL = "must be a URL such as redis://host:6379/0, rediss://host:6379, " +
 	"redis://sentinel:26379?master_name=main&addr=sentinel2:26379 or redis+cluster://node:6379?addr=node2:6379"
 
-// ValidateRedisURL returns what is wrong with the URL of a Redis, nil if nothing is. Schemes are
-// redis and, for TLS, rediss; behind them +sentinel and +cluster tell what the host is. A
-// parameter master_name means +sentinel, and addr, the host and port of another node, without it
-// +cluster. The other parameters are go-redis's. The error holds nothing of the URL that may be
-// a secret.
+// ValidateRedisURL returns an error if the URL of a Redis is invalid. The schemes are redis and, for TLS, rediss, with the suffix
+// +sentinel or +cluster if the host is one. The parameter master_name implies +sentinel. Otherwise the parameter addr, the host and port
+// of another node, implies +cluster. The other parameters are those of go-redis. The error contains no part of the URL that may be a
+// secret.
 func ValidateRedisURL(text string) error {
 	client, err := newClient(text, nil, nil)
 	if err == nil {
@@ -35,8 +34,7 @@ func ValidateRedisURL(text string) error {
 	return err
 }
 
-// newClient returns a client of the Redis at a URL, which connects when it is first used. replyLimit
-// returns how many bytes a reply may have.
+// newClient returns a client for a URL, which connects on first use. replyLimit returns the largest size of a reply in bytes.
 func newClient(text string, tlsConfig *tls.Config, replyLimit func() int64) (redis.UniversalClient, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Opaque != "" || u.Fragment != "" {
@@ -71,10 +69,10 @@ func newClient(text string, tlsConfig *tls.Config, replyLimit func() int64) (red
 	return nil, errors.New(wantRedisURL)
 }
 
-// parserFaults are what go-redis's parsers say of a URL, and what is to be said instead: they quote
-// what may be a part of a password that was not escaped.
+// parserFaults maps errors of go-redis's URL parsers to our own, because theirs quote parts of the URL, which may be parts of a password
+// that was not escaped.
 var parserFaults = []struct {
-	says *regexp.Regexp
+	text *regexp.Regexp
 	want string // $1 is a parameter's name
 }{
 	{regexp.MustCompile(`^redis: invalid (?:database number|URL path)`), "must have a number as its path, which is the database's"},
@@ -84,17 +82,17 @@ var parserFaults = []struct {
 	{regexp.MustCompile(`^redis: empty unix socket path`), "must have the path of a socket"},
 }
 
-// urlError returns what is wrong with a URL that a parser of go-redis refused.
+// urlError returns the error of a URL that a parser of go-redis rejected.
 func urlError(err error) error {
 	for _, f := range parserFaults {
-		if match := f.says.FindStringSubmatchIndex(err.Error()); match != nil {
-			return errors.New(string(f.says.ExpandString(nil, f.want, err.Error(), match)))
+		if match := f.text.FindStringSubmatchIndex(err.Error()); match != nil {
+			return errors.New(string(f.text.ExpandString(nil, f.want, err.Error(), match)))
 		}
 	}
 	return errors.New(wantRedisURL)
 }
 
-// secretsIn returns the passwords in a URL, as they are written and as they are sent.
+// secretsIn returns the passwords in a URL, both escaped and unescaped.
 func secretsIn(text string) (secrets []string) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -159,7 +157,7 @@ func newCluster(text string, tlsConfig *tls.Config, replyLimit func() int64) (re
 	return redis.NewClusterClient(o), nil
 }
 
-// tune sets what the URL does not. Retries are the business of who asks.
+// tune sets the options that the URL does not. Retries are disabled, because the callers retry.
 func tune(protocol, poolSize, maxRetries, dialerRetries, pipelinePoolSize *int) {
 	*protocol = cmp.Or(*protocol, 2)
 	*poolSize = cmp.Or(*poolSize, redisPoolSize)
@@ -177,8 +175,8 @@ func noMaintenance() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 
-// tlsOf returns how to connect to a server that the URL asks TLS of; nil if it does not. Each
-// server is verified by its own name unless configured says another.
+// tlsOf returns the TLS configuration of a client, nil if the URL does not request TLS. Each server is verified by its own name unless
+// configured has another.
 func tlsOf(fromURL, configured *tls.Config) *tls.Config {
 	switch {
 	case fromURL == nil:
