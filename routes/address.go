@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// checkAddress returns what a listen address must be instead, "" if it is fine.
+// checkAddress returns what a listen address must be, "" if it is valid.
 func checkAddress(text string) (want string) {
 	const form = "must be host:port such as 127.0.0.1:8080, or unix:///path"
 	if path, ok := strings.CutPrefix(text, "unix://"); ok {
@@ -27,7 +27,7 @@ func checkAddress(text string) (want string) {
 	return ""
 }
 
-// sameListener tells whether two valid listen addresses can't both be bound.
+// sameListener reports whether two valid listen addresses conflict.
 func sameListener(a, b string) bool {
 	if strings.HasPrefix(a, "unix://") || strings.HasPrefix(b, "unix://") {
 		return a == b
@@ -37,7 +37,7 @@ func sameListener(a, b string) bool {
 	return portA == portB && portA != "0" && (hostA == hostB || covers(hostA, hostB) || covers(hostB, hostA))
 }
 
-// covers tells whether listening at every address that host stands for includes other.
+// covers reports whether a listener on host also listens on other.
 func covers(host, other string) bool {
 	switch host {
 	case "", "::":

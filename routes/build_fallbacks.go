@@ -12,7 +12,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// fallbacks fills Config.Fallbacks: the built-in ones, and on top of them what the file says.
+// fallbacks fills Config.Fallbacks: the built-in ones, overridden by those of the file.
 func (b *builder) fallbacks() {
 	trusted := &strictyaml.Collector{File: "built-in"}
 	builtin := map[string]*Fallback{}
@@ -48,7 +48,7 @@ func (b *builder) fallback(f *Fallback, n *yaml.Node, at strictyaml.Place) {
 	b.decoder.Struct(n, at, reflect.ValueOf(f).Elem(), func(key, value *yaml.Node, here strictyaml.Place) {
 		options := b.options(f, key.Value)
 		if options == nil {
-			b.refuseStrategy(here, key.Value)
+			b.addUnknownStrategy(here, key.Value)
 			return
 		}
 		b.decoder.Value(value, here, reflect.ValueOf(options).Elem(), strictyaml.Rules{})
@@ -64,7 +64,7 @@ func (b *builder) fallback(f *Fallback, n *yaml.Node, at strictyaml.Place) {
 	maps.DeleteFunc(f.Strategies, func(name string, _ any) bool { return !slices.Contains(f.Try, name) })
 }
 
-// options returns f's options of a strategy, new ones if it has none, nil if there is no such strategy.
+// options returns f's options of a strategy, creating them if necessary, or nil if the strategy is unknown.
 func (b *builder) options(f *Fallback, strategy string) any {
 	if f.Strategies[strategy] == nil && b.Strategies[strategy] != nil {
 		f.Strategies[strategy] = b.Strategies[strategy]()
@@ -72,14 +72,14 @@ func (b *builder) options(f *Fallback, strategy string) any {
 	return f.Strategies[strategy]
 }
 
-// checkTry checks the strategies that f tries and sees to it that each has its options.
+// checkTry checks the strategies in try and creates missing options.
 func (b *builder) checkTry(f *Fallback, n *yaml.Node, at strictyaml.Place) {
 	list, key := strictyaml.Lookup(n, "try")
 	if key != nil && b.faults.Has(strictyaml.Join(at.Path, "try")) {
 		return
 	}
 	if len(f.Try) == 0 {
-		b.faults.Add(strictyaml.Locate(n, at, "try"), "must name at least one strategy (%s)", listNames(b.Strategies))
+		b.faults.Add(strictyaml.Locate(n, at, "try"), "must list at least one strategy (%s)", listNames(b.Strategies))
 	}
 	for i, name := range f.Try {
 		here := strictyaml.Locate(n, at, "try")
@@ -87,16 +87,16 @@ func (b *builder) checkTry(f *Fallback, n *yaml.Node, at strictyaml.Place) {
 			here = here.Item(i, list.Content[i])
 		}
 		if slices.Contains(f.Try[:i], name) {
-			b.faults.Add(here, "must be named once, got %s", name)
+			b.faults.Add(here, "must be listed once, got %s", name)
 		}
 		if b.options(f, name) == nil {
-			b.refuseStrategy(here, name)
+			b.addUnknownStrategy(here, name)
 		}
 	}
 }
 
-// refuseStrategy adds the fault of a strategy that isn't there.
-func (b *builder) refuseStrategy(at strictyaml.Place, name string) {
+// addUnknownStrategy adds the fault of an unknown strategy.
+func (b *builder) addUnknownStrategy(at strictyaml.Place, name string) {
 	known := slices.Sorted(maps.Keys(b.Strategies))
 	if strings.Contains(at.Path, ".try[") {
 		b.faults.Add(at, "must be the name of a strategy (%s), got %s", strings.Join(known, ", "), sanitize.TruncateRunes(name, strictyaml.MaxNameRunes))
@@ -105,8 +105,8 @@ func (b *builder) refuseStrategy(at strictyaml.Place, name string) {
 	b.decoder.UnknownKey(at, name, append([]string{"when", "try"}, known...))
 }
 
-// checkOptions lets the options judge themselves. What they find is reported once: a value
-// that was found faulty before is not complained about again.
+// checkOptions calls the Validate method of a strategy's options. It adds no second fault for a value
+// that already has one.
 func (b *builder) checkOptions(options any, strategy string, n *yaml.Node, at strictyaml.Place) {
 	o, ok := options.(interface {
 		Validate(report func(path, message string))
@@ -125,10 +125,10 @@ func (b *builder) checkOptions(options any, strategy string, n *yaml.Node, at st
 	})
 }
 
-// listNames returns the keys of m for a fault.
+// listNames returns the keys of m for the message of a fault.
 func listNames[T any](m map[string]T) string {
 	if len(m) == 0 {
-		return "there is none"
+		return "none is defined"
 	}
 	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
 }

@@ -38,13 +38,13 @@ func (b *builder) routes() {
 	}
 }
 
-// route decodes one route, which stands at. It starts from what it inherits.
+// route decodes the route at a place on top of the values that it inherits.
 func (b *builder) route(name string, n *yaml.Node, at strictyaml.Place, inherited *Route, defaults *yaml.Node) *Route {
 	r := new(Route)
 	*r = *inherited
 	if _, ok := builtinService(name); ok {
 		r = newRoute(name)
-		if defaults != nil { // on top of the built-in values; its faults are known
+		if defaults != nil { // on top of the built-in values; faults of defaults have been reported
 			(&strictyaml.Decoder{Expanded: b.decoder.Expanded, Forms: textChecks}).Struct(defaults, strictyaml.Place{}, reflect.ValueOf(r).Elem(), nil)
 		}
 	}
@@ -59,7 +59,7 @@ func (b *builder) route(name string, n *yaml.Node, at strictyaml.Place, inherite
 	return r
 }
 
-// require adds a fault for each key that the route can't do without and nobody gave.
+// require adds a fault for each required key that is missing in the route and in the defaults.
 func (b *builder) require(r *Route, at strictyaml.Place, nodes ...*yaml.Node) {
 	given := func(name string) bool {
 		for _, n := range nodes {
@@ -70,7 +70,7 @@ func (b *builder) require(r *Route, at strictyaml.Place, nodes ...*yaml.Node) {
 		return false
 	}
 	if len(r.Prefix) == 0 && !given("prefix") {
-		b.faults.Add(strictyaml.Place{Path: strictyaml.Join(at.Path, "prefix"), Line: at.Line, Column: at.Column}, "must be given: only the built-in services have one of their own")
+		b.faults.Add(strictyaml.Place{Path: strictyaml.Join(at.Path, "prefix"), Line: at.Line, Column: at.Column}, "must be given: only built-in services have a default prefix")
 	}
 	if r.Upstream.URL == nil && !given("upstream") {
 		b.faults.Add(strictyaml.Place{Path: strictyaml.Join(at.Path, "upstream"), Line: at.Line, Column: at.Column}, "%s, got none", wantUpstream)

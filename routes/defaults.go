@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// ServicePrefix begins the environment variables that override a service's keys.
+// ServicePrefix is the prefix of environment variables that override keys of a service.
 const ServicePrefix = "CIRCUIT_BREAKER_"
 
-// defaultConfig is a configuration before anybody has written anything.
+// defaultConfig returns a configuration with only defaults.
 func defaultConfig() *Config {
 	return &Config{
 		Listen:          "127.0.0.1:8080",
@@ -29,7 +29,7 @@ func defaultConfig() *Config {
 	}
 }
 
-// defaultRoute is a route before anybody has written anything.
+// defaultRoute returns a route with only defaults.
 func defaultRoute() *Route {
 	return &Route{
 		StripPrefix:    true,
@@ -68,7 +68,7 @@ func defaultBreaker() Breaker {
 	return b
 }
 
-// service is what is built in for a service by its name.
+// service has the defaults of a built-in service.
 type service struct {
 	prefix          string
 	timeout         time.Duration
@@ -77,7 +77,7 @@ type service struct {
 	priority        int
 }
 
-// builtinService returns what is built in for the service called name.
+// builtinService returns the defaults of the built-in service name.
 func builtinService(name string) (s service, ok bool) {
 	switch name {
 	case "rag_service":
@@ -94,7 +94,7 @@ func builtinService(name string) (s service, ok bool) {
 	return service{}, false
 }
 
-// newRoute returns the route of the service called name as it is without a file.
+// newRoute returns the route of the service name with its defaults.
 func newRoute(name string) *Route {
 	r := defaultRoute()
 	if s, ok := builtinService(name); ok {
@@ -105,7 +105,7 @@ func newRoute(name string) *Route {
 	return r
 }
 
-// newFallback returns a fallback as it is without a file.
+// newFallback returns a fallback with its defaults.
 func newFallback() *Fallback {
 	return &Fallback{
 		When:       []string{"open", "half_open_limit", "connect", "timeout", "reset", "overload"},

@@ -15,19 +15,19 @@ import (
 
 // Change is one key whose effective value differs between two configurations.
 type Change struct {
-	// Key is the key's name with those above it, such as routes.rag_service.timeout.
+	// Key is the complete path of the key, such as routes.rag_service.timeout.
 	Key string `json:"key"`
-	// Old and New are the values as JSON, without secrets; nil where there is no such key.
+	// Old and New are the values as JSON without secrets, nil if the key does not exist.
 	Old json.RawMessage `json:"old,omitempty"`
 	New json.RawMessage `json:"new,omitempty"`
-	// Hidden tells that only what is not shown of the values differs: a secret.
+	// Hidden reports that the values differ only in a secret.
 	Hidden bool `json:"hidden,omitempty"`
-	// Restart tells that a running proxy follows only after a restart.
+	// Restart reports that the change takes effect only after a restart.
 	Restart bool `json:"restart,omitempty"`
 }
 
-// Diff lists what differs in effect between old and c, in the order of the schema, routes and
-// fallbacks by name. A route or a fallback that only one of them has is one change.
+// Diff returns the differences of the effective values of old and c in the order of the schema, routes
+// and fallbacks by name. A route or a fallback that exists only in one of them is one change.
 func (c *Config) Diff(old *Config) []Change {
 	var d differ
 	d.compare("", reflect.ValueOf(*old), reflect.ValueOf(*c))
@@ -55,7 +55,7 @@ func (d *differ) compare(key string, old, next reflect.Value) {
 	}
 }
 
-// isLeaf tells whether a value is shown whole.
+// isLeaf reports whether a value is compared as a whole.
 func isLeaf(v reflect.Value) bool {
 	switch v.Interface().(type) {
 	case time.Duration, Size, Statuses, Upstream, json.Marshaler, encoding.TextMarshaler:
@@ -65,7 +65,7 @@ func isLeaf(v reflect.Value) bool {
 	case reflect.Pointer:
 		return v.IsNil()
 	case reflect.Map:
-		return v.Type().Elem().Kind() != reflect.Pointer // one of any kind of value is a body
+		return v.Type().Elem().Kind() != reflect.Pointer // a map of other types is the body of a response
 	case reflect.Struct:
 		return false
 	}
@@ -84,7 +84,7 @@ func (d *differ) compareMaps(key string, old, next reflect.Value) {
 	}
 }
 
-// entries compares what two mappings have under one name, of which one may have nothing.
+// entries compares the values of one key in two maps. One of them may be missing.
 func (d *differ) entries(key string, old, next reflect.Value) {
 	if old.IsValid() && next.IsValid() {
 		d.compare(key, old, next)
@@ -120,14 +120,14 @@ func (d *differ) add(key string, old, next reflect.Value) {
 	d.changes = append(d.changes, c)
 }
 
-// shown returns a value as MarshalJSON shows it.
+// shown returns a value as in MarshalJSON.
 func shown(v reflect.Value) json.RawMessage {
 	if !v.IsValid() {
 		return nil
 	}
 	var out bytes.Buffer
 	if err := writeValue(&out, v); err != nil {
-		return json.RawMessage("null") // MarshalJSON has the same values and would fail as well
+		return json.RawMessage("null") // MarshalJSON fails for the same value
 	}
 	return out.Bytes()
 }

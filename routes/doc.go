@@ -1,9 +1,8 @@
-// Package routes is what the operator wrote: the configuration's types, how a file becomes a
-// Config (Loader) with every fault named by its line, how changes of the file are noticed
-// (Watcher), and the Table that finds a route by a request's path.
+// Package routes defines the configuration: its types and defaults, Loader, which turns a file into a
+// Config or reports every fault with its line, the JSON Schema, Diff, and Table, which finds the route
+// of a request's path.
 //
-// The way of a file: its bytes become one YAML document within limits; a tree without aliases,
-// merges and ${}; values on top of their defaults, by the tags of the types; overrides from the
-// environment; and at last the checks that concern several values. Each step adds what is
-// wrong to one list and goes on.
+// A file is loaded in steps, each of which adds its faults to one list and continues: the content is
+// parsed and flattened (package strictyaml), values are decoded on top of their defaults according to
+// the tags of the types, environment variables override them, and the result is validated.
 package routes

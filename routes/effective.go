@@ -17,11 +17,11 @@ import (
 
 // MarshalJSON returns the effective configuration under the names of the file's keys, in
 // the order of the schema, routes and fallbacks by name. Durations and sizes are as in the
-// file. It holds no secret: no token, and no credentials of a URL.
+// file. Tokens and credentials in URLs are omitted.
 func (c *Config) MarshalJSON() ([]byte, error) {
 	var out bytes.Buffer
 	if err := writeValue(&out, reflect.ValueOf(*c)); err != nil {
-		return nil, fmt.Errorf("write the configuration as JSON: %w", err)
+		return nil, fmt.Errorf("encode the configuration as JSON: %w", err)
 	}
 	return out.Bytes(), nil
 }
@@ -95,7 +95,7 @@ func writeStruct(out *bytes.Buffer, v reflect.Value) error {
 			for _, name := range slices.Sorted(maps.Keys(strategies)) {
 				o.field(name, reflect.ValueOf(strategies[name]))
 			}
-		case strictyaml.KeyName(f) == "" || f.Type == reflect.TypeFor[*Route](): // defaults are in the routes
+		case strictyaml.KeyName(f) == "" || f.Type == reflect.TypeFor[*Route](): // the defaults are merged into the routes
 		default:
 			o.field(strictyaml.KeyName(f), v.Field(i))
 		}
@@ -103,7 +103,7 @@ func writeStruct(out *bytes.Buffer, v reflect.Value) error {
 	return o.end()
 }
 
-// object writes a JSON object field by field and keeps the first error.
+// object writes the fields of a JSON object. After an error it does nothing.
 type object struct {
 	out    *bytes.Buffer
 	opened bool
@@ -144,7 +144,7 @@ func writeJSON(out *bytes.Buffer, v any) error {
 	return nil
 }
 
-// formatDuration is Duration.String without the zeros at its end: 1m, not 1m0s.
+// formatDuration is Duration.String without trailing zero units: 1m, not 1m0s.
 func formatDuration(d time.Duration) string {
 	s := d.String()
 	if trimmed, ok := strings.CutSuffix(s, "m0s"); ok {

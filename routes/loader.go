@@ -12,27 +12,25 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Loader reads a configuration. It may be used by several goroutines at once, as long as
-// what it refers to isn't modified.
+// Loader loads a configuration. It is safe for concurrent use if its fields are not modified.
 type Loader struct {
-	// Path is the file as the operator named it; faults repeat it as it is.
+	// Path is the file. Faults contain it unchanged.
 	Path string
-	// Builtin is a YAML document with a mapping of fallbacks by name, of the same shape as
-	// under fallbacks: in the file. What the operator writes under such a name lies on top of it.
+	// Builtin is a YAML document with fallbacks by name, in the form of the fallbacks key. The file
+	// overrides single keys of them.
 	Builtin []byte
-	// Strategies returns, by the name of a strategy, a pointer to a new struct of its options
-	// with their defaults. The struct's yaml, valid and enum tags count as those of
-	// Config do. It may have a method Validate(report func(path, message string)), and its
-	// fields may decode themselves by UnmarshalYAML.
+	// Strategies has a function for each strategy by name, which returns a pointer to a new struct of its
+	// options with their defaults. The yaml, valid, enum and most tags have the same meaning as those of
+	// Config. The struct may have a method Validate(report func(path, message string)), and its fields a
+	// method UnmarshalYAML.
 	Strategies map[string]func() any
-	// RedisURL says what is wrong with a redis.url, in the words of a fault and without a word
-	// of what may be secret; nil accepts any.
+	// RedisURL returns an error, without credentials, if a redis.url is invalid. nil accepts every URL.
 	RedisURL func(url string) error
-	// Environ has the form of os.Environ. It fills ${} and overrides the file.
+	// Environ has the form of os.Environ. It resolves ${} references and overrides the file.
 	Environ []string
 }
 
-// Load reads and parses the file. The error is Faults, or says why the file can't be read.
+// Load reads and parses the file. The error is a Faults, or that of reading the file.
 func (l Loader) Load() (*Config, error) {
 	content, err := l.Read()
 	if err != nil {
@@ -41,8 +39,8 @@ func (l Loader) Load() (*Config, error) {
 	return l.Parse(content)
 }
 
-// Reload is Load for a file that has been read before. A named pipe, whose content was read then, is an error: opening it could
-// wait forever.
+// Reload is Load for a file that has been read before. It returns an error for a named pipe, because
+// opening it again could block forever.
 func (l Loader) Reload() (*Config, error) {
 	content, err := files.ReadRegular(l.Path, MaxFileBytes)
 	if err != nil {
@@ -51,7 +49,7 @@ func (l Loader) Reload() (*Config, error) {
 	return l.Parse(content)
 }
 
-// Read returns the file's content, up to one byte more than Parse accepts.
+// Read returns the content of the file, at most one byte more than Parse accepts.
 func (l Loader) Read() ([]byte, error) {
 	content, err := files.Read(l.Path, MaxFileBytes)
 	if err != nil {
@@ -95,7 +93,7 @@ func (l Loader) parseBuiltin() (*yaml.Node, error) {
 	return t.Root, faults.Err()
 }
 
-// builder makes one configuration.
+// builder builds one configuration.
 type builder struct {
 	Loader
 	environ map[string]string
@@ -106,7 +104,7 @@ type builder struct {
 	config  *Config
 }
 
-// build fills the configuration from the tree, in the order in which values depend on each other.
+// build fills the configuration from the tree. Later steps depend on the values of earlier ones.
 func (b *builder) build(t strictyaml.Tree) {
 	b.root = t.Root
 	b.decoder = strictyaml.Decoder{Faults: b.faults, Expanded: t.Expanded, Forms: textChecks}
@@ -117,12 +115,13 @@ func (b *builder) build(t strictyaml.Tree) {
 	b.validate()
 }
 
-// at returns the place of a key of the file by its whole path.
+// at returns the place of a key by its complete path.
 func (b *builder) at(path string) strictyaml.Place {
 	return strictyaml.Locate(b.root, strictyaml.Place{Line: 1, Column: 1}, path)
 }
 
-// section returns the mapping at a top-level key; nil, with a fault unless the key is missing, if there is none.
+// section returns the mapping at a top-level key. It returns nil if the key is missing, and adds a
+// fault if the value is no mapping.
 func (b *builder) section(name string) *yaml.Node {
 	value, _ := strictyaml.Lookup(b.root, name)
 	if value == nil || value.Kind == 0 {

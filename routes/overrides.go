@@ -21,7 +21,7 @@ const (
 	redisTTLVariable = "REDIS_CIRCUIT_BREAKER_TTL"
 )
 
-// overridable are the keys of a route that the environment can set, by the end of the variable's name.
+// overridable are the keys of a route that environment variables can set, by the suffix of the variable's name.
 var overridable = map[string]string{
 	"FAIL_MAX":           "breaker.fail_max",
 	"RECOVERY_TIMEOUT":   "breaker.recovery_timeout",
@@ -31,9 +31,9 @@ var overridable = map[string]string{
 	"PRIORITY":           "priority",
 }
 
-// overrides applies the environment.
+// overrides applies the environment variables.
 func (b *builder) overrides() {
-	names := map[string][]string{} // variable -> what it sets, service.key
+	names := map[string][]string{} // targets, as service.suffix, by variable
 	for service := range b.config.Routes {
 		for suffix := range overridable {
 			variable := ServicePrefix + variableName(service) + "_" + suffix
@@ -48,7 +48,7 @@ func (b *builder) overrides() {
 		switch targets := names[variable]; len(targets) {
 		case 0:
 			if !isServiceLink(variable, b.environ) {
-				b.refuseVariable(at, variable)
+				b.addUnknownVariable(at, variable)
 			}
 		case 1:
 			b.override(at, targets[0], b.environ[variable])
@@ -66,7 +66,7 @@ func (b *builder) override(at strictyaml.Place, target, text string) {
 	b.set(at, reflect.ValueOf(b.config.Routes[service]).Elem(), overridable[suffix], text)
 }
 
-// set sets the field of a struct at a path of keys to what a variable, which is at, holds.
+// set decodes the text of a variable, whose place is at, into the field of a struct at a path of keys.
 func (b *builder) set(at strictyaml.Place, in reflect.Value, path, text string) {
 	v, r := fieldAt(in, path)
 	if v.Kind() == reflect.Bool {
@@ -92,10 +92,10 @@ func fieldAt(v reflect.Value, path string) (reflect.Value, strictyaml.Rules) {
 	return v.FieldByIndex(f.Index), strictyaml.RulesOf(f.Tag)
 }
 
-// refuseVariable says why a variable sets nothing: its key is unknown, or its service.
-func (b *builder) refuseVariable(at strictyaml.Place, variable string) {
+// addUnknownVariable adds the fault of a variable with an unknown service or key.
+func (b *builder) addUnknownVariable(at strictyaml.Place, variable string) {
 	if len(b.config.Routes) == 0 {
-		return // which is a fault already
+		return // which has been reported
 	}
 	name := strings.TrimPrefix(variable, ServicePrefix)
 	for service := range b.config.Routes {
@@ -108,13 +108,13 @@ func (b *builder) refuseVariable(at strictyaml.Place, variable string) {
 	for _, service := range slices.Sorted(maps.Keys(b.config.Routes)) {
 		known = append(known, fmt.Sprintf("%s%s_… for %s", ServicePrefix, variableName(service), service))
 	}
-	b.faults.Add(at, "names no configured service; there is %s", strings.Join(known, ", "))
+	b.faults.Add(at, "must name a configured service: %s", strings.Join(known, ", "))
 }
 
 func (b *builder) otherVariables() {
 	b.config.Admin.Token = strings.TrimSpace(b.environ[TokenVariable])
 	if b.environ[TokenVariable] != "" && b.config.Admin.Token == "" {
-		b.faults.Add(strictyaml.Place{Path: TokenVariable}, "must hold a token, got nothing but spaces")
+		b.faults.Add(strictyaml.Place{Path: TokenVariable}, "must be a token, got only spaces")
 	}
 	for variable, path := range map[string]string{redisURLVariable: "url", redisTTLVariable: "ttl"} {
 		if text := b.environ[variable]; text != "" {
@@ -123,7 +123,7 @@ func (b *builder) otherVariables() {
 	}
 }
 
-// variableName returns how the environment spells a service.
+// variableName returns the name of a service in environment variables.
 func variableName(service string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {

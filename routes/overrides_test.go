@@ -43,7 +43,7 @@ func TestEnvironmentFaults(t *testing.T) {
 		{"negative", twoServices, "CIRCUIT_BREAKER_RAG_RECOVERY_TIMEOUT=-1", `must be positive, got "-1"`},
 		{"not a boolean", twoServices, "CIRCUIT_BREAKER_RAG_FALLBACK_ENABLED=yes", `must be true or false, got "yes"`},
 		{"unknown key", twoServices, "CIRCUIT_BREAKER_RAG_UPSTREAM=x", "must end in one of FAIL_MAX, FALLBACK_ENABLED, HALF_OPEN_REQUESTS, PRIORITY, RECOVERY_TIMEOUT, TIMEOUT to set a key of rag_service"},
-		{"unknown service", twoServices, "CIRCUIT_BREAKER_VMS_TIMEOUT=1", "names no configured service; there is CIRCUIT_BREAKER_MY_SEARCH_… for my-search, CIRCUIT_BREAKER_RAG_… for rag_service"},
+		{"unknown service", twoServices, "CIRCUIT_BREAKER_VMS_TIMEOUT=1", "must name a configured service: CIRCUIT_BREAKER_MY_SEARCH_… for my-search, CIRCUIT_BREAKER_RAG_… for rag_service"},
 		{"full service name", twoServices, "CIRCUIT_BREAKER_RAG_SERVICE_TIMEOUT=1", "must end in one of FAIL_MAX, FALLBACK_ENABLED, HALF_OPEN_REQUESTS, PRIORITY, RECOVERY_TIMEOUT, TIMEOUT to set a key of rag_service"},
 		{"two spellings of a name", `routes: {a-b: {prefix: /1, upstream: http://a}, a_b_service: {prefix: /2, upstream: http://b}}`,
 			"CIRCUIT_BREAKER_A_B_TIMEOUT=1", "is ambiguous, it could set a-b.TIMEOUT or a_b_service.TIMEOUT"},
@@ -53,7 +53,7 @@ func TestEnvironmentFaults(t *testing.T) {
 		{"redis with a line break", twoServices, "REDIS_URL=redis://user:secret@redis\n", `must have no control character, got "redis://redacted"`},
 		{"redis ttl", twoServices, "REDIS_CIRCUIT_BREAKER_TTL=0.5", `must be 1s or more, got "0.5"`},
 		{"redis ttl in no unit", twoServices, "REDIS_CIRCUIT_BREAKER_TTL=1d", `must be a duration such as 30s or 1m30s, or a number of seconds such as 30 or 0.5, got "1d"`},
-		{"blank token", twoServices, "CBPROXY_ADMIN_TOKEN=  ", "must hold a token, got nothing but spaces"},
+		{"blank token", twoServices, "CBPROXY_ADMIN_TOKEN=  ", "must be a token, got only spaces"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := loader(test.variable).Parse([]byte(test.config))

@@ -10,11 +10,11 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Prefixes are path prefixes as the operator wrote them, without a trailing slash; the
-// prefix of all paths is "/". Those of a loaded Config are valid and stand for different paths.
+// Prefixes are path prefixes without a trailing slash. The prefix of all paths is "/". In a loaded
+// Config they are valid, and no two of them match the same paths.
 type Prefixes []string
 
-// UnmarshalYAML replaces p by a prefix or a list of prefixes.
+// UnmarshalYAML sets p to a prefix or a list of prefixes.
 func (p *Prefixes) UnmarshalYAML(n *yaml.Node) error {
 	const want = "must be a path prefix such as /rag"
 	*p = nil
@@ -36,8 +36,8 @@ func (p *Prefixes) UnmarshalYAML(n *yaml.Node) error {
 	})
 }
 
-// checkPrefix returns what a prefix must be instead, "" if it is fine. What it refuses can
-// not occur in a path that reaches the table, or would mean something else to the upstream.
+// checkPrefix returns what a prefix must be, "" if it is valid. Invalid prefixes either do not occur in
+// validated request paths, or the upstream could interpret them differently.
 func checkPrefix(text string) (want string) {
 	if !strings.HasPrefix(text, "/") {
 		return "must begin with /"
@@ -72,5 +72,5 @@ func canonicalPrefix(prefix string) string {
 	return decoded
 }
 
-// isControl tells whether r is a control character, also one of Unicode's second block, or no character at all.
+// isControl reports whether r is a C0 or C1 control character or the replacement character.
 func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\uFFFD' }

@@ -13,7 +13,7 @@ import (
 // values and the most tag limits the length of a list. They are checked while the file is decoded, so
 // that a fault has a line. The JSON Schema is generated from these types, tags and comments.
 type Config struct {
-	// Address for clients: host:port or unix:///path. HTTP/1.1 and h2c share the port. Changing it needs a restart.
+	// Address of the data plane: host:port or unix:///path. HTTP/1.1 and h2c share the port. Changing it needs a restart.
 	Listen string `yaml:"listen"`
 	// Server for HTTP/1.1 clients. auto serves a connection on one goroutine, at half the CPU time, while each request is unambiguous and at most 16 KiB long including a body that arrives with its header section; the first other request on the connection and all later ones are served by net/http. net_http serves all requests by net/http. Changing it needs a restart.
 	Server string `yaml:"server" enum:"auto,net_http"`

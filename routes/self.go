@@ -11,16 +11,17 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// checkLoops adds a fault for each route whose upstream is the proxy's own listen address: each request would come back.
+// checkLoops adds a fault for each route whose upstream is the proxy's own listen address, because requests
+// would loop.
 func (b *builder) checkLoops() {
 	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) {
-		if section, ok := b.blame(path, n, "upstream"); ok && b.isSelf(r.Upstream) {
+		if section, ok := b.source(path, n, "upstream"); ok && b.isSelf(r.Upstream) {
 			b.faults.Add(b.at(section+".upstream"), "must not be the proxy's own listen address (%s), got %s", b.config.Listen, r.Upstream.Redacted())
 		}
 	})
 }
 
-// checkOptionsLoop is checkLoops for the servers that a strategy's options name.
+// checkOptionsLoop is checkLoops for the server in a strategy's options.
 func (b *builder) checkOptionsLoop(options any, strategy string, n *yaml.Node, at strictyaml.Place) {
 	o, ok := options.(interface {
 		Server() (key string, u Upstream)
@@ -35,12 +36,12 @@ func (b *builder) checkOptionsLoop(options any, strategy string, n *yaml.Node, a
 }
 
 func (b *builder) isSelf(u Upstream) bool {
-	return u.URL != nil && !b.faults.Has("listen") && leadsTo(u, b.config.Listen)
+	return u.URL != nil && !b.faults.Has("listen") && isListenAddress(u, b.config.Listen)
 }
 
-// leadsTo reports whether u is a spelling of a listen address. It looks no name up: a name that leads there all the same is
-// noticed with the first request.
-func leadsTo(u Upstream, listen string) bool {
+// isListenAddress reports whether u is the listen address in any spelling. It does not resolve names: a
+// loop through another name is detected at the first request.
+func isListenAddress(u Upstream, listen string) bool {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil || strings.HasPrefix(listen, "unix://") {
 		return false

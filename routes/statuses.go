@@ -11,7 +11,7 @@ import (
 )
 
 // Statuses is a set of HTTP status codes. The zero value is empty. Safe for concurrent use
-// as long as nobody decodes into it.
+// unless it is being decoded.
 type Statuses struct{ set [1024 / 64]uint64 }
 
 var (
@@ -19,7 +19,7 @@ var (
 	statusRange = regexp.MustCompile(`^([1-9][0-9]{2})(?:-([1-9][0-9]{2}))?$`)
 )
 
-// Has tells whether code is in the set.
+// Has reports whether code is in the set.
 func (s Statuses) Has(code int) bool {
 	return code >= 0 && code < 1024 && s.set[code/64]&(1<<(code%64)) != 0
 }
@@ -27,7 +27,7 @@ func (s Statuses) Has(code int) bool {
 // String returns the set as it can be written in a configuration, such as "429, 5xx".
 func (s Statuses) String() string { return strings.Join(s.list(), ", ") }
 
-// UnmarshalYAML replaces s by a list of codes, classes such as "5xx" and ranges such as
+// UnmarshalYAML sets s to a list of codes, classes such as "5xx" and ranges such as
 // "500-504", or by a single one of these.
 func (s *Statuses) UnmarshalYAML(n *yaml.Node) error {
 	const want = `must be a code from 100 to 999, a class such as "5xx" or a range such as "500-504"`
@@ -63,7 +63,7 @@ func (s *Statuses) add(text string) bool {
 	return true
 }
 
-// list returns the set in the fewest ranges, with whole classes by their short name.
+// list returns the set as the smallest number of ranges, complete classes as "5xx".
 func (s Statuses) list() []string {
 	list := []string{}
 	for code := 100; code < 1000; code++ {

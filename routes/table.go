@@ -5,14 +5,13 @@ import (
 	"strings"
 )
 
-// Table finds the value of the longest prefix that a path begins with. Build it with Add,
-// then any number of goroutines may call Match. What a Match costs depends on the path and
-// the prefix found and not on the number of prefixes.
-type Table[T any] struct{ root branch[T] }
+// Table finds the value of the longest prefix of a path. Match is safe for concurrent use after the
+// last Add. Its cost depends on the path and not on the number of prefixes.
+type Table[T any] struct{ root node[T] }
 
-// branch is where the paths part that have the same decoded segments so far.
-type branch[T any] struct {
-	children map[string]*branch[T]
+// node is a node of the trie of decoded path segments.
+type node[T any] struct {
+	children map[string]*node[T]
 	value    T
 	set      bool
 }
@@ -20,8 +19,8 @@ type branch[T any] struct {
 // NewTable returns an empty table.
 func NewTable[T any]() *Table[T] { return &Table[T]{} }
 
-// Add sets the value of a prefix, which is one of a loaded Config. Prefixes that differ only
-// in their percent-encoding are the same; the value added last counts.
+// Add sets the value of a prefix of a loaded Config. Prefixes that differ only in percent-encoding are
+// equal: the last value replaces the others.
 func (t *Table[T]) Add(prefix string, value T) {
 	b := &t.root
 	for rest := strings.TrimSuffix(prefix, "/"); rest != ""; {
@@ -29,19 +28,19 @@ func (t *Table[T]) Add(prefix string, value T) {
 		segment, rest = cutSegment(rest)
 		segment, _ = decodeSegment(segment)
 		if b.children == nil {
-			b.children = map[string]*branch[T]{}
+			b.children = map[string]*node[T]{}
 		}
 		if b.children[segment] == nil {
-			b.children[segment] = &branch[T]{}
+			b.children[segment] = &node[T]{}
 		}
 		b = b.children[segment]
 	}
 	b.value, b.set = value, true
 }
 
-// Match returns the value of the longest prefix of rawPath, a path as it came with its
-// percent-encoding, and how many bytes of rawPath the prefix covers: the rest is empty or
-// begins with a slash. Segments are compared whole and after decoding, so that an encoded slash parts none.
+// Match returns the value of the longest prefix of rawPath, a path in its original percent-encoding,
+// and the number of bytes of rawPath that the prefix covers. The rest is empty or begins with a slash.
+// Complete segments are compared after decoding, so an encoded slash is no separator.
 func (t *Table[T]) Match(rawPath string) (value T, covered int, ok bool) {
 	if rawPath == "" || rawPath[0] != '/' {
 		return value, 0, false
@@ -62,7 +61,7 @@ func (t *Table[T]) Match(rawPath string) (value T, covered int, ok bool) {
 	return value, covered, ok
 }
 
-// cutSegment parts a path, which begins with a slash, after its first segment.
+// cutSegment splits a path that begins with a slash after its first segment.
 func cutSegment(path string) (segment, rest string) {
 	if end := strings.IndexByte(path[1:], '/'); end >= 0 {
 		return path[1 : 1+end], path[1+end:]

@@ -8,13 +8,13 @@ import (
 	"unicode"
 )
 
-// textForm is what a valid tag demands of a text.
+// textForm is the check of a string for one valid tag.
 type textForm struct {
-	check   func(text string) (want string) // "" if all is well
-	pattern string                          // what the JSON Schema can say of it
+	check   func(text string) (want string) // "" if text is valid
+	pattern string                          // approximation for the JSON Schema
 }
 
-// textForms are the valid tags of texts and of lists of texts.
+// textForms are the valid tags of strings and of lists of strings.
 var textForms = map[string]textForm{
 	"method":      {checkMethod, methodForm.String()},
 	"event_name":  {checkEventName, `^[^ \n\r][^\n\r]*$`},
@@ -45,7 +45,7 @@ func checkMethod(text string) (want string) {
 
 const maxEventName = 128
 
-// checkEventName refuses what the field event of no event stream can say.
+// checkEventName rejects names that the event field of an event stream cannot contain.
 func checkEventName(text string) (want string) {
 	if text == "" || len(text) > maxEventName || text[0] == ' ' || strings.ContainsAny(text, "\n\r\x00") {
 		return "must be an event's name of 1 to 128 bytes, without a space at its start, line breaks and NUL"
@@ -55,8 +55,8 @@ func checkEventName(text string) (want string) {
 
 const maxProbePath = 2048
 
-// checkProbePath sees to it that text can stand in a request line as it is, and reaches
-// nothing above the upstream's own path.
+// checkProbePath rejects text that is not valid in a request line, or whose path leaves that of the
+// upstream's URL.
 func checkProbePath(text string) (want string) {
 	path, _, _ := strings.Cut(text, "?")
 	decoded, err := url.PathUnescape(path)
@@ -70,7 +70,7 @@ func checkProbePath(text string) (want string) {
 	case strings.Contains(text, "#"):
 		return "must have no fragment"
 	case strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "must have nothing but printable ASCII characters without spaces (write others as %20)"
+		return "must have only printable ASCII characters without spaces (percent-encode others, such as %20)"
 	case err != nil:
 		return "must have two hexadecimal digits after each %"
 	case strings.Contains(decoded, `\`) || strings.ContainsFunc(decoded, isControl):

@@ -12,7 +12,7 @@ import (
 
 const wantUpstream = "must be an http, https or h2c URL such as http://rag:8000"
 
-// UnmarshalYAML replaces u by the URL in n.
+// UnmarshalYAML sets u to the URL in n.
 func (u *Upstream) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
 		return strictyaml.Errorf("%s, got %s", wantUpstream, strictyaml.Show(n))
@@ -25,8 +25,8 @@ func (u *Upstream) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// parseUpstream returns the URL in text, its path without a trailing slash, and what it
-// must be instead, "" if all is well.
+// parseUpstream returns the URL in text, with its path without a trailing slash. want states what an
+// invalid text must be.
 func parseUpstream(text string) (u *url.URL, want string) {
 	if strings.ContainsFunc(text, isControl) {
 		return nil, "must have no control character"
@@ -54,7 +54,7 @@ func parseUpstream(text string) (u *url.URL, want string) {
 	return u, ""
 }
 
-// isPort tells whether text is a port in plain digits of at least the given number.
+// isPort reports whether text is a decimal port number of at least least.
 func isPort(text string, least int) bool {
 	port, err := strconv.Atoi(text)
 	return err == nil && port >= least && port <= 65535 && strconv.Itoa(port) == text

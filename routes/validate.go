@@ -11,7 +11,7 @@ import (
 	"cbproxy/internal/strictyaml"
 )
 
-// validate checks what concerns more than one value, or the world outside.
+// validate checks conditions between several values, and files.
 func (b *builder) validate() {
 	b.checkListeners()
 	b.checkDataDir()
@@ -26,19 +26,19 @@ func (b *builder) validate() {
 
 func (b *builder) checkListeners() {
 	c := b.config
-	fine := true
+	valid := true
 	for path, address := range map[string]string{"listen": c.Listen, "admin.listen": c.Admin.Listen} {
 		if want := checkAddress(address); want != "" && !b.faults.Has(path) {
 			b.faults.Add(b.at(path), "%s, got %q", want, sanitize.TruncateRunes(address, strictyaml.MaxValueRunes))
-			fine = false
+			valid = false
 		}
 	}
-	if fine && sameListener(c.Listen, c.Admin.Listen) {
+	if valid && sameListener(c.Listen, c.Admin.Listen) {
 		b.faults.Add(b.at("admin.listen"), "must be another address than listen (%s), got %s", c.Listen, c.Admin.Listen)
 	}
 }
 
-// checkDataDir makes nothing: a check leaves everything as it is.
+// checkDataDir checks data_dir without creating it.
 func (b *builder) checkDataDir() {
 	const path = "data_dir"
 	folder := b.config.DataDir
@@ -49,11 +49,11 @@ func (b *builder) checkDataDir() {
 	if strings.ContainsFunc(folder, isControl) {
 		b.faults.Add(b.at(path), "must have no control character, got %q", shown)
 	} else if info, err := os.Stat(folder); err == nil && !info.IsDir() {
-		b.faults.Add(b.at(path), "must be a folder, got %q, which is a file", shown)
+		b.faults.Add(b.at(path), "must be a folder, got the file %q", shown)
 	}
 }
 
-// checkAccessLog opens nothing: a check leaves everything as it is.
+// checkAccessLog checks access_log.destination without opening the file.
 func (b *builder) checkAccessLog() {
 	const path = "access_log.destination"
 	file := b.config.AccessLog.Destination
@@ -64,11 +64,11 @@ func (b *builder) checkAccessLog() {
 	if file == "" || strings.ContainsFunc(file, isControl) {
 		b.faults.Add(b.at(path), "must be stdout, stderr or the path of a file, got %q", shown)
 	} else if info, err := os.Stat(file); err == nil && info.IsDir() {
-		b.faults.Add(b.at(path), "must be a file, got %q, which is a folder", shown)
+		b.faults.Add(b.at(path), "must be a file, got the folder %q", shown)
 	}
 }
 
-// maxTokenBytes is far more than any token has.
+// maxTokenBytes bounds the size of a token file.
 const maxTokenBytes = 64 << 10
 
 func (b *builder) checkTokenFile() {
@@ -80,19 +80,20 @@ func (b *builder) checkTokenFile() {
 	token, err := ReadToken(file)
 	switch {
 	case err != nil:
-		b.faults.Add(b.at(path), "must be a file that can be read, got %q: %s", sanitize.TruncateRunes(file, strictyaml.MaxValueRunes), err)
+		b.faults.Add(b.at(path), "must be a readable file, got %q: %s", sanitize.TruncateRunes(file, strictyaml.MaxValueRunes), err)
 	case token == "":
-		b.faults.Add(b.at(path), "must be a file with a token in it, got %q, which is empty", sanitize.TruncateRunes(file, strictyaml.MaxValueRunes))
+		b.faults.Add(b.at(path), "must be a file with a token, got the empty file %q", sanitize.TruncateRunes(file, strictyaml.MaxValueRunes))
 	}
 }
 
-// ReadToken returns the token in a file, "" if it holds none. It opens nothing but a regular file.
+// ReadToken returns the token in a file, "" if the file is empty. It returns an error if the file is not
+// a regular file.
 func ReadToken(file string) (string, error) {
 	content, err := files.ReadSmall(file, maxTokenBytes)
 	return string(bytes.TrimSpace(content)), err
 }
 
-// checkRedisURL checks the URL, from wherever it comes. No fault holds what may be secret in it.
+// checkRedisURL checks the URL from the file or the environment. Its faults contain no credentials.
 func (b *builder) checkRedisURL() {
 	text := b.config.Redis.URL
 	at := b.at("redis.url")
@@ -104,7 +105,7 @@ func (b *builder) checkRedisURL() {
 	}
 }
 
-// wantRedisURL returns what the URL must be instead, "" if it is fine.
+// wantRedisURL returns what the URL must be, "" if it is valid.
 func (b *builder) wantRedisURL(text string) string {
 	switch {
 	case text == "":
@@ -118,16 +119,15 @@ func (b *builder) wantRedisURL(text string) string {
 	switch {
 	case err == nil:
 		return ""
-	case strayAt(text):
+	case hasUnencodedAt(text):
 		return "must have %40, %2F, %3F and %23 in place of @, /, ? and # in a user name, a password or a parameter"
 	}
 	return sanitize.Redact(strings.ReplaceAll(err.Error(), text, sanitize.RedactURL(text)))
 }
 
-// strayAt tells whether an @ stands behind the host of a URL. A password that has a / or the
-// like in it makes one: its end is then taken for a path, and whoever finds fault with the path
-// may quote it.
-func strayAt(text string) bool {
+// hasUnencodedAt reports whether a URL has an @ after its host. This happens if the password contains an
+// unencoded slash: the rest of the password is then parsed as a path, which an error may quote.
+func hasUnencodedAt(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@")
 }

@@ -19,10 +19,10 @@ func (b *builder) eachRoute(f func(name, path string, n *yaml.Node, r *Route)) {
 	}
 }
 
-// blame returns the section at fault for the combination of some keys of the route at path:
-// the route, or, if it names none of them, the defaults, once for all routes. ok is false if
-// one of the keys was found faulty before: what was kept in its place is nobody's fault.
-func (b *builder) blame(path string, n *yaml.Node, keys ...string) (section string, ok bool) {
+// source returns the section that sets the combination of some keys of the route at path: the route
+// if it has at least one of them, otherwise the defaults. ok is false if one of the keys has a fault:
+// its value is then not that of the file.
+func (b *builder) source(path string, n *yaml.Node, keys ...string) (section string, ok bool) {
 	section = "defaults"
 	for _, key := range keys {
 		from := "defaults"
@@ -36,7 +36,7 @@ func (b *builder) blame(path string, n *yaml.Node, keys ...string) (section stri
 	return section, true
 }
 
-// has tells whether there is something at a path of keys below the mapping n.
+// has reports whether there is a value at a path of keys below the mapping n.
 func has(n *yaml.Node, path string) bool {
 	for name := range strings.SplitSeq(path, ".") {
 		n, _ = strictyaml.Lookup(n, name)
@@ -44,7 +44,7 @@ func has(n *yaml.Node, path string) bool {
 	return n != nil
 }
 
-// checkPrefixes adds a fault for each prefix that a route further up has too.
+// checkPrefixes adds a fault for each prefix that an earlier route also has.
 func (b *builder) checkPrefixes() {
 	owners := map[string]string{}
 	b.eachRoute(func(name, path string, _ *yaml.Node, r *Route) {
@@ -55,7 +55,7 @@ func (b *builder) checkPrefixes() {
 		for _, prefix := range r.Prefix {
 			canonical := canonicalPrefix(prefix)
 			if owner, taken := owners[canonical]; taken {
-				b.faults.Add(b.at(path), "must not be the prefix of another route, got %s, which is that of %s", prefix, owner)
+				b.faults.Add(b.at(path), "must not be the prefix of another route, got %s, the prefix of %s", prefix, owner)
 				continue
 			}
 			owners[canonical] = name
@@ -63,13 +63,13 @@ func (b *builder) checkPrefixes() {
 	})
 }
 
-// checkRetries sees to it that each route's waits before a retry have a range.
+// checkRetries adds a fault for each route whose max_backoff is less than its backoff.
 func (b *builder) checkRetries() {
 	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) {
 		if r.Retry.MaxBackoff >= r.Retry.Backoff {
 			return
 		}
-		if section, ok := b.blame(path, n, "retry.max_backoff", "retry.backoff"); ok {
+		if section, ok := b.source(path, n, "retry.max_backoff", "retry.backoff"); ok {
 			b.faults.Add(b.at(section+".retry.max_backoff"), "must be backoff (%s) or more, got %s",
 				formatDuration(r.Retry.Backoff), formatDuration(r.Retry.MaxBackoff))
 		}

@@ -17,21 +17,20 @@ import (
 func (b *builder) checkTLS() {
 	c := tlsChecker{builder: b, authorities: map[string]error{}, pairs: map[[2]string]error{}}
 	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) {
-		c.check(r.TLS, func(keys ...string) (string, bool) { return b.blame(path, n, keys...) })
+		c.check(r.TLS, func(keys ...string) (string, bool) { return b.source(path, n, keys...) })
 	})
 	a := b.config.Admin.TLS
-	c.checkPair(a.CertFile, a.KeyFile, func(keys ...string) (string, bool) { return b.blameSection("admin", keys) })
-	c.check(b.config.Redis.TLS, func(keys ...string) (string, bool) { return b.blameSection("redis", keys) })
+	c.checkPair(a.CertFile, a.KeyFile, func(keys ...string) (string, bool) { return b.fixedSource("admin", keys) })
+	c.check(b.config.Redis.TLS, func(keys ...string) (string, bool) { return b.fixedSource("redis", keys) })
 }
 
-// blameSection is a blamer for a section of the file that inherits nothing.
-func (b *builder) blameSection(section string, keys []string) (string, bool) {
+// fixedSource is a sourceFunc for a section that inherits nothing.
+func (b *builder) fixedSource(section string, keys []string) (string, bool) {
 	return section, !slices.ContainsFunc(keys, func(key string) bool { return b.faults.Has(section + "." + key) })
 }
 
-// blamer returns the section at fault for the combination of some of its keys, as
-// builder.blame does.
-type blamer func(keys ...string) (section string, ok bool)
+// sourceFunc returns the section that sets the combination of some keys, as builder.source does.
+type sourceFunc func(keys ...string) (section string, ok bool)
 
 // tlsChecker reads each combination of files once, however many sections share it.
 type tlsChecker struct {
@@ -40,12 +39,12 @@ type tlsChecker struct {
 	pairs       map[[2]string]error // by certificate and key
 }
 
-func (c *tlsChecker) check(t TLS, blame blamer) {
-	c.checkAuthorities(t.CAFile, blame)
-	c.checkPair(t.CertFile, t.KeyFile, blame)
+func (c *tlsChecker) check(t TLS, source sourceFunc) {
+	c.checkAuthorities(t.CAFile, source)
+	c.checkPair(t.CertFile, t.KeyFile, source)
 }
 
-func (c *tlsChecker) checkAuthorities(file string, blame blamer) {
+func (c *tlsChecker) checkAuthorities(file string, source sourceFunc) {
 	if file == "" {
 		return
 	}
@@ -57,17 +56,17 @@ func (c *tlsChecker) checkAuthorities(file string, blame blamer) {
 	if err == nil {
 		return
 	}
-	if section, ok := blame("tls.ca_file"); ok {
+	if section, ok := source("tls.ca_file"); ok {
 		authorityFault(file, err, c.reporter(section))
 	}
 }
 
-// reporter returns what adds faults of the keys of a section's tls.
+// reporter returns a function that adds faults of the keys in a section's tls.
 func (c *tlsChecker) reporter(section string) func(key, message string) {
 	return func(key, message string) { c.faults.Add(c.at(section+".tls."+key), "%s", message) }
 }
 
-func (c *tlsChecker) checkPair(certFile, keyFile string, blame blamer) {
+func (c *tlsChecker) checkPair(certFile, keyFile string, source sourceFunc) {
 	if certFile == "" && keyFile == "" {
 		return
 	}
@@ -79,12 +78,12 @@ func (c *tlsChecker) checkPair(certFile, keyFile string, blame blamer) {
 	if err == nil && certFile != "" && keyFile != "" {
 		return
 	}
-	if section, ok := blame("tls.cert_file", "tls.key_file"); ok {
+	if section, ok := source("tls.cert_file", "tls.key_file"); ok {
 		pairFault(certFile, keyFile, err, c.reporter(section))
 	}
 }
 
-// CheckFiles reports what is wrong with the files that t names, by key.
+// CheckFiles calls report for each key of t whose file cannot be used.
 func (t TLS) CheckFiles(report func(key, message string)) {
 	if t.CAFile != "" {
 		if _, err := tlsfiles.LoadCertPool(t.CAFile); err != nil {
@@ -103,12 +102,12 @@ func (t TLS) CheckFiles(report func(key, message string)) {
 	pairFault(t.CertFile, t.KeyFile, err, report)
 }
 
-// authorityFault reports why a file with authorities can't be used.
+// authorityFault reports why a file with authorities cannot be used.
 func authorityFault(file string, err error, report func(key, message string)) {
 	report("ca_file", fmt.Sprintf("must be a PEM file with certificates, got %q: %s", sanitize.TruncateRunes(file, strictyaml.MaxValueRunes), err))
 }
 
-// pairFault reports that one of two files is missing, or why they can't be used.
+// pairFault reports that one of two files is missing, or why they cannot be used.
 func pairFault(certFile, keyFile string, err error, report func(key, message string)) {
 	certShown, keyShown := sanitize.TruncateRunes(certFile, strictyaml.MaxValueRunes), sanitize.TruncateRunes(keyFile, strictyaml.MaxValueRunes)
 	var keyFault *tlsfiles.KeyError
