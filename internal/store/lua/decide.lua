@@ -1,9 +1,8 @@
--- Stores a decision and tells everybody, if the decision that it follows is still the last one
--- and, for an opening that wants a quorum, enough instances have found the failure within one
--- window. Takes: the state's key; the epoch of the decision it follows, the time to live in ms,
--- the channel, the instance, the quorum or 0, the window and the age of the instance's own
--- finding in ms, and the state's fields and values without the epoch, which is given here: it
--- is never lower than the time, so that a lost key does not make new decisions look old.
+-- Stores and publishes a decision, if the decision that it follows is still the last one and, for an opening that requires a quorum, enough
+-- instances have detected the failure within one window. KEYS: the state. ARGV: the epoch of the decision it follows, the time to live in
+-- ms, the channel, the instance, the quorum or 0, the window and the age of the instance's own detection in ms, and the state's fields and
+-- values without the epoch, which the script assigns: it is never lower than the time in ms, so that after a lost key new decisions do not
+-- look old.
 local key, expected, ttl, channel = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local instance, quorum, window, age = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local t = redis.call('TIME')

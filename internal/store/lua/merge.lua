@@ -1,12 +1,12 @@
--- Stores a state that is newer than what is there, keeps what is there alive, and tells both
--- what is there then and the time. Takes: the state's key; its epoch, the time to live in ms,
--- the channel, 1 if a state of the same epoch is to be replaced, and the state's fields and values.
+-- Stores a state that is newer than the stored one, extends the key's time to live, and returns the time and the stored state. KEYS: the
+-- state. ARGV: its epoch, the time to live in ms, the channel, 1 if a state of the same epoch is to be replaced, and the state's fields and
+-- values.
 local key, mine, ttl, channel = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local replace = ARGV[4] == '1'
 local t = redis.call('TIME')
 
 local epoch = tonumber(redis.call('HGET', key, 'epoch')) or 0
-if not (epoch <= 9007199254740991) then epoch = 0 end -- nobody counts that far: it is not ours
+if not (epoch <= 9007199254740991) then epoch = 0 end -- not a valid epoch
 local known = redis.call('HEXISTS', key, 'state') == 1
 
 if not known or epoch < mine or replace and epoch == mine then

@@ -1,7 +1,6 @@
--- Makes a claimed copy that of a record of the claiming instance, and tells its origin that it
--- need not care for it any more. Takes: the stream, the instance's index; the instance, its
--- record's number, the copy's id, the origin and its number, what indexes begin with, for how many
--- ms the origin is told, and the digest of what was taken over.
+-- Makes a claimed copy the copy of a record of the claiming instance, and marks it as done in the index of its origin. KEYS: the stream,
+-- the instance's index. ARGV: the instance, its record's number, the copy's ID, the origin and the record's number there, the prefix of
+-- indexes, for how many ms the origin's index is kept, and the digest of the payload.
 local stream, index = KEYS[1], KEYS[2]
 local me, seq, id, origin, before, prefix, keep, digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 redis.call('XCLAIM', stream, 'cbproxy', me, 0, id, 'JUSTID')

@@ -1,6 +1,6 @@
--- Claims copies of instances that are gone, and those that were claimed before and not adopted,
--- and tells each one's id, origin, number and payload. Takes: the stream; the instance that
--- claims, what signs of life begin with, how many at most, and after how many bytes it is enough.
+-- Claims copies of instances without a heartbeat, and those that were claimed before and not adopted. Returns the ID, origin, number and
+-- payload of each. KEYS: the stream. ARGV: the claiming instance, the prefix of heartbeats, the maximum number of copies, and the number of
+-- bytes after which it stops.
 local stream, me, alive, limit, enough = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local adopting = '/adopting'
 local claimed, bytes = {}, 0
@@ -8,7 +8,7 @@ if redis.call('EXISTS', alive .. me) == 0 then return claimed end
 local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, 'cbproxy')
 if consumers.err then
   if string.find(consumers.err, 'NOGROUP', 1, true) then take(stream, me) end
-  return claimed -- there is no stream, or the next one finds something
+  return claimed -- there is no stream, or the next call finds the copies
 end
 for _, flat in ipairs(consumers) do
   local c = {}
@@ -27,7 +27,7 @@ for _, flat in ipairs(consumers) do
           claimed[#claimed + 1] = {entry[1], f[2], f[4], f[6]}
           bytes = bytes + #f[6]
           if bytes >= enough then break end
-        else -- it is nowhere any more, or no copy
+        else -- it was deleted, or is not a copy
           redis.call('XACK', stream, 'cbproxy', p[1])
           redis.call('XDEL', stream, p[1])
         end

@@ -1,5 +1,4 @@
--- Removes the copies of an instance's records. Takes: the stream, the instance's index; the
--- records' numbers.
+-- Removes the copies of an instance's records. KEYS: the stream, the instance's index. ARGV: the records' numbers.
 local stream, index = KEYS[1], KEYS[2]
 for i = 1, #ARGV do
   local id = redis.call('HGET', index, ARGV[i])

@@ -1,6 +1,5 @@
--- Adds copies of an instance's records that have none yet, and makes the instance their
--- consumer. Takes: the stream, the instance's index; the instance, and each record's number and
--- payload.
+-- Adds copies of an instance's records that have none, and makes the instance their consumer. KEYS: the stream, the instance's index.
+-- ARGV: the instance, and each record's number and payload.
 local stream, index, me = KEYS[1], KEYS[2], ARGV[1]
 for i = 2, #ARGV, 2 do
   if redis.call('HEXISTS', index, ARGV[i]) == 0 then

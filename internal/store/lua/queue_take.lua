@@ -1,12 +1,12 @@
--- What other scripts begin with.
+-- Common functions, prepended to other scripts.
 
 -- Reports whether the fields of an entry are those of a copy.
 local function proper(f)
   return f and #f == 6 and f[1] == 'origin' and f[3] == 'seq' and f[5] == 'payload'
 end
 
--- Hands entries that are nobody's, which are all of them if somebody has removed the group, to
--- those who have added them. What is no copy is removed.
+-- Assigns entries without a consumer to the instances that added them. All entries have none if the group was removed. Removes entries that
+-- are not copies.
 local function take(stream, me)
   while true do
     local taken = redis.pcall('XREADGROUP', 'GROUP', 'cbproxy', me, 'COUNT', 1000, 'STREAMS', stream, '>')
