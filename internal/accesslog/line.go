@@ -11,17 +11,16 @@ import (
 	"cbproxy/internal/sanitize"
 )
 
-// What of one text is logged, in bytes: so much that a line, in which quoting may make twice
-// as much of each, is never longer than what a pipe takes at once.
+// Maximum lengths of fields in bytes. A line, in which quoting may double each, is never longer than PIPE_BUF.
 const (
 	maxPath  = 640
 	maxQuery = 512
 	maxAgent = 192
-	maxName  = 128 // a service's
-	maxWord  = 64  // what is a word where nobody means harm
+	maxName  = 128 // of a service
+	maxWord  = 64  // of a field that is a single word in well-formed requests
 )
 
-// newHandler returns what makes lines and gives w each with one Write.
+// newHandler returns a handler that writes each line to w with one Write.
 func newHandler(w io.Writer, format, instance string) slog.Handler {
 	var h slog.Handler = slog.NewJSONHandler(w, nil)
 	if format == "text" {
@@ -33,8 +32,8 @@ func newHandler(w io.Writer, format, instance string) slog.Handler {
 	return h.WithAttrs([]slog.Attr{slog.String("instance", instance)})
 }
 
-// uneventful reports whether a request is one of the many of which a sample will do.
-func uneventful(a *events.AccessRecord) bool {
+// isRoutine reports whether a request may be left out by sampling.
+func isRoutine(a *events.AccessRecord) bool {
 	return a.Result == events.ResultSuccess && a.Strategy == "" && a.Attempts == 1 && a.Status > 0 && a.Status < 500 && !a.Truncated &&
 		!slices.Contains(grpcFaults, a.GRPCStatus)
 }
@@ -45,7 +44,7 @@ var grpcFaults = []string{"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTE
 // refused is the outcome of a request that reached no route.
 const refused = "refused"
 
-// handle writes a's line. What is without meaning for a request is left out.
+// handle writes the line of a. Fields that do not apply are left out.
 func handle(h slog.Handler, a *events.AccessRecord, query bool) error {
 	attrs := make([]slog.Attr, 0, 24)
 	add := func(attr slog.Attr) { attrs = append(attrs, attr) }
@@ -57,7 +56,7 @@ func handle(h slog.Handler, a *events.AccessRecord, query bool) error {
 	if a.Service != "" {
 		add(slog.String("service", sanitize.Line(a.Service, maxName)))
 	}
-	known := a.Method != "" || a.Path != "" // or its header section was not understood
+	known := a.Method != "" || a.Path != "" // otherwise the header section was not parsed
 	word("method", a.Method)
 	if known {
 		add(slog.String("path", sanitize.Line(a.Path, maxPath)))

@@ -1,6 +1,5 @@
-// Package accesslog writes a line for each request. Whatever a request holds, its record is
-// one line of bounded length, valid JSON or key=value, without anything that a terminal acts
-// on. No request ever waits for the log.
+// Package accesslog writes one line per request. A line has a bounded length, is valid JSON or key=value whatever the request
+// contains, and has no terminal control characters. Requests never wait for the log.
 package accesslog
 
 import (
@@ -19,16 +18,16 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Settings is what an operator wants of the log.
+// Settings are the settings of the log.
 type Settings struct {
 	Enabled bool
 	// Destination is stdout, stderr, or the path of a file.
 	Destination string
 	// Format is json or text.
 	Format string
-	// Sample is the share of the uneventful requests that is logged, 0 to 1.
+	// Sample is the share of the routine requests that are logged, 0 to 1.
 	Sample float64
-	// Query tells that query strings are logged, too.
+	// Query includes query strings.
 	Query bool
 }
 
@@ -38,7 +37,7 @@ type Log struct {
 	instance string
 	logger   *slog.Logger
 	dropped  atomic.Uint64
-	current  atomic.Pointer[output] // nil: it is off
+	current  atomic.Pointer[output] // nil: disabled
 
 	mu       sync.Mutex       // guards what follows
 	standard map[string]*sink // stdout and stderr, which stay open once they are used
@@ -67,11 +66,11 @@ func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 // Log implements events.AccessLog.
 func (l *Log) Log(a *events.AccessRecord) {
 	out := l.current.Load()
-	if out == nil || uneventful(a) && out.Sample < 1 && rand.Float64() >= out.Sample { // #nosec G404 -- a sample of the uneventful
+	if out == nil || isRoutine(a) && out.Sample < 1 && rand.Float64() >= out.Sample { // #nosec G404 -- sampling needs no secure randomness
 		return
 	}
 	for out != nil && errors.Is(handle(out.handler, a, out.Query), errClosed) {
-		next := l.current.Load() // the other one was closed after this one was put in its place
+		next := l.current.Load() // out was replaced and closed in the meantime
 		if next == out {
 			return
 		}
@@ -79,15 +78,13 @@ func (l *Log) Log(a *events.AccessRecord) {
 	}
 }
 
-// Change is new settings that are ready to be put in force. Exactly one of its methods must
-// be called.
+// Change is a prepared change of the settings. Exactly one of its methods must be called.
 type Change struct {
 	log  *Log
 	next *output // nil: off
 }
 
-// Prepare opens the destination that s names and changes nothing that is in force. The error
-// says why it can't be opened.
+// Prepare opens the destination of s, without any effect on the log in use.
 func (l *Log) Prepare(s Settings) (*Change, error) {
 	if !s.Enabled {
 		return &Change{log: l}, nil
@@ -99,11 +96,10 @@ func (l *Log) Prepare(s Settings) (*Change, error) {
 	return &Change{l, &output{s, newHandler(to, s.Format, l.instance), to}}, nil
 }
 
-// Commit puts the change in force. The destination before it is flushed and closed in the
-// background.
+// Commit applies the change. The previous destination is flushed and closed in the background.
 func (c *Change) Commit() {
-	// Two that write to one file at once could do so in the middle of each other's lines. Nobody but Commit
-	// puts another one in force.
+	// Two sinks that write to one file at once could interleave parts of lines, so the new one waits for the old one. Only
+	// Commit replaces the output.
 	if now := c.log.current.Load(); now != nil && c.next != nil && now.sink != c.next.sink && now.Destination == c.next.Destination {
 		c.next.sink.before = now.sink
 	}
@@ -129,8 +125,7 @@ func (l *Log) release(o *output) {
 	l.retired = slices.DeleteFunc(append(l.retired, o.sink), (*sink).isDone)
 }
 
-// Close switches the log off for good and waits, two seconds at most, until what is to be
-// written is written.
+// Close disables the log permanently and waits up to two seconds for pending writes.
 func (l *Log) Close() {
 	if before := l.current.Swap(nil); before != nil {
 		l.release(before)

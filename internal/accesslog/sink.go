@@ -13,30 +13,30 @@ import (
 )
 
 const (
-	bufferBytes  = 1 << 20                // of lines that wait to be written
-	retryPause   = 250 * time.Millisecond // before a write that failed is tried again
-	pipeBytes    = 4096                   // go into a pipe together (PIPE_BUF)
-	flushTimeout = 2 * time.Second        // for what waits when a destination is closed
+	bufferBytes  = 1 << 20                // of pending lines
+	retryPause   = 250 * time.Millisecond // before a failed write is retried
+	pipeBytes    = 4096                   // written to a pipe atomically (PIPE_BUF)
+	flushTimeout = 2 * time.Second        // for pending lines when a destination is closed
 )
 
 var errClosed = errors.New("access log: the destination is closed")
 
-// sink writes lines to one destination on a goroutine of its own, which is the only one that
-// a full disk or a blocked pipe can hold up. Safe for concurrent use.
+// sink writes lines to one destination on its own goroutine, so that a full disk or a blocked pipe delays nothing else. It is
+// safe for concurrent use.
 type sink struct {
 	file    *os.File
-	shared  bool // others may write there as well, and not by appending to a file
+	shared  bool // other processes may write there, too: it is not a regular file
 	logger  *slog.Logger
 	dropped *atomic.Uint64
 	ready   chan struct{} // holds a token while there is something to do
-	done    chan struct{} // closed when all is written that could be
-	before  *sink         // writes to the same file until it is done; nil: nobody does
+	done    chan struct{} // closed when run has ended
+	before  *sink         // the previous sink of the same file; nil: none
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	waiting []byte     // whole lines
 	busy    int        // bytes that are being written
 	closing bool
-	stop    chan struct{} // closed when it is time to give up
+	stop    chan struct{} // closed when the remaining lines must be dropped
 }
 
 func newSink(f *os.File, logger *slog.Logger, dropped *atomic.Uint64) *sink {
@@ -47,8 +47,8 @@ func newSink(f *os.File, logger *slog.Logger, dropped *atomic.Uint64) *sink {
 	return s
 }
 
-// Write takes one line, or drops and counts it; it never waits. The error is errClosed, and
-// then the line counts for nothing.
+// Write queues one line, or drops and counts it if the buffer is full. It never blocks. After close it returns errClosed and
+// does not count the line.
 func (s *sink) Write(line []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +71,7 @@ func (s *sink) wake() {
 	}
 }
 
-// run writes what waits, until close.
+// run writes pending lines until close.
 func (s *sink) run() {
 	defer close(s.done)
 	defer func() { _ = s.file.Close() }() // nothing is buffered in it
@@ -90,7 +90,7 @@ func (s *sink) run() {
 			s.endTornLine()
 		}
 		if lost := s.write(batch); len(lost) > 0 {
-			s.takeBack(batch[:len(batch)-len(lost)])
+			s.truncatePartialLine(batch[:len(batch)-len(lost)])
 			s.dropped.Add(uint64(bytes.Count(lost, []byte{'\n'})))
 		}
 		s.mu.Lock()
@@ -113,7 +113,7 @@ func (s *sink) awaitBefore() {
 	s.before = nil
 }
 
-// endTornLine ends a line of which the file has only a part, as a process that was killed may leave it.
+// endTornLine ends an incomplete last line, which a killed process may leave.
 func (s *sink) endTornLine() {
 	if !s.shared && s.isTorn() {
 		s.write([]byte{'\n'})
@@ -137,9 +137,8 @@ func (s *sink) isTorn() bool {
 	return err == nil && last[0] != '\n'
 }
 
-// takeBack removes the beginning of a line whose rest is given up from the end of the file, unless somebody
-// has written behind it.
-func (s *sink) takeBack(written []byte) {
+// truncatePartialLine removes a partly written line from the end of the file, unless something was written after it.
+func (s *sink) truncatePartialLine(written []byte) {
 	part := len(written) - 1 - bytes.LastIndexByte(written, '\n')
 	if s.shared || part == 0 {
 		return
@@ -150,8 +149,8 @@ func (s *sink) takeBack(written []byte) {
 	}
 }
 
-// write writes all of batch and goes on where a write has failed, so that no line is torn. It
-// returns what it could not write until it was told to give up.
+// write writes all of batch and retries after failed writes, so that no line is left incomplete. It returns what was not
+// written when stop was closed.
 func (s *sink) write(batch []byte) (lost []byte) {
 	failed := false
 	for len(batch) > 0 {
@@ -162,7 +161,7 @@ func (s *sink) write(batch []byte) (lost []byte) {
 		}
 		if !failed {
 			failed = true
-			s.logger.Warn("the access log can't be written, its lines wait and are dropped when they are too many", "error", err)
+			s.logger.Warn("cannot write the access log, buffering lines and dropping them when the buffer is full", "error", err)
 		}
 		select {
 		case <-s.stop:
@@ -173,8 +172,8 @@ func (s *sink) write(batch []byte) (lost []byte) {
 	return nil
 }
 
-// portion returns what of batch is written at once: what others write to the same pipe, the
-// proxy's own log among them, must not come into the middle of a line.
+// portion returns the part of batch to write at once. In a pipe it is at most PIPE_BUF bytes, so that other writers, such as
+// the proxy's own log, cannot interleave.
 func (s *sink) portion(batch []byte) []byte {
 	if !s.shared || len(batch) <= pipeBytes {
 		return batch
@@ -185,7 +184,7 @@ func (s *sink) portion(batch []byte) []byte {
 	return batch[:pipeBytes]
 }
 
-// close takes no more lines. What waits is written in the background, within flushTimeout.
+// close stops accepting lines. Pending ones are written in the background, within flushTimeout.
 func (s *sink) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,8 +207,7 @@ func (s *sink) isDone() bool {
 	}
 }
 
-// flushed waits until what waited at close is written, or given up, but not longer than ctx, as it may
-// hang in a write.
+// flushed waits until run has ended, or ctx is done, as a write may hang.
 func (s *sink) flushed(ctx context.Context) {
 	select {
 	case <-s.done:

@@ -1,6 +1,5 @@
-// Package admin is the operator's view and hand: health, history, events, metrics, and
-// forced states, over HTTP. It sees the rest of the proxy by the small interface it
-// declares here.
+// Package admin is the admin HTTP API and the dashboard: health, history, events, metrics, forced states, the queue and
+// reloads. It reaches the rest of the proxy through the interface Proxy.
 package admin
 
 import (
@@ -14,47 +13,43 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Proxy is what the admin plane sees of the proxy, and what it may do to it. All methods
-// must be safe for concurrent use.
+// Proxy is the running proxy as the admin API needs it. All methods must be safe for concurrent use.
 type Proxy interface {
 	// Health returns the whole proxy's health.
 	Health() Health
 	// Service returns one service's status; false if no service has that name.
 	Service(name string) (Service, bool)
-	// Force puts a service's breaker, or those of the whole fleet, into a state, for d or, if
-	// d is 0, until Release. It does nothing if no service has that name. It returns once the state is in
-	// this instance's store. A *NotPersistedError says why that is not so yet; with any other error,
-	// the fleet can't be reached.
+	// Force forces a service's breaker, of this instance or of the whole fleet, into a state, for d or, if d is 0, until
+	// Release. It does nothing if no service has that name. It returns once the state is in this instance's store, and a
+	// *NotPersistedError if the state is in force but not stored yet. Any other error means that the fleet is unreachable.
 	Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error
-	// Release ends a forced state likewise.
+	// Release ends a forced state; its errors are those of Force.
 	Release(ctx context.Context, service string, fleet bool, reason string) error
-	// History returns the changes of a service's breaker, and of the fleet's other breakers of
-	// that name, newest first.
+	// History returns the state changes of a service's breaker on this and the fleet's other instances, newest first.
 	History(ctx context.Context, service string) ([]events.HistoryEntry, error)
 	// Queues returns the queues of all services.
 	Queues() Queues
-	// Ready returns why the proxy does not serve, nil if it does.
+	// Ready returns nil if the proxy serves requests, or the reason why it does not.
 	Ready() error
 	// EffectiveConfig returns the configuration in force as JSON, without secrets.
 	EffectiveConfig() ([]byte, error)
-	// Reload reads the configuration anew; the error holds its faults.
+	// Reload reloads the configuration; the error lists its faults.
 	Reload() error
 	// ProtectReads reports whether reads need the token.
 	ProtectReads() bool
 	// Token returns the token of requests that change state, "" if none is configured.
 	Token() (string, error)
-	// Hosts returns the names by which clients may call the admin plane, beside those that nobody
-	// else can have; * is any.
+	// Hosts returns the host names accepted in addition to addresses and private names; * accepts any.
 	Hosts() []string
 }
 
-// NotPersistedError is the error of a change that is in force and not in the store yet: it is lost if the process is killed now.
+// NotPersistedError is the error of a change that is in force but not stored yet: it is lost if the process is killed.
 type NotPersistedError struct{ Err error }
 
 func (e *NotPersistedError) Error() string { return e.Err.Error() }
 func (e *NotPersistedError) Unwrap() error { return e.Err }
 
-// Config is what the admin plane is built from. All fields are required.
+// Config is what New needs. All fields are required.
 type Config struct {
 	Proxy   Proxy
 	Bus     *events.Bus
@@ -63,10 +58,9 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// New returns the admin plane's handler. Pages of other origins can neither read nor change
-// anything.
+// New returns the handler of the admin plane. It rejects requests from pages of other origins.
 func New(c Config) http.Handler {
-	a := &api{Config: c, guesses: newGuesses()}
+	a := &api{Config: c, auth: newAuthLimiter()}
 	mux := http.NewServeMux()
 	for path, handler := range a.operations() {
 		mux.Handle(path, handler)
@@ -99,8 +93,8 @@ func (a *api) operations() map[string]http.Handler {
 
 type api struct {
 	Config
-	guesses   *guesses
-	tokenless atomic.Bool // the token could not be read when it was needed last
+	auth      *authLimiter
+	tokenless atomic.Bool // the last attempt to read the token failed
 }
 
 func (a *api) alive(w http.ResponseWriter, _ *http.Request) {

@@ -8,13 +8,12 @@ import (
 	"cbproxy/internal/events"
 )
 
-// maxReason is the characters of a reason, as it stands in logs and history.
+// maxReason is the maximum length of a reason in characters.
 const maxReason = 1000
 
 type action = events.AdminAction
 
-// audit logs a request that changed something, or tried to, and tells the bus: what, from where and
-// why. fields are for the log alone.
+// audit logs and publishes an action that a request carried out or attempted. fields are only logged.
 func (a *api) audit(r *http.Request, done action, fields ...any) {
 	done.Time, done.Remote = time.Now().UTC(), r.RemoteAddr
 	line := []any{"action", done.Action, "remote", done.Remote}
@@ -30,8 +29,7 @@ func (a *api) audit(r *http.Request, done action, fields ...any) {
 	a.Bus.Publish(done)
 }
 
-// reasonOf returns why the operator does it, as the query's parameter reason says; a request whose
-// reason is too long is answered.
+// reasonOf returns the query parameter reason. If it is too long, it responds with a problem and returns false.
 func reasonOf(w http.ResponseWriter, r *http.Request) (reason string, ok bool) {
 	reason = r.URL.Query().Get("reason")
 	if len([]rune(reason)) > maxReason {

@@ -15,7 +15,7 @@ import (
 //go:embed dashboard
 var dashboardFiles embed.FS
 
-// contentPolicy lets the page load what is its own, and nothing else.
+// contentPolicy allows the page to load only its own files.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -25,7 +25,7 @@ type asset struct {
 	tag     string
 }
 
-// assets are the dashboard's files by their paths.
+// assets returns the dashboard's files by path.
 var assets = sync.OnceValues(func() (map[string]asset, error) {
 	all := map[string]asset{}
 	err := fs.WalkDir(dashboardFiles, "dashboard", func(path string, d fs.DirEntry, err error) error {
@@ -41,8 +41,8 @@ var assets = sync.OnceValues(func() (map[string]asset, error) {
 	return all, err
 })
 
-// dashboard serves the page and what it is made of. They hold nothing of this proxy: what they show
-// they ask for, with the token where that is needed.
+// dashboard serves the files of the dashboard. They contain no data: scripts fetch it from the API, with the token if
+// needed.
 func (a *api) dashboard(w http.ResponseWriter, r *http.Request) {
 	all, err := assets()
 	if err != nil {
@@ -59,7 +59,7 @@ func (a *api) dashboard(w http.ResponseWriter, r *http.Request) {
 
 func (f asset) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Cache-Control", "no-cache") // asked for again each time, and answered with 304 until it changes
+	h.Set("Cache-Control", "no-cache") // revalidated each time
 	h.Set("ETag", f.tag)
 	h.Set("Content-Security-Policy", contentPolicy)
 	name := r.URL.Path

@@ -11,24 +11,23 @@ import (
 	"time"
 )
 
-// answerPatience is how long a client may take for an answer, once it has asked; the events have a time of their own.
-const answerPatience = 30 * time.Second
+// writeTimeout limits the time from a request to the end of its response; event streams have a timeout per event.
+const writeTimeout = 30 * time.Second
 
-// guard keeps other origins' pages away. A browser lets no page read the answers of another origin,
-// unless the page's own name was made to lead here (DNS rebinding): so the request must be for a name
-// that nobody else can have. A page may send requests whose answers it can't read: those are told by
-// what browsers say of where they come from.
+// guard rejects requests from pages of other origins. A browser does not let a page read responses of another origin,
+// unless the page's own name resolves to this address (DNS rebinding), so the Host must be a name that cannot be registered
+// publicly or that is configured. Requests whose responses the page cannot read are detected by Origin and Sec-Fetch-Site.
 func (a *api) guard(next http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerPatience)) // a test's recorder has none
-		protect(w.Header())
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // not supported by httptest.ResponseRecorder
+		setSecurityHeaders(w.Header())
 		switch {
-		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz": // probes call by any name, and learn nothing
+		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz": // probes may use any host name; the responses reveal nothing
 			next.ServeHTTP(w, r)
-		case !a.ours(hostname(r.Host)):
+		case !a.hostAllowed(hostname(r.Host)):
 			writeProblem(w, http.StatusForbidden, "the name "+strconv.Quote(hostname(r.Host))+" is not known to be this proxy's: add it to admin.hosts")
-		case crossOrigin.Check(r) != nil || foreignRead(r):
+		case crossOrigin.Check(r) != nil || crossOriginRead(r):
 			writeProblem(w, http.StatusForbidden, "the request comes from a page of another origin")
 		default:
 			next.ServeHTTP(w, r)
@@ -36,17 +35,16 @@ func (a *api) guard(next http.Handler) http.Handler {
 	})
 }
 
-// protect sets what tells browsers to keep answers from other origins.
-func protect(h http.Header) {
+// setSecurityHeaders sets the fields that make browsers keep responses from other origins.
+func setSecurityHeaders(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Referrer-Policy", "no-referrer")
 }
 
-// foreignRead reports whether a page of another origin wants to read something. Following a link to
-// here is not that.
-func foreignRead(r *http.Request) bool {
+// crossOriginRead reports whether a page of another origin sent the request. Navigation by a link does not count.
+func crossOriginRead(r *http.Request) bool {
 	if origin := r.Header.Get("Origin"); origin != "" {
 		u, err := url.Parse(origin)
 		return err != nil || !strings.EqualFold(u.Host, r.Host)
@@ -63,17 +61,17 @@ func hostname(host string) string {
 	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }
 
-// private are the domains in which nobody can register a name (RFC 6761, RFC 6762, ICANN's
-// reservation of .internal, and Kubernetes').
-var private = []string{".localhost", ".local", ".internal", ".home.arpa", ".svc", ".cluster.local"}
+// privateDomains are the domains without public registration (RFC 6761, RFC 6762, ICANN's reservation of .internal, and
+// Kubernetes).
+var privateDomains = []string{".localhost", ".local", ".internal", ".home.arpa", ".svc", ".cluster.local"}
 
-// ours reports whether a request for the name may be answered: no page of somebody else's can have
-// an address, a name without a dot, or one in a private domain.
-func (a *api) ours(name string) bool {
+// hostAllowed reports whether requests for the host name are accepted: an address, a name without a dot, a name in a private
+// domain, or a name in admin.hosts. A public page can have none of the first three.
+func (a *api) hostAllowed(name string) bool {
 	if _, err := netip.ParseAddr(name); err == nil || !strings.Contains(name, ".") {
 		return true
 	}
-	if slices.ContainsFunc(private, func(domain string) bool { return strings.HasSuffix(name, domain) }) {
+	if slices.ContainsFunc(privateDomains, func(domain string) bool { return strings.HasSuffix(name, domain) }) {
 		return true
 	}
 	return slices.ContainsFunc(a.Proxy.Hosts(), func(known string) bool { return known == "*" || strings.EqualFold(known, name) })

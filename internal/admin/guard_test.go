@@ -77,7 +77,7 @@ func TestPagesOfOtherOriginsReadNothing(t *testing.T) {
 	}
 }
 
-func TestTokenThatCannotBeReadIsToldOnce(t *testing.T) {
+func TestUnreadableTokenIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	f := &fake{token: "secret"}
@@ -90,7 +90,7 @@ func TestTokenThatCannotBeReadIsToldOnce(t *testing.T) {
 	for range 2 {
 		f.token, f.tokenErr = "", errors.New("open /run/token: permission denied")
 		for range 20 {
-			if text := ask(); !strings.Contains(text, "can't read its token") || strings.Contains(text, "/run") {
+			if text := ask(); !strings.Contains(text, "cannot read its token") || strings.Contains(text, "/run") {
 				t.Fatalf("a client is told %s", text)
 			}
 		}
@@ -103,11 +103,11 @@ func TestTokenThatCannotBeReadIsToldOnce(t *testing.T) {
 	}
 	var token []string
 	for line := range strings.Lines(log.String()) {
-		if strings.Contains(line, "to check requests against") {
+		if strings.Contains(line, "admin token") {
 			token = append(token, line)
 		}
 	}
-	if len(token) != 4 || !strings.Contains(token[0], "level=ERROR") || !strings.Contains(token[2], "permission denied") || !strings.Contains(token[3], "can be read again") {
+	if len(token) != 4 || !strings.Contains(token[0], "level=ERROR") || !strings.Contains(token[2], "permission denied") || !strings.Contains(token[3], "readable again") {
 		t.Errorf("%d lines: %s", len(token), token)
 	}
 }

@@ -14,7 +14,7 @@ import (
 func respond(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		writeProblem(w, http.StatusInternalServerError, "encode the answer: "+err.Error())
+		writeProblem(w, http.StatusInternalServerError, "encode the response: "+err.Error())
 		return
 	}
 	write(w, status, "application/json", body)
@@ -31,14 +31,14 @@ func write(w http.ResponseWriter, status int, contentType string, body []byte) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a client that is gone misses nothing
+	_, _ = w.Write(append(body, '\n')) // the client may be gone
 }
 
 func unknownService(w http.ResponseWriter, r *http.Request) {
 	writeProblem(w, http.StatusNotFound, "no service is named "+strconv.Quote(r.PathValue("service")))
 }
 
-// only answers other methods than the given one, and HEAD where that is GET, with 405.
+// only responds with 405 to other methods than the given one; GET includes HEAD.
 func only(method string, h http.HandlerFunc) http.Handler {
 	allowed := []string{method}
 	if method == http.MethodGet {

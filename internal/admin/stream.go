@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	streamQueue     = 256              // events a slow reader may be behind
-	streamHeartbeat = 15 * time.Second // so that a broken connection is noticed
-	streamPatience  = 10 * time.Second // for a reader to take one event
+	streamBuffer    = 256              // events that a slow client may lag behind
+	streamHeartbeat = 15 * time.Second // detects broken connections
+	streamTimeout   = 10 * time.Second // to write one event
 )
 
-// events streams what happens as server-sent events. It begins with a snapshot, and sends
-// another where the reader was too slow and events are missing.
+// events streams events as server-sent events. It starts with a snapshot, and sends another whenever a slow client has lost
+// events.
 func (a *api) events(w http.ResponseWriter, r *http.Request) {
-	sub := a.Bus.Subscribe(streamQueue)
+	sub := a.Bus.Subscribe(streamBuffer)
 	defer sub.Close()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
@@ -79,15 +79,15 @@ func send(w http.ResponseWriter, control *http.ResponseController, name string, 
 	return writeEvent(w, control, fmt.Sprintf("event: %s\ndata: %s\n\n", name, data))
 }
 
-// writeEvent writes one event or comment, and gives up a reader that does not take it.
+// writeEvent writes one event or comment within streamTimeout.
 func writeEvent(w http.ResponseWriter, control *http.ResponseController, text string) error {
-	_ = control.SetWriteDeadline(time.Now().Add(streamPatience)) // a test's recorder has none
+	_ = control.SetWriteDeadline(time.Now().Add(streamTimeout)) // not supported by httptest.ResponseRecorder
 	if _, err := io.WriteString(w, text); err != nil {
 		return err
 	}
 	if err := control.Flush(); err != nil {
 		return err
 	}
-	_ = control.SetWriteDeadline(time.Time{}) // which ends a stream of HTTP/2 that has nothing to write, too
+	_ = control.SetWriteDeadline(time.Time{}) // in HTTP/2 the deadline would end an idle stream, too
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// read guards a handler that changes nothing.
+// read wraps a handler that changes nothing.
 func (a *api) read(h http.HandlerFunc) http.Handler {
 	return only(http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
 		if !a.Proxy.ProtectReads() || a.authorized(w, r) {
@@ -24,7 +24,7 @@ func (a *api) read(h http.HandlerFunc) http.Handler {
 	})
 }
 
-// write guards a handler that changes state.
+// write wraps a handler that changes state.
 func (a *api) write(method string, h http.HandlerFunc) http.Handler {
 	return only(method, func(w http.ResponseWriter, r *http.Request) {
 		if a.authorized(w, r) {
@@ -33,19 +33,19 @@ func (a *api) write(method string, h http.HandlerFunc) http.Handler {
 	})
 }
 
-// authorized reports whether r carries the token, and answers it if it does not.
+// authorized reports whether r carries the token, and responds with a problem if it does not.
 func (a *api) authorized(w http.ResponseWriter, r *http.Request) bool {
 	token, err := a.token()
 	switch {
 	case err != nil:
-		writeProblem(w, http.StatusForbidden, "the proxy can't read its token, and its log tells why")
+		writeProblem(w, http.StatusForbidden, "the proxy cannot read its token, see its log")
 		return false
 	case token == "":
 		writeProblem(w, http.StatusForbidden, "no token is configured: set admin.token_file or CBPROXY_ADMIN_TOKEN")
 		return false
 	}
 	if r.Header.Get("Authorization") != "" {
-		switch verdict := a.guesses.judge(r, token, func() { readBody(w, r) }); verdict {
+		switch verdict := a.auth.judge(r, token, func() { readBody(w, r) }); verdict {
 		case right:
 			return true
 		case gone:
@@ -64,74 +64,73 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// token returns the token, "" if none is configured. That it can't be read is logged once, and once that it
-// can be again, however many requests need it meanwhile.
+// token returns the token, "" if none is configured. It logs only the first failure to read it and the recovery.
 func (a *api) token() (string, error) {
 	token, err := a.Proxy.Token()
 	if failed := err != nil; a.tokenless.Swap(failed) != failed {
 		if failed {
-			a.Logger.Error("no token to check requests against, which are refused until there is one", "error", err)
+			a.Logger.Error("cannot read the admin token, rejecting requests", "error", err)
 		} else {
-			a.Logger.Info("the token to check requests against can be read again")
+			a.Logger.Info("admin token readable again")
 		}
 	}
 	return token, err
 }
 
-// carries reports whether r has the token.
+// carries reports whether r carries the token.
 func carries(r *http.Request, token string) bool {
 	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	return strings.EqualFold(scheme, "Bearer") && same(strings.TrimSpace(given), token)
 }
 
-// same compares in a time that tells nothing of either, not even their lengths.
+// same compares in constant time; it does not even reveal the lengths.
 func same(a, b string) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// How fast tokens can be tried, by address.
+// Limits on wrong tokens per client address.
 const (
-	guessBurst    = 20                    // wrong ones at once
-	guessRate     = 5                     // a second, after that, before tokens are compared in turn
-	guessPace     = 10 * time.Millisecond // between two comparisons in turn
-	guessersKnown = 4096                  // addresses that are remembered
+	authBurst     = 20                    // wrong tokens at once
+	authRate      = 5                     // wrong tokens per second after that; above it, comparisons are serialized
+	authPace      = 10 * time.Millisecond // between two serialized comparisons
+	authAddresses = 4096                  // addresses tracked at most
 )
 
-// verdict is what is known of a token.
+// verdict is the result of comparing a token.
 type verdict int
 
 const (
 	wrong     verdict = iota
-	lastWrong         // and the next one must wait
+	lastWrong         // wrong, and the next comparison is delayed
 	right
-	tooMany // wrong ones have come, and this one was wrong, too
-	gone    // the client left before its turn
+	tooMany // wrong, as were too many before
+	gone    // the client disconnected before the comparison
 )
 
-// guesses limits how fast tokens can be tried. Once an address has sent too many wrong ones, its tokens are compared one by one,
-// guessPace apart, in the order in which they come. None is refused without having been compared, so that an operator at the same
-// address gets through.
-type guesses struct {
-	mu       sync.Mutex
-	guessers *lru.LRU[netip.Addr, *guesser] // those who sent wrong ones
+// authLimiter limits how fast tokens can be tried. Once an address has sent too many wrong ones, its tokens are compared one
+// at a time, authPace apart, in order of arrival. Each token is compared, so that a valid token from the same address is
+// accepted. It is safe for concurrent use.
+type authLimiter struct {
+	mu      sync.Mutex
+	clients *lru.LRU[netip.Addr, *authClient] // addresses that sent wrong tokens; guarded by mu
 }
 
-// guesser is an address that sent wrong tokens.
-type guesser struct {
+// authClient is an address that sent wrong tokens.
+type authClient struct {
 	limiter *rate.Limiter
-	turn    chan struct{} // holds a token while the next comparison must wait; waiters get it in the order in which they come
+	turn    chan struct{} // full while the next comparison must wait; waiters proceed in order of arrival
 }
 
-func newGuesses() *guesses {
-	guessers, _ := lru.NewLRU[netip.Addr, *guesser](guessersKnown, nil) // fails only for a size of 0
-	return &guesses{guessers: guessers}
+func newAuthLimiter() *authLimiter {
+	clients, _ := lru.NewLRU[netip.Addr, *authClient](authAddresses, nil) // fails only for a size of 0
+	return &authLimiter{clients: clients}
 }
 
-// judge compares r's token. If too many wrong ones came from its address it waits for its turn, and calls readBody before: net/http
-// notices only then that a client leaves.
-func (g *guesses) judge(r *http.Request, token string, readBody func()) verdict {
-	from, v := g.compareAtOnce(r, token)
+// judge compares r's token. After too many wrong ones from the address it waits for its turn. It calls readBody before,
+// because net/http detects a disconnected client only once the body is read.
+func (l *authLimiter) judge(r *http.Request, token string, readBody func()) verdict {
+	from, v := l.compareAtOnce(r, token)
 	if v != tooMany {
 		return v
 	}
@@ -141,24 +140,24 @@ func (g *guesses) judge(r *http.Request, token string, readBody func()) verdict 
 	case <-r.Context().Done():
 		return gone
 	}
-	time.AfterFunc(guessPace, func() { <-from.turn })
+	time.AfterFunc(authPace, func() { <-from.turn })
 	if carries(r, token) {
 		return right
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if from.limiter.Tokens() > -guessBurst {
-		from.limiter.Reserve() // whoever goes on stays limited
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if from.limiter.Tokens() > -authBurst {
+		from.limiter.Reserve() // further wrong tokens keep the address limited
 	}
 	return tooMany
 }
 
-// compareAtOnce compares r's token if it need not wait for its turn, and returns tooMany if it must.
-func (g *guesses) compareAtOnce(r *http.Request, token string) (from *guesser, v verdict) {
+// compareAtOnce compares r's token unless its address is limited; then it returns tooMany.
+func (l *authLimiter) compareAtOnce(r *http.Request, token string) (from *authClient, v verdict) {
 	address := addressOf(r)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	from, known := g.guessers.Get(address)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from, known := l.clients.Get(address)
 	if known && from.limiter.Tokens() < 1 {
 		return from, tooMany
 	}
@@ -166,8 +165,8 @@ func (g *guesses) compareAtOnce(r *http.Request, token string) (from *guesser, v
 		return from, right
 	}
 	if !known {
-		from = &guesser{limiter: rate.NewLimiter(guessRate, guessBurst), turn: make(chan struct{}, 1)}
-		g.guessers.Add(address, from)
+		from = &authClient{limiter: rate.NewLimiter(authRate, authBurst), turn: make(chan struct{}, 1)}
+		l.clients.Add(address, from)
 	}
 	if from.limiter.Allow(); from.limiter.Tokens() < 1 {
 		return from, lastWrong
@@ -175,24 +174,24 @@ func (g *guesses) compareAtOnce(r *http.Request, token string) (from *guesser, v
 	return from, wrong
 }
 
-// maxWaitingBody is what a request may have as its body while it waits for its turn. There may be many.
+// maxWaitingBody limits the body of a request that waits for its turn, as many may wait.
 const maxWaitingBody = 16 << 10
 
-// readBody reads r's body, which r.Body then returns again, and lets r wait for as long as its client does.
+// readBody buffers r's body and removes the read deadline, so that r can wait as long as its client does.
 func readBody(w http.ResponseWriter, r *http.Request) {
 	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxWaitingBody))
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // its end would look like the client's
-	r.Body = &readAgain{Reader: bytes.NewReader(content), err: err, Closer: r.Body}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // an expired deadline would look like a disconnected client
+	r.Body = &bufferedBody{Reader: bytes.NewReader(content), err: err, Closer: r.Body}
 }
 
-// readAgain returns what was read of a body, and then the error with which that ended.
-type readAgain struct {
+// bufferedBody replays a body that was read, and then the error that ended it.
+type bufferedBody struct {
 	*bytes.Reader
 	err error
 	io.Closer
 }
 
-func (b *readAgain) Read(p []byte) (int, error) {
+func (b *bufferedBody) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	if err == io.EOF && b.err != nil {
 		err = b.err
@@ -200,8 +199,8 @@ func (b *readAgain) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// addressOf is whose guesses are counted together: an address, or the network that an IPv6 client has
-// for itself. Clients of a Unix socket are one.
+// addressOf returns the key by which wrong tokens are counted: an IPv4 address or the /64 network of an IPv6 address. All
+// clients of a Unix socket have the same key.
 func addressOf(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -209,7 +208,7 @@ func addressOf(r *http.Request) netip.Addr {
 	}
 	address := peer.Addr().Unmap().WithZone("")
 	if address.Is6() {
-		network, _ := address.Prefix(64) // which any IPv6 address has
+		network, _ := address.Prefix(64) // cannot fail for IPv6
 		return network.Addr()
 	}
 	return address

@@ -21,7 +21,7 @@ func NewLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 		return nil, fmt.Errorf("--log-level must be debug, info, warn or error, got %q", level)
 	}
 	options.Level = threshold
-	options.ReplaceAttr = harmless
+	options.ReplaceAttr = sanitizeAttr
 	switch format {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, &options)), nil
@@ -31,25 +31,24 @@ func NewLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	return nil, fmt.Errorf("--log-format must be text or json, got %q", format)
 }
 
-// IgnoreClosedPipes makes writing to a standard output or error whose reader has gone fail with EPIPE, instead of ending the
-// process by SIGPIPE. Commands that serve call it before they write anything; all others end as is usual in a pipeline.
+// IgnoreClosedPipes makes a write to standard output or error whose reader has closed the pipe fail with EPIPE instead of
+// killing the process with SIGPIPE. Long-running commands call it before they write anything.
 func IgnoreClosedPipes() { signal.Ignore(syscall.SIGPIPE) }
 
-// CaptureStandardLog makes what net/http says through the log package lines of logger's.
+// CaptureStandardLog redirects the standard log package, which net/http uses, to logger.
 func CaptureStandardLog(logger *slog.Logger) {
 	log.SetFlags(0)
 	log.SetOutput(slog.NewLogLogger(logger.Handler(), slog.LevelDebug).Writer())
 }
 
-// What of one value is logged. Clients and upstreams have a say in many.
+// Maximum lengths of logged values in bytes, as clients and upstreams control many of them.
 const (
 	maxLogged = 1 << 10
-	maxReport = 16 << 10 // of a stack, and of an error, which may be a list of an edit's faults
+	maxReport = 16 << 10 // of a stack or an error, which may list all faults of a configuration
 )
 
-// harmless bounds a value and escapes what a terminal or a reader of lines may act on. It
-// leaves line ends to the handlers, which escape them.
-func harmless(_ []string, a slog.Attr) slog.Attr {
+// sanitizeAttr truncates a value and escapes terminal control characters. The handlers escape line ends.
+func sanitizeAttr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Any().(type) {
 	case string:
 		limit := maxLogged
@@ -63,7 +62,7 @@ func harmless(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// logEvents writes one line an event until ctx is done.
+// logEvents logs one line per event until ctx is done.
 func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscription) {
 	for {
 		e, missed, err := sub.Next(ctx)
@@ -71,7 +70,7 @@ func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscriptio
 			return
 		}
 		if missed > 0 {
-			logger.Warn("events came faster than they could be logged", "missed", missed)
+			logger.Warn("events lost, logging was too slow", "missed", missed)
 		}
 		logEvent(logger, e)
 	}
@@ -100,7 +99,7 @@ func logEvent(logger *slog.Logger, e events.Event) {
 		logger.Warn("circuit breaker forced", fields...)
 	case events.Reloaded:
 		if e.Error != "" {
-			logger.Error("configuration refused, the one in force stays", "error", e.Error)
+			logger.Error("configuration rejected, keeping the current one", "error", e.Error)
 			return
 		}
 		logger.Info("configuration in force", "hash", e.Hash)

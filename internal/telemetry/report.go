@@ -3,21 +3,22 @@ package telemetry
 import (
 	"context"
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
+	"golang.org/x/time/rate"
 )
 
-// report makes logger hear what OpenTelemetry's libraries have to say.
+// report redirects the messages and errors of the OpenTelemetry libraries to logger.
 func report(logger *slog.Logger) {
 	otel.SetLogger(logr.FromSlogHandler(leveled{logger.Handler()}))
-	otel.SetErrorHandler(&throttled{logger: logger})
+	otel.SetErrorHandler(newThrottled(logger))
 }
 
-// leveled gives the libraries' verbosities, which logr makes negative levels of, the levels
-// that they say they mean: 1 is a warning, 4 is information, 8 is for finding faults.
+// leveled maps the verbosity of the libraries, which logr turns into negative levels, to log levels: 1 is a warning, 4
+// information, 8 debugging.
 type leveled struct{ slog.Handler }
 
 func (l leveled) level(v slog.Level) slog.Level {
@@ -27,7 +28,7 @@ func (l leveled) level(v slog.Level) slog.Level {
 	case v == -1:
 		return slog.LevelWarn
 	}
-	return slog.LevelDebug // their information is about themselves
+	return slog.LevelDebug // their information is about internals
 }
 
 func (l leveled) Enabled(ctx context.Context, v slog.Level) bool {
@@ -44,26 +45,22 @@ func (l leveled) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 func (l leveled) WithGroup(name string) slog.Handler { return leveled{l.Handler.WithGroup(name)} }
 
-// throttled logs an error a minute, and how many there were since the last one: an exporter
-// whose collector is away has one every few seconds.
+// throttled logs at most one error per minute with the number of errors since the previous one, because an exporter without
+// its collector fails every few seconds. It is safe for concurrent use.
 type throttled struct {
 	logger *slog.Logger
-
-	mu      sync.Mutex // guards what follows
-	last    time.Time
-	omitted int
+	errors atomic.Int64 // since the last that was logged
+	often  rate.Sometimes
 }
 
-const errorPause = time.Minute
+const errorInterval = time.Minute
+
+func newThrottled(logger *slog.Logger) *throttled {
+	return &throttled{logger: logger, often: rate.Sometimes{Interval: errorInterval}}
+}
 
 // Handle implements otel.ErrorHandler.
 func (t *throttled) Handle(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if now := time.Now(); t.last.IsZero() || now.Sub(t.last) >= errorPause {
-		t.logger.Warn("OpenTelemetry could not export", "error", err, "times", t.omitted+1)
-		t.last, t.omitted = now, 0
-		return
-	}
-	t.omitted++
+	t.errors.Add(1)
+	t.often.Do(func() { t.logger.Warn("OpenTelemetry could not export", "error", err, "times", t.errors.Swap(0)) })
 }

@@ -1,6 +1,5 @@
-// Package telemetry sends traces and metrics to where OpenTelemetry's own environment variables
-// (OTEL_*) say, and makes the spans of requests by its semantic conventions for HTTP. Without
-// any of these variables it does nothing at all.
+// Package telemetry exports traces and metrics as OpenTelemetry's environment variables (OTEL_*) configure, and creates the
+// spans of requests by the semantic conventions for HTTP. Without these variables it does nothing.
 package telemetry
 
 import (
@@ -24,17 +23,17 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Config is what Telemetry is built from. All fields are required.
+// Config is what Start needs. All fields are required.
 type Config struct {
-	// Metrics are what is sent where metrics are.
+	// Metrics are the metrics to export.
 	Metrics prometheus.Gatherer
-	// Version is this build's, Instance the name of this process among others of its kind.
+	// Version is the build's, Instance the unique name of this process.
 	Version, Instance string
-	// Logger is told of what the exporters meet.
+	// Logger logs errors of the exporters.
 	Logger *slog.Logger
 }
 
-// Telemetry is what is exported by OpenTelemetry. Its methods are safe for concurrent use.
+// Telemetry exports traces and metrics. Its methods are safe for concurrent use.
 type Telemetry struct {
 	tracer    *tracer // nil: no traces are exported
 	shutdowns []func(context.Context) error
@@ -49,11 +48,11 @@ const (
 	metricsEndpoint = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 )
 
-// Start begins to export what the environment asks for. It changes the settings of the process that
-// OpenTelemetry's libraries share. The error names the variable that can't be followed.
+// Start starts the exports that the environment configures. It changes the global settings of the OpenTelemetry libraries.
+// The error names the invalid variable.
 func Start(ctx context.Context, c Config) (*Telemetry, error) {
 	t := new(Telemetry)
-	traces, metrics := asked(tracesExporter, tracesEndpoint), asked(metricsExporter, metricsEndpoint)
+	traces, metrics := enabled(tracesExporter, tracesEndpoint), enabled(metricsExporter, metricsEndpoint)
 	if !traces && !metrics {
 		return t, nil
 	}
@@ -69,16 +68,16 @@ func Start(ctx context.Context, c Config) (*Telemetry, error) {
 		err = t.startMetrics(ctx, about, c.Metrics)
 	}
 	if err != nil {
-		_ = t.Close(ctx) // what has failed before says more
+		_ = t.Close(ctx) // the first error is the one to report
 		return nil, err
 	}
 	c.Logger.Info("OpenTelemetry is on", "traces", traces, "metrics", metrics)
 	return t, nil
 }
 
-// asked reports whether a signal is to be exported: by its exporter's name, or because there
+// enabled reports whether a signal is to be exported: by its exporter's name, or because there
 // is an endpoint. The standard's default, an endpoint on localhost, would not be "off".
-func asked(exporter, endpoint string) bool {
+func enabled(exporter, endpoint string) bool {
 	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
 		return false
 	}
@@ -90,8 +89,7 @@ func asked(exporter, endpoint string) bool {
 	}
 }
 
-// describe tells what it is that traces and metrics come from. What the environment says
-// of it comes first.
+// describe returns the resource of traces and metrics. The environment takes precedence.
 func describe(ctx context.Context, c Config) (*resource.Resource, error) {
 	r, err := resource.New(ctx,
 		resource.WithTelemetrySDK(), resource.WithHost(),
@@ -143,13 +141,12 @@ func (t *Telemetry) Tracer() events.Tracer {
 	return t.tracer
 }
 
-// Farewell is how long Close waits at most for what is still to be exported.
-const Farewell = 3 * time.Second
+// CloseTimeout limits how long Close waits for pending exports.
+const CloseTimeout = 3 * time.Second
 
-// Close exports what there is to export, for Farewell at most. It is for when no span will be
-// begun any more.
+// Close exports what is pending, within CloseTimeout. No span may be started any more.
 func (t *Telemetry) Close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, Farewell)
+	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
 	defer cancel()
 	faults := make([]error, len(t.shutdowns))
 	var all sync.WaitGroup

@@ -97,10 +97,10 @@ func TestEnvironmentThatCannotBeFollowedIsAnError(t *testing.T) {
 	}
 }
 
-func TestExportErrorsAreToldOnceAMinute(t *testing.T) {
+func TestExportErrorsAreLoggedOncePerMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
-		errs := &throttled{logger: slog.New(slog.NewTextHandler(&b, nil))}
+		errs := newThrottled(slog.New(slog.NewTextHandler(&b, nil)))
 		for range 24 { // two minutes
 			errs.Handle(errors.New("no collector"))
 			time.Sleep(5 * time.Second)
@@ -111,7 +111,7 @@ func TestExportErrorsAreToldOnceAMinute(t *testing.T) {
 	})
 }
 
-func TestLibrariesSpeakAtTheirLevels(t *testing.T) {
+func TestLeveledMapsVerbosity(t *testing.T) {
 	for level, want := range map[slog.Level]string{slog.LevelError: "ERROR", 0: "INFO", -1: "WARN", -4: "DEBUG", -8: "DEBUG"} {
 		var b bytes.Buffer
 		h := leveled{slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})}

@@ -25,7 +25,7 @@ const kinds = [
   { title: "Response time", series: [["p50", green], ["p95", orange], ["p99", red]], data: (t) => [t.p50, t.p95, t.p99], unit: time },
   {
     title: "Failure rate",
-    series: [["failures of what was asked", red]],
+    series: [["failure rate of upstream calls", red]],
     data: (t) => [each(t, (i) => (t.success[i] + t.failure[i] > 0 ? (100 * t.failure[i]) / (t.success[i] + t.failure[i]) : null))],
     unit: (v) => v.toFixed(1) + " %",
     range: [0, 100],

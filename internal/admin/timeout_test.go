@@ -14,7 +14,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-func TestReaderWhoTakesNothingIsGivenUp(t *testing.T) {
+func TestSlowReaderIsDisconnected(t *testing.T) {
 	for _, c := range []struct{ what, path string }{{"events", "/api/v1/events"}, {"an answer", "/api/v1/openapi.json"}} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -30,7 +30,7 @@ func TestReaderWhoTakesNothingIsGivenUp(t *testing.T) {
 				bus.Publish(events.Forced{Service: "svc", Reason: strings.Repeat("x", 64<<10)})
 				<-ended
 				if took := time.Since(start); took > time.Minute {
-					t.Errorf("it was given up after %v", took)
+					t.Errorf("it was disconnected after %v", took)
 				}
 				_ = client.Close()
 			})
@@ -38,8 +38,8 @@ func TestReaderWhoTakesNothingIsGivenUp(t *testing.T) {
 	}
 }
 
-// Over HTTP/2 a stream has a deadline of its own, which must not end it while there is nothing to tell.
-func TestEventsOutliveASilence(t *testing.T) {
+// The write deadline of an HTTP/2 stream must not end an idle event stream.
+func TestEventStreamSurvivesIdleTime(t *testing.T) {
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		t.Run(version, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
