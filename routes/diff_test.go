@@ -19,7 +19,7 @@ func loaded(t *testing.T, text string) *routes.Config {
 	return c
 }
 
-func TestDiffTellsWhatDiffersInEffect(t *testing.T) {
+func TestDiff(t *testing.T) {
 	const base = "routes: {svc: {prefix: /svc, upstream: 'http://h:1'}}\n"
 	for name, c := range map[string]struct {
 		old, next string
@@ -40,7 +40,7 @@ func TestDiffTellsWhatDiffersInEffect(t *testing.T) {
 			`fallbacks.svc.try ["static"] ["cache","static"]; fallbacks.svc.cache + `},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var told []string
+			var changes []string
 			for _, d := range loaded(t, c.next).Diff(loaded(t, c.old)) {
 				line := d.Key + " " + string(d.Old) + " " + string(d.New)
 				switch {
@@ -55,20 +55,20 @@ func TestDiffTellsWhatDiffersInEffect(t *testing.T) {
 				if d.Restart {
 					line += " restart"
 				}
-				told = append(told, line)
+				changes = append(changes, line)
 				if d.Old != nil && !json.Valid(d.Old) || d.New != nil && !json.Valid(d.New) {
 					t.Errorf("no JSON: %s", line)
 				}
 			}
-			if got := strings.Join(told, "; "); got != c.want {
+			if got := strings.Join(changes, "; "); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
 	}
 }
 
-// Every key that a configuration shows has a description, so that Diff's keys have one, too.
-func TestEveryKeyIsDescribed(t *testing.T) {
+// Every key of the effective configuration has a description, and so has every key of a Change.
+func TestDescribeCoversEveryKey(t *testing.T) {
 	c := loaded(t, `
 routes: {svc: {prefix: /svc, upstream: 'http://h:1'}}
 fallbacks: {svc: {try: [cache, queue, http, upstream, template, static], http: {url: 'http://h:2'}, upstream: {url: 'http://h:2'}, template: {body: a}, static: {body: 1}}}

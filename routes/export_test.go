@@ -2,5 +2,5 @@ package routes
 
 import "flag"
 
-// Update makes the golden files and the schema what the code makes of them.
+// Update makes tests write the golden files, the schema and the reference instead of comparing them.
 var Update = flag.Bool("update", false, "write what is expected from what is")

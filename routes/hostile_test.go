@@ -65,7 +65,7 @@ func hostile() map[string]string {
 	}
 }
 
-func TestHostileFilesAreRefusedCheaply(t *testing.T) {
+func TestHostileFilesAreRejectedWithinMemoryLimit(t *testing.T) {
 	l := loader("LONG=" + strings.Repeat("x", 100_000))
 	for name, content := range hostile() {
 		t.Run(name, func(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestListsOfOneRouteLeaveTheOthersAlone(t *testing.T) {
+func TestRoutesDoNotShareLists(t *testing.T) {
 	c := parse(t, `
 defaults:
   retry: {methods: [GET, HEAD, PUT], statuses: [502, 503]}

@@ -11,7 +11,7 @@ import (
 	"cbproxy/routes"
 )
 
-func TestGoodFilesHaveTheEffectOfTheirJSON(t *testing.T) {
+func TestGoodFiles(t *testing.T) {
 	for _, file := range files(t, "testdata/good/*.yaml") {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			c, err := loader().Parse(read(t, file))
@@ -27,7 +27,7 @@ func TestGoodFilesHaveTheEffectOfTheirJSON(t *testing.T) {
 	}
 }
 
-func TestBadFilesHaveAllTheirFaults(t *testing.T) {
+func TestBadFiles(t *testing.T) {
 	for _, file := range files(t, "testdata/bad/*.yaml") {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			c, err := loader().Parse(read(t, file))
@@ -53,7 +53,7 @@ func TestExampleLoads(t *testing.T) {
 }
 
 // A configuration from a named pipe is read once: a reload must not wait for another writer.
-func TestReloadReadsFilesOnly(t *testing.T) {
+func TestReloadRejectsNamedPipe(t *testing.T) {
 	l := loader()
 	l.Path = filepath.Join(t.TempDir(), "config.yaml")
 	if err := syscall.Mkfifo(l.Path, 0o600); err != nil {

@@ -15,7 +15,7 @@ rag_service: {try: [static], static: {headers: {X-Builtin: a}, body: {retrieved_
 vms_service: {try: [static], static: {body: {status: unavailable}}}
 `
 
-// loader returns a Loader as the tests need it, with more of an environment if given.
+// loader returns a Loader for tests with additional environment variables.
 func loader(environ ...string) routes.Loader {
 	return routes.Loader{
 		Path:       "config.yaml",
@@ -27,8 +27,7 @@ func loader(environ ...string) routes.Loader {
 	}
 }
 
-// staticOptions stands in for the options of the static strategy, so that the faults here are the
-// loader's own.
+// staticOptions replaces the options of the static strategy, so that the tests depend on the loader only.
 type staticOptions struct {
 	// Status of the answer.
 	Status int `yaml:"status" valid:"200..599"`
@@ -41,7 +40,7 @@ type staticOptions struct {
 // newStaticOptions returns the options of the static strategy by default.
 func newStaticOptions() any { return &staticOptions{Status: 200} }
 
-// Validate refuses what only the strategy knows to be wrong.
+// Validate is the check of a strategy.
 func (o *staticOptions) Validate(report func(path, message string)) {
 	if _, ok := o.Headers["Date"]; ok {
 		report("headers.Date", "must not be set here")
@@ -51,7 +50,7 @@ func (o *staticOptions) Validate(report func(path, message string)) {
 	}
 }
 
-// redisURL stands in for what knows Redis, which this package may not.
+// redisURL replaces the check of Redis URLs, which this package must not import.
 func redisURL(url string) error {
 	if !strings.HasPrefix(url, "redis://") && !strings.HasPrefix(url, "rediss://") {
 		return errors.New("must be a redis or rediss URL")
@@ -86,7 +85,7 @@ func read(t testing.TB, file string) []byte {
 	return content
 }
 
-// expect compares got with the content of file, or with -update makes it that.
+// expect compares got with the content of file. With -update it writes the file instead.
 func expect(t *testing.T, file string, got []byte) {
 	t.Helper()
 	if *routes.Update {

@@ -33,7 +33,7 @@ func TestBuiltInServices(t *testing.T) {
 	}
 }
 
-func TestMissingFileIsNoFault(t *testing.T) {
+func TestMissingFileIsReadError(t *testing.T) {
 	l := loader()
 	l.Path = filepath.Join(t.TempDir(), "config.yaml")
 	_, err := l.Load()
@@ -42,7 +42,7 @@ func TestMissingFileIsNoFault(t *testing.T) {
 	}
 }
 
-func TestBrokenBuiltInIsAnError(t *testing.T) {
+func TestInvalidBuiltinIsError(t *testing.T) {
 	l := loader()
 	l.Builtin = []byte("rag_service: [")
 	if _, err := l.Parse([]byte(minimal)); err == nil || !strings.HasPrefix(err.Error(), "built-in fallbacks: ") {
@@ -57,7 +57,7 @@ func TestHashFollowsContent(t *testing.T) {
 	}
 }
 
-func TestLoadsShareNothing(t *testing.T) {
+func TestConfigsShareNoData(t *testing.T) {
 	l := loader()
 	first, err := l.Parse([]byte(minimal))
 	if err != nil {
@@ -73,7 +73,7 @@ func TestLoadsShareNothing(t *testing.T) {
 	}
 }
 
-func TestStrategiesAreThoseTried(t *testing.T) {
+func TestOnlyTriedStrategiesHaveOptions(t *testing.T) {
 	l := loader()
 	l.Strategies["cache"] = func() any { return &struct{ TTL time.Duration }{time.Minute} }
 	c, err := l.Parse([]byte(minimal + "fallbacks: {rag_service: {cache: {ttl: 5s}}, other: {try: [cache], static: {body: 1}}}"))
@@ -86,7 +86,7 @@ func TestStrategiesAreThoseTried(t *testing.T) {
 	}
 }
 
-// position is an option that decodes itself and finds fault with a place of its own.
+// position is an option with UnmarshalYAML, whose errors have a position.
 type position struct{}
 
 type positionError struct{ line, column int }
@@ -98,7 +98,7 @@ func (*position) UnmarshalYAML(n *yaml.Node) error {
 	return errors.Join(positionError{n.Content[0].Line, n.Content[0].Column}, errors.New("yaml: plain"))
 }
 
-func TestOptionsDecodeThemselves(t *testing.T) {
+func TestOptionsWithUnmarshalYAML(t *testing.T) {
 	l := loader()
 	l.Strategies["own"] = func() any {
 		return &struct {
@@ -112,7 +112,7 @@ func TestOptionsDecodeThemselves(t *testing.T) {
 	}
 }
 
-func TestDataDirIsNotMade(t *testing.T) {
+func TestDataDirIsNotCreated(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for content, want := range map[string]string{"": "./cbproxy-data", "data_dir: \"\"": "", "data_dir: a/b": "a/b"} {
 		if got := parse(t, minimal+content).DataDir; got != want {
@@ -150,7 +150,7 @@ func TestStatusesHas(t *testing.T) {
 	}
 }
 
-func TestLinesMayEndAsOnWindows(t *testing.T) {
+func TestByteOrderMarkAndCRLF(t *testing.T) {
 	content := "\uFEFF" + strings.ReplaceAll("# comment\nroutes:\n  rag_service:\n    upstream: http://rag\n", "\n", "\r\n")
 	if got := parse(t, content).Routes["rag_service"].Upstream.String(); got != "http://rag" {
 		t.Errorf("got upstream %q", got)

@@ -14,7 +14,7 @@ routes:
   my-search: {prefix: /search, upstream: http://search}
 `
 
-func TestEnvironmentWinsOverFile(t *testing.T) {
+func TestEnvironmentOverridesFile(t *testing.T) {
 	c, err := loader("CIRCUIT_BREAKER_RAG_FAIL_MAX=7", "CIRCUIT_BREAKER_RAG_RECOVERY_TIMEOUT=1m30s", "CIRCUIT_BREAKER_RAG_TIMEOUT=2.5",
 		"CIRCUIT_BREAKER_RAG_HALF_OPEN_REQUESTS=3", "CIRCUIT_BREAKER_RAG_FALLBACK_ENABLED=0", "CIRCUIT_BREAKER_RAG_PRIORITY=3",
 		"CIRCUIT_BREAKER_MY_SEARCH_FALLBACK_ENABLED=false", "CIRCUIT_BREAKER_MY_SEARCH_FAIL_MAX=2", "CIRCUIT_BREAKER_MY_SEARCH_FAIL_MAX=3",
@@ -69,7 +69,7 @@ func TestEnvironmentFaults(t *testing.T) {
 	}
 }
 
-// kubernetesVariables are what Kubernetes sets in a pod for a Service, by the beginning of the variables' names.
+// kubernetesVariables returns the variables that Kubernetes sets in a pod for a Service, with a prefix.
 func kubernetesVariables(name string) []string {
 	return []string{
 		name + "_SERVICE_HOST=10.96.0.7", name + "_SERVICE_PORT=8080", name + "_SERVICE_PORT_HTTP=8080", name + "_SERVICE_PORT_GRPC_WEB=9090",
@@ -79,7 +79,7 @@ func kubernetesVariables(name string) []string {
 	}
 }
 
-func TestServiceLinksAreNoConfiguration(t *testing.T) {
+func TestServiceLinksAreIgnored(t *testing.T) {
 	environ := []string{
 		"CIRCUIT_BREAKER_RAG_FAIL_MAX=7",
 		"CIRCUIT_BREAKER_NAME=/web/circuit-breaker", "CIRCUIT_BREAKER_ENV_TIMEOUT=x", "CIRCUIT_BREAKER_ENV_GO_ENV_1=x",
@@ -102,7 +102,7 @@ func TestServiceLinksAreNoConfiguration(t *testing.T) {
 	}
 }
 
-func TestMisspeltVariablesAreNoServiceLinks(t *testing.T) {
+func TestMisspelledVariablesAreFaults(t *testing.T) {
 	for _, variable := range []string{
 		"CIRCUIT_BREAKER_RAG_FAILMAX=5", "CIRCUIT_BREAKER_RAG_SERVICE_FAIL_MAX=5", "CIRCUIT_BREAKER_RAG_PORT_FAIL_MAX=5",
 		"CIRCUIT_BREAKER_PORT_RAG_TIMEOUT=5", "CIRCUIT_BREAKER_PORT_TIMEOUT=5", "CIRCUIT_BREAKER_RAG_SUPPORT=5", "CIRCUIT_BREAKER_RAG_SERVICE=5",

@@ -13,8 +13,7 @@ import (
 	"cbproxy/routes"
 )
 
-// secretURLs are URLs, well formed or not, whose secrets are made of Q and Z, and what may be
-// shown of each.
+// secretURLs maps URLs, some of them malformed, whose secrets consist of Q and Z to their redacted form.
 var secretURLs = map[string]string{
 	"redis://user:QZ@host:6379/0":                                "redis://redacted@host:6379/0",
 	"rediss+cluster://:QZ@host?addr=host2:1":                     "rediss+cluster://redacted@host?addr=host2:1",
@@ -45,7 +44,7 @@ var secretURLs = map[string]string{
 
 func holdsSecret(s string) bool { return strings.ContainsAny(s, "QZ") }
 
-func TestFaultsOfARedisURLHoldNoSecret(t *testing.T) {
+func TestRedisURLFaultsContainNoSecret(t *testing.T) {
 	file, environment := loader(), loader()
 	file.RedisURL = func(text string) error { // quotes what it finds fault with
 		u, err := url.Parse(text)
@@ -69,7 +68,7 @@ func TestFaultsOfARedisURLHoldNoSecret(t *testing.T) {
 	}
 }
 
-func TestFaultsHoldNoSecretOfAMisplacedURL(t *testing.T) {
+func TestFaultsOfMisplacedURLsContainNoSecret(t *testing.T) {
 	for _, config := range []string{
 		"redis: redis://user:QZ@host",
 		"redis: {share: {quorum: \"redis://user:Q Z@host\"}}",
@@ -86,12 +85,12 @@ func TestFaultsHoldNoSecretOfAMisplacedURL(t *testing.T) {
 	}
 }
 
-func TestEffectiveConfigurationHoldsNoSecret(t *testing.T) {
+func TestMarshalJSONContainsNoSecret(t *testing.T) {
 	l := loader("CBPROXY_ADMIN_TOKEN=QZ")
 	l.RedisURL = nil
 	for _, text := range slices.Sorted(maps.Keys(secretURLs)) {
 		if !strings.Contains(text, "@") && !strings.Contains(text, "?") || !strings.Contains(text, "://") || strings.Contains(text, "\n") {
-			continue // nobody who knows Redis accepts it
+			continue // no Redis client accepts it
 		}
 		c, err := l.Parse(fmt.Appendf(nil, "%sredis: {url: %q}", minimal, text))
 		if err != nil {
@@ -103,8 +102,8 @@ func TestEffectiveConfigurationHoldsNoSecret(t *testing.T) {
 	}
 }
 
-// A path that is asked for may hold what lets one in.
-func TestEffectiveConfigurationHoldsNoSecretOfAQuery(t *testing.T) {
+// The path of a probe may contain credentials in its query.
+func TestMarshalJSONRedactsQuerySecrets(t *testing.T) {
 	for _, name := range []string{"password", "X-Api-Key", "access_token", "sig", "signature", "auth", "client%5fsecret", "credential"} {
 		file := fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: \"http://127.0.0.1:1\", breaker: {probe: {path: \"/up?deep=yes&%s=QZ&n=1\"}}}}\n", name)
 		c, err := loader().Parse([]byte(file))
@@ -139,7 +138,7 @@ func TestRedisFromTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestOnlyTheURLInForceIsAskedFor(t *testing.T) {
+func TestRedisURLIsCalledForEffectiveURLOnly(t *testing.T) {
 	asked := []string{}
 	l := loader("REDIS_URL=redis://environment")
 	l.RedisURL = func(url string) error {

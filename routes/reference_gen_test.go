@@ -12,8 +12,8 @@ import (
 	"cbproxy/internal/strictyaml"
 )
 
-// referenceGenerator makes a page of the configuration's types, of the same comments, tags and
-// defaults as the JSON Schema.
+// referenceGenerator generates the reference page from the same types, comments, tags and defaults as
+// the JSON Schema.
 type referenceGenerator struct {
 	docs       map[string]string // as in schemaGenerator
 	strategies map[string]any
@@ -21,7 +21,7 @@ type referenceGenerator struct {
 	written    []table
 }
 
-// table is one that is written, or will be: what has the same keys and defaults needs no second one.
+// table is a table of the page. Structs with the same keys and defaults share one.
 type table struct {
 	path string
 	v    reflect.Value
@@ -37,7 +37,7 @@ func GenerateReference(t *testing.T, strategies map[string]any, sources ...strin
 	return g.out.Bytes()
 }
 
-// builtins writes what is known of services by their name.
+// builtins writes the defaults of the built-in services.
 func (g *referenceGenerator) builtins() {
 	g.out.WriteString("\n### The built-in services\n\n| service | prefix | timeout | `fail_max` | `recovery_timeout` | priority |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, name := range []string{"rag_service", "rule_generation_service", "notifier_service", "vms_service", "prediction_service"} {
@@ -46,7 +46,7 @@ func (g *referenceGenerator) builtins() {
 	}
 }
 
-// section writes the table of a struct at a path, and those of what is below it.
+// section writes the table of the struct at a path and the tables of its nested structs.
 func (g *referenceGenerator) section(path string, v reflect.Value) {
 	title := "The top level"
 	if path != "" {
@@ -107,16 +107,16 @@ func (g *referenceGenerator) row(key, takes, shown, doc string) {
 	fmt.Fprintf(&g.out, "| `%s` | %s | %s | %s |\n", key, takes, shown, escaped(doc))
 }
 
-// linked leads to the table of a path, by the name that a heading gets.
+// linked returns a link to the table of a path.
 func linked(path string) string {
 	name := strings.ToLower(strings.ReplaceAll(path, ".", ""))
 	return fmt.Sprintf("[`%s`](#%s)", path, name)
 }
 
-// escaped keeps a text from being taken for Markdown's own.
+// escaped escapes Markdown syntax in s.
 func escaped(s string) string { return strings.NewReplacer("|", `\|`, "<", `\<`, "*", `\*`).Replace(s) }
 
-// takesOf says which values there are of a type.
+// takesOf describes the values of a type.
 func takesOf(t reflect.Type, r strictyaml.Rules) string {
 	switch t {
 	case strictyaml.DurationType:
@@ -155,7 +155,7 @@ func takesOf(t reflect.Type, r strictyaml.Rules) string {
 	return "text"
 }
 
-// bounds says in words what a number must be.
+// bounds describes the bounds of a number.
 func bounds(r strictyaml.Rules) string {
 	low, high, isRange := strings.Cut(r.Valid, "..")
 	switch {

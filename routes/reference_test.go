@@ -8,14 +8,14 @@ import (
 	"cbproxy/routes"
 )
 
-// In a page that is otherwise written by hand, what stands between these lines is generated.
+// The text between these lines of the page is generated.
 const (
 	referencePage = "../docs/configuration.md"
 	referenceFrom = "<!-- Written by go test ./routes -update, of the same source as the JSON Schema. -->\n"
 	referenceTo   = "<!-- The end of what is written by it. -->\n"
 )
 
-func TestReferenceIsThatOfTheTypes(t *testing.T) {
+func TestReferenceIsUpToDate(t *testing.T) {
 	page := read(t, referencePage)
 	before, rest, ok := bytes.Cut(page, []byte(referenceFrom))
 	_, after, ended := bytes.Cut(rest, []byte(referenceTo))

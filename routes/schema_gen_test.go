@@ -20,7 +20,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
-// schemaGenerator makes a JSON Schema of the configuration's types.
+// schemaGenerator generates a JSON Schema from the configuration's types.
 type schemaGenerator struct {
 	docs       map[string]string // package.Type and package.Type.Field -> comment
 	defs       map[string]*jsonschema.Schema
@@ -28,8 +28,8 @@ type schemaGenerator struct {
 	strategies map[string]any
 }
 
-// GenerateSchema returns the schema of Config as a file. strategies holds each one's options, a
-// pointer to a struct, whose comments are in the Go files sources.
+// GenerateSchema returns the schema of Config as a file. strategies has a pointer to the options of each
+// strategy, whose comments are in the Go files sources.
 func GenerateSchema(t *testing.T, strategies map[string]any, sources ...string) []byte {
 	t.Helper()
 	g := &schemaGenerator{
@@ -111,7 +111,7 @@ func (g *schemaGenerator) object(v reflect.Value) *jsonschema.Schema {
 	return s
 }
 
-// addStrategies adds to the schema of a fallback what its inline field stands for.
+// addStrategies adds the options of the strategies to the schema of a fallback.
 func (g *schemaGenerator) addStrategies(s *jsonschema.Schema) {
 	for _, name := range slices.Sorted(maps.Keys(g.strategies)) {
 		options := reflect.ValueOf(g.strategies[name]).Elem()
@@ -137,8 +137,8 @@ func (g *schemaGenerator) property(f reflect.StructField, v reflect.Value) *json
 	return s
 }
 
-// nested returns the struct whose keys a mapping has, with their defaults; isNamed tells that it is one of
-// names to such mappings. Other fields have none.
+// nested returns the struct of a field with its defaults, the zero Value if the field has none. isNamed
+// reports that the field is a map from names to such structs.
 func nested(f reflect.StructField, v reflect.Value) (inner reflect.Value, isNamed bool) {
 	switch f.Type {
 	case reflect.TypeFor[*Route]():
@@ -228,7 +228,7 @@ func (g *schemaGenerator) value(t reflect.Type, r strictyaml.Rules) *jsonschema.
 	return &jsonschema.Schema{}
 }
 
-// text returns the schema of a text, for which a number is taken too.
+// text returns the schema of a string. A number is accepted too.
 func text(r strictyaml.Rules) *jsonschema.Schema {
 	if r.Enum == nil {
 		s := &jsonschema.Schema{Types: []string{"string", "number"}}
@@ -244,7 +244,7 @@ func text(r strictyaml.Rules) *jsonschema.Schema {
 	return either(enum, matching())
 }
 
-// matching returns the schema of a text in one of some forms, or with a ${} that nobody can judge before it is expanded.
+// matching returns the schema of a string that matches one of the patterns, or contains a ${} reference.
 func matching(forms ...string) *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", Pattern: strings.Join(append(forms, `\$\{`), "|")}
 }
@@ -283,5 +283,5 @@ func oneOrMore(item *jsonschema.Schema) *jsonschema.Schema {
 	return either(item, &jsonschema.Schema{Type: "array", Items: item.CloneSchemas(), MinItems: jsonschema.Ptr(1)})
 }
 
-// never returns the schema of nothing.
+// never returns a schema that rejects every value.
 func never() *jsonschema.Schema { return &jsonschema.Schema{Not: &jsonschema.Schema{}} }

@@ -18,7 +18,7 @@ import (
 	"cbproxy/routes"
 )
 
-// strategies returns the options of each one that there is, and the files that say what they mean.
+// strategies returns the options of the built-in strategies and the files with their comments.
 func strategies(t *testing.T) (options map[string]any, sources []string) {
 	t.Helper()
 	options = map[string]any{}
@@ -29,15 +29,15 @@ func strategies(t *testing.T) (options map[string]any, sources []string) {
 	return options, slices.DeleteFunc(append(files(t, "../fallbacks/*.go"), files(t, "../fallbacks/*/*.go")...), isTest)
 }
 
-// schemaOf returns the schema with the strategies that there are, and with others.
-func schemaOf(t *testing.T, others map[string]any) []byte {
+// schemaOf returns the schema with the built-in and the given strategies.
+func schemaOf(t *testing.T, more map[string]any) []byte {
 	t.Helper()
 	all, sources := strategies(t)
-	maps.Copy(all, others)
+	maps.Copy(all, more)
 	return routes.GenerateSchema(t, all, sources...)
 }
 
-func TestSchemaIsThatOfTheTypes(t *testing.T) {
+func TestSchemaIsUpToDate(t *testing.T) {
 	want := schemaOf(t, nil)
 	if *routes.Update {
 		if err := os.WriteFile("config.schema.json", want, 0o644); err != nil {
@@ -50,7 +50,7 @@ func TestSchemaIsThatOfTheTypes(t *testing.T) {
 	}
 }
 
-// validator returns what judges YAML by a schema.
+// validator returns a function that validates YAML against a schema.
 func validator(t *testing.T, content []byte) func(yaml []byte) error {
 	t.Helper()
 	var schema jsonschema.Schema
@@ -87,7 +87,7 @@ func TestSchemaAcceptsGoodFiles(t *testing.T) {
 	}
 }
 
-func TestSchemaRefusesFaultsOfStructure(t *testing.T) {
+func TestSchemaRejectsBadFiles(t *testing.T) {
 	validate := validator(t, schemaOf(t, nil))
 	for _, name := range []string{"breaker", "defaults", "durations", "empty_routes", "fallbacks", "list", "no_routes", "null", "null_sections", "nulls",
 		"numbers", "prefixes", "retry", "sizes", "statuses", "stores", "stores_form", "text", "tls", "types", "unknown_keys", "upstreams"} {
@@ -97,12 +97,12 @@ func TestSchemaRefusesFaultsOfStructure(t *testing.T) {
 	}
 }
 
-// Breaker has the name of a type of routes.
+// Breaker has the same name as a type of package routes.
 type Breaker struct {
 	Limit int `yaml:"limit" valid:"1..9"`
 }
 
-// rivals are options with types whose names are taken, and with one of routes' own.
+// rivals are options with types whose names collide with those of routes, and with a type of routes.
 type rivals struct {
 	Breaker Breaker        `yaml:"breaker"`
 	Other   Breaker        `yaml:"other"`
@@ -110,7 +110,7 @@ type rivals struct {
 	Free    fallbacks.JSON `yaml:"free"`
 }
 
-func TestSchemaKnowsTheOptionsOfStrategies(t *testing.T) {
+func TestSchemaContainsOptionsOfStrategies(t *testing.T) {
 	content := schemaOf(t, map[string]any{"rivals": &rivals{Breaker: Breaker{1}, Other: Breaker{2}}})
 	validate := validator(t, content)
 	file := func(fallback string) []byte {

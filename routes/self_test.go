@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// An upstream that is the proxy itself is refused, in each spelling that is known without looking a name up.
-func TestUpstreamsThatAreTheProxyItselfAreRefused(t *testing.T) {
+// An upstream must not be the listen address in any spelling that is known without resolving names.
+func TestUpstreamMustNotBeListenAddress(t *testing.T) {
 	host, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)

@@ -67,14 +67,14 @@ func TestRootPrefixMatchesAll(t *testing.T) {
 	}
 }
 
-func TestMatchAllocatesNothing(t *testing.T) {
+func TestMatchDoesNotAllocate(t *testing.T) {
 	some := table("/rag", "/rules")
 	if n := testing.AllocsPerRun(100, func() { some.Match("/rag/some/path") }); n != 0 {
 		t.Errorf("got %v allocations", n)
 	}
 }
 
-// model is Match as its comment says it, one prefix after the other.
+// model is a simple implementation of Match that compares all prefixes.
 func model(prefixes []string, path string) (longest string, covered int, ok bool) {
 	if !strings.HasPrefix(path, "/") {
 		return "", 0, false

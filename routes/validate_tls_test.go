@@ -27,7 +27,7 @@ func write(t *testing.T, file string, content []byte) {
 	}
 }
 
-func TestTLSFilesAreThoseOfOnePair(t *testing.T) {
+func TestTLSFileFaults(t *testing.T) {
 	folder := t.TempDir()
 	keyPair(t, folder, "a")
 	keyPair(t, folder, "b")
@@ -61,7 +61,7 @@ func TestTLSFilesAreThoseOfOnePair(t *testing.T) {
 	}
 }
 
-func TestRoutesCombineTLSWithTheDefaults(t *testing.T) {
+func TestRoutesInheritTLSKeys(t *testing.T) {
 	folder := t.TempDir()
 	keyPair(t, folder, "a")
 	keyPair(t, folder, "b")
