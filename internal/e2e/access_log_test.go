@@ -291,7 +291,7 @@ func TestAccessLogThatNobodyReadsHoldsNobodyUp(t *testing.T) {
 		t.Errorf("%v: %q", err, first)
 	}
 	_ = r.Close()
-	eventually(t, "the log tells", func() bool { return strings.Contains(p.log.String(), "the access log can't be written") })
+	eventually(t, "the log tells", func() bool { return strings.Contains(p.log.String(), "cannot write the access log") })
 	if got := p.get("/svc/x"); got.status != 200 {
 		t.Errorf("after the reader's end: %+v", got)
 	}
