@@ -93,8 +93,8 @@ func (rec *accessRecorder) exchangeEnded(x *exchange, cut bool) {
 	a.RequestBytes = x.upload.read.Load()
 	if t := x.tunnel.Load(); t != nil {
 		a.Status = http.StatusSwitchingProtocols // ReverseProxy does not write it to the ResponseWriter
-		a.RequestBytes, a.ResponseBytes = t.written.Load(), t.read.Load()
-		a.Header = t.opened.Sub(a.Arrived)
+		a.RequestBytes, a.ResponseBytes = t.BytesWritten(), t.BytesRead()
+		a.Header = t.Opened.Sub(a.Arrived)
 	}
 	rec.report()
 }

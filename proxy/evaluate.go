@@ -11,6 +11,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/grpc"
 	"cbproxy/internal/message"
+	"cbproxy/internal/tunnel"
 	"cbproxy/internal/upstream"
 )
 
@@ -112,4 +113,20 @@ func (a *attempt) cleanHeader(res *http.Response) (protocol string) {
 func (a *attempt) cleanTrailer(res *http.Response) {
 	upstream.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
 	message.RemoveSignals(res.Trailer)
+}
+
+// openTunnel makes c, the connection of res, the exchange's tunnel. All data from either side resets the timer.
+func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
+	idle := x.route.config.IdleTimeout
+	config := tunnel.Config{Upstream: c, IdleTimeout: idle, OnData: func() { x.resetTimer(idle) }}
+	if conn := x.attempt.conn; conn != nil {
+		conn.BeginTunnel()
+		config.SetWriteDeadline = conn.Conn.SetWriteDeadline // without the limit for the close of a connection
+	}
+	t := tunnel.New(config)
+	res.Body = t
+	x.route.tunnels.Add(1)
+	x.answered = true
+	x.tunnel.Store(t)
+	x.resetTimer(idle)
 }

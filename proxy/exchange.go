@@ -12,6 +12,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
+	"cbproxy/internal/tunnel"
 	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
@@ -47,7 +48,7 @@ type exchange struct {
 	writer        responseWriter
 	download      responseBody
 	buffered      bufferedBody
-	tunnel        atomic.Pointer[tunnel] // nil: the connection has not been switched to another protocol
+	tunnel        atomic.Pointer[tunnel.Tunnel] // nil: the connection has not been switched to another protocol
 }
 
 type exchangeKey struct{}
@@ -146,7 +147,7 @@ func (x *exchange) forward(call breaker.Call) {
 	}
 	x.writer.ResponseWriter, x.writer.body = x.w, &x.download
 	if x.r.Header["Upgrade"] != nil {
-		x.writer.ResponseWriter = &upgradeWriter{x.w, x}
+		x.writer.ResponseWriter = &tunnel.Writer{ResponseWriter: x.w, Tunnel: x.tunnel.Load}
 	}
 	x.route.proxy.ServeHTTP(&x.writer, in)
 	x.writer.commit()

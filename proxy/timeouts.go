@@ -65,7 +65,7 @@ func (x *exchange) expire() {
 		return
 	}
 	if t := x.tunnel.Load(); t != nil {
-		t.end() // both sides were silent, which is no failure
+		t.End() // both sides were silent, which is no failure
 		return
 	}
 	switch {

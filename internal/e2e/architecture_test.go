@@ -36,6 +36,7 @@ var allowedImports = map[string][]string{
 	"internal/grpc":             nil,
 	"internal/http1":            nil,
 	"internal/limit":            nil,
+	"internal/tunnel":           nil,
 	"internal/message":          {"internal/problem"},
 	"internal/httpserver":       {"internal/http1", "internal/problem"},
 	"internal/upstream":         {"internal/events", "internal/http1"},
