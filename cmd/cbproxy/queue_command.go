@@ -12,15 +12,15 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/spf13/cobra"
+	"cbproxy/internal/events"
 
-	"cbproxy/internal/admin"
+	"github.com/spf13/cobra"
 )
 
 // queueList is a response of GET /api/v1/queue.
 type queueList struct {
-	Queues   map[string]admin.Queue
-	Requests []admin.QueuedRequest
+	Queues   map[string]events.QueueStatus
+	Requests []events.QueuedRequest
 	More     bool
 }
 

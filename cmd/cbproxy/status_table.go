@@ -17,7 +17,7 @@ import (
 // picture is the data that the status command draws.
 type picture struct {
 	health  admin.Health
-	queues  map[string]admin.Queue
+	queues  map[string]events.QueueStatus
 	service string // the only service shown; "" for all
 	history []events.HistoryEntry
 	taken   time.Time // local time of the fetch
@@ -150,7 +150,7 @@ func modeText(s admin.Service) string {
 	return clean(s.Mode)
 }
 
-func queueText(q admin.Queue) string {
+func queueText(q events.QueueStatus) string {
 	switch {
 	case q.Waiting+q.Dead == 0:
 		return ""

@@ -26,7 +26,7 @@ func TestStatusReadsAtAGlance(t *testing.T) {
 					LastError: &events.Failure{Time: *in(-12 * time.Second), Type: events.ErrorConnect, Detail: "refused\r\u009b31m"}},
 			},
 		},
-		queues: map[string]admin.Queue{"a_service": {Waiting: 2, Dead: 1}},
+		queues: map[string]events.QueueStatus{"a_service": {Waiting: 2, Dead: 1}},
 	}
 	var got strings.Builder
 	if err := p.draw(&got, false, now); err != nil {

@@ -9,19 +9,21 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"cbproxy/internal/events"
 )
 
 // Queues is the queues of all services, as the admin plane sees them.
 type Queues interface {
 	// Status returns every service's queue.
-	Status() map[string]Queue
+	Status() map[string]events.QueueStatus
 	// List returns up to limit requests of a service in a state, oldest first, that come after
 	// the one with the given ID; "" is before the first.
-	List(service, state, after string, limit int) ([]QueuedRequest, error)
+	List(service, state, after string, limit int) ([]events.QueuedRequest, error)
 	// Retry lets a request be tried at once, and Drop removes it. The error is
 	// ErrUnknownRequest, ErrInFlight, or says why it could not be done.
-	Retry(ctx context.Context, id string) (QueuedRequest, error)
-	Drop(id string) (QueuedRequest, error)
+	Retry(ctx context.Context, id string) (events.QueuedRequest, error)
+	Drop(id string) (events.QueuedRequest, error)
 }
 
 var (
@@ -30,51 +32,6 @@ var (
 	// ErrInFlight is the error of a request that can't be dropped because it is being sent.
 	ErrInFlight = errors.New("the request is being sent at this moment")
 )
-
-// Queue is one service's queue at one moment.
-type Queue struct {
-	Waiting int `json:"waiting"`
-	Dead    int `json:"dead"`
-	// Oldest is when the request that has waited longest was accepted; null if none waits.
-	Oldest *time.Time `json:"oldest"`
-	// NextAttempt is when something may be sent again; null if that is now.
-	NextAttempt *time.Time `json:"next_attempt"`
-	// LastError is why the last attempt failed; "" if it did not.
-	LastError string `json:"last_error"`
-	// What follows counts since the process began. Retried are attempts that failed, Lost dead
-	// requests that were removed because there were too many, TakenOver requests of instances that
-	// are gone, and Surrendered requests that others have taken over.
-	Accepted    uint64 `json:"accepted"`
-	Delivered   uint64 `json:"delivered"`
-	Retried     uint64 `json:"retried"`
-	Died        uint64 `json:"died"`
-	Lost        uint64 `json:"lost"`
-	TakenOver   uint64 `json:"taken_over"`
-	Surrendered uint64 `json:"surrendered"`
-}
-
-// QueuedRequest is what may be seen of a queued request: nothing of its fields, its query or its
-// body.
-type QueuedRequest struct {
-	ID      string `json:"id"`
-	Service string `json:"service"`
-	// State is waiting or dead.
-	State  string `json:"state"`
-	Method string `json:"method"`
-	Path   string `json:"path"`
-	// Bytes is the size of its body.
-	Bytes    int       `json:"bytes"`
-	Accepted time.Time `json:"accepted"`
-	Attempts int       `json:"attempts"`
-	// Aside is whether others pass it while it waits, as it fails while they are delivered.
-	Aside bool `json:"aside,omitempty"`
-	// NotBefore is when it is tried again at the earliest.
-	NotBefore time.Time `json:"not_before,omitzero"`
-	LastError string    `json:"last_error,omitempty"`
-	// Cause is why a dead one is dead, and Died since when.
-	Cause string    `json:"cause,omitempty"`
-	Died  time.Time `json:"died,omitzero"`
-}
 
 const (
 	listDefault = 100 // requests of a list that does not say how many
@@ -92,7 +49,7 @@ func (a *api) queue(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, http.StatusBadRequest, "the query has faults", faults...)
 		return
 	}
-	requests := []QueuedRequest{}
+	requests := []events.QueuedRequest{}
 	for _, service := range o.services {
 		for _, state := range o.states {
 			more, err := a.Proxy.Queues().List(service, state, o.after, o.limit+1-len(requests))
@@ -117,7 +74,7 @@ type listOrder struct {
 }
 
 // parseListOrder returns the order in a query, or all of its faults.
-func parseListOrder(query url.Values, queues map[string]Queue) (o listOrder, faults []string) {
+func parseListOrder(query url.Values, queues map[string]events.QueueStatus) (o listOrder, faults []string) {
 	o = listOrder{states: queueStates, limit: listDefault, after: query.Get("after")}
 	for name := range queues {
 		o.services = append(o.services, name)
@@ -150,14 +107,14 @@ func parseListOrder(query url.Values, queues map[string]Queue) (o listOrder, fau
 
 func (a *api) retryQueued(w http.ResponseWriter, r *http.Request) {
 	if reason, ok := reasonOf(w, r); ok {
-		request, err := bounded(func() (QueuedRequest, error) { return a.Proxy.Queues().Retry(r.Context(), r.PathValue("id")) })
+		request, err := bounded(func() (events.QueuedRequest, error) { return a.Proxy.Queues().Retry(r.Context(), r.PathValue("id")) })
 		a.answerQueued(w, r, action{Action: "retry-queued", Reason: reason}, request, err)
 	}
 }
 
 func (a *api) dropQueued(w http.ResponseWriter, r *http.Request) {
 	if reason, ok := reasonOf(w, r); ok {
-		request, err := bounded(func() (QueuedRequest, error) { return a.Proxy.Queues().Drop(r.PathValue("id")) })
+		request, err := bounded(func() (events.QueuedRequest, error) { return a.Proxy.Queues().Drop(r.PathValue("id")) })
 		a.answerQueued(w, r, action{Action: "drop-queued", Reason: reason}, request, err)
 	}
 }
@@ -168,9 +125,9 @@ const storeTimeout = 10 * time.Second
 var errStoreTimeout = fmt.Errorf("the store has not answered within %v: it may be done later, or not", storeTimeout)
 
 // bounded calls do, which returns once the store has what it changes, and returns errStoreTimeout if that takes too long.
-func bounded(do func() (QueuedRequest, error)) (QueuedRequest, error) {
+func bounded(do func() (events.QueuedRequest, error)) (events.QueuedRequest, error) {
 	type result struct {
-		request QueuedRequest
+		request events.QueuedRequest
 		err     error
 	}
 	done := make(chan result, 1)
@@ -182,11 +139,11 @@ func bounded(do func() (QueuedRequest, error)) (QueuedRequest, error) {
 	case r := <-done:
 		return r.request, r.err
 	case <-time.After(storeTimeout):
-		return QueuedRequest{}, errStoreTimeout
+		return events.QueuedRequest{}, errStoreTimeout
 	}
 }
 
-func (a *api) answerQueued(w http.ResponseWriter, r *http.Request, done action, request QueuedRequest, err error) {
+func (a *api) answerQueued(w http.ResponseWriter, r *http.Request, done action, request events.QueuedRequest, err error) {
 	done.Service, done.Request, done.Error = request.Service, r.PathValue("id"), text(err)
 	a.audit(r, done)
 	switch {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cbproxy/internal/admin"
+	"cbproxy/internal/events"
 )
 
 // fakeQueues has the queues a and b, with requests a.1 to a.3, of which the last is dead, and b.1.
@@ -21,28 +22,28 @@ type fakeQueues struct {
 	err    error
 }
 
-func (f *fakeQueues) Status() map[string]admin.Queue {
+func (f *fakeQueues) Status() map[string]events.QueueStatus {
 	oldest := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	return map[string]admin.Queue{"a": {Waiting: 2, Dead: 1, Oldest: &oldest, Accepted: 3}, "b": {Waiting: 1}, "c": {}}
+	return map[string]events.QueueStatus{"a": {Waiting: 2, Dead: 1, Oldest: &oldest, Accepted: 3}, "b": {Waiting: 1}, "c": {}}
 }
 
-func (f *fakeQueues) List(service, state, after string, limit int) ([]admin.QueuedRequest, error) {
-	all := []admin.QueuedRequest{
+func (f *fakeQueues) List(service, state, after string, limit int) ([]events.QueuedRequest, error) {
+	all := []events.QueuedRequest{
 		{ID: "a.1", Service: "a", State: "waiting", Method: "POST", Path: "/a"}, {ID: "a.2", Service: "a", State: "waiting"},
 		{ID: "a.3", Service: "a", State: "dead", Cause: "refused"}, {ID: "b.1", Service: "b", State: "waiting"},
 	}
-	all = slices.DeleteFunc(all, func(r admin.QueuedRequest) bool { return r.Service != service || r.State != state || r.ID <= after })
+	all = slices.DeleteFunc(all, func(r events.QueuedRequest) bool { return r.Service != service || r.State != state || r.ID <= after })
 	return all[:min(len(all), limit)], f.err
 }
 
-func (f *fakeQueues) Retry(_ context.Context, id string) (admin.QueuedRequest, error) {
+func (f *fakeQueues) Retry(_ context.Context, id string) (events.QueuedRequest, error) {
 	f.orders = append(f.orders, "retry "+id)
-	return admin.QueuedRequest{ID: id, State: "waiting"}, f.err
+	return events.QueuedRequest{ID: id, State: "waiting"}, f.err
 }
 
-func (f *fakeQueues) Drop(id string) (admin.QueuedRequest, error) {
+func (f *fakeQueues) Drop(id string) (events.QueuedRequest, error) {
 	f.orders = append(f.orders, "drop "+id)
-	return admin.QueuedRequest{ID: id, State: "dead"}, f.err
+	return events.QueuedRequest{ID: id, State: "dead"}, f.err
 }
 
 func TestQueueIsListed(t *testing.T) {
@@ -61,8 +62,8 @@ func TestQueueIsListed(t *testing.T) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/queue"+query, nil))
 		var answer struct {
-			Queues   map[string]admin.Queue
-			Requests []admin.QueuedRequest
+			Queues   map[string]events.QueueStatus
+			Requests []events.QueuedRequest
 			More     bool
 		}
 		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != 200 || len(answer.Queues) != 3 || answer.Requests == nil {
@@ -134,12 +135,12 @@ type hungQueues struct {
 	release chan struct{}
 }
 
-func (h *hungQueues) Retry(context.Context, string) (admin.QueuedRequest, error) {
+func (h *hungQueues) Retry(context.Context, string) (events.QueuedRequest, error) {
 	<-h.release
-	return admin.QueuedRequest{}, nil
+	return events.QueuedRequest{}, nil
 }
 
-func (h *hungQueues) Drop(string) (admin.QueuedRequest, error) { return h.Retry(context.TODO(), "") }
+func (h *hungQueues) Drop(string) (events.QueuedRequest, error) { return h.Retry(context.TODO(), "") }
 
 func TestQueueOrdersDoNotWaitForADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

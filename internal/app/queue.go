@@ -10,7 +10,6 @@ import (
 	"cbproxy/internal/admin"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
-	"cbproxy/internal/metrics"
 	"cbproxy/internal/queue"
 	"cbproxy/internal/queue/disk"
 	"cbproxy/proxy"
@@ -109,24 +108,11 @@ func largestQueuedBody(c *routes.Config) (largest int64) {
 }
 
 // metrics returns the queues by service and the number of commits of their files, for a scrape.
-func (q *queues) metrics() (map[string]metrics.Queue, uint64) {
-	all := map[string]metrics.Queue{}
-	for service, s := range q.states() {
-		m := metrics.Queue{
-			Depth: s.Waiting, Dead: s.Dead,
-			Accepted: s.Accepted, Delivered: s.Delivered, Retried: s.Retried, Died: s.Died, Lost: s.Lost, TakenOver: s.TakenOver, Surrendered: s.Surrendered,
-		}
-		if !s.Oldest.IsZero() {
-			m.OldestAge = max(time.Since(s.Oldest).Seconds(), 0)
-		}
-		all[service] = m
-	}
-	return all, q.Commits()
-}
+func (q *queues) metrics() (map[string]events.QueueStatus, uint64) { return q.states(), q.Commits() }
 
 // states returns the queues of all configured services, and those of removed services that are not empty.
-func (q *queues) states() map[string]queue.Status {
-	all := map[string]queue.Status{}
+func (q *queues) states() map[string]events.QueueStatus {
+	all := map[string]events.QueueStatus{}
 	for service := range q.breakers.All() {
 		all[service] = q.Queues.Status(service)
 	}
@@ -145,37 +131,18 @@ func (q *queues) states() map[string]queue.Status {
 type queueView struct{ *queues }
 
 // Status implements admin.Queues.
-func (v queueView) Status() map[string]admin.Queue {
-	all := map[string]admin.Queue{}
-	for service, s := range v.states() {
-		all[service] = admin.Queue{
-			Waiting: s.Waiting, Dead: s.Dead, Oldest: admin.TimeOrNil(s.Oldest), NextAttempt: admin.TimeOrNil(s.NextAttempt), LastError: s.LastError,
-			Accepted: s.Accepted, Delivered: s.Delivered, Retried: s.Retried, Died: s.Died, Lost: s.Lost, TakenOver: s.TakenOver, Surrendered: s.Surrendered,
-		}
-	}
-	return all
-}
-
-// List implements admin.Queues.
-func (v queueView) List(service, state, after string, limit int) ([]admin.QueuedRequest, error) {
-	items, err := v.Queues.List(service, state, after, limit)
-	requests := make([]admin.QueuedRequest, len(items))
-	for i := range items {
-		requests[i] = admin.QueuedRequest(items[i])
-	}
-	return requests, err
-}
+func (v queueView) Status() map[string]events.QueueStatus { return v.states() }
 
 // Retry implements admin.Queues.
-func (v queueView) Retry(ctx context.Context, id string) (admin.QueuedRequest, error) {
+func (v queueView) Retry(ctx context.Context, id string) (events.QueuedRequest, error) {
 	item, err := v.Queues.Retry(ctx, id)
-	return admin.QueuedRequest(item), queueError(err)
+	return item, queueError(err)
 }
 
 // Drop implements admin.Queues.
-func (v queueView) Drop(id string) (admin.QueuedRequest, error) {
+func (v queueView) Drop(id string) (events.QueuedRequest, error) {
 	item, err := v.Queues.Drop(id)
-	return admin.QueuedRequest(item), queueError(err)
+	return item, queueError(err)
 }
 
 func queueError(err error) error {

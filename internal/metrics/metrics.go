@@ -56,7 +56,7 @@ type Sources struct {
 	// StoreErrors returns the number of failed writes to this instance's own store.
 	StoreErrors func() uint64
 	// Queues returns the queues by service, and the number of commits of their files.
-	Queues func() (byService map[string]Queue, commits uint64)
+	Queues func() (byService map[string]events.QueueStatus, commits uint64)
 	// Fallbacks returns the fallbacks by service.
 	Fallbacks func() map[string]Fallback
 	// AccessLogDropped returns the number of access log lines that were dropped.

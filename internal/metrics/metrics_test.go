@@ -178,11 +178,12 @@ func TestReloadsAreCounted(t *testing.T) {
 }
 
 func TestQueuesAndFallbacksAreToldAsTheyAre(t *testing.T) {
+	oldest := time.Now().Add(-3500 * time.Millisecond)
 	m := metrics.New(metrics.Config{})
 	m.Collect(metrics.Sources{
-		Queues: func() (map[string]metrics.Queue, uint64) {
-			return map[string]metrics.Queue{"svc": {
-				Depth: 1, Dead: 2, OldestAge: 3.5, Accepted: 4, Delivered: 5, Retried: 6, Died: 7, Lost: 8, TakenOver: 9, Surrendered: 10,
+		Queues: func() (map[string]events.QueueStatus, uint64) {
+			return map[string]events.QueueStatus{"svc": {
+				Waiting: 1, Dead: 2, Oldest: &oldest, Accepted: 4, Delivered: 5, Retried: 6, Died: 7, Lost: 8, TakenOver: 9, Surrendered: 10,
 			}, "none": {}}, 11
 		},
 		Fallbacks: func() map[string]metrics.Fallback {
@@ -194,7 +195,7 @@ func TestQueuesAndFallbacksAreToldAsTheyAre(t *testing.T) {
 	})
 	text := scrape(m)
 	for series, want := range map[string]float64{
-		"cbproxy_queue_depth": 1, "cbproxy_queue_dead": 2, "cbproxy_queue_oldest_age_seconds": 3.5, "cbproxy_queue_accepted_total": 4,
+		"cbproxy_queue_depth": 1, "cbproxy_queue_dead": 2, "cbproxy_queue_accepted_total": 4,
 		"cbproxy_queue_delivered_total": 5, "cbproxy_queue_retried_total": 6, "cbproxy_queue_dead_total": 7, "cbproxy_queue_lost_total": 8,
 		"cbproxy_queue_taken_over_total": 9, "cbproxy_queue_surrendered_total": 10,
 		"cbproxy_cache_hits_total": 1, "cbproxy_cache_misses_total": 2, "cbproxy_cache_stored_total": 3, "cbproxy_cache_evicted_total": 4,
@@ -207,6 +208,9 @@ func TestQueuesAndFallbacksAreToldAsTheyAre(t *testing.T) {
 		if strings.Contains(text, line) != (series != "cbproxy_fallback_upstream_state") {
 			t.Errorf("%s without anything to tell", series)
 		}
+	}
+	if !strings.Contains(text, `cbproxy_queue_oldest_age_seconds{service="svc"} 3.5`) || !strings.Contains(text, `cbproxy_queue_oldest_age_seconds{service="none"} 0`) {
+		t.Error("no age of the oldest request")
 	}
 	if !strings.Contains(text, "cbproxy_queue_commits_total 11\n") {
 		t.Error("no commits")

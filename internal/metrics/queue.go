@@ -1,15 +1,12 @@
 package metrics
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
 
-// Queue is the state of one service's queue.
-type Queue struct {
-	Depth, Dead int
-	// OldestAge is the age of the oldest waiting request in seconds; 0 if none waits.
-	OldestAge                                float64
-	Accepted, Delivered, Retried, Died, Lost uint64
-	TakenOver, Surrendered                   uint64
-}
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cbproxy/internal/events"
+)
 
 var (
 	queueDepthDesc = prometheus.NewDesc("cbproxy_queue_depth",
@@ -38,7 +35,7 @@ var (
 
 // queueCollector reads the queues at each scrape.
 type queueCollector struct {
-	queues func() (byService map[string]Queue, commits uint64)
+	queues func() (byService map[string]events.QueueStatus, commits uint64)
 }
 
 func (c *queueCollector) Describe(descs chan<- *prometheus.Desc) {
@@ -58,8 +55,12 @@ func (c *queueCollector) Collect(metrics chan<- prometheus.Metric) {
 		count := func(d *prometheus.Desc, v uint64) {
 			metrics <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), service)
 		}
-		gauge(queueDepthDesc, float64(q.Depth))
-		gauge(queueAgeDesc, q.OldestAge)
+		gauge(queueDepthDesc, float64(q.Waiting))
+		age := 0.0
+		if q.Oldest != nil {
+			age = max(time.Since(*q.Oldest).Seconds(), 0)
+		}
+		gauge(queueAgeDesc, age)
 		gauge(queueDeadDesc, float64(q.Dead))
 		count(queueAcceptedDesc, q.Accepted)
 		count(queueDeliveredDesc, q.Delivered)

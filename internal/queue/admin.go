@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"cbproxy/internal/events"
 	"cbproxy/internal/queue/disk"
 )
 
@@ -29,23 +30,23 @@ func (q *Queues) find(id string) (*worker, uint64, error) {
 
 // Retry makes a message be sent as soon as the breaker and, in an ordered queue, the messages before it permit. A dead message is added
 // to the end of the queue, and its attempts count from zero.
-func (q *Queues) Retry(ctx context.Context, id string) (Item, error) {
+func (q *Queues) Retry(ctx context.Context, id string) (events.QueuedRequest, error) {
 	w, seq, err := q.find(id)
 	if err != nil {
-		return Item{}, err
+		return events.QueuedRequest{}, err
 	}
 	w.adminMu.Lock()
 	defer w.adminMu.Unlock()
 	r, dead, found, err := q.config.Store.Get(w.service, seq)
 	switch {
 	case err != nil:
-		return Item{}, err
+		return events.QueuedRequest{}, err
 	case !found || !dead && w.isDelivered(seq):
-		return Item{}, ErrUnknown
+		return events.QueuedRequest{}, ErrUnknown
 	case dead:
 		r.Note = nil
 		if r.Seq, err = q.requeue(ctx, w, seq); r.Seq == 0 {
-			return Item{}, err
+			return events.QueuedRequest{}, err
 		}
 	}
 	if err == nil && !dead {
@@ -92,15 +93,15 @@ func (q *Queues) requeue(ctx context.Context, w *worker, seq uint64) (newSeq uin
 }
 
 // Drop removes a message permanently.
-func (q *Queues) Drop(id string) (Item, error) {
+func (q *Queues) Drop(id string) (events.QueuedRequest, error) {
 	w, seq, err := q.find(id)
 	if err != nil {
-		return Item{}, err
+		return events.QueuedRequest{}, err
 	}
 	w.adminMu.Lock()
 	defer w.adminMu.Unlock()
 	if err := w.beginDrop(seq); err != nil {
-		return Item{}, err
+		return events.QueuedRequest{}, err
 	}
 	// Read it after beginDrop, because it may have been delivered or become dead before.
 	r, dead, found, err := q.config.Store.Get(w.service, seq)
@@ -112,7 +113,7 @@ func (q *Queues) Drop(id string) (Item, error) {
 	}
 	if err != nil {
 		w.cancelDrop(seq)
-		return Item{}, err
+		return events.QueuedRequest{}, err
 	}
 	w.finishDrop(seq)
 	state := StateDead

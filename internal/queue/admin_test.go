@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"cbproxy/internal/events"
 	"cbproxy/internal/queue"
 )
 
@@ -42,9 +43,9 @@ func TestDrop(t *testing.T) {
 	})
 	b := open(t, t.TempDir(), u, slow())
 	b.accept(t, "bad", "a", "b", "c", "d")
-	b.until(t, "one has failed", func(s queue.Status) bool { return s.Retried >= 1 && s.Dead == 1 })
+	b.until(t, "one has failed", func(s events.QueueStatus) bool { return s.Retried >= 1 && s.Dead == 1 })
 	waiting, dead := b.list(t, queue.StateWaiting), b.list(t, queue.StateDead)
-	for _, i := range []queue.Item{waiting[0], waiting[2], dead[0]} { // rests, was read, is dead
+	for _, i := range []events.QueuedRequest{waiting[0], waiting[2], dead[0]} { // rests, was read, is dead
 		got, err := b.Drop(i.ID)
 		for errors.Is(err, queue.ErrInFlight) { // its failure is still being noted
 			got, err = b.Drop(i.ID)
@@ -72,11 +73,11 @@ func TestDropOfTheFirstFreesThoseBehind(t *testing.T) {
 	u.behave(isDown)
 	b := open(t, folder, u, slow())
 	b.accept(t, "a", "b")
-	b.until(t, "the first has failed", func(queue.Status) bool { return b.list(t, queue.StateWaiting)[0].Attempts > 0 })
+	b.until(t, "the first has failed", func(events.QueueStatus) bool { return b.list(t, queue.StateWaiting)[0].Attempts > 0 })
 	b.stop()
 	u.behave(nil)
 	b = open(t, folder, u, slow())
-	b.until(t, "the first rests", func(s queue.Status) bool { return !s.NextAttempt.IsZero() })
+	b.until(t, "the first rests", func(s events.QueueStatus) bool { return s.NextAttempt != nil })
 	if _, err := b.Drop(b.list(t, queue.StateWaiting)[0].ID); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +124,7 @@ func TestRetryOfTheDead(t *testing.T) {
 	if err != nil || got.State != queue.StateWaiting || got.Path != "/svc/a" || got.Attempts != 0 || got.ID == dead[0].ID {
 		t.Errorf("%+v, %v", got, err)
 	}
-	b.until(t, "it is dead again", func(s queue.Status) bool { return s.Died == 3 })
+	b.until(t, "it is dead again", func(s events.QueueStatus) bool { return s.Died == 3 })
 	if again := b.list(t, queue.StateDead); len(again) != 2 || again[1].Attempts != 2 || again[1].ID != got.ID {
 		t.Errorf("%+v", again)
 	}

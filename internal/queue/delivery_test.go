@@ -18,7 +18,7 @@ func TestLongErrorIsTruncatedBetweenCharacters(t *testing.T) {
 	})
 	b := open(t, "", u, slow())
 	b.accept(t, "a")
-	s := b.until(t, "the delivery has failed", func(s queue.Status) bool { return s.LastError != "" })
+	s := b.until(t, "the delivery has failed", func(s events.QueueStatus) bool { return s.LastError != "" })
 	prefix, truncated := strings.CutSuffix(s.LastError, "…")
 	if !utf8.ValidString(s.LastError) || !truncated || len(prefix) > 1<<10 || !strings.HasPrefix(text, prefix) {
 		t.Errorf("%d bytes: %q", len(s.LastError), s.LastError)

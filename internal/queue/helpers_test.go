@@ -186,7 +186,7 @@ func (b *bench) accept(t testing.TB, bodies ...string) {
 }
 
 // until waits for the queue to be as wanted.
-func (b *bench) until(t testing.TB, what string, wanted func(queue.Status) bool) queue.Status {
+func (b *bench) until(t testing.TB, what string, wanted func(events.QueueStatus) bool) events.QueueStatus {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		s := b.Status("svc")
@@ -199,13 +199,13 @@ func (b *bench) until(t testing.TB, what string, wanted func(queue.Status) bool)
 	}
 }
 
-func empty(s queue.Status) bool { return s.Waiting == 0 }
+func empty(s events.QueueStatus) bool { return s.Waiting == 0 }
 
 // atRest waits until the store has as many messages as the queue says, and checks that they
 // are what is said of them.
 func (b *bench) atRest(t testing.TB, waiting, dead int) {
 	t.Helper()
-	b.until(t, fmt.Sprintf("%d waiting, %d dead", waiting, dead), func(s queue.Status) bool {
+	b.until(t, fmt.Sprintf("%d waiting, %d dead", waiting, dead), func(s events.QueueStatus) bool {
 		inStore, buried := b.store.Counts("svc")
 		return s.Waiting == waiting && s.Dead == dead && inStore == waiting && buried == dead
 	})
@@ -214,7 +214,7 @@ func (b *bench) atRest(t testing.TB, waiting, dead int) {
 	}
 }
 
-func (b *bench) list(t testing.TB, state string) []queue.Item {
+func (b *bench) list(t testing.TB, state string) []events.QueuedRequest {
 	t.Helper()
 	items, err := b.List("svc", state, "", 100_000)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"cbproxy/internal/events"
 	"cbproxy/internal/queue"
 )
 
@@ -100,7 +101,7 @@ func TestKeysAreReplaced(t *testing.T) {
 	p := quick()
 	p.Keys = keyring(t, newKey(3), newKey(2)) // the first one has gone too early
 	b := open(t, folder, u, p)
-	b.until(t, "the first rests", func(s queue.Status) bool { return !s.NextAttempt.IsZero() })
+	b.until(t, "the first rests", func(s events.QueueStatus) bool { return s.NextAttempt != nil })
 	b.recover()
 	b.until(t, "each is delivered or dead", empty)
 	dead := b.list(t, queue.StateDead)

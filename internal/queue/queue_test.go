@@ -55,7 +55,7 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		}
 		b.accept(t, "fails", "panics", "odd")
 		s := b.until(t, "all of them are settled", empty)
-		dead := map[string]queue.Item{}
+		dead := map[string]events.QueuedRequest{}
 		for _, i := range b.list(t, queue.StateDead) {
 			dead[i.Path[len("/svc/"):]] = i
 		}
@@ -120,7 +120,7 @@ func TestOthersPassWhereOrderDoesNotMatter(t *testing.T) {
 	b.accept(t, "fails")
 	u.next(t)
 	b.accept(t, sequence(0, 20)...) // each ends the pause after the failure
-	b.until(t, "the others are delivered", func(s queue.Status) bool { return s.Delivered == 20 })
+	b.until(t, "the others are delivered", func(s events.QueueStatus) bool { return s.Delivered == 20 })
 	b.atRest(t, 1, 0)
 	u.behave(nil)
 	if _, err := b.Retry(t.Context(), b.list(t, queue.StateWaiting)[0].ID); err != nil {
@@ -275,7 +275,7 @@ func TestFullQueueAcceptsNothing(t *testing.T) {
 	b.Configure("svc", p)
 	u.behave(nil)
 	b.recover()
-	b.until(t, "what waits beyond a smaller capacity is delivered", func(s queue.Status) bool { return s.Delivered == 10 })
+	b.until(t, "what waits beyond a smaller capacity is delivered", func(s events.QueueStatus) bool { return s.Delivered == 10 })
 	if err := b.Accept(t.Context(), "svc", message("x")); err != nil {
 		t.Errorf("there is room again, but %v", err)
 	}
@@ -301,7 +301,7 @@ func TestWhoHasLeftHasAddedNothing(t *testing.T) {
 		}
 		leave()
 	}
-	b.until(t, "what was accepted is delivered", func(s queue.Status) bool { return s.Waiting == 0 && s.Delivered == uint64(accepted) })
+	b.until(t, "what was accepted is delivered", func(s events.QueueStatus) bool { return s.Waiting == 0 && s.Delivered == uint64(accepted) })
 	b.atRest(t, 0, 0)
 	if n := len(u.bodies()); n != accepted {
 		t.Errorf("%d accepted, %d sent", accepted, n)
@@ -319,7 +319,7 @@ func TestDeadLettersBeyondTheCapacityAreLost(t *testing.T) {
 	p.Capacity = 3
 	b.Configure("svc", p)
 	b.accept(t, "last")
-	s := b.until(t, "it is dead", func(s queue.Status) bool { return s.Died == 101 })
+	s := b.until(t, "it is dead", func(s events.QueueStatus) bool { return s.Died == 101 })
 	var dead []string
 	for _, i := range b.list(t, queue.StateDead) {
 		dead = append(dead, i.Path)
@@ -349,14 +349,14 @@ func TestWaitingSaysWhy(t *testing.T) {
 			return queue.Answer{Status: 503}, nil
 		})
 		b.accept(t, "a")
-		b.until(t, "it has failed", func(s queue.Status) bool { return s.LastError != "" })
+		b.until(t, "it has failed", func(s events.QueueStatus) bool { return s.LastError != "" })
 		if reason, waiting := b.Waiting("svc"); !waiting || reason != want {
 			t.Errorf("waiting %v, %q, want %q", waiting, reason, want)
 		}
 		u.behave(nil)
 		b.recover()
 		s := b.until(t, "it is delivered", empty)
-		if reason, waiting := b.Waiting("svc"); waiting || reason != "" || s.LastError != "" || !s.Oldest.IsZero() {
+		if reason, waiting := b.Waiting("svc"); waiting || reason != "" || s.LastError != "" || s.Oldest != nil {
 			t.Errorf("afterwards: %v %q %+v", waiting, reason, s)
 		}
 	}

@@ -76,7 +76,7 @@ func TestRestartKeepsWhatIsKnown(t *testing.T) {
 	})
 	b := open(t, folder, u, slow())
 	b.accept(t, "bad", "a", "b")
-	b.until(t, "the first has failed", func(queue.Status) bool { return b.list(t, queue.StateWaiting)[0].Attempts == 1 })
+	b.until(t, "the first has failed", func(events.QueueStatus) bool { return b.list(t, queue.StateWaiting)[0].Attempts == 1 })
 	before := b.list(t, queue.StateWaiting)
 	b.stop()
 
@@ -90,7 +90,7 @@ func TestRestartKeepsWhatIsKnown(t *testing.T) {
 	if dead := b.list(t, queue.StateDead); dead[0].Cause != "refused" || dead[0].LastError != "status 422" {
 		t.Errorf("dead %+v", dead)
 	}
-	s := b.until(t, "the first rests", func(s queue.Status) bool { return !s.NextAttempt.IsZero() })
+	s := b.until(t, "the first rests", func(s events.QueueStatus) bool { return s.NextAttempt != nil })
 	if s.NextAttempt.Sub(after[0].NotBefore).Abs() > time.Second || s.Waiting != 2 || !s.Oldest.Equal(after[0].Accepted) {
 		t.Errorf("%+v", s)
 	}

@@ -13,38 +13,14 @@ import (
 // publishInterval is the minimum time between two published changes of a service's queue.
 const publishInterval = 250 * time.Millisecond
 
-// Status is one service's queue at one moment.
-type Status struct {
-	// Waiting and Dead count messages.
-	Waiting int
-	Dead    int
-	// Oldest is when the message that has waited longest was accepted; zero if none waits.
-	Oldest time.Time
-	// NextAttempt is when something may be sent again; zero if that is now.
-	NextAttempt time.Time
-	// LastError is why the last attempt failed; "" if it did not.
-	LastError string
-	// Accepted, Delivered, Retried (attempts that failed), Died and Lost (dead letters that were
-	// removed because there were too many) count since the process began.
-	Accepted  uint64
-	Delivered uint64
-	Retried   uint64
-	Died      uint64
-	Lost      uint64
-	// TakenOver counts the messages of other instances that this one has taken over, and
-	// Surrendered those that others have taken over from it.
-	TakenOver   uint64
-	Surrendered uint64
-}
-
 // Status returns the current status of a service's queue.
-func (q *Queues) Status(service string) Status {
+func (q *Queues) Status(service string) events.QueueStatus {
 	w := q.allWorkers()[service]
 	if w == nil {
-		return Status{}
+		return events.QueueStatus{}
 	}
 	_, dead := q.config.Store.Counts(service)
-	s := Status{
+	s := events.QueueStatus{
 		Waiting: int(max(w.depth.Load(), 0)), Dead: dead,
 		Accepted: w.counts.accepted.Load(), Delivered: w.counts.delivered.Load(), Retried: w.counts.retried.Load(),
 		Died: w.counts.dead.Load(), Lost: w.counts.lost.Load(),
@@ -52,13 +28,15 @@ func (q *Queues) Status(service string) Status {
 	}
 	if s.Waiting > 0 {
 		if first, err := w.store.Read(service, 0, 1, 1); err == nil && len(first) > 0 {
-			s.Oldest = acceptedAt(first[0].Payload).UTC()
+			oldest := acceptedAt(first[0].Payload).UTC()
+			s.Oldest = &oldest
 		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s.LastError = w.lastError; w.nextAttempt.After(time.Now()) {
-		s.NextAttempt = w.nextAttempt.UTC()
+		next := w.nextAttempt.UTC()
+		s.NextAttempt = &next
 	}
 	return s
 }
@@ -76,27 +54,6 @@ func (q *Queues) Services() []string {
 	return names
 }
 
-// Item is what may be seen of a message: nothing of its fields, its query or its body.
-type Item struct {
-	ID      string
-	Service string
-	// State is waiting or dead.
-	State  string
-	Method string
-	Path   string
-	// Bytes is the size of its body.
-	Bytes    int
-	Accepted time.Time
-	Attempts int
-	// Aside is whether others pass it while it waits, as it fails while they are delivered.
-	Aside bool
-	// NotBefore is when it is tried again at the earliest; zero is at once.
-	NotBefore time.Time
-	LastError string
-	Cause     string
-	Died      time.Time
-}
-
 // The states of messages.
 const (
 	StateWaiting = "waiting"
@@ -108,7 +65,7 @@ const listBytes = 4 << 20
 
 // List returns up to limit messages of a service in a state, oldest first, that follow the one with the ID after; "" starts with the
 // first.
-func (q *Queues) List(service, state, after string, limit int) (items []Item, err error) {
+func (q *Queues) List(service, state, after string, limit int) (items []events.QueuedRequest, err error) {
 	w := q.allWorkers()[service]
 	if w == nil {
 		return nil, nil
@@ -135,8 +92,8 @@ func (q *Queues) List(service, state, after string, limit int) (items []Item, er
 	return items, nil
 }
 
-func itemOf(service, state string, e entry, keys *Keyring) Item {
-	i := Item{
+func itemOf(service, state string, e entry, keys *Keyring) events.QueuedRequest {
+	i := events.QueuedRequest{
 		ID: formatID(service, e.seq), Service: service, State: state, Accepted: acceptedAt(e.payload).UTC(), Attempts: e.note.Attempts, Aside: e.note.Aside,
 		NotBefore: e.note.NotBefore, LastError: e.note.LastError, Cause: string(e.note.Cause), Died: e.note.Died,
 	}
@@ -149,7 +106,7 @@ func itemOf(service, state string, e entry, keys *Keyring) Item {
 }
 
 // publishChanges publishes the worker's changes on the bus until ctx is done.
-func (w *worker) publishChanges(ctx context.Context, bus *events.Bus, status func(service string) Status) {
+func (w *worker) publishChanges(ctx context.Context, bus *events.Bus, status func(service string) events.QueueStatus) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -157,8 +114,12 @@ func (w *worker) publishChanges(ctx context.Context, bus *events.Bus, status fun
 		case <-w.changes:
 		}
 		s := status(w.service)
+		var oldest time.Time
+		if s.Oldest != nil {
+			oldest = *s.Oldest
+		}
 		bus.Publish(events.QueueChanged{
-			Time: time.Now().UTC(), Service: w.service, Waiting: s.Waiting, Dead: s.Dead, Oldest: s.Oldest,
+			Time: time.Now().UTC(), Service: w.service, Waiting: s.Waiting, Dead: s.Dead, Oldest: oldest,
 			Accepted: s.Accepted, Delivered: s.Delivered,
 		})
 		t := time.NewTimer(publishInterval)

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cbproxy/internal/events"
 	"cbproxy/internal/queue"
 )
 
@@ -272,7 +273,7 @@ func TestPoisonIsSetAsideInSpiteOfRestarts(t *testing.T) {
 			b = open(t, folder, u, quick())
 		}
 	}
-	b.until(t, "the others are delivered", func(s queue.Status) bool { return s.Waiting == 6 })
+	b.until(t, "the others are delivered", func(s events.QueueStatus) bool { return s.Waiting == 6 })
 	equal(t, without("p", u.bodies()), without("p", all))
 	u.behave(nil)
 	b.until(t, "all are delivered", empty)
