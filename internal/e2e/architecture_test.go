@@ -20,7 +20,7 @@ var allowedImports = map[string][]string{
 	"internal/app": {"routes", "proxy", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/events", "internal/fleet", "internal/httpserver",
 		"internal/accesslog", "internal/metrics", "internal/sanitize", "internal/queue", "internal/queue/disk", "internal/store", "internal/telemetry", "internal/files", "internal/tlsfiles"},
 	"routes":                    {"internal/files", "internal/sanitize", "internal/strictyaml", "internal/tlsfiles"},
-	"proxy":                     {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/grpc", "internal/http1", "internal/httpserver", "internal/limit", "internal/message", "internal/problem", "internal/sse", "internal/upstream", "internal/sanitize", "internal/tlsfiles"},
+	"proxy":                     {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/grpc", "internal/http1", "internal/httpserver", "internal/limit", "internal/message", "internal/problem", "internal/sse", "internal/tunnel", "internal/upstream", "internal/sanitize", "internal/tlsfiles"},
 	"fallbacks":                 {"routes", "internal/events"},
 	"fallbacks/cache":           {"fallbacks", "routes", "internal/upstream"},
 	"fallbacks/endpoint":        {"fallbacks", "fallbacks/internal/client", "routes", "internal/upstream"},
