@@ -30,8 +30,8 @@ type Conn struct {
 	writeTimeout time.Duration                   // 0: a write may block for ever
 
 	renewAfter atomic.Int64 // the write deadline needs no renewal before this time on the clock of monotonicNow
-	mu            sync.Mutex   // held while the write deadline, renewAfter and handlerSet are changed together
-	handlerSet    atomic.Bool  // the write deadline was set by a handler
+	mu         sync.Mutex   // held while the write deadline, renewAfter and handlerSet are changed together
+	handlerSet atomic.Bool  // the write deadline was set by a handler
 }
 
 type connKey struct{}
