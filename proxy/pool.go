@@ -27,8 +27,3 @@ func newPool(u routes.Upstream, secured routes.TLS, ping time.Duration, logger *
 	}
 	return upstream.New(c), nil
 }
-
-var start = time.Now()
-
-// sinceStart returns the nanoseconds since the process started, on the monotonic clock.
-func sinceStart() int64 { return int64(time.Since(start)) }
