@@ -76,7 +76,7 @@ func TestCallThatItsClientGivesUp(t *testing.T) {
 	}
 }
 
-// A client that gives up while it is itself still sending says nothing of the upstream.
+// A request that its client abandons while still sending the body counts neither as success nor as failure of the upstream.
 func TestClientThatGivesUpItsUploadAbandonsNothing(t *testing.T) {
 	arrived := make(chan struct{}, 1)
 	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {

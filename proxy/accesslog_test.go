@@ -32,7 +32,7 @@ func (l accessLines) next(t *testing.T) events.AccessRecord {
 	}
 }
 
-// Each request has a line, also one that nobody but net/http has seen.
+// Each request has a line, including one that only net/http has handled.
 func TestRefusedRequestsAreLoggedOnce(t *testing.T) {
 	lines := make(accessLines, 100)
 	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: newRecorder(), Access: lines, Logger: slog.New(slog.DiscardHandler)})

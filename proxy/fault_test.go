@@ -480,7 +480,7 @@ func TestRecoveryIsTestedOnANewConnection(t *testing.T) {
 				return
 			}
 			if before && moved.Load() {
-				continue // nobody is there any more
+				continue // the connection is closed
 			}
 			_, _ = io.WriteString(c, okResponse)
 		}

@@ -185,7 +185,7 @@ func TestReloadsLeakNothing(t *testing.T) {
 	}
 }
 
-// A service that nobody calls must cost little: breaker, pool, chain and all of its series.
+// A service without traffic must cost little: breaker, pool, chain and all of its series.
 func TestThousandServicesTakeLittleMemory(t *testing.T) {
 	const services, limit = 1000, 100 << 10
 	var text strings.Builder

@@ -176,7 +176,7 @@ func TestBodyBeyondALimitIsNotKept(t *testing.T) {
 	}
 }
 
-// Who asks before it sends is told to go ahead only if the body is of use.
+// A client that sends Expect: 100-continue gets 100 only if the proxy needs the body.
 func TestClientThatAsksFirst(t *testing.T) {
 	for name, c := range map[string]struct {
 		size int

@@ -86,7 +86,7 @@ func keeping(t testing.TB, limit int, text string) (string, <-chan given) {
 	return fmt.Sprintf("fallbacks:\n  svc:\n    when: [open, half_open_limit, connect, timeout, reset, status, overload]\n    try: [test-keeper]\n    test-keeper: {name: %q, limit: %d}\n", t.Name(), limit) + text, c
 }
 
-// closedPort returns an address where nobody listens. A port that was free a moment ago would not do: it may be given to the
+// closedPort returns an address without a listener. A port that was free a moment ago would not do: it may be given to the
 // next test that asks for any.
 func closedPort(testing.TB) string { return "http://127.0.0.1:1" }
 

@@ -15,7 +15,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// flaky answers a number of requests as told and all others well. It remembers what came.
+// flaky answers a given number of requests as configured and all later ones with success. It records the requests.
 type flaky struct {
 	*httptest.Server
 	hits   atomic.Int32

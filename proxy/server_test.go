@@ -159,7 +159,7 @@ func rawUpstream(t testing.TB, handle func(n int, c net.Conn, r *bufio.Reader)) 
 	return "http://" + l.Addr().String()
 }
 
-// takeLittle makes an upload on c that nobody reads stand soon, however busy the machine is.
+// takeLittle makes an upload on c that is not read stand soon, however busy the machine is.
 func takeLittle(t testing.TB, c net.Conn) {
 	t.Helper()
 	if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {

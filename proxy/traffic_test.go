@@ -133,7 +133,7 @@ func TestLargeResponseCutShortIsAFailureAndACut(t *testing.T) {
 		t.Errorf("%+v %+v", o, o.Failure)
 	}
 	if server.Breaker("svc").State() != events.Open {
-		t.Error("the breaker has not been told")
+		t.Error("the breaker has recorded no result")
 	}
 }
 

@@ -90,7 +90,7 @@ func TestHTTP2UpstreamIsHeardDuringAPausedUpload(t *testing.T) {
 	}
 }
 
-// A client that leaves during such an upload says nothing of the upstream.
+// Such an upload that its client aborts counts neither as success nor as failure of the upstream.
 func TestClientThatLeavesAnUploadToHTTP2BlamesNobody(t *testing.T) {
 	came := make(chan struct{}, 1)
 	url := grpcUpstream(t, func(_ http.ResponseWriter, r *http.Request) {

@@ -389,7 +389,7 @@ func TestTimeBeforeTheUploadIsNotHeldAgainstTheUpstream(t *testing.T) {
 	}
 }
 
-// An upstream that comes to prefer HTTP/2 while it is running is asked by that from then on, and fails nobody.
+// When a running upstream starts to prefer HTTP/2, the proxy uses HTTP/2 from then on, and no request fails.
 func TestUpstreamMayComeToSpeakHTTP2(t *testing.T) {
 	ours := certtest.NewAuthority(t)
 	var http2 atomic.Bool

@@ -148,7 +148,7 @@ func TestProxiesInARowAreNoLoop(t *testing.T) {
 	}
 }
 
-// What the proxy sends of its own accord, and what is sent in an upstream's place, carries Via as well.
+// Responses that the proxy generates and fallback responses carry Via as well.
 func TestOtherRequestsCarryVia(t *testing.T) {
 	seen := make(chan string, 100)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

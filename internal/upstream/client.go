@@ -109,7 +109,7 @@ func (w *Response) ReadAll(limit int64) ([]byte, *Error) {
 }
 
 // classify returns the error of a request that had come as far as progress. A time limit that has passed is the upstream's
-// failure, whoever has set it, unless the process was paused meanwhile; the end of the caller's context is no failure.
+// failure, regardless of what set it, unless the process was paused meanwhile; the end of the caller's context is no failure.
 func (w *Response) classify(err error, progress Progress) *Error {
 	connected := progress != NotConnected
 	failure := func(kind events.ErrorType, err error) *Error { return &Error{Fault{Failure: kind}, connected, err} }

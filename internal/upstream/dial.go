@@ -41,7 +41,7 @@ func dialDeadline(ctx context.Context) (time.Time, bool) {
 }
 
 // Dialer opens TCP connections. It tries the addresses of a name by RFC 8305: the next attempt begins when the last one has
-// failed, or has taken so long that the others would not begin before the request's deadline. The zero Dialer is ready to use.
+// failed, or has taken so long that the remaining ones would not start before the request's deadline. The zero Dialer is ready to use.
 type Dialer struct {
 	// Lookup returns the addresses of a name; nil is the system's resolver.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -134,14 +134,14 @@ type dialled struct {
 }
 
 // race tries addresses one after the other, each at the latest a share of the time until deadline after the last one.
-// It returns the first connection; the others are closed when they come.
+// It returns the first connection; connections established later are closed.
 func (d *Dialer) race(ctx context.Context, addresses []netip.Addr, port string, deadline time.Time) (net.Conn, error) {
 	if len(addresses) == 0 {
 		return nil, errors.New("the name has no address")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	results := make(chan dialled, len(addresses)) // so that a late one waits for no reader
+	results := make(chan dialled, len(addresses)) // buffered, so that a late attempt does not block
 	delay := min(attemptDelay, max(time.Until(deadline)/time.Duration(2*len(addresses)), time.Millisecond))
 	next := time.NewTimer(0)
 	defer next.Stop()
@@ -173,7 +173,7 @@ func (d *Dialer) race(ctx context.Context, addresses []netip.Addr, port string, 
 	return nil, failed
 }
 
-// closeLate closes the connections of n attempts that have lost.
+// closeLate closes the connections of n attempts that finish after the first successful one.
 func closeLate(results <-chan dialled, n int) {
 	for range n {
 		if r := <-results; r.err == nil {
@@ -182,8 +182,8 @@ func closeLate(results <-chan dialled, n int) {
 	}
 }
 
-// worse returns the error to report of two: one that says something of the upstream before a shortage of this machine,
-// such as an address of a family that it has no address of, and the earlier one otherwise.
+// worse returns the error to report of two: an error of the upstream takes precedence over a shortage of
+// this machine, such as a missing local address of a family; otherwise the earlier error does.
 func worse(first, second error) error {
 	if first == nil {
 		return second
@@ -197,7 +197,7 @@ func worse(first, second error) error {
 	return second
 }
 
-// keepAlive finds out that the peer of an idle connection is gone.
+// keepAlive detects within 25 s that the peer of an idle connection is unreachable.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
 
 func (d *Dialer) connect(ctx context.Context, address string) (net.Conn, error) {

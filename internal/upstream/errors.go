@@ -1,5 +1,5 @@
-// Package upstream is what everything that sends requests to an upstream has in common: how a name is dialled, and what
-// a failed request says of the upstream.
+// Package upstream sends requests to upstreams: it dials names, pools connections, removes hop-by-hop fields and classifies the
+// errors of failed requests.
 package upstream
 
 import (
@@ -14,18 +14,18 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Fault is what the error of a request says. Exactly one of its fields is set.
+// Fault is the class of a request's error. Exactly one of its fields is set.
 type Fault struct {
-	// Failure is how the upstream failed.
+	// Failure is the class of an upstream failure.
 	Failure events.ErrorType
-	// Local is what this machine lacked. It says nothing of the upstream.
+	// Local is the resource that this machine lacked. It counts neither as success nor as failure of the upstream.
 	Local events.LocalError
 	// Refused is the status for the client of a request that can't be sent as it is, or that the upstream refused
-	// without regard to its own health: 400, 431 or 502. It says nothing of the upstream.
+	// without regard to its own health: 400, 431 or 502. It counts neither as success nor as failure of the upstream.
 	Refused int
 }
 
-// Progress is how far a request had come when it failed.
+// Progress is the stage at which a request failed.
 type Progress int
 
 // The stages of a request.
@@ -35,8 +35,8 @@ const (
 	Responded                    // the response's body is being read
 )
 
-// Classify returns what err says, the error of a request that had come as far as p. Neither the end of the request's
-// context nor a fault of the client's body may be its cause.
+// Classify returns the class of err, the error of a request that failed at stage p. The caller must have ruled out that the
+// end of the request's context or an error of the client's body caused it.
 func Classify(err error, p Progress) Fault {
 	if local, ok := localError(err); ok {
 		return Fault{Local: local}
@@ -112,7 +112,7 @@ func containsAny(text string, parts ...string) bool {
 	return false
 }
 
-// shortages are the errors by which the system reports that this machine has no more of something.
+// shortages are the system errors for an exhausted resource of this machine.
 var shortages = []struct {
 	errno syscall.Errno
 	kind  events.LocalError
@@ -124,7 +124,7 @@ var shortages = []struct {
 	{syscall.ENOMEM, events.LocalMemory},
 }
 
-// localError returns what this machine lacked, if that is what err says. The resolver keeps no system error in its own.
+// localError returns what this machine lacked, if err reports a shortage. A *net.DNSError does not wrap the system's error, so its text is compared.
 func localError(err error) (events.LocalError, bool) {
 	var dns *net.DNSError
 	lookup := errors.As(err, &dns)

@@ -8,15 +8,15 @@ import (
 
 const (
 	pauseCheck = 200 * time.Millisecond
-	leastPause = time.Second // a busy machine may well run a timer some tenths of a second late
+	leastPause = time.Second // a busy machine may run a timer some tenths of a second late
 )
 
-// processPauses notices that the process was stopped, by SIGSTOP, with its virtual machine, or by a machine without any
-// time for it: what is due each pauseCheck then runs late.
+// processPauses detects that the process was stopped: by SIGSTOP, with its virtual machine, or by lack of CPU time. A check
+// that is due each pauseCheck then runs late.
 type processPauses struct {
 	begin  time.Time
-	beat   atomic.Int64 // nanoseconds after begin at which run looked last
-	paused atomic.Int64 // nanoseconds of all pauses until then
+	beat   atomic.Int64 // nanoseconds from begin to the last check of run
+	paused atomic.Int64 // nanoseconds of all pauses until that check
 }
 
 var pauses = sync.OnceValue(func() *processPauses {
@@ -34,7 +34,7 @@ func (p *processPauses) run() {
 	}
 }
 
-// unseen returns the pause since run looked last, 0 if there was none.
+// unseen returns the pause since the last check of run, 0 if there was none.
 func (p *processPauses) unseen(now int64) int64 {
 	if late := now - p.beat.Load() - int64(pauseCheck); late >= int64(leastPause) {
 		return late
@@ -42,8 +42,8 @@ func (p *processPauses) unseen(now int64) int64 {
 	return 0
 }
 
-// Paused returns for how long the process has been stopped in all, each time for at least a second. What a time limit
-// says of the upstream depends on whether it has grown since the limit was set. Safe for concurrent use.
+// Paused returns for how long the process has been stopped in all, each time for at least a second. A timeout
+// counts as a failure of the upstream only if the value has not grown since the timeout was set. Safe for concurrent use.
 func Paused() time.Duration {
 	p := pauses()
 	seen := p.paused.Load() // first: a pause that is seen meanwhile counts twice rather than not at all

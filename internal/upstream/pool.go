@@ -128,7 +128,7 @@ func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// MayMultiplex reports whether a new request may share a connection of HTTP/2 with others.
+// MayMultiplex reports whether a new request may share an HTTP/2 connection with other requests.
 func (p *Pool) MayMultiplex() bool { return p.fast == nil || !p.http1.Load() }
 
 // Unwrap returns the connection below TLS, if c is TLS, and whether requests share c, as those of HTTP/2 do.

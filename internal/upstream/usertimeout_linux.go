@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unacknowledged is how long what was sent on a connection of HTTP/2 may remain unacknowledged.
+// unacknowledged is how long data sent on an HTTP/2 connection may remain unacknowledged.
 const unacknowledged = 15 * time.Second
 
-// LimitUnacknowledged ends c, a TCP connection, once its peer has acknowledged nothing for 15 s (RFC 5482). It is for
-// connections of HTTP/2, whose peer always reads: on others the time also ends a connection whose peer takes its time
-// to read.
+// LimitUnacknowledged sets TCP_USER_TIMEOUT on c, a TCP connection: it fails once sent data remains unacknowledged for 15 s
+// (RFC 5482). Use it for HTTP/2 only, whose peer always reads: over HTTP/1.1 it would also end a connection whose peer reads
+// slowly.
 func LimitUnacknowledged(c net.Conn) {
 	s, ok := c.(syscall.Conn)
 	if !ok {
@@ -23,7 +23,7 @@ func LimitUnacknowledged(c net.Conn) {
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) { // without it TCP only takes longer
+	_ = raw.Control(func(fd uintptr) { // on failure TCP only detects the loss later
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledged.Milliseconds()))
 	})
 }

@@ -4,5 +4,5 @@ package upstream
 
 import "net"
 
-// LimitUnacknowledged does nothing here: TCP itself finds out, later, that the peer is gone.
+// LimitUnacknowledged does nothing on this system: TCP detects later that the peer is unreachable.
 func LimitUnacknowledged(net.Conn) {}
