@@ -277,7 +277,7 @@ func TestClientsThatReadNoAnswersAreLetGo(t *testing.T) {
 	t.Cleanup(p.unharmed)
 }
 
-// Hundreds of connections that say nothing hold nobody up, and leave nothing behind.
+// Hundreds of silent connections delay no other client, and leave nothing behind.
 func TestSilentConnectionsLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The queue finds out by itself that the upstream is back: nobody else asks.
+// The queue detects the upstream's recovery without any other request.
 func TestQueueFindsOutThatTheUpstreamIsBack(t *testing.T) {
 	t.Parallel()
 	for name, probe := range map[string]string{"with its head": "", "with a probe": ", probe: {path: /healthz, interval: 0.05}"} {

@@ -67,7 +67,7 @@ func (c *crowd) run(id int) {
 		c.mu.Unlock()
 		pause := rand.IntN(30) // or the queue would never be empty
 		if p.status == 0 {
-			pause = 30 // nobody is there
+			pause = 30 // the instance is down
 		}
 		time.Sleep(time.Duration(pause) * time.Millisecond)
 	}
@@ -122,7 +122,7 @@ func disturb(u *recorder, stop <-chan struct{}) {
 	}
 }
 
-// checkPromises compares what clients were told with what the upstream has taken.
+// checkPromises compares the responses to clients with the requests that the upstream received.
 func checkPromises(t *testing.T, made map[int][]promise, u *recorder) {
 	t.Helper()
 	first, times, keys := map[string]int{}, map[string]int{}, map[string]string{}

@@ -27,7 +27,7 @@ func newKey() string {
 	return base64.StdEncoding.EncodeToString(key)
 }
 
-// reload makes the proxy read its files anew.
+// reload makes the proxy read its files again.
 func (p *proxyProcess) reload() {
 	p.t.Helper()
 	before := p.metric(`cbproxy_config_reloads_total{result="success"}`)

@@ -91,7 +91,7 @@ func (c *client) stream(q *question, contentType string, look func(*http.Respons
 	r.Header.Set("Authorization", q.tenant)
 	downs, start := c.p.downs.Load(), time.Now()
 	res, err := c.http1.Do(r)
-	q.disturbed, q.left = !c.p.upSince(downs), true // it may be cut, and nobody knows then what the proxy counts
+	q.disturbed, q.left = !c.p.upSince(downs), true // it may be cut, and then what the proxy counts is unknown
 	if err != nil {
 		if !q.disturbed {
 			c.s.complain("no answer", "%v: %v", q, err)
@@ -181,7 +181,7 @@ func (q *question) judgeGRPC(res *http.Response, got []byte, err error, sent []b
 	return nil
 }
 
-// raw opens a connection, sends what it is told and returns what comes.
+// raw opens a connection, sends the given bytes and returns the response.
 func (c *client) raw(q *question, request string, half bool) (res *http.Response, body string, err error) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(c.p.data, "http://"))
 	if err != nil {

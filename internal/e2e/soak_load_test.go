@@ -83,7 +83,7 @@ func (l *load) end() {
 // pause is what a client does between its requests.
 func (c *client) pause(most time.Duration) {
 	if c.p.downs.Load()%2 == 1 {
-		most = 50 * time.Millisecond // nobody is there
+		most = 50 * time.Millisecond // the instance is down
 	}
 	time.Sleep(c.N(most))
 }
@@ -132,7 +132,7 @@ func (c *client) callBy(by *http.Client) {
 
 // ask sends a request, with a body if it is to have one and is given none, and judges the answer. It leaves
 // after a while.
-func (c *client) ask(by *http.Client, q *question, body io.Reader, patience time.Duration) {
+func (c *client) ask(by *http.Client, q *question, body io.Reader, timeout time.Duration) {
 	c.s.ledger.ask(q)
 	if body == nil && q.method == http.MethodPost {
 		text := fmt.Sprintf(`{"n": %d, "of": %q}`, q.id, strings.Repeat(c.name, c.IntN(50)))
@@ -141,7 +141,7 @@ func (c *client) ask(by *http.Client, q *question, body io.Reader, patience time
 			q.key = fmt.Sprintf("key-%d", q.id)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, q.method, c.p.data+strings.TrimSuffix(q.route.prefix, "/")+q.target, body)
 	if err != nil {

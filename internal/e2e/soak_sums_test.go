@@ -2,8 +2,8 @@ package e2e
 
 import "fmt"
 
-// checkCounts compares what an elder has counted with what its clients have. Where a client has left, nobody
-// knows whether the proxy had its request; at routes where nobody leaves all must add up.
+// checkCounts compares what an elder has counted with what its clients have. Where a client has disconnected, it is
+// unknown whether the proxy had its request; at routes where no client disconnects all must add up.
 func (s *soak) checkCounts(p *soakProxy, m map[string]float64) {
 	s.tally.mu.Lock()
 	defer s.tally.mu.Unlock()

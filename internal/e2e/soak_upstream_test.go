@@ -166,7 +166,7 @@ func (s *soakServer) plain(w http.ResponseWriter, r *http.Request) {
 		talkNonsense(w)
 		return
 	}
-	_, _ = io.WriteString(w, body) // whoever is gone misses nothing
+	_, _ = io.WriteString(w, body) // the client may have disconnected
 }
 
 func talkNonsense(w http.ResponseWriter) {
@@ -215,7 +215,7 @@ func (s *soakServer) socket(w http.ResponseWriter, r *http.Request) {
 	echoSocket(w, r)
 }
 
-// call says back what it is told, as gRPC does.
+// call echoes its message, as a gRPC server.
 func (s *soakServer) call(w http.ResponseWriter, r *http.Request) {
 	message, err := io.ReadAll(r.Body)
 	s.note(r, crc32.ChecksumIEEE(message), "a")
