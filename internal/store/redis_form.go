@@ -19,26 +19,26 @@ const (
 )
 
 var (
-	subscribes = regexp.MustCompile(`(?i)^\*\d+\r\n\$\d+\r\n[ps]?subscribe\r\n`)
-	saysHello  = regexp.MustCompile(`(?i)^\*\d+\r\n\$5\r\nhello\r\n`)
-	asksMaster = regexp.MustCompile(`(?i)^\*\d+\r\n\$8\r\nsentinel\r\n\$23\r\nget-master-addr-by-name\r\n`)
+	subscribeCommand     = regexp.MustCompile(`(?i)^\*\d+\r\n\$\d+\r\n[ps]?subscribe\r\n`)
+	helloCommand         = regexp.MustCompile(`(?i)^\*\d+\r\n\$5\r\nhello\r\n`)
+	masterAddressCommand = regexp.MustCompile(`(?i)^\*\d+\r\n\$8\r\nsentinel\r\n\$23\r\nget-master-addr-by-name\r\n`)
 )
 
 // after returns the form of replies after a command. After a subscription all are messages.
 func (f replyForm) after(command []byte) replyForm {
 	switch {
-	case f == messageForm, subscribes.Match(command):
+	case f == messageForm, subscribeCommand.Match(command):
 		return messageForm
-	case asksMaster.Match(command):
+	case masterAddressCommand.Match(command):
 		return addressForm
-	case saysHello.Match(command):
+	case helloCommand.Match(command):
 		return helloForm
 	}
 	return anyForm
 }
 
-// ofWhole reports whether the form can only be checked for a whole reply.
-func (f replyForm) ofWhole() bool { return f == messageForm || f == addressForm }
+// needsWholeReply reports whether the form can only be checked for a whole reply.
+func (f replyForm) needsWholeReply() bool { return f == messageForm || f == addressForm }
 
 var errForm = errors.New("a reply does not have the form that its command requires")
 

@@ -49,7 +49,7 @@ type openAggregate struct {
 
 // scan scans p up to the end of a reply and returns the number of bytes it has scanned. After an error the scanner must not be used.
 func (s *replyScanner) scan(p []byte) (read int, err error) {
-	if s.form.ofWhole() && len(s.reply) == 0 && s.within() {
+	if s.form.needsWholeReply() && len(s.reply) == 0 && s.within() {
 		return 0, errForm // the reply began before its command
 	}
 	for s.whole = false; read < len(p) && !s.whole; {
@@ -59,7 +59,7 @@ func (s *replyScanner) scan(p []byte) (read int, err error) {
 		}
 		read += n
 	}
-	if !s.form.ofWhole() {
+	if !s.form.needsWholeReply() {
 		return read, nil
 	}
 	s.reply = append(s.reply, p[:read]...)
