@@ -128,7 +128,7 @@ func TestQueueInMemoryWarns(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxyIn(t, "", queueRoute(u.upstreamProcess, ""))
-	if !strings.Contains(p.log.String(), "are kept in memory") {
+	if !strings.Contains(p.log.String(), "queued requests are lost when the process ends") {
 		t.Error("the log has no warning")
 	}
 	p.mustQueue("a", "b")

@@ -220,13 +220,13 @@ func TestFullDiskIsToldAndSurvived(t *testing.T) {
 	if r := p.get("/svc"); r.state() != "open" {
 		t.Errorf("with a full disk: %+v", r)
 	}
-	if n := strings.Count(p.log.String(), "can't be kept"); n != 1 {
+	if n := strings.Count(p.log.String(), "cannot persist breaker state"); n != 1 {
 		t.Errorf("%d lines in the log", n)
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is kept again", func() bool { return strings.Contains(p.log.String(), "is kept again") })
+	eventually(t, "it is kept again", func() bool { return strings.Contains(p.log.String(), "is persisted again") })
 	eventually(t, "the last change is kept", func() bool { h := p.history("svc"); return len(h) > 0 && h[0].To == "open" })
 	p.signal(syscall.SIGKILL)
 	p.wait()

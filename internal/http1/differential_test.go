@@ -208,8 +208,8 @@ func outcomeOf(t *testing.T, ours bool, method, text string, closes bool, most t
 	}
 	after, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
-	status, text, err := result(transport.RoundTrip(u.request(t, http.MethodGet, nil).WithContext(after)))
-	o.Second = fmt.Sprintf("%d %s %v", status, text, err)
+	status, answer, err := result(transport.RoundTrip(u.request(t, http.MethodGet, nil).WithContext(after)))
+	o.Second = fmt.Sprintf("%d %s %v", status, answer, err)
 	o.Conns = u.conns.Load()
 	return o
 }
