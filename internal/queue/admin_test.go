@@ -14,12 +14,12 @@ import (
 	"cbproxy/internal/queue"
 )
 
-func TestOrdersAboutNothing(t *testing.T) {
+func TestUnknownIDs(t *testing.T) {
 	u := newUpstream()
-	b := open(t, "", u, quick())
+	b := open(t, "", u, quickPolicy())
 	b.accept(t, "a")
-	b.until(t, "it is delivered", empty)
-	b.atRest(t, 0, 0)
+	b.waitFor(t, "it is delivered", empty)
+	b.wantCounts(t, 0, 0)
 	for _, id := range []string{"", "svc", "svc.", "svc.0", "svc.1", "svc.-1", "svc.x", "svc.99999999999999999999", "other.1", ".1", "svc.1.1"} {
 		if _, err := b.Drop(id); !errors.Is(err, queue.ErrUnknown) {
 			t.Errorf("drop %q: %v", id, err)
@@ -29,25 +29,25 @@ func TestOrdersAboutNothing(t *testing.T) {
 		}
 	}
 	b.accept(t, "b")
-	b.until(t, "the next one is delivered", empty)
-	b.atRest(t, 0, 0)
+	b.waitFor(t, "the next one is delivered", empty)
+	b.wantCounts(t, 0, 0)
 }
 
 func TestDrop(t *testing.T) {
 	u := newUpstream()
-	u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
+	u.setAnswer(func(m *queue.Message, _ int) (queue.Answer, error) {
 		if string(m.Body) == "bad" {
 			return queue.Answer{Status: 400}, nil
 		}
-		return isDown(m, 1)
+		return failToConnect(m, 1)
 	})
-	b := open(t, t.TempDir(), u, slow())
+	b := open(t, t.TempDir(), u, slowPolicy())
 	b.accept(t, "bad", "a", "b", "c", "d")
-	b.until(t, "one has failed", func(s events.QueueStatus) bool { return s.Retried >= 1 && s.Dead == 1 })
+	b.waitFor(t, "one has failed", func(s events.QueueStatus) bool { return s.Retried >= 1 && s.Dead == 1 })
 	waiting, dead := b.list(t, queue.StateWaiting), b.list(t, queue.StateDead)
-	for _, i := range []events.QueuedRequest{waiting[0], waiting[2], dead[0]} { // rests, was read, is dead
+	for _, i := range []events.QueuedRequest{waiting[0], waiting[2], dead[0]} { // delayed, read ahead, dead
 		got, err := b.Drop(i.ID)
-		for errors.Is(err, queue.ErrInFlight) { // its failure is still being noted
+		for errors.Is(err, queue.ErrInFlight) { // its failure is still being recorded
 			got, err = b.Drop(i.ID)
 		}
 		if err != nil || got.ID != i.ID || got.State != i.State {
@@ -57,46 +57,46 @@ func TestDrop(t *testing.T) {
 			t.Errorf("again: %v", err)
 		}
 	}
-	b.atRest(t, 2, 0)
-	u.behave(nil)
+	b.wantCounts(t, 2, 0)
+	u.setAnswer(nil)
 	b.recover()
-	b.until(t, "the rest is delivered", empty)
+	b.waitFor(t, "the rest is delivered", empty)
 	if all := u.bodies(); u.count("c") != 0 || !slices.Equal(all[len(all)-2:], []string{"b", "d"}) {
 		t.Errorf("sent %q", all)
 	}
-	b.atRest(t, 0, 0)
+	b.wantCounts(t, 0, 0)
 }
 
-// After a restart nothing but the first one's own wait keeps the others back.
-func TestDropOfTheFirstFreesThoseBehind(t *testing.T) {
+// After a restart only the delay of the first message blocks the others.
+func TestDropOfFirstMessageUnblocksNext(t *testing.T) {
 	folder, u := t.TempDir(), newUpstream()
-	u.behave(isDown)
-	b := open(t, folder, u, slow())
+	u.setAnswer(failToConnect)
+	b := open(t, folder, u, slowPolicy())
 	b.accept(t, "a", "b")
-	b.until(t, "the first has failed", func(events.QueueStatus) bool { return b.list(t, queue.StateWaiting)[0].Attempts > 0 })
+	b.waitFor(t, "the first has failed", func(events.QueueStatus) bool { return b.list(t, queue.StateWaiting)[0].Attempts > 0 })
 	b.stop()
-	u.behave(nil)
-	b = open(t, folder, u, slow())
-	b.until(t, "the first rests", func(s events.QueueStatus) bool { return s.NextAttempt != nil })
+	u.setAnswer(nil)
+	b = open(t, folder, u, slowPolicy())
+	b.waitFor(t, "the first is delayed", func(s events.QueueStatus) bool { return s.NextAttempt != nil })
 	if _, err := b.Drop(b.list(t, queue.StateWaiting)[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	b.until(t, "the second is delivered", empty)
-	b.atRest(t, 0, 0)
+	b.waitFor(t, "the second is delivered", empty)
+	b.wantCounts(t, 0, 0)
 	if n := u.count("b"); n != 1 {
-		t.Errorf("it was sent %d times", n)
+		t.Errorf("the second message was sent %d times", n)
 	}
 }
 
-func TestWhatIsBeingSentCantBeDropped(t *testing.T) {
+func TestDropOfMessageInFlight(t *testing.T) {
 	u := newUpstream()
 	asked, end := make(chan bool), make(chan bool)
-	u.behave(func(*queue.Message, int) (queue.Answer, error) {
+	u.setAnswer(func(*queue.Message, int) (queue.Answer, error) {
 		asked <- true
 		<-end
 		return queue.Answer{Status: 200}, nil
 	})
-	b := open(t, "", u, quick())
+	b := open(t, "", u, quickPolicy())
 	b.accept(t, "a")
 	<-asked
 	id := b.list(t, queue.StateWaiting)[0].ID
@@ -107,29 +107,29 @@ func TestWhatIsBeingSentCantBeDropped(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	close(end)
-	b.until(t, "it is delivered", empty)
-	b.atRest(t, 0, 0)
+	b.waitFor(t, "it is delivered", empty)
+	b.wantCounts(t, 0, 0)
 }
 
-func TestRetryOfTheDead(t *testing.T) {
+func TestRetryDeadLetters(t *testing.T) {
 	u := newUpstream()
-	u.behave(answers(500))
-	p := quick()
+	u.setAnswer(answerWith(500))
+	p := quickPolicy()
 	p.MaxAttempts = 2
 	b := open(t, t.TempDir(), u, p)
 	b.accept(t, "a", "b")
-	b.until(t, "both are dead", empty)
+	b.waitFor(t, "both are dead", empty)
 	dead := b.list(t, queue.StateDead)
 	got, err := b.Retry(t.Context(), dead[0].ID)
 	if err != nil || got.State != queue.StateWaiting || got.Path != "/svc/a" || got.Attempts != 0 || got.ID == dead[0].ID {
 		t.Errorf("%+v, %v", got, err)
 	}
-	b.until(t, "it is dead again", func(s events.QueueStatus) bool { return s.Died == 3 })
+	b.waitFor(t, "it is dead again", func(s events.QueueStatus) bool { return s.Died == 3 })
 	if again := b.list(t, queue.StateDead); len(again) != 2 || again[1].Attempts != 2 || again[1].ID != got.ID {
 		t.Errorf("%+v", again)
 	}
-	u.behave(nil)
-	// Operators are impatient: several ask for the same at once.
+	u.setAnswer(nil)
+	// Several operators retry the same message concurrently.
 	for _, i := range b.list(t, queue.StateDead) {
 		var all sync.WaitGroup
 		var retried atomic.Int32
@@ -145,18 +145,18 @@ func TestRetryOfTheDead(t *testing.T) {
 		}
 		all.Wait()
 		if retried.Load() != 1 {
-			t.Errorf("%d of 8 have revived it", retried.Load())
+			t.Errorf("%d of 8 concurrent retries succeeded", retried.Load())
 		}
 	}
-	b.until(t, "both are delivered", empty)
-	b.atRest(t, 0, 0)
+	b.waitFor(t, "both are delivered", empty)
+	b.wantCounts(t, 0, 0)
 	if s := b.Status("svc"); s.Delivered != 2 {
 		t.Errorf("%+v", s)
 	}
 }
 
 func TestListIsPaged(t *testing.T) {
-	b := opened(t, "", newUpstream())
+	b := openStopped(t, "", newUpstream())
 	defer b.stop()
 	b.accept(t, sequence(0, 25)...)
 	var got []string
@@ -176,17 +176,17 @@ func TestListIsPaged(t *testing.T) {
 	equal(t, got, sequence(0, 25))
 }
 
-// Each message ends in one way, and is counted once, whatever is asked for at that moment.
-func TestEverythingIsCountedOnce(t *testing.T) {
+// Each message has one final outcome and is counted once, also with concurrent retries and drops.
+func TestEachMessageIsCountedOnce(t *testing.T) {
 	for name, p := range map[string]queue.Policy{
-		"ordered": quick(),
+		"ordered": quickPolicy(),
 		"unordered": func() queue.Policy {
-			p := quick()
+			p := quickPolicy()
 			p.Ordered = false
 			return p
 		}(),
 		"expiring": func() queue.Policy {
-			p := quick()
+			p := quickPolicy()
 			p.MaxAge = 3 * time.Millisecond
 			return p
 		}(),
@@ -194,7 +194,7 @@ func TestEverythingIsCountedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			u := newUpstream()
-			u.behave(func(m *queue.Message, attempt int) (queue.Answer, error) {
+			u.setAnswer(func(m *queue.Message, attempt int) (queue.Answer, error) {
 				switch len(m.Body) % 5 {
 				case 0:
 					return queue.Answer{Status: 400}, nil
@@ -237,7 +237,7 @@ func TestEverythingIsCountedOnce(t *testing.T) {
 									} else if err == nil {
 										droppedDead.Add(1)
 									}
-								} else if again, err := b.Retry(t.Context(), i.ID); err == nil && again.ID != i.ID { // it was dead
+								} else if again, err := b.Retry(t.Context(), i.ID); err == nil && again.ID != i.ID { // it was a dead letter
 									retried.Add(1)
 								}
 							}
@@ -252,26 +252,26 @@ func TestEverythingIsCountedOnce(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 			close(done)
 			operating.Wait()
-			s := b.until(t, "all are settled", empty)
-			b.atRest(t, 0, s.Dead)
+			s := b.waitFor(t, "all are delivered or dead", empty)
+			b.wantCounts(t, 0, s.Dead)
 			s = b.Status("svc")
 			if s.Accepted != 200 || s.Accepted+retried.Load() != s.Delivered+s.Died+dropped.Load() || s.Died != uint64(s.Dead)+retried.Load()+droppedDead.Load() {
 				t.Errorf("%+v; %d waiting and %d dead ones were dropped, %d dead ones were retried", s, dropped.Load(), droppedDead.Load(), retried.Load())
 			}
 			if negative.Load() {
-				t.Error("the depth made no sense")
+				t.Error("the number of waiting messages was out of range")
 			}
-			// Nothing is wrong with what comes next, either: a depth below 0 would hide it.
-			u.behave(isDown)
-			q := slow()
+			// The next message is queued as well. A negative depth would hide it.
+			u.setAnswer(failToConnect)
+			q := slowPolicy()
 			b.Configure("svc", q)
 			b.accept(t, "last")
 			if _, waiting := b.Waiting("svc"); !waiting {
-				t.Error("what was accepted does not wait")
+				t.Error("the accepted message does not wait")
 			}
-			b.atRest(t, 1, s.Dead)
+			b.wantCounts(t, 1, s.Dead)
 			if fmt.Sprint(b.list(t, queue.StateWaiting)[0].Path) != "/svc/last" {
-				t.Error("another waits")
+				t.Error("another message waits")
 			}
 		})
 	}

@@ -22,22 +22,22 @@ const (
 	drained     = 20_000
 	senders     = 250
 	drainBytes  = 2 << 10
-	drainMemory = 16 << 20 // less than half of what waits
+	drainMemory = 16 << 20 // less than half of the backlog
 )
 
-// taker is an upstream that takes everything, and looks at the order and the memory.
-type taker struct {
+// orderChecker is an upstream that accepts every message, and checks the order and the memory in use.
+type orderChecker struct {
 	t     *testing.T
-	paths []string // of what waits, in order
+	paths []string // of the backlog, in order
 	taken int
 	most  uint64 // bytes of heap
 	all   chan struct{}
 }
 
 // Send implements queue.Sender.
-func (k *taker) Send(_ context.Context, _ string, m *queue.Message) (queue.Answer, error) {
+func (k *orderChecker) Send(_ context.Context, _ string, m *queue.Message) (queue.Answer, error) {
 	if want := k.paths[k.taken]; m.Path != want {
-		k.t.Errorf("%s came in the place of %s", m.Path, want)
+		k.t.Errorf("received %s, want %s", m.Path, want)
 	}
 	if k.taken++; k.taken%(drained/8) == 1 {
 		k.most = max(k.most, heap())
@@ -49,9 +49,9 @@ func (k *taker) Send(_ context.Context, _ string, m *queue.Message) (queue.Answe
 }
 
 // LastSuccess implements queue.Sender.
-func (*taker) LastSuccess(string) time.Time { return time.Time{} }
+func (*orderChecker) LastSuccess(string) time.Time { return time.Time{} }
 
-// heap returns the bytes of what is in use.
+// heap returns the bytes of heap in use.
 func heap() uint64 {
 	var m runtime.MemStats
 	runtime.GC()
@@ -59,8 +59,8 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// A backlog is on the disk and not in memory, and goes in the order in which it came.
-func TestLongBacklogIsWorkedOffInOrderAndInLittleMemory(t *testing.T) {
+// A backlog is kept on disk, not in memory, and is delivered in the order of acceptance.
+func TestLongBacklogIsDeliveredInOrderWithBoundedMemory(t *testing.T) {
 	folder := t.TempDir()
 	paths := fillBacklog(t, folder)
 	before := heap()
@@ -79,28 +79,27 @@ func TestLongBacklogIsWorkedOffInOrderAndInLittleMemory(t *testing.T) {
 		t.Errorf("%d bytes of heap are in use, %d more than before", k.most, k.most-before)
 	}
 	if s := q.Status("a"); s.Waiting != 0 || s.Delivered != drained {
-		t.Errorf("%d wait and %d are delivered of %d", s.Waiting, s.Delivered, drained)
+		t.Errorf("%d messages wait and %d of %d are delivered", s.Waiting, s.Delivered, drained)
 	}
 	if names, _ := filepath.Glob(filepath.Join(folder, "queue", "0*.db")); len(names) != 1 {
-		t.Errorf("in the end there are the files %q", names)
+		t.Errorf("files after the delivery: %q", names)
 	}
 }
 
-func openBacklog(t *testing.T, folder string) (*disk.Queue, *queue.Queues, *taker) {
+func openBacklog(t *testing.T, folder string) (*disk.Queue, *queue.Queues, *orderChecker) {
 	t.Helper()
 	kept, setAside, err := disk.Open(folder)
 	if err != nil || len(setAside) > 0 {
 		t.Fatal(err, setAside)
 	}
 	t.Cleanup(func() { _ = kept.Close() })
-	k := &taker{t: t, all: make(chan struct{})}
+	k := &orderChecker{t: t, all: make(chan struct{})}
 	q := queue.New(queue.Config{Store: kept, Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
 	q.Configure("a", queue.Policy{Capacity: drained, MaxAge: time.Hour, MaxAttempts: 1, Backoff: time.Second, MaxBackoff: time.Second, Ordered: true})
 	return kept, q, k
 }
 
-// fillBacklog accepts messages of many senders, each in its own order, and returns the paths of
-// all in theirs.
+// fillBacklog accepts messages of many concurrent senders and returns their paths in the order of the queue.
 func fillBacklog(t *testing.T, folder string) (paths []string) {
 	t.Helper()
 	kept, q, _ := openBacklog(t, folder)
@@ -120,13 +119,13 @@ func fillBacklog(t *testing.T, folder string) (paths []string) {
 	all.Wait()
 	items, err := q.List("a", queue.StateWaiting, "", drained)
 	if err = errors.Join(err, kept.Close()); err != nil || len(items) != drained {
-		t.Fatalf("%d wait, %v", len(items), err)
+		t.Fatalf("%d messages wait, %v", len(items), err)
 	}
 	var next [senders]int
 	for _, i := range items {
 		var sender int
 		if _, err := fmt.Sscanf(i.Path, "/%d/", &sender); err != nil || i.Path != pathOf(sender, next[sender]) {
-			t.Fatalf("%s is not in its sender's order, %v", i.Path, err)
+			t.Fatalf("%s is not in the order of its sender, %v", i.Path, err)
 		}
 		next[sender]++
 		paths = append(paths, i.Path)

@@ -1,6 +1,6 @@
 package queue
 
-// For tests of what is stored.
+// Exported for tests of the stored format.
 var (
 	Encode = encode
 	Decode = decode

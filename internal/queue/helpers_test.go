@@ -16,7 +16,7 @@ import (
 	"cbproxy/internal/queue/disk"
 )
 
-// sent is one message as an upstream gets it.
+// sent is a message as an upstream receives it.
 type sent struct {
 	body    string
 	attempt int
@@ -24,21 +24,21 @@ type sent struct {
 	at      time.Time
 }
 
-// upstream is a Sender that answers as it is told to.
+// upstream is a Sender whose answers the test sets.
 type upstream struct {
-	mu     sync.Mutex
-	began  time.Time // of a client's request that succeeded
-	answer func(m *queue.Message, attempt int) (queue.Answer, error)
-	log    []sent
-	came   chan sent
+	mu       sync.Mutex
+	began    time.Time // start of the last successful client request; guarded by mu
+	answer   func(m *queue.Message, attempt int) (queue.Answer, error)
+	log      []sent
+	arrivals chan sent
 }
 
 func newUpstream() *upstream {
-	return &upstream{came: make(chan sent, 100_000)}
+	return &upstream{arrivals: make(chan sent, 100_000)}
 }
 
-// behave replaces how it answers; nil is 200.
-func (u *upstream) behave(answer func(m *queue.Message, attempt int) (queue.Answer, error)) {
+// setAnswer sets the function that answers; nil answers 200.
+func (u *upstream) setAnswer(answer func(m *queue.Message, attempt int) (queue.Answer, error)) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.answer = answer
@@ -60,12 +60,12 @@ func (u *upstream) Send(_ context.Context, _ string, m *queue.Message) (queue.An
 	u.mu.Lock()
 	u.log = append(u.log, s)
 	u.mu.Unlock()
-	u.came <- s
+	u.arrivals <- s
 	return a, err
 }
 
-// succeed is for a client's request that begins now.
-func (u *upstream) succeed() {
+// recordSuccess records a successful client request that begins now.
+func (u *upstream) recordSuccess() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.began = time.Now()
@@ -78,16 +78,16 @@ func (u *upstream) LastSuccess(string) time.Time {
 	return u.began
 }
 
-// patience is long enough for a bubble's clock, too.
-var patience = 100 * time.Hour
+// waitLimit bounds the wait for a message. It is long enough for tests with a fake clock.
+var waitLimit = 100 * time.Hour
 
 // next waits for the next message that is sent.
 func (u *upstream) next(t testing.TB) sent {
 	t.Helper()
 	select {
-	case s := <-u.came:
+	case s := <-u.arrivals:
 		return s
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatal("nothing was sent")
 		return sent{}
 	}
@@ -111,60 +111,60 @@ func (u *upstream) count(body string) (n int) {
 	return n
 }
 
-func answers(status int) func(*queue.Message, int) (queue.Answer, error) {
+func answerWith(status int) func(*queue.Message, int) (queue.Answer, error) {
 	return func(*queue.Message, int) (queue.Answer, error) { return queue.Answer{Status: status}, nil }
 }
 
-func isDown(*queue.Message, int) (queue.Answer, error) {
+func failToConnect(*queue.Message, int) (queue.Answer, error) {
 	return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, Unsent: true, Err: fmt.Errorf("no connection")}
 }
 
-// quick is a policy that waits for next to nothing.
-func quick() queue.Policy {
+// quickPolicy returns a policy with backoffs of about a millisecond.
+func quickPolicy() queue.Policy {
 	return queue.Policy{
 		Capacity: 10_000, MaxAge: time.Hour, MaxAttempts: 1000, Backoff: time.Millisecond, MaxBackoff: 2 * time.Millisecond, Ordered: true,
 	}
 }
 
-// slow is a policy whose waits outlive any test that does not end them.
-func slow() queue.Policy {
-	p := quick()
+// slowPolicy returns a policy with backoffs of an hour, longer than any test.
+func slowPolicy() queue.Policy {
+	p := quickPolicy()
 	p.Backoff, p.MaxBackoff = time.Hour, time.Hour
 	return p
 }
 
-// bench is a running Queues with what is around it.
-type bench struct {
+// testQueue is a Queues with its store, bus and sender.
+type testQueue struct {
 	*queue.Queues
 	store  *disk.Queue
 	bus    *events.Bus
 	sender queue.Sender
-	stop   func() // ends it, and closes the store; may be called twice
+	stop   func() // stops the workers and closes the store; idempotent
 }
 
-// open runs the queues of a folder, "" is memory.
-func open(t testing.TB, folder string, u queue.Sender, p queue.Policy) *bench {
+// open starts the queues stored in a folder; "" stores them in memory.
+func open(t testing.TB, folder string, u queue.Sender, p queue.Policy) *testQueue {
 	t.Helper()
-	b := opened(t, folder, u)
+	b := openStopped(t, folder, u)
 	b.Configure("svc", p)
 	b.run(t)
 	return b
 }
 
-// opened is open before anything is delivered.
-func opened(t testing.TB, folder string, u queue.Sender) *bench {
+// openStopped opens the queues of a folder without delivering.
+func openStopped(t testing.TB, folder string, u queue.Sender) *testQueue {
 	t.Helper()
 	kept, aside, err := disk.Open(folder)
 	if err != nil || len(aside) > 0 {
 		t.Fatal(err, aside)
 	}
-	b := &bench{store: kept, bus: new(events.Bus), sender: u}
+	b := &testQueue{store: kept, bus: new(events.Bus), sender: u}
 	b.Queues = queue.New(queue.Config{Store: kept, Bus: b.bus, Logger: slog.New(slog.DiscardHandler)})
 	b.stop = sync.OnceFunc(func() { _ = kept.Close() })
 	return b
 }
 
-func (b *bench) run(t testing.TB) {
+func (b *testQueue) run(t testing.TB) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); b.Run(ctx, b.sender) }()
@@ -176,7 +176,7 @@ func message(body string) *queue.Message {
 	return &queue.Message{Method: "POST", Host: "h", Path: "/svc/" + body, Rest: "/" + body, Header: http.Header{}, Body: []byte(body), Accepted: time.Now()}
 }
 
-func (b *bench) accept(t testing.TB, bodies ...string) {
+func (b *testQueue) accept(t testing.TB, bodies ...string) {
 	t.Helper()
 	for _, body := range bodies {
 		if err := b.Accept(t.Context(), "svc", message(body)); err != nil {
@@ -185,8 +185,8 @@ func (b *bench) accept(t testing.TB, bodies ...string) {
 	}
 }
 
-// until waits for the queue to be as wanted.
-func (b *bench) until(t testing.TB, what string, wanted func(events.QueueStatus) bool) events.QueueStatus {
+// waitFor waits until wanted returns true for the status, and returns the status.
+func (b *testQueue) waitFor(t testing.TB, what string, wanted func(events.QueueStatus) bool) events.QueueStatus {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		s := b.Status("svc")
@@ -201,20 +201,19 @@ func (b *bench) until(t testing.TB, what string, wanted func(events.QueueStatus)
 
 func empty(s events.QueueStatus) bool { return s.Waiting == 0 }
 
-// atRest waits until the store has as many messages as the queue says, and checks that they
-// are what is said of them.
-func (b *bench) atRest(t testing.TB, waiting, dead int) {
+// wantCounts waits until the queue and its store have the given numbers of waiting and dead messages, and checks that the lists agree.
+func (b *testQueue) wantCounts(t testing.TB, waiting, dead int) {
 	t.Helper()
-	b.until(t, fmt.Sprintf("%d waiting, %d dead", waiting, dead), func(s events.QueueStatus) bool {
-		inStore, buried := b.store.Counts("svc")
-		return s.Waiting == waiting && s.Dead == dead && inStore == waiting && buried == dead
+	b.waitFor(t, fmt.Sprintf("%d waiting, %d dead", waiting, dead), func(s events.QueueStatus) bool {
+		inStore, inStoreDead := b.store.Counts("svc")
+		return s.Waiting == waiting && s.Dead == dead && inStore == waiting && inStoreDead == dead
 	})
 	if len(b.list(t, queue.StateWaiting)) != waiting || len(b.list(t, queue.StateDead)) != dead {
 		t.Errorf("listed: %v and %v, want %d and %d", b.list(t, queue.StateWaiting), b.list(t, queue.StateDead), waiting, dead)
 	}
 }
 
-func (b *bench) list(t testing.TB, state string) []events.QueuedRequest {
+func (b *testQueue) list(t testing.TB, state string) []events.QueuedRequest {
 	t.Helper()
 	items, err := b.List("svc", state, "", 100_000)
 	if err != nil {
@@ -223,7 +222,7 @@ func (b *bench) list(t testing.TB, state string) []events.QueuedRequest {
 	return items
 }
 
-func (b *bench) recover() { b.bus.Publish(events.StateChanged{Service: "svc", To: events.Closed}) }
+func (b *testQueue) recover() { b.bus.Publish(events.StateChanged{Service: "svc", To: events.Closed}) }
 
 func sequence(from, to int) (all []string) {
 	for i := from; i < to; i++ {

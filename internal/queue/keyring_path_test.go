@@ -9,8 +9,8 @@ import (
 	"cbproxy/internal/queue"
 )
 
-// Opening a named pipe would wait for a writer.
-func TestKeyringIsReadFromFilesOnly(t *testing.T) {
+// A named pipe must not be opened, because that blocks until there is a writer.
+func TestReadKeyringRejectsOtherKindsOfFile(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "keys")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)

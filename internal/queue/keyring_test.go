@@ -34,7 +34,7 @@ func keyring(t testing.TB, keys ...string) *queue.Keyring {
 	return k
 }
 
-func TestKeyFilesAreRead(t *testing.T) {
+func TestReadKeyring(t *testing.T) {
 	a, b := newKey(1), newKey(2)
 	for name, text := range map[string]string{
 		"one":                     a,
@@ -42,7 +42,7 @@ func TestKeyFilesAreRead(t *testing.T) {
 		"several":                 a + "\n" + b + "\n",
 		"comments and empty ones": "# the new one\n\n  \t\n" + a + "\n#" + b + "\n # and\n" + b + "\n\n",
 		"Windows":                 "# new\r\n" + a + "\r\n" + b + "\r\n",
-		"blanks around":           "  " + a + "\t \n",
+		"surrounding blanks":      "  " + a + "\t \n",
 		"twice":                   a + "\n" + a + "\n",
 	} {
 		if _, err := queue.ReadKeyring(keyFile(t, text)); err != nil {
@@ -51,18 +51,18 @@ func TestKeyFilesAreRead(t *testing.T) {
 	}
 }
 
-func TestFaultyKeyFilesAreRefused(t *testing.T) {
+func TestReadKeyringRejectsInvalidFiles(t *testing.T) {
 	good, secret := newKey(1), "c2VjcmV0c2VjcmV0"
 	for name, c := range map[string]struct{ text, at string }{
-		"empty":        {"", ": has no key"},
-		"only remarks": {"# x\n\n", ": has no key"},
-		"too short":    {"# x\n" + good + "\n" + secret + "\n", ":3: "},
-		"too long":     {good + good[:4] + "\n", ":1: "},
-		"no base64":    {good + "\n\n" + secret + "!?\n", ":3: "},
-		"url base64":   {strings.Repeat("-_", 21) + "-=\n", ":1: "},
-		"hex":          {strings.Repeat("5f", 32) + "\n", ":1: "},
-		"two on one":   {good + " " + good, ":1: "},
-		"too large":    {strings.Repeat("#\n", 40_000), ": larger than"},
+		"empty":           {"", ": has no key"},
+		"only comments":   {"# x\n\n", ": has no key"},
+		"too short":       {"# x\n" + good + "\n" + secret + "\n", ":3: "},
+		"too long":        {good + good[:4] + "\n", ":1: "},
+		"no base64":       {good + "\n\n" + secret + "!?\n", ":3: "},
+		"url base64":      {strings.Repeat("-_", 21) + "-=\n", ":1: "},
+		"hex":             {strings.Repeat("5f", 32) + "\n", ":1: "},
+		"two on one line": {good + " " + good, ":1: "},
+		"too large":       {strings.Repeat("#\n", 40_000), ": larger than"},
 	} {
 		path := keyFile(t, c.text)
 		k, err := queue.ReadKeyring(path)
@@ -72,7 +72,7 @@ func TestFaultyKeyFilesAreRefused(t *testing.T) {
 		}
 		for _, key := range []string{good, good[:20], secret, strings.Repeat("5f", 8)} {
 			if strings.Contains(err.Error(), key) {
-				t.Errorf("%s: the error tells a key: %v", name, err)
+				t.Errorf("%s: the error contains a key: %v", name, err)
 			}
 		}
 	}
@@ -81,12 +81,12 @@ func TestFaultyKeyFilesAreRefused(t *testing.T) {
 	}
 }
 
-func TestKeysAreReplaced(t *testing.T) {
+func TestKeyRotation(t *testing.T) {
 	folder := t.TempDir()
 	stalled := newUpstream()
-	stalled.behave(isDown)
+	stalled.setAnswer(failToConnect)
 	with := func(keys ...string) queue.Policy {
-		p := slow()
+		p := slowPolicy()
 		if keys != nil {
 			p.Keys = keyring(t, keys...)
 		}
@@ -98,12 +98,12 @@ func TestKeysAreReplaced(t *testing.T) {
 		b.stop()
 	}
 	u := newUpstream()
-	p := quick()
-	p.Keys = keyring(t, newKey(3), newKey(2)) // the first one has gone too early
+	p := quickPolicy()
+	p.Keys = keyring(t, newKey(3), newKey(2)) // the first key was removed too early
 	b := open(t, folder, u, p)
-	b.until(t, "the first rests", func(s events.QueueStatus) bool { return s.NextAttempt != nil })
+	b.waitFor(t, "the first is delayed", func(s events.QueueStatus) bool { return s.NextAttempt != nil })
 	b.recover()
-	b.until(t, "each is delivered or dead", empty)
+	b.waitFor(t, "each is delivered or dead", empty)
 	dead := b.list(t, queue.StateDead)
 	if len(dead) != 1 || dead[0].Cause != "unreadable" || !strings.Contains(dead[0].LastError, "encrypted with an unknown key") || dead[0].Path != "" {
 		t.Errorf("dead: %+v", dead)
@@ -115,17 +115,17 @@ func TestKeysAreReplaced(t *testing.T) {
 	if _, err := b.Retry(t.Context(), dead[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	b.until(t, "its key is back", empty)
+	b.waitFor(t, "it is delivered with its key configured again", empty)
 	equal(t, u.bodies(), []string{"a", "c", "d", "b"})
 	p.Keys = nil
 	b.Configure("svc", p)
 	b.accept(t, "plain")
-	b.until(t, "it is delivered", empty)
-	b.atRest(t, 0, 0)
+	b.waitFor(t, "it is delivered", empty)
+	b.wantCounts(t, 0, 0)
 }
 
-// What is on the disk tells nothing, and nobody can change a byte of it unnoticed.
-func TestSealedMessages(t *testing.T) {
+// An encrypted payload reveals no content, and every change of it is detected.
+func TestEncryptedMessages(t *testing.T) {
 	keys := keyring(t, newKey(1), newKey(2))
 	m := message("the secret body")
 	m.Header.Set("X-Secret", "the secret field")
@@ -134,11 +134,11 @@ func TestSealedMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again, _ := queue.Encode(m, keys); string(again) == string(payload) {
-		t.Error("the same message is sealed the same way twice")
+		t.Error("two encryptions of a message are equal")
 	}
 	for _, plain := range []string{"secret", "POST", "/svc", "X-Secret"} {
 		if strings.Contains(string(payload), plain) {
-			t.Errorf("the payload has %q in it", plain)
+			t.Errorf("the payload contains %q", plain)
 		}
 	}
 	if out, err := queue.Decode(payload, keyring(t, newKey(2), newKey(1))); err != nil || string(out.Body) != "the secret body" {
@@ -155,7 +155,7 @@ func TestSealedMessages(t *testing.T) {
 	}
 	for cut := range payload {
 		if _, err := queue.Decode(payload[:cut], keys); err == nil {
-			t.Errorf("cut after %d: no error", cut)
+			t.Errorf("truncated after %d bytes: no error", cut)
 		}
 	}
 	for name, other := range map[string]*queue.Keyring{"no key": nil, "another key": keyring(t, newKey(3))} {
@@ -164,6 +164,6 @@ func TestSealedMessages(t *testing.T) {
 		}
 	}
 	if _, err := queue.Decode(append(payload, 0), keys); err == nil {
-		t.Error("longer: no error")
+		t.Error("extended: no error")
 	}
 }

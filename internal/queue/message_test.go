@@ -12,12 +12,12 @@ import (
 	"cbproxy/internal/queue"
 )
 
-// anyText is a text of any bytes.
+// anyText generates strings of arbitrary bytes.
 func anyText() *rapid.Generator[string] {
 	return rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })
 }
 
-func TestMessagesAreStoredAsTheyAre(t *testing.T) {
+func TestEncodeDecodeRoundTrip(t *testing.T) {
 	rings := []*queue.Keyring{nil, keyring(t, newKey(1), newKey(2))}
 	rapid.Check(t, func(t *rapid.T) {
 		text := anyText()
@@ -40,7 +40,7 @@ func TestMessagesAreStoredAsTheyAre(t *testing.T) {
 	})
 }
 
-// FuzzDecode takes what may stand on a damaged disk.
+// FuzzDecode decodes arbitrary payloads, as a damaged disk may contain.
 func FuzzDecode(f *testing.F) {
 	keys := keyring(f, newKey(1))
 	m := message("body")
@@ -70,13 +70,13 @@ func FuzzDecode(f *testing.F) {
 				t.Fatal(err)
 			}
 			if twice, err := queue.Decode(again, k); err != nil || contentOf(twice) != contentOf(m) {
-				t.Fatalf("%s became %+v, %v", contentOf(m), twice, err)
+				t.Fatalf("%s was decoded again as %+v, %v", contentOf(m), twice, err)
 			}
 		}
 	})
 }
 
-// contentOf returns what of a message is stored, in a form to compare.
+// contentOf formats the stored fields of a message for comparison.
 func contentOf(m *queue.Message) string {
 	return fmt.Sprintf("%q %q %q %q %q %t %q %q %d", m.Method, m.Host, m.Path, m.Rest, m.Query, m.EmptyQuery, m.Header, m.Body, m.Accepted.UnixMilli())
 }

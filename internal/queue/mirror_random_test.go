@@ -10,8 +10,8 @@ import (
 	"cbproxy/internal/redistest"
 )
 
-// Whatever happens to the instances and to Redis, all that was accepted arrives, and nothing else.
-func TestCopiesLoseNothingWhateverHappens(t *testing.T) {
+// Random failures of instances, Redis, the network and the upstream lose no accepted message and deliver no other.
+func TestRandomFaultsLoseNoMessage(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -19,10 +19,10 @@ func TestCopiesLoseNothingWhateverHappens(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	server := redistest.Start(t)
 	relay := redistest.StartRelay(t, server.Address())
-	to := &shared{from: map[string]int{}}
-	var all []*sharing
+	to := &sharedUpstream{from: map[string]int{}}
+	var all []*instance
 	for _, name := range []string{"a", "b", "c"} {
-		s := &sharing{t: t, name: name, folder: t.TempDir(), url: "redis://" + relay.Address(), to: to,
+		s := &instance{t: t, name: name, folder: t.TempDir(), url: "redis://" + relay.Address(), to: to,
 			intervals: queue.Intervals{Heartbeat: 100 * time.Millisecond, Expiry: 600 * time.Millisecond, Takeover: 150 * time.Millisecond}}
 		s.start()
 		all = append(all, s)
@@ -45,7 +45,7 @@ func TestCopiesLoseNothingWhateverHappens(t *testing.T) {
 		case n == 2:
 			server.Client().FlushAll(t.Context())
 		case n == 3:
-			server.Restart() // it has lost everything
+			server.Restart() // this deletes all data
 		case n == 4:
 			relay.Blackhole(random.IntN(2) == 0)
 		case n == 5:
@@ -66,7 +66,7 @@ func TestCopiesLoseNothingWhateverHappens(t *testing.T) {
 		}
 	}
 	to.set(true)
-	eventually(t, "nothing waits, and no copy is left", func() bool {
+	eventually(t, "no message waits, and no copy is left", func() bool {
 		for _, s := range all {
 			if s.queues.Status("svc").Waiting > 0 {
 				return false

@@ -18,33 +18,33 @@ import (
 	"cbproxy/internal/store"
 )
 
-// shared is the upstream that all instances of a test deliver to.
-type shared struct {
+// sharedUpstream is the upstream that all instances of a test deliver to.
+type sharedUpstream struct {
 	mu   sync.Mutex
 	up   bool
 	took []string // bodies
 	from map[string]int
 }
 
-func (u *shared) set(up bool) {
+func (u *sharedUpstream) set(up bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.up = up
 }
 
-func (u *shared) taken() []string {
+func (u *sharedUpstream) taken() []string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return slices.Clone(u.took)
 }
 
-// sharing is one instance with a queue that has copies in Redis.
-type sharing struct {
+// instance is a running proxy instance whose queue has copies in Redis.
+type instance struct {
 	t      *testing.T
 	name   string
 	folder string
 	url    string
-	to     *shared
+	to     *sharedUpstream
 
 	intervals queue.Intervals
 	queues    *queue.Queues
@@ -54,9 +54,9 @@ type sharing struct {
 }
 
 // LastSuccess implements queue.Sender.
-func (*sharing) LastSuccess(string) time.Time { return time.Time{} }
+func (*instance) LastSuccess(string) time.Time { return time.Time{} }
 
-func (s *sharing) Send(_ context.Context, _ string, m *queue.Message) (queue.Answer, error) {
+func (s *instance) Send(_ context.Context, _ string, m *queue.Message) (queue.Answer, error) {
 	s.to.mu.Lock()
 	defer s.to.mu.Unlock()
 	if !s.to.up {
@@ -67,9 +67,9 @@ func (s *sharing) Send(_ context.Context, _ string, m *queue.Message) (queue.Ans
 	return queue.Answer{Status: 200}, nil
 }
 
-func startSharing(t *testing.T, name, url string, to *shared, intervals queue.Intervals) *sharing {
+func startInstance(t *testing.T, name, url string, to *sharedUpstream, intervals queue.Intervals) *instance {
 	t.Helper()
-	s := &sharing{t: t, name: name, folder: t.TempDir(), url: url, to: to, intervals: intervals}
+	s := &instance{t: t, name: name, folder: t.TempDir(), url: url, to: to, intervals: intervals}
 	s.start()
 	t.Cleanup(func() {
 		if s.stop != nil {
@@ -79,7 +79,7 @@ func startSharing(t *testing.T, name, url string, to *shared, intervals queue.In
 	return s
 }
 
-func (s *sharing) start() {
+func (s *instance) start() {
 	s.t.Helper()
 	logger := slog.New(slog.NewTextHandler(testLog{s.t, s.name}, nil))
 	var err error
@@ -120,7 +120,7 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (s *sharing) accept(bodies ...string) {
+func (s *instance) accept(bodies ...string) {
 	s.t.Helper()
 	for _, body := range bodies {
 		err := s.queues.Accept(s.t.Context(), "svc", &queue.Message{
@@ -132,8 +132,8 @@ func (s *sharing) accept(bodies ...string) {
 	}
 }
 
-// crash ends the instance without a word to anybody: as far as Redis sees, it is killed.
-func (s *sharing) crash() {
+// crash ends the instance without removing its heartbeat from Redis, as if the process were killed.
+func (s *instance) crash() {
 	_ = s.redis.Close()
 	s.stop()
 }
@@ -168,12 +168,12 @@ func copies(t *testing.T, server *redistest.Server) int64 {
 	return n
 }
 
-func TestAnotherInstanceTakesOverWhatADeadOneHeld(t *testing.T) {
+func TestInstanceTakesOverMessagesOfFailedOne(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	server := redistest.Start(t)
-	to := &shared{from: map[string]int{}}
-	a, b := startSharing(t, "a", server.URL(), to, queue.Intervals{}), startSharing(t, "b", server.URL(), to, queue.Intervals{})
+	to := &sharedUpstream{from: map[string]int{}}
+	a, b := startInstance(t, "a", server.URL(), to, queue.Intervals{}), startInstance(t, "b", server.URL(), to, queue.Intervals{})
 	sent := numbered("a", 20)
 	a.accept(sent...)
 	b.accept("b0")
@@ -188,34 +188,34 @@ func TestAnotherInstanceTakesOverWhatADeadOneHeld(t *testing.T) {
 	}
 	eventually(t, "no copy is left", func() bool { return copies(t, server) == 0 })
 	to.set(false)
-	a.start() // still has them in its own store
-	eventually(t, "a knows that b has them", func() bool { s := a.queues.Status("svc"); return s.Surrendered == 20 && s.Waiting == 0 })
+	a.start() // its store still has the messages
+	eventually(t, "a has released the messages that b took over", func() bool { s := a.queues.Status("svc"); return s.Surrendered == 20 && s.Waiting == 0 })
 	to.set(true)
 	a.accept("a20")
-	eventually(t, "a goes on", func() bool { return len(to.taken()) == 22 })
+	eventually(t, "a delivers again", func() bool { return len(to.taken()) == 22 })
 	if got := to.taken(); got[21] != "a20" || to.from["a"] != 1 {
 		t.Errorf("delivered in the end: %q", got)
 	}
 }
 
-func TestRedisThatLosesEverythingLosesNothing(t *testing.T) {
+func TestLossOfRedisDataLosesNoMessage(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	server := redistest.Start(t)
-	to := &shared{from: map[string]int{}}
+	to := &sharedUpstream{from: map[string]int{}}
 	// An instance compares the counts for many heartbeats before it copies again. Frequent ones keep the test short. The others are the defaults.
 	intervals := queue.Intervals{Heartbeat: 200 * time.Millisecond, Expiry: 12 * time.Second, Takeover: 4 * time.Second}
-	a, b := startSharing(t, "a", server.URL(), to, intervals), startSharing(t, "b", server.URL(), to, intervals)
+	a, b := startInstance(t, "a", server.URL(), to, intervals), startInstance(t, "b", server.URL(), to, intervals)
 	a.accept(numbered("a", 10)...)
 	eventually(t, "all have copies", func() bool { return copies(t, server) == 10 })
 	server.Client().FlushAll(t.Context())
 	eventually(t, "all have copies again", func() bool { return copies(t, server) == 10 })
 	server.Client().Del(t.Context(), "cbproxy_queue:{svc}")
-	eventually(t, "all have copies once more", func() bool { return copies(t, server) == 10 })
+	eventually(t, "all have copies for the third time", func() bool { return copies(t, server) == 10 })
 	server.Kill()
-	a.accept("a10", "a11") // no request waits for Redis
+	a.accept("a10", "a11") // Accept does not wait for Redis
 	server.Restart()
-	eventually(t, "those that came meanwhile have moved over", func() bool { return copies(t, server) == 12 })
+	eventually(t, "the messages accepted during the outage have copies", func() bool { return copies(t, server) == 12 })
 	a.crash()
 	to.set(true)
 	eventually(t, "b has delivered all", func() bool { return len(to.taken()) == 12 })
@@ -225,14 +225,14 @@ func TestRedisThatLosesEverythingLosesNothing(t *testing.T) {
 	_ = b
 }
 
-// Without Redis everything is delivered as if there were none.
-func TestQueueDeliversWhileRedisIsAway(t *testing.T) {
+// While Redis is unavailable, messages are delivered from the local store.
+func TestQueueDeliversWhileRedisIsUnavailable(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	server := redistest.Start(t)
 	relay := redistest.StartRelay(t, server.Address())
-	to := &shared{from: map[string]int{}}
-	a := startSharing(t, "a", "redis://"+relay.Address(), to, queue.Intervals{})
+	to := &sharedUpstream{from: map[string]int{}}
+	a := startInstance(t, "a", "redis://"+relay.Address(), to, queue.Intervals{})
 	a.accept(numbered("a", 5)...)
 	eventually(t, "all have copies", func() bool { return copies(t, server) == 5 })
 	relay.Blackhole(true)

@@ -17,18 +17,17 @@ import (
 	"cbproxy/internal/queue"
 )
 
-// gate is an upstream behind a breaker: it is asked only as often as it is told, and each
-// message says in its body how it is to be answered: a letter an attempt, the last one for all
-// further ones.
-type gate struct {
+// limitedUpstream is an upstream behind a breaker that admits a limited number of attempts. The body of a message defines the outcome of
+// each attempt by one letter. The last letter applies to all further attempts.
+type limitedUpstream struct {
 	mu     sync.Mutex
-	left   int // how often it may be asked
+	left   int // remaining attempts that the breaker admits
 	sent   []string
 	counts map[string]int
-	closed chan struct{} // told of each refusal, if anybody wants to know
+	closed chan struct{} // receives a value for a refusal unless it is full
 }
 
-func (g *gate) answer(m *queue.Message, _ int) (queue.Answer, error) {
+func (g *limitedUpstream) answer(m *queue.Message, _ int) (queue.Answer, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.left == 0 {
@@ -43,7 +42,7 @@ func (g *gate) answer(m *queue.Message, _ int) (queue.Answer, error) {
 	g.sent = append(g.sent, body)
 	n := g.counts[body]
 	g.counts[body]++
-	switch fateOf(body, n) {
+	switch outcomeOf(body, n) {
 	case 'o':
 		return queue.Answer{Status: 200}, nil
 	case 'r':
@@ -54,29 +53,29 @@ func (g *gate) answer(m *queue.Message, _ int) (queue.Answer, error) {
 	return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, Unsent: true, Err: fmt.Errorf("fails")}
 }
 
-func fateOf(body string, n int) byte {
-	_, fates, _ := strings.Cut(body, ":")
-	return fates[min(n, len(fates)-1)]
+func outcomeOf(body string, n int) byte {
+	_, outcomes, _ := strings.Cut(body, ":")
+	return outcomes[min(n, len(outcomes)-1)]
 }
 
-// model is what a queue should be.
+// model is the expected state of a queue.
 type model struct {
 	waiting, dead []string
 	delivered     []string
 	dropped       int
 	sent          []string
-	counts        map[string]int // attempts since a message began to wait
-	all           map[string]int // attempts ever
+	counts        map[string]int // attempts since the message was queued or retried
+	all           map[string]int // all attempts
 }
 
-// attempt does what one admitted delivery does to an ordered queue.
+// attempt models one admitted delivery of an ordered queue.
 func (m *model) attempt(maxAttempts int) {
 	if len(m.waiting) == 0 {
 		return
 	}
 	body := m.waiting[0]
 	m.sent = append(m.sent, body)
-	fate := fateOf(body, m.all[body])
+	fate := outcomeOf(body, m.all[body])
 	m.all[body]++
 	m.counts[body]++
 	switch {
@@ -90,34 +89,33 @@ func (m *model) attempt(maxAttempts int) {
 	delete(m.counts, body)
 }
 
-// TestModel compares a queue with a simple one, whatever is done to it, restarts included. No message fails
-// so often that others may pass it.
+// TestModel compares a queue with a model under random operations, including restarts. No message fails often enough to be set aside.
 func TestModel(outer *testing.T) {
 	const maxAttempts = 4
 	checks := flag.Lookup("rapid.checks").Value
 	defer func(before string) { _ = checks.Set(before) }(checks.String())
-	_ = checks.Set("25") // each waits for the disk many times
-	sealed := keyring(outer, newKey(1))
+	_ = checks.Set("25") // each check waits for many disk writes
+	encrypted := keyring(outer, newKey(1))
 	rapid.Check(outer, func(t *rapid.T) {
 		folder, err := os.MkdirTemp("", "queue")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(folder)
-		policy := quick()
+		policy := quickPolicy()
 		policy.MaxAttempts = maxAttempts
 		policy.Backoff, policy.MaxBackoff = 10*time.Microsecond, 20*time.Microsecond
-		g := &gate{counts: map[string]int{}, closed: make(chan struct{}, 1)}
+		g := &limitedUpstream{counts: map[string]int{}, closed: make(chan struct{}, 1)}
 		u := newUpstream()
-		u.behave(g.answer)
-		real := open(within{outer, t}, folder, u, policy)
+		u.setAnswer(g.answer)
+		real := open(rapidTB{outer, t}, folder, u, policy)
 		defer func() { real.stop() }()
 		m := &model{counts: map[string]int{}, all: map[string]int{}}
 		next := 0
 		anyID := func(state string, want []string) (string, int) {
-			items := real.list(within{outer, t}, state)
+			items := real.list(rapidTB{outer, t}, state)
 			if len(items) != len(want) {
-				t.Fatalf("%d are %s, want %q", len(items), state, want)
+				t.Fatalf("%d messages are %s, want %q", len(items), state, want)
 			}
 			for i := range items {
 				if items[i].Path != "/svc/"+want[i] {
@@ -134,7 +132,7 @@ func TestModel(outer *testing.T) {
 			"accept": func(t *rapid.T) {
 				body := fmt.Sprintf("%d:%s", next, rapid.StringMatching("f{0,2}s?[or]|s?f").Draw(t, "fate"))
 				next++
-				real.accept(within{outer, t}, body)
+				real.accept(rapidTB{outer, t}, body)
 				m.waiting = append(m.waiting, body)
 			},
 			"deliver": func(t *rapid.T) {
@@ -151,7 +149,7 @@ func TestModel(outer *testing.T) {
 					m.attempt(maxAttempts)
 				}
 				real.recover()
-				real.settled(t, g, waits && len(m.waiting) > 0, m)
+				real.waitForModel(t, g, waits && len(m.waiting) > 0, m)
 				g.mu.Lock()
 				g.left = 0
 				g.mu.Unlock()
@@ -159,7 +157,7 @@ func TestModel(outer *testing.T) {
 			"drop": func(t *rapid.T) {
 				id, i := anyID(queue.StateWaiting, m.waiting)
 				_, err := real.Drop(id)
-				for err == queue.ErrInFlight { // it is being refused
+				for err == queue.ErrInFlight { // the breaker is refusing it
 					_, err = real.Drop(id)
 				}
 				if err != nil {
@@ -172,7 +170,7 @@ func TestModel(outer *testing.T) {
 			"drop a dead one": func(t *rapid.T) {
 				id, i := anyID(queue.StateDead, m.dead)
 				_, err := real.Drop(id)
-				for err == queue.ErrInFlight { // it has died this moment
+				for err == queue.ErrInFlight { // it is just becoming a dead letter
 					_, err = real.Drop(id)
 				}
 				if err != nil {
@@ -196,18 +194,18 @@ func TestModel(outer *testing.T) {
 				}
 			},
 			"reconfigure": func(t *rapid.T) {
-				policy.Keys = rapid.SampledFrom([]*queue.Keyring{nil, sealed}).Draw(t, "keys")
+				policy.Keys = rapid.SampledFrom([]*queue.Keyring{nil, encrypted}).Draw(t, "keys")
 				if policy.Keys == nil && slices.ContainsFunc(append(slices.Clone(m.waiting), m.dead...), func(string) bool { return true }) {
-					policy.Keys = sealed // something may be sealed
+					policy.Keys = encrypted // a stored message may be encrypted
 				}
 				p := policy
-				p.Ordered = false // and back: nothing can be sent meanwhile
+				p.Ordered = false // and back: the breaker admits no attempt in between
 				real.Configure("svc", p)
 				real.Configure("svc", policy)
 			},
 			"restart": func(t *rapid.T) {
 				real.stop()
-				real = open(within{outer, t}, folder, u, policy)
+				real = open(rapidTB{outer, t}, folder, u, policy)
 			},
 			"": func(t *rapid.T) {
 				s := real.Status("svc")
@@ -218,22 +216,22 @@ func TestModel(outer *testing.T) {
 			},
 		})
 		g.mu.Lock()
-		g.left = -1 // for ever
+		g.left = -1 // no limit
 		g.mu.Unlock()
 		for len(m.waiting) > 0 {
 			m.attempt(maxAttempts)
 		}
 		real.recover()
-		real.settled(t, g, false, m)
-		real.atRest(within{outer, t}, 0, len(m.dead))
+		real.waitForModel(t, g, false, m)
+		real.wantCounts(rapidTB{outer, t}, 0, len(m.dead))
 		if next != len(m.delivered)+len(m.dead)+m.dropped {
 			t.Fatalf("the model has lost something: %+v", m)
 		}
 	})
 }
 
-// settled waits until the queue has done what the model has.
-func (b *bench) settled(t *rapid.T, g *gate, refused bool, m *model) {
+// waitForModel waits until the queue has the state of the model.
+func (b *testQueue) waitForModel(t *rapid.T, g *limitedUpstream, refused bool, m *model) {
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Microsecond) {
 		g.mu.Lock()
 		sent := slices.Clone(g.sent)
@@ -247,19 +245,19 @@ func (b *bench) settled(t *rapid.T, g *gate, refused bool, m *model) {
 		}
 	}
 	if refused {
-		<-g.closed // or a refusal on its way would be heard by what comes next
+		<-g.closed // otherwise the next operation could receive this refusal
 	}
 }
 
-// within is a testing.TB that reports to a rapid.T.
-type within struct {
+// rapidTB is a testing.TB that reports to a rapid.T.
+type rapidTB struct {
 	testing.TB
 	t *rapid.T
 }
 
-func (w within) Helper()                           {}
-func (w within) Cleanup(f func())                  { w.t.Cleanup(f) }
-func (w within) Context() context.Context          { return w.t.Context() }
-func (w within) Fatal(args ...any)                 { w.t.Fatal(args...) }
-func (w within) Fatalf(format string, args ...any) { w.t.Fatalf(format, args...) }
-func (w within) Errorf(format string, args ...any) { w.t.Fatalf(format, args...) }
+func (w rapidTB) Helper()                           {}
+func (w rapidTB) Cleanup(f func())                  { w.t.Cleanup(f) }
+func (w rapidTB) Context() context.Context          { return w.t.Context() }
+func (w rapidTB) Fatal(args ...any)                 { w.t.Fatal(args...) }
+func (w rapidTB) Fatalf(format string, args ...any) { w.t.Fatalf(format, args...) }
+func (w rapidTB) Errorf(format string, args ...any) { w.t.Fatalf(format, args...) }

@@ -16,7 +16,7 @@ import (
 	"cbproxy/internal/queue"
 )
 
-func TestWhatAnAnswerMeans(t *testing.T) {
+func TestStatusDecidesOutcome(t *testing.T) {
 	type fate struct {
 		cause    string // "" is delivered
 		attempts int
@@ -33,7 +33,7 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		want[status] = refused(status)
 	}
 	u := newUpstream()
-	u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
+	u.setAnswer(func(m *queue.Message, _ int) (queue.Answer, error) {
 		status, err := strconv.Atoi(string(m.Body))
 		switch {
 		case err == nil:
@@ -45,7 +45,7 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		}
 		return queue.Answer{}, errors.New("what is this?")
 	})
-	p := quick()
+	p := quickPolicy()
 	p.MaxAttempts = 3
 	for _, ordered := range []bool{true, false} {
 		p.Ordered = ordered
@@ -54,7 +54,7 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 			b.accept(t, strconv.Itoa(status))
 		}
 		b.accept(t, "fails", "panics", "odd")
-		s := b.until(t, "all of them are settled", empty)
+		s := b.waitFor(t, "all are delivered or dead", empty)
 		dead := map[string]events.QueuedRequest{}
 		for _, i := range b.list(t, queue.StateDead) {
 			dead[i.Path[len("/svc/"):]] = i
@@ -73,29 +73,29 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		if all := uint64(len(want) + 3); s.Accepted != all || s.Delivered != 5 || s.Died != all-5 || s.Retried != 3*(9+3) || s.Lost != 0 {
 			t.Errorf("%+v", s)
 		}
-		b.atRest(t, 0, len(want)+3-5)
+		b.wantCounts(t, 0, len(want)+3-5)
 		b.stop()
 	}
 }
 
-// One that is refused does not hold up those behind it, and one that fails does.
-func TestOrderIsKept(t *testing.T) {
+// A message that the upstream rejects does not block the following ones. A failed message does.
+func TestOrderedDelivery(t *testing.T) {
 	u := newUpstream()
-	u.behave(func(m *queue.Message, attempt int) (queue.Answer, error) {
+	u.setAnswer(func(m *queue.Message, attempt int) (queue.Answer, error) {
 		switch n, _ := strconv.Atoi(string(m.Body)); {
 		case n%10 == 3:
 			return queue.Answer{Status: 400}, nil
 		case n%10 == 7 && attempt == 1:
 			return queue.Answer{Status: 503}, nil
 		case n%10 == 7 && attempt < 4:
-			return isDown(m, attempt)
+			return failToConnect(m, attempt)
 		}
 		return queue.Answer{Status: 200}, nil
 	})
-	b := open(t, t.TempDir(), u, quick())
+	b := open(t, t.TempDir(), u, quickPolicy())
 	b.accept(t, sequence(0, 200)...)
-	b.until(t, "all are settled", empty)
-	b.atRest(t, 0, 20)
+	b.waitFor(t, "all are delivered or dead", empty)
+	b.wantCounts(t, 0, 20)
 	if got := slices.Compact(u.bodies()); !slices.Equal(got, sequence(0, 200)) {
 		t.Errorf("sent %q", got)
 	}
@@ -106,35 +106,35 @@ func TestOrderIsKept(t *testing.T) {
 	}
 }
 
-func TestOthersPassWhereOrderDoesNotMatter(t *testing.T) {
+func TestUnorderedQueueSendsPastFailedMessage(t *testing.T) {
 	u := newUpstream()
-	u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
+	u.setAnswer(func(m *queue.Message, _ int) (queue.Answer, error) {
 		if string(m.Body) == "fails" {
 			return queue.Answer{Status: 500}, nil
 		}
 		return queue.Answer{Status: 200}, nil
 	})
-	p := slow()
+	p := slowPolicy()
 	p.Ordered = false
 	b := open(t, "", u, p)
 	b.accept(t, "fails")
 	u.next(t)
-	b.accept(t, sequence(0, 20)...) // each ends the pause after the failure
-	b.until(t, "the others are delivered", func(s events.QueueStatus) bool { return s.Delivered == 20 })
-	b.atRest(t, 1, 0)
-	u.behave(nil)
+	b.accept(t, sequence(0, 20)...) // each new message ends the pause after the failure
+	b.waitFor(t, "the other messages are delivered", func(s events.QueueStatus) bool { return s.Delivered == 20 })
+	b.wantCounts(t, 1, 0)
+	u.setAnswer(nil)
 	if _, err := b.Retry(t.Context(), b.list(t, queue.StateWaiting)[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	b.until(t, "it is delivered, too", empty)
-	b.atRest(t, 0, 0)
+	b.waitFor(t, "the failed message is delivered", empty)
+	b.wantCounts(t, 0, 0)
 }
 
-// A line that must keep an order from now on begins with what has waited longest.
-func TestOrderThatIsWantedLaterIsKept(t *testing.T) {
+// A queue that becomes ordered starts with the oldest message.
+func TestSwitchToOrderedDelivery(t *testing.T) {
 	u := newUpstream()
-	u.behave(answers(500))
-	p := quick()
+	u.setAnswer(answerWith(500))
+	p := quickPolicy()
 	p.Ordered, p.MaxBackoff = false, 20*time.Millisecond
 	b := open(t, "", u, p)
 	want := sequence(0, 30)
@@ -142,24 +142,24 @@ func TestOrderThatIsWantedLaterIsKept(t *testing.T) {
 	for range 60 {
 		u.next(t)
 	}
-	u.behave(func(*queue.Message, int) (queue.Answer, error) { return queue.Answer{}, &queue.NotAdmitted{} })
-	b.Configure("svc", quick())
-	for len(u.came) > 0 {
+	u.setAnswer(func(*queue.Message, int) (queue.Answer, error) { return queue.Answer{}, &queue.NotAdmitted{} })
+	b.Configure("svc", quickPolicy())
+	for len(u.arrivals) > 0 {
 		u.next(t)
 	}
-	time.Sleep(10 * time.Millisecond) // one that is under way
+	time.Sleep(10 * time.Millisecond) // for an attempt in flight
 	sentBefore := len(u.bodies())
-	u.behave(nil)
+	u.setAnswer(nil)
 	b.recover()
-	b.until(t, "all are delivered", empty)
+	b.waitFor(t, "all are delivered", empty)
 	equal(t, u.bodies()[sentBefore:], want)
-	b.atRest(t, 0, 0)
+	b.wantCounts(t, 0, 0)
 }
 
-// Reading from the beginning again must not meet what is delivered and not yet removed.
-func TestNothingIsDeliveredTwiceByAChangeOfOrder(t *testing.T) {
+// Reading from the beginning again skips messages that are delivered and not yet removed.
+func TestChangeOfOrderDeliversEachMessageOnce(t *testing.T) {
 	u := newUpstream()
-	ordered, unordered := quick(), quick()
+	ordered, unordered := quickPolicy(), quickPolicy()
 	unordered.Ordered = false
 	b := open(t, t.TempDir(), u, ordered)
 	var clients sync.WaitGroup
@@ -171,20 +171,20 @@ func TestNothingIsDeliveredTwiceByAChangeOfOrder(t *testing.T) {
 		b.Configure("svc", []queue.Policy{unordered, ordered}[i%2])
 	}
 	clients.Wait()
-	b.until(t, "all are delivered", empty)
-	b.atRest(t, 0, 0)
+	b.waitFor(t, "all are delivered", empty)
+	b.wantCounts(t, 0, 0)
 	if s := b.Status("svc"); s.Delivered != 200 || len(u.bodies()) != 200 {
-		t.Errorf("%d were sent, %+v", len(u.bodies()), s)
+		t.Errorf("%d messages were sent, %+v", len(u.bodies()), s)
 	}
 }
 
-func TestMessagesArriveAsTheyWere(t *testing.T) {
+func TestMessagesAreDeliveredUnchanged(t *testing.T) {
 	keys := keyring(t, newKey(1))
-	for name, p := range map[string]queue.Policy{"plain": quick(), "sealed": func() queue.Policy { p := quick(); p.Keys = keys; return p }()} {
+	for name, p := range map[string]queue.Policy{"plain": quickPolicy(), "encrypted": func() queue.Policy { p := quickPolicy(); p.Keys = keys; return p }()} {
 		t.Run(name, func(t *testing.T) {
 			got := make(chan *queue.Message, 10)
 			u := newUpstream()
-			u.behave(func(m *queue.Message, _ int) (queue.Answer, error) { got <- m; return queue.Answer{Status: 200}, nil })
+			u.setAnswer(func(m *queue.Message, _ int) (queue.Answer, error) { got <- m; return queue.Answer{Status: 200}, nil })
 			b := open(t, t.TempDir(), u, p)
 			for _, body := range [][]byte{nil, {0}, []byte("\xff\xfe binary \x00"), make([]byte, 3<<20)} {
 				every := make([]byte, 0, 256)
@@ -208,22 +208,22 @@ func TestMessagesArriveAsTheyWere(t *testing.T) {
 					t.Errorf("got %.300q\nwant %.300q", fmt.Sprintf("%+v", out), fmt.Sprintf("%+v", in))
 				}
 				if d := in.Accepted.Sub(out.Accepted); d < 0 || d >= time.Millisecond {
-					t.Errorf("accepted at %v, and then at %v", in.Accepted, out.Accepted)
+					t.Errorf("acceptance time %v, delivered as %v", in.Accepted, out.Accepted)
 				}
 			}
 		})
 	}
 }
 
-func TestIdempotencyKeyIsKeptOrMade(t *testing.T) {
+func TestIdempotencyKeyIsKeptOrGenerated(t *testing.T) {
 	u := newUpstream()
-	u.behave(func(_ *queue.Message, attempt int) (queue.Answer, error) {
+	u.setAnswer(func(_ *queue.Message, attempt int) (queue.Answer, error) {
 		if attempt < 3 {
 			return queue.Answer{Status: 503}, nil
 		}
 		return queue.Answer{Status: 200}, nil
 	})
-	b := open(t, "", u, quick())
+	b := open(t, "", u, quickPolicy())
 	m := message("own")
 	m.Header.Set("Idempotency-Key", "mine")
 	if err := b.Accept(t.Context(), "svc", m); err != nil {
@@ -236,19 +236,19 @@ func TestIdempotencyKeyIsKeptOrMade(t *testing.T) {
 		keys[s.body][s.key] = true
 	}
 	if !keys["own"]["mine"] || len(keys["own"])+len(keys["a"])+len(keys["b"]) != 3 {
-		t.Errorf("keys %v: want one a message, however often it is sent", keys)
+		t.Errorf("keys %v: want the same key for every attempt of a message", keys)
 	}
 	for key := range keys["a"] {
 		if len(key) < 16 || keys["b"][key] {
-			t.Errorf("the made key %q", key)
+			t.Errorf("generated key %q", key)
 		}
 	}
 }
 
-func TestFullQueueAcceptsNothing(t *testing.T) {
+func TestFullQueueRejectsMessages(t *testing.T) {
 	u := newUpstream()
-	u.behave(isDown)
-	p := slow()
+	u.setAnswer(failToConnect)
+	p := slowPolicy()
 	p.Capacity = 10
 	b := open(t, "", u, p)
 	var all sync.WaitGroup
@@ -268,25 +268,25 @@ func TestFullQueueAcceptsNothing(t *testing.T) {
 		}
 	}
 	if accepted != p.Capacity {
-		t.Errorf("%d were accepted", accepted)
+		t.Errorf("%d messages were accepted", accepted)
 	}
-	b.atRest(t, p.Capacity, 0)
+	b.wantCounts(t, p.Capacity, 0)
 	p.Capacity = 5
 	b.Configure("svc", p)
-	u.behave(nil)
+	u.setAnswer(nil)
 	b.recover()
-	b.until(t, "what waits beyond a smaller capacity is delivered", func(s events.QueueStatus) bool { return s.Delivered == 10 })
+	b.waitFor(t, "the messages beyond the reduced capacity are delivered", func(s events.QueueStatus) bool { return s.Delivered == 10 })
 	if err := b.Accept(t.Context(), "svc", message("x")); err != nil {
-		t.Errorf("there is room again, but %v", err)
+		t.Errorf("the queue has capacity again: %v", err)
 	}
-	b.until(t, "that as well", empty)
-	b.atRest(t, 0, 0)
+	b.waitFor(t, "the last message is delivered", empty)
+	b.wantCounts(t, 0, 0)
 }
 
-// Who leaves before the message is kept has had nothing accepted.
-func TestWhoHasLeftHasAddedNothing(t *testing.T) {
+// A message whose context ends before it is stored is not accepted.
+func TestCanceledAcceptAddsNothing(t *testing.T) {
 	u := newUpstream()
-	b := open(t, t.TempDir(), u, quick())
+	b := open(t, t.TempDir(), u, quickPolicy())
 	accepted := 0
 	for i := range 200 {
 		ctx, leave := context.WithCancel(t.Context())
@@ -301,25 +301,25 @@ func TestWhoHasLeftHasAddedNothing(t *testing.T) {
 		}
 		leave()
 	}
-	b.until(t, "what was accepted is delivered", func(s events.QueueStatus) bool { return s.Waiting == 0 && s.Delivered == uint64(accepted) })
-	b.atRest(t, 0, 0)
+	b.waitFor(t, "the accepted messages are delivered", func(s events.QueueStatus) bool { return s.Waiting == 0 && s.Delivered == uint64(accepted) })
+	b.wantCounts(t, 0, 0)
 	if n := len(u.bodies()); n != accepted {
 		t.Errorf("%d accepted, %d sent", accepted, n)
 	}
 }
 
-func TestDeadLettersBeyondTheCapacityAreLost(t *testing.T) {
+func TestDeadLettersBeyondCapacityAreLost(t *testing.T) {
 	u := newUpstream()
-	u.behave(answers(404))
-	p := quick()
+	u.setAnswer(answerWith(404))
+	p := quickPolicy()
 	p.Capacity = 100
 	b := open(t, "", u, p)
 	b.accept(t, sequence(0, 100)...)
-	b.until(t, "they are dead", empty)
+	b.waitFor(t, "they are dead", empty)
 	p.Capacity = 3
 	b.Configure("svc", p)
 	b.accept(t, "last")
-	s := b.until(t, "it is dead", func(s events.QueueStatus) bool { return s.Died == 101 })
+	s := b.waitFor(t, "it is dead", func(s events.QueueStatus) bool { return s.Died == 101 })
 	var dead []string
 	for _, i := range b.list(t, queue.StateDead) {
 		dead = append(dead, i.Path)
@@ -328,12 +328,12 @@ func TestDeadLettersBeyondTheCapacityAreLost(t *testing.T) {
 	if s.Lost != 98 {
 		t.Errorf("%+v", s)
 	}
-	b.atRest(t, 0, 3)
+	b.wantCounts(t, 0, 3)
 }
 
-func TestWaitingSaysWhy(t *testing.T) {
+func TestWaitingReturnsReason(t *testing.T) {
 	u := newUpstream()
-	b := open(t, "", u, slow())
+	b := open(t, "", u, slowPolicy())
 	if reason, waiting := b.Waiting("svc"); waiting || reason != "" {
 		t.Errorf("empty: %v %q", waiting, reason)
 	}
@@ -342,20 +342,20 @@ func TestWaitingSaysWhy(t *testing.T) {
 		{Reason: events.ReasonTimeout, Err: errors.New("x")}: events.ReasonTimeout,
 		nil: events.ReasonStatus,
 	} {
-		u.behave(func(*queue.Message, int) (queue.Answer, error) {
+		u.setAnswer(func(*queue.Message, int) (queue.Answer, error) {
 			if answer != nil {
 				return queue.Answer{}, answer
 			}
 			return queue.Answer{Status: 503}, nil
 		})
 		b.accept(t, "a")
-		b.until(t, "it has failed", func(s events.QueueStatus) bool { return s.LastError != "" })
+		b.waitFor(t, "it has failed", func(s events.QueueStatus) bool { return s.LastError != "" })
 		if reason, waiting := b.Waiting("svc"); !waiting || reason != want {
 			t.Errorf("waiting %v, %q, want %q", waiting, reason, want)
 		}
-		u.behave(nil)
+		u.setAnswer(nil)
 		b.recover()
-		s := b.until(t, "it is delivered", empty)
+		s := b.waitFor(t, "it is delivered", empty)
 		if reason, waiting := b.Waiting("svc"); waiting || reason != "" || s.LastError != "" || s.Oldest != nil {
 			t.Errorf("afterwards: %v %q %+v", waiting, reason, s)
 		}

@@ -10,8 +10,8 @@ import (
 	"cbproxy/internal/queue"
 )
 
-// The end waits for what is on its way, but not for long, and nothing is lost by it.
-func TestEndDuringADelivery(t *testing.T) {
+// Shutdown waits a limited time for the delivery in flight, and loses no message.
+func TestShutdownDuringDelivery(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(ctx context.Context) (queue.Answer, error)
 		left   int
@@ -34,7 +34,7 @@ func TestEndDuringADelivery(t *testing.T) {
 				asked <- true
 				<-end
 				return c.answer(ctx)
-			}), quick())
+			}), quickPolicy())
 			b.accept(t, "a")
 			<-asked
 			stopped := make(chan struct{})
@@ -43,13 +43,13 @@ func TestEndDuringADelivery(t *testing.T) {
 			select {
 			case <-stopped:
 			case <-time.After(15 * time.Second):
-				t.Fatal("it does not end")
+				t.Fatal("the queue does not stop")
 			}
-			again := opened(t, folder, newUpstream())
+			again := openStopped(t, folder, newUpstream())
 			defer again.stop()
-			again.atRest(t, c.left, 0)
+			again.wantCounts(t, c.left, 0)
 			if items := again.list(t, queue.StateWaiting); c.left == 1 && items[0].Attempts != 0 {
-				t.Errorf("%+v: what was cut short is no attempt", items)
+				t.Errorf("%+v: a canceled delivery counts as an attempt", items)
 			}
 		})
 	}
@@ -64,25 +64,25 @@ func (f senderFunc) Send(ctx context.Context, _ string, m *queue.Message) (queue
 // LastSuccess implements queue.Sender.
 func (senderFunc) LastSuccess(string) time.Time { return time.Time{} }
 
-// A restart keeps order, attempts, waits and the dead.
-func TestRestartKeepsWhatIsKnown(t *testing.T) {
+// A restart keeps the order, attempts, delays and dead letters.
+func TestRestartKeepsMessagesAndNotes(t *testing.T) {
 	folder := t.TempDir()
 	u := newUpstream()
-	u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
+	u.setAnswer(func(m *queue.Message, _ int) (queue.Answer, error) {
 		if string(m.Body) == "bad" {
 			return queue.Answer{Status: 422}, nil
 		}
 		return queue.Answer{Status: 503, RetryAfter: time.Minute}, nil
 	})
-	b := open(t, folder, u, slow())
+	b := open(t, folder, u, slowPolicy())
 	b.accept(t, "bad", "a", "b")
-	b.until(t, "the first has failed", func(events.QueueStatus) bool { return b.list(t, queue.StateWaiting)[0].Attempts == 1 })
+	b.waitFor(t, "the first has failed", func(events.QueueStatus) bool { return b.list(t, queue.StateWaiting)[0].Attempts == 1 })
 	before := b.list(t, queue.StateWaiting)
 	b.stop()
 
-	u.behave(nil)
-	b = open(t, folder, u, slow())
-	b.atRest(t, 2, 1)
+	u.setAnswer(nil)
+	b = open(t, folder, u, slowPolicy())
+	b.wantCounts(t, 2, 1)
 	after := b.list(t, queue.StateWaiting)
 	if len(after) != 2 || after[0].Attempts != 1 || after[0].ID != before[0].ID || !after[0].NotBefore.Equal(before[0].NotBefore) || after[0].LastError != "status 503" {
 		t.Errorf("before %+v\nafter %+v", before, after)
@@ -90,30 +90,30 @@ func TestRestartKeepsWhatIsKnown(t *testing.T) {
 	if dead := b.list(t, queue.StateDead); dead[0].Cause != "refused" || dead[0].LastError != "status 422" {
 		t.Errorf("dead %+v", dead)
 	}
-	s := b.until(t, "the first rests", func(s events.QueueStatus) bool { return s.NextAttempt != nil })
+	s := b.waitFor(t, "the first is delayed", func(s events.QueueStatus) bool { return s.NextAttempt != nil })
 	if s.NextAttempt.Sub(after[0].NotBefore).Abs() > time.Second || s.Waiting != 2 || !s.Oldest.Equal(after[0].Accepted) {
 		t.Errorf("%+v", s)
 	}
 	if n := len(u.bodies()); n != 2 {
-		t.Errorf("%d were sent before their time", n-2)
+		t.Errorf("%d messages were sent too early", n-2)
 	}
 	b.recover()
-	b.until(t, "all are delivered", empty)
+	b.waitFor(t, "all are delivered", empty)
 	equal(t, u.bodies()[2:], []string{"a", "b"})
 }
 
-// What no configuration speaks of is delivered nevertheless.
-func TestQueuesOfTheStoreAreDelivered(t *testing.T) {
+// Stored messages of services without a configuration are delivered.
+func TestUnconfiguredQueuesAreDelivered(t *testing.T) {
 	folder := t.TempDir()
 	u := newUpstream()
-	b := opened(t, folder, u)
+	b := openStopped(t, folder, u)
 	for i := range 3 {
 		if err := b.Accept(t.Context(), fmt.Sprint("s", i), message("x")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	b.stop()
-	b = opened(t, folder, u)
+	b = openStopped(t, folder, u)
 	b.run(t)
 	for range 3 {
 		u.next(t)
@@ -123,9 +123,9 @@ func TestQueuesOfTheStoreAreDelivered(t *testing.T) {
 	}
 }
 
-func TestChangesAreTold(t *testing.T) {
+func TestStatusChangesArePublished(t *testing.T) {
 	u := newUpstream()
-	b := open(t, "", u, slow())
+	b := open(t, "", u, slowPolicy())
 	sub := b.bus.Subscribe(100)
 	defer sub.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

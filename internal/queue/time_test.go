@@ -11,23 +11,23 @@ import (
 	"cbproxy/internal/queue"
 )
 
-// inBubble runs test with a queue in memory and a clock of its own.
-func inBubble(t *testing.T, p queue.Policy, test func(t *testing.T, b *bench, u *upstream)) {
+// withFakeClock runs test with a queue in memory and a fake clock.
+func withFakeClock(t *testing.T, p queue.Policy, test func(t *testing.T, b *testQueue, u *upstream)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream()
 		b := open(t, "", u, p)
 		defer b.stop()
-		synctest.Wait() // or a message may be sent before it has arrived, which hurries it
+		synctest.Wait() // the worker must wait for messages before the first one, or the first one ends a pause
 		test(t, b, u)
 	})
 }
 
-func TestWaitsGrowWithFailuresUpToTheirBound(t *testing.T) {
-	p := quick()
+func TestBackoffGrowsUpToMaximum(t *testing.T) {
+	p := quickPolicy()
 	p.Backoff, p.MaxBackoff = time.Second, time.Minute
-	inBubble(t, p, func(t *testing.T, b *bench, u *upstream) {
-		u.behave(isDown)
+	withFakeClock(t, p, func(t *testing.T, b *testQueue, u *upstream) {
+		u.setAnswer(failToConnect)
 		b.accept(t, "a")
 		last := u.next(t).at
 		exact := 0
@@ -35,7 +35,7 @@ func TestWaitsGrowWithFailuresUpToTheirBound(t *testing.T) {
 			s := u.next(t)
 			wait, want := s.at.Sub(last), min(time.Second<<i, time.Minute)
 			if wait < want*3/4 || wait > min(want*5/4, time.Minute)+time.Millisecond {
-				t.Errorf("wait %d: %v, want about %v", i, wait, want)
+				t.Errorf("delay %d: %v, want about %v", i, wait, want)
 			}
 			if wait == want && want < time.Minute {
 				exact++
@@ -45,12 +45,12 @@ func TestWaitsGrowWithFailuresUpToTheirBound(t *testing.T) {
 			}
 		}
 		if exact > 2 {
-			t.Errorf("%d waits have no jitter", exact)
+			t.Errorf("%d delays have no jitter", exact)
 		}
 	})
 }
 
-func TestRetryAfterIsHonouredUpToAnHour(t *testing.T) {
+func TestRetryAfterIsHonoredUpToOneHour(t *testing.T) {
 	for name, c := range map[string]struct {
 		said, want time.Duration
 		status     int
@@ -60,10 +60,10 @@ func TestRetryAfterIsHonouredUpToAnHour(t *testing.T) {
 		"shorter than the backoff": {time.Millisecond, time.Second, 503},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := quick()
+			p := quickPolicy()
 			p.Backoff, p.MaxBackoff, p.MaxAge = time.Second, time.Second, 1000*time.Hour
-			inBubble(t, p, func(t *testing.T, b *bench, u *upstream) {
-				u.behave(func(_ *queue.Message, attempt int) (queue.Answer, error) {
+			withFakeClock(t, p, func(t *testing.T, b *testQueue, u *upstream) {
+				u.setAnswer(func(_ *queue.Message, attempt int) (queue.Answer, error) {
 					if attempt > 1 {
 						return queue.Answer{Status: 200}, nil
 					}
@@ -76,7 +76,7 @@ func TestRetryAfterIsHonouredUpToAnHour(t *testing.T) {
 					t.Errorf("status %+v", s)
 				}
 				if c.said > time.Second {
-					b.accept(t, "b") // who comes does not hurry it
+					b.accept(t, "b") // a new message does not end the pause
 				}
 				if wait := u.next(t).at.Sub(first.at); wait < c.want*3/4 || c.said > time.Second && wait < c.want || wait > c.want*5/4 {
 					t.Errorf("waited for %v, want %v", wait, c.want)
@@ -86,50 +86,50 @@ func TestRetryAfterIsHonouredUpToAnHour(t *testing.T) {
 	}
 }
 
-// Whatever it waits for, a message is a dead letter once it is too old.
-func TestMaxAgeIsKept(t *testing.T) {
+// A message becomes a dead letter at its maximum age, whatever it waits for.
+func TestMessagesExpireAtMaxAge(t *testing.T) {
 	for name, answer := range map[string]func(*queue.Message, int) (queue.Answer, error){
-		"while it rests": isDown,
-		"while the upstream wants to be left alone": func(*queue.Message, int) (queue.Answer, error) {
+		"while it is delayed": failToConnect,
+		"while a Retry-After applies": func(*queue.Message, int) (queue.Answer, error) {
 			return queue.Answer{Status: 503, RetryAfter: time.Hour}, nil
 		},
 		"while the breaker is open": func(*queue.Message, int) (queue.Answer, error) {
 			return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(time.Hour), Reason: "open"}
 		},
-		"while the breaker is open without end": func(*queue.Message, int) (queue.Answer, error) {
+		"while the breaker is open for an unknown time": func(*queue.Message, int) (queue.Answer, error) {
 			return queue.Answer{}, &queue.NotAdmitted{Reason: "open"}
 		},
 	} {
 		for _, ordered := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, ordered %v", name, ordered), func(t *testing.T) {
-				p := slow()
+				p := slowPolicy()
 				p.MaxAge, p.Ordered = 10*time.Minute, ordered
-				inBubble(t, p, func(t *testing.T, b *bench, u *upstream) {
-					u.behave(answer)
+				withFakeClock(t, p, func(t *testing.T, b *testQueue, u *upstream) {
+					u.setAnswer(answer)
 					b.accept(t, "a")
 					time.Sleep(10*time.Minute - time.Second)
 					b.accept(t, "b")
-					b.atRest(t, 2, 0)
+					b.wantCounts(t, 2, 0)
 					time.Sleep(2 * time.Second)
 					synctest.Wait()
-					// Where others may pass, one that rests is looked at when the upstream may be asked again.
+					// An unordered queue checks a delayed message only when it may send again.
 					if dead := b.list(t, queue.StateDead); (ordered || u.count("b") > 0 || u.count("a") == 0) &&
 						(len(dead) != 1 || dead[0].Path != "/svc/a" || dead[0].Cause != "expired") {
 						t.Errorf("dead: %+v", dead)
 					}
 					time.Sleep(2 * time.Hour)
-					b.atRest(t, 0, 2)
+					b.wantCounts(t, 0, 2)
 				})
 			})
 		}
 	}
 }
 
-func TestNothingIsSentBeforeTheBreakerAdmits(t *testing.T) {
-	inBubble(t, quick(), func(t *testing.T, b *bench, u *upstream) {
+func TestNoDeliveryBeforeBreakerAdmits(t *testing.T) {
+	withFakeClock(t, quickPolicy(), func(t *testing.T, b *testQueue, u *upstream) {
 		var asked atomic.Int32
 		until := time.Now().Add(time.Minute)
-		u.behave(func(*queue.Message, int) (queue.Answer, error) {
+		u.setAnswer(func(*queue.Message, int) (queue.Answer, error) {
 			if asked.Add(1); time.Now().Before(until) {
 				return queue.Answer{}, &queue.NotAdmitted{RetryAt: until, Reason: "open"}
 			}
@@ -143,13 +143,13 @@ func TestNothingIsSentBeforeTheBreakerAdmits(t *testing.T) {
 	})
 }
 
-// A breaker that names a moment that has passed must not be asked in a loop.
-func TestBreakerThatRefusesAgainAndAgainIsNotAskedInALoop(t *testing.T) {
+// A breaker that refuses with a time in the past must not be polled in a loop.
+func TestRefusingBreakerIsNotPolledInALoop(t *testing.T) {
 	for name, at := range map[string]time.Duration{"in the past": -time.Second, "unknown": 0} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, quick(), func(t *testing.T, b *bench, u *upstream) {
+			withFakeClock(t, quickPolicy(), func(t *testing.T, b *testQueue, u *upstream) {
 				asked := make(chan bool, 1000)
-				u.behave(func(*queue.Message, int) (queue.Answer, error) {
+				u.setAnswer(func(*queue.Message, int) (queue.Answer, error) {
 					asked <- true
 					refused := &queue.NotAdmitted{Reason: "open"}
 					if at != 0 {
@@ -160,25 +160,25 @@ func TestBreakerThatRefusesAgainAndAgainIsNotAskedInALoop(t *testing.T) {
 				b.accept(t, "a")
 				time.Sleep(10 * time.Second)
 				if n := len(asked); n < 9 || n > 13 {
-					t.Errorf("asked %d times in 10s", n)
+					t.Errorf("the breaker was called %d times in 10s", n)
 				}
-				b.atRest(t, 1, 0)
+				b.wantCounts(t, 1, 0)
 			})
 		})
 	}
 }
 
-// The breaker may change its mind while its refusal is on the way.
-func TestAdmissionDuringARefusalIsNotLost(t *testing.T) {
-	inBubble(t, quick(), func(t *testing.T, b *bench, u *upstream) {
+// The breaker may close after it refused, before the worker handles the refusal.
+func TestRecoveryDuringRefusalIsNotLost(t *testing.T) {
+	withFakeClock(t, quickPolicy(), func(t *testing.T, b *testQueue, u *upstream) {
 		refused := false
-		u.behave(func(*queue.Message, int) (queue.Answer, error) {
+		u.setAnswer(func(*queue.Message, int) (queue.Answer, error) {
 			if refused {
 				return queue.Answer{Status: 200}, nil
 			}
 			refused = true
 			b.recover()
-			synctest.Wait() // it is heard
+			synctest.Wait() // the worker has received the event
 			return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(time.Hour), Reason: "open"}
 		})
 		began := time.Now()
@@ -189,28 +189,30 @@ func TestAdmissionDuringARefusalIsNotLost(t *testing.T) {
 	})
 }
 
-func TestWhatHurriesTheLine(t *testing.T) {
+func TestEventsThatEndThePause(t *testing.T) {
 	for name, c := range map[string]struct {
-		hurry func(t *testing.T, b *bench)
-		now   bool
+		event  func(t *testing.T, b *testQueue)
+		atOnce bool
 	}{
-		"recovery":        {func(_ *testing.T, b *bench) { b.recover() }, true},
-		"another's":       {func(_ *testing.T, b *bench) { b.bus.Publish(events.StateChanged{Service: "other", To: events.Closed}) }, false},
-		"an opening":      {func(_ *testing.T, b *bench) { b.bus.Publish(events.StateChanged{Service: "svc", To: events.Open}) }, false},
-		"an arrival":      {func(t *testing.T, b *bench) { b.accept(t, "b") }, true},
-		"an operator":     {func(t *testing.T, b *bench) { _, _ = b.Retry(t.Context(), b.list(t, queue.StateWaiting)[0].ID) }, true},
-		"nothing":         {func(*testing.T, *bench) {}, false},
-		"a configuration": {func(_ *testing.T, b *bench) { b.Configure("svc", slow()) }, false},
+		"recovery": {func(_ *testing.T, b *testQueue) { b.recover() }, true},
+		"other recovery": {func(_ *testing.T, b *testQueue) {
+			b.bus.Publish(events.StateChanged{Service: "other", To: events.Closed})
+		}, false},
+		"opening":       {func(_ *testing.T, b *testQueue) { b.bus.Publish(events.StateChanged{Service: "svc", To: events.Open}) }, false},
+		"new message":   {func(t *testing.T, b *testQueue) { b.accept(t, "b") }, true},
+		"retry":         {func(t *testing.T, b *testQueue) { _, _ = b.Retry(t.Context(), b.list(t, queue.StateWaiting)[0].ID) }, true},
+		"nothing":       {func(*testing.T, *testQueue) {}, false},
+		"configuration": {func(_ *testing.T, b *testQueue) { b.Configure("svc", slowPolicy()) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, slow(), func(t *testing.T, b *bench, u *upstream) {
-				u.behave(isDown)
+			withFakeClock(t, slowPolicy(), func(t *testing.T, b *testQueue, u *upstream) {
+				u.setAnswer(failToConnect)
 				b.accept(t, "a")
 				began := u.next(t).at
 				synctest.Wait()
-				u.behave(nil)
-				c.hurry(t, b)
-				if waited := u.next(t).at.Sub(began); waited < time.Minute != c.now {
+				u.setAnswer(nil)
+				c.event(t, b)
+				if waited := u.next(t).at.Sub(began); waited < time.Minute != c.atOnce {
 					t.Errorf("sent after %v", waited)
 				}
 			})
@@ -218,41 +220,41 @@ func TestWhatHurriesTheLine(t *testing.T) {
 	}
 }
 
-// What is dead by its attempts leaves a pause behind that recovery ends.
-func TestRecoveryEndsThePauseAfterADeath(t *testing.T) {
-	p := slow()
+// A recovery ends the pause that a dead letter caused.
+func TestRecoveryEndsPauseAfterDeadLetter(t *testing.T) {
+	p := slowPolicy()
 	p.MaxAttempts = 1
-	inBubble(t, p, func(t *testing.T, b *bench, u *upstream) {
-		u.behave(isDown)
+	withFakeClock(t, p, func(t *testing.T, b *testQueue, u *upstream) {
+		u.setAnswer(failToConnect)
 		b.accept(t, "a")
 		began := u.next(t).at
-		u.behave(nil)
+		u.setAnswer(nil)
 		synctest.Wait()
-		if err := b.Accept(t.Context(), "svc", message("b")); err != nil { // hurries, as any does
+		if err := b.Accept(t.Context(), "svc", message("b")); err != nil { // ends the pause, as every new message does
 			t.Fatal(err)
 		}
 		u.next(t)
-		u.behave(isDown)
+		u.setAnswer(failToConnect)
 		b.accept(t, "c")
 		u.next(t)
 		synctest.Wait()
-		u.behave(nil)
-		b.store.Add(t.Context(), "svc", nil) // is seen when the line looks, and hurries nothing
+		u.setAnswer(nil)
+		b.store.Add(t.Context(), "svc", nil) // found at the next read, and does not end the pause
 		b.recover()
 		synctest.Wait()
 		if waited := time.Since(began); waited > time.Minute {
 			t.Errorf("after %v", waited)
 		}
-		if n := len(b.list(t, queue.StateDead)); n != 3 { // a and c, and what can't be read
+		if n := len(b.list(t, queue.StateDead)); n != 3 { // a, c and the unreadable one
 			t.Errorf("%d are dead", n)
 		}
 	})
 }
 
-// After ten failures in a row whoever comes waits like the rest.
-func TestArrivalsHurryTenFailuresInARow(t *testing.T) {
-	inBubble(t, slow(), func(t *testing.T, b *bench, u *upstream) {
-		u.behave(isDown)
+// After ten consecutive failures new messages no longer end the pause.
+func TestNewMessagesEndPauseForTenFailures(t *testing.T) {
+	withFakeClock(t, slowPolicy(), func(t *testing.T, b *testQueue, u *upstream) {
+		u.setAnswer(failToConnect)
 		for range 15 {
 			b.accept(t, "x")
 			synctest.Wait()
@@ -268,12 +270,12 @@ func TestArrivalsHurryTenFailuresInARow(t *testing.T) {
 	})
 }
 
-// Where others may pass, arrivals must not spend the attempts of one that always fails.
-func TestArrivalsDoNotHurryWhatOthersMayPass(t *testing.T) {
-	p := slow()
+// In an unordered queue new messages must not use up the attempts of a failed message.
+func TestNewMessagesDoNotRetryFailedOnesInUnorderedQueue(t *testing.T) {
+	p := slowPolicy()
 	p.Ordered = false
-	inBubble(t, p, func(t *testing.T, b *bench, u *upstream) {
-		u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
+	withFakeClock(t, p, func(t *testing.T, b *testQueue, u *upstream) {
+		u.setAnswer(func(m *queue.Message, _ int) (queue.Answer, error) {
 			if string(m.Body) == "poison" {
 				return queue.Answer{Status: 500}, nil
 			}
@@ -286,21 +288,21 @@ func TestArrivalsDoNotHurryWhatOthersMayPass(t *testing.T) {
 			synctest.Wait()
 		}
 		if n := u.count("poison"); n != 1 {
-			t.Errorf("%d attempts at what fails, within one wait", n)
+			t.Errorf("%d attempts of the failed message within one backoff", n)
 		}
 		if n := len(u.bodies()) - u.count("poison"); n != 30 {
-			t.Errorf("%d others were sent", n)
+			t.Errorf("%d other messages were sent", n)
 		}
 	})
 }
 
-func TestOnlySoManyRest(t *testing.T) {
+func TestDelayedMessagesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUpstream()
-		u.behave(isDown)
-		p := slow()
+		u.setAnswer(failToConnect)
+		p := slowPolicy()
 		p.Ordered, p.MaxAge = false, 1000*time.Hour
-		b := opened(t, "", u)
+		b := openStopped(t, "", u)
 		b.Configure("svc", p)
 		all := sequence(0, 1200)
 		b.accept(t, all...)
@@ -312,13 +314,13 @@ func TestOnlySoManyRest(t *testing.T) {
 				t.Fatalf("%s was tried, want %s", got, body)
 			}
 			synctest.Wait()
-			if _, err := b.Retry(t.Context(), last); err != nil { // which ends the pause, and is not its turn
+			if _, err := b.Retry(t.Context(), last); err != nil { // this ends the pause, and the message is not next
 				t.Fatal(err)
 			}
 		}
 		for range 50 {
 			if body := u.next(t).body; u.count(body) < 2 {
-				t.Fatal("another message was tried while 1000 rested")
+				t.Fatal("another message was sent while 1000 were delayed")
 			}
 		}
 	})

@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/queue"
 )
 
-// failsFor answers 500 to messages whose bodies begin with a letter, and 200 to others.
+// failsFor answers 500 to messages whose body has the prefix, and 200 to all others.
 func failsFor(prefix string) func(*queue.Message, int) (queue.Answer, error) {
 	return func(m *queue.Message, _ int) (queue.Answer, error) {
 		if strings.HasPrefix(string(m.Body), prefix) {
@@ -23,31 +23,31 @@ func failsFor(prefix string) func(*queue.Message, int) (queue.Answer, error) {
 	}
 }
 
-// usual is a policy with the waits of the defaults.
-func usual() queue.Policy {
-	p := quick()
+// defaultWaitPolicy returns a policy with the default backoffs.
+func defaultWaitPolicy() queue.Policy {
+	p := quickPolicy()
 	p.Backoff, p.MaxBackoff, p.MaxAge = time.Second, 5*time.Minute, 24*time.Hour
 	return p
 }
 
-// without returns the bodies that do not begin with a letter.
-func without(prefix string, bodies []string) []string {
+// withoutPrefix returns the bodies that do not have the prefix.
+func withoutPrefix(prefix string, bodies []string) []string {
 	return slices.DeleteFunc(slices.Clone(bodies), func(b string) bool { return strings.HasPrefix(b, prefix) })
 }
 
-// A message that fails while those behind it do not blocks them for a few attempts only.
-func TestPoisonIsSetAside(t *testing.T) {
+// A message that fails while the following ones succeed blocks them for a few attempts only.
+func TestPoisonMessageIsSetAside(t *testing.T) {
 	for name, c := range map[string]struct {
 		bodies []string
 		within time.Duration
 		answer func(*queue.Message, int) (queue.Answer, error)
 	}{
-		"at the head":       {append([]string{"p"}, sequence(0, 5)...), 2 * time.Second, failsFor("p")},
-		"in the middle":     {append(append(sequence(0, 5), "p"), sequence(5, 10)...), 2 * time.Second, failsFor("p")},
-		"several at once":   {append([]string{"p1", "p2", "p3"}, sequence(0, 5)...), 40 * time.Second, failsFor("p")},
-		"several apart":     {[]string{"p1", "0", "p2", "1", "p3", "2"}, 10 * time.Second, failsFor("p")},
-		"with one behind":   {[]string{"p", "0"}, 2 * time.Second, failsFor("p")},
-		"with others apart": {[]string{"0", "p1", "1", "p2"}, 5 * time.Second, failsFor("p")},
+		"at the head":            {append([]string{"p"}, sequence(0, 5)...), 2 * time.Second, failsFor("p")},
+		"in the middle":          {append(append(sequence(0, 5), "p"), sequence(5, 10)...), 2 * time.Second, failsFor("p")},
+		"several at once":        {append([]string{"p1", "p2", "p3"}, sequence(0, 5)...), 40 * time.Second, failsFor("p")},
+		"several, separated":     {[]string{"p1", "0", "p2", "1", "p3", "2"}, 10 * time.Second, failsFor("p")},
+		"with one following":     {[]string{"p", "0"}, 2 * time.Second, failsFor("p")},
+		"with others, separated": {[]string{"0", "p1", "1", "p2"}, 5 * time.Second, failsFor("p")},
 		"with a Retry-After": {append([]string{"p"}, sequence(0, 5)...), 25 * time.Second, func(m *queue.Message, n int) (queue.Answer, error) {
 			a, err := failsFor("p")(m, n)
 			if a.Status == 500 {
@@ -59,47 +59,47 @@ func TestPoisonIsSetAside(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := newUpstream()
-				u.behave(c.answer)
-				b := opened(t, "", u)
-				b.Configure("svc", usual())
+				u.setAnswer(c.answer)
+				b := openStopped(t, "", u)
+				b.Configure("svc", defaultWaitPolicy())
 				b.accept(t, c.bodies...)
 				b.run(t)
 				defer b.stop()
-				good := without("p", c.bodies)
+				good := withoutPrefix("p", c.bodies)
 				poison := len(c.bodies) - len(good)
 				time.Sleep(c.within)
 				synctest.Wait()
-				equal(t, without("p", u.bodies()), good)
-				b.atRest(t, poison, 0)
+				equal(t, withoutPrefix("p", u.bodies()), good)
+				b.wantCounts(t, poison, 0)
 				time.Sleep(time.Hour)
 				synctest.Wait()
 				for _, i := range b.list(t, queue.StateWaiting) {
-					if name != "with others apart" && !i.Aside || i.Attempts < 5 {
+					if name != "with others, separated" && !i.Aside || i.Attempts < 5 {
 						t.Errorf("%+v", i)
 					}
 				}
-				u.behave(nil)
+				u.setAnswer(nil)
 				time.Sleep(time.Hour)
 				synctest.Wait()
-				b.atRest(t, 0, 0)
+				b.wantCounts(t, 0, 0)
 			})
 		})
 	}
 }
 
-// Nothing that comes is queued for the sake of what is set aside.
-func TestWhatIsSetAsideIsNotWaitedFor(t *testing.T) {
-	inBubble(t, usual(), func(t *testing.T, b *bench, u *upstream) {
-		u.behave(failsFor("p"))
+// New messages do not wait for a message that is set aside.
+func TestMessageSetAsideDelaysNoOthers(t *testing.T) {
+	withFakeClock(t, defaultWaitPolicy(), func(t *testing.T, b *testQueue, u *upstream) {
+		u.setAnswer(failsFor("p"))
 		b.accept(t, "p", "a")
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if _, waiting := b.Waiting("svc"); waiting {
-			t.Error("others wait for it")
+			t.Error("other messages wait for it")
 		}
-		b.accept(t, "b", "c") // are sent at once although it rests
+		b.accept(t, "b", "c") // are sent at once although the poison message is delayed
 		synctest.Wait()
-		equal(t, without("p", u.bodies()), []string{"a", "b", "c"})
+		equal(t, withoutPrefix("p", u.bodies()), []string{"a", "b", "c"})
 		if s := b.Status("svc"); s.Waiting != 1 {
 			t.Errorf("%+v", s)
 		}
@@ -108,31 +108,31 @@ func TestWhatIsSetAsideIsNotWaitedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		b.atRest(t, 0, 0)
-		u.behave(isDown)
+		b.wantCounts(t, 0, 0)
+		u.setAnswer(failToConnect)
 		b.accept(t, "d")
 		synctest.Wait()
 		if _, waiting := b.Waiting("svc"); !waiting {
-			t.Error("nothing waits for the one that can't be sent")
+			t.Error("the undeliverable message does not block the queue")
 		}
 	})
 }
 
-// A Retry-After that only one message gets, while clients' requests succeed, is for that one alone.
-func TestRetryAfterOfOneMessage(t *testing.T) {
+// A Retry-After that only one message receives applies to that message alone if client requests succeed.
+func TestRetryAfterForOneMessage(t *testing.T) {
 	for name, c := range map[string]struct {
-		status, all int // all: how many get it
+		status, all int // all: how many messages receive it
 		clients     bool
-		sent        int // of what comes, within a minute
+		sent        int // of the other messages, within a minute
 	}{
-		"503, and clients succeed":       {503, 1, true, 3},
-		"503, and nobody else is served": {503, 1, false, 0},
-		"503 for all":                    {503, 4, true, 1},
-		"429, and clients succeed":       {429, 1, true, 0},
+		"503, and clients succeed":    {503, 1, true, 3},
+		"503, and no client requests": {503, 1, false, 0},
+		"503 for all":                 {503, 4, true, 1},
+		"429, and clients succeed":    {429, 1, true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, usual(), func(t *testing.T, b *bench, u *upstream) {
-				u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
+			withFakeClock(t, defaultWaitPolicy(), func(t *testing.T, b *testQueue, u *upstream) {
+				u.setAnswer(func(m *queue.Message, _ int) (queue.Answer, error) {
 					if n := strings.Index("pabc", string(m.Body)); n < c.all {
 						return queue.Answer{Status: c.status, RetryAfter: time.Hour}, nil
 					}
@@ -142,45 +142,44 @@ func TestRetryAfterOfOneMessage(t *testing.T) {
 				for range 60 {
 					time.Sleep(time.Second)
 					if c.clients {
-						u.succeed()
+						u.recordSuccess()
 					}
 				}
 				synctest.Wait()
-				if got := without("p", u.bodies()); len(got) != c.sent || c.sent > 1 && !slices.Equal(got, []string{"a", "b", "c"}) {
+				if got := withoutPrefix("p", u.bodies()); len(got) != c.sent || c.sent > 1 && !slices.Equal(got, []string{"a", "b", "c"}) {
 					t.Errorf("sent %q", got)
 				}
 				if n := u.count("p"); n > 3 {
-					t.Errorf("the one that it is for was sent %d times", n)
+					t.Errorf("the message with the Retry-After was sent %d times", n)
 				}
 			})
 		})
 	}
 }
 
-// Arrivals find a poison that has been alone so far.
-func TestPoisonThatWasAloneDoesNotBlockArrivals(t *testing.T) {
-	inBubble(t, usual(), func(t *testing.T, b *bench, u *upstream) {
-		u.behave(failsFor("p"))
+// New messages arrive behind a poison message that was alone in the queue.
+func TestSinglePoisonMessageDoesNotBlockNewMessages(t *testing.T) {
+	withFakeClock(t, defaultWaitPolicy(), func(t *testing.T, b *testQueue, u *upstream) {
+		u.setAnswer(failsFor("p"))
 		b.accept(t, "p")
 		time.Sleep(30 * time.Minute)
 		b.accept(t, "a")
 		synctest.Wait()
-		equal(t, without("p", u.bodies()), []string{"a"})
+		equal(t, withoutPrefix("p", u.bodies()), []string{"a"})
 	})
 }
 
-// However an upstream fails, as long as it fails for all, none of its messages is taken for the cause, and
-// once it works they come in their order.
+// If an upstream fails for all messages, no message is set aside, and after the recovery they are delivered in order.
 func TestFailingUpstreamSetsNothingAside(t *testing.T) {
 	for name, answer := range map[string]func(*queue.Message, int) (queue.Answer, error){
-		"500": answers(500), "503": answers(503), "429": answers(429), "is down": isDown,
+		"500": answerWith(500), "503": answerWith(503), "429": answerWith(429), "is down": failToConnect,
 		"503 with a Retry-After": func(*queue.Message, int) (queue.Answer, error) {
 			return queue.Answer{Status: 503, RetryAfter: time.Minute}, nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, usual(), func(t *testing.T, b *bench, u *upstream) {
-				u.behave(answer)
+			withFakeClock(t, defaultWaitPolicy(), func(t *testing.T, b *testQueue, u *upstream) {
+				u.setAnswer(answer)
 				all := sequence(0, 40)
 				b.accept(t, all[:20]...)
 				time.Sleep(time.Hour)
@@ -188,7 +187,7 @@ func TestFailingUpstreamSetsNothingAside(t *testing.T) {
 				time.Sleep(time.Hour)
 				synctest.Wait()
 				if n := len(u.bodies()); n > 20*3+2*120 {
-					t.Errorf("it was asked %d times in 2h", n)
+					t.Errorf("%d attempts in 2h", n)
 				}
 				for _, i := range b.list(t, queue.StateWaiting) {
 					if i.Aside {
@@ -196,26 +195,26 @@ func TestFailingUpstreamSetsNothingAside(t *testing.T) {
 					}
 				}
 				failed := len(u.bodies())
-				u.behave(nil)
+				u.setAnswer(nil)
 				time.Sleep(time.Hour)
 				synctest.Wait()
 				equal(t, u.bodies()[failed:], all)
-				b.atRest(t, 0, 0)
+				b.wantCounts(t, 0, 0)
 			})
 		})
 	}
 }
 
-// An upstream that is back after it was down is told apart from one that was not down at all.
-func TestRecoveryKeepsTheOrderOfWhatHasFailedBefore(t *testing.T) {
-	inBubble(t, usual(), func(t *testing.T, b *bench, u *upstream) {
+// A recovery of the upstream is not mistaken for a poison message at the head of the queue.
+func TestRecoveryKeepsOrderOfFailedMessages(t *testing.T) {
+	withFakeClock(t, defaultWaitPolicy(), func(t *testing.T, b *testQueue, u *upstream) {
 		for range 20 {
-			u.behave(answers(500))
+			u.setAnswer(answerWith(500))
 			b.accept(t, "a", "b", "c")
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			failed := len(u.bodies())
-			u.behave(nil)
+			u.setAnswer(nil)
 			b.recover()
 			synctest.Wait()
 			equal(t, u.bodies()[failed:], []string{"a", "b", "c"})
@@ -223,18 +222,18 @@ func TestRecoveryKeepsTheOrderOfWhatHasFailedBefore(t *testing.T) {
 	})
 }
 
-// The second failure that a message may have caused itself makes it a suspect, restarts or not, but not within moments.
-func TestSuspectsAreToldToTheSender(t *testing.T) {
-	p := usual()
+// A message becomes a suspect at the second failure that it may have caused, also after restarts, but not within moments.
+func TestSenderIsToldOfSuspects(t *testing.T) {
+	p := defaultWaitPolicy()
 	p.Backoff, p.MaxBackoff = 100*time.Millisecond, 100*time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
 		folder := t.TempDir()
 		var suspects []bool
 		u := newUpstream()
-		u.behave(func(m *queue.Message, attempt int) (queue.Answer, error) {
+		u.setAnswer(func(m *queue.Message, attempt int) (queue.Answer, error) {
 			suspects = append(suspects, m.Suspect)
 			if attempt > 2 && attempt < 20 {
-				return isDown(m, attempt)
+				return failToConnect(m, attempt)
 			}
 			return queue.Answer{Status: 500}, nil
 		})
@@ -243,7 +242,7 @@ func TestSuspectsAreToldToTheSender(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		b.stop()
 		if first := slices.Index(suspects, true); first < 6 || first > 12 {
-			t.Errorf("attempt %d was the first of a suspect: %v", first+1, suspects)
+			t.Errorf("attempt %d was the first as a suspect: %v", first+1, suspects)
 		}
 		suspects = nil
 		b = open(t, folder, u, p)
@@ -256,12 +255,12 @@ func TestSuspectsAreToldToTheSender(t *testing.T) {
 	})
 }
 
-// Restarts in between change nothing: all others come in their order, once.
-func TestPoisonIsSetAsideInSpiteOfRestarts(t *testing.T) {
+// With restarts in between, all other messages are delivered once and in order.
+func TestPoisonMessageIsSetAsideAcrossRestarts(t *testing.T) {
 	folder := t.TempDir()
 	u := newUpstream()
-	u.behave(failsFor("p"))
-	b := open(t, folder, u, quick())
+	u.setAnswer(failsFor("p"))
+	b := open(t, folder, u, quickPolicy())
 	var all []string
 	for i := range 30 {
 		all = append(all, []string{"p", ""}[min(i%5, 1)]+fmt.Sprint(i))
@@ -270,48 +269,48 @@ func TestPoisonIsSetAsideInSpiteOfRestarts(t *testing.T) {
 		b.accept(t, all[i])
 		if i%3 == 0 {
 			b.stop()
-			b = open(t, folder, u, quick())
+			b = open(t, folder, u, quickPolicy())
 		}
 	}
-	b.until(t, "the others are delivered", func(s events.QueueStatus) bool { return s.Waiting == 6 })
-	equal(t, without("p", u.bodies()), without("p", all))
-	u.behave(nil)
-	b.until(t, "all are delivered", empty)
-	b.atRest(t, 0, 0)
+	b.waitFor(t, "the other messages are delivered", func(s events.QueueStatus) bool { return s.Waiting == 6 })
+	equal(t, withoutPrefix("p", u.bodies()), withoutPrefix("p", all))
+	u.setAnswer(nil)
+	b.waitFor(t, "all are delivered", empty)
+	b.wantCounts(t, 0, 0)
 	if n := len(u.bodies()); n < 30 {
-		t.Errorf("%d were sent", n)
+		t.Errorf("%d messages were sent", n)
 	}
 }
 
-// Where order does not matter, one that fails again and again does not make the others wait either.
-func TestPoisonDoesNotPauseOthersWithoutOrder(t *testing.T) {
-	p := usual()
+// In an unordered queue, messages that fail repeatedly do not delay others.
+func TestPoisonMessagesDoNotPauseUnorderedQueue(t *testing.T) {
+	p := defaultWaitPolicy()
 	p.Ordered = false
-	inBubble(t, p, func(t *testing.T, b *bench, u *upstream) {
-		u.behave(failsFor("p"))
+	withFakeClock(t, p, func(t *testing.T, b *testQueue, u *upstream) {
+		u.setAnswer(failsFor("p"))
 		b.accept(t, "p1", "p2", "p3")
-		time.Sleep(2 * time.Hour) // the pause after a failure is long by now
+		time.Sleep(2 * time.Hour) // the pause after a failure has grown
 		for i := range 10 {
 			b.accept(t, fmt.Sprint(i))
 			synctest.Wait()
-			if n := len(without("p", u.bodies())); n != i+1 {
-				t.Fatalf("%d of %d were sent at once", n, i+1)
+			if n := len(withoutPrefix("p", u.bodies())); n != i+1 {
+				t.Fatalf("%d of %d messages were sent at once", n, i+1)
 			}
 			time.Sleep(time.Minute)
 		}
 	})
 }
 
-// A poison for which the upstream hangs takes a share of the time only.
-func TestPoisonThatHangsLeavesTimeToOthers(t *testing.T) {
+// A poison message on which the upstream hangs takes up only a share of the time.
+func TestPoisonMessageThatHangsTakesAShareOfTheTime(t *testing.T) {
 	for _, ordered := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ordered %v", ordered), func(t *testing.T) {
-			p := usual()
+			p := defaultWaitPolicy()
 			p.Ordered = ordered
-			inBubble(t, p, func(t *testing.T, b *bench, u *upstream) {
+			withFakeClock(t, p, func(t *testing.T, b *testQueue, u *upstream) {
 				const timeout = 30 * time.Second
 				var hung atomic.Int64
-				u.behave(func(m *queue.Message, _ int) (queue.Answer, error) {
+				u.setAnswer(func(m *queue.Message, _ int) (queue.Answer, error) {
 					if m.Body[0] != 'p' {
 						return queue.Answer{Status: 200}, nil
 					}
@@ -325,16 +324,16 @@ func TestPoisonThatHangsLeavesTimeToOthers(t *testing.T) {
 				b.accept(t, "first")
 				time.Sleep(2 * time.Hour)
 				began, was := time.Now(), hung.Load()
-				n := len(without("p", u.bodies()))
+				n := len(withoutPrefix("p", u.bodies()))
 				for i := range 3600 {
 					b.accept(t, fmt.Sprint(i))
 					time.Sleep(time.Second)
 				}
 				if share := float64(hung.Load()-was) / float64(time.Since(began)); share > 0.5 {
-					t.Errorf("it took %.2f of the time", share)
+					t.Errorf("the poison messages took %.2f of the time", share)
 				}
-				if n := len(without("p", u.bodies())) - n; n < 3500 {
-					t.Errorf("%d of 3600 others were delivered", n)
+				if n := len(withoutPrefix("p", u.bodies())) - n; n < 3500 {
+					t.Errorf("%d of 3600 other messages were delivered", n)
 				}
 			})
 		})
