@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// BenchmarkQueueAdd tells what a record of 1 KiB costs, and how many share a commit: one caller
-// waits for the disk each time, many wait together.
+// BenchmarkQueueAdd measures additions of 1 KiB and the records per commit. A single caller waits for each commit, concurrent ones share them.
 func BenchmarkQueueAdd(b *testing.B) {
 	for _, callers := range []int{1, 64} {
 		b.Run(strconv.Itoa(callers), func(b *testing.B) {

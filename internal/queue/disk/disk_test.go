@@ -17,9 +17,9 @@ import (
 
 func openQueue(t testing.TB, folder string) *disk.Queue {
 	t.Helper()
-	q, aside, err := disk.Open(folder)
-	if err != nil || len(aside) > 0 {
-		t.Fatal(err, aside)
+	q, setAside, err := disk.Open(folder)
+	if err != nil || len(setAside) > 0 {
+		t.Fatal(err, setAside)
 	}
 	t.Cleanup(func() { _ = q.Close() })
 	return q
@@ -34,7 +34,7 @@ func add(t testing.TB, q *disk.Queue, service, payload string) uint64 {
 	return seq
 }
 
-// payloads returns what waits, or what is dead, with its notes.
+// payloads returns the payloads and notes of all records that read returns.
 func payloads(t testing.TB, read func(service string, after uint64, limit, maxBytes int) ([]disk.Record, error), service string) (all []string) {
 	t.Helper()
 	for after := uint64(0); ; {
@@ -47,7 +47,7 @@ func payloads(t testing.TB, read func(service string, after uint64, limit, maxBy
 		}
 		for _, r := range records {
 			if r.Seq <= after {
-				t.Fatalf("%d comes after %d", r.Seq, after)
+				t.Fatalf("%d was read after %d", r.Seq, after)
 			}
 			after = r.Seq
 			text := string(r.Payload)
@@ -68,7 +68,7 @@ func remove(t testing.TB, q *disk.Queue, service string, seq uint64) {
 	}
 }
 
-func TestQueueKeepsOrderNotesAndTheDead(t *testing.T) {
+func TestQueueKeepsOrderNotesAndDeadLetters(t *testing.T) {
 	for name, folder := range map[string]string{"file": t.TempDir(), "memory": ""} {
 		t.Run(name, func(t *testing.T) {
 			q := openQueue(t, folder)
@@ -78,7 +78,7 @@ func TestQueueKeepsOrderNotesAndTheDead(t *testing.T) {
 				add(t, q, "b", fmt.Sprint("b", i))
 			}
 			remove(t, q, "a", seqs[3])
-			remove(t, q, "a", seqs[3]) // once more is no error
+			remove(t, q, "a", seqs[3]) // removing it again is not an error
 			if err := q.Note("a", seqs[0], []byte("tried")); err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestQueueKeepsOrderNotesAndTheDead(t *testing.T) {
 				}
 				r, dead1, found, err := q.Get("a", seqs[1])
 				if err != nil || !found || !dead1 || string(r.Note) != "refused" {
-					t.Errorf("the dead one: %+v %v %v %v", r, dead1, found, err)
+					t.Errorf("the dead letter: %+v %v %v %v", r, dead1, found, err)
 				}
 			}
 			check(q)
@@ -117,22 +117,22 @@ func TestQueueKeepsOrderNotesAndTheDead(t *testing.T) {
 			check(q)
 			renamed, err := q.Requeue(t.Context(), "a", seqs[1])
 			if err != nil || renamed <= seqs[19] {
-				t.Errorf("revived as %d, %v", renamed, err)
+				t.Errorf("requeued as %d, %v", renamed, err)
 			}
 			if got := payloads(t, q.Read, "a"); got[18] != "a1" {
-				t.Errorf("after the revival: %q", got)
+				t.Errorf("after Requeue: %q", got)
 			}
 			if err := errors.Join(q.Delete("a", renamed), q.Delete("a", seqs[0])); err != nil {
 				t.Fatal(err)
 			}
 			if waiting, dead := q.Counts("a"); waiting != 17 || dead != 0 {
-				t.Errorf("in the end %d wait and %d are dead", waiting, dead)
+				t.Errorf("in the end %d are waiting and %d are dead", waiting, dead)
 			}
 		})
 	}
 }
 
-func TestQueueRemovesTheOldestDead(t *testing.T) {
+func TestQueueRemovesOldestDeadLetters(t *testing.T) {
 	q := openQueue(t, t.TempDir())
 	for i := range 5 {
 		lost, err := q.DeadLetter("a", add(t, q, "a", fmt.Sprint(i)), []byte("x"), 3)
@@ -145,8 +145,8 @@ func TestQueueRemovesTheOldestDead(t *testing.T) {
 	}
 }
 
-// A number is never given twice, whatever is emptied and restarted.
-func TestQueueNumbersGoOn(t *testing.T) {
+// Sequence numbers are not reused after removals and restarts.
+func TestSequenceNumbersAreNeverReused(t *testing.T) {
 	folder, last := t.TempDir(), uint64(0)
 	for range 4 {
 		q := openQueue(t, folder)
@@ -165,8 +165,8 @@ func TestQueueNumbersGoOn(t *testing.T) {
 	}
 }
 
-// The space of a backlog is given back as it is worked off.
-func TestQueueDeletesWhatIsEmptied(t *testing.T) {
+// Segments are deleted when all their records are removed.
+func TestQueueDeletesEmptySegments(t *testing.T) {
 	folder := t.TempDir()
 	q := openQueue(t, folder)
 	payload := strings.Repeat("x", 1<<20)
@@ -198,8 +198,8 @@ func TestQueueDeletesWhatIsEmptied(t *testing.T) {
 	}
 }
 
-// What many add at once is committed at once, and each gets a number in the order of the queue.
-func TestQueueCommitsForMany(t *testing.T) {
+// Concurrent additions share commits, and each caller gets increasing sequence numbers.
+func TestConcurrentAddsShareCommits(t *testing.T) {
 	q := openQueue(t, t.TempDir())
 	before := q.Commits()
 	const clients, each = 64, 50
@@ -218,21 +218,21 @@ func TestQueueCommitsForMany(t *testing.T) {
 	}
 	all.Wait()
 	if n, _ := q.Counts("a"); n != clients*each {
-		t.Errorf("%d wait", n)
+		t.Errorf("%d records are waiting", n)
 	}
 	if commits := q.Commits() - before; commits > clients*each/4 {
 		t.Errorf("%d commits for %d records", commits, clients*each)
 	}
 	if got := payloads(t, q.Read, "a"); len(got) != clients*each {
-		t.Errorf("%d can be read", len(got))
+		t.Errorf("%d records can be read", len(got))
 	}
 }
 
-// Who does not wait any more has added nothing.
-func TestQueueAddsNothingForWhoHasLeft(t *testing.T) {
+// An Add whose context is canceled either fails and adds nothing, or succeeds.
+func TestCanceledAddAddsNothing(t *testing.T) {
 	q := openQueue(t, t.TempDir())
-	gone, leave := context.WithCancel(t.Context())
-	defer leave()
+	canceled, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	added := map[uint64]bool{}
@@ -240,10 +240,10 @@ func TestQueueAddsNothingForWhoHasLeft(t *testing.T) {
 		all.Go(func() {
 			ctx := t.Context()
 			if i%2 == 0 {
-				ctx = gone
+				ctx = canceled
 			}
 			if i == 101 {
-				leave()
+				cancel()
 			}
 			if seq, err := q.Add(ctx, "a", []byte("x")); err == nil {
 				mu.Lock()
@@ -255,7 +255,7 @@ func TestQueueAddsNothingForWhoHasLeft(t *testing.T) {
 		})
 	}
 	all.Wait()
-	add(t, q, "a", "a commit after all of them") // has seen to what was taken back
+	add(t, q, "a", "a commit after all of them") // it completes the cancellations
 	add(t, q, "a", "and another")
 	records, err := q.Read("a", 0, 1000, 1<<20)
 	if err != nil {
@@ -266,18 +266,18 @@ func TestQueueAddsNothingForWhoHasLeft(t *testing.T) {
 	}
 	for _, r := range records[:len(records)-2] {
 		if !added[r.Seq] {
-			t.Errorf("%d was added by nobody", r.Seq)
+			t.Errorf("no successful Add returned %d", r.Seq)
 		}
 	}
 	if n, _ := q.Counts("a"); n != len(records) {
-		t.Errorf("%d are counted, %d can be read", n, len(records))
+		t.Errorf("%d records are counted, %d can be read", n, len(records))
 	}
 }
 
-// Who reads on while others add must not be given a record before an older one: they would have
-// passed that for good. The files are the trouble, as each has a writer of its own.
-func TestQueueIsReadInOrderOverFiles(t *testing.T) {
-	q := openQueue(t, "") // in memory it is no other, and faster
+// A reader must not receive a record before an older one that is still being added, because it would never read the older one. This could
+// happen at the change of segments, because each has its own writer.
+func TestReadReturnsRecordsInOrderAcrossSegments(t *testing.T) {
+	q := openQueue(t, "") // the same code as with files, but faster
 	const adders, each = 8, 6
 	payload := strings.Repeat("x", 1<<20)
 	var adding sync.WaitGroup
@@ -306,11 +306,11 @@ func TestQueueIsReadInOrderOverFiles(t *testing.T) {
 	}
 }
 
-// Whatever is asked for around the end is told of: who waits for that would wait for ever.
-func TestQueueTellsOfEverythingAroundItsEnd(t *testing.T) {
+// The callback of every Remove during Close is called. Otherwise its caller would wait forever.
+func TestCloseReportsEveryRemoval(t *testing.T) {
 	for range 200 {
 		q := openQueue(t, "")
-		var asked, told atomic.Int64
+		var requested, reported atomic.Int64
 		var clients sync.WaitGroup
 		begun := make(chan bool, 4)
 		for range cap(begun) {
@@ -318,8 +318,8 @@ func TestQueueTellsOfEverythingAroundItsEnd(t *testing.T) {
 				begun <- true
 				var ended atomic.Bool
 				for !ended.Load() {
-					asked.Add(1)
-					q.Remove("a", 1, func(err error) { ended.Store(err != nil); told.Add(1) })
+					requested.Add(1)
+					q.Remove("a", 1, func(err error) { ended.Store(err != nil); reported.Add(1) })
 				}
 			})
 		}
@@ -330,8 +330,8 @@ func TestQueueTellsOfEverythingAroundItsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		clients.Wait()
-		if asked.Load() != told.Load() {
-			t.Fatalf("%d removals, and %d are told of", asked.Load(), told.Load())
+		if requested.Load() != reported.Load() {
+			t.Fatalf("%d removals, %d callbacks", requested.Load(), reported.Load())
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"cbproxy/internal/queue/disk"
 )
 
-func TestDamagedSegmentIsSetAside(t *testing.T) {
+func TestDamagedSegmentsAreSetAside(t *testing.T) {
 	folder := t.TempDir()
 	q := openQueue(t, folder)
 	add(t, q, "a", "x")
@@ -26,14 +26,14 @@ func TestDamagedSegmentIsSetAside(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		copy(content[2*os.Getpagesize():], strings.Repeat("damage", 10000)) // behind the two heads
+		copy(content[2*os.Getpagesize():], strings.Repeat("damage", 10000)) // after the two meta pages
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	q, aside, err := disk.Open(folder)
-	if err != nil || len(aside) != 2 || len(names) != 2 {
-		t.Fatalf("%v, %q", err, aside)
+	q, setAside, err := disk.Open(folder)
+	if err != nil || len(setAside) != 2 || len(names) != 2 {
+		t.Fatalf("%v, %q", err, setAside)
 	}
 	defer q.Close()
 	add(t, q, "a", "z")
@@ -42,8 +42,8 @@ func TestDamagedSegmentIsSetAside(t *testing.T) {
 	}
 }
 
-// What is lost with a file may have copies elsewhere, under the name of who has lost it.
-func TestQueueThatHasLostAFileHasAnotherName(t *testing.T) {
+// The lost records may have copies in Redis under the old origin, so that another instance can take them over.
+func TestQueueThatLostASegmentHasANewOrigin(t *testing.T) {
 	folder := t.TempDir()
 	q := openQueue(t, folder)
 	origin := q.Origin()
@@ -52,7 +52,7 @@ func TestQueueThatHasLostAFileHasAnotherName(t *testing.T) {
 		t.Fatal(err)
 	}
 	if q = openQueue(t, folder); q.Origin() != origin {
-		t.Error("it has another name after a restart")
+		t.Error("the origin changed at a restart")
 	}
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
@@ -63,9 +63,9 @@ func TestQueueThatHasLostAFileHasAnotherName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q, aside, err := disk.Open(folder)
-	if err != nil || len(aside) != 1 {
-		t.Fatal(err, aside)
+	q, setAside, err := disk.Open(folder)
+	if err != nil || len(setAside) != 1 {
+		t.Fatal(err, setAside)
 	}
 	renamed := q.Origin()
 	if err := q.Close(); err != nil {

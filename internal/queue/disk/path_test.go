@@ -32,8 +32,8 @@ func TestOpenRejectsPathThatIsNotAFile(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), path+": must be a file, and is a "+kind+": remove or rename it") {
 					t.Errorf("got %v", err)
 				}
-				if aside, _ := filepath.Glob(path + ".set-aside-*"); len(aside) > 0 {
-					t.Errorf("renamed to %q", aside)
+				if setAside, _ := filepath.Glob(path + ".set-setAside-*"); len(setAside) > 0 {
+					t.Errorf("renamed to %q", setAside)
 				}
 			})
 		}
@@ -64,9 +64,9 @@ func TestOpenRenamesEmptySegments(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q, aside, err := disk.Open(folder)
-	if err != nil || len(aside) != 2 || len(names) != 2 || !strings.Contains(aside[0], "it is empty") {
-		t.Fatalf("%v, %q", err, aside)
+	q, setAside, err := disk.Open(folder)
+	if err != nil || len(setAside) != 2 || len(names) != 2 || !strings.Contains(setAside[0], "it is empty") {
+		t.Fatalf("%v, %q", err, setAside)
 	}
 	defer q.Close()
 	if n := add(t, q, "a", "z"); n != 1 {

@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// Nobody waits for the removal of what is delivered: many share a commit, and hold nobody up who
-// does wait.
-func TestQueueRemovesTogetherWhatNobodyWaitsFor(t *testing.T) {
+// Removals of delivered messages share commits, because no caller waits for them, and do not delay an Add.
+func TestRemovalsShareCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := openQueue(t, "")
 		var seqs []uint64
@@ -35,7 +34,7 @@ func TestQueueRemovesTogetherWhatNobodyWaitsFor(t *testing.T) {
 		begin := time.Now()
 		add(t, q, "a", "urgent")
 		if err := <-removed; err != nil || time.Since(begin) > 0 {
-			t.Errorf("what was added has waited for %v, %v", time.Since(begin), err)
+			t.Errorf("Add waited for %v, %v", time.Since(begin), err)
 		}
 		if err := q.Close(); err != nil {
 			t.Fatal(err)
