@@ -17,16 +17,16 @@ import (
 
 const storeFile = "cbproxy.db"
 
-// filled returns the folder of a store with something in it.
-func filled(t testing.TB) string {
+// createStore creates a store with a state and a history, and returns its folder.
+func createStore(t testing.TB) string {
 	folder := t.TempDir()
 	f := mustOpen(t, folder)
 	for i := range 150 {
-		if err := f.Append(t.Context(), someChange("svc", i)); err != nil {
+		if err := f.Append(t.Context(), testChange("svc", i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := f.Save(t.Context(), someState("svc", 1)); err != nil {
+	if err := f.Save(t.Context(), testState("svc", 1)); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -44,7 +44,7 @@ func mustOpen(t testing.TB, folder string) *store.File {
 	return f
 }
 
-func TestFileIsForItsOwnerAlone(t *testing.T) {
+func TestFileIsOnlyAccessibleByOwner(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "made", "here")
 	f := mustOpen(t, folder)
 	defer f.Close()
@@ -55,21 +55,21 @@ func TestFileIsForItsOwnerAlone(t *testing.T) {
 	}
 }
 
-func TestFileThatIsInUseIsLeftAlone(t *testing.T) {
+func TestOpenFileRejectsFileInUse(t *testing.T) {
 	folder := t.TempDir()
 	f := mustOpen(t, folder)
 	if _, _, err := store.OpenFile(folder); !errors.Is(err, boltfile.ErrInUse) || !strings.Contains(err.Error(), folder) {
 		t.Fatalf("opened twice: %v", err)
 	}
-	if err := f.Save(t.Context(), someState("svc", 1)); err != nil {
-		t.Errorf("after another tried to open it: %v", err)
+	if err := f.Save(t.Context(), testState("svc", 1)); err != nil {
+		t.Errorf("after the second attempt to open it: %v", err)
 	}
 	_ = f.Close()
 	f = mustOpen(t, folder)
 	_ = f.Close()
 }
 
-func TestFolderThatCanNotBeUsedIsAnError(t *testing.T) {
+func TestOpenFileRejectsUnusableFolder(t *testing.T) {
 	folder := t.TempDir()
 	file := filepath.Join(folder, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -85,7 +85,7 @@ func TestFolderThatCanNotBeUsedIsAnError(t *testing.T) {
 	}
 }
 
-// unusable are ways to make a store's file one that can't be used.
+// unusable returns functions that make the content of a store's file unusable.
 func unusable(t *testing.T) map[string]func(content []byte) []byte {
 	foreign := func(content []byte) []byte {
 		path := filepath.Join(t.TempDir(), "foreign.db")
@@ -105,12 +105,12 @@ func unusable(t *testing.T) map[string]func(content []byte) []byte {
 		"zeros":            func(c []byte) []byte { return make([]byte, len(c)) },
 		"one page":         func(c []byte) []byte { return c[:4096] },
 		"half":             func(c []byte) []byte { return c[:len(c)/2/4096*4096] },
-		"no whole page":    func(c []byte) []byte { return c[:3*4096+17] },
+		"partial page":     func(c []byte) []byte { return c[:3*4096+17] },
 		"another database": foreign,
 		"another format": func(c []byte) []byte {
 			return bytes.ReplaceAll(c, []byte("format1"), []byte("format2"))
 		},
-		"garbage behind the head": func(c []byte) []byte {
+		"garbage after the meta pages": func(c []byte) []byte {
 			r := rand.New(rand.NewPCG(1, 2))
 			for i := 2 * 4096; i < len(c); i++ {
 				c[i] = byte(r.Uint32())
@@ -120,10 +120,10 @@ func unusable(t *testing.T) map[string]func(content []byte) []byte {
 	}
 }
 
-func TestUnusableFileIsSetAsideWhole(t *testing.T) {
+func TestUnusableFileIsSetAsideUnchanged(t *testing.T) {
 	for name, damage := range unusable(t) {
 		t.Run(name, func(t *testing.T) {
-			folder := filled(t)
+			folder := createStore(t)
 			path := filepath.Join(folder, storeFile)
 			content, err := os.ReadFile(path)
 			if err != nil {
@@ -143,21 +143,21 @@ func TestUnusableFileIsSetAsideWhole(t *testing.T) {
 				t.Fatalf("set aside: %q, there is %q", setAside, kept)
 			}
 			if got, err := os.ReadFile(kept[0]); err != nil || !bytes.Equal(got, damaged) {
-				t.Errorf("%d bytes were set aside, not the %d there were: %v", len(got), len(damaged), err)
+				t.Errorf("%d bytes were set aside, want %d: %v", len(got), len(damaged), err)
 			}
 			if _, found, err := f.Load(t.Context(), "svc"); found || err != nil {
 				t.Errorf("the new store is not empty: %v, %v", found, err)
 			}
-			if err := f.Save(t.Context(), someState("svc", 1)); err != nil {
+			if err := f.Save(t.Context(), testState("svc", 1)); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// Whatever bytes are in the file, opening it ends well, and so does everything after.
+// FuzzFile opens damaged files. Opening succeeds, and using the store does not panic.
 func FuzzFile(f *testing.F) {
-	content, err := os.ReadFile(filepath.Join(filled(f), storeFile))
+	content, err := os.ReadFile(filepath.Join(createStore(f), storeFile))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -178,10 +178,10 @@ func FuzzFile(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, _ = s.Load(t.Context(), "svc") // it may be lost, or unreadable
+		_, _, _ = s.Load(t.Context(), "svc") // the state may be lost or unreadable
 		_, _ = s.History(t.Context(), "svc", 1000)
-		_ = s.Save(t.Context(), someState("svc", 2))
-		_ = s.Append(t.Context(), someChange("svc", 7))
+		_ = s.Save(t.Context(), testState("svc", 2))
+		_ = s.Append(t.Context(), testChange("svc", 7))
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}

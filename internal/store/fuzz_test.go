@@ -8,7 +8,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Whatever stands in a hash, reading it ends well, and what was read is read the same again.
+// FuzzFields parses arbitrary hashes. A state that was parsed must survive a round trip.
 func FuzzFields(f *testing.F) {
 	at := time.Date(2026, 3, 29, 1, 0, 0, 1000, time.UTC)
 	whole := fieldsOf(State{Service: "svc", State: events.Open, OpenedAt: at, Until: at, Timestamp: at, Epoch: 7, Prober: "a/1"})
@@ -39,7 +39,7 @@ func FuzzFields(f *testing.F) {
 	})
 }
 
-// Whatever stands in a URL, what is wrong with it is told without the password.
+// FuzzRedisURL checks that errors about a URL never contain its password.
 func FuzzRedisURL(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"redis://", "@h:6379/0"}, {"rediss+cluster://u:", "@h:1?addr=h:2"}, {"redis://:", "@h?master_name=m&sentinel=1"},
@@ -50,7 +50,7 @@ func FuzzRedisURL(f *testing.F) {
 	const secret = "s3cr3tW0rd"
 	f.Fuzz(func(t *testing.T, before, after string) {
 		if strings.HasSuffix(before, "?") || strings.HasSuffix(before, "&") || strings.Contains(before+after, "invalid") {
-			return // a parameter's name is no password
+			return // the name of a parameter is not secret
 		}
 		if err := ValidateRedisURL(before + secret + after); err != nil && strings.Contains(err.Error(), secret) {
 			t.Errorf("%q: %v", before+secret+after, err)

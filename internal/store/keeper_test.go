@@ -16,28 +16,28 @@ import (
 	"cbproxy/internal/store"
 )
 
-// moody is a store that fails when it is told to.
-type moody struct {
+// faultyStore is a store whose writes fail or hang as the test wants.
+type faultyStore struct {
 	*store.Memory
 	mu     sync.Mutex
 	err    error
-	hang   <-chan struct{} // writes wait for its end; nil: they don't wait
+	hang   <-chan struct{} // writes wait until it is closed; nil if they do not wait
 	writes int
 }
 
-func (m *moody) hangs(hang <-chan struct{}) {
+func (m *faultyStore) setHang(hang <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.hang = hang
 }
 
-func (m *moody) fail(err error) {
+func (m *faultyStore) fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.err = err
 }
 
-func (m *moody) try() error {
+func (m *faultyStore) try() error {
 	m.mu.Lock()
 	hang := m.hang
 	m.mu.Unlock()
@@ -50,33 +50,33 @@ func (m *moody) try() error {
 	return m.err
 }
 
-func (m *moody) Save(ctx context.Context, s store.State) error {
+func (m *faultyStore) Save(ctx context.Context, s store.State) error {
 	if err := m.try(); err != nil {
 		return err
 	}
 	return m.Memory.Save(ctx, s)
 }
 
-func (m *moody) Append(ctx context.Context, c events.HistoryEntry) error {
+func (m *faultyStore) Append(ctx context.Context, c events.HistoryEntry) error {
 	if err := m.try(); err != nil {
 		return err
 	}
 	return m.Memory.Append(ctx, c)
 }
 
-// kept is a keeper of one service whose failures are what the test says.
-type kept struct {
+// testKeeper is a running keeper of one service. The test sets the number of failures in its state.
+type testKeeper struct {
 	*store.Keeper
 	bus   events.Bus
-	store *moody
+	store *faultyStore
 	log   bytes.Buffer
 
 	mu       sync.Mutex
 	failures int
 }
 
-func keep(t *testing.T) *kept {
-	k := &kept{store: &moody{Memory: store.NewMemory()}}
+func startKeeper(t *testing.T) *testKeeper {
+	k := &testKeeper{store: &faultyStore{Memory: store.NewMemory()}}
 	k.Keeper = store.NewKeeper(store.KeeperConfig{
 		Store: k.store, Instance: "me", Services: func() []string { return []string{"svc"} },
 		Current: func(service string) (store.State, bool) {
@@ -95,7 +95,7 @@ func keep(t *testing.T) *kept {
 	return k
 }
 
-func (k *kept) change(failures int, cause events.Cause) {
+func (k *testKeeper) change(failures int, cause events.Cause) {
 	k.mu.Lock()
 	k.failures = failures
 	k.mu.Unlock()
@@ -103,7 +103,7 @@ func (k *kept) change(failures int, cause events.Cause) {
 	k.bus.Publish(events.StateChanged{Time: at, Until: at, Service: "svc", Cause: cause, Counts: events.Counts{Failures: uint32(failures)}})
 }
 
-func (k *kept) want(t *testing.T, failures, changes int) {
+func (k *testKeeper) want(t *testing.T, failures, changes int) {
 	t.Helper()
 	s, _, _ := k.store.Load(t.Context(), "svc")
 	history, _ := k.store.History(t.Context(), "svc", 1000)
@@ -111,7 +111,7 @@ func (k *kept) want(t *testing.T, failures, changes int) {
 		t.Errorf("kept %+v and %d changes, want %d failures and %d", s, len(history), failures, changes)
 	}
 	if len(history) > 0 && history[0].Instance != "me" {
-		t.Errorf("a change of %q", history[0].Instance)
+		t.Errorf("a change of instance %q", history[0].Instance)
 	}
 	for _, c := range history {
 		if c.Time.Location() != time.UTC || c.Until.Location() != time.UTC {
@@ -120,9 +120,9 @@ func (k *kept) want(t *testing.T, failures, changes int) {
 	}
 }
 
-func TestKeeperKeepsWhatHappens(t *testing.T) {
+func TestKeeperPersistsChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := keep(t)
+		k := startKeeper(t)
 		k.change(1, events.CauseProbeFailed)
 		synctest.Wait()
 		k.want(t, 1, 1)
@@ -139,14 +139,14 @@ func TestKeeperKeepsWhatHappens(t *testing.T) {
 		k.bus.Publish(events.Forced{Service: "svc"})
 		synctest.Wait()
 		if k.store.writes != writes {
-			t.Error("what is kept was written again")
+			t.Error("an unchanged state was written again")
 		}
 	})
 }
 
-func TestSyncReturnsOnceTheStoreHasTheState(t *testing.T) {
+func TestSyncReturnsAfterStateIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := keep(t)
+		k := startKeeper(t)
 		k.mu.Lock()
 		k.failures = 7
 		k.mu.Unlock()
@@ -156,43 +156,43 @@ func TestSyncReturnsOnceTheStoreHasTheState(t *testing.T) {
 		k.want(t, 7, 0)
 		writes := k.store.writes
 		if err := k.Sync(t.Context(), "svc"); err != nil || k.store.writes != writes {
-			t.Errorf("what the store has: %v, %d more writes", err, k.store.writes-writes)
+			t.Errorf("unchanged state: %v, %d more writes", err, k.store.writes-writes)
 		}
 	})
 }
 
-func TestSyncSaysWhyTheStoreHasNotTheState(t *testing.T) {
+func TestSyncReturnsStoreError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := keep(t)
+		k := startKeeper(t)
 		full := errors.New("no space left")
 		k.store.fail(full)
 		if err := k.Sync(t.Context(), "svc"); !errors.Is(err, full) {
-			t.Errorf("a full disk: %v", err)
+			t.Errorf("full disk: %v", err)
 		}
 		k.store.fail(nil)
 		hang := make(chan struct{})
-		k.store.hangs(hang)
+		k.store.setHang(hang)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
 		if err := k.Sync(ctx, "svc"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
-			t.Errorf("a disk that hangs: %v after %v", err, time.Since(began))
+			t.Errorf("hanging disk: %v after %v", err, time.Since(began))
 		}
 		close(hang)
 		if err := k.Sync(t.Context(), "svc"); err != nil {
-			t.Errorf("a disk that works again: %v", err)
+			t.Errorf("working disk: %v", err)
 		}
 	})
 }
 
-// ordered is a store whose first write is released by the test.
-type ordered struct {
+// blockingStore is a store whose first write blocks until release is closed.
+type blockingStore struct {
 	*store.Memory
 	begun, release chan struct{}
 	once           sync.Once
 }
 
-func (o *ordered) Save(ctx context.Context, s store.State) error {
+func (o *blockingStore) Save(ctx context.Context, s store.State) error {
 	o.once.Do(func() {
 		close(o.begun)
 		<-o.release
@@ -200,9 +200,9 @@ func (o *ordered) Save(ctx context.Context, s store.State) error {
 	return o.Memory.Save(ctx, s)
 }
 
-// A write that began with an older state must not end after, and over, one with a newer state.
-func TestSyncIsNotOverwrittenByAnOlderState(t *testing.T) {
-	o := &ordered{Memory: store.NewMemory(), begun: make(chan struct{}), release: make(chan struct{})}
+// A write of an older state must not overwrite a later write of a newer state.
+func TestSyncIsNotOverwrittenByOlderState(t *testing.T) {
+	o := &blockingStore{Memory: store.NewMemory(), begun: make(chan struct{}), release: make(chan struct{})}
 	var failures atomic.Int64
 	k := store.NewKeeper(store.KeeperConfig{
 		Store: o, Instance: "me", Services: func() []string { return nil }, Remembers: func(events.StateChanged) bool { return false },
@@ -225,9 +225,9 @@ func TestSyncIsNotOverwrittenByAnOlderState(t *testing.T) {
 	}
 }
 
-func TestKeeperTriesUntilItWorks(t *testing.T) {
+func TestKeeperRetriesUntilSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := keep(t)
+		k := startKeeper(t)
 		k.store.fail(errors.New("no space left"))
 		for i := range 5 {
 			k.change(i, events.CauseProbeFailed)
@@ -245,15 +245,15 @@ func TestKeeperTriesUntilItWorks(t *testing.T) {
 		synctest.Wait()
 		k.want(t, 4, 5)
 		if !strings.Contains(k.log.String(), "persisted again") {
-			t.Error("it is not told that it works again")
+			t.Error("the log does not report the recovery")
 		}
 	})
 }
 
-// Whoever is too slow for all changes still keeps the state as it is in the end.
-func TestKeeperThatMissesChangesKeepsTheState(t *testing.T) {
+// A keeper that is too slow for all changes still persists the latest state.
+func TestKeeperThatMissesChangesPersistsLatestState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := keep(t)
+		k := startKeeper(t)
 		k.store.fail(errors.New("slow"))
 		for i := range 100 {
 			k.change(i, events.CauseProbeFailed)
@@ -269,7 +269,7 @@ func TestKeeperThatMissesChangesKeepsTheState(t *testing.T) {
 	})
 }
 
-func TestKeeperFlushesAtTheEnd(t *testing.T) {
+func TestFlushPersistsStates(t *testing.T) {
 	m := store.NewMemory()
 	k := store.NewKeeper(store.KeeperConfig{
 		Store: m, Services: func() []string { return []string{"svc"} },

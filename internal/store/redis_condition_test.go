@@ -15,8 +15,8 @@ func newCondition(log *bytes.Buffer) *condition {
 	return &condition{logger: slog.New(slog.NewTextHandler(log, nil)), faults: map[string]fault{}}
 }
 
-// Whatever works beside it, something that goes on failing is told once.
-func TestConditionIsToldOnce(t *testing.T) {
+// An operation that keeps failing is logged once, even if other operations succeed.
+func TestConditionIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		c := newCondition(&log)
@@ -31,7 +31,7 @@ func TestConditionIsToldOnce(t *testing.T) {
 			c.note("listen", nil, ctx)
 			time.Sleep(4 * time.Second)
 			if c.Condition().Up {
-				t.Fatal("it is up while something fails")
+				t.Fatal("the condition is up while an operation fails")
 			}
 		}
 		c.note("decide the state of a", nil, ctx)
@@ -44,20 +44,20 @@ func TestConditionIsToldOnce(t *testing.T) {
 	})
 }
 
-func TestConditionForgetsWhatIsNotAskedAgain(t *testing.T) {
+func TestConditionForgetsOldFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		c := newCondition(&log)
 		c.note("acquire the lease of a", errors.New("no answer"), t.Context())
 		time.Sleep(faultLife + time.Second)
 		if !c.Condition().Up {
-			t.Error("it is down although nothing fails any more")
+			t.Error("the condition is down after the fault expired")
 		}
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
 		c.note("compare the state of a", errors.New("cancelled"), over)
 		if got := c.Condition(); !got.Up {
-			t.Errorf("what this process ended itself counts: %+v", got)
+			t.Errorf("a canceled operation counts as a fault: %+v", got)
 		}
 	})
 }

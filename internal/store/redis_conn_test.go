@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A connection returns a reply at a time, and nothing of a read that exceeds a limit or after it.
-func TestConnectionEndsWithAReplyBeyondTheLimits(t *testing.T) {
+// A connection returns one reply per read, and no data of or after a reply that exceeds a limit.
+func TestConnectionFailsAtReplyBeyondLimits(t *testing.T) {
 	for _, size := range []int{1, 9, 64} {
 		c := &replyConn{Conn: &scripted{reply: bytes.NewReader([]byte("+OK\r\n:12\r\n*1000000000\r\n+OK\r\n")), size: size}, scanner: *newScanner()}
 		if _, err := c.Write([]byte(strings.Repeat("*1\r\n$4\r\nping\r\n", 4))); err != nil {
@@ -24,7 +24,7 @@ func TestConnectionEndsWithAReplyBeyondTheLimits(t *testing.T) {
 			var n int
 			n, err = c.Read(p)
 			if got = append(got, p[:n]...); bytes.Count(p[:n], []byte("\r\n")) > 1 {
-				t.Errorf("%q at once", p[:n])
+				t.Errorf("one read returned %q", p[:n])
 			}
 		}
 		if text := string(got); !strings.HasPrefix(text, "+OK\r\n:12\r\n") || strings.Contains(text, "*1000000000\r\n") || !strings.Contains(err.Error(), "1000000000 elements") {
@@ -36,10 +36,10 @@ func TestConnectionEndsWithAReplyBeyondTheLimits(t *testing.T) {
 	}
 }
 
-// What comes before its command is no reply to it.
-func TestConnectionEndsWithWhatWasNotAskedFor(t *testing.T) {
+// Data that arrives before a command is not the reply to it.
+func TestConnectionFailsAtUnexpectedData(t *testing.T) {
 	const subscribe = "*2\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n"
-	for name, stream := range map[string]string{"a reply": "+OK\r\n*0\r\n", "a part of one": "+OK\r\n*3\r\n", "a reply that goes on": "*1\r\n"} {
+	for name, stream := range map[string]string{"whole reply": "+OK\r\n*0\r\n", "partial reply": "+OK\r\n*3\r\n", "reply that continues": "*1\r\n"} {
 		c := &replyConn{Conn: &scripted{reply: bytes.NewReader([]byte(stream)), size: 64}, scanner: *newScanner()}
 		if _, err := c.Write([]byte("*1\r\n$5\r\nhello\r\n")); err != nil {
 			t.Fatal(err)
@@ -60,8 +60,8 @@ func TestConnectionEndsWithWhatWasNotAskedFor(t *testing.T) {
 	}
 }
 
-// What a command is, is in its beginning: a value that is written apart may look like one.
-func TestValuesAreNoCommands(t *testing.T) {
+// Only the beginning of a command identifies it. A value that is written separately may look like a command.
+func TestValuesAreNotTakenForCommands(t *testing.T) {
 	const value = "*2\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n"
 	c := &replyConn{Conn: &scripted{reply: bytes.NewReader([]byte("*0\r\n*0\r\n")), size: 64}, scanner: *newScanner()}
 	for _, part := range []string{"*2\r\n$3\r\nset\r\n$" + strconv.Itoa(len(value)) + "\r\n", value, "\r\n", "*1\r\n$4", "\r\n", "ping", "\r\n"} {
@@ -74,10 +74,10 @@ func TestValuesAreNoCommands(t *testing.T) {
 	}
 }
 
-// The client library panics if a message or a master's address has another form.
-func TestRepliesHaveTheFormOfTheirCommands(t *testing.T) {
+// The client library panics if a message or the address of a master has another form.
+func TestRepliesMustHaveTheFormOfTheirCommand(t *testing.T) {
 	const hello = "*2\r\n$5\r\nhello\r\n$1\r\n3\r\n"
-	const subscribe, ask = "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nx\r\n", "*3\r\n$8\r\nsentinel\r\n$23\r\nget-master-addr-by-name\r\n$1\r\nm\r\n"
+	const subscribe, masterAddress = "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nx\r\n", "*3\r\n$8\r\nsentinel\r\n$23\r\nget-master-addr-by-name\r\n$1\r\nm\r\n"
 	for command, replies := range map[string]struct{ good, bad []string }{
 		subscribe: {
 			good: []string{
@@ -95,7 +95,7 @@ func TestRepliesHaveTheFormOfTheirCommands(t *testing.T) {
 			good: []string{"-ERR unknown command\r\n", "*4\r\n+proto\r\n:2\r\n+modules\r\n*0\r\n", "%1\r\n+modules\r\n*1\r\n%1\r\n+name\r\n+x\r\n", "_\r\n"},
 			bad:  []string{"*2\r\n$-1\r\n*0\r\n", "%1\r\n-\r\n*0\r\n", "%1\r\n_\r\n*0\r\n", "*2\r\n!1\r\na\r\n*0\r\n", "*1\r\n*-1\r\n"},
 		},
-		ask: {
+		masterAddress: {
 			good: []string{"*2\r\n$9\r\n127.0.0.1\r\n$4\r\n6379\r\n", "*-1\r\n", "-ERR no\r\n"},
 			bad:  []string{"*0\r\n", "*1\r\n+a\r\n", "*3\r\n+a\r\n+b\r\n+c\r\n", "~1\r\n+a\r\n"},
 		},
@@ -111,7 +111,7 @@ func TestRepliesHaveTheFormOfTheirCommands(t *testing.T) {
 		for _, size := range []int{1, 512} {
 			copies := 1
 			if command == subscribe {
-				copies = 2 // a message needs no command
+				copies = 2 // messages arrive without a command
 			}
 			for _, r := range replies.good {
 				if err := read(strings.Repeat(r, copies), size); err != nil {
@@ -127,7 +127,7 @@ func TestRepliesHaveTheFormOfTheirCommands(t *testing.T) {
 	}
 }
 
-// scripted is a connection whose peer answers with a stream and closes it.
+// scripted is a connection whose peer sends a fixed stream and closes it.
 type scripted struct {
 	reply *bytes.Reader
 	size  int

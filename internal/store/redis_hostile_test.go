@@ -16,8 +16,7 @@ import (
 	"cbproxy/internal/store"
 )
 
-// hostileReplies declare what would take the process's memory or stack, or have a form that the client
-// library panics on.
+// hostileReplies would exhaust the memory or the stack of the process, or make the client library panic.
 var hostileReplies = []string{
 	"*1000000000\r\n", "~1000000000\r\n", ">1000000000\r\n", "%500000000\r\n", "|500000000\r\n", "$1000000000\r\n", "=1000000000\r\n", "!1000000000\r\n",
 	"*9223372036854775806\r\n", "$9223372036854775806\r\n", "%4611686018427387904\r\n", "*1\r\n*1000000000\r\n", "*2\r\n+a\r\n$1000000000\r\n",
@@ -25,8 +24,8 @@ var hostileReplies = []string{
 	"+" + strings.Repeat("a", 1<<20) + "\r\n", "(" + strings.Repeat("9", 1<<20) + "\r\n", "*0\r\n", "*1\r\n:1\r\n", "*2\r\n+message\r\n:1\r\n", "%1\r\n*0\r\n+a\r\n",
 }
 
-// hostileURLs returns the URLs of a Redis that answers each command as answer says, alone, in a
-// cluster and behind a Sentinel, and the TLS configuration for them.
+// hostileURLs starts servers that reply to each command with the result of answer: single, in a cluster and behind a Sentinel. It returns
+// their URLs and the TLS configuration for them.
 func hostileURLs(t *testing.T, answer func(command []string) string) (map[string]string, *tls.Config) {
 	t.Helper()
 	authority := certtest.NewAuthority(t)
@@ -58,26 +57,26 @@ func hostileURLs(t *testing.T, answer func(command []string) string) (map[string
 	}, &tls.Config{RootCAs: authority.Pool(), MinVersion: tls.VersionTLS12}
 }
 
-// operations are all that a store asks of its Redis.
+// operations returns all operations of a store that use Redis.
 func operations(r *store.Redis) map[string]func(ctx context.Context) error {
 	c := r.Copies("a/1")
 	return map[string]func(ctx context.Context) error{
-		"load":    func(ctx context.Context) error { _, _, err := r.Load(ctx, "svc"); return err },
-		"append":  func(ctx context.Context) error { return r.Append(ctx, events.HistoryEntry{}) },
-		"history": func(ctx context.Context) error { _, err := r.History(ctx, "svc", 10); return err },
-		"merge":   func(ctx context.Context) error { _, _, err := r.Merge(ctx, store.State{Service: "svc"}); return err },
-		"decide":  func(ctx context.Context) error { _, _, _, err := r.Decide(ctx, store.Decision{}); return err },
-		"acquire": func(ctx context.Context) error { _, err := r.Acquire(ctx, "svc", "t", time.Second); return err },
-		"look":    func(ctx context.Context) error { _, err := c.States(ctx, "svc", []uint64{1}); return err },
-		"scan":    func(ctx context.Context) error { _, _, err := c.Scan(ctx, "svc", 0); return err },
-		"beat":    func(ctx context.Context) error { _, _, err := c.Heartbeat(ctx, "svc", someTTL, someTTL); return err },
-		"claim":   func(ctx context.Context) error { _, err := c.Claim(ctx, "svc", 10); return err },
-		"leave":   func(ctx context.Context) error { return c.Leave(ctx, "svc") },
+		"load":      func(ctx context.Context) error { _, _, err := r.Load(ctx, "svc"); return err },
+		"append":    func(ctx context.Context) error { return r.Append(ctx, events.HistoryEntry{}) },
+		"history":   func(ctx context.Context) error { _, err := r.History(ctx, "svc", 10); return err },
+		"merge":     func(ctx context.Context) error { _, _, err := r.Merge(ctx, store.State{Service: "svc"}); return err },
+		"decide":    func(ctx context.Context) error { _, _, _, err := r.Decide(ctx, store.Decision{}); return err },
+		"acquire":   func(ctx context.Context) error { _, err := r.Acquire(ctx, "svc", "t", time.Second); return err },
+		"states":    func(ctx context.Context) error { _, err := c.States(ctx, "svc", []uint64{1}); return err },
+		"scan":      func(ctx context.Context) error { _, _, err := c.Scan(ctx, "svc", 0); return err },
+		"heartbeat": func(ctx context.Context) error { _, _, err := c.Heartbeat(ctx, "svc", testTTL, testTTL); return err },
+		"claim":     func(ctx context.Context) error { _, err := c.Claim(ctx, "svc", 10); return err },
+		"leave":     func(ctx context.Context) error { return c.Leave(ctx, "svc") },
 	}
 }
 
-// No reply makes the process allocate what it declares, recurse without end, or panic.
-func TestHostileRedisTakesNoMemory(t *testing.T) {
+// No reply makes the process allocate the declared size, recurse without a limit, or panic.
+func TestHostileRedisCannotExhaustMemory(t *testing.T) {
 	for _, reply := range hostileReplies {
 		urls, security := hostileURLs(t, func([]string) string { return reply })
 		for name, url := range urls {
@@ -90,7 +89,7 @@ func TestHostileRedisTakesNoMemory(t *testing.T) {
 				cancel()
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-			r.Listen(ctx, deafListener{})
+			r.Listen(ctx, discardListener{})
 			cancel()
 			_ = r.Close()
 			runtime.ReadMemStats(&after)
@@ -101,8 +100,8 @@ func TestHostileRedisTakesNoMemory(t *testing.T) {
 	}
 }
 
-type deafListener struct{}
+type discardListener struct{}
 
-func (deafListener) Connected()          {}
-func (deafListener) Alive()              {}
-func (deafListener) Decided(store.State) {}
+func (discardListener) Connected()          {}
+func (discardListener) Alive()              {}
+func (discardListener) Decided(store.State) {}

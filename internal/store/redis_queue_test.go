@@ -15,41 +15,41 @@ import (
 
 const (
 	queueStream = "test:cbproxy_queue:{svc}"
-	someTTL     = time.Minute
+	testTTL     = time.Minute
 )
 
-// copying is an instance's copies of the service svc.
-type copying struct {
+// instance accesses the copies of the service svc as one proxy instance.
+type instance struct {
 	*store.Copies
 	t      *testing.T
 	origin string
-	signs  redis.UniversalClient
+	client redis.UniversalClient
 }
 
-func copiesOf(t *testing.T, url, origin string, c redis.UniversalClient) *copying {
+func startInstance(t *testing.T, url, origin string, c redis.UniversalClient) *instance {
 	t.Helper()
 	r := newRedis(t, url)
 	t.Cleanup(func() { _ = r.Close() })
-	i := &copying{r.Copies(origin), t, origin, c}
-	i.beat()
+	i := &instance{r.Copies(origin), t, origin, c}
+	i.heartbeat()
 	return i
 }
 
-func (c *copying) must(err error) {
+func (c *instance) must(err error) {
 	c.t.Helper()
 	if err != nil {
 		c.t.Fatal(err)
 	}
 }
 
-func (c *copying) beat() (was bool, copies int) {
+func (c *instance) heartbeat() (was bool, copies int) {
 	c.t.Helper()
-	was, copies, err := c.Heartbeat(c.t.Context(), "svc", someTTL, someTTL)
+	was, copies, err := c.Heartbeat(c.t.Context(), "svc", testTTL, testTTL)
 	c.must(err)
 	return was, copies
 }
 
-func (c *copying) push(payloads ...string) {
+func (c *instance) push(payloads ...string) {
 	c.t.Helper()
 	var records []store.CopyRecord
 	for i, p := range payloads {
@@ -58,13 +58,13 @@ func (c *copying) push(payloads ...string) {
 	c.must(c.Push(c.t.Context(), "svc", records))
 }
 
-func (c *copying) die() {
+func (c *instance) leave() {
 	c.t.Helper()
 	c.must(c.Leave(c.t.Context(), "svc"))
 }
 
-// claim returns what the instance gets, as origin/seq=payload.
-func (c *copying) claim() (claimed []store.Claimed, all string) {
+// claim claims copies. all lists them as origin/seq=payload.
+func (c *instance) claim() (claimed []store.Claimed, all string) {
 	c.t.Helper()
 	claimed, err := c.Claim(c.t.Context(), "svc", 100)
 	c.must(err)
@@ -75,7 +75,7 @@ func (c *copying) claim() (claimed []store.Claimed, all string) {
 	return claimed, strings.Join(texts, " ")
 }
 
-func (c *copying) wantClaim(want string) []store.Claimed {
+func (c *instance) wantClaim(want string) []store.Claimed {
 	c.t.Helper()
 	claimed, got := c.claim()
 	if got != want {
@@ -84,14 +84,14 @@ func (c *copying) wantClaim(want string) []store.Claimed {
 	return claimed
 }
 
-func (c *copying) wantStream(n int64) {
+func (c *instance) wantStream(n int64) {
 	c.t.Helper()
-	if got := c.signs.XLen(c.t.Context(), queueStream).Val(); got != n {
+	if got := c.client.XLen(c.t.Context(), queueStream).Val(); got != n {
 		c.t.Errorf("there are %d copies, want %d", got, n)
 	}
 }
 
-// eachRedis runs a test alone and in a cluster.
+// eachRedis runs a test with a single server and with a cluster.
 func eachRedis(t *testing.T, test func(t *testing.T, url string, c redis.UniversalClient)) {
 	redistest.Need(t)
 	t.Run("alone", func(t *testing.T) {
@@ -106,24 +106,24 @@ func eachRedis(t *testing.T, test func(t *testing.T, url string, c redis.Univers
 	})
 }
 
-func TestCopiesGoFromTheDeadToTheLiving(t *testing.T) {
+func TestCopiesAreClaimedFromFailedInstance(t *testing.T) {
 	eachRedis(t, func(t *testing.T, url string, client redis.UniversalClient) {
-		a, b, c := copiesOf(t, url, "A", client), copiesOf(t, url, "B", client), copiesOf(t, url, "C", client)
+		a, b, c := startInstance(t, url, "A", client), startInstance(t, url, "B", client), startInstance(t, url, "C", client)
 		a.push("one", "two", "three")
 		a.push("one", "two", "three")
-		if was, n := a.beat(); !was || n != 3 {
+		if was, n := a.heartbeat(); !was || n != 3 {
 			t.Errorf("after two pushes: alive %v, %d copies", was, n)
 		}
 		b.wantClaim("")
 		a.must(a.Drop(t.Context(), "svc", []uint64{2, 77}))
 		a.wantStream(2)
-		a.die()
+		a.leave()
 		b.wantClaim("A/1=one A/3=three")
 		c.wantClaim("")
-		b.wantClaim("A/1=one A/3=three") // it has not adopted them
-		b.die()
+		b.wantClaim("A/1=one A/3=three") // b has not adopted them, so it gets them again
+		b.leave()
 		claimed := c.wantClaim("A/1=one A/3=three")
-		c.must(c.Adopt(t.Context(), "svc", 11, claimed[0], someTTL))
+		c.must(c.Adopt(t.Context(), "svc", 11, claimed[0], testTTL))
 		c.wantClaim("A/3=three")
 		states, err := a.States(t.Context(), "svc", []uint64{1, 2, 3})
 		a.must(err)
@@ -136,21 +136,21 @@ func TestCopiesGoFromTheDeadToTheLiving(t *testing.T) {
 			t.Errorf("scanned %v", scanned)
 		}
 		a.must(a.Drop(t.Context(), "svc", []uint64{1}))
-		c.wantStream(2) // what is done is C's
+		c.wantStream(2) // the adopted copy belongs to C
 		c.must(c.Drop(t.Context(), "svc", []uint64{11}))
 		c.wantStream(1)
 	})
 }
 
-func TestCopiesAreByteForByte(t *testing.T) {
+func TestCopiesAreBinarySafe(t *testing.T) {
 	server := startRedis(t)
-	a, b := copiesOf(t, server.URL(), "A", server.Client()), copiesOf(t, server.URL(), "B", server.Client())
+	a, b := startInstance(t, server.URL(), "A", server.Client()), startInstance(t, server.URL(), "B", server.Client())
 	payload := []byte("\x00\xff\xfe\r\n$5\r\n\x80")
 	for i := range 256 {
 		payload = append(payload, byte(i))
 	}
 	a.push(string(payload), "")
-	a.die()
+	a.leave()
 	claimed, _ := b.claim()
 	if len(claimed) != 2 || !bytes.Equal(claimed[0].Payload, payload) || len(claimed[1].Payload) != 0 {
 		t.Errorf("claimed %q", claimed)
@@ -164,7 +164,7 @@ func startRedis(t *testing.T) *redistest.Server {
 	return redistest.Start(t)
 }
 
-func TestCopiesOutliveForeignEntries(t *testing.T) {
+func TestCopiesTolerateForeignEntries(t *testing.T) {
 	server := startRedis(t)
 	client := server.Client()
 	junk := func() {
@@ -173,59 +173,59 @@ func TestCopiesOutliveForeignEntries(t *testing.T) {
 		}
 	}
 	junk()
-	a, b := copiesOf(t, server.URL(), "A", client), copiesOf(t, server.URL(), "B", client)
+	a, b := startInstance(t, server.URL(), "A", client), startInstance(t, server.URL(), "B", client)
 	a.push("one")
 	a.wantStream(1)
 	junk()
 	client.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "cbproxy", Consumer: "A", Streams: []string{queueStream, ">"}})
-	a.die()
+	a.leave()
 	b.wantClaim("A/1=one")
 	b.wantStream(1)
 }
 
-// Whoever finds that the group is gone must not become the keeper of what others have.
-func TestCopiesOutliveTheirGroup(t *testing.T) {
+// An instance that finds the consumer group missing must not claim the copies of live instances.
+func TestCopiesTolerateLossOfConsumerGroup(t *testing.T) {
 	server := startRedis(t)
 	client := server.Client()
-	a, b, c := copiesOf(t, server.URL(), "A", client), copiesOf(t, server.URL(), "B", client), copiesOf(t, server.URL(), "C", client)
+	a, b, c := startInstance(t, server.URL(), "A", client), startInstance(t, server.URL(), "B", client), startInstance(t, server.URL(), "C", client)
 	a.push("one")
 	client.XGroupDestroy(t.Context(), queueStream, "cbproxy")
 	b.push("other")
 	c.wantClaim("")
-	a.die()
+	a.leave()
 	c.wantClaim("A/1=one")
 	client.XGroupDestroy(t.Context(), queueStream, "cbproxy")
-	c.wantClaim("") // it makes the group anew
+	c.wantClaim("") // this call creates the group again
 	c.wantClaim("A/1=one")
 }
 
-func TestCopiesOutliveDeletedEntriesAndTheWrongType(t *testing.T) {
+func TestCopiesTolerateDeletedEntriesAndWrongType(t *testing.T) {
 	server := startRedis(t)
 	client := server.Client()
-	a, b := copiesOf(t, server.URL(), "A", client), copiesOf(t, server.URL(), "B", client)
+	a, b := startInstance(t, server.URL(), "A", client), startInstance(t, server.URL(), "B", client)
 	a.push("one", "two")
 	first := client.XRange(t.Context(), queueStream, "-", "+").Val()[0].ID
 	client.XDel(t.Context(), queueStream, first)
-	a.die()
+	a.leave()
 	b.wantClaim("A/2=two")
 	client.Set(t.Context(), queueStream, "what", 0)
 	b.wantClaim("")
 	if err := b.Push(t.Context(), "svc", []store.CopyRecord{{Seq: 9, Payload: []byte("x")}}); err == nil {
-		t.Error("a copy fits into a string")
+		t.Error("Push to a key of type string succeeded")
 	}
 }
 
-// Large copies are claimed few at a time, or they would not be here in time.
-func TestCopiesAreClaimedInPortions(t *testing.T) {
+// A claim returns few large copies, because more would not arrive before the timeout.
+func TestLargeCopiesAreClaimedInBatches(t *testing.T) {
 	server := startRedis(t)
-	a, b := copiesOf(t, server.URL(), "A", server.Client()), copiesOf(t, server.URL(), "B", server.Client())
+	a, b := startInstance(t, server.URL(), "A", server.Client()), startInstance(t, server.URL(), "B", server.Client())
 	large := strings.Repeat("x", 600<<10)
 	for seq := range uint64(5) {
 		a.must(a.Push(t.Context(), "svc", []store.CopyRecord{{Seq: seq + 1, Payload: []byte(large)}}))
 	}
-	a.die()
+	a.leave()
 	claimed, _ := b.claim()
 	if len(claimed) != 2 {
-		t.Errorf("%d are claimed at once", len(claimed))
+		t.Errorf("%d copies are claimed at once", len(claimed))
 	}
 }

@@ -10,25 +10,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Whatever a Redis sends, in whatever pieces, is judged alike, and what passes makes the client library
-// neither panic nor read past its end.
+// FuzzReplies scans arbitrary streams. The result must not depend on the pieces, and a stream that passes must not make the client library
+// panic or read past its end.
 func FuzzReplies(f *testing.F) {
-	redis.SetLogger(discard{}) // the library logs what it can't read
+	redis.SetLogger(discardLogger{}) // the library logs unreadable replies
 	for i, r := range replies {
 		if len(r) < 1<<10 {
 			f.Add([]byte(r), uint8(i), uint8(i))
 		}
 	}
-	for _, streams := range refused {
+	for _, streams := range invalidReplies {
 		for i, r := range streams {
 			if len(r) < 1<<10 {
 				f.Add([]byte(r), uint8(i), uint8(i))
 			}
 		}
 	}
-	f.Add([]byte("%0\r\n*0\r\n"), uint8(255), uint8(24)) // what follows the reply to HELLO is no message
+	f.Add([]byte("%0\r\n*0\r\n"), uint8(255), uint8(24)) // data after the reply to HELLO is not a message
 	f.Add([]byte(">0\r\n*0\r\n"), uint8(255), uint8(24))
-	f.Add([]byte("%1\r\n-\r\n*0\r\n"), uint8(255), uint8(24)) // an error ends the reply for the library
+	f.Add([]byte("%1\r\n-\r\n*0\r\n"), uint8(255), uint8(24)) // the library ends the reply at an error
 	f.Add([]byte("*2\r\n$-1\r\n*0\r\n"), uint8(255), uint8(24))
 	f.Fuzz(func(t *testing.T, stream []byte, size, command uint8) {
 		whole := scanInPieces(newScanner(), stream, len(stream))
@@ -39,7 +39,7 @@ func FuzzReplies(f *testing.F) {
 	})
 }
 
-// read lets the client library read a stream as the reply to one of the commands that this package sends.
+// read makes the client library read a stream as the reply to one of the commands of this package.
 func read(t *testing.T, stream []byte, size, protocol, command int) {
 	client := redis.NewClient(&redis.Options{
 		Protocol: protocol, MaxRetries: -1, DialerRetries: 1, PoolSize: 1, DisableIdentity: true, MaintNotificationsConfig: noMaintenance(),
@@ -90,6 +90,6 @@ func read(t *testing.T, stream []byte, size, protocol, command int) {
 	commands[command%len(commands)]()
 }
 
-type discard struct{}
+type discardLogger struct{}
 
-func (discard) Printf(context.Context, string, ...any) {}
+func (discardLogger) Printf(context.Context, string, ...any) {}

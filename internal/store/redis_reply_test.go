@@ -11,7 +11,7 @@ func newScanner() *replyScanner {
 	return &replyScanner{limit: func() int64 { return minReplyLimit + 1<<20 }}
 }
 
-// replies are byte streams that Redis may send, or a part of one.
+// replies are valid replies, or the beginnings of valid ones.
 var replies = []string{
 	"+OK\r\n", "-ERR no\r\n", ":1\r\n", "$2\r\nab\r\n", "$0\r\n\r\n", "$-1\r\n", "*-1\r\n", "*0\r\n", "*1\r\n", "*2\r\n+a\r\n$1\r\nb\r\n", "$9\r\n*99999999\r\n",
 	"_\r\n", ",1.5\r\n", "#t\r\n", "(123\r\n", "!5\r\nERR a\r\n", "=5\r\ntxt:a\r\n", "%1\r\n+a\r\n:1\r\n", "~1\r\n+a\r\n", ">2\r\n+message\r\n+a\r\n",
@@ -19,8 +19,8 @@ var replies = []string{
 	"*9\r\n" + strings.Repeat("$1000000\r\n"+strings.Repeat("a", 1_000_002), 9), strings.Repeat("|1\r\n+a\r\n+b\r\n+c\r\n", 50), "+" + strings.Repeat("a", maxReplyLine-1) + "\r\n",
 }
 
-// refused are byte streams that must not reach the client library whole, by what is wrong with them.
-var refused = map[string][]string{
+// invalidReplies are streams that must not reach the client library completely, by a word of the expected error.
+var invalidReplies = map[string][]string{
 	"elements": {
 		"*1000000000\r\n", "~1000000000\r\n", ">1000000000\r\n", "%1000000000\r\n", "|1000000000\r\n", "%65537\r\n", "*131073\r\n",
 		"*70000\r\n:1\r\n*70000\r\n", strings.Repeat("*100000\r\n", 3), "*2\r\n$1\r\na\r\n*1000000000\r\n", "+OK\r\n*1000000000\r\n",
@@ -40,7 +40,7 @@ var refused = map[string][]string{
 	"type": {"x\r\n", "\r\n", ";1\r\n", ".\r\n", "HTTP/1.1 400 Bad Request\r\n", "\x00"},
 }
 
-func TestRepliesWithinTheLimitsPass(t *testing.T) {
+func TestRepliesWithinLimitsPass(t *testing.T) {
 	for _, r := range replies {
 		for _, size := range []int{1, 3, len(r)} {
 			if err := scanInPieces(newScanner(), []byte(r), size); err != nil {
@@ -57,8 +57,8 @@ func TestRepliesWithinTheLimitsPass(t *testing.T) {
 	}
 }
 
-func TestRepliesBeyondTheLimitsAreRefused(t *testing.T) {
-	for what, streams := range refused {
+func TestRepliesBeyondLimitsAreRejected(t *testing.T) {
+	for what, streams := range invalidReplies {
 		for _, r := range streams {
 			for _, size := range []int{1, 7, len(r)} {
 				if err := scanInPieces(newScanner(), []byte(r), size); err == nil || !strings.Contains(err.Error(), what) {
@@ -91,7 +91,7 @@ func TestScanningAllocatesLittle(t *testing.T) {
 	}
 }
 
-// claimReply is a reply of the script that claims copies.
+// claimReply returns a reply of the script that claims copies.
 func claimReply(records, size int) []byte {
 	var b bytes.Buffer
 	b.WriteString("*" + strconv.Itoa(records) + "\r\n")
