@@ -17,34 +17,34 @@ import (
 
 const program = "redis-server"
 
-// patience bounds every wait: far more than anything takes, even on a busy machine.
-const patience = 20 * time.Second
+// waitTimeout bounds every wait. It only ends failing tests, so it is long enough for a busy machine.
+const waitTimeout = 20 * time.Second
 
-// interval is how often a wait looks.
-const interval = 5 * time.Millisecond
+// pollInterval is the time between checks of a condition.
+const pollInterval = 5 * time.Millisecond
 
-var errPortTaken = errors.New("the port is taken")
+var errPortTaken = errors.New("the port is in use")
 
-// eventually waits until done says so.
+// eventually waits until done returns true.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(interval) {
+	for deadline := time.Now().Add(waitTimeout); !done(); time.Sleep(pollInterval) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", waitTimeout, what)
 		}
 	}
 }
 
 // process is one run of redis-server.
 type process struct {
-	command *exec.Cmd
-	ready   chan struct{} // closed when it serves
-	ended   chan struct{} // closed when nobody can write to its output any more
-	taken   bool          // somebody else has its port; set before ended is closed
+	command   *exec.Cmd
+	ready     chan struct{} // closed when it is ready
+	ended     chan struct{} // closed at the end of its output
+	portTaken bool          // another process uses its port; set before ended is closed
 }
 
-// run starts redis-server. Who calls it waits.
-func run(args []string, ready string, log *journal) (*process, error) {
+// run starts redis-server. The caller must call await.
+func run(args []string, ready string, log *logBuffer) (*process, error) {
 	output, input, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -60,51 +60,50 @@ func run(args []string, ready string, log *journal) (*process, error) {
 	return p, nil
 }
 
-// follow reads what the process says: the only word of its readiness that can't come from
-// another server at the same port.
-func (p *process) follow(output *os.File, ready string, log *journal) {
+// follow reads the output of the process. Unlike a connection, the output cannot come from another server at the same port.
+func (p *process) follow(output *os.File, ready string, log *logBuffer) {
 	defer close(p.ended)
 	defer output.Close()
-	told := false
+	signaled := false
 	for lines := bufio.NewReader(output); ; {
 		line, err := lines.ReadString('\n')
 		log.add(line)
 		if err != nil {
 			return
 		}
-		p.taken = p.taken || strings.Contains(line, "Address already in use")
-		if !told && strings.Contains(line, ready) {
-			told = true
+		p.portTaken = p.portTaken || strings.Contains(line, "Address already in use")
+		if !signaled && strings.Contains(line, ready) {
+			signaled = true
 			close(p.ready)
 		}
 	}
 }
 
-// await waits until the process serves.
+// await waits until the process is ready.
 func (p *process) await() error {
-	late := time.NewTimer(patience)
+	late := time.NewTimer(waitTimeout)
 	defer late.Stop()
 	select {
 	case <-p.ready:
 		return nil
 	case <-p.ended:
 		err := p.command.Wait()
-		if p.taken {
+		if p.portTaken {
 			return errPortTaken
 		}
-		return fmt.Errorf("it died at start: %v", err)
+		return fmt.Errorf("the process ended at start: %v", err)
 	case <-late.C:
 		p.kill()
-		return fmt.Errorf("it isn't ready within %v", patience)
+		return fmt.Errorf("the process is not ready within %v", waitTimeout)
 	}
 }
 
-// kill ends the process. It waits for the output to end, as a child that saves outlives its
-// server for a moment and writes to its folder.
+// kill ends the process. It waits for the end of the output, because a child process that saves data may outlive the server briefly and
+// write to its folder.
 func (p *process) kill() {
 	_ = p.command.Process.Kill()
 	_ = p.command.Wait()
-	late := time.NewTimer(patience)
+	late := time.NewTimer(waitTimeout)
 	defer late.Stop()
 	select {
 	case <-p.ended:
@@ -112,57 +111,56 @@ func (p *process) kill() {
 	}
 }
 
-// journal keeps the last of what a server says, over all its runs.
-type journal struct {
+// logBuffer keeps the last output of a server, over all its runs.
+type logBuffer struct {
 	mu   sync.Mutex
 	text string
 }
 
-const journalSize = 8 << 10
+const logBufferSize = 8 << 10
 
-func (j *journal) add(line string) {
+func (j *logBuffer) add(line string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.text += line
-	j.text = j.text[max(len(j.text)-journalSize, 0):]
+	j.text = j.text[max(len(j.text)-logBufferSize, 0):]
 }
 
-func (j *journal) tail() string {
+func (j *logBuffer) tail() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.text
 }
 
-// Servers listen below the ports that systems give to outgoing connections: none of those can
-// take the port of a server that is down for a moment. Nor can they take the second port of a
-// cluster's node, which is 10000 higher.
+// Servers listen below the ephemeral ports, so that no outgoing connection can use the port of a server that is being restarted. The same
+// holds for the second port of a cluster node, which is 10000 higher.
 const (
 	firstPort = 12000
 	ports     = 10000
 )
 
 var (
-	givenMu sync.Mutex
-	given   = map[string]bool{}
+	usedMu sync.Mutex
+	used   = map[string]bool{}
 )
 
-// newAddress returns a loopback address that nobody else in this process has until it's given
-// back. It's drawn at random, as other processes draw from the same.
+// newAddress returns a loopback address that is not used in this process until releaseAddress. It is random, because other test processes
+// use the same range.
 func newAddress() (address, port string) {
-	givenMu.Lock()
-	defer givenMu.Unlock()
+	usedMu.Lock()
+	defer usedMu.Unlock()
 	for {
 		port = strconv.Itoa(firstPort + rand.IntN(ports))
 		address = net.JoinHostPort("127.0.0.1", port)
-		if !given[address] {
-			given[address] = true
+		if !used[address] {
+			used[address] = true
 			return address, port
 		}
 	}
 }
 
-func giveBack(address string) {
-	givenMu.Lock()
-	defer givenMu.Unlock()
-	delete(given, address)
+func releaseAddress(address string) {
+	usedMu.Lock()
+	defer usedMu.Unlock()
+	delete(used, address)
 }

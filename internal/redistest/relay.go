@@ -8,40 +8,41 @@ import (
 	"time"
 )
 
-// Relay is a TCP relay before an address, with faults that can be changed while it runs.
+// Relay forwards TCP connections to an address, with network faults that can be changed while it runs. Mend must be called on
+// the goroutine of the test. The other methods are safe for concurrent use.
 type Relay struct {
 	t               testing.TB
 	address, target string
 	work            sync.WaitGroup
 
-	mu       sync.Mutex
-	listener net.Listener // nil while cut
-	links    map[*link]bool
-	delay    time.Duration
-	open     chan struct{} // closed, unless it's a black hole
-	blackout bool
+	mu        sync.Mutex
+	listener  net.Listener // nil while cut
+	conns     map[*relayConn]bool
+	delay     time.Duration
+	passing   chan struct{} // closed while data passes
+	blackhole bool
 }
 
-// link is one client's connection.
-type link struct {
+// relayConn is the connection of a client.
+type relayConn struct {
 	client net.Conn
 	ctx    context.Context
 	cancel context.CancelFunc
 }
 
-// chunk is what a server said in one go; no bytes are its end.
+// chunk is the result of one read from the server. Without bytes it is the end of the stream.
 type chunk struct {
 	bytes []byte
 	due   time.Time
 }
 
-// StartRelay starts a relay before the target, with no faults.
+// StartRelay starts a relay to the target, without faults.
 func StartRelay(t testing.TB, target string) *Relay {
 	t.Helper()
-	r := &Relay{t: t, target: target, links: map[*link]bool{}, open: make(chan struct{})}
-	close(r.open)
+	r := &Relay{t: t, target: target, conns: map[*relayConn]bool{}, passing: make(chan struct{})}
+	close(r.passing)
 	t.Cleanup(r.end)
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(waitTimeout); ; {
 		r.address, _ = newAddress()
 		err := r.listen()
 		if err == nil {
@@ -50,7 +51,7 @@ func StartRelay(t testing.TB, target string) *Relay {
 		if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
-		giveBack(r.address)
+		releaseAddress(r.address)
 	}
 }
 
@@ -69,31 +70,30 @@ func (r *Relay) listen() error {
 	return nil
 }
 
-// Address returns the relay's host and port.
+// Address returns the host and port of the relay.
 func (r *Relay) Address() string { return r.address }
 
-// Delay lets all that the server says from now on arrive d later. It's as a longer way: it
-// doesn't make less fit through.
+// Delay delays all data that the server sends from now on by d. It adds latency and does not reduce the throughput.
 func (r *Relay) Delay(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.delay = d
 }
 
-// Blackhole accepts connections and passes nothing, on those that are there as well, not even
-// an end. What came in the meantime arrives when it's turned off, as after a lost network.
+// Blackhole makes the relay accept connections but pass no data and no end of stream, also on existing connections. The data is delivered
+// when it is turned off, as after a network outage.
 func (r *Relay) Blackhole(on bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if on == r.blackout {
+	if on == r.blackhole {
 		return
 	}
-	r.blackout = on
+	r.blackhole = on
 	if on {
-		r.open = make(chan struct{})
+		r.passing = make(chan struct{})
 		return
 	}
-	close(r.open)
+	close(r.passing)
 }
 
 // Cut closes every connection, and refuses new ones until Mend.
@@ -104,7 +104,7 @@ func (r *Relay) Cut() {
 		_ = r.listener.Close()
 		r.listener = nil
 	}
-	for k := range r.links {
+	for k := range r.conns {
 		k.close()
 	}
 }
@@ -118,7 +118,7 @@ func (r *Relay) Mend() {
 func (r *Relay) end() {
 	r.Cut()
 	r.work.Wait()
-	giveBack(r.address)
+	releaseAddress(r.address)
 }
 
 func (r *Relay) accept(l net.Listener) {
@@ -127,43 +127,43 @@ func (r *Relay) accept(l net.Listener) {
 		if err != nil {
 			return
 		}
-		r.join(l, c)
+		r.register(l, c)
 	}
 }
 
-// join takes a connection in, unless the relay was cut since it came.
-func (r *Relay) join(l net.Listener, c net.Conn) {
+// register starts to serve a connection, unless the relay was cut since it was accepted.
+func (r *Relay) register(l net.Listener, c net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.listener != l {
 		_ = c.Close()
 		return
 	}
-	k := &link{client: c}
+	k := &relayConn{client: c}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
-	r.links[k] = true
+	r.conns[k] = true
 	r.work.Go(func() {
-		r.carry(k)
-		r.leave(k)
+		r.serve(k)
+		r.unregister(k)
 	})
 }
 
-func (r *Relay) leave(k *link) {
+func (r *Relay) unregister(k *relayConn) {
 	k.close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.links, k)
+	delete(r.conns, k)
 }
 
-func (k *link) close() {
+func (k *relayConn) close() {
 	k.cancel()
 	_ = k.client.Close()
 }
 
-// carry connects a client with the server until the server ends it. The server is asked only
-// when bytes can pass: a refusal would be news out of a black hole.
-func (r *Relay) carry(k *link) {
-	if !r.pass(k.ctx) {
+// serve connects a client to the server until the server ends the connection. It dials only while data passes, because a black hole must
+// not reveal that the server refuses connections.
+func (r *Relay) serve(k *relayConn) {
+	if !r.waitPassing(k.ctx) {
 		return
 	}
 	server, err := new(net.Dialer).DialContext(k.ctx, "tcp", r.target)
@@ -182,12 +182,12 @@ func (r *Relay) carry(k *link) {
 	pumps.Wait()
 }
 
-// forward passes what the client says to the server.
-func (r *Relay) forward(k *link, server *net.TCPConn) {
+// forward passes the data of the client to the server.
+func (r *Relay) forward(k *relayConn, server *net.TCPConn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := k.client.Read(buffer)
-		if !r.pass(k.ctx) {
+		if !r.waitPassing(k.ctx) {
 			return
 		}
 		if n > 0 {
@@ -202,8 +202,8 @@ func (r *Relay) forward(k *link, server *net.TCPConn) {
 	}
 }
 
-// receive takes what the server says, and notes when it's due.
-func (r *Relay) receive(k *link, server net.Conn, chunks chan<- chunk) {
+// receive reads the data of the server and records when it is due.
+func (r *Relay) receive(k *relayConn, server net.Conn, chunks chan<- chunk) {
 	defer close(chunks)
 	for {
 		buffer := make([]byte, 32<<10)
@@ -218,7 +218,7 @@ func (r *Relay) receive(k *link, server net.Conn, chunks chan<- chunk) {
 	}
 }
 
-func (r *Relay) send(k *link, chunks chan<- chunk, bytes []byte) bool {
+func (r *Relay) send(k *relayConn, chunks chan<- chunk, bytes []byte) bool {
 	r.mu.Lock()
 	due := time.Now().Add(r.delay)
 	r.mu.Unlock()
@@ -230,10 +230,10 @@ func (r *Relay) send(k *link, chunks chan<- chunk, bytes []byte) bool {
 	}
 }
 
-// deliver passes what the server said to the client when it's due.
-func (r *Relay) deliver(k *link, chunks <-chan chunk) {
+// deliver passes the data of the server to the client when it is due.
+func (r *Relay) deliver(k *relayConn, chunks <-chan chunk) {
 	for c := range chunks {
-		if !waitUntil(k.ctx, c.due) || !r.pass(k.ctx) || c.bytes == nil {
+		if !waitUntil(k.ctx, c.due) || !r.waitPassing(k.ctx) || c.bytes == nil {
 			return
 		}
 		if _, err := k.client.Write(c.bytes); err != nil {
@@ -242,14 +242,14 @@ func (r *Relay) deliver(k *link, chunks <-chan chunk) {
 	}
 }
 
-// pass waits until bytes can pass; false means that the connection is over. To ask after a
-// read, not before it, is what holds all that was said since the black hole began.
-func (r *Relay) pass(ctx context.Context) bool {
+// waitPassing waits until data may pass. It returns false if the connection has ended. It is called after a read, so that all data that
+// arrives in a black hole is held back.
+func (r *Relay) waitPassing(ctx context.Context) bool {
 	r.mu.Lock()
-	open := r.open
+	passing := r.passing
 	r.mu.Unlock()
 	select {
-	case <-open:
+	case <-passing:
 		return ctx.Err() == nil
 	case <-ctx.Done():
 		return false

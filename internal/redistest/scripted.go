@@ -12,26 +12,26 @@ import (
 	"testing"
 )
 
-// Scripted is a server that speaks Redis's protocol and answers as a test wants.
+// Scripted is a server that reads Redis commands and sends the replies that a test defines.
 type Scripted struct {
 	listener net.Listener
 	answer   func(command []string) string
 	work     sync.WaitGroup
 
 	mu          sync.Mutex
-	connections map[net.Conn]bool // nil once it has ended
+	connections map[net.Conn]bool // guarded by mu; nil after end
 }
 
 // StartScripted starts a server that sends what answer returns, byte for byte, for each command.
-// answer may be called by several goroutines. With a configuration the server speaks TLS.
-func StartScripted(t testing.TB, security *tls.Config, answer func(command []string) string) *Scripted {
+// answer may be called by several goroutines. If tlsConfig is not nil, the server uses TLS.
+func StartScripted(t testing.TB, tlsConfig *tls.Config, answer func(command []string) string) *Scripted {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if security != nil {
-		l = tls.NewListener(l, security)
+	if tlsConfig != nil {
+		l = tls.NewListener(l, tlsConfig)
 	}
 	s := &Scripted{listener: l, answer: answer, connections: map[net.Conn]bool{}}
 	s.work.Go(s.accept)
@@ -88,7 +88,7 @@ func (s *Scripted) end() {
 	s.work.Wait()
 }
 
-// readCommand reads an array of strings.
+// readCommand reads a command, which is an array of bulk strings.
 func readCommand(r *bufio.Reader) (words []string, err error) {
 	n, err := readLength(r, '*')
 	for range n {

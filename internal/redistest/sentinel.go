@@ -11,20 +11,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Sentinels are the processes that watch a master, and promote a replica when it's gone.
+// Sentinels are processes that monitor a master, and promote a replica when it fails.
 type Sentinels struct {
-	// Name is what they call the master.
+	// Name is the name of the master.
 	Name string
-	// Nodes are the processes, to be killed or paused like servers.
+	// Nodes are the processes. They can be killed and paused like servers.
 	Nodes []*Server
 
 	t testing.TB
 }
 
-// StartSentinels starts n sentinels that watch the master and its replicas, which have to be
-// there already. quorum of them must miss it. It waits until they know of each other and of
-// the replicas. args are more options of each: "--requirepass", "x", or "--sentinel",
-// "down-after-milliseconds", name, "1000".
+// StartSentinels starts n Sentinels that monitor the master and its replicas, which must be running. quorum is how many of them must find
+// the master down. StartSentinels waits until they have found each other and the replicas. args are more options of each, for example
+// "--requirepass", "x" or "--sentinel", "down-after-milliseconds", name, "1000".
 func StartSentinels(t testing.TB, master *Server, name string, n, quorum int, args ...string) *Sentinels {
 	t.Helper()
 	host, port, _ := strings.Cut(master.address, ":")
@@ -38,33 +37,32 @@ func StartSentinels(t testing.TB, master *Server, name string, n, quorum int, ar
 	}
 	s := &Sentinels{t: t, Name: name}
 	for range n {
-		s.Nodes = append(s.Nodes, launch(t, sentinel, append(all, args...)))
+		s.Nodes = append(s.Nodes, startServer(t, sentinel, append(all, args...)))
 	}
 	replicas := countReplicas(t, master)
 	for _, node := range s.Nodes {
-		eventually(t, fmt.Sprintf("sentinel %s knows %d sentinels and %d replicas", node.address, n-1, replicas), func() bool {
-			return node.watches(name, n-1, replicas)
+		eventually(t, fmt.Sprintf("sentinel %s monitors %d sentinels and %d replicas", node.address, n-1, replicas), func() bool {
+			return node.monitorsAll(name, n-1, replicas)
 		})
 	}
 	return s
 }
 
-// downAfter is how many milliseconds of silence sentinels bear: more than a restart takes.
+// downAfter is the time in milliseconds after which a Sentinel finds a server down. It is longer than a restart.
 const downAfter = "1000"
 
-// hurry makes a sentinel look more often than once in some seconds. It connects anew only when
-// a ping is due: that has to be sooner than downAfter, or a restart of the master is taken for
-// its end. But it promotes no replica that it hasn't heard of for five pings' time. A busy
-// machine may hold the sentinel up for long: it must not take that for a broken clock, and do
-// nothing for 30 s. Sentinels before Redis 7 can't be told, and are only slower.
-func (s *Server) hurry() {
-	_ = s.ask("SENTINEL", "DEBUG", "PING-PERIOD", 400, "INFO-PERIOD", 500, "ASK-PERIOD", 200,
+// shortenPeriods reduces the check periods of a Sentinel from seconds to fractions of one. The ping period must be shorter than downAfter,
+// because a Sentinel reconnects only when a ping is due, and otherwise takes a restart of the master for a failure. It must not be too
+// short, because a Sentinel promotes no replica that has not answered for five periods. The TILT trigger is long, because a Sentinel that is
+// delayed on a busy machine otherwise stops working for 30 s. Sentinels before Redis 7 do not support the command, and are only slower.
+func (s *Server) shortenPeriods() {
+	_ = s.do("SENTINEL", "DEBUG", "PING-PERIOD", 400, "INFO-PERIOD", 500, "ASK-PERIOD", 200,
 		"PUBLISH-PERIOD", 200, "TILT-TRIGGER", 20000)
 }
 
 func countReplicas(t testing.TB, master *Server) int {
 	t.Helper()
-	info, err := master.ask("INFO", "replication").Text()
+	info, err := master.do("INFO", "replication").Text()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +75,11 @@ func countReplicas(t testing.TB, master *Server) int {
 	return n
 }
 
-// watches tells whether a sentinel is in touch with all who take part in a failover.
-func (s *Server) watches(name string, sentinels, replicas int) bool {
+// monitorsAll reports whether a Sentinel is connected to the master, to all replicas and to all other Sentinels.
+func (s *Server) monitorsAll(name string, sentinels, replicas int) bool {
 	c := redis.NewSentinelClient(s.options())
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	master, err := c.Master(ctx, name).Result()
 	if err != nil || master["flags"] != "master" {
@@ -108,43 +106,43 @@ func (s *Server) watches(name string, sentinels, replicas int) bool {
 	return true
 }
 
-// Addresses returns the sentinels' addresses.
+// Addresses returns the addresses of the Sentinels.
 func (s *Sentinels) Addresses() []string { return addresses(s.Nodes) }
 
-// Master returns the address of the master, as the first sentinel says that is neither killed
-// nor paused. Others may not know yet when it has changed.
+// Master returns the address of the master that the first running Sentinel reports. After a failover the others may still report the old
+// one.
 func (s *Sentinels) Master() string {
 	s.t.Helper()
 	for _, node := range s.Nodes {
-		if node.answers() {
-			return s.masterBy(node)
+		if node.running() {
+			return s.masterKnownTo(node)
 		}
 	}
-	s.t.Fatal("no sentinel is there to say who is the master")
+	s.t.Fatal("no sentinel is running")
 	return ""
 }
 
-// masterBy returns the address of the master, as a sentinel says.
-func (s *Sentinels) masterBy(node *Server) string {
+// masterKnownTo returns the address of the master that a Sentinel reports.
+func (s *Sentinels) masterKnownTo(node *Server) string {
 	s.t.Helper()
-	at, err := node.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", s.Name).StringSlice()
+	at, err := node.do("SENTINEL", "GET-MASTER-ADDR-BY-NAME", s.Name).StringSlice()
 	if err != nil || len(at) != 2 {
-		s.t.Fatalf("sentinel %s says that the master of %q is at %q: %v", node.address, s.Name, at, err)
+		s.t.Fatalf("sentinel %s reports the master %q at %q: %v", node.address, s.Name, at, err)
 	}
 	return net.JoinHostPort(at[0], at[1])
 }
 
-// AwaitMaster waits until a server is the master, and every sentinel says so that is neither
-// killed nor paused. A sentinel that is killed earlier may take the news with it.
+// AwaitMaster waits until a server is the master and every running Sentinel reports it. If a Sentinel is killed earlier, the others may not
+// learn of the failover.
 func (s *Sentinels) AwaitMaster(want *Server) {
 	s.t.Helper()
 	for _, node := range s.Nodes {
-		eventually(s.t, fmt.Sprintf("sentinel %s says that %s is the master", node.address, want.address), func() bool {
-			return !node.answers() || s.masterBy(node) == want.address
+		eventually(s.t, fmt.Sprintf("sentinel %s reports %s as the master", node.address, want.address), func() bool {
+			return !node.running() || s.masterKnownTo(node) == want.address
 		})
 	}
 	eventually(s.t, want.address+" is the master", func() bool {
-		return want.says([]string{"role:master"}, "INFO", "replication")
+		return want.replyHasLines([]string{"role:master"}, "INFO", "replication")
 	})
 }
 

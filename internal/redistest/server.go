@@ -1,6 +1,6 @@
-// Package redistest starts real Redis servers for tests: alone, with TLS, with replicas and
-// sentinels, or as a cluster. They are killed, paused and restarted as a test wants, and end
-// with it. A relay puts a bad network before any of them.
+// Package redistest starts real Redis servers for tests: single servers, servers with TLS, with replicas and Sentinels, and clusters. A
+// test can kill, pause and restart them. They end with the test. A Relay simulates network faults, and a Scripted server sends the replies
+// that a test defines.
 package redistest
 
 import (
@@ -22,72 +22,70 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Need skips the test where there is no redis-server. Where the environment variable CI is
-// set it fails the test instead: CI installs Redis, and must not skip unseen.
+// Need skips the test if redis-server is not installed. If the environment variable CI is set, it fails the test instead, because CI
+// installs Redis and must not skip the tests unnoticed.
 func Need(t testing.TB) {
 	t.Helper()
 	_, err := exec.LookPath(program)
 	switch {
 	case err == nil:
 	case os.Getenv("CI") != "":
-		t.Fatal("CI must have Redis: ", err)
+		t.Fatal("Redis must be installed in CI: ", err)
 	default:
-		t.Skip("needs Redis: ", err)
+		t.Skip("redis-server is not installed: ", err)
 	}
 }
 
-// kind is what differs between servers, sentinels and servers with TLS.
+// kind is the difference between servers, servers with TLS and Sentinels.
 type kind struct {
 	scheme     string
 	portOption string
-	ready      string   // what the log says when it serves
-	flags      []string // what the command line has after the configuration file
-	settle     func(*Server)
+	ready      string   // the log line when it is ready
+	flags      []string // the arguments after the configuration file
+	onReady    func(*Server)
 }
 
 var (
 	plain    = kind{scheme: "redis", portOption: "--port", ready: "Ready to accept connections"}
-	secured  = kind{scheme: "rediss", portOption: "--tls-port", ready: plain.ready}
-	sentinel = kind{scheme: "redis", portOption: "--port", ready: "Sentinel ID is", flags: []string{"--sentinel"}, settle: (*Server).hurry}
+	withTLS  = kind{scheme: "rediss", portOption: "--tls-port", ready: plain.ready}
+	sentinel = kind{scheme: "redis", portOption: "--port", ready: "Sentinel ID is", flags: []string{"--sentinel"}, onReady: (*Server).shortenPeriods}
 )
 
-// Server is a Redis process that can be killed, paused and restarted at its address. Its
-// methods fail the test when they can't do what they say, and so belong to its goroutine.
+// Server is a Redis process that can be killed, paused and restarted at the same address. Its methods fail the test if they cannot do this,
+// so they must be called on the goroutine of the test.
 type Server struct {
-	t        testing.TB
-	kind     kind
-	folder   string
-	address  string
-	password string
-	security *tls.Config // nil without TLS
+	t         testing.TB
+	kind      kind
+	folder    string
+	address   string
+	password  string
+	tlsConfig *tls.Config // nil without TLS
 
-	mu      sync.Mutex // held while process is replaced or waited for
+	mu      sync.Mutex // guards the fields below; held while the process starts or ends
 	process *process
-	silent  bool // killed or paused
-	log     journal
+	stopped bool // killed or paused
+	log     logBuffer
 }
 
-// Start starts a Redis server that keeps nothing on disk. args are more options, as on its
-// command line: "--requirepass", "x". The log has to stay at its level and on standard output:
-// it tells when the server is ready.
+// Start starts a Redis server without persistence. args are more options in the form of its command line, for example "--requirepass", "x".
+// They must not change the log level or the log file, because the log shows when the server is ready.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	defaults := []string{
 		"--save", "", "--appendonly", "no",
-		"--rdb-del-sync-files", "yes", // a replica would keep what its master sent
-		"--repl-diskless-sync-delay", "0", // a master would wait for more replicas
+		"--rdb-del-sync-files", "yes", // otherwise a replica keeps the file that its master sent
+		"--repl-diskless-sync-delay", "0", // otherwise a master waits for more replicas
 	}
-	return launch(t, plain, append(defaults, args...))
+	return startServer(t, plain, append(defaults, args...))
 }
 
-// launch starts a server at a free port. Somebody else may take the port first: then it tries
-// another.
-func launch(t testing.TB, k kind, args []string) *Server {
+// startServer starts a server at a free port. If another process takes the port first, it tries another one.
+func startServer(t testing.TB, k kind, args []string) *Server {
 	t.Helper()
 	Need(t)
 	s := &Server{t: t, kind: k, folder: t.TempDir(), password: passwordIn(args)}
 	t.Cleanup(s.end)
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(waitTimeout); ; {
 		address, port := newAddress()
 		s.address = address
 		s.configure(append([]string{"--bind", "127.0.0.1", k.portOption, port, "--dir", s.folder}, args...))
@@ -96,14 +94,14 @@ func launch(t testing.TB, k kind, args []string) *Server {
 			return s
 		}
 		if !errors.Is(err, errPortTaken) || time.Now().After(deadline) {
-			t.Fatalf("start Redis: %v", err) // end shows what it said
+			t.Fatalf("start Redis: %v", err) // end logs its output
 		}
-		giveBack(address)
+		releaseAddress(address)
 	}
 }
 
-// configure writes the options to a file: with a file, Redis remembers over a restart what it
-// was told to be, such as whose replica it is since a failover.
+// configure writes the options to a configuration file. Redis updates the file, for example with its master after a failover, and so keeps
+// its role over a restart.
 func (s *Server) configure(args []string) {
 	s.t.Helper()
 	var text strings.Builder
@@ -121,7 +119,7 @@ func (s *Server) configure(args []string) {
 
 func (s *Server) file() string { return filepath.Join(s.folder, "redis.conf") }
 
-// passwordIn returns the password that the options ask of clients; "" if they ask for none.
+// passwordIn returns the password that the options require of clients, "" if none.
 func passwordIn(args []string) (password string) {
 	for i, a := range args {
 		if a == "--requirepass" && i+1 < len(args) {
@@ -137,9 +135,8 @@ func (s *Server) Address() string { return s.address }
 // URL returns the server's URL, without credentials.
 func (s *Server) URL() string { return s.kind.scheme + "://" + s.address }
 
-// Client returns a client that lives as long as the test. It tries once, so that a test sees
-// what the server said. It has the password that --requirepass set, and the client certificate
-// that StartTLS made; options can change that.
+// Client returns a client that is closed at the end of the test. It does not retry, so that a test sees every error. It uses the password of
+// --requirepass and the client certificate of StartTLS, unless options change that.
 func (s *Server) Client(options ...func(*redis.Options)) *redis.Client {
 	c := redis.NewClient(s.options(options...))
 	s.t.Cleanup(func() { _ = c.Close() })
@@ -150,7 +147,7 @@ func (s *Server) options(change ...func(*redis.Options)) *redis.Options {
 	o := &redis.Options{
 		Addr:                     s.address,
 		Password:                 s.password,
-		TLSConfig:                s.security,
+		TLSConfig:                s.tlsConfig,
 		Protocol:                 2,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
@@ -164,18 +161,18 @@ func (s *Server) options(change ...func(*redis.Options)) *redis.Options {
 	return o
 }
 
-// ask sends a command on a connection of its own: a test may count those that stay.
-func (s *Server) ask(args ...any) *redis.Cmd {
+// do sends a command on a separate connection, because a test may count the open connections.
+func (s *Server) do(args ...any) *redis.Cmd {
 	c := redis.NewClient(s.options())
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	return c.Do(ctx, args...)
 }
 
-// says tells whether the answer to a command that returns lines has all of those.
-func (s *Server) says(lines []string, args ...any) bool {
-	text, err := s.ask(args...).Text()
+// replyHasLines reports whether the reply to a command contains all of the lines.
+func (s *Server) replyHasLines(lines []string, args ...any) bool {
+	text, err := s.do(args...).Text()
 	for _, line := range lines {
 		if !strings.Contains("\r\n"+text, "\r\n"+line+"\r\n") {
 			return false
@@ -184,47 +181,46 @@ func (s *Server) says(lines []string, args ...any) bool {
 	return err == nil
 }
 
-// Kill ends the server at once, as a crash does.
+// Kill ends the server at once, like a crash.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.process.kill()
-	s.silent = true
+	s.stopped = true
 }
 
-// Restart starts the server again at its address and in its folder, and waits until it
-// answers. If it runs it's killed first.
+// Restart starts the server again at its address and in its folder, and waits until it is ready. It kills a running server first.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	err := s.start()
 	for ; errors.Is(err, errPortTaken) && time.Now().Before(deadline); err = s.start() {
-		time.Sleep(interval)
+		time.Sleep(pollInterval)
 	}
 	if err != nil {
 		s.t.Fatalf("restart Redis: %v", err)
 	}
 }
 
-// Pause stops the process: its sockets stay open, and it says nothing.
+// Pause stops the process. Its sockets stay open, but it sends nothing.
 func (s *Server) Pause() {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	one := s.process.command.Process
-	if err := one.Signal(syscall.SIGSTOP); err != nil {
+	process := s.process.command.Process
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
 		s.t.Fatal(err)
 	}
 	var status syscall.WaitStatus
-	_, err := syscall.Wait4(one.Pid, &status, syscall.WUNTRACED, nil)
+	_, err := syscall.Wait4(process.Pid, &status, syscall.WUNTRACED, nil)
 	for err == syscall.EINTR {
-		_, err = syscall.Wait4(one.Pid, &status, syscall.WUNTRACED, nil)
+		_, err = syscall.Wait4(process.Pid, &status, syscall.WUNTRACED, nil)
 	}
 	if err != nil || !status.Stopped() {
 		s.t.Fatalf("wait for the pause: %v, status %v", err, status)
 	}
-	s.silent = true
+	s.stopped = true
 }
 
 // Resume ends a pause.
@@ -235,17 +231,17 @@ func (s *Server) Resume() {
 	if err := s.process.command.Process.Signal(syscall.SIGCONT); err != nil {
 		s.t.Fatal(err)
 	}
-	s.silent = false
+	s.stopped = false
 }
 
-// answers tells whether it makes sense to ask the server anything.
-func (s *Server) answers() bool {
+// running reports whether the server is neither killed nor paused.
+func (s *Server) running() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.silent
+	return !s.stopped
 }
 
-// start runs the process and waits until it serves.
+// start starts the process and waits until it is ready.
 func (s *Server) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -255,28 +251,27 @@ func (s *Server) start() error {
 	}
 	s.process = p
 	err = p.await()
-	s.silent = err != nil
-	if err == nil && s.kind.settle != nil {
-		s.kind.settle(s)
+	s.stopped = err != nil
+	if err == nil && s.kind.onReady != nil {
+		s.kind.onReady(s)
 	}
 	return err
 }
 
-// end ends the process with the test, and says what it said if the test failed.
+// end kills the process at the end of the test, and logs its output if the test failed.
 func (s *Server) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.process != nil {
 		s.process.kill()
 	}
-	giveBack(s.address)
+	releaseAddress(s.address)
 	if s.t.Failed() {
-		s.t.Logf("Redis at %s said last:\n%s", s.address, s.log.tail())
+		s.t.Logf("last output of Redis at %s:\n%s", s.address, s.log.tail())
 	}
 }
 
-// StartReplica starts a read-only replica and waits until it's in sync. Where the master has a
-// password, the replica has the same.
+// StartReplica starts a read-only replica and waits until it is in sync. It uses the password of the master, if there is one.
 func StartReplica(t testing.TB, of *Server, args ...string) *Server {
 	t.Helper()
 	host, port, _ := strings.Cut(of.address, ":")
@@ -286,7 +281,7 @@ func StartReplica(t testing.TB, of *Server, args ...string) *Server {
 	}
 	s := Start(t, append(all, args...)...)
 	eventually(t, fmt.Sprintf("%s is in sync with %s", s.address, of.address), func() bool {
-		return s.says([]string{"role:slave", "master_link_status:up"}, "INFO", "replication")
+		return s.replyHasLines([]string{"role:slave", "master_link_status:up"}, "INFO", "replication")
 	})
 	return s
 }

@@ -7,8 +7,8 @@ import (
 	"cbproxy/internal/certtest"
 )
 
-// TLSServer is a server that speaks only TLS, and only with who has a certificate of its
-// authority. Its own certificate is for localhost and 127.0.0.1.
+// TLSServer is a server that accepts only TLS connections with a client certificate of its authority. Its own certificate is for localhost
+// and 127.0.0.1.
 type TLSServer struct {
 	*Server
 	// CAFile is the PEM file with the authority's certificate.
@@ -17,7 +17,7 @@ type TLSServer struct {
 	CertFile, KeyFile string
 }
 
-// StartTLS starts a server that speaks only TLS, and demands a certificate of its clients.
+// StartTLS starts a server that accepts only TLS and requires a client certificate.
 func StartTLS(t testing.TB, args ...string) *TLSServer {
 	t.Helper()
 	Need(t)
@@ -26,7 +26,7 @@ func StartTLS(t testing.TB, args ...string) *TLSServer {
 	s := &TLSServer{CAFile: certtest.Write(t, folder, "ca.pem", ca.PEM)}
 	s.CertFile, s.KeyFile = ca.WriteSigned(t, folder, "client")
 	cert, key := ca.WriteSigned(t, folder, "server", "localhost", "127.0.0.1")
-	s.Server = launch(t, secured, append([]string{
+	s.Server = startServer(t, withTLS, append([]string{
 		"--save", "", "--appendonly", "no", "--port", "0", "--tls-auth-clients", "yes",
 		"--tls-ca-cert-file", s.CAFile, "--tls-cert-file", cert, "--tls-key-file", key,
 	}, args...))
@@ -34,9 +34,9 @@ func StartTLS(t testing.TB, args ...string) *TLSServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.security = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: ca.Pool(), Certificates: []tls.Certificate{pair}}
+	s.tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: ca.Pool(), Certificates: []tls.Certificate{pair}}
 	return s
 }
 
-// TLSConfig returns a copy of what a client needs to be let in.
-func (s *TLSServer) TLSConfig() *tls.Config { return s.security.Clone() }
+// TLSConfig returns a copy of a configuration for clients, with a client certificate.
+func (s *TLSServer) TLSConfig() *tls.Config { return s.tlsConfig.Clone() }
