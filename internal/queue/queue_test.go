@@ -43,7 +43,7 @@ func TestStatusDecidesOutcome(t *testing.T) {
 		case string(m.Body) == "panics":
 			panic("broken")
 		}
-		return queue.Answer{}, errors.New("what is this?")
+		return queue.Answer{}, errors.New("unexpected failure")
 	})
 	p := quickPolicy()
 	p.MaxAttempts = 3
@@ -65,7 +65,7 @@ func TestStatusDecidesOutcome(t *testing.T) {
 				t.Errorf("%d: %+v, want %+v", status, i, f)
 			}
 		}
-		for body, problem := range map[string]string{"fails": "no answer", "panics": "panic: broken", "odd": "what is this?"} {
+		for body, problem := range map[string]string{"fails": "no answer", "panics": "panic: broken", "odd": "unexpected failure"} {
 			if i := dead[body]; i.Cause != "attempts" || i.LastError != problem || i.Attempts != 3 {
 				t.Errorf("%s: %+v", body, i)
 			}

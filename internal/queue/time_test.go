@@ -86,7 +86,7 @@ func TestRetryAfterIsHonoredUpToOneHour(t *testing.T) {
 	}
 }
 
-// A message becomes a dead letter at its maximum age, whatever it waits for.
+// A message becomes a dead letter at its maximum age, for any cause of the delay.
 func TestMessagesExpireAtMaxAge(t *testing.T) {
 	for name, answer := range map[string]func(*queue.Message, int) (queue.Answer, error){
 		"while it is delayed": failToConnect,

@@ -108,7 +108,7 @@ func (k *testKeeper) want(t *testing.T, failures, changes int) {
 	s, _, _ := k.store.Load(t.Context(), "svc")
 	history, _ := k.store.History(t.Context(), "svc", 1000)
 	if s.Failures != failures || len(history) != changes {
-		t.Errorf("kept %+v and %d changes, want %d failures and %d", s, len(history), failures, changes)
+		t.Errorf("stored %+v and %d changes, want %d failures and %d", s, len(history), failures, changes)
 	}
 	if len(history) > 0 && history[0].Instance != "me" {
 		t.Errorf("a change of instance %q", history[0].Instance)
@@ -264,7 +264,7 @@ func TestKeeperThatMissesChangesPersistsLatestState(t *testing.T) {
 		synctest.Wait()
 		s, _, _ := k.store.Load(t.Context(), "svc")
 		if s.Failures != 99 {
-			t.Errorf("kept %+v", s)
+			t.Errorf("stored %+v", s)
 		}
 	})
 }
@@ -277,6 +277,6 @@ func TestFlushPersistsStates(t *testing.T) {
 	})
 	k.Flush(t.Context())
 	if s, found, _ := m.Load(t.Context(), "svc"); !found || s.Failures != 7 {
-		t.Errorf("kept %+v, %v", s, found)
+		t.Errorf("stored %+v, %v", s, found)
 	}
 }
