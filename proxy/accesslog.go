@@ -90,7 +90,7 @@ func (rec *accessRecorder) addUpstreamTime(start time.Time) { rec.access.Upstrea
 func (rec *accessRecorder) exchangeEnded(x *exchange, cut bool) {
 	a := &rec.access
 	a.Outcome, a.Truncated = x.outcome, cut
-	a.RequestBytes = x.upload.read.Load()
+	a.RequestBytes = x.upload.BytesRead()
 	if t := x.tunnel.Load(); t != nil {
 		a.Status = http.StatusSwitchingProtocols // ReverseProxy does not write it to the ResponseWriter
 		a.RequestBytes, a.ResponseBytes = t.BytesWritten(), t.BytesRead()

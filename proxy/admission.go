@@ -1,17 +1,20 @@
 package proxy
 
 import (
+	"context"
+	"net/http"
 	"time"
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/upload"
 )
 
 // allow asks the breaker to admit the next attempt. A probe that may have to wait for its request body can be replaced by
 // another request meanwhile.
 func (x *exchange) allow() (breaker.Call, error) {
 	b := x.route.service.breaker
-	if x.upload.isComplete() {
+	if x.upload.Arrived() {
 		return b.Allow()
 	}
 	call, err := b.AllowBeforeUpload()
@@ -30,7 +33,7 @@ func (x *exchange) admit() (call breaker.Call, err error, ok bool) {
 	}
 	call.Cancel()
 	x.startTimer()
-	if err := x.upload.prefetch(); err != nil {
+	if err := x.upload.Prefetch(); err != nil {
 		x.outcome.State, x.outcome.Result = call.State, events.ResultCancelled
 		x.answerIncompleteUpload()
 		return call, nil, false
@@ -44,8 +47,31 @@ func (x *exchange) admit() (call breaker.Call, err error, ok bool) {
 func (x *exchange) clientTime() time.Duration {
 	now := time.Since(x.began)
 	waited := x.download.waited(now)
-	if !x.upload.isComplete() {
-		waited += x.upload.waited(now)
+	if !x.upload.Arrived() {
+		waited += x.upload.Waited(now)
 	}
 	return waited
+}
+
+// mayPrefetch reports whether the request's body is to be read before the request is admitted as a probe: it is short, the
+// client sends it without waiting for a 100 (Continue), and the breaker can reject the request.
+func (x *exchange) mayPrefetch() bool {
+	c, n := &x.route.config.Breaker, x.r.ContentLength
+	return c.Mode == "enforce" && c.Probe.Path == "" && n > 0 && n <= upload.MaxPrefetch && x.r.Header["Expect"] == nil && !x.upload.Arrived()
+}
+
+// answerIncompleteUpload answers a request whose body was to be read before admission and did not arrive.
+func (x *exchange) answerIncompleteUpload() {
+	switch fault := x.upload.Err(); {
+	case context.Cause(x) == errPaused:
+		x.fallback(events.ReasonOverload)
+	case context.Cause(x) == errSlowClient:
+		x.problem(slowBody)
+	case fault == upload.ErrTooLarge:
+		x.problem(bodyTooLarge)
+	case fault == nil && x.r.Context().Err() != nil:
+		panic(http.ErrAbortHandler) // the client is gone
+	default:
+		x.problem(badBody)
+	}
 }

@@ -56,7 +56,7 @@ func (x *exchange) problem(p *problem.Problem) {
 	x.answered = true
 	h := x.w.Header()
 	x.route.sign(h, x.outcome.State)
-	x.endUpload(h)
+	x.upload.PrepareResponse(h)
 	if x.grpc != nil {
 		x.answerGRPC(p)
 		return
@@ -90,7 +90,7 @@ func (x *exchange) fallback(reason events.Reason) {
 		h[name] = values
 	}
 	x.route.sign(h, x.outcome.State)
-	x.endUpload(h)
+	x.upload.PrepareResponse(h)
 	h["X-Fallback"] = []string{strategy}
 	h["X-Fallback-Reason"] = reasonHeaders[reason]
 	h["Proxy-Status"] = unanswered[reason].ProxyStatus()
@@ -124,7 +124,7 @@ func (x *exchange) fallbackAnswer(reason events.Reason) (*fallbacks.Answer, stri
 		return nil, ""
 	}
 	ctx := x.r.Context()
-	if x.upload.incomplete() {
+	if x.upload.Incomplete() {
 		ctx = context.WithoutCancel(ctx) // net/http takes the failed read for the client's end; strategies have time limits
 	}
 	a, strategy, err := x.route.chain.Answer(ctx, fallbackClient{x}, reason)

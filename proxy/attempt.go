@@ -39,7 +39,7 @@ type attempt struct {
 	stopBodyWatch func() bool      // stops the watch that closes the response's body when Context ends; nil: there is none
 	overload      bool             // a shortage of this machine, or the upstream wants fewer requests
 	refused       *problem.Problem // why it was not sent, or was refused for its own content; nil: neither
-	waitedBefore  int64            // nanoseconds for which the client's body was waited for before the attempt
+	waitedBefore  time.Duration    // for which the client's body was waited for before the attempt
 	headerTime    time.Duration    // time until the response's header section
 	bodyTime      time.Duration    // time spent on waiting for the upstream since then
 
@@ -59,12 +59,12 @@ func (x *exchange) begin(call breaker.Call) {
 	} else {
 		a.Context = x
 	}
-	a.x, a.call, a.start, a.waitedBefore = x, call, time.Now(), x.upload.waitTime.Load()
+	a.x, a.call, a.start, a.waitedBefore = x, call, time.Now(), x.upload.ReadTime()
 	x.attempt = a
 	x.outcome.State, x.outcome.Attempts = call.State, x.outcome.Attempts+1
 	x.outcome.Result, x.outcome.Failure = "", nil
-	if x.upload.exchangeDone != nil {
-		x.upload.attempt.Store(a)
+	if x.upload.ExpectsContinue() {
+		x.upload.SetRefused(func() bool { return a.gotFirstByte.Load() && !a.gotContinue.Load() })
 	}
 }
 
@@ -142,8 +142,8 @@ func (a *attempt) took() time.Duration {
 
 // elapsed is the time since the start, without the time in which the client's body was waited for.
 func (a *attempt) elapsed() time.Duration {
-	waited := a.x.upload.waitTime.Load() - a.waitedBefore
-	return max(time.Since(a.start)-time.Duration(waited), time.Nanosecond)
+	waited := a.x.upload.ReadTime() - a.waitedBefore
+	return max(time.Since(a.start)-waited, time.Nanosecond)
 }
 
 // isDone reports whether another attempt may have begun.
@@ -162,16 +162,13 @@ func (a *attempt) uploadLost(err error) {
 	if x.over || a.isDone() || errors.Is(err, net.ErrClosed) {
 		return
 	}
-	stalls := x.upload.isStalling()
-	if stalls {
-		x.upload.wasStalling.Store(true) // for an error that is seen later, when the client may have continued
-	}
-	if x.upload.ended.Load() || a.gotFirstByte.Load() || x.upload.readError() != nil {
+	stalls := x.upload.NoteStalling()
+	if x.upload.Ended() || a.gotFirstByte.Load() || x.upload.Err() != nil {
 		return
 	}
 	if stalls {
 		x.cancel(errStalled)
-		x.interruptRead()
+		x.upload.Interrupt()
 		return
 	}
 	a.cancel(errUploadLost)

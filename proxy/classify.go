@@ -10,6 +10,7 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/message"
+	"cbproxy/internal/upload"
 	"cbproxy/internal/upstream"
 )
 
@@ -102,11 +103,11 @@ func (a *attempt) cancelledAtDeadline(err error) bool {
 func (a *attempt) clientGone() {
 	x := a.x
 	limit := x.route.config.Breaker.AbandonedAfter
-	if a.reported || context.Cause(a) != context.Canceled || x.upload.aborted.Load() || x.upload.readError() != nil || x.wasPaused() {
+	if a.reported || context.Cause(a) != context.Canceled || x.upload.Aborted() || x.upload.Err() != nil || x.wasPaused() {
 		a.cancelled()
 		return
 	}
-	if waited := x.waited(); limit > 0 && a.status == 0 && waited >= limit && !x.upload.isSlow() {
+	if waited := x.waited(); limit > 0 && a.status == 0 && waited >= limit && !x.upload.IsSlow() {
 		a.failed(events.ErrorAbandoned, fmt.Errorf("the client gave up after %v without a response", waited.Round(time.Millisecond)))
 		return
 	}
@@ -119,7 +120,7 @@ func (a *attempt) clientGone() {
 // pool before it has notified the last request that its response, one without a body, is complete. If that request is
 // cancelled at this moment, the connection is closed under the next request.
 func (a *attempt) cancelledByOther(err error) bool {
-	return errors.Is(err, context.Canceled) && a.cause() == nil && !a.x.upload.aborted.Load()
+	return errors.Is(err, context.Canceled) && a.cause() == nil && !a.x.upload.Aborted()
 }
 
 // clientAtFault reports whether the client's body was malformed, or the client was gone or too slow, before anything else
@@ -127,7 +128,7 @@ func (a *attempt) cancelledByOther(err error) bool {
 func (a *attempt) clientAtFault() bool {
 	switch a.cause() {
 	case nil:
-		return a.x.upload.readError() != nil
+		return a.x.upload.Err() != nil
 	case errTimeout, errDeadline, errIdle, errReplayed, errUploadLost, errUnprocessed, errPaused: // the upload had no fault until then
 		return false
 	}
@@ -138,7 +139,7 @@ func (a *attempt) clientAtFault() bool {
 // read that the transport gave up for the client's end.
 func (a *attempt) cause() error {
 	cause := context.Cause(a)
-	if cause == context.Canceled && a.x.upload.aborted.Load() {
+	if cause == context.Canceled && a.x.upload.Aborted() {
 		return nil
 	}
 	return cause
@@ -183,7 +184,7 @@ func (x *exchange) answerFailure() bool {
 		x.fallback(reasonOf(f.Type))
 		return true
 	}
-	switch fault := x.upload.readError(); {
+	switch fault := x.upload.Err(); {
 	case x.attempt.overload:
 		x.fallback(events.ReasonOverload)
 	case x.attempt.refused != nil:
@@ -196,7 +197,7 @@ func (x *exchange) answerFailure() bool {
 		x.problem(stalledBody)
 	case context.Cause(x) == errShortDeadline:
 		x.problem(unanswered[events.ReasonTimeout])
-	case fault == errBodyTooLarge:
+	case fault == upload.ErrTooLarge:
 		x.problem(bodyTooLarge)
 	case fault != nil:
 		x.problem(badBody) // a client that has stopped sending may still read
@@ -215,5 +216,5 @@ func (a *attempt) stalled() bool {
 	if a.status != 0 && a.x.grpc != nil {
 		return false // either side of a call may be silent at any time
 	}
-	return b.wasStalling.Load() || !b.aborted.Load() && b.isStalling()
+	return b.WasStalling() || !b.Aborted() && b.IsStalling()
 }

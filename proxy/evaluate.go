@@ -35,7 +35,7 @@ func (a *attempt) evaluate(res *http.Response, protocol, upgrade string) error {
 	switch {
 	case isLoop(res) && x.r.Header["Via"] != nil:
 		a.cancelled() // the client may have sent the Via field that made a proxy behind this one detect a loop
-	case res.StatusCode == http.StatusRequestTimeout && x.upload.isStalling(): // the client's fault
+	case res.StatusCode == http.StatusRequestTimeout && x.upload.IsStalling(): // the client's fault
 	case x.route.config.Breaker.FailureStatuses.Has(res.StatusCode):
 		a.failed(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
 		if x.route.answersFor(events.ReasonStatus) {

@@ -13,6 +13,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
 	"cbproxy/internal/tunnel"
+	"cbproxy/internal/upload"
 	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
@@ -35,9 +36,8 @@ type exchange struct {
 	attempt  *attempt // the current one; nil: no request has been sent
 	only     attempt  // what attempt points to if there will be no other
 	retries  *retries // nil: no attempt is repeated
-	replay   *replay  // nil: the request's body is not retained to be sent again
 	replayed bool     // an attempt was given a second connection
-	upload   requestBody
+	upload   upload.Body
 
 	// The response to the client.
 	retryAt       time.Time                             // when the opening ends that rejects the request; zero: it is not rejected, or has no end
@@ -90,7 +90,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, upstreamPath stri
 	if r.ContentLength != 0 {
 		x.prepareUpload(limits)
 	}
-	if r.ContentLength > x.upload.limit {
+	if r.ContentLength > int64(limits.BodyBytes) {
 		x.outcome.State = rt.service.breaker.State()
 		x.refuse(bodyTooLarge)
 		return
@@ -121,29 +121,31 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, upstreamPath stri
 
 // prepareUpload sets up the request's body.
 func (x *exchange) prepareUpload(limits routes.Limits) {
-	b := &x.upload
-	b.x, b.body, b.limit, b.pauseTimeout = x, x.r.Body, int64(limits.BodyBytes), limits.ReadHeaderTimeout
+	x.upload.Init(upload.Config{
+		Request: x.r, Writer: x.w, Start: x.began, Owner: x,
+		MaxBytes: int64(limits.BodyBytes), PauseTimeout: limits.ReadHeaderTimeout,
+	})
 	// Otherwise net/http reads a good part of the body before it sends an early response.
 	_ = http.NewResponseController(x.w).EnableFullDuplex() // HTTP/2 always is
 	if x.grpc == nil {                                     // no strategy uses the content of a gRPC call
-		b.retainUpTo(x.route.maxRetained)
+		x.upload.RetainForFallback(x.route.maxRetained)
 	}
 }
 
 // forward hands the request to ReverseProxy, which calls RoundTrip.
 func (x *exchange) forward(call breaker.Call) {
 	x.startTimer()
-	if x.upload.body != nil && x.r.Header["Expect"] != nil {
-		x.upload.exchangeDone = x.Done()
+	if x.upload.Exists() && x.r.Header["Expect"] != nil {
+		x.upload.ExpectContinue(x.Done())
 	}
 	x.retries = x.newRetries()
-	if x.upload.body != nil && (x.retries != nil || x.route.pool.MayMultiplex()) {
-		x.replay = &replay{body: &x.upload}
+	if x.upload.Exists() && (x.retries != nil || x.route.pool.MayMultiplex()) {
+		x.upload.RetainForReplay()
 	}
 	x.begin(call)
 	in := x.r.WithContext(x)
-	if x.upload.body != nil {
-		in.Body = &x.upload // of the copy: net/http needs its own request's body to know how much of it is left
+	if x.upload.Exists() {
+		in.Body, _ = x.upload.NewReader() // of the copy: net/http needs its own request's body to know how much of it is left
 	}
 	x.writer.ResponseWriter, x.writer.body = x.w, &x.download
 	if x.r.Header["Upgrade"] != nil {
@@ -183,13 +185,13 @@ func (x *exchange) finish() {
 		rec.exchangeEnded(x, cut)
 	}
 	if cut {
-		x.detachBody()
-		x.interruptRead()           // net/http reads on before it closes, and the client may wait for the end
+		x.upload.Detach()
+		x.upload.Interrupt()        // net/http reads on before it closes, and the client may wait for the end
 		panic(http.ErrAbortHandler) // the client must see that the response is cut
 	}
-	x.linger()
-	x.detachBody()
-	x.upload.releaseBuffer()
+	x.upload.Linger(x.began.Add(x.timeout()), x.timer != nil && context.Cause(x) == errSlowClient)
+	x.upload.Detach()
+	x.upload.Release()
 }
 
 // handlePanic answers for a fault of the proxy itself, which is no failure of the upstream. It reports whether it is too late

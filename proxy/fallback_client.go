@@ -16,7 +16,7 @@ type fallbackClient struct{ *exchange }
 func (q fallbackClient) Request() *fallbacks.Request { return q.request(q.endToEnd()) }
 
 // Body implements fallbacks.Client.
-func (q fallbackClient) Body(limit int64) ([]byte, error) { return q.upload.readRest(limit) }
+func (q fallbackClient) Body(limit int64) ([]byte, error) { return q.upload.ReadRest(limit) }
 
 // recordingClient is the client of a request whose response a chain of fallbacks may record.
 type recordingClient struct{ *attempt }
@@ -25,7 +25,7 @@ type recordingClient struct{ *attempt }
 func (e recordingClient) Request() *fallbacks.Request { return e.x.request(e.requestHeader) }
 
 // Body implements fallbacks.Client.
-func (e recordingClient) Body(limit int64) ([]byte, error) { return e.x.upload.complete(limit) }
+func (e recordingClient) Body(limit int64) ([]byte, error) { return e.x.upload.Complete(limit) }
 
 func (x *exchange) request(header http.Header) *fallbacks.Request {
 	return &fallbacks.Request{

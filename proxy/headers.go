@@ -22,5 +22,5 @@ func rewrite(pr *httputil.ProxyRequest) {
 	}
 	message.SetForwarded(pr.Out.Header, pr.In)
 	x.route.via.Add(pr.Out.Header, pr.In)
-	x.upload.passTrailers(pr.In, pr.Out)
+	x.upload.ForwardTrailers(pr.In, pr.Out)
 }

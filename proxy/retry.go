@@ -11,6 +11,7 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/message"
+	"cbproxy/internal/upload"
 )
 
 // retries is the state of an exchange's retries.
@@ -27,7 +28,7 @@ func (x *exchange) newRetries() *retries {
 	}
 	x.route.service.retryBudget.Deposit(c.Budget, c.Attempts)
 	switch {
-	case r.Header["Upgrade"] != nil, r.ContentLength > maxReplayed:
+	case r.Header["Upgrade"] != nil, r.ContentLength > upload.MaxReplay:
 		return nil
 	case slices.Contains(c.Methods, r.Method), c.IdempotencyKey && r.Header["Idempotency-Key"] != nil:
 	default:
@@ -56,7 +57,7 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 			}
 			return res, err // there is no other response
 		}
-		if body, again = x.replay.nextReader(); !again {
+		if body, again = x.upload.NewReader(); !again {
 			call.Cancel()
 			return res, err
 		}
@@ -91,7 +92,7 @@ func (a *attempt) doAttempt(out *http.Request, body io.ReadCloser) (*http.Respon
 func (a *attempt) next() (wait time.Duration, again bool) {
 	x := a.x
 	c, left := &x.route.config.Retry, x.retries
-	if left.left == 0 || !a.repeatable() || x.Err() != nil || !x.replay.whole() {
+	if left.left == 0 || !a.repeatable() || x.Err() != nil || !x.upload.Replayable() {
 		return 0, false
 	}
 	if x.route.config.Breaker.Mode == "enforce" && x.route.service.breaker.State() == events.Open {

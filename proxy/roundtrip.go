@@ -21,10 +21,7 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	var res *http.Response
 	var err error
 	if out.Body != nil {
-		out.Body = &x.upload // the bare body: ReverseProxy's wrapper does not pass on Close
-		if x.replay != nil {
-			out.Body, _ = x.replay.nextReader() // nothing has been read yet, so there is a reader
-		}
+		out.Body = x.upload.Reader() // ReverseProxy's wrapper does not pass on Close
 	}
 	if x.retries == nil {
 		res, err = x.attempt.do(out)
@@ -34,7 +31,7 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.replay.forget()
+	x.upload.Forget()
 	h := x.w.Header()
 	if isLoop(res) {
 		h["Proxy-Status"] = loopDetected.ProxyStatus()
@@ -42,7 +39,7 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	message.RemoveSignals(res.Header)
 	x.attempt.cleanTrailer(res)
 	rt.sign(h, x.outcome.State) // after the upstream's Connection field has been processed, which must not remove these
-	if x.upload.incomplete() && x.r.ProtoMajor == 1 {
+	if x.upload.Incomplete() && x.r.ProtoMajor == 1 {
 		h["Connection"] = []string{"close"} // the rest of the upload must not be read as a request
 	}
 	if _, ok := res.Header["Content-Type"]; !ok {
@@ -105,10 +102,10 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 // the body is not retained, or if the exchange ends before the next time. http.Transport itself repeats requests without a
 // body.
 func (a *attempt) rewind(out **http.Request, n int) bool {
-	if (*out).Body == nil || a.x.replay == nil || n > 1 && !a.x.pause(unprocessedBackoff) {
+	if (*out).Body == nil || !a.x.upload.Replayable() || n > 1 && !a.x.pause(unprocessedBackoff) {
 		return false
 	}
-	body, ok := a.x.replay.nextReader()
+	body, ok := a.x.upload.NewReader()
 	if !ok {
 		return false
 	}

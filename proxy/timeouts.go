@@ -35,7 +35,7 @@ func (x *exchange) nearDeadline() bool { return time.Since(x.began) >= x.grpc.ti
 
 // waited is for how long the exchange has waited for anything but its client.
 func (x *exchange) waited() time.Duration {
-	return time.Since(x.began) - time.Duration(x.upload.waitTime.Load())
+	return time.Since(x.began) - x.upload.ReadTime()
 }
 
 // clientGone is called when the client's context ends, on a goroutine of its own. net/http takes a read that was made to
@@ -44,7 +44,7 @@ func (x *exchange) waited() time.Duration {
 func (x *exchange) clientGone() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.upload.aborted.Load() || x.r.ProtoMajor > 1 || x.route.config.Upstream.Scheme == "http" {
+	if !x.upload.Aborted() || x.r.ProtoMajor > 1 || x.route.config.Upstream.Scheme == "http" {
 		x.cancel(context.Canceled)
 	}
 }
@@ -77,16 +77,16 @@ func (x *exchange) expire() {
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
 	case x.measuresSilence.Load() && x.clientIsSilent():
 		x.cancel(errSlowClient) // the upstream may wait for it
-		x.interruptRead()
+		x.upload.Interrupt()
 	case x.measuresSilence.Load():
 		x.cancel(errIdle)
-		x.interruptRead()
-	case x.upload.isSlow():
+		x.upload.Interrupt()
+	case x.upload.IsSlow():
 		x.cancel(errSlowClient)
-		x.interruptRead()
+		x.upload.Interrupt()
 	case x.hasDeadline():
 		x.cancel(x.grpc.deadlineError())
-		x.interruptRead()
+		x.upload.Interrupt()
 	default:
 		x.cancel(errTimeout)
 		x.stopUpload(events.ReasonTimeout)
@@ -96,35 +96,24 @@ func (x *exchange) expire() {
 // stopUpload makes the transport stop reading the client's body, for which it waits before it gives up. A fallback for reason may
 // still read the rest.
 func (x *exchange) stopUpload(reason events.Reason) {
-	if !x.route.answersFor(reason) || !x.upload.stopTransportRead() {
-		x.interruptRead()
+	if !x.route.answersFor(reason) || !x.upload.LeaveToFallback() {
+		x.upload.Interrupt()
 	}
 }
 
-// interruptRead makes a read of the client's body fail, for which the transport waits before it gives up.
-func (x *exchange) interruptRead() {
-	x.upload.interrupted.Store(true) // first: a reader that sees the body's end must see this as well
-	if x.upload.body != nil && !x.upload.ended.Load() {
-		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now()) // without deadlines, the client delays only itself
-	}
-}
-
-// abortRead is interruptRead for a transport that has given up a request, perhaps on a goroutine of its own. net/http may take
-// the failed read for the client's end.
-func (x *exchange) abortRead() {
+// AbortRead implements upload.Owner: it makes a read of the client's body fail for a transport that has given up a request.
+// net/http may take the failed read for the client's end.
+func (x *exchange) AbortRead() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.over || x.Err() != nil { // which ends a read as well
 		return
 	}
-	if x.upload.isStalling() {
-		x.upload.wasStalling.Store(true)
-	}
-	x.upload.aborted.Store(true)
+	x.upload.Abort()
 	x.stopUpload(events.ReasonReset) // or there is a response, which is then sent a little later
 }
 
 // clientIsSilent reports whether a stream may be silent because the upstream waits for the client's body.
 func (x *exchange) clientIsSilent() bool {
-	return x.upload.isSilent(x.route.config.IdleTimeout) || x.grpc == nil && x.upload.isStalling()
+	return x.upload.IsSilent(x.route.config.IdleTimeout) || x.grpc == nil && x.upload.IsStalling()
 }

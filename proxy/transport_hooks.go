@@ -21,11 +21,11 @@ func (a *attempt) hook(trace *httptrace.ClientTrace) {
 		a.GotConn(info.Conn)
 	}
 	trace.Got1xxResponse = a.Got1xxResponse
-	if a.x.upload.body == nil {
+	if !a.x.upload.Exists() {
 		return
 	}
 	trace.GotFirstResponseByte = a.GotFirstResponseByte
-	if a.x.upload.exchangeDone != nil {
+	if a.x.upload.ExpectsContinue() {
 		// A body that the upstream refuses in advance is not sent (RFC 9110, section 10.1.1).
 		trace.Got100Continue = func() { a.gotContinue.Store(true) }
 	}
@@ -68,7 +68,7 @@ func (a *attempt) GotConn(conn net.Conn) {
 	a.x.replayed = a.conns > 1 || a.x.replayed
 	switch {
 	case !known: // a connection of internal/http1
-	case a.x.upload.body != nil:
+	case a.x.upload.Exists():
 		u.BeginRequest(a.uploadLost)
 	default:
 		u.BeginRequest(nil)

@@ -1,25 +1,29 @@
-package proxy
+package upload_test
 
 import (
+	"cbproxy/internal/upload"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 )
 
-// replayOf returns the replay of a client's body.
-func replayOf(body string) *replay {
-	x := &exchange{began: time.Now(), r: new(http.Request)}
-	x.upload = requestBody{x: x, body: io.NopCloser(strings.NewReader(body)), limit: 1 << 20}
-	return &replay{body: &x.upload}
+// replayable returns the body of a request that can be sent again.
+func replayable(body string) *upload.Body {
+	b := new(upload.Body)
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+	b.Init(upload.Config{Request: r, Writer: httptest.NewRecorder(), Start: time.Now(), MaxBytes: 1 << 20})
+	b.RetainForReplay()
+	return b
 }
 
 // http.Transport closes the body of a request that it could not send on a connection of HTTP/2, and then sends the request
 // with that body on another one.
 func TestBodyThatIsClosedUnreadCanBeRead(t *testing.T) {
-	p := replayOf("hello")
-	r, _ := p.nextReader()
+	p := replayable("hello")
+	r, _ := p.NewReader()
 	_ = r.Close()
 	if text, err := io.ReadAll(r); string(text) != "hello" || err != nil {
 		t.Errorf("%q, %v", text, err)
@@ -28,35 +32,35 @@ func TestBodyThatIsClosedUnreadCanBeRead(t *testing.T) {
 
 // A body that was read in part is read from the start by the next request, and no longer by the one before.
 func TestNextReaderReadsFromTheStart(t *testing.T) {
-	p := replayOf(strings.Repeat("x", maxReplayed))
-	first, _ := p.nextReader()
+	p := replayable(strings.Repeat("x", upload.MaxReplay))
+	first, _ := p.NewReader()
 	if _, err := io.ReadFull(first, make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}
 	_ = first.Close()
-	second, ok := p.nextReader()
+	second, ok := p.NewReader()
 	if !ok {
 		t.Fatal("it can't be sent again")
 	}
-	if _, err := first.Read(make([]byte, 1)); err != errSuperseded {
+	if _, err := first.Read(make([]byte, 1)); err == nil {
 		t.Errorf("the first reader returns %v", err)
 	}
-	if text, err := io.ReadAll(second); len(text) != maxReplayed || err != nil {
+	if text, err := io.ReadAll(second); len(text) != upload.MaxReplay || err != nil {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
-	if _, ok := p.nextReader(); !ok {
+	if _, ok := p.NewReader(); !ok {
 		t.Error("a body that has been read whole can't be sent again")
 	}
 }
 
 // A body that is larger than what is kept is read whole once.
 func TestBodyThatIsNotKeptIsReadOnce(t *testing.T) {
-	p := replayOf(strings.Repeat("x", 3*maxReplayed))
-	r, _ := p.nextReader()
-	if text, err := io.ReadAll(r); len(text) != 3*maxReplayed || err != nil {
+	p := replayable(strings.Repeat("x", 3*upload.MaxReplay))
+	r, _ := p.NewReader()
+	if text, err := io.ReadAll(r); len(text) != 3*upload.MaxReplay || err != nil {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
-	if _, ok := p.nextReader(); ok {
+	if _, ok := p.NewReader(); ok {
 		t.Error("it can be sent again")
 	}
 }

@@ -1,0 +1,149 @@
+package upload
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"cbproxy/internal/httpserver"
+)
+
+// Limits on reading the rest of an upload whose response is sent before its end.
+const (
+	smallUpload = 256 << 10 // bytes of an upload that is read to its end, so that the connection can be kept
+	// lingerTime is the minimum time for the rest of a larger one. It may take until the exchange's deadline, with pauses of
+	// limits.read_header_timeout.
+	lingerTime = 5 * time.Second
+	// lingerBytes is how much is read, in bytes, of a body that is too large, or whose end is not detected.
+	lingerBytes = 32 << 20
+	// lingerBuffer is the size in bytes of the buffer for each such client.
+	lingerBuffer = 4 << 10
+)
+
+// PrepareResponse is called before a response of the proxy's own, with its header. The rest of an upload must never be read as
+// the next request: a small one is read to its end, and after a larger one the connection is closed.
+func (b *Body) PrepareResponse(h http.Header) {
+	r := b.config.Request
+	if !b.Incomplete() || r.ProtoMajor > 1 {
+		return
+	}
+	if b.size >= 0 && b.size <= min(smallUpload, b.config.MaxBytes) && b.Err() == nil && r.Header["Expect"] == nil {
+		b.setDeadline(time.Now().Add(readPause))
+		b.discard()
+		b.setDeadline(time.Time{})
+	}
+	if b.Incomplete() {
+		h["Connection"] = []string{"close"}
+	}
+}
+
+// discard reads the rest of the body.
+func (b *Body) discard() {
+	b.readMu.Lock()
+	defer b.readMu.Unlock()
+	buffer := pullBuffers.Get().(*[pullBuffer]byte)
+	defer pullBuffers.Put(buffer)
+	for {
+		if _, err := b.receive(buffer[:]); err != nil {
+			return // receive remembers the error
+		}
+	}
+}
+
+// Linger reads the rest of a body whose response has been sent: a client that reads only after it has sent all would otherwise
+// find a closed connection and lose the response. HTTP/2 does not need this. deadline is that of the exchange; clientFailed
+// reports whether the client was too slow.
+func (b *Body) Linger(deadline time.Time, clientFailed bool) {
+	r := b.config.Request
+	if b.source == nil || b.ended.Load() || r.ProtoMajor > 1 {
+		return
+	}
+	b.setDeadline(time.Now().Add(readPause)) // net/http reads on as well, and must not wait for ever
+	failed := clientFailed || b.Err() != nil && b.Err() != ErrTooLarge
+	unasked := b.read.Load() == 0 && r.Header["Expect"] != nil
+	complete := b.config.Writer.Header()["Content-Length"] != nil // a flush sends all of the response
+	if unasked || failed || !complete || http.NewResponseController(b.config.Writer).Flush() != nil {
+		return
+	}
+	limit := b.limitRest(deadline)
+	defer limit.stop()
+	rest, buffer := b.rest(), make([]byte, lingerBuffer)
+	for left := max(lingerBytes, b.config.MaxBytes); left > 0 && limit.next(); {
+		n, err := rest.Read(buffer)
+		if err != nil {
+			return
+		}
+		left -= int64(n)
+	}
+}
+
+// restLimit limits the time in which a client that has its response sends the rest of its body.
+type restLimit struct {
+	body          *Body
+	deadline, end time.Time       // the exchange's, and the latest time for the rest
+	draining      context.Context // ends when the server begins to shut down
+	stop          func() bool
+}
+
+// limitRest starts to limit the reads of the body; stop must be called.
+func (b *Body) limitRest(deadline time.Time) *restLimit {
+	l := &restLimit{body: b, deadline: deadline, end: time.Now().Add(lingerTime), draining: httpserver.Draining(b.config.Request.Context())}
+	if deadline.After(l.end) {
+		l.end = deadline
+	}
+	l.stop = context.AfterFunc(l.draining, func() { b.setDeadline(time.Now().Add(readPause)) })
+	return l
+}
+
+// next sets the deadline of the next read. It reports false if there must be none.
+func (l *restLimit) next() bool {
+	now, pause := time.Now(), l.body.config.PauseTimeout
+	if pause <= 0 || now.After(l.deadline) {
+		pause = readPause
+	}
+	if http.NewResponseController(l.body.config.Writer).SetReadDeadline(earlier(now.Add(pause), l.end)) != nil {
+		return false
+	}
+	if l.draining.Err() != nil { // last, as the shutdown may have begun before the deadline was set
+		l.end = earlier(now.Add(lingerTime), l.end)
+		l.body.setDeadline(earlier(now.Add(readPause), l.end))
+	}
+	return now.Before(l.end)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// rest returns what Linger reads. net/http's chunked reader remembers a read that was made to fail, and reads nothing more from
+// a client that is still sending.
+func (b *Body) rest() io.Reader {
+	c, ok := httpserver.ConnOf(b.config.Request.Context())
+	if ok && b.size < 0 && b.interrupted.Load() {
+		return &rawChunks{reader: c.NetConn()}
+	}
+	return b.source
+}
+
+// rawChunks reads a chunked body undecoded. It ends with what looks like the last chunk.
+type rawChunks struct {
+	reader io.Reader
+	tail   []byte // the last bytes that were read
+}
+
+var lastChunk = []byte("0\r\n\r\n")
+
+func (r *rawChunks) Read(p []byte) (int, error) {
+	n, err := r.reader.Read(p)
+	r.tail = append(r.tail, p[max(0, n-len(lastChunk)):n]...)
+	r.tail = r.tail[max(0, len(r.tail)-len(lastChunk)):]
+	if err == nil && bytes.Equal(r.tail, lastChunk) {
+		err = io.EOF
+	}
+	return n, err
+}

@@ -1,0 +1,55 @@
+package upload
+
+import "io"
+
+// MaxPrefetch is the size in bytes of the largest body that Prefetch reads.
+const MaxPrefetch = 64 << 10
+
+// Prefetch reads the whole body, of at most MaxPrefetch bytes, before the transport does. It waits for the client.
+func (b *Body) Prefetch() error {
+	b.retainForReader()
+	buffer := pullBuffers.Get().(*[pullBuffer]byte)
+	defer pullBuffers.Put(buffer)
+	b.readMu.Lock()
+	defer b.readMu.Unlock()
+	b.reading.Store(true)
+	defer b.reading.Store(false)
+	for {
+		switch _, err := b.receive(buffer[:]); err {
+		case nil:
+		case io.EOF:
+			return nil
+		default:
+			return err
+		}
+	}
+}
+
+// Gather reads a short body that has arrived, and reports whether it is complete. If it is not, its first part is retained for
+// the Reader.
+func (b *Body) Gather() bool {
+	if b.ended.Load() {
+		return b.isRetained()
+	}
+	b.retainForReader()
+	buffer := pullBuffers.Get().(*[pullBuffer]byte)
+	defer pullBuffers.Put(buffer)
+	n, err := b.receiveForTransport(buffer[:b.size])
+	if int64(n) == b.size && err == nil {
+		_, err = b.receiveForTransport(buffer[n:n]) // read the end of the body, which has no more bytes
+	}
+	return int64(n) == b.size && (err == nil || err == io.EOF)
+}
+
+func (b *Body) retainForReader() {
+	b.retained.mu.Lock()
+	defer b.retained.mu.Unlock()
+	b.retained.forReader = b.size
+}
+
+// isRetained reports whether the complete body is retained.
+func (b *Body) isRetained() bool {
+	b.retained.mu.Lock()
+	defer b.retained.mu.Unlock()
+	return !b.retained.truncated && b.retained.end == io.EOF
+}

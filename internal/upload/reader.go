@@ -1,0 +1,188 @@
+package upload
+
+import (
+	"errors"
+	"io"
+	"sync"
+)
+
+// MaxReplay is the size in bytes of the largest body that is retained to be sent again.
+const MaxReplay = 64 << 10
+
+var errSuperseded = errors.New("another request sends the body now")
+
+// Reader is the body of one request to the upstream. It returns what is retained, and then what the client sends. Only the
+// newest Reader of a body is in use, but a transport may still read from an older one.
+//
+// Of a body that may be sent again, a separate goroutine reads from the client until more has been read than is retained, so
+// that a Reader that is closed returns at once and what arrives is available to the next one.
+type Reader struct {
+	body   *Body
+	offset int  // bytes of the retained body that have been read
+	direct bool // it reads from the client itself
+	begun  bool // Read has been called
+	closed bool // Close was called after that
+}
+
+// RetainForReplay retains up to MaxReplay bytes of the body until Forget, so that it can be sent again.
+func (b *Body) RetainForReplay() {
+	b.retained.mu.Lock()
+	defer b.retained.mu.Unlock()
+	b.retained.forReplay, b.retained.async = MaxReplay, true
+}
+
+// Replayable reports whether the body can be sent again. That of a request without a body always can.
+func (b *Body) Replayable() bool {
+	if b.source == nil {
+		return true
+	}
+	b.retained.mu.Lock()
+	defer b.retained.mu.Unlock()
+	return b.retained.forReplay > 0 && b.retained.complete()
+}
+
+// complete reports whether all that has been read is retained, without an error.
+func (r *retained) complete() bool { return !r.truncated && (r.end == nil || r.end == io.EOF) }
+
+// NewReader returns the body for another request; nil if the request has no body. ok is false if the body can't be sent from
+// its start; the previous Reader stays in use then.
+func (b *Body) NewReader() (reader io.ReadCloser, ok bool) {
+	if b.source == nil {
+		return nil, true
+	}
+	r := &b.retained
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.complete() {
+		return nil, false
+	}
+	next := &r.first
+	if r.current != nil {
+		next = new(Reader)
+	}
+	next.body = b
+	r.current = next
+	r.wake()
+	return next, true
+}
+
+// Reader returns the newest Reader.
+func (b *Body) Reader() io.ReadCloser {
+	b.retained.mu.Lock()
+	defer b.retained.mu.Unlock()
+	return b.retained.current
+}
+
+// Forget stops retaining the body for further requests, as there is a response.
+func (b *Body) Forget() {
+	r := &b.retained
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forReplay = 0
+	if int64(len(r.data)) > r.forFallback || r.forFallback == 0 {
+		r.truncated = r.truncated || r.end == nil
+		r.drop()
+	}
+}
+
+// drop frees what is retained, if it has been read and is of no further use; mu is held.
+func (r *retained) drop() {
+	if r.truncated && r.current != nil && r.current.offset == len(r.data) {
+		r.data, r.current.offset = nil, 0 // the pooled buffer stays until Release
+	}
+}
+
+// wake makes the waiting Reader check for changes; mu is held.
+func (r *retained) wake() {
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
+	}
+}
+
+// Read implements io.Reader.
+func (d *Reader) Read(p []byte) (int, error) {
+	b, r := d.body, &d.body.retained
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d.begun = true
+	for {
+		switch {
+		case r.current != d || d.closed:
+			return 0, errSuperseded
+		case b.stopped.Load():
+			return 0, ErrStopped
+		case d.offset < len(r.data):
+			n := copy(p, r.data[d.offset:])
+			d.offset += n
+			return n, nil
+		case r.end != nil:
+			return 0, r.end
+		case (r.truncated || r.forReplay == 0) && !r.pulling:
+			return d.readDirect(p)
+		case !r.pulling:
+			r.pulling = true
+			go b.pull()
+		}
+		if r.changed == nil {
+			r.changed = make(chan struct{})
+		}
+		changed := r.changed
+		r.mu.Unlock()
+		<-changed
+		r.mu.Lock()
+	}
+}
+
+// readDirect reads from the client; mu is held before and after.
+func (d *Reader) readDirect(p []byte) (int, error) {
+	b, r := d.body, &d.body.retained
+	r.drop()
+	d.direct = true
+	r.mu.Unlock()
+	n, err := b.receiveForTransport(p)
+	r.mu.Lock()
+	d.direct, d.offset = false, len(r.data) // what is retained of it has been returned as well
+	r.drop()
+	return n, err
+}
+
+// pull reads from the client once.
+func (b *Body) pull() {
+	buffer := pullBuffers.Get().(*[pullBuffer]byte)
+	defer pullBuffers.Put(buffer)
+	_, err := b.receiveForTransport(buffer[:])
+	r := &b.retained
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil && r.end == nil {
+		r.end = err // ErrStopped, which receive has not seen
+	}
+	r.pulling = false
+	r.wake()
+}
+
+const pullBuffer = 16 << 10
+
+var pullBuffers = sync.Pool{New: func() any { return new([pullBuffer]byte) }}
+
+// Close ends a read that is under way, for which the transport may wait. If no read has begun it does nothing: over HTTP/2,
+// http.Transport closes the body of a request that it could not send on a connection, and then sends the same request with the
+// same body on another one.
+func (d *Reader) Close() error {
+	b, r := d.body, &d.body.retained
+	r.mu.Lock()
+	d.closed = d.begun
+	async, ended := r.async, r.end != nil
+	direct := d.direct
+	r.wake()
+	r.mu.Unlock()
+	if !async && !ended {
+		b.stopped.Store(true)
+		direct = b.reading.Load()
+	}
+	if direct {
+		b.config.Owner.AbortRead()
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package upload
+
+import (
+	"sync"
+)
+
+// Sizes of the pooled buffers in bytes; a body that outgrows them is copied to one that is not pooled.
+const (
+	smallBuffer = 16 << 10
+	largeBuffer = 64<<10 + 1
+)
+
+var (
+	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+)
+
+// retained is the first bytes of a body: all that has been read, unless that is more than is wanted. The zero value retains
+// nothing.
+type retained struct {
+	mu          sync.Mutex // guards the fields below, and those of Readers
+	forFallback int64      // how many bytes a fallback uses; 0: none
+	forReplay   int64      // how many bytes are sent again; 0: none
+	async       bool       // a separate goroutine reads from the client until more has been read than is retained
+	forReader   int64      // how many bytes are read before the transport reads them; 0: none
+	data        []byte
+	small       *[smallBuffer]byte // the buffer of data, if it is from that pool
+	large       *[largeBuffer]byte
+	truncated   bool          // more has been read than is retained
+	end         error         // the error that ended the body; io.EOF: it is complete
+	current     *Reader       // the one that may read
+	first       Reader        // saves an allocation
+	pulling     bool          // pull is running
+	changed     chan struct{} // closed at the next change; nil: no Reader waits
+}
+
+// add appends p, which has been read, and wakes the Reader that waits for it.
+func (r *retained) add(p []byte, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.end = err
+	}
+	limit := max(r.forFallback, r.forReplay, r.forReader)
+	if (r.truncated || limit == 0) && !r.pulling { // a Reader gets what pull reads from data only
+		r.truncated = r.truncated || len(p) > 0
+		return
+	}
+	if r.data == nil && len(p) > 0 {
+		r.data = r.buffer(limit)
+	}
+	r.data = append(r.data, p...)
+	r.truncated = r.truncated || int64(len(r.data)) > limit
+}
+
+func (r *retained) buffer(limit int64) []byte {
+	if limit <= smallBuffer {
+		r.small = smallBuffers.Get().(*[smallBuffer]byte)
+		return r.small[:0]
+	}
+	r.large = largeBuffers.Get().(*[largeBuffer]byte)
+	return r.large[:0]
+}
