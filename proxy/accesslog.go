@@ -21,11 +21,11 @@ type accessRecorder struct {
 // withRecorder returns an accessRecorder around w, or w itself if the request is neither logged nor traced. It records what is
 // known at the start, without copying.
 func (s *Server) withRecorder(w http.ResponseWriter, r *http.Request, path string) http.ResponseWriter {
-	log := s.config.Access
+	log := s.access
 	if log != nil && !log.Enabled() {
 		log = nil
 	}
-	if log == nil && s.config.Tracer == nil {
+	if log == nil && s.tracer == nil {
 		return w
 	}
 	rec := &accessRecorder{ResponseWriter: w, log: log, bodies: r.Method != http.MethodHead}
@@ -35,8 +35,8 @@ func (s *Server) withRecorder(w http.ResponseWriter, r *http.Request, path strin
 	if agents := r.Header["User-Agent"]; len(agents) > 0 {
 		a.UserAgent = agents[0]
 	}
-	if s.config.Tracer != nil {
-		rec.span = s.config.Tracer.Request(a, r.Header)
+	if s.tracer != nil {
+		rec.span = s.tracer.Request(a, r.Header)
 		a.TraceID, a.SpanID = rec.span.IDs()
 	}
 	return rec
@@ -78,7 +78,7 @@ func (rec *accessRecorder) refused() {
 // refused logs a request that was refused before its header section was parsed, or that must not be sent to any upstream. Only
 // the client's address is known.
 func (s *Server) refused(client string, status int) {
-	if log := s.config.Access; log != nil && log.Enabled() {
+	if log := s.access; log != nil && log.Enabled() {
 		log.Log(&events.AccessRecord{Arrived: time.Now(), Client: client, Status: status})
 	}
 }

@@ -7,13 +7,15 @@ import (
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/limit"
+	"cbproxy/internal/service"
 	"cbproxy/internal/upload"
 )
 
 // allow asks the breaker to admit the next attempt. A probe that may have to wait for its request body can be replaced by
 // another request meanwhile.
 func (x *exchange) allow() (breaker.Call, error) {
-	b := x.route.service.breaker
+	b := x.route.Service.Breaker
 	if x.upload.Arrived() {
 		return b.Allow()
 	}
@@ -56,7 +58,7 @@ func (x *exchange) clientTime() time.Duration {
 // mayPrefetch reports whether the request's body is to be read before the request is admitted as a probe: it is short, the
 // client sends it without waiting for a 100 (Continue), and the breaker can reject the request.
 func (x *exchange) mayPrefetch() bool {
-	c, n := &x.route.config.Breaker, x.r.ContentLength
+	c, n := &x.route.Config.Breaker, x.r.ContentLength
 	return c.Mode == "enforce" && c.Probe.Path == "" && n > 0 && n <= upload.MaxPrefetch && x.r.Header["Expect"] == nil && !x.upload.Arrived()
 }
 
@@ -74,4 +76,37 @@ func (x *exchange) answerIncompleteUpload() {
 	default:
 		x.problem(badBody)
 	}
+}
+
+// permits are what a request has taken of the limits on requests in flight.
+type permits struct{ route, proxy *limit.Concurrency }
+
+// acquire takes a permit of the route and one of the proxy, or neither. shed is the limit that has no permit left, "" if the
+// permits were taken.
+func (p *permits) acquire(rt *service.Route) (shed events.Shed) {
+	if n := rt.Config.MaxInFlight; n > 0 {
+		if !rt.Service.InFlight.TryAcquire(int64(n)) {
+			return events.ShedByRoute
+		}
+		p.route = &rt.Service.InFlight
+	}
+	if n := rt.MaxOfProxy; n > 0 {
+		if !rt.ProxyInFlight.TryAcquire(n) {
+			p.release()
+			return events.ShedByProxy
+		}
+		p.proxy = rt.ProxyInFlight
+	}
+	return ""
+}
+
+// release returns the permits that were taken.
+func (p *permits) release() {
+	if p.route != nil {
+		p.route.Release()
+	}
+	if p.proxy != nil {
+		p.proxy.Release()
+	}
+	*p = permits{}
 }

@@ -2,14 +2,18 @@ package proxy
 
 import (
 	"context"
+	"maps"
 	"math"
+	"net/http"
 	"strconv"
 	"time"
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/message"
 	"cbproxy/internal/problem"
+	"cbproxy/internal/upstream"
 )
 
 // reject answers a request that must not be sent to the upstream.
@@ -33,7 +37,7 @@ func refusedFor(err error) events.Reason {
 // reason. failed is why the upstream can't take the queued requests, "" if they are merely waiting.
 func (x *exchange) rejectBehindQueue(failed events.Reason) {
 	x.behindQueue = true
-	switch x.outcome.State, x.retryAt = x.route.service.breaker.StateAndRetryAt(); {
+	switch x.outcome.State, x.retryAt = x.route.Service.Breaker.StateAndRetryAt(); {
 	case x.outcome.State == events.Open:
 		x.reject(events.ReasonOpen)
 	case x.outcome.State == events.HalfOpen:
@@ -55,7 +59,7 @@ func (x *exchange) refuse(p *problem.Problem) {
 func (x *exchange) problem(p *problem.Problem) {
 	x.answered = true
 	h := x.w.Header()
-	x.route.sign(h, x.outcome.State)
+	x.route.Sign(h, x.outcome.State)
 	x.upload.PrepareResponse(h)
 	if x.grpc != nil {
 		x.answerGRPC(p)
@@ -70,7 +74,7 @@ func (x *exchange) fallback(reason events.Reason) {
 	h := x.w.Header()
 	at := x.retryAt
 	if x.outcome.Result != events.ResultRejected { // the request's own failure may have opened the breaker
-		at = x.route.service.breaker.RetryAt()
+		at = x.route.Service.Breaker.RetryAt()
 	}
 	if !at.IsZero() {
 		h["Retry-After"] = []string{retryAfter(time.Until(at))}
@@ -89,7 +93,7 @@ func (x *exchange) fallback(reason events.Reason) {
 	for name, values := range a.Header {
 		h[name] = values
 	}
-	x.route.sign(h, x.outcome.State)
+	x.route.Sign(h, x.outcome.State)
 	x.upload.PrepareResponse(h)
 	h["X-Fallback"] = []string{strategy}
 	h["X-Fallback-Reason"] = reasonHeaders[reason]
@@ -101,8 +105,8 @@ func (x *exchange) fallback(reason events.Reason) {
 // fallbackGRPC answers a gRPC call. No strategy's answer is a gRPC message, so it only sets the header fields of a constant
 // strategy; strategies with side effects are not called.
 func (x *exchange) fallbackGRPC(reason events.Reason) {
-	if x.route.answersFor(reason) {
-		if strategy, ok := x.route.chain.Constant(); ok {
+	if x.route.AnswersFor(reason) {
+		if strategy, ok := x.route.Chain.Constant(); ok {
 			h := x.w.Header()
 			h["X-Fallback"], h["X-Fallback-Reason"] = []string{strategy}, reasonHeaders[reason]
 			x.answeredBy(strategy, reason)
@@ -120,16 +124,16 @@ func (x *exchange) answeredBy(strategy string, reason events.Reason) {
 }
 
 func (x *exchange) fallbackAnswer(reason events.Reason) (*fallbacks.Answer, string) {
-	if !x.behindQueue && !x.route.answersFor(reason) {
+	if !x.behindQueue && !x.route.AnswersFor(reason) {
 		return nil, ""
 	}
 	ctx := x.r.Context()
 	if x.upload.Incomplete() {
 		ctx = context.WithoutCancel(ctx) // net/http takes the failed read for the client's end; strategies have time limits
 	}
-	a, strategy, err := x.route.chain.Answer(ctx, fallbackClient{x}, reason)
+	a, strategy, err := x.route.Chain.Answer(ctx, fallbackClient{x}, reason)
 	if err != nil {
-		x.route.logger.Warn("no fallback has an answer", "service", x.route.service.name, "reason", reason, "error", err)
+		x.route.Logger.Warn("no fallback has an answer", "service", x.route.Service.Name, "reason", reason, "error", err)
 		return nil, ""
 	}
 	return a, strategy
@@ -147,4 +151,47 @@ var reasonHeaders = func() map[events.Reason][]string {
 // retryAfter returns the value of a Retry-After field: whole seconds, rounded up so that no client retries too early.
 func retryAfter(d time.Duration) string {
 	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
+}
+
+// fallbackClient is the client of a request that a chain of fallbacks answers.
+type fallbackClient struct{ *exchange }
+
+// Request implements fallbacks.Client.
+func (q fallbackClient) Request() *fallbacks.Request { return q.request(q.endToEnd()) }
+
+// Body implements fallbacks.Client.
+func (q fallbackClient) Body(limit int64) ([]byte, error) { return q.upload.ReadRest(limit) }
+
+// recordingClient is the client of a request whose response a chain of fallbacks may record.
+type recordingClient struct{ *attempt }
+
+// Request implements fallbacks.Client.
+func (e recordingClient) Request() *fallbacks.Request { return e.x.request(e.requestHeader) }
+
+// Body implements fallbacks.Client.
+func (e recordingClient) Body(limit int64) ([]byte, error) { return e.x.upload.Complete(limit) }
+
+func (x *exchange) request(header http.Header) *fallbacks.Request {
+	return &fallbacks.Request{
+		Service: x.route.Service.Name, Method: x.r.Method, Host: x.r.Host,
+		Path: message.RawPath(x.r), Rest: x.upstreamPath, Query: x.r.URL.RawQuery, EmptyQuery: x.r.URL.ForceQuery, Header: header,
+	}
+}
+
+// endToEnd returns the fields of a client's request as ReverseProxy and rewrite send them upstream, without those that frame
+// or announce a body. It shares their values.
+func (x *exchange) endToEnd() http.Header {
+	r := x.r
+	h := maps.Clone(r.Header)
+	upstream.RemoveHopByHop(h)
+	for name := range h {
+		if message.IsProxyField(name) {
+			delete(h, name)
+		}
+	}
+	delete(h, "Content-Length")
+	delete(h, "Expect")
+	message.SetForwarded(h, r)
+	x.route.Via.Add(h, r)
+	return h
 }

@@ -13,6 +13,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/problem"
 	"cbproxy/internal/sanitize"
+	"cbproxy/internal/service"
 	"cbproxy/internal/upstream"
 )
 
@@ -26,22 +27,22 @@ type attempt struct {
 	call  breaker.Call
 	start time.Time
 
-	trace         *attemptTrace    // nil: it has no span
-	reported      bool             // the result has been reported to the breaker
-	failure       *events.Failure  // nil: it has not failed
-	requestHeader http.Header      // of the upstream request, once there is a response
-	status        int              // of the response, 0 before there is one
-	retryAfter    string           // the response's Retry-After
-	hopByHop      []string         // the fields that the response's Connection field names
-	conns         int              // connections that http.Transport has used for it
-	conn          *upstream.Conn   // the last of them; nil: it is not one of http.Transport
-	shared        bool             // conn speaks HTTP/2
-	stopBodyWatch func() bool      // stops the watch that closes the response's body when Context ends; nil: there is none
-	overload      bool             // a shortage of this machine, or the upstream wants fewer requests
-	refused       *problem.Problem // why it was not sent, or was refused for its own content; nil: neither
-	waitedBefore  time.Duration    // for which the client's body was waited for before the attempt
-	headerTime    time.Duration    // time until the response's header section
-	bodyTime      time.Duration    // time spent on waiting for the upstream since then
+	trace         *service.AttemptTrace // nil: it has no span
+	reported      bool                  // the result has been reported to the breaker
+	failure       *events.Failure       // nil: it has not failed
+	requestHeader http.Header           // of the upstream request, once there is a response
+	status        int                   // of the response, 0 before there is one
+	retryAfter    string                // the response's Retry-After
+	hopByHop      []string              // the fields that the response's Connection field names
+	conns         int                   // connections that http.Transport has used for it
+	conn          *upstream.Conn        // the last of them; nil: it is not one of http.Transport
+	shared        bool                  // conn speaks HTTP/2
+	stopBodyWatch func() bool           // stops the watch that closes the response's body when Context ends; nil: there is none
+	overload      bool                  // a shortage of this machine, or the upstream wants fewer requests
+	refused       *problem.Problem      // why it was not sent, or was refused for its own content; nil: neither
+	waitedBefore  time.Duration         // for which the client's body was waited for before the attempt
+	headerTime    time.Duration         // time until the response's header section
+	bodyTime      time.Duration         // time spent on waiting for the upstream since then
 
 	gotFirstByte atomic.Bool // the first byte of a response has arrived
 	gotContinue  atomic.Bool // the upstream has sent 100 (Continue)
@@ -79,29 +80,26 @@ func (a *attempt) cancel(cause error) {
 
 // succeeded reports a success.
 func (a *attempt) succeeded() {
-	a.trace.done()
+	a.trace.Done()
 	if a.reported {
 		return
 	}
 	a.reported = true
 	a.x.outcome.Result = events.ResultSuccess
-	a.x.route.service.succeeded.Store(a.start.UnixNano())
+	a.x.route.Service.LastSuccess.Store(a.start.UnixNano())
 	a.call.Success(a.took())
 }
-
-// maxDetail bounds the details of a failure in bytes: the history keeps them, and they may quote the upstream.
-const maxDetail = 1 << 10
 
 // failed reports a failure of the upstream.
 func (a *attempt) failed(kind events.ErrorType, err error) {
 	x := a.x
-	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(err.Error(), maxDetail)}
+	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(err.Error(), service.MaxDetail)}
 	if a.failure == nil {
-		x.route.service.observer.Failed(kind, 1)
+		x.route.Service.Observer.Failed(kind, 1)
 	}
 	a.failure = f
 	x.outcome.Result, x.outcome.Failure = events.ResultFailure, f
-	x.route.service.failures.log(x.route.logger, x.route.service.name, f)
+	x.route.Service.Failures.Log(x.route.Logger, x.route.Service.Name, f)
 	if !a.reported {
 		a.reported = true
 		a.call.Failure(f, a.took())
@@ -115,7 +113,7 @@ func (a *attempt) cancelled() { a.reportNeutral(events.ResultCancelled) }
 func (a *attempt) failedLocally(kind events.LocalError, err error) {
 	x := a.x
 	a.overload = true
-	x.route.service.failedLocally(x.route.logger, kind, err)
+	x.route.Service.FailedLocally(x.route.Logger, kind, err)
 	a.reportNeutral(events.ResultRejected)
 }
 
@@ -132,7 +130,7 @@ func (a *attempt) reportNeutral(result events.Result) {
 // header section; 0 if the breaker does not use it.
 func (a *attempt) took() time.Duration {
 	switch {
-	case !a.x.route.timed:
+	case !a.x.route.TimesCalls:
 		return 0
 	case a.headerTime > 0:
 		return a.headerTime + a.bodyTime

@@ -10,6 +10,7 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/message"
+	"cbproxy/internal/service"
 	"cbproxy/internal/upload"
 	"cbproxy/internal/upstream"
 )
@@ -25,7 +26,7 @@ func (a *attempt) classify(err error) {
 		a.failedLocally(events.LocalPause, cause)
 	case errTimeout, errDeadline:
 		if a.unanswered() {
-			a.x.route.pool.RenewAfterSilence(a.start)
+			a.x.route.Pool.RenewAfterSilence(a.start)
 		}
 		a.failed(events.ErrorTimeout, cause)
 	case errIdle:
@@ -102,7 +103,7 @@ func (a *attempt) cancelledAtDeadline(err error) bool {
 // unless breaker.abandoned_after says how long clients wait for a response.
 func (a *attempt) clientGone() {
 	x := a.x
-	limit := x.route.config.Breaker.AbandonedAfter
+	limit := x.route.Config.Breaker.AbandonedAfter
 	if a.reported || context.Cause(a) != context.Canceled || x.upload.Aborted() || x.upload.Err() != nil || x.wasPaused() {
 		a.cancelled()
 		return
@@ -153,22 +154,6 @@ func (a *attempt) leftAtDeadline() bool {
 		!x.hasShortDeadline() && x.nearDeadline() && !x.wasPaused()
 }
 
-// reasonOf returns the reason for a fallback after a failure.
-func reasonOf(kind events.ErrorType) events.Reason {
-	switch kind {
-	case events.ErrorConnect:
-		return events.ReasonConnect
-	case events.ErrorTimeout, events.ErrorIdle:
-		return events.ReasonTimeout
-	case events.ErrorStatus:
-		return events.ReasonStatus
-	case "": // a shortage of this machine, or the request itself
-		return events.ReasonOverload
-	default:
-		return events.ReasonReset
-	}
-}
-
 // answerFailure is ReverseProxy's error handler, for requests without a response of the upstream.
 func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 	if x := exchangeOf(out.Context()); !x.answerFailure() {
@@ -181,7 +166,7 @@ func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
 // sent. It reports false if the client is gone.
 func (x *exchange) answerFailure() bool {
 	if f := x.outcome.Failure; f != nil {
-		x.fallback(reasonOf(f.Type))
+		x.fallback(service.ReasonOf(f.Type))
 		return true
 	}
 	switch fault := x.upload.Err(); {

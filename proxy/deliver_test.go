@@ -17,11 +17,11 @@ import (
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
-	"cbproxy/proxy"
+	"cbproxy/internal/service"
 )
 
-func delivery(body string) *proxy.Delivery {
-	return &proxy.Delivery{Service: "svc", Method: "POST", Host: "client.example", Rest: "/a", Header: http.Header{}, Body: []byte(body)}
+func delivery(body string) *service.Delivery {
+	return &service.Delivery{Service: "svc", Method: "POST", Host: "client.example", Rest: "/a", Header: http.Header{}, Body: []byte(body)}
 }
 
 // says is an upstream that reads a request and answers with text, byte for byte.
@@ -74,7 +74,7 @@ func TestDeliveryIsReportedOnce(t *testing.T) {
 			b := server.Breaker("svc")
 			b.Force(events.HalfOpen, 0, "test")
 			answer, err := server.Deliver(t.Context(), delivery("hello"))
-			var failed *proxy.DeliveryError
+			var failed *service.DeliveryError
 			if answer.Status != c.status || (err == nil) != (c.status != 0) || err != nil && (!errors.As(err, &failed) || failed.Reason != c.reason) {
 				t.Errorf("%+v, %v", answer, err)
 			}
@@ -158,7 +158,7 @@ func TestDeliveryAsksTheBreaker(t *testing.T) {
 	}
 	d := delivery("x")
 	d.Service = "other"
-	if _, err := server.Deliver(t.Context(), d); !errors.Is(err, proxy.ErrNoService) {
+	if _, err := server.Deliver(t.Context(), d); !errors.Is(err, service.ErrNoService) {
 		t.Errorf("no such service: %v", err)
 	}
 }
@@ -189,16 +189,16 @@ func TestDeliveryIsSentAsItIs(t *testing.T) {
 	host := strings.TrimPrefix(url, "http://")
 	for name, c := range map[string]struct {
 		base, keys string
-		change     func(*proxy.Delivery)
+		change     func(*service.Delivery)
 		want       string
 	}{
-		"plain":         {"", "", func(*proxy.Delivery) {}, "POST /a HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
-		"preserve_host": {"", "preserve_host: true", func(*proxy.Delivery) {}, "POST /a HTTP/1.1\r\nHost: client.example\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
-		"target": {"/v%31", "", func(d *proxy.Delivery) { d.Rest, d.Query = "/a%2Fb//c/.;x=1", "a=%&b;c=+%20" },
+		"plain":         {"", "", func(*service.Delivery) {}, "POST /a HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
+		"preserve_host": {"", "preserve_host: true", func(*service.Delivery) {}, "POST /a HTTP/1.1\r\nHost: client.example\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
+		"target": {"/v%31", "", func(d *service.Delivery) { d.Rest, d.Query = "/a%2Fb//c/.;x=1", "a=%&b;c=+%20" },
 			"POST /v%31/a%2Fb//c/.;x=1?a=%&b;c=+%20 HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
-		"no body": {"", "", func(d *proxy.Delivery) { d.Body = nil }, "POST /a HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 0\r\nX-Own: 1\r\n\r\n"},
-		"GET":     {"", "", func(d *proxy.Delivery) { d.Method, d.Body = "GET", nil }, "GET /a HTTP/1.1\r\nHost: " + host + "\r\nX-Own: 1\r\n\r\n"},
-		"user agent": {"", "", func(d *proxy.Delivery) { d.Header.Set("User-Agent", "me") },
+		"no body": {"", "", func(d *service.Delivery) { d.Body = nil }, "POST /a HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 0\r\nX-Own: 1\r\n\r\n"},
+		"GET":     {"", "", func(d *service.Delivery) { d.Method, d.Body = "GET", nil }, "GET /a HTTP/1.1\r\nHost: " + host + "\r\nX-Own: 1\r\n\r\n"},
+		"user agent": {"", "", func(d *service.Delivery) { d.Header.Set("User-Agent", "me") },
 			"POST /a HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: me\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
 	} {
 		server, _, _ := startInstance(t, "me", route(url+c.base, c.keys))
@@ -301,7 +301,7 @@ func TestDeliveryCostsAtMostOneReplay(t *testing.T) {
 	dead.Store(true)
 	d := delivery("hello")
 	d.Header.Set("Idempotency-Key", "one")
-	var failed *proxy.DeliveryError
+	var failed *service.DeliveryError
 	if _, err := server.Deliver(t.Context(), d); !errors.As(err, &failed) || failed.Reason != events.ReasonReset {
 		t.Errorf("%v", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"cbproxy/fallbacks"
@@ -23,7 +24,7 @@ var errStatus = errors.New("the upstream's status is a failure")
 func (a *attempt) evaluate(res *http.Response, protocol, upgrade string) error {
 	x := a.x
 	a.requestHeader, a.status, a.retryAfter = res.Request.Header, res.StatusCode, res.Header.Get("Retry-After")
-	a.trace.answered(res)
+	a.trace.Answered(res)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return a.evaluateUpgrade(res, protocol, upgrade)
 	}
@@ -36,9 +37,9 @@ func (a *attempt) evaluate(res *http.Response, protocol, upgrade string) error {
 	case isLoop(res) && x.r.Header["Via"] != nil:
 		a.cancelled() // the client may have sent the Via field that made a proxy behind this one detect a loop
 	case res.StatusCode == http.StatusRequestTimeout && x.upload.IsStalling(): // the client's fault
-	case x.route.config.Breaker.FailureStatuses.Has(res.StatusCode):
+	case x.route.Config.Breaker.FailureStatuses.Has(res.StatusCode):
 		a.failed(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
-		if x.route.answersFor(events.ReasonStatus) {
+		if x.route.AnswersFor(events.ReasonStatus) {
 			return errStatus
 		}
 	}
@@ -48,15 +49,15 @@ func (a *attempt) evaluate(res *http.Response, protocol, upgrade string) error {
 		stream = stream || res.Body != http.NoBody
 	}
 	var recorder fallbacks.Recorder
-	if x.route.chain != nil && x.grpc == nil && a.failure == nil {
-		recorder = x.route.chain.Record(recordingClient{a}, res.StatusCode, res.Header)
+	if x.route.Chain != nil && x.grpc == nil && a.failure == nil {
+		recorder = x.route.Chain.Record(recordingClient{a}, res.StatusCode, res.Header)
 	}
 	switch {
 	case res.Body == http.NoBody || x.r.Method == http.MethodHead:
 		a.succeeded()
 		recordBody(recorder)
 		return nil
-	case !stream && res.ContentLength <= int64(x.route.config.ResponseBuffer):
+	case !stream && res.ContentLength <= int64(x.route.Config.ResponseBuffer):
 		return a.readWhole(res, recorder)
 	case stream:
 		return a.evaluateStream(res, recorder)
@@ -117,7 +118,7 @@ func (a *attempt) cleanTrailer(res *http.Response) {
 
 // openTunnel makes c, the connection of res, the exchange's tunnel. All data from either side resets the timer.
 func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
-	idle := x.route.config.IdleTimeout
+	idle := x.route.Config.IdleTimeout
 	config := tunnel.Config{Upstream: c, IdleTimeout: idle, OnData: func() { x.resetTimer(idle) }}
 	if conn := x.attempt.conn; conn != nil {
 		conn.BeginTunnel()
@@ -125,8 +126,13 @@ func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 	}
 	t := tunnel.New(config)
 	res.Body = t
-	x.route.tunnels.Add(1)
+	x.server.tunnels.Add(1)
 	x.answered = true
 	x.tunnel.Store(t)
 	x.resetTimer(idle)
+}
+
+// isLoop reports whether res is the response by which this kind of proxy reports a loop.
+func isLoop(res *http.Response) bool {
+	return res.StatusCode == http.StatusLoopDetected && slices.Equal(res.Header["Proxy-Status"], loopDetected.ProxyStatus())
 }

@@ -12,6 +12,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
+	"cbproxy/internal/service"
 	"cbproxy/internal/tunnel"
 	"cbproxy/internal/upload"
 	"cbproxy/internal/upstream"
@@ -23,7 +24,8 @@ import (
 type exchange struct {
 	lifetime
 
-	route        *route
+	server       *Server
+	route        *service.Route
 	w            http.ResponseWriter
 	r            *http.Request
 	upstreamPath string // the raw path below the route's prefix
@@ -77,26 +79,26 @@ func (x *exchange) Value(key any) any {
 func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
 
 // serve sends a request to the upstream if the breaker and the limits admit it, and otherwise answers with the fallback.
-func (rt *route) serve(w http.ResponseWriter, r *http.Request, upstreamPath string, limits routes.Limits) {
-	x := &exchange{route: rt, w: w, r: r, upstreamPath: upstreamPath, began: time.Now()}
-	x.outcome.Service = rt.service.name
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route, upstreamPath string, limits routes.Limits) {
+	x := &exchange{server: s, route: rt, w: w, r: r, upstreamPath: upstreamPath, began: time.Now()}
+	x.outcome.Service = rt.Service.Name
 	if rec := x.recorder(); rec != nil {
 		x.began = rec.access.Arrived // log, trace and metrics count from one moment
 		x.outcome.TraceID, x.outcome.SpanID = rec.access.TraceID, rec.access.SpanID
 	}
-	rt.service.observer.Begin()
+	rt.Service.Observer.Begin()
 	defer x.finish()
 	x.grpc = grpcCallOf(r)
 	if r.ContentLength != 0 {
 		x.prepareUpload(limits)
 	}
 	if r.ContentLength > int64(limits.BodyBytes) {
-		x.outcome.State = rt.service.breaker.State()
+		x.outcome.State = rt.Service.Breaker.State()
 		x.refuse(bodyTooLarge)
 		return
 	}
-	if rt.chain != nil && x.grpc == nil {
-		if reason, queued := rt.chain.Intercept(r.Method); queued {
+	if rt.Chain != nil && x.grpc == nil {
+		if reason, queued := rt.Chain.Intercept(r.Method); queued {
 			x.rejectBehindQueue(reason)
 			return
 		}
@@ -107,7 +109,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request, upstreamPath stri
 	}
 	x.outcome.State, x.retryAt = call.State, call.RetryAt
 	if err != nil {
-		rt.service.reserved.noteRefused(x.began)
+		rt.Service.Reservation.NoteRefused(x.began)
 		x.reject(refusedFor(err))
 		return
 	}
@@ -128,7 +130,7 @@ func (x *exchange) prepareUpload(limits routes.Limits) {
 	// Otherwise net/http reads a good part of the body before it sends an early response.
 	_ = http.NewResponseController(x.w).EnableFullDuplex() // HTTP/2 always is
 	if x.grpc == nil {                                     // no strategy uses the content of a gRPC call
-		x.upload.RetainForFallback(x.route.maxRetained)
+		x.upload.RetainForFallback(x.route.MaxRetained)
 	}
 }
 
@@ -139,7 +141,7 @@ func (x *exchange) forward(call breaker.Call) {
 		x.upload.ExpectContinue(x.Done())
 	}
 	x.retries = x.newRetries()
-	if x.upload.Exists() && (x.retries != nil || x.route.pool.MayMultiplex()) {
+	if x.upload.Exists() && (x.retries != nil || x.route.Pool.MayMultiplex()) {
 		x.upload.RetainForReplay()
 	}
 	x.begin(call)
@@ -151,7 +153,7 @@ func (x *exchange) forward(call breaker.Call) {
 	if x.r.Header["Upgrade"] != nil {
 		x.writer.ResponseWriter = &tunnel.Writer{ResponseWriter: x.w, Tunnel: x.tunnel.Load}
 	}
-	x.route.proxy.ServeHTTP(&x.writer, in)
+	x.server.proxy.ServeHTTP(&x.writer, in)
 	x.writer.commit()
 }
 
@@ -177,10 +179,10 @@ func (x *exchange) finish() {
 	}
 	x.permits.release()
 	if x.tunnel.Load() != nil {
-		x.route.tunnels.Done()
+		x.server.tunnels.Done()
 	}
 	x.outcome.Duration = time.Since(x.began)
-	x.route.service.observer.End(&x.outcome)
+	x.route.Service.Observer.End(&x.outcome)
 	if rec := x.recorder(); rec != nil {
 		rec.exchangeEnded(x, cut)
 	}
@@ -197,7 +199,7 @@ func (x *exchange) finish() {
 // handlePanic answers for a fault of the proxy itself, which is no failure of the upstream. It reports whether it is too late
 // for an answer.
 func (x *exchange) handlePanic(p any) (late bool) {
-	x.route.logger.Error("panic while serving a request", "service", x.route.service.name,
+	x.route.Logger.Error("panic while serving a request", "service", x.route.Service.Name,
 		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	if x.attempt != nil {
 		x.attempt.cancelled()

@@ -62,7 +62,7 @@ func (a *attempt) evaluateGRPCStatus(code grpc.Code, message string) {
 		a.cancelled()
 		return
 	}
-	if a.failure != nil || !a.x.route.grpcFailures.Has(code) {
+	if a.failure != nil || !a.x.route.GRPCFailures.Has(code) {
 		return
 	}
 	if message != "" {

@@ -10,9 +10,9 @@ import (
 func rewrite(pr *httputil.ProxyRequest) {
 	x := exchangeOf(pr.In.Context())
 	u := pr.Out.URL
-	x.route.target.Address(u, x.upstreamPath)
+	x.route.Target.Address(u, x.upstreamPath)
 	u.RawQuery, u.ForceQuery = pr.In.URL.RawQuery, pr.In.URL.ForceQuery // byte for byte: ReverseProxy drops what it can't parse
-	if !x.route.config.PreserveHost {
+	if !x.route.Config.PreserveHost {
 		pr.Out.Host = ""
 	}
 	for name := range pr.Out.Header {
@@ -21,6 +21,6 @@ func rewrite(pr *httputil.ProxyRequest) {
 		}
 	}
 	message.SetForwarded(pr.Out.Header, pr.In)
-	x.route.via.Add(pr.Out.Header, pr.In)
+	x.route.Via.Add(pr.Out.Header, pr.In)
 	x.upload.ForwardTrailers(pr.In, pr.Out)
 }

@@ -9,10 +9,10 @@ import (
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
-	"cbproxy/proxy"
+	"cbproxy/internal/service"
 )
 
-func suspect(body string) *proxy.Delivery {
+func suspect(body string) *service.Delivery {
 	d := delivery(body)
 	d.Suspect = true
 	return d
@@ -46,7 +46,7 @@ func TestFailureOfASuspectIsNotCounted(t *testing.T) {
 			if (path == "/status") != (answer.Status == 500) || (path == "/status") != (err == nil) {
 				t.Errorf("%s: %+v, %v", path, answer, err)
 			}
-			if failed := new(proxy.DeliveryError); errors.As(err, &failed) && failed.Unsent {
+			if failed := new(service.DeliveryError); errors.As(err, &failed) && failed.Unsent {
 				t.Errorf("%s: it was sent", path)
 			}
 			if s := b.Status(); s.State != state || s.ProbesInFlight != 0 || s.ConsecutiveFailures != 0 || s.LastFailure != nil {
@@ -75,7 +75,7 @@ func TestFailureOfASuspectIsNotCounted(t *testing.T) {
 		if state == events.HalfOpen {
 			b.Force(state, 0, "test")
 		}
-		var failed *proxy.DeliveryError
+		var failed *service.DeliveryError
 		if _, err := server.Deliver(t.Context(), suspect("x")); !errors.As(err, &failed) || !failed.Unsent || b.State() != events.Open {
 			t.Errorf("without a connection: %v, %v", err, b.State())
 		}
@@ -127,7 +127,7 @@ func TestHalfOpenPlacesAreLeftToClientsFirst(t *testing.T) {
 	for i, wantDeferred := range []bool{true, false, true} {
 		b.Force(events.HalfOpen, 0, "test")
 		_, err := server.Deliver(t.Context(), delivery("x"))
-		var deferred *proxy.DeferredError
+		var deferred *service.DeferredError
 		if errors.As(err, &deferred) != wantDeferred {
 			t.Errorf("half-open for the %d. time: %v", i+1, err)
 		}
@@ -149,7 +149,7 @@ func TestNothingIsDeferredWithoutClients(t *testing.T) {
 	b := server.Breaker("svc")
 	for range 3 {
 		b.Force(events.HalfOpen, 0, "test")
-		if _, err := server.Deliver(t.Context(), delivery("x")); errors.Is(err, breaker.ErrHalfOpenLimit) || errors.As(err, new(*proxy.DeferredError)) {
+		if _, err := server.Deliver(t.Context(), delivery("x")); errors.Is(err, breaker.ErrHalfOpenLimit) || errors.As(err, new(*service.DeferredError)) {
 			t.Error(err)
 		}
 	}

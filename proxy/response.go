@@ -31,10 +31,10 @@ func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder
 	x.download.begin(a, res, recorder)
 	x.download.stream = true
 	x.measuresSilence.Store(true)
-	if names := x.route.config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
+	if names := x.route.Config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
 		x.download.events = sse.NewScanner(names)
 	}
-	if x.route.config.StreamCommit == "first_byte" {
+	if x.route.Config.StreamCommit == "first_byte" {
 		if err := x.download.hold(); err != nil {
 			return err
 		}
@@ -68,7 +68,7 @@ type responseBody struct {
 func (b *responseBody) begin(a *attempt, res *http.Response, recorder fallbacks.Recorder) {
 	b.attempt, b.res, b.body, b.recorder = a, res, res.Body, recorder
 	b.stream, b.events, b.prefetched, b.end = false, nil, nil, nil
-	if a.x.route.timed {
+	if a.x.route.TimesCalls {
 		a.headerTime = a.elapsed()
 	}
 	b.given.Store(0)
@@ -87,7 +87,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	}
 	x := b.attempt.x
 	if b.stream {
-		x.resetTimer(x.route.config.IdleTimeout)
+		x.resetTimer(x.route.Config.IdleTimeout)
 	}
 	b.reading.Store(true)
 	b.measure(false)
@@ -95,7 +95,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	b.measure(true)
 	b.reading.Store(false)
 	if b.stream {
-		x.resetTimer(x.route.config.IdleTimeout) // the client may take as long to read it
+		x.resetTimer(x.route.Config.IdleTimeout) // the client may take as long to read it
 	}
 	if b.events != nil {
 		b.scan(p[:n], err)
@@ -124,7 +124,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 
 // readTimed adds the time of the read to the attempt's response time, if the response is no stream.
 func (b *responseBody) readTimed(p []byte) (int, error) {
-	if b.stream || !b.attempt.x.route.timed {
+	if b.stream || !b.attempt.x.route.TimesCalls {
 		return b.body.Read(p)
 	}
 	start := time.Now()

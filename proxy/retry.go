@@ -22,11 +22,11 @@ type retries struct {
 
 // newRetries returns nil if the request must not be repeated.
 func (x *exchange) newRetries() *retries {
-	c, r := &x.route.config.Retry, x.r
+	c, r := &x.route.Config.Retry, x.r
 	if c.Attempts == 0 {
 		return nil
 	}
-	x.route.service.retryBudget.Deposit(c.Budget, c.Attempts)
+	x.route.Service.RetryBudget.Deposit(c.Budget, c.Attempts)
 	switch {
 	case r.Header["Upgrade"] != nil, r.ContentLength > upload.MaxReplay:
 		return nil
@@ -91,18 +91,18 @@ func (a *attempt) doAttempt(out *http.Request, body io.ReadCloser) (*http.Respon
 // next decides whether another attempt follows a, and how long to wait before it.
 func (a *attempt) next() (wait time.Duration, again bool) {
 	x := a.x
-	c, left := &x.route.config.Retry, x.retries
+	c, left := &x.route.Config.Retry, x.retries
 	if left.left == 0 || !a.repeatable() || x.Err() != nil || !x.upload.Replayable() {
 		return 0, false
 	}
-	if x.route.config.Breaker.Mode == "enforce" && x.route.service.breaker.State() == events.Open {
+	if x.route.Config.Breaker.Mode == "enforce" && x.route.Service.Breaker.State() == events.Open {
 		return 0, false
 	}
 	wait = max(left.backoff(c.Backoff, c.MaxBackoff), message.ParseRetryAfter(a.retryAfter, time.Now()))
 	if wait >= x.remaining() {
 		return 0, false
 	}
-	if !x.route.service.retryBudget.TryWithdraw() {
+	if !x.route.Service.RetryBudget.TryWithdraw() {
 		x.outcome.RetryBudgetSpent = true
 		return 0, false
 	}
@@ -112,7 +112,7 @@ func (a *attempt) next() (wait time.Duration, again bool) {
 
 // repeatable reports whether another attempt may succeed. After a timeout there is no time left for one.
 func (a *attempt) repeatable() bool {
-	if a.status != 0 && slices.Contains(a.x.route.config.Retry.Statuses, a.status) {
+	if a.status != 0 && slices.Contains(a.x.route.Config.Retry.Statuses, a.status) {
 		return true
 	}
 	if a.failure == nil {

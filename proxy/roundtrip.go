@@ -6,13 +6,17 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/httpserver"
 	"cbproxy/internal/message"
 	"cbproxy/internal/upstream"
 )
 
+// roundTripper is the transport of ReverseProxy.
+type roundTripper struct{}
+
 // RoundTrip sends a request to the upstream, as often as the route's retries allow, and evaluates the response. With an error,
 // nothing has been sent to the client.
-func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
+func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := exchangeOf(out.Context())
 	x.informational = httptrace.ContextClientTrace(out.Context()).Got1xxResponse
 	if rec := x.recorder(); rec != nil {
@@ -38,7 +42,7 @@ func (rt *route) RoundTrip(out *http.Request) (*http.Response, error) {
 	}
 	message.RemoveSignals(res.Header)
 	x.attempt.cleanTrailer(res)
-	rt.sign(h, x.outcome.State) // after the upstream's Connection field has been processed, which must not remove these
+	x.route.Sign(h, x.outcome.State) // after the upstream's Connection field has been processed, which must not remove these
 	if x.upload.Incomplete() && x.r.ProtoMajor == 1 {
 		h["Connection"] = []string{"close"} // the rest of the upload must not be read as a request
 	}
@@ -72,7 +76,7 @@ const (
 func (a *attempt) do(out *http.Request) (*http.Response, error) {
 	out = a.traced(out)
 	if a.call.State == events.HalfOpen {
-		a.x.route.pool.Renew() // connections from before the failure must not decide recovery
+		a.x.route.Pool.Renew() // connections from before the failure must not decide recovery
 	}
 	res, err := a.roundTrip(out)
 	repeatable := out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead)
@@ -113,4 +117,27 @@ func (a *attempt) rewind(out **http.Request, n int) bool {
 	again.Body = body
 	*out, a.conns = &again, 0
 	return true
+}
+
+// roundTrip sends the attempt's request to the upstream: on the fast path if the request is plain and its body has arrived,
+// and otherwise by http.Transport.
+func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
+	x, p := a.x, a.x.route.Pool
+	if x.route.Config.Transport == "auto" && p.TakesFast(out) && (out.Body == nil || x.bodyArrived() && x.upload.Gather()) {
+		res, sent, err := p.RoundTripFast(out)
+		if sent {
+			return res, err
+		}
+		if out.Body != nil {
+			out.Body, _ = x.upload.NewReader() // all of it is retained
+		}
+	}
+	a.hook(httptrace.ContextClientTrace(out.Context()))
+	return p.RoundTrip(out)
+}
+
+// bodyArrived reports whether reading the request's body does not block.
+func (x *exchange) bodyArrived() bool {
+	c, ok := httpserver.ConnOf(x.r.Context())
+	return x.upload.Arrived() || ok && x.r.ProtoMajor == 1 && (x.upload.BytesRead() > 0 || c.BodyArriving())
 }

@@ -16,7 +16,7 @@ func (x *exchange) timeout() time.Duration {
 	if x.hasDeadline() {
 		return x.grpc.timeout
 	}
-	return x.route.config.Timeout
+	return x.route.Config.Timeout
 }
 
 // remaining is what is left of the time for the whole exchange.
@@ -24,7 +24,7 @@ func (x *exchange) remaining() time.Duration { return x.timeout() - time.Since(x
 
 // hasDeadline reports whether the gRPC caller gives the exchange less time than the route.
 func (x *exchange) hasDeadline() bool {
-	return x.grpc != nil && x.grpc.timeout > 0 && x.grpc.timeout < x.route.config.Timeout
+	return x.grpc != nil && x.grpc.timeout > 0 && x.grpc.timeout < x.route.Config.Timeout
 }
 
 // hasShortDeadline reports whether the gRPC caller gives so little time that a timeout is no failure of the upstream.
@@ -44,7 +44,7 @@ func (x *exchange) waited() time.Duration {
 func (x *exchange) clientGone() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.upload.Aborted() || x.r.ProtoMajor > 1 || x.route.config.Upstream.Scheme == "http" {
+	if !x.upload.Aborted() || x.r.ProtoMajor > 1 || x.route.Config.Upstream.Scheme == "http" {
 		x.cancel(context.Canceled)
 	}
 }
@@ -96,7 +96,7 @@ func (x *exchange) expire() {
 // stopUpload makes the transport stop reading the client's body, for which it waits before it gives up. A fallback for reason may
 // still read the rest.
 func (x *exchange) stopUpload(reason events.Reason) {
-	if !x.route.answersFor(reason) || !x.upload.LeaveToFallback() {
+	if !x.route.AnswersFor(reason) || !x.upload.LeaveToFallback() {
 		x.upload.Interrupt()
 	}
 }
@@ -115,5 +115,5 @@ func (x *exchange) AbortRead() {
 
 // clientIsSilent reports whether a stream may be silent because the upstream waits for the client's body.
 func (x *exchange) clientIsSilent() bool {
-	return x.upload.IsSilent(x.route.config.IdleTimeout) || x.grpc == nil && x.upload.IsStalling()
+	return x.upload.IsSilent(x.route.Config.IdleTimeout) || x.grpc == nil && x.upload.IsStalling()
 }

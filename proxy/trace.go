@@ -2,19 +2,12 @@ package proxy
 
 import (
 	"maps"
-	"net"
 	"net/http"
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/service"
 )
-
-// attemptTrace is the span of a request to an upstream, and its attributes. The methods of a nil *attemptTrace do nothing:
-// most requests have none.
-type attemptTrace struct {
-	span events.AttemptSpan
-	end  events.AttemptEnd
-}
 
 // span returns the span of the exchange's request, nil if it has none.
 func (x *exchange) span() events.RequestSpan {
@@ -32,46 +25,10 @@ func (a *attempt) traced(out *http.Request) *http.Request {
 	}
 	out = out.WithContext(out.Context())
 	out.Header = maps.Clone(out.Header) // the transport may still be writing the previous attempt's header
-	begun := begunBy(out, a.x.route.service.name, a.call.State)
+	begun := service.NewAttempt(out, a.x.route.Service.Name, a.call.State)
 	begun.Start, begun.Resends = a.start, a.x.outcome.Attempts-1
-	a.trace = &attemptTrace{span: span.Attempt(begun, out.Header)}
+	a.trace = &service.AttemptTrace{Span: span.Attempt(begun, out.Header)}
 	return out
-}
-
-// tracedDelivery starts the span of a delivery.
-func (rt *route) tracedDelivery(out *http.Request, state events.State) *attemptTrace {
-	if rt.tracer == nil {
-		return nil
-	}
-	out.Header = maps.Clone(out.Header) // the queue keeps the original
-	return &attemptTrace{span: rt.tracer.Delivery(begunBy(out, rt.service.name, state), out.Header)}
-}
-
-func begunBy(out *http.Request, service string, state events.State) *events.Attempt {
-	u := out.URL
-	return &events.Attempt{
-		Service: service, State: state, Start: time.Now(), Method: out.Method,
-		URL: u.Scheme + "://" + u.Host + u.EscapedPath(), Scheme: u.Scheme, Host: u.Host,
-	}
-}
-
-func (t *attemptTrace) connected(c net.Conn) {
-	if t != nil {
-		t.end.Peer = c.RemoteAddr().String()
-	}
-}
-
-func (t *attemptTrace) answered(res *http.Response) {
-	if t != nil {
-		t.end.Status, t.end.Protocol = res.StatusCode, res.Proto
-	}
-}
-
-// done records the end of the response.
-func (t *attemptTrace) done() {
-	if t != nil {
-		t.end.Time = time.Now()
-	}
 }
 
 // traceRetry records that there may be another attempt after wait.
@@ -79,8 +36,8 @@ func (a *attempt) traceRetry(wait time.Duration) {
 	if a.trace == nil {
 		return
 	}
-	if a.trace.end.Time.IsZero() {
-		a.trace.done()
+	if a.trace.Outcome.Time.IsZero() {
+		a.trace.Done()
 	}
 	a.x.span().Retry(wait)
 }
@@ -90,7 +47,7 @@ func (a *attempt) endTrace() {
 	if a.trace == nil {
 		return
 	}
-	end := &a.trace.end
+	end := &a.trace.Outcome
 	if end.Time.IsZero() || a.x.download.stream || a.x.tunnel.Load() != nil {
 		end.Time = time.Now()
 	}
@@ -98,15 +55,6 @@ func (a *attempt) endTrace() {
 		end.Time = a.failure.Time
 	}
 	end.Result = a.x.outcome.Result
-	a.trace.span.End(end)
+	a.trace.Span.End(end)
 	a.trace = nil
-}
-
-// delivered ends the span of a delivery.
-func (t *attemptTrace) delivered(result events.Result, f *events.Failure) {
-	if t == nil {
-		return
-	}
-	t.end.Time, t.end.Result, t.end.Failure = time.Now(), result, f
-	t.span.End(&t.end)
 }

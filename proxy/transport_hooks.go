@@ -37,7 +37,7 @@ var _ http1.Hooks = (*attempt)(nil)
 // closed; the other idle connections probably are closed as well. It closes conn before the first byte is written, whereupon
 // the transport takes another one, and reports whether it did: not if other requests share conn.
 func (a *attempt) refuseIdle(conn net.Conn) bool {
-	c, shared := a.x.route.pool.Unwrap(conn)
+	c, shared := a.x.route.Pool.Unwrap(conn)
 	if !shared {
 		_ = c.Close()
 	}
@@ -48,10 +48,10 @@ func (a *attempt) refuseIdle(conn net.Conn) bool {
 // single request. Over HTTP/2 it repeats what the upstream has not processed.
 func (a *attempt) GotConn(conn net.Conn) {
 	a.conns++
-	c, shared := a.x.route.pool.Unwrap(conn)
+	c, shared := a.x.route.Pool.Unwrap(conn)
 	u, known := c.(*upstream.Conn)
 	a.conn, a.shared = u, shared
-	a.trace.connected(c)
+	a.trace.Connected(c)
 	switch {
 	case shared:
 		if a.conns > upstream.MaxUnprocessed {

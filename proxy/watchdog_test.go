@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"cbproxy/internal/service"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-
-	"cbproxy/proxy"
 )
 
 // badHTTP2 are upstreams of HTTP/2 that do what they must not, or stop doing what they must.
@@ -131,7 +130,7 @@ func requestsEnd(t *testing.T, config string) {
 		}
 	}
 	requests.Go(func() {
-		d := &proxy.Delivery{Service: "svc", Method: http.MethodPost, Header: http.Header{}, Body: make([]byte, 200_000)}
+		d := &service.Delivery{Service: "svc", Method: http.MethodPost, Header: http.Header{}, Body: make([]byte, 200_000)}
 		if _, err := server.Deliver(ctx, d); ctx.Err() != nil {
 			t.Errorf("a delivery does not end: %v", err)
 		}

@@ -12,6 +12,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/queue"
 	"cbproxy/internal/queue/disk"
+	"cbproxy/internal/service"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -46,12 +47,12 @@ type queueSender struct {
 }
 
 // Send implements queue.Sender.
-func (q *queueSender) Send(ctx context.Context, service string, m *queue.Message) (queue.Answer, error) {
-	answer, err := q.server.Deliver(ctx, &proxy.Delivery{
-		Service: service, Method: m.Method, Host: m.Host, Rest: m.Rest, Query: m.Query, EmptyQuery: m.EmptyQuery, Header: m.Header, Body: m.Body, Suspect: m.Suspect,
+func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (queue.Answer, error) {
+	answer, err := q.server.Deliver(ctx, &service.Delivery{
+		Service: name, Method: m.Method, Host: m.Host, Rest: m.Rest, Query: m.Query, EmptyQuery: m.EmptyQuery, Header: m.Header, Body: m.Body, Suspect: m.Suspect,
 	})
-	var failed *proxy.DeliveryError
-	var deferred *proxy.DeferredError
+	var failed *service.DeliveryError
+	var deferred *service.DeferredError
 	switch {
 	case errors.As(err, &failed):
 		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, Unsent: failed.Unsent, Err: failed.Err}
@@ -59,18 +60,18 @@ func (q *queueSender) Send(ctx context.Context, service string, m *queue.Message
 		return queue.Answer{}, &queue.NotAdmitted{RetryAt: deferred.Until, Reason: err.Error()}
 	case errors.Is(err, breaker.ErrOpen), errors.Is(err, breaker.ErrHalfOpenLimit):
 		refused := &queue.NotAdmitted{Reason: err.Error()}
-		if b := q.breakers.Get(service); b != nil {
+		if b := q.breakers.Get(name); b != nil {
 			refused.RetryAt = b.RetryAt()
 		}
 		return queue.Answer{}, refused
-	case errors.Is(err, proxy.ErrNoService):
+	case errors.Is(err, service.ErrNoService):
 		return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(time.Minute), Reason: err.Error()} // a reload that adds the service again ends the wait
 	}
 	return queue.Answer{Status: answer.Status, RetryAfter: answer.RetryAfter}, err
 }
 
 // LastSuccess implements queue.Sender.
-func (q *queueSender) LastSuccess(service string) time.Time { return q.server.Succeeded(service) }
+func (q *queueSender) LastSuccess(name string) time.Time { return q.server.Succeeded(name) }
 
 // close flushes and closes the files. Nothing may be accepted or delivered any more.
 func (q *queues) close(logger *slog.Logger) {

@@ -17,10 +17,10 @@ import (
 // Only cmd/cbproxy imports internal/app, which may import every other package.
 var allowedImports = map[string][]string{
 	"cmd/cbproxy": {"routes", "internal/admin", "internal/app", "internal/demo", "internal/events", "internal/sanitize"},
-	"internal/app": {"routes", "proxy", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/events", "internal/fleet", "internal/httpserver",
+	"internal/app": {"routes", "proxy", "internal/service", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/events", "internal/fleet", "internal/httpserver",
 		"internal/accesslog", "internal/metrics", "internal/sanitize", "internal/queue", "internal/queue/disk", "internal/store", "internal/telemetry", "internal/files", "internal/tlsfiles"},
 	"routes":                    {"internal/files", "internal/sanitize", "internal/strictyaml", "internal/tlsfiles"},
-	"proxy":                     {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/grpc", "internal/http1", "internal/httpserver", "internal/limit", "internal/message", "internal/problem", "internal/sse", "internal/tunnel", "internal/upload", "internal/upstream", "internal/sanitize", "internal/tlsfiles"},
+	"proxy":                     {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/grpc", "internal/http1", "internal/httpserver", "internal/limit", "internal/message", "internal/problem", "internal/sanitize", "internal/service", "internal/sse", "internal/tunnel", "internal/upload", "internal/upstream"},
 	"fallbacks":                 {"routes", "internal/events"},
 	"fallbacks/cache":           {"fallbacks", "routes", "internal/upstream"},
 	"fallbacks/endpoint":        {"fallbacks", "fallbacks/internal/client", "routes", "internal/upstream"},
@@ -36,6 +36,7 @@ var allowedImports = map[string][]string{
 	"internal/grpc":             nil,
 	"internal/http1":            nil,
 	"internal/limit":            nil,
+	"internal/service":          {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/grpc", "internal/limit", "internal/message", "internal/sanitize", "internal/tlsfiles", "internal/upstream"},
 	"internal/tunnel":           nil,
 	"internal/upload":           {"internal/http1", "internal/httpserver", "internal/message", "internal/upstream"},
 	"internal/message":          {"internal/problem"},

@@ -13,7 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"cbproxy/internal/events"
-	"cbproxy/proxy"
+	"cbproxy/internal/service"
 )
 
 func TestSpansTellWhatBecameOfARequest(t *testing.T) {
@@ -338,7 +338,7 @@ func TestDeliveryGoesOnWithTheTraceOfItsRequest(t *testing.T) {
 	defer u.Close()
 	p := startTraced(t, route(u.URL))
 	kept := http.Header{"Traceparent": {"00-" + theirTrace + "-" + theirSpan + "-01"}}
-	if _, err := p.Deliver(t.Context(), &proxy.Delivery{Service: "svc", Method: "POST", Rest: "/a", Query: "secret=1", Header: kept, Body: []byte("x")}); err != nil {
+	if _, err := p.Deliver(t.Context(), &service.Delivery{Service: "svc", Method: "POST", Rest: "/a", Query: "secret=1", Header: kept, Body: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
 	spans := p.spans.Ended()

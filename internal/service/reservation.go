@@ -1,4 +1,4 @@
-package proxy
+package service
 
 import (
 	"sync"
@@ -31,8 +31,8 @@ type clientReservation struct {
 	on    bool       // it has a reservation
 }
 
-// noteRefused records that a client's request was rejected.
-func (r *clientReservation) noteRefused(at time.Time) { r.refused.Store(at.UnixNano()) }
+// NoteRefused records that a client's request was rejected.
+func (r *clientReservation) NoteRefused(at time.Time) { r.refused.Store(at.UnixNano()) }
 
 // until returns when queued requests may be sent; zero means now.
 func (r *clientReservation) until(b *breaker.Breaker, now time.Time) time.Time {

@@ -1,4 +1,4 @@
-package proxy
+package service
 
 import (
 	"log/slog"
@@ -12,30 +12,30 @@ import (
 	"cbproxy/routes"
 )
 
-// service is the part of a route that survives reloads, as long as a configuration has the service.
-type service struct {
-	name     string
-	breaker  *breaker.Breaker
-	observer events.Observer
+// Service is the part of a route that survives reloads, as long as a configuration has the service.
+type Service struct {
+	Name     string
+	Breaker  *breaker.Breaker
+	Observer events.Observer
 	pool     *upstream.Pool
 	poolKey  poolKey          // of pool
 	chain    *fallbacks.Chain // of the current route; nil: it has none
-	failures *failureLog
+	Failures *failureLog
 
-	inFlight    limit.Concurrency // if the route's max_in_flight is set
-	retryBudget limit.RetryBudget
-	reserved    clientReservation
-	succeeded   atomic.Int64  // start of the last client request that succeeded, in nanoseconds since 1970; 0: none
+	InFlight    limit.Concurrency // if the route's max_in_flight is set
+	RetryBudget limit.RetryBudget
+	Reservation clientReservation
+	LastSuccess atomic.Int64  // start of the last client request that succeeded, in nanoseconds since 1970; 0: none
 	prober      *prober       // nil: recovery is tested with clients' requests
 	halfOpen    chan struct{} // holds a token if the breaker may admit a probe
 }
 
 // changed handles the breaker's events. It is called under the breaker's lock.
-func (s *service) changed(e events.Event) {
+func (s *Service) changed(e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:
 		if e.Cause == events.CauseSlowCallRatio {
-			s.observer.Failed(events.ErrorSlow, int(e.Counts.Slow))
+			s.Observer.Failed(events.ErrorSlow, int(e.Counts.Slow))
 		}
 		if e.To == events.HalfOpen {
 			s.wakeProber()
@@ -45,13 +45,13 @@ func (s *service) changed(e events.Event) {
 	}
 }
 
-// failedLocally reports a shortage of this machine.
-func (s *service) failedLocally(logger *slog.Logger, kind events.LocalError, err error) {
-	s.observer.FailedLocally(kind)
-	s.failures.logLocal(logger, s.name, kind, err)
+// FailedLocally reports a shortage of this machine.
+func (s *Service) FailedLocally(logger *slog.Logger, kind events.LocalError, err error) {
+	s.Observer.FailedLocally(kind)
+	s.Failures.logLocal(logger, s.Name, kind, err)
 }
 
-func (s *service) wakeProber() {
+func (s *Service) wakeProber() {
 	select {
 	case s.halfOpen <- struct{}{}:
 	default: // there is a token already
@@ -59,9 +59,9 @@ func (s *service) wakeProber() {
 }
 
 // close ends the prober and the breaker.
-func (s *service) close() {
+func (s *Service) close() {
 	s.prober.close()
-	s.breaker.Close()
+	s.Breaker.Close()
 }
 
 var modes = map[string]breaker.Mode{"enforce": breaker.Enforce, "shadow": breaker.Shadow, "off": breaker.Off}

@@ -1,4 +1,4 @@
-package proxy
+package service
 
 import (
 	"log/slog"
@@ -21,8 +21,8 @@ func newFailureLog() *failureLog {
 	return &failureLog{sometimes: rate.Sometimes{Interval: time.Second}}
 }
 
-// log logs a failure of the upstream.
-func (l *failureLog) log(logger *slog.Logger, service string, f *events.Failure) {
+// Log logs a failure of the upstream.
+func (l *failureLog) Log(logger *slog.Logger, service string, f *events.Failure) {
 	if omitted, due := l.due(); due {
 		logger.Warn("upstream failed", "service", service, "type", f.Type, "detail", f.Detail, "omitted", omitted)
 	}

@@ -1,4 +1,4 @@
-package proxy
+package service
 
 import (
 	"bytes"
@@ -57,15 +57,15 @@ var ErrNoService = errors.New("no route has this service")
 
 // Deliver sends d once, if the service's breaker admits it, and reports the result to the breaker. The error is
 // breaker.ErrOpen or breaker.ErrHalfOpenLimit if the breaker rejects it, a *DeferredError, ErrNoService, or a *DeliveryError.
-func (s *Server) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
-	snap := s.acquire()
-	defer snap.release()
+func (s *Set) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
+	snap := s.Acquire()
+	defer snap.Release()
 	rt := snap.services[d.Service]
 	if rt == nil {
 		return Delivered{}, ErrNoService
 	}
-	b := rt.service.breaker
-	if until := rt.service.reserved.until(b, time.Now()); !until.IsZero() {
+	b := rt.Service.Breaker
+	if until := rt.Service.Reservation.until(b, time.Now()); !until.IsZero() {
 		return Delivered{}, &DeferredError{until}
 	}
 	call, err := b.Allow()
@@ -81,11 +81,11 @@ func (s *Server) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 
 // Succeeded returns the start of the last client request that a service's upstream answered without a failure; zero if there
 // is none, or no route has the service.
-func (s *Server) Succeeded(service string) (began time.Time) {
-	snap := s.acquire()
-	defer snap.release()
+func (s *Set) Succeeded(service string) (began time.Time) {
+	snap := s.Acquire()
+	defer snap.Release()
 	if rt := snap.services[service]; rt != nil {
-		if at := rt.service.succeeded.Load(); at != 0 {
+		if at := rt.Service.LastSuccess.Load(); at != 0 {
 			began = time.Unix(0, at)
 		}
 	}
@@ -93,8 +93,8 @@ func (s *Server) Succeeded(service string) (began time.Time) {
 }
 
 // deliver sends d and reports to call exactly once.
-func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (answer Delivered, err error) {
-	var trace *attemptTrace
+func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (answer Delivered, err error) {
+	var trace *AttemptTrace
 	reported := false
 	defer func() {
 		if !reported {
@@ -122,29 +122,29 @@ func (rt *route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 		case kind != events.ErrorStatus:
 			detail += ", and then the response broke off"
 		}
-		f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate("delivery: "+detail, maxDetail)}
+		f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate("delivery: "+detail, MaxDetail)}
 		trace.delivered(events.ResultFailure, f)
 		if d.Suspect && connected {
 			call.Cancel()
 			break
 		}
-		rt.service.observer.Failed(kind, 1)
-		rt.service.failures.log(rt.logger, rt.service.name, f)
+		rt.Service.Observer.Failed(kind, 1)
+		rt.Service.Failures.Log(rt.Logger, rt.Service.Name, f)
 		rt.verdict(d, call).Failure(f, took)
 	}
 	if err != nil {
-		err = &DeliveryError{reasonOf(kind), !connected || kind == "", err}
+		err = &DeliveryError{ReasonOf(kind), !connected || kind == "", err}
 	}
 	return answer, err
 }
 
 // verdict returns the call to report the result of d to. A suspect that was sent without a permit of a half-open breaker takes
 // one only now, if one is left.
-func (rt *route) verdict(d *Delivery, call breaker.Call) breaker.Call {
+func (rt *Route) verdict(d *Delivery, call breaker.Call) breaker.Call {
 	if !d.Suspect || call.State != events.HalfOpen {
 		return call
 	}
-	late, err := rt.service.breaker.Allow()
+	late, err := rt.Service.Breaker.Allow()
 	if err != nil {
 		return breaker.Call{}
 	}
@@ -155,18 +155,18 @@ func (rt *route) verdict(d *Delivery, call breaker.Call) breaker.Call {
 const drainFor = 2 * time.Second
 
 // deliveryRequest returns the upstream request of d.
-func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request {
+func (rt *Route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request {
 	u := &url.URL{RawQuery: d.Query, ForceQuery: d.EmptyQuery}
-	rt.target.Address(u, d.Rest)
+	rt.Target.Address(u, d.Rest)
 	r := (&http.Request{Method: d.Method, URL: u, Header: d.Header, ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(d.Body))}).WithContext(ctx)
 	if len(d.Body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(d.Body))
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(d.Body)), nil }
 	}
-	if rt.config.PreserveHost {
+	if rt.Config.PreserveHost {
 		r.Host = d.Host
 	}
-	rt.via.AddOnce(d.Header)
+	rt.Via.AddOnce(d.Header)
 	if d.Header["User-Agent"] == nil {
 		d.Header["User-Agent"] = []string{""} // otherwise net/http sets its own
 	}
@@ -176,22 +176,22 @@ func (rt *route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 // send returns the upstream's response, whether there was a connection, and how the request failed. kind is "" if it did not
 // fail, or if the error counts neither as a success nor as a failure. A response that breaks off is a failure, but its status
 // shows that the request has arrived.
-func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) (answer Delivered, connected bool, kind events.ErrorType, err error) {
+func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State) (answer Delivered, connected bool, kind events.ErrorType, err error) {
 	if state == events.HalfOpen {
-		rt.pool.Renew() // connections from before the failure must not decide recovery
+		rt.Pool.Renew() // connections from before the failure must not decide recovery
 	}
-	res, failed := rt.pool.Do(r, rt.config.Timeout, trace.connected)
+	res, failed := rt.Pool.Do(r, rt.Config.Timeout, trace.Connected)
 	if failed != nil {
 		return answer, failed.Connected, rt.failureOf(failed), failed
 	}
 	defer res.Close()
-	trace.answered(res.Response)
+	trace.Answered(res.Response)
 	enough := time.AfterFunc(drainFor, res.Close) // the request has arrived, and the next one waits
 	broken := res.Discard(maxDiscarded)           // reading it keeps the connection
 	drained := enough.Stop()
 	answer = Delivered{res.StatusCode, message.ParseRetryAfter(res.Header.Get("Retry-After"), time.Now())}
 	switch {
-	case rt.config.Breaker.FailureStatuses.Has(res.StatusCode):
+	case rt.Config.Breaker.FailureStatuses.Has(res.StatusCode):
 		kind = events.ErrorStatus
 	case broken != nil && drained: // a body may last longer than drainFor
 		kind = rt.failureOf(broken)
@@ -204,9 +204,9 @@ func (rt *route) send(r *http.Request, trace *attemptTrace, state events.State) 
 const maxDiscarded = 64 << 10
 
 // failureOf returns the upstream's failure for an error of Pool.Do; "" if it counts neither as a success nor as a failure.
-func (rt *route) failureOf(err *upstream.Error) events.ErrorType {
+func (rt *Route) failureOf(err *upstream.Error) events.ErrorType {
 	if err.Local != "" {
-		rt.service.failedLocally(rt.logger, err.Local, err)
+		rt.Service.FailedLocally(rt.Logger, err.Local, err)
 	}
 	return err.Failure
 }

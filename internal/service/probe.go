@@ -1,4 +1,4 @@
-package proxy
+package service
 
 import (
 	"context"
@@ -13,16 +13,16 @@ import (
 // prober tests the recovery of one service's upstream while its breaker is half-open, instead of clients' requests. It exists
 // as long as its route's configuration.
 type prober struct {
-	route  *route
+	route  *Route
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
 
 // probe starts the prober of r, and ends the previous one.
-func (s *service) probe(r *route) {
+func (s *Service) probe(r *Route) {
 	s.prober.close()
 	s.prober = nil
-	if r.config.Breaker.Probe.Path == "" || r.config.Breaker.Mode == "off" {
+	if r.Config.Breaker.Probe.Path == "" || r.Config.Breaker.Mode == "off" {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -41,10 +41,10 @@ func (p *prober) close() {
 
 // run probes whenever the breaker is half-open, until ctx is done.
 func (p *prober) run(ctx context.Context) {
-	service, interval := p.route.service, p.route.config.Breaker.Probe.Interval
+	service, interval := p.route.Service, p.route.Config.Breaker.Probe.Interval
 	for {
 		var again <-chan time.Time
-		if service.breaker.State() == events.HalfOpen {
+		if service.Breaker.State() == events.HalfOpen {
 			p.probe(ctx)
 			again = time.After(interval) // one success may not be enough, or a client's request still has the permit
 		}
@@ -59,8 +59,8 @@ func (p *prober) run(ctx context.Context) {
 
 // probe sends one request and reports its result.
 func (p *prober) probe(ctx context.Context) {
-	service := p.route.service
-	call, err := service.breaker.AllowProbe()
+	service := p.route.Service
+	call, err := service.Breaker.AllowProbe()
 	if err != nil {
 		return
 	}
@@ -70,14 +70,14 @@ func (p *prober) probe(ctx context.Context) {
 		call.Cancel()
 		return
 	}
-	service.observer.Probed(err == nil)
+	service.Observer.Probed(err == nil)
 	if err == nil {
 		call.Success(time.Since(start))
 		return
 	}
 	f := &events.Failure{Time: time.Now(), Type: kind, Detail: "probe: " + err.Error()}
-	service.observer.Failed(kind, 1)
-	service.failures.log(p.route.logger, service.name, f)
+	service.Observer.Failed(kind, 1)
+	service.Failures.Log(p.route.Logger, service.Name, f)
 	call.Failure(f, time.Since(start))
 }
 
@@ -85,20 +85,20 @@ func (p *prober) probe(ctx context.Context) {
 // as a failure. The header section decides, except that a short body of known length has to arrive: a stream may last for ever.
 func (p *prober) send(ctx context.Context) (events.ErrorType, error) {
 	rt := p.route
-	target := rt.target.Scheme + "://" + rt.target.Host + rt.target.Base + rt.config.Breaker.Probe.Path
+	target := rt.Target.Scheme + "://" + rt.Target.Host + rt.Target.Base + rt.Config.Breaker.Probe.Path
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return events.ErrorConnect, fmt.Errorf("make a request of breaker.probe.path: %w", err)
 	}
 	r.Header.Set("User-Agent", "cbproxy-probe")
-	rt.via.AddOnce(r.Header)
-	rt.pool.Renew() // connections from before the failure must not decide recovery
-	res, failed := rt.pool.Do(r, rt.config.Breaker.Probe.Timeout, nil)
+	rt.Via.AddOnce(r.Header)
+	rt.Pool.Renew() // connections from before the failure must not decide recovery
+	res, failed := rt.Pool.Do(r, rt.Config.Breaker.Probe.Timeout, nil)
 	if failed != nil {
 		return rt.failureOf(failed), failed
 	}
 	defer res.Close()
-	if rt.config.Breaker.FailureStatuses.Has(res.StatusCode) || res.StatusCode > 399 {
+	if rt.Config.Breaker.FailureStatuses.Has(res.StatusCode) || res.StatusCode > 399 {
 		return events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode)
 	}
 	if res.ContentLength >= 0 && res.ContentLength <= maxDiscarded {

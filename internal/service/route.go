@@ -1,0 +1,93 @@
+package service
+
+import (
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+
+	"cbproxy/fallbacks"
+	"cbproxy/internal/events"
+	"cbproxy/internal/grpc"
+	"cbproxy/internal/limit"
+	"cbproxy/internal/message"
+	"cbproxy/internal/upstream"
+	"cbproxy/routes"
+)
+
+// Route is one service under one configuration. It is not modified after its configuration takes effect.
+type Route struct {
+	Config  *routes.Route
+	Service *Service
+	Pool    *upstream.Pool
+	poolKey poolKey // of pool
+	Logger  *slog.Logger
+	tracer  events.Tracer // nil: requests are not traced
+	Via     *message.Via
+
+	TimesCalls    bool               // the breaker uses response times
+	GRPCFailures  grpc.Codes         // the status codes that are failures
+	ProxyInFlight *limit.Concurrency // of all routes
+	MaxOfProxy    int64              // permits of proxyInFlight that the route may use; 0: no limit
+
+	Chain       *fallbacks.Chain // nil: no fallback
+	when        []events.Reason  // the reasons for which chain answers
+	MaxRetained int64            // bytes of the longest request body that chain uses
+
+	Target     upstream.Target
+	nameHeader []string
+}
+
+func newRoute(c *routes.Route, all *routes.Config) *Route {
+	return &Route{
+		Config: c, Target: upstream.TargetOf(c.Upstream.URL),
+		TimesCalls:   c.Breaker.SlowCallRatio > 0,
+		GRPCFailures: grpc.NewCodes(c.Breaker.GRPCFailureCodes),
+		MaxOfProxy:   permitsFor(all.MaxInFlight, c.Priority),
+	}
+}
+
+// Prefix returns the configured prefix that the start of a request's path matched. Its percent-encoding may differ.
+func (rt *Route) Prefix(matched string) string {
+	for _, prefix := range rt.Config.Prefix {
+		if strings.TrimSuffix(prefix, "/") == matched {
+			return prefix
+		}
+	}
+	return rt.Config.Prefix[0]
+}
+
+// setFallback builds the fallback that the configuration names, if any. before is the service's current chain.
+func (rt *Route) setFallback(all *routes.Config, env fallbacks.Env, before *fallbacks.Chain) (err error) {
+	f := all.Fallbacks[rt.Config.Fallback]
+	if f == nil || !rt.Config.FallbackEnabled {
+		return nil
+	}
+	if rt.Chain, err = fallbacks.NewChain(f.Try, f.Strategies, env, before); err != nil {
+		return err
+	}
+	rt.MaxRetained = rt.Chain.BodyLimit()
+	for _, reason := range f.When {
+		rt.when = append(rt.when, events.Reason(reason))
+	}
+	return nil
+}
+
+// AnswersFor reports whether the fallback is configured for reason.
+func (rt *Route) AnswersFor(reason events.Reason) bool {
+	return rt.Chain != nil && slices.Contains(rt.when, reason)
+}
+
+// stateHeaders are the values of X-Circuit-Breaker-State, allocated once.
+var stateHeaders = func() (values [len(events.States)][]string) {
+	for _, s := range events.States {
+		values[s] = []string{s.String()}
+	}
+	return values
+}()
+
+// Sign sets the proxy's own fields of a response on a route.
+func (rt *Route) Sign(h http.Header, state events.State) {
+	h["X-Circuit-Breaker-Service"] = rt.nameHeader
+	h["X-Circuit-Breaker-State"] = stateHeaders[state]
+}

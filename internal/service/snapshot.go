@@ -1,0 +1,71 @@
+package service
+
+import (
+	"sync/atomic"
+
+	"cbproxy/internal/upstream"
+	"cbproxy/routes"
+)
+
+// Snapshot is one complete configuration. Only its count of users is modified.
+type Snapshot struct {
+	Table    *routes.Table[*Route]
+	routes   []*Route
+	services map[string]*Route
+	Limits   routes.Limits
+
+	users   atomic.Int64     // requests that use it, and one while it is in effect
+	orphans []*upstream.Pool // pools that the next snapshot does not use; set before the last user is released
+}
+
+func newSnapshot(built []*Route, limits routes.Limits) *Snapshot {
+	s := &Snapshot{Table: routes.NewTable[*Route](), routes: built, services: make(map[string]*Route, len(built)), Limits: limits}
+	for _, r := range built {
+		s.services[r.Service.Name] = r
+		for _, prefix := range r.Config.Prefix {
+			s.Table.Add(prefix, r)
+		}
+	}
+	s.users.Store(1)
+	return s
+}
+
+// Acquire returns the current snapshot, which stays usable until release.
+func (s *Set) Acquire() *Snapshot {
+	for {
+		snap := s.snapshot.Load()
+		snap.users.Add(1)
+		if s.snapshot.Load() == snap {
+			return snap
+		}
+		snap.Release()
+	}
+}
+
+// Release ends the use of a snapshot. The last one closes what only that snapshot used.
+func (s *Snapshot) Release() {
+	if s.users.Add(-1) == 0 {
+		for _, p := range s.orphans {
+			p.Close()
+		}
+		for _, r := range s.routes {
+			if r.Chain != nil {
+				r.Chain.Close()
+			}
+		}
+	}
+}
+
+// retire releases a snapshot that next has replaced. The connections that only it used are closed after its last request.
+func (s *Snapshot) retire(next []*Route) {
+	used := make(map[*upstream.Pool]bool, len(next))
+	for _, r := range next {
+		used[r.Pool] = true
+	}
+	for _, r := range s.routes {
+		if !used[r.Pool] {
+			s.orphans = append(s.orphans, r.Pool)
+		}
+	}
+	s.Release()
+}
