@@ -8,128 +8,128 @@ import (
 	"cbproxy/internal/store"
 )
 
-// truth is what really happened, for comparing with what the instances believe.
-type truth struct {
-	decisions []store.State                  // accepted by the board
-	findings  map[string]time.Time           // when each instance last found the upstream dead itself
-	verdicts  map[string]events.HistoryEntry // its own opening, while that lasts
-	lost      time.Time                      // when the board last lost data
+// groundTruth is what has happened, to be compared with the instances' states. simulation.mu guards it.
+type groundTruth struct {
+	decisions   []store.State                  // accepted by the coordinator
+	findings    map[string]time.Time           // when each instance last detected the failure by its own calls
+	ownOpenings map[string]events.HistoryEntry // each instance's current opening, if its own calls caused it
+	lost        time.Time                      // when the coordinator last lost data
 }
 
-// slack is how long a message may be on its way before its sender gives up.
-const slack = time.Second
+// messageTimeout is how long a sender waits for a response.
+const messageTimeout = time.Second
 
-func (w *world) lostDataLately() bool {
-	return !w.truth.lost.IsZero() && time.Since(w.truth.lost) < 2*leaseTime
+func (sim *simulation) dataLostRecently() bool {
+	return !sim.truth.lost.IsZero() && time.Since(sim.truth.lost) < 2*leaseTime
 }
 
-// truthChange keeps what a breaker found, and checks that its own verdict holds until something
-// newer is known.
-func (w *world) truthChange(n *node, c events.StateChanged) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.truth.findings == nil {
-		w.truth.findings, w.truth.verdicts = map[string]time.Time{}, map[string]events.HistoryEntry{}
+// recordChange records the openings that a breaker's own calls caused, and checks that only a newer
+// decision ends them.
+func (sim *simulation) recordChange(n *node, c events.StateChanged) {
+	sim.mu.Lock()
+	defer sim.mu.Unlock()
+	if sim.truth.findings == nil {
+		sim.truth.findings, sim.truth.ownOpenings = map[string]time.Time{}, map[string]events.HistoryEntry{}
 	}
 	if c.To == events.Open && c.Cause != events.CauseFleet && c.Cause != events.CauseForced {
-		w.truth.findings[n.instance] = c.Time
-		w.truth.verdicts[n.instance] = events.HistoryEntry{StateChanged: c}
+		sim.truth.findings[n.instance] = c.Time
+		sim.truth.ownOpenings[n.instance] = events.HistoryEntry{StateChanged: c}
 		return
 	}
-	verdict, was := w.truth.verdicts[n.instance]
-	delete(w.truth.verdicts, n.instance)
+	opening, was := sim.truth.ownOpenings[n.instance]
+	delete(sim.truth.ownOpenings, n.instance)
 	if was && c.To == events.Closed && c.Cause == events.CauseFleet && !n.known.Forced {
-		decided := n.known.Timestamp.Add(-w.board.ahead)
-		if verdict.Time.Sub(decided) > slack {
-			w.t.Errorf("%s opened by itself at %v and was closed by what was decided at %v", n.instance, verdict.Time, decided)
+		decided := n.known.Timestamp.Add(-sim.coordinator.clockOffset)
+		if opening.Time.Sub(decided) > messageTimeout {
+			sim.t.Errorf("%s opened by its own calls at %v and was closed by a decision of %v", n.instance, opening.Time, decided)
 		}
 	}
 }
 
-// checkDecision checks what the board accepted.
-func (w *world) checkDecision(before, after store.State, d *store.Decision) {
+// checkDecision checks an accepted decision, or a merged state if d is nil.
+func (sim *simulation) checkDecision(before, after store.State, d *store.Decision) {
 	if after.Epoch <= before.Epoch {
-		w.fail("epoch %d after %d", after.Epoch, before.Epoch)
+		sim.fatalf("epoch %d after %d", after.Epoch, before.Epoch)
 	}
-	w.publish(after)
+	sim.publish(after)
 	if d == nil {
-		w.note("board: repaired to %v, epoch %d", after.State, after.Epoch)
+		sim.logf("coordinator: restored to %v, epoch %d", after.State, after.Epoch)
 		return
 	}
-	w.truth.decisions = append(w.truth.decisions, after)
-	w.note("board: %v by %s, cause %s, prober %q, epoch %d", after.State, after.Instance, after.Cause, after.Prober, after.Epoch)
+	sim.truth.decisions = append(sim.truth.decisions, after)
+	sim.logf("coordinator: %v by %s, cause %s, prober %q, epoch %d", after.State, after.Instance, after.Cause, after.Prober, after.Epoch)
 	switch {
-	case after.Cause == events.CauseForced || after.Cause == events.CauseReleased: // an operator may
+	case after.Cause == events.CauseForced || after.Cause == events.CauseReleased: // not restricted
 	case d.Quorum > 0:
-		w.checkQuorum(before, d)
+		sim.checkQuorum(before, d)
 	case after.Prober == "" && !strings.HasPrefix(before.Prober, after.Instance+"/"):
-		w.fail("%s decided on a probe, and the prober is %q", after.Instance, before.Prober)
+		sim.fatalf("%s decided the result of a probe, but the prober is %q", after.Instance, before.Prober)
 	}
 }
 
-// checkQuorum checks that enough instances had really found the failure.
-func (w *world) checkQuorum(before store.State, d *store.Decision) {
-	if before.State != events.Closed || d.Quorum != w.quorum {
-		w.fail("an opening with quorum %d follows %v", d.Quorum, before.State)
+// checkQuorum checks that a quorum of instances has detected the failure.
+func (sim *simulation) checkQuorum(before store.State, d *store.Decision) {
+	if before.State != events.Closed || d.Quorum != sim.quorum {
+		sim.fatalf("an opening with quorum %d follows %v", d.Quorum, before.State)
 	}
-	found := 0
-	for _, at := range w.truth.findings {
-		if time.Since(at) < d.Window+slack {
-			found++
+	detected := 0
+	for _, at := range sim.truth.findings {
+		if time.Since(at) < d.Window+messageTimeout {
+			detected++
 		}
 	}
-	if found < w.quorum {
-		w.fail("%s opened the fleet; %d instances had found the failure, not %d", d.State.Instance, found, w.quorum)
+	if detected < sim.quorum {
+		sim.fatalf("%s opened the fleet; %d instances had detected the failure, want %d", d.State.Instance, detected, sim.quorum)
 	}
 }
 
-// checkProbe checks that who lets a call through as a probe, knowing of the fleet, has the lease.
-func (w *world) checkProbe(n *node) {
-	if !n.permit.Load().required || n.disconnected(time.Now()) || w.lostDataLately() {
+// checkProbe checks that an instance that admits a probe for the fleet has the lease.
+func (sim *simulation) checkProbe(n *node) {
+	if !n.permit.Load().required || n.disconnected(time.Now()) || sim.dataLostRecently() {
 		return
 	}
-	if token := w.board.lease(simulated).token; token != n.lease.token {
-		w.fail("%s probes by the lease %q, the lease is %q", n.instance, n.lease.token, token)
+	if token := sim.coordinator.lease(simulatedService).token; token != n.lease.token {
+		sim.fatalf("%s probes with the lease %q, the valid lease is %q", n.instance, n.lease.token, token)
 	}
 }
 
-// checkNodes checks what must hold at any moment.
-func (w *world) checkNodes() {
+// checkNodes checks what must hold after every step.
+func (sim *simulation) checkNodes() {
 	probers := 0
-	for _, n := range w.nodes {
+	for _, n := range sim.nodes {
 		if n.known.Epoch < n.lastEpoch {
-			w.fail("%s knew epoch %d and went back to %d", n.instance, n.lastEpoch, n.known.Epoch)
+			sim.fatalf("%s went back from epoch %d to %d", n.instance, n.lastEpoch, n.known.Epoch)
 		}
 		n.lastEpoch = n.known.Epoch
 		if time.Now().Before(n.permit.Load().until) {
 			probers++
 		}
-		w.checkEnd(n)
+		sim.checkEnd(n)
 	}
-	if probers > 1 && !w.lostDataLately() {
-		w.fail("%d instances believe that they may probe", probers)
+	if probers > 1 && !sim.dataLostRecently() {
+		sim.fatalf("%d instances have a valid permit to probe", probers)
 	}
 }
 
-// checkEnd checks that an opening ends for all at the same time, as far as clocks can be read.
-func (w *world) checkEnd(n *node) {
+// checkEnd checks that an opening ends at the same time at all instances, within the clocks' accuracy.
+func (sim *simulation) checkEnd(n *node) {
 	status := n.breaker.Status()
 	if n.applied != n.known.Epoch || n.known.State != events.Open || status.State != events.Open || status.Cause != events.CauseFleet {
 		return
 	}
-	end := n.known.Until.Add(-w.board.ahead)
-	if off := status.RetryAt.Sub(end).Abs(); off > slack/2+n.clock.roundTrip/2+endTolerance {
-		w.fail("%s ends the opening at %v, which is %v off", n.instance, status.RetryAt, off)
+	end := n.known.Until.Add(-sim.coordinator.clockOffset)
+	if off := status.RetryAt.Sub(end).Abs(); off > messageTimeout/2+n.clock.roundTrip/2+endTolerance {
+		sim.fatalf("the opening of %s ends at %v, which is %v off", n.instance, status.RetryAt, off)
 	}
 }
 
-// checkRecovered checks that all is closed, and all agree, once all has been well for long enough.
-func (w *world) checkRecovered() {
-	kept := w.board.states[simulated]
-	for _, n := range w.nodes {
+// checkRecovered checks that all breakers are closed and all instances have the coordinator's state.
+func (sim *simulation) checkRecovered() {
+	kept := sim.coordinator.states[simulatedService]
+	for _, n := range sim.nodes {
 		status := n.breaker.Status()
 		if status.State != events.Closed || n.known.Epoch != kept.Epoch || kept.State.State != events.Closed {
-			w.fail("%s is %v by %s and knows of epoch %d (%v), the board of %d (%v)", n.instance, status.State, status.Cause,
+			sim.fatalf("%s is %v by %s and has epoch %d (%v), the coordinator %d (%v)", n.instance, status.State, status.Cause,
 				n.known.Epoch, n.known.State, kept.Epoch, kept.State.State)
 		}
 	}

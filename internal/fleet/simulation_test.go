@@ -19,74 +19,74 @@ import (
 )
 
 var (
-	seeds     = flag.Int("seeds", 300, "simulations of the fleet's protocol")
+	seeds     = flag.Int("seeds", 300, "number of simulations of the fleet protocol")
 	firstSeed = flag.Uint64("seed", 1, "seed of the first simulation")
 )
 
-const simulated = "svc"
+const simulatedService = "svc"
 
-// world is one simulation: instances, a board, an upstream, and a network between them that
-// does whatever the seed says. All happens on one goroutine, at times of the fake clock.
-type world struct {
-	t      *testing.T
-	random *rand.Rand
-	begin  time.Time
-	board  *memoryBoard
-	policy breaker.Policy
-	quorum int
-	nodes  []*node
-	born   int
+// simulation has instances, a coordinator, an upstream, and a network whose faults the seed
+// determines. All events run on one goroutine, at times of the fake clock.
+type simulation struct {
+	t           *testing.T
+	random      *rand.Rand
+	begin       time.Time
+	coordinator *memoryCoordinator
+	policy      breaker.Policy
+	quorum      int
+	nodes       []*node
+	created     int
 
-	upstream bool                    // answers
-	refused  [len(requestKinds)]bool // what the board answers with an error
-	pace     time.Duration           // between calls at one instance, at the most
-	network  network
-	trouble  bool // still comes
+	upstream      bool                    // responds successfully
+	refused       [len(requestKinds)]bool // kinds of requests that the coordinator fails
+	pace          time.Duration           // maximum time between the calls of an instance
+	network       network
+	faultsEnabled bool
 
-	mu       sync.Mutex // guards what follows: breakers' timers have goroutines
+	mu       sync.Mutex // guards the fields below, which the goroutines of breakers' timers use too
 	queue    queue
 	sequence int
 	log      []string
-	truth    truth
+	truth    groundTruth
 }
 
-// network is what may happen to a message.
+// network is the faults of the network.
 type network struct {
-	delay       time.Duration // at the most
-	drop, again float64       // chances
-	stopped     bool          // the board says nothing
+	delay           time.Duration // maximum
+	drop, duplicate float64       // probabilities
+	stopped         bool          // the coordinator does not respond
 }
 
 // node is one instance.
 type node struct {
 	*protocol
-	w           *world
+	sim         *simulation
 	alive       bool
-	cutOff      bool // from the board
+	cutOff      bool // from the coordinator
 	brokenRoute bool // to the upstream
-	idle        bool // has no clients
+	idle        bool // has no client traffic
 	unshared    bool // sharing is off
-	asked       int  // number of the last request; odd while it is under way
-	wakes       int  // number of the last wake-up set
-	rest        time.Time
+	requestID   int  // of the last request; odd while it is in flight
+	timerID     int  // of the last timer started
+	pausedUntil time.Time
 	lastEpoch   uint64
 }
 
-// timed is something that happens at a time.
-type timed struct {
+// event is a function that runs at a time.
+type event struct {
 	at       time.Time
 	sequence int
 	do       func()
 }
 
-type queue []timed
+type queue []event
 
 func (q queue) Len() int { return len(q) }
 func (q queue) Less(i, j int) bool {
 	return q[i].at.Before(q[j].at) || q[i].at.Equal(q[j].at) && q[i].sequence < q[j].sequence
 }
 func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(timed)) }
+func (q *queue) Push(x any)   { *q = append(*q, x.(event)) }
 func (q *queue) Pop() any {
 	old := *q
 	last := old[len(old)-1]
@@ -94,206 +94,206 @@ func (q *queue) Pop() any {
 	return last
 }
 
-func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{
-		t: t, random: rand.New(rand.NewPCG(seed, 4)), begin: time.Now(), board: newMemoryBoard(), upstream: true, trouble: true,
+func newSimulation(t *testing.T, seed uint64) *simulation {
+	sim := &simulation{
+		t: t, random: rand.New(rand.NewPCG(seed, 4)), begin: time.Now(), coordinator: newMemoryCoordinator(), upstream: true, faultsEnabled: true,
 		policy: breaker.Policy{
 			FailMax: 3, RecoveryTimeout: 4 * time.Second, HalfOpenRequests: 1, Window: 10 * time.Second,
 			RecoveryBackoff: breaker.Backoff{Multiplier: 1.5, Max: 9 * time.Second},
 		},
 	}
-	w.quorum = 1 + w.random.IntN(3)
-	w.pace = 200*time.Millisecond + w.upTo(w.upTo(4*time.Second))
-	w.policy.HalfOpenRequests = 1 + w.random.IntN(2)
-	w.network = network{delay: w.upTo(50 * time.Millisecond)}
-	w.board.ahead = time.Duration(w.random.IntN(7200)-3600) * time.Second
-	w.board.decided = w.checkDecision
-	for range 3 + w.random.IntN(4) {
-		w.addNode()
+	sim.quorum = 1 + sim.random.IntN(3)
+	sim.pace = 200*time.Millisecond + sim.randomUpTo(sim.randomUpTo(4*time.Second))
+	sim.policy.HalfOpenRequests = 1 + sim.random.IntN(2)
+	sim.network = network{delay: sim.randomUpTo(50 * time.Millisecond)}
+	sim.coordinator.clockOffset = time.Duration(sim.random.IntN(7200)-3600) * time.Second
+	sim.coordinator.onDecision = sim.checkDecision
+	for range 3 + sim.random.IntN(4) {
+		sim.addNode()
 	}
-	return w
+	return sim
 }
 
-func (w *world) chance(p float64) bool { return w.random.Float64() < p }
+func (sim *simulation) withProbability(p float64) bool { return sim.random.Float64() < p }
 
-func (w *world) upTo(d time.Duration) time.Duration {
-	return time.Duration(w.random.Float64() * float64(d))
+func (sim *simulation) randomUpTo(d time.Duration) time.Duration {
+	return time.Duration(sim.random.Float64() * float64(d))
 }
 
-func (w *world) note(format string, args ...any) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.log = append(w.log, fmt.Sprintf("%9.4f ", time.Since(w.begin).Seconds())+fmt.Sprintf(format, args...))
+func (sim *simulation) logf(format string, args ...any) {
+	sim.mu.Lock()
+	defer sim.mu.Unlock()
+	sim.log = append(sim.log, fmt.Sprintf("%9.4f ", time.Since(sim.begin).Seconds())+fmt.Sprintf(format, args...))
 }
 
-func (w *world) fail(format string, args ...any) {
-	w.t.Helper()
-	w.t.Fatalf("after %v: %s\n%s", time.Since(w.begin), fmt.Sprintf(format, args...), strings.Join(w.log[max(0, len(w.log)-60):], "\n"))
+func (sim *simulation) fatalf(format string, args ...any) {
+	sim.t.Helper()
+	sim.t.Fatalf("after %v: %s\n%s", time.Since(sim.begin), fmt.Sprintf(format, args...), strings.Join(sim.log[max(0, len(sim.log)-60):], "\n"))
 }
 
-// after makes something happen later. Times are odd, so that nothing happens at the very
-// nanosecond of a breaker's timer.
-func (w *world) after(d time.Duration, do func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.sequence++
-	heap.Push(&w.queue, timed{time.Now().Add(d.Round(time.Microsecond) + time.Duration(1+w.sequence%7)), w.sequence, do})
+// after runs do after d. It adds a few nanoseconds, so that no event coincides with a breaker's
+// timer.
+func (sim *simulation) after(d time.Duration, do func()) {
+	sim.mu.Lock()
+	defer sim.mu.Unlock()
+	sim.sequence++
+	heap.Push(&sim.queue, event{time.Now().Add(d.Round(time.Microsecond) + time.Duration(1+sim.sequence%7)), sim.sequence, do})
 }
 
-// send takes a message from or to a node's side of the network.
-func (w *world) send(n *node, arrive func()) {
+// send transmits a message from or to a node, and runs arrive for each copy that arrives.
+func (sim *simulation) send(n *node, arrive func()) {
 	copies := 1
-	if w.chance(w.network.again) {
+	if sim.withProbability(sim.network.duplicate) {
 		copies = 2
 	}
 	for range copies {
-		if w.chance(w.network.drop) {
+		if sim.withProbability(sim.network.drop) {
 			continue
 		}
-		w.after(w.upTo(w.network.delay), func() {
-			if n.alive && !n.cutOff && !w.network.stopped {
+		sim.after(sim.randomUpTo(sim.network.delay), func() {
+			if n.alive && !n.cutOff && !sim.network.stopped {
 				arrive()
 			}
 		})
 	}
 }
 
-func (w *world) addNode() {
-	w.born++
-	name := fmt.Sprint("i", w.born)
-	n := &node{w: w, alive: true}
-	b := breaker.New(simulated, w.policy, n.changed)
-	n.protocol = newProtocol(simulated, name, b)
-	n.random = w.random.Float64
-	n.sharing = func() Sharing { return Sharing{Enabled: !n.unshared, Quorum: w.quorum} }
-	n.protocol.wakeUp = func() { w.after(0, n.step) }
+func (sim *simulation) addNode() {
+	sim.created++
+	name := fmt.Sprint("i", sim.created)
+	n := &node{sim: sim, alive: true}
+	b := breaker.New(simulatedService, sim.policy, n.breakerChanged)
+	n.protocol = newProtocol(simulatedService, name, b)
+	n.random = sim.random.Float64
+	n.sharing = func() Sharing { return Sharing{Enabled: !n.unshared, Quorum: sim.quorum} }
+	n.protocol.wakeUp = func() { sim.after(0, n.step) }
 	b.SetProbePermission(n.mayProbe)
-	w.nodes = append(w.nodes, n)
-	w.after(0, n.step)
-	w.after(w.upTo(time.Second), n.beat)
-	w.after(w.upTo(time.Second), n.traffic)
+	sim.nodes = append(sim.nodes, n)
+	sim.after(0, n.step)
+	sim.after(sim.randomUpTo(time.Second), n.heartbeat)
+	sim.after(sim.randomUpTo(time.Second), n.traffic)
 }
 
-// changed is called by the breaker, on its timer's goroutine as well.
-func (n *node) changed(e events.Event) {
+// breakerChanged is called by the breaker, also on the goroutine of its timer.
+func (n *node) breakerChanged(e events.Event) {
 	if c, ok := e.(events.StateChanged); ok {
-		n.w.note("%s: %v > %v, %s", n.instance, c.From, c.To, c.Cause)
-		n.w.truthChange(n, c)
+		n.sim.logf("%s: %v > %v, %s", n.instance, c.From, c.To, c.Cause)
+		n.sim.recordChange(n, c)
 	}
-	n.w.after(0, n.step)
+	n.sim.after(0, n.step)
 }
 
-// step is what a member's goroutine does in one round.
+// step does one iteration of a worker's loop.
 func (n *node) step() {
-	if !n.alive || n.asked%2 == 1 || time.Now().Before(n.rest) {
+	if !n.alive || n.requestID%2 == 1 || time.Now().Before(n.pausedUntil) {
 		return
 	}
 	r, wake := n.next(time.Now())
-	n.wakes++
-	number := n.wakes
+	n.timerID++
+	number := n.timerID
 	if r.kind == noRequest {
 		if !wake.IsZero() {
-			n.w.after(max(time.Until(wake), 0), func() {
-				if n.wakes == number {
+			n.sim.after(max(time.Until(wake), 0), func() {
+				if n.timerID == number {
 					n.step()
 				}
 			})
 		}
 		return
 	}
-	n.ask(r)
+	n.sendRequest(r)
 }
 
-// ask sends a request and waits for the answer, but not for ever.
-func (n *node) ask(r request) {
-	n.asked++
-	asked, sent := n.asked, time.Now()
+// sendRequest sends a request and handles the response, or an error after a timeout.
+func (n *node) sendRequest(r request) {
+	n.requestID++
+	id, sent := n.requestID, time.Now()
 	finish := func(a response) {
-		if n.asked != asked || !n.alive {
+		if n.requestID != id || !n.alive {
 			return
 		}
-		n.asked++
+		n.requestID++
 		if a.err != nil {
-			n.w.note("%s: request %d got no answer", n.instance, r.kind)
+			n.sim.logf("%s: request %d got no response", n.instance, r.kind)
 		}
 		n.handleResponse(&r, a, sent, time.Now())
 		if a.err != nil {
-			n.rest = time.Now().Add(100*time.Millisecond + n.w.upTo(500*time.Millisecond))
+			n.pausedUntil = time.Now().Add(100*time.Millisecond + n.sim.randomUpTo(500*time.Millisecond))
 		}
-		n.w.after(max(time.Until(n.rest), 0)+time.Microsecond, n.step)
+		n.sim.after(max(time.Until(n.pausedUntil), 0)+time.Microsecond, n.step)
 	}
-	n.w.send(n, func() {
+	n.sim.send(n, func() {
 		a := response{err: errors.New("refused")}
-		if !n.w.refused[r.kind] {
-			a = r.send(context.Background(), n.w.board)
+		if !n.sim.refused[r.kind] {
+			a = r.send(context.Background(), n.sim.coordinator)
 		}
-		n.w.send(n, func() { finish(a) })
+		n.sim.send(n, func() { finish(a) })
 	})
-	n.w.after(time.Second, func() { finish(response{err: errors.New("no answer in time")}) })
+	n.sim.after(time.Second, func() { finish(response{err: errors.New("no response in time")}) })
 }
 
-// publish tells all nodes of a decision.
-func (w *world) publish(s store.State) {
-	for _, n := range w.nodes {
-		w.send(n, func() {
+// publish sends a decision to all nodes.
+func (sim *simulation) publish(s store.State) {
+	for _, n := range sim.nodes {
+		sim.send(n, func() {
 			n.handlePublished(s)
-			w.after(0, n.step)
+			sim.after(0, n.step)
 		})
 	}
 }
 
-// beat is the connection that decisions come over: its silence tells that Redis is lost, and its
-// return that decisions may have been missed.
-func (n *node) beat() {
+// heartheartbeat simulates the subscription to decisions: if it is silent, the connection to Redis is
+// lost; when it is back, the node merges, because it may have missed decisions.
+func (n *node) heartbeat() {
 	if !n.alive {
 		return
 	}
-	w := n.w
+	sim := n.sim
 	quiet, heard := n.lastContact.since(time.Now())
 	silent := !heard || quiet > 3*time.Second
-	w.send(n, func() {
-		w.send(n, func() {
+	sim.send(n, func() {
+		sim.send(n, func() {
 			n.lastContact.set(time.Now())
 			if silent {
 				n.syncAt = time.Time{}
-				w.after(0, n.step)
+				sim.after(0, n.step)
 			}
 		})
 	})
-	w.after(time.Second, n.beat)
+	sim.after(time.Second, n.heartbeat)
 }
 
-// traffic is the clients' calls.
+// traffic simulates the clients' calls.
 func (n *node) traffic() {
 	if !n.alive {
 		return
 	}
-	w := n.w
+	sim := n.sim
 	if n.idle {
-		w.after(time.Second, n.traffic)
+		sim.after(time.Second, n.traffic)
 		return
 	}
 	n.call()
-	w.after(50*time.Millisecond+w.upTo(w.pace), n.traffic)
+	sim.after(50*time.Millisecond+sim.randomUpTo(sim.pace), n.traffic)
 }
 
-// call is one client's call.
+// call simulates one client call.
 func (n *node) call() {
-	w := n.w
+	sim := n.sim
 	if call, err := n.breaker.Allow(); err == nil {
 		if call.State == events.HalfOpen {
-			w.checkProbe(n)
+			sim.checkProbe(n)
 		}
-		latency := 1*time.Millisecond + w.upTo(50*time.Millisecond)
-		if w.chance(0.01) {
-			latency = w.upTo(8 * time.Second)
+		latency := 1*time.Millisecond + sim.randomUpTo(50*time.Millisecond)
+		if sim.withProbability(0.01) {
+			latency = sim.randomUpTo(8 * time.Second)
 		}
-		w.after(latency, func() {
+		sim.after(latency, func() {
 			switch {
 			case !n.alive:
-			case w.chance(0.02):
+			case sim.withProbability(0.02):
 				call.Cancel()
-			case w.upstream && !n.brokenRoute:
+			case sim.upstream && !n.brokenRoute:
 				call.Success(latency)
 			default:
 				call.Failure(&events.Failure{Time: time.Now(), Type: events.ErrorConnect}, latency)
@@ -302,27 +302,27 @@ func (n *node) call() {
 	}
 }
 
-// run lets things happen for d, and checks what must hold after each.
-func (w *world) run(d time.Duration) {
+// run runs the events of the next d, and checks the nodes after each event.
+func (sim *simulation) run(d time.Duration) {
 	for end := time.Now().Add(d); ; {
-		w.mu.Lock()
-		if len(w.queue) == 0 || !w.queue[0].at.Before(end) {
-			w.mu.Unlock()
+		sim.mu.Lock()
+		if len(sim.queue) == 0 || !sim.queue[0].at.Before(end) {
+			sim.mu.Unlock()
 			time.Sleep(time.Until(end))
 			synctest.Wait()
 			return
 		}
-		next := heap.Pop(&w.queue).(timed)
-		w.mu.Unlock()
+		next := heap.Pop(&sim.queue).(event)
+		sim.mu.Unlock()
 		time.Sleep(time.Until(next.at))
 		synctest.Wait()
 		next.do()
 		synctest.Wait()
-		w.checkNodes()
+		sim.checkNodes()
 	}
 }
 
-func TestFleetKeepsItsPromisesWhateverHappens(t *testing.T) {
+func TestSimulatedFleetKeepsGuarantees(t *testing.T) {
 	const batch = 50
 	for from := 0; from < *seeds; from += batch {
 		t.Run(fmt.Sprint(*firstSeed+uint64(from)), func(t *testing.T) {
@@ -336,19 +336,19 @@ func TestFleetKeepsItsPromisesWhateverHappens(t *testing.T) {
 
 func simulate(t *testing.T, seed uint64) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, seed)
+		sim := newSimulation(t, seed)
 		defer func() {
-			for _, n := range w.nodes {
-				w.kill(n)
+			for _, n := range sim.nodes {
+				sim.kill(n)
 			}
 			if t.Failed() {
-				t.Logf("again with: go test -run FleetKeeps ./internal/fleet -seeds 1 -seed %d", seed)
+				t.Logf("reproduce with: go test -run SimulatedFleet ./internal/fleet -seeds 1 -seed %d", seed)
 			}
 		}()
-		w.after(w.upTo(4*time.Second), w.befall)
-		w.run(time.Minute)
-		w.heal()
-		w.run(80 * time.Second)
-		w.checkRecovered()
+		sim.after(sim.randomUpTo(4*time.Second), sim.injectFault)
+		sim.run(time.Minute)
+		sim.repairAll()
+		sim.run(80 * time.Second)
+		sim.checkRecovered()
 	})
 }

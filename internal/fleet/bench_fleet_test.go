@@ -21,23 +21,23 @@ import (
 	"cbproxy/internal/store"
 )
 
-// A crowd is a fleet's instances, with their Redis.
-type crowd struct {
+// testFleet is the instances of a fleet and their Redis.
+type testFleet struct {
 	b         *testing.B
-	client    *redis.Client // for measuring only
+	client    *redis.Client // for measurements only
 	sharing   bool
 	services  []string
 	instances []*instance
 
-	ctx     context.Context // ends everything
+	ctx     context.Context // stops all goroutines
 	running sync.WaitGroup
 }
 
-// newCrowd starts a Redis and n instances, which end with the benchmark.
-func newCrowd(b *testing.B, n, services int, share fleet.Sharing) *crowd {
+// newTestFleet starts a Redis and n instances, which end with the benchmark.
+func newTestFleet(b *testing.B, n, services int, share fleet.Sharing) *testFleet {
 	b.Helper()
 	server := redistest.Start(b)
-	c := &crowd{b: b, client: server.Client(), sharing: share.Enabled}
+	c := &testFleet{b: b, client: server.Client(), sharing: share.Enabled}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.ctx = ctx
 	b.Cleanup(func() {
@@ -56,28 +56,28 @@ func newCrowd(b *testing.B, n, services int, share fleet.Sharing) *crowd {
 	return c
 }
 
-// An instance is what one process has, but for its proxy.
+// instance is what one process has, except for its proxy.
 type instance struct {
 	store    *store.Redis
 	fleet    *fleet.Fleet
 	bus      events.Bus
-	breakers map[string]*seenBreaker // by service
+	breakers map[string]*observedBreaker // by service
 }
 
-// add starts an instance, put together as the proxy does it.
-func (c *crowd) add(name, url string, share fleet.Sharing) {
-	board, err := store.NewRedis(store.RedisConfig{
+// add starts an instance, configured as in the proxy.
+func (c *testFleet) add(name, url string, share fleet.Sharing) {
+	redisStore, err := store.NewRedis(store.RedisConfig{
 		URL: url, Namespace: benchNamespace, Logger: slog.New(slog.DiscardHandler),
 		TTL: func() time.Duration { return benchTTL },
 	})
 	if err != nil {
 		c.b.Fatal(err)
 	}
-	i := &instance{store: board, breakers: map[string]*seenBreaker{}}
+	i := &instance{store: redisStore, breakers: map[string]*observedBreaker{}}
 	c.instances = append(c.instances, i)
-	i.fleet = fleet.New(fleet.Config{Instance: name, Coordinator: board, Sharing: func() fleet.Sharing { return share }})
+	i.fleet = fleet.New(fleet.Config{Instance: name, Coordinator: redisStore, Sharing: func() fleet.Sharing { return share }})
 	for _, service := range c.services {
-		s := newSeenBreaker(service, &i.bus)
+		s := newObservedBreaker(service, &i.bus)
 		i.breakers[service] = s
 		i.fleet.Join(service, s.Breaker)
 	}
@@ -85,12 +85,12 @@ func (c *crowd) add(name, url string, share fleet.Sharing) {
 	c.running.Go(func() { i.fleet.Run(c.ctx) })
 	c.running.Go(func() {
 		defer changes.Close()
-		i.tellFleet(c.ctx, changes)
+		i.forwardChanges(c.ctx, changes)
 	})
 }
 
-// tellFleet tells the fleet when it may have something to do.
-func (i *instance) tellFleet(ctx context.Context, changes *events.Subscription) {
+// forwardChanges notifies the fleet of breaker changes until ctx is done.
+func (i *instance) forwardChanges(ctx context.Context, changes *events.Subscription) {
 	for {
 		e, missed, err := changes.Next(ctx)
 		if err != nil {
@@ -111,17 +111,17 @@ func (i *instance) close() {
 	_ = i.store.Close()
 }
 
-// benchStart is what times are counted from, so that they fit into an atomic number.
+// benchStart is the reference of recorded times, so that they fit into an atomic integer.
 var benchStart = time.Now()
 
-// A seenBreaker is a breaker that remembers when it went into each state.
-type seenBreaker struct {
+// observedBreaker is a breaker that records when it entered each state.
+type observedBreaker struct {
 	*breaker.Breaker
-	changed [len(events.States)]atomic.Int64 // ns from benchStart, 0 if it never did
+	changed [len(events.States)]atomic.Int64 // ns since benchStart; 0 if never
 }
 
-func newSeenBreaker(service string, bus *events.Bus) *seenBreaker {
-	s := new(seenBreaker)
+func newObservedBreaker(service string, bus *events.Bus) *observedBreaker {
+	s := new(observedBreaker)
 	s.Breaker = breaker.New(service, benchPolicy, func(e events.Event) {
 		if change, ok := e.(events.StateChanged); ok {
 			s.changed[change.To].Store(int64(change.Time.Sub(benchStart)))
@@ -131,13 +131,13 @@ func newSeenBreaker(service string, bus *events.Bus) *seenBreaker {
 	return s
 }
 
-// since returns when the breaker last went into a state.
-func (s *seenBreaker) since(state events.State) time.Duration {
+// since returns when the breaker last entered a state.
+func (s *observedBreaker) since(state events.State) time.Duration {
 	return time.Duration(s.changed[state].Load())
 }
 
-// all tells whether everybody's breaker of a service is in a state.
-func (c *crowd) all(service string, state events.State) bool {
+// all reports whether the breaker of a service is in a state at every instance.
+func (c *testFleet) all(service string, state events.State) bool {
 	for _, i := range c.instances {
 		if i.breakers[service].State() != state {
 			return false
@@ -146,9 +146,9 @@ func (c *crowd) all(service string, state events.State) bool {
 	return true
 }
 
-// traffic makes each instance call at a steady pace until the benchmark ends. n counts an
-// instance's calls. The instances are not in step, as clients are not.
-func (c *crowd) traffic(every time.Duration, call func(i *instance, n int)) {
+// traffic makes each instance call at a constant rate until the benchmark ends. n counts an
+// instance's calls. The instances start at random times.
+func (c *testFleet) traffic(every time.Duration, call func(i *instance, n int)) {
 	for _, i := range c.instances {
 		c.running.Go(func() {
 			first := time.NewTimer(rand.N(every))
@@ -171,12 +171,12 @@ func (c *crowd) traffic(every time.Duration, call func(i *instance, n int)) {
 	}
 }
 
-// settle waits until everybody listens and has compared what it knows with Redis: then nobody
-// asks any more.
-func (c *crowd) settle() {
+// waitIdle waits until all instances listen and have merged their states with Redis, and send no
+// more requests.
+func (c *testFleet) waitIdle() {
 	const calm = 300 * time.Millisecond
 	channel := benchNamespace + "circuit_breaker_events"
-	c.await("everybody listens", func() bool {
+	c.await("all instances listen", func() bool {
 		listeners, err := c.client.PubSubNumSub(c.ctx, channel).Result()
 		return err == nil && listeners[channel] == int64(len(c.instances))
 	})
@@ -184,33 +184,33 @@ func (c *crowd) settle() {
 	if c.sharing {
 		least = int64(len(c.instances) * len(c.services))
 	}
-	c.await("everybody knows what Redis knows", func() bool {
+	c.await("all instances have merged their states", func() bool {
 		before := c.load().scripts
 		time.Sleep(calm)
 		return before >= least && c.load().scripts == before
 	})
 }
 
-// await waits until something has happened.
-func (c *crowd) await(what string, done func() bool) {
+// await waits until done returns true. It fails the benchmark after benchTimeout.
+func (c *testFleet) await(what string, done func() bool) {
 	c.b.Helper()
-	for deadline := time.Now().Add(benchPatience); !done(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(benchTimeout); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			c.b.Fatalf("not within %v: %s", benchPatience, what)
+			c.b.Fatalf("not within %v: %s", benchTimeout, what)
 		}
 	}
 }
 
-// redisLoad is what a Redis has done until a moment.
+// redisLoad is the number of commands that a Redis has executed until a time.
 type redisLoad struct {
 	at       time.Time
-	commands int64 // by its own count
-	scripts  int64 // that it was asked to run
+	commands int64 // as counted by Redis
+	scripts  int64 // script calls
 	pings    int64
 }
 
-// load asks with a single command, which counts only in the next answer.
-func (c *crowd) load() redisLoad {
+// load sends one command, which Redis counts only in its next response.
+func (c *testFleet) load() redisLoad {
 	c.b.Helper()
 	text, err := c.client.Info(c.ctx, "all").Result()
 	if err != nil {
@@ -226,7 +226,7 @@ func (c *crowd) load() redisLoad {
 	}
 	commands, known := counts["total_commands_processed"]
 	if !known {
-		c.b.Fatal("Redis does not tell how many commands it has processed")
+		c.b.Fatal("Redis does not report total_commands_processed")
 	}
 	return redisLoad{
 		at: time.Now(), commands: commands, pings: counts["cmdstat_ping"],

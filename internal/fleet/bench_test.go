@@ -13,8 +13,8 @@ import (
 	"cbproxy/internal/fleet"
 )
 
-// These benchmarks measure a whole fleet in one process, with a real Redis. Each of them runs
-// once, however often it is asked to: what it reports are its metrics, not the time it took.
+// These benchmarks measure a whole fleet in one process, with a real Redis. Each runs once for any
+// -benchtime, and reports its own metrics instead of ns/op.
 
 const (
 	benchInstances = 200
@@ -22,30 +22,30 @@ const (
 	benchFailMax   = 5
 	benchNamespace = "bench:"
 	benchTTL       = time.Hour
-	// benchPatience is for what is bound to happen: more than it takes on the slowest machine.
-	benchPatience = 60 * time.Second
+	// benchTimeout limits each wait. It is longer than any wait takes on a slow machine.
+	benchTimeout = 60 * time.Second
 )
 
-// benchPolicy has openings that are short, but not over before everybody has heard of them.
+// benchPolicy has short openings, which still last until all instances have received them.
 var benchPolicy = breaker.Policy{
 	FailMax: benchFailMax, Window: 30 * time.Second, RecoveryTimeout: 1500 * time.Millisecond, HalfOpenRequests: 1,
 }
 
 var (
-	sharing = fleet.Sharing{Enabled: true, Quorum: 1, TTL: benchTTL}
-	alone   = fleet.Sharing{Quorum: 1, TTL: benchTTL}
+	sharing    = fleet.Sharing{Enabled: true, Quorum: 1, TTL: benchTTL}
+	notSharing = fleet.Sharing{Quorum: 1, TTL: benchTTL}
 )
 
-// BenchmarkFleetOpens measures how long it takes from one instance's finding that an upstream
-// is dead until each of the others has opened its breaker.
+// BenchmarkFleetOpens measures the time from when one instance opens its breaker until each of
+// the other instances has opened its own.
 func BenchmarkFleetOpens(b *testing.B) {
 	const rounds = 4
-	c := newCrowd(b, benchInstances, benchServices, sharing)
-	c.settle()
+	c := newTestFleet(b, benchInstances, benchServices, sharing)
+	c.waitIdle()
 	var delays []time.Duration
 	for round := range rounds {
 		for i, service := range c.services {
-			first := (round*len(c.services) + i) * 37 % len(c.instances) // each time another one
+			first := (round*len(c.services) + i) * 37 % len(c.instances) // a different instance each time
 			delays = append(delays, c.open(first, service)...)
 		}
 		c.recover()
@@ -57,18 +57,18 @@ func BenchmarkFleetOpens(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// open lets the calls of one instance fail until its breaker opens, and returns how much later
-// each of the others opened.
-func (c *crowd) open(first int, service string) []time.Duration {
+// open fails calls of one instance until its breaker opens, and returns how much later each of
+// each of the other instances opened.
+func (c *testFleet) open(first int, service string) []time.Duration {
 	own := c.instances[first].breakers[service]
 	for range benchFailMax {
 		call, err := own.Allow()
 		if err != nil {
-			c.b.Fatalf("%s is not closed at first: %v", service, err)
+			c.b.Fatalf("%s is not closed at the start: %v", service, err)
 		}
 		call.Failure(&events.Failure{Time: time.Now(), Type: events.ErrorConnect}, time.Millisecond)
 	}
-	c.await("everybody opens "+service, func() bool { return c.all(service, events.Open) })
+	c.await("all instances open "+service, func() bool { return c.all(service, events.Open) })
 	delays := make([]time.Duration, 0, len(c.instances)-1)
 	for i, other := range c.instances {
 		if i != first {
@@ -78,10 +78,10 @@ func (c *crowd) open(first int, service string) []time.Duration {
 	return delays
 }
 
-// recover lets the probes succeed until all breakers are closed. How recovery goes with steady
-// traffic is another benchmark's business.
-func (c *crowd) recover() {
-	c.await("everybody closes", func() bool {
+// recover makes probes succeed until all breakers are closed. BenchmarkFleetDeadUpstream measures
+// the recovery with constant traffic.
+func (c *testFleet) recover() {
+	c.await("all instances close", func() bool {
 		closed := true
 		for _, service := range c.services {
 			if !c.all(service, events.Closed) {
@@ -93,9 +93,9 @@ func (c *crowd) recover() {
 	})
 }
 
-// probe calls from whoever may probe, and from somebody: a prober may give way to those that
-// have calls, and without any nobody would follow it.
-func (c *crowd) probe(service string) {
+// probe makes a call at the prober and at a random instance: a prober may release its lease to
+// instances that have calls, and without calls no instance would acquire it.
+func (c *testFleet) probe(service string) {
 	chance := rand.N(len(c.instances))
 	for n, i := range c.instances {
 		if n != chance && !i.fleet.IsProber(service) {
@@ -107,34 +107,34 @@ func (c *crowd) probe(service string) {
 	}
 }
 
-// BenchmarkFleetDeadUpstream measures what an upstream gets to see of the calls while it is
-// dead, and how soon after its return everybody uses it again.
+// BenchmarkFleetDeadUpstream measures how many calls reach an upstream while it fails, and how
+// long after its recovery all instances use it again.
 func BenchmarkFleetDeadUpstream(b *testing.B) {
-	b.Run("sharing", func(b *testing.B) { dieAndReturn(b, sharing) })
-	b.Run("alone", func(b *testing.B) { dieAndReturn(b, alone) })
+	b.Run("sharing", func(b *testing.B) { benchmarkOutage(b, sharing) })
+	b.Run("alone", func(b *testing.B) { benchmarkOutage(b, notSharing) })
 }
 
-func dieAndReturn(b *testing.B, share fleet.Sharing) {
+func benchmarkOutage(b *testing.B, share fleet.Sharing) {
 	const (
-		each   = 50 * time.Millisecond // between one instance's calls
-		health = time.Second
-		death  = 6 * time.Second
+		each        = 50 * time.Millisecond // between one instance's calls
+		healthyTime = time.Second
+		outageTime  = 6 * time.Second
 	)
-	c := newCrowd(b, benchInstances, benchServices, share)
-	c.settle()
+	c := newTestFleet(b, benchInstances, benchServices, share)
+	c.waitIdle()
 	service, u := c.services[0], new(upstream)
 	c.traffic(each, func(i *instance, _ int) { u.serve(i.breakers[service]) })
-	time.Sleep(health)
+	time.Sleep(healthyTime)
 	u.dead.Store(true)
-	time.Sleep(death)
+	time.Sleep(outageTime)
 	for _, i := range c.instances {
 		if i.breakers[service].since(events.Open) == 0 {
-			b.Fatal("a breaker did not open while the upstream was dead")
+			b.Fatal("a breaker did not open while the upstream failed")
 		}
 	}
 	u.dead.Store(false)
 	returned := time.Since(benchStart)
-	c.await("everybody closes", func() bool { return c.all(service, events.Closed) })
+	c.await("all instances close", func() bool { return c.all(service, events.Closed) })
 
 	var closings []time.Duration
 	for _, i := range c.instances {
@@ -145,20 +145,20 @@ func dieAndReturn(b *testing.B, share fleet.Sharing) {
 	b.ReportMetric(float64(u.failedProbes.Load()), "dead-probes")
 	b.ReportMetric(float64(u.probes.Load()), "probes")
 	b.ReportMetric(float64(u.mostProbing.Load()), "probes-at-once")
-	b.ReportMetric(milliseconds(last-returned), "recovery-ms")   // with what was left of the opening
+	b.ReportMetric(milliseconds(last-returned), "recovery-ms")   // includes the remaining time of the opening
 	b.ReportMetric(milliseconds(last-first), "first-to-last-ms") // of the closings
 	b.ReportMetric(0, "ns/op")
 }
 
-// An upstream answers, or fails if it is dead, and counts what reaches it.
+// upstream responds, or fails if it is dead, and counts the calls that reach it.
 type upstream struct {
 	dead                         atomic.Bool
 	failed, failedProbes, probes atomic.Int64
-	probing, mostProbing         atomic.Int64 // at one moment
+	probing, mostProbing         atomic.Int64 // concurrently
 }
 
-// serve is one client's call.
-func (u *upstream) serve(b *seenBreaker) {
+// serve simulates one client call.
+func (u *upstream) serve(b *observedBreaker) {
 	const latency = 5 * time.Millisecond
 	call, err := b.Allow()
 	if err != nil {
@@ -167,7 +167,7 @@ func (u *upstream) serve(b *seenBreaker) {
 	probe := call.State == events.HalfOpen
 	if probe {
 		u.probes.Add(1)
-		u.see(u.probing.Add(1))
+		u.recordProbing(u.probing.Add(1))
 		defer u.probing.Add(-1)
 	}
 	dead := u.dead.Load()
@@ -183,7 +183,7 @@ func (u *upstream) serve(b *seenBreaker) {
 	call.Failure(&events.Failure{Time: time.Now(), Type: events.ErrorConnect}, latency)
 }
 
-func (u *upstream) see(probing int64) {
+func (u *upstream) recordProbing(probing int64) {
 	for {
 		most := u.mostProbing.Load()
 		if probing <= most || u.mostProbing.CompareAndSwap(most, probing) {
@@ -192,9 +192,9 @@ func (u *upstream) see(probing int64) {
 	}
 }
 
-// BenchmarkFleetIdle measures what Redis is asked while no breaker changes: by how many
-// instances and services there are, but not by how many calls are served. The fleets run side
-// by side, each with a Redis of its own, because the window has to be long.
+// BenchmarkFleetIdle measures the load on Redis while no breaker changes. It depends on the number
+// of instances and services, but not on the number of calls. The fleets run concurrently, each
+// with its own Redis, because the measurement takes long.
 func BenchmarkFleetIdle(b *testing.B) {
 	fleets := []*idleFleet{
 		{instances: benchInstances, services: benchServices},
@@ -203,43 +203,43 @@ func BenchmarkFleetIdle(b *testing.B) {
 		{instances: benchInstances, services: 1},
 	}
 	for _, f := range fleets {
-		f.crowd = newCrowd(b, f.instances, f.services, sharing)
+		f.fleet = newTestFleet(b, f.instances, f.services, sharing)
 	}
 	for _, f := range fleets {
-		f.crowd.settle()
+		f.fleet.waitIdle()
 	}
 	for _, f := range fleets {
 		if f.calls > 0 {
-			f.crowd.traffic(time.Second/time.Duration(f.calls), f.crowd.succeed)
+			f.fleet.traffic(time.Second/time.Duration(f.calls), f.fleet.succeed)
 		}
 	}
 	time.Sleep(idleBegin)
 	for _, f := range fleets {
-		f.before = f.crowd.load()
+		f.before = f.fleet.load()
 	}
 	time.Sleep(idleWindow)
 	for _, f := range fleets {
-		f.after = f.crowd.load()
+		f.after = f.fleet.load()
 	}
 	for _, f := range fleets {
 		b.Run(f.name(), f.report)
 	}
 }
 
-// All instances began at the same time, and so compare at the same time, 30 s to 36 s after they
-// did last. The window is the mean of that, and ends when the last one must have: it has
-// one round, as any window of its length has once they have drifted apart. A short one would
-// have none.
+// All instances started at the same time, and therefore merge at about the same time, 30 s to 36 s
+// after the last merge. The window is the mean of that, and ends after the latest possible merge: it
+// contains one merge of each instance, as any window of its length does on average. A shorter one
+// might contain none.
 const (
 	idleBegin  = 36*time.Second + 500*time.Millisecond - idleWindow
 	idleWindow = 33 * time.Second
 )
 
-// An idleFleet is a fleet in which nothing happens.
+// idleFleet is a fleet in which no breaker changes.
 type idleFleet struct {
-	instances, services, calls int // calls are an instance's in a second, which succeed
+	instances, services, calls int // calls: successful ones per instance and second
 
-	crowd         *crowd
+	fleet         *testFleet
 	before, after redisLoad
 }
 
@@ -247,8 +247,8 @@ func (f *idleFleet) name() string {
 	return fmt.Sprintf("instances=%d,services=%d,calls=%d", f.instances, f.services, f.calls)
 }
 
-// report tells both what came over the wire and what Redis counts as commands, which includes
-// each command within a script. One of them was this benchmark's own.
+// report reports the requests to Redis, and what Redis counts as commands, which includes each
+// command within a script. One of them is the benchmark's own.
 func (f *idleFleet) report(b *testing.B) {
 	seconds := f.after.at.Sub(f.before.at).Seconds()
 	b.ReportMetric(float64(f.after.commands-f.before.commands-1)/seconds, "commands/s")
@@ -257,11 +257,11 @@ func (f *idleFleet) report(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// succeed is one call to one of the services.
-func (c *crowd) succeed(i *instance, n int) {
+// succeed makes one successful call to one of the services.
+func (c *testFleet) succeed(i *instance, n int) {
 	call, err := i.breakers[c.services[n%len(c.services)]].Allow()
 	if err != nil {
-		c.b.Errorf("an idle fleet refuses a call: %v", err)
+		c.b.Errorf("an idle fleet rejects a call: %v", err)
 		return
 	}
 	call.Success(time.Millisecond)
