@@ -6,7 +6,7 @@ import (
 )
 
 // The judge of pages is not blind: it passes over what varies by nature, and over nothing else.
-func TestWhatAPageShowsIsHeldAgainstWhatComes(t *testing.T) {
+func TestShowsComparesOutput(t *testing.T) {
 	for _, c := range []struct {
 		shown, got string
 		same       bool
@@ -35,7 +35,7 @@ func TestWhatAPageShowsIsHeldAgainstWhatComes(t *testing.T) {
 	}
 }
 
-func TestCommandsAreToldFromTheirOutput(t *testing.T) {
+func TestTranscriptSeparatesCommandsFromOutput(t *testing.T) {
 	got := transcript("$ one\n1\n1b\n$ two \\\n  --more\n2\n$ three\n")
 	want := []command{{"one\n", "1\n1b\n"}, {"two \\\n  --more\n", "2\n"}, {"three\n", ""}}
 	if !slices.Equal(got, want) {

@@ -60,8 +60,8 @@ type background struct {
 	output string
 }
 
-// shellPatience is more than compiling everything takes.
-const shellPatience = 4 * time.Minute
+// shellTimeout is more than compiling everything takes.
+const shellTimeout = 4 * time.Minute
 
 // startShell starts one in a folder.
 func startShell(t testing.TB, folder string) *shell {
@@ -129,7 +129,7 @@ func ordinary(environment []string) []string {
 // has ended.
 func (s *shell) ask(script string) string {
 	s.t.Helper()
-	stuck := time.AfterFunc(shellPatience, func() { _ = syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL) })
+	stuck := time.AfterFunc(shellTimeout, func() { _ = syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL) })
 	defer stuck.Stop()
 	_, _ = fmt.Fprintln(s.commands, script) // its end is seen by the answer
 	if !s.answers.Scan() {

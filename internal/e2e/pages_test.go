@@ -27,7 +27,7 @@ func pages(t *testing.T) (names []string) {
 
 // What the pages tell a reader to do works, in a fresh copy of the repository, from the first line to the
 // last, and gives what they show.
-func TestPagesCanBeFollowed(t *testing.T) {
+func TestPageCommandsWork(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"bash", "curl", "go"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -110,7 +110,7 @@ func copyOfRepository(t *testing.T) string {
 }
 
 // A link leads somewhere, within the page or to another of the repository.
-func TestPagesLinkToWhatThereIs(t *testing.T) {
+func TestPageLinksResolve(t *testing.T) {
 	all := pages(t)
 	for _, pattern := range []string{"monitoring/*.md", "internal/*/*.md"} {
 		more, err := filepath.Glob(filepath.Join(repository, pattern))

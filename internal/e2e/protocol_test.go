@@ -25,7 +25,7 @@ func (p *proxyProcess) dial() (net.Conn, *bufio.Reader) {
 	return c, bufio.NewReader(c)
 }
 
-func TestHTTP2WithoutTLSInFrontAndBehind(t *testing.T) {
+func TestH2CForClientsAndUpstreams(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, oneRoute(u, 10))
@@ -69,7 +69,7 @@ func TestUnixSocketListener(t *testing.T) {
 	}
 }
 
-func TestStreamsAreFlushedAsTheyCome(t *testing.T) {
+func TestStreamsAreFlushedImmediately(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, oneRoute(u, 10))
@@ -100,7 +100,7 @@ func TestStreamsAreFlushedAsTheyCome(t *testing.T) {
 	}
 }
 
-func TestWebSocketPassesBothWays(t *testing.T) {
+func TestWebSocketIsTunnelled(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, oneRoute(u, 1)) // the tunnel outlives the timeout
@@ -124,7 +124,7 @@ func TestWebSocketPassesBothWays(t *testing.T) {
 	}
 }
 
-func TestInformationalResponsesGoOnlyWhereTheyAreUnderstood(t *testing.T) {
+func TestInformationalResponsesAreForwardedToHTTP11Only(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, oneRoute(u, 10))

@@ -12,7 +12,7 @@ import (
 
 // An answer that will be the same next time makes a dead letter, which does not hold up what is
 // behind it, and which an operator may send again or drop.
-func TestDeadLettersAreForTheOperator(t *testing.T) {
+func TestDeadLetterIsRetriedOrDroppedByOperator(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
@@ -71,7 +71,7 @@ func TestDeadLettersAreForTheOperator(t *testing.T) {
 	}
 }
 
-func TestListOfTheQueueIsReadInPages(t *testing.T) {
+func TestQueueListIsPaginated(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", ""))
@@ -100,7 +100,7 @@ func TestListOfTheQueueIsReadInPages(t *testing.T) {
 	u.awaitTaken("m00", "m01", "m03", "m04")
 }
 
-func TestRequestOnItsWayIsNotDropped(t *testing.T) {
+func TestRequestInDeliveryCannotBeDropped(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
@@ -119,7 +119,7 @@ func TestRequestOnItsWayIsNotDropped(t *testing.T) {
 	u.awaitTaken("a")
 }
 
-func TestQueueIsClosedToWritesWithoutAToken(t *testing.T) {
+func TestQueueWritesRequireToken(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
@@ -136,7 +136,7 @@ func TestQueueIsClosedToWritesWithoutAToken(t *testing.T) {
 }
 
 // Neither the admin plane nor the metrics nor the log show more of a request than its path.
-func TestQueueTellsNoSecrets(t *testing.T) {
+func TestQueueDoesNotLeakSecrets(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, "drop_headers: [X-Dropped], redact_headers: [X-Redacted, X-Absent]"))
@@ -204,7 +204,7 @@ func TestDroppedRequestIsCountedOnce(t *testing.T) {
 
 // However many operators press the button, and whatever happens meanwhile, a request is sent or
 // dropped, and none is counted that is not there.
-func TestOperatorsDoNotGetInEachOthersWay(t *testing.T) {
+func TestConcurrentQueueOperations(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))

@@ -6,7 +6,7 @@ import (
 )
 
 // The queue detects the upstream's recovery without any other request.
-func TestQueueFindsOutThatTheUpstreamIsBack(t *testing.T) {
+func TestQueueDetectsUpstreamRecovery(t *testing.T) {
 	t.Parallel()
 	for name, probe := range map[string]string{"with its head": "", "with a probe": ", probe: {path: /healthz, interval: 0.05}"} {
 		t.Run(name, func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestQueueFindsOutThatTheUpstreamIsBack(t *testing.T) {
 }
 
 // A forced state is the operator's, for the queue too.
-func TestForcedOpenHoldsTheQueue(t *testing.T) {
+func TestForcedOpenStopsDelivery(t *testing.T) {
 	t.Parallel()
 	u := startRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
@@ -56,7 +56,7 @@ func TestForcedOpenHoldsTheQueue(t *testing.T) {
 
 // An upstream that is there and fails is spared nearly as much as one that clients ask: what it takes
 // to find out, and two requests for each recovery, one that has failed several times and one that has not.
-func TestFailingUpstreamIsSpared(t *testing.T) {
+func TestQueueLimitsAttemptsToFailingUpstream(t *testing.T) {
 	t.Parallel()
 	const failMax = 3
 	u := startRecorder(t)

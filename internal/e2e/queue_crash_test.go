@@ -181,7 +181,7 @@ func checkPromises(t *testing.T, made map[int][]promise, u *recorder) {
 
 // The promise of a 202 outlives the process, whenever that ends, and while the upstream comes
 // and goes as well.
-func TestKilledProxyLosesNothingThatItAccepted(t *testing.T) {
+func TestKilledProxyLosesNoAcceptedRequest(t *testing.T) {
 	t.Parallel()
 	kills := 40
 	if testing.Short() || os.Getenv("CI") == "" {
@@ -255,7 +255,7 @@ func (p *proxyProcess) killTraced() {
 }
 
 // Dies at each write to the disk that accepting and delivering makes, one after the other.
-func TestProxyThatDiesInACommitKeepsItsPromises(t *testing.T) {
+func TestCrashDuringCommitLosesNoAcceptedRequest(t *testing.T) {
 	t.Parallel()
 	if err := exec.Command("strace", "-f", "-o", os.DevNull, "true").Run(); err != nil {
 		skipUnlessCI(t, "strace", err)

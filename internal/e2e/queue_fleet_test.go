@@ -36,7 +36,7 @@ func (p *proxyProcess) takenOver(n float64) {
 	}
 }
 
-func TestQueueOfAKilledProxyIsDeliveredByAnother(t *testing.T) {
+func TestQueueOfKilledProxyIsTakenOver(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
 	server := redistest.Start(t)
@@ -59,7 +59,7 @@ func TestQueueOfAKilledProxyIsDeliveredByAnother(t *testing.T) {
 }
 
 // A proxy that ends in peace need not be waited for.
-func TestQueueOfAProxyThatEndsIsTakenOverSoon(t *testing.T) {
+func TestQueueOfStoppedProxyIsTakenOverImmediately(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
 	server := redistest.Start(t)
@@ -77,7 +77,7 @@ func TestQueueOfAProxyThatEndsIsTakenOverSoon(t *testing.T) {
 }
 
 // A Redis that dies with all it has, and a proxy that is killed while it is away, lose nothing.
-func TestQueueLosesNothingWithRedis(t *testing.T) {
+func TestRedisDataLossLosesNoQueuedRequest(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
 	server := redistest.Start(t)
@@ -101,7 +101,7 @@ func TestQueueLosesNothingWithRedis(t *testing.T) {
 
 // A request that fails on its own, in the queue of one instance, closes the service to no other, and neither does it
 // once another instance has taken it over.
-func TestPoisonOfOneProxyHoldsUpNoOther(t *testing.T) {
+func TestPoisonRequestDoesNotBlockOtherInstances(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
 	server := redistest.Start(t)
@@ -138,7 +138,7 @@ func TestPoisonOfOneProxyHoldsUpNoOther(t *testing.T) {
 }
 
 // Nobody waits for Redis: neither who sends nor who is to get it.
-func TestQueueDeliversThroughEveryTroubleWithRedis(t *testing.T) {
+func TestQueueDeliversDuringRedisFaults(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
 	for name, trouble := range map[string]func(*redistest.Server) (end func()){

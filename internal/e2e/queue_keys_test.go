@@ -115,7 +115,7 @@ func TestQueuedRequestsAreEncrypted(t *testing.T) {
 }
 
 // What was queued before there was a key is delivered once there is one.
-func TestEncryptionMayBeTurnedOnWhileRequestsWait(t *testing.T) {
+func TestEncryptionCanBeEnabledWithQueuedRequests(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", ""))
@@ -136,7 +136,7 @@ func TestEncryptionMayBeTurnedOnWhileRequestsWait(t *testing.T) {
 	u.awaitTaken("plain", "sealed")
 }
 
-func TestFaultyKeyFileIsRefused(t *testing.T) {
+func TestInvalidKeyFileIsRejected(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	keys := writeKeys(t, filepath.Join(t.TempDir(), "keys"), newKey())

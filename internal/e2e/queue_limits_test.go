@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestWhatIsNotQueuedIsAnsweredByTheNextStrategy(t *testing.T) {
+func TestRequestNotQueuedFallsThroughToNextStrategy(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, "capacity: 3, max_body: 20"))
@@ -60,7 +60,7 @@ func (p *proxyProcess) callGRPC(method string) response {
 	return read(p.t, res, err)
 }
 
-func TestAttemptsAndAgeAreBounded(t *testing.T) {
+func TestAttemptsAndAgeAreLimited(t *testing.T) {
 	t.Parallel()
 	for options, cause := range map[string]string{"max_attempts: 3": "attempts", "max_age: 1": "expired"} {
 		t.Run(cause, func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestAttemptsAndAgeAreBounded(t *testing.T) {
 }
 
 // An opening that never ends does not keep a request beyond its age.
-func TestAgeIsBoundedWhileTheBreakerIsOpen(t *testing.T) {
+func TestAgeIsLimitedWhileBreakerIsOpen(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, "max_age: 1"))
@@ -103,7 +103,7 @@ func TestAgeIsBoundedWhileTheBreakerIsOpen(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsWaitedFor(t *testing.T) {
+func TestQueueHonoursRetryAfter(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
@@ -138,7 +138,7 @@ func TestQueueInMemoryWarns(t *testing.T) {
 }
 
 // A promise that can't be written down is not made.
-func TestFullDiskQueuesNothing(t *testing.T) {
+func TestFullDiskRejectsQueuing(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "16m")
 	u := newRecorder(t)
@@ -178,7 +178,7 @@ func TestFullDiskQueuesNothing(t *testing.T) {
 }
 
 // What can't be removed as the disk is full is delivered nevertheless.
-func TestFullDiskDeliversAndGoesOn(t *testing.T) {
+func TestFullDiskDoesNotStopDelivery(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "16m")
 	u := newRecorder(t)
@@ -197,7 +197,7 @@ func TestFullDiskDeliversAndGoesOn(t *testing.T) {
 	eventually(t, "requests go straight through", func() bool { return p.post("n").status == http.StatusOK })
 }
 
-func TestQueueThatCannotBeOpenedIsSaidAtTheStart(t *testing.T) {
+func TestUnopenableQueueFailsStart(t *testing.T) {
 	u := startUpstream(t)
 	p := startProxyIn(t, t.TempDir(), queueRoute(u, ""))
 	p.kill()

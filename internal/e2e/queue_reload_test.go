@@ -23,7 +23,7 @@ func (r *recorder) unique() (bodies []string, more int) {
 	return bodies, more
 }
 
-func TestReloadsWhileTheQueueDrainsLoseNothing(t *testing.T) {
+func TestReloadsDuringDeliveryLoseNothing(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	config := func(n int) string {
@@ -54,7 +54,7 @@ func TestReloadsWhileTheQueueDrainsLoseNothing(t *testing.T) {
 	}
 }
 
-func TestShutdownWhileTheQueueDrainsLosesNothing(t *testing.T) {
+func TestShutdownDuringDeliveryLosesNothing(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
@@ -81,7 +81,7 @@ func TestShutdownWhileTheQueueDrainsLosesNothing(t *testing.T) {
 }
 
 // A service that is taken out of the configuration keeps what waits for it.
-func TestQueueOfAServiceThatIsGoneWaitsForIt(t *testing.T) {
+func TestQueueOfRemovedServiceIsKept(t *testing.T) {
 	t.Parallel()
 	u := startRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
@@ -104,7 +104,7 @@ func TestQueueOfAServiceThatIsGoneWaitsForIt(t *testing.T) {
 
 // Without order a request that fails holds up no other, and what comes while the upstream is
 // well goes straight through.
-func TestWithoutOrderNothingIsHeldUp(t *testing.T) {
+func TestUnorderedQueueIsNotBlockedByFailure(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 5, recovery_timeout: 0.1", "ordered: false, max_attempts: 1000"))
@@ -127,7 +127,7 @@ func TestWithoutOrderNothingIsHeldUp(t *testing.T) {
 }
 
 // With order, what fails is waited for as long as all that is tried fails.
-func TestWithOrderEverythingWaitsForTheFirst(t *testing.T) {
+func TestOrderedQueueWaitsForFirst(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
@@ -146,7 +146,7 @@ func TestWithOrderEverythingWaitsForTheFirst(t *testing.T) {
 }
 
 // One that fails although all others succeed closes the service to nobody, and is waited for a few times only.
-func TestPoisonHoldsUpNobody(t *testing.T) {
+func TestPoisonRequestDoesNotBlockQueue(t *testing.T) {
 	t.Parallel()
 	for name, breaker := range map[string]string{
 		"one probe": "fail_max: 1, recovery_timeout: 0.5", "three probes": "fail_max: 1, recovery_timeout: 0.5, half_open_requests: 3",

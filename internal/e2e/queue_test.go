@@ -15,7 +15,7 @@ import (
 )
 
 // What the notifier's contract says: a notification is never lost while the notifier is down.
-func TestNotificationsOutlastTheirUpstream(t *testing.T) {
+func TestNotificationsSurviveUpstreamOutage(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, "routes: {notifier_service: {upstream: "+u.url()+"}}\n",
@@ -99,7 +99,7 @@ func (p *proxyProcess) follow(kind string) <-chan string {
 }
 
 // What arrives later is what the client sent, byte for byte, in spite of a kill in between.
-func TestQueuedRequestIsWhatTheClientSent(t *testing.T) {
+func TestQueuedRequestIsDeliveredUnchanged(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
@@ -153,7 +153,7 @@ func TestQueuedRequestIsWhatTheClientSent(t *testing.T) {
 }
 
 // While the upstream is well but busy with what has waited, nothing overtakes it.
-func TestNothingOvertakesTheQueue(t *testing.T) {
+func TestQueuePreservesOrder(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
@@ -174,7 +174,7 @@ func TestNothingOvertakesTheQueue(t *testing.T) {
 }
 
 // A client that leaves before it has an answer is owed nothing, but what it was told stands.
-func TestUploadThatEndsEarlyIsNotQueued(t *testing.T) {
+func TestTruncatedUploadIsNotQueued(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRoute(u.upstreamProcess, ""))

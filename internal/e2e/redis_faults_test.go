@@ -111,7 +111,7 @@ var redisFaults = map[string]redisFault{
 }
 
 // No request ever waits for Redis, and whatever it does is told once.
-func TestRequestsNeverWaitForRedis(t *testing.T) {
+func TestRequestsDoNotWaitForRedis(t *testing.T) {
 	t.Parallel()
 	for name, fault := range redisFaults {
 		t.Run(name, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestRequestsNeverWaitForRedis(t *testing.T) {
 			if n := strings.Count(p.log.String(), "Redis unavailable"); n > 2 {
 				t.Errorf("%d lines in the log", n)
 			}
-			p.keepsSecret(redisPassword)
+			p.checkSecretNotExposed(redisPassword)
 		})
 	}
 }
@@ -183,8 +183,8 @@ func (p *proxyProcess) quick() string {
 	return p.state()
 }
 
-// keepsSecret fails the test if a secret stands anywhere an operator may look.
-func (p *proxyProcess) keepsSecret(secret string) {
+// checkSecretNotExposed fails the test if a secret stands anywhere an operator may look.
+func (p *proxyProcess) checkSecretNotExposed(secret string) {
 	p.t.Helper()
 	places := map[string]string{"log": p.log.String(), "metrics": p.metrics()}
 	for _, path := range []string{"circuit-breakers/health", "circuit-breakers/svc", "circuit-breakers/svc/history", "config"} {
@@ -198,7 +198,7 @@ func (p *proxyProcess) keepsSecret(secret string) {
 	}
 }
 
-func TestRedisThatIsNotThereYetIsUsedLater(t *testing.T) {
+func TestRedisIsUsedOnceAvailable(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Kill()
@@ -208,14 +208,14 @@ func TestRedisThatIsNotThereYetIsUsedLater(t *testing.T) {
 		t.Errorf("after two failures it is %s", s)
 	}
 	eventually(t, "it is told", func() bool { return strings.Contains(p.health().Redis.LastError, "refused") })
-	p.keepsSecret(redisPassword)
+	p.checkSecretNotExposed(redisPassword)
 	server.Restart()
 	// The server knows no such user, so that it refuses; which is another error.
 	eventually(t, "it is told", func() bool { return strings.Contains(p.health().Redis.LastError, "WRONGPASS") })
-	p.keepsSecret(redisPassword)
+	p.checkSecretNotExposed(redisPassword)
 }
 
-func TestRedisURLWithFaultsKeepsItsSecret(t *testing.T) {
+func TestInvalidRedisURLDoesNotLeakPassword(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
 		"redis://:" + redisPassword + "@h:port", "http://u:" + redisPassword + "@h", "redis://:" + redisPassword + "@h/x",
@@ -232,16 +232,16 @@ func TestRedisURLWithFaultsKeepsItsSecret(t *testing.T) {
 }
 
 // A server that takes the password for a command's argument quotes it.
-func TestPasswordThatTheServerQuotesIsNotTold(t *testing.T) {
+func TestPasswordInRedisErrorIsRedacted(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--rename-command", "AUTH", "", "--rename-command", "HELLO", "")
 	p := startProxy(t, sharing(`url: "redis://:`+redisPassword+`@`+server.Address()+`"`, "http://127.0.0.1:1", "fail_max: 2"))
 	eventually(t, "it is told", func() bool { return strings.Contains(p.health().Redis.LastError, "unknown command") })
-	p.keepsSecret(redisPassword)
+	p.checkSecretNotExposed(redisPassword)
 }
 
 // What is wrong with one service's keys is no other service's loss.
-func TestOneServicesKeysDoNotHoldUpAnothers(t *testing.T) {
+func TestInvalidKeyOfOneServiceDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()

@@ -19,7 +19,7 @@ var hostileReplies = []string{
 }
 
 // A Redis, or a Sentinel, that sends what it likes takes neither the process's memory nor its life.
-func TestHostileRedisStopsNoProxy(t *testing.T) {
+func TestMaliciousRedisRepliesDoNotStopProxy(t *testing.T) {
 	t.Parallel()
 	for name, path := range map[string]string{"alone": "", "Sentinel": "?master_name=main"} {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,7 @@ func oneRoute(u *upstreamProcess, timeout int) string {
 
 func (p *proxyProcess) timeout() float64 { return p.health().Services["svc"].Configuration.Timeout }
 
-func TestEditsOfEveryKindAreInForce(t *testing.T) {
+func TestEveryKindOfConfigEditIsApplied(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	folder := t.TempDir()
@@ -65,7 +65,7 @@ func TestEditsOfEveryKindAreInForce(t *testing.T) {
 	eventually(t, "SIGHUP reloads", func() bool { return p.metric(`cbproxy_config_reloads_total{result="success"}`) == before+1 })
 }
 
-func TestFaultyEditChangesNothingAndIsTold(t *testing.T) {
+func TestInvalidEditIsRejectedAndReported(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, oneRoute(u, 1))
@@ -130,7 +130,7 @@ func TestReloadKeepsCountsAndOpenings(t *testing.T) {
 
 // Twenty edits a second, for some seconds, that add and remove a service and change the
 // other's timeout, under load: not one request may notice.
-func TestReloadsUnderLoadFailNoRequest(t *testing.T) {
+func TestReloadsUnderLoadFailNoRequests(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, oneRoute(u, 10))

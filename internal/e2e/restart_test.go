@@ -32,7 +32,7 @@ func sameOpening(t *testing.T, before, after service) {
 	}
 }
 
-func TestOpeningOutlivesTheProcess(t *testing.T) {
+func TestOpenStateSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -60,7 +60,7 @@ func TestOpeningOutlivesTheProcess(t *testing.T) {
 
 // An opening that has grown with its failed recoveries is as long after a restart, and so is the
 // next one.
-func TestBackoffOutlivesTheProcess(t *testing.T) {
+func TestBackoffSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, `routes: {svc: {prefix: /svc, upstream: "http://127.0.0.1:1", breaker: {fail_max: 1, recovery_timeout: 0.2,
   recovery_backoff: {multiplier: 10, max: 60s, jitter: 0}}}}`+"\n")
@@ -77,7 +77,7 @@ func TestBackoffOutlivesTheProcess(t *testing.T) {
 	}
 }
 
-func TestForcedStatesOutliveTheProcess(t *testing.T) {
+func TestForcedStatesSurviveRestart(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, `
 routes:
@@ -110,7 +110,7 @@ routes:
 }
 
 // A breaker whose time was up while the proxy was down is probed, and not simply closed.
-func TestOpeningThatEndsMeanwhileIsProbed(t *testing.T) {
+func TestOpeningExpiredDuringDowntimeIsProbed(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	config := fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, timeout: 0.2, breaker: {fail_max: 2, recovery_timeout: 1}}}\n", u.url())
@@ -131,7 +131,7 @@ func TestOpeningThatEndsMeanwhileIsProbed(t *testing.T) {
 }
 
 // The end of an opening that goes on is as the configuration says now.
-func TestShorterRecoveryTimeoutAppliesOverARestart(t *testing.T) {
+func TestShorterRecoveryTimeoutAppliesAfterRestart(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, deadUpstream)
 	before := p.open()
@@ -144,7 +144,7 @@ func TestShorterRecoveryTimeoutAppliesOverARestart(t *testing.T) {
 	}
 }
 
-func TestServiceThatIsTakenOutAndPutBackGoesOn(t *testing.T) {
+func TestRemovedAndRestoredServiceKeepsState(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, deadUpstream)
 	before := p.open()
@@ -179,7 +179,7 @@ func TestDamagedStoreIsSetAside(t *testing.T) {
 	sameOpening(t, before, p.health().Services["svc"])
 }
 
-func TestStoreInUseIsAClearError(t *testing.T) {
+func TestStoreInUseIsReported(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, deadUpstream)
 	file := filepath.Join(t.TempDir(), "second.yaml")
@@ -195,7 +195,7 @@ func TestStoreInUseIsAClearError(t *testing.T) {
 }
 
 // A full disk costs nothing but what would be kept, and that only until there is room.
-func TestFullDiskIsToldAndSurvived(t *testing.T) {
+func TestFullDiskIsReportedAndTolerated(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "1m")
 	p := startProxyIn(t, disk, deadUpstream)

@@ -51,7 +51,7 @@ func securityPage(t *testing.T) string {
 }
 
 // With the rights that SECURITY.md gives to Redis' user, and no others, a fleet shares what it knows and what it has queued.
-func TestRedisUserNeedsNoMoreThanItsKeys(t *testing.T) {
+func TestRedisUserNeedsOnlyDocumentedRights(t *testing.T) {
 	t.Parallel()
 	rule := regexp.MustCompile(`(?m)^ACL SETUSER cbproxy on >… (.*)$`).FindStringSubmatch(securityPage(t))
 	if rule == nil {
@@ -86,7 +86,7 @@ fallbacks: {f: {try: [queue], queue: {}}}
 }
 
 // A client that gets no fallback is told what is wrong, and not where.
-func TestClientsAreNotToldWhereUpstreamsAre(t *testing.T) {
+func TestResponsesDoNotLeakUpstreamAddresses(t *testing.T) {
 	t.Parallel()
 	dead := freeAddress(t)
 	p := startProxy(t, `defaults: {fallback_enabled: false, breaker: {fail_max: 1}}
@@ -106,7 +106,7 @@ routes: {svc: {prefix: /svc, upstream: "http://`+dead+`/hidden"}}
 }
 
 // Who asks can't make series of metrics.
-func TestNoMetricHoldsWhatARequestSays(t *testing.T) {
+func TestMetricsContainNoRequestData(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, `routes: {svc: {prefix: /svc, upstream: "`+u.url()+`"}}`+"\n")

@@ -24,7 +24,7 @@ func inFlight(t *testing.T, p *proxyProcess, path string) <-chan response {
 	return answered
 }
 
-func TestShutdownLetsRequestsFinish(t *testing.T) {
+func TestShutdownWaitsForRequests(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, oneRoute(u, 10))
@@ -49,7 +49,7 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	}
 }
 
-func TestShutdownTimeoutCutsWhatHangs(t *testing.T) {
+func TestShutdownTimeoutAbortsRequests(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, "shutdown_timeout: 0.3\n"+oneRoute(u, 100))
@@ -63,7 +63,7 @@ func TestShutdownTimeoutCutsWhatHangs(t *testing.T) {
 	}
 }
 
-func TestSecondSignalExitsAtOnce(t *testing.T) {
+func TestSecondSignalExitsImmediately(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, "shutdown_timeout: 1h\n"+oneRoute(u, 100))
@@ -75,7 +75,7 @@ func TestSecondSignalExitsAtOnce(t *testing.T) {
 	<-answered
 }
 
-func TestForcedStatesHoldAndEnd(t *testing.T) {
+func TestForcedStatesApplyAndExpire(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, oneRoute(u, 1))

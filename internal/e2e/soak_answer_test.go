@@ -58,8 +58,8 @@ const (
 	classCancelled class = "cancelled"
 )
 
-// judgeSigns checks the signalling fields of a routed response.
-func (q *question) judgeSigns(h http.Header) error {
+// checkSignallingFields checks the signalling fields of a routed response.
+func (q *question) checkSignallingFields(h http.Header) error {
 	if v := h["X-Circuit-Breaker-Service"]; len(v) != 1 || v[0] != q.route.service {
 		return fmt.Errorf("X-Circuit-Breaker-Service is %q", v)
 	}
@@ -78,19 +78,19 @@ func (q *question) judgeSigns(h http.Header) error {
 func (q *question) judge(res *http.Response, body string) (class, error) {
 	h := res.Header
 	q.status = res.StatusCode
-	if err := q.judgeSigns(h); err != nil {
+	if err := q.checkSignallingFields(h); err != nil {
 		return "", err
 	}
 	switch {
 	case h["X-Fallback"] != nil:
-		return q.judgeFallback(res, body)
+		return q.checkFallback(res, body)
 	case h.Get("Content-Type") == "application/problem+json":
-		return q.judgeProblem(res, body)
+		return q.checkProblem(res, body)
 	}
-	return q.judgeUpstream(res, body)
+	return q.checkUpstream(res, body)
 }
 
-func (q *question) judgeFallback(res *http.Response, body string) (class, error) {
+func (q *question) checkFallback(res *http.Response, body string) (class, error) {
 	h := res.Header
 	strategies, reasons := h["X-Fallback"], h["X-Fallback-Reason"]
 	if len(strategies) != 1 || len(reasons) != 1 || !slices.Contains(q.route.try, strategies[0]) {
@@ -114,10 +114,10 @@ func (q *question) judgeFallback(res *http.Response, body string) (class, error)
 	if !strings.HasPrefix(h.Get("Proxy-Status"), "cbproxy; error=") {
 		return "", fmt.Errorf("Proxy-Status is %q", h["Proxy-Status"])
 	}
-	return counts, q.judgeStrategy(res, body)
+	return counts, q.checkStrategy(res, body)
 }
 
-func (q *question) judgeStrategy(res *http.Response, body string) error {
+func (q *question) checkStrategy(res *http.Response, body string) error {
 	var fields map[string]any
 	if q.strategy != "cache" && q.strategy != "upstream" {
 		if err := json.Unmarshal([]byte(body), &fields); err != nil || res.Header.Get("Content-Type") != "application/json" {
@@ -129,12 +129,12 @@ func (q *question) judgeStrategy(res *http.Response, body string) error {
 		if _, err := strconv.Atoi(res.Header.Get("Age")); err != nil || res.StatusCode != http.StatusOK {
 			return fmt.Errorf("status %d of the cache, Age is %q", res.StatusCode, res.Header["Age"])
 		}
-		return q.judgeLines(body, true)
+		return q.checkLines(body, true)
 	case "upstream":
 		if res.StatusCode != http.StatusOK {
 			return fmt.Errorf("status %d of the second upstream", res.StatusCode)
 		}
-		return q.judgeLines(body, false)
+		return q.checkLines(body, false)
 	case "template":
 		if fields["id"] != strconv.FormatUint(q.id, 10) || fields["reason"] != q.reason || res.StatusCode != http.StatusOK ||
 			q.method == http.MethodPost && fields["n"] != float64(q.id) {
@@ -161,9 +161,9 @@ func (q *question) judgeStrategy(res *http.Response, body string) error {
 	return nil
 }
 
-// judgeLines checks that the upstream's answer is the one to this request, or with anybody's to the same
+// checkLines checks that the upstream's answer is the one to this request, or with anybody's to the same
 // question.
-func (q *question) judgeLines(body string, anybodys bool) error {
+func (q *question) checkLines(body string, anybodys bool) error {
 	first, _, whole := strings.Cut(body, "\n")
 	id, _, _ := strings.Cut(first, " ")
 	if !anybodys && id != strconv.FormatUint(q.id, 10) {
@@ -175,14 +175,14 @@ func (q *question) judgeLines(body string, anybodys bool) error {
 	return nil
 }
 
-func (q *question) judgeUpstream(res *http.Response, body string) (class, error) {
+func (q *question) checkUpstream(res *http.Response, body string) (class, error) {
 	if res.Header.Get(soakID) != strconv.FormatUint(q.id, 10) || res.Header["X-Fallback-Reason"] != nil {
 		return "", fmt.Errorf("an answer of nobody: status %d, %v", res.StatusCode, res.Header)
 	}
 	if q.faulty {
 		return "", errors.New("the upstream has answered to a request that never was whole")
 	}
-	if err := q.judgeLines(body, false); err != nil {
+	if err := q.checkLines(body, false); err != nil {
 		return "", err
 	}
 	switch res.StatusCode {
@@ -197,7 +197,7 @@ func (q *question) judgeUpstream(res *http.Response, body string) (class, error)
 // problemStatuses are those with which the proxy may refuse a faulty request.
 var problemStatuses = []int{http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge}
 
-func (q *question) judgeProblem(res *http.Response, body string) (class, error) {
+func (q *question) checkProblem(res *http.Response, body string) (class, error) {
 	if err := problemOf(res, body); err != nil {
 		return "", err
 	}

@@ -110,7 +110,7 @@ func (c *client) stream(q *question, contentType string, look func(*http.Respons
 		}
 		return
 	}
-	err = q.judgeSigns(res.Header)
+	err = q.checkSignallingFields(res.Header)
 	if err == nil {
 		err = look(res)
 	}
@@ -152,7 +152,7 @@ func (c *client) callGRPC() {
 	case time.Since(start) > q.route.timeout+hangs:
 		c.s.complain("hung", "%v took %v", q, time.Since(start))
 	default:
-		if err := q.judgeGRPC(res, text, err, message); err != nil {
+		if err := q.checkGRPC(res, text, err, message); err != nil {
 			c.s.complain("out of order", "%v: %v; status %d, %v, %v", q, err, res.StatusCode, res.Header, res.Trailer)
 		}
 		c.s.tally.count(q, "", "gRPC "+res.Header.Get("Grpc-Status")+res.Trailer.Get("Grpc-Status"), 0)
@@ -160,8 +160,8 @@ func (c *client) callGRPC() {
 	c.pause(60 * time.Millisecond)
 }
 
-func (q *question) judgeGRPC(res *http.Response, got []byte, err error, sent []byte) error {
-	if err := q.judgeSigns(res.Header); err != nil {
+func (q *question) checkGRPC(res *http.Response, got []byte, err error, sent []byte) error {
+	if err := q.checkSignallingFields(res.Header); err != nil {
 		return err
 	}
 	q.status = res.StatusCode
@@ -229,7 +229,7 @@ func (c *client) talk() {
 		}
 		return
 	}
-	if err := q.judgeSigns(res.Header); err != nil {
+	if err := q.checkSignallingFields(res.Header); err != nil {
 		c.s.complain("out of order", "%v: %v", q, err)
 	}
 	if res.StatusCode != http.StatusSwitchingProtocols {

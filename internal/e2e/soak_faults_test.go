@@ -43,9 +43,9 @@ func (s *soak) storm(spell int, length time.Duration) {
 	}
 	for n, name := range soakUpstreams {
 		u := s.upstreams[name]
-		trouble("upstream", n, 3*time.Second, 2500*time.Millisecond, func(r *rand.Rand) func() { return s.troubleUpstream(u, r) })
+		trouble("upstream", n, 3*time.Second, 2500*time.Millisecond, func(r *rand.Rand) func() { return s.startUpstreamFault(u, r) })
 	}
-	trouble("redis", 0, 3*time.Second, 3*time.Second, s.troubleRedis)
+	trouble("redis", 0, 3*time.Second, 3*time.Second, s.startRedisFault)
 	trouble("edits", 0, 600*time.Millisecond, 300*time.Millisecond, s.edit)
 	trouble("kills", 0, 2*time.Second, time.Second, s.killOne)
 	trouble("operator", 0, 500*time.Millisecond, time.Second, s.interfere)
@@ -64,7 +64,7 @@ func rest(stop <-chan struct{}, r *rand.Rand, most time.Duration) bool {
 	}
 }
 
-func (s *soak) troubleUpstream(u *soakUpstream, r *rand.Rand) (end func()) {
+func (s *soak) startUpstreamFault(u *soakUpstream, r *rand.Rand) (end func()) {
 	switch r.IntN(5) {
 	case 0, 1:
 		s.faults.add("upstream killed")
@@ -77,11 +77,11 @@ func (s *soak) troubleUpstream(u *soakUpstream, r *rand.Rand) (end func()) {
 	}
 	mood := badMoods[r.IntN(len(badMoods))]
 	s.faults.add("upstream " + mood)
-	u.beIn(mood)
-	return func() { u.beIn(moodGood) }
+	u.setMood(mood)
+	return func() { u.setMood(moodGood) }
 }
 
-func (s *soak) troubleRedis(r *rand.Rand) (end func()) {
+func (s *soak) startRedisFault(r *rand.Rand) (end func()) {
 	switch r.IntN(4) {
 	case 0:
 		s.faults.add("redis stopped")

@@ -68,13 +68,13 @@ func (c *client) abandon(q *question) {
 	c.ask(c.http1, q, body, time.Minute)
 }
 
-// rudeness is a request that may reach no upstream, and what it must be answered with.
-type rudeness struct {
+// invalidRequest is a request that may reach no upstream, and what it must be answered with.
+type invalidRequest struct {
 	request string
 	status  int
 }
 
-var rudenesses = []rudeness{
+var rudenesses = []invalidRequest{
 	{"GET /media/../rag HTTP/1.1\r\nHost: x\r\n\r\n", 400},
 	{"GET /media/%2e%2e/rag HTTP/1.1\r\nHost: x\r\n\r\n", 400},
 	{"GET /media/a%00 HTTP/1.1\r\nHost: x\r\n\r\n", 400},
@@ -85,8 +85,8 @@ var rudenesses = []rudeness{
 	{"nonsense of more bytes than the preface of HTTP/2\r\n\r\n", 400},
 }
 
-// beRude sends what the proxy has to refuse by itself.
-func (c *client) beRude() {
+// sendInvalid sends what the proxy has to refuse by itself.
+func (c *client) sendInvalid() {
 	rude := rudenesses[c.IntN(len(rudenesses))]
 	q := &question{route: soakRoutes["media"], instance: c.p.n}
 	downs := c.p.downs.Load()

@@ -162,8 +162,8 @@ func (s *soak) checkLeaks() {
 	}
 }
 
-// tellProgress says every ten seconds how it goes, until stop is called.
-func (s *soak) tellProgress() (stop func()) {
+// logProgress says every ten seconds how it goes, until stop is called.
+func (s *soak) logProgress() (stop func()) {
 	done, told := make(chan struct{}), make(chan struct{})
 	begin := time.Now()
 	go func() {

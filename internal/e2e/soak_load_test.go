@@ -34,7 +34,7 @@ func (s *soak) startLoad(spell int) *load {
 	l := &load{s: s, stop: make(chan struct{})}
 	kinds := []func(*client){
 		(*client).call, (*client).call, (*client).callByHTTP2, (*client).leave, (*client).readSlowly,
-		(*client).upload, (*client).follow, (*client).talk, (*client).callGRPC, (*client).beRude,
+		(*client).upload, (*client).follow, (*client).talk, (*client).callGRPC, (*client).sendInvalid,
 	}
 	for n, p := range s.fleet {
 		for i, kind := range kinds {
@@ -181,7 +181,7 @@ func (c *client) exchange(by *http.Client, q *question, r *http.Request) {
 		c.s.complain("cut", "%v, after %d bytes: %v, %v", q, len(text), err, res.Header)
 	case err != nil:
 		q.broken, q.status = true, res.StatusCode
-		if err := q.judgeSigns(res.Header); err != nil {
+		if err := q.checkSignallingFields(res.Header); err != nil {
 			c.s.complain("out of order", "%v: %v", q, err)
 		}
 		c.s.tally.count(q, classFailure, "cut", took)

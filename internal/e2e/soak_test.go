@@ -19,9 +19,9 @@ var (
 	soakSeed = flag.Uint64("soakseed", 0, "what the soak's faults and requests are drawn from; 0 is something else each time")
 )
 
-// soakPatience bounds what takes longest: what one instance has missed it learns from Redis within half a
+// soakTimeout bounds what takes longest: what one instance has missed it learns from Redis within half a
 // minute.
-const soakPatience = 90 * time.Second
+const soakTimeout = 90 * time.Second
 
 // soak is a fleet under load and faults, and what is known of both.
 type soak struct {
@@ -105,9 +105,9 @@ func (s *soak) complain(kind, format string, args ...any) {
 func (s *soak) within(what string, done func() string) {
 	s.t.Helper()
 	missing := done()
-	for deadline := time.Now().Add(soakPatience); missing != ""; missing = done() {
+	for deadline := time.Now().Add(soakTimeout); missing != ""; missing = done() {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("not within %v: %s: %s", soakPatience, what, missing)
+			s.t.Fatalf("not within %v: %s: %s", soakTimeout, what, missing)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -127,7 +127,7 @@ func TestSoak(t *testing.T) {
 	}
 	s := startSoak(t, seed)
 	t.Logf("%v with -soakseed %d", *soakFor, seed)
-	stop := s.tellProgress()
+	stop := s.logProgress()
 	defer stop()
 	storm := min(max(*soakFor/6, 5*time.Second), 45*time.Second)
 	begin := time.Now()

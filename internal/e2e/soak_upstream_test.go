@@ -52,7 +52,7 @@ func startSoakUpstream(t testing.TB) *soakUpstream {
 
 func moodOf(file string) string { return file + ".mood" }
 
-func (u *soakUpstream) beIn(mood string) {
+func (u *soakUpstream) setMood(mood string) {
 	u.t.Helper()
 	fresh := moodOf(u.file) + ".new"
 	if err := os.WriteFile(fresh, []byte(mood), 0o600); err != nil {
@@ -136,7 +136,7 @@ func (s *soakServer) plain(w http.ResponseWriter, r *http.Request) {
 		s.note(r, sum, "aw")
 	case does == moodSlow:
 		s.note(r, sum, "a")
-		s.dawdle(r)
+		s.delayResponse(r)
 		s.note(r, sum, "w")
 	default:
 		s.note(r, sum, "a")
@@ -163,13 +163,13 @@ func (s *soakServer) plain(w http.ResponseWriter, r *http.Request) {
 	case moodReset:
 		panic(http.ErrAbortHandler)
 	case moodGarbage:
-		talkNonsense(w)
+		writeMalformedResponse(w)
 		return
 	}
 	_, _ = io.WriteString(w, body) // the client may have disconnected
 }
 
-func talkNonsense(w http.ResponseWriter) {
+func writeMalformedResponse(w http.ResponseWriter) {
 	c, _, err := http.NewResponseController(w).Hijack()
 	if err != nil { // HTTP/2
 		panic(http.ErrAbortHandler)
@@ -178,8 +178,8 @@ func talkNonsense(w http.ResponseWriter) {
 	_ = c.Close()
 }
 
-// dawdle takes its time, often more than the proxy gives it.
-func (s *soakServer) dawdle(r *http.Request) {
+// delayResponse takes its time, often more than the proxy gives it.
+func (s *soakServer) delayResponse(r *http.Request) {
 	select {
 	case <-time.After(time.Duration(rand.IntN(2500)) * time.Millisecond):
 	case <-r.Context().Done():
@@ -198,7 +198,7 @@ func (s *soakServer) events(w http.ResponseWriter, r *http.Request) {
 			if does != moodSlow {
 				panic(http.ErrAbortHandler)
 			}
-			s.dawdle(r)
+			s.delayResponse(r)
 		}
 		fmt.Fprintf(w, "data: %s %d\n\n", r.Header.Get(soakID), i)
 		_ = http.NewResponseController(w).Flush()
@@ -230,7 +230,7 @@ func (s *soakServer) call(w http.ResponseWriter, r *http.Request) {
 		h.Set("Grpc-Status", "13")
 		return
 	case moodSlow:
-		s.dawdle(r)
+		s.delayResponse(r)
 	case moodCut, moodReset, moodGarbage:
 		_, _ = w.Write(message[:len(message)/2])
 		panic(http.ErrAbortHandler)

@@ -93,7 +93,7 @@ func TestStatusAndForce(t *testing.T) {
 	}
 }
 
-func TestWatchDrawsWhatHappens(t *testing.T) {
+func TestWatchShowsChanges(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, deadRoute(t))
 	out := new(logBuffer)
@@ -168,7 +168,7 @@ func TestQueueCommands(t *testing.T) {
 	})
 }
 
-func TestCommandsSayWhatIsWrong(t *testing.T) {
+func TestCommandsReportErrors(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, deadRoute(t))
 	wrong := filepath.Join(t.TempDir(), "token")

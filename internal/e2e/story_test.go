@@ -9,7 +9,7 @@ import (
 )
 
 // What the README promises for the first minute.
-func TestUpstreamDiesAndComesBack(t *testing.T) {
+func TestUpstreamFailsAndRecovers(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, "routes: {rag_service: {upstream: "+u.url()+"}}\n",

@@ -23,7 +23,7 @@ func (r response) fellBack(t *testing.T, strategy string, status int) {
 	}
 }
 
-func TestCacheAnswersOnceTheUpstreamIsDead(t *testing.T) {
+func TestCacheAnswersWhenUpstreamIsDown(t *testing.T) {
 	t.Parallel()
 	u := startRecorder(t)
 	u.answer(
@@ -144,7 +144,7 @@ func TestTemplateAnswers(t *testing.T) {
 }
 
 // The strategies are asked in their order, until one has an answer.
-func TestStrategiesAreTriedInTheirOrder(t *testing.T) {
+func TestStrategiesAreTriedInOrder(t *testing.T) {
 	t.Parallel()
 	u, second := startRecorder(t), newRecorder(t)
 	u.answer(rule{In: "/known", Status: 200, Body: "known"})

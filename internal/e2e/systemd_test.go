@@ -77,7 +77,7 @@ func TestSystemdUnitIsStartedWhenTheProxyIsReady(t *testing.T) {
 }
 
 // The token that the unit is given is where its header says, in the unit and for whoever checks the file.
-func TestSystemdUnitHandsTheTokenOver(t *testing.T) {
+func TestSystemdUnitPassesTokenToProxy(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile("../../deploy/cbproxy.service")
 	if err != nil {

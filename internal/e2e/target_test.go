@@ -34,7 +34,7 @@ func TestTargetReachesTheUpstreamUnchanged(t *testing.T) {
 }
 
 // A path that other readers take for another one reaches nobody.
-func TestPathsThatMayLeaveTheirPrefixReachNoUpstream(t *testing.T) {
+func TestPathTraversalIsRejected(t *testing.T) {
 	t.Parallel()
 	u := startWireUpstream(t, say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true))
 	p := startProxy(t, "routes: {svc: {prefix: [/svc, /], upstream: '"+u.url()+"'}}\n")

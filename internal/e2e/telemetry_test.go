@@ -95,7 +95,7 @@ func checkExported(t *testing.T, c *collector) {
 	}
 }
 
-func TestExemplarsLeadFromScrapesToTraces(t *testing.T) {
+func TestScrapedExemplarsReferToTraces(t *testing.T) {
 	c, u := startCollector(t), startUpstream(t)
 	config := "routes:\n  rag_service: {prefix: /rag, upstream: " + u.url() + "}\n"
 	scrape := func(p *proxyProcess) (kind, text string) {
@@ -142,7 +142,7 @@ func TestConsoleShowsSpans(t *testing.T) {
 }
 
 // A collector that takes connections and never answers is none of the callers' business.
-func TestDeadCollectorHoldsNobodyUp(t *testing.T) {
+func TestDeadCollectorDoesNotDelayRequests(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func TestDeadCollectorHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-func TestTelemetryThatCannotBeSetUpIsSaidAtTheStart(t *testing.T) {
+func TestInvalidTelemetryConfigFailsStart(t *testing.T) {
 	u := startUpstream(t)
 	p := startProxy(t, "routes:\n  rag_service: {prefix: /rag, upstream: "+u.url()+"}\n")
 	p.kill()
@@ -178,7 +178,7 @@ func TestTelemetryThatCannotBeSetUpIsSaidAtTheStart(t *testing.T) {
 }
 
 // What is delivered later is still a part of its request's trace, also by another process.
-func TestDeliveryOfAQueuedRequestIsInItsTrace(t *testing.T) {
+func TestQueuedDeliveryContinuesTrace(t *testing.T) {
 	c, r := startCollector(t), startRecorder(t)
 	p := startProxyIn(t, t.TempDir(), queueRoute(r.upstreamProcess, ""), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="+c.http+"/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=50")
 	p.force("svc", `{"state": "open", "reason": "test"}`)

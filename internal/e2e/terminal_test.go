@@ -216,7 +216,7 @@ func manyRoutes(n int) string {
 	return b.String()
 }
 
-func TestWatchStaysInItsPlaceOnATerminal(t *testing.T) {
+func TestWatchRedrawsInPlaceOnTerminal(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, manyRoutes(12))
 	s := startTerminal(t, 100, 24, []string{"TERM=xterm", "NO_COLOR="}, "status", "--watch", "--admin", p.admin)
@@ -255,7 +255,7 @@ func TestWatchStaysInItsPlaceOnATerminal(t *testing.T) {
 	}
 }
 
-func TestTerminalsThatCanDoLittleGetPlainText(t *testing.T) {
+func TestLimitedTerminalsGetPlainText(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, manyRoutes(2))
 	p.get("/s0")

@@ -10,7 +10,7 @@ import (
 )
 
 // A tunnel is a request in flight like any other: a shutdown gives it shutdown_timeout.
-func TestShutdownLetsATunnelFinish(t *testing.T) {
+func TestShutdownWaitsForTunnel(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, "shutdown_timeout: 15\n"+oneRoute(u, 10))
@@ -45,7 +45,7 @@ func TestShutdownLetsATunnelFinish(t *testing.T) {
 }
 
 // A tunnel that never ends is cut when shutdown_timeout has passed.
-func TestShutdownTimeoutCutsATunnel(t *testing.T) {
+func TestShutdownTimeoutClosesTunnel(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, "shutdown_timeout: 2\n"+oneRoute(u, 10))

@@ -15,7 +15,7 @@ import (
 
 // Whatever clients do with their uploads, a breaker that opens at the first failure stays
 // closed.
-func TestClientsFaultsNeverOpenTheBreaker(t *testing.T) {
+func TestClientErrorsDoNotOpenBreaker(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, "limits: {body_bytes: 1KiB}\nroutes: {svc: {prefix: /svc, upstream: '"+u.url()+"', timeout: 10, breaker: {fail_max: 1}}}\n")
@@ -71,7 +71,7 @@ func TestClientsFaultsNeverOpenTheBreaker(t *testing.T) {
 
 // An upstream that refuses an upload while it is still coming has answered: the client gets
 // that answer every time, and the upstream has not failed.
-func TestEarlyRefusalOfALargeUploadIsDelivered(t *testing.T) {
+func TestEarlyResponseToLargeUploadIsForwarded(t *testing.T) {
 	t.Parallel()
 	u := startWireUpstream(t, say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig", false))
 	p := startProxy(t, "routes: {svc: {prefix: /svc, upstream: '"+u.url()+"', breaker: {fail_max: 1}}}\n")
@@ -88,7 +88,7 @@ func TestEarlyRefusalOfALargeUploadIsDelivered(t *testing.T) {
 // An upstream that dies while an upload is under way has failed, also if the client happens
 // to be pausing: that client is answered at once and not when the timeout has passed, and
 // is not told that it is to blame.
-func TestUpstreamThatDiesDuringAPausedUploadHasFailed(t *testing.T) {
+func TestUpstreamCrashDuringPausedUploadCountsAsFailure(t *testing.T) {
 	t.Parallel()
 	for name, head := range map[string]string{
 		"of known length": "Content-Length: 1000\r\n\r\nabc",
