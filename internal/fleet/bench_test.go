@@ -58,7 +58,7 @@ func BenchmarkFleetOpens(b *testing.B) {
 }
 
 // open fails calls of one instance until its breaker opens, and returns how much later each of
-// each of the other instances opened.
+// the other instances opened.
 func (c *testFleet) open(first int, service string) []time.Duration {
 	own := c.instances[first].breakers[service]
 	for range benchFailMax {

@@ -5,12 +5,12 @@ import (
 	"sync/atomic"
 )
 
-// CancelSignalKey is the context key of a *CancelSignal for the context itself. Whoever sets the value must call Notify when the
-// context ends, and not before. A Transport then uses the signal, which costs less than context.AfterFunc. A context
+// CancelSignalKey is the context key of a *CancelSignal for the context itself. The code that sets the value must call Notify when
+// the context ends, and not before. A Transport then uses the signal, which costs less than context.AfterFunc. A context
 // derived from that one must hide the value with one of its own, such as nil, if it can end earlier.
 type CancelSignalKey struct{}
 
-// CancelSignal tells one waiter that a context has ended. The zero value is ready for use. It is safe for concurrent use.
+// CancelSignal notifies one waiter that a context has ended. The zero value is ready for use. It is safe for concurrent use.
 type CancelSignal struct{ waiter atomic.Pointer[func()] }
 
 // notified is the waiter of a signal whose context has ended.

@@ -19,8 +19,8 @@ func TestFallbackGetsAllConnectionsWithoutMonitor(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
-	given := make(chan net.Conn, 1)
-	s := http1.NewServer(http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { given <- c }})
+	fallbacks := make(chan net.Conn, 1)
+	s := http1.NewServer(http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { fallbacks <- c }})
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestFallbackGetsAllConnectionsWithoutMonitor(t *testing.T) {
 	}
 	defer c.Close()
 	s.ServeConn(c)
-	if got := <-given; got != c {
+	if got := <-fallbacks; got != c {
 		t.Error(got)
 	}
 	send(t, client, simple)

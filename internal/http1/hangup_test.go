@@ -10,7 +10,7 @@ import (
 	"cbproxy/internal/http1"
 )
 
-// A client that has closed its side still gets the response, and then the connection is closed.
+// A client that has half-closed its connection still gets the response; then the server closes the connection.
 func TestHalfClosedClientGetsResponse(t *testing.T) {
 	_, address := serve(t, hello, http1.ServerConfig{})
 	for range 100 {
@@ -56,7 +56,7 @@ func TestDisconnectCancelsRequest(t *testing.T) {
 	}
 }
 
-// If a client disconnects after it has sent another request, that one is cancelled, and not the one being served.
+// If a client disconnects after it has sent another request, the later request is cancelled, but not the current one.
 func TestDisconnectAfterPipelinedRequest(t *testing.T) {
 	begun, more, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {

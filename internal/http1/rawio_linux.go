@@ -7,8 +7,8 @@ import (
 )
 
 // The functions in this file make a single system call each. It never blocks, because Go's descriptors are non-blocking.
-// They therefore use RawSyscall6, which does not notify the scheduler: otherwise that might hand the processor to another thread
-// during a longer call, and wake one up for it.
+// They therefore use RawSyscall6, which does not notify the scheduler. Otherwise the scheduler might wake up another thread and give
+// it the processor during a longer call.
 
 // writeTo writes as much of p as fits into the send buffer.
 func writeTo(fd uintptr, p []byte) (n int, err error) {

@@ -95,17 +95,17 @@ func TestShutdownWhileClientsDisconnect(t *testing.T) {
 			wholeResponse(t, r)
 			clients = append(clients, c)
 		}
-		var leaving sync.WaitGroup
-		some := make(chan struct{})
-		leaving.Go(func() {
+		var disconnecting sync.WaitGroup
+		halfway := make(chan struct{})
+		disconnecting.Go(func() {
 			for i, c := range clients {
 				if i == len(clients)/2 {
-					close(some)
+					close(halfway)
 				}
 				_ = c.Close()
 			}
 		})
-		<-some
+		<-halfway
 		done := make(chan error, 1)
 		go func() { done <- s.Shutdown(t.Context()) }()
 		select {
@@ -116,7 +116,7 @@ func TestShutdownWhileClientsDisconnect(t *testing.T) {
 		case <-time.After(testTimeout):
 			t.Fatal("Shutdown does not return")
 		}
-		leaving.Wait()
+		disconnecting.Wait()
 	}
 }
 

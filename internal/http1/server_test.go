@@ -18,7 +18,7 @@ import (
 
 const (
 	simple      = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
-	testTimeout = 20 * time.Second // for what should happen at once
+	testTimeout = 20 * time.Second // limits waits; longer than any takes on a busy machine
 )
 
 // onlyOnLinux skips a test on systems where a Server passes all connections to its fallback.
@@ -119,7 +119,7 @@ func TestServerServesRequestsOnOneConnection(t *testing.T) {
 	}
 }
 
-// A request that is not plain goes to the fallback with its connection, and no byte of it is lost.
+// The fallback gets the connection of a request that is not plain, with all bytes of the request.
 func TestFallbackGetsConnectionWithUnreadBytes(t *testing.T) {
 	for _, text := range []string{
 		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -127,14 +127,14 @@ func TestFallbackGetsConnectionWithUnreadBytes(t *testing.T) {
 		simple + simple,
 		"GET /" + strings.Repeat("a", 20<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n",
 	} {
-		type passedOn struct {
+		type fallbackCall struct {
 			c      net.Conn
 			unread []byte
 		}
-		given := make(chan passedOn, 1)
+		fallbacks := make(chan fallbackCall, 1)
 		_, address := serve(t, hello, http1.ServerConfig{
 			IdleTimeout: testTimeout,
-			Fallback:    func(c net.Conn, unread []byte) { given <- passedOn{c, unread} },
+			Fallback:    func(c net.Conn, unread []byte) { fallbacks <- fallbackCall{c, unread} },
 		})
 		for before := range 2 {
 			c, r := dial(t, address)
@@ -144,7 +144,7 @@ func TestFallbackGetsConnectionWithUnreadBytes(t *testing.T) {
 			}
 			send(t, c, text)
 			_ = c.CloseWrite()
-			got := <-given
+			got := <-fallbacks
 			more, err := io.ReadAll(got.c)
 			if all := string(got.unread) + string(more); all != text || err != nil {
 				t.Errorf("the fallback got %.100q of %.100q; %v", all, text, err)
@@ -158,13 +158,13 @@ func TestFallbackGetsConnectionWithUnreadBytes(t *testing.T) {
 func TestServerReadsBodyInPieces(t *testing.T) {
 	const head, length = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n", 10000
 	body := strings.Repeat("0123456789", length/10)
-	given := make(chan string, 1)
+	fallbacks := make(chan string, 1)
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		got, err := io.ReadAll(r.Body)
 		fmt.Fprint(w, err == nil && string(got) == body)
 	}, http1.ServerConfig{IdleTimeout: testTimeout, Fallback: func(c net.Conn, unread []byte) {
 		rest, err := io.ReadAll(c)
-		given <- fmt.Sprint(string(unread)+string(rest), err)
+		fallbacks <- fmt.Sprint(string(unread)+string(rest), err)
 		_ = c.Close()
 	}})
 	c, r := dial(t, address)
@@ -181,7 +181,7 @@ func TestServerReadsBodyInPieces(t *testing.T) {
 		c, _ := dial(t, address)
 		send(t, c, sent)
 		_ = c.CloseWrite()
-		if got := <-given; got != sent+"<nil>" {
+		if got := <-fallbacks; got != sent+"<nil>" {
 			t.Errorf("the fallback got %.100q of %.100q", got, sent)
 		}
 	}
@@ -192,20 +192,20 @@ func TestServerReadsBodyInPieces(t *testing.T) {
 		send(t, c, body[i:i+1])
 	}
 	_ = c.CloseWrite()
-	if got := <-given; got != head+body[:20]+"<nil>" {
+	if got := <-fallbacks; got != head+body[:20]+"<nil>" {
 		t.Errorf("the fallback got %.100q", got)
 	}
 }
 
 // A request that arrives while another one is being served is served afterwards.
-func TestServerServesEarlyRequestLater(t *testing.T) {
+func TestServerServesPipelinedRequestAfterCurrent(t *testing.T) {
 	begun, more := make(chan struct{}), make(chan struct{})
-	given := make(chan net.Conn, 1)
+	fallbacks := make(chan net.Conn, 1)
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		begun <- struct{}{}
 		<-more
 		hello(w, r)
-	}, http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { given <- c }})
+	}, http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { fallbacks <- c }})
 	c, r := dial(t, address)
 	send(t, c, simple)
 	<-begun
@@ -311,7 +311,7 @@ func TestServerSkipsEmptyLinesBetweenRequests(t *testing.T) {
 	for name, pieces := range map[string][]string{
 		"with the next request":        {post, "\r\n" + simple},
 		"with the body":                {post + "\r\n", simple},
-		"by itself":                    {post, "\r\n", simple},
+		"on its own":                   {post, "\r\n", simple},
 		"byte by byte":                 {post, "\r", "\n", simple},
 		"two of them":                  {post, "\r\n", "\r\n" + simple},
 		"a bare line feed":             {post, "\n" + simple},
@@ -336,7 +336,7 @@ func TestServerSkipsEmptyLinesBetweenRequests(t *testing.T) {
 	}
 }
 
-// Other empty lines are not plain, and neither are too many of them.
+// Empty lines at other positions, and too many of them, make a request not plain.
 func TestFallbackGetsOtherEmptyLines(t *testing.T) {
 	for name, c := range map[string]struct{ before, unread string }{
 		"before the first request":  {"", "\r\n" + simple},
@@ -345,15 +345,15 @@ func TestFallbackGetsOtherEmptyLines(t *testing.T) {
 		"after a pipelined request": {"", simple + "\r\n" + simple},
 	} {
 		t.Run(name, func(t *testing.T) {
-			given := make(chan string, 1)
-			_, address := serve(t, hello, http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { given <- string(unread); _ = c.Close() }})
+			fallbacks := make(chan string, 1)
+			_, address := serve(t, hello, http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { fallbacks <- string(unread); _ = c.Close() }})
 			conn, r := dial(t, address)
 			if c.before != "" {
 				send(t, conn, c.before)
 				wholeResponse(t, r)
 			}
 			send(t, conn, c.unread)
-			if got := <-given; !strings.HasSuffix(c.unread, got) || !strings.HasSuffix(got, simple) {
+			if got := <-fallbacks; !strings.HasSuffix(c.unread, got) || !strings.HasSuffix(got, simple) {
 				t.Errorf("the fallback got %q of %q", got, c.unread)
 			}
 		})

@@ -188,9 +188,9 @@ func TestTransportChecksIdleConnection(t *testing.T) {
 // more, on a new connection.
 func TestTransportRetriesOnceIfAllowed(t *testing.T) {
 	for name, c := range map[string]struct {
-		method string
-		header string
-		fine   bool
+		method  string
+		header  string
+		retried bool
 	}{
 		"GET":     {"GET", "", true},
 		"OPTIONS": {"OPTIONS", "", true},
@@ -210,8 +210,7 @@ func TestTransportRetriesOnceIfAllowed(t *testing.T) {
 				}
 			})
 			transport := transportTo(t, u)
-			hold := u.request(t, "GET", nil)
-			busy, err := transport.RoundTrip(hold) // two connections become idle
+			busy, err := transport.RoundTrip(u.request(t, "GET", nil)) // two connections become idle
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -224,10 +223,10 @@ func TestTransportRetriesOnceIfAllowed(t *testing.T) {
 				r.Header.Set(c.header, "a")
 			}
 			status, _, err := result(transport.RoundTrip(r))
-			if (status == 200) != c.fine || (err == nil) != c.fine || err != nil && !errors.Is(err, io.EOF) {
+			if (status == 200) != c.retried || (err == nil) != c.retried || err != nil && !errors.Is(err, io.EOF) {
 				t.Errorf("status %d, %v", status, err)
 			}
-			if n := len(requests); n != 3 && !c.fine || n != 4 && c.fine {
+			if n := len(requests); n != 3 && !c.retried || n != 4 && c.retried {
 				t.Errorf("the upstream got %d requests", n)
 			}
 		})
@@ -394,7 +393,7 @@ func TestIdleConnectionsAreLimited(t *testing.T) {
 	if n := <-closed; n != 2 {
 		t.Errorf("connection %d was closed", n)
 	}
-	<-closed // closed by the sweeper
+	<-closed // closed after IdleTimeout
 	<-closed
 }
 
