@@ -33,7 +33,7 @@ type testFleet struct {
 	running sync.WaitGroup
 }
 
-// newTestFleet starts a Redis and n instances, which end with the benchmark.
+// newTestFleet starts a Redis and n instances, and stops them when the benchmark ends.
 func newTestFleet(b *testing.B, n, services int, share fleet.Sharing) *testFleet {
 	b.Helper()
 	server := redistest.Start(b)

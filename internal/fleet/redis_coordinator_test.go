@@ -26,7 +26,7 @@ func newRedis(t testing.TB, server *redistest.Server) *store.Redis {
 	return r
 }
 
-// stores is a server and its model, to which the same happens. They number decisions each by
+// comparison sends the same requests to a Redis server and to its model. Each assigns epochs by
 // its own clock.
 type comparison struct {
 	t      *testing.T

@@ -22,9 +22,9 @@ import (
 )
 
 const (
-	h2specTimeout = 2 * time.Second // h2spec's default: a server that sends nothing for this time fails
-	h2specRetries = 3               // repetitions of a case that fails only on the proxy
-	h2specAtOnce  = 8               // concurrent cases; most failing cases only wait
+	h2specTimeout  = 2 * time.Second // h2spec's default: a server that sends nothing for this time fails
+	h2specRetries  = 3               // repetitions of a case that fails only on the proxy
+	h2specParallel = 8               // concurrent cases; most failing cases only wait
 )
 
 // h2specCase is a case of h2spec.
@@ -86,7 +86,7 @@ func runH2spec(cases []h2specCase, server *config.Config) *h2specResult {
 	result := &h2specResult{failed: map[string]error{}}
 	var mu sync.Mutex // guards result
 	var running sync.WaitGroup
-	slots := make(chan struct{}, h2specAtOnce)
+	slots := make(chan struct{}, h2specParallel)
 	for _, c := range cases {
 		slots <- struct{}{}
 		running.Go(func() {

@@ -17,10 +17,10 @@ import (
 
 // interopCase is a case of gRPC's interoperability tests, with the outcomes that the breaker must count.
 type interopCase struct {
-	name string
-	grpc int  // calls that end with a status code that counts as a failure
-	late bool // the last of them may be cancelled by the client first
-	mute bool // the client may disconnect before the proxy sees the call
+	name   string
+	grpc   int  // calls that end with a status code that counts as a failure
+	late   bool // the last of them may be cancelled by the client first
+	unseen bool // the client may disconnect before the proxy sees the call
 }
 
 // interopCases are all of the client's cases that need no cloud credentials, except pick_first_unary, which requires a
@@ -32,8 +32,8 @@ var interopCases = []interopCase{
 	{name: "server_streaming"},
 	{name: "ping_pong"},
 	{name: "empty_stream"},
-	{name: "timeout_on_sleeping_server", grpc: 1, late: true, mute: true},
-	{name: "cancel_after_begin", mute: true},
+	{name: "timeout_on_sleeping_server", grpc: 1, late: true, unseen: true},
+	{name: "cancel_after_begin", unseen: true},
 	{name: "cancel_after_first_response"},
 	{name: "status_code_and_message", grpc: 2}, // UNKNOWN for a unary call and at the end of a stream
 	{name: "custom_metadata"},
@@ -144,7 +144,7 @@ func testInteropCase(t *testing.T, p *proxyProcess, client string, c interopCase
 		t.Fatalf("client: %v\n%s", err, out)
 	}
 	after := p.settled()
-	if !c.mute && maps.Equal(before.requests(), after.requests()) {
+	if !c.unseen && maps.Equal(before.requests(), after.requests()) {
 		t.Error("no request went through the proxy")
 	}
 	want := before.failures()

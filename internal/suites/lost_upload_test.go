@@ -22,7 +22,7 @@ func TestLostUploadGetsFallback(t *testing.T) {
 fallbacks:
   svc: {when: [reset], try: [static], static: {status: 203, body: {rests: true}}}
 `, network.Listen))
-			spoil(t, network, `{"type": "limit_data", "stream": "upstream", "attributes": {"bytes": 20000}}`)
+			addToxic(t, network, `{"type": "limit_data", "stream": "upstream", "attributes": {"bytes": 20000}}`)
 			const uploads = 300
 			for range uploads {
 				res, err := client.Post("http://"+p.data+"/svc/known/8000", "text/plain", bytes.NewReader(content(1_000_000)))

@@ -50,12 +50,12 @@ func startProxy(t testing.TB, config string) *proxyProcess {
 	t.Cleanup(func() {
 		_ = command.Process.Kill()
 		<-exited
-		said := p.logged()
-		if strings.Contains(said, "DATA RACE") || strings.Contains(said, "panic while serving") {
+		output := p.logged()
+		if strings.Contains(output, "DATA RACE") || strings.Contains(output, "panic while serving") {
 			t.Error("data race or panic in the proxy")
 		}
 		if t.Failed() {
-			t.Logf("log of %s:\n%s", p.data, said)
+			t.Logf("log of %s:\n%s", p.data, output)
 		}
 	})
 	eventually(t, "the proxy is ready", func() bool {

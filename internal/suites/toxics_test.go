@@ -21,11 +21,11 @@ const (
 	toxicFallback = `{"rests":true}`
 )
 
-// outcome is the response that a client got.
+// outcome describes the response to a client.
 type outcome struct {
 	status   int
 	fallback string // X-Fallback-Reason
-	end      string // whole or cut
+	end      string // "whole" or "cut"
 }
 
 var (
@@ -51,8 +51,8 @@ type toxicCase struct {
 // long is longer than any test waits.
 const long = "60000"
 
-// patientRoute has timeouts that are long enough for a busy machine.
-const patientRoute = "timeout: 25"
+// longTimeoutRoute has timeouts that are long enough for a busy machine.
+const longTimeoutRoute = "timeout: 25"
 
 var toxicCases = []toxicCase{
 	{
@@ -146,7 +146,7 @@ var toxicCases = []toxicCase{
 func TestToxics(t *testing.T) {
 	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics log to the global logger
 	for _, c := range toxicCases {
-		for _, w := range toxicWays {
+		for _, w := range toxicSetups {
 			if c.http1 && w.scheme != "http" || c.only != "" && c.only != w.method || w.sends > 0 && (c.sends > 0 || c.only != "") {
 				continue
 			}
@@ -158,26 +158,26 @@ func TestToxics(t *testing.T) {
 	}
 }
 
-// toxicWay is a combination of protocol, server and transport.
-type toxicWay struct {
+// toxicSetup is a combination of protocol, server and transport.
+type toxicSetup struct {
 	scheme, method string
 	sends          int    // bytes of body, if the case does not set them
 	by             string // values of the keys server and transport
 }
 
-func (w toxicWay) String() string {
+func (w toxicSetup) String() string {
 	return fmt.Sprint(w.scheme, " ", w.method, " ", w.sends, " ", w.by)
 }
 
-// toxicWays are the combinations of server and transport. Long requests always use net/http.
-var toxicWays = []toxicWay{
+// toxicSetups are the combinations of server and transport. Long requests always use net/http.
+var toxicSetups = []toxicSetup{
 	{"http", http.MethodGet, 0, "auto"}, {"http", http.MethodGet, 0, "net_http"},
 	{"http", http.MethodPost, 1000, "auto"}, {"http", http.MethodPost, 1000, "net_http"},
 	{"http", http.MethodPost, 0, "auto"},
 	{"h2c", http.MethodGet, 0, "auto"}, {"h2c", http.MethodPost, 0, "auto"},
 }
 
-func testToxic(t *testing.T, c toxicCase, w toxicWay) {
+func testToxic(t *testing.T, c toxicCase, w toxicSetup) {
 	network := startNetwork(t, startUpstream(t).Listener.Addr().String())
 	scheme, method := w.scheme, w.method
 	var upload []byte
@@ -192,8 +192,8 @@ fallbacks:
   svc: {when: [open, half_open_limit, connect, timeout, reset], try: [static], static: {status: 203, body: {rests: true}}}
 `, w.by, scheme, network.Listen, w.by, route, toxicFailMax, recovery)
 	}
-	p := startProxy(t, config(patientRoute, "1h"))
-	if c.toxic != "" { // with a network that is down, a kept connection would be reset
+	p := startProxy(t, config(longTimeoutRoute, "1h"))
+	if c.toxic != "" { // with a network that is down, an idle connection would be reset
 		if got := p.exchange(method, c.path, upload); got != fine {
 			t.Fatalf("before the toxic: %v", got)
 		}
@@ -201,7 +201,7 @@ fallbacks:
 	if c.route != "" {
 		p.reload(config(c.route, "1h"))
 	}
-	heal := spoil(t, network, c.toxic)
+	removeToxic := addToxic(t, network, c.toxic)
 	for n := range toxicFailMax {
 		if got := p.exchange(method, c.path, upload); got != c.want {
 			t.Errorf("request %d: got %v, want %v", n+1, got, c.want)
@@ -220,8 +220,8 @@ fallbacks:
 	if got := p.exchange(method, c.path, upload); got != fallback("open") {
 		t.Errorf("while open: got %v", got)
 	}
-	heal()
-	p.reload(config(patientRoute, "0.1")) // also applies to the current opening
+	removeToxic()
+	p.reload(config(longTimeoutRoute, "0.1")) // also applies to the current opening
 	eventually(t, "the breaker has closed", func() bool { return p.exchange(method, c.path, upload) == fine && p.metrics().state() == closed })
 	p.expect(closed, failures)
 }
@@ -246,8 +246,8 @@ func startNetwork(t *testing.T, upstream string) *toxiproxy.Proxy {
 	return network
 }
 
-// spoil adds a toxic, also to existing connections. heal removes it.
-func spoil(t *testing.T, network *toxiproxy.Proxy, toxic string) (heal func()) {
+// addToxic adds a toxic, also to existing connections, and returns a function that removes it.
+func addToxic(t *testing.T, network *toxiproxy.Proxy, toxic string) (removeToxic func()) {
 	t.Helper()
 	if toxic == "" {
 		network.Stop()

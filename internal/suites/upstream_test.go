@@ -29,13 +29,13 @@ const receivedField = "X-Received"
 
 func digest(body []byte) string { return fmt.Sprintf("%x", sha256.Sum256(body)) }
 
-// startUpstream starts an upstream that reads the request and then responds with the number of bytes, and in the way, that
+// startUpstream starts an upstream that reads the request and then responds with the number of bytes and the framing that
 // the path specifies.
 func startUpstream(t testing.TB) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
-	serve := func(way string, answer func(w http.ResponseWriter, body []byte)) {
-		mux.HandleFunc("/"+way+"/{n}", func(w http.ResponseWriter, r *http.Request) {
+	serve := func(framing string, answer func(w http.ResponseWriter, body []byte)) {
+		mux.HandleFunc("/"+framing+"/{n}", func(w http.ResponseWriter, r *http.Request) {
 			n, err := strconv.Atoi(r.PathValue("n"))
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusNotFound)
