@@ -19,7 +19,8 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
-// description is the admin plane's OpenAPI document, and which of the answers in it have been seen.
+// description is the OpenAPI document of the admin API, with a record of the responses that tests have
+// seen.
 type description struct {
 	t          testing.TB
 	Paths      map[string]map[string]json.RawMessage
@@ -37,7 +38,7 @@ type operation struct {
 	Responses map[string]documented
 }
 
-// documented is a response as the document has it.
+// documented is a response as described by the document.
 type documented struct {
 	Ref     string `json:"$ref"`
 	Headers map[string]struct{ Required bool }
@@ -84,7 +85,7 @@ func (d *description) valid(what string, schema json.RawMessage, text string) {
 		err = resolved.Validate(value)
 	}
 	if err != nil {
-		d.t.Errorf("%s is not as the document says: %v\n%s", what, err, text)
+		d.t.Errorf("%s does not match the document: %v\n%s", what, err, text)
 	}
 }
 
@@ -107,13 +108,13 @@ func (d *description) resolve(schema json.RawMessage) (*jsonschema.Resolved, err
 	return resolved, err
 }
 
-// expect checks an answer to an operation, which must be one that the document has.
+// expect checks the response to an operation. The document must describe a response with this status.
 func (d *description) expect(name string, status int, r response) {
 	d.t.Helper()
 	what := fmt.Sprint(name, " ", status)
 	answer, ok := d.operations[name].Responses[fmt.Sprint(status)]
 	if !ok || r.status != status {
-		d.t.Errorf("%s: got %d, and in the document: %v: %s", what, r.status, ok, r.body)
+		d.t.Errorf("%s: status %d, documented: %v: %s", what, r.status, ok, r.body)
 		return
 	}
 	d.seen[what] = true
@@ -126,13 +127,13 @@ func (d *description) expect(name string, status int, r response) {
 	content, ok := answer.Content[mediaType]
 	switch {
 	case !ok:
-		d.t.Errorf("%s: it is %q", what, mediaType)
+		d.t.Errorf("%s: media type %q", what, mediaType)
 	case strings.HasSuffix(mediaType, "json"):
 		d.valid(what, content.Schema, r.body)
 	}
 }
 
-// adminRequest is one to the operation of that name, whose path has the given values.
+// adminRequest returns a request for the named operation, with the given path values.
 func adminRequest(p *proxyProcess, name, service, id string) *http.Request {
 	p.t.Helper()
 	method, path, _ := strings.Cut(name, " ")
@@ -150,7 +151,7 @@ func adminRequest(p *proxyProcess, name, service, id string) *http.Request {
 	return r
 }
 
-// call sends the request for an operation after change has had it.
+// call sends the request for an operation. change may modify the request first.
 func (p *proxyProcess) call(name, service, id string, change func(*http.Request)) response {
 	p.t.Helper()
 	r := adminRequest(p, name, service, id)
@@ -163,8 +164,7 @@ func (p *proxyProcess) call(name, service, id string, change func(*http.Request)
 	return read(p.t, res, err)
 }
 
-// adminKeys puts further keys into the configuration's admin section, which takes effect when the
-// file is written.
+// adminKeys adds keys to the admin section of the configuration. They take effect when the file is written.
 func (p *proxyProcess) adminKeys(keys string) {
 	before, after, _ := strings.Cut(p.head, "admin: {")
 	p.head = before + "admin: {" + keys + ", " + after
@@ -178,8 +178,8 @@ const (
 	reloadOperation = "POST /api/v1/config/reload"
 )
 
-// TestAdminResponsesMatchOpenAPIDocument has every answer that is in the document given by a real
-// proxy, but for those of a failing disk, 202 and 500.
+// TestAdminResponsesMatchOpenAPIDocument provokes every response that the document describes from a real
+// proxy, except those of a failing disk (202 and 500).
 func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
@@ -225,7 +225,7 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	for name, o := range d.operations {
 		for status := range o.Responses {
 			if what := name + " " + status; status != "500" && status != "202" && !d.seen[what] {
-				t.Errorf("the document has an answer that was not seen: %s", what)
+				t.Errorf("documented response not seen: %s", what)
 			}
 		}
 	}
@@ -241,7 +241,7 @@ func withField(name, value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set(name, value) }
 }
 
-// refusals has every operation refused in each way that it can be.
+// refusals makes every operation fail in each way that is independent of its arguments.
 func (d *description) refusals(p *proxyProcess, config string) {
 	open := p.head
 	p.adminKeys("protect_reads: true")
@@ -267,7 +267,7 @@ func (d *description) refusals(p *proxyProcess, config string) {
 	eventually(p.t, "reads are free", func() bool { return p.operate("GET", "/api/v1/config", "").status == 200 })
 }
 
-// faults asks operations for what they can't do.
+// faults calls operations with arguments that they reject.
 func (d *description) faults(p *proxyProcess, config string) {
 	for _, name := range []string{forceOperation, "GET /api/v1/circuit-breakers/{service}", "GET /api/v1/circuit-breakers/{service}/history"} {
 		d.expect(name, 404, p.call(name, "none", "", nil))
@@ -291,8 +291,8 @@ func (d *description) faults(p *proxyProcess, config string) {
 	d.expect(reloadOperation, 200, p.call(reloadOperation, "", "", nil))
 }
 
-// listen checks events as they come. The function that it returns ends that, and checks that there
-// was one of each kind, but for what only a fleet has.
+// listen checks events as they arrive. The function that it returns stops listening and checks that there
+// was one event of each kind, except those that need a fleet.
 func (d *description) listen(p *proxyProcess) (stop func()) {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(p.t.Context())
@@ -303,7 +303,7 @@ func (d *description) listen(p *proxyProcess) (stop func()) {
 	d.expect(eventsOperation, res.StatusCode, response{status: res.StatusCode, header: res.Header})
 	kinds := d.operations[eventsOperation].Responses["200"].Events
 	var mu sync.Mutex
-	came := map[string]string{} // the last one of each kind, beside those that were not as they should be
+	came := map[string]string{} // the last valid event of each kind
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
@@ -334,13 +334,14 @@ func (d *description) listen(p *proxyProcess) (stop func()) {
 		_ = res.Body.Close()
 		for name := range kinds {
 			if _, ok := came[name]; ok == (name == "probing") {
-				d.t.Errorf("the event %s came: %t", name, ok)
+				d.t.Errorf("event %s received: %t", name, ok)
 			}
 		}
 	}
 }
 
-// The document is one by OpenAPI's own schema, version 2022-10-07, which is in testdata.
+// TestOpenAPIDocumentIsValid checks the document against OpenAPI's own schema, version 2022-10-07, which is
+// in testdata.
 func TestOpenAPIDocumentIsValid(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("testdata/openapi-3.1.json")
@@ -361,7 +362,7 @@ func TestOpenAPIDocumentIsValid(t *testing.T) {
 		t.Error(err)
 	}
 	if spoilt := strings.Replace(served, `"operationId":`, `"operation":`, 1); spoilt == served || validate(resolved, spoilt) == nil {
-		t.Error("with an unknown key it is still one")
+		t.Error("a document with an unknown key is accepted")
 	}
 }
 

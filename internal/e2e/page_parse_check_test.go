@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The judge of pages is not blind: it passes over what varies by nature, and over nothing else.
+// TestShowsComparesOutput checks that shows ignores variable parts of the output and nothing else.
 func TestShowsComparesOutput(t *testing.T) {
 	for _, c := range []struct {
 		shown, got string
@@ -50,6 +50,6 @@ func TestTranscriptSeparatesCommandsFromOutput(t *testing.T) {
 		t.Errorf("got %+v", d)
 	}
 	if _, err := parseDocument([]byte("<!-- in the background -->\n```sh\na\n```\n")); err == nil {
-		t.Error("a comment that says nothing known is passed over")
+		t.Error("a comment with an unknown directive is accepted")
 	}
 }

@@ -14,22 +14,22 @@ import (
 	"github.com/yuin/goldmark/text"
 )
 
-// A document is one of the repository's Markdown files, read as a reader who does what it says.
+// document is a Markdown file of the repository, with the commands that a reader runs.
 type document struct {
 	source []byte
 	blocks []block
 	links  []string
-	names  map[string]bool // what a link may lead to within the page
+	names  map[string]bool // valid link fragments of this page
 }
 
-// A block is commands that stand together. How they are run may be said by a comment before them.
+// block is a code block of commands. A comment before it may say how to run them.
 type block struct {
 	line    int
-	console bool   // with a prompt before each command, and its output after it
+	console bool   // each command follows a prompt and precedes its output
 	text    string // commands
-	until   string // runs in a terminal of its own, and the next block waits until this URL answers
-	ends    string // what was started with this URL is interrupted first
-	notRun  string // why not
+	until   string // runs in a separate terminal; the next block runs when this URL responds
+	ends    string // interrupts what was started with this URL first
+	notRun  string // the reason not to run the block
 }
 
 var (
@@ -63,7 +63,7 @@ func parseDocument(source []byte) (*document, error) {
 	return p, err
 }
 
-// headingNames gives headings the names that repository hosts give them.
+// headingNames generates heading anchors as repository hosts do.
 type headingNames struct{ taken map[string]int }
 
 func (h *headingNames) Generate(value []byte, _ ast.NodeKind) []byte {
@@ -85,7 +85,7 @@ func (h *headingNames) Generate(value []byte, _ ast.NodeKind) []byte {
 
 func (h *headingNames) Put(value []byte) { h.taken[string(value)]++ }
 
-// add takes a fenced block if it holds commands.
+// add appends a fenced block if it contains commands.
 func (p *document) add(n *ast.FencedCodeBlock) error {
 	language := string(n.Language(p.source))
 	if language != "sh" && language != "console" || n.Lines().Len() == 0 {
@@ -105,17 +105,18 @@ func (p *document) add(n *ast.FencedCodeBlock) error {
 		} else if m := isNotRun.FindStringSubmatch(said); m != nil {
 			b.notRun = m[1]
 		} else {
-			return fmt.Errorf("line %d: a comment before commands that says nothing known: %s", b.line-2, said)
+			return fmt.Errorf("line %d: unknown directive in the comment before commands: %s", b.line-2, said)
 		}
 	}
 	p.blocks = append(p.blocks, b)
 	return nil
 }
 
-// A command has the output that a page shows.
+// command is a command with the output that the page shows for it.
 type command struct{ text, output string }
 
-// transcript splits a console's text into commands; one goes on after a line that ends with a backslash.
+// transcript splits console text into commands. A line that ends with a backslash continues on the next
+// line.
 func transcript(s string) (commands []command) {
 	goesOn := false
 	for line := range strings.Lines(s) {
@@ -134,7 +135,7 @@ func transcript(s string) (commands []command) {
 	return commands
 }
 
-// varies is what differs from one time to the next.
+// varies matches output that differs between runs.
 var varies = []struct {
 	pattern *regexp.Regexp
 	by      string
@@ -147,8 +148,8 @@ var varies = []struct {
 	{regexp.MustCompile(`[ \t]+`), " "},
 }
 
-// shows tells whether an output is as a page shows it: as far as it doesn't vary by nature, and where the
-// page has … anything will do.
+// shows reports whether got matches the output that a page shows. It ignores variable parts, and … matches
+// any text.
 func shows(shown, got string) bool {
 	tidy := func(s string) string {
 		s = strings.TrimSpace(strings.ReplaceAll(s, "\r", ""))

@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shellVariable makes the test binary a shell on a network of its own.
+// shellVariable makes the test binary run a shell in its own network namespace.
 const shellVariable = "CBPROXY_E2E_SHELL"
 
-// becomeShell is what the process does that was started for a shell. It doesn't return.
+// becomeShell turns this process into a shell. It does not return unless it fails.
 func becomeShell() error {
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
@@ -41,11 +41,11 @@ func becomeShell() error {
 	return syscall.Exec(bash, []string{"bash", "--norc", "--noprofile"}, os.Environ())
 }
 
-// A shell runs the blocks of a page, one after the other, in one state, as somebody's terminal would. It has
-// a network of its own, so that a page's ports are free.
+// shell runs the blocks of a page in sequence in one session. It has its own network namespace, so that the
+// ports used by the page are free.
 type shell struct {
 	t        testing.TB
-	folder   string // of its own files
+	folder   string // for its scripts and their output
 	command  *exec.Cmd
 	commands io.Writer
 	answers  *bufio.Scanner
@@ -53,17 +53,17 @@ type shell struct {
 	behind   []background
 }
 
-// background is what runs in another terminal.
+// background is a command that runs in another terminal.
 type background struct {
 	url    string
-	group  int // of processes
+	group  int // process group
 	output string
 }
 
-// shellTimeout is more than compiling everything takes.
+// shellTimeout is longer than compiling everything takes.
 const shellTimeout = 4 * time.Minute
 
-// startShell starts one in a folder.
+// startShell starts a shell in a folder.
 func startShell(t testing.TB, folder string) *shell {
 	t.Helper()
 	s := &shell{t: t, folder: t.TempDir()}
@@ -82,7 +82,7 @@ func startShell(t testing.TB, folder string) *shell {
 	s.command.Dir = folder
 	s.command.Env = append(ordinary(os.Environ()),
 		shellVariable+"=yes", "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+t.TempDir(),
-		"CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false -pgo=off") // what is compiled serves every copy of the repository, and soon
+		"CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false -pgo=off") // so that the build cache works for every copy of the repository
 	s.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNET}
 	if os.Getuid() != 0 {
 		s.command.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
@@ -113,7 +113,7 @@ func startShell(t testing.TB, folder string) *shell {
 	return s
 }
 
-// ordinary is an environment without what is said to cbproxy in it.
+// ordinary returns the environment without the variables that configure cbproxy.
 func ordinary(environment []string) []string {
 	return slices.DeleteFunc(withoutTelemetry(environment), func(v string) bool {
 		for _, prefix := range []string{"CBPROXY_", "CIRCUIT_BREAKER_", "REDIS_", "GOFLAGS="} {
@@ -125,20 +125,20 @@ func ordinary(environment []string) []string {
 	})
 }
 
-// ask has the shell do what ends with a line to its third file, and returns that line; nothing if the shell
-// has ended.
+// ask makes the shell run a script that ends by writing a line to file descriptor 3. It returns that line,
+// or an empty string if the shell has exited.
 func (s *shell) ask(script string) string {
 	s.t.Helper()
 	stuck := time.AfterFunc(shellTimeout, func() { _ = syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL) })
 	defer stuck.Stop()
-	_, _ = fmt.Fprintln(s.commands, script) // its end is seen by the answer
+	_, _ = fmt.Fprintln(s.commands, script) // a failed write shows as an empty result
 	if !s.answers.Scan() {
 		return ""
 	}
 	return s.answers.Text()
 }
 
-// script puts commands into a file, and returns its name and that of its output.
+// script writes commands to a file. It returns the name of that file and the name of the output file.
 func (s *shell) script(commands string) (script, output string) {
 	s.t.Helper()
 	s.files++
@@ -149,7 +149,7 @@ func (s *shell) script(commands string) (script, output string) {
 	return script, script + ".out"
 }
 
-// run runs commands until one fails, and returns what they have written.
+// run runs commands until one fails. It returns their output.
 func (s *shell) run(commands string) (output string, ok bool) {
 	s.t.Helper()
 	script, out := s.script(commands)
@@ -157,37 +157,37 @@ func (s *shell) run(commands string) (output string, ok bool) {
 	return string(contentOf(s.t, out)), answer == "fine"
 }
 
-// show runs one command, which may fail, and returns what it has written.
+// show runs one command, which may fail, and returns its output.
 func (s *shell) show(command string) string {
 	s.t.Helper()
 	script, out := s.script(command)
 	if s.ask(fmt.Sprintf("{ source %s || true; } </dev/null >%s 2>&1 3>&-; echo fine >&3", script, out)) == "" {
-		s.t.Fatalf("the shell has ended at: %s", command)
+		s.t.Fatalf("the shell exited during: %s", command)
 	}
 	return string(contentOf(s.t, out))
 }
 
-// start runs commands in another terminal, and returns when url answers with 200.
+// start runs commands in another terminal and returns when url responds with 200.
 func (s *shell) start(commands, url string) {
 	s.t.Helper()
 	script, out := s.script(commands)
 	group, err := strconv.Atoi(s.ask(fmt.Sprintf("( source %s ) </dev/null >%s 2>&1 3>&- & echo $! >&3", script, out)))
 	if err != nil {
-		s.t.Fatalf("the shell has ended at: %s", commands)
+		s.t.Fatalf("the shell exited during: %s", commands)
 	}
 	s.behind = append(s.behind, background{url, group, out})
 	answer := s.ask(fmt.Sprintf("until curl -s -f -o /dev/null -m 5 %s; do kill -0 %d 2>/dev/null || break; sleep 0.05; done; kill -0 %d 2>/dev/null && echo up >&3 || echo gone >&3", url, group, group))
 	if answer != "up" {
-		s.t.Fatalf("%s does not answer; what is behind it said:\n%s", url, contentOf(s.t, out))
+		s.t.Fatalf("%s does not respond; output of the command:\n%s", url, contentOf(s.t, out))
 	}
 }
 
-// interrupt does what Ctrl-C does in the terminal in which url was waited for.
+// interrupt sends Ctrl-C to the terminal that was started with url.
 func (s *shell) interrupt(url string) {
 	s.t.Helper()
 	i := slices.IndexFunc(s.behind, func(b background) bool { return b.url == url })
 	if i < 0 {
-		s.t.Fatalf("nothing runs in the background for %s", url)
+		s.t.Fatalf("no background command for %s", url)
 	}
 	b := s.behind[i]
 	s.behind = slices.Delete(s.behind, i, i+1)
@@ -196,7 +196,8 @@ func (s *shell) interrupt(url string) {
 	eventually(s.t, "what ran for "+url+" has ended", func() bool { return syscall.Kill(-b.group, 0) != nil })
 }
 
-// end ends all that is on the shell's network, gently what runs in another terminal.
+// end stops every process in the shell's network namespace. It interrupts background commands first, so
+// that they can shut down.
 func (s *shell) end() {
 	for _, b := range s.behind {
 		_ = syscall.Kill(-b.group, syscall.SIGINT)
@@ -206,7 +207,7 @@ func (s *shell) end() {
 		}
 	}
 	of := func(pid string) string {
-		network, _ := os.Readlink(filepath.Join("/proc", pid, "ns/net")) // "" if it has ended
+		network, _ := os.Readlink(filepath.Join("/proc", pid, "ns/net")) // "" if the process has exited
 		return network
 	}
 	own, all := of(strconv.Itoa(s.command.Process.Pid)), of("self")

@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// repository is where the pages are.
+// repository is the root folder of the repository.
 const repository = "../.."
 
-// pages returns the Markdown files that a reader is to follow.
+// pages returns the Markdown files that contain instructions for readers.
 func pages(t *testing.T) (names []string) {
 	t.Helper()
 	for _, pattern := range []string{"*.md", "docs/*.md"} {
@@ -25,8 +25,8 @@ func pages(t *testing.T) (names []string) {
 	return names
 }
 
-// What the pages tell a reader to do works, in a fresh copy of the repository, from the first line to the
-// last, and gives what they show.
+// TestPageCommandsWork runs the commands of each page in order, in a fresh copy of the repository, and
+// compares their output with the page.
 func TestPageCommandsWork(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"bash", "curl", "go"} {
@@ -40,7 +40,7 @@ func TestPageCommandsWork(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if len(p.blocks) == 0 {
-			continue // it is only read
+			continue // no commands
 		}
 		t.Run(strings.TrimPrefix(name, repository+"/"), func(t *testing.T) {
 			t.Parallel()
@@ -65,7 +65,7 @@ func follow(t *testing.T, s *shell, b block) {
 		}
 		for _, c := range transcript(b.text) {
 			if got := s.show(c.text); !shows(c.output, got) {
-				t.Fatalf("line %d: $ %sshows:\n%s\nit gives:\n%s", b.line, c.text, c.output, got)
+				t.Fatalf("line %d: $ %sdocumented output:\n%s\nactual output:\n%s", b.line, c.text, c.output, got)
 			}
 		}
 	default:
@@ -73,12 +73,12 @@ func follow(t *testing.T, s *shell, b block) {
 			s.interrupt(b.ends)
 		}
 		if output, ok := s.run(b.text); !ok {
-			t.Fatalf("line %d fails: %s\nit says:\n%s", b.line, b.text, output)
+			t.Fatalf("line %d fails: %s\noutput:\n%s", b.line, b.text, output)
 		}
 	}
 }
 
-// copyOfRepository returns the folder of one, without its history.
+// copyOfRepository returns the folder of a copy of the repository without its history.
 func copyOfRepository(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
@@ -109,7 +109,7 @@ func copyOfRepository(t *testing.T) string {
 	return folder
 }
 
-// A link leads somewhere, within the page or to another of the repository.
+// TestPageLinksResolve checks links within a page and to other files of the repository.
 func TestPageLinksResolve(t *testing.T) {
 	all := pages(t)
 	for _, pattern := range []string{"monitoring/*.md", "internal/*/*.md"} {
@@ -146,7 +146,7 @@ func TestPageLinksResolve(t *testing.T) {
 				continue
 			}
 			if read(to); !names[to][fragment] {
-				t.Errorf("%s: %s: there is no such heading", name, link)
+				t.Errorf("%s: %s: no such heading", name, link)
 			}
 		}
 	}

@@ -13,16 +13,16 @@ import (
 	"time"
 )
 
-// process is a cbproxy command that runs, or has.
+// process is a cbproxy command that is running or has exited.
 type process struct {
 	t       testing.TB
 	command *exec.Cmd
 	exited  chan struct{}
-	status  int // once exited is closed
+	status  int // valid once exited is closed
 }
 
-// startProcess starts a command, with these variables besides the environment's. out and log get what it
-// writes; nil: nobody does.
+// startProcess starts a command. environment is added to that of the tests. Standard output and standard
+// error are copied to out and log; nil discards them.
 func startProcess(t testing.TB, environment []string, out, log io.Writer, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, command: exec.Command(binary, args...), exited: make(chan struct{})}
@@ -32,26 +32,26 @@ func startProcess(t testing.TB, environment []string, out, log io.Writer, args .
 		t.Fatal(err)
 	}
 	go func() {
-		_ = p.command.Wait() // the status tells
+		_ = p.command.Wait() // the exit status is checked instead
 		p.status = p.command.ProcessState.ExitCode()
 		close(p.exited)
 	}()
 	return p
 }
 
-// withoutTelemetry keeps away what the environment of the tests says of OpenTelemetry.
+// withoutTelemetry removes OpenTelemetry variables from the environment.
 func withoutTelemetry(environment []string) []string {
 	return slices.DeleteFunc(environment, func(v string) bool { return strings.HasPrefix(v, "OTEL_") })
 }
 
-// kill ends the process without a warning.
+// kill sends SIGKILL to the process.
 func (p *process) kill() {
 	_ = p.command.Process.Kill()
 	<-p.exited
 }
 
-// end ends the process at the end of a test. It kills the process, unless coverage is measured: a process
-// that is killed writes no counters, so it gets SIGTERM first.
+// end stops the process at the end of a test. It kills the process, unless coverage is measured: a killed
+// process writes no counters, so it gets SIGTERM first.
 func (p *process) end() {
 	if os.Getenv("GOCOVERDIR") != "" && p.command.Process.Signal(syscall.SIGTERM) == nil {
 		select {
@@ -82,7 +82,7 @@ func (p *process) wait() int {
 	}
 }
 
-// logBuffer collects a process's log.
+// logBuffer collects the log of a process. It is safe for concurrent use.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -100,8 +100,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// reviewLog fails the test for what must not be in the log of any proxy, and shows the log of a test that
-// has failed.
+// reviewLog fails the test if the log reports a data race or a panic, and prints the log of a failed test.
 func reviewLog(t testing.TB, whose string, log *logBuffer) {
 	t.Helper()
 	if strings.Contains(log.String(), "DATA RACE") || strings.Contains(log.String(), "panic while serving") {

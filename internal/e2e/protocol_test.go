@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// dial opens a connection to the data plane, for a test that speaks its own HTTP.
+// dial opens a connection to the data plane, for tests that write raw HTTP.
 func (p *proxyProcess) dial() (net.Conn, *bufio.Reader) {
 	p.t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(p.data, "http://"))
@@ -37,7 +37,7 @@ func TestH2CForClientsAndUpstreams(t *testing.T) {
 	if r := read(t, res, err); res.ProtoMajor != 2 || r.status != 200 || !strings.Contains(r.body, `"target":"/x?y"`) {
 		t.Errorf("%s %+v", res.Proto, r)
 	}
-	// Behind, the upstream is a second cbproxy, which speaks both.
+	// The upstream is a second cbproxy, which supports HTTP/1.1 and h2c.
 	front := startProxy(t, strings.Replace(oneRoute(u, 10), u.url(), "h2c"+strings.TrimPrefix(p.data, "http")+"/svc", 1))
 	if r := front.get("/svc/x?y"); r.status != 200 || !strings.Contains(r.body, `"target":"/x?y"`) {
 		t.Errorf("through h2c: %+v", r)
@@ -50,7 +50,7 @@ func TestUnixSocketListener(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "data.sock")
 	if l, err := net.Listen("unix", socket); err != nil {
 		t.Fatal(err)
-	} else { // one that a killed process left behind
+	} else { // a stale socket of a killed process
 		l.(*net.UnixListener).SetUnlinkOnClose(false)
 		_ = l.Close()
 	}
@@ -124,7 +124,7 @@ func TestWebSocketIsTunnelled(t *testing.T) {
 	}
 }
 
-func TestInformationalResponsesAreForwardedToHTTP11Only(t *testing.T) {
+func TestHTTP10ClientsGetNoInformationalResponses(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, oneRoute(u, 10))

@@ -20,19 +20,18 @@ type proxyProcess struct {
 	t      testing.TB
 	data   string // URL of the data plane
 	admin  string
-	folder string // of the store
-	file   string // of the configuration
+	folder string // holds the store
+	file   string // path of the configuration
 	head   string // the configuration's first lines, with the addresses and the folder
 	log    *logBuffer
-	out    io.Writer // gets standard output; nil: nobody does
+	out    io.Writer // receives standard output; nil discards it
 
 	flags, environment []string
 
-	*process // the one that runs, or ran last
+	*process // the current or last process
 }
 
-// startProxy starts cbproxy with a configuration that needs no addresses, and waits until
-// it is ready.
+// startProxy starts cbproxy and waits until it is ready. It adds the addresses to the configuration.
 func startProxy(t testing.TB, config string, environment ...string) *proxyProcess {
 	t.Helper()
 	return startProxyAt(t, filepath.Join(t.TempDir(), "config.yaml"), config, environment...)
@@ -49,7 +48,7 @@ func startProxyIn(t testing.TB, folder, config string, environment ...string) *p
 	return startProxyAs(t, folder, filepath.Join(t.TempDir(), "config.yaml"), config, []string{"--log-format", "json"}, environment...)
 }
 
-// startProxyWith also says how the proxy is to log.
+// startProxyWith starts cbproxy with a configuration file at the given path and with flags.
 func startProxyWith(t testing.TB, file, config string, flags []string, environment ...string) *proxyProcess {
 	t.Helper()
 	return startProxyAs(t, t.TempDir(), file, config, flags, environment...)
@@ -72,15 +71,15 @@ func startProxyAs(t testing.TB, folder, file, config string, flags []string, env
 	return p
 }
 
-// start starts the process, with the same configuration and store as the one before, if there
-// was one, and waits until it is ready.
+// start starts the process and waits until it is ready. It keeps the configuration and the store of the
+// previous process.
 func (p *proxyProcess) start() {
 	p.t.Helper()
 	p.launch()
 	p.awaitReady()
 }
 
-// launch is start without the wait.
+// launch starts the process without waiting until it is ready.
 func (p *proxyProcess) launch() {
 	p.t.Helper()
 	p.process = startProcess(p.t, p.environment, p.out, p.log, append([]string{"run", "--config", p.file}, p.flags...)...)
@@ -111,8 +110,7 @@ func (p *proxyProcess) write(config string) {
 	}
 }
 
-// replace puts a file with other content in the configuration's place, so that nobody ever
-// reads half of it.
+// replace renames a new file over the configuration, so that a reader never sees a partial file.
 func (p *proxyProcess) replace(config string) {
 	p.t.Helper()
 	whole := p.file + ".new"
@@ -124,7 +122,7 @@ func (p *proxyProcess) replace(config string) {
 	}
 }
 
-// response is a response that has been read.
+// response is a response whose body has been read.
 type response struct {
 	status int
 	header http.Header
@@ -150,10 +148,10 @@ func (p *proxyProcess) get(path string) response {
 	return read(p.t, res, err)
 }
 
-// state is the state that the proxy says decided a request.
+// state returns the breaker state that the response reports.
 func (r response) state() string { return r.header.Get("X-Circuit-Breaker-State") }
 
-// health is the part of the health answer that the tests look at.
+// health holds the fields of the health response that the tests use.
 type health struct {
 	Status   string
 	Total    int `json:"total_services"`
@@ -198,7 +196,7 @@ func (p *proxyProcess) health() (h health) {
 	return h
 }
 
-// change is the part of a line of a history that the tests look at.
+// change holds the fields of a history entry that the tests use.
 type change struct {
 	Time                      time.Time
 	From, To, Cause, Instance string
@@ -213,7 +211,7 @@ func (p *proxyProcess) history(service string) (changes []change) {
 	return changes
 }
 
-// metric returns the value of a series as it stands in the text format, e.g. a{b="c"}.
+// metric returns the value of a series, given as in the text format, e.g. a{b="c"}.
 func (p *proxyProcess) metric(series string) float64 {
 	p.t.Helper()
 	for line := range strings.Lines(p.metrics()) {
@@ -235,7 +233,7 @@ func (p *proxyProcess) metrics() string {
 	return read(p.t, res, err).body
 }
 
-// force posts a force-state body and returns the answer.
+// force posts a force-state body and returns the response.
 func (p *proxyProcess) force(service, body string) response {
 	p.t.Helper()
 	r, err := http.NewRequest(http.MethodPost, p.admin+"/api/v1/circuit-breakers/"+service+"/force-state", strings.NewReader(body))
