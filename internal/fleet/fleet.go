@@ -15,7 +15,7 @@ type Sharing struct {
 	// Enabled turns sharing on. Without it the instance neither publishes nor follows decisions.
 	Enabled bool
 	// Quorum is the number of instances that must have opened their breakers by themselves before
-	// all others open theirs.
+	// all other instances open theirs.
 	Quorum int
 	// TTL is how long Redis keeps a state that is not updated; 0 means without limit.
 	TTL time.Duration
