@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// An answer that will be the same next time makes a dead letter, which does not hold up what is
-// behind it, and which an operator may send again or drop.
+// TestDeadLetterIsRetriedOrDroppedByOperator checks that a permanent failure makes a dead letter, which
+// does not block later requests and which an operator can retry or drop.
 func TestDeadLetterIsRetriedOrDroppedByOperator(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
@@ -90,7 +90,7 @@ func TestQueueListIsPaginated(t *testing.T) {
 			t.Errorf("%s: %+v", query, r)
 		}
 	}
-	// One that waits may be dropped as well; the others don't mind.
+	// A queued request can be dropped too, without an effect on the other requests.
 	if r := p.operate("DELETE", "/api/v1/queue/"+all[2].ID, adminToken); r.status != http.StatusOK {
 		t.Errorf("drop: %+v", r)
 	}
@@ -135,7 +135,8 @@ func TestQueueWritesRequireToken(t *testing.T) {
 	}
 }
 
-// Neither the admin plane nor the metrics nor the log show more of a request than its path.
+// TestQueueDoesNotLeakSecrets checks that the admin API, the metrics and the log show no part of a request
+// but its path.
 func TestQueueDoesNotLeakSecrets(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
@@ -170,7 +171,7 @@ func TestQueueDoesNotLeakSecrets(t *testing.T) {
 	p.drained()
 	for what, text := range map[string]string{"the admin plane": shown, "the log": p.log.String()} {
 		if i := strings.Index(text, "s3cret"); i >= 0 {
-			t.Errorf("%s tells …%.120s", what, text[max(0, i-60):])
+			t.Errorf("%s contains …%.120s", what, text[max(0, i-60):])
 		}
 	}
 	for _, q := range u.records() {
@@ -181,7 +182,7 @@ func TestQueueDoesNotLeakSecrets(t *testing.T) {
 	}
 }
 
-// One that is next and is dropped does not die of its age as well.
+// TestDroppedRequestIsCountedOnce checks that a dropped request is not counted as expired too.
 func TestDroppedRequestIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
@@ -196,14 +197,14 @@ func TestDroppedRequestIsCountedOnce(t *testing.T) {
 		t.Errorf("%+v", letter)
 	}
 	p.mustQueue("c")
-	eventually(t, "one waits and one has died", func() bool { // which is counted after the letter can be seen
+	eventually(t, "one waits and one has died", func() bool { // the counter is updated after the dead letter appears
 		s, _ := p.backlog()
 		return s.Waiting == 1 && s.Died == 1
 	})
 }
 
-// However many operators press the button, and whatever happens meanwhile, a request is sent or
-// dropped, and none is counted that is not there.
+// TestConcurrentQueueOperations checks that concurrent retries and drops deliver or drop each request once,
+// and that counts stay correct.
 func TestConcurrentQueueOperations(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// The queue detects the upstream's recovery without any other request.
+// TestQueueDetectsUpstreamRecovery checks that the queue detects the upstream's recovery without any other
+// request.
 func TestQueueDetectsUpstreamRecovery(t *testing.T) {
 	t.Parallel()
 	for name, probe := range map[string]string{"with its head": "", "with a probe": ", probe: {path: /healthz, interval: 0.05}"} {
@@ -36,7 +37,7 @@ func TestQueueDetectsUpstreamRecovery(t *testing.T) {
 	}
 }
 
-// A forced state is the operator's, for the queue too.
+// TestForcedOpenStopsDelivery checks that a forced state applies to the queue too.
 func TestForcedOpenStopsDelivery(t *testing.T) {
 	t.Parallel()
 	u := startRecorder(t)
@@ -46,7 +47,7 @@ func TestForcedOpenStopsDelivery(t *testing.T) {
 	p.kill()
 	p.start()
 	p.mustQueue("c")
-	time.Sleep(1200 * time.Millisecond) // longer than any wait of the queue's
+	time.Sleep(1200 * time.Millisecond) // longer than the queue waits between attempts
 	if n := len(u.records()); n != 0 {
 		t.Errorf("%d requests reached the upstream", n)
 	}
@@ -54,8 +55,9 @@ func TestForcedOpenStopsDelivery(t *testing.T) {
 	u.awaitTaken("a", "b", "c")
 }
 
-// An upstream that is there and fails is spared nearly as much as one that clients ask: what it takes
-// to find out, and two requests for each recovery, one that has failed several times and one that has not.
+// TestQueueLimitsAttemptsToFailingUpstream checks that the queue sends a failing upstream at most fail_max
+// requests, and two probes for each recovery: one request that has failed several times and one that has
+// not.
 func TestQueueLimitsAttemptsToFailingUpstream(t *testing.T) {
 	t.Parallel()
 	const failMax = 3
@@ -67,12 +69,12 @@ func TestQueueLimitsAttemptsToFailingUpstream(t *testing.T) {
 	}
 	reached := len(u.records())
 	openings := int(p.metric(`cbproxy_state_changes_total{service="svc",to="open"}`))
-	if openings < 3 || reached > failMax+2*openings { // two may be under way
-		t.Errorf("%d requests reached it in %d openings", reached, openings)
+	if openings < 3 || reached > failMax+2*openings { // two may be in flight
+		t.Errorf("%d requests reached the upstream in %d openings", reached, openings)
 	}
 	for at, all := failMax, u.records(); at+2 < len(all); at++ {
 		if d := all[at+2].at.Sub(all[at].at); d < 300*time.Millisecond {
-			t.Errorf("it was asked again %v after it had failed", d)
+			t.Errorf("attempt %v after a failure", d)
 		}
 	}
 	if s, _ := p.backlog(); s.Waiting == 0 || s.LastError == "" {

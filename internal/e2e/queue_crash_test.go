@@ -16,25 +16,25 @@ import (
 	"time"
 )
 
-// promise is what a client knows of a request of its own.
+// promise is what a client knows about a request that it sent.
 type promise struct {
 	body   string
 	key    string // its Idempotency-Key, "" if it sent none
-	status int    // of the answer; 0 if the connection broke
+	status int    // of the response; 0 if the connection broke
 	reason string // X-Fallback-Reason
 }
 
-// kept reports whether the client has been told that its request is, or will be, delivered.
+// kept reports whether a response promised delivery of the request, or confirmed it.
 func (p *promise) kept() bool { return p.status >= 200 && p.status < 300 }
 
-// crowd is clients that each send one numbered request after the other, whatever happens.
+// crowd is a set of clients. Each sends numbered requests in sequence and ignores errors.
 type crowd struct {
 	url     string
 	stop    chan struct{}
 	clients sync.WaitGroup
 
 	mu   sync.Mutex
-	made map[int][]promise // by client, in its order
+	made map[int][]promise // by client, in the order sent
 }
 
 func startCrowd(url string, n int) *crowd {
@@ -65,7 +65,7 @@ func (c *crowd) run(id int) {
 		c.mu.Lock()
 		c.made[id] = append(c.made[id], p)
 		c.mu.Unlock()
-		pause := rand.IntN(30) // or the queue would never be empty
+		pause := rand.IntN(30) // lets the queue become empty
 		if p.status == 0 {
 			pause = 30 // the instance is down
 		}
@@ -78,7 +78,7 @@ func (c *crowd) ask(client *http.Client, p *promise) {
 	if err != nil {
 		return
 	}
-	r.GetBody = nil // or net/http sends it again by itself, which the client would know nothing of
+	r.GetBody = nil // disables automatic retries by net/http, which the client cannot count
 	if p.key != "" {
 		r.Header.Set("Idempotency-Key", p.key)
 	}
@@ -92,14 +92,14 @@ func (c *crowd) ask(client *http.Client, p *promise) {
 	}
 }
 
-// end returns what the clients were told.
+// end stops the clients and returns their results.
 func (c *crowd) end() map[int][]promise {
 	close(c.stop)
 	c.clients.Wait()
 	return c.made
 }
 
-// disturb lets the upstream die, fail and come back, until stop is closed.
+// disturb kills, breaks and restarts the upstream until stop is closed.
 func disturb(u *recorder, stop <-chan struct{}) {
 	pause := func() { time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond) }
 	for {
@@ -128,7 +128,7 @@ func checkPromises(t *testing.T, made map[int][]promise, u *recorder) {
 	first, times, keys := map[string]int{}, map[string]int{}, map[string]string{}
 	for i, q := range u.records() {
 		if key, ok := keys[q.body]; ok && q.Header.Get("X-Delivery-Attempt") != "" && key != q.Header.Get("Idempotency-Key") {
-			t.Errorf("%.20q came with another Idempotency-Key than before", q.body)
+			t.Errorf("%.20q received with different Idempotency-Keys", q.body)
 		} else if q.Header.Get("X-Delivery-Attempt") != "" {
 			keys[q.body] = q.Header.Get("Idempotency-Key")
 		}
@@ -155,13 +155,13 @@ func checkPromises(t *testing.T, made map[int][]promise, u *recorder) {
 				broken++
 			}
 			if p.key != "" && keys[p.body] != "" && keys[p.body] != p.key {
-				t.Errorf("%.20q came with the key %q, sent was %q", p.body, keys[p.body], p.key)
+				t.Errorf("%.20q received with key %q, sent with %q", p.body, keys[p.body], p.key)
 			}
 			switch {
 			case p.kept() && n == 0:
 				t.Errorf("%.20q was answered with %d and is lost", p.body, p.status)
 			case p.kept() && first[p.body] < last:
-				t.Errorf("%.20q was overtaken", p.body)
+				t.Errorf("%.20q was delivered out of order", p.body)
 			case p.kept():
 				last = first[p.body]
 			case p.status != 0 && n > 0 && p.reason == "":
@@ -179,8 +179,8 @@ func checkPromises(t *testing.T, made map[int][]promise, u *recorder) {
 	}
 }
 
-// The promise of a 202 outlives the process, whenever that ends, and while the upstream comes
-// and goes as well.
+// TestKilledProxyLosesNoAcceptedRequest checks that every request answered with 202 is delivered although
+// the proxy and the upstream are killed at random times.
 func TestKilledProxyLosesNoAcceptedRequest(t *testing.T) {
 	t.Parallel()
 	kills := 40
@@ -196,9 +196,9 @@ func TestKilledProxyLosesNoAcceptedRequest(t *testing.T) {
 		disturb(u, calm)
 	}()
 	for n := range kills {
-		time.Sleep(time.Duration(20+rand.IntN(250)) * time.Millisecond) // any moment will do
+		time.Sleep(time.Duration(20+rand.IntN(250)) * time.Millisecond) // a random time
 		p.kill()
-		if n%4 == 0 { // one is killed while it starts
+		if n%4 == 0 { // kill this process during its start
 			p.launch()
 			time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
 			p.kill()
@@ -219,7 +219,7 @@ func TestKilledProxyLosesNoAcceptedRequest(t *testing.T) {
 	}
 }
 
-// syncs counts the lines that strace has written.
+// syncs counts the lines written by strace.
 func syncs(t *testing.T, trace string) int {
 	t.Helper()
 	content, err := os.ReadFile(trace)
@@ -229,7 +229,7 @@ func syncs(t *testing.T, trace string) int {
 	return strings.Count(string(content), "fdatasync(")
 }
 
-// startTraced starts the proxy under strace, as a group of processes that end together.
+// startTraced starts the proxy under strace. Both are in one process group, so that one signal kills both.
 func (p *proxyProcess) startTraced(options ...string) {
 	p.t.Helper()
 	args := append(options, binary, "run", "--config", p.file)
@@ -246,7 +246,7 @@ func (p *proxyProcess) startTraced(options ...string) {
 		_ = command.Wait() // it was killed
 		close(exited)
 	}()
-	p.t.Cleanup(func() { _ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }) // strace alone would leave it
+	p.t.Cleanup(func() { _ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }) // killing strace alone would leave the proxy running
 }
 
 func (p *proxyProcess) killTraced() {
@@ -254,7 +254,8 @@ func (p *proxyProcess) killTraced() {
 	<-p.exited
 }
 
-// Dies at each write to the disk that accepting and delivering makes, one after the other.
+// TestCrashDuringCommitLosesNoAcceptedRequest kills the proxy at each disk write of accepting and
+// delivering requests, one write per subtest.
 func TestCrashDuringCommitLosesNoAcceptedRequest(t *testing.T) {
 	t.Parallel()
 	if err := exec.Command("strace", "-f", "-o", os.DevNull, "true").Run(); err != nil {
@@ -333,14 +334,14 @@ func (p *proxyProcess) answers() bool {
 	return res.StatusCode == http.StatusOK
 }
 
-// answersOrDies waits for either, and reports whether it is the former.
+// answersOrDies waits until the proxy is ready or has exited, and reports whether it is ready.
 func (p *proxyProcess) answersOrDies() (ready bool) {
 	p.t.Helper()
 	eventually(p.t, "it is ready, or dead", func() bool { ready = p.answers(); return ready || p.over() })
 	return ready
 }
 
-// tryPost returns the status of the answer to a request, 0 if there was none.
+// tryPost returns the status of the response to a request, or 0 if there was none.
 func (p *proxyProcess) tryPost(body string) int {
 	res, err := http.Post(p.data+"/svc", "text/plain", strings.NewReader(body))
 	if err != nil {

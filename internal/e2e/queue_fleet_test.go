@@ -10,7 +10,7 @@ import (
 	"cbproxy/internal/redistest"
 )
 
-// queueFleet starts proxies whose queues have copies in the Redis at url.
+// queueFleet starts proxies whose queues are copied to the Redis at url.
 func queueFleet(t testing.TB, n int, url string, u *upstreamProcess) []*proxyProcess {
 	t.Helper()
 	return startFleet(t, n, queueRoute(u, "")+"redis: {url: "+url+"}\n")
@@ -25,8 +25,8 @@ func copied(t testing.TB, server *redistest.Server, n int64) {
 	})
 }
 
-// takenOver waits until a proxy has taken over n requests, which it may do once the sign of life
-// of the one before has gone out.
+// takenOver waits until a proxy has taken over n requests. It may do so when the heartbeat of their
+// previous owner has expired.
 func (p *proxyProcess) takenOver(n float64) {
 	p.t.Helper()
 	for deadline := time.Now().Add(2 * patience); p.metric(`cbproxy_queue_taken_over_total{service="svc"}`) < n; time.Sleep(20 * time.Millisecond) {
@@ -52,13 +52,14 @@ func TestQueueOfKilledProxyIsTakenOver(t *testing.T) {
 	u.awaitTaken(bodies...)
 	fleet[1].drained()
 	copied(t, server, 0)
-	fleet[0].start() // it still has them on its disk
+	fleet[0].start() // its disk still holds the requests
 	eventually(t, "it knows that they are delivered", func() bool { s, _ := fleet[0].backlog(); return s.Waiting == 0 })
 	fleet[0].post("again")
 	u.awaitTaken(append(bodies, "again")...)
 }
 
-// A proxy that ends in peace need not be waited for.
+// TestQueueOfStoppedProxyIsTakenOverImmediately checks that the fleet does not wait for the heartbeat of a
+// proxy that shut down to expire.
 func TestQueueOfStoppedProxyIsTakenOverImmediately(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
@@ -76,7 +77,8 @@ func TestQueueOfStoppedProxyIsTakenOverImmediately(t *testing.T) {
 	u.awaitTaken(bodies...)
 }
 
-// A Redis that dies with all it has, and a proxy that is killed while it is away, lose nothing.
+// TestRedisDataLossLosesNoQueuedRequest checks that no request is lost if Redis loses its data and a proxy
+// is killed while Redis is down.
 func TestRedisDataLossLosesNoQueuedRequest(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
@@ -99,8 +101,8 @@ func TestRedisDataLossLosesNoQueuedRequest(t *testing.T) {
 	u.awaitTaken(append(append(numbered("a", 5), numbered("b", 5)...), numbered("c", 5)...)...)
 }
 
-// A request that fails on its own, in the queue of one instance, closes the service to no other, and neither does it
-// once another instance has taken it over.
+// TestPoisonRequestDoesNotBlockOtherInstances checks that a request that always fails in the queue of one
+// instance does not open the breaker of other instances, even after one of them takes it over.
 func TestPoisonRequestDoesNotBlockOtherInstances(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
@@ -137,7 +139,7 @@ func TestPoisonRequestDoesNotBlockOtherInstances(t *testing.T) {
 	copied(t, server, 0)
 }
 
-// Nobody waits for Redis: neither who sends nor who is to get it.
+// TestQueueDeliversDuringRedisFaults checks that neither accepting nor delivering requests waits for Redis.
 func TestQueueDeliversDuringRedisFaults(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// queueRoute is a service svc whose requests are queued while its upstream can't take them.
+// queueRoute returns the configuration of a service svc that queues requests while its upstream is
+// unavailable.
 func queueRoute(u *upstreamProcess, options string) string {
 	return queueRouteWith(u, "fail_max: 2, recovery_timeout: 0.2", options)
 }
@@ -25,7 +26,7 @@ fallbacks: {svc: {when: [open, half_open_limit, connect, timeout, reset, overloa
 `, u.url(), breaker, options)
 }
 
-// send sends a request with a body, and with fields given as name, value, name, value.
+// send sends a request with a body. fields are header names and values in turn.
 func (p *proxyProcess) send(method, path, body string, fields ...string) response {
 	p.t.Helper()
 	r, err := http.NewRequest(method, p.data+path, strings.NewReader(body))
@@ -54,7 +55,7 @@ func (p *proxyProcess) mustQueue(bodies ...string) {
 	}
 }
 
-// queueStatus is a service's queue as the admin plane shows it.
+// queueStatus holds the status of a service's queue in the admin API.
 type queueStatus struct {
 	Waiting, Dead                            int
 	Oldest, NextAttempt                      *time.Time
@@ -62,7 +63,7 @@ type queueStatus struct {
 	Accepted, Delivered, Retried, Died, Lost int
 }
 
-// queuedRequest likewise.
+// queuedRequest is a queued request in the admin API.
 type queuedRequest struct {
 	ID, Service, State, Method, Path, Cause string
 	Bytes, Attempts                         int
@@ -72,7 +73,7 @@ type queuedRequest struct {
 	LastError                               string    `json:"last_error"`
 }
 
-// backlog returns the queue of svc and what is in it.
+// backlog returns the status of svc's queue and its requests.
 func (p *proxyProcess) backlog() (queueStatus, []queuedRequest) {
 	p.t.Helper()
 	r := p.operate(http.MethodGet, "/api/v1/queue", "")
@@ -86,7 +87,7 @@ func (p *proxyProcess) backlog() (queueStatus, []queuedRequest) {
 	return answer.Queues["svc"], answer.Requests
 }
 
-// dead returns the dead letters, once there are as many.
+// dead waits until there are n dead letters and returns them.
 func (p *proxyProcess) dead(n int) []queuedRequest {
 	p.t.Helper()
 	var letters []queuedRequest
@@ -98,13 +99,13 @@ func (p *proxyProcess) dead(n int) []queuedRequest {
 	return letters
 }
 
-// drained waits until nothing is queued any more.
+// drained waits until the queue is empty.
 func (p *proxyProcess) drained() {
 	p.t.Helper()
 	eventually(p.t, "the queue is empty", func() bool { s, _ := p.backlog(); return s.Waiting == 0 })
 }
 
-// operate asks the admin plane, with a token if one is given.
+// operate sends a request to the admin API, with a token unless that is empty.
 func (p *proxyProcess) operate(method, path, token string) response {
 	p.t.Helper()
 	r, err := http.NewRequest(method, p.admin+path, nil)
@@ -118,7 +119,7 @@ func (p *proxyProcess) operate(method, path, token string) response {
 	return read(p.t, res, err)
 }
 
-// awaitTaken waits until the recorder has taken the given bodies in that order, and nothing else.
+// awaitTaken waits until the recorder has accepted exactly the given bodies in that order.
 func (r *recorder) awaitTaken(bodies ...string) {
 	r.t.Helper()
 	eventually(r.t, fmt.Sprintf("%d requests are delivered", len(bodies)), func() bool { return len(r.bodies()) >= len(bodies) })
@@ -127,7 +128,7 @@ func (r *recorder) awaitTaken(bodies ...string) {
 	}
 }
 
-// numbered returns n words that begin with prefix.
+// numbered returns n words made of prefix and a number.
 func numbered(prefix string, n int) (words []string) {
 	for i := range n {
 		words = append(words, fmt.Sprintf("%s%02d", prefix, i))

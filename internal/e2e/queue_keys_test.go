@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// writeKeys makes a key file of keys, and returns its name.
+// writeKeys writes keys to a key file and returns its name.
 func writeKeys(t *testing.T, file string, keys ...string) string {
 	t.Helper()
 	if err := os.WriteFile(file, []byte("# keys\n"+strings.Join(keys, "\n")+"\n"), 0o600); err != nil {
@@ -27,7 +27,7 @@ func newKey() string {
 	return base64.StdEncoding.EncodeToString(key)
 }
 
-// reload makes the proxy read its files again.
+// reload makes the proxy reload its files.
 func (p *proxyProcess) reload() {
 	p.t.Helper()
 	before := p.metric(`cbproxy_config_reloads_total{result="success"}`)
@@ -35,7 +35,7 @@ func (p *proxyProcess) reload() {
 	eventually(p.t, "it has reloaded", func() bool { return p.metric(`cbproxy_config_reloads_total{result="success"}`) > before })
 }
 
-// onDisk reports whether any file of the queue has a text in it, and checks the files' modes.
+// onDisk reports whether a file of the queue contains text. It also checks file modes.
 func (p *proxyProcess) onDisk(text string) (found bool) {
 	p.t.Helper()
 	files := 0
@@ -80,13 +80,13 @@ func TestQueuedRequestsAreEncrypted(t *testing.T) {
 		}
 	}
 	secret("s3cret-one")
-	writeKeys(t, keyFile, second, first) // rotated while it waits
+	writeKeys(t, keyFile, second, first) // rotate keys while the request is queued
 	p.reload()
 	secret("s3cret-two")
 	p.signal(syscall.SIGKILL)
 	p.wait()
 	if p.onDisk("s3cret") {
-		t.Error("the files tell a secret")
+		t.Error("the queue files contain plain text")
 	}
 	p.start()
 	u.start()
@@ -95,7 +95,7 @@ func TestQueuedRequestsAreEncrypted(t *testing.T) {
 	u.awaitTaken("s3cret-one", "s3cret-two")
 	p.drained()
 
-	// With its old key gone a request can't be read, and is not lost.
+	// A request whose key was removed cannot be decrypted, but is not lost.
 	forceTo(t, p, "open")
 	secret("s3cret-three")
 	third := newKey()
@@ -114,21 +114,22 @@ func TestQueuedRequestsAreEncrypted(t *testing.T) {
 	u.awaitTaken("s3cret-one", "s3cret-two", "s3cret-three")
 }
 
-// What was queued before there was a key is delivered once there is one.
+// TestEncryptionCanBeEnabledWithQueuedRequests checks that requests queued before encryption was enabled
+// are delivered afterwards.
 func TestEncryptionCanBeEnabledWithQueuedRequests(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", ""))
 	p.mustQueue("plain")
 	if !p.onDisk("plain") {
-		t.Error("without a key the files don't tell what waits: the other test proves nothing")
+		t.Error("without a key the queue files contain no plain text: the check for encryption is ineffective")
 	}
 	keys := writeKeys(t, filepath.Join(t.TempDir(), "keys"), newKey())
 	p.replace(queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", "encryption: {key_file: "+keys+"}"))
 	eventually(t, "the edit is in force", func() bool { return strings.Contains(p.operate("GET", "/api/v1/config", "").body, keys) })
 	p.mustQueue("sealed")
 	if p.onDisk("sealed") {
-		t.Error("the files tell what was queued with a key")
+		t.Error("the queue files contain the plain text of an encrypted request")
 	}
 	u.start()
 	t.Cleanup(u.kill)
@@ -148,5 +149,5 @@ func TestInvalidKeyFileIsRejected(t *testing.T) {
 	if told := *p.health().Config.LastError; !strings.Contains(told, "queue.encryption.key_file") || strings.Contains(told, secret) || strings.Contains(p.log.String(), secret) {
 		t.Errorf("told: %s", told)
 	}
-	p.mustQueue("a") // with the key in force
+	p.mustQueue("a") // encrypted with the current key
 }

@@ -86,7 +86,7 @@ func TestAttemptsAndAgeAreLimited(t *testing.T) {
 	}
 }
 
-// An opening that never ends does not keep a request beyond its age.
+// TestAgeIsLimitedWhileBreakerIsOpen checks that requests expire while the breaker stays open.
 func TestAgeIsLimitedWhileBreakerIsOpen(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
@@ -99,7 +99,7 @@ func TestAgeIsLimitedWhileBreakerIsOpen(t *testing.T) {
 		}
 	}
 	if len(u.records()) != 0 {
-		t.Error("an open breaker was asked")
+		t.Error("a request passed the open breaker")
 	}
 }
 
@@ -113,14 +113,14 @@ func TestQueueHonoursRetryAfter(t *testing.T) {
 	t.Cleanup(u.kill)
 	eventually(t, "it was told to wait", func() bool { return len(u.records()) > 0 })
 	u.answer()
-	p.mustQueue("arrived") // hurries nothing
+	p.mustQueue("arrived") // does not cause an earlier retry
 	u.awaitTaken("busy", "next", "arrived")
 	all := u.records()
 	if waited := all[1].at.Sub(all[0].at); waited < 990*time.Millisecond {
 		t.Errorf("sent again after %v", waited)
 	}
 	if s := p.health().Services["svc"]; s.State != "closed" {
-		t.Errorf("a 429 is no failure: %+v", s)
+		t.Errorf("a 429 was counted as a failure: %+v", s)
 	}
 }
 
@@ -137,7 +137,7 @@ func TestQueueInMemoryWarns(t *testing.T) {
 	u.awaitTaken("a", "b")
 }
 
-// A promise that can't be written down is not made.
+// TestFullDiskRejectsQueuing checks that a request that cannot be stored is not accepted.
 func TestFullDiskRejectsQueuing(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "16m")
@@ -145,13 +145,13 @@ func TestFullDiskRejectsQueuing(t *testing.T) {
 	p := startProxyIn(t, disk, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", ""))
 	p.mustQueue("first")
 	ballast := filepath.Join(disk, "ballast")
-	_ = os.WriteFile(ballast, make([]byte, 16<<20), 0o600) // as much as there is room for
+	_ = os.WriteFile(ballast, make([]byte, 16<<20), 0o600) // fills the disk
 	large := strings.Repeat("x", 900_000)
 	accepted, refused := []string{"first"}, 0
 	for _, body := range numbered("m", 40) {
 		switch r := p.send("POST", "/svc/"+body, body+large); {
 		case r.status == http.StatusAccepted:
-			accepted = append(accepted, body+large) // there was room in the file
+			accepted = append(accepted, body+large) // fits in free pages of the file
 		case r.status == http.StatusServiceUnavailable && r.header.Get("X-Fallback") == "static":
 			refused++
 		default:
@@ -161,7 +161,7 @@ func TestFullDiskRejectsQueuing(t *testing.T) {
 	if refused == 0 {
 		t.Fatal("the disk was not full")
 	}
-	p.signal(syscall.SIGKILL) // what was promised is there, what was not is not
+	p.signal(syscall.SIGKILL) // only accepted requests may be delivered after the restart
 	p.wait()
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
@@ -177,7 +177,8 @@ func TestFullDiskRejectsQueuing(t *testing.T) {
 	}
 }
 
-// What can't be removed as the disk is full is delivered nevertheless.
+// TestFullDiskDoesNotStopDelivery checks that requests are delivered although a full disk prevents their
+// removal.
 func TestFullDiskDoesNotStopDelivery(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "16m")

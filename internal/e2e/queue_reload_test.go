@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// unique returns what the recorder has taken, each once, in the order of the first time, and how
-// many there were more.
+// unique returns the accepted bodies without duplicates, in the order of their first delivery, and the
+// number of duplicates.
 func (r *recorder) unique() (bodies []string, more int) {
 	for _, body := range r.bodies() {
 		if slices.Contains(bodies, body) {
@@ -29,9 +29,9 @@ func TestReloadsDuringDeliveryLoseNothing(t *testing.T) {
 	config := func(n int) string {
 		c := queueRoute(u.upstreamProcess, fmt.Sprintf("capacity: %d", 1000+n))
 		switch n % 3 {
-		case 1: // a moment without the service
+		case 1: // remove the service briefly
 			return strings.Replace(c, "{svc: {prefix: /svc", "{other: {prefix: /other", 1)
-		case 2: // a moment without the queue
+		case 2: // disable the queue briefly
 			return strings.Replace(c, "[queue, static]", "[static]", 1)
 		}
 		return c
@@ -70,7 +70,7 @@ func TestShutdownDuringDeliveryLosesNothing(t *testing.T) {
 			t.Errorf("exit status %d", status)
 		}
 		if n == 0 && len(u.bodies()) == len(bodies) {
-			t.Error("all were delivered before the end: this proves nothing")
+			t.Error("all requests were delivered before the shutdown: the test is ineffective")
 		}
 		p.start()
 	}
@@ -80,7 +80,8 @@ func TestShutdownDuringDeliveryLosesNothing(t *testing.T) {
 	}
 }
 
-// A service that is taken out of the configuration keeps what waits for it.
+// TestQueueOfRemovedServiceIsKept checks that the queue of a service removed from the configuration is kept
+// and delivered when the service is restored.
 func TestQueueOfRemovedServiceIsKept(t *testing.T) {
 	t.Parallel()
 	u := startRecorder(t)
@@ -102,8 +103,8 @@ func TestQueueOfRemovedServiceIsKept(t *testing.T) {
 	u.awaitTaken("a", "b")
 }
 
-// Without order a request that fails holds up no other, and what comes while the upstream is
-// well goes straight through.
+// TestUnorderedQueueIsNotBlockedByFailure checks that a failing request blocks no other in an unordered
+// queue, and that new requests bypass the queue while the upstream is healthy.
 func TestUnorderedQueueIsNotBlockedByFailure(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
@@ -126,7 +127,8 @@ func TestUnorderedQueueIsNotBlockedByFailure(t *testing.T) {
 	}
 }
 
-// With order, what fails is waited for as long as all that is tried fails.
+// TestOrderedQueueWaitsForFirst checks that an ordered queue keeps retrying its first request while all
+// attempts fail.
 func TestOrderedQueueWaitsForFirst(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
@@ -145,7 +147,8 @@ func TestOrderedQueueWaitsForFirst(t *testing.T) {
 	}
 }
 
-// One that fails although all others succeed closes the service to nobody, and is waited for a few times only.
+// TestPoisonRequestDoesNotBlockQueue checks that a request that fails while all others succeed does not
+// open the breaker, and is retried only a few times.
 func TestPoisonRequestDoesNotBlockQueue(t *testing.T) {
 	t.Parallel()
 	for name, breaker := range map[string]string{
@@ -178,7 +181,7 @@ func TestPoisonRequestDoesNotBlockQueue(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 			if n := p.metric(`cbproxy_state_changes_total{service="svc",to="open"}`); n != opened {
-				t.Errorf("it has opened %v times more", n-opened)
+				t.Errorf("the breaker opened %v more times", n-opened)
 			}
 			var good []string
 			for _, body := range u.bodies() {
@@ -186,7 +189,7 @@ func TestPoisonRequestDoesNotBlockQueue(t *testing.T) {
 					good = append(good, body)
 				}
 			}
-			good = slices.Compact(good) // the kill may have come before a delivery was noted
+			good = slices.Compact(good) // the proxy may be killed before it records a delivery
 			if want := []string{"good-0", "good-1", "good-2", "good-3"}; !slices.Equal(good, want) {
 				t.Errorf("delivered %q, want %q", good, want)
 			}

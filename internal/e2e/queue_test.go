@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// What the notifier's contract says: a notification is never lost while the notifier is down.
+// TestNotificationsSurviveUpstreamOutage checks the notifier's contract: no notification is lost while the
+// notifier is down.
 func TestNotificationsSurviveUpstreamOutage(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
@@ -67,7 +68,7 @@ func TestNotificationsSurviveUpstreamOutage(t *testing.T) {
 	}
 }
 
-// follow returns what the event stream says of one kind of event from now on.
+// follow returns the data of the events of one kind that the event stream sends from now on.
 func (p *proxyProcess) follow(kind string) <-chan string {
 	p.t.Helper()
 	res, err := http.Get(p.admin + "/api/v1/events")
@@ -98,7 +99,8 @@ func (p *proxyProcess) follow(kind string) <-chan string {
 	return told
 }
 
-// What arrives later is what the client sent, byte for byte, in spite of a kill in between.
+// TestQueuedRequestIsDeliveredUnchanged checks that a delivery equals the client's request byte for byte,
+// also after the proxy was killed.
 func TestQueuedRequestIsDeliveredUnchanged(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
@@ -152,7 +154,8 @@ func TestQueuedRequestIsDeliveredUnchanged(t *testing.T) {
 	}
 }
 
-// While the upstream is well but busy with what has waited, nothing overtakes it.
+// TestQueuePreservesOrder checks that new requests are delivered after queued ones while the healthy
+// upstream works through the queue.
 func TestQueuePreservesOrder(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
@@ -173,7 +176,8 @@ func TestQueuePreservesOrder(t *testing.T) {
 	}
 }
 
-// A client that leaves before it has an answer is owed nothing, but what it was told stands.
+// TestTruncatedUploadIsNotQueued checks that a request whose client disconnects during the upload is not
+// queued, while accepted requests stay queued.
 func TestTruncatedUploadIsNotQueued(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)

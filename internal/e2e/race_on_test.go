@@ -2,5 +2,5 @@
 
 package e2e
 
-// buildFlags make the proxy find its races when the tests look for theirs.
+// buildFlags build the proxy with the race detector when the tests use it.
 var buildFlags = []string{"-race"}

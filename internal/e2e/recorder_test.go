@@ -18,15 +18,16 @@ import (
 	"time"
 )
 
-// recorder is an upstream process that writes down every request before it answers it, so that
-// what it has taken is known whoever is killed. How it answers is in a file, and so outlives it.
+// recorder is an upstream process that records each request in a file before it responds, so that the
+// record survives a kill of any process. The rules for its responses are in a file too, and survive a
+// restart.
 type recorder struct {
 	*upstreamProcess
 	file string
 }
 
-// rule is how a recorder answers the requests that have a text somewhere in them. The
-// first one that fits counts; where none does, the answer is 200 without a body.
+// rule defines the response to requests that contain a text. The first matching rule applies. Without a
+// match the response is 200 without a body.
 type rule struct {
 	In      string
 	Status  int
@@ -35,7 +36,7 @@ type rule struct {
 	Delay   time.Duration
 }
 
-// record is a request that a recorder has had, and what it has answered.
+// record is a request received by a recorder, and the status of the response.
 type record struct {
 	at     time.Time
 	status int
@@ -45,7 +46,7 @@ type record struct {
 
 func (r *record) taken() bool { return r.status < 300 }
 
-// newRecorder returns a recorder that is not started.
+// newRecorder returns a recorder that has not been started.
 func newRecorder(t testing.TB) *recorder {
 	t.Helper()
 	r := &recorder{&upstreamProcess{t: t, address: freeAddress(t)}, filepath.Join(t.TempDir(), "record")}
@@ -79,7 +80,7 @@ func (r *recorder) answer(rules ...rule) {
 
 func rulesOf(file string) string { return file + ".rules" }
 
-// records returns what the recorder has had so far, in all its lives.
+// records returns all requests that the recorder has received, including those before a restart.
 func (r *recorder) records() (all []record) {
 	r.t.Helper()
 	content, err := os.ReadFile(r.file)
@@ -110,7 +111,7 @@ func (r *recorder) records() (all []record) {
 	return all
 }
 
-// bodies returns the bodies of the requests that the recorder has taken.
+// bodies returns the bodies of the requests that were answered with success.
 func (r *recorder) bodies() (all []string) {
 	r.t.Helper()
 	for _, q := range r.records() {
@@ -121,7 +122,7 @@ func (r *recorder) bodies() (all []string) {
 	return all
 }
 
-// serveRecorder is the process.
+// serveRecorder runs the recorder in its process.
 func serveRecorder(address, file string) error {
 	out, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -130,7 +131,7 @@ func serveRecorder(address, file string) error {
 	return http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, err := httputil.DumpRequest(r, true)
 		if err != nil {
-			panic(http.ErrAbortHandler) // whoever has sent it is gone
+			panic(http.ErrAbortHandler) // the client has disconnected
 		}
 		a := ruleFor(file, raw)
 		// One write, so that a kill leaves a whole line or none.
@@ -147,7 +148,7 @@ func serveRecorder(address, file string) error {
 }
 
 func ruleFor(file string, request []byte) rule {
-	text, _ := os.ReadFile(rulesOf(file)) // there may be none
+	text, _ := os.ReadFile(rulesOf(file)) // the file may not exist
 	var rules []rule
 	_ = json.Unmarshal(text, &rules)
 	for _, a := range rules {

@@ -13,18 +13,18 @@ import (
 	"cbproxy/internal/redistest"
 )
 
-// redisPassword must appear nowhere.
+// redisPassword must not appear in any output.
 const redisPassword = "pa55-w0rd"
 
-// redisFault is a way for Redis to fail, and back.
+// redisFault starts and ends one kind of Redis fault.
 type redisFault struct {
 	begin   func(t *testing.T, f *faulty)
 	end     func(t *testing.T, f *faulty)
-	says    string // in the last error
-	working bool   // it goes on working, if badly
+	says    string // text expected in the last error
+	working bool   // Redis stays usable, with degraded service
 }
 
-// faulty is a Redis that fails.
+// faulty is a Redis server that can fail.
 type faulty struct {
 	*redistest.Server
 	relay *redistest.Relay
@@ -85,7 +85,7 @@ var redisFaults = map[string]redisFault{
 			f.do(t, "LPUSH", "circuit_breaker_probe:svc", "x")
 		},
 		end:     func(t *testing.T, f *faulty) { f.do(t, "DEL", "circuit_breaker_probe:svc") },
-		working: true, // until it is needed
+		working: true, // until a command is sent
 	},
 	"nonsense": {
 		begin: func(t *testing.T, f *faulty) {
@@ -110,7 +110,7 @@ var redisFaults = map[string]redisFault{
 	},
 }
 
-// No request ever waits for Redis, and whatever it does is told once.
+// TestRequestsDoNotWaitForRedis checks that no request waits for Redis, and that each fault is logged once.
 func TestRequestsDoNotWaitForRedis(t *testing.T) {
 	t.Parallel()
 	for name, fault := range redisFaults {
@@ -144,7 +144,7 @@ func TestRequestsDoNotWaitForRedis(t *testing.T) {
 			p.quick()
 			p.quick()
 			if s := p.state(); s != "open" && s != "half-open" {
-				t.Errorf("it is %s with a dead upstream", s)
+				t.Errorf("breaker state %s with a dead upstream", s)
 			}
 
 			fault.end(t, f)
@@ -168,7 +168,7 @@ func TestRequestsDoNotWaitForRedis(t *testing.T) {
 
 func (p *proxyProcess) quick() string {
 	p.t.Helper()
-	client := http.Client{Timeout: 900 * time.Millisecond} // less than anything that Redis could be waited for
+	client := http.Client{Timeout: 900 * time.Millisecond} // shorter than every Redis timeout
 	res, err := client.Get(p.data + "/svc")
 	if err != nil {
 		p.t.Fatalf("a request waited: %v", err)
@@ -183,7 +183,7 @@ func (p *proxyProcess) quick() string {
 	return p.state()
 }
 
-// checkSecretNotExposed fails the test if a secret stands anywhere an operator may look.
+// checkSecretNotExposed fails the test if a secret appears in the log, the metrics or the admin API.
 func (p *proxyProcess) checkSecretNotExposed(secret string) {
 	p.t.Helper()
 	places := map[string]string{"log": p.log.String(), "metrics": p.metrics()}
@@ -193,7 +193,7 @@ func (p *proxyProcess) checkSecretNotExposed(secret string) {
 	}
 	for place, text := range places {
 		if strings.Contains(text, secret) {
-			p.t.Errorf("the password stands in the %s", place)
+			p.t.Errorf("the password appears in the %s", place)
 		}
 	}
 }
@@ -210,7 +210,7 @@ func TestRedisIsUsedOnceAvailable(t *testing.T) {
 	eventually(t, "it is told", func() bool { return strings.Contains(p.health().Redis.LastError, "refused") })
 	p.checkSecretNotExposed(redisPassword)
 	server.Restart()
-	// The server knows no such user, so that it refuses; which is another error.
+	// The server rejects the unknown user, which is a different error.
 	eventually(t, "it is told", func() bool { return strings.Contains(p.health().Redis.LastError, "WRONGPASS") })
 	p.checkSecretNotExposed(redisPassword)
 }
@@ -231,7 +231,8 @@ func TestInvalidRedisURLDoesNotLeakPassword(t *testing.T) {
 	}
 }
 
-// A server that takes the password for a command's argument quotes it.
+// TestPasswordInRedisErrorIsRedacted uses a server that parses the password as the argument of a command
+// and quotes it in its error.
 func TestPasswordInRedisErrorIsRedacted(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--rename-command", "AUTH", "", "--rename-command", "HELLO", "")
@@ -240,7 +241,8 @@ func TestPasswordInRedisErrorIsRedacted(t *testing.T) {
 	p.checkSecretNotExposed(redisPassword)
 }
 
-// What is wrong with one service's keys is no other service's loss.
+// TestInvalidKeyOfOneServiceDoesNotAffectOthers checks that invalid Redis data of one service does not
+// affect another service.
 func TestInvalidKeyOfOneServiceDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

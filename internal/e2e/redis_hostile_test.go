@@ -12,13 +12,14 @@ import (
 	"cbproxy/internal/redistest"
 )
 
-// hostileReplies make a client that trusts them allocate without end, recurse without end, or panic.
+// hostileReplies make a client that trusts them allocate or recurse without limit, or panic.
 var hostileReplies = []string{
 	"*1000000000\r\n", "%500000000\r\n", "$1000000000\r\n", "*9223372036854775806\r\n", "$9223372036854775806\r\n", "*0\r\n", "*1\r\n:1\r\n",
 	strings.Repeat("*100000\r\n", 100), strings.Repeat("*1\r\n", 100_000), "+" + strings.Repeat("a", 1<<20) + "\r\n", "*2\r\n+message\r\n:1\r\n",
 }
 
-// A Redis, or a Sentinel, that sends what it likes takes neither the process's memory nor its life.
+// TestMaliciousRedisRepliesDoNotStopProxy checks that malicious replies of a Redis server or a Sentinel
+// neither exhaust the proxy's memory nor crash it.
 func TestMaliciousRedisRepliesDoNotStopProxy(t *testing.T) {
 	t.Parallel()
 	for name, path := range map[string]string{"alone": "", "Sentinel": "?master_name=main"} {
@@ -28,7 +29,7 @@ func TestMaliciousRedisRepliesDoNotStopProxy(t *testing.T) {
 			var server *redistest.Scripted
 			server = redistest.StartScripted(t, nil, func(command []string) string {
 				n := sent.Add(1)
-				if n%2 == 0 && strings.EqualFold(command[len(command)-1], "main") { // or the Sentinel would never be subscribed to
+				if n%2 == 0 && strings.EqualFold(command[len(command)-1], "main") { // the proxy subscribes to the Sentinel only after a valid reply
 					host, port, _ := net.SplitHostPort(server.Address())
 					return "*2\r\n+" + host + "\r\n+" + port + "\r\n"
 				}
@@ -53,7 +54,7 @@ routes:
 	}
 }
 
-// peakMemory returns the most bytes that a process has had in memory.
+// peakMemory returns the peak resident memory of a process in bytes.
 func peakMemory(t *testing.T, pid int) int64 {
 	t.Helper()
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")

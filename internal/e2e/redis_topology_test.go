@@ -7,7 +7,7 @@ import (
 	"cbproxy/internal/redistest"
 )
 
-// After a failover the fleet goes on with the new master.
+// TestSentinelFailover checks that the fleet uses the new master after a failover.
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
 	master := redistest.Start(t)
@@ -40,7 +40,8 @@ func TestSentinelFailover(t *testing.T) {
 	})
 }
 
-// In a cluster each key may be on another node, may be moved, and may be lost with its node.
+// TestRedisCluster checks a fleet on a cluster whose keys are on several nodes, move between nodes, and are
+// lost with a node.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
@@ -66,7 +67,7 @@ func TestRedisCluster(t *testing.T) {
 		owner := cluster.Owner(key)
 		for _, node := range cluster.Nodes {
 			if node != owner {
-				cluster.Move(key, node) // from now on the client is told MOVED
+				cluster.Move(key, node) // the client receives MOVED from now on
 				break
 			}
 		}
@@ -82,7 +83,7 @@ func TestRedisCluster(t *testing.T) {
 	u.kill()
 	fleet[0].quick()
 	if s := fleet[0].quick(); s != "open" {
-		t.Errorf("without the node of its key it is %s", s)
+		t.Errorf("breaker state %s without the node of its key", s)
 	}
 	eventually(t, "it is told", func() bool { fleet[0].quick(); return !fleet[0].health().Redis.Up })
 	u.start()

@@ -200,7 +200,7 @@ func TestFullDiskIsReportedAndTolerated(t *testing.T) {
 	disk := smallDisk(t, "1m")
 	p := startProxyIn(t, disk, deadUpstream)
 	ballast := filepath.Join(disk, "ballast")
-	_ = os.WriteFile(ballast, make([]byte, 1<<20), 0o600) // as much as there is room for
+	_ = os.WriteFile(ballast, make([]byte, 1<<20), 0o600) // fills the disk
 	confirmed := 0
 	for range 40 {
 		for _, order := range []string{`{"state":"open","reason":"` + strings.Repeat("x", 900) + `"}`, `{"state":"closed","reason":"` + strings.Repeat("y", 900) + `"}`} {
