@@ -128,8 +128,8 @@ func TestReloadKeepsCountsAndOpenings(t *testing.T) {
 	eventually(t, "the opening is over", func() bool { return p.health().Services["svc"].State == "half-open" })
 }
 
-// Twenty edits a second, for some seconds, that add and remove a service and change the
-// other's timeout, under load: not one request may notice.
+// TestReloadsUnderLoadFailNoRequests reloads twenty times a second under load, adding and removing a
+// service and changing the other's timeout. No request may fail.
 func TestReloadsUnderLoadFailNoRequests(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)

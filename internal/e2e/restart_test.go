@@ -13,8 +13,8 @@ import (
 
 const deadUpstream = `routes: {svc: {prefix: /svc, upstream: "http://127.0.0.1:1", breaker: {fail_max: 2, recovery_timeout: 60}}}` + "\n"
 
-// open opens the breaker of svc by failures, and waits until that is on the disk: the history
-// is written after the state.
+// open opens the breaker of svc by failures and waits until the history is on disk, which is written after
+// the state.
 func (p *proxyProcess) open() service {
 	p.t.Helper()
 	before := len(p.history("svc"))
@@ -23,7 +23,7 @@ func (p *proxyProcess) open() service {
 	return p.health().Services["svc"]
 }
 
-// sameOpening fails the test unless an opening goes on as it was.
+// sameOpening fails the test unless both services have the same opening.
 func sameOpening(t *testing.T, before, after service) {
 	t.Helper()
 	if after.State != "open" || after.RetryAt == nil || after.RetryAt.Sub(*before.RetryAt).Abs() > 50*time.Millisecond ||
@@ -58,8 +58,8 @@ func TestOpenStateSurvivesRestart(t *testing.T) {
 	}
 }
 
-// An opening that has grown with its failed recoveries is as long after a restart, and so is the
-// next one.
+// TestBackoffSurvivesRestart checks that an opening extended by failed recoveries keeps its length after a
+// restart, and so does the next one.
 func TestBackoffSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, `routes: {svc: {prefix: /svc, upstream: "http://127.0.0.1:1", breaker: {fail_max: 1, recovery_timeout: 0.2,
@@ -109,7 +109,8 @@ routes:
 	eventually(t, "the brief one ends", func() bool { return p.health().Services["brief"].Forced == nil })
 }
 
-// A breaker whose time was up while the proxy was down is probed, and not simply closed.
+// TestOpeningExpiredDuringDowntimeIsProbed checks that such a breaker is half-open after the restart, not
+// closed.
 func TestOpeningExpiredDuringDowntimeIsProbed(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
@@ -120,7 +121,7 @@ func TestOpeningExpiredDuringDowntimeIsProbed(t *testing.T) {
 	p.signal(syscall.SIGKILL)
 	p.wait()
 	u.resume()
-	time.Sleep(time.Until(*before.RetryAt)) // nobody is there to tell when
+	time.Sleep(time.Until(*before.RetryAt)) // the proxy is down when the opening expires
 	p.start()
 	if r := p.get("/svc"); r.status != 200 || r.state() != "half-open" {
 		t.Errorf("the first request: %+v", r)
@@ -130,7 +131,8 @@ func TestOpeningExpiredDuringDowntimeIsProbed(t *testing.T) {
 	}
 }
 
-// The end of an opening that goes on is as the configuration says now.
+// TestShorterRecoveryTimeoutAppliesAfterRestart checks that the current configuration determines the end of
+// a restored opening.
 func TestShorterRecoveryTimeoutAppliesAfterRestart(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, deadUpstream)
@@ -194,7 +196,8 @@ func TestStoreInUseIsReported(t *testing.T) {
 	p.open() // the first one goes on
 }
 
-// A full disk costs nothing but what would be kept, and that only until there is room.
+// TestFullDiskIsReportedAndTolerated checks that a full disk prevents only persistence, and only until
+// space is available.
 func TestFullDiskIsReportedAndTolerated(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "1m")

@@ -12,7 +12,7 @@ import (
 	"cbproxy/internal/redistest"
 )
 
-// What SECURITY.md says that a test holds is held by a test.
+// TestSecurityPageNamesRealTests checks that each test named in SECURITY.md exists.
 func TestSecurityPageNamesRealTests(t *testing.T) {
 	t.Parallel()
 	there := map[string]bool{}
@@ -50,7 +50,8 @@ func securityPage(t *testing.T) string {
 	return string(content)
 }
 
-// With the rights that SECURITY.md gives to Redis' user, and no others, a fleet shares what it knows and what it has queued.
+// TestRedisUserNeedsOnlyDocumentedRights checks that a fleet shares its state and its queue with only the
+// rights that SECURITY.md gives to the Redis user.
 func TestRedisUserNeedsOnlyDocumentedRights(t *testing.T) {
 	t.Parallel()
 	rule := regexp.MustCompile(`(?m)^ACL SETUSER cbproxy on >… (.*)$`).FindStringSubmatch(securityPage(t))
@@ -85,7 +86,8 @@ fallbacks: {f: {try: [queue], queue: {}}}
 	}
 }
 
-// A client that gets no fallback is told what is wrong, and not where.
+// TestResponsesDoNotLeakUpstreamAddresses checks that an error response without a fallback does not contain
+// the upstream's address.
 func TestResponsesDoNotLeakUpstreamAddresses(t *testing.T) {
 	t.Parallel()
 	dead := freeAddress(t)
@@ -105,7 +107,7 @@ routes: {svc: {prefix: /svc, upstream: "http://`+dead+`/hidden"}}
 	}
 }
 
-// Who asks can't make series of metrics.
+// TestMetricsContainNoRequestData checks that clients cannot create metric series.
 func TestMetricsContainNoRequestData(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
@@ -124,6 +126,6 @@ func TestMetricsContainNoRequestData(t *testing.T) {
 		_ = read(t, res, err)
 	}
 	if metrics := p.metrics(); strings.Contains(strings.ToLower(metrics), marker) || !strings.Contains(metrics, `service="svc"`) {
-		t.Errorf("the metrics tell what was asked: %s", metrics)
+		t.Errorf("the metrics contain request data: %s", metrics)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// inFlight starts a request and waits until the proxy has it.
+// inFlight starts a request and waits until the proxy has received it.
 func inFlight(t *testing.T, p *proxyProcess, path string) <-chan response {
 	t.Helper()
 	answered := make(chan response, 1)

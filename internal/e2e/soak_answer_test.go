@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// question is a request of the soak, and what became of it.
+// question is a request of the soak test with its result.
 type question struct {
 	id       uint64
 	route    *soakRoute
@@ -38,7 +38,7 @@ func (q *question) String() string {
 	return fmt.Sprintf("#%d %s %s of %s at instance %d", q.id, q.method, q.target, q.route.service, q.instance)
 }
 
-// certain reports whether the client knows what the proxy did.
+// certain reports whether the client knows how the proxy handled the request.
 func (q *question) certain() bool { return !q.left && !q.disturbed }
 
 // The reasons with which a request is not even tried, and those after which it may have been.
@@ -58,7 +58,7 @@ const (
 	classCancelled class = "cancelled"
 )
 
-// checkSignallingFields checks the signalling fields of a routed response.
+// checkSignallingFields checks the X-Circuit-Breaker and Retry-After fields of a routed response.
 func (q *question) checkSignallingFields(h http.Header) error {
 	if v := h["X-Circuit-Breaker-Service"]; len(v) != 1 || v[0] != q.route.service {
 		return fmt.Errorf("X-Circuit-Breaker-Service is %q", v)
@@ -218,7 +218,7 @@ func (q *question) checkProblem(res *http.Response, body string) (class, error) 
 	return "", fmt.Errorf("status %d: %s", res.StatusCode, body)
 }
 
-// problemOf checks that a response is a problem that tells nothing it should not.
+// problemOf checks that a response is a valid problem document without the upstream's address.
 func problemOf(res *http.Response, body string) error {
 	var p struct {
 		Type, Title, Detail string

@@ -169,7 +169,7 @@ func (s *soak) killOne(r *rand.Rand) (end func()) {
 	}
 }
 
-// interfere is an operator who forces a breaker, for one instance or all of them.
+// interfere forces a breaker of one instance or of all instances.
 func (s *soak) interfere(r *rand.Rand) (end func()) {
 	p := s.fleet[r.IntN(len(s.fleet))]
 	services := []string{"rag_service", "rule_generation_service", "notifier_service", "vms_service", "prediction_service", "media", "backup"}

@@ -54,7 +54,7 @@ func (c *client) uploadFaulty(q *question, rest string, half bool) {
 	}
 }
 
-// abandon leaves in the middle of an upload.
+// abandon disconnects during an upload.
 func (c *client) abandon(q *question) {
 	q.faulty, q.left = true, true
 	body, end := io.Pipe()
@@ -85,7 +85,7 @@ var rudenesses = []invalidRequest{
 	{"nonsense of more bytes than the preface of HTTP/2\r\n\r\n", 400},
 }
 
-// sendInvalid sends what the proxy has to refuse by itself.
+// sendInvalid sends requests that the proxy must reject itself.
 func (c *client) sendInvalid() {
 	rude := rudenesses[c.IntN(len(rudenesses))]
 	q := &question{route: soakRoutes["media"], instance: c.p.n}

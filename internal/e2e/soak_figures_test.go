@@ -162,7 +162,7 @@ func (s *soak) checkLeaks() {
 	}
 }
 
-// logProgress says every ten seconds how it goes, until stop is called.
+// logProgress logs progress every ten seconds until stop is called.
 func (s *soak) logProgress() (stop func()) {
 	done, told := make(chan struct{}), make(chan struct{})
 	begin := time.Now()

@@ -92,7 +92,7 @@ func (s *soak) random(purpose string, n int) *rand.Rand {
 	return rand.New(rand.NewPCG(s.seed, h))
 }
 
-// complain notes what must not be, and shows the first of each kind.
+// complain counts a violation and reports the first of each kind.
 func (s *soak) complain(kind, format string, args ...any) {
 	n, _ := s.complaints.LoadOrStore(kind, new(atomic.Int64))
 	if n.(*atomic.Int64).Add(1) <= 5 {
@@ -113,10 +113,9 @@ func (s *soak) within(what string, done func() string) {
 	}
 }
 
-// A fleet under load of every kind, while upstreams die, Redis goes away, configurations are edited,
-// instances are killed and operators interfere: no answer is out of order, nothing that was
-// accepted is lost, what is counted adds up, and in each quiet spell everything recovers and
-// nothing is left over.
+// TestSoak runs a fleet under load while upstreams and instances are killed, Redis fails, configurations
+// are edited and operators force breakers. Responses must be valid, no accepted request may be lost, and
+// counters must match. Without faults the fleet must recover and release all resources.
 func TestSoak(t *testing.T) {
 	if *soakFor == 0 {
 		t.Skip("it lasts for as long as -soak says")

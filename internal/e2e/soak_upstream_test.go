@@ -178,7 +178,7 @@ func writeMalformedResponse(w http.ResponseWriter) {
 	_ = c.Close()
 }
 
-// delayResponse takes its time, often more than the proxy gives it.
+// delayResponse waits, often longer than the proxy's timeout.
 func (s *soakServer) delayResponse(r *http.Request) {
 	select {
 	case <-time.After(time.Duration(rand.IntN(2500)) * time.Millisecond):

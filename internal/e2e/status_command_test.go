@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// tell runs a command that talks to p with the right token.
+// tell runs a command against p with a valid token.
 func (p *proxyProcess) tell(t *testing.T, args ...string) (status int, out, errors string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "token")
@@ -24,7 +24,7 @@ func (p *proxyProcess) tell(t *testing.T, args ...string) (status int, out, erro
 	return run(t, append(args, "--admin", p.admin, "--token-file", file)...)
 }
 
-// deadRoute is a service of priority 1 and one of priority 3, whose upstreams are not there.
+// deadRoute returns the configuration of two services, of priority 1 and 3, whose upstreams are down.
 func deadRoute(t *testing.T) string {
 	return "routes: {rag_service: {upstream: 'http://" + freeAddress(t) + "', breaker: {fail_max: 2, recovery_timeout: 10m}},\n" +
 		"  vms_service: {upstream: 'http://" + freeAddress(t) + "'}}\n"

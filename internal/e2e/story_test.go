@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// What the README promises for the first minute.
+// TestUpstreamFailsAndRecovers checks the behaviour that the README describes for the first minute.
 func TestUpstreamFailsAndRecovers(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	p := startProxy(t, "routes: {rag_service: {upstream: "+u.url()+"}}\n",
 		"CIRCUIT_BREAKER_RAG_FAIL_MAX=3", "CIRCUIT_BREAKER_RAG_RECOVERY_TIMEOUT=2")
 	if r := p.get("/rag/a%2Fb?q=%"); r.status != 200 || r.state() != "closed" || !strings.Contains(r.body, `"target":"/a%2Fb?q=%"`) {
-		t.Fatalf("while all is well: %+v", r)
+		t.Fatalf("with a healthy upstream: %+v", r)
 	} else if r.header.Get("X-Fallback") != "" || len(r.header.Values("X-Circuit-Breaker-State")) != 1 {
 		t.Errorf("the upstream's copies of the proxy's fields came through: %v", r.header)
 	}
@@ -70,7 +70,8 @@ func TestUpstreamFailsAndRecovers(t *testing.T) {
 	}
 }
 
-// A paused process accepts connections and says nothing: the caller must not wait for it.
+// TestPausedUpstreamTimesOutAndRecovers checks that requests time out if a paused process accepts
+// connections without responding.
 func TestPausedUpstreamTimesOutAndRecovers(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)

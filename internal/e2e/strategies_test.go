@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// fallbackRoute is a service svc with a fallback of its own.
+// fallbackRoute returns the configuration of a service svc with its own fallback.
 func fallbackRoute(u *upstreamProcess, try, options string) string {
 	return fmt.Sprintf(`routes: {svc: {prefix: /svc, upstream: %s, timeout: 5, breaker: {fail_max: 2, recovery_timeout: 60}}}
 fallbacks: {svc: {when: [open, connect, timeout, reset, status], try: [%s], %s}}
 `, u.url(), try, options)
 }
 
-// fellBack fails the test unless a strategy has answered with the given status.
+// fellBack fails the test unless the strategy responded with the given status.
 func (r response) fellBack(t *testing.T, strategy string, status int) {
 	t.Helper()
 	if r.status != status || r.header.Get("X-Fallback") != strategy {
@@ -39,7 +39,7 @@ func TestCacheAnswersWhenUpstreamIsDown(t *testing.T) {
 	p.send("GET", "/svc/mine", "", "Authorization", "alice")
 	p.send("POST", "/svc/ask", "question=1")
 	u.kill()
-	p.replace(strings.Replace(config, "timeout: 5", "timeout: 6", 1)) // what was learnt survives it
+	p.replace(strings.Replace(config, "timeout: 5", "timeout: 6", 1)) // the cache survives the reload
 	eventually(t, "the edit is in force", func() bool { return p.timeout() == 6 })
 	for _, state := range []string{"closed", "closed", "open"} {
 		r := p.get("/svc/a?b=%")
@@ -143,7 +143,8 @@ func TestTemplateAnswers(t *testing.T) {
 	}
 }
 
-// The strategies are asked in their order, until one has an answer.
+// TestStrategiesAreTriedInOrder checks that strategies are tried in the configured order until one has a
+// response.
 func TestStrategiesAreTriedInOrder(t *testing.T) {
 	t.Parallel()
 	u, second := startRecorder(t), newRecorder(t)

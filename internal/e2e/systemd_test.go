@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// The unit is one that systemd understands, and leaves the proxy little that it could do harm
-// with: an exposure of 2 at most, of 10, as systemd itself rates it.
+// TestSystemdUnitIsValidAndConfined checks that systemd accepts the unit and rates its exposure at 2 of 10
+// or less.
 func TestSystemdUnitIsValidAndConfined(t *testing.T) {
 	t.Parallel()
 	analyze, err := exec.LookPath("systemd-analyze")
@@ -41,7 +41,8 @@ func TestSystemdUnitIsValidAndConfined(t *testing.T) {
 	}
 }
 
-// The unit counts as started once the proxy is ready, and as failed at once when it has ended.
+// TestSystemdUnitIsStartedWhenTheProxyIsReady checks that the unit counts as started once the proxy is
+// ready, and as failed immediately if the proxy exits.
 func TestSystemdUnitIsStartedWhenTheProxyIsReady(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile("../../deploy/cbproxy.service")
@@ -63,7 +64,7 @@ func TestSystemdUnitIsStartedWhenTheProxyIsReady(t *testing.T) {
 		defer overdue.Stop()
 		out, err := wait.CombinedOutput()
 		if err != nil && wait.ProcessState.ExitCode() < 0 {
-			t.Errorf("it waits for ever: %s", out)
+			t.Errorf("ExecStartPost does not end: %s", out)
 		}
 		return err == nil, string(out)
 	}
@@ -76,7 +77,8 @@ func TestSystemdUnitIsStartedWhenTheProxyIsReady(t *testing.T) {
 	}
 }
 
-// The token that the unit is given is where its header says, in the unit and for whoever checks the file.
+// TestSystemdUnitPassesTokenToProxy checks that the token is at the path documented in the unit's header,
+// both in the unit and for the check command.
 func TestSystemdUnitPassesTokenToProxy(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile("../../deploy/cbproxy.service")

@@ -2,7 +2,8 @@ package e2e
 
 import "testing"
 
-// The target reaches the upstream byte for byte, but for the prefix.
+// TestTargetReachesTheUpstreamUnchanged checks that the upstream receives the target byte for byte, without
+// the prefix.
 func TestTargetReachesTheUpstreamUnchanged(t *testing.T) {
 	t.Parallel()
 	u := startWireUpstream(t, say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true))
@@ -33,7 +34,8 @@ func TestTargetReachesTheUpstreamUnchanged(t *testing.T) {
 	}
 }
 
-// A path that other readers take for another one reaches nobody.
+// TestPathTraversalIsRejected checks that no upstream receives a path that other parsers may resolve to one
+// outside its prefix.
 func TestPathTraversalIsRejected(t *testing.T) {
 	t.Parallel()
 	u := startWireUpstream(t, say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true))

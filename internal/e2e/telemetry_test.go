@@ -61,7 +61,8 @@ func TestTracesAndMetricsReachACollector(t *testing.T) {
 	}
 }
 
-// checkExported: the metrics are those of /metrics, and the histogram leads to the trace.
+// checkExported checks that the exported metrics equal those of /metrics, and that exemplars refer to the
+// trace.
 func checkExported(t *testing.T, c *collector) {
 	t.Helper()
 	exported, traces := c.metrics, map[string]bool{}
@@ -141,7 +142,7 @@ func TestConsoleShowsSpans(t *testing.T) {
 	}
 }
 
-// A collector that takes connections and never answers is none of the callers' business.
+// TestDeadCollectorDoesNotDelayRequests uses a collector that accepts connections and never responds.
 func TestDeadCollectorDoesNotDelayRequests(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
 	if err != nil {
@@ -177,7 +178,8 @@ func TestInvalidTelemetryConfigFailsStart(t *testing.T) {
 	}
 }
 
-// What is delivered later is still a part of its request's trace, also by another process.
+// TestQueuedDeliveryContinuesTrace checks that a later delivery is part of the request's trace, even if
+// another process delivers it.
 func TestQueuedDeliveryContinuesTrace(t *testing.T) {
 	c, r := startCollector(t), startRecorder(t)
 	p := startProxyIn(t, t.TempDir(), queueRoute(r.upstreamProcess, ""), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="+c.http+"/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=50")

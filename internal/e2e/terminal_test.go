@@ -14,8 +14,8 @@ import (
 	"github.com/creack/pty"
 )
 
-// terminal is a window with a command in it. It does what the command tells it to: it knows line ends,
-// colours, going home and clearing, and goes on in the next line behind the last column.
+// terminal is an emulated terminal window that runs a command. It supports line ends, colours, cursor home,
+// clearing and line wrap.
 type terminal struct {
 	t       testing.TB
 	file    *os.File // what the user types and sees
@@ -33,7 +33,7 @@ type terminal struct {
 	pending       []byte
 }
 
-// startTerminal runs a cbproxy command in a window.
+// startTerminal runs a cbproxy command in a terminal window.
 func startTerminal(t testing.TB, columns, rows int, environment []string, args ...string) *terminal {
 	t.Helper()
 	s := &terminal{t: t, gone: make(chan struct{}), command: exec.Command(binary, args...)}
@@ -94,7 +94,7 @@ func (s *terminal) interrupt() int {
 		s.t.Fatal(err)
 	}
 	<-s.gone
-	_ = s.command.Wait() // the status tells
+	_ = s.command.Wait() // the exit status is checked instead
 	return s.command.ProcessState.ExitCode()
 }
 
@@ -105,7 +105,7 @@ func (s *terminal) Write(p []byte) (int, error) {
 	s.raw = append(s.raw, p...)
 	s.pending = append(s.pending, p...)
 	for len(s.pending) > 0 {
-		n := s.obey(s.pending)
+		n := s.execute(s.pending)
 		if n == 0 {
 			break // the rest is still to come
 		}
@@ -114,8 +114,8 @@ func (s *terminal) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// obey does what the first character or sequence says, and returns its length.
-func (s *terminal) obey(p []byte) int {
+// execute executes the first character or control sequence and returns its length.
+func (s *terminal) execute(p []byte) int {
 	switch p[0] {
 	case '\r':
 		s.x = 0

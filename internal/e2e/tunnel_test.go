@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// A tunnel is a request in flight like any other: a shutdown gives it shutdown_timeout.
+// TestShutdownWaitsForTunnel checks that a shutdown gives a tunnel shutdown_timeout to finish, like any
+// other request.
 func TestShutdownWaitsForTunnel(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
@@ -44,7 +45,7 @@ func TestShutdownWaitsForTunnel(t *testing.T) {
 	}
 }
 
-// A tunnel that never ends is cut when shutdown_timeout has passed.
+// TestShutdownTimeoutClosesTunnel checks that an open tunnel is closed after shutdown_timeout.
 func TestShutdownTimeoutClosesTunnel(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Whatever clients do with their uploads, a breaker that opens at the first failure stays
-// closed.
+// TestClientErrorsDoNotOpenBreaker checks that failed uploads do not open a breaker that opens at the first
+// failure.
 func TestClientErrorsDoNotOpenBreaker(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
@@ -69,8 +69,8 @@ func TestClientErrorsDoNotOpenBreaker(t *testing.T) {
 	}
 }
 
-// An upstream that refuses an upload while it is still coming has answered: the client gets
-// that answer every time, and the upstream has not failed.
+// TestEarlyResponseToLargeUploadIsForwarded checks that the client always gets a response sent during its
+// upload, and that this is no upstream failure.
 func TestEarlyResponseToLargeUploadIsForwarded(t *testing.T) {
 	t.Parallel()
 	u := startWireUpstream(t, say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig", false))
@@ -85,9 +85,8 @@ func TestEarlyResponseToLargeUploadIsForwarded(t *testing.T) {
 	eventually(t, "all are counted as successes", func() bool { return p.requests("svc")["success"] == 10 })
 }
 
-// An upstream that dies while an upload is under way has failed, also if the client happens
-// to be pausing: that client is answered at once and not when the timeout has passed, and
-// is not told that it is to blame.
+// TestUpstreamCrashDuringPausedUploadCountsAsFailure checks that such a crash is an upstream failure, and
+// that the client gets a response immediately, before the timeout, which does not report a client error.
 func TestUpstreamCrashDuringPausedUploadCountsAsFailure(t *testing.T) {
 	t.Parallel()
 	for name, head := range map[string]string{

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// serveUpstream is an upstream process. What it does is in the path.
+// serveUpstream runs an upstream process. The request path selects its behaviour.
 func serveUpstream(address string) error {
 	var requests atomic.Int64
 	mux := http.NewServeMux()
@@ -44,7 +44,7 @@ func serveUpstream(address string) error {
 	return http.ListenAndServe(address, mux)
 }
 
-// streamEvents sends an event for each byte of the request's body, as it comes.
+// streamEvents sends an event for each byte of the request body as it arrives.
 func streamEvents(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	_ = control.EnableFullDuplex()
@@ -60,7 +60,7 @@ func streamEvents(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// echoSocket switches to a protocol that says everything back.
+// echoSocket switches to a protocol that echoes all data.
 func echoSocket(w http.ResponseWriter, r *http.Request) {
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -116,7 +116,7 @@ func (u *upstreamProcess) kill() {
 	_ = u.command.Wait()
 }
 
-// pause stops the process: its sockets stay open, and it says nothing.
+// pause stops the process. Its sockets stay open, and it does not respond.
 func (u *upstreamProcess) pause() {
 	u.t.Helper()
 	pid := u.command.Process.Pid
@@ -146,7 +146,7 @@ var givenPorts = func() *atomic.Int64 {
 	return n
 }()
 
-// freeAddress returns a loopback address that nobody listens on, and that no other call returns.
+// freeAddress returns an unused loopback address that no other call returns.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range ports {

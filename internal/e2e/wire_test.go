@@ -11,8 +11,7 @@ import (
 	"testing"
 )
 
-// wireUpstream is an upstream whose answers are bytes of a test's own choice, and which
-// records every request line that it sees.
+// wireUpstream is an upstream that sends raw responses given by a test, and records each request line.
 type wireUpstream struct {
 	address string
 
@@ -92,7 +91,7 @@ func (u *wireUpstream) seen() []string {
 	return slices.Clone(u.lines)
 }
 
-// last returns the newest request line.
+// last returns the latest request line.
 func (u *wireUpstream) last() string {
 	lines := u.seen()
 	if len(lines) == 0 {
@@ -101,7 +100,7 @@ func (u *wireUpstream) last() string {
 	return lines[len(lines)-1]
 }
 
-// say returns an answer that is always the same bytes.
+// say returns a handler that always writes the same bytes.
 func say(answer string, keep bool) func(net.Conn, *http.Request, *bufio.Reader) bool {
 	return func(c net.Conn, _ *http.Request, _ *bufio.Reader) bool {
 		_, err := io.WriteString(c, answer)
@@ -109,7 +108,7 @@ func say(answer string, keep bool) func(net.Conn, *http.Request, *bufio.Reader) 
 	}
 }
 
-// ask sends raw bytes on a connection of its own and returns the one answer to them.
+// ask sends raw bytes on a new connection and returns the response.
 func (p *proxyProcess) ask(raw string) response {
 	p.t.Helper()
 	c, r := p.dial()
