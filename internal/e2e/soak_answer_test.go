@@ -17,21 +17,21 @@ type question struct {
 	route    *soakRoute
 	instance int
 	method   string
-	target   string // as the upstream gets it
+	target   string // as received by the upstream
 	tenant   string // the Authorization field
 	sum      uint32 // of the body
 	key      string // the Idempotency-Key
 	lines    int    // that the upstream's answer has
-	cuttable bool   // the answer is passed on before it is whole
-	faulty   bool   // the request itself is wrong
+	cuttable bool   // the response is streamed before it is complete
+	faulty   bool   // the request is invalid
 	from     string // who asks, for the order of what is queued
 
-	left      bool // the client did not wait for the answer
-	disturbed bool // the instance was not up all the time
-	status    int  // 0: there was no answer
+	left      bool // the client disconnected before the response
+	disturbed bool // the instance was down at some time during the request
+	status    int  // 0: no response
 	strategy  string
 	reason    string
-	broken    bool // the answer was not whole
+	broken    bool // the response was incomplete
 }
 
 func (q *question) String() string {
@@ -48,7 +48,7 @@ var (
 	stateSet = []string{"closed", "open", "half-open"}
 )
 
-// class is how an answer must be counted by the proxy.
+// class is how the proxy must count a response.
 type class string
 
 const (
@@ -74,7 +74,7 @@ func (q *question) checkSignallingFields(h http.Header) error {
 	return nil
 }
 
-// judge returns how a whole answer counts, and what is wrong with it.
+// judge returns the class of a complete response, and an error if it is invalid.
 func (q *question) judge(res *http.Response, body string) (class, error) {
 	h := res.Header
 	q.status = res.StatusCode
@@ -177,7 +177,7 @@ func (q *question) checkLines(body string, anybodys bool) error {
 
 func (q *question) checkUpstream(res *http.Response, body string) (class, error) {
 	if res.Header.Get(soakID) != strconv.FormatUint(q.id, 10) || res.Header["X-Fallback-Reason"] != nil {
-		return "", fmt.Errorf("an answer of nobody: status %d, %v", res.StatusCode, res.Header)
+		return "", fmt.Errorf("response of unknown origin: status %d, %v", res.StatusCode, res.Header)
 	}
 	if q.faulty {
 		return "", errors.New("the upstream has answered to a request that never was whole")
@@ -203,7 +203,7 @@ func (q *question) checkProblem(res *http.Response, body string) (class, error) 
 	}
 	state := res.Header.Get("X-Circuit-Breaker-State")
 	switch s := res.StatusCode; {
-	case q.faulty && slices.Contains(problemStatuses, s), s == http.StatusRequestTimeout && q.method == http.MethodPost: // a client that gets no processor time is slow
+	case q.faulty && slices.Contains(problemStatuses, s), s == http.StatusRequestTimeout && q.method == http.MethodPost: // a client without CPU time is slow
 		return classCancelled, nil
 	case len(q.route.try) > 0:
 		return "", fmt.Errorf("status %d where a fallback applies: %s", s, body)

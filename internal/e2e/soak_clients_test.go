@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// readSlowly takes a long answer piece by piece, and sometimes stops for longer than a proxy
-// waits. What comes must be the answer, and if that breaks off it must not look like the end.
+// readSlowly reads a long response in pieces, with pauses that may exceed the proxy's write timeout. The
+// content must be correct, and a truncated response must not look complete.
 func (c *client) readSlowly() {
 	q := c.question("media", http.MethodGet)
 	q.lines, q.cuttable = 10_000, true
@@ -44,7 +44,7 @@ func (c *client) readSlowly() {
 	c.pause(100 * time.Millisecond)
 }
 
-// follow reads server-sent events, and sometimes leaves in the middle.
+// follow reads server-sent events and sometimes disconnects early.
 func (c *client) follow() {
 	q := c.question("media", http.MethodGet)
 	n := 5 + c.IntN(60)
@@ -242,7 +242,7 @@ func (c *client) talk() {
 			return
 		}
 		if _, err := io.ReadFull(r, heard); err != nil {
-			return // the upstream or the proxy is gone
+			return // the upstream or the proxy is down
 		}
 		if string(heard) != said {
 			c.s.complain("out of order", "%v: said %q, heard %q", q, said, heard)

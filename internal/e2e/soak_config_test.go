@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// soakRoute is what a caller may expect of a route.
+// soakRoute is what a client may expect of a route.
 type soakRoute struct {
 	service, prefix string
 	upstream        string // the name of its upstream
@@ -16,8 +16,8 @@ type soakRoute struct {
 	status          bool     // it answers for failing statuses as well
 	fields          []string // of its static answer
 	retries         int      // of a GET
-	exact           bool     // nobody who leaves, or is cut off, uses it: what is counted adds up
-	endless         bool     // operators hold it open without an end
+	exact           bool     // no client disconnects on this route, so counters match exactly
+	endless         bool     // operators force it open indefinitely
 }
 
 // The routes of the soak by service: the five that are built in, and what those don't show.
@@ -91,7 +91,7 @@ $EXTRAfallbacks:
 	return text
 }
 
-// faultyConfig is one that must be refused.
+// faultyConfig returns a configuration that must be rejected.
 func (s *soak) faultyConfig(r *rand.Rand, n int) string {
 	text := s.config(n)
 	switch r.IntN(4) {

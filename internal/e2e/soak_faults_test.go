@@ -27,7 +27,7 @@ func (f *faultCount) add(kind string) {
 	f.by[kind]++
 }
 
-// storm lets faults of all kinds happen at once, and ends them.
+// storm runs faults of all kinds concurrently for the given time, then ends them.
 func (s *soak) storm(spell int, length time.Duration) {
 	stop := make(chan struct{})
 	var troublemakers sync.WaitGroup
@@ -54,7 +54,7 @@ func (s *soak) storm(spell int, length time.Duration) {
 	troublemakers.Wait()
 }
 
-// rest waits up to most, and reports whether the storm goes on.
+// rest waits up to most, and reports whether faults continue.
 func rest(stop <-chan struct{}, r *rand.Rand, most time.Duration) bool {
 	select {
 	case <-stop:
@@ -101,7 +101,8 @@ func (s *soak) startRedisFault(r *rand.Rand) (end func()) {
 	return s.redis.Restart
 }
 
-// edit gives an instance another configuration, or one with faults, which must change nothing.
+// edit replaces an instance's configuration with a valid or an invalid one. An invalid one must have no
+// effect.
 func (s *soak) edit(r *rand.Rand) (end func()) {
 	p := s.fleet[r.IntN(len(s.fleet))]
 	n := int(s.version.Add(1))
@@ -147,7 +148,7 @@ func unless(holds bool, format string, args ...any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// killOne ends an instance, with or without a warning, and starts it again.
+// killOne kills or stops an instance and starts it again.
 func (s *soak) killOne(r *rand.Rand) (end func()) {
 	p := s.fleet[soakElders+r.IntN(soakFleet-soakElders)]
 	p.busy.Lock()
@@ -188,8 +189,8 @@ func (s *soak) interfere(r *rand.Rand) (end func()) {
 	}
 }
 
-// order reports whether an operator's order was carried out. A fleet can't be told while Redis is
-// away, and an instance not while it is down.
+// order reports whether a force-state request succeeded. It may fail for a fleet while Redis is down, and
+// for an instance while it is down.
 func (s *soak) order(p *soakProxy, service string, order map[string]string) bool {
 	body, err := json.Marshal(order)
 	if err != nil {

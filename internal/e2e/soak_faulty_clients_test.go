@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// upload sends long bodies, some of which are wrong, or end early.
+// upload sends long bodies, some of which are invalid or truncated.
 func (c *client) upload() {
 	defer c.pause(60 * time.Millisecond)
 	service := []string{"media", "notifier_service"}[c.IntN(2)]
@@ -34,7 +34,7 @@ func (c *client) upload() {
 	}
 }
 
-// chunked hides how long a body is.
+// chunked hides the length of a body, so that it is sent chunked.
 func chunked(body []byte) io.Reader { return io.MultiReader(bytes.NewReader(body)) }
 
 func (c *client) uploadFaulty(q *question, rest string, half bool) {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// figures are what was measured in the quiet spells.
+// figures are the measurements taken while no fault is active.
 type figures struct {
 	samples [soakElders][]footprint
 	redis   []redisSample
@@ -74,7 +74,7 @@ func (s *soak) measure() {
 	}
 }
 
-// alone is a client that leaves no connection behind.
+// alone is a client that closes its connections after each request.
 var alone = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // least is the least of some moments: what asks Redis and such comes and goes.

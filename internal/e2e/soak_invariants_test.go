@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// recover ends what operators have begun and waits until everything is well again, under load.
+// recover ends forced states and waits until everything has recovered, under load.
 func (s *soak) recover() {
 	s.t.Helper()
 	for s.version.Add(1)%12 != 0 { // as at the start
@@ -51,7 +51,7 @@ func (s *soak) each(look func(p *soakProxy, name string, service soakService) st
 	return ""
 }
 
-// release releases whoever is held without an end, and tells who is held.
+// release releases breakers that are forced indefinitely, and returns those still forced.
 func (s *soak) release() (held string) {
 	return s.each(func(p *soakProxy, name string, service soakService) string {
 		if service.Forced == nil {
@@ -86,7 +86,7 @@ func (s *soak) checkAllAnswer(l *load) {
 	s.within("the fast path is measured", func() string { return unless(s.tally.fast.len() >= before+500, "too few answers") })
 }
 
-// checkInvariants is for when nobody asks anything.
+// checkInvariants checks invariants that hold while there are no requests.
 func (s *soak) checkInvariants() {
 	s.t.Helper()
 	for _, p := range s.fleet {
@@ -136,7 +136,7 @@ func seriesIn(text string) map[string]float64 {
 	return all
 }
 
-// checkState checks that health, metrics, events and history tell the same.
+// checkState checks that health, metrics, events and history agree.
 func (s *soak) checkState(p *soakProxy, m map[string]float64) {
 	h := p.health()
 	if h.Config.LastError != nil || m["cbproxy_config_last_reload_successful"] != 1 || h.Status != "healthy" || m["cbproxy_redis_up"] != 1 || !h.Redis.Up {
@@ -206,7 +206,7 @@ func (s *soak) checkEvents(p *soakProxy, service, instance string, m map[string]
 	}
 }
 
-// checkFleet checks that all instances, and Redis, know of the same decisions.
+// checkFleet checks that all instances and Redis have the same decisions.
 func (s *soak) checkFleet() {
 	s.within("the fleet agrees", func() string {
 		epochs := map[string]uint64{}

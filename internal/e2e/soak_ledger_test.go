@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 )
 
-// ledger compares what was sent with what upstreams have had.
+// ledger compares the requests sent with those received by upstreams.
 type ledger struct {
 	ids atomic.Uint64
 
@@ -22,7 +22,7 @@ type ledger struct {
 	accepted, delivered, duplicates, unsure int // of the queue; belong to the test's goroutine
 }
 
-// hits is what the upstreams have had of one request.
+// hits is what the upstreams received of one request.
 type hits struct {
 	direct, deliveries int
 	spare              int // at the second upstream
@@ -105,7 +105,7 @@ func (l *ledger) enter(s *soak, f []string, spare bool) {
 	}
 }
 
-// check compares. It is called when nothing is on its way any more.
+// check compares all requests. Call it when no request is in flight.
 func (l *ledger) check(s *soak) {
 	for name, u := range s.upstreams {
 		s.readRecord(u, name == "spare")

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// load is clients of every kind at every instance, until it ends.
+// load is a set of clients of every kind at every instance.
 type load struct {
 	s       *soak
 	stop    chan struct{}
@@ -148,7 +148,7 @@ func (c *client) ask(by *http.Client, q *question, body io.Reader, timeout time.
 		c.s.complain("the soak", "%v: %v", q, err)
 		return
 	}
-	r.GetBody = nil // or net/http sends it again by itself, which the client would know nothing of
+	r.GetBody = nil // disables automatic retries by net/http, which the client cannot count
 	r.Header.Set(soakID, fmt.Sprint(q.id))
 	r.Header.Set("Authorization", q.tenant)
 	r.Header.Set("X-Fallback", "spoofed")
@@ -213,7 +213,7 @@ func (c *client) judge(q *question, res *http.Response, text string, took time.D
 	}
 }
 
-// leave asks, and is gone before most answers.
+// leave sends a request and disconnects before most responses.
 func (c *client) leave() {
 	services := []string{"rag_service", "notifier_service", "vms_service", "shadow", "drafts", "backup", "media"}
 	service := services[c.IntN(len(services))]

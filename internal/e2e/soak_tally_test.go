@@ -57,7 +57,7 @@ func (t *tally) count(q *question, how class, what string, took time.Duration) {
 	t.longest = max(t.longest, took)
 }
 
-// uncertain takes in a request whose answer nobody has waited for, or whose instance died.
+// uncertain counts a request whose client disconnected, or whose instance exited.
 func (t *tally) uncertain(q *question) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -79,7 +79,7 @@ func (t *tally) total() (n int) {
 	return n
 }
 
-// times are how long something took.
+// times collects durations. It is safe for concurrent use.
 type times struct {
 	mu  sync.Mutex
 	all []float32 // seconds
@@ -97,7 +97,7 @@ func (t *times) len() int {
 	return len(t.all)
 }
 
-// quantiles returns the times below which the given shares are.
+// quantiles returns the durations at the given shares.
 func (t *times) quantiles(shares ...float64) (d []time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

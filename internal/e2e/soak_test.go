@@ -46,7 +46,7 @@ type soak struct {
 type soakProxy struct {
 	*proxyProcess
 	n      int
-	elder  bool           // it lives as long as the soak
+	elder  bool           // it is never killed
 	events *eventListener // of an elder
 	busy   sync.Mutex     // held while it is down, or its configuration is one that it would not start with
 	downs  atomic.Int64   // odd while it is down, or may be
@@ -101,7 +101,7 @@ func (s *soak) complain(kind, format string, args ...any) {
 	s.t.Fail()
 }
 
-// within is eventually with more patience.
+// within is eventually with a longer timeout.
 func (s *soak) within(what string, done func() string) {
 	s.t.Helper()
 	missing := done()
@@ -118,7 +118,7 @@ func (s *soak) within(what string, done func() string) {
 // counters must match. Without faults the fleet must recover and release all resources.
 func TestSoak(t *testing.T) {
 	if *soakFor == 0 {
-		t.Skip("it lasts for as long as -soak says")
+		t.Skip("set -soak to a duration to run this test")
 	}
 	seed := *soakSeed
 	if seed == 0 {
