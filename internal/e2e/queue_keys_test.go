@@ -146,8 +146,8 @@ func TestInvalidKeyFileIsRejected(t *testing.T) {
 	writeKeys(t, keys, secret)
 	p.signal(syscall.SIGHUP)
 	eventually(t, "it is refused", func() bool { return p.health().Config.LastError != nil })
-	if told := *p.health().Config.LastError; !strings.Contains(told, "queue.encryption.key_file") || strings.Contains(told, secret) || strings.Contains(p.log.String(), secret) {
-		t.Errorf("told: %s", told)
+	if lastError := *p.health().Config.LastError; !strings.Contains(lastError, "queue.encryption.key_file") || strings.Contains(lastError, secret) || strings.Contains(p.log.String(), secret) {
+		t.Errorf("last error: %s", lastError)
 	}
 	p.mustQueue("a") // encrypted with the current key
 }

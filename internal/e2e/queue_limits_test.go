@@ -111,7 +111,7 @@ func TestQueueHonoursRetryAfter(t *testing.T) {
 	u.answer(rule{In: "busy", Status: 429, Headers: map[string]string{"Retry-After": "1"}})
 	u.start()
 	t.Cleanup(u.kill)
-	eventually(t, "it was told to wait", func() bool { return len(u.records()) > 0 })
+	eventually(t, "the 429 was sent", func() bool { return len(u.records()) > 0 })
 	u.answer()
 	p.mustQueue("arrived") // does not cause an earlier retry
 	u.awaitTaken("busy", "next", "arrived")

@@ -80,9 +80,9 @@ func (p *proxyProcess) follow(kind string) <-chan string {
 	if first, err := lines.ReadString('\n'); err != nil || first != "event: snapshot\n" {
 		p.t.Fatalf("%q, %v", first, err)
 	}
-	told := make(chan string, 1000)
+	received := make(chan string, 1000)
 	go func() {
-		defer close(told)
+		defer close(received)
 		wanted := false
 		for {
 			line, err := lines.ReadString('\n')
@@ -92,11 +92,11 @@ func (p *proxyProcess) follow(kind string) <-chan string {
 			if name, ok := strings.CutPrefix(line, "event: "); ok {
 				wanted = name == kind+"\n"
 			} else if data, ok := strings.CutPrefix(line, "data: "); ok && wanted {
-				told <- data
+				received <- data
 			}
 		}
 	}()
-	return told
+	return received
 }
 
 // TestQueuedRequestIsDeliveredUnchanged checks that a delivery equals the client's request byte for byte,

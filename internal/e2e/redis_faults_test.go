@@ -131,7 +131,7 @@ func TestRequestsDoNotWaitForRedis(t *testing.T) {
 				t.Errorf("after two failures it is %s", s)
 			}
 			if !fault.working {
-				eventually(t, "it is told", func() bool { p.quick(); return !p.health().Redis.Up })
+				eventually(t, "the error is reported", func() bool { p.quick(); return !p.health().Redis.Up })
 				p.awaitRedis(false)
 				if h := p.health(); !strings.Contains(h.Redis.LastError, fault.says) {
 					t.Errorf("last error %q, want %s", h.Redis.LastError, fault.says)
@@ -207,11 +207,11 @@ func TestRedisIsUsedOnceAvailable(t *testing.T) {
 	if s := p.quick(); s != "open" {
 		t.Errorf("after two failures it is %s", s)
 	}
-	eventually(t, "it is told", func() bool { return strings.Contains(p.health().Redis.LastError, "refused") })
+	eventually(t, "the error is reported", func() bool { return strings.Contains(p.health().Redis.LastError, "refused") })
 	p.checkSecretNotExposed(redisPassword)
 	server.Restart()
 	// The server rejects the unknown user, which is a different error.
-	eventually(t, "it is told", func() bool { return strings.Contains(p.health().Redis.LastError, "WRONGPASS") })
+	eventually(t, "the error is reported", func() bool { return strings.Contains(p.health().Redis.LastError, "WRONGPASS") })
 	p.checkSecretNotExposed(redisPassword)
 }
 
@@ -237,7 +237,7 @@ func TestPasswordInRedisErrorIsRedacted(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--rename-command", "AUTH", "", "--rename-command", "HELLO", "")
 	p := startProxy(t, sharing(`url: "redis://:`+redisPassword+`@`+server.Address()+`"`, "http://127.0.0.1:1", "fail_max: 2"))
-	eventually(t, "it is told", func() bool { return strings.Contains(p.health().Redis.LastError, "unknown command") })
+	eventually(t, "the error is reported", func() bool { return strings.Contains(p.health().Redis.LastError, "unknown command") })
 	p.checkSecretNotExposed(redisPassword)
 }
 

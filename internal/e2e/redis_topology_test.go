@@ -85,7 +85,7 @@ func TestRedisCluster(t *testing.T) {
 	if s := fleet[0].quick(); s != "open" {
 		t.Errorf("breaker state %s without the node of its key", s)
 	}
-	eventually(t, "it is told", func() bool { fleet[0].quick(); return !fleet[0].health().Redis.Up })
+	eventually(t, "the error is reported", func() bool { fleet[0].quick(); return !fleet[0].health().Redis.Up })
 	u.start()
 	eventually(t, "each recovers by itself", func() bool { return fleet[0].quick() == "closed" })
 	owner.Restart()

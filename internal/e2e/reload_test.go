@@ -71,10 +71,10 @@ func TestInvalidEditIsRejectedAndReported(t *testing.T) {
 	p := startProxy(t, oneRoute(u, 1))
 	p.write(oneRoute(u, -1) + "bogus: 1\n")
 	eventually(t, "health tells the faults", func() bool { return p.health().Config.LastError != nil })
-	told := *p.health().Config.LastError
+	lastError := *p.health().Config.LastError
 	for _, want := range []string{":4:", "routes.svc.timeout: must be positive, got -1", "bogus: unknown key"} {
-		if !strings.Contains(told, want) {
-			t.Errorf("no %q in %s", want, told)
+		if !strings.Contains(lastError, want) {
+			t.Errorf("no %q in %s", want, lastError)
 		}
 	}
 	if p.timeout() != 1 || p.get("/svc").status != 200 {
@@ -91,7 +91,7 @@ func TestInvalidEditIsRejectedAndReported(t *testing.T) {
 	eventually(t, "the mended edit is in force", func() bool { return p.timeout() == 2 && p.health().Config.LastError == nil })
 	p.head = strings.Replace(p.head, "${DATA", "127.0.0.1:1 #", 1)
 	p.write(oneRoute(u, 3))
-	eventually(t, "what needs a restart is told, the rest in force", func() bool {
+	eventually(t, "changes that need a restart are reported, the rest is applied", func() bool {
 		h := p.health()
 		return h.Services["svc"].Configuration.Timeout == 3 && len(h.Config.RestartRequired) == 1 && h.Config.RestartRequired[0] == "listen"
 	})

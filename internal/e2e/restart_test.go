@@ -219,7 +219,7 @@ func TestFullDiskIsReportedAndTolerated(t *testing.T) {
 		t.Error("every forced state was confirmed, with a full disk")
 	}
 	p.force("svc", `{"state":"open"}`)
-	eventually(t, "it is told", func() bool { return p.metric("cbproxy_store_errors_total") > 0 })
+	eventually(t, "the error is reported", func() bool { return p.metric("cbproxy_store_errors_total") > 0 })
 	if r := p.get("/svc"); r.state() != "open" {
 		t.Errorf("with a full disk: %+v", r)
 	}

@@ -98,11 +98,11 @@ routes: {svc: {prefix: /svc, upstream: "http://`+dead+`/hidden"}}
 	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable} {
 		res, err := http.Get(p.data + "/svc/x")
 		r := read(t, res, err)
-		var told strings.Builder
-		_ = r.header.Write(&told)
-		told.WriteString(r.body)
-		if r.status != status || strings.Contains(told.String(), port) || strings.Contains(told.String(), "hidden") {
-			t.Errorf("status %d, told %s", r.status, told.String())
+		var exposed strings.Builder
+		_ = r.header.Write(&exposed)
+		exposed.WriteString(r.body)
+		if r.status != status || strings.Contains(exposed.String(), port) || strings.Contains(exposed.String(), "hidden") {
+			t.Errorf("status %d, exposed %s", r.status, exposed.String())
 		}
 	}
 }

@@ -155,7 +155,7 @@ func (q *question) checkStrategy(res *http.Response, body string) error {
 			}
 		}
 		if fields["notification_queued"] == true {
-			return fmt.Errorf("it is told to be queued: %q", body)
+			return fmt.Errorf("the response says it was queued: %q", body)
 		}
 	}
 	return nil

@@ -116,7 +116,7 @@ func (s *soak) edit(r *rand.Rand) (end func()) {
 		before := p.health()
 		p.replace(faulty)
 		p.faulty++
-		s.within("a faulty edit is told", func() string { return unless(p.health().Config.LastError != nil, "no last_error") })
+		s.within("an invalid edit is reported", func() string { return unless(p.health().Config.LastError != nil, "no last_error") })
 		if after := p.health(); after.Config.Hash != before.Config.Hash || after.Services["vms_service"].Configuration != before.Services["vms_service"].Configuration {
 			s.complain("a faulty edit", "has changed %+v to %+v", before.Config, after.Config)
 		}

@@ -164,10 +164,10 @@ func (s *soak) checkLeaks() {
 
 // logProgress logs progress every ten seconds until stop is called.
 func (s *soak) logProgress() (stop func()) {
-	done, told := make(chan struct{}), make(chan struct{})
+	done, stopped := make(chan struct{}), make(chan struct{})
 	begin := time.Now()
 	go func() {
-		defer close(told)
+		defer close(stopped)
 		tick := time.NewTicker(10 * time.Second)
 		defer tick.Stop()
 		for {
@@ -181,7 +181,7 @@ func (s *soak) logProgress() (stop func()) {
 	}()
 	return sync.OnceFunc(func() {
 		close(done)
-		<-told
+		<-stopped
 	})
 }
 

@@ -149,7 +149,7 @@ func (s *soak) checkState(p *soakProxy, m map[string]float64) {
 		}
 		for _, state := range []string{"open", "closed"} {
 			if v := m[`cbproxy_forced{service="`+name+`",state="`+state+`"}`]; v != 0 {
-				s.complain("forced", "instance %d: %s is told as forced", p.n, name)
+				s.complain("forced", "instance %d: %s is reported as forced", p.n, name)
 			}
 		}
 		if p.elder {
@@ -160,10 +160,10 @@ func (s *soak) checkState(p *soakProxy, m map[string]float64) {
 
 // checkEvents compares an elder's events with its history and its counters.
 func (s *soak) checkEvents(p *soakProxy, service, instance string, m map[string]float64) {
-	var told []change
+	var events []change
 	all := true
 	s.within("events, history and metrics agree", func() string {
-		if told, all = p.events.of(service); !all {
+		if events, all = p.events.of(service); !all {
 			s.t.Logf("instance %d: the listener was too slow for some events", p.n)
 			return ""
 		}
@@ -174,10 +174,10 @@ func (s *soak) checkEvents(p *soakProxy, service, instance string, m map[string]
 			}
 		}
 		slices.Reverse(kept)
-		if len(kept) > len(told) || len(kept) == 0 && len(told) > 0 {
-			return fmt.Sprintf("instance %d, %s: %d events, %d in the history", p.n, service, len(told), len(kept))
+		if len(kept) > len(events) || len(kept) == 0 && len(events) > 0 {
+			return fmt.Sprintf("instance %d, %s: %d events, %d in the history", p.n, service, len(events), len(kept))
 		}
-		for i, c := range told[len(told)-len(kept):] {
+		for i, c := range events[len(events)-len(kept):] {
 			if k := kept[i]; c.From != k.From || c.To != k.To || c.Cause != k.Cause || !c.Time.Equal(k.Time) {
 				return fmt.Sprintf("instance %d, %s: event %+v, history %+v", p.n, service, c, k)
 			}
@@ -189,7 +189,7 @@ func (s *soak) checkEvents(p *soakProxy, service, instance string, m map[string]
 	}
 	to := map[string]float64{}
 	state := "closed"
-	for _, c := range told {
+	for _, c := range events {
 		if c.From != state {
 			s.complain("events", "instance %d, %s: from %s, but it was %s", p.n, service, c.From, state)
 		}
@@ -198,11 +198,11 @@ func (s *soak) checkEvents(p *soakProxy, service, instance string, m map[string]
 	}
 	for _, name := range stateSet {
 		if v := m[`cbproxy_state_changes_total{service="`+service+`",to="`+name+`"}`]; v != to[name] {
-			s.complain("events and metrics", "instance %d, %s: %v changes to %s are counted, %v were told", p.n, service, v, name, to[name])
+			s.complain("events and metrics", "instance %d, %s: %v changes to %s are counted, %v were events", p.n, service, v, name, to[name])
 		}
 	}
 	if state != "closed" {
-		s.complain("events", "instance %d, %s: the last one told is %s", p.n, service, state)
+		s.complain("events", "instance %d, %s: the last event reports %s", p.n, service, state)
 	}
 }
 

@@ -31,8 +31,8 @@ func TestTracesAndMetricsReachACollector(t *testing.T) {
 			r, _ := http.NewRequest("GET", p.data+"/rag/echo?secret=1", nil)
 			r.Header.Set("traceparent", "00-"+callersTrace+"-"+callersSpan+"-01")
 			res, err := http.DefaultClient.Do(r)
-			if told := read(t, res, err); told.status != 200 {
-				t.Fatalf("status %d", told.status)
+			if reply := read(t, res, err); reply.status != 200 {
+				t.Fatalf("status %d", reply.status)
 			}
 			p.get("/rag/second")
 			p.signal(syscall.SIGTERM) // before the first batch is due
@@ -103,8 +103,8 @@ func TestScrapedExemplarsReferToTraces(t *testing.T) {
 		r, _ := http.NewRequest("GET", p.admin+"/metrics", nil)
 		r.Header.Set("Accept", "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2")
 		res, err := http.DefaultClient.Do(r)
-		told := read(t, res, err)
-		return told.header.Get("Content-Type"), told.body
+		reply := read(t, res, err)
+		return reply.header.Get("Content-Type"), reply.body
 	}
 	p := startProxy(t, config, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="+c.http+"/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=50")
 	p.get("/rag/x")
@@ -153,8 +153,8 @@ func TestDeadCollectorDoesNotDelayRequests(t *testing.T) {
 	p := startProxy(t, "routes:\n  rag_service: {prefix: /rag, upstream: "+u.url()+", timeout: 2s}\n", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+l.Addr().String(),
 		"OTEL_BSP_SCHEDULE_DELAY=10", "OTEL_BSP_MAX_QUEUE_SIZE=16", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=4", "OTEL_BSP_EXPORT_TIMEOUT=200", "OTEL_METRIC_EXPORT_INTERVAL=50", "OTEL_METRIC_EXPORT_TIMEOUT=200")
 	for range 500 {
-		if told := p.get("/rag/x"); told.status != 200 {
-			t.Fatalf("status %d", told.status)
+		if reply := p.get("/rag/x"); reply.status != 200 {
+			t.Fatalf("status %d", reply.status)
 		}
 	}
 	eventually(t, "a line about the collector", func() bool { return strings.Contains(p.log.String(), "OpenTelemetry could not export") })

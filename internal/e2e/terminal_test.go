@@ -192,7 +192,7 @@ func (s *terminal) String() string {
 	return b.String()
 }
 
-// seen is what can be told of a window beyond its text.
+// seen returns properties of the window besides its text.
 func (s *terminal) seen() (homes, scrolled int, colours bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
