@@ -14,7 +14,7 @@ import (
 )
 
 // A call that its client gives up is a failure where the client has waited for long enough, and for the upstream.
-func TestCallThatItsClientGivesUp(t *testing.T) {
+func TestAbandonedCallFailsAfterAbandonedAfter(t *testing.T) {
 	hangs := func(head string) func(testing.TB) (string, <-chan struct{}) {
 		return func(t testing.TB) (string, <-chan struct{}) {
 			arrived := make(chan struct{}, 1)
@@ -77,7 +77,7 @@ func TestCallThatItsClientGivesUp(t *testing.T) {
 }
 
 // A request that its client abandons while still sending the body counts neither as success nor as failure of the upstream.
-func TestClientThatGivesUpItsUploadAbandonsNothing(t *testing.T) {
+func TestClientAbortDuringUploadRecordsNoFailure(t *testing.T) {
 	arrived := make(chan struct{}, 1)
 	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
 		_, _ = http.ReadRequest(r)

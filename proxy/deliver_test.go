@@ -134,7 +134,7 @@ func TestDeliveryThatIsGivenUpSaysNothing(t *testing.T) {
 	}
 }
 
-func TestDeliveryAsksTheBreaker(t *testing.T) {
+func TestDeliveryRequiresBreakerPermission(t *testing.T) {
 	hits := make(chan bool, 100)
 	release := make(chan bool)
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits <- true; <-release }))

@@ -434,7 +434,7 @@ func TestConcurrentRequestsReuseConnections(t *testing.T) {
 
 // Clients that leave while their empty responses arrive must not take other clients'
 // requests with them, let alone put the blame on the upstream.
-func TestClientsThatLeaveDisturbNobody(t *testing.T) {
+func TestClientDisconnectsDoNotAffectOtherRequests(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
 	server, address, _ := start(t, route(upstream.URL, "breaker: {fail_max: 1}"))

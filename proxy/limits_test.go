@@ -23,7 +23,7 @@ func occupied(t testing.TB) (url string, arrived <-chan struct{}, release func()
 	return s.URL, in, func() { close(out) }
 }
 
-func TestBulkheadShedsWhatIsOverItAndBlamesNobody(t *testing.T) {
+func TestBulkheadShedsExcessRequestsWithoutRecordingFailures(t *testing.T) {
 	url, arrived, release := occupied(t)
 	server, address, seen := start(t, "fallbacks: {svc: {try: [static], static: {status: 299, body: {}}}}\n"+
 		route(url, "max_in_flight: 3", "breaker: {fail_max: 1}"))

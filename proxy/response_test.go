@@ -220,7 +220,7 @@ func TestSlowClientOfAStreamIsNoSilence(t *testing.T) {
 	}
 }
 
-func TestSilentTunnelIsClosedAndBlamesNobody(t *testing.T) {
+func TestIdleTunnelIsClosedWithoutRecordingFailure(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err != nil {
 			return

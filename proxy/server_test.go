@@ -251,7 +251,7 @@ func roundTrip(t testing.TB, address, request string) string {
 	return line
 }
 
-func TestWhatMayReachNoUpstreamIsTurnedAway(t *testing.T) {
+func TestInvalidRequestsAreRejected(t *testing.T) {
 	hits := 0
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits++ }))
 	defer upstream.Close()

@@ -91,7 +91,7 @@ func TestHTTP2UpstreamIsHeardDuringAPausedUpload(t *testing.T) {
 }
 
 // Such an upload that its client aborts counts neither as success nor as failure of the upstream.
-func TestClientThatLeavesAnUploadToHTTP2BlamesNobody(t *testing.T) {
+func TestClientAbortOfHTTP2UploadRecordsNoFailure(t *testing.T) {
 	came := make(chan struct{}, 1)
 	url := grpcUpstream(t, func(_ http.ResponseWriter, r *http.Request) {
 		came <- struct{}{}
