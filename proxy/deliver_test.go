@@ -234,7 +234,7 @@ func TestDeliveryOverHTTP2(t *testing.T) {
 	}
 }
 
-func TestDeliveryHearsRetryAfter(t *testing.T) {
+func TestDeliveryReportsRetryAfter(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"": 0, "5": 5 * time.Second, "0": 0, "-1": 0, "soon": 0, "1e3": 0, "99999999999999999999": 0, "2000000000": 2_000_000_000 * time.Second,
 		"Mon, 02 Jan 2006 15:04:05 GMT": 0,

@@ -318,7 +318,7 @@ func TestEndlessStreamClosesAHalfOpenBreaker(t *testing.T) {
 	}
 }
 
-func TestClientThatLeavesGivesTheProbesPlaceBack(t *testing.T) {
+func TestClientDisconnectReleasesProbePermit(t *testing.T) {
 	arrived := make(chan struct{}, 1)
 	url := rawUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
 		_, _ = http.ReadRequest(r)

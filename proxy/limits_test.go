@@ -59,7 +59,7 @@ func TestBulkheadShedsExcessRequestsWithoutRecordingFailures(t *testing.T) {
 }
 
 // A shed request takes no probe's place.
-func TestShedRequestGivesTheProbesPlaceBack(t *testing.T) {
+func TestShedRequestReleasesProbePermit(t *testing.T) {
 	url, arrived, release := occupied(t)
 	server, address, seen := start(t, route(url, "max_in_flight: 1"))
 	go func() {

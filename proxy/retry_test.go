@@ -263,7 +263,7 @@ func TestBodyIsRepeatedWhileItStillComes(t *testing.T) {
 	}
 }
 
-func TestClientThatLeavesEndsTheRetries(t *testing.T) {
+func TestClientDisconnectStopsRetries(t *testing.T) {
 	f := newFlaky(t, 1<<30, func(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", "5")
 		w.WriteHeader(503)

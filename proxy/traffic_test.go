@@ -220,7 +220,7 @@ func TestUploadWaitsForTheUpstreamsContinue(t *testing.T) {
 }
 
 // What an upstream says of itself never stands where the proxy speaks.
-func TestUpstreamCannotSpeakForTheProxy(t *testing.T) {
+func TestUpstreamCannotSetProxyHeaders(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		_, _ = http.ReadRequest(r)
 		_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nX-Fallback: static\r\nLink: </a>\r\n\r\n"+
