@@ -75,6 +75,7 @@ type Body struct {
 // Init makes b the body of c.Request. It is called before any other method.
 func (b *Body) Init(c Config) {
 	b.config, b.source, b.size = c, c.Request.Body, c.Request.ContentLength
+	b.retained.size = b.size
 }
 
 // Exists reports whether the request has a body.

@@ -88,7 +88,8 @@ func (b *Body) Forget() {
 // drop frees what is retained, if it has been read and is of no further use; mu is held.
 func (r *retained) drop() {
 	if r.truncated && r.current != nil && r.current.offset == len(r.data) {
-		r.data, r.current.offset = nil, 0 // the pooled buffer stays until Release
+		r.free()
+		r.current.offset = 0
 	}
 }
 

@@ -1,13 +1,15 @@
 package upload_test
 
 import (
-	"cbproxy/internal/upload"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"cbproxy/internal/upload"
 )
 
 // replayable returns the body of a request that can be sent again.
@@ -63,4 +65,42 @@ func TestBodyThatIsNotKeptIsReadOnce(t *testing.T) {
 	if _, ok := p.NewReader(); ok {
 		t.Error("it can be sent again")
 	}
+}
+
+// heldBytes returns the heap memory in use after a complete collection, which empties pools, too.
+func heldBytes() int64 {
+	var m runtime.MemStats
+	for range 3 {
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// TestOpenStreamsHoldLittle holds many streams that have sent a little and have a response: nothing of them is sent again, so
+// that no buffer may be kept for it.
+func TestOpenStreamsHoldLittle(t *testing.T) {
+	const streams, most = 2000, 4 << 10
+	bodies := make([]*upload.Body, streams)
+	before := heldBytes()
+	for i := range bodies {
+		source, client := io.Pipe()
+		b := new(upload.Body)
+		r := &http.Request{Body: source, ContentLength: -1}
+		b.Init(upload.Config{Request: r, Writer: httptest.NewRecorder(), Start: time.Now(), MaxBytes: 1 << 20})
+		b.RetainForReplay()
+		reader, _ := b.NewReader()
+		for range 2 { // before the response and after it
+			go func() { _, _ = client.Write([]byte("x")) }()
+			if n, err := reader.Read(make([]byte, 8)); n != 1 || err != nil {
+				t.Fatal(n, err)
+			}
+			b.Forget()
+		}
+		bodies[i] = b
+	}
+	if held := (heldBytes() - before) / streams; held > most {
+		t.Errorf("a stream holds %d bytes, want at most %d", held, most)
+	}
+	runtime.KeepAlive(bodies)
 }

@@ -159,14 +159,8 @@ func (b *Body) Release() {
 	r := &b.retained
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.current, r.data = nil, nil // a Reader that is still in use reads no more
-	if r.small != nil {
-		smallBuffers.Put(r.small)
-	}
-	if r.large != nil {
-		largeBuffers.Put(r.large)
-	}
-	r.small, r.large = nil, nil
+	r.current = nil // a Reader that is still in use reads no more
+	r.free()
 	r.wake()
 }
 

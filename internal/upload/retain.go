@@ -23,6 +23,7 @@ type retained struct {
 	forReplay   int64      // how many bytes are sent again; 0: none
 	async       bool       // a separate goroutine reads from the client until more has been read than is retained
 	forReader   int64      // how many bytes are read before the transport reads them; 0: none
+	size        int64      // of the body; -1: unknown
 	data        []byte
 	small       *[smallBuffer]byte // the buffer of data, if it is from that pool
 	large       *[largeBuffer]byte
@@ -47,17 +48,33 @@ func (r *retained) add(p []byte, err error) {
 		return
 	}
 	if r.data == nil && len(p) > 0 {
-		r.data = r.buffer(limit)
+		r.data = r.buffer()
 	}
 	r.data = append(r.data, p...)
 	r.truncated = r.truncated || int64(len(r.data)) > limit
 }
 
-func (r *retained) buffer(limit int64) []byte {
-	if limit <= smallBuffer {
+// buffer returns an empty buffer: a pooled one if the body is known to fit into it or a fallback may use it. A stream, which may
+// send little for a long time, gets none.
+func (r *retained) buffer() []byte {
+	switch {
+	case r.size >= 0 && r.size <= smallBuffer:
 		r.small = smallBuffers.Get().(*[smallBuffer]byte)
 		return r.small[:0]
+	case r.size >= 0 || r.forFallback > 0:
+		r.large = largeBuffers.Get().(*[largeBuffer]byte)
+		return r.large[:0]
 	}
-	r.large = largeBuffers.Get().(*[largeBuffer]byte)
-	return r.large[:0]
+	return nil
+}
+
+// free returns the pooled buffers, which nothing uses any more; mu is held.
+func (r *retained) free() {
+	if r.small != nil {
+		smallBuffers.Put(r.small)
+	}
+	if r.large != nil {
+		largeBuffers.Put(r.large)
+	}
+	r.data, r.small, r.large = nil, nil, nil
 }
