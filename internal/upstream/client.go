@@ -24,7 +24,8 @@ type Error struct {
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Response is the response to a request of the proxy's own. Close must be called. Its methods are for one goroutine.
+// Response is the response to a request of the proxy's own. Close must be called. Its methods are for one goroutine,
+// except that another one may call Close to end a read.
 type Response struct {
 	*http.Response
 	ctx    context.Context
