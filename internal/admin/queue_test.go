@@ -140,7 +140,9 @@ func (h *hungQueues) Retry(context.Context, string) (events.QueuedRequest, error
 	return events.QueuedRequest{}, nil
 }
 
-func (h *hungQueues) Drop(string) (events.QueuedRequest, error) { return h.Retry(context.TODO(), "") }
+func (h *hungQueues) Drop(string) (events.QueuedRequest, error) {
+	return h.Retry(context.Background(), "")
+}
 
 func TestQueueOrdersDoNotWaitForADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
