@@ -157,8 +157,8 @@ func TestDeadCollectorDoesNotDelayRequests(t *testing.T) {
 			t.Fatalf("status %d", reply.status)
 		}
 	}
-	eventually(t, "a line about the collector", func() bool { return strings.Contains(p.log.String(), "OpenTelemetry could not export") })
-	if n := strings.Count(p.log.String(), "OpenTelemetry could not export"); n > 1 {
+	eventually(t, "a line about the collector", func() bool { return strings.Contains(p.log.String(), "cannot export OpenTelemetry data") })
+	if n := strings.Count(p.log.String(), "cannot export OpenTelemetry data"); n > 1 {
 		t.Errorf("%d lines", n)
 	}
 	p.signal(syscall.SIGTERM)

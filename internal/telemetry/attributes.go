@@ -14,62 +14,64 @@ import (
 	"cbproxy/internal/sanitize"
 )
 
-// The attributes that no convention has.
+// Attributes that are not part of the semantic conventions.
 const (
 	serviceKey        = attribute.Key("cbproxy.service")
 	stateKey          = attribute.Key("cbproxy.breaker.state")
 	decisionKey       = attribute.Key("cbproxy.decision") // admitted or rejected
-	reasonKey         = attribute.Key("cbproxy.reason")   // of a rejection, in the words of X-Fallback-Reason
-	outcomeKey        = attribute.Key("cbproxy.outcome")  // in the words of the requests metric
+	reasonKey         = attribute.Key("cbproxy.reason")   // of a rejection, a value of X-Fallback-Reason
+	outcomeKey        = attribute.Key("cbproxy.outcome")  // a value of the requests metric's label
 	attemptsKey       = attribute.Key("cbproxy.attempts")
-	failureKey        = attribute.Key("cbproxy.failure") // the last attempt's, in the words of the failures metric
+	failureKey        = attribute.Key("cbproxy.failure") // of the last attempt, a value of the failures metric's label
 	strategyKey       = attribute.Key("cbproxy.fallback.strategy")
 	fallbackReasonKey = attribute.Key("cbproxy.fallback.reason")
-	shedKey           = attribute.Key("cbproxy.shed") // the limit that turned the request away
+	shedKey           = attribute.Key("cbproxy.shed") // the limit that rejected the request
 	budgetSpentKey    = attribute.Key("cbproxy.retry_budget_spent")
 	waitKey           = attribute.Key("cbproxy.retry.wait") // in seconds
-	cutKey            = attribute.Key("cbproxy.cut")
-	deliveryKey       = attribute.Key("cbproxy.delivery") // of what was queued
+	cutKey            = attribute.Key("cbproxy.cut")        // the response is incomplete
+	deliveryKey       = attribute.Key("cbproxy.delivery")   // the attempt delivers a queued request
 )
 
-// maxText is how many bytes of a text of others' an attribute holds, so that what waits for
-// an exporter is bounded. A single one that is no UTF-8 would lose a whole batch.
+// maxText is the maximum length of an untrusted text in an attribute, in bytes. It bounds the memory of spans that wait for
+// export.
 const maxText = 1 << 10
 
+// text returns an attribute with an untrusted text. The text is made valid UTF-8, as an exporter would drop the whole batch
+// otherwise.
 func text(key attribute.Key, s string) attribute.KeyValue {
 	return key.String(sanitize.Line(s, maxText))
 }
 
-// other is what a method is called that is none of HTTP's own: anybody can make up any number
-// of them.
-const other = "_OTHER"
+// otherMethod replaces methods that HTTP does not define, because clients can send any number of them.
+const otherMethod = "_OTHER"
 
-func methodOf(method string) string {
+// knownMethod returns method if HTTP defines it, and otherMethod otherwise.
+func knownMethod(method string) string {
 	switch method {
 	case http.MethodConnect, http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions,
 		http.MethodPatch, http.MethodPost, http.MethodPut, http.MethodTrace:
 		return method
 	}
-	return other
+	return otherMethod
 }
 
-// methodName is a method as it stands in a span's name.
+// methodName returns the method as it appears in the name of a span.
 func methodName(method string) string {
-	if name := methodOf(method); name != other {
+	if name := knownMethod(method); name != otherMethod {
 		return name
 	}
 	return "HTTP"
 }
 
 func methodAttributes(method string) []attribute.KeyValue {
-	if known := methodOf(method); known != other {
+	if known := knownMethod(method); known != otherMethod {
 		return []attribute.KeyValue{semconv.HTTPRequestMethodKey.String(known)}
 	}
 	return []attribute.KeyValue{semconv.HTTPRequestMethodOther, text(semconv.HTTPRequestMethodOriginalKey, method)}
 }
 
-// requestAttributes are those of a client's request that are known at its start. Query strings
-// may hold secrets and are left out.
+// requestAttributes returns the attributes of a client's request that are known at its start. Query strings are left out, as
+// they may contain secrets.
 func requestAttributes(a *events.AccessRecord) []attribute.KeyValue {
 	attributes := append(methodAttributes(a.Method), semconv.URLScheme("http"), text(semconv.URLPathKey, a.Path))
 	attributes = appendAddress(attributes, semconv.ServerAddressKey, semconv.ServerPortKey, a.Host)
@@ -82,7 +84,7 @@ func requestAttributes(a *events.AccessRecord) []attribute.KeyValue {
 	return attributes
 }
 
-// responseAttributes are those that are known at a client's request's end.
+// responseAttributes returns the attributes of a client's request that are known at its end.
 func responseAttributes(a *events.AccessRecord) []attribute.KeyValue {
 	attributes := make([]attribute.KeyValue, 0, 16)
 	if a.Status > 0 {
@@ -120,9 +122,9 @@ func responseAttributes(a *events.AccessRecord) []attribute.KeyValue {
 	return attributes
 }
 
-// errorOf is what made a client's request a failure for the client, "" if it was none: one that
-// a fallback answered well is none.
-func errorOf(a *events.AccessRecord) string {
+// requestErrorType returns the error.type of a client's request, "" if the client got a good response, which may come from a
+// fallback.
+func requestErrorType(a *events.AccessRecord) string {
 	switch {
 	case a.Status >= 500:
 		return strconv.Itoa(a.Status)
@@ -136,11 +138,11 @@ func errorOf(a *events.AccessRecord) string {
 	return ""
 }
 
-// grpcErrors are the codes that are a server's fault, see
+// grpcErrors are the status codes that are errors of the server, see
 // https://opentelemetry.io/docs/specs/semconv/rpc/grpc/.
 var grpcErrors = []string{"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 
-// attemptAttributes are those of a request to an upstream that are known at its start.
+// attemptAttributes returns the attributes of an attempt that are known at its start, and more.
 func attemptAttributes(a *events.Attempt, more ...attribute.KeyValue) []attribute.KeyValue {
 	attributes := append(methodAttributes(a.Method), text(semconv.URLFullKey, a.URL), semconv.URLScheme(a.Scheme),
 		serviceKey.String(a.Service), stateKey.String(a.State.String()))
@@ -151,7 +153,7 @@ func attemptAttributes(a *events.Attempt, more ...attribute.KeyValue) []attribut
 	return append(attributes, more...)
 }
 
-// withPort returns an upstream's host with the port that its scheme implies, if it names none.
+// withPort returns host with a port: its own, or the default port of the scheme.
 func withPort(host, scheme string) string {
 	if _, _, err := net.SplitHostPort(host); err == nil {
 		return host
@@ -163,8 +165,8 @@ func withPort(host, scheme string) string {
 	return net.JoinHostPort(strings.Trim(host, "[]"), port)
 }
 
-// answerAttributes are those that are known at its end.
-func answerAttributes(e *events.AttemptEnd) []attribute.KeyValue {
+// attemptEndAttributes returns the attributes of an attempt that are known at its end.
+func attemptEndAttributes(e *events.AttemptEnd) []attribute.KeyValue {
 	attributes := make([]attribute.KeyValue, 0, 8)
 	if e.Status > 0 {
 		attributes = append(attributes, semconv.HTTPResponseStatusCode(e.Status))
@@ -174,9 +176,9 @@ func answerAttributes(e *events.AttemptEnd) []attribute.KeyValue {
 	return append(attributes, outcomeKey.String(string(e.Result)))
 }
 
-// attemptError is the class of an attempt's failure, "" if it did not fail: a client's span
-// is an error from status 400 on, whatever the breaker makes of it.
-func attemptError(e *events.AttemptEnd) string {
+// attemptErrorType returns the error.type of an attempt, "" if it did not fail. By the semantic conventions a client span is an
+// error from status 400 on, even if the breaker counts the attempt as a success.
+func attemptErrorType(e *events.AttemptEnd) string {
 	switch {
 	case e.Failure != nil && e.Failure.Type != events.ErrorStatus:
 		return string(e.Failure.Type)
@@ -186,14 +188,14 @@ func attemptError(e *events.AttemptEnd) string {
 	return ""
 }
 
-func detailOf(f *events.Failure) string {
+func failureDetail(f *events.Failure) string {
 	if f == nil {
 		return ""
 	}
 	return sanitize.Line(f.Detail, maxText)
 }
 
-// appendAddress adds a host and its port, where there is one and key has a place for it.
+// appendAddress appends the host of an address, and its port if it has one and the key port is not "".
 func appendAddress(attributes []attribute.KeyValue, host, port attribute.Key, address string) []attribute.KeyValue {
 	name, number, err := net.SplitHostPort(address)
 	if err != nil {
@@ -208,8 +210,8 @@ func appendAddress(attributes []attribute.KeyValue, host, port attribute.Key, ad
 	return attributes
 }
 
-// appendVersion adds the version of a protocol such as "HTTP/1.1" or "HTTP/2.0", of which
-// the convention says "2".
+// appendVersion appends the version of a protocol such as "HTTP/1.1" or "HTTP/2.0". The semantic conventions write the latter
+// as "2".
 func appendVersion(attributes []attribute.KeyValue, protocol string) []attribute.KeyValue {
 	version, ok := strings.CutPrefix(protocol, "HTTP/")
 	if !ok {

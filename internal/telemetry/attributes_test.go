@@ -18,10 +18,10 @@ import (
 	"cbproxy/internal/events"
 )
 
-// encoder is an OTLP client that only encodes what it would send.
+// encoder is an OTLP client that encodes spans and sends nothing.
 type encoder struct {
-	size int
-	err  error
+	size int   // of the last message, in bytes
+	err  error // of the last message
 }
 
 func (*encoder) Start(context.Context) error { return nil }
@@ -34,28 +34,28 @@ func (e *encoder) UploadTraces(_ context.Context, spans []*tracepb.ResourceSpans
 	return nil
 }
 
-// Whatever a client or an upstream says, a span can be sent and has a bounded size: one that
-// could not would take its whole batch with it.
+// FuzzSpans checks that a span can be encoded and has a bounded size, whatever a client or an upstream sends. An exporter
+// drops the whole batch of a span that cannot be encoded.
 func FuzzSpans(f *testing.F) {
 	const long = 100_000
-	f.Add("GET", "/svc", "a:80", "HTTP/1.1", "127.0.0.1:1", "agent", "refused", "00-"+theirTrace+"-"+theirSpan+"-01", 200)
+	f.Add("GET", "/svc", "a:80", "HTTP/1.1", "127.0.0.1:1", "agent", "refused", "00-"+clientTrace+"-"+clientSpan+"-01", 200)
 	f.Add("\xff", "/\xff", "[::1", "\xff/1", "\xff", "\xff\x00", "\xff", "\xff", 99999)
 	f.Add(strings.Repeat("M", long), strings.Repeat("/", long), strings.Repeat("h", long), strings.Repeat("P", long), strings.Repeat("c", long),
 		strings.Repeat("\xff", long), strings.Repeat("\u2028", long), strings.Repeat("-", long), -1)
 	f.Add("get", "", "[fe80::1%25eth0]:0", "HTTP/2.0", "@", "", "", "", 0)
-	f.Add("GET", "/svc", "a:80", "HTTP/1.1", "127.0.0.1:1", "agent", "refused", "0a-"+theirTrace+"-"+theirSpan+"-20", 200)
+	f.Add("GET", "/svc", "a:80", "HTTP/1.1", "127.0.0.1:1", "agent", "refused", "0a-"+clientTrace+"-"+clientSpan+"-20", 200)
 	f.Fuzz(func(t *testing.T, method, path, host, protocol, client, agent, detail, parent string, status int) {
 		encoded, spans := new(encoder), tracetest.NewSpanRecorder()
 		exporter := otlptrace.NewUnstarted(encoded)
-		// A parent that says so in a version of traceparent yet to come would else have nothing recorded.
+		// Without AlwaysSample, a parent in a future version of traceparent could turn off recording.
 		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans), sdktrace.WithSampler(sdktrace.AlwaysSample()))
 		tracer := newTracer(provider, propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
 		a := &events.AccessRecord{Arrived: time.Now(), Method: method, Path: path, Host: host, Protocol: protocol, Client: client, UserAgent: agent}
 		header := map[string][]string{"Traceparent": {parent}, "Tracestate": {detail}, "Baggage": {agent}}
 		span := tracer.Request(a, header)
-		sent := span.Attempt(&events.Attempt{Method: method, URL: path, Host: host, Scheme: "http", Start: time.Now()}, header)
+		attempt := span.Attempt(&events.Attempt{Method: method, URL: path, Host: host, Scheme: "http", Start: time.Now()}, header)
 		failure := &events.Failure{Type: events.ErrorConnect, Detail: detail}
-		sent.End(&events.AttemptEnd{Time: time.Now(), Status: status, Protocol: protocol, Peer: client, Failure: failure})
+		attempt.End(&events.AttemptEnd{Time: time.Now(), Status: status, Protocol: protocol, Peer: client, Failure: failure})
 		a.Service, a.Prefix, a.Failure, a.Status = "svc", "/svc", failure, status
 		span.End(a)
 		for _, s := range spans.Ended() {
@@ -68,10 +68,10 @@ func FuzzSpans(f *testing.F) {
 		if err := exporter.ExportSpans(context.Background(), spans.Ended()); err != nil || encoded.err != nil || encoded.size == 0 {
 			t.Fatalf("%v, %v, %d bytes", err, encoded.err, encoded.size)
 		}
-		if most := 20 << 10; encoded.size > most {
-			t.Errorf("two spans of %d bytes", encoded.size)
+		if limit := 20 << 10; encoded.size > limit {
+			t.Errorf("two spans take %d bytes, want at most %d", encoded.size, limit)
 		}
-		if p := header["Traceparent"]; len(p) != 1 || len(p[0]) != len("00-"+theirTrace+"-"+theirSpan+"-01") {
+		if p := header["Traceparent"]; len(p) != 1 || len(p[0]) != len("00-"+clientTrace+"-"+clientSpan+"-01") {
 			t.Errorf("traceparent %q", p)
 		}
 	})

@@ -18,21 +18,21 @@ import (
 	"cbproxy/routes"
 )
 
-// sink exports spans to nowhere.
-type sink struct{}
+// discardExporter discards spans.
+type discardExporter struct{}
 
-func (sink) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
-func (sink) Shutdown(context.Context) error                             { return nil }
+func (discardExporter) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
+func (discardExporter) Shutdown(context.Context) error                             { return nil }
 
-// discard is a ResponseWriter that costs next to nothing.
-type discard struct{ header http.Header }
+// discardWriter is a ResponseWriter that discards the body.
+type discardWriter struct{ header http.Header }
 
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
-func (d *discard) WriteHeader(int)             {}
+func (d *discardWriter) Header() http.Header         { return d.header }
+func (d *discardWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discardWriter) WriteHeader(int)             {}
 
-// The closed path without a tracer, with one whose spans are not recorded, and with all spans
-// recorded and handed to an exporter. The upstream's own work is in all three.
+// BenchmarkClosed measures a request through a closed breaker: without a tracer, with a tracer whose spans are not recorded,
+// and with all spans recorded and exported. All three include the upstream's own work.
 func BenchmarkClosed(b *testing.B) {
 	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, strings.Repeat("x", 1000))
@@ -43,14 +43,14 @@ func BenchmarkClosed(b *testing.B) {
 		b.Fatal(err)
 	}
 	w3c := propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
-	for _, way := range []struct {
+	for _, variant := range []struct {
 		name    string
 		sampler sdktrace.Sampler // nil: no tracer
 	}{{"off", nil}, {"unrecorded", sdktrace.NeverSample()}, {"recorded", sdktrace.AlwaysSample()}} {
-		b.Run(way.name, func(b *testing.B) {
-			config := proxy.Config{Bus: new(events.Bus), Observers: nobody{}, Logger: slog.New(slog.DiscardHandler)}
-			if way.sampler != nil {
-				provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(way.sampler), sdktrace.WithBatcher(sink{}))
+		b.Run(variant.name, func(b *testing.B) {
+			config := proxy.Config{Bus: new(events.Bus), Observers: noopObservers{}, Logger: slog.New(slog.DiscardHandler)}
+			if variant.sampler != nil {
+				provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(variant.sampler), sdktrace.WithBatcher(discardExporter{}))
 				defer func() { _ = provider.Shutdown(context.Background()) }()
 				config.Tracer = newTracer(provider, w3c)
 			}
@@ -62,8 +62,8 @@ func BenchmarkClosed(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/svc/x", nil)
-				r.Header["Traceparent"] = []string{"00-" + theirTrace + "-" + theirSpan + "-01"}
-				s.ServeHTTP(&discard{http.Header{}}, r)
+				r.Header["Traceparent"] = []string{"00-" + clientTrace + "-" + clientSpan + "-01"}
+				s.ServeHTTP(&discardWriter{http.Header{}}, r)
 			}
 		})
 	}

@@ -20,8 +20,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// theirs is a bare ReverseProxy between otelhttp's handler and its transport.
-func theirs(t *testing.T, upstream *url.URL) (address string, spans *tracetest.SpanRecorder) {
+// startOTelHTTP starts a plain ReverseProxy between otelhttp's handler and its transport.
+func startOTelHTTP(t *testing.T, upstream *url.URL) (address string, spans *tracetest.SpanRecorder) {
 	spans = tracetest.NewSpanRecorder()
 	options := []otelhttp.Option{otelhttp.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))), otelhttp.WithPropagators(propagation.TraceContext{})}
 	mux := http.NewServeMux()
@@ -34,9 +34,9 @@ func theirs(t *testing.T, upstream *url.URL) (address string, spans *tracetest.S
 	return s.Listener.Addr().String(), spans
 }
 
-// The attributes of both spans are those that OpenTelemetry's own instrumentation of net/http
-// gives them, but for what is listed here.
-func TestAttributesAreThoseOfOtelhttp(t *testing.T) {
+// OpenTelemetry's own instrumentation of net/http sets the same attributes on both spans, except for the differences listed
+// here.
+func TestSpanAttributesMatchOTelHTTP(t *testing.T) {
 	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if status := r.Header.Get("X-Status"); status != "" {
@@ -47,12 +47,12 @@ func TestAttributesAreThoseOfOtelhttp(t *testing.T) {
 	defer u.Close()
 	upstream, _ := url.Parse(u.URL)
 	p := startTraced(t, route(u.URL))
-	address, spans := theirs(t, upstream)
-	different := map[attribute.Key]string{
-		"http.route":        "theirs is a pattern of net/http's",
-		"server.port":       "of the server span: two servers have two ports",
-		"network.peer.port": "of the server span: two connections have two ports",
-		"url.full":          "ours has no query",
+	reference, spans := startOTelHTTP(t, upstream)
+	different := map[attribute.Key]string{ // with the reason
+		"http.route":        "otelhttp sets the pattern of net/http",
+		"server.port":       "in the server span: two servers have two ports",
+		"network.peer.port": "in the server span: two connections have two ports",
+		"url.full":          "cbproxy leaves out the query",
 	}
 	for name, c := range map[string]struct {
 		method, path string
@@ -62,14 +62,14 @@ func TestAttributesAreThoseOfOtelhttp(t *testing.T) {
 		"GET":            {"GET", "/svc/a?token=secret", "", http.Header{"User-Agent": {"test/1"}}},
 		"POST":           {"POST", "/svc/", "body", nil},
 		"HEAD":           {"HEAD", "/svc/", "", nil},
-		"another method": {"PROPFIND", "/svc/", "", nil},
-		"a failure":      {"GET", "/svc/", "", http.Header{"X-Status": {"418"}}},
-		"no agent":       {"GET", "/svc/", "", http.Header{"User-Agent": {""}}},
+		"unknown method": {"PROPFIND", "/svc/", "", nil},
+		"error status":   {"GET", "/svc/", "", http.Header{"X-Status": {"418"}}},
+		"no user agent":  {"GET", "/svc/", "", http.Header{"User-Agent": {""}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p.spans.Reset()
 			spans.Reset()
-			for _, to := range []string{p.address, address} {
+			for _, to := range []string{p.address, reference} {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
 				r, _ := http.NewRequestWithContext(ctx, c.method, "http://"+to+c.path, bytes.NewBufferString(c.body))
@@ -83,15 +83,15 @@ func TestAttributesAreThoseOfOtelhttp(t *testing.T) {
 				_, _ = io.Copy(io.Discard, res.Body)
 				_ = res.Body.Close()
 			}
-			ours := p.await(t, 1)
+			recorded := p.await(t, 1)
 			for _, kind := range []trace.SpanKind{trace.SpanKindServer, trace.SpanKindClient} {
-				got, want := attributesOf(t, ours, kind), attributesOf(t, (&traced{spans: spans}).await(t, 1), kind)
+				got, want := attributesOf(t, recorded, kind), attributesOf(t, (&traced{spans: spans}).await(t, 1), kind)
 				for key, value := range want {
 					if different[key] != "" && (kind == trace.SpanKindServer || key == "url.full") {
 						continue
 					}
 					if got[key] != value {
-						t.Errorf("%v span: %s=%q, otelhttp has %q", kind, key, got[key], value)
+						t.Errorf("%v span: %s=%q, otelhttp sets %q", kind, key, got[key], value)
 					}
 				}
 				if full := got["url.full"]; strings.Contains(full, "secret") || kind == trace.SpanKindClient && !strings.HasPrefix(full, u.URL+"/svc/") {

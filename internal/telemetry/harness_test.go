@@ -26,18 +26,18 @@ import (
 	"cbproxy/routes"
 )
 
-// nobody observes nothing.
-type nobody struct{}
+// noopObservers implements proxy.Observers and events.Observer and does nothing.
+type noopObservers struct{}
 
-func (nobody) Service(string) events.Observer  { return nobody{} }
-func (nobody) Forget(string)                   {}
-func (nobody) Begin()                          {}
-func (nobody) Failed(events.ErrorType, int)    {}
-func (nobody) Probed(bool)                     {}
-func (nobody) FailedLocally(events.LocalError) {}
-func (nobody) End(*events.Outcome)             {}
+func (noopObservers) Service(string) events.Observer  { return noopObservers{} }
+func (noopObservers) Forget(string)                   {}
+func (noopObservers) Begin()                          {}
+func (noopObservers) Failed(events.ErrorType, int)    {}
+func (noopObservers) Probed(bool)                     {}
+func (noopObservers) FailedLocally(events.LocalError) {}
+func (noopObservers) End(*events.Outcome)             {}
 
-// traced is a real proxy whose spans are recorded.
+// traced is a running proxy whose spans are recorded.
 type traced struct {
 	*proxy.Server
 	address string
@@ -54,7 +54,7 @@ func startTraced(t testing.TB, config string, options ...sdktrace.TracerProvider
 	provider := sdktrace.NewTracerProvider(append(options, sdktrace.WithSpanProcessor(p.spans))...)
 	propagator := propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 	logger := slog.New(slog.DiscardHandler)
-	p.Server = proxy.New(proxy.Config{Bus: new(events.Bus), Observers: nobody{}, Tracer: newTracer(provider, propagator), Logger: logger})
+	p.Server = proxy.New(proxy.Config{Bus: new(events.Bus), Observers: noopObservers{}, Tracer: newTracer(provider, propagator), Logger: logger})
 	if err := p.Apply(c); err != nil {
 		t.Fatal(err)
 	}
@@ -70,13 +70,13 @@ func startTraced(t testing.TB, config string, options ...sdktrace.TracerProvider
 	return p
 }
 
-// route is a configuration with one service.
+// route returns a configuration with the service svc.
 func route(upstream string, keys ...string) string {
 	return "routes:\n  svc:\n    prefix: /svc\n    upstream: " + upstream + "\n    " + strings.ReplaceAll(strings.Join(keys, "\n    "), "    \n", "\n") + "\n"
 }
 
-// ask sends a request with header fields, in pairs, and returns the response's status.
-func (p *traced) ask(t testing.TB, method, path string, fields ...string) int {
+// send sends a request with the given header fields, name and value alternating, and returns the status of the response.
+func (p *traced) send(t testing.TB, method, path string, fields ...string) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+p.address+path, nil)
 	if err != nil {
@@ -94,28 +94,29 @@ func (p *traced) ask(t testing.TB, method, path string, fields ...string) int {
 	return res.StatusCode
 }
 
-// await returns the spans as they ended, once n requests of clients are over.
+// await waits until n server spans have ended and returns all ended spans in the order of their ends.
 func (p *traced) await(t testing.TB, n int) []sdktrace.ReadOnlySpan {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		spans := p.spans.Ended()
-		over := 0
+		ended := 0
 		for _, s := range spans {
 			if s.SpanKind() == trace.SpanKindServer {
-				over++
+				ended++
 			}
 		}
-		if over >= n {
+		if ended >= n {
 			return spans
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d requests over, want %d", over, n)
+			t.Fatalf("%d server spans have ended, want %d", ended, n)
 		}
 	}
 }
 
-// raw is an upstream that answers every connection's first request with text, byte for byte.
-func raw(t testing.TB, text string) (url string) {
+// startRawUpstream starts an upstream that answers the first request of each connection with the bytes of text, and returns
+// its URL.
+func startRawUpstream(t testing.TB, text string) (url string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -140,24 +141,24 @@ func raw(t testing.TB, text string) (url string) {
 	return "http://" + l.Addr().String()
 }
 
-// tell puts what a span says into a line: its kind, name and status, and those attributes and
-// events that do not differ from run to run.
-func tell(s sdktrace.ReadOnlySpan) string {
+// describeSpan returns a line with the kind, name and status of a span and its stable attributes and events.
+func describeSpan(s sdktrace.ReadOnlySpan) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s %s", s.SpanKind(), s.Name(), s.Status().Code)
-	for _, a := range ordered(s.Attributes()) {
+	for _, a := range stableAttributes(s.Attributes()) {
 		fmt.Fprintf(&b, " %s=%s", a.Key, a.Value.String())
 	}
 	for _, e := range s.Events() {
 		fmt.Fprintf(&b, "; %s", e.Name)
-		for _, a := range ordered(e.Attributes) {
+		for _, a := range stableAttributes(e.Attributes) {
 			fmt.Fprintf(&b, " %s=%s", a.Key, a.Value.String())
 		}
 	}
 	return b.String()
 }
 
-func ordered(attributes []attribute.KeyValue) (kept []attribute.KeyValue) {
+// stableAttributes returns the attributes that are the same in each run, sorted by key.
+func stableAttributes(attributes []attribute.KeyValue) (kept []attribute.KeyValue) {
 	for _, a := range attributes {
 		key := string(a.Key)
 		if strings.HasPrefix(key, "cbproxy.") && a.Key != waitKey && a.Key != serviceKey || key == "http.response.status_code" || key == "error.type" ||

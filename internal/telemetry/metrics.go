@@ -14,29 +14,30 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 )
 
-var bridged sync.Mutex // held while autoexport has a gatherer's bridge
+// producerMu serializes the use of autoexport's fallback metric producer, which is a global setting.
+var producerMu sync.Mutex
 
-func (t *Telemetry) startMetrics(ctx context.Context, about *resource.Resource, from prometheus.Gatherer) error {
-	bridged.Lock()
-	defer bridged.Unlock()
+func (t *Telemetry) startMetrics(ctx context.Context, res *resource.Resource, gatherer prometheus.Gatherer) error {
+	producerMu.Lock()
+	defer producerMu.Unlock()
 	autoexport.WithFallbackMetricProducer(func(context.Context) (metric.Producer, error) {
-		return bridge{prometheusbridge.NewMetricProducer(prometheusbridge.WithGatherer(classic{from}))}, nil
+		return exemplarIDs{prometheusbridge.NewMetricProducer(prometheusbridge.WithGatherer(classicHistograms{gatherer}))}, nil
 	})
 	reader, err := autoexport.NewMetricReader(ctx)
 	if err != nil {
 		return exporterError(metricsExporter, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", err)
 	}
-	provider := metric.NewMeterProvider(metric.WithResource(about), metric.WithReader(reader))
+	provider := metric.NewMeterProvider(metric.WithResource(res), metric.WithReader(reader))
 	t.shutdowns = append(t.shutdowns, provider.Shutdown)
 	return nil
 }
 
-// classic gathers histograms without their native buckets, as far as they have others: the
-// bridge would send only those, and without exemplars.
-type classic struct{ prometheus.Gatherer }
+// classicHistograms removes the native buckets of histograms that also have classic ones: the Prometheus bridge would export
+// only the native buckets, and without exemplars.
+type classicHistograms struct{ prometheus.Gatherer }
 
-func (c classic) Gather() ([]*dto.MetricFamily, error) {
-	families, err := c.Gatherer.Gather() // made for this call
+func (c classicHistograms) Gather() ([]*dto.MetricFamily, error) {
+	families, err := c.Gatherer.Gather() // a copy that may be modified
 	for _, family := range families {
 		for _, m := range family.Metric {
 			if h := m.Histogram; h != nil && len(h.Bucket) > 0 {
@@ -47,12 +48,12 @@ func (c classic) Gather() ([]*dto.MetricFamily, error) {
 	return families, err
 }
 
-// bridge makes the identifiers of exemplars what OTLP wants, 16 and 8 bytes: the bridge leaves them
-// in hexadecimal, and a collector refuses all of an export that holds such a one.
-type bridge struct{ metric.Producer }
+// exemplarIDs converts the trace and span IDs of exemplars to the 16 and 8 bytes that OTLP requires. The Prometheus bridge
+// leaves them in hexadecimal, and a collector rejects a whole export that contains one.
+type exemplarIDs struct{ metric.Producer }
 
-func (b bridge) Produce(ctx context.Context) ([]metricdata.ScopeMetrics, error) {
-	scopes, err := b.Producer.Produce(ctx)
+func (e exemplarIDs) Produce(ctx context.Context) ([]metricdata.ScopeMetrics, error) {
+	scopes, err := e.Producer.Produce(ctx)
 	for _, scope := range scopes {
 		for _, m := range scope.Metrics {
 			h, ok := m.Data.(metricdata.Histogram[float64])
@@ -62,7 +63,7 @@ func (b bridge) Produce(ctx context.Context) ([]metricdata.ScopeMetrics, error) 
 			for _, point := range h.DataPoints {
 				for i := range point.Exemplars {
 					e := &point.Exemplars[i]
-					e.TraceID, e.SpanID = binary(e.TraceID, 16), binary(e.SpanID, 8)
+					e.TraceID, e.SpanID = decodeID(e.TraceID, 16), decodeID(e.SpanID, 8)
 				}
 			}
 		}
@@ -70,8 +71,8 @@ func (b bridge) Produce(ctx context.Context) ([]metricdata.ScopeMetrics, error) 
 	return scopes, err
 }
 
-// binary returns an identifier of size bytes that may stand in hexadecimal; nil if it is none.
-func binary(id []byte, size int) []byte {
+// decodeID returns an ID of size bytes, which may be given in hexadecimal, or nil if it is invalid.
+func decodeID(id []byte, size int) []byte {
 	if len(id) == 2*size {
 		id, _ = hex.AppendDecode(nil, id)
 	}

@@ -12,55 +12,57 @@ import (
 )
 
 // report redirects the messages and errors of the OpenTelemetry libraries to logger.
-func report(logger *slog.Logger) {
-	otel.SetLogger(logr.FromSlogHandler(leveled{logger.Handler()}))
-	otel.SetErrorHandler(newThrottled(logger))
+func redirectLogs(logger *slog.Logger) {
+	otel.SetLogger(logr.FromSlogHandler(levelHandler{logger.Handler()}))
+	otel.SetErrorHandler(newThrottledErrors(logger))
 }
 
-// leveled maps the verbosity of the libraries, which logr turns into negative levels, to log levels: 1 is a warning, 4
+// levelHandler maps the verbosity of the libraries, which logr turns into negative levels, to log levels: 1 is a warning, 4
 // information, 8 debugging.
-type leveled struct{ slog.Handler }
+type levelHandler struct{ slog.Handler }
 
-func (l leveled) level(v slog.Level) slog.Level {
+func (l levelHandler) level(v slog.Level) slog.Level {
 	switch {
 	case v >= slog.LevelInfo:
 		return v
 	case v == -1:
 		return slog.LevelWarn
 	}
-	return slog.LevelDebug // their information is about internals
+	return slog.LevelDebug // the libraries' information is about their internals
 }
 
-func (l leveled) Enabled(ctx context.Context, v slog.Level) bool {
+func (l levelHandler) Enabled(ctx context.Context, v slog.Level) bool {
 	return l.Handler.Enabled(ctx, l.level(v))
 }
 
-func (l leveled) Handle(ctx context.Context, r slog.Record) error {
+func (l levelHandler) Handle(ctx context.Context, r slog.Record) error {
 	r.Level = l.level(r.Level)
 	return l.Handler.Handle(ctx, r)
 }
 
-func (l leveled) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return leveled{l.Handler.WithAttrs(attrs)}
+func (l levelHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return levelHandler{l.Handler.WithAttrs(attrs)}
 }
-func (l leveled) WithGroup(name string) slog.Handler { return leveled{l.Handler.WithGroup(name)} }
+func (l levelHandler) WithGroup(name string) slog.Handler {
+	return levelHandler{l.Handler.WithGroup(name)}
+}
 
-// throttled logs at most one error per minute with the number of errors since the previous one, because an exporter without
+// throttledErrors logs at most one error per minute with the number of errors since the previous one, because an exporter without
 // its collector fails every few seconds. It is safe for concurrent use.
-type throttled struct {
+type throttledErrors struct {
 	logger *slog.Logger
-	errors atomic.Int64 // since the last that was logged
-	often  rate.Sometimes
+	errors atomic.Int64 // since the last one that was logged
+	limit  rate.Sometimes
 }
 
 const errorInterval = time.Minute
 
-func newThrottled(logger *slog.Logger) *throttled {
-	return &throttled{logger: logger, often: rate.Sometimes{Interval: errorInterval}}
+func newThrottledErrors(logger *slog.Logger) *throttledErrors {
+	return &throttledErrors{logger: logger, limit: rate.Sometimes{Interval: errorInterval}}
 }
 
 // Handle implements otel.ErrorHandler.
-func (t *throttled) Handle(err error) {
+func (t *throttledErrors) Handle(err error) {
 	t.errors.Add(1)
-	t.often.Do(func() { t.logger.Warn("OpenTelemetry could not export", "error", err, "times", t.errors.Swap(0)) })
+	t.limit.Do(func() { t.logger.Warn("cannot export OpenTelemetry data", "error", err, "times", t.errors.Swap(0)) })
 }

@@ -33,14 +33,13 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Telemetry exports traces and metrics. Its methods are safe for concurrent use.
+// Telemetry exports traces and metrics. It is safe for concurrent use.
 type Telemetry struct {
-	tracer    *tracer // nil: no traces are exported
+	tracer    *tracer // nil if no traces are exported
 	shutdowns []func(context.Context) error
 }
 
-// The variables that switch a signal on, beside OTEL_EXPORTER_OTLP_ENDPOINT, which is for
-// both.
+// The variables that enable one signal. OTEL_EXPORTER_OTLP_ENDPOINT enables both.
 const (
 	tracesExporter  = "OTEL_TRACES_EXPORTER"
 	metricsExporter = "OTEL_METRICS_EXPORTER"
@@ -56,27 +55,27 @@ func Start(ctx context.Context, c Config) (*Telemetry, error) {
 	if !traces && !metrics {
 		return t, nil
 	}
-	report(c.Logger)
-	about, err := describe(ctx, c)
+	redirectLogs(c.Logger)
+	res, err := newResource(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	if traces {
-		err = t.startTraces(ctx, about)
+		err = t.startTraces(ctx, res)
 	}
 	if err == nil && metrics {
-		err = t.startMetrics(ctx, about, c.Metrics)
+		err = t.startMetrics(ctx, res, c.Metrics)
 	}
 	if err != nil {
 		_ = t.Close(ctx) // the first error is the one to report
 		return nil, err
 	}
-	c.Logger.Info("OpenTelemetry is on", "traces", traces, "metrics", metrics)
+	c.Logger.Info("OpenTelemetry export enabled", "traces", traces, "metrics", metrics)
 	return t, nil
 }
 
-// enabled reports whether a signal is to be exported: by its exporter's name, or because there
-// is an endpoint. The standard's default, an endpoint on localhost, would not be "off".
+// enabled reports whether a signal is exported: it has an exporter other than none, or, if no exporter is named, an endpoint
+// is set. The specification's default, an endpoint on localhost, is not used, so that export is off by default.
 func enabled(exporter, endpoint string) bool {
 	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
 		return false
@@ -89,8 +88,8 @@ func enabled(exporter, endpoint string) bool {
 	}
 }
 
-// describe returns the resource of traces and metrics. The environment takes precedence.
-func describe(ctx context.Context, c Config) (*resource.Resource, error) {
+// newResource returns the resource of traces and metrics. The environment takes precedence.
+func newResource(ctx context.Context, c Config) (*resource.Resource, error) {
 	r, err := resource.New(ctx,
 		resource.WithTelemetrySDK(), resource.WithHost(),
 		resource.WithAttributes(semconv.ServiceName("cbproxy"), semconv.ServiceVersion(c.Version), semconv.ServiceInstanceID(c.Instance)),
@@ -101,7 +100,7 @@ func describe(ctx context.Context, c Config) (*resource.Resource, error) {
 	return r, nil
 }
 
-func (t *Telemetry) startTraces(ctx context.Context, about *resource.Resource) error {
+func (t *Telemetry) startTraces(ctx context.Context, res *resource.Resource) error {
 	propagator, err := propagators()
 	if err != nil {
 		return err
@@ -110,7 +109,7 @@ func (t *Telemetry) startTraces(ctx context.Context, about *resource.Resource) e
 	if err != nil {
 		return exporterError(tracesExporter, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", err)
 	}
-	provider := trace.NewTracerProvider(trace.WithResource(about), trace.WithBatcher(exporter))
+	provider := trace.NewTracerProvider(trace.WithResource(res), trace.WithBatcher(exporter))
 	t.shutdowns = append(t.shutdowns, provider.Shutdown)
 	t.tracer = newTracer(provider, propagator)
 	return nil
@@ -129,11 +128,11 @@ func propagators() (propagation.TextMapPropagator, error) {
 }
 
 func exporterError(exporter, protocol string, err error) error {
-	return fmt.Errorf("OpenTelemetry can't be set up from %s=%q, %s=%q and OTEL_EXPORTER_OTLP_PROTOCOL=%q: %w",
+	return fmt.Errorf("set up OpenTelemetry from %s=%q, %s=%q and OTEL_EXPORTER_OTLP_PROTOCOL=%q: %w",
 		exporter, os.Getenv(exporter), protocol, os.Getenv(protocol), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"), err)
 }
 
-// Tracer makes the spans of requests; nil if no traces are exported.
+// Tracer returns the tracer that creates the spans of requests, or nil if no traces are exported.
 func (t *Telemetry) Tracer() events.Tracer {
 	if t.tracer == nil {
 		return nil
@@ -144,15 +143,15 @@ func (t *Telemetry) Tracer() events.Tracer {
 // CloseTimeout limits how long Close waits for pending exports.
 const CloseTimeout = 3 * time.Second
 
-// Close exports what is pending, within CloseTimeout. No span may be started any more.
+// Close exports pending data, within CloseTimeout. No span may be started after it is called.
 func (t *Telemetry) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
 	defer cancel()
-	faults := make([]error, len(t.shutdowns))
-	var all sync.WaitGroup
+	errs := make([]error, len(t.shutdowns))
+	var wg sync.WaitGroup
 	for i, shutdown := range t.shutdowns {
-		all.Go(func() { faults[i] = shutdown(ctx) })
+		wg.Go(func() { errs[i] = shutdown(ctx) })
 	}
-	all.Wait()
-	return errors.Join(faults...)
+	wg.Wait()
+	return errors.Join(errs...)
 }

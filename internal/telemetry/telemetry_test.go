@@ -14,8 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// environ makes the environment's OTEL_ variables those given, "NAME=value" each.
-func environ(t *testing.T, variables ...string) {
+// setOTelEnv clears all OTEL_ variables of the environment and sets the given ones, each "NAME=value".
+func setOTelEnv(t *testing.T, variables ...string) {
 	t.Helper()
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "OTEL_") {
@@ -28,35 +28,36 @@ func environ(t *testing.T, variables ...string) {
 	}
 }
 
-func started(t *testing.T) (*Telemetry, error) {
+// start calls Start with a test configuration and closes the result when the test ends.
+func start(t *testing.T) (*Telemetry, error) {
 	t.Helper()
-	made, err := Start(t.Context(), Config{Metrics: prometheus.NewRegistry(), Version: "1", Instance: "one", Logger: slog.New(slog.DiscardHandler)})
+	started, err := Start(t.Context(), Config{Metrics: prometheus.NewRegistry(), Version: "1", Instance: "one", Logger: slog.New(slog.DiscardHandler)})
 	if err == nil {
-		t.Cleanup(func() { _ = made.Close(t.Context()) })
+		t.Cleanup(func() { _ = started.Close(t.Context()) })
 	}
-	return made, err
+	return started, err
 }
 
-func TestEnvironmentSwitchesSignalsOn(t *testing.T) {
-	const nobody = "http://127.0.0.1:1"
+func TestEnvironmentEnablesSignals(t *testing.T) {
+	const unusedEndpoint = "http://127.0.0.1:1"
 	for name, c := range map[string]struct {
 		variables       []string
 		traces, metrics bool
 	}{
-		"nothing":                       {nil, false, false},
-		"an endpoint":                   {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + nobody}, true, true},
-		"an endpoint of traces":         {[]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=" + nobody}, true, false},
-		"an endpoint of metrics":        {[]string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=" + nobody}, false, true},
-		"an exporter of traces":         {[]string{"OTEL_TRACES_EXPORTER=otlp"}, true, false},
-		"gRPC":                          {[]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, true, false},
-		"an endpoint, but no metrics":   {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + nobody, "OTEL_METRICS_EXPORTER=none"}, true, false},
-		"disabled":                      {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + nobody, "OTEL_SDK_DISABLED=TRUE"}, false, false},
-		"something that only describes": {[]string{"OTEL_SERVICE_NAME=mine", "OTEL_TRACES_SAMPLER=always_on"}, false, false},
+		"no variable":                       {nil, false, false},
+		"an endpoint":                       {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + unusedEndpoint}, true, true},
+		"a traces endpoint":                 {[]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=" + unusedEndpoint}, true, false},
+		"a metrics endpoint":                {[]string{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=" + unusedEndpoint}, false, true},
+		"a traces exporter":                 {[]string{"OTEL_TRACES_EXPORTER=otlp"}, true, false},
+		"gRPC":                              {[]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, true, false},
+		"an endpoint, metrics disabled":     {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + unusedEndpoint, "OTEL_METRICS_EXPORTER=none"}, true, false},
+		"disabled":                          {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + unusedEndpoint, "OTEL_SDK_DISABLED=TRUE"}, false, false},
+		"a service name and a sampler only": {[]string{"OTEL_SERVICE_NAME=mine", "OTEL_TRACES_SAMPLER=always_on"}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			environ(t, c.variables...)
+			setOTelEnv(t, c.variables...)
 			before := runtime.NumGoroutine()
-			made, err := started(t)
+			started, err := start(t)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,17 +67,17 @@ func TestEnvironmentSwitchesSignalsOn(t *testing.T) {
 					on++
 				}
 			}
-			if (made.Tracer() != nil) != c.traces || len(made.shutdowns) != on {
-				t.Errorf("traces %v, %d signals", made.Tracer() != nil, len(made.shutdowns))
+			if (started.Tracer() != nil) != c.traces || len(started.shutdowns) != on {
+				t.Errorf("traces %v, %d signals", started.Tracer() != nil, len(started.shutdowns))
 			}
 			if on == 0 && runtime.NumGoroutine() > before {
-				t.Error("something runs")
+				t.Error("goroutines were started although nothing is exported")
 			}
 		})
 	}
 }
 
-func TestEnvironmentThatCannotBeFollowedIsAnError(t *testing.T) {
+func TestStartRejectsInvalidEnvironment(t *testing.T) {
 	for _, variables := range [][]string{
 		{"OTEL_TRACES_EXPORTER=zipkin"},
 		{"OTEL_METRICS_EXPORTER=statsd"},
@@ -85,11 +86,11 @@ func TestEnvironmentThatCannotBeFollowedIsAnError(t *testing.T) {
 		{"OTEL_TRACES_EXPORTER=otlp", "OTEL_PROPAGATORS=tracecontext,morse"},
 		{"OTEL_TRACES_EXPORTER=otlp", "OTEL_RESOURCE_ATTRIBUTES=team"},
 	} {
-		last := variables[len(variables)-1]
-		t.Run(last, func(t *testing.T) {
-			environ(t, variables...)
-			_, err := started(t)
-			name, value, _ := strings.Cut(last, "=")
+		invalid := variables[len(variables)-1]
+		t.Run(invalid, func(t *testing.T) {
+			setOTelEnv(t, variables...)
+			_, err := start(t)
+			name, value, _ := strings.Cut(invalid, "=")
 			if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), value) {
 				t.Errorf("%v", err)
 			}
@@ -100,7 +101,7 @@ func TestEnvironmentThatCannotBeFollowedIsAnError(t *testing.T) {
 func TestExportErrorsAreLoggedOncePerMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
-		errs := newThrottled(slog.New(slog.NewTextHandler(&b, nil)))
+		errs := newThrottledErrors(slog.New(slog.NewTextHandler(&b, nil)))
 		for range 24 { // two minutes
 			errs.Handle(errors.New("no collector"))
 			time.Sleep(5 * time.Second)
@@ -114,13 +115,13 @@ func TestExportErrorsAreLoggedOncePerMinute(t *testing.T) {
 func TestLeveledMapsVerbosity(t *testing.T) {
 	for level, want := range map[slog.Level]string{slog.LevelError: "ERROR", 0: "INFO", -1: "WARN", -4: "DEBUG", -8: "DEBUG"} {
 		var b bytes.Buffer
-		h := leveled{slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})}
-		slog.New(h).With("a", 1).Log(t.Context(), level, "said")
+		h := levelHandler{slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})}
+		slog.New(h).With("a", 1).Log(t.Context(), level, "message")
 		if !strings.Contains(b.String(), "level="+want+" ") {
 			t.Errorf("%d: %s", level, b.String())
 		}
 	}
-	if (leveled{slog.NewTextHandler(&bytes.Buffer{}, nil)}).Enabled(t.Context(), -4) {
-		t.Error("what the libraries say about themselves is logged")
+	if (levelHandler{slog.NewTextHandler(&bytes.Buffer{}, nil)}).Enabled(t.Context(), -4) {
+		t.Error("debug messages of the libraries are logged")
 	}
 }

@@ -14,31 +14,31 @@ import (
 	"cbproxy/internal/events"
 )
 
-// tracer implements events.Tracer. An attribute is only made for a span that is recorded: no
-// sampler that the environment can name looks at any.
+// tracer implements events.Tracer. Attributes are only set on spans that are recorded: no sampler that the environment can
+// select reads them.
 type tracer struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
-	continues  bool // the propagator knows W3C's fields
+	w3c        bool // the propagator uses the W3C Trace Context fields
 }
 
 func newTracer(provider trace.TracerProvider, p propagation.TextMapPropagator) *tracer {
 	return &tracer{
 		tracer:     provider.Tracer("cbproxy", trace.WithSchemaURL(semconv.SchemaURL)),
 		propagator: p,
-		continues:  slices.Contains(p.Fields(), "tracestate"),
+		w3c:        slices.Contains(p.Fields(), "tracestate"),
 	}
 }
 
-// extract returns a context with the trace that header holds.
+// extract returns a context with the trace context in header.
 func (t *tracer) extract(header map[string][]string) context.Context {
 	return t.propagator.Extract(context.Background(), propagation.HeaderCarrier(header))
 }
 
-// inject writes the span of ctx to header.
+// inject writes the trace context of ctx to header.
 func (t *tracer) inject(ctx context.Context, header map[string][]string) {
-	if t.continues {
-		delete(header, "Tracestate") // it goes with the traceparent that is replaced; a valid one is in ctx
+	if t.w3c {
+		delete(header, "Tracestate") // it belongs to the traceparent that is replaced; ctx has a valid one
 	}
 	t.propagator.Inject(ctx, propagation.HeaderCarrier(header))
 }
@@ -93,7 +93,7 @@ func (s *requestSpan) Retry(wait time.Duration) {
 func (s *requestSpan) Rejected(state events.State, reason events.Reason) {
 	name := "cbproxy.breaker.decision"
 	if reason != events.ReasonOpen && reason != events.ReasonHalfOpenLimit {
-		name = "cbproxy.shed" // it is not the breaker that turns the request away
+		name = "cbproxy.shed" // a limit rejects the request, not the breaker
 	}
 	s.event(name, decisionKey.String("rejected"), stateKey.String(state.String()), reasonKey.String(string(reason)))
 }
@@ -117,8 +117,8 @@ func (s *requestSpan) End(a *events.AccessRecord) {
 		s.span.SetName(methodName(a.Method) + " " + a.Prefix)
 	}
 	s.span.SetAttributes(responseAttributes(a)...)
-	if kind := errorOf(a); kind != "" {
-		s.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+	if errorType := requestErrorType(a); errorType != "" {
+		s.span.SetAttributes(semconv.ErrorTypeKey.String(errorType))
 		s.span.SetStatus(codes.Error, "")
 	}
 }
@@ -128,10 +128,10 @@ type attemptSpan struct{ span trace.Span }
 
 func (s attemptSpan) End(e *events.AttemptEnd) {
 	if s.span.IsRecording() {
-		s.span.SetAttributes(answerAttributes(e)...)
-		if kind := attemptError(e); kind != "" {
-			s.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
-			s.span.SetStatus(codes.Error, detailOf(e.Failure))
+		s.span.SetAttributes(attemptEndAttributes(e)...)
+		if errorType := attemptErrorType(e); errorType != "" {
+			s.span.SetAttributes(semconv.ErrorTypeKey.String(errorType))
+			s.span.SetStatus(codes.Error, failureDetail(e.Failure))
 		}
 	}
 	s.span.End(trace.WithTimestamp(e.Time))

@@ -16,24 +16,24 @@ import (
 	"cbproxy/internal/service"
 )
 
-func TestSpansTellWhatBecameOfARequest(t *testing.T) {
+func TestSpansDescribeTheOutcome(t *testing.T) {
 	const (
 		admitted = "; cbproxy.breaker.decision cbproxy.breaker.state=closed cbproxy.decision=admitted"
 		fallback = "\nfallbacks: {svc: {try: [static], static: {body: {a: 1}}}}"
 		ok       = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 	)
 	for name, c := range map[string]struct {
-		answer string // "" is a closed port
-		keys   []string
-		path   string
-		status int
-		spans  []string // as they end
+		response string   // of the upstream; "" if its port is closed
+		keys     []string // of the route
+		path     string
+		status   int
+		spans    []string // in the order of their ends
 	}{
 		"success": {ok, nil, "/svc/a", 200, []string{
 			"client GET Unset cbproxy.breaker.state=closed cbproxy.outcome=success http.response.status_code=200",
 			"server GET /svc Unset cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.outcome=success http.response.status_code=200 http.route=/svc" + admitted,
 		}},
-		"the client's fault": {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", nil, "/svc", 404, []string{
+		"a client error": {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", nil, "/svc", 404, []string{
 			"client GET Error cbproxy.breaker.state=closed cbproxy.outcome=success error.type=404 http.response.status_code=404",
 			"server GET /svc Unset cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.outcome=success http.response.status_code=404 http.route=/svc" + admitted,
 		}},
@@ -48,7 +48,7 @@ func TestSpansTellWhatBecameOfARequest(t *testing.T) {
 				"cbproxy.outcome=failure http.response.status_code=200 http.route=/svc" + admitted + "; cbproxy.retry" + admitted +
 				"; cbproxy.fallback cbproxy.fallback.reason=connect cbproxy.fallback.strategy=static",
 		}},
-		"an opening between two attempts": {"", []string{"breaker: {fail_max: 1}", "retry: {attempts: 1, backoff: 1ms}"}, "/svc", 502, []string{
+		"the breaker opens between two attempts": {"", []string{"breaker: {fail_max: 1}", "retry: {attempts: 1, backoff: 1ms}"}, "/svc", 502, []string{
 			"client GET Error cbproxy.breaker.state=closed cbproxy.outcome=failure error.type=connect",
 			"server GET /svc Error cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.failure=connect cbproxy.outcome=failure error.type=502 http.response.status_code=502 http.route=/svc" + admitted,
 		}},
@@ -58,11 +58,11 @@ func TestSpansTellWhatBecameOfARequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			upstream := "http://127.0.0.1:1"
-			if c.answer != "" {
-				upstream = raw(t, c.answer)
+			if c.response != "" {
+				upstream = startRawUpstream(t, c.response)
 			}
 			p := startTraced(t, route(upstream, c.keys...))
-			if status := p.ask(t, "GET", c.path); status != c.status {
+			if status := p.send(t, "GET", c.path); status != c.status {
 				t.Errorf("status %d, want %d", status, c.status)
 			}
 			spans := p.await(t, 1)
@@ -71,11 +71,11 @@ func TestSpansTellWhatBecameOfARequest(t *testing.T) {
 			}
 			root := spans[len(spans)-1]
 			for i, s := range spans {
-				if got := tell(s); got != c.spans[i] {
+				if got := describeSpan(s); got != c.spans[i] {
 					t.Errorf("got  %s\nwant %s", got, c.spans[i])
 				}
 				if s != root && s.Parent().SpanID() != root.SpanContext().SpanID() {
-					t.Error("an attempt is not its request's child")
+					t.Error("the span of the attempt is not a child of the request's span")
 				}
 				if s.StartTime().Before(root.StartTime()) || s.EndTime().After(root.EndTime()) || s.EndTime().Before(s.StartTime()) {
 					t.Errorf("%s lasts from %v to %v, its request from %v to %v", s.Name(), s.StartTime(), s.EndTime(), root.StartTime(), root.EndTime())
@@ -85,7 +85,7 @@ func TestSpansTellWhatBecameOfARequest(t *testing.T) {
 	}
 }
 
-func TestSpansOfRefusedRequests(t *testing.T) {
+func TestSpansOfRejectedRequests(t *testing.T) {
 	for name, c := range map[string]struct {
 		state events.State
 		want  string
@@ -100,30 +100,30 @@ func TestSpansOfRefusedRequests(t *testing.T) {
 			u := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived <- struct{}{}; <-release }))
 			defer u.Close()
 			p := startTraced(t, route(u.URL, "max_in_flight: 1"))
-			over := make(chan int, 1)
+			first := make(chan int, 1)
 			if c.state == events.Open {
 				p.Breaker("svc").Force(events.Open, 0, "test")
-				over <- 0
+				first <- 0
 				close(release)
 			} else {
-				go func() { over <- p.ask(t, "GET", "/svc") }()
+				go func() { first <- p.send(t, "GET", "/svc") }()
 				<-arrived
 			}
-			if status := p.ask(t, "GET", "/svc"); status != 503 {
+			if status := p.send(t, "GET", "/svc"); status != 503 {
 				t.Errorf("status %d", status)
 			}
-			if got := tell(p.await(t, 1)[0]); got != c.want {
+			if got := describeSpan(p.await(t, 1)[0]); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 			if c.state != events.Open {
 				close(release)
 			}
-			<-over
+			<-first
 		})
 	}
 }
 
-// A gRPC call fails with HTTP's status 200.
+// A failed gRPC call has the HTTP status 200.
 func TestSpansOfGRPCCalls(t *testing.T) {
 	u := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/grpc")
@@ -157,21 +157,20 @@ func TestSpansOfGRPCCalls(t *testing.T) {
 		"14": "server POST /svc Error cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.failure=grpc cbproxy.outcome=failure error.type=UNAVAILABLE http.response.status_code=200 http.route=/svc rpc.response.status_code=UNAVAILABLE",
 	} {
 		call(code)
-		if got, _, _ := strings.Cut(tell(p.await(t, 1)[1]), ";"); got != want {
+		if got, _, _ := strings.Cut(describeSpan(p.await(t, 1)[1]), ";"); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
 	p.Breaker("svc").Force(events.Open, 0, "test")
 	call("0")
 	want := "server POST /svc Error cbproxy.attempts=0 cbproxy.breaker.state=open cbproxy.outcome=rejected error.type=UNAVAILABLE http.response.status_code=200 http.route=/svc rpc.response.status_code=UNAVAILABLE"
-	if got, _, _ := strings.Cut(tell(p.await(t, 1)[0]), ";"); got != want {
+	if got, _, _ := strings.Cut(describeSpan(p.await(t, 1)[0]), ";"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-// An attempt's span lasts as long as the upstream is at work, and its request's as long as the
-// client is.
-func TestSpanOfAStreamLastsUntilItsEnd(t *testing.T) {
+// The spans of a streamed response end when the stream ends.
+func TestSpanLastsUntilStreamEnds(t *testing.T) {
 	release := make(chan struct{})
 	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "begun")
@@ -186,7 +185,7 @@ func TestSpanOfAStreamLastsUntilItsEnd(t *testing.T) {
 	}
 	begun := time.Now()
 	if ended := p.spans.Ended(); len(ended) > 0 {
-		t.Fatalf("ended: %s", tell(ended[0]))
+		t.Fatalf("ended: %s", describeSpan(ended[0]))
 	}
 	close(release)
 	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "begun" {
@@ -194,13 +193,13 @@ func TestSpanOfAStreamLastsUntilItsEnd(t *testing.T) {
 	}
 	for _, s := range p.await(t, 1) {
 		if s.EndTime().Before(begun) {
-			t.Errorf("%s ended before its stream did", tell(s))
+			t.Errorf("%s ended before its stream did", describeSpan(s))
 		}
 	}
 }
 
-func TestSpansOfACutResponseAndOfALeavingClient(t *testing.T) {
-	p := startTraced(t, route(raw(t, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"+strings.Repeat("x", 70_000))))
+func TestSpansOfTruncatedResponseAndCancelledRequest(t *testing.T) {
+	p := startTraced(t, route(startRawUpstream(t, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"+strings.Repeat("x", 70_000))))
 	res, err := http.Get("http://" + p.address + "/svc")
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +209,7 @@ func TestSpansOfACutResponseAndOfALeavingClient(t *testing.T) {
 	spans := p.await(t, 1)
 	for i, want := range []string{"client GET Error cbproxy.breaker.state=closed cbproxy.outcome=failure error.type=truncated http.response.status_code=200",
 		"server GET /svc Error cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.cut=true cbproxy.failure=truncated cbproxy.outcome=failure error.type=truncated http.response.status_code=200 http.route=/svc"} {
-		if got, _, _ := strings.Cut(tell(spans[i]), ";"); got != want {
+		if got, _, _ := strings.Cut(describeSpan(spans[i]), ";"); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
@@ -227,21 +226,21 @@ func TestSpansOfACutResponseAndOfALeavingClient(t *testing.T) {
 	<-arrived
 	_ = c.Close()
 	spans = p.await(t, 1)
-	if got := tell(spans[0]); got != "client GET Unset cbproxy.breaker.state=closed cbproxy.outcome=cancelled" {
+	if got := describeSpan(spans[0]); got != "client GET Unset cbproxy.breaker.state=closed cbproxy.outcome=cancelled" {
 		t.Error(got)
 	}
-	if got, _, _ := strings.Cut(tell(spans[1]), ";"); got != "server GET /svc Unset cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.cut=true cbproxy.outcome=cancelled http.route=/svc" {
+	if got, _, _ := strings.Cut(describeSpan(spans[1]), ";"); got != "server GET /svc Unset cbproxy.attempts=1 cbproxy.breaker.state=closed cbproxy.cut=true cbproxy.outcome=cancelled http.route=/svc" {
 		t.Error(got)
 	}
 }
 
 const (
-	theirTrace = "0af7651916cd43dd8448eb211c80319c"
-	theirSpan  = "b7ad6b7169203331"
+	clientTrace = "0af7651916cd43dd8448eb211c80319c"
+	clientSpan  = "b7ad6b7169203331"
 )
 
-// What the upstream is told is the trace that the client began, with the attempt's own span.
-func TestTraceGoesOn(t *testing.T) {
+// The upstream receives the trace ID that the client sent, with the attempt's own span ID.
+func TestTraceContextIsPropagated(t *testing.T) {
 	headers := make(chan http.Header, 10)
 	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		headers <- r.Header
@@ -257,18 +256,18 @@ func TestTraceGoesOn(t *testing.T) {
 		state               string
 		attempts            int
 	}{
-		"continued":               {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"traceparent", "00-" + theirTrace + "-" + theirSpan + "-01", "tracestate", "a=b"}, true, true, "a=b", 1},
-		"continued unrecorded":    {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"traceparent", "00-" + theirTrace + "-" + theirSpan + "-00"}, true, false, "", 1},
-		"begun":                   {sdktrace.ParentBased(sdktrace.AlwaysSample()), nil, false, true, "", 1},
-		"begun unrecorded":        {sdktrace.NeverSample(), nil, false, false, "", 1},
+		"continued":               {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"traceparent", "00-" + clientTrace + "-" + clientSpan + "-01", "tracestate", "a=b"}, true, true, "a=b", 1},
+		"continued, not sampled":  {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"traceparent", "00-" + clientTrace + "-" + clientSpan + "-00"}, true, false, "", 1},
+		"started":                 {sdktrace.ParentBased(sdktrace.AlwaysSample()), nil, false, true, "", 1},
+		"started, not sampled":    {sdktrace.NeverSample(), nil, false, false, "", 1},
 		"malformed":               {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"traceparent", "00-zz-zz-01", "tracestate", "a=b"}, false, true, "", 1},
-		"a newer version":         {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"traceparent", "cc-" + theirTrace + "-" + theirSpan + "-01-more"}, true, true, "", 1},
+		"a newer version":         {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"traceparent", "cc-" + clientTrace + "-" + clientSpan + "-01-more"}, true, true, "", 1},
 		"state without a trace":   {sdktrace.ParentBased(sdktrace.AlwaysSample()), []string{"tracestate", "a=b"}, false, true, "", 1},
-		"each attempt has a span": {sdktrace.AlwaysSample(), []string{"traceparent", "00-" + theirTrace + "-" + theirSpan + "-01", "x-fail", "1"}, true, true, "", 2},
+		"each attempt has a span": {sdktrace.AlwaysSample(), []string{"traceparent", "00-" + clientTrace + "-" + clientSpan + "-01", "x-fail", "1"}, true, true, "", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startTraced(t, route(u.URL, "retry: {attempts: 1, backoff: 1ms}"), sdktrace.WithSampler(c.sampler))
-			p.ask(t, "GET", "/svc", append(c.fields, "baggage", "k=v")...)
+			p.send(t, "GET", "/svc", append(c.fields, "baggage", "k=v")...)
 			seen := map[string]bool{}
 			for range c.attempts {
 				h := <-headers
@@ -276,7 +275,7 @@ func TestTraceGoesOn(t *testing.T) {
 				if len(parts) != 4 || len(h["Traceparent"]) != 1 || parts[0] != "00" {
 					t.Fatalf("traceparent %q", h["Traceparent"])
 				}
-				if (parts[1] == theirTrace) != c.continued || parts[2] == theirSpan || (parts[3] == "01") != c.recorded || seen[parts[2]] {
+				if (parts[1] == clientTrace) != c.continued || parts[2] == clientSpan || (parts[3] == "01") != c.recorded || seen[parts[2]] {
 					t.Errorf("traceparent %s", h.Get("Traceparent"))
 				}
 				if h.Get("Tracestate") != c.state || h.Get("Baggage") != "k=v" {
@@ -285,13 +284,13 @@ func TestTraceGoesOn(t *testing.T) {
 				seen[parts[2]] = true
 			}
 			if !c.recorded {
-				return // such spans are not told of
+				return // the spans are not recorded
 			}
 			for _, s := range p.await(t, 1) {
 				if s.SpanKind() == trace.SpanKindClient && !seen[s.SpanContext().SpanID().String()] {
-					t.Error("the upstream has heard of another span than the attempt's")
+					t.Error("the upstream received a span ID other than the attempt's")
 				}
-				if s.SpanKind() == trace.SpanKindServer && (s.Parent().SpanID().String() == theirSpan) != c.continued {
+				if s.SpanKind() == trace.SpanKindServer && (s.Parent().SpanID().String() == clientSpan) != c.continued {
 					t.Errorf("parent %s", s.Parent().SpanID())
 				}
 			}
@@ -299,9 +298,9 @@ func TestTraceGoesOn(t *testing.T) {
 	}
 }
 
-// A request just as large as is allowed stays so, whatever a tracer adds to it.
-func TestTraceFieldsDoNotCountAgainstTheClient(t *testing.T) {
-	u := raw(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+// The fields that the tracer adds do not count against limits.header_bytes.
+func TestTraceFieldsDoNotCountAgainstHeaderLimit(t *testing.T) {
+	u := startRawUpstream(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 	p := startTraced(t, "limits: {header_bytes: 4KiB}\n"+route(u))
 	send := func(padding int) int {
 		c, err := net.Dial("tcp", p.address)
@@ -328,17 +327,17 @@ func TestTraceFieldsDoNotCountAgainstTheClient(t *testing.T) {
 		largest--
 	}
 	if a, b := send(largest), send(largest+1); a != 200 || b != 431 {
-		t.Errorf("%d with %d bytes, %d with one more", a, largest, b)
+		t.Errorf("status %d with %d bytes, %d with one byte more", a, largest, b)
 	}
 }
 
-func TestDeliveryGoesOnWithTheTraceOfItsRequest(t *testing.T) {
+func TestDeliveryContinuesTraceOfQueuedRequest(t *testing.T) {
 	headers := make(chan http.Header, 1)
 	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { headers <- r.Header; w.WriteHeader(503) }))
 	defer u.Close()
 	p := startTraced(t, route(u.URL))
-	kept := http.Header{"Traceparent": {"00-" + theirTrace + "-" + theirSpan + "-01"}}
-	if _, err := p.Deliver(t.Context(), &service.Delivery{Service: "svc", Method: "POST", Rest: "/a", Query: "secret=1", Header: kept, Body: []byte("x")}); err != nil {
+	stored := http.Header{"Traceparent": {"00-" + clientTrace + "-" + clientSpan + "-01"}}
+	if _, err := p.Deliver(t.Context(), &service.Delivery{Service: "svc", Method: "POST", Rest: "/a", Query: "secret=1", Header: stored, Body: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
 	spans := p.spans.Ended()
@@ -346,13 +345,13 @@ func TestDeliveryGoesOnWithTheTraceOfItsRequest(t *testing.T) {
 		t.Fatalf("%d spans", len(spans))
 	}
 	s := spans[0]
-	if got := tell(s); got != "client POST Error cbproxy.breaker.state=closed cbproxy.delivery=true cbproxy.outcome=failure error.type=503 http.response.status_code=503" {
+	if got := describeSpan(s); got != "client POST Error cbproxy.breaker.state=closed cbproxy.delivery=true cbproxy.outcome=failure error.type=503 http.response.status_code=503" {
 		t.Error(got)
 	}
-	if got, want := (<-headers).Get("Traceparent"), "00-"+theirTrace+"-"+s.SpanContext().SpanID().String()+"-01"; got != want || s.Parent().SpanID().String() != theirSpan {
+	if got, want := (<-headers).Get("Traceparent"), "00-"+clientTrace+"-"+s.SpanContext().SpanID().String()+"-01"; got != want || s.Parent().SpanID().String() != clientSpan {
 		t.Errorf("traceparent %s, want %s; parent %s", got, want, s.Parent().SpanID())
 	}
-	if kept.Get("Traceparent") != "00-"+theirTrace+"-"+theirSpan+"-01" {
-		t.Error("what the queue keeps was changed")
+	if stored.Get("Traceparent") != "00-"+clientTrace+"-"+clientSpan+"-01" {
+		t.Error("the delivery modified the queued request's header")
 	}
 }
