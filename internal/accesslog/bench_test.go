@@ -2,7 +2,7 @@ package accesslog
 
 import "testing"
 
-// What a request pays for the log, the writing aside.
+// BenchmarkLog measures the cost of Log for a request, without the write to the destination.
 func BenchmarkLog(b *testing.B) {
 	for name, settings := range map[string]Settings{
 		"off":     {},
@@ -11,10 +11,10 @@ func BenchmarkLog(b *testing.B) {
 		"text":    {Enabled: true, Destination: "/dev/null", Format: "text", Sample: 1},
 	} {
 		b.Run(name, func(b *testing.B) {
-			l := New("one", discard())
+			l := New("one", discardLogger())
 			apply(b, l, settings)
 			defer l.Close()
-			a := healthy()
+			a := successRecord()
 			b.ReportAllocs()
 			for b.Loop() {
 				l.Log(a)

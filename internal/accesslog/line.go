@@ -13,11 +13,11 @@ import (
 
 // Maximum lengths of fields in bytes. A line, in which quoting may double each, is never longer than PIPE_BUF.
 const (
-	maxPath  = 640
-	maxQuery = 512
-	maxAgent = 192
-	maxName  = 128 // of a service
-	maxWord  = 64  // of a field that is a single word in well-formed requests
+	maxPath      = 640
+	maxQuery     = 512
+	maxUserAgent = 192
+	maxName      = 128 // of a service
+	maxWord      = 64  // of a field that is a single token in well-formed requests
 )
 
 // newHandler returns a handler that writes each line to w with one Write.
@@ -35,11 +35,11 @@ func newHandler(w io.Writer, format, instance string) slog.Handler {
 // isRoutine reports whether a request may be left out by sampling.
 func isRoutine(a *events.AccessRecord) bool {
 	return a.Result == events.ResultSuccess && a.Strategy == "" && a.Attempts == 1 && a.Status > 0 && a.Status < 500 && !a.Truncated &&
-		!slices.Contains(grpcFaults, a.GRPCStatus)
+		!slices.Contains(grpcErrors, a.GRPCStatus)
 }
 
-// grpcFaults are the codes of gRPC that are like a status of 500 and more.
-var grpcFaults = []string{"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+// grpcErrors are the gRPC status codes that correspond to an HTTP status of 500 or more.
+var grpcErrors = []string{"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 
 // refused is the outcome of a request that reached no route.
 const refused = "refused"
@@ -98,7 +98,7 @@ func handle(h slog.Handler, a *events.AccessRecord, query bool) error {
 	}
 	word("client", a.Client)
 	if a.UserAgent != "" {
-		add(slog.String("user_agent", sanitize.Line(a.UserAgent, maxAgent)))
+		add(slog.String("user_agent", sanitize.Line(a.UserAgent, maxUserAgent)))
 	}
 	word("trace_id", a.TraceID)
 	r := slog.NewRecord(a.Arrived.UTC(), slog.LevelInfo, "request", 0)
@@ -106,5 +106,5 @@ func handle(h slog.Handler, a *events.AccessRecord, query bool) error {
 	return h.Handle(context.Background(), r)
 }
 
-// milliseconds is a duration with three decimals.
+// milliseconds returns d in milliseconds, with a resolution of 1 µs.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

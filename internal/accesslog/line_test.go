@@ -16,7 +16,7 @@ import (
 
 var arrived = time.Date(2026, 11, 25, 12, 0, 0, 250_000_000, time.UTC)
 
-func healthy() *events.AccessRecord {
+func successRecord() *events.AccessRecord {
 	return &events.AccessRecord{
 		Outcome: events.Outcome{Service: "rag_service", Result: events.ResultSuccess, Attempts: 1, Duration: 12345678 * time.Nanosecond},
 		Arrived: arrived, Method: "GET", Path: "/rag/x", Query: "token=secret", Protocol: "HTTP/1.1", UserAgent: "curl/8", Client: "127.0.0.1:999",
@@ -24,15 +24,15 @@ func healthy() *events.AccessRecord {
 	}
 }
 
-// line returns what is written of a, which must be one line.
+// line returns the line that is written for a. It fails the test if there is more than one.
 func line(t testing.TB, a *events.AccessRecord, format, instance string, query bool) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := handle(newHandler(&b, format, instance), a, query); err != nil {
 		t.Fatal(err)
 	}
-	text, ended := strings.CutSuffix(b.String(), "\n")
-	if !ended || strings.ContainsAny(text, "\r\n") {
+	text, ok := strings.CutSuffix(b.String(), "\n")
+	if !ok || strings.ContainsAny(text, "\r\n") {
 		t.Fatalf("not one line: %q", b.String())
 	}
 	return text
@@ -42,9 +42,9 @@ func TestLines(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(a *events.AccessRecord)
 		query  bool
-		json   string // after the time, level, message and instance
+		json   string // the part after time, level, message and instance
 	}{
-		"healthy": {func(*events.AccessRecord) {}, false,
+		"success": {func(*events.AccessRecord) {}, false,
 			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"success","state":"closed","attempts":1,` +
 				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
 		"query": {func(a *events.AccessRecord) { a.UserAgent = "" }, true,
@@ -69,7 +69,7 @@ func TestLines(t *testing.T) {
 		"gRPC": {func(a *events.AccessRecord) { a.Protocol, a.GRPCStatus = "HTTP/2.0", "NOT_FOUND" }, false,
 			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/2.0","status":200,"grpc_status":"NOT_FOUND","outcome":"success","state":"closed","attempts":1,` +
 				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
-		"not understood": {func(a *events.AccessRecord) {
+		"unparsable request": {func(a *events.AccessRecord) {
 			*a = events.AccessRecord{Arrived: a.Arrived, Status: 431, Client: "127.0.0.1:999"}
 		}, true,
 			`"status":431,"outcome":"refused","client":"127.0.0.1:999"}`},
@@ -79,7 +79,7 @@ func TestLines(t *testing.T) {
 			`"method":"GET","path":"/","protocol":"HTTP/2.0","status":404,"outcome":"refused","duration_ms":0,"request_bytes":0,"response_bytes":0,"client":"@"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := healthy()
+			a := successRecord()
 			c.change(a)
 			want := `{"time":"2026-11-25T12:00:00.25Z","level":"INFO","msg":"request","instance":"one",` + c.json
 			if got := line(t, a, "json", "one", c.query); got != want {
@@ -89,14 +89,15 @@ func TestLines(t *testing.T) {
 	}
 	const want = `time=2026-11-25T12:00:00.250Z level=INFO msg=request instance=one service=rag_service method=GET path=/rag/x protocol=HTTP/1.1 status=200 ` +
 		`outcome=success state=closed attempts=1 duration_ms=12.345 upstream_ms=10 header_ms=11 request_bytes=3 response_bytes=44 client=127.0.0.1:999 user_agent=curl/8`
-	if got := line(t, healthy(), "text", "one", false); got != want {
+	if got := line(t, successRecord(), "text", "one", false); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-const longest = pipeBytes - 1 // of a line without its end, whatever is in it
+const maxLine = maxPipeWrite - 1 // bytes of a line without its newline
 
-// Whatever a request holds, its record is one line that parses and holds nothing to act on.
+// FuzzLines checks that each record is a single line of bounded length that parses and has no control characters, whatever the
+// request contains.
 func FuzzLines(f *testing.F) {
 	for _, evil := range []string{
 		"a\nlevel=ERROR msg=forged", "a\r\n{\"level\":\"ERROR\"}", "\x1b[2J\x1b[31mred", "\x1b]0;title\x07", "a\x00b", "\x7f\x08", "\u009b31m", "\x9b31m\xff", "\u202eforged\u2066",
@@ -106,7 +107,7 @@ func FuzzLines(f *testing.F) {
 		f.Add("GET", "/"+evil, "")
 	}
 	f.Fuzz(func(t *testing.T, word, path, query string) {
-		a := healthy()
+		a := successRecord()
 		a.Service, a.Attempts, a.Truncated = strings.Repeat("s", maxName), 1<<30, true
 		a.Strategy, a.Reason, a.Shed, a.Failure = "a_strategy_of_ones_own", events.ReasonHalfOpenLimit, events.ShedByRoute, &events.Failure{Type: events.ErrorTruncated}
 		a.GRPCStatus = "FAILED_PRECONDITION"
@@ -115,7 +116,7 @@ func FuzzLines(f *testing.F) {
 		a.Method, a.Path, a.Query, a.Protocol, a.UserAgent, a.Client = word, path, query, word, query, word
 		for _, format := range []string{"json", "text"} {
 			got := line(t, a, format, strings.Repeat("i", 72), true)
-			if len(got) > longest {
+			if len(got) > maxLine {
 				t.Fatalf("%d bytes", len(got))
 			}
 			if i := strings.IndexFunc(got, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }); i >= 0 {
@@ -135,13 +136,13 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
-// textFields parses key=value pairs, no key twice.
+// textFields parses key=value pairs. It fails the test if a key occurs twice.
 func textFields(t *testing.T, rest string) map[string]string {
 	t.Helper()
 	fields := map[string]string{}
 	for rest != "" {
 		key, value, ok := strings.Cut(rest, "=")
-		if _, twice := fields[key]; !ok || twice || key == "" || strings.ContainsAny(key, " \"") {
+		if _, duplicate := fields[key]; !ok || duplicate || key == "" || strings.ContainsAny(key, " \"") {
 			t.Fatalf("key %q before %.200q", key, value)
 		}
 		quoted, err := strconv.QuotedPrefix(value)
@@ -162,10 +163,10 @@ func textFields(t *testing.T, rest string) map[string]string {
 	return fields
 }
 
-func TestLongTextsAreCut(t *testing.T) {
-	a := healthy()
+func TestLongFieldsAreTruncated(t *testing.T) {
+	a := successRecord()
 	a.Path = "/" + strings.Repeat("x", 1<<20)
 	if got := line(t, a, "text", "one", false); !strings.Contains(got, strconv.Itoa(1<<20+1-maxPath)+" bytes more") {
-		t.Errorf("it is not said how much is left out: %.1500s", got)
+		t.Errorf("the line does not say how many bytes were left out: %.1500s", got)
 	}
 }

@@ -31,17 +31,16 @@ type Settings struct {
 	Query bool
 }
 
-// Log is the access log. It is off until Prepare's change is committed. Safe for concurrent
-// use.
+// Log is the access log. It is disabled until a change from Prepare is committed. It is safe for concurrent use.
 type Log struct {
 	instance string
 	logger   *slog.Logger
 	dropped  atomic.Uint64
-	current  atomic.Pointer[output] // nil: disabled
+	current  atomic.Pointer[output] // nil if the log is disabled
 
-	mu       sync.Mutex       // guards what follows
+	mu       sync.Mutex       // guards the fields below
 	standard map[string]*sink // stdout and stderr, which stay open once they are used
-	retired  []*sink          // files that may still have something to write
+	retired  []*sink          // replaced files that may still have pending lines
 }
 
 // output is a destination with the settings of its lines. It is never modified.
@@ -51,8 +50,7 @@ type output struct {
 	sink    *sink
 }
 
-// New returns a log that is off. instance stands in every line if it is not ""; logger is told
-// when a destination can't be written.
+// New returns a disabled log. Every line contains instance unless it is "". The logger reports failed writes to a destination.
 func New(instance string, logger *slog.Logger) *Log {
 	return &Log{instance: instance, logger: logger, standard: map[string]*sink{}}
 }
@@ -70,7 +68,7 @@ func (l *Log) Log(a *events.AccessRecord) {
 		return
 	}
 	for out != nil && errors.Is(handle(out.handler, a, out.Query), errClosed) {
-		next := l.current.Load() // out was replaced and closed in the meantime
+		next := l.current.Load() // out was replaced and closed meanwhile
 		if next == out {
 			return
 		}
@@ -81,7 +79,7 @@ func (l *Log) Log(a *events.AccessRecord) {
 // Change is a prepared change of the settings. Exactly one of its methods must be called.
 type Change struct {
 	log  *Log
-	next *output // nil: off
+	next *output // nil disables the log
 }
 
 // Prepare opens the destination of s, without any effect on the log in use.
@@ -108,13 +106,14 @@ func (c *Change) Commit() {
 	}
 }
 
-// Discard closes what was opened.
+// Discard drops the change and closes the destination that Prepare opened.
 func (c *Change) Discard() {
 	if c.next != nil {
 		c.log.release(c.next)
 	}
 }
 
+// release closes the output in the background, unless it is stdout or stderr.
 func (l *Log) release(o *output) {
 	if o.Destination == "stdout" || o.Destination == "stderr" {
 		return
@@ -150,7 +149,7 @@ func (l *Log) open(destination string) (*sink, error) {
 	case "stderr":
 		return l.openStandard(destination, os.Stderr)
 	}
-	// Opening a pipe without a reader is an error, as nothing may wait for one.
+	// O_NONBLOCK makes opening a pipe without a reader an error instead of a wait.
 	f, err := os.OpenFile(destination, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
 	if errors.Is(err, syscall.ENXIO) {
 		return nil, fmt.Errorf("%s: must be a file, or a named pipe that has a reader: %w", destination, syscall.ENXIO)
@@ -161,19 +160,19 @@ func (l *Log) open(destination string) (*sink, error) {
 	return newSink(f, l.logger, &l.dropped), nil
 }
 
-// openStandard returns a sink on a copy of f's descriptor: a write to descriptor 1 or 2 whose
-// reader is gone would end the process by SIGPIPE.
+// openStandard returns a sink that writes to a duplicate of f's descriptor, as a write to descriptor 1 or 2 after the reader
+// has closed the pipe ends the process by SIGPIPE.
 func (l *Log) openStandard(name string, f *os.File) (*sink, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s := l.standard[name]; s != nil {
 		return s, nil
 	}
-	copied, err := duplicate(f)
+	file, err := duplicate(f)
 	if err != nil {
 		return nil, err
 	}
-	s := newSink(copied, l.logger, &l.dropped)
+	s := newSink(file, l.logger, &l.dropped)
 	l.standard[name] = s
 	return s, nil
 }

@@ -16,9 +16,9 @@ import (
 	"cbproxy/internal/events"
 )
 
-func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+func discardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// apply puts settings in force.
+// apply prepares and commits a change to s.
 func apply(t testing.TB, l *Log, s Settings) {
 	t.Helper()
 	change, err := l.Prepare(s)
@@ -28,7 +28,7 @@ func apply(t testing.TB, l *Log, s Settings) {
 	change.Commit()
 }
 
-// lines returns the whole lines of a file, each of which must be JSON.
+// lines parses the lines of a file, each of which must be a JSON object.
 func lines(t testing.TB, file string) (parsed []map[string]any) {
 	t.Helper()
 	content, err := os.ReadFile(file)
@@ -45,6 +45,7 @@ func lines(t testing.TB, file string) (parsed []map[string]any) {
 	return parsed
 }
 
+// eventually waits until done returns true, for at most 20 seconds.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
@@ -54,11 +55,11 @@ func eventually(t testing.TB, what string, done func() bool) {
 	}
 }
 
-func TestWhatIsNotUneventfulIsAlwaysLogged(t *testing.T) {
+func TestSamplingKeepsNonRoutineRequests(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "access.log")
-	l := New("", discard())
+	l := New("", discardLogger())
 	apply(t, l, Settings{Enabled: true, Destination: file, Format: "json", Sample: 0})
-	eventful := []func(a *events.AccessRecord){
+	changes := []func(a *events.AccessRecord){
 		func(a *events.AccessRecord) { a.Result = events.ResultFailure },
 		func(a *events.AccessRecord) { a.Result = events.ResultRejected },
 		func(a *events.AccessRecord) { a.Result = events.ResultCancelled },
@@ -70,58 +71,58 @@ func TestWhatIsNotUneventfulIsAlwaysLogged(t *testing.T) {
 		func(a *events.AccessRecord) { a.Truncated = true },
 		func(a *events.AccessRecord) { a.Service, a.Result = "", "" },
 	}
-	for i, change := range eventful {
-		l.Log(healthy())
-		refused := healthy()
-		refused.GRPCStatus = "NOT_FOUND" // as a 404 is
-		l.Log(refused)
-		a := healthy()
+	for i, change := range changes {
+		l.Log(successRecord())
+		notFound := successRecord()
+		notFound.GRPCStatus = "NOT_FOUND" // routine, like a 404
+		l.Log(notFound)
+		a := successRecord()
 		change(a)
 		a.RequestBytes = int64(i)
 		l.Log(a)
 	}
 	l.Close()
 	got := lines(t, file)
-	if len(got) != len(eventful) {
-		t.Fatalf("%d lines for %d requests that are always logged", len(got), len(eventful))
+	if len(got) != len(changes) {
+		t.Fatalf("%d lines for %d requests that are always logged", len(got), len(changes))
 	}
 	for i, fields := range got {
 		if fields["request_bytes"] != float64(i) {
-			t.Errorf("line %d is of request %v", i, fields["request_bytes"])
+			t.Errorf("line %d is for request %v", i, fields["request_bytes"])
 		}
 	}
 }
 
-func TestSampleIsAShare(t *testing.T) {
+func TestSampleSetsLoggedShare(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "access.log")
-	l := New("", discard())
+	l := New("", discardLogger())
 	apply(t, l, Settings{Enabled: true, Destination: file, Format: "json", Sample: 0.25})
 	for range 4000 {
-		l.Log(healthy())
-		eventually(t, "there is room", func() bool { return l.current.Load().sink.room() })
+		l.Log(successRecord())
+		eventually(t, "half of the buffer is free", func() bool { return l.current.Load().sink.isHalfEmpty() })
 	}
 	l.Close()
 	if n := len(lines(t, file)); n < 800 || n > 1200 { // seven standard deviations
-		t.Errorf("%d of 4000", n)
+		t.Errorf("%d of 4000 requests were logged", n)
 	}
 }
 
-// room reports whether half of the buffer is free.
-func (s *sink) room() bool {
+// isHalfEmpty reports whether at least half of the buffer is free.
+func (s *sink) isHalfEmpty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.waiting)+s.busy < bufferBytes/2
+	return len(s.waiting)+s.busy < maxBuffered/2
 }
 
-func TestBlockedPipeHoldsNobodyUp(t *testing.T) {
+func TestBlockedPipeDoesNotBlockRequests(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l := New("", discard())
+	l := New("", discardLogger())
 	settings := Settings{Enabled: true, Destination: pipe, Format: "json", Sample: 1}
 	if _, err := l.Prepare(settings); err == nil || !strings.Contains(err.Error(), "a named pipe that has a reader") {
-		t.Fatalf("a pipe that nobody reads: %v", err)
+		t.Fatalf("a pipe without a reader: %v", err)
 	}
 	reader, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -130,8 +131,8 @@ func TestBlockedPipeHoldsNobodyUp(t *testing.T) {
 	defer reader.Close()
 	apply(t, l, settings)
 	written := 0
-	for l.Dropped() < 1000 { // would never come to its end if one of them waited
-		l.Log(healthy())
+	for l.Dropped() < 1000 { // never ends if Log blocks
+		l.Log(successRecord())
 		written++
 	}
 	dropped := int(l.Dropped())
@@ -141,25 +142,25 @@ func TestBlockedPipeHoldsNobodyUp(t *testing.T) {
 	l.Close()
 	<-read
 	if n := strings.Count(got.String(), "\n"); n != written-dropped || int(l.Dropped()) != dropped {
-		t.Errorf("%d lines came of %d, %d were dropped, later %d", n, written, dropped, l.Dropped())
+		t.Errorf("%d of %d lines were read, %d were dropped, %d after Close", n, written, dropped, l.Dropped())
 	}
 	for text := range strings.Lines(got.String()) {
 		if !json.Valid([]byte(text)) {
-			t.Fatalf("torn: %q", text)
+			t.Fatalf("incomplete line: %q", text)
 		}
 	}
 }
 
-func TestCloseGivesUpABlockedPipeAndCounts(t *testing.T) {
+func TestCloseDropsLinesForBlockedPipe(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
 	var dropped atomic.Uint64
-	s := newSink(w, discard(), &dropped)
+	s := newSink(w, discardLogger(), &dropped)
 	text := []byte(strings.Repeat("x", 999) + "\n")
-	const written = 500 // several times what a pipe holds
+	const written = 500 // several times the capacity of a pipe
 	for range written {
 		if _, err := s.Write(text); err != nil {
 			t.Fatal(err)
@@ -167,25 +168,25 @@ func TestCloseGivesUpABlockedPipeAndCounts(t *testing.T) {
 	}
 	s.close()
 	if _, err := s.Write(text); err != errClosed {
-		t.Errorf("after close: %v", err)
+		t.Errorf("write after close: %v", err)
 	}
 	s.flushed(t.Context())
 	got := new(bytes.Buffer)
 	_, _ = got.ReadFrom(r)
 	if n := bytes.Count(got.Bytes(), []byte{'\n'}); n == 0 || n+int(dropped.Load()) != written {
-		t.Errorf("%d of %d lines came, %d were dropped", n, written, dropped.Load())
+		t.Errorf("%d of %d lines were read, %d were dropped", n, written, dropped.Load())
 	}
 }
 
-// smallDisk returns a file on a disk of 64 KB with 24 KB of room, and what makes more.
-func smallDisk(t *testing.T) (file string, makeRoom func()) {
+// newSmallDisk returns the path of a file on a disk of 64 KB, of which 24 KB are free, and a function that frees the rest.
+func newSmallDisk(t *testing.T) (file string, freeSpace func()) {
 	t.Helper()
 	disk := t.TempDir()
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64k"); err != nil {
-		if os.Getenv("CI") != "" { // where it can be done, and must be
+		if os.Getenv("CI") != "" { // CI runs as root and must not skip this test
 			t.Fatalf("mount a small disk: %v", err)
 		}
-		t.Skipf("mount a small disk, as root can: %v", err)
+		t.Skipf("mount a small disk, which needs root: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
 	ballast := filepath.Join(disk, "ballast")
@@ -200,36 +201,36 @@ func smallDisk(t *testing.T) (file string, makeRoom func()) {
 	}
 }
 
-func TestDiskThatIsFullForAWhileTearsNoLine(t *testing.T) {
-	file, makeRoom := smallDisk(t)
+func TestFullDiskLeavesNoPartialLine(t *testing.T) {
+	file, freeSpace := newSmallDisk(t)
 	var warnings atomic.Int64
-	l := New("", slog.New(slog.NewTextHandler(counter{&warnings}, nil)))
+	l := New("", slog.New(slog.NewTextHandler(writeCounter{&warnings}, nil)))
 	apply(t, l, Settings{Enabled: true, Destination: file, Format: "json", Sample: 1})
-	const written = 120 // 40 KB, of which there is room for half
+	const written = 120 // 40 KB, twice the free space
 	for range written {
-		l.Log(healthy())
+		l.Log(successRecord())
 	}
-	eventually(t, "the operator is told", func() bool { return warnings.Load() == 1 })
-	makeRoom()
+	eventually(t, "a warning is logged", func() bool { return warnings.Load() == 1 })
+	freeSpace()
 	l.Close()
 	if n := len(lines(t, file)); n != written || l.Dropped() != 0 {
-		t.Errorf("%d of %d lines, %d dropped", n, written, l.Dropped())
+		t.Errorf("%d of %d lines were written, %d were dropped", n, written, l.Dropped())
 	}
 }
 
-// A full disk when the file is opened anew, as each reload does: what is given up is counted, and the next
-// lines neither stand in the middle of another one nor come before it.
-func TestReloadOnAFullDiskTearsNoLine(t *testing.T) {
+// A reload reopens the file, here on a full disk. Dropped lines are counted, and later lines are neither written into the
+// middle of an earlier one nor before it.
+func TestReloadOnFullDiskLeavesNoPartialLine(t *testing.T) {
 	t.Parallel()
-	file, makeRoom := smallDisk(t)
+	file, freeSpace := newSmallDisk(t)
 	var warnings atomic.Int64
-	l := New("", slog.New(slog.NewTextHandler(counter{&warnings}, nil)))
+	l := New("", slog.New(slog.NewTextHandler(writeCounter{&warnings}, nil)))
 	settings := Settings{Enabled: true, Destination: file, Format: "json", Sample: 1}
 	apply(t, l, settings)
 	sequence := 0
 	write := func(n int) {
 		for range n {
-			a := healthy()
+			a := successRecord()
 			a.RequestBytes = int64(sequence)
 			l.Log(a)
 			sequence++
@@ -241,37 +242,37 @@ func TestReloadOnAFullDiskTearsNoLine(t *testing.T) {
 		apply(t, l, settings)
 	}
 	write(3)
-	eventually(t, "what does not fit is given up", func() bool { return l.Dropped() > 0 })
-	makeRoom()
+	eventually(t, "lines that do not fit are dropped", func() bool { return l.Dropped() > 0 })
+	freeSpace()
 	l.Close()
 	got := lines(t, file)
 	if len(got)+int(l.Dropped()) != sequence {
-		t.Errorf("%d lines and %d dropped of %d", len(got), l.Dropped(), sequence)
+		t.Errorf("%d of %d lines were written, %d were dropped", len(got), sequence, l.Dropped())
 	}
 	last := -1.0
 	for _, fields := range got {
 		n := fields["request_bytes"].(float64)
 		if n <= last {
-			t.Fatalf("line %v comes after line %v", n, last)
+			t.Fatalf("line %v follows line %v", n, last)
 		}
 		last = n
 	}
 	if last != float64(sequence-1) {
-		t.Errorf("the last line is %v", last)
+		t.Errorf("the last line is for request %v", last)
 	}
 }
 
-// A process that was killed may have left the beginning of a line.
-func TestNextLineDoesNotContinueAnotherOnes(t *testing.T) {
+// A killed process may leave a partial line at the end of the file.
+func TestPartialLastLineIsEnded(t *testing.T) {
 	t.Parallel()
 	for begin, want := range map[string]string{"": "", "{}\n": "{}\n", "{}\n{\"ti": "{}\n{\"ti\n"} {
 		file := filepath.Join(t.TempDir(), "access.log")
 		if err := os.WriteFile(file, []byte(begin), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l := New("", discard())
+		l := New("", discardLogger())
 		apply(t, l, Settings{Enabled: true, Destination: file, Format: "text", Sample: 1})
-		l.Log(healthy())
+		l.Log(successRecord())
 		l.Close()
 		content, err := os.ReadFile(file)
 		if err != nil || !strings.HasPrefix(string(content), want+"time=") {
@@ -280,37 +281,37 @@ func TestNextLineDoesNotContinueAnotherOnes(t *testing.T) {
 	}
 }
 
-type counter struct{ n *atomic.Int64 }
+// writeCounter counts writes and discards the content.
+type writeCounter struct{ n *atomic.Int64 }
 
-func (c counter) Write(p []byte) (int, error) { c.n.Add(1); return len(p), nil }
+func (c writeCounter) Write(p []byte) (int, error) { c.n.Add(1); return len(p), nil }
 
-func TestRotatedFileIsOpenedAnew(t *testing.T) {
+func TestReloadReopensRotatedFile(t *testing.T) {
 	folder := t.TempDir()
 	file := filepath.Join(folder, "access.log")
-	l := New("", discard())
+	l := New("", discardLogger())
 	settings := Settings{Enabled: true, Destination: file, Format: "json", Sample: 1}
 	apply(t, l, settings)
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("%v, %v", info, err)
 	}
-	l.Log(healthy())
+	l.Log(successRecord())
 	if err := os.Rename(file, file+".1"); err != nil {
 		t.Fatal(err)
 	}
-	l.Log(healthy())
+	l.Log(successRecord())
 	apply(t, l, settings)
-	l.Log(healthy())
+	l.Log(successRecord())
 	l.Close()
 	if old, n := len(lines(t, file+".1")), len(lines(t, file)); old != 2 || n != 1 {
 		t.Errorf("%d lines in the old file, %d in the new one", old, n)
 	}
 }
 
-// Nothing is lost or twice, whatever is put in force under traffic.
-func TestReloadsUnderTrafficLoseNoLine(t *testing.T) {
+func TestReloadsUnderTrafficLoseOrRepeatNoLine(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "access.log")
-	l := New("", discard())
+	l := New("", discardLogger())
 	settings := Settings{Enabled: true, Destination: file, Format: "json", Sample: 1}
 	apply(t, l, settings)
 	const clients, requests = 4, 400
@@ -318,7 +319,7 @@ func TestReloadsUnderTrafficLoseNoLine(t *testing.T) {
 	for client := range clients {
 		traffic.Go(func() {
 			for i := range requests {
-				a := healthy()
+				a := successRecord()
 				a.RequestBytes = int64(client*requests + i)
 				l.Log(a)
 			}
@@ -332,31 +333,31 @@ func TestReloadsUnderTrafficLoseNoLine(t *testing.T) {
 	seen := map[any]bool{}
 	for _, fields := range lines(t, file) {
 		if seen[fields["request_bytes"]] {
-			t.Fatalf("twice: %v", fields)
+			t.Fatalf("duplicate line: %v", fields)
 		}
 		seen[fields["request_bytes"]] = true
 	}
 	if len(seen)+int(l.Dropped()) != clients*requests {
-		t.Errorf("%d lines, %d dropped, of %d", len(seen), l.Dropped(), clients*requests)
+		t.Errorf("%d of %d lines were written, %d were dropped", len(seen), clients*requests, l.Dropped())
 	}
 }
 
-func TestOffAndDiscardedChangeNothing(t *testing.T) {
-	l := New("", discard())
+func TestLogIsDisabledUntilCommit(t *testing.T) {
+	l := New("", discardLogger())
 	defer l.Close()
 	if l.Enabled() {
-		t.Error("on by itself")
+		t.Error("a new log is enabled")
 	}
-	l.Log(healthy())
+	l.Log(successRecord())
 	change, err := l.Prepare(Settings{Enabled: true, Destination: filepath.Join(t.TempDir(), "access.log"), Format: "text", Sample: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	change.Discard()
 	if l.Enabled() {
-		t.Error("on by a change that was discarded")
+		t.Error("a discarded change enabled the log")
 	}
 	if _, err := l.Prepare(Settings{Enabled: true, Destination: filepath.Join(t.TempDir(), "no", "folder")}); err == nil {
-		t.Error("a file in no folder was opened")
+		t.Error("Prepare opened a file in a folder that does not exist")
 	}
 }

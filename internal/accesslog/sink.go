@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	bufferBytes  = 1 << 20                // of pending lines
+	maxBuffered  = 1 << 20                // of pending lines
 	retryPause   = 250 * time.Millisecond // before a failed write is retried
-	pipeBytes    = 4096                   // written to a pipe atomically (PIPE_BUF)
+	maxPipeWrite = 4096                   // written to a pipe atomically (PIPE_BUF)
 	flushTimeout = 2 * time.Second        // for pending lines when a destination is closed
 )
 
@@ -25,12 +25,12 @@ var errClosed = errors.New("access log: the destination is closed")
 // safe for concurrent use.
 type sink struct {
 	file    *os.File
-	shared  bool // other processes may write there, too: it is not a regular file
+	shared  bool // not a regular file, so other processes may write to it, too
 	logger  *slog.Logger
 	dropped *atomic.Uint64
 	ready   chan struct{} // holds a token while there is something to do
 	done    chan struct{} // closed when run has ended
-	before  *sink         // the previous sink of the same file; nil: none
+	before  *sink         // the previous sink of the same file, or nil
 
 	mu      sync.Mutex // guards the fields below
 	waiting []byte     // whole lines
@@ -55,7 +55,7 @@ func (s *sink) Write(line []byte) (int, error) {
 	if s.closing {
 		return 0, errClosed
 	}
-	if len(s.waiting)+s.busy+len(line) > bufferBytes {
+	if len(s.waiting)+s.busy+len(line) > maxBuffered {
 		s.dropped.Add(1)
 		return len(line), nil
 	}
@@ -87,7 +87,7 @@ func (s *sink) run() {
 		s.mu.Unlock()
 		if !begun && len(batch) > 0 {
 			begun = true
-			s.endTornLine()
+			s.endPartialLine()
 		}
 		if lost := s.write(batch); len(lost) > 0 {
 			s.truncatePartialLine(batch[:len(batch)-len(lost)])
@@ -102,7 +102,7 @@ func (s *sink) run() {
 	}
 }
 
-// awaitBefore waits until the sink before is done, unless that hangs in a write.
+// awaitBefore waits until the previous sink of the same file is done, for at most its flush timeout, as its write may hang.
 func (s *sink) awaitBefore() {
 	if s.before == nil {
 		return
@@ -113,27 +113,27 @@ func (s *sink) awaitBefore() {
 	s.before = nil
 }
 
-// endTornLine ends an incomplete last line, which a killed process may leave.
-func (s *sink) endTornLine() {
-	if !s.shared && s.isTorn() {
+// endPartialLine ends an incomplete last line, which a killed process may leave.
+func (s *sink) endPartialLine() {
+	if !s.shared && s.endsInPartialLine() {
 		s.write([]byte{'\n'})
 	}
 }
 
-// isTorn reports whether the file ends within a line, as far as it can be read.
-func (s *sink) isTorn() bool {
+// endsInPartialLine reports whether the file ends in an incomplete line. It returns false if the file cannot be read.
+func (s *sink) endsInPartialLine() bool {
 	f, err := os.Open(s.file.Name())
 	if err != nil {
 		return false
 	}
 	defer func() { _ = f.Close() }() // it was only read
-	this, err := s.file.Stat()
-	that, err2 := f.Stat()
-	if err != nil || err2 != nil || !os.SameFile(this, that) || that.Size() == 0 {
+	own, err := s.file.Stat()
+	opened, err2 := f.Stat()
+	if err != nil || err2 != nil || !os.SameFile(own, opened) || opened.Size() == 0 {
 		return false
 	}
 	var last [1]byte
-	_, err = f.ReadAt(last[:], that.Size()-1)
+	_, err = f.ReadAt(last[:], opened.Size()-1)
 	return err == nil && last[0] != '\n'
 }
 
@@ -145,7 +145,7 @@ func (s *sink) truncatePartialLine(written []byte) {
 	}
 	end, err := s.file.Seek(0, io.SeekCurrent)
 	if info, err2 := s.file.Stat(); err == nil && err2 == nil && info.Size() == end {
-		_ = s.file.Truncate(end - int64(part)) // or else it stays
+		_ = s.file.Truncate(end - int64(part)) // if this fails, the partial line remains
 	}
 }
 
@@ -175,13 +175,13 @@ func (s *sink) write(batch []byte) (lost []byte) {
 // portion returns the part of batch to write at once. In a pipe it is at most PIPE_BUF bytes, so that other writers, such as
 // the proxy's own log, cannot interleave.
 func (s *sink) portion(batch []byte) []byte {
-	if !s.shared || len(batch) <= pipeBytes {
+	if !s.shared || len(batch) <= maxPipeWrite {
 		return batch
 	}
-	if end := bytes.LastIndexByte(batch[:pipeBytes], '\n'); end >= 0 {
+	if end := bytes.LastIndexByte(batch[:maxPipeWrite], '\n'); end >= 0 {
 		return batch[:end+1]
 	}
-	return batch[:pipeBytes]
+	return batch[:maxPipeWrite]
 }
 
 // close stops accepting lines. Pending ones are written in the background, within flushTimeout.
@@ -197,7 +197,7 @@ func (s *sink) close() {
 	s.wake()
 }
 
-// isDone reports whether there is nothing left to be written.
+// isDone reports whether run has ended.
 func (s *sink) isDone() bool {
 	select {
 	case <-s.done:
@@ -207,7 +207,7 @@ func (s *sink) isDone() bool {
 	}
 }
 
-// flushed waits until run has ended, or ctx is done, as a write may hang.
+// flushed waits until run has ended or ctx is done.
 func (s *sink) flushed(ctx context.Context) {
 	select {
 	case <-s.done:

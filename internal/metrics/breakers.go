@@ -53,11 +53,11 @@ func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
 		for _, to := range events.States {
 			metrics <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(b.Changes[to]), service, to.String())
 		}
-		gauge(probingDesc, oneIf(b.Probing))
+		gauge(probingDesc, boolToFloat(b.Probing))
 		for _, state := range forcible {
-			gauge(forcedDesc, oneIf(b.Held && b.State == state), state.String())
+			gauge(forcedDesc, boolToFloat(b.Held && b.State == state), state.String())
 		}
-		gauge(enforcedDesc, oneIf(b.Enforced))
+		gauge(enforcedDesc, boolToFloat(b.Enforced))
 		gauge(failuresInARowDesc, float64(b.ConsecutiveFailures))
 		gauge(failMaxDesc, float64(b.FailMax))
 		gauge(failureRatioDesc, b.FailureRatio)

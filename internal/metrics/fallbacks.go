@@ -35,7 +35,7 @@ var (
 		"Responses in the cache.", []string{"service"}, nil)
 	cacheBytesDesc = prometheus.NewDesc("cbproxy_cache_bytes",
 		"Approximate cache memory in bytes.", []string{"service"}, nil)
-	secondUpstreamDesc = prometheus.NewDesc("cbproxy_fallback_upstream_state",
+	fallbackUpstreamDesc = prometheus.NewDesc("cbproxy_fallback_upstream_state",
 		"State of the fallback upstream's breaker: 0 closed, 1 open, 2 half-open; absent without such an upstream.", []string{"service"}, nil)
 )
 
@@ -45,7 +45,7 @@ type fallbackCollector struct {
 }
 
 func (c *fallbackCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{cacheHitsDesc, cacheMissesDesc, cacheStoredDesc, cacheEvictedDesc, cacheEntriesDesc, cacheBytesDesc, secondUpstreamDesc} {
+	for _, d := range []*prometheus.Desc{cacheHitsDesc, cacheMissesDesc, cacheStoredDesc, cacheEvictedDesc, cacheEntriesDesc, cacheBytesDesc, fallbackUpstreamDesc} {
 		descs <- d
 	}
 }
@@ -62,7 +62,7 @@ func (c *fallbackCollector) Collect(metrics chan<- prometheus.Metric) {
 		add(cacheEntriesDesc, prometheus.GaugeValue, float64(f.Cache.Entries))
 		add(cacheBytesDesc, prometheus.GaugeValue, float64(f.Cache.Bytes))
 		if f.HasUpstream {
-			add(secondUpstreamDesc, prometheus.GaugeValue, float64(f.Upstream))
+			add(fallbackUpstreamDesc, prometheus.GaugeValue, float64(f.Upstream))
 		}
 	}
 }

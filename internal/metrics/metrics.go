@@ -63,7 +63,7 @@ type Sources struct {
 	AccessLogDropped func() uint64
 }
 
-// Metrics is every metric of the proxy. Safe for concurrent use.
+// Metrics holds all metrics of the proxy. It is safe for concurrent use.
 type Metrics struct {
 	registry   *prometheus.Registry
 	strategies []string
@@ -201,7 +201,7 @@ func (m *Metrics) Handler(exemplars bool) http.Handler {
 // Gatherer returns the metrics of a scrape.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
-// Reloaded counts a reload that was accepted or refused at the given time.
+// Reloaded counts a reload that was accepted (ok) or rejected at the given time.
 func (m *Metrics) Reloaded(ok bool, at time.Time) {
 	if !ok {
 		m.reloads.WithLabelValues("failure").Inc()
@@ -212,7 +212,7 @@ func (m *Metrics) Reloaded(ok bool, at time.Time) {
 	m.Loaded(at)
 }
 
-// Loaded records when the first configuration was accepted. It counts no reload.
+// Loaded records when the first configuration was accepted. It does not count as a reload.
 func (m *Metrics) Loaded(at time.Time) {
 	m.reloaded.Set(1)
 	m.reloadTime.Set(float64(at.UnixMilli()) / 1000)

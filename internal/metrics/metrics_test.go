@@ -33,8 +33,8 @@ func newMetrics(state events.State, redis bool) *metrics.Metrics {
 	return m
 }
 
-// zeros are the series that a service has before its first request.
-func zeros(service string) (series []string) {
+// zeroSeries returns the series that a service has before its first request, all with the value 0.
+func zeroSeries(service string) (series []string) {
 	for _, status := range []string{"success", "failure", "rejected", "cancelled"} {
 		series = append(series, fmt.Sprintf(`enhanced_circuit_breaker_requests_total{service=%q,status=%q} 0`, service, status))
 	}
@@ -59,12 +59,12 @@ func zeros(service string) (series []string) {
 	return series
 }
 
-func TestEverySeriesExistsFromTheStartAndGoesWithItsService(t *testing.T) {
+func TestSeriesExistFromStartUntilForget(t *testing.T) {
 	m := newMetrics(events.Closed, false)
 	m.Service("svc")
 	m.Service("other")
 	text := scrape(m)
-	for _, series := range append(zeros("svc"), zeros("other")...) {
+	for _, series := range append(zeroSeries("svc"), zeroSeries("other")...) {
 		if !strings.Contains(text, series+"\n") {
 			t.Errorf("no %s", series)
 		}
@@ -72,11 +72,11 @@ func TestEverySeriesExistsFromTheStartAndGoesWithItsService(t *testing.T) {
 	m.Forget("other")
 	text = scrape(m)
 	if strings.Contains(text, `"other"`) {
-		t.Error("series of a service that is gone")
+		t.Error("Forget left series of its service")
 	}
-	for _, series := range zeros("svc") {
+	for _, series := range zeroSeries("svc") {
 		if !strings.Contains(text, series+"\n") {
-			t.Errorf("%s went with another service", series)
+			t.Errorf("Forget of another service removed %s", series)
 		}
 	}
 }
@@ -86,7 +86,7 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 	s := m.Service("svc")
 	s.Begin()
 	if !strings.Contains(scrape(m), `cbproxy_requests_in_flight{service="svc"} 1`) {
-		t.Error("a request that has begun is not in flight")
+		t.Error("a started request is not in flight")
 	}
 	s.Failed(events.ErrorReset, 1)
 	s.Failed(events.ErrorTimeout, 1)
@@ -135,7 +135,7 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 	}
 }
 
-func TestTheStateThatABreakerIsHeldInIsToldAndNoOther(t *testing.T) {
+func TestForcedStateIsExported(t *testing.T) {
 	for state, want := range map[events.State][2]int{events.Open: {1, 0}, events.Closed: {0, 0}, events.HalfOpen: {0, 0}} {
 		text := scrape(newMetrics(state, false))
 		for i, forced := range []string{"open", "closed"} {
@@ -146,10 +146,10 @@ func TestTheStateThatABreakerIsHeldInIsToldAndNoOther(t *testing.T) {
 	}
 }
 
-func TestWhetherABreakerRefusesAnythingIsTold(t *testing.T) {
+func TestEnforcedIsExported(t *testing.T) {
 	for state, want := range map[events.State]string{events.Open: "1", events.Closed: "0"} {
 		if text := scrape(newMetrics(state, false)); !strings.Contains(text, "cbproxy_enforced{service=\"svc\"} "+want+"\n") {
-			t.Errorf("%v: it is not %s", state, want)
+			t.Errorf("%v: cbproxy_enforced is not %s", state, want)
 		}
 	}
 }
@@ -173,11 +173,11 @@ func TestReloadsAreCounted(t *testing.T) {
 	}
 	m.Reloaded(true, at.Add(time.Hour))
 	if text := scrape(m); !strings.Contains(text, "cbproxy_config_last_reload_successful 1") {
-		t.Error("an accepted reload does not count as the last one")
+		t.Error("cbproxy_config_last_reload_successful is not 1 after an accepted reload")
 	}
 }
 
-func TestQueuesAndFallbacksAreToldAsTheyAre(t *testing.T) {
+func TestQueuesAndFallbacksAreExported(t *testing.T) {
 	oldest := time.Now().Add(-3500 * time.Millisecond)
 	m := metrics.New(metrics.Config{})
 	m.Collect(metrics.Sources{
@@ -206,13 +206,13 @@ func TestQueuesAndFallbacksAreToldAsTheyAre(t *testing.T) {
 		}
 		line := fmt.Sprintf("%s{service=%q} 0\n", series, "none")
 		if strings.Contains(text, line) != (series != "cbproxy_fallback_upstream_state") {
-			t.Errorf("%s without anything to tell", series)
+			t.Errorf("%s of a service without a queue, cache and fallback upstream: present %v", series, strings.Contains(text, line))
 		}
 	}
 	if !strings.Contains(text, `cbproxy_queue_oldest_age_seconds{service="svc"} 3.5`) || !strings.Contains(text, `cbproxy_queue_oldest_age_seconds{service="none"} 0`) {
-		t.Error("no age of the oldest request")
+		t.Error("no cbproxy_queue_oldest_age_seconds")
 	}
 	if !strings.Contains(text, "cbproxy_queue_commits_total 11\n") {
-		t.Error("no commits")
+		t.Error("no cbproxy_queue_commits_total")
 	}
 }

@@ -32,7 +32,7 @@ func (m *Metrics) Service(name string) events.Observer {
 		requests:     map[events.Result]prometheus.Counter{},
 		failures:     map[events.ErrorType]prometheus.Counter{},
 		fallbacks:    map[fallback]prometheus.Counter{},
-		responseTime: m.responseTime.WithLabelValues(name).(prometheus.ExemplarObserver), // histograms are
+		responseTime: m.responseTime.WithLabelValues(name).(prometheus.ExemplarObserver), // implemented by histograms
 		attempts:     m.attempts.WithLabelValues(name),
 		retries:      m.retries.WithLabelValues(name),
 		budgetSpent:  m.budgetSpent.WithLabelValues(name),
@@ -77,16 +77,21 @@ func (m *Metrics) Forget(name string) {
 	m.inFlight.DeletePartialMatch(labels)
 }
 
+// Begin implements events.Observer.
 func (s *service) Begin() { s.inFlight.Inc() }
 
+// Failed implements events.Observer.
 func (s *service) Failed(kind events.ErrorType, n int) { s.failures[kind].Add(float64(n)) }
 
+// FailedLocally implements events.Observer.
 func (s *service) FailedLocally(kind events.LocalError) {
 	s.localErrors.WithLabelValues(string(kind)).Inc()
 }
 
+// Probed implements events.Observer.
 func (s *service) Probed(ok bool) { s.probes[ok].Inc() }
 
+// End implements events.Observer.
 func (s *service) End(o *events.Outcome) {
 	s.inFlight.Dec()
 	s.requests[o.Result].Inc()

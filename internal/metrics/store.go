@@ -32,12 +32,13 @@ func (c *storeCollector) Collect(metrics chan<- prometheus.Metric) {
 	if !configured {
 		return
 	}
-	metrics <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, oneIf(r.Up))
+	metrics <- prometheus.MustNewConstMetric(redisUpDesc, prometheus.GaugeValue, boolToFloat(r.Up))
 	metrics <- prometheus.MustNewConstMetric(redisOperationsDesc, prometheus.CounterValue, float64(r.Operations))
 	metrics <- prometheus.MustNewConstMetric(redisErrorsDesc, prometheus.CounterValue, float64(r.Errors))
 }
 
-func oneIf(b bool) float64 {
+// boolToFloat returns 1 for true and 0 for false.
+func boolToFloat(b bool) float64 {
 	if b {
 		return 1
 	}

@@ -44,6 +44,7 @@ func (s *service) totals() Totals {
 	return t
 }
 
+// read returns the current value of a metric.
 func read(metric prometheus.Metric) *dto.Metric {
 	var m dto.Metric
 	_ = metric.Write(&m) // fails only for malformed metrics
