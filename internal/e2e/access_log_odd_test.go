@@ -30,12 +30,12 @@ func TestAccessLogOfOddRequests(t *testing.T) {
 		return say(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", long, strings.Repeat("x", 1000)), false)(c, q, r)
 	})
 	file := filepath.Join(t.TempDir(), "access.log")
-	p := startProxy(t, "shutdown_timeout: 100ms\n"+accessLogTo(file, "")+fmt.Sprintf(`
+	p := startProxy(t, options{config: "shutdown_timeout: 100ms\n" + accessLogTo(file, "") + fmt.Sprintf(`
 routes:
   svc: {prefix: /svc, upstream: %s, breaker: {fail_max: 9}}
   torn: {prefix: /torn, upstream: '%s', breaker: {fail_max: 9}}
   gone: {prefix: /gone, upstream: 'h2c://%s', breaker: {fail_max: 9}}
-`, u.url(), torn.url(), freeAddress(t)))
+`, u.url(), torn.url(), freeAddress(t))})
 	const agent = "Go-http-client/1.1"
 	good := accessLine{Service: "svc", Method: "GET", Protocol: "HTTP/1.1", Status: 200, Outcome: "success", State: "closed", Attempts: 1, Agent: agent}
 

@@ -106,13 +106,13 @@ func TestAccessLogTellsWhatHappened(t *testing.T) {
 		return say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true)(c, q, r)
 	})
 	file := filepath.Join(t.TempDir(), "access.log")
-	p := startProxy(t, accessLogTo(file, "")+fmt.Sprintf(`
+	p := startProxy(t, options{config: accessLogTo(file, "") + fmt.Sprintf(`
 routes:
   svc: {prefix: /svc, upstream: %s, timeout: 20, breaker: {fail_max: 9}}
   dead: {prefix: /dead, upstream: 'http://%s', breaker: {fail_max: 1}, fallback: calm}
   flaky: {prefix: /flaky, upstream: '%s', retry: {attempts: 1, backoff: 1ms}}
 fallbacks: {calm: {try: [static], static: {body: calm}}}
-`, u.url(), freeAddress(t), flaky.url()))
+`, u.url(), freeAddress(t), flaky.url())})
 	const agent = "Go-http-client/1.1"
 	ask := func(method, path, body string) response {
 		r, err := http.NewRequest(method, p.data+path, strings.NewReader(body))
@@ -198,7 +198,7 @@ func TestAccessLogIsSwitchedUnderTraffic(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	file := filepath.Join(t.TempDir(), "access.log")
-	p := startProxy(t, oneRoute(u, 10))
+	p := startProxy(t, options{config: oneRoute(u, 10)})
 	stop := make(chan struct{})
 	var traffic sync.WaitGroup
 	defer traffic.Wait()
@@ -237,7 +237,7 @@ func TestAccessLogIsReopenedAndFlushed(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	file := filepath.Join(t.TempDir(), "access.log")
-	p := startProxy(t, accessLogTo(file, ", sample: 0")+oneRoute(u, 10))
+	p := startProxy(t, options{config: accessLogTo(file, ", sample: 0") + oneRoute(u, 10)})
 	p.get("/svc/sampled-away")
 	p.get("/before")
 	awaitLine(t, file, "/before")
@@ -267,7 +267,7 @@ func TestAccessLogIsReopenedAndFlushed(t *testing.T) {
 func TestAccessLogThatNobodyReadsHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, "access_log: {enabled: true}\n"+oneRoute(u, 10))
+	p := startProxy(t, options{config: "access_log: {enabled: true}\n" + oneRoute(u, 10)})
 	p.kill()
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -25,7 +25,7 @@ func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
 	rotate("first")
 	u := startUpstream(t)
 	config := "routes: {svc: {prefix: /svc, upstream: " + u.url() + "}}\n"
-	p := startProxy(t, config)
+	p := startProxy(t, options{config: config})
 	p.kill()
 	p.adminKeys("tls: {cert_file: " + certFile + ", key_file: " + keyFile + "}")
 	p.write(config)
@@ -83,9 +83,9 @@ func TestAdminPlaneKnowsItsNamesAndTellsWhatIsDone(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	config := "routes: {svc: {prefix: /svc, upstream: " + u.url() + "}}\n"
-	p := startProxy(t, config)
+	p := startProxy(t, options{config: config})
 	byName := func() int {
-		return p.call("GET /api/v1/config", "", "", func(r *http.Request) { r.Host = "ops.example.com" }).status
+		return callAdmin(p, "GET /api/v1/config", "", "", func(r *http.Request) { r.Host = "ops.example.com" }).status
 	}
 	if got := byName(); got != 403 {
 		t.Errorf("by a name that anybody may have: status %d", got)
@@ -94,7 +94,7 @@ func TestAdminPlaneKnowsItsNamesAndTellsWhatIsDone(t *testing.T) {
 	p.replace(config)
 	eventually(t, "the name is known", func() bool { return byName() == 200 })
 	p.force("svc", `{"state":"open","reason":"a\nb"}`)
-	p.call(reloadOperation, "", "", withField("Authorization", "Bearer hunter2"))
+	callAdmin(p, reloadOperation, "", "", withField("Authorization", "Bearer hunter2"))
 	eventually(t, "both are in the log", func() bool {
 		log := p.log.String()
 		return strings.Contains(log, `"action":"force-state","remote":"127.0.0.1:`) && strings.Contains(log, `"action":"refused"`)

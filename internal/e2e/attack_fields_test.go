@@ -40,7 +40,7 @@ func checkSpoofed(t *testing.T, what string, requests []seenRequest) {
 func TestClientsCannotSpoofTheProxysFields(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, oneMistake(u.url(), ""))
+	p := startProxy(t, options{config: oneMistake(u.url(), "")})
 	var header, trailer, trailerNames strings.Builder
 	var inHTTP2 []string
 	for _, name := range spoofed {
@@ -60,21 +60,21 @@ func TestClientsCannotSpoofTheProxysFields(t *testing.T) {
 		}
 		checkSpoofed(t, "trailers", u.take())
 	}
-	c := p.dialHTTP2()
+	c := dialHTTP2(p)
 	c.begin(1, c.request("POST", "/svc", append(slices.Clone(inHTTP2), "trailer", "a"+strings.ToLower(trailerNames.String()))...), false)
 	c.begin(1, c.fields(append(inHTTP2, "a", "b")...), true)
 	if e := c.await(1); e.status != 200 {
 		t.Errorf("HTTP/2: %v", e)
 	}
 	checkSpoofed(t, "HTTP/2", u.take())
-	p.unharmed()
+	checkUnharmed(p)
 }
 
 // Trailers that would frame or route a request again are refused or dropped.
 func TestTrailersCannotFrameARequest(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, oneMistake(u.url(), ""))
+	p := startProxy(t, options{config: oneMistake(u.url(), "")})
 	for _, name := range []string{"Content-Length", "Transfer-Encoding", "Host", "Trailer", "Authorization", "Connection", "Content-Encoding", "Cookie"} {
 		for _, announced := range []string{"", "Trailer: " + name + "\r\n"} {
 			r := p.ask("POST /svc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + announced + "\r\n5\r\nhello\r\n0\r\n" + name + ": 500\r\n\r\n")
@@ -88,7 +88,7 @@ func TestTrailersCannotFrameARequest(t *testing.T) {
 			}
 		}
 	}
-	p.unharmed()
+	checkUnharmed(p)
 }
 
 // Fields for one connection go no further, and by naming fields in Connection a client takes
@@ -96,7 +96,7 @@ func TestTrailersCannotFrameARequest(t *testing.T) {
 func TestHopByHopFieldsGoNoFurther(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, oneMistake(u.url(), ""))
+	p := startProxy(t, options{config: oneMistake(u.url(), "")})
 	r := p.ask("POST /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Type: text/plain\r\nX-Mine: y\r\nTraceparent: t\r\n" +
 		"Connection: Host, Content-Length, Transfer-Encoding, X-Forwarded-For\r\nConnection: x-forwarded-host,X-FORWARDED-PROTO , X-Mine,,\r\n" +
 		"Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\nProxy-Authenticate: Basic\r\nTE: gzip, trailers\r\n\r\nhello")
@@ -113,7 +113,7 @@ func TestHopByHopFieldsGoNoFurther(t *testing.T) {
 	if te := seen[0].header["Te"]; te != nil && !slices.Equal(te, []string{"trailers"}) {
 		t.Errorf("TE: %q reached the upstream", te)
 	}
-	p.unharmed()
+	checkUnharmed(p)
 }
 
 // An upstream cannot speak for the proxy, in neither version, and not by what it lists in
@@ -124,7 +124,7 @@ func TestUpstreamsCannotSpoofTheProxysFields(t *testing.T) {
 	fields := strings.ReplaceAll(names, ", ", ": spoof\r\n") + ": spoof\r\n"
 	u := startWireUpstream(t, say("HTTP/1.1 103 Early Hints\r\n"+fields+"\r\nHTTP/1.1 200 OK\r\nConnection: "+names+", Content-Type, Content-Length\r\nKeep-Alive: spoof\r\nProxy-Authenticate: spoof\r\n"+
 		"Upgrade: spoof\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\nTrailer: "+names+"\r\n"+fields+"\r\n2\r\nok\r\n0\r\n"+fields+"\r\n", true))
-	p := startProxy(t, oneMistake(u.url(), ""))
+	p := startProxy(t, options{config: oneMistake(u.url(), "")})
 	c, r := p.dial()
 	defer c.Close()
 	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -132,46 +132,46 @@ func TestUpstreamsCannotSpoofTheProxysFields(t *testing.T) {
 	if err != nil || strings.Contains(string(raw), "spoof") || !strings.Contains(string(raw), "X-Circuit-Breaker-State: closed\r\n") || !strings.Contains(string(raw), "X-Circuit-Breaker-Service: svc\r\n") {
 		t.Errorf("%q, %v", raw, err)
 	}
-	h2 := p.dialHTTP2()
+	h2 := dialHTTP2(p)
 	h2.begin(1, h2.request("GET", "/svc"), true)
 	e := h2.await(1)
 	if fmt.Sprint(e.header) == "" || strings.Contains(fmt.Sprint(e.header), "spoof") || !slices.Equal(e.header["X-Circuit-Breaker-State"], []string{"closed"}) || e.body != "ok" {
 		t.Errorf("over HTTP/2: %+v", e)
 	}
-	p.unharmed()
+	checkUnharmed(p)
 }
 
 // Whoever is over a limit is told so and harms nobody, in either version.
 func TestLimitsHoldInBothVersions(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, "limits: {header_bytes: 8KiB, body_bytes: 1KiB}\n"+oneMistake(u.url(), ", timeout: 5"))
+	p := startProxy(t, options{config: "limits: {header_bytes: 8KiB, body_bytes: 1KiB}\n" + oneMistake(u.url(), ", timeout: 5")})
 	for _, size := range []int{10 << 10, 200 << 10, 2 << 20} {
 		c, r := p.dial()
 		go func() {
 			_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nA: "+strings.Repeat("b", size)+"\r\n\r\n")
 		}()
 		res, err := http.ReadResponse(bufio.NewReader(r), nil)
-		if answer := read(t, res, err); answer.status != 431 || !answer.isProblem() {
+		if answer := read(t, res, err); answer.status != 431 || !isProblem(answer) {
 			t.Errorf("a header of %d bytes: %+v", size, answer)
 		}
 		_ = c.Close()
 	}
 	for n := range uint32(20) { // every one is answered on a connection that goes on
-		c := p.dialHTTP2()
+		c := dialHTTP2(p)
 		c.begin(1, c.request("GET", "/svc", "a", strings.Repeat("b", 10<<10)), true)
-		if e := c.await(1); e.status != 431 || !e.isProblem() {
+		if e := c.await(1); e.status != 431 || !isProblem(e.response) {
 			t.Errorf("HTTP/2, a header of 10 KiB: %v %+v", e, e.response)
 		}
 		c.begin(3, c.request("POST", "/svc", "content-length", "1025"), false)
-		if e := c.await(3); e.status != 413 || !e.isProblem() {
+		if e := c.await(3); e.status != 413 || !isProblem(e.response) {
 			t.Errorf("HTTP/2, a Content-Length of 1025: %v %+v", e, e.response)
 		}
 		c.begin(5, c.request("POST", "/svc"), false)
 		_ = c.WriteData(5, false, make([]byte, 1000))
 		_ = c.WriteData(5, false, make([]byte, 25+n))
 		_ = c.out.Flush()
-		if e := c.await(5); e.status != 413 || !e.isProblem() {
+		if e := c.await(5); e.status != 413 || !isProblem(e.response) {
 			t.Errorf("HTTP/2, a body of %d: %v %+v", 1025+n, e, e.response)
 		}
 		_ = c.conn.Close()
@@ -181,7 +181,7 @@ func TestLimitsHoldInBothVersions(t *testing.T) {
 			t.Errorf("the upstream saw %+v", seen)
 		}
 	}
-	p.unharmed()
+	checkUnharmed(p)
 }
 
 // What comes with or after a request for a websocket is in the tunnel or in the body, and
@@ -195,7 +195,7 @@ func TestUpgradesSmuggleNothing(t *testing.T) {
 		_, _ = fmt.Fprintf(c, "in the tunnel: %s", said)
 		return false
 	})
-	p := startProxy(t, oneMistake(accepts.url(), ""))
+	p := startProxy(t, options{config: oneMistake(accepts.url(), "")})
 	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
 	for name, raw := range map[string]string{
 		"no body":        "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "\r\n",

@@ -87,10 +87,10 @@ func TestHTTP2FloodsAreBounded(t *testing.T) {
 	for name, f := range floods {
 		t.Run(name, func(t *testing.T) {
 			u := startWitness(t)
-			p := startProxy(t, "limits: {idle_timeout: 1}\n"+oneMistake(u.url(), ", timeout: 3"))
-			p.serves()
+			p := startProxy(t, options{config: "limits: {idle_timeout: 1}\n" + oneMistake(u.url(), ", timeout: 3")})
+			checkServes(p)
 			goroutines, descriptors, heap := p.metric("go_goroutines"), p.metric("process_open_fds"), p.metric("go_memstats_heap_inuse_bytes")
-			c := p.dialHTTP2()
+			c := dialHTTP2(p)
 			var broken atomic.Bool
 			sent, read := make(chan struct{}), make(chan struct{})
 			go func() {
@@ -108,7 +108,7 @@ func TestHTTP2FloodsAreBounded(t *testing.T) {
 				_, _ = io.Copy(io.Discard, c.conn)
 				broken.Store(true)
 			}()
-			p.serves()
+			checkServes(p)
 			<-sent
 			if most := p.metric("go_memstats_heap_inuse_bytes"); most > heap+64<<20 {
 				t.Errorf("the heap has grown from %v to %v", heap, most)
@@ -116,10 +116,10 @@ func TestHTTP2FloodsAreBounded(t *testing.T) {
 			if f.ends {
 				eventually(t, "the connection is ended", broken.Load)
 			}
-			p.serves()
+			checkServes(p)
 			_ = c.conn.Close()
 			<-read
-			p.unharmed()
+			checkUnharmed(p)
 			if n := len(u.take()); n > 1000 {
 				t.Errorf("the upstream saw %d requests", n)
 			}
@@ -136,8 +136,8 @@ func TestHTTP2FloodsAreBounded(t *testing.T) {
 func TestHTTP2StreamsAtOnceAreLimited(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, oneMistake(u.url(), ", timeout: 2"))
-	c := p.dialHTTP2()
+	p := startProxy(t, options{config: oneMistake(u.url(), ", timeout: 2")})
+	c := dialHTTP2(p)
 	const streams = 1000
 	go func() {
 		for n := range uint32(streams) {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -63,10 +62,9 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 				_, _ = io.WriteString(c, sayEvil(int(said.Add(1)-1)))
 				return false
 			})
-			p := startProxyWith(t, filepath.Join(t.TempDir(), "config.yaml"),
-				"access_log: {enabled: true, destination: stderr, query: true, format: "+format+"}\n"+
-					"routes: {svc: {prefix: /svc, upstream: '"+u.url()+"', timeout: 5, breaker: {fail_max: 1, recovery_timeout: 0.001}}}\n",
-				[]string{"--log-format", format, "--log-level", "debug"})
+			p := startProxy(t, options{config: "access_log: {enabled: true, destination: stderr, query: true, format: " + format + "}\n" +
+				"routes: {svc: {prefix: /svc, upstream: '" + u.url() + "', timeout: 5, breaker: {fail_max: 1, recovery_timeout: 0.001}}}\n",
+				flags: []string{"--log-format", format, "--log-level", "debug"}})
 			for range len(evil) * 9 {
 				before := said.Load()
 				eventually(t, "the upstream is asked", func() bool {
@@ -91,7 +89,7 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 					_, _ = io.Copy(io.Discard, r)
 					_ = c.Close()
 				}
-				c := p.dialHTTP2()
+				c := dialHTTP2(p)
 				c.begin(1, c.request(e, "/svc/"+e, e, e), true)
 				_, _ = c.out.WriteString(e)
 				_ = c.out.Flush()

@@ -37,7 +37,7 @@ func dribble(c net.Conn, say, filler string) {
 func TestSlowHeadersEndTheConnection(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, shortLimits+oneMistake(u.url(), ""))
+	p := startProxy(t, options{config: shortLimits + oneMistake(u.url(), "")})
 	for name, attack := range map[string]func(c net.Conn){
 		"nothing":           func(net.Conn) {},
 		"a byte":            func(c net.Conn) { _, _ = io.WriteString(c, "G") },
@@ -69,7 +69,7 @@ func TestSlowHeadersEndTheConnection(t *testing.T) {
 				t.Errorf("the upstream saw %s", line)
 			}
 		}
-		p.unharmed()
+		checkUnharmed(p)
 	})
 }
 
@@ -77,7 +77,7 @@ func TestSlowHeadersEndTheConnection(t *testing.T) {
 func TestSlowBodiesAreRefused(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, oneMistake(u.url(), ", timeout: 0.5"))
+	p := startProxy(t, options{config: oneMistake(u.url(), ", timeout: 0.5")})
 	const head = "POST /svc HTTP/1.1\r\nHost: x\r\n"
 	attacks := map[string]func(c net.Conn){
 		"no body": func(c net.Conn) { _, _ = io.WriteString(c, head+"Content-Length: 1000\r\n\r\n") },
@@ -109,7 +109,7 @@ func TestSlowBodiesAreRefused(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 				return
 			}
-			if answer := read(t, res, nil); !answer.isProblem() || answer.status != 408 && !(answer.status == 400 && name == "a dribbling size") {
+			if answer := read(t, res, nil); !isProblem(answer) || answer.status != 408 && !(answer.status == 400 && name == "a dribbling size") {
 				t.Errorf("%s: %+v", name, answer)
 			}
 			if _, err := io.Copy(io.Discard, r); isTimeout(err) {
@@ -118,7 +118,7 @@ func TestSlowBodiesAreRefused(t *testing.T) {
 		})
 	}
 	attackers.Go(func() {
-		c := p.dialHTTP2()
+		c := dialHTTP2(p)
 		c.begin(1, c.request("POST", "/svc"), false)
 		stop, stopped := make(chan struct{}), make(chan struct{})
 		go func() {
@@ -136,12 +136,12 @@ func TestSlowBodiesAreRefused(t *testing.T) {
 		e := c.awaitQuietly(1)
 		close(stop)
 		<-stopped
-		if e.status != 408 || !e.isProblem() {
+		if e.status != 408 || !isProblem(e.response) {
 			t.Errorf("over HTTP/2: %v %+v", e, e.response)
 		}
 	})
 	attackers.Wait()
-	p.unharmed()
+	checkUnharmed(p)
 	if n := p.requests("svc")["cancelled"]; n != float64(len(attacks)+1) {
 		t.Errorf("%v cancelled", n)
 	}
@@ -150,7 +150,7 @@ func TestSlowBodiesAreRefused(t *testing.T) {
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, shortLimits+oneMistake(u.url(), ""))
+	p := startProxy(t, options{config: shortLimits + oneMistake(u.url(), "")})
 	t.Run("HTTP/1.1", func(t *testing.T) {
 		t.Parallel()
 		c, r := p.dial()
@@ -183,7 +183,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	} {
 		t.Run("HTTP/2, "+name, func(t *testing.T) {
 			t.Parallel()
-			c := p.dialHTTP2()
+			c := dialHTTP2(p)
 			attack(c) // "pings" goes on in the background
 			began := time.Now()
 			for {
@@ -201,7 +201,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 				t.Errorf("the upstream saw %s", line)
 			}
 		}
-		p.unharmed()
+		checkUnharmed(p)
 	})
 }
 
@@ -218,8 +218,8 @@ func TestClientsThatStopReadingAreLetGo(t *testing.T) {
 		_, err := io.CopyN(c, zeroes{}, 64<<20)
 		return err == nil
 	})
-	p := startProxy(t, oneMistake(u.url(), ", timeout: 1"))
-	p.serves()
+	p := startProxy(t, options{config: oneMistake(u.url(), ", timeout: 1")})
+	checkServes(p)
 	goroutines, heap := p.metric("go_goroutines"), p.metric("go_memstats_heap_inuse_bytes")
 	const each = 15
 	for range each {
@@ -227,14 +227,14 @@ func TestClientsThatStopReadingAreLetGo(t *testing.T) {
 		defer c.Close()
 		_, _ = io.WriteString(c, "GET /svc/large HTTP/1.1\r\nHost: x\r\n\r\n")
 		_, _ = io.CopyN(io.Discard, r, 1000)
-		h2 := p.dialHTTP2()
+		h2 := dialHTTP2(p)
 		h2.begin(1, h2.request("GET", "/svc/large"), true) // whose window stays as it is
 	}
 	eventually(t, "all ask the upstream", func() bool { return len(u.seen()) == 2*each+1 })
 	if grown := p.metric("go_memstats_heap_inuse_bytes") - heap; grown > 64<<20 {
 		t.Errorf("%d stalled responses take %v bytes", 2*each, grown)
 	}
-	p.unharmed()
+	checkUnharmed(p)
 	eventually(t, "no goroutine is left over", func() bool { return p.metric("go_goroutines") <= goroutines+2*each+20 }) // the HTTP/2 connections are still open
 	if n := p.requests("svc")["cancelled"]; n != 2*each {
 		t.Errorf("%v cancelled", n)
@@ -250,14 +250,14 @@ func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func TestClientsThatReadNoAnswersAreLetGo(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, "limits: {idle_timeout: 1}\n"+oneMistake(u.url(), ""))
+	p := startProxy(t, options{config: "limits: {idle_timeout: 1}\n" + oneMistake(u.url(), "")})
 	for name, begin := range map[string]func() (c net.Conn, ask string){
 		"HTTP/1.1": func() (net.Conn, string) {
 			c, _ := p.dial()
 			return c, strings.Repeat("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 100)
 		},
 		"HTTP/2": func() (net.Conn, string) {
-			c := p.dialHTTP2()
+			c := dialHTTP2(p)
 			return c.conn, strings.Repeat("\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678", 100) // PING
 		},
 	} {
@@ -274,15 +274,15 @@ func TestClientsThatReadNoAnswersAreLetGo(t *testing.T) {
 			}
 		})
 	}
-	t.Cleanup(p.unharmed)
+	t.Cleanup(func() { checkUnharmed(p) })
 }
 
 // Hundreds of silent connections delay no other client, and leave nothing behind.
 func TestSilentConnectionsLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, "limits: {read_header_timeout: 2}\n"+oneMistake(u.url(), ""))
-	p.serves()
+	p := startProxy(t, options{config: "limits: {read_header_timeout: 2}\n" + oneMistake(u.url(), "")})
+	checkServes(p)
 	goroutines, descriptors := p.metric("go_goroutines"), p.metric("process_open_fds")
 	var silent []net.Conn
 	for range 400 {
@@ -290,7 +290,7 @@ func TestSilentConnectionsLeaveNothingBehind(t *testing.T) {
 		defer c.Close()
 		silent = append(silent, c)
 	}
-	p.serves()
+	checkServes(p)
 	for n, c := range silent {
 		if _, err := c.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 			t.Fatalf("connection %d: %v", n, err)
@@ -298,7 +298,7 @@ func TestSilentConnectionsLeaveNothingBehind(t *testing.T) {
 	}
 	eventually(t, "no goroutine is left over", func() bool { return p.metric("go_goroutines") <= goroutines+10 })
 	eventually(t, "no descriptor is left over", func() bool { return p.metric("process_open_fds") <= descriptors+10 })
-	p.unharmed()
+	checkUnharmed(p)
 	if fmt.Sprint(lines(u.take())) != "[GET /fine GET /fine GET /fine]" {
 		t.Error("the upstream was asked more")
 	}

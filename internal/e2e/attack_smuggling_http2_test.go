@@ -105,9 +105,9 @@ func (s stream) fields() []string {
 func TestHTTP2RequestsSmuggleNothing(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, oneMistake(u.url(), ", timeout: 10"))
+	p := startProxy(t, options{config: oneMistake(u.url(), ", timeout: 10")})
 	for name, s := range streams {
-		c := p.dialHTTP2()
+		c := dialHTTP2(p)
 		c.begin(1, c.fields(s.fields()...), s.body == "")
 		if s.body != "" {
 			_ = c.WriteData(1, s.trailers == nil, []byte(s.body))
@@ -140,14 +140,14 @@ func TestHTTP2RequestsSmuggleNothing(t *testing.T) {
 			}
 		}
 	}
-	p.unharmed()
+	checkUnharmed(p)
 }
 
 // Frames out of place end their stream or the connection.
 func TestHTTP2FramesOutOfPlaceReachNobody(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, oneMistake(u.url(), ", timeout: 10"))
+	p := startProxy(t, options{config: oneMistake(u.url(), ", timeout: 10")})
 	for name, send := range map[string]func(c *rawHTTP2){
 		"DATA before HEADERS":   func(c *rawHTTP2) { _ = c.WriteData(1, true, []byte(smuggled)) },
 		"DATA on stream 0":      func(c *rawHTTP2) { _ = c.WriteData(0, true, []byte(smuggled)) },
@@ -173,7 +173,7 @@ func TestHTTP2FramesOutOfPlaceReachNobody(t *testing.T) {
 			}
 		},
 	} {
-		c := p.dialHTTP2()
+		c := dialHTTP2(p)
 		send(c)
 		_ = c.out.Flush()
 		if e := c.await(1); e.answered && e.status < 400 {
@@ -184,5 +184,5 @@ func TestHTTP2FramesOutOfPlaceReachNobody(t *testing.T) {
 			t.Errorf("%s: the upstream saw %+v", name, requests)
 		}
 	}
-	p.unharmed()
+	checkUnharmed(p)
 }

@@ -135,7 +135,7 @@ var framings = map[string]framing{
 func TestAmbiguousRequestsSmuggleNothing(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, oneMistake(u.url(), ", timeout: 10"))
+	p := startProxy(t, options{config: oneMistake(u.url(), ", timeout: 10")})
 	for name, f := range framings {
 		c, r := p.dial()
 		_, _ = io.WriteString(c, f.raw+sendsNext)
@@ -145,14 +145,14 @@ func TestAmbiguousRequestsSmuggleNothing(t *testing.T) {
 			t.Errorf("%s: answers %v, want %v", name, statuses(got), f.statuses)
 		}
 		for _, answer := range got {
-			if answer.status >= 400 && !answer.isProblem() {
+			if answer.status >= 400 && !isProblem(answer) {
 				t.Errorf("%s: %+v is no problem document", name, answer)
 			}
 		}
 		eventually(t, "nothing is in flight", func() bool { return p.metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
 		f.check(t, name, u.take())
 	}
-	p.unharmed()
+	checkUnharmed(p)
 }
 
 func (f framing) check(t *testing.T, name string, requests []seenRequest) {

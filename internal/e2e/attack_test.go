@@ -77,7 +77,7 @@ func oneMistake(url, more string) string {
 
 // unharmed checks that nothing is left of an attack: no request in flight, no mark against
 // the upstream, and an answer for those who ask properly.
-func (p *proxyProcess) unharmed() {
+func checkUnharmed(p *proxyProcess) {
 	p.t.Helper()
 	eventually(p.t, "nothing is in flight", func() bool { return p.metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
 	if got := p.requests("svc"); got["failure"] != 0 || got["rejected"] != 0 {
@@ -86,11 +86,11 @@ func (p *proxyProcess) unharmed() {
 	if s := p.health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
 		p.t.Errorf("service %+v", s)
 	}
-	p.serves()
+	checkServes(p)
 }
 
 // serves checks that a normal request is answered promptly.
-func (p *proxyProcess) serves() {
+func checkServes(p *proxyProcess) {
 	p.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience / 2}
 	res, err := client.Get(p.data + "/svc/fine")
@@ -126,7 +126,7 @@ func statuses(all []response) []int {
 }
 
 // isProblem reports whether a response is one of the proxy's own errors.
-func (r response) isProblem() bool {
+func isProblem(r response) bool {
 	return r.header.Get("Content-Type") == "application/problem+json" && strings.HasPrefix(r.header.Get("Proxy-Status"), "cbproxy; error=")
 }
 
@@ -140,7 +140,7 @@ type rawHTTP2 struct {
 	coder *hpack.Encoder
 }
 
-func (p *proxyProcess) dialHTTP2() *rawHTTP2 {
+func dialHTTP2(p *proxyProcess) *rawHTTP2 {
 	p.t.Helper()
 	conn, r := p.dial()
 	p.t.Cleanup(func() { _ = conn.Close() })

@@ -13,7 +13,7 @@ import (
 func TestManySlowUploadsAreNoVerdict(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
-	p := startProxy(t, oneMistake(u.url(), ", timeout: 3"))
+	p := startProxy(t, options{config: oneMistake(u.url(), ", timeout: 3")})
 	var clients sync.WaitGroup
 	for range 100 {
 		clients.Go(func() {
@@ -32,5 +32,5 @@ func TestManySlowUploadsAreNoVerdict(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	p.unharmed()
+	checkUnharmed(p)
 }

@@ -116,7 +116,7 @@ func TestChaosLeavesNothingBehind(t *testing.T) {
 		}
 	}()
 	address := upstream.Addr().String()
-	p := startProxy(t, chaosConfig(address, 0))
+	p := startProxy(t, options{config: chaosConfig(address, 0)})
 	healthy.Store(true)
 	p.get("/svc")
 	healthy.Store(false)

@@ -21,7 +21,7 @@ func closedPipe(t *testing.T) *os.File {
 }
 
 // launchInto starts p again with standard output and error that lead to the given files.
-func (p *proxyProcess) launchInto(out, log *os.File) {
+func launchInto(p *proxyProcess, out, log *os.File) {
 	p.t.Helper()
 	p.process = startProcess(p.t, p.environment, out, log, append([]string{"run", "--config", p.file}, p.flags...)...)
 	p.awaitReady()
@@ -35,10 +35,10 @@ func TestProxyOutlivesTheReadersOfItsLogs(t *testing.T) {
 			t.Run(destination+" "+name, func(t *testing.T) {
 				t.Parallel()
 				config := deadUpstream + "access_log: {enabled: true, destination: " + destination + "}\n"
-				p := startProxy(t, config, environment...)
+				p := startProxy(t, options{config: config, env: environment})
 				p.signal(syscall.SIGTERM)
 				p.wait()
-				p.launchInto(closedPipe(t), closedPipe(t))
+				launchInto(p, closedPipe(t), closedPipe(t))
 				p.open() // writes a line of each log
 				p.replace(strings.Replace(config, "fail_max: 2", "fail_max: 3", 1))
 				eventually(t, "the edit is in force", func() bool { return p.health().Services["svc"].Configuration.FailMax == 3 })
@@ -72,7 +72,7 @@ func TestFaultsAreInTheExitStatusWithoutAReader(t *testing.T) {
 // cbproxy status | true
 func TestCommandsEndQuietlyInAPipeline(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, deadUpstream)
+	p := startProxy(t, options{config: deadUpstream})
 	for _, args := range []string{"status", "status -o json", "status --watch", "queue list", "queue list -o json", "force svc open -o json", "version", "schema", "check --config " + p.file, "--help"} {
 		c := exec.Command(binary, strings.Fields(args)...)
 		var log logBuffer

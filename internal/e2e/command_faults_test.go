@@ -55,7 +55,7 @@ func silent(text string) func(net.Conn) {
 // Each says what is wrong, where, and what to do.
 func TestCommandsTellWhoElseAnswers(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, deadRoute(t))
+	p := startProxy(t, options{config: deadRoute(t)})
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that do not trust it
 	secure.StartTLS()
@@ -134,7 +134,7 @@ func TestCommandsTellWhichVariableIsWrong(t *testing.T) {
 // What can't be written was not printed, and is no fault of the command line.
 func TestCommandsThatCannotPrintFail(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, deadRoute(t))
+	p := startProxy(t, options{config: deadRoute(t)})
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +160,7 @@ func TestCommandsThatCannotPrintFail(t *testing.T) {
 func TestCompletionOffersWhatMayStandThere(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	p.mustQueue("a")
 	_, requests := p.backlog()
 	const none, files = ":4\n", ":0\n"

@@ -109,7 +109,7 @@ func TestExitStatusTells(t *testing.T) {
 func TestHealthcheckAndTakenPort(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, oneRoute(u, 1))
+	p := startProxy(t, options{config: oneRoute(u, 1)})
 	if status, _, stderr := run(t, "healthcheck", "--admin", p.admin); status != 0 {
 		t.Errorf("healthcheck: exit status %d, %s", status, stderr)
 	}

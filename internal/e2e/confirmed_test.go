@@ -27,7 +27,7 @@ func TestConfirmedForcedStateOutlivesAKill(t *testing.T) {
 					}
 				}
 			}
-			p := startProxy(t, config)
+			p := startProxy(t, options{config: config})
 			killAndStart := func() {
 				p.kill()
 				lose()
@@ -57,7 +57,7 @@ func TestConfirmedForcedStateOutlivesAKill(t *testing.T) {
 // Without a folder a state is confirmed once it is in memory.
 func TestForcedStateInMemoryIsConfirmed(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, deadUpstream)
+	p := startProxy(t, options{config: deadUpstream})
 	p.signal(syscall.SIGTERM)
 	p.wait()
 	p.head = strings.Replace(p.head, fmt.Sprintf("data_dir: %q", p.folder), `data_dir: ""`, 1)
@@ -73,9 +73,9 @@ func TestForcedStateInMemoryIsConfirmed(t *testing.T) {
 func TestConfirmedQueueOperationsOutliveAKill(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, fmt.Sprintf(`routes: {svc: {prefix: /svc, upstream: %s, breaker: {fail_max: 100}}}
+	p := startProxy(t, options{config: fmt.Sprintf(`routes: {svc: {prefix: /svc, upstream: %s, breaker: {fail_max: 100}}}
 fallbacks: {svc: {try: [queue], queue: {body: {queued: true}, ordered: false, backoff: 1h, max_backoff: 1h}}}
-`, u.url()))
+`, u.url())})
 	p.force("svc", `{"state":"open"}`)
 	p.mustQueue("a", "b")
 	p.force("svc", `{"state":"closed"}`)

@@ -72,7 +72,7 @@ func TestHostileRequestsAreHarmless(t *testing.T) {
 	})}
 	go func() { _ = served.Serve(upstream) }()
 	defer served.Close()
-	p := startProxy(t, "routes: {svc: {prefix: /, upstream: 'http://"+upstream.Addr().String()+"', timeout: 2, breaker: {fail_max: 1}}}\n")
+	p := startProxy(t, options{config: "routes: {svc: {prefix: /, upstream: 'http://" + upstream.Addr().String() + "', timeout: 2, breaker: {fail_max: 1}}}\n"})
 
 	requests := make(chan []byte)
 	var senders sync.WaitGroup

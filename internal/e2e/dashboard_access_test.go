@@ -265,7 +265,7 @@ const unseenFocus = `(() => {
 func TestDashboardSaysWhatHappensOnce(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, servicesOf(14, u.url()))
+	p := startProxy(t, options{config: servicesOf(14, u.url())})
 	d := openPage(p)
 	d.shows("#said", "All 14 services answer through their upstreams.")
 	if got := evaluate[string](d, `[...document.querySelectorAll("[role=status], [role=alert], [aria-live]")].filter((e) => !e.closest("dialog")).map((e) => e.id).join(" ")`); got != "connected said fault filtered" {

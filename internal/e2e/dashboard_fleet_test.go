@@ -15,7 +15,7 @@ func TestDashboardOfAFleet(t *testing.T) {
 	server := redistest.Start(t)
 	u := startUpstream(t)
 	config := sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2, recovery_timeout: 1h")
-	fleet := startFleet(t, 2, config)
+	fleet := startFleet(t, 2, options{config: config})
 	here, there := openPage(fleet[0]), openPage(fleet[1])
 	name := fleet[0].health().Instance
 	for _, d := range []*page{here, there} {

@@ -23,7 +23,7 @@ routes:
   constructor: {prefix: /c, upstream: UPSTREAM}
   LONG: {prefix: /x, upstream: GARBAGE}
 `)
-	p := startProxy(t, config)
+	p := startProxy(t, options{config: config})
 	d := openPage(p)
 	d.shows(card("constructor"), "closed")
 	p.get("/x")
@@ -103,7 +103,7 @@ func TestDashboardBearsAWrongClock(t *testing.T) {
 func TestDashboardBearsAProxyThatHangs(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, servicesOf(2, u.url()))
+	p := startProxy(t, options{config: servicesOf(2, u.url())})
 	d := openPage(p)
 	d.shows(card("svc_00"), "closed")
 	d.unlock()

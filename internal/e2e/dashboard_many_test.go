@@ -30,7 +30,7 @@ func servicesOf(n int, upstream string) string {
 func brokenServices(t testing.TB, n int) *proxyProcess {
 	t.Helper()
 	u := startUpstream(t)
-	p := startProxy(t, servicesOf(n, u.url()))
+	p := startProxy(t, options{config: servicesOf(n, u.url())})
 	p.get("/svc_07")
 	p.get("/svc_07")
 	if r := p.send("POST", "/svc_07/kept", "x"); r.status != 202 {

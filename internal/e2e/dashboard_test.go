@@ -17,7 +17,7 @@ func TestDashboardShowsWhatHappensAndTakesOrders(t *testing.T) {
   notifier_service: {upstream: NOTIFIER, breaker: {fail_max: 1, recovery_timeout: 1h}}
   vms_service: {upstream: RAG}
 `)
-	p := startProxy(t, config)
+	p := startProxy(t, options{config: config})
 	d := openPage(p)
 	d.shows("#connection", "live")
 	d.shows("#status", "healthy")
@@ -148,7 +148,7 @@ func TestDashboardAsksForTheTokenWhereReadsNeedIt(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	config := "routes: {svc: {prefix: /svc, upstream: " + u.url() + "}}\n"
-	p := startProxy(t, config)
+	p := startProxy(t, options{config: config})
 	p.adminKeys("protect_reads: true")
 	p.replace(config)
 	eventually(t, "reads are protected", func() bool { return p.operate("GET", "/api/v1/config", "").status == 401 })
@@ -179,7 +179,7 @@ func TestDashboardAsksForTheTokenWhereReadsNeedIt(t *testing.T) {
 // A breaker that is tried out tells what it would have done, and that callers are as without it.
 func TestDashboardTellsWhatAShadowWouldHaveRefused(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, "routes: {svc: {prefix: /svc, upstream: 'http://127.0.0.1:1', breaker: {mode: shadow, fail_max: 2}}}\n")
+	p := startProxy(t, options{config: "routes: {svc: {prefix: /svc, upstream: 'http://127.0.0.1:1', breaker: {mode: shadow, fail_max: 2}}}\n"})
 	d := openPage(p)
 	d.shows(card("svc"), "shadow")
 	for range 5 {

@@ -14,9 +14,9 @@ func TestEmptyQueryIsPartOfTheTarget(t *testing.T) {
 		t.Run(by, func(t *testing.T) {
 			t.Parallel()
 			u := startWireUpstream(t, say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"1\"\r\n\r\nhello", true))
-			p := startProxy(t, "server: "+by+"\nroutes: {svc: {prefix: /svc, transport: "+by+`, upstream: '`+u.url()+`'}}
-fallbacks: {svc: {try: [cache, queue, upstream], queue: {methods: [POST]}, upstream: {url: '`+u.url()+`'}}}
-`)
+			p := startProxy(t, options{config: "server: " + by + "\nroutes: {svc: {prefix: /svc, transport: " + by + `, upstream: '` + u.url() + `'}}
+fallbacks: {svc: {try: [cache, queue, upstream], queue: {methods: [POST]}, upstream: {url: '` + u.url() + `'}}}
+`})
 			ask := func(method, target string) response {
 				return p.ask(method + " " + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 			}

@@ -59,13 +59,13 @@ func TestOrchestrationAlwaysCompletes(t *testing.T) {
 	t.Parallel()
 	rag, rules, notifier := startUpstream(t), startUpstream(t), startRecorder(t)
 	run := buildExample(t)
-	p := startProxy(t, fmt.Sprintf(`
+	p := startProxy(t, options{config: fmt.Sprintf(`
 defaults: {breaker: {fail_max: 2, recovery_timeout: 0.2}}
 routes:
   rag_service: {upstream: %s}
   rule_generation_service: {upstream: %s}
   notifier_service: {upstream: %s}
-`, rag.url(), rules.url(), notifier.url()))
+`, rag.url(), rules.url(), notifier.url())})
 	if o := run(p, "all well"); o.Outcome != "complete" || o.Notified != "sent" || len(o.Degraded) != 0 || !strings.Contains(string(o.Context), "/query") {
 		t.Errorf("all well: %+v", o)
 	}
@@ -100,8 +100,8 @@ func TestOrchestrationsCompleteWhileUpstreamsDie(t *testing.T) {
 	t.Parallel()
 	rag, rules, notifier := startUpstream(t), startUpstream(t), startRecorder(t)
 	run := buildExample(t)
-	p := startProxy(t, fmt.Sprintf("defaults: {breaker: {recovery_timeout: 0.2}}\nroutes:\n  rag_service: {upstream: %s}\n  rule_generation_service: {upstream: %s}\n  notifier_service: {upstream: %s}\n",
-		rag.url(), rules.url(), notifier.url()))
+	p := startProxy(t, options{config: fmt.Sprintf("defaults: {breaker: {recovery_timeout: 0.2}}\nroutes:\n  rag_service: {upstream: %s}\n  rule_generation_service: {upstream: %s}\n  notifier_service: {upstream: %s}\n",
+		rag.url(), rules.url(), notifier.url())})
 	over, ended := make(chan struct{}), new(atomic.Int64)
 	var callers sync.WaitGroup
 	defer callers.Wait()

@@ -17,12 +17,12 @@ func sharing(redis, upstream, breaker string) string {
 	return fmt.Sprintf("redis: {%s}\nroutes:\n  svc: {prefix: /svc, upstream: %q, timeout: 1, breaker: {%s}}\n", redis, upstream, breaker)
 }
 
-// startFleet starts n proxies that share one Redis, and waits until all use it.
-func startFleet(t testing.TB, n int, config string, environment ...string) []*proxyProcess {
+// startFleet starts n proxies with the same options, which name a Redis, and waits until all use it.
+func startFleet(t testing.TB, n int, o options) []*proxyProcess {
 	t.Helper()
 	fleet := make([]*proxyProcess, n)
 	for i := range fleet {
-		fleet[i] = startProxy(t, config, environment...)
+		fleet[i] = startProxy(t, o)
 	}
 	for _, p := range fleet {
 		p.awaitRedis(true)
@@ -59,7 +59,7 @@ func TestFleetLearnsFromTheFirst(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	u := startUpstream(t)
-	fleet := startFleet(t, 3, sharing(`url: "`+server.URL()+`", namespace: "e2e:", ttl: 600`, u.url(), "fail_max: 3, recovery_timeout: 3"))
+	fleet := startFleet(t, 3, options{config: sharing(`url: "`+server.URL()+`", namespace: "e2e:", ttl: 600`, u.url(), "fail_max: 3, recovery_timeout: 3")})
 	for _, p := range fleet {
 		p.get("/svc")
 	}
@@ -139,8 +139,8 @@ func TestQuorumKeepsOneBrokenNetworkFromClosingTheService(t *testing.T) {
 	server := redistest.Start(t)
 	u := startUpstream(t)
 	redis := `url: "` + server.URL() + `", share: {quorum: 2}`
-	fleet := startFleet(t, 2, sharing(redis, u.url(), "fail_max: 2, recovery_timeout: 60"))
-	broken := startFleet(t, 2, sharing(redis, "http://127.0.0.1:1", "fail_max: 2, recovery_timeout: 60"))
+	fleet := startFleet(t, 2, options{config: sharing(redis, u.url(), "fail_max: 2, recovery_timeout: 60")})
+	broken := startFleet(t, 2, options{config: sharing(redis, "http://127.0.0.1:1", "fail_max: 2, recovery_timeout: 60")})
 	for range 3 {
 		broken[0].get("/svc")
 	}
@@ -170,7 +170,7 @@ func TestWhoJoinsLearnsWhatIsCurrent(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	config := sharing(`url: "`+server.URL()+`"`, "http://127.0.0.1:1", "fail_max: 2, recovery_timeout: 60")
-	p := startProxyIn(t, "", config)
+	p := startProxy(t, options{noDataDir: true, config: config})
 	p.awaitRedis(true)
 	eventually(t, "it opens", func() bool { return p.get("/svc").state() == "open" })
 	before := p.health().Services["svc"]
@@ -183,7 +183,7 @@ func TestWhoJoinsLearnsWhatIsCurrent(t *testing.T) {
 	eventually(t, "it is open again", func() bool { return p.state() == "open" })
 	sameOpening(t, before, p.health().Services["svc"])
 
-	loner := startProxy(t, strings.Replace(config, `redis: {`, `redis: {share: {enabled: false}, `, 1))
+	loner := startProxy(t, options{config: strings.Replace(config, `redis: {`, `redis: {share: {enabled: false}, `, 1)})
 	loner.awaitRedis(true)
 	loner.get("/svc")
 	if s := loner.state(); s != "closed" {
@@ -197,7 +197,7 @@ func TestKilledProberIsReplaced(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	u := startUpstream(t)
-	fleet := startFleet(t, 3, sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2, recovery_timeout: 2"))
+	fleet := startFleet(t, 3, options{config: sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2, recovery_timeout: 2")})
 	u.kill()
 	fleet[0].get("/svc")
 	fleet[0].get("/svc")
@@ -225,7 +225,7 @@ func TestOperatorForcesTheWholeFleet(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	u := startUpstream(t)
-	fleet := startFleet(t, 2, sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2"))
+	fleet := startFleet(t, 2, options{config: sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2")})
 	if r := fleet[0].force("svc", `{"state":"open","duration":"10m","reason":"moving","scope":"fleet"}`); r.status != 200 {
 		t.Fatalf("%+v", r)
 	}
@@ -259,11 +259,11 @@ func TestRedisOverTLSWithClientCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fleet := startFleet(t, 2, sharing(`url: "`+server.URL()+`", tls: `+string(files), "http://127.0.0.1:1", "fail_max: 2"))
+	fleet := startFleet(t, 2, options{config: sharing(`url: "`+server.URL()+`", tls: `+string(files), "http://127.0.0.1:1", "fail_max: 2")})
 	fleet[0].get("/svc")
 	fleet[0].get("/svc")
 	awaitState(t, fleet, "open")
-	stranger := startProxy(t, sharing(`url: "`+server.URL()+`"`, "http://127.0.0.1:1", "fail_max: 2"))
+	stranger := startProxy(t, options{config: sharing(`url: "`+server.URL()+`"`, "http://127.0.0.1:1", "fail_max: 2")})
 	eventually(t, "it is told why", func() bool { return strings.Contains(stranger.health().Redis.LastError, "certificate") })
 	stranger.awaitRedis(false)
 }
@@ -274,7 +274,7 @@ func TestFleetProbesWithOneInstancesRequests(t *testing.T) {
 	server := redistest.Start(t)
 	u := startUpstream(t)
 	breaker := "fail_max: 2, recovery_timeout: 1, half_open_requests: 3, probe: {path: /, interval: 0.3}"
-	fleet := startFleet(t, 3, sharing(`url: "`+server.URL()+`"`, u.url(), breaker))
+	fleet := startFleet(t, 3, options{config: sharing(`url: "`+server.URL()+`"`, u.url(), breaker)})
 	u.kill()
 	fleet[0].get("/svc")
 	fleet[0].get("/svc")
@@ -296,7 +296,7 @@ func TestFleetProbesWithOneInstancesRequests(t *testing.T) {
 func TestOpeningOutlivesTheProcessWithoutItsRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	p := startProxy(t, sharing(`url: "`+server.URL()+`"`, "http://127.0.0.1:1", "fail_max: 2, recovery_timeout: 60"))
+	p := startProxy(t, options{config: sharing(`url: "`+server.URL()+`"`, "http://127.0.0.1:1", "fail_max: 2, recovery_timeout: 60")})
 	p.awaitRedis(true)
 	p.open()
 	server.Kill()
@@ -318,7 +318,7 @@ func TestFleetsHoldOutlivesTheProcess(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	u := startUpstream(t)
-	fleet := startFleet(t, 2, sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2"))
+	fleet := startFleet(t, 2, options{config: sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2")})
 	held := func(p *proxyProcess) bool {
 		f := p.health().Services["svc"].Forced
 		return f != nil && f.Scope == "fleet"
@@ -347,7 +347,7 @@ func TestFleetsHoldIsToldToARedisThatLostIt(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	u := startUpstream(t)
-	p := startProxy(t, sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2"))
+	p := startProxy(t, options{config: sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2")})
 	p.awaitRedis(true)
 	p.force("svc", `{"state":"open","scope":"fleet","reason":"moving"}`)
 	if s := p.state(); s != "open" {
@@ -361,7 +361,7 @@ func TestFleetsHoldIsToldToARedisThatLostIt(t *testing.T) {
 	eventually(t, "Redis knows of it", func() bool {
 		return server.Client().HGet(t.Context(), "circuit_breaker_state:svc", "forced").Val() == "true"
 	})
-	joined := startProxy(t, sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2"))
+	joined := startProxy(t, options{config: sharing(`url: "`+server.URL()+`"`, u.url(), "fail_max: 2")})
 	eventually(t, "who joins is held", func() bool { return joined.state() == "open" })
 	if r := p.force("svc", `{"state":"auto","scope":"fleet"}`); r.status != 200 {
 		t.Fatalf("%+v", r)

@@ -25,7 +25,7 @@ func TestUnreadBodyIsNeverReadAsARequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			u := startWireUpstream(t, say(c.answer, false))
-			p := startProxy(t, "routes: {svc: {prefix: /svc, upstream: '"+u.url()+"', timeout: 2}}\n")
+			p := startProxy(t, options{config: "routes: {svc: {prefix: /svc, upstream: '" + u.url() + "', timeout: 2}}\n"})
 			client, r := p.dial()
 			defer client.Close()
 			_, _ = io.WriteString(client, "POST /svc/first HTTP/1.1\r\nHost: x\r\n"+c.head+"\r\n")
@@ -48,7 +48,7 @@ func TestUnreadBodyIsNeverReadAsARequest(t *testing.T) {
 func TestEndlessUploadAfterAnAnswerIsNeverReadAsARequest(t *testing.T) {
 	t.Parallel()
 	u := startWireUpstream(t, say("HTTP/1.1 413 Big\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig", false))
-	p := startProxy(t, "limits: {body_bytes: 1GiB}\nroutes: {svc: {prefix: /svc, upstream: '"+u.url()+"', timeout: 30}}\n")
+	p := startProxy(t, options{config: "limits: {body_bytes: 1GiB}\nroutes: {svc: {prefix: /svc, upstream: '" + u.url() + "', timeout: 30}}\n"})
 	client, r := p.dial()
 	defer client.Close()
 	_, _ = io.WriteString(client, "POST /svc/first HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")

@@ -32,7 +32,7 @@ func TestNoDescriptorsAreNoFailureOfTheUpstream(t *testing.T) {
 		for _, host := range []string{"127.0.0.1", "localhost"} {
 			t.Run(way+" "+host, func(t *testing.T) {
 				t.Parallel()
-				p := startProxy(t, config+`routes: {svc: {prefix: /svc, upstream: "http://`+host+":"+port+`", breaker: {fail_max: 2}}}`+"\n")
+				p := startProxy(t, options{config: config + `routes: {svc: {prefix: /svc, upstream: "http://` + host + ":" + port + `", breaker: {fail_max: 2}}}` + "\n"})
 				client, err := net.Dial("tcp", strings.TrimPrefix(p.data, "http://"))
 				if err != nil {
 					t.Fatal(err)
@@ -99,7 +99,7 @@ func TestPauseOfTheProcessIsNoFailureOfTheUpstream(t *testing.T) {
 					}
 				}))
 				defer upstream.Close()
-				p := startProxy(t, config+`routes: {svc: {prefix: /svc, timeout: 2s, upstream: "`+upstream.URL+`", breaker: {fail_max: 1}}}`+"\n")
+				p := startProxy(t, options{config: config + `routes: {svc: {prefix: /svc, timeout: 2s, upstream: "` + upstream.URL + `", breaker: {fail_max: 1}}}` + "\n"})
 				got := make(chan response, requests)
 				for range requests {
 					go func() { got <- p.get("/svc") }()

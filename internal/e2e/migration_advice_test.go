@@ -16,7 +16,7 @@ func TestImpatientCallersHideASlowUpstream(t *testing.T) {
 	config := func(timeout string) string {
 		return fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, timeout: %s, breaker: {mode: shadow, fail_max: 3}}}\n", u.url(), timeout)
 	}
-	p := startProxy(t, config("1h"))
+	p := startProxy(t, options{config: config("1h")})
 	const cancelled = `enhanced_circuit_breaker_requests_total{service="svc",status="cancelled"}`
 	for range 6 {
 		ctx, giveUp := context.WithCancel(t.Context())
@@ -62,7 +62,7 @@ func TestStepBackDeliversWhatIsQueued(t *testing.T) {
 		res, err := http.Post(p.data+"/notify/x", "text/plain", strings.NewReader(body))
 		return read(t, res, err)
 	}
-	p := startProxy(t, config("enforce", true))
+	p := startProxy(t, options{config: config("enforce", true)})
 	for _, body := range []string{"a", "b"} {
 		if r := post(p, body); r.status != http.StatusAccepted || r.header.Get("X-Fallback") != "queue" {
 			t.Errorf("%s: %+v", body, r)

@@ -43,7 +43,7 @@ func TestShadowAltersNothing(t *testing.T) {
 		rules = append(rules, c.rule)
 	}
 	u.answer(rules...)
-	p := startProxy(t, fmt.Sprintf("routes: {rag_service: {upstream: %s, fallback_enabled: false, breaker: {mode: shadow, fail_max: 3, recovery_timeout: 600}}}\n", u.url()))
+	p := startProxy(t, options{config: fmt.Sprintf("routes: {rag_service: {upstream: %s, fallback_enabled: false, breaker: {mode: shadow, fail_max: 3, recovery_timeout: 600}}}\n", u.url())})
 	for _, state := range []string{"closed", "open"} {
 		for _, c := range shadowCases {
 			send := func(base string) response {

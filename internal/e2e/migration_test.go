@@ -204,7 +204,7 @@ func startMigration(t *testing.T) *migration {
 	m := &migration{t: t, recovery: "60", enforced: map[string]bool{}}
 	m.rag = &migrating{t: t, name: "rag_service", upstream: startUpstream(t)}
 	m.vms = &migrating{t: t, name: "vms_service", upstream: startUpstream(t)}
-	m.p = startProxy(t, m.config())
+	m.p = startProxy(t, options{config: m.config()})
 	m.rag.through, m.vms.through = m.p.data+"/rag", m.p.data+"/vms"
 	over, working := make(chan struct{}), new(sync.WaitGroup)
 	t.Cleanup(func() {

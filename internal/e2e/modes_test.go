@@ -15,7 +15,7 @@ func TestShadowBecomesEnforcedByAnEdit(t *testing.T) {
 	config := func(mode string) string {
 		return fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, breaker: {mode: %s, fail_max: 2, recovery_timeout: 60}}}\n", u.url(), mode)
 	}
-	p := startProxy(t, config("shadow"))
+	p := startProxy(t, options{config: config("shadow")})
 	u.kill()
 	for n := range 5 {
 		r := p.get("/svc")
@@ -66,8 +66,8 @@ func TestShadowBecomesEnforcedByAnEdit(t *testing.T) {
 func TestProbedUpstreamDiesAndComesBack(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, breaker: {fail_max: 1, recovery_timeout: 0.2,"+
-		" recovery_backoff: {multiplier: 2, max: 1s}, probe: {path: /hints, interval: 50ms, timeout: 1s}}}}\n", u.url()))
+	p := startProxy(t, options{config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, breaker: {fail_max: 1, recovery_timeout: 0.2,"+
+		" recovery_backoff: {multiplier: 2, max: 1s}, probe: {path: /hints, interval: 50ms, timeout: 1s}}}}\n", u.url())})
 	u.kill()
 	p.get("/svc")
 	const failed = `cbproxy_probes_total{result="failure",service="svc"}`
@@ -88,7 +88,7 @@ func TestProbedUpstreamDiesAndComesBack(t *testing.T) {
 func TestRetriesAreCounted(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, retry: {attempts: 3, backoff: 1ms}, breaker: {fail_max: 9}}}\n", u.url()))
+	p := startProxy(t, options{config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, retry: {attempts: 3, backoff: 1ms}, breaker: {fail_max: 9}}}\n", u.url())})
 	u.kill()
 	if r := p.get("/svc"); r.status != 502 {
 		t.Errorf("%+v", r)

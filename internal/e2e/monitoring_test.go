@@ -28,13 +28,13 @@ type watched struct {
 func startWatched(t testing.TB) watched {
 	t.Helper()
 	server, u, second := redistest.Start(t), startUpstream(t), startUpstream(t)
-	w := watched{startProxy(t, fmt.Sprintf(`redis: {url: %q}
+	w := watched{startProxy(t, options{config: fmt.Sprintf(`redis: {url: %q}
 routes:
   rag_service: {upstream: %q, retry: {attempts: 1, backoff: 1ms}, breaker: {fail_max: 2, failure_ratio: 0.5, min_requests: 1000, recovery_timeout: 600}}
   notifier_service: {upstream: %q}
 fallbacks:
   rag_service: {try: [cache, upstream, static], upstream: {url: %q}, static: {body: {}}}
-`, server.URL(), u.url(), second.url(), second.url())), u}
+`, server.URL(), u.url(), second.url(), second.url())}), u}
 	w.awaitRedis(true)
 	for range 5 {
 		if r := w.get("/rag/query"); r.status != http.StatusOK {
@@ -133,10 +133,10 @@ func TestRunbookAsksForWhatAProxyAnswers(t *testing.T) {
 func TestMetricsTellWhatOpensABreakerAndWhoHoldsIt(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, fmt.Sprintf(`routes:
+	p := startProxy(t, options{config: fmt.Sprintf(`routes:
   svc: {prefix: /svc, upstream: %q, breaker: {fail_max: 5, failure_ratio: 0.9, min_requests: 4, window: 600}}
   idle: {prefix: /idle, upstream: %q, breaker: {fail_max: 0, failure_ratio: 0.5}}
-`, u.url(), u.url()))
+`, u.url(), u.url())})
 	expect := func(service string, inARow, limit, ratio, ratioLimit, open, closed float64) {
 		t.Helper()
 		for series, want := range map[string]float64{

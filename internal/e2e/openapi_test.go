@@ -152,7 +152,7 @@ func adminRequest(p *proxyProcess, name, service, id string) *http.Request {
 }
 
 // call sends the request for an operation. change may modify the request first.
-func (p *proxyProcess) call(name, service, id string, change func(*http.Request)) response {
+func callAdmin(p *proxyProcess, name, service, id string, change func(*http.Request)) response {
 	p.t.Helper()
 	r := adminRequest(p, name, service, id)
 	if change != nil {
@@ -184,7 +184,7 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	config := queueRouteWith(u.upstreamProcess, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", "")
-	p := startProxy(t, config)
+	p := startProxy(t, options{config: config})
 	d := describe(p)
 	events := d.listen(p)
 
@@ -192,23 +192,23 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	_, waiting := p.backlog()
 	for name := range d.operations {
 		if name != eventsOperation && name != dropOperation && name != retryOperation {
-			d.expect(name, 200, p.call(name, "svc", "", nil))
+			d.expect(name, 200, callAdmin(p, name, "svc", "", nil))
 		}
 	}
-	d.expect(retryOperation, 200, p.call(retryOperation, "", waiting[1].ID, nil))
-	d.expect(dropOperation, 200, p.call(dropOperation, "", waiting[1].ID, nil))
+	d.expect(retryOperation, 200, callAdmin(p, retryOperation, "", waiting[1].ID, nil))
+	d.expect(dropOperation, 200, callAdmin(p, dropOperation, "", waiting[1].ID, nil))
 	d.refusals(p, config)
 	d.faults(p, config)
 	for _, order := range []string{`{"state":"open","duration":"1h","reason":"why"}`, `{"state":"closed","duration":3600}`, `{"state":"half-open"}`, `{"state":"auto"}`} {
-		d.expect(forceOperation, 200, p.call(forceOperation, "svc", "", withBody(order)))
-		d.expect("GET /api/v1/circuit-breakers/health", 200, p.call("GET /api/v1/circuit-breakers/health", "", "", nil))
+		d.expect(forceOperation, 200, callAdmin(p, forceOperation, "svc", "", withBody(order)))
+		d.expect("GET /api/v1/circuit-breakers/health", 200, callAdmin(p, "GET /api/v1/circuit-breakers/health", "", "", nil))
 	}
 
 	u.answer(rule{In: "slow", Status: 200, Delay: 2 * time.Second})
 	u.start()
 	t.Cleanup(u.kill)
 	eventually(t, "the last one is being sent", func() bool { return len(u.records()) == 2 })
-	d.expect(dropOperation, 409, p.call(dropOperation, "", waiting[2].ID, nil))
+	d.expect(dropOperation, 409, callAdmin(p, dropOperation, "", waiting[2].ID, nil))
 	p.drained()
 	events()
 
@@ -217,8 +217,8 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	eventually(t, "a request is in flight", func() bool { return len(u.records()) == 3 })
 	p.signal(syscall.SIGTERM)
 	const ready = "GET /readyz"
-	eventually(t, "the proxy says that it ends", func() bool { return p.call(ready, "", "", nil).status == 503 })
-	d.expect(ready, 503, p.call(ready, "", "", nil))
+	eventually(t, "the proxy says that it ends", func() bool { return callAdmin(p, ready, "", "", nil).status == 503 })
+	d.expect(ready, 503, callAdmin(p, ready, "", "", nil))
 	if r := <-late; r.status != 200 {
 		t.Errorf("the request in flight: %+v", r)
 	}
@@ -249,15 +249,15 @@ func (d *description) refusals(p *proxyProcess, config string) {
 	eventually(p.t, "reads are protected", func() bool { return p.operate("GET", "/api/v1/config", "").status == 401 })
 	wrong := withField("Authorization", "Bearer wrong")
 	for name, o := range d.operations {
-		d.expect(name, 405, p.call(name, "svc", "svc.1", func(r *http.Request) { r.Method = "PATCH" }))
+		d.expect(name, 405, callAdmin(p, name, "svc", "svc.1", func(r *http.Request) { r.Method = "PATCH" }))
 		if _, guarded := o.Responses["401"]; !guarded {
 			continue
 		}
-		d.expect(name, 403, p.call(name, "svc", "svc.1", withField("Origin", "http://other.example")))
-		d.expect(name, 401, p.call(name, "svc", "svc.1", withField("Authorization", "")))
-		r := p.call(name, "svc", "svc.1", wrong)
+		d.expect(name, 403, callAdmin(p, name, "svc", "svc.1", withField("Origin", "http://other.example")))
+		d.expect(name, 401, callAdmin(p, name, "svc", "svc.1", withField("Authorization", "")))
+		r := callAdmin(p, name, "svc", "svc.1", wrong)
 		for guess := 0; r.status == 401 && guess < 50; guess++ {
-			r = p.call(name, "svc", "svc.1", wrong)
+			r = callAdmin(p, name, "svc", "svc.1", wrong)
 		}
 		d.expect(name, 429, r)
 	}
@@ -270,25 +270,25 @@ func (d *description) refusals(p *proxyProcess, config string) {
 // faults calls operations with arguments that they reject.
 func (d *description) faults(p *proxyProcess, config string) {
 	for _, name := range []string{forceOperation, "GET /api/v1/circuit-breakers/{service}", "GET /api/v1/circuit-breakers/{service}/history"} {
-		d.expect(name, 404, p.call(name, "none", "", nil))
+		d.expect(name, 404, callAdmin(p, name, "none", "", nil))
 	}
-	d.expect(forceOperation, 400, p.call(forceOperation, "svc", "", withBody(`{"state":"ajar","for":1}`)))
-	d.expect(forceOperation, 413, p.call(forceOperation, "svc", "", withBody(strings.Repeat(" ", 70<<10))))
-	d.expect(forceOperation, 415, p.call(forceOperation, "svc", "", withField("Content-Type", "text/plain")))
-	d.expect(forceOperation, 503, p.call(forceOperation, "svc", "", withBody(`{"state":"open","scope":"fleet"}`)))
-	d.expect("GET /api/v1/queue", 400, p.call("GET /api/v1/queue", "", "", func(r *http.Request) { r.URL.RawQuery = "limit=0" }))
-	d.expect("GET /api/v1/trends", 400, p.call("GET /api/v1/trends", "", "", func(r *http.Request) { r.URL.RawQuery = "after=x&service=none" }))
+	d.expect(forceOperation, 400, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"ajar","for":1}`)))
+	d.expect(forceOperation, 413, callAdmin(p, forceOperation, "svc", "", withBody(strings.Repeat(" ", 70<<10))))
+	d.expect(forceOperation, 415, callAdmin(p, forceOperation, "svc", "", withField("Content-Type", "text/plain")))
+	d.expect(forceOperation, 503, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"open","scope":"fleet"}`)))
+	d.expect("GET /api/v1/queue", 400, callAdmin(p, "GET /api/v1/queue", "", "", func(r *http.Request) { r.URL.RawQuery = "limit=0" }))
+	d.expect("GET /api/v1/trends", 400, callAdmin(p, "GET /api/v1/trends", "", "", func(r *http.Request) { r.URL.RawQuery = "after=x&service=none" }))
 	tooLong := func(r *http.Request) { r.URL.RawQuery = "reason=" + strings.Repeat("x", 1001) }
 	for _, name := range []string{dropOperation, retryOperation} {
-		d.expect(name, 404, p.call(name, "", "svc.999999", nil))
-		d.expect(name, 400, p.call(name, "", "svc.999999", tooLong))
+		d.expect(name, 404, callAdmin(p, name, "", "svc.999999", nil))
+		d.expect(name, 400, callAdmin(p, name, "", "svc.999999", tooLong))
 	}
-	d.expect(reloadOperation, 400, p.call(reloadOperation, "", "", tooLong))
+	d.expect(reloadOperation, 400, callAdmin(p, reloadOperation, "", "", tooLong))
 	p.replace(config + "nonsense: 1\n")
-	d.expect(reloadOperation, 400, p.call(reloadOperation, "", "", nil))
-	d.expect("GET /api/v1/circuit-breakers/health", 200, p.call("GET /api/v1/circuit-breakers/health", "", "", nil))
+	d.expect(reloadOperation, 400, callAdmin(p, reloadOperation, "", "", nil))
+	d.expect("GET /api/v1/circuit-breakers/health", 200, callAdmin(p, "GET /api/v1/circuit-breakers/health", "", "", nil))
 	p.replace(config)
-	d.expect(reloadOperation, 200, p.call(reloadOperation, "", "", nil))
+	d.expect(reloadOperation, 200, callAdmin(p, reloadOperation, "", "", nil))
 }
 
 // listen checks events as they arrive. The function that it returns stops listening and checks that there
@@ -356,7 +356,7 @@ func TestOpenAPIDocumentIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := startProxy(t, "routes: {svc: {prefix: /svc, upstream: http://127.0.0.1:1}}\n")
+	p := startProxy(t, options{config: "routes: {svc: {prefix: /svc, upstream: http://127.0.0.1:1}}\n"})
 	served := p.operate("GET", "/api/v1/openapi.json", "").body
 	if err := validate(resolved, served); err != nil {
 		t.Error(err)

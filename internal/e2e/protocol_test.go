@@ -28,7 +28,7 @@ func (p *proxyProcess) dial() (net.Conn, *bufio.Reader) {
 func TestH2CForClientsAndUpstreams(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, oneRoute(u, 10))
+	p := startProxy(t, options{config: oneRoute(u, 10)})
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: protocols}
@@ -38,7 +38,7 @@ func TestH2CForClientsAndUpstreams(t *testing.T) {
 		t.Errorf("%s %+v", res.Proto, r)
 	}
 	// The upstream is a second cbproxy, which supports HTTP/1.1 and h2c.
-	front := startProxy(t, strings.Replace(oneRoute(u, 10), u.url(), "h2c"+strings.TrimPrefix(p.data, "http")+"/svc", 1))
+	front := startProxy(t, options{config: strings.Replace(oneRoute(u, 10), u.url(), "h2c"+strings.TrimPrefix(p.data, "http")+"/svc", 1)})
 	if r := front.get("/svc/x?y"); r.status != 200 || !strings.Contains(r.body, `"target":"/x?y"`) {
 		t.Errorf("through h2c: %+v", r)
 	}
@@ -54,7 +54,7 @@ func TestUnixSocketListener(t *testing.T) {
 		l.(*net.UnixListener).SetUnlinkOnClose(false)
 		_ = l.Close()
 	}
-	p := startProxy(t, "# on a socket\n"+oneRoute(u, 10), "DATA=unix://"+socket)
+	p := startProxy(t, options{config: "# on a socket\n" + oneRoute(u, 10), env: []string{"DATA=unix://" + socket}})
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
@@ -72,7 +72,7 @@ func TestUnixSocketListener(t *testing.T) {
 func TestStreamsAreFlushedImmediately(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, oneRoute(u, 10))
+	p := startProxy(t, options{config: oneRoute(u, 10)})
 	body, sender := io.Pipe()
 	r, err := http.NewRequest(http.MethodPost, p.data+"/svc/events", body)
 	if err != nil {
@@ -103,7 +103,7 @@ func TestStreamsAreFlushedImmediately(t *testing.T) {
 func TestWebSocketIsTunnelled(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, oneRoute(u, 1)) // the tunnel outlives the timeout
+	p := startProxy(t, options{config: oneRoute(u, 1)}) // the tunnel outlives the timeout
 	c, r := p.dial()
 	defer c.Close()
 	fmt.Fprint(c, "GET /svc/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
@@ -127,7 +127,7 @@ func TestWebSocketIsTunnelled(t *testing.T) {
 func TestHTTP10ClientsGetNoInformationalResponses(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, oneRoute(u, 10))
+	p := startProxy(t, options{config: oneRoute(u, 10)})
 	for version, want := range map[string]string{"HTTP/1.1": "HTTP/1.1 103 ", "HTTP/1.0": "HTTP/1.0 200 "} {
 		c, r := p.dial()
 		fmt.Fprintf(c, "GET /svc/hints %s\r\nHost: x\r\n\r\n", version)
@@ -141,7 +141,7 @@ func TestHTTP10ClientsGetNoInformationalResponses(t *testing.T) {
 func TestHopByHopAndForwardingFields(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, oneRoute(u, 10))
+	p := startProxy(t, options{config: oneRoute(u, 10)})
 	r, err := http.NewRequest(http.MethodGet, p.data+"/svc", nil)
 	if err != nil {
 		t.Fatal(err)

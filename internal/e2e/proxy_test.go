@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,38 +32,36 @@ type proxyProcess struct {
 	*process // the current or last process
 }
 
-// startProxy starts cbproxy and waits until it is ready. It adds the addresses to the configuration.
-func startProxy(t testing.TB, config string, environment ...string) *proxyProcess {
-	t.Helper()
-	return startProxyAt(t, filepath.Join(t.TempDir(), "config.yaml"), config, environment...)
+// options define how startProxy starts cbproxy. The zero value of a field means its default.
+type options struct {
+	config     string   // content of the configuration file, without listen addresses and data_dir
+	configFile string   // path of the configuration file; default: a file of its own
+	dataDir    string   // data_dir; default: a folder of its own
+	noDataDir  bool     // data_dir is empty: state is kept in memory
+	flags      []string // of the run command; default: JSON logs
+	env        []string // added to the environment
 }
 
-func startProxyAt(t testing.TB, file, config string, environment ...string) *proxyProcess {
+// startProxy starts cbproxy and waits until it is ready. It stops the process at the end of the test, and fails the
+// test if the log reports a data race or a panic.
+func startProxy(t testing.TB, o options) *proxyProcess {
 	t.Helper()
-	return startProxyWith(t, file, config, []string{"--log-format", "json"}, environment...)
-}
-
-// startProxyIn starts cbproxy with its store in the given folder.
-func startProxyIn(t testing.TB, folder, config string, environment ...string) *proxyProcess {
-	t.Helper()
-	return startProxyAs(t, folder, filepath.Join(t.TempDir(), "config.yaml"), config, []string{"--log-format", "json"}, environment...)
-}
-
-// startProxyWith starts cbproxy with a configuration file at the given path and with flags.
-func startProxyWith(t testing.TB, file, config string, flags []string, environment ...string) *proxyProcess {
-	t.Helper()
-	return startProxyAs(t, t.TempDir(), file, config, flags, environment...)
-}
-
-func startProxyAs(t testing.TB, folder, file, config string, flags []string, environment ...string) *proxyProcess {
-	t.Helper()
+	if o.configFile == "" {
+		o.configFile = filepath.Join(t.TempDir(), "config.yaml")
+	}
+	if o.dataDir == "" && !o.noDataDir {
+		o.dataDir = t.TempDir()
+	}
+	if o.flags == nil {
+		o.flags = []string{"--log-format", "json"}
+	}
 	data, admin := freeAddress(t), freeAddress(t)
 	p := &proxyProcess{
-		t: t, folder: folder, data: "http://" + data, admin: "http://" + admin, file: file, log: new(logBuffer),
-		head: fmt.Sprintf("listen: ${DATA:-%s}\nadmin: {listen: %s}\ndata_dir: %q\n", data, admin, folder),
+		t: t, folder: o.dataDir, data: "http://" + data, admin: "http://" + admin, file: o.configFile, log: new(logBuffer),
+		head: fmt.Sprintf("listen: ${DATA:-%s}\nadmin: {listen: %s}\ndata_dir: %q\n", data, admin, o.dataDir),
 	}
-	p.flags, p.environment = flags, append(environment, "CBPROXY_ADMIN_TOKEN="+adminToken)
-	p.write(config)
+	p.flags, p.environment = o.flags, append(slices.Clone(o.env), "CBPROXY_ADMIN_TOKEN="+adminToken)
+	p.write(o.config)
 	t.Cleanup(func() {
 		p.end()
 		reviewLog(t, p.data, p.log)

@@ -15,7 +15,7 @@ import (
 func TestDeadLetterIsRetriedOrDroppedByOperator(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	p.mustQueue("a", "bad-1", "b", "bad-2", "c")
 	u.answer(rule{In: "bad", Status: 400})
 	u.start()
@@ -74,7 +74,7 @@ func TestDeadLetterIsRetriedOrDroppedByOperator(t *testing.T) {
 func TestQueueListIsPaginated(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", ""))
+	p := startProxy(t, options{config: queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", "")})
 	p.mustQueue(numbered("m", 5)...)
 	first := p.operate("GET", "/api/v1/queue?service=svc&state=waiting&limit=2", "")
 	_, all := p.backlog()
@@ -103,7 +103,7 @@ func TestQueueListIsPaginated(t *testing.T) {
 func TestRequestInDeliveryCannotBeDropped(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	forceTo(t, p, "open")
 	p.mustQueue("a")
 	_, all := p.backlog()
@@ -122,7 +122,7 @@ func TestRequestInDeliveryCannotBeDropped(t *testing.T) {
 func TestQueueWritesRequireToken(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	p.kill()
 	p.environment = []string{"CBPROXY_ADMIN_TOKEN="}
 	p.start()
@@ -140,11 +140,11 @@ func TestQueueWritesRequireToken(t *testing.T) {
 func TestQueueDoesNotLeakSecrets(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, "drop_headers: [X-Dropped], redact_headers: [X-Redacted, X-Absent]"))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "drop_headers: [X-Dropped], redact_headers: [X-Redacted, X-Absent]")})
 	p.kill()
 	p.flags = append(p.flags, "--log-level", "debug")
 	p.start()
-	changes := p.follow("queue_changed")
+	changes := followEvents(p, "queue_changed")
 	send := func(name string) {
 		t.Helper()
 		r := p.send("POST", "/svc/"+name+"?q=s3cret-query", "s3cret-body "+name, "Authorization", "Bearer s3cret-header", "X-Dropped", "s3cret-dropped",
@@ -186,7 +186,7 @@ func TestQueueDoesNotLeakSecrets(t *testing.T) {
 func TestDroppedRequestIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, "max_age: 1"))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "max_age: 1")})
 	forceTo(t, p, "open")
 	p.mustQueue("a", "b")
 	_, all := p.backlog()
@@ -208,7 +208,7 @@ func TestDroppedRequestIsCountedOnce(t *testing.T) {
 func TestConcurrentQueueOperations(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	bodies := numbered("bad", 20)
 	p.mustQueue(bodies...)
 	u.answer(rule{In: "bad", Status: 400})

@@ -13,7 +13,7 @@ func TestQueueDetectsUpstreamRecovery(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			u := newRecorder(t)
-			p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 0.3"+probe, ""))
+			p := startProxy(t, options{config: queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 0.3"+probe, "")})
 			p.mustQueue("a", "b", "c")
 			eventually(t, "a recovery has failed", func() bool { return p.health().Services["svc"].Openings > 1 })
 			u.start()
@@ -41,7 +41,7 @@ func TestQueueDetectsUpstreamRecovery(t *testing.T) {
 func TestForcedOpenStopsDelivery(t *testing.T) {
 	t.Parallel()
 	u := startRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	forceTo(t, p, "open")
 	p.mustQueue("a", "b")
 	p.kill()
@@ -63,7 +63,7 @@ func TestQueueLimitsAttemptsToFailingUpstream(t *testing.T) {
 	const failMax = 3
 	u := startRecorder(t)
 	u.answer(rule{Status: 503})
-	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 3, recovery_timeout: 0.5", ""))
+	p := startProxy(t, options{config: queueRouteWith(u.upstreamProcess, "fail_max: 3, recovery_timeout: 0.5", "")})
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		p.post("m")
 	}

@@ -188,7 +188,7 @@ func TestKilledProxyLosesNoAcceptedRequest(t *testing.T) {
 		kills = 12
 	}
 	u := startRecorder(t)
-	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 2, recovery_timeout: 0.05", "max_attempts: 10000"))
+	p := startProxy(t, options{config: queueRouteWith(u.upstreamProcess, "fail_max: 2, recovery_timeout: 0.05", "max_attempts: 10000")})
 	clients := startCrowd(p.data+"/svc", 6)
 	calm, disturbed := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -230,7 +230,7 @@ func syncs(t *testing.T, trace string) int {
 }
 
 // startTraced starts the proxy under strace. Both are in one process group, so that one signal kills both.
-func (p *proxyProcess) startTraced(options ...string) {
+func startTraced(p *proxyProcess, options ...string) {
 	p.t.Helper()
 	args := append(options, binary, "run", "--config", p.file)
 	command := exec.Command("strace", append(args, p.flags...)...)
@@ -249,7 +249,7 @@ func (p *proxyProcess) startTraced(options ...string) {
 	p.t.Cleanup(func() { _ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }) // killing strace alone would leave the proxy running
 }
 
-func (p *proxyProcess) killTraced() {
+func killTraced(p *proxyProcess) {
 	_ = syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL)
 	<-p.exited
 }
@@ -263,12 +263,12 @@ func TestCrashDuringCommitLosesNoAcceptedRequest(t *testing.T) {
 	}
 	trace := filepath.Join(t.TempDir(), "trace")
 	idle := newRecorder(t)
-	p := startProxy(t, queueRoute(idle.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(idle.upstreamProcess, "")})
 	p.kill()
-	p.startTraced("-f", "-e", "trace=fdatasync", "-o", trace)
-	eventually(t, "it is ready", p.answers)
+	startTraced(p, "-f", "-e", "trace=fdatasync", "-o", trace)
+	eventually(t, "it is ready", func() bool { return isReady(p) })
 	before := syncs(t, trace)
-	p.killTraced()
+	killTraced(p)
 	points := 16
 	if testing.Short() || os.Getenv("CI") == "" {
 		points = 6
@@ -278,21 +278,21 @@ func TestCrashDuringCommitLosesNoAcceptedRequest(t *testing.T) {
 		t.Run(fmt.Sprintf("fdatasync_%d", at), func(t *testing.T) {
 			t.Parallel()
 			u := newRecorder(t)
-			p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 2, recovery_timeout: 0.05", ""))
+			p := startProxy(t, options{config: queueRouteWith(u.upstreamProcess, "fail_max: 2, recovery_timeout: 0.05", "")})
 			p.kill()
-			p.startTraced("-f", "-e", "trace=fdatasync", "-e", fmt.Sprintf("inject=fdatasync:signal=KILL:when=%d", at), "-o", os.DevNull)
+			startTraced(p, "-f", "-e", "trace=fdatasync", "-e", fmt.Sprintf("inject=fdatasync:signal=KILL:when=%d", at), "-o", os.DevNull)
 			var accepted []string
-			if p.answersOrDies() {
+			if awaitReadyOrExit(p) {
 				for _, body := range numbered("m", 3) {
-					if p.tryPost(body) == http.StatusAccepted {
+					if tryPost(p, body) == http.StatusAccepted {
 						accepted = append(accepted, body)
 					}
 				}
 			}
 			u.start()
 			defer u.kill()
-			eventually(t, "it dies, or delivers", func() bool { return p.over() || len(u.bodies()) >= len(accepted) })
-			p.killTraced()
+			eventually(t, "it dies, or delivers", func() bool { return hasExited(p) || len(u.bodies()) >= len(accepted) })
+			killTraced(p)
 			p.start()
 			p.drained()
 			delivered := u.bodies()
@@ -315,7 +315,7 @@ func TestCrashDuringCommitLosesNoAcceptedRequest(t *testing.T) {
 	}
 }
 
-func (p *proxyProcess) over() bool {
+func hasExited(p *proxyProcess) bool {
 	select {
 	case <-p.exited:
 		return true
@@ -325,7 +325,7 @@ func (p *proxyProcess) over() bool {
 }
 
 // answers reports whether the proxy is ready.
-func (p *proxyProcess) answers() bool {
+func isReady(p *proxyProcess) bool {
 	res, err := http.Get(p.admin + "/readyz")
 	if err != nil {
 		return false
@@ -335,14 +335,14 @@ func (p *proxyProcess) answers() bool {
 }
 
 // answersOrDies waits until the proxy is ready or has exited, and reports whether it is ready.
-func (p *proxyProcess) answersOrDies() (ready bool) {
+func awaitReadyOrExit(p *proxyProcess) (ready bool) {
 	p.t.Helper()
-	eventually(p.t, "it is ready, or dead", func() bool { ready = p.answers(); return ready || p.over() })
+	eventually(p.t, "it is ready, or dead", func() bool { ready = isReady(p); return ready || hasExited(p) })
 	return ready
 }
 
 // tryPost returns the status of the response to a request, or 0 if there was none.
-func (p *proxyProcess) tryPost(body string) int {
+func tryPost(p *proxyProcess, body string) int {
 	res, err := http.Post(p.data+"/svc", "text/plain", strings.NewReader(body))
 	if err != nil {
 		return 0

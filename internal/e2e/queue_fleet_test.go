@@ -13,7 +13,7 @@ import (
 // queueFleet starts proxies whose queues are copied to the Redis at url.
 func queueFleet(t testing.TB, n int, url string, u *upstreamProcess) []*proxyProcess {
 	t.Helper()
-	return startFleet(t, n, queueRoute(u, "")+"redis: {url: "+url+"}\n")
+	return startFleet(t, n, options{config: queueRoute(u, "") + "redis: {url: " + url + "}\n"})
 }
 
 // copied waits until n requests have copies in Redis.
@@ -27,7 +27,7 @@ func copied(t testing.TB, server *redistest.Server, n int64) {
 
 // takenOver waits until a proxy has taken over n requests. It may do so when the heartbeat of their
 // previous owner has expired.
-func (p *proxyProcess) takenOver(n float64) {
+func awaitTakenOver(p *proxyProcess, n float64) {
 	p.t.Helper()
 	for deadline := time.Now().Add(2 * patience); p.metric(`cbproxy_queue_taken_over_total{service="svc"}`) < n; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -46,7 +46,7 @@ func TestQueueOfKilledProxyIsTakenOver(t *testing.T) {
 	fleet[0].mustQueue(bodies...)
 	copied(t, server, 10)
 	fleet[0].kill()
-	fleet[1].takenOver(10)
+	awaitTakenOver(fleet[1], 10)
 	u.start()
 	t.Cleanup(u.kill)
 	u.awaitTaken(bodies...)
@@ -73,7 +73,7 @@ func TestQueueOfStoppedProxyIsTakenOverImmediately(t *testing.T) {
 	fleet[0].wait()
 	u.start()
 	t.Cleanup(u.kill)
-	fleet[1].takenOver(5)
+	awaitTakenOver(fleet[1], 5)
 	u.awaitTaken(bodies...)
 }
 
@@ -95,7 +95,7 @@ func TestRedisDataLossLosesNoQueuedRequest(t *testing.T) {
 	server.Restart()
 	copied(t, server, 15)
 	fleet[0].kill()
-	fleet[1].takenOver(15)
+	awaitTakenOver(fleet[1], 15)
 	u.start()
 	t.Cleanup(u.kill)
 	u.awaitTaken(append(append(numbered("a", 5), numbered("b", 5)...), numbered("c", 5)...)...)
@@ -127,7 +127,7 @@ func TestPoisonRequestDoesNotBlockOtherInstances(t *testing.T) {
 	}
 	served(50)
 	fleet[0].kill()
-	fleet[1].takenOver(1)
+	awaitTakenOver(fleet[1], 1)
 	eventually(t, "it has failed again", func() bool { _, all := fleet[1].backlog(); return len(all) == 1 && all[0].Attempts > 2 })
 	served(50)
 	eventually(t, "a POST is not queued", func() bool {

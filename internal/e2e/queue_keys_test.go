@@ -28,7 +28,7 @@ func newKey() string {
 }
 
 // reload makes the proxy reload its files.
-func (p *proxyProcess) reload() {
+func reload(p *proxyProcess) {
 	p.t.Helper()
 	before := p.metric(`cbproxy_config_reloads_total{result="success"}`)
 	p.signal(syscall.SIGHUP)
@@ -36,7 +36,7 @@ func (p *proxyProcess) reload() {
 }
 
 // onDisk reports whether a file of the queue contains text. It also checks file modes.
-func (p *proxyProcess) onDisk(text string) (found bool) {
+func onDisk(p *proxyProcess, text string) (found bool) {
 	p.t.Helper()
 	files := 0
 	err := filepath.WalkDir(filepath.Join(p.folder, "queue"), func(path string, d fs.DirEntry, err error) error {
@@ -72,7 +72,7 @@ func TestQueuedRequestsAreEncrypted(t *testing.T) {
 	keyFile := filepath.Join(t.TempDir(), "keys")
 	first, second := newKey(), newKey()
 	writeKeys(t, keyFile, first)
-	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", "encryption: {key_file: "+keyFile+"}"))
+	p := startProxy(t, options{config: queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", "encryption: {key_file: "+keyFile+"}")})
 	secret := func(body string) {
 		t.Helper()
 		if r := p.post(body, "Authorization", "s3cret-header"); r.status != 202 {
@@ -81,11 +81,11 @@ func TestQueuedRequestsAreEncrypted(t *testing.T) {
 	}
 	secret("s3cret-one")
 	writeKeys(t, keyFile, second, first) // rotate keys while the request is queued
-	p.reload()
+	reload(p)
 	secret("s3cret-two")
 	p.signal(syscall.SIGKILL)
 	p.wait()
-	if p.onDisk("s3cret") {
+	if onDisk(p, "s3cret") {
 		t.Error("the queue files contain plain text")
 	}
 	p.start()
@@ -100,14 +100,14 @@ func TestQueuedRequestsAreEncrypted(t *testing.T) {
 	secret("s3cret-three")
 	third := newKey()
 	writeKeys(t, keyFile, third)
-	p.reload()
+	reload(p)
 	forceTo(t, p, "half-open")
 	letter := p.dead(1)[0]
 	if letter.Cause != "unreadable" {
 		t.Errorf("%+v", letter)
 	}
 	writeKeys(t, keyFile, third, second)
-	p.reload()
+	reload(p)
 	if r := p.operate("POST", "/api/v1/queue/"+letter.ID+"/retry", adminToken); r.status != 200 {
 		t.Errorf("retry: %+v", r)
 	}
@@ -119,16 +119,16 @@ func TestQueuedRequestsAreEncrypted(t *testing.T) {
 func TestEncryptionCanBeEnabledWithQueuedRequests(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", ""))
+	p := startProxy(t, options{config: queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", "")})
 	p.mustQueue("plain")
-	if !p.onDisk("plain") {
+	if !onDisk(p, "plain") {
 		t.Error("without a key the queue files contain no plain text: the check for encryption is ineffective")
 	}
 	keys := writeKeys(t, filepath.Join(t.TempDir(), "keys"), newKey())
 	p.replace(queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", "encryption: {key_file: "+keys+"}"))
 	eventually(t, "the edit is in force", func() bool { return strings.Contains(p.operate("GET", "/api/v1/config", "").body, keys) })
 	p.mustQueue("sealed")
-	if p.onDisk("sealed") {
+	if onDisk(p, "sealed") {
 		t.Error("the queue files contain the plain text of an encrypted request")
 	}
 	u.start()
@@ -141,7 +141,7 @@ func TestInvalidKeyFileIsRejected(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
 	keys := writeKeys(t, filepath.Join(t.TempDir(), "keys"), newKey())
-	p := startProxy(t, queueRoute(u.upstreamProcess, "encryption: {key_file: "+keys+"}"))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "encryption: {key_file: "+keys+"}")})
 	secret := "c2VjcmV0IHNlY3JldA=="
 	writeKeys(t, keys, secret)
 	p.signal(syscall.SIGHUP)

@@ -15,7 +15,7 @@ import (
 func TestRequestNotQueuedFallsThroughToNextStrategy(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, "capacity: 3, max_body: 20"))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "capacity: 3, max_body: 20")})
 	refused := func(what string, r response) {
 		t.Helper()
 		if r.status != http.StatusServiceUnavailable || r.header.Get("X-Fallback") != "static" || r.body != `{"queued":false}` {
@@ -29,7 +29,7 @@ func TestRequestNotQueuedFallsThroughToNextStrategy(t *testing.T) {
 	refused("a large body while others wait", p.post(strings.Repeat("x", 21)))
 	refused("a large body of unknown length", p.ask("POST /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n"+
 		strings.Repeat("x", 21)+"\r\n0\r\n\r\n"))
-	if call := p.callGRPC("/svc/pkg.Service/Method"); call.header.Get("Grpc-Status") != "14" || call.header.Get("X-Fallback") == "queue" {
+	if call := callGRPC(p, "/svc/pkg.Service/Method"); call.header.Get("Grpc-Status") != "14" || call.header.Get("X-Fallback") == "queue" {
 		t.Errorf("a gRPC call: %+v", call)
 	}
 	p.mustQueue("c")
@@ -45,7 +45,7 @@ func TestRequestNotQueuedFallsThroughToNextStrategy(t *testing.T) {
 }
 
 // callGRPC makes a call with an empty message.
-func (p *proxyProcess) callGRPC(method string) response {
+func callGRPC(p *proxyProcess, method string) response {
 	p.t.Helper()
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
@@ -62,11 +62,11 @@ func (p *proxyProcess) callGRPC(method string) response {
 
 func TestAttemptsAndAgeAreLimited(t *testing.T) {
 	t.Parallel()
-	for options, cause := range map[string]string{"max_attempts: 3": "attempts", "max_age: 1": "expired"} {
+	for limit, cause := range map[string]string{"max_attempts: 3": "attempts", "max_age: 1": "expired"} {
 		t.Run(cause, func(t *testing.T) {
 			t.Parallel()
 			u := newRecorder(t)
-			p := startProxy(t, queueRoute(u.upstreamProcess, options))
+			p := startProxy(t, options{config: queueRoute(u.upstreamProcess, limit)})
 			p.mustQueue("poison")
 			u.answer(rule{In: "poison", Status: 500})
 			u.start()
@@ -90,7 +90,7 @@ func TestAttemptsAndAgeAreLimited(t *testing.T) {
 func TestAgeIsLimitedWhileBreakerIsOpen(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, "max_age: 1"))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "max_age: 1")})
 	forceTo(t, p, "open")
 	p.mustQueue("a", "b")
 	for _, l := range p.dead(2) {
@@ -106,7 +106,7 @@ func TestAgeIsLimitedWhileBreakerIsOpen(t *testing.T) {
 func TestQueueHonoursRetryAfter(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	p.mustQueue("busy", "next")
 	u.answer(rule{In: "busy", Status: 429, Headers: map[string]string{"Retry-After": "1"}})
 	u.start()
@@ -127,7 +127,7 @@ func TestQueueHonoursRetryAfter(t *testing.T) {
 func TestQueueInMemoryWarns(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxyIn(t, "", queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{noDataDir: true, config: queueRoute(u.upstreamProcess, "")})
 	if !strings.Contains(p.log.String(), "queued requests are lost when the process ends") {
 		t.Error("the log has no warning")
 	}
@@ -142,7 +142,7 @@ func TestFullDiskRejectsQueuing(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "16m")
 	u := newRecorder(t)
-	p := startProxyIn(t, disk, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", ""))
+	p := startProxy(t, options{dataDir: disk, config: queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", "")})
 	p.mustQueue("first")
 	ballast := filepath.Join(disk, "ballast")
 	_ = os.WriteFile(ballast, make([]byte, 16<<20), 0o600) // fills the disk
@@ -183,7 +183,7 @@ func TestFullDiskDoesNotStopDelivery(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "16m")
 	u := newRecorder(t)
-	p := startProxyIn(t, disk, queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", ""))
+	p := startProxy(t, options{dataDir: disk, config: queueRouteWith(u.upstreamProcess, "fail_max: 1, recovery_timeout: 60", "")})
 	p.mustQueue(numbered("m", 5)...)
 	ballast := filepath.Join(disk, "ballast")
 	_ = os.WriteFile(ballast, make([]byte, 16<<20), 0o600)
@@ -200,7 +200,7 @@ func TestFullDiskDoesNotStopDelivery(t *testing.T) {
 
 func TestUnopenableQueueFailsStart(t *testing.T) {
 	u := startUpstream(t)
-	p := startProxyIn(t, t.TempDir(), queueRoute(u, ""))
+	p := startProxy(t, options{config: queueRoute(u, "")})
 	p.kill()
 	folder := filepath.Join(p.folder, "queue")
 	if err := errors.Join(os.RemoveAll(folder), os.WriteFile(folder, nil, 0o600)); err != nil {

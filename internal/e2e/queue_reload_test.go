@@ -36,7 +36,7 @@ func TestReloadsDuringDeliveryLoseNothing(t *testing.T) {
 		}
 		return c
 	}
-	p := startProxy(t, config(0))
+	p := startProxy(t, options{config: config(0)})
 	bodies := numbered("m", 60)
 	p.mustQueue(bodies...)
 	u.answer(rule{Status: 200, Delay: 10 * time.Millisecond})
@@ -44,10 +44,10 @@ func TestReloadsDuringDeliveryLoseNothing(t *testing.T) {
 	t.Cleanup(u.kill)
 	for n := 1; len(u.bodies()) < len(bodies) && n < 100; n++ {
 		p.replace(config(n))
-		p.reload()
+		reload(p)
 	}
 	p.replace(config(0))
-	p.reload()
+	reload(p)
 	p.drained()
 	if got, more := u.unique(); !slices.Equal(got, bodies) || more > 0 {
 		t.Errorf("delivered %q, and %d again", got, more)
@@ -57,7 +57,7 @@ func TestReloadsDuringDeliveryLoseNothing(t *testing.T) {
 func TestShutdownDuringDeliveryLosesNothing(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	bodies := numbered("m", 30)
 	p.mustQueue(bodies...)
 	u.answer(rule{Status: 200, Delay: 30 * time.Millisecond})
@@ -85,7 +85,7 @@ func TestShutdownDuringDeliveryLosesNothing(t *testing.T) {
 func TestQueueOfRemovedServiceIsKept(t *testing.T) {
 	t.Parallel()
 	u := startRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	forceTo(t, p, "open")
 	p.mustQueue("a", "b")
 	other := fmt.Sprintf("routes: {other: {prefix: /other, upstream: %s}}\n", u.url())
@@ -108,7 +108,7 @@ func TestQueueOfRemovedServiceIsKept(t *testing.T) {
 func TestUnorderedQueueIsNotBlockedByFailure(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRouteWith(u.upstreamProcess, "fail_max: 5, recovery_timeout: 0.1", "ordered: false, max_attempts: 1000"))
+	p := startProxy(t, options{config: queueRouteWith(u.upstreamProcess, "fail_max: 5, recovery_timeout: 0.1", "ordered: false, max_attempts: 1000")})
 	p.mustQueue("poison", "a", "b", "c")
 	u.answer(rule{In: "poison", Status: 500})
 	u.start()
@@ -132,7 +132,7 @@ func TestUnorderedQueueIsNotBlockedByFailure(t *testing.T) {
 func TestOrderedQueueWaitsForFirst(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	p.mustQueue("first", "a", "b")
 	u.answer(rule{Status: 500})
 	u.start()
@@ -157,7 +157,7 @@ func TestPoisonRequestDoesNotBlockQueue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			u := newRecorder(t)
-			p := startProxy(t, queueRouteWith(u.upstreamProcess, breaker, "max_attempts: 1000000"))
+			p := startProxy(t, options{config: queueRouteWith(u.upstreamProcess, breaker, "max_attempts: 1000000")})
 			p.mustQueue("good-0", "poison-1", "poison-2", "good-1", "good-2", "poison-3", "good-3")
 			u.answer(rule{In: "poison", Status: 500})
 			u.start()

@@ -19,9 +19,9 @@ import (
 func TestNotificationsSurviveUpstreamOutage(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, "routes: {notifier_service: {upstream: "+u.url()+"}}\n",
-		"CIRCUIT_BREAKER_NOTIFIER_FAIL_MAX=2", "CIRCUIT_BREAKER_NOTIFIER_RECOVERY_TIMEOUT=1")
-	changes := p.follow("queue_changed")
+	p := startProxy(t, options{config: "routes: {notifier_service: {upstream: " + u.url() + "}}\n",
+		env: []string{"CIRCUIT_BREAKER_NOTIFIER_FAIL_MAX=2", "CIRCUIT_BREAKER_NOTIFIER_RECOVERY_TIMEOUT=1"}})
+	changes := followEvents(p, "queue_changed")
 	reasons := []string{"connect", "open", "half_open_limit", "overload"}
 	bodies := numbered("note", 8)
 	for _, body := range bodies {
@@ -69,7 +69,7 @@ func TestNotificationsSurviveUpstreamOutage(t *testing.T) {
 }
 
 // follow returns the data of the events of one kind that the event stream sends from now on.
-func (p *proxyProcess) follow(kind string) <-chan string {
+func followEvents(p *proxyProcess, kind string) <-chan string {
 	p.t.Helper()
 	res, err := http.Get(p.admin + "/api/v1/events")
 	if err != nil {
@@ -104,7 +104,7 @@ func (p *proxyProcess) follow(kind string) <-chan string {
 func TestQueuedRequestIsDeliveredUnchanged(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	body := "\x00\x01binary\xff\xfe\r\n\r\nGET / HTTP/1.1\r\n"
 	for _, raw := range []string{
 		"POST /svc/a%2Fb//c%20d;x=%41?a=%&b=%zz&c HTTP/1.1\r\nHost: client.example\r\nX-Many: one\r\nX-Many: two, three\r\nX-Bytes: caf\xe9 \xff\r\n" +
@@ -159,7 +159,7 @@ func TestQueuedRequestIsDeliveredUnchanged(t *testing.T) {
 func TestQueuePreservesOrder(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	p.mustQueue(numbered("a", 10)...)
 	u.answer(rule{Status: 200, Delay: 100 * time.Millisecond})
 	u.start()
@@ -181,7 +181,7 @@ func TestQueuePreservesOrder(t *testing.T) {
 func TestTruncatedUploadIsNotQueued(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	p.mustQueue("whole")
 	c, _ := p.dial()
 	if _, err := io.WriteString(c, "POST /svc/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"); err != nil {

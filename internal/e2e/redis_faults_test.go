@@ -121,28 +121,28 @@ func TestRequestsDoNotWaitForRedis(t *testing.T) {
 			u := startUpstream(t)
 			url := "redis://:" + redisPassword + "@" + f.relay.Address()
 			config := sharing("ttl: 60", u.url(), "fail_max: 2, recovery_timeout: 1")
-			p := startProxy(t, config, "REDIS_URL="+url)
+			p := startProxy(t, options{config: config, env: []string{"REDIS_URL=" + url}})
 			p.awaitRedis(true)
 
 			fault.begin(t, f)
 			u.kill()
-			p.quick()
-			if s := p.quick(); s != "open" {
+			quick(p)
+			if s := quick(p); s != "open" {
 				t.Errorf("after two failures it is %s", s)
 			}
 			if !fault.working {
-				eventually(t, "the error is reported", func() bool { p.quick(); return !p.health().Redis.Up })
+				eventually(t, "the error is reported", func() bool { quick(p); return !p.health().Redis.Up })
 				p.awaitRedis(false)
 				if h := p.health(); !strings.Contains(h.Redis.LastError, fault.says) {
 					t.Errorf("last error %q, want %s", h.Redis.LastError, fault.says)
 				}
 			}
 			u.start()
-			eventually(t, "it recovers by itself", func() bool { return p.quick() == "closed" })
+			eventually(t, "it recovers by itself", func() bool { return quick(p) == "closed" })
 			u.kill()
-			p.quick()
-			p.quick()
-			p.quick()
+			quick(p)
+			quick(p)
+			quick(p)
 			if s := p.state(); s != "open" && s != "half-open" {
 				t.Errorf("breaker state %s with a dead upstream", s)
 			}
@@ -150,23 +150,23 @@ func TestRequestsDoNotWaitForRedis(t *testing.T) {
 			fault.end(t, f)
 			p.awaitRedis(true)
 			eventually(t, "Redis knows what is true", func() bool {
-				p.quick()
+				quick(p)
 				return server.Client().HGet(t.Context(), "circuit_breaker_state:svc", "state").Val() != "closed"
 			})
 			u.start()
 			eventually(t, "it is closed, and Redis knows", func() bool {
-				p.quick()
+				quick(p)
 				return p.state() == "closed" && server.Client().HGet(t.Context(), "circuit_breaker_state:svc", "state").Val() == "closed"
 			})
 			if n := strings.Count(p.log.String(), "Redis unavailable"); n > 2 {
 				t.Errorf("%d lines in the log", n)
 			}
-			p.checkSecretNotExposed(redisPassword)
+			checkSecretNotExposed(p, redisPassword)
 		})
 	}
 }
 
-func (p *proxyProcess) quick() string {
+func quick(p *proxyProcess) string {
 	p.t.Helper()
 	client := http.Client{Timeout: 900 * time.Millisecond} // shorter than every Redis timeout
 	res, err := client.Get(p.data + "/svc")
@@ -184,7 +184,7 @@ func (p *proxyProcess) quick() string {
 }
 
 // checkSecretNotExposed fails the test if a secret appears in the log, the metrics or the admin API.
-func (p *proxyProcess) checkSecretNotExposed(secret string) {
+func checkSecretNotExposed(p *proxyProcess, secret string) {
 	p.t.Helper()
 	places := map[string]string{"log": p.log.String(), "metrics": p.metrics()}
 	for _, path := range []string{"circuit-breakers/health", "circuit-breakers/svc", "circuit-breakers/svc/history", "config"} {
@@ -202,17 +202,17 @@ func TestRedisIsUsedOnceAvailable(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Kill()
-	p := startProxy(t, sharing(`url: "redis://user:`+redisPassword+`@`+server.Address()+`"`, "http://127.0.0.1:1", "fail_max: 2"))
-	p.quick()
-	if s := p.quick(); s != "open" {
+	p := startProxy(t, options{config: sharing(`url: "redis://user:`+redisPassword+`@`+server.Address()+`"`, "http://127.0.0.1:1", "fail_max: 2")})
+	quick(p)
+	if s := quick(p); s != "open" {
 		t.Errorf("after two failures it is %s", s)
 	}
 	eventually(t, "the error is reported", func() bool { return strings.Contains(p.health().Redis.LastError, "refused") })
-	p.checkSecretNotExposed(redisPassword)
+	checkSecretNotExposed(p, redisPassword)
 	server.Restart()
 	// The server rejects the unknown user, which is a different error.
 	eventually(t, "the error is reported", func() bool { return strings.Contains(p.health().Redis.LastError, "WRONGPASS") })
-	p.checkSecretNotExposed(redisPassword)
+	checkSecretNotExposed(p, redisPassword)
 }
 
 func TestInvalidRedisURLDoesNotLeakPassword(t *testing.T) {
@@ -236,9 +236,9 @@ func TestInvalidRedisURLDoesNotLeakPassword(t *testing.T) {
 func TestPasswordInRedisErrorIsRedacted(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--rename-command", "AUTH", "", "--rename-command", "HELLO", "")
-	p := startProxy(t, sharing(`url: "redis://:`+redisPassword+`@`+server.Address()+`"`, "http://127.0.0.1:1", "fail_max: 2"))
+	p := startProxy(t, options{config: sharing(`url: "redis://:`+redisPassword+`@`+server.Address()+`"`, "http://127.0.0.1:1", "fail_max: 2")})
 	eventually(t, "the error is reported", func() bool { return strings.Contains(p.health().Redis.LastError, "unknown command") })
-	p.checkSecretNotExposed(redisPassword)
+	checkSecretNotExposed(p, redisPassword)
 }
 
 // TestInvalidKeyOfOneServiceDoesNotAffectOthers checks that invalid Redis data of one service does not
@@ -250,8 +250,8 @@ func TestInvalidKeyOfOneServiceDoesNotAffectOthers(t *testing.T) {
 	if err := client.Set(t.Context(), "circuit_breaker_history:svc", "x", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	p := startProxy(t, sharing(`url: "`+server.URL()+`"`, "http://127.0.0.1:1", "fail_max: 1")+
-		`  other: {prefix: /other, upstream: "http://127.0.0.1:1", breaker: {fail_max: 1}}`+"\n")
+	p := startProxy(t, options{config: sharing(`url: "`+server.URL()+`"`, "http://127.0.0.1:1", "fail_max: 1") +
+		`  other: {prefix: /other, upstream: "http://127.0.0.1:1", breaker: {fail_max: 1}}` + "\n"})
 	p.awaitRedis(true)
 	p.get("/svc")
 	p.awaitRedis(false)

@@ -36,12 +36,12 @@ func TestMaliciousRedisRepliesDoNotStopProxy(t *testing.T) {
 				return hostileReplies[int(n)%len(hostileReplies)]
 			})
 			u := startUpstream(t)
-			p := startProxy(t, `redis: {url: "redis://`+server.Address()+path+`"}
+			p := startProxy(t, options{config: `redis: {url: "redis://` + server.Address() + path + `"}
 routes:
-  rag_service: {upstream: `+u.url()+`}
-  notifier_service: {upstream: `+u.url()+`}
-  vms_service: {upstream: `+u.url()+`}
-`)
+  rag_service: {upstream: ` + u.url() + `}
+  notifier_service: {upstream: ` + u.url() + `}
+  vms_service: {upstream: ` + u.url() + `}
+`})
 			enough := int64(4 * len(hostileReplies))
 			eventually(t, "the server has sent all of its replies", func() bool { return sent.Load() >= enough })
 			if r := p.get("/rag/query"); r.status != http.StatusOK {

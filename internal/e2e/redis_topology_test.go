@@ -16,26 +16,26 @@ func TestSentinelFailover(t *testing.T) {
 	addresses := sentinels.Addresses()
 	url := "redis://" + addresses[0] + "?master_name=main&addr=" + strings.Join(addresses[1:], "&addr=")
 	u := startUpstream(t)
-	fleet := startFleet(t, 2, sharing(`url: "`+url+`"`, u.url(), "fail_max: 2, recovery_timeout: 1"))
+	fleet := startFleet(t, 2, options{config: sharing(`url: "`+url+`"`, u.url(), "fail_max: 2, recovery_timeout: 1")})
 
 	master.Kill()
 	fleet[0].awaitRedis(false)
-	fleet[0].quick()
+	quick(fleet[0])
 	sentinels.AwaitMaster(replica)
 	for _, p := range fleet {
 		p.awaitRedis(true)
 	}
 	u.kill()
-	fleet[0].quick()
-	fleet[0].quick()
+	quick(fleet[0])
+	quick(fleet[0])
 	awaitState(t, fleet[1:], "open")
 	eventually(t, "the new master has it", func() bool {
 		return replica.Client().HGet(t.Context(), "circuit_breaker_state:svc", "state").Val() == "open"
 	})
 	u.start()
 	eventually(t, "both recover", func() bool {
-		fleet[0].quick()
-		fleet[1].quick()
+		quick(fleet[0])
+		quick(fleet[1])
 		return fleet[0].state() == "closed" && fleet[1].state() == "closed"
 	})
 }
@@ -47,18 +47,18 @@ func TestRedisCluster(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3)
 	url := "redis+cluster://" + cluster.Nodes[0].Address()
 	u := startUpstream(t)
-	fleet := startFleet(t, 2, sharing(`url: "`+url+`"`, u.url(), "fail_max: 2, recovery_timeout: 1"))
+	fleet := startFleet(t, 2, options{config: sharing(`url: "`+url+`"`, u.url(), "fail_max: 2, recovery_timeout: 1")})
 
 	story := func() {
 		t.Helper()
 		u.kill()
-		fleet[0].quick()
-		fleet[0].quick()
+		quick(fleet[0])
+		quick(fleet[0])
 		awaitState(t, fleet[1:], "open")
 		u.start()
 		eventually(t, "both recover", func() bool {
-			fleet[0].quick()
-			fleet[1].quick()
+			quick(fleet[0])
+			quick(fleet[1])
 			return fleet[0].state() == "closed" && fleet[1].state() == "closed"
 		})
 	}
@@ -81,13 +81,13 @@ func TestRedisCluster(t *testing.T) {
 	owner := cluster.Owner("circuit_breaker_state:svc")
 	owner.Kill()
 	u.kill()
-	fleet[0].quick()
-	if s := fleet[0].quick(); s != "open" {
+	quick(fleet[0])
+	if s := quick(fleet[0]); s != "open" {
 		t.Errorf("breaker state %s without the node of its key", s)
 	}
-	eventually(t, "the error is reported", func() bool { fleet[0].quick(); return !fleet[0].health().Redis.Up })
+	eventually(t, "the error is reported", func() bool { quick(fleet[0]); return !fleet[0].health().Redis.Up })
 	u.start()
-	eventually(t, "each recovers by itself", func() bool { return fleet[0].quick() == "closed" })
+	eventually(t, "each recovers by itself", func() bool { return quick(fleet[0]) == "closed" })
 	owner.Restart()
 	cluster.AwaitOK()
 	for _, p := range fleet {

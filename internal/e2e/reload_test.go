@@ -17,7 +17,7 @@ func oneRoute(u *upstreamProcess, timeout int) string {
 	return fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, timeout: %d, breaker: {fail_max: 3, recovery_timeout: 60}}}\n", u.url(), timeout)
 }
 
-func (p *proxyProcess) timeout() float64 { return p.health().Services["svc"].Configuration.Timeout }
+func timeoutOf(p *proxyProcess) float64 { return p.health().Services["svc"].Configuration.Timeout }
 
 func TestEveryKindOfConfigEditIsApplied(t *testing.T) {
 	t.Parallel()
@@ -46,20 +46,20 @@ func TestEveryKindOfConfigEditIsApplied(t *testing.T) {
 	if err := os.Symlink("..data/config.yaml", file); err != nil {
 		t.Fatal(err)
 	}
-	p := startProxyAt(t, file, oneRoute(u, 1))
+	p := startProxy(t, options{configFile: file, config: oneRoute(u, 1)})
 	for n := 2; n < 6; n++ {
 		version(n, p.head+oneRoute(u, n))
-		eventually(t, "a swap of the symlink is in force", func() bool { return p.timeout() == float64(n) })
+		eventually(t, "a swap of the symlink is in force", func() bool { return timeoutOf(p) == float64(n) })
 	}
 	p.write(oneRoute(u, 11))
-	eventually(t, "a plain edit is in force", func() bool { return p.timeout() == 11 })
+	eventually(t, "a plain edit is in force", func() bool { return timeoutOf(p) == 11 })
 	if err := os.WriteFile(file+".new", []byte(p.head+oneRoute(u, 12)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a rename over the file is in force", func() bool { return p.timeout() == 12 })
+	eventually(t, "a rename over the file is in force", func() bool { return timeoutOf(p) == 12 })
 	before := p.metric(`cbproxy_config_reloads_total{result="success"}`)
 	p.signal(syscall.SIGHUP)
 	eventually(t, "SIGHUP reloads", func() bool { return p.metric(`cbproxy_config_reloads_total{result="success"}`) == before+1 })
@@ -68,7 +68,7 @@ func TestEveryKindOfConfigEditIsApplied(t *testing.T) {
 func TestInvalidEditIsRejectedAndReported(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, oneRoute(u, 1))
+	p := startProxy(t, options{config: oneRoute(u, 1)})
 	p.write(oneRoute(u, -1) + "bogus: 1\n")
 	eventually(t, "health tells the faults", func() bool { return p.health().Config.LastError != nil })
 	lastError := *p.health().Config.LastError
@@ -77,7 +77,7 @@ func TestInvalidEditIsRejectedAndReported(t *testing.T) {
 			t.Errorf("no %q in %s", want, lastError)
 		}
 	}
-	if p.timeout() != 1 || p.get("/svc").status != 200 {
+	if timeoutOf(p) != 1 || p.get("/svc").status != 200 {
 		t.Error("the faulty edit changed something")
 	}
 	if v := p.metric(`cbproxy_config_reloads_total{result="failure"}`); v != 1 {
@@ -88,7 +88,7 @@ func TestInvalidEditIsRejectedAndReported(t *testing.T) {
 	}
 	eventually(t, "the log tells the faults", func() bool { return strings.Contains(p.log.String(), "must be positive") })
 	p.write(oneRoute(u, 2))
-	eventually(t, "the mended edit is in force", func() bool { return p.timeout() == 2 && p.health().Config.LastError == nil })
+	eventually(t, "the mended edit is in force", func() bool { return timeoutOf(p) == 2 && p.health().Config.LastError == nil })
 	p.head = strings.Replace(p.head, "${DATA", "127.0.0.1:1 #", 1)
 	p.write(oneRoute(u, 3))
 	eventually(t, "changes that need a restart are reported, the rest is applied", func() bool {
@@ -101,11 +101,11 @@ func TestReloadKeepsCountsAndOpenings(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	u.kill()
-	p := startProxy(t, oneRoute(u, 1))
+	p := startProxy(t, options{config: oneRoute(u, 1)})
 	p.get("/svc")
 	p.get("/svc")
 	p.write(oneRoute(u, 2))
-	eventually(t, "the edit is in force", func() bool { return p.timeout() == 2 })
+	eventually(t, "the edit is in force", func() bool { return timeoutOf(p) == 2 })
 	if n := p.health().Services["svc"].FailCounter; n != 2 {
 		t.Fatalf("%d failures after a reload, want 2", n)
 	}
@@ -115,7 +115,7 @@ func TestReloadKeepsCountsAndOpenings(t *testing.T) {
 		t.Fatalf("state %s after three failures", opened.State)
 	}
 	p.write(oneRoute(u, 3))
-	eventually(t, "the edit is in force", func() bool { return p.timeout() == 3 })
+	eventually(t, "the edit is in force", func() bool { return timeoutOf(p) == 3 })
 	if now := p.health().Services["svc"]; now.State != "open" || !now.RetryAt.Equal(*opened.RetryAt) {
 		t.Errorf("a reload made %+v of %+v", now, opened)
 	}
@@ -133,7 +133,7 @@ func TestReloadKeepsCountsAndOpenings(t *testing.T) {
 func TestReloadsUnderLoadFailNoRequests(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, oneRoute(u, 10))
+	p := startProxy(t, options{config: oneRoute(u, 10)})
 	var sent atomic.Int64
 	done := make(chan struct{})
 	var clients sync.WaitGroup
@@ -172,7 +172,7 @@ func TestReloadsUnderLoadFailNoRequests(t *testing.T) {
 		<-edits.C
 	}
 	p.write(oneRoute(u, 9))
-	eventually(t, "the last edit is in force", func() bool { return p.timeout() == 9 })
+	eventually(t, "the last edit is in force", func() bool { return timeoutOf(p) == 9 })
 	close(done)
 	clients.Wait()
 	if n := p.metric(`cbproxy_config_reloads_total{result="success"}`); n < 20 {

@@ -37,7 +37,7 @@ func TestOpenStateSurvivesRestart(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
-			p := startProxy(t, deadUpstream)
+			p := startProxy(t, options{config: deadUpstream})
 			before := p.open()
 			for n := range 3 {
 				p.signal(signal)
@@ -62,8 +62,8 @@ func TestOpenStateSurvivesRestart(t *testing.T) {
 // restart, and so does the next one.
 func TestBackoffSurvivesRestart(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, `routes: {svc: {prefix: /svc, upstream: "http://127.0.0.1:1", breaker: {fail_max: 1, recovery_timeout: 0.2,
-  recovery_backoff: {multiplier: 10, max: 60s, jitter: 0}}}}`+"\n")
+	p := startProxy(t, options{config: `routes: {svc: {prefix: /svc, upstream: "http://127.0.0.1:1", breaker: {fail_max: 1, recovery_timeout: 0.2,
+  recovery_backoff: {multiplier: 10, max: 60s, jitter: 0}}}}` + "\n"})
 	eventually(t, "it has opened for the second time", func() bool { p.get("/svc"); return p.health().Services["svc"].Openings == 2 })
 	p.signal(syscall.SIGTERM)
 	p.wait()
@@ -79,13 +79,13 @@ func TestBackoffSurvivesRestart(t *testing.T) {
 
 func TestForcedStatesSurviveRestart(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, `
+	p := startProxy(t, options{config: `
 routes:
   endless: {prefix: /endless, upstream: "http://127.0.0.1:1"}
   until: {prefix: /until, upstream: "http://127.0.0.1:1"}
   closed: {prefix: /closed, upstream: "http://127.0.0.1:1", breaker: {fail_max: 1}}
   brief: {prefix: /brief, upstream: "http://127.0.0.1:1"}
-`)
+`})
 	p.force("endless", `{"state":"open","reason":"moving"}`)
 	p.force("until", `{"state":"open","duration":"10m"}`)
 	p.force("closed", `{"state":"closed"}`)
@@ -115,7 +115,7 @@ func TestOpeningExpiredDuringDowntimeIsProbed(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
 	config := fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, timeout: 0.2, breaker: {fail_max: 2, recovery_timeout: 1}}}\n", u.url())
-	p := startProxy(t, config)
+	p := startProxy(t, options{config: config})
 	u.pause()
 	before := p.open()
 	p.signal(syscall.SIGKILL)
@@ -135,7 +135,7 @@ func TestOpeningExpiredDuringDowntimeIsProbed(t *testing.T) {
 // a restored opening.
 func TestShorterRecoveryTimeoutAppliesAfterRestart(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, deadUpstream)
+	p := startProxy(t, options{config: deadUpstream})
 	before := p.open()
 	p.signal(syscall.SIGTERM)
 	p.wait()
@@ -148,7 +148,7 @@ func TestShorterRecoveryTimeoutAppliesAfterRestart(t *testing.T) {
 
 func TestRemovedAndRestoredServiceKeepsState(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, deadUpstream)
+	p := startProxy(t, options{config: deadUpstream})
 	before := p.open()
 	p.replace(`routes: {other: {prefix: /other, upstream: "http://127.0.0.1:1"}}` + "\n")
 	eventually(t, "it is gone", func() bool { return p.health().Services["svc"].State == "" })
@@ -159,7 +159,7 @@ func TestRemovedAndRestoredServiceKeepsState(t *testing.T) {
 
 func TestDamagedStoreIsSetAside(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, deadUpstream)
+	p := startProxy(t, options{config: deadUpstream})
 	p.open()
 	p.signal(syscall.SIGTERM)
 	p.wait()
@@ -183,7 +183,7 @@ func TestDamagedStoreIsSetAside(t *testing.T) {
 
 func TestStoreInUseIsReported(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, deadUpstream)
+	p := startProxy(t, options{config: deadUpstream})
 	file := filepath.Join(t.TempDir(), "second.yaml")
 	text := fmt.Sprintf("listen: %s\nadmin: {listen: %s}\ndata_dir: %q\n%s", freeAddress(t), freeAddress(t), p.folder, deadUpstream)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -201,7 +201,7 @@ func TestStoreInUseIsReported(t *testing.T) {
 func TestFullDiskIsReportedAndTolerated(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "1m")
-	p := startProxyIn(t, disk, deadUpstream)
+	p := startProxy(t, options{dataDir: disk, config: deadUpstream})
 	ballast := filepath.Join(disk, "ballast")
 	_ = os.WriteFile(ballast, make([]byte, 1<<20), 0o600) // fills the disk
 	confirmed := 0

@@ -66,11 +66,11 @@ func TestRedisUserNeedsOnlyDocumentedRights(t *testing.T) {
 	if err := server.Client().Do(t.Context(), args...).Err(); err != nil {
 		t.Fatal(err)
 	}
-	fleet := startFleet(t, 2, `redis: {url: "redis://cbproxy:secret@`+server.Address()+`"}`+`
+	fleet := startFleet(t, 2, options{config: `redis: {url: "redis://cbproxy:secret@` + server.Address() + `"}` + `
 defaults: {breaker: {fail_max: 1}, fallback: f}
 routes: {svc: {prefix: /svc, upstream: "http://127.0.0.1:1"}}
 fallbacks: {f: {try: [queue], queue: {}}}
-`)
+`})
 	res, err := http.Post(fleet[0].data+"/svc/x", "text/plain", strings.NewReader("x"))
 	if r := read(t, res, err); r.status != http.StatusAccepted {
 		t.Fatalf("status %d: %s", r.status, r.body)
@@ -91,9 +91,9 @@ fallbacks: {f: {try: [queue], queue: {}}}
 func TestResponsesDoNotLeakUpstreamAddresses(t *testing.T) {
 	t.Parallel()
 	dead := freeAddress(t)
-	p := startProxy(t, `defaults: {fallback_enabled: false, breaker: {fail_max: 1}}
-routes: {svc: {prefix: /svc, upstream: "http://`+dead+`/hidden"}}
-`)
+	p := startProxy(t, options{config: `defaults: {fallback_enabled: false, breaker: {fail_max: 1}}
+routes: {svc: {prefix: /svc, upstream: "http://` + dead + `/hidden"}}
+`})
 	_, port, _ := strings.Cut(dead, ":")
 	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable} {
 		res, err := http.Get(p.data + "/svc/x")
@@ -111,7 +111,7 @@ routes: {svc: {prefix: /svc, upstream: "http://`+dead+`/hidden"}}
 func TestMetricsContainNoRequestData(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, `routes: {svc: {prefix: /svc, upstream: "`+u.url()+`"}}`+"\n")
+	p := startProxy(t, options{config: `routes: {svc: {prefix: /svc, upstream: "` + u.url() + `"}}` + "\n"})
 	const marker = "evilmarker"
 	for _, path := range []string{"/svc/", "/elsewhere/", "/svc/../"} {
 		r, err := http.NewRequest(strings.ToUpper(marker), p.data+path+marker+"?"+marker, nil)

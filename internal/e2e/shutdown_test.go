@@ -27,7 +27,7 @@ func inFlight(t *testing.T, p *proxyProcess, path string) <-chan response {
 func TestShutdownWaitsForRequests(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, oneRoute(u, 10))
+	p := startProxy(t, options{config: oneRoute(u, 10)})
 	answered := inFlight(t, p, "/svc/slow?for=1s")
 	p.signal(syscall.SIGTERM)
 	eventually(t, "not ready, while the admin plane still answers", func() bool {
@@ -52,7 +52,7 @@ func TestShutdownWaitsForRequests(t *testing.T) {
 func TestShutdownTimeoutAbortsRequests(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, "shutdown_timeout: 0.3\n"+oneRoute(u, 100))
+	p := startProxy(t, options{config: "shutdown_timeout: 0.3\n" + oneRoute(u, 100)})
 	answered := inFlight(t, p, "/svc/hang")
 	p.signal(syscall.SIGINT)
 	if status := p.wait(); status != 0 {
@@ -66,7 +66,7 @@ func TestShutdownTimeoutAbortsRequests(t *testing.T) {
 func TestSecondSignalExitsImmediately(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, "shutdown_timeout: 1h\n"+oneRoute(u, 100))
+	p := startProxy(t, options{config: "shutdown_timeout: 1h\n" + oneRoute(u, 100)})
 	answered := inFlight(t, p, "/svc/hang")
 	p.signal(syscall.SIGTERM)
 	eventually(t, "draining", func() bool { return strings.Contains(p.log.String(), "shutting down") })
@@ -78,7 +78,7 @@ func TestSecondSignalExitsImmediately(t *testing.T) {
 func TestForcedStatesApplyAndExpire(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, oneRoute(u, 1))
+	p := startProxy(t, options{config: oneRoute(u, 1)})
 	if r := p.force("svc", `{"state":"open","reason":"maintenance"}`); r.status != 200 || !strings.Contains(r.body, `"circuit_breaker_state":"open"`) {
 		t.Fatalf("%+v", r)
 	}

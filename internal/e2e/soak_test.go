@@ -72,7 +72,7 @@ func startSoak(t *testing.T, seed uint64) *soak {
 		s.upstreams[name] = startSoakUpstream(t)
 	}
 	for n := range soakFleet {
-		p := &soakProxy{proxyProcess: startProxy(t, s.config(0)), n: n, elder: n < soakElders}
+		p := &soakProxy{proxyProcess: startProxy(t, options{config: s.config(0)}), n: n, elder: n < soakElders}
 		p.awaitRedis(true)
 		s.fleet = append(s.fleet, p)
 	}

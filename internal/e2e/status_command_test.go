@@ -15,7 +15,7 @@ import (
 )
 
 // tell runs a command against p with a valid token.
-func (p *proxyProcess) tell(t *testing.T, args ...string) (status int, out, errors string) {
+func runClient(p *proxyProcess, t *testing.T, args ...string) (status int, out, errors string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte(adminToken+"\n"), 0o600); err != nil {
@@ -32,7 +32,7 @@ func deadRoute(t *testing.T) string {
 
 func TestStatusAndForce(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, deadRoute(t))
+	p := startProxy(t, options{config: deadRoute(t)})
 	for _, step := range []struct {
 		args   string
 		status int
@@ -71,7 +71,7 @@ func TestStatusAndForce(t *testing.T) {
 			word := args[len(args)-1]
 			status, out, stderr = run(t, append(append(args[:len(args)-1:len(args)-1], "--admin", p.admin), word)...)
 		} else {
-			status, out, stderr = p.tell(t, args...)
+			status, out, stderr = runClient(p, t, args...)
 		}
 		if status != step.status {
 			t.Errorf("%s: exit status %d, want %d: %s%s", step.args, status, step.status, out, stderr)
@@ -87,7 +87,7 @@ func TestStatusAndForce(t *testing.T) {
 	}
 	for _, args := range [][]string{{"status", "-o", "json"}, {"status", "rag", "-o", "json"}, {"queue", "list", "-o", "json"}} {
 		var document map[string]any
-		if _, out, _ := p.tell(t, args...); json.Unmarshal([]byte(out), &document) != nil || len(document) < 2 {
+		if _, out, _ := runClient(p, t, args...); json.Unmarshal([]byte(out), &document) != nil || len(document) < 2 {
 			t.Errorf("%v: not one JSON document: %s", args, out)
 		}
 	}
@@ -95,7 +95,7 @@ func TestStatusAndForce(t *testing.T) {
 
 func TestWatchShowsChanges(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, deadRoute(t))
+	p := startProxy(t, options{config: deadRoute(t)})
 	out := new(logBuffer)
 	c := exec.Command(binary, "status", "--watch", "--admin", p.admin)
 	c.Stdout, c.Stderr = out, out
@@ -136,9 +136,9 @@ func TestWatchShowsChanges(t *testing.T) {
 func TestQueueCommands(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, queueRoute(u.upstreamProcess, ""))
+	p := startProxy(t, options{config: queueRoute(u.upstreamProcess, "")})
 	p.mustQueue("a", "b")
-	status, out, _ := p.tell(t, "queue", "list", "--state", "waiting", "--limit", "1")
+	status, out, _ := runClient(p, t, "queue", "list", "--state", "waiting", "--limit", "1")
 	if status != 0 || !strings.Contains(out, "POST /svc/a") || !strings.Contains(out, "There are more") {
 		t.Errorf("list: exit status %d\n%s", status, out)
 	}
@@ -146,31 +146,31 @@ func TestQueueCommands(t *testing.T) {
 	if len(requests) != 2 {
 		t.Fatalf("queued: %+v", requests)
 	}
-	if status, out, stderr := p.tell(t, "queue", "drop", "svc.999999", requests[1].ID); status != 1 || !strings.Contains(out, requests[1].ID+" dropped") || !strings.Contains(stderr, "svc.999999") {
+	if status, out, stderr := runClient(p, t, "queue", "drop", "svc.999999", requests[1].ID); status != 1 || !strings.Contains(out, requests[1].ID+" dropped") || !strings.Contains(stderr, "svc.999999") {
 		t.Errorf("drop: exit status %d\n%s%s", status, out, stderr)
 	}
-	if status, out, stderr := p.tell(t, "queue", "drop", "svc.999999", "-o", "json"); status != 1 || out != "[]\n" || !strings.Contains(stderr, "svc.999999") {
+	if status, out, stderr := runClient(p, t, "queue", "drop", "svc.999999", "-o", "json"); status != 1 || out != "[]\n" || !strings.Contains(stderr, "svc.999999") {
 		t.Errorf("drop none, as JSON: exit status %d\n%s%s", status, out, stderr)
 	}
 	if _, left := p.backlog(); len(left) != 1 || left[0].ID != requests[0].ID {
 		t.Errorf("after the drop: %+v", left)
 	}
 	var answers []queuedRequest
-	if status, out, stderr := p.tell(t, "queue", "retry", requests[0].ID, "-o", "json"); status != 0 || json.Unmarshal([]byte(out), &answers) != nil || len(answers) != 1 {
+	if status, out, stderr := runClient(p, t, "queue", "retry", requests[0].ID, "-o", "json"); status != 0 || json.Unmarshal([]byte(out), &answers) != nil || len(answers) != 1 {
 		t.Errorf("retry: exit status %d\n%s%s", status, out, stderr)
 	}
 	u.start()
 	t.Cleanup(u.kill)
 	u.awaitTaken("a")
 	eventually(t, "the list is empty", func() bool {
-		_, out, _ := p.tell(t, "queue", "list", "--service", "svc")
+		_, out, _ := runClient(p, t, "queue", "list", "--service", "svc")
 		return strings.Contains(out, "Nothing is queued")
 	})
 }
 
 func TestCommandsReportErrors(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, deadRoute(t))
+	p := startProxy(t, options{config: deadRoute(t)})
 	wrong := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(wrong, []byte("wrong-token"), 0o600); err != nil {
 		t.Fatal(err)

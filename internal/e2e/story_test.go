@@ -12,8 +12,8 @@ import (
 func TestUpstreamFailsAndRecovers(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, "routes: {rag_service: {upstream: "+u.url()+"}}\n",
-		"CIRCUIT_BREAKER_RAG_FAIL_MAX=3", "CIRCUIT_BREAKER_RAG_RECOVERY_TIMEOUT=2")
+	p := startProxy(t, options{config: "routes: {rag_service: {upstream: " + u.url() + "}}\n",
+		env: []string{"CIRCUIT_BREAKER_RAG_FAIL_MAX=3", "CIRCUIT_BREAKER_RAG_RECOVERY_TIMEOUT=2"}})
 	if r := p.get("/rag/a%2Fb?q=%"); r.status != 200 || r.state() != "closed" || !strings.Contains(r.body, `"target":"/a%2Fb?q=%"`) {
 		t.Fatalf("with a healthy upstream: %+v", r)
 	} else if r.header.Get("X-Fallback") != "" || len(r.header.Values("X-Circuit-Breaker-State")) != 1 {
@@ -75,7 +75,7 @@ func TestUpstreamFailsAndRecovers(t *testing.T) {
 func TestPausedUpstreamTimesOutAndRecovers(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, timeout: 0.3, breaker: {fail_max: 2, recovery_timeout: 0.5}}}\n", u.url()))
+	p := startProxy(t, options{config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, timeout: 0.3, breaker: {fail_max: 2, recovery_timeout: 0.5}}}\n", u.url())})
 	p.get("/svc")
 	u.pause()
 	for range 2 {
@@ -96,14 +96,14 @@ func TestPausedUpstreamTimesOutAndRecovers(t *testing.T) {
 
 func TestBuiltInServicesNeedOnlyAnUpstream(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, `
+	p := startProxy(t, options{config: `
 routes:
   rag_service: {upstream: "http://127.0.0.1:1"}
   rule_generation_service: {upstream: "http://127.0.0.1:1"}
   notifier_service: {upstream: "http://127.0.0.1:1"}
   vms_service: {upstream: "http://127.0.0.1:1"}
   prediction_service: {upstream: "http://127.0.0.1:1"}
-`)
+`})
 	for path, want := range map[string]struct {
 		status int
 		fields map[string]string // JSON of each

@@ -16,7 +16,7 @@ fallbacks: {svc: {when: [open, connect, timeout, reset, status], try: [%s], %s}}
 }
 
 // fellBack fails the test unless the strategy responded with the given status.
-func (r response) fellBack(t *testing.T, strategy string, status int) {
+func checkFallback(r response, t *testing.T, strategy string, status int) {
 	t.Helper()
 	if r.status != status || r.header.Get("X-Fallback") != strategy {
 		t.Errorf("want %d by %s: %+v", status, strategy, r)
@@ -33,36 +33,36 @@ func TestCacheAnswersWhenUpstreamIsDown(t *testing.T) {
 		rule{Status: 200, Body: "anybody's", Headers: map[string]string{"X-Kept": "kept"}},
 	)
 	config := fallbackRoute(u.upstreamProcess, "cache, static", "static: {status: 503, body: none}")
-	p := startProxy(t, config)
+	p := startProxy(t, options{config: config})
 	p.get("/svc/a?b=%")
 	p.get("/svc/private")
 	p.send("GET", "/svc/mine", "", "Authorization", "alice")
 	p.send("POST", "/svc/ask", "question=1")
 	u.kill()
 	p.replace(strings.Replace(config, "timeout: 5", "timeout: 6", 1)) // the cache survives the reload
-	eventually(t, "the edit is in force", func() bool { return p.timeout() == 6 })
+	eventually(t, "the edit is in force", func() bool { return timeoutOf(p) == 6 })
 	for _, state := range []string{"closed", "closed", "open"} {
 		r := p.get("/svc/a?b=%")
-		r.fellBack(t, "cache", 200)
+		checkFallback(r, t, "cache", 200)
 		if r.body != "anybody's" || r.header.Get("Age") == "" || r.header.Get("X-Kept") != "kept" || r.state() != state {
 			t.Errorf("%+v", r)
 		}
 	}
 	mine := p.send("GET", "/svc/mine", "", "Authorization", "alice")
-	mine.fellBack(t, "cache", 200)
+	checkFallback(mine, t, "cache", 200)
 	if mine.body != "alice's" || mine.header.Get("Set-Cookie") != "" {
 		t.Errorf("%+v", mine)
 	}
 	asked := p.send("POST", "/svc/ask", "question=1")
-	asked.fellBack(t, "cache", 200)
+	checkFallback(asked, t, "cache", 200)
 	if asked.body != "one" {
 		t.Errorf("%+v", asked)
 	}
-	p.send("GET", "/svc/mine", "", "Authorization", "bob").fellBack(t, "static", 503)
-	p.get("/svc/mine").fellBack(t, "static", 503)
-	p.get("/svc/private").fellBack(t, "static", 503)
-	p.get("/svc/a?b=other").fellBack(t, "static", 503)
-	p.send("POST", "/svc/ask", "question=2").fellBack(t, "static", 503)
+	checkFallback(p.send("GET", "/svc/mine", "", "Authorization", "bob"), t, "static", 503)
+	checkFallback(p.get("/svc/mine"), t, "static", 503)
+	checkFallback(p.get("/svc/private"), t, "static", 503)
+	checkFallback(p.get("/svc/a?b=other"), t, "static", 503)
+	checkFallback(p.send("POST", "/svc/ask", "question=2"), t, "static", 503)
 }
 
 func TestSecondUpstreamAnswers(t *testing.T) {
@@ -73,22 +73,22 @@ func TestSecondUpstreamAnswers(t *testing.T) {
 		rule{In: "/missing", Status: 404, Body: "no such thing", Headers: map[string]string{"X-Second": "there"}},
 		rule{In: "/broken", Status: 502},
 		rule{Status: 201, Body: "made", Headers: map[string]string{"X-Fallback": "spoofed", "X-Second": "there"}})
-	p := startProxy(t, fallbackRoute(u.upstreamProcess, "upstream, static", "upstream: {url: "+second.url()+"/base}, static: {status: 503, body: none}"))
+	p := startProxy(t, options{config: fallbackRoute(u.upstreamProcess, "upstream, static", "upstream: {url: "+second.url()+"/base}, static: {status: 503, body: none}")})
 	body := strings.Repeat("\x00body", 10_000)
 	for _, reason := range []string{"status", "status", "open"} {
 		r := p.send("POST", "/svc/a%2Fb?q=%", body, "X-Mine", "1")
-		r.fellBack(t, "upstream", 201)
+		checkFallback(r, t, "upstream", 201)
 		if r.body != "made" || r.header.Get("X-Second") != "there" || r.header.Get("X-First") != "" || r.header.Get("Set-Cookie") != "" ||
 			len(r.header.Values("X-Fallback")) != 1 || r.header.Get("X-Fallback-Reason") != reason {
 			t.Errorf("%+v", r)
 		}
 	}
 	missing := p.get("/svc/missing")
-	missing.fellBack(t, "upstream", 404)
+	checkFallback(missing, t, "upstream", 404)
 	if missing.body != "no such thing" {
 		t.Errorf("%+v", missing)
 	}
-	p.get("/svc/broken").fellBack(t, "static", 503)
+	checkFallback(p.get("/svc/broken"), t, "static", 503)
 	asked := second.records()
 	if len(asked) != 5 || len(u.records()) != 2 {
 		t.Fatalf("%d requests reached the second upstream, %d the first", len(asked), len(u.records()))
@@ -97,7 +97,7 @@ func TestSecondUpstreamAnswers(t *testing.T) {
 		t.Errorf("%s %s to %s with %d bytes, %v", q.Method, q.RequestURI, q.Host, len(q.body), q.Header)
 	}
 	second.kill()
-	p.get("/svc/x").fellBack(t, "static", 503)
+	checkFallback(p.get("/svc/x"), t, "static", 503)
 }
 
 func TestEndpointAnswers(t *testing.T) {
@@ -107,14 +107,14 @@ func TestEndpointAnswers(t *testing.T) {
 		rule{In: "/svc/none", Status: 204},
 		rule{In: "/svc/nonsense", Status: 200, Body: `{"status": 9}`},
 		rule{Status: 200, Body: `{"status": 203, "headers": {"X-Mine": "1"}, "body": {"n": 1.0}}`})
-	p := startProxy(t, fallbackRoute(u.upstreamProcess, "http, static", "http: {url: "+endpoint.url()+"/decide, headers: [X-Told]}, static: {status: 503, body: none}"))
+	p := startProxy(t, options{config: fallbackRoute(u.upstreamProcess, "http, static", "http: {url: "+endpoint.url()+"/decide, headers: [X-Told]}, static: {status: 503, body: none}")})
 	r := p.send("POST", "/svc/a%2Fb?q=%", "the body", "X-Told", "told", "Authorization", "s3cret")
-	r.fellBack(t, "http", 203)
+	checkFallback(r, t, "http", 203)
 	if r.body != `{"n": 1.0}` || r.header.Get("X-Mine") != "1" || r.header.Get("Content-Type") != "application/json" {
 		t.Errorf("%+v", r)
 	}
-	p.get("/svc/none").fellBack(t, "static", 503)
-	p.get("/svc/nonsense").fellBack(t, "static", 503)
+	checkFallback(p.get("/svc/none"), t, "static", 503)
+	checkFallback(p.get("/svc/nonsense"), t, "static", 503)
 	q := endpoint.records()[0]
 	var asked struct {
 		Service, Reason, Method, Path, Query, Body string
@@ -128,16 +128,16 @@ func TestEndpointAnswers(t *testing.T) {
 		t.Errorf("asked %+v", asked)
 	}
 	endpoint.kill()
-	p.get("/svc/x").fellBack(t, "static", 503)
+	checkFallback(p.get("/svc/x"), t, "static", 503)
 }
 
 func TestTemplateAnswers(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)
-	p := startProxy(t, fallbackRoute(u.upstreamProcess, "template", `template: {status: 202, headers: {X-Mine: "1"},
-  body: {about: "{{service}} {{reason}} {{method}}", id: "{{json \"order.id\"}}", name: "{{query \"name\" | default \"nobody\"}}", none: "{{header \"X-None\"}}"}}`))
+	p := startProxy(t, options{config: fallbackRoute(u.upstreamProcess, "template", `template: {status: 202, headers: {X-Mine: "1"},
+  body: {about: "{{service}} {{reason}} {{method}}", id: "{{json \"order.id\"}}", name: "{{query \"name\" | default \"nobody\"}}", none: "{{header \"X-None\"}}"}}`)})
 	r := p.send("POST", "/svc/x?name=%22%7D", `{"order": {"id": 12345678901234567890}}`)
-	r.fellBack(t, "template", 202)
+	checkFallback(r, t, "template", 202)
 	if want := `{"about":"svc connect POST","id":12345678901234567890,"name":"\"}","none":null}`; r.body != want || r.header.Get("X-Mine") != "1" {
 		t.Errorf("%+v, want %s", r, want)
 	}
@@ -149,8 +149,8 @@ func TestStrategiesAreTriedInOrder(t *testing.T) {
 	t.Parallel()
 	u, second := startRecorder(t), newRecorder(t)
 	u.answer(rule{In: "/known", Status: 200, Body: "known"})
-	p := startProxy(t, fallbackRoute(u.upstreamProcess, "cache, upstream, queue, static",
-		"queue: {methods: [PUT], body: {queued: true}}, upstream: {url: "+second.url()+", breaker: {fail_max: 1, recovery_timeout: 0.2}}, static: {status: 503, body: none}"))
+	p := startProxy(t, options{config: fallbackRoute(u.upstreamProcess, "cache, upstream, queue, static",
+		"queue: {methods: [PUT], body: {queued: true}}, upstream: {url: "+second.url()+", breaker: {fail_max: 1, recovery_timeout: 0.2}}, static: {status: 503, body: none}")})
 	p.get("/svc/known")
 	u.kill()
 	for _, c := range []struct {
@@ -161,13 +161,13 @@ func TestStrategiesAreTriedInOrder(t *testing.T) {
 		{"GET", "/svc/unknown", "static", 503},
 		{"PUT", "/svc/unknown", "queue", http.StatusAccepted},
 	} {
-		p.send(c.method, c.path, "").fellBack(t, c.strategy, c.status)
+		checkFallback(p.send(c.method, c.path, ""), t, c.strategy, c.status)
 	}
 	second.start()
 	t.Cleanup(second.kill)
 	eventually(t, "the second upstream is asked again", func() bool { return p.get("/svc/unknown").header.Get("X-Fallback") == "upstream" })
-	p.get("/svc/known").fellBack(t, "cache", 200)
-	p.send("PUT", "/svc/unknown", "").fellBack(t, "upstream", 200)
+	checkFallback(p.get("/svc/known"), t, "cache", 200)
+	checkFallback(p.send("PUT", "/svc/unknown", ""), t, "upstream", 200)
 	if n := p.metric(`enhanced_circuit_breaker_fallbacks_total{reason="open",service="svc",strategy="upstream"}`); n < 2 {
 		t.Errorf("%v answers of the second upstream are counted", n)
 	}

@@ -54,7 +54,7 @@ func TestSystemdUnitIsStartedWhenTheProxyIsReady(t *testing.T) {
 	if !ok {
 		t.Fatal("no ExecStartPost")
 	}
-	p := startProxy(t, "routes: {svc: {prefix: /svc, upstream: 'http://127.0.0.1:1'}}\n")
+	p := startProxy(t, options{config: "routes: {svc: {prefix: /svc, upstream: 'http://127.0.0.1:1'}}\n"})
 	started := func(p *proxyProcess) (bool, string) {
 		t.Helper()
 		wait := exec.CommandContext(t.Context(), "/bin/sh", "-c", strings.ReplaceAll(script, "/usr/local/bin/cbproxy healthcheck", binary+" healthcheck --admin "+p.admin))

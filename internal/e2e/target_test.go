@@ -7,7 +7,7 @@ import "testing"
 func TestTargetReachesTheUpstreamUnchanged(t *testing.T) {
 	t.Parallel()
 	u := startWireUpstream(t, say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true))
-	p := startProxy(t, "routes: {svc: {prefix: /svc, upstream: '"+u.url()+"'}}\n")
+	p := startProxy(t, options{config: "routes: {svc: {prefix: /svc, upstream: '" + u.url() + "'}}\n"})
 	for target, want := range map[string]string{
 		"/svc":                        "/",
 		"/svc?":                       "/?",
@@ -39,7 +39,7 @@ func TestTargetReachesTheUpstreamUnchanged(t *testing.T) {
 func TestPathTraversalIsRejected(t *testing.T) {
 	t.Parallel()
 	u := startWireUpstream(t, say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true))
-	p := startProxy(t, "routes: {svc: {prefix: [/svc, /], upstream: '"+u.url()+"'}}\n")
+	p := startProxy(t, options{config: "routes: {svc: {prefix: [/svc, /], upstream: '" + u.url() + "'}}\n"})
 	for _, path := range []string{
 		"/svc/..", "/svc/../x", "/svc/.", "/svc/./x", "/svc/%2e%2e", "/svc/%2E%2E/x", "/svc/.%2e/x", "/svc/%2e./x", "/svc/%2e",
 		"/svc/..%2fx", "/svc/x%2f..%2fy", "/svc/%2e%2e%2f", "/svc/%252e%252e/x", "/svc/..;/x", "/svc/..;a=b/x", "/svc/%2e%2e;/x",

@@ -26,8 +26,8 @@ func TestTracesAndMetricsReachACollector(t *testing.T) {
 			if protocol == "grpc" {
 				endpoint = c.grpc
 			}
-			p := startProxy(t, "routes:\n  rag_service: {prefix: /rag, upstream: "+u.url()+"}\n", "OTEL_EXPORTER_OTLP_ENDPOINT="+endpoint,
-				"OTEL_EXPORTER_OTLP_PROTOCOL="+protocol, "OTEL_SERVICE_NAME=sidecar", "OTEL_RESOURCE_ATTRIBUTES=k8s.pod.name=pod-1", "OTEL_METRIC_EXPORT_INTERVAL=100")
+			p := startProxy(t, options{config: "routes:\n  rag_service: {prefix: /rag, upstream: " + u.url() + "}\n", env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + endpoint,
+				"OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol, "OTEL_SERVICE_NAME=sidecar", "OTEL_RESOURCE_ATTRIBUTES=k8s.pod.name=pod-1", "OTEL_METRIC_EXPORT_INTERVAL=100"}})
 			r, _ := http.NewRequest("GET", p.data+"/rag/echo?secret=1", nil)
 			r.Header.Set("traceparent", "00-"+callersTrace+"-"+callersSpan+"-01")
 			res, err := http.DefaultClient.Do(r)
@@ -106,13 +106,13 @@ func TestScrapedExemplarsReferToTraces(t *testing.T) {
 		reply := read(t, res, err)
 		return reply.header.Get("Content-Type"), reply.body
 	}
-	p := startProxy(t, config, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="+c.http+"/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=50")
+	p := startProxy(t, options{config: config, env: []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=" + c.http + "/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=50"}})
 	p.get("/rag/x")
 	span := c.await(t, "the request", func(s *trace.Span) bool { return s.Kind == trace.Span_SPAN_KIND_SERVER })
 	if kind, text := scrape(p); !strings.HasPrefix(kind, "application/openmetrics-text") || !strings.Contains(text, `trace_id="`+hex.EncodeToString(span.TraceId)+`"`) {
 		t.Errorf("%s without the trace's id:\n%s", kind, text)
 	}
-	p = startProxy(t, config)
+	p = startProxy(t, options{config: config})
 	p.get("/rag/x")
 	if kind, text := scrape(p); !strings.HasPrefix(kind, "text/plain") || strings.Contains(text, "trace_id") {
 		t.Errorf("%s, with tracing off", kind)
@@ -121,7 +121,7 @@ func TestScrapedExemplarsReferToTraces(t *testing.T) {
 
 func TestConsoleShowsSpans(t *testing.T) {
 	u := startUpstream(t)
-	p := startProxy(t, "routes:\n  rag_service: {prefix: /rag, upstream: "+u.url()+"}\n", "OTEL_TRACES_EXPORTER=console")
+	p := startProxy(t, options{config: "routes:\n  rag_service: {prefix: /rag, upstream: " + u.url() + "}\n", env: []string{"OTEL_TRACES_EXPORTER=console"}})
 	p.kill()
 	shown := new(logBuffer)
 	p.out = shown
@@ -150,8 +150,8 @@ func TestDeadCollectorDoesNotDelayRequests(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	u := startUpstream(t)
-	p := startProxy(t, "routes:\n  rag_service: {prefix: /rag, upstream: "+u.url()+", timeout: 2s}\n", "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+l.Addr().String(),
-		"OTEL_BSP_SCHEDULE_DELAY=10", "OTEL_BSP_MAX_QUEUE_SIZE=16", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=4", "OTEL_BSP_EXPORT_TIMEOUT=200", "OTEL_METRIC_EXPORT_INTERVAL=50", "OTEL_METRIC_EXPORT_TIMEOUT=200")
+	p := startProxy(t, options{config: "routes:\n  rag_service: {prefix: /rag, upstream: " + u.url() + ", timeout: 2s}\n", env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + l.Addr().String(),
+		"OTEL_BSP_SCHEDULE_DELAY=10", "OTEL_BSP_MAX_QUEUE_SIZE=16", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=4", "OTEL_BSP_EXPORT_TIMEOUT=200", "OTEL_METRIC_EXPORT_INTERVAL=50", "OTEL_METRIC_EXPORT_TIMEOUT=200"}})
 	for range 500 {
 		if reply := p.get("/rag/x"); reply.status != 200 {
 			t.Fatalf("status %d", reply.status)
@@ -169,7 +169,7 @@ func TestDeadCollectorDoesNotDelayRequests(t *testing.T) {
 
 func TestInvalidTelemetryConfigFailsStart(t *testing.T) {
 	u := startUpstream(t)
-	p := startProxy(t, "routes:\n  rag_service: {prefix: /rag, upstream: "+u.url()+"}\n")
+	p := startProxy(t, options{config: "routes:\n  rag_service: {prefix: /rag, upstream: " + u.url() + "}\n"})
 	p.kill()
 	p.environment = append(p.environment, "OTEL_TRACES_EXPORTER=zipkin")
 	p.launch()
@@ -182,7 +182,7 @@ func TestInvalidTelemetryConfigFailsStart(t *testing.T) {
 // another process delivers it.
 func TestQueuedDeliveryContinuesTrace(t *testing.T) {
 	c, r := startCollector(t), startRecorder(t)
-	p := startProxyIn(t, t.TempDir(), queueRoute(r.upstreamProcess, ""), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="+c.http+"/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=50")
+	p := startProxy(t, options{config: queueRoute(r.upstreamProcess, ""), env: []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=" + c.http + "/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=50"}})
 	p.force("svc", `{"state": "open", "reason": "test"}`)
 	p.mustQueue("a notification")
 	p.signal(syscall.SIGTERM)

@@ -218,7 +218,7 @@ func manyRoutes(n int) string {
 
 func TestWatchRedrawsInPlaceOnTerminal(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, manyRoutes(12))
+	p := startProxy(t, options{config: manyRoutes(12)})
 	s := startTerminal(t, 100, 24, []string{"TERM=xterm", "NO_COLOR="}, "status", "--watch", "--admin", p.admin)
 	s.shows("healthy · instance", "service_00", "service_11")
 	p.get("/s3")
@@ -257,7 +257,7 @@ func TestWatchRedrawsInPlaceOnTerminal(t *testing.T) {
 
 func TestLimitedTerminalsGetPlainText(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, manyRoutes(2))
+	p := startProxy(t, options{config: manyRoutes(2)})
 	p.get("/s0")
 	for name, c := range map[string]struct {
 		environment []string

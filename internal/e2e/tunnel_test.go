@@ -14,7 +14,7 @@ import (
 func TestShutdownWaitsForTunnel(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, "shutdown_timeout: 15\n"+oneRoute(u, 10))
+	p := startProxy(t, options{config: "shutdown_timeout: 15\n" + oneRoute(u, 10)})
 	c, r := p.dial()
 	defer c.Close()
 	echo := func() error {
@@ -49,7 +49,7 @@ func TestShutdownWaitsForTunnel(t *testing.T) {
 func TestShutdownTimeoutClosesTunnel(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, "shutdown_timeout: 2\n"+oneRoute(u, 10))
+	p := startProxy(t, options{config: "shutdown_timeout: 2\n" + oneRoute(u, 10)})
 	c, r := p.dial()
 	defer c.Close()
 	fmt.Fprint(c, "GET /svc/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")

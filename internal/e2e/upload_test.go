@@ -18,7 +18,7 @@ import (
 func TestClientErrorsDoNotOpenBreaker(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)
-	p := startProxy(t, "limits: {body_bytes: 1KiB}\nroutes: {svc: {prefix: /svc, upstream: '"+u.url()+"', timeout: 10, breaker: {fail_max: 1}}}\n")
+	p := startProxy(t, options{config: "limits: {body_bytes: 1KiB}\nroutes: {svc: {prefix: /svc, upstream: '" + u.url() + "', timeout: 10, breaker: {fail_max: 1}}}\n"})
 	const each = 20
 	for range each {
 		if r := p.ask("POST /svc/drain HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbroken\r\n0\r\n\r\n"); r.status != 400 {
@@ -74,7 +74,7 @@ func TestClientErrorsDoNotOpenBreaker(t *testing.T) {
 func TestEarlyResponseToLargeUploadIsForwarded(t *testing.T) {
 	t.Parallel()
 	u := startWireUpstream(t, say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig", false))
-	p := startProxy(t, "routes: {svc: {prefix: /svc, upstream: '"+u.url()+"', breaker: {fail_max: 1}}}\n")
+	p := startProxy(t, options{config: "routes: {svc: {prefix: /svc, upstream: '" + u.url() + "', breaker: {fail_max: 1}}}\n"})
 	upload := bytes.Repeat([]byte("x"), 20<<20)
 	for n := range 10 {
 		res, err := http.Post(p.data+"/svc", "text/plain", bytes.NewReader(upload))
@@ -99,7 +99,7 @@ func TestUpstreamCrashDuringPausedUploadCountsAsFailure(t *testing.T) {
 				_, _ = r.ReadByte() // of the body: it is under way
 				return false
 			})
-			p := startProxy(t, fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: '%s', timeout: 10, breaker: {fail_max: 1, recovery_timeout: 60}}}\n", u.url()))
+			p := startProxy(t, options{config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: '%s', timeout: 10, breaker: {fail_max: 1, recovery_timeout: 60}}}\n", u.url())})
 			sent := time.Now()
 			r := p.ask("POST /svc HTTP/1.1\r\nHost: x\r\n" + head)
 			if waited := time.Since(sent); r.status != 502 || waited > 5*time.Second {
