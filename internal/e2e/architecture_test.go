@@ -73,7 +73,7 @@ var allowedImports = map[string][]string{
 // TestImportRules checks the imports of every package of this module against allowedImports.
 // Folders that hold other modules are skipped.
 func TestImportRules(t *testing.T) {
-	root := "../.."
+	root := repository
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

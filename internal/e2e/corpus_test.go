@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +18,7 @@ import (
 
 // corpusFile holds hostile requests, a JSON object a line with the bytes in raw. Where it
 // isn't there, a few of the kinds in it are tested.
-const corpusFile = "../../../shared/smuggling-corpus.jsonl"
+var corpusFile = filepath.Join(repository, "../shared/smuggling-corpus.jsonl")
 
 func corpus(t *testing.T) (requests [][]byte) {
 	t.Helper()

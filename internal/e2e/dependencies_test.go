@@ -21,12 +21,12 @@ var harmless = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MI
 // The table of dependencies names what go.mod asks for, and nothing else, each with the licences that stand in its files.
 func TestTableOfDependenciesIsTrue(t *testing.T) {
 	t.Parallel()
-	direct := requirements(t, "../../go.mod")
+	direct := requirements(t, filepath.Join(repository, "go.mod"))
 	listed := map[string][]string{}
 	for _, row := range dependencyRows(t) {
 		licences := strings.Split(row.licences, ", ")
 		if row.folder != "" { // what was copied
-			if found := licencesIn(t, filepath.Join("../..", row.folder)); !slices.Equal(found, licences) {
+			if found := licencesIn(t, filepath.Join(repository, row.folder)); !slices.Equal(found, licences) {
 				t.Errorf("%s: its licences are %v, the table says %v", row.folder, found, licences)
 			}
 		}
@@ -58,9 +58,9 @@ func TestTableOfDependenciesIsTrue(t *testing.T) {
 func TestDependenciesOfTestModulesAreNamed(t *testing.T) {
 	t.Parallel()
 	_, section, _ := strings.Cut(readme(t), "\n## Dependencies\n")
-	main := requirements(t, "../../go.mod")
+	main := requirements(t, filepath.Join(repository, "go.mod"))
 	for _, file := range []string{"internal/bench/caddy/go.mod", "internal/suites/go.mod", "internal/manifests/go.mod"} {
-		for _, module := range requirements(t, filepath.Join("../..", file)) {
+		for _, module := range requirements(t, filepath.Join(repository, file)) {
 			if slices.Contains(main, module) {
 				continue
 			}
@@ -148,10 +148,7 @@ func unabbreviated(name, previous string, modules []string) string {
 
 func readme(t *testing.T) string {
 	t.Helper()
-	content, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	content := contentOf(t, filepath.Join(repository, "README.md"))
 	return string(content)
 }
 

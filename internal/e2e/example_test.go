@@ -34,7 +34,7 @@ func (o orchestration) degraded() (services []string) {
 func buildExample(t *testing.T) func(p *proxyProcess, event string) orchestration {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "orchestrator")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../examples/orchestrator").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "cbproxy/examples/orchestrator").CombinedOutput(); err != nil {
 		t.Fatalf("build examples/orchestrator: %v\n%s", err, out)
 	}
 	return func(p *proxyProcess, event string) (o orchestration) {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"fmt"
 	"strconv"
 	"strings"
 	"syscall"
@@ -11,49 +10,6 @@ import (
 
 	"cbproxy/internal/redistest"
 )
-
-// sharing returns a configuration of one service, svc, with the given redis keys and breaker.
-func sharing(redis, upstream, breaker string) string {
-	return fmt.Sprintf("redis: {%s}\nroutes:\n  svc: {prefix: /svc, upstream: %q, timeout: 1, breaker: {%s}}\n", redis, upstream, breaker)
-}
-
-// startFleet starts n proxies with the same options, which name a Redis, and waits until all use it.
-func startFleet(t testing.TB, n int, o options) []*proxyProcess {
-	t.Helper()
-	fleet := make([]*proxyProcess, n)
-	for i := range fleet {
-		fleet[i] = startProxy(t, o)
-	}
-	for _, p := range fleet {
-		p.awaitRedis(true)
-	}
-	return fleet
-}
-
-// awaitRedis waits until the proxy says that Redis can be used, or can't.
-func (p *proxyProcess) awaitRedis(up bool) {
-	p.t.Helper()
-	eventually(p.t, fmt.Sprint("Redis is up: ", up), func() bool { return p.health().Redis.Up == up })
-	want := 0.0
-	if up {
-		want = 1
-	}
-	if got := p.metric("cbproxy_redis_up"); got != want {
-		p.t.Errorf("cbproxy_redis_up is %v, health says %v", got, up)
-	}
-}
-
-func (p *proxyProcess) state() string {
-	p.t.Helper()
-	return p.health().Services["svc"].State
-}
-
-func awaitState(t testing.TB, fleet []*proxyProcess, state string) {
-	t.Helper()
-	for i, p := range fleet {
-		eventually(t, fmt.Sprintf("proxy %d is %s", i, state), func() bool { return p.state() == state })
-	}
-}
 
 func TestFleetLearnsFromTheFirst(t *testing.T) {
 	t.Parallel()

@@ -13,31 +13,34 @@ import (
 // upstreamVariable makes the test binary an upstream that listens on the variable's value.
 const upstreamVariable = "CBPROXY_E2E_UPSTREAM"
 
-// recordVariable makes that upstream one that records what it gets in the file of that name, see
-// recorder.
+// recordVariable makes the test binary a recorder that listens on the value of upstreamVariable and records requests
+// in the file of that name.
 const recordVariable = "CBPROXY_E2E_RECORD"
 
-// binary is the cbproxy that the tests start.
+// binary is the path of the cbproxy that the tests start.
 var binary string
 
-func TestMain(m *testing.M) {
-	if os.Getenv(shellVariable) != "" {
-		_ = os.Unsetenv(shellVariable)
-		fmt.Fprintln(os.Stderr, becomeShell())
-		os.Exit(1)
-	}
-	if address := os.Getenv(upstreamVariable); address != "" {
-		serve := serveUpstream
-		if file := os.Getenv(recordVariable); file != "" {
-			serve = func(address string) error { return serveRecorder(address, file) }
+// role is a program that a test binary becomes, instead of running tests, if its environment has the variable. run
+// gets the variable's value and does not return unless it fails.
+type role struct {
+	variable string
+	run      func(value string) error
+}
+
+// runTests builds cbproxy and runs the tests of m, and returns the exit status. It is to be called by TestMain. If the
+// environment selects one of the roles, or an upstream or a recorder, it becomes that instead.
+func runTests(m *testing.M, roles ...role) int {
+	roles = append(roles,
+		role{recordVariable, func(file string) error { return serveRecorder(os.Getenv(upstreamVariable), file) }},
+		role{upstreamVariable, serveUpstream})
+	for _, r := range roles {
+		if value := os.Getenv(r.variable); value != "" {
+			_ = os.Unsetenv(r.variable)
+			fmt.Fprintln(os.Stderr, r.run(value))
+			return 1
 		}
-		if file := os.Getenv(soakVariable); file != "" {
-			serve = func(address string) error { return serveSoak(address, file) }
-		}
-		fmt.Fprintln(os.Stderr, serve(address))
-		os.Exit(1)
 	}
-	os.Exit(runWithBinary(m))
+	return runWithBinary(m)
 }
 
 func runWithBinary(m *testing.M) int {

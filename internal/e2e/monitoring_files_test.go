@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -17,7 +16,7 @@ import (
 )
 
 // monitoring is the folder with what Prometheus and Grafana are to load.
-const monitoring = "../../monitoring"
+var monitoring = filepath.Join(repository, "monitoring")
 
 // alertingRule is a rule that alerts, or one that records.
 type alertingRule struct {
@@ -48,15 +47,6 @@ func decodeYAML(t testing.TB, file string, into any) {
 	if err := yaml.Unmarshal(contentOf(t, file), into); err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
-}
-
-func contentOf(t testing.TB, file string) []byte {
-	t.Helper()
-	content, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return content
 }
 
 // dashboardPanel is what the tests look at of a panel.

@@ -164,12 +164,6 @@ func callAdmin(p *proxyProcess, name, service, id string, change func(*http.Requ
 	return read(p.t, res, err)
 }
 
-// adminKeys adds keys to the admin section of the configuration. They take effect when the file is written.
-func (p *proxyProcess) adminKeys(keys string) {
-	before, after, _ := strings.Cut(p.head, "admin: {")
-	p.head = before + "admin: {" + keys + ", " + after
-}
-
 const (
 	eventsOperation = "GET /api/v1/events"
 	dropOperation   = "DELETE /api/v1/queue/{id}"

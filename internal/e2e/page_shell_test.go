@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -111,18 +110,6 @@ func startShell(t testing.TB, folder string) *shell {
 	})
 	s.ask("set -emo pipefail; echo ready >&3")
 	return s
-}
-
-// ordinary returns the environment without the variables that configure cbproxy.
-func ordinary(environment []string) []string {
-	return slices.DeleteFunc(withoutTelemetry(environment), func(v string) bool {
-		for _, prefix := range []string{"CBPROXY_", "CIRCUIT_BREAKER_", "REDIS_", "GOFLAGS="} {
-			if strings.HasPrefix(v, prefix) {
-				return true
-			}
-		}
-		return false
-	})
 }
 
 // ask makes the shell run a script that ends by writing a line to file descriptor 3. It returns that line,

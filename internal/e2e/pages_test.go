@@ -9,9 +9,6 @@ import (
 	"testing"
 )
 
-// repository is the root folder of the repository.
-const repository = "../.."
-
 // pages returns the Markdown files that contain instructions for readers.
 func pages(t *testing.T) (names []string) {
 	t.Helper()

@@ -110,3 +110,15 @@ func reviewLog(t testing.TB, whose string, log *logBuffer) {
 		t.Logf("log of %s:\n%s", whose, log)
 	}
 }
+
+// ordinary returns the environment without the variables that configure cbproxy.
+func ordinary(environment []string) []string {
+	return slices.DeleteFunc(withoutTelemetry(environment), func(v string) bool {
+		for _, prefix := range []string{"CBPROXY_", "CIRCUIT_BREAKER_", "REDIS_", "GOFLAGS="} {
+			if strings.HasPrefix(v, prefix) {
+				return true
+			}
+		}
+		return false
+	})
+}

@@ -14,17 +14,6 @@ import (
 	"time"
 )
 
-// dial opens a connection to the data plane, for tests that write raw HTTP.
-func (p *proxyProcess) dial() (net.Conn, *bufio.Reader) {
-	p.t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(p.data, "http://"))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	_ = c.SetDeadline(time.Now().Add(patience))
-	return c, bufio.NewReader(c)
-}
-
 func TestH2CForClientsAndUpstreams(t *testing.T) {
 	t.Parallel()
 	u := startUpstream(t)

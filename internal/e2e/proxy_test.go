@@ -1,20 +1,14 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
-	"time"
 )
-
-const adminToken = "e2e-secret"
 
 // proxyProcess is a running cbproxy.
 type proxyProcess struct {
@@ -119,128 +113,4 @@ func (p *proxyProcess) replace(config string) {
 	if err := os.Rename(whole, p.file); err != nil {
 		p.t.Fatal(err)
 	}
-}
-
-// response is a response whose body has been read.
-type response struct {
-	status int
-	header http.Header
-	body   string
-}
-
-func read(t testing.TB, res *http.Response, err error) response {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response{res.StatusCode, res.Header, string(body)}
-}
-
-func (p *proxyProcess) get(path string) response {
-	p.t.Helper()
-	res, err := http.Get(p.data + path)
-	return read(p.t, res, err)
-}
-
-// state returns the breaker state that the response reports.
-func (r response) state() string { return r.header.Get("X-Circuit-Breaker-State") }
-
-// health holds the fields of the health response that the tests use.
-type health struct {
-	Status   string
-	Total    int `json:"total_services"`
-	Instance string
-	Config   struct {
-		LastError       *string  `json:"last_error"`
-		RestartRequired []string `json:"restart_required"`
-		Hash            string
-	}
-	Redis struct {
-		Configured, Up bool
-		LastError      string `json:"last_error"`
-	}
-	Services map[string]service
-}
-
-type service struct {
-	State       string `json:"circuit_breaker_state"`
-	FailCounter int    `json:"fail_counter"`
-	Since       time.Time
-	RetryAt     *time.Time `json:"retry_at"`
-	Forced      *struct {
-		State, Reason, Scope string
-		Until                *time.Time
-	}
-	Openings      int
-	Cause         string
-	Probing       bool
-	Epoch         uint64
-	Configuration struct {
-		FailMax int `json:"fail_max"`
-		Timeout float64
-	}
-}
-
-func (p *proxyProcess) health() (h health) {
-	p.t.Helper()
-	res, err := http.Get(p.admin + "/api/v1/circuit-breakers/health")
-	if err := json.Unmarshal([]byte(read(p.t, res, err).body), &h); err != nil {
-		p.t.Fatal(err)
-	}
-	return h
-}
-
-// change holds the fields of a history entry that the tests use.
-type change struct {
-	Time                      time.Time
-	From, To, Cause, Instance string
-}
-
-func (p *proxyProcess) history(service string) (changes []change) {
-	p.t.Helper()
-	res, err := http.Get(p.admin + "/api/v1/circuit-breakers/" + service + "/history")
-	if err := json.Unmarshal([]byte(read(p.t, res, err).body), &changes); err != nil {
-		p.t.Fatal(err)
-	}
-	return changes
-}
-
-// metric returns the value of a series, given as in the text format, e.g. a{b="c"}.
-func (p *proxyProcess) metric(series string) float64 {
-	p.t.Helper()
-	for line := range strings.Lines(p.metrics()) {
-		if value, ok := strings.CutPrefix(line, series+" "); ok {
-			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				p.t.Fatal(err)
-			}
-			return v
-		}
-	}
-	p.t.Fatalf("no series %s", series)
-	return 0
-}
-
-func (p *proxyProcess) metrics() string {
-	p.t.Helper()
-	res, err := http.Get(p.admin + "/metrics")
-	return read(p.t, res, err).body
-}
-
-// force posts a force-state body and returns the response.
-func (p *proxyProcess) force(service, body string) response {
-	p.t.Helper()
-	r, err := http.NewRequest(http.MethodPost, p.admin+"/api/v1/circuit-breakers/"+service+"/force-state", strings.NewReader(body))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+adminToken)
-	r.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(r)
-	return read(p.t, res, err)
 }

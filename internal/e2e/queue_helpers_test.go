@@ -5,45 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
-	"testing"
 	"time"
 )
-
-// queueRoute returns the configuration of a service svc that queues requests while its upstream is
-// unavailable.
-func queueRoute(u *upstreamProcess, options string) string {
-	return queueRouteWith(u, "fail_max: 2, recovery_timeout: 0.2", options)
-}
-
-func queueRouteWith(u *upstreamProcess, breaker, options string) string {
-	if options != "" {
-		options = ", " + options
-	}
-	return fmt.Sprintf(`routes: {svc: {prefix: /svc, upstream: %s, timeout: 5, breaker: {%s}}}
-fallbacks: {svc: {when: [open, half_open_limit, connect, timeout, reset, overload], try: [queue, static],
-  queue: {body: {queued: true}, backoff: 0.05, max_backoff: 0.2%s}, static: {status: 503, body: {queued: false}}}}
-`, u.url(), breaker, options)
-}
-
-// send sends a request with a body. fields are header names and values in turn.
-func (p *proxyProcess) send(method, path, body string, fields ...string) response {
-	p.t.Helper()
-	r, err := http.NewRequest(method, p.data+path, strings.NewReader(body))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	for pair := range slices.Chunk(fields, 2) {
-		r.Header.Add(pair[0], pair[1])
-	}
-	res, err := http.DefaultClient.Do(r)
-	return read(p.t, res, err)
-}
-
-func (p *proxyProcess) post(body string, fields ...string) response {
-	p.t.Helper()
-	return p.send(http.MethodPost, "/svc/"+body, body, fields...)
-}
 
 // mustQueue posts bodies and fails the test unless each is queued.
 func (p *proxyProcess) mustQueue(bodies ...string) {
@@ -103,43 +66,4 @@ func (p *proxyProcess) dead(n int) []queuedRequest {
 func (p *proxyProcess) drained() {
 	p.t.Helper()
 	eventually(p.t, "the queue is empty", func() bool { s, _ := p.backlog(); return s.Waiting == 0 })
-}
-
-// operate sends a request to the admin API, with a token unless that is empty.
-func (p *proxyProcess) operate(method, path, token string) response {
-	p.t.Helper()
-	r, err := http.NewRequest(method, p.admin+path, nil)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
-	}
-	res, err := http.DefaultClient.Do(r)
-	return read(p.t, res, err)
-}
-
-// awaitTaken waits until the recorder has accepted exactly the given bodies in that order.
-func (r *recorder) awaitTaken(bodies ...string) {
-	r.t.Helper()
-	eventually(r.t, fmt.Sprintf("%d requests are delivered", len(bodies)), func() bool { return len(r.bodies()) >= len(bodies) })
-	if got := r.bodies(); !slices.Equal(got, bodies) {
-		r.t.Errorf("delivered %q, want %q", got, bodies)
-	}
-}
-
-// numbered returns n words made of prefix and a number.
-func numbered(prefix string, n int) (words []string) {
-	for i := range n {
-		words = append(words, fmt.Sprintf("%s%02d", prefix, i))
-	}
-	return words
-}
-
-// forceTo forces the breaker of svc.
-func forceTo(t testing.TB, p *proxyProcess, state string) {
-	t.Helper()
-	if r := p.force("svc", `{"state":"`+state+`"}`); r.status != http.StatusOK {
-		t.Fatalf("force %s: %+v", state, r)
-	}
 }

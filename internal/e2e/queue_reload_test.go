@@ -10,19 +10,6 @@ import (
 	"time"
 )
 
-// unique returns the accepted bodies without duplicates, in the order of their first delivery, and the
-// number of duplicates.
-func (r *recorder) unique() (bodies []string, more int) {
-	for _, body := range r.bodies() {
-		if slices.Contains(bodies, body) {
-			more++
-			continue
-		}
-		bodies = append(bodies, body)
-	}
-	return bodies, more
-}
-
 func TestReloadsDuringDeliveryLoseNothing(t *testing.T) {
 	t.Parallel()
 	u := newRecorder(t)

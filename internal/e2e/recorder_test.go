@@ -12,6 +12,7 @@ import (
 	"net/http/httputil"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -157,4 +158,34 @@ func ruleFor(file string, request []byte) rule {
 		}
 	}
 	return rule{Status: http.StatusOK}
+}
+
+// unique returns the accepted bodies without duplicates, in the order of their first delivery, and the
+// number of duplicates.
+func (r *recorder) unique() (bodies []string, more int) {
+	for _, body := range r.bodies() {
+		if slices.Contains(bodies, body) {
+			more++
+			continue
+		}
+		bodies = append(bodies, body)
+	}
+	return bodies, more
+}
+
+// awaitTaken waits until the recorder has accepted exactly the given bodies in that order.
+func (r *recorder) awaitTaken(bodies ...string) {
+	r.t.Helper()
+	eventually(r.t, fmt.Sprintf("%d requests are delivered", len(bodies)), func() bool { return len(r.bodies()) >= len(bodies) })
+	if got := r.bodies(); !slices.Equal(got, bodies) {
+		r.t.Errorf("delivered %q, want %q", got, bodies)
+	}
+}
+
+// numbered returns n words made of prefix and a number.
+func numbered(prefix string, n int) (words []string) {
+	for i := range n {
+		words = append(words, fmt.Sprintf("%s%02d", prefix, i))
+	}
+	return words
 }

@@ -13,10 +13,6 @@ import (
 	"time"
 )
 
-func oneRoute(u *upstreamProcess, timeout int) string {
-	return fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, timeout: %d, breaker: {fail_max: 3, recovery_timeout: 60}}}\n", u.url(), timeout)
-}
-
 func timeoutOf(p *proxyProcess) float64 { return p.health().Services["svc"].Configuration.Timeout }
 
 func TestEveryKindOfConfigEditIsApplied(t *testing.T) {

@@ -11,18 +11,6 @@ import (
 	"time"
 )
 
-const deadUpstream = `routes: {svc: {prefix: /svc, upstream: "http://127.0.0.1:1", breaker: {fail_max: 2, recovery_timeout: 60}}}` + "\n"
-
-// open opens the breaker of svc by failures and waits until the history is on disk, which is written after
-// the state.
-func (p *proxyProcess) open() service {
-	p.t.Helper()
-	before := len(p.history("svc"))
-	eventually(p.t, "it opens", func() bool { return p.get("/svc").state() == "open" })
-	eventually(p.t, "that is kept", func() bool { return len(p.history("svc")) > before })
-	return p.health().Services["svc"]
-}
-
 // sameOpening fails the test unless both services have the same opening.
 func sameOpening(t *testing.T, before, after service) {
 	t.Helper()

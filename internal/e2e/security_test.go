@@ -17,7 +17,7 @@ func TestSecurityPageNamesRealTests(t *testing.T) {
 	t.Parallel()
 	there := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
-	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir(repository, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -43,10 +43,7 @@ func TestSecurityPageNamesRealTests(t *testing.T) {
 
 func securityPage(t *testing.T) string {
 	t.Helper()
-	content, err := os.ReadFile("../../SECURITY.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	content := contentOf(t, filepath.Join(repository, "SECURITY.md"))
 	return string(content)
 }
 

@@ -118,24 +118,6 @@ func (s *soak) checkInvariants() {
 	s.ledger.check(s)
 }
 
-// series returns every metric, as it stands in the text format.
-func (p *proxyProcess) series() map[string]float64 {
-	p.t.Helper()
-	return seriesIn(p.metrics())
-}
-
-func seriesIn(text string) map[string]float64 {
-	all := map[string]float64{}
-	for line := range strings.Lines(text) {
-		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
-			if v, err := strconv.ParseFloat(strings.TrimSpace(line[i:]), 64); err == nil {
-				all[line[:i]] = v
-			}
-		}
-	}
-	return all
-}
-
 // checkState checks that health, metrics, events and history agree.
 func (s *soak) checkState(p *soakProxy, m map[string]float64) {
 	h := p.health()

@@ -18,10 +18,7 @@ func TestSystemdUnitIsValidAndConfined(t *testing.T) {
 	if err != nil {
 		skipUnlessCI(t, "systemd-analyze", err)
 	}
-	content, err := os.ReadFile("../../deploy/cbproxy.service")
-	if err != nil {
-		t.Fatal(err)
-	}
+	content := contentOf(t, filepath.Join(repository, "deploy/cbproxy.service"))
 	unit := filepath.Join(t.TempDir(), "cbproxy.service")
 	text := strings.ReplaceAll(string(content), "/usr/local/bin/cbproxy", binary) // verify looks for what is to be started
 	if err := os.WriteFile(unit, []byte(text), 0o600); err != nil {
@@ -45,10 +42,7 @@ func TestSystemdUnitIsValidAndConfined(t *testing.T) {
 // ready, and as failed immediately if the proxy exits.
 func TestSystemdUnitIsStartedWhenTheProxyIsReady(t *testing.T) {
 	t.Parallel()
-	content, err := os.ReadFile("../../deploy/cbproxy.service")
-	if err != nil {
-		t.Fatal(err)
-	}
+	content := contentOf(t, filepath.Join(repository, "deploy/cbproxy.service"))
 	_, script, _ := strings.Cut(string(content), "\nExecStartPost=/bin/sh -c '")
 	script, _, ok := strings.Cut(script, "'\n")
 	if !ok {
@@ -81,10 +75,7 @@ func TestSystemdUnitIsStartedWhenTheProxyIsReady(t *testing.T) {
 // both in the unit and for the check command.
 func TestSystemdUnitPassesTokenToProxy(t *testing.T) {
 	t.Parallel()
-	content, err := os.ReadFile("../../deploy/cbproxy.service")
-	if err != nil {
-		t.Fatal(err)
-	}
+	content := contentOf(t, filepath.Join(repository, "deploy/cbproxy.service"))
 	_, line, _ := strings.Cut(string(content), "\n#   admin: ")
 	line, _, ok := strings.Cut(line, " #")
 	if !ok {

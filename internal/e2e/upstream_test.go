@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -9,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -158,20 +156,4 @@ func freeAddress(t testing.TB) string {
 	}
 	t.Fatal("no port is free")
 	return ""
-}
-
-// readHead reads a response's status line and header section.
-func readHead(t testing.TB, r *bufio.Reader) string {
-	t.Helper()
-	var head strings.Builder
-	for {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			t.Fatalf("after %q: %v", head.String(), err)
-		}
-		head.WriteString(line)
-		if line == "\r\n" {
-			return head.String()
-		}
-	}
 }

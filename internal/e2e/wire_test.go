@@ -107,28 +107,3 @@ func say(answer string, keep bool) func(net.Conn, *http.Request, *bufio.Reader) 
 		return err == nil && keep
 	}
 }
-
-// ask sends raw bytes on a new connection and returns the response.
-func (p *proxyProcess) ask(raw string) response {
-	p.t.Helper()
-	c, r := p.dial()
-	defer c.Close()
-	_, _ = io.WriteString(c, raw)
-	res, err := http.ReadResponse(r, nil)
-	return read(p.t, res, err)
-}
-
-// requests returns the counts of a service's requests, by status.
-func (p *proxyProcess) requests(service string) map[string]float64 {
-	p.t.Helper()
-	counts := map[string]float64{}
-	for _, status := range []string{"success", "failure", "rejected", "cancelled"} {
-		counts[status] = p.metric(`enhanced_circuit_breaker_requests_total{service="` + service + `",status="` + status + `"}`)
-	}
-	return counts
-}
-
-func (p *proxyProcess) failures(service, errorType string) float64 {
-	p.t.Helper()
-	return p.metric(`enhanced_circuit_breaker_failures_total{error_type="` + errorType + `",service="` + service + `"}`)
-}
