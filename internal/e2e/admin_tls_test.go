@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"cbproxy/internal/certtest"
+	"cbproxy/internal/e2e/harness"
 )
 
 func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
@@ -23,18 +24,18 @@ func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
 		certtest.Write(t, folder, "tls.key", key)
 	}
 	rotate("first")
-	u := startUpstream(t)
-	config := "routes: {svc: {prefix: /svc, upstream: " + u.url() + "}}\n"
-	p := startProxy(t, options{config: config})
-	p.kill()
-	p.adminKeys("tls: {cert_file: " + certFile + ", key_file: " + keyFile + "}")
-	p.write(config)
-	p.launch()
+	u := harness.StartUpstream(t)
+	config := "routes: {svc: {prefix: /svc, upstream: " + u.URL() + "}}\n"
+	p := harness.StartProxy(t, harness.Options{Config: config})
+	p.Kill()
+	p.AddAdminKeys("tls: {cert_file: " + certFile + ", key_file: " + keyFile + "}")
+	p.WriteConfig(config)
+	p.Launch()
 
 	// ask tells which certificate an answer came under, "" if none came.
 	ask := func() (name, protocol string) {
 		transport := &http.Transport{DisableKeepAlives: true, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-		res, err := (&http.Client{Transport: transport, Timeout: patience}).Get(strings.Replace(p.admin, "http:", "https:", 1) + "/api/v1/circuit-breakers/health")
+		res, err := (&http.Client{Transport: transport, Timeout: harness.EventTimeout}).Get(strings.Replace(p.AdminURL, "http:", "https:", 1) + "/api/v1/circuit-breakers/health")
 		if err != nil {
 			return "", ""
 		}
@@ -44,21 +45,21 @@ func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
 		}
 		return res.TLS.PeerCertificates[0].Subject.CommonName, res.Proto
 	}
-	eventually(t, "it answers over TLS", func() bool { name, _ := ask(); return name == "first" })
+	harness.Eventually(t, "it answers over TLS", func() bool { name, _ := ask(); return name == "first" })
 	if _, protocol := ask(); protocol != "HTTP/2.0" {
 		t.Errorf("it speaks %s", protocol)
 	}
-	if r, err := http.Get(p.admin + "/api/v1/config"); err == nil && r.StatusCode != 400 {
+	if r, err := http.Get(p.AdminURL + "/api/v1/config"); err == nil && r.StatusCode != 400 {
 		t.Errorf("without TLS: status %d", r.StatusCode)
 	}
-	secured := strings.Replace(p.admin, "http:", "https:", 1)
-	if out, err := exec.Command(binary, "healthcheck", "--admin", secured).CombinedOutput(); err != nil {
+	secured := strings.Replace(p.AdminURL, "http:", "https:", 1)
+	if out, err := exec.Command(harness.Binary, "healthcheck", "--admin", secured).CombinedOutput(); err != nil {
 		t.Errorf("healthcheck: %v: %s", err, out)
 	}
-	if out, err := exec.Command(binary, "status", "--admin", secured, "--ca-file", certtest.Write(t, folder, "ca.crt", authority.PEM)).CombinedOutput(); err != nil || !strings.Contains(string(out), "svc") {
+	if out, err := exec.Command(harness.Binary, "status", "--admin", secured, "--ca-file", certtest.Write(t, folder, "ca.crt", authority.PEM)).CombinedOutput(); err != nil || !strings.Contains(string(out), "svc") {
 		t.Errorf("status: %v: %s", err, out)
 	}
-	if out, err := exec.Command(binary, "status", "--admin", secured).CombinedOutput(); err == nil || !strings.Contains(string(out), "certificate") {
+	if out, err := exec.Command(harness.Binary, "status", "--admin", secured).CombinedOutput(); err == nil || !strings.Contains(string(out), "certificate") {
 		t.Errorf("status without the authority: %v: %s", err, out)
 	}
 	rotate("second")
@@ -68,11 +69,11 @@ func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
 	if err := os.WriteFile(keyFile, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if name, _ := ask(); name != "second" || !strings.Contains(p.log.String(), "keeping the previous certificates") {
+	if name, _ := ask(); name != "second" || !strings.Contains(p.Log.String(), "keeping the previous certificates") {
 		t.Errorf("with a broken key: %q", name)
 	}
-	p.signal(syscall.SIGINT)
-	if status := p.wait(); status != 0 {
+	p.Signal(syscall.SIGINT)
+	if status := p.Wait(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 }
@@ -81,25 +82,25 @@ func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
 // without the token.
 func TestAdminPlaneKnowsItsNamesAndTellsWhatIsDone(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	config := "routes: {svc: {prefix: /svc, upstream: " + u.url() + "}}\n"
-	p := startProxy(t, options{config: config})
+	u := harness.StartUpstream(t)
+	config := "routes: {svc: {prefix: /svc, upstream: " + u.URL() + "}}\n"
+	p := harness.StartProxy(t, harness.Options{Config: config})
 	byName := func() int {
-		return callAdmin(p, "GET /api/v1/config", "", "", func(r *http.Request) { r.Host = "ops.example.com" }).status
+		return callAdmin(p, "GET /api/v1/config", "", "", func(r *http.Request) { r.Host = "ops.example.com" }).Status
 	}
 	if got := byName(); got != 403 {
 		t.Errorf("by a name that anybody may have: status %d", got)
 	}
-	p.adminKeys("hosts: [ops.example.com]")
-	p.replace(config)
-	eventually(t, "the name is known", func() bool { return byName() == 200 })
-	p.force("svc", `{"state":"open","reason":"a\nb"}`)
+	p.AddAdminKeys("hosts: [ops.example.com]")
+	p.ReplaceConfig(config)
+	harness.Eventually(t, "the name is known", func() bool { return byName() == 200 })
+	p.Force("svc", `{"state":"open","reason":"a\nb"}`)
 	callAdmin(p, reloadOperation, "", "", withField("Authorization", "Bearer hunter2"))
-	eventually(t, "both are in the log", func() bool {
-		log := p.log.String()
+	harness.Eventually(t, "both are in the log", func() bool {
+		log := p.Log.String()
 		return strings.Contains(log, `"action":"force-state","remote":"127.0.0.1:`) && strings.Contains(log, `"action":"refused"`)
 	})
-	if log := p.log.String(); strings.Contains(log, "hunter2") || strings.Contains(log, adminToken) {
+	if log := p.Log.String(); strings.Contains(log, "hunter2") || strings.Contains(log, harness.AdminToken) {
 		t.Errorf("a token is in the log:\n%s", log)
 	}
 }

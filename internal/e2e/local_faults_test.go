@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cbproxy/internal/e2e/harness"
 )
 
 // ways are the two servers and transports that a proxy may have.
@@ -32,8 +34,8 @@ func TestNoDescriptorsAreNoFailureOfTheUpstream(t *testing.T) {
 		for _, host := range []string{"127.0.0.1", "localhost"} {
 			t.Run(way+" "+host, func(t *testing.T) {
 				t.Parallel()
-				p := startProxy(t, options{config: config + `routes: {svc: {prefix: /svc, upstream: "http://` + host + ":" + port + `", breaker: {fail_max: 2}}}` + "\n"})
-				client, err := net.Dial("tcp", strings.TrimPrefix(p.data, "http://"))
+				p := harness.StartProxy(t, harness.Options{Config: config + `routes: {svc: {prefix: /svc, upstream: "http://` + host + ":" + port + `", breaker: {fail_max: 2}}}` + "\n"})
+				client, err := net.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -52,7 +54,7 @@ func TestNoDescriptorsAreNoFailureOfTheUpstream(t *testing.T) {
 					t.Fatalf("status %d", res.StatusCode)
 				}
 				var before unix.Rlimit
-				pid := p.command.Process.Pid
+				pid := p.Cmd.Process.Pid
 				if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: 4096}, &before); err != nil {
 					t.Fatal(err)
 				}
@@ -69,10 +71,10 @@ func TestNoDescriptorsAreNoFailureOfTheUpstream(t *testing.T) {
 				if res := ask(); res.StatusCode != 200 {
 					t.Errorf("with descriptors: status %d", res.StatusCode)
 				}
-				if s := p.health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
+				if s := p.Health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
 					t.Errorf("%+v", s)
 				}
-				if n := p.metric(`cbproxy_local_errors_total{kind="descriptors"}`); n != 5 {
+				if n := p.Metric(`cbproxy_local_errors_total{kind="descriptors"}`); n != 5 {
 					t.Errorf("%v local errors are counted", n)
 				}
 			})
@@ -99,32 +101,32 @@ func TestPauseOfTheProcessIsNoFailureOfTheUpstream(t *testing.T) {
 					}
 				}))
 				defer upstream.Close()
-				p := startProxy(t, options{config: config + `routes: {svc: {prefix: /svc, timeout: 2s, upstream: "` + upstream.URL + `", breaker: {fail_max: 1}}}` + "\n"})
-				got := make(chan response, requests)
+				p := harness.StartProxy(t, harness.Options{Config: config + `routes: {svc: {prefix: /svc, timeout: 2s, upstream: "` + upstream.URL + `", breaker: {fail_max: 1}}}` + "\n"})
+				got := make(chan harness.Response, requests)
 				for range requests {
-					go func() { got <- p.get("/svc") }()
+					go func() { got <- p.Get("/svc") }()
 				}
 				for range requests {
 					<-arrived
 				}
-				p.signal(syscall.SIGSTOP)
+				p.Signal(syscall.SIGSTOP)
 				if answers {
 					close(resume)
 				}
 				<-time.After(4 * time.Second) // what it is stopped for is over meanwhile
-				p.signal(syscall.SIGCONT)
+				p.Signal(syscall.SIGCONT)
 				for range requests {
 					switch r := <-got; {
-					case answers && (r.status != 200 || r.body != "fine"):
+					case answers && (r.Status != 200 || r.Body != "fine"):
 						t.Errorf("%+v", r)
-					case !answers && (r.status != 503 || r.state() != "closed"):
+					case !answers && (r.Status != 503 || r.BreakerState() != "closed"):
 						t.Errorf("%+v", r)
 					}
 				}
-				if s := p.health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
+				if s := p.Health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
 					t.Errorf("%+v", s)
 				}
-				if n := p.metric(`cbproxy_local_errors_total{kind="pause"}`); n != map[bool]float64{true: 0, false: requests}[answers] {
+				if n := p.Metric(`cbproxy_local_errors_total{kind="pause"}`); n != map[bool]float64{true: 0, false: requests}[answers] {
 					t.Errorf("%v pauses are counted", n)
 				}
 			})

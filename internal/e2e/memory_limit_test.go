@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"cbproxy/internal/e2e/harness"
 )
 
 // memoryGroup makes a cgroup with a memory limit below the test's own, and returns its folder.
@@ -47,18 +49,18 @@ func TestMemoryLimitIsThatOfTheCgroup(t *testing.T) {
 	group := memoryGroup(t, limit)
 	for told, want := range map[string]float64{"": limit / 10 * 9, "100MiB": 100 << 20} {
 		t.Run("GOMEMLIMIT="+told, func(t *testing.T) {
-			data, admin := freeAddress(t), freeAddress(t)
+			data, admin := harness.FreeAddress(t), harness.FreeAddress(t)
 			file := filepath.Join(t.TempDir(), "config.yaml")
 			config := fmt.Sprintf("listen: %s\nadmin: {listen: %s}\ndata_dir: ''\nroutes: {rag_service: {upstream: 'http://127.0.0.1:9'}}\n", data, admin)
 			if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			command := exec.Command("sh", "-c", `echo $$ >"$1/cgroup.procs" && exec "$2" run --config "$3"`, "sh", group, binary, file)
-			command.Env = ordinary(os.Environ())
+			command := exec.Command("sh", "-c", `echo $$ >"$1/cgroup.procs" && exec "$2" run --config "$3"`, "sh", group, harness.Binary, file)
+			command.Env = harness.WithoutConfiguration(os.Environ())
 			if told != "" {
 				command.Env = append(command.Env, "GOMEMLIMIT="+told)
 			}
-			log := new(logBuffer)
+			log := new(harness.LogBuffer)
 			command.Stderr = log
 			if err := command.Start(); err != nil {
 				t.Fatal(err)
@@ -68,12 +70,12 @@ func TestMemoryLimitIsThatOfTheCgroup(t *testing.T) {
 				_ = command.Wait()
 			}()
 			var got float64
-			eventually(t, "metrics are there", func() bool {
+			harness.Eventually(t, "metrics are there", func() bool {
 				res, err := http.Get("http://" + admin + "/metrics")
 				if err != nil {
 					return false
 				}
-				got = seriesIn(read(t, res, err).body)["go_gc_gomemlimit_bytes"]
+				got = harness.ParseSeries(harness.ReadResponse(t, res, err).Body)["go_gc_gomemlimit_bytes"]
 				return true
 			})
 			if got < want-10 || got > want+10 {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+
+	"cbproxy/internal/e2e/harness"
 )
 
 // stage is what a service's callers may count on.
@@ -28,7 +30,7 @@ type migrating struct {
 	t        testing.TB
 	name     string
 	through  string // its URL at the proxy
-	upstream *upstreamProcess
+	upstream *harness.Upstream
 	callers  []*migrant
 
 	mu      sync.Mutex
@@ -55,12 +57,12 @@ func (m *migrating) die() {
 	m.mu.Lock()
 	m.outages = append(m.outages, outage{begin: time.Now()}) // first, so that no failure is older than it
 	m.mu.Unlock()
-	m.upstream.kill()
+	m.upstream.Kill()
 }
 
 func (m *migrating) comeBack() {
 	m.t.Helper()
-	m.upstream.start()
+	m.upstream.Start()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.outages[len(m.outages)-1].end = time.Now()
@@ -83,8 +85,8 @@ type migrant struct {
 	service *migrating
 	client  *http.Client
 	url     atomic.Pointer[string]
-	own     atomic.Pointer[gobreaker.CircuitBreaker[response]] // nil: it has none any more
-	opened  atomic.Int64                                       // how often its own breaker did
+	own     atomic.Pointer[gobreaker.CircuitBreaker[harness.Response]] // nil: it has none any more
+	opened  atomic.Int64                                               // how often its own breaker did
 
 	calls, answered, stoodIn, refused atomic.Int64
 }
@@ -92,10 +94,10 @@ type migrant struct {
 var errMigrantFailed = errors.New("the answer is an error")
 
 func newMigrant(m *migrating) *migrant {
-	c := &migrant{service: m, client: &http.Client{Transport: &http.Transport{}, Timeout: patience}}
-	direct := m.upstream.url()
+	c := &migrant{service: m, client: &http.Client{Transport: &http.Transport{}, Timeout: harness.EventTimeout}}
+	direct := m.upstream.URL()
 	c.url.Store(&direct)
-	c.own.Store(gobreaker.NewCircuitBreaker[response](gobreaker.Settings{
+	c.own.Store(gobreaker.NewCircuitBreaker[harness.Response](gobreaker.Settings{
 		Timeout:     50 * time.Millisecond, // so that it tries again all the time
 		ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= 3 },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
@@ -129,16 +131,16 @@ func (c *migrant) work(over <-chan struct{}) {
 }
 
 // call asks once, through the caller's own breaker if it has one.
-func (c *migrant) call(url string) (response, error) {
-	ask := func() (response, error) {
+func (c *migrant) call(url string) (harness.Response, error) {
+	ask := func() (harness.Response, error) {
 		res, err := c.client.Get(url)
 		if err != nil {
-			return response{}, err
+			return harness.Response{}, err
 		}
 		defer func() { _ = res.Body.Close() }()
 		body, err := io.ReadAll(res.Body)
-		r := response{res.StatusCode, res.Header, string(body)}
-		if err == nil && r.status >= 500 {
+		r := harness.Response{Status: res.StatusCode, Header: res.Header, Body: string(body)}
+		if err == nil && r.Status >= 500 {
 			err = errMigrantFailed
 		}
 		return r, err
@@ -150,8 +152,8 @@ func (c *migrant) call(url string) (response, error) {
 }
 
 // judge fails the test if the caller got anything that it would not have got before.
-func (c *migrant) judge(s stage, through bool, begin time.Time, r response, err error) {
-	t, fallback := c.service.t, r.header.Get("X-Fallback")
+func (c *migrant) judge(s stage, through bool, begin time.Time, r harness.Response, err error) {
+	t, fallback := c.service.t, r.Header.Get("X-Fallback")
 	switch {
 	case errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests):
 		c.refused.Add(1)
@@ -167,7 +169,7 @@ func (c *migrant) judge(s stage, through bool, begin time.Time, r response, err 
 		t.Errorf("%s: a fallback answers in shadow: %+v", c.service.name, r)
 	case fallback != "":
 		c.stoodIn.Add(1)
-	case r.status != http.StatusOK || r.body != "done":
+	case r.Status != http.StatusOK || r.Body != "done":
 		t.Errorf("%s: %+v", c.service.name, r)
 	default:
 		c.answered.Add(1)
@@ -177,7 +179,7 @@ func (c *migrant) judge(s stage, through bool, begin time.Time, r response, err 
 // migration is two services' way through the four phases, with callers that never pause.
 type migration struct {
 	t        *testing.T
-	p        *proxyProcess
+	p        *harness.Proxy
 	rag, vms *migrating
 	callers  []*migrant
 	recovery string          // seconds for which cbproxy's breakers are open
@@ -194,7 +196,7 @@ func (m *migration) config() string {
 			mode = "enforce"
 		}
 		fmt.Fprintf(&b, "  %s: {upstream: %s, fallback_enabled: %t, breaker: {mode: %s, fail_max: 3, recovery_timeout: %s}}\n",
-			s.name, s.upstream.url(), m.enforced[s.name], mode, m.recovery)
+			s.name, s.upstream.URL(), m.enforced[s.name], mode, m.recovery)
 	}
 	return b.String()
 }
@@ -202,10 +204,10 @@ func (m *migration) config() string {
 func startMigration(t *testing.T) *migration {
 	t.Helper()
 	m := &migration{t: t, recovery: "60", enforced: map[string]bool{}}
-	m.rag = &migrating{t: t, name: "rag_service", upstream: startUpstream(t)}
-	m.vms = &migrating{t: t, name: "vms_service", upstream: startUpstream(t)}
-	m.p = startProxy(t, options{config: m.config()})
-	m.rag.through, m.vms.through = m.p.data+"/rag", m.p.data+"/vms"
+	m.rag = &migrating{t: t, name: "rag_service", upstream: harness.StartUpstream(t)}
+	m.vms = &migrating{t: t, name: "vms_service", upstream: harness.StartUpstream(t)}
+	m.p = harness.StartProxy(t, harness.Options{Config: m.config()})
+	m.rag.through, m.vms.through = m.p.URL+"/rag", m.p.URL+"/vms"
 	over, working := make(chan struct{}), new(sync.WaitGroup)
 	t.Cleanup(func() {
 		close(over)
@@ -227,7 +229,7 @@ func grows(t *testing.T, what string, callers []*migrant, number func(*migrant) 
 	t.Helper()
 	for _, c := range callers {
 		before := number(c)
-		eventually(t, c.service.name+": more "+what, func() bool { return number(c) >= before+10 })
+		harness.Eventually(t, c.service.name+": more "+what, func() bool { return number(c) >= before+10 })
 	}
 }
 
@@ -241,9 +243,9 @@ func (m *migration) enforce(s *migrating, on bool) {
 	m.t.Helper()
 	s.move(moving)
 	m.enforced[s.name] = on
-	m.p.replace(m.config())
-	eventually(m.t, fmt.Sprintf("the edit of %s is in force", s.name), func() bool {
-		return m.p.metric(fmt.Sprintf("cbproxy_enforced{service=%q}", s.name)) == map[bool]float64{true: 1}[on]
+	m.p.ReplaceConfig(m.config())
+	harness.Eventually(m.t, fmt.Sprintf("the edit of %s is in force", s.name), func() bool {
+		return m.p.Metric(fmt.Sprintf("cbproxy_enforced{service=%q}", s.name)) == map[bool]float64{true: 1}[on]
 	})
 	if !on {
 		grows(m.t, "calls", s.callers, calls) // none from before it is under way any more
@@ -276,15 +278,15 @@ func TestMigrationFailsNoRequest(t *testing.T) {
 		s.die()
 		grows(t, "refusals by the old breaker", s.callers, refused)
 		series := fmt.Sprintf(`cbproxy_state_changes_total{service=%q,to="open"}`, s.name)
-		eventually(t, "cbproxy's has opened as well", func() bool { return m.p.metric(series) > 0 })
+		harness.Eventually(t, "cbproxy's has opened as well", func() bool { return m.p.Metric(series) > 0 })
 		s.comeBack()
 		grows(t, "answers, past an open shadow", s.callers, answered)
-		if n := m.p.metric(fmt.Sprintf(`cbproxy_shadow_rejections_total{reason="open",service=%q}`, s.name)); n < 10 {
+		if n := m.p.Metric(fmt.Sprintf(`cbproxy_shadow_rejections_total{reason="open",service=%q}`, s.name)); n < 10 {
 			t.Errorf("%s: %v would have been refused", s.name, n)
 		}
 	}
 	m.recovery = "0.1"
-	m.p.replace(m.config())
+	m.p.ReplaceConfig(m.config())
 
 	// One is enforced, the other one not.
 	m.enforce(m.rag, true)

@@ -6,34 +6,36 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"cbproxy/internal/e2e/harness"
 )
 
 // The way into production: a shadow tells what it would have done, an edit makes it do it.
 func TestShadowBecomesEnforcedByAnEdit(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
+	u := harness.StartUpstream(t)
 	config := func(mode string) string {
-		return fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, breaker: {mode: %s, fail_max: 2, recovery_timeout: 60}}}\n", u.url(), mode)
+		return fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, breaker: {mode: %s, fail_max: 2, recovery_timeout: 60}}}\n", u.URL(), mode)
 	}
-	p := startProxy(t, options{config: config("shadow")})
-	u.kill()
+	p := harness.StartProxy(t, harness.Options{Config: config("shadow")})
+	u.Kill()
 	for n := range 5 {
-		r := p.get("/svc")
+		r := p.Get("/svc")
 		want := "closed"
 		if n >= 2 {
 			want = "open"
 		}
-		if r.status != 502 || r.state() != want {
+		if r.Status != 502 || r.BreakerState() != want {
 			t.Fatalf("request %d: %+v", n, r)
 		}
 	}
 	const shadowed = `cbproxy_shadow_rejections_total{reason="open",service="svc"}`
-	eventually(t, "three would have been rejected", func() bool { return p.metric(shadowed) == 3 })
-	if v := p.metric(`enhanced_circuit_breaker_state{service="svc"}`); v != 1 {
+	harness.Eventually(t, "three would have been rejected", func() bool { return p.Metric(shadowed) == 3 })
+	if v := p.Metric(`enhanced_circuit_breaker_state{service="svc"}`); v != 1 {
 		t.Errorf("state metric %v", v)
 	}
 	const enforced = `cbproxy_enforced{service="svc"}`
-	if v := p.metric(enforced); v != 0 {
+	if v := p.Metric(enforced); v != 0 {
 		t.Errorf("a shadow is told as enforced: %v", v)
 	}
 	var shown struct {
@@ -41,23 +43,23 @@ func TestShadowBecomesEnforcedByAnEdit(t *testing.T) {
 		State string `json:"circuit_breaker_state"`
 		Count int    `json:"shadow_rejections"`
 	}
-	res, err := http.Get(p.admin + "/api/v1/circuit-breakers/svc")
-	if err := json.Unmarshal([]byte(read(t, res, err).body), &shown); err != nil || shown.Mode != "shadow" || shown.State != "open" || shown.Count != 3 {
+	res, err := http.Get(p.AdminURL + "/api/v1/circuit-breakers/svc")
+	if err := json.Unmarshal([]byte(harness.ReadResponse(t, res, err).Body), &shown); err != nil || shown.Mode != "shadow" || shown.State != "open" || shown.Count != 3 {
 		t.Errorf("health shows %+v, %v", shown, err)
 	}
-	u.start()
-	if r := p.get("/svc"); r.status != 200 || r.state() != "open" {
+	u.Start()
+	if r := p.Get("/svc"); r.Status != 200 || r.BreakerState() != "open" {
 		t.Errorf("a shadow blocked a request: %+v", r)
 	}
-	since := p.health().Services["svc"].Since
-	p.write(config("enforce"))
-	eventually(t, "the open breaker is enforced", func() bool { return p.get("/svc").status == 503 })
-	if v := p.metric(enforced); v != 1 {
+	since := p.Health().Services["svc"].Since
+	p.WriteConfig(config("enforce"))
+	harness.Eventually(t, "the open breaker is enforced", func() bool { return p.Get("/svc").Status == 503 })
+	if v := p.Metric(enforced); v != 1 {
 		t.Errorf("it is told as not enforced: %v", v)
 	}
-	p.write(config("off"))
-	eventually(t, "a breaker that is off lets pass", func() bool { return p.get("/svc").status == 200 })
-	if s := p.health().Services["svc"]; s.State != "open" || !s.Since.Equal(since) {
+	p.WriteConfig(config("off"))
+	harness.Eventually(t, "a breaker that is off lets pass", func() bool { return p.Get("/svc").Status == 200 })
+	if s := p.Health().Services["svc"]; s.State != "open" || !s.Since.Equal(since) {
 		t.Errorf("the edits changed the state: %+v, was open since %v", s, since)
 	}
 }
@@ -65,32 +67,32 @@ func TestShadowBecomesEnforcedByAnEdit(t *testing.T) {
 // Recovery costs no client's request where the upstream has a path for it.
 func TestProbedUpstreamDiesAndComesBack(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, breaker: {fail_max: 1, recovery_timeout: 0.2,"+
-		" recovery_backoff: {multiplier: 2, max: 1s}, probe: {path: /hints, interval: 50ms, timeout: 1s}}}}\n", u.url())})
-	u.kill()
-	p.get("/svc")
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, breaker: {fail_max: 1, recovery_timeout: 0.2,"+
+		" recovery_backoff: {multiplier: 2, max: 1s}, probe: {path: /hints, interval: 50ms, timeout: 1s}}}}\n", u.URL())})
+	u.Kill()
+	p.Get("/svc")
 	const failed = `cbproxy_probes_total{result="failure",service="svc"}`
-	eventually(t, "probes fail while the upstream is dead", func() bool {
-		if r := p.get("/svc"); r.status != 503 {
+	harness.Eventually(t, "probes fail while the upstream is dead", func() bool {
+		if r := p.Get("/svc"); r.Status != 503 {
 			t.Fatalf("a client's request was sent to a dead upstream: %+v", r)
 		}
-		return p.metric(failed) >= 2
+		return p.Metric(failed) >= 2
 	})
-	u.start()
-	eventually(t, "a probe closes the breaker", func() bool { return p.health().Services["svc"].State == "closed" })
-	if r := p.get("/svc/requests"); r.body != "0" {
-		t.Errorf("%s of the clients' requests went to test the upstream", r.body)
+	u.Start()
+	harness.Eventually(t, "a probe closes the breaker", func() bool { return p.Health().Services["svc"].State == "closed" })
+	if r := p.Get("/svc/requests"); r.Body != "0" {
+		t.Errorf("%s of the clients' requests went to test the upstream", r.Body)
 	}
 }
 
 // A flaky upstream is hidden from the caller, and every attempt is seen by the breaker.
 func TestRetriesAreCounted(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, retry: {attempts: 3, backoff: 1ms}, breaker: {fail_max: 9}}}\n", u.url())})
-	u.kill()
-	if r := p.get("/svc"); r.status != 502 {
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, retry: {attempts: 3, backoff: 1ms}, breaker: {fail_max: 9}}}\n", u.URL())})
+	u.Kill()
+	if r := p.Get("/svc"); r.Status != 502 {
 		t.Errorf("%+v", r)
 	}
 	for series, want := range map[string]float64{
@@ -104,12 +106,12 @@ func TestRetriesAreCounted(t *testing.T) {
 		`cbproxy_requests_shed_total{limit="route",service="svc"}`:                      0,
 		`enhanced_circuit_breaker_failures_total{error_type="truncated",service="svc"}`: 0,
 	} {
-		eventually(t, fmt.Sprintf("%s is %v", series, want), func() bool { return p.metric(series) == want })
+		harness.Eventually(t, fmt.Sprintf("%s is %v", series, want), func() bool { return p.Metric(series) == want })
 	}
-	if s := p.health().Services["svc"]; s.FailCounter != 4 || s.State != "closed" {
+	if s := p.Health().Services["svc"]; s.FailCounter != 4 || s.State != "closed" {
 		t.Errorf("%+v", s)
 	}
-	if !strings.Contains(p.log.String(), "upstream failed") {
+	if !strings.Contains(p.Log.String(), "upstream failed") {
 		t.Error("the failure is not in the log")
 	}
 }

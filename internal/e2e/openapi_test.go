@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
+
+	"cbproxy/internal/e2e/harness"
 )
 
 // description is the OpenAPI document of the admin API, with a record of the responses that tests have
@@ -46,11 +48,11 @@ type documented struct {
 	Events  map[string]json.RawMessage `json:"x-events"`
 }
 
-func describe(p *proxyProcess) *description {
-	p.t.Helper()
-	d := &description{t: p.t, operations: map[string]operation{}, seen: map[string]bool{}, schemas: map[string]*jsonschema.Resolved{}}
-	if err := json.Unmarshal([]byte(p.operate("GET", "/api/v1/openapi.json", "").body), d); err != nil {
-		p.t.Fatal(err)
+func describe(p *harness.Proxy) *description {
+	p.T.Helper()
+	d := &description{t: p.T, operations: map[string]operation{}, seen: map[string]bool{}, schemas: map[string]*jsonschema.Resolved{}}
+	if err := json.Unmarshal([]byte(p.AdminRequest("GET", "/api/v1/openapi.json", "").Body), d); err != nil {
+		p.T.Fatal(err)
 	}
 	for path, item := range d.Paths {
 		for method, text := range item {
@@ -59,7 +61,7 @@ func describe(p *proxyProcess) *description {
 			}
 			var o operation
 			if err := json.Unmarshal(text, &o); err != nil {
-				p.t.Fatalf("%s %s: %v", method, path, err)
+				p.T.Fatalf("%s %s: %v", method, path, err)
 			}
 			for status, r := range o.Responses {
 				if name, ok := strings.CutPrefix(r.Ref, "#/components/responses/"); ok {
@@ -109,59 +111,59 @@ func (d *description) resolve(schema json.RawMessage) (*jsonschema.Resolved, err
 }
 
 // expect checks the response to an operation. The document must describe a response with this status.
-func (d *description) expect(name string, status int, r response) {
+func (d *description) expect(name string, status int, r harness.Response) {
 	d.t.Helper()
 	what := fmt.Sprint(name, " ", status)
 	answer, ok := d.operations[name].Responses[fmt.Sprint(status)]
-	if !ok || r.status != status {
-		d.t.Errorf("%s: status %d, documented: %v: %s", what, r.status, ok, r.body)
+	if !ok || r.Status != status {
+		d.t.Errorf("%s: status %d, documented: %v: %s", what, r.Status, ok, r.Body)
 		return
 	}
 	d.seen[what] = true
 	for field, h := range answer.Headers {
-		if h.Required && r.header.Get(field) == "" {
+		if h.Required && r.Header.Get(field) == "" {
 			d.t.Errorf("%s: no %s", what, field)
 		}
 	}
-	mediaType, _, _ := mime.ParseMediaType(r.header.Get("Content-Type"))
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	content, ok := answer.Content[mediaType]
 	switch {
 	case !ok:
 		d.t.Errorf("%s: media type %q", what, mediaType)
 	case strings.HasSuffix(mediaType, "json"):
-		d.valid(what, content.Schema, r.body)
+		d.valid(what, content.Schema, r.Body)
 	}
 }
 
 // adminRequest returns a request for the named operation, with the given path values.
-func adminRequest(p *proxyProcess, name, service, id string) *http.Request {
-	p.t.Helper()
+func adminRequest(p *harness.Proxy, name, service, id string) *http.Request {
+	p.T.Helper()
 	method, path, _ := strings.Cut(name, " ")
 	path = strings.NewReplacer("{service}", service, "{id}", id).Replace(path)
 	body := ""
 	if strings.HasSuffix(path, "/force-state") {
 		body = `{"state":"auto"}`
 	}
-	r, err := http.NewRequest(method, p.admin+path, strings.NewReader(body))
+	r, err := http.NewRequest(method, p.AdminURL+path, strings.NewReader(body))
 	if err != nil {
-		p.t.Fatal(err)
+		p.T.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Authorization", "Bearer "+adminToken)
+	r.Header.Set("Authorization", "Bearer "+harness.AdminToken)
 	return r
 }
 
 // call sends the request for an operation. change may modify the request first.
-func callAdmin(p *proxyProcess, name, service, id string, change func(*http.Request)) response {
-	p.t.Helper()
+func callAdmin(p *harness.Proxy, name, service, id string, change func(*http.Request)) harness.Response {
+	p.T.Helper()
 	r := adminRequest(p, name, service, id)
 	if change != nil {
 		change(r)
 	}
-	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(p.T.Context(), harness.EventTimeout)
 	defer cancel()
 	res, err := http.DefaultClient.Do(r.WithContext(ctx))
-	return read(p.t, res, err)
+	return harness.ReadResponse(p.T, res, err)
 }
 
 const (
@@ -176,14 +178,14 @@ const (
 // proxy, except those of a failing disk (202 and 500).
 func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	t.Parallel()
-	u := newRecorder(t)
-	config := queueRouteWith(u.upstreamProcess, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", "")
-	p := startProxy(t, options{config: config})
+	u := harness.NewRecorder(t)
+	config := harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", "")
+	p := harness.StartProxy(t, harness.Options{Config: config})
 	d := describe(p)
 	events := d.listen(p)
 
-	p.mustQueue("a", "b", "slow")
-	_, waiting := p.backlog()
+	p.MustQueue("a", "b", "slow")
+	_, waiting := p.Queue()
 	for name := range d.operations {
 		if name != eventsOperation && name != dropOperation && name != retryOperation {
 			d.expect(name, 200, callAdmin(p, name, "svc", "", nil))
@@ -198,22 +200,22 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 		d.expect("GET /api/v1/circuit-breakers/health", 200, callAdmin(p, "GET /api/v1/circuit-breakers/health", "", "", nil))
 	}
 
-	u.answer(rule{In: "slow", Status: 200, Delay: 2 * time.Second})
-	u.start()
-	t.Cleanup(u.kill)
-	eventually(t, "the last one is being sent", func() bool { return len(u.records()) == 2 })
+	u.SetRules(harness.Rule{In: "slow", Status: 200, Delay: 2 * time.Second})
+	u.Start()
+	t.Cleanup(u.Kill)
+	harness.Eventually(t, "the last one is being sent", func() bool { return len(u.Records()) == 2 })
 	d.expect(dropOperation, 409, callAdmin(p, dropOperation, "", waiting[2].ID, nil))
-	p.drained()
+	p.AwaitEmptyQueue()
 	events()
 
-	late := make(chan response, 1)
-	go func() { late <- p.post("slow") }()
-	eventually(t, "a request is in flight", func() bool { return len(u.records()) == 3 })
-	p.signal(syscall.SIGTERM)
+	late := make(chan harness.Response, 1)
+	go func() { late <- p.Post("slow") }()
+	harness.Eventually(t, "a request is in flight", func() bool { return len(u.Records()) == 3 })
+	p.Signal(syscall.SIGTERM)
 	const ready = "GET /readyz"
-	eventually(t, "the proxy says that it ends", func() bool { return callAdmin(p, ready, "", "", nil).status == 503 })
+	harness.Eventually(t, "the proxy says that it ends", func() bool { return callAdmin(p, ready, "", "", nil).Status == 503 })
 	d.expect(ready, 503, callAdmin(p, ready, "", "", nil))
-	if r := <-late; r.status != 200 {
+	if r := <-late; r.Status != 200 {
 		t.Errorf("the request in flight: %+v", r)
 	}
 	for name, o := range d.operations {
@@ -236,11 +238,11 @@ func withField(name, value string) func(*http.Request) {
 }
 
 // refusals makes every operation fail in each way that is independent of its arguments.
-func (d *description) refusals(p *proxyProcess, config string) {
-	open := p.head
-	p.adminKeys("protect_reads: true")
-	p.replace(config)
-	eventually(p.t, "reads are protected", func() bool { return p.operate("GET", "/api/v1/config", "").status == 401 })
+func (d *description) refusals(p *harness.Proxy, config string) {
+	open := p.ConfigHead
+	p.AddAdminKeys("protect_reads: true")
+	p.ReplaceConfig(config)
+	harness.Eventually(p.T, "reads are protected", func() bool { return p.AdminRequest("GET", "/api/v1/config", "").Status == 401 })
 	wrong := withField("Authorization", "Bearer wrong")
 	for name, o := range d.operations {
 		d.expect(name, 405, callAdmin(p, name, "svc", "svc.1", func(r *http.Request) { r.Method = "PATCH" }))
@@ -250,19 +252,19 @@ func (d *description) refusals(p *proxyProcess, config string) {
 		d.expect(name, 403, callAdmin(p, name, "svc", "svc.1", withField("Origin", "http://other.example")))
 		d.expect(name, 401, callAdmin(p, name, "svc", "svc.1", withField("Authorization", "")))
 		r := callAdmin(p, name, "svc", "svc.1", wrong)
-		for guess := 0; r.status == 401 && guess < 50; guess++ {
+		for guess := 0; r.Status == 401 && guess < 50; guess++ {
 			r = callAdmin(p, name, "svc", "svc.1", wrong)
 		}
 		d.expect(name, 429, r)
 	}
-	eventually(p.t, "the right token is heard again", func() bool { return p.operate("GET", "/api/v1/config", adminToken).status == 200 })
-	p.head = open
-	p.replace(config)
-	eventually(p.t, "reads are free", func() bool { return p.operate("GET", "/api/v1/config", "").status == 200 })
+	harness.Eventually(p.T, "the right token is heard again", func() bool { return p.AdminRequest("GET", "/api/v1/config", harness.AdminToken).Status == 200 })
+	p.ConfigHead = open
+	p.ReplaceConfig(config)
+	harness.Eventually(p.T, "reads are free", func() bool { return p.AdminRequest("GET", "/api/v1/config", "").Status == 200 })
 }
 
 // faults calls operations with arguments that they reject.
-func (d *description) faults(p *proxyProcess, config string) {
+func (d *description) faults(p *harness.Proxy, config string) {
 	for _, name := range []string{forceOperation, "GET /api/v1/circuit-breakers/{service}", "GET /api/v1/circuit-breakers/{service}/history"} {
 		d.expect(name, 404, callAdmin(p, name, "none", "", nil))
 	}
@@ -278,23 +280,23 @@ func (d *description) faults(p *proxyProcess, config string) {
 		d.expect(name, 400, callAdmin(p, name, "", "svc.999999", tooLong))
 	}
 	d.expect(reloadOperation, 400, callAdmin(p, reloadOperation, "", "", tooLong))
-	p.replace(config + "nonsense: 1\n")
+	p.ReplaceConfig(config + "nonsense: 1\n")
 	d.expect(reloadOperation, 400, callAdmin(p, reloadOperation, "", "", nil))
 	d.expect("GET /api/v1/circuit-breakers/health", 200, callAdmin(p, "GET /api/v1/circuit-breakers/health", "", "", nil))
-	p.replace(config)
+	p.ReplaceConfig(config)
 	d.expect(reloadOperation, 200, callAdmin(p, reloadOperation, "", "", nil))
 }
 
 // listen checks events as they arrive. The function that it returns stops listening and checks that there
 // was one event of each kind, except those that need a fleet.
-func (d *description) listen(p *proxyProcess) (stop func()) {
-	p.t.Helper()
-	ctx, cancel := context.WithCancel(p.t.Context())
+func (d *description) listen(p *harness.Proxy) (stop func()) {
+	p.T.Helper()
+	ctx, cancel := context.WithCancel(p.T.Context())
 	res, err := http.DefaultClient.Do(adminRequest(p, eventsOperation, "", "").WithContext(ctx))
 	if err != nil {
-		p.t.Fatal(err)
+		p.T.Fatal(err)
 	}
-	d.expect(eventsOperation, res.StatusCode, response{status: res.StatusCode, header: res.Header})
+	d.expect(eventsOperation, res.StatusCode, harness.Response{Status: res.StatusCode, Header: res.Header})
 	kinds := d.operations[eventsOperation].Responses["200"].Events
 	var mu sync.Mutex
 	came := map[string]string{} // the last valid event of each kind
@@ -318,7 +320,7 @@ func (d *description) listen(p *proxyProcess) (stop func()) {
 		}
 	}()
 	return func() {
-		eventually(d.t, "each kind of event has come", func() bool {
+		harness.Eventually(d.t, "each kind of event has come", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(came) == len(kinds)-1
@@ -350,8 +352,8 @@ func TestOpenAPIDocumentIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := startProxy(t, options{config: "routes: {svc: {prefix: /svc, upstream: http://127.0.0.1:1}}\n"})
-	served := p.operate("GET", "/api/v1/openapi.json", "").body
+	p := harness.StartProxy(t, harness.Options{Config: "routes: {svc: {prefix: /svc, upstream: http://127.0.0.1:1}}\n"})
+	served := p.AdminRequest("GET", "/api/v1/openapi.json", "").Body
 	if err := validate(resolved, served); err != nil {
 		t.Error(err)
 	}

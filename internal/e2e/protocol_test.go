@@ -12,30 +12,32 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"cbproxy/internal/e2e/harness"
 )
 
 func TestH2CForClientsAndUpstreams(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: oneRoute(u, 10)})
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 10)})
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: protocols}
 	defer transport.CloseIdleConnections()
-	res, err := (&http.Client{Transport: transport}).Get(p.data + "/svc/x?y")
-	if r := read(t, res, err); res.ProtoMajor != 2 || r.status != 200 || !strings.Contains(r.body, `"target":"/x?y"`) {
+	res, err := (&http.Client{Transport: transport}).Get(p.URL + "/svc/x?y")
+	if r := harness.ReadResponse(t, res, err); res.ProtoMajor != 2 || r.Status != 200 || !strings.Contains(r.Body, `"target":"/x?y"`) {
 		t.Errorf("%s %+v", res.Proto, r)
 	}
 	// The upstream is a second cbproxy, which supports HTTP/1.1 and h2c.
-	front := startProxy(t, options{config: strings.Replace(oneRoute(u, 10), u.url(), "h2c"+strings.TrimPrefix(p.data, "http")+"/svc", 1)})
-	if r := front.get("/svc/x?y"); r.status != 200 || !strings.Contains(r.body, `"target":"/x?y"`) {
+	front := harness.StartProxy(t, harness.Options{Config: strings.Replace(harness.RouteConfig(u, 10), u.URL(), "h2c"+strings.TrimPrefix(p.URL, "http")+"/svc", 1)})
+	if r := front.Get("/svc/x?y"); r.Status != 200 || !strings.Contains(r.Body, `"target":"/x?y"`) {
 		t.Errorf("through h2c: %+v", r)
 	}
 }
 
 func TestUnixSocketListener(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
+	u := harness.StartUpstream(t)
 	socket := filepath.Join(t.TempDir(), "data.sock")
 	if l, err := net.Listen("unix", socket); err != nil {
 		t.Fatal(err)
@@ -43,27 +45,27 @@ func TestUnixSocketListener(t *testing.T) {
 		l.(*net.UnixListener).SetUnlinkOnClose(false)
 		_ = l.Close()
 	}
-	p := startProxy(t, options{config: "# on a socket\n" + oneRoute(u, 10), env: []string{"DATA=unix://" + socket}})
+	p := harness.StartProxy(t, harness.Options{Config: "# on a socket\n" + harness.RouteConfig(u, 10), Env: []string{"DATA=unix://" + socket}})
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
 	defer transport.CloseIdleConnections()
 	res, err := (&http.Client{Transport: transport}).Get("http://unix/svc/x")
-	if r := read(t, res, err); r.status != 200 || !strings.Contains(r.body, `"target":"/x"`) {
+	if r := harness.ReadResponse(t, res, err); r.Status != 200 || !strings.Contains(r.Body, `"target":"/x"`) {
 		t.Errorf("%+v", r)
 	}
-	p.signal(syscall.SIGTERM)
-	if status := p.wait(); status != 0 {
+	p.Signal(syscall.SIGTERM)
+	if status := p.Wait(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 }
 
 func TestStreamsAreFlushedImmediately(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: oneRoute(u, 10)})
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 10)})
 	body, sender := io.Pipe()
-	r, err := http.NewRequest(http.MethodPost, p.data+"/svc/events", body)
+	r, err := http.NewRequest(http.MethodPost, p.URL+"/svc/events", body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,12 +93,12 @@ func TestStreamsAreFlushedImmediately(t *testing.T) {
 
 func TestWebSocketIsTunnelled(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: oneRoute(u, 1)}) // the tunnel outlives the timeout
-	c, r := p.dial()
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 1)}) // the tunnel outlives the timeout
+	c, r := p.Dial()
 	defer c.Close()
 	fmt.Fprint(c, "GET /svc/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	if head := readHead(t, r); !strings.HasPrefix(head, "HTTP/1.1 101 ") || !strings.Contains(head, "X-Circuit-Breaker-State: closed") {
+	if head := harness.ReadHead(t, r); !strings.HasPrefix(head, "HTTP/1.1 101 ") || !strings.Contains(head, "X-Circuit-Breaker-State: closed") {
 		t.Fatal(head)
 	}
 	for deadline := time.Now().Add(1500 * time.Millisecond); time.Now().Before(deadline); {
@@ -107,20 +109,20 @@ func TestWebSocketIsTunnelled(t *testing.T) {
 		}
 	}
 	_ = c.Close()
-	eventually(t, "the tunnel is over", func() bool { return p.metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
-	if n := p.metric(`enhanced_circuit_breaker_requests_total{service="svc",status="success"}`); n != 1 {
+	harness.Eventually(t, "the tunnel is over", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+	if n := p.Metric(`enhanced_circuit_breaker_requests_total{service="svc",status="success"}`); n != 1 {
 		t.Errorf("%v successes", n)
 	}
 }
 
 func TestHTTP10ClientsGetNoInformationalResponses(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: oneRoute(u, 10)})
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 10)})
 	for version, want := range map[string]string{"HTTP/1.1": "HTTP/1.1 103 ", "HTTP/1.0": "HTTP/1.0 200 "} {
-		c, r := p.dial()
+		c, r := p.Dial()
 		fmt.Fprintf(c, "GET /svc/hints %s\r\nHost: x\r\n\r\n", version)
-		if head := readHead(t, r); !strings.HasPrefix(head, want) {
+		if head := harness.ReadHead(t, r); !strings.HasPrefix(head, want) {
 			t.Errorf("%s: %s", version, head)
 		}
 		_ = c.Close()
@@ -129,9 +131,9 @@ func TestHTTP10ClientsGetNoInformationalResponses(t *testing.T) {
 
 func TestHopByHopAndForwardingFields(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: oneRoute(u, 10)})
-	r, err := http.NewRequest(http.MethodGet, p.data+"/svc", nil)
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 10)})
+	r, err := http.NewRequest(http.MethodGet, p.URL+"/svc", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,15 +143,15 @@ func TestHopByHopAndForwardingFields(t *testing.T) {
 		"X-Forwarded-Proto": {"https"}, "X-Fallback": {"static"}, "Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
 	}
 	res, err := http.DefaultClient.Do(r)
-	answer := read(t, res, err)
+	answer := harness.ReadResponse(t, res, err)
 	for _, gone := range []string{"6.6.6.6", "X-Secret", "Keep-Alive", "Proxy-Authorization", "gzip]", "https", "X-Fallback"} {
-		if strings.Contains(strings.Replace(answer.body, "Accept-Encoding:[gzip]", "", 1), gone) {
-			t.Errorf("%s reached the upstream: %s", gone, answer.body)
+		if strings.Contains(strings.Replace(answer.Body, "Accept-Encoding:[gzip]", "", 1), gone) {
+			t.Errorf("%s reached the upstream: %s", gone, answer.Body)
 		}
 	}
 	for _, there := range []string{"X-Forwarded-For:[127.0.0.1]", "X-Forwarded-Proto:[http]", "X-Forwarded-Host:[", "Traceparent:[00-0af"} {
-		if !strings.Contains(answer.body, there) {
-			t.Errorf("%s did not reach the upstream: %s", there, answer.body)
+		if !strings.Contains(answer.Body, there) {
+			t.Errorf("%s did not reach the upstream: %s", there, answer.Body)
 		}
 	}
 }

@@ -11,13 +11,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"cbproxy/internal/e2e/harness"
 )
 
-func timeoutOf(p *proxyProcess) float64 { return p.health().Services["svc"].Configuration.Timeout }
+func timeoutOf(p *harness.Proxy) float64 { return p.Health().Services["svc"].Configuration.Timeout }
 
 func TestEveryKindOfConfigEditIsApplied(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
+	u := harness.StartUpstream(t)
 	folder := t.TempDir()
 	version := func(n int, config string) {
 		versioned := filepath.Join(folder, fmt.Sprintf("..v%d", n))
@@ -42,100 +44,100 @@ func TestEveryKindOfConfigEditIsApplied(t *testing.T) {
 	if err := os.Symlink("..data/config.yaml", file); err != nil {
 		t.Fatal(err)
 	}
-	p := startProxy(t, options{configFile: file, config: oneRoute(u, 1)})
+	p := harness.StartProxy(t, harness.Options{ConfigFile: file, Config: harness.RouteConfig(u, 1)})
 	for n := 2; n < 6; n++ {
-		version(n, p.head+oneRoute(u, n))
-		eventually(t, "a swap of the symlink is in force", func() bool { return timeoutOf(p) == float64(n) })
+		version(n, p.ConfigHead+harness.RouteConfig(u, n))
+		harness.Eventually(t, "a swap of the symlink is in force", func() bool { return timeoutOf(p) == float64(n) })
 	}
-	p.write(oneRoute(u, 11))
-	eventually(t, "a plain edit is in force", func() bool { return timeoutOf(p) == 11 })
-	if err := os.WriteFile(file+".new", []byte(p.head+oneRoute(u, 12)), 0o600); err != nil {
+	p.WriteConfig(harness.RouteConfig(u, 11))
+	harness.Eventually(t, "a plain edit is in force", func() bool { return timeoutOf(p) == 11 })
+	if err := os.WriteFile(file+".new", []byte(p.ConfigHead+harness.RouteConfig(u, 12)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a rename over the file is in force", func() bool { return timeoutOf(p) == 12 })
-	before := p.metric(`cbproxy_config_reloads_total{result="success"}`)
-	p.signal(syscall.SIGHUP)
-	eventually(t, "SIGHUP reloads", func() bool { return p.metric(`cbproxy_config_reloads_total{result="success"}`) == before+1 })
+	harness.Eventually(t, "a rename over the file is in force", func() bool { return timeoutOf(p) == 12 })
+	before := p.Metric(`cbproxy_config_reloads_total{result="success"}`)
+	p.Signal(syscall.SIGHUP)
+	harness.Eventually(t, "SIGHUP reloads", func() bool { return p.Metric(`cbproxy_config_reloads_total{result="success"}`) == before+1 })
 }
 
 func TestInvalidEditIsRejectedAndReported(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: oneRoute(u, 1)})
-	p.write(oneRoute(u, -1) + "bogus: 1\n")
-	eventually(t, "health tells the faults", func() bool { return p.health().Config.LastError != nil })
-	lastError := *p.health().Config.LastError
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 1)})
+	p.WriteConfig(harness.RouteConfig(u, -1) + "bogus: 1\n")
+	harness.Eventually(t, "health tells the faults", func() bool { return p.Health().Config.LastError != nil })
+	lastError := *p.Health().Config.LastError
 	for _, want := range []string{":4:", "routes.svc.timeout: must be positive, got -1", "bogus: unknown key"} {
 		if !strings.Contains(lastError, want) {
 			t.Errorf("no %q in %s", want, lastError)
 		}
 	}
-	if timeoutOf(p) != 1 || p.get("/svc").status != 200 {
+	if timeoutOf(p) != 1 || p.Get("/svc").Status != 200 {
 		t.Error("the faulty edit changed something")
 	}
-	if v := p.metric(`cbproxy_config_reloads_total{result="failure"}`); v != 1 {
+	if v := p.Metric(`cbproxy_config_reloads_total{result="failure"}`); v != 1 {
 		t.Errorf("%v failed reloads are counted", v)
 	}
-	if v := p.metric("cbproxy_config_last_reload_successful"); v != 0 {
+	if v := p.Metric("cbproxy_config_last_reload_successful"); v != 0 {
 		t.Errorf("last reload successful: %v", v)
 	}
-	eventually(t, "the log tells the faults", func() bool { return strings.Contains(p.log.String(), "must be positive") })
-	p.write(oneRoute(u, 2))
-	eventually(t, "the mended edit is in force", func() bool { return timeoutOf(p) == 2 && p.health().Config.LastError == nil })
-	p.head = strings.Replace(p.head, "${DATA", "127.0.0.1:1 #", 1)
-	p.write(oneRoute(u, 3))
-	eventually(t, "changes that need a restart are reported, the rest is applied", func() bool {
-		h := p.health()
+	harness.Eventually(t, "the log tells the faults", func() bool { return strings.Contains(p.Log.String(), "must be positive") })
+	p.WriteConfig(harness.RouteConfig(u, 2))
+	harness.Eventually(t, "the mended edit is in force", func() bool { return timeoutOf(p) == 2 && p.Health().Config.LastError == nil })
+	p.ConfigHead = strings.Replace(p.ConfigHead, "${DATA", "127.0.0.1:1 #", 1)
+	p.WriteConfig(harness.RouteConfig(u, 3))
+	harness.Eventually(t, "changes that need a restart are reported, the rest is applied", func() bool {
+		h := p.Health()
 		return h.Services["svc"].Configuration.Timeout == 3 && len(h.Config.RestartRequired) == 1 && h.Config.RestartRequired[0] == "listen"
 	})
 }
 
 func TestReloadKeepsCountsAndOpenings(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	u.kill()
-	p := startProxy(t, options{config: oneRoute(u, 1)})
-	p.get("/svc")
-	p.get("/svc")
-	p.write(oneRoute(u, 2))
-	eventually(t, "the edit is in force", func() bool { return timeoutOf(p) == 2 })
-	if n := p.health().Services["svc"].FailCounter; n != 2 {
+	u := harness.StartUpstream(t)
+	u.Kill()
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 1)})
+	p.Get("/svc")
+	p.Get("/svc")
+	p.WriteConfig(harness.RouteConfig(u, 2))
+	harness.Eventually(t, "the edit is in force", func() bool { return timeoutOf(p) == 2 })
+	if n := p.Health().Services["svc"].FailCounter; n != 2 {
 		t.Fatalf("%d failures after a reload, want 2", n)
 	}
-	p.get("/svc")
-	opened := p.health().Services["svc"]
+	p.Get("/svc")
+	opened := p.Health().Services["svc"]
 	if opened.State != "open" {
 		t.Fatalf("state %s after three failures", opened.State)
 	}
-	p.write(oneRoute(u, 3))
-	eventually(t, "the edit is in force", func() bool { return timeoutOf(p) == 3 })
-	if now := p.health().Services["svc"]; now.State != "open" || !now.RetryAt.Equal(*opened.RetryAt) {
+	p.WriteConfig(harness.RouteConfig(u, 3))
+	harness.Eventually(t, "the edit is in force", func() bool { return timeoutOf(p) == 3 })
+	if now := p.Health().Services["svc"]; now.State != "open" || !now.RetryAt.Equal(*opened.RetryAt) {
 		t.Errorf("a reload made %+v of %+v", now, opened)
 	}
-	p.write(strings.Replace(oneRoute(u, 4), "recovery_timeout: 60", "recovery_timeout: 90", 1))
-	eventually(t, "the opening lasts longer", func() bool {
-		now := p.health().Services["svc"]
+	p.WriteConfig(strings.Replace(harness.RouteConfig(u, 4), "recovery_timeout: 60", "recovery_timeout: 90", 1))
+	harness.Eventually(t, "the opening lasts longer", func() bool {
+		now := p.Health().Services["svc"]
 		return now.RetryAt != nil && now.RetryAt.Sub(opened.Since).Round(time.Second) == 90*time.Second
 	})
-	p.write(strings.Replace(oneRoute(u, 5), "recovery_timeout: 60", "recovery_timeout: 0.001", 1))
-	eventually(t, "the opening is over", func() bool { return p.health().Services["svc"].State == "half-open" })
+	p.WriteConfig(strings.Replace(harness.RouteConfig(u, 5), "recovery_timeout: 60", "recovery_timeout: 0.001", 1))
+	harness.Eventually(t, "the opening is over", func() bool { return p.Health().Services["svc"].State == "half-open" })
 }
 
 // TestReloadsUnderLoadFailNoRequests reloads twenty times a second under load, adding and removing a
 // service and changing the other's timeout. No request may fail.
 func TestReloadsUnderLoadFailNoRequests(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: oneRoute(u, 10)})
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 10)})
 	var sent atomic.Int64
 	done := make(chan struct{})
 	var clients sync.WaitGroup
 	for range 8 {
 		clients.Go(func() {
-			client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
+			client := &http.Client{Transport: &http.Transport{}, Timeout: harness.EventTimeout}
 			defer client.CloseIdleConnections()
 			for {
 				select {
@@ -143,7 +145,7 @@ func TestReloadsUnderLoadFailNoRequests(t *testing.T) {
 					return
 				default:
 				}
-				res, err := client.Get(p.data + "/svc/x")
+				res, err := client.Get(p.URL + "/svc/x")
 				if err != nil {
 					t.Error(err)
 					return
@@ -160,24 +162,24 @@ func TestReloadsUnderLoadFailNoRequests(t *testing.T) {
 	edits := time.NewTicker(50 * time.Millisecond)
 	defer edits.Stop()
 	for i := range 80 {
-		config := oneRoute(u, 10+i%7)
+		config := harness.RouteConfig(u, 10+i%7)
 		if i%2 == 0 {
 			config = strings.Replace(config, "routes: {", "routes: {extra: {prefix: /extra, upstream: 'http://127.0.0.1:1'}, ", 1)
 		}
-		p.replace(config)
+		p.ReplaceConfig(config)
 		<-edits.C
 	}
-	p.write(oneRoute(u, 9))
-	eventually(t, "the last edit is in force", func() bool { return timeoutOf(p) == 9 })
+	p.WriteConfig(harness.RouteConfig(u, 9))
+	harness.Eventually(t, "the last edit is in force", func() bool { return timeoutOf(p) == 9 })
 	close(done)
 	clients.Wait()
-	if n := p.metric(`cbproxy_config_reloads_total{result="success"}`); n < 20 {
+	if n := p.Metric(`cbproxy_config_reloads_total{result="success"}`); n < 20 {
 		t.Errorf("only %v reloads", n)
 	}
-	if n := p.metric(`cbproxy_config_reloads_total{result="failure"}`); n != 0 {
+	if n := p.Metric(`cbproxy_config_reloads_total{result="failure"}`); n != 0 {
 		t.Errorf("%v reloads failed", n)
 	}
-	if strings.Contains(p.metrics(), `service="extra"`) {
+	if strings.Contains(p.Metrics(), `service="extra"`) {
 		t.Error("series of a service that is gone")
 	}
 	if sent.Load() < 100 {

@@ -6,110 +6,112 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"cbproxy/internal/e2e/harness"
 )
 
 // inFlight starts a request and waits until the proxy has received it.
-func inFlight(t *testing.T, p *proxyProcess, path string) <-chan response {
+func inFlight(t *testing.T, p *harness.Proxy, path string) <-chan harness.Response {
 	t.Helper()
-	answered := make(chan response, 1)
+	answered := make(chan harness.Response, 1)
 	go func() {
-		res, err := http.Get(p.data + path)
+		res, err := http.Get(p.URL + path)
 		if err != nil {
-			answered <- response{body: err.Error()}
+			answered <- harness.Response{Body: err.Error()}
 			return
 		}
-		answered <- read(t, res, err)
+		answered <- harness.ReadResponse(t, res, err)
 	}()
-	eventually(t, "the request is in flight", func() bool { return p.metric(`cbproxy_requests_in_flight{service="svc"}`) == 1 })
+	harness.Eventually(t, "the request is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 1 })
 	return answered
 }
 
 func TestShutdownWaitsForRequests(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: oneRoute(u, 10)})
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 10)})
 	answered := inFlight(t, p, "/svc/slow?for=1s")
-	p.signal(syscall.SIGTERM)
-	eventually(t, "not ready, while the admin plane still answers", func() bool {
-		res, err := http.Get(p.admin + "/readyz")
-		return read(t, res, err).status == http.StatusServiceUnavailable
+	p.Signal(syscall.SIGTERM)
+	harness.Eventually(t, "not ready, while the admin plane still answers", func() bool {
+		res, err := http.Get(p.AdminURL + "/readyz")
+		return harness.ReadResponse(t, res, err).Status == http.StatusServiceUnavailable
 	})
-	eventually(t, "new connections are refused", func() bool {
-		c, err := net.Dial("tcp", strings.TrimPrefix(p.data, "http://"))
+	harness.Eventually(t, "new connections are refused", func() bool {
+		c, err := net.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
 		if err == nil {
 			_ = c.Close()
 		}
 		return err != nil
 	})
-	if r := <-answered; r.status != 200 || r.body != "done" {
+	if r := <-answered; r.Status != 200 || r.Body != "done" {
 		t.Errorf("the request in flight: %+v", r)
 	}
-	if status := p.wait(); status != 0 {
+	if status := p.Wait(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 }
 
 func TestShutdownTimeoutAbortsRequests(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: "shutdown_timeout: 0.3\n" + oneRoute(u, 100)})
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: "shutdown_timeout: 0.3\n" + harness.RouteConfig(u, 100)})
 	answered := inFlight(t, p, "/svc/hang")
-	p.signal(syscall.SIGINT)
-	if status := p.wait(); status != 0 {
+	p.Signal(syscall.SIGINT)
+	if status := p.Wait(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
-	if r := <-answered; r.status != 0 {
+	if r := <-answered; r.Status != 0 {
 		t.Errorf("the hung request: %+v", r)
 	}
 }
 
 func TestSecondSignalExitsImmediately(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: "shutdown_timeout: 1h\n" + oneRoute(u, 100)})
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: "shutdown_timeout: 1h\n" + harness.RouteConfig(u, 100)})
 	answered := inFlight(t, p, "/svc/hang")
-	p.signal(syscall.SIGTERM)
-	eventually(t, "draining", func() bool { return strings.Contains(p.log.String(), "shutting down") })
-	p.signal(syscall.SIGTERM)
-	p.wait()
+	p.Signal(syscall.SIGTERM)
+	harness.Eventually(t, "draining", func() bool { return strings.Contains(p.Log.String(), "shutting down") })
+	p.Signal(syscall.SIGTERM)
+	p.Wait()
 	<-answered
 }
 
 func TestForcedStatesApplyAndExpire(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: oneRoute(u, 1)})
-	if r := p.force("svc", `{"state":"open","reason":"maintenance"}`); r.status != 200 || !strings.Contains(r.body, `"circuit_breaker_state":"open"`) {
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 1)})
+	if r := p.Force("svc", `{"state":"open","reason":"maintenance"}`); r.Status != 200 || !strings.Contains(r.Body, `"circuit_breaker_state":"open"`) {
 		t.Fatalf("%+v", r)
 	}
-	if r := p.get("/svc"); r.status != 503 || r.state() != "open" || r.header.Get("Retry-After") != "" {
+	if r := p.Get("/svc"); r.Status != 503 || r.BreakerState() != "open" || r.Header.Get("Retry-After") != "" {
 		t.Errorf("forced open without end: %+v", r)
 	}
-	if h := p.health(); h.Services["svc"].Forced == nil || h.Services["svc"].Forced.Reason != "maintenance" || h.Status != "critical" {
+	if h := p.Health(); h.Services["svc"].Forced == nil || h.Services["svc"].Forced.Reason != "maintenance" || h.Status != "critical" {
 		t.Errorf("health %+v", h)
 	}
-	p.force("svc", `{"state":"auto"}`)
-	if r := p.get("/svc"); r.status != 200 || r.state() != "half-open" {
+	p.Force("svc", `{"state":"auto"}`)
+	if r := p.Get("/svc"); r.Status != 200 || r.BreakerState() != "half-open" {
 		t.Errorf("after the release: %+v", r)
 	}
-	p.force("svc", `{"state":"open","duration":"1s"}`)
-	if r := p.get("/svc"); r.status != 503 || r.header.Get("Retry-After") != "1" {
+	p.Force("svc", `{"state":"open","duration":"1s"}`)
+	if r := p.Get("/svc"); r.Status != 503 || r.Header.Get("Retry-After") != "1" {
 		t.Errorf("forced open for a second: %+v", r)
 	}
-	eventually(t, "the hold ends by itself", func() bool { return p.health().Services["svc"].Forced == nil })
-	p.get("/svc")
-	u.kill()
-	p.force("svc", `{"state":"closed"}`)
+	harness.Eventually(t, "the hold ends by itself", func() bool { return p.Health().Services["svc"].Forced == nil })
+	p.Get("/svc")
+	u.Kill()
+	p.Force("svc", `{"state":"closed"}`)
 	for range 5 {
-		if r := p.get("/svc"); r.status != 502 || r.state() != "closed" {
+		if r := p.Get("/svc"); r.Status != 502 || r.BreakerState() != "closed" {
 			t.Fatalf("forced closed with a dead upstream: %+v", r)
 		}
 	}
-	p.force("svc", `{"state":"half-open"}`)
-	if r := p.get("/svc"); r.status != 502 || r.state() != "half-open" {
+	p.Force("svc", `{"state":"half-open"}`)
+	if r := p.Get("/svc"); r.Status != 502 || r.BreakerState() != "half-open" {
 		t.Errorf("forced to probe: %+v", r)
 	}
-	if r := p.get("/svc"); r.state() != "open" {
+	if r := p.Get("/svc"); r.BreakerState() != "open" {
 		t.Errorf("after the failed probe: %+v", r)
 	}
 }

@@ -1,13 +1,17 @@
 package e2e
 
-import "testing"
+import (
+	"testing"
+
+	"cbproxy/internal/e2e/harness"
+)
 
 // TestTargetReachesTheUpstreamUnchanged checks that the upstream receives the target byte for byte, without
 // the prefix.
 func TestTargetReachesTheUpstreamUnchanged(t *testing.T) {
 	t.Parallel()
-	u := startWireUpstream(t, say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true))
-	p := startProxy(t, options{config: "routes: {svc: {prefix: /svc, upstream: '" + u.url() + "'}}\n"})
+	u := harness.StartRawUpstream(t, harness.RespondWith("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true))
+	p := harness.StartProxy(t, harness.Options{Config: "routes: {svc: {prefix: /svc, upstream: '" + u.URL() + "'}}\n"})
 	for target, want := range map[string]string{
 		"/svc":                        "/",
 		"/svc?":                       "/?",
@@ -27,9 +31,9 @@ func TestTargetReachesTheUpstreamUnchanged(t *testing.T) {
 		"/svc/...":                    "/...",
 		"/svc/.hidden/..a":            "/.hidden/..a",
 	} {
-		r := p.ask("GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n")
-		if got := u.last(); r.status != 200 || got != "GET "+want+" HTTP/1.1" {
-			t.Errorf("%q: status %d, the upstream saw %q", target, r.status, got)
+		r := p.SendRaw("GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n")
+		if got := u.LastRequestLine(); r.Status != 200 || got != "GET "+want+" HTTP/1.1" {
+			t.Errorf("%q: status %d, the upstream saw %q", target, r.Status, got)
 		}
 	}
 }
@@ -38,27 +42,27 @@ func TestTargetReachesTheUpstreamUnchanged(t *testing.T) {
 // outside its prefix.
 func TestPathTraversalIsRejected(t *testing.T) {
 	t.Parallel()
-	u := startWireUpstream(t, say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true))
-	p := startProxy(t, options{config: "routes: {svc: {prefix: [/svc, /], upstream: '" + u.url() + "'}}\n"})
+	u := harness.StartRawUpstream(t, harness.RespondWith("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true))
+	p := harness.StartProxy(t, harness.Options{Config: "routes: {svc: {prefix: [/svc, /], upstream: '" + u.URL() + "'}}\n"})
 	for _, path := range []string{
 		"/svc/..", "/svc/../x", "/svc/.", "/svc/./x", "/svc/%2e%2e", "/svc/%2E%2E/x", "/svc/.%2e/x", "/svc/%2e./x", "/svc/%2e",
 		"/svc/..%2fx", "/svc/x%2f..%2fy", "/svc/%2e%2e%2f", "/svc/%252e%252e/x", "/svc/..;/x", "/svc/..;a=b/x", "/svc/%2e%2e;/x",
 		"/svc/a\\b", "/svc/a%5cb", "/svc/..\\x", "/svc/..%5cx", "/svc/a%255cb", "/svc/a%00b", "/svc/%00", "/svc/a%2500b", "/svc/\x00",
 		"/svc/x#y", "/..", "/../svc", "http://x/svc/../y", "http://x/svc/%2e%2e/y", "http://x/svc/a%5cb",
 	} {
-		if r := p.ask("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n"); r.status != 400 {
-			t.Errorf("%q: status %d", path, r.status)
+		if r := p.SendRaw("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n"); r.Status != 400 {
+			t.Errorf("%q: status %d", path, r.Status)
 		}
 	}
 	for _, target := range []string{"x:443", "/svc/x"} {
-		if r := p.ask("CONNECT " + target + " HTTP/1.1\r\nHost: x:443\r\n\r\n"); r.status < 400 {
-			t.Errorf("CONNECT %s: status %d", target, r.status)
+		if r := p.SendRaw("CONNECT " + target + " HTTP/1.1\r\nHost: x:443\r\n\r\n"); r.Status < 400 {
+			t.Errorf("CONNECT %s: status %d", target, r.Status)
 		}
 	}
-	if lines := u.seen(); len(lines) > 0 {
+	if lines := u.RequestLines(); len(lines) > 0 {
 		t.Errorf("the upstream saw %q", lines)
 	}
-	if got := p.requests("svc"); got["failure"] != 0 {
+	if got := p.RequestCounts("svc"); got["failure"] != 0 {
 		t.Errorf("requests %v", got)
 	}
 }

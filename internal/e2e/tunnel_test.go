@@ -7,15 +7,17 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"cbproxy/internal/e2e/harness"
 )
 
 // TestShutdownWaitsForTunnel checks that a shutdown gives a tunnel shutdown_timeout to finish, like any
 // other request.
 func TestShutdownWaitsForTunnel(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: "shutdown_timeout: 15\n" + oneRoute(u, 10)})
-	c, r := p.dial()
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: "shutdown_timeout: 15\n" + harness.RouteConfig(u, 10)})
+	c, r := p.Dial()
 	defer c.Close()
 	echo := func() error {
 		said := make([]byte, 4)
@@ -24,13 +26,13 @@ func TestShutdownWaitsForTunnel(t *testing.T) {
 		return err
 	}
 	fmt.Fprint(c, "GET /svc/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	if head := readHead(t, r); !strings.HasPrefix(head, "HTTP/1.1 101 ") {
+	if head := harness.ReadHead(t, r); !strings.HasPrefix(head, "HTTP/1.1 101 ") {
 		t.Fatal(head)
 	}
 	if err := echo(); err != nil {
 		t.Fatal(err)
 	}
-	p.signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	messages := time.NewTicker(20 * time.Millisecond)
 	defer messages.Stop()
 	for n := range 100 { // two seconds: a binary with the race detector takes one to exit
@@ -40,7 +42,7 @@ func TestShutdownWaitsForTunnel(t *testing.T) {
 		<-messages.C
 	}
 	_ = c.Close()
-	if status := p.wait(); status != 0 {
+	if status := p.Wait(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 }
@@ -48,15 +50,15 @@ func TestShutdownWaitsForTunnel(t *testing.T) {
 // TestShutdownTimeoutClosesTunnel checks that an open tunnel is closed after shutdown_timeout.
 func TestShutdownTimeoutClosesTunnel(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: "shutdown_timeout: 2\n" + oneRoute(u, 10)})
-	c, r := p.dial()
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: "shutdown_timeout: 2\n" + harness.RouteConfig(u, 10)})
+	c, r := p.Dial()
 	defer c.Close()
 	fmt.Fprint(c, "GET /svc/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	readHead(t, r)
+	harness.ReadHead(t, r)
 	signalled := time.Now()
-	p.signal(syscall.SIGTERM)
-	if status := p.wait(); status != 0 {
+	p.Signal(syscall.SIGTERM)
+	if status := p.Wait(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 	if lasted := time.Since(signalled); lasted < 2*time.Second {

@@ -11,22 +11,24 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cbproxy/internal/e2e/harness"
 )
 
 // TestClientErrorsDoNotOpenBreaker checks that failed uploads do not open a breaker that opens at the first
 // failure.
 func TestClientErrorsDoNotOpenBreaker(t *testing.T) {
 	t.Parallel()
-	u := startUpstream(t)
-	p := startProxy(t, options{config: "limits: {body_bytes: 1KiB}\nroutes: {svc: {prefix: /svc, upstream: '" + u.url() + "', timeout: 10, breaker: {fail_max: 1}}}\n"})
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: "limits: {body_bytes: 1KiB}\nroutes: {svc: {prefix: /svc, upstream: '" + u.URL() + "', timeout: 10, breaker: {fail_max: 1}}}\n"})
 	const each = 20
 	for range each {
-		if r := p.ask("POST /svc/drain HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbroken\r\n0\r\n\r\n"); r.status != 400 {
+		if r := p.SendRaw("POST /svc/drain HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbroken\r\n0\r\n\r\n"); r.Status != 400 {
 			t.Fatalf("malformed: %+v", r)
 		}
 	}
 	for range each {
-		c, r := p.dial()
+		c, r := p.Dial()
 		_, _ = io.WriteString(c, "POST /svc/drain HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nonly this")
 		_ = c.(*net.TCPConn).CloseWrite()
 		if answer, _ := io.ReadAll(r); !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
@@ -36,15 +38,15 @@ func TestClientErrorsDoNotOpenBreaker(t *testing.T) {
 	}
 	for _, head := range []string{"Content-Length: 1025\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n401\r\n" + strings.Repeat("x", 1025) + "\r\n0\r\n\r\n"} {
 		for range each {
-			r := p.ask("POST /svc/drain HTTP/1.1\r\nHost: x\r\n" + head)
-			if r.status != 413 || r.header.Get("Content-Type") != "application/problem+json" || r.header.Get("X-Circuit-Breaker-Service") != "svc" {
+			r := p.SendRaw("POST /svc/drain HTTP/1.1\r\nHost: x\r\n" + head)
+			if r.Status != 413 || r.Header.Get("Content-Type") != "application/problem+json" || r.Header.Get("X-Circuit-Breaker-Service") != "svc" {
 				t.Fatalf("over the limit: %+v", r)
 			}
 		}
 	}
 	for n := range each {
 		ctx, leave := context.WithCancel(t.Context())
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.data+"/svc/hang", nil)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+"/svc/hang", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,15 +58,15 @@ func TestClientErrorsDoNotOpenBreaker(t *testing.T) {
 				t.Errorf("abort %d: status %d", n, res.StatusCode)
 			}
 		}()
-		eventually(t, "the request is in flight", func() bool { return p.metric(`cbproxy_requests_in_flight{service="svc"}`) == 1 })
+		harness.Eventually(t, "the request is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 1 })
 		leave()
 		<-left
-		eventually(t, "the request is over", func() bool { return p.metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+		harness.Eventually(t, "the request is over", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
 	}
-	if got := p.requests("svc"); got["cancelled"] != 5*each || got["failure"] != 0 || got["rejected"] != 0 {
+	if got := p.RequestCounts("svc"); got["cancelled"] != 5*each || got["failure"] != 0 || got["rejected"] != 0 {
 		t.Errorf("requests %v, want %d cancelled", got, 5*each)
 	}
-	if s := p.health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
+	if s := p.Health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
 		t.Errorf("service %+v", s)
 	}
 }
@@ -73,16 +75,16 @@ func TestClientErrorsDoNotOpenBreaker(t *testing.T) {
 // upload, and that this is no upstream failure.
 func TestEarlyResponseToLargeUploadIsForwarded(t *testing.T) {
 	t.Parallel()
-	u := startWireUpstream(t, say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig", false))
-	p := startProxy(t, options{config: "routes: {svc: {prefix: /svc, upstream: '" + u.url() + "', breaker: {fail_max: 1}}}\n"})
+	u := harness.StartRawUpstream(t, harness.RespondWith("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig", false))
+	p := harness.StartProxy(t, harness.Options{Config: "routes: {svc: {prefix: /svc, upstream: '" + u.URL() + "', breaker: {fail_max: 1}}}\n"})
 	upload := bytes.Repeat([]byte("x"), 20<<20)
 	for n := range 10 {
-		res, err := http.Post(p.data+"/svc", "text/plain", bytes.NewReader(upload))
-		if r := read(t, res, err); r.status != 413 || r.body != "big" {
+		res, err := http.Post(p.URL+"/svc", "text/plain", bytes.NewReader(upload))
+		if r := harness.ReadResponse(t, res, err); r.Status != 413 || r.Body != "big" {
 			t.Fatalf("upload %d: %+v", n, r)
 		}
 	}
-	eventually(t, "all are counted as successes", func() bool { return p.requests("svc")["success"] == 10 })
+	harness.Eventually(t, "all are counted as successes", func() bool { return p.RequestCounts("svc")["success"] == 10 })
 }
 
 // TestUpstreamCrashDuringPausedUploadCountsAsFailure checks that such a crash is an upstream failure, and
@@ -95,19 +97,19 @@ func TestUpstreamCrashDuringPausedUploadCountsAsFailure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			u := startWireUpstream(t, func(_ net.Conn, _ *http.Request, r *bufio.Reader) bool {
+			u := harness.StartRawUpstream(t, func(_ net.Conn, _ *http.Request, r *bufio.Reader) bool {
 				_, _ = r.ReadByte() // of the body: it is under way
 				return false
 			})
-			p := startProxy(t, options{config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: '%s', timeout: 10, breaker: {fail_max: 1, recovery_timeout: 60}}}\n", u.url())})
+			p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: '%s', timeout: 10, breaker: {fail_max: 1, recovery_timeout: 60}}}\n", u.URL())})
 			sent := time.Now()
-			r := p.ask("POST /svc HTTP/1.1\r\nHost: x\r\n" + head)
-			if waited := time.Since(sent); r.status != 502 || waited > 5*time.Second {
+			r := p.SendRaw("POST /svc HTTP/1.1\r\nHost: x\r\n" + head)
+			if waited := time.Since(sent); r.Status != 502 || waited > 5*time.Second {
 				t.Errorf("after %v: %+v", waited, r)
 			}
-			eventually(t, "the request is over", func() bool { return p.metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
-			if p.failures("svc", "reset") != 1 || p.health().Services["svc"].State != "open" {
-				t.Errorf("requests %v, service %+v", p.requests("svc"), p.health().Services["svc"])
+			harness.Eventually(t, "the request is over", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+			if p.FailureCount("svc", "reset") != 1 || p.Health().Services["svc"].State != "open" {
+				t.Errorf("requests %v, service %+v", p.RequestCounts("svc"), p.Health().Services["svc"])
 			}
 		})
 	}

@@ -1,0 +1,227 @@
+package attack
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+// spoofed are fields, in a client's many spellings, that only the proxy may set.
+var spoofed = []string{
+	"X-Forwarded-For", "x-forwarded-for", "X_Forwarded_For", "X-Forwarded_For", "x_forwarded-for", "X-FORWARDED-PROTO", "X_FORWARDED_PROTO", "X-Forwarded-Host", "X_Forwarded_Host",
+	"X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Client-Cert", "X-Forwarded", "X_Forwarded", "Forwarded", "X-Real-IP", "X_REAL_IP", "x-real_ip",
+	"X-Circuit-Breaker-State", "X_Circuit_Breaker_State", "X-Circuit-Breaker-Service", "X-Circuit-Breaker-Anything", "X-Fallback", "X_Fallback", "X-Fallback-Reason", "X_FALLBACK_REASON",
+	"Proxy-Status", "Proxy_Status",
+}
+
+// checkSpoofed checks that a request bears nothing of a spoofer's, and what the proxy has
+// to say.
+func checkSpoofed(t *testing.T, what string, requests []seenRequest) {
+	t.Helper()
+	if len(requests) != 1 {
+		t.Fatalf("%s: the upstream saw %q", what, lines(requests))
+	}
+	r := requests[0]
+	if strings.Contains(fmt.Sprint(r.header, r.trailer), "spoof") {
+		t.Errorf("%s: the upstream saw %+v", what, r)
+	}
+	for name, want := range map[string]string{"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "x"} {
+		if got := r.header[name]; !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: %s is %q", what, name, got)
+		}
+	}
+}
+
+func TestClientsCannotSpoofTheProxysFields(t *testing.T) {
+	t.Parallel()
+	u := startWitness(t)
+	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), "")})
+	var header, trailer, trailerNames strings.Builder
+	var inHTTP2 []string
+	for _, name := range spoofed {
+		fmt.Fprintf(&header, "%s: spoof\r\n", name)
+		fmt.Fprintf(&trailer, "%s: spoof\r\n", name)
+		fmt.Fprintf(&trailerNames, ", %s", name)
+		inHTTP2 = append(inHTTP2, strings.ToLower(name), "spoof")
+	}
+	p.SendRaw("GET /svc HTTP/1.1\r\nHost: x\r\n" + header.String() + "\r\n")
+	checkSpoofed(t, "header", u.take())
+	p.SendRaw("GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close" + trailerNames.String() + "\r\n" + header.String() + "\r\n")
+	checkSpoofed(t, "header that Connection lists", u.take())
+	for _, announced := range []string{"", "Trailer: A" + trailerNames.String() + "\r\n"} {
+		r := p.SendRaw("POST /svc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + announced + "\r\n0\r\n" + trailer.String() + "A: b\r\n\r\n")
+		if r.Status != 200 {
+			t.Errorf("trailers: %+v", r)
+		}
+		checkSpoofed(t, "trailers", u.take())
+	}
+	c := dialHTTP2(p)
+	c.begin(1, c.request("POST", "/svc", append(slices.Clone(inHTTP2), "trailer", "a"+strings.ToLower(trailerNames.String()))...), false)
+	c.begin(1, c.fields(append(inHTTP2, "a", "b")...), true)
+	if e := c.await(1); e.Status != 200 {
+		t.Errorf("HTTP/2: %v", e)
+	}
+	checkSpoofed(t, "HTTP/2", u.take())
+	checkUnharmed(p)
+}
+
+// Trailers that would frame or route a request again are refused or dropped.
+func TestTrailersCannotFrameARequest(t *testing.T) {
+	t.Parallel()
+	u := startWitness(t)
+	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), "")})
+	for _, name := range []string{"Content-Length", "Transfer-Encoding", "Host", "Trailer", "Authorization", "Connection", "Content-Encoding", "Cookie"} {
+		for _, announced := range []string{"", "Trailer: " + name + "\r\n"} {
+			r := p.SendRaw("POST /svc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + announced + "\r\n5\r\nhello\r\n0\r\n" + name + ": 500\r\n\r\n")
+			for _, seen := range u.take() {
+				if seen.header.Get(name) == "500" || seen.host == "500" || len(seen.body) > 5 {
+					t.Errorf("%s: %d, the upstream saw %+v", name, r.Status, seen)
+				}
+				if len(seen.trailer) > 0 {
+					t.Errorf("%s: the upstream saw %+v", name, seen)
+				}
+			}
+		}
+	}
+	checkUnharmed(p)
+}
+
+// Fields for one connection go no further, and by naming fields in Connection a client takes
+// away nothing but its own.
+func TestHopByHopFieldsGoNoFurther(t *testing.T) {
+	t.Parallel()
+	u := startWitness(t)
+	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), "")})
+	r := p.SendRaw("POST /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Type: text/plain\r\nX-Mine: y\r\nTraceparent: t\r\n" +
+		"Connection: Host, Content-Length, Transfer-Encoding, X-Forwarded-For\r\nConnection: x-forwarded-host,X-FORWARDED-PROTO , X-Mine,,\r\n" +
+		"Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\nProxy-Authenticate: Basic\r\nTE: gzip, trailers\r\n\r\nhello")
+	seen := u.take()
+	checkSpoofed(t, "Connection", seen)
+	if r.Status != 200 || seen[0].body != "hello" || seen[0].length != 5 || seen[0].host == "" || seen[0].header.Get("Content-Type") == "" || seen[0].header.Get("Traceparent") == "" {
+		t.Errorf("%+v, the upstream saw %+v", r, seen)
+	}
+	for _, gone := range []string{"X-Mine", "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Proxy-Authenticate", "Upgrade", "Trailer"} {
+		if v := seen[0].header.Values(gone); len(v) > 0 {
+			t.Errorf("%s: %q reached the upstream", gone, v)
+		}
+	}
+	if te := seen[0].header["Te"]; te != nil && !slices.Equal(te, []string{"trailers"}) {
+		t.Errorf("TE: %q reached the upstream", te)
+	}
+	checkUnharmed(p)
+}
+
+// An upstream cannot speak for the proxy, in neither version, and not by what it lists in
+// Connection either.
+func TestUpstreamsCannotSpoofTheProxysFields(t *testing.T) {
+	t.Parallel()
+	const names = "X-Circuit-Breaker-State, X-Circuit-Breaker-Service, X-Fallback, X-Fallback-Reason, Proxy-Status"
+	fields := strings.ReplaceAll(names, ", ", ": spoof\r\n") + ": spoof\r\n"
+	u := harness.StartRawUpstream(t, harness.RespondWith("HTTP/1.1 103 Early Hints\r\n"+fields+"\r\nHTTP/1.1 200 OK\r\nConnection: "+names+", Content-Type, Content-Length\r\nKeep-Alive: spoof\r\nProxy-Authenticate: spoof\r\n"+
+		"Upgrade: spoof\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\nTrailer: "+names+"\r\n"+fields+"\r\n2\r\nok\r\n0\r\n"+fields+"\r\n", true))
+	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), "")})
+	c, r := p.Dial()
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	raw, err := io.ReadAll(r)
+	if err != nil || strings.Contains(string(raw), "spoof") || !strings.Contains(string(raw), "X-Circuit-Breaker-State: closed\r\n") || !strings.Contains(string(raw), "X-Circuit-Breaker-Service: svc\r\n") {
+		t.Errorf("%q, %v", raw, err)
+	}
+	h2 := dialHTTP2(p)
+	h2.begin(1, h2.request("GET", "/svc"), true)
+	e := h2.await(1)
+	if fmt.Sprint(e.Header) == "" || strings.Contains(fmt.Sprint(e.Header), "spoof") || !slices.Equal(e.Header["X-Circuit-Breaker-State"], []string{"closed"}) || e.Body != "ok" {
+		t.Errorf("over HTTP/2: %+v", e)
+	}
+	checkUnharmed(p)
+}
+
+// Whoever is over a limit is told so and harms nobody, in either version.
+func TestLimitsHoldInBothVersions(t *testing.T) {
+	t.Parallel()
+	u := startWitness(t)
+	p := harness.StartProxy(t, harness.Options{Config: "limits: {header_bytes: 8KiB, body_bytes: 1KiB}\n" + oneMistake(u.URL(), ", timeout: 5")})
+	for _, size := range []int{10 << 10, 200 << 10, 2 << 20} {
+		c, r := p.Dial()
+		go func() {
+			_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nA: "+strings.Repeat("b", size)+"\r\n\r\n")
+		}()
+		res, err := http.ReadResponse(bufio.NewReader(r), nil)
+		if answer := harness.ReadResponse(t, res, err); answer.Status != 431 || !isProblem(answer) {
+			t.Errorf("a header of %d bytes: %+v", size, answer)
+		}
+		_ = c.Close()
+	}
+	for n := range uint32(20) { // every one is answered on a connection that goes on
+		c := dialHTTP2(p)
+		c.begin(1, c.request("GET", "/svc", "a", strings.Repeat("b", 10<<10)), true)
+		if e := c.await(1); e.Status != 431 || !isProblem(e.Response) {
+			t.Errorf("HTTP/2, a header of 10 KiB: %v %+v", e, e.Response)
+		}
+		c.begin(3, c.request("POST", "/svc", "content-length", "1025"), false)
+		if e := c.await(3); e.Status != 413 || !isProblem(e.Response) {
+			t.Errorf("HTTP/2, a Content-Length of 1025: %v %+v", e, e.Response)
+		}
+		c.begin(5, c.request("POST", "/svc"), false)
+		_ = c.WriteData(5, false, make([]byte, 1000))
+		_ = c.WriteData(5, false, make([]byte, 25+n))
+		_ = c.out.Flush()
+		if e := c.await(5); e.Status != 413 || !isProblem(e.Response) {
+			t.Errorf("HTTP/2, a body of %d: %v %+v", 1025+n, e, e.Response)
+		}
+		_ = c.conn.Close()
+	}
+	for _, seen := range u.take() {
+		if seen.line != "POST /" || len(seen.body) > 1<<10 {
+			t.Errorf("the upstream saw %+v", seen)
+		}
+	}
+	checkUnharmed(p)
+}
+
+// What comes with or after a request for a websocket is in the tunnel or in the body, and
+// never a request, whatever the upstream does with the request.
+func TestUpgradesSmuggleNothing(t *testing.T) {
+	t.Parallel()
+	accepts := harness.StartRawUpstream(t, func(c net.Conn, q *http.Request, r *bufio.Reader) bool {
+		_, _ = io.Copy(io.Discard, q.Body)
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		said, _ := io.ReadAll(r) // until the client has ended its side
+		_, _ = fmt.Fprintf(c, "in the tunnel: %s", said)
+		return false
+	})
+	p := harness.StartProxy(t, harness.Options{Config: oneMistake(accepts.URL(), "")})
+	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+	for name, raw := range map[string]string{
+		"no body":        "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "\r\n",
+		"Content-Length": "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 5\r\n\r\nhello",
+		"chunked":        "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Transfer-Encoding: chunked\r\n\r\n" + hello,
+		"both":           "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n" + hello,
+	} {
+		before := len(accepts.RequestLines())
+		c, r := p.Dial()
+		_, _ = io.WriteString(c, raw)
+		head := harness.ReadHead(t, r)
+		_, _ = io.WriteString(c, smuggled)
+		_ = c.(*net.TCPConn).CloseWrite()
+		rest, err := io.ReadAll(r)
+		if want := "in the tunnel: " + smuggled; !strings.HasPrefix(head, "HTTP/1.1 101 ") || string(rest) != want || err != nil {
+			t.Errorf("%s: %q, then %q, %v", name, head, rest, err)
+		}
+		_ = c.Close()
+		if seen := accepts.RequestLines()[before:]; len(seen) != 1 {
+			t.Errorf("%s: the upstream saw %q", name, seen)
+		}
+	}
+	harness.Eventually(t, "nothing is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+	if got := p.RequestCounts("svc"); got["failure"] != 0 {
+		t.Errorf("requests %v", got)
+	}
+}

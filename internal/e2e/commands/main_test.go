@@ -1,0 +1,11 @@
+// Package commands tests the command line, the demo and the systemd unit with the real binary.
+package commands
+
+import (
+	"os"
+	"testing"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+func TestMain(m *testing.M) { os.Exit(harness.RunTests(m)) }

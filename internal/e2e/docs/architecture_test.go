@@ -1,0 +1,189 @@
+package docs
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+// allowedImports lists, for each package, the packages of this module that it may import.
+// Only cmd/cbproxy imports internal/app, which may import every other package.
+var allowedImports = map[string][]string{
+	"cmd/cbproxy": {"routes", "internal/admin", "internal/app", "internal/demo", "internal/events", "internal/sanitize"},
+	"internal/app": {"routes", "proxy", "internal/service", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/events", "internal/fleet", "internal/httpserver",
+		"internal/accesslog", "internal/metrics", "internal/sanitize", "internal/queue", "internal/queue/disk", "internal/store", "internal/telemetry", "internal/files", "internal/tlsfiles"},
+	"routes":                    {"internal/files", "internal/sanitize", "internal/strictyaml", "internal/tlsfiles"},
+	"proxy":                     {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/grpc", "internal/http1", "internal/httpserver", "internal/limit", "internal/message", "internal/problem", "internal/sanitize", "internal/service", "internal/sse", "internal/tunnel", "internal/upload", "internal/upstream"},
+	"fallbacks":                 {"routes", "internal/events"},
+	"fallbacks/cache":           {"fallbacks", "routes", "internal/upstream"},
+	"fallbacks/endpoint":        {"fallbacks", "fallbacks/internal/client", "routes", "internal/upstream"},
+	"fallbacks/fallbacktest":    {"fallbacks", "routes", "internal/upstream", "internal/tlsfiles"},
+	"fallbacks/internal/client": {"fallbacks", "routes", "internal/upstream"},
+	"fallbacks/queue":           {"fallbacks", "routes", "internal/events", "internal/queue"},
+	"fallbacks/standard":        {"fallbacks", "fallbacks/cache", "fallbacks/queue", "fallbacks/endpoint", "fallbacks/static", "fallbacks/template", "fallbacks/upstream"},
+	"fallbacks/static":          {"fallbacks"},
+	"fallbacks/template":        {"fallbacks", "routes", "internal/sanitize"},
+	"fallbacks/upstream":        {"fallbacks", "fallbacks/internal/client", "routes", "internal/breaker", "internal/events", "internal/upstream"},
+	"internal/breaker":          {"internal/events"},
+	"internal/events":           nil,
+	"internal/grpc":             nil,
+	"internal/http1":            nil,
+	"internal/limit":            nil,
+	"internal/service":          {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/grpc", "internal/limit", "internal/message", "internal/sanitize", "internal/tlsfiles", "internal/upstream"},
+	"internal/tunnel":           nil,
+	"internal/upload":           {"internal/http1", "internal/httpserver", "internal/message", "internal/upstream"},
+	"internal/message":          {"internal/problem"},
+	"internal/httpserver":       {"internal/http1", "internal/problem"},
+	"internal/upstream":         {"internal/events", "internal/http1"},
+	"internal/files":            nil,
+	"internal/strictyaml":       {"internal/sanitize"},
+	"internal/tlsfiles":         {"internal/files"},
+	"internal/sanitize":         nil,
+	"internal/problem":          nil,
+	"internal/sse":              nil,
+	"internal/accesslog":        {"internal/events", "internal/sanitize"},
+	"internal/boltfile":         nil,
+	"internal/store":            {"internal/boltfile", "internal/events"},
+	"internal/queue":            {"internal/events", "internal/queue/disk", "internal/store", "internal/sanitize"},
+	"internal/queue/disk":       {"internal/boltfile"},
+	"internal/fleet":            {"internal/breaker", "internal/events", "internal/store"},
+	"internal/admin":            {"internal/events", "internal/problem"},
+	"internal/metrics":          {"internal/events"},
+	"internal/telemetry":        {"internal/events", "internal/sanitize"},
+	"internal/bench":            {"internal/bench/loadgen", "internal/bench/process", "internal/events", "internal/queue", "internal/queue/disk"},
+	"internal/bench/loadgen":    nil,
+	"internal/bench/process":    nil,
+	"internal/e2e":              nil,
+	"internal/e2e/harness":      nil,
+	"internal/certtest":         nil,
+	"internal/redistest":        {"internal/certtest"},
+	"monitoring/dashboard":      nil,
+	"monitoring/prometheusrule": nil,
+	"internal/demo":             nil,
+	"examples/orchestrator":     nil,
+	"examples/caller":           nil,
+}
+
+// TestImportRules checks the imports of every package of this module against allowedImports.
+// Folders that hold other modules are skipped.
+func TestImportRules(t *testing.T) {
+	root := harness.Repository
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && isOtherModule(d.Name()) {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		folder, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		pkg := filepath.ToSlash(folder)
+		allowed, known := allowedImports[pkg]
+		if !known {
+			t.Errorf("%s: package %s is missing from allowedImports", path, pkg)
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range file.Imports {
+			checkImport(t, path, pkg, spec.Path.Value, allowed)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// isOtherModule reports whether a folder of this name holds a module of its own, or no packages.
+func isOtherModule(folder string) bool {
+	return folder == "caddy" || folder == "suites" || folder == "manifests" || folder == "strategy" || strings.HasPrefix(folder, ".") && len(folder) > 2
+}
+
+// TestArchitecturePictureMatchesImports checks that every arrow in the package diagram of
+// docs/architecture.md is an import and every import between its packages is an arrow. Imports of
+// internal/events are left out of the diagram because every package may have them.
+func TestArchitecturePictureMatchesImports(t *testing.T) {
+	page := string(harness.ReadFile(t, filepath.Join(harness.Repository, "docs/architecture.md")))
+	diagram := regexp.MustCompile("(?s)```mermaid\n(.*?)```").FindStringSubmatch(page) // the first of the page
+	if diagram == nil {
+		t.Fatal("docs/architecture.md has no diagram")
+	}
+	packages := map[string]string{} // package path by its node's name in the diagram
+	for _, m := range regexp.MustCompile(`(?m)^\s*(\w+)\["([\w/]+)(?:<br>[^"]*)?"\]$`).FindAllStringSubmatch(diagram[1], -1) {
+		packages[m[1]] = m[2]
+	}
+	var drawn, imported []string
+	for _, m := range regexp.MustCompile(`(?m)^\s*(\w+) --> (\w+)$`).FindAllStringSubmatch(diagram[1], -1) {
+		drawn = append(drawn, packages[m[1]]+" imports "+packages[m[2]])
+	}
+	for _, pkg := range packages {
+		imports := map[string]bool{}
+		files, err := filepath.Glob(filepath.Join(harness.Repository, pkg, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Errorf("the diagram has a node for %s, which is not a package: %v", pkg, err)
+		}
+		for _, name := range files {
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range file.Imports {
+				if ours, ok := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), "cbproxy/"); ok && !strings.HasSuffix(name, "_test.go") && ours != "internal/events" {
+					imports[ours] = true
+				}
+			}
+		}
+		for ours := range imports {
+			imported = append(imported, pkg+" imports "+ours)
+		}
+	}
+	slices.Sort(drawn)
+	slices.Sort(imported)
+	if !slices.Equal(drawn, imported) {
+		t.Errorf("the diagram shows:\n%s\nthe code has:\n%s", strings.Join(drawn, "\n"), strings.Join(imported, "\n"))
+	}
+}
+
+// TestArchitecturePageNamesRealFiles checks that the source files that docs/architecture.md names exist.
+func TestArchitecturePageNamesRealFiles(t *testing.T) {
+	page := string(harness.ReadFile(t, filepath.Join(harness.Repository, "docs/architecture.md")))
+	for _, name := range regexp.MustCompile(`\b(?:cmd|fallbacks|internal|proxy|routes)/[\w/]+\.go\b`).FindAllString(page, -1) {
+		if _, err := os.Stat(filepath.Join(harness.Repository, name)); err != nil {
+			t.Errorf("docs/architecture.md names %s: %v", name, err)
+		}
+	}
+}
+
+func checkImport(t *testing.T, path, pkg, quoted string, allowed []string) {
+	imported, err := strconv.Unquote(quoted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pkg == "internal/breaker" && strings.HasPrefix(imported, "net") {
+		t.Errorf("%s imports %s, but internal/breaker must not depend on networking", path, imported)
+	}
+	ours, ok := strings.CutPrefix(imported, "cbproxy/")
+	if !ok {
+		return
+	}
+	if !slices.Contains(allowed, ours) {
+		t.Errorf("%s imports %s, which allowedImports does not allow for %s", path, ours, pkg)
+	}
+}

@@ -1,0 +1,143 @@
+package docs
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+// orchestration is the status that the example orchestrator prints.
+type orchestration struct {
+	Outcome  string
+	Degraded []struct{ Service, By, Reason, Breaker string }
+	Context  json.RawMessage
+	Rules    json.RawMessage
+	Notified string
+}
+
+func (o orchestration) degraded() (services []string) {
+	for _, d := range o.Degraded {
+		services = append(services, d.Service)
+	}
+	return services
+}
+
+// buildExample builds examples/orchestrator and returns a function that runs it for one event. The
+// run must not fail.
+func buildExample(t *testing.T) func(p *harness.Proxy, event string) orchestration {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "orchestrator")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "cbproxy/examples/orchestrator").CombinedOutput(); err != nil {
+		t.Fatalf("build examples/orchestrator: %v\n%s", err, out)
+	}
+	return func(p *harness.Proxy, event string) (o orchestration) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		command := exec.Command(program, "-proxy", p.URL, event)
+		command.Stdout, command.Stderr = &out, &errs
+		if err := command.Run(); err != nil {
+			t.Errorf("%s: %v: %s", event, err, errs.String())
+			return o
+		}
+		if err := json.Unmarshal(out.Bytes(), &o); err != nil {
+			t.Errorf("%v: %s", err, out.String())
+		}
+		return o
+	}
+}
+
+// The orchestrator completes whichever service is dead, and finds out which one from cbproxy's header
+// fields alone.
+func TestOrchestrationAlwaysCompletes(t *testing.T) {
+	t.Parallel()
+	rag, rules, notifier := harness.StartUpstream(t), harness.StartUpstream(t), harness.StartRecorder(t)
+	run := buildExample(t)
+	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf(`
+defaults: {breaker: {fail_max: 2, recovery_timeout: 0.2}}
+routes:
+  rag_service: {upstream: %s}
+  rule_generation_service: {upstream: %s}
+  notifier_service: {upstream: %s}
+`, rag.URL(), rules.URL(), notifier.URL())})
+	if o := run(p, "all well"); o.Outcome != "complete" || o.Notified != "sent" || len(o.Degraded) != 0 || !strings.Contains(string(o.Context), "/query") {
+		t.Errorf("all well: %+v", o)
+	}
+	for _, c := range []struct {
+		service, by, notified string
+		kill, start           func()
+	}{
+		{"rag_service", "static", "sent", rag.Kill, rag.Start},
+		{"rule_generation_service", "static", "sent", rules.Kill, rules.Start},
+		{"notifier_service", "queue", "queued", notifier.Kill, notifier.Start},
+	} {
+		c.kill()
+		for i := range 4 { // the breaker opens on the way
+			o := run(p, fmt.Sprintf("%s is dead, %d", c.service, i))
+			if o.Outcome != "degraded" || !slices.Equal(o.degraded(), []string{c.service}) || o.Degraded[0].By != c.by || o.Degraded[0].Reason == "" || o.Notified != c.notified {
+				t.Errorf("without %s: %+v", c.service, o)
+			}
+		}
+		c.start()
+		harness.Eventually(t, c.service+" is back", func() bool { return run(p, "back?").Outcome == "complete" })
+	}
+	for i := range 4 {
+		text := fmt.Sprintf("notifier_service is dead, %d", i)
+		harness.Eventually(t, "the notification of "+text, func() bool {
+			return slices.ContainsFunc(notifier.Records(), func(r harness.Record) bool { return r.Succeeded() && strings.Contains(r.BodyText, text) })
+		})
+	}
+}
+
+// The orchestrator completes while upstreams die, one after the other and all at once.
+func TestOrchestrationsCompleteWhileUpstreamsDie(t *testing.T) {
+	t.Parallel()
+	rag, rules, notifier := harness.StartUpstream(t), harness.StartUpstream(t), harness.StartRecorder(t)
+	run := buildExample(t)
+	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("defaults: {breaker: {recovery_timeout: 0.2}}\nroutes:\n  rag_service: {upstream: %s}\n  rule_generation_service: {upstream: %s}\n  notifier_service: {upstream: %s}\n",
+		rag.URL(), rules.URL(), notifier.URL())})
+	over, ended := make(chan struct{}), new(atomic.Int64)
+	var callers sync.WaitGroup
+	defer callers.Wait()
+	defer close(over)
+	for caller := range 3 {
+		callers.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				if o := run(p, fmt.Sprintf("caller %d, event %d", caller, i)); o.Notified != "sent" && o.Notified != "queued" {
+					t.Errorf("notified: %q", o.Notified)
+				}
+				ended.Add(1)
+			}
+		})
+	}
+	for range 3 {
+		for _, u := range []interface {
+			Kill()
+			Start()
+		}{rag, rules, notifier} {
+			u.Kill()
+			before := ended.Load()
+			harness.Eventually(t, "ten more are over", func() bool { return ended.Load() >= before+10 })
+			u.Start()
+		}
+	}
+	rag.Kill()
+	rules.Kill()
+	notifier.Kill()
+	if o := run(p, "all dead"); o.Outcome != "degraded" || len(o.Degraded) != 3 || o.Notified != "queued" {
+		t.Errorf("all dead: %+v", o)
+	}
+}

@@ -1,0 +1,165 @@
+package docs
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/ast"
+	"github.com/yuin/goldmark/extension"
+	"github.com/yuin/goldmark/parser"
+	"github.com/yuin/goldmark/text"
+)
+
+// document is a Markdown file of the repository, with the commands that a reader runs.
+type document struct {
+	source []byte
+	blocks []block
+	links  []string
+	names  map[string]bool // valid link fragments of this page
+}
+
+// block is a code block of commands. A comment before it may say how to run them.
+type block struct {
+	line    int
+	console bool   // each command follows a prompt and precedes its output
+	text    string // commands
+	until   string // runs in a separate terminal; the next block runs when this URL responds
+	ends    string // interrupts what was started with this URL first
+	notRun  string // the reason not to run the block
+}
+
+var (
+	inBackground = regexp.MustCompile(`^<!-- in a second terminal, until (\S+) answers -->$`)
+	interrupts   = regexp.MustCompile(`^<!-- ctrl-c: (\S+) -->$`)
+	isNotRun     = regexp.MustCompile(`^<!-- not run: (.+) -->$`)
+)
+
+func parseDocument(source []byte) (*document, error) {
+	md := goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithParserOptions(parser.WithAutoHeadingID()))
+	p := &document{source: source, names: map[string]bool{}}
+	root := md.Parser().Parse(text.NewReader(source), parser.WithContext(parser.NewContext(parser.WithIDs(&headingNames{taken: map[string]int{}}))))
+	err := ast.Walk(root, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		if !entering {
+			return ast.WalkContinue, nil
+		}
+		switch n := n.(type) {
+		case *ast.Heading:
+			if id, ok := n.AttributeString("id"); ok {
+				p.names[string(id.([]byte))] = true
+			}
+		case *ast.Link:
+			p.links = append(p.links, string(n.Destination))
+		case *ast.Image:
+			p.links = append(p.links, string(n.Destination))
+		case *ast.FencedCodeBlock:
+			return ast.WalkContinue, p.add(n)
+		}
+		return ast.WalkContinue, nil
+	})
+	return p, err
+}
+
+// headingNames generates heading anchors as repository hosts do.
+type headingNames struct{ taken map[string]int }
+
+func (h *headingNames) Generate(value []byte, _ ast.NodeKind) []byte {
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ':
+			return '-'
+		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+			return unicode.ToLower(r)
+		}
+		return -1
+	}, string(value))
+	h.Put([]byte(name))
+	if n := h.taken[name]; n > 1 {
+		name = fmt.Sprintf("%s-%d", name, n-1)
+	}
+	return []byte(name)
+}
+
+func (h *headingNames) Put(value []byte) { h.taken[string(value)]++ }
+
+// add appends a fenced block if it contains commands.
+func (p *document) add(n *ast.FencedCodeBlock) error {
+	language := string(n.Language(p.source))
+	if language != "sh" && language != "console" || n.Lines().Len() == 0 {
+		return nil
+	}
+	first := n.Lines().At(0)
+	b := block{
+		line: bytes.Count(p.source[:first.Start], []byte("\n")) + 1, console: language == "console",
+		text: string(n.Lines().Value(p.source)),
+	}
+	if comment, ok := n.PreviousSibling().(*ast.HTMLBlock); ok {
+		said := strings.TrimSpace(string(comment.Lines().Value(p.source)))
+		if m := inBackground.FindStringSubmatch(said); m != nil {
+			b.until = m[1]
+		} else if m := interrupts.FindStringSubmatch(said); m != nil {
+			b.ends = m[1]
+		} else if m := isNotRun.FindStringSubmatch(said); m != nil {
+			b.notRun = m[1]
+		} else {
+			return fmt.Errorf("line %d: unknown directive in the comment before commands: %s", b.line-2, said)
+		}
+	}
+	p.blocks = append(p.blocks, b)
+	return nil
+}
+
+// command is a command with the output that the page shows for it.
+type command struct{ text, output string }
+
+// transcript splits console text into commands. A line that ends with a backslash continues on the next
+// line.
+func transcript(s string) (commands []command) {
+	goesOn := false
+	for line := range strings.Lines(s) {
+		switch text, isCommand := strings.CutPrefix(line, "$ "); {
+		case isCommand:
+			commands = append(commands, command{text: text})
+			goesOn = strings.HasSuffix(line, "\\\n")
+		case len(commands) == 0:
+		case goesOn:
+			commands[len(commands)-1].text += line
+			goesOn = strings.HasSuffix(line, "\\\n")
+		default:
+			commands[len(commands)-1].output += line
+		}
+	}
+	return commands
+}
+
+// varies matches output that differs between runs.
+var varies = []struct {
+	pattern *regexp.Regexp
+	by      string
+}{
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)`), "<time>"},
+	{regexp.MustCompile(`\b(\d+(\.\d+)?(ns|µs|ms|s|m|h))+\b`), "<duration>"},
+	{regexp.MustCompile(`(Retry-After|Age): \d+`), "$1: <number>"},
+	{regexp.MustCompile(`Date: .* GMT`), "<date>"},
+	{regexp.MustCompile(`instance [^ \n]+`), "<instance>"},
+	{regexp.MustCompile(`[ \t]+`), " "},
+}
+
+// shows reports whether got matches the output that a page shows. It ignores variable parts, and … matches
+// any text.
+func shows(shown, got string) bool {
+	tidy := func(s string) string {
+		s = strings.TrimSpace(strings.ReplaceAll(s, "\r", ""))
+		for _, v := range varies {
+			s = v.pattern.ReplaceAllString(s, v.by)
+		}
+		return strings.ReplaceAll(s, " \n", "\n")
+	}
+	pattern := regexp.QuoteMeta(tidy(shown))
+	pattern = strings.ReplaceAll(pattern, "\n…\n", "\n(?s:.*)\n")
+	pattern = strings.ReplaceAll(pattern, "…", ".*")
+	return regexp.MustCompile(`^` + pattern + `$`).MatchString(tidy(got))
+}

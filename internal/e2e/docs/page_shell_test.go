@@ -1,0 +1,211 @@
+package docs
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+// shellVariable makes the test binary run a shell in its own network namespace.
+const shellVariable = "CBPROXY_E2E_SHELL"
+
+// becomeShell turns this process into a shell. It does not return unless it fails.
+func becomeShell() error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	loopback, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	loopback.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, loopback); err != nil {
+		return fmt.Errorf("bring the loopback interface up: %w", err)
+	}
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(bash, []string{"bash", "--norc", "--noprofile"}, os.Environ())
+}
+
+// shell runs the blocks of a page in sequence in one session. It has its own network namespace, so that the
+// ports used by the page are free.
+type shell struct {
+	t        testing.TB
+	folder   string // for its scripts and their output
+	command  *exec.Cmd
+	commands io.Writer
+	answers  *bufio.Scanner
+	files    int
+	behind   []background
+}
+
+// background is a command that runs in another terminal.
+type background struct {
+	url    string
+	group  int // process group
+	output string
+}
+
+// shellTimeout is longer than compiling everything takes.
+const shellTimeout = 4 * time.Minute
+
+// startShell starts a shell in a folder.
+func startShell(t testing.TB, folder string) *shell {
+	t.Helper()
+	s := &shell{t: t, folder: t.TempDir()}
+	bin := filepath.Join(s.folder, "bin")
+	if err := os.Mkdir(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(harness.Binary, filepath.Join(bin, "cbproxy")); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.command = exec.Command(self)
+	s.command.Dir = folder
+	s.command.Env = append(harness.WithoutConfiguration(os.Environ()),
+		shellVariable+"=yes", "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+t.TempDir(),
+		"CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false -pgo=off") // so that the build cache works for every copy of the repository
+	s.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNET}
+	if os.Getuid() != 0 {
+		s.command.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		s.command.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		s.command.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	input, err := s.command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.commands = input
+	answers, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.answers = bufio.NewScanner(answers)
+	s.command.ExtraFiles = []*os.File{write} // 3
+	s.command.Stderr = os.Stderr
+	if err := s.command.Start(); err != nil {
+		harness.SkipUnlessCI(t, "a network of its own", err)
+	}
+	_ = write.Close()
+	t.Cleanup(func() {
+		s.end()
+		_ = answers.Close()
+	})
+	s.ask("set -emo pipefail; echo ready >&3")
+	return s
+}
+
+// ask makes the shell run a script that ends by writing a line to file descriptor 3. It returns that line,
+// or an empty string if the shell has exited.
+func (s *shell) ask(script string) string {
+	s.t.Helper()
+	stuck := time.AfterFunc(shellTimeout, func() { _ = syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL) })
+	defer stuck.Stop()
+	_, _ = fmt.Fprintln(s.commands, script) // a failed write shows as an empty result
+	if !s.answers.Scan() {
+		return ""
+	}
+	return s.answers.Text()
+}
+
+// script writes commands to a file. It returns the name of that file and the name of the output file.
+func (s *shell) script(commands string) (script, output string) {
+	s.t.Helper()
+	s.files++
+	script = filepath.Join(s.folder, strconv.Itoa(s.files)+".sh")
+	if err := os.WriteFile(script, []byte(commands), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return script, script + ".out"
+}
+
+// run runs commands until one fails. It returns their output.
+func (s *shell) run(commands string) (output string, ok bool) {
+	s.t.Helper()
+	script, out := s.script(commands)
+	answer := s.ask(fmt.Sprintf("source %s </dev/null >%s 2>&1 3>&-; echo fine >&3", script, out))
+	return string(harness.ReadFile(s.t, out)), answer == "fine"
+}
+
+// show runs one command, which may fail, and returns its output.
+func (s *shell) show(command string) string {
+	s.t.Helper()
+	script, out := s.script(command)
+	if s.ask(fmt.Sprintf("{ source %s || true; } </dev/null >%s 2>&1 3>&-; echo fine >&3", script, out)) == "" {
+		s.t.Fatalf("the shell exited during: %s", command)
+	}
+	return string(harness.ReadFile(s.t, out))
+}
+
+// start runs commands in another terminal and returns when url responds with 200.
+func (s *shell) start(commands, url string) {
+	s.t.Helper()
+	script, out := s.script(commands)
+	group, err := strconv.Atoi(s.ask(fmt.Sprintf("( source %s ) </dev/null >%s 2>&1 3>&- & echo $! >&3", script, out)))
+	if err != nil {
+		s.t.Fatalf("the shell exited during: %s", commands)
+	}
+	s.behind = append(s.behind, background{url, group, out})
+	answer := s.ask(fmt.Sprintf("until curl -s -f -o /dev/null -m 5 %s; do kill -0 %d 2>/dev/null || break; sleep 0.05; done; kill -0 %d 2>/dev/null && echo up >&3 || echo gone >&3", url, group, group))
+	if answer != "up" {
+		s.t.Fatalf("%s does not respond; output of the command:\n%s", url, harness.ReadFile(s.t, out))
+	}
+}
+
+// interrupt sends Ctrl-C to the terminal that was started with url.
+func (s *shell) interrupt(url string) {
+	s.t.Helper()
+	i := slices.IndexFunc(s.behind, func(b background) bool { return b.url == url })
+	if i < 0 {
+		s.t.Fatalf("no background command for %s", url)
+	}
+	b := s.behind[i]
+	s.behind = slices.Delete(s.behind, i, i+1)
+	_ = syscall.Kill(-b.group, syscall.SIGINT)
+	s.ask(fmt.Sprintf("wait %d || true; echo ended >&3", b.group))
+	harness.Eventually(s.t, "what ran for "+url+" has ended", func() bool { return syscall.Kill(-b.group, 0) != nil })
+}
+
+// end stops every process in the shell's network namespace. It interrupts background commands first, so
+// that they can shut down.
+func (s *shell) end() {
+	for _, b := range s.behind {
+		_ = syscall.Kill(-b.group, syscall.SIGINT)
+	}
+	for _, b := range s.behind {
+		for deadline := time.Now().Add(harness.EventTimeout); syscall.Kill(-b.group, 0) == nil && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		}
+	}
+	of := func(pid string) string {
+		network, _ := os.Readlink(filepath.Join("/proc", pid, "ns/net")) // "" if the process has exited
+		return network
+	}
+	own, all := of(strconv.Itoa(s.command.Process.Pid)), of("self")
+	processes, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range processes {
+		if pid, err := strconv.Atoi(filepath.Base(p)); err == nil && own != "" && own != all && of(filepath.Base(p)) == own {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	_ = syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL)
+	_ = s.command.Wait()
+}

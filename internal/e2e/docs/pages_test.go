@@ -1,0 +1,152 @@
+package docs
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+// pages returns the Markdown files that contain instructions for readers.
+func pages(t *testing.T) (names []string) {
+	t.Helper()
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		found, err := filepath.Glob(filepath.Join(harness.Repository, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, found...)
+	}
+	return names
+}
+
+// TestPageCommandsWork runs the commands of each page in order, in a fresh copy of the repository, and
+// compares their output with the page.
+func TestPageCommandsWork(t *testing.T) {
+	t.Parallel()
+	for _, tool := range []string{"bash", "curl", "go"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			harness.SkipUnlessCI(t, tool, err)
+		}
+	}
+	for _, name := range pages(t) {
+		p, err := parseDocument(harness.ReadFile(t, name))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if len(p.blocks) == 0 {
+			continue // no commands
+		}
+		t.Run(strings.TrimPrefix(name, harness.Repository+"/"), func(t *testing.T) {
+			t.Parallel()
+			s := startShell(t, copyOfRepository(t))
+			for _, b := range p.blocks {
+				follow(t, s, b)
+			}
+		})
+	}
+}
+
+func follow(t *testing.T, s *shell, b block) {
+	t.Helper()
+	switch {
+	case b.notRun != "":
+		t.Logf("line %d is not run: %s", b.line, b.notRun)
+	case b.until != "":
+		s.start(b.text, b.until)
+	case b.console:
+		if b.ends != "" {
+			s.interrupt(b.ends)
+		}
+		for _, c := range transcript(b.text) {
+			if got := s.show(c.text); !shows(c.output, got) {
+				t.Fatalf("line %d: $ %sdocumented output:\n%s\nactual output:\n%s", b.line, c.text, c.output, got)
+			}
+		}
+	default:
+		if b.ends != "" {
+			s.interrupt(b.ends)
+		}
+		if output, ok := s.run(b.text); !ok {
+			t.Fatalf("line %d fails: %s\noutput:\n%s", b.line, b.text, output)
+		}
+	}
+}
+
+// copyOfRepository returns the folder of a copy of the repository without its history.
+func copyOfRepository(t *testing.T) string {
+	t.Helper()
+	folder := t.TempDir()
+	err := filepath.WalkDir(harness.Repository, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(harness.Repository, path)
+		switch to := filepath.Join(folder, name); {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == ".git" || d.Name() == "cbproxy-data"):
+			return fs.SkipDir
+		case d.IsDir():
+			return os.MkdirAll(to, 0o755)
+		case d.Type().IsRegular():
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(to, harness.ReadFile(t, path), info.Mode().Perm())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+// TestPageLinksResolve checks links within a page and to other files of the repository.
+func TestPageLinksResolve(t *testing.T) {
+	all := pages(t)
+	for _, pattern := range []string{"monitoring/*.md", "internal/*/*.md"} {
+		more, err := filepath.Glob(filepath.Join(harness.Repository, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, more...)
+	}
+	names := map[string]map[string]bool{}
+	read := func(name string) *document {
+		p, err := parseDocument(harness.ReadFile(t, name))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		names[name] = p.names
+		return p
+	}
+	for _, name := range all {
+		for _, link := range read(name).links {
+			path, fragment, _ := strings.Cut(link, "#")
+			if strings.Contains(path, "://") {
+				continue
+			}
+			to := name
+			if path != "" {
+				to = filepath.Join(filepath.Dir(name), path)
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s: %s: %v", name, link, err)
+				continue
+			}
+			if fragment == "" || !strings.HasSuffix(to, ".md") {
+				continue
+			}
+			if read(to); !names[to][fragment] {
+				t.Errorf("%s: %s: no such heading", name, link)
+			}
+		}
+	}
+}

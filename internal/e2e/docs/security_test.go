@@ -1,0 +1,129 @@
+package docs
+
+import (
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"cbproxy/internal/e2e/harness"
+	"cbproxy/internal/redistest"
+)
+
+// TestSecurityPageNamesRealTests checks that each test named in SECURITY.md exists.
+func TestSecurityPageNamesRealTests(t *testing.T) {
+	t.Parallel()
+	there := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	err := filepath.WalkDir(harness.Repository, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		for _, m := range declared.FindAllStringSubmatch(string(content), -1) {
+			there[m[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(securityPage(t), -1)
+	if len(named) < 40 {
+		t.Errorf("SECURITY.md names only %d tests", len(named))
+	}
+	for _, m := range named {
+		if !there[m[1]] {
+			t.Errorf("SECURITY.md names %s, which is no test", m[1])
+		}
+	}
+}
+
+func securityPage(t *testing.T) string {
+	t.Helper()
+	content := harness.ReadFile(t, filepath.Join(harness.Repository, "SECURITY.md"))
+	return string(content)
+}
+
+// TestRedisUserNeedsOnlyDocumentedRights checks that a fleet shares its state and its queue with only the
+// rights that SECURITY.md gives to the Redis user.
+func TestRedisUserNeedsOnlyDocumentedRights(t *testing.T) {
+	t.Parallel()
+	rule := regexp.MustCompile(`(?m)^ACL SETUSER cbproxy on >… (.*)$`).FindStringSubmatch(securityPage(t))
+	if rule == nil {
+		t.Fatal("SECURITY.md has no rule for Redis' user")
+	}
+	server := redistest.Start(t)
+	args := []any{"ACL", "SETUSER", "cbproxy", "on", ">secret"}
+	for word := range strings.FieldsSeq(rule[1]) {
+		args = append(args, word)
+	}
+	if err := server.Client().Do(t.Context(), args...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	fleet := harness.StartFleet(t, 2, harness.Options{Config: `redis: {url: "redis://cbproxy:secret@` + server.Address() + `"}` + `
+defaults: {breaker: {fail_max: 1}, fallback: f}
+routes: {svc: {prefix: /svc, upstream: "http://127.0.0.1:1"}}
+fallbacks: {f: {try: [queue], queue: {}}}
+`})
+	res, err := http.Post(fleet[0].URL+"/svc/x", "text/plain", strings.NewReader("x"))
+	if r := harness.ReadResponse(t, res, err); r.Status != http.StatusAccepted {
+		t.Fatalf("status %d: %s", r.Status, r.Body)
+	}
+	harness.AwaitState(t, fleet, "open")
+	harness.Eventually(t, "the request has a copy", func() bool {
+		return server.Client().XLen(t.Context(), "cbproxy_queue:{svc}").Val() == 1
+	})
+	harness.Eventually(t, "the history is shared", func() bool { return len(fleet[1].History("svc")) > 1 })
+	refused, err := server.Client().Do(t.Context(), "ACL", "LOG").Slice()
+	if err != nil || len(refused) > 0 {
+		t.Errorf("Redis refused %v, %v", refused, err)
+	}
+}
+
+// TestResponsesDoNotLeakUpstreamAddresses checks that an error response without a fallback does not contain
+// the upstream's address.
+func TestResponsesDoNotLeakUpstreamAddresses(t *testing.T) {
+	t.Parallel()
+	dead := harness.FreeAddress(t)
+	p := harness.StartProxy(t, harness.Options{Config: `defaults: {fallback_enabled: false, breaker: {fail_max: 1}}
+routes: {svc: {prefix: /svc, upstream: "http://` + dead + `/hidden"}}
+`})
+	_, port, _ := strings.Cut(dead, ":")
+	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable} {
+		res, err := http.Get(p.URL + "/svc/x")
+		r := harness.ReadResponse(t, res, err)
+		var exposed strings.Builder
+		_ = r.Header.Write(&exposed)
+		exposed.WriteString(r.Body)
+		if r.Status != status || strings.Contains(exposed.String(), port) || strings.Contains(exposed.String(), "hidden") {
+			t.Errorf("status %d, exposed %s", r.Status, exposed.String())
+		}
+	}
+}
+
+// TestMetricsContainNoRequestData checks that clients cannot create metric series.
+func TestMetricsContainNoRequestData(t *testing.T) {
+	t.Parallel()
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: `routes: {svc: {prefix: /svc, upstream: "` + u.URL() + `"}}` + "\n"})
+	const marker = "evilmarker"
+	for _, path := range []string{"/svc/", "/elsewhere/", "/svc/../"} {
+		r, err := http.NewRequest(strings.ToUpper(marker), p.URL+path+marker+"?"+marker, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = marker
+		for _, name := range []string{"User-Agent", "X-Circuit-Breaker-Service", "X-Fallback", "Content-Type", marker} {
+			r.Header.Set(name, marker)
+		}
+		res, err := http.DefaultClient.Do(r)
+		_ = harness.ReadResponse(t, res, err)
+	}
+	if metrics := p.Metrics(); strings.Contains(strings.ToLower(metrics), marker) || !strings.Contains(metrics, `service="svc"`) {
+		t.Errorf("the metrics contain request data: %s", metrics)
+	}
+}

@@ -1,0 +1,27 @@
+package harness
+
+import (
+	"fmt"
+	"testing"
+)
+
+// StartFleet starts n proxies with the same options, which name a Redis, and waits until all use it.
+func StartFleet(t testing.TB, n int, o Options) []*Proxy {
+	t.Helper()
+	fleet := make([]*Proxy, n)
+	for i := range fleet {
+		fleet[i] = StartProxy(t, o)
+	}
+	for _, p := range fleet {
+		p.AwaitRedis(true)
+	}
+	return fleet
+}
+
+// AwaitState waits until each proxy reports the given state of the breaker of svc.
+func AwaitState(t testing.TB, fleet []*Proxy, state string) {
+	t.Helper()
+	for i, p := range fleet {
+		Eventually(t, fmt.Sprintf("proxy %d is %s", i, state), func() bool { return p.BreakerState() == state })
+	}
+}

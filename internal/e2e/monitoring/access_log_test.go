@@ -1,0 +1,304 @@
+package monitoring
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+// accessLine is a line of the access log.
+type accessLine struct {
+	Time     time.Time `json:"time"`
+	Instance string    `json:"instance"`
+	Service  string    `json:"service"`
+	Method   string    `json:"method"`
+	Path     string    `json:"path"`
+	Query    string    `json:"query"`
+	Protocol string    `json:"protocol"`
+	Status   int       `json:"status"`
+	GRPC     string    `json:"grpc_status"`
+	Outcome  string    `json:"outcome"`
+	State    string    `json:"state"`
+	Attempts int       `json:"attempts"`
+	Error    string    `json:"error"`
+	Fallback string    `json:"fallback"`
+	Reason   string    `json:"reason"`
+	Cut      bool      `json:"cut"`
+	Duration float64   `json:"duration_ms"`
+	Upstream float64   `json:"upstream_ms"`
+	Header   float64   `json:"header_ms"`
+	Received int       `json:"request_bytes"`
+	Sent     int       `json:"response_bytes"`
+	Client   string    `json:"client"`
+	Agent    string    `json:"user_agent"`
+}
+
+// accessLines returns what a file has of whole lines.
+func accessLines(t testing.TB, file string) (lines []accessLine) {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	for text := range strings.Lines(string(content)) {
+		if !strings.HasSuffix(text, "\n") {
+			break // it is being written
+		}
+		var line accessLine
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatalf("%v: %q", err, text)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// awaitLine waits for the line of a path.
+func awaitLine(t testing.TB, file, path string) (line accessLine) {
+	t.Helper()
+	harness.Eventually(t, "a line of "+path, func() bool {
+		for _, line = range accessLines(t, file) {
+			if line.Path == path {
+				return true
+			}
+		}
+		return false
+	})
+	return line
+}
+
+func accessLogTo(file, more string) string {
+	return fmt.Sprintf("access_log: {enabled: true, destination: %q%s}\n", file, more)
+}
+
+// expectLine compares what is the same in each run.
+func expectLine(t *testing.T, got, want accessLine) {
+	t.Helper()
+	if got.Instance == "" || got.Client == "" || time.Since(got.Time) > time.Minute || got.Duration <= 0 || got.Header > got.Duration || got.Upstream > got.Duration {
+		t.Errorf("%+v", got)
+	}
+	got.Instance, got.Client, got.Time, got.Duration, got.Upstream, got.Header = "", "", time.Time{}, 0, 0, 0
+	if got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestAccessLogTellsWhatHappened(t *testing.T) {
+	t.Parallel()
+	u := harness.StartUpstream(t)
+	var asked atomic.Int64
+	flaky := harness.StartRawUpstream(t, func(c net.Conn, q *http.Request, r *bufio.Reader) bool {
+		if asked.Add(1) == 1 {
+			return harness.RespondWith("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", true)(c, q, r)
+		}
+		return harness.RespondWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true)(c, q, r)
+	})
+	file := filepath.Join(t.TempDir(), "access.log")
+	p := harness.StartProxy(t, harness.Options{Config: accessLogTo(file, "") + fmt.Sprintf(`
+routes:
+  svc: {prefix: /svc, upstream: %s, timeout: 20, breaker: {fail_max: 9}}
+  dead: {prefix: /dead, upstream: 'http://%s', breaker: {fail_max: 1}, fallback: calm}
+  flaky: {prefix: /flaky, upstream: '%s', retry: {attempts: 1, backoff: 1ms}}
+fallbacks: {calm: {try: [static], static: {body: calm}}}
+`, u.URL(), harness.FreeAddress(t), flaky.URL())})
+	const agent = "Go-http-client/1.1"
+	ask := func(method, path, body string) harness.Response {
+		r, err := http.NewRequest(method, p.URL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(r)
+		return harness.ReadResponse(t, res, err)
+	}
+
+	r := ask("POST", "/svc/healthy?token=secret", "12345")
+	want := accessLine{Service: "svc", Method: "POST", Path: "/svc/healthy", Protocol: "HTTP/1.1", Status: 200, Outcome: "success", State: "closed",
+		Attempts: 1, Received: 5, Sent: len(r.Body), Agent: agent}
+	expectLine(t, awaitLine(t, file, "/svc/healthy"), want)
+
+	ask("GET", "/svc/slow?for=300ms", "")
+	line := awaitLine(t, file, "/svc/slow")
+	if line.Upstream < 300 || line.Header < line.Upstream || line.Duration < line.Header {
+		t.Errorf("the upstream took 300 ms: %+v", line)
+	}
+
+	r = ask("GET", "/dead/failing", "")
+	want = accessLine{Service: "dead", Method: "GET", Path: "/dead/failing", Protocol: "HTTP/1.1", Status: 200, Outcome: "failure", State: "closed",
+		Attempts: 1, Error: "connect", Fallback: "static", Reason: "connect", Sent: len(r.Body), Agent: agent}
+	expectLine(t, awaitLine(t, file, "/dead/failing"), want)
+
+	ask("GET", "/dead/open", "")
+	want.Path, want.Outcome, want.State, want.Attempts, want.Error, want.Reason = "/dead/open", "rejected", "open", 0, "", "open"
+	expectLine(t, awaitLine(t, file, "/dead/open"), want)
+
+	ask("GET", "/flaky/x", "")
+	want = accessLine{Service: "flaky", Method: "GET", Path: "/flaky/x", Protocol: "HTTP/1.1", Status: 200, Outcome: "success", State: "closed", Attempts: 2, Sent: 2, Agent: agent}
+	expectLine(t, awaitLine(t, file, "/flaky/x"), want)
+
+	r = ask("GET", "/nowhere", "")
+	expectLine(t, awaitLine(t, file, "/nowhere"),
+		accessLine{Method: "GET", Path: "/nowhere", Protocol: "HTTP/1.1", Status: 404, Outcome: "refused", Sent: len(r.Body), Agent: agent})
+
+	r = ask("POST", "/svc/events", "ab")
+	expectLine(t, awaitLine(t, file, "/svc/events"), accessLine{Service: "svc", Method: "POST", Path: "/svc/events", Protocol: "HTTP/1.1", Status: 200,
+		Outcome: "success", State: "closed", Attempts: 1, Received: 2, Sent: len(r.Body), Agent: agent})
+
+	ctx, leave := context.WithCancel(t.Context())
+	gone, err := http.NewRequestWithContext(ctx, "GET", p.URL+"/svc/hang", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		if res, err := http.DefaultClient.Do(gone); err == nil {
+			_ = res.Body.Close()
+			t.Error("an upstream that hangs has answered")
+		}
+	}()
+	harness.Eventually(t, "it is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 1 })
+	leave()
+	<-left
+	expectLine(t, awaitLine(t, file, "/svc/hang"), accessLine{Service: "svc", Method: "GET", Path: "/svc/hang", Protocol: "HTTP/1.1",
+		Outcome: "cancelled", State: "closed", Attempts: 1, Cut: true, Agent: agent})
+
+	socket, in := p.Dial()
+	_, _ = io.WriteString(socket, "GET /svc/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	harness.ReadHead(t, in)
+	_, _ = io.WriteString(socket, "hello")
+	if _, err := io.ReadFull(in, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	_ = socket.Close()
+	line = awaitLine(t, file, "/svc/socket")
+	if line.Status != 101 || line.Received != 5 || line.Sent != 5 || line.Outcome != "success" {
+		t.Errorf("%+v", line)
+	}
+	if content, _ := os.ReadFile(file); strings.Contains(string(content), "secret") {
+		t.Error("a query is in the log")
+	}
+	if n := p.Metric("cbproxy_access_log_dropped_total"); n != 0 {
+		t.Errorf("%v lines were dropped", n)
+	}
+}
+
+func TestAccessLogIsSwitchedUnderTraffic(t *testing.T) {
+	t.Parallel()
+	u := harness.StartUpstream(t)
+	file := filepath.Join(t.TempDir(), "access.log")
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 10)})
+	stop := make(chan struct{})
+	var traffic sync.WaitGroup
+	defer traffic.Wait()
+	defer close(stop)
+	for range 2 {
+		traffic.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if r := p.Get("/svc/x"); r.Status != 200 {
+					t.Errorf("%+v", r)
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		before := len(accessLines(t, file))
+		p.WriteConfig(accessLogTo(file, ", query: true") + harness.RouteConfig(u, 10))
+		harness.Eventually(t, "the log is on", func() bool { return len(accessLines(t, file)) > before })
+		reloads := p.Metric(`cbproxy_config_reloads_total{result="success"}`)
+		p.WriteConfig(harness.RouteConfig(u, 10))
+		harness.Eventually(t, "the log is off", func() bool { return p.Metric(`cbproxy_config_reloads_total{result="success"}`) > reloads })
+	}
+	p.WriteConfig(accessLogTo(filepath.Join(file, "no", "folder"), "") + harness.RouteConfig(u, 10))
+	harness.Eventually(t, "a destination that can't be opened is refused", func() bool {
+		e := p.Health().Config.LastError
+		return e != nil && strings.Contains(*e, "access_log.destination")
+	})
+}
+
+func TestAccessLogIsReopenedAndFlushed(t *testing.T) {
+	t.Parallel()
+	u := harness.StartUpstream(t)
+	file := filepath.Join(t.TempDir(), "access.log")
+	p := harness.StartProxy(t, harness.Options{Config: accessLogTo(file, ", sample: 0") + harness.RouteConfig(u, 10)})
+	p.Get("/svc/sampled-away")
+	p.Get("/before")
+	awaitLine(t, file, "/before")
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	p.Signal(syscall.SIGHUP)
+	harness.Eventually(t, "SIGHUP opens a new file", func() bool { _, err := os.Stat(file); return err == nil })
+	harness.Eventually(t, "which is in force", func() bool { p.Get("/after"); return len(accessLines(t, file)) > 0 })
+	p.Get("/last")
+	p.Signal(syscall.SIGTERM)
+	if status := p.Wait(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	lines := accessLines(t, file)
+	if last := lines[len(lines)-1]; last.Path != "/last" {
+		t.Errorf("the last line is %+v", last)
+	}
+	for _, line := range append(lines, accessLines(t, file+".1")...) {
+		if line.Service != "" {
+			t.Errorf("not in the sample: %+v", line)
+		}
+	}
+}
+
+// Whoever reads the log from standard output may stop reading, or die.
+func TestAccessLogThatNobodyReadsHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: "access_log: {enabled: true}\n" + harness.RouteConfig(u, 10)})
+	p.Kill()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p.Stdout = w
+	p.Start()
+	_ = w.Close()
+	long := "/svc/" + strings.Repeat("x", 2000)
+	harness.Eventually(t, "lines are dropped and counted", func() bool {
+		for range 100 {
+			if got := p.Get(long); got.Status != 200 {
+				t.Fatalf("%+v", got)
+			}
+		}
+		return p.Metric("cbproxy_access_log_dropped_total") > 0
+	})
+	first, err := bufio.NewReader(r).ReadBytes('\n')
+	if err != nil || !json.Valid(first) {
+		t.Errorf("%v: %q", err, first)
+	}
+	_ = r.Close()
+	harness.Eventually(t, "the log tells", func() bool { return strings.Contains(p.Log.String(), "cannot write the access log") })
+	if got := p.Get("/svc/x"); got.Status != 200 {
+		t.Errorf("after the reader's end: %+v", got)
+	}
+	p.Signal(syscall.SIGTERM)
+	if status := p.Wait(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+}

@@ -1,0 +1,215 @@
+package queue
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+func TestRequestNotQueuedFallsThroughToNextStrategy(t *testing.T) {
+	t.Parallel()
+	u := harness.NewRecorder(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.QueueConfig(u.Upstream, "capacity: 3, max_body: 20")})
+	refused := func(what string, r harness.Response) {
+		t.Helper()
+		if r.Status != http.StatusServiceUnavailable || r.Header.Get("X-Fallback") != "static" || r.Body != `{"queued":false}` {
+			t.Errorf("%s: %+v", what, r)
+		}
+	}
+	refused("a large body", p.Post(strings.Repeat("x", 21)))
+	refused("a GET", p.Get("/svc"))
+	refused("a DELETE", p.Send("DELETE", "/svc", ""))
+	p.MustQueue("a", strings.Repeat("x", 20))
+	refused("a large body while others wait", p.Post(strings.Repeat("x", 21)))
+	refused("a large body of unknown length", p.SendRaw("POST /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n"+
+		strings.Repeat("x", 21)+"\r\n0\r\n\r\n"))
+	if call := callGRPC(p, "/svc/pkg.Service/Method"); call.Header.Get("Grpc-Status") != "14" || call.Header.Get("X-Fallback") == "queue" {
+		t.Errorf("a gRPC call: %+v", call)
+	}
+	p.MustQueue("c")
+	refused("the fourth", p.Post("d"))
+	if n := p.Metric(`cbproxy_queue_depth{service="svc"}`); n != 3 {
+		t.Errorf("%v wait", n)
+	}
+	u.Start()
+	t.Cleanup(u.Kill)
+	u.AwaitDelivered("a", strings.Repeat("x", 20), "c")
+	p.AwaitEmptyQueue()
+	harness.Eventually(t, "requests go straight through", func() bool { return p.Post("e").Status == http.StatusOK })
+}
+
+// callGRPC makes a call with an empty message.
+func callGRPC(p *harness.Proxy, method string) harness.Response {
+	p.T.Helper()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	defer transport.CloseIdleConnections()
+	r, err := http.NewRequest(http.MethodPost, p.URL+method, strings.NewReader("\x00\x00\x00\x00\x00"))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	r.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
+	res, err := transport.RoundTrip(r)
+	return harness.ReadResponse(p.T, res, err)
+}
+
+func TestAttemptsAndAgeAreLimited(t *testing.T) {
+	t.Parallel()
+	for limit, cause := range map[string]string{"max_attempts: 3": "attempts", "max_age: 1": "expired"} {
+		t.Run(cause, func(t *testing.T) {
+			t.Parallel()
+			u := harness.NewRecorder(t)
+			p := harness.StartProxy(t, harness.Options{Config: harness.QueueConfig(u.Upstream, limit)})
+			p.MustQueue("poison")
+			u.SetRules(harness.Rule{In: "poison", Status: 500})
+			u.Start()
+			t.Cleanup(u.Kill)
+			letter := p.AwaitDeadLetters(1)[0]
+			if letter.Cause != cause || cause == "attempts" && letter.Attempts != 3 || letter.LastError == "" {
+				t.Errorf("%+v", letter)
+			}
+			harness.Eventually(t, "that is counted", func() bool { return p.Metric(`cbproxy_queue_dead_total{service="svc"}`) == 1 })
+			p.Signal(syscall.SIGKILL)
+			p.Wait()
+			p.Start()
+			if again := p.AwaitDeadLetters(1)[0]; again != letter {
+				t.Errorf("after a restart %+v, was %+v", again, letter)
+			}
+		})
+	}
+}
+
+// TestAgeIsLimitedWhileBreakerIsOpen checks that requests expire while the breaker stays open.
+func TestAgeIsLimitedWhileBreakerIsOpen(t *testing.T) {
+	t.Parallel()
+	u := harness.NewRecorder(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.QueueConfig(u.Upstream, "max_age: 1")})
+	harness.ForceState(t, p, "open")
+	p.MustQueue("a", "b")
+	for _, l := range p.AwaitDeadLetters(2) {
+		if l.Cause != "expired" || l.Attempts != 0 {
+			t.Errorf("%+v", l)
+		}
+	}
+	if len(u.Records()) != 0 {
+		t.Error("a request passed the open breaker")
+	}
+}
+
+func TestQueueHonoursRetryAfter(t *testing.T) {
+	t.Parallel()
+	u := harness.NewRecorder(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.QueueConfig(u.Upstream, "")})
+	p.MustQueue("busy", "next")
+	u.SetRules(harness.Rule{In: "busy", Status: 429, Headers: map[string]string{"Retry-After": "1"}})
+	u.Start()
+	t.Cleanup(u.Kill)
+	harness.Eventually(t, "the 429 was sent", func() bool { return len(u.Records()) > 0 })
+	u.SetRules()
+	p.MustQueue("arrived") // does not cause an earlier retry
+	u.AwaitDelivered("busy", "next", "arrived")
+	all := u.Records()
+	if waited := all[1].Time.Sub(all[0].Time); waited < 990*time.Millisecond {
+		t.Errorf("sent again after %v", waited)
+	}
+	if s := p.Health().Services["svc"]; s.State != "closed" {
+		t.Errorf("a 429 was counted as a failure: %+v", s)
+	}
+}
+
+func TestQueueInMemoryWarns(t *testing.T) {
+	t.Parallel()
+	u := harness.NewRecorder(t)
+	p := harness.StartProxy(t, harness.Options{NoDataDir: true, Config: harness.QueueConfig(u.Upstream, "")})
+	if !strings.Contains(p.Log.String(), "queued requests are lost when the process ends") {
+		t.Error("the log has no warning")
+	}
+	p.MustQueue("a", "b")
+	u.Start()
+	t.Cleanup(u.Kill)
+	u.AwaitDelivered("a", "b")
+}
+
+// TestFullDiskRejectsQueuing checks that a request that cannot be stored is not accepted.
+func TestFullDiskRejectsQueuing(t *testing.T) {
+	t.Parallel()
+	disk := harness.SmallDisk(t, "16m")
+	u := harness.NewRecorder(t)
+	p := harness.StartProxy(t, harness.Options{DataDir: disk, Config: harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 1, recovery_timeout: 60", "")})
+	p.MustQueue("first")
+	ballast := filepath.Join(disk, "ballast")
+	_ = os.WriteFile(ballast, make([]byte, 16<<20), 0o600) // fills the disk
+	large := strings.Repeat("x", 900_000)
+	accepted, refused := []string{"first"}, 0
+	for _, body := range harness.Numbered("m", 40) {
+		switch r := p.Send("POST", "/svc/"+body, body+large); {
+		case r.Status == http.StatusAccepted:
+			accepted = append(accepted, body+large) // fits in free pages of the file
+		case r.Status == http.StatusServiceUnavailable && r.Header.Get("X-Fallback") == "static":
+			refused++
+		default:
+			t.Errorf("with a full disk: %d %v", r.Status, r.Header)
+		}
+	}
+	if refused == 0 {
+		t.Fatal("the disk was not full")
+	}
+	p.Signal(syscall.SIGKILL) // only accepted requests may be delivered after the restart
+	p.Wait()
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	p.Start()
+	p.MustQueue("last")
+	u.Start()
+	t.Cleanup(u.Kill)
+	harness.ForceState(t, p, "half-open")
+	p.AwaitEmptyQueue()
+	if got := u.SuccessfulBodies(); !slices.Equal(got, append(accepted, "last")) {
+		t.Errorf("%d are delivered of %d accepted", len(got), len(accepted)+1)
+	}
+}
+
+// TestFullDiskDoesNotStopDelivery checks that requests are delivered although a full disk prevents their
+// removal.
+func TestFullDiskDoesNotStopDelivery(t *testing.T) {
+	t.Parallel()
+	disk := harness.SmallDisk(t, "16m")
+	u := harness.NewRecorder(t)
+	p := harness.StartProxy(t, harness.Options{DataDir: disk, Config: harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 1, recovery_timeout: 60", "")})
+	p.MustQueue(harness.Numbered("m", 5)...)
+	ballast := filepath.Join(disk, "ballast")
+	_ = os.WriteFile(ballast, make([]byte, 16<<20), 0o600)
+	u.Start()
+	t.Cleanup(u.Kill)
+	harness.ForceState(t, p, "half-open")
+	u.AwaitDelivered(harness.Numbered("m", 5)...)
+	p.AwaitEmptyQueue()
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, "requests go straight through", func() bool { return p.Post("n").Status == http.StatusOK })
+}
+
+func TestUnopenableQueueFailsStart(t *testing.T) {
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.QueueConfig(u, "")})
+	p.Kill()
+	folder := filepath.Join(p.DataDir, "queue")
+	if err := errors.Join(os.RemoveAll(folder), os.WriteFile(folder, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p.Launch()
+	if status := p.Wait(); status != 1 || !strings.Contains(p.Log.String(), "open the queue: "+folder+": must be a directory") || strings.Contains(p.Log.String(), "goroutine") {
+		t.Errorf("exit status %d", status)
+	}
+}

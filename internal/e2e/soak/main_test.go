@@ -1,0 +1,11 @@
+// Package soak runs a fleet under random load and faults, and checks that its invariants hold.
+package soak
+
+import (
+	"os"
+	"testing"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+func TestMain(m *testing.M) { os.Exit(harness.RunTests(m, harness.Role{Variable: soakVariable, Run: func(file string) error { return serveSoak(os.Getenv(harness.UpstreamVariable), file) }})) }
