@@ -18,10 +18,10 @@ func newCheckCommand() *cobra.Command {
 	var diff bool
 	c := &cobra.Command{
 		Use:   "check [--config FILE | --diff OLD NEW]",
-		Short: "Validate a configuration file, or explain what an edit changes",
-		Long: `Validate a configuration file, with the environment's overrides, and print one line per fault.
-With --diff, validate two files and explain what changes when a proxy that runs with the first
-is given the second: defaults and overrides applied, secrets left out.`,
+		Short: "Validate a configuration file, or describe what an edit changes",
+		Long: `Validate a configuration file, with overrides from the environment, and print one line per fault.
+With --diff, validate two files and describe what changes when a proxy that runs with the first
+reloads the second: defaults and overrides are applied, secrets are left out.`,
 		Example: "  cbproxy check --config config.yaml\n  cbproxy check --diff config.yaml edited.yaml",
 		Args: func(c *cobra.Command, args []string) error {
 			if diff {
@@ -48,7 +48,7 @@ is given the second: defaults and overrides applied, secrets left out.`,
 	return c
 }
 
-// loadChecked returns the configuration in a file. If it is invalid, it writes all faults to w.
+// loadChecked loads a configuration file. If the file is invalid, it writes all faults to w and returns an error without text.
 func loadChecked(w io.Writer, path string) (*routes.Config, error) {
 	config, err := app.NewLoader(path).Load()
 	var faults routes.Faults

@@ -25,7 +25,7 @@ import (
 const (
 	defaultAdminURL = "http://127.0.0.1:9901"
 	adminVariable   = "CBPROXY_ADMIN"
-	maxAnswer       = 64 << 20 // bytes of a response of the admin API
+	maxResponse     = 64 << 20 // bytes of a response of the admin API
 )
 
 // adminFlags are the flags of every command that calls the admin API of a running proxy.
@@ -54,14 +54,14 @@ type client struct {
 	address     string // as given by the user
 	base        string
 	token       string
-	tokenOrigin string // flag or variable that the token is from; "" without a token
+	tokenOrigin string // flag or variable that the token was read from; "" without a token
 	json        bool
 	timeout     time.Duration
 	ahead       time.Duration // lead of the proxy's clock over the local one; 0 if it is too small to measure
 	http        *http.Client
 }
 
-// client returns a client as the flags configure it. Its errors are usage errors.
+// client returns a client that is configured by the flags. Its errors are usage errors.
 func (f *adminFlags) client() (*client, error) {
 	if f.output != "table" && f.output != "json" {
 		return nil, invalid(fmt.Errorf("--output: must be table or json, got %q", f.output))
@@ -113,7 +113,7 @@ func (f *adminFlags) client() (*client, error) {
 	}
 	c.http = &http.Client{
 		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token must not be sent elsewhere
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token must not be sent wrongAddressAdvice
 	}
 	return c, nil
 }
@@ -161,7 +161,7 @@ func (c *client) call(ctx context.Context, method, path string, body []byte) ([]
 			c.ahead = 0
 		}
 	}
-	content, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	content, err := io.ReadAll(io.LimitReader(res.Body, maxResponse))
 	if err != nil {
 		return nil, c.truncated(err)
 	}

@@ -40,7 +40,7 @@ func (c *client) refusal(res *http.Response) *refusal {
 	text = fmt.Sprintf("cbproxy at %s rejects the request: %s", c.address, short(text, 4000))
 	switch {
 	case res.StatusCode == http.StatusBadRequest && strings.Contains(string(content), "HTTP request to an HTTPS server"): // net/http's own text
-		text = fmt.Sprintf("%s speaks TLS: give --admin https://…, and --ca-file FILE if its certificate is of an authority of your own", c.address)
+		text = fmt.Sprintf("%s uses TLS: give --admin https://…, and --ca-file FILE if its certificate is from a private authority", c.address)
 	case res.StatusCode == http.StatusUnauthorized && c.token == "":
 		text += "\nGive the admin token with --token-file FILE or in " + routes.TokenVariable
 	case res.StatusCode == http.StatusUnauthorized:
@@ -48,22 +48,22 @@ func (c *client) refusal(res *http.Response) *refusal {
 	case res.StatusCode == http.StatusForbidden && (problem.Detail == "" || strings.Contains(problem.Detail, "no token is configured")):
 		text += "\nConfigure a token for the proxy: admin.token_file in its configuration, or " + routes.TokenVariable + " where it runs"
 	case res.StatusCode >= 300 && res.StatusCode < 400:
-		text = fmt.Sprintf("%s answers with a redirect (%s), which is not followed: give --admin the address itself", c.address, clean(res.Status))
+		text = fmt.Sprintf("%s responds with a redirect (%s), which is not followed: give --admin the final address", c.address, clean(res.Status))
 	case res.Header.Get("Proxy-Status") != "" || problem.Detail == "":
-		text += "\n" + elsewhere
+		text += "\n" + wrongAddressAdvice
 	}
 	return &refusal{res.StatusCode, text}
 }
 
-// Advice if something else responds, or nothing does.
+// Advice for a response that is not from the admin API, and for a refused connection.
 const (
-	elsewhere = "Is --admin the admin plane, and not the data plane? Its address is admin.listen in the proxy's configuration"
-	nowhere   = "Is it running there? --admin URL or " + adminVariable + " says where it is"
+	wrongAddressAdvice = "Is --admin the admin plane, and not the data plane? Its address is admin.listen in the proxy's configuration"
+	notRunningAdvice   = "Is it running there? Set its address with --admin URL or " + adminVariable
 )
 
 // notAdminAPI is the error of a response that is not from the admin API.
 func (c *client) notAdminAPI() error {
-	return failure(fmt.Errorf("%s is not the admin API of cbproxy\n%s", c.address, elsewhere))
+	return failure(fmt.Errorf("%s is not the admin API of cbproxy\n%s", c.address, wrongAddressAdvice))
 }
 
 // sendError explains why there is no response, and what to do about it.
@@ -72,20 +72,20 @@ func (c *client) sendError(err error) error {
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
-	text, advice := clean(err.Error()), elsewhere
+	text, advice := clean(err.Error()), wrongAddressAdvice
 	var untrusted *tls.CertificateVerificationError
 	var network *net.OpError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		text, advice = fmt.Sprintf("no response within %v", c.timeout), "Is the address right? --timeout sets a longer limit"
 	case errors.As(err, &untrusted):
-		advice = "Give the certificate of its authority with --ca-file FILE, and the name that it is for in --admin"
+		advice = "Give the certificate of its authority with --ca-file FILE, and use a host name in --admin that the certificate is valid for"
 	case errors.Is(err, http.ErrSchemeMismatch):
 		text, advice = "it does not use TLS", "Give --admin http://…"
 	case errors.As(err, &network) && network.Op == "dial":
-		advice = nowhere
+		advice = notRunningAdvice
 	}
-	return failure(fmt.Errorf("no answer from cbproxy at %s: %s\n%s", c.address, text, advice))
+	return failure(fmt.Errorf("no response from cbproxy at %s: %s\n%s", c.address, text, advice))
 }
 
 // truncated is the error of an incomplete response.

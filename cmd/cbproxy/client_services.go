@@ -31,14 +31,14 @@ func (c *client) health(ctx context.Context) (h admin.Health, document []byte, e
 	return h, document, err
 }
 
-// queue returns the queued requests that match a query, of one service, whose name may lack the suffix _service,
-// or of all services if it is "".
+// queue returns the queued requests that match a query: of one service, whose name may lack the suffix _service, or of all
+// services if service is "".
 func (c *client) queue(ctx context.Context, service string, query url.Values) ([]byte, error) {
 	if service == "" {
 		return c.get(ctx, "queue?"+query.Encode())
 	}
 	var refused error
-	for _, name := range spellings(service) {
+	for _, name := range candidateNames(service) {
 		query.Set("service", name)
 		content, err := c.get(ctx, "queue?"+query.Encode())
 		if answer := (*refusal)(nil); !errors.As(err, &answer) || answer.status != http.StatusBadRequest {
@@ -54,18 +54,18 @@ func (c *client) queue(ctx context.Context, service string, query url.Values) ([
 	if err == nil {
 		_, err = resolve(service, all.Queues)
 	}
-	if err == nil { // the service exists, so the rejection has another reason
+	if err == nil { // the service exists, so the request was rejected for another reason
 		err = refused
 	}
 	return nil, err
 }
 
-// spellings returns the full names that name may stand for.
-func spellings(name string) []string { return []string{name, name + "_service"} }
+// candidateNames returns the full names that name may stand for.
+func candidateNames(name string) []string { return []string{name, name + "_service"} }
 
-// resolve returns the service that a name stands for, which may lack _service.
+// resolve returns the full name of a service; name may lack the suffix _service.
 func resolve[V any](name string, known map[string]V) (string, error) {
-	for _, n := range spellings(name) {
+	for _, n := range candidateNames(name) {
 		if _, ok := known[n]; ok {
 			return n, nil
 		}
@@ -79,7 +79,7 @@ func (f *adminFlags) completeService(c *cobra.Command, args []string, _ string) 
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	client, err := f.promptClient()
+	client, err := f.completionClient()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -93,7 +93,7 @@ func (f *adminFlags) completeService(c *cobra.Command, args []string, _ string) 
 
 // completeQueued completes IDs of queued requests that are not among the arguments yet.
 func (f *adminFlags) completeQueued(c *cobra.Command, args []string, _ string) (ids []string, _ cobra.ShellCompDirective) {
-	client, err := f.promptClient()
+	client, err := f.completionClient()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -110,8 +110,8 @@ func (f *adminFlags) completeQueued(c *cobra.Command, args []string, _ string) (
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }
 
-// promptClient is client with a short timeout, as the user waits for the completion.
-func (f *adminFlags) promptClient() (*client, error) {
+// completionClient returns a client with a short timeout, as the user waits for the completion.
+func (f *adminFlags) completionClient() (*client, error) {
 	f.timeout = min(f.timeout, time.Second)
 	return f.client()
 }
@@ -141,7 +141,7 @@ func (c *client) follow(ctx context.Context, notify func(error)) {
 	}
 }
 
-// stream calls event for each event of one connection until that ends.
+// stream opens one event stream and calls event for each event. It returns the reason for the end of the stream.
 func (c *client) stream(ctx context.Context, event func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -153,7 +153,7 @@ func (c *client) stream(ctx context.Context, event func()) error {
 	}
 	defer res.Body.Close()
 	lines := bufio.NewScanner(res.Body)
-	lines.Buffer(nil, maxAnswer)
+	lines.Buffer(nil, maxResponse)
 	var data bool
 	for lines.Scan() {
 		silence.Reset(streamSilence)
@@ -167,7 +167,7 @@ func (c *client) stream(ctx context.Context, event func()) error {
 	}
 	switch err := lines.Err(); {
 	case ctx.Err() != nil:
-		return errors.New("the proxy stopped sending")
+		return errors.New("no data received from the proxy")
 	case err != nil:
 		return err
 	}

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// A list is asked for once; only a name that lacks _service, or that nobody has, costs another question.
-func TestQueueOfAServiceIsAskedForOnce(t *testing.T) {
+// The client sends one request, and more only if the name lacks the suffix _service or no service has it.
+func TestQueueSendsOneRequestForFullName(t *testing.T) {
 	t.Parallel()
-	var asked []string
+	var requested []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, r.URL.Query().Get("service"))
+		requested = append(requested, r.URL.Query().Get("service"))
 		if s := r.URL.Query().Get("service"); s != "" && s != "notifier_service" {
 			w.WriteHeader(http.StatusBadRequest)
 		}
@@ -28,18 +28,18 @@ func TestQueueOfAServiceIsAskedForOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	for service, want := range map[string]struct {
-		asked []string
-		fault string
+		requested []string
+		fault     string
 	}{
 		"":                 {[]string{""}, ""},
 		"notifier_service": {[]string{"notifier_service"}, ""},
 		"notifier":         {[]string{"notifier", "notifier_service"}, ""},
 		"rog":              {[]string{"rog", "rog_service", ""}, `no service is named "rog"; there are: notifier_service`},
 	} {
-		asked = nil
+		requested = nil
 		content, err := c.queue(t.Context(), service, map[string][]string{"limit": {"3"}})
-		if !slices.Equal(asked, want.asked) {
-			t.Errorf("%q: asked for %q", service, asked)
+		if !slices.Equal(requested, want.requested) {
+			t.Errorf("%q: requested %q, want %q", service, requested, want.requested)
 		}
 		if want.fault == "" && (err != nil || !strings.Contains(string(content), "requests")) || want.fault != "" && (err == nil || err.Error() != want.fault) {
 			t.Errorf("%q: %q, %v", service, content, err)
@@ -47,8 +47,8 @@ func TestQueueOfAServiceIsAskedForOnce(t *testing.T) {
 	}
 }
 
-// Where the clocks differ, what the proxy tells is taken by its own.
-func TestAgesAreByTheProxysClock(t *testing.T) {
+// Ages are computed with the proxy's clock if it differs from the local one.
+func TestAgesUseProxyClock(t *testing.T) {
 	t.Parallel()
 	for _, ahead := range []time.Duration{-time.Hour, 0, time.Hour} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -64,7 +64,7 @@ func TestAgesAreByTheProxysClock(t *testing.T) {
 			t.Fatal(err)
 		}
 		if off := c.now().Sub(time.Now().Add(ahead)); off.Abs() > 2*time.Second {
-			t.Errorf("the proxy is ahead by %v, and its time is told as off by %v", ahead, off)
+			t.Errorf("the proxy's clock is ahead by %v, and the client's estimate is off by %v", ahead, off)
 		}
 		server.Close()
 	}

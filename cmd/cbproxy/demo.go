@@ -61,9 +61,9 @@ func (o demoOptions) run(ctx context.Context, out io.Writer) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	app.IgnoreClosedPipes()
-	ctx, leave := context.WithCancel(ctx)
-	defer leave()
-	out = closingWriter{out, leave}
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	out = closingWriter{out, end}
 	folder, err := os.MkdirTemp("", "cbproxy-demo-")
 	if err != nil {
 		return failure(err)
@@ -98,14 +98,14 @@ Break an upstream and watch the dashboard. Ctrl-C stops everything.
 `, o.admin, config.Admin.Token, o.switches, o.switches, o.listen, o.listen)
 
 	ctx, cancel := context.WithCancel(ctx)
-	over, end := make(chan error, 1), make(chan os.Signal, 1)
+	driven, signals := make(chan error, 1), make(chan os.Signal, 1)
 	go func() {
-		over <- o.drive(ctx, upstreams, out)
-		end <- syscall.SIGTERM // Run gets no other signal
+		driven <- o.drive(ctx, upstreams, out)
+		signals <- syscall.SIGTERM // Run gets no other signal
 	}()
-	err = runProxy(app.Options{Loader: loader, Content: content, Config: config, Logger: logger, Signals: end})
+	err = runProxy(app.Options{Loader: loader, Content: content, Config: config, Logger: logger, Signals: signals})
 	cancel()
-	if driveErr := <-over; err == nil && !errors.Is(driveErr, context.Canceled) {
+	if driveErr := <-driven; err == nil && !errors.Is(driveErr, context.Canceled) {
 		err = driveErr
 	}
 	if err != nil && errors.Is(err, syscall.EADDRINUSE) {
@@ -118,7 +118,7 @@ Break an upstream and watch the dashboard. Ctrl-C stops everything.
 func (o demoOptions) check() error {
 	for flag, address := range map[string]string{"listen": o.listen, "admin": o.admin, "switches": o.switches} {
 		host, port, err := net.SplitHostPort(address)
-		if n, none := strconv.ParseUint(port, 10, 16); err != nil || none != nil || n == 0 || host == "" {
+		if n, parseErr := strconv.ParseUint(port, 10, 16); err != nil || parseErr != nil || n == 0 || host == "" {
 			return fmt.Errorf("--%s: must be HOST:PORT, got %q", flag, address)
 		}
 	}
@@ -128,7 +128,7 @@ func (o demoOptions) check() error {
 // load writes the configuration to the folder and reads it as the run command does.
 func (o demoOptions) load(folder string, upstreams []*demo.Upstream) (loader routes.Loader, content []byte, config *routes.Config, err error) {
 	loader = app.NewLoader(filepath.Join(folder, "config.yaml"))
-	// The rest of the environment configures another proxy, whose Redis must not get the state of these breakers.
+	// All other variables are meant for another proxy, and its Redis must not get the state of these breakers.
 	loader.Environ = slices.DeleteFunc(loader.Environ, func(v string) bool {
 		name, value, _ := strings.Cut(v, "=")
 		return name != routes.TokenVariable || value == ""
@@ -149,22 +149,22 @@ func (o demoOptions) load(folder string, upstreams []*demo.Upstream) (loader rou
 	return loader, content, config, nil
 }
 
-// closingWriter calls gone when a write fails.
+// closingWriter calls failed when a write fails.
 type closingWriter struct {
 	io.Writer
-	gone func()
+	failed func()
 }
 
-func (a closingWriter) Write(p []byte) (int, error) {
-	n, err := a.Writer.Write(p)
+func (w closingWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
 	if err != nil {
-		a.gone()
+		w.failed()
 	}
 	return n, err
 }
 
-// drive sends traffic once the proxy is ready, and runs the tour if it is wanted. An error of the tour ends the
-// demo.
+// drive waits until the proxy is ready, then sends traffic until ctx is done, and runs the tour if o.tour is set. It returns
+// early if the tour fails.
 func (o demoOptions) drive(ctx context.Context, upstreams []*demo.Upstream, out io.Writer) error {
 	for checkReady(ctx, "http://"+o.admin) != nil {
 		select {

@@ -6,7 +6,7 @@ import (
 	"cbproxy/internal/demo"
 )
 
-func TestDemoTakesAddressesOfBothKinds(t *testing.T) {
+func TestDemoAcceptsIPv4AndIPv6Addresses(t *testing.T) {
 	t.Parallel()
 	for _, o := range []demoOptions{{listen: "127.0.0.1:8080", admin: "localhost:9901"}, {listen: "[::1]:8080", admin: "[::1]:9901"}} {
 		upstreams := []*demo.Upstream{{Service: "svc", Prefix: "/svc", Address: "127.0.0.1:1"}}

@@ -10,7 +10,7 @@ import (
 	"cbproxy/routes"
 )
 
-// printDiff explains what changes when a proxy that runs with the file old is given the file next.
+// printDiff describes what changes when a proxy that runs with the file old reloads the file next.
 func printDiff(w io.Writer, old, next string) error {
 	from, err := loadChecked(w, old)
 	if err != nil {
@@ -20,7 +20,7 @@ func printDiff(w io.Writer, old, next string) error {
 	if err != nil {
 		return err
 	}
-	groups := grouped(to.Diff(from))
+	groups := groupChanges(to.Diff(from))
 	if len(groups) == 0 {
 		_, err = fmt.Fprintf(w, "%s and %s have the same effect\n", old, next)
 		return err
@@ -34,40 +34,42 @@ func printDiff(w io.Writer, old, next string) error {
 			restarts++
 		}
 	}
-	_, err = fmt.Fprintf(w, "\n%s from %s to %s%s\n", count(len(groups), "change"), old, next, restartNote(restarts))
+	_, err = fmt.Fprintf(w, "\n%s from %s to %s%s\n", plural(len(groups), "change"), old, next, restartNote(restarts))
 	return err
 }
 
-func count(n int, what string) string {
+// plural returns a count with its noun, in the plural unless n is 1.
+func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+// restartNote says how many changes need a restart.
 func restartNote(n int) string {
 	switch n {
 	case 0:
-		return "; all of it takes effect without a restart"
+		return "; no restart needed"
 	case 1:
-		return "; 1 of them takes effect with a restart"
+		return "; 1 of them needs a restart"
 	}
-	return fmt.Sprintf("; %d of them take effect with a restart", n)
+	return fmt.Sprintf("; %d of them need a restart", n)
 }
 
-// changeGroup is one change, made to one service or to several alike.
+// changeGroup is a change that is the same for one or more services.
 type changeGroup struct {
 	routes.Change
 	services []string // of a key below routes
 	rest     string   // the key below the service
 }
 
-// grouped merges equal changes of several services, which an edit of defaults causes.
-func grouped(changes []routes.Change) (groups []*changeGroup) {
+// groupChanges merges equal changes of several services, which an edit of defaults causes.
+func groupChanges(changes []routes.Change) (groups []*changeGroup) {
 	for _, c := range changes {
 		g := &changeGroup{Change: c}
-		if of, ok := strings.CutPrefix(c.Key, "routes."); ok {
-			service, rest, _ := strings.Cut(of, ".")
+		if key, ok := strings.CutPrefix(c.Key, "routes."); ok {
+			service, rest, _ := strings.Cut(key, ".")
 			g.services, g.rest = []string{service}, rest
 		}
 		i := slices.IndexFunc(groups, func(o *changeGroup) bool {
@@ -82,6 +84,7 @@ func grouped(changes []routes.Change) (groups []*changeGroup) {
 	return groups
 }
 
+// name returns the key of the change, for several services with their names in braces.
 func (g *changeGroup) name() string {
 	if len(g.services) > 1 {
 		return "routes.{" + strings.Join(g.services, ",") + "}." + g.rest
@@ -89,8 +92,9 @@ func (g *changeGroup) name() string {
 	return g.Key
 }
 
-const longestValue = 120 // characters of a value
+const maxValueLength = 120 // characters of a value that are printed
 
+// values returns the old and the new value, except those of secrets.
 func (g *changeGroup) values() string {
 	switch {
 	case g.Old == nil:
@@ -103,13 +107,14 @@ func (g *changeGroup) values() string {
 	return shortValue(g.Old) + " -> " + shortValue(g.New)
 }
 
+// shortValue formats a JSON value, truncated. A string without spaces and quotes is printed without its quotes.
 func shortValue(value json.RawMessage) string {
 	text := string(value)
 	var s string
 	if json.Unmarshal(value, &s) == nil && s != "" && !strings.ContainsAny(s, " \t\n\"") {
 		text = s
 	}
-	return short(text, longestValue)
+	return short(text, maxValueLength)
 }
 
 // effect describes the effect of the change.
@@ -119,7 +124,7 @@ func (g *changeGroup) effect() string {
 		text = routes.Describe(g.Key)
 	}
 	if g.Restart {
-		text = "Takes effect with a restart. " + strings.TrimSuffix(text, " Changing it needs a restart.")
+		text = "Needs a restart. " + strings.TrimSuffix(text, " Changing it needs a restart.")
 	}
 	return text
 }

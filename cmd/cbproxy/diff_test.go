@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// check runs `cbproxy check` and returns what it prints and its exit status.
+// check runs `cbproxy check` and returns its output and exit status.
 func check(t *testing.T, args ...string) (string, int) {
 	t.Helper()
 	var out bytes.Buffer
@@ -19,7 +19,7 @@ func check(t *testing.T, args ...string) (string, int) {
 	return out.String(), status
 }
 
-func TestCheckTellsWhatAnEditChanges(t *testing.T) {
+func TestCheckDiffDescribesChanges(t *testing.T) {
 	folder := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(folder, name)
@@ -44,25 +44,25 @@ routes:
 `)
 	got, status := check(t, "--diff", old, next)
 	want := `listen: 127.0.0.1:8080 -> 127.0.0.1:1
-    Takes effect with a restart. Address of the data plane: host:port or unix:///path. HTTP/1.1 and h2c share the port.
+    Needs a restart. Address of the data plane: host:port or unix:///path. HTTP/1.1 and h2c share the port.
 routes.{a,b}.timeout: 30s -> 5s
-    An exchange that takes longer than 5s is cut off and counts as a failure.
+    A request that takes longer than 5s is aborted and counts as a failure.
 routes.a.retry.attempts: 0 -> 2
-    A failed attempt is repeated up to 2 times, as far as the budget allows.
+    A failed attempt is retried up to 2 times, within the retry budget.
 routes.a.breaker.mode: shadow -> enforce
-    The breaker refuses requests while it is open.
+    The breaker rejects requests while it is open.
 routes.a.breaker.fail_max: 5 -> 0
-    Failures in a row do not open the breaker.
+    Consecutive failures do not open the breaker.
 routes.a.breaker.failure_ratio: 0 -> 0.25
-    The breaker opens once 25 % of the calls in its window have failed.
+    The breaker opens when 25 % of the calls in its window have failed.
 routes.b.upstream: http://h:2 -> http://h:9
-    Requests that come from now on go to http://h:9; those under way end where they are. The breaker keeps its state and its counts.
+    New requests go to http://h:9; requests in flight finish at the old upstream. The breaker keeps its state and counts.
 routes.c: removed
-    Requests under /c reach no upstream any more; where no other prefix fits they are answered with 404.
+    Requests under /c are no longer routed to an upstream. Those that match no other prefix get 404.
 routes.d: new
-    Requests under /d and /e go to http://h:4, through a breaker of their own.
+    Requests under /d and /e go to http://h:4, through a new breaker.
 
-9 changes from OLD to NEXT; 1 of them takes effect with a restart
+9 changes from OLD to NEXT; 1 of them needs a restart
 `
 	if got = strings.NewReplacer(old, "OLD", next, "NEXT").Replace(got); got != want || status != 0 {
 		t.Errorf("status %d, got:\n%s", status, got)

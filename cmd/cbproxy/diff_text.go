@@ -23,78 +23,81 @@ func (g *changeGroup) text() string {
 	zero := value == "0"
 	switch g.rest {
 	case "prefix":
-		return fmt.Sprintf("Requests under %s reach the service, and under nothing else.", prefixes(g.New))
+		return fmt.Sprintf("Only requests under %s are routed to the service.", joinPrefixes(g.New))
 	case "upstream":
-		return fmt.Sprintf("Requests that come from now on go to %s; those under way end where they are. The breaker keeps its state and its counts.", value)
+		return fmt.Sprintf("New requests go to %s; requests in flight finish at the old upstream. The breaker keeps its state and counts.", value)
 	case "timeout":
-		return fmt.Sprintf("An exchange that takes longer than %s is cut off and counts as a failure.", value)
+		return fmt.Sprintf("A request that takes longer than %s is aborted and counts as a failure.", value)
 	case "max_in_flight":
 		if zero {
-			return "Any number of requests may be in flight."
+			return "The number of requests in flight is not limited."
 		}
-		return fmt.Sprintf("Requests beyond %s in flight are answered by the fallback.", value)
+		return fmt.Sprintf("While %s requests are in flight, further requests get the fallback.", value)
 	case "fallback_enabled":
 		if value == "true" {
-			return "When the upstream can't answer, the fallback does."
+			return "While the upstream fails or the breaker rejects requests, clients get the fallback."
 		}
-		return "When the upstream can't answer, clients get an error (502, 503 or 504)."
+		return "While the upstream fails or the breaker rejects requests, clients get an error (502, 503 or 504)."
 	case "retry.attempts":
 		if zero {
-			return "Nothing is retried."
+			return "Failed attempts are not retried."
 		}
-		return fmt.Sprintf("A failed attempt is repeated up to %s times, as far as the budget allows.", value)
+		return fmt.Sprintf("A failed attempt is retried up to %s times, within the retry budget.", value)
 	case "breaker.mode":
 		return modeEffects[value]
 	case "breaker.fail_max":
 		if zero {
-			return "Failures in a row do not open the breaker."
+			return "Consecutive failures do not open the breaker."
 		}
-		return fmt.Sprintf("The breaker opens after %s failures in a row.", value)
+		return fmt.Sprintf("The breaker opens after %s consecutive failures.", value)
 	case "breaker.failure_ratio":
 		if zero {
-			return "No share of failures opens the breaker."
+			return "The failure ratio does not open the breaker."
 		}
-		return fmt.Sprintf("The breaker opens once %s of the calls in its window have failed.", share(g.New))
+		return fmt.Sprintf("The breaker opens when %s of the calls in its window have failed.", percent(g.New))
 	case "breaker.slow_call_ratio":
 		if zero {
 			return "Slow calls do not open the breaker."
 		}
-		return fmt.Sprintf("The breaker opens once %s of the calls in its window were slow.", share(g.New))
+		return fmt.Sprintf("The breaker opens when %s of the calls in its window were slow.", percent(g.New))
 	case "breaker.recovery_timeout":
-		return fmt.Sprintf("The breaker is open for %s before it probes; an opening under way is as long.", value)
+		return fmt.Sprintf("The breaker stays open for %s before it probes the upstream. This also applies to the current opening.", value)
 	case "breaker.half_open_requests":
-		return fmt.Sprintf("Up to %s probes at once, and as many successes in a row close the breaker.", value)
+		return fmt.Sprintf("A half-open breaker admits up to %s probes at once, and closes after as many consecutive successes.", value)
 	}
 	return ""
 }
 
+// modeEffects are the effects of the breaker modes.
 var modeEffects = map[string]string{
-	"enforce": "The breaker refuses requests while it is open.",
-	"shadow":  "The breaker goes on deciding and refuses nothing: what it would have refused is counted.",
-	"off":     "The breaker looks at nothing and refuses nothing.",
+	"enforce": "The breaker rejects requests while it is open.",
+	"shadow":  "The breaker changes its state as usual but rejects nothing; the requests that it would have rejected are counted.",
+	"off":     "The breaker neither counts calls nor rejects requests.",
 }
 
+// routeText describes the effect of adding or removing a route.
 func (g *changeGroup) routeText() string {
 	var route struct {
 		Prefix   json.RawMessage
 		Upstream string
 	}
-	of := g.New
-	if of == nil {
-		of = g.Old
+	value := g.New
+	if value == nil {
+		value = g.Old
 	}
-	if json.Unmarshal(of, &route) != nil {
+	if json.Unmarshal(value, &route) != nil {
 		return ""
 	}
 	if g.New == nil {
-		return fmt.Sprintf("Requests under %s reach no upstream any more; where no other prefix fits they are answered with 404.", prefixes(route.Prefix))
+		return fmt.Sprintf("Requests under %s are no longer routed to an upstream. Those that match no other prefix get 404.", joinPrefixes(route.Prefix))
 	}
-	return fmt.Sprintf("Requests under %s go to %s, through a breaker of their own.", prefixes(route.Prefix), route.Upstream)
+	return fmt.Sprintf("Requests under %s go to %s, through a new breaker.", joinPrefixes(route.Prefix), route.Upstream)
 }
 
+// fallbackText describes the effect of adding or removing a fallback, "" if it was changed.
 func (g *changeGroup) fallbackText(name string) string {
 	if g.New == nil {
-		return "Services that used it have what is built in, or no fallback."
+		return "Services that used it get their built-in fallback, or none."
 	}
 	if g.Old != nil {
 		return ""
@@ -103,11 +106,11 @@ func (g *changeGroup) fallbackText(name string) string {
 	if json.Unmarshal(g.New, &fallback) != nil {
 		return routes.Describe(g.Key)
 	}
-	return fmt.Sprintf("Answers for service %s, and others that name it, by %s.", name, strings.Join(fallback.Try, ", then "))
+	return fmt.Sprintf("Used by service %s and by services that reference it; tries %s.", name, strings.Join(fallback.Try, ", then "))
 }
 
-// prefixes formats a list of prefixes for a sentence.
-func prefixes(list json.RawMessage) string {
+// joinPrefixes formats a list of prefixes for a sentence.
+func joinPrefixes(list json.RawMessage) string {
 	var all []string
 	if json.Unmarshal(list, &all) != nil {
 		return shortValue(list)
@@ -115,7 +118,8 @@ func prefixes(list json.RawMessage) string {
 	return strings.Join(all, " and ")
 }
 
-func share(value json.RawMessage) string {
+// percent formats a ratio as a percentage.
+func percent(value json.RawMessage) string {
 	var n float64
 	if json.Unmarshal(value, &n) != nil {
 		return shortValue(value)

@@ -84,7 +84,7 @@ The admin token is required.`,
 	}
 	flags.add(c)
 	c.Flags().DurationVar(&duration, "duration", 0, "how long open or closed holds (default until released)")
-	c.Flags().StringVar(&o.Reason, "reason", "", "why, for the log and the history")
+	c.Flags().StringVar(&o.Reason, "reason", "", "reason, for the log and the history")
 	c.Flags().StringVar(&o.Scope, "scope", "instance", "instance, or fleet for all that share a Redis")
 	_ = c.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"instance", "fleet"}, cobra.ShellCompDirectiveNoFileComp)) // fails for unknown flags only
 	return c
@@ -107,7 +107,7 @@ func (c *client) force(ctx context.Context, service string, o forceRequest) ([]b
 	return c.call(ctx, http.MethodPost, "circuit-breakers/"+url.PathEscape(name)+"/force-state", body)
 }
 
-// holdText says whether the state is forced.
+// holdText describes how long the state is forced, if it is.
 func holdText(s admin.Service, now time.Time) string {
 	if s.Forced == nil {
 		return "no longer forced"

@@ -16,7 +16,7 @@ import (
 // Exit statuses.
 const (
 	exitFailure = 1 // a failure at run time
-	exitUsage   = 2 // the command line or the configuration is wrong
+	exitUsage   = 2 // the command line or the configuration is invalid
 )
 
 // exitError is an error with the exit status of the process.
@@ -28,7 +28,10 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
+// failure returns err with the exit status of a failure at run time.
 func failure(err error) error { return &exitError{exitFailure, err} }
+
+// invalid returns err with the exit status of an invalid command line or configuration.
 func invalid(err error) error { return &exitError{exitUsage, err} }
 
 func main() {
@@ -57,7 +60,7 @@ func newRootCommand() *cobra.Command {
 		Use:   "cbproxy",
 		Short: "A circuit-breaking sidecar proxy with fallbacks",
 		Long: `cbproxy forwards a caller's requests to the services it calls. Each service has a
-circuit breaker: while its upstream fails, cbproxy answers at once with a fallback.`,
+circuit breaker: while its upstream fails, cbproxy responds at once with a fallback.`,
 		Example:       "  cbproxy run --config config.yaml",
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -68,13 +71,13 @@ circuit breaker: while its upstream fails, cbproxy answers at once with a fallba
 	root.AddCommand(newStatusCommand(), newForceCommand(), newQueueCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // flags that name a file override this
 	root.InitDefaultCompletionCmd()
-	atRunTime(root)
+	markRuntimeErrors(root)
 	return root
 }
 
-// atRunTime makes each error of a command and its subcommands that is not an exitError a failure. Errors
+// markRuntimeErrors makes each error of a command and its subcommands that is not an exitError a failure. Errors
 // before a command runs are usage errors.
-func atRunTime(c *cobra.Command) {
+func markRuntimeErrors(c *cobra.Command) {
 	if run := c.RunE; run != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
 			err := run(c, args)
@@ -85,7 +88,7 @@ func atRunTime(c *cobra.Command) {
 		}
 	}
 	for _, subcommand := range c.Commands() {
-		atRunTime(subcommand)
+		markRuntimeErrors(subcommand)
 	}
 }
 

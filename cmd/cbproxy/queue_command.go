@@ -149,7 +149,7 @@ func newQueueActionCommand(flags *adminFlags, verb, what string, request func(id
 				content, err := client.call(c.Context(), method, path, nil)
 				if err != nil {
 					err = fmt.Errorf("%s: %w", clean(id), err)
-					if left := len(ids) - i - 1; left > 0 && !aboutOne(err) {
+					if left := len(ids) - i - 1; left > 0 && !concernsOneRequest(err) {
 						faults = append(faults, fmt.Errorf("%w\nThe other %d were not tried", err, left))
 						break
 					}
@@ -158,7 +158,7 @@ func newQueueActionCommand(flags *adminFlags, verb, what string, request func(id
 				}
 				answers = append(answers, bytes.TrimSpace(content))
 				if !client.json {
-					done := map[string]string{"retry": "is retried now", "drop": "dropped"}[verb]
+					done := map[string]string{"retry": "is being retried", "drop": "dropped"}[verb]
 					if _, err := fmt.Fprintf(c.OutOrStdout(), "%s %s\n", clean(id), done); err != nil {
 						return err
 					}
@@ -181,8 +181,9 @@ func newQueueActionCommand(flags *adminFlags, verb, what string, request func(id
 	}
 }
 
-// aboutOne reports whether an error concerns only one request, so that others may succeed.
-func aboutOne(err error) bool {
+// concernsOneRequest reports whether an error concerns a single queued request, so that the same action may succeed for
+// the remaining ones.
+func concernsOneRequest(err error) bool {
 	var refused *refusal
 	return errors.As(err, &refused) && (refused.status == http.StatusNotFound || refused.status == http.StatusConflict || refused.status >= 500)
 }

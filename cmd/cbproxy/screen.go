@@ -18,12 +18,12 @@ import (
 	"golang.org/x/term"
 )
 
-// screen draws successive pictures: in place on a terminal that supports it, otherwise one below the other.
+// screen prints successive states of the status: in place on a terminal that supports it, otherwise one below the other.
 type screen struct {
 	w        io.Writer
-	terminal *os.File // nil: one picture below the other
+	terminal *os.File // nil unless w is a terminal
 	paint    painter
-	drawn    bool // the first picture has been drawn
+	drawn    bool // the first status has been drawn
 }
 
 func newScreen(w io.Writer) *screen {
@@ -34,8 +34,8 @@ func newScreen(w io.Writer) *screen {
 	return s
 }
 
-// show draws a picture, below a line with the connection error if there is one.
-func (s *screen) show(p *picture, connErr error) error {
+// show draws the status, below a line with the connection error if there is one.
+func (s *screen) show(p *statusData, connErr error) error {
 	var b bytes.Buffer
 	if connErr != nil {
 		fmt.Fprintf(&b, "%s %s\n", s.paint.paint(red, "CONNECTION LOST, the data below is stale:"), clean(connErr.Error()))
@@ -55,7 +55,7 @@ func (s *screen) show(p *picture, connErr error) error {
 // size returns the size of the terminal window.
 func (s *screen) size() (columns, rows int) {
 	columns, rows, err := term.GetSize(int(s.terminal.Fd()))
-	if err != nil || columns < 1 || rows < 1 { // a serial line has no size
+	if err != nil || columns < 1 || rows < 1 { // a serial terminal has no size
 		return 80, 24
 	}
 	return columns, rows
@@ -119,20 +119,20 @@ func isTerminal(w io.Writer) bool {
 	return ok && kind != "" && kind != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
-// painter colours text if it is true.
+// painter adds colours to text if it is true.
 type painter bool
 
-// newPainter returns a painter that colours if w is a terminal and NO_COLOR is not set.
+// newPainter returns a painter that adds colours if w is a terminal and NO_COLOR is not set.
 func newPainter(w io.Writer) painter {
 	return painter(isTerminal(w) && os.Getenv("NO_COLOR") == "")
 }
 
 // Colour codes. All have the same length, so that the cells of a table's column stay aligned.
 const (
-	uncoloured = 39
-	red        = 31
-	green      = 32
-	yellow     = 33
+	noColour = 39
+	red      = 31
+	green    = 32
+	yellow   = 33
 )
 
 func (p painter) paint(colour int, s string) string {

@@ -92,8 +92,8 @@ func (c *client) status(ctx context.Context, w io.Writer, service string, exitCo
 }
 
 // fetchStatus fetches the status and returns what to draw and the JSON document to print.
-func (c *client) fetchStatus(ctx context.Context, service string) (*picture, []byte, error) {
-	p := &picture{taken: time.Now()}
+func (c *client) fetchStatus(ctx context.Context, service string) (*statusData, []byte, error) {
+	p := &statusData{taken: time.Now()}
 	var document []byte
 	var err error
 	if p.health, document, err = c.health(ctx); err != nil {

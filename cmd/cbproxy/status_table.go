@@ -14,8 +14,8 @@ import (
 	"cbproxy/internal/events"
 )
 
-// picture is the data that the status command draws.
-type picture struct {
+// statusData is the data that the status command draws.
+type statusData struct {
 	health  admin.Health
 	queues  map[string]events.QueueStatus
 	service string // the only service shown; "" for all
@@ -24,10 +24,10 @@ type picture struct {
 }
 
 // now returns the current time by the proxy's clock, so that ages are right even if the clocks differ.
-func (p *picture) now() time.Time { return p.health.Timestamp.Add(time.Since(p.taken)) }
+func (p *statusData) now() time.Time { return p.health.Timestamp.Add(time.Since(p.taken)) }
 
-// draw writes the picture with ages as of now.
-func (p *picture) draw(w io.Writer, paint painter, now time.Time) error {
+// draw writes the status with ages as of now.
+func (p *statusData) draw(w io.Writer, paint painter, now time.Time) error {
 	p.drawHead(w, paint, now)
 	if p.service != "" {
 		return p.drawService(w, paint, now)
@@ -35,8 +35,8 @@ func (p *picture) draw(w io.Writer, paint painter, now time.Time) error {
 	return p.drawTable(w, paint, now)
 }
 
-// drawHead writes the line about the whole proxy, a configuration error and keys that need a restart.
-func (p *picture) drawHead(w io.Writer, paint painter, now time.Time) {
+// drawHead writes the status of the whole proxy, the configuration error and the changed keys that need a restart.
+func (p *statusData) drawHead(w io.Writer, paint painter, now time.Time) {
 	h := p.health
 	colour := map[string]int{"healthy": green, "degraded": yellow}[h.Status]
 	if colour == 0 {
@@ -73,9 +73,9 @@ func redisText(r admin.RedisStatus, now time.Time) string {
 	return text
 }
 
-// drawTable writes a line for each service. Empty columns are left out.
-func (p *picture) drawTable(w io.Writer, paint painter, now time.Time) error {
-	columns := []string{"SERVICE", paint.paint(uncoloured, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "MODE", "QUEUE", "LAST ERROR"}
+// drawTable writes a row for each service. Empty columns are left out.
+func (p *statusData) drawTable(w io.Writer, paint painter, now time.Time) error {
+	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "MODE", "QUEUE", "LAST ERROR"}
 	rows, used := [][]string{columns}, make([]bool, len(columns))
 	for _, name := range slices.Sorted(maps.Keys(p.health.Services)) {
 		s := p.health.Services[name]
@@ -168,7 +168,7 @@ func errorText(f *events.Failure, now time.Time) string {
 }
 
 // drawService writes the details of one service.
-func (p *picture) drawService(w io.Writer, paint painter, now time.Time) error {
+func (p *statusData) drawService(w io.Writer, paint painter, now time.Time) error {
 	s := p.health.Services[p.service]
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {

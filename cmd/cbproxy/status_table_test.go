@@ -9,12 +9,12 @@ import (
 	"cbproxy/internal/events"
 )
 
-func TestStatusReadsAtAGlance(t *testing.T) {
+func TestStatusTable(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	in := func(d time.Duration) *time.Time { at := now.Add(d); return &at }
 	refused := "config.yaml:3:1: routes: wrong\x1b[2J\nconfig.yaml:4:1: more"
-	p := &picture{
+	p := &statusData{
 		health: admin.Health{
 			Status: "critical", Instance: "host-1",
 			Config: admin.ConfigStatus{Hash: "abc", LoadedAt: *in(-90 * time.Minute), LastError: &refused, RestartRequired: []string{"listen"}},
@@ -42,7 +42,7 @@ SERVICE    STATE   SINCE  PROBE IN  FAILURES  FORCED                            
 a_service  open    12s    48s       5/5       open for 10m00s: �]0;owned�maintenance  2 waiting, 1 dead  connect 12s ago: refused��31m
 b          closed  1d02h  -         3/5       -                                      -                  -
 `
-	if squeeze(got.String()) != squeeze(want) {
+	if collapseSpaces(got.String()) != collapseSpaces(want) {
 		t.Errorf("got\n%s\nwant\n%s", got.String(), want)
 	}
 	got.Reset()
@@ -54,10 +54,9 @@ b          closed  1d02h  -         3/5       -                                 
 	}
 }
 
-// Whoever tries a breaker out sees without a metrics query what it would have done.
 func TestStatusShowsShadowRejections(t *testing.T) {
 	t.Parallel()
-	p := &picture{health: admin.Health{Services: map[string]admin.Service{
+	p := &statusData{health: admin.Health{Services: map[string]admin.Service{
 		"a": {Mode: "shadow", ShadowRejections: 12}, "b": {Mode: "shadow"}, "c": {Mode: "enforce"},
 	}}}
 	draw := func() string {
@@ -66,12 +65,12 @@ func TestStatusShowsShadowRejections(t *testing.T) {
 		if err := p.draw(&got, false, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		return squeeze(got.String())
+		return collapseSpaces(got.String())
 	}
 	all := draw()
 	for service, want := range map[string]string{"a": "shadow, would have rejected 12", "b": "shadow", "c": "enforce"} {
 		inTable := want
-		if want == "enforce" { // which is said of nobody where all are
+		if want == "enforce" { // the table leaves out the default mode
 			inTable = "-"
 		}
 		if !strings.Contains(all, inTable+"\n") {
@@ -85,15 +84,15 @@ func TestStatusShowsShadowRejections(t *testing.T) {
 	}
 }
 
-// squeeze makes runs of spaces one, as how wide a replaced character is counts for nothing here.
-func squeeze(s string) string {
+// collapseSpaces replaces each run of spaces by one space, as the width of replaced characters does not matter here.
+func collapseSpaces(s string) string {
 	for strings.Contains(s, "  ") {
 		s = strings.ReplaceAll(s, "  ", " ")
 	}
 	return s
 }
 
-func TestJSONHoldsNothingThatATerminalObeys(t *testing.T) {
+func TestPrintJSONEscapesControlCharacters(t *testing.T) {
 	t.Parallel()
 	var got strings.Builder
 	if err := printJSON(&got, []byte("{\"a\":\"\u009b31m\x7f é \u202e \U000e0001\"}\n")); err != nil {
@@ -103,6 +102,6 @@ func TestJSONHoldsNothingThatATerminalObeys(t *testing.T) {
 		t.Errorf("got %q, want %q", got.String(), want)
 	}
 	if err := printJSON(&got, []byte("no JSON")); err == nil {
-		t.Error("no JSON passes as JSON")
+		t.Error("printJSON accepted invalid JSON")
 	}
 }

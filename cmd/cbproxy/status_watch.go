@@ -17,19 +17,20 @@ const (
 	watchRetry = time.Second
 )
 
-// notifications returns a channel with the latest notification of follow: nil for events, or why the connection was lost.
-func (c *client) notifications(ctx context.Context, following *sync.WaitGroup) <-chan error {
-	news := make(chan error, 1)
-	following.Go(func() {
+// notifications returns a channel with the latest notification of follow: nil for an event, or the reason why the connection
+// was lost. The goroutine that sends them is added to wg.
+func (c *client) notifications(ctx context.Context, wg *sync.WaitGroup) <-chan error {
+	updates := make(chan error, 1)
+	wg.Go(func() {
 		c.follow(ctx, func(err error) {
 			select {
-			case <-news: // superseded
+			case <-updates: // superseded
 			default:
 			}
-			news <- err
+			updates <- err
 		})
 	})
-	return news
+	return updates
 }
 
 // watch redraws the status until ctx is done.
@@ -46,10 +47,10 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 		return failure(err)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	var following sync.WaitGroup
-	defer following.Wait()
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer stop()
-	news := c.notifications(ctx, &following)
+	updates := c.notifications(ctx, &wg)
 	resized, tick := make(chan os.Signal, 1), new(time.Ticker)
 	if screen.terminal != nil {
 		signal.Notify(resized, syscall.SIGWINCH)
@@ -57,17 +58,17 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 		tick = time.NewTicker(time.Second)
 		defer tick.Stop()
 	}
-	due := news // nil while it is too early for another fetch
+	ready := updates // nil while it is too early for another fetch
 	pause := time.NewTimer(watchPause)
 	defer pause.Stop()
 	var connErr error
 	failed := false // the last fetch failed
 	fetch := func() {
-		var now *picture
+		var now *statusData
 		if now, _, connErr = c.fetchStatus(ctx, service); connErr == nil {
 			p = now
 		}
-		failed, due = connErr != nil, nil
+		failed, ready = connErr != nil, nil
 		pause.Reset(map[bool]time.Duration{false: watchPause, true: watchRetry}[failed])
 	}
 	for {
@@ -75,11 +76,11 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 		case <-ctx.Done():
 			return nil
 		case <-pause.C:
-			if due = news; !failed {
+			if ready = updates; !failed {
 				continue
 			}
 			fetch()
-		case connErr = <-due:
+		case connErr = <-ready:
 			if failed = false; connErr == nil {
 				fetch()
 			}

@@ -13,17 +13,17 @@ import (
 	"time"
 )
 
-// busyProxy is an admin plane whose health says how many events it has sent.
-type busyProxy struct {
-	sent, looks atomic.Int64
-	events      func(w io.Writer)
-	refused     int64 // the look that is
+// fakeProxy is an admin plane whose instance name contains the number of events that it has sent.
+type fakeProxy struct {
+	sent, fetches atomic.Int64
+	events        func(w io.Writer)
+	failFetch     int64 // number of the health request that fails
 }
 
-func (p *busyProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *fakeProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/api/v1/circuit-breakers/health":
-		if p.looks.Add(1) == p.refused {
+		if p.fetches.Add(1) == p.failFetch {
 			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
@@ -36,33 +36,33 @@ func (p *busyProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// send sends an event.
-func (p *busyProxy) send(w io.Writer) {
+// send counts and sends an event.
+func (p *fakeProxy) send(w io.Writer) {
 	p.sent.Add(1)
 	_, _ = io.WriteString(w, "event: queue\ndata: {}\n\n")
 	w.(http.Flusher).Flush()
 }
 
-// watched is what a watch has written.
-type watched struct {
+// syncBuffer is a buffer that is safe for concurrent use.
+type syncBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (w *watched) Write(p []byte) (int, error) {
+func (w *syncBuffer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.text.Write(p)
 }
 
-func (w *watched) String() string {
+func (w *syncBuffer) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.text.String()
 }
 
-// watching starts a watch, and returns what ends it and how it ended.
-func watching(t *testing.T, p *busyProxy, out io.Writer) (end func() error) {
+// startWatch starts a watch and returns a function that ends it and returns its error.
+func startWatch(t *testing.T, p *fakeProxy, out io.Writer) (end func() error) {
 	t.Helper()
 	server := httptest.NewServer(p)
 	flags := adminFlags{admin: server.URL, output: "table", timeout: 20 * time.Second}
@@ -81,7 +81,8 @@ func watching(t *testing.T, p *busyProxy, out io.Writer) (end func() error) {
 	}
 }
 
-func awaitText(t *testing.T, out *watched, text string) {
+// awaitText waits until out contains text.
+func awaitText(t *testing.T, out *syncBuffer, text string) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(out.String(), text); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -90,34 +91,34 @@ func awaitText(t *testing.T, out *watched, text string) {
 	}
 }
 
-// However fast events come, few pictures are drawn, and the last has all of it.
-func TestBurstOfEventsIsDrawnAsFewPictures(t *testing.T) {
+// The number of redraws is limited however fast events arrive, and the last one shows the final status.
+func TestWatchLimitsRedraws(t *testing.T) {
 	t.Parallel()
 	const burst = 500
-	p := new(busyProxy)
+	p := new(fakeProxy)
 	p.events = func(w io.Writer) {
 		for range burst {
 			p.send(w)
-			time.Sleep(time.Millisecond) // so that it is not over before it is looked at
+			time.Sleep(time.Millisecond) // so that the burst outlasts the first fetch
 		}
 	}
-	out, start := new(watched), time.Now()
-	end := watching(t, p, out)
+	out, start := new(syncBuffer), time.Now()
+	end := startWatch(t, p, out)
 	awaitText(t, out, fmt.Sprintf("instance event-%d ", burst))
 	took := time.Since(start)
 	if err := end(); err != nil {
 		t.Fatal(err)
 	}
-	// One is the first, and one each may come before and after all pauses.
-	if most := int64(took/watchPause) + 3; p.looks.Load() > most || p.looks.Load() < 3 {
-		t.Errorf("%d looks for %d events in %v, at most %d are due", p.looks.Load(), burst, took, most)
+	// The first fetch is the initial one, and one fetch each may precede and follow all pauses.
+	if limit := int64(took/watchPause) + 3; p.fetches.Load() > limit || p.fetches.Load() < 3 {
+		t.Errorf("%d fetches for %d events in %v, want 3 to %d", p.fetches.Load(), burst, took, limit)
 	}
 }
 
-// What is wrong is forgotten when it is right again, even if nobody has looked meanwhile.
-func TestWatchThatConnectsAgainIsNotTakenForLost(t *testing.T) {
+// The watch does not report a lost connection that is restored before the status is redrawn.
+func TestWatchDropsErrorAfterReconnect(t *testing.T) {
 	t.Parallel()
-	p := new(busyProxy)
+	p := new(fakeProxy)
 	var connections atomic.Int64
 	p.events = func(w io.Writer) {
 		p.send(w)
@@ -125,25 +126,25 @@ func TestWatchThatConnectsAgainIsNotTakenForLost(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	// The picture is not taken before the second connection has told something.
+	// The second redraw waits until the second connection has sent an event.
 	out := &slowWriter{until: func() bool { return p.sent.Load() > 1 }}
-	end := watching(t, p, out)
-	awaitText(t, &out.watched, "instance event-2 ")
+	end := startWatch(t, p, out)
+	awaitText(t, &out.syncBuffer, "instance event-2 ")
 	if err := end(); err != nil {
 		t.Fatal(err)
 	}
-	if before, _, _ := strings.Cut(out.String(), "healthy · instance event-2 "); !strings.HasSuffix(before, "\n\n") { // the end of the picture before it
-		t.Errorf("the last picture is called old:\n%s", out)
+	if before, _, _ := strings.Cut(out.String(), "healthy · instance event-2 "); !strings.HasSuffix(before, "\n\n") { // the end of the previous status
+		t.Errorf("the last status is reported as stale:\n%s", out)
 	}
 }
 
-// A look that fails is repeated, even if nothing happens any more.
-func TestWatchLooksAgain(t *testing.T) {
+// A failed fetch is retried, even if no event follows.
+func TestWatchRetriesFailedFetch(t *testing.T) {
 	t.Parallel()
-	p := &busyProxy{refused: 2}
+	p := &fakeProxy{failFetch: 2}
 	p.events = func(w io.Writer) { p.send(w) }
-	out := new(watched)
-	end := watching(t, p, out)
+	out := new(syncBuffer)
+	end := startWatch(t, p, out)
 	awaitText(t, out, "CONNECTION LOST")
 	awaitText(t, out, "instance event-1 ")
 	if err := end(); err != nil {
@@ -151,9 +152,9 @@ func TestWatchLooksAgain(t *testing.T) {
 	}
 }
 
-// slowWriter keeps its second picture waiting.
+// slowWriter blocks its second write until until returns true.
 type slowWriter struct {
-	watched
+	syncBuffer
 	until  func() bool
 	writes int
 }
@@ -163,16 +164,16 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 		for deadline := time.Now().Add(20 * time.Second); !w.until() && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)
 		}
-		time.Sleep(20 * time.Millisecond) // until it is read, which nobody can see
+		time.Sleep(20 * time.Millisecond) // gives the watch time to read the event, which the test cannot observe
 	}
-	return w.watched.Write(p)
+	return w.syncBuffer.Write(p)
 }
 
-func TestWatchThatIsInterruptedAtItsFirstLookSaysNothing(t *testing.T) {
+func TestWatchInterruptedAtFirstFetchPrintsNothing(t *testing.T) {
 	t.Parallel()
-	asked := make(chan struct{}, 1)
+	requested := make(chan struct{}, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		asked <- struct{}{}
+		requested <- struct{}{}
 		<-r.Context().Done()
 	}))
 	defer server.Close()
@@ -182,7 +183,7 @@ func TestWatchThatIsInterruptedAtItsFirstLookSaysNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { <-asked; cancel() }()
+	go func() { <-requested; cancel() }()
 	var out strings.Builder
 	if err := c.watch(ctx, &out, ""); err != nil || out.Len() > 0 {
 		t.Errorf("%v, %q", err, out.String())

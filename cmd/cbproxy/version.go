@@ -14,7 +14,7 @@ var (
 	commit  = ""
 )
 
-// buildCommit returns the commit of this build, as far as it is known.
+// buildCommit returns the commit of this build, "unknown" if it was not recorded.
 func buildCommit() string {
 	if commit != "" {
 		return commit

@@ -195,8 +195,8 @@ func TestCommandsReportErrors(t *testing.T) {
 		status int
 		want   string
 	}{
-		{[]string{"status", "--admin", "127.0.0.1:1"}, 1, "no answer from cbproxy at http://127.0.0.1:1"},
-		{[]string{"status", "--admin", "127.0.0.1:1"}, 1, "Is it running there? --admin"},
+		{[]string{"status", "--admin", "127.0.0.1:1"}, 1, "no response from cbproxy at http://127.0.0.1:1"},
+		{[]string{"status", "--admin", "127.0.0.1:1"}, 1, "Is it running there? Set its address with --admin"},
 		{[]string{"status", "--admin", "ftp://x"}, 2, "--admin: must be"},
 		{[]string{"status", "--token-file", "/nowhere"}, 2, "--token-file"},
 		{[]string{"force", "rag", "open", "--admin", p.AdminURL}, 1, "--token-file FILE or in CBPROXY_ADMIN_TOKEN"},
