@@ -8,4 +8,6 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.RunTests(m, harness.Role{Variable: shellVariable, Run: func(string) error { return becomeShell() }})) }
+func TestMain(m *testing.M) {
+	os.Exit(harness.RunTests(m, harness.Role{Variable: shellVariable, Run: func(string) error { return becomeShell() }}))
+}

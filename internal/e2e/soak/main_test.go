@@ -8,4 +8,6 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.RunTests(m, harness.Role{Variable: soakVariable, Run: func(file string) error { return serveSoak(os.Getenv(harness.UpstreamVariable), file) }})) }
+func TestMain(m *testing.M) {
+	os.Exit(harness.RunTests(m, harness.Role{Variable: soakVariable, Run: func(file string) error { return serveSoak(os.Getenv(harness.UpstreamVariable), file) }}))
+}
