@@ -30,16 +30,24 @@ func newSnapshot(built []*Route, limits routes.Limits) *Snapshot {
 	return s
 }
 
-// Acquire returns the current snapshot, which stays usable until release.
+// Acquire returns the current snapshot, which stays valid until its Release method is called.
 func (s *Set) Acquire() *Snapshot {
 	for {
-		snap := s.snapshot.Load()
-		snap.users.Add(1)
-		if s.snapshot.Load() == snap {
+		if snap := s.snapshot.Load(); snap.acquire() {
 			return snap
 		}
-		snap.Release()
 	}
+}
+
+// acquire adds a user. It reports false for a snapshot whose last user has released it: that one has been replaced and
+// must not be used again, or a second last user would close it again.
+func (s *Snapshot) acquire() bool {
+	for n := s.users.Load(); n > 0; n = s.users.Load() {
+		if s.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+	return false
 }
 
 // Release ends the use of a snapshot. The last one closes what only that snapshot used.
