@@ -48,7 +48,7 @@ func TestAbandonedCallFailsAfterAbandonedAfter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url, arrived := hangs(c.head)(t)
-			server, address, seen := start(t, route(url, "timeout: 60s", "breaker: {"+c.keys+"}"))
+			server, address, recorded := start(t, routeConfig(url, "timeout: 60s", "breaker: {"+c.keys+"}"))
 			ctx, leave := context.WithCancel(t.Context())
 			defer leave()
 			r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader(c.body))
@@ -65,7 +65,7 @@ func TestAbandonedCallFailsAfterAbandonedAfter(t *testing.T) {
 			}
 			leave()
 			<-done
-			o, opened := seen.next(t), c.failed || c.slow > 0
+			o, opened := recorded.next(t), c.failed || c.slow > 0
 			if failed := o.Failure != nil && o.Failure.Type == events.ErrorAbandoned; failed != c.failed || !c.failed && o.Result != events.ResultCancelled {
 				t.Errorf("%+v %+v", o, o.Failure)
 			}
@@ -84,7 +84,7 @@ func TestClientAbortDuringUploadRecordsNoFailure(t *testing.T) {
 		arrived <- struct{}{}
 		_, _ = io.Copy(io.Discard, r)
 	})
-	server, address, seen := start(t, route(url, "timeout: 60s", "breaker: {fail_max: 1, abandoned_after: 50ms}"))
+	server, address, recorded := start(t, routeConfig(url, "timeout: 60s", "breaker: {fail_max: 1, abandoned_after: 50ms}"))
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestClientAbortDuringUploadRecordsNoFailure(t *testing.T) {
 	<-arrived
 	<-time.After(100 * time.Millisecond)
 	_ = c.Close()
-	if o := seen.next(t); o.Result != events.ResultCancelled || server.Breaker("svc").State() != events.Closed {
+	if o := recorded.next(t); o.Result != events.ResultCancelled || server.Breaker("svc").State() != events.Closed {
 		t.Errorf("%+v, the breaker is %v", o, server.Breaker("svc").State())
 	}
 }

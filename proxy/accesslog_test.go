@@ -16,12 +16,12 @@ import (
 )
 
 // accessLines is an access log that hands its lines on.
-type accessLines chan events.AccessRecord
+type accessRecords chan events.AccessRecord
 
-func (accessLines) Enabled() bool                { return true }
-func (l accessLines) Log(a *events.AccessRecord) { l <- *a }
+func (accessRecords) Enabled() bool                { return true }
+func (l accessRecords) Log(a *events.AccessRecord) { l <- *a }
 
-func (l accessLines) next(t *testing.T) events.AccessRecord {
+func (l accessRecords) next(t *testing.T) events.AccessRecord {
 	t.Helper()
 	select {
 	case a := <-l:
@@ -34,9 +34,9 @@ func (l accessLines) next(t *testing.T) events.AccessRecord {
 
 // Each request has a line, including one that only net/http has handled.
 func TestRefusedRequestsAreLoggedOnce(t *testing.T) {
-	lines := make(accessLines, 100)
+	lines := make(accessRecords, 100)
 	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: newRecorder(), Access: lines, Logger: slog.New(slog.DiscardHandler)})
-	c := parse(t, route("http://127.0.0.1:1"))
+	c := parse(t, routeConfig("http://127.0.0.1:1"))
 	if err := server.Apply(c); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestRefusedRequestsAreLoggedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Server = way
+	c.Server = httpMode
 	s := proxy.NewHTTPServer(server, c, slog.New(slog.DiscardHandler))
 	served := make(chan struct{})
 	go func() { defer close(served); _ = s.Serve(listener) }()

@@ -42,7 +42,7 @@ func slowUpload(t *testing.T, name, address string) (end func(), answer <-chan s
 	r.ContentLength = c.length
 	client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute}}
 	if c.http2 {
-		client = &http.Client{Transport: h2c(t).Transport}
+		client = &http.Client{Transport: h2cClient(t).Transport}
 	}
 	if c.grpc {
 		r.Header.Set("Content-Type", "application/grpc")
@@ -71,7 +71,7 @@ func slowUpload(t *testing.T, name, address string) (end func(), answer <-chan s
 
 // counting is an upstream that answers an upload with its length, and other requests at once. It
 // tells when an upload begins.
-func counting(t *testing.T, http2 bool) (url string, began <-chan struct{}) {
+func countingUpstream(t *testing.T, http2 bool) (url string, began <-chan struct{}) {
 	uploads := make(chan struct{}, 100)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/upload" {
@@ -96,7 +96,7 @@ func counting(t *testing.T, http2 bool) (url string, began <-chan struct{}) {
 }
 
 // begun waits until n requests are under way.
-func (r *recorder) begun(t *testing.T, n int) {
+func (r *recorder) waitInFlight(t *testing.T, n int) {
 	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		r.mu.Lock()
@@ -112,7 +112,7 @@ func (r *recorder) begun(t *testing.T, n int) {
 }
 
 // waitForPlace asks until a request is a probe, and returns its status.
-func waitForPlace(t *testing.T, address string) int {
+func waitForProbe(t *testing.T, address string) int {
 	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		res, body := get(t, "http://"+address+"/svc")
@@ -126,21 +126,21 @@ func waitForPlace(t *testing.T, address string) int {
 }
 
 // A slow upload may be sent to a half-open upstream, but recovery does not wait for its client.
-func TestSlowUploadsDoNotHoldUpRecovery(t *testing.T) {
+func TestSlowUploadsDoNotDelayRecovery(t *testing.T) {
 	for name := range slowUploads {
 		for _, http2 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, upstream HTTP/2 %v", name, http2), func(t *testing.T) {
 				t.Parallel()
-				url, began := counting(t, http2)
-				server, address, seen := start(t, route(url, "timeout: 60s"))
+				url, began := countingUpstream(t, http2)
+				server, address, recorded := start(t, routeConfig(url, "timeout: 60s"))
 				server.Breaker("svc").Force(events.HalfOpen, 0, "")
 				end, answer := slowUpload(t, name, address)
 				if strings.HasPrefix(name, "short") {
-					seen.begun(t, 1)
+					recorded.waitInFlight(t, 1)
 				} else {
 					<-began
 				}
-				if status := waitForPlace(t, address); status != 200 {
+				if status := waitForProbe(t, address); status != 200 {
 					t.Errorf("status %d", status)
 				}
 				if state := server.Breaker("svc").State(); state != events.Closed {
@@ -161,29 +161,29 @@ func TestSlowUploadsDoNotHoldUpRecovery(t *testing.T) {
 }
 
 // Where all of a service's requests are slow uploads, they still decide about its recovery.
-func TestUploadThatHasLostItsPlaceStillClosesTheBreaker(t *testing.T) {
+func TestUploadThatLostItsPermitStillClosesTheBreaker(t *testing.T) {
 	for name := range slowUploads {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url, began := counting(t, false)
-			server, address, _ := start(t, route(url, "timeout: 60s"))
+			url, began := countingUpstream(t, false)
+			server, address, _ := start(t, routeConfig(url, "timeout: 60s"))
 			server.Breaker("svc").Force(events.HalfOpen, 0, "")
 			end, answer := slowUpload(t, name, address)
 			if !strings.HasPrefix(name, "short") {
 				<-began
-				takePlace(t, server.Breaker("svc"))
+				takeAndReturnPermit(t, server.Breaker("svc"))
 			}
 			end()
 			if got, want := <-answer, fmt.Sprint("200 ", max(slowUploads[name].length, 10), " <nil>"); got != want {
 				t.Errorf("the upload: %s, want %s", got, want)
 			}
-			until(t, server.Breaker("svc"), events.Closed)
+			waitForState(t, server.Breaker("svc"), events.Closed)
 		})
 	}
 }
 
 // takePlace takes the place of a probe that waits for its client, and gives it back.
-func takePlace(t *testing.T, b *breaker.Breaker) {
+func takeAndReturnPermit(t *testing.T, b *breaker.Breaker) {
 	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
 		if call, err := b.Allow(); err == nil { // takes it from the upload
@@ -195,18 +195,18 @@ func takePlace(t *testing.T, b *breaker.Breaker) {
 }
 
 // A body that is read before its request is admitted is its client's fault as any other is.
-func TestShortBodyThatDoesNotComeIsNoProbe(t *testing.T) {
-	url, began := counting(t, false)
-	server, address, seen := start(t, route(url, "timeout: 0.5"))
+func TestIncompleteShortBodyIsNotAProbe(t *testing.T) {
+	url, began := countingUpstream(t, false)
+	server, address, recorded := start(t, routeConfig(url, "timeout: 0.5"))
 	server.Breaker("svc").Force(events.HalfOpen, 0, "")
 	for name, c := range map[string]struct{ request, status string }{
 		"slow":      {"POST /svc/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", "408"},
 		"cut short": {"POST /svc/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc" + halfClose, "400"},
 	} {
-		if status := roundTrip(t, address, c.request); !strings.Contains(status, " "+c.status+" ") {
+		if status := rawStatusLine(t, address, c.request); !strings.Contains(status, " "+c.status+" ") {
 			t.Errorf("%s: %s, want %s", name, status, c.status)
 		}
-		if o := seen.next(t); o.Result != events.ResultCancelled || o.State != events.HalfOpen {
+		if o := recorded.next(t); o.Result != events.ResultCancelled || o.State != events.HalfOpen {
 			t.Errorf("%s: %+v", name, o)
 		}
 	}
@@ -222,7 +222,7 @@ func TestShortBodyThatDoesNotComeIsNoProbe(t *testing.T) {
 }
 
 // A client that takes a response slowly does not hold up recovery either.
-func TestSlowDownloadsDoNotHoldUpRecovery(t *testing.T) {
+func TestSlowDownloadsDoNotDelayRecovery(t *testing.T) {
 	const size = 64 << 20
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
@@ -231,14 +231,14 @@ func TestSlowDownloadsDoNotHoldUpRecovery(t *testing.T) {
 		}
 	}))
 	defer upstream.Close()
-	for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": {Transport: h2c(t).Transport}} {
-		server, address, _ := start(t, route(upstream.URL, "timeout: 60s"))
+	for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": {Transport: h2cClient(t).Transport}} {
+		server, address, _ := start(t, routeConfig(upstream.URL, "timeout: 60s"))
 		server.Breaker("svc").Force(events.HalfOpen, 0, "")
 		res, err := client.Get("http://" + address + "/svc/large")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if status := waitForPlace(t, address); status != 200 || server.Breaker("svc").State() != events.Closed {
+		if status := waitForProbe(t, address); status != 200 || server.Breaker("svc").State() != events.Closed {
 			t.Errorf("%s: status %d, the breaker is %v", front, status, server.Breaker("svc").State())
 		}
 		if n, err := io.Copy(io.Discard, res.Body); n != size || err != nil {

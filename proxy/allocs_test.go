@@ -15,7 +15,7 @@ import (
 )
 
 // frugalUpstream answers every request with 1 KB of JSON, and allocates nothing for it.
-func frugalUpstream(t testing.TB) (url string) {
+func zeroAllocUpstream(t testing.TB) (url string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func frugalUpstream(t testing.TB) (url string) {
 
 // frugalRequest has s listen and returns what sends it one request after another on a connection, and allocates nothing
 // for it.
-func frugalRequest(t testing.TB, s *Server, way string) func() {
+func zeroAllocClient(t testing.TB, s *Server, way string) func() {
 	l, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestRequestAllocatesLittle(t *testing.T) {
 		way  string
 		most float64
 	}{{"auto", 40}, {"net_http", 91}} {
-		ask := frugalRequest(t, serverTo(t, frugalUpstream(t), c.way, nil), c.way)
+		ask := zeroAllocClient(t, newTestServer(t, zeroAllocUpstream(t), c.way, nil), c.way)
 		if n := testing.AllocsPerRun(1000, ask); n > c.most {
 			t.Errorf("%s: %v allocations a request, at most it should be %v", c.way, n, c.most)
 		} else {
@@ -101,7 +101,7 @@ func TestRequestAllocatesLittle(t *testing.T) {
 func BenchmarkRequest(b *testing.B) {
 	for _, way := range []string{"auto", "net_http"} {
 		b.Run(way, func(b *testing.B) {
-			ask := frugalRequest(b, serverTo(b, frugalUpstream(b), way, nil), way)
+			ask := zeroAllocClient(b, newTestServer(b, zeroAllocUpstream(b), way, nil), way)
 			b.ReportAllocs()
 			for b.Loop() {
 				ask()

@@ -19,18 +19,18 @@ import (
 )
 
 // discard is a ResponseWriter that costs next to nothing.
-type discard struct{ header http.Header }
+type discardResponse struct{ header http.Header }
 
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
-func (d *discard) WriteHeader(int)             {}
+func (d *discardResponse) Header() http.Header         { return d.header }
+func (d *discardResponse) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discardResponse) WriteHeader(int)             {}
 
 func benchmarkServer(b *testing.B, upstream string, access events.AccessLog) *Server {
-	return serverTo(b, upstream, "auto", access)
+	return newTestServer(b, upstream, "auto", access)
 }
 
 // serverTo returns a server with one service, which is asked by the given transport.
-func serverTo(b testing.TB, upstream, transport string, access events.AccessLog) *Server {
+func newTestServer(b testing.TB, upstream, transport string, access events.AccessLog) *Server {
 	u, err := url.Parse(upstream)
 	if err != nil {
 		b.Fatal(err)
@@ -69,7 +69,7 @@ func benchmarkHandler(b *testing.B, h http.Handler) {
 		r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/rag/x?q=1", nil)
 		r.Header["User-Agent"] = []string{"bench"}
 		r.Header["Accept"] = []string{"*/*"}
-		h.ServeHTTP(&discard{http.Header{}}, r)
+		h.ServeHTTP(&discardResponse{http.Header{}}, r)
 	}
 }
 
@@ -110,11 +110,11 @@ func accessLog(tb testing.TB, settings accesslog.Settings) *accesslog.Log {
 
 // Deciding that nothing is logged costs no allocation, and neither does what an outcome has more
 // for the log.
-func TestAccessLogThatIsOffAllocatesNothing(t *testing.T) {
+func TestDisabledAccessLogAllocatesNothing(t *testing.T) {
 	log := accessLog(t, accesslog.Settings{})
 	without := New(Config{Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
 	with := New(Config{Bus: new(events.Bus), Access: log, Logger: slog.New(slog.DiscardHandler)})
-	r, w := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/nowhere", nil), &discard{http.Header{}}
+	r, w := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/nowhere", nil), &discardResponse{http.Header{}}
 	base := testing.AllocsPerRun(1000, func() { without.ServeHTTP(w, r) })
 	if n := testing.AllocsPerRun(1000, func() { with.ServeHTTP(w, r) }); n > base {
 		t.Errorf("%v allocations with a log that is off, %v without one", n, base)

@@ -14,7 +14,7 @@ import (
 
 // A response that breaks off before anything of it was sent is answered for; one whose header section has been sent is cut.
 // No client is left without a status.
-func TestResponseThatBreaksOffAtOnceIsAnswered(t *testing.T) {
+func TestAbortedResponseIsReplacedOrCut(t *testing.T) {
 	raw := func(head string) func(testing.TB) (string, string) {
 		return func(t testing.TB) (string, string) {
 			return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
@@ -26,9 +26,9 @@ func TestResponseThatBreaksOffAtOnceIsAnswered(t *testing.T) {
 	}
 	framed := func(fields ...string) func(testing.TB) (string, string) {
 		return func(t testing.TB) (string, string) {
-			return framedUpstream(t, false, func(_ int, f *frames) {
-				f.streams(func(stream uint32, _ bool) {
-					f.head(stream, false, fields...)
+			return frameUpstream(t, false, func(_ int, f *frameConn) {
+				f.eachStream(func(stream uint32, _ bool) {
+					f.writeHeaders(stream, false, fields...)
 					_ = f.WriteRSTStream(stream, http2.ErrCodeInternal)
 				})
 			})
@@ -44,16 +44,16 @@ func TestResponseThatBreaksOffAtOnceIsAnswered(t *testing.T) {
 		"HTTP/2":               {framed(":status", "200"), false},
 		"HTTP/2, known length": {framed(":status", "200", "content-length", "1000000"), true},
 	} {
-		for client, transport := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{DisableKeepAlives: true}}, "HTTP/2": h2c(t)} {
+		for client, transport := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{DisableKeepAlives: true}}, "HTTP/2": h2cClient(t)} {
 			t.Run(name+" to "+client, func(t *testing.T) {
 				url, keys := c.upstream(t)
-				_, address, seen := start(t, route(url, keys, "breaker: {fail_max: 0}", "fallback_enabled: true", "fallback: instead")+
+				_, address, recorded := start(t, routeConfig(url, keys, "breaker: {fail_max: 0}", "fallback_enabled: true", "fallback: instead")+
 					"fallbacks: {instead: {try: [static], when: [reset], static: {status: 200, body: {answer: instead}}}}\n")
 				for range 60 {
 					res, err := transport.Get("http://" + address + "/svc")
 					if err != nil {
 						if client == "HTTP/2" {
-							seen.next(t)
+							recorded.next(t)
 							continue // a reset may overtake the header section
 						}
 						t.Fatal(err)
@@ -65,7 +65,7 @@ func TestResponseThatBreaksOffAtOnceIsAnswered(t *testing.T) {
 					if !instead && (!cut || c.certain) {
 						t.Errorf("status %d, %v, %q, %v", res.StatusCode, res.Header, body, err)
 					}
-					if o := seen.next(t); o.Failure == nil || o.Failure.Type == events.ErrorProtocol || (o.Strategy == "static") != instead {
+					if o := recorded.next(t); o.Failure == nil || o.Failure.Type == events.ErrorProtocol || (o.Strategy == "static") != instead {
 						t.Errorf("%+v %+v", o, o.Failure)
 					}
 				}

@@ -20,7 +20,7 @@ import (
 )
 
 // scriptedUpstream reads a request on each connection, says text and closes it.
-func scriptedUpstream(t testing.TB, secured *tls.Config, text string) (url string) {
+func cannedUpstream(t testing.TB, secured *tls.Config, text string) (url string) {
 	t.Helper()
 	url = rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if secured != nil {
@@ -51,7 +51,7 @@ func (c rereadConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 // exchangeBytes sends bytes on a connection of their own, and returns all that is answered until the end, or until answered
 // contains last.
-func exchangeBytes(t testing.TB, address, request, last string) string {
+func rawResponse(t testing.TB, address, request, last string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
 	if err != nil {
@@ -79,7 +79,7 @@ func exchangeBytes(t testing.TB, address, request, last string) string {
 
 // What concerns one connection alone goes no further than that, in whatever message it comes: net/http deletes a Connection
 // field with the option close before anybody can see what else it names.
-func TestHopByHopFieldsOfResponsesGoNoFurther(t *testing.T) {
+func TestHopByHopResponseFieldsAreRemoved(t *testing.T) {
 	const early = "HTTP/1.1 103 Early Hints\r\n%s\r\n"
 	const hops = "X-Hop: gone\r\nx-other-hop: gone\r\nKeep-Alive: gone\r\nProxy-Connection: gone\r\nProxy-Authenticate: gone\r\n"
 	const named = "Connection: X-Hop, close\r\nConnection: x-OTHER-hop\r\n" + hops
@@ -117,10 +117,10 @@ func TestHopByHopFieldsOfResponsesGoNoFurther(t *testing.T) {
 		"trailers without close": {chunked(ok+"Connection: X-Hop, x-other-HOP\r\nTrailer: X-Hop, X-Sum\r\n", hops+"X-Sum: kept\r\n"), []string{"ok", "X-Sum: kept"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for kind, upstream := range map[string]string{"http": scriptedUpstream(t, nil, c.says), "https": scriptedUpstream(t, secured, c.says)} {
-				_, address, _ := start(t, route(upstream, ca))
+			for kind, upstream := range map[string]string{"http": cannedUpstream(t, nil, c.says), "https": cannedUpstream(t, secured, c.says)} {
+				_, address, _ := start(t, routeConfig(upstream, ca))
 				for range 2 { // over https the second one may go another way
-					got := exchangeBytes(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: TE, close\r\n\r\n", "")
+					got := rawResponse(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: TE, close\r\n\r\n", "")
 					if strings.Contains(got, "gone") {
 						t.Errorf("%s: a hop-by-hop field reached the client: %q", kind, got)
 					}
@@ -135,17 +135,17 @@ func TestHopByHopFieldsOfResponsesGoNoFurther(t *testing.T) {
 	}
 }
 
-func TestHopByHopFieldsOfSwitchedProtocolsGoNoFurther(t *testing.T) {
-	upstream := scriptedUpstream(t, nil, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade, X-Hop\r\nX-Hop: gone\r\nKeep-Alive: gone\r\nX-Kept: kept\r\n\r\nfirst words")
-	_, address, _ := start(t, route(upstream))
-	got := exchangeBytes(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", "first words")
+func TestHopByHopFieldsOf101ResponsesAreRemoved(t *testing.T) {
+	upstream := cannedUpstream(t, nil, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade, X-Hop\r\nX-Hop: gone\r\nKeep-Alive: gone\r\nX-Kept: kept\r\n\r\nfirst words")
+	_, address, _ := start(t, routeConfig(upstream))
+	got := rawResponse(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", "first words")
 	if strings.Contains(got, "gone") || !strings.Contains(got, "X-Kept: kept\r\n") || !strings.Contains(got, "Upgrade: websocket\r\n") || !strings.Contains(got, "Connection: Upgrade\r\n") {
 		t.Errorf("%q", got)
 	}
 }
 
 // Over HTTP/2 there are no such fields; an upstream that sends them all the same is not passed on.
-func TestHopByHopFieldsOfHTTP2GoNoFurther(t *testing.T) {
+func TestHopByHopFieldsOfHTTP2ResponsesAreRemoved(t *testing.T) {
 	upstream := strings.Replace(rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if _, err := io.ReadFull(r, make([]byte, len(http2.ClientPreface))); err != nil {
 			return
@@ -175,22 +175,22 @@ func TestHopByHopFieldsOfHTTP2GoNoFurther(t *testing.T) {
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: headers.StreamID, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
 		}
 	}), "http:", "h2c:", 1)
-	_, address, _ := start(t, route(upstream))
-	got := exchangeBytes(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "")
+	_, address, _ := start(t, routeConfig(upstream))
+	got := rawResponse(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "")
 	if strings.Contains(got, "gone") || !strings.Contains(got, "X-Kept: kept") || !strings.Contains(got, "ok") || !strings.Contains(got, "X-Sum: kept") {
 		t.Errorf("%q", got)
 	}
 }
 
-func TestHopByHopTrailersOfRequestsGoNoFurther(t *testing.T) {
+func TestHopByHopRequestTrailersAreRemoved(t *testing.T) {
 	var trailer atomic.Pointer[http.Header]
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		trailer.Store(&r.Trailer)
 	}))
 	defer upstream.Close()
-	_, address, _ := start(t, route(upstream.URL))
-	exchangeBytes(t, address, "POST /svc HTTP/1.1\r\nHost: x\r\nConnection: x-hop, close\r\nTransfer-Encoding: chunked\r\nTrailer: X-Hop, Keep-Alive, Via, X-Sum\r\n\r\n"+
+	_, address, _ := start(t, routeConfig(upstream.URL))
+	rawResponse(t, address, "POST /svc HTTP/1.1\r\nHost: x\r\nConnection: x-hop, close\r\nTransfer-Encoding: chunked\r\nTrailer: X-Hop, Keep-Alive, Via, X-Sum\r\n\r\n"+
 		"2\r\nok\r\n0\r\nX-Hop: gone\r\nKeep-Alive: gone\r\nVia: gone\r\nX-Sum: kept\r\n\r\n", "")
 	if got := trailer.Load(); got == nil || len(*got) != 1 || (*got).Get("X-Sum") != "kept" {
 		t.Errorf("trailers %v reached the upstream", got)
@@ -198,7 +198,7 @@ func TestHopByHopTrailersOfRequestsGoNoFurther(t *testing.T) {
 }
 
 // What is kept of a response, and what a second upstream says, is without them too.
-func TestHopByHopFieldsAreInNoFallback(t *testing.T) {
+func TestFallbackResponsesHaveNoHopByHopFields(t *testing.T) {
 	const says = "HTTP/1.1 200 OK\r\nX-Kept: kept\r\nConnection: X-Hop, close\r\nX-Hop: gone\r\nContent-Length: 2\r\n\r\nok"
 	var alive atomic.Bool
 	alive.Store(true)
@@ -207,7 +207,7 @@ func TestHopByHopFieldsAreInNoFallback(t *testing.T) {
 			_, _ = io.WriteString(c, says)
 		}
 	})
-	second := scriptedUpstream(t, nil, says)
+	second := cannedUpstream(t, nil, says)
 	_, address, _ := start(t, "fallbacks:\n  kept: {try: [cache]}\n  second: {try: [upstream], upstream: {url: "+second+"}}\nroutes:\n"+
 		"  kept: {prefix: /kept, upstream: "+dies+", fallback: kept}\n  second: {prefix: /second, upstream: 'http://127.0.0.1:1', fallback: second}\n")
 	get(t, "http://"+address+"/kept")

@@ -18,7 +18,7 @@ import (
 )
 
 // A response that may end with its connection is reset where it is cut: a close would be its end.
-func TestCutIsNoEndForHTTP10(t *testing.T) {
+func TestTruncatedHTTP10ResponseEndsWithAReset(t *testing.T) {
 	const chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
 	long := "first" + strings.Repeat("x", 64<<10) // enough that some of it goes out at once
 	for name, c := range map[string]struct {
@@ -48,9 +48,9 @@ func TestCutIsNoEndForHTTP10(t *testing.T) {
 				}
 				_, _ = io.WriteString(conn, c.then)
 			})
-			_, address, _ := start(t, route(url, "response_buffer: 1", c.keys))
+			_, address, _ := start(t, routeConfig(url, "response_buffer: 1", c.keys))
 			for _, version := range []string{"1.0", "1.0\r\nConnection: keep-alive"} {
-				got, err := readCut(t, address, version, next)
+				got, err := readUntilCut(t, address, version, next)
 				if cut := errors.Is(err, syscall.ECONNRESET); cut != c.cut || !c.cut && err != nil || !strings.Contains(got, "first") {
 					t.Errorf("HTTP/%q: %.300q, %v; want cut %t", version, got, err, c.cut)
 				}
@@ -63,7 +63,7 @@ func TestCutIsNoEndForHTTP10(t *testing.T) {
 }
 
 // readCut asks by a version, and returns what is answered and how that ends. It sends to next when something has come.
-func readCut(t *testing.T, address, version string, next chan struct{}) (string, error) {
+func readUntilCut(t *testing.T, address, version string, next chan struct{}) (string, error) {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
 	if err != nil {
@@ -91,7 +91,7 @@ func readCut(t *testing.T, address, version string, next chan struct{}) (string,
 }
 
 // So is one that is cut because the proxy ends.
-func TestClosingTheServerIsNoEndForHTTP10(t *testing.T) {
+func TestServerCloseResetsHTTP10Responses(t *testing.T) {
 	next := make(chan struct{})
 	url := rawUpstream(t, func(_ int, conn net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil {
@@ -106,17 +106,17 @@ func TestClosingTheServerIsNoEndForHTTP10(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
 	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: newRecorder(), Logger: logger})
 	defer server.Close()
-	c := parse(t, route(url))
+	c := parse(t, routeConfig(url))
 	if err := server.Apply(c); err != nil {
 		t.Fatal(err)
 	}
-	c.Server = way
+	c.Server = httpMode
 	s := proxy.NewHTTPServer(server, c, logger)
 	served := make(chan struct{})
 	go func() { defer close(served); _ = s.Serve(listener) }()
 	defer func() { <-served }()
 	go func() { <-next; _ = s.Close() }()
-	if got, err := readCut(t, listener.Addr().String(), "1.0", next); !errors.Is(err, syscall.ECONNRESET) {
+	if got, err := readUntilCut(t, listener.Addr().String(), "1.0", next); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("%q, %v; want a reset", got, err)
 	}
 }

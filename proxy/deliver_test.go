@@ -25,7 +25,7 @@ func delivery(body string) *service.Delivery {
 }
 
 // says is an upstream that reads a request and answers with text, byte for byte.
-func says(text string) func(testing.TB) string {
+func respondWith(text string) func(testing.TB) string {
 	return func(t testing.TB) string {
 		return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 			if q, err := http.ReadRequest(r); err == nil {
@@ -48,21 +48,21 @@ func TestDeliveryIsReportedOnce(t *testing.T) {
 		kind     events.ErrorType // "" is no failure
 		after    events.State
 	}{
-		"200":             {says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), "", 200, "", "", events.Closed},
-		"204":             {says("HTTP/1.1 204 No Content\r\n\r\n"), "", 204, "", "", events.Closed},
-		"302":             {says("HTTP/1.1 302 Found\r\nLocation: http://other.invalid/\r\nContent-Length: 0\r\n\r\n"), "", 302, "", "", events.Closed},
-		"404":             {says("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "", 404, "", "", events.Closed},
-		"429":             {says("HTTP/1.1 429 Slow Down\r\nContent-Length: 0\r\n\r\n"), "", 429, "", "", events.Closed},
-		"503":             {says("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), "", 503, "", events.ErrorStatus, events.Open},
-		"hints first":     {says("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), "", 200, "", "", events.Closed},
-		"a cut body":      {says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi"), "", 200, "", events.ErrorTruncated, events.Open}, // it has arrived, and the upstream has failed
-		"a cut stream":    {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"), "", 200, "", events.ErrorTruncated, events.Open},
-		"101":             {says("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
-		"099":             {says("HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
-		"malformed":       {says("220 mail.example ESMTP " + long + "\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
-		"malformed field": {says("HTTP/1.1 200 OK\r\n" + long + "\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
-		"too long a head": {says("HTTP/1.1 200 OK\r\nX: " + strings.Repeat(long, 300) + "\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
-		"reset":           {says(""), "", 0, events.ReasonReset, events.ErrorReset, events.Open},
+		"200":             {respondWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), "", 200, "", "", events.Closed},
+		"204":             {respondWith("HTTP/1.1 204 No Content\r\n\r\n"), "", 204, "", "", events.Closed},
+		"302":             {respondWith("HTTP/1.1 302 Found\r\nLocation: http://other.invalid/\r\nContent-Length: 0\r\n\r\n"), "", 302, "", "", events.Closed},
+		"404":             {respondWith("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "", 404, "", "", events.Closed},
+		"429":             {respondWith("HTTP/1.1 429 Slow Down\r\nContent-Length: 0\r\n\r\n"), "", 429, "", "", events.Closed},
+		"503":             {respondWith("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), "", 503, "", events.ErrorStatus, events.Open},
+		"hints first":     {respondWith("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), "", 200, "", "", events.Closed},
+		"a cut body":      {respondWith("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi"), "", 200, "", events.ErrorTruncated, events.Open}, // it has arrived, and the upstream has failed
+		"a cut stream":    {respondWith("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"), "", 200, "", events.ErrorTruncated, events.Open},
+		"101":             {respondWith("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
+		"099":             {respondWith("HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
+		"malformed":       {respondWith("220 mail.example ESMTP " + long + "\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
+		"malformed field": {respondWith("HTTP/1.1 200 OK\r\n" + long + "\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
+		"too long a head": {respondWith("HTTP/1.1 200 OK\r\nX: " + strings.Repeat(long, 300) + "\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
+		"reset":           {respondWith(""), "", 0, events.ReasonReset, events.ErrorReset, events.Open},
 		"connect":         {closedPort, "", 0, events.ReasonConnect, events.ErrorConnect, events.Open},
 		"timeout": {func(t testing.TB) string {
 			return rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) { _, _ = r.WriteTo(io.Discard) })
@@ -70,7 +70,7 @@ func TestDeliveryIsReportedOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server, _, seen := start(t, route(c.upstream(t), c.keys, "breaker: {fail_max: 1, half_open_requests: 1, recovery_timeout: 1h}"))
+			server, _, recorded := start(t, routeConfig(c.upstream(t), c.keys, "breaker: {fail_max: 1, half_open_requests: 1, recovery_timeout: 1h}"))
 			b := server.Breaker("svc")
 			b.Force(events.HalfOpen, 0, "test")
 			answer, err := server.Deliver(t.Context(), delivery("hello"))
@@ -82,24 +82,24 @@ func TestDeliveryIsReportedOnce(t *testing.T) {
 			if s.State != c.after || s.ProbesInFlight != 0 {
 				t.Errorf("breaker %+v", s)
 			}
-			seen.mu.Lock()
-			defer seen.mu.Unlock()
+			recorded.mu.Lock()
+			defer recorded.mu.Unlock()
 			switch f := s.LastFailure; {
 			case c.kind == "":
-				if f != nil || len(seen.failures) > 0 {
-					t.Errorf("failures %+v, %v", f, seen.failures)
+				if f != nil || len(recorded.failures) > 0 {
+					t.Errorf("failures %+v, %v", f, recorded.failures)
 				}
-			case f == nil || f.Type != c.kind || len(seen.failures) != 1 || !strings.HasPrefix(f.Detail, "delivery: ") || len(f.Detail) > 1100:
-				t.Errorf("failures %+v, %v", f, seen.failures)
+			case f == nil || f.Type != c.kind || len(recorded.failures) != 1 || !strings.HasPrefix(f.Detail, "delivery: ") || len(f.Detail) > 1100:
+				t.Errorf("failures %+v, %v", f, recorded.failures)
 			}
-			if seen.open != 0 || len(seen.outcomes) != 0 {
-				t.Errorf("clients' requests were counted: %+v", seen.outcomes)
+			if recorded.open != 0 || len(recorded.outcomes) != 0 {
+				t.Errorf("clients' requests were counted: %+v", recorded.outcomes)
 			}
 		})
 	}
 }
 
-func TestDeliveryThatIsGivenUpSaysNothing(t *testing.T) {
+func TestAbortedDeliveryRecordsNoOutcome(t *testing.T) {
 	came := make(chan bool, 1)
 	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil {
@@ -107,7 +107,7 @@ func TestDeliveryThatIsGivenUpSaysNothing(t *testing.T) {
 			_, _ = r.WriteTo(io.Discard)
 		}
 	})
-	server, _, seen := start(t, route(url, "breaker: {fail_max: 1, half_open_requests: 1}"))
+	server, _, recorded := start(t, routeConfig(url, "breaker: {fail_max: 1, half_open_requests: 1}"))
 	b := server.Breaker("svc")
 	b.Force(events.HalfOpen, 0, "test")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -115,8 +115,8 @@ func TestDeliveryThatIsGivenUpSaysNothing(t *testing.T) {
 	if _, err := server.Deliver(ctx, delivery("x")); err == nil {
 		t.Error("no error")
 	}
-	if s := b.Status(); s.State != events.HalfOpen || s.ProbesInFlight != 0 || s.LastFailure != nil || len(seen.failures) > 0 {
-		t.Errorf("%+v, %v", s, seen.failures)
+	if s := b.Status(); s.State != events.HalfOpen || s.ProbesInFlight != 0 || s.LastFailure != nil || len(recorded.failures) > 0 {
+		t.Errorf("%+v, %v", s, recorded.failures)
 	}
 	// A panic, too, gives the place back.
 	func() {
@@ -139,7 +139,7 @@ func TestDeliveryRequiresBreakerPermission(t *testing.T) {
 	release := make(chan bool)
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits <- true; <-release }))
 	defer s.Close()
-	server, _, _ := start(t, route(s.URL, "breaker: {half_open_requests: 1}"))
+	server, _, _ := start(t, routeConfig(s.URL, "breaker: {half_open_requests: 1}"))
 	b := server.Breaker("svc")
 	b.Force(events.Open, 0, "test")
 	if _, err := server.Deliver(t.Context(), delivery("x")); !errors.Is(err, breaker.ErrOpen) {
@@ -163,7 +163,7 @@ func TestDeliveryRequiresBreakerPermission(t *testing.T) {
 	}
 }
 
-func TestDeliveryIsSentAsItIs(t *testing.T) {
+func TestDeliveryIsSentUnchanged(t *testing.T) {
 	heads := make(chan string, 10)
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
@@ -201,7 +201,7 @@ func TestDeliveryIsSentAsItIs(t *testing.T) {
 		"user agent": {"", "", func(d *service.Delivery) { d.Header.Set("User-Agent", "me") },
 			"POST /a HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: me\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
 	} {
-		server, _, _ := startInstance(t, "me", route(url+c.base, c.keys))
+		server, _, _ := startInstance(t, "me", routeConfig(url+c.base, c.keys))
 		d := delivery("hello")
 		d.Header.Set("X-Own", "1")
 		c.want = strings.Replace(c.want, "X-Own", "Via: 1.1 me\r\nX-Own", 1)
@@ -217,7 +217,7 @@ func TestDeliveryIsSentAsItIs(t *testing.T) {
 }
 
 func TestDeliveryOverHTTP2(t *testing.T) {
-	url := grpcUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+	url := h2cUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if r.Proto != "HTTP/2.0" || r.RequestURI != "/a%2Fb?q=%20" || string(body) != "hello" {
 			t.Errorf("%s %s %q", r.Proto, r.RequestURI, body)
@@ -225,7 +225,7 @@ func TestDeliveryOverHTTP2(t *testing.T) {
 		w.Header().Set("Retry-After", "7")
 		w.WriteHeader(503)
 	})
-	server, _, _ := start(t, route(url))
+	server, _, _ := start(t, routeConfig(url))
 	d := delivery("hello")
 	d.Rest, d.Query = "/a%2Fb", "q=%20"
 	answer, err := server.Deliver(t.Context(), d)
@@ -239,7 +239,7 @@ func TestDeliveryReportsRetryAfter(t *testing.T) {
 		"": 0, "5": 5 * time.Second, "0": 0, "-1": 0, "soon": 0, "1e3": 0, "99999999999999999999": 0, "2000000000": 2_000_000_000 * time.Second,
 		"Mon, 02 Jan 2006 15:04:05 GMT": 0,
 	} {
-		server, _, _ := start(t, route(says("HTTP/1.1 429 Slow\r\nRetry-After: "+value+"\r\nContent-Length: 0\r\n\r\n")(t)))
+		server, _, _ := start(t, routeConfig(respondWith("HTTP/1.1 429 Slow\r\nRetry-After: "+value+"\r\nContent-Length: 0\r\n\r\n")(t)))
 		answer, err := server.Deliver(t.Context(), delivery("x"))
 		if err != nil || answer.RetryAfter != want {
 			t.Errorf("%q: %+v, %v, want %v", value, answer, err, want)
@@ -258,7 +258,7 @@ func TestDeliveryProbesOnANewConnection(t *testing.T) {
 	}
 	s.Start()
 	defer s.Close()
-	server, _, _ := start(t, route(s.URL))
+	server, _, _ := start(t, routeConfig(s.URL))
 	for i, want := range []int{1, 1, 2, 2} {
 		if i == 2 {
 			server.Breaker("svc").Force(events.HalfOpen, 0, "test")
@@ -270,7 +270,7 @@ func TestDeliveryProbesOnANewConnection(t *testing.T) {
 }
 
 // A delivery has an Idempotency-Key, which http.Transport takes for leave to send it on each idle connection that it has.
-func TestDeliveryCostsAtMostOneReplay(t *testing.T) {
+func TestDeliveryIsReplayedAtMostOnce(t *testing.T) {
 	const pool = 20
 	var dead atomic.Bool
 	var hits atomic.Int32
@@ -292,7 +292,7 @@ func TestDeliveryCostsAtMostOneReplay(t *testing.T) {
 			_, _ = io.WriteString(c, okResponse)
 		}
 	})
-	server, _, _ := start(t, route(url, "breaker: {fail_max: 0}"))
+	server, _, _ := start(t, routeConfig(url, "breaker: {fail_max: 0}"))
 	var deliveries sync.WaitGroup
 	for range pool {
 		deliveries.Go(func() { _, _ = server.Deliver(t.Context(), delivery("hello")) })
@@ -318,9 +318,9 @@ func TestDeliveryDoesNotWaitForTheEndOfItsResponse(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer s.Close()
-	server, _, seen := start(t, route(s.URL, "timeout: 1h", "breaker: {fail_max: 1}"))
+	server, _, recorded := start(t, routeConfig(s.URL, "timeout: 1h", "breaker: {fail_max: 1}"))
 	answer, err := server.Deliver(t.Context(), delivery("x"))
-	if err != nil || answer.Status != 200 || server.Breaker("svc").State() != events.Closed || len(seen.failures) > 0 {
-		t.Errorf("%+v, %v, failures %v", answer, err, seen.failures)
+	if err != nil || answer.Status != 200 || server.Breaker("svc").State() != events.Closed || len(recorded.failures) > 0 {
+		t.Errorf("%+v, %v, failures %v", answer, err, recorded.failures)
 	}
 }

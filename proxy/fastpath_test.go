@@ -14,19 +14,19 @@ import (
 )
 
 // transports returns how many connections of http.Transports there are in the process.
-func transports() int {
+func netHTTPConnections() int {
 	stacks := make([]byte, 16<<20)
 	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "net/http.(*persistConn).readLoop(")
 }
 
 // Plain requests keep nobody busy but the goroutine that has them, where that is not switched off, and all others
 // are left to http.Transport.
-func TestPlainRequestsGoDirectly(t *testing.T) {
-	if way != "auto" {
+func TestPlainRequestsUseTheFastPath(t *testing.T) {
+	if httpMode != "auto" {
 		t.Skip("it says which way itself")
 	}
 	const clients = 20
-	quiet := transports()
+	quiet := netHTTPConnections()
 	for name, c := range map[string]struct {
 		key, request string
 		direct       bool
@@ -50,19 +50,19 @@ func TestPlainRequestsGoDirectly(t *testing.T) {
 				_, _ = io.WriteString(c, okResponse)
 				_, _ = r.ReadByte() // until the connection is closed
 			})
-			server, address, _ := start(t, route(url, "transport: "+c.key))
-			for transports() > quiet { // those of the last server are being closed
+			server, address, _ := start(t, routeConfig(url, "transport: "+c.key))
+			for netHTTPConnections() > quiet { // those of the last server are being closed
 				runtime.Gosched()
 			}
 			for range clients {
 				answered.Go(func() {
-					if line := roundTrip(t, address, c.request); !strings.Contains(line, " 200 ") {
+					if line := rawStatusLine(t, address, c.request); !strings.Contains(line, " 200 ") {
 						t.Error(line)
 					}
 				})
 			}
 			answered.Wait()
-			if n := transports() - quiet; n > 2 && c.direct || n < clients/2 && !c.direct {
+			if n := netHTTPConnections() - quiet; n > 2 && c.direct || n < clients/2 && !c.direct {
 				t.Errorf("%d of %d connections are http.Transport's", n, clients)
 			}
 			if state := server.Breaker("svc").State(); state != events.Closed {
@@ -73,7 +73,7 @@ func TestPlainRequestsGoDirectly(t *testing.T) {
 }
 
 // A body that comes in parts is no less the whole body.
-func TestBodyThatComesInPartsGoesUpstreamWhole(t *testing.T) {
+func TestRequestSentInPiecesIsForwardedWhole(t *testing.T) {
 	got := make(chan string, 1)
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
@@ -89,7 +89,7 @@ func TestBodyThatComesInPartsGoesUpstreamWhole(t *testing.T) {
 			_, _ = io.WriteString(c, okResponse)
 		}
 	})
-	_, address, _ := start(t, route(url))
+	_, address, _ := start(t, routeConfig(url))
 	for name, parts := range map[string][]string{
 		"whole":                      {"Content-Length: 6\r\n\r\nabcdef"},
 		"head, then body":            {"Content-Length: 6\r\n\r\n", "abcdef"},
@@ -101,7 +101,7 @@ func TestBodyThatComesInPartsGoesUpstreamWhole(t *testing.T) {
 		"longer than net/http reads": {"Content-Length: 9000\r\n\r\n" + strings.Repeat("x", 9000)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, r := dialTo(t, address)
+			conn, r := dial(t, address)
 			for range 2 { // on a connection that has been used as well
 				_, _ = io.WriteString(conn, "POST /svc HTTP/1.1\r\nHost: x\r\n")
 				for _, part := range parts {

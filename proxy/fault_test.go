@@ -22,7 +22,7 @@ import (
 const okResponse = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 // An upstream that restarts leaves a pool of dead connections behind.
-func TestDeadPoolCostsAtMostOneReplay(t *testing.T) {
+func TestRequestIsReplayedAtMostOnceOnDeadConnections(t *testing.T) {
 	for name, revives := range map[string]bool{"upstream is back": true, "upstream stays dead": false} {
 		t.Run(name, func(t *testing.T) {
 			const pool = 30
@@ -47,18 +47,18 @@ func TestDeadPoolCostsAtMostOneReplay(t *testing.T) {
 					_, _ = io.WriteString(c, okResponse)
 				}
 			})
-			_, address, seen := start(t, route(url))
+			_, address, recorded := start(t, routeConfig(url))
 			var requests sync.WaitGroup
 			for range pool {
 				requests.Go(func() { get(t, "http://"+address+"/svc") })
 			}
 			requests.Wait()
 			for range pool {
-				seen.next(t)
+				recorded.next(t)
 			}
 			restarted.Store(true)
 			res, _ := get(t, "http://"+address+"/svc")
-			o := seen.next(t)
+			o := recorded.next(t)
 			if hits.Load() > 2 {
 				t.Errorf("one request hit the upstream %d times", hits.Load())
 			}
@@ -88,7 +88,7 @@ func TestRetriesShareOneReplay(t *testing.T) {
 			_, _ = io.WriteString(c, okResponse)
 		}
 	})
-	_, address, _ := start(t, route(url, "breaker: {fail_max: 0}", "retry: {attempts: 2, backoff: 5ms, budget: 1}"))
+	_, address, _ := start(t, routeConfig(url, "breaker: {fail_max: 0}", "retry: {attempts: 2, backoff: 5ms, budget: 1}"))
 	ctx, cancel := context.WithCancel(t.Context())
 	var others sync.WaitGroup
 	for range 4 { // who keep connections in the pool
@@ -115,13 +115,13 @@ func TestRetriesShareOneReplay(t *testing.T) {
 
 // The upstream answers and closes with most of the upload unread, so that the proxy's
 // writes are reset.
-func TestAnswerDuringUploadIsDelivered(t *testing.T) {
+func TestResponseDuringUploadIsDelivered(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil {
 			_, _ = io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
 		}
 	})
-	_, address, seen := start(t, route(url, "breaker: {fail_max: 1}"))
+	_, address, recorded := start(t, routeConfig(url, "breaker: {fail_max: 1}"))
 	upload := bytes.Repeat([]byte("x"), 8<<20)
 	for i := range 20 {
 		body := io.Reader(bytes.NewReader(upload))
@@ -137,7 +137,7 @@ func TestAnswerDuringUploadIsDelivered(t *testing.T) {
 			t.Fatalf("upload %d: status %d, body %q, %v", i, res.StatusCode, answer, err)
 		}
 		_ = res.Body.Close()
-		if o := seen.next(t); o.Result != events.ResultSuccess {
+		if o := recorded.next(t); o.Result != events.ResultSuccess {
 			t.Fatalf("upload %d: %+v", i, o)
 		}
 	}
@@ -145,10 +145,10 @@ func TestAnswerDuringUploadIsDelivered(t *testing.T) {
 
 // A client that reads only once it has sent everything gets its answer as well where the upstream has died in
 // between.
-func TestAnswerForAnUpstreamThatDiesDuringAnUploadIsDelivered(t *testing.T) {
+func TestUpstreamFailureDuringUploadIsAnswered(t *testing.T) {
 	const piece, pieces = 16 << 10, 50
 	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) { _, _ = r.Discard(piece) })
-	_, address, _ := start(t, route(url, "breaker: {fail_max: 0}"))
+	_, address, _ := start(t, routeConfig(url, "breaker: {fail_max: 0}"))
 	for name, upload := range map[string]struct{ head, before, after string }{
 		"of known length": {fmt.Sprintf("Content-Length: %d", piece*pieces), "", ""},
 		"chunked":         {"Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n", piece), "\r\n"},
@@ -178,7 +178,7 @@ func TestAnswerForAnUpstreamThatDiesDuringAnUploadIsDelivered(t *testing.T) {
 	}
 }
 
-func TestUpstreamFailuresAreClassed(t *testing.T) {
+func TestUpstreamFailuresAreClassified(t *testing.T) {
 	for name, c := range map[string]struct {
 		response string // "" closes at once; "hang" never answers
 		status   int
@@ -205,12 +205,12 @@ func TestUpstreamFailuresAreClassed(t *testing.T) {
 				}
 				_, _ = io.WriteString(conn, c.response)
 			})
-			server, address, seen := start(t, route(url, "timeout: 0.3", "breaker: {fail_max: 1}"))
+			server, address, recorded := start(t, routeConfig(url, "timeout: 0.3", "breaker: {fail_max: 1}"))
 			res, body := get(t, "http://"+address+"/svc")
 			if res.StatusCode != c.status {
 				t.Errorf("status %d, want %d", res.StatusCode, c.status)
 			}
-			o := seen.next(t)
+			o := recorded.next(t)
 			if o.Result != events.ResultFailure || o.Failure.Type != c.kind {
 				t.Errorf("outcome %+v %+v, want %s", o, o.Failure, c.kind)
 			}
@@ -228,10 +228,10 @@ func TestUpstreamFailuresAreClassed(t *testing.T) {
 	}
 }
 
-func TestClientFaultsAreNoVerdict(t *testing.T) {
+func TestClientErrorsRecordNoFailure(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer upstream.Close()
-	server, address, seen := start(t, "limits: {body_bytes: 64KiB}\n"+route(upstream.URL, "timeout: 0.5", "breaker: {fail_max: 1}"))
+	server, address, recorded := start(t, "limits: {body_bytes: 64KiB}\n"+routeConfig(upstream.URL, "timeout: 0.5", "breaker: {fail_max: 1}"))
 	chunk := "8000\r\n" + strings.Repeat("x", 0x8000) + "\r\n"
 	for name, c := range map[string]struct{ request, status string }{
 		"malformed chunk": {"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", "400"},
@@ -242,11 +242,11 @@ func TestClientFaultsAreNoVerdict(t *testing.T) {
 		"cut in a chunk":  {"Transfer-Encoding: chunked\r\n\r\n5\r\nabc" + halfClose, "400"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			status := roundTrip(t, address, "POST /svc HTTP/1.1\r\nHost: x\r\n"+c.request)
+			status := rawStatusLine(t, address, "POST /svc HTTP/1.1\r\nHost: x\r\n"+c.request)
 			if !strings.Contains(status, " "+c.status+" ") {
 				t.Errorf("%s, want %s", status, c.status)
 			}
-			if o := seen.next(t); o.Result != events.ResultCancelled || o.Failure != nil {
+			if o := recorded.next(t); o.Result != events.ResultCancelled || o.Failure != nil {
 				t.Errorf("outcome %+v", o)
 			}
 		})
@@ -257,12 +257,12 @@ func TestClientFaultsAreNoVerdict(t *testing.T) {
 }
 
 // A stream that has begun can't be taken back: the client must see that it was cut.
-func TestCutStreamIsACutForTheClient(t *testing.T) {
+func TestTruncatedStreamIsTruncatedForTheClient(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		_, _ = http.ReadRequest(r)
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
 	})
-	_, address, seen := start(t, route(url))
+	_, address, recorded := start(t, routeConfig(url))
 	res, err := http.Get("http://" + address + "/svc")
 	if err != nil {
 		t.Fatal(err)
@@ -271,18 +271,18 @@ func TestCutStreamIsACutForTheClient(t *testing.T) {
 	if body, err := io.ReadAll(res.Body); err == nil || string(body) != "hello" {
 		t.Errorf("read %q, %v; want the beginning and an error", body, err)
 	}
-	if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTruncated {
+	if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTruncated {
 		t.Errorf("outcome %+v %+v", o, o.Failure)
 	}
 }
 
-func TestSilentStreamIsCut(t *testing.T) {
+func TestIdleStreamIsCut(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		_, _ = http.ReadRequest(r)
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
 		_, _ = r.ReadByte()
 	})
-	_, address, seen := start(t, route(url, "idle_timeout: 0.3"))
+	_, address, recorded := start(t, routeConfig(url, "idle_timeout: 0.3"))
 	res, err := http.Get("http://" + address + "/svc")
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +291,7 @@ func TestSilentStreamIsCut(t *testing.T) {
 	if _, err := io.ReadAll(res.Body); err == nil {
 		t.Error("the silent stream ended cleanly")
 	}
-	if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorIdle {
+	if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorIdle {
 		t.Errorf("outcome %+v %+v", o, o.Failure)
 	}
 }
@@ -303,7 +303,7 @@ func TestEndlessStreamClosesAHalfOpenBreaker(t *testing.T) {
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
 		_, _ = r.ReadByte()
 	})
-	server, address, _ := start(t, route(url))
+	server, address, _ := start(t, routeConfig(url))
 	server.Breaker("svc").Force(events.HalfOpen, 0, "")
 	res, err := http.Get("http://" + address + "/svc")
 	if err != nil {
@@ -329,7 +329,7 @@ func TestClientDisconnectReleasesProbePermit(t *testing.T) {
 		}
 		_, _ = io.WriteString(c, okResponse)
 	})
-	server, address, seen := start(t, route(url))
+	server, address, recorded := start(t, routeConfig(url))
 	server.Breaker("svc").Force(events.HalfOpen, 0, "")
 	ctx, leave := context.WithCancel(t.Context())
 	go func() { <-arrived; leave() }()
@@ -337,7 +337,7 @@ func TestClientDisconnectReleasesProbePermit(t *testing.T) {
 	if _, err := http.DefaultClient.Do(r); err == nil {
 		t.Fatal("the client did not leave")
 	}
-	if o := seen.next(t); o.Result != events.ResultCancelled {
+	if o := recorded.next(t); o.Result != events.ResultCancelled {
 		t.Errorf("outcome %+v", o)
 	}
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 {
@@ -349,26 +349,26 @@ func TestClientDisconnectReleasesProbePermit(t *testing.T) {
 }
 
 // panicky is a log handler that panics where the request path logs a failure.
-type panicky struct{ slog.Handler }
+type panicHandler struct{ slog.Handler }
 
-func (p panicky) Handle(_ context.Context, r slog.Record) error {
+func (p panicHandler) Handle(_ context.Context, r slog.Record) error {
 	if r.Message == "upstream failed" {
 		panic("handler is broken")
 	}
 	return nil
 }
 
-func (p panicky) Enabled(context.Context, slog.Level) bool { return true }
-func (p panicky) WithAttrs([]slog.Attr) slog.Handler       { return p }
+func (p panicHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (p panicHandler) WithAttrs([]slog.Attr) slog.Handler       { return p }
 
-func TestPanicBecomesARecorded502(t *testing.T) {
-	server, address, seen := startLogging(t, route("http://127.0.0.1:1"), slog.New(panicky{slog.DiscardHandler}))
+func TestPanicIsAnsweredWith502AndRecorded(t *testing.T) {
+	server, address, recorded := startWithLogger(t, routeConfig("http://127.0.0.1:1"), slog.New(panicHandler{slog.DiscardHandler}))
 	server.Breaker("svc").Force(events.HalfOpen, 0, "")
 	res, body := get(t, "http://"+address+"/svc")
 	if res.StatusCode != 502 || !strings.Contains(res.Header.Get("Proxy-Status"), "proxy_internal_error") {
 		t.Errorf("status %d, %s", res.StatusCode, body)
 	}
-	if o := seen.next(t); o.Result != events.ResultFailure {
+	if o := recorded.next(t); o.Result != events.ResultFailure {
 		t.Errorf("outcome %+v", o)
 	}
 	b := server.Breaker("svc")
@@ -380,13 +380,13 @@ func TestPanicBecomesARecorded502(t *testing.T) {
 	}
 }
 
-func TestFallbackAnswersForAFailingStatusIfItSaysSo(t *testing.T) {
+func TestFallbackReplacesFailureStatusIfConfigured(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Secret", "upstream's")
 		w.WriteHeader(500)
 	}))
 	defer upstream.Close()
-	text := route(upstream.URL) + "fallbacks: {svc: {when: [status], static: {status: 203, headers: {X-From: fallback}, body: {a: 0.0}}}}\n"
+	text := routeConfig(upstream.URL) + "fallbacks: {svc: {when: [status], static: {status: 203, headers: {X-From: fallback}, body: {a: 0.0}}}}\n"
 	_, address, _ := start(t, text)
 	res, body := get(t, "http://"+address+"/svc")
 	h := res.Header
@@ -407,7 +407,7 @@ func TestConcurrentRequestsReuseConnections(t *testing.T) {
 	}
 	upstream.Start()
 	defer upstream.Close()
-	_, address, _ := start(t, route(upstream.URL))
+	_, address, _ := start(t, routeConfig(upstream.URL))
 	const clients, each = 256, 20
 	transport := &http.Transport{MaxIdleConnsPerHost: clients}
 	defer transport.CloseIdleConnections()
@@ -437,7 +437,7 @@ func TestConcurrentRequestsReuseConnections(t *testing.T) {
 func TestClientDisconnectsDoNotAffectOtherRequests(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
-	server, address, _ := start(t, route(upstream.URL, "breaker: {fail_max: 1}"))
+	server, address, _ := start(t, routeConfig(upstream.URL, "breaker: {fail_max: 1}"))
 	var running sync.WaitGroup
 	for range 16 {
 		running.Go(func() {
@@ -471,7 +471,7 @@ func TestClientDisconnectsDoNotAffectOtherRequests(t *testing.T) {
 
 // An upstream that went away without a word leaves connections behind on which nothing is
 // ever answered. Recovery is tested on a new one.
-func TestRecoveryIsTestedOnANewConnection(t *testing.T) {
+func TestProbeUsesANewConnection(t *testing.T) {
 	var moved atomic.Bool
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		before := !moved.Load()
@@ -485,12 +485,12 @@ func TestRecoveryIsTestedOnANewConnection(t *testing.T) {
 			_, _ = io.WriteString(c, okResponse)
 		}
 	})
-	server, address, seen := start(t, route(url, "timeout: 0.3", "breaker: {fail_max: 1}"))
+	server, address, recorded := start(t, routeConfig(url, "timeout: 0.3", "breaker: {fail_max: 1}"))
 	get(t, "http://"+address+"/svc")
 	moved.Store(true)
 	server.Breaker("svc").Force(events.HalfOpen, 0, "test")
-	seen.next(t)
+	recorded.next(t)
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || server.Breaker("svc").State() != events.Closed {
-		t.Errorf("status %d, breaker %v, %+v", res.StatusCode, server.Breaker("svc").State(), seen.next(t))
+		t.Errorf("status %d, breaker %v, %+v", res.StatusCode, server.Breaker("svc").State(), recorded.next(t))
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // grpcUpstream is an upstream over HTTP/2 without TLS.
-func grpcUpstream(t testing.TB, handler http.HandlerFunc) (url string) {
+func h2cUpstream(t testing.TB, handler http.HandlerFunc) (url string) {
 	s := httptest.NewUnstartedServer(handler)
 	s.Config.Protocols = new(http.Protocols)
 	s.Config.Protocols.SetUnencryptedHTTP2(true)
@@ -24,7 +24,7 @@ func grpcUpstream(t testing.TB, handler http.HandlerFunc) (url string) {
 }
 
 // call makes a gRPC call whose message is body, and returns its answer with the trailers.
-func call(t testing.TB, address string, header ...string) *http.Response {
+func callGRPC(t testing.TB, address string, header ...string) *http.Response {
 	t.Helper()
 	r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc/pkg.Service/Method", strings.NewReader("\x00\x00\x00\x00\x00"))
 	r.Header.Set("Content-Type", "application/grpc")
@@ -32,7 +32,7 @@ func call(t testing.TB, address string, header ...string) *http.Response {
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	res, err := h2c(t).Do(r)
+	res, err := h2cClient(t).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func call(t testing.TB, address string, header ...string) *http.Response {
 	return res
 }
 
-func TestGRPCStatusesAreJudged(t *testing.T) {
+func TestGRPCStatusesAreClassified(t *testing.T) {
 	trailersOnly := func(status string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/grpc")
@@ -81,10 +81,10 @@ func TestGRPCStatusesAreJudged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url := grpcUpstream(t, c.handler)
-			server, address, seen := start(t, route(url, "breaker: {fail_max: 1, grpc_failure_codes: [UNAVAILABLE, UNKNOWN]}"))
-			res := call(t, address)
-			o := seen.next(t)
+			url := h2cUpstream(t, c.handler)
+			server, address, recorded := start(t, routeConfig(url, "breaker: {fail_max: 1, grpc_failure_codes: [UNAVAILABLE, UNKNOWN]}"))
+			res := callGRPC(t, address)
+			o := recorded.next(t)
 			if failed := o.Failure != nil && o.Failure.Type == events.ErrorGRPC; failed != c.fails {
 				t.Errorf("outcome %+v %+v", o, o.Failure)
 			}
@@ -104,7 +104,7 @@ func TestGRPCStatusesAreJudged(t *testing.T) {
 // A gRPC caller can make nothing of JSON.
 func TestGRPCCallerGetsATrailersOnlyStatus(t *testing.T) {
 	const fallback = "fallbacks: {svc: {try: [static], static: {body: {a: 1}}}}\n"
-	url := grpcUpstream(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	url := h2cUpstream(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	for name, c := range map[string]struct {
 		config string
 		force  bool
@@ -112,19 +112,19 @@ func TestGRPCCallerGetsATrailersOnlyStatus(t *testing.T) {
 		status string
 		reason string
 	}{
-		"open":                  {route(url), true, nil, "14", ""},
-		"open, with a fallback": {fallback + route(url), true, nil, "14", "open"},
-		"timeout":               {fallback + route(url, "timeout: 0.1"), false, nil, "14", "timeout"},
-		"no connection":         {fallback + route("h2c://127.0.0.1:1"), false, nil, "14", "connect"},
-		"its own deadline":      {route(url), false, []string{"Grpc-Timeout", "100m"}, "4", ""},
+		"open":                  {routeConfig(url), true, nil, "14", ""},
+		"open, with a fallback": {fallback + routeConfig(url), true, nil, "14", "open"},
+		"timeout":               {fallback + routeConfig(url, "timeout: 0.1"), false, nil, "14", "timeout"},
+		"no connection":         {fallback + routeConfig("h2c://127.0.0.1:1"), false, nil, "14", "connect"},
+		"its own deadline":      {routeConfig(url), false, []string{"Grpc-Timeout", "100m"}, "4", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server, address, seen := start(t, c.config)
+			server, address, recorded := start(t, c.config)
 			if c.force {
 				server.Breaker("svc").Force(events.Open, time.Minute, "test")
 			}
-			res := call(t, address, c.header...)
+			res := callGRPC(t, address, c.header...)
 			if res.StatusCode != 200 || res.Header.Get("Content-Type") != "application/grpc" || res.Header.Get("Grpc-Status") != c.status ||
 				res.Header.Get("Grpc-Message") == "" || res.Header.Get("X-Fallback-Reason") != c.reason || res.Header.Get("Proxy-Status") == "" {
 				t.Errorf("%d %v", res.StatusCode, res.Header)
@@ -132,7 +132,7 @@ func TestGRPCCallerGetsATrailersOnlyStatus(t *testing.T) {
 			if c.force && res.Header.Get("Retry-After") == "" {
 				t.Error("no Retry-After")
 			}
-			o := seen.next(t)
+			o := recorded.next(t)
 			if !c.force && (o.Failure == nil || strings.Contains(name, "deadline") && o.Failure.Type != events.ErrorTimeout) {
 				t.Errorf("outcome %+v", o)
 			}
@@ -142,8 +142,8 @@ func TestGRPCCallerGetsATrailersOnlyStatus(t *testing.T) {
 
 // Who leaves at the deadline that it had announced found the upstream too slow; who leaves
 // before, or gives no time to answer in, says nothing of it.
-func TestCallersDeadlineBlamesTheUpstreamIfItGaveItTime(t *testing.T) {
-	url := grpcUpstream(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+func TestExpiredCallerDeadlineIsAFailureUnlessTooShort(t *testing.T) {
+	url := h2cUpstream(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	for name, c := range map[string]struct {
 		announced string
 		leaves    time.Duration // 0: it stays
@@ -157,7 +157,7 @@ func TestCallersDeadlineBlamesTheUpstreamIfItGaveItTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server, address, seen := start(t, route(url, "breaker: {fail_max: 1}"))
+			server, address, recorded := start(t, routeConfig(url, "breaker: {fail_max: 1}"))
 			ctx, leave := context.WithTimeout(t.Context(), 20*time.Second)
 			if c.leaves > 0 {
 				ctx, leave = context.WithTimeout(t.Context(), c.leaves)
@@ -166,7 +166,7 @@ func TestCallersDeadlineBlamesTheUpstreamIfItGaveItTime(t *testing.T) {
 			r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader("x"))
 			r.Header.Set("Content-Type", "application/grpc")
 			r.Header.Set("Grpc-Timeout", c.announced)
-			res, err := h2c(t).Do(r)
+			res, err := h2cClient(t).Do(r)
 			if err == nil {
 				_ = res.Body.Close()
 				if res.Header.Get("Grpc-Status") != "4" {
@@ -175,7 +175,7 @@ func TestCallersDeadlineBlamesTheUpstreamIfItGaveItTime(t *testing.T) {
 			} else if !errors.Is(err, context.DeadlineExceeded) {
 				t.Error(err)
 			}
-			if o := seen.next(t); o.Result != c.result {
+			if o := recorded.next(t); o.Result != c.result {
 				t.Errorf("%+v %+v", o, o.Failure)
 			}
 			if opened := server.Breaker("svc").State() == events.Open; opened != (c.result == events.ResultFailure) {
@@ -186,8 +186,8 @@ func TestCallersDeadlineBlamesTheUpstreamIfItGaveItTime(t *testing.T) {
 }
 
 // Messages pass both ways while the call lasts.
-func TestGRPCStreamPassesBothWays(t *testing.T) {
-	url := grpcUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+func TestGRPCStreamIsBidirectional(t *testing.T) {
+	url := h2cUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/grpc")
 		control := http.NewResponseController(w)
 		_ = control.Flush()
@@ -201,11 +201,11 @@ func TestGRPCStreamPassesBothWays(t *testing.T) {
 		}
 		w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
 	})
-	_, address, seen := start(t, route(url))
+	_, address, recorded := start(t, routeConfig(url))
 	up, send := io.Pipe()
 	r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", up)
 	r.Header.Set("Content-Type", "application/grpc")
-	res, err := h2c(t).Do(r)
+	res, err := h2cClient(t).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestGRPCStreamPassesBothWays(t *testing.T) {
 	if _, err := io.ReadAll(res.Body); err != nil || res.Trailer.Get("Grpc-Status") != "0" {
 		t.Errorf("%v, trailers %v", err, res.Trailer)
 	}
-	if o := seen.next(t); o.Result != events.ResultSuccess {
+	if o := recorded.next(t); o.Result != events.ResultSuccess {
 		t.Errorf("%+v", o)
 	}
 }

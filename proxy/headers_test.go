@@ -18,20 +18,20 @@ import (
 	"cbproxy/routes"
 )
 
-type noObserver struct{}
+type discardObserver struct{}
 
-func (noObserver) Service(string) events.Observer  { return noObserver{} }
-func (noObserver) Forget(string)                   {}
-func (noObserver) Begin()                          {}
-func (noObserver) Failed(events.ErrorType, int)    {}
-func (noObserver) Probed(bool)                     {}
-func (noObserver) FailedLocally(events.LocalError) {}
-func (noObserver) End(*events.Outcome)             {}
+func (discardObserver) Service(string) events.Observer  { return discardObserver{} }
+func (discardObserver) Forget(string)                   {}
+func (discardObserver) Begin()                          {}
+func (discardObserver) Failed(events.ErrorType, int)    {}
+func (discardObserver) Probed(bool)                     {}
+func (discardObserver) FailedLocally(events.LocalError) {}
+func (discardObserver) End(*events.Outcome)             {}
 
 // caught is a transport that keeps the request it is given.
-type caught struct{ out *http.Request }
+type captureTransport struct{ out *http.Request }
 
-func (c *caught) RoundTrip(out *http.Request) (*http.Response, error) {
+func (c *captureTransport) RoundTrip(out *http.Request) (*http.Response, error) {
 	c.out = out
 	return &http.Response{StatusCode: 204, Header: http.Header{}, Body: http.NoBody, Request: out}, nil
 }
@@ -54,11 +54,11 @@ func FuzzRewrite(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	s := New(Config{Bus: new(events.Bus), Observers: noObserver{}, Logger: slog.New(slog.DiscardHandler)})
+	s := New(Config{Bus: new(events.Bus), Observers: discardObserver{}, Logger: slog.New(slog.DiscardHandler)})
 	if err := s.Apply(c); err != nil {
 		f.Fatal(err)
 	}
-	transport := new(caught)
+	transport := new(captureTransport)
 	s.proxy.Transport = transport
 	f.Fuzz(func(t *testing.T, head string) {
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(head + "\r\n")))

@@ -15,11 +15,11 @@ import (
 // A silent connection of HTTP/2 is asked for a sign of life only where the route says so: servers count that against a
 // client.
 func TestKeepalivePing(t *testing.T) {
-	if c := parse(t, route("h2c://127.0.0.1:1")); c.Routes["svc"].KeepalivePing != 0 {
+	if c := parse(t, routeConfig("h2c://127.0.0.1:1")); c.Routes["svc"].KeepalivePing != 0 {
 		t.Errorf("by default it is %v", c.Routes["svc"].KeepalivePing)
 	}
 	pinged := make(chan struct{}, 1)
-	url, _ := framedUpstream(t, false, func(_ int, f *frames) {
+	url, _ := frameUpstream(t, false, func(_ int, f *frameConn) {
 		for {
 			frame, err := f.ReadFrame()
 			if err != nil {
@@ -31,7 +31,7 @@ func TestKeepalivePing(t *testing.T) {
 					_ = f.WriteSettingsAck()
 				}
 			case *http2.HeadersFrame:
-				f.answer(frame.StreamID, "200", "fine")
+				f.respond(frame.StreamID, "200", "fine")
 			case *http2.PingFrame:
 				select {
 				case pinged <- struct{}{}:
@@ -41,33 +41,33 @@ func TestKeepalivePing(t *testing.T) {
 			}
 		}
 	})
-	_, address, _ := start(t, route(url, "keepalive_ping: 20ms"))
+	_, address, _ := start(t, routeConfig(url, "keepalive_ping: 20ms"))
 	get(t, "http://"+address+"/svc")
 	<-pinged
 }
 
 // A connection of HTTP/2 on which nothing comes any more is left once a request has timed out on it, without a reload or
 // a recovery.
-func TestSilentConnectionIsLeftAfterATimeout(t *testing.T) {
+func TestUnresponsiveHTTP2ConnectionIsReplacedAfterATimeout(t *testing.T) {
 	for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			var opened atomic.Int32
-			url, keys := framedUpstream(t, secured, func(n int, f *frames) {
+			url, keys := frameUpstream(t, secured, func(n int, f *frameConn) {
 				opened.Add(1)
-				f.streams(func(stream uint32, _ bool) {
+				f.eachStream(func(stream uint32, _ bool) {
 					if n == 0 && stream > 1 {
 						select {} // whatever comes, nothing is read or said
 					}
-					f.answer(stream, "200", "fine")
+					f.respond(stream, "200", "fine")
 				})
 			})
-			_, address, seen := start(t, route(url, keys, "timeout: 500ms", "breaker: {fail_max: 0}"))
+			_, address, recorded := start(t, routeConfig(url, keys, "timeout: 500ms", "breaker: {fail_max: 0}"))
 			for i, want := range []int{200, 504, 200, 200} {
 				if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != want {
 					t.Errorf("request %d: status %d, want %d", i, res.StatusCode, want)
 				}
-				seen.next(t)
+				recorded.next(t)
 			}
 			if n := opened.Load(); n != 2 {
 				t.Errorf("%d connections", n)
@@ -77,28 +77,28 @@ func TestSilentConnectionIsLeftAfterATimeout(t *testing.T) {
 }
 
 // The caller's deadline, and what an upstream does at it, says nothing of the upstream where the caller was in a hurry.
-func TestCallerInAHurryBlamesNoUpstream(t *testing.T) {
-	for name, answer := range map[string]func(f *frames, stream uint32){
-		"a reset": func(f *frames, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeCancel) },
-		"a status": func(f *frames, stream uint32) {
-			f.head(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "4")
+func TestShortCallerDeadlineRecordsNoFailure(t *testing.T) {
+	for name, answer := range map[string]func(f *frameConn, stream uint32){
+		"a reset": func(f *frameConn, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeCancel) },
+		"a status": func(f *frameConn, stream uint32) {
+			f.writeHeaders(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "4")
 		},
-		"a status in trailers": func(f *frames, stream uint32) {
-			f.head(stream, false, ":status", "200", "content-type", "application/grpc")
-			f.head(stream, true, "grpc-status", "4")
+		"a status in trailers": func(f *frameConn, stream uint32) {
+			f.writeHeaders(stream, false, ":status", "200", "content-type", "application/grpc")
+			f.writeHeaders(stream, true, "grpc-status", "4")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			url, keys := framedUpstream(t, false, func(_ int, f *frames) {
-				f.streams(func(stream uint32, _ bool) { answer(f, stream) })
+			url, keys := frameUpstream(t, false, func(_ int, f *frameConn) {
+				f.eachStream(func(stream uint32, _ bool) { answer(f, stream) })
 			})
-			server, address, seen := start(t, route(url, keys, "breaker: {fail_max: 1}"))
-			res := call(t, address, "Grpc-Timeout", "99m")
+			server, address, recorded := start(t, routeConfig(url, keys, "breaker: {fail_max: 1}"))
+			res := callGRPC(t, address, "Grpc-Timeout", "99m")
 			code := res.Header.Get("Grpc-Status") + res.Trailer.Get("Grpc-Status")
 			if res.StatusCode != http.StatusOK || code != "4" {
 				t.Errorf("status %d, gRPC status %q", res.StatusCode, code)
 			}
-			if o := seen.next(t); o.Result != events.ResultCancelled || server.Breaker("svc").State() != events.Closed {
+			if o := recorded.next(t); o.Result != events.ResultCancelled || server.Breaker("svc").State() != events.Closed {
 				t.Errorf("%+v %+v, the breaker is %v", o, o.Failure, server.Breaker("svc").State())
 			}
 		})
@@ -107,23 +107,23 @@ func TestCallerInAHurryBlamesNoUpstream(t *testing.T) {
 
 // A client that reads nothing holds up no other request on its connection to the upstream, however many interim responses
 // come for it.
-func TestInterimResponsesHoldUpNoOtherRequest(t *testing.T) {
+func TestInterimResponsesDoNotBlockOtherRequests(t *testing.T) {
 	flooded := make(chan struct{})
-	url, keys := framedUpstream(t, false, func(_ int, f *frames) {
-		f.streams(func(stream uint32, _ bool) {
+	url, keys := frameUpstream(t, false, func(_ int, f *frameConn) {
+		f.eachStream(func(stream uint32, _ bool) {
 			if stream > 1 {
-				f.answer(stream, "200", "fine")
+				f.respond(stream, "200", "fine")
 				return
 			}
 			for range 20_000 { // more than the buffers of any connection hold
-				f.head(stream, false, ":status", "103", "link", strings.Repeat("x", 1000))
+				f.writeHeaders(stream, false, ":status", "103", "link", strings.Repeat("x", 1000))
 			}
 			close(flooded)
 		})
 	})
-	_, address, _ := start(t, route(url, keys, "timeout: 60s"))
-	c, _ := dialTo(t, address)
-	takeLittle(t, c)
+	_, address, _ := start(t, routeConfig(url, keys, "timeout: 60s"))
+	c, _ := dial(t, address)
+	limitReadBuffer(t, c)
 	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-flooded
 	if res, body := get(t, "http://"+address+"/svc"); res.StatusCode != http.StatusOK || body != "fine" {

@@ -15,20 +15,20 @@ import (
 )
 
 // frames is one connection of an upstream of HTTP/2 that a test writes frame by frame. Its methods are for one goroutine.
-type frames struct {
+type frameConn struct {
 	*http2.Framer
 	conn net.Conn
 }
 
 // framedUpstream serves each connection with handle, after the preface and the settings. It returns what a route needs
 // to get there, over TLS or without.
-func framedUpstream(t testing.TB, secured bool, handle func(n int, f *frames)) (url, keys string) {
+func frameUpstream(t testing.TB, secured bool, handle func(n int, f *frameConn)) (url, keys string) {
 	t.Helper()
-	return rawHTTP2(t, secured, func(n int, c net.Conn) {
+	return rawHTTP2Upstream(t, secured, func(n int, c net.Conn) {
 		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
 			return
 		}
-		f := &frames{http2.NewFramer(c, c), c}
+		f := &frameConn{http2.NewFramer(c, c), c}
 		if f.WriteSettings() == nil {
 			handle(n, f)
 		}
@@ -36,7 +36,7 @@ func framedUpstream(t testing.TB, secured bool, handle func(n int, f *frames)) (
 }
 
 // rawHTTP2 serves each connection with handle, which says when it is over.
-func rawHTTP2(t testing.TB, secured bool, handle func(n int, c net.Conn)) (url, keys string) {
+func rawHTTP2Upstream(t testing.TB, secured bool, handle func(n int, c net.Conn)) (url, keys string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,7 +83,7 @@ func rawHTTP2(t testing.TB, secured bool, handle func(n int, c net.Conn)) (url, 
 
 // streams calls request with the number of each stream that begins, until the connection ends. It acknowledges what is to
 // be acknowledged.
-func (f *frames) streams(request func(stream uint32, ended bool)) {
+func (f *frameConn) eachStream(request func(stream uint32, ended bool)) {
 	for {
 		frame, err := f.ReadFrame()
 		if err != nil {
@@ -109,15 +109,15 @@ func (f *frames) streams(request func(stream uint32, ended bool)) {
 }
 
 // answer writes a response to a stream; body "" has none.
-func (f *frames) answer(stream uint32, status, body string) {
-	f.head(stream, body == "", ":status", status)
+func (f *frameConn) respond(stream uint32, status, body string) {
+	f.writeHeaders(stream, body == "", ":status", status)
 	if body != "" {
 		_ = f.WriteData(stream, true, []byte(body))
 	}
 }
 
 // head writes a header section, given as names and values in turn.
-func (f *frames) head(stream uint32, end bool, fields ...string) {
+func (f *frameConn) writeHeaders(stream uint32, end bool, fields ...string) {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)
 	for i := 0; i+1 < len(fields); i += 2 {

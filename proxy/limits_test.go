@@ -10,7 +10,7 @@ import (
 )
 
 // occupied is an upstream that holds every request until released.
-func occupied(t testing.TB) (url string, arrived <-chan struct{}, release func()) {
+func blockingUpstream(t testing.TB) (url string, arrived <-chan struct{}, release func()) {
 	in, out := make(chan struct{}, 1000), make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		in <- struct{}{}
@@ -24,9 +24,9 @@ func occupied(t testing.TB) (url string, arrived <-chan struct{}, release func()
 }
 
 func TestBulkheadShedsExcessRequestsWithoutRecordingFailures(t *testing.T) {
-	url, arrived, release := occupied(t)
-	server, address, seen := start(t, "fallbacks: {svc: {try: [static], static: {status: 299, body: {}}}}\n"+
-		route(url, "max_in_flight: 3", "breaker: {fail_max: 1}"))
+	url, arrived, release := blockingUpstream(t)
+	server, address, recorded := start(t, "fallbacks: {svc: {try: [static], static: {status: 299, body: {}}}}\n"+
+		routeConfig(url, "max_in_flight: 3", "breaker: {fail_max: 1}"))
 	done := make(chan int, 10)
 	ask := func() {
 		res, err := http.Get("http://" + address + "/svc")
@@ -42,7 +42,7 @@ func TestBulkheadShedsExcessRequestsWithoutRecordingFailures(t *testing.T) {
 		<-arrived
 	}
 	res, _ := get(t, "http://"+address+"/svc")
-	if o := seen.next(t); res.StatusCode != 299 || res.Header.Get("X-Fallback-Reason") != "overload" || res.Header.Get("X-Circuit-Breaker-State") != "closed" ||
+	if o := recorded.next(t); res.StatusCode != 299 || res.Header.Get("X-Fallback-Reason") != "overload" || res.Header.Get("X-Circuit-Breaker-State") != "closed" ||
 		o.Result != events.ResultRejected || o.Shed != events.ShedByRoute || o.Attempts != 0 {
 		t.Errorf("%d %v, %+v", res.StatusCode, res.Header, o)
 	}
@@ -51,7 +51,7 @@ func TestBulkheadShedsExcessRequestsWithoutRecordingFailures(t *testing.T) {
 		if status := <-done; status != 200 {
 			t.Errorf("a request within the limit got %d", status)
 		}
-		seen.next(t)
+		recorded.next(t)
 	}
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || server.Breaker("svc").State() != events.Closed {
 		t.Errorf("afterwards: %d, breaker %v", res.StatusCode, server.Breaker("svc").State())
@@ -59,9 +59,9 @@ func TestBulkheadShedsExcessRequestsWithoutRecordingFailures(t *testing.T) {
 }
 
 // A shed request takes no probe's place.
-func TestShedRequestReleasesProbePermit(t *testing.T) {
-	url, arrived, release := occupied(t)
-	server, address, seen := start(t, route(url, "max_in_flight: 1"))
+func TestShedRequestHoldsNoProbePermit(t *testing.T) {
+	url, arrived, release := blockingUpstream(t)
+	server, address, recorded := start(t, routeConfig(url, "max_in_flight: 1"))
 	go func() {
 		if res, err := http.Get("http://" + address + "/svc"); err == nil {
 			_ = res.Body.Close()
@@ -69,24 +69,24 @@ func TestShedRequestReleasesProbePermit(t *testing.T) {
 	}()
 	<-arrived
 	server.Breaker("svc").Force(events.HalfOpen, 0, "test")
-	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 503 || seen.next(t).Reason != "" {
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 503 || recorded.next(t).Reason != "" {
 		t.Errorf("status %d", res.StatusCode)
 	}
 	release()
-	seen.next(t)
+	recorded.next(t)
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || server.Breaker("svc").State() != events.Closed {
 		t.Errorf("the probe's place is taken: %d, breaker %v", res.StatusCode, server.Breaker("svc").State())
 	}
 }
 
-func TestWholeProxyShedsLowPrioritiesFirst(t *testing.T) {
-	url, arrived, release := occupied(t)
+func TestProxyLimitShedsLowPrioritiesFirst(t *testing.T) {
+	url, arrived, release := blockingUpstream(t)
 	defer release()
 	config := "max_in_flight: 10\nroutes:\n"
 	for priority := 1; priority <= 3; priority++ {
 		config += fmt.Sprintf("  p%d: {prefix: /p%[1]d, upstream: %q, priority: %[1]d}\n", priority, url)
 	}
-	_, address, seen := start(t, config)
+	_, address, recorded := start(t, config)
 	fill := func(priority, n int) {
 		for range n {
 			go func() {
@@ -99,7 +99,7 @@ func TestWholeProxyShedsLowPrioritiesFirst(t *testing.T) {
 	}
 	shed := func(priority int) bool {
 		res, _ := get(t, fmt.Sprintf("http://%s/p%d", address, priority))
-		return res.StatusCode == 503 && seen.next(t).Shed == events.ShedByProxy
+		return res.StatusCode == 503 && recorded.next(t).Shed == events.ShedByProxy
 	}
 	fill(3, 6)
 	if !shed(3) {

@@ -17,7 +17,7 @@ import (
 
 // A client that sends all of its body before it reads, and pauses while it does, gets the answer
 // that is sent in the upstream's place.
-func TestUploadThatPausesAfterItsAnswerGetsIt(t *testing.T) {
+func TestPausingUploadReceivesTheFallbackResponse(t *testing.T) {
 	const size, pieces = 300 << 10, 3 // too large to be read before the answer
 	for name, c := range map[string]struct{ head, before, after, end string }{
 		"short":   {fmt.Sprintf("Content-Length: %d", 5*pieces), "", "", ""},
@@ -27,10 +27,10 @@ func TestUploadThatPausesAfterItsAnswerGetsIt(t *testing.T) {
 		for _, fallback := range []string{"try: [static]", "try: [cache, static]"} {
 			t.Run(name+", "+fallback, func(t *testing.T) {
 				t.Parallel()
-				text := route(closedPort(t)) + "fallbacks: {svc: {" + fallback + ", static: {status: 203, body: {a: 1}}}}\n"
+				text := routeConfig(closedPort(t)) + "fallbacks: {svc: {" + fallback + ", static: {status: 203, body: {a: 1}}}}\n"
 				server, address, _ := start(t, text)
 				server.Breaker("svc").Force(events.Open, 0, "test")
-				conn, r := dialTo(t, address)
+				conn, r := dial(t, address)
 				_, _ = io.WriteString(conn, "POST /svc HTTP/1.1\r\nHost: x\r\n"+c.head+"\r\n\r\n")
 				n := size
 				if name == "short" {
@@ -55,7 +55,7 @@ func TestUploadThatPausesAfterItsAnswerGetsIt(t *testing.T) {
 
 // A client that goes on sending after its answer is read until its route's timeout has passed, or
 // it pauses for longer than limits.read_header_timeout, or the server shuts down.
-func TestUploadAfterItsAnswerIsBounded(t *testing.T) {
+func TestUploadAfterTheResponseIsBounded(t *testing.T) {
 	for name, c := range map[string]struct {
 		limits, timeout  string
 		dribbles, drains bool
@@ -67,11 +67,11 @@ func TestUploadAfterItsAnswerIsBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			text := "limits: {read_header_timeout: " + c.limits + "}\n" + route(closedPort(t), "timeout: "+c.timeout) +
+			text := "limits: {read_header_timeout: " + c.limits + "}\n" + routeConfig(closedPort(t), "timeout: "+c.timeout) +
 				"fallbacks: {svc: {try: [static], static: {status: 203, body: {a: 1}}}}\n"
-			server, address, stop := serve(t, text)
+			server, address, stop := startWithShutdown(t, text)
 			server.Breaker("svc").Force(events.Open, 0, "test")
-			conn, r := dialTo(t, address)
+			conn, r := dial(t, address)
 			began := time.Now()
 			_, _ = io.WriteString(conn, "POST /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx")
 			if res := nextResponse(t, r); res.StatusCode != 203 {
@@ -98,7 +98,7 @@ func TestUploadAfterItsAnswerIsBounded(t *testing.T) {
 }
 
 // serve is start with a server that can be shut down.
-func serve(t *testing.T, text string) (server *proxy.Server, address string, shutdown func()) {
+func startWithShutdown(t *testing.T, text string) (server *proxy.Server, address string, shutdown func()) {
 	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
 	server = proxy.New(proxy.Config{Bus: new(events.Bus), Observers: newRecorder(), Logger: logger})
@@ -110,7 +110,7 @@ func serve(t *testing.T, text string) (server *proxy.Server, address string, shu
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Server = way
+	c.Server = httpMode
 	s := proxy.NewHTTPServer(server, c, logger)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(listener) }()

@@ -7,7 +7,7 @@ import (
 )
 
 // way is the server of every proxy, and the transport of every route whose configuration doesn't say one.
-var way = "auto"
+var httpMode = "auto"
 
 // TestMain has every test try both ways from the client and to the upstream: what holds for one holds for the other.
 func TestMain(m *testing.M) {
@@ -18,6 +18,6 @@ func TestMain(m *testing.M) {
 			os.Exit(code)
 		}
 	}
-	way = "net_http"
+	httpMode = "net_http"
 	os.Exit(max(code, m.Run()))
 }

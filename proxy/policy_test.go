@@ -13,7 +13,7 @@ import (
 )
 
 // switchable is an upstream whose status can be set.
-func switchable(t testing.TB) (url string, status *atomic.Int32) {
+func statusUpstream(t testing.TB) (url string, status *atomic.Int32) {
 	status = new(atomic.Int32)
 	status.Store(200)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) }))
@@ -21,14 +21,14 @@ func switchable(t testing.TB) (url string, status *atomic.Int32) {
 	return s.URL, status
 }
 
-func TestShadowDecidesAndBlocksNothing(t *testing.T) {
-	url, status := switchable(t)
+func TestShadowModeBlocksNothing(t *testing.T) {
+	url, status := statusUpstream(t)
 	status.Store(503)
-	server, address, seen := start(t, route(url, "breaker: {mode: shadow, fail_max: 2, recovery_timeout: 60s}"))
+	server, address, recorded := start(t, routeConfig(url, "breaker: {mode: shadow, fail_max: 2, recovery_timeout: 60s}"))
 	b := server.Breaker("svc")
 	for n := range 5 {
 		res, _ := get(t, "http://"+address+"/svc")
-		o := seen.next(t)
+		o := recorded.next(t)
 		want := "closed"
 		if n >= 2 {
 			want = "open"
@@ -41,22 +41,22 @@ func TestShadowDecidesAndBlocksNothing(t *testing.T) {
 		t.Errorf("%d would have been rejected, breaker %v", open, b.State())
 	}
 	status.Store(200)
-	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || seen.next(t).Result != events.ResultSuccess {
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || recorded.next(t).Result != events.ResultSuccess {
 		t.Errorf("status %d", res.StatusCode)
 	}
 }
 
-func TestSwitchingModesKeepsTheState(t *testing.T) {
-	url, status := switchable(t)
+func TestModeChangeKeepsTheState(t *testing.T) {
+	url, status := statusUpstream(t)
 	status.Store(503)
 	mode := func(m string) string {
-		return route(url, "breaker: {mode: "+m+", fail_max: 2, recovery_timeout: 60s}")
+		return routeConfig(url, "breaker: {mode: "+m+", fail_max: 2, recovery_timeout: 60s}")
 	}
-	server, address, seen := start(t, mode("shadow"))
+	server, address, recorded := start(t, mode("shadow"))
 	b := server.Breaker("svc")
 	for range 3 {
 		get(t, "http://"+address+"/svc")
-		seen.next(t)
+		recorded.next(t)
 	}
 	until := b.Status().RetryAt
 	for _, c := range []struct {
@@ -67,7 +67,7 @@ func TestSwitchingModesKeepsTheState(t *testing.T) {
 			t.Fatal(err)
 		}
 		get(t, "http://"+address+"/svc")
-		if o := seen.next(t); o.Attempts != c.sent {
+		if o := recorded.next(t); o.Attempts != c.sent {
 			t.Errorf("%s: %+v", c.mode, o)
 		}
 		if s := b.Status(); s.State != events.Open || !s.RetryAt.Equal(until) {
@@ -77,15 +77,15 @@ func TestSwitchingModesKeepsTheState(t *testing.T) {
 }
 
 // A breaker that is off counts nothing, however bad the upstream is.
-func TestOffPassesThrough(t *testing.T) {
-	url, status := switchable(t)
+func TestOffModeCountsAndBlocksNothing(t *testing.T) {
+	url, status := statusUpstream(t)
 	status.Store(503)
-	server, address, seen := start(t, route(url, "breaker: {mode: off, fail_max: 1}"))
+	server, address, recorded := start(t, routeConfig(url, "breaker: {mode: off, fail_max: 1}"))
 	for range 5 {
 		if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 503 || res.Header.Get("X-Circuit-Breaker-State") != "closed" {
 			t.Errorf("%d %v", res.StatusCode, res.Header)
 		}
-		if o := seen.next(t); o.Result != events.ResultFailure || o.Attempts != 1 {
+		if o := recorded.next(t); o.Result != events.ResultFailure || o.Attempts != 1 {
 			t.Errorf("%+v", o)
 		}
 	}
@@ -94,23 +94,23 @@ func TestOffPassesThrough(t *testing.T) {
 	}
 }
 
-func TestShareOfFailuresOpens(t *testing.T) {
-	url, status := switchable(t)
-	server, address, seen := start(t, route(url, "breaker: {fail_max: 0, failure_ratio: 0.5, min_requests: 10, window: 60s}"))
+func TestFailureRatioOpensTheBreaker(t *testing.T) {
+	url, status := statusUpstream(t)
+	server, address, recorded := start(t, routeConfig(url, "breaker: {fail_max: 0, failure_ratio: 0.5, min_requests: 10, window: 60s}"))
 	for n := range 10 {
 		if state := server.Breaker("svc").State(); state != events.Closed {
 			t.Fatalf("%v after %d requests", state, n)
 		}
 		status.Store(int32(200 + n%2*300))
 		get(t, "http://"+address+"/svc")
-		seen.next(t)
+		recorded.next(t)
 	}
 	if state := server.Breaker("svc").State(); state != events.Open {
 		t.Errorf("%v after half of 10 requests failed", state)
 	}
 }
 
-func TestShareOfSlowCallsOpensAndIsCounted(t *testing.T) {
+func TestSlowCallRatioOpensTheBreaker(t *testing.T) {
 	release := make(chan struct{})
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -126,7 +126,7 @@ func TestShareOfSlowCallsOpensAndIsCounted(t *testing.T) {
 		}
 	}))
 	defer upstream.Close()
-	server, address, seen := start(t, route(upstream.URL, "breaker: {slow_call_ratio: 0.5, slow_call_duration: 0.3, min_requests: 4, window: 60s}"))
+	server, address, recorded := start(t, routeConfig(upstream.URL, "breaker: {slow_call_ratio: 0.5, slow_call_duration: 0.3, min_requests: 4, window: 60s}"))
 	b := server.Breaker("svc")
 
 	// A client that takes its time with its upload does not make the call slow.
@@ -141,9 +141,9 @@ func TestShareOfSlowCallsOpensAndIsCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = res.Body.Close()
-	seen.next(t)
+	recorded.next(t)
 	get(t, "http://"+address+"/svc/fast")
-	seen.next(t)
+	recorded.next(t)
 	go func() {
 		for range 2 {
 			time.Sleep(400 * time.Millisecond) // longer than slow_call_duration
@@ -157,28 +157,28 @@ func TestShareOfSlowCallsOpensAndIsCounted(t *testing.T) {
 		if res, _ := get(t, "http://"+address+"/svc/"+path); res.StatusCode != 200 {
 			t.Errorf("%s: %d", path, res.StatusCode)
 		}
-		if o := seen.next(t); o.Result != events.ResultSuccess {
+		if o := recorded.next(t); o.Result != events.ResultSuccess {
 			t.Errorf("%s: %+v", path, o)
 		}
 	}
 	if state := b.State(); state != events.Open {
 		t.Errorf("%v after half of the calls were slow", state)
 	}
-	seen.mu.Lock()
-	defer seen.mu.Unlock()
-	if len(seen.failures) != 2 || seen.failures[0] != events.ErrorSlow {
-		t.Errorf("failures %v, want the slow calls that opened the breaker", seen.failures)
+	recorded.mu.Lock()
+	defer recorded.mu.Unlock()
+	if len(recorded.failures) != 2 || recorded.failures[0] != events.ErrorSlow {
+		t.Errorf("failures %v, want the slow calls that opened the breaker", recorded.failures)
 	}
 }
 
 // Recovery that fails again and again is tried less and less often.
-func TestOpeningsGrow(t *testing.T) {
-	server, address, seen := start(t, route(closedPort(t),
+func TestRecoveryTimeoutBacksOff(t *testing.T) {
+	server, address, recorded := start(t, routeConfig(closedPort(t),
 		"breaker: {fail_max: 1, recovery_timeout: 500ms, recovery_backoff: {multiplier: 2, max: 700ms, jitter: 0}}"))
 	b := server.Breaker("svc")
 	for _, want := range []time.Duration{500, 700} {
 		get(t, "http://"+address+"/svc")
-		for seen.next(t).Attempts == 0 {
+		for recorded.next(t).Attempts == 0 {
 			time.Sleep(5 * time.Millisecond)
 			get(t, "http://"+address+"/svc")
 		}

@@ -14,15 +14,15 @@ import (
 )
 
 // probed is an upstream that tells probes from other requests.
-type probed struct {
+type probedUpstream struct {
 	*httptest.Server
-	answer        atomic.Int32 // to a probe
+	status        atomic.Int32 // to a probe
 	probes, calls atomic.Int32
 }
 
-func newProbed(t testing.TB) *probed {
-	p := new(probed)
-	p.answer.Store(200)
+func newProbedUpstream(t testing.TB) *probedUpstream {
+	p := new(probedUpstream)
+	p.status.Store(200)
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/base/healthz" {
 			p.calls.Add(1)
@@ -33,7 +33,7 @@ func newProbed(t testing.TB) *probed {
 			w.WriteHeader(500)
 			return
 		}
-		switch code := int(p.answer.Load()); code {
+		switch code := int(p.status.Load()); code {
 		case 0:
 			<-r.Context().Done() // no answer
 		case 1: // an answer without an end
@@ -53,12 +53,12 @@ func newProbed(t testing.TB) *probed {
 	return p
 }
 
-func probedRoute(url string, breaker string) string {
-	return route(url+"/base", "breaker: {fail_max: 1, probe: {path: '/healthz?deep=1', interval: 20ms, timeout: 200ms}, "+breaker+"}")
+func probedRouteConfig(url string, breaker string) string {
+	return routeConfig(url+"/base", "breaker: {fail_max: 1, probe: {path: '/healthz?deep=1', interval: 20ms, timeout: 200ms}, "+breaker+"}")
 }
 
 // until waits for a breaker's state.
-func until(t testing.TB, b *breaker.Breaker, want events.State) {
+func waitForState(t testing.TB, b *breaker.Breaker, want events.State) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); b.State() != want; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -67,19 +67,19 @@ func until(t testing.TB, b *breaker.Breaker, want events.State) {
 	}
 }
 
-func TestProbesTestRecoveryInPlaceOfClients(t *testing.T) {
+func TestProberTestsRecoveryInsteadOfClients(t *testing.T) {
 	for name, answer := range map[string]int32{"an answer": 200, "an answer without an end": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			u := newProbed(t)
-			u.answer.Store(503)
-			server, address, seen := start(t, probedRoute(u.URL, "recovery_timeout: 0.05, half_open_requests: 3"))
+			u := newProbedUpstream(t)
+			u.status.Store(503)
+			server, address, recorded := start(t, probedRouteConfig(u.URL, "recovery_timeout: 0.05, half_open_requests: 3"))
 			b := server.Breaker("svc")
 			b.Force(events.HalfOpen, 0, "test")
-			until(t, b, events.Open) // a probe has failed
+			waitForState(t, b, events.Open) // a probe has failed
 			for b.Transitions(events.Open) < 3 {
 				res, _ := get(t, "http://"+address+"/svc")
-				if o := seen.next(t); res.StatusCode != 503 || o.Result != events.ResultRejected {
+				if o := recorded.next(t); res.StatusCode != 503 || o.Result != events.ResultRejected {
 					t.Fatalf("status %d, %+v; want nothing let through", res.StatusCode, o)
 				}
 			}
@@ -87,8 +87,8 @@ func TestProbesTestRecoveryInPlaceOfClients(t *testing.T) {
 				t.Errorf("%d of the clients' requests were let through", n)
 			}
 			failed := u.probes.Load()
-			u.answer.Store(answer)
-			until(t, b, events.Closed)
+			u.status.Store(answer)
+			waitForState(t, b, events.Closed)
 			if n := u.probes.Load() - failed; n < 3 {
 				t.Errorf("closed after %d probes, want 3 successes", n)
 			}
@@ -96,23 +96,23 @@ func TestProbesTestRecoveryInPlaceOfClients(t *testing.T) {
 				t.Errorf("afterwards: status %d, %d calls", res.StatusCode, u.calls.Load())
 			}
 			probes := u.probes.Load()
-			seen.mu.Lock()
-			defer seen.mu.Unlock()
-			if len(seen.probes) != int(probes) || len(seen.failures) == 0 || seen.failures[0] != events.ErrorStatus {
-				t.Errorf("%d probes were sent, %d observed, failures %v", probes, len(seen.probes), seen.failures)
+			recorded.mu.Lock()
+			defer recorded.mu.Unlock()
+			if len(recorded.probes) != int(probes) || len(recorded.failures) == 0 || recorded.failures[0] != events.ErrorStatus {
+				t.Errorf("%d probes were sent, %d observed, failures %v", probes, len(recorded.probes), recorded.failures)
 			}
 		})
 	}
 }
 
-func TestProbeThatIsNotAnsweredInWholeHasFailed(t *testing.T) {
+func TestIncompleteProbeResponseIsAFailure(t *testing.T) {
 	for answer, kind := range map[int32]events.ErrorType{0: events.ErrorTimeout, 2: events.ErrorTruncated} {
-		u := newProbed(t)
-		u.answer.Store(answer)
-		server, _, _ := start(t, probedRoute(u.URL, "recovery_timeout: 60s"))
+		u := newProbedUpstream(t)
+		u.status.Store(answer)
+		server, _, _ := start(t, probedRouteConfig(u.URL, "recovery_timeout: 60s"))
 		b := server.Breaker("svc")
 		b.Force(events.HalfOpen, 0, "test")
-		until(t, b, events.Open)
+		waitForState(t, b, events.Open)
 		if f := b.Status().LastFailure; f.Type != kind || !strings.Contains(f.Detail, "probe") {
 			t.Errorf("%+v, want %s", f, kind)
 		}
@@ -122,27 +122,27 @@ func TestProbeThatIsNotAnsweredInWholeHasFailed(t *testing.T) {
 // A reload that changes the probe, or takes it away, does so at once, and a probe under way
 // holds nothing up.
 func TestReloadChangesTheProber(t *testing.T) {
-	u := newProbed(t)
-	u.answer.Store(0)
-	slow := strings.Replace(probedRoute(u.URL, "recovery_timeout: 60s"), "200ms", "60s", 1)
+	u := newProbedUpstream(t)
+	u.status.Store(0)
+	slow := strings.Replace(probedRouteConfig(u.URL, "recovery_timeout: 60s"), "200ms", "60s", 1)
 	server, address, _ := start(t, slow)
 	b := server.Breaker("svc")
 	b.Force(events.HalfOpen, 0, "test")
 	for u.probes.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	if err := server.Apply(parse(t, route(u.URL, "breaker: {fail_max: 1}"))); err != nil {
+	if err := server.Apply(parse(t, routeConfig(u.URL, "breaker: {fail_max: 1}"))); err != nil {
 		t.Fatal(err)
 	}
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || b.State() != events.Closed {
 		t.Errorf("status %d, breaker %v; want a client's request as the probe", res.StatusCode, b.State())
 	}
-	u.answer.Store(200)
-	if err := server.Apply(parse(t, probedRoute(u.URL, "recovery_timeout: 60s"))); err != nil {
+	u.status.Store(200)
+	if err := server.Apply(parse(t, probedRouteConfig(u.URL, "recovery_timeout: 60s"))); err != nil {
 		t.Fatal(err)
 	}
 	b.Force(events.HalfOpen, 0, "test")
-	until(t, b, events.Closed)
+	waitForState(t, b, events.Closed)
 	if n := fmt.Sprint(u.calls.Load()); n != "1" {
 		t.Errorf("%s calls", n)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // dialTo opens a connection on which a test writes raw requests.
-func dialTo(t testing.TB, address string) (net.Conn, *bufio.Reader) {
+func dial(t testing.TB, address string) (net.Conn, *bufio.Reader) {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
 	if err != nil {

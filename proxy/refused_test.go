@@ -14,24 +14,24 @@ import (
 )
 
 // A request that can't be sent to the upstream, or that the upstream refuses on its own account, opens no breaker.
-func TestRequestThatIsRefusedOnItsOwnAccountIsNoFailure(t *testing.T) {
+func TestRefusalOfOneRequestIsNoFailure(t *testing.T) {
 	plain := func(t testing.TB) (string, string) {
-		return framedUpstream(t, false, func(_ int, f *frames) {
-			f.streams(func(stream uint32, _ bool) { f.answer(stream, "200", "fine") })
+		return frameUpstream(t, false, func(_ int, f *frameConn) {
+			f.eachStream(func(stream uint32, _ bool) { f.respond(stream, "200", "fine") })
 		})
 	}
 	narrow := func(t testing.TB) (string, string) {
-		return framedUpstream(t, false, func(_ int, f *frames) {
+		return frameUpstream(t, false, func(_ int, f *frameConn) {
 			_ = f.WriteSettings(http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 4096})
-			f.streams(func(stream uint32, _ bool) { f.answer(stream, "200", "fine") })
+			f.eachStream(func(stream uint32, _ bool) { f.respond(stream, "200", "fine") })
 		})
 	}
-	strict := func(refuse func(f *frames, stream uint32)) func(testing.TB) (string, string) {
+	strict := func(refuse func(f *frameConn, stream uint32)) func(testing.TB) (string, string) {
 		return func(t testing.TB) (string, string) {
-			return framedUpstream(t, false, func(_ int, f *frames) {
-				f.streams(func(stream uint32, _ bool) {
+			return frameUpstream(t, false, func(_ int, f *frameConn) {
+				f.eachStream(func(stream uint32, _ bool) {
 					if stream%4 == 1 { // not the ones in between
-						f.answer(stream, "200", "fine")
+						f.respond(stream, "200", "fine")
 						return
 					}
 					refuse(f, stream)
@@ -54,32 +54,32 @@ func TestRequestThatIsRefusedOnItsOwnAccountIsNoFailure(t *testing.T) {
 		"an invalid trailer name, HTTP/1.1": {http1, "POST /svc HTTP/1.1\r\nHost: x\r\nTrailer: X(T\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
 		"an upgrade over HTTP/2":            {plain, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", 502},
 		"more fields than the peer allows":  {narrow, "GET /svc HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", 431},
-		"a reset for a large request": {strict(func(f *frames, stream uint32) {
+		"a reset for a large request": {strict(func(f *frameConn, stream uint32) {
 			_ = f.WriteRSTStream(stream, http2.ErrCodeEnhanceYourCalm)
 		}), "GET /svc HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", 431},
-		"an end of the connection for a large request": {strict(func(f *frames, stream uint32) {
+		"an end of the connection for a large request": {strict(func(f *frameConn, stream uint32) {
 			_ = f.WriteGoAway(stream, http2.ErrCodeEnhanceYourCalm, nil)
 			_ = f.conn.(*net.TCPConn).CloseWrite() // a close with unread data would reset the connection before the frame is read
 			_, _ = io.Copy(io.Discard, f.conn)
 		}), "GET /svc HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", 431},
-		"HTTP/1.1 is required": {strict(func(f *frames, stream uint32) {
+		"HTTP/1.1 is required": {strict(func(f *frameConn, stream uint32) {
 			_ = f.WriteRSTStream(stream, http2.ErrCodeHTTP11Required)
 		}), "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n", 502},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, keys := c.upstream(t)
-			server, address, seen := start(t, route(url, keys, "breaker: {fail_max: 1}"))
+			server, address, recorded := start(t, routeConfig(url, keys, "breaker: {fail_max: 1}"))
 			for range 3 {
 				if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != http.StatusOK { // which opens a connection, and learns its settings
 					t.Fatalf("status %d of a plain request", res.StatusCode)
 				}
-				seen.next(t)
-				conn, r := dialTo(t, address)
+				recorded.next(t)
+				conn, r := dial(t, address)
 				_, _ = io.WriteString(conn, strings.Replace(c.request, "%LARGE%", strings.Repeat("x", 40_000), 1))
 				if res := nextResponse(t, r); c.status != res.StatusCode {
 					t.Errorf("status %d, want %d", res.StatusCode, c.status)
 				}
-				if o := seen.next(t); o.Failure != nil {
+				if o := recorded.next(t); o.Failure != nil {
 					t.Errorf("%+v %+v", o, o.Failure)
 				}
 			}

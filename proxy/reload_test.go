@@ -20,10 +20,10 @@ import (
 )
 
 func TestReloadKeepsBreakersAndTheirCounts(t *testing.T) {
-	server, address, seen := start(t, route("http://127.0.0.1:1", "breaker: {fail_max: 3, recovery_timeout: 60}"))
+	server, address, recorded := start(t, routeConfig("http://127.0.0.1:1", "breaker: {fail_max: 3, recovery_timeout: 60}"))
 	fail := func() {
 		get(t, "http://"+address+"/svc")
-		seen.next(t)
+		recorded.next(t)
 	}
 	apply := func(text string) {
 		if err := server.Apply(parse(t, text)); err != nil {
@@ -32,7 +32,7 @@ func TestReloadKeepsBreakersAndTheirCounts(t *testing.T) {
 	}
 	fail()
 	fail()
-	apply(route("http://127.0.0.1:1", "breaker: {fail_max: 4, recovery_timeout: 60}", "timeout: 5s"))
+	apply(routeConfig("http://127.0.0.1:1", "breaker: {fail_max: 4, recovery_timeout: 60}", "timeout: 5s"))
 	b := server.Breaker("svc")
 	if n := b.Status().ConsecutiveFailures; n != 2 {
 		t.Fatalf("%d failures are left after a reload, want 2", n)
@@ -46,15 +46,15 @@ func TestReloadKeepsBreakersAndTheirCounts(t *testing.T) {
 	if opened.State != events.Open {
 		t.Fatalf("state %v after 4 failures", opened.State)
 	}
-	apply(route("http://127.0.0.1:2", "breaker: {fail_max: 1, recovery_timeout: 60}"))
+	apply(routeConfig("http://127.0.0.1:2", "breaker: {fail_max: 1, recovery_timeout: 60}"))
 	if now := b.Status(); now.State != events.Open || !now.RetryAt.Equal(opened.RetryAt) {
 		t.Errorf("a reload made %+v of %+v", now, opened)
 	}
-	apply(route("http://127.0.0.1:2", "breaker: {recovery_timeout: 90}"))
+	apply(routeConfig("http://127.0.0.1:2", "breaker: {recovery_timeout: 90}"))
 	if now := b.Status(); !now.RetryAt.Equal(opened.Since.Add(90 * time.Second)) {
 		t.Errorf("open until %v, want 90s after %v", now.RetryAt, opened.Since)
 	}
-	apply(route("http://127.0.0.1:2", "breaker: {recovery_timeout: 1ms}"))
+	apply(routeConfig("http://127.0.0.1:2", "breaker: {recovery_timeout: 1ms}"))
 	for b.State() == events.Open { // its time was up before the reload
 		runtime.Gosched()
 	}
@@ -63,7 +63,7 @@ func TestReloadKeepsBreakersAndTheirCounts(t *testing.T) {
 func TestRequestsNeverFailBecauseOfReloads(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
 	defer upstream.Close()
-	server, address, _ := start(t, route(upstream.URL))
+	server, address, _ := start(t, routeConfig(upstream.URL))
 	same := strings.Replace(upstream.URL, "127.0.0.1", "localhost", 1) // another pool
 	done := make(chan struct{})
 	var clients sync.WaitGroup
@@ -94,7 +94,7 @@ func TestRequestsNeverFailBecauseOfReloads(t *testing.T) {
 		if i%2 == 0 {
 			url = same
 		}
-		if err := server.Apply(parse(t, route(url, fmt.Sprintf("timeout: %d", i+1)))); err != nil {
+		if err := server.Apply(parse(t, routeConfig(url, fmt.Sprintf("timeout: %d", i+1)))); err != nil {
 			t.Error(err)
 		}
 	}
@@ -140,8 +140,8 @@ func TestReloadsLeakNothing(t *testing.T) {
 		return strings.Count(w.Body.String(), "circuit_breaker")
 	}
 	other := strings.Replace(upstream.URL, "127.0.0.1", "localhost", 1)
-	a := parse(t, route(upstream.URL))
-	b := parse(t, route(other)+"  extra: {prefix: /extra, upstream: "+upstream.URL+"}\n")
+	a := parse(t, routeConfig(upstream.URL))
+	b := parse(t, routeConfig(other)+"  extra: {prefix: /extra, upstream: "+upstream.URL+"}\n")
 	apply := func(i int) {
 		c := a
 		if i%2 == 1 {

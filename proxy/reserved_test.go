@@ -12,14 +12,14 @@ import (
 	"cbproxy/internal/service"
 )
 
-func suspect(body string) *service.Delivery {
+func suspectDelivery(body string) *service.Delivery {
 	d := delivery(body)
 	d.Suspect = true
 	return d
 }
 
 // What fails again and again says nothing about the upstream, unless that can't be reached.
-func TestFailureOfASuspectIsNotCounted(t *testing.T) {
+func TestSuspectDeliveryFailureIsNotCounted(t *testing.T) {
 	hung := make(chan bool)
 	defer close(hung)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -34,13 +34,13 @@ func TestFailureOfASuspectIsNotCounted(t *testing.T) {
 	}))
 	t.Cleanup(s.Close)
 	for _, state := range []events.State{events.Closed, events.HalfOpen} {
-		server, _, seen := start(t, route(s.URL, "timeout: 200ms", "breaker: {fail_max: 1, half_open_requests: 1, recovery_timeout: 1h}"))
+		server, _, recorded := start(t, routeConfig(s.URL, "timeout: 200ms", "breaker: {fail_max: 1, half_open_requests: 1, recovery_timeout: 1h}"))
 		b := server.Breaker("svc")
 		if state == events.HalfOpen {
 			b.Force(state, 0, "test")
 		}
 		for _, path := range []string{"/status", "/reset", "/hang", "/status"} {
-			d := suspect("x")
+			d := suspectDelivery("x")
 			d.Rest = path
 			answer, err := server.Deliver(t.Context(), d)
 			if (path == "/status") != (answer.Status == 500) || (path == "/status") != (err == nil) {
@@ -53,10 +53,10 @@ func TestFailureOfASuspectIsNotCounted(t *testing.T) {
 				t.Errorf("%v, %s: breaker %+v", state, path, s)
 			}
 		}
-		if len(seen.failures) > 0 {
-			t.Errorf("counted %v", seen.failures)
+		if len(recorded.failures) > 0 {
+			t.Errorf("counted %v", recorded.failures)
 		}
-		d := suspect("x")
+		d := suspectDelivery("x")
 		if _, err := server.Deliver(t.Context(), d); err != nil || b.State() != events.Closed {
 			t.Errorf("after a success: %v, %v", err, b.State())
 		}
@@ -70,20 +70,20 @@ func TestFailureOfASuspectIsNotCounted(t *testing.T) {
 		}
 	}
 	for _, state := range []events.State{events.Closed, events.HalfOpen} {
-		server, _, _ := start(t, route(closedPort(t), "breaker: {fail_max: 1, half_open_requests: 1, recovery_timeout: 1h}"))
+		server, _, _ := start(t, routeConfig(closedPort(t), "breaker: {fail_max: 1, half_open_requests: 1, recovery_timeout: 1h}"))
 		b := server.Breaker("svc")
 		if state == events.HalfOpen {
 			b.Force(state, 0, "test")
 		}
 		var failed *service.DeliveryError
-		if _, err := server.Deliver(t.Context(), suspect("x")); !errors.As(err, &failed) || !failed.Unsent || b.State() != events.Open {
+		if _, err := server.Deliver(t.Context(), suspectDelivery("x")); !errors.As(err, &failed) || !failed.Unsent || b.State() != events.Open {
 			t.Errorf("without a connection: %v, %v", err, b.State())
 		}
 	}
 }
 
 // A suspect that hangs does not hold the only place of a half-open breaker.
-func TestSuspectTakesNoPlace(t *testing.T) {
+func TestSuspectDeliveryTakesNoProbePermit(t *testing.T) {
 	came, release := make(chan bool), make(chan bool)
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
@@ -92,11 +92,11 @@ func TestSuspectTakesNoPlace(t *testing.T) {
 		}
 	}))
 	defer s.Close()
-	server, address, _ := start(t, route(s.URL, "breaker: {half_open_requests: 1, recovery_timeout: 1h}"))
+	server, address, _ := start(t, routeConfig(s.URL, "breaker: {half_open_requests: 1, recovery_timeout: 1h}"))
 	b := server.Breaker("svc")
 	b.Force(events.HalfOpen, 0, "test")
 	done := make(chan error)
-	go func() { _, err := server.Deliver(t.Context(), suspect("x")); done <- err }()
+	go func() { _, err := server.Deliver(t.Context(), suspectDelivery("x")); done <- err }()
 	<-came
 	if s := b.Status(); s.State != events.HalfOpen || s.ProbesInFlight != 0 {
 		t.Errorf("%+v", s)
@@ -114,8 +114,8 @@ func TestSuspectTakesNoPlace(t *testing.T) {
 }
 
 // Clients that were refused come first, in every other half-open state.
-func TestHalfOpenPlacesAreLeftToClientsFirst(t *testing.T) {
-	server, address, _ := start(t, route(closedPort(t), "breaker: {fail_max: 1, recovery_timeout: 1h}"))
+func TestDeliveryLeavesProbePermitsToClients(t *testing.T) {
+	server, address, _ := start(t, routeConfig(closedPort(t), "breaker: {fail_max: 1, recovery_timeout: 1h}"))
 	b := server.Breaker("svc")
 	ask := func() {
 		if res, err := http.Get("http://" + address + "/svc"); err == nil {
@@ -144,8 +144,8 @@ func TestHalfOpenPlacesAreLeftToClientsFirst(t *testing.T) {
 }
 
 // Without clients nothing is deferred.
-func TestNothingIsDeferredWithoutClients(t *testing.T) {
-	server, _, _ := start(t, route(closedPort(t), "breaker: {fail_max: 1, recovery_timeout: 1h}"))
+func TestDeliveryIsNotDeferredWithoutClients(t *testing.T) {
+	server, _, _ := start(t, routeConfig(closedPort(t), "breaker: {fail_max: 1, recovery_timeout: 1h}"))
 	b := server.Breaker("svc")
 	for range 3 {
 		b.Force(events.HalfOpen, 0, "test")

@@ -13,10 +13,10 @@ import (
 	"cbproxy/internal/events"
 )
 
-const eventStream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+const eventStreamHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 
 // sayAndWait is an upstream that sends each text once the test says so, and closes then.
-func sayAndWait(t testing.TB, texts ...string) (url string, next chan<- struct{}) {
+func steppedUpstream(t testing.TB, texts ...string) (url string, next chan<- struct{}) {
 	signal := make(chan struct{})
 	url = rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err != nil {
@@ -32,7 +32,7 @@ func sayAndWait(t testing.TB, texts ...string) (url string, next chan<- struct{}
 	return url, signal
 }
 
-func TestListedEventsAreFailuresAndNothingIsHeldBack(t *testing.T) {
+func TestSSEErrorEventsAreFailuresAndNotDelayed(t *testing.T) {
 	for name, c := range map[string]struct {
 		parts []string
 		fails bool
@@ -51,15 +51,15 @@ func TestListedEventsAreFailuresAndNothingIsHeldBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			head := eventStream
+			head := eventStreamHead
 			switch name {
 			case "encoded":
 				head = strings.Replace(head, "\r\n\r\n", "\r\nContent-Encoding: br\r\n\r\n", 1)
 			case "no stream of events":
 				head = strings.Replace(head, "event-stream", "plain", 1)
 			}
-			url, next := sayAndWait(t, append([]string{head}, c.parts...)...)
-			_, address, seen := start(t, route(url, "breaker: {fail_max: 1, sse_error_events: [error, fatal]}"))
+			url, next := steppedUpstream(t, append([]string{head}, c.parts...)...)
+			_, address, recorded := start(t, routeConfig(url, "breaker: {fail_max: 1, sse_error_events: [error, fatal]}"))
 			go func() { next <- struct{}{} }()
 			res, err := http.Get("http://" + address + "/svc")
 			if err != nil {
@@ -76,15 +76,15 @@ func TestListedEventsAreFailuresAndNothingIsHeldBack(t *testing.T) {
 			if rest, err := io.ReadAll(res.Body); len(rest) > 0 || err != nil {
 				t.Errorf("rest %q, %v", rest, err)
 			}
-			o := seen.next(t)
-			if failed := o.Failure != nil && o.Failure.Type == events.ErrorSSE; failed != c.fails || len(seen.failures) > 1 {
-				t.Errorf("outcome %+v, failures %v", o, seen.failures)
+			o := recorded.next(t)
+			if failed := o.Failure != nil && o.Failure.Type == events.ErrorSSE; failed != c.fails || len(recorded.failures) > 1 {
+				t.Errorf("outcome %+v, failures %v", o, recorded.failures)
 			}
 		})
 	}
 }
 
-func TestHeldStreamThatDiesBeforeItSpokeIsAnsweredFor(t *testing.T) {
+func TestFallbackReplacesStreamThatFailsBeforeFirstByte(t *testing.T) {
 	chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 	const fallback = "fallbacks: {svc: {try: [static], static: {body: {a: 1}}}}\n"
 	for name, c := range map[string]struct {
@@ -110,14 +110,14 @@ func TestHeldStreamThatDiesBeforeItSpokeIsAnsweredFor(t *testing.T) {
 					_, _ = r.ReadByte()
 				}
 			})
-			_, address, seen := start(t, fallback+route(url, "stream_commit: first_byte", "idle_timeout: 0.3", "breaker: {fail_max: 5}"))
+			_, address, recorded := start(t, fallback+routeConfig(url, "stream_commit: first_byte", "idle_timeout: 0.3", "breaker: {fail_max: 5}"))
 			res, err := http.Get("http://" + address + "/svc")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer res.Body.Close()
 			body, err := io.ReadAll(res.Body)
-			o := seen.next(t)
+			o := recorded.next(t)
 			if res.StatusCode != c.status || res.Header.Get("X-Fallback-Reason") != c.reason {
 				t.Errorf("status %d, %v", res.StatusCode, res.Header)
 			}
@@ -135,9 +135,9 @@ func TestHeldStreamThatDiesBeforeItSpokeIsAnsweredFor(t *testing.T) {
 }
 
 // Headers are not held by default, and what is held goes out with the first byte.
-func TestStreamIsCommittedAsConfigured(t *testing.T) {
-	url, next := sayAndWait(t, eventStream, "data: 1\n\n", "data: 2\n\n")
-	_, address, seen := start(t, route(url, "stream_commit: first_byte"))
+func TestStreamIsCommittedAtFirstByte(t *testing.T) {
+	url, next := steppedUpstream(t, eventStreamHead, "data: 1\n\n", "data: 2\n\n")
+	_, address, recorded := start(t, routeConfig(url, "stream_commit: first_byte"))
 	answered := make(chan *http.Response, 1)
 	go func() {
 		res, err := http.Get("http://" + address + "/svc")
@@ -163,14 +163,14 @@ func TestStreamIsCommittedAsConfigured(t *testing.T) {
 	if rest, err := io.ReadAll(res.Body); err != nil || string(rest) != "data: 2\n\n" {
 		t.Errorf("%q, %v", rest, err)
 	}
-	if o := seen.next(t); o.Result != events.ResultSuccess {
+	if o := recorded.next(t); o.Result != events.ResultSuccess {
 		t.Errorf("%+v", o)
 	}
 }
 
 // A client that stops taking a stream must not hold it for ever, and says nothing of the
 // upstream.
-func TestClientThatStopsTakingAStreamIsCut(t *testing.T) {
+func TestClientThatStopsReadingAStreamIsDisconnected(t *testing.T) {
 	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
@@ -178,24 +178,24 @@ func TestClientThatStopsTakingAStreamIsCut(t *testing.T) {
 				if _, err := http.ReadRequest(r); err != nil {
 					return
 				}
-				_, _ = io.WriteString(c, eventStream)
+				_, _ = io.WriteString(c, eventStreamHead)
 				for event := "data: " + strings.Repeat("x", 10_000) + "\n\n"; ; {
 					if _, err := io.WriteString(c, event); err != nil {
 						return
 					}
 				}
 			})
-			_, address, seen := start(t, route(url, "idle_timeout: 0.3", "breaker: {fail_max: 1}"))
+			_, address, recorded := start(t, routeConfig(url, "idle_timeout: 0.3", "breaker: {fail_max: 1}"))
 			client := http.DefaultClient
 			if version == "HTTP/2" {
-				client = h2c(t)
+				client = h2cClient(t)
 			}
 			res, err := client.Get("http://" + address + "/svc")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer res.Body.Close()
-			if o := seen.next(t); o.Result != events.ResultCancelled {
+			if o := recorded.next(t); o.Result != events.ResultCancelled {
 				t.Errorf("%+v %+v", o, o.Failure)
 			}
 		})
@@ -203,9 +203,9 @@ func TestClientThatStopsTakingAStreamIsCut(t *testing.T) {
 }
 
 // A client may take its time, as long as it takes something.
-func TestSlowClientOfAStreamIsNoSilence(t *testing.T) {
-	url, next := sayAndWait(t, eventStream, "data: 1\n\n", "data: 2\n\n")
-	_, address, seen := start(t, route(url, "idle_timeout: 5s"))
+func TestStreamWithinIdleTimeoutSucceeds(t *testing.T) {
+	url, next := steppedUpstream(t, eventStreamHead, "data: 1\n\n", "data: 2\n\n")
+	_, address, recorded := start(t, routeConfig(url, "idle_timeout: 5s"))
 	go func() { next <- struct{}{}; next <- struct{}{}; next <- struct{}{} }()
 	res, err := http.Get("http://" + address + "/svc")
 	if err != nil {
@@ -215,7 +215,7 @@ func TestSlowClientOfAStreamIsNoSilence(t *testing.T) {
 	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "data: 1\n\ndata: 2\n\n" {
 		t.Errorf("%q, %v", body, err)
 	}
-	if o := seen.next(t); o.Result != events.ResultSuccess {
+	if o := recorded.next(t); o.Result != events.ResultSuccess {
 		t.Errorf("%+v", o)
 	}
 }
@@ -228,7 +228,7 @@ func TestIdleTunnelIsClosedWithoutRecordingFailure(t *testing.T) {
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 		_, _ = io.Copy(c, r)
 	})
-	_, address, seen := start(t, route(url, "idle_timeout: 1.5", "timeout: 0.2", "breaker: {fail_max: 1}"))
+	_, address, recorded := start(t, routeConfig(url, "idle_timeout: 1.5", "timeout: 0.2", "breaker: {fail_max: 1}"))
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -250,14 +250,14 @@ func TestIdleTunnelIsClosedWithoutRecordingFailure(t *testing.T) {
 	if _, err := r.ReadByte(); err == nil {
 		t.Error("a silent tunnel said something")
 	}
-	if o := seen.next(t); o.Result != events.ResultSuccess || o.Failure != nil {
+	if o := recorded.next(t); o.Result != events.ResultSuccess || o.Failure != nil {
 		t.Errorf("%+v", o)
 	}
 }
 
-func TestHalfOpenBreakerClosesAtAStreamsHeaders(t *testing.T) {
-	url, next := sayAndWait(t, eventStream, "data: 1\n\n")
-	server, address, seen := start(t, route(url))
+func TestStreamHeadersCloseAHalfOpenBreaker(t *testing.T) {
+	url, next := steppedUpstream(t, eventStreamHead, "data: 1\n\n")
+	server, address, recorded := start(t, routeConfig(url))
 	server.Breaker("svc").Force(events.HalfOpen, 0, "test")
 	go func() { next <- struct{}{} }()
 	res, err := http.Get("http://" + address + "/svc")
@@ -269,5 +269,5 @@ func TestHalfOpenBreakerClosesAtAStreamsHeaders(t *testing.T) {
 	}
 	_ = res.Body.Close()
 	close(next)
-	seen.next(t)
+	recorded.next(t)
 }

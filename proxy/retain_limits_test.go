@@ -19,29 +19,29 @@ import (
 
 // An upstream that reads nothing blocks an upload that is larger than what the kernel takes. The
 // client is well, and what it still has to say is kept.
-func TestUploadThatTheUpstreamBlocksIsKept(t *testing.T) {
-	if way != "auto" {
+func TestBlockedUploadIsRetainedForTheFallback(t *testing.T) {
+	if httpMode != "auto" {
 		t.Skip("what is so long goes the same way always")
 	}
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		takeLittle(t, c)
+		limitReadBuffer(t, c)
 		_, _ = http.ReadRequest(r)
 		<-t.Context().Done()
 	})
 	const size = 8 << 20
 	body := strings.Repeat("x", size)
 	for _, up := range uploads[:2] {
-		for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2c(t)} {
+		for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
 			t.Run(up.name+", "+front, func(t *testing.T) { // one by one: a client without processor time is a slow one
-				text, asked := keeping(t, size, "limits: {body_bytes: 16MiB}\n"+route(url, "timeout: 2s"))
+				text, strategyCalls := withBodyRecorder(t, size, "limits: {body_bytes: 16MiB}\n"+routeConfig(url, "timeout: 2s"))
 				_, address, _ := start(t, text)
 				res, err := client.Post("http://"+address+"/svc", "", up.send(body))
 				if err != nil {
 					t.Fatal(err)
 				}
 				_ = res.Body.Close()
-				if g := nextGiven(t, asked); g.err != nil || g.body != body || g.reason != events.ReasonTimeout || g.ended != nil {
-					t.Errorf("given %d bytes, %v, %s, %v", len(g.body), g.err, g.reason, g.ended)
+				if call := nextStrategyCall(t, strategyCalls); call.err != nil || call.body != body || call.reason != events.ReasonTimeout || call.contextErr != nil {
+					t.Errorf("given %d bytes, %v, %s, %v", len(call.body), call.err, call.reason, call.contextErr)
 				}
 			})
 		}
@@ -49,7 +49,7 @@ func TestUploadThatTheUpstreamBlocksIsKept(t *testing.T) {
 }
 
 // A client that stops sending is answered soon, and its connection is closed.
-func TestClientThatStallsIsAnsweredSoon(t *testing.T) {
+func TestStalledUploadIsAnsweredSoon(t *testing.T) {
 	half := func(_ int, _ net.Conn, r *bufio.Reader) {
 		if q, err := http.ReadRequest(r); err == nil {
 			_, _ = io.ReadFull(q.Body, make([]byte, 5))
@@ -75,12 +75,12 @@ func TestClientThatStallsIsAnsweredSoon(t *testing.T) {
 		for framing, head := range map[string]string{"length": "Content-Length: 10\r\n\r\nhello", "chunks": "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"} {
 			t.Run(name+", "+framing, func(t *testing.T) {
 				t.Parallel()
-				text, asked := keeping(t, 1000, route(c.place(t, c.upstream), c.keys, "breaker: {fail_max: 0}"))
-				server, address, seen := start(t, text)
+				text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(c.place(t, c.upstream), c.keys, "breaker: {fail_max: 0}"))
+				server, address, recorded := start(t, text)
 				if c.state == events.Open {
 					server.Breaker("svc").Force(events.Open, 0, "test")
 				}
-				conn, r := dialTo(t, address)
+				conn, r := dial(t, address)
 				_, _ = io.WriteString(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\n"+head)
 				began := time.Now()
 				res := nextResponse(t, r)
@@ -89,11 +89,11 @@ func TestClientThatStallsIsAnsweredSoon(t *testing.T) {
 				}
 				_, _ = io.Copy(io.Discard, res.Body)
 				if c.reason != "" {
-					if g := nextGiven(t, asked); g.err == nil || g.body != "" || g.reason != c.reason || g.ended != nil {
-						t.Errorf("given %+v", g)
+					if call := nextStrategyCall(t, strategyCalls); call.err == nil || call.body != "" || call.reason != c.reason || call.contextErr != nil {
+						t.Errorf("given %+v", call)
 					}
 				}
-				if o := seen.next(t); c.reason == events.ReasonReset && o.Result != events.ResultFailure {
+				if o := recorded.next(t); c.reason == events.ReasonReset && o.Result != events.ResultFailure {
 					t.Errorf("%+v", o)
 				}
 				_ = conn.SetReadDeadline(time.Now().Add(15 * time.Second))
@@ -106,11 +106,11 @@ func TestClientThatStallsIsAnsweredSoon(t *testing.T) {
 }
 
 // A client that sends a byte now and then is not waited for to the end.
-func TestClientThatTricklesIsNotWaitedForForLong(t *testing.T) {
+func TestTricklingUploadIsAnsweredSoon(t *testing.T) {
 	t.Parallel()
-	text, asked := keeping(t, 1000, route(closedPort(t), "breaker: {fail_max: 0}"))
+	text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(closedPort(t), "breaker: {fail_max: 0}"))
 	_, address, _ := start(t, text)
-	conn, r := dialTo(t, address)
+	conn, r := dial(t, address)
 	_, _ = io.WriteString(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
 	go func() {
 		for {
@@ -125,12 +125,12 @@ func TestClientThatTricklesIsNotWaitedForForLong(t *testing.T) {
 	if took := time.Since(began); took > 9*time.Second || res.StatusCode != 299 {
 		t.Errorf("status %d after %v", res.StatusCode, took)
 	}
-	if g := nextGiven(t, asked); g.err == nil {
-		t.Errorf("given %+v", g)
+	if call := nextStrategyCall(t, strategyCalls); call.err == nil {
+		t.Errorf("given %+v", call)
 	}
 }
 
-func TestBodyBeyondALimitIsNotKept(t *testing.T) {
+func TestBodyBeyondALimitIsNotRetained(t *testing.T) {
 	for name, c := range map[string]struct {
 		size   int
 		status int
@@ -142,10 +142,10 @@ func TestBodyBeyondALimitIsNotKept(t *testing.T) {
 		"beyond limits.body_bytes": {70_000, 413, false},
 	} {
 		for _, up := range uploads[:2] {
-			for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2c(t)} {
+			for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
 				t.Run(name+", "+up.name+", "+front, func(t *testing.T) {
 					t.Parallel()
-					text, asked := keeping(t, 1000, "limits: {body_bytes: 64KiB}\n"+route(closedPort(t), "breaker: {fail_max: 0}"))
+					text, strategyCalls := withBodyRecorder(t, 1000, "limits: {body_bytes: 64KiB}\n"+routeConfig(closedPort(t), "breaker: {fail_max: 0}"))
 					_, address, _ := start(t, text)
 					for range 2 {
 						res, err := client.Post("http://"+address+"/svc", "", up.send(strings.Repeat("x", c.size)))
@@ -166,8 +166,8 @@ func TestBodyBeyondALimitIsNotKept(t *testing.T) {
 						if c.status != 299 {
 							continue
 						}
-						if g := nextGiven(t, asked); (g.err == nil) != c.whole || c.whole && len(g.body) != c.size || !c.whole && g.body != "" {
-							t.Errorf("given %d bytes, %v", len(g.body), g.err)
+						if call := nextStrategyCall(t, strategyCalls); (call.err == nil) != c.whole || c.whole && len(call.body) != c.size || !c.whole && call.body != "" {
+							t.Errorf("given %d bytes, %v", len(call.body), call.err)
 						}
 					}
 				})
@@ -177,22 +177,22 @@ func TestBodyBeyondALimitIsNotKept(t *testing.T) {
 }
 
 // A client that sends Expect: 100-continue gets 100 only if the proxy needs the body.
-func TestClientThatAsksFirst(t *testing.T) {
+func TestExpectContinueWithAFallback(t *testing.T) {
 	for name, c := range map[string]struct {
 		size int
 		want bool
 	}{"of use": {5, true}, "too long": {2000, false}} {
 		t.Run(name, func(t *testing.T) {
-			text, asked := keeping(t, 1000, route(closedPort(t)))
+			text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(closedPort(t)))
 			server, address, _ := start(t, text)
 			server.Breaker("svc").Force(events.Open, 0, "test")
-			conn, r := dialTo(t, address)
+			conn, r := dial(t, address)
 			for range 2 {
 				fmt.Fprintf(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", c.size)
 				if !c.want {
 					res := nextResponse(t, r)
-					if g := nextGiven(t, asked); res.StatusCode != 299 || g.err == nil || !res.Close {
-						t.Errorf("status %d, %+v, %v", res.StatusCode, g, res.Header)
+					if call := nextStrategyCall(t, strategyCalls); res.StatusCode != 299 || call.err == nil || !res.Close {
+						t.Errorf("status %d, %+v, %v", res.StatusCode, call, res.Header)
 					}
 					return // and the connection is closed
 				}
@@ -202,29 +202,29 @@ func TestClientThatAsksFirst(t *testing.T) {
 				_, _ = io.WriteString(conn, "hello")
 				res := nextResponse(t, r)
 				body, _ := io.ReadAll(res.Body)
-				if g := nextGiven(t, asked); res.StatusCode != 299 || g.err != nil || g.body != "hello" || string(body) != "hello" || res.Close {
-					t.Errorf("status %d, %+v", res.StatusCode, g)
+				if call := nextStrategyCall(t, strategyCalls); res.StatusCode != 299 || call.err != nil || call.body != "hello" || string(body) != "hello" || res.Close {
+					t.Errorf("status %d, %+v", res.StatusCode, call)
 				}
 			}
 		})
 	}
 }
 
-func TestClientThatLeavesDuringARescueIsForgotten(t *testing.T) {
-	text, asked := keeping(t, 1000, route(closedPort(t)))
-	server, address, seen := start(t, text)
+func TestFallbackGetsAnErrorIfTheClientDisconnects(t *testing.T) {
+	text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(closedPort(t)))
+	server, address, recorded := start(t, text)
 	server.Breaker("svc").Force(events.Open, 0, "test")
-	conn, _ := dialTo(t, address)
+	conn, _ := dial(t, address)
 	_, _ = io.WriteString(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
 	_ = conn.Close()
-	if g := nextGiven(t, asked); g.err == nil {
-		t.Errorf("given %+v", g)
+	if call := nextStrategyCall(t, strategyCalls); call.err == nil {
+		t.Errorf("given %+v", call)
 	}
-	seen.next(t)
+	recorded.next(t)
 }
 
 // Buffers are shared between requests that follow each other, and never between those under way.
-func TestEveryStrategySeesItsOwnBody(t *testing.T) {
+func TestStrategyReceivesTheBodyOfItsRequest(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch n, _ := strconv.Atoi(r.Header.Get("X-Id")); n % 4 {
 		case 0:
@@ -242,9 +242,9 @@ func TestEveryStrategySeesItsOwnBody(t *testing.T) {
 	}))
 	s.Config.ErrorLog = nil
 	defer s.Close()
-	text, asked := keeping(t, 100_000, route(s.URL, "breaker: {fail_max: 0}", "retry: {attempts: 1, backoff: 1ms, methods: [PUT], budget: 1}"))
+	text, strategyCalls := withBodyRecorder(t, 100_000, routeConfig(s.URL, "breaker: {fail_max: 0}", "retry: {attempts: 1, backoff: 1ms, methods: [PUT], budget: 1}"))
 	_, address, _ := start(t, text)
-	fronts := []*http.Client{{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}, h2c(t)}
+	fronts := []*http.Client{{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}, h2cClient(t)}
 	var clients sync.WaitGroup
 	for c := range 16 {
 		clients.Go(func() {
@@ -269,13 +269,13 @@ func TestEveryStrategySeesItsOwnBody(t *testing.T) {
 	}
 	clients.Wait()
 	whole := 0
-	for len(asked) > 0 {
-		g := <-asked
-		if g.err == nil {
+	for len(strategyCalls) > 0 {
+		call := <-strategyCalls
+		if call.err == nil {
 			whole++
 		}
-		if strings.Repeat(g.body[:min(8, len(g.body))], len(g.body)/8) != g.body {
-			t.Errorf("a body is mixed up: %.40q", g.body)
+		if strings.Repeat(call.body[:min(8, len(call.body))], len(call.body)/8) != call.body {
+			t.Errorf("a body is mixed up: %.40q", call.body)
 		}
 	}
 	if whole < 100 {

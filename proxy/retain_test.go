@@ -21,68 +21,68 @@ import (
 )
 
 // given is what a strategy was given.
-type given struct {
-	reason events.Reason
-	body   string
-	err    error
-	ended  error // of the context, when it answers
+type strategyCall struct {
+	reason     events.Reason
+	body       string
+	err        error
+	contextErr error // of the context, when it answers
 }
 
 // keeper is a strategy that wants bodies.
-type keeper struct {
+type bodyRecorder struct {
 	limit int64
 	pause time.Duration
-	given chan given
+	calls chan strategyCall
 }
 
-type keeperOptions struct {
+type bodyRecorderOptions struct {
 	Name  string `yaml:"name"`
 	Limit int64  `yaml:"limit"`
 	// Pause is how long it takes to answer.
 	Pause time.Duration `yaml:"pause"`
 }
 
-var keepers sync.Map // of channels, by name
+var bodyRecorders sync.Map // of channels, by name
 
 func init() {
-	fallbacks.Register("test-keeper", fallbacks.Factory[keeperOptions]{New: func(o *keeperOptions, _ fallbacks.Env) (fallbacks.Strategy, error) {
-		c, ok := keepers.Load(o.Name)
+	fallbacks.Register("test-keeper", fallbacks.Factory[bodyRecorderOptions]{New: func(o *bodyRecorderOptions, _ fallbacks.Env) (fallbacks.Strategy, error) {
+		c, ok := bodyRecorders.Load(o.Name)
 		if !ok {
 			return nil, errors.New("no test has this name")
 		}
-		return &keeper{o.Limit, o.Pause, c.(chan given)}, nil
+		return &bodyRecorder{o.Limit, o.Pause, c.(chan strategyCall)}, nil
 	}})
 }
 
-func (k *keeper) BodyLimit() int64 { return k.limit }
+func (k *bodyRecorder) BodyLimit() int64 { return k.limit }
 
-func (k *keeper) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
+func (k *bodyRecorder) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(k.pause):
 	}
-	k.given <- given{events.Reason(r.Reason), string(r.Body), r.BodyError, ctx.Err()}
+	k.calls <- strategyCall{events.Reason(r.Reason), string(r.Body), r.BodyError, ctx.Err()}
 	return &fallbacks.Answer{Status: 299, Header: http.Header{"X-Id": r.Header["X-Id"]}, Body: bytes.Clone(r.Body)}, nil
 }
 
 // nextGiven waits for the strategy to be asked.
-func nextGiven(t testing.TB, c <-chan given) given {
+func nextStrategyCall(t testing.TB, c <-chan strategyCall) strategyCall {
 	t.Helper()
 	select {
-	case g := <-c:
-		return g
+	case call := <-c:
+		return call
 	case <-time.After(20 * time.Second):
 		t.Fatal("the strategy was not asked within 20s")
-		return given{}
+		return strategyCall{}
 	}
 }
 
 // keeping returns a configuration whose fallback keeps bodies of up to limit bytes.
-func keeping(t testing.TB, limit int, text string) (string, <-chan given) {
+func withBodyRecorder(t testing.TB, limit int, text string) (string, <-chan strategyCall) {
 	t.Helper()
-	c := make(chan given, 10_000)
-	keepers.Store(t.Name(), c)
-	t.Cleanup(func() { keepers.Delete(t.Name()) })
+	c := make(chan strategyCall, 10_000)
+	bodyRecorders.Store(t.Name(), c)
+	t.Cleanup(func() { bodyRecorders.Delete(t.Name()) })
 	return fmt.Sprintf("fallbacks:\n  svc:\n    when: [open, half_open_limit, connect, timeout, reset, status, overload]\n    try: [test-keeper]\n    test-keeper: {name: %q, limit: %d}\n", t.Name(), limit) + text, c
 }
 
@@ -115,7 +115,7 @@ var uploads = []upload{
 }
 
 // Whatever keeps the upstream from answering, the fallback has the whole body.
-func TestFallbackHasTheWholeBody(t *testing.T) {
+func TestFallbackReceivesTheWholeBody(t *testing.T) {
 	hangs := func(read int) func(testing.TB) string {
 		return func(t testing.TB) string {
 			return rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
@@ -138,7 +138,7 @@ func TestFallbackHasTheWholeBody(t *testing.T) {
 		}
 	}
 	diesOverHTTP2 := func(t testing.TB) string {
-		return grpcUpstream(t, func(_ http.ResponseWriter, r *http.Request) {
+		return h2cUpstream(t, func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = io.CopyN(io.Discard, r.Body, 500)
 			panic(http.ErrAbortHandler)
 		})
@@ -173,12 +173,12 @@ func TestFallbackHasTheWholeBody(t *testing.T) {
 		"dies, over HTTP/2":          {diesOverHTTP2, false, "", events.ReasonReset},
 		"dies, retried, over HTTP/2": {diesOverHTTP2, false, "retry: {attempts: 2, backoff: 1ms, methods: [PUT], budget: 1}", events.ReasonReset},
 	} {
-		for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2c(t)} {
+		for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
 			for _, up := range uploads {
 				for _, size := range []int{1000, 64<<10 + 1, 300_000} {
 					t.Run(fmt.Sprintf("%s, %s, %s, %d bytes", name, front, up.name, size), func(t *testing.T) {
 						t.Parallel()
-						text, asked := keeping(t, 300_000, route(c.upstream(t), c.keys, "breaker: {fail_max: 0}"))
+						text, strategyCalls := withBodyRecorder(t, 300_000, routeConfig(c.upstream(t), c.keys, "breaker: {fail_max: 0}"))
 						server, address, _ := start(t, text)
 						if c.open {
 							server.Breaker("svc").Force(events.Open, 0, "test")
@@ -196,9 +196,9 @@ func TestFallbackHasTheWholeBody(t *testing.T) {
 							if res.StatusCode != 299 {
 								t.Fatalf("status %d, %.100q, %v, %v", res.StatusCode, got, err, res.Header)
 							}
-							g := nextGiven(t, asked)
-							if g.err != nil || g.body != body || g.reason != c.reason || g.ended != nil {
-								t.Errorf("given %d bytes, %v, %s, context %v", len(g.body), g.err, g.reason, g.ended)
+							call := nextStrategyCall(t, strategyCalls)
+							if call.err != nil || call.body != body || call.reason != c.reason || call.contextErr != nil {
+								t.Errorf("given %d bytes, %v, %s, context %v", len(call.body), call.err, call.reason, call.contextErr)
 							}
 							if err != nil || string(got) != body || res.Header.Get("X-Fallback-Reason") != string(c.reason) {
 								t.Errorf("%d bytes, %v, %v", len(got), err, res.Header)
@@ -216,7 +216,7 @@ func TestFallbackHasTheWholeBody(t *testing.T) {
 
 // The last byte comes when the upstream is dead, and the strategy takes its time: nothing must make
 // it look as if the client had left.
-func TestClientOutlivesTheUpstreamForAsLongAsItIsNeeded(t *testing.T) {
+func TestRequestContextOutlivesTheUpstream(t *testing.T) {
 	dead := make(chan bool)
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if q, err := http.ReadRequest(r); err == nil {
@@ -225,17 +225,17 @@ func TestClientOutlivesTheUpstreamForAsLongAsItIsNeeded(t *testing.T) {
 		_ = c.Close()
 		dead <- true
 	})
-	text, asked := keeping(t, 1000, route(url, "breaker: {fail_max: 0}"))
+	text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(url, "breaker: {fail_max: 0}"))
 	_, address, _ := start(t, strings.Replace(text, "limit: 1000", "limit: 1000, pause: 1500ms", 1))
-	conn, r := dialTo(t, address)
+	conn, r := dial(t, address)
 	for range 2 {
 		_, _ = io.WriteString(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n123456789")
 		<-dead
 		time.Sleep(100 * time.Millisecond) // the proxy has seen it
 		_, _ = io.WriteString(conn, "0")
 		res := nextResponse(t, r)
-		if g := nextGiven(t, asked); res.StatusCode != 299 || g.err != nil || g.body != "1234567890" || g.ended != nil {
-			t.Errorf("status %d, given %+v", res.StatusCode, g)
+		if call := nextStrategyCall(t, strategyCalls); res.StatusCode != 299 || call.err != nil || call.body != "1234567890" || call.contextErr != nil {
+			t.Errorf("status %d, given %+v", res.StatusCode, call)
 		}
 	}
 }

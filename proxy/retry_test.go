@@ -16,14 +16,14 @@ import (
 )
 
 // flaky answers a given number of requests as configured and all later ones with success. It records the requests.
-type flaky struct {
+type flakyUpstream struct {
 	*httptest.Server
 	hits   atomic.Int32
 	bodies chan string
 }
 
-func newFlaky(t testing.TB, failures int32, fail func(w http.ResponseWriter)) *flaky {
-	f := &flaky{bodies: make(chan string, 1000)}
+func newFlakyUpstream(t testing.TB, failures int32, fail func(w http.ResponseWriter)) *flakyUpstream {
+	f := &flakyUpstream{bodies: make(chan string, 1000)}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := f.hits.Add(1)
 		body, _ := io.ReadAll(r.Body)
@@ -38,16 +38,16 @@ func newFlaky(t testing.TB, failures int32, fail func(w http.ResponseWriter)) *f
 	return f
 }
 
-func status(code int) func(http.ResponseWriter) {
+func respondStatus(code int) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) { w.WriteHeader(code) }
 }
 
 // hangUp closes the connection without an answer.
-func hangUp(http.ResponseWriter) { panic(http.ErrAbortHandler) }
+func abortResponse(http.ResponseWriter) { panic(http.ErrAbortHandler) }
 
 const quickRetry = "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [GET, PUT]%s}"
 
-func TestFailedAttemptsAreRepeated(t *testing.T) {
+func TestFailedAttemptsAreRetried(t *testing.T) {
 	cut := func(w http.ResponseWriter) {
 		w.Header().Set("Content-Length", "100")
 		_, _ = io.WriteString(w, "the beginning")
@@ -64,24 +64,24 @@ func TestFailedAttemptsAreRepeated(t *testing.T) {
 		attempts int
 		status   int
 	}{
-		"a status":                    {status(503), 2, "GET", "", "", "", 3, 200},
-		"more failures than attempts": {status(503), 9, "GET", "", "", "", 3, 503},
-		"a status that is not listed": {status(500), 9, "GET", "", "", "", 1, 500},
-		"a broken connection":         {hangUp, 1, "GET", "", "", "", 2, 200},
+		"a status":                    {respondStatus(503), 2, "GET", "", "", "", 3, 200},
+		"more failures than attempts": {respondStatus(503), 9, "GET", "", "", "", 3, 503},
+		"a status that is not listed": {respondStatus(500), 9, "GET", "", "", "", 1, 500},
+		"a broken connection":         {abortResponse, 1, "GET", "", "", "", 2, 200},
 		"a response that breaks off":  {cut, 1, "GET", "", "", "", 2, 200},
-		"a body is sent again":        {status(502), 2, "PUT", strings.Repeat("x", 60_000), "", "", 3, 200},
-		"a body of unknown length":    {status(502), 2, "PUT", "chunked" + strings.Repeat("x", 60_000), "", "", 3, 200},
-		"too large a body":            {status(502), 2, "PUT", strings.Repeat("x", 70_000), "", "", 1, 502},
-		"too large, unknown length":   {status(502), 2, "PUT", "chunked" + strings.Repeat("x", 70_000), "", "", 1, 502},
-		"an unsafe method":            {status(503), 9, "POST", "x", "", "", 1, 503},
-		"its key is not asked for":    {status(503), 9, "POST", "x", "Idempotency-Key", "", 1, 503},
-		"its key is asked for":        {status(503), 1, "POST", "x", "Idempotency-Key", ", idempotency_key: true", 2, 200},
-		"no budget":                   {status(503), 9, "GET", "", "", ", budget: 0", 1, 503},
+		"a body is sent again":        {respondStatus(502), 2, "PUT", strings.Repeat("x", 60_000), "", "", 3, 200},
+		"a body of unknown length":    {respondStatus(502), 2, "PUT", "chunked" + strings.Repeat("x", 60_000), "", "", 3, 200},
+		"too large a body":            {respondStatus(502), 2, "PUT", strings.Repeat("x", 70_000), "", "", 1, 502},
+		"too large, unknown length":   {respondStatus(502), 2, "PUT", "chunked" + strings.Repeat("x", 70_000), "", "", 1, 502},
+		"an unsafe method":            {respondStatus(503), 9, "POST", "x", "", "", 1, 503},
+		"its key is not asked for":    {respondStatus(503), 9, "POST", "x", "Idempotency-Key", "", 1, 503},
+		"its key is asked for":        {respondStatus(503), 1, "POST", "x", "Idempotency-Key", ", idempotency_key: true", 2, 200},
+		"no budget":                   {respondStatus(503), 9, "GET", "", "", ", budget: 0", 1, 503},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFlaky(t, c.failures, c.fail)
-			_, address, seen := start(t, route(f.URL, fmt.Sprintf(quickRetry, c.keys), "breaker: {fail_max: 10}"))
+			f := newFlakyUpstream(t, c.failures, c.fail)
+			_, address, recorded := start(t, routeConfig(f.URL, fmt.Sprintf(quickRetry, c.keys), "breaker: {fail_max: 10}"))
 			body := io.Reader(strings.NewReader(c.body))
 			if strings.HasPrefix(c.body, "chunked") {
 				body = io.MultiReader(body)
@@ -95,7 +95,7 @@ func TestFailedAttemptsAreRepeated(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = res.Body.Close()
-			o := seen.next(t)
+			o := recorded.next(t)
 			if res.StatusCode != c.status || o.Attempts != c.attempts || int(f.hits.Load()) != c.attempts {
 				t.Errorf("status %d, %d attempts, %d hits; want %d and %d", res.StatusCode, o.Attempts, f.hits.Load(), c.status, c.attempts)
 			}
@@ -107,27 +107,27 @@ func TestFailedAttemptsAreRepeated(t *testing.T) {
 					t.Errorf("an attempt's body has %d bytes, want %d", len(got), len(c.body))
 				}
 			}
-			if failed := len(seen.failures); failed != min(int(c.failures), c.attempts) {
+			if failed := len(recorded.failures); failed != min(int(c.failures), c.attempts) {
 				t.Errorf("%d failures counted", failed)
 			}
 		})
 	}
 }
 
-func TestNoConnectionIsTriedAgain(t *testing.T) {
-	_, address, seen := start(t, route(closedPort(t), fmt.Sprintf(quickRetry, "")))
+func TestConnectFailureIsRetried(t *testing.T) {
+	_, address, recorded := start(t, routeConfig(closedPort(t), fmt.Sprintf(quickRetry, "")))
 	res, _ := get(t, "http://"+address+"/svc")
-	o := seen.next(t)
+	o := recorded.next(t)
 	if res.StatusCode != 502 || o.Attempts != 3 || o.Failure.Type != events.ErrorConnect {
 		t.Errorf("status %d, %+v", res.StatusCode, o)
 	}
 }
 
 func TestRetriesStopWhenTheBreakerOpens(t *testing.T) {
-	f := newFlaky(t, 99, status(503))
-	server, address, seen := start(t, route(f.URL, "retry: {attempts: 9, backoff: 1ms, budget: 1}", "breaker: {fail_max: 3}"))
+	f := newFlakyUpstream(t, 99, respondStatus(503))
+	server, address, recorded := start(t, routeConfig(f.URL, "retry: {attempts: 9, backoff: 1ms, budget: 1}", "breaker: {fail_max: 3}"))
 	res, _ := get(t, "http://"+address+"/svc")
-	o := seen.next(t)
+	o := recorded.next(t)
 	if res.StatusCode != 503 || o.Attempts != 3 || f.hits.Load() != 3 || server.Breaker("svc").State() != events.Open {
 		t.Errorf("status %d, %d attempts, %d hits, breaker %v", res.StatusCode, o.Attempts, f.hits.Load(), server.Breaker("svc").State())
 	}
@@ -137,22 +137,22 @@ func TestRetriesStopWhenTheBreakerOpens(t *testing.T) {
 }
 
 // A shadow lets retries pass as it lets first attempts pass.
-func TestRetriesPassAShadow(t *testing.T) {
-	f := newFlaky(t, 3, status(503))
-	_, address, seen := start(t, route(f.URL, "retry: {attempts: 3, backoff: 1ms}", "breaker: {fail_max: 1, mode: shadow}"))
+func TestShadowModeAllowsRetries(t *testing.T) {
+	f := newFlakyUpstream(t, 3, respondStatus(503))
+	_, address, recorded := start(t, routeConfig(f.URL, "retry: {attempts: 3, backoff: 1ms}", "breaker: {fail_max: 1, mode: shadow}"))
 	res, _ := get(t, "http://"+address+"/svc")
-	if o := seen.next(t); res.StatusCode != 200 || o.Attempts != 4 {
+	if o := recorded.next(t); res.StatusCode != 200 || o.Attempts != 4 {
 		t.Errorf("status %d, %+v", res.StatusCode, o)
 	}
 }
 
-func TestRetriesNeverExceedTheirShareOfTraffic(t *testing.T) {
-	f := newFlaky(t, 1<<30, status(503))
-	_, address, seen := start(t, route(f.URL, "retry: {attempts: 3, backoff: 1ms, max_backoff: 1ms, budget: 0.25}", "breaker: {fail_max: 0}"))
+func TestRetriesStayWithinTheBudget(t *testing.T) {
+	f := newFlakyUpstream(t, 1<<30, respondStatus(503))
+	_, address, recorded := start(t, routeConfig(f.URL, "retry: {attempts: 3, backoff: 1ms, max_backoff: 1ms, budget: 0.25}", "breaker: {fail_max: 0}"))
 	const requests = 100
 	for range requests {
 		get(t, "http://"+address+"/svc")
-		seen.next(t)
+		recorded.next(t)
 	}
 	retries := int(f.hits.Load()) - requests
 	if most := requests/4 + 3; retries > most || retries < requests/4 {
@@ -161,7 +161,7 @@ func TestRetriesNeverExceedTheirShareOfTraffic(t *testing.T) {
 }
 
 func TestRetryAfterIsHonoured(t *testing.T) {
-	f := newFlaky(t, 1, func(w http.ResponseWriter) {
+	f := newFlakyUpstream(t, 1, func(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(503)
 	})
@@ -170,10 +170,10 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		"a fallback would replace it": "fallbacks: {svc: {when: [status], try: [static], static: {body: {}}}}\n",
 	} {
 		f.hits.Store(0)
-		_, address, seen := start(t, fallback+route(f.URL, fmt.Sprintf(quickRetry, "")))
+		_, address, recorded := start(t, fallback+routeConfig(f.URL, fmt.Sprintf(quickRetry, "")))
 		began := time.Now()
 		res, body := get(t, "http://"+address+"/svc")
-		seen.next(t)
+		recorded.next(t)
 		if took := time.Since(began); res.StatusCode != 200 || body != "well" || took < time.Second {
 			t.Errorf("%s: status %d, %q after %v", name, res.StatusCode, body, took)
 		}
@@ -181,15 +181,15 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 }
 
 // Waiting for what the timeout does not leave time for would be in vain.
-func TestRetryThatTheTimeoutForbidsIsNotWaitedFor(t *testing.T) {
-	f := newFlaky(t, 1, func(w http.ResponseWriter) {
+func TestNoRetryIfRetryAfterExceedsTheTimeout(t *testing.T) {
+	f := newFlakyUpstream(t, 1, func(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
 		w.WriteHeader(503)
 		_, _ = io.WriteString(w, "busy")
 	})
-	_, address, seen := start(t, route(f.URL, "timeout: 15s", fmt.Sprintf(quickRetry, "")))
+	_, address, recorded := start(t, routeConfig(f.URL, "timeout: 15s", fmt.Sprintf(quickRetry, "")))
 	res, body := get(t, "http://"+address+"/svc")
-	if o := seen.next(t); res.StatusCode != 503 || body != "busy" || o.Attempts != 1 || o.Duration > 10*time.Second {
+	if o := recorded.next(t); res.StatusCode != 503 || body != "busy" || o.Attempts != 1 || o.Duration > 10*time.Second {
 		t.Errorf("status %d, %q, %+v", res.StatusCode, body, o)
 	}
 }
@@ -201,27 +201,27 @@ func TestOneTimeoutCoversAllAttempts(t *testing.T) {
 			_, _ = r.ReadByte() // until the proxy gives up
 		}
 	})
-	_, address, seen := start(t, route(url, "timeout: 0.3", "retry: {attempts: 5, backoff: 1ms, max_backoff: 1ms, budget: 1}"))
+	_, address, recorded := start(t, routeConfig(url, "timeout: 0.3", "retry: {attempts: 5, backoff: 1ms, max_backoff: 1ms, budget: 1}"))
 	res, _ := get(t, "http://"+address+"/svc")
-	o := seen.next(t)
+	o := recorded.next(t)
 	if res.StatusCode != 504 || o.Attempts != 2 || o.Failure.Type != events.ErrorTimeout {
 		t.Errorf("status %d, %+v %+v", res.StatusCode, o, o.Failure)
 	}
 }
 
-func TestRetryOfAProbeDoesNotHappen(t *testing.T) {
-	f := newFlaky(t, 1<<30, status(503))
-	server, address, seen := start(t, route(f.URL, fmt.Sprintf(quickRetry, ""), "breaker: {fail_max: 1}"))
+func TestProbeIsNotRetried(t *testing.T) {
+	f := newFlakyUpstream(t, 1<<30, respondStatus(503))
+	server, address, recorded := start(t, routeConfig(f.URL, fmt.Sprintf(quickRetry, ""), "breaker: {fail_max: 1}"))
 	server.Breaker("svc").Force(events.HalfOpen, 0, "test")
 	get(t, "http://"+address+"/svc")
-	if o := seen.next(t); o.Attempts != 1 || o.State != events.HalfOpen || server.Breaker("svc").State() != events.Open {
+	if o := recorded.next(t); o.Attempts != 1 || o.State != events.HalfOpen || server.Breaker("svc").State() != events.Open {
 		t.Errorf("%+v, breaker %v", o, server.Breaker("svc").State())
 	}
 }
 
 // An upstream that refuses before it has read the upload gets it again, as far as it has
 // come and then the rest.
-func TestBodyIsRepeatedWhileItStillComes(t *testing.T) {
+func TestRetryDuringAnUploadSendsTheWholeBody(t *testing.T) {
 	refused := make(chan struct{})
 	second := make(chan string, 1)
 	url := rawUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
@@ -239,7 +239,7 @@ func TestBodyIsRepeatedWhileItStillComes(t *testing.T) {
 		second <- string(body)
 		_, _ = io.WriteString(c, okResponse)
 	})
-	_, address, seen := start(t, route(url, fmt.Sprintf(quickRetry, "")))
+	_, address, recorded := start(t, routeConfig(url, fmt.Sprintf(quickRetry, "")))
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -252,7 +252,7 @@ func TestBodyIsRepeatedWhileItStillComes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := seen.next(t)
+	o := recorded.next(t)
 	// The rest of the body is awaited while the answer comes, so there may be no retry; but an
 	// attempt that is made has the whole body.
 	if o.Attempts == 2 && (res.StatusCode != 200 || <-second != "helloworld") {
@@ -264,11 +264,11 @@ func TestBodyIsRepeatedWhileItStillComes(t *testing.T) {
 }
 
 func TestClientDisconnectStopsRetries(t *testing.T) {
-	f := newFlaky(t, 1<<30, func(w http.ResponseWriter) {
+	f := newFlakyUpstream(t, 1<<30, func(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", "5")
 		w.WriteHeader(503)
 	})
-	_, address, seen := start(t, route(f.URL, fmt.Sprintf(quickRetry, "")))
+	_, address, recorded := start(t, routeConfig(f.URL, fmt.Sprintf(quickRetry, "")))
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -276,15 +276,15 @@ func TestClientDisconnectStopsRetries(t *testing.T) {
 	fmt.Fprint(c, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-f.bodies
 	_ = c.Close()
-	if o := seen.next(t); o.Attempts != 1 || o.Duration > 4*time.Second {
+	if o := recorded.next(t); o.Attempts != 1 || o.Duration > 4*time.Second {
 		t.Errorf("%+v", o)
 	}
 }
 
 // A response of which nothing was wrong but its status is given up before its end: its
 // attempt must not hold a place in a half-open breaker for ever.
-func TestGivenUpResponseLeavesItsPlace(t *testing.T) {
-	f := newFlaky(t, 2, nil)
+func TestDiscardedResponseReleasesProbePermit(t *testing.T) {
+	f := newFlakyUpstream(t, 2, nil)
 	f.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		switch f.hits.Add(1) {
 		case 1:
@@ -295,11 +295,11 @@ func TestGivenUpResponseLeavesItsPlace(t *testing.T) {
 			_, _ = io.WriteString(w, strings.Repeat("x", 100_000))
 		}
 	})
-	server, address, _ := start(t, route(f.URL, fmt.Sprintf(quickRetry, ", statuses: [429]"),
+	server, address, _ := start(t, routeConfig(f.URL, fmt.Sprintf(quickRetry, ", statuses: [429]"),
 		"breaker: {fail_max: 1, recovery_timeout: 10ms, half_open_requests: 2, recovery_backoff: {jitter: 0}}"))
 	b := server.Breaker("svc")
 	get(t, "http://"+address+"/svc")
-	until(t, b, events.HalfOpen)
+	waitForState(t, b, events.HalfOpen)
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != http.StatusOK {
 		t.Fatalf("status %d", res.StatusCode)
 	}

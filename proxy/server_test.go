@@ -30,10 +30,10 @@ type recorder struct {
 	probes   []bool
 	local    []events.LocalError
 	open     int
-	arrived  chan struct{} // one token an outcome
+	ended    chan struct{} // one token an outcome
 }
 
-func newRecorder() *recorder { return &recorder{arrived: make(chan struct{}, 10000)} }
+func newRecorder() *recorder { return &recorder{ended: make(chan struct{}, 10000)} }
 
 func (r *recorder) Service(string) events.Observer { return r }
 func (r *recorder) Forget(string)                  {}
@@ -68,7 +68,7 @@ func (r *recorder) End(o *events.Outcome) {
 	r.open--
 	r.outcomes = append(r.outcomes, *o)
 	select {
-	case r.arrived <- struct{}{}:
+	case r.ended <- struct{}{}:
 	default: // no test waits for so many, and the request must not
 	}
 }
@@ -77,7 +77,7 @@ func (r *recorder) End(o *events.Outcome) {
 func (r *recorder) next(t *testing.T) events.Outcome {
 	t.Helper()
 	select {
-	case <-r.arrived:
+	case <-r.ended:
 	case <-time.After(20 * time.Second):
 		t.Fatal("no request ended within 20s")
 	}
@@ -95,21 +95,21 @@ func parse(t testing.TB, text string) *routes.Config {
 	}
 	if !strings.Contains(text, "transport:") {
 		for _, r := range c.Routes {
-			r.Transport = way
+			r.Transport = httpMode
 		}
 	}
 	return c
 }
 
 // start serves a configuration over a real listener.
-func start(t testing.TB, text string) (server *proxy.Server, address string, seen *recorder) {
-	return startLogging(t, text, slog.New(slog.DiscardHandler))
+func start(t testing.TB, text string) (server *proxy.Server, address string, recorded *recorder) {
+	return startWithLogger(t, text, slog.New(slog.DiscardHandler))
 }
 
-func startLogging(t testing.TB, text string, logger *slog.Logger) (*proxy.Server, string, *recorder) {
+func startWithLogger(t testing.TB, text string, logger *slog.Logger) (*proxy.Server, string, *recorder) {
 	t.Helper()
-	seen := newRecorder()
-	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: seen, Logger: logger})
+	recorded := newRecorder()
+	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: recorded, Logger: logger})
 	c := parse(t, text)
 	if err := server.Apply(c); err != nil {
 		t.Fatal(err)
@@ -118,16 +118,16 @@ func startLogging(t testing.TB, text string, logger *slog.Logger) (*proxy.Server
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Server = way
+	c.Server = httpMode
 	s := proxy.NewHTTPServer(server, c, logger)
 	served := make(chan struct{})
 	go func() { defer close(served); _ = s.Serve(listener) }()
 	t.Cleanup(func() { _ = s.Close(); <-served; server.Close() })
-	return server, listener.Addr().String(), seen
+	return server, listener.Addr().String(), recorded
 }
 
 // route returns a configuration with one service, without a fallback, and more keys of it.
-func route(upstream string, more ...string) string {
+func routeConfig(upstream string, more ...string) string {
 	text := "routes:\n  svc:\n    prefix: /svc\n    upstream: " + upstream + "\n"
 	for _, line := range more {
 		text += "    " + line + "\n"
@@ -160,7 +160,7 @@ func rawUpstream(t testing.TB, handle func(n int, c net.Conn, r *bufio.Reader)) 
 }
 
 // takeLittle makes an upload on c that is not read stand soon, however busy the machine is.
-func takeLittle(t testing.TB, c net.Conn) {
+func limitReadBuffer(t testing.TB, c net.Conn) {
 	t.Helper()
 	if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 		t.Error(err)
@@ -185,7 +185,7 @@ func TestPathAndQueryReachTheUpstreamUnchanged(t *testing.T) {
 	var target string
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { target = r.RequestURI }))
 	defer upstream.Close()
-	_, address, seen := start(t, fmt.Sprintf(`
+	_, address, recorded := start(t, fmt.Sprintf(`
 routes:
   plain: {prefix: /plain, upstream: %[1]s}
   kept: {prefix: [/kept, /also/kept], strip_prefix: false, upstream: %[1]s}
@@ -212,11 +212,11 @@ routes:
 		"/plain/?" + strings.Repeat("a=1&", 12000): "/?" + strings.Repeat("a=1&", 12000),
 	} {
 		target = "nothing"
-		if status := roundTrip(t, address, "GET "+in+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.Contains(status, " 200 ") {
+		if status := rawStatusLine(t, address, "GET "+in+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.Contains(status, " 200 ") {
 			t.Errorf("%.60q: %s", in, status)
 			continue
 		}
-		seen.next(t)
+		recorded.next(t)
 		if target != want {
 			t.Errorf("%.60q reached the upstream as %.60q, want %.60q", in, target, want)
 		}
@@ -228,7 +228,7 @@ const halfClose = "<EOF>"
 
 // roundTrip sends bytes on a connection of their own and returns the status line of the
 // answer.
-func roundTrip(t testing.TB, address, request string) string {
+func rawStatusLine(t testing.TB, address, request string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
 	if err != nil {
@@ -251,7 +251,7 @@ func roundTrip(t testing.TB, address, request string) string {
 	return line
 }
 
-func TestInvalidRequestsAreRejected(t *testing.T) {
+func TestDisallowedRequestsAreRejected(t *testing.T) {
 	hits := 0
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits++ }))
 	defer upstream.Close()
@@ -278,7 +278,7 @@ func TestInvalidRequestsAreRejected(t *testing.T) {
 		if !strings.Contains(request, " HTTP/1.1") {
 			request += " HTTP/1.1"
 		}
-		status := roundTrip(t, address, request+"\r\nHost: x\r\nConnection: close\r\n\r\n")
+		status := rawStatusLine(t, address, request+"\r\nHost: x\r\nConnection: close\r\n\r\n")
 		if !strings.Contains(status, " "+want+" ") {
 			t.Errorf("%.60q: %s, want %s", request, status, want)
 		}

@@ -18,7 +18,7 @@ import (
 )
 
 // h2c returns a client that speaks HTTP/2 without TLS.
-func h2c(t testing.TB) *http.Client {
+func h2cClient(t testing.TB) *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: protocols}
@@ -26,7 +26,7 @@ func h2c(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
 }
 
-func TestTrailersPassOverBothVersions(t *testing.T) {
+func TestTrailersAreForwarded(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("Trailer", "Announced")
@@ -43,8 +43,8 @@ func TestTrailersPassOverBothVersions(t *testing.T) {
 	both.Start()
 	defer both.Close()
 	for _, upstream := range []string{plain.URL, strings.Replace(both.URL, "http:", "h2c:", 1)} {
-		_, address, _ := start(t, route(upstream))
-		for name, client := range map[string]*http.Client{"HTTP/1.1": http.DefaultClient, "HTTP/2": h2c(t)} {
+		_, address, _ := start(t, routeConfig(upstream))
+		for name, client := range map[string]*http.Client{"HTTP/1.1": http.DefaultClient, "HTTP/2": h2cClient(t)} {
 			r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", io.MultiReader(strings.NewReader("hello")))
 			r.Trailer = http.Header{"Up": {"trailer"}}
 			res, err := client.Do(r)
@@ -60,7 +60,7 @@ func TestTrailersPassOverBothVersions(t *testing.T) {
 	}
 }
 
-func TestHTTP2ClientsAreServedAlike(t *testing.T) {
+func TestHTTP2ClientErrorsAndTimeouts(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if r.URL.Path == "/hang" {
@@ -68,8 +68,8 @@ func TestHTTP2ClientsAreServedAlike(t *testing.T) {
 		}
 	}))
 	defer upstream.Close()
-	_, address, seen := start(t, "limits: {body_bytes: 64KiB}\n"+route(upstream.URL, "timeout: 0.5", "breaker: {fail_max: 1}"))
-	client := h2c(t)
+	_, address, recorded := start(t, "limits: {body_bytes: 64KiB}\n"+routeConfig(upstream.URL, "timeout: 0.5", "breaker: {fail_max: 1}"))
+	client := h2cClient(t)
 	large := make([]byte, 1<<20)
 	for name, body := range map[string]io.Reader{
 		"known length":   bytes.NewReader(large),
@@ -79,7 +79,7 @@ func TestHTTP2ClientsAreServedAlike(t *testing.T) {
 		if err != nil || res.StatusCode != 413 {
 			t.Errorf("%s: %v, %v", name, res, err)
 		}
-		if o := seen.next(t); o.Result != events.ResultCancelled {
+		if o := recorded.next(t); o.Result != events.ResultCancelled {
 			t.Errorf("%s: %+v", name, o)
 		}
 	}
@@ -89,38 +89,38 @@ func TestHTTP2ClientsAreServedAlike(t *testing.T) {
 	if _, err := client.Do(r); err == nil {
 		t.Error("the client did not leave")
 	}
-	if o := seen.next(t); o.Result != events.ResultCancelled {
+	if o := recorded.next(t); o.Result != events.ResultCancelled {
 		t.Errorf("a client that left: %+v", o)
 	}
 	res, err := client.Get("http://" + address + "/svc/hang")
 	if err != nil || res.StatusCode != 504 {
 		t.Errorf("%v, %v", res, err)
 	}
-	if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTimeout {
+	if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTimeout {
 		t.Errorf("a hung upstream: %+v", o)
 	}
 }
 
-func TestUntrustedCertificateIsNoConnection(t *testing.T) {
+func TestUntrustedCertificateIsAConnectFailure(t *testing.T) {
 	upstream := httptest.NewTLSServer(http.NotFoundHandler())
 	upstream.Config.ErrorLog = nil
 	defer upstream.Close()
-	_, address, seen := start(t, route(upstream.URL))
+	_, address, recorded := start(t, routeConfig(upstream.URL))
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 502 {
 		t.Errorf("status %d", res.StatusCode)
 	}
-	if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorConnect {
+	if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorConnect {
 		t.Errorf("%+v", o.Failure)
 	}
 }
 
 // A response too large to be read whole is judged by its end.
-func TestLargeResponseCutShortIsAFailureAndACut(t *testing.T) {
+func TestTruncatedLargeResponseIsAFailure(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		_, _ = http.ReadRequest(r)
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 300_000))
 	})
-	server, address, seen := start(t, route(url, "breaker: {fail_max: 1}"))
+	server, address, recorded := start(t, routeConfig(url, "breaker: {fail_max: 1}"))
 	res, err := http.Get("http://" + address + "/svc")
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestLargeResponseCutShortIsAFailureAndACut(t *testing.T) {
 	if n, err := io.Copy(io.Discard, res.Body); err == nil {
 		t.Errorf("%d bytes and a clean end", n)
 	}
-	if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTruncated {
+	if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTruncated {
 		t.Errorf("%+v %+v", o, o.Failure)
 	}
 	if server.Breaker("svc").State() != events.Open {
@@ -139,20 +139,20 @@ func TestLargeResponseCutShortIsAFailureAndACut(t *testing.T) {
 
 // A client that takes a response too slowly holds up the upstream's connection, and is no
 // failure of the upstream's.
-func TestSlowReaderIsNoVerdict(t *testing.T) {
+func TestSlowReaderRecordsNoFailure(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100000000")
 		_, _ = io.CopyN(w, zeros{}, 100_000_000)
 	}))
 	defer upstream.Close()
-	server, address, seen := start(t, route(upstream.URL, "timeout: 0.5", "breaker: {fail_max: 1}"))
+	server, address, recorded := start(t, routeConfig(upstream.URL, "timeout: 0.5", "breaker: {fail_max: 1}"))
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n") // and reads nothing
-	if o := seen.next(t); o.Result != events.ResultCancelled {
+	if o := recorded.next(t); o.Result != events.ResultCancelled {
 		t.Errorf("%+v %+v", o, o.Failure)
 	}
 	if server.Breaker("svc").State() != events.Closed {
@@ -164,8 +164,8 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-func TestConnectionIsKeptAfterAFallbackToAnUpload(t *testing.T) {
-	server, address, seen := start(t, route("http://127.0.0.1:1")+"fallbacks: {svc: {static: {body: sorry}}}\n")
+func TestConnectionIsReusedAfterAFallbackToAnUpload(t *testing.T) {
+	server, address, recorded := start(t, routeConfig("http://127.0.0.1:1")+"fallbacks: {svc: {static: {body: sorry}}}\n")
 	server.Breaker("svc").Force(events.Open, 0, "")
 	reused := 0
 	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
@@ -188,7 +188,7 @@ func TestConnectionIsKeptAfterAFallbackToAnUpload(t *testing.T) {
 		if string(body) != `"sorry"` {
 			t.Errorf("%q", body)
 		}
-		seen.next(t)
+		recorded.next(t)
 	}
 	if reused < uploads/2 {
 		t.Errorf("%d of %d uploads reused a connection", reused, uploads)
@@ -202,7 +202,7 @@ func TestUploadWaitsForTheUpstreamsContinue(t *testing.T) {
 			_, _ = io.Copy(io.Discard, r)
 		}
 	})
-	_, address, seen := start(t, route(url))
+	_, address, recorded := start(t, routeConfig(url))
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +214,7 @@ func TestUploadWaitsForTheUpstreamsContinue(t *testing.T) {
 	if err != nil || res.StatusCode != 401 {
 		t.Fatalf("%v, %v", res, err)
 	}
-	if o := seen.next(t); o.Result != events.ResultSuccess {
+	if o := recorded.next(t); o.Result != events.ResultSuccess {
 		t.Errorf("%+v", o)
 	}
 }
@@ -229,7 +229,7 @@ func TestUpstreamCannotSetProxyHeaders(t *testing.T) {
 			"Transfer-Encoding: chunked\r\nTrailer: X-Fallback, X-Fine\r\n\r\n"+
 			"2\r\nok\r\n0\r\nX-Fallback: static\r\nX-Fine: yes\r\nX-Circuit-Breaker-State: open\r\n\r\n")
 	})
-	_, address, _ := start(t, route(url))
+	_, address, _ := start(t, routeConfig(url))
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -252,14 +252,14 @@ func TestUpstreamCannotSetProxyHeaders(t *testing.T) {
 	}
 }
 
-func TestOnlyAsManyProbesAsConfigured(t *testing.T) {
+func TestProbesAreLimitedToHalfOpenRequests(t *testing.T) {
 	arrived, answer := make(chan struct{}), make(chan struct{})
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		arrived <- struct{}{}
 		<-answer
 	}))
 	defer upstream.Close()
-	server, address, seen := start(t, route(upstream.URL, "breaker: {half_open_requests: 2}"))
+	server, address, recorded := start(t, routeConfig(upstream.URL, "breaker: {half_open_requests: 2}"))
 	server.Breaker("svc").Force(events.HalfOpen, 0, "")
 	for range 2 {
 		go func() { _, _ = http.Get("http://" + address + "/svc") }()
@@ -269,10 +269,10 @@ func TestOnlyAsManyProbesAsConfigured(t *testing.T) {
 	if res.StatusCode != 503 || res.Header.Get("X-Circuit-Breaker-State") != "half-open" || res.Header.Get("Retry-After") != "" {
 		t.Errorf("a third probe: %d %v", res.StatusCode, res.Header)
 	}
-	seen.next(t)
+	recorded.next(t)
 	close(answer)
-	seen.next(t)
-	seen.next(t)
+	recorded.next(t)
+	recorded.next(t)
 	if state := server.Breaker("svc").State(); state != events.Closed {
 		t.Errorf("after two successes the breaker is %v", state)
 	}
@@ -280,18 +280,18 @@ func TestOnlyAsManyProbesAsConfigured(t *testing.T) {
 
 // An upstream that takes no bytes holds an upload up no longer than the timeout, and its
 // client is still told.
-func TestUpstreamThatTakesNoUploadTimesOut(t *testing.T) {
+func TestUploadThatIsNotReadTimesOut(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, _ *bufio.Reader) {
-		takeLittle(t, c)
+		limitReadBuffer(t, c)
 		<-t.Context().Done() // and reads nothing
 	})
-	_, address, seen := start(t, route(url, "timeout: 3"))
+	_, address, recorded := start(t, routeConfig(url, "timeout: 3"))
 	res, err := http.Post("http://"+address+"/svc", "text/plain", bytes.NewReader(make([]byte, 30<<20)))
 	if err != nil || res.StatusCode != 504 {
 		t.Fatalf("%v, %v", res, err)
 	}
 	_ = res.Body.Close()
-	if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTimeout || o.Duration > 8*time.Second {
+	if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTimeout || o.Duration > 8*time.Second {
 		t.Errorf("%+v", o)
 	}
 }
@@ -316,7 +316,7 @@ func TestWebSocketReachesATLSUpstreamThatOffersHTTP2(t *testing.T) {
 	upstream.EnableHTTP2 = true
 	upstream.StartTLS()
 	defer upstream.Close()
-	_, address, _ := start(t, route(upstream.URL, "tls: {insecure_skip_verify: true}"))
+	_, address, _ := start(t, routeConfig(upstream.URL, "tls: {insecure_skip_verify: true}"))
 	for range 2 {
 		if _, body := get(t, "http://"+address+"/svc"); body != "HTTP/2.0" {
 			t.Errorf("other requests go over %s", body)

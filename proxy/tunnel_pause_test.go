@@ -35,18 +35,18 @@ func TestTunnelWaitsForAnUpstreamThatPauses(t *testing.T) {
 				if _, err := http.ReadRequest(r); err != nil {
 					return
 				}
-				_, _ = io.WriteString(c, switched)
+				_, _ = io.WriteString(c, switchedResponse)
 				<-time.After(time.Second) // the pause
 				n, _ := io.CopyN(io.Discard, r, int64(len(sent)))
 				arrived <- int(n)
 			})
-			_, address, seen := start(t, route(strings.Replace(url, "http", scheme, 1), "idle_timeout: 60", ca))
+			_, address, recorded := start(t, routeConfig(strings.Replace(url, "http", scheme, 1), "idle_timeout: 60", ca))
 			c, err := net.Dial("tcp", address)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			_, _ = io.WriteString(c, askUpgrade+"\r\n")
+			_, _ = io.WriteString(c, upgradeRequest+"\r\n")
 			if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 101 ") {
 				t.Fatalf("%q, %v", line, err)
 			}
@@ -55,7 +55,7 @@ func TestTunnelWaitsForAnUpstreamThatPauses(t *testing.T) {
 				t.Errorf("%d of %d bytes arrived, %v", n, len(sent), err)
 			}
 			_ = c.Close()
-			seen.next(t)
+			recorded.next(t)
 		})
 	}
 }

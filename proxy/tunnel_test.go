@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	askUpgrade = "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-	switched   = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+	upgradeRequest   = "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+	switchedResponse = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 )
 
 // What a client sends before it is answered with 101 comes through the tunnel.
-func TestEarlyBytesComeThroughTheTunnel(t *testing.T) {
+func TestBytesSentBefore101PassThroughTheTunnel(t *testing.T) {
 	for name, pieces := range map[string][]string{
 		"none":                        {""},
 		"one byte":                    {"x"},
@@ -40,18 +40,18 @@ func TestEarlyBytesComeThroughTheTunnel(t *testing.T) {
 				}
 				close(asked)
 				<-answer
-				_, _ = io.WriteString(c, switched)
+				_, _ = io.WriteString(c, switchedResponse)
 				all, _ := io.ReadAll(r) // until the client's end comes through
 				arrived <- all
 			})
-			_, address, seen := start(t, route(url))
+			_, address, recorded := start(t, routeConfig(url))
 			c, err := net.Dial("tcp", address)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
 			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-			if _, err := io.WriteString(c, askUpgrade+"\r\n"+pieces[0]); err != nil {
+			if _, err := io.WriteString(c, upgradeRequest+"\r\n"+pieces[0]); err != nil {
 				t.Fatal(err)
 			}
 			<-asked
@@ -67,13 +67,13 @@ func TestEarlyBytesComeThroughTheTunnel(t *testing.T) {
 			if err != nil || string(head) != "HTTP/1.1 101" || got != sent {
 				t.Errorf("%q, %v; %d of %d bytes arrived, %.50q", head, err, len(got), len(sent), got)
 			}
-			seen.next(t)
+			recorded.next(t)
 		})
 	}
 }
 
 // A side that takes nothing for idle_timeout ends both connections, also while it goes on sending.
-func TestTunnelEndsWithASideThatTakesNothing(t *testing.T) {
+func TestTunnelEndsIfAPeerStopsReading(t *testing.T) {
 	authority := certtest.NewAuthority(t)
 	pair, err := tls.X509KeyPair(authority.Sign(t, "127.0.0.1"))
 	if err != nil {
@@ -112,7 +112,7 @@ func TestTunnelEndsWithASideThatTakesNothing(t *testing.T) {
 				ended := make(chan struct{})
 				url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 					raw := c
-					takeLittle(t, raw)
+					limitReadBuffer(t, raw)
 					if scheme == "https" {
 						over := tls.Server(rereadConn{c, r}, secured)
 						c, r = over, bufio.NewReader(over)
@@ -120,25 +120,25 @@ func TestTunnelEndsWithASideThatTakesNothing(t *testing.T) {
 					if _, err := http.ReadRequest(r); err != nil {
 						return
 					}
-					_, _ = io.WriteString(c, switched)
+					_, _ = io.WriteString(c, switchedResponse)
 					_ = side.upstream(c)
 					<-ended
 				})
-				server, address, seen := start(t, route(strings.Replace(url, "http", scheme, 1), "idle_timeout: 0.3", ca))
+				server, address, recorded := start(t, routeConfig(strings.Replace(url, "http", scheme, 1), "idle_timeout: 0.3", ca))
 				c, err := net.Dial("tcp", address)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer c.Close()
-				takeLittle(t, c)
-				_, _ = io.WriteString(c, askUpgrade+"\r\n")
+				limitReadBuffer(t, c)
+				_, _ = io.WriteString(c, upgradeRequest+"\r\n")
 				r := bufio.NewReaderSize(c, 16)
 				if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 101 ") {
 					t.Fatalf("%q, %v", line, err)
 				}
 				done := make(chan struct{})
 				go func() { defer close(done); _ = side.client(c) }()
-				seen.next(t)
+				recorded.next(t)
 				if err := server.DrainTunnels(t.Context()); err != nil {
 					t.Error(err)
 				}

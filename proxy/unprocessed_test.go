@@ -36,36 +36,36 @@ var requestsToRepeat = map[string]func(address string) *http.Request{
 }
 
 // A request that the upstream has not processed is sent again, whatever it is, and is no failure.
-func TestUnprocessedRequestIsSentAgain(t *testing.T) {
-	refusals := map[string]func(f *frames, stream uint32){
-		"REFUSED_STREAM": func(f *frames, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeRefusedStream) },
-		"GOAWAY":         func(f *frames, stream uint32) { _ = f.WriteGoAway(stream-1, http2.ErrCodeNo, nil) },
+func TestUnprocessedRequestIsReplayed(t *testing.T) {
+	refusals := map[string]func(f *frameConn, stream uint32){
+		"REFUSED_STREAM": func(f *frameConn, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeRefusedStream) },
+		"GOAWAY":         func(f *frameConn, stream uint32) { _ = f.WriteGoAway(stream-1, http2.ErrCodeNo, nil) },
 	}
 	for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
 		for refusal, refuse := range refusals {
 			for kind, request := range requestsToRepeat {
 				t.Run(protocol+" "+refusal+" "+kind, func(t *testing.T) {
 					var refused atomic.Bool
-					url, keys := framedUpstream(t, secured, func(_ int, f *frames) {
-						f.streams(func(stream uint32, _ bool) {
+					url, keys := frameUpstream(t, secured, func(_ int, f *frameConn) {
+						f.eachStream(func(stream uint32, _ bool) {
 							if stream > 1 && refused.CompareAndSwap(false, true) { // the first one on a connection is a case of its own
 								refuse(f, stream)
 								return
 							}
-							f.answer(stream, "200", "fine")
+							f.respond(stream, "200", "fine")
 						})
 					})
-					server, address, seen := start(t, route(url, keys, "breaker: {fail_max: 1}"))
-					client := h2c(t)
+					server, address, recorded := start(t, routeConfig(url, keys, "breaker: {fail_max: 1}"))
+					client := h2cClient(t)
 					get(t, "http://"+address+"/svc") // takes the first stream
-					seen.next(t)
+					recorded.next(t)
 					res, err := client.Do(request(address))
 					if err != nil {
 						t.Fatal(err)
 					}
 					body, err := io.ReadAll(res.Body)
 					_ = res.Body.Close()
-					o := seen.next(t)
+					o := recorded.next(t)
 					if res.StatusCode != 200 || string(body) != "fine" || err != nil || !refused.Load() {
 						t.Errorf("status %d, %q, %v", res.StatusCode, body, err)
 					}
@@ -79,23 +79,23 @@ func TestUnprocessedRequestIsSentAgain(t *testing.T) {
 }
 
 // An upstream that ends its connections after some requests, as nginx does by default, fails none of them.
-func TestConnectionsThatEndFailNoRequest(t *testing.T) {
+func TestGoAwayFailsNoRequest(t *testing.T) {
 	for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
 		t.Run(protocol, func(t *testing.T) {
-			url, keys := framedUpstream(t, secured, func(_ int, f *frames) {
-				f.streams(func(stream uint32, _ bool) {
+			url, keys := frameUpstream(t, secured, func(_ int, f *frameConn) {
+				f.eachStream(func(stream uint32, _ bool) {
 					switch {
 					case stream == 201: // and serves what came before
 						_ = f.WriteGoAway(199, http2.ErrCodeNo, nil)
 					case stream < 201:
-						f.answer(stream, "200", "fine")
+						f.respond(stream, "200", "fine")
 					}
 				})
 			})
-			server, address, _ := start(t, route(url, keys, "breaker: {fail_max: 1}"))
+			server, address, _ := start(t, routeConfig(url, keys, "breaker: {fail_max: 1}"))
 			var clients sync.WaitGroup
 			for i := range 8 {
-				client := h2c(t)
+				client := h2cClient(t)
 				clients.Go(func() {
 					for range 150 {
 						r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", bytes.NewReader([]byte("x")))
@@ -123,20 +123,20 @@ func TestConnectionsThatEndFailNoRequest(t *testing.T) {
 }
 
 // An upstream that refuses everything fails, within the route's timeout.
-func TestUpstreamThatProcessesNothingFails(t *testing.T) {
+func TestRefusalOfEveryStreamIsAFailure(t *testing.T) {
 	for kind, request := range requestsToRepeat {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			url, keys := framedUpstream(t, false, func(_ int, f *frames) {
-				f.streams(func(stream uint32, _ bool) { _ = f.WriteRSTStream(stream, http2.ErrCodeRefusedStream) })
+			url, keys := frameUpstream(t, false, func(_ int, f *frameConn) {
+				f.eachStream(func(stream uint32, _ bool) { _ = f.WriteRSTStream(stream, http2.ErrCodeRefusedStream) })
 			})
-			_, address, seen := start(t, route(url, keys, "breaker: {fail_max: 1}"))
-			res, err := h2c(t).Do(request(address))
+			_, address, recorded := start(t, routeConfig(url, keys, "breaker: {fail_max: 1}"))
+			res, err := h2cClient(t).Do(request(address))
 			if err != nil {
 				t.Fatal(err)
 			}
 			_ = res.Body.Close()
-			if o := seen.next(t); o.Failure == nil || o.Failure.Type != events.ErrorReset {
+			if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorReset {
 				t.Errorf("%+v", o)
 			}
 		})

@@ -22,7 +22,7 @@ func TestOtherUpgradesThanWebSocketAreRemoved(t *testing.T) {
 		_, _ = io.WriteString(w, "served")
 	}))
 	defer upstream.Close()
-	_, address, _ := start(t, route(upstream.URL))
+	_, address, _ := start(t, routeConfig(upstream.URL))
 	const settings = "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
 	for fields, upgrade := range map[string]string{
 		"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" + settings:                                 "", // curl --http2, Java's HttpClient
@@ -56,7 +56,7 @@ func TestOtherUpgradesThanWebSocketAreRemoved(t *testing.T) {
 				want = ""
 			}
 			last.Store(nil)
-			got := exchangeBytes(t, address, request+"Host: x\r\nConnection: close\r\n"+fields+"\r\n"+sent, "")
+			got := rawResponse(t, address, request+"Host: x\r\nConnection: close\r\n"+fields+"\r\n"+sent, "")
 			s := last.Load()
 			if s == nil || !strings.Contains(got, " 200 OK\r\n") || !strings.Contains(got, "served") {
 				t.Errorf("%q to %q: answered with %q", fields, request, got)

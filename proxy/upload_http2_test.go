@@ -13,7 +13,7 @@ import (
 
 // An upstream over HTTP/2 that answers, or dies, while the client has paused its upload:
 // http.Transport tells of it only once it has stopped reading the client's body.
-func TestHTTP2UpstreamIsHeardDuringAPausedUpload(t *testing.T) {
+func TestHTTP2ResponseDuringAPausedUploadIsForwarded(t *testing.T) {
 	answers := func(status int, body string) func(*httptest.Server, http.ResponseWriter, *http.Request) {
 		return func(_ *httptest.Server, w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)
@@ -49,7 +49,7 @@ func TestHTTP2UpstreamIsHeardDuringAPausedUpload(t *testing.T) {
 		}, 200, "hello", true, events.ResultFailure},
 	} {
 		for _, keys := range []string{"", "retry: {attempts: 2, budget: 1}"} {
-			for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2c(t)} {
+			for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
 				t.Run(front+", "+name+", "+keys, func(t *testing.T) {
 					t.Parallel()
 					var s *httptest.Server
@@ -58,7 +58,7 @@ func TestHTTP2UpstreamIsHeardDuringAPausedUpload(t *testing.T) {
 					s.Config.Protocols.SetUnencryptedHTTP2(true)
 					s.Start()
 					defer s.Close()
-					_, address, seen := start(t, route(strings.Replace(s.URL, "http:", "h2c:", 1), "timeout: 60s", "idle_timeout: 60s", keys))
+					_, address, recorded := start(t, routeConfig(strings.Replace(s.URL, "http:", "h2c:", 1), "timeout: 60s", "idle_timeout: 60s", keys))
 					paused, upload := io.Pipe()
 					go func() { _, _ = upload.Write([]byte("x")) }() // and no more
 					defer upload.Close()
@@ -74,7 +74,7 @@ func TestHTTP2UpstreamIsHeardDuringAPausedUpload(t *testing.T) {
 					if name == "death in an answer" && (res.StatusCode == 502 || err != nil && strings.HasPrefix(c.body, string(body))) {
 						return // its last words were lost with it, all or some
 					}
-					o := seen.next(t)
+					o := recorded.next(t)
 					if res.StatusCode == http.StatusRequestTimeout && o.Duration >= 500*time.Millisecond {
 						return // on a busy machine the retries took so long that the client was the slow one by then
 					}
@@ -91,15 +91,15 @@ func TestHTTP2UpstreamIsHeardDuringAPausedUpload(t *testing.T) {
 }
 
 // Such an upload that its client aborts counts neither as success nor as failure of the upstream.
-func TestClientAbortOfHTTP2UploadRecordsNoFailure(t *testing.T) {
+func TestClientAbortDuringUploadToHTTP2RecordsNoFailure(t *testing.T) {
 	came := make(chan struct{}, 1)
-	url := grpcUpstream(t, func(_ http.ResponseWriter, r *http.Request) {
+	url := h2cUpstream(t, func(_ http.ResponseWriter, r *http.Request) {
 		came <- struct{}{}
 		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	})
-	for front, transport := range map[string]http.RoundTripper{"HTTP/1.1": &http.Transport{}, "HTTP/2": h2c(t).Transport} {
-		_, address, seen := start(t, route(url, "timeout: 60s", "breaker: {fail_max: 1}"))
+	for front, transport := range map[string]http.RoundTripper{"HTTP/1.1": &http.Transport{}, "HTTP/2": h2cClient(t).Transport} {
+		_, address, recorded := start(t, routeConfig(url, "timeout: 60s", "breaker: {fail_max: 1}"))
 		for range 10 {
 			paused, upload := io.Pipe()
 			go func() { _, _ = upload.Write([]byte("x")) }()
@@ -115,7 +115,7 @@ func TestClientAbortOfHTTP2UploadRecordsNoFailure(t *testing.T) {
 			<-came
 			_ = upload.CloseWithError(io.ErrClosedPipe) // makes the client give up
 			<-done
-			if o := seen.next(t); o.Result != events.ResultCancelled {
+			if o := recorded.next(t); o.Result != events.ResultCancelled {
 				t.Errorf("%s: %+v %+v", front, o, o.Failure)
 			}
 		}

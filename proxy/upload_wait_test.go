@@ -22,7 +22,7 @@ const bodyTimeout = 1500 * time.Millisecond
 
 // impatient is an upstream over HTTP/1.1 that reads a body until nothing of it comes for
 // bodyTimeout, or it has lasted for longer, says something and ends the connection.
-func impatient(t *testing.T, says string, reset bool) string {
+func bodyTimeoutUpstream(t *testing.T, says string, reset bool) string {
 	return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		q, err := http.ReadRequest(r)
 		if err != nil {
@@ -45,7 +45,7 @@ func impatient(t *testing.T, says string, reset bool) string {
 }
 
 // impatientHTTP2 is one over HTTP/2 that resets the stream, or ends the connection.
-func impatientHTTP2(t *testing.T, ends bool) string {
+func bodyTimeoutHTTP2Upstream(t *testing.T, ends bool) string {
 	var s *httptest.Server
 	s = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
@@ -78,14 +78,14 @@ func uploadSlowly(t *testing.T, address string, http2, dribbles bool) (status in
 		defer body.Close()
 		go write(body, "x")
 		r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", slow)
-		res, err := h2c(t).Do(r)
+		res, err := h2cClient(t).Do(r)
 		if err != nil {
 			return 0
 		}
 		_ = res.Body.Close()
 		return res.StatusCode
 	}
-	c, r := dialTo(t, address)
+	c, r := dial(t, address)
 	_, _ = io.WriteString(c, "POST /svc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
 	go write(c, "1\r\nx\r\n")
 	res, err := http.ReadResponse(r, nil)
@@ -98,33 +98,33 @@ func uploadSlowly(t *testing.T, address string, http2, dribbles bool) (status in
 
 // An upstream that ends the connection because the client is slow to send its body has not
 // failed, in whatever way it does so, and however the client is slow.
-func TestUpstreamThatEndsASlowUploadHasNotFailed(t *testing.T) {
+func TestConnectionClosedDuringASlowUploadIsNoFailure(t *testing.T) {
 	for name, c := range map[string]struct {
 		upstream func(t *testing.T) string // each test has its own: some end all connections
 		status   int
 	}{
-		"close": {func(t *testing.T) string { return impatient(t, "", false) }, 408},
-		"reset": {func(t *testing.T) string { return impatient(t, "", true) }, 408},
+		"close": {func(t *testing.T) string { return bodyTimeoutUpstream(t, "", false) }, 408},
+		"reset": {func(t *testing.T) string { return bodyTimeoutUpstream(t, "", true) }, 408},
 		"408": {func(t *testing.T) string {
-			return impatient(t, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false)
+			return bodyTimeoutUpstream(t, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false)
 		}, 408},
 		"a cut response": {func(t *testing.T) string {
-			return impatient(t, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", false)
+			return bodyTimeoutUpstream(t, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", false)
 		}, 408},
-		"HTTP/2, reset":           {func(t *testing.T) string { return impatientHTTP2(t, false) }, 408},
-		"HTTP/2, connection ends": {func(t *testing.T) string { return impatientHTTP2(t, true) }, 408},
+		"HTTP/2, reset":           {func(t *testing.T) string { return bodyTimeoutHTTP2Upstream(t, false) }, 408},
+		"HTTP/2, connection ends": {func(t *testing.T) string { return bodyTimeoutHTTP2Upstream(t, true) }, 408},
 	} {
 		for _, front := range []string{"HTTP/1.1", "HTTP/2"} {
 			for _, dribbles := range []bool{false, true} {
 				for _, keys := range []string{"", "retry: {attempts: 2, budget: 1, methods: [POST]}"} {
 					t.Run(fmt.Sprintf("%s, %s, dribbles %v, %s", name, front, dribbles, keys), func(t *testing.T) {
 						t.Parallel()
-						_, address, seen := start(t, route(c.upstream(t), "timeout: 60s", "breaker: {fail_max: 1, failure_statuses: [5xx, 408]}", keys))
+						_, address, recorded := start(t, routeConfig(c.upstream(t), "timeout: 60s", "breaker: {fail_max: 1, failure_statuses: [5xx, 408]}", keys))
 						status := uploadSlowly(t, address, front == "HTTP/2", dribbles)
 						if status != c.status {
 							t.Errorf("status %d, want %d", status, c.status)
 						}
-						o := seen.next(t)
+						o := recorded.next(t)
 						if want := events.ResultCancelled; o.Failure != nil || name != "408" && o.Result != want {
 							t.Errorf("%+v %+v", o, o.Failure)
 						}
@@ -139,15 +139,15 @@ func TestUpstreamThatEndsASlowUploadHasNotFailed(t *testing.T) {
 }
 
 // A client that ends its body just before the time is up leaves the upstream none to answer.
-func TestUploadThatTakesMostOfTheTimeIsNoVerdict(t *testing.T) {
+func TestUploadThatTakesMostOfTheTimeoutRecordsNoFailure(t *testing.T) {
 	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
 		if q, err := http.ReadRequest(r); err == nil {
 			_, _ = io.Copy(io.Discard, q.Body)
 			_, _ = r.ReadByte() // until the proxy gives up
 		}
 	})
-	for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2c(t)} {
-		_, address, seen := start(t, route(url, "timeout: 2s", "breaker: {fail_max: 1}"))
+	for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
+		_, address, recorded := start(t, routeConfig(url, "timeout: 2s", "breaker: {fail_max: 1}"))
 		slow, body := io.Pipe()
 		time.AfterFunc(1500*time.Millisecond, func() { _, _ = body.Write([]byte("x")); _ = body.Close() })
 		r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", slow)
@@ -156,7 +156,7 @@ func TestUploadThatTakesMostOfTheTimeIsNoVerdict(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = res.Body.Close()
-		if o := seen.next(t); res.StatusCode != 408 || o.Result != events.ResultCancelled {
+		if o := recorded.next(t); res.StatusCode != 408 || o.Result != events.ResultCancelled {
 			t.Errorf("%s: status %d, %+v %+v", front, res.StatusCode, o, o.Failure)
 		}
 	}
@@ -164,7 +164,7 @@ func TestUploadThatTakesMostOfTheTimeIsNoVerdict(t *testing.T) {
 
 // A stream that is silent as the upstream waits for the client's body says nothing of the upstream;
 // one that is silent once it has the body does.
-func TestStreamThatWaitsForTheClientIsNoVerdict(t *testing.T) {
+func TestStreamWaitingForTheClientRecordsNoFailure(t *testing.T) {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
@@ -175,12 +175,12 @@ func TestStreamThatWaitsForTheClientIsNoVerdict(t *testing.T) {
 	}
 	plain := httptest.NewServer(http.HandlerFunc(handler))
 	t.Cleanup(plain.Close)
-	for _, url := range []string{plain.URL, grpcUpstream(t, handler)} {
+	for _, url := range []string{plain.URL, h2cUpstream(t, handler)} {
 		for _, kind := range []string{"text/plain", "application/grpc"} {
 			for _, ends := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%.3s, %s, ends %v", url, kind, ends), func(t *testing.T) {
 					t.Parallel()
-					_, address, seen := start(t, route(url, "idle_timeout: 1s", "breaker: {fail_max: 1}"))
+					_, address, recorded := start(t, routeConfig(url, "idle_timeout: 1s", "breaker: {fail_max: 1}"))
 					slow, body := io.Pipe()
 					defer body.Close()
 					go func() {
@@ -191,7 +191,7 @@ func TestStreamThatWaitsForTheClientIsNoVerdict(t *testing.T) {
 					}()
 					r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", slow)
 					r.Header.Set("Content-Type", kind)
-					res, err := h2c(t).Do(r)
+					res, err := h2cClient(t).Do(r)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -203,7 +203,7 @@ func TestStreamThatWaitsForTheClientIsNoVerdict(t *testing.T) {
 					if ends {
 						want = events.ResultFailure
 					}
-					if o := seen.next(t); o.Result != want {
+					if o := recorded.next(t); o.Result != want {
 						t.Errorf("%+v %+v, want %s", o, o.Failure, want)
 					}
 				})

@@ -45,7 +45,7 @@ func tlsUpstream(t testing.TB, a *certtest.Authority, name string, config *tls.C
 	return s
 }
 
-func TestUpstreamIsVerified(t *testing.T) {
+func TestUpstreamCertificateIsVerified(t *testing.T) {
 	ours, other := certtest.NewAuthority(t), certtest.NewAuthority(t)
 	folder := t.TempDir()
 	ca := "ca_file: " + certtest.Write(t, folder, "ca.pem", ours.PEM)
@@ -70,9 +70,9 @@ func TestUpstreamIsVerified(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			upstream := tlsUpstream(t, ours, c.certificate, &tls.Config{MinVersion: c.versions[0], MaxVersion: c.versions[1]})
-			_, address, seen := start(t, route(upstream.URL, "tls: {"+strings.Trim(c.keys, "{}")+"}"))
+			_, address, recorded := start(t, routeConfig(upstream.URL, "tls: {"+strings.Trim(c.keys, "{}")+"}"))
 			res, body := get(t, "http://"+address+"/svc")
-			o := seen.next(t)
+			o := recorded.next(t)
 			if c.fine {
 				if res.StatusCode != 200 || body != "HTTP/1.1" || o.Result != events.ResultSuccess {
 					t.Errorf("status %d, %s, %+v; want success", res.StatusCode, body, o)
@@ -101,20 +101,20 @@ func TestUpstreamIsVerified(t *testing.T) {
 	}
 }
 
-func TestUpstreamSpeaksHTTP2WhenItOffersTo(t *testing.T) {
+func TestHTTP2IsUsedWhenOffered(t *testing.T) {
 	ours := certtest.NewAuthority(t)
 	ca := certtest.Write(t, t.TempDir(), "ca.pem", ours.PEM)
 	for want, protocols := range map[string][]string{"HTTP/2.0": {"h2", "http/1.1"}, "HTTP/1.1": {"http/1.1"}} {
 		upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{NextProtos: protocols})
-		_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+"}"))
+		_, address, recorded := start(t, routeConfig(upstream.URL, "tls: {ca_file: "+ca+"}"))
 		if res, got := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || got != want {
 			t.Errorf("status %d, %s; want %s", res.StatusCode, got, want)
 		}
-		seen.next(t)
+		recorded.next(t)
 	}
 }
 
-func TestUpstreamAsksForACertificate(t *testing.T) {
+func TestClientCertificateIsPresented(t *testing.T) {
 	ours, other := certtest.NewAuthority(t), certtest.NewAuthority(t)
 	folder := t.TempDir()
 	ca := certtest.Write(t, folder, "ca.pem", ours.PEM)
@@ -133,9 +133,9 @@ func TestUpstreamAsksForACertificate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 				upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{MaxVersion: version, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.Pool()})
-				_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+c.keys+"}"))
+				_, address, recorded := start(t, routeConfig(upstream.URL, "tls: {ca_file: "+ca+c.keys+"}"))
 				res, _ := get(t, "http://"+address+"/svc")
-				o := seen.next(t)
+				o := recorded.next(t)
 				if c.client == "" && (res.StatusCode != 502 || o.Result != events.ResultFailure) {
 					t.Errorf("%s: status %d, %+v; want a failure", tls.VersionName(version), res.StatusCode, o)
 				}
@@ -158,21 +158,21 @@ func TestRotatedClientCertificateIsUsedByTheNextConnection(t *testing.T) {
 		}
 		certtest.Write(t, folder, version+"/tls.crt", certificate)
 		certtest.Write(t, folder, version+"/tls.key", key)
-		swap(t, folder, version, "..data")
+		replaceSymlink(t, folder, version, "..data")
 	}
 	rotate("first")
-	swap(t, folder, "..data/tls.crt", "tls.crt")
-	swap(t, folder, "..data/tls.key", "tls.key")
+	replaceSymlink(t, folder, "..data/tls.crt", "tls.crt")
+	replaceSymlink(t, folder, "..data/tls.key", "tls.key")
 	ca := certtest.Write(t, folder, "ca.pem", ours.PEM)
 	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.Pool()})
-	_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"))
+	_, address, recorded := start(t, routeConfig(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"))
 	for _, version := range []string{"first", "second", "third"} {
 		if version != "first" {
 			rotate(version)
 		}
 		for _, resumed := range []string{"no", "yes"} {
 			res, _ := get(t, "http://"+address+"/svc")
-			seen.next(t)
+			recorded.next(t)
 			if res.StatusCode != 200 || res.Header.Get("X-Client") != version || res.Header.Get("X-Resumed") != resumed {
 				t.Errorf("status %d to %q, session resumed: %s; want %s and %s", res.StatusCode, res.Header.Get("X-Client"), res.Header.Get("X-Resumed"), version, resumed)
 			}
@@ -191,7 +191,7 @@ func TestRotationFailsNoRequest(t *testing.T) {
 	}
 	rotate()
 	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.Pool()})
-	_, address, _ := start(t, route(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"))
+	_, address, _ := start(t, routeConfig(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"))
 	var requests sync.WaitGroup
 	for range 4 {
 		requests.Go(func() {
@@ -214,7 +214,7 @@ func TestRotationFailsNoRequest(t *testing.T) {
 }
 
 // swap makes folder/name a symlink to target, at once.
-func swap(t testing.TB, folder, target, name string) {
+func replaceSymlink(t testing.TB, folder, target, name string) {
 	t.Helper()
 	if err := os.Symlink(target, filepath.Join(folder, "next")); err != nil {
 		t.Fatal(err)
@@ -229,40 +229,40 @@ func TestRotatedAuthorityIsUsedByTheNextConnection(t *testing.T) {
 	folder := t.TempDir()
 	ca := certtest.Write(t, folder, "ca.pem", old.PEM)
 	upstream := tlsUpstream(t, next, "127.0.0.1", &tls.Config{})
-	_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+"}", "breaker: {fail_max: 0}"))
+	_, address, recorded := start(t, routeConfig(upstream.URL, "tls: {ca_file: "+ca+"}", "breaker: {fail_max: 0}"))
 	for i, step := range []struct {
 		content string
 		want    int
 	}{{string(old.PEM), 502}, {string(old.PEM) + string(next.PEM), 200}, {string(next.PEM), 200}, {string(old.PEM), 502}} {
 		certtest.Write(t, folder, "ca.pem", []byte(step.content+strings.Repeat("\n", i))) // never of the size that was there before
 		res, _ := get(t, "http://"+address+"/svc")
-		if o := seen.next(t); res.StatusCode != step.want {
+		if o := recorded.next(t); res.StatusCode != step.want {
 			t.Errorf("step %d: status %d, %+v; want %d", i, res.StatusCode, o, step.want)
 		}
 	}
 }
 
 // lines keeps what is logged. Safe for concurrent use.
-type lines struct {
+type logBuffer struct {
 	mu  sync.Mutex
 	out bytes.Buffer
 }
 
-func (l *lines) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.out.Write(p)
 }
 
 // take returns what was logged since it was last called.
-func (l *lines) take() string {
+func (l *logBuffer) take() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer l.out.Reset()
 	return l.out.String()
 }
 
-func TestBrokenRotationKeepsWhatWasGood(t *testing.T) {
+func TestInvalidTLSFilesLeaveThePreviousOnesInUse(t *testing.T) {
 	ours := certtest.NewAuthority(t)
 	folder := t.TempDir()
 	ca := certtest.Write(t, folder, "ca.pem", ours.PEM)
@@ -271,14 +271,14 @@ func TestBrokenRotationKeepsWhatWasGood(t *testing.T) {
 	certtest.Write(t, folder, "tls.crt", certificate)
 	certtest.Write(t, folder, "tls.key", key)
 	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.Pool()})
-	var logged lines
-	_, address, seen := startLogging(t, route(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"),
+	var logged logBuffer
+	_, address, recorded := startWithLogger(t, routeConfig(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"),
 		slog.New(slog.NewTextHandler(&logged, nil)))
 	expect := func(step, client, line string) {
 		t.Helper()
 		for range 3 {
 			res, _ := get(t, "http://"+address+"/svc")
-			if seen.next(t); res.StatusCode != 200 || res.Header.Get("X-Client") != client {
+			if recorded.next(t); res.StatusCode != 200 || res.Header.Get("X-Client") != client {
 				t.Errorf("%s: status %d to %q, want %q", step, res.StatusCode, res.Header.Get("X-Client"), client)
 			}
 		}
@@ -307,15 +307,15 @@ func TestBrokenRotationKeepsWhatWasGood(t *testing.T) {
 	expect("touched", "second", "")
 }
 
-func TestOtherTLSKeysTakeANewPool(t *testing.T) {
+func TestChangedTLSOptionsUseANewPool(t *testing.T) {
 	ours, other := certtest.NewAuthority(t), certtest.NewAuthority(t)
 	folder := t.TempDir()
 	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{})
 	upstream.Config.SetKeepAlivesEnabled(true)
 	text := func(file string, a *certtest.Authority) string {
-		return route(upstream.URL, "tls: {ca_file: "+certtest.Write(t, folder, file, a.PEM)+"}", "breaker: {fail_max: 0}")
+		return routeConfig(upstream.URL, "tls: {ca_file: "+certtest.Write(t, folder, file, a.PEM)+"}", "breaker: {fail_max: 0}")
 	}
-	server, address, seen := start(t, text("ours.PEM", ours))
+	server, address, recorded := start(t, text("ours.PEM", ours))
 	for _, step := range []struct {
 		config string
 		want   int
@@ -326,17 +326,17 @@ func TestOtherTLSKeysTakeANewPool(t *testing.T) {
 		if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != step.want {
 			t.Errorf("status %d, want %d", res.StatusCode, step.want)
 		}
-		seen.next(t)
+		recorded.next(t)
 	}
 }
 
 // Files may break between the configuration's validation and its use.
-func TestConfigurationWithoutItsTLSFilesIsNotApplied(t *testing.T) {
+func TestConfigurationWithMissingTLSFilesIsNotApplied(t *testing.T) {
 	ours := certtest.NewAuthority(t)
 	ca := certtest.Write(t, t.TempDir(), "ca.pem", ours.PEM)
 	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{})
-	server, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+"}"))
-	next := parse(t, route(upstream.URL, "tls: {ca_file: "+ca+"}", "timeout: 1s"))
+	server, address, recorded := start(t, routeConfig(upstream.URL, "tls: {ca_file: "+ca+"}"))
+	next := parse(t, routeConfig(upstream.URL, "tls: {ca_file: "+ca+"}", "timeout: 1s"))
 	if err := os.Remove(ca); err != nil {
 		t.Fatal(err)
 	}
@@ -347,12 +347,12 @@ func TestConfigurationWithoutItsTLSFilesIsNotApplied(t *testing.T) {
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 {
 		t.Errorf("status %d under the configuration that stays", res.StatusCode)
 	}
-	seen.next(t)
+	recorded.next(t)
 }
 
 // An upstream is not to blame for a body that was still to come long after it was ready for it, even if it was
 // ready late and takes nothing at the very moment when the time is up.
-func TestTimeBeforeTheUploadIsNotHeldAgainstTheUpstream(t *testing.T) {
+func TestSlowHandshakeBeforeASlowUploadRecordsNoFailure(t *testing.T) {
 	ours := certtest.NewAuthority(t)
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.ReadFull(r.Body, make([]byte, 3))
@@ -371,7 +371,7 @@ func TestTimeBeforeTheUploadIsNotHeldAgainstTheUpstream(t *testing.T) {
 	upstream.StartTLS()
 	t.Cleanup(upstream.Close)
 	ca := certtest.Write(t, t.TempDir(), "ca.pem", ours.PEM)
-	_, address, seen := start(t, route(upstream.URL, "timeout: 2", "tls: {ca_file: "+ca+"}"))
+	_, address, recorded := start(t, routeConfig(upstream.URL, "timeout: 2", "tls: {ca_file: "+ca+"}"))
 	body, write := io.Pipe()
 	go func() {
 		_, _ = io.WriteString(write, "abc")
@@ -384,13 +384,13 @@ func TestTimeBeforeTheUploadIsNotHeldAgainstTheUpstream(t *testing.T) {
 			t.Errorf("status %d", res.StatusCode)
 		}
 	}
-	if o := seen.next(t); o.Result != events.ResultCancelled || o.Failure != nil {
+	if o := recorded.next(t); o.Result != events.ResultCancelled || o.Failure != nil {
 		t.Errorf("%+v", o)
 	}
 }
 
 // When a running upstream starts to prefer HTTP/2, the proxy uses HTTP/2 from then on, and no request fails.
-func TestUpstreamMayComeToSpeakHTTP2(t *testing.T) {
+func TestUpstreamSwitchToHTTP2FailsNoRequest(t *testing.T) {
 	ours := certtest.NewAuthority(t)
 	var http2 atomic.Bool
 	pair, err := tls.X509KeyPair(ours.Sign(t, "127.0.0.1"))
@@ -411,7 +411,7 @@ func TestUpstreamMayComeToSpeakHTTP2(t *testing.T) {
 	upstream.StartTLS()
 	defer upstream.Close()
 	ca := certtest.Write(t, t.TempDir(), "ca.pem", ours.PEM)
-	_, address, seen := start(t, route(upstream.URL, "tls: {ca_file: "+ca+"}", "transport: auto", "breaker: {fail_max: 1}"))
+	_, address, recorded := start(t, routeConfig(upstream.URL, "tls: {ca_file: "+ca+"}", "transport: auto", "breaker: {fail_max: 1}"))
 	ask := func(want string) {
 		t.Helper()
 		for _, text := range []string{"", " and a body"} {
@@ -429,7 +429,7 @@ func TestUpstreamMayComeToSpeakHTTP2(t *testing.T) {
 			if string(got) != want+text || res.StatusCode != 200 {
 				t.Errorf("%d %s, want %s", res.StatusCode, got, want)
 			}
-			if o := seen.next(t); o.Result != events.ResultSuccess {
+			if o := recorded.next(t); o.Result != events.ResultSuccess {
 				t.Errorf("%+v", o)
 			}
 		}

@@ -23,18 +23,18 @@ func startInstance(t testing.TB, instance, text string) (*proxy.Server, string, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, logger, seen := listener.Addr().String(), slog.New(slog.DiscardHandler), newRecorder()
-	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: seen, Logger: logger, Instance: instance})
+	address, logger, recorded := listener.Addr().String(), slog.New(slog.DiscardHandler), newRecorder()
+	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: recorded, Logger: logger, Instance: instance})
 	c := parse(t, strings.ReplaceAll(text, "SELF", address))
 	if err := server.Apply(c); err != nil {
 		t.Fatal(err)
 	}
-	c.Server = way
+	c.Server = httpMode
 	s := proxy.NewHTTPServer(server, c, logger)
 	served := make(chan struct{})
 	go func() { defer close(served); _ = s.Serve(listener) }()
 	t.Cleanup(func() { _ = s.Close(); <-served; server.Close() })
-	return server, address, seen
+	return server, address, recorded
 }
 
 // viaUpstream answers with the Via fields that a request had.
@@ -48,20 +48,20 @@ func viaUpstream(t testing.TB) (url string) {
 
 func TestRequestsCarryVia(t *testing.T) {
 	upstream := viaUpstream(t)
-	_, address, _ := startInstance(t, "node 1(é)", route(upstream))
+	_, address, _ := startInstance(t, "node 1(é)", routeConfig(upstream))
 	for request, want := range map[string]string{
 		"GET /svc HTTP/1.1\r\n": "1.1 node-1---",
 		"GET /svc HTTP/1.0\r\n": "1.0 node-1---",
 		"GET /svc HTTP/1.1\r\nVia: 1.0 fred, HTTP/1.1 p.example.net (Apache/1.1)\r\nVia: 2 other\r\n": "1.0 fred, HTTP/1.1 p.example.net (Apache/1.1), 2 other, 1.1 node-1---",
 		"GET /svc HTTP/1.1\r\nConnection: Via\r\nVia: 1.0 fred\r\n":                                   "1.1 node-1---",
 	} {
-		got := exchangeBytes(t, address, request+"Host: x\r\nConnection: close\r\n\r\n", "")
+		got := rawResponse(t, address, request+"Host: x\r\nConnection: close\r\n\r\n", "")
 		if !strings.Contains(got, "X-Seen-Via: "+want+"\r\n") || strings.Contains(got, "\r\nVia:") {
 			t.Errorf("%q: %q, want Via %q to the upstream, and none to the client", request, got, want)
 		}
 	}
 	r, _ := http.NewRequest(http.MethodGet, "http://"+address+"/svc", nil)
-	res, err := h2c(t).Do(r)
+	res, err := h2cClient(t).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,26 +74,26 @@ func TestRequestsCarryVia(t *testing.T) {
 // A request that comes back is answered with 508 before anything is sent for it.
 func TestLoopsAreDetected(t *testing.T) {
 	for _, scheme := range []string{"http", "h2c"} {
-		_, address, seen := startInstance(t, "", route(scheme+"://SELF/svc"))
+		_, address, recorded := startInstance(t, "", routeConfig(scheme+"://SELF/svc"))
 		for _, method := range []string{"GET", "POST"} {
-			got := exchangeBytes(t, address, method+" /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", "")
+			got := rawResponse(t, address, method+" /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", "")
 			if !strings.HasPrefix(got, "HTTP/1.1 508 Loop Detected\r\n") || !strings.Contains(got, "X-Circuit-Breaker-State: closed\r\n") ||
 				!strings.Contains(got, "Proxy-Status: cbproxy; error=proxy_loop_detected\r\n") {
 				t.Errorf("%s over %s: %q", method, scheme, got)
 			}
-			if o := seen.next(t); o.Result != events.ResultFailure || o.Failure.Type != events.ErrorStatus || o.Attempts != 1 {
+			if o := recorded.next(t); o.Result != events.ResultFailure || o.Failure.Type != events.ErrorStatus || o.Attempts != 1 {
 				t.Errorf("%s over %s: %+v", method, scheme, o)
 			}
 			select {
-			case <-seen.arrived:
+			case <-recorded.ended:
 				t.Errorf("%s over %s: a second request was routed", method, scheme)
 			default:
 			}
 		}
 	}
-	_, address, seen := startInstance(t, "me", route(viaUpstream(t)))
+	_, address, recorded := startInstance(t, "me", routeConfig(viaUpstream(t)))
 	for via, status := range map[string]string{"1.1 me": "508", "1.0 a, 2 ME (x)": "508", "1.1 meme, 1.1 me2": "200", "me": "200"} {
-		got := exchangeBytes(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Via, close\r\nVia: "+via+"\r\n\r\n", "")
+		got := rawResponse(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Via, close\r\nVia: "+via+"\r\n\r\n", "")
 		if !strings.HasPrefix(got, "HTTP/1.1 "+status+" ") {
 			t.Errorf("Via: %s: %q, want %s", via, got, status)
 		}
@@ -102,27 +102,27 @@ func TestLoopsAreDetected(t *testing.T) {
 		}
 	}
 	for range 2 {
-		seen.next(t)
+		recorded.next(t)
 	}
-	if n := len(seen.arrived); n != 0 {
+	if n := len(recorded.ended); n != 0 {
 		t.Errorf("%d requests of a loop were routed", n)
 	}
 }
 
 // A client that names a proxy behind this one in Via is answered by that one; it must not open a breaker so.
 func TestClientsCannotOpenABreakerByVia(t *testing.T) {
-	_, second, _ := startInstance(t, "b", route(viaUpstream(t)))
-	_, first, seen := startInstance(t, "a", route("http://"+second+"/svc"))
-	got := exchangeBytes(t, first, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\nVia: 1.1 b\r\n\r\n", "")
-	if o := seen.next(t); !strings.HasPrefix(got, "HTTP/1.1 508 ") || o.Result != events.ResultCancelled || o.Failure != nil {
+	_, second, _ := startInstance(t, "b", routeConfig(viaUpstream(t)))
+	_, first, recorded := startInstance(t, "a", routeConfig("http://"+second+"/svc"))
+	got := rawResponse(t, first, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\nVia: 1.1 b\r\n\r\n", "")
+	if o := recorded.next(t); !strings.HasPrefix(got, "HTTP/1.1 508 ") || o.Result != events.ResultCancelled || o.Failure != nil {
 		t.Errorf("%q, %+v", got, o)
 	}
 }
 
 // Two proxies in a row are no loop, and a loop through both of them ends with its second round.
-func TestProxiesInARowAreNoLoop(t *testing.T) {
-	_, second, _ := startInstance(t, "b", route(viaUpstream(t)))
-	_, first, _ := startInstance(t, "a", route("http://"+second+"/svc"))
+func TestChainedProxiesAreNoLoop(t *testing.T) {
+	_, second, _ := startInstance(t, "b", routeConfig(viaUpstream(t)))
+	_, first, _ := startInstance(t, "a", routeConfig("http://"+second+"/svc"))
 	if res, _ := get(t, "http://"+first+"/svc"); res.StatusCode != 200 || res.Header.Get("X-Seen-Via") != "1.1 a, 1.1 b" {
 		t.Errorf("status %d, Via %q", res.StatusCode, res.Header.Get("X-Seen-Via"))
 	}
@@ -140,8 +140,8 @@ func TestProxiesInARowAreNoLoop(t *testing.T) {
 		w.WriteHeader(res.StatusCode)
 	}))
 	defer back.Close()
-	_, inner, _ := startInstance(t, "b", route(back.URL))
-	_, outer, _ := startInstance(t, "a", route("http://"+inner+"/svc"))
+	_, inner, _ := startInstance(t, "b", routeConfig(back.URL))
+	_, outer, _ := startInstance(t, "a", routeConfig("http://"+inner+"/svc"))
 	url := "http://" + outer + "/svc"
 	far.Store(&url)
 	if res, _ := get(t, url); res.StatusCode != http.StatusLoopDetected || hops.Load() != 1 {
@@ -150,7 +150,7 @@ func TestProxiesInARowAreNoLoop(t *testing.T) {
 }
 
 // Responses that the proxy generates and fallback responses carry Via as well.
-func TestOtherRequestsCarryVia(t *testing.T) {
+func TestFallbackDeliveryAndProbeRequestsCarryVia(t *testing.T) {
 	seen := make(chan string, 100)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen <- r.Method + " " + r.URL.Path + " " + strings.Join(r.Header.Values("Via"), ", ")
@@ -194,7 +194,7 @@ func TestDeliveriesOfAnotherInstanceAreNoLoop(t *testing.T) {
 		via.Store(&s)
 	}))
 	defer upstream.Close()
-	server, _, _ := startInstance(t, "new", route(upstream.URL))
+	server, _, _ := startInstance(t, "new", routeConfig(upstream.URL))
 	var body bytes.Buffer
 	d := &service.Delivery{Service: "svc", Method: "POST", Rest: "/", Header: http.Header{"Via": {"1.1 old"}}, Body: body.Bytes()}
 	if a, err := server.Deliver(t.Context(), d); err != nil || a.Status != 200 || *via.Load() != "1.1 old, 1.1 new" {

@@ -18,68 +18,72 @@ import (
 )
 
 // badHTTP2 are upstreams of HTTP/2 that do what they must not, or stop doing what they must.
-var badHTTP2 = map[string]func(n int, c net.Conn){
+var faultyHTTP2Upstreams = map[string]func(n int, c net.Conn){
 	"says nothing":     func(_ int, c net.Conn) { _, _ = io.Copy(io.Discard, c) },
 	"reads nothing":    func(int, net.Conn) { select {} },
 	"closes":           func(int, net.Conn) {},
 	"speaks HTTP/1.1":  func(_ int, c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") },
 	"writes nonsense":  func(_ int, c net.Conn) { _, _ = c.Write(make([]byte, 1<<16)) },
-	"answers no frame": framed(func(f *frames) { f.streams(func(uint32, bool) {}) }),
-	"refuses all": framed(func(f *frames) {
-		f.streams(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeRefusedStream) })
+	"answers no frame": frameHandler(func(f *frameConn) { f.eachStream(func(uint32, bool) {}) }),
+	"refuses all": frameHandler(func(f *frameConn) {
+		f.eachStream(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeRefusedStream) })
 	}),
-	"resets all": framed(func(f *frames) { f.streams(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeProtocol) }) }),
-	"goes away before each": framed(func(f *frames) {
-		f.streams(func(s uint32, _ bool) { _ = f.WriteGoAway(s-1, http2.ErrCodeNo, nil) })
+	"resets all": frameHandler(func(f *frameConn) {
+		f.eachStream(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeProtocol) })
 	}),
-	"goes away after each": framed(func(f *frames) {
-		f.streams(func(s uint32, _ bool) { _ = f.WriteGoAway(s, http2.ErrCodeNo, nil) })
+	"goes away before each": frameHandler(func(f *frameConn) {
+		f.eachStream(func(s uint32, _ bool) { _ = f.WriteGoAway(s-1, http2.ErrCodeNo, nil) })
 	}),
-	"goes away again and again": framed(func(f *frames) {
+	"goes away after each": frameHandler(func(f *frameConn) {
+		f.eachStream(func(s uint32, _ bool) { _ = f.WriteGoAway(s, http2.ErrCodeNo, nil) })
+	}),
+	"goes away again and again": frameHandler(func(f *frameConn) {
 		for f.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) == nil {
 			time.Sleep(time.Millisecond) // a pace, not a wait
 		}
 	}),
-	"gives no window": framed(func(f *frames) {
+	"gives no window": frameHandler(func(f *frameConn) {
 		_ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
-		f.streams(func(uint32, bool) {})
+		f.eachStream(func(uint32, bool) {})
 	}),
-	"allows no stream": framed(func(f *frames) {
+	"allows no stream": frameHandler(func(f *frameConn) {
 		_ = f.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})
-		f.streams(func(uint32, bool) {})
+		f.eachStream(func(uint32, bool) {})
 	}),
-	"ends no header section": framed(func(f *frames) {
-		f.streams(func(s uint32, _ bool) {
+	"ends no header section": frameHandler(func(f *frameConn) {
+		f.eachStream(func(s uint32, _ bool) {
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: s, BlockFragment: []byte{0x88}})
 		})
 	}),
-	"hints for ever": framed(func(f *frames) {
-		f.streams(func(s uint32, _ bool) {
+	"hints for ever": frameHandler(func(f *frameConn) {
+		f.eachStream(func(s uint32, _ bool) {
 			for f.conn.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
-				f.head(s, false, ":status", "103", "link", strings.Repeat("x", 1000))
+				f.writeHeaders(s, false, ":status", "103", "link", strings.Repeat("x", 1000))
 				if f.WritePing(false, [8]byte{}) != nil {
 					return
 				}
 			}
 		})
 	}),
-	"stops in its body": framed(func(f *frames) {
-		f.streams(func(s uint32, _ bool) {
-			f.head(s, false, ":status", "200", "content-length", "1000")
+	"stops in its body": frameHandler(func(f *frameConn) {
+		f.eachStream(func(s uint32, _ bool) {
+			f.writeHeaders(s, false, ":status", "200", "content-length", "1000")
 			_ = f.WriteData(s, false, []byte("x"))
 		})
 	}),
-	"is silent in a stream": framed(func(f *frames) {
-		f.streams(func(s uint32, _ bool) { f.head(s, false, ":status", "200", "content-type", "text/event-stream") })
+	"is silent in a stream": frameHandler(func(f *frameConn) {
+		f.eachStream(func(s uint32, _ bool) {
+			f.writeHeaders(s, false, ":status", "200", "content-type", "text/event-stream")
+		})
 	}),
 }
 
-func framed(handle func(f *frames)) func(int, net.Conn) {
+func frameHandler(handle func(f *frameConn)) func(int, net.Conn) {
 	return func(_ int, c net.Conn) {
 		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
 			return
 		}
-		f := &frames{http2.NewFramer(c, c), c}
+		f := &frameConn{http2.NewFramer(c, c), c}
 		if f.WriteSettings() == nil {
 			handle(f)
 		}
@@ -87,16 +91,16 @@ func framed(handle func(f *frames)) func(int, net.Conn) {
 }
 
 // watchedTime is far more than any request here may take on any machine: it is only there to tell a hang.
-const watchedTime = 60 * time.Second
+const hangTimeout = 60 * time.Second
 
 // Whatever an upstream does, each request ends, a new configuration comes into force, and the server closes.
-func TestWhateverAnUpstreamDoesRequestsEnd(t *testing.T) {
-	for name, handle := range badHTTP2 {
+func TestRequestsEndWithFaultyUpstreams(t *testing.T) {
+	for name, handle := range faultyHTTP2Upstreams {
 		for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
 			t.Run(name+" "+protocol, func(t *testing.T) {
 				t.Parallel()
-				url, keys := rawHTTP2(t, secured, handle)
-				requestsEnd(t, route(url, keys, "timeout: 500ms", "idle_timeout: 500ms", "breaker: {fail_max: 20, recovery_timeout: 50ms}"))
+				url, keys := rawHTTP2Upstream(t, secured, handle)
+				testRequestsEnd(t, routeConfig(url, keys, "timeout: 500ms", "idle_timeout: 500ms", "breaker: {fail_max: 20, recovery_timeout: 50ms}"))
 			})
 		}
 	}
@@ -110,20 +114,20 @@ func TestWhateverAnUpstreamDoesRequestsEnd(t *testing.T) {
 				_, _ = io.WriteString(c, said)
 				select {}
 			})
-			requestsEnd(t, route(url, "timeout: 500ms", "idle_timeout: 500ms", "breaker: {fail_max: 20, recovery_timeout: 50ms}"))
+			testRequestsEnd(t, routeConfig(url, "timeout: 500ms", "idle_timeout: 500ms", "breaker: {fail_max: 20, recovery_timeout: 50ms}"))
 		})
 	}
 }
 
-func requestsEnd(t *testing.T, config string) {
+func testRequestsEnd(t *testing.T, config string) {
 	server, address, _ := start(t, config)
-	ctx, cancel := context.WithTimeout(t.Context(), watchedTime)
+	ctx, cancel := context.WithTimeout(t.Context(), hangTimeout)
 	defer cancel()
 	var requests sync.WaitGroup
 	for range 4 {
 		for kind := range 4 {
 			requests.Go(func() {
-				if err := ends(ctx, address, kind); ctx.Err() != nil {
+				if err := sendRequest(ctx, address, kind); ctx.Err() != nil {
 					t.Errorf("request of kind %d does not end: %v", kind, err)
 				}
 			})
@@ -154,7 +158,7 @@ func requestsEnd(t *testing.T, config string) {
 }
 
 // ends sends one request and returns when all is over.
-func ends(ctx context.Context, address string, kind int) error {
+func sendRequest(ctx context.Context, address string, kind int) error {
 	var body io.Reader
 	method := http.MethodGet
 	switch kind {
