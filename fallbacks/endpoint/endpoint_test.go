@@ -165,8 +165,8 @@ func TestFailedEndpointHasNoAnswer(t *testing.T) {
 		"truncated":            {"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + body, fallbacktest.Close, "unexpected EOF"},
 		"malformed":            {"what\r\n\r\n", fallbacktest.Close, "malformed"},
 		"no answer":            {"", fallbacktest.Close, "EOF"},
-		"hangs":                {"", fallbacktest.Hang, "no answer within 100ms"},
-		"hangs after the head": {"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + body, fallbacktest.Hang, "no answer within 100ms"},
+		"hangs":                {"", fallbacktest.Hang, "no response within 100ms"},
+		"hangs after the head": {"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + body, fallbacktest.Hang, "no response within 100ms"},
 	} {
 		s := fallbacktest.ServeRaw(t, test.response, test.end)
 		o := newOptions(t, s.URL)

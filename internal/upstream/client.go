@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Error is why a request of the proxy's own has no response, or no complete one.
+// Error is the error of a request that the proxy itself makes and that got no response, or no complete one.
 type Error struct {
 	Fault
 	// Connected reports whether the request was given a connection.
@@ -24,22 +24,22 @@ type Error struct {
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Response is the response to a request of the proxy's own. Close must be called. Its methods are for one goroutine,
-// except that another one may call Close to end a read.
+// Response is the response to a request that the proxy itself makes. Close must be called. The methods must be called from one
+// goroutine, except that another one may call Close to end a read.
 type Response struct {
 	*http.Response
 	ctx    context.Context
-	end    func()
+	end    func()        // releases the request's resources
 	paused time.Duration // what Paused was when the request was sent
 }
 
-// Do sends a request of the proxy's own (a probe, a delivery, or one of a strategy) and returns its response, without the
-// hop-by-hop fields, once the header section is there. timeout limits the time until Close. Redirects are not followed. If
+// Do sends a request that the proxy itself makes (a probe, a delivery, or a strategy's request) and returns its response,
+// without hop-by-hop fields, once the header section has arrived. timeout limits the time until Close. Redirects are not followed. If
 // connected is not nil, it is called with each connection that the request is given, on the caller's goroutine.
 func (p *Pool) Do(r *http.Request, timeout time.Duration, connected func(net.Conn)) (*Response, *Error) {
-	ctx, cancel := context.WithTimeoutCause(r.Context(), timeout, fmt.Errorf("no answer within %v", timeout))
+	ctx, cancel := context.WithTimeoutCause(r.Context(), timeout, fmt.Errorf("no response within %v", timeout))
 	ctx = context.WithValue(ctx, DialDeadline, time.Now().Add(timeout))
-	var conn net.Conn // the last one
+	var conn net.Conn // the latest one
 	limited, stop := p.limitReplays(ctx, func(c net.Conn) {
 		if conn = c; connected != nil {
 			connected(c)
@@ -75,10 +75,10 @@ func malformedStatus(status int) *Error {
 	return &Error{Fault{Failure: events.ErrorProtocol}, true, fmt.Errorf("malformed response: status %03d", status)}
 }
 
-// Close ends the request. What is left of the response's body is not read.
+// Close ends the request. The rest of the response's body is not read.
 func (w *Response) Close() { w.end() }
 
-// Discard reads up to n bytes of the body, so that the connection can be used again. It returns nil if the body is longer.
+// Discard reads up to n bytes of the body, so that the connection can be reused. It returns nil if the body is longer.
 func (w *Response) Discard(n int64) *Error {
 	if _, err := io.CopyN(io.Discard, w.Body, n); err != nil && err != io.EOF {
 		return w.classify(err, Responded)
@@ -89,7 +89,7 @@ func (w *Response) Discard(n int64) *Error {
 // ReadAll reads the body. One of more than limit bytes is an error.
 func (w *Response) ReadAll(limit int64) ([]byte, *Error) {
 	if w.Body == http.NoBody {
-		return nil, nil // ContentLength may be that of another response: of one to a GET
+		return nil, nil // ContentLength of a response to HEAD is that of the response to GET
 	}
 	tooLong := &Error{Fault{Failure: events.ErrorProtocol}, true, fmt.Errorf("the response is longer than %d bytes", limit)}
 	if w.ContentLength > limit {
@@ -109,8 +109,9 @@ func (w *Response) ReadAll(limit int64) ([]byte, *Error) {
 	return b.Bytes(), nil
 }
 
-// classify returns the error of a request that had come as far as progress. A time limit that has passed is the upstream's
-// failure, regardless of what set it, unless the process was paused meanwhile; the end of the caller's context is no failure.
+// classify returns the error of a request that failed at the stage progress. An exceeded deadline is a failure of the upstream,
+// whether Do or the caller set it, unless the process was paused meanwhile. The cancellation of the caller's context is no
+// failure.
 func (w *Response) classify(err error, progress Progress) *Error {
 	connected := progress != NotConnected
 	failure := func(kind events.ErrorType, err error) *Error { return &Error{Fault{Failure: kind}, connected, err} }
@@ -124,7 +125,7 @@ func (w *Response) classify(err error, progress Progress) *Error {
 	case cause != nil:
 		return failure("", cause)
 	case errors.Is(err, context.Canceled):
-		// The cancellation of the connection's last request, which http.Transport has taken for complete too early.
+		// The connection's previous request was cancelled after http.Transport had already taken it for complete.
 		return failure("", err)
 	}
 	return &Error{Classify(err, progress), connected, err}

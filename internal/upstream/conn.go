@@ -10,23 +10,23 @@ import (
 
 // Conn is a connection of a pool's http.Transport, below TLS. It adds what http.Transport lacks:
 //
-//   - It keeps the response of an upstream that responds and closes while the request is still being sent. http.Transport
-//     would report the failed write and drop the response. Once part of a request with a body is out, a failed write counts
-//     as done, unless the transport itself has closed the connection; what the upstream sent is found by reading.
-//   - It reports the end of the connection while a request's body is being sent, for which http.Transport waits.
-//   - It keeps the Connection fields of responses, see connectionFields.
+//   - It preserves the response of an upstream that responds and closes the connection while the request is still being sent.
+//     http.Transport would report the failed write and drop the response. Once part of a request with a body has been sent, a
+//     failed write is reported as successful, unless the transport itself has closed the connection; the response is then read.
+//   - It reports the end of the connection while a request's body is being sent. http.Transport would first wait for the body.
+//   - It preserves the Connection fields of responses, see connectionFields.
 type Conn struct {
 	net.Conn
-	uploadLost atomic.Pointer[func(error)] // called when the connection ends; nil: the request has no body
+	uploadLost atomic.Pointer[func(error)] // called when the connection ends; nil if the request has no body
 	sent       atomic.Bool                 // part of the request has been written
 	lastRead   atomic.Int64                // time of the last read, by elapsed
 	ended      atomic.Bool                 // the upstream has closed it
-	fields     connectionFields            // of the response, where it is plain HTTP/1.1 or below a secureConn
+	fields     connectionFields            // of the response; not used over HTTP/2
 }
 
-// BeginRequest is called before the first byte of a request is written, on a connection that carries one request at a time.
-// lost is called with the error that ends the connection while the request is under way, on a goroutine of http.Transport;
-// nil: the request has no body.
+// BeginRequest must be called before the first byte of a request is written, on a connection that carries one request at a
+// time. If lost is not nil, the request has a body, and lost is called on a goroutine of http.Transport with the error that
+// ends the connection during the request.
 func (c *Conn) BeginRequest(lost func(error)) {
 	c.fields.expect()
 	c.sent.Store(false)
@@ -37,7 +37,7 @@ func (c *Conn) BeginRequest(lost func(error)) {
 	c.uploadLost.Store(&lost)
 }
 
-// BeginTunnel is called when the connection becomes a tunnel, whose failed writes are reported.
+// BeginTunnel must be called when the connection becomes a tunnel. From then on, failed writes are reported.
 func (c *Conn) BeginTunnel() { c.uploadLost.Store(nil) }
 
 // Ended reports whether the upstream has closed the connection.
@@ -46,6 +46,7 @@ func (c *Conn) Ended() bool { return c.ended.Load() }
 // SilentSince reports whether nothing has arrived since t.
 func (c *Conn) SilentSince(t time.Time) bool { return c.lastRead.Load() < int64(t.Sub(processStart)) }
 
+// Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.lastRead.Store(elapsed())
@@ -61,6 +62,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if err != nil && c.uploadLost.Load() != nil && c.sent.Load() && !errors.Is(err, net.ErrClosed) {
@@ -74,7 +76,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 // connection's lock.
 const closeNotifyTimeout = 250 * time.Millisecond
 
-// SetWriteDeadline sets a deadline that is at most closeNotifyTimeout away: only tls.Conn.Close sets one, of 5 s.
+// SetWriteDeadline sets a write deadline of at most closeNotifyTimeout from now. Only tls.Conn.Close sets one, of 5 s.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if latest := time.Now().Add(closeNotifyTimeout); !t.IsZero() && t.After(latest) {
 		t = latest
@@ -82,23 +84,24 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
-// CloseWrite is for tunnels: the end of the client's data is passed on, and the upstream may still send.
+// CloseWrite closes the writing side, after which the upstream can still send. Tunnels use it when the client has sent all its
+// data.
 func (c *Conn) CloseWrite() error {
-	half, ok := c.Conn.(interface{ CloseWrite() error })
+	w, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {
 		return errors.ErrUnsupported
 	}
-	return half.CloseWrite()
+	return w.CloseWrite()
 }
 
-// RestoreFields puts the Connection field of the final response back into its header, if http.Transport has deleted it.
+// RestoreFields restores the Connection field of the final response in its header h, if http.Transport has deleted it.
 func (c *Conn) RestoreFields(h http.Header) {
 	c.fields.mu.Lock()
 	defer c.fields.mu.Unlock()
 	c.fields.fields.RestoreFinal(h)
 }
 
-// RestoreInterimFields is RestoreFields for the next interim response.
+// RestoreInterimFields restores the Connection field of the next interim response in its header h.
 func (c *Conn) RestoreInterimFields(h http.Header) {
 	c.fields.mu.Lock()
 	defer c.fields.mu.Unlock()

@@ -7,18 +7,18 @@ import (
 	"cbproxy/internal/http1"
 )
 
-// connectionFields keeps the Connection fields of the response on an HTTP/1.1 connection of http.Transport, which deletes
-// one that has the option close: the fields that it names would pass as end-to-end fields. Safe for concurrent use. The zero
-// connectionFields keeps none.
+// connectionFields records the Connection fields of the response on an HTTP/1.1 connection of http.Transport. http.Transport
+// deletes a Connection field with the option close, so the fields that it names would be forwarded as end-to-end fields.
+// The zero connectionFields records none. It is safe for concurrent use.
 type connectionFields struct {
-	encrypted bool        // the connection is below TLS; set before it is used
+	encrypted bool        // the connection is below TLS; set before the connection is used
 	active    atomic.Bool // a header section is expected
 
 	mu     sync.Mutex // guards fields
 	fields http1.ConnectionFields
 }
 
-// expect is called before a request is sent.
+// expect starts the recording for a new request, before it is sent.
 func (f *connectionFields) expect() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -26,7 +26,7 @@ func (f *connectionFields) expect() {
 	f.active.Store(true)
 }
 
-// scan reads what has arrived. In a response's body it costs next to nothing.
+// scan processes received bytes. After the header section it returns immediately.
 func (f *connectionFields) scan(p []byte) {
 	if !f.active.Load() {
 		return

@@ -12,27 +12,28 @@ import (
 )
 
 const (
-	dialTimeout  = 10 * time.Second       // for the lookup and all addresses
-	attemptDelay = 250 * time.Millisecond // before the next address is tried beside the last one: RFC 8305, section 5
+	dialTimeout     = 10 * time.Second       // for the lookup and all addresses
+	maxAttemptDelay = 250 * time.Millisecond // before the next address is tried in parallel (RFC 8305, section 5)
 )
 
-// DialError is an error of a Dialer, or of what is negotiated on a new connection.
+// DialError is an error of a Dialer, or of the TLS handshake on a new connection.
 type DialError struct{ Err error }
 
 func (e *DialError) Error() string { return e.Err.Error() }
 func (e *DialError) Unwrap() error { return e.Err }
 
-// ContextKey is the type of the keys under which a request's context says how its connection is made.
+// ContextKey is the type of the keys of a request's context that control how its connection is established.
 type ContextKey int
 
 const (
-	// DialDeadline is the key of a time.Time: a Dialer gives each address of a name its share of the time until then.
-	// http.Transport dials under a context without the deadline of the request's.
+	// DialDeadline is the key of a time.Time. A Dialer divides the time until then among the addresses of a name. It is needed
+	// because http.Transport dials with a context that lacks the request's deadline.
 	DialDeadline ContextKey = iota
-	// HTTP1Only is the key of a bool: a new connection is not to speak HTTP/2, which has no upgrades.
+	// HTTP1Only is the key of a bool. If it is true, a new connection does not use HTTP/2, which has no upgrades.
 	HTTP1Only
 )
 
+// dialDeadline returns the deadline of a request that dials.
 func dialDeadline(ctx context.Context) (time.Time, bool) {
 	if t, ok := ctx.Value(DialDeadline).(time.Time); ok {
 		return t, true
@@ -40,17 +41,18 @@ func dialDeadline(ctx context.Context) (time.Time, bool) {
 	return ctx.Deadline()
 }
 
-// Dialer opens TCP connections. It tries the addresses of a name by RFC 8305: the next attempt begins when the last one has
-// failed, or has taken so long that the remaining ones would not start before the request's deadline. The zero Dialer is ready to use.
+// Dialer opens TCP connections. It tries the addresses of a name as RFC 8305 describes: the next attempt starts when the
+// previous one has failed, or early enough that each address is tried before the request's deadline. The zero Dialer is ready
+// to use.
 type Dialer struct {
-	// Lookup returns the addresses of a name; nil is the system's resolver.
+	// Lookup returns the addresses of a name. If it is nil, the system's resolver is used.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
-	// HTTP2 makes a connection end within some 15 s when its peer is gone without a sign, as all requests share it. TCP
-	// detects that: servers limit the PING frames of HTTP/2 that they accept.
+	// HTTP2 makes a connection fail within about 15 s after its peer has become unreachable, as all requests share it. TCP
+	// detects that, because servers limit the number of HTTP/2 PING frames that they accept.
 	HTTP2 bool
 }
 
-// Dial connects to address, host:port. An error is a *DialError, or that of ctx.
+// Dial connects to address, which is host:port. It returns a *DialError, or the error of ctx if ctx is done.
 func (d *Dialer) Dial(ctx context.Context, address string) (net.Conn, error) {
 	c, err := d.dial(ctx, address)
 	if err != nil && ctx.Err() == nil {
@@ -91,8 +93,8 @@ func (d *Dialer) lookup(ctx context.Context, host string) ([]netip.Addr, error) 
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-// lookupError returns why there was no descriptor for a lookup, if there is none: the resolver then can't read its own
-// configuration and asks servers that do not exist.
+// lookupError returns the error of a failed lookup. If no file descriptor is available, that is the cause and is added to the
+// error: the resolver then cannot read its configuration and queries servers that do not exist.
 func lookupError(err error) error {
 	f, shortage := os.Open(os.DevNull)
 	if shortage == nil {
@@ -105,7 +107,7 @@ func lookupError(err error) error {
 	return err
 }
 
-// interleave returns addresses with the families in turn, that of the first one first (RFC 8305, section 4).
+// interleave returns addresses with alternating families, starting with the family of the first one (RFC 8305, section 4).
 func interleave(addresses []netip.Addr) []netip.Addr {
 	var families [2][]netip.Addr
 	for _, a := range addresses {
@@ -128,21 +130,22 @@ func interleave(addresses []netip.Addr) []netip.Addr {
 	return mixed
 }
 
-type dialled struct {
+// dialResult is the result of one connection attempt.
+type dialResult struct {
 	conn net.Conn
 	err  error
 }
 
-// race tries addresses one after the other, each at the latest a share of the time until deadline after the last one.
-// It returns the first connection; connections established later are closed.
+// race connects to the addresses in order. It starts an attempt when the previous one has failed, and at the latest a fraction
+// of the time until deadline after it. It returns the first connection and closes connections that are established later.
 func (d *Dialer) race(ctx context.Context, addresses []netip.Addr, port string, deadline time.Time) (net.Conn, error) {
 	if len(addresses) == 0 {
-		return nil, errors.New("the name has no address")
+		return nil, errors.New("the host name has no address")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	results := make(chan dialled, len(addresses)) // buffered, so that a late attempt does not block
-	delay := min(attemptDelay, max(time.Until(deadline)/time.Duration(2*len(addresses)), time.Millisecond))
+	results := make(chan dialResult, len(addresses)) // buffered, so that a late attempt does not block
+	delay := min(maxAttemptDelay, max(time.Until(deadline)/time.Duration(2*len(addresses)), time.Millisecond))
 	next := time.NewTimer(0)
 	defer next.Stop()
 	var failed error
@@ -157,7 +160,7 @@ func (d *Dialer) race(ctx context.Context, addresses []netip.Addr, port string, 
 			started, pending = started+1, pending+1
 			go func() {
 				c, err := d.connect(ctx, address)
-				results <- dialled{c, err}
+				results <- dialResult{c, err}
 			}()
 			next.Reset(delay)
 		case r := <-results:
@@ -166,7 +169,7 @@ func (d *Dialer) race(ctx context.Context, addresses []netip.Addr, port string, 
 				go closeLate(results, pending)
 				return r.conn, nil
 			}
-			failed = worse(failed, r.err)
+			failed = preferredError(failed, r.err)
 			next.Reset(0)
 		}
 	}
@@ -174,7 +177,7 @@ func (d *Dialer) race(ctx context.Context, addresses []netip.Addr, port string, 
 }
 
 // closeLate closes the connections of n attempts that finish after the first successful one.
-func closeLate(results <-chan dialled, n int) {
+func closeLate(results <-chan dialResult, n int) {
 	for range n {
 		if r := <-results; r.err == nil {
 			_ = r.conn.Close() // nothing was sent
@@ -182,9 +185,9 @@ func closeLate(results <-chan dialled, n int) {
 	}
 }
 
-// worse returns the error to report of two: an error of the upstream takes precedence over a shortage of
-// this machine, such as a missing local address of a family; otherwise the earlier error does.
-func worse(first, second error) error {
+// preferredError returns which of two errors to report: an error of the upstream takes precedence over a missing local
+// resource, such as a local address of a family; otherwise the first one does.
+func preferredError(first, second error) error {
 	if first == nil {
 		return second
 	}
@@ -197,7 +200,7 @@ func worse(first, second error) error {
 	return second
 }
 
-// keepAlive detects within 25 s that the peer of an idle connection is unreachable.
+// keepAlive makes TCP detect within 25 s that the peer of an idle connection is unreachable.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
 
 func (d *Dialer) connect(ctx context.Context, address string) (net.Conn, error) {

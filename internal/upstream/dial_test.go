@@ -102,7 +102,7 @@ func TestDialEndsWithItsContext(t *testing.T) {
 func TestDialReportsWhatTheUpstreamDid(t *testing.T) {
 	unusable, refused := os.NewSyscallError("connect", syscall.EADDRNOTAVAIL), os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	for _, errs := range [][2]error{{unusable, refused}, {refused, unusable}} {
-		if err := upstream.Worse(errs[0], errs[1]); err != refused {
+		if err := upstream.PreferredError(errs[0], errs[1]); err != refused {
 			t.Errorf("of %v, %v is reported", errs, err)
 		}
 	}

@@ -16,10 +16,10 @@ import (
 type Fault struct {
 	// Failure is the class of an upstream failure.
 	Failure events.ErrorType
-	// Local is the resource that this machine lacked. It counts neither as success nor as failure of the upstream.
+	// Local is the local resource that was exhausted. The request counts neither as success nor as failure of the upstream.
 	Local events.LocalError
-	// Refused is the status for the client of a request that can't be sent as it is, or that the upstream refused
-	// without regard to its own health: 400, 431 or 502. It counts neither as success nor as failure of the upstream.
+	// Refused is the status for the client if the request cannot be sent, or if the upstream rejected it for a reason that says
+	// nothing about the upstream's health: 400, 431 or 502. The request counts neither as success nor as failure of the upstream.
 	Refused int
 }
 
@@ -28,13 +28,13 @@ type Progress int
 
 // The stages of a request.
 const (
-	NotConnected Progress = iota // it has no connection yet
-	Connected                    // there is no header section of a response yet
-	Responded                    // the response's body is being read
+	NotConnected Progress = iota // no connection was established
+	Connected                    // no complete header section of a response has arrived
+	Responded                    // the response's body was being read
 )
 
-// Classify returns the class of err, the error of a request that failed at stage p. The caller must have ruled out that the
-// end of the request's context or an error of the client's body caused it.
+// Classify returns the class of err, the error of a request that failed at stage p. It must not be used for errors that are
+// caused by the end of the request's context or by the client's body.
 func Classify(err error, p Progress) Fault {
 	if local, ok := localError(err); ok {
 		return Fault{Local: local}
@@ -45,7 +45,7 @@ func Classify(err error, p Progress) Fault {
 	return Fault{Failure: errorType(err, p)}
 }
 
-// errorType returns the class of an upstream's failure. net/http has no types for most of its errors.
+// errorType returns the class of an upstream's failure. It compares texts, as net/http has no types for most of its errors.
 func errorType(err error, p Progress) events.ErrorType {
 	var op *net.OpError
 	switch {
@@ -63,8 +63,8 @@ func errorType(err error, p Progress) events.ErrorType {
 	return events.ErrorProtocol
 }
 
-// refusal returns the status of Fault.Refused, 0 if err is no refusal. What a transport refuses to send, it refuses
-// before it looks for a connection, or, over HTTP/2, before it writes to one.
+// refusal returns the status for Fault.Refused, or 0 if err is of another class. A transport rejects requests that cannot be
+// sent before it gets a connection or, over HTTP/2, before it writes to one.
 func refusal(err error, p Progress) int {
 	if p == NotConnected {
 		if isDialError(err) {
@@ -93,9 +93,9 @@ func isDialError(err error) bool {
 	return errors.As(err, &dial) || errors.As(err, &op) || errors.As(err, &dns)
 }
 
-// Unprocessed reports whether err says that the upstream has not processed the request, which may then be sent again
-// whatever its method (RFC 9113, section 8.7): a stream that it refused, or one above the last stream of its GOAWAY. A
-// request with a body that http.Transport would have sent again is among them if it has no GetBody.
+// Unprocessed reports whether err means that the upstream has not processed the request, so that it may be sent again whatever
+// its method (RFC 9113, section 8.7): the upstream refused the stream, or the stream is above the last one of its GOAWAY. This
+// includes a request with a body that http.Transport would have sent again if it had a GetBody.
 func Unprocessed(err error) bool {
 	return err != nil && containsAny(err.Error(), "REFUSED_STREAM", "graceful shutdown GOAWAY", "client conn not usable",
 		"cannot rewind body after connection loss")
@@ -110,8 +110,8 @@ func containsAny(text string, parts ...string) bool {
 	return false
 }
 
-// shortages are the system errors for an exhausted resource of this machine.
-var shortages = []struct {
+// localErrnos are the system errors for exhausted local resources.
+var localErrnos = []struct {
 	errno syscall.Errno
 	kind  events.LocalError
 }{
@@ -122,11 +122,12 @@ var shortages = []struct {
 	{syscall.ENOMEM, events.LocalMemory},
 }
 
-// localError returns what this machine lacked, if err reports a shortage. A *net.DNSError does not wrap the system's error, so its text is compared.
+// localError returns the local resource that was exhausted, if err reports that. A *net.DNSError does not wrap the system
+// error, so its text is compared.
 func localError(err error) (events.LocalError, bool) {
 	var dns *net.DNSError
 	lookup := errors.As(err, &dns)
-	for _, s := range shortages {
+	for _, s := range localErrnos {
 		if errors.Is(err, s.errno) || lookup && strings.Contains(dns.Err, s.errno.Error()) {
 			return s.kind, true
 		}

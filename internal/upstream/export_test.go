@@ -1,7 +1,7 @@
 package upstream
 
-// Interleave and Worse are interleave and worse.
+// Interleave and PreferredError are interleave and preferredError.
 var (
-	Interleave = interleave
-	Worse      = worse
+	Interleave     = interleave
+	PreferredError = preferredError
 )

@@ -11,17 +11,17 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Client sends requests to one server and returns complete responses. Safe for concurrent use.
+// Client sends requests to one server and returns complete responses. It is safe for concurrent use.
 type Client struct {
-	// Pool is the connections to the server.
+	// Pool holds the connections to the server.
 	Pool        *SharedPool
 	target      Target
 	timeout     time.Duration
 	maxResponse int64 // bytes of a response's body
 }
 
-// NewClient returns a client of the server at u, which pool leads to. timeout limits a request and its response, and
-// maxResponse is the size in bytes of the largest body of a response.
+// NewClient returns a client for the server at u that uses the connections of pool. timeout limits a request including its
+// response, and maxResponse the size of a response's body in bytes.
 func NewClient(u *url.URL, pool *SharedPool, timeout time.Duration, maxResponse int64) *Client {
 	return &Client{Pool: pool, target: TargetOf(u), timeout: timeout, maxResponse: maxResponse}
 }
@@ -29,13 +29,13 @@ func NewClient(u *url.URL, pool *SharedPool, timeout time.Duration, maxResponse 
 // timeLimitMargin is how much longer than its client's timeout a strategy may take, so that the client reports the timeout.
 const timeLimitMargin = time.Second
 
-// TimeLimit returns the timeout and a little more.
+// TimeLimit returns the time limit for a strategy that uses c: the timeout plus a margin of a second.
 func (c *Client) TimeLimit() time.Duration {
 	return max(c.timeout, c.timeout+timeLimitMargin) // the sum may overflow
 }
 
-// Request returns a request for path, which is below the URL's own, and query: both are sent byte for byte. Nothing that is
-// passed may change until http.Transport is done with it, which may be after the response.
+// Request returns a request for path, which is appended to the path of the URL, and query. Both are sent byte for byte. The
+// arguments must not be modified while http.Transport uses them, which may be longer than until the response arrives.
 func (c *Client) Request(method, path, query string, h http.Header, body []byte) *http.Request {
 	r := &http.Request{Method: method, URL: &url.URL{RawQuery: query}, Header: h}
 	c.target.Address(r.URL, path)
@@ -54,8 +54,8 @@ type Fetched struct {
 	Body   []byte
 }
 
-// Fetch sends r and returns the complete response. accept judges its status before the body is read; its error becomes an
-// *Error with the failure events.ErrorStatus. The header of the result is the caller's own.
+// Fetch sends r and returns the complete response. accept is called with the status before the body is read; its error is
+// returned as an *Error with the failure events.ErrorStatus. The caller may modify the header of the result.
 func (c *Client) Fetch(ctx context.Context, r *http.Request, accept func(status int) error) (*Fetched, *Error) {
 	res, failed := c.Pool.Do(r.WithContext(ctx), c.timeout, nil)
 	if failed != nil {

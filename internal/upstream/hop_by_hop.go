@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// RemoveHopByHop deletes the hop-by-hop fields (RFC 9110, section 7.6.1) from the header of a request or a response:
-// what Connection names, and what always is. It returns what Connection names, which RemoveHopByHopTrailers needs.
+// RemoveHopByHop deletes the hop-by-hop fields (RFC 9110, section 7.6.1) from the header of a request or a response: those that
+// Connection names and those in hopByHop. It returns the names in Connection for RemoveHopByHopTrailers.
 func RemoveHopByHop(h http.Header) (named []string) {
 	named = ConnectionOptions(h)
 	for _, name := range named {
@@ -20,12 +20,12 @@ func RemoveHopByHop(h http.Header) (named []string) {
 	return named
 }
 
-// hopByHop are the fields that are meant for one connection whether or not Connection names them.
+// hopByHop are the fields that are hop-by-hop whether or not Connection names them.
 var hopByHop = [...]string{"Connection", "Http2-Settings", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te",
 	"Trailer", "Transfer-Encoding", "Upgrade"}
 
-// RemoveHopByHopTrailers deletes the hop-by-hop fields from the trailers of a message. named is what the Connection field in
-// its header names.
+// RemoveHopByHopTrailers deletes the hop-by-hop fields from the trailers of a message. named are the names in the Connection
+// field of its header.
 func RemoveHopByHopTrailers(trailer http.Header, named []string) {
 	for name := range trailer {
 		if slices.Contains(hopByHop[:], name) || slices.Contains(named, name) {
@@ -44,13 +44,4 @@ func ConnectionOptions(h http.Header) (names []string) {
 		}
 	}
 	return names
-}
-
-// FieldsConn is a connection of http.Transport that keeps what http.Transport deletes from the header section of a response:
-// a Connection field that has the option close.
-type FieldsConn interface {
-	// ExpectResponse is called before a request is sent, on a connection that carries one at a time.
-	ExpectResponse()
-	// RestoreFields puts what was deleted from the final response's header back into it.
-	RestoreFields(h http.Header)
 }

@@ -15,34 +15,35 @@ import (
 
 // Limits of a pool, sized for a sidecar: few upstreams, many requests each.
 const (
-	maxIdlePerUpstream = 8192 // no connection is opened twice below as many concurrent requests
+	maxIdlePerUpstream = 8192 // with fewer concurrent requests, all connections are reused
 	idleTimeout        = 90 * time.Second
 	handshakeTimeout   = 10 * time.Second
 	pingTimeout        = 5 * time.Second
-	continueTimeout    = time.Second // RFC 9110, section 10.1.1: wait for a final response before the body is sent
+	continueTimeout    = time.Second // after which the body is sent without a 100 (RFC 9110, section 10.1.1)
 	maxResponseHeader  = 1 << 20     // bytes of a response's header section
 )
 
-// Config is what a Pool is made from.
+// Config configures a Pool.
 type Config struct {
-	// URL is the upstream's. Its scheme is http, https or h2c.
+	// URL is the URL of the upstream. Its scheme is http, https or h2c.
 	URL *url.URL
-	// TLS returns what a new connection is secured with, where the scheme is https. The result is not modified.
+	// TLS returns the TLS configuration of a new connection. It is called for https only, and its result is not modified.
 	TLS func() *tls.Config
-	// PingInterval is after how much silence a connection of HTTP/2 is checked by a ping. 0: never.
+	// PingInterval is the time without a received frame after which an HTTP/2 connection is checked with a PING frame; 0 disables
+	// the check.
 	PingInterval time.Duration
 }
 
-// Pool is the connections to one upstream. Safe for concurrent use.
+// Pool holds the connections to one upstream. It is safe for concurrent use.
 type Pool struct {
 	scheme    string
-	transport renewable
-	fast      *http1.Transport // of plain HTTP/1.1 requests; nil: the upstream speaks HTTP/2 only
-	http1     atomic.Bool      // the upstream is known to respond by HTTP/1.1
+	transport renewableTransport
+	fast      *http1.Transport // for plain HTTP/1.1 requests; nil if the upstream uses HTTP/2 only
+	http1     atomic.Bool      // the upstream is known to use HTTP/1.1
 	renewed   atomic.Int64     // time of the last renewal, by elapsed
 }
 
-// New returns a pool that has no connection yet.
+// New returns a pool without connections.
 func New(c Config) *Pool {
 	dialer := &Dialer{HTTP2: c.URL.Scheme == "h2c"}
 	dial := func(ctx context.Context, address string) (*Conn, error) {
@@ -96,20 +97,17 @@ func New(c Config) *Pool {
 	return p
 }
 
-// HasFastPath reports whether the upstream may be sent requests by RoundTripFast.
-func (p *Pool) HasFastPath() bool { return p.fast != nil }
-
-// TakesFast reports whether r can be sent by RoundTripFast, once the client has sent all of its body: it is plain, and the
-// upstream responds by HTTP/1.1, which one behind TLS is known to do only after a response by RoundTrip.
+// TakesFast reports whether r can be sent by RoundTripFast once its whole body has arrived: it is a plain request, and the
+// upstream uses HTTP/1.1. Over TLS the latter is unknown before the first response by RoundTrip.
 func (p *Pool) TakesFast(r *http.Request) bool {
 	return p.fast != nil && p.http1.Load() && http1.CanSend(r)
 }
 
-// errHTTP2 is why a request can't take the fast path: an upstream behind TLS has come to prefer HTTP/2.
-var errHTTP2 = errors.New("the upstream speaks HTTP/2 now")
+// errHTTP2 is the error of a fast-path dial: the upstream negotiated HTTP/2, although it used HTTP/1.1 before.
+var errHTTP2 = errors.New("the upstream negotiated HTTP/2")
 
-// RoundTripFast sends a request that TakesFast accepts on the caller's goroutine. sent is false if r has to be sent by
-// RoundTrip, from the start of its body, because the upstream speaks HTTP/2 now.
+// RoundTripFast sends a request that TakesFast accepts, on the caller's goroutine. sent is false if nothing was sent because the
+// upstream now uses HTTP/2; r must then be sent by RoundTrip.
 func (p *Pool) RoundTripFast(r *http.Request) (res *http.Response, sent bool, err error) {
 	res, err = p.fast.RoundTrip(r)
 	if err == errHTTP2 {
@@ -119,7 +117,7 @@ func (p *Pool) RoundTripFast(r *http.Request) (res *http.Response, sent bool, er
 	return res, true, err
 }
 
-// RoundTrip sends a request by http.Transport.
+// RoundTrip sends a request with http.Transport.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := p.transport.current().RoundTrip(r)
 	if p.fast != nil && err == nil && res.ProtoMajor == 1 && res.StatusCode != http.StatusSwitchingProtocols {
@@ -131,7 +129,7 @@ func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 // MayMultiplex reports whether a new request may share an HTTP/2 connection with other requests.
 func (p *Pool) MayMultiplex() bool { return p.fast == nil || !p.http1.Load() }
 
-// Unwrap returns the connection below TLS, if c is TLS, and whether requests share c, as those of HTTP/2 do.
+// Unwrap returns the connection below TLS, or c if it does not use TLS, and whether requests share c, as over HTTP/2.
 func (p *Pool) Unwrap(c net.Conn) (below net.Conn, shared bool) {
 	if t, ok := c.(tlsConn); ok {
 		return t.NetConn(), t.ConnectionState().NegotiatedProtocol == "h2"
@@ -148,15 +146,16 @@ func (p *Pool) Renew() {
 	}
 }
 
-// RenewAfterSilence renews the pool after a request that was sent at start has timed out on a connection on which nothing
-// has arrived since. A peer behind a TCP proxy may be gone without a sign.
+// RenewAfterSilence renews the pool, unless it was renewed since start. It is called after a request that was sent at start has
+// timed out on a connection that received nothing since: a peer behind a TCP proxy may be unreachable while the connection
+// stays open.
 func (p *Pool) RenewAfterSilence(start time.Time) {
 	if p.renewed.Load() < int64(start.Sub(processStart)) {
 		p.Renew()
 	}
 }
 
-// Close closes the connections that are not in use. It does not wait for that.
+// Close closes the idle connections. It does not wait for that.
 func (p *Pool) Close() {
 	p.transport.close()
 	if p.fast != nil {
@@ -164,7 +163,8 @@ func (p *Pool) Close() {
 	}
 }
 
+// processStart is the zero of elapsed.
 var processStart = time.Now()
 
-// elapsed is a monotonic clock in nanoseconds.
+// elapsed returns the time since processStart in nanoseconds, by the monotonic clock.
 func elapsed() int64 { return int64(time.Since(processStart)) }

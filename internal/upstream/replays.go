@@ -7,30 +7,29 @@ import (
 	"net/http/httptrace"
 )
 
-// ErrReplayed is the cause with which the context of a request ends that was sent on two connections in a row which were
-// closed before a response.
-var ErrReplayed = errors.New("two connections in a row were closed before they answered")
+// ErrReplayed is the cancellation cause of a request that was sent on two connections, both of which were closed before a
+// response.
+var ErrReplayed = errors.New("two consecutive connections were closed before a response")
 
-// MaxUnprocessed is how often a request is sent at most over HTTP/2, as long as the upstream reports that it has not
+// MaxUnprocessed is the maximum number of times that a request is sent over HTTP/2 while the upstream reports that it has not
 // processed it.
 const MaxUnprocessed = 4
 
-// limitReplays returns a context for one request to an http.Transport, with which it sends that twice at most: on an
-// idle connection that the server turns out to have closed, and once more. Otherwise it goes through a whole pool of closed
-// connections with a single request that is safe to repeat, as those with an Idempotency-Key are, too. connected is called
-// with each connection that the request is given, on the goroutine that makes the request. The caller must cancel the
-// context.
+// limitReplays returns a context with which an http.Transport sends a request at most twice: on an idle connection that the
+// server has closed, and once more. Without it, http.Transport would try a request that is safe to repeat, such as one with an
+// Idempotency-Key, on every closed connection of the pool. connected is called with each connection that the request gets, on
+// the goroutine that sends the request. The caller must cancel the context.
 func (p *Pool) limitReplays(ctx context.Context, connected func(net.Conn)) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	given := 0
+	connections := 0
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		connected(info.Conn)
 		c, shared := p.Unwrap(info.Conn)
 		if u, ok := c.(*Conn); ok && !shared {
 			u.BeginRequest(nil)
 		}
-		given++
-		if given <= 2 || shared && given <= MaxUnprocessed {
+		connections++
+		if connections <= 2 || shared && connections <= MaxUnprocessed {
 			return
 		}
 		cancel(ErrReplayed)

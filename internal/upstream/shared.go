@@ -2,14 +2,15 @@ package upstream
 
 import "sync"
 
-// RefCount counts the users of something that outlives reloads: a strategy of the old configuration and one of the new use
-// it at the same time for a while, and the last one closes it. Safe for concurrent use; the zero RefCount has no users.
+// RefCount counts the users of a resource that outlives reloads. During a reload, strategies of the old and of the new
+// configuration use the resource at the same time, and the last user closes it. The zero RefCount has no users. It is safe for
+// concurrent use.
 type RefCount struct {
-	mu    sync.Mutex // held during open and close, too
+	mu    sync.Mutex // guards count, and is held while open and closeIt run
 	count int
 }
 
-// Acquire adds a user, and calls open if it is the first.
+// Acquire adds a user, and calls open if it is the first one.
 func (r *RefCount) Acquire(open func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -18,7 +19,7 @@ func (r *RefCount) Acquire(open func()) {
 	}
 }
 
-// Release removes a user, and calls closeIt if it was the last.
+// Release removes a user, and calls closeIt if it was the last one.
 func (r *RefCount) Release(closeIt func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -27,10 +28,10 @@ func (r *RefCount) Release(closeIt func()) {
 	}
 }
 
-// SharedPool is a Pool that its users close together. Safe for concurrent use.
+// SharedPool is a Pool that is closed by its last user. It is safe for concurrent use.
 type SharedPool struct {
 	*Pool
-	// Key says what the pool's connections are made from. Pools with equal keys are interchangeable.
+	// Key identifies the configuration of the pool. Pools with equal keys are interchangeable.
 	Key  any
 	refs RefCount
 }
@@ -41,6 +42,6 @@ func NewSharedPool(p *Pool, key any) *SharedPool { return &SharedPool{Pool: p, K
 // Acquire adds a user.
 func (s *SharedPool) Acquire() { s.refs.Acquire(func() {}) }
 
-// Release removes a user. It closes the idle connections if that was the last; one in use is closed once it is idle. It does
-// not wait for that.
+// Release removes a user. If it was the last one, idle connections are closed, and connections in use once they are idle. It
+// does not wait for that.
 func (s *SharedPool) Release() { s.refs.Release(s.Close) }

@@ -9,9 +9,10 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// Target is where an upstream's requests go, in the form that http.Transport takes.
+// Target is the address of an upstream in the form that http.Transport accepts.
 type Target struct {
-	// Scheme is http or https: http.Transport is configured for h2c, and knows it as http. Host has a port if the URL does.
+	// Scheme is http or https; h2c becomes http, as the pool's http.Transport is configured for it. Host has a port if the URL
+	// has one.
 	Scheme, Host string
 	// Base is the URL's raw path, without a slash at its end.
 	Base string
@@ -26,8 +27,8 @@ func TargetOf(u *url.URL) Target {
 	return t
 }
 
-// Address sets u to a raw path below the target, byte for byte. http.Transport writes Opaque unchanged, except that it
-// takes a leading // for an authority: then it writes RawPath, if that is a valid encoding.
+// Address sets u to a path below the target, which is sent byte for byte. http.Transport writes Opaque unchanged unless it
+// starts with //, which would be an authority. Such a path is set as RawPath, which is written if it is a valid encoding.
 func (t *Target) Address(u *url.URL, path string) {
 	u.Scheme, u.Host, u.User = t.Scheme, t.Host, nil
 	path = t.Base + path
@@ -45,7 +46,7 @@ func (t *Target) Address(u *url.URL, path string) {
 	}
 }
 
-// encodeInvalid percent-encodes the bytes that no URL path may contain (RFC 3986, section 3.3), and no others.
+// encodeInvalid percent-encodes only the bytes that are not allowed in a URL path (RFC 3986, section 3.3).
 func encodeInvalid(path string) string {
 	var b strings.Builder
 	for i := range len(path) {

@@ -7,20 +7,20 @@ import (
 	"net"
 )
 
-// tlsConn is a *tls.Conn or a *secureConn.
+// tlsConn is implemented by *tls.Conn and *secureConn.
 type tlsConn interface {
 	NetConn() net.Conn
 	ConnectionState() tls.ConnectionState
 }
 
-// secure negotiates TLS on c, a connection to address. It closes c if that fails.
+// secure performs the TLS handshake on c, a connection to address. It closes c if that fails.
 func secure(ctx context.Context, c net.Conn, config *tls.Config, address string) (*tls.Conn, error) {
-	config = config.Clone() // which shares the cache of sessions
+	config = config.Clone() // the clone shares the session cache
 	if config.ServerName == "" {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
 			_ = c.Close()
-			return nil, &DialError{Err: fmt.Errorf("secure the connection: %w", err)}
+			return nil, &DialError{Err: fmt.Errorf("determine the server name for TLS: %w", err)}
 		}
 		config.ServerName = host
 	}
@@ -42,7 +42,7 @@ func secure(ctx context.Context, c net.Conn, config *tls.Config, address string)
 	return secured, nil
 }
 
-// secureForHTTP1 is secure for the fast path. It returns errHTTP2 if the upstream chooses HTTP/2.
+// secureForHTTP1 performs the TLS handshake for the fast path. It returns errHTTP2 if the upstream selects HTTP/2.
 func secureForHTTP1(ctx context.Context, c net.Conn, config *tls.Config, address string) (net.Conn, error) {
 	secured, err := secure(ctx, c, config, address)
 	if err != nil {
@@ -55,7 +55,8 @@ func secureForHTTP1(ctx context.Context, c net.Conn, config *tls.Config, address
 	return secured, nil
 }
 
-// secureForTransport is secure for http.Transport, which recognizes HTTP/2 by the type *tls.Conn.
+// secureForTransport performs the TLS handshake for http.Transport. It returns a *tls.Conn for HTTP/2, as http.Transport
+// recognizes HTTP/2 by that type, and a *secureConn otherwise.
 func secureForTransport(ctx context.Context, c *Conn, config *tls.Config, address string) (net.Conn, error) {
 	secured, err := secure(ctx, c, config, address)
 	if err != nil {
@@ -69,12 +70,13 @@ func secureForTransport(ctx context.Context, c *Conn, config *tls.Config, addres
 	return &secureConn{secured, &c.fields}, nil
 }
 
-// secureConn is a connection of http.Transport that speaks HTTP/1.1 over TLS.
+// secureConn is a connection of http.Transport that uses HTTP/1.1 over TLS.
 type secureConn struct {
 	*tls.Conn
-	fields *connectionFields // of the Conn below
+	fields *connectionFields // of the Conn below TLS
 }
 
+// Read implements net.Conn.
 func (c *secureConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.fields.scan(p[:n])

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unacknowledged is how long data sent on an HTTP/2 connection may remain unacknowledged.
-const unacknowledged = 15 * time.Second
+// maxUnacknowledged is the maximum time for which data sent on an HTTP/2 connection may remain unacknowledged.
+const maxUnacknowledged = 15 * time.Second
 
-// LimitUnacknowledged sets TCP_USER_TIMEOUT on c, a TCP connection: it fails once sent data remains unacknowledged for 15 s
-// (RFC 5482). Use it for HTTP/2 only, whose peer always reads: over HTTP/1.1 it would also end a connection whose peer reads
-// slowly.
+// LimitUnacknowledged sets TCP_USER_TIMEOUT (RFC 5482) on c, a TCP connection: the connection fails when sent data has not been
+// acknowledged for 15 s. It is for HTTP/2 only, where the peer always reads; over HTTP/1.1 it would also end a connection whose
+// peer reads slowly.
 func LimitUnacknowledged(c net.Conn) {
 	s, ok := c.(syscall.Conn)
 	if !ok {
@@ -24,6 +24,6 @@ func LimitUnacknowledged(c net.Conn) {
 		return
 	}
 	_ = raw.Control(func(fd uintptr) { // on failure TCP only detects the loss later
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledged.Milliseconds()))
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(maxUnacknowledged.Milliseconds()))
 	})
 }

@@ -4,5 +4,5 @@ package upstream
 
 import "net"
 
-// LimitUnacknowledged does nothing on this system: TCP detects later that the peer is unreachable.
+// LimitUnacknowledged does nothing on this system, so TCP detects an unreachable peer later.
 func LimitUnacknowledged(net.Conn) {}
