@@ -70,14 +70,14 @@ func (rec *accessRecorder) Write(p []byte) (int, error) {
 func (rec *accessRecorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
 
 // refused reports a request that matches no route.
-func (rec *accessRecorder) refused() {
+func (rec *accessRecorder) reportUnrouted() {
 	rec.access.Duration = time.Since(rec.access.Arrived)
 	rec.report()
 }
 
 // refused logs a request that was refused before its header section was parsed, or that must not be sent to any upstream. Only
 // the client's address is known.
-func (s *Server) refused(client string, status int) {
+func (s *Server) logMalformed(client string, status int) {
 	if log := s.access; log != nil && log.Enabled() {
 		log.Log(&events.AccessRecord{Arrived: time.Now(), Client: client, Status: status})
 	}
@@ -109,9 +109,9 @@ func (rec *accessRecorder) report() {
 }
 
 // refuse answers a request that matches no route.
-func refuse(w http.ResponseWriter, p *problem.Problem) {
+func respondUnrouted(w http.ResponseWriter, p *problem.Problem) {
 	p.Write(w)
 	if rec, ok := w.(*accessRecorder); ok {
-		rec.refused()
+		rec.reportUnrouted()
 	}
 }

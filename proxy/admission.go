@@ -37,7 +37,7 @@ func (x *exchange) admit() (call breaker.Call, err error, ok bool) {
 	x.startTimer()
 	if err := x.upload.Prefetch(); err != nil {
 		x.outcome.State, x.outcome.Result = call.State, events.ResultCancelled
-		x.answerIncompleteUpload()
+		x.respondToIncompleteUpload()
 		return call, nil, false
 	}
 	call, err = x.allow()
@@ -48,7 +48,7 @@ func (x *exchange) admit() (call breaker.Call, err error, ok bool) {
 // Safe for concurrent use.
 func (x *exchange) clientTime() time.Duration {
 	now := time.Since(x.began)
-	waited := x.download.waited(now)
+	waited := x.download.clientWait(now)
 	if !x.upload.Arrived() {
 		waited += x.upload.Waited(now)
 	}
@@ -63,18 +63,18 @@ func (x *exchange) mayPrefetch() bool {
 }
 
 // answerIncompleteUpload answers a request whose body was to be read before admission and did not arrive.
-func (x *exchange) answerIncompleteUpload() {
+func (x *exchange) respondToIncompleteUpload() {
 	switch fault := x.upload.Err(); {
 	case context.Cause(x) == errPaused:
-		x.fallback(events.ReasonOverload)
+		x.respondWithFallback(events.ReasonOverload)
 	case context.Cause(x) == errSlowClient:
-		x.problem(slowBody)
+		x.writeProblem(slowBody)
 	case fault == upload.ErrTooLarge:
-		x.problem(bodyTooLarge)
+		x.writeProblem(bodyTooLarge)
 	case fault == nil && x.r.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // the client is gone
 	default:
-		x.problem(badBody)
+		x.writeProblem(badBody)
 	}
 }
 

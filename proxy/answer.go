@@ -22,11 +22,11 @@ func (x *exchange) reject(reason events.Reason) {
 	if span := x.span(); span != nil {
 		span.Rejected(x.outcome.State, reason)
 	}
-	x.fallback(reason)
+	x.respondWithFallback(reason)
 }
 
 // refusedFor returns the reason for a breaker's error.
-func refusedFor(err error) events.Reason {
+func rejectionReason(err error) events.Reason {
 	if err == breaker.ErrHalfOpenLimit {
 		return events.ReasonHalfOpenLimit
 	}
@@ -35,8 +35,8 @@ func refusedFor(err error) events.Reason {
 
 // rejectBehindQueue answers a request that must not overtake queued ones, by the fallback even if it is not configured for the
 // reason. failed is why the upstream can't take the queued requests, "" if they are merely waiting.
-func (x *exchange) rejectBehindQueue(failed events.Reason) {
-	x.behindQueue = true
+func (x *exchange) rejectToKeepOrder(failed events.Reason) {
+	x.mustQueue = true
 	switch x.outcome.State, x.retryAt = x.route.Service.Breaker.StateAndRetryAt(); {
 	case x.outcome.State == events.Open:
 		x.reject(events.ReasonOpen)
@@ -50,19 +50,19 @@ func (x *exchange) rejectBehindQueue(failed events.Reason) {
 }
 
 // refuse answers a request that is invalid itself.
-func (x *exchange) refuse(p *problem.Problem) {
+func (x *exchange) respondInvalid(p *problem.Problem) {
 	x.outcome.Result = events.ResultCancelled
-	x.problem(p)
+	x.writeProblem(p)
 }
 
 // problem writes p as the response to a request on a route.
-func (x *exchange) problem(p *problem.Problem) {
-	x.answered = true
+func (x *exchange) writeProblem(p *problem.Problem) {
+	x.responded = true
 	h := x.w.Header()
 	x.route.Sign(h, x.outcome.State)
 	x.upload.PrepareResponse(h)
 	if x.grpc != nil {
-		x.answerGRPC(p)
+		x.writeGRPCProblem(p)
 		return
 	}
 	p.Write(x.w)
@@ -70,7 +70,7 @@ func (x *exchange) problem(p *problem.Problem) {
 
 // fallback answers instead of the upstream: with the route's fallback if it has one for reason and that has an answer, and
 // otherwise with a problem.
-func (x *exchange) fallback(reason events.Reason) {
+func (x *exchange) respondWithFallback(reason events.Reason) {
 	h := x.w.Header()
 	at := x.retryAt
 	if x.outcome.Result != events.ResultRejected { // the request's own failure may have opened the breaker
@@ -80,16 +80,16 @@ func (x *exchange) fallback(reason events.Reason) {
 		h["Retry-After"] = []string{retryAfter(time.Until(at))}
 	}
 	if x.grpc != nil {
-		x.fallbackGRPC(reason)
+		x.respondWithGRPCFallback(reason)
 		return
 	}
-	a, strategy := x.fallbackAnswer(reason)
+	a, strategy := x.runChain(reason)
 	if a == nil {
-		x.problem(unanswered[reason])
+		x.writeProblem(problemByReason[reason])
 		return
 	}
-	x.answeredBy(strategy, reason)
-	x.answered = true
+	x.recordFallback(strategy, reason)
+	x.responded = true
 	for name, values := range a.Header {
 		h[name] = values
 	}
@@ -97,34 +97,34 @@ func (x *exchange) fallback(reason events.Reason) {
 	x.upload.PrepareResponse(h)
 	h["X-Fallback"] = []string{strategy}
 	h["X-Fallback-Reason"] = reasonHeaders[reason]
-	h["Proxy-Status"] = unanswered[reason].ProxyStatus()
+	h["Proxy-Status"] = problemByReason[reason].ProxyStatus()
 	x.w.WriteHeader(a.Status)
 	_, _ = x.w.Write(a.Body) // the client may be gone
 }
 
 // fallbackGRPC answers a gRPC call. No strategy's answer is a gRPC message, so it only sets the header fields of a constant
 // strategy; strategies with side effects are not called.
-func (x *exchange) fallbackGRPC(reason events.Reason) {
+func (x *exchange) respondWithGRPCFallback(reason events.Reason) {
 	if x.route.AnswersFor(reason) {
 		if strategy, ok := x.route.Chain.Constant(); ok {
 			h := x.w.Header()
 			h["X-Fallback"], h["X-Fallback-Reason"] = []string{strategy}, reasonHeaders[reason]
-			x.answeredBy(strategy, reason)
+			x.recordFallback(strategy, reason)
 		}
 	}
-	x.problem(unanswered[reason])
+	x.writeProblem(problemByReason[reason])
 }
 
 // answeredBy records that a fallback has answered.
-func (x *exchange) answeredBy(strategy string, reason events.Reason) {
+func (x *exchange) recordFallback(strategy string, reason events.Reason) {
 	x.outcome.Strategy, x.outcome.Reason = strategy, reason
 	if span := x.span(); span != nil {
 		span.Fallback(strategy, reason)
 	}
 }
 
-func (x *exchange) fallbackAnswer(reason events.Reason) (*fallbacks.Answer, string) {
-	if !x.behindQueue && !x.route.AnswersFor(reason) {
+func (x *exchange) runChain(reason events.Reason) (*fallbacks.Answer, string) {
+	if !x.mustQueue && !x.route.AnswersFor(reason) {
 		return nil, ""
 	}
 	ctx := x.r.Context()
@@ -157,7 +157,7 @@ func retryAfter(d time.Duration) string {
 type fallbackClient struct{ *exchange }
 
 // Request implements fallbacks.Client.
-func (q fallbackClient) Request() *fallbacks.Request { return q.request(q.endToEnd()) }
+func (q fallbackClient) Request() *fallbacks.Request { return q.fallbackRequest(q.endToEndHeader()) }
 
 // Body implements fallbacks.Client.
 func (q fallbackClient) Body(limit int64) ([]byte, error) { return q.upload.ReadRest(limit) }
@@ -166,12 +166,12 @@ func (q fallbackClient) Body(limit int64) ([]byte, error) { return q.upload.Read
 type recordingClient struct{ *attempt }
 
 // Request implements fallbacks.Client.
-func (e recordingClient) Request() *fallbacks.Request { return e.x.request(e.requestHeader) }
+func (e recordingClient) Request() *fallbacks.Request { return e.x.fallbackRequest(e.requestHeader) }
 
 // Body implements fallbacks.Client.
 func (e recordingClient) Body(limit int64) ([]byte, error) { return e.x.upload.Complete(limit) }
 
-func (x *exchange) request(header http.Header) *fallbacks.Request {
+func (x *exchange) fallbackRequest(header http.Header) *fallbacks.Request {
 	return &fallbacks.Request{
 		Service: x.route.Service.Name, Method: x.r.Method, Host: x.r.Host,
 		Path: message.RawPath(x.r), Rest: x.upstreamPath, Query: x.r.URL.RawQuery, EmptyQuery: x.r.URL.ForceQuery, Header: header,
@@ -180,7 +180,7 @@ func (x *exchange) request(header http.Header) *fallbacks.Request {
 
 // endToEnd returns the fields of a client's request as ReverseProxy and rewrite send them upstream, without those that frame
 // or announce a body. It shares their values.
-func (x *exchange) endToEnd() http.Header {
+func (x *exchange) endToEndHeader() http.Header {
 	r := x.r
 	h := maps.Clone(r.Header)
 	upstream.RemoveHopByHop(h)

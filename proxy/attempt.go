@@ -27,40 +27,40 @@ type attempt struct {
 	call  breaker.Call
 	start time.Time
 
-	trace         *service.AttemptTrace // nil: it has no span
-	reported      bool                  // the result has been reported to the breaker
-	failure       *events.Failure       // nil: it has not failed
-	requestHeader http.Header           // of the upstream request, once there is a response
-	status        int                   // of the response, 0 before there is one
-	retryAfter    string                // the response's Retry-After
-	hopByHop      []string              // the fields that the response's Connection field names
-	conns         int                   // connections that http.Transport has used for it
-	conn          *upstream.Conn        // the last of them; nil: it is not one of http.Transport
-	shared        bool                  // conn speaks HTTP/2
-	stopBodyWatch func() bool           // stops the watch that closes the response's body when Context ends; nil: there is none
-	overload      bool                  // a shortage of this machine, or the upstream wants fewer requests
-	refused       *problem.Problem      // why it was not sent, or was refused for its own content; nil: neither
-	waitedBefore  time.Duration         // for which the client's body was waited for before the attempt
-	headerTime    time.Duration         // time until the response's header section
-	bodyTime      time.Duration         // time spent on waiting for the upstream since then
+	trace            *service.AttemptTrace // nil: it has no span
+	reported         bool                  // the result has been reported to the breaker
+	failure          *events.Failure       // nil: it has not failed
+	requestHeader    http.Header           // of the upstream request, once there is a response
+	status           int                   // of the response, 0 before there is one
+	retryAfter       string                // the response's Retry-After
+	hopByHop         []string              // the fields that the response's Connection field names
+	conns            int                   // connections that http.Transport has used for it
+	conn             *upstream.Conn        // the last of them; nil: it is not one of http.Transport
+	multiplexed      bool                  // conn speaks HTTP/2
+	stopBodyWatch    func() bool           // stops the watch that closes the response's body when Context ends; nil: there is none
+	rejectedForLoad  bool                  // a shortage of this machine, or the upstream wants fewer requests
+	requestProblem   *problem.Problem      // why it was not sent, or was refused for its own content; nil: neither
+	uploadWaitBefore time.Duration         // for which the client's body was waited for before the attempt
+	headerTime       time.Duration         // time until the response's header section
+	bodyTime         time.Duration         // time spent on waiting for the upstream since then
 
 	gotFirstByte atomic.Bool // the first byte of a response has arrived
 	gotContinue  atomic.Bool // the upstream has sent 100 (Continue)
 
 	interimMu sync.Mutex // held while an interim response is sent to the client
-	done      bool       // guarded by interimMu: the transport has returned, and there may be another attempt
+	returned  bool       // guarded by interimMu: the transport has returned, and there may be another attempt
 }
 
 // begin starts the next attempt, which the breaker has admitted with call.
 func (x *exchange) begin(call breaker.Call) {
-	a := &x.only
+	a := &x.singleAttempt
 	if x.retries != nil {
 		a = new(attempt)
 		a.Context, a.stop = context.WithCancelCause(x)
 	} else {
 		a.Context = x
 	}
-	a.x, a.call, a.start, a.waitedBefore = x, call, time.Now(), x.upload.ReadTime()
+	a.x, a.call, a.start, a.uploadWaitBefore = x, call, time.Now(), x.upload.ReadTime()
 	x.attempt = a
 	x.outcome.State, x.outcome.Attempts = call.State, x.outcome.Attempts+1
 	x.outcome.Result, x.outcome.Failure = "", nil
@@ -79,7 +79,7 @@ func (a *attempt) cancel(cause error) {
 }
 
 // succeeded reports a success.
-func (a *attempt) succeeded() {
+func (a *attempt) reportSuccess() {
 	a.trace.Done()
 	if a.reported {
 		return
@@ -87,11 +87,11 @@ func (a *attempt) succeeded() {
 	a.reported = true
 	a.x.outcome.Result = events.ResultSuccess
 	a.x.route.Service.LastSuccess.Store(a.start.UnixNano())
-	a.call.Success(a.took())
+	a.call.Success(a.responseTime())
 }
 
 // failed reports a failure of the upstream.
-func (a *attempt) failed(kind events.ErrorType, err error) {
+func (a *attempt) reportFailure(kind events.ErrorType, err error) {
 	x := a.x
 	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(err.Error(), service.MaxDetail)}
 	if a.failure == nil {
@@ -102,17 +102,17 @@ func (a *attempt) failed(kind events.ErrorType, err error) {
 	x.route.Service.Failures.Log(x.route.Logger, x.route.Service.Name, f)
 	if !a.reported {
 		a.reported = true
-		a.call.Failure(f, a.took())
+		a.call.Failure(f, a.responseTime())
 	}
 }
 
 // cancelled reports that the attempt counts neither as a success nor as a failure.
-func (a *attempt) cancelled() { a.reportNeutral(events.ResultCancelled) }
+func (a *attempt) reportCancelled() { a.reportNeutral(events.ResultCancelled) }
 
 // failedLocally reports that a shortage of this machine ended the attempt.
-func (a *attempt) failedLocally(kind events.LocalError, err error) {
+func (a *attempt) reportLocalFailure(kind events.LocalError, err error) {
 	x := a.x
-	a.overload = true
+	a.rejectedForLoad = true
 	x.route.Service.FailedLocally(x.route.Logger, kind, err)
 	a.reportNeutral(events.ResultRejected)
 }
@@ -128,36 +128,36 @@ func (a *attempt) reportNeutral(result events.Result) {
 
 // took is the response time that the breaker compares with slow_call_duration: until the end of the response, or of a stream's
 // header section; 0 if the breaker does not use it.
-func (a *attempt) took() time.Duration {
+func (a *attempt) responseTime() time.Duration {
 	switch {
 	case !a.x.route.TimesCalls:
 		return 0
 	case a.headerTime > 0:
 		return a.headerTime + a.bodyTime
 	}
-	return a.elapsed()
+	return a.elapsedWithoutClient()
 }
 
 // elapsed is the time since the start, without the time in which the client's body was waited for.
-func (a *attempt) elapsed() time.Duration {
-	waited := a.x.upload.ReadTime() - a.waitedBefore
+func (a *attempt) elapsedWithoutClient() time.Duration {
+	waited := a.x.upload.ReadTime() - a.uploadWaitBefore
 	return max(time.Since(a.start)-waited, time.Nanosecond)
 }
 
 // isDone reports whether another attempt may have begun.
-func (a *attempt) isDone() bool {
+func (a *attempt) hasReturned() bool {
 	a.interimMu.Lock()
 	defer a.interimMu.Unlock()
-	return a.done
+	return a.returned
 }
 
 // uploadLost is called when an upstream's connection ends during the upload, on a goroutine of the transport. The transport
 // itself would wait for the client's body before it reported that.
-func (a *attempt) uploadLost(err error) {
+func (a *attempt) connEndedDuringUpload(err error) {
 	x := a.x
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.over || a.isDone() || errors.Is(err, net.ErrClosed) {
+	if x.callbacksEnded || a.hasReturned() || errors.Is(err, net.ErrClosed) {
 		return
 	}
 	stalls := x.upload.NoteStalling()
@@ -169,6 +169,6 @@ func (a *attempt) uploadLost(err error) {
 		x.upload.Interrupt()
 		return
 	}
-	a.cancel(errUploadLost)
+	a.cancel(errConnEndedDuringUpload)
 	x.stopUpload(events.ReasonReset)
 }

@@ -14,7 +14,7 @@ var errTooLong = errors.New("malformed response: its body is longer than its Con
 // readWhole reads a small response before any of it is sent to the client, so that a fallback can replace one that breaks off.
 func (a *attempt) readWhole(res *http.Response, recorder fallbacks.Recorder) error {
 	b := &a.x.buffered
-	b.take(int(res.ContentLength) + 1) // one more, so that the end is seen
+	b.allocate(int(res.ContentLength) + 1) // one more, so that the end is seen
 	n := 0
 	for {
 		m, err := res.Body.Read(b.data[n:])
@@ -33,7 +33,7 @@ func (a *attempt) readWhole(res *http.Response, recorder fallbacks.Recorder) err
 	}
 	_ = res.Body.Close() // it has been read
 	b.data = b.data[:n]
-	a.succeeded()
+	a.reportSuccess()
 	recordBody(recorder, b.data)
 	res.Body = b
 	return nil
@@ -42,7 +42,7 @@ func (a *attempt) readWhole(res *http.Response, recorder fallbacks.Recorder) err
 // bufferedBody is a body that has been read completely.
 type bufferedBody struct {
 	data   []byte
-	lent   *[smallBody]byte // the buffer of data, if it is from the pool
+	pooled *[smallBody]byte // the buffer of data, if it is from the pool
 	offset int
 }
 
@@ -51,13 +51,13 @@ const smallBody = 64<<10 + 1
 
 var smallBodies = sync.Pool{New: func() any { return new([smallBody]byte) }}
 
-func (b *bufferedBody) take(n int) {
+func (b *bufferedBody) allocate(n int) {
 	if n > smallBody {
 		b.data = make([]byte, n)
 		return
 	}
-	b.lent = smallBodies.Get().(*[smallBody]byte)
-	b.data = b.lent[:n]
+	b.pooled = smallBodies.Get().(*[smallBody]byte)
+	b.data = b.pooled[:n]
 }
 
 func (b *bufferedBody) Read(p []byte) (int, error) {
@@ -71,9 +71,9 @@ func (b *bufferedBody) Read(p []byte) (int, error) {
 
 // Close returns the buffer to the pool.
 func (b *bufferedBody) Close() error {
-	if b.lent != nil {
-		smallBodies.Put(b.lent)
-		b.lent = nil
+	if b.pooled != nil {
+		smallBodies.Put(b.pooled)
+		b.pooled = nil
 	}
 	b.data, b.offset = nil, 0
 	return nil

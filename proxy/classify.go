@@ -18,30 +18,30 @@ import (
 // classify reports a failed attempt with the class of its error.
 func (a *attempt) classify(err error) {
 	if a.clientAtFault() || a.cancelledByOther(err) {
-		a.clientGone()
+		a.reportClientGone()
 		return
 	}
 	switch cause := a.cause(); cause {
 	case errPaused:
-		a.failedLocally(events.LocalPause, cause)
+		a.reportLocalFailure(events.LocalPause, cause)
 	case errTimeout, errDeadline:
-		if a.unanswered() {
+		if a.connSilentSinceStart() {
 			a.x.route.Pool.RenewAfterSilence(a.start)
 		}
-		a.failed(events.ErrorTimeout, cause)
+		a.reportFailure(events.ErrorTimeout, cause)
 	case errIdle:
-		a.failed(events.ErrorIdle, cause)
-	case errReplayed, errUploadLost, errUnprocessed:
-		a.failed(events.ErrorReset, cause)
+		a.reportFailure(events.ErrorIdle, cause)
+	case errReplayed, errConnEndedDuringUpload, errUnprocessed:
+		a.reportFailure(events.ErrorReset, cause)
 	case context.Canceled: // the client's, at its deadline
-		a.failed(events.ErrorTimeout, errDeadline)
+		a.reportFailure(events.ErrorTimeout, errDeadline)
 	default:
 		a.classifyTransportError(err)
 	}
 }
 
 // minLargeHeader is the size in bytes of a header section that every server accepts.
-const minLargeHeader = 4 << 10
+const alwaysAcceptedHeader = 4 << 10
 
 // classifyTransportError reports an error that only the transport has caused.
 func (a *attempt) classifyTransportError(err error) {
@@ -55,66 +55,66 @@ func (a *attempt) classifyTransportError(err error) {
 	fault := upstream.Classify(err, progress)
 	switch {
 	case fault.Local != "":
-		a.failedLocally(fault.Local, err)
-	case fault.Refused == http.StatusRequestHeaderFieldsTooLarge && message.HeaderSize(a.x.r) < minLargeHeader:
-		a.overload = true // so small a header section is not what the upstream refuses
+		a.reportLocalFailure(fault.Local, err)
+	case fault.Refused == http.StatusRequestHeaderFieldsTooLarge && message.HeaderSize(a.x.r) < alwaysAcceptedHeader:
+		a.rejectedForLoad = true // so small a header section is not what the upstream refuses
 		a.reportNeutral(events.ResultRejected)
 	case fault.Refused != 0:
-		a.refused = unsendable[fault.Refused]
-		a.cancelled()
+		a.requestProblem = requestProblems[fault.Refused]
+		a.reportCancelled()
 	case a.x.wasPaused(): // the upstream may have seen a client that read nothing
-		a.failedLocally(events.LocalPause, err)
+		a.reportLocalFailure(events.LocalPause, err)
 	case a.cancelledAtDeadline(err):
-		if a.x.hasShortDeadline() {
-			a.refused = unanswered[events.ReasonTimeout]
-			a.cancelled()
+		if a.x.callerDeadlineTooShort() {
+			a.requestProblem = problemByReason[events.ReasonTimeout]
+			a.reportCancelled()
 			return
 		}
-		a.failed(events.ErrorTimeout, errDeadline)
+		a.reportFailure(events.ErrorTimeout, errDeadline)
 	default:
 		if fault.Failure == events.ErrorProtocol && a.conn != nil && a.conn.Ended() {
 			fault.Failure = events.ErrorReset // half a header section looks malformed
 		}
-		if (fault.Failure == events.ErrorReset || fault.Failure == events.ErrorTruncated) && a.stalled() {
+		if (fault.Failure == events.ErrorReset || fault.Failure == events.ErrorTruncated) && a.resetByStallingClient() {
 			a.x.cancel(errStalled)
-			a.cancelled()
+			a.reportCancelled()
 			return
 		}
-		a.failed(fault.Failure, err)
+		a.reportFailure(fault.Failure, err)
 	}
 }
 
 // unanswered reports whether nothing has arrived on the attempt's HTTP/2 connection since the attempt began.
-func (a *attempt) unanswered() bool {
-	return a.shared && a.conn != nil && a.conn.SilentSince(a.start)
+func (a *attempt) connSilentSinceStart() bool {
+	return a.multiplexed && a.conn != nil && a.conn.SilentSince(a.start)
 }
 
 // cancelledAtDeadline reports whether err is the upstream's cancellation of a call whose deadline, which it knows from
 // grpc-timeout, has passed or is about to. A deadline below minDeadline may have passed before the call reached the upstream.
 func (a *attempt) cancelledAtDeadline(err error) bool {
 	x := a.x
-	if !x.hasDeadline() || !strings.Contains(err.Error(), "CANCEL") {
+	if !x.callerDeadlineApplies() || !strings.Contains(err.Error(), "CANCEL") {
 		return false
 	}
-	return x.hasShortDeadline() || x.nearDeadline()
+	return x.callerDeadlineTooShort() || x.callerDeadlineNear()
 }
 
 // clientGone reports an attempt whose client is gone or was at fault itself. It counts neither as a success nor as a failure,
 // unless breaker.abandoned_after says how long clients wait for a response.
-func (a *attempt) clientGone() {
+func (a *attempt) reportClientGone() {
 	x := a.x
 	limit := x.route.Config.Breaker.AbandonedAfter
 	if a.reported || context.Cause(a) != context.Canceled || x.upload.Aborted() || x.upload.Err() != nil || x.wasPaused() {
-		a.cancelled()
+		a.reportCancelled()
 		return
 	}
-	if waited := x.waited(); limit > 0 && a.status == 0 && waited >= limit && !x.upload.IsSlow() {
-		a.failed(events.ErrorAbandoned, fmt.Errorf("the client gave up after %v without a response", waited.Round(time.Millisecond)))
+	if waited := x.upstreamTime(); limit > 0 && a.status == 0 && waited >= limit && !x.upload.IsSlow() {
+		a.reportFailure(events.ErrorAbandoned, fmt.Errorf("the client gave up after %v without a response", waited.Round(time.Millisecond)))
 		return
 	}
 	a.reported = true
 	x.outcome.Result = events.ResultCancelled
-	a.call.Abandon(a.took())
+	a.call.Abandon(a.responseTime())
 }
 
 // cancelledByOther reports whether err is the cancellation of another exchange. http.Transport returns a connection to the
@@ -130,7 +130,7 @@ func (a *attempt) clientAtFault() bool {
 	switch a.cause() {
 	case nil:
 		return a.x.upload.Err() != nil
-	case errTimeout, errDeadline, errIdle, errReplayed, errUploadLost, errUnprocessed, errPaused: // the upload had no fault until then
+	case errTimeout, errDeadline, errIdle, errReplayed, errConnEndedDuringUpload, errUnprocessed, errPaused: // the upload had no fault until then
 		return false
 	}
 	return !a.leftAtDeadline()
@@ -150,53 +150,53 @@ func (a *attempt) cause() error {
 // caller's clock may be a little ahead.
 func (a *attempt) leftAtDeadline() bool {
 	x := a.x
-	return context.Cause(a) == context.Canceled && a.status == 0 && x.hasDeadline() &&
-		!x.hasShortDeadline() && x.nearDeadline() && !x.wasPaused()
+	return context.Cause(a) == context.Canceled && a.status == 0 && x.callerDeadlineApplies() &&
+		!x.callerDeadlineTooShort() && x.callerDeadlineNear() && !x.wasPaused()
 }
 
 // answerFailure is ReverseProxy's error handler, for requests without a response of the upstream.
-func answerFailure(_ http.ResponseWriter, out *http.Request, _ error) {
-	if x := exchangeOf(out.Context()); !x.answerFailure() {
-		x.attempt.cancelled()
+func errorHandler(_ http.ResponseWriter, out *http.Request, _ error) {
+	if x := exchangeOf(out.Context()); !x.respondAfterFailure() {
+		x.attempt.reportCancelled()
 		panic(http.ErrAbortHandler)
 	}
 }
 
 // answerFailure answers instead of the upstream after an attempt without a response, or with one of which nothing has been
 // sent. It reports false if the client is gone.
-func (x *exchange) answerFailure() bool {
+func (x *exchange) respondAfterFailure() bool {
 	if f := x.outcome.Failure; f != nil {
-		x.fallback(service.ReasonOf(f.Type))
+		x.respondWithFallback(service.ReasonOf(f.Type))
 		return true
 	}
 	switch fault := x.upload.Err(); {
-	case x.attempt.overload:
-		x.fallback(events.ReasonOverload)
-	case x.attempt.refused != nil:
-		x.problem(x.attempt.refused)
+	case x.attempt.rejectedForLoad:
+		x.respondWithFallback(events.ReasonOverload)
+	case x.attempt.requestProblem != nil:
+		x.writeProblem(x.attempt.requestProblem)
 	case context.Cause(x) == errSlowClient:
-		x.problem(slowBody)
+		x.writeProblem(slowBody)
 	case context.Cause(x) == errStalled && x.grpc != nil: // the caller may repeat it
-		x.problem(unanswered[events.ReasonReset])
+		x.writeProblem(problemByReason[events.ReasonReset])
 	case context.Cause(x) == errStalled:
-		x.problem(stalledBody)
-	case context.Cause(x) == errShortDeadline:
-		x.problem(unanswered[events.ReasonTimeout])
+		x.writeProblem(stalledBody)
+	case context.Cause(x) == errDeadlineTooShort:
+		x.writeProblem(problemByReason[events.ReasonTimeout])
 	case fault == upload.ErrTooLarge:
-		x.problem(bodyTooLarge)
+		x.writeProblem(bodyTooLarge)
 	case fault != nil:
-		x.problem(badBody) // a client that has stopped sending may still read
+		x.writeProblem(badBody) // a client that has stopped sending may still read
 	case x.r.Context().Err() != nil:
 		return false
 	default: // another exchange was cancelled, see cancelledByOther
-		x.fallback(events.ReasonReset)
+		x.respondWithFallback(events.ReasonReset)
 	}
 	return true
 }
 
 // stalled reports whether a reset is caused by a client that is slow to send its body. If the connection has ended, or the
 // transport has closed the body, before the transport returned, the state at that time counts.
-func (a *attempt) stalled() bool {
+func (a *attempt) resetByStallingClient() bool {
 	b := &a.x.upload
 	if a.status != 0 && a.x.grpc != nil {
 		return false // either side of a call may be silent at any time

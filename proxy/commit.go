@@ -43,7 +43,7 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 func (w *responseWriter) FlushError() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.status != 0 && !w.committed && w.body.silent() {
+	if w.status != 0 && !w.committed && w.body.isSilent() {
 		if w.grace == nil {
 			w.grace = time.AfterFunc(headerGrace, w.flushHeader)
 		}
@@ -105,5 +105,5 @@ func (x *exchange) replaceResponse() bool {
 	}
 	x.timer.Stop()
 	clear(x.w.Header())
-	return x.answerFailure()
+	return x.respondAfterFailure()
 }

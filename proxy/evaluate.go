@@ -30,15 +30,15 @@ func (a *attempt) evaluate(res *http.Response, protocol, upgrade string) error {
 	}
 	if res.StatusCode < 200 {
 		err := fmt.Errorf("malformed response: status %03d", res.StatusCode)
-		a.failed(events.ErrorProtocol, err)
+		a.reportFailure(events.ErrorProtocol, err)
 		return err
 	}
 	switch {
 	case isLoop(res) && x.r.Header["Via"] != nil:
-		a.cancelled() // the client may have sent the Via field that made a proxy behind this one detect a loop
+		a.reportCancelled() // the client may have sent the Via field that made a proxy behind this one detect a loop
 	case res.StatusCode == http.StatusRequestTimeout && x.upload.IsStalling(): // the client's fault
 	case x.route.Config.Breaker.FailureStatuses.Has(res.StatusCode):
-		a.failed(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
+		a.reportFailure(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
 		if x.route.AnswersFor(events.ReasonStatus) {
 			return errStatus
 		}
@@ -54,7 +54,7 @@ func (a *attempt) evaluate(res *http.Response, protocol, upgrade string) error {
 	}
 	switch {
 	case res.Body == http.NoBody || x.r.Method == http.MethodHead:
-		a.succeeded()
+		a.reportSuccess()
 		recordBody(recorder)
 		return nil
 	case !stream && res.ContentLength <= int64(x.route.Config.ResponseBuffer):
@@ -83,24 +83,24 @@ func (a *attempt) evaluateUpgrade(res *http.Response, protocol, upgrade string) 
 	x := a.x
 	if upgrade == "" || !strings.EqualFold(upgrade, protocol) {
 		err := fmt.Errorf("malformed response: status 101 to %q, asked for %q", protocol, upgrade)
-		a.failed(events.ErrorProtocol, err)
+		a.reportFailure(events.ErrorProtocol, err)
 		return err
 	}
 	c, ok := res.Body.(io.ReadWriteCloser)
 	if !ok { // http.Transport promises that it is one
 		err := errors.New("malformed response: status 101 without a connection")
-		a.failed(events.ErrorProtocol, err)
+		a.reportFailure(events.ErrorProtocol, err)
 		return err
 	}
 	res.Header["Connection"], res.Header["Upgrade"] = []string{"Upgrade"}, []string{protocol}
 	x.openTunnel(res, c)
-	a.succeeded()
+	a.reportSuccess()
 	return nil
 }
 
 // cleanHeader deletes the hop-by-hop fields of the attempt's response, before anything else reads its header, and returns its
 // Upgrade field.
-func (a *attempt) cleanHeader(res *http.Response) (protocol string) {
+func (a *attempt) removeHopByHop(res *http.Response) (protocol string) {
 	if a.conn != nil {
 		a.conn.RestoreFields(res.Header)
 	}
@@ -111,7 +111,7 @@ func (a *attempt) cleanHeader(res *http.Response) (protocol string) {
 
 // cleanTrailer deletes the hop-by-hop fields and the proxy's own from the response's trailers. It is called when the announced
 // trailers are known, and again when all are.
-func (a *attempt) cleanTrailer(res *http.Response) {
+func (a *attempt) removeTrailerFields(res *http.Response) {
 	upstream.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
 	message.RemoveSignals(res.Trailer)
 }
@@ -127,7 +127,7 @@ func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 	t := tunnel.New(config)
 	res.Body = t
 	x.server.tunnels.Add(1)
-	x.answered = true
+	x.responded = true
 	x.tunnel.Store(t)
 	x.resetTimer(idle)
 }

@@ -35,22 +35,22 @@ type exchange struct {
 	permits      permits // of the limits on requests in flight
 
 	// The request to the upstream.
-	attempt  *attempt // the current one; nil: no request has been sent
-	only     attempt  // what attempt points to if there will be no other
-	retries  *retries // nil: no attempt is repeated
-	replayed bool     // an attempt was given a second connection
-	upload   upload.Body
+	attempt       *attempt    // the current one; nil: no request has been sent
+	singleAttempt attempt     // what attempt points to if there will be no other
+	retries       *retryState // nil: no attempt is repeated
+	replayed      bool        // an attempt was given a second connection
+	upload        upload.Body
 
 	// The response to the client.
-	retryAt       time.Time                             // when the opening ends that rejects the request; zero: it is not rejected, or has no end
-	behindQueue   bool                                  // earlier requests are queued
-	answered      bool                                  // a header section has been sent
-	informational func(int, textproto.MIMEHeader) error // ReverseProxy's: sends an interim response
-	interim       int                                   // bytes of the interim responses; guarded by an attempt's interimMu
-	writer        responseWriter
-	download      responseBody
-	buffered      bufferedBody
-	tunnel        atomic.Pointer[tunnel.Tunnel] // nil: the connection has not been switched to another protocol
+	retryAt      time.Time                             // when the opening ends that rejects the request; zero: it is not rejected, or has no end
+	mustQueue    bool                                  // earlier requests are queued
+	responded    bool                                  // a header section has been sent
+	sendInterim  func(int, textproto.MIMEHeader) error // ReverseProxy's: sends an interim response
+	interimBytes int                                   // bytes of the interim responses; guarded by an attempt's interimMu
+	writer       responseWriter
+	download     responseBody
+	buffered     bufferedBody
+	tunnel       atomic.Pointer[tunnel.Tunnel] // nil: the connection has not been switched to another protocol
 }
 
 type exchangeKey struct{}
@@ -94,12 +94,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 	}
 	if r.ContentLength > int64(limits.BodyBytes) {
 		x.outcome.State = rt.Service.Breaker.State()
-		x.refuse(bodyTooLarge)
+		x.respondInvalid(bodyTooLarge)
 		return
 	}
 	if rt.Chain != nil && x.grpc == nil {
 		if reason, queued := rt.Chain.Intercept(r.Method); queued {
-			x.rejectBehindQueue(reason)
+			x.rejectToKeepOrder(reason)
 			return
 		}
 	}
@@ -110,7 +110,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 	x.outcome.State, x.retryAt = call.State, call.RetryAt
 	if err != nil {
 		rt.Service.Reservation.NoteRefused(x.began)
-		x.reject(refusedFor(err))
+		x.reject(rejectionReason(err))
 		return
 	}
 	if x.outcome.Shed = x.permits.acquire(rt); x.outcome.Shed != "" {
@@ -140,7 +140,7 @@ func (x *exchange) forward(call breaker.Call) {
 	if x.upload.Exists() && x.r.Header["Expect"] != nil {
 		x.upload.ExpectContinue(x.Done())
 	}
-	x.retries = x.newRetries()
+	x.retries = x.newRetryState()
 	if x.upload.Exists() && (x.retries != nil || x.route.Pool.MayMultiplex()) {
 		x.upload.RetainForReplay()
 	}
@@ -166,7 +166,7 @@ func (x *exchange) finish() {
 	}
 	cut = cut && !x.replaceResponse()
 	x.writer.stop()
-	x.end()
+	x.endCallbacks()
 	if x.timer != nil {
 		if x.attempt != nil && x.attempt.stopBodyWatch != nil {
 			x.attempt.stopBodyWatch()
@@ -174,7 +174,7 @@ func (x *exchange) finish() {
 		x.cancel(errExchangeDone) // ends the upstream request, if it is still under way
 	}
 	if x.attempt != nil {
-		x.attempt.cancelled()
+		x.attempt.reportCancelled()
 		x.attempt.endTrace()
 	}
 	x.permits.release()
@@ -202,13 +202,13 @@ func (x *exchange) handlePanic(p any) (late bool) {
 	x.route.Logger.Error("panic while serving a request", "service", x.route.Service.Name,
 		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	if x.attempt != nil {
-		x.attempt.cancelled()
+		x.attempt.reportCancelled()
 	}
 	x.outcome.Result = events.ResultFailure
-	if x.answered || x.writer.isCommitted() {
+	if x.responded || x.writer.isCommitted() {
 		return true
 	}
 	clear(x.w.Header())
-	x.problem(internalError)
+	x.writeProblem(internalError)
 	return false
 }

@@ -30,12 +30,12 @@ func grpcCallOf(r *http.Request) *grpcCall {
 
 // minDeadline is the shortest deadline of a caller whose timeout counts as a failure of the upstream. Otherwise any client
 // could open a breaker with short deadlines.
-const minDeadline = 100 * time.Millisecond
+const minCallerDeadline = 100 * time.Millisecond
 
 // deadlineError returns the cause with which an exchange ends at the caller's deadline.
 func (c *grpcCall) deadlineError() error {
-	if c.timeout < minDeadline {
-		return errShortDeadline
+	if c.timeout < minCallerDeadline {
+		return errDeadlineTooShort
 	}
 	return errDeadline
 }
@@ -58,8 +58,8 @@ func (a *attempt) evaluateGRPCEnd(res *http.Response) {
 
 func (a *attempt) evaluateGRPCStatus(code grpc.Code, message string) {
 	a.x.outcome.GRPCStatus = code.String()
-	if code == grpc.DeadlineExceeded && a.x.hasShortDeadline() {
-		a.cancelled()
+	if code == grpc.DeadlineExceeded && a.x.callerDeadlineTooShort() {
+		a.reportCancelled()
 		return
 	}
 	if a.failure != nil || !a.x.route.GRPCFailures.Has(code) {
@@ -68,13 +68,13 @@ func (a *attempt) evaluateGRPCStatus(code grpc.Code, message string) {
 	if message != "" {
 		message = ": " + message
 	}
-	a.failed(events.ErrorGRPC, fmt.Errorf("gRPC status %v%s", code, message))
+	a.reportFailure(events.ErrorGRPC, fmt.Errorf("gRPC status %v%s", code, message))
 }
 
 // grpcCodeFor returns the status code of a gRPC response in place of p.
 func (x *exchange) grpcCodeFor(p *problem.Problem) grpc.Code {
 	switch {
-	case p.Status() == http.StatusGatewayTimeout && x.hasDeadline():
+	case p.Status() == http.StatusGatewayTimeout && x.callerDeadlineApplies():
 		return grpc.DeadlineExceeded
 	case p.Status() == http.StatusRequestEntityTooLarge:
 		return grpc.ResourceExhausted
@@ -89,7 +89,7 @@ func (x *exchange) grpcCodeFor(p *problem.Problem) grpc.Code {
 var grpcType = []string{"application/grpc"}
 
 // answerGRPC sends p as a trailers-only gRPC response: a header section with the status. Fields that are already set stay.
-func (x *exchange) answerGRPC(p *problem.Problem) {
+func (x *exchange) writeGRPCProblem(p *problem.Problem) {
 	h, code := x.w.Header(), x.grpcCodeFor(p)
 	x.outcome.GRPCStatus = code.String()
 	h["Content-Type"] = grpcType

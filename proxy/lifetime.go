@@ -13,47 +13,47 @@ import (
 
 // The causes with which an exchange's context ends, unless the client's context ends first.
 var (
-	errTimeout       = errors.New("the route's timeout passed")
-	errDeadline      = errors.New("the call's grpc-timeout passed")
-	errShortDeadline = errors.New("the call's grpc-timeout was too short for any upstream")
-	errIdle          = errors.New("the stream was silent for the route's idle_timeout")
-	errSlowClient    = errors.New("the client did not send or take a body in time")
-	errStalled       = errors.New("the upstream ended the connection while the client was slow to send its body")
-	errReplayed      = upstream.ErrReplayed
-	errUnprocessed   = errors.New("the upstream has refused each stream without processing the request")
-	errPaused        = errors.New("the process was stopped when the time limit passed")
-	errUploadLost    = errors.New("the upstream closed the connection during the upload")
-	errExchangeDone  = errors.New("the exchange is over")
+	errTimeout               = errors.New("the route's timeout passed")
+	errDeadline              = errors.New("the call's grpc-timeout passed")
+	errDeadlineTooShort      = errors.New("the call's grpc-timeout was too short for any upstream")
+	errIdle                  = errors.New("the stream was silent for the route's idle_timeout")
+	errSlowClient            = errors.New("the client did not send or take a body in time")
+	errStalled               = errors.New("the upstream ended the connection while the client was slow to send its body")
+	errReplayed              = upstream.ErrReplayed
+	errUnprocessed           = errors.New("the upstream has refused each stream without processing the request")
+	errPaused                = errors.New("the process was stopped when the time limit passed")
+	errConnEndedDuringUpload = errors.New("the upstream closed the connection during the upload")
+	errExchangeDone          = errors.New("the exchange is over")
 )
 
 // lifetime is how long an exchange lasts: its context, and the timer that ends it. The context ends with the client's, or
 // before. Methods are for the request's goroutine unless they say otherwise.
 type lifetime struct {
-	context.Context // set by start
-	stop            context.CancelCauseFunc
-	cancelSignal    http1.CancelSignal
-	client          http1.Registration // for the end of the client's context
-	onClientGone    func()             // what client runs
+	context.Context    // set by start
+	cancelContext      context.CancelCauseFunc
+	cancelSignal       http1.CancelSignal
+	clientRegistration http1.Registration // for the end of the client's context
+	onClientGone       func()             // what client runs
 
 	timer           *time.Timer   // runs expire; nil: start has not been called
 	pausedAtReset   atomic.Int64  // upstream.Paused when the timer was set
 	graceGiven      atomic.Bool   // the process was paused since, and expire has waited for what arrived meanwhile
 	pausedAtStart   time.Duration // upstream.Paused at the start
-	measuresSilence atomic.Bool   // the timer limits silence, not the exchange
+	idleTimerActive atomic.Bool   // the timer limits silence, not the exchange
 
-	mu   sync.Mutex // held by a goroutine that ends the exchange, except the request's own
-	over bool       // guarded by mu: the handler is about to return, and the client's connection must not be used
+	mu             sync.Mutex // held by a goroutine that ends the exchange, except the request's own
+	callbacksEnded bool       // guarded by mu: the handler is about to return, and the client's connection must not be used
 }
 
 // start makes the context end with the client's, whereupon clientGone is called, and sets a timer that calls expire after d. Both
 // are called on goroutines of their own. Further calls do nothing.
-func (l *lifetime) start(client context.Context, d time.Duration, clientGone, expire func()) {
+func (l *lifetime) startContext(client context.Context, d time.Duration, clientGone, expire func()) {
 	if l.timer != nil {
 		return
 	}
-	l.Context, l.stop = context.WithCancelCause(context.WithoutCancel(client))
+	l.Context, l.cancelContext = context.WithCancelCause(context.WithoutCancel(client))
 	l.onClientGone = clientGone
-	l.client = http1.AfterFunc(client, &l.onClientGone)
+	l.clientRegistration = http1.AfterFunc(client, &l.onClientGone)
 	l.pausedAtStart = upstream.Paused()
 	l.pausedAtReset.Store(int64(l.pausedAtStart))
 	l.mu.Lock() // expire uses the timer as well
@@ -63,7 +63,7 @@ func (l *lifetime) start(client context.Context, d time.Duration, clientGone, ex
 
 // cancel ends the context. Safe for concurrent use.
 func (l *lifetime) cancel(cause error) {
-	l.stop(cause)
+	l.cancelContext(cause)
 	l.cancelSignal.Notify()
 }
 
@@ -81,12 +81,12 @@ func (l *lifetime) wasPaused() bool { return upstream.Paused() > l.pausedAtStart
 func (l *lifetime) pausedSinceReset() bool { return int64(upstream.Paused()) > l.pausedAtReset.Load() }
 
 // end stops the timer. The methods of other goroutines that use the client's connection do nothing after that.
-func (l *lifetime) end() {
+func (l *lifetime) endCallbacks() {
 	l.mu.Lock()
-	l.over = true
+	l.callbacksEnded = true
 	l.mu.Unlock()
 	if l.timer != nil {
 		l.timer.Stop()
-		l.client.Stop()
+		l.clientRegistration.Stop()
 	}
 }

@@ -26,14 +26,14 @@ var (
 
 // unsendable has the responses, by status, to requests that can't be sent as they are or that the upstream refused without
 // being unhealthy.
-var unsendable = map[int]*problem.Problem{
+var requestProblems = map[int]*problem.Problem{
 	http.StatusBadRequest:                  problem.New(http.StatusBadRequest, "http_request_error", "the request has fields that can't be sent to the service"),
 	http.StatusRequestHeaderFieldsTooLarge: problem.New(http.StatusRequestHeaderFieldsTooLarge, "http_request_error", "the service takes no header section as large as this"),
 	http.StatusBadGateway:                  problem.New(http.StatusBadGateway, "http_protocol_error", "the protocol that the service speaks can't carry this request"),
 }
 
 // unanswered has the responses, by reason, where neither the upstream nor a fallback has answered.
-var unanswered = map[events.Reason]*problem.Problem{
+var problemByReason = map[events.Reason]*problem.Problem{
 	events.ReasonOpen:          problem.New(http.StatusServiceUnavailable, "destination_unavailable", "the service is unavailable: its circuit breaker is open"),
 	events.ReasonHalfOpenLimit: problem.New(http.StatusServiceUnavailable, "destination_unavailable", "the service is unavailable: its circuit breaker is testing recovery"),
 	events.ReasonOverload:      problem.New(http.StatusServiceUnavailable, "connection_limit_reached", "the proxy is overloaded"),

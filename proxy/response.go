@@ -30,7 +30,7 @@ func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder
 	x := a.x
 	x.download.begin(a, res, recorder)
 	x.download.stream = true
-	x.measuresSilence.Store(true)
+	x.idleTimerActive.Store(true)
 	if names := x.route.Config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
 		x.download.events = sse.NewScanner(names)
 	}
@@ -40,7 +40,7 @@ func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder
 		}
 	}
 	if x.outcome.State == events.HalfOpen {
-		a.succeeded() // a stream may last for ever; its start counts as a success
+		a.reportSuccess() // a stream may last for ever; its start counts as a success
 	}
 	res.Body = &x.download
 	return nil
@@ -48,52 +48,52 @@ func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder
 
 // responseBody is an upstream's body on its way to the client. The attempt is reported at its end.
 type responseBody struct {
-	attempt    *attempt
-	res        *http.Response
-	body       io.ReadCloser
-	stream     bool
-	events     *sse.Scanner       // nil: no error events are configured
-	recorder   fallbacks.Recorder // nil: the response is not recorded
-	prefetched []byte             // read before the client's first read
-	end        error              // the error that came with prefetched
-	started    atomic.Bool        // for the timer's goroutine: the fields above are set
-	reading    atomic.Bool        // a read of the upstream's body is under way
-	ended      atomic.Bool        // there is no more
+	attempt            *attempt
+	res                *http.Response
+	body               io.ReadCloser
+	stream             bool
+	events             *sse.Scanner       // nil: no error events are configured
+	recorder           fallbacks.Recorder // nil: the response is not recorded
+	held               []byte             // read before the client's first read
+	heldErr            error              // the error that came with prefetched
+	started            atomic.Bool        // for the timer's goroutine: the fields above are set
+	waitingForUpstream atomic.Bool        // a read of the upstream's body is under way
+	eof                atomic.Bool        // there is no more
 
-	probes bool         // the time for which the client is waited for is measured
-	given  atomic.Int64 // nanoseconds from the exchange's start to the write that is under way; 0: there is none
-	taken  atomic.Int64 // nanoseconds spent in completed writes
+	measuresClientWait bool         // the time for which the client is waited for is measured
+	writeStart         atomic.Int64 // nanoseconds from the exchange's start to the write that is under way; 0: there is none
+	writeTime          atomic.Int64 // nanoseconds spent in completed writes
 }
 
 func (b *responseBody) begin(a *attempt, res *http.Response, recorder fallbacks.Recorder) {
 	b.attempt, b.res, b.body, b.recorder = a, res, res.Body, recorder
-	b.stream, b.events, b.prefetched, b.end = false, nil, nil, nil
+	b.stream, b.events, b.held, b.heldErr = false, nil, nil, nil
 	if a.x.route.TimesCalls {
-		a.headerTime = a.elapsed()
+		a.headerTime = a.elapsedWithoutClient()
 	}
-	b.given.Store(0)
-	b.taken.Store(0)
-	if b.probes = a.call.State == events.HalfOpen; b.probes {
+	b.writeStart.Store(0)
+	b.writeTime.Store(0)
+	if b.measuresClientWait = a.call.State == events.HalfOpen; b.measuresClientWait {
 		a.call = a.call.Revocable(a.x.clientTime)
 	}
-	b.ended.Store(false)
-	b.reading.Store(true) // until something is sent to the client
+	b.eof.Store(false)
+	b.waitingForUpstream.Store(true) // until something is sent to the client
 	b.started.Store(true)
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {
-	if len(b.prefetched) > 0 || b.end != nil {
-		return b.readAhead(p)
+	if len(b.held) > 0 || b.heldErr != nil {
+		return b.readHeld(p)
 	}
 	x := b.attempt.x
 	if b.stream {
 		x.resetTimer(x.route.Config.IdleTimeout)
 	}
-	b.reading.Store(true)
-	b.measure(false)
+	b.waitingForUpstream.Store(true)
+	b.setClientWait(false)
 	n, err := b.readTimed(p)
-	b.measure(true)
-	b.reading.Store(false)
+	b.setClientWait(true)
+	b.waitingForUpstream.Store(false)
 	if b.stream {
 		x.resetTimer(x.route.Config.IdleTimeout) // the client may take as long to read it
 	}
@@ -103,15 +103,15 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	if b.recorder != nil && n > 0 {
 		b.recorder.Write(p[:n])
 	}
-	b.ended.Store(err != nil)
+	b.eof.Store(err != nil)
 	switch err {
 	case nil:
 	case io.EOF:
-		b.attempt.cleanTrailer(b.res) // unannounced trailers are known only at the end
+		b.attempt.removeTrailerFields(b.res) // unannounced trailers are known only at the end
 		if x.grpc != nil && grpc.Is(b.res.Header) {
 			b.attempt.evaluateGRPCEnd(b.res)
 		}
-		b.attempt.succeeded()
+		b.attempt.reportSuccess()
 		if b.attempt.failure == nil {
 			recordBody(b.recorder)
 			b.recorder = nil
@@ -141,32 +141,32 @@ func (b *responseBody) hold() error {
 	buffer := make([]byte, heldBytes)
 	for {
 		n, err := b.Read(buffer)
-		b.reading.Store(true) // nothing is sent to the client yet
-		b.measure(false)
+		b.waitingForUpstream.Store(true) // nothing is sent to the client yet
+		b.setClientWait(false)
 		if n == 0 && err == nil {
 			continue
 		}
 		if n == 0 && err != io.EOF {
 			return err
 		}
-		b.prefetched, b.end = buffer[:n], err
+		b.held, b.heldErr = buffer[:n], err
 		return nil
 	}
 }
 
-func (b *responseBody) readAhead(p []byte) (int, error) {
-	b.reading.Store(false)
-	n := copy(p, b.prefetched)
-	if b.prefetched = b.prefetched[n:]; len(b.prefetched) > 0 {
+func (b *responseBody) readHeld(p []byte) (int, error) {
+	b.waitingForUpstream.Store(false)
+	n := copy(p, b.held)
+	if b.held = b.held[n:]; len(b.held) > 0 {
 		return n, nil
 	}
-	b.prefetched = nil
-	return n, b.end
+	b.held = nil
+	return n, b.heldErr
 }
 
 // silent reports whether the body is a stream that waits for the upstream. Safe for concurrent use.
-func (b *responseBody) silent() bool {
-	return b.started.Load() && b.stream && b.reading.Load() && !b.ended.Load()
+func (b *responseBody) isSilent() bool {
+	return b.started.Load() && b.stream && b.waitingForUpstream.Load() && !b.eof.Load()
 }
 
 func (b *responseBody) Close() error { return b.body.Close() }
@@ -180,30 +180,30 @@ func (b *responseBody) scan(p []byte, err error) {
 	}
 	if name != "" {
 		b.events = nil // at most one failure per stream
-		b.attempt.failed(events.ErrorSSE, fmt.Errorf("server-sent event %q", name))
+		b.attempt.reportFailure(events.ErrorSSE, fmt.Errorf("server-sent event %q", name))
 	}
 }
 
 // waited returns how long the client was waited for to take what has been read, if that is measured. now is the time since the
 // exchange's start. Safe for concurrent use.
-func (b *responseBody) waited(now time.Duration) time.Duration {
-	waited := time.Duration(b.taken.Load())
-	if since := b.given.Load(); since != 0 {
+func (b *responseBody) clientWait(now time.Duration) time.Duration {
+	waited := time.Duration(b.writeTime.Load())
+	if since := b.writeStart.Load(); since != 0 {
 		waited += max(now-time.Duration(since), 0)
 	}
 	return waited
 }
 
 // measure records that the exchange waits for the client from now on, or no longer.
-func (b *responseBody) measure(given bool) {
-	if !b.probes {
+func (b *responseBody) setClientWait(given bool) {
+	if !b.measuresClientWait {
 		return
 	}
 	now := int64(time.Since(b.attempt.x.began))
-	if since := b.given.Swap(0); since != 0 {
-		b.taken.Add(now - since)
+	if since := b.writeStart.Swap(0); since != 0 {
+		b.writeTime.Add(now - since)
 	}
 	if given {
-		b.given.Store(now)
+		b.writeStart.Store(now)
 	}
 }

@@ -15,13 +15,13 @@ import (
 )
 
 // retries is the state of an exchange's retries.
-type retries struct {
-	left int
-	wait time.Duration // before the last retry
+type retryState struct {
+	remaining int
+	lastWait  time.Duration // before the last retry
 }
 
 // newRetries returns nil if the request must not be repeated.
-func (x *exchange) newRetries() *retries {
+func (x *exchange) newRetryState() *retryState {
 	c, r := &x.route.Config.Retry, x.r
 	if c.Attempts == 0 {
 		return nil
@@ -34,7 +34,7 @@ func (x *exchange) newRetries() *retries {
 	default:
 		return nil
 	}
-	return &retries{left: c.Attempts}
+	return &retryState{remaining: c.Attempts}
 }
 
 // doWithRetries makes attempts until one is not to be repeated, and returns the result of that.
@@ -43,17 +43,17 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 	for {
 		a := x.attempt
 		res, err := a.doAttempt(out, body)
-		wait, again := a.next()
+		wait, again := a.decideRetry()
 		if again {
 			a.traceRetry(wait)
 		}
-		if !again || !x.pause(wait) {
+		if !again || !x.sleep(wait) {
 			return res, err
 		}
 		call, refused := x.allow()
 		if refused != nil {
 			if span := x.span(); span != nil {
-				span.Rejected(call.State, refusedFor(refused))
+				span.Rejected(call.State, rejectionReason(refused))
 			}
 			return res, err // there is no other response
 		}
@@ -64,12 +64,12 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 		if res != nil {
 			_ = res.Body.Close() // it is not read
 		}
-		a.cancelled() // unless it has been reported; an attempt that is given up counts neither way
+		a.reportCancelled() // unless it has been reported; an attempt that is given up counts neither way
 		a.endTrace()
 		a.cancel(errExchangeDone)
 		x.begin(call)
 		x.download.started.Store(false)
-		x.measuresSilence.Store(false)
+		x.idleTimerActive.Store(false)
 		x.resetTimer(x.remaining())
 	}
 }
@@ -83,16 +83,16 @@ func (a *attempt) doAttempt(out *http.Request, body io.ReadCloser) (*http.Respon
 	}
 	res, err := a.do(alone)
 	a.interimMu.Lock()
-	a.done = true
+	a.returned = true
 	a.interimMu.Unlock()
 	return res, err
 }
 
 // next decides whether another attempt follows a, and how long to wait before it.
-func (a *attempt) next() (wait time.Duration, again bool) {
+func (a *attempt) decideRetry() (wait time.Duration, again bool) {
 	x := a.x
 	c, left := &x.route.Config.Retry, x.retries
-	if left.left == 0 || !a.repeatable() || x.Err() != nil || !x.upload.Replayable() {
+	if left.remaining == 0 || !a.repeatable() || x.Err() != nil || !x.upload.Replayable() {
 		return 0, false
 	}
 	if x.route.Config.Breaker.Mode == "enforce" && x.route.Service.Breaker.State() == events.Open {
@@ -106,7 +106,7 @@ func (a *attempt) next() (wait time.Duration, again bool) {
 		x.outcome.RetryBudgetSpent = true
 		return 0, false
 	}
-	left.left--
+	left.remaining--
 	return wait, true
 }
 
@@ -127,14 +127,14 @@ func (a *attempt) repeatable() bool {
 
 // backoff returns a random wait before the next attempt, with decorrelated jitter:
 // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
-func (rs *retries) backoff(least, most time.Duration) time.Duration {
-	span := 3*max(rs.wait, least) - least
-	rs.wait = min(most, least+rand.N(max(span, 1))) // #nosec G404 -- spreads retries; no secret
-	return rs.wait
+func (rs *retryState) backoff(least, most time.Duration) time.Duration {
+	span := 3*max(rs.lastWait, least) - least
+	rs.lastWait = min(most, least+rand.N(max(span, 1))) // #nosec G404 -- spreads retries; no secret
+	return rs.lastWait
 }
 
 // pause waits for d before the next attempt. It reports false if the exchange ends first.
-func (x *exchange) pause(d time.Duration) bool {
+func (x *exchange) sleep(d time.Duration) bool {
 	ctx, cancel := context.WithTimeout(x, d)
 	defer cancel()
 	<-ctx.Done()

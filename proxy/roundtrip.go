@@ -18,7 +18,7 @@ type roundTripper struct{}
 // nothing has been sent to the client.
 func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := exchangeOf(out.Context())
-	x.informational = httptrace.ContextClientTrace(out.Context()).Got1xxResponse
+	x.sendInterim = httptrace.ContextClientTrace(out.Context()).Got1xxResponse
 	if rec := x.recorder(); rec != nil {
 		defer rec.addUpstreamTime(time.Now())
 	}
@@ -41,7 +41,7 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 		h["Proxy-Status"] = loopDetected.ProxyStatus()
 	}
 	message.RemoveSignals(res.Header)
-	x.attempt.cleanTrailer(res)
+	x.attempt.removeTrailerFields(res)
 	x.route.Sign(h, x.outcome.State) // after the upstream's Connection field has been processed, which must not remove these
 	if x.upload.Incomplete() && x.r.ProtoMajor == 1 {
 		h["Connection"] = []string{"close"} // the rest of the upload must not be read as a request
@@ -91,10 +91,10 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 		a.classify(err)
 		return nil, err
 	}
-	if a.shared && out.Body != nil {
+	if a.multiplexed && out.Body != nil {
 		a.stopBodyWatch = upstream.CloseBodyWith(a, res)
 	}
-	protocol := a.cleanHeader(res)
+	protocol := a.removeHopByHop(res)
 	if err := a.evaluate(res, protocol, out.Header.Get("Upgrade")); err != nil {
 		_ = res.Body.Close() // the response is replaced
 		return nil, err
@@ -106,7 +106,7 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 // the body is not retained, or if the exchange ends before the next time. http.Transport itself repeats requests without a
 // body.
 func (a *attempt) rewind(out **http.Request, n int) bool {
-	if (*out).Body == nil || !a.x.upload.Replayable() || n > 1 && !a.x.pause(unprocessedBackoff) {
+	if (*out).Body == nil || !a.x.upload.Replayable() || n > 1 && !a.x.sleep(unprocessedBackoff) {
 		return false
 	}
 	body, ok := a.x.upload.NewReader()
@@ -132,7 +132,7 @@ func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
 			out.Body, _ = x.upload.NewReader() // all of it is retained
 		}
 	}
-	a.hook(httptrace.ContextClientTrace(out.Context()))
+	a.setTransportHooks(httptrace.ContextClientTrace(out.Context()))
 	return p.RoundTrip(out)
 }
 

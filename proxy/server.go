@@ -60,7 +60,7 @@ func New(c Config) *Server {
 		proxy: &httputil.ReverseProxy{
 			Rewrite:      rewrite,
 			Transport:    roundTripper{},
-			ErrorHandler: answerFailure,
+			ErrorHandler: errorHandler,
 			BufferPool:   copyBuffers{},
 			ErrorLog:     slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
 		},
@@ -91,13 +91,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p = loopDetected
 	}
 	if p != nil {
-		refuse(w, p)
+		respondUnrouted(w, p)
 		return
 	}
 	message.KeepWebSocketUpgrade(r)
 	route, n, ok := snap.Table.Match(path)
 	if !ok {
-		refuse(w, notFound)
+		respondUnrouted(w, notFound)
 		return
 	}
 	if rec, ok := w.(*accessRecorder); ok {
@@ -124,7 +124,7 @@ func (copyBuffers) Put(b []byte) { copyBufferPool.Put((*[copyBufferSize]byte)(b)
 func NewHTTPServer(s *Server, c *routes.Config, logger *slog.Logger) *httpserver.Server {
 	return httpserver.New(httpserver.Options{
 		Handler:           s,
-		Refused:           s.refused,
+		Refused:           s.logMalformed,
 		Logger:            logger,
 		HeaderBytes:       int64(c.Limits.HeaderBytes),
 		ReadHeaderTimeout: c.Limits.ReadHeaderTimeout,

@@ -9,11 +9,13 @@ import (
 )
 
 // startTimer makes the exchange end with its client, or when its time is up. Further calls do nothing.
-func (x *exchange) startTimer() { x.start(x.r.Context(), x.timeout(), x.clientGone, x.expire) }
+func (x *exchange) startTimer() {
+	x.startContext(x.r.Context(), x.timeout(), x.clientContextEnded, x.expire)
+}
 
 // timeout is the time for the whole exchange.
 func (x *exchange) timeout() time.Duration {
-	if x.hasDeadline() {
+	if x.callerDeadlineApplies() {
 		return x.grpc.timeout
 	}
 	return x.route.Config.Timeout
@@ -23,25 +25,27 @@ func (x *exchange) timeout() time.Duration {
 func (x *exchange) remaining() time.Duration { return x.timeout() - time.Since(x.began) }
 
 // hasDeadline reports whether the gRPC caller gives the exchange less time than the route.
-func (x *exchange) hasDeadline() bool {
+func (x *exchange) callerDeadlineApplies() bool {
 	return x.grpc != nil && x.grpc.timeout > 0 && x.grpc.timeout < x.route.Config.Timeout
 }
 
 // hasShortDeadline reports whether the gRPC caller gives so little time that a timeout is no failure of the upstream.
-func (x *exchange) hasShortDeadline() bool { return x.hasDeadline() && x.grpc.timeout < minDeadline }
+func (x *exchange) callerDeadlineTooShort() bool {
+	return x.callerDeadlineApplies() && x.grpc.timeout < minCallerDeadline
+}
 
 // nearDeadline reports whether the caller's deadline has passed or is about to: clocks differ a little.
-func (x *exchange) nearDeadline() bool { return time.Since(x.began) >= x.grpc.timeout*9/10 }
+func (x *exchange) callerDeadlineNear() bool { return time.Since(x.began) >= x.grpc.timeout*9/10 }
 
 // waited is for how long the exchange has waited for anything but its client.
-func (x *exchange) waited() time.Duration {
+func (x *exchange) upstreamTime() time.Duration {
 	return time.Since(x.began) - x.upload.ReadTime()
 }
 
 // clientGone is called when the client's context ends, on a goroutine of its own. net/http takes a read that was made to
 // fail for the end of an HTTP/1 client; that must not end the response of an upstream over HTTP/2, where upload and response
 // are independent.
-func (x *exchange) clientGone() {
+func (x *exchange) clientContextEnded() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.upload.Aborted() || x.r.ProtoMajor > 1 || x.route.Config.Upstream.Scheme == "http" {
@@ -56,7 +60,7 @@ const pauseGrace = 500 * time.Millisecond
 func (x *exchange) expire() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.over {
+	if x.callbacksEnded {
 		return
 	}
 	paused := x.pausedSinceReset()
@@ -72,19 +76,19 @@ func (x *exchange) expire() {
 	case paused:
 		x.cancel(errPaused)
 		x.stopUpload(events.ReasonOverload)
-	case x.download.started.Load() && !x.download.reading.Load():
+	case x.download.started.Load() && !x.download.waitingForUpstream.Load():
 		x.cancel(errSlowClient)
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
-	case x.measuresSilence.Load() && x.clientIsSilent():
+	case x.idleTimerActive.Load() && x.streamWaitsForClient():
 		x.cancel(errSlowClient) // the upstream may wait for it
 		x.upload.Interrupt()
-	case x.measuresSilence.Load():
+	case x.idleTimerActive.Load():
 		x.cancel(errIdle)
 		x.upload.Interrupt()
 	case x.upload.IsSlow():
 		x.cancel(errSlowClient)
 		x.upload.Interrupt()
-	case x.hasDeadline():
+	case x.callerDeadlineApplies():
 		x.cancel(x.grpc.deadlineError())
 		x.upload.Interrupt()
 	default:
@@ -106,7 +110,7 @@ func (x *exchange) stopUpload(reason events.Reason) {
 func (x *exchange) AbortRead() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.over || x.Err() != nil { // which ends a read as well
+	if x.callbacksEnded || x.Err() != nil { // which ends a read as well
 		return
 	}
 	x.upload.Abort()
@@ -114,6 +118,6 @@ func (x *exchange) AbortRead() {
 }
 
 // clientIsSilent reports whether a stream may be silent because the upstream waits for the client's body.
-func (x *exchange) clientIsSilent() bool {
+func (x *exchange) streamWaitsForClient() bool {
 	return x.upload.IsSilent(x.route.Config.IdleTimeout) || x.grpc == nil && x.upload.IsStalling()
 }

@@ -13,9 +13,9 @@ import (
 
 // hook sets the functions of trace to the attempt's, for http.Transport. If the exchange has one attempt, trace is the one
 // that ReverseProxy made for the request: httptrace composes a second one by reflection.
-func (a *attempt) hook(trace *httptrace.ClientTrace) {
+func (a *attempt) setTransportHooks(trace *httptrace.ClientTrace) {
 	trace.GotConn = func(info httptrace.GotConnInfo) {
-		if a.conns > 0 && info.Reused && a.refuseIdle(info.Conn) {
+		if a.conns > 0 && info.Reused && a.closeIdleOnReplay(info.Conn) {
 			return
 		}
 		a.GotConn(info.Conn)
@@ -36,7 +36,7 @@ var _ http1.Hooks = (*attempt)(nil)
 // refuseIdle makes a replay use a new connection. http.Transport sends a request again when an idle connection turns out to be
 // closed; the other idle connections probably are closed as well. It closes conn before the first byte is written, whereupon
 // the transport takes another one, and reports whether it did: not if other requests share conn.
-func (a *attempt) refuseIdle(conn net.Conn) bool {
+func (a *attempt) closeIdleOnReplay(conn net.Conn) bool {
 	c, shared := a.x.route.Pool.Unwrap(conn)
 	if !shared {
 		_ = c.Close()
@@ -50,7 +50,7 @@ func (a *attempt) GotConn(conn net.Conn) {
 	a.conns++
 	c, shared := a.x.route.Pool.Unwrap(conn)
 	u, known := c.(*upstream.Conn)
-	a.conn, a.shared = u, shared
+	a.conn, a.multiplexed = u, shared
 	a.trace.Connected(c)
 	switch {
 	case shared:
@@ -69,7 +69,7 @@ func (a *attempt) GotConn(conn net.Conn) {
 	switch {
 	case !known: // a connection of internal/http1
 	case a.x.upload.Exists():
-		u.BeginRequest(a.uploadLost)
+		u.BeginRequest(a.connEndedDuringUpload)
 	default:
 		u.BeginRequest(nil)
 	}
@@ -98,13 +98,13 @@ func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
 	}
 	a.interimMu.Lock()
 	defer a.interimMu.Unlock()
-	if a.done {
+	if a.returned {
 		return nil
 	}
 	upstream.RemoveHopByHop(http.Header(header))
 	message.RemoveSignals(http.Header(header))
-	if a.x.interim += minInterim + message.FieldsSize(http.Header(header)); a.x.interim > maxInterim {
+	if a.x.interimBytes += minInterim + message.FieldsSize(http.Header(header)); a.x.interimBytes > maxInterim {
 		return nil
 	}
-	return a.x.informational(code, header)
+	return a.x.sendInterim(code, header)
 }
