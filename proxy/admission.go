@@ -13,15 +13,17 @@ import (
 )
 
 // allow asks the breaker to admit the next attempt. A probe that may have to wait for its request body can be replaced by
-// another request meanwhile.
-func (x *exchange) allow() (breaker.Call, error) {
+// another request meanwhile. A request that began under a configuration which rejects nothing is admitted even if the breaker's
+// policy is already that of the next configuration: only that one has the fallback for a rejection.
+func (x *exchange) allow() (call breaker.Call, err error) {
 	b := x.route.Service.Breaker
 	if x.upload.Arrived() {
-		return b.Allow()
-	}
-	call, err := b.AllowBeforeUpload()
-	if call.State == events.HalfOpen {
+		call, err = b.Allow()
+	} else if call, err = b.AllowBeforeUpload(); call.State == events.HalfOpen {
 		call = call.Revocable(x.clientTime)
+	}
+	if err != nil && x.route.Config.Breaker.Mode != "enforce" {
+		return breaker.Call{State: call.State}, nil
 	}
 	return call, err
 }

@@ -17,6 +17,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/metrics"
 	"cbproxy/proxy"
+	"cbproxy/routes"
 )
 
 func TestReloadKeepsBreakersAndTheirCounts(t *testing.T) {
@@ -214,4 +215,29 @@ func TestThousandServicesTakeLittleMemory(t *testing.T) {
 	}
 	runtime.KeepAlive(server)
 	runtime.KeepAlive(meter)
+}
+
+// TestRequestKeepsItsBreakerMode checks that a request which began in shadow mode, under a configuration without a
+// fallback, is not rejected by a breaker that enforces since: the next configuration is applied during its first attempt.
+func TestRequestKeepsItsBreakerMode(t *testing.T) {
+	var server *proxy.Server
+	var enforce *routes.Config
+	f := newFlakyUpstream(t, 1, func(w http.ResponseWriter) {
+		if err := server.Apply(enforce); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(503) // opens the breaker
+	})
+	const retry = "retry: {attempts: 1, backoff: 1ms, budget: 1}"
+	enforce = parse(t, routeConfig(f.URL, retry, "breaker: {fail_max: 1, mode: enforce}"))
+	var address string
+	var recorded *recorder
+	server, address, recorded = start(t, routeConfig(f.URL, retry, "breaker: {fail_max: 1, mode: shadow}"))
+	res, _ := get(t, "http://"+address+"/svc")
+	if o := recorded.next(t); res.StatusCode != 200 || o.Attempts != 2 {
+		t.Errorf("status %d, %+v", res.StatusCode, o)
+	}
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 503 || f.hits.Load() != 2 {
+		t.Errorf("the next request: status %d, the upstream got %d requests", res.StatusCode, f.hits.Load())
+	}
 }
