@@ -1,5 +1,5 @@
-// Package admin is the admin HTTP API and the dashboard: health, history, events, metrics, forced states, the queue and
-// reloads. It reaches the rest of the proxy through the interface Proxy.
+// Package admin implements the admin HTTP API and the dashboard: health, history, events, metrics, forced states, queues and
+// reloads. It accesses the rest of the proxy through the interface Proxy.
 package admin
 
 import (
@@ -19,31 +19,32 @@ type Proxy interface {
 	Health() Health
 	// Service returns one service's status; false if no service has that name.
 	Service(name string) (Service, bool)
-	// Force forces a service's breaker, of this instance or of the whole fleet, into a state, for d or, if d is 0, until
-	// Release. It does nothing if no service has that name. It returns once the state is in this instance's store, and a
-	// *NotPersistedError if the state is in force but not stored yet. Any other error means that the fleet is unreachable.
+	// Force forces the state of a service's breaker, on this instance or in the whole fleet. The state lasts for d, or until
+	// Release if d is 0. Force does nothing if no service has that name. It returns once the state is in this instance's
+	// store, or with a *NotPersistedError if the state is in force but not stored yet. Any other error means that the fleet
+	// may not have received the state.
 	Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error
-	// Release ends a forced state; its errors are those of Force.
+	// Release ends a forced state. Its errors are those of Force.
 	Release(ctx context.Context, service string, fleet bool, reason string) error
-	// History returns the state changes of a service's breaker on this and the fleet's other instances, newest first.
+	// History returns the state changes of a service's breaker on all instances of the fleet, newest first.
 	History(ctx context.Context, service string) ([]events.HistoryEntry, error)
 	// Queues returns the queues of all services.
 	Queues() Queues
 	// Ready returns nil if the proxy serves requests, or the reason why it does not.
 	Ready() error
-	// EffectiveConfig returns the configuration in force as JSON, without secrets.
+	// EffectiveConfig returns the configuration in force, including defaults, as JSON with secrets redacted.
 	EffectiveConfig() ([]byte, error)
-	// Reload reloads the configuration; the error lists its faults.
+	// Reload reloads the configuration. The error lists all faults of the configuration, one per line.
 	Reload() error
 	// ProtectReads reports whether reads need the token.
 	ProtectReads() bool
-	// Token returns the token of requests that change state, "" if none is configured.
+	// Token returns the token that requests must carry to change state, or "" if none is configured.
 	Token() (string, error)
-	// Hosts returns the host names accepted in addition to addresses and private names; * accepts any.
+	// Hosts returns the host names that are accepted in addition to IP addresses and private names; * accepts all.
 	Hosts() []string
 }
 
-// NotPersistedError is the error of a change that is in force but not stored yet: it is lost if the process is killed.
+// NotPersistedError reports that a change is in force but not stored yet. The change is lost if the process is killed.
 type NotPersistedError struct{ Err error }
 
 func (e *NotPersistedError) Error() string { return e.Err.Error() }
@@ -58,7 +59,7 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// New returns the handler of the admin plane. It rejects requests from pages of other origins.
+// New returns the handler of the admin API. It rejects requests from web pages of other origins.
 func New(c Config) http.Handler {
 	a := &api{Config: c, auth: newAuthLimiter()}
 	mux := http.NewServeMux()
@@ -69,7 +70,7 @@ func New(c Config) http.Handler {
 	return a.guard(mux)
 }
 
-// operations are the handlers by path, as openapi.yaml describes them.
+// operations returns the handlers by path. openapi.yaml describes them.
 func (a *api) operations() map[string]http.Handler {
 	const breakers = "/api/v1/circuit-breakers/"
 	return map[string]http.Handler{
@@ -93,8 +94,8 @@ func (a *api) operations() map[string]http.Handler {
 
 type api struct {
 	Config
-	auth      *authLimiter
-	tokenless atomic.Bool // the last attempt to read the token failed
+	auth        *authLimiter
+	tokenFailed atomic.Bool // whether the last attempt to read the token failed
 }
 
 func (a *api) alive(w http.ResponseWriter, _ *http.Request) {
@@ -156,7 +157,7 @@ func (a *api) reload(w http.ResponseWriter, r *http.Request) {
 	err := a.Proxy.Reload()
 	a.audit(r, action{Action: "reload", Reason: reason, Error: text(err)})
 	if err != nil {
-		writeProblem(w, http.StatusBadRequest, "the configuration was refused and the one in force stays", err.Error())
+		writeProblem(w, http.StatusBadRequest, "the configuration is invalid, the previous one stays in force", err.Error())
 		return
 	}
 	respond(w, http.StatusOK, map[string]any{"config": a.Proxy.Health().Config})

@@ -18,65 +18,67 @@ import (
 	"cbproxy/internal/events"
 )
 
-// fake is a proxy with one service, svc.
-type fake struct {
+// fakeProxy is an admin.Proxy with one service, svc, whose breaker is open.
+type fakeProxy struct {
 	token    string
 	tokenErr error
 	protect  bool
 	notReady error
-	mu       sync.Mutex // guards orders, as long as there may be several
-	orders   []string
-	orderErr error
+	mu       sync.Mutex // guards commands while requests are concurrent
+	commands []string   // the calls of Force and Release
+	forceErr error      // the result of Force and Release
 	history  []events.HistoryEntry
 	queues   admin.Queues
 	hosts    []string
 }
 
-func (f *fake) Health() admin.Health {
+func (f *fakeProxy) Health() admin.Health {
 	h := admin.Health{Services: map[string]admin.Service{"svc": {ServiceName: "svc", State: events.Open, Configuration: admin.Configuration{Priority: 2, RecoveryTimeout: admin.Seconds(1500 * time.Millisecond)}}}}
 	h.Summarize()
 	return h
 }
 
-func (f *fake) Service(name string) (admin.Service, bool) {
+func (f *fakeProxy) Service(name string) (admin.Service, bool) {
 	return admin.Service{ServiceName: name}, name == "svc"
 }
 
-func (f *fake) Force(_ context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error {
-	return f.order(fleet, fmt.Sprint(service, " ", state, " ", d, " ", reason))
+func (f *fakeProxy) Force(_ context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error {
+	return f.record(fleet, fmt.Sprint(service, " ", state, " ", d, " ", reason))
 }
 
-func (f *fake) Release(_ context.Context, service string, fleet bool, reason string) error {
-	return f.order(fleet, fmt.Sprint(service, " auto ", reason))
+func (f *fakeProxy) Release(_ context.Context, service string, fleet bool, reason string) error {
+	return f.record(fleet, fmt.Sprint(service, " auto ", reason))
 }
 
-func (f *fake) order(fleet bool, order string) error {
+func (f *fakeProxy) record(fleet bool, command string) error {
 	if fleet {
-		order = "fleet: " + order
+		command = "fleet: " + command
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.orders = append(f.orders, order)
-	return f.orderErr
+	f.commands = append(f.commands, command)
+	return f.forceErr
 }
 
-func (f *fake) History(context.Context, string) ([]events.HistoryEntry, error) { return f.history, nil }
+func (f *fakeProxy) History(context.Context, string) ([]events.HistoryEntry, error) {
+	return f.history, nil
+}
 
-func (f *fake) Queues() admin.Queues { return f.queues }
+func (f *fakeProxy) Queues() admin.Queues { return f.queues }
 
-func (f *fake) Ready() error                     { return f.notReady }
-func (f *fake) EffectiveConfig() ([]byte, error) { return []byte(`{"listen":"x"}`), nil }
-func (f *fake) Reload() error                    { return errors.New("a.yaml:1:1: x: y") }
-func (f *fake) ProtectReads() bool               { return f.protect }
-func (f *fake) Token() (string, error)           { return f.token, f.tokenErr }
-func (f *fake) Hosts() []string {
+func (f *fakeProxy) Ready() error                     { return f.notReady }
+func (f *fakeProxy) EffectiveConfig() ([]byte, error) { return []byte(`{"listen":"x"}`), nil }
+func (f *fakeProxy) Reload() error                    { return errors.New("a.yaml:1:1: x: y") }
+func (f *fakeProxy) ProtectReads() bool               { return f.protect }
+func (f *fakeProxy) Token() (string, error)           { return f.token, f.tokenErr }
+func (f *fakeProxy) Hosts() []string {
 	if f.hosts == nil {
-		return []string{"example.com"} // where httptest's requests go
+		return []string{"example.com"} // the host of httptest's requests
 	}
 	return f.hosts
 }
 
-func handler(f *fake) (http.Handler, *events.Bus) {
+func handler(f *fakeProxy) (http.Handler, *events.Bus) {
 	bus := new(events.Bus)
 	return admin.New(admin.Config{
 		Proxy: f, Bus: bus, Trends: admin.NewTrends(func() map[string]admin.Totals { return nil }),
@@ -96,7 +98,7 @@ func post(body string, header ...string) *http.Request {
 	return r
 }
 
-func TestForceStateOrders(t *testing.T) {
+func TestForceStateCallsProxy(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"state":"open"}`: "svc open 0s ",
 		`{"state":"open","duration":"10m","reason":"why"}`:     "svc open 10m0s why",
@@ -106,18 +108,18 @@ func TestForceStateOrders(t *testing.T) {
 		`{"state":"open","scope":"fleet"}`:                     "fleet: svc open 0s ",
 		`{"state":"auto","scope":"fleet","reason":"done"}`:     "fleet: svc auto done",
 	} {
-		f := &fake{token: "secret"}
+		f := &fakeProxy{token: "secret"}
 		h, _ := handler(f)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, post(body))
-		if w.Code != 200 || len(f.orders) != 1 || f.orders[0] != want {
-			t.Errorf("%s: status %d, orders %q, want %q", body, w.Code, f.orders, want)
+		if w.Code != 200 || len(f.commands) != 1 || f.commands[0] != want {
+			t.Errorf("%s: status %d, commands %q, want %q", body, w.Code, f.commands, want)
 		}
 	}
 }
 
-func TestForceStateThatIsNotInTheStoreIsA202(t *testing.T) {
-	f := &fake{token: "secret", orderErr: &admin.NotPersistedError{Err: errors.New("no space left")}}
+func TestForceStateNotPersistedResponds202(t *testing.T) {
+	f := &fakeProxy{token: "secret", forceErr: &admin.NotPersistedError{Err: errors.New("no space left")}}
 	h, bus := handler(f)
 	sub := bus.Subscribe(10)
 	defer sub.Close()
@@ -129,12 +131,12 @@ func TestForceStateThatIsNotInTheStoreIsA202(t *testing.T) {
 			t.Errorf("%s: status %d, %s, %v", body, w.Code, w.Body, err)
 		}
 		if e, _, err := sub.Next(t.Context()); err != nil || e.(events.AdminAction).Error != "" {
-			t.Errorf("%s: the event says %+v, %v", body, e, err)
+			t.Errorf("%s: event %+v, error %v", body, e, err)
 		}
 	}
 }
 
-func TestForceStateRefusals(t *testing.T) {
+func TestForceStateRejectsInvalidRequests(t *testing.T) {
 	put := post(`{"state":"open"}`)
 	put.Method = http.MethodPut
 	unknown := post(`{"state":"open"}`)
@@ -142,7 +144,7 @@ func TestForceStateRefusals(t *testing.T) {
 	for name, c := range map[string]struct {
 		r      *http.Request
 		status int
-		says   string
+		text   string
 	}{
 		"no token":        {post(`{"state":"open"}`, "Authorization", ""), 401, "Authorization"},
 		"wrong token":     {post(`{"state":"open"}`, "Authorization", "Bearer secre"), 401, ""},
@@ -154,33 +156,33 @@ func TestForceStateRefusals(t *testing.T) {
 		"other origin":    {post(`{"state":"open"}`, "Sec-Fetch-Site", "cross-site"), 403, "origin"},
 		"not an object":   {post(`[]`), 400, "JSON object"},
 		"null":            {post(`null`), 400, "JSON object"},
-		"two objects":     {post(`{"state":"open"}{}`), 400, "one JSON object"},
+		"two objects":     {post(`{"state":"open"}{}`), 400, "single JSON object"},
 		"no state":        {post(`{}`), 400, "state: must be"},
 		"bad state":       {post(`{"state":"OPEN"}`), 400, `got \"OPEN\"`},
 		"bad duration":    {post(`{"state":"open","duration":"-1s"}`), 400, "duration: must be a positive"},
 		"zero duration":   {post(`{"state":"open","duration":0}`), 400, "duration: must be a positive"},
 		"null duration":   {post(`{"state":"open","duration":null}`), 400, "duration: must be a positive"},
 		"huge duration":   {post(`{"state":"open","duration":1e300}`), 400, "duration: must be a positive"},
-		"half-open for":   {post(`{"state":"half-open","duration":"1s"}`), 400, "duration: has a meaning"},
+		"half-open for":   {post(`{"state":"half-open","duration":"1s"}`), 400, "duration: is allowed only"},
 		"other scope":     {post(`{"state":"open","scope":"world"}`), 400, "scope: must be"},
 		"unknown key":     {post(`{"state":"open","for":"1s"}`), 400, "for: unknown key"},
 		"long reason":     {post(`{"state":"open","reason":"` + strings.Repeat("é", 1001) + `"}`), 400, "reason: must be"},
 	} {
-		f := &fake{token: "secret"}
+		f := &fakeProxy{token: "secret"}
 		h, _ := handler(f)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, c.r)
-		if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) || w.Header().Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s: status %d, want %d with %q: %s", name, w.Code, c.status, c.says, w.Body)
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.text) || w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: status %d, want %d with %q: %s", name, w.Code, c.status, c.text, w.Body)
 		}
-		if len(f.orders) > 0 {
-			t.Errorf("%s: carried out as %q", name, f.orders)
+		if len(f.commands) > 0 {
+			t.Errorf("%s: executed as %q", name, f.commands)
 		}
 	}
 }
 
-func TestWithoutATokenNothingChanges(t *testing.T) {
-	for _, f := range []*fake{{}, {tokenErr: errors.New("gone")}} {
+func TestWritesNeedConfiguredToken(t *testing.T) {
+	for _, f := range []*fakeProxy{{}, {tokenErr: errors.New("no such file")}} {
 		h, _ := handler(f)
 		for _, path := range []string{force, "/api/v1/config/reload"} {
 			w := httptest.NewRecorder()
@@ -194,29 +196,29 @@ func TestWithoutATokenNothingChanges(t *testing.T) {
 	}
 }
 
-func TestReadsNeedTheTokenOnlyIfProtected(t *testing.T) {
-	paths := map[string]bool{ // whether protection covers it
+func TestReadsNeedTokenOnlyIfProtected(t *testing.T) {
+	paths := map[string]bool{ // whether protect_reads applies
 		"/healthz": false, "/readyz": false, "/api/v1/circuit-breakers/health": true, "/api/v1/circuit-breakers/svc": true,
 		"/api/v1/circuit-breakers/svc/history": true, "/api/v1/config": true,
 	}
-	for path, covered := range paths {
+	for path, protected := range paths {
 		for _, protect := range []bool{false, true} {
-			h, _ := handler(&fake{token: "secret", protect: protect})
+			h, _ := handler(&fakeProxy{token: "secret", protect: protect})
 			want := 200
-			if protect && covered {
+			if protect && protected {
 				want = 401
 			}
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 			if w.Code != want {
-				t.Errorf("%s, protected %v: status %d, want %d", path, protect, w.Code, want)
+				t.Errorf("%s, protect_reads %v: status %d, want %d", path, protect, w.Code, want)
 			}
 		}
 	}
 }
 
-func TestHealthTellsSecondsAndStatus(t *testing.T) {
-	h, _ := handler(&fake{})
+func TestHealthContainsStatusAndSeconds(t *testing.T) {
+	h, _ := handler(&fakeProxy{})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/circuit-breakers/health", nil))
 	var health struct {
@@ -238,8 +240,8 @@ func TestHealthTellsSecondsAndStatus(t *testing.T) {
 	}
 }
 
-func TestReadinessAndWrongPaths(t *testing.T) {
-	h, _ := handler(&fake{notReady: errors.New("shutting down")})
+func TestStatusOfReadinessAndUnknownPaths(t *testing.T) {
+	h, _ := handler(&fakeProxy{notReady: errors.New("shutting down")})
 	for target, want := range map[string]int{"GET /readyz": 503, "GET /healthz": 200, "HEAD /healthz": 200, "GET /": 200, "GET /nothing": 404, "POST /nothing": 404, "POST /": 405, "GET /dashboard/index.html": 404, "GET /dashboard/app.js": 200, "GET /api/v1/circuit-breakers/nope": 404, "POST /healthz": 405} {
 		method, path, _ := strings.Cut(target, " ")
 		w := httptest.NewRecorder()
@@ -250,8 +252,8 @@ func TestReadinessAndWrongPaths(t *testing.T) {
 	}
 }
 
-func TestEventsAreStreamedAfterASnapshot(t *testing.T) {
-	h, bus := handler(&fake{})
+func TestEventStreamStartsWithSnapshot(t *testing.T) {
+	h, bus := handler(&fakeProxy{})
 	s := httptest.NewServer(h)
 	defer s.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -283,8 +285,8 @@ func TestEventsAreStreamedAfterASnapshot(t *testing.T) {
 	expect("event: forced")
 }
 
-func TestEventStreamOutlivesTheServersReadTimeout(t *testing.T) {
-	h, bus := handler(&fake{})
+func TestEventStreamOutlastsReadTimeout(t *testing.T) {
+	h, bus := handler(&fakeProxy{})
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ReadTimeout = 50 * time.Millisecond
 	s.Start()
@@ -296,7 +298,7 @@ func TestEventStreamOutlivesTheServersReadTimeout(t *testing.T) {
 	defer res.Body.Close()
 	lines := bufio.NewReader(res.Body)
 	for start := time.Now(); time.Since(start) < 5*s.Config.ReadTimeout; {
-		for range 3 { // the lines of one event, first the snapshot
+		for range 3 { // the lines of one event; the first event is the snapshot
 			if _, err := lines.ReadString('\n'); err != nil {
 				t.Fatalf("after %v: %v", time.Since(start), err)
 			}
@@ -305,37 +307,37 @@ func TestEventStreamOutlivesTheServersReadTimeout(t *testing.T) {
 	}
 }
 
-func TestHistoryIsAListEvenIfEmpty(t *testing.T) {
-	f := &fake{}
+func TestEmptyHistoryIsEmptyList(t *testing.T) {
+	f := &fakeProxy{}
 	h, _ := handler(f)
-	ask := func() string {
+	history := func() string {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/circuit-breakers/svc/history", nil))
 		return strings.TrimSpace(w.Body.String())
 	}
-	if got := ask(); got != "[]" {
-		t.Errorf("an empty history is %s", got)
+	if got := history(); got != "[]" {
+		t.Errorf("empty history: %s", got)
 	}
 	f.history = []events.HistoryEntry{{
 		StateChanged: events.StateChanged{Service: "svc", To: events.Open, Cause: events.CauseFailureRatio}, Instance: "me",
 	}}
-	if got := ask(); !strings.Contains(got, `"to":"open","cause":"failure_ratio"`) || !strings.Contains(got, `"instance":"me"`) {
+	if got := history(); !strings.Contains(got, `"to":"open","cause":"failure_ratio"`) || !strings.Contains(got, `"instance":"me"`) {
 		t.Errorf("history %s", got)
 	}
 }
 
-func TestFleetThatCanNotBeToldIsSaidSo(t *testing.T) {
-	f := &fake{token: "secret", orderErr: errors.New("no answer in time")}
+func TestForceStateResponds503IfFleetIsUnreachable(t *testing.T) {
+	f := &fakeProxy{token: "secret", forceErr: errors.New("no response in time")}
 	h, _ := handler(f)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, post(`{"state":"open","scope":"fleet"}`))
-	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "no answer in time") {
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "no response in time") {
 		t.Errorf("status %d: %s", w.Code, w.Body)
 	}
 }
 
-func TestHeadOfTheEventsHasNoBodyToWaitFor(t *testing.T) {
-	h, _ := handler(&fake{})
+func TestHeadOfEventStreamReturnsAtOnce(t *testing.T) {
+	h, _ := handler(&fakeProxy{})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodHead, "/api/v1/events", nil))
 	if w.Code != 200 || w.Header().Get("Content-Type") != "text/event-stream" || w.Body.Len() > 0 {

@@ -13,19 +13,20 @@ const maxReason = 1000
 
 type action = events.AdminAction
 
-// audit logs and publishes an action that a request carried out or attempted. fields are only logged.
+// audit logs and publishes an action that r requested, whether it succeeded or failed. fields are key-value pairs that are
+// logged only.
 func (a *api) audit(r *http.Request, done action, fields ...any) {
 	done.Time, done.Remote = time.Now().UTC(), r.RemoteAddr
-	line := []any{"action", done.Action, "remote", done.Remote}
+	attributes := []any{"action", done.Action, "remote", done.Remote}
 	for _, field := range [][2]string{
 		{"service", done.Service}, {"request", done.Request}, {"state", done.State}, {"duration", done.Duration},
 		{"scope", done.Scope}, {"reason", done.Reason}, {"error", done.Error},
 	} {
 		if field[1] != "" {
-			line = append(line, field[0], field[1])
+			attributes = append(attributes, field[0], field[1])
 		}
 	}
-	a.Logger.Info("admin action", append(line, fields...)...)
+	a.Logger.Info("admin action", append(attributes, fields...)...)
 	a.Bus.Publish(done)
 }
 
@@ -33,12 +34,13 @@ func (a *api) audit(r *http.Request, done action, fields ...any) {
 func reasonOf(w http.ResponseWriter, r *http.Request) (reason string, ok bool) {
 	reason = r.URL.Query().Get("reason")
 	if len([]rune(reason)) > maxReason {
-		writeProblem(w, http.StatusBadRequest, "the query has faults", fmt.Sprintf("reason: must be at most %d characters", maxReason))
+		writeProblem(w, http.StatusBadRequest, "the query is invalid", fmt.Sprintf("reason: must be at most %d characters", maxReason))
 		return "", false
 	}
 	return reason, true
 }
 
+// text returns the text of err; "" if err is nil.
 func text(err error) string {
 	if err == nil {
 		return ""

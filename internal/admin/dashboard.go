@@ -15,17 +15,17 @@ import (
 //go:embed dashboard
 var dashboardFiles embed.FS
 
-// contentPolicy allows the page to load only its own files.
+// contentPolicy is the Content-Security-Policy of the dashboard: it may load only its own files.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // asset is one file of the dashboard.
 type asset struct {
 	content []byte
-	tag     string
+	etag    string
 }
 
-// assets returns the dashboard's files by path.
+// assets returns the dashboard's files by URL path.
 var assets = sync.OnceValues(func() (map[string]asset, error) {
 	all := map[string]asset{}
 	err := fs.WalkDir(dashboardFiles, "dashboard", func(path string, d fs.DirEntry, err error) error {
@@ -41,8 +41,8 @@ var assets = sync.OnceValues(func() (map[string]asset, error) {
 	return all, err
 })
 
-// dashboard serves the files of the dashboard. They contain no data: scripts fetch it from the API, with the token if
-// needed.
+// dashboard serves the files of the dashboard. They are public: the scripts fetch all data from the API, with the token if one
+// is needed.
 func (a *api) dashboard(w http.ResponseWriter, r *http.Request) {
 	all, err := assets()
 	if err != nil {
@@ -51,7 +51,7 @@ func (a *api) dashboard(w http.ResponseWriter, r *http.Request) {
 	}
 	file, ok := all[r.URL.Path]
 	if !ok {
-		writeProblem(w, http.StatusNotFound, "there is nothing at this path")
+		writeProblem(w, http.StatusNotFound, "no such path")
 		return
 	}
 	only(http.MethodGet, file.serve).ServeHTTP(w, r)
@@ -59,8 +59,8 @@ func (a *api) dashboard(w http.ResponseWriter, r *http.Request) {
 
 func (f asset) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Cache-Control", "no-cache") // revalidated each time
-	h.Set("ETag", f.tag)
+	h.Set("Cache-Control", "no-cache") // the browser revalidates before each use
+	h.Set("ETag", f.etag)
 	h.Set("Content-Security-Policy", contentPolicy)
 	name := r.URL.Path
 	if strings.HasSuffix(name, "/") {

@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	maxForceBody  = 64 << 10
-	fleetPatience = 3 * time.Second
+	maxForceBody = 64 << 10 // bytes of a request's body
+	fleetTimeout = 3 * time.Second
 )
 
-// forceOrder is a force-state request.
-type forceOrder struct {
+// forceRequest is the content of a force-state request. Either auto is set or state is valid. A duration of 0 is unlimited.
+type forceRequest struct {
 	auto     bool
 	state    events.State
 	duration time.Duration
@@ -37,135 +37,130 @@ func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
 		unknownService(w, r)
 		return
 	}
-	if mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mediaType != "application/json" {
-		writeProblem(w, http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
+	request, ok := readForceRequest(w, r)
+	if !ok {
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForceBody))
-	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body must be at most %d bytes", maxForceBody))
-		return
-	} else if err != nil {
-		writeProblem(w, http.StatusBadRequest, "the body ended early")
-		return
-	}
-	order, faults := parseForce(body)
-	if len(faults) > 0 {
-		writeProblem(w, http.StatusBadRequest, "the body has faults", faults...)
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), fleetPatience)
+	ctx, cancel := context.WithTimeout(r.Context(), fleetTimeout)
 	defer cancel()
-	if order.auto {
-		err = a.Proxy.Release(ctx, name, order.fleet, order.reason)
+	var err error
+	if request.auto {
+		err = a.Proxy.Release(ctx, name, request.fleet, request.reason)
 	} else {
-		err = a.Proxy.Force(ctx, name, order.fleet, order.state, order.duration, order.reason)
+		err = a.Proxy.Force(ctx, name, request.fleet, request.state, request.duration, request.reason)
 	}
 	if pending := (*NotPersistedError)(nil); errors.As(err, &pending) {
-		a.audit(r, order.action(name, nil), "not_persisted", pending)
-		a.forcedNotPersisted(w, r, pending)
+		a.audit(r, request.action(name, nil), "not_persisted", pending)
+		a.respondNotPersisted(w, r, pending)
 		return
 	}
-	a.audit(r, order.action(name, err))
+	a.audit(r, request.action(name, err))
 	if err != nil {
-		writeProblem(w, http.StatusServiceUnavailable, "the fleet can't be told, and nothing may have changed: "+err.Error())
+		writeProblem(w, http.StatusServiceUnavailable, "cannot confirm that the fleet's state has changed: "+err.Error())
 		return
 	}
 	a.service(w, r)
 }
 
-// forcedNotPersisted answers with the service and why its state is not in the store.
-func (a *api) forcedNotPersisted(w http.ResponseWriter, r *http.Request, why error) {
+// respondNotPersisted responds with the service and the reason why its state is not stored.
+func (a *api) respondNotPersisted(w http.ResponseWriter, r *http.Request, reason error) {
 	s, ok := a.Proxy.Service(r.PathValue("service"))
 	if !ok {
 		unknownService(w, r)
 		return
 	}
-	s.NotPersisted = "the state is in force, and is lost if the process is killed before it is on the disk: " + why.Error()
+	s.NotPersisted = "the state is in force, but is lost if the process is killed before the state is written to disk: " + reason.Error()
 	respond(w, http.StatusAccepted, s)
 }
 
-// action is the order as it is told to others, with what came of it.
-func (o *forceOrder) action(service string, err error) action {
-	done := action{Action: "force-state", Service: service, State: "auto", Scope: "instance", Reason: o.reason, Error: text(err)}
-	if !o.auto {
-		done.State = o.state.String()
+// readForceRequest returns the content of r. If it is invalid, it responds with a problem and returns false.
+func readForceRequest(w http.ResponseWriter, r *http.Request) (forceRequest, bool) {
+	if mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mediaType != "application/json" {
+		writeProblem(w, http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
+		return forceRequest{}, false
 	}
-	if o.duration > 0 {
-		done.Duration = o.duration.String()
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForceBody))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body must be at most %d bytes", maxForceBody))
+		return forceRequest{}, false
+	} else if err != nil {
+		writeProblem(w, http.StatusBadRequest, "the body is incomplete")
+		return forceRequest{}, false
 	}
-	if o.fleet {
-		done.Scope = "fleet"
+	request, faults := parseForceRequest(body)
+	if len(faults) > 0 {
+		writeProblem(w, http.StatusBadRequest, "the body is invalid", faults...)
+		return forceRequest{}, false
 	}
-	return done
+	return request, true
 }
 
-// parseForce returns the order in a body, or all of its faults.
-func parseForce(body []byte) (o forceOrder, faults []string) {
+// parseForceRequest parses a body. It returns all faults at once.
+func parseForceRequest(body []byte) (f forceRequest, faults []string) {
 	var fields map[string]json.RawMessage
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if err := decoder.Decode(&fields); err != nil || fields == nil {
-		return o, []string{`the body must be a JSON object such as {"state": "open", "duration": "10m", "reason": "maintenance"}`}
+		return f, []string{`the body must be a JSON object such as {"state": "open", "duration": "10m", "reason": "maintenance"}`}
 	}
 	if _, err := decoder.Token(); err != io.EOF {
-		faults = append(faults, "the body must be one JSON object, with nothing behind it")
+		faults = append(faults, "the body must be a single JSON object")
 	}
 	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	if _, ok := fields["state"]; !ok {
-		add(`state: must be "open", "closed", "half-open" or "auto", got nothing`)
+		add(`state: must be "open", "closed", "half-open" or "auto", but is missing`)
 	}
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		value := fields[key]
 		switch key {
 		case "state":
-			if !o.parseState(value) {
+			if !f.parseState(value) {
 				add(`state: must be "open", "closed", "half-open" or "auto", got %s`, value)
 			}
 		case "duration":
-			if !o.parseDuration(value) {
+			if !f.parseDuration(value) {
 				add(`duration: must be a positive duration such as "10m" or a number of seconds, got %s`, value)
 			}
 		case "reason":
-			if json.Unmarshal(value, &o.reason) != nil || len([]rune(o.reason)) > maxReason {
+			if json.Unmarshal(value, &f.reason) != nil || len([]rune(f.reason)) > maxReason {
 				add("reason: must be a string of at most %d characters", maxReason)
 			}
 		case "scope":
-			if !o.parseScope(value) {
+			if !f.parseScope(value) {
 				add(`scope: must be "instance" or "fleet", got %s`, value)
 			}
 		default:
-			add("%s: unknown key; known are state, duration, reason and scope", key)
+			add("%s: unknown key; the keys are state, duration, reason and scope", key)
 		}
 	}
-	if o.duration > 0 && (o.auto || o.state == events.HalfOpen) {
-		add(`duration: has a meaning only with the states "open" and "closed"`)
+	if f.duration > 0 && (f.auto || f.state == events.HalfOpen) {
+		add(`duration: is allowed only with the states "open" and "closed"`)
 	}
-	return o, faults
+	return f, faults
 }
 
-func (o *forceOrder) parseState(value json.RawMessage) bool {
-	var word string
-	if json.Unmarshal(value, &word) != nil {
+func (f *forceRequest) parseState(value json.RawMessage) bool {
+	var name string
+	if json.Unmarshal(value, &name) != nil {
 		return false
 	}
 	for _, s := range events.States {
-		if s.String() == word {
-			o.state = s
+		if s.String() == name {
+			f.state = s
 			return true
 		}
 	}
-	o.auto = word == "auto"
-	return o.auto
+	f.auto = name == "auto"
+	return f.auto
 }
 
-func (o *forceOrder) parseDuration(value json.RawMessage) bool {
+func (f *forceRequest) parseDuration(value json.RawMessage) bool {
 	var seconds float64
 	if bytes.Equal(value, []byte("null")) {
 		return false
 	}
 	if json.Unmarshal(value, &seconds) == nil {
 		d := seconds * float64(time.Second)
-		o.duration = time.Duration(d)
+		f.duration = time.Duration(d)
 		return d > 0 && d < math.MaxInt64
 	}
 	var text string
@@ -173,15 +168,30 @@ func (o *forceOrder) parseDuration(value json.RawMessage) bool {
 		return false
 	}
 	d, err := time.ParseDuration(text)
-	o.duration = d
+	f.duration = d
 	return err == nil && d > 0
 }
 
-func (o *forceOrder) parseScope(value json.RawMessage) bool {
+func (f *forceRequest) parseScope(value json.RawMessage) bool {
 	var scope string
 	if json.Unmarshal(value, &scope) != nil {
 		return false
 	}
-	o.fleet = scope == "fleet"
-	return o.fleet || scope == "instance"
+	f.fleet = scope == "fleet"
+	return f.fleet || scope == "instance"
+}
+
+// action returns the request as an event of the audit log; err is its result.
+func (f *forceRequest) action(service string, err error) action {
+	done := action{Action: "force-state", Service: service, State: "auto", Scope: "instance", Reason: f.reason, Error: text(err)}
+	if !f.auto {
+		done.State = f.state.String()
+	}
+	if f.duration > 0 {
+		done.Duration = f.duration.String()
+	}
+	if f.fleet {
+		done.Scope = "fleet"
+	}
+	return done
 }

@@ -11,22 +11,23 @@ import (
 	"time"
 )
 
-// writeTimeout limits the time from a request to the end of its response; event streams have a timeout per event.
+// writeTimeout limits the time from a request to the end of its response. An event stream has streamTimeout per event instead.
 const writeTimeout = 30 * time.Second
 
-// guard rejects requests from pages of other origins. A browser does not let a page read responses of another origin,
-// unless the page's own name resolves to this address (DNS rebinding), so the Host must be a name that cannot be registered
-// publicly or that is configured. Requests whose responses the page cannot read are detected by Origin and Sec-Fetch-Site.
+// guard rejects requests from web pages of other origins. A browser does not let a page read responses of another origin,
+// unless the page's own host name resolves to this address (DNS rebinding). Therefore the Host must be a name that cannot be
+// registered publicly, or a configured one. Other requests of such pages, which have an effect although the page cannot read
+// the response, are detected by Origin and Sec-Fetch-Site.
 func (a *api) guard(next http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // not supported by httptest.ResponseRecorder
 		setSecurityHeaders(w.Header())
 		switch {
-		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz": // probes may use any host name; the responses reveal nothing
+		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz": // probes may use any host name; the responses contain no data
 			next.ServeHTTP(w, r)
 		case !a.hostAllowed(hostname(r.Host)):
-			writeProblem(w, http.StatusForbidden, "the name "+strconv.Quote(hostname(r.Host))+" is not known to be this proxy's: add it to admin.hosts")
+			writeProblem(w, http.StatusForbidden, "the host name "+strconv.Quote(hostname(r.Host))+" is not allowed: add it to admin.hosts")
 		case crossOrigin.Check(r) != nil || crossOriginRead(r):
 			writeProblem(w, http.StatusForbidden, "the request comes from a page of another origin")
 		default:
@@ -35,7 +36,7 @@ func (a *api) guard(next http.Handler) http.Handler {
 	})
 }
 
-// setSecurityHeaders sets the fields that make browsers keep responses from other origins.
+// setSecurityHeaders sets the header fields that make browsers withhold responses from pages of other origins.
 func setSecurityHeaders(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
@@ -74,5 +75,5 @@ func (a *api) hostAllowed(name string) bool {
 	if slices.ContainsFunc(privateDomains, func(domain string) bool { return strings.HasSuffix(name, domain) }) {
 		return true
 	}
-	return slices.ContainsFunc(a.Proxy.Hosts(), func(known string) bool { return known == "*" || strings.EqualFold(known, name) })
+	return slices.ContainsFunc(a.Proxy.Hosts(), func(allowed string) bool { return allowed == "*" || strings.EqualFold(allowed, name) })
 }

@@ -17,7 +17,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// status asks for a path as the host name given, with fields as name, value, name, value.
+// status returns the status of a GET request with the given Host. fields are names and values of header fields.
 func status(h http.Handler, path, host string, fields ...string) int {
 	r := httptest.NewRequest(http.MethodGet, path, nil)
 	r.Host = host
@@ -29,9 +29,9 @@ func status(h http.Handler, path, host string, fields ...string) int {
 	return w.Code
 }
 
-func TestOnlyNamesThatAreOursAreAnswered(t *testing.T) {
+func TestHostMustBePrivateOrConfigured(t *testing.T) {
 	const path = "/api/v1/circuit-breakers/health"
-	known, _ := handler(&fake{hosts: []string{"CBProxy.example.com"}})
+	h, _ := handler(&fakeProxy{hosts: []string{"CBProxy.example.com"}})
 	for host, want := range map[string]int{
 		"127.0.0.1:9901": 200, "127.0.0.1": 200, "[::1]:9901": 200, "[::1]": 200, "10.2.3.4:80": 200, "": 200,
 		"localhost:9901": 200, "LOCALHOST.": 200, "cbproxy:9901": 200, "a.localhost": 200, "cbproxy.prod.svc:9901": 200,
@@ -39,23 +39,23 @@ func TestOnlyNamesThatAreOursAreAnswered(t *testing.T) {
 		"example.com": 403, "evil.example:9901": 403, "localhost.evil.example": 403, "127.0.0.1.evil.example": 403, "xlocal.com": 403,
 		"internal.com": 403, "sub.cbproxy.example.com": 403,
 	} {
-		if got := status(known, path, host); got != want {
+		if got := status(h, path, host); got != want {
 			t.Errorf("%q: status %d, want %d", host, got, want)
 		}
 	}
 	for _, path := range []string{"/healthz", "/readyz"} {
-		if got := status(known, path, "evil.example"); got != 200 {
-			t.Errorf("%s by another name: status %d", path, got)
+		if got := status(h, path, "evil.example"); got != 200 {
+			t.Errorf("%s with another host name: status %d", path, got)
 		}
 	}
-	anyName, _ := handler(&fake{hosts: []string{"*"}})
-	if got := status(anyName, path, "evil.example"); got != 200 {
-		t.Errorf("with *: status %d", got)
+	allowAll, _ := handler(&fakeProxy{hosts: []string{"*"}})
+	if got := status(allowAll, path, "evil.example"); got != 200 {
+		t.Errorf("hosts *: status %d", got)
 	}
 }
 
-func TestPagesOfOtherOriginsReadNothing(t *testing.T) {
-	h, _ := handler(&fake{})
+func TestPagesOfOtherOriginsAreRejected(t *testing.T) {
+	h, _ := handler(&fakeProxy{})
 	for _, c := range []struct {
 		want   int
 		fields []string
@@ -80,9 +80,9 @@ func TestPagesOfOtherOriginsReadNothing(t *testing.T) {
 func TestUnreadableTokenIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	f := &fake{token: "secret"}
+	f := &fakeProxy{token: "secret"}
 	h := admin.New(admin.Config{Proxy: f, Bus: new(events.Bus), Trends: admin.NewTrends(nil), Metrics: http.NotFoundHandler(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	ask := func() string {
+	force := func() string {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, post(`{"state":"open"}`))
 		return w.Body.String()
@@ -90,147 +90,147 @@ func TestUnreadableTokenIsLoggedOnce(t *testing.T) {
 	for range 2 {
 		f.token, f.tokenErr = "", errors.New("open /run/token: permission denied")
 		for range 20 {
-			if text := ask(); !strings.Contains(text, "cannot read its token") || strings.Contains(text, "/run") {
-				t.Fatalf("a client is told %s", text)
+			if text := force(); !strings.Contains(text, "cannot read its admin token") || strings.Contains(text, "/run") {
+				t.Fatalf("response: %s", text)
 			}
 		}
 		f.token, f.tokenErr = "secret", nil
 		for range 3 {
-			if text := ask(); !strings.Contains(text, "service_name") {
-				t.Fatalf("it can be read: %s", text)
+			if text := force(); !strings.Contains(text, "service_name") {
+				t.Fatalf("with a readable token: %s", text)
 			}
 		}
 	}
-	var token []string
+	var logged []string
 	for line := range strings.Lines(log.String()) {
 		if strings.Contains(line, "admin token") {
-			token = append(token, line)
+			logged = append(logged, line)
 		}
 	}
-	if len(token) != 4 || !strings.Contains(token[0], "level=ERROR") || !strings.Contains(token[2], "permission denied") || !strings.Contains(token[3], "readable again") {
-		t.Errorf("%d lines: %s", len(token), token)
+	if len(logged) != 4 || !strings.Contains(logged[0], "level=ERROR") || !strings.Contains(logged[2], "permission denied") || !strings.Contains(logged[3], "readable again") {
+		t.Errorf("%d lines: %s", len(logged), logged)
 	}
 }
 
 func TestWrongTokensAreLimitedByAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{token: "secret"}
+		f := &fakeProxy{token: "secret"}
 		var log bytes.Buffer
 		h := admin.New(admin.Config{Proxy: f, Bus: new(events.Bus), Metrics: http.NotFoundHandler(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		try := func(address, token string) *httptest.ResponseRecorder {
+		send := func(address, token string) *httptest.ResponseRecorder {
 			r := post(`{"state":"open"}`, "Authorization", token)
 			r.RemoteAddr = address
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
 			return w
 		}
-		const here, there = "192.0.2.1:1000", "192.0.2.2:1000"
+		const limited, other = "192.0.2.1:1000", "192.0.2.2:1000"
 		start := time.Now()
 		for i := range 20 {
-			if w := try(here, "Bearer guessed-it"); w.Code != 401 {
-				t.Fatalf("guess %d: status %d", i, w.Code)
+			if w := send(limited, "Bearer guessed-it"); w.Code != 401 {
+				t.Fatalf("wrong token %d: status %d", i, w.Code)
 			}
 		}
-		for i := range 10 { // in turn, a hundred a second
-			w := try("192.0.2.1:2000", "Bearer guessed-it")
+		for i := range 10 { // one at a time, 100 per second
+			w := send("192.0.2.1:2000", "Bearer guessed-it")
 			if w.Code != 429 || w.Header().Get("Retry-After") != "1" {
-				t.Errorf("guess %d after those: status %d, Retry-After %q", i, w.Code, w.Header().Get("Retry-After"))
+				t.Errorf("wrong token %d after the burst: status %d, Retry-After %q", i, w.Code, w.Header().Get("Retry-After"))
 			}
 		}
 		if took := time.Since(start); took != 90*time.Millisecond {
-			t.Errorf("ten guesses too many took %v", took)
+			t.Errorf("ten wrong tokens after the burst took %v", took)
 		}
-		if w := try(there, "Bearer secret"); w.Code != 200 || time.Since(start) != 90*time.Millisecond {
+		if w := send(other, "Bearer secret"); w.Code != 200 || time.Since(start) != 90*time.Millisecond {
 			t.Errorf("another address: status %d after %v", w.Code, time.Since(start))
 		}
-		if w := try(here, "Bearer secret"); w.Code != 200 || time.Since(start) != 100*time.Millisecond {
-			t.Errorf("the right one: status %d after %v", w.Code, time.Since(start))
+		if w := send(limited, "Bearer secret"); w.Code != 200 || time.Since(start) != 100*time.Millisecond {
+			t.Errorf("right token: status %d after %v", w.Code, time.Since(start))
 		}
 		start = time.Now()
 		codes := make(chan [2]int, 100)
-		for i := range cap(codes) { // at once, every fourth of them the right one
+		for i := range cap(codes) { // concurrently, every fourth with the right token
 			go func() {
 				if i%4 == 0 {
-					codes <- [2]int{200, try(here, "Bearer secret").Code}
+					codes <- [2]int{200, send(limited, "Bearer secret").Code}
 				} else {
-					codes <- [2]int{429, try(here, "Bearer guessed-it").Code}
+					codes <- [2]int{429, send(limited, "Bearer guessed-it").Code}
 				}
 			}()
 			synctest.Wait()
 		}
 		if n := len(codes); n > 1 {
-			t.Errorf("%d of 100 at once did not wait for their turn", n)
+			t.Errorf("%d of 100 concurrent requests did not wait", n)
 		}
 		for range cap(codes) {
 			if code := <-codes; code[0] != code[1] {
-				t.Errorf("one of many at once: status %d, want %d", code[1], code[0])
+				t.Errorf("concurrent request: status %d, want %d", code[1], code[0])
 			}
 		}
 		if took := time.Since(start); took != time.Second {
-			t.Errorf("a hundred at once took %v", took)
+			t.Errorf("100 concurrent requests took %v", took)
 		}
 		time.Sleep(time.Minute)
-		if w := try(here, "Bearer guessed-it"); w.Code != 401 {
-			t.Errorf("a guess a minute later: status %d", w.Code)
+		if w := send(limited, "Bearer guessed-it"); w.Code != 401 {
+			t.Errorf("wrong token a minute later: status %d", w.Code)
 		}
-		for i := range 100 { // no token is no guess
-			if w := try(there, ""); w.Code != 401 {
-				t.Fatalf("without one, %d: status %d", i, w.Code)
+		for i := range 100 { // a request without a token does not count
+			if w := send(other, ""); w.Code != 401 {
+				t.Fatalf("request %d without a token: status %d", i, w.Code)
 			}
 		}
-		for i := range 25 { // an IPv6 client has a whole network
+		for i := range 25 { // an IPv6 client may use a whole /64 network
 			want := 401
 			if i >= 20 {
 				want = 429
 			}
-			if w := try("[2001:db8::"+string(rune('a'+i%6))+"]:1", "Bearer guessed-it"); w.Code != want {
-				t.Errorf("guess %d of a network: status %d", i, w.Code)
+			if w := send("[2001:db8::"+string(rune('a'+i%6))+"]:1", "Bearer guessed-it"); w.Code != want {
+				t.Errorf("wrong token %d of an IPv6 network: status %d", i, w.Code)
 			}
 		}
 		if text := log.String(); strings.Contains(text, "guessed-it") || strings.Count(text, "action=refused") != 20+1+20 || strings.Count(text, "more_are_not_logged=true") != 2 {
-			t.Errorf("the log:\n%s", text)
+			t.Errorf("log:\n%s", text)
 		}
 	})
 }
 
-// A client that leaves makes no other wait for its turn, and a body is still whole after the wait.
-func TestTurnsOfClientsThatLeftAreFree(t *testing.T) {
+// TestDisconnectedClientsDoNotDelayComparisons also checks that a body is complete after its request has waited.
+func TestDisconnectedClientsDoNotDelayComparisons(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{token: "secret"}
+		f := &fakeProxy{token: "secret"}
 		h, _ := handler(f)
-		try := func(ctx context.Context, token string) int {
+		send := func(ctx context.Context, token string) int {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, post(`{"state":"closed","reason":"whole"}`, "Authorization", "Bearer "+token).WithContext(ctx))
 			return w.Code
 		}
 		for range 20 {
-			try(t.Context(), "guessed-it")
+			send(t.Context(), "guessed-it")
 		}
-		ctx, leave := context.WithCancel(t.Context())
+		ctx, disconnect := context.WithCancel(t.Context())
 		codes := make(chan int, 1000)
 		for range cap(codes) {
-			go func() { codes <- try(ctx, "guessed-it") }()
+			go func() { codes <- send(ctx, "guessed-it") }()
 		}
 		synctest.Wait()
-		leave()
+		disconnect()
 		synctest.Wait()
 		start := time.Now()
-		if code := try(t.Context(), "secret"); code != 200 || time.Since(start) > 10*time.Millisecond {
+		if code := send(t.Context(), "secret"); code != 200 || time.Since(start) > 10*time.Millisecond {
 			t.Errorf("status %d after %v", code, time.Since(start))
 		}
-		if len(f.orders) != 1 || f.orders[0] != "svc closed 0s whole" {
-			t.Errorf("orders %q", f.orders)
+		if len(f.commands) != 1 || f.commands[0] != "svc closed 0s whole" {
+			t.Errorf("commands %q", f.commands)
 		}
 		for range cap(codes) {
 			if code := <-codes; code == 200 {
-				t.Error("one that left was confirmed")
+				t.Error("a disconnected client was authorized")
 			}
 		}
 	})
 }
 
-func TestEachWriteIsTold(t *testing.T) {
-	f := &fake{token: "secret"}
+func TestWritesPublishAdminActions(t *testing.T) {
+	f := &fakeProxy{token: "secret"}
 	h, bus := handler(f)
 	sub := bus.Subscribe(16)
 	defer sub.Close()
@@ -243,7 +243,7 @@ func TestEachWriteIsTold(t *testing.T) {
 		h.ServeHTTP(httptest.NewRecorder(), r)
 	}
 	do(force, `{"state":"open","duration":"10m","reason":"drill"}`)
-	f.orderErr = http.ErrAbortHandler
+	f.forceErr = http.ErrAbortHandler
 	do(force, `{"state":"auto","scope":"fleet"}`)
 	do("/api/v1/config/reload?reason=new+limits", "")
 	for _, want := range []string{
@@ -255,14 +255,14 @@ func TestEachWriteIsTold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		told, ok := e.(events.AdminAction)
-		if !ok || time.Since(told.Time) > time.Minute {
-			t.Fatalf("told of %+v", e)
+		published, ok := e.(events.AdminAction)
+		if !ok || time.Since(published.Time) > time.Minute {
+			t.Fatalf("event %+v", e)
 		}
-		told.Time = time.Time{}
-		text, _ := json.Marshal(told)
+		published.Time = time.Time{}
+		text, _ := json.Marshal(published)
 		if got := strings.Replace(string(text), `"time":"0001-01-01T00:00:00Z",`, "", 1); got != want {
-			t.Errorf("told %s\nwant %s", got, want)
+			t.Errorf("got event %s\nwant %s", got, want)
 		}
 	}
 }

@@ -13,11 +13,11 @@ import (
 //go:embed openapi.yaml
 var openAPIText []byte
 
-// openAPI returns the admin plane's own description, an OpenAPI 3.1 document, as JSON.
+// openAPI returns the OpenAPI 3.1 document of the admin API as JSON.
 var openAPI = sync.OnceValues(func() (json.RawMessage, error) {
 	var document map[string]any
 	if err := yaml.Unmarshal(openAPIText, &document); err != nil {
-		return nil, fmt.Errorf("read the description of the API: %w", err)
+		return nil, fmt.Errorf("parse the OpenAPI document: %w", err)
 	}
 	return json.Marshal(document)
 })

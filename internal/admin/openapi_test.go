@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestEveryOperationIsDescribed(t *testing.T) {
+func TestOpenAPIDocumentDescribesEveryPath(t *testing.T) {
 	text, err := openAPI()
 	if err != nil {
 		t.Fatal(err)
@@ -18,6 +18,6 @@ func TestEveryOperationIsDescribed(t *testing.T) {
 	}
 	described, served := slices.Sorted(maps.Keys(document.Paths)), slices.Sorted(maps.Keys((&api{}).operations()))
 	if !slices.Equal(described, served) {
-		t.Errorf("described are %q\nserved are %q", described, served)
+		t.Errorf("described: %q\nserved: %q", described, served)
 	}
 }

@@ -13,119 +13,121 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Queues is the queues of all services, as the admin plane sees them.
+// Queues provides the queues of all services. All methods must be safe for concurrent use.
 type Queues interface {
-	// Status returns every service's queue.
+	// Status returns the status of each service's queue by service name.
 	Status() map[string]events.QueueStatus
-	// List returns up to limit requests of a service in a state, oldest first, that come after
-	// the one with the given ID; "" is before the first.
+	// List returns up to limit requests of a service that are in the given state, oldest first. It starts after the request
+	// with the ID after, or with the oldest if after is "".
 	List(service, state, after string, limit int) ([]events.QueuedRequest, error)
-	// Retry lets a request be tried at once, and Drop removes it. The error is
-	// ErrUnknownRequest, ErrInFlight, or says why it could not be done.
+	// Retry schedules a request for immediate delivery; a dead letter gets all its attempts again. It returns once the change
+	// is stored. The error is ErrUnknownRequest or an error of the store.
 	Retry(ctx context.Context, id string) (events.QueuedRequest, error)
+	// Drop removes a request and returns it once the removal is stored. The error is ErrUnknownRequest, ErrInFlight, or an
+	// error of the store.
 	Drop(id string) (events.QueuedRequest, error)
 }
 
 var (
-	// ErrUnknownRequest is the error of an ID that no queued request has.
+	// ErrUnknownRequest is returned if no queued request has the ID.
 	ErrUnknownRequest = errors.New("no queued request has this id")
-	// ErrInFlight is the error of a request that can't be dropped because it is being sent.
-	ErrInFlight = errors.New("the request is being sent at this moment")
+	// ErrInFlight is returned if a request cannot be dropped because it is being delivered.
+	ErrInFlight = errors.New("the request is being delivered, try again later")
 )
 
 const (
-	listDefault = 100 // requests of a list that does not say how many
-	listMost    = 1000
+	defaultListLimit = 100
+	maxListLimit     = 1000
 )
 
-// queueStates are the states of queued requests, in the order in which they are listed.
+// queueStates are the states of queued requests in the order of a list.
 var queueStates = []string{"waiting", "dead"}
 
-// queue answers with the queues and some of what is in them.
+// queue responds with the status of all queues and a page of their requests.
 func (a *api) queue(w http.ResponseWriter, r *http.Request) {
 	queues := a.Proxy.Queues().Status()
-	o, faults := parseListOrder(r.URL.Query(), queues)
+	query, faults := parseListQuery(r.URL.Query(), queues)
 	if len(faults) > 0 {
-		writeProblem(w, http.StatusBadRequest, "the query has faults", faults...)
+		writeProblem(w, http.StatusBadRequest, "the query is invalid", faults...)
 		return
 	}
 	requests := []events.QueuedRequest{}
-	for _, service := range o.services {
-		for _, state := range o.states {
-			more, err := a.Proxy.Queues().List(service, state, o.after, o.limit+1-len(requests))
+	for _, service := range query.services {
+		for _, state := range query.states {
+			page, err := a.Proxy.Queues().List(service, state, query.after, query.limit+1-len(requests))
 			if err != nil {
 				writeProblem(w, http.StatusInternalServerError, err.Error())
 				return
 			}
-			if requests = append(requests, more...); len(requests) > o.limit {
+			if requests = append(requests, page...); len(requests) > query.limit {
 				break
 			}
 		}
 	}
-	more := len(requests) > o.limit
-	respond(w, http.StatusOK, map[string]any{"queues": queues, "requests": requests[:min(len(requests), o.limit)], "more": more})
+	more := len(requests) > query.limit
+	respond(w, http.StatusOK, map[string]any{"queues": queues, "requests": requests[:min(len(requests), query.limit)], "more": more})
 }
 
-// listOrder is what a list is to have in it.
-type listOrder struct {
+// listQuery selects queued requests.
+type listQuery struct {
 	services, states []string
-	after            string
+	after            string // the ID of the last request of the previous page; "" for the first page
 	limit            int
 }
 
-// parseListOrder returns the order in a query, or all of its faults.
-func parseListOrder(query url.Values, queues map[string]events.QueueStatus) (o listOrder, faults []string) {
-	o = listOrder{states: queueStates, limit: listDefault, after: query.Get("after")}
+// parseListQuery parses the query of a list. It returns all faults at once.
+func parseListQuery(query url.Values, queues map[string]events.QueueStatus) (q listQuery, faults []string) {
+	q = listQuery{states: queueStates, limit: defaultListLimit, after: query.Get("after")}
 	for name := range queues {
-		o.services = append(o.services, name)
+		q.services = append(q.services, name)
 	}
-	slices.Sort(o.services)
+	slices.Sort(q.services)
 	if s := query.Get("service"); s != "" {
 		if _, ok := queues[s]; !ok {
-			faults = append(faults, "service: must be one that has a queue, got "+strconv.Quote(s))
+			faults = append(faults, "service: must be a service with a queue, got "+strconv.Quote(s))
 		}
-		o.services = []string{s}
+		q.services = []string{s}
 	}
 	if s := query.Get("state"); s != "" {
 		if !slices.Contains(queueStates, s) {
 			faults = append(faults, "state: must be waiting or dead, got "+strconv.Quote(s))
 		}
-		o.states = []string{s}
+		q.states = []string{s}
 	}
 	if s := query.Get("limit"); s != "" {
 		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > listMost {
-			faults = append(faults, "limit: must be from 1 to "+strconv.Itoa(listMost)+", got "+strconv.Quote(s))
+		if err != nil || n < 1 || n > maxListLimit {
+			faults = append(faults, "limit: must be from 1 to "+strconv.Itoa(maxListLimit)+", got "+strconv.Quote(s))
 		}
-		o.limit = n
+		q.limit = n
 	}
-	if o.after != "" && (len(o.services) != 1 || len(o.states) != 1) {
-		faults = append(faults, "after: goes with a service and a state")
+	if q.after != "" && (len(q.services) != 1 || len(q.states) != 1) {
+		faults = append(faults, "after: requires service and state")
 	}
-	return o, faults
+	return q, faults
 }
 
 func (a *api) retryQueued(w http.ResponseWriter, r *http.Request) {
 	if reason, ok := reasonOf(w, r); ok {
-		request, err := bounded(func() (events.QueuedRequest, error) { return a.Proxy.Queues().Retry(r.Context(), r.PathValue("id")) })
-		a.answerQueued(w, r, action{Action: "retry-queued", Reason: reason}, request, err)
+		request, err := withStoreTimeout(func() (events.QueuedRequest, error) { return a.Proxy.Queues().Retry(r.Context(), r.PathValue("id")) })
+		a.respondQueued(w, r, action{Action: "retry-queued", Reason: reason}, request, err)
 	}
 }
 
 func (a *api) dropQueued(w http.ResponseWriter, r *http.Request) {
 	if reason, ok := reasonOf(w, r); ok {
-		request, err := bounded(func() (events.QueuedRequest, error) { return a.Proxy.Queues().Drop(r.PathValue("id")) })
-		a.answerQueued(w, r, action{Action: "drop-queued", Reason: reason}, request, err)
+		request, err := withStoreTimeout(func() (events.QueuedRequest, error) { return a.Proxy.Queues().Drop(r.PathValue("id")) })
+		a.respondQueued(w, r, action{Action: "drop-queued", Reason: reason}, request, err)
 	}
 }
 
-// storeTimeout bounds how long an operator waits for the store of the queue, whose disk may hang.
+// storeTimeout limits how long a request waits for the store of the queue, as its disk may hang.
 const storeTimeout = 10 * time.Second
 
-var errStoreTimeout = fmt.Errorf("the store has not answered within %v: it may be done later, or not", storeTimeout)
+var errStoreTimeout = fmt.Errorf("the store has not responded within %v, the change may still be made later", storeTimeout)
 
-// bounded calls do, which returns once the store has what it changes, and returns errStoreTimeout if that takes too long.
-func bounded(do func() (events.QueuedRequest, error)) (events.QueuedRequest, error) {
+// withStoreTimeout returns the result of do, or errStoreTimeout if do takes too long. do continues in the background then.
+func withStoreTimeout(do func() (events.QueuedRequest, error)) (events.QueuedRequest, error) {
 	type result struct {
 		request events.QueuedRequest
 		err     error
@@ -143,7 +145,8 @@ func bounded(do func() (events.QueuedRequest, error)) (events.QueuedRequest, err
 	}
 }
 
-func (a *api) answerQueued(w http.ResponseWriter, r *http.Request, done action, request events.QueuedRequest, err error) {
+// respondQueued logs the action done and responds with its result.
+func (a *api) respondQueued(w http.ResponseWriter, r *http.Request, done action, request events.QueuedRequest, err error) {
 	done.Service, done.Request, done.Error = request.Service, r.PathValue("id"), text(err)
 	a.audit(r, done)
 	switch {

@@ -16,10 +16,10 @@ import (
 	"cbproxy/internal/events"
 )
 
-// fakeQueues has the queues a and b, with requests a.1 to a.3, of which the last is dead, and b.1.
+// fakeQueues has the queues a, b and c. Queue a contains a.1, a.2 and the dead a.3; queue b contains b.1; c is empty.
 type fakeQueues struct {
-	orders []string
-	err    error
+	commands []string // the calls of Retry and Drop
+	err      error    // the result of all methods
 }
 
 func (f *fakeQueues) Status() map[string]events.QueueStatus {
@@ -37,16 +37,16 @@ func (f *fakeQueues) List(service, state, after string, limit int) ([]events.Que
 }
 
 func (f *fakeQueues) Retry(_ context.Context, id string) (events.QueuedRequest, error) {
-	f.orders = append(f.orders, "retry "+id)
+	f.commands = append(f.commands, "retry "+id)
 	return events.QueuedRequest{ID: id, State: "waiting"}, f.err
 }
 
 func (f *fakeQueues) Drop(id string) (events.QueuedRequest, error) {
-	f.orders = append(f.orders, "drop "+id)
+	f.commands = append(f.commands, "drop "+id)
 	return events.QueuedRequest{ID: id, State: "dead"}, f.err
 }
 
-func TestQueueIsListed(t *testing.T) {
+func TestQueueListsRequests(t *testing.T) {
 	for query, want := range map[string]string{
 		"":                                   "a.1 a.2 a.3 b.1",
 		"?limit=3":                           "a.1 a.2 a.3 …",
@@ -58,7 +58,7 @@ func TestQueueIsListed(t *testing.T) {
 		"?service=a&state=waiting&after=a.1": "a.2",
 		"?service=c":                         "",
 	} {
-		h, _ := handler(&fake{queues: &fakeQueues{}})
+		h, _ := handler(&fakeProxy{queues: &fakeQueues{}})
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/queue"+query, nil))
 		var answer struct {
@@ -82,28 +82,28 @@ func TestQueueIsListed(t *testing.T) {
 	}
 }
 
-func TestQueueListFaultsAreToldTogether(t *testing.T) {
-	h, _ := handler(&fake{queues: &fakeQueues{}})
+func TestQueueReportsAllFaultsOfQuery(t *testing.T) {
+	h, _ := handler(&fakeProxy{queues: &fakeQueues{}})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/queue?service=x&state=gone&limit=0", nil))
-	for _, fault := range []string{`service: must be one that has a queue, got \"x\"`, `state: must be waiting or dead, got \"gone\"`, `limit: must be from 1 to 1000, got \"0\"`} {
+	for _, fault := range []string{`service: must be a service with a queue, got \"x\"`, `state: must be waiting or dead, got \"gone\"`, `limit: must be from 1 to 1000, got \"0\"`} {
 		if w.Code != 400 || !strings.Contains(w.Body.String(), fault) {
 			t.Errorf("%d %s, want %s", w.Code, w.Body, fault)
 		}
 	}
 	w = httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/queue?after=a.1", nil))
-	if w.Code != 400 || !strings.Contains(w.Body.String(), "after: goes with") {
+	if w.Code != 400 || !strings.Contains(w.Body.String(), "after: requires") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 
-func TestQueuedRequestsAreRetriedAndDropped(t *testing.T) {
+func TestRetryAndDropQueuedRequests(t *testing.T) {
 	for name, c := range map[string]struct {
 		method, path, token string
 		err                 error
 		status              int
-		order               string
+		command             string
 	}{
 		"retry":             {"POST", "a.1/retry", "secret", nil, 200, "retry a.1"},
 		"drop":              {"DELETE", "a.1", "secret", nil, 200, "drop a.1"},
@@ -116,20 +116,20 @@ func TestQueuedRequestsAreRetriedAndDropped(t *testing.T) {
 		"drop needs DELETE": {"POST", "a.1", "secret", nil, 405, ""},
 	} {
 		queues := &fakeQueues{err: c.err}
-		h, _ := handler(&fake{token: "secret", queues: queues})
+		h, _ := handler(&fakeProxy{token: "secret", queues: queues})
 		r := httptest.NewRequest(c.method, "/api/v1/queue/"+c.path, nil)
 		if c.token != "" {
 			r.Header.Set("Authorization", "Bearer "+c.token)
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
-		if got := strings.Join(queues.orders, ", "); w.Code != c.status || got != c.order {
-			t.Errorf("%s: %d %s, orders %q", name, w.Code, w.Body, got)
+		if got := strings.Join(queues.commands, ", "); w.Code != c.status || got != c.command {
+			t.Errorf("%s: %d %s, commands %q", name, w.Code, w.Body, got)
 		}
 	}
 }
 
-// hungQueues is queues whose disk does not answer.
+// hungQueues simulates a disk that hangs until release is closed.
 type hungQueues struct {
 	fakeQueues
 	release chan struct{}
@@ -144,17 +144,17 @@ func (h *hungQueues) Drop(string) (events.QueuedRequest, error) {
 	return h.Retry(context.Background(), "")
 }
 
-func TestQueueOrdersDoNotWaitForADiskThatHangs(t *testing.T) {
+func TestRetryAndDropTimeOutIfDiskHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &hungQueues{release: make(chan struct{})}
 		defer close(q.release)
-		h, _ := handler(&fake{token: "secret", queues: q})
+		h, _ := handler(&fakeProxy{token: "secret", queues: q})
 		for method, path := range map[string]string{http.MethodPost: "/api/v1/queue/a.1/retry", http.MethodDelete: "/api/v1/queue/a.1"} {
 			r := httptest.NewRequest(method, path, nil)
 			r.Header.Set("Authorization", "Bearer secret")
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
-			if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "has not answered within 10s") {
+			if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "has not responded within 10s") {
 				t.Errorf("%s: status %d, %s", method, w.Code, w.Body)
 			}
 		}

@@ -31,14 +31,14 @@ func write(w http.ResponseWriter, status int, contentType string, body []byte) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // #nosec G705 -- JSON, whose content type says so; the client may be gone
+	_, _ = w.Write(append(body, '\n')) // #nosec G705 -- the content type is JSON; the client may have disconnected
 }
 
 func unknownService(w http.ResponseWriter, r *http.Request) {
 	writeProblem(w, http.StatusNotFound, "no service is named "+strconv.Quote(r.PathValue("service")))
 }
 
-// only responds with 405 to other methods than the given one; GET includes HEAD.
+// only wraps a handler that allows a single method. It responds to other methods with 405. GET includes HEAD.
 func only(method string, h http.HandlerFunc) http.Handler {
 	allowed := []string{method}
 	if method == http.MethodGet {

@@ -9,10 +9,10 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Health is the whole proxy at one moment.
+// Health is the status of the proxy and its services.
 type Health struct {
-	// Status is healthy; degraded when any breaker that is not off is open or forced;
-	// critical when that of a service of priority 1 is.
+	// Status is critical if the breaker of a service of priority 1 is open or forced, degraded if that of another service
+	// is, else healthy. Breakers in mode off do not count.
 	Status        string             `json:"status"`
 	Services      map[string]Service `json:"services"`
 	TotalServices int                `json:"total_services"`
@@ -22,7 +22,7 @@ type Health struct {
 	Instance      string             `json:"instance"`
 }
 
-// Service is one service at one moment.
+// Service is the status of one service.
 type Service struct {
 	ServiceName   string          `json:"service_name"`
 	ServiceType   string          `json:"service_type"`
@@ -34,24 +34,23 @@ type Service struct {
 	RetryAt       *time.Time      `json:"retry_at"`
 	Forced        *Forced         `json:"forced"`
 	LastError     *events.Failure `json:"last_error"`
-	// ShadowRejections counts the requests that passed in shadow mode and would have been
-	// rejected.
+	// ShadowRejections counts the requests that the breaker would have rejected if it were not in shadow mode.
 	ShadowRejections uint64 `json:"shadow_rejections"`
-	// Window is what failure_ratio and slow_call_ratio look at; null if neither is used.
+	// Window contains the counts for failure_ratio and slow_call_ratio; null if neither is used.
 	Window *events.Counts `json:"window"`
-	// Openings counts the openings in a row, without a lasting recovery between them.
+	// Openings counts consecutive openings: those without a lasting recovery between them.
 	Openings int `json:"openings"`
-	// Cause is why the breaker is in its state; "" if it always was.
+	// Cause is why the breaker is in its state; "" if it has never changed.
 	Cause events.Cause `json:"cause"`
-	// Epoch numbers the last decision of the fleet that is known here; 0 if there is none.
+	// Epoch is the number of the last decision of the fleet that this instance has received; 0 if none.
 	Epoch uint64 `json:"epoch"`
-	// Probing tells that this is the instance that may probe for the fleet.
+	// Probing is whether this instance sends the probes for the fleet.
 	Probing bool `json:"probing"`
-	// NotPersisted is why a state that was just forced is not in the store yet; "" in all other cases.
+	// NotPersisted is why the forced state is not stored yet; "" except in the response to a force-state request.
 	NotPersisted string `json:"not_persisted,omitempty"`
 }
 
-// Configuration is the part of a service's configuration that health shows.
+// Configuration is the part of a service's configuration that is included in its status.
 type Configuration struct {
 	FailMax         int     `json:"fail_max"`
 	RecoveryTimeout Seconds `json:"recovery_timeout"`
@@ -60,51 +59,50 @@ type Configuration struct {
 	Priority        int     `json:"priority"`
 }
 
-// Forced is an operator's hold on a breaker.
+// Forced is a state that an operator has forced.
 type Forced struct {
 	State events.State `json:"state"`
-	// Until is null where only a release ends the hold.
+	// Until is when the state is released automatically; null if never.
 	Until  *time.Time `json:"until"`
 	Reason string     `json:"reason"`
-	// Scope is instance, or fleet where it holds all that share a Redis.
+	// Scope is instance, or fleet if the state applies to all instances that share a Redis.
 	Scope string `json:"scope"`
 }
 
-// ConfigStatus tells which configuration is in force, and what was wrong with the last one.
+// ConfigStatus identifies the configuration in force and contains the result of the last reload.
 type ConfigStatus struct {
 	Hash     string    `json:"hash"`
 	LoadedAt time.Time `json:"loaded_at"`
-	// LastError holds the faults of the last configuration read, a line each; null if it
-	// was accepted.
+	// LastError lists the faults of the last configuration, one per line; null if it was accepted.
 	LastError *string `json:"last_error"`
-	// RestartRequired lists the keys whose new values wait for a restart.
+	// RestartRequired lists the keys whose new values take effect only after a restart.
 	RestartRequired []string `json:"restart_required"`
 }
 
-// RedisStatus tells of the Redis that instances share.
+// RedisStatus is the status of the shared Redis.
 type RedisStatus struct {
 	Configured bool `json:"configured"`
-	// Up tells that nothing that was asked of it fails.
+	// Up is whether all kinds of Redis commands succeed.
 	Up bool `json:"up"`
-	// Since is when Up last changed; null before Redis was first asked.
+	// Since is when Up last changed; null before the first command.
 	Since *time.Time `json:"since"`
-	// LastError is the last failure, however long ago; null if there was none.
+	// LastError is the last error, however long ago; null if there was none.
 	LastError *string `json:"last_error"`
-	// Sharing tells that states are shared through it, and Quorum how many instances must have
-	// found a failure before all follow.
+	// Sharing is whether instances share the states of their breakers.
 	Sharing bool `json:"sharing"`
-	Quorum  int  `json:"quorum"`
+	// Quorum is the number of instances whose breakers must open before those of all instances do.
+	Quorum int `json:"quorum"`
 }
 
-// Seconds is a duration that JSON shows as a number of seconds.
+// Seconds is a duration whose JSON form is a number of seconds.
 type Seconds time.Duration
 
-// MarshalJSON returns the seconds, whole where they are whole.
+// MarshalJSON writes the seconds with as many decimals as needed.
 func (s Seconds) MarshalJSON() ([]byte, error) {
 	return strconv.AppendFloat(nil, time.Duration(s).Seconds(), 'f', -1, 64), nil
 }
 
-// UnmarshalJSON reads a number of seconds, to the nanosecond.
+// UnmarshalJSON reads a number of seconds and rounds it to nanoseconds.
 func (s *Seconds) UnmarshalJSON(text []byte) error {
 	seconds, err := strconv.ParseFloat(string(text), 64)
 	if err != nil {
@@ -114,7 +112,7 @@ func (s *Seconds) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Summarize fills in what follows from the services: their number, and the status.
+// Summarize sets Status and TotalServices from the services.
 func (h *Health) Summarize() {
 	h.TotalServices = len(h.Services)
 	h.Status = "healthy"
@@ -130,7 +128,7 @@ func (h *Health) Summarize() {
 	}
 }
 
-// TimeOrNil returns t in UTC, nil if it is zero.
+// TimeOrNil returns t in UTC, rounded to milliseconds, or nil if t is zero.
 func TimeOrNil(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	streamBuffer    = 256              // events that a slow client may lag behind
-	streamHeartbeat = 15 * time.Second // detects broken connections
-	streamTimeout   = 10 * time.Second // to write one event
+	streamBuffer    = 256              // events buffered for a slow client
+	streamHeartbeat = 15 * time.Second // idle time after which a comment is sent, to detect broken connections
+	streamTimeout   = 10 * time.Second // for writing one event
 )
 
-// events streams events as server-sent events. It starts with a snapshot, and sends another whenever a slow client has lost
-// events.
+// events streams events as server-sent events. It starts with a snapshot, and sends another one whenever a slow client has
+// missed events.
 func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	sub := a.Bus.Subscribe(streamBuffer)
 	defer sub.Close()
@@ -88,6 +88,6 @@ func writeEvent(w http.ResponseWriter, control *http.ResponseController, text st
 	if err := control.Flush(); err != nil {
 		return err
 	}
-	_ = control.SetWriteDeadline(time.Time{}) // in HTTP/2 the deadline would end an idle stream, too
+	_ = control.SetWriteDeadline(time.Time{}) // in HTTP/2 an expired deadline would end an idle stream
 	return nil
 }

@@ -15,10 +15,10 @@ import (
 )
 
 func TestSlowReaderIsDisconnected(t *testing.T) {
-	for _, c := range []struct{ what, path string }{{"events", "/api/v1/events"}, {"an answer", "/api/v1/openapi.json"}} {
+	for _, c := range []struct{ what, path string }{{"events", "/api/v1/events"}, {"response", "/api/v1/openapi.json"}} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h, bus := handler(&fake{})
+				h, bus := handler(&fakeProxy{})
 				client, ended := serveOne(h, nil)
 				if _, err := fmt.Fprintf(client, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", c.path); err != nil {
 					t.Fatal(err)
@@ -30,7 +30,7 @@ func TestSlowReaderIsDisconnected(t *testing.T) {
 				bus.Publish(events.Forced{Service: "svc", Reason: strings.Repeat("x", 64<<10)})
 				<-ended
 				if took := time.Since(start); took > time.Minute {
-					t.Errorf("it was disconnected after %v", took)
+					t.Errorf("disconnected after %v", took)
 				}
 				_ = client.Close()
 			})
@@ -38,12 +38,12 @@ func TestSlowReaderIsDisconnected(t *testing.T) {
 	}
 }
 
-// The write deadline of an HTTP/2 stream must not end an idle event stream.
+// TestEventStreamSurvivesIdleTime checks that the write deadline of an HTTP/2 stream does not end an idle event stream.
 func TestEventStreamSurvivesIdleTime(t *testing.T) {
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		t.Run(version, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h, bus := handler(&fake{})
+				h, bus := handler(&fakeProxy{})
 				protocols := new(http.Protocols)
 				protocols.SetHTTP1(version == "HTTP/1.1")
 				protocols.SetUnencryptedHTTP2(version == "HTTP/2.0")
@@ -55,13 +55,13 @@ func TestEventStreamSurvivesIdleTime(t *testing.T) {
 				}
 				go func() {
 					time.Sleep(time.Hour)
-					bus.Publish(events.Forced{Service: "svc", Reason: "at last"})
+					bus.Publish(events.Forced{Service: "svc", Reason: "after idle"})
 				}()
 				lines := bufio.NewScanner(res.Body)
-				for lines.Scan() && !strings.Contains(lines.Text(), "at last") {
-					continue // the snapshot, and signs of life
+				for lines.Scan() && !strings.Contains(lines.Text(), "after idle") {
+					continue // the snapshot and heartbeats
 				}
-				if err := lines.Err(); err != nil || !strings.Contains(lines.Text(), "at last") {
+				if err := lines.Err(); err != nil || !strings.Contains(lines.Text(), "after idle") {
 					t.Errorf("the stream ended with %q, %v", lines.Text(), err)
 				}
 				_ = res.Body.Close()
@@ -72,8 +72,8 @@ func TestEventStreamSurvivesIdleTime(t *testing.T) {
 	}
 }
 
-// serveOne serves one connection, whose other end it returns, without a buffer between them: each write waits for
-// its reader. The channel is closed once the server has closed it.
+// serveOne serves one connection and returns its client end. The connection is unbuffered: each write blocks until it is read.
+// ended is closed once the server has closed the connection.
 func serveOne(h http.Handler, protocols *http.Protocols) (client net.Conn, ended <-chan struct{}) {
 	client, server := net.Pipe()
 	done := make(chan struct{})
@@ -90,7 +90,7 @@ func serveOne(h http.Handler, protocols *http.Protocols) (client net.Conn, ended
 	return client, done
 }
 
-// oneConn is a listener with one connection, and ends when that does.
+// oneConn is a listener that accepts one connection and is closed with it.
 type oneConn struct {
 	conn net.Conn
 	done chan struct{}

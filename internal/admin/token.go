@@ -38,36 +38,37 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request) bool {
 	token, err := a.token()
 	switch {
 	case err != nil:
-		writeProblem(w, http.StatusForbidden, "the proxy cannot read its token, see its log")
+		writeProblem(w, http.StatusForbidden, "the proxy cannot read its admin token, see the log of the proxy")
 		return false
 	case token == "":
 		writeProblem(w, http.StatusForbidden, "no token is configured: set admin.token_file or CBPROXY_ADMIN_TOKEN")
 		return false
 	}
 	if r.Header.Get("Authorization") != "" {
-		switch verdict := a.auth.judge(r, token, func() { readBody(w, r) }); verdict {
-		case right:
+		switch result := a.auth.check(r, token, func() { readBody(w, r) }); result {
+		case validToken:
 			return true
-		case gone:
-			writeProblem(w, http.StatusServiceUnavailable, "the client left before its token was compared")
+		case disconnected:
+			writeProblem(w, http.StatusServiceUnavailable, "the client disconnected before its token was compared")
 			return false
-		case tooMany:
+		case rateLimited:
 			w.Header().Set("Retry-After", "1")
-			writeProblem(w, http.StatusTooManyRequests, "the token is wrong, and too many wrong ones have come from this address")
+			writeProblem(w, http.StatusTooManyRequests, "the token is wrong, and this address has sent too many wrong tokens")
 			return false
 		default:
-			a.audit(r, action{Action: "refused", Error: "wrong token"}, "path", r.URL.Path, "more_are_not_logged", verdict == lastWrong)
+			a.audit(r, action{Action: "refused", Error: "wrong token"}, "path", r.URL.Path, "more_are_not_logged", result == lastWrongToken)
 		}
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="cbproxy admin"`)
-	writeProblem(w, http.StatusUnauthorized, "the request needs the header Authorization: Bearer and the admin token")
+	writeProblem(w, http.StatusUnauthorized, "the request must have the header Authorization: Bearer TOKEN with the admin token")
 	return false
 }
 
-// token returns the token, "" if none is configured. It logs only the first failure to read it and the recovery.
+// token returns the token, or "" if none is configured. It logs the first of consecutive failures to read the token, and the
+// recovery.
 func (a *api) token() (string, error) {
 	token, err := a.Proxy.Token()
-	if failed := err != nil; a.tokenless.Swap(failed) != failed {
+	if failed := err != nil; a.tokenFailed.Swap(failed) != failed {
 		if failed {
 			a.Logger.Error("cannot read the admin token, rejecting requests", "error", err)
 		} else {
@@ -77,40 +78,40 @@ func (a *api) token() (string, error) {
 	return token, err
 }
 
-// carries reports whether r carries the token.
-func carries(r *http.Request, token string) bool {
+// carriesToken reports whether r carries the token.
+func carriesToken(r *http.Request, token string) bool {
 	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return strings.EqualFold(scheme, "Bearer") && same(strings.TrimSpace(given), token)
+	return strings.EqualFold(scheme, "Bearer") && constantTimeEqual(strings.TrimSpace(given), token)
 }
 
-// same compares in constant time; it does not even reveal the lengths.
-func same(a, b string) bool {
+// constantTimeEqual compares a and b. Its duration reveals neither where they differ nor whether their lengths differ.
+func constantTimeEqual(a, b string) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
 // Limits on wrong tokens per client address.
 const (
-	authBurst     = 20                    // wrong tokens at once
+	authBurst     = 20                    // wrong tokens in a burst
 	authRate      = 5                     // wrong tokens per second after that; above it, comparisons are serialized
 	authPace      = 10 * time.Millisecond // between two serialized comparisons
 	authAddresses = 4096                  // addresses tracked at most
 )
 
-// verdict is the result of comparing a token.
-type verdict int
+// tokenResult is the result of comparing a token.
+type tokenResult int
 
 const (
-	wrong     verdict = iota
-	lastWrong         // wrong, and the next comparison is delayed
-	right
-	tooMany // wrong, as were too many before
-	gone    // the client disconnected before the comparison
+	wrongToken     tokenResult = iota
+	lastWrongToken             // wrong, and further tokens from the address are delayed
+	validToken
+	rateLimited  // wrong, after too many wrong tokens from the address
+	disconnected // the client disconnected before the comparison
 )
 
-// authLimiter limits how fast tokens can be tried. Once an address has sent too many wrong ones, its tokens are compared one
-// at a time, authPace apart, in order of arrival. Each token is compared, so that a valid token from the same address is
-// accepted. It is safe for concurrent use.
+// authLimiter limits the rate of attempts to guess the token. Once an address has sent too many wrong tokens, its tokens are
+// compared one at a time, in order of arrival, at intervals of authPace. Every token is compared, so that the right token is
+// accepted from the same address. It is safe for concurrent use.
 type authLimiter struct {
 	mu      sync.Mutex
 	clients *lru.LRU[netip.Addr, *authClient] // addresses that sent wrong tokens; guarded by mu
@@ -119,7 +120,7 @@ type authLimiter struct {
 // authClient is an address that sent wrong tokens.
 type authClient struct {
 	limiter *rate.Limiter
-	turn    chan struct{} // full while the next comparison must wait; waiters proceed in order of arrival
+	slot    chan struct{} // has capacity 1; full until the next comparison may start
 }
 
 func newAuthLimiter() *authLimiter {
@@ -127,64 +128,64 @@ func newAuthLimiter() *authLimiter {
 	return &authLimiter{clients: clients}
 }
 
-// judge compares r's token. After too many wrong ones from the address it waits for its turn. It calls readBody before,
-// because net/http detects a disconnected client only once the body is read.
-func (l *authLimiter) judge(r *http.Request, token string, readBody func()) verdict {
-	from, v := l.compareAtOnce(r, token)
-	if v != tooMany {
-		return v
+// check compares r's token. If the address has sent too many wrong tokens, it waits until previous comparisons are done. It
+// calls readBody before it waits, because net/http detects a disconnected client only once the body is read.
+func (l *authLimiter) check(r *http.Request, token string, readBody func()) tokenResult {
+	client, result := l.checkAtOnce(r, token)
+	if result != rateLimited {
+		return result
 	}
 	readBody()
 	select {
-	case from.turn <- struct{}{}:
+	case client.slot <- struct{}{}:
 	case <-r.Context().Done():
-		return gone
+		return disconnected
 	}
-	time.AfterFunc(authPace, func() { <-from.turn })
-	if carries(r, token) {
-		return right
+	time.AfterFunc(authPace, func() { <-client.slot })
+	if carriesToken(r, token) {
+		return validToken
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if from.limiter.Tokens() > -authBurst {
-		from.limiter.Reserve() // further wrong tokens keep the address limited
+	if client.limiter.Tokens() > -authBurst {
+		client.limiter.Reserve() // further wrong tokens keep the address limited
 	}
-	return tooMany
+	return rateLimited
 }
 
-// compareAtOnce compares r's token unless its address is limited; then it returns tooMany.
-func (l *authLimiter) compareAtOnce(r *http.Request, token string) (from *authClient, v verdict) {
+// checkAtOnce compares r's token, or returns rateLimited if its address must wait. It never blocks.
+func (l *authLimiter) checkAtOnce(r *http.Request, token string) (client *authClient, result tokenResult) {
 	address := addressOf(r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	from, known := l.clients.Get(address)
-	if known && from.limiter.Tokens() < 1 {
-		return from, tooMany
+	client, known := l.clients.Get(address)
+	if known && client.limiter.Tokens() < 1 {
+		return client, rateLimited
 	}
-	if carries(r, token) {
-		return from, right
+	if carriesToken(r, token) {
+		return client, validToken
 	}
 	if !known {
-		from = &authClient{limiter: rate.NewLimiter(authRate, authBurst), turn: make(chan struct{}, 1)}
-		l.clients.Add(address, from)
+		client = &authClient{limiter: rate.NewLimiter(authRate, authBurst), slot: make(chan struct{}, 1)}
+		l.clients.Add(address, client)
 	}
-	if from.limiter.Allow(); from.limiter.Tokens() < 1 {
-		return from, lastWrong
+	if client.limiter.Allow(); client.limiter.Tokens() < 1 {
+		return client, lastWrongToken
 	}
-	return from, wrong
+	return client, wrongToken
 }
 
-// maxWaitingBody limits the body of a request that waits for its turn, as many may wait.
+// maxWaitingBody limits the memory of a waiting request in bytes, as many requests may wait.
 const maxWaitingBody = 16 << 10
 
-// readBody buffers r's body and removes the read deadline, so that r can wait as long as its client does.
+// readBody buffers r's body and removes the read deadline, so that r can wait until its client disconnects.
 func readBody(w http.ResponseWriter, r *http.Request) {
 	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxWaitingBody))
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // an expired deadline would look like a disconnected client
 	r.Body = &bufferedBody{Reader: bytes.NewReader(content), err: err, Closer: r.Body}
 }
 
-// bufferedBody replays a body that was read, and then the error that ended it.
+// bufferedBody is a body that was read in advance. After its content it returns err, the error of that read.
 type bufferedBody struct {
 	*bytes.Reader
 	err error

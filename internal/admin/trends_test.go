@@ -17,14 +17,15 @@ import (
 	"cbproxy/internal/events"
 )
 
-// curves is a service's trend as a client reads it.
+// curves is the trend of a service in a response.
 type curves struct {
 	Time                                             []int64
 	Success, Failure, Rejected, Cancelled, Fallbacks []float64
 	P50, P95, P99                                    []*float64
 }
 
-func trendsOf(t *testing.T, h http.Handler, query string) (services map[string]curves) {
+// getTrends requests the trends with the given query.
+func getTrends(t *testing.T, h http.Handler, query string) (services map[string]curves) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/trends"+query, nil))
@@ -38,7 +39,7 @@ func trendsOf(t *testing.T, h http.Handler, query string) (services map[string]c
 	return answer.Services
 }
 
-func TestTrendsAreRatesAndQuantilesOfTheLastHour(t *testing.T) {
+func TestTrendsContainRatesAndQuantilesOfLastHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		totals := map[string]admin.Totals{}
@@ -57,7 +58,7 @@ func TestTrendsAreRatesAndQuantilesOfTheLastHour(t *testing.T) {
 			}
 			return all
 		})
-		h := admin.New(admin.Config{Proxy: &fake{}, Bus: new(events.Bus), Trends: trends, Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler)})
+		h := admin.New(admin.Config{Proxy: &fakeProxy{}, Bus: new(events.Bus), Trends: trends, Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler)})
 		step := func() {
 			time.Sleep(5 * time.Second)
 			synctest.Wait()
@@ -65,16 +66,16 @@ func TestTrendsAreRatesAndQuantilesOfTheLastHour(t *testing.T) {
 		set("svc", admin.Totals{Success: 1000, Durations: []uint64{500, 900, 1000}})
 		set("other", admin.Totals{Durations: []uint64{0, 0, 0}})
 		ctx, cancel := context.WithCancel(t.Context())
-		over := make(chan struct{})
-		go func() { trends.Run(ctx); close(over) }()
+		done := make(chan struct{})
+		go func() { trends.Run(ctx); close(done) }()
 		synctest.Wait()
 		start := time.Now().Unix()
 
 		// 100 requests: 50 up to 0.1 s, 40 up to 1 s, 10 longer.
 		set("svc", admin.Totals{Success: 1050, Failure: 5, Rejected: 10, Cancelled: 15, Fallbacks: 20, Durations: []uint64{550, 990, 1100}})
 		step()
-		step() // nothing
-		all := trendsOf(t, h, "")
+		step() // without requests
+		all := getTrends(t, h, "")
 		at := func(v float64) *float64 { return &v }
 		if want := (curves{
 			Time: []int64{start + 5, start + 10}, Success: []float64{10, 0}, Failure: []float64{1, 0}, Rejected: []float64{2, 0}, Cancelled: []float64{3, 0},
@@ -87,12 +88,12 @@ func TestTrendsAreRatesAndQuantilesOfTheLastHour(t *testing.T) {
 			t.Errorf("services: %v", all)
 		}
 
-		// 10 within 0.1 s: the quantiles lie evenly there. Then the service is taken out and put in again.
+		// 10 requests up to 0.1 s, for which quantiles are interpolated. Then the service is removed and added again.
 		set("svc", admin.Totals{Success: 1060, Failure: 5, Rejected: 10, Cancelled: 15, Fallbacks: 20, Durations: []uint64{560, 1000, 1110}})
 		step()
 		set("svc", admin.Totals{Success: 5, Durations: []uint64{5, 5, 5}})
 		step()
-		got := trendsOf(t, h, fmt.Sprint("?service=svc&after=", start+10))["svc"]
+		got := getTrends(t, h, fmt.Sprint("?service=svc&after=", start+10))["svc"]
 		if len(got.Time) != 2 || *got.P50[0] != .05 || *got.P99[0] != .099 || got.Success[1] != 1 || *got.P50[1] != .05 {
 			text, _ := json.Marshal(got)
 			t.Errorf("got %s", text)
@@ -104,18 +105,18 @@ func TestTrendsAreRatesAndQuantilesOfTheLastHour(t *testing.T) {
 		for range 800 {
 			step()
 		}
-		all = trendsOf(t, h, "")
+		all = getTrends(t, h, "")
 		times := all["svc"].Time
 		if len(all) != 1 || len(times) != 720 || times[719] != time.Now().Unix() || times[719]-times[0] != 3595 {
 			t.Errorf("after more than an hour: %d services, %d points", len(all), len(times))
 		}
 		cancel()
-		<-over
+		<-done
 	})
 }
 
-func TestTrendsRefuseWhatTheyCanNotRead(t *testing.T) {
-	h, _ := handler(&fake{})
+func TestTrendsRejectInvalidQuery(t *testing.T) {
+	h, _ := handler(&fakeProxy{})
 	for _, query := range []string{"?after=now", "?after=1.5", "?service=none"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/trends"+query, nil))
