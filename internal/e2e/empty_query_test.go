@@ -10,7 +10,7 @@ import (
 
 // A target that ends with a question mark is another target than the one without it, also for the cache and in the queue. A
 // cached response to GET answers HEAD.
-func TestEmptyQueryIsPartOfTheTarget(t *testing.T) {
+func TestEmptyQueryIsPreserved(t *testing.T) {
 	t.Parallel()
 	for _, by := range []string{"auto", "net_http"} {
 		t.Run(by, func(t *testing.T) {

@@ -44,7 +44,7 @@ func memoryGroup(t *testing.T, limit int) string {
 
 // A proxy whose cgroup bounds its memory collects garbage harder before the kernel kills it, unless it is told a
 // limit.
-func TestMemoryLimitIsThatOfTheCgroup(t *testing.T) {
+func TestMemoryLimitFollowsCgroup(t *testing.T) {
 	const limit = 256 << 20
 	group := memoryGroup(t, limit)
 	for told, want := range map[string]float64{"": limit / 10 * 9, "100MiB": 100 << 20} {

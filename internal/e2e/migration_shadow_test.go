@@ -35,7 +35,7 @@ var shadowCases = []struct {
 // In shadow, without a fallback, the answer is the upstream's and the upstream's request is the client's, to
 // the byte, but for the fields that say who passed it on: whatever the answer is, and also while the breaker
 // would have refused.
-func TestShadowAltersNothing(t *testing.T) {
+func TestShadowModeForwardsUnchanged(t *testing.T) {
 	t.Parallel()
 	u := harness.StartRecorder(t)
 	var rules []harness.Rule

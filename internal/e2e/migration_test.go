@@ -258,7 +258,7 @@ func (m *migration) enforce(s *migrating, on bool) {
 
 // The way from the callers' own breakers to cbproxy's, as docs/migration.md tells it: while upstreams die
 // and come back under traffic, no request fails in any phase that would not have failed before.
-func TestMigrationFailsNoRequest(t *testing.T) {
+func TestMigrationFailsNoRequests(t *testing.T) {
 	t.Parallel()
 	m := startMigration(t)
 

@@ -95,7 +95,7 @@ func TestInvalidEditIsRejectedAndReported(t *testing.T) {
 	})
 }
 
-func TestReloadKeepsCountsAndOpenings(t *testing.T) {
+func TestReloadKeepsBreakerState(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	u.Kill()

@@ -101,7 +101,7 @@ routes:
 
 // Clients of both versions that upload, leave and hurry, an upstream that breaks every
 // rule, and edits all the while: afterwards nothing is left over and all is well.
-func TestChaosLeavesNothingBehind(t *testing.T) {
+func TestChaosLeaksNoResources(t *testing.T) {
 	var healthy atomic.Bool
 	upstream, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -104,7 +104,7 @@ func (s stream) fields() []string {
 }
 
 // What HTTP/2 can say and HTTP/1.1 can't is not turned into another request.
-func TestHTTP2RequestsSmuggleNothing(t *testing.T) {
+func TestHTTP2CannotSmuggleRequests(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), ", timeout: 10")})
@@ -146,7 +146,7 @@ func TestHTTP2RequestsSmuggleNothing(t *testing.T) {
 }
 
 // Frames out of place end their stream or the connection.
-func TestHTTP2FramesOutOfPlaceReachNobody(t *testing.T) {
+func TestInvalidHTTP2FramesReachNoUpstream(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), ", timeout: 10")})

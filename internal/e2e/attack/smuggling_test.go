@@ -134,7 +134,7 @@ var framings = map[string]framing{
 
 // Whatever is said about where a request ends, the upstream sees no request that is not
 // one, and nobody else is blamed for it.
-func TestAmbiguousRequestsSmuggleNothing(t *testing.T) {
+func TestAmbiguousFramingCannotSmuggleRequests(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), ", timeout: 10")})

@@ -12,7 +12,7 @@ import (
 // A hundred clients that send bodies without a pause and without an end, all too slowly:
 // whatever the proxy is doing at the moment when their time is up, the clients are to
 // blame. Their time is more than a busy machine needs to connect all of them to the upstream.
-func TestManySlowUploadsAreNoVerdict(t *testing.T) {
+func TestManySlowUploadsDoNotOpenBreaker(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), ", timeout: 3")})

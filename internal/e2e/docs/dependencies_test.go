@@ -21,7 +21,7 @@ import (
 var harmless = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MPL-2.0"}
 
 // The table of dependencies names what go.mod asks for, and nothing else, each with the licences that stand in its files.
-func TestTableOfDependenciesIsTrue(t *testing.T) {
+func TestDependencyTableMatchesGoMod(t *testing.T) {
 	t.Parallel()
 	direct := requirements(t, filepath.Join(harness.Repository, "go.mod"))
 	listed := map[string][]string{}
@@ -57,7 +57,7 @@ func TestTableOfDependenciesIsTrue(t *testing.T) {
 }
 
 // What the modules beside the main one ask for is named as well, with a licence behind it.
-func TestDependenciesOfTestModulesAreNamed(t *testing.T) {
+func TestDependenciesOfOtherModulesAreListed(t *testing.T) {
 	t.Parallel()
 	_, section, _ := strings.Cut(readme(t), "\n## Dependencies\n")
 	main := requirements(t, filepath.Join(harness.Repository, "go.mod"))
@@ -76,7 +76,7 @@ func TestDependenciesOfTestModulesAreNamed(t *testing.T) {
 }
 
 // Nothing is linked that may not be passed on, however deep below it came.
-func TestWhatIsLinkedMayBePassedOn(t *testing.T) {
+func TestLinkedModulesHaveAllowedLicences(t *testing.T) {
 	t.Parallel()
 	info, err := buildinfo.ReadFile(harness.Binary)
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestShowsComparesOutput checks that shows ignores variable parts of the output and nothing else.
-func TestShowsComparesOutput(t *testing.T) {
+// TestMatchesOutputIgnoresVariableParts checks that shows ignores variable parts of the output and nothing else.
+func TestMatchesOutputIgnoresVariableParts(t *testing.T) {
 	for _, c := range []struct {
 		shown, got string
 		same       bool
@@ -35,7 +35,7 @@ func TestShowsComparesOutput(t *testing.T) {
 	}
 }
 
-func TestTranscriptSeparatesCommandsFromOutput(t *testing.T) {
+func TestParseConsoleSeparatesCommandsFromOutput(t *testing.T) {
 	got := transcript("$ one\n1\n1b\n$ two \\\n  --more\n2\n$ three\n")
 	want := []command{{"one\n", "1\n1b\n"}, {"two \\\n  --more\n", "2\n"}, {"three\n", ""}}
 	if !slices.Equal(got, want) {

@@ -97,7 +97,7 @@ func expectLine(t *testing.T, got, want accessLine) {
 	}
 }
 
-func TestAccessLogTellsWhatHappened(t *testing.T) {
+func TestAccessLogLinesDescribeRequests(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	var asked atomic.Int64
@@ -196,7 +196,7 @@ fallbacks: {calm: {try: [static], static: {body: calm}}}
 	}
 }
 
-func TestAccessLogIsSwitchedUnderTraffic(t *testing.T) {
+func TestAccessLogCanBeSwitchedUnderLoad(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	file := filepath.Join(t.TempDir(), "access.log")
@@ -266,7 +266,7 @@ func TestAccessLogIsReopenedAndFlushed(t *testing.T) {
 }
 
 // Whoever reads the log from standard output may stop reading, or die.
-func TestAccessLogThatNobodyReadsHoldsNobodyUp(t *testing.T) {
+func TestBlockedAccessLogReaderDoesNotDelayRequests(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: "access_log: {enabled: true}\n" + harness.RouteConfig(u, 10)})

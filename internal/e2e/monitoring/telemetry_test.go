@@ -19,7 +19,7 @@ const (
 	callersSpan  = "b7ad6b7169203331"
 )
 
-func TestTracesAndMetricsReachACollector(t *testing.T) {
+func TestTracesAndMetricsReachCollector(t *testing.T) {
 	for _, protocol := range []string{"http/protobuf", "grpc"} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
@@ -121,7 +121,7 @@ func TestScrapedExemplarsReferToTraces(t *testing.T) {
 	}
 }
 
-func TestConsoleShowsSpans(t *testing.T) {
+func TestConsoleExporterPrintsSpans(t *testing.T) {
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: "routes:\n  rag_service: {prefix: /rag, upstream: " + u.URL() + "}\n", Env: []string{"OTEL_TRACES_EXPORTER=console"}})
 	p.Kill()

@@ -11,7 +11,7 @@ import (
 )
 
 // The way into production: a shadow tells what it would have done, an edit makes it do it.
-func TestShadowBecomesEnforcedByAnEdit(t *testing.T) {
+func TestShadowModeIsEnforcedAfterReload(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	config := func(mode string) string {
@@ -65,7 +65,7 @@ func TestShadowBecomesEnforcedByAnEdit(t *testing.T) {
 }
 
 // Recovery costs no client's request where the upstream has a path for it.
-func TestProbedUpstreamDiesAndComesBack(t *testing.T) {
+func TestProbesCloseBreakerAfterOutage(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, breaker: {fail_max: 1, recovery_timeout: 0.2,"+
@@ -87,7 +87,7 @@ func TestProbedUpstreamDiesAndComesBack(t *testing.T) {
 }
 
 // A flaky upstream is hidden from the caller, and every attempt is seen by the breaker.
-func TestRetriesAreCounted(t *testing.T) {
+func TestEveryAttemptIsCounted(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, retry: {attempts: 3, backoff: 1ms}, breaker: {fail_max: 9}}}\n", u.URL())})

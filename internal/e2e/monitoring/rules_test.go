@@ -89,7 +89,7 @@ func (d dashboard) queries() map[string]string {
 	return all
 }
 
-func TestDashboardIsWhatTheProgramPrints(t *testing.T) {
+func TestDashboardMatchesGeneratorOutput(t *testing.T) {
 	t.Parallel()
 	printed, err := exec.Command("go", "run", "cbproxy/monitoring/dashboard").Output()
 	if err != nil {
@@ -100,7 +100,7 @@ func TestDashboardIsWhatTheProgramPrints(t *testing.T) {
 	}
 }
 
-func TestDashboardPanelsHaveTheirOwnPlaces(t *testing.T) {
+func TestDashboardPanelsDoNotOverlap(t *testing.T) {
 	t.Parallel()
 	ids, taken := map[int]bool{}, map[[2]int]string{}
 	d := readDashboard(t)
@@ -165,7 +165,7 @@ func TestEveryAlertHasARunbookSection(t *testing.T) {
 }
 
 // Every alert's test lets it fire, and then sees it clear; promtool says whether it does.
-func TestEveryAlertHasATestThatFiresAndClearsIt(t *testing.T) {
+func TestEveryAlertIsTestedFiringAndResolved(t *testing.T) {
 	t.Parallel()
 	cleared := map[string]bool{}
 	files, err := filepath.Glob(filepath.Join(monitoring, "tests", "*.yaml"))
@@ -241,7 +241,7 @@ func promtool(t testing.TB, input string, arguments ...string) string {
 	return string(output)
 }
 
-func TestRulesAreValidAndDoAsTheirTestsSay(t *testing.T) {
+func TestRulesPassPromtoolChecks(t *testing.T) {
 	t.Parallel()
 	needPrometheus(t)
 	output := promtool(t, "", "check", "rules", "alerts.yaml", "recording.yaml")

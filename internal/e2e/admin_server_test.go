@@ -14,7 +14,7 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
+func TestAdminTLSCertificateIsReloaded(t *testing.T) {
 	t.Parallel()
 	folder, authority := t.TempDir(), certtest.NewAuthority(t)
 	certFile, keyFile := filepath.Join(folder, "tls.crt"), filepath.Join(folder, "tls.key")
@@ -80,7 +80,7 @@ func TestAdminPortSpeaksTLSAndItsCertificateIsRotated(t *testing.T) {
 
 // A name by which the admin plane may be called is live, and what is done to it is in the log
 // without the token.
-func TestAdminPlaneKnowsItsNamesAndTellsWhatIsDone(t *testing.T) {
+func TestAdminHostsAreReloadedAndActionsAreLogged(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	config := "routes: {svc: {prefix: /svc, upstream: " + u.URL() + "}}\n"

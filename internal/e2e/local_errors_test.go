@@ -24,7 +24,7 @@ var ways = map[string]string{
 }
 
 // A proxy without descriptors blames no upstream for that, and goes on once it has some.
-func TestNoDescriptorsAreNoFailureOfTheUpstream(t *testing.T) {
+func TestDescriptorExhaustionIsNotAnUpstreamFailure(t *testing.T) {
 	t.Parallel()
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "fine") }))
 	t.Cleanup(upstream.Close)
@@ -84,7 +84,7 @@ func TestNoDescriptorsAreNoFailureOfTheUpstream(t *testing.T) {
 
 // A time limit that passes while the process is stopped says nothing of the upstream; what the upstream has answered
 // meanwhile is delivered.
-func TestPauseOfTheProcessIsNoFailureOfTheUpstream(t *testing.T) {
+func TestProcessPauseIsNotAnUpstreamFailure(t *testing.T) {
 	t.Parallel()
 	for way, config := range ways {
 		for _, answers := range []bool{true, false} {

@@ -1,4 +1,4 @@
-package attack
+package e2e
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 )
 
 // A forced state that was confirmed by a 200 outlives a kill right after it.
-func TestConfirmedForcedStateOutlivesAKill(t *testing.T) {
+func TestAcknowledgedForcedStateSurvivesKill(t *testing.T) {
 	t.Parallel()
 	for _, scope := range []string{"instance", "fleet"} {
 		t.Run(scope, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestConfirmedForcedStateOutlivesAKill(t *testing.T) {
 }
 
 // Without a folder a state is confirmed once it is in memory.
-func TestForcedStateInMemoryIsConfirmed(t *testing.T) {
+func TestForcedStateWithoutDataDirIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	p := harness.StartProxy(t, harness.Options{Config: harness.DeadUpstreamConfig})
 	p.Signal(syscall.SIGTERM)
@@ -71,7 +71,7 @@ func TestForcedStateInMemoryIsConfirmed(t *testing.T) {
 
 // What the queue's operations have confirmed outlives a kill right after it: a dropped request stays away, and the delay of one
 // that is to be tried now is over.
-func TestConfirmedQueueOperationsOutliveAKill(t *testing.T) {
+func TestAcknowledgedQueueOperationsSurviveKill(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
 	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf(`routes: {svc: {prefix: /svc, upstream: %s, breaker: {fail_max: 100}}}

@@ -63,7 +63,7 @@ func (w watched) killUpstream() {
 	})
 }
 
-func TestQueriesAskOnlyForWhatAProxyExposes(t *testing.T) {
+func TestQueriesUseExistingMetrics(t *testing.T) {
 	t.Parallel()
 	e := exposed(t, startWatched(t).Metrics())
 	rules := ruleFiles(t)
@@ -98,7 +98,7 @@ func TestQueriesAskOnlyForWhatAProxyExposes(t *testing.T) {
 	}
 }
 
-func TestMetricsAreAsPrometheusLikesThem(t *testing.T) {
+func TestMetricsPassPromtoolCheck(t *testing.T) {
 	t.Parallel()
 	needPrometheus(t)
 	if output := promtool(t, startWatched(t).Metrics(), "check", "metrics"); output != "" {
@@ -107,7 +107,7 @@ func TestMetricsAreAsPrometheusLikesThem(t *testing.T) {
 }
 
 // What the runbook lets an operator look at is there.
-func TestRunbookAsksForWhatAProxyAnswers(t *testing.T) {
+func TestRunbookRequestsSucceed(t *testing.T) {
 	t.Parallel()
 	w := startWatched(t)
 	text := string(harness.ReadFile(t, filepath.Join(monitoring, "RUNBOOK.md")))
@@ -131,7 +131,7 @@ func TestRunbookAsksForWhatAProxyAnswers(t *testing.T) {
 }
 
 // A breaker's metrics tell what an operator does, and how near it is to opening.
-func TestMetricsTellWhatOpensABreakerAndWhoHoldsIt(t *testing.T) {
+func TestBreakerMetricsShowCountsLimitsAndForcedStates(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf(`routes:
@@ -267,7 +267,7 @@ var quiet = []string{
 	"Probing and takeovers, C", "annotation 0", "Error budget burn rate, B", "Error budget burn rate, C",
 }
 
-func TestPrometheusSeesWhatTheDashboardShowsAndTheRulesWatch(t *testing.T) {
+func TestPrometheusEvaluatesDashboardAndRules(t *testing.T) {
 	t.Parallel()
 	needPrometheus(t)
 	w := startWatched(t)

@@ -13,7 +13,7 @@ import (
 // What a client sends as a body is never taken for a request of its own, however early the
 // answer came: otherwise whoever shares the connection to the proxy (another proxy in
 // front) is given an answer to what the body's author wrote.
-func TestUnreadBodyIsNeverReadAsARequest(t *testing.T) {
+func TestUnreadBodyIsNotParsedAsRequest(t *testing.T) {
 	t.Parallel()
 	const smuggled = "GET /svc/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 	for name, c := range map[string]struct {
@@ -47,7 +47,7 @@ func TestUnreadBodyIsNeverReadAsARequest(t *testing.T) {
 }
 
 // The same with an upload that goes on for longer than the proxy cares to read it.
-func TestEndlessUploadAfterAnAnswerIsNeverReadAsARequest(t *testing.T) {
+func TestUploadAfterEarlyResponseIsNotParsedAsRequest(t *testing.T) {
 	t.Parallel()
 	u := harness.StartRawUpstream(t, harness.RespondWith("HTTP/1.1 413 Big\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig", false))
 	p := harness.StartProxy(t, harness.Options{Config: "limits: {body_bytes: 1GiB}\nroutes: {svc: {prefix: /svc, upstream: '" + u.URL() + "', timeout: 30}}\n"})

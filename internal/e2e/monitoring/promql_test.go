@@ -66,7 +66,7 @@ func selectors(query string) (found []selector, labels []string) {
 	return found, labels
 }
 
-func TestSelectorsOfAQueryAreFound(t *testing.T) {
+func TestParseQueryFindsSelectorsAndLabels(t *testing.T) {
 	found, labels := selectors(`histogram_quantile(0.9, sum by (service, le) (rate(a_bucket{x="1", y=~"$z|{}"}[5m])))
   / on (job) group_left (b) (c:d:rate5m > bool 1.5e3) unless max_over_time((e unless f > 0)[5m:15s]) and g{}`)
 	want := `[{a_bucket [{x = 1} {y =~ $z|{}}]} {c:d:rate5m []} {e []} {f []} {g []}] [service le job b]`
@@ -151,7 +151,7 @@ func (m matcher) fits(values []string) bool {
 	return err == nil && slices.ContainsFunc(values, whole.MatchString)
 }
 
-func TestQueriesThatAskInVainAreFound(t *testing.T) {
+func TestCheckReportsUnknownMetricsAndLabels(t *testing.T) {
 	e := exposed(t, "# HELP a Is.\na{x=\"1\",y=\"p\"} 1\nb 2.5e+07\n")
 	for query, want := range map[string]string{
 		`sum by (x, job) (a{y=~"p|q", x="$x"}) and on (instance) b`: "[]",

@@ -98,7 +98,7 @@ routes:
 }
 
 // The orchestrator completes while upstreams die, one after the other and all at once.
-func TestOrchestrationsCompleteWhileUpstreamsDie(t *testing.T) {
+func TestOrchestrationsCompleteDuringOutages(t *testing.T) {
 	t.Parallel()
 	rag, rules, notifier := harness.StartUpstream(t), harness.StartUpstream(t), harness.StartRecorder(t)
 	run := buildExample(t)

@@ -36,7 +36,7 @@ func dribble(c net.Conn, say, filler string) {
 	}
 }
 
-func TestSlowHeadersEndTheConnection(t *testing.T) {
+func TestSlowHeaderSectionsCloseConnection(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: shortLimits + oneMistake(u.URL(), "")})
@@ -76,7 +76,7 @@ func TestSlowHeadersEndTheConnection(t *testing.T) {
 }
 
 // A body that does not arrive within the route's timeout is the client's fault.
-func TestSlowBodiesAreRefused(t *testing.T) {
+func TestSlowBodiesGet408(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), ", timeout: 0.5")})
@@ -210,7 +210,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 // Clients that take a little of a large response and then no more are let go when the
 // route's timeout has passed, and the proxy holds no more of the responses than a buffer
 // each.
-func TestClientsThatStopReadingAreLetGo(t *testing.T) {
+func TestClientsThatStopReadingAreDisconnected(t *testing.T) {
 	t.Parallel()
 	u := harness.StartRawUpstream(t, func(c net.Conn, q *http.Request, _ *bufio.Reader) bool {
 		if q.URL.Path == "/fine" {
@@ -249,7 +249,7 @@ func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // A client that asks and asks and reads no answer fills the socket's buffers; then it is let
 // go, in either version.
-func TestClientsThatReadNoAnswersAreLetGo(t *testing.T) {
+func TestClientsThatReadNoResponsesAreDisconnected(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: "limits: {idle_timeout: 1}\n" + oneMistake(u.URL(), "")})
@@ -280,7 +280,7 @@ func TestClientsThatReadNoAnswersAreLetGo(t *testing.T) {
 }
 
 // Hundreds of silent connections delay no other client, and leave nothing behind.
-func TestSilentConnectionsLeaveNothingBehind(t *testing.T) {
+func TestSilentConnectionsLeakNoResources(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: "limits: {read_header_timeout: 2}\n" + oneMistake(u.URL(), "")})

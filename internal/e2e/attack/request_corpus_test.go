@@ -62,7 +62,7 @@ func corpus(t *testing.T) (requests [][]byte) {
 
 // No hostile request hangs the proxy, opens its breaker, or is read as two by the upstream:
 // what the upstream counts is what the proxy sent.
-func TestHostileRequestsAreHarmless(t *testing.T) {
+func TestMalformedRequestsDoNotHangOrOpenBreaker(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int64
 	upstream, err := net.Listen("tcp", "127.0.0.1:0")

@@ -135,7 +135,7 @@ func TestHTTP2FloodsAreBounded(t *testing.T) {
 
 // No more streams of one connection reach an upstream at once than the proxy has said that
 // it allows.
-func TestHTTP2StreamsAtOnceAreLimited(t *testing.T) {
+func TestConcurrentHTTP2StreamsAreLimited(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), ", timeout: 2")})

@@ -12,7 +12,7 @@ import (
 
 // What docs/migration.md says of timeouts: a caller that gives up before cbproxy does hides a slow upstream
 // from it, and one that is more patient doesn't.
-func TestImpatientCallersHideASlowUpstream(t *testing.T) {
+func TestCallerTimeoutBelowProxyTimeoutHidesSlowUpstream(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	config := func(timeout string) string {
@@ -53,7 +53,7 @@ func TestImpatientCallersHideASlowUpstream(t *testing.T) {
 }
 
 // A service that goes back from enforced to shadow gives up nothing that it has accepted.
-func TestStepBackDeliversWhatIsQueued(t *testing.T) {
+func TestReturnToShadowDeliversQueuedRequests(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
 	config := func(mode string, fallback bool) string {

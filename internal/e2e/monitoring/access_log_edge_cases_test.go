@@ -16,7 +16,7 @@ import (
 
 // Requests that a log easily gets wrong: without a body to count, with interim responses, over HTTP/2, of gRPC, cut
 // off by either side, and under way at the end.
-func TestAccessLogOfOddRequests(t *testing.T) {
+func TestAccessLogEdgeCases(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	const long = 1 << 20

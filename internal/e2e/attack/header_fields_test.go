@@ -39,7 +39,7 @@ func checkSpoofed(t *testing.T, what string, requests []seenRequest) {
 	}
 }
 
-func TestClientsCannotSpoofTheProxysFields(t *testing.T) {
+func TestClientsCannotSpoofProxyFields(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), "")})
@@ -73,7 +73,7 @@ func TestClientsCannotSpoofTheProxysFields(t *testing.T) {
 }
 
 // Trailers that would frame or route a request again are refused or dropped.
-func TestTrailersCannotFrameARequest(t *testing.T) {
+func TestTrailersCannotChangeFramingOrRouting(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), "")})
@@ -95,7 +95,7 @@ func TestTrailersCannotFrameARequest(t *testing.T) {
 
 // Fields for one connection go no further, and by naming fields in Connection a client takes
 // away nothing but its own.
-func TestHopByHopFieldsGoNoFurther(t *testing.T) {
+func TestHopByHopRequestFieldsAreRemoved(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), "")})
@@ -120,7 +120,7 @@ func TestHopByHopFieldsGoNoFurther(t *testing.T) {
 
 // An upstream cannot speak for the proxy, in neither version, and not by what it lists in
 // Connection either.
-func TestUpstreamsCannotSpoofTheProxysFields(t *testing.T) {
+func TestUpstreamsCannotSpoofProxyFields(t *testing.T) {
 	t.Parallel()
 	const names = "X-Circuit-Breaker-State, X-Circuit-Breaker-Service, X-Fallback, X-Fallback-Reason, Proxy-Status"
 	fields := strings.ReplaceAll(names, ", ", ": spoof\r\n") + ": spoof\r\n"
@@ -144,7 +144,7 @@ func TestUpstreamsCannotSpoofTheProxysFields(t *testing.T) {
 }
 
 // Whoever is over a limit is told so and harms nobody, in either version.
-func TestLimitsHoldInBothVersions(t *testing.T) {
+func TestSizeLimitsApplyToHTTP1AndHTTP2(t *testing.T) {
 	t.Parallel()
 	u := startWitness(t)
 	p := harness.StartProxy(t, harness.Options{Config: "limits: {header_bytes: 8KiB, body_bytes: 1KiB}\n" + oneMistake(u.URL(), ", timeout: 5")})
@@ -188,7 +188,7 @@ func TestLimitsHoldInBothVersions(t *testing.T) {
 
 // What comes with or after a request for a websocket is in the tunnel or in the body, and
 // never a request, whatever the upstream does with the request.
-func TestUpgradesSmuggleNothing(t *testing.T) {
+func TestUpgradesCannotSmuggleRequests(t *testing.T) {
 	t.Parallel()
 	accepts := harness.StartRawUpstream(t, func(c net.Conn, q *http.Request, r *bufio.Reader) bool {
 		_, _ = io.Copy(io.Discard, q.Body)
