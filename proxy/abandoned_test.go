@@ -13,9 +13,9 @@ import (
 	"cbproxy/internal/events"
 )
 
-// A call that its client gives up is a failure where the client has waited for long enough, and for the upstream.
+// A call that its client abandons counts as a failure if the client has waited for the upstream for at least abandoned_after.
 func TestAbandonedCallFailsAfterAbandonedAfter(t *testing.T) {
-	hangs := func(head string) func(testing.TB) (string, <-chan struct{}) {
+	hangingUpstream := func(head string) func(testing.TB) (string, <-chan struct{}) {
 		return func(t testing.TB) (string, <-chan struct{}) {
 			arrived := make(chan struct{}, 1)
 			return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
@@ -24,33 +24,33 @@ func TestAbandonedCallFailsAfterAbandonedAfter(t *testing.T) {
 				}
 				_, _ = io.WriteString(c, head)
 				arrived <- struct{}{}
-				_, _ = io.Copy(io.Discard, r) // until the connection ends
+				_, _ = io.Copy(io.Discard, r) // until the connection is closed
 			}), arrived
 		}
 	}
-	const begun = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nx"
+	const partialResponse = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nx"
 	for name, c := range map[string]struct {
-		head, keys string
+		head, keys string // head is what the upstream sends before it hangs
 		body       string // "" is none
-		stays      bool   // for longer than abandoned_after
+		waits      bool   // the client waits for longer than abandoned_after and slow_call_duration
 		failed     bool
-		slow       float64 // calls of the slow ratio
+		slow       float64 // the calls that the slow call ratio counts as slow
 	}{
-		"off":                      {keys: "fail_max: 1", stays: true},
-		"left early":               {keys: "fail_max: 1, abandoned_after: 1h"},
-		"stayed":                   {keys: "fail_max: 1, abandoned_after: 50ms", stays: true, failed: true},
-		"stayed, with a body":      {keys: "fail_max: 1, abandoned_after: 50ms", body: "hello", stays: true, failed: true},
-		"stayed, but had a head":   {head: begun, keys: "fail_max: 1, abandoned_after: 50ms", stays: true},
-		"stayed, and left slowly":  {keys: "fail_max: 0, slow_call_ratio: 1, min_requests: 1, slow_call_duration: 50ms", stays: true, slow: 1},
-		"left quickly":             {keys: "fail_max: 0, slow_call_ratio: 1, min_requests: 1, slow_call_duration: 1h"},
-		"slowly, but not too many": {keys: "fail_max: 1, slow_call_ratio: 1, min_requests: 2, slow_call_duration: 50ms", stays: true},
+		"abandoned_after not set":                    {keys: "fail_max: 1", waits: true},
+		"before abandoned_after":                     {keys: "fail_max: 1, abandoned_after: 1h"},
+		"after abandoned_after":                      {keys: "fail_max: 1, abandoned_after: 50ms", waits: true, failed: true},
+		"after abandoned_after, with a body":         {keys: "fail_max: 1, abandoned_after: 50ms", body: "hello", waits: true, failed: true},
+		"after abandoned_after, response has begun":  {head: partialResponse, keys: "fail_max: 1, abandoned_after: 50ms", waits: true},
+		"after slow_call_duration":                   {keys: "fail_max: 0, slow_call_ratio: 1, min_requests: 1, slow_call_duration: 50ms", waits: true, slow: 1},
+		"before slow_call_duration":                  {keys: "fail_max: 0, slow_call_ratio: 1, min_requests: 1, slow_call_duration: 1h"},
+		"after slow_call_duration, too few requests": {keys: "fail_max: 1, slow_call_ratio: 1, min_requests: 2, slow_call_duration: 50ms", waits: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url, arrived := hangs(c.head)(t)
+			url, arrived := hangingUpstream(c.head)(t)
 			server, address, recorded := start(t, routeConfig(url, "timeout: 60s", "breaker: {"+c.keys+"}"))
-			ctx, leave := context.WithCancel(t.Context())
-			defer leave()
+			ctx, abort := context.WithCancel(t.Context())
+			defer abort()
 			r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader(c.body))
 			done := make(chan struct{})
 			go func() {
@@ -60,10 +60,10 @@ func TestAbandonedCallFailsAfterAbandonedAfter(t *testing.T) {
 				}
 			}()
 			<-arrived
-			if c.stays {
-				<-time.After(100 * time.Millisecond) // as long as the client waits
+			if c.waits {
+				<-time.After(100 * time.Millisecond)
 			}
-			leave()
+			abort()
 			<-done
 			o, opened := recorded.next(t), c.failed || c.slow > 0
 			if failed := o.Failure != nil && o.Failure.Type == events.ErrorAbandoned; failed != c.failed || !c.failed && o.Result != events.ResultCancelled {
@@ -76,7 +76,7 @@ func TestAbandonedCallFailsAfterAbandonedAfter(t *testing.T) {
 	}
 }
 
-// A request that its client abandons while still sending the body counts neither as success nor as failure of the upstream.
+// A request that its client aborts while it still sends the body counts neither as success nor as failure of the upstream.
 func TestClientAbortDuringUploadRecordsNoFailure(t *testing.T) {
 	arrived := make(chan struct{}, 1)
 	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {

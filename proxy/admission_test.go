@@ -13,25 +13,25 @@ import (
 	"cbproxy/internal/events"
 )
 
-// slowUploads are ways to send a body slowly: its beginning, and its end after a signal.
+// slowUploads are ways to send a request body of which the last byte is delayed.
 var slowUploads = map[string]struct {
 	http2, grpc bool
 	length      int64 // -1: unknown
-	expect      bool
+	expect      bool  // sends Expect: 100-continue
 }{
-	"short":                {length: 10},
-	"long":                 {length: 1 << 20},
-	"chunked":              {length: -1},
-	"asked for":            {length: 10, expect: true},
-	"short, HTTP/2":        {length: 10, http2: true},
-	"long, HTTP/2":         {length: 1 << 20, http2: true},
-	"of no length, HTTP/2": {length: -1, http2: true},
-	"gRPC stream":          {length: -1, http2: true, grpc: true},
+	"short":             {length: 10},
+	"long":              {length: 1 << 20},
+	"chunked":           {length: -1},
+	"100-continue":      {length: 10, expect: true},
+	"short, HTTP/2":     {length: 10, http2: true},
+	"long, HTTP/2":      {length: 1 << 20, http2: true},
+	"no length, HTTP/2": {length: -1, http2: true},
+	"gRPC stream":       {length: -1, http2: true, grpc: true},
 }
 
-// slowUpload sends a request whose body comes slowly: its last byte comes when end is called. The
-// returned channel has the response's status and body.
-func slowUpload(t *testing.T, name, address string) (end func(), answer <-chan string) {
+// slowUpload sends a request to /svc/upload. The last byte of its body is sent when end is called. The returned channel receives
+// the response's status and body.
+func slowUpload(t *testing.T, name, address string) (end func(), response <-chan string) {
 	t.Helper()
 	c := slowUploads[name]
 	slow, body := io.Pipe()
@@ -51,26 +51,26 @@ func slowUpload(t *testing.T, name, address string) (end func(), answer <-chan s
 	if c.expect {
 		r.Header.Set("Expect", "100-continue")
 	}
-	answers := make(chan string, 1)
+	responses := make(chan string, 1)
 	go func() {
 		res, err := client.Do(r)
 		if err != nil {
-			answers <- err.Error()
+			responses <- err.Error()
 			return
 		}
 		defer res.Body.Close()
 		text, err := io.ReadAll(res.Body)
-		answers <- fmt.Sprint(res.StatusCode, " ", string(text), " ", err)
+		responses <- fmt.Sprint(res.StatusCode, " ", string(text), " ", err)
 	}()
 	size := max(c.length, 10)
-	begun := make(chan struct{})
-	go func() { defer close(begun); _, _ = io.WriteString(body, strings.Repeat("x", int(size-1))) }()
+	allButLast := make(chan struct{})
+	go func() { defer close(allButLast); _, _ = io.WriteString(body, strings.Repeat("x", int(size-1))) }()
 	t.Cleanup(func() { _ = body.Close() })
-	return func() { <-begun; _, _ = io.WriteString(body, "x"); _ = body.Close() }, answers
+	return func() { <-allButLast; _, _ = io.WriteString(body, "x"); _ = body.Close() }, responses
 }
 
-// counting is an upstream that answers an upload with its length, and other requests at once. It
-// tells when an upload begins.
+// countingUpstream is an upstream that answers an upload with its length, and other requests at once. began receives a value when
+// the handler of an upload starts.
 func countingUpstream(t *testing.T, http2 bool) (url string, began <-chan struct{}) {
 	uploads := make(chan struct{}, 100)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -95,23 +95,7 @@ func countingUpstream(t *testing.T, http2 bool) (url string, began <-chan struct
 	return s.URL, uploads
 }
 
-// begun waits until n requests are under way.
-func (r *recorder) waitInFlight(t *testing.T, n int) {
-	t.Helper()
-	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		r.mu.Lock()
-		open := r.open
-		r.mu.Unlock()
-		if open == n {
-			return
-		}
-		if time.Now().After(limit) {
-			t.Fatalf("%d requests are under way, want %d", open, n)
-		}
-	}
-}
-
-// waitForPlace asks until a request is a probe, and returns its status.
+// waitForProbe sends requests until the breaker admits one, and returns the status of its response.
 func waitForProbe(t *testing.T, address string) int {
 	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -120,12 +104,12 @@ func waitForProbe(t *testing.T, address string) int {
 			return res.StatusCode
 		}
 		if time.Now().After(limit) {
-			t.Fatalf("the probe's place is in use: %s", body)
+			t.Fatalf("no probe is admitted: %s", body)
 		}
 	}
 }
 
-// A slow upload may be sent to a half-open upstream, but recovery does not wait for its client.
+// A slow upload may be admitted as a probe, but another request can take its permit, so that recovery does not wait for a client.
 func TestSlowUploadsDoNotDelayRecovery(t *testing.T) {
 	for name := range slowUploads {
 		for _, http2 := range []bool{false, true} {
@@ -134,7 +118,7 @@ func TestSlowUploadsDoNotDelayRecovery(t *testing.T) {
 				url, began := countingUpstream(t, http2)
 				server, address, recorded := start(t, routeConfig(url, "timeout: 60s"))
 				server.Breaker("svc").Force(events.HalfOpen, 0, "")
-				end, answer := slowUpload(t, name, address)
+				end, response := slowUpload(t, name, address)
 				if strings.HasPrefix(name, "short") {
 					recorded.waitInFlight(t, 1)
 				} else {
@@ -147,12 +131,12 @@ func TestSlowUploadsDoNotDelayRecovery(t *testing.T) {
 					t.Errorf("the breaker is %v", state)
 				}
 				select {
-				case got := <-answer:
+				case got := <-response:
 					t.Fatalf("the upload has ended: %s", got)
 				default:
 				}
 				end()
-				if got, want := <-answer, fmt.Sprint("200 ", max(slowUploads[name].length, 10), " <nil>"); got != want {
+				if got, want := <-response, fmt.Sprint("200 ", max(slowUploads[name].length, 10), " <nil>"); got != want {
 					t.Errorf("the upload: %s, want %s", got, want)
 				}
 			})
@@ -160,7 +144,8 @@ func TestSlowUploadsDoNotDelayRecovery(t *testing.T) {
 	}
 }
 
-// Where all of a service's requests are slow uploads, they still decide about its recovery.
+// An upload whose permit another request has taken still reports its result, so that a service that only gets slow uploads can
+// recover.
 func TestUploadThatLostItsPermitStillClosesTheBreaker(t *testing.T) {
 	for name := range slowUploads {
 		t.Run(name, func(t *testing.T) {
@@ -168,13 +153,13 @@ func TestUploadThatLostItsPermitStillClosesTheBreaker(t *testing.T) {
 			url, began := countingUpstream(t, false)
 			server, address, _ := start(t, routeConfig(url, "timeout: 60s"))
 			server.Breaker("svc").Force(events.HalfOpen, 0, "")
-			end, answer := slowUpload(t, name, address)
+			end, response := slowUpload(t, name, address)
 			if !strings.HasPrefix(name, "short") {
 				<-began
 				takeAndReturnPermit(t, server.Breaker("svc"))
 			}
 			end()
-			if got, want := <-answer, fmt.Sprint("200 ", max(slowUploads[name].length, 10), " <nil>"); got != want {
+			if got, want := <-response, fmt.Sprint("200 ", max(slowUploads[name].length, 10), " <nil>"); got != want {
 				t.Errorf("the upload: %s, want %s", got, want)
 			}
 			waitForState(t, server.Breaker("svc"), events.Closed)
@@ -182,19 +167,20 @@ func TestUploadThatLostItsPermitStillClosesTheBreaker(t *testing.T) {
 	}
 }
 
-// takePlace takes the place of a probe that waits for its client, and gives it back.
+// takeAndReturnPermit takes the permit of a probe that waits for its client, and returns it.
 func takeAndReturnPermit(t *testing.T, b *breaker.Breaker) {
 	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
-		if call, err := b.Allow(); err == nil { // takes it from the upload
+		if call, err := b.Allow(); err == nil { // the upload loses its permit
 			call.Cancel()
 			return
 		}
 	}
-	t.Fatal("the place is not given back")
+	t.Fatal("the breaker gives no permit")
 }
 
-// A body that is read before its request is admitted is its client's fault as any other is.
+// A short body is read before its request is admitted as a probe. If it is incomplete, that is a client error: the upstream gets no
+// request and the breaker stays half-open.
 func TestIncompleteShortBodyIsNotAProbe(t *testing.T) {
 	url, began := countingUpstream(t, false)
 	server, address, recorded := start(t, routeConfig(url, "timeout: 0.5"))
@@ -211,7 +197,7 @@ func TestIncompleteShortBodyIsNotAProbe(t *testing.T) {
 		}
 	}
 	if len(began) > 0 {
-		t.Error("the upstream was asked")
+		t.Error("the upload reached the upstream")
 	}
 	if state := server.Breaker("svc").State(); state != events.HalfOpen {
 		t.Errorf("the breaker is %v", state)
@@ -221,7 +207,7 @@ func TestIncompleteShortBodyIsNotAProbe(t *testing.T) {
 	}
 }
 
-// A client that takes a response slowly does not hold up recovery either.
+// A probe whose client reads the response slowly does not delay recovery either.
 func TestSlowDownloadsDoNotDelayRecovery(t *testing.T) {
 	const size = 64 << 20
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -231,7 +217,7 @@ func TestSlowDownloadsDoNotDelayRecovery(t *testing.T) {
 		}
 	}))
 	defer upstream.Close()
-	for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": {Transport: h2cClient(t).Transport}} {
+	for version, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": {Transport: h2cClient(t).Transport}} {
 		server, address, _ := start(t, routeConfig(upstream.URL, "timeout: 60s"))
 		server.Breaker("svc").Force(events.HalfOpen, 0, "")
 		res, err := client.Get("http://" + address + "/svc/large")
@@ -239,10 +225,10 @@ func TestSlowDownloadsDoNotDelayRecovery(t *testing.T) {
 			t.Fatal(err)
 		}
 		if status := waitForProbe(t, address); status != 200 || server.Breaker("svc").State() != events.Closed {
-			t.Errorf("%s: status %d, the breaker is %v", front, status, server.Breaker("svc").State())
+			t.Errorf("%s: status %d, the breaker is %v", version, status, server.Breaker("svc").State())
 		}
 		if n, err := io.Copy(io.Discard, res.Body); n != size || err != nil {
-			t.Errorf("%s: %d bytes, %v", front, n, err)
+			t.Errorf("%s: %d bytes, %v", version, n, err)
 		}
 		_ = res.Body.Close()
 	}

@@ -14,7 +14,7 @@ import (
 	"cbproxy/routes"
 )
 
-// frugalUpstream answers every request with 1 KB of JSON, and allocates nothing for it.
+// zeroAllocUpstream answers each request with 1 KB of JSON and allocates nothing per request.
 func zeroAllocUpstream(t testing.TB) (url string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,15 +48,15 @@ func zeroAllocUpstream(t testing.TB) (url string) {
 	return "http://" + l.Addr().String()
 }
 
-// frugalRequest has s listen and returns what sends it one request after another on a connection, and allocates nothing
-// for it.
-func zeroAllocClient(t testing.TB, s *Server, way string) func() {
+// zeroAllocClient starts a listener for s and returns a function that sends a request to it and reads the response. The function
+// uses one connection for all calls and allocates nothing.
+func zeroAllocClient(t testing.TB, s *Server, mode string) func() {
 	l, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	limits := routes.Limits{HeaderBytes: 64 << 10, BodyBytes: 32 << 20, ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute}
-	server, served := NewHTTPServer(s, &routes.Config{Limits: limits, Server: way}, slog.New(slog.DiscardHandler)), make(chan struct{})
+	server, served := NewHTTPServer(s, &routes.Config{Limits: limits, Server: mode}, slog.New(slog.DiscardHandler)), make(chan struct{})
 	go func() { defer close(served); _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close(); <-served })
 	c, err := net.Dial("tcp", l.Addr().String())
@@ -82,29 +82,29 @@ func zeroAllocClient(t testing.TB, s *Server, way string) func() {
 	}
 }
 
-// What a request that finds its upstream well may allocate, with every default on, from the client's bytes to the
-// response's: by the way of its own, and by net/http's.
+// TestRequestAllocatesLittle limits the allocations of a request that succeeds, with the default configuration, from reading the
+// request to writing the response: on the fast path, and with net/http only.
 func TestRequestAllocatesLittle(t *testing.T) {
 	for _, c := range []struct {
-		way  string
+		mode string
 		most float64
 	}{{"auto", 40}, {"net_http", 91}} {
-		ask := zeroAllocClient(t, newTestServer(t, zeroAllocUpstream(t), c.way, nil), c.way)
-		if n := testing.AllocsPerRun(1000, ask); n > c.most {
-			t.Errorf("%s: %v allocations a request, at most it should be %v", c.way, n, c.most)
+		send := zeroAllocClient(t, newTestServer(t, zeroAllocUpstream(t), c.mode, nil), c.mode)
+		if n := testing.AllocsPerRun(1000, send); n > c.most {
+			t.Errorf("%s: %v allocations per request, want at most %v", c.mode, n, c.most)
 		} else {
-			t.Logf("%s: %v", c.way, n)
+			t.Logf("%s: %v allocations per request", c.mode, n)
 		}
 	}
 }
 
 func BenchmarkRequest(b *testing.B) {
-	for _, way := range []string{"auto", "net_http"} {
-		b.Run(way, func(b *testing.B) {
-			ask := zeroAllocClient(b, newTestServer(b, zeroAllocUpstream(b), way, nil), way)
+	for _, mode := range []string{"auto", "net_http"} {
+		b.Run(mode, func(b *testing.B) {
+			send := zeroAllocClient(b, newTestServer(b, zeroAllocUpstream(b), mode, nil), mode)
 			b.ReportAllocs()
 			for b.Loop() {
-				ask()
+				send()
 			}
 		})
 	}

@@ -18,7 +18,7 @@ import (
 	"cbproxy/routes"
 )
 
-// discard is a ResponseWriter that costs next to nothing.
+// discardResponse is a ResponseWriter that ignores what is written.
 type discardResponse struct{ header http.Header }
 
 func (d *discardResponse) Header() http.Header         { return d.header }
@@ -29,7 +29,7 @@ func benchmarkServer(b *testing.B, upstream string, access events.AccessLog) *Se
 	return newTestServer(b, upstream, "auto", access)
 }
 
-// serverTo returns a server with one service, which is asked by the given transport.
+// newTestServer returns a server with one service that uses the given transport.
 func newTestServer(b testing.TB, upstream, transport string, access events.AccessLog) *Server {
 	u, err := url.Parse(upstream)
 	if err != nil {
@@ -73,9 +73,8 @@ func benchmarkHandler(b *testing.B, h http.Handler) {
 	}
 }
 
-// The closed path beside a bare ReverseProxy, without listener and client: what the two
-// allocate, and the ratio of their times, tell what cbproxy adds. The upstream's own work
-// is in both.
+// BenchmarkClosed compares requests through a closed breaker with a plain ReverseProxy, both without listener and client. The
+// differences in time and allocations are what cbproxy adds. Both include the work of the upstream.
 func BenchmarkClosed(b *testing.B) {
 	u := benchmarkUpstream(b)
 	target, _ := url.Parse(u.URL)
@@ -108,8 +107,8 @@ func accessLog(tb testing.TB, settings accesslog.Settings) *accesslog.Log {
 	return log
 }
 
-// Deciding that nothing is logged costs no allocation, and neither does what an outcome has more
-// for the log.
+// A disabled access log causes no allocations, neither for the decision whether to log a request nor for the fields of an outcome
+// that only the log uses.
 func TestDisabledAccessLogAllocatesNothing(t *testing.T) {
 	log := accessLog(t, accesslog.Settings{})
 	without := New(Config{Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
@@ -117,14 +116,14 @@ func TestDisabledAccessLogAllocatesNothing(t *testing.T) {
 	r, w := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/nowhere", nil), &discardResponse{http.Header{}}
 	base := testing.AllocsPerRun(1000, func() { without.ServeHTTP(w, r) })
 	if n := testing.AllocsPerRun(1000, func() { with.ServeHTTP(w, r) }); n > base {
-		t.Errorf("%v allocations with a log that is off, %v without one", n, base)
+		t.Errorf("%v allocations with a disabled log, %v without a log", n, base)
 	}
 	x := &exchange{w: w}
 	if n := testing.AllocsPerRun(1000, func() {
 		if rec := x.recorder(); rec != nil {
-			t.Error("a record of a request that is not logged")
+			t.Error("a request that is not logged has a record")
 		}
 	}); n != 0 {
-		t.Errorf("%v allocations to see that an exchange is not logged", n)
+		t.Errorf("%v allocations to decide that an exchange is not logged", n)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -19,66 +18,8 @@ import (
 	"cbproxy/internal/certtest"
 )
 
-// scriptedUpstream reads a request on each connection, says text and closes it.
-func cannedUpstream(t testing.TB, secured *tls.Config, text string) (url string) {
-	t.Helper()
-	url = rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		if secured != nil {
-			over := tls.Server(rereadConn{c, r}, secured)
-			c, r = over, bufio.NewReader(over)
-		}
-		if _, err := http.ReadRequest(r); err != nil {
-			return
-		}
-		_, _ = io.WriteString(c, text)
-		if over, ok := c.(*tls.Conn); ok {
-			_ = over.CloseWrite()
-		}
-	})
-	if secured != nil {
-		url = strings.Replace(url, "http:", "https:", 1)
-	}
-	return url
-}
-
-// rereadConn is a connection of which r has read something.
-type rereadConn struct {
-	net.Conn
-	r io.Reader
-}
-
-func (c rereadConn) Read(p []byte) (int, error) { return c.r.Read(p) }
-
-// exchangeBytes sends bytes on a connection of their own, and returns all that is answered until the end, or until answered
-// contains last.
-func rawResponse(t testing.TB, address, request, last string) string {
-	t.Helper()
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err := io.WriteString(c, request); err != nil {
-		t.Fatal(err)
-	}
-	var answered bytes.Buffer
-	buffer := make([]byte, 4<<10)
-	for last == "" || !strings.Contains(answered.String(), last) {
-		n, err := c.Read(buffer)
-		answered.Write(buffer[:n])
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatalf("%v after %q", err, answered.String())
-		}
-	}
-	return answered.String()
-}
-
-// What concerns one connection alone goes no further than that, in whatever message it comes: net/http deletes a Connection
-// field with the option close before anybody can see what else it names.
+// Hop-by-hop fields (RFC 9110, section 7.6.1) of all kinds of responses are not forwarded. net/http deletes a Connection field that
+// has the option close, before a caller can read which other fields it names.
 func TestHopByHopResponseFieldsAreRemoved(t *testing.T) {
 	const early = "HTTP/1.1 103 Early Hints\r\n%s\r\n"
 	const hops = "X-Hop: gone\r\nx-other-hop: gone\r\nKeep-Alive: gone\r\nProxy-Connection: gone\r\nProxy-Authenticate: gone\r\n"
@@ -95,20 +36,20 @@ func TestHopByHopResponseFieldsAreRemoved(t *testing.T) {
 	ca := "tls: {ca_file: " + certtest.Write(t, t.TempDir(), "ca.pem", authority.PEM) + "}"
 	const ok = "HTTP/1.1 200 OK\r\nX-Kept: kept\r\n"
 	for name, c := range map[string]struct {
-		says  string
-		wants []string // what has to come
+		response string
+		wants    []string // all must be contained in what the client receives
 	}{
-		"a length":              {ok + named + "Content-Length: 2\r\n\r\nok", []string{"ok", "X-Kept: kept"}},
-		"chunks":                {chunked(ok+named, ""), []string{"ok", "X-Kept: kept"}},
-		"until the end":         {ok + named + "\r\nok", []string{"ok", "X-Kept: kept"}},
-		"no body":               {"HTTP/1.1 204 No Content\r\nX-Kept: kept\r\n" + named + "\r\n", []string{"X-Kept: kept"}},
-		"HTTP/1.0":              {"HTTP/1.0 200 OK\r\nX-Kept: kept\r\n" + named + "\r\nok", []string{"ok", "X-Kept: kept"}},
-		"without close":         {ok + "Connection: X-Hop, X-Other-Hop\r\n" + hops + "Content-Length: 2\r\n\r\nok", []string{"ok", "X-Kept: kept"}},
-		"folded":                {ok + "Connection: close,\r\n X-Hop,\r\n\tX-Other-Hop\r\n" + hops + "Content-Length: 2\r\n\r\nok", []string{"ok", "X-Kept: kept"}},
-		"bare line feeds":       {strings.ReplaceAll(ok+named+"Content-Length: 2\r\n\r\nok", "\r\n", "\n"), []string{"ok", "X-Kept: kept"}},
-		"a failing status":      {"HTTP/1.1 503 Unavailable\r\nX-Kept: kept\r\n" + named + "Content-Length: 2\r\n\r\nok", []string{"ok", "X-Kept: kept"}},
-		"a long header section": {ok + "X-Long: " + strings.Repeat("x", 10<<10) + "\r\n" + named + "Content-Length: 2\r\n\r\nok", []string{"ok", "X-Kept: kept"}},
-		"an interim response": {strings.Replace(early, "%s", "Link: </a>\r\n"+named, 1) + ok + "X-Hop: kept\r\nContent-Length: 2\r\n\r\nok",
+		"Content-Length":      {ok + named + "Content-Length: 2\r\n\r\nok", []string{"ok", "X-Kept: kept"}},
+		"chunked":             {chunked(ok+named, ""), []string{"ok", "X-Kept: kept"}},
+		"until close":         {ok + named + "\r\nok", []string{"ok", "X-Kept: kept"}},
+		"no body":             {"HTTP/1.1 204 No Content\r\nX-Kept: kept\r\n" + named + "\r\n", []string{"X-Kept: kept"}},
+		"HTTP/1.0":            {"HTTP/1.0 200 OK\r\nX-Kept: kept\r\n" + named + "\r\nok", []string{"ok", "X-Kept: kept"}},
+		"without close":       {ok + "Connection: X-Hop, X-Other-Hop\r\n" + hops + "Content-Length: 2\r\n\r\nok", []string{"ok", "X-Kept: kept"}},
+		"folded":              {ok + "Connection: close,\r\n X-Hop,\r\n\tX-Other-Hop\r\n" + hops + "Content-Length: 2\r\n\r\nok", []string{"ok", "X-Kept: kept"}},
+		"bare line feeds":     {strings.ReplaceAll(ok+named+"Content-Length: 2\r\n\r\nok", "\r\n", "\n"), []string{"ok", "X-Kept: kept"}},
+		"failure status":      {"HTTP/1.1 503 Unavailable\r\nX-Kept: kept\r\n" + named + "Content-Length: 2\r\n\r\nok", []string{"ok", "X-Kept: kept"}},
+		"long header section": {ok + "X-Long: " + strings.Repeat("x", 10<<10) + "\r\n" + named + "Content-Length: 2\r\n\r\nok", []string{"ok", "X-Kept: kept"}},
+		"interim response": {strings.Replace(early, "%s", "Link: </a>\r\n"+named, 1) + ok + "X-Hop: kept\r\nContent-Length: 2\r\n\r\nok",
 			[]string{"ok", "103 Early Hints", "Link: </a>", "X-Hop: kept", "X-Kept: kept"}},
 		"two interim responses": {strings.Replace(early, "%s", "Link: </a>\r\nX-Hop: kept\r\n", 1) + strings.Replace(early, "%s", "Link: </b>\r\n"+named, 1) + ok + named + "Content-Length: 2\r\n\r\nok",
 			[]string{"ok", "Link: </a>", "Link: </b>", "X-Hop: kept"}},
@@ -117,16 +58,16 @@ func TestHopByHopResponseFieldsAreRemoved(t *testing.T) {
 		"trailers without close": {chunked(ok+"Connection: X-Hop, x-other-HOP\r\nTrailer: X-Hop, X-Sum\r\n", hops+"X-Sum: kept\r\n"), []string{"ok", "X-Sum: kept"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for kind, upstream := range map[string]string{"http": cannedUpstream(t, nil, c.says), "https": cannedUpstream(t, secured, c.says)} {
+			for scheme, upstream := range map[string]string{"http": cannedUpstream(t, nil, c.response), "https": cannedUpstream(t, secured, c.response)} {
 				_, address, _ := start(t, routeConfig(upstream, ca))
-				for range 2 { // over https the second one may go another way
+				for range 2 { // over https the second request may use the fast path
 					got := rawResponse(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: TE, close\r\n\r\n", "")
 					if strings.Contains(got, "gone") {
-						t.Errorf("%s: a hop-by-hop field reached the client: %q", kind, got)
+						t.Errorf("%s: a hop-by-hop field reached the client: %q", scheme, got)
 					}
 					for _, want := range c.wants {
 						if !strings.Contains(got, want) {
-							t.Errorf("%s: %q does not contain %q", kind, got, want)
+							t.Errorf("%s: %q does not contain %q", scheme, got, want)
 						}
 					}
 				}
@@ -136,15 +77,15 @@ func TestHopByHopResponseFieldsAreRemoved(t *testing.T) {
 }
 
 func TestHopByHopFieldsOf101ResponsesAreRemoved(t *testing.T) {
-	upstream := cannedUpstream(t, nil, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade, X-Hop\r\nX-Hop: gone\r\nKeep-Alive: gone\r\nX-Kept: kept\r\n\r\nfirst words")
+	upstream := cannedUpstream(t, nil, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade, X-Hop\r\nX-Hop: gone\r\nKeep-Alive: gone\r\nX-Kept: kept\r\n\r\nfirst data")
 	_, address, _ := start(t, routeConfig(upstream))
-	got := rawResponse(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", "first words")
+	got := rawResponse(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", "first data")
 	if strings.Contains(got, "gone") || !strings.Contains(got, "X-Kept: kept\r\n") || !strings.Contains(got, "Upgrade: websocket\r\n") || !strings.Contains(got, "Connection: Upgrade\r\n") {
 		t.Errorf("%q", got)
 	}
 }
 
-// Over HTTP/2 there are no such fields; an upstream that sends them all the same is not passed on.
+// HTTP/2 has no hop-by-hop fields. If an upstream sends some, they are not forwarded.
 func TestHopByHopFieldsOfHTTP2ResponsesAreRemoved(t *testing.T) {
 	upstream := strings.Replace(rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if _, err := io.ReadFull(r, make([]byte, len(http2.ClientPreface))); err != nil {
@@ -197,22 +138,22 @@ func TestHopByHopRequestTrailersAreRemoved(t *testing.T) {
 	}
 }
 
-// What is kept of a response, and what a second upstream says, is without them too.
+// Cached responses and those of the upstream strategy have no hop-by-hop fields either.
 func TestFallbackResponsesHaveNoHopByHopFields(t *testing.T) {
-	const says = "HTTP/1.1 200 OK\r\nX-Kept: kept\r\nConnection: X-Hop, close\r\nX-Hop: gone\r\nContent-Length: 2\r\n\r\nok"
+	const response = "HTTP/1.1 200 OK\r\nX-Kept: kept\r\nConnection: X-Hop, close\r\nX-Hop: gone\r\nContent-Length: 2\r\n\r\nok"
 	var alive atomic.Bool
 	alive.Store(true)
-	dies := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+	failing := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil && alive.Load() {
-			_, _ = io.WriteString(c, says)
+			_, _ = io.WriteString(c, response)
 		}
 	})
-	second := cannedUpstream(t, nil, says)
-	_, address, _ := start(t, "fallbacks:\n  kept: {try: [cache]}\n  second: {try: [upstream], upstream: {url: "+second+"}}\nroutes:\n"+
-		"  kept: {prefix: /kept, upstream: "+dies+", fallback: kept}\n  second: {prefix: /second, upstream: 'http://127.0.0.1:1', fallback: second}\n")
-	get(t, "http://"+address+"/kept")
+	second := cannedUpstream(t, nil, response)
+	_, address, _ := start(t, "fallbacks:\n  cached: {try: [cache]}\n  second: {try: [upstream], upstream: {url: "+second+"}}\nroutes:\n"+
+		"  cached: {prefix: /cached, upstream: "+failing+", fallback: cached}\n  second: {prefix: /second, upstream: 'http://127.0.0.1:1', fallback: second}\n")
+	get(t, "http://"+address+"/cached")
 	alive.Store(false)
-	for path, fallback := range map[string]string{"/kept": "cache", "/second": "upstream"} {
+	for path, fallback := range map[string]string{"/cached": "cache", "/second": "upstream"} {
 		res, body := get(t, "http://"+address+path)
 		if body != "ok" || res.Header.Get("X-Fallback") != fallback || res.Header.Get("X-Kept") != "kept" || res.Header.Get("X-Hop") != "" {
 			t.Errorf("%s: %q, %v", path, body, res.Header)

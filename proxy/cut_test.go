@@ -4,66 +4,62 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"cbproxy/internal/events"
-	"cbproxy/internal/httpserver"
-	"cbproxy/proxy"
 )
 
-// A response that may end with its connection is reset where it is cut: a close would be its end.
+// A response to HTTP/1.0 may end with the close of the connection. A truncated one ends with a reset, so that the client can tell.
 func TestTruncatedHTTP10ResponseEndsWithAReset(t *testing.T) {
 	const chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
-	long := "first" + strings.Repeat("x", 64<<10) // enough that some of it goes out at once
+	long := "first" + strings.Repeat("x", 64<<10) // more than is buffered, so that the beginning is sent at once
 	for name, c := range map[string]struct {
-		says, then string
-		keys       string
-		cut        bool
+		first, rest string // rest is sent once the client has received something
+		keys        string
+		truncated   bool
 	}{
-		"a stream that is cut":                   {says: chunked, cut: true},
-		"a stream that is malformed":             {says: chunked, then: "nonsense\r\n", cut: true},
-		"a stream that falls silent":             {says: chunked, then: "silence", keys: "idle_timeout: 0.3", cut: true},
-		"a length that is not reached":           {says: "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + long, cut: true},
-		"a stream that ends":                     {says: chunked, then: "0\r\n\r\n"},
-		"a stream that ends with its connection": {says: "HTTP/1.0 200 OK\r\n\r\nfirst"},
-		"a length that is reached":               {says: "HTTP/1.1 200 OK\r\nContent-Length: 65545\r\n\r\n" + long, then: "last"},
+		"chunked, truncated":        {first: chunked, truncated: true},
+		"chunked, malformed":        {first: chunked, rest: "no chunk\r\n", truncated: true},
+		"chunked, idle":             {first: chunked, rest: "idle", keys: "idle_timeout: 0.3", truncated: true},
+		"Content-Length, truncated": {first: "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + long, truncated: true},
+		"chunked, complete":         {first: chunked, rest: "0\r\n\r\n"},
+		"until close":               {first: "HTTP/1.0 200 OK\r\n\r\nfirst"},
+		"Content-Length, complete":  {first: "HTTP/1.1 200 OK\r\nContent-Length: 65545\r\n\r\n" + long, rest: "last"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			next, over := make(chan struct{}), make(chan struct{})
-			defer close(over)
+			next, end := make(chan struct{}), make(chan struct{})
+			defer close(end)
 			url := rawUpstream(t, func(_ int, conn net.Conn, r *bufio.Reader) {
 				if _, err := http.ReadRequest(r); err != nil {
 					return
 				}
-				_, _ = io.WriteString(conn, c.says)
+				_, _ = io.WriteString(conn, c.first)
 				<-next
-				if c.then == "silence" {
-					<-over
+				if c.rest == "idle" {
+					<-end
 				}
-				_, _ = io.WriteString(conn, c.then)
+				_, _ = io.WriteString(conn, c.rest)
 			})
 			_, address, _ := start(t, routeConfig(url, "response_buffer: 1", c.keys))
 			for _, version := range []string{"1.0", "1.0\r\nConnection: keep-alive"} {
-				got, err := readUntilCut(t, address, version, next)
-				if cut := errors.Is(err, syscall.ECONNRESET); cut != c.cut || !c.cut && err != nil || !strings.Contains(got, "first") {
-					t.Errorf("HTTP/%q: %.300q, %v; want cut %t", version, got, err, c.cut)
+				got, err := readToEnd(t, address, version, next)
+				if reset := errors.Is(err, syscall.ECONNRESET); reset != c.truncated || !c.truncated && err != nil || !strings.Contains(got, "first") {
+					t.Errorf("HTTP/%q: %.300q, %v; want a reset: %t", version, got, err, c.truncated)
 				}
 				if strings.Contains(c.keys, "idle") {
-					break // over ends it
+					break // the upstream's connection stays idle until the subtest ends
 				}
 			}
 		})
 	}
 }
 
-// readCut asks by a version, and returns what is answered and how that ends. It sends to next when something has come.
-func readUntilCut(t *testing.T, address, version string, next chan struct{}) (string, error) {
+// readToEnd sends a request in an HTTP version and returns the response and the error that it ends with. It sends to next when it
+// has read the first line.
+func readToEnd(t *testing.T, address, version string, next chan struct{}) (string, error) {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
 	if err != nil {
@@ -90,33 +86,18 @@ func readUntilCut(t *testing.T, address, version string, next chan struct{}) (st
 	return head + string(rest), err
 }
 
-// So is one that is cut because the proxy ends.
+// A response that is truncated because the proxy closes ends with a reset, too.
 func TestServerCloseResetsHTTP10Responses(t *testing.T) {
 	next := make(chan struct{})
 	url := rawUpstream(t, func(_ int, conn net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil {
 			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
-			_, _ = io.Copy(io.Discard, r) // until the proxy ends
+			_, _ = io.Copy(io.Discard, r) // until the proxy closes the connection
 		}
 	})
-	listener, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	logger := slog.New(slog.DiscardHandler)
-	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: newRecorder(), Logger: logger})
-	defer server.Close()
-	c := parse(t, routeConfig(url))
-	if err := server.Apply(c); err != nil {
-		t.Fatal(err)
-	}
-	c.Server = httpMode
-	s := proxy.NewHTTPServer(server, c, logger)
-	served := make(chan struct{})
-	go func() { defer close(served); _ = s.Serve(listener) }()
-	defer func() { <-served }()
-	go func() { <-next; _ = s.Close() }()
-	if got, err := readUntilCut(t, listener.Addr().String(), "1.0", next); !errors.Is(err, syscall.ECONNRESET) {
+	p := startProxy(t, routeConfig(url), proxyOptions{})
+	go func() { <-next; _ = p.http.Close() }()
+	if got, err := readToEnd(t, p.address, "1.0", next); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("%q, %v; want a reset", got, err)
 	}
 }

@@ -24,18 +24,6 @@ func delivery(body string) *service.Delivery {
 	return &service.Delivery{Service: "svc", Method: "POST", Host: "client.example", Rest: "/a", Header: http.Header{}, Body: []byte(body)}
 }
 
-// says is an upstream that reads a request and answers with text, byte for byte.
-func respondWith(text string) func(testing.TB) string {
-	return func(t testing.TB) string {
-		return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
-			if q, err := http.ReadRequest(r); err == nil {
-				_, _ = io.Copy(io.Discard, q.Body)
-				_, _ = io.WriteString(c, text)
-			}
-		})
-	}
-}
-
 // Each outcome is reported once: a half-open breaker with one place tells. It has closed after a
 // success, opened after a failure, and after anything else its place is free again.
 func TestDeliveryIsReportedOnce(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// transports returns how many connections of http.Transports there are in the process.
+// netHTTPConnections returns how many connections of http.Transports there are in the process.
 func netHTTPConnections() int {
 	stacks := make([]byte, 16<<20)
 	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "net/http.(*persistConn).readLoop(")

@@ -19,8 +19,6 @@ import (
 	"cbproxy/internal/events"
 )
 
-const okResponse = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
 // An upstream that restarts leaves a pool of dead connections behind.
 func TestRequestIsReplayedAtMostOnceOnDeadConnections(t *testing.T) {
 	for name, revives := range map[string]bool{"upstream is back": true, "upstream stays dead": false} {
@@ -348,7 +346,7 @@ func TestClientDisconnectReleasesProbePermit(t *testing.T) {
 	}
 }
 
-// panicky is a log handler that panics where the request path logs a failure.
+// panicHandler is a log handler that panics where the request path logs a failure.
 type panicHandler struct{ slog.Handler }
 
 func (p panicHandler) Handle(_ context.Context, r slog.Record) error {
@@ -362,7 +360,8 @@ func (p panicHandler) Enabled(context.Context, slog.Level) bool { return true }
 func (p panicHandler) WithAttrs([]slog.Attr) slog.Handler       { return p }
 
 func TestPanicIsAnsweredWith502AndRecorded(t *testing.T) {
-	server, address, recorded := startWithLogger(t, routeConfig("http://127.0.0.1:1"), slog.New(panicHandler{slog.DiscardHandler}))
+	p := startProxy(t, routeConfig(closedPort(t)), proxyOptions{logger: slog.New(panicHandler{slog.DiscardHandler})})
+	server, address, recorded := p.Server, p.address, p.recorded
 	server.Breaker("svc").Force(events.HalfOpen, 0, "")
 	res, body := get(t, "http://"+address+"/svc")
 	if res.StatusCode != 502 || !strings.Contains(res.Header.Get("Proxy-Status"), "proxy_internal_error") {

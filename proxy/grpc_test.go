@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// grpcUpstream is an upstream over HTTP/2 without TLS.
+// h2cUpstream is an upstream over HTTP/2 without TLS.
 func h2cUpstream(t testing.TB, handler http.HandlerFunc) (url string) {
 	s := httptest.NewUnstartedServer(handler)
 	s.Config.Protocols = new(http.Protocols)
@@ -23,7 +23,7 @@ func h2cUpstream(t testing.TB, handler http.HandlerFunc) (url string) {
 	return strings.Replace(s.URL, "http:", "h2c:", 1)
 }
 
-// call makes a gRPC call whose message is body, and returns its answer with the trailers.
+// callGRPC makes a gRPC call whose message is body, and returns its answer with the trailers.
 func callGRPC(t testing.TB, address string, header ...string) *http.Response {
 	t.Helper()
 	r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc/pkg.Service/Method", strings.NewReader("\x00\x00\x00\x00\x00"))

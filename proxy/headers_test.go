@@ -28,7 +28,7 @@ func (discardObserver) Probed(bool)                     {}
 func (discardObserver) FailedLocally(events.LocalError) {}
 func (discardObserver) End(*events.Outcome)             {}
 
-// caught is a transport that keeps the request it is given.
+// captureTransport is a transport that keeps the request it is given.
 type captureTransport struct{ out *http.Request }
 
 func (c *captureTransport) RoundTrip(out *http.Request) (*http.Response, error) {

@@ -14,13 +14,13 @@ import (
 	"cbproxy/internal/certtest"
 )
 
-// frames is one connection of an upstream of HTTP/2 that a test writes frame by frame. Its methods are for one goroutine.
+// frameConn is one connection of an upstream of HTTP/2 that a test writes frame by frame. Its methods are for one goroutine.
 type frameConn struct {
 	*http2.Framer
 	conn net.Conn
 }
 
-// framedUpstream serves each connection with handle, after the preface and the settings. It returns what a route needs
+// frameUpstream serves each connection with handle, after the preface and the settings. It returns what a route needs
 // to get there, over TLS or without.
 func frameUpstream(t testing.TB, secured bool, handle func(n int, f *frameConn)) (url, keys string) {
 	t.Helper()
@@ -35,7 +35,7 @@ func frameUpstream(t testing.TB, secured bool, handle func(n int, f *frameConn))
 	})
 }
 
-// rawHTTP2 serves each connection with handle, which says when it is over.
+// rawHTTP2Upstream serves each connection with handle, which says when it is over.
 func rawHTTP2Upstream(t testing.TB, secured bool, handle func(n int, c net.Conn)) (url, keys string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -81,7 +81,7 @@ func rawHTTP2Upstream(t testing.TB, secured bool, handle func(n int, c net.Conn)
 	return url, keys
 }
 
-// streams calls request with the number of each stream that begins, until the connection ends. It acknowledges what is to
+// eachStream calls request with the number of each stream that begins, until the connection ends. It acknowledges what is to
 // be acknowledged.
 func (f *frameConn) eachStream(request func(stream uint32, ended bool)) {
 	for {
@@ -108,7 +108,7 @@ func (f *frameConn) eachStream(request func(stream uint32, ended bool)) {
 	}
 }
 
-// answer writes a response to a stream; body "" has none.
+// respond writes a response to a stream; body "" has none.
 func (f *frameConn) respond(stream uint32, status, body string) {
 	f.writeHeaders(stream, body == "", ":status", status)
 	if body != "" {
@@ -116,7 +116,7 @@ func (f *frameConn) respond(stream uint32, status, body string) {
 	}
 }
 
-// head writes a header section, given as names and values in turn.
+// writeHeaders writes a header section, given as names and values in turn.
 func (f *frameConn) writeHeaders(stream uint32, end bool, fields ...string) {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)

@@ -9,7 +9,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// occupied is an upstream that holds every request until released.
+// blockingUpstream is an upstream that holds every request until released.
 func blockingUpstream(t testing.TB) (url string, arrived <-chan struct{}, release func()) {
 	in, out := make(chan struct{}, 1000), make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -4,21 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/httpserver"
-	"cbproxy/proxy"
 )
 
-// A client that sends all of its body before it reads, and pauses while it does, gets the answer
-// that is sent in the upstream's place.
+// A client that reads only after it has sent its whole body, with pauses, receives the fallback's response.
 func TestPausingUploadReceivesTheFallbackResponse(t *testing.T) {
-	const size, pieces = 300 << 10, 3 // too large to be read before the answer
+	const size, pieces = 300 << 10, 3 // larger than what the proxy reads before it responds
 	for name, c := range map[string]struct{ head, before, after, end string }{
 		"short":   {fmt.Sprintf("Content-Length: %d", 5*pieces), "", "", ""},
 		"long":    {fmt.Sprintf("Content-Length: %d", size*pieces), "", "", ""},
@@ -40,7 +36,7 @@ func TestPausingUploadReceivesTheFallbackResponse(t *testing.T) {
 					if _, err := io.WriteString(conn, c.before+strings.Repeat("x", n)+c.after); err != nil {
 						t.Fatal(err)
 					}
-					time.Sleep(1500 * time.Millisecond) // that pause is what is tested
+					time.Sleep(1500 * time.Millisecond) // the pause that is tested
 				}
 				if _, err := io.WriteString(conn, c.end); err != nil {
 					t.Fatal(err)
@@ -53,13 +49,13 @@ func TestPausingUploadReceivesTheFallbackResponse(t *testing.T) {
 	}
 }
 
-// A client that goes on sending after its answer is read until its route's timeout has passed, or
-// it pauses for longer than limits.read_header_timeout, or the server shuts down.
+// The proxy goes on reading a body after the response until the route's timeout has passed, the client pauses for longer than
+// limits.read_header_timeout, or the server shuts down.
 func TestUploadAfterTheResponseIsBounded(t *testing.T) {
 	for name, c := range map[string]struct {
-		limits, timeout  string
-		dribbles, drains bool
-		least, most      time.Duration
+		readHeaderTimeout, timeout string
+		trickles, shutdown         bool
+		least, most                time.Duration
 	}{
 		"timeout":  {"60s", "6s", true, false, 5 * time.Second, 16 * time.Second},
 		"pause":    {"2s", "60s", false, false, time.Second, 12 * time.Second},
@@ -67,26 +63,33 @@ func TestUploadAfterTheResponseIsBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			text := "limits: {read_header_timeout: " + c.limits + "}\n" + routeConfig(closedPort(t), "timeout: "+c.timeout) +
+			text := "limits: {read_header_timeout: " + c.readHeaderTimeout + "}\n" + routeConfig(closedPort(t), "timeout: "+c.timeout) +
 				"fallbacks: {svc: {try: [static], static: {status: 203, body: {a: 1}}}}\n"
-			server, address, stop := startWithShutdown(t, text)
-			server.Breaker("svc").Force(events.Open, 0, "test")
-			conn, r := dial(t, address)
+			p := startProxy(t, text, proxyOptions{})
+			p.Breaker("svc").Force(events.Open, 0, "test")
+			conn, r := dial(t, p.address)
 			began := time.Now()
 			_, _ = io.WriteString(conn, "POST /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx")
 			if res := nextResponse(t, r); res.StatusCode != 203 {
 				t.Fatalf("%+v", res)
 			}
 			go func() {
-				for c.dribbles {
+				for c.trickles {
 					if _, err := conn.Write([]byte("x")); err != nil {
 						return
 					}
 					time.Sleep(20 * time.Millisecond)
 				}
 			}()
-			if c.drains {
-				stop()
+			if c.shutdown {
+				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+				defer cancel()
+				if err := p.http.Shutdown(ctx); err != nil {
+					t.Errorf("shutdown: %v", err)
+				}
+				if err := <-p.served; err != http.ErrServerClosed {
+					t.Error(err)
+				}
 			}
 			_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 			_, _ = io.Copy(io.Discard, r)
@@ -94,35 +97,5 @@ func TestUploadAfterTheResponseIsBounded(t *testing.T) {
 				t.Errorf("the connection ended after %v", took)
 			}
 		})
-	}
-}
-
-// serve is start with a server that can be shut down.
-func startWithShutdown(t *testing.T, text string) (server *proxy.Server, address string, shutdown func()) {
-	t.Helper()
-	logger := slog.New(slog.DiscardHandler)
-	server = proxy.New(proxy.Config{Bus: new(events.Bus), Observers: newRecorder(), Logger: logger})
-	c := parse(t, text)
-	if err := server.Apply(c); err != nil {
-		t.Fatal(err)
-	}
-	listener, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Server = httpMode
-	s := proxy.NewHTTPServer(server, c, logger)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(listener) }()
-	t.Cleanup(func() { _ = s.Close(); server.Close() })
-	return server, listener.Addr().String(), func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		if err := s.Shutdown(ctx); err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
-		if err := <-served; err != http.ErrServerClosed {
-			t.Error(err)
-		}
 	}
 }

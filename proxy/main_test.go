@@ -6,10 +6,11 @@ import (
 	"testing"
 )
 
-// way is the server of every proxy, and the transport of every route whose configuration doesn't say one.
+// httpMode is the server setting of each proxy, and the transport of each route in a configuration that sets none.
 var httpMode = "auto"
 
-// TestMain has every test try both ways from the client and to the upstream: what holds for one holds for the other.
+// TestMain runs all tests twice: with the fast path for plain HTTP/1.1 on both sides, and with net/http only. Both must behave
+// alike.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()

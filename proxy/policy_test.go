@@ -12,7 +12,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// switchable is an upstream whose status can be set.
+// statusUpstream is an upstream whose status can be set.
 func statusUpstream(t testing.TB) (url string, status *atomic.Int32) {
 	status = new(atomic.Int32)
 	status.Store(200)

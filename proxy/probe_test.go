@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// probed is an upstream that tells probes from other requests.
+// probedUpstream is an upstream that tells probes from other requests.
 type probedUpstream struct {
 	*httptest.Server
 	status        atomic.Int32 // to a probe
@@ -57,7 +57,7 @@ func probedRouteConfig(url string, breaker string) string {
 	return routeConfig(url+"/base", "breaker: {fail_max: 1, probe: {path: '/healthz?deep=1', interval: 20ms, timeout: 200ms}, "+breaker+"}")
 }
 
-// until waits for a breaker's state.
+// waitForState waits for a breaker's state.
 func waitForState(t testing.TB, b *breaker.Breaker, want events.State) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); b.State() != want; time.Sleep(time.Millisecond) {

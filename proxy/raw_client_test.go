@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -10,7 +11,7 @@ import (
 	"time"
 )
 
-// dialTo opens a connection on which a test writes raw requests.
+// dial opens a connection on which a test writes raw requests.
 func dial(t testing.TB, address string) (net.Conn, *bufio.Reader) {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
@@ -39,5 +40,68 @@ func nextResponse(t testing.TB, r *bufio.Reader) *http.Response {
 		}
 		res.Body = io.NopCloser(strings.NewReader(string(body)))
 		return res
+	}
+}
+
+// halfClose at the end of a request makes rawStatusLine close the connection for writing after it.
+const halfClose = "<EOF>"
+
+// rawStatusLine sends bytes on a new connection and returns the status line of the response.
+func rawStatusLine(t testing.TB, address, request string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	request, half := strings.CutSuffix(request, halfClose)
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	if half {
+		_ = c.(*net.TCPConn).CloseWrite()
+	}
+	response, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(response), "\r\n")
+	return line
+}
+
+// rawResponse sends bytes on a new connection and returns everything that is received until the end of the connection or, if
+// last is not empty, until what was received contains last.
+func rawResponse(t testing.TB, address, request, last string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	var received bytes.Buffer
+	buffer := make([]byte, 4<<10)
+	for last == "" || !strings.Contains(received.String(), last) {
+		n, err := c.Read(buffer)
+		received.Write(buffer[:n])
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatalf("%v after %q", err, received.String())
+		}
+	}
+	return received.String()
+}
+
+// limitReadBuffer makes c's receive buffer small, so that an upload that is not read from c blocks soon.
+func limitReadBuffer(t testing.TB, c net.Conn) {
+	t.Helper()
+	if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Error(err)
 	}
 }

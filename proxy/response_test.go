@@ -15,7 +15,7 @@ import (
 
 const eventStreamHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 
-// sayAndWait is an upstream that sends each text once the test says so, and closes then.
+// steppedUpstream is an upstream that sends each text once the test says so, and closes then.
 func steppedUpstream(t testing.TB, texts ...string) (url string, next chan<- struct{}) {
 	signal := make(chan struct{})
 	url = rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {

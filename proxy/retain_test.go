@@ -20,7 +20,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// given is what a strategy was given.
+// strategyCall is what a strategy was given.
 type strategyCall struct {
 	reason     events.Reason
 	body       string
@@ -28,7 +28,7 @@ type strategyCall struct {
 	contextErr error // of the context, when it answers
 }
 
-// keeper is a strategy that wants bodies.
+// bodyRecorder is a strategy that wants bodies.
 type bodyRecorder struct {
 	limit int64
 	pause time.Duration
@@ -65,7 +65,7 @@ func (k *bodyRecorder) Answer(ctx context.Context, r *fallbacks.Request) (*fallb
 	return &fallbacks.Answer{Status: 299, Header: http.Header{"X-Id": r.Header["X-Id"]}, Body: bytes.Clone(r.Body)}, nil
 }
 
-// nextGiven waits for the strategy to be asked.
+// nextStrategyCall waits for the strategy to be asked.
 func nextStrategyCall(t testing.TB, c <-chan strategyCall) strategyCall {
 	t.Helper()
 	select {
@@ -77,7 +77,7 @@ func nextStrategyCall(t testing.TB, c <-chan strategyCall) strategyCall {
 	}
 }
 
-// keeping returns a configuration whose fallback keeps bodies of up to limit bytes.
+// withBodyRecorder returns a configuration whose fallback keeps bodies of up to limit bytes.
 func withBodyRecorder(t testing.TB, limit int, text string) (string, <-chan strategyCall) {
 	t.Helper()
 	c := make(chan strategyCall, 10_000)
@@ -85,10 +85,6 @@ func withBodyRecorder(t testing.TB, limit int, text string) (string, <-chan stra
 	t.Cleanup(func() { bodyRecorders.Delete(t.Name()) })
 	return fmt.Sprintf("fallbacks:\n  svc:\n    when: [open, half_open_limit, connect, timeout, reset, status, overload]\n    try: [test-keeper]\n    test-keeper: {name: %q, limit: %d}\n", t.Name(), limit) + text, c
 }
-
-// closedPort returns an address without a listener. A port that was free a moment ago would not do: it may be given to the
-// next test that asks for any.
-func closedPort(testing.TB) string { return "http://127.0.0.1:1" }
 
 // upload is how a body is sent.
 type upload struct {

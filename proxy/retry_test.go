@@ -15,7 +15,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// flaky answers a given number of requests as configured and all later ones with success. It records the requests.
+// flakyUpstream answers a given number of requests as configured and all later ones with success. It records the requests.
 type flakyUpstream struct {
 	*httptest.Server
 	hits   atomic.Int32
@@ -42,7 +42,7 @@ func respondStatus(code int) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) { w.WriteHeader(code) }
 }
 
-// hangUp closes the connection without an answer.
+// abortResponse closes the connection without an answer.
 func abortResponse(http.ResponseWriter) { panic(http.ErrAbortHandler) }
 
 const quickRetry = "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [GET, PUT]%s}"

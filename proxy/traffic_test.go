@@ -17,7 +17,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// h2c returns a client that speaks HTTP/2 without TLS.
+// h2cClient returns a client that speaks HTTP/2 without TLS.
 func h2cClient(t testing.TB) *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)

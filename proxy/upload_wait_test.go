@@ -20,7 +20,7 @@ import (
 // time after which the proxy holds the client to be slow.
 const bodyTimeout = 1500 * time.Millisecond
 
-// impatient is an upstream over HTTP/1.1 that reads a body until nothing of it comes for
+// bodyTimeoutUpstream is an upstream over HTTP/1.1 that reads a body until nothing of it comes for
 // bodyTimeout, or it has lasted for longer, says something and ends the connection.
 func bodyTimeoutUpstream(t *testing.T, says string, reset bool) string {
 	return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
@@ -44,7 +44,7 @@ func bodyTimeoutUpstream(t *testing.T, says string, reset bool) string {
 	})
 }
 
-// impatientHTTP2 is one over HTTP/2 that resets the stream, or ends the connection.
+// bodyTimeoutHTTP2Upstream is one over HTTP/2 that resets the stream, or ends the connection.
 func bodyTimeoutHTTP2Upstream(t *testing.T, ends bool) string {
 	var s *httptest.Server
 	s = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

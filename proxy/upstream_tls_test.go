@@ -213,7 +213,7 @@ func TestRotationFailsNoRequest(t *testing.T) {
 	requests.Wait()
 }
 
-// swap makes folder/name a symlink to target, at once.
+// replaceSymlink makes folder/name a symlink to target, at once.
 func replaceSymlink(t testing.TB, folder, target, name string) {
 	t.Helper()
 	if err := os.Symlink(target, filepath.Join(folder, "next")); err != nil {
@@ -242,7 +242,7 @@ func TestRotatedAuthorityIsUsedByTheNextConnection(t *testing.T) {
 	}
 }
 
-// lines keeps what is logged. Safe for concurrent use.
+// logBuffer keeps what is logged. Safe for concurrent use.
 type logBuffer struct {
 	mu  sync.Mutex
 	out bytes.Buffer
@@ -272,8 +272,9 @@ func TestInvalidTLSFilesLeaveThePreviousOnesInUse(t *testing.T) {
 	certtest.Write(t, folder, "tls.key", key)
 	upstream := tlsUpstream(t, ours, "127.0.0.1", &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.Pool()})
 	var logged logBuffer
-	_, address, recorded := startWithLogger(t, routeConfig(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"),
-		slog.New(slog.NewTextHandler(&logged, nil)))
+	p := startProxy(t, routeConfig(upstream.URL, "tls: {ca_file: "+ca+", cert_file: "+folder+"/tls.crt, key_file: "+folder+"/tls.key}"),
+		proxyOptions{logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	address, recorded := p.address, p.recorded
 	expect := func(step, client, line string) {
 		t.Helper()
 		for range 3 {

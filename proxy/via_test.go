@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"bytes"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -11,31 +10,8 @@ import (
 	"testing"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/httpserver"
 	"cbproxy/internal/service"
-	"cbproxy/proxy"
 )
-
-// startInstance is start for a proxy with a name, and a configuration in which SELF is its own address.
-func startInstance(t testing.TB, instance, text string) (*proxy.Server, string, *recorder) {
-	t.Helper()
-	listener, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address, logger, recorded := listener.Addr().String(), slog.New(slog.DiscardHandler), newRecorder()
-	server := proxy.New(proxy.Config{Bus: new(events.Bus), Observers: recorded, Logger: logger, Instance: instance})
-	c := parse(t, strings.ReplaceAll(text, "SELF", address))
-	if err := server.Apply(c); err != nil {
-		t.Fatal(err)
-	}
-	c.Server = httpMode
-	s := proxy.NewHTTPServer(server, c, logger)
-	served := make(chan struct{})
-	go func() { defer close(served); _ = s.Serve(listener) }()
-	t.Cleanup(func() { _ = s.Close(); <-served; server.Close() })
-	return server, address, recorded
-}
 
 // viaUpstream answers with the Via fields that a request had.
 func viaUpstream(t testing.TB) (url string) {

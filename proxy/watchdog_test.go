@@ -17,7 +17,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// badHTTP2 are upstreams of HTTP/2 that do what they must not, or stop doing what they must.
+// faultyHTTP2Upstreams are upstreams of HTTP/2 that do what they must not, or stop doing what they must.
 var faultyHTTP2Upstreams = map[string]func(n int, c net.Conn){
 	"says nothing":     func(_ int, c net.Conn) { _, _ = io.Copy(io.Discard, c) },
 	"reads nothing":    func(int, net.Conn) { select {} },
@@ -90,7 +90,7 @@ func frameHandler(handle func(f *frameConn)) func(int, net.Conn) {
 	}
 }
 
-// watchedTime is far more than any request here may take on any machine: it is only there to tell a hang.
+// hangTimeout is far more than any request here may take on any machine: it is only there to tell a hang.
 const hangTimeout = 60 * time.Second
 
 // Whatever an upstream does, each request ends, a new configuration comes into force, and the server closes.
@@ -157,7 +157,7 @@ func testRequestsEnd(t *testing.T, config string) {
 	}
 }
 
-// ends sends one request and returns when all is over.
+// sendRequest sends one request and returns when all is over.
 func sendRequest(ctx context.Context, address string, kind int) error {
 	var body io.Reader
 	method := http.MethodGet
