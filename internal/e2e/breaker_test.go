@@ -115,3 +115,42 @@ func TestEveryAttemptIsCounted(t *testing.T) {
 		t.Error("the failure is not in the log")
 	}
 }
+
+func TestForcedStatesApplyAndExpire(t *testing.T) {
+	t.Parallel()
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 1)})
+	if r := p.Force("svc", `{"state":"open","reason":"maintenance"}`); r.Status != 200 || !strings.Contains(r.Body, `"circuit_breaker_state":"open"`) {
+		t.Fatalf("%+v", r)
+	}
+	if r := p.Get("/svc"); r.Status != 503 || r.BreakerState() != "open" || r.Header.Get("Retry-After") != "" {
+		t.Errorf("forced open without end: %+v", r)
+	}
+	if h := p.Health(); h.Services["svc"].Forced == nil || h.Services["svc"].Forced.Reason != "maintenance" || h.Status != "critical" {
+		t.Errorf("health %+v", h)
+	}
+	p.Force("svc", `{"state":"auto"}`)
+	if r := p.Get("/svc"); r.Status != 200 || r.BreakerState() != "half-open" {
+		t.Errorf("after the release: %+v", r)
+	}
+	p.Force("svc", `{"state":"open","duration":"1s"}`)
+	if r := p.Get("/svc"); r.Status != 503 || r.Header.Get("Retry-After") != "1" {
+		t.Errorf("forced open for a second: %+v", r)
+	}
+	harness.Eventually(t, "the hold ends by itself", func() bool { return p.Health().Services["svc"].Forced == nil })
+	p.Get("/svc")
+	u.Kill()
+	p.Force("svc", `{"state":"closed"}`)
+	for range 5 {
+		if r := p.Get("/svc"); r.Status != 502 || r.BreakerState() != "closed" {
+			t.Fatalf("forced closed with a dead upstream: %+v", r)
+		}
+	}
+	p.Force("svc", `{"state":"half-open"}`)
+	if r := p.Get("/svc"); r.Status != 502 || r.BreakerState() != "half-open" {
+		t.Errorf("forced to probe: %+v", r)
+	}
+	if r := p.Get("/svc"); r.BreakerState() != "open" {
+		t.Errorf("after the failed probe: %+v", r)
+	}
+}

@@ -118,3 +118,38 @@ func sameRequest(t *testing.T, path string, direct, through harness.Record) {
 			through.Method, through.RequestURI, through.Host, through.Header)
 	}
 }
+
+// A service that goes back from enforced to shadow gives up nothing that it has accepted.
+func TestReturnToShadowDeliversQueuedRequests(t *testing.T) {
+	t.Parallel()
+	u := harness.NewRecorder(t)
+	config := func(mode string, fallback bool) string {
+		return fmt.Sprintf("routes: {notifier_service: {upstream: %s, fallback_enabled: %t, breaker: {mode: %s, fail_max: 1, recovery_timeout: 0.1}}}\n", u.URL(), fallback, mode)
+	}
+	post := func(p *harness.Proxy, body string) harness.Response {
+		t.Helper()
+		res, err := http.Post(p.URL+"/notify/x", "text/plain", strings.NewReader(body))
+		return harness.ReadResponse(t, res, err)
+	}
+	p := harness.StartProxy(t, harness.Options{Config: config("enforce", true)})
+	for _, body := range []string{"a", "b"} {
+		if r := post(p, body); r.Status != http.StatusAccepted || r.Header.Get("X-Fallback") != "queue" {
+			t.Errorf("%s: %+v", body, r)
+		}
+	}
+	p.ReplaceConfig(config("shadow", false))
+	harness.Eventually(t, "the step back is in force", func() bool { return p.Metric(`cbproxy_enforced{service="notifier_service"}`) == 0 })
+	if r := post(p, "c"); r.Status != http.StatusBadGateway {
+		t.Errorf("%+v", r)
+	}
+	u.Start()
+	t.Cleanup(u.Kill)
+	if r := post(p, "d"); r.Status != http.StatusOK || r.Header.Get("X-Fallback") != "" {
+		t.Errorf("%+v", r)
+	}
+	harness.Eventually(t, "what was accepted is delivered, and nothing else", func() bool {
+		got, more := u.UniqueBodies()
+		seen := strings.Join(got, "")
+		return more == 0 && len(seen) == 3 && strings.Contains(seen, "a") && strings.Contains(seen, "b") && strings.Contains(seen, "d")
+	})
+}

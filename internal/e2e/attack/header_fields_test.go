@@ -1,11 +1,8 @@
 package attack
 
 import (
-	"bufio"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -141,87 +138,4 @@ func TestUpstreamsCannotSpoofProxyFields(t *testing.T) {
 		t.Errorf("over HTTP/2: %+v", e)
 	}
 	checkUnharmed(p)
-}
-
-// Whoever is over a limit is told so and harms nobody, in either version.
-func TestSizeLimitsApplyToHTTP1AndHTTP2(t *testing.T) {
-	t.Parallel()
-	u := startWitness(t)
-	p := harness.StartProxy(t, harness.Options{Config: "limits: {header_bytes: 8KiB, body_bytes: 1KiB}\n" + oneMistake(u.URL(), ", timeout: 5")})
-	for _, size := range []int{10 << 10, 200 << 10, 2 << 20} {
-		c, r := p.Dial()
-		go func() {
-			_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nA: "+strings.Repeat("b", size)+"\r\n\r\n")
-		}()
-		res, err := http.ReadResponse(bufio.NewReader(r), nil)
-		if answer := harness.ReadResponse(t, res, err); answer.Status != 431 || !isProblem(answer) {
-			t.Errorf("a header of %d bytes: %+v", size, answer)
-		}
-		_ = c.Close()
-	}
-	for n := range uint32(20) { // every one is answered on a connection that goes on
-		c := dialHTTP2(p)
-		c.begin(1, c.request("GET", "/svc", "a", strings.Repeat("b", 10<<10)), true)
-		if e := c.await(1); e.Status != 431 || !isProblem(e.Response) {
-			t.Errorf("HTTP/2, a header of 10 KiB: %v %+v", e, e.Response)
-		}
-		c.begin(3, c.request("POST", "/svc", "content-length", "1025"), false)
-		if e := c.await(3); e.Status != 413 || !isProblem(e.Response) {
-			t.Errorf("HTTP/2, a Content-Length of 1025: %v %+v", e, e.Response)
-		}
-		c.begin(5, c.request("POST", "/svc"), false)
-		_ = c.WriteData(5, false, make([]byte, 1000))
-		_ = c.WriteData(5, false, make([]byte, 25+n))
-		_ = c.out.Flush()
-		if e := c.await(5); e.Status != 413 || !isProblem(e.Response) {
-			t.Errorf("HTTP/2, a body of %d: %v %+v", 1025+n, e, e.Response)
-		}
-		_ = c.conn.Close()
-	}
-	for _, seen := range u.take() {
-		if seen.line != "POST /" || len(seen.body) > 1<<10 {
-			t.Errorf("the upstream saw %+v", seen)
-		}
-	}
-	checkUnharmed(p)
-}
-
-// What comes with or after a request for a websocket is in the tunnel or in the body, and
-// never a request, whatever the upstream does with the request.
-func TestUpgradesCannotSmuggleRequests(t *testing.T) {
-	t.Parallel()
-	accepts := harness.StartRawUpstream(t, func(c net.Conn, q *http.Request, r *bufio.Reader) bool {
-		_, _ = io.Copy(io.Discard, q.Body)
-		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-		said, _ := io.ReadAll(r) // until the client has ended its side
-		_, _ = fmt.Fprintf(c, "in the tunnel: %s", said)
-		return false
-	})
-	p := harness.StartProxy(t, harness.Options{Config: oneMistake(accepts.URL(), "")})
-	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-	for name, raw := range map[string]string{
-		"no body":        "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "\r\n",
-		"Content-Length": "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 5\r\n\r\nhello",
-		"chunked":        "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Transfer-Encoding: chunked\r\n\r\n" + hello,
-		"both":           "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n" + hello,
-	} {
-		before := len(accepts.RequestLines())
-		c, r := p.Dial()
-		_, _ = io.WriteString(c, raw)
-		head := harness.ReadHead(t, r)
-		_, _ = io.WriteString(c, smuggled)
-		_ = c.(*net.TCPConn).CloseWrite()
-		rest, err := io.ReadAll(r)
-		if want := "in the tunnel: " + smuggled; !strings.HasPrefix(head, "HTTP/1.1 101 ") || string(rest) != want || err != nil {
-			t.Errorf("%s: %q, then %q, %v", name, head, rest, err)
-		}
-		_ = c.Close()
-		if seen := accepts.RequestLines()[before:]; len(seen) != 1 {
-			t.Errorf("%s: the upstream saw %q", name, seen)
-		}
-	}
-	harness.Eventually(t, "nothing is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
-	if got := p.RequestCounts("svc"); got["failure"] != 0 {
-		t.Errorf("requests %v", got)
-	}
 }

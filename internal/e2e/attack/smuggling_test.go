@@ -1,7 +1,11 @@
 package attack
 
 import (
+	"bufio"
+	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -169,5 +173,45 @@ func (f framing) check(t *testing.T, name string, requests []seenRequest) {
 	}
 	if f.statuses[0] == 200 && (len(requests) != len(f.statuses) || requests[0].body != f.body) {
 		t.Errorf("%s: the upstream saw %+v", name, requests)
+	}
+}
+
+// What comes with or after a request for a websocket is in the tunnel or in the body, and
+// never a request, whatever the upstream does with the request.
+func TestUpgradesCannotSmuggleRequests(t *testing.T) {
+	t.Parallel()
+	accepts := harness.StartRawUpstream(t, func(c net.Conn, q *http.Request, r *bufio.Reader) bool {
+		_, _ = io.Copy(io.Discard, q.Body)
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		said, _ := io.ReadAll(r) // until the client has ended its side
+		_, _ = fmt.Fprintf(c, "in the tunnel: %s", said)
+		return false
+	})
+	p := harness.StartProxy(t, harness.Options{Config: oneMistake(accepts.URL(), "")})
+	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+	for name, raw := range map[string]string{
+		"no body":        "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "\r\n",
+		"Content-Length": "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 5\r\n\r\nhello",
+		"chunked":        "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Transfer-Encoding: chunked\r\n\r\n" + hello,
+		"both":           "GET /svc HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n" + hello,
+	} {
+		before := len(accepts.RequestLines())
+		c, r := p.Dial()
+		_, _ = io.WriteString(c, raw)
+		head := harness.ReadHead(t, r)
+		_, _ = io.WriteString(c, smuggled)
+		_ = c.(*net.TCPConn).CloseWrite()
+		rest, err := io.ReadAll(r)
+		if want := "in the tunnel: " + smuggled; !strings.HasPrefix(head, "HTTP/1.1 101 ") || string(rest) != want || err != nil {
+			t.Errorf("%s: %q, then %q, %v", name, head, rest, err)
+		}
+		_ = c.Close()
+		if seen := accepts.RequestLines()[before:]; len(seen) != 1 {
+			t.Errorf("%s: the upstream saw %q", name, seen)
+		}
+	}
+	harness.Eventually(t, "nothing is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+	if got := p.RequestCounts("svc"); got["failure"] != 0 {
+		t.Errorf("requests %v", got)
 	}
 }

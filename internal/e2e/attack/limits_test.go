@@ -1,0 +1,54 @@
+package attack
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+// Whoever is over a limit is told so and harms nobody, in either version.
+func TestSizeLimitsApplyToHTTP1AndHTTP2(t *testing.T) {
+	t.Parallel()
+	u := startWitness(t)
+	p := harness.StartProxy(t, harness.Options{Config: "limits: {header_bytes: 8KiB, body_bytes: 1KiB}\n" + oneMistake(u.URL(), ", timeout: 5")})
+	for _, size := range []int{10 << 10, 200 << 10, 2 << 20} {
+		c, r := p.Dial()
+		go func() {
+			_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nA: "+strings.Repeat("b", size)+"\r\n\r\n")
+		}()
+		res, err := http.ReadResponse(bufio.NewReader(r), nil)
+		if answer := harness.ReadResponse(t, res, err); answer.Status != 431 || !isProblem(answer) {
+			t.Errorf("a header of %d bytes: %+v", size, answer)
+		}
+		_ = c.Close()
+	}
+	for n := range uint32(20) { // every one is answered on a connection that goes on
+		c := dialHTTP2(p)
+		c.begin(1, c.request("GET", "/svc", "a", strings.Repeat("b", 10<<10)), true)
+		if e := c.await(1); e.Status != 431 || !isProblem(e.Response) {
+			t.Errorf("HTTP/2, a header of 10 KiB: %v %+v", e, e.Response)
+		}
+		c.begin(3, c.request("POST", "/svc", "content-length", "1025"), false)
+		if e := c.await(3); e.Status != 413 || !isProblem(e.Response) {
+			t.Errorf("HTTP/2, a Content-Length of 1025: %v %+v", e, e.Response)
+		}
+		c.begin(5, c.request("POST", "/svc"), false)
+		_ = c.WriteData(5, false, make([]byte, 1000))
+		_ = c.WriteData(5, false, make([]byte, 25+n))
+		_ = c.out.Flush()
+		if e := c.await(5); e.Status != 413 || !isProblem(e.Response) {
+			t.Errorf("HTTP/2, a body of %d: %v %+v", 1025+n, e, e.Response)
+		}
+		_ = c.conn.Close()
+	}
+	for _, seen := range u.take() {
+		if seen.line != "POST /" || len(seen.body) > 1<<10 {
+			t.Errorf("the upstream saw %+v", seen)
+		}
+	}
+	checkUnharmed(p)
+}

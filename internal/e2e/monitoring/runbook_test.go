@@ -1,0 +1,68 @@
+package monitoring
+
+import (
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+// paragraphs are the paragraphs of each alert's section in the runbook.
+var paragraphs = []string{"**Meaning.**", "**Impact.**", "**Diagnosis.**", "**Action.**"}
+
+func TestEveryAlertHasARunbookSection(t *testing.T) {
+	t.Parallel()
+	sections := map[string]string{}
+	for _, s := range strings.Split(string(harness.ReadFile(t, filepath.Join(monitoring, "RUNBOOK.md"))), "\n## ")[1:] {
+		heading, text, _ := strings.Cut(s, "\n")
+		sections[heading] = text
+	}
+	for _, r := range ruleFiles(t) {
+		if r.Alert == "" {
+			continue
+		}
+		text, ok := sections[r.Alert]
+		if !ok {
+			t.Errorf("the runbook has no section %s", r.Alert)
+		}
+		delete(sections, r.Alert)
+		for _, p := range paragraphs {
+			if !strings.Contains(text, p) {
+				t.Errorf("%s: the runbook has no %s", r.Alert, p)
+			}
+		}
+		if want := "monitoring/RUNBOOK.md#" + strings.ToLower(r.Alert); r.Annotations["runbook_url"] != want {
+			t.Errorf("%s: runbook_url %q, want %q", r.Alert, r.Annotations["runbook_url"], want)
+		}
+	}
+	for heading := range sections {
+		t.Errorf("the runbook has a section %s, which is not an alert", heading)
+	}
+}
+
+// What the runbook lets an operator look at is there.
+func TestRunbookRequestsSucceed(t *testing.T) {
+	t.Parallel()
+	w := startWatched(t)
+	text := string(harness.ReadFile(t, filepath.Join(monitoring, "RUNBOOK.md")))
+	asked := 0
+	for _, c := range regexp.MustCompile(`curl -s '?http://127\.0\.0\.1:9901(/[^'\s`+"`"+`]*)`).FindAllStringSubmatch(text, -1) {
+		path := strings.NewReplacer("SERVICE", "notifier_service").Replace(c[1])
+		if r := w.AdminRequest(http.MethodGet, path, ""); r.Status != http.StatusOK {
+			t.Errorf("%s: %+v", path, r)
+		}
+		asked++
+	}
+	for _, body := range regexp.MustCompile(`force '(\{"state": "[^']*\})'`).FindAllStringSubmatch(text, -1) {
+		if r := w.Force("rag_service", body[1]); r.Status != http.StatusOK {
+			t.Errorf("%s: %+v", body[1], r)
+		}
+		asked++
+	}
+	if asked < 5 {
+		t.Errorf("only %d calls are in the runbook", asked)
+	}
+}
