@@ -20,7 +20,7 @@ func (x *exchange) allow() (call breaker.Call, err error) {
 	if x.upload.Arrived() {
 		call, err = b.Allow()
 	} else if call, err = b.AllowBeforeUpload(); call.State == events.HalfOpen {
-		call = call.Revocable(x.clientTime)
+		call = call.WithRevocablePermit(x.clientTime)
 	}
 	if err != nil && x.route.Config.Breaker.Mode != "enforce" {
 		return breaker.Call{State: call.State}, nil
@@ -52,7 +52,7 @@ func (x *exchange) clientTime() time.Duration {
 	now := time.Since(x.began)
 	waited := x.download.clientWait(now)
 	if !x.upload.Arrived() {
-		waited += x.upload.Waited(now)
+		waited += x.upload.ClientWait(now)
 	}
 	return waited
 }
@@ -92,7 +92,7 @@ func (p *permits) acquire(rt *service.Route) (shed events.Shed) {
 		}
 		p.route = &rt.Service.InFlight
 	}
-	if n := rt.MaxOfProxy; n > 0 {
+	if n := rt.MaxProxyInFlight; n > 0 {
 		if !rt.ProxyInFlight.TryAcquire(n) {
 			p.release()
 			return events.ShedByProxy

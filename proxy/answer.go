@@ -59,7 +59,7 @@ func (x *exchange) respondInvalid(p *problem.Problem) {
 func (x *exchange) writeProblem(p *problem.Problem) {
 	x.responded = true
 	h := x.w.Header()
-	x.route.Sign(h, x.outcome.State)
+	x.route.SetStateFields(h, x.outcome.State)
 	x.upload.PrepareResponse(h)
 	if x.grpc != nil {
 		x.writeGRPCProblem(p)
@@ -93,7 +93,7 @@ func (x *exchange) respondWithFallback(reason events.Reason) {
 	for name, values := range a.Header {
 		h[name] = values
 	}
-	x.route.Sign(h, x.outcome.State)
+	x.route.SetStateFields(h, x.outcome.State)
 	x.upload.PrepareResponse(h)
 	h["X-Fallback"] = []string{strategy}
 	h["X-Fallback-Reason"] = reasonHeaders[reason]
@@ -105,7 +105,7 @@ func (x *exchange) respondWithFallback(reason events.Reason) {
 // fallbackGRPC answers a gRPC call. No strategy's answer is a gRPC message, so it only sets the header fields of a constant
 // strategy; strategies with side effects are not called.
 func (x *exchange) respondWithGRPCFallback(reason events.Reason) {
-	if x.route.AnswersFor(reason) {
+	if x.route.HasFallbackFor(reason) {
 		if strategy, ok := x.route.Chain.Constant(); ok {
 			h := x.w.Header()
 			h["X-Fallback"], h["X-Fallback-Reason"] = []string{strategy}, reasonHeaders[reason]
@@ -124,7 +124,7 @@ func (x *exchange) recordFallback(strategy string, reason events.Reason) {
 }
 
 func (x *exchange) runChain(reason events.Reason) (*fallbacks.Answer, string) {
-	if !x.mustQueue && !x.route.AnswersFor(reason) {
+	if !x.mustQueue && !x.route.HasFallbackFor(reason) {
 		return nil, ""
 	}
 	ctx := x.r.Context()

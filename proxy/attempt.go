@@ -60,12 +60,12 @@ func (x *exchange) begin(call breaker.Call) {
 	} else {
 		a.Context = x
 	}
-	a.x, a.call, a.start, a.uploadWaitBefore = x, call, time.Now(), x.upload.ReadTime()
+	a.x, a.call, a.start, a.uploadWaitBefore = x, call, time.Now(), x.upload.CompletedReadTime()
 	x.attempt = a
 	x.outcome.State, x.outcome.Attempts = call.State, x.outcome.Attempts+1
 	x.outcome.Result, x.outcome.Failure = "", nil
 	if x.upload.ExpectsContinue() {
-		x.upload.SetRefused(func() bool { return a.gotFirstByte.Load() && !a.gotContinue.Load() })
+		x.upload.SetFinalResponseSeen(func() bool { return a.gotFirstByte.Load() && !a.gotContinue.Load() })
 	}
 }
 
@@ -80,7 +80,7 @@ func (a *attempt) cancel(cause error) {
 
 // succeeded reports a success.
 func (a *attempt) reportSuccess() {
-	a.trace.Done()
+	a.trace.ResponseEnded()
 	if a.reported {
 		return
 	}
@@ -93,7 +93,7 @@ func (a *attempt) reportSuccess() {
 // failed reports a failure of the upstream.
 func (a *attempt) reportFailure(kind events.ErrorType, err error) {
 	x := a.x
-	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(err.Error(), service.MaxDetail)}
+	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(err.Error(), service.MaxFailureDetail)}
 	if a.failure == nil {
 		x.route.Service.Observer.Failed(kind, 1)
 	}
@@ -130,7 +130,7 @@ func (a *attempt) reportNeutral(result events.Result) {
 // header section; 0 if the breaker does not use it.
 func (a *attempt) responseTime() time.Duration {
 	switch {
-	case !a.x.route.TimesCalls:
+	case !a.x.route.UsesCallDuration:
 		return 0
 	case a.headerTime > 0:
 		return a.headerTime + a.bodyTime
@@ -140,7 +140,7 @@ func (a *attempt) responseTime() time.Duration {
 
 // elapsed is the time since the start, without the time in which the client's body was waited for.
 func (a *attempt) elapsedWithoutClient() time.Duration {
-	waited := a.x.upload.ReadTime() - a.uploadWaitBefore
+	waited := a.x.upload.CompletedReadTime() - a.uploadWaitBefore
 	return max(time.Since(a.start)-waited, time.Nanosecond)
 }
 
@@ -166,7 +166,7 @@ func (a *attempt) connEndedDuringUpload(err error) {
 	}
 	if stalls {
 		x.cancel(errStalled)
-		x.upload.Interrupt()
+		x.upload.FailRead()
 		return
 	}
 	a.cancel(errConnEndedDuringUpload)

@@ -26,7 +26,7 @@ func (a *attempt) classify(err error) {
 		a.reportLocalFailure(events.LocalPause, cause)
 	case errTimeout, errDeadline:
 		if a.connSilentSinceStart() {
-			a.x.route.Pool.RenewAfterSilence(a.start)
+			a.x.route.Pool.DiscardConnectionsOnceSince(a.start)
 		}
 		a.reportFailure(events.ErrorTimeout, cause)
 	case errIdle:
@@ -56,11 +56,11 @@ func (a *attempt) classifyTransportError(err error) {
 	switch {
 	case fault.Local != "":
 		a.reportLocalFailure(fault.Local, err)
-	case fault.Refused == http.StatusRequestHeaderFieldsTooLarge && message.HeaderSize(a.x.r) < alwaysAcceptedHeader:
+	case fault.RequestProblem == http.StatusRequestHeaderFieldsTooLarge && message.HeaderSize(a.x.r) < alwaysAcceptedHeader:
 		a.rejectedForLoad = true // so small a header section is not what the upstream refuses
 		a.reportNeutral(events.ResultRejected)
-	case fault.Refused != 0:
-		a.requestProblem = requestProblems[fault.Refused]
+	case fault.RequestProblem != 0:
+		a.requestProblem = requestProblems[fault.RequestProblem]
 		a.reportCancelled()
 	case a.x.wasPaused(): // the upstream may have seen a client that read nothing
 		a.reportLocalFailure(events.LocalPause, err)
@@ -86,7 +86,7 @@ func (a *attempt) classifyTransportError(err error) {
 
 // unanswered reports whether nothing has arrived on the attempt's HTTP/2 connection since the attempt began.
 func (a *attempt) connSilentSinceStart() bool {
-	return a.multiplexed && a.conn != nil && a.conn.SilentSince(a.start)
+	return a.multiplexed && a.conn != nil && a.conn.NothingReadSince(a.start)
 }
 
 // cancelledAtDeadline reports whether err is the upstream's cancellation of a call whose deadline, which it knows from
@@ -104,7 +104,7 @@ func (a *attempt) cancelledAtDeadline(err error) bool {
 func (a *attempt) reportClientGone() {
 	x := a.x
 	limit := x.route.Config.Breaker.AbandonedAfter
-	if a.reported || context.Cause(a) != context.Canceled || x.upload.Aborted() || x.upload.Err() != nil || x.wasPaused() {
+	if a.reported || context.Cause(a) != context.Canceled || x.upload.TransportGaveUp() || x.upload.Err() != nil || x.wasPaused() {
 		a.reportCancelled()
 		return
 	}
@@ -121,7 +121,7 @@ func (a *attempt) reportClientGone() {
 // pool before it has notified the last request that its response, one without a body, is complete. If that request is
 // cancelled at this moment, the connection is closed under the next request.
 func (a *attempt) cancelledByOther(err error) bool {
-	return errors.Is(err, context.Canceled) && a.cause() == nil && !a.x.upload.Aborted()
+	return errors.Is(err, context.Canceled) && a.cause() == nil && !a.x.upload.TransportGaveUp()
 }
 
 // clientAtFault reports whether the client's body was malformed, or the client was gone or too slow, before anything else
@@ -140,7 +140,7 @@ func (a *attempt) clientAtFault() bool {
 // read that the transport gave up for the client's end.
 func (a *attempt) cause() error {
 	cause := context.Cause(a)
-	if cause == context.Canceled && a.x.upload.Aborted() {
+	if cause == context.Canceled && a.x.upload.TransportGaveUp() {
 		return nil
 	}
 	return cause
@@ -201,5 +201,5 @@ func (a *attempt) resetByStallingClient() bool {
 	if a.status != 0 && a.x.grpc != nil {
 		return false // either side of a call may be silent at any time
 	}
-	return b.WasStalling() || !b.Aborted() && b.IsStalling()
+	return b.WasStalling() || !b.TransportGaveUp() && b.IsStalling()
 }

@@ -21,7 +21,7 @@ import (
 )
 
 func delivery(body string) *service.Delivery {
-	return &service.Delivery{Service: "svc", Method: "POST", Host: "client.example", Rest: "/a", Header: http.Header{}, Body: []byte(body)}
+	return &service.Delivery{Service: "svc", Method: "POST", Host: "client.example", UpstreamPath: "/a", Header: http.Header{}, Body: []byte(body)}
 }
 
 // Each outcome is reported once: a half-open breaker with one place tells. It has closed after a
@@ -182,7 +182,7 @@ func TestDeliveryIsSentUnchanged(t *testing.T) {
 	}{
 		"plain":         {"", "", func(*service.Delivery) {}, "POST /a HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
 		"preserve_host": {"", "preserve_host: true", func(*service.Delivery) {}, "POST /a HTTP/1.1\r\nHost: client.example\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
-		"target": {"/v%31", "", func(d *service.Delivery) { d.Rest, d.Query = "/a%2Fb//c/.;x=1", "a=%&b;c=+%20" },
+		"target": {"/v%31", "", func(d *service.Delivery) { d.UpstreamPath, d.Query = "/a%2Fb//c/.;x=1", "a=%&b;c=+%20" },
 			"POST /v%31/a%2Fb//c/.;x=1?a=%&b;c=+%20 HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 5\r\nX-Own: 1\r\n\r\nhello"},
 		"no body": {"", "", func(d *service.Delivery) { d.Body = nil }, "POST /a HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 0\r\nX-Own: 1\r\n\r\n"},
 		"GET":     {"", "", func(d *service.Delivery) { d.Method, d.Body = "GET", nil }, "GET /a HTTP/1.1\r\nHost: " + host + "\r\nX-Own: 1\r\n\r\n"},
@@ -215,7 +215,7 @@ func TestDeliveryOverHTTP2(t *testing.T) {
 	})
 	server, _, _ := start(t, routeConfig(url))
 	d := delivery("hello")
-	d.Rest, d.Query = "/a%2Fb", "q=%20"
+	d.UpstreamPath, d.Query = "/a%2Fb", "q=%20"
 	answer, err := server.Deliver(t.Context(), d)
 	if err != nil || answer.Status != 503 || answer.RetryAfter != 7*time.Second {
 		t.Errorf("%+v, %v", answer, err)

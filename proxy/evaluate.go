@@ -24,7 +24,7 @@ var errStatus = errors.New("the upstream's status is a failure")
 func (a *attempt) evaluate(res *http.Response, protocol, upgrade string) error {
 	x := a.x
 	a.requestHeader, a.status, a.retryAfter = res.Request.Header, res.StatusCode, res.Header.Get("Retry-After")
-	a.trace.Answered(res)
+	a.trace.ResponseReceived(res)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return a.evaluateUpgrade(res, protocol, upgrade)
 	}
@@ -39,7 +39,7 @@ func (a *attempt) evaluate(res *http.Response, protocol, upgrade string) error {
 	case res.StatusCode == http.StatusRequestTimeout && x.upload.IsStalling(): // the client's fault
 	case x.route.Config.Breaker.FailureStatuses.Has(res.StatusCode):
 		a.reportFailure(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
-		if x.route.AnswersFor(events.ReasonStatus) {
+		if x.route.HasFallbackFor(events.ReasonStatus) {
 			return errStatus
 		}
 	}
@@ -113,7 +113,7 @@ func (a *attempt) removeHopByHop(res *http.Response) (protocol string) {
 // trailers are known, and again when all are.
 func (a *attempt) removeTrailerFields(res *http.Response) {
 	upstream.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
-	message.RemoveSignals(res.Trailer)
+	message.RemoveProxyResponseFields(res.Trailer)
 }
 
 // openTunnel makes c, the connection of res, the exchange's tunnel. All data from either side resets the timer.

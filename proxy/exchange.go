@@ -109,7 +109,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 	}
 	x.outcome.State, x.retryAt = call.State, call.RetryAt
 	if err != nil {
-		rt.Service.Reservation.NoteRefused(x.began)
+		rt.Service.Reservation.NoteRejected(x.began)
 		x.reject(rejectionReason(err))
 		return
 	}
@@ -125,7 +125,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 func (x *exchange) prepareUpload(limits routes.Limits) {
 	x.upload.Init(upload.Config{
 		Request: x.r, Writer: x.w, Start: x.began, Owner: x,
-		MaxBytes: int64(limits.BodyBytes), PauseTimeout: limits.ReadHeaderTimeout,
+		MaxBytes: int64(limits.BodyBytes), ReadTimeout: limits.ReadHeaderTimeout,
 	})
 	// Otherwise net/http reads a good part of the body before it sends an early response.
 	_ = http.NewResponseController(x.w).EnableFullDuplex() // HTTP/2 always is
@@ -187,13 +187,13 @@ func (x *exchange) finish() {
 		rec.exchangeEnded(x, cut)
 	}
 	if cut {
-		x.upload.Detach()
-		x.upload.Interrupt()        // net/http reads on before it closes, and the client may wait for the end
+		x.upload.StopTransportRead()
+		x.upload.FailRead()         // net/http reads on before it closes, and the client may wait for the end
 		panic(http.ErrAbortHandler) // the client must see that the response is cut
 	}
-	x.upload.Linger(x.began.Add(x.timeout()), x.timer != nil && context.Cause(x) == errSlowClient)
-	x.upload.Detach()
-	x.upload.Release()
+	x.upload.DrainAfterResponse(x.began.Add(x.timeout()), x.timer != nil && context.Cause(x) == errSlowClient)
+	x.upload.StopTransportRead()
+	x.upload.FreeBuffer()
 }
 
 // handlePanic answers for a fault of the proxy itself, which is no failure of the upstream. It reports whether it is too late

@@ -10,7 +10,7 @@ import (
 func rewrite(pr *httputil.ProxyRequest) {
 	x := exchangeOf(pr.In.Context())
 	u := pr.Out.URL
-	x.route.Target.Address(u, x.upstreamPath)
+	x.route.Target.SetURL(u, x.upstreamPath)
 	u.RawQuery, u.ForceQuery = pr.In.URL.RawQuery, pr.In.URL.ForceQuery // byte for byte: ReverseProxy drops what it can't parse
 	if !x.route.Config.PreserveHost {
 		pr.Out.Host = ""

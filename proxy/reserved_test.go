@@ -14,7 +14,7 @@ import (
 
 func suspectDelivery(body string) *service.Delivery {
 	d := delivery(body)
-	d.Suspect = true
+	d.SuspectedPoison = true
 	return d
 }
 
@@ -41,12 +41,12 @@ func TestSuspectDeliveryFailureIsNotCounted(t *testing.T) {
 		}
 		for _, path := range []string{"/status", "/reset", "/hang", "/status"} {
 			d := suspectDelivery("x")
-			d.Rest = path
+			d.UpstreamPath = path
 			answer, err := server.Deliver(t.Context(), d)
 			if (path == "/status") != (answer.Status == 500) || (path == "/status") != (err == nil) {
 				t.Errorf("%s: %+v, %v", path, answer, err)
 			}
-			if failed := new(service.DeliveryError); errors.As(err, &failed) && failed.Unsent {
+			if failed := new(service.DeliveryError); errors.As(err, &failed) && failed.NotCausedByRequest {
 				t.Errorf("%s: it was sent", path)
 			}
 			if s := b.Status(); s.State != state || s.ProbesInFlight != 0 || s.ConsecutiveFailures != 0 || s.LastFailure != nil {
@@ -64,7 +64,7 @@ func TestSuspectDeliveryFailureIsNotCounted(t *testing.T) {
 			t.Error(err)
 		}
 		d = delivery("x")
-		d.Rest = "/status"
+		d.UpstreamPath = "/status"
 		if _, err := server.Deliver(t.Context(), d); err != nil || b.State() != events.Open {
 			t.Errorf("after the failure of one that is no suspect: %v, %v", err, b.State())
 		}
@@ -76,7 +76,7 @@ func TestSuspectDeliveryFailureIsNotCounted(t *testing.T) {
 			b.Force(state, 0, "test")
 		}
 		var failed *service.DeliveryError
-		if _, err := server.Deliver(t.Context(), suspectDelivery("x")); !errors.As(err, &failed) || !failed.Unsent || b.State() != events.Open {
+		if _, err := server.Deliver(t.Context(), suspectDelivery("x")); !errors.As(err, &failed) || !failed.NotCausedByRequest || b.State() != events.Open {
 			t.Errorf("without a connection: %v, %v", err, b.State())
 		}
 	}

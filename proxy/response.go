@@ -68,13 +68,13 @@ type responseBody struct {
 func (b *responseBody) begin(a *attempt, res *http.Response, recorder fallbacks.Recorder) {
 	b.attempt, b.res, b.body, b.recorder = a, res, res.Body, recorder
 	b.stream, b.events, b.held, b.heldErr = false, nil, nil, nil
-	if a.x.route.TimesCalls {
+	if a.x.route.UsesCallDuration {
 		a.headerTime = a.elapsedWithoutClient()
 	}
 	b.writeStart.Store(0)
 	b.writeTime.Store(0)
 	if b.measuresClientWait = a.call.State == events.HalfOpen; b.measuresClientWait {
-		a.call = a.call.Revocable(a.x.clientTime)
+		a.call = a.call.WithRevocablePermit(a.x.clientTime)
 	}
 	b.eof.Store(false)
 	b.waitingForUpstream.Store(true) // until something is sent to the client
@@ -124,7 +124,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 
 // readTimed adds the time of the read to the attempt's response time, if the response is no stream.
 func (b *responseBody) readTimed(p []byte) (int, error) {
-	if b.stream || !b.attempt.x.route.TimesCalls {
+	if b.stream || !b.attempt.x.route.UsesCallDuration {
 		return b.body.Read(p)
 	}
 	start := time.Now()

@@ -35,14 +35,14 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.upload.Forget()
+	x.upload.StopRetaining()
 	h := x.w.Header()
 	if isLoop(res) {
 		h["Proxy-Status"] = loopDetected.ProxyStatus()
 	}
-	message.RemoveSignals(res.Header)
+	message.RemoveProxyResponseFields(res.Header)
 	x.attempt.removeTrailerFields(res)
-	x.route.Sign(h, x.outcome.State) // after the upstream's Connection field has been processed, which must not remove these
+	x.route.SetStateFields(h, x.outcome.State) // after the upstream's Connection field has been processed, which must not remove these
 	if x.upload.Incomplete() && x.r.ProtoMajor == 1 {
 		h["Connection"] = []string{"close"} // the rest of the upload must not be read as a request
 	}
@@ -76,7 +76,7 @@ const (
 func (a *attempt) do(out *http.Request) (*http.Response, error) {
 	out = a.traced(out)
 	if a.call.State == events.HalfOpen {
-		a.x.route.Pool.Renew() // connections from before the failure must not decide recovery
+		a.x.route.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	}
 	res, err := a.roundTrip(out)
 	repeatable := out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead)
@@ -123,7 +123,7 @@ func (a *attempt) rewind(out **http.Request, n int) bool {
 // and otherwise by http.Transport.
 func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
 	x, p := a.x, a.x.route.Pool
-	if x.route.Config.Transport == "auto" && p.TakesFast(out) && (out.Body == nil || x.bodyArrived() && x.upload.Gather()) {
+	if x.route.Config.Transport == "auto" && p.CanSendFast(out) && (out.Body == nil || x.bodyArrived() && x.upload.ReadArrived()) {
 		res, sent, err := p.RoundTripFast(out)
 		if sent {
 			return res, err

@@ -41,7 +41,7 @@ type Config struct {
 // Server is the http.Handler of the data plane. Apply may be called while requests are served; each request keeps the
 // configuration that it began with.
 type Server struct {
-	*service.Set
+	*service.Manager
 	access  events.AccessLog // nil: requests are not logged
 	tracer  events.Tracer    // nil: requests are not traced
 	via     *message.Via
@@ -53,7 +53,7 @@ type Server struct {
 func New(c Config) *Server {
 	via := message.NewVia(c.Instance)
 	return &Server{
-		Set: service.NewSet(service.Config{
+		Manager: service.NewManager(service.Config{
 			Bus: c.Bus, Observers: c.Observers, Breakers: c.Breakers, Tracer: c.Tracer, Host: c.Host, Logger: c.Logger, Via: via,
 		}),
 		access: c.Access, tracer: c.Tracer, via: via,
@@ -124,7 +124,7 @@ func (copyBuffers) Put(b []byte) { copyBufferPool.Put((*[copyBufferSize]byte)(b)
 func NewHTTPServer(s *Server, c *routes.Config, logger *slog.Logger) *httpserver.Server {
 	return httpserver.New(httpserver.Options{
 		Handler:           s,
-		Refused:           s.logMalformed,
+		OnInvalidRequest:  s.logMalformed,
 		Logger:            logger,
 		HeaderBytes:       int64(c.Limits.HeaderBytes),
 		ReadHeaderTimeout: c.Limits.ReadHeaderTimeout,

@@ -39,7 +39,7 @@ func (x *exchange) callerDeadlineNear() bool { return time.Since(x.began) >= x.g
 
 // waited is for how long the exchange has waited for anything but its client.
 func (x *exchange) upstreamTime() time.Duration {
-	return time.Since(x.began) - x.upload.ReadTime()
+	return time.Since(x.began) - x.upload.CompletedReadTime()
 }
 
 // clientGone is called when the client's context ends, on a goroutine of its own. net/http takes a read that was made to
@@ -48,7 +48,7 @@ func (x *exchange) upstreamTime() time.Duration {
 func (x *exchange) clientContextEnded() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.upload.Aborted() || x.r.ProtoMajor > 1 || x.route.Config.Upstream.Scheme == "http" {
+	if !x.upload.TransportGaveUp() || x.r.ProtoMajor > 1 || x.route.Config.Upstream.Scheme == "http" {
 		x.cancel(context.Canceled)
 	}
 }
@@ -81,16 +81,16 @@ func (x *exchange) expire() {
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
 	case x.idleTimerActive.Load() && x.streamWaitsForClient():
 		x.cancel(errSlowClient) // the upstream may wait for it
-		x.upload.Interrupt()
+		x.upload.FailRead()
 	case x.idleTimerActive.Load():
 		x.cancel(errIdle)
-		x.upload.Interrupt()
+		x.upload.FailRead()
 	case x.upload.IsSlow():
 		x.cancel(errSlowClient)
-		x.upload.Interrupt()
+		x.upload.FailRead()
 	case x.callerDeadlineApplies():
 		x.cancel(x.grpc.deadlineError())
-		x.upload.Interrupt()
+		x.upload.FailRead()
 	default:
 		x.cancel(errTimeout)
 		x.stopUpload(events.ReasonTimeout)
@@ -100,8 +100,8 @@ func (x *exchange) expire() {
 // stopUpload makes the transport stop reading the client's body, for which it waits before it gives up. A fallback for reason may
 // still read the rest.
 func (x *exchange) stopUpload(reason events.Reason) {
-	if !x.route.AnswersFor(reason) || !x.upload.LeaveToFallback() {
-		x.upload.Interrupt()
+	if !x.route.HasFallbackFor(reason) || !x.upload.StopForFallback() {
+		x.upload.FailRead()
 	}
 }
 
@@ -113,11 +113,11 @@ func (x *exchange) AbortRead() {
 	if x.callbacksEnded || x.Err() != nil { // which ends a read as well
 		return
 	}
-	x.upload.Abort()
+	x.upload.NoteTransportGaveUp()
 	x.stopUpload(events.ReasonReset) // or there is a response, which is then sent a little later
 }
 
 // clientIsSilent reports whether a stream may be silent because the upstream waits for the client's body.
 func (x *exchange) streamWaitsForClient() bool {
-	return x.upload.IsSilent(x.route.Config.IdleTimeout) || x.grpc == nil && x.upload.IsStalling()
+	return x.upload.IsIdle(x.route.Config.IdleTimeout) || x.grpc == nil && x.upload.IsStalling()
 }

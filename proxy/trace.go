@@ -37,7 +37,7 @@ func (a *attempt) traceRetry(wait time.Duration) {
 		return
 	}
 	if a.trace.Outcome.Time.IsZero() {
-		a.trace.Done()
+		a.trace.ResponseEnded()
 	}
 	a.x.span().Retry(wait)
 }

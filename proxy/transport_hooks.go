@@ -37,7 +37,7 @@ var _ http1.Hooks = (*attempt)(nil)
 // closed; the other idle connections probably are closed as well. It closes conn before the first byte is written, whereupon
 // the transport takes another one, and reports whether it did: not if other requests share conn.
 func (a *attempt) closeIdleOnReplay(conn net.Conn) bool {
-	c, shared := a.x.route.Pool.Unwrap(conn)
+	c, shared := a.x.route.Pool.ConnBelowTLS(conn)
 	if !shared {
 		_ = c.Close()
 	}
@@ -48,7 +48,7 @@ func (a *attempt) closeIdleOnReplay(conn net.Conn) bool {
 // single request. Over HTTP/2 it repeats what the upstream has not processed.
 func (a *attempt) GotConn(conn net.Conn) {
 	a.conns++
-	c, shared := a.x.route.Pool.Unwrap(conn)
+	c, shared := a.x.route.Pool.ConnBelowTLS(conn)
 	u, known := c.(*upstream.Conn)
 	a.conn, a.multiplexed = u, shared
 	a.trace.Connected(c)
@@ -102,7 +102,7 @@ func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
 		return nil
 	}
 	upstream.RemoveHopByHop(http.Header(header))
-	message.RemoveSignals(http.Header(header))
+	message.RemoveProxyResponseFields(http.Header(header))
 	if a.x.interimBytes += minInterim + message.FieldsSize(http.Header(header)); a.x.interimBytes > maxInterim {
 		return nil
 	}

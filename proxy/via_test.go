@@ -150,7 +150,7 @@ func TestFallbackDeliveryAndProbeRequestsCarryVia(t *testing.T) {
 	next("GET /second 1.1 me")
 	get(t, "http://"+address+"/b")
 	next("POST /endpoint 1.1 me")
-	d := &service.Delivery{Service: "svc", Method: "POST", Rest: "/queued", Header: http.Header{"Via": {"1.0 fred"}}, Body: []byte("x")}
+	d := &service.Delivery{Service: "svc", Method: "POST", UpstreamPath: "/queued", Header: http.Header{"Via": {"1.0 fred"}}, Body: []byte("x")}
 	for range 2 { // as often as it is sent
 		if _, err := server.Deliver(t.Context(), d); err != nil {
 			t.Fatal(err)
@@ -172,7 +172,7 @@ func TestDeliveriesOfAnotherInstanceAreNoLoop(t *testing.T) {
 	defer upstream.Close()
 	server, _, _ := startInstance(t, "new", routeConfig(upstream.URL))
 	var body bytes.Buffer
-	d := &service.Delivery{Service: "svc", Method: "POST", Rest: "/", Header: http.Header{"Via": {"1.1 old"}}, Body: body.Bytes()}
+	d := &service.Delivery{Service: "svc", Method: "POST", UpstreamPath: "/", Header: http.Header{"Via": {"1.1 old"}}, Body: body.Bytes()}
 	if a, err := server.Deliver(t.Context(), d); err != nil || a.Status != 200 || *via.Load() != "1.1 old, 1.1 new" {
 		t.Errorf("%+v, %v, Via %v", a, err, via.Load())
 	}

@@ -85,7 +85,7 @@ func (s *Strategy) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks
 	report, start := call.Cancel, time.Now() // a panic counts neither as success nor as failure
 	defer func() { report() }()
 	if call.State == events.HalfOpen {
-		s.Pool.Renew() // old connections must not decide the recovery
+		s.Pool.DiscardConnections() // old connections must not decide the recovery
 	}
 	res, failed := s.Fetch(ctx, s.newRequest(r), s.checkStatus)
 	switch {

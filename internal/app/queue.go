@@ -49,13 +49,13 @@ type queueSender struct {
 // Send implements queue.Sender.
 func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (queue.Answer, error) {
 	answer, err := q.server.Deliver(ctx, &service.Delivery{
-		Service: name, Method: m.Method, Host: m.Host, Rest: m.Rest, Query: m.Query, EmptyQuery: m.EmptyQuery, Header: m.Header, Body: m.Body, Suspect: m.Suspect,
+		Service: name, Method: m.Method, Host: m.Host, UpstreamPath: m.Rest, Query: m.Query, EmptyQuery: m.EmptyQuery, Header: m.Header, Body: m.Body, SuspectedPoison: m.Suspect,
 	})
 	var failed *service.DeliveryError
 	var deferred *service.DeferredError
 	switch {
 	case errors.As(err, &failed):
-		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, Unsent: failed.Unsent, Err: failed.Err}
+		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, Unsent: failed.NotCausedByRequest, Err: failed.Err}
 	case errors.As(err, &deferred):
 		return queue.Answer{}, &queue.NotAdmitted{RetryAt: deferred.Until, Reason: err.Error()}
 	case errors.Is(err, breaker.ErrOpen), errors.Is(err, breaker.ErrHalfOpenLimit):
@@ -71,7 +71,7 @@ func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (
 }
 
 // LastSuccess implements queue.Sender.
-func (q *queueSender) LastSuccess(name string) time.Time { return q.server.Succeeded(name) }
+func (q *queueSender) LastSuccess(name string) time.Time { return q.server.LastSuccess(name) }
 
 // close flushes and closes the files. Nothing may be accepted or delivered any more.
 func (q *queues) close(logger *slog.Logger) {

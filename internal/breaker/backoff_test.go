@@ -158,7 +158,7 @@ func TestOpeningStaysWithinItsBounds(t *testing.T) {
 			},
 		}
 		n := rapid.IntRange(0, math.MaxInt32).Draw(t, "n")
-		d := p.opening(n, rapid.Float64Range(0, 1).Draw(t, "random"))
+		d := p.openDuration(n, rapid.Float64Range(0, 1).Draw(t, "random"))
 		if d < p.RecoveryTimeout || d > max(p.RecoveryTimeout, p.RecoveryBackoff.Max) {
 			t.Fatalf("%v", d)
 		}

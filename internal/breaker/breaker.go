@@ -51,7 +51,7 @@ func New(service string, policy Policy, publish func(events.Event)) *Breaker {
 // and Off.
 //
 // If all permits of a half-open state are in use, Allow revokes the permit of a probe that waits
-// for its client: see Call.Revocable.
+// for its client: see Call.WithRevocablePermit.
 func (b *Breaker) Allow() (Call, error) { return b.admit(false, revokeAfter) }
 
 // AllowBeforeUpload is Allow for a call whose request body has not been received completely, and
@@ -61,10 +61,10 @@ func (b *Breaker) AllowBeforeUpload() (Call, error) {
 	return b.admit(false, revokeAfterBeforeUpload)
 }
 
-// AllowProbe is Allow for active probes: see Policy.ActiveProbing. It refuses probes in the mode
+// AllowActiveProbe is Allow for active probes: see Policy.ActiveProbing. It refuses probes in the mode
 // Shadow as in the mode Enforce, because a probe that is sent at the wrong time tells nothing and
 // a refused one costs no client a response.
-func (b *Breaker) AllowProbe() (Call, error) { return b.admit(true, revokeAfter) }
+func (b *Breaker) AllowActiveProbe() (Call, error) { return b.admit(true, revokeAfter) }
 
 // admit asks the engine. It does not ask the engine in the mode Off, nor for client calls in a
 // half-open state that is reserved for active probes, where they would use up the permits. If no
@@ -76,39 +76,39 @@ func (b *Breaker) admit(isProbe bool, minWait time.Duration) (Call, error) {
 	}
 	if policy.ActiveProbing && !isProbe && p.state != events.Closed {
 		if p = b.currentPhase(); p.state != events.Closed {
-			return b.refuse(p.state, policy.Mode == Shadow)
+			return b.reject(p.state, policy.Mode == Shadow)
 		}
 	}
 	done, err := p.engine.allow(minWait)
 	// The second condition holds if another goroutine is applying the engine's transition just now.
 	if p.engine.hasPending.Load() || (err == gobreaker.ErrOpenState) != (p.state == events.Open) {
 		b.applyTransitions()
-		p = b.admittingPhase(p)
+		p = b.phaseOfDecision(p)
 	}
 	switch err {
 	case nil:
 		if p.state == events.HalfOpen && !b.mayProbe() {
-			done(cancelled)
-			return b.refuse(events.HalfOpen, policy.Mode == Shadow && !isProbe)
+			done(outcomeCancelled)
+			return b.reject(events.HalfOpen, policy.Mode == Shadow && !isProbe)
 		}
-		return Call{State: p.state, breaker: b, engine: p.engine, done: done}, nil
+		return Call{State: p.state, breaker: b, engine: p.engine, report: done}, nil
 	case gobreaker.ErrTooManyRequests:
-		return b.refuse(events.HalfOpen, policy.Mode == Shadow && !isProbe)
+		return b.reject(events.HalfOpen, policy.Mode == Shadow && !isProbe)
 	default:
-		return b.refuse(events.Open, policy.Mode == Shadow && !isProbe)
+		return b.reject(events.Open, policy.Mode == Shadow && !isProbe)
 	}
 }
 
 // refuse returns the result of Allow for a call that is refused in state. If shadow is set, it
 // admits the call and counts it.
-func (b *Breaker) refuse(state events.State, shadow bool) (Call, error) {
+func (b *Breaker) reject(state events.State, shadow bool) (Call, error) {
 	err := ErrOpen
 	if state == events.HalfOpen {
 		err = ErrHalfOpenLimit
 	}
 	if shadow {
 		b.shadowed[state].Add(1)
-		return Call{State: state, Shadowed: err}, nil
+		return Call{State: state, shadowed: err}, nil
 	}
 	call := Call{State: state}
 	if p := b.current.Load(); state == events.Open {
@@ -119,9 +119,9 @@ func (b *Breaker) refuse(state events.State, shadow bool) (Call, error) {
 	return call, err
 }
 
-// admittingPhase returns the phase in which a call was decided, if the engine of p changed its
+// phaseOfDecision returns the phase in which a call was decided, if the engine of p changed its
 // state during the call of allow.
-func (b *Breaker) admittingPhase(p *phase) *phase {
+func (b *Breaker) phaseOfDecision(p *phase) *phase {
 	if current := b.current.Load(); current.engine == p.engine {
 		return current
 	}
@@ -142,8 +142,8 @@ func (b *Breaker) mayProbe() bool {
 	return permitted == nil || (*permitted)()
 }
 
-// ProbeGranted publishes that the function set by SetProbePermission permits probes from now on.
-func (b *Breaker) ProbeGranted() {
+// PublishProbeGranted publishes that the function set by SetProbePermission permits probes from now on.
+func (b *Breaker) PublishProbeGranted() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.publish(events.ProbeGranted{Time: time.Now(), Service: b.service})
@@ -170,8 +170,8 @@ func (b *Breaker) SetPolicy(policy Policy) {
 		p.engine.window.set(&policy)
 		return
 	}
-	d := policy.opening(p.consecutiveOpenings, p.jitter)
-	if p.forced == nil && d != old.opening(p.consecutiveOpenings, p.jitter) {
+	d := policy.openDuration(p.consecutiveOpenings, p.jitter)
+	if p.forced == nil && d != old.openDuration(p.consecutiveOpenings, p.jitter) {
 		p.until = p.since.Add(d)
 		if soon := time.Now().Add(time.Nanosecond); p.until.Before(soon) {
 			p.until = soon

@@ -16,48 +16,50 @@ type Call struct {
 	// RetryAt is when the opening that refused the call ends; zero if the call was not refused by
 	// an opening, or if the opening has no end.
 	RetryAt time.Time
-	// Shadowed is the error with which Allow would have refused the call in the mode Enforce, if
+	// shadowed is the error with which Allow would have refused the call in the mode Enforce, if
 	// the mode is Shadow; nil if it would have admitted it.
-	Shadowed error
+	shadowed error
 
 	breaker *Breaker
 	engine  *engine
-	done    func(error) // nil if reports have no effect
+	report  func(error) // nil if reports have no effect
 
 	revocable bool // done is probe.report
 }
 
 // Success reports that the call succeeded, and its duration.
-func (c Call) Success(took time.Duration) { c.report(succeeded, succeededSlow, took) }
+func (c Call) Success(took time.Duration) {
+	c.reportOutcome(outcomeSucceeded, outcomeSucceededSlow, took)
+}
 
 // Failure reports that the call failed, and its duration.
 func (c Call) Failure(f *events.Failure, took time.Duration) {
-	if c.done != nil {
+	if c.report != nil {
 		c.breaker.lastFailure.Store(f)
 	}
-	c.report(failed, failedSlow, took)
+	c.reportOutcome(outcomeFailed, outcomeFailedSlow, took)
 }
 
 // Cancel reports that the call counts neither as success nor as failure. A probe returns its
 // permit.
-func (c Call) Cancel() { c.report(cancelled, cancelled, 0) }
+func (c Call) Cancel() { c.reportOutcome(outcomeCancelled, outcomeCancelled, 0) }
 
 // Abandon reports that the client cancelled the call after it had waited for the upstream for
 // took. The call counts for the slow call ratio if took makes it a slow call; otherwise it counts
 // as with Cancel.
 func (c Call) Abandon(took time.Duration) {
-	c.report(cancelled, abandonedSlow, took)
+	c.reportOutcome(outcomeCancelled, outcomeAbandonedSlow, took)
 }
 
 // report passes o to the engine, or slow if the call was slow.
-func (c Call) report(o, slow *outcome, took time.Duration) {
-	if c.done == nil {
+func (c Call) reportOutcome(o, slow *outcome, took time.Duration) {
+	if c.report == nil {
 		return
 	}
 	if c.breaker.policy.Load().isSlow(took) {
 		o = slow
 	}
-	c.done(o)
+	c.report(o)
 	if c.engine.hasPending.Load() {
 		c.breaker.applyTransitions()
 	}

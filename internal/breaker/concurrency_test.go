@@ -113,7 +113,7 @@ func TestWindowStaysConsistentUnderPolicyChanges(t *testing.T) {
 			for i := 0; i < 5000 || reloads.Load() < 500 || b.Transitions(events.Open) < 10; i++ {
 				allow := b.Allow
 				if i%16 == 0 {
-					allow = b.AllowProbe
+					allow = b.AllowActiveProbe
 				}
 				call, _ := allow() // a report on a refused call must do no harm
 				switch took := time.Duration(r.IntN(20)); r.IntN(3) {

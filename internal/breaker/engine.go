@@ -23,10 +23,10 @@ type engine struct {
 
 	// policy is loaded for each report, so that limits can change while the engine keeps its
 	// counts.
-	policy *atomic.Pointer[Policy]
-	forced bool   // forced closed: it never opens, and counts nothing for the ratios
-	window window // used in the closed state, which an engine enters only once
-	probes probes // the revocable probes of the half-open state
+	policy    *atomic.Pointer[Policy]
+	forced    bool           // forced closed: it never opens, and counts nothing for the ratios
+	window    window         // used in the closed state, which an engine enters only once
+	revocable revocableCalls // the revocable probes of the half-open state
 
 	hasPending atomic.Bool // true while pending is not empty
 
@@ -72,7 +72,7 @@ func newEngine(policy *atomic.Pointer[Policy], forced bool, open time.Duration) 
 	})
 	if open > 0 {
 		done, _ := e.cb.Allow()
-		done(failed)
+		done(outcomeFailed)
 		e.takeTransitions()
 	}
 	e.window.set(p) // after the failure above, which must not be counted
@@ -100,7 +100,7 @@ func newHalfOpenEngine(policy *atomic.Pointer[Policy]) *engine {
 // of a probe that has waited for its client for at least minWait.
 func (e *engine) allow(minWait time.Duration) (func(error), error) {
 	done, err := e.cb.Allow()
-	for err == gobreaker.ErrTooManyRequests && e.probes.revoke(minWait) {
+	for err == gobreaker.ErrTooManyRequests && e.revocable.revoke(minWait) {
 		done, err = e.cb.Allow()
 	}
 	return done, err

@@ -14,7 +14,7 @@ func TestShadowAdmitsEveryCallAndChangesState(t *testing.T) {
 		w.call(1, false, 0)
 		w.want(events.Open)
 		call, err := w.Allow()
-		if err != nil || call.Shadowed != ErrOpen || call.State != events.Open {
+		if err != nil || call.shadowed != ErrOpen || call.State != events.Open {
 			t.Fatalf("open: %+v, %v", call, err)
 		}
 		failure := w.Status().LastFailure
@@ -24,11 +24,11 @@ func TestShadowAdmitsEveryCallAndChangesState(t *testing.T) {
 		}
 		w.waitHalfOpen()
 		probe, err := w.Allow()
-		if err != nil || probe.Shadowed != nil || probe.State != events.HalfOpen {
+		if err != nil || probe.shadowed != nil || probe.State != events.HalfOpen {
 			t.Fatalf("the probe: %+v, %v", probe, err)
 		}
 		call, err = w.Allow()
-		if err != nil || call.Shadowed != ErrHalfOpenLimit || call.State != events.HalfOpen {
+		if err != nil || call.shadowed != ErrHalfOpenLimit || call.State != events.HalfOpen {
 			t.Fatalf("during the probe: %+v, %v", call, err)
 		}
 		call.Success(0)
@@ -36,7 +36,7 @@ func TestShadowAdmitsEveryCallAndChangesState(t *testing.T) {
 		probe.Success(0)
 		w.want(events.Closed)
 		w.Force(events.Open, 0, "")
-		if call, err := w.Allow(); err != nil || call.Shadowed != ErrOpen {
+		if call, err := w.Allow(); err != nil || call.shadowed != ErrOpen {
 			t.Errorf("forced open: %+v, %v", call, err)
 		}
 		if open, limit := w.ShadowRejections(); open != 2 || limit != 1 {
@@ -70,9 +70,9 @@ func TestOffIgnoresCalls(t *testing.T) {
 		w.want(events.Open)
 		until := w.RetryAt()
 		w.SetPolicy(off)
-		for _, allow := range []func() (Call, error){w.Allow, w.AllowProbe} {
+		for _, allow := range []func() (Call, error){w.Allow, w.AllowActiveProbe} {
 			call, err := allow()
-			if err != nil || call.State != events.Open || call.Shadowed != nil {
+			if err != nil || call.State != events.Open || call.shadowed != nil {
 				t.Fatalf("%+v, %v", call, err)
 			}
 			call.Success(0)
@@ -125,13 +125,13 @@ func TestReportsOnRefusedCallsHaveNoEffect(t *testing.T) {
 func TestActiveProbingReservesHalfOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTestBreaker(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 2, ActiveProbing: true})
-		call, err := w.AllowProbe()
+		call, err := w.AllowActiveProbe()
 		if err != nil || call.State != events.Closed {
 			t.Fatalf("a probe while closed: %+v, %v", call, err)
 		}
 		call.Failure(&events.Failure{}, 0)
 		w.want(events.Open)
-		if _, err := w.AllowProbe(); err != ErrOpen {
+		if _, err := w.AllowActiveProbe(); err != ErrOpen {
 			t.Errorf("a probe while open: %v", err)
 		}
 		w.waitHalfOpen()
@@ -141,13 +141,13 @@ func TestActiveProbingReservesHalfOpen(t *testing.T) {
 			}
 		}
 		for range 2 {
-			call, err := w.AllowProbe()
+			call, err := w.AllowActiveProbe()
 			if err != nil || call.State != events.HalfOpen {
 				t.Fatalf("a probe: %+v, %v", call, err)
 			}
 			defer call.Success(0)
 		}
-		if _, err := w.AllowProbe(); err != ErrHalfOpenLimit {
+		if _, err := w.AllowActiveProbe(); err != ErrHalfOpenLimit {
 			t.Errorf("a third probe: %v", err)
 		}
 	})
@@ -172,7 +172,7 @@ func TestClientCallEndsAnOpeningWithoutProbing(t *testing.T) {
 		if c := w.change.Load(); c.To != events.HalfOpen || c.Cause != events.CauseRecoveryTimeout {
 			t.Errorf("published %+v", c)
 		}
-		probe, err := w.AllowProbe()
+		probe, err := w.AllowActiveProbe()
 		if err != nil {
 			t.Fatalf("no permit for the probe: %v", err)
 		}
@@ -206,18 +206,18 @@ func TestActiveProbingCanChangeWhileHalfOpen(t *testing.T) {
 func TestShadowReservesHalfOpen(t *testing.T) {
 	w := newTestBreaker(t, Policy{Mode: Shadow, FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, ActiveProbing: true})
 	w.Force(events.Open, 0, "")
-	if _, err := w.AllowProbe(); err != ErrOpen {
+	if _, err := w.AllowActiveProbe(); err != ErrOpen {
 		t.Errorf("a probe while open: %v", err)
 	}
 	w.Force(events.HalfOpen, 0, "")
 	call, err := w.Allow()
-	if err != nil || call.Shadowed != ErrHalfOpenLimit {
+	if err != nil || call.shadowed != ErrHalfOpenLimit {
 		t.Fatalf("a client's call: %+v, %v", call, err)
 	}
 	call.Success(0)
 	w.want(events.HalfOpen)
-	probe, err := w.AllowProbe()
-	if err != nil || probe.Shadowed != nil {
+	probe, err := w.AllowActiveProbe()
+	if err != nil || probe.shadowed != nil {
 		t.Fatalf("a probe: %+v, %v", probe, err)
 	}
 	probe.Success(0)

@@ -88,8 +88,8 @@ func (p *pair) keep(call Call, counts bool) {
 func (p *pair) allowBoth(t *rapid.T) {
 	shadowed, want, counts := p.allow()
 	call, err := p.b.Allow()
-	if err != want || call.Shadowed != shadowed {
-		t.Fatalf("Allow: %v, shadowed %v; the model has %v, shadowed %v", err, call.Shadowed, want, shadowed)
+	if err != want || call.shadowed != shadowed {
+		t.Fatalf("Allow: %v, shadowed %v; the model has %v, shadowed %v", err, call.shadowed, want, shadowed)
 	}
 	if call.State != p.state {
 		t.Fatalf("call decided in state %v, the model is in %v", call.State, p.state)
@@ -99,8 +99,8 @@ func (p *pair) allowBoth(t *rapid.T) {
 
 func (p *pair) probeBoth(t *rapid.T) {
 	want, counts := p.allowProbe()
-	call, err := p.b.AllowProbe()
-	if err != want || call.State != p.state || call.Shadowed != nil {
+	call, err := p.b.AllowActiveProbe()
+	if err != want || call.State != p.state || call.shadowed != nil {
 		t.Fatalf("AllowProbe: %+v, %v; the model has %v, %v", call, err, p.state, want)
 	}
 	p.keep(call, counts)

@@ -76,11 +76,11 @@ func (m *model) advance() {
 	case m.state == events.Open:
 		cause := events.CauseRecoveryTimeout
 		if m.forced {
-			cause = events.CauseHoldEnded
+			cause = events.CauseForceExpired
 		}
 		m.to(events.HalfOpen, string(cause), m.until.Add(time.Nanosecond))
 	case m.forced:
-		m.to(events.Closed, string(events.CauseHoldEnded), m.until)
+		m.to(events.Closed, string(events.CauseForceExpired), m.until)
 	}
 }
 

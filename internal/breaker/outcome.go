@@ -9,12 +9,12 @@ type outcome struct {
 }
 
 var (
-	succeeded     = &outcome{name: "succeeded"}
-	succeededSlow = &outcome{name: "succeeded slowly", slow: true}
-	failed        = &outcome{name: "failed", failed: true}
-	failedSlow    = &outcome{name: "failed slowly", failed: true, slow: true}
-	cancelled     = &outcome{name: "cancelled", cancelled: true}
-	abandonedSlow = &outcome{name: "abandoned slowly", slow: true, abandoned: true}
+	outcomeSucceeded     = &outcome{name: "succeeded"}
+	outcomeSucceededSlow = &outcome{name: "succeeded slowly", slow: true}
+	outcomeFailed        = &outcome{name: "failed", failed: true}
+	outcomeFailedSlow    = &outcome{name: "failed slowly", failed: true, slow: true}
+	outcomeCancelled     = &outcome{name: "cancelled", cancelled: true}
+	outcomeAbandonedSlow = &outcome{name: "abandoned slowly", slow: true, abandoned: true}
 )
 
 // Error implements error.

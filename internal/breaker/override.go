@@ -91,7 +91,7 @@ func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 		if next.forced == nil {
 			next.consecutiveOpenings = max(next.consecutiveOpenings, 1)
 			next.jitter = rand.Float64() // #nosec G404 -- spreads the ends of openings; no secret
-			o.Duration = cmp.Or(o.Duration, b.policy.Load().opening(next.consecutiveOpenings, next.jitter))
+			o.Duration = cmp.Or(o.Duration, b.policy.Load().openDuration(next.consecutiveOpenings, next.jitter))
 		}
 		if o.Duration > 0 {
 			next.until = now.Add(o.Duration)

@@ -71,7 +71,7 @@ func (b *Breaker) endExpiredPhase() {
 		}
 		b.resetTimer(p)
 	case p.forced != nil && !p.until.IsZero() && !time.Now().Before(p.until):
-		b.release(p, events.CauseHoldEnded, p.forced.Reason)
+		b.release(p, events.CauseForceExpired, p.forced.Reason)
 	}
 }
 

@@ -39,7 +39,7 @@ type Policy struct {
 	// HalfOpenRequests is the number of calls that a half-open breaker admits at once, and the
 	// number of consecutive successes that closes it.
 	HalfOpenRequests int
-	// ActiveProbing reserves the half-open state for AllowProbe: Allow refuses.
+	// ActiveProbing reserves the half-open state for AllowActiveProbe: Allow refuses.
 	ActiveProbing bool
 }
 
@@ -79,11 +79,11 @@ func (p *Policy) exceededRatio(c callCounts) events.Cause {
 	return ""
 }
 
-// MaxOpening returns the longest possible duration of the n-th consecutive opening.
-func (p *Policy) MaxOpening(n int) time.Duration { return p.opening(n, 1) }
+// MaxOpenDuration returns the longest possible duration of the n-th consecutive opening.
+func (p *Policy) MaxOpenDuration(n int) time.Duration { return p.openDuration(n, 1) }
 
 // opening returns the duration of the n-th consecutive opening. random is a number in [0, 1).
-func (p *Policy) opening(n int, random float64) time.Duration {
+func (p *Policy) openDuration(n int, random float64) time.Duration {
 	if n <= 1 {
 		return p.RecoveryTimeout
 	}

@@ -20,60 +20,60 @@ const (
 
 // probe is a call in a half-open state whose permit can be revoked while it waits for its client.
 // It is safe for concurrent use.
-type probe struct {
-	breaker *Breaker
-	engine  *engine
-	waited  func() time.Duration
+type revocableCall struct {
+	breaker    *Breaker
+	engine     *engine
+	clientWait func() time.Duration
 
 	mu       sync.Mutex
-	done     func(error) // gobreaker's; nil once the permit has been returned; guarded by mu
+	report   func(error) // gobreaker's; nil once the permit has been returned; guarded by mu
 	reported bool        // guarded by mu
 }
 
-// Revocable returns a Call to use instead of c. Its permit in a half-open state can be revoked in
+// WithRevocablePermit returns a Call to use instead of c. Its permit in a half-open state can be revoked in
 // favour of another call while it waits for its client, so that slow clients do not keep the
 // breaker half-open. waited returns how long it has waited for its client in total, 0 if it waits
 // for the upstream; it is called on the goroutines of other calls and must return at once. Only
 // the returned Call may be reported on. The report counts if the permit was not revoked, or if
 // the breaker is still half-open and has a permit left.
-func (c Call) Revocable(waited func() time.Duration) Call {
-	if c.done == nil || c.revocable || c.State != events.HalfOpen {
+func (c Call) WithRevocablePermit(waited func() time.Duration) Call {
+	if c.report == nil || c.revocable || c.State != events.HalfOpen {
 		return c
 	}
-	p := &probe{breaker: c.breaker, engine: c.engine, waited: waited, done: c.done}
-	c.engine.probes.add(p)
-	c.done, c.revocable = p.report, true
+	p := &revocableCall{breaker: c.breaker, engine: c.engine, clientWait: waited, report: c.report}
+	c.engine.revocable.add(p)
+	c.report, c.revocable = p.reportOnce, true
 	return c
 }
 
 // revoke returns the permit if the call has waited for its client for at least minWait. It reports
 // whether it did.
-func (p *probe) revoke(minWait time.Duration) bool {
-	if p.waited() < minWait {
+func (p *revocableCall) revoke(minWait time.Duration) bool {
+	if p.clientWait() < minWait {
 		return false
 	}
 	p.mu.Lock()
-	done := p.done
-	p.done = nil
+	done := p.report
+	p.report = nil
 	p.mu.Unlock()
 	if done == nil {
 		return false
 	}
-	done(cancelled)
+	done(outcomeCancelled)
 	return true
 }
 
 // report passes o to the engine. Only its first call has an effect.
-func (p *probe) report(o error) {
+func (p *revocableCall) reportOnce(o error) {
 	p.mu.Lock()
-	done, reported := p.done, p.reported
-	p.done, p.reported = nil, true
+	done, reported := p.report, p.reported
+	p.report, p.reported = nil, true
 	p.mu.Unlock()
 	switch {
 	case reported:
 		return
 	case done != nil:
-		p.engine.probes.remove(p)
+		p.engine.revocable.remove(p)
 		done(o)
 	default:
 		p.reportLate(o)
@@ -83,9 +83,9 @@ func (p *probe) report(o error) {
 // reportLate reports the result of a call whose permit was revoked. It acquires a permit for that:
 // if all calls to a service are slow uploads, each of them loses its permit, and their results
 // must still end the half-open state.
-func (p *probe) reportLate(o error) {
+func (p *revocableCall) reportLate(o error) {
 	e := p.engine
-	if o == cancelled || e.cb.State() != gobreaker.StateHalfOpen || !p.breaker.mayProbe() {
+	if o == outcomeCancelled || e.cb.State() != gobreaker.StateHalfOpen || !p.breaker.mayProbe() {
 		return
 	}
 	if done, err := e.allow(revokeAfter); err == nil {
@@ -95,18 +95,18 @@ func (p *probe) reportLate(o error) {
 
 // probes are the revocable probes of an engine. The zero value is ready to use. It is safe for
 // concurrent use.
-type probes struct {
+type revocableCalls struct {
 	mu  sync.Mutex
-	all []*probe // oldest first; guarded by mu
+	all []*revocableCall // oldest first; guarded by mu
 }
 
-func (ps *probes) add(p *probe) {
+func (ps *revocableCalls) add(p *revocableCall) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	ps.all = append(ps.all, p)
 }
 
-func (ps *probes) remove(p *probe) {
+func (ps *revocableCalls) remove(p *revocableCall) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for i, other := range ps.all {
@@ -119,7 +119,7 @@ func (ps *probes) remove(p *probe) {
 
 // revoke revokes the permit of the oldest probe that has waited for its client for at least
 // minWait. It reports whether there was one.
-func (ps *probes) revoke(minWait time.Duration) bool {
+func (ps *revocableCalls) revoke(minWait time.Duration) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for i, p := range ps.all {
@@ -132,12 +132,12 @@ func (ps *probes) revoke(minWait time.Duration) bool {
 }
 
 // revocable returns the number of probes whose permit any other call may revoke.
-func (ps *probes) revocable() int {
+func (ps *revocableCalls) countRevocableByAny() int {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	n := 0
 	for _, p := range ps.all {
-		if p.waited() >= revokeAfterBeforeUpload {
+		if p.clientWait() >= revokeAfterBeforeUpload {
 			n++
 		}
 	}

@@ -20,7 +20,7 @@ func newHalfOpen(t *testing.T, waited *atomic.Int64) (*Breaker, Call) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b, call.Revocable(func() time.Duration { return time.Duration(waited.Load()) })
+	return b, call.WithRevocablePermit(func() time.Duration { return time.Duration(waited.Load()) })
 }
 
 func TestPermitOfAProbeThatWaitsForItsClientIsRevoked(t *testing.T) {
@@ -122,7 +122,7 @@ func TestConcurrentRevocationsKeepTheNumberOfPermits(t *testing.T) {
 		running.Go(func() {
 			for range 2000 {
 				if call, err := b.AllowBeforeUpload(); err == nil {
-					call.Revocable(func() time.Duration { return time.Minute }).Cancel()
+					call.WithRevocablePermit(func() time.Duration { return time.Minute }).Cancel()
 				}
 			}
 		})

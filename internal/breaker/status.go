@@ -66,7 +66,7 @@ func (b *Breaker) statusOf(p *phase) Status {
 	case events.HalfOpen:
 		c := p.engine.cb.Counts()
 		inFlight := int(c.Requests) - int(c.TotalExclusions) - int(c.TotalSuccesses) - int(c.TotalFailures)
-		status.ProbesInFlight = max(inFlight-p.engine.probes.revocable(), 0)
+		status.ProbesInFlight = max(inFlight-p.engine.revocable.countRevocableByAny(), 0)
 		status.ProbesSucceeded = int(c.TotalSuccesses)
 	case events.Closed:
 		status.ConsecutiveFailures = int(p.engine.cb.Counts().ConsecutiveFailures)

@@ -40,11 +40,11 @@ func (b *Breaker) applyTransition(t transition) {
 	var change events.StateChanged
 	switch t.to {
 	case events.Open:
-		b.completeOpening(next, &change, t.trip)
+		b.completeOpenPhase(next, &change, t.trip)
 	case events.HalfOpen:
 		change.Cause, next.consecutiveFailures = events.CauseRecoveryTimeout, prev.consecutiveFailures
 		if prev.forced != nil {
-			change.Cause, change.Reason = events.CauseHoldEnded, prev.forced.Reason
+			change.Cause, change.Reason = events.CauseForceExpired, prev.forced.Reason
 		}
 	default:
 		change.Cause = events.CauseProbesSucceeded
@@ -52,8 +52,8 @@ func (b *Breaker) applyTransition(t transition) {
 	b.transitionTo(next, change)
 }
 
-// completeOpening sets the duration and the engine of the opening next, and the cause in its event.
-func (b *Breaker) completeOpening(next *phase, change *events.StateChanged, trip tripReason) {
+// completeOpenPhase sets the duration and the engine of the opening next, and the cause in its event.
+func (b *Breaker) completeOpenPhase(next *phase, change *events.StateChanged, trip tripReason) {
 	prev := b.current.Load()
 	change.Cause, change.Counts, change.Failure = trip.cause, trip.counts, b.lastFailure.Load()
 	next.consecutiveFailures = int(trip.counts.ConsecutiveFailures)
@@ -70,7 +70,7 @@ func (b *Breaker) completeOpening(next *phase, change *events.StateChanged, trip
 	}
 	next.consecutiveOpenings = b.consecutiveOpenings(prev, next.since) + 1
 	next.jitter = rand.Float64() // #nosec G404 -- spreads the ends of openings; no secret
-	next.until = next.since.Add(b.policy.Load().opening(next.consecutiveOpenings, next.jitter))
+	next.until = next.since.Add(b.policy.Load().openDuration(next.consecutiveOpenings, next.jitter))
 	next.engine = newOpenEngine(&b.policy, next.until)
 }
 

@@ -55,7 +55,7 @@ const (
 	CauseProbesSucceeded     Cause = "probes_succeeded"     // enough consecutive half-open requests succeeded
 	CauseForced              Cause = "forced"               // an operator forced the state
 	CauseReleased            Cause = "released"             // an operator released a forced state
-	CauseHoldEnded           Cause = "hold_ended"           // the duration of a forced state has passed
+	CauseForceExpired        Cause = "hold_ended"           // the duration of a forced state has passed
 	CauseFleet               Cause = "fleet"                // a decision of the instances that share a Redis
 	CauseRestored            Cause = "restored"             // the state was restored after a restart
 )

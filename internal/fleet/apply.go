@@ -55,7 +55,7 @@ func shouldApply(o *breaker.StateOverride, s *breaker.Status, decided time.Time)
 	case events.Open:
 		newer = newer && openedByItself(s)
 	case events.HalfOpen:
-		newer = newer && (s.Cause == events.CauseForced || s.Cause == events.CauseReleased || s.Cause == events.CauseHoldEnded)
+		newer = newer && (s.Cause == events.CauseForced || s.Cause == events.CauseReleased || s.Cause == events.CauseForceExpired)
 	default:
 		newer = newer && s.Cause == events.CauseProbesSucceeded
 	}
@@ -106,6 +106,6 @@ func (p *protocol) updatePermit(status *breaker.Status, sharing Sharing, now tim
 	}
 	p.permit.Store(&permit)
 	if old.until.IsZero() && !permit.until.IsZero() {
-		p.breaker.ProbeGranted()
+		p.breaker.PublishProbeGranted()
 	}
 }

@@ -49,7 +49,7 @@ func OverrideFor(s store.State, at time.Time, cause events.Cause) breaker.StateO
 // long as the current policy allows.
 func Restore(b *breaker.Breaker, s store.State) {
 	if policy := b.Policy(); s.State == events.Open && !s.Forced {
-		if longest := s.OpenedAt.Add(policy.MaxOpening(s.Openings)); longest.Before(s.Until) {
+		if longest := s.OpenedAt.Add(policy.MaxOpenDuration(s.Openings)); longest.Before(s.Until) {
 			s.Until = longest
 		}
 	}

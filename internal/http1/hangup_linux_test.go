@@ -20,7 +20,7 @@ func TestFallbackGetsAllConnectionsWithoutMonitor(t *testing.T) {
 		t.Fatal(err)
 	}
 	fallbacks := make(chan net.Conn, 1)
-	s := http1.NewServer(http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { fallbacks <- c }})
+	s := http1.NewServer(http1.ServerConfig{HandOff: func(c net.Conn, unread []byte) { fallbacks <- c }})
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ type ServerConfig struct {
 	Handler http.Handler
 	// Fallback takes over a connection at the first request on it that is not plain. unread has all bytes of that request
 	// that have been read. Fallback owns the connection from then on.
-	Fallback func(c net.Conn, unread []byte)
+	HandOff func(c net.Conn, unread []byte)
 	// ConnContext returns the context of a connection's requests. Nil: they use context.Background.
 	ConnContext func(ctx context.Context, c net.Conn) context.Context
 	// FirstRequestTimeout limits the wait for the first request on a connection, IdleTimeout the wait for each later one.
@@ -56,7 +56,7 @@ func NewServer(c ServerConfig) *Server {
 func (s *Server) ServeConn(c net.Conn) {
 	n := newServerConn(s, c)
 	if n == nil || !s.register(n) {
-		s.config.Fallback(c, nil)
+		s.config.HandOff(c, nil)
 		return
 	}
 	n.serve()

@@ -73,7 +73,7 @@ func (c *serverConn) serve() {
 	unread := bytes.Clone(c.in[:c.n])
 	c.releaseBuffer()
 	_ = c.SetReadDeadline(time.Time{})
-	c.server.config.Fallback(c.Conn, unread)
+	c.server.config.HandOff(c.Conn, unread)
 }
 
 // serveRequests serves all requests that have arrived. It reports true when the connection is finished, and false to be

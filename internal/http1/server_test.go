@@ -34,8 +34,8 @@ func serve(t testing.TB, h http.HandlerFunc, c http1.ServerConfig) (*http1.Serve
 	t.Helper()
 	onlyOnLinux(t)
 	c.Handler = h
-	if c.Fallback == nil {
-		c.Fallback = func(c net.Conn, unread []byte) {
+	if c.HandOff == nil {
+		c.HandOff = func(c net.Conn, unread []byte) {
 			t.Errorf("%q is not plain", unread)
 			_ = c.Close()
 		}
@@ -134,7 +134,7 @@ func TestFallbackGetsConnectionWithUnreadBytes(t *testing.T) {
 		fallbacks := make(chan fallbackCall, 1)
 		_, address := serve(t, hello, http1.ServerConfig{
 			IdleTimeout: testTimeout,
-			Fallback:    func(c net.Conn, unread []byte) { fallbacks <- fallbackCall{c, unread} },
+			HandOff:     func(c net.Conn, unread []byte) { fallbacks <- fallbackCall{c, unread} },
 		})
 		for before := range 2 {
 			c, r := dial(t, address)
@@ -162,7 +162,7 @@ func TestServerReadsBodyInPieces(t *testing.T) {
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		got, err := io.ReadAll(r.Body)
 		fmt.Fprint(w, err == nil && string(got) == body)
-	}, http1.ServerConfig{IdleTimeout: testTimeout, Fallback: func(c net.Conn, unread []byte) {
+	}, http1.ServerConfig{IdleTimeout: testTimeout, HandOff: func(c net.Conn, unread []byte) {
 		rest, err := io.ReadAll(c)
 		fallbacks <- fmt.Sprint(string(unread)+string(rest), err)
 		_ = c.Close()
@@ -205,7 +205,7 @@ func TestServerServesPipelinedRequestAfterCurrent(t *testing.T) {
 		begun <- struct{}{}
 		<-more
 		hello(w, r)
-	}, http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { fallbacks <- c }})
+	}, http1.ServerConfig{HandOff: func(c net.Conn, unread []byte) { fallbacks <- c }})
 	c, r := dial(t, address)
 	send(t, c, simple)
 	<-begun
@@ -346,7 +346,7 @@ func TestFallbackGetsOtherEmptyLines(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fallbacks := make(chan string, 1)
-			_, address := serve(t, hello, http1.ServerConfig{Fallback: func(c net.Conn, unread []byte) { fallbacks <- string(unread); _ = c.Close() }})
+			_, address := serve(t, hello, http1.ServerConfig{HandOff: func(c net.Conn, unread []byte) { fallbacks <- string(unread); _ = c.Close() }})
 			conn, r := dial(t, address)
 			if c.before != "" {
 				send(t, conn, c.before)

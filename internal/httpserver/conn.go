@@ -16,17 +16,17 @@ import (
 // a write may block. HTTP/2 and tunnels pass through it unchanged.
 type Conn struct {
 	net.Conn
-	unread      []byte      // bytes that the fast path has read before net/http's server got the connection
-	inspecting  atomic.Bool // used by a server, and for neither HTTP/2 nor a tunnel
-	serving     atomic.Bool // from the start of a handler until its response has been sent
-	http10Reply atomic.Bool // from the start of a handler for an HTTP/1.0 request until it has written all of its response
+	unread           []byte      // bytes that the fast path has read before net/http's server got the connection
+	isHTTP1          atomic.Bool // used by a server, and for neither HTTP/2 nor a tunnel
+	handlerRunning   atomic.Bool // from the start of a handler until its response has been sent
+	http10Responding atomic.Bool // from the start of a handler for an HTTP/1.0 request until it has written all of its response
 
 	framing             framingScanner // used by Read only; net/http never reads on two goroutines at once
 	sawTransferEncoding atomic.Bool    // framing.sawTransferEncoding, for other goroutines
 	ambiguous           atomic.Bool    // framing.ambiguous, for other goroutines
 	bodyArriving        atomic.Bool    // the last read returned bytes that follow a header section
 
-	refused      func(client string, status int) // is called when net/http refuses a request
+	onInvalid    func(client string, status int) // is called when net/http refuses a request
 	writeTimeout time.Duration                   // 0: a write may block for ever
 
 	renewAfter atomic.Int64 // the write deadline needs no renewal before this time on the clock of monotonicNow
@@ -49,8 +49,8 @@ func connContext(ctx context.Context, nc net.Conn, writeTimeout time.Duration, r
 	if !ok {
 		return ctx // not from a listener of this package
 	}
-	c.writeTimeout, c.refused = writeTimeout, refused
-	c.inspecting.Store(true)
+	c.writeTimeout, c.onInvalid = writeTimeout, refused
+	c.isHTTP1.Store(true)
 	return context.WithValue(ctx, connKey{}, c)
 }
 
@@ -62,9 +62,9 @@ func connStateChanged(nc net.Conn, state http.ConnState) {
 	}
 	switch state {
 	case http.StateIdle: // the response has been sent
-		c.serving.Store(false)
+		c.handlerRunning.Store(false)
 	case http.StateHijacked:
-		c.inspecting.Store(false)
+		c.isHTTP1.Store(false)
 		_ = c.Conn.SetWriteDeadline(time.Time{}) // the new owner sets its own deadlines
 	}
 }
@@ -79,7 +79,7 @@ func (c *Conn) BodyArriving() bool { return c.bodyArriving.Load() }
 // Read reads from the client and inspects the request framing.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.read(p)
-	if n > 0 && c.inspecting.Load() {
+	if n > 0 && c.isHTTP1.Load() {
 		c.inspect(p[:n])
 	}
 	return n, err
@@ -99,7 +99,7 @@ func (c *Conn) inspect(p []byte) {
 	c.bodyArriving.Store(!bytes.HasSuffix(p, []byte("\n\n")) && !bytes.HasSuffix(p, []byte("\n\r\n")))
 	switch {
 	case c.framing.isHTTP2():
-		c.inspecting.Store(false)
+		c.isHTTP1.Store(false)
 	case c.framing.ambiguous:
 		c.ambiguous.Store(true)
 		fallthrough
@@ -110,13 +110,13 @@ func (c *Conn) inspect(p []byte) {
 
 // Write writes to the client, and replaces an error response of net/http's own with a problem.
 func (c *Conn) Write(p []byte) (int, error) {
-	if !c.inspecting.Load() {
+	if !c.isHTTP1.Load() {
 		return c.Conn.Write(p)
 	}
 	c.renewWriteDeadline()
-	if !c.serving.Load() { // net/http itself responds, with a single write
-		if replacement, status := replaceRefusal(p); replacement != nil {
-			c.refused(c.RemoteAddr().String(), status)
+	if !c.handlerRunning.Load() { // net/http itself responds, with a single write
+		if replacement, status := replaceErrorResponse(p); replacement != nil {
+			c.onInvalid(c.RemoteAddr().String(), status)
 			if _, err := c.Conn.Write(replacement); err != nil {
 				return 0, err
 			}
@@ -153,7 +153,7 @@ func (c *Conn) renewWriteDeadline() {
 
 // SetWriteDeadline sets a handler's deadline. The zero time restores the connection's own. It is safe for concurrent use.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	if !c.inspecting.Load() {
+	if !c.isHTTP1.Load() {
 		return c.Conn.SetWriteDeadline(t)
 	}
 	if t.IsZero() && !c.handlerSet.Load() {
@@ -186,7 +186,7 @@ func (c *Conn) CloseWrite() error {
 // Close closes the connection. A response to HTTP/1.0 may end where the connection closes, so an incomplete one is
 // reset: the client would take an orderly close for the end of the response.
 func (c *Conn) Close() error {
-	if c.http10Reply.Load() {
+	if c.http10Responding.Load() {
 		if tcp, ok := c.Conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0) // fails only on a closed connection
 		}

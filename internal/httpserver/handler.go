@@ -10,16 +10,16 @@ import (
 // handler is the handler of both servers. It refuses requests that the next handler must not see, and closes connections
 // with ambiguous framing after the response.
 type handler struct {
-	next    http.Handler
-	refused func(client string, status int)
+	next      http.Handler
+	onInvalid func(client string, status int)
 }
 
 // ServeHTTP implements http.Handler.
 func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, ok := ConnOf(r.Context())
-	if r.ProtoMajor == 2 && (!ok || !c.inspecting.Load()) {
+	if r.ProtoMajor == 2 && (!ok || !c.isHTTP1.Load()) {
 		if !translatable(r) {
-			h.refuse(w, r, http.StatusBadRequest)
+			h.respondInvalid(w, r, http.StatusBadRequest)
 			return
 		}
 		h.next.ServeHTTP(w, r)
@@ -29,28 +29,28 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	c.serving.Store(true)
+	c.handlerRunning.Store(true)
 	switch {
 	case r.ProtoMajor != 1: // net/http accepts the first line of the HTTP/2 preface as a request line
 		w.Header()["Connection"] = []string{"close"}
-		h.refuse(w, r, http.StatusHTTPVersionNotSupported)
+		h.respondInvalid(w, r, http.StatusHTTPVersionNotSupported)
 		return
 	case len(r.TransferEncoding) > 0 && c.ambiguous.Load(), r.ProtoMinor == 0 && c.sawTransferEncoding.Load():
 		w = &closingWriter{ResponseWriter: w}
 	}
 	if r.ProtoMinor == 0 {
-		c.http10Reply.Store(true)
+		c.http10Responding.Store(true)
 		h.next.ServeHTTP(w, r) // after a panic it stays set
-		c.http10Reply.Store(false)
+		c.http10Responding.Store(false)
 		return
 	}
 	h.next.ServeHTTP(w, r)
 }
 
 // refuse responds to a request that next must not see.
-func (h handler) refuse(w http.ResponseWriter, r *http.Request, status int) {
-	refusals[status].Write(w)
-	h.refused(r.RemoteAddr, status)
+func (h handler) respondInvalid(w http.ResponseWriter, r *http.Request, status int) {
+	invalidRequestProblems[status].Write(w)
+	h.onInvalid(r.RemoteAddr, status)
 }
 
 // translatable reports whether an HTTP/2 request can be expressed in HTTP/1.1 as exactly one request. net/http validates

@@ -23,8 +23,8 @@ type Options struct {
 	Handler http.Handler
 	// Refused is called for each request that is refused before it reaches Handler, with the client's address and the
 	// status of the response. It may be nil, and is called concurrently.
-	Refused func(client string, status int)
-	Logger  *slog.Logger
+	OnInvalidRequest func(client string, status int)
+	Logger           *slog.Logger
 	// HeaderBytes is the largest header section that the handler accepts.
 	HeaderBytes int64
 	// ReadHeaderTimeout limits how long a client may take to send a header section.
@@ -38,28 +38,28 @@ type Options struct {
 // Server serves HTTP/1.1 and HTTP/2 without TLS. Plain HTTP/1.1 requests are served by an http1.Server, all others by
 // net/http's server.
 type Server struct {
-	netHTTP  *http.Server
-	fallback *fallbackListener
-	drain    context.CancelFunc // ends the context that Draining returns
+	netHTTP         *http.Server
+	netHTTPListener *netHTTPListener
+	beginShutdown   context.CancelFunc // ends the context that ShutdownContext returns
 }
 
 // New returns a server. It should be used with a listener made by Listen: connections of other listeners do not have what
 // Conn adds.
 func New(o Options) *Server {
-	if o.Refused == nil {
-		o.Refused = func(string, int) {}
+	if o.OnInvalidRequest == nil {
+		o.OnInvalidRequest = func(string, int) {}
 	}
 	draining, drain := context.WithCancel(context.Background())
 	connContext := func(ctx context.Context, c net.Conn) context.Context {
-		ctx = context.WithValue(ctx, drainingKey{}, draining)
-		return connContext(ctx, c, o.IdleTimeout, o.Refused)
+		ctx = context.WithValue(ctx, shutdownKey{}, draining)
+		return connContext(ctx, c, o.IdleTimeout, o.OnInvalidRequest)
 	}
-	h := handler{o.Handler, o.Refused}
-	s := &Server{netHTTP: newNetHTTPServer(o, h, connContext), fallback: newFallbackListener(), drain: drain}
+	h := handler{o.Handler, o.OnInvalidRequest}
+	s := &Server{netHTTP: newNetHTTPServer(o, h, connContext), netHTTPListener: newNetHTTPListener(), beginShutdown: drain}
 	if !o.NetHTTPOnly {
-		s.fallback.fast = http1.NewServer(http1.ServerConfig{
-			Handler:  h,
-			Fallback: s.fallback.passOn,
+		s.netHTTPListener.fast = http1.NewServer(http1.ServerConfig{
+			Handler: h,
+			HandOff: s.netHTTPListener.handOff,
 			ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 				// the values that net/http's server sets
 				ctx = context.WithValue(ctx, http.ServerContextKey, s.netHTTP)
@@ -97,24 +97,24 @@ func newNetHTTPServer(o Options, h http.Handler, connContext func(context.Contex
 // Serve accepts connections from l and serves them until Shutdown or Close is called. It then returns
 // http.ErrServerClosed. Serve must be called only once.
 func (s *Server) Serve(l net.Listener) error {
-	if s.fallback.fast == nil {
+	if s.netHTTPListener.fast == nil {
 		return s.netHTTP.Serve(l)
 	}
-	s.fallback.Listener = l
-	go s.fallback.acceptLoop()
-	return s.netHTTP.Serve(s.fallback)
+	s.netHTTPListener.Listener = l
+	go s.netHTTPListener.acceptLoop()
+	return s.netHTTP.Serve(s.netHTTPListener)
 }
 
 // Shutdown stops accepting connections and waits until all requests have been answered, or until ctx is done, and then
 // returns the context's error.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.drain()
-	if s.fallback.fast == nil {
+	s.beginShutdown()
+	if s.netHTTPListener.fast == nil {
 		return s.netHTTP.Shutdown(ctx)
 	}
 	var fastErr error
 	var running sync.WaitGroup
-	running.Go(func() { fastErr = s.fallback.fast.Shutdown(ctx) })
+	running.Go(func() { fastErr = s.netHTTPListener.fast.Shutdown(ctx) })
 	err := s.netHTTP.Shutdown(ctx)
 	running.Wait()
 	return errors.Join(err, fastErr)
@@ -122,18 +122,18 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Close closes all connections.
 func (s *Server) Close() error {
-	s.drain()
-	if s.fallback.fast != nil {
-		defer s.fallback.fast.Close()
+	s.beginShutdown()
+	if s.netHTTPListener.fast != nil {
+		defer s.netHTTPListener.fast.Close()
 	}
 	return s.netHTTP.Close()
 }
 
-type drainingKey struct{}
+type shutdownKey struct{}
 
-// Draining returns a context that ends when the server of a request begins to shut down. ctx is the request's context.
-func Draining(ctx context.Context) context.Context {
-	if draining, ok := ctx.Value(drainingKey{}).(context.Context); ok {
+// ShutdownContext returns a context that ends when the server of a request begins to shut down. ctx is the request's context.
+func ShutdownContext(ctx context.Context) context.Context {
+	if draining, ok := ctx.Value(shutdownKey{}).(context.Context); ok {
 		return draining
 	}
 	return context.Background()

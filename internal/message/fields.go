@@ -18,20 +18,20 @@ func IsProxyField(name string) bool {
 	case 'P':
 		return name == "Proxy-Status"
 	case 'X':
-		return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Forwarded" || name == "X-Real-Ip" || isSignal(name)
+		return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Forwarded" || name == "X-Real-Ip" || isProxyResponseField(name)
 	}
 	return false
 }
 
-// isSignal reports whether a canonical field name is one of the proxy's own response fields.
-func isSignal(name string) bool {
+// isProxyResponseField reports whether a canonical field name is one of the proxy's own response fields.
+func isProxyResponseField(name string) bool {
 	return strings.HasPrefix(name, "X-Circuit-Breaker-") || name == "X-Fallback" || name == "X-Fallback-Reason"
 }
 
-// RemoveSignals deletes an upstream's fields that have the names of the proxy's own response fields.
-func RemoveSignals(h http.Header) {
+// RemoveProxyResponseFields deletes an upstream's fields that have the names of the proxy's own response fields.
+func RemoveProxyResponseFields(h http.Header) {
 	for name := range h {
-		if name == "Proxy-Status" || isSignal(name) {
+		if name == "Proxy-Status" || isProxyResponseField(name) {
 			delete(h, name)
 		}
 	}

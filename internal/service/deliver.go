@@ -24,14 +24,14 @@ type Delivery struct {
 	// Host is the client's. It is sent if the route has preserve_host.
 	Host string
 	// Rest is the raw path below the route's prefix, and Query the raw query.
-	Rest, Query string
-	EmptyQuery  bool // the target ends with a question mark
+	UpstreamPath, Query string
+	EmptyQuery          bool // the target ends with a question mark
 	// Header is sent as it is, with the proxy added to Via.
 	Header http.Header
 	Body   []byte
-	// Suspect means that the request has failed several times before. If it was sent, its failure is not reported to the
+	// SuspectedPoison means that the request has failed several times before. If it was sent, its failure is not reported to the
 	// breaker, and it takes no permit of a half-open breaker.
-	Suspect bool
+	SuspectedPoison bool
 }
 
 // Delivered is an upstream's response to a Delivery.
@@ -44,9 +44,9 @@ type Delivered struct {
 // DeliveryError is the error of a Delivery that was sent and got no response.
 type DeliveryError struct {
 	Reason events.Reason
-	// Unsent means that the request is not the cause: there was no connection, or this machine has a shortage.
-	Unsent bool
-	Err    error
+	// NotCausedByRequest means that the request is not the cause: there was no connection, or this machine has a shortage.
+	NotCausedByRequest bool
+	Err                error
 }
 
 func (e *DeliveryError) Error() string { return e.Err.Error() }
@@ -57,10 +57,10 @@ var ErrNoService = errors.New("no route has this service")
 
 // Deliver sends d once, if the service's breaker admits it, and reports the result to the breaker. The error is
 // breaker.ErrOpen or breaker.ErrHalfOpenLimit if the breaker rejects it, a *DeferredError, ErrNoService, or a *DeliveryError.
-func (s *Set) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
+func (s *Manager) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 	snap := s.Acquire()
 	defer snap.Release()
-	rt := snap.services[d.Service]
+	rt := snap.routesByService[d.Service]
 	if rt == nil {
 		return Delivered{}, ErrNoService
 	}
@@ -72,7 +72,7 @@ func (s *Set) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 	if err != nil {
 		return Delivered{}, err
 	}
-	if d.Suspect && call.State == events.HalfOpen {
+	if d.SuspectedPoison && call.State == events.HalfOpen {
 		call.Cancel() // the permit is for requests whose outcome shows whether the upstream has recovered
 		call = breaker.Call{State: call.State}
 	}
@@ -81,10 +81,10 @@ func (s *Set) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 
 // Succeeded returns the start of the last client request that a service's upstream answered without a failure; zero if there
 // is none, or no route has the service.
-func (s *Set) Succeeded(service string) (began time.Time) {
+func (s *Manager) LastSuccess(service string) (began time.Time) {
 	snap := s.Acquire()
 	defer snap.Release()
-	if rt := snap.services[service]; rt != nil {
+	if rt := snap.routesByService[service]; rt != nil {
 		if at := rt.Service.LastSuccess.Load(); at != 0 {
 			began = time.Unix(0, at)
 		}
@@ -110,7 +110,7 @@ func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 	switch took := time.Since(start); {
 	case err == nil && kind == "":
 		trace.delivered(events.ResultSuccess, nil)
-		rt.verdict(d, call).Success(took)
+		rt.callForReport(d, call).Success(took)
 	case err != nil && (ctx.Err() != nil || kind == ""):
 		trace.delivered(events.ResultCancelled, nil)
 		call.Cancel()
@@ -122,15 +122,15 @@ func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 		case kind != events.ErrorStatus:
 			detail += ", and then the response broke off"
 		}
-		f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate("delivery: "+detail, MaxDetail)}
+		f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate("delivery: "+detail, MaxFailureDetail)}
 		trace.delivered(events.ResultFailure, f)
-		if d.Suspect && connected {
+		if d.SuspectedPoison && connected {
 			call.Cancel()
 			break
 		}
 		rt.Service.Observer.Failed(kind, 1)
 		rt.Service.Failures.Log(rt.Logger, rt.Service.Name, f)
-		rt.verdict(d, call).Failure(f, took)
+		rt.callForReport(d, call).Failure(f, took)
 	}
 	if err != nil {
 		err = &DeliveryError{ReasonOf(kind), !connected || kind == "", err}
@@ -138,10 +138,10 @@ func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (a
 	return answer, err
 }
 
-// verdict returns the call to report the result of d to. A suspect that was sent without a permit of a half-open breaker takes
+// callForReport returns the call to report the result of d to. A suspect that was sent without a permit of a half-open breaker takes
 // one only now, if one is left.
-func (rt *Route) verdict(d *Delivery, call breaker.Call) breaker.Call {
-	if !d.Suspect || call.State != events.HalfOpen {
+func (rt *Route) callForReport(d *Delivery, call breaker.Call) breaker.Call {
+	if !d.SuspectedPoison || call.State != events.HalfOpen {
 		return call
 	}
 	late, err := rt.Service.Breaker.Allow()
@@ -152,12 +152,12 @@ func (rt *Route) verdict(d *Delivery, call breaker.Call) breaker.Call {
 }
 
 // drainFor is the longest time for which a response's body is read.
-const drainFor = 2 * time.Second
+const maxDrainTime = 2 * time.Second
 
 // deliveryRequest returns the upstream request of d.
 func (rt *Route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request {
 	u := &url.URL{RawQuery: d.Query, ForceQuery: d.EmptyQuery}
-	rt.Target.Address(u, d.Rest)
+	rt.Target.SetURL(u, d.UpstreamPath)
 	r := (&http.Request{Method: d.Method, URL: u, Header: d.Header, ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(d.Body))}).WithContext(ctx)
 	if len(d.Body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(d.Body))
@@ -178,16 +178,16 @@ func (rt *Route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 // shows that the request has arrived.
 func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State) (answer Delivered, connected bool, kind events.ErrorType, err error) {
 	if state == events.HalfOpen {
-		rt.Pool.Renew() // connections from before the failure must not decide recovery
+		rt.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	}
 	res, failed := rt.Pool.Do(r, rt.Config.Timeout, trace.Connected)
 	if failed != nil {
 		return answer, failed.Connected, rt.failureOf(failed), failed
 	}
 	defer res.Close()
-	trace.Answered(res.Response)
-	enough := time.AfterFunc(drainFor, res.Close) // the request has arrived, and the next one waits
-	broken := res.Discard(maxDiscarded)           // reading it keeps the connection
+	trace.ResponseReceived(res.Response)
+	enough := time.AfterFunc(maxDrainTime, res.Close) // the request has arrived, and the next one waits
+	broken := res.Discard(maxDiscarded)               // reading it keeps the connection
 	drained := enough.Stop()
 	answer = Delivered{res.StatusCode, message.ParseRetryAfter(res.Header.Get("Retry-After"), time.Now())}
 	switch {

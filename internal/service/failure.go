@@ -20,5 +20,5 @@ func ReasonOf(kind events.ErrorType) events.Reason {
 	}
 }
 
-// maxDetail bounds the details of a failure in bytes: the history keeps them, and they may quote the upstream.
-const MaxDetail = 1 << 10
+// MaxFailureDetail bounds the details of a failure in bytes: the history keeps them, and they may quote the upstream.
+const MaxFailureDetail = 1 << 10

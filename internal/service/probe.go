@@ -19,7 +19,7 @@ type prober struct {
 }
 
 // probe starts the prober of r, and ends the previous one.
-func (s *Service) probe(r *Route) {
+func (s *Service) restartProber(r *Route) {
 	s.prober.close()
 	s.prober = nil
 	if r.Config.Breaker.Probe.Path == "" || r.Config.Breaker.Mode == "off" {
@@ -45,22 +45,22 @@ func (p *prober) run(ctx context.Context) {
 	for {
 		var again <-chan time.Time
 		if service.Breaker.State() == events.HalfOpen {
-			p.probe(ctx)
+			p.probeOnce(ctx)
 			again = time.After(interval) // one success may not be enough, or a client's request still has the permit
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-service.halfOpen:
+		case <-service.probeSignal:
 		case <-again:
 		}
 	}
 }
 
 // probe sends one request and reports its result.
-func (p *prober) probe(ctx context.Context) {
+func (p *prober) probeOnce(ctx context.Context) {
 	service := p.route.Service
-	call, err := service.Breaker.AllowProbe()
+	call, err := service.Breaker.AllowActiveProbe()
 	if err != nil {
 		return
 	}
@@ -92,7 +92,7 @@ func (p *prober) send(ctx context.Context) (events.ErrorType, error) {
 	}
 	r.Header.Set("User-Agent", "cbproxy-probe")
 	rt.Via.AddOnce(r.Header)
-	rt.Pool.Renew() // connections from before the failure must not decide recovery
+	rt.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	res, failed := rt.Pool.Do(r, rt.Config.Breaker.Probe.Timeout, nil)
 	if failed != nil {
 		return rt.failureOf(failed), failed

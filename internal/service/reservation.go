@@ -24,15 +24,15 @@ const reservedFor = 5 * time.Second
 // may take them: a queued request that fails would be sent again in each half-open state and keep all clients out. As a
 // client's request may do the same, only every other half-open state has a reservation. Safe for concurrent use.
 type clientReservation struct {
-	refused atomic.Int64 // when a client's request was last rejected, in nanoseconds since 1970
+	lastRejection atomic.Int64 // when a client's request was last rejected, in nanoseconds since 1970
 
-	mu    sync.Mutex // guards the fields below
-	phase time.Time  // start of the last half-open state that was seen
-	on    bool       // it has a reservation
+	mu            sync.Mutex // guards the fields below
+	halfOpenSince time.Time  // start of the last half-open state that was seen
+	reserved      bool       // it has a reservation
 }
 
-// NoteRefused records that a client's request was rejected.
-func (r *clientReservation) NoteRefused(at time.Time) { r.refused.Store(at.UnixNano()) }
+// NoteRejected records that a client's request was rejected.
+func (r *clientReservation) NoteRejected(at time.Time) { r.lastRejection.Store(at.UnixNano()) }
 
 // until returns when queued requests may be sent; zero means now.
 func (r *clientReservation) until(b *breaker.Breaker, now time.Time) time.Time {
@@ -45,11 +45,11 @@ func (r *clientReservation) until(b *breaker.Breaker, now time.Time) time.Time {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !status.Since.Equal(r.phase) {
-		asked := time.Unix(0, r.refused.Load()).After(status.Since.Add(-max(recovery, reservedFor)))
-		r.phase, r.on = status.Since, asked && !r.on
+	if !status.Since.Equal(r.halfOpenSince) {
+		asked := time.Unix(0, r.lastRejection.Load()).After(status.Since.Add(-max(recovery, reservedFor)))
+		r.halfOpenSince, r.reserved = status.Since, asked && !r.reserved
 	}
-	if end := status.Since.Add(min(recovery, reservedFor)); r.on && now.Before(end) {
+	if end := status.Since.Add(min(recovery, reservedFor)); r.reserved && now.Before(end) {
 		return end
 	}
 	return time.Time{}

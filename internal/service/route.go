@@ -25,10 +25,10 @@ type Route struct {
 	tracer  events.Tracer // nil: requests are not traced
 	Via     *message.Via
 
-	TimesCalls    bool               // the breaker uses response times
-	GRPCFailures  grpc.Codes         // the status codes that are failures
-	ProxyInFlight *limit.Concurrency // of all routes
-	MaxOfProxy    int64              // permits of proxyInFlight that the route may use; 0: no limit
+	UsesCallDuration bool               // the breaker uses response times
+	GRPCFailures     grpc.Codes         // the status codes that are failures
+	ProxyInFlight    *limit.Concurrency // of all routes
+	MaxProxyInFlight int64              // permits of ProxyInFlight that the route may use; 0: no limit
 
 	Chain       *fallbacks.Chain // nil: no fallback
 	when        []events.Reason  // the reasons for which chain answers
@@ -41,9 +41,9 @@ type Route struct {
 func newRoute(c *routes.Route, all *routes.Config) *Route {
 	return &Route{
 		Config: c, Target: upstream.TargetOf(c.Upstream.URL),
-		TimesCalls:   c.Breaker.SlowCallRatio > 0,
-		GRPCFailures: grpc.NewCodes(c.Breaker.GRPCFailureCodes),
-		MaxOfProxy:   permitsFor(all.MaxInFlight, c.Priority),
+		UsesCallDuration: c.Breaker.SlowCallRatio > 0,
+		GRPCFailures:     grpc.NewCodes(c.Breaker.GRPCFailureCodes),
+		MaxProxyInFlight: permitsFor(all.MaxInFlight, c.Priority),
 	}
 }
 
@@ -73,8 +73,8 @@ func (rt *Route) setFallback(all *routes.Config, env fallbacks.Env, before *fall
 	return nil
 }
 
-// AnswersFor reports whether the fallback is configured for reason.
-func (rt *Route) AnswersFor(reason events.Reason) bool {
+// HasFallbackFor reports whether the fallback is configured for reason.
+func (rt *Route) HasFallbackFor(reason events.Reason) bool {
 	return rt.Chain != nil && slices.Contains(rt.when, reason)
 }
 
@@ -86,8 +86,8 @@ var stateHeaders = func() (values [len(events.States)][]string) {
 	return values
 }()
 
-// Sign sets the proxy's own fields of a response on a route.
-func (rt *Route) Sign(h http.Header, state events.State) {
+// SetStateFields sets the proxy's own fields of a response on a route.
+func (rt *Route) SetStateFields(h http.Header, state events.State) {
 	h["X-Circuit-Breaker-Service"] = rt.nameHeader
 	h["X-Circuit-Breaker-State"] = stateHeaders[state]
 }

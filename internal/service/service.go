@@ -27,11 +27,11 @@ type Service struct {
 	Reservation clientReservation
 	LastSuccess atomic.Int64  // start of the last client request that succeeded, in nanoseconds since 1970; 0: none
 	prober      *prober       // nil: recovery is tested with clients' requests
-	halfOpen    chan struct{} // holds a token if the breaker may admit a probe
+	probeSignal chan struct{} // holds a token if the breaker may admit a probe
 }
 
 // changed handles the breaker's events. It is called under the breaker's lock.
-func (s *Service) changed(e events.Event) {
+func (s *Service) handleEvent(e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:
 		if e.Cause == events.CauseSlowCallRatio {
@@ -53,7 +53,7 @@ func (s *Service) FailedLocally(logger *slog.Logger, kind events.LocalError, err
 
 func (s *Service) wakeProber() {
 	select {
-	case s.halfOpen <- struct{}{}:
+	case s.probeSignal <- struct{}{}:
 	default: // there is a token already
 	}
 }

@@ -9,19 +9,19 @@ import (
 
 // Snapshot is one complete configuration. Only its count of users is modified.
 type Snapshot struct {
-	Table    *routes.Table[*Route]
-	routes   []*Route
-	services map[string]*Route
-	Limits   routes.Limits
+	Table           *routes.Table[*Route]
+	routes          []*Route
+	routesByService map[string]*Route
+	Limits          routes.Limits
 
-	users   atomic.Int64     // requests that use it, and one while it is in effect
-	orphans []*upstream.Pool // pools that the next snapshot does not use; set before the last user is released
+	users       atomic.Int64     // requests that use it, and one while it is in effect
+	unusedPools []*upstream.Pool // pools that the next snapshot does not use; set before the last user is released
 }
 
 func newSnapshot(built []*Route, limits routes.Limits) *Snapshot {
-	s := &Snapshot{Table: routes.NewTable[*Route](), routes: built, services: make(map[string]*Route, len(built)), Limits: limits}
+	s := &Snapshot{Table: routes.NewTable[*Route](), routes: built, routesByService: make(map[string]*Route, len(built)), Limits: limits}
 	for _, r := range built {
-		s.services[r.Service.Name] = r
+		s.routesByService[r.Service.Name] = r
 		for _, prefix := range r.Config.Prefix {
 			s.Table.Add(prefix, r)
 		}
@@ -31,7 +31,7 @@ func newSnapshot(built []*Route, limits routes.Limits) *Snapshot {
 }
 
 // Acquire returns the current snapshot, which stays valid until its Release method is called.
-func (s *Set) Acquire() *Snapshot {
+func (s *Manager) Acquire() *Snapshot {
 	for {
 		if snap := s.snapshot.Load(); snap.acquire() {
 			return snap
@@ -53,7 +53,7 @@ func (s *Snapshot) acquire() bool {
 // Release ends the use of a snapshot. The last one closes what only that snapshot used.
 func (s *Snapshot) Release() {
 	if s.users.Add(-1) == 0 {
-		for _, p := range s.orphans {
+		for _, p := range s.unusedPools {
 			p.Close()
 		}
 		for _, r := range s.routes {
@@ -72,7 +72,7 @@ func (s *Snapshot) retire(next []*Route) {
 	}
 	for _, r := range s.routes {
 		if !used[r.Pool] {
-			s.orphans = append(s.orphans, r.Pool)
+			s.unusedPools = append(s.unusedPools, r.Pool)
 		}
 	}
 	s.Release()

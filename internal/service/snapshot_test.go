@@ -55,7 +55,7 @@ func (noopObservers) End(*events.Outcome)             {}
 // TestReplacedSnapshotIsClosedOnce checks that each snapshot closes its fallback strategies exactly once, whatever requests
 // acquire and release it while it is replaced.
 func TestReplacedSnapshotIsClosedOnce(t *testing.T) {
-	s := service.NewSet(service.Config{Bus: new(events.Bus), Observers: noopObservers{}, Logger: slog.New(slog.DiscardHandler), Via: message.NewVia("test")})
+	s := service.NewManager(service.Config{Bus: new(events.Bus), Observers: noopObservers{}, Logger: slog.New(slog.DiscardHandler), Via: message.NewVia("test")})
 	loader := routes.Loader{Path: "test.yaml", Strategies: fallbacks.Options()}
 	var users sync.WaitGroup
 	stop := make(chan struct{})

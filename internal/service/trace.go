@@ -9,7 +9,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// AttemptTrace is the span of a request to an upstream, and its attributes. The methods of a nil *attemptTrace do nothing:
+// AttemptTrace is the span of a request to an upstream, and its attributes. The methods of a nil *AttemptTrace do nothing:
 // most requests have none.
 type AttemptTrace struct {
 	Span    events.AttemptSpan
@@ -42,14 +42,14 @@ func (t *AttemptTrace) Connected(c net.Conn) {
 }
 
 // Answered records the status and the protocol of the response.
-func (t *AttemptTrace) Answered(res *http.Response) {
+func (t *AttemptTrace) ResponseReceived(res *http.Response) {
 	if t != nil {
 		t.Outcome.Status, t.Outcome.Protocol = res.StatusCode, res.Proto
 	}
 }
 
 // Done records the end of the response.
-func (t *AttemptTrace) Done() {
+func (t *AttemptTrace) ResponseEnded() {
 	if t != nil {
 		t.Outcome.Time = time.Now()
 	}

@@ -337,7 +337,7 @@ func TestDeliveryContinuesTraceOfQueuedRequest(t *testing.T) {
 	defer u.Close()
 	p := startTraced(t, route(u.URL))
 	stored := http.Header{"Traceparent": {"00-" + clientTrace + "-" + clientSpan + "-01"}}
-	if _, err := p.Deliver(t.Context(), &service.Delivery{Service: "svc", Method: "POST", Rest: "/a", Query: "secret=1", Header: stored, Body: []byte("x")}); err != nil {
+	if _, err := p.Deliver(t.Context(), &service.Delivery{Service: "svc", Method: "POST", UpstreamPath: "/a", Query: "secret=1", Header: stored, Body: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
 	spans := p.spans.Ended()

@@ -29,8 +29,8 @@ type Config struct {
 	Start time.Time
 	// MaxBytes is the size of the largest body that is forwarded.
 	MaxBytes int64
-	// PauseTimeout is the longest pause of a client that already has its response, limits.read_header_timeout.
-	PauseTimeout time.Duration
+	// ReadTimeout is the longest pause of a client that already has its response, limits.read_header_timeout.
+	ReadTimeout time.Duration
 	// Owner is notified when the transport gives up a read that is under way.
 	Owner Owner
 }
@@ -49,24 +49,24 @@ type Body struct {
 	source io.ReadCloser // the client's; nil: the request has no body
 	size   int64         // Content-Length; -1: unknown
 
-	read        atomic.Int64 // bytes that have been read
-	reading     atomic.Bool  // a read of source by the transport is under way
-	ended       atomic.Bool  // all of it has been read
-	firstError  atomic.Pointer[error]
-	interrupted atomic.Bool // a read may have been made to fail: the connection can't be kept
-	stopped     atomic.Bool // the transport reads no more
-	aborted     atomic.Bool // the transport has given up a request whose client has no fault
-	wasStalling atomic.Bool // IsStalling was true when the connection ended, or before aborted was set
+	read            atomic.Int64 // bytes that have been read
+	reading         atomic.Bool  // a read of source by the transport is under way
+	ended           atomic.Bool  // all of it has been read
+	firstError      atomic.Pointer[error]
+	readFailed      atomic.Bool // a read may have been made to fail: the connection can't be kept
+	stopped         atomic.Bool // the transport reads no more
+	transportGaveUp atomic.Bool // the transport has given up a request whose client has no fault
+	wasStalling     atomic.Bool // IsStalling was true when the connection ended, or before transportGaveUp was set
 
 	trailer   http.Header // of the client's request; net/http fills it at the body's end
 	announced []string    // the fields of trailer that may be forwarded
 
-	firstRead    atomic.Int64 // nanoseconds from the exchange's start to the first read; 0: there was none
-	waitTime     atomic.Int64 // nanoseconds spent in completed reads
-	waitingSince atomic.Int64 // nanoseconds from the exchange's start to the read that is under way; 0: there is none
+	firstRead         atomic.Int64 // nanoseconds from the exchange's start to the first read; 0: there was none
+	completedReadTime atomic.Int64 // nanoseconds spent in completed reads
+	waitingSince      atomic.Int64 // nanoseconds from the exchange's start to the read that is under way; 0: there is none
 
-	exchangeDone <-chan struct{}             // closed with the exchange; nil: the upstream need not send 100 (Continue)
-	refused      atomic.Pointer[func() bool] // reports whether the upstream has responded without asking for the body
+	exchangeDone      <-chan struct{}             // closed with the exchange; nil: the upstream need not send 100 (Continue)
+	finalResponseSeen atomic.Pointer[func() bool] // reports whether the upstream has responded without asking for the body
 
 	readMu   sync.Mutex // held during a read of source
 	retained retained   // the first bytes of the body
@@ -94,9 +94,9 @@ func (b *Body) ExpectContinue(done <-chan struct{}) { b.exchangeDone = done }
 // ExpectsContinue reports whether ExpectContinue has been called.
 func (b *Body) ExpectsContinue() bool { return b.exchangeDone != nil }
 
-// SetRefused sets the function that reports whether the upstream has responded to the current request without asking for its
+// SetFinalResponseSeen sets the function that reports whether the upstream has responded to the current request without asking for its
 // body.
-func (b *Body) SetRefused(refused func() bool) { b.refused.Store(&refused) }
+func (b *Body) SetFinalResponseSeen(refused func() bool) { b.finalResponseSeen.Store(&refused) }
 
 // receive reads from the client; readMu must be held.
 func (b *Body) receive(p []byte) (int, error) {
@@ -106,7 +106,7 @@ func (b *Body) receive(p []byte) (int, error) {
 	b.waitingSince.Store(since)
 	n, err := b.source.Read(p)
 	b.waitingSince.Store(0) // first, so that no time is counted twice
-	b.waitTime.Add(int64(time.Since(began)))
+	b.completedReadTime.Add(int64(time.Since(began)))
 	if over := b.read.Add(int64(n)) - b.config.MaxBytes; over > 0 {
 		n, err = max(0, n-int(over)), ErrTooLarge
 	}
@@ -115,9 +115,9 @@ func (b *Body) receive(p []byte) (int, error) {
 	case err == io.EOF:
 		b.ended.Store(true)
 		maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return !slices.Contains(b.announced, name) })
-	case err != ErrTooLarge && b.interrupted.Load(): // the proxy made the read fail
+	case err != ErrTooLarge && b.readFailed.Load(): // the proxy made the read fail
 	case errors.Is(err, os.ErrDeadlineExceeded): // likewise; the deadline's setter knows the cause
-		b.interrupted.Store(true)
+		b.readFailed.Store(true)
 	default:
 		b.firstError.CompareAndSwap(nil, &err)
 	}
@@ -128,7 +128,7 @@ func (b *Body) receive(p []byte) (int, error) {
 // receiveForTransport is receive for a Reader.
 func (b *Body) receiveForTransport(p []byte) (int, error) {
 	if b.exchangeDone != nil && b.read.Load() == 0 {
-		if refused := b.refused.Load(); refused != nil && (*refused)() {
+		if refused := b.finalResponseSeen.Load(); refused != nil && (*refused)() {
 			// http.Transport sends the body nevertheless, to keep the connection, and reading it would make the client send
 			// it. An error would discard the response.
 			<-b.exchangeDone

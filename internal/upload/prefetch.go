@@ -25,9 +25,9 @@ func (b *Body) Prefetch() error {
 	}
 }
 
-// Gather reads a short body that has arrived, and reports whether it is complete. If it is not, its first part is retained for
+// ReadArrived reads a short body that has arrived, and reports whether it is complete. If it is not, its first part is retained for
 // the Reader.
-func (b *Body) Gather() bool {
+func (b *Body) ReadArrived() bool {
 	if b.ended.Load() {
 		return b.isRetained()
 	}

@@ -24,7 +24,7 @@ type Reader struct {
 	closed bool // Close was called after that
 }
 
-// RetainForReplay retains up to MaxReplay bytes of the body until Forget, so that it can be sent again.
+// RetainForReplay retains up to MaxReplay bytes of the body until StopRetaining, so that it can be sent again.
 func (b *Body) RetainForReplay() {
 	b.retained.mu.Lock()
 	defer b.retained.mu.Unlock()
@@ -73,8 +73,8 @@ func (b *Body) Reader() io.ReadCloser {
 	return b.retained.current
 }
 
-// Forget stops retaining the body for further requests, as there is a response.
-func (b *Body) Forget() {
+// StopRetaining stops retaining the body for further requests, as there is a response.
+func (b *Body) StopRetaining() {
 	r := &b.retained
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -95,7 +95,7 @@ func TestOpenStreamsHoldLittle(t *testing.T) {
 			if n, err := reader.Read(make([]byte, 8)); n != 1 || err != nil {
 				t.Fatal(n, err)
 			}
-			b.Forget()
+			b.StopRetaining()
 		}
 		bodies[i] = b
 	}

@@ -14,8 +14,8 @@ var (
 	errUploading   = errors.New("the request's body is still on its way")
 )
 
-// readPause is how long a client may pause before its response, and after the route's timeout or during the server's shutdown.
-const readPause = time.Second
+// shortReadTimeout is how long a client may pause before its response, and after the route's timeout or during the server's shutdown.
+const shortReadTimeout = time.Second
 
 // restTimeout limits how long a fallback that uses the body waits for the rest of it, while the client keeps sending.
 const restTimeout = 5 * time.Second
@@ -47,14 +47,14 @@ func (b *Body) Complete(limit int64) ([]byte, error) {
 	return r.data, nil
 }
 
-// LeaveToFallback makes the transport read no more. It gives a read that is under way readPause to end, so that the fallback
+// StopForFallback makes the transport read no more. It gives a read that is under way shortReadTimeout to end, so that the fallback
 // gets the rest. It reports false if nothing is retained for a fallback.
-func (b *Body) LeaveToFallback() bool {
+func (b *Body) StopForFallback() bool {
 	if b.retained.forFallback == 0 {
 		return false
 	}
 	b.stopped.Store(true)
-	b.setDeadline(time.Now().Add(readPause))
+	b.setDeadline(time.Now().Add(shortReadTimeout))
 	return true
 }
 
@@ -64,10 +64,10 @@ func (b *Body) ReadRest(limit int64) ([]byte, error) {
 		return nil, nil
 	}
 	if b.ended.Load() {
-		b.setDeadline(time.Time{}) // one set by LeaveToFallback would look like the client's end
+		b.setDeadline(time.Time{}) // one set by StopForFallback would look like the client's end
 		return b.Complete(limit)
 	}
-	if !b.LeaveToFallback() {
+	if !b.StopForFallback() {
 		return nil, errNotRetained
 	}
 	b.readMu.Lock()
@@ -75,10 +75,10 @@ func (b *Body) ReadRest(limit int64) ([]byte, error) {
 	buffer := pullBuffers.Get().(*[pullBuffer]byte)
 	defer pullBuffers.Put(buffer)
 	for start := time.Now(); !b.ended.Load(); {
-		if b.interrupted.Load() || b.Err() != nil || b.isTruncated() || time.Since(start) > restTimeout {
+		if b.readFailed.Load() || b.Err() != nil || b.isTruncated() || time.Since(start) > restTimeout {
 			return nil, errIncomplete
 		}
-		b.setDeadline(time.Now().Add(readPause))
+		b.setDeadline(time.Now().Add(shortReadTimeout))
 		if _, err := b.receive(buffer[:]); err != nil && err != io.EOF {
 			return nil, errIncomplete
 		}
@@ -104,21 +104,21 @@ func (b *Body) Err() error {
 // Incomplete reports whether a part of the body may be left on the connection, or a read for what follows may have been made
 // to fail.
 func (b *Body) Incomplete() bool {
-	return b.source != nil && (!b.ended.Load() || b.interrupted.Load()) // in this order, see Interrupt
+	return b.source != nil && (!b.ended.Load() || b.readFailed.Load()) // in this order, see FailRead
 }
 
-// Interrupt makes a read of the client's body fail, for which the transport waits before it gives up.
-func (b *Body) Interrupt() {
-	b.interrupted.Store(true) // first: a reader that sees the body's end must see this as well
+// FailRead makes a read of the client's body fail, for which the transport waits before it gives up.
+func (b *Body) FailRead() {
+	b.readFailed.Store(true) // first: a reader that sees the body's end must see this as well
 	if b.source != nil && !b.ended.Load() {
 		b.setDeadline(time.Now())
 	}
 }
 
-// Abort records that the transport has given up a request whose client has no fault.
-func (b *Body) Abort() {
+// NoteTransportGaveUp records that the transport has given up a request whose client has no fault.
+func (b *Body) NoteTransportGaveUp() {
 	b.NoteStalling()
-	b.aborted.Store(true)
+	b.transportGaveUp.Store(true)
 }
 
 // NoteStalling records whether the client is stalling now, for an error that is seen later, when it may have continued.
@@ -129,28 +129,28 @@ func (b *Body) NoteStalling() (stalling bool) {
 	return stalling
 }
 
-// WasStalling reports whether the client was stalling at an earlier call of NoteStalling or Abort.
+// WasStalling reports whether the client was stalling at an earlier call of NoteStalling or NoteTransportGaveUp.
 func (b *Body) WasStalling() bool { return b.wasStalling.Load() }
 
-// Aborted reports whether Abort has been called.
-func (b *Body) Aborted() bool { return b.aborted.Load() }
+// TransportGaveUp reports whether NoteTransportGaveUp has been called.
+func (b *Body) TransportGaveUp() bool { return b.transportGaveUp.Load() }
 
-// Detach stops the transport from reading the client's body, which it may do after it has returned. A handler must not return
+// StopTransportRead stops the transport from reading the client's body, which it may do after it has returned. A handler must not return
 // while its body is read: if net/http aborts that read just when it reaches the body's end, a read for the next request begins
 // without a deadline, and net/http waits for it until the client sends something or closes.
-func (b *Body) Detach() {
+func (b *Body) StopTransportRead() {
 	if b.source == nil || b.ended.Load() || b.config.Request.ProtoMajor > 1 {
 		return
 	}
-	b.Interrupt()
+	b.FailRead()
 	b.readMu.Lock()
 	b.stopped.Store(true)
 	b.readMu.Unlock()
-	b.setDeadline(time.Now().Add(readPause)) // for what net/http reads on
+	b.setDeadline(time.Now().Add(shortReadTimeout)) // for what net/http reads on
 }
 
-// Release returns the buffer to the pool, unless the transport may still be reading.
-func (b *Body) Release() {
+// FreeBuffer returns the buffer to the pool, unless the transport may still be reading.
+func (b *Body) FreeBuffer() {
 	if !b.ended.Load() {
 		return
 	}

@@ -19,13 +19,13 @@ func (b *Body) Arrived() bool {
 	return b.source == nil || b.ended.Load() || http1.BodyReceived(b.source)
 }
 
-// ReadTime returns the time spent in completed reads.
-func (b *Body) ReadTime() time.Duration { return time.Duration(b.waitTime.Load()) }
+// CompletedReadTime returns the time spent in completed reads.
+func (b *Body) CompletedReadTime() time.Duration { return time.Duration(b.completedReadTime.Load()) }
 
-// Waited returns how long the client was waited for, including a read that is under way. now is the time since the exchange's
+// ClientWait returns how long the client was waited for, including a read that is under way. now is the time since the exchange's
 // start.
-func (b *Body) Waited(now time.Duration) time.Duration {
-	waited := time.Duration(b.waitTime.Load())
+func (b *Body) ClientWait(now time.Duration) time.Duration {
+	waited := time.Duration(b.completedReadTime.Load())
 	if since := b.waitingSince.Load(); since != 0 {
 		waited += max(now-time.Duration(since), 0)
 	}
@@ -44,16 +44,16 @@ func (b *Body) IsStalling() bool {
 		return false
 	}
 	now := time.Since(b.config.Start)
-	return b.Waited(now) >= minStallTime && b.tookMostOfTime(now)
+	return b.ClientWait(now) >= minStallTime && b.tookMostOfTime(now)
 }
 
-// IsSilent reports whether the body is waited for, and nothing of it has arrived for d, or nearly so.
-func (b *Body) IsSilent(d time.Duration) bool {
+// IsIdle reports whether the body is waited for, and nothing of it has arrived for d, or nearly so.
+func (b *Body) IsIdle(d time.Duration) bool {
 	since := b.waitingSince.Load()
 	return since != 0 && !b.ended.Load() && time.Since(b.config.Start)-time.Duration(since) >= d*9/10
 }
 
 func (b *Body) tookMostOfTime(now time.Duration) bool {
 	begun := time.Duration(b.firstRead.Load())
-	return begun != 0 && b.Waited(now) > (now-begun)/2
+	return begun != 0 && b.ClientWait(now) > (now-begun)/2
 }

@@ -15,7 +15,7 @@ import (
 
 // Error is the error of a request that the proxy itself makes and that got no response, or no complete one.
 type Error struct {
-	Fault
+	ErrorClass
 	// Connected reports whether the request was given a connection.
 	Connected bool
 	Err       error
@@ -62,7 +62,7 @@ func (p *Pool) Do(r *http.Request, timeout time.Duration, connected func(net.Con
 		defer w.end()
 		return nil, malformedStatus(res.StatusCode)
 	}
-	if c, shared := p.Unwrap(conn); !shared {
+	if c, shared := p.ConnBelowTLS(conn); !shared {
 		if u, ok := c.(*Conn); ok {
 			u.RestoreFields(res.Header)
 		}
@@ -72,7 +72,7 @@ func (p *Pool) Do(r *http.Request, timeout time.Duration, connected func(net.Con
 }
 
 func malformedStatus(status int) *Error {
-	return &Error{Fault{Failure: events.ErrorProtocol}, true, fmt.Errorf("malformed response: status %03d", status)}
+	return &Error{ErrorClass{Failure: events.ErrorProtocol}, true, fmt.Errorf("malformed response: status %03d", status)}
 }
 
 // Close ends the request. The rest of the response's body is not read.
@@ -91,7 +91,7 @@ func (w *Response) ReadAll(limit int64) ([]byte, *Error) {
 	if w.Body == http.NoBody {
 		return nil, nil // ContentLength of a response to HEAD is that of the response to GET
 	}
-	tooLong := &Error{Fault{Failure: events.ErrorProtocol}, true, fmt.Errorf("the response is longer than %d bytes", limit)}
+	tooLong := &Error{ErrorClass{Failure: events.ErrorProtocol}, true, fmt.Errorf("the response is longer than %d bytes", limit)}
 	if w.ContentLength > limit {
 		return nil, tooLong
 	}
@@ -114,10 +114,12 @@ func (w *Response) ReadAll(limit int64) ([]byte, *Error) {
 // failure.
 func (w *Response) classify(err error, progress Progress) *Error {
 	connected := progress != NotConnected
-	failure := func(kind events.ErrorType, err error) *Error { return &Error{Fault{Failure: kind}, connected, err} }
+	failure := func(kind events.ErrorType, err error) *Error {
+		return &Error{ErrorClass{Failure: kind}, connected, err}
+	}
 	switch cause := context.Cause(w.ctx); {
 	case Paused() > w.paused:
-		return &Error{Fault{Local: events.LocalPause}, connected, err}
+		return &Error{ErrorClass{Local: events.LocalPause}, connected, err}
 	case w.ctx.Err() == context.DeadlineExceeded:
 		return failure(events.ErrorTimeout, cause)
 	case cause == ErrReplayed:

@@ -14,48 +14,50 @@ import (
 //     http.Transport would report the failed write and drop the response. Once part of a request with a body has been sent, a
 //     failed write is reported as successful, unless the transport itself has closed the connection; the response is then read.
 //   - It reports the end of the connection while a request's body is being sent. http.Transport would first wait for the body.
-//   - It preserves the Connection fields of responses, see connectionFields.
+//   - It preserves the Connection fields of responses, see connectionHeader.
 type Conn struct {
 	net.Conn
-	uploadLost atomic.Pointer[func(error)] // called when the connection ends; nil if the request has no body
-	sent       atomic.Bool                 // part of the request has been written
-	lastRead   atomic.Int64                // time of the last read, by elapsed
-	ended      atomic.Bool                 // the upstream has closed it
-	fields     connectionFields            // of the response; not used over HTTP/2
+	onEndDuringUpload atomic.Pointer[func(error)] // called when the connection ends; nil if the request has no body
+	sent              atomic.Bool                 // part of the request has been written
+	lastRead          atomic.Int64                // time of the last read, by elapsed
+	ended             atomic.Bool                 // the upstream has closed it
+	header            connectionHeader            // of the response; not used over HTTP/2
 }
 
 // BeginRequest must be called before the first byte of a request is written, on a connection that carries one request at a
 // time. If lost is not nil, the request has a body, and lost is called on a goroutine of http.Transport with the error that
 // ends the connection during the request.
 func (c *Conn) BeginRequest(lost func(error)) {
-	c.fields.expect()
+	c.header.expect()
 	c.sent.Store(false)
 	if lost == nil {
-		c.uploadLost.Store(nil)
+		c.onEndDuringUpload.Store(nil)
 		return
 	}
-	c.uploadLost.Store(&lost)
+	c.onEndDuringUpload.Store(&lost)
 }
 
 // BeginTunnel must be called when the connection becomes a tunnel. From then on, failed writes are reported.
-func (c *Conn) BeginTunnel() { c.uploadLost.Store(nil) }
+func (c *Conn) BeginTunnel() { c.onEndDuringUpload.Store(nil) }
 
 // Ended reports whether the upstream has closed the connection.
 func (c *Conn) Ended() bool { return c.ended.Load() }
 
-// SilentSince reports whether nothing has arrived since t.
-func (c *Conn) SilentSince(t time.Time) bool { return c.lastRead.Load() < int64(t.Sub(processStart)) }
+// NothingReadSince reports whether nothing has arrived since t.
+func (c *Conn) NothingReadSince(t time.Time) bool {
+	return c.lastRead.Load() < int64(t.Sub(processStart))
+}
 
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.lastRead.Store(elapsed())
-	if !c.fields.encrypted {
-		c.fields.scan(p[:n])
+	if !c.header.encrypted {
+		c.header.scan(p[:n])
 	}
 	if err != nil {
 		c.ended.Store(!errors.Is(err, net.ErrClosed))
-		if lost := c.uploadLost.Load(); lost != nil {
+		if lost := c.onEndDuringUpload.Load(); lost != nil {
 			(*lost)(err)
 		}
 	}
@@ -65,7 +67,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if err != nil && c.uploadLost.Load() != nil && c.sent.Load() && !errors.Is(err, net.ErrClosed) {
+	if err != nil && c.onEndDuringUpload.Load() != nil && c.sent.Load() && !errors.Is(err, net.ErrClosed) {
 		return len(p), nil
 	}
 	c.sent.Store(true)
@@ -96,14 +98,14 @@ func (c *Conn) CloseWrite() error {
 
 // RestoreFields restores the Connection field of the final response in its header h, if http.Transport has deleted it.
 func (c *Conn) RestoreFields(h http.Header) {
-	c.fields.mu.Lock()
-	defer c.fields.mu.Unlock()
-	c.fields.fields.RestoreFinal(h)
+	c.header.mu.Lock()
+	defer c.header.mu.Unlock()
+	c.header.saved.RestoreFinal(h)
 }
 
 // RestoreInterimFields restores the Connection field of the next interim response in its header h.
 func (c *Conn) RestoreInterimFields(h http.Header) {
-	c.fields.mu.Lock()
-	defer c.fields.mu.Unlock()
-	c.fields.fields.RestoreInterim(h)
+	c.header.mu.Lock()
+	defer c.header.mu.Unlock()
+	c.header.saved.RestoreInterim(h)
 }

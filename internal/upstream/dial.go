@@ -16,11 +16,11 @@ const (
 	maxAttemptDelay = 250 * time.Millisecond // before the next address is tried in parallel (RFC 8305, section 5)
 )
 
-// DialError is an error of a Dialer, or of the TLS handshake on a new connection.
-type DialError struct{ Err error }
+// ConnectError is an error of a Dialer, or of the TLS handshake on a new connection.
+type ConnectError struct{ Err error }
 
-func (e *DialError) Error() string { return e.Err.Error() }
-func (e *DialError) Unwrap() error { return e.Err }
+func (e *ConnectError) Error() string { return e.Err.Error() }
+func (e *ConnectError) Unwrap() error { return e.Err }
 
 // ContextKey is the type of the keys of a request's context that control how its connection is established.
 type ContextKey int
@@ -52,11 +52,11 @@ type Dialer struct {
 	HTTP2 bool
 }
 
-// Dial connects to address, which is host:port. It returns a *DialError, or the error of ctx if ctx is done.
+// Dial connects to address, which is host:port. It returns a *ConnectError, or the error of ctx if ctx is done.
 func (d *Dialer) Dial(ctx context.Context, address string) (net.Conn, error) {
 	c, err := d.dial(ctx, address)
 	if err != nil && ctx.Err() == nil {
-		err = &DialError{err}
+		err = &ConnectError{err}
 	}
 	return c, err
 }
@@ -207,7 +207,7 @@ func (d *Dialer) connect(ctx context.Context, address string) (net.Conn, error) 
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}
 	c, err := dialer.DialContext(ctx, "tcp", address)
 	if err == nil && d.HTTP2 {
-		LimitUnacknowledged(c)
+		setTCPUserTimeout(c)
 	}
 	return c, err
 }

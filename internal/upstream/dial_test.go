@@ -112,7 +112,7 @@ func TestDialAlternatesFamilies(t *testing.T) {
 	var tried []string
 	d := upstream.Dialer{Lookup: named("::1", "::1", "127.0.0.1")}
 	_, err := d.Dial(t.Context(), "name:1")
-	var dial *upstream.DialError
+	var dial *upstream.ConnectError
 	if !errors.As(err, &dial) {
 		t.Errorf("%v is no DialError", err)
 	}
@@ -131,24 +131,24 @@ func TestClassify(t *testing.T) {
 	for name, c := range map[string]struct {
 		err      error
 		progress upstream.Progress
-		want     upstream.Fault
+		want     upstream.ErrorClass
 	}{
-		"no descriptor":             {&upstream.DialError{Err: system("socket", syscall.EMFILE)}, upstream.NotConnected, upstream.Fault{Local: events.LocalDescriptors}},
-		"no descriptor anywhere":    {system("socket", syscall.ENFILE), upstream.NotConnected, upstream.Fault{Local: events.LocalDescriptors}},
-		"no descriptor to look up":  {&net.DNSError{Err: "dial udp: socket: too many open files", Name: "rag"}, upstream.NotConnected, upstream.Fault{Local: events.LocalDescriptors}},
-		"no port":                   {system("connect", syscall.EADDRNOTAVAIL), upstream.NotConnected, upstream.Fault{Local: events.LocalPorts}},
-		"no buffer to write":        {system("write", syscall.ENOBUFS), upstream.Connected, upstream.Fault{Local: events.LocalBuffers}},
-		"no memory to read":         {system("read", syscall.ENOMEM), upstream.Responded, upstream.Fault{Local: events.LocalMemory}},
-		"refused":                   {&upstream.DialError{Err: system("connect", syscall.ECONNREFUSED)}, upstream.NotConnected, upstream.Fault{Failure: events.ErrorConnect}},
-		"no such host":              {&net.DNSError{Err: "no such host", Name: "rag", IsNotFound: true}, upstream.NotConnected, upstream.Fault{Failure: events.ErrorConnect}},
-		"reset":                     {system("read", syscall.ECONNRESET), upstream.Connected, upstream.Fault{Failure: events.ErrorReset}},
-		"an invalid field":          {errors.New(`net/http: invalid trailer field name "X(T"`), upstream.NotConnected, upstream.Fault{Refused: 400}},
-		"too large for the peer":    {errors.New("http2: request header list larger than peer's advertised limit"), upstream.Connected, upstream.Fault{Refused: 431}},
-		"an upgrade over HTTP/2":    {errors.New(`http2: invalid Upgrade request header: ["websocket"]`), upstream.Connected, upstream.Fault{Refused: 502}},
-		"HTTP/1.1 is required":      {errors.New("stream error: stream ID 1; HTTP_1_1_REQUIRED; received from peer"), upstream.Connected, upstream.Fault{Refused: 502}},
-		"a refusal of this request": {errors.New("stream error: stream ID 1; ENHANCE_YOUR_CALM; received from peer"), upstream.Connected, upstream.Fault{Refused: 431}},
-		"a stream error":            {errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"), upstream.Connected, upstream.Fault{Failure: events.ErrorReset}},
-		"a malformed response":      {errors.New("malformed HTTP response"), upstream.Connected, upstream.Fault{Failure: events.ErrorProtocol}},
+		"no descriptor":             {&upstream.ConnectError{Err: system("socket", syscall.EMFILE)}, upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
+		"no descriptor anywhere":    {system("socket", syscall.ENFILE), upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
+		"no descriptor to look up":  {&net.DNSError{Err: "dial udp: socket: too many open files", Name: "rag"}, upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
+		"no port":                   {system("connect", syscall.EADDRNOTAVAIL), upstream.NotConnected, upstream.ErrorClass{Local: events.LocalPorts}},
+		"no buffer to write":        {system("write", syscall.ENOBUFS), upstream.Connected, upstream.ErrorClass{Local: events.LocalBuffers}},
+		"no memory to read":         {system("read", syscall.ENOMEM), upstream.Responded, upstream.ErrorClass{Local: events.LocalMemory}},
+		"refused":                   {&upstream.ConnectError{Err: system("connect", syscall.ECONNREFUSED)}, upstream.NotConnected, upstream.ErrorClass{Failure: events.ErrorConnect}},
+		"no such host":              {&net.DNSError{Err: "no such host", Name: "rag", IsNotFound: true}, upstream.NotConnected, upstream.ErrorClass{Failure: events.ErrorConnect}},
+		"reset":                     {system("read", syscall.ECONNRESET), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorReset}},
+		"an invalid field":          {errors.New(`net/http: invalid trailer field name "X(T"`), upstream.NotConnected, upstream.ErrorClass{RequestProblem: 400}},
+		"too large for the peer":    {errors.New("http2: request header list larger than peer's advertised limit"), upstream.Connected, upstream.ErrorClass{RequestProblem: 431}},
+		"an upgrade over HTTP/2":    {errors.New(`http2: invalid Upgrade request header: ["websocket"]`), upstream.Connected, upstream.ErrorClass{RequestProblem: 502}},
+		"HTTP/1.1 is required":      {errors.New("stream error: stream ID 1; HTTP_1_1_REQUIRED; received from peer"), upstream.Connected, upstream.ErrorClass{RequestProblem: 502}},
+		"a refusal of this request": {errors.New("stream error: stream ID 1; ENHANCE_YOUR_CALM; received from peer"), upstream.Connected, upstream.ErrorClass{RequestProblem: 431}},
+		"a stream error":            {errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorReset}},
+		"a malformed response":      {errors.New("malformed HTTP response"), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorProtocol}},
 	} {
 		if got := upstream.Classify(fmt.Errorf("round trip: %w", c.err), c.progress); name != "an invalid field" && name != "an upgrade over HTTP/2" && got != c.want {
 			t.Errorf("%s, wrapped: %+v, want %+v", name, got, c.want)

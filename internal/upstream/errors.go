@@ -12,15 +12,15 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Fault is the class of a request's error. Exactly one of its fields is set.
-type Fault struct {
+// ErrorClass is the class of a request's error. Exactly one of its fields is set.
+type ErrorClass struct {
 	// Failure is the class of an upstream failure.
 	Failure events.ErrorType
 	// Local is the local resource that was exhausted. The request counts neither as success nor as failure of the upstream.
 	Local events.LocalError
-	// Refused is the status for the client if the request cannot be sent, or if the upstream rejected it for a reason that says
+	// RequestProblem is the status for the client if the request cannot be sent, or if the upstream rejected it for a reason that says
 	// nothing about the upstream's health: 400, 431 or 502. The request counts neither as success nor as failure of the upstream.
-	Refused int
+	RequestProblem int
 }
 
 // Progress is the stage at which a request failed.
@@ -35,14 +35,14 @@ const (
 
 // Classify returns the class of err, the error of a request that failed at stage p. It must not be used for errors that are
 // caused by the end of the request's context or by the client's body.
-func Classify(err error, p Progress) Fault {
+func Classify(err error, p Progress) ErrorClass {
 	if local, ok := localError(err); ok {
-		return Fault{Local: local}
+		return ErrorClass{Local: local}
 	}
-	if status := refusal(err, p); status != 0 {
-		return Fault{Refused: status}
+	if status := requestProblem(err, p); status != 0 {
+		return ErrorClass{RequestProblem: status}
 	}
-	return Fault{Failure: errorType(err, p)}
+	return ErrorClass{Failure: errorType(err, p)}
 }
 
 // errorType returns the class of an upstream's failure. It compares texts, as net/http has no types for most of its errors.
@@ -63,11 +63,11 @@ func errorType(err error, p Progress) events.ErrorType {
 	return events.ErrorProtocol
 }
 
-// refusal returns the status for Fault.Refused, or 0 if err is of another class. A transport rejects requests that cannot be
+// requestProblem returns the status for ErrorClass.RequestProblem, or 0 if err is of another class. A transport rejects requests that cannot be
 // sent before it gets a connection or, over HTTP/2, before it writes to one.
-func refusal(err error, p Progress) int {
+func requestProblem(err error, p Progress) int {
 	if p == NotConnected {
-		if isDialError(err) {
+		if isConnectError(err) {
 			return 0
 		}
 		return http.StatusBadRequest
@@ -84,9 +84,9 @@ func refusal(err error, p Progress) int {
 	return 0
 }
 
-func isDialError(err error) bool {
+func isConnectError(err error) bool {
 	var (
-		dial *DialError
+		dial *ConnectError
 		op   *net.OpError
 		dns  *net.DNSError
 	)

@@ -38,7 +38,7 @@ func (c *Client) TimeLimit() time.Duration {
 // arguments must not be modified while http.Transport uses them, which may be longer than until the response arrives.
 func (c *Client) Request(method, path, query string, h http.Header, body []byte) *http.Request {
 	r := &http.Request{Method: method, URL: &url.URL{RawQuery: query}, Header: h}
-	c.target.Address(r.URL, path)
+	c.target.SetURL(r.URL, path)
 	if len(body) > 0 {
 		r.ContentLength = int64(len(body))
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
@@ -66,7 +66,7 @@ func (c *Client) Fetch(ctx context.Context, r *http.Request, accept func(status 
 		return nil, malformedStatus(res.StatusCode)
 	}
 	if err := accept(res.StatusCode); err != nil {
-		return nil, &Error{Fault{Failure: events.ErrorStatus}, true, err}
+		return nil, &Error{ErrorClass{Failure: events.ErrorStatus}, true, err}
 	}
 	body, failed := res.ReadAll(c.maxResponse)
 	if failed != nil {

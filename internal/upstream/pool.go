@@ -36,11 +36,11 @@ type Config struct {
 
 // Pool holds the connections to one upstream. It is safe for concurrent use.
 type Pool struct {
-	scheme    string
-	transport renewableTransport
-	fast      *http1.Transport // for plain HTTP/1.1 requests; nil if the upstream uses HTTP/2 only
-	http1     atomic.Bool      // the upstream is known to use HTTP/1.1
-	renewed   atomic.Int64     // time of the last renewal, by elapsed
+	scheme      string
+	transport   replaceableTransport
+	fast        *http1.Transport // for plain HTTP/1.1 requests; nil if the upstream uses HTTP/2 only
+	speaksHTTP1 atomic.Bool      // the upstream is known to use HTTP/1.1
+	discardedAt atomic.Int64     // time of the last renewal, by elapsed
 }
 
 // New returns a pool without connections.
@@ -73,7 +73,7 @@ func New(c Config) *Pool {
 		return p
 	case "http":
 		t.Protocols.SetHTTP1(true)
-		p.http1.Store(true)
+		p.speaksHTTP1.Store(true)
 		fast.Dial = func(ctx context.Context) (net.Conn, error) { return dialer.Dial(ctx, address) }
 	default:
 		t.Protocols.SetHTTP1(true)
@@ -83,35 +83,35 @@ func New(c Config) *Pool {
 			if err != nil {
 				return nil, err
 			}
-			return secureForTransport(ctx, conn, c.TLS(), address)
+			return tlsHandshakeForTransport(ctx, conn, c.TLS(), address)
 		}
 		fast.Dial = func(ctx context.Context) (net.Conn, error) {
 			conn, err := dialer.Dial(ctx, address)
 			if err != nil {
 				return nil, err
 			}
-			return secureForHTTP1(ctx, conn, c.TLS(), address)
+			return tlsHandshakeHTTP1(ctx, conn, c.TLS(), address)
 		}
 	}
 	p.fast = http1.NewTransport(fast)
 	return p
 }
 
-// TakesFast reports whether r can be sent by RoundTripFast once its whole body has arrived: it is a plain request, and the
+// CanSendFast reports whether r can be sent by RoundTripFast once its whole body has arrived: it is a plain request, and the
 // upstream uses HTTP/1.1. Over TLS the latter is unknown before the first response by RoundTrip.
-func (p *Pool) TakesFast(r *http.Request) bool {
-	return p.fast != nil && p.http1.Load() && http1.CanSend(r)
+func (p *Pool) CanSendFast(r *http.Request) bool {
+	return p.fast != nil && p.speaksHTTP1.Load() && http1.CanSend(r)
 }
 
 // errHTTP2 is the error of a fast-path dial: the upstream negotiated HTTP/2, although it used HTTP/1.1 before.
 var errHTTP2 = errors.New("the upstream negotiated HTTP/2")
 
-// RoundTripFast sends a request that TakesFast accepts, on the caller's goroutine. sent is false if nothing was sent because the
+// RoundTripFast sends a request that CanSendFast accepts, on the caller's goroutine. sent is false if nothing was sent because the
 // upstream now uses HTTP/2; r must then be sent by RoundTrip.
 func (p *Pool) RoundTripFast(r *http.Request) (res *http.Response, sent bool, err error) {
 	res, err = p.fast.RoundTrip(r)
 	if err == errHTTP2 {
-		p.http1.Store(false)
+		p.speaksHTTP1.Store(false)
 		return nil, false, nil
 	}
 	return res, true, err
@@ -121,37 +121,37 @@ func (p *Pool) RoundTripFast(r *http.Request) (res *http.Response, sent bool, er
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := p.transport.current().RoundTrip(r)
 	if p.fast != nil && err == nil && res.ProtoMajor == 1 && res.StatusCode != http.StatusSwitchingProtocols {
-		p.http1.Store(true)
+		p.speaksHTTP1.Store(true)
 	}
 	return res, err
 }
 
 // MayMultiplex reports whether a new request may share an HTTP/2 connection with other requests.
-func (p *Pool) MayMultiplex() bool { return p.fast == nil || !p.http1.Load() }
+func (p *Pool) MayMultiplex() bool { return p.fast == nil || !p.speaksHTTP1.Load() }
 
 // Unwrap returns the connection below TLS, or c if it does not use TLS, and whether requests share c, as over HTTP/2.
-func (p *Pool) Unwrap(c net.Conn) (below net.Conn, shared bool) {
+func (p *Pool) ConnBelowTLS(c net.Conn) (below net.Conn, shared bool) {
 	if t, ok := c.(tlsConn); ok {
 		return t.NetConn(), t.ConnectionState().NegotiatedProtocol == "h2"
 	}
 	return c, p.scheme == "h2c"
 }
 
-// Renew makes requests use new connections from now on. A connection in use ends after its last request. It does not wait.
-func (p *Pool) Renew() {
-	p.renewed.Store(elapsed())
-	p.transport.renew()
+// DiscardConnections makes requests use new connections from now on. A connection in use ends after its last request. It does not wait.
+func (p *Pool) DiscardConnections() {
+	p.discardedAt.Store(elapsed())
+	p.transport.replace()
 	if p.fast != nil {
 		p.fast.CloseIdleConnections()
 	}
 }
 
-// RenewAfterSilence renews the pool, unless it was renewed since start. It is called after a request that was sent at start has
+// DiscardConnectionsOnceSince renews the pool, unless it was renewed since start. It is called after a request that was sent at start has
 // timed out on a connection that received nothing since: a peer behind a TCP proxy may be unreachable while the connection
 // stays open.
-func (p *Pool) RenewAfterSilence(start time.Time) {
-	if p.renewed.Load() < int64(start.Sub(processStart)) {
-		p.Renew()
+func (p *Pool) DiscardConnectionsOnceSince(start time.Time) {
+	if p.discardedAt.Load() < int64(start.Sub(processStart)) {
+		p.DiscardConnections()
 	}
 }
 

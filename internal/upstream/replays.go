@@ -24,7 +24,7 @@ func (p *Pool) limitReplays(ctx context.Context, connected func(net.Conn)) (cont
 	connections := 0
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		connected(info.Conn)
-		c, shared := p.Unwrap(info.Conn)
+		c, shared := p.ConnBelowTLS(info.Conn)
 		if u, ok := c.(*Conn); ok && !shared {
 			u.BeginRequest(nil)
 		}

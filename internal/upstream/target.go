@@ -27,9 +27,9 @@ func TargetOf(u *url.URL) Target {
 	return t
 }
 
-// Address sets u to a path below the target, which is sent byte for byte. http.Transport writes Opaque unchanged unless it
+// SetURL sets u to a path below the target, which is sent byte for byte. http.Transport writes Opaque unchanged unless it
 // starts with //, which would be an authority. Such a path is set as RawPath, which is written if it is a valid encoding.
-func (t *Target) Address(u *url.URL, path string) {
+func (t *Target) SetURL(u *url.URL, path string) {
 	u.Scheme, u.Host, u.User = t.Scheme, t.Host, nil
 	path = t.Base + path
 	if path == "" {

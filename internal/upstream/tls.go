@@ -7,20 +7,20 @@ import (
 	"net"
 )
 
-// tlsConn is implemented by *tls.Conn and *secureConn.
+// tlsConn is implemented by *tls.Conn and *http1TLSConn.
 type tlsConn interface {
 	NetConn() net.Conn
 	ConnectionState() tls.ConnectionState
 }
 
-// secure performs the TLS handshake on c, a connection to address. It closes c if that fails.
-func secure(ctx context.Context, c net.Conn, config *tls.Config, address string) (*tls.Conn, error) {
+// tlsHandshake performs the TLS handshake on c, a connection to address. It closes c if that fails.
+func tlsHandshake(ctx context.Context, c net.Conn, config *tls.Config, address string) (*tls.Conn, error) {
 	config = config.Clone() // the clone shares the session cache
 	if config.ServerName == "" {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
 			_ = c.Close()
-			return nil, &DialError{Err: fmt.Errorf("determine the server name for TLS: %w", err)}
+			return nil, &ConnectError{Err: fmt.Errorf("determine the server name for TLS: %w", err)}
 		}
 		config.ServerName = host
 	}
@@ -35,16 +35,16 @@ func secure(ctx context.Context, c net.Conn, config *tls.Config, address string)
 		_ = c.Close()
 		err = fmt.Errorf("TLS handshake with %s: %w", config.ServerName, err)
 		if ctx.Err() == nil {
-			err = &DialError{Err: err}
+			err = &ConnectError{Err: err}
 		}
 		return nil, err
 	}
 	return secured, nil
 }
 
-// secureForHTTP1 performs the TLS handshake for the fast path. It returns errHTTP2 if the upstream selects HTTP/2.
-func secureForHTTP1(ctx context.Context, c net.Conn, config *tls.Config, address string) (net.Conn, error) {
-	secured, err := secure(ctx, c, config, address)
+// tlsHandshakeHTTP1 performs the TLS handshake for the fast path. It returns errHTTP2 if the upstream selects HTTP/2.
+func tlsHandshakeHTTP1(ctx context.Context, c net.Conn, config *tls.Config, address string) (net.Conn, error) {
+	secured, err := tlsHandshake(ctx, c, config, address)
 	if err != nil {
 		return nil, err
 	}
@@ -55,30 +55,30 @@ func secureForHTTP1(ctx context.Context, c net.Conn, config *tls.Config, address
 	return secured, nil
 }
 
-// secureForTransport performs the TLS handshake for http.Transport. It returns a *tls.Conn for HTTP/2, as http.Transport
-// recognizes HTTP/2 by that type, and a *secureConn otherwise.
-func secureForTransport(ctx context.Context, c *Conn, config *tls.Config, address string) (net.Conn, error) {
-	secured, err := secure(ctx, c, config, address)
+// tlsHandshakeForTransport performs the TLS handshake for http.Transport. It returns a *tls.Conn for HTTP/2, as http.Transport
+// recognizes HTTP/2 by that type, and a *http1TLSConn otherwise.
+func tlsHandshakeForTransport(ctx context.Context, c *Conn, config *tls.Config, address string) (net.Conn, error) {
+	secured, err := tlsHandshake(ctx, c, config, address)
 	if err != nil {
 		return nil, err
 	}
 	if secured.ConnectionState().NegotiatedProtocol == "h2" {
-		LimitUnacknowledged(c.Conn)
+		setTCPUserTimeout(c.Conn)
 		return secured, nil
 	}
-	c.fields.encrypted = true
-	return &secureConn{secured, &c.fields}, nil
+	c.header.encrypted = true
+	return &http1TLSConn{secured, &c.header}, nil
 }
 
-// secureConn is a connection of http.Transport that uses HTTP/1.1 over TLS.
-type secureConn struct {
+// http1TLSConn is a connection of http.Transport that uses HTTP/1.1 over TLS.
+type http1TLSConn struct {
 	*tls.Conn
-	fields *connectionFields // of the Conn below TLS
+	header *connectionHeader // of the Conn below TLS
 }
 
 // Read implements net.Conn.
-func (c *secureConn) Read(p []byte) (int, error) {
+func (c *http1TLSConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.fields.scan(p[:n])
+	c.header.scan(p[:n])
 	return n, err
 }

@@ -11,10 +11,10 @@ import (
 // maxUnacknowledged is the maximum time for which data sent on an HTTP/2 connection may remain unacknowledged.
 const maxUnacknowledged = 15 * time.Second
 
-// LimitUnacknowledged sets TCP_USER_TIMEOUT (RFC 5482) on c, a TCP connection: the connection fails when sent data has not been
+// setTCPUserTimeout sets TCP_USER_TIMEOUT (RFC 5482) on c, a TCP connection: the connection fails when sent data has not been
 // acknowledged for 15 s. It is for HTTP/2 only, where the peer always reads; over HTTP/1.1 it would also end a connection whose
 // peer reads slowly.
-func LimitUnacknowledged(c net.Conn) {
+func setTCPUserTimeout(c net.Conn) {
 	s, ok := c.(syscall.Conn)
 	if !ok {
 		return

@@ -4,5 +4,5 @@ package upstream
 
 import "net"
 
-// LimitUnacknowledged does nothing on this system, so TCP detects an unreachable peer later.
-func LimitUnacknowledged(net.Conn) {}
+// setTCPUserTimeout does nothing on this system, so TCP detects an unreachable peer later.
+func setTCPUserTimeout(net.Conn) {}

@@ -13,13 +13,13 @@ import (
 // Limits on reading the rest of an upload whose response is sent before its end.
 const (
 	smallUpload = 256 << 10 // bytes of an upload that is read to its end, so that the connection can be kept
-	// lingerTime is the minimum time for the rest of a larger one. It may take until the exchange's deadline, with pauses of
+	// minDrainTime is the minimum time for the rest of a larger one. It may take until the exchange's deadline, with pauses of
 	// limits.read_header_timeout.
-	lingerTime = 5 * time.Second
-	// lingerBytes is how much is read, in bytes, of a body that is too large, or whose end is not detected.
-	lingerBytes = 32 << 20
-	// lingerBuffer is the size in bytes of the buffer for each such client.
-	lingerBuffer = 4 << 10
+	minDrainTime = 5 * time.Second
+	// minDrainBytes is how much is read, in bytes, of a body that is too large, or whose end is not detected.
+	minDrainBytes = 32 << 20
+	// drainBufferSize is the size in bytes of the buffer for each such client.
+	drainBufferSize = 4 << 10
 )
 
 // PrepareResponse is called before a response of the proxy's own, with its header. The rest of an upload must never be read as
@@ -30,7 +30,7 @@ func (b *Body) PrepareResponse(h http.Header) {
 		return
 	}
 	if b.size >= 0 && b.size <= min(smallUpload, b.config.MaxBytes) && b.Err() == nil && r.Header["Expect"] == nil {
-		b.setDeadline(time.Now().Add(readPause))
+		b.setDeadline(time.Now().Add(shortReadTimeout))
 		b.discard()
 		b.setDeadline(time.Time{})
 	}
@@ -52,25 +52,25 @@ func (b *Body) discard() {
 	}
 }
 
-// Linger reads the rest of a body whose response has been sent: a client that reads only after it has sent all would otherwise
+// DrainAfterResponse reads the rest of a body whose response has been sent: a client that reads only after it has sent all would otherwise
 // find a closed connection and lose the response. HTTP/2 does not need this. deadline is that of the exchange; clientFailed
 // reports whether the client was too slow.
-func (b *Body) Linger(deadline time.Time, clientFailed bool) {
+func (b *Body) DrainAfterResponse(deadline time.Time, clientFailed bool) {
 	r := b.config.Request
 	if b.source == nil || b.ended.Load() || r.ProtoMajor > 1 {
 		return
 	}
-	b.setDeadline(time.Now().Add(readPause)) // net/http reads on as well, and must not wait for ever
+	b.setDeadline(time.Now().Add(shortReadTimeout)) // net/http reads on as well, and must not wait for ever
 	failed := clientFailed || b.Err() != nil && b.Err() != ErrTooLarge
 	unasked := b.read.Load() == 0 && r.Header["Expect"] != nil
 	complete := b.config.Writer.Header()["Content-Length"] != nil // a flush sends all of the response
 	if unasked || failed || !complete || http.NewResponseController(b.config.Writer).Flush() != nil {
 		return
 	}
-	limit := b.limitRest(deadline)
+	limit := b.limitDrain(deadline)
 	defer limit.stop()
-	rest, buffer := b.rest(), make([]byte, lingerBuffer)
-	for left := max(lingerBytes, b.config.MaxBytes); left > 0 && limit.next(); {
+	rest, buffer := b.drainReader(), make([]byte, drainBufferSize)
+	for left := max(minDrainBytes, b.config.MaxBytes); left > 0 && limit.next(); {
 		n, err := rest.Read(buffer)
 		if err != nil {
 			return
@@ -79,36 +79,36 @@ func (b *Body) Linger(deadline time.Time, clientFailed bool) {
 	}
 }
 
-// restLimit limits the time in which a client that has its response sends the rest of its body.
-type restLimit struct {
+// drainLimit limits the time in which a client that has its response sends the rest of its body.
+type drainLimit struct {
 	body          *Body
 	deadline, end time.Time       // the exchange's, and the latest time for the rest
-	draining      context.Context // ends when the server begins to shut down
+	shutdown      context.Context // ends when the server begins to shut down
 	stop          func() bool
 }
 
-// limitRest starts to limit the reads of the body; stop must be called.
-func (b *Body) limitRest(deadline time.Time) *restLimit {
-	l := &restLimit{body: b, deadline: deadline, end: time.Now().Add(lingerTime), draining: httpserver.Draining(b.config.Request.Context())}
+// limitDrain starts to limit the reads of the body; stop must be called.
+func (b *Body) limitDrain(deadline time.Time) *drainLimit {
+	l := &drainLimit{body: b, deadline: deadline, end: time.Now().Add(minDrainTime), shutdown: httpserver.ShutdownContext(b.config.Request.Context())}
 	if deadline.After(l.end) {
 		l.end = deadline
 	}
-	l.stop = context.AfterFunc(l.draining, func() { b.setDeadline(time.Now().Add(readPause)) })
+	l.stop = context.AfterFunc(l.shutdown, func() { b.setDeadline(time.Now().Add(shortReadTimeout)) })
 	return l
 }
 
 // next sets the deadline of the next read. It reports false if there must be none.
-func (l *restLimit) next() bool {
-	now, pause := time.Now(), l.body.config.PauseTimeout
+func (l *drainLimit) next() bool {
+	now, pause := time.Now(), l.body.config.ReadTimeout
 	if pause <= 0 || now.After(l.deadline) {
-		pause = readPause
+		pause = shortReadTimeout
 	}
 	if http.NewResponseController(l.body.config.Writer).SetReadDeadline(earlier(now.Add(pause), l.end)) != nil {
 		return false
 	}
-	if l.draining.Err() != nil { // last, as the shutdown may have begun before the deadline was set
-		l.end = earlier(now.Add(lingerTime), l.end)
-		l.body.setDeadline(earlier(now.Add(readPause), l.end))
+	if l.shutdown.Err() != nil { // last, as the shutdown may have begun before the deadline was set
+		l.end = earlier(now.Add(minDrainTime), l.end)
+		l.body.setDeadline(earlier(now.Add(shortReadTimeout), l.end))
 	}
 	return now.Before(l.end)
 }
@@ -120,11 +120,11 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// rest returns what Linger reads. net/http's chunked reader remembers a read that was made to fail, and reads nothing more from
+// rest returns what DrainAfterResponse reads. net/http's chunked reader remembers a read that was made to fail, and reads nothing more from
 // a client that is still sending.
-func (b *Body) rest() io.Reader {
+func (b *Body) drainReader() io.Reader {
 	c, ok := httpserver.ConnOf(b.config.Request.Context())
-	if ok && b.size < 0 && b.interrupted.Load() {
+	if ok && b.size < 0 && b.readFailed.Load() {
 		return &rawChunks{reader: c.NetConn()}
 	}
 	return b.source

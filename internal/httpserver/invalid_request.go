@@ -9,9 +9,9 @@ import (
 	"cbproxy/internal/problem"
 )
 
-// refusals has the responses, by status, to requests that are refused before they reach the handler, by net/http's server or
+// invalidRequestProblems has the responses, by status, to requests that are refused before they reach the handler, by net/http's server or
 // by this package. They contain nothing that the client has sent.
-var refusals = map[int]*problem.Problem{
+var invalidRequestProblems = map[int]*problem.Problem{
 	http.StatusBadRequest:                  problem.New(http.StatusBadRequest, "http_request_error", "the request is malformed"),
 	http.StatusExpectationFailed:           problem.New(http.StatusExpectationFailed, "http_request_error", "the only expectation is 100-continue"),
 	http.StatusRequestHeaderFieldsTooLarge: problem.HeadersTooLarge,
@@ -19,9 +19,9 @@ var refusals = map[int]*problem.Problem{
 	http.StatusHTTPVersionNotSupported:     problem.New(http.StatusHTTPVersionNotSupported, "http_request_error", "the versions are HTTP/1.1 and HTTP/2"),
 }
 
-// replaceRefusal returns the response to send instead of p, which net/http has written, and its status. It returns nil if
+// replaceErrorResponse returns the response to send instead of p, which net/http has written, and its status. It returns nil if
 // p is not a complete error response of net/http's own.
-func replaceRefusal(p []byte) (response []byte, status int) {
+func replaceErrorResponse(p []byte) (response []byte, status int) {
 	line, ok := bytes.CutPrefix(p, []byte("HTTP/1.1 "))
 	if !ok || len(line) < 3 {
 		return nil, 0
@@ -30,7 +30,7 @@ func replaceRefusal(p []byte) (response []byte, status int) {
 	if err != nil || status < 400 || status > 599 {
 		return nil, 0
 	}
-	replacement := refusals[status]
+	replacement := invalidRequestProblems[status]
 	if replacement == nil {
 		replacement = problem.New(status, "http_request_error", "the request is refused")
 	}

@@ -22,7 +22,7 @@ type Observers interface {
 	Forget(name string)
 }
 
-// Config is what a Set is made from. All fields but Breakers, Tracer and Host are required.
+// Config is what a Manager is made from. All fields but Breakers, Tracer and Host are required.
 type Config struct {
 	Bus       *events.Bus
 	Observers Observers
@@ -36,8 +36,8 @@ type Config struct {
 	Via    *message.Via
 }
 
-// Set is the services and routes of the current configuration. Safe for concurrent use.
-type Set struct {
+// Manager is the services and routes of the current configuration. Safe for concurrent use.
+type Manager struct {
 	config   Config
 	snapshot atomic.Pointer[Snapshot]
 	inFlight limit.Concurrency // of all requests that are sent upstream, if max_in_flight is set
@@ -46,19 +46,19 @@ type Set struct {
 	services map[string]*Service
 }
 
-// NewSet returns a Set without routes until Apply is called.
-func NewSet(c Config) *Set {
+// NewManager returns a Manager without routes until Apply is called.
+func NewManager(c Config) *Manager {
 	if c.Breakers == nil {
 		c.Breakers = breaker.NewRegistry(breaker.RegistryHooks{})
 	}
-	s := &Set{config: c, services: map[string]*Service{}}
+	s := &Manager{config: c, services: map[string]*Service{}}
 	s.snapshot.Store(newSnapshot(nil, routes.Limits{}))
 	return s
 }
 
 // Apply puts c into effect, completely or, with an error, not at all. Breakers of services that stay keep their state and
 // counts.
-func (s *Set) Apply(c *routes.Config) error {
+func (s *Manager) Apply(c *routes.Config) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	services := make(map[string]*Service, len(c.Routes))
@@ -88,7 +88,7 @@ func (s *Set) Apply(c *routes.Config) error {
 }
 
 // build returns the route of a service, new or existing, and changes nothing that is in effect.
-func (s *Set) build(name string, c *routes.Config) (*Route, error) {
+func (s *Manager) build(name string, c *routes.Config) (*Route, error) {
 	r := newRoute(c.Routes[name], c)
 	r.Logger, r.tracer = s.config.Logger, s.config.Tracer
 	r.ProxyInFlight, r.Via = &s.inFlight, s.config.Via
@@ -104,7 +104,7 @@ func (s *Set) build(name string, c *routes.Config) (*Route, error) {
 			r.Pool = known.pool
 		}
 	} else {
-		r.Service = &Service{Name: name, Failures: newFailureLog(), halfOpen: make(chan struct{}, 1)}
+		r.Service = &Service{Name: name, Failures: newFailureLog(), probeSignal: make(chan struct{}, 1)}
 	}
 	r.nameHeader = []string{name}
 	env := fallbacks.Env{Service: name, Logger: logger, Host: s.config.Host, Transport: func(u routes.Upstream, tls routes.TLS) (fallbacks.Transport, error) {
@@ -121,13 +121,13 @@ func (s *Set) build(name string, c *routes.Config) (*Route, error) {
 }
 
 // activate puts r's configuration into effect for its service.
-func (s *Set) activate(r *Route) {
+func (s *Manager) activate(r *Route) {
 	service, policy := r.Service, policyOf(r.Config)
 	born := service.Breaker == nil
 	if born {
 		service.Observer = s.config.Observers.Service(service.Name)
 		service.Breaker = breaker.New(service.Name, policy, func(e events.Event) {
-			service.changed(e)
+			service.handleEvent(e)
 			s.config.Bus.Publish(e)
 		})
 	}
@@ -139,11 +139,11 @@ func (s *Set) activate(r *Route) {
 	if born {
 		s.config.Breakers.Add(service.Name, service.Breaker)
 	}
-	service.probe(r)
+	service.restartProber(r)
 }
 
 // Close ends the probes, the breakers' timers and the fallback strategies. It is called when no request is served any more.
-func (s *Set) Close() {
+func (s *Manager) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, service := range s.services {
@@ -153,7 +153,7 @@ func (s *Set) Close() {
 }
 
 // Fallbacks returns the fallback chains of all services, by name; nil if a service has none.
-func (s *Set) Fallbacks() map[string]*fallbacks.Chain {
+func (s *Manager) Fallbacks() map[string]*fallbacks.Chain {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	chains := make(map[string]*fallbacks.Chain, len(s.services))
@@ -164,4 +164,4 @@ func (s *Set) Fallbacks() map[string]*fallbacks.Chain {
 }
 
 // Breaker returns a service's breaker, nil if there is no such service.
-func (s *Set) Breaker(name string) *breaker.Breaker { return s.config.Breakers.Get(name) }
+func (s *Manager) Breaker(name string) *breaker.Breaker { return s.config.Breakers.Get(name) }

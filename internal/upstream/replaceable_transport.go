@@ -5,20 +5,20 @@ import (
 	"sync/atomic"
 )
 
-// renewableTransport is an http.Transport that can be replaced by one with new connections. It is safe for concurrent use. No
+// replaceableTransport is an http.Transport that can be replaced by one with new connections. It is safe for concurrent use. No
 // method waits until the old connections are closed: http.Transport closes them while it holds locks that every request needs,
 // holds those locks while it calls httptrace hooks, and waits for connections whose peer does not read.
-type renewableTransport struct {
+type replaceableTransport struct {
 	transport atomic.Pointer[http.Transport]
 }
 
-func (r *renewableTransport) init(t *http.Transport) { r.transport.Store(t) }
+func (r *replaceableTransport) init(t *http.Transport) { r.transport.Store(t) }
 
 // current returns the transport for a new request.
-func (r *renewableTransport) current() *http.Transport { return r.transport.Load() }
+func (r *replaceableTransport) current() *http.Transport { return r.transport.Load() }
 
 // renew makes requests use new connections from now on. A connection in use ends after its last request.
-func (r *renewableTransport) renew() {
+func (r *replaceableTransport) replace() {
 	old := r.transport.Load()
 	if r.transport.CompareAndSwap(old, old.Clone()) { // otherwise another goroutine has renewed it just now
 		go old.CloseIdleConnections()
@@ -26,4 +26,4 @@ func (r *renewableTransport) renew() {
 }
 
 // close closes the idle connections in the background.
-func (r *renewableTransport) close() { go r.transport.Load().CloseIdleConnections() }
+func (r *replaceableTransport) close() { go r.transport.Load().CloseIdleConnections() }
