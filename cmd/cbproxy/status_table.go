@@ -45,7 +45,7 @@ func (p *statusData) drawHead(w io.Writer, paint painter, now time.Time) {
 	fmt.Fprintf(w, "%s · instance %s · config %s, %s old · redis %s\n", paint.paint(colour, clean(h.Status)), clean(h.Instance),
 		short(h.Config.Hash, 12), age(now.Sub(h.Config.LoadedAt)), redisText(h.Redis, now))
 	if e := h.Config.LastError; e != nil {
-		fmt.Fprintln(w, paint.paint(red, "The last configuration was rejected, the previous one stays in force:"))
+		fmt.Fprintln(w, paint.paint(red, "The last configuration was rejected, the previous one stays active:"))
 		for line := range strings.Lines(strings.TrimSpace(*e)) {
 			fmt.Fprintln(w, "  "+clean(strings.TrimRight(line, "\n")))
 		}

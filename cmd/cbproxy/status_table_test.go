@@ -33,7 +33,7 @@ func TestStatusTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `critical · instance host-1 · config abc, 1h30m old · redis down for 3s
-The last configuration was rejected, the previous one stays in force:
+The last configuration was rejected, the previous one stays active:
   config.yaml:3:1: routes: wrong�[2J
   config.yaml:4:1: more
 Restart required: listen

@@ -9,12 +9,12 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
-// gcPercent suits the small heap and many short-lived objects of a sidecar. With Go's default of 100, garbage collection
-// would take more than a tenth of the CPU time.
+// gcPercent is the GOGC value for a sidecar, which has a small heap and many short-lived objects. With Go's default of 100,
+// garbage collection would take more than 10 % of the CPU time.
 const gcPercent = 400
 
-// TuneGC sets the pace of the garbage collector and, in a cgroup with a memory limit, a soft memory limit of nine tenths of
-// that. GOGC and GOMEMLIMIT take precedence.
+// TuneGC sets the garbage collector's target percentage and, in a cgroup with a memory limit, a soft memory limit of 90 % of
+// it. GOGC and GOMEMLIMIT take precedence.
 func TuneGC(logger *slog.Logger) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)

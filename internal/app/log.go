@@ -47,7 +47,7 @@ const (
 	maxReport = 16 << 10 // of a stack or an error, which may list all faults of a configuration
 )
 
-// sanitizeAttr truncates a value and escapes terminal control characters. The handlers escape line ends.
+// sanitizeAttr truncates a value and escapes terminal control characters. The handlers escape line breaks.
 func sanitizeAttr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Any().(type) {
 	case string:
@@ -62,7 +62,7 @@ func sanitizeAttr(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// logEvents logs one line per event until ctx is done.
+// logEvents logs each event of sub until ctx is done.
 func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscription) {
 	for {
 		e, missed, err := sub.Next(ctx)
@@ -76,6 +76,7 @@ func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscriptio
 	}
 }
 
+// logEvent logs a state change, a forced state or a reload. Other events are not logged.
 func logEvent(logger *slog.Logger, e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:
@@ -102,7 +103,7 @@ func logEvent(logger *slog.Logger, e events.Event) {
 			logger.Error("configuration rejected, keeping the current one", "error", e.Error)
 			return
 		}
-		logger.Info("configuration in force", "hash", e.Hash)
+		logger.Info("configuration active", "hash", e.Hash)
 		if len(e.RestartRequired) > 0 {
 			logger.Warn("some changed keys need a restart", "keys", e.RestartRequired)
 		}

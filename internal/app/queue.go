@@ -59,13 +59,13 @@ func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (
 	case errors.As(err, &deferred):
 		return queue.Answer{}, &queue.NotAdmitted{RetryAt: deferred.Until, Reason: err.Error()}
 	case errors.Is(err, breaker.ErrOpen), errors.Is(err, breaker.ErrHalfOpenLimit):
-		refused := &queue.NotAdmitted{Reason: err.Error()}
+		notAdmitted := &queue.NotAdmitted{Reason: err.Error()}
 		if b := q.breakers.Get(name); b != nil {
-			refused.RetryAt = b.RetryAt()
+			notAdmitted.RetryAt = b.RetryAt()
 		}
-		return queue.Answer{}, refused
+		return queue.Answer{}, notAdmitted
 	case errors.Is(err, service.ErrNoService):
-		return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(time.Minute), Reason: err.Error()} // a reload that adds the service again ends the wait
+		return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(time.Minute), Reason: err.Error()} // a reload that adds the service ends the wait
 	}
 	return queue.Answer{Status: answer.Status, RetryAfter: answer.RetryAfter}, err
 }
@@ -73,14 +73,14 @@ func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (
 // LastSuccess implements queue.Sender.
 func (q *queueSender) LastSuccess(name string) time.Time { return q.server.LastSuccess(name) }
 
-// close flushes and closes the files. Nothing may be accepted or delivered any more.
+// close flushes and closes the files. All requests and deliveries must have ended.
 func (q *queues) close(logger *slog.Logger) {
 	if err := q.files.Close(); err != nil {
 		logger.Error("cannot close the queue", "error", err)
 	}
 }
 
-// strategyHost is what fallback strategies use of the process.
+// strategyHost gives fallback strategies access to the queues. It implements queuestrategy.Host.
 type strategyHost struct{ queues *queue.Queues }
 
 // Queues implements queuestrategy.Host.
@@ -146,6 +146,7 @@ func (v queueView) Drop(id string) (events.QueuedRequest, error) {
 	return item, queueError(err)
 }
 
+// queueError converts an error of package queue to that of package admin.
 func queueError(err error) error {
 	switch {
 	case errors.Is(err, queue.ErrUnknown):

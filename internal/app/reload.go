@@ -13,13 +13,13 @@ import (
 	"cbproxy/routes"
 )
 
-// loadedConfig is the configuration in force and the result of the last reload.
+// loadedConfig is the active configuration and the result of the last reload. It is never modified.
 type loadedConfig struct {
 	config *routes.Config
 	status admin.ConfigStatus
 }
 
-// activeConfig holds the configuration in force. It is safe for concurrent use.
+// activeConfig holds the active configuration. It is safe for concurrent use.
 type activeConfig struct{ atomic.Pointer[loadedConfig] }
 
 // newActiveConfig returns an activeConfig with the first configuration.
@@ -40,8 +40,8 @@ type reloader struct {
 	metrics *metrics.Metrics
 	access  *accesslog.Log
 
-	mu      sync.Mutex     // allows one reload at a time
-	started *routes.Config // the configuration that the listeners were opened with; guarded by mu
+	mu      sync.Mutex     // serializes reloads, and guards started
+	started *routes.Config // the first configuration, which the listeners use
 }
 
 // start applies the first configuration.
@@ -56,7 +56,7 @@ func (r *reloader) start(c *routes.Config) error {
 	return nil
 }
 
-// Reload reads and applies the configuration file. With an error nothing has changed. The result is published.
+// Reload reads and applies the configuration file, and publishes the result. If it returns an error, nothing has changed.
 func (r *reloader) Reload() error {
 	return r.reload(r.loader.Reload)
 }
@@ -66,7 +66,7 @@ func (r *reloader) reloadContent(content []byte) error {
 	return r.reload(func() (*routes.Config, error) { return r.loader.Parse(content) })
 }
 
-// reload applies what load returns, and publishes the result.
+// reload applies the configuration that load returns, and publishes the result.
 func (r *reloader) reload(load func() (*routes.Config, error)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,10 +77,10 @@ func (r *reloader) reload(load func() (*routes.Config, error)) error {
 	now := time.Now().UTC()
 	r.metrics.Reloaded(err == nil, now)
 	if err != nil {
-		refused := *r.active.Load()
+		current := *r.active.Load()
 		text := err.Error()
-		refused.status.LastError = &text
-		r.active.Store(&refused)
+		current.status.LastError = &text
+		r.active.Store(&current)
 		r.bus.Publish(events.Reloaded{Time: now, Error: text})
 		return err
 	}
@@ -93,7 +93,7 @@ func (r *reloader) reload(load func() (*routes.Config, error)) error {
 	return nil
 }
 
-// apply makes every component use c. With an error nothing has changed.
+// apply makes every component use c. If it returns an error, nothing has changed.
 func (r *reloader) apply(c *routes.Config) error {
 	access, err := r.access.Prepare(accesslog.Settings(c.AccessLog))
 	if err != nil {

@@ -17,33 +17,34 @@ import (
 	"cbproxy/routes"
 )
 
-// eventBuffer is how many events a subscriber may lag behind before it loses some.
+// eventBuffer is the number of events that are buffered for a subscriber before it loses some.
 const eventBuffer = 1024
 
-// Options are what Run needs. All fields are required.
+// Options configures Run. All fields are required.
 type Options struct {
 	Loader routes.Loader
-	// Content is the configuration file as it was read, and Config what it was parsed into.
+	// Content is the content of the configuration file, and Config the configuration parsed from it.
 	Content []byte
 	Config  *routes.Config
 	Logger  *slog.Logger
-	// Signals carries SIGHUP to reload the configuration and any other signal to stop. A signal that arrives before
-	// the proxy listens takes effect once it does.
+	// Signals delivers SIGHUP to reload the configuration, and any other signal to stop. A signal that arrives before the proxy
+	// listens is handled once it does.
 	Signals <-chan os.Signal
 	// Version and Commit are the build's.
 	Version, Commit string
 }
 
-// EnvironmentError is the error of an environment variable with an unusable value.
+// EnvironmentError is the error of an environment variable with an invalid value.
 type EnvironmentError struct{ Err error }
 
 func (e *EnvironmentError) Error() string { return e.Err.Error() }
 
-// Unwrap returns the reason.
+// Unwrap returns Err.
 func (e *EnvironmentError) Unwrap() error { return e.Err }
 
 // Run builds the proxy and serves until a signal arrives or a listener fails. Components are constructed in the order of
-// their dependencies and closed in the reverse order. An unusable environment variable yields an *EnvironmentError.
+// their dependencies and closed in the reverse order. An environment variable with an invalid value yields an
+// *EnvironmentError.
 func Run(o Options) error {
 	logger, instance, bus := o.Logger, newInstance(), new(events.Bus)
 	config := newActiveConfig(o.Config)
@@ -114,7 +115,7 @@ func Run(o Options) error {
 	return s.serve(v, o.Signals, logger)
 }
 
-// flushTelemetry exports the traces and metrics that are still pending.
+// flushTelemetry exports pending traces and metrics.
 func flushTelemetry(exported *telemetry.Telemetry, logger *slog.Logger) {
 	if err := exported.Close(context.Background()); err != nil {
 		logger.Warn("cannot export the last traces or metrics", "error", err)

@@ -55,8 +55,8 @@ func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminPlan
 	}, nil
 }
 
-// serve serves both planes until a signal arrives or one of them fails. SIGHUP reloads the configuration; any other signal
-// drains the proxy.
+// serve serves both planes until one of them fails or a signal other than SIGHUP arrives, which drains the proxy. SIGHUP
+// reloads the configuration.
 func (s *servers) serve(v *view, signals <-chan os.Signal, logger *slog.Logger) error {
 	failed := make(chan error, 2)
 	go func() { failed <- s.data.Serve(s.dataListener) }()
@@ -111,14 +111,14 @@ func (s *servers) drain(v *view, signals <-chan os.Signal, logger *slog.Logger) 
 				logger.Warn("shutdown_timeout exceeded, aborting requests in flight", "shutdown_timeout", timeout.String())
 			}
 			_ = s.data.Close()  // aborts the remaining requests
-			_ = s.admin.Close() // event streams never end otherwise
+			_ = s.admin.Close() // Shutdown would wait for event streams, which do not end
 			logger.Info("stopped")
 			return
 		}
 	}
 }
 
-// adminTLS returns the TLS configuration of the admin port, nil without a certificate.
+// adminTLS returns the TLS configuration of the admin port, or nil if no certificate is configured.
 func adminTLS(keys routes.AdminTLS, logger *slog.Logger) (*tls.Config, error) {
 	if keys.CertFile == "" {
 		return nil, nil

@@ -29,10 +29,10 @@ type stateStore struct {
 
 	store store.Store  // of this instance
 	redis *store.Redis // nil if redis.url is not set
-	fleet *fleet.Fleet // nil if redis is
+	fleet *fleet.Fleet // nil if redis is nil
 
 	local  *store.Keeper // writes to store
-	shared *store.Keeper // writes to redis; nil if that is
+	shared *store.Keeper // writes to redis; nil if redis is nil
 }
 
 // openStateStore opens the stores that the configuration names.
@@ -53,7 +53,7 @@ func openStateStore(config *activeConfig, instance string, logger *slog.Logger) 
 	return k, nil
 }
 
-// newKeepers makes the keepers of both stores. The shared one leaves out what the fleet itself decides.
+// newKeepers creates the keepers of both stores. The shared one does not write states that the fleet itself decides.
 func (k *stateStore) newKeepers() {
 	k.local = store.NewKeeper(store.KeeperConfig{
 		Store: k.store, Instance: k.instance, Services: k.services, Current: k.current, Logger: k.logger,
@@ -73,7 +73,7 @@ func (k *stateStore) newKeepers() {
 	})
 }
 
-// openStore opens the store in a folder, or in memory if that is "".
+// openStore opens the store in a folder, or in memory if folder is "".
 func (k *stateStore) openStore(folder string) error {
 	if folder == "" {
 		k.store = store.NewMemory()
@@ -90,7 +90,7 @@ func (k *stateStore) openStore(folder string) error {
 	return nil
 }
 
-// dataDirError adds the data_dir that cannot be used, and what to do about it, to an error.
+// dataDirError adds the unusable data_dir and advice to an error.
 func dataDirError(folder string, err error) error {
 	return fmt.Errorf("data_dir %q: %w (set another folder, or \"\" to keep everything in memory)", folder, err)
 }
@@ -114,13 +114,13 @@ func (k *stateStore) openRedis(c routes.Redis) error {
 	return nil
 }
 
-// share returns the settings of sharing in force.
+// share returns the current settings for sharing state.
 func (k *stateStore) share() fleet.Sharing {
 	c := k.config.config().Redis
 	return fleet.Sharing{Enabled: c.Share.Enabled, Quorum: c.Share.Quorum, TTL: c.TTL}
 }
 
-// restore gives a new breaker its persisted state and makes it a member of the fleet.
+// restore sets the persisted state of a new breaker and adds the breaker to the fleet.
 func (k *stateStore) restore(service string, b *breaker.Breaker) {
 	switch s, found, err := k.store.Load(context.Background(), service); {
 	case err != nil:
@@ -133,7 +133,7 @@ func (k *stateStore) restore(service string, b *breaker.Breaker) {
 	}
 }
 
-// leaveFleet ends the membership of a removed breaker.
+// leaveFleet removes the breaker of a removed service from the fleet.
 func (k *stateStore) leaveFleet(service string) {
 	if k.fleet != nil {
 		k.fleet.Leave(service)
@@ -153,13 +153,13 @@ func (k *stateStore) run(ctx context.Context, bus *events.Bus, wait *sync.WaitGr
 	wait.Go(func() { k.notifyFleet(ctx, changes) })
 }
 
-// persistEvents runs a keeper.
+// persistEvents runs a keeper until ctx is done, on a goroutine that it adds to wait.
 func (k *stateStore) persistEvents(ctx context.Context, keeper *store.Keeper, bus *events.Bus, wait *sync.WaitGroup) {
 	sub := bus.Subscribe(eventBuffer)
 	wait.Go(func() { keeper.Run(ctx, sub) })
 }
 
-// notifyFleet makes the fleet compare each breaker that may have changed.
+// notifyFleet tells the fleet which breakers may have changed, until ctx is done.
 func (k *stateStore) notifyFleet(ctx context.Context, sub *events.Subscription) {
 	for {
 		e, missed, err := sub.Next(ctx)
@@ -172,13 +172,13 @@ func (k *stateStore) notifyFleet(ctx context.Context, sub *events.Subscription) 
 			service = e.Service
 		case events.Forced:
 			service = e.Service
-		case events.ProbeGranted: // the fleet itself granted it
+		case events.ProbeGranted: // caused by the fleet itself
 			if missed == 0 {
 				continue
 			}
 		}
 		if missed > 0 {
-			service = ""
+			service = "" // all services
 		}
 		k.fleet.BreakerChanged(service)
 	}
@@ -203,7 +203,7 @@ func (k *stateStore) close() {
 // flushTimeout bounds how long close waits for writes.
 const flushTimeout = 2 * time.Second
 
-// services returns the names of the services that have a breaker.
+// services returns the names of all services.
 func (k *stateStore) services() []string { return slices.Collect(maps.Keys(k.breakers.All())) }
 
 // current returns the state of a service's breaker to persist; false if the service has none.
@@ -215,6 +215,7 @@ func (k *stateStore) current(service string) (store.State, bool) {
 	return fleet.StateOf(service, k.instance, b.Status()), true
 }
 
+// epoch returns the fleet's epoch of a service, or 0 without Redis.
 func (k *stateStore) epoch(service string) uint64 {
 	if k.fleet == nil {
 		return 0
@@ -222,10 +223,12 @@ func (k *stateStore) epoch(service string) uint64 {
 	return k.fleet.Epoch(service)
 }
 
+// probing reports whether this instance holds the fleet's probe lease of a service.
 func (k *stateStore) probing(service string) bool { return k.fleet != nil && k.fleet.IsProber(service) }
 
 var errNoFleet = errors.New("redis.url is not set")
 
+// forceFleet forces the state of a service's breaker in the whole fleet.
 func (k *stateStore) forceFleet(ctx context.Context, service string, state events.State, d time.Duration, reason string) error {
 	if k.fleet == nil {
 		return errNoFleet
@@ -246,6 +249,7 @@ func (k *stateStore) persist(ctx context.Context, service string) error {
 	return nil
 }
 
+// releaseFleet releases a breaker that was forced in the whole fleet.
 func (k *stateStore) releaseFleet(ctx context.Context, service, reason string) error {
 	if k.fleet == nil {
 		return errNoFleet
@@ -261,11 +265,13 @@ func (k *stateStore) redisCondition() (c store.Condition, configured bool) {
 	return k.redis.Condition(), true
 }
 
+// redisMetrics returns the condition of Redis for a scrape; false if redis.url is not set.
 func (k *stateStore) redisMetrics() (metrics.Redis, bool) {
 	c, configured := k.redisCondition()
 	return metrics.Redis{Up: c.Up, Operations: c.Operations, Errors: c.Errors}, configured
 }
 
+// redisStatus returns the condition of Redis for the admin API.
 func (k *stateStore) redisStatus() (s admin.RedisStatus) {
 	c, configured := k.redisCondition()
 	if !configured {
@@ -282,7 +288,7 @@ func (k *stateStore) redisStatus() (s admin.RedisStatus) {
 // storeErrors returns the number of failed writes to this instance's own store.
 func (k *stateStore) storeErrors() uint64 { return k.local.Errors() }
 
-// historyLimit is the largest number of changes in a history.
+// historyLimit is the maximum number of changes in a history.
 const historyLimit = store.HistoryLimit
 
 // history returns a service's state changes on this instance and, if Redis is up, in the fleet, newest first.

@@ -20,13 +20,13 @@ import (
 	"cbproxy/routes"
 )
 
-// view implements admin.Proxy: it shows the proxy to the admin plane and carries out its requests.
+// view implements admin.Proxy: it provides the status of the proxy and executes the requests of the admin plane.
 type view struct {
 	*reloader
 	state    *stateStore
 	queues   queueView
 	instance string
-	draining atomic.Bool
+	draining atomic.Bool // the proxy is shutting down
 }
 
 // newInstance returns a name for this process that is unique among all instances.
@@ -42,16 +42,16 @@ func newInstance() string {
 
 // Health implements admin.Proxy.
 func (v *view) Health() admin.Health {
-	now := v.active.Load()
+	loaded := v.active.Load()
 	h := admin.Health{
-		Services:  make(map[string]admin.Service, len(now.config.Routes)),
+		Services:  make(map[string]admin.Service, len(loaded.config.Routes)),
 		Timestamp: time.Now().UTC(),
-		Config:    now.status,
+		Config:    loaded.status,
 		Redis:     v.state.redisStatus(),
 		Instance:  v.instance,
 	}
 	for name, b := range v.state.breakers.All() {
-		if r := now.config.Routes[name]; r != nil {
+		if r := loaded.config.Routes[name]; r != nil {
 			h.Services[name] = v.serviceStatus(name, r, b)
 		}
 	}
@@ -68,6 +68,7 @@ func (v *view) Service(name string) (admin.Service, bool) {
 	return v.serviceStatus(name, r, b), true
 }
 
+// serviceStatus returns the status of a service with the route r and the breaker b.
 func (v *view) serviceStatus(name string, r *routes.Route, b *breaker.Breaker) admin.Service {
 	status := b.Status()
 	s := admin.Service{
@@ -94,9 +95,9 @@ func (v *view) serviceStatus(name string, r *routes.Route, b *breaker.Breaker) a
 	}
 	open, limit := b.ShadowRejections()
 	s.ShadowRejections = open + limit
-	if h := status.Forced; h != nil {
-		s.Forced = &admin.Forced{State: h.State, Until: admin.TimeOrNil(h.Until), Reason: h.Reason, Scope: "instance"}
-		if h.Shared {
+	if f := status.Forced; f != nil {
+		s.Forced = &admin.Forced{State: f.State, Until: admin.TimeOrNil(f.Until), Reason: f.Reason, Scope: "instance"}
+		if f.Shared {
 			s.Forced.Scope = "fleet"
 		}
 	}
@@ -168,7 +169,7 @@ func (v *view) Token() (string, error) {
 	return token, nil
 }
 
-// breakerMetrics returns the breakers by service, for a scrape.
+// breakerMetrics returns the state of all breakers by service, for a scrape.
 func breakerMetrics(k *stateStore) map[string]metrics.Breaker {
 	views := map[string]metrics.Breaker{}
 	for name, b := range k.breakers.All() {
@@ -195,7 +196,7 @@ func breakerMetrics(k *stateStore) map[string]metrics.Breaker {
 	return views
 }
 
-// fallbackMetrics returns the fallbacks by service, for a scrape.
+// fallbackMetrics returns the state of all fallbacks by service, for a scrape.
 func fallbackMetrics(s *proxy.Server) map[string]metrics.Fallback {
 	views := map[string]metrics.Fallback{}
 	for name, chain := range s.Fallbacks() {
