@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cbproxy/internal/events"
-	"cbproxy/internal/sanitize"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +11,9 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/sanitize"
 
 	"github.com/charmbracelet/x/ansi"
 	"golang.org/x/term"

@@ -41,7 +41,7 @@ func backlog(ctx context.Context, args []string) error {
 		return err
 	}
 	defer b.close()
-	r := report{Machine: describeMachine(), Options: fmt.Sprintf("%d messages of %d bytes", *messages, questionBytes)}
+	r := report{Machine: describeMachine(), Options: fmt.Sprintf("%d messages of %d bytes", *messages, bodyBytes)}
 	s, err := b.backlog(ctx, *messages)
 	if err != nil {
 		return err
@@ -50,6 +50,7 @@ func backlog(ctx context.Context, args []string) error {
 	return r.print(os.Stdout)
 }
 
+// backlog fills the backlog, starts cbproxy with it, and measures both the start and the delivery.
 func (b *bench) backlog(ctx context.Context, messages int) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -60,7 +61,7 @@ func (b *bench) backlog(ctx context.Context, messages int) (scenario, error) {
 	}
 	filled := time.Since(begin)
 	files, bytes := queueFiles(folder)
-	fmt.Printf("%d messages accepted in %.0f s, in %d files of %.0f MB in all\n", messages, filled.Seconds(), files, float64(bytes)/1e6)
+	fmt.Printf("%d messages accepted in %.0f s, stored in %d files with %.0f MB in total\n", messages, filled.Seconds(), files, float64(bytes)/1e6)
 
 	target, err := process.FreeAddress()
 	if err != nil {
@@ -76,7 +77,7 @@ func (b *bench) backlog(ctx context.Context, messages int) (scenario, error) {
 	}
 	defer p.Close()
 	if a, err := get(ctx, "http://"+p.Admin+"/readyz"); err != nil || a.Status != http.StatusOK {
-		return scenario{}, fmt.Errorf("/readyz answers with %d, %w%s", a.Status, err, p.Output())
+		return scenario{}, fmt.Errorf("/readyz responds with %d, %w%s", a.Status, err, p.Output())
 	}
 	ready := time.Since(begin)
 	atStart, err := process.ReadMemory(p.Cmd.Process.Pid)
@@ -86,7 +87,7 @@ func (b *bench) backlog(ctx context.Context, messages int) (scenario, error) {
 	fmt.Printf("ready after %.2f s with %v\n", ready.Seconds(), atStart)
 
 	begin = time.Now()
-	most, last, err := b.workOff(ctx, p, target, folder, messages)
+	largest, last, err := b.deliverBacklog(ctx, p, target, folder, messages)
 	if err != nil {
 		return scenario{}, err
 	}
@@ -97,9 +98,9 @@ func (b *bench) backlog(ctx context.Context, messages int) (scenario, error) {
 		Goals: []goal{
 			{Name: "ready after, s", Figure: ready.Seconds(), Target: backlogReady},
 			{Name: "RSS when ready, MB", Figure: atStart.RSS, Target: backlogMemory},
-			{Name: "largest RSS during delivery, MB", Figure: most.RSS, Target: backlogMemory},
-			{Name: "  anonymous at that time", Figure: most.Anon},
-			{Name: "  page cache at that time", Figure: most.File},
+			{Name: "largest RSS during delivery, MB", Figure: largest.RSS, Target: backlogMemory},
+			{Name: "  anonymous at that time", Figure: largest.Anon},
+			{Name: "  page cache at that time", Figure: largest.File},
 			{Name: "peak RSS (VmHWM), MB", Figure: last.Peak},
 			{Name: "delivered per second", Figure: float64(messages) / took.Seconds()},
 			{Name: "files at the end", Figure: float64(files)},
@@ -110,11 +111,11 @@ func (b *bench) backlog(ctx context.Context, messages int) (scenario, error) {
 
 // fillBacklog queues messages as the proxy does.
 func fillBacklog(ctx context.Context, folder string, messages int) error {
-	kept, setAside, err := disk.Open(folder)
+	store, setAside, err := disk.Open(folder)
 	if err != nil || len(setAside) > 0 {
 		return fmt.Errorf("open the backlog: %w %v", err, setAside)
 	}
-	q := queue.New(queue.Config{Store: kept, Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
+	q := queue.New(queue.Config{Store: store, Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
 	q.Configure("rag_service", queue.Policy{Capacity: messages})
 	errs := make(chan error, senders)
 	var all sync.WaitGroup
@@ -133,12 +134,12 @@ func fillBacklog(ctx context.Context, folder string, messages int) error {
 	if err := <-errs; err != nil {
 		return fmt.Errorf("fill the backlog: %w", err)
 	}
-	return kept.Close()
+	return store.Close()
 }
 
-// message returns a message with a body of about questionBytes.
+// message returns a message with a body of about bodyBytes.
 func message(sender, number int) *queue.Message {
-	n := notification{sender, number, strings.Repeat("x", questionBytes-48)}
+	n := notification{sender, number, strings.Repeat("x", bodyBytes-48)}
 	body, _ := json.Marshal(n) // always marshals
 	return &queue.Message{
 		Method: "POST", Host: "localhost", Path: "/rag/notifications", Rest: "/notifications", Body: body, Accepted: time.Now(),
@@ -147,45 +148,45 @@ func message(sender, number int) *queue.Message {
 	}
 }
 
-// workOff starts an upstream that accepts everything, and waits until it has received all messages. It returns the
+// deliverBacklog starts an upstream that accepts everything, and waits until it has received all messages. It returns the
 // largest and the last memory use of p.
-func (b *bench) workOff(ctx context.Context, p *process.Process, target, folder string, messages int) (most, last process.Memory, err error) {
+func (b *bench) deliverBacklog(ctx context.Context, p *process.Process, target, folder string, messages int) (largest, last process.Memory, err error) {
 	counter, err := process.FreeAddress()
 	if err != nil {
-		return most, last, err
+		return largest, last, err
 	}
-	up, err := process.Start(ctx, b.dir, "taker", target, b.self, "taker", target, counter)
+	up, err := process.Start(ctx, b.dir, "receiver", target, b.self, "receiver", target, counter)
 	if err != nil {
-		return most, last, err
+		return largest, last, err
 	}
 	defer up.Close()
 	for begin, reported := time.Now(), 0; ; {
-		t, err := taken(ctx, counter)
+		t, err := fetchCounts(ctx, counter)
 		if err != nil {
-			return most, last, err
+			return largest, last, err
 		}
 		if last, err = process.ReadMemory(p.Cmd.Process.Pid); err != nil {
-			return most, last, err
+			return largest, last, err
 		}
-		if last.RSS > most.RSS {
-			most = last
+		if last.RSS > largest.RSS {
+			largest = last
 		}
-		if t.Taken >= reported+messages/10 || t.Taken == messages {
-			reported = t.Taken
+		if t.Received >= reported+messages/10 || t.Received == messages {
+			reported = t.Received
 			files, bytes := queueFiles(folder)
-			fmt.Printf("%8d delivered after %5.1f s, %v, %d files of %.0f MB\n", t.Taken, time.Since(begin).Seconds(), last, files, float64(bytes)/1e6)
+			fmt.Printf("%8d delivered after %5.1f s, %v, %d files of %.0f MB\n", t.Received, time.Since(begin).Seconds(), last, files, float64(bytes)/1e6)
 		}
-		if t.Repeated+t.Misplaced > 0 {
-			return most, last, fmt.Errorf("%d were delivered again and %d in the wrong order%s", t.Repeated, t.Misplaced, p.Output())
+		if t.Repeated+t.OutOfOrder > 0 {
+			return largest, last, fmt.Errorf("%d messages were delivered again and %d in the wrong order%s", t.Repeated, t.OutOfOrder, p.Output())
 		}
-		if files, _ := queueFiles(folder); t.Taken >= messages && files <= 2 {
-			return most, last, nil // an empty file for new messages and one for dead letters remain
+		if files, _ := queueFiles(folder); t.Received >= messages && files <= 2 {
+			return largest, last, nil // an empty file for new messages and one for dead letters remain
 		}
 		select {
 		case <-p.Exited:
-			return most, last, fmt.Errorf("cbproxy ended after %d messages%s", t.Taken, p.Output())
+			return largest, last, fmt.Errorf("cbproxy ended after %d messages%s", t.Received, p.Output())
 		case <-ctx.Done():
-			return most, last, ctx.Err()
+			return largest, last, ctx.Err()
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"cbproxy/internal/bench/loadgen"
-	"cbproxy/internal/bench/process"
 	"context"
 	"errors"
 	"fmt"
@@ -13,18 +11,21 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"cbproxy/internal/bench/loadgen"
+	"cbproxy/internal/bench/process"
 )
 
-// bench holds what all scenarios need.
+// bench holds the options, binaries and temporary folder that all scenarios use.
 type bench struct {
 	options
 	dir     string // temporary folder with binaries, configurations and logs
 	self    string // path of this binary
 	cbproxy string
-	caddy   string // "" if it couldn't be built
-	haproxy bool   // whether it is installed
-	nginx   bool   // whether it is installed
-	notes   []string
+	caddy   string   // "" if it could not be built
+	haproxy bool     // whether it is installed
+	nginx   bool     // whether it is installed
+	notes   []string // contenders that are left out, and why
 }
 
 // newBench builds the contenders.
@@ -45,6 +46,7 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 	return b, nil
 }
 
+// build builds the contenders and looks for the installed ones.
 func (b *bench) build(ctx context.Context) error {
 	root, err := moduleRoot(ctx)
 	if err != nil {
@@ -65,12 +67,12 @@ func (b *bench) build(ctx context.Context) error {
 		caddy = ""
 	}
 	b.caddy = caddy
-	b.haproxy, b.nginx = b.has("haproxy"), b.has("nginx")
+	b.haproxy, b.nginx = b.installed("haproxy"), b.installed("nginx")
 	return ctx.Err()
 }
 
-// has reports whether a command exists, and adds a note if it does not.
-func (b *bench) has(peer string) bool {
+// installed reports whether a command exists, and adds a note if it does not.
+func (b *bench) installed(peer string) bool {
 	_, err := exec.LookPath(peer)
 	if err != nil {
 		b.notes = append(b.notes, peer+" is not measured: "+err.Error())
@@ -97,7 +99,7 @@ func request(path string, body int) []byte {
 }
 
 // measure sends the load to every contender in each round and returns their medians in order. Each round starts with
-// another contender, so that the order favours none.
+// another contender, so that none is favoured by the order.
 func (b *bench) measure(ctx context.Context, contenders []*process.Process, l loadgen.Load) ([]figures, error) {
 	all := make([][]sample, len(contenders))
 	for round := range b.rounds + 1 {
@@ -120,6 +122,7 @@ func (b *bench) measure(ctx context.Context, contenders []*process.Process, l lo
 	return summaries(contenders, all), nil
 }
 
+// summaries returns the medians of each contender.
 func summaries(contenders []*process.Process, samples [][]sample) []figures {
 	f := make([]figures, len(contenders))
 	for i, p := range contenders {
@@ -169,12 +172,13 @@ type sample struct {
 	errors     int
 }
 
+// sample sends the load to p and returns the measurements.
 func (b *bench) sample(ctx context.Context, p *process.Process, l loadgen.Load) (sample, error) {
 	before, err := p.CPUTime()
 	if err != nil {
 		return sample{}, err
 	}
-	l.Begin = func() { before, err = p.CPUTime() }
+	l.OnStart = func() { before, err = p.CPUTime() }
 	r, errLoad := l.Run(ctx)
 	err = errors.Join(err, errLoad)
 	if err != nil {
@@ -210,6 +214,7 @@ type figures struct {
 	samples []sample
 }
 
+// summarize returns the medians of samples.
 func summarize(name string, samples []sample) figures {
 	f := figures{Name: name, samples: samples}
 	for _, s := range samples {
@@ -222,8 +227,10 @@ func summarize(name string, samples []sample) figures {
 	return f
 }
 
+// micros returns d in microseconds.
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
+// median returns the median of the values that of returns for all.
 func median[T any](all []T, of func(T) float64) float64 {
 	x := make([]float64, len(all))
 	for i, v := range all {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cbproxy/internal/bench/process"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -10,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"cbproxy/internal/bench/process"
 )
 
 // goBuild runs the go command with args to build the file.
@@ -42,14 +43,14 @@ func (b *bench) startBare(ctx context.Context, target string) (*process.Process,
 // deadPath is the prefix of a service whose upstream is dead.
 const deadPath = "/dead"
 
-// setting is the configuration of a cbproxy in a scenario.
+// setting configures a cbproxy process of a scenario.
 type setting struct {
 	name     string
 	target   string // the upstream's address
 	dataDir  string // "" keeps everything in memory
 	recovery string // recovery_timeout; "" for longer than any run
 	fallback string // of the service, in YAML; "" for the built-in one
-	pinned   bool   // whether it runs on the contenders' core
+	pinned   bool   // whether it is pinned to the contenders' core
 	services int    // additional services that get no requests
 	dead     string // address of a dead upstream with the prefix deadPath; "" for none
 }
@@ -64,7 +65,7 @@ func (b *bench) startCBProxy(ctx context.Context, s setting) (*process.Process, 
 	if err != nil {
 		return nil, err
 	}
-	// Separate folders, so that runs share no state and the file watcher does not see the logs.
+	// Separate folders, so that processes share no state and the logs cause no events for the file watcher.
 	dir, err := os.MkdirTemp(b.dir, s.name+"-")
 	if err != nil {
 		return nil, err
@@ -142,7 +143,7 @@ func (b *bench) startCaddy(ctx context.Context, target string) (*process.Process
 
 // startHAProxy starts HAProxy in front of the address target, with its default number of threads.
 func (b *bench) startHAProxy(ctx context.Context, target string) (*process.Process, error) {
-	return b.startPeer(ctx, "haproxy", func(address, file string) (config string, command []string) {
+	return b.startServer(ctx, "haproxy", func(address, file string) (config string, command []string) {
 		return fmt.Sprintf(`defaults
   mode http
   timeout connect 5s
@@ -161,7 +162,7 @@ backend upstream
 
 // startNginx starts one worker of nginx in front of the address target.
 func (b *bench) startNginx(ctx context.Context, target string) (*process.Process, error) {
-	return b.startPeer(ctx, "nginx", func(address, file string) (config string, command []string) {
+	return b.startServer(ctx, "nginx", func(address, file string) (config string, command []string) {
 		return fmt.Sprintf(`daemon off;
 master_process off;
 error_log stderr error;
@@ -180,8 +181,8 @@ http {
 	})
 }
 
-// startPeer starts another proxy with its configuration file.
-func (b *bench) startPeer(ctx context.Context, name string, configure func(address, file string) (config string, command []string)) (*process.Process, error) {
+// startServer starts a proxy of another project with the configuration and the command that configure returns.
+func (b *bench) startServer(ctx context.Context, name string, configure func(address, file string) (config string, command []string)) (*process.Process, error) {
 	address, err := process.FreeAddress()
 	if err != nil {
 		return nil, err

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"cbproxy/internal/bench/loadgen"
-	"cbproxy/internal/bench/process"
 	"context"
 	"errors"
 	"fmt"
@@ -10,21 +8,24 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"cbproxy/internal/bench/loadgen"
+	"cbproxy/internal/bench/process"
 )
 
 // Targets of the scenarios queue, hit and fill.
 const (
-	hitTarget    = 1.50  // of a static answer
-	fillTarget   = 1.05  // of the same proxy without a cache
-	acceptTarget = 5_000 // requests a second
+	hitTarget    = 1.50  // of the CPU time of a static fallback
+	fillTarget   = 1.05  // of the CPU time without a cache
+	acceptTarget = 5_000 // requests per second
 	acceptP99    = 20    // milliseconds
 )
 
-// questionBytes is the size of a POST's body in the fallback scenarios.
-const questionBytes = 1024
+// bodyBytes is the size of a POST's body in the fallback scenarios.
+const bodyBytes = 1024
 
-// queue measures how many requests the queue of a dead upstream accepts. Each is on disk before its client has the
-// response.
+// queue measures how many requests per second the queue of a dead upstream accepts. Each is on disk before its client gets
+// the response.
 func (b *bench) queue(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -42,7 +43,7 @@ func (b *bench) queue(ctx context.Context) (scenario, error) {
 	defer p.Close()
 	p.Name = "cbproxy"
 	f, err := b.measure(ctx, []*process.Process{p}, loadgen.Load{
-		Request: request(path, questionBytes), Requests: b.requests, Connections: b.connections,
+		Request: request(path, bodyBytes), Requests: b.requests, Connections: b.connections,
 		Status: http.StatusAccepted, Length: len(`{"status":"queued"}`),
 	})
 	if err != nil {
@@ -58,10 +59,10 @@ func (b *bench) queue(ctx context.Context) (scenario, error) {
 	}
 	depth, err := metric(ctx, p, `cbproxy_queue_depth{service="rag_service"}`)
 	if err == nil && depth != accepted {
-		err = fmt.Errorf("%.0f requests were accepted and %.0f wait", accepted, depth)
+		err = fmt.Errorf("%.0f requests were accepted, but %.0f are queued", accepted, depth)
 	}
 	return scenario{
-		Name: "queue", About: fmt.Sprintf("a dead upstream: POSTs of %d bytes queued on disk", questionBytes), Contenders: f,
+		Name: "queue", About: fmt.Sprintf("a dead upstream: POSTs of %d bytes queued on disk", bodyBytes), Contenders: f,
 		Goals: []goal{
 			{Name: "accepted per second", Figure: f[0].Throughput, Target: acceptTarget, Least: true},
 			{Name: "p99, ms", Figure: f[0].P99 / 1000, Target: acceptP99},
@@ -86,15 +87,15 @@ func metric(ctx context.Context, p *process.Process, series string) (float64, er
 	return 0, fmt.Errorf("%s has no metric %s", p.Name, series)
 }
 
-// kinds are the requests that the cache scenarios send.
-var kinds = []struct {
+// requestKinds are the requests that the cache scenarios send.
+var requestKinds = []struct {
 	name string
 	body int
-}{{"GET", 0}, {"POST", questionBytes}}
+}{{"GET", 0}, {"POST", bodyBytes}}
 
-// startBefore starts an upstream, and a cbproxy for each setting in front of it. The proxies share one core, so that they
+// startWithUpstream starts an upstream, and a cbproxy for each setting in front of it. The proxies share one core, so that they
 // can be measured at the same time. With an error it returns the proxies that were started, but not the upstream.
-func (b *bench) startBefore(ctx context.Context, settings ...setting) (contenders []*process.Process, up *process.Process, err error) {
+func (b *bench) startWithUpstream(ctx context.Context, settings ...setting) (contenders []*process.Process, up *process.Process, err error) {
 	up, _, err = b.startUpstream(ctx, process.OtherCores)
 	if err != nil {
 		return nil, nil, err
@@ -115,26 +116,26 @@ func (b *bench) startBefore(ctx context.Context, settings ...setting) (contender
 func (b *bench) hit(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	contenders, up, err := b.startBefore(ctx,
-		setting{name: "static", fallback: fmt.Sprintf("{try: [static], static: {status: 200, body: %s}}", upstreamAnswer())},
+	contenders, up, err := b.startWithUpstream(ctx,
+		setting{name: "static", fallback: fmt.Sprintf("{try: [static], static: {status: 200, body: %s}}", upstreamBody())},
 		setting{name: "cache", fallback: "{try: [cache], cache: {ttl: 1h}}"})
 	defer closeAll(contenders)
 	if err != nil {
 		return scenario{}, err
 	}
 	defer up.Close()
-	for _, k := range kinds { // the cache learns the answers
-		if err := askOnce(ctx, contenders[1], request(path, k.body)); err != nil {
+	for _, k := range requestKinds { // fills the cache
+		if err := checkResponse(ctx, contenders[1], request(path, k.body)); err != nil {
 			return scenario{}, err
 		}
 	}
 	up.Close()
 	for _, p := range contenders { // opens the breaker
-		if err := askOnce(ctx, p, request(path, 0)); err != nil {
+		if err := checkResponse(ctx, p, request(path, 0)); err != nil {
 			return scenario{}, err
 		}
 	}
-	s := scenario{Name: "hit", About: fmt.Sprintf("breaker open: %d bytes of JSON from the cache, and static", answerBytes)}
+	s := scenario{Name: "hit", About: fmt.Sprintf("breaker open: %d bytes of JSON from the cache, and static", responseBytes)}
 	err = b.compareKinds(ctx, &s, contenders, hitTarget, "")
 	return s, err
 }
@@ -144,7 +145,7 @@ func (b *bench) hit(ctx context.Context) (scenario, error) {
 func (b *bench) fill(ctx context.Context) (scenario, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	contenders, up, err := b.startBefore(ctx, setting{name: "without"}, setting{name: "cache", fallback: "{try: [cache], cache: {}}"})
+	contenders, up, err := b.startWithUpstream(ctx, setting{name: "without"}, setting{name: "cache", fallback: "{try: [cache], cache: {}}"})
 	defer closeAll(contenders)
 	if err != nil {
 		return scenario{}, err
@@ -156,17 +157,17 @@ func (b *bench) fill(ctx context.Context) (scenario, error) {
 			return s, err
 		}
 	}
-	up.Close() // what was asked last must be known now
-	return s, askOnce(ctx, contenders[1], request(path+"00000000", questionBytes))
+	up.Close() // the last response must be in the cache
+	return s, checkResponse(ctx, contenders[1], request(path+"00000000", bodyBytes))
 }
 
 // compareKinds compares the second contender with the first for each kind of request. varied is the part of the
 // request that is a different number each time, "" if all are identical.
 func (b *bench) compareKinds(ctx context.Context, s *scenario, contenders []*process.Process, target float64, varied string) error {
-	for _, k := range kinds {
+	for _, k := range requestKinds {
 		f, err := b.measureAtOnce(ctx, contenders, loadgen.Load{
 			Request: request(path+varied, k.body), Varied: []byte(varied), Requests: b.requests, Connections: b.connections,
-			Status: http.StatusOK, Length: answerBytes,
+			Status: http.StatusOK, Length: responseBytes,
 		})
 		if err != nil {
 			return err
@@ -183,12 +184,12 @@ func (b *bench) compareKinds(ctx context.Context, s *scenario, contenders []*pro
 	return nil
 }
 
-// askOnce checks that p returns the upstream's response to a request.
-func askOnce(ctx context.Context, p *process.Process, request []byte) error {
-	l := loadgen.Load{Address: p.Address, Request: request, Requests: 1, Connections: 1, Status: http.StatusOK, Length: answerBytes}
+// checkResponse sends one request to p and checks that the response is the upstream's.
+func checkResponse(ctx context.Context, p *process.Process, request []byte) error {
+	l := loadgen.Load{Address: p.Address, Request: request, Requests: 1, Connections: 1, Status: http.StatusOK, Length: responseBytes}
 	r, err := l.Run(ctx)
 	if err := errors.Join(err, r.LastError); err != nil {
-		return fmt.Errorf("ask %s: %w%s", p.Name, err, p.Output())
+		return fmt.Errorf("send a request to %s: %w%s", p.Name, err, p.Output())
 	}
 	return nil
 }

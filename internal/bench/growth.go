@@ -2,8 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cbproxy/internal/bench/loadgen"
-	"cbproxy/internal/bench/process"
 	"context"
 	"errors"
 	"fmt"
@@ -12,22 +10,25 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"cbproxy/internal/bench/loadgen"
+	"cbproxy/internal/bench/process"
 )
 
 // Targets of the scenario growth.
 const (
-	growthTarget  = 1.20 // of the CPU time that a request takes with few
+	growthTarget  = 1.20 // of the CPU time per request with few services or connections
 	streamsMemory = 512  // MB
 )
 
 const (
 	fewServices, manyServices       = 5, 1000
 	fewConnections, manyConnections = 64, 4096
-	requestsEach                    = 20 // at least, on a connection: that it comes and goes is not measured
+	requestsEach                    = 20 // minimum per connection, so that opening and closing it matters little
 	slowStreams                     = 10_000
 
-	slowSuffix = "/slow"     // a path that ends so is answered by a stream with long pauses
-	slowPause  = time.Second // between its events
+	slowSuffix = "/slow"     // paths with this suffix get a stream with long pauses
+	slowPause  = time.Second // between the events of such a stream
 )
 
 // growth measures the cost of more services, connections and streams.
@@ -49,7 +50,7 @@ func (b *bench) growth(ctx context.Context) (scenario, error) {
 		}
 		all = append(all, p)
 	}
-	one := loadgen.Load{Request: request(path, b.body), Requests: b.requests, Connections: fewConnections, Settled: true, Status: http.StatusOK, Length: answerBytes}
+	one := loadgen.Load{Request: request(path, b.body), Requests: b.requests, Connections: fewConnections, WarmUp: true, Status: http.StatusOK, Length: responseBytes}
 	f, err := b.measure(ctx, all, one)
 	if err != nil {
 		return s, err
@@ -114,9 +115,9 @@ func (b *bench) growConnections(ctx context.Context, s *scenario, contenders []*
 // growStreams measures the memory of a fresh cbproxy with idle connections, and then with slow streams.
 func (b *bench) growStreams(ctx context.Context, s *scenario, target string) error {
 	streams := slowStreams
-	if most := process.RaiseFileLimit(4 * slowStreams); most < 2*streams+1000 { // a proxy has two connections for each
-		streams = (most - 1000) / 2
-		s.About += fmt.Sprintf("; the limit of %d open files allows %d streams", most, streams)
+	if limit := process.RaiseFileLimit(4 * slowStreams); limit < 2*streams+1000 { // a proxy has two connections per stream
+		streams = (limit - 1000) / 2
+		s.About += fmt.Sprintf("; the limit of %d open files allows %d streams", limit, streams)
 	}
 	p, err := b.startCBProxy(ctx, setting{name: "slow streams", target: target})
 	if err != nil {
@@ -127,7 +128,7 @@ func (b *bench) growStreams(ctx context.Context, s *scenario, target string) err
 	if err != nil {
 		return err
 	}
-	idle, err := openMany(ctx, p.Address, manyConnections, "/rag/idle")
+	idle, err := openConnections(ctx, p.Address, manyConnections, "/rag/idle")
 	defer idle.close()
 	if err != nil {
 		return fmt.Errorf("%w%s", err, p.Output())
@@ -137,10 +138,10 @@ func (b *bench) growStreams(ctx context.Context, s *scenario, target string) err
 		return err
 	}
 	idle.close()
-	busy, err := openMany(ctx, p.Address, streams, "/rag"+slowSuffix)
+	busy, err := openConnections(ctx, p.Address, streams, "/rag"+slowSuffix)
 	defer busy.close()
 	if err == nil {
-		err = busy.readOn(2) // events of each
+		err = busy.readEvents(2)
 	}
 	if err != nil {
 		return fmt.Errorf("%w%s", err, p.Output())
@@ -155,17 +156,17 @@ func (b *bench) growStreams(ctx context.Context, s *scenario, target string) err
 	return nil
 }
 
-// openers is the number of goroutines that open connections.
-const openers = 32
+// openWorkers is the number of goroutines that open connections.
+const openWorkers = 32
 
-// openMany opens n connections and requests path on each. It returns those that were opened even if there is an error.
-func openMany(ctx context.Context, address string, n int, path string) (opened conns, err error) {
+// openConnections opens n connections and requests path on each. It returns those that were opened even if there is an error.
+func openConnections(ctx context.Context, address string, n int, path string) (opened conns, err error) {
 	opened = make(conns, n)
 	var running sync.WaitGroup
-	failures := make([]error, openers)
-	for o := range openers {
+	failures := make([]error, openWorkers)
+	for o := range openWorkers {
 		running.Go(func() {
-			for i := o; i < n && failures[o] == nil; i += openers {
+			for i := o; i < n && failures[o] == nil; i += openWorkers {
 				opened[i], failures[o] = open(ctx, address, path)
 			}
 		})
@@ -177,6 +178,7 @@ func openMany(ctx context.Context, address string, n int, path string) (opened c
 // conns are open connections with the unread parts of their responses.
 type conns []*openConn
 
+// openConn is an open connection with the unread part of its response.
 type openConn struct {
 	net.Conn
 	body *bufio.Reader
@@ -210,8 +212,8 @@ func open(ctx context.Context, address, path string) (*openConn, error) {
 	return o, err
 }
 
-// readOn reads n more events on each connection.
-func (c conns) readOn(n int) error {
+// readEvents reads n more events on each connection.
+func (c conns) readEvents(n int) error {
 	for _, o := range c {
 		for range n {
 			for { // an event ends with an empty line

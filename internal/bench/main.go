@@ -64,6 +64,7 @@ func main() {
 	exit(run(ctx, o))
 }
 
+// exit ends the process, with status 1 if err is not nil.
 func exit(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -72,10 +73,10 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// usual are the scenarios that run by default; scenarios are all of them.
+// defaultScenarios are the scenarios that run by default, scenarios all of them.
 var (
-	usual     = []string{"closed", "latency", "open", "churn", "stream", "growth"}
-	scenarios = append(slices.Clone(usual), "queue", "hit", "fill")
+	defaultScenarios = []string{"closed", "latency", "open", "churn", "stream", "growth"}
+	scenarios        = append(slices.Clone(defaultScenarios), "queue", "hit", "fill")
 )
 
 // options are the command line options.
@@ -94,11 +95,11 @@ func parseOptions(args []string) (options, error) {
 	var o options
 	var chosen string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.IntVar(&o.requests, "requests", 20_000, "requests a contender and round")
+	f.IntVar(&o.requests, "requests", 20_000, "requests per contender and round")
 	f.IntVar(&o.connections, "connections", 64, "client connections kept alive")
 	f.IntVar(&o.rounds, "rounds", 11, "rounds; the medians are reported")
 	f.IntVar(&o.body, "body", 0, "bytes of request body; 0 sends GET, more sends POST")
-	f.StringVar(&chosen, "scenarios", strings.Join(usual, ","), "scenarios, separated by commas")
+	f.StringVar(&chosen, "scenarios", strings.Join(defaultScenarios, ","), "scenarios, separated by commas")
 	f.StringVar(&o.binary, "cbproxy", "", "cbproxy binary to measure; default builds ./cmd/cbproxy")
 	f.DurationVar(&o.timeout, "timeout", 15*time.Minute, "time for the whole run")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON")
@@ -119,7 +120,7 @@ func parseOptions(args []string) (options, error) {
 	o.scenarios = strings.Split(chosen, ",")
 	for _, s := range o.scenarios {
 		if !slices.Contains(scenarios, s) {
-			return o, fmt.Errorf("-scenarios: no scenario %q; there are %s", s, strings.Join(scenarios, ", "))
+			return o, fmt.Errorf("-scenarios: unknown scenario %q; known are %s", s, strings.Join(scenarios, ", "))
 		}
 	}
 	return o, nil
@@ -160,6 +161,6 @@ func (o options) describe() string {
 	if o.body > 0 {
 		method = fmt.Sprintf("POST of %d bytes", o.body)
 	}
-	return fmt.Sprintf("%s, %d requests a round, %d connections, medians of %d rounds",
+	return fmt.Sprintf("%s, %d requests per round, %d connections, medians of %d rounds",
 		method, o.requests, o.connections, o.rounds)
 }

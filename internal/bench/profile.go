@@ -1,8 +1,6 @@
 package main
 
 import (
-	"cbproxy/internal/bench/loadgen"
-	"cbproxy/internal/bench/process"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +11,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"cbproxy/internal/bench/loadgen"
+	"cbproxy/internal/bench/process"
 )
 
 // profiler is a source file that is added to cmd/cbproxy to record a profile. It writes a CPU profile, from the start until
@@ -57,7 +58,7 @@ const profileParts = 10
 // without request bodies, and the open breaker.
 func profile(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("bench profile", flag.ContinueOnError)
-	requests := f.Int("requests", 30_000, "requests of each kind and part; there are 10 parts")
+	requests := f.Int("requests", 30_000, "requests per kind and part; there are 10 parts")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -129,9 +130,9 @@ func (b *bench) loadForProfile(ctx context.Context, requests int, file string) e
 	if err != nil {
 		return err
 	}
-	healthy := loadgen.Load{Address: p.Address, Request: request(path, 0), Requests: requests, Connections: b.connections, Status: http.StatusOK, Length: answerBytes}
+	healthy := loadgen.Load{Address: p.Address, Request: request(path, 0), Requests: requests, Connections: b.connections, Status: http.StatusOK, Length: responseBytes}
 	posted, open := healthy, healthy
-	posted.Request = request(path, answerBytes)
+	posted.Request = request(path, responseBytes)
 	open.Request, open.Status, open.Length = request(deadPath, 0), fallback.Status, len(fallback.Body)
 	for range profileParts {
 		for _, l := range []loadgen.Load{healthy, posted, open} {
@@ -148,5 +149,5 @@ func (b *bench) loadForProfile(ctx context.Context, requests int, file string) e
 			return nil
 		}
 	}
-	return fmt.Errorf("no profile came%s", p.Output())
+	return fmt.Errorf("no profile was written within %v%s", process.StopTimeout, p.Output())
 }

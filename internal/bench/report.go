@@ -38,7 +38,7 @@ type goal struct {
 	Least  bool    `json:"least,omitempty"`  // whether the target is a minimum instead of a maximum
 }
 
-// verdict reports whether the target was met.
+// verdict returns a text that says whether the target was met, "" without a target.
 func (g *goal) verdict() string {
 	switch {
 	case g.Target == 0:
@@ -56,7 +56,7 @@ func metOrMissed(met bool) string {
 	return "missed"
 }
 
-// count is the connections that the upstream accepted from one proxy.
+// count is the number of connections that the upstream accepted from one proxy.
 type count struct {
 	Name        string `json:"name"`
 	Connections int    `json:"connections"`
@@ -65,13 +65,13 @@ type count struct {
 // ratio compares the CPU time per request of two contenders round by round, because disturbances affect both in the same
 // round.
 type ratio struct {
-	Name   string  `json:"name"`
-	Of     string  `json:"of"`
-	Ratio  float64 `json:"ratio"` // median over the rounds
-	Lowest float64 `json:"lowest"`
-	Most   float64 `json:"most"`
-	Target float64 `json:"target,omitempty"` // maximum; 0 for none
-	Met    bool    `json:"met"`
+	Name    string  `json:"name"`
+	Of      string  `json:"of"`
+	Ratio   float64 `json:"ratio"` // median over the rounds
+	Lowest  float64 `json:"lowest"`
+	Highest float64 `json:"most"`
+	Target  float64 `json:"target,omitempty"` // maximum; 0 for none
+	Met     bool    `json:"met"`
 }
 
 // compare adds the ratio of two contenders, if both were measured. A target of 0 means none.
@@ -88,11 +88,11 @@ func (s *scenario) compare(name, of string, target float64) {
 	for i := range rounds {
 		rounds[i] = float64(a.samples[i].cpu) / float64(b.samples[i].cpu)
 	}
-	middle := median(rounds, itself)
+	mid := median(rounds, identity)
 	s.Ratios = append(s.Ratios, ratio{
 		Name: name, Of: of, Target: target,
-		Ratio: middle, Lowest: slices.Min(rounds), Most: slices.Max(rounds),
-		Met: target == 0 || middle <= target,
+		Ratio: mid, Lowest: slices.Min(rounds), Highest: slices.Max(rounds),
+		Met: target == 0 || mid <= target,
 	})
 }
 
@@ -124,7 +124,7 @@ func (r report) print(to io.Writer) error {
 		}
 		_ = w.Flush() // the next table has other columns; the writer keeps its error
 		for _, x := range s.Ratios {
-			printf("  CPU of %s / %s\t%.3f\t(rounds %.3f to %.3f)\t", x.Name, x.Of, x.Ratio, x.Lowest, x.Most)
+			printf("  CPU of %s / %s\t%.3f\t(rounds %.3f to %.3f)\t", x.Name, x.Of, x.Ratio, x.Lowest, x.Highest)
 			if x.Target > 0 {
 				printf("target ≤ %.2f: %s", x.Target, metOrMissed(x.Met))
 			}

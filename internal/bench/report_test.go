@@ -1,15 +1,16 @@
 package main
 
 import (
-	"cbproxy/internal/bench/process"
 	"os"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"cbproxy/internal/bench/process"
 )
 
-func TestCompareTakesTheMedianOfTheRounds(t *testing.T) {
+func TestCompareReturnsMedianOfRounds(t *testing.T) {
 	round := func(cpu ...time.Duration) (all []sample) {
 		for _, d := range cpu {
 			all = append(all, sample{cpu: d * time.Microsecond})
@@ -21,11 +22,11 @@ func TestCompareTakesTheMedianOfTheRounds(t *testing.T) {
 		summarize("bare", round(10, 10, 20)),
 	}}
 	s.compare("cbproxy", "bare", 1.3)
-	s.compare("cbproxy", "caddy", 1.3) // took no part
+	s.compare("cbproxy", "caddy", 1.3) // was not measured
 	if len(s.Ratios) != 1 {
 		t.Fatalf("got %d ratios, want 1", len(s.Ratios))
 	}
-	if r := s.Ratios[0]; r.Ratio != 1.2 || r.Lowest != 1.1 || r.Most != 3 || !r.Met {
+	if r := s.Ratios[0]; r.Ratio != 1.2 || r.Lowest != 1.1 || r.Highest != 3 || !r.Met {
 		t.Errorf("got %+v, want 1.2 between 1.1 and 3, met", r)
 	}
 	var b strings.Builder
@@ -34,7 +35,7 @@ func TestCompareTakesTheMedianOfTheRounds(t *testing.T) {
 	}
 }
 
-func TestGoalsAreMetFromEitherSide(t *testing.T) {
+func TestVerdictOfMinimumAndMaximumTargets(t *testing.T) {
 	for _, test := range []struct {
 		goal goal
 		want string
@@ -51,9 +52,9 @@ func TestGoalsAreMetFromEitherSide(t *testing.T) {
 	}
 }
 
-func TestMemoryOfAProcess(t *testing.T) {
+func TestReadMemory(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("known on Linux only")
+		t.Skip("supported on Linux only")
 	}
 	m, err := process.ReadMemory(os.Getpid())
 	if err != nil || m.Anon <= 0 || m.File <= 0 || m.RSS < m.Anon || m.Peak < m.Anon {
@@ -61,9 +62,9 @@ func TestMemoryOfAProcess(t *testing.T) {
 	}
 }
 
-func TestCPUTimeOfAProcessGrows(t *testing.T) {
+func TestCPUTimeGrows(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("known on Linux only")
+		t.Skip("supported on Linux only")
 	}
 	before, err := process.CPUTime(os.Getpid())
 	if err != nil {
@@ -86,12 +87,12 @@ func TestCPUModel(t *testing.T) {
 		t.Errorf("got %q, %v", got, ok)
 	}
 	if got, ok := cpuModel("processor: 0\n"); ok {
-		t.Errorf("got %q of a text without a model name", got)
+		t.Errorf("got %q from a text without a model name", got)
 	}
 }
 
 func TestUpstreamAnswerIsOneKilobyte(t *testing.T) {
-	if n := len(upstreamAnswer()); n != answerBytes {
-		t.Errorf("got %d bytes, want %d", n, answerBytes)
+	if n := len(upstreamBody()); n != responseBytes {
+		t.Errorf("got %d bytes, want %d", n, responseBytes)
 	}
 }

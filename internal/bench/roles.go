@@ -24,26 +24,26 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"upstream": upstream,
 	"bare":     bare,
 	"constant": constant,
-	"taker":    taker,
+	"receiver": receiver,
 	"backlog":  backlog,
 	"profile":  profile,
 }
 
 const (
-	answerBytes = 1024                 // size of the upstream's response
-	waitSuffix  = "/wait"              // the response to a path with this suffix is delayed by waitTime
-	waitTime    = 5 * time.Millisecond // long enough to keep every connection busy at the same time
+	responseBytes = 1024                 // size of the body of the upstream's response
+	waitSuffix    = "/wait"              // responses to paths with this suffix are delayed by waitTime
+	waitTime      = 5 * time.Millisecond // long enough to keep every connection busy at the same time
 )
 
-// upstream responds with answerBytes of JSON to every request at address args[0]. At args[1] it serves the number of
+// upstream responds with responseBytes of JSON to every request at address args[0]. At args[1] it serves the number of
 // connections that it has accepted.
 func upstream(ctx context.Context, args []string) error {
 	if len(args) != 2 {
 		return errors.New("usage: bench upstream ADDRESS COUNTER-ADDRESS")
 	}
-	answer := upstreamAnswer()
-	length := []string{strconv.Itoa(len(answer))}
-	kind := []string{"application/json"}
+	body := upstreamBody()
+	length := []string{strconv.Itoa(len(body))}
+	contentType := []string{"application/json"}
 	var accepted atomic.Int64
 	data := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -62,8 +62,8 @@ func upstream(ctx context.Context, args []string) error {
 				return
 			}
 			h := w.Header()
-			h["Content-Type"], h["Content-Length"] = kind, length
-			_, _ = w.Write(answer)
+			h["Content-Type"], h["Content-Length"] = contentType, length
+			_, _ = w.Write(body)
 		}),
 		ConnState: func(_ net.Conn, s http.ConnState) {
 			if s == http.StateNew {
@@ -80,15 +80,15 @@ func upstream(ctx context.Context, args []string) error {
 	return <-failed
 }
 
-// upstreamAnswer returns answerBytes of JSON like that of a retrieval service.
-func upstreamAnswer() []byte {
+// upstreamBody returns responseBytes of JSON like that of a retrieval service.
+func upstreamBody() []byte {
 	b := []byte(`{"linked_explanation":"","confidence_score":0.93,"retrieved_context":["`)
 	end := []byte(`"]}`)
-	b = append(b, bytes.Repeat([]byte("context "), answerBytes/8)...)[:answerBytes-len(end)]
+	b = append(b, bytes.Repeat([]byte("context "), responseBytes/8)...)[:responseBytes-len(end)]
 	return append(b, end...)
 }
 
-// bare is a minimal reverse proxy at address args[0] for the URL args[1]: the standard library's, configured for
+// bare serves a minimal reverse proxy at address args[0] for the URL args[1]: httputil.ReverseProxy, configured for
 // production.
 func bare(ctx context.Context, args []string) error {
 	if len(args) != 2 {
@@ -126,18 +126,18 @@ func (b *buffers) Get() []byte {
 
 func (b *buffers) Put(x []byte) { b.pool.Put((*buffer)(x)) }
 
-// constant responds to every request at address args[0] with the answer stored as JSON in the file args[1].
+// constant responds to every request at address args[0] with the response that is stored as JSON in the file args[1].
 func constant(ctx context.Context, args []string) error {
 	if len(args) != 2 {
-		return errors.New("usage: bench constant ADDRESS ANSWER.json")
+		return errors.New("usage: bench constant ADDRESS RESPONSE.json")
 	}
 	file, err := os.ReadFile(args[1])
 	if err != nil {
 		return err
 	}
-	var a answer
+	var a response
 	if err := json.Unmarshal(file, &a); err != nil {
-		return fmt.Errorf("read the answer in %s: %w", args[1], err)
+		return fmt.Errorf("read the response in %s: %w", args[1], err)
 	}
 	return serve(ctx, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()

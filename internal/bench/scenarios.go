@@ -1,8 +1,6 @@
 package main
 
 import (
-	"cbproxy/internal/bench/loadgen"
-	"cbproxy/internal/bench/process"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,15 +10,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"cbproxy/internal/bench/loadgen"
+	"cbproxy/internal/bench/process"
 )
 
 // Targets: the largest ratio of a contender's cost to another's.
 const (
-	closedTarget  = 0.60 // of a bare reverse proxy's CPU time
-	caddyTarget   = 0.60 // of Caddy's
-	haproxyTarget = 2.00 // of HAProxy's
-	openTarget    = 1.10 // of a constant answer's
-	latencyTarget = 0.50 // of what a bare reverse proxy adds
+	closedTarget  = 0.60 // of the CPU time of a bare reverse proxy
+	caddyTarget   = 0.60 // of the CPU time of Caddy
+	haproxyTarget = 2.00 // of the CPU time of HAProxy
+	openTarget    = 1.10 // of the CPU time of a constant response
+	latencyTarget = 0.50 // of the latency that a bare reverse proxy adds
 )
 
 // closed measures the cost of a request to a healthy upstream.
@@ -34,7 +35,7 @@ func (b *bench) closed(ctx context.Context) (scenario, error) {
 	}
 	f, err := b.measure(ctx, contenders[1:], loadgen.Load{
 		Request: request(path, b.body), Requests: b.requests, Connections: b.connections,
-		Settled: true, Status: http.StatusOK, Length: answerBytes,
+		WarmUp: true, Status: http.StatusOK, Length: responseBytes,
 	})
 	if err != nil {
 		return scenario{}, err
@@ -57,7 +58,7 @@ func (b *bench) latency(ctx context.Context) (scenario, error) {
 	}
 	f, err := b.measure(ctx, contenders, loadgen.Load{
 		Request: request(path, b.body), Requests: b.requests / 4, Connections: 1,
-		Settled: true, Status: http.StatusOK, Length: answerBytes,
+		WarmUp: true, Status: http.StatusOK, Length: responseBytes,
 	})
 	if err != nil {
 		return scenario{}, err
@@ -70,17 +71,18 @@ func (b *bench) latency(ctx context.Context) (scenario, error) {
 			rounds[i] = micros(c.samples[i].p50 - f[0].samples[i].p50)
 		}
 		added[c.Name] = rounds
-		s.Goals = append(s.Goals, goal{Name: "µs that " + c.Name + " adds, p50", Figure: median(rounds, itself)})
+		s.Goals = append(s.Goals, goal{Name: "µs that " + c.Name + " adds, p50", Figure: median(rounds, identity)})
 	}
 	ratios := added["cbproxy"]
 	for i, bare := range added["bare"] {
 		ratios[i] /= bare
 	}
-	s.Goals = append(s.Goals, goal{Name: "added by cbproxy / bare, p50", Figure: median(ratios, itself), Target: latencyTarget})
+	s.Goals = append(s.Goals, goal{Name: "added by cbproxy / bare, p50", Figure: median(ratios, identity), Target: latencyTarget})
 	return s, nil
 }
 
-func itself(x float64) float64 { return x }
+// identity returns x.
+func identity(x float64) float64 { return x }
 
 // open compares the fallback of an open breaker with a handler that returns the same response as a constant.
 func (b *bench) open(ctx context.Context) (scenario, error) {
@@ -100,15 +102,15 @@ func (b *bench) open(ctx context.Context) (scenario, error) {
 	if err != nil {
 		return scenario{}, fmt.Errorf("%w%s", err, proxy.Output())
 	}
-	same, err := b.startConstant(ctx, a)
+	constant, err := b.startConstant(ctx, a)
 	if err != nil {
 		return scenario{}, err
 	}
-	defer same.Close()
+	defer constant.Close()
 
-	f, err := b.measure(ctx, []*process.Process{same, proxy}, loadgen.Load{
+	f, err := b.measure(ctx, []*process.Process{constant, proxy}, loadgen.Load{
 		Request: request(path, b.body), Requests: b.requests, Connections: b.connections,
-		Settled: true, Status: a.Status, Length: len(a.Body),
+		WarmUp: true, Status: a.Status, Length: len(a.Body),
 	})
 	if err != nil {
 		return scenario{}, err
@@ -145,7 +147,7 @@ func (b *bench) churn(ctx context.Context) (scenario, error) {
 		}
 		_, err = b.sample(ctx, p, loadgen.Load{
 			Address: p.Address, Request: request("/rag"+waitSuffix, b.body), Requests: b.requests / 2, Connections: churnConnections,
-			Status: http.StatusOK, Length: answerBytes,
+			Status: http.StatusOK, Length: responseBytes,
 		})
 		if err != nil {
 			return scenario{}, err
@@ -203,6 +205,7 @@ func (b *bench) startUpstream(ctx context.Context, cores string) (p *process.Pro
 	return p, counter, err
 }
 
+// closeAll ends processes.
 func closeAll(all []*process.Process) {
 	for _, p := range all {
 		p.Close()
@@ -219,7 +222,7 @@ func accepted(ctx context.Context, counter string) (int, error) {
 }
 
 // startConstant starts a server that responds with a, and checks that its response is identical.
-func (b *bench) startConstant(ctx context.Context, a answer) (*process.Process, error) {
+func (b *bench) startConstant(ctx context.Context, a response) (*process.Process, error) {
 	address, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
@@ -228,7 +231,7 @@ func (b *bench) startConstant(ctx context.Context, a answer) (*process.Process, 
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(b.dir, "answer.json")
+	file := filepath.Join(b.dir, "response.json")
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		return nil, err
 	}
@@ -238,7 +241,7 @@ func (b *bench) startConstant(ctx context.Context, a answer) (*process.Process, 
 	}
 	got, err := get(ctx, "http://"+address+path)
 	if err == nil && !got.equal(a) {
-		err = fmt.Errorf("the constant answer differs from cbproxy's: got %v, want %v", got, a)
+		err = fmt.Errorf("the constant response differs from cbproxy's: got %v, want %v", got, a)
 	}
 	if err != nil {
 		p.Close()
@@ -247,51 +250,52 @@ func (b *bench) startConstant(ctx context.Context, a answer) (*process.Process, 
 	return p, nil
 }
 
-// answer is a complete response without its Date field, which the server sets.
-type answer struct {
+// response is a complete response without its Date field, which the server sets.
+type response struct {
 	Status int
 	Header http.Header
 	Body   []byte
 }
 
-func (a answer) equal(b answer) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
+// equal reports whether both responses are the same.
+func (r response) equal(other response) bool {
+	x, errX := json.Marshal(r)
+	y, errY := json.Marshal(other)
 	return errX == nil && errY == nil && string(x) == string(y)
 }
 
 // get requests url over a new connection.
-func get(ctx context.Context, url string) (answer, error) {
+func get(ctx context.Context, url string) (response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	t := &http.Transport{DisableCompression: true}
 	defer t.CloseIdleConnections()
 	res, err := t.RoundTrip(req)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
-	defer func() { _ = res.Body.Close() }() // read to its end, or the error says so
+	defer func() { _ = res.Body.Close() }() // the body is read to its end, or ReadAll returns an error
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		return answer{}, fmt.Errorf("read the answer of %s: %w", url, err)
+		return response{}, fmt.Errorf("read the response of %s: %w", url, err)
 	}
 	res.Header.Del("Date")
-	return answer{Status: res.StatusCode, Header: res.Header, Body: body}, nil
+	return response{Status: res.StatusCode, Header: res.Header, Body: body}, nil
 }
 
 // captureFallback sends requests until the breaker is open, and returns the fallback.
-func captureFallback(ctx context.Context, url string) (answer, error) {
-	var a answer
+func captureFallback(ctx context.Context, url string) (response, error) {
+	var a response
 	for range 10 {
 		var err error
 		if a, err = get(ctx, url); err != nil {
-			return a, fmt.Errorf("ask for the fallback: %w", err)
+			return a, fmt.Errorf("request the fallback: %w", err)
 		}
 		if strings.EqualFold(a.Header.Get("X-Circuit-Breaker-State"), "open") && a.Header.Get("X-Fallback-Reason") == "open" {
 			return a, nil
 		}
 	}
-	return a, fmt.Errorf("ask for the fallback: the breaker didn't open within 10 requests to a dead upstream; the last answer was %d %v", a.Status, a.Header)
+	return a, fmt.Errorf("request the fallback: the breaker did not open within 10 requests to a dead upstream; the last response was %d %v", a.Status, a.Header)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cbproxy/internal/bench/loadgen"
 	"context"
 	"fmt"
 	"net"
@@ -11,13 +10,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"cbproxy/internal/bench/loadgen"
 )
 
 const (
-	streamSuffix  = "/stream"            // a path that ends so is answered by a stream of events
-	streamEvents  = 50                   // in one stream
-	streamPause   = 2 * time.Millisecond // between them
-	streamsARound = 20
+	streamSuffix    = "/stream"            // paths with this suffix get a stream of events
+	streamEvents    = 50                   // per stream
+	streamPause     = 2 * time.Millisecond // between events
+	streamsPerRound = 20
 )
 
 // serveStream sends server-sent events, each with the time at which it was sent.
@@ -27,7 +28,7 @@ func serveStream(w http.ResponseWriter) {
 	for range streamEvents {
 		_, err := fmt.Fprintf(w, "data: %d\n\n", time.Now().UnixNano())
 		if err != nil || control.Flush() != nil {
-			return // the client is gone
+			return // the client has disconnected
 		}
 		time.Sleep(streamPause)
 	}
@@ -53,7 +54,7 @@ func (b *bench) stream(ctx context.Context) (scenario, error) {
 		return scenario{}, err
 	}
 	first, later := make([][]time.Duration, len(contenders)), make([][]time.Duration, len(contenders))
-	for range b.rounds * streamsARound {
+	for range b.rounds * streamsPerRound {
 		for i, p := range contenders {
 			delays, err := readStream(ctx, p.Address)
 			if err != nil {
@@ -65,7 +66,7 @@ func (b *bench) stream(ctx context.Context) (scenario, error) {
 	}
 	s := scenario{
 		Name:  "stream",
-		About: fmt.Sprintf("latency of server-sent events, %d streams of %d events, through each proxy and directly", b.rounds*streamsARound, streamEvents),
+		About: fmt.Sprintf("latency of server-sent events, %d streams of %d events, through each proxy and directly", b.rounds*streamsPerRound, streamEvents),
 	}
 	for i, p := range contenders {
 		slices.Sort(first[i])
@@ -86,7 +87,7 @@ func readStream(ctx context.Context, address string) ([]time.Duration, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = c.Close() }() // everything wanted has been read
+	defer func() { _ = c.Close() }() // all needed data has been read
 	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return nil, err
 	}

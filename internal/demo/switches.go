@@ -10,6 +10,8 @@ import (
 	"strings"
 )
 
+// switchesText is the template of the page.
+//
 //go:embed switches.html
 var switchesText string
 
@@ -47,10 +49,10 @@ func Switches(all []*Upstream, dashboard string) http.Handler {
 				http.Redirect(w, r, "/", http.StatusSeeOther)
 				return
 			}
-			_, _ = fmt.Fprintf(w, "%s is %s\n", u.Service, u.Fault())
+			_, _ = fmt.Fprintf(w, "%s: %s\n", u.Service, u.Fault())
 			return
 		}
-		http.Error(w, fmt.Sprintf("there is no service %q", r.PathValue("service")), http.StatusNotFound)
+		http.Error(w, fmt.Sprintf("unknown service %q", r.PathValue("service")), http.StatusNotFound)
 	})
 	return http.NewCrossOriginProtection().Handler(mux)
 }

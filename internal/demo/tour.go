@@ -32,14 +32,14 @@ type status struct {
 func (g *Guide) Tour(ctx context.Context) error {
 	rag, notifier, vms := g.Upstreams[0], g.Upstreams[2], g.Upstreams[3]
 	steps := []func(context.Context) error{
-		g.say("Five services answer through the proxy, with four calls per second each. A client of RAG gets:"),
+		g.say("Five services are called through the proxy, four times per second each. A client of RAG gets:"),
 		g.show(rag),
-		g.set(rag, Dead, "RAG's process dies: nothing listens at %s any more."),
+		g.set(rag, Dead, "The RAG process dies: nothing listens at %s."),
 		g.await(rag, "open", "After five consecutive failures its breaker is open. Clients get a fallback at once:"),
 		g.show(rag),
 		g.say("The upstream gets no requests until recovery_timeout is over. Then a single request probes it. The dashboard shows the countdown."),
 		g.set(notifier, Dead, "The notifier dies too (%s). Notifications must not be lost:"),
-		g.await(notifier, "open", "Its breaker is open. Requests are now queued on disk, in order, and survive kill -9:"),
+		g.await(notifier, "open", "Its breaker is open. Requests are now queued on disk in order, and survive kill -9:"),
 		g.show(notifier),
 		g.queue(notifier, "waiting", "", func(q queueStatus) bool { return q.Waiting > 0 }),
 		g.set(vms, Slow, "VMS (%s) becomes slow: each response takes three seconds, and the timeout is one second."),
@@ -63,6 +63,7 @@ func (g *Guide) Tour(ctx context.Context) error {
 
 func (g *Guide) printf(format string, args ...any) { _, _ = fmt.Fprintf(g.Out, format, args...) }
 
+// say prints a paragraph and pauses.
 func (g *Guide) say(text string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		g.printf("\n» %s\n", text)
@@ -70,6 +71,7 @@ func (g *Guide) say(text string) func(context.Context) error {
 	}
 }
 
+// pause waits for g.Pause.
 func (g *Guide) pause(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -79,6 +81,7 @@ func (g *Guide) pause(ctx context.Context) error {
 	}
 }
 
+// show sends a request for u through the proxy and prints the response.
 func (g *Guide) show(u *Upstream) func(context.Context) error {
 	return func(ctx context.Context) error {
 		start := time.Now()
@@ -91,6 +94,7 @@ func (g *Guide) show(u *Upstream) func(context.Context) error {
 	}
 }
 
+// set sets the fault of u and prints text, in which %s is the address of u.
 func (g *Guide) set(u *Upstream, f Fault, text string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if err := u.Set(f); err != nil {
@@ -103,6 +107,7 @@ func (g *Guide) set(u *Upstream, f Fault, text string) func(context.Context) err
 // stepTimeout limits the wait for an effect that should take some seconds.
 const stepTimeout = time.Minute
 
+// await waits until the breaker of u is in the given state, and prints text.
 func (g *Guide) await(u *Upstream, state, text string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		var s status
@@ -114,11 +119,14 @@ func (g *Guide) await(u *Upstream, state, text string) func(context.Context) err
 	}
 }
 
+// queueStatus is the part of a queue's status that the guide uses.
 type queueStatus struct {
 	Waiting, Dead int
 	Delivered     uint64
 }
 
+// queue waits until done returns true for the queue of u, and prints its status and text. what is the expected state in an
+// error.
 func (g *Guide) queue(u *Upstream, what, text string, done func(queueStatus) bool) func(context.Context) error {
 	return func(ctx context.Context) error {
 		var s struct{ Queues map[string]queueStatus }
@@ -156,6 +164,7 @@ func (g *Guide) poll(ctx context.Context, path string, v any, done func() bool) 
 	}
 }
 
+// read decodes the response for a path of the admin API into v.
 func (g *Guide) read(ctx context.Context, path string, v any) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.Admin+"/api/v1/"+path, nil)
 	if err != nil {

@@ -30,10 +30,10 @@ const (
 // Faults lists every fault.
 var Faults = []Fault{Fine, Dead, Slow, Errors, Flaky}
 
-// Timeout is the timeout of the routes in the demo; a slow upstream takes longer.
+// Timeout is the timeout of the routes in the demo. A slow upstream takes longer.
 const Timeout = time.Second
 
-// Upstream is a stand-in for one service. It is safe for concurrent use.
+// Upstream simulates one service. It is safe for concurrent use.
 type Upstream struct {
 	// Service, Prefix and Address are for the proxy's configuration.
 	Service, Prefix, Address string
@@ -41,9 +41,9 @@ type Upstream struct {
 	body     string
 	fault    atomic.Value // Fault
 	requests atomic.Int64
-	mu       sync.Mutex   // guards the fields below
-	server   *http.Server // nil while it is dead
-	ended    chan struct{}
+	mu       sync.Mutex    // guards the fields below
+	server   *http.Server  // nil while the fault is Dead
+	ended    chan struct{} // closed when server has ended
 }
 
 // Upstreams starts the five services.
@@ -60,7 +60,7 @@ func Upstreams() ([]*Upstream, error) {
 		u.fault.Store(Fine)
 		if err := u.listen(); err != nil {
 			Close(all[:i])
-			return nil, fmt.Errorf("start a stand-in for %s: %w", u.Service, err)
+			return nil, fmt.Errorf("start the simulated %s: %w", u.Service, err)
 		}
 	}
 	return all, nil
@@ -69,10 +69,11 @@ func Upstreams() ([]*Upstream, error) {
 // Close stops upstreams.
 func Close(all []*Upstream) {
 	for _, u := range all {
-		u.die()
+		u.stop()
 	}
 }
 
+// listen starts the server at u.Address.
 func (u *Upstream) listen() error {
 	l, err := net.Listen("tcp", u.Address)
 	if err != nil {
@@ -88,7 +89,8 @@ func (u *Upstream) listen() error {
 	return nil
 }
 
-func (u *Upstream) die() {
+// stop closes the server and all its connections.
+func (u *Upstream) stop() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.server != nil {
@@ -101,11 +103,11 @@ func (u *Upstream) die() {
 // Set sets the fault.
 func (u *Upstream) Set(f Fault) error {
 	if !slices.Contains(Faults, f) {
-		return fmt.Errorf("a fault must be one of %v, got %q", Faults, f)
+		return fmt.Errorf("the fault must be one of %v, got %q", Faults, f)
 	}
 	u.fault.Store(f)
 	if f == Dead {
-		u.die()
+		u.stop()
 		return nil
 	}
 	u.mu.Lock()
@@ -140,7 +142,7 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if fault == Errors || fault == Flaky && rand.IntN(2) == 0 { // #nosec G404 -- a simulated fault
 		w.WriteHeader(http.StatusInternalServerError)
-		_, _ = io.WriteString(w, `{"error":"out of order"}`)
+		_, _ = io.WriteString(w, `{"error":"simulated error"}`)
 		return
 	}
 	_, _ = io.WriteString(w, u.body)

@@ -71,7 +71,7 @@ func number(digits []byte) (int, error) {
 		n = 10*n + int(d-'0')
 	}
 	if len(digits) == 0 {
-		return 0, fmt.Errorf("a number is missing")
+		return 0, fmt.Errorf("no digits")
 	}
 	return n, nil
 }

@@ -17,16 +17,16 @@ import (
 type Load struct {
 	Address     string
 	Request     []byte // the bytes of a request
-	Varied      []byte // a part of Request that is replaced by a number of as many digits, a different one in each request; nil for none
+	Varied      []byte // part of Request that is replaced by a different number of the same length in each request; nil for none
 	Requests    int
 	Connections int
 	Status      int // expected status; any other counts as an error
 	Length      int // expected bytes of body; any other length counts as an error
 
-	// Settled excludes the opening of connections from the measurement: each connection sends one request that is
-	// not counted, then Begin is called, and then the measurement starts.
-	Settled bool
-	Begin   func()
+	// WarmUp excludes the opening of connections from the measurement: each connection first sends one request that is not
+	// counted. Then OnStart is called, and the measurement starts.
+	WarmUp  bool
+	OnStart func()
 }
 
 // Result is the outcome of a Load.
@@ -37,27 +37,28 @@ type Result struct {
 	Latencies []time.Duration // of the successful requests, sorted
 }
 
-// Run sends the requests over keep-alive connections. Each connection sends its next request when it has the response to
-// the last one. The connections share one counter of requests, so that all of them are busy until the end. The error is that of ctx.
+// Run sends the requests over keep-alive connections. Each connection sends its next request when it has received the response
+// to the previous one. The connections share one counter of requests, so that all of them are busy until the end. The error is
+// that of ctx.
 func (l *Load) Run(ctx context.Context) (Result, error) {
-	left := new(atomic.Int64)
-	left.Store(int64(l.Requests))
+	remaining := new(atomic.Int64)
+	remaining.Store(int64(l.Requests))
 	connections := make([]connection, l.Connections)
 	var done, opened sync.WaitGroup
 	start := make(chan struct{})
 	begin := time.Now()
 	for i := range connections {
 		w := &connections[i]
-		*w = connection{Load: l, left: left, latencies: make([]time.Duration, 0, 2*l.Requests/l.Connections)}
-		if l.Settled {
+		*w = connection{Load: l, remaining: remaining, latencies: make([]time.Duration, 0, 2*l.Requests/l.Connections)}
+		if l.WarmUp {
 			opened.Add(1)
 			w.opened = sync.OnceFunc(func() { opened.Done(); <-start })
 		}
 		done.Go(func() { w.run(ctx) })
 	}
-	if l.Settled {
+	if l.WarmUp {
 		opened.Wait()
-		l.Begin()
+		l.OnStart()
 		begin = time.Now()
 	}
 	close(start)
@@ -75,7 +76,7 @@ func (l *Load) Run(ctx context.Context) (Result, error) {
 	return r, ctx.Err()
 }
 
-// Quantile returns the latency that the share q of the successful requests did not exceed.
+// Quantile returns the q-quantile of the latencies of successful requests.
 func (r *Result) Quantile(q float64) time.Duration {
 	if len(r.Latencies) == 0 {
 		return 0
@@ -86,18 +87,19 @@ func (r *Result) Quantile(q float64) time.Duration {
 // connection sends the share of a Load that goes over one connection.
 type connection struct {
 	*Load
-	left      *atomic.Int64
-	opened    func() // called after the first response or failure; nil unless Load.Settled
+	remaining *atomic.Int64
+	opened    func() // called after the first response or failure; nil unless Load.WarmUp
 	latencies []time.Duration
 	errors    int
 	lastError error
 }
 
+// run sends requests until none remain, and reconnects after errors.
 func (c *connection) run(ctx context.Context) {
 	if c.opened != nil {
 		defer c.opened()
 	}
-	for c.left.Load() > 0 && ctx.Err() == nil {
+	for c.remaining.Load() > 0 && ctx.Err() == nil {
 		if err := c.sendAll(ctx); err != nil {
 			c.errors++
 			c.lastError = err
@@ -108,13 +110,13 @@ func (c *connection) run(ctx context.Context) {
 // ErrUnexpected reports a response that is not the expected one.
 var ErrUnexpected = errors.New("unexpected response")
 
-// sendAll opens a connection and sends requests until none is left, the connection ends or a response is not the expected one.
-// A failed dial uses up a request, so that the load also ends if nothing listens at the address.
+// sendAll opens a connection and sends requests until none remain, the connection ends or a response is not the expected one.
+// A failed dial counts as a request, so that the load also ends if nothing listens at the address.
 func (c *connection) sendAll(ctx context.Context) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", c.Address)
 	if err != nil {
-		if c.left.Add(-1) < 0 {
+		if c.remaining.Add(-1) < 0 {
 			return nil // another connection sent the last request
 		}
 		return err
@@ -129,12 +131,12 @@ func (c *connection) sendAll(ctx context.Context) error {
 	defer stop()
 
 	r := bufio.NewReaderSize(conn, 8<<10)
-	request, digits := c.ownRequest()
+	request, digits := c.copyRequest()
 	for first := true; ; first = false {
 		counted := !first || c.opened == nil
 		n := int64(0)
 		if counted {
-			n = c.left.Add(-1)
+			n = c.remaining.Add(-1)
 		}
 		if n < 0 {
 			return nil
@@ -166,8 +168,8 @@ func (c *connection) sendAll(ctx context.Context) error {
 	}
 }
 
-// ownRequest returns a copy of the request, and the part of the copy that varies.
-func (c *connection) ownRequest() (request, digits []byte) {
+// copyRequest returns a copy of the request, and the part of the copy that varies.
+func (c *connection) copyRequest() (request, digits []byte) {
 	request = bytes.Clone(c.Request)
 	if len(c.Varied) == 0 {
 		return request, nil

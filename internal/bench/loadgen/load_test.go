@@ -54,7 +54,7 @@ func TestLoadReusesConnections(t *testing.T) {
 	}
 }
 
-func TestLoadVariesRequests(t *testing.T) {
+func TestVariedRequestsDiffer(t *testing.T) {
 	var queries sync.Map
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.URL.RawQuery) != len("000") {
@@ -72,7 +72,7 @@ func TestLoadVariesRequests(t *testing.T) {
 	n := 0
 	queries.Range(func(any, any) bool { n++; return true })
 	if _, last := queries.Load("000"); n != 100 || !last {
-		t.Errorf("got %d requests that differ, want 100", n)
+		t.Errorf("got %d distinct requests, want 100", n)
 	}
 }
 

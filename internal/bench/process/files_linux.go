@@ -17,5 +17,5 @@ func RaiseFileLimit(n int) int {
 	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &want) == nil {
 		limit = want
 	}
-	return int(limit.Cur) // #nosec G115 -- far from the end of int
+	return int(limit.Cur) // #nosec G115 -- far below the maximum of int
 }

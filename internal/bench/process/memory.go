@@ -15,6 +15,7 @@ type Memory struct {
 	Peak float64 // largest RSS
 }
 
+// String describes the memory use.
 func (m Memory) String() string {
 	return fmt.Sprintf("%.0f MB resident (%.0f anonymous, %.0f page cache; peak %.0f)", m.RSS, m.Anon, m.File, m.Peak)
 }

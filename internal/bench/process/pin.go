@@ -9,8 +9,8 @@ import (
 	"strconv"
 )
 
-// Contenders that are measured at the same time share the last core; everything else uses the other cores, so that
-// no contender is disturbed more than another.
+// Lists of cores for taskset. Contenders that are measured at the same time share ContenderCore, and all other processes use
+// OtherCores, so that all contenders are disturbed equally.
 var (
 	ContenderCore = strconv.Itoa(runtime.NumCPU() - 1)
 	OtherCores    = fmt.Sprintf("0-%d", runtime.NumCPU()-2)

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-const (
-	startTimeout = 15 * time.Second // until a process accepts connections
-	StopTimeout  = 10 * time.Second // between SIGTERM and SIGKILL
-)
+const startTimeout = 15 * time.Second // until a process accepts connections
+
+// StopTimeout is the time between SIGTERM and SIGKILL when a process is ended.
+const StopTimeout = 10 * time.Second
 
 // Process is a running process of a benchmark: a proxy or an upstream.
 type Process struct {
@@ -59,6 +59,7 @@ func Start(ctx context.Context, dir, name, address string, command ...string) (*
 	return p, nil
 }
 
+// waitForListener waits until the process accepts connections, for at most startTimeout.
 func (p *Process) waitForListener(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -98,7 +99,7 @@ func (p *Process) Close() {
 }
 
 // FreeAddress returns a loopback address at which nothing listens. The address is not reserved, but the kernel assigns
-// others first.
+// different ports first.
 func FreeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -152,7 +152,7 @@ func TestDemoEndsInGoodOrder(t *testing.T) {
 		"at once":              {nil, "", []syscall.Signal{syscall.SIGINT}},
 		"before it serves":     {nil, "Ctrl-C", []syscall.Signal{syscall.SIGTERM}},
 		"by an impatient one":  {[]string{"--tour", "--pause", "10ms"}, "RAG's process dies", []syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}},
-		"as the window closes": {[]string{"--tour", "--pause", "1m"}, "Five services answer", []syscall.Signal{syscall.SIGHUP}},
+		"as the window closes": {[]string{"--tour", "--pause", "1m"}, "Five services are called", []syscall.Signal{syscall.SIGHUP}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
