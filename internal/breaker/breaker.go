@@ -11,15 +11,14 @@ import (
 	"cbproxy/internal/events"
 )
 
-// The errors with which Allow refuses a call.
+// The errors with which Allow rejects a call.
 var (
 	ErrOpen          = errors.New("circuit breaker is open")
 	ErrHalfOpenLimit = errors.New("circuit breaker is half-open and has no probe permit left")
 )
 
-// Breaker is the circuit breaker of one service. It is safe for concurrent use. Allow and the
-// reports of a Call take only gobreaker's own lock and the window's, except when the state
-// changes.
+// Breaker is the circuit breaker of one service. It is safe for concurrent use. Allow and the reports of a Call take only
+// gobreaker's own lock and the window's, except when the state changes.
 type Breaker struct {
 	service string
 	publish func(events.Event)
@@ -36,39 +35,36 @@ type Breaker struct {
 	closed bool        // set by Close; guarded by mu
 }
 
-// New returns a closed breaker for service. publish receives every event, in order, while
-// a lock is held: it must return at once and must not call the breaker.
+// New returns a closed breaker for service. publish receives every event, in order, while a lock is held: it must return at once
+// and must not call the breaker.
 func New(service string, policy Policy, publish func(events.Event)) *Breaker {
 	b := &Breaker{service: service, publish: publish}
 	b.policy.Store(&policy)
-	b.current.Store(&phase{engine: newEngine(&b.policy, false, 0), state: events.Closed, since: time.Now()})
+	b.current.Store(&phase{engine: newClosedEngine(&b.policy, false), state: events.Closed, since: time.Now()})
 	return b
 }
 
-// Allow decides whether the upstream may be called now. If the error is nil, the caller must
-// report on the Call exactly once. Otherwise the error is ErrOpen or ErrHalfOpenLimit, and the
-// Call only contains the state that refused it. The error is always nil in the modes Shadow
-// and Off.
+// Allow decides whether the upstream may be called now. If the error is nil, the caller must report on the Call exactly once.
+// Otherwise the error is ErrOpen or ErrHalfOpenLimit, and the Call only contains the state that rejected it. The error is always
+// nil in the modes Shadow and Off.
 //
-// If all permits of a half-open state are in use, Allow revokes the permit of a probe that waits
-// for its client: see Call.WithRevocablePermit.
+// If all permits of a half-open state are in use, Allow revokes the permit of a probe that waits for its client: see
+// Call.WithRevocablePermit.
 func (b *Breaker) Allow() (Call, error) { return b.admit(false, revokeAfter) }
 
-// AllowBeforeUpload is Allow for a call whose request body has not been received completely, and
-// which may have to wait for its client too. It revokes the permit only of a probe that has
-// waited longer than Allow requires.
+// AllowBeforeUpload is Allow for a call whose request body has not been received completely, and which may have to wait for its
+// client too. It revokes the permit only of a probe that has waited longer than Allow requires.
 func (b *Breaker) AllowBeforeUpload() (Call, error) {
 	return b.admit(false, revokeAfterBeforeUpload)
 }
 
-// AllowActiveProbe is Allow for active probes: see Policy.ActiveProbing. It refuses probes in the mode
-// Shadow as in the mode Enforce, because a probe that is sent at the wrong time tells nothing and
-// a refused one costs no client a response.
+// AllowActiveProbe is Allow for active probes: see Policy.ActiveProbing. It rejects probes in the mode Shadow as in the mode
+// Enforce: an active probe during the open period has no use, and rejecting one affects no client.
 func (b *Breaker) AllowActiveProbe() (Call, error) { return b.admit(true, revokeAfter) }
 
-// admit asks the engine. It does not ask the engine in the mode Off, nor for client calls in a
-// half-open state that is reserved for active probes, where they would use up the permits. If no
-// permit is left, it revokes that of a probe that has waited for its client for minWait.
+// admit asks the engine whether the call may be made. It does not ask in the mode Off, nor for client calls in a half-open state
+// that is reserved for active probes, where they would use up the permits. If no permit is left, it revokes that of a probe that
+// has waited for its client for minWait.
 func (b *Breaker) admit(isProbe bool, minWait time.Duration) (Call, error) {
 	policy, p := b.policy.Load(), b.current.Load()
 	if policy.Mode == Off {
@@ -79,8 +75,9 @@ func (b *Breaker) admit(isProbe bool, minWait time.Duration) (Call, error) {
 			return b.reject(p.state, policy.Mode == Shadow)
 		}
 	}
-	done, err := p.engine.allow(minWait)
-	// The second condition holds if another goroutine is applying the engine's transition just now.
+	report, err := p.engine.allow(minWait)
+	// The second condition means that the engine is open and the phase is not, or vice versa: another goroutine has taken the
+	// engine's transition and not yet replaced the phase.
 	if p.engine.hasPending.Load() || (err == gobreaker.ErrOpenState) != (p.state == events.Open) {
 		b.applyTransitions()
 		p = b.phaseOfDecision(p)
@@ -88,10 +85,10 @@ func (b *Breaker) admit(isProbe bool, minWait time.Duration) (Call, error) {
 	switch err {
 	case nil:
 		if p.state == events.HalfOpen && !b.mayProbe() {
-			done(outcomeCancelled)
+			report(outcomeCancelled)
 			return b.reject(events.HalfOpen, policy.Mode == Shadow && !isProbe)
 		}
-		return Call{State: p.state, breaker: b, engine: p.engine, report: done}, nil
+		return Call{State: p.state, breaker: b, engine: p.engine, report: report}, nil
 	case gobreaker.ErrTooManyRequests:
 		return b.reject(events.HalfOpen, policy.Mode == Shadow && !isProbe)
 	default:
@@ -99,8 +96,7 @@ func (b *Breaker) admit(isProbe bool, minWait time.Duration) (Call, error) {
 	}
 }
 
-// refuse returns the result of Allow for a call that is refused in state. If shadow is set, it
-// admits the call and counts it.
+// reject returns the result of Allow for a call that is rejected in state. If shadow is set, it admits the call and counts it.
 func (b *Breaker) reject(state events.State, shadow bool) (Call, error) {
 	err := ErrOpen
 	if state == events.HalfOpen {
@@ -113,27 +109,28 @@ func (b *Breaker) reject(state events.State, shadow bool) (Call, error) {
 	call := Call{State: state}
 	if p := b.current.Load(); state == events.Open {
 		if call.RetryAt = p.until; p.state != events.Open {
-			call.RetryAt = time.Now() // the opening has ended since
+			call.RetryAt = time.Now() // the open period has ended since
 		}
 	}
 	return call, err
 }
 
-// phaseOfDecision returns the phase in which a call was decided, if the engine of p changed its
-// state during the call of allow.
+// phaseOfDecision returns the phase to which the decision of p's engine on a call belongs, after the engine's transitions have
+// been applied. It is not p if the engine changed its state in allow. Example: p is open, its time has passed, and allow makes
+// the engine half-open and admits the call as a probe. Before this goroutine looks again, another probe fails and opens the
+// breaker with a new engine. The call nevertheless is a probe of the half-open state in between, which no longer is current.
 func (b *Breaker) phaseOfDecision(p *phase) *phase {
 	if current := b.current.Load(); current.engine == p.engine {
 		return current
 	}
-	if p.state == events.Open { // the engine became half-open, admitted a probe and was replaced since
+	if p.state == events.Open { // as in the example
 		return &phase{engine: p.engine, state: events.HalfOpen}
 	}
 	return p
 }
 
-// SetProbePermission makes the half-open breaker admit calls only while permitted returns true;
-// otherwise Allow returns ErrHalfOpenLimit. permitted is called on the goroutines of calls and
-// must return at once.
+// SetProbePermission makes the half-open breaker admit calls only while permitted returns true; otherwise Allow returns
+// ErrHalfOpenLimit. permitted is called on the goroutines of calls and must return at once.
 func (b *Breaker) SetProbePermission(permitted func() bool) { b.probePermission.Store(&permitted) }
 
 // mayProbe reports whether the function that SetProbePermission has set permits probes.
@@ -142,7 +139,8 @@ func (b *Breaker) mayProbe() bool {
 	return permitted == nil || (*permitted)()
 }
 
-// PublishProbeGranted publishes that the function set by SetProbePermission permits probes from now on.
+// PublishProbeGranted publishes an events.ProbeGranted. It is called when the function set by SetProbePermission begins to return
+// true.
 func (b *Breaker) PublishProbeGranted() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -152,11 +150,10 @@ func (b *Breaker) PublishProbeGranted() {
 // Policy returns the current policy.
 func (b *Breaker) Policy() Policy { return *b.policy.Load() }
 
-// SetPolicy replaces the policy. Counts are kept, as far back as the new window reaches; if they
-// already reach a new limit, the next report opens the breaker. A changed RecoveryTimeout or
-// RecoveryBackoff applies to the current opening, measured from its start. A changed
-// HalfOpenRequests applies from the next half-open state on, so that it does not change what
-// the probes in flight decide.
+// SetPolicy replaces the policy. Counts are kept, as far back as the new window reaches; if they already reach a new limit, the
+// next report opens the breaker. A changed RecoveryTimeout or RecoveryBackoff applies to the current open period, measured from
+// its start. A changed HalfOpenRequests applies from the next half-open state on, so that it does not change what the probes in
+// flight decide.
 func (b *Breaker) SetPolicy(policy Policy) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

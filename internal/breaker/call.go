@@ -6,25 +6,24 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Call is one admitted call. Exactly one of Success, Failure, Cancel and Abandon must be called,
-// on any goroutine. The report has no effect if the breaker has changed its state since, if the
-// call was refused, if it was admitted only because the mode is Shadow or Off, or on the zero
-// Call.
+// Call is one admitted call. Exactly one of Success, Failure, Cancel and Abandon must be called, on any goroutine. The report has
+// no effect if the breaker has changed its state since, if the call was rejected, if it was admitted only because the mode is
+// Shadow or Off, or on the zero Call.
 type Call struct {
-	// State is the state in which the call was admitted or refused.
+	// State is the state in which the call was admitted or rejected.
 	State events.State
-	// RetryAt is when the opening that refused the call ends; zero if the call was not refused by
-	// an opening, or if the opening has no end.
+	// RetryAt is when the open period ends; zero if the breaker did not reject the call, if it was half-open, or if the open
+	// period has no end.
 	RetryAt time.Time
-	// shadowed is the error with which Allow would have refused the call in the mode Enforce, if
-	// the mode is Shadow; nil if it would have admitted it.
+	// shadowed is the error with which Allow would have rejected the call in the mode Enforce, if the mode is Shadow; nil if it
+	// would have admitted it. Only tests read it.
 	shadowed error
 
 	breaker *Breaker
 	engine  *engine
-	report  func(error) // nil if reports have no effect
+	report  func(error) // reports an *outcome; nil if reports have no effect
 
-	revocable bool // done is probe.report
+	revocable bool // the permit can be revoked: report is revocableCall.reportOnce
 }
 
 // Success reports that the call succeeded, and its duration.
@@ -40,13 +39,11 @@ func (c Call) Failure(f *events.Failure, took time.Duration) {
 	c.reportOutcome(outcomeFailed, outcomeFailedSlow, took)
 }
 
-// Cancel reports that the call counts neither as success nor as failure. A probe returns its
-// permit.
+// Cancel reports that the call counts neither as success nor as failure. A probe returns its permit.
 func (c Call) Cancel() { c.reportOutcome(outcomeCancelled, outcomeCancelled, 0) }
 
-// Abandon reports that the client cancelled the call after it had waited for the upstream for
-// took. The call counts for the slow call ratio if took makes it a slow call; otherwise it counts
-// as with Cancel.
+// Abandon reports that the client cancelled the call after it had waited for the upstream for took. The call counts for the slow
+// call ratio if took makes it a slow call; otherwise it counts as with Cancel.
 func (c Call) Abandon(took time.Duration) {
 	c.reportOutcome(outcomeCancelled, outcomeAbandonedSlow, took)
 }

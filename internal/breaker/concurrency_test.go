@@ -115,7 +115,7 @@ func TestWindowStaysConsistentUnderPolicyChanges(t *testing.T) {
 				if i%16 == 0 {
 					allow = b.AllowActiveProbe
 				}
-				call, _ := allow() // a report on a refused call must do no harm
+				call, _ := allow() // a report on a rejected call must do no harm
 				switch took := time.Duration(r.IntN(20)); r.IntN(3) {
 				case 0:
 					call.Failure(&events.Failure{Type: events.ErrorStatus}, took)
@@ -195,8 +195,8 @@ func TestOpeningEndsWithoutCalls(t *testing.T) {
 	}
 }
 
-// A call that is refused by an opening always has the end of the opening in RetryAt.
-func TestRefusedCallHasRetryAt(t *testing.T) {
+// A call that is rejected by an open breaker always has the end of the open period in RetryAt.
+func TestRejectedCallHasRetryAt(t *testing.T) {
 	for range 2000 {
 		b := New("svc", Policy{FailMax: 1, RecoveryTimeout: time.Hour, HalfOpenRequests: 1}, func(events.Event) {})
 		call, err := b.Allow()
@@ -207,13 +207,13 @@ func TestRefusedCallHasRetryAt(t *testing.T) {
 		for range 4 {
 			callers.Go(func() {
 				for {
-					refused, err := b.Allow()
+					rejected, err := b.Allow()
 					if err == nil {
-						refused.Cancel()
+						rejected.Cancel()
 						continue
 					}
-					if time.Until(refused.RetryAt) < time.Minute || b.RetryAt().IsZero() || b.State() != events.Open {
-						t.Errorf("refused until %v, %v until %v", refused.RetryAt, b.State(), b.RetryAt())
+					if time.Until(rejected.RetryAt) < time.Minute || b.RetryAt().IsZero() || b.State() != events.Open {
+						t.Errorf("rejected until %v, %v until %v", rejected.RetryAt, b.State(), b.RetryAt())
 					}
 					return
 				}

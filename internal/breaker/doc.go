@@ -1,12 +1,23 @@
-// Package breaker implements the circuit breaker that decides whether a call to an upstream is
-// admitted. It is built on gobreaker and adds what gobreaker does not have:
+// Package breaker implements the circuit breaker that decides whether a call to an upstream is admitted. It is built on gobreaker
+// and adds what gobreaker does not have:
 //
-//   - a timer, so that an opening ends without traffic;
+//   - a timer, so that the open state ends without traffic;
 //   - a rolling window for the ratios of failed and of slow calls;
-//   - a backoff that makes consecutive openings longer while recovery fails;
+//   - a backoff that makes consecutive open periods longer while recovery fails;
 //   - states that are set from outside, forced or restored, with a remaining duration;
 //   - a policy that can change while calls are in flight.
 //
-// An opening is the time from the transition to the open state until the breaker becomes
-// half-open. A probe is a call that is admitted while the breaker is half-open.
+// Terms:
+//
+//   - An opening is a transition to the open state. The open period is the time from there until the breaker becomes
+//     half-open.
+//   - A probe is a call that is admitted while the breaker is half-open, whether it is a client's request or not. An active
+//     probe is one that the proxy sends only to test the upstream.
+//   - A permit allows one probe. A half-open breaker has Policy.HalfOpenRequests of them.
+//
+// A report becomes a transition in these steps. Call.Success, Failure, Cancel or Abandon passes an outcome to the gobreaker of
+// the engine that admitted the call. Under its lock, gobreaker asks the engine how to count it (see engine.isExcluded) and, if
+// its own state changes, calls engine.recordTransition, which only stores the change. Call.reportOutcome then finds it by
+// engine.hasPending and calls Breaker.applyTransitions, which takes the breaker's lock, makes the next phase the current one and
+// publishes the event.
 package breaker

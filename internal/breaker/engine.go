@@ -11,22 +11,19 @@ import (
 	"cbproxy/internal/events"
 )
 
-// noTimeout is the timeout of a gobreaker that never ends its open state by itself: about 146
-// years.
+// noTimeout is the timeout of a gobreaker that never ends its open state by itself: about 146 years.
 const noTimeout = time.Duration(math.MaxInt64 / 2)
 
-// engine is the gobreaker of one phase. gobreaker fixes its timeouts at construction, so each
-// opening has an engine of its own; a half-open state and the closed state that follows it keep
-// the engine of the opening before them.
+// engine is the gobreaker of one open period and of the half-open and closed states that follow it. gobreaker fixes its timeouts
+// at construction, so each opening needs a new engine.
 type engine struct {
 	cb *gobreaker.TwoStepCircuitBreaker[struct{}]
 
-	// policy is loaded for each report, so that limits can change while the engine keeps its
-	// counts.
+	// policy is loaded for each report, so that limits can change while the engine keeps its counts.
 	policy    *atomic.Pointer[Policy]
 	forced    bool           // forced closed: it never opens, and counts nothing for the ratios
 	window    window         // used in the closed state, which an engine enters only once
-	revocable revocableCalls // the revocable probes of the half-open state
+	revocable revocableCalls // the calls of the half-open state whose permit can be revoked
 
 	hasPending atomic.Bool // true while pending is not empty
 
@@ -53,42 +50,53 @@ type transition struct {
 	trip tripReason // why the closed state ended, if it was closed
 }
 
-// newEngine returns an engine that is closed; it opens as policy says, or never if forced is set.
-// If open is positive, the engine is open, and becomes half-open after that time.
-func newEngine(policy *atomic.Pointer[Policy], forced bool, open time.Duration) *engine {
+// newEngine returns a closed engine. Once open, it stays so for openTimeout. If forced is set, it never opens.
+func newEngine(policy *atomic.Pointer[Policy], forced bool, openTimeout time.Duration) *engine {
 	e := &engine{policy: policy, forced: forced}
-	timeout := open
-	if open <= 0 {
-		timeout = noTimeout
-	}
 	p := policy.Load()
 	e.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:   uint32(p.HalfOpenRequests),
-		Timeout:       timeout,
+		Timeout:       openTimeout,
 		IsExcluded:    e.isExcluded,
 		IsSuccessful:  e.isSuccessful,
 		ReadyToTrip:   e.readyToTrip,
 		OnStateChange: e.recordTransition,
 	})
-	if open > 0 {
-		done, _ := e.cb.Allow()
-		done(outcomeFailed)
-		e.takeTransitions()
-	}
-	e.window.set(p) // after the failure above, which must not be counted
-	e.initialized = true
+	return e
+}
+
+// newClosedEngine returns an engine that is closed and opens as the policy says. If forced is set, it stays closed.
+func newClosedEngine(policy *atomic.Pointer[Policy], forced bool) *engine {
+	e := newEngine(policy, forced, noTimeout)
+	e.start()
 	return e
 }
 
 // newOpenEngine returns an engine that is open until a time, or without end if that is zero.
 func newOpenEngine(policy *atomic.Pointer[Policy], until time.Time) *engine {
-	return newEngine(policy, false, remaining(until))
+	return newEngineOpenFor(policy, remaining(until))
 }
 
-// newHalfOpenEngine returns an engine that is half-open. gobreaker becomes half-open only after
-// an opening, and the shortest one lasts 2 ns.
+// newEngineOpenFor returns an engine that is open for d and then half-open.
+func newEngineOpenFor(policy *atomic.Pointer[Policy], d time.Duration) *engine {
+	e := newEngine(policy, false, d)
+	report, _ := e.cb.Allow()
+	report(outcomeFailed) // opens it, see readyToTrip
+	e.takeTransitions()
+	e.start()
+	return e
+}
+
+// start ends the construction: reports are counted from now on.
+func (e *engine) start() {
+	e.window.set(e.policy.Load())
+	e.initialized = true
+}
+
+// newHalfOpenEngine returns an engine that is half-open. gobreaker becomes half-open only after an open period, and the shortest
+// one lasts 2 ns.
 func newHalfOpenEngine(policy *atomic.Pointer[Policy]) *engine {
-	e := newEngine(policy, false, time.Nanosecond)
+	e := newEngineOpenFor(policy, time.Nanosecond)
 	for e.cb.State() == gobreaker.StateOpen {
 		time.Sleep(2 * time.Nanosecond)
 	}
@@ -96,21 +104,26 @@ func newHalfOpenEngine(policy *atomic.Pointer[Policy]) *engine {
 	return e
 }
 
-// allow asks gobreaker to admit a call. If no permit of a half-open state is left, it revokes that
-// of a probe that has waited for its client for at least minWait.
+// allow asks gobreaker to admit a call. If no permit of a half-open state is left, it revokes that of a probe that has waited for
+// its client for at least minWait.
 func (e *engine) allow(minWait time.Duration) (func(error), error) {
-	done, err := e.cb.Allow()
+	report, err := e.cb.Allow()
 	for err == gobreaker.ErrTooManyRequests && e.revocable.revoke(minWait) {
-		done, err = e.cb.Allow()
+		report, err = e.cb.Allow()
 	}
-	return done, err
+	return report, err
 }
 
-// isExcluded is gobreaker's IsExcluded: it reports whether a call counts neither as success nor as
-// failure, so that it does not end a series of consecutive failures. gobreaker calls it with its
-// lock held, once for each report and before isSuccessful. An abandoned call that makes a ratio
-// reach its limit is not excluded but counted as a failure, because only a failure opens
-// gobreaker.
+// For each report, gobreaker calls the functions below, in this order and with its lock held:
+//
+//  1. isExcluded: does the call count neither as success nor as failure? Then nothing else is called.
+//  2. isSuccessful, if it is not excluded. Each call is counted in the window once: here, or in isExcluded if it was abandoned.
+//  3. readyToTrip, if isSuccessful returned false and the state is closed: does the engine open now?
+//  4. recordTransition, if the state changes.
+
+// isExcluded is gobreaker's IsExcluded: it reports whether a call counts neither as success nor as failure, so that it does not
+// end a series of consecutive failures. An abandoned call that makes a ratio reach its limit is not excluded but counted as a
+// failure, because only a failure opens gobreaker.
 func (e *engine) isExcluded(err error) bool {
 	o := err.(*outcome)
 	if !o.abandoned {
@@ -123,10 +136,8 @@ func (e *engine) isExcluded(err error) bool {
 	return !e.countInWindow(p, o)
 }
 
-// isSuccessful is gobreaker's IsSuccessful. gobreaker calls it with its lock held, once for each
-// report that is not excluded, so it also counts the call for the ratios. gobreaker calls
-// readyToTrip only after a failure, so a success that makes a ratio reach its limit is reported
-// as a failure.
+// isSuccessful is gobreaker's IsSuccessful. It also counts the call in the window. gobreaker calls readyToTrip only after a
+// failure, so isSuccessful returns false for a success that makes a ratio reach its limit.
 func (e *engine) isSuccessful(err error) bool {
 	o := err.(*outcome)
 	if o.abandoned {
@@ -142,8 +153,8 @@ func (e *engine) isSuccessful(err error) bool {
 	return !e.countInWindow(p, o) && !o.failed
 }
 
-// countInWindow counts a call for the ratios and reports whether one of them reaches its limit. It
-// sets e.trip if that is so or if the call failed.
+// countInWindow counts a call for the ratios and reports whether one of them reaches its limit. It sets e.trip if that is so or
+// if the call failed.
 func (e *engine) countInWindow(p *Policy, o *outcome) bool {
 	c := e.window.count(o.failed, o.slow)
 	cause := p.exceededRatio(c)
@@ -159,8 +170,8 @@ func (e *engine) countInWindow(p *Policy, o *outcome) bool {
 	return cause != ""
 }
 
-// readyToTrip is gobreaker's ReadyToTrip: it reports whether the engine opens after a call for
-// which isSuccessful has returned false. It completes e.trip with gobreaker's counts.
+// readyToTrip is gobreaker's ReadyToTrip: it reports whether the engine opens after a call for which isSuccessful has returned
+// false. It completes e.trip with gobreaker's counts.
 func (e *engine) readyToTrip(counts gobreaker.Counts) bool {
 	t := &e.trip
 	switch {
@@ -179,8 +190,7 @@ func (e *engine) readyToTrip(counts gobreaker.Counts) bool {
 	return t.cause != ""
 }
 
-// recordTransition is gobreaker's OnStateChange. It is called with gobreaker's lock held and only
-// records the transition.
+// recordTransition is gobreaker's OnStateChange. It only records the transition, because gobreaker's lock is held.
 func (e *engine) recordTransition(_ string, from, to gobreaker.State) {
 	e.state = stateOf(to)
 	t := transition{to: e.state, at: time.Now()}

@@ -34,7 +34,7 @@ func (w *testBreaker) call(n int, ok bool, took time.Duration) {
 	for range n {
 		call, err := w.Allow()
 		if err != nil {
-			w.t.Fatalf("refused in state %v: %v", call.State, err)
+			w.t.Fatalf("rejected in state %v: %v", call.State, err)
 		}
 		if ok {
 			call.Success(took)

@@ -105,14 +105,14 @@ func TestCallAdmittedBeforeOffCounts(t *testing.T) {
 	w.want(events.Open)
 }
 
-func TestReportsOnRefusedCallsHaveNoEffect(t *testing.T) {
+func TestReportsOnRejectedCallsHaveNoEffect(t *testing.T) {
 	w := newTestBreaker(t, Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1})
 	w.Force(events.Open, 0, "")
-	refused, err := w.Allow()
+	rejected, err := w.Allow()
 	if err == nil {
-		t.Fatal("not refused")
+		t.Fatal("not rejected")
 	}
-	for _, call := range []Call{{}, refused} {
+	for _, call := range []Call{{}, rejected} {
 		call.Success(time.Second)
 		call.Failure(&events.Failure{}, time.Second)
 		call.Cancel()
@@ -202,7 +202,7 @@ func TestActiveProbingCanChangeWhileHalfOpen(t *testing.T) {
 	w.want(events.Closed)
 }
 
-// The state changes in Shadow as in Enforce, so an active probe is refused at the same times.
+// The state changes in Shadow as in Enforce, so an active probe is rejected at the same times.
 func TestShadowReservesHalfOpen(t *testing.T) {
 	w := newTestBreaker(t, Policy{Mode: Shadow, FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, ActiveProbing: true})
 	w.Force(events.Open, 0, "")

@@ -1,7 +1,7 @@
 package breaker
 
-// outcome is the result of a call as an engine counts it. gobreaker passes it on as an error.
-// The values below are the only ones, so a report allocates nothing.
+// outcome is the result of a call as an engine counts it. gobreaker passes it on as an error. The values below are the only ones,
+// so a report allocates nothing.
 type outcome struct {
 	name                    string
 	failed, slow, cancelled bool

@@ -13,41 +13,41 @@ type StateOverride struct {
 	State events.State
 	// Since is when the state began, if that was before now.
 	Since time.Time
-	// Duration is how long the state lasts from now on. 0 means until Release for a forced state,
-	// and the duration that the policy gives for an opening that is not forced. Closed and
-	// half-open states have an end only if they are forced.
+	// Duration is how long the state lasts from now on. 0 means until Release for a forced state, and the policy's duration of
+	// the open period for an open state that is not forced. Closed and half-open states have an end only if they are forced.
 	Duration time.Duration
-	// Forced keeps the breaker in State, whatever the results of its calls are. It has no effect
-	// on the half-open state, which its probes end.
+	// Forced keeps the breaker in State, whatever the results of its calls are. It has no effect on the half-open state, which
+	// its probes end.
 	Forced bool
 	// Shared marks a forced state as that of the whole fleet.
 	Shared bool
 	// ConsecutiveFailures is the number of consecutive failures so far.
 	ConsecutiveFailures int
-	// ConsecutiveOpenings is the number of consecutive openings so far, including an opening that
-	// is being set. 0 keeps the breaker's own number. It has no effect on a forced state.
+	// ConsecutiveOpenings is the number of consecutive openings so far, including the one that this override makes. 0 keeps the
+	// breaker's own number. It has no effect on a forced state.
 	ConsecutiveOpenings int
 	Cause               events.Cause
 	Reason              string
 }
 
-// SetState sets the breaker's state, whatever state it is in. The reports of calls in flight have
-// no effect. It publishes a StateChanged if the state differs from the current one.
+// SetState sets the breaker's state, whatever state it is in. The reports of calls in flight have no effect. It publishes a
+// StateChanged if the state differs from the current one.
 func (b *Breaker) SetState(o StateOverride) {
-	b.SetStateIf(o, func(Status) bool { return true })
+	b.setStateIf(o, always, func() {})
 }
 
-// SetStateIf is SetState if condition returns true for the breaker's status at that moment, and
-// reports whether it did. condition is called while a lock is held: it must return at once and
-// must not call the breaker.
-func (b *Breaker) SetStateIf(o StateOverride, condition func(Status) bool) (done bool) {
-	b.setStateIf(o, func() bool { return condition(b.statusOf(b.current.Load())) }, func() { done = true })
-	return done
+func always() bool { return true }
+
+// SetStateIf is SetState if condition returns true for the breaker's status at that moment, and reports whether it did. condition
+// is called while a lock is held: it must return at once and must not call the breaker.
+func (b *Breaker) SetStateIf(o StateOverride, condition func(Status) bool) (applied bool) {
+	b.setStateIf(o, func() bool { return condition(b.statusOf(b.current.Load())) }, func() { applied = true })
+	return applied
 }
 
-// setStateIf sets the state if condition returns true. It calls condition with b.mu held, and then
-// done before any other change can be published.
-func (b *Breaker) setStateIf(o StateOverride, condition func() bool, done func()) {
+// setStateIf sets the state if condition returns true, and then calls onApplied. Both are called with b.mu held, so no other
+// change is published between the change of the state and the end of onApplied.
+func (b *Breaker) setStateIf(o StateOverride, condition func() bool, onApplied func()) {
 	for {
 		policy := b.policy.Load()
 		// A half-open engine takes some time to construct, which must not be spent under the lock.
@@ -60,7 +60,7 @@ func (b *Breaker) setStateIf(o StateOverride, condition func() bool, done func()
 		stale := halfOpen != nil && policy != b.policy.Load()
 		if !stale && condition() {
 			b.applyOverride(o, halfOpen)
-			done()
+			onApplied()
 		}
 		b.mu.Unlock()
 		if !stale {
@@ -69,8 +69,7 @@ func (b *Breaker) setStateIf(o StateOverride, condition func() bool, done func()
 	}
 }
 
-// applyOverride enters the phase that o describes. halfOpen is its engine if it is half-open.
-// b.mu is held.
+// applyOverride enters the phase that o describes. halfOpen is its engine if it is half-open. b.mu is held.
 func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 	now := time.Now()
 	prev := b.current.Load()
@@ -90,7 +89,7 @@ func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 	case events.Open:
 		if next.forced == nil {
 			next.consecutiveOpenings = max(next.consecutiveOpenings, 1)
-			next.jitter = rand.Float64() // #nosec G404 -- spreads the ends of openings; no secret
+			next.jitter = rand.Float64() // #nosec G404 -- spreads the ends of open periods; no secret
 			o.Duration = cmp.Or(o.Duration, b.policy.Load().openDuration(next.consecutiveOpenings, next.jitter))
 		}
 		if o.Duration > 0 {
@@ -103,7 +102,7 @@ func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 		if o.Forced && o.Duration > 0 {
 			next.until = now.Add(o.Duration)
 		}
-		next.engine = newEngine(&b.policy, o.Forced, 0)
+		next.engine = newClosedEngine(&b.policy, o.Forced)
 	}
 	if next.forced != nil {
 		next.forced.Until = next.until
@@ -111,21 +110,20 @@ func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 	b.transitionTo(next, events.StateChanged{Time: now, Cause: o.Cause, Reason: o.Reason})
 }
 
-// Force sets the state for an operator. Open and Closed are forced for d, or until Release if d
-// is 0. HalfOpen starts probing now, and the probes end it.
+// Force sets the state for an operator. Open and Closed are forced for d, or until Release if d is 0. HalfOpen starts probing
+// now, and the probes end it.
 func (b *Breaker) Force(state events.State, d time.Duration, reason string) {
 	forced := state != events.HalfOpen
 	o := StateOverride{State: state, Duration: d, Forced: forced, Cause: events.CauseForced, Reason: reason}
-	b.setStateIf(o, func() bool { return true }, func() {
-		if !forced {
+	b.setStateIf(o, always, func() {
+		if !forced { // transitionTo publishes events.Forced only for a forced phase, and a half-open one never is
 			b.publish(events.Forced{Time: time.Now(), Service: b.service, State: state.String(), Reason: reason})
 		}
 	})
 }
 
-// Release ends a forced state. A breaker that was forced open becomes half-open; one that was
-// forced closed stays closed and counts from zero. Release does nothing if the state is not
-// forced.
+// Release ends a forced state. A breaker that was forced open becomes half-open; one that was forced closed stays closed and
+// counts from zero. Release does nothing if the state is not forced.
 func (b *Breaker) Release(reason string) {
 	if p := b.current.Load(); p.forced != nil {
 		b.release(p, events.CauseReleased, reason)

@@ -14,19 +14,17 @@ type phase struct {
 	until  time.Time    // when the timer ends the phase; zero if it has no end
 	cause  events.Cause // of the transition to state; "" for the initial closed state
 	forced *ForcedState // nil if the state is not forced
-	// consecutiveFailures is the number of consecutive failures that opened the breaker, and of
-	// failed probes since.
+	// consecutiveFailures is the number of consecutive failures that opened the breaker, and of failed probes since.
 	consecutiveFailures int
-	// consecutiveOpenings is the number of openings without a lasting recovery between them,
-	// including the current one. It is 0 in a forced state.
+	// consecutiveOpenings is the number of openings without a lasting recovery between them, including the current one. It is 0
+	// in a forced state.
 	consecutiveOpenings int
-	// jitter is the random number in [0, 1) that determines the opening's duration. It is kept so
-	// that the duration under a changed policy does not depend on when it is computed.
+	// jitter is the random number in [0, 1) that determines the duration of the open period. It is kept so that the duration
+	// under a changed policy does not depend on when it is computed.
 	jitter float64
 }
 
-// remaining returns the time until the end of an opening, at least 1 ns; noTimeout if until is
-// zero.
+// remaining returns the time until the end of an open period, at least 1 ns; noTimeout if until is zero.
 func remaining(until time.Time) time.Duration {
 	if until.IsZero() {
 		return noTimeout
@@ -54,17 +52,17 @@ func (b *Breaker) setPhase(p *phase) {
 	if p.until.IsZero() || b.closed {
 		return
 	}
-	// gobreaker ends an opening only after its last nanosecond.
+	// gobreaker ends an open period only after its last nanosecond.
 	b.timer = time.AfterFunc(remaining(p.until)+time.Nanosecond, b.endExpiredPhase)
 }
 
-// endExpiredPhase ends the current phase if its end has passed. It is called by the timer, and
-// does no harm if it is called early or late.
+// endExpiredPhase ends the current phase if its end has passed. It is called by the timer, and does no harm if it is called early
+// or late.
 func (b *Breaker) endExpiredPhase() {
 	p := b.current.Load()
 	switch {
 	case p.state == events.Open:
-		p.engine.cb.State() // makes gobreaker end the opening
+		p.engine.cb.State() // makes gobreaker end the open period
 		if p.engine.hasPending.Load() {
 			b.applyTransitions()
 			return

@@ -12,45 +12,45 @@ type Mode int
 
 // The modes of a breaker.
 const (
-	Enforce Mode = iota // refuse calls
+	Enforce Mode = iota // reject calls
 	Shadow              // decide as in Enforce, but admit every call
 	Off                 // admit every call and ignore its result; only time and operators change the state
 )
 
-// Policy determines when a breaker opens and when it closes again. A closed breaker opens as soon
-// as a report finds one of its three limits reached.
+// Policy determines when a breaker opens and when it closes again. A closed breaker opens as soon as a report finds one of its
+// three limits reached.
 type Policy struct {
 	Mode Mode
 	// FailMax is the number of consecutive failures that opens the breaker; 0 is no limit.
 	FailMax int
 	// FailureRatio is the ratio of failures in Window that opens the breaker; 0 is no limit.
 	FailureRatio float64
-	// SlowCallRatio is the ratio of calls in Window with a duration of at least SlowCallDuration
-	// that opens the breaker; 0 is no limit.
+	// SlowCallRatio is the ratio of calls in Window with a duration of at least SlowCallDuration that opens the breaker; 0 is no
+	// limit.
 	SlowCallRatio    float64
 	SlowCallDuration time.Duration
 	// MinRequests is the number of calls in Window below which no ratio opens the breaker.
 	MinRequests int
 	Window      time.Duration
-	// RecoveryTimeout is the duration of an opening.
+	// RecoveryTimeout is the duration of the first open period.
 	RecoveryTimeout time.Duration
-	// RecoveryBackoff makes openings longer while recovery fails.
+	// RecoveryBackoff makes open periods longer while recovery fails.
 	RecoveryBackoff Backoff
-	// HalfOpenRequests is the number of calls that a half-open breaker admits at once, and the
-	// number of consecutive successes that closes it.
+	// HalfOpenRequests is the number of calls that a half-open breaker admits at once, and the number of consecutive successes
+	// that closes it.
 	HalfOpenRequests int
-	// ActiveProbing reserves the half-open state for AllowActiveProbe: Allow refuses.
+	// ActiveProbing reserves the half-open state for AllowActiveProbe: Allow rejects all calls then.
 	ActiveProbing bool
 }
 
-// Backoff determines how the duration of openings grows while recovery fails.
+// Backoff determines how the duration of open periods grows while recovery fails.
 type Backoff struct {
 	// Multiplier is the factor after each failed recovery; a value below 1 means 1.
 	Multiplier float64
 	// Max is the longest duration; a value below RecoveryTimeout means RecoveryTimeout.
 	Max time.Duration
-	// Jitter is the largest random share that is added to an opening after a failed recovery. No
-	// opening becomes longer than Max: if Max is reached, the random share is subtracted.
+	// Jitter is the largest random share that is added to an open period after a failed recovery. None becomes longer than Max:
+	// if Max is reached, the random share is subtracted.
 	Jitter float64
 }
 
@@ -62,9 +62,8 @@ func (p *Policy) isSlow(took time.Duration) bool {
 	return p.SlowCallRatio > 0 && took >= p.SlowCallDuration
 }
 
-// exceededRatio returns the cause for the first ratio that reaches its limit, "" if none does. It
-// divides counts instead of multiplying limits, because 3 of 10 is then exactly the configured
-// 0.3.
+// exceededRatio returns the cause for the first ratio that reaches its limit, "" if none does. It divides counts instead of
+// multiplying limits, because 3 of 10 is then exactly the configured 0.3.
 func (p *Policy) exceededRatio(c callCounts) events.Cause {
 	if c.requests == 0 || int64(c.requests) < int64(p.MinRequests) {
 		return ""
@@ -79,10 +78,10 @@ func (p *Policy) exceededRatio(c callCounts) events.Cause {
 	return ""
 }
 
-// MaxOpenDuration returns the longest possible duration of the n-th consecutive opening.
+// MaxOpenDuration returns the longest possible open period after the n-th consecutive opening.
 func (p *Policy) MaxOpenDuration(n int) time.Duration { return p.openDuration(n, 1) }
 
-// opening returns the duration of the n-th consecutive opening. random is a number in [0, 1).
+// openDuration returns the open period after the n-th consecutive opening. random is a number in [0, 1).
 func (p *Policy) openDuration(n int, random float64) time.Duration {
 	if n <= 1 {
 		return p.RecoveryTimeout

@@ -12,27 +12,23 @@ type Status struct {
 	Since time.Time
 	// Cause is the cause of the transition to State; "" if there has been no transition.
 	Cause events.Cause
-	// RetryAt is when an opening ends and the breaker becomes half-open; zero if the breaker is
-	// not open, or is forced open without end.
+	// RetryAt is when the open period ends and the breaker becomes half-open; zero if the breaker is not open, or is forced open
+	// without end.
 	RetryAt time.Time
 	// Forced is nil if the state is not forced.
 	Forced *ForcedState
-	// ConsecutiveFailures is the number of consecutive failures; for an open or half-open breaker,
-	// of those that opened it.
+	// ConsecutiveFailures is the number of consecutive failures; for an open or half-open breaker, of those that opened it.
 	ConsecutiveFailures int
-	// Window holds the counts for the ratios; nil if no ratio is a limit. The counts are zero while
-	// the breaker is not closed.
+	// Window holds the counts for the ratios; nil if no ratio is a limit. The counts are zero while the breaker is not closed.
 	Window *events.Counts
-	// ConsecutiveOpenings is the number of openings without a lasting recovery between them,
-	// including the current one: it is the exponent of RecoveryBackoff. It is 0 once the breaker
-	// has been closed for RecoveryTimeout, and in a forced state.
+	// ConsecutiveOpenings is the number of openings without a lasting recovery between them, including the current one: it is the
+	// exponent of RecoveryBackoff. It is 0 once the breaker has been closed for RecoveryTimeout, and in a forced state.
 	ConsecutiveOpenings int
-	// ProbesInFlight is the number of calls in flight whose results end a half-open state, without
-	// those whose permit any other call may revoke. ProbesSucceeded is the number of those that
-	// have succeeded.
+	// ProbesInFlight is the number of calls in flight whose results end a half-open state, without those whose permit any other
+	// call may revoke. ProbesSucceeded is the number of those that have succeeded.
 	ProbesInFlight, ProbesSucceeded int
-	// LastFailure is the last failure that was reported, or the slow calls that opened the breaker
-	// if that was later; nil if there was none.
+	// LastFailure is the last failure that was reported, or the slow calls that opened the breaker if that was later; nil if
+	// there was none.
 	LastFailure *events.Failure
 }
 
@@ -42,8 +38,7 @@ type ForcedState struct {
 	// Until is when the forced state ends; zero if only Release ends it.
 	Until  time.Time
 	Reason string
-	// Shared reports whether the state is forced for the whole fleet and not for this breaker
-	// alone.
+	// Shared reports whether the state is forced for the whole fleet and not for this breaker alone.
 	Shared bool
 }
 
@@ -85,8 +80,7 @@ func (b *Breaker) statusOf(p *phase) Status {
 // State returns the current state.
 func (b *Breaker) State() events.State { return b.currentPhase().state }
 
-// StateAndRetryAt returns the current state and, if that is open, when the opening ends; zero if
-// it has no end.
+// StateAndRetryAt returns the current state and, if that is open, when the open period ends; zero if it has no end.
 func (b *Breaker) StateAndRetryAt() (events.State, time.Time) {
 	p := b.currentPhase()
 	if p.state != events.Open {
@@ -95,8 +89,8 @@ func (b *Breaker) StateAndRetryAt() (events.State, time.Time) {
 	return p.state, p.until
 }
 
-// RetryAt returns when the current opening ends; zero if the breaker is not open, or is forced
-// open without end. It takes no lock.
+// RetryAt returns when the current open period ends; zero if the breaker is not open, or is forced open without end. It takes no
+// lock.
 func (b *Breaker) RetryAt() time.Time {
 	if p := b.current.Load(); p.state == events.Open {
 		return p.until
@@ -107,9 +101,8 @@ func (b *Breaker) RetryAt() time.Time {
 // Transitions returns the number of transitions to state.
 func (b *Breaker) Transitions(state events.State) uint64 { return b.transitions[state].Load() }
 
-// ShadowRejections returns the number of calls that the mode Shadow has admitted and Enforce would
-// have refused, by reason: because the breaker was open, or because it was half-open without a
-// permit for them. The numbers never decrease.
+// ShadowRejections returns the number of calls that the mode Shadow has admitted and Enforce would have rejected, by reason:
+// because the breaker was open, or because it was half-open without a permit for them. The numbers never decrease.
 func (b *Breaker) ShadowRejections() (open, halfOpenLimit uint64) {
 	return b.shadowed[events.Open].Load(), b.shadowed[events.HalfOpen].Load()
 }

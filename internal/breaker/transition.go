@@ -8,8 +8,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// applyTransitions replaces the current phase according to the transitions that the engine has
-// recorded, and publishes them.
+// applyTransitions replaces the current phase according to the transitions that the engine has recorded, and publishes them.
 func (b *Breaker) applyTransitions() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -52,7 +51,7 @@ func (b *Breaker) applyTransition(t transition) {
 	b.transitionTo(next, change)
 }
 
-// completeOpenPhase sets the duration and the engine of the opening next, and the cause in its event.
+// completeOpenPhase sets the duration and the engine of next, an open phase, and the cause in its event.
 func (b *Breaker) completeOpenPhase(next *phase, change *events.StateChanged, trip tripReason) {
 	prev := b.current.Load()
 	change.Cause, change.Counts, change.Failure = trip.cause, trip.counts, b.lastFailure.Load()
@@ -69,19 +68,19 @@ func (b *Breaker) completeOpenPhase(next *phase, change *events.StateChanged, tr
 		}
 	}
 	next.consecutiveOpenings = b.consecutiveOpenings(prev, next.since) + 1
-	next.jitter = rand.Float64() // #nosec G404 -- spreads the ends of openings; no secret
+	next.jitter = rand.Float64() // #nosec G404 -- spreads the ends of open periods; no secret
 	next.until = next.since.Add(b.policy.Load().openDuration(next.consecutiveOpenings, next.jitter))
 	next.engine = newOpenEngine(&b.policy, next.until)
 }
 
-// slowCallFailure returns the failure to show for an opening that slow calls caused.
+// slowCallFailure returns the failure to show if slow calls opened the breaker.
 func slowCallFailure(at time.Time, trip tripReason) *events.Failure {
 	detail := fmt.Sprintf("%d of %d calls took %v or longer", trip.counts.Slow, trip.counts.Requests, trip.slow)
 	return &events.Failure{Time: at, Type: events.ErrorSlow, Detail: detail}
 }
 
-// consecutiveOpenings returns the number of consecutive openings as of at, where p is the current
-// phase. It is 0 once the breaker has been closed for RecoveryTimeout.
+// consecutiveOpenings returns the number of consecutive openings as of at, where p is the current phase. It is 0 once the breaker
+// has been closed for RecoveryTimeout.
 func (b *Breaker) consecutiveOpenings(p *phase, at time.Time) int {
 	if p.state == events.Closed && at.Sub(p.since) >= b.policy.Load().RecoveryTimeout {
 		return 0
@@ -89,8 +88,7 @@ func (b *Breaker) consecutiveOpenings(p *phase, at time.Time) int {
 	return p.consecutiveOpenings
 }
 
-// transitionTo makes next the current phase and publishes change, whose remaining fields it sets.
-// b.mu is held.
+// transitionTo makes next the current phase and publishes change, whose remaining fields it sets. b.mu is held.
 func (b *Breaker) transitionTo(next *phase, change events.StateChanged) {
 	prev := b.current.Load()
 	next.cause = change.Cause

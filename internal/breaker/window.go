@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// slotCount is the number of slots of a window. It bounds the window's memory and determines how
-// exact its start is. It is a power of two, so that a slot is found with a mask.
+// slotCount is the number of slots of a window. It bounds the window's memory and determines how exact its start is. It is a
+// power of two, so that a slot is found with a mask.
 const slotCount = 64
 
 // callCounts are the numbers of calls in a window or in one of its slots.
@@ -30,21 +30,20 @@ type slot struct {
 	callCounts
 }
 
-// window counts the calls of the last span of time, in a ring of slots and their running sum. A
-// slot is dropped as a whole when its first call is one span old. So no call that is one span old
-// or older is counted, and every call that is younger by at least one width is (by several widths
-// if the span has grown since). The zero value counts nothing. It is safe for concurrent use.
+// window counts the calls of the last span of time, in a ring of slots and their running sum. A slot is dropped as a whole when
+// its first call is one span old, so each call is dropped at the end of its span or up to one width earlier (up to several
+// widths, if the span has grown since). The zero value counts nothing. It is safe for concurrent use.
 type window struct {
 	mu           sync.Mutex // guards the fields below; nothing is called and no lock taken while it is held
 	span, width  time.Duration
 	base         time.Time
 	slots        *[slotCount]slot // nil while nothing is counted
-	oldest, used int              // oldest only grows; at reduces it to an index
+	oldest, used int              // oldest is the number of slots dropped so far; used slots follow it in the ring, see at
 	sum          callCounts
 }
 
-// set makes the window follow p. A shorter window keeps the most recent part of its calls, a longer
-// one all of them. Without a ratio the window counts nothing and releases its memory.
+// set makes the window follow p. A shorter window keeps the most recent part of its calls, a longer one all of them. Without a
+// ratio the window counts nothing and releases its memory.
 func (w *window) set(p *Policy) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -111,8 +110,7 @@ func (w *window) expire(now time.Duration) {
 	}
 }
 
-// mergeSlots merges slots that start within one width, because there are only slotCount of them
-// for a longer window.
+// mergeSlots merges slots that start within one width, because there are only slotCount of them for a longer window.
 func (w *window) mergeSlots() {
 	kept := 0
 	for i := range w.used {
