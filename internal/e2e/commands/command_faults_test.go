@@ -82,15 +82,15 @@ func TestCommandsTellWhoElseAnswers(t *testing.T) {
 		status int
 		want   []string
 	}{
-		"TLS":                  {"status --admin http://" + secure.Listener.Addr().String(), 1, []string{"speaks TLS", "--admin https://", "--ca-file"}},
+		"TLS":                  {"status --admin http://" + secure.Listener.Addr().String(), 1, []string{"uses TLS", "--admin https://", "--ca-file"}},
 		"no TLS":               {"status --admin https://" + strings.TrimPrefix(p.AdminURL, "http://"), 1, []string{"does not use TLS", "--admin http://"}},
 		"unknown authority":    {"status --admin " + secure.URL, 1, []string{"certificate", "--ca-file FILE"}},
 		"no answer":            {"status --timeout 200ms --admin " + listener(t, silent("")), 1, []string{"no response within 200ms", "--timeout"}},
 		"half an answer":       {"status --timeout 200ms --admin " + listener(t, silent(head)), 1, []string{"no complete response within 200ms", "--timeout"}},
 		"no answer to watch":   {"status --watch --timeout 200ms --admin " + listener(t, silent("")), 1, []string{"no response within 200ms"}},
 		"broken off":           {"status --admin " + listener(t, saying(head)), 1, []string{"sent an incomplete response: unexpected EOF", "log"}},
-		"closed":               {"status --admin " + listener(t, saying("")), 1, []string{"no answer", "EOF", "admin.listen"}},
-		"no HTTP":              {"status --admin " + listener(t, saying("SSH-2.0-\x1b[31mOpenSSH\r\n")), 1, []string{"no answer", "SSH-2.0", "admin.listen"}},
+		"closed":               {"status --admin " + listener(t, saying("")), 1, []string{"no response", "EOF", "admin.listen"}},
+		"no HTTP":              {"status --admin " + listener(t, saying("SSH-2.0-\x1b[31mOpenSSH\r\n")), 1, []string{"no response", "SSH-2.0", "admin.listen"}},
 		"no JSON":              {"status --admin " + page("<html>"), 1, []string{"is not the admin API of cbproxy", "admin.listen"}},
 		"other JSON":           {"status --exit-code --admin " + page(`{"status":"green"}`), 1, []string{"is not the admin API of cbproxy", "admin.listen"}},
 		"JSON of another kind": {"force rag open --admin " + page(`[1]`), 1, []string{"this version cannot decode"}},
@@ -103,7 +103,7 @@ func TestCommandsTellWhoElseAnswers(t *testing.T) {
 		"health: usage":        {"healthcheck --admin ftp://x", 2, []string{"--admin"}},
 		"health: no time":      {"healthcheck --timeout 0s", 2, []string{"--timeout"}},
 		"list: no service":     {"queue list --service rog --admin " + p.AdminURL, 1, []string{`no service is named "rog"`}},
-		"drop: nobody there":   {"queue drop a.1 a.2 a.3 --admin " + harness.FreeAddress(t), 1, []string{"a.1: no answer", "The other 2 were not tried"}},
+		"drop: nobody there":   {"queue drop a.1 a.2 a.3 --admin " + harness.FreeAddress(t), 1, []string{"a.1: no response", "The other 2 were not tried"}},
 		"drop: none is known":  {"queue drop a.1 a.2 --token-file " + file("token", harness.AdminToken) + " --admin " + p.AdminURL, 1, []string{`"a.1"`, `"a.2"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestCommandsThatCannotPrintFail(t *testing.T) {
 	}
 	defer full.Close()
 	for _, args := range []string{
-		"version", "schema", "completion bash", "check --config ../../config.example.yaml", "status", "status rag", "status -o json", "queue list", "force rag auto", "force rag auto -o json",
+		"version", "schema", "completion bash", "check --config ../../../config.example.yaml", "status", "status rag", "status -o json", "queue list", "force rag auto", "force rag auto -o json",
 	} {
 		var stderr bytes.Buffer
 		c := exec.Command(harness.Binary, strings.Fields(args)...)

@@ -98,7 +98,7 @@ func TestDemoIsBrokenByItsSwitches(t *testing.T) {
 		res, err := http.Post(d.switches+what, "", nil)
 		return harness.ReadResponse(t, res, err)
 	}
-	if r := flip("/vms_service/errors"); r.Status != 200 || r.Body != "vms_service is errors\n" {
+	if r := flip("/vms_service/errors"); r.Status != 200 || r.Body != "vms_service: errors\n" {
 		t.Errorf("%+v", r)
 	}
 	harness.Eventually(t, "its traffic opens the breaker", func() bool { return p.Health().Services["vms_service"].State == "open" })
@@ -151,7 +151,7 @@ func TestDemoEndsInGoodOrder(t *testing.T) {
 	}{
 		"at once":              {nil, "", []syscall.Signal{syscall.SIGINT}},
 		"before it serves":     {nil, "Ctrl-C", []syscall.Signal{syscall.SIGTERM}},
-		"by an impatient one":  {[]string{"--tour", "--pause", "10ms"}, "RAG's process dies", []syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}},
+		"by an impatient one":  {[]string{"--tour", "--pause", "10ms"}, "The RAG process dies", []syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}},
 		"as the window closes": {[]string{"--tour", "--pause", "1m"}, "Five services are called", []syscall.Signal{syscall.SIGHUP}},
 	} {
 		t.Run(name, func(t *testing.T) {
