@@ -17,8 +17,9 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// misbehave serves a connection as badly as it can be served, until healthy says otherwise.
-func misbehave(c net.Conn, healthy *atomic.Bool) {
+// serveFaulty serves a connection with random protocol violations and delays while healthy is false, and with valid
+// responses while it is true.
+func serveFaulty(c net.Conn, healthy *atomic.Bool) {
 	defer c.Close()
 	r := bufio.NewReader(c)
 	for {
@@ -29,18 +30,19 @@ func misbehave(c net.Conn, healthy *atomic.Bool) {
 		if rand.IntN(4) > 0 || healthy.Load() {
 			_, _ = io.Copy(io.Discard, q.Body)
 		}
-		answer, last := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false
+		response, closes := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false
 		if !healthy.Load() {
-			answer, last = misbehaviour()
+			response, closes = faultyResponse()
 		}
-		if _, err := io.WriteString(c, answer); err != nil || last {
+		if _, err := io.WriteString(c, response); err != nil || closes {
 			return
 		}
 	}
 }
 
-// misbehaviour returns what an upstream says, and whether it closes the connection then.
-func misbehaviour() (answer string, last bool) {
+// faultyResponse returns a random response, mostly invalid or incomplete, and whether the upstream closes the
+// connection after it.
+func faultyResponse() (response string, closes bool) {
 	switch rand.IntN(14) {
 	case 0:
 		return "", true
@@ -64,7 +66,7 @@ func misbehaviour() (answer string, last bool) {
 	return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false
 }
 
-// chaosConfig is the n-th of many configurations; each turns other features on.
+// chaosConfig returns the n-th configuration. Successive configurations enable different features.
 func chaosConfig(address string, n int) string {
 	extra := ""
 	if n%2 == 0 {
@@ -99,8 +101,9 @@ routes:
 `, address, 3+n%3, 1+n%2, 10+n%7, commit, n%3, mode, probe) + extra
 }
 
-// Clients of both versions that upload, leave and hurry, an upstream that breaks every
-// rule, and edits all the while: afterwards nothing is left over and all is well.
+// TestChaosLeaksNoResources runs HTTP/1.1 and HTTP/2 clients that upload and cancel requests, an upstream that violates
+// the protocol, and frequent reloads. Afterwards the proxy holds no permits, goroutines or descriptors of them, and the
+// breaker closes again.
 func TestChaosLeaksNoResources(t *testing.T) {
 	var healthy atomic.Bool
 	upstream, err := net.Listen("tcp", "127.0.0.1:0")
@@ -114,7 +117,7 @@ func TestChaosLeaksNoResources(t *testing.T) {
 			if err != nil {
 				return
 			}
-			go misbehave(c, &healthy)
+			go serveFaulty(c, &healthy)
 		}
 	}()
 	address := upstream.Addr().String()
@@ -125,8 +128,8 @@ func TestChaosLeaksNoResources(t *testing.T) {
 	goroutines, descriptors := p.Metric("go_goroutines"), p.Metric("process_open_fds")
 
 	stop := make(chan struct{})
-	var edits sync.WaitGroup
-	edits.Go(func() {
+	var reloads sync.WaitGroup
+	reloads.Go(func() {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for n := 1; ; n++ {
@@ -140,31 +143,31 @@ func TestChaosLeaksNoResources(t *testing.T) {
 	})
 	var clients sync.WaitGroup
 	for n := range 24 {
-		clients.Go(func() { hurry(t, p.URL, n%3 == 0) })
+		clients.Go(func() { sendRandomRequests(t, p.URL, n%3 == 0) })
 	}
 	clients.Wait()
 	close(stop)
-	edits.Wait()
+	reloads.Wait()
 
 	healthy.Store(true)
-	p.ReplaceConfig(strings.ReplaceAll(chaosConfig(address, 0), "max_in_flight: 10", "max_in_flight: 1")) // one place that is lost would be missed
-	harness.Eventually(t, "the last edit is in force", func() bool {
+	p.ReplaceConfig(strings.ReplaceAll(chaosConfig(address, 0), "max_in_flight: 10", "max_in_flight: 1")) // the limit of 1 exposes a permit that was not released
+	harness.Eventually(t, "the last configuration is applied", func() bool {
 		res, err := http.Get(p.AdminURL + "/api/v1/config")
 		return strings.Contains(harness.ReadResponse(t, res, err).Body, `"max_in_flight":1,`)
 	})
-	harness.Eventually(t, "the breaker is closed again", func() bool { r := p.Get("/svc"); return r.Status == 200 && r.BreakerState() == "closed" })
+	harness.Eventually(t, "the breaker closes", func() bool { r := p.Get("/svc"); return r.Status == 200 && r.BreakerState() == "closed" })
 	for _, service := range []string{"svc", "open"} {
-		harness.Eventually(t, "nothing is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="`+service+`"}`) == 0 })
+		harness.Eventually(t, "no request is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="`+service+`"}`) == 0 })
 	}
-	harness.Eventually(t, "no goroutine is left over", func() bool { return p.Metric("go_goroutines") <= goroutines+20 })
-	harness.Eventually(t, "no descriptor is left over", func() bool { return p.Metric("process_open_fds") <= descriptors+20 })
+	harness.Eventually(t, "the goroutines have ended", func() bool { return p.Metric("go_goroutines") <= goroutines+20 })
+	harness.Eventually(t, "the descriptors are closed", func() bool { return p.Metric("process_open_fds") <= descriptors+20 })
 	if n := p.Metric(`cbproxy_config_reloads_total{result="failure"}`); n != 0 {
 		t.Errorf("%v reloads failed", n)
 	}
 }
 
-// hurry sends requests of all kinds, some of which it doesn't wait for.
-func hurry(t *testing.T, url string, http2 bool) {
+// sendRandomRequests sends requests with and without bodies, and cancels a tenth of them within 50 ms.
+func sendRandomRequests(t *testing.T, url string, http2 bool) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(!http2)
 	protocols.SetUnencryptedHTTP2(http2)
@@ -178,22 +181,22 @@ func hurry(t *testing.T, url string, http2 bool) {
 		case 1:
 			method, body = http.MethodPut, io.MultiReader(strings.NewReader(strings.Repeat("x", rand.IntN(300_000))))
 		}
-		limit := harness.EventTimeout
+		timeout := harness.EventTimeout
 		if rand.IntN(10) == 0 {
-			limit = time.Duration(rand.IntN(50)) * time.Millisecond
+			timeout = time.Duration(rand.IntN(50)) * time.Millisecond
 		}
-		ctx, leave := context.WithTimeout(context.Background(), limit)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		path := [...]string{"/svc/x", "/open/x"}[rand.IntN(2)]
 		r, err := http.NewRequestWithContext(ctx, method, url+path, body)
 		if err != nil {
 			t.Error(err)
 		} else if res, err := transport.RoundTrip(r); err == nil {
-			_, _ = io.Copy(io.Discard, res.Body) // a cut is among what is to be expected
+			_, _ = io.Copy(io.Discard, res.Body) // a truncated body is expected
 			_ = res.Body.Close()
 		}
-		if limit == harness.EventTimeout && ctx.Err() != nil {
+		if timeout == harness.EventTimeout && ctx.Err() != nil {
 			t.Errorf("%s %s took over %v", method, path, harness.EventTimeout)
 		}
-		leave()
+		cancel()
 	}
 }

@@ -11,27 +11,28 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// oneMistake is a route whose breaker opens at the first failure.
-func oneMistake(url, more string) string {
-	return "routes: {svc: {prefix: /svc, upstream: '" + url + "', breaker: {fail_max: 1, recovery_timeout: 300}" + more + "}}\n"
+// strictBreakerConfig returns a configuration whose only route has a breaker that opens at the first failure. options
+// are further keys of the route, each after a comma.
+func strictBreakerConfig(url, options string) string {
+	return "routes: {svc: {prefix: /svc, upstream: '" + url + "', breaker: {fail_max: 1, recovery_timeout: 300}" + options + "}}\n"
 }
 
-// unharmed checks that nothing is left of an attack: no request in flight, no mark against
-// the upstream, and an answer for those who ask properly.
-func checkUnharmed(p *harness.Proxy) {
+// checkHealthy checks that an attack has had no lasting effect: no request is in flight, no failure is counted, the
+// breaker is closed, and a normal request succeeds.
+func checkHealthy(p *harness.Proxy) {
 	p.T.Helper()
-	harness.Eventually(p.T, "nothing is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+	harness.Eventually(p.T, "no request is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
 	if got := p.RequestCounts("svc"); got["failure"] != 0 || got["rejected"] != 0 {
 		p.T.Errorf("requests %v", got)
 	}
 	if s := p.Health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
 		p.T.Errorf("service %+v", s)
 	}
-	checkServes(p)
+	checkNormalRequest(p)
 }
 
-// serves checks that a normal request is answered promptly.
-func checkServes(p *harness.Proxy) {
+// checkNormalRequest checks that a normal request succeeds within half of harness.EventTimeout.
+func checkNormalRequest(p *harness.Proxy) {
 	p.T.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: harness.EventTimeout / 2}
 	res, err := client.Get(p.URL + "/svc/fine")
@@ -40,33 +41,33 @@ func checkServes(p *harness.Proxy) {
 	}
 }
 
-// answers reads all that comes on a connection until its end.
-func answers(t testing.TB, r *bufio.Reader) []harness.Response {
+// readResponses reads responses from a connection until it ends.
+func readResponses(t testing.TB, r *bufio.Reader) []harness.Response {
 	t.Helper()
-	var all []harness.Response
+	var responses []harness.Response
 	for {
 		res, err := http.ReadResponse(r, nil)
 		if err != nil {
-			return all
+			return responses
 		}
 		body, err := io.ReadAll(res.Body)
 		if err != nil {
-			t.Errorf("after %v the answer breaks off: %v", res.Status, err)
-			return all
+			t.Errorf("read the body of a response with status %v: %v", res.Status, err)
+			return responses
 		}
-		all = append(all, harness.Response{Status: res.StatusCode, Header: res.Header, Body: string(body)})
+		responses = append(responses, harness.Response{Status: res.StatusCode, Header: res.Header, Body: string(body)})
 	}
 }
 
-func statuses(all []harness.Response) []int {
-	got := []int{}
-	for _, r := range all {
-		got = append(got, r.Status)
+func statusCodes(responses []harness.Response) []int {
+	codes := []int{}
+	for _, r := range responses {
+		codes = append(codes, r.Status)
 	}
-	return got
+	return codes
 }
 
-// isProblem reports whether a response is one of the proxy's own errors.
+// isProblem reports whether a response is an error that the proxy generated.
 func isProblem(r harness.Response) bool {
 	return r.Header.Get("Content-Type") == "application/problem+json" && strings.HasPrefix(r.Header.Get("Proxy-Status"), "cbproxy; error=")
 }

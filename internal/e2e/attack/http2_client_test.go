@@ -15,14 +15,14 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// rawHTTP2 is a client that says in HTTP/2 whatever it likes.
+// rawHTTP2 is an HTTP/2 client that can send any frames, valid or not. One goroutine may write while another reads.
 type rawHTTP2 struct {
 	*http2.Framer
-	t     testing.TB
-	conn  net.Conn
-	out   *bufio.Writer
-	block bytes.Buffer
-	coder *hpack.Encoder
+	t       testing.TB
+	conn    net.Conn
+	out     *bufio.Writer
+	block   bytes.Buffer // the output of encoder
+	encoder *hpack.Encoder
 }
 
 func dialHTTP2(p *harness.Proxy) *rawHTTP2 {
@@ -33,45 +33,45 @@ func dialHTTP2(p *harness.Proxy) *rawHTTP2 {
 	c.Framer = http2.NewFramer(c.out, r)
 	c.AllowIllegalWrites = true
 	c.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	c.coder = hpack.NewEncoder(&c.block)
+	c.encoder = hpack.NewEncoder(&c.block)
 	_, _ = c.out.WriteString(http2.ClientPreface)
 	_ = c.WriteSettings()
 	_ = c.out.Flush()
 	return c
 }
 
-// fields encodes names and values, one after the other.
-func (c *rawHTTP2) fields(fields ...string) []byte {
+// encodeFields returns a header block with the fields, which are alternating names and values.
+func (c *rawHTTP2) encodeFields(fields ...string) []byte {
 	c.block.Reset()
 	for pair := range slices.Chunk(fields, 2) {
-		_ = c.coder.WriteField(hpack.HeaderField{Name: pair[0], Value: pair[1]})
+		_ = c.encoder.WriteField(hpack.HeaderField{Name: pair[0], Value: pair[1]})
 	}
 	return slices.Clone(c.block.Bytes())
 }
 
-// request is the header section of a request and more fields.
-func (c *rawHTTP2) request(method, path string, more ...string) []byte {
-	return c.fields(append([]string{":method", method, ":scheme", "http", ":authority", "x", ":path", path}, more...)...)
+// encodeRequest returns a header block with the pseudo-header fields of a request, and further fields.
+func (c *rawHTTP2) encodeRequest(method, path string, fields ...string) []byte {
+	return c.encodeFields(append([]string{":method", method, ":scheme", "http", ":authority", "x", ":path", path}, fields...)...)
 }
 
-// begin sends a HEADERS frame.
-func (c *rawHTTP2) begin(stream uint32, block []byte, end bool) {
-	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block, EndStream: end, EndHeaders: true})
-	_ = c.out.Flush() // what becomes of it is seen by reading
+// sendHeaders sends a HEADERS frame. A write error shows when the result of the stream is read.
+func (c *rawHTTP2) sendHeaders(stream uint32, block []byte, endStream bool) {
+	_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block, EndStream: endStream, EndHeaders: true})
+	_ = c.out.Flush()
 }
 
-// ending is how a stream or its connection ended.
-type ending struct {
+// streamResult describes how a stream or its connection ended.
+type streamResult struct {
 	harness.Response
-	answered bool
+	complete bool // the response has ended
 	reset    *http2.ErrCode
 	goAway   *http2.ErrCode
-	closed   bool // the connection ended, or broke
+	closed   bool // the connection was closed
 }
 
-func (e ending) String() string {
+func (e streamResult) String() string {
 	switch {
-	case e.answered:
+	case e.complete:
 		return fmt.Sprint(e.Status)
 	case e.reset != nil:
 		return "reset"
@@ -80,16 +80,16 @@ func (e ending) String() string {
 	case e.closed:
 		return "closed"
 	}
-	return "nothing"
+	return "no result"
 }
 
-// await reads frames until a stream has ended or no more can be said on it.
-func (c *rawHTTP2) await(stream uint32) ending { return c.read(stream, true) }
+// awaitResult reads frames until the stream or the connection has ended.
+func (c *rawHTTP2) awaitResult(stream uint32) streamResult { return c.read(stream, true) }
 
-// awaitQuietly is await while another goroutine writes.
-func (c *rawHTTP2) awaitQuietly(stream uint32) ending { return c.read(stream, false) }
+// awaitResultReadOnly is like awaitResult, but does not acknowledge settings, so that another goroutine can write.
+func (c *rawHTTP2) awaitResultReadOnly(stream uint32) streamResult { return c.read(stream, false) }
 
-func (c *rawHTTP2) read(stream uint32, acknowledge bool) (e ending) {
+func (c *rawHTTP2) read(stream uint32, acknowledge bool) (e streamResult) {
 	e.Header = http.Header{}
 	for {
 		frame, err := c.ReadFrame()
@@ -125,7 +125,7 @@ func (c *rawHTTP2) read(stream uint32, acknowledge bool) (e ending) {
 				e.Header.Add(field.Name, field.Value)
 			}
 			if f.StreamEnded() {
-				e.answered = true
+				e.complete = true
 				return e
 			}
 		case *http2.DataFrame:
@@ -134,7 +134,7 @@ func (c *rawHTTP2) read(stream uint32, acknowledge bool) (e ending) {
 			}
 			e.Body += string(f.Data())
 			if f.StreamEnded() {
-				e.answered = true
+				e.complete = true
 				return e
 			}
 		}

@@ -13,137 +13,137 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// flood is what one HTTP/2 client sends for as long as it is let.
-type flood struct {
-	send func(c *rawHTTP2, n uint32) // the n-th time, from 0
-	most uint32                      // how often at most
-	ends bool                        // the connection is ended before that
+// floodCase is a sequence of frames that one HTTP/2 client sends until the proxy closes the connection.
+type floodCase struct {
+	send             func(c *rawHTTP2, n uint32) // called with n from 0
+	count            uint32                      // the maximum number of calls of send
+	closesConnection bool                        // the proxy must close the connection before count is reached
 }
 
-var floods = map[string]flood{
-	"streams that are reset at once": {most: 5000, send: func(c *rawHTTP2, n uint32) {
-		_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: c.request("GET", "/svc/last"), EndStream: true, EndHeaders: true})
+var floodCases = map[string]floodCase{
+	"streams reset immediately by the client": {count: 5000, send: func(c *rawHTTP2, n uint32) {
+		_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: c.encodeRequest("GET", "/svc/last"), EndStream: true, EndHeaders: true})
 		_ = c.WriteRSTStream(2*n+1, http2.ErrCodeCancel)
 	}},
-	"uploads that are reset at once": {most: 2000, send: func(c *rawHTTP2, n uint32) {
-		_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: c.request("POST", "/svc/last"), EndHeaders: true})
+	"uploads reset immediately by the client": {count: 2000, send: func(c *rawHTTP2, n uint32) {
+		_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: c.encodeRequest("POST", "/svc/last"), EndHeaders: true})
 		_ = c.WriteData(2*n+1, false, []byte("abc"))
 		_ = c.WriteRSTStream(2*n+1, http2.ErrCodeCancel)
 	}},
-	"streams that the server resets": {most: 5000, send: func(c *rawHTTP2, n uint32) { // by a window that overflows
-		_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: c.request("GET", "/svc/last"), EndStream: true, EndHeaders: true})
+	"streams reset by the server": {count: 5000, send: func(c *rawHTTP2, n uint32) { // because the flow-control window overflows
+		_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: c.encodeRequest("GET", "/svc/last"), EndStream: true, EndHeaders: true})
 		_ = c.WriteWindowUpdate(2*n+1, 1<<31-1)
 	}},
-	"streams that never end, over the limit": {most: 2000, send: func(c *rawHTTP2, n uint32) {
-		_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: c.request("POST", "/svc/open"), EndHeaders: true})
+	"more unfinished streams than allowed": {count: 2000, send: func(c *rawHTTP2, n uint32) {
+		_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: c.encodeRequest("POST", "/svc/open"), EndHeaders: true})
 	}},
-	"CONTINUATION without an end": {most: 20_000, ends: true, send: func(c *rawHTTP2, n uint32) {
+	"endless CONTINUATION": {count: 20_000, closesConnection: true, send: func(c *rawHTTP2, n uint32) {
 		if n == 0 {
-			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.request("GET", "/svc/endless"), EndStream: true})
+			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encodeRequest("GET", "/svc/endless"), EndStream: true})
 		}
-		_ = c.WriteContinuation(1, false, c.fields("a", strings.Repeat("b", 8000)))
+		_ = c.WriteContinuation(1, false, c.encodeFields("a", strings.Repeat("b", 8000)))
 	}},
-	"empty CONTINUATION without an end": {most: 1_000_000, ends: true, send: func(c *rawHTTP2, n uint32) {
+	"endless empty CONTINUATION": {count: 1_000_000, closesConnection: true, send: func(c *rawHTTP2, n uint32) {
 		if n == 0 {
-			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.request("GET", "/svc/endless"), EndStream: true})
+			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encodeRequest("GET", "/svc/endless"), EndStream: true})
 		}
 		_ = c.WriteContinuation(1, false, nil)
 	}},
-	"header lists that unpack to megabytes": {most: 200, send: func(c *rawHTTP2, n uint32) {
-		block := c.request("GET", "/svc/bomb", "a", strings.Repeat("b", 3000))
-		block = append(block, bytes.Repeat([]byte{0xbe}, 10_000)...) // each byte is the newest field again
+	"header blocks that decompress to megabytes": {count: 200, send: func(c *rawHTTP2, n uint32) {
+		block := c.encodeRequest("GET", "/svc/bomb", "a", strings.Repeat("b", 3000))
+		block = append(block, bytes.Repeat([]byte{0xbe}, 10_000)...) // each byte refers to the newest field of the dynamic table
 		_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: block, EndStream: true, EndHeaders: true})
 	}},
-	"PING": {most: 100_000, send: func(c *rawHTTP2, _ uint32) { _ = c.WritePing(false, [8]byte{}) }},
-	"SETTINGS": {most: 100_000, send: func(c *rawHTTP2, n uint32) {
+	"PING": {count: 100_000, send: func(c *rawHTTP2, _ uint32) { _ = c.WritePing(false, [8]byte{}) }},
+	"SETTINGS": {count: 100_000, send: func(c *rawHTTP2, n uint32) {
 		_ = c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: n % 1000})
 	}},
-	"PRIORITY": {most: 100_000, send: func(c *rawHTTP2, n uint32) {
+	"PRIORITY": {count: 100_000, send: func(c *rawHTTP2, n uint32) {
 		_ = c.WritePriority(2*n+1, http2.PriorityParam{StreamDep: 2*n + 3})
 	}},
-	"DATA without bytes": {most: 100_000, send: func(c *rawHTTP2, n uint32) {
+	"empty DATA": {count: 100_000, send: func(c *rawHTTP2, n uint32) {
 		if n == 0 {
-			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.request("POST", "/svc/empty"), EndHeaders: true})
+			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encodeRequest("POST", "/svc/empty"), EndHeaders: true})
 		}
 		_ = c.WriteData(1, false, nil)
 	}},
-	"DATA of padding": {most: 20_000, send: func(c *rawHTTP2, n uint32) {
+	"DATA with padding only": {count: 20_000, send: func(c *rawHTTP2, n uint32) {
 		if n == 0 {
-			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.request("POST", "/svc/empty"), EndHeaders: true})
+			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encodeRequest("POST", "/svc/empty"), EndHeaders: true})
 		}
 		_ = c.WriteDataPadded(1, false, nil, make([]byte, 255))
 	}},
-	"DATA on a stream that is over": {most: 10_000, send: func(c *rawHTTP2, n uint32) {
+	"DATA on a closed stream": {count: 10_000, send: func(c *rawHTTP2, n uint32) {
 		if n == 0 {
-			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.request("GET", "/svc/over"), EndStream: true, EndHeaders: true})
+			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encodeRequest("GET", "/svc/over"), EndStream: true, EndHeaders: true})
 		}
 		_ = c.WriteData(1, false, []byte("abc"))
 	}},
-	"unknown frames": {most: 100_000, send: func(c *rawHTTP2, _ uint32) { _ = c.WriteRawFrame(0x7f, 0xff, 1, []byte("abc")) }},
+	"unknown frames": {count: 100_000, send: func(c *rawHTTP2, _ uint32) { _ = c.WriteRawFrame(0x7f, 0xff, 1, []byte("abc")) }},
 }
 
-// A flood of frames costs the upstream little and the proxy nothing that stays, whether or
-// not the connection is ended for it, and others are served meanwhile.
+// TestHTTP2FloodsAreBounded checks that a flood of frames causes few upstream requests, that the proxy's memory,
+// goroutines and descriptors stay bounded, and that it serves other clients during the flood.
 func TestHTTP2FloodsAreBounded(t *testing.T) {
 	t.Parallel()
-	for name, f := range floods {
+	for name, f := range floodCases {
 		t.Run(name, func(t *testing.T) {
-			u := startWitness(t)
-			p := harness.StartProxy(t, harness.Options{Config: "limits: {idle_timeout: 1}\n" + oneMistake(u.URL(), ", timeout: 3")})
-			checkServes(p)
+			u := startRecordingUpstream(t)
+			p := harness.StartProxy(t, harness.Options{Config: "limits: {idle_timeout: 1}\n" + strictBreakerConfig(u.URL(), ", timeout: 3")})
+			checkNormalRequest(p)
 			goroutines, descriptors, heap := p.Metric("go_goroutines"), p.Metric("process_open_fds"), p.Metric("go_memstats_heap_inuse_bytes")
 			c := dialHTTP2(p)
-			var broken atomic.Bool
+			var closed atomic.Bool
 			sent, read := make(chan struct{}), make(chan struct{})
 			go func() {
 				defer close(sent)
-				for n := range f.most {
+				for n := range f.count {
 					f.send(c, n)
-					if c.out.Buffered() == 0 && broken.Load() { // now and then
+					if c.out.Buffered() == 0 && closed.Load() { // after each flush
 						return
 					}
 				}
-				broken.CompareAndSwap(false, c.out.Flush() != nil)
+				closed.CompareAndSwap(false, c.out.Flush() != nil)
 			}()
-			go func() { // somebody who floods reads, or it would be over sooner
+			go func() { // otherwise the proxy closes the connection because the client does not read
 				defer close(read)
 				_, _ = io.Copy(io.Discard, c.conn)
-				broken.Store(true)
+				closed.Store(true)
 			}()
-			checkServes(p)
+			checkNormalRequest(p)
 			<-sent
-			if most := p.Metric("go_memstats_heap_inuse_bytes"); most > heap+64<<20 {
-				t.Errorf("the heap has grown from %v to %v", heap, most)
+			if now := p.Metric("go_memstats_heap_inuse_bytes"); now > heap+64<<20 {
+				t.Errorf("the heap has grown from %v to %v", heap, now)
 			}
-			if f.ends {
-				harness.Eventually(t, "the connection is ended", broken.Load)
+			if f.closesConnection {
+				harness.Eventually(t, "the proxy closes the connection", closed.Load)
 			}
-			checkServes(p)
+			checkNormalRequest(p)
 			_ = c.conn.Close()
 			<-read
-			checkUnharmed(p)
-			if n := len(u.take()); n > 1000 {
+			checkHealthy(p)
+			if n := len(u.takeRequests()); n > 1000 {
 				t.Errorf("the upstream saw %d requests", n)
 			}
-			harness.Eventually(t, "no goroutine is left over", func() bool {
-				kept := p.Metric("process_open_fds") - descriptors // connections to the upstream, for later
-				return kept < 300 && p.Metric("go_goroutines") <= goroutines+2*kept+10
+			harness.Eventually(t, "the goroutines have ended", func() bool {
+				idle := p.Metric("process_open_fds") - descriptors // idle connections to the upstream
+				return idle < 300 && p.Metric("go_goroutines") <= goroutines+2*idle+10
 			})
 		})
 	}
 }
 
-// No more streams of one connection reach an upstream at once than the proxy has said that
-// it allows.
+// TestConcurrentHTTP2StreamsAreLimited checks that the concurrent upstream requests of one connection do not exceed the
+// SETTINGS_MAX_CONCURRENT_STREAMS that the proxy has announced.
 func TestConcurrentHTTP2StreamsAreLimited(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
-	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), ", timeout: 2")})
+	p := harness.StartProxy(t, harness.Options{Config: strictBreakerConfig(u.URL(), ", timeout: 2")})
 	c := dialHTTP2(p)
 	const streams = 1000
 	go func() {
 		for n := range uint32(streams) {
-			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: c.request("GET", "/svc/hang"), EndStream: true, EndHeaders: true})
+			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*n + 1, BlockFragment: c.encodeRequest("GET", "/svc/hang"), EndStream: true, EndHeaders: true})
 		}
 		_ = c.out.Flush()
 	}()
@@ -152,7 +152,7 @@ func TestConcurrentHTTP2StreamsAreLimited(t *testing.T) {
 	for refused == 0 {
 		frame, err := c.ReadFrame()
 		if err != nil {
-			break // ended for it
+			break // the proxy has closed the connection
 		}
 		switch f := frame.(type) {
 		case *http2.SettingsFrame:
@@ -164,13 +164,13 @@ func TestConcurrentHTTP2StreamsAreLimited(t *testing.T) {
 		}
 	}
 	if limit == 0 || limit > 250 {
-		t.Errorf("%d streams are allowed", limit)
+		t.Errorf("%d concurrent streams are allowed", limit)
 	}
 	if n := p.Metric(`cbproxy_requests_in_flight{service="svc"}`); n > float64(limit) {
-		t.Errorf("%v requests at once", n)
+		t.Errorf("%v concurrent requests", n)
 	}
 	_ = c.conn.Close()
-	harness.Eventually(t, "nothing is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+	harness.Eventually(t, "no request is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
 	if got := p.RequestCounts("svc"); got["failure"] != 0 {
 		t.Errorf("requests %v", got)
 	}

@@ -10,11 +10,11 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// Whoever is over a limit is told so and harms nobody, in either version.
+// TestSizeLimitsApplyToHTTP1AndHTTP2 checks that requests over the size limits get 431 or 413 and count as no failure.
 func TestSizeLimitsApplyToHTTP1AndHTTP2(t *testing.T) {
 	t.Parallel()
-	u := startWitness(t)
-	p := harness.StartProxy(t, harness.Options{Config: "limits: {header_bytes: 8KiB, body_bytes: 1KiB}\n" + oneMistake(u.URL(), ", timeout: 5")})
+	u := startRecordingUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: "limits: {header_bytes: 8KiB, body_bytes: 1KiB}\n" + strictBreakerConfig(u.URL(), ", timeout: 5")})
 	for _, size := range []int{10 << 10, 200 << 10, 2 << 20} {
 		c, r := p.Dial()
 		go func() {
@@ -22,33 +22,33 @@ func TestSizeLimitsApplyToHTTP1AndHTTP2(t *testing.T) {
 		}()
 		res, err := http.ReadResponse(bufio.NewReader(r), nil)
 		if answer := harness.ReadResponse(t, res, err); answer.Status != 431 || !isProblem(answer) {
-			t.Errorf("a header of %d bytes: %+v", size, answer)
+			t.Errorf("a header section of %d bytes: %+v", size, answer)
 		}
 		_ = c.Close()
 	}
-	for n := range uint32(20) { // every one is answered on a connection that goes on
+	for n := range uint32(20) { // the connection stays open after each response
 		c := dialHTTP2(p)
-		c.begin(1, c.request("GET", "/svc", "a", strings.Repeat("b", 10<<10)), true)
-		if e := c.await(1); e.Status != 431 || !isProblem(e.Response) {
-			t.Errorf("HTTP/2, a header of 10 KiB: %v %+v", e, e.Response)
+		c.sendHeaders(1, c.encodeRequest("GET", "/svc", "a", strings.Repeat("b", 10<<10)), true)
+		if e := c.awaitResult(1); e.Status != 431 || !isProblem(e.Response) {
+			t.Errorf("HTTP/2, a header section of 10 KiB: %v %+v", e, e.Response)
 		}
-		c.begin(3, c.request("POST", "/svc", "content-length", "1025"), false)
-		if e := c.await(3); e.Status != 413 || !isProblem(e.Response) {
+		c.sendHeaders(3, c.encodeRequest("POST", "/svc", "content-length", "1025"), false)
+		if e := c.awaitResult(3); e.Status != 413 || !isProblem(e.Response) {
 			t.Errorf("HTTP/2, a Content-Length of 1025: %v %+v", e, e.Response)
 		}
-		c.begin(5, c.request("POST", "/svc"), false)
+		c.sendHeaders(5, c.encodeRequest("POST", "/svc"), false)
 		_ = c.WriteData(5, false, make([]byte, 1000))
 		_ = c.WriteData(5, false, make([]byte, 25+n))
 		_ = c.out.Flush()
-		if e := c.await(5); e.Status != 413 || !isProblem(e.Response) {
+		if e := c.awaitResult(5); e.Status != 413 || !isProblem(e.Response) {
 			t.Errorf("HTTP/2, a body of %d: %v %+v", 1025+n, e, e.Response)
 		}
 		_ = c.conn.Close()
 	}
-	for _, seen := range u.take() {
+	for _, seen := range u.takeRequests() {
 		if seen.line != "POST /" || len(seen.body) > 1<<10 {
 			t.Errorf("the upstream saw %+v", seen)
 		}
 	}
-	checkUnharmed(p)
+	checkHealthy(p)
 }

@@ -18,17 +18,16 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// evil is what somebody says who wants to be taken for somebody else by whoever reads the
-// log, or to fill the disk.
-var evil = []string{
+// maliciousTexts are texts that try to forge log lines, control the terminal of the log's reader, or fill the disk.
+var maliciousTexts = []string{
 	"a\nlevel=ERROR msg=forged", "a\r\n{\"level\":\"ERROR\",\"msg\":\"forged\"}", "\x1b[2J\x1b[31mred", "\x1b]0;title\x07", "a\x00b", "\x7f\x08\x08", "\u009b31m", "\x9b31m\xff",
 	"\u202eforged\u2066", "\u2028forged", "\" level=ERROR msg=\"forged", "%!s(MISSING)%n", strings.Repeat("A", 100_000), strings.Repeat("\x1b", 50_000),
 }
 
-// sayEvil returns what an upstream says for the n-th time.
-func sayEvil(n int) string {
-	e := evil[n%len(evil)]
-	switch n / len(evil) {
+// maliciousResponse returns the n-th response of the upstream, which has one of maliciousTexts in one of nine places.
+func maliciousResponse(n int) string {
+	e := maliciousTexts[n%len(maliciousTexts)]
+	switch n / len(maliciousTexts) {
 	case 0:
 		return e + "\r\n\r\n"
 	case 1:
@@ -46,11 +45,11 @@ func sayEvil(n int) string {
 	case 7:
 		return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: " + e + "\r\n\r\n0\r\n" + e + "\r\n\r\n"
 	}
-	return "HTTP/1.1 500 " + e + "\r\nContent-Length: 0\r\n\r\n" + e // more than was announced
+	return "HTTP/1.1 500 " + e + "\r\nContent-Length: 0\r\n\r\n" + e // after the end of the body
 }
 
-// Whatever clients and upstreams say, a line of the log is a line, of bounded length, and
-// says what the proxy says.
+// TestLogLinesCannotBeForged checks that each line of the log is well-formed, printable and of bounded length, whatever
+// clients and upstreams send.
 func TestLogLinesCannotBeForged(t *testing.T) {
 	t.Parallel()
 	for format, wellFormed := range map[string]func(line string) bool{
@@ -59,26 +58,26 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 	} {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
-			var said atomic.Int64
+			var responses atomic.Int64
 			u := harness.StartRawUpstream(t, func(c net.Conn, _ *http.Request, _ *bufio.Reader) bool {
-				_, _ = io.WriteString(c, sayEvil(int(said.Add(1)-1)))
+				_, _ = io.WriteString(c, maliciousResponse(int(responses.Add(1)-1)))
 				return false
 			})
 			p := harness.StartProxy(t, harness.Options{Config: "access_log: {enabled: true, destination: stderr, query: true, format: " + format + "}\n" +
 				"routes: {svc: {prefix: /svc, upstream: '" + u.URL() + "', timeout: 5, breaker: {fail_max: 1, recovery_timeout: 0.001}}}\n",
 				Flags: []string{"--log-format", format, "--log-level", "debug"}})
-			for range len(evil) * 9 {
-				before := said.Load()
-				harness.Eventually(t, "the upstream is asked", func() bool {
+			for range len(maliciousTexts) * 9 {
+				before := responses.Load()
+				harness.Eventually(t, "the upstream receives a request", func() bool {
 					c, r := p.Dial()
 					defer c.Close()
 					_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n\r\n")
 					_, _ = io.Copy(io.Discard, r)
-					return said.Load() > before
+					return responses.Load() > before
 				})
-				time.Sleep(time.Millisecond) // so that the breaker may be asked again
+				time.Sleep(time.Millisecond) // the recovery timeout, so that the breaker permits the next request
 			}
-			for _, e := range evil {
+			for _, e := range maliciousTexts {
 				for _, raw := range []string{
 					e + " /svc HTTP/1.1\r\nHost: x\r\n\r\n", "GET /svc/" + e + " HTTP/1.1\r\nHost: x\r\n\r\n", "GET /svc?" + e + " HTTP/1.1\r\nHost: x\r\n\r\n",
 					"GET /svc " + e + "\r\nHost: x\r\n\r\n", "GET /svc HTTP/1.1\r\nHost: " + e + "\r\n\r\n", "GET /svc HTTP/1.1\r\nHost: x\r\n" + e + ": x\r\n\r\n",
@@ -92,10 +91,10 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 					_ = c.Close()
 				}
 				c := dialHTTP2(p)
-				c.begin(1, c.request(e, "/svc/"+e, e, e), true)
+				c.sendHeaders(1, c.encodeRequest(e, "/svc/"+e, e, e), true)
 				_, _ = c.out.WriteString(e)
 				_ = c.out.Flush()
-				c.await(1)
+				c.awaitResult(1)
 				_ = c.conn.Close()
 			}
 			p.Signal(syscall.SIGTERM)
@@ -106,26 +105,26 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 			for line := range strings.Lines(log) {
 				line = strings.TrimSuffix(line, "\n")
 				if !wellFormed(line) || strings.Contains(line, "level=ERROR msg=forged ") || strings.HasPrefix(line, "level=ERROR") {
-					t.Errorf("malformed: %.300q", line)
+					t.Errorf("malformed line: %.300q", line)
 				}
 				if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }); i >= 0 {
-					t.Errorf("%q in %.300q", line[i:][:1], line)
+					t.Errorf("unprintable %q in %.300q", line[i:][:1], line)
 				}
 				if len(line) > 8<<10 {
-					t.Errorf("%d bytes: %.300q", len(line), line)
+					t.Errorf("line of %d bytes: %.300q", len(line), line)
 				}
 			}
-			if n := strings.Count(log, "duration_ms"); n < 9*len(evil) {
-				t.Errorf("%d access lines", n)
+			if n := strings.Count(log, "duration_ms"); n < 9*len(maliciousTexts) {
+				t.Errorf("%d lines of the access log, want at least %d", n, 9*len(maliciousTexts))
 			}
 			if n := strings.Count(log, "upstream failed"); n == 0 {
-				t.Error("nothing was logged of the upstream")
+				t.Error("no upstream failure was logged")
 			}
 		})
 	}
 }
 
-// isTextLine reports whether a line is a sequence of keys and values, plain or quoted.
+// isTextLine reports whether a line is a sequence of key=value pairs, whose values may be quoted.
 func isTextLine(line string) bool {
 	for line != "" {
 		key, rest, ok := strings.Cut(line, "=")

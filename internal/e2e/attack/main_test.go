@@ -1,4 +1,5 @@
-// Package attack tests that hostile clients and upstreams harm neither the proxy nor others.
+// Package attack tests that the proxy withstands malicious or faulty clients and upstreams: request smuggling, spoofed
+// fields, floods, slow clients and log injection.
 package attack
 
 import (

@@ -11,7 +11,7 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// seenRequest is a request as it reached an upstream.
+// seenRequest is a request that an upstream received.
 type seenRequest struct {
 	line    string // method and target
 	host    string
@@ -21,43 +21,43 @@ type seenRequest struct {
 	trailer http.Header
 }
 
-// witness is an upstream that answers everything and remembers what it was asked.
-type witness struct {
+// recordingUpstream is an upstream that responds to each request with 200 and records it.
+type recordingUpstream struct {
 	*harness.RawUpstream
 	mu       sync.Mutex
-	requests []seenRequest
+	requests []seenRequest // guarded by mu
 }
 
-func startWitness(t testing.TB) *witness {
+func startRecordingUpstream(t testing.TB) *recordingUpstream {
 	t.Helper()
-	w := new(witness)
-	w.RawUpstream = harness.StartRawUpstream(t, func(c net.Conn, q *http.Request, _ *bufio.Reader) bool {
+	u := new(recordingUpstream)
+	u.RawUpstream = harness.StartRawUpstream(t, func(c net.Conn, q *http.Request, _ *bufio.Reader) bool {
 		body, err := io.ReadAll(q.Body)
 		seen := seenRequest{q.Method + " " + q.RequestURI, q.Host, q.Header, q.ContentLength, string(body), q.Trailer}
-		w.mu.Lock()
-		w.requests = append(w.requests, seen)
-		w.mu.Unlock()
+		u.mu.Lock()
+		u.requests = append(u.requests, seen)
+		u.mu.Unlock()
 		if err != nil {
 			return false
 		}
-		if q.URL.Path == "/last" { // of its connection, so that none is kept for later
+		if q.URL.Path == "/last" { // the proxy keeps no idle connection after it
 			return harness.RespondWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", false)(c, q, nil)
 		}
 		return harness.RespondWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true)(c, q, nil)
 	})
-	return w
+	return u
 }
 
-// take returns the requests that have come since the last time.
-func (w *witness) take() []seenRequest {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	taken := w.requests
-	w.requests = nil
+// takeRequests returns the requests since its last call.
+func (u *recordingUpstream) takeRequests() []seenRequest {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	taken := u.requests
+	u.requests = nil
 	return taken
 }
 
-func lines(requests []seenRequest) []string {
+func requestLines(requests []seenRequest) []string {
 	var lines []string
 	for _, r := range requests {
 		lines = append(lines, r.line)

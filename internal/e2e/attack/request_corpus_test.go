@@ -18,11 +18,11 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// corpusFile holds hostile requests, a JSON object a line with the bytes in raw. Where it
-// isn't there, a few of the kinds in it are tested.
+// corpusFile contains malicious requests, one JSON object per line, whose key raw has the bytes in base64. If the file
+// does not exist, readCorpus returns some requests of its kinds.
 var corpusFile = filepath.Join(harness.Repository, "../shared/smuggling-corpus.jsonl")
 
-func corpus(t *testing.T) (requests [][]byte) {
+func readCorpus(t *testing.T) (requests [][]byte) {
 	t.Helper()
 	file, err := os.Open(corpusFile)
 	if err != nil {
@@ -60,8 +60,8 @@ func corpus(t *testing.T) (requests [][]byte) {
 	return requests
 }
 
-// No hostile request hangs the proxy, opens its breaker, or is read as two by the upstream:
-// what the upstream counts is what the proxy sent.
+// TestMalformedRequestsDoNotHangOrOpenBreaker checks that no request of the corpus hangs, opens the breaker, or is read
+// as two by the upstream: the upstream sees no more requests than the proxy has sent.
 func TestMalformedRequestsDoNotHangOrOpenBreaker(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int64
@@ -69,12 +69,12 @@ func TestMalformedRequestsDoNotHangOrOpenBreaker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		seen.Add(1)
 		_, _ = io.Copy(io.Discard, r.Body)
 	})}
-	go func() { _ = served.Serve(upstream) }()
-	defer served.Close()
+	go func() { _ = server.Serve(upstream) }()
+	defer server.Close()
 	p := harness.StartProxy(t, harness.Options{Config: "routes: {svc: {prefix: /, upstream: 'http://" + upstream.Addr().String() + "', timeout: 2, breaker: {fail_max: 1}}}\n"})
 
 	requests := make(chan []byte)
@@ -89,7 +89,7 @@ func TestMalformedRequestsDoNotHangOrOpenBreaker(t *testing.T) {
 					continue
 				}
 				_ = c.SetDeadline(time.Now().Add(harness.EventTimeout))
-				_, _ = c.Write(raw) // the proxy may close before the end
+				_, _ = c.Write(raw) // the proxy may close the connection early
 				_ = c.(*net.TCPConn).CloseWrite()
 				if _, err := io.Copy(io.Discard, c); os.IsTimeout(err) {
 					hung.Add(1)
@@ -98,7 +98,7 @@ func TestMalformedRequestsDoNotHangOrOpenBreaker(t *testing.T) {
 			}
 		})
 	}
-	for _, raw := range corpus(t) {
+	for _, raw := range readCorpus(t) {
 		requests <- raw
 	}
 	close(requests)
@@ -106,14 +106,14 @@ func TestMalformedRequestsDoNotHangOrOpenBreaker(t *testing.T) {
 	if hung.Load() > 0 {
 		t.Errorf("%d requests hung", hung.Load())
 	}
-	harness.Eventually(t, "nothing is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+	harness.Eventually(t, "no request is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
 	if attempts := p.Metric(`cbproxy_upstream_attempts_total{service="svc"}`); float64(seen.Load()) > attempts {
 		t.Errorf("the upstream saw %d requests, the proxy sent %v", seen.Load(), attempts)
 	}
 	if s := p.Health().Services["svc"]; s.State != "closed" {
-		t.Errorf("hostile requests opened the breaker: %+v", s)
+		t.Errorf("malformed requests opened the breaker: %+v", s)
 	}
 	if r := p.Get("/ok"); r.Status != 200 {
-		t.Errorf("afterwards: %+v", r)
+		t.Errorf("a normal request after the corpus: %+v", r)
 	}
 }

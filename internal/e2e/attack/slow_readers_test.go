@@ -11,9 +11,8 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// Clients that take a little of a large response and then no more are let go when the
-// route's timeout has passed, and the proxy holds no more of the responses than a buffer
-// each.
+// TestClientsThatStopReadingAreDisconnected checks that clients that stop reading a large response are disconnected
+// after the route's timeout, and that the proxy buffers only a small part of each response.
 func TestClientsThatStopReadingAreDisconnected(t *testing.T) {
 	t.Parallel()
 	u := harness.StartRawUpstream(t, func(c net.Conn, q *http.Request, _ *bufio.Reader) bool {
@@ -21,41 +20,41 @@ func TestClientsThatStopReadingAreDisconnected(t *testing.T) {
 			return harness.RespondWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true)(c, q, nil)
 		}
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n")
-		_, err := io.CopyN(c, zeroes{}, 64<<20)
+		_, err := io.CopyN(c, zeroReader{}, 64<<20)
 		return err == nil
 	})
-	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), ", timeout: 1")})
-	checkServes(p)
+	p := harness.StartProxy(t, harness.Options{Config: strictBreakerConfig(u.URL(), ", timeout: 1")})
+	checkNormalRequest(p)
 	goroutines, heap := p.Metric("go_goroutines"), p.Metric("go_memstats_heap_inuse_bytes")
-	const each = 15
-	for range each {
+	const clients = 15 // of each HTTP version
+	for range clients {
 		c, r := p.Dial()
 		defer c.Close()
 		_, _ = io.WriteString(c, "GET /svc/large HTTP/1.1\r\nHost: x\r\n\r\n")
 		_, _ = io.CopyN(io.Discard, r, 1000)
 		h2 := dialHTTP2(p)
-		h2.begin(1, h2.request("GET", "/svc/large"), true) // whose window stays as it is
+		h2.sendHeaders(1, h2.encodeRequest("GET", "/svc/large"), true) // no window update follows
 	}
-	harness.Eventually(t, "all ask the upstream", func() bool { return len(u.RequestLines()) == 2*each+1 })
+	harness.Eventually(t, "all requests reach the upstream", func() bool { return len(u.RequestLines()) == 2*clients+1 })
 	if grown := p.Metric("go_memstats_heap_inuse_bytes") - heap; grown > 64<<20 {
-		t.Errorf("%d stalled responses take %v bytes", 2*each, grown)
+		t.Errorf("%d stalled responses use %v bytes of heap", 2*clients, grown)
 	}
-	checkUnharmed(p)
-	harness.Eventually(t, "no goroutine is left over", func() bool { return p.Metric("go_goroutines") <= goroutines+2*each+20 }) // the HTTP/2 connections are still open
-	if n := p.RequestCounts("svc")["cancelled"]; n != 2*each {
-		t.Errorf("%v cancelled", n)
+	checkHealthy(p)
+	harness.Eventually(t, "the goroutines have ended", func() bool { return p.Metric("go_goroutines") <= goroutines+2*clients+20 }) // the HTTP/2 connections are still open
+	if n := p.RequestCounts("svc")["cancelled"]; n != 2*clients {
+		t.Errorf("%v requests are counted as cancelled", n)
 	}
 }
 
-type zeroes struct{}
+type zeroReader struct{}
 
-// A client that asks and asks and reads no answer fills the socket's buffers; then it is let
-// go, in either version.
+// TestClientsThatReadNoResponsesAreDisconnected checks that a client that sends requests, but reads no response, is
+// disconnected once the socket buffers are full.
 func TestClientsThatReadNoResponsesAreDisconnected(t *testing.T) {
 	t.Parallel()
-	u := startWitness(t)
-	p := harness.StartProxy(t, harness.Options{Config: "limits: {idle_timeout: 1}\n" + oneMistake(u.URL(), "")})
-	for name, begin := range map[string]func() (c net.Conn, ask string){
+	u := startRecordingUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: "limits: {idle_timeout: 1}\n" + strictBreakerConfig(u.URL(), "")})
+	for name, dial := range map[string]func() (c net.Conn, requests string){
 		"HTTP/1.1": func() (net.Conn, string) {
 			c, _ := p.Dial()
 			return c, strings.Repeat("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 100)
@@ -67,18 +66,18 @@ func TestClientsThatReadNoResponsesAreDisconnected(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, ask := begin()
+			c, requests := dial()
 			defer c.Close()
 			for {
-				if _, err := io.WriteString(c, ask); isTimeout(err) {
-					t.Fatal("the connection goes on")
+				if _, err := io.WriteString(c, requests); isTimeout(err) {
+					t.Fatal("the connection is still open")
 				} else if err != nil {
 					return
 				}
 			}
 		})
 	}
-	t.Cleanup(func() { checkUnharmed(p) })
+	t.Cleanup(func() { checkHealthy(p) })
 }
 
-func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }

@@ -14,42 +14,44 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// soon is when a limit of half a second has surely had its effect, and a default has not.
-const soon = 8 * time.Second
+// closeDeadline is far above the limits in shortLimits and below the default limits.
+const closeDeadline = 8 * time.Second
 
 const shortLimits = "limits: {read_header_timeout: 500ms, idle_timeout: 500ms, body_bytes: 1MiB}\n"
 
-// dribble sends what a client has to say byte by byte, and then filler for ever, until the
-// connection breaks.
-func dribble(c net.Conn, say, filler string) {
+// sendSlowly sends data byte by byte, and then filler repeatedly until the connection is closed.
+func sendSlowly(c net.Conn, data, filler string) {
 	for i := 0; ; i++ {
 		b := filler[i%len(filler):][:1]
-		if i < len(say) {
-			b = say[i : i+1]
+		if i < len(data) {
+			b = data[i : i+1]
 		}
 		if _, err := io.WriteString(c, b); err != nil {
 			return
 		}
-		time.Sleep(20 * time.Millisecond) // that slowness is what is tested
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
 func TestSlowHeaderSectionsCloseConnection(t *testing.T) {
 	t.Parallel()
-	u := startWitness(t)
-	p := harness.StartProxy(t, harness.Options{Config: shortLimits + oneMistake(u.URL(), "")})
+	u := startRecordingUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: shortLimits + strictBreakerConfig(u.URL(), "")})
 	for name, attack := range map[string]func(c net.Conn){
-		"nothing":           func(net.Conn) {},
-		"a byte":            func(c net.Conn) { _, _ = io.WriteString(c, "G") },
-		"a line":            func(c net.Conn) { _, _ = io.WriteString(c, "GET /svc/slow HTTP/1.1\r\n") },
-		"a dribble":         func(c net.Conn) { dribble(c, "", "GET /svc/slow HTTP/1.1\r\nHost: x\r\n") },
-		"endless fields":    func(c net.Conn) { _, _ = io.WriteString(c, "GET /svc/slow HTTP/1.1\r\n"); dribble(c, "", "a: b\r\n") },
-		"empty lines":       func(c net.Conn) { dribble(c, "", "\r\n") },
-		"half a preface":    func(c net.Conn) { _, _ = io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM") },
-		"a preface, slowly": func(c net.Conn) { dribble(c, http2.ClientPreface[:23], " ") },
-		"a second request": func(c net.Conn) {
+		"no bytes":     func(net.Conn) {},
+		"one byte":     func(c net.Conn) { _, _ = io.WriteString(c, "G") },
+		"one line":     func(c net.Conn) { _, _ = io.WriteString(c, "GET /svc/slow HTTP/1.1\r\n") },
+		"byte by byte": func(c net.Conn) { sendSlowly(c, "", "GET /svc/slow HTTP/1.1\r\nHost: x\r\n") },
+		"endless fields": func(c net.Conn) {
+			_, _ = io.WriteString(c, "GET /svc/slow HTTP/1.1\r\n")
+			sendSlowly(c, "", "a: b\r\n")
+		},
+		"empty lines":     func(c net.Conn) { sendSlowly(c, "", "\r\n") },
+		"partial preface": func(c net.Conn) { _, _ = io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM") },
+		"slow preface":    func(c net.Conn) { sendSlowly(c, http2.ClientPreface[:23], " ") },
+		"second request": func(c net.Conn) {
 			_, _ = io.WriteString(c, "GET /svc/first HTTP/1.1\r\nHost: x\r\n\r\n")
-			dribble(c, "GET /svc/slow HTTP/1.1\r\nHost: x\r\n", "a: b\r\n")
+			sendSlowly(c, "GET /svc/slow HTTP/1.1\r\nHost: x\r\n", "a: b\r\n")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -58,44 +60,44 @@ func TestSlowHeaderSectionsCloseConnection(t *testing.T) {
 			c, r := p.Dial()
 			defer c.Close()
 			go attack(c)
-			if _, err := io.Copy(io.Discard, r); isTimeout(err) || time.Since(began) > soon {
-				t.Errorf("the connection was ended after %v: %v", time.Since(began), err)
+			if _, err := io.Copy(io.Discard, r); isTimeout(err) || time.Since(began) > closeDeadline {
+				t.Errorf("the connection was open for %v: %v", time.Since(began), err)
 			}
 		})
 	}
-	t.Cleanup(func() { // when the attacks are over
-		for _, line := range lines(u.take()) {
+	t.Cleanup(func() { // after the parallel subtests
+		for _, line := range requestLines(u.takeRequests()) {
 			if line != "GET /first" {
 				t.Errorf("the upstream saw %s", line)
 			}
 		}
-		checkUnharmed(p)
+		checkHealthy(p)
 	})
 }
 
-// A body that does not arrive within the route's timeout is the client's fault.
+// TestSlowBodiesGet408 checks that a body that does not arrive within the route's timeout counts as a client error.
 func TestSlowBodiesGet408(t *testing.T) {
 	t.Parallel()
-	u := startWitness(t)
-	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), ", timeout: 0.5")})
+	u := startRecordingUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: strictBreakerConfig(u.URL(), ", timeout: 0.5")})
 	const head = "POST /svc HTTP/1.1\r\nHost: x\r\n"
 	attacks := map[string]func(c net.Conn){
 		"no body": func(c net.Conn) { _, _ = io.WriteString(c, head+"Content-Length: 1000\r\n\r\n") },
-		"a dribble": func(c net.Conn) {
+		"byte by byte": func(c net.Conn) {
 			_, _ = io.WriteString(c, head+"Content-Length: 1000000\r\n\r\n")
-			dribble(c, "", "x")
+			sendSlowly(c, "", "x")
 		},
-		"dribbling chunks": func(c net.Conn) {
+		"chunk by chunk": func(c net.Conn) {
 			_, _ = io.WriteString(c, head+"Transfer-Encoding: chunked\r\n\r\n")
-			dribble(c, "", "1\r\nx\r\n")
+			sendSlowly(c, "", "1\r\nx\r\n")
 		},
-		"a dribbling size": func(c net.Conn) {
+		"slow chunk size": func(c net.Conn) {
 			_, _ = io.WriteString(c, head+"Transfer-Encoding: chunked\r\n\r\n")
-			dribble(c, "", "0")
+			sendSlowly(c, "", "0")
 		},
 		"slow trailers": func(c net.Conn) {
 			_, _ = io.WriteString(c, head+"Transfer-Encoding: chunked\r\n\r\n0\r\n")
-			dribble(c, "", "a: b\r\n")
+			sendSlowly(c, "", "a: b\r\n")
 		},
 	}
 	var attackers sync.WaitGroup
@@ -109,17 +111,17 @@ func TestSlowBodiesGet408(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 				return
 			}
-			if answer := harness.ReadResponse(t, res, nil); !isProblem(answer) || answer.Status != 408 && !(answer.Status == 400 && name == "a dribbling size") {
+			if answer := harness.ReadResponse(t, res, nil); !isProblem(answer) || answer.Status != 408 && !(answer.Status == 400 && name == "slow chunk size") {
 				t.Errorf("%s: %+v", name, answer)
 			}
 			if _, err := io.Copy(io.Discard, r); isTimeout(err) {
-				t.Errorf("%s: the connection goes on", name)
+				t.Errorf("%s: the connection is still open", name)
 			}
 		})
 	}
 	attackers.Go(func() {
 		c := dialHTTP2(p)
-		c.begin(1, c.request("POST", "/svc"), false)
+		c.sendHeaders(1, c.encodeRequest("POST", "/svc"), false)
 		stop, stopped := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(stopped)
@@ -133,50 +135,50 @@ func TestSlowBodiesGet408(t *testing.T) {
 				}
 			}
 		}()
-		e := c.awaitQuietly(1)
+		e := c.awaitResultReadOnly(1)
 		close(stop)
 		<-stopped
 		if e.Status != 408 || !isProblem(e.Response) {
-			t.Errorf("over HTTP/2: %v %+v", e, e.Response)
+			t.Errorf("HTTP/2: %v %+v", e, e.Response)
 		}
 	})
 	attackers.Wait()
-	checkUnharmed(p)
+	checkHealthy(p)
 	if n := p.RequestCounts("svc")["cancelled"]; n != float64(len(attacks)+1) {
-		t.Errorf("%v cancelled", n)
+		t.Errorf("%v requests are counted as cancelled", n)
 	}
 }
 
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
-	u := startWitness(t)
-	p := harness.StartProxy(t, harness.Options{Config: shortLimits + oneMistake(u.URL(), "")})
+	u := startRecordingUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: shortLimits + strictBreakerConfig(u.URL(), "")})
 	t.Run("HTTP/1.1", func(t *testing.T) {
 		t.Parallel()
 		c, r := p.Dial()
 		defer c.Close()
 		began := time.Now()
 		_, _ = io.WriteString(c, "GET /svc/first HTTP/1.1\r\nHost: x\r\n\r\n")
-		if got := answers(t, r); len(got) != 1 || got[0].Status != 200 || time.Since(began) > soon {
+		if got := readResponses(t, r); len(got) != 1 || got[0].Status != 200 || time.Since(began) > closeDeadline {
 			t.Errorf("after %v: %v", time.Since(began), got)
 		}
 	})
 	for name, attack := range map[string]func(c *rawHTTP2){
-		"nothing":         func(*rawHTTP2) {},
-		"after a request": func(c *rawHTTP2) { c.begin(1, c.request("GET", "/svc/first"), true); c.await(1) },
-		"half a frame": func(c *rawHTTP2) {
+		"no frame":        func(*rawHTTP2) {},
+		"after a request": func(c *rawHTTP2) { c.sendHeaders(1, c.encodeRequest("GET", "/svc/first"), true); c.awaitResult(1) },
+		"partial frame": func(c *rawHTTP2) {
 			_, _ = c.out.WriteString("\x00\x00\x20\x01\x04\x00\x00\x00\x01abc")
 			_ = c.out.Flush()
 		},
-		"half a frame header": func(c *rawHTTP2) { _, _ = c.out.WriteString("\x00\x00"); _ = c.out.Flush() },
-		"half a header block": func(c *rawHTTP2) {
-			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.request("GET", "/svc/slow"), EndStream: true})
+		"partial frame header": func(c *rawHTTP2) { _, _ = c.out.WriteString("\x00\x00"); _ = c.out.Flush() },
+		"partial header block": func(c *rawHTTP2) {
+			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encodeRequest("GET", "/svc/slow"), EndStream: true})
 			_ = c.out.Flush()
 		},
 		"pings": func(c *rawHTTP2) {
 			go func() {
 				for c.WritePing(false, [8]byte{}) == nil && c.out.Flush() == nil {
-					time.Sleep(50 * time.Millisecond) // a busy connection, and idle all the same
+					time.Sleep(50 * time.Millisecond) // pings do not keep an idle connection open
 				}
 			}()
 		},
@@ -184,11 +186,11 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		t.Run("HTTP/2, "+name, func(t *testing.T) {
 			t.Parallel()
 			c := dialHTTP2(p)
-			attack(c) // "pings" goes on in the background
+			attack(c) // "pings" continues in the background
 			began := time.Now()
 			for {
-				if _, err := c.ReadFrame(); isTimeout(err) || time.Since(began) > soon {
-					t.Fatalf("the connection goes on: %v", err)
+				if _, err := c.ReadFrame(); isTimeout(err) || time.Since(began) > closeDeadline {
+					t.Fatalf("the connection is still open: %v", err)
 				} else if _, ok := err.(http2.StreamError); err != nil && !ok {
 					return
 				}
@@ -196,21 +198,22 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() {
-		for _, line := range lines(u.take()) {
+		for _, line := range requestLines(u.takeRequests()) {
 			if line != "GET /first" {
 				t.Errorf("the upstream saw %s", line)
 			}
 		}
-		checkUnharmed(p)
+		checkHealthy(p)
 	})
 }
 
-// Hundreds of silent connections delay no other client, and leave nothing behind.
+// TestSilentConnectionsLeakNoResources checks that hundreds of connections without a request do not delay other
+// clients, and that the proxy closes them.
 func TestSilentConnectionsLeakNoResources(t *testing.T) {
 	t.Parallel()
-	u := startWitness(t)
-	p := harness.StartProxy(t, harness.Options{Config: "limits: {read_header_timeout: 2}\n" + oneMistake(u.URL(), "")})
-	checkServes(p)
+	u := startRecordingUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: "limits: {read_header_timeout: 2}\n" + strictBreakerConfig(u.URL(), "")})
+	checkNormalRequest(p)
 	goroutines, descriptors := p.Metric("go_goroutines"), p.Metric("process_open_fds")
 	var silent []net.Conn
 	for range 400 {
@@ -218,34 +221,34 @@ func TestSilentConnectionsLeakNoResources(t *testing.T) {
 		defer c.Close()
 		silent = append(silent, c)
 	}
-	checkServes(p)
+	checkNormalRequest(p)
 	for n, c := range silent {
 		if _, err := c.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 			t.Fatalf("connection %d: %v", n, err)
 		}
 	}
-	harness.Eventually(t, "no goroutine is left over", func() bool { return p.Metric("go_goroutines") <= goroutines+10 })
-	harness.Eventually(t, "no descriptor is left over", func() bool { return p.Metric("process_open_fds") <= descriptors+10 })
-	checkUnharmed(p)
-	if fmt.Sprint(lines(u.take())) != "[GET /fine GET /fine GET /fine]" {
-		t.Error("the upstream was asked more")
+	harness.Eventually(t, "the goroutines have ended", func() bool { return p.Metric("go_goroutines") <= goroutines+10 })
+	harness.Eventually(t, "the descriptors are closed", func() bool { return p.Metric("process_open_fds") <= descriptors+10 })
+	checkHealthy(p)
+	if fmt.Sprint(requestLines(u.takeRequests())) != "[GET /fine GET /fine GET /fine]" {
+		t.Error("the upstream received other requests")
 	}
 }
 
-// A hundred clients that send bodies without a pause and without an end, all too slowly:
-// whatever the proxy is doing at the moment when their time is up, the clients are to
-// blame. Their time is more than a busy machine needs to connect all of them to the upstream.
+// TestManySlowUploadsDoNotOpenBreaker runs a hundred clients that send their bodies too slowly. Each gets 408 and counts
+// as a client error, whatever the proxy is doing when the timeout passes. The timeout suffices to connect all of them to
+// the upstream, even on a busy machine.
 func TestManySlowUploadsDoNotOpenBreaker(t *testing.T) {
 	t.Parallel()
-	u := startWitness(t)
-	p := harness.StartProxy(t, harness.Options{Config: oneMistake(u.URL(), ", timeout: 3")})
+	u := startRecordingUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: strictBreakerConfig(u.URL(), ", timeout: 3")})
 	var clients sync.WaitGroup
 	for range 100 {
 		clients.Go(func() {
 			c, r := p.Dial()
 			defer c.Close()
 			_, _ = io.WriteString(c, "POST /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
-			go dribble(c, "", "x")
+			go sendSlowly(c, "", "x")
 			res, err := http.ReadResponse(r, nil)
 			if err != nil {
 				t.Error(err)
@@ -257,5 +260,5 @@ func TestManySlowUploadsDoNotOpenBreaker(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	checkUnharmed(p)
+	checkHealthy(p)
 }

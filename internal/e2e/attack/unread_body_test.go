@@ -10,43 +10,44 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// What a client sends as a body is never taken for a request of its own, however early the
-// answer came: otherwise whoever shares the connection to the proxy (another proxy in
-// front) is given an answer to what the body's author wrote.
+// TestUnreadBodyIsNotParsedAsRequest checks that the proxy does not parse the rest of a body as a request after an early
+// response. Otherwise, if a proxy in front of it reuses the connection for several clients, one of them would get the
+// response to a request that another has hidden in a body.
 func TestUnreadBodyIsNotParsedAsRequest(t *testing.T) {
 	t.Parallel()
 	const smuggled = "GET /svc/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 	for name, c := range map[string]struct {
-		answer, head string
+		response, header string
 	}{
-		"refused, large, expecting 100": {"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno", "Content-Length: 1000000\r\nExpect: 100-continue\r\n"},
-		"refused, small, expecting 100": {"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno", "Content-Length: 1000\r\nExpect: 100-continue\r\n"},
-		"early, of known length":        {"HTTP/1.1 413 Big\r\nContent-Length: 3\r\n\r\nbig", "Content-Length: 1000000\r\n"},
-		"early, chunked":                {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "Content-Length: 1000000\r\n"},
+		"401, large body, Expect": {"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno", "Content-Length: 1000000\r\nExpect: 100-continue\r\n"},
+		"401, small body, Expect": {"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno", "Content-Length: 1000\r\nExpect: 100-continue\r\n"},
+		"413, Content-Length":     {"HTTP/1.1 413 Big\r\nContent-Length: 3\r\n\r\nbig", "Content-Length: 1000000\r\n"},
+		"200, chunked":            {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "Content-Length: 1000000\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			u := harness.StartRawUpstream(t, harness.RespondWith(c.answer, false))
+			u := harness.StartRawUpstream(t, harness.RespondWith(c.response, false))
 			p := harness.StartProxy(t, harness.Options{Config: "routes: {svc: {prefix: /svc, upstream: '" + u.URL() + "', timeout: 2}}\n"})
 			client, r := p.Dial()
 			defer client.Close()
-			_, _ = io.WriteString(client, "POST /svc/first HTTP/1.1\r\nHost: x\r\n"+c.head+"\r\n")
+			_, _ = io.WriteString(client, "POST /svc/first HTTP/1.1\r\nHost: x\r\n"+c.header+"\r\n")
 			res, err := http.ReadResponse(r, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			first := harness.ReadResponse(t, res, nil)
-			_, _ = io.WriteString(client, smuggled) // part of the body, as the proxy ought to know
+			_, _ = io.WriteString(client, smuggled) // part of the body
 			_ = client.SetReadDeadline(time.Now().Add(3 * time.Second))
 			rest, _ := io.ReadAll(r)
 			if lines := u.RequestLines(); len(lines) != 1 || len(rest) > 0 {
-				t.Errorf("after %d the upstream saw %q, and the client got %q", first.Status, lines, rest)
+				t.Errorf("after a response with status %d: the upstream saw %q, the client got %q", first.Status, lines, rest)
 			}
 		})
 	}
 }
 
-// The same with an upload that goes on for longer than the proxy cares to read it.
+// TestUploadAfterEarlyResponseIsNotParsedAsRequest checks the same for an upload that continues for longer than the
+// proxy reads it.
 func TestUploadAfterEarlyResponseIsNotParsedAsRequest(t *testing.T) {
 	t.Parallel()
 	u := harness.StartRawUpstream(t, harness.RespondWith("HTTP/1.1 413 Big\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig", false))
@@ -54,17 +55,17 @@ func TestUploadAfterEarlyResponseIsNotParsedAsRequest(t *testing.T) {
 	client, r := p.Dial()
 	defer client.Close()
 	_, _ = io.WriteString(client, "POST /svc/first HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
-	lines := strings.Repeat("GET /svc/smuggled HTTP/1.1\r\nHost: x\r\n\r\n", 100)
+	requests := strings.Repeat("GET /svc/smuggled HTTP/1.1\r\nHost: x\r\n\r\n", 100)
 	go func() {
 		for {
-			if _, err := io.WriteString(client, lines); err != nil {
-				return // the proxy had enough
+			if _, err := io.WriteString(client, requests); err != nil {
+				return // the proxy has closed the connection
 			}
-			time.Sleep(5 * time.Millisecond) // 800 KB/s: as long as it is allowed, within bounds
+			time.Sleep(5 * time.Millisecond) // 800 KB/s, so that a time limit ends the upload and not the size limit
 		}
 	}()
-	answers, _ := io.ReadAll(r)
-	if n := strings.Count(string(answers), "HTTP/1.1 "); n != 1 || len(u.RequestLines()) != 1 {
-		t.Errorf("%d answers to one request, the upstream saw %q:\n%.1000s", n, u.RequestLines(), answers)
+	responses, _ := io.ReadAll(r)
+	if n := strings.Count(string(responses), "HTTP/1.1 "); n != 1 || len(u.RequestLines()) != 1 {
+		t.Errorf("%d responses to one request, the upstream saw %q:\n%.1000s", n, u.RequestLines(), responses)
 	}
 }
