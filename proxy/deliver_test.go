@@ -20,36 +20,38 @@ import (
 	"cbproxy/internal/service"
 )
 
+// delivery returns a POST delivery to svc.
 func delivery(body string) *service.Delivery {
 	return &service.Delivery{Service: "svc", Method: "POST", Host: "client.example", UpstreamPath: "/a", Header: http.Header{}, Body: []byte(body)}
 }
 
-// Each outcome is reported once: a half-open breaker with one place tells. It has closed after a
-// success, opened after a failure, and after anything else its place is free again.
+// Each delivery reports its outcome to the breaker exactly once. A half-open breaker with one permit shows it: it is closed after a
+// success, open after a failure, and has its permit back after anything else.
 func TestDeliveryIsReportedOnce(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	for name, c := range map[string]struct {
 		upstream func(testing.TB) string
 		keys     string
-		status   int // 0: there is no answer
+		status   int // 0: there is no response
 		reason   events.Reason
 		kind     events.ErrorType // "" is no failure
 		after    events.State
 	}{
-		"200":             {respondWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), "", 200, "", "", events.Closed},
-		"204":             {respondWith("HTTP/1.1 204 No Content\r\n\r\n"), "", 204, "", "", events.Closed},
-		"302":             {respondWith("HTTP/1.1 302 Found\r\nLocation: http://other.invalid/\r\nContent-Length: 0\r\n\r\n"), "", 302, "", "", events.Closed},
-		"404":             {respondWith("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "", 404, "", "", events.Closed},
-		"429":             {respondWith("HTTP/1.1 429 Slow Down\r\nContent-Length: 0\r\n\r\n"), "", 429, "", "", events.Closed},
-		"503":             {respondWith("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), "", 503, "", events.ErrorStatus, events.Open},
-		"hints first":     {respondWith("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), "", 200, "", "", events.Closed},
-		"a cut body":      {respondWith("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi"), "", 200, "", events.ErrorTruncated, events.Open}, // it has arrived, and the upstream has failed
-		"a cut stream":    {respondWith("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"), "", 200, "", events.ErrorTruncated, events.Open},
+		"200":       {respondWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), "", 200, "", "", events.Closed},
+		"204":       {respondWith("HTTP/1.1 204 No Content\r\n\r\n"), "", 204, "", "", events.Closed},
+		"302":       {respondWith("HTTP/1.1 302 Found\r\nLocation: http://other.invalid/\r\nContent-Length: 0\r\n\r\n"), "", 302, "", "", events.Closed},
+		"404":       {respondWith("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "", 404, "", "", events.Closed},
+		"429":       {respondWith("HTTP/1.1 429 Slow Down\r\nContent-Length: 0\r\n\r\n"), "", 429, "", "", events.Closed},
+		"503":       {respondWith("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), "", 503, "", events.ErrorStatus, events.Open},
+		"103 first": {respondWith("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), "", 200, "", "", events.Closed},
+		// The upstream has received the request, so that it is not sent again, but it has failed.
+		"truncated":       {respondWith("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi"), "", 200, "", events.ErrorTruncated, events.Open},
+		"truncated chunk": {respondWith("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"), "", 200, "", events.ErrorTruncated, events.Open},
 		"101":             {respondWith("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
 		"099":             {respondWith("HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
 		"malformed":       {respondWith("220 mail.example ESMTP " + long + "\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
 		"malformed field": {respondWith("HTTP/1.1 200 OK\r\n" + long + "\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
-		"too long a head": {respondWith("HTTP/1.1 200 OK\r\nX: " + strings.Repeat(long, 300) + "\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
+		"head too large":  {respondWith("HTTP/1.1 200 OK\r\nX: " + strings.Repeat(long, 300) + "\r\n\r\n"), "", 0, events.ReasonReset, events.ErrorProtocol, events.Open},
 		"reset":           {respondWith(""), "", 0, events.ReasonReset, events.ErrorReset, events.Open},
 		"connect":         {closedPort, "", 0, events.ReasonConnect, events.ErrorConnect, events.Open},
 		"timeout": {func(t testing.TB) string {
@@ -81,17 +83,18 @@ func TestDeliveryIsReportedOnce(t *testing.T) {
 				t.Errorf("failures %+v, %v", f, recorded.failures)
 			}
 			if recorded.open != 0 || len(recorded.outcomes) != 0 {
-				t.Errorf("clients' requests were counted: %+v", recorded.outcomes)
+				t.Errorf("a delivery was counted as a client request: %+v", recorded.outcomes)
 			}
 		})
 	}
 }
 
+// A delivery that is cancelled or panics counts neither as success nor as failure, and returns its permit.
 func TestAbortedDeliveryRecordsNoOutcome(t *testing.T) {
-	came := make(chan bool, 1)
+	arrived := make(chan bool, 1)
 	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil {
-			came <- true
+			arrived <- true
 			_, _ = r.WriteTo(io.Discard)
 		}
 	})
@@ -99,14 +102,13 @@ func TestAbortedDeliveryRecordsNoOutcome(t *testing.T) {
 	b := server.Breaker("svc")
 	b.Force(events.HalfOpen, 0, "test")
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { <-came; cancel() }()
+	go func() { <-arrived; cancel() }()
 	if _, err := server.Deliver(ctx, delivery("x")); err == nil {
 		t.Error("no error")
 	}
 	if s := b.Status(); s.State != events.HalfOpen || s.ProbesInFlight != 0 || s.LastFailure != nil || len(recorded.failures) > 0 {
 		t.Errorf("%+v, %v", s, recorded.failures)
 	}
-	// A panic, too, gives the place back.
 	func() {
 		defer func() {
 			if recover() == nil {
@@ -114,7 +116,7 @@ func TestAbortedDeliveryRecordsNoOutcome(t *testing.T) {
 			}
 		}()
 		d := delivery("x")
-		d.Header = nil
+		d.Header = nil // makes Deliver panic
 		_, _ = server.Deliver(t.Context(), d)
 	}()
 	if s := b.Status(); s.State != events.HalfOpen || s.ProbesInFlight != 0 || s.LastFailure != nil {
@@ -122,10 +124,11 @@ func TestAbortedDeliveryRecordsNoOutcome(t *testing.T) {
 	}
 }
 
+// A delivery is rejected if the breaker gives no permit, or if no route has its service.
 func TestDeliveryRequiresBreakerPermission(t *testing.T) {
-	hits := make(chan bool, 100)
+	arrived := make(chan bool, 100)
 	release := make(chan bool)
-	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits <- true; <-release }))
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived <- true; <-release }))
 	defer s.Close()
 	server, _, _ := start(t, routeConfig(s.URL, "breaker: {half_open_requests: 1}"))
 	b := server.Breaker("svc")
@@ -136,13 +139,13 @@ func TestDeliveryRequiresBreakerPermission(t *testing.T) {
 	b.Force(events.HalfOpen, 0, "test")
 	done := make(chan error)
 	go func() { _, err := server.Deliver(t.Context(), delivery("x")); done <- err }()
-	<-hits
+	<-arrived
 	if _, err := server.Deliver(t.Context(), delivery("x")); !errors.Is(err, breaker.ErrHalfOpenLimit) {
 		t.Errorf("half-open: %v", err)
 	}
 	close(release)
-	if err := <-done; err != nil || len(hits) != 0 {
-		t.Errorf("%v, %d more hits", err, len(hits))
+	if err := <-done; err != nil || len(arrived) != 0 {
+		t.Errorf("%v, %d more requests", err, len(arrived))
 	}
 	d := delivery("x")
 	d.Service = "other"
@@ -151,6 +154,7 @@ func TestDeliveryRequiresBreakerPermission(t *testing.T) {
 	}
 }
 
+// A delivery is sent byte for byte as it was queued, apart from Host and Via.
 func TestDeliveryIsSentUnchanged(t *testing.T) {
 	heads := make(chan string, 10)
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
@@ -235,7 +239,7 @@ func TestDeliveryReportsRetryAfter(t *testing.T) {
 	}
 }
 
-// The first delivery of a half-open state goes over a connection that is from after the failure.
+// The first delivery in the half-open state uses a connection that was opened after the failure.
 func TestDeliveryProbesOnANewConnection(t *testing.T) {
 	conns := make(chan bool, 10)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
@@ -257,12 +261,12 @@ func TestDeliveryProbesOnANewConnection(t *testing.T) {
 	}
 }
 
-// A delivery has an Idempotency-Key, which http.Transport takes for leave to send it on each idle connection that it has.
+// An Idempotency-Key makes http.Transport repeat a request on each idle connection that turns out to be closed.
 func TestDeliveryIsReplayedAtMostOnce(t *testing.T) {
 	const pool = 20
 	var dead atomic.Bool
 	var hits atomic.Int32
-	var together sync.WaitGroup // so that each request needs a connection of its own
+	var together sync.WaitGroup // makes the requests concurrent, so that each has its own connection
 	together.Add(pool)
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
@@ -294,11 +298,11 @@ func TestDeliveryIsReplayedAtMostOnce(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if n := hits.Load(); n != 2 {
-		t.Errorf("one delivery hit the upstream %d times", n)
+		t.Errorf("one delivery reached the upstream %d times, want 2", n)
 	}
 }
 
-// A response without an end does not keep those that wait behind its request for as long as timeout.
+// A delivery does not wait for the end of an endless response, which would block the deliveries behind it until the timeout.
 func TestDeliveryDoesNotWaitForTheEndOfItsResponse(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(200)

@@ -13,28 +13,28 @@ import (
 	"cbproxy/internal/events"
 )
 
-// netHTTPConnections returns how many connections of http.Transports there are in the process.
+// netHTTPConnections returns the number of open http.Transport connections in the process.
 func netHTTPConnections() int {
 	stacks := make([]byte, 16<<20)
 	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "net/http.(*persistConn).readLoop(")
 }
 
-// Plain requests keep nobody busy but the goroutine that has them, where that is not switched off, and all others
-// are left to http.Transport.
+// Plain requests use the fast path, which needs no further goroutines, unless it is switched off. All other requests use
+// http.Transport.
 func TestPlainRequestsUseTheFastPath(t *testing.T) {
 	if httpMode != "auto" {
-		t.Skip("it says which way itself")
+		t.Skip("the test sets the transport itself")
 	}
 	const clients = 20
-	quiet := netHTTPConnections()
+	before := netHTTPConnections()
 	for name, c := range map[string]struct {
-		key, request string
-		direct       bool
+		transport, request string
+		fastPath           bool
 	}{
-		"a GET":                    {"auto", "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", true},
-		"a body":                   {"auto", "POST /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello", true},
-		"a GET, switched off":      {"net_http", "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false},
-		"a body of unknown length": {"auto", "POST /svc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n", false},
+		"GET":                    {"auto", "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", true},
+		"body":                   {"auto", "POST /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello", true},
+		"GET, net_http only":     {"net_http", "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false},
+		"body of unknown length": {"auto", "POST /svc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var arrived, answered sync.WaitGroup
@@ -50,8 +50,8 @@ func TestPlainRequestsUseTheFastPath(t *testing.T) {
 				_, _ = io.WriteString(c, okResponse)
 				_, _ = r.ReadByte() // until the connection is closed
 			})
-			server, address, _ := start(t, routeConfig(url, "transport: "+c.key))
-			for netHTTPConnections() > quiet { // those of the last server are being closed
+			server, address, _ := start(t, routeConfig(url, "transport: "+c.transport))
+			for netHTTPConnections() > before { // until those of the previous server are closed
 				runtime.Gosched()
 			}
 			for range clients {
@@ -62,8 +62,8 @@ func TestPlainRequestsUseTheFastPath(t *testing.T) {
 				})
 			}
 			answered.Wait()
-			if n := netHTTPConnections() - quiet; n > 2 && c.direct || n < clients/2 && !c.direct {
-				t.Errorf("%d of %d connections are http.Transport's", n, clients)
+			if n := netHTTPConnections() - before; n > 2 && c.fastPath || n < clients/2 && !c.fastPath {
+				t.Errorf("%d of %d connections belong to http.Transport", n, clients)
 			}
 			if state := server.Breaker("svc").State(); state != events.Closed {
 				t.Errorf("the breaker is %v", state)
@@ -72,7 +72,7 @@ func TestPlainRequestsUseTheFastPath(t *testing.T) {
 	}
 }
 
-// A body that comes in parts is no less the whole body.
+// A request that arrives in several pieces is forwarded with its whole body.
 func TestRequestSentInPiecesIsForwardedWhole(t *testing.T) {
 	got := make(chan string, 1)
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
@@ -90,27 +90,27 @@ func TestRequestSentInPiecesIsForwardedWhole(t *testing.T) {
 		}
 	})
 	_, address, _ := start(t, routeConfig(url))
-	for name, parts := range map[string][]string{
-		"whole":                      {"Content-Length: 6\r\n\r\nabcdef"},
+	for name, pieces := range map[string][]string{
+		"one piece":                  {"Content-Length: 6\r\n\r\nabcdef"},
 		"head, then body":            {"Content-Length: 6\r\n\r\n", "abcdef"},
-		"half a body":                {"Content-Length: 6\r\n\r\nabc", "def"},
-		"half a head":                {"Content-Le", "ngth: 6\r\n\r\nabcdef"},
-		"an empty line in its head":  {"Content-Length: 6\r\n\r", "\nab\r\n\r", "\n"},
-		"ends as a head does":        {"Content-Length: 6\r\n\r\nab\r\n\r\n"},
-		"half of it, ending so":      {"Content-Length: 8\r\n\r\n\r\n\r\n", "abcd"},
+		"split body":                 {"Content-Length: 6\r\n\r\nabc", "def"},
+		"split head":                 {"Content-Le", "ngth: 6\r\n\r\nabcdef"},
+		"split before the body":      {"Content-Length: 6\r\n\r", "\nab\r\n\r", "\n"},
+		"body ends with empty line":  {"Content-Length: 6\r\n\r\nab\r\n\r\n"},
+		"piece ends with empty line": {"Content-Length: 8\r\n\r\n\r\n\r\n", "abcd"},
 		"longer than net/http reads": {"Content-Length: 9000\r\n\r\n" + strings.Repeat("x", 9000)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, r := dial(t, address)
-			for range 2 { // on a connection that has been used as well
+			for range 2 { // the second request reuses the connection
 				_, _ = io.WriteString(conn, "POST /svc HTTP/1.1\r\nHost: x\r\n")
-				for _, part := range parts {
-					_, _ = io.WriteString(conn, part)
+				for _, piece := range pieces {
+					_, _ = io.WriteString(conn, piece)
 					runtime.Gosched()
 				}
 				res := nextResponse(t, r)
 				_, _ = io.Copy(io.Discard, res.Body)
-				_, want, _ := strings.Cut(strings.Join(parts, ""), "\r\n\r\n")
+				_, want, _ := strings.Cut(strings.Join(pieces, ""), "\r\n\r\n")
 				if text := <-got; text != want || res.StatusCode != 200 {
 					t.Errorf("status %d, %.50q, want %.50q", res.StatusCode, text, want)
 				}

@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// h2cUpstream is an upstream over HTTP/2 without TLS.
+// h2cUpstream starts an upstream that speaks HTTP/2 without TLS.
 func h2cUpstream(t testing.TB, handler http.HandlerFunc) (url string) {
 	s := httptest.NewUnstartedServer(handler)
 	s.Config.Protocols = new(http.Protocols)
@@ -23,7 +23,7 @@ func h2cUpstream(t testing.TB, handler http.HandlerFunc) (url string) {
 	return strings.Replace(s.URL, "http:", "h2c:", 1)
 }
 
-// callGRPC makes a gRPC call whose message is body, and returns its answer with the trailers.
+// callGRPC makes a gRPC call with an empty message and returns its response with trailers.
 func callGRPC(t testing.TB, address string, header ...string) *http.Response {
 	t.Helper()
 	r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc/pkg.Service/Method", strings.NewReader("\x00\x00\x00\x00\x00"))
@@ -51,7 +51,7 @@ func TestGRPCStatusesAreClassified(t *testing.T) {
 			w.Header().Set("Grpc-Message", "50%25 off")
 		}
 	}
-	atEnd := func(status string) http.HandlerFunc {
+	inTrailers := func(status string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			w.Header().Set("Content-Type", "application/grpc+proto")
@@ -63,18 +63,18 @@ func TestGRPCStatusesAreClassified(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		handler http.HandlerFunc
-		fails   bool
+		failed  bool
 	}{
-		"UNAVAILABLE, trailers-only":   {trailersOnly("14"), true},
-		"UNAVAILABLE at the end":       {atEnd("14"), true},
-		"OK":                           {atEnd("0"), false},
-		"NOT_FOUND":                    {atEnd("5"), false},
-		"NOT_FOUND, trailers-only":     {trailersOnly("5"), false},
-		"none, which means UNKNOWN":    {atEnd(""), true},
-		"malformed":                    {atEnd("fourteen"), true},
-		"beyond the codes there are":   {atEnd("99"), false},
-		"INTERNAL, which isn't listed": {atEnd("13"), false},
-		"no gRPC at all": {func(w http.ResponseWriter, _ *http.Request) {
+		"UNAVAILABLE, trailers-only":    {trailersOnly("14"), true},
+		"UNAVAILABLE in trailers":       {inTrailers("14"), true},
+		"OK":                            {inTrailers("0"), false},
+		"NOT_FOUND":                     {inTrailers("5"), false},
+		"NOT_FOUND, trailers-only":      {trailersOnly("5"), false},
+		"no status, treated as UNKNOWN": {inTrailers(""), true},
+		"malformed":                     {inTrailers("fourteen"), true},
+		"undefined code":                {inTrailers("99"), false},
+		"INTERNAL, not configured":      {inTrailers("13"), false},
+		"not gRPC": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.Header().Set("Grpc-Status", "14")
 		}, false},
@@ -85,23 +85,23 @@ func TestGRPCStatusesAreClassified(t *testing.T) {
 			server, address, recorded := start(t, routeConfig(url, "breaker: {fail_max: 1, grpc_failure_codes: [UNAVAILABLE, UNKNOWN]}"))
 			res := callGRPC(t, address)
 			o := recorded.next(t)
-			if failed := o.Failure != nil && o.Failure.Type == events.ErrorGRPC; failed != c.fails {
+			if failed := o.Failure != nil && o.Failure.Type == events.ErrorGRPC; failed != c.failed {
 				t.Errorf("outcome %+v %+v", o, o.Failure)
 			}
-			if opened := server.Breaker("svc").State() == events.Open; opened != c.fails {
+			if opened := server.Breaker("svc").State() == events.Open; opened != c.failed {
 				t.Errorf("breaker %v", server.Breaker("svc").State())
 			}
 			if strings.Contains(name, "trailers-only") && res.Header.Get("Grpc-Status") == "" {
-				t.Errorf("the upstream's own answer was changed: %v %v", res.Header, res.Trailer)
+				t.Errorf("the upstream's response was changed: %v %v", res.Header, res.Trailer)
 			}
-			if c.fails && strings.Contains(name, "trailers-only") && !strings.Contains(o.Failure.Detail, "50% off") {
-				t.Errorf("failure %q does not tell the message", o.Failure.Detail)
+			if c.failed && strings.Contains(name, "trailers-only") && !strings.Contains(o.Failure.Detail, "50% off") {
+				t.Errorf("failure %q does not contain the message", o.Failure.Detail)
 			}
 		})
 	}
 }
 
-// A gRPC caller can make nothing of JSON.
+// A gRPC caller gets a trailers-only response instead of a problem in JSON.
 func TestGRPCCallerGetsATrailersOnlyStatus(t *testing.T) {
 	const fallback = "fallbacks: {svc: {try: [static], static: {body: {a: 1}}}}\n"
 	url := h2cUpstream(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
@@ -115,8 +115,8 @@ func TestGRPCCallerGetsATrailersOnlyStatus(t *testing.T) {
 		"open":                  {routeConfig(url), true, nil, "14", ""},
 		"open, with a fallback": {fallback + routeConfig(url), true, nil, "14", "open"},
 		"timeout":               {fallback + routeConfig(url, "timeout: 0.1"), false, nil, "14", "timeout"},
-		"no connection":         {fallback + routeConfig("h2c://127.0.0.1:1"), false, nil, "14", "connect"},
-		"its own deadline":      {routeConfig(url), false, []string{"Grpc-Timeout", "100m"}, "4", ""},
+		"connect":               {fallback + routeConfig("h2c://127.0.0.1:1"), false, nil, "14", "connect"},
+		"the caller's deadline": {routeConfig(url), false, []string{"Grpc-Timeout", "100m"}, "4", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -140,37 +140,38 @@ func TestGRPCCallerGetsATrailersOnlyStatus(t *testing.T) {
 	}
 }
 
-// Who leaves at the deadline that it had announced found the upstream too slow; who leaves
-// before, or gives no time to answer in, says nothing of it.
+// A call that ends at the deadline that the caller has announced is a failure of the upstream, whether the caller waits for the
+// response or cancels the call. A call that is cancelled before the deadline, or whose deadline is too short, counts neither as
+// success nor as failure.
 func TestExpiredCallerDeadlineIsAFailureUnlessTooShort(t *testing.T) {
 	url := h2cUpstream(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	for name, c := range map[string]struct {
-		announced string
-		leaves    time.Duration // 0: it stays
-		result    events.Result
+		grpcTimeout string
+		cancelAfter time.Duration // 0: the caller waits
+		result      events.Result
 	}{
-		"passes":                    {"200m", 0, events.ResultFailure},
-		"passes, and it leaves":     {"1S", time.Second, events.ResultFailure},
-		"is far away when it goes":  {"20S", 100 * time.Millisecond, events.ResultCancelled},
-		"is no time at all":         {"1n", 0, events.ResultCancelled},
-		"is too short, and it goes": {"50m", 60 * time.Millisecond, events.ResultCancelled},
+		"expires":                  {"200m", 0, events.ResultFailure},
+		"expires, cancelled":       {"1S", time.Second, events.ResultFailure},
+		"cancelled long before":    {"20S", 100 * time.Millisecond, events.ResultCancelled},
+		"too short":                {"1n", 0, events.ResultCancelled},
+		"too short, and cancelled": {"50m", 60 * time.Millisecond, events.ResultCancelled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server, address, recorded := start(t, routeConfig(url, "breaker: {fail_max: 1}"))
-			ctx, leave := context.WithTimeout(t.Context(), 20*time.Second)
-			if c.leaves > 0 {
-				ctx, leave = context.WithTimeout(t.Context(), c.leaves)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			if c.cancelAfter > 0 {
+				ctx, cancel = context.WithTimeout(t.Context(), c.cancelAfter)
 			}
-			defer leave()
+			defer cancel()
 			r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader("x"))
 			r.Header.Set("Content-Type", "application/grpc")
-			r.Header.Set("Grpc-Timeout", c.announced)
+			r.Header.Set("Grpc-Timeout", c.grpcTimeout)
 			res, err := h2cClient(t).Do(r)
 			if err == nil {
 				_ = res.Body.Close()
 				if res.Header.Get("Grpc-Status") != "4" {
-					t.Errorf("answered with %v, want DEADLINE_EXCEEDED", res.Header)
+					t.Errorf("response %v, want DEADLINE_EXCEEDED", res.Header)
 				}
 			} else if !errors.Is(err, context.DeadlineExceeded) {
 				t.Error(err)
@@ -185,7 +186,7 @@ func TestExpiredCallerDeadlineIsAFailureUnlessTooShort(t *testing.T) {
 	}
 }
 
-// Messages pass both ways while the call lasts.
+// Messages are forwarded in both directions during a call.
 func TestGRPCStreamIsBidirectional(t *testing.T) {
 	url := h2cUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/grpc")
@@ -202,8 +203,8 @@ func TestGRPCStreamIsBidirectional(t *testing.T) {
 		w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
 	})
 	_, address, recorded := start(t, routeConfig(url))
-	up, send := io.Pipe()
-	r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", up)
+	body, send := io.Pipe()
+	r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/svc", body)
 	r.Header.Set("Content-Type", "application/grpc")
 	res, err := h2cClient(t).Do(r)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"cbproxy/routes"
 )
 
+// discardObserver ignores all outcomes.
 type discardObserver struct{}
 
 func (discardObserver) Service(string) events.Observer  { return discardObserver{} }
@@ -28,7 +29,7 @@ func (discardObserver) Probed(bool)                     {}
 func (discardObserver) FailedLocally(events.LocalError) {}
 func (discardObserver) End(*events.Outcome)             {}
 
-// captureTransport is a transport that keeps the request it is given.
+// captureTransport is an http.RoundTripper that stores its last request.
 type captureTransport struct{ out *http.Request }
 
 func (c *captureTransport) RoundTrip(out *http.Request) (*http.Response, error) {
@@ -36,8 +37,8 @@ func (c *captureTransport) RoundTrip(out *http.Request) (*http.Response, error) 
 	return &http.Response{StatusCode: 204, Header: http.Header{}, Body: http.NoBody, Request: out}, nil
 }
 
-// Whatever a client writes, what goes upstream has only the proxy's own word for where it
-// comes from, nothing that concerns one connection, and the target as it was.
+// FuzzRewrite checks the request that is sent upstream for any client request: the forwarding fields are the proxy's own, there are
+// no hop-by-hop fields, and the target is unchanged.
 func FuzzRewrite(f *testing.F) {
 	for _, seed := range []string{
 		"GET /svc/x?a=1;b=%zz HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n",
@@ -58,22 +59,23 @@ func FuzzRewrite(f *testing.F) {
 	if err := s.Apply(c); err != nil {
 		f.Fatal(err)
 	}
-	transport := new(captureTransport)
-	s.proxy.Transport = transport
+	captured := new(captureTransport)
+	s.proxy.Transport = captured
 	f.Fuzz(func(t *testing.T, head string) {
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(head + "\r\n")))
 		if err != nil {
 			return
 		}
 		r.RemoteAddr = "192.0.2.1:1234"
-		transport.out = nil
+		captured.out = nil
 		s.ServeHTTP(httptest.NewRecorder(), r)
-		if transport.out != nil {
-			checkRewritten(t, r, transport.out)
+		if captured.out != nil {
+			checkRewritten(t, r, captured.out)
 		}
 	})
 }
 
+// checkRewritten checks the request out that is sent upstream for the client request in.
 func checkRewritten(t *testing.T, in, out *http.Request) {
 	for name, values := range out.Header {
 		plain := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
@@ -87,24 +89,24 @@ func checkRewritten(t *testing.T, in, out *http.Request) {
 		case slices.Contains([]string{"Connection", "Te", "Upgrade", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization",
 			"Proxy-Authenticate", "Trailer", "Transfer-Encoding", "Forwarded", "X-Forwarded", "X-Real-Ip", "Proxy-Status"}, plain),
 			strings.HasPrefix(plain, "X-Forwarded-"), strings.HasPrefix(plain, "X-Circuit-Breaker-"), plain == "X-Fallback", plain == "X-Fallback-Reason":
-			t.Errorf("%s: %q goes upstream", name, values)
+			t.Errorf("%s: %q is sent upstream", name, values)
 		}
 	}
 	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if out.Header[name] == nil {
-			t.Errorf("%s was stripped", name)
+			t.Errorf("%s is missing", name)
 		}
 	}
 	if v := in.Header["Traceparent"]; v != nil && !httpguts.HeaderValuesContainsToken(in.Header["Connection"], "traceparent") && !slices.Equal(v, out.Header["Traceparent"]) {
 		t.Errorf("traceparent %q became %q", v, out.Header["Traceparent"])
 	}
 	if out.URL.Host != "upstream:1" || out.URL.Scheme != "http" || out.Host != "" && out.Host != "upstream:1" {
-		t.Errorf("goes to %v, Host %q", out.URL, out.Host)
+		t.Errorf("sent to %v, Host %q", out.URL, out.Host)
 	}
 	if out.URL.RawQuery != in.URL.RawQuery {
 		t.Errorf("query %q became %q", in.URL.RawQuery, out.URL.RawQuery)
 	}
 	if path, _, _ := strings.Cut(out.URL.RequestURI(), "?"); !strings.HasPrefix(path, "/base") {
-		t.Errorf("path %q leaves the upstream's base", path)
+		t.Errorf("path %q is outside the upstream's base path", path)
 	}
 }

@@ -12,11 +12,11 @@ import (
 	"cbproxy/internal/events"
 )
 
-// A silent connection of HTTP/2 is asked for a sign of life only where the route says so: servers count that against a
-// client.
+// An idle HTTP/2 connection is tested with PING frames only if the route sets keepalive_ping, because servers may treat PINGs as
+// abuse.
 func TestKeepalivePing(t *testing.T) {
 	if c := parse(t, routeConfig("h2c://127.0.0.1:1")); c.Routes["svc"].KeepalivePing != 0 {
-		t.Errorf("by default it is %v", c.Routes["svc"].KeepalivePing)
+		t.Errorf("the default is %v, want 0", c.Routes["svc"].KeepalivePing)
 	}
 	pinged := make(chan struct{}, 1)
 	url, _ := frameUpstream(t, false, func(_ int, f *frameConn) {
@@ -31,7 +31,7 @@ func TestKeepalivePing(t *testing.T) {
 					_ = f.WriteSettingsAck()
 				}
 			case *http2.HeadersFrame:
-				f.respond(frame.StreamID, "200", "fine")
+				f.respond(frame.StreamID, "200", "ok")
 			case *http2.PingFrame:
 				select {
 				case pinged <- struct{}{}:
@@ -46,8 +46,8 @@ func TestKeepalivePing(t *testing.T) {
 	<-pinged
 }
 
-// A connection of HTTP/2 on which nothing comes any more is left once a request has timed out on it, without a reload or
-// a recovery.
+// After a request has timed out on an HTTP/2 connection that receives nothing any more, a new connection is used, without a reload
+// or a recovery of the breaker.
 func TestUnresponsiveHTTP2ConnectionIsReplacedAfterATimeout(t *testing.T) {
 	for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
 		t.Run(protocol, func(t *testing.T) {
@@ -57,9 +57,9 @@ func TestUnresponsiveHTTP2ConnectionIsReplacedAfterATimeout(t *testing.T) {
 				opened.Add(1)
 				f.eachStream(func(stream uint32, _ bool) {
 					if n == 0 && stream > 1 {
-						select {} // whatever comes, nothing is read or said
+						select {} // nothing is read or written any more
 					}
-					f.respond(stream, "200", "fine")
+					f.respond(stream, "200", "ok")
 				})
 			})
 			_, address, recorded := start(t, routeConfig(url, keys, "timeout: 500ms", "breaker: {fail_max: 0}"))
@@ -70,27 +70,28 @@ func TestUnresponsiveHTTP2ConnectionIsReplacedAfterATimeout(t *testing.T) {
 				recorded.next(t)
 			}
 			if n := opened.Load(); n != 2 {
-				t.Errorf("%d connections", n)
+				t.Errorf("%d connections, want 2", n)
 			}
 		})
 	}
 }
 
-// The caller's deadline, and what an upstream does at it, says nothing of the upstream where the caller was in a hurry.
+// If a caller's deadline is too short for the upstream to respond, neither its expiry nor the upstream's reaction to it counts as a
+// failure.
 func TestShortCallerDeadlineRecordsNoFailure(t *testing.T) {
-	for name, answer := range map[string]func(f *frameConn, stream uint32){
-		"a reset": func(f *frameConn, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeCancel) },
-		"a status": func(f *frameConn, stream uint32) {
+	for name, react := range map[string]func(f *frameConn, stream uint32){
+		"reset": func(f *frameConn, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeCancel) },
+		"trailers-only": func(f *frameConn, stream uint32) {
 			f.writeHeaders(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "4")
 		},
-		"a status in trailers": func(f *frameConn, stream uint32) {
+		"trailers": func(f *frameConn, stream uint32) {
 			f.writeHeaders(stream, false, ":status", "200", "content-type", "application/grpc")
 			f.writeHeaders(stream, true, "grpc-status", "4")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, keys := frameUpstream(t, false, func(_ int, f *frameConn) {
-				f.eachStream(func(stream uint32, _ bool) { answer(f, stream) })
+				f.eachStream(func(stream uint32, _ bool) { react(f, stream) })
 			})
 			server, address, recorded := start(t, routeConfig(url, keys, "breaker: {fail_max: 1}"))
 			res := callGRPC(t, address, "Grpc-Timeout", "99m")
@@ -105,17 +106,17 @@ func TestShortCallerDeadlineRecordsNoFailure(t *testing.T) {
 	}
 }
 
-// A client that reads nothing holds up no other request on its connection to the upstream, however many interim responses
-// come for it.
+// A client that does not read its interim responses blocks no other request on the same connection to the upstream, whatever their
+// number.
 func TestInterimResponsesDoNotBlockOtherRequests(t *testing.T) {
 	flooded := make(chan struct{})
 	url, keys := frameUpstream(t, false, func(_ int, f *frameConn) {
 		f.eachStream(func(stream uint32, _ bool) {
 			if stream > 1 {
-				f.respond(stream, "200", "fine")
+				f.respond(stream, "200", "ok")
 				return
 			}
-			for range 20_000 { // more than the buffers of any connection hold
+			for range 20_000 { // more than fits into the buffers of a connection
 				f.writeHeaders(stream, false, ":status", "103", "link", strings.Repeat("x", 1000))
 			}
 			close(flooded)
@@ -126,7 +127,7 @@ func TestInterimResponsesDoNotBlockOtherRequests(t *testing.T) {
 	limitReadBuffer(t, c)
 	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-flooded
-	if res, body := get(t, "http://"+address+"/svc"); res.StatusCode != http.StatusOK || body != "fine" {
+	if res, body := get(t, "http://"+address+"/svc"); res.StatusCode != http.StatusOK || body != "ok" {
 		t.Errorf("status %d, %q", res.StatusCode, body)
 	}
 }

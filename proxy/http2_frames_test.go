@@ -14,17 +14,22 @@ import (
 	"cbproxy/internal/certtest"
 )
 
-// frameConn is one connection of an upstream of HTTP/2 that a test writes frame by frame. Its methods are for one goroutine.
+// frameConn is a connection of an HTTP/2 upstream on which a test writes frames itself. Its methods must be called by one goroutine.
 type frameConn struct {
 	*http2.Framer
 	conn net.Conn
 }
 
-// frameUpstream serves each connection with handle, after the preface and the settings. It returns what a route needs
-// to get there, over TLS or without.
+// frameUpstream calls handle for each connection of an HTTP/2 upstream, after the preface and the first SETTINGS frame, and closes
+// the connection when handle returns. It returns the URL and the tls key for a route to the upstream.
 func frameUpstream(t testing.TB, secured bool, handle func(n int, f *frameConn)) (url, keys string) {
 	t.Helper()
-	return rawHTTP2Upstream(t, secured, func(n int, c net.Conn) {
+	return rawHTTP2Upstream(t, secured, frameHandler(handle))
+}
+
+// frameHandler returns a function that reads the preface from a connection, writes a SETTINGS frame and calls handle.
+func frameHandler(handle func(n int, f *frameConn)) func(n int, c net.Conn) {
+	return func(n int, c net.Conn) {
 		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
 			return
 		}
@@ -32,10 +37,10 @@ func frameUpstream(t testing.TB, secured bool, handle func(n int, f *frameConn))
 		if f.WriteSettings() == nil {
 			handle(n, f)
 		}
-	})
+	}
 }
 
-// rawHTTP2Upstream serves each connection with handle, which says when it is over.
+// rawHTTP2Upstream calls handle for each connection and closes the connection when handle returns. n is the connection's number.
 func rawHTTP2Upstream(t testing.TB, secured bool, handle func(n int, c net.Conn)) (url, keys string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -81,8 +86,8 @@ func rawHTTP2Upstream(t testing.TB, secured bool, handle func(n int, c net.Conn)
 	return url, keys
 }
 
-// eachStream calls request with the number of each stream that begins, until the connection ends. It acknowledges what is to
-// be acknowledged.
+// eachStream calls request with the ID of each new stream until the connection ends. It acknowledges SETTINGS and PING frames and
+// keeps the connection's flow-control window open.
 func (f *frameConn) eachStream(request func(stream uint32, ended bool)) {
 	for {
 		frame, err := f.ReadFrame()
@@ -108,7 +113,7 @@ func (f *frameConn) eachStream(request func(stream uint32, ended bool)) {
 	}
 }
 
-// respond writes a response to a stream; body "" has none.
+// respond writes a response to a stream. If body is "", the response has no body.
 func (f *frameConn) respond(stream uint32, status, body string) {
 	f.writeHeaders(stream, body == "", ":status", status)
 	if body != "" {
@@ -116,7 +121,7 @@ func (f *frameConn) respond(stream uint32, status, body string) {
 	}
 }
 
-// writeHeaders writes a header section, given as names and values in turn.
+// writeHeaders writes a header section. fields are alternating names and values.
 func (f *frameConn) writeHeaders(stream uint32, end bool, fields ...string) {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)

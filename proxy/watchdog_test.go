@@ -24,38 +24,38 @@ var faultyHTTP2Upstreams = map[string]func(n int, c net.Conn){
 	"closes":           func(int, net.Conn) {},
 	"speaks HTTP/1.1":  func(_ int, c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") },
 	"writes nonsense":  func(_ int, c net.Conn) { _, _ = c.Write(make([]byte, 1<<16)) },
-	"answers no frame": frameHandler(func(f *frameConn) { f.eachStream(func(uint32, bool) {}) }),
-	"refuses all": frameHandler(func(f *frameConn) {
+	"answers no frame": frameHandler(func(_ int, f *frameConn) { f.eachStream(func(uint32, bool) {}) }),
+	"refuses all": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeRefusedStream) })
 	}),
-	"resets all": frameHandler(func(f *frameConn) {
+	"resets all": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeProtocol) })
 	}),
-	"goes away before each": frameHandler(func(f *frameConn) {
+	"goes away before each": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) { _ = f.WriteGoAway(s-1, http2.ErrCodeNo, nil) })
 	}),
-	"goes away after each": frameHandler(func(f *frameConn) {
+	"goes away after each": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) { _ = f.WriteGoAway(s, http2.ErrCodeNo, nil) })
 	}),
-	"goes away again and again": frameHandler(func(f *frameConn) {
+	"goes away again and again": frameHandler(func(_ int, f *frameConn) {
 		for f.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) == nil {
 			time.Sleep(time.Millisecond) // a pace, not a wait
 		}
 	}),
-	"gives no window": frameHandler(func(f *frameConn) {
+	"gives no window": frameHandler(func(_ int, f *frameConn) {
 		_ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 		f.eachStream(func(uint32, bool) {})
 	}),
-	"allows no stream": frameHandler(func(f *frameConn) {
+	"allows no stream": frameHandler(func(_ int, f *frameConn) {
 		_ = f.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})
 		f.eachStream(func(uint32, bool) {})
 	}),
-	"ends no header section": frameHandler(func(f *frameConn) {
+	"ends no header section": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) {
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: s, BlockFragment: []byte{0x88}})
 		})
 	}),
-	"hints for ever": frameHandler(func(f *frameConn) {
+	"hints for ever": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) {
 			for f.conn.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
 				f.writeHeaders(s, false, ":status", "103", "link", strings.Repeat("x", 1000))
@@ -65,29 +65,17 @@ var faultyHTTP2Upstreams = map[string]func(n int, c net.Conn){
 			}
 		})
 	}),
-	"stops in its body": frameHandler(func(f *frameConn) {
+	"stops in its body": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) {
 			f.writeHeaders(s, false, ":status", "200", "content-length", "1000")
 			_ = f.WriteData(s, false, []byte("x"))
 		})
 	}),
-	"is silent in a stream": frameHandler(func(f *frameConn) {
+	"is silent in a stream": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) {
 			f.writeHeaders(s, false, ":status", "200", "content-type", "text/event-stream")
 		})
 	}),
-}
-
-func frameHandler(handle func(f *frameConn)) func(int, net.Conn) {
-	return func(_ int, c net.Conn) {
-		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
-			return
-		}
-		f := &frameConn{http2.NewFramer(c, c), c}
-		if f.WriteSettings() == nil {
-			handle(f)
-		}
-	}
 }
 
 // hangTimeout is far more than any request here may take on any machine: it is only there to tell a hang.
