@@ -86,7 +86,7 @@ func (a *attempt) reportSuccess() {
 	}
 	a.reported = true
 	a.x.outcome.Result = events.ResultSuccess
-	a.x.route.Service.LastSuccess.Store(a.start.UnixNano())
+	a.x.route.Service.NoteSuccess(a.start)
 	a.call.Success(a.responseTime())
 }
 
@@ -99,7 +99,7 @@ func (a *attempt) reportFailure(kind events.ErrorType, err error) {
 	}
 	a.failure = f
 	x.outcome.Result, x.outcome.Failure = events.ResultFailure, f
-	x.route.Service.Failures.Log(x.route.Logger, x.route.Service.Name, f)
+	x.route.Service.LogFailure(x.route.Logger, f)
 	if !a.reported {
 		a.reported = true
 		a.call.Failure(f, a.responseTime())
@@ -113,7 +113,7 @@ func (a *attempt) reportCancelled() { a.reportNeutral(events.ResultCancelled) }
 func (a *attempt) reportLocalFailure(kind events.LocalError, err error) {
 	x := a.x
 	a.rejectedForLoad = true
-	x.route.Service.FailedLocally(x.route.Logger, kind, err)
+	x.route.Service.ReportLocalError(x.route.Logger, kind, err)
 	a.reportNeutral(events.ResultRejected)
 }
 

@@ -109,7 +109,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 	}
 	x.outcome.State, x.retryAt = call.State, call.RetryAt
 	if err != nil {
-		rt.Service.Reservation.NoteRejected(x.began)
+		rt.Service.NoteRejected(x.began)
 		x.reject(rejectionReason(err))
 		return
 	}

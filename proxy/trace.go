@@ -36,7 +36,7 @@ func (a *attempt) traceRetry(wait time.Duration) {
 	if a.trace == nil {
 		return
 	}
-	if a.trace.Outcome.Time.IsZero() {
+	if a.trace.End.Time.IsZero() {
 		a.trace.ResponseEnded()
 	}
 	a.x.span().Retry(wait)
@@ -47,7 +47,7 @@ func (a *attempt) endTrace() {
 	if a.trace == nil {
 		return
 	}
-	end := &a.trace.Outcome
+	end := &a.trace.End
 	if end.Time.IsZero() || a.x.download.stream || a.x.tunnel.Load() != nil {
 		end.Time = time.Now()
 	}

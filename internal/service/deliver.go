@@ -23,14 +23,15 @@ type Delivery struct {
 	Method  string
 	// Host is the client's. It is sent if the route has preserve_host.
 	Host string
-	// Rest is the raw path below the route's prefix, and Query the raw query.
+	// UpstreamPath is the raw path to send, without the route's prefix if strip_prefix is set. Query is the raw query.
 	UpstreamPath, Query string
 	EmptyQuery          bool // the target ends with a question mark
 	// Header is sent as it is, with the proxy added to Via.
 	Header http.Header
 	Body   []byte
-	// SuspectedPoison means that the request has failed several times before. If it was sent, its failure is not reported to the
-	// breaker, and it takes no permit of a half-open breaker.
+	// SuspectedPoison marks a request that may fail however healthy the upstream is, because it has failed several times before.
+	// If it fails on a connection, that is not reported to the breaker. It takes no permit of a half-open breaker before it
+	// succeeds.
 	SuspectedPoison bool
 }
 
@@ -41,10 +42,11 @@ type Delivered struct {
 	RetryAfter time.Duration
 }
 
-// DeliveryError is the error of a Delivery that was sent and got no response.
+// DeliveryError is the error of a Delivery that the breaker admitted and that got no response.
 type DeliveryError struct {
 	Reason events.Reason
-	// NotCausedByRequest means that the request is not the cause: there was no connection, or this machine has a shortage.
+	// NotCausedByRequest means that the error does not count as a failure of the request: there was no connection, or the error
+	// counts neither as a success nor as a failure of the upstream.
 	NotCausedByRequest bool
 	Err                error
 }
@@ -57,15 +59,15 @@ var ErrNoService = errors.New("no route has this service")
 
 // Deliver sends d once, if the service's breaker admits it, and reports the result to the breaker. The error is
 // breaker.ErrOpen or breaker.ErrHalfOpenLimit if the breaker rejects it, a *DeferredError, ErrNoService, or a *DeliveryError.
-func (s *Manager) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
-	snap := s.Acquire()
+func (m *Manager) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
+	snap := m.Acquire()
 	defer snap.Release()
 	rt := snap.routesByService[d.Service]
 	if rt == nil {
 		return Delivered{}, ErrNoService
 	}
 	b := rt.Service.Breaker
-	if until := rt.Service.Reservation.until(b, time.Now()); !until.IsZero() {
+	if until := rt.Service.reservation.until(b, time.Now()); !until.IsZero() {
 		return Delivered{}, &DeferredError{until}
 	}
 	call, err := b.Allow()
@@ -79,79 +81,108 @@ func (s *Manager) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 	return rt.deliver(ctx, d, call)
 }
 
-// Succeeded returns the start of the last client request that a service's upstream answered without a failure; zero if there
-// is none, or no route has the service.
-func (s *Manager) LastSuccess(service string) (began time.Time) {
-	snap := s.Acquire()
+// LastSuccess returns when the last successful client request to a service was sent; zero if there is none, or if no route has
+// the service.
+func (m *Manager) LastSuccess(service string) (start time.Time) {
+	snap := m.Acquire()
 	defer snap.Release()
 	if rt := snap.routesByService[service]; rt != nil {
-		if at := rt.Service.LastSuccess.Load(); at != 0 {
-			began = time.Unix(0, at)
+		if at := rt.Service.lastSuccess.Load(); at != 0 {
+			start = time.Unix(0, at)
 		}
 	}
-	return began
+	return start
 }
 
 // deliver sends d and reports to call exactly once.
-func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (answer Delivered, err error) {
+func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (Delivered, error) {
 	var trace *AttemptTrace
-	reported := false
+	reporting := false
 	defer func() {
-		if !reported {
-			call.Cancel() // after a panic
-			trace.delivered(events.ResultCancelled, nil)
+		if !reporting { // a panic
+			call.Cancel()
+			trace.endDelivery(events.ResultCancelled, nil)
 		}
 	}()
 	start := time.Now()
 	out := rt.deliveryRequest(ctx, d)
-	trace = rt.tracedDelivery(out, call.State)
-	answer, connected, kind, err := rt.send(out, trace, call.State)
-	reported = true
-	switch took := time.Since(start); {
-	case err == nil && kind == "":
-		trace.delivered(events.ResultSuccess, nil)
-		rt.callForReport(d, call).Success(took)
-	case err != nil && (ctx.Err() != nil || kind == ""):
-		trace.delivered(events.ResultCancelled, nil)
-		call.Cancel()
-	default:
-		detail := fmt.Sprintf("status %d", answer.Status)
-		switch {
-		case err != nil:
-			detail = err.Error()
-		case kind != events.ErrorStatus:
-			detail += ", and then the response broke off"
-		}
-		f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate("delivery: "+detail, MaxFailureDetail)}
-		trace.delivered(events.ResultFailure, f)
-		if d.SuspectedPoison && connected {
-			call.Cancel()
-			break
-		}
-		rt.Service.Observer.Failed(kind, 1)
-		rt.Service.Failures.Log(rt.Logger, rt.Service.Name, f)
-		rt.callForReport(d, call).Failure(f, took)
+	trace = rt.traceDelivery(out, call.State)
+	res := rt.send(out, trace, call.State)
+	reporting = true
+	rt.reportDelivery(d, call, trace, &res, res.result(ctx), time.Since(start))
+	if res.err != nil {
+		return res.response, &DeliveryError{ReasonOf(res.failure), !res.connected || res.failure == "", res.err}
 	}
-	if err != nil {
-		err = &DeliveryError{ReasonOf(kind), !connected || kind == "", err}
-	}
-	return answer, err
+	return res.response, nil
 }
 
-// callForReport returns the call to report the result of d to. A suspect that was sent without a permit of a half-open breaker takes
-// one only now, if one is left.
+// deliveryResult is the result of sending a Delivery.
+type deliveryResult struct {
+	response  Delivered // if err is nil
+	connected bool
+	failure   events.ErrorType // of the upstream; "": it did not fail, or err counts neither as a success nor as a failure
+	err       error            // why there is no response
+}
+
+// result returns how the delivery counts. ctx is that of the caller of Deliver.
+func (r *deliveryResult) result(ctx context.Context) events.Result {
+	switch {
+	case r.err == nil && r.failure == "":
+		return events.ResultSuccess
+	case r.err != nil && (r.failure == "" || ctx.Err() != nil):
+		return events.ResultCancelled
+	}
+	return events.ResultFailure
+}
+
+// newFailure describes a failed delivery.
+func (r *deliveryResult) newFailure() *events.Failure {
+	detail := fmt.Sprintf("status %d", r.response.Status)
+	switch {
+	case r.err != nil:
+		detail = r.err.Error()
+	case r.failure != events.ErrorStatus:
+		detail += "; the response is incomplete"
+	}
+	return &events.Failure{Time: time.Now(), Type: r.failure, Detail: sanitize.Truncate("delivery: "+detail, MaxFailureDetail)}
+}
+
+// reportDelivery reports the result of d, which took a time, to the breaker, the observer, the log and the trace.
+func (rt *Route) reportDelivery(d *Delivery, call breaker.Call, trace *AttemptTrace, res *deliveryResult, result events.Result, took time.Duration) {
+	switch result {
+	case events.ResultSuccess:
+		trace.endDelivery(result, nil)
+		rt.callForReport(d, call).Success(took)
+	case events.ResultCancelled:
+		trace.endDelivery(result, nil)
+		call.Cancel()
+	default:
+		f := res.newFailure()
+		trace.endDelivery(result, f)
+		if d.SuspectedPoison && res.connected { // the request may be the cause
+			call.Cancel()
+			return
+		}
+		rt.Service.Observer.Failed(f.Type, 1)
+		rt.Service.LogFailure(rt.Logger, f)
+		rt.callForReport(d, call).Failure(f, took)
+	}
+}
+
+// callForReport returns the call to report the result of d to. It acquires a permit of the half-open breaker for a suspected
+// poison message, which was sent without one. If there is none left, reports on the returned call have no effect.
 func (rt *Route) callForReport(d *Delivery, call breaker.Call) breaker.Call {
 	if !d.SuspectedPoison || call.State != events.HalfOpen {
 		return call
 	}
-	late, err := rt.Service.Breaker.Allow()
+	acquired, err := rt.Service.Breaker.Allow()
 	if err != nil {
 		return breaker.Call{}
 	}
-	return late
+	return acquired
 }
 
-// drainFor is the longest time for which a response's body is read.
+// maxDrainTime is the longest time for which a response's body is read.
 const maxDrainTime = 2 * time.Second
 
 // deliveryRequest returns the upstream request of d.
@@ -173,40 +204,39 @@ func (rt *Route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 	return r
 }
 
-// send returns the upstream's response, whether there was a connection, and how the request failed. kind is "" if it did not
-// fail, or if the error counts neither as a success nor as a failure. A response that breaks off is a failure, but its status
-// shows that the request has arrived.
-func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State) (answer Delivered, connected bool, kind events.ErrorType, err error) {
+// send sends r and returns the result. An incomplete response is a failure, but it is returned nevertheless: its status shows
+// that the request has arrived.
+func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State) deliveryResult {
 	if state == events.HalfOpen {
 		rt.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	}
-	res, failed := rt.Pool.Do(r, rt.Config.Timeout, trace.Connected)
-	if failed != nil {
-		return answer, failed.Connected, rt.failureOf(failed), failed
+	res, reqErr := rt.Pool.Do(r, rt.Config.Timeout, trace.Connected)
+	if reqErr != nil {
+		return deliveryResult{connected: reqErr.Connected, failure: rt.failureOf(reqErr), err: reqErr}
 	}
 	defer res.Close()
 	trace.ResponseReceived(res.Response)
-	enough := time.AfterFunc(maxDrainTime, res.Close) // the request has arrived, and the next one waits
-	broken := res.Discard(maxDiscarded)               // reading it keeps the connection
-	drained := enough.Stop()
-	answer = Delivered{res.StatusCode, message.ParseRetryAfter(res.Header.Get("Retry-After"), time.Now())}
+	drainTimer := time.AfterFunc(maxDrainTime, res.Close) // the next delivery does not wait for a long body
+	bodyErr := res.Discard(maxDiscarded)                  // reading it allows the connection to be reused
+	closedByTimer := !drainTimer.Stop()
+	result := deliveryResult{connected: true, response: Delivered{res.StatusCode, message.ParseRetryAfter(res.Header.Get("Retry-After"), time.Now())}}
 	switch {
 	case rt.Config.Breaker.FailureStatuses.Has(res.StatusCode):
-		kind = events.ErrorStatus
-	case broken != nil && drained: // a body may last longer than drainFor
-		kind = rt.failureOf(broken)
+		result.failure = events.ErrorStatus
+	case bodyErr != nil && !closedByTimer:
+		result.failure = rt.failureOf(bodyErr)
 	}
-	return answer, true, kind, nil
+	return result
 }
 
 // maxDiscarded is how many bytes of the body of a response to a probe or a delivery are read, so that its connection can be
-// used again.
+// reused.
 const maxDiscarded = 64 << 10
 
 // failureOf returns the upstream's failure for an error of Pool.Do; "" if it counts neither as a success nor as a failure.
 func (rt *Route) failureOf(err *upstream.Error) events.ErrorType {
 	if err.Local != "" {
-		rt.Service.FailedLocally(rt.Logger, err.Local, err)
+		rt.Service.ReportLocalError(rt.Logger, err.Local, err)
 	}
 	return err.Failure
 }

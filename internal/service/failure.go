@@ -1,10 +1,8 @@
 package service
 
-import (
-	"cbproxy/internal/events"
-)
+import "cbproxy/internal/events"
 
-// ReasonOf returns the reason for a fallback after a failure.
+// ReasonOf returns the fallback reason for a failure of type kind. "" is a request that failed through no fault of the upstream.
 func ReasonOf(kind events.ErrorType) events.Reason {
 	switch kind {
 	case events.ErrorConnect:
@@ -13,12 +11,13 @@ func ReasonOf(kind events.ErrorType) events.Reason {
 		return events.ReasonTimeout
 	case events.ErrorStatus:
 		return events.ReasonStatus
-	case "": // a shortage of this machine, or the request itself
+	case "": // this machine lacked a resource, or the request cannot be sent
 		return events.ReasonOverload
 	default:
 		return events.ReasonReset
 	}
 }
 
-// MaxFailureDetail bounds the details of a failure in bytes: the history keeps them, and they may quote the upstream.
+// MaxFailureDetail is the maximum length of events.Failure.Detail in bytes. The history stores the detail, which can contain text
+// of the upstream of any length.
 const MaxFailureDetail = 1 << 10

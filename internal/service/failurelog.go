@@ -10,8 +10,8 @@ import (
 	"cbproxy/internal/events"
 )
 
-// failureLog logs the failures of one service, at most one a second: a dead upstream must not fill the disk. Safe for concurrent
-// use.
+// failureLog logs the failures of one service, at most one per second, so that the log of an unreachable upstream stays small. It
+// is safe for concurrent use.
 type failureLog struct {
 	sometimes rate.Sometimes
 	omitted   atomic.Int64 // failures since the last record
@@ -21,17 +21,17 @@ func newFailureLog() *failureLog {
 	return &failureLog{sometimes: rate.Sometimes{Interval: time.Second}}
 }
 
-// Log logs a failure of the upstream.
-func (l *failureLog) Log(logger *slog.Logger, service string, f *events.Failure) {
+// logFailure logs a failure of the upstream.
+func (l *failureLog) logFailure(logger *slog.Logger, service string, f *events.Failure) {
 	if omitted, due := l.due(); due {
 		logger.Warn("upstream failed", "service", service, "type", f.Type, "detail", f.Detail, "omitted", omitted)
 	}
 }
 
-// logLocal logs a shortage of this machine.
-func (l *failureLog) logLocal(logger *slog.Logger, service string, kind events.LocalError, err error) {
+// logLocalError logs a request that failed because this machine lacked a resource.
+func (l *failureLog) logLocalError(logger *slog.Logger, service string, kind events.LocalError, err error) {
 	if omitted, due := l.due(); due {
-		logger.Warn("this machine cannot send requests, which is no failure of the upstream", "service", service, "lacks", kind, "error", err, "omitted", omitted)
+		logger.Warn("local resource exhausted, request not counted as an upstream failure", "service", service, "resource", kind, "error", err, "omitted", omitted)
 	}
 }
 

@@ -22,25 +22,25 @@ type Observers interface {
 	Forget(name string)
 }
 
-// Config is what a Manager is made from. All fields but Breakers, Tracer and Host are required.
+// Config configures a Manager. All fields but Breakers, Tracer and Host are required.
 type Config struct {
 	Bus       *events.Bus
 	Observers Observers
-	// Breakers is the registry that the breakers are added to; nil: one of its own.
+	// Breakers is the registry to which the breakers are added. If it is nil, the Manager makes one.
 	Breakers *breaker.Registry
-	// Tracer makes the spans of deliveries; nil: there are none.
+	// Tracer makes the spans of deliveries. If it is nil, deliveries are not traced.
 	Tracer events.Tracer
-	// Host is fallbacks.Env.Host.
+	// Host is passed to the strategies as fallbacks.Env.Host.
 	Host   any
 	Logger *slog.Logger
 	Via    *message.Via
 }
 
-// Manager is the services and routes of the current configuration. Safe for concurrent use.
+// Manager holds the services and routes of the current configuration. It is safe for concurrent use.
 type Manager struct {
 	config   Config
-	snapshot atomic.Pointer[Snapshot]
-	inFlight limit.Concurrency // of all requests that are sent upstream, if max_in_flight is set
+	snapshot atomic.Pointer[Snapshot] // the current one
+	inFlight limit.Concurrency        // of all routes; used if the configuration sets max_in_flight
 
 	mu       sync.Mutex // guards services; held during Apply
 	services map[string]*Service
@@ -51,20 +51,20 @@ func NewManager(c Config) *Manager {
 	if c.Breakers == nil {
 		c.Breakers = breaker.NewRegistry(breaker.RegistryHooks{})
 	}
-	s := &Manager{config: c, services: map[string]*Service{}}
-	s.snapshot.Store(newSnapshot(nil, routes.Limits{}))
-	return s
+	m := &Manager{config: c, services: map[string]*Service{}}
+	m.snapshot.Store(newSnapshot(nil, routes.Limits{}))
+	return m
 }
 
-// Apply puts c into effect, completely or, with an error, not at all. Breakers of services that stay keep their state and
-// counts.
-func (s *Manager) Apply(c *routes.Config) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// Apply puts c into effect, completely or, with an error, not at all. Breakers of services that c still has keep their state and
+// counts. It has two steps: build, which can fail and changes nothing, for all routes; then activate, which cannot fail.
+func (m *Manager) Apply(c *routes.Config) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	services := make(map[string]*Service, len(c.Routes))
 	built := make([]*Route, 0, len(c.Routes))
 	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
-		r, err := s.build(name, c)
+		r, err := m.build(name, c)
 		if err != nil {
 			return fmt.Errorf("build routes.%s: %w", name, err)
 		}
@@ -72,42 +72,43 @@ func (s *Manager) Apply(c *routes.Config) error {
 		built = append(built, r)
 	}
 	for _, r := range built {
-		s.activate(r)
+		m.activate(r)
 	}
-	old := s.snapshot.Swap(newSnapshot(built, c.Limits))
-	for name, gone := range s.services {
+	old := m.snapshot.Swap(newSnapshot(built, c.Limits))
+	for name, removed := range m.services {
 		if services[name] == nil {
-			gone.close()
-			s.config.Breakers.Remove(name)
-			s.config.Observers.Forget(name)
+			removed.close()
+			m.config.Breakers.Remove(name)
+			m.config.Observers.Forget(name)
 		}
 	}
-	s.services = services
+	m.services = services
 	old.retire(built)
 	return nil
 }
 
-// build returns the route of a service, new or existing, and changes nothing that is in effect.
-func (s *Manager) build(name string, c *routes.Config) (*Route, error) {
+// build returns the route of a service under c. It reuses the connections and the fallback strategies of the service's current
+// route, if there is one with the same settings, and changes nothing that is in effect.
+func (m *Manager) build(name string, c *routes.Config) (*Route, error) {
 	r := newRoute(c.Routes[name], c)
-	r.Logger, r.tracer = s.config.Logger, s.config.Tracer
-	r.ProxyInFlight, r.Via = &s.inFlight, s.config.Via
-	logger := s.config.Logger.With("service", name)
+	r.Logger, r.tracer = m.config.Logger, m.config.Tracer
+	r.ProxyInFlight, r.Via = &m.inFlight, m.config.Via
+	logger := m.config.Logger.With("service", name)
 	var err error
 	r.poolKey = poolKey{r.Config.Upstream.ConnectionKey(r.Config.TLS), r.Config.KeepalivePing}
 	if r.Pool, err = newPool(r.Config.Upstream, r.Config.TLS, r.Config.KeepalivePing, logger); err != nil {
 		return nil, err
 	}
-	if known := s.services[name]; known != nil {
-		r.Service = known
-		if known.poolKey == r.poolKey {
-			r.Pool = known.pool
+	if existing := m.services[name]; existing != nil {
+		r.Service = existing
+		if existing.poolKey == r.poolKey {
+			r.Pool = existing.pool
 		}
 	} else {
-		r.Service = &Service{Name: name, Failures: newFailureLog(), probeSignal: make(chan struct{}, 1)}
+		r.Service = &Service{Name: name, failures: newFailureLog(), probeSignal: make(chan struct{}, 1)}
 	}
 	r.nameHeader = []string{name}
-	env := fallbacks.Env{Service: name, Logger: logger, Host: s.config.Host, Transport: func(u routes.Upstream, tls routes.TLS) (fallbacks.Transport, error) {
+	env := fallbacks.Env{Service: name, Logger: logger, Host: m.config.Host, Transport: func(u routes.Upstream, tls routes.TLS) (fallbacks.Transport, error) {
 		pool, err := newPool(u, tls, 0, logger)
 		if err != nil {
 			return nil, err // not pool: a Transport that holds a nil pointer is not nil
@@ -120,15 +121,15 @@ func (s *Manager) build(name string, c *routes.Config) (*Route, error) {
 	return r, nil
 }
 
-// activate puts r's configuration into effect for its service.
-func (s *Manager) activate(r *Route) {
+// activate puts r's configuration into effect for its service. It cannot fail.
+func (m *Manager) activate(r *Route) {
 	service, policy := r.Service, policyOf(r.Config)
-	born := service.Breaker == nil
-	if born {
-		service.Observer = s.config.Observers.Service(service.Name)
+	isNew := service.Breaker == nil
+	if isNew {
+		service.Observer = m.config.Observers.Service(service.Name)
 		service.Breaker = breaker.New(service.Name, policy, func(e events.Event) {
 			service.handleEvent(e)
-			s.config.Bus.Publish(e)
+			m.config.Bus.Publish(e)
 		})
 	}
 	service.Breaker.SetPolicy(policy)
@@ -136,32 +137,32 @@ func (s *Manager) activate(r *Route) {
 	if r.Chain != nil {
 		r.Chain.Start()
 	}
-	if born {
-		s.config.Breakers.Add(service.Name, service.Breaker)
+	if isNew {
+		m.config.Breakers.Add(service.Name, service.Breaker)
 	}
 	service.restartProber(r)
 }
 
-// Close ends the probes, the breakers' timers and the fallback strategies. It is called when no request is served any more.
-func (s *Manager) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, service := range s.services {
+// Close stops the probes, the breakers' timers and the fallback strategies. It must be called after the last request has ended.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, service := range m.services {
 		service.close()
 	}
-	s.snapshot.Swap(newSnapshot(nil, routes.Limits{})).retire(nil)
+	m.snapshot.Swap(newSnapshot(nil, routes.Limits{})).retire(nil)
 }
 
 // Fallbacks returns the fallback chains of all services, by name; nil if a service has none.
-func (s *Manager) Fallbacks() map[string]*fallbacks.Chain {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	chains := make(map[string]*fallbacks.Chain, len(s.services))
-	for name, service := range s.services {
+func (m *Manager) Fallbacks() map[string]*fallbacks.Chain {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	chains := make(map[string]*fallbacks.Chain, len(m.services))
+	for name, service := range m.services {
 		chains[name] = service.chain
 	}
 	return chains
 }
 
 // Breaker returns a service's breaker, nil if there is no such service.
-func (s *Manager) Breaker(name string) *breaker.Breaker { return s.config.Breakers.Get(name) }
+func (m *Manager) Breaker(name string) *breaker.Breaker { return m.config.Breakers.Get(name) }

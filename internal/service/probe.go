@@ -10,15 +10,15 @@ import (
 	"cbproxy/internal/events"
 )
 
-// prober tests the recovery of one service's upstream while its breaker is half-open, instead of clients' requests. It exists
-// as long as its route's configuration.
+// prober sends active probes: requests that test whether a service's upstream has recovered, while the breaker is half-open. It
+// is stopped when its route's configuration is replaced.
 type prober struct {
 	route  *Route
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
 
-// probe starts the prober of r, and ends the previous one.
+// restartProber stops the prober of the previous configuration and starts that of r, if r has active probes.
 func (s *Service) restartProber(r *Route) {
 	s.prober.close()
 	s.prober = nil
@@ -31,7 +31,7 @@ func (s *Service) restartProber(r *Route) {
 	s.prober = p
 }
 
-// close ends the prober and returns when its last probe has been reported. A nil prober is valid.
+// close stops the prober and waits until its last probe has been reported. It does nothing if p is nil.
 func (p *prober) close() {
 	if p != nil {
 		p.cancel()
@@ -57,7 +57,7 @@ func (p *prober) run(ctx context.Context) {
 	}
 }
 
-// probe sends one request and reports its result.
+// probeOnce sends one request, if the breaker admits it, and reports its result.
 func (p *prober) probeOnce(ctx context.Context) {
 	service := p.route.Service
 	call, err := service.Breaker.AllowActiveProbe()
@@ -77,12 +77,13 @@ func (p *prober) probeOnce(ctx context.Context) {
 	}
 	f := &events.Failure{Time: time.Now(), Type: kind, Detail: "probe: " + err.Error()}
 	service.Observer.Failed(kind, 1)
-	service.Failures.Log(p.route.Logger, service.Name, f)
+	service.failures.logFailure(p.route.Logger, service.Name, f)
 	call.Failure(f, time.Since(start))
 }
 
-// send sends the probe's request, and returns how the upstream failed; "" with an error that counts neither as a success nor
-// as a failure. The header section decides, except that a short body of known length has to arrive: a stream may last for ever.
+// send sends the probe's request. It returns the type of the upstream's failure, or "" with an error that counts neither as a
+// success nor as a failure. The probe succeeds with the header section of the response, except that a short body of known length
+// must arrive as well: a stream may never end.
 func (p *prober) send(ctx context.Context) (events.ErrorType, error) {
 	rt := p.route
 	target := rt.Target.Scheme + "://" + rt.Target.Host + rt.Target.Base + rt.Config.Breaker.Probe.Path
@@ -93,17 +94,17 @@ func (p *prober) send(ctx context.Context) (events.ErrorType, error) {
 	r.Header.Set("User-Agent", "cbproxy-probe")
 	rt.Via.AddOnce(r.Header)
 	rt.Pool.DiscardConnections() // connections from before the failure must not decide recovery
-	res, failed := rt.Pool.Do(r, rt.Config.Breaker.Probe.Timeout, nil)
-	if failed != nil {
-		return rt.failureOf(failed), failed
+	res, reqErr := rt.Pool.Do(r, rt.Config.Breaker.Probe.Timeout, nil)
+	if reqErr != nil {
+		return rt.failureOf(reqErr), reqErr
 	}
 	defer res.Close()
 	if rt.Config.Breaker.FailureStatuses.Has(res.StatusCode) || res.StatusCode > 399 {
 		return events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode)
 	}
 	if res.ContentLength >= 0 && res.ContentLength <= maxDiscarded {
-		if broken := res.Discard(maxDiscarded); broken != nil { // reading the body keeps the connection, too
-			return rt.failureOf(broken), broken
+		if bodyErr := res.Discard(maxDiscarded); bodyErr != nil { // reading the body also allows the connection to be reused
+			return rt.failureOf(bodyErr), bodyErr
 		}
 	}
 	return "", nil

@@ -14,11 +14,11 @@ import (
 type DeferredError struct{ Until time.Time }
 
 func (e *DeferredError) Error() string {
-	return "the permits of the half-open circuit breaker are reserved for clients for now"
+	return "the permits of the half-open circuit breaker are reserved for client requests"
 }
 
-// reservedFor is the longest time for which the permits of a half-open breaker are reserved for clients' requests.
-const reservedFor = 5 * time.Second
+// maxReservation is the longest time for which the permits of a half-open breaker are reserved for clients' requests.
+const maxReservation = 5 * time.Second
 
 // clientReservation reserves the permits of a half-open breaker for clients' requests, if there are any, before queued ones
 // may take them: a queued request that fails would be sent again in each half-open state and keep all clients out. As a
@@ -31,8 +31,8 @@ type clientReservation struct {
 	reserved      bool       // it has a reservation
 }
 
-// NoteRejected records that a client's request was rejected.
-func (r *clientReservation) NoteRejected(at time.Time) { r.lastRejection.Store(at.UnixNano()) }
+// noteRejected records that a client's request was rejected.
+func (r *clientReservation) noteRejected(at time.Time) { r.lastRejection.Store(at.UnixNano()) }
 
 // until returns when queued requests may be sent; zero means now.
 func (r *clientReservation) until(b *breaker.Breaker, now time.Time) time.Time {
@@ -46,10 +46,10 @@ func (r *clientReservation) until(b *breaker.Breaker, now time.Time) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !status.Since.Equal(r.halfOpenSince) {
-		asked := time.Unix(0, r.lastRejection.Load()).After(status.Since.Add(-max(recovery, reservedFor)))
-		r.halfOpenSince, r.reserved = status.Since, asked && !r.reserved
+		clientWaiting := time.Unix(0, r.lastRejection.Load()).After(status.Since.Add(-max(recovery, maxReservation)))
+		r.halfOpenSince, r.reserved = status.Since, clientWaiting && !r.reserved
 	}
-	if end := status.Since.Add(min(recovery, reservedFor)); r.reserved && now.Before(end) {
+	if end := status.Since.Add(min(recovery, maxReservation)); r.reserved && now.Before(end) {
 		return end
 	}
 	return time.Time{}

@@ -15,12 +15,12 @@ import (
 	"cbproxy/routes"
 )
 
-// Route is one service under one configuration. It is not modified after its configuration takes effect.
+// Route is what one configuration says about one service. It is not modified after the configuration takes effect.
 type Route struct {
 	Config  *routes.Route
 	Service *Service
 	Pool    *upstream.Pool
-	poolKey poolKey // of pool
+	poolKey poolKey // of Pool
 	Logger  *slog.Logger
 	tracer  events.Tracer // nil: requests are not traced
 	Via     *message.Via
@@ -31,8 +31,8 @@ type Route struct {
 	MaxProxyInFlight int64              // permits of ProxyInFlight that the route may use; 0: no limit
 
 	Chain       *fallbacks.Chain // nil: no fallback
-	when        []events.Reason  // the reasons for which chain answers
-	MaxRetained int64            // bytes of the longest request body that chain uses
+	when        []events.Reason  // the reasons for which Chain is used
+	MaxRetained int64            // bytes of the largest request body that Chain uses
 
 	Target     upstream.Target
 	nameHeader []string
@@ -57,13 +57,13 @@ func (rt *Route) Prefix(matched string) string {
 	return rt.Config.Prefix[0]
 }
 
-// setFallback builds the fallback that the configuration names, if any. before is the service's current chain.
-func (rt *Route) setFallback(all *routes.Config, env fallbacks.Env, before *fallbacks.Chain) (err error) {
+// setFallback builds the fallback that the configuration names, if any. previous is the service's current chain.
+func (rt *Route) setFallback(all *routes.Config, env fallbacks.Env, previous *fallbacks.Chain) (err error) {
 	f := all.Fallbacks[rt.Config.Fallback]
 	if f == nil || !rt.Config.FallbackEnabled {
 		return nil
 	}
-	if rt.Chain, err = fallbacks.NewChain(f.Try, f.Strategies, env, before); err != nil {
+	if rt.Chain, err = fallbacks.NewChain(f.Try, f.Strategies, env, previous); err != nil {
 		return err
 	}
 	rt.MaxRetained = rt.Chain.BodyLimit()
@@ -73,7 +73,7 @@ func (rt *Route) setFallback(all *routes.Config, env fallbacks.Env, before *fall
 	return nil
 }
 
-// HasFallbackFor reports whether the fallback is configured for reason.
+// HasFallbackFor reports whether there is a fallback for reason.
 func (rt *Route) HasFallbackFor(reason events.Reason) bool {
 	return rt.Chain != nil && slices.Contains(rt.when, reason)
 }
@@ -86,7 +86,7 @@ var stateHeaders = func() (values [len(events.States)][]string) {
 	return values
 }()
 
-// SetStateFields sets the proxy's own fields of a response on a route.
+// SetStateFields sets the fields X-Circuit-Breaker-Service and X-Circuit-Breaker-State of a response.
 func (rt *Route) SetStateFields(h http.Header, state events.State) {
 	h["X-Circuit-Breaker-Service"] = rt.nameHeader
 	h["X-Circuit-Breaker-State"] = stateHeaders[state]

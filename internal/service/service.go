@@ -3,6 +3,7 @@ package service
 import (
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
@@ -12,25 +13,27 @@ import (
 	"cbproxy/routes"
 )
 
-// Service is the part of a route that survives reloads, as long as a configuration has the service.
+// Service is the state of one configured service that survives reloads. Its methods are safe for concurrent use.
 type Service struct {
 	Name     string
 	Breaker  *breaker.Breaker
 	Observer events.Observer
-	pool     *upstream.Pool
-	poolKey  poolKey          // of pool
-	chain    *fallbacks.Chain // of the current route; nil: it has none
-	Failures *failureLog
+	failures *failureLog
 
 	InFlight    limit.Concurrency // if the route's max_in_flight is set
-	RetryBudget limit.RetryBudget
-	Reservation clientReservation
-	LastSuccess atomic.Int64  // start of the last client request that succeeded, in nanoseconds since 1970; 0: none
-	prober      *prober       // nil: recovery is tested with clients' requests
-	probeSignal chan struct{} // holds a token if the breaker may admit a probe
+	RetryBudget limit.RetryBudget // of all the service's requests
+	reservation clientReservation
+	lastSuccess atomic.Int64  // start of the last client request that succeeded, in nanoseconds since 1970; 0: none
+	probeSignal chan struct{} // has a capacity of 1; a value makes the prober check whether the breaker is half-open
+
+	// What the current configuration uses. Guarded by Manager.mu.
+	pool    *upstream.Pool
+	poolKey poolKey          // of pool
+	chain   *fallbacks.Chain // nil: no fallback
+	prober  *prober          // nil: clients' requests are the probes
 }
 
-// changed handles the breaker's events. It is called under the breaker's lock.
+// handleEvent handles an event of the breaker. It is called under the breaker's lock.
 func (s *Service) handleEvent(e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:
@@ -45,16 +48,27 @@ func (s *Service) handleEvent(e events.Event) {
 	}
 }
 
-// FailedLocally reports a shortage of this machine.
-func (s *Service) FailedLocally(logger *slog.Logger, kind events.LocalError, err error) {
+// ReportLocalError counts and logs a request that failed because this machine lacked a resource.
+func (s *Service) ReportLocalError(logger *slog.Logger, kind events.LocalError, err error) {
 	s.Observer.FailedLocally(kind)
-	s.Failures.logLocal(logger, s.Name, kind, err)
+	s.failures.logLocalError(logger, s.Name, kind, err)
 }
+
+// LogFailure logs a failure of the upstream. It omits records if there are too many.
+func (s *Service) LogFailure(logger *slog.Logger, f *events.Failure) {
+	s.failures.logFailure(logger, s.Name, f)
+}
+
+// NoteSuccess records a success of a client's request that was sent at start. See Manager.LastSuccess.
+func (s *Service) NoteSuccess(start time.Time) { s.lastSuccess.Store(start.UnixNano()) }
+
+// NoteRejected records that the breaker rejected a client's request that began at start. See clientReservation.
+func (s *Service) NoteRejected(start time.Time) { s.reservation.noteRejected(start) }
 
 func (s *Service) wakeProber() {
 	select {
 	case s.probeSignal <- struct{}{}:
-	default: // there is a token already
+	default: // a signal is pending already
 	}
 }
 

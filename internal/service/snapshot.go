@@ -7,15 +7,15 @@ import (
 	"cbproxy/routes"
 )
 
-// Snapshot is one complete configuration. Only its count of users is modified.
+// Snapshot is the routes of one configuration. It is immutable, except for its number of references.
 type Snapshot struct {
 	Table           *routes.Table[*Route]
 	routes          []*Route
 	routesByService map[string]*Route
 	Limits          routes.Limits
 
-	users       atomic.Int64     // requests that use it, and one while it is in effect
-	unusedPools []*upstream.Pool // pools that the next snapshot does not use; set before the last user is released
+	refs        atomic.Int64     // the requests that use it, and 1 while it is the current snapshot
+	unusedPools []*upstream.Pool // pools that the next snapshot does not use; set before the last reference is released
 }
 
 func newSnapshot(built []*Route, limits routes.Limits) *Snapshot {
@@ -26,33 +26,34 @@ func newSnapshot(built []*Route, limits routes.Limits) *Snapshot {
 			s.Table.Add(prefix, r)
 		}
 	}
-	s.users.Store(1)
+	s.refs.Store(1)
 	return s
 }
 
 // Acquire returns the current snapshot, which stays valid until its Release method is called.
-func (s *Manager) Acquire() *Snapshot {
+func (m *Manager) Acquire() *Snapshot {
 	for {
-		if snap := s.snapshot.Load(); snap.acquire() {
+		if snap := m.snapshot.Load(); snap.acquire() {
 			return snap
 		}
 	}
 }
 
-// acquire adds a user. It reports false for a snapshot whose last user has released it: that one has been replaced and
-// must not be used again, or a second last user would close it again.
+// acquire adds a reference. It returns false if the last one has been released already: the snapshot has been replaced and is
+// closed, and would be closed once more.
 func (s *Snapshot) acquire() bool {
-	for n := s.users.Load(); n > 0; n = s.users.Load() {
-		if s.users.CompareAndSwap(n, n+1) {
+	for n := s.refs.Load(); n > 0; n = s.refs.Load() {
+		if s.refs.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
 	return false
 }
 
-// Release ends the use of a snapshot. The last one closes what only that snapshot used.
+// Release releases the reference that Acquire has added. The last one closes the connections and the fallback chains that only
+// this snapshot used. It is called once for each Acquire.
 func (s *Snapshot) Release() {
-	if s.users.Add(-1) == 0 {
+	if s.refs.Add(-1) == 0 {
 		for _, p := range s.unusedPools {
 			p.Close()
 		}
@@ -64,7 +65,7 @@ func (s *Snapshot) Release() {
 	}
 }
 
-// retire releases a snapshot that next has replaced. The connections that only it used are closed after its last request.
+// retire releases the reference of the current snapshot, after a snapshot with the routes next has replaced it.
 func (s *Snapshot) retire(next []*Route) {
 	used := make(map[*upstream.Pool]bool, len(next))
 	for _, r := range next {

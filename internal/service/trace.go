@@ -9,23 +9,23 @@ import (
 	"cbproxy/internal/events"
 )
 
-// AttemptTrace is the span of a request to an upstream, and its attributes. The methods of a nil *AttemptTrace do nothing:
-// most requests have none.
+// AttemptTrace is the span of a request to an upstream, and the attributes to end it with. The methods of a nil *AttemptTrace do
+// nothing, because most requests are not traced.
 type AttemptTrace struct {
-	Span    events.AttemptSpan
-	Outcome events.AttemptEnd
+	Span events.AttemptSpan
+	End  events.AttemptEnd
 }
 
-// tracedDelivery starts the span of a delivery.
-func (rt *Route) tracedDelivery(out *http.Request, state events.State) *AttemptTrace {
+// traceDelivery starts the span of a delivery and adds its context to the header of out. It returns nil if there is no tracer.
+func (rt *Route) traceDelivery(out *http.Request, state events.State) *AttemptTrace {
 	if rt.tracer == nil {
 		return nil
 	}
-	out.Header = maps.Clone(out.Header) // the queue keeps the original
+	out.Header = maps.Clone(out.Header) // the queue stores the original
 	return &AttemptTrace{Span: rt.tracer.Delivery(NewAttempt(out, rt.Service.Name, state), out.Header)}
 }
 
-// NewAttempt returns what is known of a request to an upstream at its start.
+// NewAttempt returns the attributes of a request to an upstream that are known when it starts.
 func NewAttempt(out *http.Request, service string, state events.State) *events.Attempt {
 	u := out.URL
 	return &events.Attempt{
@@ -34,32 +34,32 @@ func NewAttempt(out *http.Request, service string, state events.State) *events.A
 	}
 }
 
-// Connected records the peer of the connection that the request was given.
+// Connected records the peer of c, the connection that the request is sent on.
 func (t *AttemptTrace) Connected(c net.Conn) {
 	if t != nil {
-		t.Outcome.Peer = c.RemoteAddr().String()
+		t.End.Peer = c.RemoteAddr().String()
 	}
 }
 
-// Answered records the status and the protocol of the response.
+// ResponseReceived records the status and the protocol of the response.
 func (t *AttemptTrace) ResponseReceived(res *http.Response) {
 	if t != nil {
-		t.Outcome.Status, t.Outcome.Protocol = res.StatusCode, res.Proto
+		t.End.Status, t.End.Protocol = res.StatusCode, res.Proto
 	}
 }
 
-// Done records the end of the response.
+// ResponseEnded records the time at which the response ended.
 func (t *AttemptTrace) ResponseEnded() {
 	if t != nil {
-		t.Outcome.Time = time.Now()
+		t.End.Time = time.Now()
 	}
 }
 
-// delivered ends the span of a delivery.
-func (t *AttemptTrace) delivered(result events.Result, f *events.Failure) {
+// endDelivery ends the span of a delivery.
+func (t *AttemptTrace) endDelivery(result events.Result, f *events.Failure) {
 	if t == nil {
 		return
 	}
-	t.Outcome.Time, t.Outcome.Result, t.Outcome.Failure = time.Now(), result, f
-	t.Span.End(&t.Outcome)
+	t.End.Time, t.End.Result, t.End.Failure = time.Now(), result, f
+	t.Span.End(&t.End)
 }
