@@ -33,7 +33,7 @@ func kustomizations(t *testing.T) (folders []string) {
 		if err := yaml.Unmarshal(content, &k); err != nil {
 			return err
 		}
-		if k.Kind == "Kustomization" { // a Component is only included by others
+		if k.Kind == "Kustomization" { // a Component is only included by kustomizations
 			folders = append(folders, filepath.Dir(path))
 		}
 		return nil
@@ -44,14 +44,14 @@ func kustomizations(t *testing.T) (folders []string) {
 	return folders
 }
 
-// shipped returns the objects of a kustomization.
-func shipped(t *testing.T, folder string) (objects []*unstructured.Unstructured) {
+// kustomizeObjects returns the objects of a kustomization.
+func kustomizeObjects(t *testing.T, folder string) (objects []*unstructured.Unstructured) {
 	t.Helper()
-	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range made.Resources() {
+	for _, r := range resources.Resources() {
 		text, err := r.AsYAML()
 		if err != nil {
 			t.Fatal(err)
@@ -94,7 +94,7 @@ func (a coreAPI) create(u *unstructured.Unstructured) error {
 }
 
 // An API server accepts every object of the manifests.
-func TestAPIServerAcceptsEveryObject(t *testing.T) {
+func TestAPIServerAcceptsAllObjects(t *testing.T) {
 	operator, core := newOperatorAPI(t, "PrometheusRule", "PodMonitor", "ServiceMonitor"), newCoreAPI(t)
 	folders := kustomizations(t)
 	if len(folders) < 3 {
@@ -102,7 +102,7 @@ func TestAPIServerAcceptsEveryObject(t *testing.T) {
 	}
 	for _, folder := range folders {
 		ids := map[string]bool{}
-		for _, u := range shipped(t, folder) {
+		for _, u := range kustomizeObjects(t, folder) {
 			id := u.GetAPIVersion() + " " + u.GetKind() + " " + u.GetNamespace() + "/" + u.GetName()
 			if ids[id] {
 				t.Errorf("%s has %s twice", folder, id)
@@ -125,7 +125,7 @@ func TestAPIServerAcceptsEveryObject(t *testing.T) {
 func TestBrokenObjectsAreRejected(t *testing.T) {
 	operator, core := newOperatorAPI(t, "PrometheusRule", "PodMonitor", "Prometheus"), newCoreAPI(t)
 	for name, c := range map[string]struct{ object, want string }{
-		"rule groups of one name": {`{apiVersion: monitoring.coreos.com/v1, kind: PrometheusRule, metadata: {name: x}, spec: {groups: [{name: a}, {name: b}, {name: a}]}}`,
+		"rule groups with the same name": {`{apiVersion: monitoring.coreos.com/v1, kind: PrometheusRule, metadata: {name: x}, spec: {groups: [{name: a}, {name: b}, {name: a}]}}`,
 			`spec.groups[2]: Duplicate value: {"name":"a"}`},
 		"a rule group without a name": {`{apiVersion: monitoring.coreos.com/v1, kind: PrometheusRule, metadata: {name: x}, spec: {groups: [{rules: []}]}}`,
 			`spec.groups[0].name: Required value`},
@@ -143,10 +143,10 @@ func TestBrokenObjectsAreRejected(t *testing.T) {
 			`spec.selector: Required value`},
 		"a port out of range": {`{apiVersion: monitoring.coreos.com/v1, kind: PodMonitor, metadata: {name: x}, spec: {selector: {}, podMetricsEndpoints: [{portNumber: 70000}]}}`,
 			`spec.podMetricsEndpoints[0].portNumber: Invalid value: 70000`},
-		"containers of one name":      {deployment(`containers: [{name: a}, {name: a}]`), `.spec.template.spec.containers: duplicate entries for key [name="a"]`},
+		"containers with one name":    {deployment(`containers: [{name: a}, {name: a}]`), `.spec.template.spec.containers: duplicate entries for key [name="a"]`},
 		"init containers of one name": {deployment(`initContainers: [{name: a}, {name: a}]`), `.spec.template.spec.initContainers: duplicate entries for key [name="a"]`},
 		"volumes of one name":         {deployment(`volumes: [{name: a}, {name: a}]`), `.spec.template.spec.volumes: duplicate entries for key [name="a"]`},
-		"variables of one name":       {deployment(`containers: [{name: a, env: [{name: A}, {name: A}]}]`), `env: duplicate entries for key [name="A"]`},
+		"variables with one name":     {deployment(`containers: [{name: a, env: [{name: A}, {name: A}]}]`), `env: duplicate entries for key [name="A"]`},
 		"equal ports of a container":  {deployment(`containers: [{name: a, ports: [{containerPort: 1}, {containerPort: 1}]}]`), `ports: duplicate entries for key [containerPort=1,protocol="TCP"]`},
 		"two mounts at one path":      {deployment(`containers: [{name: a, volumeMounts: [{name: a, mountPath: /a}, {name: b, mountPath: /a}]}]`), `volumeMounts: duplicate entries for key [mountPath="/a"]`},
 		"an unknown field of a pod":   {deployment(`container: []`), `unknown field "spec.template.spec.container"`},

@@ -22,8 +22,8 @@ import (
 
 const composeFile = "../../deploy/compose.yaml"
 
-// composed loads the project with Compose's loader. Unknown keys and undefined names are errors.
-func composed(t *testing.T, profiles ...string) *types.Project {
+// loadCompose loads the project with Compose's loader. Unknown keys and undefined names are errors.
+func loadCompose(t *testing.T, profiles ...string) *types.Project {
 	t.Helper()
 	options, err := cli.NewProjectOptions([]string{composeFile}, cli.WithProfiles(profiles), cli.WithResolvedPaths(true))
 	if err != nil {
@@ -36,7 +36,8 @@ func composed(t *testing.T, profiles ...string) *types.Project {
 	return project
 }
 
-func serviceOf(t *testing.T, p *types.Project, name string) types.ServiceConfig {
+// composeService returns a service of the project.
+func composeService(t *testing.T, p *types.Project, name string) types.ServiceConfig {
 	t.Helper()
 	s, err := p.GetService(name)
 	if err != nil {
@@ -78,9 +79,9 @@ func composeConfigOf(t *testing.T, cbproxy types.ServiceConfig) (c composeConfig
 	return c, string(content), v.Source
 }
 
-// startComposed checks the mounted configuration with `cbproxy check` and runs the real binary with it, with other
+// startMounted checks the mounted configuration with `cbproxy check` and runs the real binary with it, with other
 // addresses, data folder and token file. It returns the address of the data plane.
-func startComposed(t *testing.T, c composeConfig, text string) string {
+func startMounted(t *testing.T, c composeConfig, text string) string {
 	t.Helper()
 	folder := t.TempDir()
 	binary, file, token := filepath.Join(folder, "cbproxy"), filepath.Join(folder, "config.yaml"), filepath.Join(folder, "token")
@@ -126,6 +127,7 @@ func startComposed(t *testing.T, c composeConfig, text string) string {
 	return ""
 }
 
+// freeAddress returns a loopback address at which nothing listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -137,29 +139,29 @@ func freeAddress(t *testing.T) string {
 }
 
 // Containers run without privileges.
-func TestComposedContainersAreConfined(t *testing.T) {
-	p := composed(t, "redis")
-	confined := 0
+func TestComposeContainersAreUnprivileged(t *testing.T) {
+	p := loadCompose(t, "redis")
+	checked := 0
 	for name, s := range p.Services {
 		if name == "orchestrator" { // not part of cbproxy
 			continue
 		}
-		confined++
+		checked++
 		user, _, _ := strings.Cut(s.User, ":")
 		if user == "" || user == "0" || user == "root" || !s.ReadOnly || s.Privileged || len(s.CapAdd) > 0 ||
 			!slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Equal(s.SecurityOpt, []string{"no-new-privileges:true"}) || s.MemLimit == 0 {
 			t.Errorf("%s has too many privileges: %+v", name, s)
 		}
 	}
-	if confined != 3 {
-		t.Errorf("%d confined services", confined)
+	if checked != 3 {
+		t.Errorf("%d services were checked", checked)
 	}
 	// The image's user, which owns a new volume at this path.
 	dockerfile, err := os.ReadFile("../../Dockerfile")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := serviceOf(t, p, "cbproxy")
+	s := composeService(t, p, "cbproxy")
 	for _, line := range []string{"USER " + s.User, "COPY --from=build --chown=" + s.User + " /out/data /var/lib/cbproxy", `ENTRYPOINT ["/cbproxy"]`} {
 		if !strings.Contains(string(dockerfile), line+"\n") {
 			t.Errorf("the Dockerfile has no line %s", line)
@@ -175,15 +177,15 @@ func TestComposedContainersAreConfined(t *testing.T) {
 }
 
 // The admin port is reachable from this machine only, the data plane not at all, and both from the orchestrator.
-func TestComposedPortsAreRestricted(t *testing.T) {
-	p := composed(t, "redis")
-	proxy := serviceOf(t, p, "cbproxy")
+func TestComposePortsAreRestricted(t *testing.T) {
+	p := loadCompose(t, "redis")
+	proxy := composeService(t, p, "cbproxy")
 	c, _, _ := composeConfigOf(t, proxy)
 	shared, ok := strings.CutPrefix(proxy.NetworkMode, "service:")
-	if orchestrator := serviceOf(t, p, "orchestrator"); !ok || orchestrator.NetworkMode != proxy.NetworkMode {
+	if orchestrator := composeService(t, p, "orchestrator"); !ok || orchestrator.NetworkMode != proxy.NetworkMode {
 		t.Fatalf("networks %q and %q", proxy.NetworkMode, orchestrator.NetworkMode)
 	}
-	if owner := serviceOf(t, p, shared); shared == "cbproxy" || shared == "orchestrator" || owner.Restart != "always" {
+	if owner := composeService(t, p, shared); shared == "cbproxy" || shared == "orchestrator" || owner.Restart != "always" {
 		t.Errorf("%s owns the network namespace, so its restart would disconnect the other", shared)
 	}
 	_, adminPort, err := net.SplitHostPort(c.Admin.Listen)
@@ -217,9 +219,9 @@ func TestComposedPortsAreRestricted(t *testing.T) {
 }
 
 // The orchestrator starts after cbproxy is ready, stops before it, and each of its URLs leads to a different service.
-func TestComposedOrchestratorUsesTheProxy(t *testing.T) {
-	p := composed(t)
-	orchestrator, proxy := serviceOf(t, p, "orchestrator"), serviceOf(t, p, "cbproxy")
+func TestComposeOrchestratorUsesProxy(t *testing.T) {
+	p := loadCompose(t)
+	orchestrator, proxy := composeService(t, p, "orchestrator"), composeService(t, p, "cbproxy")
 	if d := orchestrator.DependsOn["cbproxy"]; d.Condition != types.ServiceConditionHealthy || !d.Required {
 		t.Errorf("the orchestrator depends on cbproxy by %+v", d)
 	}
@@ -228,7 +230,7 @@ func TestComposedOrchestratorUsesTheProxy(t *testing.T) {
 	if err != nil || proxy.StopGracePeriod == nil || time.Duration(*proxy.StopGracePeriod) < drain+10*time.Second {
 		t.Errorf("stop_grace_period %v is not longer than shutdown_timeout %s, %v", proxy.StopGracePeriod, c.ShutdownTimeout, err)
 	}
-	data := startComposed(t, c, text)
+	data := startMounted(t, c, text)
 	served := map[string]bool{}
 	for name, value := range orchestrator.Environment {
 		if !strings.HasSuffix(name, "_URL") {
@@ -256,9 +258,9 @@ func TestComposedOrchestratorUsesTheProxy(t *testing.T) {
 }
 
 // The token is in a secret file, which is not in a mounted folder, the repository or the image.
-func TestComposedTokenIsASecret(t *testing.T) {
-	p := composed(t)
-	proxy := serviceOf(t, p, "cbproxy")
+func TestComposeTokenIsSecret(t *testing.T) {
+	p := loadCompose(t)
+	proxy := composeService(t, p, "cbproxy")
 	c, _, folder := composeConfigOf(t, proxy)
 	if len(proxy.Secrets) != 1 {
 		t.Fatalf("secrets %+v", proxy.Secrets)
@@ -291,16 +293,16 @@ func TestComposedTokenIsASecret(t *testing.T) {
 }
 
 // Redis is an optional profile, with the host name that the documentation of REDIS_URL uses.
-func TestComposedRedisIsOptional(t *testing.T) {
-	if _, err := composed(t).GetService("redis"); err == nil {
+func TestComposeRedisIsOptional(t *testing.T) {
+	if _, err := loadCompose(t).GetService("redis"); err == nil {
 		t.Error("Redis is enabled by default")
 	}
-	p := composed(t, "redis")
-	serviceOf(t, p, "redis")
-	if _, waits := serviceOf(t, p, "cbproxy").DependsOn["redis"]; waits {
+	p := loadCompose(t, "redis")
+	composeService(t, p, "redis")
+	if _, waits := composeService(t, p, "cbproxy").DependsOn["redis"]; waits {
 		t.Error("cbproxy waits for Redis")
 	}
-	if v, ok := serviceOf(t, p, "cbproxy").Environment["REDIS_URL"]; !ok || v == nil || *v != os.Getenv("REDIS_URL") {
+	if v, ok := composeService(t, p, "cbproxy").Environment["REDIS_URL"]; !ok || v == nil || *v != os.Getenv("REDIS_URL") {
 		t.Errorf("REDIS_URL %v", v)
 	}
 }

@@ -24,11 +24,11 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// built returns the objects that `kubectl kustomize` creates from a folder of k8s/, decoded strictly: unknown keys are
+// buildObjects returns the objects that `kubectl kustomize` creates from a folder of k8s/, decoded strictly: unknown keys are
 // errors.
-func built(t *testing.T, folder string) (objects []runtime.Object) {
+func buildObjects(t *testing.T, folder string) (objects []runtime.Object) {
 	t.Helper()
-	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join("../../k8s", folder))
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join("../../k8s", folder))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func built(t *testing.T, folder string) (objects []runtime.Object) {
 		}
 	}
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
-	for _, r := range made.Resources() {
+	for _, r := range resources.Resources() {
 		text, err := r.AsYAML()
 		if err != nil {
 			t.Fatal(err)
@@ -54,8 +54,8 @@ func built(t *testing.T, folder string) (objects []runtime.Object) {
 	return objects
 }
 
-// the returns the one object of type T.
-func the[T runtime.Object](t *testing.T, objects []runtime.Object) (found T) {
+// only returns the only object of type T.
+func only[T runtime.Object](t *testing.T, objects []runtime.Object) (found T) {
 	t.Helper()
 	n := 0
 	for _, o := range objects {
@@ -75,7 +75,7 @@ func TestExampleMeetsRestrictedPodSecurityStandard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod := the[*apps.Deployment](t, built(t, "example")).Spec.Template
+	pod := only[*apps.Deployment](t, buildObjects(t, "example")).Spec.Template
 	for _, r := range evaluator.EvaluatePod(api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &pod.ObjectMeta, &pod.Spec) {
 		if !r.Allowed {
 			t.Errorf("%s: %s", r.ForbiddenReason, r.ForbiddenDetail)
@@ -85,8 +85,8 @@ func TestExampleMeetsRestrictedPodSecurityStandard(t *testing.T) {
 
 // The sidecar starts before the orchestrator and stops after it, and all of the orchestrator's URLs lead to it.
 func TestExampleAddsSidecarAndChangesOnlyURLs(t *testing.T) {
-	objects := built(t, "example")
-	pod := the[*apps.Deployment](t, objects).Spec.Template.Spec
+	objects := buildObjects(t, "example")
+	pod := only[*apps.Deployment](t, objects).Spec.Template.Spec
 	if len(pod.InitContainers) != 1 || len(pod.Containers) != 1 {
 		t.Fatalf("%d init containers, %d containers", len(pod.InitContainers), len(pod.Containers))
 	}
@@ -94,7 +94,7 @@ func TestExampleAddsSidecarAndChangesOnlyURLs(t *testing.T) {
 	if sidecar.RestartPolicy == nil || *sidecar.RestartPolicy != core.ContainerRestartPolicyAlways || sidecar.StartupProbe == nil || sidecar.ReadinessProbe == nil || sidecar.LivenessProbe == nil {
 		t.Errorf("the sidecar: %+v", sidecar)
 	}
-	config := the[*core.ConfigMap](t, objects).Data["config.yaml"]
+	config := only[*core.ConfigMap](t, objects).Data["config.yaml"]
 	urls := 0
 	for _, e := range pod.Containers[0].Env {
 		if !strings.HasSuffix(e.Name, "_URL") {
@@ -126,9 +126,9 @@ func TestExampleAddsSidecarAndChangesOnlyURLs(t *testing.T) {
 
 // cbproxy accepts the configuration, and shutdown_timeout is shorter than the termination grace period.
 func TestExampleConfigurationIsValid(t *testing.T) {
-	objects := built(t, "example")
+	objects := buildObjects(t, "example")
 	file := filepath.Join(t.TempDir(), "config.yaml")
-	config := the[*core.ConfigMap](t, objects).Data["config.yaml"]
+	config := only[*core.ConfigMap](t, objects).Data["config.yaml"]
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -139,16 +139,16 @@ func TestExampleConfigurationIsValid(t *testing.T) {
 	if err := check.Run(); err != nil {
 		t.Errorf("%v\n%s", err, output.String())
 	}
-	pod := the[*apps.Deployment](t, objects).Spec.Template.Spec
+	pod := only[*apps.Deployment](t, objects).Spec.Template.Spec
 	if !strings.Contains(config, "shutdown_timeout: 30s") || pod.TerminationGracePeriodSeconds == nil || *pod.TerminationGracePeriodSeconds < 40 {
 		t.Error("the pod's termination grace period is not longer than shutdown_timeout")
 	}
 }
 
 // Only Prometheus can reach the admin port; all other ports stay open.
-func TestNetworkPolicyClosesOnlyTheAdminPort(t *testing.T) {
-	rules := the[*networking.NetworkPolicy](t, built(t, "example")).Spec.Ingress
-	anybody := func(port int32) bool {
+func TestNetworkPolicyRestrictsOnlyAdminPort(t *testing.T) {
+	rules := only[*networking.NetworkPolicy](t, buildObjects(t, "example")).Spec.Ingress
+	openToAll := func(port int32) bool {
 		for _, r := range rules {
 			if len(r.From) > 0 {
 				continue
@@ -167,18 +167,18 @@ func TestNetworkPolicyClosesOnlyTheAdminPort(t *testing.T) {
 		return false
 	}
 	for _, port := range []int32{1, 80, 8000, 8080, 9900, 9902, 65535} {
-		if !anybody(port) {
+		if !openToAll(port) {
 			t.Errorf("port %d is closed", port)
 		}
 	}
-	if anybody(9901) {
+	if openToAll(9901) {
 		t.Error("the admin port is open")
 	}
 }
 
 // The operator's rules are the same as those of the rule files.
-func TestOperatorGetsTheSameRules(t *testing.T) {
-	objects := built(t, "operator")
+func TestPrometheusRuleMatchesRuleFiles(t *testing.T) {
+	objects := buildObjects(t, "operator")
 	var want []any
 	for _, name := range []string{"recording.yaml", "alerts.yaml"} {
 		content, err := os.ReadFile(filepath.Join("../../monitoring", name))
@@ -191,7 +191,7 @@ func TestOperatorGetsTheSameRules(t *testing.T) {
 		}
 		want = append(want, rules.Groups...)
 	}
-	content, err := yaml.Marshal(the[*monitoring.PrometheusRule](t, objects).Spec.Groups)
+	content, err := yaml.Marshal(only[*monitoring.PrometheusRule](t, objects).Spec.Groups)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,10 +205,10 @@ func TestOperatorGetsTheSameRules(t *testing.T) {
 }
 
 // The PodMonitor selects the sidecars by label and port, and Grafana the dashboard by its label.
-func TestOperatorFindsTheSidecars(t *testing.T) {
-	objects := built(t, "operator")
-	pods := the[*monitoring.PodMonitor](t, objects).Spec
-	sidecar := the[*apps.Deployment](t, built(t, "example")).Spec.Template
+func TestPodMonitorSelectsSidecars(t *testing.T) {
+	objects := buildObjects(t, "operator")
+	pods := only[*monitoring.PodMonitor](t, objects).Spec
+	sidecar := only[*apps.Deployment](t, buildObjects(t, "example")).Spec.Template
 	if !labels.SelectorFromSet(pods.Selector.MatchLabels).Matches(labels.Set(sidecar.Labels)) || len(pods.Selector.MatchLabels) == 0 {
 		t.Errorf("%v does not select pods with %v", pods.Selector, sidecar.Labels)
 	}
@@ -216,7 +216,7 @@ func TestOperatorFindsTheSidecars(t *testing.T) {
 	if ports := sidecar.Spec.InitContainers[0].Ports; port == nil || len(ports) != 1 || ports[0].Name != *port {
 		t.Errorf("port %v, the sidecar has %v", port, ports)
 	}
-	dashboard := the[*core.ConfigMap](t, objects)
+	dashboard := only[*core.ConfigMap](t, objects)
 	if dashboard.Labels["grafana_dashboard"] != "1" || !json.Valid([]byte(dashboard.Data["grafana-dashboard.json"])) {
 		t.Errorf("the dashboard's ConfigMap has labels %v", dashboard.Labels)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // The dashboard conforms to Grafana's schema: it has no unknown key, no value of a wrong type, and all required values.
-func TestDashboardConformsToGrafanasSchema(t *testing.T) {
+func TestDashboardConformsToGrafanaSchema(t *testing.T) {
 	content, err := os.ReadFile("../../monitoring/grafana-dashboard.json")
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 )
 
 // No call fails when a gRPC server closes its connections after MaxConnectionAge.
-func TestClosedConnectionsFailNoCall(t *testing.T) {
+func TestMaxConnectionAgeFailsNoCall(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,7 @@ type h2specResult struct {
 	failed          map[string]error // by the case's ID
 }
 
+// add counts the result of a case.
 func (r *h2specResult) add(id string, err error) {
 	switch err {
 	case nil:
@@ -63,6 +64,7 @@ func (r *h2specResult) add(id string, err error) {
 	}
 }
 
+// String lists the numbers of cases by result, and the failed cases.
 func (r *h2specResult) String() string {
 	return fmt.Sprintf("%d passed, %d skipped, %d failed %v", r.passed, r.skipped, len(r.failed), slices.Sorted(maps.Keys(r.failed)))
 }
@@ -82,6 +84,7 @@ func (c h2specCase) runOn(server *config.Config) (err error) {
 	return c.run(server, conn)
 }
 
+// runH2spec runs all cases on a server.
 func runH2spec(cases []h2specCase, server *config.Config) *h2specResult {
 	result := &h2specResult{failed: map[string]error{}}
 	var mu sync.Mutex // guards result
@@ -132,7 +135,7 @@ func TestHTTP2ConformsLikeNetHTTP(t *testing.T) {
 	cases := h2specCases()
 	direct := runH2spec(cases, h2specConfig(t, server.Listener.Addr().String()))
 	if direct.passed < 100 {
-		t.Fatalf("of h2spec's %d cases on net/http %s", len(cases), direct)
+		t.Fatalf("results of h2spec's %d cases on net/http: %s", len(cases), direct)
 	}
 	target := h2specConfig(t, p.data)
 	proxied := runH2spec(cases, target)
@@ -143,7 +146,7 @@ func TestHTTP2ConformsLikeNetHTTP(t *testing.T) {
 		err := proxied.failed[c.id]
 		for n := 0; n < h2specRetries && err != nil; n++ {
 			if err = c.runOn(target); err == nil {
-				t.Logf("%s fails at times: %v", c.id, proxied.failed[c.id])
+				t.Logf("%s is flaky: %v", c.id, proxied.failed[c.id])
 				delete(proxied.failed, c.id)
 				proxied.passed++
 			}

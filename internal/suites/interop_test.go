@@ -19,8 +19,8 @@ import (
 type interopCase struct {
 	name   string
 	grpc   int  // calls that end with a status code that counts as a failure
-	late   bool // the last of them may be cancelled by the client first
-	unseen bool // the client may disconnect before the proxy sees the call
+	late   bool // the client may cancel the last of them before it fails
+	unseen bool // the client may disconnect before the call reaches the proxy
 }
 
 // interopCases are all of the client's cases that need no cloud credentials, except pick_first_unary, which requires a

@@ -12,8 +12,8 @@ import (
 // next request on the client's connection.
 func TestLostUploadGetsFallback(t *testing.T) {
 	for name, client := range map[string]*http.Client{
-		"connections kept":   {Transport: &http.Transport{}},
-		"connections closed": {Transport: &http.Transport{DisableKeepAlives: true}},
+		"keep-alive":         {Transport: &http.Transport{}},
+		"without keep-alive": {Transport: &http.Transport{DisableKeepAlives: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			network := startNetwork(t, startUpstream(t).Listener.Addr().String())

@@ -48,10 +48,11 @@ func eventually(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// Ports below the kernel's ephemeral range, so that a free port stays free. Each test binary starts at another port.
+// Ports for tests. They are below the kernel's ephemeral range, so that a free port stays free.
 const firstPort, ports = 10_000, 20_000
 
-var givenPorts = func() *atomic.Int64 {
+// lastPort is the offset of the last port that was used. Each test binary starts at a random one.
+var lastPort = func() *atomic.Int64 {
 	n := new(atomic.Int64)
 	n.Store(rand.Int64N(ports))
 	return n
@@ -61,7 +62,7 @@ var givenPorts = func() *atomic.Int64 {
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range ports {
-		address := fmt.Sprintf("127.0.0.1:%d", firstPort+givenPorts.Add(1)%ports)
+		address := fmt.Sprintf("127.0.0.1:%d", firstPort+lastPort.Add(1)%ports)
 		if l, err := net.Listen("tcp", address); err == nil {
 			_ = l.Close()
 			return address

@@ -89,7 +89,7 @@ func (p *proxyProcess) reload(config string) {
 	const accepted = `cbproxy_config_reloads_total{result="success"}`
 	before := p.metrics()[accepted]
 	p.write(config)
-	eventually(p.t, "the configuration is in force", func() bool { return p.metrics()[accepted] > before })
+	eventually(p.t, "the configuration is active", func() bool { return p.metrics()[accepted] > before })
 }
 
 // logged returns the log of the process.
@@ -104,6 +104,7 @@ func (p *proxyProcess) logged() string {
 // metrics holds the values of a scrape by series in the text format.
 type metrics map[string]float64
 
+// metrics scrapes the proxy.
 func (p *proxyProcess) metrics() metrics {
 	p.t.Helper()
 	res, err := http.Get(p.admin + "/metrics")
@@ -131,6 +132,7 @@ const (
 	open   = 1
 )
 
+// state returns the state of the breaker, or -1 if it is missing.
 func (m metrics) state() float64 {
 	state, ok := m[`enhanced_circuit_breaker_state{service="svc"}`]
 	if !ok {
@@ -152,6 +154,7 @@ func (m metrics) failures() map[string]int { return m.counted(failureSeries) }
 // requests returns the counted requests by outcome.
 func (m metrics) requests() map[string]int { return m.counted(requestSeries) }
 
+// counted returns the values of the matching series by their label, without zeros.
 func (m metrics) counted(series *regexp.Regexp) map[string]int {
 	counts := map[string]int{}
 	for name, value := range m {

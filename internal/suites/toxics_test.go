@@ -25,21 +25,22 @@ const (
 type outcome struct {
 	status   int
 	fallback string // X-Fallback-Reason
-	end      string // "whole" or "cut"
+	end      string // "complete" or "truncated"
 }
 
 var (
-	fine = outcome{200, "", "whole"}
-	cut  = outcome{200, "", "cut"}
+	success   = outcome{200, "", "complete"}
+	truncated = outcome{200, "", "truncated"}
 )
 
-func fallback(reason string) outcome { return outcome{203, reason, "whole"} }
+// fallback returns the outcome of a complete fallback.
+func fallback(reason string) outcome { return outcome{203, reason, "complete"} }
 
 // toxicCase is a network fault between the proxy and the upstream, with the expected outcome of each request.
 type toxicCase struct {
 	name  string
 	toxic string // in the format of Toxiproxy's API; "" for a network that is down
-	route string // keys of the route, if not the usual ones
+	route string // keys of the route; "" for longTimeoutRoute
 	path  string
 	only  string // the only method to test; "" for all
 	sends int    // bytes of a POST's body, if not toxicUpload
@@ -48,7 +49,7 @@ type toxicCase struct {
 	fails string // type of the failure; "" for none
 }
 
-// long is longer than any test waits.
+// long is a delay in milliseconds that is longer than any test waits.
 const long = "60000"
 
 // longTimeoutRoute has timeouts that are long enough for a busy machine.
@@ -56,7 +57,7 @@ const longTimeoutRoute = "timeout: 25"
 
 var toxicCases = []toxicCase{
 	{
-		name: "latency below the timeout", path: "/known/8000", want: fine,
+		name: "latency below the timeout", path: "/known/8000", want: success,
 		toxic: `{"type": "latency", "attributes": {"latency": 100}}`,
 	},
 	{
@@ -64,40 +65,40 @@ var toxicCases = []toxicCase{
 		toxic: `{"type": "latency", "attributes": {"latency": ` + long + `}}`, route: "timeout: 0.5",
 	},
 	{
-		name: "a small body that crawls", path: "/known/50000", want: fallback("timeout"), fails: "timeout",
+		name: "a slow small body", path: "/known/50000", want: fallback("timeout"), fails: "timeout",
 		toxic: `{"type": "bandwidth", "attributes": {"rate": 5}}`, route: "timeout: 1",
 	},
 	{
-		name: "a large body that crawls", path: "/known/1000000", want: cut, fails: "timeout", http1: true,
+		name: "a slow large body", path: "/known/1000000", want: truncated, fails: "timeout", http1: true,
 		toxic: `{"type": "bandwidth", "attributes": {"rate": 50}}`, route: "timeout: 4",
 	},
 	{
 		// The timeout covers a stream up to its header section.
-		name: "a stream that crawls", path: "/stream/80000", want: fine, only: http.MethodGet,
+		name: "a slow stream", path: "/stream/80000", want: success, only: http.MethodGet,
 		toxic: `{"type": "bandwidth", "attributes": {"rate": 20}}`, route: "timeout: 3",
 	},
 	{
-		name: "an upload that crawls", path: "/known/8000", want: fallback("timeout"), fails: "timeout", only: http.MethodPost,
+		name: "a slow upload", path: "/known/8000", want: fallback("timeout"), fails: "timeout", only: http.MethodPost,
 		toxic: `{"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 5}}`, route: "timeout: 0.5",
 	},
 	{
-		name: "a response in tiny pieces", path: "/known/50000", want: fine,
+		name: "a response in small pieces", path: "/known/50000", want: success,
 		toxic: `{"type": "slicer", "attributes": {"average_size": 64, "size_variation": 32, "delay": 10}}`,
 	},
 	{
-		name: "a stream in tiny pieces", path: "/stream/50000", want: fine,
+		name: "a stream in small pieces", path: "/stream/50000", want: success,
 		toxic: `{"type": "slicer", "attributes": {"average_size": 64, "size_variation": 32, "delay": 10}}`,
 	},
 	{
-		name: "a request in tiny pieces", path: "/known/8000", want: fine,
+		name: "a request in small pieces", path: "/known/8000", want: success,
 		toxic: `{"type": "slicer", "stream": "upstream", "attributes": {"average_size": 64, "size_variation": 32, "delay": 10}}`,
 	},
 	{
-		name: "a reset in place of a response", path: "/known/8000", want: fallback("reset"), fails: "reset",
+		name: "a reset instead of a response", path: "/known/8000", want: fallback("reset"), fails: "reset",
 		toxic: `{"type": "reset_peer", "attributes": {"timeout": 0}}`,
 	},
 	{
-		name: "a reset by the request", path: "/known/8000", want: fallback("reset"), fails: "reset", sends: 100_000,
+		name: "a reset during the request", path: "/known/8000", want: fallback("reset"), fails: "reset", sends: 100_000,
 		toxic: `{"type": "reset_peer", "stream": "upstream", "attributes": {"timeout": 0}}`,
 	},
 	{
@@ -109,31 +110,31 @@ var toxicCases = []toxicCase{
 		toxic: `{"type": "timeout", "stream": "upstream", "attributes": {"timeout": 0}}`, route: "timeout: 0.5",
 	},
 	{
-		name: "silence, and then the connection's end", path: "/known/8000", want: fallback("reset"), fails: "reset",
+		name: "no data, then the end of the connection", path: "/known/8000", want: fallback("reset"), fails: "reset",
 		toxic: `{"type": "timeout", "attributes": {"timeout": 200}}`,
 	},
 	{
-		name: "a cut within the header section", path: "/known/8000", want: fallback("reset"), fails: "reset", http1: true,
+		name: "truncated within the header section", path: "/known/8000", want: fallback("reset"), fails: "reset", http1: true,
 		toxic: `{"type": "limit_data", "attributes": {"bytes": 100}}`,
 	},
 	{
-		name: "a cut within a small body", path: "/known/8000", want: fallback("reset"), fails: "truncated",
+		name: "truncated within a small body", path: "/known/8000", want: fallback("reset"), fails: "truncated",
 		toxic: `{"type": "limit_data", "attributes": {"bytes": 4000}}`,
 	},
 	{
-		name: "a cut within a large body", path: "/known/1000000", want: cut, fails: "truncated",
+		name: "truncated within a large body", path: "/known/1000000", want: truncated, fails: "truncated",
 		toxic: `{"type": "limit_data", "attributes": {"bytes": 400000}}`,
 	},
 	{
-		name: "a cut within a stream", path: "/stream/50000", want: cut, fails: "truncated",
+		name: "truncated within a stream", path: "/stream/50000", want: truncated, fails: "truncated",
 		toxic: `{"type": "limit_data", "attributes": {"bytes": 20000}}`,
 	},
 	{
-		name: "a cut within an upload", path: "/known/8000", want: fallback("reset"), fails: "reset", only: http.MethodPost, sends: 100_000,
+		name: "truncated within an upload", path: "/known/8000", want: fallback("reset"), fails: "reset", only: http.MethodPost, sends: 100_000,
 		toxic: `{"type": "limit_data", "stream": "upstream", "attributes": {"bytes": 1000}}`,
 	},
 	{
-		name: "a stream whose end never comes", path: "/close/8000", want: cut, fails: "idle", http1: true,
+		name: "a stream that never ends", path: "/close/8000", want: truncated, fails: "idle", http1: true,
 		toxic: `{"type": "slow_close", "attributes": {"delay": ` + long + `}}`, route: "idle_timeout: 0.5",
 	},
 	{
@@ -162,11 +163,11 @@ func TestToxics(t *testing.T) {
 type toxicSetup struct {
 	scheme, method string
 	sends          int    // bytes of body, if the case does not set them
-	by             string // values of the keys server and transport
+	engine         string // value of the keys server and transport
 }
 
 func (w toxicSetup) String() string {
-	return fmt.Sprint(w.scheme, " ", w.method, " ", w.sends, " ", w.by)
+	return fmt.Sprint(w.scheme, " ", w.method, " ", w.sends, " ", w.engine)
 }
 
 // toxicSetups are the combinations of server and transport. Long requests always use net/http.
@@ -177,6 +178,7 @@ var toxicSetups = []toxicSetup{
 	{"h2c", http.MethodGet, 0, "auto"}, {"h2c", http.MethodPost, 0, "auto"},
 }
 
+// testToxic tests one fault with one setup.
 func testToxic(t *testing.T, c toxicCase, w toxicSetup) {
 	network := startNetwork(t, startUpstream(t).Listener.Addr().String())
 	scheme, method := w.scheme, w.method
@@ -190,11 +192,11 @@ routes:
   svc: {prefix: /svc, upstream: '%s://%s', transport: %s, %s, breaker: {fail_max: %d, recovery_timeout: %s}}
 fallbacks:
   svc: {when: [open, half_open_limit, connect, timeout, reset], try: [static], static: {status: 203, body: {rests: true}}}
-`, w.by, scheme, network.Listen, w.by, route, toxicFailMax, recovery)
+`, w.engine, scheme, network.Listen, w.engine, route, toxicFailMax, recovery)
 	}
 	p := startProxy(t, config(longTimeoutRoute, "1h"))
 	if c.toxic != "" { // with a network that is down, an idle connection would be reset
-		if got := p.exchange(method, c.path, upload); got != fine {
+		if got := p.exchange(method, c.path, upload); got != success {
 			t.Fatalf("before the toxic: %v", got)
 		}
 	}
@@ -222,7 +224,7 @@ fallbacks:
 	}
 	removeToxic()
 	p.reload(config(longTimeoutRoute, "0.1")) // also applies to the current opening
-	eventually(t, "the breaker has closed", func() bool { return p.exchange(method, c.path, upload) == fine && p.metrics().state() == closed })
+	eventually(t, "the breaker has closed", func() bool { return p.exchange(method, c.path, upload) == success && p.metrics().state() == closed })
 	p.expect(closed, failures)
 }
 
@@ -279,19 +281,19 @@ func (p *proxyProcess) exchange(method, path string, upload []byte) outcome {
 	}
 	res, err := http.DefaultClient.Do(r)
 	if err != nil {
-		p.t.Fatalf("no response: %v", err) // even of a failure there is one
+		p.t.Fatalf("no response: %v", err) // failures have one, too
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if ctx.Err() != nil {
-		p.t.Fatalf("%s %s: no end of the response in %v", method, path, waitTimeout)
+		p.t.Fatalf("%s %s: the response did not end within %v", method, path, waitTimeout)
 	}
-	got := outcome{res.StatusCode, res.Header.Get("X-Fallback-Reason"), "whole"}
+	got := outcome{res.StatusCode, res.Header.Get("X-Fallback-Reason"), "complete"}
 	var n int
 	_, _ = fmt.Sscanf(path[strings.LastIndex(path, "/"):], "/%d", &n)
 	switch want := content(n); {
 	case err != nil && bytes.HasPrefix(want, body):
-		got.end = "cut"
+		got.end = "truncated"
 	case got.fallback != "" && string(body) == toxicFallback && res.Header.Get("X-Fallback") == "static":
 	case got.fallback == "" && bytes.Equal(body, want) && res.Header.Get(receivedField) == digest(upload):
 	default:

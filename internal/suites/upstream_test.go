@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// text is the content of bodies, in which every part is different.
+// text is the content of bodies. No two lines are equal.
 var text = sync.OnceValue(func() []byte {
 	var b bytes.Buffer
 	for line := 0; b.Len() < 1_000_000; line++ {
@@ -27,6 +27,7 @@ func content(n int) []byte { return text()[:n] }
 // receivedField is the response header field with a description of the received body.
 const receivedField = "X-Received"
 
+// digest returns the SHA-256 hash of a body in hexadecimal.
 func digest(body []byte) string { return fmt.Sprintf("%x", sha256.Sum256(body)) }
 
 // startUpstream starts an upstream that reads the request and then responds with the number of bytes and the framing that
@@ -34,7 +35,7 @@ func digest(body []byte) string { return fmt.Sprintf("%x", sha256.Sum256(body)) 
 func startUpstream(t testing.TB) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
-	serve := func(framing string, answer func(w http.ResponseWriter, body []byte)) {
+	serve := func(framing string, respond func(w http.ResponseWriter, body []byte)) {
 		mux.HandleFunc("/"+framing+"/{n}", func(w http.ResponseWriter, r *http.Request) {
 			n, err := strconv.Atoi(r.PathValue("n"))
 			if err != nil {
@@ -47,10 +48,10 @@ func startUpstream(t testing.TB) *httptest.Server {
 			}
 			w.Header().Set("Content-Type", "text/plain")
 			w.Header().Set(receivedField, digest(body))
-			answer(w, content(n))
+			respond(w, content(n))
 		})
 	}
-	serve("known", func(w http.ResponseWriter, body []byte) { // its length is known from its start
+	serve("known", func(w http.ResponseWriter, body []byte) { // with a Content-Length
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = w.Write(body)
 	})
@@ -58,7 +59,7 @@ func startUpstream(t testing.TB) *httptest.Server {
 		_ = http.NewResponseController(w).Flush()
 		_, _ = w.Write(body)
 	})
-	serve("close", func(w http.ResponseWriter, body []byte) { // ended by the connection's end
+	serve("close", func(w http.ResponseWriter, body []byte) { // delimited by the end of the connection
 		c, buffer, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			panic(err)
