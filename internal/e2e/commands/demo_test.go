@@ -2,7 +2,6 @@ package commands
 
 import (
 	"bufio"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -115,30 +114,6 @@ func TestDemoIsBrokenByItsSwitches(t *testing.T) {
 	}
 	harness.Eventually(t, "a probe closes it", func() bool { return p.Health().Services["vms_service"].State == "closed" })
 	d.end()
-}
-
-func TestDemoSaysWhichAddressIsTaken(t *testing.T) {
-	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	for flag, says := range map[string]string{"--listen": "--listen and --admin", "--admin": "--listen and --admin", "--switches": "use --switches"} {
-		d := startDemo(t, flag, l.Addr().String())
-		if status := d.Wait(); status != 1 || !strings.Contains(d.out.String(), says) || !strings.Contains(d.out.String(), "address already in use") {
-			t.Errorf("%s: exit status %d: %s", flag, status, d.out)
-		}
-	}
-}
-
-func TestDemoSaysWhichAddressIsNone(t *testing.T) {
-	t.Parallel()
-	for _, args := range []string{"--listen unix:///tmp/demo.sock", "--admin :9901", "--switches 127.0.0.1:0", "--listen 127.0.0.1"} {
-		if status, _, stderr := harness.RunCommand(t, append([]string{"demo"}, strings.Fields(args)...)...); status != 2 || !strings.HasPrefix(stderr, strings.Fields(args)[0]+": must be HOST:PORT") {
-			t.Errorf("%s: exit status %d, %s", args, status, stderr)
-		}
-	}
 }
 
 // Whoever is impatient, or closes the window, gets the same: the demo ends and leaves nothing behind.
