@@ -20,8 +20,9 @@ type Queues interface {
 	// List returns up to limit requests of a service that are in the given state, oldest first. It starts after the request
 	// with the ID after, or with the oldest if after is "".
 	List(service, state, after string, limit int) ([]events.QueuedRequest, error)
-	// Retry schedules a request for immediate delivery; a dead letter gets all its attempts again. It returns once the change
-	// is stored. The error is ErrUnknownRequest or an error of the store.
+	// Retry makes a request be delivered as soon as the breaker and the order of the queue permit. A dead request is queued
+	// again with a new ID and all its attempts. Retry returns once the change is stored. The error is ErrUnknownRequest or an
+	// error of the store.
 	Retry(ctx context.Context, id string) (events.QueuedRequest, error)
 	// Drop removes a request and returns it once the removal is stored. The error is ErrUnknownRequest, ErrInFlight, or an
 	// error of the store.

@@ -1,78 +1,81 @@
-// The admin API. The token is kept for this tab alone.
-const key = "cbproxy-admin-token";
+// The client of the admin API. The token is stored for this tab only.
+const storageKey = "cbproxy-admin-token";
 
 export const token = {
-  get: () => sessionStorage.getItem(key) || "",
-  set: (t) => (t ? sessionStorage.setItem(key, t) : sessionStorage.removeItem(key)),
+  get: () => sessionStorage.getItem(storageKey) || "",
+  set: (t) => (t ? sessionStorage.setItem(storageKey, t) : sessionStorage.removeItem(storageKey)),
 };
 
-// Refused is an answer that says no: status, and what the proxy says of it.
-export class Refused extends Error {
+// ApiError is an error response, with the text of its problem details (RFC 9457).
+export class ApiError extends Error {
   constructor(status, problem) {
     super([problem.detail || `status ${status}`, ...(problem.faults || [])].join("\n"));
     this.status = status;
   }
 }
 
-const patience = 6000; // ms for an answer; a fleet is told of an order, or not, within 3 s
+const requestTimeout = 6000; // ms; the proxy itself waits up to 3 s for the fleet
 
-export async function call(path, { method = "GET", body, signal = AbortSignal.timeout(patience) } = {}) {
+// call sends a request and returns its response. It throws an ApiError for an error status.
+export async function call(path, { method = "GET", body, signal = AbortSignal.timeout(requestTimeout) } = {}) {
   const headers = {};
   if (token.get()) headers.Authorization = "Bearer " + token.get();
   if (body) headers["Content-Type"] = "application/json";
-  const answer = await fetch("api/v1/" + path, { method, headers, body: body && JSON.stringify(body), signal, cache: "no-store" });
-  if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => ({})));
-  return answer;
+  const response = await fetch("api/v1/" + path, { method, headers, body: body && JSON.stringify(body), signal, cache: "no-store" });
+  if (!response.ok) throw new ApiError(response.status, await response.json().catch(() => ({})));
+  return response;
 }
 
 export const get = async (path) => (await call(path)).json();
 
-// told is what to tell an operator of an error: a refusal in the proxy's words, or that there was none.
-export function told(e) {
-  if (e instanceof Refused) return e.message;
-  return e.name === "TimeoutError" ? "There was no answer; whether it was done will show." : `The proxy can't be reached: ${e.message}`;
+// errorText returns the message for an operator about an error of call.
+export function errorText(e) {
+  if (e instanceof ApiError) return e.message;
+  return e.name === "TimeoutError" ? "The proxy did not respond in time. The action may still be performed." : `Cannot reach the proxy: ${e.message}`;
 }
 
-const firstWait = 1000, longestWait = 15000, silence = 40000; // ms; a comment comes every 15 s
+const minBackoff = 1000, maxBackoff = 15000, idleTimeout = 40000; // ms; the proxy sends a comment at least every 15 s
 
-// follow hears the event stream for ever. heard(name, data) gets each event, state(ok, detail) how
-// the connection is: a stream by fetch, as EventSource can't send the token.
-export async function follow(heard, state) {
-  for (let wait = firstWait; ; wait = Math.min(wait * 2, longestWait)) {
+// streamEvents reads the event stream forever and reconnects with a growing backoff. It calls onState(true) and
+// onEvent(name, data) for each event, and onState(false, error, backoff) for each failure. It uses fetch, as EventSource
+// cannot send the token.
+export async function streamEvents(onEvent, onState) {
+  for (let backoff = minBackoff; ; backoff = Math.min(backoff * 2, maxBackoff)) {
     try {
-      await read((name, data) => {
-        wait = firstWait;
-        state(true);
-        heard(name, data);
+      await readStream((name, data) => {
+        backoff = minBackoff;
+        onState(true);
+        onEvent(name, data);
       });
       throw new Error("the stream ended");
     } catch (e) {
-      state(false, e, wait);
+      onState(false, e, backoff);
     }
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    await new Promise((resolve) => setTimeout(resolve, backoff));
   }
 }
 
-async function read(heard) {
+// readStream reads events until the stream ends, fails or is idle for idleTimeout.
+async function readStream(onEvent) {
   const abort = new AbortController();
   let timer;
-  const alive = () => {
+  const resetTimer = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => abort.abort(new Error("nothing was heard for long")), silence);
+    timer = setTimeout(() => abort.abort(new Error("the stream is idle")), idleTimeout);
   };
-  alive();
+  resetTimer();
   try {
-    const answer = await call("events", { signal: abort.signal });
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    const response = await call("events", { signal: abort.signal });
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let text = ""; ; ) {
       const { value, done } = await reader.read();
       if (done) return;
-      alive();
+      resetTimer();
       const events = (text + value).split("\n\n");
       text = events.pop();
       for (const event of events) {
         const name = /^event: (.*)$/m.exec(event), data = /^data: (.*)$/m.exec(event);
-        if (name && data) heard(name[1], JSON.parse(data[1]));
+        if (name && data) onEvent(name[1], JSON.parse(data[1]));
       }
     }
   } finally {

@@ -1,108 +1,108 @@
-import { $, plain, set, soon } from "./dom.js";
-import { Refused, call, follow, get, token } from "./api.js";
-import { act, askToken, showToken } from "./dialogs.js";
-import { adjust, clock, now, skew, zone } from "./time.js";
+import { $, sanitize, setText, throttle } from "./dom.js";
+import { ApiError, call, get, streamEvents, token } from "./api.js";
+import { askToken, confirmAction, updateUnlockButton } from "./dialogs.js";
+import { formatTime, now, skewText, syncClock, timeZone } from "./time.js";
 import * as charts from "./charts.js";
 import * as queue from "./queue.js";
 import * as services from "./services.js";
 import * as timeline from "./timeline.js";
 
-const pollEvery = 2000; // ms: counters change without an event
-const sayEvery = 3000; // ms between two things said to who can't see the page
-const rest = 300; // ms between two fetches of the same, at least, however much happens
+const pollInterval = 2000; // ms; counters change without an event
+const announceInterval = 3000; // ms between two announcements to screen readers
+const minFetchInterval = 300; // ms between two requests for the same resource, however many events arrive
 
-let sharing = false;
+let sharing = false; // whether instances share their states
 
 function showHealth(health) {
-  adjust(health.timestamp);
+  syncClock(health.timestamp);
   services.show(health);
-  set($("status"), health.status);
+  setText($("status"), health.status);
   $("status").className = `badge ${health.status}`;
   document.title = `${health.status === "healthy" ? "" : "⚠ "}cbproxy: ${health.status}`;
   const r = health.redis;
   sharing = r.sharing;
-  const redis = r.configured && `Redis ${r.up ? "up" : `down${r.last_error ? ": " + plain(r.last_error, 300) : ""}`}${r.sharing ? `, shared (quorum ${r.quorum})` : ""}`;
-  set($("facts"), [plain(health.instance), redis, skew()].filter(Boolean).join(", "));
+  const redis = r.configured && `Redis ${r.up ? "up" : `down${r.last_error ? ": " + sanitize(r.last_error, 300) : ""}`}${r.sharing ? `, shared (quorum ${r.quorum})` : ""}`;
+  setText($("instance"), [sanitize(health.instance), redis, skewText()].filter(Boolean).join(", "));
   const c = health.config;
-  $("fault").hidden = !c.last_error;
-  set($("fault-lines"), c.last_error || "");
-  set($("config-facts"), `${c.hash.slice(0, 12)}, since ${clock(c.loaded_at)}${c.restart_required?.length ? `; waits for a restart: ${c.restart_required.join(", ")}` : ""}.`);
-  sum();
+  $("config-error").hidden = !c.last_error;
+  setText($("config-faults"), c.last_error || "");
+  setText($("config-version"), `${c.hash.slice(0, 12)}, since ${formatTime(c.loaded_at)}${c.restart_required?.length ? `; restart required: ${c.restart_required.join(", ")}` : ""}.`);
+  showSummary();
 }
 
-// sum tells in a sentence how things are. It is said aloud, too, but not each step of a quick change.
-function sum() {
-  set($("summary"), services.summary());
-  say();
+function showSummary() {
+  setText($("summary"), services.summary());
+  announce();
 }
 
-const say = soon(async () => set($("said"), services.summary() + services.names()), 500, sayEvery);
+// announce updates the text for screen readers, less often than the visible text.
+const announce = throttle(async () => setText($("announcement"), services.summary() + services.announcement()), 500, announceInterval);
 
-// heardFrom is what is known of the event stream and of what is asked for: since when there is none of
-// it, 0 if there is, when it is tried again, and why it was refused. Without either, what is shown is old.
-const heardFrom = { stream: { since: 0 }, health: { since: 0 } };
+// connections holds the state of the event stream and of the requests for the health. since is when the connection was
+// lost, 0 if it was not; retryAt is the time of the next attempt, and reason the error response if there was one.
+const connections = { stream: { since: 0 }, health: { since: 0 } };
 
 function showConnection() {
-  const lost = Object.values(heardFrom).filter((c) => c.since), { retryAt, why } = lost[0] || {};
-  document.body.classList.toggle("lost", lost.length > 0);
-  $("connection").classList.toggle("lost", lost.length > 0);
-  set($("connected"), lost.length ? `Connection lost since ${clock(Math.min(...lost.map((c) => c.since)))}: what you see is old. ${why}` : "live");
-  set($("retry"), lost.length ? ` Next try ${retryAt > now() ? `in ${Math.ceil((retryAt - now()) / 1000)} s` : "now"}.` : "");
+  const lost = Object.values(connections).filter((c) => c.since), { retryAt, reason } = lost[0] || {};
+  document.body.classList.toggle("disconnected", lost.length > 0);
+  $("connection").classList.toggle("disconnected", lost.length > 0);
+  setText($("connection-state"), lost.length ? `Connection lost since ${formatTime(Math.min(...lost.map((c) => c.since)))}, data is outdated. ${reason}` : "live");
+  setText($("connection-retry"), lost.length ? ` Retrying ${retryAt > now() ? `in ${Math.ceil((retryAt - now()) / 1000)} s` : "now"}.` : "");
 }
 
-function connection(which, ok, error, wait) {
-  const refused = error instanceof Refused, { since } = heardFrom[which];
-  heardFrom[which] = ok ? { since: 0 } : { since: since || now(), retryAt: now() + wait, why: refused ? error.message : "" };
-  if (refused && error.status === 401) ask();
+function setConnection(name, connected, error, backoff) {
+  const rejected = error instanceof ApiError, { since } = connections[name];
+  connections[name] = connected ? { since: 0 } : { since: since || now(), retryAt: now() + backoff, reason: rejected ? error.message : "" };
+  if (rejected && error.status === 401) requestToken();
   showConnection();
 }
 
-// ask asks for the token that reads need, unless whoever is there did not want to give it.
-let asked = false;
-async function ask() {
-  if (asked) return;
-  asked = true;
+// requestToken asks for the token that reads need, unless the user has cancelled that dialog before.
+let tokenRequested = false; // the dialog is open or was cancelled
+async function requestToken() {
+  if (tokenRequested) return;
+  tokenRequested = true;
   token.set("");
-  asked = !(await askToken());
+  tokenRequested = !(await askToken());
 }
 
 async function showConfig() {
   const config = await get("config");
-  services.configure(config);
-  sum();
-  set($("config"), JSON.stringify(config, null, 2));
+  services.setConfig(config);
+  showSummary();
+  setText($("config"), JSON.stringify(config, null, 2));
 }
 
-const refresh = soon(async () => {
+const refresh = throttle(async () => {
   try {
     showHealth(await get("circuit-breakers/health"));
-    connection("health", true);
+    setConnection("health", true);
   } catch (e) {
-    connection("health", false, e, pollEvery);
+    setConnection("health", false, e, pollInterval);
     throw e;
   }
-}, 50, rest);
-const refreshQueue = soon(queue.load, 200, rest);
-const refreshConfig = soon(showConfig, 0, rest);
-const refreshTimeline = soon(async () => {
-  const names = [...unread];
-  unread.clear();
-  await timeline.load(names);
-  refresh(); // with who found out
-}, rest, 4 * rest);
+}, 50, minFetchInterval);
+const refreshQueue = throttle(queue.load, 200, minFetchInterval);
+const refreshConfig = throttle(showConfig, 0, minFetchInterval);
+const refreshTimeline = throttle(async () => {
+  const names = [...outdatedHistories];
+  outdatedHistories.clear();
+  await timeline.loadHistories(names);
+  refresh(); // cards show the instance that detected a failure
+}, minFetchInterval, 4 * minFetchInterval);
 
-const unread = new Set(); // services in whose histories there may be changes of other instances
+const outdatedHistories = new Set(); // services whose histories may contain new changes of other instances
 
-function heard(name, data) {
+function handleEvent(name, data) {
   if (name === "snapshot") {
     showHealth(data);
-    for (const service of Object.keys(data.services)) unread.add(service);
+    for (const service of Object.keys(data.services)) outdatedHistories.add(service);
     for (const fetch of [refresh, refreshConfig, refreshTimeline, refreshQueue]) fetch();
     return;
   }
-  timeline.add(name, data);
+  timeline.addEvent(name, data);
   if (name === "state_changed" && sharing) {
-    unread.add(data.service);
+    outdatedHistories.add(data.service);
     refreshTimeline();
   }
   if (name === "queue_changed") refreshQueue();
@@ -113,22 +113,22 @@ function heard(name, data) {
 $("unlock").addEventListener("click", async () => {
   if (token.get()) {
     token.set("");
-    showToken();
-  } else asked = !(await askToken());
+    updateUnlockButton();
+  } else tokenRequested = !(await askToken());
 });
-$("reload").addEventListener("click", () => act({
-  title: "Reload the configuration", text: "The file is read anew. If it has faults, the one in force stays.", button: "Reload",
+$("reload").addEventListener("click", () => confirmAction({
+  title: "Reload the configuration", text: "The configuration file is reloaded. If it is invalid, the current configuration stays in force.", button: "Reload",
   send: ({ reason }) => call(`config/reload?reason=${encodeURIComponent(reason)}`, { method: "POST" }),
 }));
 
-showToken();
-set($("zone"), `times are those of ${zone}`);
+updateUnlockButton();
+setText($("time-zone"), `time zone: ${timeZone}`);
 charts.start();
-follow(heard, (...state) => connection("stream", ...state));
+streamEvents(handleEvent, (...state) => setConnection("stream", ...state));
 setInterval(() => {
-  services.tick();
+  services.updateTimes();
   showConnection();
 }, 500);
-const poll = () => document.hidden || heardFrom.stream.since || refresh();
-setInterval(poll, pollEvery);
+const poll = () => document.hidden || connections.stream.since || refresh();
+setInterval(poll, pollInterval);
 document.addEventListener("visibilitychange", poll);

@@ -1,29 +1,30 @@
-import { h, plain, set } from "./dom.js";
-import { act, force } from "./dialogs.js";
-import { ago, clock, now, span } from "./time.js";
+import { h, sanitize, setText } from "./dom.js";
+import { confirmAction, forceState } from "./dialogs.js";
+import { formatAge, formatDuration, formatTime, now } from "./time.js";
 
-const most = 200; // characters of a text of others' on a card; the timeline has all of it
+const maxText = 200; // characters of an untrusted text on a card; the timeline shows all of it
 
-const orders = {
-  open: { button: "Open", title: "Open", text: "Its callers get the fallback, and its upstream nothing.", duration: true },
-  closed: { button: "Close", title: "Close", text: "Every request goes to its upstream, whatever becomes of it.", duration: true },
-  "half-open": { button: "Probe now", title: "Probe", text: "The next requests test whether its upstream has recovered." },
-  auto: { button: "Release", title: "Release", text: "Its breaker decides by itself again." },
+// actions are the buttons of a card by the state that they force.
+const actions = {
+  open: { button: "Open", title: "Open", text: "Clients get the fallback. No requests are sent to the upstream.", duration: true },
+  closed: { button: "Close", title: "Close", text: "All requests are sent to the upstream, even if they fail.", duration: true },
+  "half-open": { button: "Probe now", title: "Probe", text: "The next requests test whether the upstream has recovered." },
+  auto: { button: "Release", title: "Release", text: "The breaker changes its state automatically again." },
 };
 
-const byOperator = ["forced", "released"];
+const operatorCauses = ["forced", "released"];
 
-export const words = (cause) => cause.replaceAll("_", " ");
+export const causeText = (cause) => (cause === "fleet" ? "decision of the fleet" : cause.replaceAll("_", " "));
 
-function order(parts, state) {
-  const { service: s, shared } = parts, o = orders[state];
-  return act({
-    ...o, title: `${o.title} ${s.service_name}`, scope: shared && (s.forced?.scope || "instance"),
+function runAction(card, state) {
+  const { service: s, shared } = card, a = actions[state];
+  return confirmAction({
+    ...a, title: `${a.title} ${s.service_name}`, scope: shared && (s.forced?.scope || "instance"),
     send: ({ reason, duration, scope }) => {
       const body = { state, reason };
-      if (o.duration && duration.trim()) body.duration = /^[0-9.]+$/.test(duration.trim()) ? Number(duration) : duration.trim();
+      if (a.duration && duration.trim()) body.duration = /^[0-9.]+$/.test(duration.trim()) ? Number(duration) : duration.trim();
       if (shared) body.scope = scope;
-      return force(s.service_name, body);
+      return forceState(s.service_name, body);
     },
   });
 }
@@ -32,32 +33,32 @@ function row(label, value) {
   return h("div", { class: "row" }, h("span", { class: "label" }, label), value);
 }
 
-// make makes a service's card, which shows nothing until it is updated.
-export function make(name) {
-  const id = "card-" + name, parts = {};
-  for (const part of ["badge", "forced", "mode", "since", "retry", "counter", "lastAge"]) parts[part] = h("span");
-  for (const part of ["why", "reason", "instead", "lastWhat"]) parts[part] = h("bdi");
-  parts.mode.className = "badge";
-  parts.forced.className = "badge forced";
-  parts.meter = h("meter", { min: 0, "aria-label": `failures in a row of ${name}` });
-  parts.progress = h("progress", { max: 1, "aria-label": `until the next probe of ${name}` });
-  for (const [part, label] of [["why", "why"], ["reason", "reason"], ["instead", "callers get"], ["retry", "next probe"], ["counter", "failures in a row"]]) parts[part + "Row"] = row(label, parts[part]);
-  parts.last = h("div", { class: "error" }, parts.lastAge, parts.lastWhat);
-  const button = (state) => h("button", { type: "button", "data-state": state, "aria-label": `${orders[state].button} ${name}`, onclick: () => order(parts, state) }, orders[state].button);
-  parts.buttons = Object.fromEntries(Object.keys(orders).map((state) => [state, button(state)]));
-  parts.card = h("article", { "data-service": name, "aria-labelledby": id },
-    h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, parts.mode, " ", parts.forced, " ", parts.badge)),
-    row("since", parts.since), parts.whyRow, parts.reasonRow, parts.insteadRow, parts.retryRow, parts.progress, parts.counterRow, parts.meter, parts.last, h("div", { class: "fill" }),
-    h("div", { class: "actions" }, ...Object.values(parts.buttons)));
-  return parts;
+// createCard returns the elements of a service's card. They are empty until updateCard fills them.
+export function createCard(name) {
+  const id = "card-" + name, card = {};
+  for (const key of ["badge", "forced", "mode", "since", "retry", "counter", "failureAge"]) card[key] = h("span");
+  for (const key of ["cause", "reason", "clients", "failureText"]) card[key] = h("bdi");
+  card.mode.className = "badge";
+  card.forced.className = "badge forced";
+  card.meter = h("meter", { min: 0, "aria-label": `consecutive failures of ${name}` });
+  card.progress = h("progress", { max: 1, "aria-label": `until the next probe of ${name}` });
+  for (const [key, label] of [["cause", "cause"], ["reason", "reason"], ["clients", "clients get"], ["retry", "next probe"], ["counter", "consecutive failures"]]) card[key + "Row"] = row(label, card[key]);
+  card.lastFailure = h("div", { class: "last-failure" }, card.failureAge, card.failureText);
+  const button = (state) => h("button", { type: "button", "data-state": state, "aria-label": `${actions[state].button} ${name}`, onclick: () => runAction(card, state) }, actions[state].button);
+  card.buttons = Object.fromEntries(Object.keys(actions).map((state) => [state, button(state)]));
+  card.element = h("article", { "data-service": name, "aria-labelledby": id },
+    h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, card.mode, " ", card.forced, " ", card.badge)),
+    row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.counterRow, card.meter, card.lastFailure, h("div", { class: "spacer" }),
+    h("div", { class: "actions" }, ...Object.values(card.buttons)));
+  return card;
 }
 
-// blocked tells that not all of a service's requests reach its upstream.
-export const blocked = (s) => s.circuit_breaker_state !== "closed" && s.mode === "enforce";
+// rejectsRequests returns whether the breaker keeps requests from the upstream.
+export const rejectsRequests = (s) => s.circuit_breaker_state !== "closed" && s.mode === "enforce";
 
-// answers are the strategies that answer in a blocked upstream's place, null where callers get an error.
-// config is the one in force, null as long as it is not known.
-export function answers(s, config) {
+// fallbackStrategies returns the strategies for rejected requests, or null if clients get an error. config is the
+// configuration in force, or null if it is not loaded yet.
+export function fallbackStrategies(s, config) {
   if (!s.configuration.fallback_enabled) return null;
   if (!config) return ["a fallback"];
   const fallback = config.fallbacks?.[config.routes?.[s.service_name]?.fallback];
@@ -66,51 +67,51 @@ export function answers(s, config) {
   return fallback.try;
 }
 
-function instead(s, config) {
-  if (!blocked(s)) return "the upstream's own answers";
-  const other = answers(s, config)?.join(", else ") ?? "an error, 503";
-  return s.circuit_breaker_state === "open" ? other : `the upstream's answer to probes; the others ${other}`;
+function clientsText(s, config) {
+  if (!rejectsRequests(s)) return "responses of the upstream";
+  const rejected = fallbackStrategies(s, config)?.join(", else ") ?? "error 503";
+  return s.circuit_breaker_state === "open" ? rejected : `responses of the upstream to probes; to other requests ${rejected}`;
 }
 
-// update shows a service as it is. found is the change by which the fleet learnt of it, if there is one.
-export function update(parts, s, { shared, config, found }) {
+// updateCard shows the status of a service. origin is the state change of the instance that made the fleet decide, if known.
+export function updateCard(card, s, { shared, config, origin }) {
   const state = s.circuit_breaker_state, closed = state === "closed";
-  Object.assign(parts, { service: s, shared });
-  parts.card.className = `card is-${state}`;
-  set(parts.badge, state);
-  parts.badge.className = `badge ${state}`;
-  parts.forced.hidden = !s.forced;
-  parts.mode.hidden = s.mode === "enforce";
-  set(parts.mode, s.mode === "shadow" && s.shadow_rejections ? `shadow, would have refused ${s.shadow_rejections}` : s.mode);
-  parts.whyRow.hidden = !s.cause;
-  set(parts.why, found ? `${words(found.cause)}${byOperator.includes(found.cause) ? " at " : ", noticed by "}${plain(found.instance)}` : words(s.cause));
-  parts.reasonRow.hidden = !s.forced?.reason;
-  set(parts.reason, plain(s.forced?.reason || "", most));
-  parts.insteadRow.hidden = closed && !s.forced;
-  set(parts.instead, instead(s, config));
+  Object.assign(card, { service: s, shared });
+  card.element.className = `card is-${state}`;
+  setText(card.badge, state);
+  card.badge.className = `badge ${state}`;
+  card.forced.hidden = !s.forced;
+  card.mode.hidden = s.mode === "enforce";
+  setText(card.mode, s.mode === "shadow" && s.shadow_rejections ? `shadow, would have rejected ${s.shadow_rejections}` : s.mode);
+  card.causeRow.hidden = !s.cause;
+  setText(card.cause, origin ? `${causeText(origin.cause)}${operatorCauses.includes(origin.cause) ? " on " : ", detected by "}${sanitize(origin.instance)}` : causeText(s.cause));
+  card.reasonRow.hidden = !s.forced?.reason;
+  setText(card.reason, sanitize(s.forced?.reason || "", maxText));
+  card.clientsRow.hidden = closed && !s.forced;
+  setText(card.clients, clientsText(s, config));
   const max = s.configuration.fail_max;
-  parts.counterRow.hidden = parts.meter.hidden = !max;
-  parts.counterRow.classList.toggle("counting", s.fail_counter > 0);
-  set(parts.counter, `${s.fail_counter} of ${max}`);
-  Object.assign(parts.meter, { max: max || 1, high: Math.max(max - 1, 0), low: max / 2, optimum: 0, value: s.fail_counter });
-  parts.failure = s.last_error || found?.failure;
-  const e = parts.failure;
-  parts.last.hidden = !e;
-  if (e) set(parts.lastWhat, `${e.type}${e.detail ? ", " + plain(e.detail, most) : ""}`);
-  parts.buttons.auto.hidden = !s.forced;
-  parts.buttons["half-open"].hidden = state !== "open";
-  tick(parts);
+  card.counterRow.hidden = card.meter.hidden = !max;
+  card.counterRow.classList.toggle("has-failures", s.fail_counter > 0);
+  setText(card.counter, `${s.fail_counter} of ${max}`);
+  Object.assign(card.meter, { max: max || 1, high: Math.max(max - 1, 0), low: max / 2, optimum: 0, value: s.fail_counter });
+  card.failure = s.last_error || origin?.failure;
+  const e = card.failure;
+  card.lastFailure.hidden = !e;
+  if (e) setText(card.failureText, `${e.type}${e.detail ? ", " + sanitize(e.detail, maxText) : ""}`);
+  card.buttons.auto.hidden = !s.forced;
+  card.buttons["half-open"].hidden = state !== "open";
+  updateTimes(card);
 }
 
-// tick draws what time alone changes.
-export function tick(parts) {
-  const s = parts.service, since = new Date(s.since), f = s.forced;
-  set(parts.since, `${clock(since)}, for ${ago(since)}`);
-  if (f) set(parts.forced, `forced${f.scope === "fleet" ? " fleet-wide" : ""}${f.until ? `, ${span((new Date(f.until) - now()) / 1000)} left` : ""}`);
-  if (parts.failure) set(parts.lastAge, `last failure ${ago(parts.failure.time)} ago: `);
-  parts.retryRow.hidden = parts.progress.hidden = !s.retry_at;
+// updateTimes updates what depends on the current time only.
+export function updateTimes(card) {
+  const s = card.service, since = new Date(s.since), f = s.forced;
+  setText(card.since, `${formatTime(since)}, for ${formatAge(since)}`);
+  if (f) setText(card.forced, `forced${f.scope === "fleet" ? " fleet-wide" : ""}${f.until ? `, ${formatDuration((new Date(f.until) - now()) / 1000)} left` : ""}`);
+  if (card.failure) setText(card.failureAge, `last failure ${formatAge(card.failure.time)} ago: `);
+  card.retryRow.hidden = card.progress.hidden = !s.retry_at;
   if (!s.retry_at) return;
   const end = new Date(s.retry_at), left = end - now();
-  set(parts.retry, left > 0 ? `in ${span(left / 1000)}` : "now");
-  parts.progress.value = Math.min(1, Math.max(0, 1 - left / (end - since)));
+  setText(card.retry, left > 0 ? `in ${formatDuration(left / 1000)}` : "now");
+  card.progress.value = Math.min(1, Math.max(0, 1 - left / (end - since)));
 }

@@ -1,17 +1,18 @@
 import { $, keepFocus } from "./dom.js";
-import { Refused, call, told, token } from "./api.js";
+import { ApiError, call, errorText, token } from "./api.js";
 
-// ask shows a dialog until act has done what its form says, or it is cancelled. It returns whether
-// it was done; a refusal stays in the dialog. What had the focus gets it back.
-function ask(dialog, act) {
-  const form = dialog.querySelector("form"), fault = dialog.querySelector(".fault"), opener = document.activeElement;
-  const card = opener.closest(".card"), title = opener.closest("section")?.querySelector("h2[tabindex]"); // as long as it is there
-  fault.hidden = true;
+// showDialog shows a dialog until submit(fields) succeeds or the dialog is cancelled, and returns whether submit
+// succeeded. An error of submit is shown in the dialog. Afterwards the element that had the focus gets it back.
+function showDialog(dialog, submit) {
+  const form = dialog.querySelector("form"), message = dialog.querySelector(".dialog-error"), opener = document.activeElement;
+  // Found now, because the opener may be removed from the page while the dialog is open.
+  const card = opener.closest(".card"), title = opener.closest("section")?.querySelector("h2[tabindex]");
+  message.hidden = true;
   return new Promise((resolve) => {
-    let over = false, sending = false;
+    let closed = false, sending = false;
     const close = (done) => {
-      if (over) return; // and perhaps open again, for something else
-      over = true;
+      if (closed) return; // the dialog may be open again for another action
+      closed = true;
       form.onsubmit = dialog.oncancel = form.querySelector("[value=cancel]").onclick = null;
       keepFocus(() => dialog.close(), () => [opener, ...(card?.querySelectorAll("button") || []), title, $("services-title")]);
       resolve(done);
@@ -20,13 +21,13 @@ function ask(dialog, act) {
       e.preventDefault();
       if (sending) return;
       sending = true;
-      fault.hidden = true;
+      message.hidden = true;
       try {
-        await act(Object.fromEntries(new FormData(form)));
+        await submit(Object.fromEntries(new FormData(form)));
         close(true);
       } catch (error) {
-        fault.textContent = error.message;
-        fault.hidden = over;
+        message.textContent = error.message;
+        message.hidden = closed;
       } finally {
         sending = false;
       }
@@ -40,22 +41,23 @@ function ask(dialog, act) {
   });
 }
 
-export function showToken() {
+// updateUnlockButton shows whether this tab has a token.
+export function updateUnlockButton() {
   $("unlock").textContent = token.get() ? "Lock" : "Unlock";
 }
 
-// askToken asks for the token; whether it is right shows with what is done next.
+// askToken asks for the token and returns whether one was entered. The token is checked by the next request.
 export async function askToken() {
   const dialog = $("token-dialog");
   dialog.querySelector("form").reset();
-  const done = await ask(dialog, async ({ token: t }) => token.set(t.trim()));
-  showToken();
+  const done = await showDialog(dialog, async ({ token: t }) => token.set(t.trim()));
+  updateUnlockButton();
   return done;
 }
 
-// act asks why, and then does what is to be done by the API. scope is where, unless it is done
-// elsewhere; without it there is no choice.
-export async function act({ title, text, button, duration = false, scope = "", send }) {
+// confirmAction asks for the reason of an action and calls send(fields). duration adds a field for a duration; scope adds a
+// choice of the scope, with this initial value.
+export async function confirmAction({ title, text, button, duration = false, scope = "", send }) {
   if (!token.get() && !(await askToken())) return false;
   const dialog = $("action-dialog"), form = dialog.querySelector("form");
   form.reset();
@@ -65,16 +67,16 @@ export async function act({ title, text, button, duration = false, scope = "", s
   $("action-scope").hidden = !scope;
   if (scope) form.elements.scope.value = scope;
   dialog.querySelector("[value=ok]").textContent = button;
-  return ask(dialog, async (form) => {
+  return showDialog(dialog, async (fields) => {
     try {
-      await send(form);
+      await send(fields);
     } catch (e) {
-      if (!(e instanceof Refused && e.status === 401)) throw new Error(told(e));
+      if (!(e instanceof ApiError && e.status === 401)) throw new Error(errorText(e));
       token.set("");
-      showToken();
-      throw new Error("The token is wrong: unlock again with the right one.");
+      updateUnlockButton();
+      throw new Error("The token is wrong. Cancel, then unlock with the right token.");
     }
   });
 }
 
-export const force = (service, body) => call(`circuit-breakers/${encodeURIComponent(service)}/force-state`, { method: "POST", body });
+export const forceState = (service, body) => call(`circuit-breakers/${encodeURIComponent(service)}/force-state`, { method: "POST", body });

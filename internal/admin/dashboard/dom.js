@@ -1,4 +1,4 @@
-// h makes an element. Text goes in as text alone, whatever is in it.
+// h creates an element. Strings become text nodes and are never parsed as HTML.
 export function h(name, attributes = {}, ...children) {
   const e = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -12,30 +12,30 @@ export function h(name, attributes = {}, ...children) {
 
 export const $ = (id) => document.getElementById(id);
 
-// set changes an element's text only if it is another one, so that screen readers say it once.
-export function set(e, text) {
+// setText sets the text of an element unless it is unchanged, so that screen readers announce it only once.
+export function setText(e, text) {
   if (e.textContent !== text) e.textContent = text;
 }
 
-// What does not print, or turns the direction of what follows; but for the joiners that scripts and
-// emoji need.
-const unseen = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;
+// Characters that are invisible or change the direction of the text after them, except the joiners that some scripts
+// and emoji need.
+const invisible = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;
 
-// plain is a text of others' with codes for what can't be seen, and at most so many characters of it.
-export function plain(text, most = Infinity) {
-  const all = [...text], left = all.length - most;
-  return all.slice(0, most).join("").replace(unseen, (c) => `\\u{${c.codePointAt(0).toString(16)}}`) + (left > 0 ? `… (${left} more)` : "");
+// sanitize escapes the invisible characters of an untrusted text and truncates it to a maximum number of characters.
+export function sanitize(text, maxLength = Infinity) {
+  const all = [...text], left = all.length - maxLength;
+  return all.slice(0, maxLength).join("").replace(invisible, (c) => `\\u{${c.codePointAt(0).toString(16)}}`) + (left > 0 ? `… (${left} more)` : "");
 }
 
-// said is a text of others', which must not change how what is around it is read.
-export const said = (text) => h("bdi", {}, plain(text));
+// isolated returns an element with an untrusted text whose direction does not affect the text around it.
+export const isolated = (text) => h("bdi", {}, sanitize(text));
 
-// place makes nodes an element's only children, in their order, and moves as few as that needs.
-export function place(parent, nodes) {
+// setChildren makes nodes the only children of an element, in their order, with as few moves as possible.
+export function setChildren(parent, nodes) {
   let at = parent.firstElementChild;
   for (const node of nodes) {
     if (node === at) at = at.nextElementSibling;
-    else if (parent.moveBefore && node.isConnected) parent.moveBefore(node, at); // keeps its focus and its scrolling
+    else if (parent.moveBefore && node.isConnected) parent.moveBefore(node, at); // preserves focus and scroll position
     else parent.insertBefore(node, at);
   }
   while (at) {
@@ -45,45 +45,46 @@ export function place(parent, nodes) {
   }
 }
 
-const visible = (e) => e?.isConnected && e.checkVisibility();
+const isVisible = (e) => e?.isConnected && e.checkVisibility();
 
-const onScreen = (e) => {
+const isOnScreen = (e) => {
   const { top, bottom } = e.getBoundingClientRect();
   return bottom > 0 && top < innerHeight;
 };
 
-// keepFocus changes the page. What had the focus keeps it and stays on the screen, or leaves it to the
-// first of its heirs that can be seen: the keyboard must not be thrown back to the top.
-export function keepFocus(change, heirs) {
+// keepFocus calls change, which modifies the page, and keeps the focus on its element and the element on the screen. If
+// the element is no longer visible, the first visible element of alternatives(element) gets the focus, as the browser
+// would move it to the top of the page.
+export function keepFocus(change, alternatives) {
   const e = document.activeElement;
   if (e === document.body) return change();
-  const seen = onScreen(e);
+  const wasOnScreen = isOnScreen(e);
   change();
-  if (document.activeElement !== e || !visible(e)) [e, ...heirs(e)].find(visible)?.focus({ preventScroll: true });
-  if (seen && document.activeElement === e && !onScreen(e)) e.scrollIntoView({ block: "nearest" });
+  if (document.activeElement !== e || !isVisible(e)) [e, ...alternatives(e)].find(isVisible)?.focus({ preventScroll: true });
+  if (wasOnScreen && document.activeElement === e && !isOnScreen(e)) e.scrollIntoView({ block: "nearest" });
 }
 
-// soon does something a moment later, once however often it is asked to until then, and never twice at
-// a time or sooner than gap after the last time.
-export function soon(what, delay, gap = delay) {
-  let asked = false, busy = false;
-  const turn = async () => {
-    asked = false;
+// throttle returns a function that runs task after delay ms. Calls before that are merged into one run. Runs never
+// overlap and are at least gap ms apart.
+export function throttle(task, delay, gap = delay) {
+  let requested = false, scheduled = false;
+  const run = async () => {
+    requested = false;
     try {
-      await what();
+      await task();
     } catch (e) {
-      console.debug("not done:", e.message); // the event stream tells that the connection is lost
+      console.debug("update failed:", e.message); // a lost connection is shown by the event stream
     }
     setTimeout(() => {
-      busy = false;
-      if (asked) ask();
+      scheduled = false;
+      if (requested) request();
     }, gap);
   };
-  const ask = () => {
-    asked = true;
-    if (busy) return;
-    busy = true;
-    setTimeout(turn, delay);
+  const request = () => {
+    requested = true;
+    if (scheduled) return;
+    scheduled = true;
+    setTimeout(run, delay);
   };
-  return ask;
+  return request;
 }

@@ -1,132 +1,133 @@
-import { $, h, keepFocus, place, set } from "./dom.js";
+import { $, h, keepFocus, setChildren, setText } from "./dom.js";
 import * as cards from "./cards.js";
-import { found } from "./timeline.js";
+import { findOrigin } from "./timeline.js";
 
-const few = 12; // so many services are all shown in full
-const linked = 12; // services in trouble that the page's head links to
-const named = 5; // services that a sentence names
+const maxExpanded = 12; // services; if there are more, those that need no attention are collapsed
+const maxLinks = 12; // links to services that need attention
+const maxNames = 5; // service names in a sentence
 
-const all = new Map(); // what a service's card and link are made of, by its name
-let health, config = null; // the ones in force, config null until it is known
+const all = new Map(); // card and link by service name
+let health, config = null; // config is null until it is loaded
 
-// rank orders services by their trouble; from well on they have none.
-const well = 3;
-function rank(s) {
+// severity orders services by how much attention they need, most first.
+const noAttention = 3;
+function severity(s) {
   const state = s.mode === "off" ? "closed" : s.circuit_breaker_state;
-  return { open: 0, "half-open": 1 }[state] ?? (s.forced ? 2 : well);
+  return { open: 0, "half-open": 1 }[state] ?? (s.forced ? 2 : noAttention);
 }
 
-// show shows the services, those in trouble first and then by priority.
+// show shows the services by severity, then by priority.
 export function show(next) {
   health = next;
   keepFocus(() => {
-    fold(health.total_services > few);
+    setMany(health.total_services > maxExpanded);
     draw();
-  }, heirs);
+  }, focusAlternatives);
 }
 
-// fold puts those out of sight that have no trouble, where there are many, until somebody wants to see them.
+// setMany collapses the services that need no attention, and shows the filter, if there are many services.
 let many;
-function fold(next) {
+function setMany(next) {
   if (next === many) return;
   many = next;
   $("services-section").classList.toggle("many", many);
   $("filter").hidden = !many;
-  $("calm").open = false;
+  $("normal").open = false;
 }
 
-export function configure(next) {
+export function setConfig(next) {
   config = next;
   if (health) show(health);
 }
 
-// heirs are who gets the focus of something in a card that goes away.
-function heirs(e) {
+// focusAlternatives returns the elements that get the focus if e is removed.
+function focusAlternatives(e) {
   const card = e.closest?.(".card");
-  return card ? [...card.querySelectorAll("button"), $("calm").querySelector("summary"), $("services-title")] : [$("services-title")];
+  return card ? [...card.querySelectorAll("button"), $("normal").querySelector("summary"), $("services-title")] : [$("services-title")];
 }
 
-const byTrouble = (a, b) => rank(a) - rank(b) || a.configuration.priority - b.configuration.priority || a.service_name.localeCompare(b.service_name);
-const inTrouble = () => Object.values(health.services).filter((s) => rank(s) < well).sort(byTrouble);
+const bySeverity = (a, b) => severity(a) - severity(b) || a.configuration.priority - b.configuration.priority || a.service_name.localeCompare(b.service_name);
+const needAttention = () => Object.values(health.services).filter((s) => severity(s) < noAttention).sort(bySeverity);
 
 function draw() {
-  const services = Object.values(health.services).sort(byTrouble);
+  const services = Object.values(health.services).sort(bySeverity);
   for (const name of all.keys()) if (!Object.hasOwn(health.services, name)) all.delete(name);
   for (const s of services) {
-    if (!all.has(s.service_name)) all.set(s.service_name, make(s.service_name));
-    const parts = all.get(s.service_name);
-    cards.update(parts, s, { shared: health.redis.sharing, config, found: s.cause === "fleet" ? found(s) : null });
-    parts.link.firstChild.className = `badge ${s.circuit_breaker_state}`;
-    set(parts.link.firstChild, `${s.service_name} ${s.circuit_breaker_state}${s.forced ? ", forced" : ""}`);
+    if (!all.has(s.service_name)) all.set(s.service_name, create(s.service_name));
+    const card = all.get(s.service_name);
+    cards.updateCard(card, s, { shared: health.redis.sharing, config, origin: s.cause === "fleet" ? findOrigin(s) : null });
+    card.link.firstChild.className = `badge ${s.circuit_breaker_state}`;
+    setText(card.link.firstChild, `${s.service_name} ${s.circuit_breaker_state}${s.forced ? ", forced" : ""}`);
   }
-  const parts = services.map((s) => all.get(s.service_name)), troubled = parts.slice(0, inTrouble().length), calm = many ? parts.slice(troubled.length) : [];
-  const links = troubled.slice(0, linked).map((p) => p.link);
-  if (troubled.length > linked) links.push(h("li", {}, `and ${troubled.length - linked} more`));
-  place($("troubled"), links);
-  $("troubled-nav").hidden = !troubled.length && $("dead").hidden;
-  place($("services"), (many ? troubled : parts).map((p) => p.card));
-  place($("calm-services"), calm.map((p) => p.card));
-  $("calm").hidden = !calm.length;
-  set($("calm-title"), troubled.length ? `The other ${count(calm.length)}` : `All ${count(calm.length)}`);
+  const sorted = services.map((s) => all.get(s.service_name)), attention = sorted.slice(0, needAttention().length), normal = many ? sorted.slice(attention.length) : [];
+  const links = attention.slice(0, maxLinks).map((c) => c.link);
+  if (attention.length > maxLinks) links.push(h("li", {}, `and ${attention.length - maxLinks} more`));
+  setChildren($("attention"), links);
+  $("attention-nav").hidden = !attention.length && $("dead").hidden;
+  setChildren($("services"), (many ? attention : sorted).map((c) => c.element));
+  setChildren($("normal-services"), normal.map((c) => c.element));
+  $("normal").hidden = !normal.length;
+  setText($("normal-title"), attention.length ? `The other ${count(normal.length)}` : `All ${count(normal.length)}`);
   filter();
 }
 
-function make(name) {
-  return Object.assign(cards.make(name), { link: h("li", {}, h("a", { href: "#card-" + name, onclick: clear })) });
+function create(name) {
+  return Object.assign(cards.createCard(name), { link: h("li", {}, h("a", { href: "#card-" + name, onclick: clearFilter })) });
 }
 
 const count = (n) => `${n} ${n === 1 ? "service" : "services"}`;
 
-// filter hides what has not all that is looked for in its name, state, mode or hold.
+// filter hides the cards that do not contain all words of the filter in name, state, mode or "forced".
 function filter() {
-  const wanted = $("filter").hidden ? [] : $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  let left = 0;
-  for (const { card, service: s } of all.values()) {
+  const words = $("filter").hidden ? [] : $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  let matches = 0;
+  for (const { element, service: s } of all.values()) {
     const text = `${s.service_name} ${s.circuit_breaker_state} ${s.mode} ${s.forced ? "forced" : ""}`.toLowerCase();
-    card.hidden = !wanted.every((word) => text.includes(word));
-    left += !card.hidden;
+    element.hidden = !words.every((word) => text.includes(word));
+    matches += !element.hidden;
   }
-  set($("filtered"), wanted.length ? `${left} of ${count(all.size)}` : "");
+  setText($("filter-count"), words.length ? `${matches} of ${count(all.size)}` : "");
 }
 
-function clear() {
+function clearFilter() {
   $("filter").value = "";
   filter();
 }
 
 $("filter").addEventListener("input", () => {
-  $("calm").open = $("filter").value !== "";
+  $("normal").open = $("filter").value !== "";
   filter();
 });
 
-export function tick() {
-  for (const parts of all.values()) cards.tick(parts);
+export function updateTimes() {
+  for (const card of all.values()) cards.updateTimes(card);
 }
 
-// summary says in a sentence what is broken, and what that means for callers.
+// summary returns a sentence with the number of services that need attention and the effect on clients.
 export function summary() {
-  const troubled = inTrouble(), total = health.total_services;
-  if (!troubled.length) return `All ${count(total)} answer through their upstreams.`;
-  const tell = (word, f) => (troubled.some(f) ? `${troubled.filter(f).length} ${word}` : null);
-  const counts = [tell("open", (s) => rank(s) === 0), tell("half-open", (s) => rank(s) === 1), tell("forced", (s) => s.forced)];
-  return `${counts.filter(Boolean).join(", ")} of ${count(total)}${consequence(troubled.filter(cards.blocked))}.`;
+  const attention = needAttention(), total = health.total_services;
+  if (!attention.length) return `All ${count(total)} are served by their upstreams.`;
+  const countOf = (state, f) => (attention.some(f) ? `${attention.filter(f).length} ${state}` : null);
+  const counts = [countOf("open", (s) => severity(s) === 0), countOf("half-open", (s) => severity(s) === 1), countOf("forced", (s) => s.forced)];
+  return `${counts.filter(Boolean).join(", ")} of ${count(total)}${effect(attention.filter(cards.rejectsRequests))}.`;
 }
 
-function consequence(blocked) {
-  const errors = blocked.filter((s) => !cards.answers(s, config));
-  if (!blocked.length) return "; all answer through their upstreams";
-  const callers = `${blocked.length === 1 ? "its" : "their"} callers get`;
-  if (!errors.length) return `; ${callers} fallbacks`;
-  return errors.length === blocked.length ? `; ${callers} errors` : `; callers of ${list(errors)} get errors, those of the others fallbacks`;
+// effect describes what the clients of services that reject requests get.
+function effect(rejecting) {
+  const errors = rejecting.filter((s) => !cards.fallbackStrategies(s, config));
+  if (!rejecting.length) return "; all are served by their upstreams";
+  const clients = `${rejecting.length === 1 ? "its" : "their"} clients get`;
+  if (!errors.length) return `; ${clients} fallbacks`;
+  return errors.length === rejecting.length ? `; ${clients} errors` : `; clients of ${names(errors)} get errors, the other clients fallbacks`;
 }
 
-function list(services) {
-  const names = services.slice(0, named).map((s) => s.service_name).join(", ");
-  return services.length > named ? `${names} and ${services.length - named} more` : names;
+function names(services) {
+  const listed = services.slice(0, maxNames).map((s) => s.service_name).join(", ");
+  return services.length > maxNames ? `${listed} and ${services.length - maxNames} more` : listed;
 }
 
-// names is what to say of those in trouble to who does not see them.
-export function names() {
-  const troubled = inTrouble();
-  return troubled.length ? ` In trouble: ${list(troubled.map((s) => ({ service_name: `${s.service_name} ${s.circuit_breaker_state}` })))}.` : "";
+// announcement returns the text for screen readers about the services that need attention; "" if there are none.
+export function announcement() {
+  const attention = needAttention();
+  return attention.length ? ` Needs attention: ${names(attention.map((s) => ({ service_name: `${s.service_name} ${s.circuit_breaker_state}` })))}.` : "";
 }

@@ -1,24 +1,24 @@
-// The proxy's clock, and how times are told.
-let ahead = 0; // ms that this browser's clock is ahead of the proxy's
+// The proxy's clock and the format of times.
+let clockOffset = 0; // ms that this browser's clock is ahead of the proxy's
 
-const worthTelling = 5000; // ms
+const minSkew = 5000; // ms; smaller differences are not shown
 
-// adjust is told what time it is at the proxy.
-export function adjust(timestamp) {
-  ahead = Date.now() - new Date(timestamp);
+// syncClock sets the proxy's clock to a timestamp that was just received.
+export function syncClock(timestamp) {
+  clockOffset = Date.now() - new Date(timestamp);
 }
 
-// now is the time at the proxy, in ms: what it says is counted from that, however wrong this clock is.
-export const now = () => Date.now() - ahead;
+// now returns the proxy's time in ms. The proxy's times are compared with it, so that a wrong clock of the browser does no harm.
+export const now = () => Date.now() - clockOffset;
 
-// skew says how wrong this browser's clock is, or the proxy's; "" if they agree.
-export function skew() {
-  if (Math.abs(ahead) < worthTelling) return "";
-  return `its clock is ${span(Math.abs(ahead) / 1000)} ${ahead > 0 ? "behind" : "ahead of"} this browser's`;
+// skewText describes the difference between the clocks of the proxy and the browser; "" if it is small.
+export function skewText() {
+  if (Math.abs(clockOffset) < minSkew) return "";
+  return `proxy clock ${formatDuration(Math.abs(clockOffset) / 1000)} ${clockOffset > 0 ? "behind" : "ahead of"} browser clock`;
 }
 
-// span tells a number of seconds in its two largest units.
-export function span(seconds) {
+// formatDuration formats a number of seconds with its two largest units.
+export function formatDuration(seconds) {
   const s = Math.max(0, Math.round(seconds));
   const [d, hours, m] = [Math.floor(s / 86400), Math.floor((s % 86400) / 3600), Math.floor((s % 3600) / 60)];
   if (d) return `${d} d ${hours} h`;
@@ -26,18 +26,20 @@ export function span(seconds) {
   return m ? `${m} min ${s % 60} s` : `${s} s`;
 }
 
-export const ago = (time) => span((now() - new Date(time)) / 1000);
+// formatAge formats the duration since a time.
+export const formatAge = (time) => formatDuration((now() - new Date(time)) / 1000);
 
-// Made once, as making them is what takes long.
-const ofDay = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-const ofYear = new Intl.DateTimeFormat([], { year: "numeric", month: "short", day: "numeric" });
+// Formatters are created once because that is slow.
+const timeFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const dateFormat = new Intl.DateTimeFormat([], { year: "numeric", month: "short", day: "numeric" });
 
-// zone is where times are told for; logs have UTC's.
-export const { timeZone: zone } = ofDay.resolvedOptions();
+// timeZone is the zone of all formatted times. The proxy's log uses UTC.
+export const { timeZone } = timeFormat.resolvedOptions();
 
-export const timeOfDay = (time) => ofDay.format(new Date(time));
+export const formatTimeOfDay = (time) => timeFormat.format(new Date(time));
 
-export function clock(time) {
+// formatTime formats a time with its date unless that is today.
+export function formatTime(time) {
   const today = new Date(time).toDateString() === new Date(now()).toDateString();
-  return (today ? "" : ofYear.format(new Date(time)) + " ") + timeOfDay(time);
+  return (today ? "" : dateFormat.format(new Date(time)) + " ") + formatTimeOfDay(time);
 }

@@ -16,10 +16,10 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// node is a node of the accessibility tree, which is the page for who can't see it.
+// node is a node of the accessibility tree, which assistive technologies such as screen readers use.
 type node struct{ role, name string }
 
-// nodes are the accessibility tree's, in the order in which they are read.
+// nodes returns the nodes of the accessibility tree in reading order.
 func (d *page) nodes() (all []node) {
 	d.t.Helper()
 	var tree accessibility.GetFullAXTreeResult
@@ -33,7 +33,7 @@ func (d *page) nodes() (all []node) {
 	}
 	text := func(v *accessibility.Value) (s string) {
 		if v != nil {
-			_ = json.Unmarshal(v.Value, &s) // what is no text has none
+			_ = json.Unmarshal(v.Value, &s) // leaves s empty if the value is not a string
 		}
 		return s
 	}
@@ -53,48 +53,48 @@ func (d *page) nodes() (all []node) {
 	return all
 }
 
-// What can be done and what is measured has a name, and no two the same; the headings make a table of
-// contents, and everything is in a landmark.
-func TestDashboardCanBeRead(t *testing.T) {
+// TestDashboardIsReadableByScreenReaders checks that controls and measurements have unique names, that headings are nested
+// properly, that all content is in a landmark, and that no information depends on colour alone.
+func TestDashboardIsReadableByScreenReaders(t *testing.T) {
 	t.Parallel()
-	d := openPage(brokenServices(t, 18))
-	d.shows("#summary", "2 open, 1 half-open, 2 forced")
-	d.shows("#queue", "svc_07: 1 waiting")
-	d.shows("#timeline", "svc_17")
+	d := openPage(startBroken(t, 18))
+	d.waitText("#summary", "2 open, 1 half-open, 2 forced")
+	d.waitText("#queue", "svc_07: 1 waiting")
+	d.waitText("#timeline", "svc_17")
 	evaluate[int](d, `(document.querySelectorAll("details").forEach((e) => (e.open = true)), 0)`)
-	named := []string{"button", "link", "searchbox", "textbox", "combobox", "meter", "progressbar", "navigation", "region", "article", "table", "DisclosureTriangle"}
-	alone := []string{"button", "link", "searchbox", "textbox", "combobox", "meter", "progressbar", "region"}
+	needName := []string{"button", "link", "searchbox", "textbox", "combobox", "meter", "progressbar", "navigation", "region", "article", "table", "DisclosureTriangle"}
+	needUniqueName := []string{"button", "link", "searchbox", "textbox", "combobox", "meter", "progressbar", "region"}
 	count, seen := map[string]int{}, map[node]bool{}
 	for _, n := range d.nodes() {
 		count[n.role]++
-		if slices.Contains(named, n.role) && n.name == "" && count["dialog"] == 0 {
+		if slices.Contains(needName, n.role) && n.name == "" && count["dialog"] == 0 {
 			t.Errorf("a %s has no name", n.role)
 		}
-		if seen[n] && slices.Contains(alone, n.role) && count["figure"] == 0 {
-			t.Errorf("there are two of %+v", n)
+		if seen[n] && slices.Contains(needUniqueName, n.role) && count["figure"] == 0 {
+			t.Errorf("duplicate %+v", n)
 		}
 		seen[n] = true
 	}
 	for _, want := range []node{
 		{"button", "Open svc_07"}, {"button", "Probe now svc_07"}, {"button", "Release svc_17"}, {"button", "Drop svc_07.1"}, {"link", "svc_03 closed, forced"},
-		{"searchbox", "Filter services"}, {"combobox", "Service of the charts"}, {"meter", "failures in a row of svc_07"}, {"article", "svc_07"}, {"region", "Queue"},
-		{"list", "What happened"}, {"navigation", "In trouble"},
+		{"searchbox", "Filter services"}, {"combobox", "Service shown in charts"}, {"meter", "consecutive failures of svc_07"}, {"article", "svc_07"}, {"region", "Queue"},
+		{"list", "Events"}, {"navigation", "Needs attention"},
 	} {
 		if !seen[want] {
-			t.Errorf("there is no %+v", want)
+			t.Errorf("missing %+v", want)
 		}
 	}
 	if count["banner"] != 1 || count["main"] != 1 {
-		t.Errorf("the landmarks are %v", count)
+		t.Errorf("landmarks: %v", count)
 	}
 	if faults := evaluate[string](d, headingFaults); faults != "" {
 		t.Error("headings:", faults)
 	}
-	if strays := evaluate[string](d, strayTexts); strays != "" {
-		t.Error("in no landmark:", strays)
+	if outside := evaluate[string](d, outsideLandmarks); outside != "" {
+		t.Error("outside of landmarks:", outside)
 	}
-	if colours := evaluate[string](d, onlyColoured); colours != "" {
-		t.Error("told by colour alone:", colours)
+	if colours := evaluate[string](d, colourOnly); colours != "" {
+		t.Error("distinguished by colour only:", colours)
 	}
 }
 
@@ -110,99 +110,99 @@ const (
 		}
 		return faults.join("\n");
 	})()`
-	strayTexts = `[...document.body.children].filter((e) => e.checkVisibility() && !e.matches("header, main, dialog")).map((e) => e.outerHTML).join("\n")`
-	// onlyColoured are cards and links that don't say their state, and lines of a chart that differ in nothing else.
-	onlyColoured = `[
+	outsideLandmarks = `[...document.body.children].filter((e) => e.checkVisibility() && !e.matches("header, main, dialog")).map((e) => e.outerHTML).join("\n")`
+	// colourOnly lists cards and links that do not contain their state as text, and lines of a chart that differ in colour only.
+	colourOnly = `[
 		...[...document.querySelectorAll(".card")].filter((c) => !c.querySelector(".badges").innerText.split(" ").some((word) => c.classList.contains("is-" + word))).map((c) => c.outerHTML),
-		...[...document.querySelectorAll("#troubled a")].filter((a) => !a.innerText.includes(" " + a.classList[1])).map((a) => a.outerHTML),
+		...[...document.querySelectorAll("#attention a")].filter((a) => !a.innerText.includes(" " + a.classList[1])).map((a) => a.outerHTML),
 		...[...document.querySelectorAll(".chart")].flatMap((c) => [...c.querySelectorAll(".u-series .u-marker")].map((m) => m.style.border.replace(/rgb.*|#.*/, "")).filter((style, i, all) => style && all.indexOf(style) !== i)),
 	].join("\n")`
-	// faint are texts whose contrast with what is behind them is below 4.5 to 1.
-	faint = `(() => {
+	// lowContrast lists texts whose contrast with their background is below 4.5:1 (WCAG 2.1, 1.4.3).
+	lowContrast = `(() => {
 		const parse = (c) => { const [r, g, b, a = 1] = c.match(/[\d.]+/g).map(Number); return [r, g, b, a]; };
-		const over = (a, b) => [0, 1, 2].map((i) => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
-		const behind = (e) => e ? over(parse(getComputedStyle(e).backgroundColor), behind(e.parentElement)) : [255, 255, 255, 1];
-		const light = (c) => { const [r, g, b] = c.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+		const blend = (a, b) => [0, 1, 2].map((i) => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
+		const background = (e) => e ? blend(parse(getComputedStyle(e).backgroundColor), background(e.parentElement)) : [255, 255, 255, 1];
+		const luminance = (c) => { const [r, g, b] = c.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
 		const opacity = (e) => e ? getComputedStyle(e).opacity * opacity(e.parentElement) : 1;
 		const check = (e, style, text) => {
-			const back = behind(e), color = parse(style.color);
+			const back = background(e), color = parse(style.color);
 			color[3] *= opacity(e) * style.opacity;
-			const a = light(over(color, back)), b = light(back), contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-			if (contrast < 4.5) faint.push(contrast.toFixed(2) + " " + text);
+			const a = luminance(blend(color, back)), b = luminance(back), contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+			if (contrast < 4.5) found.push(contrast.toFixed(2) + " " + text);
 			checked++;
 		};
-		const faint = [];
+		const found = [];
 		let checked = 0;
 		const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 		while (walker.nextNode()) {
 			const e = walker.currentNode.parentElement;
-			if (walker.currentNode.data.trim() && e.checkVisibility() && !e.closest("noscript, .unseen, option")) check(e, { color: getComputedStyle(e).color, opacity: 1 }, walker.currentNode.data);
+			if (walker.currentNode.data.trim() && e.checkVisibility() && !e.closest("noscript, .visually-hidden, option")) check(e, { color: getComputedStyle(e).color, opacity: 1 }, walker.currentNode.data);
 		}
 		for (const e of document.querySelectorAll("input, select")) if (e.checkVisibility()) {
 			check(e, { color: getComputedStyle(e).color, opacity: 1 }, e.outerHTML);
 			if (e.placeholder) check(e, getComputedStyle(e, "::placeholder"), "placeholder " + e.placeholder);
 		}
-		return JSON.stringify({ checked, faint });
+		return JSON.stringify({ checked, found });
 	})()`
 )
 
-func TestDashboardCanBeSeen(t *testing.T) {
+func TestDashboardHasContrastAndRespectsReducedMotion(t *testing.T) {
 	t.Parallel()
-	p := brokenServices(t, 18)
+	p := startBroken(t, 18)
 	d := openPage(p)
-	d.shows("#summary", "2 open, 1 half-open, 2 forced")
-	d.shows("#queue", "svc_07: 1 waiting")
-	d.do(chromedp.Click(chromedp.CSS("#calm > summary")))
+	d.waitText("#summary", "2 open, 1 half-open, 2 forced")
+	d.waitText("#queue", "svc_07: 1 waiting")
+	d.do(chromedp.Click(chromedp.CSS("#normal > summary")))
 	d.unlock()
-	legible := func(what string) {
+	checkContrast := func(what string) {
 		t.Helper()
 		for _, theme := range []string{"light", "dark"} {
-			d.do(prefers("color-scheme", theme))
-			var found struct {
+			d.do(emulatePreference("color-scheme", theme))
+			var result struct {
 				Checked int
-				Faint   []string
+				Found   []string
 			}
-			if err := json.Unmarshal([]byte(evaluate[string](d, faint)), &found); err != nil || found.Checked < 100 {
-				t.Fatalf("%d texts were looked at, %v", found.Checked, err)
+			if err := json.Unmarshal([]byte(evaluate[string](d, lowContrast)), &result); err != nil || result.Checked < 100 {
+				t.Fatalf("%d texts checked, %v", result.Checked, err)
 			}
-			if len(found.Faint) > 0 {
-				t.Errorf("%s, %s: too faint are\n%s", what, theme, strings.Join(found.Faint, "\n"))
+			if len(result.Found) > 0 {
+				t.Errorf("%s, %s: low contrast:\n%s", what, theme, strings.Join(result.Found, "\n"))
 			}
-			d.picture(what + "-" + theme)
+			d.screenshot(what + "-" + theme)
 		}
 	}
-	legible("broken")
+	checkContrast("broken")
 	d.press(card("svc_00") + ` [data-state="open"]`)
 	d.fill(`#action-dialog [name="duration"]`, "nonsense"+kb.Enter)
-	d.shows("#action-dialog .fault", "duration")
-	legible("asked")
+	d.waitText("#action-dialog .dialog-error", "duration")
+	checkContrast("dialog")
 	d.do(escape)
 
 	if moving := evaluate[int](d, `document.getAnimations().length`); moving > 0 {
-		t.Errorf("%d things move", moving)
+		t.Errorf("%d animations", moving)
 	}
-	d.do(prefers("reduced-motion", "reduce"))
-	if still := evaluate[bool](d, `(() => {
+	d.do(emulatePreference("reduced-motion", "reduce"))
+	if off := evaluate[bool](d, `(() => {
 		const probe = document.createElement("p");
 		probe.style.setProperty("transition", "all 9s");
 		document.body.append(probe);
 		const { transitionDuration } = getComputedStyle(probe);
 		probe.remove();
 		return transitionDuration === "0s";
-	})()`); !still {
-		t.Error("things move even for who asks that nothing should")
+	})()`); !off {
+		t.Error("transitions are not disabled by prefers-reduced-motion")
 	}
 	p.Kill()
-	d.shows("#connection", "Connection lost")
-	legible("lost")
+	d.waitText("#connection", "Connection lost")
+	checkContrast("disconnected")
 }
 
-func TestDashboardCanBeUsedByTheKeyboardAlone(t *testing.T) {
+func TestDashboardWorksWithKeyboardOnly(t *testing.T) {
 	t.Parallel()
-	p := brokenServices(t, 18)
+	p := startBroken(t, 18)
 	d := openPage(p)
-	d.shows("#queue", "svc_07: 1 waiting")
-	d.shows("#troubled", "svc_03 closed, forced")
+	d.waitText("#queue", "svc_07: 1 waiting")
+	d.waitText("#attention", "svc_03 closed, forced")
 	d.do(chromedp.EmulateViewport(1280, 700))
 	var stops []string
 	for {
@@ -212,13 +212,13 @@ func TestDashboardCanBeUsedByTheKeyboardAlone(t *testing.T) {
 			break
 		}
 		stops = append(stops, at)
-		if fault := evaluate[string](d, unseenFocus); fault != "" {
-			t.Errorf("at %s: %s", at, fault)
+		if problem := evaluate[string](d, focusProblem); problem != "" {
+			t.Errorf("focus at %s: %s", at, problem)
 		}
 	}
-	for _, want := range []string{"unlock", "Filter services", "Open svc_07", "Probe now svc_17", "Release svc_03", "Service of the charts", "Retry svc_07.1", "reload"} {
+	for _, want := range []string{"unlock", "Filter services", "Open svc_07", "Probe now svc_17", "Release svc_03", "Service shown in charts", "Retry svc_07.1", "reload"} {
 		if !slices.Contains(stops, want) {
-			t.Errorf("the keyboard does not get to %s but to %s", want, strings.Join(stops, ", "))
+			t.Errorf("Tab does not reach %s; it reaches %s", want, strings.Join(stops, ", "))
 		}
 	}
 
@@ -226,7 +226,7 @@ func TestDashboardCanBeUsedByTheKeyboardAlone(t *testing.T) {
 	for _, shown := range []string{"false", "true"} {
 		d.press(line)
 		if got := evaluate[string](d, `document.querySelector("`+line+`").getAttribute("aria-pressed")`); got != shown {
-			t.Errorf("that the line is shown is %s, want %s", got, shown)
+			t.Errorf("aria-pressed of the line: %s, want %s", got, shown)
 		}
 	}
 
@@ -238,60 +238,60 @@ func TestDashboardCanBeUsedByTheKeyboardAlone(t *testing.T) {
 		d.press(opener)
 		for range 9 {
 			d.do(chromedp.KeyEvent(kb.Tab))
-			if out := evaluate[string](d, `document.activeElement.matches("body, #action-dialog *") ? "" : document.activeElement.outerHTML`); out != "" {
-				t.Errorf("from the dialog the focus goes to %s", out)
+			if outside := evaluate[string](d, `document.activeElement.matches("body, #action-dialog *") ? "" : document.activeElement.outerHTML`); outside != "" {
+				t.Errorf("the focus leaves the dialog to %s", outside)
 			}
 		}
 		d.fill(`#action-dialog [name="reason"]`, end)
-		d.becomes("the dialog is closed", `!document.querySelector("#action-dialog").open`)
+		d.waitTrue("the dialog is closed", `!document.querySelector("#action-dialog").open`)
 		want := "Release svc_17"
 		if end == kb.Enter {
-			d.becomes("the release is seen", `!document.querySelector("[data-service=svc_17] [data-state=auto]").checkVisibility()`)
+			d.waitTrue("the breaker is released", `!document.querySelector("[data-service=svc_17] [data-state=auto]").checkVisibility()`)
 			want = "Open svc_17"
 		}
 		if got := evaluate[string](d, focused); got != want {
-			t.Errorf("after the dialog the focus is at %s, want %s", got, want)
+			t.Errorf("focus after the dialog: %s, want %s", got, want)
 		}
 	}
 }
 
-// unseenFocus tells what is wrong with how the focus is shown; "" if nothing is.
-const unseenFocus = `(() => {
+// focusProblem describes why the focus is not visible; "" if it is.
+const focusProblem = `(() => {
 	const e = document.activeElement, style = getComputedStyle(e), { top, bottom, left, right } = e.getBoundingClientRect();
 	if (style.outlineStyle === "none" || parseFloat(style.outlineWidth) < 2) return "no outline: " + style.outline;
-	if (bottom <= 0 || top >= innerHeight || right <= 0 || left >= innerWidth) return "it is off the screen";
+	if (bottom <= 0 || top >= innerHeight || right <= 0 || left >= innerWidth) return "off the screen";
 	return "";
 })()`
 
-// Who hears the page is told what has changed, and not each step of it.
-func TestDashboardSaysWhatHappensOnce(t *testing.T) {
+// TestDashboardAnnouncesChangesOnce checks that screen readers announce the result of several quick changes, and not each one.
+func TestDashboardAnnouncesChangesOnce(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
-	p := harness.StartProxy(t, harness.Options{Config: servicesOf(14, u.URL())})
+	p := harness.StartProxy(t, harness.Options{Config: configWithServices(14, u.URL())})
 	d := openPage(p)
-	d.shows("#said", "All 14 services answer through their upstreams.")
-	if got := evaluate[string](d, `[...document.querySelectorAll("[role=status], [role=alert], [aria-live]")].filter((e) => !e.closest("dialog")).map((e) => e.id).join(" ")`); got != "connected said fault filtered" {
-		t.Errorf("what is said aloud: %s", got)
+	d.waitText("#announcement", "All 14 services are served by their upstreams.")
+	if got := evaluate[string](d, `[...document.querySelectorAll("[role=status], [role=alert], [aria-live]")].filter((e) => !e.closest("dialog")).map((e) => e.id).join(" ")`); got != "connection-state announcement config-error filter-count" {
+		t.Errorf("live regions: %s", got)
 	}
 	evaluate[int](d, `(() => {
-		window.spoken = [];
-		new MutationObserver(() => spoken.push(document.querySelector("#said").textContent)).observe(document.querySelector("#said"), { childList: true });
-		new MutationObserver(() => spoken.push(document.querySelector("#connected").textContent)).observe(document.querySelector("#connected"), { childList: true });
+		window.announced = [];
+		new MutationObserver(() => announced.push(document.querySelector("#announcement").textContent)).observe(document.querySelector("#announcement"), { childList: true });
+		new MutationObserver(() => announced.push(document.querySelector("#connection-state").textContent)).observe(document.querySelector("#connection-state"), { childList: true });
 		return 0;
 	})()`)
 	for i := range 6 {
 		p.Force(fmt.Sprintf("svc_%02d", i), `{"state":"open"}`)
-		d.shows("#summary", fmt.Sprintf("%d open", i+1)) // at once
+		d.waitText("#summary", fmt.Sprintf("%d open", i+1)) // at once
 	}
-	d.shows("#said", "6 open")
-	if n := evaluate[int](d, `spoken.length`); n > 3 {
-		t.Errorf("of 6 changes in a moment it says %d: %s", n, evaluate[string](d, `spoken.join("\n")`))
+	d.waitText("#announcement", "6 open")
+	if n := evaluate[int](d, `announced.length`); n > 3 {
+		t.Errorf("6 changes cause %d announcements: %s", n, evaluate[string](d, `announced.join("\n")`))
 	}
-	evaluate[int](d, `spoken.length = 0`)
+	evaluate[int](d, `announced.length = 0`)
 	p.Kill()
-	d.shows("#connection", "Next try in 2 s")
-	d.shows("#connection", "Next try in 1 s")
-	if n := evaluate[int](d, `spoken.length`); n != 1 {
-		t.Errorf("of one loss of the connection it says: %s", evaluate[string](d, `spoken.join("\n")`))
+	d.waitText("#connection", "Retrying in 2 s")
+	d.waitText("#connection", "Retrying in 1 s")
+	if n := evaluate[int](d, `announced.length`); n != 1 {
+		t.Errorf("announcements after the connection was lost: %s", evaluate[string](d, `announced.join("\n")`))
 	}
 }

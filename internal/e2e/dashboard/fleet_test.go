@@ -10,49 +10,49 @@ import (
 	"cbproxy/internal/redistest"
 )
 
-// What one instance finds or is told to do stands on the pages of the others, with whom it is from.
-func TestDashboardOfAFleet(t *testing.T) {
+// TestDashboardOfFleet checks that the page of an instance shows what other instances detected, and the states forced on them.
+func TestDashboardOfFleet(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	u := harness.StartUpstream(t)
 	config := harness.RedisConfig(`url: "`+server.URL()+`"`, u.URL(), "fail_max: 2, recovery_timeout: 1h")
 	fleet := harness.StartFleet(t, 2, harness.Options{Config: config})
-	here, there := openPage(fleet[0]), openPage(fleet[1])
+	first, second := openPage(fleet[0]), openPage(fleet[1])
 	name := fleet[0].Health().Instance
-	for _, d := range []*page{here, there} {
-		d.shows("#facts", "shared (quorum 1)")
+	for _, d := range []*page{first, second} {
+		d.waitText("#instance", "shared (quorum 1)")
 		d.unlock()
 	}
 
-	here.press(card("svc") + ` [data-state="open"]`)
-	if scope := evaluate[string](here, scopeChosen); scope != "instance" {
-		t.Errorf("unless another is chosen, the scope is %q", scope)
+	first.press(card("svc") + ` [data-state="open"]`)
+	if scope := evaluate[string](first, selectedScope); scope != "instance" {
+		t.Errorf("initial scope %q", scope)
 	}
-	here.fill(`#action-dialog [name="scope"]`, kb.ArrowDown)
-	here.fill(`#action-dialog [name="reason"]`, "moving"+kb.Enter)
-	here.shows(card("svc"), "forced fleet-wide")
-	there.shows(card("svc"), "forced fleet-wide")
-	there.shows(card("svc"), "forced at "+name)
-	there.shows(card("svc"), "moving")
-	there.shows("#summary", "1 open, 1 forced of 1 service")
-	there.shows("#timeline", "svc closed → open by forced: “moving” ("+name+")")
+	first.fill(`#action-dialog [name="scope"]`, kb.ArrowDown)
+	first.fill(`#action-dialog [name="reason"]`, "moving"+kb.Enter)
+	first.waitText(card("svc"), "forced fleet-wide")
+	second.waitText(card("svc"), "forced fleet-wide")
+	second.waitText(card("svc"), "forced on "+name)
+	second.waitText(card("svc"), "moving")
+	second.waitText("#summary", "1 open, 1 forced of 1 service")
+	second.waitText("#timeline", "svc closed → open: forced, reason “moving” ("+name+")")
 	if f := fleet[1].Health().Services["svc"].Forced; f == nil || f.Scope != "fleet" || f.Reason != "moving" {
-		t.Errorf("the other one is forced: %+v", f)
+		t.Errorf("forced state of the second instance: %+v", f)
 	}
-	there.picture("fleet")
+	second.screenshot("fleet")
 
-	there.press(card("svc") + ` [data-state="auto"]`)
-	if scope := evaluate[string](there, scopeChosen); scope != "fleet" {
-		t.Errorf("for a hold of the fleet's the scope is %q", scope)
+	second.press(card("svc") + ` [data-state="auto"]`)
+	if scope := evaluate[string](second, selectedScope); scope != "fleet" {
+		t.Errorf("initial scope of a state forced on the fleet: %q", scope)
 	}
-	there.fill(`#action-dialog [name="reason"]`, "moved"+kb.Enter)
-	for i, d := range []*page{here, there} {
-		d.becomes("the page shows no hold", `!document.querySelector("[data-service=svc] .forced").checkVisibility()`)
+	second.fill(`#action-dialog [name="reason"]`, "moved"+kb.Enter)
+	for i, d := range []*page{first, second} {
+		d.waitTrue("the page shows no forced state", `!document.querySelector("[data-service=svc] .forced").checkVisibility()`)
 		if f := fleet[i].Health().Services["svc"].Forced; f != nil {
-			t.Errorf("after the release, proxy %d is forced: %+v", i, f)
+			t.Errorf("forced state of proxy %d after the release: %+v", i, f)
 		}
 	}
-	harness.Eventually(t, "they recover", func() bool {
+	harness.Eventually(t, "both breakers are closed", func() bool {
 		fleet[0].Get("/svc")
 		fleet[1].Get("/svc")
 		return fleet[0].BreakerState() == "closed" && fleet[1].BreakerState() == "closed"
@@ -61,28 +61,28 @@ func TestDashboardOfAFleet(t *testing.T) {
 	u.Kill()
 	fleet[0].Get("/svc")
 	fleet[0].Get("/svc")
-	there.shows(card("svc"), "consecutive failures, noticed by "+name)
-	there.shows(card("svc"), "connect, dial tcp")
+	second.waitText(card("svc"), "consecutive failures, detected by "+name)
+	second.waitText(card("svc"), "connect, dial tcp")
 
-	here.press(card("svc") + ` [data-state="closed"]`)
-	if !evaluate[bool](here, scopeOffered) {
-		t.Error("among instances that share, no scope is offered")
+	first.press(card("svc") + ` [data-state="closed"]`)
+	if !evaluate[bool](first, scopeVisible) {
+		t.Error("no choice of the scope although instances share states")
 	}
-	here.do(escape)
+	first.do(escape)
 	fleet[0].ReplaceConfig(strings.Replace(config, "redis: {", "redis: {share: {enabled: false}, ", 1))
-	here.becomes("it no longer shares", `!document.querySelector("#facts").textContent.includes("shared")`)
-	here.press(card("svc") + ` [data-state="closed"]`)
-	if evaluate[bool](here, scopeOffered) {
-		t.Error("to one that does not share, a scope is offered")
+	first.waitTrue("the instance no longer shares states", `!document.querySelector("#instance").textContent.includes("shared")`)
+	first.press(card("svc") + ` [data-state="closed"]`)
+	if evaluate[bool](first, scopeVisible) {
+		t.Error("choice of the scope although the instance does not share states")
 	}
-	here.fill(`#action-dialog [name="reason"]`, "alone"+kb.Enter)
-	here.shows("#timeline", "svc closed instance: “alone”")
+	first.fill(`#action-dialog [name="reason"]`, "not shared"+kb.Enter)
+	first.waitText("#timeline", "svc closed instance, reason “not shared”")
 	if s := fleet[1].BreakerState(); s != "open" {
-		t.Errorf("the other one became %s", s)
+		t.Errorf("state of the second instance: %s", s)
 	}
 }
 
 const (
-	scopeChosen  = `document.querySelector("#action-dialog [name=scope]").value`
-	scopeOffered = `document.querySelector("#action-dialog [name=scope]").checkVisibility()`
+	selectedScope = `document.querySelector("#action-dialog [name=scope]").value`
+	scopeVisible  = `document.querySelector("#action-dialog [name=scope]").checkVisibility()`
 )

@@ -13,8 +13,9 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// Whatever a service is called, an operator writes and an upstream says, it is text and nothing more.
-func TestDashboardBearsHostileTexts(t *testing.T) {
+// TestDashboardEscapesUntrustedTexts checks that names of services, reasons of operators and errors of upstreams are shown as
+// text.
+func TestDashboardEscapesUntrustedTexts(t *testing.T) {
 	t.Parallel()
 	const evil = `</bdi><img/src=x/onerror=alert(1)>`
 	u := harness.StartUpstream(t)
@@ -27,87 +28,88 @@ routes:
 `)
 	p := harness.StartProxy(t, harness.Options{Config: config})
 	d := openPage(p)
-	d.shows(card("constructor"), "closed")
+	d.waitText(card("constructor"), "closed")
 	p.Get("/x")
-	d.shows(card(long), "open")
+	d.waitText(card(long), "open")
 	reason, err := json.Marshal(evil + "\u202egnitset\u202c\u2066\x00\n" + strings.Repeat("w", 900))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.Force("constructor", `{"state":"open","reason":`+string(reason)+`}`)
-	d.shows(card("constructor"), evil+`\u{202e}gnitset\u{202c}\u{2066}\u{0}\u{a}ww`)
-	d.shows(card("constructor"), "more)")
-	d.shows("#timeline", evil+`\u{202e}gnitset`)
-	d.shows(card(long), "onerror=alert(1)")
-	chosen := func(names string) string {
+	d.waitText(card("constructor"), evil+`\u{202e}gnitset\u{202c}\u{2066}\u{0}\u{a}ww`)
+	d.waitText(card("constructor"), "more)")
+	d.waitText("#timeline", evil+`\u{202e}gnitset`)
+	d.waitText(card(long), "onerror=alert(1)")
+	hasOptions := func(names string) string {
 		return `[...document.querySelector("#chart-service").options].map((o) => o.text).join() === "all services,` + names + `"`
 	}
-	d.becomes("the charts can be chosen", chosen("constructor,"+long))
+	d.waitTrue("the charts have options for both services", hasOptions("constructor,"+long))
 	if made := evaluate[int](d, `document.querySelectorAll("img, main script, main style").length`); made > 0 {
-		t.Errorf("the texts made %d elements", made)
+		t.Errorf("the texts created %d elements", made)
 	}
 	if evaluate[bool](d, `/[\u202a-\u202e\u2066-\u2069]/.test(document.body.textContent)`) {
-		t.Error("a text turns the direction of what is around it")
+		t.Error("a text changes the direction of the text around it")
 	}
 	d.do(chromedp.EmulateViewport(320, 640))
 	if wide := evaluate[int](d, `document.documentElement.scrollWidth`); wide > 320 {
-		t.Errorf("on a small phone the page is %d wide", wide)
+		t.Errorf("the page is %d pixels wide on a small phone", wide)
 	}
-	d.picture("hostile")
+	d.screenshot("hostile")
 
-	// What the page shows of a configuration follows it, whatever is being done at the moment.
+	// The page follows a new configuration while a dialog is open.
 	d.unlock()
 	d.press(card("constructor") + ` [data-state="auto"]`)
 	p.ReplaceConfig(strings.Replace(config, "constructor", "valueOf", 1))
-	d.shows(card("valueOf"), "closed")
-	d.becomes("the other one is gone", `document.querySelector("[data-service=constructor]") === null`)
+	d.waitText(card("valueOf"), "closed")
+	d.waitTrue("the removed service is not shown", `document.querySelector("[data-service=constructor]") === null`)
 	d.fill(`#action-dialog [name="reason"]`, "over"+kb.Enter)
-	d.shows("#action-dialog .fault", "constructor")
+	d.waitText("#action-dialog .dialog-error", "constructor")
 	d.do(escape)
 	if got := evaluate[string](d, focused); got != "services-title" {
-		t.Errorf("after a dialog whose card is gone the focus is at %s", got)
+		t.Errorf("focus after a dialog whose card was removed: %s", got)
 	}
-	d.becomes("its charts can be chosen", chosen("valueOf,"+long))
+	d.waitTrue("the charts have an option for the new service", hasOptions("valueOf,"+long))
 
-	p.Kill() // and starts with another configuration
-	d.shows("#connection", "Connection lost")
+	p.Kill() // and is restarted with another configuration
+	d.waitText("#connection", "Connection lost")
 	p.WriteConfig(strings.Replace(config, "constructor", "toString", 1))
 	p.Start()
-	d.shows(card("toString"), "closed")
-	d.shows("#summary", "1 open of 2 services")
-	d.becomes("the other one is gone", `document.querySelector("[data-service=valueOf]") === null`)
+	d.waitText(card("toString"), "closed")
+	d.waitText("#summary", "1 open of 2 services")
+	d.waitTrue("the removed service is not shown", `document.querySelector("[data-service=valueOf]") === null`)
 }
 
-// A browser whose clock is wrong shows what the proxy's says.
-func TestDashboardBearsAWrongClock(t *testing.T) {
+// TestDashboardUsesClockOfProxy checks that a wrong clock of the browser does not affect ages and remaining times.
+func TestDashboardUsesClockOfProxy(t *testing.T) {
 	t.Parallel()
-	p := brokenServices(t, 18)
-	for skew, tells := range map[string]string{"3 * 3600e3": "its clock is 3 h 0 min behind this browser's", "-600e3": "its clock is 10 min 0 s ahead of this browser's"} {
-		d := openPage(p, with(cdppage.AddScriptToEvaluateOnNewDocument, cdppage.AddScriptToEvaluateOnNewDocumentParams{Source: `
+	p := startBroken(t, 18)
+	for skew, text := range map[string]string{"3 * 3600e3": "proxy clock 3 h 0 min behind browser clock", "-600e3": "proxy clock 10 min 0 s ahead of browser clock"} {
+		d := openPage(p, callWith(cdppage.AddScriptToEvaluateOnNewDocument, cdppage.AddScriptToEvaluateOnNewDocumentParams{Source: `
 			const real = Date;
 			Date = class extends real {
 				constructor(...all) { all.length ? super(...all) : super(Date.now()); }
 				static now() { return real.now() + ` + skew + `; }
 			};`}))
-		d.shows("#facts", tells)
-		d.shows(card("svc_07"), "in 59 min")
-		d.shows(card("svc_17"), "forced, 1 h 59 min left")
-		d.shows("#queue", "the oldest for")
-		for _, selector := range []string{card("svc_07") + " .row", card("svc_07") + " .error", "#queue"} {
+		d.waitText("#instance", text)
+		d.waitText(card("svc_07"), "in 59 min")
+		d.waitText(card("svc_17"), "forced, 1 h 59 min left")
+		d.waitText("#queue", "(oldest")
+		for _, selector := range []string{card("svc_07") + " .row", card("svc_07") + " .last-failure", "#queue"} {
 			if text := d.text(selector); !strings.Contains(text, " s") || strings.Contains(text, "min") {
-				t.Errorf("with a clock that is wrong by %s ms: %s", skew, text)
+				t.Errorf("with a clock skew of %s ms: %s", skew, text)
 			}
 		}
 	}
 }
 
-// A proxy that hangs is as good as lost, and an answer that comes late does nothing to what is asked next.
-func TestDashboardBearsAProxyThatHangs(t *testing.T) {
+// TestDashboardHandlesHangingProxy checks that a proxy that hangs counts as disconnected, and that a late response does not
+// affect the next dialog.
+func TestDashboardHandlesHangingProxy(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
-	p := harness.StartProxy(t, harness.Options{Config: servicesOf(2, u.URL())})
+	p := harness.StartProxy(t, harness.Options{Config: configWithServices(2, u.URL())})
 	d := openPage(p)
-	d.shows(card("svc_00"), "closed")
+	d.waitText(card("svc_00"), "closed")
 	d.unlock()
 	p.Signal(syscall.SIGSTOP)
 	d.press(card("svc_00") + ` [data-state="open"]`)
@@ -115,16 +117,16 @@ func TestDashboardBearsAProxyThatHangs(t *testing.T) {
 	d.do(escape)
 	d.press(card("svc_01") + ` [data-state="open"]`)
 	p.Signal(syscall.SIGCONT)
-	d.shows(card("svc_00"), "first")
-	d.shows("#connection", "live")
+	d.waitText(card("svc_00"), "first")
+	d.waitText("#connection", "live")
 	if title := d.text("#action-title"); title != "Open svc_01" {
-		t.Errorf("the answer to an order that was given before leaves %q", title)
+		t.Errorf("title of the dialog after the response to a previous action: %q", title)
 	}
 
 	p.Signal(syscall.SIGSTOP)
 	d.fill(`#action-dialog [name="reason"]`, "second"+kb.Enter)
-	d.shows("#action-dialog .fault", "There was no answer")
-	d.shows("#connection", "Connection lost since")
+	d.waitText("#action-dialog .dialog-error", "did not respond in time")
+	d.waitText("#connection", "Connection lost since")
 	p.Signal(syscall.SIGCONT)
-	d.shows("#connection", "live")
+	d.waitText("#connection", "live")
 }

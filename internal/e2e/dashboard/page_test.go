@@ -21,15 +21,15 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// page is a tab of a real browser.
+// page is a browser tab that shows a dashboard.
 type page struct {
 	t   testing.TB
 	ctx context.Context
 }
 
-// openPage opens a proxy's dashboard, after first. Nothing may be asked of anybody else, and nothing may
-// go wrong in its scripts.
-func openPage(p *harness.Proxy, first ...chromedp.Action[chromedp.Void]) *page {
+// openPage runs the setup actions and opens the dashboard of p. The test fails if the page sends requests to another server,
+// or if one of its scripts throws an exception.
+func openPage(p *harness.Proxy, setup ...chromedp.Action[chromedp.Void]) *page {
 	p.T.Helper()
 	browser, err := exec.LookPath("chromium")
 	if err != nil {
@@ -44,13 +44,13 @@ func openPage(p *harness.Proxy, first ...chromedp.Action[chromedp.Void]) *page {
 		switch e := event.(type) {
 		case *network.EventRequestWillBeSent:
 			if !strings.HasPrefix(e.Request.URL, p.AdminURL+"/") {
-				p.T.Errorf("the page asks for %s", e.Request.URL)
+				p.T.Errorf("the page requests %s", e.Request.URL)
 			}
 		case *runtime.EventExceptionThrown:
-			p.T.Errorf("a script fails: %s %v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception)
+			p.T.Errorf("exception in a script: %s %v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception)
 		case *log.EventEntryAdded:
 			if e.Entry.Source == log.EntrySourceSecurity {
-				p.T.Errorf("the browser says: %s", e.Entry.Text)
+				p.T.Errorf("security error: %s", e.Entry.Text)
 			}
 		}
 	})
@@ -59,39 +59,41 @@ func openPage(p *harness.Proxy, first ...chromedp.Action[chromedp.Void]) *page {
 	}
 	d := &page{p.T, ctx}
 	d.do(call(network.Enable), call(runtime.Enable), call(log.Enable))
-	d.do(first...)
+	d.do(setup...)
 	d.do(chromedp.Navigate(p.AdminURL + "/"))
 	return d
 }
 
-// call is a command of the browser's protocol, without parameters.
+// call returns an action that sends a command of the DevTools protocol without parameters.
 func call[P, R any](command cdp.Command[P, R]) chromedp.Action[chromedp.Void] {
-	return with(command, *new(P))
+	return callWith(command, *new(P))
 }
 
-func with[P, R any](command cdp.Command[P, R], parameters P) chromedp.Action[chromedp.Void] {
+// callWith returns an action that sends a command of the DevTools protocol.
+func callWith[P, R any](command cdp.Command[P, R], parameters P) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, command, parameters)
 		return err
 	})
 }
 
-func (d *page) do(steps ...chromedp.Action[chromedp.Void]) {
+// do runs actions.
+func (d *page) do(actions ...chromedp.Action[chromedp.Void]) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.ctx, harness.EventTimeout)
 	defer cancel()
-	if err := chromedp.Do(ctx, steps...); err != nil {
+	if err := chromedp.Do(ctx, actions...); err != nil {
 		d.t.Fatal(err)
 	}
 }
 
-// text is what of an element can be seen, "" if there is none.
+// text returns the visible text of an element, "" if there is no such element.
 func (d *page) text(selector string) string {
 	d.t.Helper()
 	return evaluate[string](d, fmt.Sprintf(`document.querySelector(%q)?.innerText ?? ""`, selector))
 }
 
-// evaluate is the value of JavaScript in the page.
+// evaluate returns the value of a JavaScript expression in the page.
 func evaluate[T any](d *page, script string) T {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.ctx, harness.EventTimeout)
@@ -103,8 +105,8 @@ func evaluate[T any](d *page, script string) T {
 	return value
 }
 
-// shows waits until an element has a text in it.
-func (d *page) shows(selector, text string) {
+// waitText waits until the text of an element contains text.
+func (d *page) waitText(selector, text string) {
 	d.t.Helper()
 	last := ""
 	for deadline := time.Now().Add(harness.EventTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
@@ -112,12 +114,12 @@ func (d *page) shows(selector, text string) {
 			return
 		}
 	}
-	d.picture("missing")
-	d.t.Fatalf("%s does not show %q but %q", selector, text, last)
+	d.screenshot("missing")
+	d.t.Fatalf("%s: text %q not found in %q", selector, text, last)
 }
 
-// picture keeps what can be seen, where it is asked for: somebody should look at it.
-func (d *page) picture(name string) {
+// screenshot writes a screenshot to the folder in PICTURES, for visual inspection. It does nothing if PICTURES is not set.
+func (d *page) screenshot(name string) {
 	d.t.Helper()
 	folder := os.Getenv("PICTURES")
 	if folder == "" {
@@ -132,6 +134,7 @@ func (d *page) picture(name string) {
 	}
 }
 
+// card returns the selector of a service's card.
 func card(service string) string { return `[data-service="` + service + `"]` }
 
 // press focuses an element and presses Enter.
@@ -140,29 +143,29 @@ func (d *page) press(selector string) {
 	d.do(chromedp.WaitVisible(chromedp.CSS(selector)), chromedp.Focus(chromedp.CSS(selector)), chromedp.KeyEvent(kb.Enter))
 }
 
-// fill types into a field.
+// fill types text into a field.
 func (d *page) fill(selector, text string) {
 	d.t.Helper()
 	d.do(chromedp.WaitVisible(chromedp.CSS(selector)), chromedp.Focus(chromedp.CSS(selector)), chromedp.KeyEvent(text))
 }
 
-// unlock gives the page the token.
+// unlock enters the admin token.
 func (d *page) unlock() {
 	d.t.Helper()
 	d.press("#unlock")
 	d.fill(`#token-dialog [name="token"]`, harness.AdminToken+kb.Enter)
-	d.shows("#unlock", "Lock")
+	d.waitText("#unlock", "Lock")
 }
 
-// becomes waits until JavaScript in the page is true.
-func (d *page) becomes(what, script string) {
+// waitTrue waits until a JavaScript expression in the page is true. what describes the condition.
+func (d *page) waitTrue(what, script string) {
 	d.t.Helper()
 	harness.Eventually(d.t, what, func() bool { return evaluate[bool](d, script) })
 }
 
-// prefers sets what the user prefers, as media queries tell a page.
-func prefers(what, value string) chromedp.Action[chromedp.Void] {
-	return with(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+// emulatePreference sets a user preference for media queries, such as color-scheme.
+func emulatePreference(what, value string) chromedp.Action[chromedp.Void] {
+	return callWith(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 		Features: []*emulation.MediaFeature{{Name: "prefers-" + what, Value: value}},
 	})
 }
