@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/problem"
 )
 
 // accessRecorder is the ResponseWriter of a request that is logged or traced. It records what is sent to the client. It is
@@ -69,13 +68,13 @@ func (rec *accessRecorder) Write(p []byte) (int, error) {
 // Unwrap implements the method that http.ResponseController calls.
 func (rec *accessRecorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
 
-// refused reports a request that matches no route.
+// reportUnrouted logs and traces a request that was answered without a route.
 func (rec *accessRecorder) reportUnrouted() {
 	rec.access.Duration = time.Since(rec.access.Arrived)
 	rec.report()
 }
 
-// refused logs a request that was refused before its header section was parsed, or that must not be sent to any upstream. Only
+// logMalformed logs a request that the HTTP server has answered itself, because its header section is malformed or ambiguous. Only
 // the client's address is known.
 func (s *Server) logMalformed(client string, status int) {
 	if log := s.access; log != nil && log.Enabled() {
@@ -105,13 +104,5 @@ func (rec *accessRecorder) report() {
 	}
 	if rec.span != nil {
 		rec.span.End(&rec.access)
-	}
-}
-
-// refuse answers a request that matches no route.
-func respondUnrouted(w http.ResponseWriter, p *problem.Problem) {
-	p.Write(w)
-	if rec, ok := w.(*accessRecorder); ok {
-		rec.reportUnrouted()
 	}
 }

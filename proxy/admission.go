@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"context"
-	"net/http"
 	"time"
 
 	"cbproxy/internal/breaker"
@@ -62,22 +60,6 @@ func (x *exchange) clientTime() time.Duration {
 func (x *exchange) mayPrefetch() bool {
 	c, n := &x.route.Config.Breaker, x.r.ContentLength
 	return c.Mode == "enforce" && c.Probe.Path == "" && n > 0 && n <= upload.MaxPrefetch && x.r.Header["Expect"] == nil && !x.upload.Arrived()
-}
-
-// answerIncompleteUpload answers a request whose body was to be read before admission and did not arrive.
-func (x *exchange) respondToIncompleteUpload() {
-	switch fault := x.upload.Err(); {
-	case context.Cause(x) == errPaused:
-		x.respondWithFallback(events.ReasonOverload)
-	case context.Cause(x) == errSlowClient:
-		x.writeProblem(slowBody)
-	case fault == upload.ErrTooLarge:
-		x.writeProblem(bodyTooLarge)
-	case fault == nil && x.r.Context().Err() != nil:
-		panic(http.ErrAbortHandler) // the client is gone
-	default:
-		x.writeProblem(badBody)
-	}
 }
 
 // permits are what a request has taken of the limits on requests in flight.

@@ -18,7 +18,8 @@ import (
 )
 
 // attempt is one request to the upstream on behalf of an exchange. Each is admitted by the breaker and reported to it once.
-// Its fields are for the request's goroutine unless they say otherwise.
+// x, call and start are not modified after begin. Of the other fields, the atomic ones and what
+// interimMu guards are for any goroutine, and the rest for the request's goroutine.
 type attempt struct {
 	context.Context                         // the exchange's, or a child of it if there may be further attempts
 	stop            context.CancelCauseFunc // ends Context; nil: the exchange's cancel does
@@ -36,11 +37,11 @@ type attempt struct {
 	hopByHop         []string              // the fields that the response's Connection field names
 	conns            int                   // connections that http.Transport has used for it
 	conn             *upstream.Conn        // the last of them; nil: it is not one of http.Transport
-	multiplexed      bool                  // conn speaks HTTP/2
+	multiplexed      bool                  // conn speaks HTTP/2, and other requests may share it
 	stopBodyWatch    func() bool           // stops the watch that closes the response's body when Context ends; nil: there is none
-	rejectedForLoad  bool                  // a shortage of this machine, or the upstream wants fewer requests
-	requestProblem   *problem.Problem      // why it was not sent, or was refused for its own content; nil: neither
-	uploadWaitBefore time.Duration         // for which the client's body was waited for before the attempt
+	rejectedForLoad  bool                  // this machine lacked a resource, or the upstream asked for fewer requests
+	requestProblem   *problem.Problem      // why the request could not be sent, or was rejected for its content; nil: neither
+	uploadWaitBefore time.Duration         // upload.CompletedReadTime at the start
 	headerTime       time.Duration         // time until the response's header section
 	bodyTime         time.Duration         // time spent on waiting for the upstream since then
 
@@ -51,7 +52,7 @@ type attempt struct {
 	returned  bool       // guarded by interimMu: the transport has returned, and there may be another attempt
 }
 
-// begin starts the next attempt, which the breaker has admitted with call.
+// begin starts the next attempt, which the breaker has admitted as call.
 func (x *exchange) begin(call breaker.Call) {
 	a := &x.singleAttempt
 	if x.retries != nil {
@@ -78,7 +79,7 @@ func (a *attempt) cancel(cause error) {
 	a.x.cancel(cause)
 }
 
-// succeeded reports a success.
+// reportSuccess reports a success.
 func (a *attempt) reportSuccess() {
 	a.trace.ResponseEnded()
 	if a.reported {
@@ -90,7 +91,7 @@ func (a *attempt) reportSuccess() {
 	a.call.Success(a.responseTime())
 }
 
-// failed reports a failure of the upstream.
+// reportFailure reports a failure of the upstream.
 func (a *attempt) reportFailure(kind events.ErrorType, err error) {
 	x := a.x
 	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(err.Error(), service.MaxFailureDetail)}
@@ -106,10 +107,10 @@ func (a *attempt) reportFailure(kind events.ErrorType, err error) {
 	}
 }
 
-// cancelled reports that the attempt counts neither as a success nor as a failure.
+// reportCancelled reports that the attempt counts neither as a success nor as a failure.
 func (a *attempt) reportCancelled() { a.reportNeutral(events.ResultCancelled) }
 
-// failedLocally reports that a shortage of this machine ended the attempt.
+// reportLocalFailure reports that the attempt failed because this machine lacked a resource.
 func (a *attempt) reportLocalFailure(kind events.LocalError, err error) {
 	x := a.x
 	a.rejectedForLoad = true
@@ -126,8 +127,8 @@ func (a *attempt) reportNeutral(result events.Result) {
 	a.call.Cancel()
 }
 
-// took is the response time that the breaker compares with slow_call_duration: until the end of the response, or of a stream's
-// header section; 0 if the breaker does not use it.
+// responseTime returns the response time that the breaker compares with slow_call_duration: until the end of the response, or of
+// a stream's header section; 0 if the breaker does not use it.
 func (a *attempt) responseTime() time.Duration {
 	switch {
 	case !a.x.route.UsesCallDuration:
@@ -138,20 +139,20 @@ func (a *attempt) responseTime() time.Duration {
 	return a.elapsedWithoutClient()
 }
 
-// elapsed is the time since the start, without the time in which the client's body was waited for.
+// elapsedWithoutClient returns the time since the start, without the time in which the attempt waited for the client's body.
 func (a *attempt) elapsedWithoutClient() time.Duration {
 	waited := a.x.upload.CompletedReadTime() - a.uploadWaitBefore
 	return max(time.Since(a.start)-waited, time.Nanosecond)
 }
 
-// isDone reports whether another attempt may have begun.
+// hasReturned reports whether another attempt may have begun.
 func (a *attempt) hasReturned() bool {
 	a.interimMu.Lock()
 	defer a.interimMu.Unlock()
 	return a.returned
 }
 
-// uploadLost is called when an upstream's connection ends during the upload, on a goroutine of the transport. The transport
+// connEndedDuringUpload is called when an upstream's connection ends during the upload, on a goroutine of the transport. The transport
 // itself would wait for the client's body before it reported that.
 func (a *attempt) connEndedDuringUpload(err error) {
 	x := a.x

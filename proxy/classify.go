@@ -10,12 +10,13 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/message"
-	"cbproxy/internal/service"
-	"cbproxy/internal/upload"
 	"cbproxy/internal/upstream"
 )
 
-// classify reports a failed attempt with the class of its error.
+// classify reports an attempt that failed with err. What becomes of an error: a cause of the exchange's end (see lifetime.go)
+// decides if there is one, and upstream.Classify otherwise. The attempt is reported to the breaker as an events.Failure with one
+// of the types of metrics, as a local error, or as cancelled. respondAfterFailure then chooses the fallback's reason, an
+// events.Reason, or a problem for a request that is invalid itself.
 func (a *attempt) classify(err error) {
 	if a.clientAtFault() || a.cancelledByOther(err) {
 		a.reportClientGone()
@@ -33,17 +34,17 @@ func (a *attempt) classify(err error) {
 		a.reportFailure(events.ErrorIdle, cause)
 	case errReplayed, errConnEndedDuringUpload, errUnprocessed:
 		a.reportFailure(events.ErrorReset, cause)
-	case context.Canceled: // the client's, at its deadline
+	case context.Canceled: // at the caller's deadline: clientAtFault has excluded all other cancellations
 		a.reportFailure(events.ErrorTimeout, errDeadline)
 	default:
 		a.classifyTransportError(err)
 	}
 }
 
-// minLargeHeader is the size in bytes of a header section that every server accepts.
+// alwaysAcceptedHeader is the size in bytes of a header section that every server accepts.
 const alwaysAcceptedHeader = 4 << 10
 
-// classifyTransportError reports an error that only the transport has caused.
+// classifyTransportError reports an error of the transport, while the exchange's context has not ended.
 func (a *attempt) classifyTransportError(err error) {
 	progress := upstream.NotConnected
 	switch {
@@ -57,12 +58,12 @@ func (a *attempt) classifyTransportError(err error) {
 	case fault.Local != "":
 		a.reportLocalFailure(fault.Local, err)
 	case fault.RequestProblem == http.StatusRequestHeaderFieldsTooLarge && message.HeaderSize(a.x.r) < alwaysAcceptedHeader:
-		a.rejectedForLoad = true // so small a header section is not what the upstream refuses
+		a.rejectedForLoad = true // not the header section: the upstream is overloaded (ENHANCE_YOUR_CALM)
 		a.reportNeutral(events.ResultRejected)
 	case fault.RequestProblem != 0:
 		a.requestProblem = requestProblems[fault.RequestProblem]
 		a.reportCancelled()
-	case a.x.wasPaused(): // the upstream may have seen a client that read nothing
+	case a.x.wasPaused(): // the upstream may have closed a connection from which nothing was read
 		a.reportLocalFailure(events.LocalPause, err)
 	case a.cancelledAtDeadline(err):
 		if a.x.callerDeadlineTooShort() {
@@ -73,7 +74,7 @@ func (a *attempt) classifyTransportError(err error) {
 		a.reportFailure(events.ErrorTimeout, errDeadline)
 	default:
 		if fault.Failure == events.ErrorProtocol && a.conn != nil && a.conn.Ended() {
-			fault.Failure = events.ErrorReset // half a header section looks malformed
+			fault.Failure = events.ErrorReset // a header section that ends early looks malformed
 		}
 		if (fault.Failure == events.ErrorReset || fault.Failure == events.ErrorTruncated) && a.resetByStallingClient() {
 			a.x.cancel(errStalled)
@@ -84,7 +85,7 @@ func (a *attempt) classifyTransportError(err error) {
 	}
 }
 
-// unanswered reports whether nothing has arrived on the attempt's HTTP/2 connection since the attempt began.
+// connSilentSinceStart reports whether nothing has arrived on the attempt's HTTP/2 connection since the attempt began.
 func (a *attempt) connSilentSinceStart() bool {
 	return a.multiplexed && a.conn != nil && a.conn.NothingReadSince(a.start)
 }
@@ -99,8 +100,8 @@ func (a *attempt) cancelledAtDeadline(err error) bool {
 	return x.callerDeadlineTooShort() || x.callerDeadlineNear()
 }
 
-// clientGone reports an attempt whose client is gone or was at fault itself. It counts neither as a success nor as a failure,
-// unless breaker.abandoned_after says how long clients wait for a response.
+// reportClientGone reports an attempt whose client is gone, or has sent a malformed body or none in time. It counts neither as a
+// success nor as a failure, unless the client has waited for a response for breaker.abandoned_after.
 func (a *attempt) reportClientGone() {
 	x := a.x
 	limit := x.route.Config.Breaker.AbandonedAfter
@@ -124,20 +125,20 @@ func (a *attempt) cancelledByOther(err error) bool {
 	return errors.Is(err, context.Canceled) && a.cause() == nil && !a.x.upload.TransportGaveUp()
 }
 
-// clientAtFault reports whether the client's body was malformed, or the client was gone or too slow, before anything else
-// ended the exchange.
+// clientAtFault reports whether the client's body was malformed, or the client was gone or too slow, before another cause ended
+// the exchange.
 func (a *attempt) clientAtFault() bool {
 	switch a.cause() {
 	case nil:
 		return a.x.upload.Err() != nil
-	case errTimeout, errDeadline, errIdle, errReplayed, errConnEndedDuringUpload, errUnprocessed, errPaused: // the upload had no fault until then
+	case errTimeout, errDeadline, errIdle, errReplayed, errConnEndedDuringUpload, errUnprocessed, errPaused: // the upload had not failed until then
 		return false
 	}
 	return !a.leftAtDeadline()
 }
 
-// cause returns why the attempt's context ended. It is nil if the context has not ended, or only because net/http took the
-// read that the transport gave up for the client's end.
+// cause returns why the attempt's context ended. It is nil if the context has not ended, or if net/http has ended it only
+// because AbortRead made a read of the client's body fail.
 func (a *attempt) cause() error {
 	cause := context.Cause(a)
 	if cause == context.Canceled && a.x.upload.TransportGaveUp() {
@@ -154,47 +155,7 @@ func (a *attempt) leftAtDeadline() bool {
 		!x.callerDeadlineTooShort() && x.callerDeadlineNear() && !x.wasPaused()
 }
 
-// answerFailure is ReverseProxy's error handler, for requests without a response of the upstream.
-func errorHandler(_ http.ResponseWriter, out *http.Request, _ error) {
-	if x := exchangeOf(out.Context()); !x.respondAfterFailure() {
-		x.attempt.reportCancelled()
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// answerFailure answers instead of the upstream after an attempt without a response, or with one of which nothing has been
-// sent. It reports false if the client is gone.
-func (x *exchange) respondAfterFailure() bool {
-	if f := x.outcome.Failure; f != nil {
-		x.respondWithFallback(service.ReasonOf(f.Type))
-		return true
-	}
-	switch fault := x.upload.Err(); {
-	case x.attempt.rejectedForLoad:
-		x.respondWithFallback(events.ReasonOverload)
-	case x.attempt.requestProblem != nil:
-		x.writeProblem(x.attempt.requestProblem)
-	case context.Cause(x) == errSlowClient:
-		x.writeProblem(slowBody)
-	case context.Cause(x) == errStalled && x.grpc != nil: // the caller may repeat it
-		x.writeProblem(problemByReason[events.ReasonReset])
-	case context.Cause(x) == errStalled:
-		x.writeProblem(stalledBody)
-	case context.Cause(x) == errDeadlineTooShort:
-		x.writeProblem(problemByReason[events.ReasonTimeout])
-	case fault == upload.ErrTooLarge:
-		x.writeProblem(bodyTooLarge)
-	case fault != nil:
-		x.writeProblem(badBody) // a client that has stopped sending may still read
-	case x.r.Context().Err() != nil:
-		return false
-	default: // another exchange was cancelled, see cancelledByOther
-		x.respondWithFallback(events.ReasonReset)
-	}
-	return true
-}
-
-// stalled reports whether a reset is caused by a client that is slow to send its body. If the connection has ended, or the
+// resetByStallingClient reports whether a reset is caused by a client that is slow to send its body. If the connection has ended, or the
 // transport has closed the body, before the transport returned, the state at that time counts.
 func (a *attempt) resetByStallingClient() bool {
 	b := &a.x.upload

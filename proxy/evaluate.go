@@ -11,9 +11,8 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
 	"cbproxy/internal/grpc"
-	"cbproxy/internal/message"
+	"cbproxy/internal/sse"
 	"cbproxy/internal/tunnel"
-	"cbproxy/internal/upstream"
 )
 
 // errStatus means that a fallback replaces a response with a failing status.
@@ -21,12 +20,12 @@ var errStatus = errors.New("the upstream's status is a failure")
 
 // evaluate classifies the upstream's response by its header section, and prepares the evaluation of its body. upgrade is the
 // protocol in the request's Upgrade field, protocol the one in the response's.
-func (a *attempt) evaluate(res *http.Response, protocol, upgrade string) error {
+func (a *attempt) evaluate(res *http.Response, gotUpgrade, wantUpgrade string) error {
 	x := a.x
 	a.requestHeader, a.status, a.retryAfter = res.Request.Header, res.StatusCode, res.Header.Get("Retry-After")
 	a.trace.ResponseReceived(res)
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		return a.evaluateUpgrade(res, protocol, upgrade)
+		return a.evaluateUpgrade(res, gotUpgrade, wantUpgrade)
 	}
 	if res.StatusCode < 200 {
 		err := fmt.Errorf("malformed response: status %03d", res.StatusCode)
@@ -36,7 +35,8 @@ func (a *attempt) evaluate(res *http.Response, protocol, upgrade string) error {
 	switch {
 	case isLoop(res) && x.r.Header["Via"] != nil:
 		a.reportCancelled() // the client may have sent the Via field that made a proxy behind this one detect a loop
-	case res.StatusCode == http.StatusRequestTimeout && x.upload.IsStalling(): // the client's fault
+	case res.StatusCode == http.StatusRequestTimeout && x.upload.IsStalling():
+		// The upstream waited for the client's body. That is no failure, and is reported as a success below.
 	case x.route.Config.Breaker.FailureStatuses.Has(res.StatusCode):
 		a.reportFailure(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
 		if x.route.HasFallbackFor(events.ReasonStatus) {
@@ -78,11 +78,76 @@ func recordBody(recorder fallbacks.Recorder, parts ...[]byte) {
 	recorder.Done()
 }
 
-// evaluateUpgrade counts a new tunnel as a success: its end may be far away.
-func (a *attempt) evaluateUpgrade(res *http.Response, protocol, upgrade string) error {
+// isLoop reports whether res is the response by which this kind of proxy reports a loop.
+func isLoop(res *http.Response) bool {
+	return res.StatusCode == http.StatusLoopDetected && slices.Equal(res.Header["Proxy-Status"], loopDetected.ProxyStatus())
+}
+
+// isStream reports whether a response has no length that is known from its header.
+func isStream(res *http.Response) bool {
+	return res.ContentLength < 0 || isEventStream(res.Header)
+}
+
+func isEventStream(h http.Header) bool {
+	const kind = "text/event-stream"
+	t := h.Get("Content-Type")
+	return len(t) >= len(kind) && strings.EqualFold(t[:len(kind)], kind)
+}
+
+// evaluateStream prepares the evaluation of a stream. The timer measures silence from now on.
+func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder) error {
 	x := a.x
-	if upgrade == "" || !strings.EqualFold(upgrade, protocol) {
-		err := fmt.Errorf("malformed response: status 101 to %q, asked for %q", protocol, upgrade)
+	x.download.begin(a, res, recorder)
+	x.download.stream = true
+	x.idleTimerActive.Store(true)
+	if names := x.route.Config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
+		x.download.events = sse.NewScanner(names)
+	}
+	if x.route.Config.StreamCommit == "first_byte" {
+		if err := x.download.hold(); err != nil {
+			return err
+		}
+	}
+	if x.outcome.State == events.HalfOpen {
+		a.reportSuccess() // a stream may have no end; its start counts
+	}
+	res.Body = &x.download
+	return nil
+}
+
+// readWhole reads a small response before any of it is sent to the client, so that a fallback can replace one that ends early.
+func (a *attempt) readWhole(res *http.Response, recorder fallbacks.Recorder) error {
+	b := &a.x.buffered
+	b.allocate(int(res.ContentLength) + 1) // one byte more, so that a longer body is noticed
+	n := 0
+	for {
+		m, err := res.Body.Read(b.data[n:])
+		n += m
+		if err == io.EOF {
+			break
+		}
+		if err == nil && n == len(b.data) {
+			err = errTooLong
+		}
+		if err != nil {
+			_ = b.Close()
+			a.classify(err)
+			return err
+		}
+	}
+	_ = res.Body.Close() // it has been read
+	b.data = b.data[:n]
+	a.reportSuccess()
+	recordBody(recorder, b.data)
+	res.Body = b
+	return nil
+}
+
+// evaluateUpgrade opens a tunnel. That counts as a success, because a tunnel may stay open for hours.
+func (a *attempt) evaluateUpgrade(res *http.Response, gotUpgrade, wantUpgrade string) error {
+	x := a.x
+	if wantUpgrade == "" || !strings.EqualFold(wantUpgrade, gotUpgrade) {
+		err := fmt.Errorf("malformed response: status 101 to %q, asked for %q", gotUpgrade, wantUpgrade)
 		a.reportFailure(events.ErrorProtocol, err)
 		return err
 	}
@@ -92,28 +157,10 @@ func (a *attempt) evaluateUpgrade(res *http.Response, protocol, upgrade string) 
 		a.reportFailure(events.ErrorProtocol, err)
 		return err
 	}
-	res.Header["Connection"], res.Header["Upgrade"] = []string{"Upgrade"}, []string{protocol}
+	res.Header["Connection"], res.Header["Upgrade"] = []string{"Upgrade"}, []string{gotUpgrade}
 	x.openTunnel(res, c)
 	a.reportSuccess()
 	return nil
-}
-
-// cleanHeader deletes the hop-by-hop fields of the attempt's response, before anything else reads its header, and returns its
-// Upgrade field.
-func (a *attempt) removeHopByHop(res *http.Response) (protocol string) {
-	if a.conn != nil {
-		a.conn.RestoreFields(res.Header)
-	}
-	protocol = res.Header.Get("Upgrade")
-	a.hopByHop = upstream.RemoveHopByHop(res.Header)
-	return protocol
-}
-
-// cleanTrailer deletes the hop-by-hop fields and the proxy's own from the response's trailers. It is called when the announced
-// trailers are known, and again when all are.
-func (a *attempt) removeTrailerFields(res *http.Response) {
-	upstream.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
-	message.RemoveProxyResponseFields(res.Trailer)
 }
 
 // openTunnel makes c, the connection of res, the exchange's tunnel. All data from either side resets the timer.
@@ -130,9 +177,4 @@ func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 	x.responded = true
 	x.tunnel.Store(t)
 	x.resetTimer(idle)
-}
-
-// isLoop reports whether res is the response by which this kind of proxy reports a loop.
-func isLoop(res *http.Response) bool {
-	return res.StatusCode == http.StatusLoopDetected && slices.Equal(res.Header["Proxy-Status"], loopDetected.ProxyStatus())
 }

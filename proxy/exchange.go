@@ -20,7 +20,9 @@ import (
 )
 
 // exchange is one client request on a route, and its response. It is the context of the upstream request, so that
-// ReverseProxy's callbacks find it. Its fields are for the request's goroutine unless they say otherwise.
+// ReverseProxy's callbacks and the transports find it. server, route, w, r, upstreamPath, began and grpc are not modified after
+// serve has set them, and any goroutine may read them. The other fields are for the request's goroutine, unless they are of a
+// type that says it is safe for concurrent use.
 type exchange struct {
 	lifetime
 
@@ -28,7 +30,7 @@ type exchange struct {
 	route        *service.Route
 	w            http.ResponseWriter
 	r            *http.Request
-	upstreamPath string // the raw path below the route's prefix
+	upstreamPath string // the raw path to send upstream: without the route's prefix if strip_prefix is set
 	began        time.Time
 	grpc         *grpcCall // nil: the request is not gRPC
 	outcome      events.Outcome
@@ -36,14 +38,14 @@ type exchange struct {
 
 	// The request to the upstream.
 	attempt       *attempt    // the current one; nil: no request has been sent
-	singleAttempt attempt     // what attempt points to if there will be no other
+	singleAttempt attempt     // storage for the attempt of a request without retries, which saves an allocation
 	retries       *retryState // nil: no attempt is repeated
 	replayed      bool        // an attempt was given a second connection
 	upload        upload.Body
 
 	// The response to the client.
-	retryAt      time.Time                             // when the opening ends that rejects the request; zero: it is not rejected, or has no end
-	mustQueue    bool                                  // earlier requests are queued
+	retryAt      time.Time                             // when the breaker's open period ends; zero: the breaker did not reject the request, or the period has no end
+	mustQueue    bool                                  // earlier requests are queued, and this one must not overtake them
 	responded    bool                                  // a header section has been sent
 	sendInterim  func(int, textproto.MIMEHeader) error // ReverseProxy's: sends an interim response
 	interimBytes int                                   // bytes of the interim responses; guarded by an attempt's interimMu
@@ -55,16 +57,19 @@ type exchange struct {
 
 type exchangeKey struct{}
 
-// Value makes the exchange its own value, which saves a context.
+// Value returns what ReverseProxy's callbacks and the transports look up in the context of the upstream request: the exchange
+// itself, and how the request is to be sent. Through http1.HooksKey the transports call the attempt, see transport_hooks.go.
 func (x *exchange) Value(key any) any {
 	switch key := key.(type) {
 	case exchangeKey:
 		return x
 	case upstream.ContextKey:
-		if key == upstream.HTTP1Only {
+		switch key {
+		case upstream.HTTP1Only:
 			return x.r.Header["Upgrade"] != nil
+		case upstream.DialDeadline:
+			return x.began.Add(x.timeout())
 		}
-		return x.began.Add(x.timeout())
 	case http1.HooksKey:
 		return x.attempt
 	case http1.CancelSignalKey:
@@ -127,9 +132,9 @@ func (x *exchange) prepareUpload(limits routes.Limits) {
 		Request: x.r, Writer: x.w, Start: x.began, Owner: x,
 		MaxBytes: int64(limits.BodyBytes), ReadTimeout: limits.ReadHeaderTimeout,
 	})
-	// Otherwise net/http reads a good part of the body before it sends an early response.
-	_ = http.NewResponseController(x.w).EnableFullDuplex() // HTTP/2 always is
-	if x.grpc == nil {                                     // no strategy uses the content of a gRPC call
+	// Without full duplex, net/http's HTTP/1 server reads up to 256 KiB of the body before it sends an early response.
+	_ = http.NewResponseController(x.w).EnableFullDuplex()
+	if x.grpc == nil { // no strategy uses the content of a gRPC call
 		x.upload.RetainForFallback(x.route.MaxRetained)
 	}
 }
@@ -157,48 +162,71 @@ func (x *exchange) forward(call breaker.Call) {
 	x.writer.commit()
 }
 
-// finish is deferred. It ends every exchange, also after a panic, so that each admitted call is reported once.
+// finish is deferred by serve. It ends every exchange, also after a panic, so that each admitted call is reported once.
 func (x *exchange) finish() {
-	p := recover()
-	cut := p == http.ErrAbortHandler
-	if p != nil && !cut {
-		cut = x.handlePanic(p)
+	aborted := false
+	if p := recover(); p == http.ErrAbortHandler {
+		aborted = true
+	} else if p != nil {
+		aborted = !x.handlePanic(p)
 	}
-	cut = cut && !x.replaceResponse()
+	if aborted && x.replaceResponse() {
+		aborted = false
+	}
+	x.endUpstreamRequest()
+	x.permits.release()
+	x.report(aborted)
+	x.endUpload(aborted)
+	if aborted {
+		panic(http.ErrAbortHandler) // the server closes the connection, so the client sees that the response is incomplete
+	}
+}
+
+// endUpstreamRequest ends what is still under way for the exchange, and reports an attempt that has no outcome as cancelled.
+func (x *exchange) endUpstreamRequest() {
 	x.writer.stop()
 	x.endCallbacks()
-	if x.timer != nil {
-		if x.attempt != nil && x.attempt.stopBodyWatch != nil {
-			x.attempt.stopBodyWatch()
-		}
-		x.cancel(errExchangeDone) // ends the upstream request, if it is still under way
+	a := x.attempt
+	if a != nil && a.stopBodyWatch != nil {
+		a.stopBodyWatch()
 	}
-	if x.attempt != nil {
-		x.attempt.reportCancelled()
-		x.attempt.endTrace()
+	if x.isStarted() {
+		x.cancel(errExchangeDone)
 	}
-	x.permits.release()
+	if a != nil {
+		a.reportCancelled()
+		a.endTrace()
+	}
 	if x.tunnel.Load() != nil {
 		x.server.tunnels.Done()
 	}
+}
+
+// report reports the exchange's outcome to metrics, log and trace.
+func (x *exchange) report(aborted bool) {
 	x.outcome.Duration = time.Since(x.began)
 	x.route.Service.Observer.End(&x.outcome)
 	if rec := x.recorder(); rec != nil {
-		rec.exchangeEnded(x, cut)
+		rec.exchangeEnded(x, aborted)
 	}
-	if cut {
+}
+
+// endUpload ends the use of the client's body. Unless the response was aborted, it may read what the client still sends, so that
+// the client can read the response.
+func (x *exchange) endUpload(aborted bool) {
+	if aborted {
 		x.upload.StopTransportRead()
-		x.upload.FailRead()         // net/http reads on before it closes, and the client may wait for the end
-		panic(http.ErrAbortHandler) // the client must see that the response is cut
+		x.upload.FailRead() // net/http drains the body before it closes the connection, and the client would wait for that
+		return
 	}
-	x.upload.DrainAfterResponse(x.began.Add(x.timeout()), x.timer != nil && context.Cause(x) == errSlowClient)
+	x.upload.DrainAfterResponse(x.began.Add(x.timeout()), x.isStarted() && context.Cause(x) == errSlowClient)
 	x.upload.StopTransportRead()
 	x.upload.FreeBuffer()
 }
 
-// handlePanic answers for a fault of the proxy itself, which is no failure of the upstream. It reports whether it is too late
-// for an answer.
-func (x *exchange) handlePanic(p any) (late bool) {
+// handlePanic logs a panic and responds with 502. A panic does not count as a failure of the upstream. handlePanic reports
+// whether it has sent the response: not if a part of another one has been sent.
+func (x *exchange) handlePanic(p any) (responded bool) {
 	x.route.Logger.Error("panic while serving a request", "service", x.route.Service.Name,
 		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	if x.attempt != nil {
@@ -206,9 +234,9 @@ func (x *exchange) handlePanic(p any) (late bool) {
 	}
 	x.outcome.Result = events.ResultFailure
 	if x.responded || x.writer.isCommitted() {
-		return true
+		return false
 	}
 	clear(x.w.Header())
 	x.writeProblem(internalError)
-	return false
+	return true
 }

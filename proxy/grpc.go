@@ -23,13 +23,13 @@ func grpcCallOf(r *http.Request) *grpcCall {
 	}
 	c := new(grpcCall)
 	if t := r.Header["Grpc-Timeout"]; len(t) == 1 {
-		c.timeout, _ = grpc.ParseTimeout(t[0]) // a malformed one is the upstream's to refuse
+		c.timeout, _ = grpc.ParseTimeout(t[0]) // a malformed one is sent on, for the upstream to reject
 	}
 	return c
 }
 
-// minDeadline is the shortest deadline of a caller whose timeout counts as a failure of the upstream. Otherwise any client
-// could open a breaker with short deadlines.
+// minCallerDeadline is the shortest timeout of a caller that counts as a failure of the upstream when it passes. Otherwise any
+// client could open a breaker with short timeouts.
 const minCallerDeadline = 100 * time.Millisecond
 
 // deadlineError returns the cause with which an exchange ends at the caller's deadline.
@@ -88,7 +88,7 @@ func (x *exchange) grpcCodeFor(p *problem.Problem) grpc.Code {
 
 var grpcType = []string{"application/grpc"}
 
-// answerGRPC sends p as a trailers-only gRPC response: a header section with the status. Fields that are already set stay.
+// writeGRPCProblem sends p as a trailers-only gRPC response: a header section with the status. Fields that are already set stay.
 func (x *exchange) writeGRPCProblem(p *problem.Problem) {
 	h, code := x.w.Header(), x.grpcCodeFor(p)
 	x.outcome.GRPCStatus = code.String()

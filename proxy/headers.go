@@ -2,6 +2,9 @@ package proxy
 
 import (
 	"cbproxy/internal/message"
+	"cbproxy/internal/upstream"
+	"maps"
+	"net/http"
 	"net/http/httputil"
 )
 
@@ -23,4 +26,49 @@ func rewrite(pr *httputil.ProxyRequest) {
 	message.SetForwarded(pr.Out.Header, pr.In)
 	x.route.Via.Add(pr.Out.Header, pr.In)
 	x.upload.ForwardTrailers(pr.In, pr.Out)
+}
+
+// endToEndHeader returns the fields of a client's request as ReverseProxy and rewrite send them upstream, without those that frame
+// or announce a body, for fallback strategies. It must do what those do. It shares the values of the client's header.
+func (x *exchange) endToEndHeader() http.Header {
+	r := x.r
+	h := maps.Clone(r.Header)
+	upstream.RemoveHopByHop(h)
+	for name := range h {
+		if message.IsProxyField(name) {
+			delete(h, name)
+		}
+	}
+	delete(h, "Content-Length")
+	delete(h, "Expect")
+	message.SetForwarded(h, r)
+	x.route.Via.Add(h, r)
+	return h
+}
+
+// removeHopByHop deletes the hop-by-hop fields of the attempt's response, before anything else reads its header, and returns its
+// Upgrade field.
+func (a *attempt) removeHopByHop(res *http.Response) (protocol string) {
+	if a.conn != nil {
+		a.conn.RestoreFields(res.Header)
+	}
+	protocol = res.Header.Get("Upgrade")
+	a.hopByHop = upstream.RemoveHopByHop(res.Header)
+	return protocol
+}
+
+// removeTrailerFields deletes the hop-by-hop fields and the proxy's own from the response's trailers. It is called when the announced
+// trailers are known, and again when all are.
+func (a *attempt) removeTrailerFields(res *http.Response) {
+	upstream.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
+	message.RemoveProxyResponseFields(res.Trailer)
+}
+
+// moveHeader moves the fields of a complete response to h, where ReverseProxy would copy them one by one. For other responses,
+// ReverseProxy uses the fields to decide when to flush.
+func moveHeader(h http.Header, res *http.Response) {
+	for name, values := range res.Header {
+		h[name] = values // the proxy's own fields have other names
+	}
+	res.Header = nil
 }

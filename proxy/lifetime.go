@@ -20,33 +20,33 @@ var (
 	errSlowClient            = errors.New("the client did not send or take a body in time")
 	errStalled               = errors.New("the upstream ended the connection while the client was slow to send its body")
 	errReplayed              = upstream.ErrReplayed
-	errUnprocessed           = errors.New("the upstream has refused each stream without processing the request")
-	errPaused                = errors.New("the process was stopped when the time limit passed")
+	errUnprocessed           = errors.New("the upstream refused each stream without processing the request")
+	errPaused                = errors.New("the process was paused when the time limit passed")
 	errConnEndedDuringUpload = errors.New("the upstream closed the connection during the upload")
-	errExchangeDone          = errors.New("the exchange is over")
+	errExchangeDone          = errors.New("the request has ended")
 )
 
-// lifetime is how long an exchange lasts: its context, and the timer that ends it. The context ends with the client's, or
-// before. Methods are for the request's goroutine unless they say otherwise.
+// lifetime is the context of an exchange and the timer that ends it. The context ends with the client's context, or before.
+// Methods are for the request's goroutine unless they say otherwise.
 type lifetime struct {
 	context.Context    // set by start
 	cancelContext      context.CancelCauseFunc
 	cancelSignal       http1.CancelSignal
-	clientRegistration http1.Registration // for the end of the client's context
-	onClientGone       func()             // what client runs
+	clientRegistration http1.Registration // of onClientGone, for the end of the client's context
+	onClientGone       func()             // clientContextEnded
 
-	timer           *time.Timer   // runs expire; nil: start has not been called
+	timer           *time.Timer   // runs expire; nil: startContext has not been called
 	pausedAtReset   atomic.Int64  // upstream.Paused when the timer was set
-	graceGiven      atomic.Bool   // the process was paused since, and expire has waited for what arrived meanwhile
+	graceGiven      atomic.Bool   // expire has already extended the timer because the process was paused
 	pausedAtStart   time.Duration // upstream.Paused at the start
-	idleTimerActive atomic.Bool   // the timer limits silence, not the exchange
+	idleTimerActive atomic.Bool   // the timer is the idle timeout of a stream, not the time limit of the exchange
 
-	mu             sync.Mutex // held by a goroutine that ends the exchange, except the request's own
-	callbacksEnded bool       // guarded by mu: the handler is about to return, and the client's connection must not be used
+	mu             sync.Mutex // held by the callbacks (expire, clientContextEnded, AbortRead, connEndedDuringUpload) while they use the client's connection
+	callbacksEnded bool       // guarded by mu: the handler is about to return, and the callbacks must do nothing
 }
 
-// start makes the context end with the client's, whereupon clientGone is called, and sets a timer that calls expire after d. Both
-// are called on goroutines of their own. Further calls do nothing.
+// startContext makes the context end with the client's, calls clientGone at that moment, and sets a timer that calls expire
+// after d. Both are called on goroutines of their own. Further calls do nothing.
 func (l *lifetime) startContext(client context.Context, d time.Duration, clientGone, expire func()) {
 	if l.timer != nil {
 		return
@@ -74,13 +74,16 @@ func (l *lifetime) resetTimer(d time.Duration) {
 	l.timer.Reset(d)
 }
 
+// isStarted reports whether startContext has been called.
+func (l *lifetime) isStarted() bool { return l.timer != nil }
+
 // wasPaused reports whether the process has been paused since the start.
 func (l *lifetime) wasPaused() bool { return upstream.Paused() > l.pausedAtStart }
 
 // pausedSinceReset reports whether the process has been paused since the timer was set. Safe for concurrent use.
 func (l *lifetime) pausedSinceReset() bool { return int64(upstream.Paused()) > l.pausedAtReset.Load() }
 
-// end stops the timer. The methods of other goroutines that use the client's connection do nothing after that.
+// endCallbacks stops the timer. The callbacks do nothing after that.
 func (l *lifetime) endCallbacks() {
 	l.mu.Lock()
 	l.callbacksEnded = true

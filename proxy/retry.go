@@ -14,13 +14,13 @@ import (
 	"cbproxy/internal/upload"
 )
 
-// retries is the state of an exchange's retries.
+// retryState is the state of an exchange's retries.
 type retryState struct {
-	remaining int
-	lastWait  time.Duration // before the last retry
+	remaining int           // attempts
+	lastWait  time.Duration // before the latest attempt
 }
 
-// newRetries returns nil if the request must not be repeated.
+// newRetryState adds to the retry budget, and returns nil if the request must not be repeated.
 func (x *exchange) newRetryState() *retryState {
 	c, r := &x.route.Config.Retry, x.r
 	if c.Attempts == 0 {
@@ -37,7 +37,7 @@ func (x *exchange) newRetryState() *retryState {
 	return &retryState{remaining: c.Attempts}
 }
 
-// doWithRetries makes attempts until one is not to be repeated, and returns the result of that.
+// doWithRetries makes attempts until one is not to be repeated, and returns its result.
 func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 	body := out.Body
 	for {
@@ -50,12 +50,12 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 		if !again || !x.sleep(wait) {
 			return res, err
 		}
-		call, refused := x.allow()
-		if refused != nil {
+		call, rejection := x.allow()
+		if rejection != nil {
 			if span := x.span(); span != nil {
-				span.Rejected(call.State, rejectionReason(refused))
+				span.Rejected(call.State, rejectionReason(rejection))
 			}
-			return res, err // there is no other response
+			return res, err // the previous attempt's
 		}
 		if body, again = x.upload.NewReader(); !again {
 			call.Cancel()
@@ -64,7 +64,7 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 		if res != nil {
 			_ = res.Body.Close() // it is not read
 		}
-		a.reportCancelled() // unless it has been reported; an attempt that is given up counts neither way
+		a.reportCancelled() // does nothing if the attempt has been reported
 		a.endTrace()
 		a.cancel(errExchangeDone)
 		x.begin(call)
@@ -74,31 +74,31 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 	}
 }
 
-// doAttempt is do with a context, a trace and a body of the attempt's own.
+// doAttempt is do with a context, a trace and a body that only this attempt uses.
 func (a *attempt) doAttempt(out *http.Request, body io.ReadCloser) (*http.Response, error) {
 	a.Context = httptrace.WithClientTrace(a.Context, new(httptrace.ClientTrace))
-	alone := out.WithContext(a)
+	request := out.WithContext(a)
 	if body != nil {
-		alone.Body = body
+		request.Body = body
 	}
-	res, err := a.do(alone)
+	res, err := a.do(request)
 	a.interimMu.Lock()
 	a.returned = true
 	a.interimMu.Unlock()
 	return res, err
 }
 
-// next decides whether another attempt follows a, and how long to wait before it.
+// decideRetry decides whether another attempt follows a, and how long to wait before it.
 func (a *attempt) decideRetry() (wait time.Duration, again bool) {
 	x := a.x
-	c, left := &x.route.Config.Retry, x.retries
-	if left.remaining == 0 || !a.repeatable() || x.Err() != nil || !x.upload.Replayable() {
+	c, retries := &x.route.Config.Retry, x.retries
+	if retries.remaining == 0 || !a.repeatable() || x.Err() != nil || !x.upload.Replayable() {
 		return 0, false
 	}
 	if x.route.Config.Breaker.Mode == "enforce" && x.route.Service.Breaker.State() == events.Open {
 		return 0, false
 	}
-	wait = max(left.backoff(c.Backoff, c.MaxBackoff), message.ParseRetryAfter(a.retryAfter, time.Now()))
+	wait = max(retries.backoff(c.Backoff, c.MaxBackoff), message.ParseRetryAfter(a.retryAfter, time.Now()))
 	if wait >= x.remaining() {
 		return 0, false
 	}
@@ -106,7 +106,7 @@ func (a *attempt) decideRetry() (wait time.Duration, again bool) {
 		x.outcome.RetryBudgetSpent = true
 		return 0, false
 	}
-	left.remaining--
+	retries.remaining--
 	return wait, true
 }
 
@@ -127,13 +127,13 @@ func (a *attempt) repeatable() bool {
 
 // backoff returns a random wait before the next attempt, with decorrelated jitter:
 // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
-func (rs *retryState) backoff(least, most time.Duration) time.Duration {
-	span := 3*max(rs.lastWait, least) - least
-	rs.lastWait = min(most, least+rand.N(max(span, 1))) // #nosec G404 -- spreads retries; no secret
+func (rs *retryState) backoff(base, maxWait time.Duration) time.Duration {
+	span := 3*max(rs.lastWait, base) - base
+	rs.lastWait = min(maxWait, base+rand.N(max(span, 1))) // #nosec G404 -- spreads retries; no secret
 	return rs.lastWait
 }
 
-// pause waits for d before the next attempt. It reports false if the exchange ends first.
+// sleep waits for d before the next attempt. It reports false if the exchange ends first.
 func (x *exchange) sleep(d time.Duration) bool {
 	ctx, cancel := context.WithTimeout(x, d)
 	defer cancel()

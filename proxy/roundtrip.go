@@ -14,8 +14,13 @@ import (
 // roundTripper is the transport of ReverseProxy.
 type roundTripper struct{}
 
-// RoundTrip sends a request to the upstream, as often as the route's retries allow, and evaluates the response. With an error,
-// nothing has been sent to the client.
+// RoundTrip sends a request to the upstream and evaluates the response. If it returns an error, nothing has been sent to the client.
+//
+// A request is sent again in four cases. Only the first is a new attempt, which the breaker admits and which is counted:
+//   - an attempt has failed and the route's retries allow another one: doWithRetries;
+//   - the connection was closed because another request on it was cancelled: do, at most maxOtherCancels times;
+//   - an HTTP/2 upstream has reported that it has not processed the request: do, at most upstream.MaxUnprocessed times in all;
+//   - http.Transport finds an idle connection closed: http.Transport itself, limited to one replay by attempt.GotConn.
 func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := exchangeOf(out.Context())
 	x.sendInterim = httptrace.ContextClientTrace(out.Context()).Got1xxResponse
@@ -42,7 +47,7 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	}
 	message.RemoveProxyResponseFields(res.Header)
 	x.attempt.removeTrailerFields(res)
-	x.route.SetStateFields(h, x.outcome.State) // after the upstream's Connection field has been processed, which must not remove these
+	x.route.SetStateFields(h, x.outcome.State) // here: the upstream's Connection field must not remove these fields
 	if x.upload.Incomplete() && x.r.ProtoMajor == 1 {
 		h["Connection"] = []string{"close"} // the rest of the upload must not be read as a request
 	}
@@ -53,15 +58,6 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 		moveHeader(h, res)
 	}
 	return res, nil
-}
-
-// moveHeader moves the fields of a complete response to h, where ReverseProxy would copy them one by one. For other responses,
-// ReverseProxy uses the fields to decide when to flush.
-func moveHeader(h http.Header, res *http.Response) {
-	for name, values := range res.Header {
-		h[name] = values // the proxy's own fields have other names
-	}
-	res.Header = nil
 }
 
 const (
@@ -81,7 +77,7 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 	res, err := a.roundTrip(out)
 	repeatable := out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead)
 	for n := 0; n < maxOtherCancels && a.cancelledByOther(err) && repeatable; n++ {
-		a.conns = 0 // these were no replays
+		a.conns = 0 // not replays of http.Transport, which GotConn limits
 		res, err = a.roundTrip(out)
 	}
 	for n := 1; n < upstream.MaxUnprocessed && upstream.Unprocessed(err) && a.cause() == nil && a.rewind(&out, n); n++ {

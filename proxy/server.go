@@ -1,9 +1,10 @@
 // Package proxy is the request path: it finds the route of a request, asks the route's breaker, and sends the request to the
 // upstream or answers with the fallback.
 //
-// Server.ServeHTTP validates a request and finds its route in an immutable snapshot; route.serve asks the breaker and the
-// limits on requests in flight; httputil.ReverseProxy forwards the request, with route.RoundTrip as its transport, which makes
-// one or more attempts and evaluates each response; exchange.finish reports the outcome exactly once.
+// Server.ServeHTTP validates a request and finds its route in an immutable snapshot; Server.serve asks the breaker and the
+// limits on requests in flight; httputil.ReverseProxy forwards the request, with roundTripper as its transport, which makes one
+// or more attempts and evaluates each response. Each attempt is reported to the breaker once, when its outcome is known;
+// exchange.finish reports the request once, to metrics, log and trace.
 package proxy
 
 import (
@@ -41,12 +42,12 @@ type Config struct {
 // Server is the http.Handler of the data plane. Apply may be called while requests are served; each request keeps the
 // configuration that it began with.
 type Server struct {
-	*service.Manager
-	access  events.AccessLog // nil: requests are not logged
-	tracer  events.Tracer    // nil: requests are not traced
-	via     *message.Via
-	proxy   *httputil.ReverseProxy
-	tunnels sync.WaitGroup // requests whose connections have been switched to another protocol
+	*service.Manager                  // Apply, Close, Deliver and other methods that are not for requests
+	access           events.AccessLog // nil: requests are not logged
+	tracer           events.Tracer    // nil: requests are not traced
+	via              *message.Via
+	proxy            *httputil.ReverseProxy
+	tunnels          sync.WaitGroup // requests whose connections have been switched to another protocol
 }
 
 // New returns a Server that answers 404 to every request until Apply is called.

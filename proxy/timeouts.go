@@ -8,12 +8,12 @@ import (
 	"cbproxy/internal/events"
 )
 
-// startTimer makes the exchange end with its client, or when its time is up. Further calls do nothing.
+// startTimer makes the exchange end with its client, or when its time limit has passed. Further calls do nothing.
 func (x *exchange) startTimer() {
 	x.startContext(x.r.Context(), x.timeout(), x.clientContextEnded, x.expire)
 }
 
-// timeout is the time for the whole exchange.
+// timeout returns the time limit of the exchange: the route's timeout, or the gRPC caller's if that is shorter.
 func (x *exchange) timeout() time.Duration {
 	if x.callerDeadlineApplies() {
 		return x.grpc.timeout
@@ -21,30 +21,30 @@ func (x *exchange) timeout() time.Duration {
 	return x.route.Config.Timeout
 }
 
-// remaining is what is left of the time for the whole exchange.
+// remaining returns what is left of the time limit.
 func (x *exchange) remaining() time.Duration { return x.timeout() - time.Since(x.began) }
 
-// hasDeadline reports whether the gRPC caller gives the exchange less time than the route.
+// callerDeadlineApplies reports whether the gRPC caller's timeout is shorter than the route's.
 func (x *exchange) callerDeadlineApplies() bool {
 	return x.grpc != nil && x.grpc.timeout > 0 && x.grpc.timeout < x.route.Config.Timeout
 }
 
-// hasShortDeadline reports whether the gRPC caller gives so little time that a timeout is no failure of the upstream.
+// callerDeadlineTooShort reports whether the gRPC caller's timeout is so short that its passing is no failure of the upstream.
 func (x *exchange) callerDeadlineTooShort() bool {
 	return x.callerDeadlineApplies() && x.grpc.timeout < minCallerDeadline
 }
 
-// nearDeadline reports whether the caller's deadline has passed or is about to: clocks differ a little.
+// callerDeadlineNear reports whether the caller's deadline has passed or is about to: clocks differ a little.
 func (x *exchange) callerDeadlineNear() bool { return time.Since(x.began) >= x.grpc.timeout*9/10 }
 
-// waited is for how long the exchange has waited for anything but its client.
+// upstreamTime returns how long the exchange has lasted, without the time in which it waited for the client's body.
 func (x *exchange) upstreamTime() time.Duration {
 	return time.Since(x.began) - x.upload.CompletedReadTime()
 }
 
-// clientGone is called when the client's context ends, on a goroutine of its own. net/http takes a read that was made to
-// fail for the end of an HTTP/1 client; that must not end the response of an upstream over HTTP/2, where upload and response
-// are independent.
+// clientContextEnded is called when the client's context ends, on a goroutine of its own. net/http
+// also ends that context if Abort has made a read of the body fail. Then the response of an upstream over HTTP/2, which is
+// independent of the upload, must not end.
 func (x *exchange) clientContextEnded() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -56,7 +56,7 @@ func (x *exchange) clientContextEnded() {
 // pauseGrace is how long the responses that arrived while the process was paused have to be read.
 const pauseGrace = 500 * time.Millisecond
 
-// expire is called by the timer, on a goroutine of its own. It ends the exchange with the cause that says who was too slow.
+// expire is called by the timer, on a goroutine of its own. It ends the exchange with the cause of the timeout.
 func (x *exchange) expire() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -69,7 +69,7 @@ func (x *exchange) expire() {
 		return
 	}
 	if t := x.tunnel.Load(); t != nil {
-		t.End() // both sides were silent, which is no failure
+		t.End() // neither side sent anything, which is no failure
 		return
 	}
 	switch {
@@ -97,8 +97,8 @@ func (x *exchange) expire() {
 	}
 }
 
-// stopUpload makes the transport stop reading the client's body, for which it waits before it gives up. A fallback for reason may
-// still read the rest.
+// stopUpload makes the transport stop reading the client's body: http.Transport waits for such a read before it returns. A
+// fallback for reason may still read the rest.
 func (x *exchange) stopUpload(reason events.Reason) {
 	if !x.route.HasFallbackFor(reason) || !x.upload.StopForFallback() {
 		x.upload.FailRead()
@@ -110,14 +110,14 @@ func (x *exchange) stopUpload(reason events.Reason) {
 func (x *exchange) AbortRead() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.callbacksEnded || x.Err() != nil { // which ends a read as well
+	if x.callbacksEnded || x.Err() != nil { // the end of the context has made the read fail
 		return
 	}
 	x.upload.NoteTransportGaveUp()
-	x.stopUpload(events.ReasonReset) // or there is a response, which is then sent a little later
+	x.stopUpload(events.ReasonReset) // if there is a response, this only delays it a little
 }
 
-// clientIsSilent reports whether a stream may be silent because the upstream waits for the client's body.
+// streamWaitsForClient reports whether a stream may be silent because the upstream waits for the client's body.
 func (x *exchange) streamWaitsForClient() bool {
 	return x.upload.IsIdle(x.route.Config.IdleTimeout) || x.grpc == nil && x.upload.IsStalling()
 }

@@ -42,7 +42,7 @@ func (a *attempt) traceRetry(wait time.Duration) {
 	a.x.span().Retry(wait)
 }
 
-// endTrace ends the attempt's span, now unless done was called earlier.
+// endTrace ends the attempt's span. Its end time is that of the response if trace.ResponseEnded was called, and now otherwise.
 func (a *attempt) endTrace() {
 	if a.trace == nil {
 		return

@@ -11,7 +11,7 @@ import (
 	"cbproxy/internal/upstream"
 )
 
-// hook sets the functions of trace to the attempt's, for http.Transport. If the exchange has one attempt, trace is the one
+// setTransportHooks sets the functions of trace to the attempt's, for http.Transport. If the exchange has one attempt, trace is the one
 // that ReverseProxy made for the request: httptrace composes a second one by reflection.
 func (a *attempt) setTransportHooks(trace *httptrace.ClientTrace) {
 	trace.GotConn = func(info httptrace.GotConnInfo) {
@@ -33,41 +33,41 @@ func (a *attempt) setTransportHooks(trace *httptrace.ClientTrace) {
 
 var _ http1.Hooks = (*attempt)(nil)
 
-// refuseIdle makes a replay use a new connection. http.Transport sends a request again when an idle connection turns out to be
+// closeIdleOnReplay makes a replay use a new connection. http.Transport sends a request again when an idle connection turns out to be
 // closed; the other idle connections probably are closed as well. It closes conn before the first byte is written, whereupon
 // the transport takes another one, and reports whether it did: not if other requests share conn.
 func (a *attempt) closeIdleOnReplay(conn net.Conn) bool {
-	c, shared := a.x.route.Pool.ConnBelowTLS(conn)
-	if !shared {
+	c, multiplexed := a.x.route.Pool.ConnBelowTLS(conn)
+	if !multiplexed {
 		_ = c.Close()
 	}
-	return !shared
+	return !multiplexed
 }
 
 // GotConn allows one replay in all attempts. http.Transport has no limit: it tries all closed connections of a pool with a
 // single request. Over HTTP/2 it repeats what the upstream has not processed.
 func (a *attempt) GotConn(conn net.Conn) {
 	a.conns++
-	c, shared := a.x.route.Pool.ConnBelowTLS(conn)
-	u, known := c.(*upstream.Conn)
-	a.conn, a.multiplexed = u, shared
+	c, multiplexed := a.x.route.Pool.ConnBelowTLS(conn)
+	u, pooled := c.(*upstream.Conn)
+	a.conn, a.multiplexed = u, multiplexed
 	a.trace.Connected(c)
 	switch {
-	case shared:
+	case multiplexed:
 		if a.conns > upstream.MaxUnprocessed {
 			a.cancel(errUnprocessed)
 		}
 		return
 	case a.conns > 1 && a.x.replayed:
 		a.cancel(errReplayed)
-		if known {
+		if pooled {
 			_ = c.Close() // before the first byte is written
 		}
 		return
 	}
 	a.x.replayed = a.conns > 1 || a.x.replayed
 	switch {
-	case !known: // a connection of internal/http1
+	case !pooled: // a connection of internal/http1
 	case a.x.upload.Exists():
 		u.BeginRequest(a.connEndedDuringUpload)
 	default:

@@ -16,7 +16,7 @@ var (
 	// ErrTooLarge is the error of a body with more than Config.MaxBytes bytes.
 	ErrTooLarge = errors.New("the request's body is larger than limits.body_bytes")
 	// ErrStopped is what the transport reads from a body that is read by nothing else but the proxy from now on.
-	ErrStopped = errors.New("the exchange is over")
+	ErrStopped = errors.New("the request has ended")
 )
 
 // Config is what a Body is made from.

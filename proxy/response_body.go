@@ -1,10 +1,11 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,38 +15,6 @@ import (
 	"cbproxy/internal/sse"
 )
 
-// isStream reports whether a response has no length that is known from its header.
-func isStream(res *http.Response) bool {
-	return res.ContentLength < 0 || isEventStream(res.Header)
-}
-
-func isEventStream(h http.Header) bool {
-	const kind = "text/event-stream"
-	t := h.Get("Content-Type")
-	return len(t) >= len(kind) && strings.EqualFold(t[:len(kind)], kind)
-}
-
-// evaluateStream prepares the evaluation of a stream. The timer measures silence from now on.
-func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder) error {
-	x := a.x
-	x.download.begin(a, res, recorder)
-	x.download.stream = true
-	x.idleTimerActive.Store(true)
-	if names := x.route.Config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
-		x.download.events = sse.NewScanner(names)
-	}
-	if x.route.Config.StreamCommit == "first_byte" {
-		if err := x.download.hold(); err != nil {
-			return err
-		}
-	}
-	if x.outcome.State == events.HalfOpen {
-		a.reportSuccess() // a stream may last for ever; its start counts as a success
-	}
-	res.Body = &x.download
-	return nil
-}
-
 // responseBody is an upstream's body on its way to the client. The attempt is reported at its end.
 type responseBody struct {
 	attempt            *attempt
@@ -54,13 +23,13 @@ type responseBody struct {
 	stream             bool
 	events             *sse.Scanner       // nil: no error events are configured
 	recorder           fallbacks.Recorder // nil: the response is not recorded
-	held               []byte             // read before the client's first read
-	heldErr            error              // the error that came with prefetched
-	started            atomic.Bool        // for the timer's goroutine: the fields above are set
-	waitingForUpstream atomic.Bool        // a read of the upstream's body is under way
-	eof                atomic.Bool        // there is no more
+	held               []byte             // read before the header section is sent
+	heldErr            error              // the error that came with held
+	started            atomic.Bool        // begin has been called, and the fields above may be read by the timer's goroutine
+	waitingForUpstream atomic.Bool        // the body waits for the upstream: until the first bytes are sent to the client, and during each read
+	eof                atomic.Bool        // the upstream's body has ended
 
-	measuresClientWait bool         // the time for which the client is waited for is measured
+	measuresClientWait bool         // writeStart and writeTime are maintained
 	writeStart         atomic.Int64 // nanoseconds from the exchange's start to the write that is under way; 0: there is none
 	writeTime          atomic.Int64 // nanoseconds spent in completed writes
 }
@@ -136,12 +105,12 @@ func (b *responseBody) readTimed(p []byte) (int, error) {
 // heldBytes is how much of a stream is read, in bytes, before its header section is sent.
 const heldBytes = 4 << 10
 
-// hold waits for the stream's first bytes, or its end. An error means that it broke off before the first byte.
+// hold waits for the stream's first bytes, or its end. It returns an error if the stream failed before its first byte.
 func (b *responseBody) hold() error {
 	buffer := make([]byte, heldBytes)
 	for {
 		n, err := b.Read(buffer)
-		b.waitingForUpstream.Store(true) // nothing is sent to the client yet
+		b.waitingForUpstream.Store(true) // nothing has been sent to the client
 		b.setClientWait(false)
 		if n == 0 && err == nil {
 			continue
@@ -164,7 +133,7 @@ func (b *responseBody) readHeld(p []byte) (int, error) {
 	return n, b.heldErr
 }
 
-// silent reports whether the body is a stream that waits for the upstream. Safe for concurrent use.
+// isSilent reports whether the body is a stream that waits for the upstream. Safe for concurrent use.
 func (b *responseBody) isSilent() bool {
 	return b.started.Load() && b.stream && b.waitingForUpstream.Load() && !b.eof.Load()
 }
@@ -184,8 +153,8 @@ func (b *responseBody) scan(p []byte, err error) {
 	}
 }
 
-// waited returns how long the client was waited for to take what has been read, if that is measured. now is the time since the
-// exchange's start. Safe for concurrent use.
+// clientWait returns how long the exchange has waited for the client to take what has been read, if that is measured. now is the
+// time since the exchange's start. Safe for concurrent use.
 func (b *responseBody) clientWait(now time.Duration) time.Duration {
 	waited := time.Duration(b.writeTime.Load())
 	if since := b.writeStart.Load(); since != 0 {
@@ -194,8 +163,8 @@ func (b *responseBody) clientWait(now time.Duration) time.Duration {
 	return waited
 }
 
-// measure records that the exchange waits for the client from now on, or no longer.
-func (b *responseBody) setClientWait(given bool) {
+// setClientWait records that the exchange waits for the client from now on, or no longer.
+func (b *responseBody) setClientWait(waiting bool) {
 	if !b.measuresClientWait {
 		return
 	}
@@ -203,7 +172,49 @@ func (b *responseBody) setClientWait(given bool) {
 	if since := b.writeStart.Swap(0); since != 0 {
 		b.writeTime.Add(now - since)
 	}
-	if given {
+	if waiting {
 		b.writeStart.Store(now)
 	}
+}
+
+var errTooLong = errors.New("malformed response: its body is longer than its Content-Length")
+
+// bufferedBody is a body that has been read completely.
+type bufferedBody struct {
+	data   []byte
+	pooled *[smallBody]byte // the buffer of data, if it is from the pool
+	offset int
+}
+
+// smallBody is the size in bytes of the pooled buffers for bodies; a larger buffer is allocated and dropped.
+const smallBody = 64<<10 + 1
+
+var smallBodies = sync.Pool{New: func() any { return new([smallBody]byte) }}
+
+func (b *bufferedBody) allocate(n int) {
+	if n > smallBody {
+		b.data = make([]byte, n)
+		return
+	}
+	b.pooled = smallBodies.Get().(*[smallBody]byte)
+	b.data = b.pooled[:n]
+}
+
+func (b *bufferedBody) Read(p []byte) (int, error) {
+	if b.offset == len(b.data) {
+		return 0, io.EOF
+	}
+	n := copy(p, b.data[b.offset:])
+	b.offset += n
+	return n, nil
+}
+
+// Close returns the buffer to the pool.
+func (b *bufferedBody) Close() error {
+	if b.pooled != nil {
+		smallBodies.Put(b.pooled)
+		b.pooled = nil
+	}
+	b.data, b.offset = nil, 0
+	return nil
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// headerGrace is how long the header section of a stream without a first byte is held back: most responses that break off do
+// headerGrace is how long the header section of a stream without a first byte is held back: most responses that end early do
 // so sooner.
 const headerGrace = 10 * time.Millisecond
 
@@ -86,8 +86,8 @@ func (w *responseWriter) isCommitted() bool {
 	return w.committed
 }
 
-// stop prevents further writes, and reports whether a header section is still held back.
-func (w *responseWriter) stop() (kept bool) {
+// stop prevents that a header section which is held back is sent later, and reports whether one is. It may be called again.
+func (w *responseWriter) stop() (held bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopped = true
@@ -95,15 +95,4 @@ func (w *responseWriter) stop() (kept bool) {
 		w.grace.Stop()
 	}
 	return w.status != 0 && !w.committed
-}
-
-// replaceResponse answers instead of a response that broke off before any of it was sent. It reports whether it did: not if
-// the client is gone.
-func (x *exchange) replaceResponse() bool {
-	if !x.writer.stop() || x.attempt == nil || x.r.Context().Err() != nil {
-		return false
-	}
-	x.timer.Stop()
-	clear(x.w.Header())
-	return x.respondAfterFailure()
 }

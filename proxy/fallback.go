@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"cbproxy/fallbacks"
+	"cbproxy/internal/events"
+	"cbproxy/internal/message"
+)
+
+// respondWithFallback responds instead of the upstream: with the route's fallback if it has one for reason and a strategy answers, and
+// otherwise with a problem.
+func (x *exchange) respondWithFallback(reason events.Reason) {
+	h := x.w.Header()
+	at := x.retryAt
+	if x.outcome.Result != events.ResultRejected { // the request's own failure may have opened the breaker
+		at = x.route.Service.Breaker.RetryAt()
+	}
+	if !at.IsZero() {
+		h["Retry-After"] = []string{retryAfter(time.Until(at))}
+	}
+	if x.grpc != nil {
+		x.respondWithGRPCFallback(reason)
+		return
+	}
+	a, strategy := x.runChain(reason)
+	if a == nil {
+		x.writeProblem(problemByReason[reason])
+		return
+	}
+	x.recordFallback(strategy, reason)
+	x.responded = true
+	for name, values := range a.Header {
+		h[name] = values
+	}
+	x.route.SetStateFields(h, x.outcome.State)
+	x.upload.PrepareResponse(h)
+	h["X-Fallback"] = []string{strategy}
+	h["X-Fallback-Reason"] = reasonHeaders[reason]
+	h["Proxy-Status"] = problemByReason[reason].ProxyStatus()
+	x.w.WriteHeader(a.Status)
+	_, _ = x.w.Write(a.Body) // the client may be gone
+}
+
+// respondWithGRPCFallback responds to a gRPC call. No strategy's answer is a gRPC message, so it only sets the header fields of a
+// constant strategy; strategies with side effects are not called.
+func (x *exchange) respondWithGRPCFallback(reason events.Reason) {
+	if x.route.HasFallbackFor(reason) {
+		if strategy, ok := x.route.Chain.Constant(); ok {
+			h := x.w.Header()
+			h["X-Fallback"], h["X-Fallback-Reason"] = []string{strategy}, reasonHeaders[reason]
+			x.recordFallback(strategy, reason)
+		}
+	}
+	x.writeProblem(problemByReason[reason])
+}
+
+// runChain returns the answer of the route's fallback chain, and the strategy that gave it; nil if there is no answer.
+func (x *exchange) runChain(reason events.Reason) (*fallbacks.Answer, string) {
+	if !x.mustQueue && !x.route.HasFallbackFor(reason) {
+		return nil, ""
+	}
+	ctx := x.r.Context()
+	if x.upload.Incomplete() {
+		ctx = context.WithoutCancel(ctx) // net/http cancels the request's context when a read of the body fails; strategies have time limits
+	}
+	a, strategy, err := x.route.Chain.Answer(ctx, fallbackClient{x}, reason)
+	if err != nil {
+		x.route.Logger.Warn("no fallback strategy answered", "service", x.route.Service.Name, "reason", reason, "error", err)
+		return nil, ""
+	}
+	return a, strategy
+}
+
+// recordFallback records which strategy has answered.
+func (x *exchange) recordFallback(strategy string, reason events.Reason) {
+	x.outcome.Strategy, x.outcome.Reason = strategy, reason
+	if span := x.span(); span != nil {
+		span.Fallback(strategy, reason)
+	}
+}
+
+// reasonHeaders holds the values of X-Fallback-Reason, which are allocated once.
+var reasonHeaders = func() map[events.Reason][]string {
+	values := make(map[events.Reason][]string, len(events.Reasons))
+	for _, r := range events.Reasons {
+		values[r] = []string{string(r)}
+	}
+	return values
+}()
+
+// retryAfter returns the value of a Retry-After field: whole seconds, rounded up so that no client retries too early.
+func retryAfter(d time.Duration) string {
+	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
+}
+
+// fallbackClient gives a fallback chain access to the request that it answers.
+type fallbackClient struct{ *exchange }
+
+// Request implements fallbacks.Client.
+func (c fallbackClient) Request() *fallbacks.Request { return c.fallbackRequest(c.endToEndHeader()) }
+
+// Body implements fallbacks.Client.
+func (c fallbackClient) Body(limit int64) ([]byte, error) { return c.upload.ReadRest(limit) }
+
+// recordingClient gives a fallback chain access to the request whose response it may record.
+type recordingClient struct{ *attempt }
+
+// Request implements fallbacks.Client.
+func (c recordingClient) Request() *fallbacks.Request { return c.x.fallbackRequest(c.requestHeader) }
+
+// Body implements fallbacks.Client.
+func (c recordingClient) Body(limit int64) ([]byte, error) { return c.x.upload.Complete(limit) }
+
+func (x *exchange) fallbackRequest(header http.Header) *fallbacks.Request {
+	return &fallbacks.Request{
+		Service: x.route.Service.Name, Method: x.r.Method, Host: x.r.Host,
+		Path: message.RawPath(x.r), Rest: x.upstreamPath, Query: x.r.URL.RawQuery, EmptyQuery: x.r.URL.ForceQuery, Header: header,
+	}
+}
