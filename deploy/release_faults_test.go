@@ -60,16 +60,16 @@ func TestReleaseReportsErrors(t *testing.T) {
 	if _, err := os.Stat(out); !os.IsNotExist(err) {
 		t.Errorf("%s was created: %v", out, err)
 	}
-	if names := namesIn(t, full); len(names) != 1 {
+	if names := fileNames(t, full); len(names) != 1 {
 		t.Errorf("the old release has changed: %v", names)
 	}
 }
 
 // A release and the image are built with the same flags.
-func TestReleaseHasBuildFlagsOfImage(t *testing.T) {
+func TestReleaseAndImageHaveSameBuildFlags(t *testing.T) {
 	t.Parallel()
 	flags := func(file string) string {
-		text := strings.ReplaceAll(string(content(t, "..", file)), "\\\n", " ")
+		text := strings.ReplaceAll(string(readFile(t, "..", file)), "\\\n", " ")
 		found := regexp.MustCompile(`go build (.*?) -o `).FindStringSubmatch(strings.Join(strings.Fields(text), " "))
 		if found == nil {
 			t.Fatalf("%s has no go build", file)

@@ -23,10 +23,10 @@ import (
 // releaseVariable is the environment variable that enables the tests that build whole releases.
 const releaseVariable = "CBPROXY_TEST_RELEASE"
 
-// The platforms of the test: this machine's, whose binary can be run, and another one.
+// The platforms of the test: that of this machine, whose binary can be run, and a different one.
 var (
-	here  = runtime.GOOS + "/" + runtime.GOARCH
-	there = map[bool]string{true: "linux/arm64", false: "linux/amd64"}[here == "linux/amd64"]
+	thisPlatform  = runtime.GOOS + "/" + runtime.GOARCH
+	otherPlatform = map[bool]string{true: "linux/arm64", false: "linux/amd64"}[thisPlatform == "linux/amd64"]
 )
 
 // Two releases of a commit have the same bytes in different environments, and their contents, licences and bill
@@ -37,21 +37,21 @@ func TestReleaseIsReproducible(t *testing.T) {
 	}
 	source := repository(t)
 	first, second := filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "a folder", "second")
-	output := release(t, clone(t, source), nil, 0, "--pgo", "off", "--platform", here, "--platform", there, first)
+	output := release(t, clone(t, source), nil, 0, "--pgo", "off", "--platform", thisPlatform, "--platform", otherPlatform, first)
 	if !strings.Contains(output, "is not signed") {
 		t.Errorf("the output does not say that the release is unsigned: %s", output)
 	}
 	key := filepath.Join(t.TempDir(), "key")
 	run(t, "", nil, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "releases@example.com", "-f", key)
-	elsewhere := []string{"TZ=Pacific/Auckland", "LC_ALL=C.UTF-8", "GOFLAGS=-tags=other -ldflags=-X=main.version=9", "GOAMD64=v2", "GOOS=plan9"}
-	output = release(t, clone(t, source), elsewhere, 0, "--pgo", "off", "--sign", key, "--platform", there, "--platform", here, second)
+	otherEnvironment := []string{"TZ=Pacific/Auckland", "LC_ALL=C.UTF-8", "GOFLAGS=-tags=other -ldflags=-X=main.version=9", "GOAMD64=v2", "GOOS=plan9"}
+	output = release(t, clone(t, source), otherEnvironment, 0, "--pgo", "off", "--sign", key, "--platform", otherPlatform, "--platform", thisPlatform, second)
 	if strings.Contains(output, "not signed") {
 		t.Errorf("the output says that the release is unsigned: %s", output)
 	}
 
-	files := namesIn(t, first)
+	files := fileNames(t, first)
 	var expected []string
-	for _, platform := range []string{here, there} {
+	for _, platform := range []string{thisPlatform, otherPlatform} {
 		name := "cbproxy_1.2.3_" + strings.ReplaceAll(platform, "/", "_")
 		expected = append(expected, name+".cdx.json", name+".tar.gz")
 	}
@@ -59,17 +59,17 @@ func TestReleaseIsReproducible(t *testing.T) {
 	if expected = append([]string{"SHA256SUMS"}, expected...); !slices.Equal(files, expected) {
 		t.Errorf("the release has %v, want %v", files, expected)
 	}
-	if signed := namesIn(t, second); !slices.Equal(signed, slices.Insert(slices.Clone(files), 1, "SHA256SUMS.sig")) {
+	if signed := fileNames(t, second); !slices.Equal(signed, slices.Insert(slices.Clone(files), 1, "SHA256SUMS.sig")) {
 		t.Errorf("the signed release has %v", signed)
 	}
 	for _, name := range files {
-		if !bytes.Equal(content(t, first, name), content(t, second, name)) {
+		if !bytes.Equal(readFile(t, first, name), readFile(t, second, name)) {
 			t.Errorf("%s differs", name)
 		}
 	}
 	run(t, second, nil, "sha256sum", "--strict", "-c", "SHA256SUMS")
 	checkSignature(t, second, key)
-	for _, platform := range []string{here, there} {
+	for _, platform := range []string{thisPlatform, otherPlatform} {
 		checkArchive(t, first, platform, source)
 	}
 }
@@ -78,7 +78,7 @@ func TestReleaseIsReproducible(t *testing.T) {
 func checkSignature(t *testing.T, folder, key string) {
 	t.Helper()
 	signers := filepath.Join(t.TempDir(), "allowed_signers")
-	public := string(content(t, filepath.Dir(key), "key.pub"))
+	public := string(readFile(t, filepath.Dir(key), "key.pub"))
 	if err := os.WriteFile(signers, []byte("releases@example.com "+public), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func checkSignature(t *testing.T, folder, key string) {
 		c.Stdin = bytes.NewReader(sums)
 		return c.Run()
 	}
-	sums := content(t, folder, "SHA256SUMS")
+	sums := readFile(t, folder, "SHA256SUMS")
 	if err := verify(sums); err != nil {
 		t.Errorf("verify the signature: %v", err)
 	}
@@ -111,7 +111,7 @@ func checkArchive(t *testing.T, folder, platform, source string) {
 	for _, e := range entries {
 		names = append(names, e.Name)
 		if e.Uid != 0 || e.Gid != 0 || e.Uname != "" || e.Gname != "" || e.Mode&0o022 != 0 || !e.ModTime.Equal(time.Unix(seconds, 0)) {
-			t.Errorf("%s: %s is of %d:%d (%s:%s), %o, %v", platform, e.Name, e.Uid, e.Gid, e.Uname, e.Gname, e.Mode, e.ModTime)
+			t.Errorf("%s: %s is owned by %d:%d (%s:%s), mode %o, time %v", platform, e.Name, e.Uid, e.Gid, e.Uname, e.Gname, e.Mode, e.ModTime)
 		}
 	}
 	expected := []string{"/"}
@@ -140,9 +140,9 @@ func checkArchive(t *testing.T, folder, platform, source string) {
 		t.Fatal(err)
 	}
 	checkBuild(t, info, platform)
-	checkBillOfMaterials(t, content(t, folder, name+".cdx.json"), info)
-	checkNotices(t, string(content(t, filepath.Join(unpacked, name), "THIRD-PARTY-NOTICES.txt")), info)
-	if platform == here {
+	checkBillOfMaterials(t, readFile(t, folder, name+".cdx.json"), info)
+	checkNotices(t, string(readFile(t, filepath.Join(unpacked, name), "THIRD-PARTY-NOTICES.txt")), info)
+	if platform == thisPlatform {
 		commit := strings.TrimSpace(run(t, source, nil, "git", "rev-parse", "--short=12", "HEAD"))
 		if got, want := run(t, "", nil, binary, "version"), "cbproxy 1.2.3, commit "+commit+", "+runtime.Version()+"\n"; got != want {
 			t.Errorf("version prints %q, want %q", got, want)

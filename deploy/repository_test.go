@@ -27,11 +27,12 @@ func repository(t *testing.T) string {
 	}
 	run(t, folder, nil, "git", "init", "-q")
 	run(t, folder, nil, "git", "add", "-A")
-	run(t, folder, nil, "git", "commit", "-q", "-m", "Everything")
+	run(t, folder, nil, "git", "commit", "-q", "-m", "Add all files")
 	run(t, folder, nil, "git", "tag", "v1.2.3")
 	return folder
 }
 
+// copyFile copies a file with its permissions, unless it does not exist.
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 	info, err := os.Stat(from)
@@ -44,11 +45,12 @@ func copyFile(t *testing.T, from, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(to, content(t, filepath.Dir(from), filepath.Base(from)), info.Mode().Perm()); err != nil {
+	if err := os.WriteFile(to, readFile(t, filepath.Dir(from), filepath.Base(from)), info.Mode().Perm()); err != nil {
 		t.Fatal(err)
 	}
 }
 
+// clone clones a repository into a new folder.
 func clone(t *testing.T, source string) string {
 	t.Helper()
 	folder := filepath.Join(t.TempDir(), "clone")
@@ -94,7 +96,8 @@ func gitEnvironment() []string {
 		"GIT_AUTHOR_DATE=2026-01-02T03:04:05Z", "GIT_COMMITTER_DATE=2026-01-02T03:04:05Z")
 }
 
-func content(t *testing.T, folder, name string) []byte {
+// readFile returns the content of a file.
+func readFile(t *testing.T, folder, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(folder, name))
 	if err != nil {
@@ -103,7 +106,8 @@ func content(t *testing.T, folder, name string) []byte {
 	return b
 }
 
-func namesIn(t *testing.T, folder string) (names []string) {
+// fileNames returns the names of the files in a folder.
+func fileNames(t *testing.T, folder string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(folder)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// errRefused is the error of a call that the caller's own breaker rejected.
-var errRefused = errors.New("the caller's own breaker is open")
+// errRejected is the error of a call that the caller's own breaker rejected.
+var errRejected = errors.New("the caller's own breaker is open")
 
 // caller calls one service and counts the results.
 type caller struct {
@@ -20,7 +20,7 @@ type caller struct {
 	url     string
 	breaker *gobreaker.CircuitBreaker[bool] // nil if the caller has no breaker
 
-	answered, fallbacks, failed, refused int
+	answered, fallbacks, failed, rejected int
 }
 
 // newBreaker returns a typical client-side breaker.
@@ -35,8 +35,8 @@ func newBreaker() *gobreaker.CircuitBreaker[bool] {
 func (c *caller) call(ctx context.Context) {
 	fallback, err := c.do(ctx)
 	switch {
-	case errors.Is(err, errRefused):
-		c.refused++
+	case errors.Is(err, errRejected):
+		c.rejected++
 	case err != nil:
 		c.failed++
 	case fallback:
@@ -50,7 +50,7 @@ func (c *caller) call(ctx context.Context) {
 func (c *caller) summary() string {
 	text := fmt.Sprintf("%d answered by the service, %d by a fallback, %d failed", c.answered, c.fallbacks, c.failed)
 	if c.breaker != nil {
-		text += fmt.Sprintf(", %d refused by the caller's own breaker, which is %s", c.refused, c.breaker.State())
+		text += fmt.Sprintf(", %d rejected by the caller's own breaker, which is %s", c.rejected, c.breaker.State())
 	}
 	return text
 }
@@ -63,7 +63,7 @@ func (c *caller) do(ctx context.Context) (fallback bool, err error) {
 	}
 	fallback, err = c.breaker.Execute(func() (bool, error) { return c.send(ctx) })
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
-		err = errRefused
+		err = errRejected
 	}
 	return fallback, err
 }

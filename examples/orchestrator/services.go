@@ -16,7 +16,7 @@ type services struct{ base string }
 type response struct {
 	status int
 	body   json.RawMessage
-	by     string // the fallback strategy; "" if the service itself answered
+	by     string // the fallback strategy that answered; "" if the service did
 }
 
 // maxResponse is the number of bytes of a response that are read.

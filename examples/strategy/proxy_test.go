@@ -69,7 +69,7 @@ fallbacks: {search: {when: [connect], try: [redirect], redirect: {url: "https://
 	if err := proxy.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = proxy.Wait() }) // the test's context has ended it
+	t.Cleanup(func() { _ = proxy.Wait() }) // the end of the test's context stops the proxy
 	client := &http.Client{
 		Timeout:       10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

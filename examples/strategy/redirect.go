@@ -45,8 +45,8 @@ func New(o *Options, _ fallbacks.Env) (fallbacks.Strategy, error) {
 	return &Strategy{strings.TrimSuffix(o.URL, "/"), o.Status}, nil
 }
 
-// Answer redirects r. Other methods than GET and HEAD get no answer, so that the chain tries the
-// next strategy.
+// Answer redirects r. It returns an error for methods other than GET and HEAD, so that the chain
+// tries the next strategy.
 func (s *Strategy) Answer(_ context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return nil, fmt.Errorf("the method %s is not redirected", r.Method)

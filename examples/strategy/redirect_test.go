@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"cbproxy/fallbacks/fallbacktest"
-	_ "cbproxy/fallbacks/standard" // the built-in configuration uses its strategies
+	_ "cbproxy/fallbacks/standard" // the built-in fallbacks use its strategies
 )
 
 func TestRedirect(t *testing.T) {

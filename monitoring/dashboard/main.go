@@ -27,12 +27,12 @@ type object map[string]any
 
 // panel is a panel of the dashboard. Width is in Grafana's 24 columns.
 type panel struct {
-	kind, title, about string
-	unit               string
-	width, height      int
-	queries            []query
-	fields             object // field defaults that differ from Grafana's
-	options            object
+	kind, title, description string
+	unit                     string
+	width, height            int
+	queries                  []query
+	fields                   object // field defaults that differ from Grafana's
+	options                  object
 }
 
 // query is a PromQL expression with the legend of its series.
@@ -62,7 +62,7 @@ func dashboard() object {
 		"links":                []object{},
 		"annotations":          object{"list": []object{openings}},
 		"templating":           object{"list": []object{datasource, variable("instance"), variable("service")}},
-		"panels":               place(rows),
+		"panels":               layOut(rows),
 		"fiscalYearStartMonth": 0,
 	}
 }
@@ -91,8 +91,8 @@ func variable(label string) object {
 	}
 }
 
-// place assigns the panels their positions, from left to right and from top to bottom.
-func place(rows []row) (placed []object) {
+// layOut assigns the panels their positions, from left to right and from top to bottom.
+func layOut(rows []row) (placed []object) {
 	id, y := 0, 0
 	add := func(o object, x, w, h int) {
 		id++
@@ -129,7 +129,7 @@ func (p panel) object() object {
 		fields[key] = value
 	}
 	return object{
-		"type": p.kind, "title": p.title, "description": p.about, "datasource": source, "targets": targets,
+		"type": p.kind, "title": p.title, "description": p.description, "datasource": source, "targets": targets,
 		"fieldConfig": object{"defaults": fields, "overrides": []object{}}, "options": p.options,
 	}
 }

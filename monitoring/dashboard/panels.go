@@ -1,22 +1,22 @@
 package main
 
-// chosen selects series by the dashboard's variables.
-const chosen = `instance=~"$instance", service=~"$service"`
+// selected selects series by the dashboard's variables.
+const selected = `instance=~"$instance", service=~"$service"`
 
 // rows are the rows of the dashboard.
 var rows = []row{
 	{"Now", []panel{
-		stat("Open", "Breakers that are open.", "short", `sum(enhanced_circuit_breaker_state{`+chosen+`} == bool 1)`, "red"),
-		stat("Half-open", "Breakers that are probing.", "short", `sum(enhanced_circuit_breaker_state{`+chosen+`} == bool 2)`, "yellow"),
-		stat("Forced", "Breakers that an operator has forced.", "short", `sum(cbproxy_forced{`+chosen+`})`, "yellow"),
-		stat("Requests", "Requests from clients, per second.", "reqps", `sum(rate(enhanced_circuit_breaker_requests_total{`+chosen+`}[$__rate_interval]))`, ""),
-		stat("Queued", "Requests answered with 202 that are not delivered yet.", "short", `sum(cbproxy_queue_depth{`+chosen+`})`, ""),
-		stat("Dead letters", "Requests answered with 202 that could not be delivered.", "short", `sum(cbproxy_queue_dead{`+chosen+`})`, "red"),
-		timeline("State", "", 24, `enhanced_circuit_breaker_state{`+chosen+`}`),
+		stat("Open", "Breakers that are open.", "short", `sum(enhanced_circuit_breaker_state{`+selected+`} == bool 1)`, "red"),
+		stat("Half-open", "Breakers that are probing.", "short", `sum(enhanced_circuit_breaker_state{`+selected+`} == bool 2)`, "yellow"),
+		stat("Forced", "Breakers that an operator has forced.", "short", `sum(cbproxy_forced{`+selected+`})`, "yellow"),
+		stat("Requests", "Requests from clients, per second.", "reqps", `sum(rate(enhanced_circuit_breaker_requests_total{`+selected+`}[$__rate_interval]))`, ""),
+		stat("Queued", "Requests answered with 202 that are not delivered yet.", "short", `sum(cbproxy_queue_depth{`+selected+`})`, ""),
+		stat("Dead letters", "Requests answered with 202 that could not be delivered.", "short", `sum(cbproxy_queue_dead{`+selected+`})`, "red"),
+		timeline("State", "", 24, `enhanced_circuit_breaker_state{`+selected+`}`),
 	}},
 	{"Client outcomes", []panel{
 		graph("Outcomes", "Requests by outcome. Failures and rejections include those answered by a fallback.", "reqps",
-			query{`sum by (status) (rate(enhanced_circuit_breaker_requests_total{` + chosen + `}[$__rate_interval]))`, "{{status}}"}),
+			query{`sum by (status) (rate(enhanced_circuit_breaker_requests_total{` + selected + `}[$__rate_interval]))`, "{{status}}"}),
 		graph("Not answered by the upstream", "Share of requests that failed or were rejected: the error ratio without fallbacks.", "percentunit",
 			query{`service:cbproxy_failed:ratio_rate5m{service=~"$service"}`, "{{service}}"}),
 		graph("Not answered at all", "Share of requests with neither a response nor a fallback: the error ratio that clients see.", "percentunit",
@@ -27,9 +27,9 @@ var rows = []row{
 			query{`service:cbproxy_unanswered:burn_rate3d{service=~"$service"}`, "{{service}} 3d"},
 			query{`service:cbproxy_slow:burn_rate1h{service=~"$service"}`, "{{service}} slow, 1h"}),
 		graph("Fallbacks by strategy", "", "reqps",
-			query{`sum by (service, strategy) (rate(enhanced_circuit_breaker_fallbacks_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}} {{strategy}}"}),
+			query{`sum by (service, strategy) (rate(enhanced_circuit_breaker_fallbacks_total{` + selected + `}[$__rate_interval])) > 0`, "{{service}} {{strategy}}"}),
 		graph("Fallbacks by reason", "", "reqps",
-			query{`sum by (service, reason) (rate(enhanced_circuit_breaker_fallbacks_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}} {{reason}}"}),
+			query{`sum by (service, reason) (rate(enhanced_circuit_breaker_fallbacks_total{` + selected + `}[$__rate_interval])) > 0`, "{{service}} {{reason}}"}),
 		graph("Share of fallbacks", "Share of requests that a fallback answered.", "percentunit",
 			query{`service:cbproxy_fallbacks:ratio_rate5m{service=~"$service"}`, "{{service}}"}),
 	}},
@@ -38,50 +38,50 @@ var rows = []row{
 		graph("Response time, p95", "", "s", quantile("0.95")),
 		graph("Response time, p99", "", "s", quantile("0.99")),
 		graph("Failures by type", "Failed attempts and probes.", "ops",
-			query{`sum by (service, error_type) (rate(enhanced_circuit_breaker_failures_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}} {{error_type}}"}),
+			query{`sum by (service, error_type) (rate(enhanced_circuit_breaker_failures_total{` + selected + `}[$__rate_interval])) > 0`, "{{service}} {{error_type}}"}),
 		graph("Failure rate", "Failure rate of upstream calls.", "percentunit",
-			query{`sum by (service) (rate(enhanced_circuit_breaker_requests_total{` + chosen + `, status="failure"}[$__rate_interval]))
-  / (sum by (service) (rate(enhanced_circuit_breaker_requests_total{` + chosen + `, status=~"success|failure"}[$__rate_interval])) > 0)`, "{{service}}"}),
+			query{`sum by (service) (rate(enhanced_circuit_breaker_requests_total{` + selected + `, status="failure"}[$__rate_interval]))
+  / (sum by (service) (rate(enhanced_circuit_breaker_requests_total{` + selected + `, status=~"success|failure"}[$__rate_interval])) > 0)`, "{{service}}"}),
 		graph("Distance to opening", "Consecutive failures and failure ratio, relative to the limits that open the breaker.", "percentunit",
-			query{`max by (service) (cbproxy_consecutive_failures{` + chosen + `} / (cbproxy_consecutive_failures_limit{` + chosen + `} > 0))`, "{{service}} consecutive failures"},
-			query{`max by (service) (cbproxy_failure_ratio{` + chosen + `} / (cbproxy_failure_ratio_limit{` + chosen + `} > 0))`, "{{service}} failure ratio"}),
+			query{`max by (service) (cbproxy_consecutive_failures{` + selected + `} / (cbproxy_consecutive_failures_limit{` + selected + `} > 0))`, "{{service}} consecutive failures"},
+			query{`max by (service) (cbproxy_failure_ratio{` + selected + `} / (cbproxy_failure_ratio_limit{` + selected + `} > 0))`, "{{service}} failure ratio"}),
 		graph("Attempts and retries", "Requests sent to the upstream, and retries among them.", "reqps",
-			query{`sum by (service) (rate(cbproxy_upstream_attempts_total{` + chosen + `}[$__rate_interval]))`, "{{service}} attempts"},
-			query{`sum by (service) (rate(cbproxy_upstream_retries_total{` + chosen + `}[$__rate_interval]))`, "{{service}} retries"},
-			query{`sum by (service) (rate(cbproxy_retry_budget_spent_total{` + chosen + `}[$__rate_interval]))`, "{{service}} not retried, budget exhausted"}),
+			query{`sum by (service) (rate(cbproxy_upstream_attempts_total{` + selected + `}[$__rate_interval]))`, "{{service}} attempts"},
+			query{`sum by (service) (rate(cbproxy_upstream_retries_total{` + selected + `}[$__rate_interval]))`, "{{service}} retries"},
+			query{`sum by (service) (rate(cbproxy_retry_budget_spent_total{` + selected + `}[$__rate_interval]))`, "{{service}} not retried, budget exhausted"}),
 		graph("In flight", "", "short",
-			query{`sum by (service) (cbproxy_requests_in_flight{` + chosen + `})`, "{{service}}"}),
+			query{`sum by (service) (cbproxy_requests_in_flight{` + selected + `})`, "{{service}}"}),
 		graph("Rejected by limits, and in shadow mode", "Requests rejected by max_in_flight, and requests that shadow mode would have rejected.", "reqps",
-			query{`sum by (service, limit) (rate(cbproxy_requests_shed_total{` + chosen + `}[$__rate_interval]))`, "{{service}} limit of {{limit}}"},
-			query{`sum by (service, reason) (rate(cbproxy_shadow_rejections_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}} shadow, {{reason}}"}),
+			query{`sum by (service, limit) (rate(cbproxy_requests_shed_total{` + selected + `}[$__rate_interval]))`, "{{service}} limit of {{limit}}"},
+			query{`sum by (service, reason) (rate(cbproxy_shadow_rejections_total{` + selected + `}[$__rate_interval])) > 0`, "{{service}} shadow, {{reason}}"}),
 		graph("State changes", "", "short",
-			query{`sum by (service, to) (increase(cbproxy_state_changes_total{` + chosen + `}[$__rate_interval]))`, "{{service}} to {{to}}"}),
+			query{`sum by (service, to) (increase(cbproxy_state_changes_total{` + selected + `}[$__rate_interval]))`, "{{service}} to {{to}}"}),
 		graph("Active probes", "", "ops",
-			query{`sum by (service, result) (rate(cbproxy_probes_total{` + chosen + `}[$__rate_interval]))`, "{{service}} {{result}}"}),
-		timeline("Fallback upstreams", "Breakers of second upstreams (strategy upstream).", 8, `cbproxy_fallback_upstream_state{`+chosen+`}`),
+			query{`sum by (service, result) (rate(cbproxy_probes_total{` + selected + `}[$__rate_interval]))`, "{{service}} {{result}}"}),
+		timeline("Fallback upstreams", "Breakers of fallback upstreams (strategy upstream).", 8, `cbproxy_fallback_upstream_state{`+selected+`}`),
 	}},
 	{"Queue", []panel{
-		graph("Waiting", "", "short", query{`sum by (service) (cbproxy_queue_depth{` + chosen + `})`, "{{service}}"},
-			query{`sum by (service) (cbproxy_queue_dead{` + chosen + `}) > 0`, "{{service}} dead"}),
+		graph("Waiting", "", "short", query{`sum by (service) (cbproxy_queue_depth{` + selected + `})`, "{{service}}"},
+			query{`sum by (service) (cbproxy_queue_dead{` + selected + `}) > 0`, "{{service}} dead"}),
 		graph("Oldest", "Age of the oldest queued request.", "s",
-			query{`max by (service) (cbproxy_queue_oldest_age_seconds{` + chosen + `})`, "{{service}}"}),
+			query{`max by (service) (cbproxy_queue_oldest_age_seconds{` + selected + `})`, "{{service}}"}),
 		graph("Throughput", "", "ops",
-			query{`sum by (service) (rate(cbproxy_queue_accepted_total{` + chosen + `}[$__rate_interval]))`, "{{service}} accepted"},
-			query{`sum by (service) (rate(cbproxy_queue_delivered_total{` + chosen + `}[$__rate_interval]))`, "{{service}} delivered"},
-			query{`sum by (service) (rate(cbproxy_queue_retried_total{` + chosen + `}[$__rate_interval]))`, "{{service}} retried"},
-			query{`sum by (service) (rate(cbproxy_queue_dead_total{` + chosen + `}[$__rate_interval]))`, "{{service}} dead letters"},
-			query{`sum by (service) (rate(cbproxy_queue_lost_total{` + chosen + `}[$__rate_interval]))`, "{{service}} lost"},
+			query{`sum by (service) (rate(cbproxy_queue_accepted_total{` + selected + `}[$__rate_interval]))`, "{{service}} accepted"},
+			query{`sum by (service) (rate(cbproxy_queue_delivered_total{` + selected + `}[$__rate_interval]))`, "{{service}} delivered"},
+			query{`sum by (service) (rate(cbproxy_queue_retried_total{` + selected + `}[$__rate_interval]))`, "{{service}} retried"},
+			query{`sum by (service) (rate(cbproxy_queue_dead_total{` + selected + `}[$__rate_interval]))`, "{{service}} dead letters"},
+			query{`sum by (service) (rate(cbproxy_queue_lost_total{` + selected + `}[$__rate_interval]))`, "{{service}} lost"},
 			query{`sum(rate(cbproxy_queue_commits_total{instance=~"$instance"}[$__rate_interval]))`, "commits"}),
 	}},
 	{"Cache", []panel{
 		graph("Hit rate", "Share of cache lookups with a result.", "percentunit",
-			query{`sum by (service) (rate(cbproxy_cache_hits_total{` + chosen + `}[$__rate_interval]))
-  / (sum by (service) (rate(cbproxy_cache_hits_total{` + chosen + `}[$__rate_interval]) + rate(cbproxy_cache_misses_total{` + chosen + `}[$__rate_interval])) > 0)`, "{{service}}"}),
-		graph("Memory", "", "bytes", query{`sum by (service) (cbproxy_cache_bytes{` + chosen + `})`, "{{service}}"}),
+			query{`sum by (service) (rate(cbproxy_cache_hits_total{` + selected + `}[$__rate_interval]))
+  / (sum by (service) (rate(cbproxy_cache_hits_total{` + selected + `}[$__rate_interval]) + rate(cbproxy_cache_misses_total{` + selected + `}[$__rate_interval])) > 0)`, "{{service}}"}),
+		graph("Memory", "", "bytes", query{`sum by (service) (cbproxy_cache_bytes{` + selected + `})`, "{{service}}"}),
 		graph("Entries", "Stored entries, and entries stored and evicted per second.", "short",
-			query{`sum by (service) (cbproxy_cache_entries{` + chosen + `})`, "{{service}}"},
-			query{`sum by (service) (rate(cbproxy_cache_stored_total{` + chosen + `}[$__rate_interval]))`, "{{service}} stored per second"},
-			query{`sum by (service) (rate(cbproxy_cache_evicted_total{` + chosen + `}[$__rate_interval]))`, "{{service}} evicted per second"}),
+			query{`sum by (service) (cbproxy_cache_entries{` + selected + `})`, "{{service}}"},
+			query{`sum by (service) (rate(cbproxy_cache_stored_total{` + selected + `}[$__rate_interval]))`, "{{service}} stored per second"},
+			query{`sum by (service) (rate(cbproxy_cache_evicted_total{` + selected + `}[$__rate_interval]))`, "{{service}} evicted per second"}),
 	}},
 	{"Instances, fleet and Redis", []panel{
 		graph("Redis is up", "1 if Redis commands succeed.", "short", query{`cbproxy_redis_up{instance=~"$instance"}`, "{{instance}}"}),
@@ -90,9 +90,9 @@ var rows = []row{
 			query{`sum by (instance) (rate(cbproxy_redis_errors_total{instance=~"$instance"}[$__rate_interval])) > 0`, "{{instance}} errors"},
 			query{`sum by (instance) (rate(cbproxy_store_errors_total{instance=~"$instance"}[$__rate_interval])) > 0`, "{{instance}} embedded store, errors"}),
 		graph("Probing and takeovers", "The instance that probes for the fleet, and queued requests taken over from other instances.", "short",
-			query{`cbproxy_fleet_probing{` + chosen + `} > 0`, "{{service}}: {{instance}} probes"},
-			query{`sum by (service, instance) (increase(cbproxy_queue_taken_over_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}}: {{instance}} takes over"},
-			query{`sum by (service, instance) (increase(cbproxy_queue_surrendered_total{` + chosen + `}[$__rate_interval])) > 0`, "{{service}}: {{instance}} released"}),
+			query{`cbproxy_fleet_probing{` + selected + `} > 0`, "{{service}}: {{instance}} probes"},
+			query{`sum by (service, instance) (increase(cbproxy_queue_taken_over_total{` + selected + `}[$__rate_interval])) > 0`, "{{service}}: {{instance}} takes over"},
+			query{`sum by (service, instance) (increase(cbproxy_queue_surrendered_total{` + selected + `}[$__rate_interval])) > 0`, "{{service}}: {{instance}} released"}),
 		graph("Reloads", "", "short",
 			query{`sum by (result) (increase(cbproxy_config_reloads_total{instance=~"$instance"}[$__rate_interval]))`, "{{result}}"},
 			query{`sum(cbproxy_config_last_reload_successful{instance=~"$instance"} == bool 0)`, "instances with a rejected configuration"}),
@@ -114,17 +114,17 @@ var states = []object{{"type": "value", "options": object{
 
 // quantile is a query for a quantile of the response time per service.
 func quantile(q string) query {
-	return query{`histogram_quantile(` + q + `, sum by (service, le) (rate(enhanced_circuit_breaker_response_time_seconds_bucket{` + chosen + `}[$__rate_interval])))`, "{{service}}"}
+	return query{`histogram_quantile(` + q + `, sum by (service, le) (rate(enhanced_circuit_breaker_response_time_seconds_bucket{` + selected + `}[$__rate_interval])))`, "{{service}}"}
 }
 
 // stat is a panel with one number, coloured if it is not zero and a colour is given.
-func stat(title, about, unit, expr, color string) panel {
+func stat(title, description, unit, expr, color string) panel {
 	steps := []object{{"color": "green", "value": nil}}
 	if color != "" {
 		steps = append(steps, object{"color": color, "value": 1})
 	}
 	return panel{
-		kind: "stat", title: title, about: about, unit: unit, width: 4, height: 4, queries: []query{{expr, title}},
+		kind: "stat", title: title, description: description, unit: unit, width: 4, height: 4, queries: []query{{expr, title}},
 		fields: object{"thresholds": object{"mode": "absolute", "steps": steps}, "color": object{"mode": "thresholds"}},
 		options: object{
 			"reduceOptions": object{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
@@ -135,9 +135,9 @@ func stat(title, about, unit, expr, color string) panel {
 }
 
 // timeline is a panel with the states of breakers over time.
-func timeline(title, about string, width int, expr string) panel {
+func timeline(title, description string, width int, expr string) panel {
 	return panel{
-		kind: "state-timeline", title: title, about: about, width: width, height: 8, queries: []query{{expr, "{{service}} {{instance}}"}},
+		kind: "state-timeline", title: title, description: description, width: width, height: 8, queries: []query{{expr, "{{service}} {{instance}}"}},
 		fields: object{"mappings": states, "color": object{"mode": "fixed"}, "custom": object{"fillOpacity": 80, "lineWidth": 0}},
 		options: object{
 			"mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.9,
@@ -148,9 +148,9 @@ func timeline(title, about string, width int, expr string) panel {
 }
 
 // graph is a panel with lines over time.
-func graph(title, about, unit string, queries ...query) panel {
+func graph(title, description, unit string, queries ...query) panel {
 	return panel{
-		kind: "timeseries", title: title, about: about, unit: unit, width: 8, height: 8, queries: queries,
+		kind: "timeseries", title: title, description: description, unit: unit, width: 8, height: 8, queries: queries,
 		fields: object{"min": 0, "color": object{"mode": "palette-classic"}, "custom": object{"drawStyle": "line", "lineWidth": 1, "fillOpacity": 10, "showPoints": "never", "spanNulls": false}},
 		options: object{
 			"legend":  object{"displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": []string{}},
