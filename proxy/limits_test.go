@@ -9,7 +9,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// blockingUpstream is an upstream that holds every request until released.
+// blockingUpstream is an upstream that responds to no request before release is called. arrived receives a value per request.
 func blockingUpstream(t testing.TB) (url string, arrived <-chan struct{}, release func()) {
 	in, out := make(chan struct{}, 1000), make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -28,7 +28,7 @@ func TestBulkheadShedsExcessRequestsWithoutRecordingFailures(t *testing.T) {
 	server, address, recorded := start(t, "fallbacks: {svc: {try: [static], static: {status: 299, body: {}}}}\n"+
 		routeConfig(url, "max_in_flight: 3", "breaker: {fail_max: 1}"))
 	done := make(chan int, 10)
-	ask := func() {
+	send := func() {
 		res, err := http.Get("http://" + address + "/svc")
 		if err != nil {
 			t.Error(err)
@@ -38,7 +38,7 @@ func TestBulkheadShedsExcessRequestsWithoutRecordingFailures(t *testing.T) {
 		done <- res.StatusCode
 	}
 	for range 3 {
-		go ask()
+		go send()
 		<-arrived
 	}
 	res, _ := get(t, "http://"+address+"/svc")
@@ -58,7 +58,7 @@ func TestBulkheadShedsExcessRequestsWithoutRecordingFailures(t *testing.T) {
 	}
 }
 
-// A shed request takes no probe's place.
+// A request that is shed in the half-open state holds no permit: the next request is the probe that closes the breaker.
 func TestShedRequestHoldsNoProbePermit(t *testing.T) {
 	url, arrived, release := blockingUpstream(t)
 	server, address, recorded := start(t, routeConfig(url, "max_in_flight: 1"))
@@ -75,10 +75,11 @@ func TestShedRequestHoldsNoProbePermit(t *testing.T) {
 	release()
 	recorded.next(t)
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || server.Breaker("svc").State() != events.Closed {
-		t.Errorf("the probe's place is taken: %d, breaker %v", res.StatusCode, server.Breaker("svc").State())
+		t.Errorf("the next request is no successful probe: status %d, breaker %v", res.StatusCode, server.Breaker("svc").State())
 	}
 }
 
+// Each priority gets a share of the proxy's max_in_flight. The lower the priority, the smaller is its share.
 func TestProxyLimitShedsLowPrioritiesFirst(t *testing.T) {
 	url, arrived, release := blockingUpstream(t)
 	defer release()
@@ -103,14 +104,14 @@ func TestProxyLimitShedsLowPrioritiesFirst(t *testing.T) {
 	}
 	fill(3, 6)
 	if !shed(3) {
-		t.Error("priority 3 has more than its share")
+		t.Error("priority 3 exceeds its share")
 	}
 	fill(2, 2)
 	if !shed(2) || !shed(3) {
-		t.Error("priority 2 has more than its share")
+		t.Error("priority 2 exceeds its share")
 	}
 	fill(1, 2)
 	if !shed(1) || !shed(2) || !shed(3) {
-		t.Error("more in flight than max_in_flight")
+		t.Error("more requests in flight than max_in_flight")
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// statusUpstream is an upstream whose status can be set.
+// statusUpstream is an upstream that responds with the status that is set.
 func statusUpstream(t testing.TB) (url string, status *atomic.Int32) {
 	status = new(atomic.Int32)
 	status.Store(200)
@@ -38,7 +38,7 @@ func TestShadowModeBlocksNothing(t *testing.T) {
 		}
 	}
 	if open, _ := b.ShadowRejections(); open != 3 || b.State() != events.Open {
-		t.Errorf("%d would have been rejected, breaker %v", open, b.State())
+		t.Errorf("%d shadow rejections, want 3; breaker %v", open, b.State())
 	}
 	status.Store(200)
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || recorded.next(t).Result != events.ResultSuccess {
@@ -60,14 +60,14 @@ func TestModeChangeKeepsTheState(t *testing.T) {
 	}
 	until := b.Status().RetryAt
 	for _, c := range []struct {
-		mode string
-		sent int // attempts of the next request
+		mode     string
+		attempts int // of the next request
 	}{{"enforce", 0}, {"off", 1}, {"shadow", 1}, {"enforce", 0}} {
 		if err := server.Apply(parse(t, mode(c.mode))); err != nil {
 			t.Fatal(err)
 		}
 		get(t, "http://"+address+"/svc")
-		if o := recorded.next(t); o.Attempts != c.sent {
+		if o := recorded.next(t); o.Attempts != c.attempts {
 			t.Errorf("%s: %+v", c.mode, o)
 		}
 		if s := b.Status(); s.State != events.Open || !s.RetryAt.Equal(until) {
@@ -76,7 +76,7 @@ func TestModeChangeKeepsTheState(t *testing.T) {
 	}
 }
 
-// A breaker that is off counts nothing, however bad the upstream is.
+// A breaker in mode off counts no failures and rejects no requests.
 func TestOffModeCountsAndBlocksNothing(t *testing.T) {
 	url, status := statusUpstream(t)
 	status.Store(503)
@@ -117,7 +117,7 @@ func TestSlowCallRatioOpensTheBreaker(t *testing.T) {
 		switch r.URL.Path {
 		case "/slow":
 			<-release
-		case "/crawl":
+		case "/slow-body":
 			w.Header().Set("Content-Length", "200000")
 			_, _ = io.WriteString(w, strings.Repeat("x", 100_000))
 			_ = http.NewResponseController(w).Flush()
@@ -129,14 +129,14 @@ func TestSlowCallRatioOpensTheBreaker(t *testing.T) {
 	server, address, recorded := start(t, routeConfig(upstream.URL, "breaker: {slow_call_ratio: 0.5, slow_call_duration: 0.3, min_requests: 4, window: 60s}"))
 	b := server.Breaker("svc")
 
-	// A client that takes its time with its upload does not make the call slow.
-	up, send := io.Pipe()
+	// A slow upload does not make the call slow.
+	body, send := io.Pipe()
 	go func() {
 		_, _ = io.WriteString(send, "x")
 		time.Sleep(400 * time.Millisecond)
 		_ = send.Close()
 	}()
-	res, err := http.Post("http://"+address+"/svc/fast", "text/plain", up)
+	res, err := http.Post("http://"+address+"/svc/fast", "text/plain", body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestSlowCallRatioOpensTheBreaker(t *testing.T) {
 			release <- struct{}{}
 		}
 	}()
-	for _, path := range []string{"slow", "crawl"} {
+	for _, path := range []string{"slow", "slow-body"} {
 		if state := b.State(); state != events.Closed {
 			t.Fatalf("%v before %s", state, path)
 		}
@@ -167,11 +167,11 @@ func TestSlowCallRatioOpensTheBreaker(t *testing.T) {
 	recorded.mu.Lock()
 	defer recorded.mu.Unlock()
 	if len(recorded.failures) != 2 || recorded.failures[0] != events.ErrorSlow {
-		t.Errorf("failures %v, want the slow calls that opened the breaker", recorded.failures)
+		t.Errorf("failures %v, want the two slow calls that opened the breaker", recorded.failures)
 	}
 }
 
-// Recovery that fails again and again is tried less and less often.
+// recovery_backoff makes each consecutive opening last longer, up to a maximum.
 func TestRecoveryTimeoutBacksOff(t *testing.T) {
 	server, address, recorded := start(t, routeConfig(closedPort(t),
 		"breaker: {fail_max: 1, recovery_timeout: 500ms, recovery_backoff: {multiplier: 2, max: 700ms, jitter: 0}}"))

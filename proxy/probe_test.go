@@ -13,10 +13,12 @@ import (
 	"cbproxy/internal/events"
 )
 
-// probedUpstream is an upstream that tells probes from other requests.
+// probedUpstream is an upstream that counts probes and other requests separately.
 type probedUpstream struct {
 	*httptest.Server
-	status        atomic.Int32 // to a probe
+	// status is the status of the response to a probe, or how the response is incomplete: 0 means that there is none, 1 that it
+	// has no end, 2 that it is truncated.
+	status        atomic.Int32
 	probes, calls atomic.Int32
 }
 
@@ -35,12 +37,12 @@ func newProbedUpstream(t testing.TB) *probedUpstream {
 		}
 		switch code := int(p.status.Load()); code {
 		case 0:
-			<-r.Context().Done() // no answer
-		case 1: // an answer without an end
+			<-r.Context().Done()
+		case 1:
 			w.WriteHeader(200)
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
-		case 2: // an answer that breaks off
+		case 2:
 			w.Header().Set("Content-Length", "5")
 			_, _ = w.Write([]byte("hi"))
 			_ = http.NewResponseController(w).Flush()
@@ -57,7 +59,7 @@ func probedRouteConfig(url string, breaker string) string {
 	return routeConfig(url+"/base", "breaker: {fail_max: 1, probe: {path: '/healthz?deep=1', interval: 20ms, timeout: 200ms}, "+breaker+"}")
 }
 
-// waitForState waits for a breaker's state.
+// waitForState waits until a breaker is in a state.
 func waitForState(t testing.TB, b *breaker.Breaker, want events.State) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); b.State() != want; time.Sleep(time.Millisecond) {
@@ -68,7 +70,7 @@ func waitForState(t testing.TB, b *breaker.Breaker, want events.State) {
 }
 
 func TestProberTestsRecoveryInsteadOfClients(t *testing.T) {
-	for name, answer := range map[string]int32{"an answer": 200, "an answer without an end": 1} {
+	for name, status := range map[string]int32{"complete response": 200, "endless response": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			u := newProbedUpstream(t)
@@ -76,18 +78,18 @@ func TestProberTestsRecoveryInsteadOfClients(t *testing.T) {
 			server, address, recorded := start(t, probedRouteConfig(u.URL, "recovery_timeout: 0.05, half_open_requests: 3"))
 			b := server.Breaker("svc")
 			b.Force(events.HalfOpen, 0, "test")
-			waitForState(t, b, events.Open) // a probe has failed
+			waitForState(t, b, events.Open) // after a failed probe
 			for b.Transitions(events.Open) < 3 {
 				res, _ := get(t, "http://"+address+"/svc")
 				if o := recorded.next(t); res.StatusCode != 503 || o.Result != events.ResultRejected {
-					t.Fatalf("status %d, %+v; want nothing let through", res.StatusCode, o)
+					t.Fatalf("status %d, %+v; want a rejection", res.StatusCode, o)
 				}
 			}
 			if n := u.calls.Load(); n != 0 {
-				t.Errorf("%d of the clients' requests were let through", n)
+				t.Errorf("%d client requests reached the upstream", n)
 			}
 			failed := u.probes.Load()
-			u.status.Store(answer)
+			u.status.Store(status)
 			waitForState(t, b, events.Closed)
 			if n := u.probes.Load() - failed; n < 3 {
 				t.Errorf("closed after %d probes, want 3 successes", n)
@@ -106,9 +108,9 @@ func TestProberTestsRecoveryInsteadOfClients(t *testing.T) {
 }
 
 func TestIncompleteProbeResponseIsAFailure(t *testing.T) {
-	for answer, kind := range map[int32]events.ErrorType{0: events.ErrorTimeout, 2: events.ErrorTruncated} {
+	for status, kind := range map[int32]events.ErrorType{0: events.ErrorTimeout, 2: events.ErrorTruncated} {
 		u := newProbedUpstream(t)
-		u.status.Store(answer)
+		u.status.Store(status)
 		server, _, _ := start(t, probedRouteConfig(u.URL, "recovery_timeout: 60s"))
 		b := server.Breaker("svc")
 		b.Force(events.HalfOpen, 0, "test")
@@ -119,8 +121,7 @@ func TestIncompleteProbeResponseIsAFailure(t *testing.T) {
 	}
 }
 
-// A reload that changes the probe, or takes it away, does so at once, and a probe under way
-// holds nothing up.
+// A reload that changes or removes the probe takes effect at once, even while a probe is in flight.
 func TestReloadChangesTheProber(t *testing.T) {
 	u := newProbedUpstream(t)
 	u.status.Store(0)
@@ -135,7 +136,7 @@ func TestReloadChangesTheProber(t *testing.T) {
 		t.Fatal(err)
 	}
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || b.State() != events.Closed {
-		t.Errorf("status %d, breaker %v; want a client's request as the probe", res.StatusCode, b.State())
+		t.Errorf("status %d, breaker %v; want a client request that closes the breaker", res.StatusCode, b.State())
 	}
 	u.status.Store(200)
 	if err := server.Apply(parse(t, probedRouteConfig(u.URL, "recovery_timeout: 60s"))); err != nil {
@@ -144,6 +145,6 @@ func TestReloadChangesTheProber(t *testing.T) {
 	b.Force(events.HalfOpen, 0, "test")
 	waitForState(t, b, events.Closed)
 	if n := fmt.Sprint(u.calls.Load()); n != "1" {
-		t.Errorf("%s calls", n)
+		t.Errorf("%s client requests, want 1", n)
 	}
 }

@@ -13,25 +13,25 @@ import (
 	"cbproxy/internal/events"
 )
 
-// A request that can't be sent to the upstream, or that the upstream refuses on its own account, opens no breaker.
+// A request that can't be sent to the upstream, or that the upstream refuses because of its content, is no failure of the upstream.
 func TestRefusalOfOneRequestIsNoFailure(t *testing.T) {
-	plain := func(t testing.TB) (string, string) {
+	http2Upstream := func(t testing.TB) (string, string) {
 		return frameUpstream(t, false, func(_ int, f *frameConn) {
 			f.eachStream(func(stream uint32, _ bool) { f.respond(stream, "200", "fine") })
 		})
 	}
-	narrow := func(t testing.TB) (string, string) {
+	limitedUpstream := func(t testing.TB) (string, string) {
 		return frameUpstream(t, false, func(_ int, f *frameConn) {
 			_ = f.WriteSettings(http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 4096})
 			f.eachStream(func(stream uint32, _ bool) { f.respond(stream, "200", "fine") })
 		})
 	}
-	strict := func(refuse func(f *frameConn, stream uint32)) func(testing.TB) (string, string) {
+	refusingUpstream := func(refuse func(f *frameConn, stream uint32)) func(testing.TB) (string, string) {
 		return func(t testing.TB) (string, string) {
 			return frameUpstream(t, false, func(_ int, f *frameConn) {
 				f.eachStream(func(stream uint32, _ bool) {
-					if stream%4 == 1 { // not the ones in between
-						f.respond(stream, "200", "fine")
+					if stream%4 == 1 { // every second request is refused
+						f.respond(stream, "200", "ok")
 						return
 					}
 					refuse(f, stream)
@@ -39,7 +39,7 @@ func TestRefusalOfOneRequestIsNoFailure(t *testing.T) {
 			})
 		}
 	}
-	http1 := func(t testing.TB) (string, string) {
+	http1Upstream := func(t testing.TB) (string, string) {
 		s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		t.Cleanup(s.Close)
 		return s.URL, "tls: {}"
@@ -50,19 +50,19 @@ func TestRefusalOfOneRequestIsNoFailure(t *testing.T) {
 		request  string
 		status   int
 	}{
-		"an invalid trailer name, HTTP/2":   {plain, "POST /svc HTTP/1.1\r\nHost: x\r\nTrailer: X(T\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
-		"an invalid trailer name, HTTP/1.1": {http1, "POST /svc HTTP/1.1\r\nHost: x\r\nTrailer: X(T\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
-		"an upgrade over HTTP/2":            {plain, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", 502},
-		"more fields than the peer allows":  {narrow, "GET /svc HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", 431},
-		"a reset for a large request": {strict(func(f *frameConn, stream uint32) {
+		"invalid trailer name, HTTP/2":           {http2Upstream, "POST /svc HTTP/1.1\r\nHost: x\r\nTrailer: X(T\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+		"invalid trailer name, HTTP/1.1":         {http1Upstream, "POST /svc HTTP/1.1\r\nHost: x\r\nTrailer: X(T\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+		"upgrade over HTTP/2":                    {http2Upstream, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", 502},
+		"SETTINGS_MAX_HEADER_LIST_SIZE exceeded": {limitedUpstream, "GET /svc HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", 431},
+		"large request reset with ENHANCE_YOUR_CALM": {refusingUpstream(func(f *frameConn, stream uint32) {
 			_ = f.WriteRSTStream(stream, http2.ErrCodeEnhanceYourCalm)
 		}), "GET /svc HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", 431},
-		"an end of the connection for a large request": {strict(func(f *frameConn, stream uint32) {
+		"large request, GOAWAY with ENHANCE_YOUR_CALM": {refusingUpstream(func(f *frameConn, stream uint32) {
 			_ = f.WriteGoAway(stream, http2.ErrCodeEnhanceYourCalm, nil)
 			_ = f.conn.(*net.TCPConn).CloseWrite() // a close with unread data would reset the connection before the frame is read
 			_, _ = io.Copy(io.Discard, f.conn)
 		}), "GET /svc HTTP/1.1\r\nHost: x\r\n" + large + "\r\n", 431},
-		"HTTP/1.1 is required": {strict(func(f *frameConn, stream uint32) {
+		"HTTP_1_1_REQUIRED": {refusingUpstream(func(f *frameConn, stream uint32) {
 			_ = f.WriteRSTStream(stream, http2.ErrCodeHTTP11Required)
 		}), "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n", 502},
 	} {
@@ -70,7 +70,7 @@ func TestRefusalOfOneRequestIsNoFailure(t *testing.T) {
 			url, keys := c.upstream(t)
 			server, address, recorded := start(t, routeConfig(url, keys, "breaker: {fail_max: 1}"))
 			for range 3 {
-				if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != http.StatusOK { // which opens a connection, and learns its settings
+				if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != http.StatusOK { // opens a connection and receives its settings
 					t.Fatalf("status %d of a plain request", res.StatusCode)
 				}
 				recorded.next(t)

@@ -36,7 +36,7 @@ func TestReloadKeepsBreakersAndTheirCounts(t *testing.T) {
 	apply(routeConfig("http://127.0.0.1:1", "breaker: {fail_max: 4, recovery_timeout: 60}", "timeout: 5s"))
 	b := server.Breaker("svc")
 	if n := b.Status().ConsecutiveFailures; n != 2 {
-		t.Fatalf("%d failures are left after a reload, want 2", n)
+		t.Fatalf("%d consecutive failures after a reload, want 2", n)
 	}
 	fail()
 	if b.State() != events.Closed {
@@ -49,14 +49,14 @@ func TestReloadKeepsBreakersAndTheirCounts(t *testing.T) {
 	}
 	apply(routeConfig("http://127.0.0.1:2", "breaker: {fail_max: 1, recovery_timeout: 60}"))
 	if now := b.Status(); now.State != events.Open || !now.RetryAt.Equal(opened.RetryAt) {
-		t.Errorf("a reload made %+v of %+v", now, opened)
+		t.Errorf("a reload changed %+v to %+v", opened, now)
 	}
 	apply(routeConfig("http://127.0.0.1:2", "breaker: {recovery_timeout: 90}"))
 	if now := b.Status(); !now.RetryAt.Equal(opened.Since.Add(90 * time.Second)) {
 		t.Errorf("open until %v, want 90s after %v", now.RetryAt, opened.Since)
 	}
 	apply(routeConfig("http://127.0.0.1:2", "breaker: {recovery_timeout: 1ms}"))
-	for b.State() == events.Open { // its time was up before the reload
+	for b.State() == events.Open { // the new recovery timeout has already passed
 		runtime.Gosched()
 	}
 }
@@ -65,7 +65,7 @@ func TestRequestsNeverFailBecauseOfReloads(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
 	defer upstream.Close()
 	server, address, _ := start(t, routeConfig(upstream.URL))
-	same := strings.Replace(upstream.URL, "127.0.0.1", "localhost", 1) // another pool
+	otherURL := strings.Replace(upstream.URL, "127.0.0.1", "localhost", 1) // the same upstream with another pool
 	done := make(chan struct{})
 	var clients sync.WaitGroup
 	for range 8 {
@@ -93,7 +93,7 @@ func TestRequestsNeverFailBecauseOfReloads(t *testing.T) {
 	for i := range 300 {
 		url := upstream.URL
 		if i%2 == 0 {
-			url = same
+			url = otherURL
 		}
 		if err := server.Apply(parse(t, routeConfig(url, fmt.Sprintf("timeout: %d", i+1)))); err != nil {
 			t.Error(err)
@@ -103,8 +103,8 @@ func TestRequestsNeverFailBecauseOfReloads(t *testing.T) {
 	clients.Wait()
 }
 
-// Ten thousand reloads that add and remove services and change upstreams, with a request
-// now and then, leave behind what one does.
+// Ten thousand reloads that add and remove services and change upstreams, with occasional requests, leave no more connections,
+// goroutines and time series than a single one.
 func TestReloadsLeakNothing(t *testing.T) {
 	conns := make(chan int, 100000)
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
@@ -128,7 +128,7 @@ func TestReloadsLeakNothing(t *testing.T) {
 		return views
 	}})
 	server := proxy.New(proxy.Config{Bus: new(events.Bus), Breakers: breakers, Observers: meter, Logger: slog.New(slog.DiscardHandler)})
-	ask := func(path string) {
+	request := func(path string) {
 		w := httptest.NewRecorder()
 		server.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
 		if w.Code != 200 {
@@ -152,11 +152,11 @@ func TestReloadsLeakNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i%100 == 0 || i%100 == 1 {
-			ask("/svc")
+			request("/svc")
 		}
 		if i%100 == 1 {
-			ask("/extra")
-			server.Breaker("extra").Force(events.Open, time.Hour, "") // with a clock running
+			request("/extra")
+			server.Breaker("extra").Force(events.Open, time.Hour, "") // starts a timer
 		}
 	}
 	for i := range 10 {
@@ -168,7 +168,7 @@ func TestReloadsLeakNothing(t *testing.T) {
 		apply(i)
 	}
 	if after := series(); after != before {
-		t.Errorf("%d series have become %d", before, after)
+		t.Errorf("%d time series, want %d", after, before)
 	}
 	for left, deadline := 0, time.After(20*time.Second); ; {
 		select {
@@ -176,7 +176,7 @@ func TestReloadsLeakNothing(t *testing.T) {
 			left += n
 			continue
 		case <-deadline:
-			t.Fatalf("%d connections and %d goroutines are left, %d at first", left, runtime.NumGoroutine(), goroutines)
+			t.Fatalf("%d connections and %d goroutines are left, want 2 and %d at most", left, runtime.NumGoroutine(), goroutines+4)
 		default:
 		}
 		if left <= 2 && runtime.NumGoroutine() <= goroutines+4 {
@@ -186,7 +186,8 @@ func TestReloadsLeakNothing(t *testing.T) {
 	}
 }
 
-// A service without traffic must cost little: breaker, pool, chain and all of its series.
+// TestThousandServicesTakeLittleMemory limits the memory of a service without traffic: its breaker, pool, fallback chain and time
+// series.
 func TestThousandServicesTakeLittleMemory(t *testing.T) {
 	const services, limit = 1000, 100 << 10
 	var text strings.Builder
@@ -209,9 +210,9 @@ func TestThousandServicesTakeLittleMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	each := (heap() - before) / services
-	t.Logf("%d bytes a service", each)
+	t.Logf("%d bytes per service", each)
 	if each > limit {
-		t.Errorf("a service takes %d bytes, want at most %d", each, limit)
+		t.Errorf("%d bytes per service, want at most %d", each, limit)
 	}
 	runtime.KeepAlive(server)
 	runtime.KeepAlive(meter)

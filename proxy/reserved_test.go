@@ -12,16 +12,17 @@ import (
 	"cbproxy/internal/service"
 )
 
+// suspectDelivery is delivery for a request that has failed several times.
 func suspectDelivery(body string) *service.Delivery {
 	d := delivery(body)
 	d.SuspectedPoison = true
 	return d
 }
 
-// What fails again and again says nothing about the upstream, unless that can't be reached.
+// A suspect delivery that was sent and fails is not counted as a failure of the upstream. Failing to connect is.
 func TestSuspectDeliveryFailureIsNotCounted(t *testing.T) {
-	hung := make(chan bool)
-	defer close(hung)
+	end := make(chan bool)
+	defer close(end)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/status":
@@ -29,7 +30,7 @@ func TestSuspectDeliveryFailureIsNotCounted(t *testing.T) {
 		case "/reset":
 			panic(http.ErrAbortHandler)
 		case "/hang":
-			<-hung
+			<-end
 		}
 	}))
 	t.Cleanup(s.Close)
@@ -47,7 +48,7 @@ func TestSuspectDeliveryFailureIsNotCounted(t *testing.T) {
 				t.Errorf("%s: %+v, %v", path, answer, err)
 			}
 			if failed := new(service.DeliveryError); errors.As(err, &failed) && failed.NotCausedByRequest {
-				t.Errorf("%s: it was sent", path)
+				t.Errorf("%s: Unsent is set, but the delivery was sent", path)
 			}
 			if s := b.Status(); s.State != state || s.ProbesInFlight != 0 || s.ConsecutiveFailures != 0 || s.LastFailure != nil {
 				t.Errorf("%v, %s: breaker %+v", state, path, s)
@@ -66,7 +67,7 @@ func TestSuspectDeliveryFailureIsNotCounted(t *testing.T) {
 		d = delivery("x")
 		d.UpstreamPath = "/status"
 		if _, err := server.Deliver(t.Context(), d); err != nil || b.State() != events.Open {
-			t.Errorf("after the failure of one that is no suspect: %v, %v", err, b.State())
+			t.Errorf("after the failure of a delivery that is not suspect: %v, %v", err, b.State())
 		}
 	}
 	for _, state := range []events.State{events.Closed, events.HalfOpen} {
@@ -82,12 +83,12 @@ func TestSuspectDeliveryFailureIsNotCounted(t *testing.T) {
 	}
 }
 
-// A suspect that hangs does not hold the only place of a half-open breaker.
+// A suspect delivery that hangs does not hold the only permit of a half-open breaker.
 func TestSuspectDeliveryTakesNoProbePermit(t *testing.T) {
-	came, release := make(chan bool), make(chan bool)
+	arrived, release := make(chan bool), make(chan bool)
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
-			came <- true
+			arrived <- true
 			<-release
 		}
 	}))
@@ -97,7 +98,7 @@ func TestSuspectDeliveryTakesNoProbePermit(t *testing.T) {
 	b.Force(events.HalfOpen, 0, "test")
 	done := make(chan error)
 	go func() { _, err := server.Deliver(t.Context(), suspectDelivery("x")); done <- err }()
-	<-came
+	<-arrived
 	if s := b.Status(); s.State != events.HalfOpen || s.ProbesInFlight != 0 {
 		t.Errorf("%+v", s)
 	}
@@ -113,29 +114,30 @@ func TestSuspectDeliveryTakesNoProbePermit(t *testing.T) {
 	}
 }
 
-// Clients that were refused come first, in every other half-open state.
+// If client requests were rejected while the breaker was open, every second half-open state leaves its permits to clients for some
+// seconds: deliveries are deferred.
 func TestDeliveryLeavesProbePermitsToClients(t *testing.T) {
 	server, address, _ := start(t, routeConfig(closedPort(t), "breaker: {fail_max: 1, recovery_timeout: 1h}"))
 	b := server.Breaker("svc")
-	ask := func() {
+	sendClientRequest := func() {
 		if res, err := http.Get("http://" + address + "/svc"); err == nil {
 			_ = res.Body.Close()
 		}
 	}
 	b.Force(events.Open, 0, "test")
-	ask()
+	sendClientRequest()
 	for i, wantDeferred := range []bool{true, false, true} {
 		b.Force(events.HalfOpen, 0, "test")
 		_, err := server.Deliver(t.Context(), delivery("x"))
 		var deferred *service.DeferredError
 		if errors.As(err, &deferred) != wantDeferred {
-			t.Errorf("half-open for the %d. time: %v", i+1, err)
+			t.Errorf("half-open state %d: %v", i+1, err)
 		}
 		if wantDeferred {
 			if wait := time.Until(deferred.Until); wait <= 0 || wait > 5*time.Second || b.Status().ProbesInFlight != 0 {
 				t.Errorf("deferred for %v, %+v", wait, b.Status())
 			}
-			ask() // it takes the place, and fails
+			sendClientRequest() // a probe that fails
 		}
 		if b.State() != events.Open {
 			t.Errorf("%v after a failed probe", b.State())
@@ -143,7 +145,7 @@ func TestDeliveryLeavesProbePermitsToClients(t *testing.T) {
 	}
 }
 
-// Without clients nothing is deferred.
+// Deliveries are not deferred if there were no client requests.
 func TestDeliveryIsNotDeferredWithoutClients(t *testing.T) {
 	server, _, _ := start(t, routeConfig(closedPort(t), "breaker: {fail_max: 1, recovery_timeout: 1h}"))
 	b := server.Breaker("svc")

@@ -15,7 +15,7 @@ import (
 
 const eventStreamHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 
-// steppedUpstream is an upstream that sends each text once the test says so, and closes then.
+// steppedUpstream is an upstream that writes the next of texts for each value sent to next, and closes the connection after the last.
 func steppedUpstream(t testing.TB, texts ...string) (url string, next chan<- struct{}) {
 	signal := make(chan struct{})
 	url = rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
@@ -32,22 +32,23 @@ func steppedUpstream(t testing.TB, texts ...string) (url string, next chan<- str
 	return url, signal
 }
 
+// Events named in sse_error_events are failures. Scanning for them delays no part of the stream.
 func TestSSEErrorEventsAreFailuresAndNotDelayed(t *testing.T) {
 	for name, c := range map[string]struct {
-		parts []string
-		fails bool
+		parts  []string
+		failed bool
 	}{
 		"listed":               {[]string{"event: error\ndata: x\n\n"}, true},
-		"listed, in pieces":    {[]string{"data: 1\n\nev", "ent:", " err", "or\r", "\ndata: x\r\n\r", "\n"}, true},
-		"the second listed":    {[]string{"\uFEFFevent:fatal\rdata: x\r\r"}, true},
-		"cut by the end":       {[]string{"event: error\ndata: x"}, true},
+		"listed, split":        {[]string{"data: 1\n\nev", "ent:", " err", "or\r", "\ndata: x\r\n\r", "\n"}, true},
+		"second name, BOM":     {[]string{"\uFEFFevent:fatal\rdata: x\r\r"}, true},
+		"not terminated":       {[]string{"event: error\ndata: x"}, true},
 		"not listed":           {[]string{"event: errors\ndata: error\n\n", "event: erro\n\n", ":event: error\n\n", "data: event: error\n\n"}, false},
 		"overwritten":          {[]string{"event: error\nevent: fine\ndata: x\n\n"}, false},
 		"two spaces":           {[]string{"event:  error\n\n"}, false},
-		"a very long name":     {[]string{"event: error" + strings.Repeat("x", 10000) + "\n\n"}, false},
+		"very long name":       {[]string{"event: error" + strings.Repeat("x", 10000) + "\n\n"}, false},
 		"encoded":              {[]string{"", "event: error\n\n"}, false},
-		"no stream of events":  {[]string{"", "event: error\n\n"}, false},
-		"listed, then an idle": {[]string{"event: error\n\n", ": comment\n\n"}, true},
+		"not an event stream":  {[]string{"", "event: error\n\n"}, false},
+		"listed, then comment": {[]string{"event: error\n\n", ": comment\n\n"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -55,7 +56,7 @@ func TestSSEErrorEventsAreFailuresAndNotDelayed(t *testing.T) {
 			switch name {
 			case "encoded":
 				head = strings.Replace(head, "\r\n\r\n", "\r\nContent-Encoding: br\r\n\r\n", 1)
-			case "no stream of events":
+			case "not an event stream":
 				head = strings.Replace(head, "event-stream", "plain", 1)
 			}
 			url, next := steppedUpstream(t, append([]string{head}, c.parts...)...)
@@ -70,34 +71,36 @@ func TestSSEErrorEventsAreFailuresAndNotDelayed(t *testing.T) {
 				next <- struct{}{}
 				got := make([]byte, len(part))
 				if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != part {
-					t.Fatalf("got %q, %v; want %q before anything else is said", got, err, part)
+					t.Fatalf("got %q, %v; want %q before the next part is sent", got, err, part)
 				}
 			}
 			if rest, err := io.ReadAll(res.Body); len(rest) > 0 || err != nil {
 				t.Errorf("rest %q, %v", rest, err)
 			}
 			o := recorded.next(t)
-			if failed := o.Failure != nil && o.Failure.Type == events.ErrorSSE; failed != c.fails || len(recorded.failures) > 1 {
+			if failed := o.Failure != nil && o.Failure.Type == events.ErrorSSE; failed != c.failed || len(recorded.failures) > 1 {
 				t.Errorf("outcome %+v, failures %v", o, recorded.failures)
 			}
 		})
 	}
 }
 
+// With stream_commit: first_byte, a stream that fails before its first byte is replaced by the fallback. A later failure truncates
+// the response.
 func TestFallbackReplacesStreamThatFailsBeforeFirstByte(t *testing.T) {
 	chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 	const fallback = "fallbacks: {svc: {try: [static], static: {body: {a: 1}}}}\n"
 	for name, c := range map[string]struct {
-		say    string // nothing more is said then
-		hang   bool   // and the connection stays open
-		status int
-		reason string
-		kind   events.ErrorType
+		response string // all that the upstream writes
+		idle     bool   // the connection stays open after the response
+		status   int
+		reason   string // "": the fallback is not used
+		kind     events.ErrorType
 	}{
-		"dies":           {chunked, false, 200, "reset", events.ErrorTruncated},
-		"hangs":          {chunked, true, 200, "timeout", events.ErrorIdle},
-		"says something": {chunked + "2\r\nhi\r\n", false, 200, "", events.ErrorTruncated},
-		"is empty":       {chunked + "0\r\n\r\n", false, 200, "", ""},
+		"truncated before the first byte": {chunked, false, 200, "reset", events.ErrorTruncated},
+		"idle before the first byte":      {chunked, true, 200, "timeout", events.ErrorIdle},
+		"truncated after the first byte":  {chunked + "2\r\nhi\r\n", false, 200, "", events.ErrorTruncated},
+		"empty":                           {chunked + "0\r\n\r\n", false, 200, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -105,8 +108,8 @@ func TestFallbackReplacesStreamThatFailsBeforeFirstByte(t *testing.T) {
 				if _, err := http.ReadRequest(r); err != nil {
 					return
 				}
-				_, _ = io.WriteString(conn, c.say)
-				if c.hang {
+				_, _ = io.WriteString(conn, c.response)
+				if c.idle {
 					_, _ = r.ReadByte()
 				}
 			})
@@ -125,7 +128,7 @@ func TestFallbackReplacesStreamThatFailsBeforeFirstByte(t *testing.T) {
 				t.Errorf("body %q", body)
 			}
 			if c.reason == "" && c.kind != "" && (err == nil || string(body) != "hi") {
-				t.Errorf("body %q, %v; want a cut", body, err)
+				t.Errorf("body %q, %v; want hi and an error", body, err)
 			}
 			if c.kind == "" != (o.Failure == nil) || o.Failure != nil && o.Failure.Type != c.kind {
 				t.Errorf("outcome %+v %+v", o, o.Failure)
@@ -134,26 +137,26 @@ func TestFallbackReplacesStreamThatFailsBeforeFirstByte(t *testing.T) {
 	}
 }
 
-// Headers are not held by default, and what is held goes out with the first byte.
+// With stream_commit: first_byte, the header section is sent together with the first byte of the body.
 func TestStreamIsCommittedAtFirstByte(t *testing.T) {
 	url, next := steppedUpstream(t, eventStreamHead, "data: 1\n\n", "data: 2\n\n")
 	_, address, recorded := start(t, routeConfig(url, "stream_commit: first_byte"))
-	answered := make(chan *http.Response, 1)
+	responses := make(chan *http.Response, 1)
 	go func() {
 		res, err := http.Get("http://" + address + "/svc")
 		if err != nil {
 			t.Error(err)
 		}
-		answered <- res
+		responses <- res
 	}()
 	next <- struct{}{}
 	select {
-	case <-answered:
-		t.Error("answered before the stream said anything")
+	case <-responses:
+		t.Error("the header section was sent before the first byte")
 	case <-time.After(50 * time.Millisecond):
 	}
 	next <- struct{}{}
-	res := <-answered
+	res := <-responses
 	defer res.Body.Close()
 	first := make([]byte, len("data: 1\n\n"))
 	if _, err := io.ReadFull(res.Body, first); err != nil || string(first) != "data: 1\n\n" {
@@ -168,7 +171,7 @@ func TestStreamIsCommittedAtFirstByte(t *testing.T) {
 	}
 }
 
-// A client that stops taking a stream must not hold it for ever, and says nothing of the
+// A client that stops reading a stream is disconnected after idle_timeout. That counts neither as success nor as failure of the
 // upstream.
 func TestClientThatStopsReadingAStreamIsDisconnected(t *testing.T) {
 	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
@@ -202,7 +205,7 @@ func TestClientThatStopsReadingAStreamIsDisconnected(t *testing.T) {
 	}
 }
 
-// A client may take its time, as long as it takes something.
+// A stream whose pauses are shorter than idle_timeout ends with success.
 func TestStreamWithinIdleTimeoutSucceeds(t *testing.T) {
 	url, next := steppedUpstream(t, eventStreamHead, "data: 1\n\n", "data: 2\n\n")
 	_, address, recorded := start(t, routeConfig(url, "idle_timeout: 5s"))
@@ -248,7 +251,7 @@ func TestIdleTunnelIsClosedWithoutRecordingFailure(t *testing.T) {
 		time.Sleep(100 * time.Millisecond) // each pause is shorter than idle_timeout
 	}
 	if _, err := r.ReadByte(); err == nil {
-		t.Error("a silent tunnel said something")
+		t.Error("the idle tunnel is still open")
 	}
 	if o := recorded.next(t); o.Result != events.ResultSuccess || o.Failure != nil {
 		t.Errorf("%+v", o)
@@ -265,7 +268,7 @@ func TestStreamHeadersCloseAHalfOpenBreaker(t *testing.T) {
 		t.Fatal(err)
 	}
 	if state := server.Breaker("svc").State(); state != events.Closed {
-		t.Errorf("breaker %v while the stream lasts", state)
+		t.Errorf("breaker is %v during the stream", state)
 	}
 	_ = res.Body.Close()
 	close(next)
