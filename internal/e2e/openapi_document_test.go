@@ -14,8 +14,7 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// description is the OpenAPI document of the admin API, with a record of the responses that tests have
-// seen.
+// description is the OpenAPI document of the admin API. It records which of the described responses the test has received.
 type description struct {
 	t          testing.TB
 	Paths      map[string]map[string]json.RawMessage
@@ -24,11 +23,12 @@ type description struct {
 		Schemas   map[string]json.RawMessage
 	}
 	operations map[string]operation // by method and path
-	seen       map[string]bool
+	received   map[string]bool      // by operation and status
 	mu         sync.Mutex
-	schemas    map[string]*jsonschema.Resolved // by their text
+	schemas    map[string]*jsonschema.Resolved // by their JSON text; guarded by mu
 }
 
+// operation is an operation in the document.
 type operation struct {
 	Responses map[string]documented
 }
@@ -41,9 +41,10 @@ type documented struct {
 	Events  map[string]json.RawMessage `json:"x-events"`
 }
 
-func describe(p *harness.Proxy) *description {
+// fetchDescription returns the OpenAPI document served by p.
+func fetchDescription(p *harness.Proxy) *description {
 	p.T.Helper()
-	d := &description{t: p.T, operations: map[string]operation{}, seen: map[string]bool{}, schemas: map[string]*jsonschema.Resolved{}}
+	d := &description{t: p.T, operations: map[string]operation{}, received: map[string]bool{}, schemas: map[string]*jsonschema.Resolved{}}
 	if err := json.Unmarshal([]byte(p.AdminRequest("GET", "/api/v1/openapi.json", "").Body), d); err != nil {
 		p.T.Fatal(err)
 	}
@@ -84,6 +85,7 @@ func (d *description) valid(what string, schema json.RawMessage, text string) {
 	}
 }
 
+// resolve returns the schema with its references resolved.
 func (d *description) resolve(schema json.RawMessage) (*jsonschema.Resolved, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -107,19 +109,19 @@ func (d *description) resolve(schema json.RawMessage) (*jsonschema.Resolved, err
 func (d *description) expect(name string, status int, r harness.Response) {
 	d.t.Helper()
 	what := fmt.Sprint(name, " ", status)
-	answer, ok := d.operations[name].Responses[fmt.Sprint(status)]
+	response, ok := d.operations[name].Responses[fmt.Sprint(status)]
 	if !ok || r.Status != status {
 		d.t.Errorf("%s: status %d, documented: %v: %s", what, r.Status, ok, r.Body)
 		return
 	}
-	d.seen[what] = true
-	for field, h := range answer.Headers {
+	d.received[what] = true
+	for field, h := range response.Headers {
 		if h.Required && r.Header.Get(field) == "" {
 			d.t.Errorf("%s: no %s", what, field)
 		}
 	}
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	content, ok := answer.Content[mediaType]
+	content, ok := response.Content[mediaType]
 	switch {
 	case !ok:
 		d.t.Errorf("%s: media type %q", what, mediaType)
@@ -128,6 +130,7 @@ func (d *description) expect(name string, status int, r harness.Response) {
 	}
 }
 
+// validate returns an error if text does not match the schema.
 func validate(schema *jsonschema.Resolved, text string) error {
 	var value any
 	if err := json.Unmarshal([]byte(text), &value); err != nil {

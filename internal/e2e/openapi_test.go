@@ -36,7 +36,7 @@ func adminRequest(p *harness.Proxy, name, service, id string) *http.Request {
 	return r
 }
 
-// call sends the request for an operation. change may modify the request first.
+// callAdmin sends the request for an operation. change may modify the request first; it may be nil.
 func callAdmin(p *harness.Proxy, name, service, id string, change func(*http.Request)) harness.Response {
 	p.T.Helper()
 	r := adminRequest(p, name, service, id)
@@ -64,8 +64,8 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	u := harness.NewRecorder(t)
 	config := harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", "")
 	p := harness.StartProxy(t, harness.Options{Config: config})
-	d := describe(p)
-	events := d.listen(p)
+	d := fetchDescription(p)
+	stopListening := d.listen(p)
 
 	p.MustQueue("a", "b", "slow")
 	_, waiting := p.Queue()
@@ -76,35 +76,35 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	}
 	d.expect(retryOperation, 200, callAdmin(p, retryOperation, "", waiting[1].ID, nil))
 	d.expect(dropOperation, 200, callAdmin(p, dropOperation, "", waiting[1].ID, nil))
-	d.refusals(p, config)
+	d.rejections(p, config)
 	d.faults(p, config)
-	for _, order := range []string{`{"state":"open","duration":"1h","reason":"why"}`, `{"state":"closed","duration":3600}`, `{"state":"half-open"}`, `{"state":"auto"}`} {
-		d.expect(forceOperation, 200, callAdmin(p, forceOperation, "svc", "", withBody(order)))
+	for _, body := range []string{`{"state":"open","duration":"1h","reason":"why"}`, `{"state":"closed","duration":3600}`, `{"state":"half-open"}`, `{"state":"auto"}`} {
+		d.expect(forceOperation, 200, callAdmin(p, forceOperation, "svc", "", withBody(body)))
 		d.expect("GET /api/v1/circuit-breakers/health", 200, callAdmin(p, "GET /api/v1/circuit-breakers/health", "", "", nil))
 	}
 
 	u.SetRules(harness.Rule{In: "slow", Status: 200, Delay: 2 * time.Second})
 	u.Start()
 	t.Cleanup(u.Kill)
-	harness.Eventually(t, "the last one is being sent", func() bool { return len(u.Records()) == 2 })
+	harness.Eventually(t, "the last request is being delivered", func() bool { return len(u.Records()) == 2 })
 	d.expect(dropOperation, 409, callAdmin(p, dropOperation, "", waiting[2].ID, nil))
 	p.AwaitEmptyQueue()
-	events()
+	stopListening()
 
-	late := make(chan harness.Response, 1)
-	go func() { late <- p.Post("slow") }()
+	inFlight := make(chan harness.Response, 1)
+	go func() { inFlight <- p.Post("slow") }()
 	harness.Eventually(t, "a request is in flight", func() bool { return len(u.Records()) == 3 })
 	p.Signal(syscall.SIGTERM)
 	const ready = "GET /readyz"
-	harness.Eventually(t, "the proxy says that it ends", func() bool { return callAdmin(p, ready, "", "", nil).Status == 503 })
+	harness.Eventually(t, "the proxy is not ready", func() bool { return callAdmin(p, ready, "", "", nil).Status == 503 })
 	d.expect(ready, 503, callAdmin(p, ready, "", "", nil))
-	if r := <-late; r.Status != 200 {
+	if r := <-inFlight; r.Status != 200 {
 		t.Errorf("the request in flight: %+v", r)
 	}
 	for name, o := range d.operations {
 		for status := range o.Responses {
-			if what := name + " " + status; status != "500" && status != "202" && !d.seen[what] {
-				t.Errorf("documented response not seen: %s", what)
+			if what := name + " " + status; status != "500" && status != "202" && !d.received[what] {
+				t.Errorf("documented response not received: %s", what)
 			}
 		}
 	}
@@ -120,16 +120,16 @@ func withField(name, value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set(name, value) }
 }
 
-// refusals makes every operation fail in each way that is independent of its arguments.
-func (d *description) refusals(p *harness.Proxy, config string) {
-	open := p.ConfigHead
+// rejections checks the error responses of every operation that do not depend on its arguments: 401, 403, 405 and 429.
+func (d *description) rejections(p *harness.Proxy, config string) {
+	configHead := p.ConfigHead
 	p.AddAdminKeys("protect_reads: true")
 	p.ReplaceConfig(config)
 	harness.Eventually(p.T, "reads are protected", func() bool { return p.AdminRequest("GET", "/api/v1/config", "").Status == 401 })
 	wrong := withField("Authorization", "Bearer wrong")
 	for name, o := range d.operations {
 		d.expect(name, 405, callAdmin(p, name, "svc", "svc.1", func(r *http.Request) { r.Method = "PATCH" }))
-		if _, guarded := o.Responses["401"]; !guarded {
+		if _, needsToken := o.Responses["401"]; !needsToken {
 			continue
 		}
 		d.expect(name, 403, callAdmin(p, name, "svc", "svc.1", withField("Origin", "http://other.example")))
@@ -140,10 +140,10 @@ func (d *description) refusals(p *harness.Proxy, config string) {
 		}
 		d.expect(name, 429, r)
 	}
-	harness.Eventually(p.T, "the right token is heard again", func() bool { return p.AdminRequest("GET", "/api/v1/config", harness.AdminToken).Status == 200 })
-	p.ConfigHead = open
+	harness.Eventually(p.T, "the right token is accepted again", func() bool { return p.AdminRequest("GET", "/api/v1/config", harness.AdminToken).Status == 200 })
+	p.ConfigHead = configHead
 	p.ReplaceConfig(config)
-	harness.Eventually(p.T, "reads are free", func() bool { return p.AdminRequest("GET", "/api/v1/config", "").Status == 200 })
+	harness.Eventually(p.T, "reads need no token", func() bool { return p.AdminRequest("GET", "/api/v1/config", "").Status == 200 })
 }
 
 // faults calls operations with arguments that they reject.
@@ -151,7 +151,7 @@ func (d *description) faults(p *harness.Proxy, config string) {
 	for _, name := range []string{forceOperation, "GET /api/v1/circuit-breakers/{service}", "GET /api/v1/circuit-breakers/{service}/history"} {
 		d.expect(name, 404, callAdmin(p, name, "none", "", nil))
 	}
-	d.expect(forceOperation, 400, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"ajar","for":1}`)))
+	d.expect(forceOperation, 400, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"unknown","for":1}`)))
 	d.expect(forceOperation, 413, callAdmin(p, forceOperation, "svc", "", withBody(strings.Repeat(" ", 70<<10))))
 	d.expect(forceOperation, 415, callAdmin(p, forceOperation, "svc", "", withField("Content-Type", "text/plain")))
 	d.expect(forceOperation, 503, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"open","scope":"fleet"}`)))
@@ -182,17 +182,17 @@ func (d *description) listen(p *harness.Proxy) (stop func()) {
 	d.expect(eventsOperation, res.StatusCode, harness.Response{Status: res.StatusCode, Header: res.Header})
 	kinds := d.operations[eventsOperation].Responses["200"].Events
 	var mu sync.Mutex
-	came := map[string]string{} // the last valid event of each kind
-	over := make(chan struct{})
+	received := map[string]string{} // the last valid event of each kind
+	done := make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(done)
 		name := ""
 		for lines := bufio.NewScanner(res.Body); lines.Scan(); {
 			if n, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
 				name = n
 			} else if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
 				mu.Lock()
-				came[name] = data
+				received[name] = data
 				if kinds[name] == nil {
 					d.t.Errorf("the document has no event %q", name)
 				} else {
@@ -203,16 +203,16 @@ func (d *description) listen(p *harness.Proxy) (stop func()) {
 		}
 	}()
 	return func() {
-		harness.Eventually(d.t, "each kind of event has come", func() bool {
+		harness.Eventually(d.t, "an event of each kind was received", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
-			return len(came) == len(kinds)-1
+			return len(received) == len(kinds)-1
 		})
 		cancel()
-		<-over
+		<-done
 		_ = res.Body.Close()
 		for name := range kinds {
-			if _, ok := came[name]; ok == (name == "probing") {
+			if _, ok := received[name]; ok == (name == "probing") {
 				d.t.Errorf("event %s received: %t", name, ok)
 			}
 		}
@@ -240,7 +240,7 @@ func TestOpenAPIDocumentIsValid(t *testing.T) {
 	if err := validate(resolved, served); err != nil {
 		t.Error(err)
 	}
-	if spoilt := strings.Replace(served, `"operationId":`, `"operation":`, 1); spoilt == served || validate(resolved, spoilt) == nil {
+	if invalid := strings.Replace(served, `"operationId":`, `"operation":`, 1); invalid == served || validate(resolved, invalid) == nil {
 		t.Error("a document with an unknown key is accepted")
 	}
 }

@@ -68,9 +68,9 @@ export function fallbackStrategies(s, config) {
 }
 
 function clientsText(s, config) {
-  if (!rejectsRequests(s)) return "responses of the upstream";
+  if (!rejectsRequests(s)) return "upstream responses";
   const rejected = fallbackStrategies(s, config)?.join(", else ") ?? "error 503";
-  return s.circuit_breaker_state === "open" ? rejected : `responses of the upstream to probes; to other requests ${rejected}`;
+  return s.circuit_breaker_state === "open" ? rejected : `probes: upstream responses; other requests: ${rejected}`;
 }
 
 // updateCard shows the status of a service. origin is the state change of the instance that made the fleet decide, if known.

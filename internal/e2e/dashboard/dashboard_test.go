@@ -189,5 +189,5 @@ func TestDashboardShowsShadowRejections(t *testing.T) {
 		p.Get("/svc")
 	}
 	d.waitText(card("svc"), "shadow, would have rejected 3")
-	d.waitText(card("svc"), "responses of the upstream")
+	d.waitText(card("svc"), "upstream responses")
 }

@@ -66,7 +66,7 @@ func TestDashboardShowsBrokenServicesFirst(t *testing.T) {
 	d.waitText("#normal-title", "The other 56 services")
 	d.waitText("#announcement", "Needs attention: svc_07 open, svc_17 open")
 	d.waitText("#queue", "svc_07: 1 waiting")
-	d.waitText(card("svc_11"), "responses of the upstream to probes; to other requests queue, else static")
+	d.waitText(card("svc_11"), "probes: upstream responses; other requests: queue, else static")
 	d.screenshot("many")
 
 	d.fill("#filter", "SVC_5")
