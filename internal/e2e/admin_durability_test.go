@@ -12,50 +12,52 @@ import (
 	"cbproxy/internal/redistest"
 )
 
-// A forced state that was confirmed by a 200 outlives a kill right after it.
+// TestAcknowledgedForcedStateSurvivesKill checks that a forced state, or its release, that was acknowledged with 200
+// survives a kill of the process immediately after.
 func TestAcknowledgedForcedStateSurvivesKill(t *testing.T) {
 	t.Parallel()
 	for _, scope := range []string{"instance", "fleet"} {
 		t.Run(scope, func(t *testing.T) {
 			t.Parallel()
-			config, lose := harness.DeadUpstreamConfig, func() {}
+			config, clearRedis := harness.DeadUpstreamConfig, func() {}
 			if scope == "fleet" {
 				server := redistest.Start(t)
 				config += fmt.Sprintf("redis: {url: %q}\n", server.URL())
-				lose = func() { // so that only the disk has the state
+				clearRedis = func() { // so that only the disk has the state
 					if err := server.Client().FlushAll(t.Context()).Err(); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
 			p := harness.StartProxy(t, harness.Options{Config: config})
-			killAndStart := func() {
+			restart := func() {
 				p.Kill()
-				lose()
+				clearRedis()
 				p.Start()
 			}
 			for i := range 8 {
 				state, reason := []string{"open", "closed"}[i%2], fmt.Sprint("reason ", i)
 				body := fmt.Sprintf(`{"state":%q,"reason":%q,"scope":%q}`, state, reason, scope)
 				r := harness.Response{}
-				harness.Eventually(t, "it is confirmed", func() bool { r = p.Force("svc", body); return r.Status == http.StatusOK }) // the fleet may not have joined yet
-				killAndStart()
+				harness.Eventually(t, "the state is forced", func() bool { r = p.Force("svc", body); return r.Status == http.StatusOK }) // the instance may not have joined the fleet yet
+				restart()
 				if s := p.Health().Services["svc"]; s.State != state || s.Forced == nil || s.Forced.Reason != reason {
-					t.Errorf("after %s: %+v, %+v", body, s, s.Forced)
+					t.Errorf("after %s and a restart: %+v, %+v", body, s, s.Forced)
 				}
 			}
-			harness.Eventually(t, "it is released", func() bool {
+			harness.Eventually(t, "the state is released", func() bool {
 				return p.Force("svc", fmt.Sprintf(`{"state":"auto","scope":%q}`, scope)).Status == http.StatusOK
 			})
-			killAndStart()
+			restart()
 			if s := p.Health().Services["svc"]; s.Forced != nil {
-				t.Errorf("after the release: %+v", s.Forced)
+				t.Errorf("after the release and a restart: %+v", s.Forced)
 			}
 		})
 	}
 }
 
-// Without a folder a state is confirmed once it is in memory.
+// TestForcedStateWithoutDataDirIsAcknowledged checks that a proxy without data_dir acknowledges a forced state once it
+// is in memory.
 func TestForcedStateWithoutDataDirIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	p := harness.StartProxy(t, harness.Options{Config: harness.DeadUpstreamConfig})
@@ -69,8 +71,8 @@ func TestForcedStateWithoutDataDirIsAcknowledged(t *testing.T) {
 	}
 }
 
-// What the queue's operations have confirmed outlives a kill right after it: a dropped request stays away, and the delay of one
-// that is to be tried now is over.
+// TestAcknowledgedQueueOperationsSurviveKill checks that acknowledged operations on the queue survive a kill of the
+// process immediately after: a dropped request is not restored, and a retried request has no delay.
 func TestAcknowledgedQueueOperationsSurviveKill(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -85,7 +87,7 @@ fallbacks: {svc: {try: [queue], queue: {body: {queued: true}, ordered: false, ba
 		_, waiting = p.Queue()
 		return len(waiting) == 2 && waiting[0].NotBefore.After(time.Now())
 	})
-	p.Force("svc", `{"state":"open"}`) // nothing is sent from now on
+	p.Force("svc", `{"state":"open"}`) // no delivery is attempted from now on
 	const base = "/api/v1/queue/"
 	if r := p.AdminRequest("DELETE", base+waiting[1].ID, harness.AdminToken); r.Status != http.StatusOK {
 		t.Fatalf("drop: %+v", r)
@@ -95,8 +97,8 @@ fallbacks: {svc: {try: [queue], queue: {body: {queued: true}, ordered: false, ba
 	}
 	p.Kill()
 	p.Start()
-	_, left := p.Queue()
-	if len(left) != 1 || left[0].ID != waiting[0].ID || left[0].NotBefore.After(time.Now()) {
-		t.Errorf("after the kill: %+v", left)
+	_, remaining := p.Queue()
+	if len(remaining) != 1 || remaining[0].ID != waiting[0].ID || remaining[0].NotBefore.After(time.Now()) {
+		t.Errorf("after the restart: %+v", remaining)
 	}
 }

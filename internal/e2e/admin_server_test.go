@@ -14,6 +14,8 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
+// TestAdminTLSCertificateIsReloaded checks that the admin port serves HTTP/1.1 and HTTP/2 over TLS, that it uses a
+// changed certificate without a restart, and that it keeps the previous certificate if the new files are invalid.
 func TestAdminTLSCertificateIsReloaded(t *testing.T) {
 	t.Parallel()
 	folder, authority := t.TempDir(), certtest.NewAuthority(t)
@@ -32,8 +34,8 @@ func TestAdminTLSCertificateIsReloaded(t *testing.T) {
 	p.WriteConfig(config)
 	p.Launch()
 
-	// ask tells which certificate an answer came under, "" if none came.
-	ask := func() (name, protocol string) {
+	// get returns the name in the server's certificate and the protocol, or empty strings if there is no response.
+	get := func() (name, protocol string) {
 		transport := &http.Transport{DisableKeepAlives: true, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 		res, err := (&http.Client{Transport: transport, Timeout: harness.EventTimeout}).Get(strings.Replace(p.AdminURL, "http:", "https:", 1) + "/api/v1/circuit-breakers/health")
 		if err != nil {
@@ -45,9 +47,9 @@ func TestAdminTLSCertificateIsReloaded(t *testing.T) {
 		}
 		return res.TLS.PeerCertificates[0].Subject.CommonName, res.Proto
 	}
-	harness.Eventually(t, "it answers over TLS", func() bool { name, _ := ask(); return name == "first" })
-	if _, protocol := ask(); protocol != "HTTP/2.0" {
-		t.Errorf("it speaks %s", protocol)
+	harness.Eventually(t, "the admin port responds over TLS", func() bool { name, _ := get(); return name == "first" })
+	if _, protocol := get(); protocol != "HTTP/2.0" {
+		t.Errorf("protocol %s, want HTTP/2.0", protocol)
 	}
 	if r, err := http.Get(p.AdminURL + "/api/v1/config"); err == nil && r.StatusCode != 400 {
 		t.Errorf("without TLS: status %d", r.StatusCode)
@@ -60,17 +62,17 @@ func TestAdminTLSCertificateIsReloaded(t *testing.T) {
 		t.Errorf("status: %v: %s", err, out)
 	}
 	if out, err := exec.Command(harness.Binary, "status", "--admin", secured).CombinedOutput(); err == nil || !strings.Contains(string(out), "certificate") {
-		t.Errorf("status without the authority: %v: %s", err, out)
+		t.Errorf("status without the CA certificate: %v: %s", err, out)
 	}
 	rotate("second")
-	if name, _ := ask(); name != "second" {
-		t.Errorf("after a rotation: %q", name)
+	if name, _ := get(); name != "second" {
+		t.Errorf("certificate %q after a change of the files", name)
 	}
-	if err := os.WriteFile(keyFile, []byte("half"), 0o600); err != nil {
+	if err := os.WriteFile(keyFile, []byte("invalid"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if name, _ := ask(); name != "second" || !strings.Contains(p.Log.String(), "keeping the previous certificates") {
-		t.Errorf("with a broken key: %q", name)
+	if name, _ := get(); name != "second" || !strings.Contains(p.Log.String(), "keeping the previous certificates") {
+		t.Errorf("certificate %q with an invalid key file", name)
 	}
 	p.Signal(syscall.SIGINT)
 	if status := p.Wait(); status != 0 {
@@ -78,29 +80,29 @@ func TestAdminTLSCertificateIsReloaded(t *testing.T) {
 	}
 }
 
-// A name by which the admin plane may be called is live, and what is done to it is in the log
-// without the token.
+// TestAdminHostsAreReloadedAndActionsAreLogged checks that a reload applies admin.hosts, and that forced states and
+// refused tokens are logged without the tokens.
 func TestAdminHostsAreReloadedAndActionsAreLogged(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	config := "routes: {svc: {prefix: /svc, upstream: " + u.URL() + "}}\n"
 	p := harness.StartProxy(t, harness.Options{Config: config})
-	byName := func() int {
+	statusForHost := func() int {
 		return callAdmin(p, "GET /api/v1/config", "", "", func(r *http.Request) { r.Host = "ops.example.com" }).Status
 	}
-	if got := byName(); got != 403 {
-		t.Errorf("by a name that anybody may have: status %d", got)
+	if got := statusForHost(); got != 403 {
+		t.Errorf("unknown Host: status %d, want 403", got)
 	}
 	p.AddAdminKeys("hosts: [ops.example.com]")
 	p.ReplaceConfig(config)
-	harness.Eventually(t, "the name is known", func() bool { return byName() == 200 })
+	harness.Eventually(t, "the added host is allowed", func() bool { return statusForHost() == 200 })
 	p.Force("svc", `{"state":"open","reason":"a\nb"}`)
 	callAdmin(p, reloadOperation, "", "", withField("Authorization", "Bearer hunter2"))
-	harness.Eventually(t, "both are in the log", func() bool {
+	harness.Eventually(t, "both actions are logged", func() bool {
 		log := p.Log.String()
 		return strings.Contains(log, `"action":"force-state","remote":"127.0.0.1:`) && strings.Contains(log, `"action":"refused"`)
 	})
 	if log := p.Log.String(); strings.Contains(log, "hunter2") || strings.Contains(log, harness.AdminToken) {
-		t.Errorf("a token is in the log:\n%s", log)
+		t.Errorf("the log contains a token:\n%s", log)
 	}
 }

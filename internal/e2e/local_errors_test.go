@@ -17,22 +17,23 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// ways are the two servers and transports that a proxy may have.
-var ways = map[string]string{
+// implementations are configurations of the two HTTP implementations of the proxy.
+var implementations = map[string]string{
 	"auto":     "server: auto\ndefaults: {transport: auto}\n",
 	"net_http": "server: net_http\ndefaults: {transport: net_http}\n",
 }
 
-// A proxy without descriptors blames no upstream for that, and goes on once it has some.
+// TestDescriptorExhaustionIsNotAnUpstreamFailure checks that a proxy without free file descriptors responds with 503,
+// counts a local error and no failure of the upstream, and recovers once descriptors are free.
 func TestDescriptorExhaustionIsNotAnUpstreamFailure(t *testing.T) {
 	t.Parallel()
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "fine") }))
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
 	t.Cleanup(upstream.Close)
 	upstream.Config.SetKeepAlivesEnabled(false) // each request needs a connection
 	_, port, _ := net.SplitHostPort(upstream.Listener.Addr().String())
-	for way, config := range ways {
+	for name, config := range implementations {
 		for _, host := range []string{"127.0.0.1", "localhost"} {
-			t.Run(way+" "+host, func(t *testing.T) {
+			t.Run(name+" "+host, func(t *testing.T) {
 				t.Parallel()
 				p := harness.StartProxy(t, harness.Options{Config: config + `routes: {svc: {prefix: /svc, upstream: "http://` + host + ":" + port + `", breaker: {fail_max: 2}}}` + "\n"})
 				client, err := net.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
@@ -40,17 +41,17 @@ func TestDescriptorExhaustionIsNotAnUpstreamFailure(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer client.Close()
-				answers := bufio.NewReader(client)
-				ask := func() *http.Response {
+				responses := bufio.NewReader(client)
+				get := func() *http.Response {
 					_, _ = io.WriteString(client, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n")
-					res, err := http.ReadResponse(answers, nil)
+					res, err := http.ReadResponse(responses, nil)
 					if err != nil {
 						t.Fatal(err)
 					}
 					_, _ = io.Copy(io.Discard, res.Body)
 					return res
 				}
-				if res := ask(); res.StatusCode != 200 {
+				if res := get(); res.StatusCode != 200 {
 					t.Fatalf("status %d", res.StatusCode)
 				}
 				var before unix.Rlimit
@@ -59,7 +60,7 @@ func TestDescriptorExhaustionIsNotAnUpstreamFailure(t *testing.T) {
 					t.Fatal(err)
 				}
 				for range 5 {
-					res := ask()
+					res := get()
 					if res.StatusCode != 503 || res.Header.Get("X-Circuit-Breaker-State") != "closed" ||
 						!strings.Contains(res.Header.Get("Proxy-Status"), "connection_limit_reached") {
 						t.Errorf("status %d, %v", res.StatusCode, res.Header)
@@ -68,27 +69,27 @@ func TestDescriptorExhaustionIsNotAnUpstreamFailure(t *testing.T) {
 				if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 4096, Max: 4096}, nil); err != nil {
 					t.Fatal(err)
 				}
-				if res := ask(); res.StatusCode != 200 {
-					t.Errorf("with descriptors: status %d", res.StatusCode)
+				if res := get(); res.StatusCode != 200 {
+					t.Errorf("with free descriptors: status %d", res.StatusCode)
 				}
 				if s := p.Health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
 					t.Errorf("%+v", s)
 				}
 				if n := p.Metric(`cbproxy_local_errors_total{kind="descriptors"}`); n != 5 {
-					t.Errorf("%v local errors are counted", n)
+					t.Errorf("%v local errors are counted, want 5", n)
 				}
 			})
 		}
 	}
 }
 
-// A time limit that passes while the process is stopped says nothing of the upstream; what the upstream has answered
-// meanwhile is delivered.
+// TestProcessPauseIsNotAnUpstreamFailure checks that a timeout that passes while the process is stopped counts neither
+// as success nor as failure of the upstream, and that a response that arrived meanwhile is forwarded.
 func TestProcessPauseIsNotAnUpstreamFailure(t *testing.T) {
 	t.Parallel()
-	for way, config := range ways {
-		for _, answers := range []bool{true, false} {
-			t.Run(fmt.Sprint(way, ", an answer comes: ", answers), func(t *testing.T) {
+	for name, config := range implementations {
+		for _, responds := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, ", the upstream responds: ", responds), func(t *testing.T) {
 				t.Parallel()
 				const requests = 5
 				arrived, resume := make(chan struct{}, requests), make(chan struct{})
@@ -96,7 +97,7 @@ func TestProcessPauseIsNotAnUpstreamFailure(t *testing.T) {
 					arrived <- struct{}{}
 					select {
 					case <-resume:
-						fmt.Fprint(w, "fine")
+						fmt.Fprint(w, "ok")
 					case <-r.Context().Done():
 					}
 				}))
@@ -110,24 +111,24 @@ func TestProcessPauseIsNotAnUpstreamFailure(t *testing.T) {
 					<-arrived
 				}
 				p.Signal(syscall.SIGSTOP)
-				if answers {
+				if responds {
 					close(resume)
 				}
-				<-time.After(4 * time.Second) // what it is stopped for is over meanwhile
+				<-time.After(4 * time.Second) // longer than the route's timeout
 				p.Signal(syscall.SIGCONT)
 				for range requests {
 					switch r := <-got; {
-					case answers && (r.Status != 200 || r.Body != "fine"):
+					case responds && (r.Status != 200 || r.Body != "ok"):
 						t.Errorf("%+v", r)
-					case !answers && (r.Status != 503 || r.BreakerState() != "closed"):
+					case !responds && (r.Status != 503 || r.BreakerState() != "closed"):
 						t.Errorf("%+v", r)
 					}
 				}
 				if s := p.Health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
 					t.Errorf("%+v", s)
 				}
-				if n := p.Metric(`cbproxy_local_errors_total{kind="pause"}`); n != map[bool]float64{true: 0, false: requests}[answers] {
-					t.Errorf("%v pauses are counted", n)
+				if n := p.Metric(`cbproxy_local_errors_total{kind="pause"}`); n != map[bool]float64{true: 0, false: requests}[responds] {
+					t.Errorf("%v pauses are counted as local errors", n)
 				}
 			})
 		}

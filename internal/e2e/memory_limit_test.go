@@ -12,7 +12,7 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// memoryGroup makes a cgroup with a memory limit below the test's own, and returns its folder.
+// memoryGroup creates a cgroup with a memory limit in bytes, as a child of the test's cgroup. It returns its folder.
 func memoryGroup(t *testing.T, limit int) string {
 	t.Helper()
 	own, err := os.ReadFile("/proc/self/cgroup")
@@ -33,22 +33,22 @@ func memoryGroup(t *testing.T, limit int) string {
 		if parent == "" || os.Mkdir(group, 0o755) != nil {
 			continue
 		}
-		t.Cleanup(func() { _ = os.Remove(group) }) // which takes a process that has ended
+		t.Cleanup(func() { _ = os.Remove(group) }) // fails while a process is in the group
 		if os.WriteFile(filepath.Join(group, file), []byte(fmt.Sprint(limit)), 0o600) == nil {
 			return group
 		}
 	}
-	t.Skip("no cgroup with a memory limit can be made here")
+	t.Skip("cannot create a cgroup with a memory limit")
 	return ""
 }
 
-// A proxy whose cgroup bounds its memory collects garbage harder before the kernel kills it, unless it is told a
-// limit.
+// TestMemoryLimitFollowsCgroup checks that Go's memory limit is 90 % of the cgroup's, so that the garbage collector runs
+// more often before the kernel kills the process, unless GOMEMLIMIT is set.
 func TestMemoryLimitFollowsCgroup(t *testing.T) {
 	const limit = 256 << 20
 	group := memoryGroup(t, limit)
-	for told, want := range map[string]float64{"": limit / 10 * 9, "100MiB": 100 << 20} {
-		t.Run("GOMEMLIMIT="+told, func(t *testing.T) {
+	for configured, want := range map[string]float64{"": limit / 10 * 9, "100MiB": 100 << 20} {
+		t.Run("GOMEMLIMIT="+configured, func(t *testing.T) {
 			data, admin := harness.FreeAddress(t), harness.FreeAddress(t)
 			file := filepath.Join(t.TempDir(), "config.yaml")
 			config := fmt.Sprintf("listen: %s\nadmin: {listen: %s}\ndata_dir: ''\nroutes: {rag_service: {upstream: 'http://127.0.0.1:9'}}\n", data, admin)
@@ -57,8 +57,8 @@ func TestMemoryLimitFollowsCgroup(t *testing.T) {
 			}
 			command := exec.Command("sh", "-c", `echo $$ >"$1/cgroup.procs" && exec "$2" run --config "$3"`, "sh", group, harness.Binary, file)
 			command.Env = harness.WithoutConfiguration(os.Environ())
-			if told != "" {
-				command.Env = append(command.Env, "GOMEMLIMIT="+told)
+			if configured != "" {
+				command.Env = append(command.Env, "GOMEMLIMIT="+configured)
 			}
 			log := new(harness.LogBuffer)
 			command.Stderr = log
@@ -70,7 +70,7 @@ func TestMemoryLimitFollowsCgroup(t *testing.T) {
 				_ = command.Wait()
 			}()
 			var got float64
-			harness.Eventually(t, "metrics are there", func() bool {
+			harness.Eventually(t, "the metrics are available", func() bool {
 				res, err := http.Get("http://" + admin + "/metrics")
 				if err != nil {
 					return false

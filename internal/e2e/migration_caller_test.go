@@ -15,57 +15,65 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// stage is what a service's callers may count on.
-type stage int
+// enforcement says whether cbproxy enforces a service's breaker, and thus what the service's callers may expect.
+type enforcement int
 
-// migrating is a service on its way from its callers' breakers to cbproxy's.
-type migrating struct {
+const (
+	shadowed enforcement = iota // the upstream's result, and no fallback
+	changing                    // either, because a configuration change is being applied
+	enforced                    // a response, even if the upstream is down
+)
+
+// migratedService is a service whose callers move from their own breakers to cbproxy's.
+type migratedService struct {
 	t        testing.TB
 	name     string
-	through  string // its URL at the proxy
+	proxyURL string // base URL of the service at the proxy
 	upstream *harness.Upstream
-	callers  []*migrant
+	callers  []*caller
 
-	mu      sync.Mutex
-	stage   stage
-	outages []outage
+	mu          sync.Mutex
+	enforcement enforcement // guarded by mu
+	outages     []outage    // guarded by mu
 }
 
-// outage is when an upstream may have failed a request. An end of zero is yet to come.
+// outage is a period in which an upstream may have failed requests. A zero end means that it has not ended.
 type outage struct{ begin, end time.Time }
 
-func (m *migrating) move(to stage) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.stage = to
+func (s *migratedService) setEnforcement(e enforcement) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.enforcement = e
 }
 
-func (m *migrating) now() stage {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.stage
+func (s *migratedService) currentEnforcement() enforcement {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.enforcement
 }
 
-func (m *migrating) die() {
-	m.mu.Lock()
-	m.outages = append(m.outages, outage{begin: time.Now()}) // first, so that no failure is older than it
-	m.mu.Unlock()
-	m.upstream.Kill()
+// killUpstream kills the upstream and records the begin of an outage.
+func (s *migratedService) killUpstream() {
+	s.mu.Lock()
+	s.outages = append(s.outages, outage{begin: time.Now()}) // before the kill, so that no failure precedes the outage
+	s.mu.Unlock()
+	s.upstream.Kill()
 }
 
-func (m *migrating) comeBack() {
-	m.t.Helper()
-	m.upstream.Start()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.outages[len(m.outages)-1].end = time.Now()
+// restartUpstream starts the upstream again and records the end of the outage.
+func (s *migratedService) restartUpstream() {
+	s.t.Helper()
+	s.upstream.Start()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outages[len(s.outages)-1].end = time.Now()
 }
 
-// mayHaveFailed tells whether a request that was under way in between could have failed without cbproxy.
-func (m *migrating) mayHaveFailed(begin, end time.Time) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, o := range m.outages {
+// mayHaveFailed reports whether a request between begin and end could have failed without cbproxy.
+func (s *migratedService) mayHaveFailed(begin, end time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.outages {
 		if !o.begin.After(end) && (o.end.IsZero() || !o.end.Before(begin)) {
 			return true
 		}
@@ -73,59 +81,61 @@ func (m *migrating) mayHaveFailed(begin, end time.Time) bool {
 	return false
 }
 
-// migrant is a caller, which has a breaker of its own until it has none.
-type migrant struct {
-	service *migrating
-	client  *http.Client
-	url     atomic.Pointer[string]
-	own     atomic.Pointer[gobreaker.CircuitBreaker[harness.Response]] // nil: it has none any more
-	opened  atomic.Int64                                               // how often its own breaker did
+// caller is a client of a service. It has its own breaker until the migration removes it.
+type caller struct {
+	service         *migratedService
+	client          *http.Client
+	url             atomic.Pointer[string]
+	breaker         atomic.Pointer[gobreaker.CircuitBreaker[harness.Response]] // nil after its removal
+	breakerOpenings atomic.Int64                                               // how often breaker has opened
 
-	calls, answered, stoodIn, refused atomic.Int64
+	// Calls, and their results: responses of the upstream, fallbacks, and rejections by breaker.
+	calls, successes, fallbacks, rejections atomic.Int64
 }
 
-var errMigrantFailed = errors.New("the answer is an error")
+var errServerError = errors.New("the response has a 5xx status")
 
-func newMigrant(m *migrating) *migrant {
-	c := &migrant{service: m, client: &http.Client{Transport: &http.Transport{}, Timeout: harness.EventTimeout}}
-	direct := m.upstream.URL()
+func newCaller(s *migratedService) *caller {
+	c := &caller{service: s, client: &http.Client{Transport: &http.Transport{}, Timeout: harness.EventTimeout}}
+	direct := s.upstream.URL()
 	c.url.Store(&direct)
-	c.own.Store(gobreaker.NewCircuitBreaker[harness.Response](gobreaker.Settings{
-		Timeout:     50 * time.Millisecond, // so that it tries again all the time
+	c.breaker.Store(gobreaker.NewCircuitBreaker[harness.Response](gobreaker.Settings{
+		Timeout:     50 * time.Millisecond, // short, so that it probes often
 		ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= 3 },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to == gobreaker.StateOpen {
-				c.opened.Add(1)
+				c.breakerOpenings.Add(1)
 			}
 		},
 	}))
 	return c
 }
 
-// work calls until over is closed.
-func (c *migrant) work(over <-chan struct{}) {
+// run calls the service every 2 ms, and checks the results, until done is closed.
+func (c *caller) run(done <-chan struct{}) {
 	defer c.client.CloseIdleConnections()
-	pace := time.NewTicker(2 * time.Millisecond)
-	defer pace.Stop()
+	ticker := time.NewTicker(2 * time.Millisecond)
+	defer ticker.Stop()
 	for n := 0; ; n++ {
 		select {
-		case <-over:
+		case <-done:
 			return
-		case <-pace.C:
+		case <-ticker.C:
 		}
-		stage, begin, url := c.service.now(), time.Now(), *c.url.Load()
+		before, begin, url := c.service.currentEnforcement(), time.Now(), *c.url.Load()
 		r, err := c.call(fmt.Sprintf("%s/slow?for=1ms&n=%d", url, n))
-		if now := c.service.now(); now != stage {
-			stage = moving
+		during := before
+		if c.service.currentEnforcement() != before {
+			during = changing
 		}
-		c.judge(stage, url == c.service.through, begin, r, err)
+		c.check(during, url == c.service.proxyURL, begin, r, err)
 		c.calls.Add(1)
 	}
 }
 
-// call asks once, through the caller's own breaker if it has one.
-func (c *migrant) call(url string) (harness.Response, error) {
-	ask := func() (harness.Response, error) {
+// call sends one request, through the caller's own breaker if it has one.
+func (c *caller) call(url string) (harness.Response, error) {
+	get := func() (harness.Response, error) {
 		res, err := c.client.Get(url)
 		if err != nil {
 			return harness.Response{}, err
@@ -134,43 +144,38 @@ func (c *migrant) call(url string) (harness.Response, error) {
 		body, err := io.ReadAll(res.Body)
 		r := harness.Response{Status: res.StatusCode, Header: res.Header, Body: string(body)}
 		if err == nil && r.Status >= 500 {
-			err = errMigrantFailed
+			err = errServerError
 		}
 		return r, err
 	}
-	if own := c.own.Load(); own != nil {
-		return own.Execute(ask)
+	if breaker := c.breaker.Load(); breaker != nil {
+		return breaker.Execute(get)
 	}
-	return ask()
+	return get()
 }
 
-// judge fails the test if the caller got anything that it would not have got before.
-func (c *migrant) judge(s stage, through bool, begin time.Time, r harness.Response, err error) {
+// check counts the result of a call. It fails the test if the caller would have got a better result without cbproxy, or
+// a worse one than cbproxy guarantees.
+func (c *caller) check(e enforcement, throughProxy bool, begin time.Time, r harness.Response, err error) {
 	t, fallback := c.service.t, r.Header.Get("X-Fallback")
 	switch {
 	case errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests):
-		c.refused.Add(1)
-		if s == enforced {
-			t.Errorf("%s: the caller's own breaker refuses what cbproxy answers", c.service.name)
+		c.rejections.Add(1)
+		if e == enforced {
+			t.Errorf("%s: the caller's own breaker rejected a request that cbproxy would have answered", c.service.name)
 		}
-	case err != nil && through && !errors.Is(err, errMigrantFailed):
-		t.Errorf("%s: cbproxy has lost a request: %v", c.service.name, err)
-	case err != nil && (s == enforced || !c.service.mayHaveFailed(begin, time.Now())):
-		t.Errorf("%s: a request failed that would not have before (stage %d): %v, %+v", c.service.name, s, err, r)
+	case err != nil && throughProxy && !errors.Is(err, errServerError):
+		t.Errorf("%s: no response from cbproxy: %v", c.service.name, err)
+	case err != nil && (e == enforced || !c.service.mayHaveFailed(begin, time.Now())):
+		t.Errorf("%s: a request failed because of cbproxy (enforcement %d): %v, %+v", c.service.name, e, err, r)
 	case err != nil:
-	case fallback != "" && s == shadowed:
-		t.Errorf("%s: a fallback answers in shadow: %+v", c.service.name, r)
+	case fallback != "" && e == shadowed:
+		t.Errorf("%s: fallback in shadow mode: %+v", c.service.name, r)
 	case fallback != "":
-		c.stoodIn.Add(1)
+		c.fallbacks.Add(1)
 	case r.Status != http.StatusOK || r.Body != "done":
-		t.Errorf("%s: %+v", c.service.name, r)
+		t.Errorf("%s: unexpected response %+v", c.service.name, r)
 	default:
-		c.answered.Add(1)
+		c.successes.Add(1)
 	}
 }
-
-const (
-	shadowed stage = iota // what the upstream did, and nothing else
-	moving                // either, as an edit is on its way
-	enforced              // an answer, whatever becomes of the upstream
-)

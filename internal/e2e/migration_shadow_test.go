@@ -12,8 +12,8 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// shadowCases are requests whose answers differ in all that a proxy might lay its hands on. Each is answered
-// by the rule with its path.
+// shadowCases are requests and responses that differ in everything that a proxy might change. The upstream responds
+// according to the rule with the request's path.
 var shadowCases = []struct {
 	method, path, body string
 	header             map[string]string
@@ -32,9 +32,8 @@ var shadowCases = []struct {
 	{"PUT", "/large", strings.Repeat("up ", 50_000), nil, harness.Rule{Status: 200, Body: strings.Repeat("down ", 50_000)}},
 }
 
-// In shadow, without a fallback, the answer is the upstream's and the upstream's request is the client's, to
-// the byte, but for the fields that say who passed it on: whatever the answer is, and also while the breaker
-// would have refused.
+// TestShadowModeForwardsUnchanged checks that in shadow mode, without a fallback, requests and responses are forwarded
+// byte for byte, except for the fields that describe the proxy, whether the breaker is closed or open.
 func TestShadowModeForwardsUnchanged(t *testing.T) {
 	t.Parallel()
 	u := harness.StartRecorder(t)
@@ -62,13 +61,13 @@ func TestShadowModeForwardsUnchanged(t *testing.T) {
 				return harness.ReadResponse(t, res, err)
 			}
 			direct := send(u.URL())
-			through := send(p.URL + "/rag")
-			if got := through.BreakerState(); got != state {
+			proxied := send(p.URL + "/rag")
+			if got := proxied.BreakerState(); got != state {
 				t.Fatalf("%s: the breaker is %s, want %s", c.path, got, state)
 			}
-			sameResponse(t, c.path, direct, through)
+			checkSameResponse(t, c.path, direct, proxied)
 			all := u.Records()
-			sameRequest(t, c.path, all[len(all)-2], all[len(all)-1])
+			checkSameRequest(t, c.path, all[len(all)-2], all[len(all)-1])
 		}
 		for range 3 {
 			if r := p.Get("/rag/broken"); r.Status != 500 {
@@ -77,49 +76,52 @@ func TestShadowModeForwardsUnchanged(t *testing.T) {
 		}
 	}
 	if n := p.Metric(`cbproxy_shadow_rejections_total{reason="open",service="rag_service"}`); n < float64(len(shadowCases)) {
-		t.Errorf("%v would have been refused", n)
+		t.Errorf("%v shadow rejections, want at least %d", n, len(shadowCases))
 	}
 }
 
-func sameResponse(t *testing.T, path string, direct, through harness.Response) {
+// checkSameResponse compares the response of the upstream with the one that the proxy forwarded.
+func checkSameResponse(t *testing.T, path string, direct, proxied harness.Response) {
 	t.Helper()
 	for _, name := range []string{"X-Circuit-Breaker-Service", "X-Circuit-Breaker-State"} {
-		if through.Header.Get(name) == "" {
+		if proxied.Header.Get(name) == "" {
 			t.Errorf("%s: no %s", path, name)
 		}
-		through.Header.Del(name)
+		proxied.Header.Del(name)
 	}
-	for _, r := range []harness.Response{direct, through} {
+	for _, r := range []harness.Response{direct, proxied} {
 		if r.Header.Get("Date") == "" {
 			t.Errorf("%s: no Date", path)
 		}
-		r.Header.Del("Date")       // when it was answered
-		r.Header.Del("Connection") // of each hop
+		r.Header.Del("Date")       // differs between requests
+		r.Header.Del("Connection") // hop-by-hop
 	}
-	if direct.Status != through.Status || direct.Body != through.Body || !maps.EqualFunc(direct.Header, through.Header, slices.Equal) {
-		t.Errorf("%s: %d %v\nthrough the proxy: %d %v", path, direct.Status, direct.Header, through.Status, through.Header)
+	if direct.Status != proxied.Status || direct.Body != proxied.Body || !maps.EqualFunc(direct.Header, proxied.Header, slices.Equal) {
+		t.Errorf("%s: %d %v\nthrough the proxy: %d %v", path, direct.Status, direct.Header, proxied.Status, proxied.Header)
 	}
 }
 
-func sameRequest(t *testing.T, path string, direct, through harness.Record) {
+// checkSameRequest compares the client's request with the one that the proxy forwarded.
+func checkSameRequest(t *testing.T, path string, direct, proxied harness.Record) {
 	t.Helper()
-	for name := range through.Header {
+	for name := range proxied.Header {
 		if strings.HasPrefix(name, "X-Forwarded-") || name == "Via" {
-			through.Header.Del(name)
+			proxied.Header.Del(name)
 		}
 	}
-	for _, r := range []harness.Record{direct, through} {
+	for _, r := range []harness.Record{direct, proxied} {
 		r.Header.Del("X-Request-Id")
 		r.Header.Del("Connection")
 	}
-	if direct.Method != through.Method || direct.RequestURI != through.RequestURI || direct.Host != through.Host || direct.BodyText != through.BodyText ||
-		direct.ContentLength != through.ContentLength || !maps.EqualFunc(direct.Header, through.Header, slices.Equal) {
+	if direct.Method != proxied.Method || direct.RequestURI != proxied.RequestURI || direct.Host != proxied.Host || direct.BodyText != proxied.BodyText ||
+		direct.ContentLength != proxied.ContentLength || !maps.EqualFunc(direct.Header, proxied.Header, slices.Equal) {
 		t.Errorf("%s: the upstream got %s %s %s %v\nthrough the proxy: %s %s %s %v", path, direct.Method, direct.RequestURI, direct.Host, direct.Header,
-			through.Method, through.RequestURI, through.Host, through.Header)
+			proxied.Method, proxied.RequestURI, proxied.Host, proxied.Header)
 	}
 }
 
-// A service that goes back from enforced to shadow gives up nothing that it has accepted.
+// TestReturnToShadowDeliversQueuedRequests checks that queued requests are delivered after the service's breaker has
+// returned from enforced to shadow mode and its fallback is disabled.
 func TestReturnToShadowDeliversQueuedRequests(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -138,7 +140,7 @@ func TestReturnToShadowDeliversQueuedRequests(t *testing.T) {
 		}
 	}
 	p.ReplaceConfig(config("shadow", false))
-	harness.Eventually(t, "the step back is in force", func() bool { return p.Metric(`cbproxy_enforced{service="notifier_service"}`) == 0 })
+	harness.Eventually(t, "shadow mode is applied", func() bool { return p.Metric(`cbproxy_enforced{service="notifier_service"}`) == 0 })
 	if r := post(p, "c"); r.Status != http.StatusBadGateway {
 		t.Errorf("%+v", r)
 	}
@@ -147,7 +149,7 @@ func TestReturnToShadowDeliversQueuedRequests(t *testing.T) {
 	if r := post(p, "d"); r.Status != http.StatusOK || r.Header.Get("X-Fallback") != "" {
 		t.Errorf("%+v", r)
 	}
-	harness.Eventually(t, "what was accepted is delivered, and nothing else", func() bool {
+	harness.Eventually(t, "the accepted requests are delivered, and no others", func() bool {
 		got, more := u.UniqueBodies()
 		seen := strings.Join(got, "")
 		return more == 0 && len(seen) == 3 && strings.Contains(seen, "a") && strings.Contains(seen, "b") && strings.Contains(seen, "d")

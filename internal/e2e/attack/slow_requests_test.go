@@ -255,7 +255,7 @@ func TestManySlowUploadsDoNotOpenBreaker(t *testing.T) {
 				return
 			}
 			if answer := harness.ReadResponse(t, res, nil); answer.Status != 408 {
-				t.Errorf("%+v", answer)
+				t.Errorf("response %+v, want status 408", answer)
 			}
 		})
 	}

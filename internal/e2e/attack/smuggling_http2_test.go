@@ -49,7 +49,7 @@ var http2Cases = map[string]http2Case{
 	"a value with LF":                          {[]string{"a", "b\nc: d"}, "", nil, ""},
 	"a value with CR":                          {[]string{"a", "b\rc: d"}, "", nil, ""},
 	"a value with a NUL":                       {[]string{"a", "b\x00c"}, "", nil, ""},
-	"a pseudo-header after others":             {[]string{"a", "b", ":path", "/svc/other"}, "", nil, ""},
+	"a pseudo-header after a field":            {[]string{"a", "b", ":path", "/svc/other"}, "", nil, ""},
 	"two paths":                                {[]string{":path", "/svc/a", ":path", "/svc/b"}, "", nil, ""},
 	"two authorities":                          {[]string{":authority", "x", ":authority", "y"}, "", nil, ""},
 	"an unknown pseudo-header":                 {[]string{":a", "b"}, "", nil, ""},
