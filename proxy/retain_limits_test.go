@@ -17,11 +17,11 @@ import (
 	"cbproxy/internal/events"
 )
 
-// An upstream that reads nothing blocks an upload that is larger than what the kernel takes. The
-// client is well, and what it still has to say is kept.
+// An upstream that reads nothing blocks an upload that is larger than the kernel's buffers. After the timeout, the proxy reads the
+// rest of the body from the client and passes the whole body to the fallback.
 func TestBlockedUploadIsRetainedForTheFallback(t *testing.T) {
 	if httpMode != "auto" {
-		t.Skip("what is so long goes the same way always")
+		t.Skip("such a long body uses http.Transport in both modes")
 	}
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		limitReadBuffer(t, c)
@@ -31,8 +31,8 @@ func TestBlockedUploadIsRetainedForTheFallback(t *testing.T) {
 	const size = 8 << 20
 	body := strings.Repeat("x", size)
 	for _, up := range uploads[:2] {
-		for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
-			t.Run(up.name+", "+front, func(t *testing.T) { // one by one: a client without processor time is a slow one
+		for version, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
+			t.Run(up.name+", "+version, func(t *testing.T) { // not parallel: a client that gets no processor time is a slow client
 				text, strategyCalls := withBodyRecorder(t, size, "limits: {body_bytes: 16MiB}\n"+routeConfig(url, "timeout: 2s"))
 				_, address, _ := start(t, text)
 				res, err := client.Post("http://"+address+"/svc", "", up.send(body))
@@ -41,41 +41,41 @@ func TestBlockedUploadIsRetainedForTheFallback(t *testing.T) {
 				}
 				_ = res.Body.Close()
 				if call := nextStrategyCall(t, strategyCalls); call.err != nil || call.body != body || call.reason != events.ReasonTimeout || call.contextErr != nil {
-					t.Errorf("given %d bytes, %v, %s, %v", len(call.body), call.err, call.reason, call.contextErr)
+					t.Errorf("the strategy got %d bytes, %v, %s, %v", len(call.body), call.err, call.reason, call.contextErr)
 				}
 			})
 		}
 	}
 }
 
-// A client that stops sending is answered soon, and its connection is closed.
+// A client that stops sending its body is answered within seconds, and its connection is closed.
 func TestStalledUploadIsAnsweredSoon(t *testing.T) {
-	half := func(_ int, _ net.Conn, r *bufio.Reader) {
+	readHalf := func(_ int, _ net.Conn, r *bufio.Reader) {
 		if q, err := http.ReadRequest(r); err == nil {
 			_, _ = io.ReadFull(q.Body, make([]byte, 5))
 		}
 	}
-	slow := func(_ int, _ net.Conn, r *bufio.Reader) { _, _ = r.WriteTo(io.Discard) }
-	none := func(testing.TB, func(int, net.Conn, *bufio.Reader)) string { return closedPort(t) }
-	some := func(t testing.TB, handle func(int, net.Conn, *bufio.Reader)) string { return rawUpstream(t, handle) }
+	readAll := func(_ int, _ net.Conn, r *bufio.Reader) { _, _ = r.WriteTo(io.Discard) }
+	closed := func(testing.TB, func(int, net.Conn, *bufio.Reader)) string { return closedPort(t) }
+	serving := func(t testing.TB, handle func(int, net.Conn, *bufio.Reader)) string { return rawUpstream(t, handle) }
 	for name, c := range map[string]struct {
-		place    func(testing.TB, func(int, net.Conn, *bufio.Reader)) string
-		upstream func(int, net.Conn, *bufio.Reader)
+		upstream func(testing.TB, func(int, net.Conn, *bufio.Reader)) string
+		handle   func(int, net.Conn, *bufio.Reader)
 		state    events.State
 		keys     string
 		status   int
 		reason   events.Reason
 	}{
-		"open":         {none, nil, events.Open, "", 299, events.ReasonOpen},
-		"connect":      {none, nil, events.Closed, "", 299, events.ReasonConnect},
-		"dies":         {some, half, events.Closed, "", 299, events.ReasonReset},
-		"timeout":      {some, slow, events.Closed, "timeout: 300ms", 408, ""}, // it is the client who is awaited
-		"with retries": {some, half, events.Closed, "retry: {attempts: 2, backoff: 1ms, methods: [PUT]}", 299, events.ReasonReset},
+		"open":         {closed, nil, events.Open, "", 299, events.ReasonOpen},
+		"connect":      {closed, nil, events.Closed, "", 299, events.ReasonConnect},
+		"reset":        {serving, readHalf, events.Closed, "", 299, events.ReasonReset},
+		"timeout":      {serving, readAll, events.Closed, "timeout: 300ms", 408, ""}, // the client caused the timeout
+		"with retries": {serving, readHalf, events.Closed, "retry: {attempts: 2, backoff: 1ms, methods: [PUT]}", 299, events.ReasonReset},
 	} {
 		for framing, head := range map[string]string{"length": "Content-Length: 10\r\n\r\nhello", "chunks": "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"} {
 			t.Run(name+", "+framing, func(t *testing.T) {
 				t.Parallel()
-				text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(c.place(t, c.upstream), c.keys, "breaker: {fail_max: 0}"))
+				text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(c.upstream(t, c.handle), c.keys, "breaker: {fail_max: 0}"))
 				server, address, recorded := start(t, text)
 				if c.state == events.Open {
 					server.Breaker("svc").Force(events.Open, 0, "test")
@@ -90,7 +90,7 @@ func TestStalledUploadIsAnsweredSoon(t *testing.T) {
 				_, _ = io.Copy(io.Discard, res.Body)
 				if c.reason != "" {
 					if call := nextStrategyCall(t, strategyCalls); call.err == nil || call.body != "" || call.reason != c.reason || call.contextErr != nil {
-						t.Errorf("given %+v", call)
+						t.Errorf("the strategy got %+v", call)
 					}
 				}
 				if o := recorded.next(t); c.reason == events.ReasonReset && o.Result != events.ResultFailure {
@@ -105,7 +105,7 @@ func TestStalledUploadIsAnsweredSoon(t *testing.T) {
 	}
 }
 
-// A client that sends a byte now and then is not waited for to the end.
+// The proxy does not wait for the whole body of a client that sends a byte every 100ms.
 func TestTricklingUploadIsAnsweredSoon(t *testing.T) {
 	t.Parallel()
 	text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(closedPort(t), "breaker: {fail_max: 0}"))
@@ -126,7 +126,7 @@ func TestTricklingUploadIsAnsweredSoon(t *testing.T) {
 		t.Errorf("status %d after %v", res.StatusCode, took)
 	}
 	if call := nextStrategyCall(t, strategyCalls); call.err == nil {
-		t.Errorf("given %+v", call)
+		t.Errorf("the strategy got %+v, want an error", call)
 	}
 }
 
@@ -136,14 +136,14 @@ func TestBodyBeyondALimitIsNotRetained(t *testing.T) {
 		status int
 		whole  bool
 	}{
-		"at the strategy's":        {1000, 299, true},
-		"beyond the strategy's":    {1001, 299, false},
-		"far beyond":               {60_000, 299, false},
-		"beyond limits.body_bytes": {70_000, 413, false},
+		"the strategy's limit":       {1000, 299, true},
+		"above the strategy's limit": {1001, 299, false},
+		"far above the strategy's":   {60_000, 299, false},
+		"above limits.body_bytes":    {70_000, 413, false},
 	} {
 		for _, up := range uploads[:2] {
-			for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
-				t.Run(name+", "+up.name+", "+front, func(t *testing.T) {
+			for version, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
+				t.Run(name+", "+up.name+", "+version, func(t *testing.T) {
 					t.Parallel()
 					text, strategyCalls := withBodyRecorder(t, 1000, "limits: {body_bytes: 64KiB}\n"+routeConfig(closedPort(t), "breaker: {fail_max: 0}"))
 					_, address, _ := start(t, text)
@@ -155,7 +155,7 @@ func TestBodyBeyondALimitIsNotRetained(t *testing.T) {
 						_, _ = io.Copy(io.Discard, res.Body)
 						_ = res.Body.Close()
 						if c.status == 413 && up.name != "known length" {
-							if res.StatusCode != 413 && res.StatusCode != 299 { // it is not read as far as that
+							if res.StatusCode != 413 && res.StatusCode != 299 { // the body may not be read up to limits.body_bytes
 								t.Errorf("status %d", res.StatusCode)
 							}
 							continue
@@ -167,7 +167,7 @@ func TestBodyBeyondALimitIsNotRetained(t *testing.T) {
 							continue
 						}
 						if call := nextStrategyCall(t, strategyCalls); (call.err == nil) != c.whole || c.whole && len(call.body) != c.size || !c.whole && call.body != "" {
-							t.Errorf("given %d bytes, %v", len(call.body), call.err)
+							t.Errorf("the strategy got %d bytes, %v", len(call.body), call.err)
 						}
 					}
 				})
@@ -180,8 +180,8 @@ func TestBodyBeyondALimitIsNotRetained(t *testing.T) {
 func TestExpectContinueWithAFallback(t *testing.T) {
 	for name, c := range map[string]struct {
 		size int
-		want bool
-	}{"of use": {5, true}, "too long": {2000, false}} {
+		want bool // 100 (Continue)
+	}{"within the strategy's limit": {5, true}, "above it": {2000, false}} {
 		t.Run(name, func(t *testing.T) {
 			text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(closedPort(t)))
 			server, address, _ := start(t, text)
@@ -210,6 +210,7 @@ func TestExpectContinueWithAFallback(t *testing.T) {
 	}
 }
 
+// If a client disconnects while the fallback waits for the body, the strategy is called with an error and the request ends.
 func TestFallbackGetsAnErrorIfTheClientDisconnects(t *testing.T) {
 	text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(closedPort(t)))
 	server, address, recorded := start(t, text)
@@ -218,17 +219,17 @@ func TestFallbackGetsAnErrorIfTheClientDisconnects(t *testing.T) {
 	_, _ = io.WriteString(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
 	_ = conn.Close()
 	if call := nextStrategyCall(t, strategyCalls); call.err == nil {
-		t.Errorf("given %+v", call)
+		t.Errorf("the strategy got %+v, want an error", call)
 	}
 	recorded.next(t)
 }
 
-// Buffers are shared between requests that follow each other, and never between those under way.
+// Buffers are reused by later requests, and never shared by concurrent ones.
 func TestStrategyReceivesTheBodyOfItsRequest(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch n, _ := strconv.Atoi(r.Header.Get("X-Id")); n % 4 {
 		case 0:
-			w.WriteHeader(503) // with the upload unread
+			w.WriteHeader(503) // without reading the upload
 		case 1:
 			_, _ = io.CopyN(io.Discard, r.Body, 100)
 			panic(http.ErrAbortHandler)
@@ -244,7 +245,7 @@ func TestStrategyReceivesTheBodyOfItsRequest(t *testing.T) {
 	defer s.Close()
 	text, strategyCalls := withBodyRecorder(t, 100_000, routeConfig(s.URL, "breaker: {fail_max: 0}", "retry: {attempts: 1, backoff: 1ms, methods: [PUT], budget: 1}"))
 	_, address, _ := start(t, text)
-	fronts := []*http.Client{{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}, h2cClient(t)}
+	httpClients := []*http.Client{{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}, h2cClient(t)}
 	var clients sync.WaitGroup
 	for c := range 16 {
 		clients.Go(func() {
@@ -254,7 +255,7 @@ func TestStrategyReceivesTheBodyOfItsRequest(t *testing.T) {
 				method := []string{"PUT", "POST"}[i%2]
 				r, _ := http.NewRequest(method, "http://"+address+"/svc", uploads[i%2].send(body))
 				r.Header.Set("X-Id", strconv.Itoa(id))
-				res, err := fronts[c%2].Do(r)
+				res, err := httpClients[c%2].Do(r)
 				if err != nil {
 					t.Error(err)
 					return
@@ -275,10 +276,10 @@ func TestStrategyReceivesTheBodyOfItsRequest(t *testing.T) {
 			whole++
 		}
 		if strings.Repeat(call.body[:min(8, len(call.body))], len(call.body)/8) != call.body {
-			t.Errorf("a body is mixed up: %.40q", call.body)
+			t.Errorf("a body has parts of another request's: %.40q", call.body)
 		}
 	}
 	if whole < 100 {
-		t.Errorf("only %d strategies had the body", whole)
+		t.Errorf("only %d strategy calls had the body, want at least 100", whole)
 	}
 }

@@ -20,15 +20,15 @@ import (
 	"cbproxy/internal/events"
 )
 
-// strategyCall is what a strategy was given.
+// strategyCall is a call of bodyRecorder.
 type strategyCall struct {
 	reason     events.Reason
 	body       string
 	err        error
-	contextErr error // of the context, when it answers
+	contextErr error // of the context, at the end of the call
 }
 
-// bodyRecorder is a strategy that wants bodies.
+// bodyRecorder is a strategy that needs request bodies of up to limit bytes and records its calls.
 type bodyRecorder struct {
 	limit int64
 	pause time.Duration
@@ -38,14 +38,14 @@ type bodyRecorder struct {
 type bodyRecorderOptions struct {
 	Name  string `yaml:"name"`
 	Limit int64  `yaml:"limit"`
-	// Pause is how long it takes to answer.
+	// Pause is the duration of a call.
 	Pause time.Duration `yaml:"pause"`
 }
 
-var bodyRecorders sync.Map // of channels, by name
+var bodyRecorders sync.Map // chan strategyCall by test name
 
 func init() {
-	fallbacks.Register("test-keeper", fallbacks.Factory[bodyRecorderOptions]{New: func(o *bodyRecorderOptions, _ fallbacks.Env) (fallbacks.Strategy, error) {
+	fallbacks.Register("test-body-recorder", fallbacks.Factory[bodyRecorderOptions]{New: func(o *bodyRecorderOptions, _ fallbacks.Env) (fallbacks.Strategy, error) {
 		c, ok := bodyRecorders.Load(o.Name)
 		if !ok {
 			return nil, errors.New("no test has this name")
@@ -65,28 +65,28 @@ func (k *bodyRecorder) Answer(ctx context.Context, r *fallbacks.Request) (*fallb
 	return &fallbacks.Answer{Status: 299, Header: http.Header{"X-Id": r.Header["X-Id"]}, Body: bytes.Clone(r.Body)}, nil
 }
 
-// nextStrategyCall waits for the strategy to be asked.
+// nextStrategyCall waits for a call of the strategy.
 func nextStrategyCall(t testing.TB, c <-chan strategyCall) strategyCall {
 	t.Helper()
 	select {
 	case call := <-c:
 		return call
 	case <-time.After(20 * time.Second):
-		t.Fatal("the strategy was not asked within 20s")
+		t.Fatal("the strategy was not called within 20s")
 		return strategyCall{}
 	}
 }
 
-// withBodyRecorder returns a configuration whose fallback keeps bodies of up to limit bytes.
+// withBodyRecorder adds a fallback with a bodyRecorder to the configuration in text. The channel receives the strategy's calls.
 func withBodyRecorder(t testing.TB, limit int, text string) (string, <-chan strategyCall) {
 	t.Helper()
 	c := make(chan strategyCall, 10_000)
 	bodyRecorders.Store(t.Name(), c)
 	t.Cleanup(func() { bodyRecorders.Delete(t.Name()) })
-	return fmt.Sprintf("fallbacks:\n  svc:\n    when: [open, half_open_limit, connect, timeout, reset, status, overload]\n    try: [test-keeper]\n    test-keeper: {name: %q, limit: %d}\n", t.Name(), limit) + text, c
+	return fmt.Sprintf("fallbacks:\n  svc:\n    when: [open, half_open_limit, connect, timeout, reset, status, overload]\n    try: [test-body-recorder]\n    test-body-recorder: {name: %q, limit: %d}\n", t.Name(), limit) + text, c
 }
 
-// upload is how a body is sent.
+// upload is a way to send a body.
 type upload struct {
 	name string
 	send func(body string) io.Reader
@@ -110,9 +110,9 @@ var uploads = []upload{
 	}},
 }
 
-// Whatever keeps the upstream from answering, the fallback has the whole body.
+// The fallback receives the whole body, whatever the reason why the upstream did not respond.
 func TestFallbackReceivesTheWholeBody(t *testing.T) {
-	hangs := func(read int) func(testing.TB) string {
+	hangingUpstream := func(read int) func(testing.TB) string {
 		return func(t testing.TB) string {
 			return rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
 				if q, err := http.ReadRequest(r); err == nil {
@@ -124,7 +124,7 @@ func TestFallbackReceivesTheWholeBody(t *testing.T) {
 			})
 		}
 	}
-	dies := func(read int) func(testing.TB) string {
+	closingUpstream := func(read int) func(testing.TB) string {
 		return func(t testing.TB) string {
 			return rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
 				if q, err := http.ReadRequest(r); err == nil {
@@ -133,13 +133,13 @@ func TestFallbackReceivesTheWholeBody(t *testing.T) {
 			})
 		}
 	}
-	diesOverHTTP2 := func(t testing.TB) string {
+	resettingUpstream := func(t testing.TB) string {
 		return h2cUpstream(t, func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = io.CopyN(io.Discard, r.Body, 500)
 			panic(http.ErrAbortHandler)
 		})
 	}
-	answers := func(status int) func(testing.TB) string {
+	respondingUpstream := func(status int) func(testing.TB) string {
 		return func(t testing.TB) string {
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(io.Discard, r.Body)
@@ -156,23 +156,23 @@ func TestFallbackReceivesTheWholeBody(t *testing.T) {
 		keys     string
 		reason   events.Reason
 	}{
-		"open":                       {closedPort, true, "", events.ReasonOpen},
-		"connect":                    {closedPort, false, "", events.ReasonConnect},
-		"connect, retried":           {closedPort, false, "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [PUT]}", events.ReasonConnect},
-		"status":                     {answers(503), false, "", events.ReasonStatus},
-		"status, retried":            {answers(503), false, "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [PUT], budget: 1}", events.ReasonStatus},
-		"timeout":                    {hangs(all), false, "timeout: 500ms", events.ReasonTimeout},
-		"dies at once":               {dies(0), false, "", events.ReasonReset},
-		"dies in the midst":          {dies(500), false, "", events.ReasonReset},
-		"dies after it":              {dies(300_000), false, "", events.ReasonReset},
-		"dies, retried":              {dies(500), false, "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [PUT], budget: 1}", events.ReasonReset},
-		"dies, over HTTP/2":          {diesOverHTTP2, false, "", events.ReasonReset},
-		"dies, retried, over HTTP/2": {diesOverHTTP2, false, "retry: {attempts: 2, backoff: 1ms, methods: [PUT], budget: 1}", events.ReasonReset},
+		"open":                   {closedPort, true, "", events.ReasonOpen},
+		"connect":                {closedPort, false, "", events.ReasonConnect},
+		"connect, retried":       {closedPort, false, "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [PUT]}", events.ReasonConnect},
+		"status":                 {respondingUpstream(503), false, "", events.ReasonStatus},
+		"status, retried":        {respondingUpstream(503), false, "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [PUT], budget: 1}", events.ReasonStatus},
+		"timeout":                {hangingUpstream(all), false, "timeout: 500ms", events.ReasonTimeout},
+		"closed before the body": {closingUpstream(0), false, "", events.ReasonReset},
+		"closed within the body": {closingUpstream(500), false, "", events.ReasonReset},
+		"closed after the body":  {closingUpstream(300_000), false, "", events.ReasonReset},
+		"closed, retried":        {closingUpstream(500), false, "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [PUT], budget: 1}", events.ReasonReset},
+		"reset, HTTP/2":          {resettingUpstream, false, "", events.ReasonReset},
+		"reset, retried, HTTP/2": {resettingUpstream, false, "retry: {attempts: 2, backoff: 1ms, methods: [PUT], budget: 1}", events.ReasonReset},
 	} {
-		for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
+		for version, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
 			for _, up := range uploads {
 				for _, size := range []int{1000, 64<<10 + 1, 300_000} {
-					t.Run(fmt.Sprintf("%s, %s, %s, %d bytes", name, front, up.name, size), func(t *testing.T) {
+					t.Run(fmt.Sprintf("%s, %s, %s, %d bytes", name, version, up.name, size), func(t *testing.T) {
 						t.Parallel()
 						text, strategyCalls := withBodyRecorder(t, 300_000, routeConfig(c.upstream(t), c.keys, "breaker: {fail_max: 0}"))
 						server, address, _ := start(t, text)
@@ -181,7 +181,7 @@ func TestFallbackReceivesTheWholeBody(t *testing.T) {
 						}
 						body := strings.Repeat("0123456789abcdef", size/16+1)[:size]
 						var reused []bool
-						for range 2 { // the connection must be as good as new
+						for range 2 { // the connection can be used again
 							r, _ := http.NewRequest(http.MethodPut, "http://"+address+"/svc", up.send(body))
 							res, err := client.Do(r.WithContext(traceReuse(t.Context(), &reused)))
 							if err != nil {
@@ -194,14 +194,14 @@ func TestFallbackReceivesTheWholeBody(t *testing.T) {
 							}
 							call := nextStrategyCall(t, strategyCalls)
 							if call.err != nil || call.body != body || call.reason != c.reason || call.contextErr != nil {
-								t.Errorf("given %d bytes, %v, %s, context %v", len(call.body), call.err, call.reason, call.contextErr)
+								t.Errorf("the strategy got %d bytes, %v, %s, context %v", len(call.body), call.err, call.reason, call.contextErr)
 							}
 							if err != nil || string(got) != body || res.Header.Get("X-Fallback-Reason") != string(c.reason) {
 								t.Errorf("%d bytes, %v, %v", len(got), err, res.Header)
 							}
 						}
-						if front == "HTTP/1.1" && (c.open || c.reason == events.ReasonConnect) && !reused[1] {
-							t.Error("the connection was not kept")
+						if version == "HTTP/1.1" && (c.open || c.reason == events.ReasonConnect) && !reused[1] {
+							t.Error("the connection was not reused")
 						}
 					})
 				}
@@ -210,32 +210,33 @@ func TestFallbackReceivesTheWholeBody(t *testing.T) {
 	}
 }
 
-// The last byte comes when the upstream is dead, and the strategy takes its time: nothing must make
-// it look as if the client had left.
+// The client sends the last byte of its body after the upstream has failed, and the strategy is slow. The request's context is not
+// cancelled meanwhile, as it would be if the client had disconnected.
 func TestRequestContextOutlivesTheUpstream(t *testing.T) {
-	dead := make(chan bool)
+	closed := make(chan bool)
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if q, err := http.ReadRequest(r); err == nil {
 			_, _ = io.ReadFull(q.Body, make([]byte, 9))
 		}
 		_ = c.Close()
-		dead <- true
+		closed <- true
 	})
 	text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(url, "breaker: {fail_max: 0}"))
 	_, address, _ := start(t, strings.Replace(text, "limit: 1000", "limit: 1000, pause: 1500ms", 1))
 	conn, r := dial(t, address)
 	for range 2 {
 		_, _ = io.WriteString(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n123456789")
-		<-dead
-		time.Sleep(100 * time.Millisecond) // the proxy has seen it
+		<-closed
+		time.Sleep(100 * time.Millisecond) // until the proxy has noticed the close
 		_, _ = io.WriteString(conn, "0")
 		res := nextResponse(t, r)
 		if call := nextStrategyCall(t, strategyCalls); res.StatusCode != 299 || call.err != nil || call.body != "1234567890" || call.contextErr != nil {
-			t.Errorf("status %d, given %+v", res.StatusCode, call)
+			t.Errorf("status %d, the strategy got %+v", res.StatusCode, call)
 		}
 	}
 }
 
+// traceReuse returns a context for a client request that appends to reused whether the request's connection was reused.
 func traceReuse(ctx context.Context, reused *[]bool) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { *reused = append(*reused, i.Reused) }})
 }

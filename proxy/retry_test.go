@@ -15,13 +15,14 @@ import (
 	"cbproxy/internal/events"
 )
 
-// flakyUpstream answers a given number of requests as configured and all later ones with success. It records the requests.
+// flakyUpstream fails a number of requests and answers all later ones with success. It records the requests' bodies.
 type flakyUpstream struct {
 	*httptest.Server
 	hits   atomic.Int32
 	bodies chan string
 }
 
+// newFlakyUpstream starts a flakyUpstream that answers the first failures requests with fail.
 func newFlakyUpstream(t testing.TB, failures int32, fail func(w http.ResponseWriter)) *flakyUpstream {
 	f := &flakyUpstream{bodies: make(chan string, 1000)}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -32,23 +33,25 @@ func newFlakyUpstream(t testing.TB, failures int32, fail func(w http.ResponseWri
 			fail(w)
 			return
 		}
-		_, _ = io.WriteString(w, "well")
+		_, _ = io.WriteString(w, "ok")
 	}))
 	t.Cleanup(f.Close)
 	return f
 }
 
+// respondStatus returns a function that responds with a status and no body.
 func respondStatus(code int) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) { w.WriteHeader(code) }
 }
 
-// abortResponse closes the connection without an answer.
+// abortResponse closes the connection without a response.
 func abortResponse(http.ResponseWriter) { panic(http.ErrAbortHandler) }
 
+// quickRetry is a retry key with short delays; %s stands for further options.
 const quickRetry = "retry: {attempts: 2, backoff: 1ms, max_backoff: 2ms, methods: [GET, PUT]%s}"
 
 func TestFailedAttemptsAreRetried(t *testing.T) {
-	cut := func(w http.ResponseWriter) {
+	truncate := func(w http.ResponseWriter) {
 		w.Header().Set("Content-Length", "100")
 		_, _ = io.WriteString(w, "the beginning")
 		_ = http.NewResponseController(w).Flush()
@@ -64,18 +67,18 @@ func TestFailedAttemptsAreRetried(t *testing.T) {
 		attempts int
 		status   int
 	}{
-		"a status":                    {respondStatus(503), 2, "GET", "", "", "", 3, 200},
+		"status":                      {respondStatus(503), 2, "GET", "", "", "", 3, 200},
 		"more failures than attempts": {respondStatus(503), 9, "GET", "", "", "", 3, 503},
-		"a status that is not listed": {respondStatus(500), 9, "GET", "", "", "", 1, 500},
-		"a broken connection":         {abortResponse, 1, "GET", "", "", "", 2, 200},
-		"a response that breaks off":  {cut, 1, "GET", "", "", "", 2, 200},
-		"a body is sent again":        {respondStatus(502), 2, "PUT", strings.Repeat("x", 60_000), "", "", 3, 200},
-		"a body of unknown length":    {respondStatus(502), 2, "PUT", "chunked" + strings.Repeat("x", 60_000), "", "", 3, 200},
-		"too large a body":            {respondStatus(502), 2, "PUT", strings.Repeat("x", 70_000), "", "", 1, 502},
+		"status not listed":           {respondStatus(500), 9, "GET", "", "", "", 1, 500},
+		"connection closed":           {abortResponse, 1, "GET", "", "", "", 2, 200},
+		"truncated response":          {truncate, 1, "GET", "", "", "", 2, 200},
+		"body":                        {respondStatus(502), 2, "PUT", strings.Repeat("x", 60_000), "", "", 3, 200},
+		"body of unknown length":      {respondStatus(502), 2, "PUT", "chunked" + strings.Repeat("x", 60_000), "", "", 3, 200},
+		"body too large":              {respondStatus(502), 2, "PUT", strings.Repeat("x", 70_000), "", "", 1, 502},
 		"too large, unknown length":   {respondStatus(502), 2, "PUT", "chunked" + strings.Repeat("x", 70_000), "", "", 1, 502},
-		"an unsafe method":            {respondStatus(503), 9, "POST", "x", "", "", 1, 503},
-		"its key is not asked for":    {respondStatus(503), 9, "POST", "x", "Idempotency-Key", "", 1, 503},
-		"its key is asked for":        {respondStatus(503), 1, "POST", "x", "Idempotency-Key", ", idempotency_key: true", 2, 200},
+		"method not listed":           {respondStatus(503), 9, "POST", "x", "", "", 1, 503},
+		"idempotency_key not set":     {respondStatus(503), 9, "POST", "x", "Idempotency-Key", "", 1, 503},
+		"idempotency_key set":         {respondStatus(503), 1, "POST", "x", "Idempotency-Key", ", idempotency_key: true", 2, 200},
 		"no budget":                   {respondStatus(503), 9, "GET", "", "", ", budget: 0", 1, 503},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -132,11 +135,11 @@ func TestRetriesStopWhenTheBreakerOpens(t *testing.T) {
 		t.Errorf("status %d, %d attempts, %d hits, breaker %v", res.StatusCode, o.Attempts, f.hits.Load(), server.Breaker("svc").State())
 	}
 	if got := res.Header.Get("X-Circuit-Breaker-State"); got != "closed" {
-		t.Errorf("state %q, but the attempt that was answered was let through by a closed breaker", got)
+		t.Errorf("state %q, want closed, which admitted the attempt whose response was sent", got)
 	}
 }
 
-// A shadow lets retries pass as it lets first attempts pass.
+// A breaker in shadow mode rejects neither first attempts nor retries.
 func TestShadowModeAllowsRetries(t *testing.T) {
 	f := newFlakyUpstream(t, 3, respondStatus(503))
 	_, address, recorded := start(t, routeConfig(f.URL, "retry: {attempts: 3, backoff: 1ms}", "breaker: {fail_max: 1, mode: shadow}"))
@@ -166,21 +169,21 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		w.WriteHeader(503)
 	})
 	for name, fallback := range map[string]string{
-		"the status passes":           "",
-		"a fallback would replace it": "fallbacks: {svc: {when: [status], try: [static], static: {body: {}}}}\n",
+		"no fallback":             "",
+		"fallback for the status": "fallbacks: {svc: {when: [status], try: [static], static: {body: {}}}}\n",
 	} {
 		f.hits.Store(0)
 		_, address, recorded := start(t, fallback+routeConfig(f.URL, fmt.Sprintf(quickRetry, "")))
 		began := time.Now()
 		res, body := get(t, "http://"+address+"/svc")
 		recorded.next(t)
-		if took := time.Since(began); res.StatusCode != 200 || body != "well" || took < time.Second {
+		if took := time.Since(began); res.StatusCode != 200 || body != "ok" || took < time.Second {
 			t.Errorf("%s: status %d, %q after %v", name, res.StatusCode, body, took)
 		}
 	}
 }
 
-// Waiting for what the timeout does not leave time for would be in vain.
+// If the upstream's Retry-After exceeds the remaining timeout, its response is forwarded at once.
 func TestNoRetryIfRetryAfterExceedsTheTimeout(t *testing.T) {
 	f := newFlakyUpstream(t, 1, func(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
@@ -194,7 +197,7 @@ func TestNoRetryIfRetryAfterExceedsTheTimeout(t *testing.T) {
 	}
 }
 
-// One timeout covers all attempts, and a fallback answers for the last.
+// The timeout covers all attempts of a request together.
 func TestOneTimeoutCoversAllAttempts(t *testing.T) {
 	url := rawUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil && n > 0 {
@@ -219,8 +222,8 @@ func TestProbeIsNotRetried(t *testing.T) {
 	}
 }
 
-// An upstream that refuses before it has read the upload gets it again, as far as it has
-// come and then the rest.
+// An upstream responds with a failure status before it has read the upload. If the request is retried, the next attempt sends what
+// has arrived of the body and then the rest.
 func TestRetryDuringAnUploadSendsTheWholeBody(t *testing.T) {
 	refused := make(chan struct{})
 	second := make(chan string, 1)
@@ -253,8 +256,7 @@ func TestRetryDuringAnUploadSendsTheWholeBody(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := recorded.next(t)
-	// The rest of the body is awaited while the answer comes, so there may be no retry; but an
-	// attempt that is made has the whole body.
+	// The rest of the body may arrive too late for a retry. If there is a second attempt, it has the whole body.
 	if o.Attempts == 2 && (res.StatusCode != 200 || <-second != "helloworld") {
 		t.Errorf("status %d, %+v", res.StatusCode, o)
 	}
@@ -281,8 +283,7 @@ func TestClientDisconnectStopsRetries(t *testing.T) {
 	}
 }
 
-// A response of which nothing was wrong but its status is given up before its end: its
-// attempt must not hold a place in a half-open breaker for ever.
+// A response with a status that is retried is closed before its end. Its attempt must return its permit of the half-open breaker.
 func TestDiscardedResponseReleasesProbePermit(t *testing.T) {
 	f := newFlakyUpstream(t, 2, nil)
 	f.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -290,7 +291,7 @@ func TestDiscardedResponseReleasesProbePermit(t *testing.T) {
 		case 1:
 			w.WriteHeader(http.StatusInternalServerError)
 		case 2:
-			w.Header().Set("Content-Length", "100000") // longer than what is read before it is passed on
+			w.Header().Set("Content-Length", "100000") // larger than response_buffer
 			w.WriteHeader(http.StatusTooManyRequests)
 			_, _ = io.WriteString(w, strings.Repeat("x", 100_000))
 		}

@@ -17,7 +17,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// h2cClient returns a client that speaks HTTP/2 without TLS.
+// h2cClient returns a client that uses HTTP/2 without TLS.
 func h2cClient(t testing.TB) *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
@@ -26,6 +26,7 @@ func h2cClient(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
 }
 
+// Trailers of requests and responses are forwarded with HTTP/1.1 and HTTP/2 on both sides.
 func TestTrailersAreForwarded(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -60,6 +61,7 @@ func TestTrailersAreForwarded(t *testing.T) {
 	}
 }
 
+// Errors of HTTP/2 clients and timeouts of their requests are classified as with HTTP/1.1.
 func TestHTTP2ClientErrorsAndTimeouts(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -83,21 +85,21 @@ func TestHTTP2ClientErrorsAndTimeouts(t *testing.T) {
 			t.Errorf("%s: %+v", name, o)
 		}
 	}
-	ctx, leave := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer leave()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
 	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/svc/hang", nil)
 	if _, err := client.Do(r); err == nil {
-		t.Error("the client did not leave")
+		t.Error("the request was not cancelled")
 	}
 	if o := recorded.next(t); o.Result != events.ResultCancelled {
-		t.Errorf("a client that left: %+v", o)
+		t.Errorf("a cancelled request: %+v", o)
 	}
 	res, err := client.Get("http://" + address + "/svc/hang")
 	if err != nil || res.StatusCode != 504 {
 		t.Errorf("%v, %v", res, err)
 	}
 	if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTimeout {
-		t.Errorf("a hung upstream: %+v", o)
+		t.Errorf("an upstream that does not respond: %+v", o)
 	}
 }
 
@@ -114,7 +116,7 @@ func TestUntrustedCertificateIsAConnectFailure(t *testing.T) {
 	}
 }
 
-// A response too large to be read whole is judged by its end.
+// The outcome of a response larger than response_buffer is recorded at its end.
 func TestTruncatedLargeResponseIsAFailure(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		_, _ = http.ReadRequest(r)
@@ -127,18 +129,17 @@ func TestTruncatedLargeResponseIsAFailure(t *testing.T) {
 	}
 	defer res.Body.Close()
 	if n, err := io.Copy(io.Discard, res.Body); err == nil {
-		t.Errorf("%d bytes and a clean end", n)
+		t.Errorf("%d bytes and no error", n)
 	}
 	if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTruncated {
 		t.Errorf("%+v %+v", o, o.Failure)
 	}
 	if server.Breaker("svc").State() != events.Open {
-		t.Error("the breaker has recorded no result")
+		t.Error("the breaker has not recorded the failure")
 	}
 }
 
-// A client that takes a response too slowly holds up the upstream's connection, and is no
-// failure of the upstream's.
+// A client that does not read its response blocks the upstream's connection until the timeout. That is no failure of the upstream.
 func TestSlowReaderRecordsNoFailure(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100000000")
@@ -151,7 +152,7 @@ func TestSlowReaderRecordsNoFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n") // and reads nothing
+	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n") // and the response is not read
 	if o := recorded.next(t); o.Result != events.ResultCancelled {
 		t.Errorf("%+v %+v", o, o.Failure)
 	}
@@ -160,6 +161,7 @@ func TestSlowReaderRecordsNoFailure(t *testing.T) {
 	}
 }
 
+// zeros is an endless reader.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
@@ -195,6 +197,7 @@ func TestConnectionIsReusedAfterAFallbackToAnUpload(t *testing.T) {
 	}
 }
 
+// A body with Expect: 100-continue is requested from the client only if the upstream requests it.
 func TestUploadWaitsForTheUpstreamsContinue(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if q, err := http.ReadRequest(r); err == nil && q.Header.Get("Expect") == "100-continue" {
@@ -219,7 +222,7 @@ func TestUploadWaitsForTheUpstreamsContinue(t *testing.T) {
 	}
 }
 
-// What an upstream says of itself never stands where the proxy speaks.
+// Fields that the proxy adds to responses are removed from the upstream's responses and trailers.
 func TestUpstreamCannotSetProxyHeaders(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		_, _ = http.ReadRequest(r)
@@ -236,27 +239,27 @@ func TestUpstreamCannotSetProxyHeaders(t *testing.T) {
 	}
 	defer c.Close()
 	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-	answer, err := io.ReadAll(c)
+	response, err := io.ReadAll(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, gone := range []string{"X-Fallback", "Proxy-Status", "X-Circuit-Breaker-State: open"} {
-		if strings.Contains(string(answer), gone) {
-			t.Errorf("%s came through", gone)
+	for _, removed := range []string{"X-Fallback", "Proxy-Status", "X-Circuit-Breaker-State: open"} {
+		if strings.Contains(string(response), removed) {
+			t.Errorf("%s was forwarded", removed)
 		}
 	}
-	for _, there := range []string{"X-Circuit-Breaker-State: closed", "X-Circuit-Breaker-Service: svc", "X-Fine: yes", "Link: </a>"} {
-		if !strings.Contains(string(answer), there) {
-			t.Errorf("no %s in\n%s", there, answer)
+	for _, forwarded := range []string{"X-Circuit-Breaker-State: closed", "X-Circuit-Breaker-Service: svc", "X-Fine: yes", "Link: </a>"} {
+		if !strings.Contains(string(response), forwarded) {
+			t.Errorf("no %s in\n%s", forwarded, response)
 		}
 	}
 }
 
 func TestProbesAreLimitedToHalfOpenRequests(t *testing.T) {
-	arrived, answer := make(chan struct{}), make(chan struct{})
+	arrived, release := make(chan struct{}), make(chan struct{})
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		arrived <- struct{}{}
-		<-answer
+		<-release
 	}))
 	defer upstream.Close()
 	server, address, recorded := start(t, routeConfig(upstream.URL, "breaker: {half_open_requests: 2}"))
@@ -270,20 +273,19 @@ func TestProbesAreLimitedToHalfOpenRequests(t *testing.T) {
 		t.Errorf("a third probe: %d %v", res.StatusCode, res.Header)
 	}
 	recorded.next(t)
-	close(answer)
+	close(release)
 	recorded.next(t)
 	recorded.next(t)
 	if state := server.Breaker("svc").State(); state != events.Closed {
-		t.Errorf("after two successes the breaker is %v", state)
+		t.Errorf("after two successful probes the breaker is %v", state)
 	}
 }
 
-// An upstream that takes no bytes holds an upload up no longer than the timeout, and its
-// client is still told.
+// An upload that the upstream does not read ends with the timeout, and the client gets a response.
 func TestUploadThatIsNotReadTimesOut(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, _ *bufio.Reader) {
 		limitReadBuffer(t, c)
-		<-t.Context().Done() // and reads nothing
+		<-t.Context().Done() // nothing is read
 	})
 	_, address, recorded := start(t, routeConfig(url, "timeout: 3"))
 	res, err := http.Post("http://"+address+"/svc", "text/plain", bytes.NewReader(make([]byte, 30<<20)))
@@ -296,7 +298,7 @@ func TestUploadThatIsNotReadTimesOut(t *testing.T) {
 	}
 }
 
-// An upstream that would rather speak HTTP/2 still gets its upgrades over HTTP/1.1.
+// An upstream that offers HTTP/2 gets upgrade requests over HTTP/1.1, and other requests over HTTP/2.
 func TestWebSocketReachesATLSUpstreamThatOffersHTTP2(t *testing.T) {
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "" {
@@ -319,7 +321,7 @@ func TestWebSocketReachesATLSUpstreamThatOffersHTTP2(t *testing.T) {
 	_, address, _ := start(t, routeConfig(upstream.URL, "tls: {insecure_skip_verify: true}"))
 	for range 2 {
 		if _, body := get(t, "http://"+address+"/svc"); body != "HTTP/2.0" {
-			t.Errorf("other requests go over %s", body)
+			t.Errorf("other requests use %s", body)
 		}
 		c, err := net.Dial("tcp", address)
 		if err != nil {

@@ -14,7 +14,8 @@ import (
 	"cbproxy/internal/certtest"
 )
 
-// A tunnel waits for an upstream that reads nothing for less than idle_timeout, whatever limits the close of a connection.
+// A tunnel stays open while an upstream reads nothing for less than idle_timeout. The limit on unacknowledged data that applies to
+// other connections does not close it.
 func TestTunnelWaitsForAnUpstreamThatPauses(t *testing.T) {
 	authority := certtest.NewAuthority(t)
 	pair, err := tls.X509KeyPair(authority.Sign(t, "127.0.0.1"))
@@ -23,7 +24,7 @@ func TestTunnelWaitsForAnUpstreamThatPauses(t *testing.T) {
 	}
 	secured := &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}
 	ca := "tls: {ca_file: " + certtest.Write(t, t.TempDir(), "ca.pem", authority.PEM) + "}"
-	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // more than all buffers on the way hold
+	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // more than fits into all buffers on the path
 	for _, scheme := range []string{"http", "https"} {
 		t.Run(scheme, func(t *testing.T) {
 			arrived := make(chan int, 1)

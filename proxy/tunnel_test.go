@@ -19,29 +19,29 @@ const (
 	switchedResponse = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 )
 
-// What a client sends before it is answered with 101 comes through the tunnel.
+// Data that a client sends before it has received the 101 response is forwarded through the tunnel.
 func TestBytesSentBefore101PassThroughTheTunnel(t *testing.T) {
 	for name, pieces := range map[string][]string{
 		"none":                        {""},
 		"one byte":                    {"x"},
 		"eleven bytes":                {"hello world"},
-		"afterwards":                  {"", "hello world"},
+		"after the request":           {"", "hello world"},
 		"byte by byte":                append([]string{""}, strings.Split("hello world", "")...),
 		"as much as net/http buffers": {strings.Repeat("x", 3500)},
 		"more":                        {strings.Repeat("0123456789", 1000)},
 		"much more":                   {strings.Repeat("0123456789", 10000), strings.Repeat("x", 10000)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			asked, answer := make(chan struct{}), make(chan struct{})
+			requested, respond := make(chan struct{}), make(chan struct{})
 			arrived := make(chan []byte, 1)
 			url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 				if _, err := http.ReadRequest(r); err != nil {
 					return
 				}
-				close(asked)
-				<-answer
+				close(requested)
+				<-respond
 				_, _ = io.WriteString(c, switchedResponse)
-				all, _ := io.ReadAll(r) // until the client's end comes through
+				all, _ := io.ReadAll(r) // until the client closes its connection for writing
 				arrived <- all
 			})
 			_, address, recorded := start(t, routeConfig(url))
@@ -54,11 +54,11 @@ func TestBytesSentBefore101PassThroughTheTunnel(t *testing.T) {
 			if _, err := io.WriteString(c, upgradeRequest+"\r\n"+pieces[0]); err != nil {
 				t.Fatal(err)
 			}
-			<-asked
+			<-requested
 			for _, piece := range pieces[1:] {
 				_, _ = io.WriteString(c, piece)
 			}
-			close(answer)
+			close(respond)
 			sent := strings.Join(pieces, "")
 			head := make([]byte, len("HTTP/1.1 101"))
 			_, err = io.ReadFull(c, head)
@@ -72,7 +72,7 @@ func TestBytesSentBefore101PassThroughTheTunnel(t *testing.T) {
 	}
 }
 
-// A side that takes nothing for idle_timeout ends both connections, also while it goes on sending.
+// If one side reads nothing for idle_timeout, the tunnel ends, even if that side still sends.
 func TestTunnelEndsIfAPeerStopsReading(t *testing.T) {
 	authority := certtest.NewAuthority(t)
 	pair, err := tls.X509KeyPair(authority.Sign(t, "127.0.0.1"))
@@ -81,7 +81,7 @@ func TestTunnelEndsIfAPeerStopsReading(t *testing.T) {
 	}
 	secured := &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}
 	ca := "tls: {ca_file: " + certtest.Write(t, t.TempDir(), "ca.pem", authority.PEM) + "}"
-	flood := func(c net.Conn) error {
+	writeFast := func(c net.Conn) error { // and reads nothing
 		page := bytes.Repeat([]byte("x"), 64<<10)
 		for {
 			if _, err := c.Write(page); err != nil {
@@ -89,7 +89,7 @@ func TestTunnelEndsIfAPeerStopsReading(t *testing.T) {
 			}
 		}
 	}
-	chat := func(c net.Conn) error { // says something all the time, and takes nothing
+	writeSlowly := func(c net.Conn) error { // and reads nothing
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
 		for range tick.C {
@@ -99,13 +99,13 @@ func TestTunnelEndsIfAPeerStopsReading(t *testing.T) {
 		}
 		return nil
 	}
-	silence := func(c net.Conn) error { return nil }
+	idle := func(c net.Conn) error { return nil }
 	for name, side := range map[string]struct{ client, upstream func(net.Conn) error }{
-		"the client":                   {silence, flood},
-		"the client, which sends":      {chat, flood},
-		"the upstream":                 {flood, silence},
-		"the upstream, which sends":    {flood, chat},
-		"both, with all that they say": {flood, flood},
+		"the client":                  {idle, writeFast},
+		"the client, which writes":    {writeSlowly, writeFast},
+		"the upstream":                {writeFast, idle},
+		"the upstream, which writes":  {writeFast, writeSlowly},
+		"both, while they write fast": {writeFast, writeFast},
 	} {
 		for _, scheme := range []string{"http", "https"} {
 			t.Run(name+" over "+scheme, func(t *testing.T) {

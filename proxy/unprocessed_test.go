@@ -14,7 +14,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// requestsToRepeat are requests that may be sent again only because the upstream has not processed them.
+// requestsToRepeat are requests that may be sent again if the upstream has not processed them.
 var requestsToRepeat = map[string]func(address string) *http.Request{
 	"GET": func(address string) *http.Request {
 		r, _ := http.NewRequest(http.MethodGet, "http://"+address+"/svc", nil)
@@ -35,7 +35,7 @@ var requestsToRepeat = map[string]func(address string) *http.Request{
 	},
 }
 
-// A request that the upstream has not processed is sent again, whatever it is, and is no failure.
+// A request that the upstream reports as not processed is sent again, even if it is not idempotent, and is no failure.
 func TestUnprocessedRequestIsReplayed(t *testing.T) {
 	refusals := map[string]func(f *frameConn, stream uint32){
 		"REFUSED_STREAM": func(f *frameConn, stream uint32) { _ = f.WriteRSTStream(stream, http2.ErrCodeRefusedStream) },
@@ -48,16 +48,16 @@ func TestUnprocessedRequestIsReplayed(t *testing.T) {
 					var refused atomic.Bool
 					url, keys := frameUpstream(t, secured, func(_ int, f *frameConn) {
 						f.eachStream(func(stream uint32, _ bool) {
-							if stream > 1 && refused.CompareAndSwap(false, true) { // the first one on a connection is a case of its own
+							if stream > 1 && refused.CompareAndSwap(false, true) { // the first stream of a connection is a separate case
 								refuse(f, stream)
 								return
 							}
-							f.respond(stream, "200", "fine")
+							f.respond(stream, "200", "ok")
 						})
 					})
 					server, address, recorded := start(t, routeConfig(url, keys, "breaker: {fail_max: 1}"))
 					client := h2cClient(t)
-					get(t, "http://"+address+"/svc") // takes the first stream
+					get(t, "http://"+address+"/svc") // uses the first stream
 					recorded.next(t)
 					res, err := client.Do(request(address))
 					if err != nil {
@@ -66,7 +66,7 @@ func TestUnprocessedRequestIsReplayed(t *testing.T) {
 					body, err := io.ReadAll(res.Body)
 					_ = res.Body.Close()
 					o := recorded.next(t)
-					if res.StatusCode != 200 || string(body) != "fine" || err != nil || !refused.Load() {
+					if res.StatusCode != 200 || string(body) != "ok" || err != nil || !refused.Load() {
 						t.Errorf("status %d, %q, %v", res.StatusCode, body, err)
 					}
 					if o.Failure != nil || server.Breaker("svc").State() != events.Closed {
@@ -78,17 +78,17 @@ func TestUnprocessedRequestIsReplayed(t *testing.T) {
 	}
 }
 
-// An upstream that ends its connections after some requests, as nginx does by default, fails none of them.
+// An upstream that closes its connections with GOAWAY after a number of requests, as nginx does by default, makes no request fail.
 func TestGoAwayFailsNoRequest(t *testing.T) {
 	for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
 		t.Run(protocol, func(t *testing.T) {
 			url, keys := frameUpstream(t, secured, func(_ int, f *frameConn) {
 				f.eachStream(func(stream uint32, _ bool) {
 					switch {
-					case stream == 201: // and serves what came before
+					case stream == 201: // earlier streams have been answered
 						_ = f.WriteGoAway(199, http2.ErrCodeNo, nil)
 					case stream < 201:
-						f.respond(stream, "200", "fine")
+						f.respond(stream, "200", "ok")
 					}
 				})
 			})
@@ -122,7 +122,7 @@ func TestGoAwayFailsNoRequest(t *testing.T) {
 	}
 }
 
-// An upstream that refuses everything fails, within the route's timeout.
+// If the upstream refuses every stream, the request fails within the route's timeout.
 func TestRefusalOfEveryStreamIsAFailure(t *testing.T) {
 	for kind, request := range requestsToRepeat {
 		t.Run(kind, func(t *testing.T) {

@@ -9,16 +9,16 @@ import (
 	"testing"
 )
 
-// A request that offers to switch to another protocol than websocket is served as if it did not.
+// An offer to switch to another protocol than websocket is removed, and the request is forwarded without it.
 func TestOtherUpgradesThanWebSocketAreRemoved(t *testing.T) {
-	type seen struct {
+	type request struct {
 		header http.Header
 		body   string
 	}
-	var last atomic.Pointer[seen]
+	var last atomic.Pointer[request]
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		last.Store(&seen{r.Header, string(body)})
+		last.Store(&request{r.Header, string(body)})
 		_, _ = io.WriteString(w, "served")
 	}))
 	defer upstream.Close()
@@ -38,7 +38,7 @@ func TestOtherUpgradesThanWebSocketAreRemoved(t *testing.T) {
 		"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: websocket, h2c\r\n" + settings:                      "websocket",
 		"Connection: HTTP2-Settings, upgrade\r\nUpgrade: h2c , websocket\r\n" + settings:                     "websocket",
 		"Connection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n":                                      "websocket",
-		"Connection: Upgrade\r\nUpgrade: h2c\r\nConnection: X-Hop\r\nX-Hop: gone\r\n":                        "",
+		"Connection: Upgrade\r\nUpgrade: h2c\r\nConnection: X-Hop\r\nX-Hop: removed\r\n":                     "",
 		"Connection: Upgrade\r\nUpgrade: h2c\r\nTE: trailers\r\nX-Fields: of some more names than a few\r\n": "",
 	} {
 		for request, body := range map[string]string{
@@ -52,19 +52,19 @@ func TestOtherUpgradesThanWebSocketAreRemoved(t *testing.T) {
 				sent = "5\r\nhello\r\n0\r\n\r\n"
 			}
 			want := upgrade
-			if strings.Contains(request, "HTTP/1.0") { // which knows no upgrades
+			if strings.Contains(request, "HTTP/1.0") { // which has no upgrades
 				want = ""
 			}
 			last.Store(nil)
 			got := rawResponse(t, address, request+"Host: x\r\nConnection: close\r\n"+fields+"\r\n"+sent, "")
 			s := last.Load()
 			if s == nil || !strings.Contains(got, " 200 OK\r\n") || !strings.Contains(got, "served") {
-				t.Errorf("%q to %q: answered with %q", fields, request, got)
+				t.Errorf("%q to %q: response %q", fields, request, got)
 				continue
 			}
 			wantConnection := map[bool]string{true: "Upgrade"}[want != ""]
 			if s.body != body || s.header.Get("Upgrade") != want || s.header["Http2-Settings"] != nil || s.header["X-Hop"] != nil || s.header.Get("Connection") != wantConnection {
-				t.Errorf("%q to %q: the upstream saw %q, %q; want Upgrade %q", fields, request, s.header, s.body, want)
+				t.Errorf("%q to %q: the upstream received %q, %q; want Upgrade %q", fields, request, s.header, s.body, want)
 			}
 		}
 	}

@@ -11,46 +11,49 @@ import (
 	"cbproxy/internal/events"
 )
 
-// An upstream over HTTP/2 that answers, or dies, while the client has paused its upload:
-// http.Transport tells of it only once it has stopped reading the client's body.
+// An HTTP/2 upstream responds or fails while the client has paused its upload. http.Transport reports that only after it has stopped
+// reading the client's body.
 func TestHTTP2ResponseDuringAPausedUploadIsForwarded(t *testing.T) {
-	answers := func(status int, body string) func(*httptest.Server, http.ResponseWriter, *http.Request) {
+	respond := func(status int, body string) func(*httptest.Server, http.ResponseWriter, *http.Request) {
 		return func(_ *httptest.Server, w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, body)
 		}
 	}
-	begins := func(w http.ResponseWriter) {
+	beginResponse := func(w http.ResponseWriter) {
 		_, _ = io.WriteString(w, "hello")
 		_ = http.NewResponseController(w).Flush()
 	}
-	dies := func(s *httptest.Server, r *http.Request) {
+	closeConnections := func(s *httptest.Server, r *http.Request) {
 		_, _ = r.Body.Read(make([]byte, 1))
-		go s.CloseClientConnections() // which waits for this handler
+		go s.CloseClientConnections() // waits for this handler
 		<-r.Context().Done()
 	}
 	long := strings.Repeat("x", 200_000)
 	for name, c := range map[string]struct {
 		upstream func(*httptest.Server, http.ResponseWriter, *http.Request)
 		status   int
-		body     string // "" is the proxy's own
-		cut      bool
+		body     string // "": the proxy generates the response
+		cut      bool   // the response is truncated
 		result   events.Result
 	}{
-		"a short answer":     {answers(413, "large"), 413, "large", false, events.ResultSuccess},
-		"a long answer":      {answers(413, long), 413, long, false, events.ResultSuccess},
-		"a failure":          {answers(503, "busy"), 503, "busy", false, events.ResultFailure},
-		"death":              {func(s *httptest.Server, _ http.ResponseWriter, r *http.Request) { dies(s, r) }, 502, "", false, events.ResultFailure},
-		"a reset":            {func(*httptest.Server, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 502, "", false, events.ResultFailure},
-		"death in an answer": {func(s *httptest.Server, w http.ResponseWriter, r *http.Request) { begins(w); dies(s, r) }, 200, "hello", true, events.ResultFailure},
-		"a reset in a stream": {func(_ *httptest.Server, w http.ResponseWriter, _ *http.Request) {
-			begins(w)
+		"short response":    {respond(413, "large"), 413, "large", false, events.ResultSuccess},
+		"long response":     {respond(413, long), 413, long, false, events.ResultSuccess},
+		"failure status":    {respond(503, "busy"), 503, "busy", false, events.ResultFailure},
+		"connection closed": {func(s *httptest.Server, _ http.ResponseWriter, r *http.Request) { closeConnections(s, r) }, 502, "", false, events.ResultFailure},
+		"stream reset":      {func(*httptest.Server, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 502, "", false, events.ResultFailure},
+		"connection closed in the response": {func(s *httptest.Server, w http.ResponseWriter, r *http.Request) {
+			beginResponse(w)
+			closeConnections(s, r)
+		}, 200, "hello", true, events.ResultFailure},
+		"stream reset in the response": {func(_ *httptest.Server, w http.ResponseWriter, _ *http.Request) {
+			beginResponse(w)
 			panic(http.ErrAbortHandler)
 		}, 200, "hello", true, events.ResultFailure},
 	} {
 		for _, keys := range []string{"", "retry: {attempts: 2, budget: 1}"} {
-			for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
-				t.Run(front+", "+name+", "+keys, func(t *testing.T) {
+			for version, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
+				t.Run(version+", "+name+", "+keys, func(t *testing.T) {
 					t.Parallel()
 					var s *httptest.Server
 					s = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.upstream(s, w, r) }))
@@ -60,23 +63,23 @@ func TestHTTP2ResponseDuringAPausedUploadIsForwarded(t *testing.T) {
 					defer s.Close()
 					_, address, recorded := start(t, routeConfig(strings.Replace(s.URL, "http:", "h2c:", 1), "timeout: 60s", "idle_timeout: 60s", keys))
 					paused, upload := io.Pipe()
-					go func() { _, _ = upload.Write([]byte("x")) }() // and no more
+					go func() { _, _ = upload.Write([]byte("x")) }() // the rest of the body is never sent
 					defer upload.Close()
 					r, _ := http.NewRequest(http.MethodPut, "http://"+address+"/svc", paused)
 					res, err := client.Do(r)
-					if err != nil && name == "death in an answer" && front == "HTTP/2" {
-						return // a reset may overtake the header section
+					if err != nil && name == "connection closed in the response" && version == "HTTP/2" {
+						return // the client may see the stream's reset before the header section
 					} else if err != nil {
 						t.Fatal(err)
 					}
 					defer res.Body.Close()
 					body, err := io.ReadAll(res.Body)
-					if name == "death in an answer" && (res.StatusCode == 502 || err != nil && strings.HasPrefix(c.body, string(body))) {
-						return // its last words were lost with it, all or some
+					if name == "connection closed in the response" && (res.StatusCode == 502 || err != nil && strings.HasPrefix(c.body, string(body))) {
+						return // the close may discard response data that the proxy has not read
 					}
 					o := recorded.next(t)
 					if res.StatusCode == http.StatusRequestTimeout && o.Duration >= 500*time.Millisecond {
-						return // on a busy machine the retries took so long that the client was the slow one by then
+						return // on a busy machine retries may take so long that the client counts as too slow
 					}
 					if res.StatusCode != c.status || c.body != "" && string(body) != c.body || (err != nil) != c.cut {
 						t.Errorf("status %d, %d bytes, %v; %+v %+v", res.StatusCode, len(body), err, o, o.Failure)
@@ -90,15 +93,15 @@ func TestHTTP2ResponseDuringAPausedUploadIsForwarded(t *testing.T) {
 	}
 }
 
-// Such an upload that its client aborts counts neither as success nor as failure of the upstream.
+// An upload to an HTTP/2 upstream that the client aborts counts neither as success nor as failure of the upstream.
 func TestClientAbortDuringUploadToHTTP2RecordsNoFailure(t *testing.T) {
-	came := make(chan struct{}, 1)
+	arrived := make(chan struct{}, 1)
 	url := h2cUpstream(t, func(_ http.ResponseWriter, r *http.Request) {
-		came <- struct{}{}
+		arrived <- struct{}{}
 		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	})
-	for front, transport := range map[string]http.RoundTripper{"HTTP/1.1": &http.Transport{}, "HTTP/2": h2cClient(t).Transport} {
+	for version, transport := range map[string]http.RoundTripper{"HTTP/1.1": &http.Transport{}, "HTTP/2": h2cClient(t).Transport} {
 		_, address, recorded := start(t, routeConfig(url, "timeout: 60s", "breaker: {fail_max: 1}"))
 		for range 10 {
 			paused, upload := io.Pipe()
@@ -112,11 +115,11 @@ func TestClientAbortDuringUploadToHTTP2RecordsNoFailure(t *testing.T) {
 					_ = res.Body.Close()
 				}
 			}()
-			<-came
-			_ = upload.CloseWithError(io.ErrClosedPipe) // makes the client give up
+			<-arrived
+			_ = upload.CloseWithError(io.ErrClosedPipe) // makes the client abort the request
 			<-done
 			if o := recorded.next(t); o.Result != events.ResultCancelled {
-				t.Errorf("%s: %+v %+v", front, o, o.Failure)
+				t.Errorf("%s: %+v %+v", version, o, o.Failure)
 			}
 		}
 	}

@@ -16,27 +16,27 @@ import (
 	"cbproxy/internal/events"
 )
 
-// bodyTimeout is for how long the upstreams of these tests wait for a body. It is longer than the
-// time after which the proxy holds the client to be slow.
+// bodyTimeout is how long the upstreams of these tests wait for a body. It is longer than the time after which the proxy classifies a
+// client as slow.
 const bodyTimeout = 1500 * time.Millisecond
 
-// bodyTimeoutUpstream is an upstream over HTTP/1.1 that reads a body until nothing of it comes for
-// bodyTimeout, or it has lasted for longer, says something and ends the connection.
-func bodyTimeoutUpstream(t *testing.T, says string, reset bool) string {
+// bodyTimeoutUpstream is an HTTP/1.1 upstream that reads a body for bodyTimeout at most. Then it writes response and closes the
+// connection, with a reset if reset is set. A response with status 200 is written before the body is read.
+func bodyTimeoutUpstream(t *testing.T, response string, reset bool) string {
 	return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		q, err := http.ReadRequest(r)
 		if err != nil {
 			return
 		}
-		if strings.HasPrefix(says, "HTTP/1.1 200") { // a stream that begins before the body has come
-			_, _ = io.WriteString(c, says)
+		if strings.HasPrefix(response, "HTTP/1.1 200") {
+			_, _ = io.WriteString(c, response)
 		}
 		_ = c.SetReadDeadline(time.Now().Add(bodyTimeout))
 		if _, err := io.Copy(io.Discard, q.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
-		if !strings.HasPrefix(says, "HTTP/1.1 200") {
-			_, _ = io.WriteString(c, says)
+		if !strings.HasPrefix(response, "HTTP/1.1 200") {
+			_, _ = io.WriteString(c, response)
 		}
 		if reset {
 			_ = c.(*net.TCPConn).SetLinger(0)
@@ -44,14 +44,15 @@ func bodyTimeoutUpstream(t *testing.T, says string, reset bool) string {
 	})
 }
 
-// bodyTimeoutHTTP2Upstream is one over HTTP/2 that resets the stream, or ends the connection.
-func bodyTimeoutHTTP2Upstream(t *testing.T, ends bool) string {
+// bodyTimeoutHTTP2Upstream is an HTTP/2 upstream that reads a body for bodyTimeout at most. Then it resets the stream, or closes the
+// connection if closes is set.
+func bodyTimeoutHTTP2Upstream(t *testing.T, closes bool) string {
 	var s *httptest.Server
 	s = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 		_, _ = io.Copy(io.Discard, r.Body)
-		if ends {
-			go s.CloseClientConnections() // which waits for this handler
+		if closes {
+			go s.CloseClientConnections() // waits for this handler
 			<-r.Context().Done()
 		}
 		panic(http.ErrAbortHandler)
@@ -63,14 +64,15 @@ func bodyTimeoutHTTP2Upstream(t *testing.T, ends bool) string {
 	return strings.Replace(s.URL, "http:", "h2c:", 1)
 }
 
-// uploadSlowly sends a body that has no end, and returns the response's status, 0 if there is none.
-func uploadSlowly(t *testing.T, address string, http2, dribbles bool) (status int) {
+// uploadSlowly sends a body without an end, a byte every 20ms or, unless trickles is set, only the first byte. It returns the
+// response's status, or 0 if there is no response.
+func uploadSlowly(t *testing.T, address string, http2, trickles bool) (status int) {
 	write := func(w io.Writer, piece string) {
 		for {
-			if _, err := io.WriteString(w, piece); err != nil || !dribbles {
+			if _, err := io.WriteString(w, piece); err != nil || !trickles {
 				return
 			}
-			time.Sleep(20 * time.Millisecond) // that slowness is what is tested
+			time.Sleep(20 * time.Millisecond)
 		}
 	}
 	if http2 {
@@ -96,11 +98,11 @@ func uploadSlowly(t *testing.T, address string, http2, dribbles bool) (status in
 	return res.StatusCode
 }
 
-// An upstream that ends the connection because the client is slow to send its body has not
-// failed, in whatever way it does so, and however the client is slow.
+// An upstream that ends a request because the client sends its body too slowly has not failed: whether it closes the connection,
+// resets it or the stream, or responds with 408.
 func TestConnectionClosedDuringASlowUploadIsNoFailure(t *testing.T) {
 	for name, c := range map[string]struct {
-		upstream func(t *testing.T) string // each test has its own: some end all connections
+		upstream func(t *testing.T) string // called by each subtest, as some upstreams close all their connections
 		status   int
 	}{
 		"close": {func(t *testing.T) string { return bodyTimeoutUpstream(t, "", false) }, 408},
@@ -108,19 +110,19 @@ func TestConnectionClosedDuringASlowUploadIsNoFailure(t *testing.T) {
 		"408": {func(t *testing.T) string {
 			return bodyTimeoutUpstream(t, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false)
 		}, 408},
-		"a cut response": {func(t *testing.T) string {
+		"truncated response": {func(t *testing.T) string {
 			return bodyTimeoutUpstream(t, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", false)
 		}, 408},
-		"HTTP/2, reset":           {func(t *testing.T) string { return bodyTimeoutHTTP2Upstream(t, false) }, 408},
-		"HTTP/2, connection ends": {func(t *testing.T) string { return bodyTimeoutHTTP2Upstream(t, true) }, 408},
+		"HTTP/2, reset": {func(t *testing.T) string { return bodyTimeoutHTTP2Upstream(t, false) }, 408},
+		"HTTP/2, close": {func(t *testing.T) string { return bodyTimeoutHTTP2Upstream(t, true) }, 408},
 	} {
-		for _, front := range []string{"HTTP/1.1", "HTTP/2"} {
-			for _, dribbles := range []bool{false, true} {
+		for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
+			for _, trickles := range []bool{false, true} {
 				for _, keys := range []string{"", "retry: {attempts: 2, budget: 1, methods: [POST]}"} {
-					t.Run(fmt.Sprintf("%s, %s, dribbles %v, %s", name, front, dribbles, keys), func(t *testing.T) {
+					t.Run(fmt.Sprintf("%s, %s, trickles %v, %s", name, version, trickles, keys), func(t *testing.T) {
 						t.Parallel()
 						_, address, recorded := start(t, routeConfig(c.upstream(t), "timeout: 60s", "breaker: {fail_max: 1, failure_statuses: [5xx, 408]}", keys))
-						status := uploadSlowly(t, address, front == "HTTP/2", dribbles)
+						status := uploadSlowly(t, address, version == "HTTP/2", trickles)
 						if status != c.status {
 							t.Errorf("status %d, want %d", status, c.status)
 						}
@@ -138,7 +140,7 @@ func TestConnectionClosedDuringASlowUploadIsNoFailure(t *testing.T) {
 	}
 }
 
-// A client that ends its body just before the time is up leaves the upstream none to answer.
+// A client whose upload takes most of the timeout leaves the upstream too little time to respond.
 func TestUploadThatTakesMostOfTheTimeoutRecordsNoFailure(t *testing.T) {
 	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
 		if q, err := http.ReadRequest(r); err == nil {
@@ -146,7 +148,7 @@ func TestUploadThatTakesMostOfTheTimeoutRecordsNoFailure(t *testing.T) {
 			_, _ = r.ReadByte() // until the proxy gives up
 		}
 	})
-	for front, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
+	for version, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
 		_, address, recorded := start(t, routeConfig(url, "timeout: 2s", "breaker: {fail_max: 1}"))
 		slow, body := io.Pipe()
 		time.AfterFunc(1500*time.Millisecond, func() { _, _ = body.Write([]byte("x")); _ = body.Close() })
@@ -157,13 +159,13 @@ func TestUploadThatTakesMostOfTheTimeoutRecordsNoFailure(t *testing.T) {
 		}
 		_ = res.Body.Close()
 		if o := recorded.next(t); res.StatusCode != 408 || o.Result != events.ResultCancelled {
-			t.Errorf("%s: status %d, %+v %+v", front, res.StatusCode, o, o.Failure)
+			t.Errorf("%s: status %d, %+v %+v", version, res.StatusCode, o, o.Failure)
 		}
 	}
 }
 
-// A stream that is silent as the upstream waits for the client's body says nothing of the upstream;
-// one that is silent once it has the body does.
+// An idle response stream is no failure while the upstream waits for the client's body. It is a failure once the upstream has
+// received the whole body.
 func TestStreamWaitingForTheClientRecordsNoFailure(t *testing.T) {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
@@ -177,15 +179,15 @@ func TestStreamWaitingForTheClientRecordsNoFailure(t *testing.T) {
 	t.Cleanup(plain.Close)
 	for _, url := range []string{plain.URL, h2cUpstream(t, handler)} {
 		for _, kind := range []string{"text/plain", "application/grpc"} {
-			for _, ends := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%.3s, %s, ends %v", url, kind, ends), func(t *testing.T) {
+			for _, complete := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%.3s, %s, complete body %v", url, kind, complete), func(t *testing.T) {
 					t.Parallel()
 					_, address, recorded := start(t, routeConfig(url, "idle_timeout: 1s", "breaker: {fail_max: 1}"))
 					slow, body := io.Pipe()
 					defer body.Close()
 					go func() {
 						_, _ = body.Write([]byte("x"))
-						if ends {
+						if complete {
 							_ = body.Close()
 						}
 					}()
@@ -197,10 +199,10 @@ func TestStreamWaitingForTheClientRecordsNoFailure(t *testing.T) {
 					}
 					defer res.Body.Close()
 					if _, err := io.Copy(io.Discard, res.Body); err == nil && kind != "application/grpc" {
-						t.Error("the stream ended cleanly")
+						t.Error("the stream ended without an error")
 					}
 					want := events.ResultCancelled
-					if ends {
+					if complete {
 						want = events.ResultFailure
 					}
 					if o := recorded.next(t); o.Result != want {
