@@ -26,18 +26,18 @@ type document struct {
 
 // block is a code block of commands. A comment before it may say how to run them.
 type block struct {
-	line    int
-	console bool   // each command follows a prompt and precedes its output
-	text    string // commands
-	until   string // runs in a separate terminal; the next block runs when this URL responds
-	ends    string // interrupts what was started with this URL first
-	notRun  string // the reason not to run the block
+	line         int
+	console      bool   // each command follows a prompt and precedes its output
+	text         string // commands
+	readyURL     string // if set, runs in a separate terminal; the next block runs when this URL responds
+	interruptURL string // if set, the block that was started with this readyURL is interrupted first
+	skipReason   string // if set, the block is not run
 }
 
 var (
-	inBackground = regexp.MustCompile(`^<!-- in a second terminal, until (\S+) answers -->$`)
-	interrupts   = regexp.MustCompile(`^<!-- ctrl-c: (\S+) -->$`)
-	isNotRun     = regexp.MustCompile(`^<!-- not run: (.+) -->$`)
+	readyDirective     = regexp.MustCompile(`^<!-- in a second terminal, until (\S+) answers -->$`)
+	interruptDirective = regexp.MustCompile(`^<!-- ctrl-c: (\S+) -->$`)
+	skipDirective      = regexp.MustCompile(`^<!-- not run: (.+) -->$`)
 )
 
 func parseDocument(source []byte) (*document, error) {
@@ -65,8 +65,8 @@ func parseDocument(source []byte) (*document, error) {
 	return p, err
 }
 
-// headingNames generates heading anchors as repository hosts do.
-type headingNames struct{ taken map[string]int }
+// headingNames generates heading anchors as GitHub and GitLab do.
+type headingNames struct{ taken map[string]int } // taken counts headings by anchor
 
 func (h *headingNames) Generate(value []byte, _ ast.NodeKind) []byte {
 	name := strings.Map(func(r rune) rune {
@@ -99,15 +99,15 @@ func (p *document) add(n *ast.FencedCodeBlock) error {
 		text: string(n.Lines().Value(p.source)),
 	}
 	if comment, ok := n.PreviousSibling().(*ast.HTMLBlock); ok {
-		said := strings.TrimSpace(string(comment.Lines().Value(p.source)))
-		if m := inBackground.FindStringSubmatch(said); m != nil {
-			b.until = m[1]
-		} else if m := interrupts.FindStringSubmatch(said); m != nil {
-			b.ends = m[1]
-		} else if m := isNotRun.FindStringSubmatch(said); m != nil {
-			b.notRun = m[1]
+		directive := strings.TrimSpace(string(comment.Lines().Value(p.source)))
+		if m := readyDirective.FindStringSubmatch(directive); m != nil {
+			b.readyURL = m[1]
+		} else if m := interruptDirective.FindStringSubmatch(directive); m != nil {
+			b.interruptURL = m[1]
+		} else if m := skipDirective.FindStringSubmatch(directive); m != nil {
+			b.skipReason = m[1]
 		} else {
-			return fmt.Errorf("line %d: unknown directive in the comment before commands: %s", b.line-2, said)
+			return fmt.Errorf("line %d: unknown directive in the comment before commands: %s", b.line-2, directive)
 		}
 	}
 	p.blocks = append(p.blocks, b)
@@ -120,16 +120,16 @@ type command struct{ text, output string }
 // transcript splits console text into commands. A line that ends with a backslash continues on the next
 // line.
 func transcript(s string) (commands []command) {
-	goesOn := false
+	continued := false
 	for line := range strings.Lines(s) {
 		switch text, isCommand := strings.CutPrefix(line, "$ "); {
 		case isCommand:
 			commands = append(commands, command{text: text})
-			goesOn = strings.HasSuffix(line, "\\\n")
+			continued = strings.HasSuffix(line, "\\\n")
 		case len(commands) == 0:
-		case goesOn:
+		case continued:
 			commands[len(commands)-1].text += line
-			goesOn = strings.HasSuffix(line, "\\\n")
+			continued = strings.HasSuffix(line, "\\\n")
 		default:
 			commands[len(commands)-1].output += line
 		}
@@ -137,10 +137,10 @@ func transcript(s string) (commands []command) {
 	return commands
 }
 
-// varies matches output that differs between runs.
-var varies = []struct {
-	pattern *regexp.Regexp
-	by      string
+// variableParts matches output that differs between runs.
+var variableParts = []struct {
+	pattern     *regexp.Regexp
+	placeholder string
 }{
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)`), "<time>"},
 	{regexp.MustCompile(`\b(\d+(\.\d+)?(ns|µs|ms|s|m|h))+\b`), "<duration>"},
@@ -150,27 +150,26 @@ var varies = []struct {
 	{regexp.MustCompile(`[ \t]+`), " "},
 }
 
-// shows reports whether got matches the output that a page shows. It ignores variable parts, and … matches
-// any text.
-func shows(shown, got string) bool {
-	tidy := func(s string) string {
+// matchesOutput reports whether got matches the documented output. It ignores variable parts, and … matches any text.
+func matchesOutput(documented, got string) bool {
+	normalize := func(s string) string {
 		s = strings.TrimSpace(strings.ReplaceAll(s, "\r", ""))
-		for _, v := range varies {
-			s = v.pattern.ReplaceAllString(s, v.by)
+		for _, v := range variableParts {
+			s = v.pattern.ReplaceAllString(s, v.placeholder)
 		}
 		return strings.ReplaceAll(s, " \n", "\n")
 	}
-	pattern := regexp.QuoteMeta(tidy(shown))
+	pattern := regexp.QuoteMeta(normalize(documented))
 	pattern = strings.ReplaceAll(pattern, "\n…\n", "\n(?s:.*)\n")
 	pattern = strings.ReplaceAll(pattern, "…", ".*")
-	return regexp.MustCompile(`^` + pattern + `$`).MatchString(tidy(got))
+	return regexp.MustCompile(`^` + pattern + `$`).MatchString(normalize(got))
 }
 
-// TestMatchesOutputIgnoresVariableParts checks that shows ignores variable parts of the output and nothing else.
+// TestMatchesOutputIgnoresVariableParts checks that matchesOutput ignores variable parts of the output and nothing else.
 func TestMatchesOutputIgnoresVariableParts(t *testing.T) {
 	for _, c := range []struct {
-		shown, got string
-		same       bool
+		documented, got string
+		want            bool
 	}{
 		{"200 closed\n", "200 closed\n", true},
 		{"200 closed\n", "200 open\n", false},
@@ -190,8 +189,8 @@ func TestMatchesOutputIgnoresVariableParts(t *testing.T) {
 		{"NAME    AGE\nsvc     3s\n", "NAME  AGE\nsvc   12s\n", true},
 		{"a.b (c)\n", "axb (c)\n", false},
 	} {
-		if got := shows(c.shown, c.got); got != c.same {
-			t.Errorf("%q shows %q: %v", c.shown, c.got, got)
+		if got := matchesOutput(c.documented, c.got); got != c.want {
+			t.Errorf("%q matches %q: %v", c.documented, c.got, got)
 		}
 	}
 }
@@ -206,7 +205,7 @@ func TestParseConsoleSeparatesCommandsFromOutput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want2 := []block{{line: 5, console: true, text: "$ a\n", ends: "http://x/"}, {line: 13, text: "b\n"}}
+	want2 := []block{{line: 5, console: true, text: "$ a\n", interruptURL: "http://x/"}, {line: 13, text: "b\n"}}
 	if !slices.Equal(d.blocks, want2) || !d.names["a-b_c-d"] || !d.names["a-b_c-d-1"] || !slices.Equal(d.links, []string{"x.md#y"}) {
 		t.Errorf("got %+v", d)
 	}

@@ -49,22 +49,22 @@ type shell struct {
 	folder   string // for its scripts and their output
 	command  *exec.Cmd
 	commands io.Writer
-	answers  *bufio.Scanner
+	results  *bufio.Scanner // of scripts, from file descriptor 3
 	files    int
-	behind   []background
+	running  []background
 }
 
 // background is a command that runs in another terminal.
 type background struct {
 	url    string
-	group  int // process group
+	group  int // process group ID
 	output string
 }
 
 // shellTimeout is longer than compiling everything takes.
 const shellTimeout = 4 * time.Minute
 
-// startShell starts a shell in a folder.
+// startShell starts a shell in the given working directory.
 func startShell(t testing.TB, folder string) *shell {
 	t.Helper()
 	s := &shell{t: t, folder: t.TempDir()}
@@ -95,36 +95,36 @@ func startShell(t testing.TB, folder string) *shell {
 		t.Fatal(err)
 	}
 	s.commands = input
-	answers, write, err := os.Pipe()
+	results, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.answers = bufio.NewScanner(answers)
+	s.results = bufio.NewScanner(results)
 	s.command.ExtraFiles = []*os.File{write} // 3
 	s.command.Stderr = os.Stderr
 	if err := s.command.Start(); err != nil {
-		harness.SkipUnlessCI(t, "a network of its own", err)
+		harness.SkipUnlessCI(t, "a network namespace", err)
 	}
 	_ = write.Close()
 	t.Cleanup(func() {
 		s.end()
-		_ = answers.Close()
+		_ = results.Close()
 	})
-	s.ask("set -emo pipefail; echo ready >&3")
+	s.eval("set -emo pipefail; echo ready >&3")
 	return s
 }
 
-// ask makes the shell run a script that ends by writing a line to file descriptor 3. It returns that line,
+// eval makes the shell run a script that ends by writing a line to file descriptor 3. It returns that line,
 // or an empty string if the shell has exited.
-func (s *shell) ask(script string) string {
+func (s *shell) eval(script string) string {
 	s.t.Helper()
-	stuck := time.AfterFunc(shellTimeout, func() { _ = syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL) })
-	defer stuck.Stop()
+	timeout := time.AfterFunc(shellTimeout, func() { _ = syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL) })
+	defer timeout.Stop()
 	_, _ = fmt.Fprintln(s.commands, script) // a failed write shows as an empty result
-	if !s.answers.Scan() {
+	if !s.results.Scan() {
 		return ""
 	}
-	return s.answers.Text()
+	return s.results.Text()
 }
 
 // script writes commands to a file. It returns the name of that file and the name of the output file.
@@ -142,15 +142,15 @@ func (s *shell) script(commands string) (script, output string) {
 func (s *shell) run(commands string) (output string, ok bool) {
 	s.t.Helper()
 	script, out := s.script(commands)
-	answer := s.ask(fmt.Sprintf("source %s </dev/null >%s 2>&1 3>&-; echo fine >&3", script, out))
-	return string(harness.ReadFile(s.t, out)), answer == "fine"
+	result := s.eval(fmt.Sprintf("source %s </dev/null >%s 2>&1 3>&-; echo ok >&3", script, out))
+	return string(harness.ReadFile(s.t, out)), result == "ok"
 }
 
 // show runs one command, which may fail, and returns its output.
 func (s *shell) show(command string) string {
 	s.t.Helper()
 	script, out := s.script(command)
-	if s.ask(fmt.Sprintf("{ source %s || true; } </dev/null >%s 2>&1 3>&-; echo fine >&3", script, out)) == "" {
+	if s.eval(fmt.Sprintf("{ source %s || true; } </dev/null >%s 2>&1 3>&-; echo ok >&3", script, out)) == "" {
 		s.t.Fatalf("the shell exited during: %s", command)
 	}
 	return string(harness.ReadFile(s.t, out))
@@ -160,13 +160,13 @@ func (s *shell) show(command string) string {
 func (s *shell) start(commands, url string) {
 	s.t.Helper()
 	script, out := s.script(commands)
-	group, err := strconv.Atoi(s.ask(fmt.Sprintf("( source %s ) </dev/null >%s 2>&1 3>&- & echo $! >&3", script, out)))
+	group, err := strconv.Atoi(s.eval(fmt.Sprintf("( source %s ) </dev/null >%s 2>&1 3>&- & echo $! >&3", script, out)))
 	if err != nil {
 		s.t.Fatalf("the shell exited during: %s", commands)
 	}
-	s.behind = append(s.behind, background{url, group, out})
-	answer := s.ask(fmt.Sprintf("until curl -s -f -o /dev/null -m 5 %s; do kill -0 %d 2>/dev/null || break; sleep 0.05; done; kill -0 %d 2>/dev/null && echo up >&3 || echo gone >&3", url, group, group))
-	if answer != "up" {
+	s.running = append(s.running, background{url, group, out})
+	result := s.eval(fmt.Sprintf("until curl -s -f -o /dev/null -m 5 %s; do kill -0 %d 2>/dev/null || break; sleep 0.05; done; kill -0 %d 2>/dev/null && echo up >&3 || echo gone >&3", url, group, group))
+	if result != "up" {
 		s.t.Fatalf("%s does not respond; output of the command:\n%s", url, harness.ReadFile(s.t, out))
 	}
 }
@@ -174,35 +174,35 @@ func (s *shell) start(commands, url string) {
 // interrupt sends Ctrl-C to the terminal that was started with url.
 func (s *shell) interrupt(url string) {
 	s.t.Helper()
-	i := slices.IndexFunc(s.behind, func(b background) bool { return b.url == url })
+	i := slices.IndexFunc(s.running, func(b background) bool { return b.url == url })
 	if i < 0 {
 		s.t.Fatalf("no background command for %s", url)
 	}
-	b := s.behind[i]
-	s.behind = slices.Delete(s.behind, i, i+1)
+	b := s.running[i]
+	s.running = slices.Delete(s.running, i, i+1)
 	_ = syscall.Kill(-b.group, syscall.SIGINT)
-	s.ask(fmt.Sprintf("wait %d || true; echo ended >&3", b.group))
-	harness.Eventually(s.t, "what ran for "+url+" has ended", func() bool { return syscall.Kill(-b.group, 0) != nil })
+	s.eval(fmt.Sprintf("wait %d || true; echo ended >&3", b.group))
+	harness.Eventually(s.t, "the command of "+url+" has ended", func() bool { return syscall.Kill(-b.group, 0) != nil })
 }
 
 // end stops every process in the shell's network namespace. It interrupts background commands first, so
 // that they can shut down.
 func (s *shell) end() {
-	for _, b := range s.behind {
+	for _, b := range s.running {
 		_ = syscall.Kill(-b.group, syscall.SIGINT)
 	}
-	for _, b := range s.behind {
+	for _, b := range s.running {
 		for deadline := time.Now().Add(harness.EventTimeout); syscall.Kill(-b.group, 0) == nil && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		}
 	}
-	of := func(pid string) string {
+	networkOf := func(pid string) string {
 		network, _ := os.Readlink(filepath.Join("/proc", pid, "ns/net")) // "" if the process has exited
 		return network
 	}
-	own, all := of(strconv.Itoa(s.command.Process.Pid)), of("self")
+	shellNetwork, testNetwork := networkOf(strconv.Itoa(s.command.Process.Pid)), networkOf("self")
 	processes, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range processes {
-		if pid, err := strconv.Atoi(filepath.Base(p)); err == nil && own != "" && own != all && of(filepath.Base(p)) == own {
+		if pid, err := strconv.Atoi(filepath.Base(p)); err == nil && shellNetwork != "" && shellNetwork != testNetwork && networkOf(filepath.Base(p)) == shellNetwork {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}

@@ -45,31 +45,32 @@ func TestPageCommandsWork(t *testing.T) {
 			t.Parallel()
 			s := startShell(t, copyOfRepository(t))
 			for _, b := range p.blocks {
-				follow(t, s, b)
+				runBlock(t, s, b)
 			}
 		})
 	}
 }
 
-func follow(t *testing.T, s *shell, b block) {
+// runBlock runs a block and compares its output with the page.
+func runBlock(t *testing.T, s *shell, b block) {
 	t.Helper()
 	switch {
-	case b.notRun != "":
-		t.Logf("line %d is not run: %s", b.line, b.notRun)
-	case b.until != "":
-		s.start(b.text, b.until)
+	case b.skipReason != "":
+		t.Logf("line %d is not run: %s", b.line, b.skipReason)
+	case b.readyURL != "":
+		s.start(b.text, b.readyURL)
 	case b.console:
-		if b.ends != "" {
-			s.interrupt(b.ends)
+		if b.interruptURL != "" {
+			s.interrupt(b.interruptURL)
 		}
 		for _, c := range transcript(b.text) {
-			if got := s.show(c.text); !shows(c.output, got) {
+			if got := s.show(c.text); !matchesOutput(c.output, got) {
 				t.Fatalf("line %d: $ %sdocumented output:\n%s\nactual output:\n%s", b.line, c.text, c.output, got)
 			}
 		}
 	default:
-		if b.ends != "" {
-			s.interrupt(b.ends)
+		if b.interruptURL != "" {
+			s.interrupt(b.interruptURL)
 		}
 		if output, ok := s.run(b.text); !ok {
 			t.Fatalf("line %d fails: %s\noutput:\n%s", b.line, b.text, output)
