@@ -12,6 +12,15 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
+// MaxFileBytes is the largest configuration file that is accepted.
+const MaxFileBytes = strictyaml.MaxFileBytes
+
+// Fault is one error in a configuration with its position.
+type Fault = strictyaml.Fault
+
+// Faults are all errors in a configuration, in the order of the file. It is an error.
+type Faults = strictyaml.Faults
+
 // Loader loads a configuration. It is safe for concurrent use if its fields are not modified.
 type Loader struct {
 	// Path is the file. Faults contain it unchanged.

@@ -3,6 +3,8 @@ package routes
 import (
 	"net/url"
 	"time"
+
+	"cbproxy/internal/strictyaml"
 )
 
 // Config is a complete configuration: the file with defaults, environment variables and ${} references
@@ -256,3 +258,6 @@ type Fallback struct {
 // Upstream is a service's URL: scheme http, https or h2c, host, and an optional path without
 // a slash at its end. In a loaded Config it is not nil and is never modified.
 type Upstream struct{ *url.URL }
+
+// Size is a number of bytes. In YAML it is a number, or text with a unit such as 64KiB.
+type Size = strictyaml.Size
