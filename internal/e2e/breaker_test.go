@@ -10,7 +10,8 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// The way into production: a shadow tells what it would have done, an edit makes it do it.
+// TestShadowModeIsEnforcedAfterReload checks that a breaker in shadow mode reports what it would reject, that it rejects
+// after a reload with mode enforce, and that changes of the mode keep its state.
 func TestShadowModeIsEnforcedAfterReload(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -29,14 +30,14 @@ func TestShadowModeIsEnforcedAfterReload(t *testing.T) {
 			t.Fatalf("request %d: %+v", n, r)
 		}
 	}
-	const shadowed = `cbproxy_shadow_rejections_total{reason="open",service="svc"}`
-	harness.Eventually(t, "three would have been rejected", func() bool { return p.Metric(shadowed) == 3 })
+	const shadowRejections = `cbproxy_shadow_rejections_total{reason="open",service="svc"}`
+	harness.Eventually(t, "three shadow rejections are counted", func() bool { return p.Metric(shadowRejections) == 3 })
 	if v := p.Metric(`enhanced_circuit_breaker_state{service="svc"}`); v != 1 {
-		t.Errorf("state metric %v", v)
+		t.Errorf("state metric %v, want 1", v)
 	}
 	const enforced = `cbproxy_enforced{service="svc"}`
 	if v := p.Metric(enforced); v != 0 {
-		t.Errorf("a shadow is told as enforced: %v", v)
+		t.Errorf("cbproxy_enforced is %v in shadow mode", v)
 	}
 	var shown struct {
 		Mode  string
@@ -49,22 +50,23 @@ func TestShadowModeIsEnforcedAfterReload(t *testing.T) {
 	}
 	u.Start()
 	if r := p.Get("/svc"); r.Status != 200 || r.BreakerState() != "open" {
-		t.Errorf("a shadow blocked a request: %+v", r)
+		t.Errorf("a request in shadow mode: %+v", r)
 	}
 	since := p.Health().Services["svc"].Since
 	p.WriteConfig(config("enforce"))
 	harness.Eventually(t, "the open breaker is enforced", func() bool { return p.Get("/svc").Status == 503 })
 	if v := p.Metric(enforced); v != 1 {
-		t.Errorf("it is told as not enforced: %v", v)
+		t.Errorf("cbproxy_enforced is %v in enforce mode", v)
 	}
 	p.WriteConfig(config("off"))
-	harness.Eventually(t, "a breaker that is off lets pass", func() bool { return p.Get("/svc").Status == 200 })
+	harness.Eventually(t, "a breaker with mode off permits requests", func() bool { return p.Get("/svc").Status == 200 })
 	if s := p.Health().Services["svc"]; s.State != "open" || !s.Since.Equal(since) {
-		t.Errorf("the edits changed the state: %+v, was open since %v", s, since)
+		t.Errorf("changes of the mode changed the state: %+v, was open since %v", s, since)
 	}
 }
 
-// Recovery costs no client's request where the upstream has a path for it.
+// TestProbesCloseBreakerAfterOutage checks that with probe.path only probes, and no requests of clients, test an upstream
+// during its outage.
 func TestProbesCloseBreakerAfterOutage(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -82,11 +84,11 @@ func TestProbesCloseBreakerAfterOutage(t *testing.T) {
 	u.Start()
 	harness.Eventually(t, "a probe closes the breaker", func() bool { return p.Health().Services["svc"].State == "closed" })
 	if r := p.Get("/svc/requests"); r.Body != "0" {
-		t.Errorf("%s of the clients' requests went to test the upstream", r.Body)
+		t.Errorf("%s requests of clients reached the upstream", r.Body)
 	}
 }
 
-// A flaky upstream is hidden from the caller, and every attempt is seen by the breaker.
+// TestEveryAttemptIsCounted checks that the breaker and the metrics count each attempt of a retried request.
 func TestEveryAttemptIsCounted(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -109,13 +111,14 @@ func TestEveryAttemptIsCounted(t *testing.T) {
 		harness.Eventually(t, fmt.Sprintf("%s is %v", series, want), func() bool { return p.Metric(series) == want })
 	}
 	if s := p.Health().Services["svc"]; s.FailCounter != 4 || s.State != "closed" {
-		t.Errorf("%+v", s)
+		t.Errorf("service %+v, want 4 failures and a closed breaker", s)
 	}
 	if !strings.Contains(p.Log.String(), "upstream failed") {
-		t.Error("the failure is not in the log")
+		t.Error("the failure is not logged")
 	}
 }
 
+// TestForcedStatesApplyAndExpire forces each state, with and without a duration.
 func TestForcedStatesApplyAndExpire(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -124,7 +127,7 @@ func TestForcedStatesApplyAndExpire(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	if r := p.Get("/svc"); r.Status != 503 || r.BreakerState() != "open" || r.Header.Get("Retry-After") != "" {
-		t.Errorf("forced open without end: %+v", r)
+		t.Errorf("forced open without a duration: %+v", r)
 	}
 	if h := p.Health(); h.Services["svc"].Forced == nil || h.Services["svc"].Forced.Reason != "maintenance" || h.Status != "critical" {
 		t.Errorf("health %+v", h)
@@ -137,7 +140,7 @@ func TestForcedStatesApplyAndExpire(t *testing.T) {
 	if r := p.Get("/svc"); r.Status != 503 || r.Header.Get("Retry-After") != "1" {
 		t.Errorf("forced open for a second: %+v", r)
 	}
-	harness.Eventually(t, "the hold ends by itself", func() bool { return p.Health().Services["svc"].Forced == nil })
+	harness.Eventually(t, "the forced state expires", func() bool { return p.Health().Services["svc"].Forced == nil })
 	p.Get("/svc")
 	u.Kill()
 	p.Force("svc", `{"state":"closed"}`)
@@ -148,7 +151,7 @@ func TestForcedStatesApplyAndExpire(t *testing.T) {
 	}
 	p.Force("svc", `{"state":"half-open"}`)
 	if r := p.Get("/svc"); r.Status != 502 || r.BreakerState() != "half-open" {
-		t.Errorf("forced to probe: %+v", r)
+		t.Errorf("forced half-open: %+v", r)
 	}
 	if r := p.Get("/svc"); r.BreakerState() != "open" {
 		t.Errorf("after the failed probe: %+v", r)

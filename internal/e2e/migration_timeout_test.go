@@ -34,7 +34,7 @@ func TestCallerTimeoutBelowProxyTimeoutHidesSlowUpstream(t *testing.T) {
 		if err := <-result; err == nil {
 			t.Fatal("the cancelled request got a response")
 		}
-		harness.Eventually(t, "the request is over", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+		harness.Eventually(t, "the request has ended", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
 	}
 	if s := p.Health().Services["svc"]; s.State != "closed" || p.Metric(cancelled) != 6 {
 		t.Errorf("service %+v, %v requests are counted as cancelled, want 6", s, p.Metric(cancelled))

@@ -35,13 +35,14 @@ func TestH2CForClientsAndUpstreams(t *testing.T) {
 	}
 }
 
+// TestUnixSocketListener checks that the proxy listens on a Unix socket, and replaces one that a killed process left.
 func TestUnixSocketListener(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	socket := filepath.Join(t.TempDir(), "data.sock")
 	if l, err := net.Listen("unix", socket); err != nil {
 		t.Fatal(err)
-	} else { // a stale socket of a killed process
+	} else { // leave a stale socket
 		l.(*net.UnixListener).SetUnlinkOnClose(false)
 		_ = l.Close()
 	}
@@ -60,6 +61,7 @@ func TestUnixSocketListener(t *testing.T) {
 	}
 }
 
+// TestStreamsAreFlushedImmediately checks that each part of a request and of its response is forwarded as it arrives.
 func TestStreamsAreFlushedImmediately(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -69,7 +71,7 @@ func TestStreamsAreFlushedImmediately(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.DefaultClient.Do(r) // the header section comes before a byte of the body is sent
+	res, err := http.DefaultClient.Do(r) // returns before the body is sent
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,14 +89,14 @@ func TestStreamsAreFlushedImmediately(t *testing.T) {
 	}
 	_ = sender.Close()
 	if rest, err := io.ReadAll(lines); err != nil || len(rest) > 0 {
-		t.Errorf("after the end: %q, %v", rest, err)
+		t.Errorf("after the end of the upload: %q, %v", rest, err)
 	}
 }
 
 func TestWebSocketIsTunnelled(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
-	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 1)}) // the tunnel outlives the timeout
+	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 1)}) // a timeout that must not end the tunnel
 	c, r := p.Dial()
 	defer c.Close()
 	fmt.Fprint(c, "GET /svc/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
@@ -109,9 +111,9 @@ func TestWebSocketIsTunnelled(t *testing.T) {
 		}
 	}
 	_ = c.Close()
-	harness.Eventually(t, "the tunnel is over", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+	harness.Eventually(t, "the tunnel is closed", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
 	if n := p.Metric(`enhanced_circuit_breaker_requests_total{service="svc",status="success"}`); n != 1 {
-		t.Errorf("%v successes", n)
+		t.Errorf("%v successes are counted, want 1", n)
 	}
 }
 
@@ -143,15 +145,15 @@ func TestHopByHopAndForwardingFields(t *testing.T) {
 		"X-Forwarded-Proto": {"https"}, "X-Fallback": {"static"}, "Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
 	}
 	res, err := http.DefaultClient.Do(r)
-	answer := harness.ReadResponse(t, res, err)
-	for _, gone := range []string{"6.6.6.6", "X-Secret", "Keep-Alive", "Proxy-Authorization", "gzip]", "https", "X-Fallback"} {
-		if strings.Contains(strings.Replace(answer.Body, "Accept-Encoding:[gzip]", "", 1), gone) {
-			t.Errorf("%s reached the upstream: %s", gone, answer.Body)
+	body := harness.ReadResponse(t, res, err).Body // describes the request that the upstream received
+	for _, removed := range []string{"6.6.6.6", "X-Secret", "Keep-Alive", "Proxy-Authorization", "gzip]", "https", "X-Fallback"} {
+		if strings.Contains(strings.Replace(body, "Accept-Encoding:[gzip]", "", 1), removed) {
+			t.Errorf("%s reached the upstream: %s", removed, body)
 		}
 	}
-	for _, there := range []string{"X-Forwarded-For:[127.0.0.1]", "X-Forwarded-Proto:[http]", "X-Forwarded-Host:[", "Traceparent:[00-0af"} {
-		if !strings.Contains(answer.Body, there) {
-			t.Errorf("%s did not reach the upstream: %s", there, answer.Body)
+	for _, forwarded := range []string{"X-Forwarded-For:[127.0.0.1]", "X-Forwarded-Proto:[http]", "X-Forwarded-Host:[", "Traceparent:[00-0af"} {
+		if !strings.Contains(body, forwarded) {
+			t.Errorf("%s did not reach the upstream: %s", forwarded, body)
 		}
 	}
 }

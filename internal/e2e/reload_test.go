@@ -15,18 +15,22 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
+// timeoutOf returns the timeout of the service svc in seconds, as the proxy reports it.
 func timeoutOf(p *harness.Proxy) float64 { return p.Health().Services["svc"].Configuration.Timeout }
 
+// TestEveryKindOfConfigEditIsApplied checks that the proxy detects a replaced symlink, a write in place, a rename over the
+// file, and SIGHUP.
 func TestEveryKindOfConfigEditIsApplied(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	folder := t.TempDir()
-	version := func(n int, config string) {
-		versioned := filepath.Join(folder, fmt.Sprintf("..v%d", n))
-		if err := os.Mkdir(versioned, 0o700); err != nil {
+	// publish writes a version of the file as Kubernetes does for a ConfigMap: the file is a symlink to a symlink.
+	publish := func(n int, config string) {
+		versionFolder := filepath.Join(folder, fmt.Sprintf("..v%d", n))
+		if err := os.Mkdir(versionFolder, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(versioned, "config.yaml"), []byte(config), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(versionFolder, "config.yaml"), []byte(config), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		link := filepath.Join(folder, "..tmp")
@@ -38,37 +42,38 @@ func TestEveryKindOfConfigEditIsApplied(t *testing.T) {
 		}
 		_ = os.RemoveAll(filepath.Join(folder, fmt.Sprintf("..v%d", n-1)))
 	}
-	// As Kubernetes lays out a ConfigMap: a symlink to a symlink.
-	version(1, "")
+	publish(1, "")
 	file := filepath.Join(folder, "config.yaml")
 	if err := os.Symlink("..data/config.yaml", file); err != nil {
 		t.Fatal(err)
 	}
 	p := harness.StartProxy(t, harness.Options{ConfigFile: file, Config: harness.RouteConfig(u, 1)})
 	for n := 2; n < 6; n++ {
-		version(n, p.ConfigHead+harness.RouteConfig(u, n))
-		harness.Eventually(t, "a swap of the symlink is in force", func() bool { return timeoutOf(p) == float64(n) })
+		publish(n, p.ConfigHead+harness.RouteConfig(u, n))
+		harness.Eventually(t, "a replaced symlink is applied", func() bool { return timeoutOf(p) == float64(n) })
 	}
 	p.WriteConfig(harness.RouteConfig(u, 11))
-	harness.Eventually(t, "a plain edit is in force", func() bool { return timeoutOf(p) == 11 })
+	harness.Eventually(t, "a write in place is applied", func() bool { return timeoutOf(p) == 11 })
 	if err := os.WriteFile(file+".new", []byte(p.ConfigHead+harness.RouteConfig(u, 12)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
-	harness.Eventually(t, "a rename over the file is in force", func() bool { return timeoutOf(p) == 12 })
+	harness.Eventually(t, "a rename over the file is applied", func() bool { return timeoutOf(p) == 12 })
 	before := p.Metric(`cbproxy_config_reloads_total{result="success"}`)
 	p.Signal(syscall.SIGHUP)
 	harness.Eventually(t, "SIGHUP reloads", func() bool { return p.Metric(`cbproxy_config_reloads_total{result="success"}`) == before+1 })
 }
 
+// TestInvalidEditIsRejectedAndReported checks that an invalid configuration is not applied, and that health, metrics and
+// log report it. It also checks that a change that needs a restart is reported, while the others are applied.
 func TestInvalidEditIsRejectedAndReported(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 1)})
 	p.WriteConfig(harness.RouteConfig(u, -1) + "bogus: 1\n")
-	harness.Eventually(t, "health tells the faults", func() bool { return p.Health().Config.LastError != nil })
+	harness.Eventually(t, "health reports the errors", func() bool { return p.Health().Config.LastError != nil })
 	lastError := *p.Health().Config.LastError
 	for _, want := range []string{":4:", "routes.svc.timeout: must be positive, got -1", "bogus: unknown key"} {
 		if !strings.Contains(lastError, want) {
@@ -76,17 +81,17 @@ func TestInvalidEditIsRejectedAndReported(t *testing.T) {
 		}
 	}
 	if timeoutOf(p) != 1 || p.Get("/svc").Status != 200 {
-		t.Error("the faulty edit changed something")
+		t.Error("the invalid configuration was applied")
 	}
 	if v := p.Metric(`cbproxy_config_reloads_total{result="failure"}`); v != 1 {
-		t.Errorf("%v failed reloads are counted", v)
+		t.Errorf("%v failed reloads are counted, want 1", v)
 	}
 	if v := p.Metric("cbproxy_config_last_reload_successful"); v != 0 {
-		t.Errorf("last reload successful: %v", v)
+		t.Errorf("cbproxy_config_last_reload_successful is %v, want 0", v)
 	}
-	harness.Eventually(t, "the log tells the faults", func() bool { return strings.Contains(p.Log.String(), "must be positive") })
+	harness.Eventually(t, "the errors are logged", func() bool { return strings.Contains(p.Log.String(), "must be positive") })
 	p.WriteConfig(harness.RouteConfig(u, 2))
-	harness.Eventually(t, "the mended edit is in force", func() bool { return timeoutOf(p) == 2 && p.Health().Config.LastError == nil })
+	harness.Eventually(t, "the corrected configuration is applied", func() bool { return timeoutOf(p) == 2 && p.Health().Config.LastError == nil })
 	p.ConfigHead = strings.Replace(p.ConfigHead, "${DATA", "127.0.0.1:1 #", 1)
 	p.WriteConfig(harness.RouteConfig(u, 3))
 	harness.Eventually(t, "changes that need a restart are reported, the rest is applied", func() bool {
@@ -95,6 +100,8 @@ func TestInvalidEditIsRejectedAndReported(t *testing.T) {
 	})
 }
 
+// TestReloadKeepsBreakerState checks that a reload keeps failure counts and open breakers, and applies a changed
+// recovery_timeout to an open breaker.
 func TestReloadKeepsBreakerState(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -103,7 +110,7 @@ func TestReloadKeepsBreakerState(t *testing.T) {
 	p.Get("/svc")
 	p.Get("/svc")
 	p.WriteConfig(harness.RouteConfig(u, 2))
-	harness.Eventually(t, "the edit is in force", func() bool { return timeoutOf(p) == 2 })
+	harness.Eventually(t, "the new configuration is applied", func() bool { return timeoutOf(p) == 2 })
 	if n := p.Health().Services["svc"].FailCounter; n != 2 {
 		t.Fatalf("%d failures after a reload, want 2", n)
 	}
@@ -113,17 +120,17 @@ func TestReloadKeepsBreakerState(t *testing.T) {
 		t.Fatalf("state %s after three failures", opened.State)
 	}
 	p.WriteConfig(harness.RouteConfig(u, 3))
-	harness.Eventually(t, "the edit is in force", func() bool { return timeoutOf(p) == 3 })
+	harness.Eventually(t, "the new configuration is applied", func() bool { return timeoutOf(p) == 3 })
 	if now := p.Health().Services["svc"]; now.State != "open" || !now.RetryAt.Equal(*opened.RetryAt) {
-		t.Errorf("a reload made %+v of %+v", now, opened)
+		t.Errorf("the service is %+v after a reload, was %+v", now, opened)
 	}
 	p.WriteConfig(strings.Replace(harness.RouteConfig(u, 4), "recovery_timeout: 60", "recovery_timeout: 90", 1))
-	harness.Eventually(t, "the opening lasts longer", func() bool {
+	harness.Eventually(t, "the breaker stays open for longer", func() bool {
 		now := p.Health().Services["svc"]
 		return now.RetryAt != nil && now.RetryAt.Sub(opened.Since).Round(time.Second) == 90*time.Second
 	})
 	p.WriteConfig(strings.Replace(harness.RouteConfig(u, 5), "recovery_timeout: 60", "recovery_timeout: 0.001", 1))
-	harness.Eventually(t, "the opening is over", func() bool { return p.Health().Services["svc"].State == "half-open" })
+	harness.Eventually(t, "the recovery timeout has passed", func() bool { return p.Health().Services["svc"].State == "half-open" })
 }
 
 // TestReloadsUnderLoadFailNoRequests reloads twenty times a second under load, adding and removing a
@@ -159,18 +166,18 @@ func TestReloadsUnderLoadFailNoRequests(t *testing.T) {
 			}
 		})
 	}
-	edits := time.NewTicker(50 * time.Millisecond)
-	defer edits.Stop()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
 	for i := range 80 {
 		config := harness.RouteConfig(u, 10+i%7)
 		if i%2 == 0 {
 			config = strings.Replace(config, "routes: {", "routes: {extra: {prefix: /extra, upstream: 'http://127.0.0.1:1'}, ", 1)
 		}
 		p.ReplaceConfig(config)
-		<-edits.C
+		<-ticker.C
 	}
 	p.WriteConfig(harness.RouteConfig(u, 9))
-	harness.Eventually(t, "the last edit is in force", func() bool { return timeoutOf(p) == 9 })
+	harness.Eventually(t, "the last configuration is applied", func() bool { return timeoutOf(p) == 9 })
 	close(done)
 	clients.Wait()
 	if n := p.Metric(`cbproxy_config_reloads_total{result="success"}`); n < 20 {
@@ -180,9 +187,9 @@ func TestReloadsUnderLoadFailNoRequests(t *testing.T) {
 		t.Errorf("%v reloads failed", n)
 	}
 	if strings.Contains(p.Metrics(), `service="extra"`) {
-		t.Error("series of a service that is gone")
+		t.Error("the metrics contain a removed service")
 	}
 	if sent.Load() < 100 {
-		t.Errorf("only %d requests", sent.Load())
+		t.Errorf("only %d requests succeeded", sent.Load())
 	}
 }

@@ -10,29 +10,29 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// inFlight starts a request and waits until the proxy has received it.
-func inFlight(t *testing.T, p *harness.Proxy, path string) <-chan harness.Response {
+// startRequest sends a request and waits until the proxy has received it. The channel gets its response.
+func startRequest(t *testing.T, p *harness.Proxy, path string) <-chan harness.Response {
 	t.Helper()
-	answered := make(chan harness.Response, 1)
+	response := make(chan harness.Response, 1)
 	go func() {
 		res, err := http.Get(p.URL + path)
 		if err != nil {
-			answered <- harness.Response{Body: err.Error()}
+			response <- harness.Response{Body: err.Error()}
 			return
 		}
-		answered <- harness.ReadResponse(t, res, err)
+		response <- harness.ReadResponse(t, res, err)
 	}()
 	harness.Eventually(t, "the request is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 1 })
-	return answered
+	return response
 }
 
 func TestShutdownWaitsForRequests(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 10)})
-	answered := inFlight(t, p, "/svc/slow?for=1s")
+	response := startRequest(t, p, "/svc/slow?for=1s")
 	p.Signal(syscall.SIGTERM)
-	harness.Eventually(t, "not ready, while the admin plane still answers", func() bool {
+	harness.Eventually(t, "the admin port responds that the proxy is not ready", func() bool {
 		res, err := http.Get(p.AdminURL + "/readyz")
 		return harness.ReadResponse(t, res, err).Status == http.StatusServiceUnavailable
 	})
@@ -43,7 +43,7 @@ func TestShutdownWaitsForRequests(t *testing.T) {
 		}
 		return err != nil
 	})
-	if r := <-answered; r.Status != 200 || r.Body != "done" {
+	if r := <-response; r.Status != 200 || r.Body != "done" {
 		t.Errorf("the request in flight: %+v", r)
 	}
 	if status := p.Wait(); status != 0 {
@@ -55,13 +55,13 @@ func TestShutdownTimeoutAbortsRequests(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: "shutdown_timeout: 0.3\n" + harness.RouteConfig(u, 100)})
-	answered := inFlight(t, p, "/svc/hang")
+	response := startRequest(t, p, "/svc/hang")
 	p.Signal(syscall.SIGINT)
 	if status := p.Wait(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
-	if r := <-answered; r.Status != 0 {
-		t.Errorf("the hung request: %+v", r)
+	if r := <-response; r.Status != 0 {
+		t.Errorf("the aborted request: %+v", r)
 	}
 }
 
@@ -69,10 +69,10 @@ func TestSecondSignalExitsImmediately(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: "shutdown_timeout: 1h\n" + harness.RouteConfig(u, 100)})
-	answered := inFlight(t, p, "/svc/hang")
+	response := startRequest(t, p, "/svc/hang")
 	p.Signal(syscall.SIGTERM)
-	harness.Eventually(t, "draining", func() bool { return strings.Contains(p.Log.String(), "shutting down") })
+	harness.Eventually(t, "the shutdown has begun", func() bool { return strings.Contains(p.Log.String(), "shutting down") })
 	p.Signal(syscall.SIGTERM)
 	p.Wait()
-	<-answered
+	<-response
 }

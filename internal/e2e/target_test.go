@@ -23,7 +23,7 @@ func TestTargetReachesTheUpstreamUnchanged(t *testing.T) {
 		"/svc/x/":                     "/x/",
 		"/svc//x//y":                  "//x//y",
 		"/svc//x%2Fy":                 "//x%2Fy",
-		"/svc//\"x%2Fy":               "//%22x%2Fy", // behind a // what no path may have is encoded
+		"/svc//\"x%2Fy":               "//%22x%2Fy", // after // invalid characters are encoded
 		"/svc//\xc3\xa9":              "//%C3%A9",
 		"/svc/;a=1,b=$&'()*+:@!":      "/;a=1,b=$&'()*+:@!",
 		"http://x/svc/a%2Fb?q":        "/a%2Fb?q",

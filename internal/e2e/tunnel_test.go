@@ -20,9 +20,9 @@ func TestShutdownWaitsForTunnel(t *testing.T) {
 	c, r := p.Dial()
 	defer c.Close()
 	echo := func() error {
-		said := make([]byte, 4)
+		received := make([]byte, 4)
 		_, _ = io.WriteString(c, "ping")
-		_, err := io.ReadFull(r, said)
+		_, err := io.ReadFull(r, received)
 		return err
 	}
 	fmt.Fprint(c, "GET /svc/socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
@@ -61,8 +61,8 @@ func TestShutdownTimeoutClosesTunnel(t *testing.T) {
 	if status := p.Wait(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
-	if lasted := time.Since(signalled); lasted < 2*time.Second {
-		t.Errorf("the tunnel was given %v", lasted)
+	if open := time.Since(signalled); open < 2*time.Second {
+		t.Errorf("the tunnel was closed after %v", open)
 	}
 	if rest, _ := io.ReadAll(r); len(rest) > 0 {
 		t.Errorf("%q came through the tunnel", rest)
