@@ -37,7 +37,7 @@ func TestSecurityPageNamesRealTests(t *testing.T) {
 	}
 	for _, m := range named {
 		if !there[m[1]] {
-			t.Errorf("SECURITY.md names %s, which is no test", m[1])
+			t.Errorf("SECURITY.md names %s, which does not exist", m[1])
 		}
 	}
 }
