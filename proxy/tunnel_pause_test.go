@@ -14,8 +14,8 @@ import (
 	"cbproxy/internal/certtest"
 )
 
-// A tunnel stays open while an upstream reads nothing for less than idle_timeout. The limit on unacknowledged data that applies to
-// other connections does not close it.
+// A tunnel stays open while an upstream reads nothing for less than idle_timeout. The write deadline that bounds closing an upstream
+// connection does not apply.
 func TestTunnelWaitsForAnUpstreamThatPauses(t *testing.T) {
 	authority := certtest.NewAuthority(t)
 	pair, err := tls.X509KeyPair(authority.Sign(t, "127.0.0.1"))

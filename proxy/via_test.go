@@ -13,10 +13,10 @@ import (
 	"cbproxy/internal/service"
 )
 
-// viaUpstream answers with the Via fields that a request had.
+// viaUpstream starts an upstream that returns a request's Via fields in X-Received-Via.
 func viaUpstream(t testing.TB) (url string) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Seen-Via", strings.Join(r.Header.Values("Via"), ", "))
+		w.Header().Set("X-Received-Via", strings.Join(r.Header.Values("Via"), ", "))
 	}))
 	t.Cleanup(s.Close)
 	return s.URL
@@ -32,7 +32,7 @@ func TestRequestsCarryVia(t *testing.T) {
 		"GET /svc HTTP/1.1\r\nConnection: Via\r\nVia: 1.0 fred\r\n":                                   "1.1 node-1---",
 	} {
 		got := rawResponse(t, address, request+"Host: x\r\nConnection: close\r\n\r\n", "")
-		if !strings.Contains(got, "X-Seen-Via: "+want+"\r\n") || strings.Contains(got, "\r\nVia:") {
+		if !strings.Contains(got, "X-Received-Via: "+want+"\r\n") || strings.Contains(got, "\r\nVia:") {
 			t.Errorf("%q: %q, want Via %q to the upstream, and none to the client", request, got, want)
 		}
 	}
@@ -42,12 +42,12 @@ func TestRequestsCarryVia(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = res.Body.Close()
-	if got := res.Header.Get("X-Seen-Via"); got != "2 node-1---" {
+	if got := res.Header.Get("X-Received-Via"); got != "2 node-1---" {
 		t.Errorf("over HTTP/2: %q", got)
 	}
 }
 
-// A request that comes back is answered with 508 before anything is sent for it.
+// A request that returns to the proxy is answered with 508 before it is routed again.
 func TestLoopsAreDetected(t *testing.T) {
 	for _, scheme := range []string{"http", "h2c"} {
 		_, address, recorded := startInstance(t, "", routeConfig(scheme+"://SELF/svc"))
@@ -85,7 +85,7 @@ func TestLoopsAreDetected(t *testing.T) {
 	}
 }
 
-// A client that names a proxy behind this one in Via is answered by that one; it must not open a breaker so.
+// If a client names a proxy that is the upstream of this one in Via, that proxy responds with 508. This must not open the breaker.
 func TestClientsCannotOpenABreakerByVia(t *testing.T) {
 	_, second, _ := startInstance(t, "b", routeConfig(viaUpstream(t)))
 	_, first, recorded := startInstance(t, "a", routeConfig("http://"+second+"/svc"))
@@ -95,18 +95,18 @@ func TestClientsCannotOpenABreakerByVia(t *testing.T) {
 	}
 }
 
-// Two proxies in a row are no loop, and a loop through both of them ends with its second round.
+// Two chained proxies are no loop. A loop through both ends when the request reaches the first proxy for the second time.
 func TestChainedProxiesAreNoLoop(t *testing.T) {
 	_, second, _ := startInstance(t, "b", routeConfig(viaUpstream(t)))
 	_, first, _ := startInstance(t, "a", routeConfig("http://"+second+"/svc"))
-	if res, _ := get(t, "http://"+first+"/svc"); res.StatusCode != 200 || res.Header.Get("X-Seen-Via") != "1.1 a, 1.1 b" {
-		t.Errorf("status %d, Via %q", res.StatusCode, res.Header.Get("X-Seen-Via"))
+	if res, _ := get(t, "http://"+first+"/svc"); res.StatusCode != 200 || res.Header.Get("X-Received-Via") != "1.1 a, 1.1 b" {
+		t.Errorf("status %d, Via %q", res.StatusCode, res.Header.Get("X-Received-Via"))
 	}
-	var far atomic.Pointer[string]
-	var hops atomic.Int64
-	back := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		hops.Add(1)
-		out, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, *far.Load(), nil)
+	var loopStart atomic.Pointer[string] // URL of the loop's first proxy
+	var rounds atomic.Int64
+	loop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rounds.Add(1)
+		out, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, *loopStart.Load(), nil)
 		out.Header = r.Header
 		res, err := http.DefaultTransport.RoundTrip(out)
 		if err != nil {
@@ -115,21 +115,21 @@ func TestChainedProxiesAreNoLoop(t *testing.T) {
 		defer res.Body.Close()
 		w.WriteHeader(res.StatusCode)
 	}))
-	defer back.Close()
-	_, inner, _ := startInstance(t, "b", routeConfig(back.URL))
+	defer loop.Close()
+	_, inner, _ := startInstance(t, "b", routeConfig(loop.URL))
 	_, outer, _ := startInstance(t, "a", routeConfig("http://"+inner+"/svc"))
 	url := "http://" + outer + "/svc"
-	far.Store(&url)
-	if res, _ := get(t, url); res.StatusCode != http.StatusLoopDetected || hops.Load() != 1 {
-		t.Errorf("status %d after %d rounds, want 508 after one", res.StatusCode, hops.Load())
+	loopStart.Store(&url)
+	if res, _ := get(t, url); res.StatusCode != http.StatusLoopDetected || rounds.Load() != 1 {
+		t.Errorf("status %d after %d rounds, want 508 after one", res.StatusCode, rounds.Load())
 	}
 }
 
-// Responses that the proxy generates and fallback responses carry Via as well.
+// Requests of fallback strategies, deliveries and probes have a Via field, too.
 func TestFallbackDeliveryAndProbeRequestsCarryVia(t *testing.T) {
-	seen := make(chan string, 100)
+	requests := make(chan string, 100)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		seen <- r.Method + " " + r.URL.Path + " " + strings.Join(r.Header.Values("Via"), ", ")
+		requests <- r.Method + " " + r.URL.Path + " " + strings.Join(r.Header.Values("Via"), ", ")
 		if r.URL.Path == "/endpoint" {
 			_, _ = io.WriteString(w, `{"status": 200}`)
 		}
@@ -142,7 +142,7 @@ func TestFallbackDeliveryAndProbeRequestsCarryVia(t *testing.T) {
 		"  probed: {prefix: /p, upstream: "+upstream.URL+", breaker: {fail_max: 1, recovery_timeout: 0.001, probe: {path: /probe}, failure_statuses: [200]}}\n")
 	next := func(want string) {
 		t.Helper()
-		if got := <-seen; got != want {
+		if got := <-requests; got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
@@ -151,7 +151,7 @@ func TestFallbackDeliveryAndProbeRequestsCarryVia(t *testing.T) {
 	get(t, "http://"+address+"/b")
 	next("POST /endpoint 1.1 me")
 	d := &service.Delivery{Service: "svc", Method: "POST", UpstreamPath: "/queued", Header: http.Header{"Via": {"1.0 fred"}}, Body: []byte("x")}
-	for range 2 { // as often as it is sent
+	for range 2 { // Via is the same for each attempt
 		if _, err := server.Deliver(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func TestFallbackDeliveryAndProbeRequestsCarryVia(t *testing.T) {
 	next("GET /probe 1.1 me")
 }
 
-// What is queued before a restart, or by another instance, has that one's name, which is no loop.
+// A request that was queued before a restart or by another instance has that instance's name in Via. That is no loop.
 func TestDeliveriesOfAnotherInstanceAreNoLoop(t *testing.T) {
 	var via atomic.Pointer[string]
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

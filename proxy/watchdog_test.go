@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"cbproxy/internal/service"
 	"context"
 	"errors"
 	"fmt"
@@ -15,47 +14,49 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"cbproxy/internal/service"
 )
 
-// faultyHTTP2Upstreams are upstreams of HTTP/2 that do what they must not, or stop doing what they must.
+// faultyHTTP2Upstreams are connection handlers of HTTP/2 upstreams that violate the protocol or stop responding.
 var faultyHTTP2Upstreams = map[string]func(n int, c net.Conn){
-	"says nothing":     func(_ int, c net.Conn) { _, _ = io.Copy(io.Discard, c) },
-	"reads nothing":    func(int, net.Conn) { select {} },
-	"closes":           func(int, net.Conn) {},
-	"speaks HTTP/1.1":  func(_ int, c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") },
-	"writes nonsense":  func(_ int, c net.Conn) { _, _ = c.Write(make([]byte, 1<<16)) },
-	"answers no frame": frameHandler(func(_ int, f *frameConn) { f.eachStream(func(uint32, bool) {}) }),
-	"refuses all": frameHandler(func(_ int, f *frameConn) {
+	"writes nothing":         func(_ int, c net.Conn) { _, _ = io.Copy(io.Discard, c) },
+	"reads nothing":          func(int, net.Conn) { select {} },
+	"closes":                 func(int, net.Conn) {},
+	"responds with HTTP/1.1": func(_ int, c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") },
+	"writes zeros":           func(_ int, c net.Conn) { _, _ = c.Write(make([]byte, 1<<16)) },
+	"responds to no stream":  frameHandler(func(_ int, f *frameConn) { f.eachStream(func(uint32, bool) {}) }),
+	"refuses all streams": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeRefusedStream) })
 	}),
-	"resets all": frameHandler(func(_ int, f *frameConn) {
+	"resets all streams": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) { _ = f.WriteRSTStream(s, http2.ErrCodeProtocol) })
 	}),
-	"goes away before each": frameHandler(func(_ int, f *frameConn) {
+	"GOAWAY before each stream": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) { _ = f.WriteGoAway(s-1, http2.ErrCodeNo, nil) })
 	}),
-	"goes away after each": frameHandler(func(_ int, f *frameConn) {
+	"GOAWAY after each stream": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) { _ = f.WriteGoAway(s, http2.ErrCodeNo, nil) })
 	}),
-	"goes away again and again": frameHandler(func(_ int, f *frameConn) {
+	"repeated GOAWAY": frameHandler(func(_ int, f *frameConn) {
 		for f.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) == nil {
-			time.Sleep(time.Millisecond) // a pace, not a wait
+			time.Sleep(time.Millisecond) // limits the rate
 		}
 	}),
-	"gives no window": frameHandler(func(_ int, f *frameConn) {
+	"window size 0": frameHandler(func(_ int, f *frameConn) {
 		_ = f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 		f.eachStream(func(uint32, bool) {})
 	}),
-	"allows no stream": frameHandler(func(_ int, f *frameConn) {
+	"allows no streams": frameHandler(func(_ int, f *frameConn) {
 		_ = f.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})
 		f.eachStream(func(uint32, bool) {})
 	}),
-	"ends no header section": frameHandler(func(_ int, f *frameConn) {
+	"incomplete header section": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) {
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: s, BlockFragment: []byte{0x88}})
 		})
 	}),
-	"hints for ever": frameHandler(func(_ int, f *frameConn) {
+	"endless 103 responses": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) {
 			for f.conn.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
 				f.writeHeaders(s, false, ":status", "103", "link", strings.Repeat("x", 1000))
@@ -65,23 +66,23 @@ var faultyHTTP2Upstreams = map[string]func(n int, c net.Conn){
 			}
 		})
 	}),
-	"stops in its body": frameHandler(func(_ int, f *frameConn) {
+	"incomplete body": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) {
 			f.writeHeaders(s, false, ":status", "200", "content-length", "1000")
 			_ = f.WriteData(s, false, []byte("x"))
 		})
 	}),
-	"is silent in a stream": frameHandler(func(_ int, f *frameConn) {
+	"idle event stream": frameHandler(func(_ int, f *frameConn) {
 		f.eachStream(func(s uint32, _ bool) {
 			f.writeHeaders(s, false, ":status", "200", "content-type", "text/event-stream")
 		})
 	}),
 }
 
-// hangTimeout is far more than any request here may take on any machine: it is only there to tell a hang.
+// hangTimeout is far longer than any of these requests takes on any machine. A request that takes longer hangs.
 const hangTimeout = 60 * time.Second
 
-// Whatever an upstream does, each request ends, a new configuration comes into force, and the server closes.
+// With each of the faulty upstreams, all requests end, a new configuration is applied, and the server closes.
 func TestRequestsEndWithFaultyUpstreams(t *testing.T) {
 	for name, handle := range faultyHTTP2Upstreams {
 		for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
@@ -92,14 +93,14 @@ func TestRequestsEndWithFaultyUpstreams(t *testing.T) {
 			})
 		}
 	}
-	for name, said := range map[string]string{
-		"says nothing": "", "half a head": "HTTP/1.1 200 O", "half a body": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx",
-		"a silent stream": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+	for name, response := range map[string]string{
+		"writes nothing": "", "incomplete header section": "HTTP/1.1 200 O", "incomplete body": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx",
+		"idle stream": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
 	} {
 		t.Run(name+" http", func(t *testing.T) {
 			t.Parallel()
 			url := rawUpstream(t, func(_ int, c net.Conn, _ *bufio.Reader) {
-				_, _ = io.WriteString(c, said)
+				_, _ = io.WriteString(c, response)
 				select {}
 			})
 			testRequestsEnd(t, routeConfig(url, "timeout: 500ms", "idle_timeout: 500ms", "breaker: {fail_max: 20, recovery_timeout: 50ms}"))
@@ -107,6 +108,8 @@ func TestRequestsEndWithFaultyUpstreams(t *testing.T) {
 	}
 }
 
+// testRequestsEnd sends requests of all kinds and a delivery to a proxy with the given configuration, applies a changed configuration
+// and closes the proxy. It fails if any of that takes longer than hangTimeout.
 func testRequestsEnd(t *testing.T, config string) {
 	server, address, _ := start(t, config)
 	ctx, cancel := context.WithTimeout(t.Context(), hangTimeout)
@@ -116,7 +119,7 @@ func testRequestsEnd(t *testing.T, config string) {
 		for kind := range 4 {
 			requests.Go(func() {
 				if err := sendRequest(ctx, address, kind); ctx.Err() != nil {
-					t.Errorf("request of kind %d does not end: %v", kind, err)
+					t.Errorf("a request of kind %d does not end: %v", kind, err)
 				}
 			})
 		}
@@ -141,11 +144,11 @@ func testRequestsEnd(t *testing.T, config string) {
 			t.Error(err)
 		}
 	case <-ctx.Done():
-		t.Error("a new configuration or the end waits for the upstream")
+		t.Error("applying a configuration or closing the server blocks")
 	}
 }
 
-// sendRequest sends one request and returns when all is over.
+// sendRequest sends a request of one of four kinds and reads the response to its end.
 func sendRequest(ctx context.Context, address string, kind int) error {
 	var body io.Reader
 	method := http.MethodGet
@@ -154,7 +157,7 @@ func sendRequest(ctx context.Context, address string, kind int) error {
 		method, body = http.MethodPost, strings.NewReader("hello")
 	case 2:
 		method, body = http.MethodPost, io.MultiReader(strings.NewReader(strings.Repeat("x", 1<<20)))
-	case 3: // an upload that stops
+	case 3: // an incomplete upload
 		reader, writer := io.Pipe()
 		defer writer.Close()
 		go func() { _, _ = writer.Write([]byte("x")) }()
@@ -162,7 +165,7 @@ func sendRequest(ctx context.Context, address string, kind int) error {
 	}
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+address+"/svc", body)
 	if err != nil {
-		return fmt.Errorf("make a request: %w", err)
+		return fmt.Errorf("create a request: %w", err)
 	}
 	client := &http.Transport{DisableKeepAlives: true}
 	res, err := client.RoundTrip(r)
