@@ -14,7 +14,7 @@ import (
 )
 
 // sameOpening fails the test unless both services have the same opening.
-func sameOpening(t *testing.T, before, after harness.Service) {
+func sameOpening(t *testing.T, before, after harness.ServiceHealth) {
 	t.Helper()
 	if after.State != "open" || after.RetryAt == nil || after.RetryAt.Sub(*before.RetryAt).Abs() > 50*time.Millisecond ||
 		after.Since.Sub(before.Since).Abs() > 50*time.Millisecond || after.Openings != before.Openings || after.FailCounter != before.FailCounter {
@@ -190,7 +190,7 @@ func TestStoreInUseIsReported(t *testing.T) {
 // space is available.
 func TestFullDiskIsReportedAndTolerated(t *testing.T) {
 	t.Parallel()
-	disk := harness.SmallDisk(t, "1m")
+	disk := harness.MountTmpfs(t, "1m")
 	p := harness.StartProxy(t, harness.Options{DataDir: disk, Config: harness.DeadUpstreamConfig})
 	ballast := filepath.Join(disk, "ballast")
 	_ = os.WriteFile(ballast, make([]byte, 1<<20), 0o600) // fills the disk

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// AdminToken is the token of the admin API of each proxy that StartProxy starts.
+// AdminToken is the admin API token of every proxy that StartProxy starts.
 const AdminToken = "e2e-secret"
 
 // Health holds the fields of the health response that the tests use.
@@ -26,11 +26,11 @@ type Health struct {
 		Configured, Up bool
 		LastError      string `json:"last_error"`
 	}
-	Services map[string]Service
+	Services map[string]ServiceHealth
 }
 
-// Service holds the fields of a service in the health response that the tests use.
-type Service struct {
+// ServiceHealth holds the fields of a service in the health response that the tests use.
+type ServiceHealth struct {
 	State       string `json:"circuit_breaker_state"`
 	FailCounter int    `json:"fail_counter"`
 	Since       time.Time
@@ -49,7 +49,7 @@ type Service struct {
 	}
 }
 
-// Health returns the health response of the admin API.
+// Health gets the health response of the admin API.
 func (p *Proxy) Health() (h Health) {
 	p.T.Helper()
 	res, err := http.Get(p.AdminURL + "/api/v1/circuit-breakers/health")
@@ -59,14 +59,15 @@ func (p *Proxy) Health() (h Health) {
 	return h
 }
 
-// Change holds the fields of a history entry that the tests use.
-type Change struct {
+// StateChange holds the fields of a state change that the tests use. The history and the event stream have the same
+// fields.
+type StateChange struct {
 	Time                      time.Time
 	From, To, Cause, Instance string
 }
 
-// History returns a service's history, the latest change first.
-func (p *Proxy) History(service string) (changes []Change) {
+// History gets the state changes of a service, latest first.
+func (p *Proxy) History(service string) (changes []StateChange) {
 	p.T.Helper()
 	res, err := http.Get(p.AdminURL + "/api/v1/circuit-breakers/" + service + "/history")
 	if err := json.Unmarshal([]byte(ReadResponse(p.T, res, err).Body), &changes); err != nil {
@@ -75,7 +76,7 @@ func (p *Proxy) History(service string) (changes []Change) {
 	return changes
 }
 
-// Force posts a force-state body and returns the response.
+// Force sends a force-state request with the given JSON body and returns the response.
 func (p *Proxy) Force(service, body string) Response {
 	p.T.Helper()
 	r, err := http.NewRequest(http.MethodPost, p.AdminURL+"/api/v1/circuit-breakers/"+service+"/force-state", strings.NewReader(body))
@@ -88,7 +89,7 @@ func (p *Proxy) Force(service, body string) Response {
 	return ReadResponse(p.T, res, err)
 }
 
-// ForceState forces the breaker of svc.
+// ForceState forces the breaker of service svc into a state. It fails the test unless the proxy responds with 200.
 func ForceState(t testing.TB, p *Proxy, state string) {
 	t.Helper()
 	if r := p.Force("svc", `{"state":"`+state+`"}`); r.Status != http.StatusOK {
@@ -96,7 +97,7 @@ func ForceState(t testing.TB, p *Proxy, state string) {
 	}
 }
 
-// AdminRequest sends a request to the admin API, with a token unless that is empty.
+// AdminRequest sends a request without a body to the admin API. It sends no Authorization field if token is empty.
 func (p *Proxy) AdminRequest(method, path, token string) Response {
 	p.T.Helper()
 	r, err := http.NewRequest(method, p.AdminURL+path, nil)
@@ -110,37 +111,37 @@ func (p *Proxy) AdminRequest(method, path, token string) Response {
 	return ReadResponse(p.T, res, err)
 }
 
-// AddAdminKeys adds keys to the admin section of the configuration. They take effect when the file is written.
+// AddAdminKeys adds keys, in YAML flow syntax, to the admin section of ConfigHead. The caller must write the file.
 func (p *Proxy) AddAdminKeys(keys string) {
 	before, after, _ := strings.Cut(p.ConfigHead, "admin: {")
 	p.ConfigHead = before + "admin: {" + keys + ", " + after
 }
 
-// BreakerState returns the state of svc's breaker.
+// BreakerState returns the breaker state of service svc in the health response.
 func (p *Proxy) BreakerState() string {
 	p.T.Helper()
 	return p.Health().Services["svc"].State
 }
 
-// AwaitRedis waits until the proxy says that Redis can be used, or can't.
+// AwaitRedis waits until the health response reports that Redis is up, or down, and checks the metric.
 func (p *Proxy) AwaitRedis(up bool) {
 	p.T.Helper()
-	Eventually(p.T, fmt.Sprint("Redis is up: ", up), func() bool { return p.Health().Redis.Up == up })
+	Eventually(p.T, fmt.Sprintf("health reports redis.up %v", up), func() bool { return p.Health().Redis.Up == up })
 	want := 0.0
 	if up {
 		want = 1
 	}
 	if got := p.Metric("cbproxy_redis_up"); got != want {
-		p.T.Errorf("cbproxy_redis_up is %v, health says %v", got, up)
+		p.T.Errorf("cbproxy_redis_up is %v, health reports %v", got, up)
 	}
 }
 
-// OpenBreaker opens the breaker of svc by failures and waits until the history is on disk, which is written after
-// the state.
-func (p *Proxy) OpenBreaker() Service {
+// OpenBreaker opens the breaker of service svc by failed requests. It waits for the history entry, which is stored after
+// the state, so that a kill afterwards loses neither.
+func (p *Proxy) OpenBreaker() ServiceHealth {
 	p.T.Helper()
 	before := len(p.History("svc"))
-	Eventually(p.T, "it opens", func() bool { return p.Get("/svc").BreakerState() == "open" })
-	Eventually(p.T, "that is kept", func() bool { return len(p.History("svc")) > before })
+	Eventually(p.T, "the breaker is open", func() bool { return p.Get("/svc").BreakerState() == "open" })
+	Eventually(p.T, "the change is in the history", func() bool { return len(p.History("svc")) > before })
 	return p.Health().Services["svc"]
 }

@@ -18,7 +18,8 @@ type Response struct {
 	Body   string
 }
 
-// ReadResponse reads a response to its end. It fails the test if there is none, or only a part of one.
+// ReadResponse reads and closes the body of a response. It takes the results of a client call: it fails the test if err
+// is not nil or the body is incomplete.
 func ReadResponse(t testing.TB, res *http.Response, err error) Response {
 	t.Helper()
 	if err != nil {
@@ -42,7 +43,7 @@ func (p *Proxy) Get(path string) Response {
 // BreakerState returns the breaker state that the response reports.
 func (r Response) BreakerState() string { return r.Header.Get("X-Circuit-Breaker-State") }
 
-// Send sends a request with a body. fields are header names and values in turn.
+// Send sends a request with a body to the data plane. fields are alternating header names and values.
 func (p *Proxy) Send(method, path, body string, fields ...string) Response {
 	p.T.Helper()
 	r, err := http.NewRequest(method, p.URL+path, strings.NewReader(body))
@@ -56,7 +57,8 @@ func (p *Proxy) Send(method, path, body string, fields ...string) Response {
 	return ReadResponse(p.T, res, err)
 }
 
-// Post sends a POST request to service svc, with the body also in its path. fields are header names and values in turn.
+// Post sends a POST request to /svc/body, so that the path identifies the request as well. fields are alternating header
+// names and values.
 func (p *Proxy) Post(body string, fields ...string) Response {
 	p.T.Helper()
 	return p.Send(http.MethodPost, "/svc/"+body, body, fields...)
@@ -72,7 +74,7 @@ func (p *Proxy) SendRaw(raw string) Response {
 	return ReadResponse(p.T, res, err)
 }
 
-// Dial opens a connection to the data plane, for tests that write raw HTTP.
+// Dial opens a connection to the data plane, with a deadline, for tests that write raw HTTP. The caller closes it.
 func (p *Proxy) Dial() (net.Conn, *bufio.Reader) {
 	p.T.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
@@ -83,7 +85,7 @@ func (p *Proxy) Dial() (net.Conn, *bufio.Reader) {
 	return c, bufio.NewReader(c)
 }
 
-// ReadHead reads a response's status line and header section.
+// ReadHead reads a response's status line and header section, including the empty line.
 func ReadHead(t testing.TB, r *bufio.Reader) string {
 	t.Helper()
 	var head strings.Builder

@@ -1,29 +1,28 @@
 package harness
 
-import (
-	"fmt"
-)
+import "fmt"
 
-// DeadUpstreamConfig is the configuration of a service svc whose upstream refuses connections.
+// DeadUpstreamConfig configures a service svc whose upstream refuses connections.
 const DeadUpstreamConfig = `routes: {svc: {prefix: /svc, upstream: "http://127.0.0.1:1", breaker: {fail_max: 2, recovery_timeout: 60}}}` + "\n"
 
-// RouteConfig returns the configuration of a service svc with the given timeout in seconds.
+// RouteConfig configures a service svc with the given timeout in seconds and a breaker that opens after three failures.
 func RouteConfig(u *Upstream, timeout int) string {
 	return fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, timeout: %d, breaker: {fail_max: 3, recovery_timeout: 60}}}\n", u.URL(), timeout)
 }
 
-// RedisConfig returns a configuration of one service, svc, with the given redis keys and breaker.
+// RedisConfig configures a service svc with a timeout of one second, and Redis. redis and breaker are the keys of the
+// sections of these names, in YAML flow syntax.
 func RedisConfig(redis, upstream, breaker string) string {
 	return fmt.Sprintf("redis: {%s}\nroutes:\n  svc: {prefix: /svc, upstream: %q, timeout: 1, breaker: {%s}}\n", redis, upstream, breaker)
 }
 
-// QueueConfig returns the configuration of a service svc that queues requests while its upstream is
-// unavailable.
+// QueueConfig configures a service svc that queues requests while its upstream is unavailable. options are additional
+// keys of the queue, in YAML flow syntax.
 func QueueConfig(u *Upstream, options string) string {
 	return QueueConfigWithBreaker(u, "fail_max: 2, recovery_timeout: 0.2", options)
 }
 
-// QueueConfigWithBreaker is QueueConfig with other keys of the breaker.
+// QueueConfigWithBreaker is QueueConfig with the given keys of the breaker section.
 func QueueConfigWithBreaker(u *Upstream, breaker, options string) string {
 	if options != "" {
 		options = ", " + options

@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// Repository is the absolute path of the Repository's root folder.
+// Repository is the absolute path of the repository's root folder.
 var Repository = findRepository()
 
-// findRepository returns the nearest folder above the working directory that has a go.mod.
+// findRepository returns the working directory, or its nearest parent, that contains a go.mod.
 func findRepository() string {
 	folder, err := os.Getwd()
 	if err != nil {
@@ -19,11 +19,11 @@ func findRepository() string {
 		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
 			return folder
 		}
-		above := filepath.Dir(folder)
-		if above == folder {
-			panic("no go.mod above the working directory")
+		parent := filepath.Dir(folder)
+		if parent == folder {
+			panic("no go.mod in the working directory or its parents")
 		}
-		folder = above
+		folder = parent
 	}
 }
 

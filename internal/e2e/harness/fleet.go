@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// StartFleet starts n proxies with the same options, which name a Redis, and waits until all use it.
+// StartFleet starts n proxies with the same options, which must configure Redis, and waits until all are connected to it.
 func StartFleet(t testing.TB, n int, o Options) []*Proxy {
 	t.Helper()
 	fleet := make([]*Proxy, n)
@@ -18,10 +18,10 @@ func StartFleet(t testing.TB, n int, o Options) []*Proxy {
 	return fleet
 }
 
-// AwaitState waits until each proxy reports the given state of the breaker of svc.
+// AwaitState waits until each proxy reports the given breaker state of service svc.
 func AwaitState(t testing.TB, fleet []*Proxy, state string) {
 	t.Helper()
 	for i, p := range fleet {
-		Eventually(t, fmt.Sprintf("proxy %d is %s", i, state), func() bool { return p.BreakerState() == state })
+		Eventually(t, fmt.Sprintf("breaker of proxy %d is %s", i, state), func() bool { return p.BreakerState() == state })
 	}
 }

@@ -5,32 +5,31 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
-	"time"
 )
 
-// UpstreamVariable makes the test binary an upstream that listens on the variable's value.
+// UpstreamVariable is the environment variable that makes the test binary run as an upstream. Its value is the listen
+// address.
 const UpstreamVariable = "CBPROXY_E2E_UPSTREAM"
 
-// recordVariable makes the test binary a recorder that listens on the value of UpstreamVariable and records requests
-// in the file of that name.
+// recordVariable is the environment variable that makes the test binary run as a recorder, which listens at the address
+// in UpstreamVariable. Its value is the name of the file in which it records requests.
 const recordVariable = "CBPROXY_E2E_RECORD"
 
-// Binary is the path of the cbproxy that the tests start.
+// Binary is the path of the cbproxy binary, once RunTests has built it.
 var Binary string
 
-// Role is a program that a test binary becomes, instead of running tests, if its environment has the variable. run
-// gets the variable's value and does not return unless it fails.
+// Role is a program that the test binary runs instead of the tests if the environment variable Variable is set. Run gets
+// the variable's value. It returns only if it fails.
 type Role struct {
 	Variable string
 	Run      func(value string) error
 }
 
-// RunTests builds cbproxy and runs the tests of m, and returns the exit status. It is to be called by TestMain. If the
-// environment selects one of the roles, or an upstream or a recorder, it becomes that instead.
+// RunTests builds cbproxy, runs the tests of m and returns the exit status. TestMain of each package calls it. If the
+// environment selects one of roles, the upstream or the recorder, RunTests runs that instead.
 func RunTests(m *testing.M, roles ...Role) int {
-	roles = append(roles,
+	roles = append(roles, // the upstream last, as other roles use UpstreamVariable too
 		Role{recordVariable, func(file string) error { return serveRecorder(os.Getenv(UpstreamVariable), file) }},
 		Role{UpstreamVariable, serveUpstream})
 	for _, r := range roles {
@@ -40,10 +39,11 @@ func RunTests(m *testing.M, roles ...Role) int {
 			return 1
 		}
 	}
-	return runWithBinary(m)
+	return buildAndRun(m)
 }
 
-func runWithBinary(m *testing.M) int {
+// buildAndRun builds Binary in a temporary folder and runs the tests.
+func buildAndRun(m *testing.M) int {
 	folder, err := os.MkdirTemp("", "cbproxy-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -52,7 +52,7 @@ func runWithBinary(m *testing.M) int {
 	defer os.RemoveAll(folder)
 	Binary = filepath.Join(folder, "cbproxy")
 	args := append([]string{"build", "-pgo=off"}, BuildFlags...)
-	if os.Getenv("GOCOVERDIR") != "" { // the processes that the tests start write their coverage there
+	if os.Getenv("GOCOVERDIR") != "" { // the binary writes its coverage counters there
 		args = append(args, "-cover", "-covermode=atomic", "-coverpkg=cbproxy/...")
 	}
 	build := exec.Command("go", append(args, "-o", Binary, "cbproxy/cmd/cbproxy")...)
@@ -62,37 +62,4 @@ func runWithBinary(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
-}
-
-// EventTimeout bounds every wait: far more than anything takes, even on a busy machine.
-const EventTimeout = 20 * time.Second
-
-// Eventually waits until done says so.
-func Eventually(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(EventTimeout); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", EventTimeout, what)
-		}
-	}
-}
-
-// SkipUnlessCI skips a test for what the machine can't do, which CI's must.
-func SkipUnlessCI(t testing.TB, what string, err error) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s: %v", what, err)
-	}
-	t.Skipf("%s: %v", what, err)
-}
-
-// SmallDisk returns the folder of a disk of the given size.
-func SmallDisk(t testing.TB, size string) string {
-	t.Helper()
-	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size="+size); err != nil {
-		SkipUnlessCI(t, "mount a small disk, as root can", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
-	return disk
 }

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Metric returns the value of a series, given as in the text format, e.g. a{b="c"}.
+// Metric returns the value of a series, which is given as in the text format, e.g. a{b="c"}. It fails the test if the
+// proxy does not export the series.
 func (p *Proxy) Metric(series string) float64 {
 	p.T.Helper()
 	for line := range strings.Lines(p.Metrics()) {
@@ -22,20 +23,20 @@ func (p *Proxy) Metric(series string) float64 {
 	return 0
 }
 
-// Metrics returns the metrics in the text format.
+// Metrics gets the metrics in the text format.
 func (p *Proxy) Metrics() string {
 	p.T.Helper()
 	res, err := http.Get(p.AdminURL + "/metrics")
 	return ReadResponse(p.T, res, err).Body
 }
 
-// Series returns every metric, as it stands in the text format.
+// Series returns the value of each series that the proxy exports, by name and labels as in the text format.
 func (p *Proxy) Series() map[string]float64 {
 	p.T.Helper()
 	return ParseSeries(p.Metrics())
 }
 
-// ParseSeries returns the value of each series of a text in the metrics text format, by name and labels.
+// ParseSeries parses metrics in the text format, and returns the value of each series by name and labels.
 func ParseSeries(text string) map[string]float64 {
 	all := map[string]float64{}
 	for line := range strings.Lines(text) {
@@ -48,7 +49,7 @@ func ParseSeries(text string) map[string]float64 {
 	return all
 }
 
-// RequestCounts returns the counts of a service's requests, by status.
+// RequestCounts returns the number of a service's requests by status.
 func (p *Proxy) RequestCounts(service string) map[string]float64 {
 	p.T.Helper()
 	counts := map[string]float64{}

@@ -10,34 +10,35 @@ import (
 	"testing"
 )
 
-// Proxy is a running cbproxy.
+// Proxy is a cbproxy process that can be restarted with the same configuration and store.
 type Proxy struct {
 	T          testing.TB
 	URL        string // URL of the data plane
-	AdminURL   string
-	DataDir    string // holds the store
-	ConfigFile string // path of the configuration
-	ConfigHead string // the configuration's first lines, with the addresses and the folder
+	AdminURL   string // URL of the admin plane
+	DataDir    string // data_dir, the folder of the store
+	ConfigFile string // path of the configuration file
+	ConfigHead string // first lines of the configuration: the listen addresses and data_dir
 	Log        *LogBuffer
 	Stdout     io.Writer // receives standard output; nil discards it
 
+	// Flags of the run command and additional environment variables. Changes apply to the next start.
 	Flags, Env []string
 
 	*Process // the current or last process
 }
 
-// Options define how StartProxy starts cbproxy. The zero value of a field means its default.
+// Options define how StartProxy starts cbproxy. A zero field selects the default.
 type Options struct {
-	Config     string   // content of the configuration file, without listen addresses and data_dir
-	ConfigFile string   // path of the configuration file; default: a file of its own
-	DataDir    string   // data_dir; default: a folder of its own
-	NoDataDir  bool     // data_dir is empty: state is kept in memory
-	Flags      []string // of the run command; default: JSON logs
-	Env        []string // added to the environment
+	Config     string   // YAML content of the configuration file after the listen addresses, admin and data_dir
+	ConfigFile string   // path of the configuration file; default: a new temporary file
+	DataDir    string   // data_dir; default: a new temporary folder
+	NoDataDir  bool     // leave data_dir empty, so that state is kept in memory; DataDir must be empty
+	Flags      []string // flags of the run command; default: --log-format json
+	Env        []string // variables added to the environment of the tests
 }
 
-// StartProxy starts cbproxy and waits until it is ready. It stops the process at the end of the test, and fails the
-// test if the log reports a data race or a panic.
+// StartProxy starts cbproxy and waits until it is ready. At the end of the test it stops the process, and fails the test
+// if the log reports a data race or a panic.
 func StartProxy(t testing.TB, o Options) *Proxy {
 	t.Helper()
 	if o.ConfigFile == "" {
@@ -64,21 +65,20 @@ func StartProxy(t testing.TB, o Options) *Proxy {
 	return p
 }
 
-// Start starts the process and waits until it is ready. It keeps the configuration and the store of the
-// previous process.
+// Start starts the process and waits until it is ready. It uses the configuration and the store of the previous process.
 func (p *Proxy) Start() {
 	p.T.Helper()
 	p.Launch()
 	p.AwaitReady()
 }
 
-// Launch starts the process without waiting until it is ready.
+// Launch starts the process and does not wait until it is ready.
 func (p *Proxy) Launch() {
 	p.T.Helper()
 	p.Process = StartProcess(p.T, p.Env, p.Stdout, p.Log, append([]string{"run", "--config", p.ConfigFile}, p.Flags...)...)
 }
 
-// AwaitReady waits until the proxy reports that it is ready. It fails the test if the process exits.
+// AwaitReady waits until /readyz responds with 200. It fails the test if the process exits.
 func (p *Proxy) AwaitReady() {
 	p.T.Helper()
 	Eventually(p.T, "the proxy is ready", func() bool {
@@ -96,7 +96,7 @@ func (p *Proxy) AwaitReady() {
 	})
 }
 
-// WriteConfig replaces the configuration's content in place.
+// WriteConfig overwrites the configuration file in place with ConfigHead and config.
 func (p *Proxy) WriteConfig(config string) {
 	p.T.Helper()
 	if err := os.WriteFile(p.ConfigFile, []byte(p.ConfigHead+config), 0o600); err != nil {
@@ -104,14 +104,14 @@ func (p *Proxy) WriteConfig(config string) {
 	}
 }
 
-// ReplaceConfig renames a new file over the configuration, so that a reader never sees a partial file.
+// ReplaceConfig replaces the configuration file with a new one atomically, so that the proxy never reads a partial file.
 func (p *Proxy) ReplaceConfig(config string) {
 	p.T.Helper()
-	whole := p.ConfigFile + ".new"
-	if err := os.WriteFile(whole, []byte(p.ConfigHead+config), 0o600); err != nil {
+	replacement := p.ConfigFile + ".new"
+	if err := os.WriteFile(replacement, []byte(p.ConfigHead+config), 0o600); err != nil {
 		p.T.Fatal(err)
 	}
-	if err := os.Rename(whole, p.ConfigFile); err != nil {
+	if err := os.Rename(replacement, p.ConfigFile); err != nil {
 		p.T.Fatal(err)
 	}
 }

@@ -8,17 +8,7 @@ import (
 	"time"
 )
 
-// MustQueue posts bodies and fails the test unless each is queued.
-func (p *Proxy) MustQueue(bodies ...string) {
-	p.T.Helper()
-	for _, body := range bodies {
-		if r := p.Post(body); r.Status != http.StatusAccepted || r.Header.Get("X-Fallback") != "queue" || r.Body != `{"queued":true}` {
-			p.T.Fatalf("%s: %+v", body, r)
-		}
-	}
-}
-
-// QueueStatus holds the status of a service's queue in the admin API.
+// QueueStatus holds the fields of a queue's status in the admin API that the tests use.
 type QueueStatus struct {
 	Waiting, Dead                            int
 	Oldest, NextAttempt                      *time.Time
@@ -26,7 +16,7 @@ type QueueStatus struct {
 	Accepted, Delivered, Retried, Died, Lost int
 }
 
-// QueuedRequest is a queued request in the admin API.
+// QueuedRequest holds the fields of a queued request in the admin API.
 type QueuedRequest struct {
 	ID, Service, State, Method, Path, Cause string
 	Bytes, Attempts                         int
@@ -36,34 +26,52 @@ type QueuedRequest struct {
 	LastError                               string    `json:"last_error"`
 }
 
-// Queue returns the status of svc's queue and its requests.
+// MustQueue sends a POST request to service svc for each body, and fails the test unless each is queued.
+func (p *Proxy) MustQueue(bodies ...string) {
+	p.T.Helper()
+	for _, body := range bodies {
+		if r := p.Post(body); r.Status != http.StatusAccepted || r.Header.Get("X-Fallback") != "queue" || r.Body != `{"queued":true}` {
+			p.T.Fatalf("%s: %+v", body, r)
+		}
+	}
+}
+
+// Queue gets the status of the queue of service svc, and the queued requests of all services.
 func (p *Proxy) Queue() (QueueStatus, []QueuedRequest) {
 	p.T.Helper()
 	r := p.AdminRequest(http.MethodGet, "/api/v1/queue", "")
-	var answer struct {
+	var list struct {
 		Queues   map[string]QueueStatus
 		Requests []QueuedRequest
 	}
-	if err := json.Unmarshal([]byte(r.Body), &answer); err != nil || r.Status != http.StatusOK {
-		p.T.Fatalf("%+v, %v", r, err)
+	if err := json.Unmarshal([]byte(r.Body), &list); err != nil || r.Status != http.StatusOK {
+		p.T.Fatalf("list the queue: %+v, %v", r, err)
 	}
-	return answer.Queues["svc"], answer.Requests
+	return list.Queues["svc"], list.Requests
 }
 
-// AwaitDeadLetters waits until there are n dead letters and returns them.
+// AwaitDeadLetters waits until the queues have exactly n dead letters, and returns them.
 func (p *Proxy) AwaitDeadLetters(n int) []QueuedRequest {
 	p.T.Helper()
-	var letters []QueuedRequest
+	var dead []QueuedRequest
 	Eventually(p.T, fmt.Sprintf("%d dead letters", n), func() bool {
 		_, all := p.Queue()
-		letters = slices.DeleteFunc(all, func(r QueuedRequest) bool { return r.State != "dead" })
-		return len(letters) == n
+		dead = slices.DeleteFunc(all, func(r QueuedRequest) bool { return r.State != "dead" })
+		return len(dead) == n
 	})
-	return letters
+	return dead
 }
 
-// AwaitEmptyQueue waits until the queue is empty.
+// AwaitEmptyQueue waits until no request of service svc is queued. Dead letters may remain.
 func (p *Proxy) AwaitEmptyQueue() {
 	p.T.Helper()
 	Eventually(p.T, "the queue is empty", func() bool { s, _ := p.Queue(); return s.Waiting == 0 })
+}
+
+// Numbered returns n strings, each prefix and a number of at least two digits that counts from 00.
+func Numbered(prefix string, n int) (numbered []string) {
+	for i := range n {
+		numbered = append(numbered, fmt.Sprintf("%s%02d", prefix, i))
+	}
+	return numbered
 }

@@ -2,5 +2,6 @@
 
 package harness
 
-// BuildFlags are flags of go build for the proxy: none, as the tests run without the race detector.
+// BuildFlags are the go build flags for the cbproxy binary. They are empty because the tests run without the race
+// detector.
 var BuildFlags []string

@@ -2,5 +2,5 @@
 
 package harness
 
-// BuildFlags build the proxy with the race detector when the tests use it.
+// BuildFlags are the go build flags for the cbproxy binary. They enable the race detector, as the tests use it.
 var BuildFlags = []string{"-race"}

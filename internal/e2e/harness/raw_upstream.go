@@ -11,17 +11,22 @@ import (
 	"testing"
 )
 
-// RawUpstream is an upstream that sends raw responses given by a test, and records each request line.
+// RawUpstream is an upstream in the test process whose responses are the bytes that a handler writes. It records each
+// request line as received.
 type RawUpstream struct {
 	Address string
 
 	mu    sync.Mutex
-	lines []string
+	lines []string // guarded by mu
 }
 
-// StartRawUpstream serves each request head of each connection by answer, which closes
-// the connection by returning false. The request's body is left on r.
-func StartRawUpstream(t testing.TB, answer func(c net.Conn, q *http.Request, r *bufio.Reader) (keep bool)) *RawUpstream {
+// RawHandler writes the response to a request whose head has been read; r has the rest of the connection, beginning with
+// the body. The connection is kept open if it returns true.
+type RawHandler func(c net.Conn, q *http.Request, r *bufio.Reader) (keepAlive bool)
+
+// StartRawUpstream starts an upstream that calls handler for each request, one at a time per connection. It stops at the
+// end of the test.
+func StartRawUpstream(t testing.TB, handler RawHandler) *RawUpstream {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -29,7 +34,7 @@ func StartRawUpstream(t testing.TB, answer func(c net.Conn, q *http.Request, r *
 	}
 	u := &RawUpstream{Address: l.Addr().String()}
 	var connections sync.WaitGroup
-	over := make(chan struct{})
+	stop := make(chan struct{})
 	connections.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -42,27 +47,28 @@ func StartRawUpstream(t testing.TB, answer func(c net.Conn, q *http.Request, r *
 				defer close(served)
 				go func() {
 					select {
-					case <-over:
+					case <-stop:
 						_ = c.Close()
 					case <-served:
 					}
 				}()
-				u.serve(c, answer)
+				u.serve(c, handler)
 			})
 		}
 	})
 	t.Cleanup(func() {
 		_ = l.Close()
-		close(over)
+		close(stop)
 		connections.Wait()
 	})
 	return u
 }
 
-func (u *RawUpstream) serve(c net.Conn, answer func(net.Conn, *http.Request, *bufio.Reader) bool) {
+// serve serves the requests of one connection.
+func (u *RawUpstream) serve(c net.Conn, handler RawHandler) {
 	r := bufio.NewReaderSize(c, 64<<10)
 	for {
-		// The request line is taken as it is on the wire: net/http would decode it.
+		// The request line is recorded as received, because net/http decodes it.
 		peeked, err := r.Peek(1)
 		for n := 2; err == nil && !slices.Contains(peeked, '\n'); n++ {
 			peeked, err = r.Peek(n)
@@ -75,7 +81,7 @@ func (u *RawUpstream) serve(c net.Conn, answer func(net.Conn, *http.Request, *bu
 		u.lines = append(u.lines, line)
 		u.mu.Unlock()
 		q, err := http.ReadRequest(r)
-		if err != nil || !answer(c, q, r) {
+		if err != nil || !handler(c, q, r) {
 			return
 		}
 		_, _ = io.Copy(io.Discard, q.Body)
@@ -85,14 +91,14 @@ func (u *RawUpstream) serve(c net.Conn, answer func(net.Conn, *http.Request, *bu
 // URL returns the base URL of the upstream.
 func (u *RawUpstream) URL() string { return "http://" + u.Address }
 
-// RequestLines returns the request lines so far.
+// RequestLines returns the request lines received so far.
 func (u *RawUpstream) RequestLines() []string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return slices.Clone(u.lines)
 }
 
-// LastRequestLine returns the latest request line.
+// LastRequestLine returns the latest request line, or "" if there is none.
 func (u *RawUpstream) LastRequestLine() string {
 	lines := u.RequestLines()
 	if len(lines) == 0 {
@@ -101,10 +107,10 @@ func (u *RawUpstream) LastRequestLine() string {
 	return lines[len(lines)-1]
 }
 
-// RespondWith returns a handler that always writes the same bytes.
-func RespondWith(answer string, keep bool) func(net.Conn, *http.Request, *bufio.Reader) bool {
+// RespondWith returns a handler that always writes the same response.
+func RespondWith(response string, keepAlive bool) RawHandler {
 	return func(c net.Conn, _ *http.Request, _ *bufio.Reader) bool {
-		_, err := io.WriteString(c, answer)
-		return err == nil && keep
+		_, err := io.WriteString(c, response)
+		return err == nil && keepAlive
 	}
 }

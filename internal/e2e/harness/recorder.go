@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httputil"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,36 +18,35 @@ import (
 	"time"
 )
 
-// Recorder is an upstream process that records each request in a file before it responds, so that the
-// record survives a kill of any process. The rules for its responses are in a file too, and survive a
-// restart.
+// Recorder is an upstream process that records each request in a file before it responds, so that no kill of a process
+// loses a record. The rules for its responses are in a file too, and remain in force after a restart.
 type Recorder struct {
 	*Upstream
-	file string
+	file string // of the records
 }
 
-// Rule defines the response to requests that contain a text. The first matching rule applies. Without a
-// match the response is 200 without a body.
+// Rule defines the response to requests that contain a text. The first rule that matches applies. If none matches, the
+// response is 200 without a body.
 type Rule struct {
-	In      string
+	In      string // text in the request's head or body; "" matches every request
 	Status  int
 	Headers map[string]string
 	Body    string
-	Delay   time.Duration
+	Delay   time.Duration // before the response
 }
 
-// Record is a request received by a recorder, and the status of the response.
+// Record is a request that a recorder has received.
 type Record struct {
 	Time   time.Time
-	Status int
+	Status int // of the response
 	*http.Request
 	BodyText string
 }
 
-// Succeeded reports whether the recorder answered the request with success.
+// Succeeded reports whether the recorder responded with success.
 func (r *Record) Succeeded() bool { return r.Status < 300 }
 
-// NewRecorder returns a recorder that has not been started.
+// NewRecorder returns a recorder that is not running. Its URL is valid.
 func NewRecorder(t testing.TB) *Recorder {
 	t.Helper()
 	r := &Recorder{&Upstream{T: t, Address: FreeAddress(t)}, filepath.Join(t.TempDir(), "record")}
@@ -56,7 +54,7 @@ func NewRecorder(t testing.TB) *Recorder {
 	return r
 }
 
-// StartRecorder starts a recorder, and stops it at the end of the test.
+// StartRecorder starts a recorder. It is killed at the end of the test.
 func StartRecorder(t testing.TB) *Recorder {
 	t.Helper()
 	r := NewRecorder(t)
@@ -65,25 +63,23 @@ func StartRecorder(t testing.TB) *Recorder {
 	return r
 }
 
-// SetRules replaces the rules.
+// SetRules replaces the rules atomically.
 func (r *Recorder) SetRules(rules ...Rule) {
 	r.T.Helper()
 	text, err := json.Marshal(rules)
 	if err != nil {
 		r.T.Fatal(err)
 	}
-	fresh := rulesOf(r.file) + ".new"
-	if err := os.WriteFile(fresh, text, 0o600); err != nil {
+	replacement := rulesFile(r.file) + ".new"
+	if err := os.WriteFile(replacement, text, 0o600); err != nil {
 		r.T.Fatal(err)
 	}
-	if err := os.Rename(fresh, rulesOf(r.file)); err != nil {
+	if err := os.Rename(replacement, rulesFile(r.file)); err != nil {
 		r.T.Fatal(err)
 	}
 }
 
-func rulesOf(file string) string { return file + ".rules" }
-
-// Records returns all requests that the recorder has received, including those before a restart.
+// Records returns all requests that the recorder has received, in that order, including those before a restart.
 func (r *Recorder) Records() (all []Record) {
 	r.T.Helper()
 	content, err := os.ReadFile(r.file)
@@ -93,7 +89,7 @@ func (r *Recorder) Records() (all []Record) {
 	for line := range strings.Lines(string(content)) {
 		fields := strings.Fields(line)
 		if len(fields) != 3 || !strings.HasSuffix(line, "\n") {
-			r.T.Fatalf("the record has a line %q", line)
+			r.T.Fatalf("invalid record %q", line)
 		}
 		at, _ := strconv.ParseInt(fields[0], 10, 64)
 		status, _ := strconv.Atoi(fields[1])
@@ -114,7 +110,7 @@ func (r *Recorder) Records() (all []Record) {
 	return all
 }
 
-// SuccessfulBodies returns the bodies of the requests that were answered with success.
+// SuccessfulBodies returns the bodies of the requests to which the recorder responded with success.
 func (r *Recorder) SuccessfulBodies() (all []string) {
 	r.T.Helper()
 	for _, q := range r.Records() {
@@ -125,69 +121,25 @@ func (r *Recorder) SuccessfulBodies() (all []string) {
 	return all
 }
 
-// serveRecorder runs the recorder in its process.
-func serveRecorder(address, file string) error {
-	out, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	return http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		raw, err := httputil.DumpRequest(r, true)
-		if err != nil {
-			panic(http.ErrAbortHandler) // the client has disconnected
-		}
-		a := ruleFor(file, raw)
-		// One write, so that a kill leaves a whole line or none.
-		if _, err := fmt.Fprintf(out, "%d %d %s\n", time.Now().UnixMicro(), a.Status, base64.StdEncoding.EncodeToString(raw)); err != nil {
-			panic(err)
-		}
-		time.Sleep(a.Delay)
-		for name, value := range a.Headers {
-			w.Header().Set(name, value)
-		}
-		w.WriteHeader(a.Status)
-		_, _ = io.WriteString(w, a.Body)
-	}))
-}
-
-func ruleFor(file string, request []byte) Rule {
-	text, _ := os.ReadFile(rulesOf(file)) // the file may not exist
-	var rules []Rule
-	_ = json.Unmarshal(text, &rules)
-	for _, a := range rules {
-		if bytes.Contains(request, []byte(a.In)) {
-			return a
-		}
-	}
-	return Rule{Status: http.StatusOK}
-}
-
-// UniqueBodies returns the accepted bodies without duplicates, in the order of their first delivery, and the
-// number of duplicates.
-func (r *Recorder) UniqueBodies() (bodies []string, more int) {
+// UniqueBodies returns SuccessfulBodies without duplicates, in the order of the first occurrences, and the number of
+// duplicates.
+func (r *Recorder) UniqueBodies() (bodies []string, duplicates int) {
 	for _, body := range r.SuccessfulBodies() {
 		if slices.Contains(bodies, body) {
-			more++
+			duplicates++
 			continue
 		}
 		bodies = append(bodies, body)
 	}
-	return bodies, more
+	return bodies, duplicates
 }
 
-// AwaitDelivered waits until the recorder has accepted exactly the given bodies in that order.
+// AwaitDelivered waits for len(bodies) successful requests. It fails the test unless SuccessfulBodies then equals bodies,
+// in that order.
 func (r *Recorder) AwaitDelivered(bodies ...string) {
 	r.T.Helper()
 	Eventually(r.T, fmt.Sprintf("%d requests are delivered", len(bodies)), func() bool { return len(r.SuccessfulBodies()) >= len(bodies) })
 	if got := r.SuccessfulBodies(); !slices.Equal(got, bodies) {
 		r.T.Errorf("delivered %q, want %q", got, bodies)
 	}
-}
-
-// Numbered returns n words made of prefix and a number.
-func Numbered(prefix string, n int) (words []string) {
-	for i := range n {
-		words = append(words, fmt.Sprintf("%s%02d", prefix, i))
-	}
-	return words
 }

@@ -142,7 +142,7 @@ func TestQueueInMemoryWarns(t *testing.T) {
 // TestFullDiskRejectsQueuing checks that a request that cannot be stored is not accepted.
 func TestFullDiskRejectsQueuing(t *testing.T) {
 	t.Parallel()
-	disk := harness.SmallDisk(t, "16m")
+	disk := harness.MountTmpfs(t, "16m")
 	u := harness.NewRecorder(t)
 	p := harness.StartProxy(t, harness.Options{DataDir: disk, Config: harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 1, recovery_timeout: 60", "")})
 	p.MustQueue("first")
@@ -183,7 +183,7 @@ func TestFullDiskRejectsQueuing(t *testing.T) {
 // removal.
 func TestFullDiskDoesNotStopDelivery(t *testing.T) {
 	t.Parallel()
-	disk := harness.SmallDisk(t, "16m")
+	disk := harness.MountTmpfs(t, "16m")
 	u := harness.NewRecorder(t)
 	p := harness.StartProxy(t, harness.Options{DataDir: disk, Config: harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 1, recovery_timeout: 60", "")})
 	p.MustQueue(harness.Numbered("m", 5)...)

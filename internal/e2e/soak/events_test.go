@@ -14,13 +14,13 @@ import (
 // eventListener follows an instance's events from its start on.
 type eventListener struct {
 	mu        sync.Mutex
-	changes   map[string][]harness.Change // of state, by service
+	changes   map[string][]harness.StateChange // of state, by service
 	snapshots int
 }
 
 func listen(t *testing.T, p *soakProxy) *eventListener {
 	t.Helper()
-	l := &eventListener{changes: map[string][]harness.Change{}}
+	l := &eventListener{changes: map[string][]harness.StateChange{}}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.AdminURL+"/api/v1/events", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -54,17 +54,17 @@ func (l *eventListener) take(name, data string) {
 	case "state_changed":
 		var c struct {
 			Service string
-			harness.Change
+			harness.StateChange
 		}
 		if json.Unmarshal([]byte(data), &c) == nil {
-			l.changes[c.Service] = append(l.changes[c.Service], c.Change)
+			l.changes[c.Service] = append(l.changes[c.Service], c.StateChange)
 		}
 	}
 }
 
 // of returns the changes of a service so far, and whether none was missed.
-func (l *eventListener) of(service string) (changes []harness.Change, all bool) {
+func (l *eventListener) of(service string) (changes []harness.StateChange, all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]harness.Change(nil), l.changes[service]...), l.snapshots == 1
+	return append([]harness.StateChange(nil), l.changes[service]...), l.snapshots == 1
 }

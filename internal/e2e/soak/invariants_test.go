@@ -35,7 +35,7 @@ func (s *soak) recover() {
 }
 
 // soakService is a service with what the fleet knows of it.
-type soakService = harness.Service
+type soakService = harness.ServiceHealth
 
 // each looks at each service of each instance until something is missing.
 func (s *soak) each(look func(p *soakProxy, name string, service soakService) string) string {
@@ -144,14 +144,14 @@ func (s *soak) checkState(p *soakProxy, m map[string]float64) {
 
 // checkEvents compares an elder's events with its history and its counters.
 func (s *soak) checkEvents(p *soakProxy, service, instance string, m map[string]float64) {
-	var events []harness.Change
+	var events []harness.StateChange
 	all := true
 	s.within("events, history and metrics agree", func() string {
 		if events, all = p.events.of(service); !all {
 			s.t.Logf("instance %d: the listener was too slow for some events", p.n)
 			return ""
 		}
-		var kept []harness.Change
+		var kept []harness.StateChange
 		for _, c := range p.History(service) {
 			if c.Instance == instance {
 				kept = append(kept, c)

@@ -1,0 +1,20 @@
+package harness
+
+import (
+	"testing"
+	"time"
+)
+
+// EventTimeout limits each wait of the tests. It is far longer than any event takes, even on a busy machine.
+const EventTimeout = 20 * time.Second
+
+// Eventually polls condition until it returns true. It fails the test after EventTimeout; description states the
+// condition in the failure message.
+func Eventually(t testing.TB, description string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(EventTimeout); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", EventTimeout, description)
+		}
+	}
+}
