@@ -233,3 +233,29 @@ func TestSlowDownloadsDoNotDelayRecovery(t *testing.T) {
 		_ = res.Body.Close()
 	}
 }
+
+func TestProbesAreLimitedToHalfOpenRequests(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}))
+	defer upstream.Close()
+	server, address, recorded := start(t, routeConfig(upstream.URL, "breaker: {half_open_requests: 2}"))
+	server.Breaker("svc").Force(events.HalfOpen, 0, "")
+	for range 2 {
+		go func() { _, _ = http.Get("http://" + address + "/svc") }()
+		<-arrived
+	}
+	res, _ := get(t, "http://"+address+"/svc")
+	if res.StatusCode != 503 || res.Header.Get("X-Circuit-Breaker-State") != "half-open" || res.Header.Get("Retry-After") != "" {
+		t.Errorf("a third probe: %d %v", res.StatusCode, res.Header)
+	}
+	recorded.next(t)
+	close(release)
+	recorded.next(t)
+	recorded.next(t)
+	if state := server.Breaker("svc").State(); state != events.Closed {
+		t.Errorf("after two successful probes the breaker is %v", state)
+	}
+}

@@ -77,3 +77,28 @@ func TestUpstreamFailureDuringUploadIsAnswered(t *testing.T) {
 		})
 	}
 }
+
+// A body with Expect: 100-continue is requested from the client only if the upstream requests it.
+func TestUploadWaitsForTheUpstreamsContinue(t *testing.T) {
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if q, err := http.ReadRequest(r); err == nil && q.Header.Get("Expect") == "100-continue" {
+			_, _ = io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+			_, _ = io.Copy(io.Discard, r)
+		}
+	})
+	_, address, recorded := start(t, routeConfig(url))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(c, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\nExpect: 100-continue\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || res.StatusCode != 401 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	if o := recorded.next(t); o.Result != events.ResultSuccess {
+		t.Errorf("%+v", o)
+	}
+}

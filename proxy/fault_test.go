@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"cbproxy/internal/events"
 )
@@ -270,5 +272,72 @@ func TestClientDisconnectsDoNotAffectOtherRequests(t *testing.T) {
 	running.Wait()
 	if state := server.Breaker("svc").State(); state != events.Closed {
 		t.Errorf("the breaker is %v", state)
+	}
+}
+
+// The outcome of a response larger than response_buffer is recorded at its end.
+func TestTruncatedLargeResponseIsAFailure(t *testing.T) {
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		_, _ = http.ReadRequest(r)
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 300_000))
+	})
+	server, address, recorded := start(t, routeConfig(url, "breaker: {fail_max: 1}"))
+	res, err := http.Get("http://" + address + "/svc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if n, err := io.Copy(io.Discard, res.Body); err == nil {
+		t.Errorf("%d bytes and no error", n)
+	}
+	if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTruncated {
+		t.Errorf("%+v %+v", o, o.Failure)
+	}
+	if server.Breaker("svc").State() != events.Open {
+		t.Error("the breaker has not recorded the failure")
+	}
+}
+
+// A client that does not read its response blocks the upstream's connection until the timeout. That is no failure of the upstream.
+func TestSlowReaderRecordsNoFailure(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100000000")
+		_, _ = io.CopyN(w, zeros{}, 100_000_000)
+	}))
+	defer upstream.Close()
+	server, address, recorded := start(t, routeConfig(upstream.URL, "timeout: 0.5", "breaker: {fail_max: 1}"))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\n\r\n") // and the response is not read
+	if o := recorded.next(t); o.Result != events.ResultCancelled {
+		t.Errorf("%+v %+v", o, o.Failure)
+	}
+	if server.Breaker("svc").State() != events.Closed {
+		t.Error("a slow reader opened the breaker")
+	}
+}
+
+// zeros is an endless reader.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// An upload that the upstream does not read ends with the timeout, and the client gets a response.
+func TestUploadThatIsNotReadTimesOut(t *testing.T) {
+	url := rawUpstream(t, func(_ int, c net.Conn, _ *bufio.Reader) {
+		limitReadBuffer(t, c)
+		<-t.Context().Done() // nothing is read
+	})
+	_, address, recorded := start(t, routeConfig(url, "timeout: 3"))
+	res, err := http.Post("http://"+address+"/svc", "text/plain", bytes.NewReader(make([]byte, 30<<20)))
+	if err != nil || res.StatusCode != 504 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	_ = res.Body.Close()
+	if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorTimeout || o.Duration > 8*time.Second {
+		t.Errorf("%+v", o)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
@@ -97,5 +98,36 @@ func TestUploadAfterTheResponseIsBounded(t *testing.T) {
 				t.Errorf("the connection ended after %v", took)
 			}
 		})
+	}
+}
+
+func TestConnectionIsReusedAfterAFallbackToAnUpload(t *testing.T) {
+	server, address, recorded := start(t, routeConfig("http://127.0.0.1:1")+"fallbacks: {svc: {static: {body: sorry}}}\n")
+	server.Breaker("svc").Force(events.Open, 0, "")
+	reused := 0
+	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+		if i.Reused {
+			reused++
+		}
+	}}
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	const uploads = 10
+	for range uploads {
+		ctx := httptrace.WithClientTrace(t.Context(), trace)
+		r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader(strings.Repeat("x", 50_000)))
+		res, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if string(body) != `"sorry"` {
+			t.Errorf("%q", body)
+		}
+		recorded.next(t)
+	}
+	if reused < uploads/2 {
+		t.Errorf("%d of %d uploads reused a connection", reused, uploads)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"cbproxy/internal/certtest"
+	"cbproxy/internal/events"
 )
 
 const (
@@ -147,5 +149,40 @@ func TestTunnelEndsIfAPeerStopsReading(t *testing.T) {
 				<-done
 			})
 		}
+	}
+}
+
+func TestIdleTunnelIsClosedWithoutRecordingFailure(t *testing.T) {
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(c, r)
+	})
+	_, address, recorded := start(t, routeConfig(url, "idle_timeout: 1.5", "timeout: 0.2", "breaker: {fail_max: 1}"))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprint(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	r := bufio.NewReader(c)
+	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 101 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	for range 4 { // longer than the timeout
+		fmt.Fprint(c, "x")
+		if b, err := r.ReadByte(); err != nil || b != 'x' {
+			t.Fatalf("%q, %v", b, err)
+		}
+		time.Sleep(100 * time.Millisecond) // each pause is shorter than idle_timeout
+	}
+	if _, err := r.ReadByte(); err == nil {
+		t.Error("the idle tunnel is still open")
+	}
+	if o := recorded.next(t); o.Result != events.ResultSuccess || o.Failure != nil {
+		t.Errorf("%+v", o)
 	}
 }

@@ -1,12 +1,16 @@
 package proxy_test
 
 import (
+	"bufio"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // An offer to switch to another protocol than websocket is removed, and the request is forwarded without it.
@@ -66,6 +70,49 @@ func TestOtherUpgradesThanWebSocketAreRemoved(t *testing.T) {
 			if s.body != body || s.header.Get("Upgrade") != want || s.header["Http2-Settings"] != nil || s.header["X-Hop"] != nil || s.header.Get("Connection") != wantConnection {
 				t.Errorf("%q to %q: the upstream received %q, %q; want Upgrade %q", fields, request, s.header, s.body, want)
 			}
+		}
+	}
+}
+
+// An upstream that offers HTTP/2 gets upgrade requests over HTTP/1.1, and other requests over HTTP/2.
+func TestWebSocketReachesATLSUpstreamThatOffersHTTP2(t *testing.T) {
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			fmt.Fprint(w, r.Proto)
+			return
+		}
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_ = rw.Flush()
+		_, _ = io.Copy(c, rw)
+	}))
+	upstream.EnableHTTP2 = true
+	upstream.StartTLS()
+	defer upstream.Close()
+	_, address, _ := start(t, routeConfig(upstream.URL, "tls: {insecure_skip_verify: true}"))
+	for range 2 {
+		if _, body := get(t, "http://"+address+"/svc"); body != "HTTP/2.0" {
+			t.Errorf("other requests use %s", body)
+		}
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprint(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		r := bufio.NewReader(c)
+		if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 101 {
+			t.Fatalf("%v, %v", res, err)
+		}
+		fmt.Fprint(c, "x")
+		if b, err := r.ReadByte(); err != nil || b != 'x' {
+			t.Errorf("%q, %v", b, err)
 		}
 	}
 }

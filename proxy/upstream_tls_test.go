@@ -233,3 +233,16 @@ func TestUpstreamSwitchToHTTP2FailsNoRequest(t *testing.T) {
 	expect("HTTP/2.0")
 	expect("HTTP/2.0")
 }
+
+func TestUntrustedCertificateIsAConnectFailure(t *testing.T) {
+	upstream := httptest.NewTLSServer(http.NotFoundHandler())
+	upstream.Config.ErrorLog = nil
+	defer upstream.Close()
+	_, address, recorded := start(t, routeConfig(upstream.URL))
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 502 {
+		t.Errorf("status %d", res.StatusCode)
+	}
+	if o := recorded.next(t); o.Failure == nil || o.Failure.Type != events.ErrorConnect {
+		t.Errorf("%+v", o.Failure)
+	}
+}

@@ -160,3 +160,36 @@ func TestFallbackResponsesHaveNoHopByHopFields(t *testing.T) {
 		}
 	}
 }
+
+// Fields that the proxy adds to responses are removed from the upstream's responses and trailers.
+func TestUpstreamCannotSetProxyHeaders(t *testing.T) {
+	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		_, _ = http.ReadRequest(r)
+		_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nX-Fallback: static\r\nLink: </a>\r\n\r\n"+
+			"HTTP/1.1 200 OK\r\nConnection: X-Circuit-Breaker-State, X-Circuit-Breaker-Service\r\nX-Circuit-Breaker-State: open\r\n"+
+			"X-Fallback: static\r\nX-Fallback-Reason: open\r\nProxy-Status: cbproxy; error=x\r\n"+
+			"Transfer-Encoding: chunked\r\nTrailer: X-Fallback, X-Fine\r\n\r\n"+
+			"2\r\nok\r\n0\r\nX-Fallback: static\r\nX-Fine: yes\r\nX-Circuit-Breaker-State: open\r\n\r\n")
+	})
+	_, address, _ := start(t, routeConfig(url))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	response, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, removed := range []string{"X-Fallback", "Proxy-Status", "X-Circuit-Breaker-State: open"} {
+		if strings.Contains(string(response), removed) {
+			t.Errorf("%s was forwarded", removed)
+		}
+	}
+	for _, forwarded := range []string{"X-Circuit-Breaker-State: closed", "X-Circuit-Breaker-Service: svc", "X-Fine: yes", "Link: </a>"} {
+		if !strings.Contains(string(response), forwarded) {
+			t.Errorf("no %s in\n%s", forwarded, response)
+		}
+	}
+}
