@@ -17,24 +17,25 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// harmless are the licences under which others' code may be linked into what is sold.
-var harmless = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MPL-2.0"}
+// allowedLicences are the licences, as SPDX identifiers, under which code may be linked into the binary.
+var allowedLicences = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MPL-2.0"}
 
-// The table of dependencies names what go.mod asks for, and nothing else, each with the licences that stand in its files.
+// TestDependencyTableMatchesGoMod checks that the table of dependencies in README.md lists the direct requirements of
+// go.mod, and nothing else, each with the licences in its files.
 func TestDependencyTableMatchesGoMod(t *testing.T) {
 	t.Parallel()
 	direct := requirements(t, filepath.Join(harness.Repository, "go.mod"))
 	listed := map[string][]string{}
 	for _, row := range dependencyRows(t) {
 		licences := strings.Split(row.licences, ", ")
-		if row.folder != "" { // what was copied
-			if found := licencesIn(t, filepath.Join(harness.Repository, row.folder)); !slices.Equal(found, licences) {
-				t.Errorf("%s: its licences are %v, the table says %v", row.folder, found, licences)
+		if row.folder != "" { // copied code
+			if found := licencesOf(t, filepath.Join(harness.Repository, row.folder)); !slices.Equal(found, licences) {
+				t.Errorf("%s: found licences %v, the table lists %v", row.folder, found, licences)
 			}
 		}
 		previous := ""
 		for _, name := range row.modules {
-			previous = unabbreviated(name, previous, direct)
+			previous = expandModuleName(name, previous, direct)
 			if listed[previous] != nil {
 				t.Errorf("%s is listed twice", previous)
 			}
@@ -43,20 +44,21 @@ func TestDependencyTableMatchesGoMod(t *testing.T) {
 	}
 	for module := range listed {
 		if !slices.Contains(direct, module) {
-			t.Errorf("%s is listed, and go.mod does not ask for it", module)
+			t.Errorf("%s is listed, but go.mod does not require it", module)
 		}
 	}
 	folders := moduleFolders(t, direct)
 	for _, module := range direct {
 		if listed[module] == nil {
-			t.Errorf("go.mod asks for %s, which is not listed", module)
-		} else if found := licencesIn(t, folders[module]); !slices.Equal(found, listed[module]) {
-			t.Errorf("%s: its licences are %v, the table says %v", module, found, listed[module])
+			t.Errorf("go.mod requires %s, which is not listed", module)
+		} else if found := licencesOf(t, folders[module]); !slices.Equal(found, listed[module]) {
+			t.Errorf("%s: found licences %v, the table lists %v", module, found, listed[module])
 		}
 	}
 }
 
-// What the modules beside the main one ask for is named as well, with a licence behind it.
+// TestDependenciesOfOtherModulesAreListed checks that README.md names the requirements of the repository's other modules,
+// each followed by its licence.
 func TestDependenciesOfOtherModulesAreListed(t *testing.T) {
 	t.Parallel()
 	_, section, _ := strings.Cut(readme(t), "\n## Dependencies\n")
@@ -66,16 +68,16 @@ func TestDependenciesOfOtherModulesAreListed(t *testing.T) {
 			if slices.Contains(main, module) {
 				continue
 			}
-			if _, behind, ok := strings.Cut(section, "`"+module+"`"); !ok {
-				t.Errorf("%s asks for %s, which is not named", file, module)
-			} else if licence := regexp.MustCompile(`\(([^)]*)\)`).FindStringSubmatch(behind); licence == nil || !slices.Contains(harmless, licence[1]) {
-				t.Errorf("%s is named without a licence", module)
+			if _, text, ok := strings.Cut(section, "`"+module+"`"); !ok {
+				t.Errorf("%s requires %s, which is not listed", file, module)
+			} else if licence := regexp.MustCompile(`\(([^)]*)\)`).FindStringSubmatch(text); licence == nil || !slices.Contains(allowedLicences, licence[1]) {
+				t.Errorf("%s is listed without an allowed licence", module)
 			}
 		}
 	}
 }
 
-// Nothing is linked that may not be passed on, however deep below it came.
+// TestLinkedModulesHaveAllowedLicences checks the licences of all modules in the binary, including indirect requirements.
 func TestLinkedModulesHaveAllowedLicences(t *testing.T) {
 	t.Parallel()
 	info, err := buildinfo.ReadFile(harness.Binary)
@@ -88,13 +90,13 @@ func TestLinkedModulesHaveAllowedLicences(t *testing.T) {
 	}
 	folders := moduleFolders(t, linked)
 	for _, module := range linked {
-		found := licencesIn(t, folders[module])
+		found := licencesOf(t, folders[module])
 		if len(found) == 0 {
-			t.Errorf("%s has no licence that is known", module)
+			t.Errorf("%s has no known licence", module)
 		}
 		for _, licence := range found {
-			if !slices.Contains(harmless, licence) {
-				t.Errorf("%s is under %s", module, licence)
+			if !slices.Contains(allowedLicences, licence) {
+				t.Errorf("%s has the licence %s, which is not allowed", module, licence)
 			}
 		}
 	}
@@ -103,10 +105,10 @@ func TestLinkedModulesHaveAllowedLicences(t *testing.T) {
 	}
 }
 
-// dependencyRow is a row of README's table.
+// dependencyRow is a row of the table of dependencies in README.md.
 type dependencyRow struct {
 	modules  []string
-	folder   string // of what is no module
+	folder   string // of copied code, "" for modules
 	licences string
 }
 
@@ -135,11 +137,11 @@ func dependencyRows(t *testing.T) (rows []dependencyRow) {
 	return rows
 }
 
-// unabbreviated returns what a name with … for the begin of the one before it stands for; the name itself if there is
-// no such module.
-func unabbreviated(name, previous string, modules []string) string {
-	rest, short := strings.CutPrefix(name, "…")
-	for begin := previous; short && strings.Contains(begin, "/"); {
+// expandModuleName replaces a leading … in name by the part of previous that makes it one of modules. It returns name if
+// there is no such module.
+func expandModuleName(name, previous string, modules []string) string {
+	rest, abbreviated := strings.CutPrefix(name, "…")
+	for begin := previous; abbreviated && strings.Contains(begin, "/"); {
 		if slices.Contains(modules, begin+rest) {
 			return begin + rest
 		}
@@ -154,7 +156,7 @@ func readme(t *testing.T) string {
 	return string(content)
 }
 
-// requirements returns the modules that a go.mod asks for itself.
+// requirements returns the direct requirements of a go.mod file.
 func requirements(t *testing.T, file string) (modules []string) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json", file).Output()
@@ -178,7 +180,7 @@ func requirements(t *testing.T, file string) (modules []string) {
 	return modules
 }
 
-// moduleFolders returns where the modules' files are.
+// moduleFolders returns the folder of each module's files.
 func moduleFolders(t *testing.T, modules []string) map[string]string {
 	t.Helper()
 	args := append([]string{"list", "-m", "-f", "{{.Path}}\t{{.Dir}}"}, modules...)
@@ -194,8 +196,8 @@ func moduleFolders(t *testing.T, modules []string) map[string]string {
 	return folders
 }
 
-// licencesIn returns the licences that the files in a module's folder say, sorted.
-func licencesIn(t *testing.T, folder string) []string {
+// licencesOf returns the licences in the licence files of a folder, sorted.
+func licencesOf(t *testing.T, folder string) []string {
 	t.Helper()
 	found := map[string]bool{}
 	for _, pattern := range []string{"LICENSE*", "LICENCE*", "COPYING*"} {

@@ -1,4 +1,5 @@
-// Package docs tests that the documentation is true: its commands are run, and the names in it exist.
+// Package docs tests that the documentation is correct: its commands work, and the links, files, tests and modules that
+// it names exist. It also checks the import rules.
 package docs
 
 import (
@@ -9,5 +10,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(harness.RunTests(m, harness.Role{Variable: shellVariable, Run: func(string) error { return becomeShell() }}))
+	os.Exit(harness.RunTests(m, harness.Role{Variable: shellVariable, Run: func(string) error { return execShell() }}))
 }

@@ -31,8 +31,8 @@ func (o orchestration) degraded() (services []string) {
 	return services
 }
 
-// buildExample builds examples/orchestrator and returns a function that runs it for one event. The
-// run must not fail.
+// buildExample builds examples/orchestrator and returns a function that runs it for one event. It fails the test if the
+// run fails.
 func buildExample(t *testing.T) func(p *harness.Proxy, event string) orchestration {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "orchestrator")
@@ -55,8 +55,8 @@ func buildExample(t *testing.T) func(p *harness.Proxy, event string) orchestrati
 	}
 }
 
-// The orchestrator completes whichever service is dead, and finds out which one from cbproxy's header
-// fields alone.
+// TestOrchestrationAlwaysCompletes checks that the orchestrator completes if any one service is down, and determines from
+// cbproxy's header fields which one it is.
 func TestOrchestrationAlwaysCompletes(t *testing.T) {
 	t.Parallel()
 	rag, rules, notifier := harness.StartUpstream(t), harness.StartUpstream(t), harness.StartRecorder(t)
@@ -68,8 +68,8 @@ routes:
   rule_generation_service: {upstream: %s}
   notifier_service: {upstream: %s}
 `, rag.URL(), rules.URL(), notifier.URL())})
-	if o := run(p, "all well"); o.Outcome != "complete" || o.Notified != "sent" || len(o.Degraded) != 0 || !strings.Contains(string(o.Context), "/query") {
-		t.Errorf("all well: %+v", o)
+	if o := run(p, "all up"); o.Outcome != "complete" || o.Notified != "sent" || len(o.Degraded) != 0 || !strings.Contains(string(o.Context), "/query") {
+		t.Errorf("all services up: %+v", o)
 	}
 	for _, c := range []struct {
 		service, by, notified string
@@ -80,46 +80,47 @@ routes:
 		{"notifier_service", "queue", "queued", notifier.Kill, notifier.Start},
 	} {
 		c.kill()
-		for i := range 4 { // the breaker opens on the way
-			o := run(p, fmt.Sprintf("%s is dead, %d", c.service, i))
+		for i := range 4 { // the breaker opens at the second failure
+			o := run(p, fmt.Sprintf("%s is down, %d", c.service, i))
 			if o.Outcome != "degraded" || !slices.Equal(o.degraded(), []string{c.service}) || o.Degraded[0].By != c.by || o.Degraded[0].Reason == "" || o.Notified != c.notified {
 				t.Errorf("without %s: %+v", c.service, o)
 			}
 		}
 		c.start()
-		harness.Eventually(t, c.service+" is back", func() bool { return run(p, "back?").Outcome == "complete" })
+		harness.Eventually(t, c.service+" has recovered", func() bool { return run(p, "recovered?").Outcome == "complete" })
 	}
 	for i := range 4 {
-		text := fmt.Sprintf("notifier_service is dead, %d", i)
-		harness.Eventually(t, "the notification of "+text, func() bool {
+		text := fmt.Sprintf("notifier_service is down, %d", i)
+		harness.Eventually(t, "the delivery of "+text, func() bool {
 			return slices.ContainsFunc(notifier.Records(), func(r harness.Record) bool { return r.Succeeded() && strings.Contains(r.BodyText, text) })
 		})
 	}
 }
 
-// The orchestrator completes while upstreams die, one after the other and all at once.
+// TestOrchestrationsCompleteDuringOutages checks that runs of the orchestrator complete while upstreams are killed, one
+// after the other and all at once.
 func TestOrchestrationsCompleteDuringOutages(t *testing.T) {
 	t.Parallel()
 	rag, rules, notifier := harness.StartUpstream(t), harness.StartUpstream(t), harness.StartRecorder(t)
 	run := buildExample(t)
 	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("defaults: {breaker: {recovery_timeout: 0.2}}\nroutes:\n  rag_service: {upstream: %s}\n  rule_generation_service: {upstream: %s}\n  notifier_service: {upstream: %s}\n",
 		rag.URL(), rules.URL(), notifier.URL())})
-	over, ended := make(chan struct{}), new(atomic.Int64)
+	done, completed := make(chan struct{}), new(atomic.Int64)
 	var callers sync.WaitGroup
 	defer callers.Wait()
-	defer close(over)
+	defer close(done)
 	for caller := range 3 {
 		callers.Go(func() {
 			for i := 0; ; i++ {
 				select {
-				case <-over:
+				case <-done:
 					return
 				default:
 				}
 				if o := run(p, fmt.Sprintf("caller %d, event %d", caller, i)); o.Notified != "sent" && o.Notified != "queued" {
 					t.Errorf("notified: %q", o.Notified)
 				}
-				ended.Add(1)
+				completed.Add(1)
 			}
 		})
 	}
@@ -129,15 +130,15 @@ func TestOrchestrationsCompleteDuringOutages(t *testing.T) {
 			Start()
 		}{rag, rules, notifier} {
 			u.Kill()
-			before := ended.Load()
-			harness.Eventually(t, "ten more are over", func() bool { return ended.Load() >= before+10 })
+			before := completed.Load()
+			harness.Eventually(t, "ten more runs have completed", func() bool { return completed.Load() >= before+10 })
 			u.Start()
 		}
 	}
 	rag.Kill()
 	rules.Kill()
 	notifier.Kill()
-	if o := run(p, "all dead"); o.Outcome != "degraded" || len(o.Degraded) != 3 || o.Notified != "queued" {
-		t.Errorf("all dead: %+v", o)
+	if o := run(p, "all down"); o.Outcome != "degraded" || len(o.Degraded) != 3 || o.Notified != "queued" {
+		t.Errorf("all services down: %+v", o)
 	}
 }

@@ -18,10 +18,10 @@ import (
 
 // document is a Markdown file of the repository, with the commands that a reader runs.
 type document struct {
-	source []byte
-	blocks []block
-	links  []string
-	names  map[string]bool // valid link fragments of this page
+	source  []byte
+	blocks  []block
+	links   []string
+	anchors map[string]bool // valid link fragments of this page
 }
 
 // block is a code block of commands. A comment before it may say how to run them.
@@ -42,8 +42,8 @@ var (
 
 func parseDocument(source []byte) (*document, error) {
 	md := goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithParserOptions(parser.WithAutoHeadingID()))
-	p := &document{source: source, names: map[string]bool{}}
-	root := md.Parser().Parse(text.NewReader(source), parser.WithContext(parser.NewContext(parser.WithIDs(&headingNames{taken: map[string]int{}}))))
+	p := &document{source: source, anchors: map[string]bool{}}
+	root := md.Parser().Parse(text.NewReader(source), parser.WithContext(parser.NewContext(parser.WithIDs(&anchorGenerator{taken: map[string]int{}}))))
 	err := ast.Walk(root, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 		if !entering {
 			return ast.WalkContinue, nil
@@ -51,7 +51,7 @@ func parseDocument(source []byte) (*document, error) {
 		switch n := n.(type) {
 		case *ast.Heading:
 			if id, ok := n.AttributeString("id"); ok {
-				p.names[string(id.([]byte))] = true
+				p.anchors[string(id.([]byte))] = true
 			}
 		case *ast.Link:
 			p.links = append(p.links, string(n.Destination))
@@ -65,10 +65,10 @@ func parseDocument(source []byte) (*document, error) {
 	return p, err
 }
 
-// headingNames generates heading anchors as GitHub and GitLab do.
-type headingNames struct{ taken map[string]int } // taken counts headings by anchor
+// anchorGenerator generates heading anchors as GitHub and GitLab do.
+type anchorGenerator struct{ taken map[string]int } // taken counts headings by anchor
 
-func (h *headingNames) Generate(value []byte, _ ast.NodeKind) []byte {
+func (h *anchorGenerator) Generate(value []byte, _ ast.NodeKind) []byte {
 	name := strings.Map(func(r rune) rune {
 		switch {
 		case r == ' ':
@@ -85,7 +85,7 @@ func (h *headingNames) Generate(value []byte, _ ast.NodeKind) []byte {
 	return []byte(name)
 }
 
-func (h *headingNames) Put(value []byte) { h.taken[string(value)]++ }
+func (h *anchorGenerator) Put(value []byte) { h.taken[string(value)]++ }
 
 // add appends a fenced block if it contains commands.
 func (p *document) add(n *ast.FencedCodeBlock) error {
@@ -119,7 +119,7 @@ type command struct{ text, output string }
 
 // transcript splits console text into commands. A line that ends with a backslash continues on the next
 // line.
-func transcript(s string) (commands []command) {
+func parseConsole(s string) (commands []command) {
 	continued := false
 	for line := range strings.Lines(s) {
 		switch text, isCommand := strings.CutPrefix(line, "$ "); {
@@ -196,7 +196,7 @@ func TestMatchesOutputIgnoresVariableParts(t *testing.T) {
 }
 
 func TestParseConsoleSeparatesCommandsFromOutput(t *testing.T) {
-	got := transcript("$ one\n1\n1b\n$ two \\\n  --more\n2\n$ three\n")
+	got := parseConsole("$ one\n1\n1b\n$ two \\\n  --more\n2\n$ three\n")
 	want := []command{{"one\n", "1\n1b\n"}, {"two \\\n  --more\n", "2\n"}, {"three\n", ""}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
@@ -206,7 +206,7 @@ func TestParseConsoleSeparatesCommandsFromOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	want2 := []block{{line: 5, console: true, text: "$ a\n", interruptURL: "http://x/"}, {line: 13, text: "b\n"}}
-	if !slices.Equal(d.blocks, want2) || !d.names["a-b_c-d"] || !d.names["a-b_c-d-1"] || !slices.Equal(d.links, []string{"x.md#y"}) {
+	if !slices.Equal(d.blocks, want2) || !d.anchors["a-b_c-d"] || !d.anchors["a-b_c-d-1"] || !slices.Equal(d.links, []string{"x.md#y"}) {
 		t.Errorf("got %+v", d)
 	}
 	if _, err := parseDocument([]byte("<!-- in the background -->\n```sh\na\n```\n")); err == nil {

@@ -21,8 +21,8 @@ import (
 // shellVariable makes the test binary run a shell in its own network namespace.
 const shellVariable = "CBPROXY_E2E_SHELL"
 
-// becomeShell turns this process into a shell. It does not return unless it fails.
-func becomeShell() error {
+// execShell turns this process into a shell. It does not return unless it fails.
+func execShell() error {
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
 		return err
@@ -146,8 +146,8 @@ func (s *shell) run(commands string) (output string, ok bool) {
 	return string(harness.ReadFile(s.t, out)), result == "ok"
 }
 
-// show runs one command, which may fail, and returns its output.
-func (s *shell) show(command string) string {
+// runOne runs one command, which may fail, and returns its output.
+func (s *shell) runOne(command string) string {
 	s.t.Helper()
 	script, out := s.script(command)
 	if s.eval(fmt.Sprintf("{ source %s || true; } </dev/null >%s 2>&1 3>&-; echo ok >&3", script, out)) == "" {

@@ -63,8 +63,8 @@ func runBlock(t *testing.T, s *shell, b block) {
 		if b.interruptURL != "" {
 			s.interrupt(b.interruptURL)
 		}
-		for _, c := range transcript(b.text) {
-			if got := s.show(c.text); !matchesOutput(c.output, got) {
+		for _, c := range parseConsole(b.text) {
+			if got := s.runOne(c.text); !matchesOutput(c.output, got) {
 				t.Fatalf("line %d: $ %sdocumented output:\n%s\nactual output:\n%s", b.line, c.text, c.output, got)
 			}
 		}
@@ -125,7 +125,7 @@ func TestPageLinksResolve(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		names[name] = p.names
+		names[name] = p.anchors
 		return p
 	}
 	for _, name := range all {

@@ -16,7 +16,7 @@ import (
 // TestSecurityPageNamesRealTests checks that each test named in SECURITY.md exists.
 func TestSecurityPageNamesRealTests(t *testing.T) {
 	t.Parallel()
-	there := map[string]bool{}
+	tests := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
 	err := filepath.WalkDir(harness.Repository, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
@@ -24,7 +24,7 @@ func TestSecurityPageNamesRealTests(t *testing.T) {
 		}
 		content, err := os.ReadFile(path)
 		for _, m := range declared.FindAllStringSubmatch(string(content), -1) {
-			there[m[1]] = true
+			tests[m[1]] = true
 		}
 		return err
 	})
@@ -36,7 +36,7 @@ func TestSecurityPageNamesRealTests(t *testing.T) {
 		t.Errorf("SECURITY.md names only %d tests", len(named))
 	}
 	for _, m := range named {
-		if !there[m[1]] {
+		if !tests[m[1]] {
 			t.Errorf("SECURITY.md names %s, which does not exist", m[1])
 		}
 	}
@@ -54,7 +54,7 @@ func TestRedisUserNeedsOnlyDocumentedRights(t *testing.T) {
 	t.Parallel()
 	rule := regexp.MustCompile(`(?m)^ACL SETUSER cbproxy on >… (.*)$`).FindStringSubmatch(securityPage(t))
 	if rule == nil {
-		t.Fatal("SECURITY.md has no rule for Redis' user")
+		t.Fatal("SECURITY.md has no ACL rule for the Redis user")
 	}
 	server := redistest.Start(t)
 	args := []any{"ACL", "SETUSER", "cbproxy", "on", ">secret"}
@@ -74,13 +74,13 @@ fallbacks: {f: {try: [queue], queue: {}}}
 		t.Fatalf("status %d: %s", r.Status, r.Body)
 	}
 	harness.AwaitState(t, fleet, "open")
-	harness.Eventually(t, "the request has a copy", func() bool {
+	harness.Eventually(t, "the queued request is copied to Redis", func() bool {
 		return server.Client().XLen(t.Context(), "cbproxy_queue:{svc}").Val() == 1
 	})
 	harness.Eventually(t, "the history is shared", func() bool { return len(fleet[1].History("svc")) > 1 })
-	refused, err := server.Client().Do(t.Context(), "ACL", "LOG").Slice()
-	if err != nil || len(refused) > 0 {
-		t.Errorf("Redis refused %v, %v", refused, err)
+	denied, err := server.Client().Do(t.Context(), "ACL", "LOG").Slice()
+	if err != nil || len(denied) > 0 {
+		t.Errorf("Redis has denied %v, %v", denied, err)
 	}
 }
 
@@ -88,11 +88,11 @@ fallbacks: {f: {try: [queue], queue: {}}}
 // the upstream's address.
 func TestResponsesDoNotLeakUpstreamAddresses(t *testing.T) {
 	t.Parallel()
-	dead := harness.FreeAddress(t)
+	unused := harness.FreeAddress(t)
 	p := harness.StartProxy(t, harness.Options{Config: `defaults: {fallback_enabled: false, breaker: {fail_max: 1}}
-routes: {svc: {prefix: /svc, upstream: "http://` + dead + `/hidden"}}
+routes: {svc: {prefix: /svc, upstream: "http://` + unused + `/hidden"}}
 `})
-	_, port, _ := strings.Cut(dead, ":")
+	_, port, _ := strings.Cut(unused, ":")
 	for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable} {
 		res, err := http.Get(p.URL + "/svc/x")
 		r := harness.ReadResponse(t, res, err)
@@ -110,7 +110,7 @@ func TestMetricsContainNoRequestData(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: `routes: {svc: {prefix: /svc, upstream: "` + u.URL() + `"}}` + "\n"})
-	const marker = "evilmarker"
+	const marker = "clientmarker"
 	for _, path := range []string{"/svc/", "/elsewhere/", "/svc/../"} {
 		r, err := http.NewRequest(strings.ToUpper(marker), p.URL+path+marker+"?"+marker, nil)
 		if err != nil {
