@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// repeatConn is a connection whose every read returns the same request.
+// repeatConn is a connection on which each read returns the same request.
 type repeatConn struct {
 	net.Conn
 	head string
@@ -30,14 +30,14 @@ func BenchmarkConn(b *testing.B) {
 	c := &Conn{Conn: &repeatConn{head: "GET /rag/x?q=1 HTTP/1.1\r\nHost: rag.example:8080\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n"}}
 	ctx := connContext(b.Context(), c, 2*time.Minute, nil)
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/rag/x?q=1", nil)
-	w, buffer, answer := &discard{http.Header{}}, make([]byte, 4<<10), []byte("HTTP/1.1 200 OK\r\n\r\n")
+	w, buffer, response := &discard{http.Header{}}, make([]byte, 4<<10), []byte("HTTP/1.1 200 OK\r\n\r\n")
 	h := handler{http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), nil}
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _ = c.Read(buffer)
 		connStateChanged(c, http.StateActive)
 		h.ServeHTTP(w, r)
-		_, _ = c.Write(answer)
+		_, _ = c.Write(response)
 		_ = c.SetWriteDeadline(time.Time{})
 		connStateChanged(c, http.StateIdle)
 	}

@@ -29,7 +29,7 @@ func testBlockedWriteTimesOut(t *testing.T, options httpserver.Options) {
 	select {
 	case <-ended:
 	case <-time.After(20 * time.Second):
-		t.Fatal("the write waits for ever")
+		t.Fatal("the write did not time out within 20s")
 	}
 }
 
@@ -56,6 +56,6 @@ func testHandlerWriteDeadlineIsKept(t *testing.T, options httpserver.Options) {
 	select {
 	case <-ended:
 	case <-time.After(20 * time.Second):
-		t.Fatal("the handler's deadline was lost")
+		t.Fatal("the handler's deadline did not end the write within 20s")
 	}
 }

@@ -6,13 +6,14 @@ import (
 	"testing"
 )
 
-// scanned passes data to a scanner in pieces. cuts has the sizes of the pieces and is used cyclically.
-func scanned(data, cuts []byte) framingScanner {
+// scanInPieces passes data to a scanner in pieces and returns the scanner. Each of sizes is one less than the length of a piece; they
+// are used cyclically. Without sizes there is one piece.
+func scanInPieces(data, sizes []byte) framingScanner {
 	var s framingScanner
 	for i := 0; len(data) > 0; i++ {
 		n := len(data)
-		if len(cuts) > 0 {
-			n = min(n, int(cuts[i%len(cuts)])+1)
+		if len(sizes) > 0 {
+			n = min(n, int(sizes[i%len(sizes)])+1)
 		}
 		s.scan(data[:n])
 		data = data[n:]
@@ -20,8 +21,8 @@ func scanned(data, cuts []byte) framingScanner {
 	return s
 }
 
-// wantFindings computes from whole lines what a scanner must find in data.
-func wantFindings(data []byte) (codings, ambiguous bool) {
+// wantResult computes from whole lines what a scanner must report for data.
+func wantResult(data []byte) (codings, ambiguous bool) {
 	var length, coding bool
 	for _, line := range bytes.Split(data, []byte("\n")) {
 		line = bytes.ToLower(line)
@@ -52,13 +53,13 @@ func FuzzFramingScanner(f *testing.F) {
 		f.Add([]byte(data), []byte{0})
 		f.Add([]byte(data), []byte{7, 0, 30})
 	}
-	f.Fuzz(func(t *testing.T, data, cuts []byte) {
-		whole, cut := scanned(data, nil), scanned(data, cuts)
-		if whole != cut && (whole.sawTransferEncoding != cut.sawTransferEncoding || whole.ambiguous != cut.ambiguous || whole.isHTTP2() != cut.isHTTP2()) {
-			t.Errorf("whole %+v, in pieces %+v", whole, cut)
+	f.Fuzz(func(t *testing.T, data, sizes []byte) {
+		whole, pieces := scanInPieces(data, nil), scanInPieces(data, sizes)
+		if whole != pieces && (whole.sawTransferEncoding != pieces.sawTransferEncoding || whole.ambiguous != pieces.ambiguous || whole.isHTTP2() != pieces.isHTTP2()) {
+			t.Errorf("whole %+v, in pieces %+v", whole, pieces)
 		}
-		if codings, ambiguous := wantFindings(data); whole.sawTransferEncoding != codings || whole.ambiguous != ambiguous {
-			t.Errorf("found %+v, want codings %v, ambiguous %v", whole, codings, ambiguous)
+		if codings, ambiguous := wantResult(data); whole.sawTransferEncoding != codings || whole.ambiguous != ambiguous {
+			t.Errorf("got %+v, want codings %v, ambiguous %v", whole, codings, ambiguous)
 		}
 		if whole.isHTTP2() != strings.HasPrefix(string(data), http2Preface) {
 			t.Errorf("HTTP/2: %v", whole.isHTTP2())
@@ -66,7 +67,7 @@ func FuzzFramingScanner(f *testing.F) {
 	})
 }
 
-// BenchmarkFramingScanner measures the scan of a browser's header section and for a body.
+// BenchmarkFramingScanner measures the scan of a browser's header section and of a JSON body.
 func BenchmarkFramingScanner(b *testing.B) {
 	head := []byte("GET /rag/documents/42?fields=title,body HTTP/1.1\r\nHost: rag.example:8080\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n" +
 		"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n" +
@@ -78,7 +79,7 @@ func BenchmarkFramingScanner(b *testing.B) {
 			s.scan(head)
 		}
 	})
-	b.Run("body of JSON", func(b *testing.B) {
+	b.Run("JSON body", func(b *testing.B) {
 		body := bytes.Repeat([]byte("  {\"title\": \"a document\", \"score\": 0.25},\n"), 800)
 		var s framingScanner
 		b.SetBytes(int64(len(body)))

@@ -24,10 +24,10 @@ func testAmbiguousFramingClosesTheConnection(t *testing.T, options httpserver.Op
 		if r.URL.Path == "/header" {
 			w.WriteHeader(http.StatusAccepted)
 		}
-		_, _ = io.WriteString(w, "answer")
+		_, _ = io.WriteString(w, "response")
 	}, options)
 	const chunks = "5\r\nhello\r\n0\r\n\r\n"
-	for request, ends := range map[string]bool{
+	for request, closes := range map[string]bool{
 		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks:                                 true,
 		"POST /header HTTP/1.1\r\nHost: x\r\ntransfer-encoding: chunked\r\nA: b\r\ncontent-length: 2\r\n\r\n" + chunks:                    true,
 		"POST /hints HTTP/1.1\nHOST: x\nTRANSFER-ENCODING: chunked\nCONTENT-LENGTH: 5\n\n" + chunks:                                       true,
@@ -53,26 +53,26 @@ func testAmbiguousFramingClosesTheConnection(t *testing.T, options httpserver.Op
 					rest = rest[n:]
 				}
 			}()
-			answers := strings.Count(request, "HTTP/1.")
-			if ends {
-				answers = 1
+			responses := strings.Count(request, "HTTP/1.")
+			if closes {
+				responses = 1
 			}
 			var last *http.Response
-			for range answers {
+			for range responses {
 				last = nextResponse(t, r)
 			}
-			if last.Close != ends && !strings.Contains(request, "HTTP/1.0") {
+			if last.Close != closes && !strings.Contains(request, "HTTP/1.0") {
 				t.Errorf("%q in pieces of %d: the last response has close %v", request, size, last.Close)
 			}
-			if ends {
+			if closes {
 				if rest, err := io.ReadAll(r); len(rest) > 0 {
-					t.Errorf("%q in pieces of %d: then came %q, %v", request, size, rest, err)
+					t.Errorf("%q in pieces of %d: received %q after the response, %v", request, size, rest, err)
 				}
 				continue
 			}
 			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 			if res := nextResponse(t, r); res.StatusCode != 200 {
-				t.Errorf("%q in pieces of %d: on the same connection then %v", request, size, res)
+				t.Errorf("%q in pieces of %d: next response on the same connection %v", request, size, res)
 			}
 		}
 	}

@@ -52,12 +52,12 @@ func testMalformedRequestsAreRefusedWithProblems(t *testing.T, options httpserve
 			t.Errorf("%.60q is echoed: %v %s", request, res.Header, body)
 		}
 		if rest, _ := io.ReadAll(r); len(rest) > 0 {
-			t.Errorf("%.60q: then came %q", request, rest)
+			t.Errorf("%.60q: received %q after the response", request, rest)
 		}
 	}
 	close(handled)
 	for h := range handled {
-		t.Errorf("%s was handled", h)
+		t.Errorf("%s reached the handler", h)
 	}
 }
 
@@ -68,8 +68,8 @@ func TestHandlerResponsesAreNotReplaced(t *testing.T) {
 }
 
 func testHandlerResponsesAreNotReplaced(t *testing.T, options httpserver.Options) {
-	const decoy = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"
-	pad := strings.Repeat(" ", 8<<10) // more than net/http gathers: each write goes out as it is
+	const lookalike = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"
+	pad := strings.Repeat(" ", 8<<10) // more than net/http buffers, so that each write is sent as it is
 	address := listen(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/tunnel" {
 			c, _, err := http.NewResponseController(w).Hijack()
@@ -78,7 +78,7 @@ func testHandlerResponsesAreNotReplaced(t *testing.T, options httpserver.Options
 				return
 			}
 			defer c.Close()
-			_, _ = io.WriteString(c, decoy)
+			_, _ = io.WriteString(c, lookalike)
 			if half, ok := c.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 				t.Errorf("%T can't be closed for writing", c)
 			}
@@ -87,10 +87,10 @@ func testHandlerResponsesAreNotReplaced(t *testing.T, options httpserver.Options
 		}
 		h := w.Header()
 		h["Date"], h["Content-Type"] = nil, []string{"text/plain; charset=utf-8"}
-		h.Set("Content-Length", fmt.Sprint(3*(len(decoy)+len(pad))))
+		h.Set("Content-Length", fmt.Sprint(3*(len(lookalike)+len(pad))))
 		w.WriteHeader(http.StatusBadRequest)
 		for range 3 {
-			_, _ = io.WriteString(w, decoy+pad)
+			_, _ = io.WriteString(w, lookalike+pad)
 			_ = http.NewResponseController(w).Flush()
 		}
 	}, options)
@@ -99,17 +99,17 @@ func testHandlerResponsesAreNotReplaced(t *testing.T, options httpserver.Options
 		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		res := nextResponse(t, r)
 		body, _ := io.ReadAll(res.Body)
-		if string(body) != strings.Repeat(decoy+pad, 3) {
+		if string(body) != strings.Repeat(lookalike+pad, 3) {
 			t.Fatalf("%.300q…", body)
 		}
 	}
-	_, _ = io.WriteString(c, "nonsense\r\n\r\n") // after good ones on the same connection
+	_, _ = io.WriteString(c, "malformed\r\n\r\n") // after valid requests on the same connection
 	if res := nextResponse(t, r); res.StatusCode != 400 || res.Header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%d %v", res.StatusCode, res.Header)
 	}
 	tunnel, r := dial(t, address)
 	_, _ = io.WriteString(tunnel, "GET /tunnel HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-	if data, err := io.ReadAll(r); string(data) != decoy || err != nil {
-		t.Errorf("the tunnel carried %q, %v", data, err)
+	if data, err := io.ReadAll(r); string(data) != lookalike || err != nil {
+		t.Errorf("received %q through the tunnel, %v", data, err)
 	}
 }

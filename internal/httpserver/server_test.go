@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/httpserver"
 )
 
-// eachPath runs a test twice: with the fast path and with net/http's server only.
+// eachPath runs a test twice: with the fast path enabled and with net/http only.
 func eachPath(t *testing.T, test func(t *testing.T, options httpserver.Options)) {
 	for name, netHTTPOnly := range map[string]bool{"auto": false, "net_http": true} {
 		t.Run(name, func(t *testing.T) {
@@ -24,7 +24,7 @@ func eachPath(t *testing.T, test func(t *testing.T, options httpserver.Options))
 	}
 }
 
-// listen starts a server and returns its address.
+// listen starts a server that runs until the end of the test, and returns its address.
 func listen(t *testing.T, h http.HandlerFunc, o httpserver.Options) string {
 	t.Helper()
 	l, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
@@ -39,6 +39,7 @@ func listen(t *testing.T, h http.HandlerFunc, o httpserver.Options) string {
 	return l.Addr().String()
 }
 
+// dial opens a connection on which a test writes raw requests.
 func dial(t *testing.T, address string) (net.Conn, *bufio.Reader) {
 	t.Helper()
 	c, err := net.Dial("tcp", address)

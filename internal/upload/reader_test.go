@@ -12,7 +12,7 @@ import (
 	"cbproxy/internal/upload"
 )
 
-// replayable returns the body of a request that can be sent again.
+// replayable returns a request body that is retained for a replay.
 func replayable(body string) *upload.Body {
 	b := new(upload.Body)
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
@@ -21,9 +21,8 @@ func replayable(body string) *upload.Body {
 	return b
 }
 
-// http.Transport closes the body of a request that it could not send on a connection of HTTP/2, and then sends the request
-// with that body on another one.
-func TestBodyThatIsClosedUnreadCanBeRead(t *testing.T) {
+// If http.Transport can't send a request on an HTTP/2 connection, it closes the body and then reads it on another connection.
+func TestUnreadBodyCanBeReadAfterClose(t *testing.T) {
 	p := replayable("hello")
 	r, _ := p.NewReader()
 	_ = r.Close()
@@ -32,7 +31,7 @@ func TestBodyThatIsClosedUnreadCanBeRead(t *testing.T) {
 	}
 }
 
-// A body that was read in part is read from the start by the next request, and no longer by the one before.
+// A partly read body is read from the start by the next reader. The previous reader returns errors.
 func TestNextReaderReadsFromTheStart(t *testing.T) {
 	p := replayable(strings.Repeat("x", upload.MaxReplay))
 	first, _ := p.NewReader()
@@ -42,7 +41,7 @@ func TestNextReaderReadsFromTheStart(t *testing.T) {
 	_ = first.Close()
 	second, ok := p.NewReader()
 	if !ok {
-		t.Fatal("it can't be sent again")
+		t.Fatal("no second reader")
 	}
 	if _, err := first.Read(make([]byte, 1)); err == nil {
 		t.Errorf("the first reader returns %v", err)
@@ -51,23 +50,23 @@ func TestNextReaderReadsFromTheStart(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
 	if _, ok := p.NewReader(); !ok {
-		t.Error("a body that has been read whole can't be sent again")
+		t.Error("no reader after the whole body was read")
 	}
 }
 
-// A body that is larger than what is kept is read whole once.
-func TestBodyThatIsNotKeptIsReadOnce(t *testing.T) {
+// A body larger than MaxReplay can be read completely, but only once.
+func TestBodyAboveMaxReplayIsReadOnce(t *testing.T) {
 	p := replayable(strings.Repeat("x", 3*upload.MaxReplay))
 	r, _ := p.NewReader()
 	if text, err := io.ReadAll(r); len(text) != 3*upload.MaxReplay || err != nil {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
 	if _, ok := p.NewReader(); ok {
-		t.Error("it can be sent again")
+		t.Error("a body above MaxReplay has a second reader")
 	}
 }
 
-// heldBytes returns the heap memory in use after a complete collection, which empties pools, too.
+// heldBytes returns the heap memory in use after garbage collections that also empty each sync.Pool.
 func heldBytes() int64 {
 	var m runtime.MemStats
 	for range 3 {
@@ -77,9 +76,8 @@ func heldBytes() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestOpenStreamsHoldLittle holds many streams that have sent a little and have a response: nothing of them is sent again, so
-// that no buffer may be kept for it.
-func TestOpenStreamsHoldLittle(t *testing.T) {
+// An open stream that has a response is not replayed any more, so that it must not retain a buffer.
+func TestOpenStreamsRetainNoBuffer(t *testing.T) {
 	const streams, most = 2000, 4 << 10
 	bodies := make([]*upload.Body, streams)
 	before := heldBytes()
@@ -90,7 +88,7 @@ func TestOpenStreamsHoldLittle(t *testing.T) {
 		b.Init(upload.Config{Request: r, Writer: httptest.NewRecorder(), Start: time.Now(), MaxBytes: 1 << 20})
 		b.RetainForReplay()
 		reader, _ := b.NewReader()
-		for range 2 { // before the response and after it
+		for range 2 { // once before the response and once after it
 			go func() { _, _ = client.Write([]byte("x")) }()
 			if n, err := reader.Read(make([]byte, 8)); n != 1 || err != nil {
 				t.Fatal(n, err)
@@ -100,7 +98,7 @@ func TestOpenStreamsHoldLittle(t *testing.T) {
 		bodies[i] = b
 	}
 	if held := (heldBytes() - before) / streams; held > most {
-		t.Errorf("a stream holds %d bytes, want at most %d", held, most)
+		t.Errorf("%d bytes per stream, want at most %d", held, most)
 	}
 	runtime.KeepAlive(bodies)
 }

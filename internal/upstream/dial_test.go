@@ -17,7 +17,7 @@ import (
 	"cbproxy/internal/upstream"
 )
 
-// listen returns a listener that accepts each connection, and its port.
+// listen returns a listener and its port.
 func listen(t testing.TB, host string) (l net.Listener, port int) {
 	t.Helper()
 	l, err := net.Listen("tcp", host+":0")
@@ -28,8 +28,9 @@ func listen(t testing.TB, host string) (l net.Listener, port int) {
 	return l, l.Addr().(*net.TCPAddr).Port
 }
 
-// dropsPackets makes the port of host drop what comes, as a firewall does: its backlog is full.
-func dropsPackets(t testing.TB, host string, port int) {
+// dropPackets makes a port of host drop connection requests, as a firewall does, by filling the port's backlog. It skips the test if
+// the system has no such limit.
+func dropPackets(t testing.TB, host string, port int) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -47,10 +48,11 @@ func dropsPackets(t testing.TB, host string, port int) {
 		}
 		t.Cleanup(func() { _ = c.Close() })
 	}
-	t.Skip("this system has no backlog that fills")
+	t.Skip("the backlog of this system does not fill")
 }
 
-func named(hosts ...string) func(context.Context, string) ([]netip.Addr, error) {
+// lookup returns a lookup function that returns the given addresses.
+func lookup(hosts ...string) func(context.Context, string) ([]netip.Addr, error) {
 	return func(context.Context, string) (addresses []netip.Addr, err error) {
 		for _, h := range hosts {
 			addresses = append(addresses, netip.MustParseAddr(h))
@@ -59,19 +61,19 @@ func named(hosts ...string) func(context.Context, string) ([]netip.Addr, error) 
 	}
 }
 
-// The address that works is found in time, whatever comes before it.
+// The dial reaches a working address before its deadline if the addresses before it fail or do not respond.
 func TestDialTriesTheNextAddressInTime(t *testing.T) {
 	_, port := listen(t, "127.0.0.1")
-	dropsPackets(t, "127.0.0.2", port)
+	dropPackets(t, "127.0.0.2", port)
 	for name, hosts := range map[string][]string{
-		"drops packets":     {"127.0.0.2", "127.0.0.1"},
-		"refuses":           {"127.0.0.3", "127.0.0.1"},
-		"no such address":   {"::1", "127.0.0.1"},
-		"two drop packets":  {"127.0.0.2", "127.0.0.2", "127.0.0.1"},
-		"the first is good": {"127.0.0.1", "127.0.0.2"},
+		"first drops packets": {"127.0.0.2", "127.0.0.1"},
+		"first refuses":       {"127.0.0.3", "127.0.0.1"},
+		"first not reachable": {"::1", "127.0.0.1"},
+		"two drop packets":    {"127.0.0.2", "127.0.0.2", "127.0.0.1"},
+		"first works":         {"127.0.0.1", "127.0.0.2"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := upstream.Dialer{Lookup: named(hosts...)}
+			d := upstream.Dialer{Lookup: lookup(hosts...)}
 			ctx := context.WithValue(t.Context(), upstream.DialDeadline, time.Now().Add(time.Second))
 			c, err := d.Dial(ctx, net.JoinHostPort("name", strconv.Itoa(port)))
 			if err != nil {
@@ -85,42 +87,43 @@ func TestDialTriesTheNextAddressInTime(t *testing.T) {
 	}
 }
 
-// A dial ends with its context, whichever address it waits for.
+// A dial ends with its context while it waits for an address.
 func TestDialEndsWithItsContext(t *testing.T) {
 	_, port := listen(t, "127.0.0.1")
-	dropsPackets(t, "127.0.0.2", port)
+	dropPackets(t, "127.0.0.2", port)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	d := upstream.Dialer{Lookup: named("127.0.0.2", "127.0.0.2")}
+	d := upstream.Dialer{Lookup: lookup("127.0.0.2", "127.0.0.2")}
 	if c, err := d.Dial(ctx, net.JoinHostPort("name", strconv.Itoa(port))); err == nil {
 		_ = c.Close()
 		t.Error("connected")
 	}
 }
 
-// An address that this machine can't use does not hide that another one refuses.
-func TestDialReportsWhatTheUpstreamDid(t *testing.T) {
+// The error of an upstream that refuses the connection is preferred to that of an address that this machine can't use.
+func TestDialPrefersErrorsOfTheUpstream(t *testing.T) {
 	unusable, refused := os.NewSyscallError("connect", syscall.EADDRNOTAVAIL), os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	for _, errs := range [][2]error{{unusable, refused}, {refused, unusable}} {
 		if err := upstream.PreferredError(errs[0], errs[1]); err != refused {
-			t.Errorf("of %v, %v is reported", errs, err)
+			t.Errorf("%v is reported for %v", err, errs)
 		}
 	}
 }
 
+// A dial fails with a DialError. It tries IPv6 and IPv4 addresses in turn.
 func TestDialAlternatesFamilies(t *testing.T) {
-	var tried []string
-	d := upstream.Dialer{Lookup: named("::1", "::1", "127.0.0.1")}
+	var order []string
+	d := upstream.Dialer{Lookup: lookup("::1", "::1", "127.0.0.1")}
 	_, err := d.Dial(t.Context(), "name:1")
 	var dial *upstream.ConnectError
 	if !errors.As(err, &dial) {
-		t.Errorf("%v is no DialError", err)
+		t.Errorf("%v is not a DialError", err)
 	}
 	for _, a := range upstream.Interleave([]netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("::2"), netip.MustParseAddr("127.0.0.1")}) {
-		tried = append(tried, a.String())
+		order = append(order, a.String())
 	}
-	if want := []string{"::1", "127.0.0.1", "::2"}; !slices.Equal(tried, want) {
-		t.Errorf("the order is %v, want %v", tried, want)
+	if want := []string{"::1", "127.0.0.1", "::2"}; !slices.Equal(order, want) {
+		t.Errorf("the order is %v, want %v", order, want)
 	}
 }
 
@@ -133,24 +136,24 @@ func TestClassify(t *testing.T) {
 		progress upstream.Progress
 		want     upstream.ErrorClass
 	}{
-		"no descriptor":             {&upstream.ConnectError{Err: system("socket", syscall.EMFILE)}, upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
-		"no descriptor anywhere":    {system("socket", syscall.ENFILE), upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
-		"no descriptor to look up":  {&net.DNSError{Err: "dial udp: socket: too many open files", Name: "rag"}, upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
-		"no port":                   {system("connect", syscall.EADDRNOTAVAIL), upstream.NotConnected, upstream.ErrorClass{Local: events.LocalPorts}},
-		"no buffer to write":        {system("write", syscall.ENOBUFS), upstream.Connected, upstream.ErrorClass{Local: events.LocalBuffers}},
-		"no memory to read":         {system("read", syscall.ENOMEM), upstream.Responded, upstream.ErrorClass{Local: events.LocalMemory}},
-		"refused":                   {&upstream.ConnectError{Err: system("connect", syscall.ECONNREFUSED)}, upstream.NotConnected, upstream.ErrorClass{Failure: events.ErrorConnect}},
-		"no such host":              {&net.DNSError{Err: "no such host", Name: "rag", IsNotFound: true}, upstream.NotConnected, upstream.ErrorClass{Failure: events.ErrorConnect}},
-		"reset":                     {system("read", syscall.ECONNRESET), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorReset}},
-		"an invalid field":          {errors.New(`net/http: invalid trailer field name "X(T"`), upstream.NotConnected, upstream.ErrorClass{RequestProblem: 400}},
-		"too large for the peer":    {errors.New("http2: request header list larger than peer's advertised limit"), upstream.Connected, upstream.ErrorClass{RequestProblem: 431}},
-		"an upgrade over HTTP/2":    {errors.New(`http2: invalid Upgrade request header: ["websocket"]`), upstream.Connected, upstream.ErrorClass{RequestProblem: 502}},
-		"HTTP/1.1 is required":      {errors.New("stream error: stream ID 1; HTTP_1_1_REQUIRED; received from peer"), upstream.Connected, upstream.ErrorClass{RequestProblem: 502}},
-		"a refusal of this request": {errors.New("stream error: stream ID 1; ENHANCE_YOUR_CALM; received from peer"), upstream.Connected, upstream.ErrorClass{RequestProblem: 431}},
-		"a stream error":            {errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorReset}},
-		"a malformed response":      {errors.New("malformed HTTP response"), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorProtocol}},
+		"no descriptor to connect": {&upstream.ConnectError{Err: system("socket", syscall.EMFILE)}, upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
+		"no descriptor, system":    {system("socket", syscall.ENFILE), upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
+		"no descriptor to look up": {&net.DNSError{Err: "dial udp: socket: too many open files", Name: "rag"}, upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
+		"no port":                  {system("connect", syscall.EADDRNOTAVAIL), upstream.NotConnected, upstream.ErrorClass{Local: events.LocalPorts}},
+		"no buffer to write":       {system("write", syscall.ENOBUFS), upstream.Connected, upstream.ErrorClass{Local: events.LocalBuffers}},
+		"no memory to read":        {system("read", syscall.ENOMEM), upstream.Responded, upstream.ErrorClass{Local: events.LocalMemory}},
+		"refused":                  {&upstream.ConnectError{Err: system("connect", syscall.ECONNREFUSED)}, upstream.NotConnected, upstream.ErrorClass{Failure: events.ErrorConnect}},
+		"no such host":             {&net.DNSError{Err: "no such host", Name: "rag", IsNotFound: true}, upstream.NotConnected, upstream.ErrorClass{Failure: events.ErrorConnect}},
+		"reset":                    {system("read", syscall.ECONNRESET), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorReset}},
+		"invalid field":            {errors.New(`net/http: invalid trailer field name "X(T"`), upstream.NotConnected, upstream.ErrorClass{RequestProblem: 400}},
+		"too large for the peer":   {errors.New("http2: request header list larger than peer's advertised limit"), upstream.Connected, upstream.ErrorClass{RequestProblem: 431}},
+		"upgrade over HTTP/2":      {errors.New(`http2: invalid Upgrade request header: ["websocket"]`), upstream.Connected, upstream.ErrorClass{RequestProblem: 502}},
+		"HTTP_1_1_REQUIRED":        {errors.New("stream error: stream ID 1; HTTP_1_1_REQUIRED; received from peer"), upstream.Connected, upstream.ErrorClass{RequestProblem: 502}},
+		"ENHANCE_YOUR_CALM":        {errors.New("stream error: stream ID 1; ENHANCE_YOUR_CALM; received from peer"), upstream.Connected, upstream.ErrorClass{RequestProblem: 431}},
+		"stream error":             {errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorReset}},
+		"malformed response":       {errors.New("malformed HTTP response"), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorProtocol}},
 	} {
-		if got := upstream.Classify(fmt.Errorf("round trip: %w", c.err), c.progress); name != "an invalid field" && name != "an upgrade over HTTP/2" && got != c.want {
+		if got := upstream.Classify(fmt.Errorf("round trip: %w", c.err), c.progress); name != "invalid field" && name != "upgrade over HTTP/2" && got != c.want {
 			t.Errorf("%s, wrapped: %+v, want %+v", name, got, c.want)
 		}
 		if got := upstream.Classify(c.err, c.progress); got != c.want {
