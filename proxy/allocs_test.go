@@ -21,7 +21,7 @@ func zeroAllocUpstream(t testing.TB) (url string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 1008\r\n\r\n" +
+	response := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 1008\r\n\r\n" +
 		`{"d":"` + strings.Repeat("x", 1000) + `"}`)
 	go func() {
 		for {
@@ -38,7 +38,7 @@ func zeroAllocUpstream(t testing.TB) (url string) {
 						return
 					}
 					if n += m; bytes.HasSuffix(buffer[:n], []byte("\r\n\r\n")) {
-						_, _ = c.Write(answer)
+						_, _ = c.Write(response)
 						n = 0
 					}
 				}

@@ -63,10 +63,10 @@ func TestDeliveryIsReportedOnce(t *testing.T) {
 			server, _, recorded := start(t, routeConfig(c.upstream(t), c.keys, "breaker: {fail_max: 1, half_open_requests: 1, recovery_timeout: 1h}"))
 			b := server.Breaker("svc")
 			b.Force(events.HalfOpen, 0, "test")
-			answer, err := server.Deliver(t.Context(), delivery("hello"))
+			response, err := server.Deliver(t.Context(), delivery("hello"))
 			var failed *service.DeliveryError
-			if answer.Status != c.status || (err == nil) != (c.status != 0) || err != nil && (!errors.As(err, &failed) || failed.Reason != c.reason) {
-				t.Errorf("%+v, %v", answer, err)
+			if response.Status != c.status || (err == nil) != (c.status != 0) || err != nil && (!errors.As(err, &failed) || failed.Reason != c.reason) {
+				t.Errorf("%+v, %v", response, err)
 			}
 			s := b.Status()
 			if s.State != c.after || s.ProbesInFlight != 0 {
@@ -220,9 +220,9 @@ func TestDeliveryOverHTTP2(t *testing.T) {
 	server, _, _ := start(t, routeConfig(url))
 	d := delivery("hello")
 	d.UpstreamPath, d.Query = "/a%2Fb", "q=%20"
-	answer, err := server.Deliver(t.Context(), d)
-	if err != nil || answer.Status != 503 || answer.RetryAfter != 7*time.Second {
-		t.Errorf("%+v, %v", answer, err)
+	response, err := server.Deliver(t.Context(), d)
+	if err != nil || response.Status != 503 || response.RetryAfter != 7*time.Second {
+		t.Errorf("%+v, %v", response, err)
 	}
 }
 
@@ -232,9 +232,9 @@ func TestDeliveryReportsRetryAfter(t *testing.T) {
 		"Mon, 02 Jan 2006 15:04:05 GMT": 0,
 	} {
 		server, _, _ := start(t, routeConfig(respondWith("HTTP/1.1 429 Slow\r\nRetry-After: "+value+"\r\nContent-Length: 0\r\n\r\n")(t)))
-		answer, err := server.Deliver(t.Context(), delivery("x"))
-		if err != nil || answer.RetryAfter != want {
-			t.Errorf("%q: %+v, %v, want %v", value, answer, err, want)
+		response, err := server.Deliver(t.Context(), delivery("x"))
+		if err != nil || response.RetryAfter != want {
+			t.Errorf("%q: %+v, %v, want %v", value, response, err, want)
 		}
 	}
 }
@@ -265,7 +265,7 @@ func TestDeliveryProbesOnANewConnection(t *testing.T) {
 func TestDeliveryIsReplayedAtMostOnce(t *testing.T) {
 	const pool = 20
 	var dead atomic.Bool
-	var hits atomic.Int32
+	var received atomic.Int32
 	var together sync.WaitGroup // makes the requests concurrent, so that each has its own connection
 	together.Add(pool)
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
@@ -276,7 +276,7 @@ func TestDeliveryIsReplayedAtMostOnce(t *testing.T) {
 			}
 			_, _ = io.Copy(io.Discard, q.Body)
 			if dead.Load() {
-				hits.Add(1)
+				received.Add(1)
 				return
 			}
 			together.Done()
@@ -297,7 +297,7 @@ func TestDeliveryIsReplayedAtMostOnce(t *testing.T) {
 	if _, err := server.Deliver(t.Context(), d); !errors.As(err, &failed) || failed.Reason != events.ReasonReset {
 		t.Errorf("%v", err)
 	}
-	if n := hits.Load(); n != 2 {
+	if n := received.Load(); n != 2 {
 		t.Errorf("one delivery reached the upstream %d times, want 2", n)
 	}
 }
@@ -311,8 +311,8 @@ func TestDeliveryDoesNotWaitForTheEndOfItsResponse(t *testing.T) {
 	}))
 	defer s.Close()
 	server, _, recorded := start(t, routeConfig(s.URL, "timeout: 1h", "breaker: {fail_max: 1}"))
-	answer, err := server.Deliver(t.Context(), delivery("x"))
-	if err != nil || answer.Status != 200 || server.Breaker("svc").State() != events.Closed || len(recorded.failures) > 0 {
-		t.Errorf("%+v, %v, failures %v", answer, err, recorded.failures)
+	response, err := server.Deliver(t.Context(), delivery("x"))
+	if err != nil || response.Status != 200 || server.Breaker("svc").State() != events.Closed || len(recorded.failures) > 0 {
+		t.Errorf("%+v, %v, failures %v", response, err, recorded.failures)
 	}
 }

@@ -39,7 +39,7 @@ func TestUpstreamFailuresAreClassified(t *testing.T) {
 			url := rawUpstream(t, func(_ int, conn net.Conn, r *bufio.Reader) {
 				_, _ = http.ReadRequest(r)
 				if c.response == "hang" {
-					_, _ = r.ReadByte() // until the proxy gives up
+					_, _ = r.ReadByte() // until the proxy closes the connection
 					return
 				}
 				_, _ = io.WriteString(conn, c.response)

@@ -17,13 +17,13 @@ import (
 func TestRefusalOfOneRequestIsNoFailure(t *testing.T) {
 	http2Upstream := func(t testing.TB) (string, string) {
 		return frameUpstream(t, false, func(_ int, f *frameConn) {
-			f.eachStream(func(stream uint32, _ bool) { f.respond(stream, "200", "fine") })
+			f.eachStream(func(stream uint32, _ bool) { f.respond(stream, "200", "ok") })
 		})
 	}
 	limitedUpstream := func(t testing.TB) (string, string) {
 		return frameUpstream(t, false, func(_ int, f *frameConn) {
 			_ = f.WriteSettings(http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 4096})
-			f.eachStream(func(stream uint32, _ bool) { f.respond(stream, "200", "fine") })
+			f.eachStream(func(stream uint32, _ bool) { f.respond(stream, "200", "ok") })
 		})
 	}
 	refusingUpstream := func(refuse func(f *frameConn, stream uint32)) func(testing.TB) (string, string) {

@@ -238,7 +238,7 @@ func TestRequestKeepsItsBreakerMode(t *testing.T) {
 	if o := recorded.next(t); res.StatusCode != 200 || o.Attempts != 2 {
 		t.Errorf("status %d, %+v", res.StatusCode, o)
 	}
-	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 503 || f.hits.Load() != 2 {
-		t.Errorf("the next request: status %d, the upstream got %d requests", res.StatusCode, f.hits.Load())
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 503 || f.requests.Load() != 2 {
+		t.Errorf("the next request: status %d, the upstream got %d requests", res.StatusCode, f.requests.Load())
 	}
 }

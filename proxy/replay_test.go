@@ -22,7 +22,7 @@ func TestRequestIsReplayedAtMostOnceOnDeadConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const pool = 30
 			var restarted atomic.Bool
-			var hits atomic.Int32
+			var received atomic.Int32
 			var together sync.WaitGroup // makes the requests concurrent, so that each has its own connection
 			together.Add(pool)
 			url := rawUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
@@ -31,7 +31,7 @@ func TestRequestIsReplayedAtMostOnceOnDeadConnections(t *testing.T) {
 						return
 					}
 					if restarted.Load() {
-						hits.Add(1)
+						received.Add(1)
 						if n < pool || !available {
 							return
 						}
@@ -54,8 +54,8 @@ func TestRequestIsReplayedAtMostOnceOnDeadConnections(t *testing.T) {
 			restarted.Store(true)
 			res, _ := get(t, "http://"+address+"/svc")
 			o := recorded.next(t)
-			if hits.Load() > 2 {
-				t.Errorf("one request reached the upstream %d times", hits.Load())
+			if received.Load() > 2 {
+				t.Errorf("one request reached the upstream %d times", received.Load())
 			}
 			if available && (res.StatusCode != 200 || o.Result != events.ResultSuccess) {
 				t.Errorf("status %d, %+v; want the replay's success", res.StatusCode, o)
@@ -69,7 +69,7 @@ func TestRequestIsReplayedAtMostOnceOnDeadConnections(t *testing.T) {
 
 // All attempts of a request share one replay, whatever the number of idle connections.
 func TestRetriesShareOneReplay(t *testing.T) {
-	var hits atomic.Int32
+	var received atomic.Int32
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
 			q, err := http.ReadRequest(r)
@@ -77,7 +77,7 @@ func TestRetriesShareOneReplay(t *testing.T) {
 				return
 			}
 			if q.URL.Path == "/fails" {
-				hits.Add(1)
+				received.Add(1)
 				return
 			}
 			_, _ = io.WriteString(c, okResponse)
@@ -96,11 +96,11 @@ func TestRetriesShareOneReplay(t *testing.T) {
 		})
 	}
 	for range 30 {
-		hits.Store(0)
+		received.Store(0)
 		if res, _ := get(t, "http://"+address+"/svc/fails"); res.StatusCode != http.StatusBadGateway {
 			t.Errorf("status %d", res.StatusCode)
 		}
-		if n := hits.Load(); n > 4 {
+		if n := received.Load(); n > 4 {
 			t.Errorf("%d requests, want at most four: the first, two retries and a replay", n)
 		}
 	}

@@ -118,7 +118,7 @@ func TestFallbackReceivesTheWholeBody(t *testing.T) {
 				if q, err := http.ReadRequest(r); err == nil {
 					_, _ = io.CopyN(io.Discard, q.Body, int64(read))
 					if read > 0 {
-						_, _ = r.WriteTo(io.Discard) // until the proxy gives up
+						_, _ = r.WriteTo(io.Discard) // until the proxy closes the connection
 					}
 				}
 			})

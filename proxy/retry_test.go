@@ -18,15 +18,15 @@ import (
 // flakyUpstream fails a number of requests and answers all later ones with success. It records the requests' bodies.
 type flakyUpstream struct {
 	*httptest.Server
-	hits   atomic.Int32
-	bodies chan string
+	requests atomic.Int32
+	bodies   chan string
 }
 
 // newFlakyUpstream starts a flakyUpstream that answers the first failures requests with fail.
 func newFlakyUpstream(t testing.TB, failures int32, fail func(w http.ResponseWriter)) *flakyUpstream {
 	f := &flakyUpstream{bodies: make(chan string, 1000)}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n := f.hits.Add(1)
+		n := f.requests.Add(1)
 		body, _ := io.ReadAll(r.Body)
 		f.bodies <- string(body)
 		if n <= failures {
@@ -99,8 +99,8 @@ func TestFailedAttemptsAreRetried(t *testing.T) {
 			}
 			_ = res.Body.Close()
 			o := recorded.next(t)
-			if res.StatusCode != c.status || o.Attempts != c.attempts || int(f.hits.Load()) != c.attempts {
-				t.Errorf("status %d, %d attempts, %d hits; want %d and %d", res.StatusCode, o.Attempts, f.hits.Load(), c.status, c.attempts)
+			if res.StatusCode != c.status || o.Attempts != c.attempts || int(f.requests.Load()) != c.attempts {
+				t.Errorf("status %d, %d attempts, %d requests received; want %d and %d", res.StatusCode, o.Attempts, f.requests.Load(), c.status, c.attempts)
 			}
 			if want := events.ResultSuccess; c.status == 200 && (o.Result != want || o.Failure != nil) {
 				t.Errorf("outcome %+v, want %s", o, want)
@@ -131,8 +131,8 @@ func TestRetriesStopWhenTheBreakerOpens(t *testing.T) {
 	server, address, recorded := start(t, routeConfig(f.URL, "retry: {attempts: 9, backoff: 1ms, budget: 1}", "breaker: {fail_max: 3}"))
 	res, _ := get(t, "http://"+address+"/svc")
 	o := recorded.next(t)
-	if res.StatusCode != 503 || o.Attempts != 3 || f.hits.Load() != 3 || server.Breaker("svc").State() != events.Open {
-		t.Errorf("status %d, %d attempts, %d hits, breaker %v", res.StatusCode, o.Attempts, f.hits.Load(), server.Breaker("svc").State())
+	if res.StatusCode != 503 || o.Attempts != 3 || f.requests.Load() != 3 || server.Breaker("svc").State() != events.Open {
+		t.Errorf("status %d, %d attempts, %d requests received, breaker %v", res.StatusCode, o.Attempts, f.requests.Load(), server.Breaker("svc").State())
 	}
 	if got := res.Header.Get("X-Circuit-Breaker-State"); got != "closed" {
 		t.Errorf("state %q, want closed, which admitted the attempt whose response was sent", got)
@@ -157,7 +157,7 @@ func TestRetriesStayWithinTheBudget(t *testing.T) {
 		get(t, "http://"+address+"/svc")
 		recorded.next(t)
 	}
-	retries := int(f.hits.Load()) - requests
+	retries := int(f.requests.Load()) - requests
 	if most := requests/4 + 3; retries > most || retries < requests/4 {
 		t.Errorf("%d retries for %d requests, want %d at most", retries, requests, most)
 	}
@@ -172,7 +172,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		"no fallback":             "",
 		"fallback for the status": "fallbacks: {svc: {when: [status], try: [static], static: {body: {}}}}\n",
 	} {
-		f.hits.Store(0)
+		f.requests.Store(0)
 		_, address, recorded := start(t, fallback+routeConfig(f.URL, fmt.Sprintf(quickRetry, "")))
 		began := time.Now()
 		res, body := get(t, "http://"+address+"/svc")
@@ -201,7 +201,7 @@ func TestNoRetryIfRetryAfterExceedsTheTimeout(t *testing.T) {
 func TestOneTimeoutCoversAllAttempts(t *testing.T) {
 	url := rawUpstream(t, func(n int, c net.Conn, r *bufio.Reader) {
 		if _, err := http.ReadRequest(r); err == nil && n > 0 {
-			_, _ = r.ReadByte() // until the proxy gives up
+			_, _ = r.ReadByte() // until the proxy closes the connection
 		}
 	})
 	_, address, recorded := start(t, routeConfig(url, "timeout: 0.3", "retry: {attempts: 5, backoff: 1ms, max_backoff: 1ms, budget: 1}"))
@@ -287,7 +287,7 @@ func TestClientDisconnectStopsRetries(t *testing.T) {
 func TestDiscardedResponseReleasesProbePermit(t *testing.T) {
 	f := newFlakyUpstream(t, 2, nil)
 	f.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		switch f.hits.Add(1) {
+		switch f.requests.Add(1) {
 		case 1:
 			w.WriteHeader(http.StatusInternalServerError)
 		case 2:

@@ -17,7 +17,7 @@ func TestPathAndQueryReachTheUpstreamUnchanged(t *testing.T) {
 	_, address, recorded := start(t, fmt.Sprintf(`
 routes:
   plain: {prefix: /plain, upstream: %[1]s}
-  kept: {prefix: [/kept, /also/kept], strip_prefix: false, upstream: %[1]s}
+  unstripped: {prefix: [/unstripped, /also/unstripped], strip_prefix: false, upstream: %[1]s}
   based: {prefix: /based, upstream: "%[1]s/base/"}
   root: {prefix: /, upstream: %[1]s}
 `, upstream.URL))
@@ -32,8 +32,8 @@ routes:
 		"/pl%61in/x":                  "/x",
 		"/plain/..a/.b/c../...":       "/..a/.b/c../...",
 		"/plain/\xc3\xa9":             "/\xc3\xa9",
-		"/kept/x?y":                   "/kept/x?y",
-		"/also/kept":                  "/also/kept",
+		"/unstripped/x?y":             "/unstripped/x?y",
+		"/also/unstripped":            "/also/unstripped",
 		"/based":                      "/base",
 		"/based/x":                    "/base/x",
 		"/plainer/x":                  "/plainer/x", // prefixes match whole segments: this is a request to root

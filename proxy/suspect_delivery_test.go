@@ -43,9 +43,9 @@ func TestSuspectDeliveryFailureIsNotCounted(t *testing.T) {
 		for _, path := range []string{"/status", "/reset", "/hang", "/status"} {
 			d := suspectDelivery("x")
 			d.UpstreamPath = path
-			answer, err := server.Deliver(t.Context(), d)
-			if (path == "/status") != (answer.Status == 500) || (path == "/status") != (err == nil) {
-				t.Errorf("%s: %+v, %v", path, answer, err)
+			response, err := server.Deliver(t.Context(), d)
+			if (path == "/status") != (response.Status == 500) || (path == "/status") != (err == nil) {
+				t.Errorf("%s: %+v, %v", path, response, err)
 			}
 			if failed := new(service.DeliveryError); errors.As(err, &failed) && failed.NotCausedByRequest {
 				t.Errorf("%s: Unsent is set, but the delivery was sent", path)

@@ -145,7 +145,7 @@ func TestUploadThatTakesMostOfTheTimeoutRecordsNoFailure(t *testing.T) {
 	url := rawUpstream(t, func(_ int, _ net.Conn, r *bufio.Reader) {
 		if q, err := http.ReadRequest(r); err == nil {
 			_, _ = io.Copy(io.Discard, q.Body)
-			_, _ = r.ReadByte() // until the proxy gives up
+			_, _ = r.ReadByte() // until the proxy closes the connection
 		}
 	})
 	for version, client := range map[string]*http.Client{"HTTP/1.1": {Transport: &http.Transport{}}, "HTTP/2": h2cClient(t)} {
