@@ -37,8 +37,8 @@ func TestShadowModeBlocksNothing(t *testing.T) {
 			t.Errorf("request %d: status %d, %v, %+v", n, res.StatusCode, res.Header, o)
 		}
 	}
-	if open, _ := b.ShadowRejections(); open != 3 || b.State() != events.Open {
-		t.Errorf("%d shadow rejections, want 3; breaker %v", open, b.State())
+	if n := b.Status().ShadowRejections.Open; n != 3 || b.State() != events.Open {
+		t.Errorf("%d shadow rejections, want 3; breaker %v", n, b.State())
 	}
 	status.Store(200)
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || recorded.next(t).Result != events.ResultSuccess {

@@ -79,7 +79,7 @@ func TestProberTestsRecoveryInsteadOfClients(t *testing.T) {
 			b := server.Breaker("svc")
 			b.Force(events.HalfOpen, 0, "test")
 			waitForState(t, b, events.Open) // after a failed probe
-			for b.Transitions(events.Open) < 3 {
+			for b.Status().Transitions[events.Open] < 3 {
 				res, _ := get(t, "http://"+address+"/svc")
 				if o := recorded.next(t); res.StatusCode != 503 || o.Result != events.ResultRejected {
 					t.Fatalf("status %d, %+v; want a rejection", res.StatusCode, o)

@@ -120,10 +120,10 @@ func TestReloadsLeakNothing(t *testing.T) {
 	defer upstream.Close()
 	breakers := breaker.NewRegistry(breaker.RegistryHooks{})
 	meter := metrics.New(metrics.Config{Strategies: []string{"static"}})
-	meter.Collect(metrics.Sources{Breakers: func() map[string]metrics.Breaker {
-		views := map[string]metrics.Breaker{}
+	meter.Collect(metrics.Sources{Breakers: func() map[string]events.ServiceStatus {
+		views := map[string]events.ServiceStatus{}
 		for name, b := range breakers.All() {
-			views[name] = metrics.Breaker{State: b.State()}
+			views[name] = events.ServiceStatus{BreakerStatus: b.Status()}
 		}
 		return views
 	}})

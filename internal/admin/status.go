@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"cbproxy/internal/events"
@@ -48,6 +49,34 @@ type Service struct {
 	Probing bool `json:"probing"`
 	// NotPersisted is why the forced state is not stored yet; "" except in the response to a force-state request.
 	NotPersisted string `json:"not_persisted,omitempty"`
+}
+
+// NewService returns the API's form of a service's status.
+func NewService(name string, status events.ServiceStatus, c Configuration) Service {
+	s := Service{
+		ServiceName:      name,
+		ServiceType:      strings.TrimSuffix(name, "_service"),
+		State:            status.State,
+		FailCounter:      status.ConsecutiveFailures,
+		Configuration:    c,
+		Mode:             status.Mode,
+		Since:            status.Since.UTC(),
+		RetryAt:          TimeOrNil(status.RetryAt),
+		LastError:        status.LastFailure,
+		ShadowRejections: status.ShadowRejections.Open + status.ShadowRejections.HalfOpenLimit,
+		Window:           status.Window,
+		Openings:         status.ConsecutiveOpenings,
+		Cause:            status.Cause,
+		Epoch:            status.Epoch,
+		Probing:          status.Probing,
+	}
+	if f := status.Forced; f != nil {
+		s.Forced = &Forced{State: f.State, Until: TimeOrNil(f.Until), Reason: f.Reason, Scope: "instance"}
+		if f.Shared {
+			s.Forced.Scope = "fleet"
+		}
+	}
+	return s
 }
 
 // Configuration is the part of a service's configuration that is included in its status.

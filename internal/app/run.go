@@ -72,7 +72,7 @@ func Run(o Options) error {
 		Host: strategyHost{queues.Queues}, Logger: logger, Instance: instance,
 	})
 	meter.Collect(metrics.Sources{
-		Breakers:         func() map[string]metrics.Breaker { return breakerMetrics(state) },
+		Breakers:         state.serviceStatuses,
 		Redis:            state.redisMetrics,
 		StoreErrors:      state.storeErrors,
 		Queues:           queues.metrics,

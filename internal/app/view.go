@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -68,40 +67,15 @@ func (v *view) Service(name string) (admin.Service, bool) {
 	return v.serviceStatus(name, r, b), true
 }
 
-// serviceStatus returns the status of a service with the route r and the breaker b.
+// serviceStatus returns the status of a service with the route r and the breaker b, for the admin API.
 func (v *view) serviceStatus(name string, r *routes.Route, b *breaker.Breaker) admin.Service {
-	status := b.Status()
-	s := admin.Service{
-		ServiceName: name,
-		ServiceType: strings.TrimSuffix(name, "_service"),
-		State:       status.State,
-		FailCounter: status.ConsecutiveFailures,
-		Configuration: admin.Configuration{
-			FailMax:         r.Breaker.FailMax,
-			RecoveryTimeout: admin.Seconds(r.Breaker.RecoveryTimeout),
-			Timeout:         admin.Seconds(r.Timeout),
-			FallbackEnabled: r.FallbackEnabled,
-			Priority:        r.Priority,
-		},
-		Mode:      r.Breaker.Mode,
-		Since:     status.Since.UTC(),
-		RetryAt:   admin.TimeOrNil(status.RetryAt),
-		LastError: status.LastFailure,
-		Window:    status.Window,
-		Openings:  status.ConsecutiveOpenings,
-		Cause:     status.Cause,
-		Epoch:     v.state.epoch(name),
-		Probing:   v.state.probing(name),
-	}
-	open, limit := b.ShadowRejections()
-	s.ShadowRejections = open + limit
-	if f := status.Forced; f != nil {
-		s.Forced = &admin.Forced{State: f.State, Until: admin.TimeOrNil(f.Until), Reason: f.Reason, Scope: "instance"}
-		if f.Shared {
-			s.Forced.Scope = "fleet"
-		}
-	}
-	return s
+	return admin.NewService(name, v.state.serviceStatus(name, b), admin.Configuration{
+		FailMax:         r.Breaker.FailMax,
+		RecoveryTimeout: admin.Seconds(r.Breaker.RecoveryTimeout),
+		Timeout:         admin.Seconds(r.Timeout),
+		FallbackEnabled: r.FallbackEnabled,
+		Priority:        r.Priority,
+	})
 }
 
 // Force implements admin.Proxy.
@@ -167,33 +141,6 @@ func (v *view) Token() (string, error) {
 		return "", fmt.Errorf("read admin.token_file: %s contains no token", c.TokenFile)
 	}
 	return token, nil
-}
-
-// breakerMetrics returns the state of all breakers by service, for a scrape.
-func breakerMetrics(k *stateStore) map[string]metrics.Breaker {
-	views := map[string]metrics.Breaker{}
-	for name, b := range k.breakers.All() {
-		status, policy := b.Status(), b.Policy()
-		view := metrics.Breaker{
-			State:               status.State,
-			Probing:             k.probing(name),
-			Held:                status.Forced != nil,
-			Enforced:            policy.Mode == breaker.Enforce,
-			ConsecutiveFailures: status.ConsecutiveFailures,
-			FailMax:             policy.FailMax,
-			FailureRatioLimit:   policy.FailureRatio,
-		}
-		if w := status.Window; w != nil && policy.FailureRatio > 0 && w.Requests > 0 && int64(w.Requests) >= int64(policy.MinRequests) {
-			view.FailureRatio = float64(w.Failures) / float64(w.Requests)
-		}
-		for _, to := range events.States {
-			view.Changes[to] = b.Transitions(to)
-		}
-		open, limit := b.ShadowRejections()
-		view.ShadowRejections = map[events.Reason]uint64{events.ReasonOpen: open, events.ReasonHalfOpenLimit: limit}
-		views[name] = view
-	}
-	return views
 }
 
 // fallbackMetrics returns the state of all fallbacks by service, for a scrape.

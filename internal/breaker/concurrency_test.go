@@ -76,8 +76,8 @@ func TestConcurrentCallsPublishConsistentTransitions(t *testing.T) {
 		}
 	}
 	for _, s := range events.States {
-		if b.Transitions(s) != changes[s] {
-			t.Errorf("%d transitions to %v are counted, %d were published", b.Transitions(s), s, changes[s])
+		if b.Status().Transitions[s] != changes[s] {
+			t.Errorf("%d transitions to %v are counted, %d were published", b.Status().Transitions[s], s, changes[s])
 		}
 	}
 	if changes[events.Open] < 10 {
@@ -110,7 +110,7 @@ func TestWindowStaysConsistentUnderPolicyChanges(t *testing.T) {
 	for w := range 8 {
 		workers.Go(func() {
 			r := rand.New(rand.NewPCG(2, uint64(w)))
-			for i := 0; i < 5000 || reloads.Load() < 500 || b.Transitions(events.Open) < 10; i++ {
+			for i := 0; i < 5000 || reloads.Load() < 500 || b.Status().Transitions[events.Open] < 10; i++ {
 				allow := b.Allow
 				if i%16 == 0 {
 					allow = b.AllowActiveProbe

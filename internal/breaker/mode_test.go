@@ -39,15 +39,15 @@ func TestShadowAdmitsEveryCallAndChangesState(t *testing.T) {
 		if call, err := w.Allow(); err != nil || call.shadowed != ErrOpen {
 			t.Errorf("forced open: %+v, %v", call, err)
 		}
-		if open, limit := w.ShadowRejections(); open != 2 || limit != 1 {
-			t.Errorf("counted %d and %d, want 2 and 1", open, limit)
+		if n := w.Status().ShadowRejections; n.Open != 2 || n.HalfOpenLimit != 1 {
+			t.Errorf("counted %+v, want 2 and 1", n)
 		}
 		w.SetPolicy(Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1})
 		if _, err := w.Allow(); err != ErrOpen {
 			t.Errorf("enforced: %v", err)
 		}
-		if open, limit := w.ShadowRejections(); open != 2 || limit != 1 {
-			t.Errorf("counted %d and %d after a change of mode, want 2 and 1", open, limit)
+		if n := w.Status().ShadowRejections; n.Open != 2 || n.HalfOpenLimit != 1 {
+			t.Errorf("counted %+v after a change of mode, want 2 and 1", n)
 		}
 	})
 }
@@ -83,8 +83,8 @@ func TestOffIgnoresCalls(t *testing.T) {
 		w.waitHalfOpen()
 		w.call(1, true, 0)
 		w.want(events.HalfOpen)
-		if open, limit := w.ShadowRejections(); open != 0 || limit != 0 {
-			t.Errorf("Off counted %d and %d shadow rejections", open, limit)
+		if n := w.Status().ShadowRejections; n != (events.ShadowRejections{}) {
+			t.Errorf("Off counted %+v", n)
 		}
 	})
 }
@@ -222,7 +222,7 @@ func TestShadowReservesHalfOpen(t *testing.T) {
 	}
 	probe.Success(0)
 	w.want(events.Closed)
-	if open, limit := w.ShadowRejections(); open != 0 || limit != 1 {
-		t.Errorf("counted %d and %d, want 0 and 1", open, limit)
+	if n := w.Status().ShadowRejections; n.Open != 0 || n.HalfOpenLimit != 1 {
+		t.Errorf("counted %+v, want 0 and 1", n)
 	}
 }

@@ -148,8 +148,8 @@ func (p *pair) compare(t *rapid.T) {
 	if status.ConsecutiveOpenings != openings {
 		t.Fatalf("%d consecutive openings, the model has %d", status.ConsecutiveOpenings, openings)
 	}
-	if open, limit := p.b.ShadowRejections(); open != p.shadowed[events.Open] || limit != p.shadowed[events.HalfOpen] {
-		t.Fatalf("shadow rejections %d and %d, the model has %v", open, limit, p.shadowed)
+	if n := p.b.Status().ShadowRejections; n.Open != p.shadowed[events.Open] || n.HalfOpenLimit != p.shadowed[events.HalfOpen] {
+		t.Fatalf("shadow rejections %+v, the model has %v", n, p.shadowed)
 	}
 	p.recorder.mu.Lock()
 	defer p.recorder.mu.Unlock()

@@ -40,7 +40,7 @@ func always() bool { return true }
 
 // SetStateIf is SetState if condition returns true for the breaker's status at that moment, and reports whether it did. condition
 // is called while a lock is held: it must return at once and must not call the breaker.
-func (b *Breaker) SetStateIf(o StateOverride, condition func(Status) bool) (applied bool) {
+func (b *Breaker) SetStateIf(o StateOverride, condition func(events.BreakerStatus) bool) (applied bool) {
 	b.setStateIf(o, func() bool { return condition(b.statusOf(b.current.Load())) }, func() { applied = true })
 	return applied
 }
@@ -81,7 +81,7 @@ func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 		next.since = prev.since
 	}
 	if o.Forced && o.State != events.HalfOpen {
-		next.forced = &ForcedState{State: o.State, Reason: o.Reason, Shared: o.Shared}
+		next.forced = &events.ForcedState{State: o.State, Reason: o.Reason, Shared: o.Shared}
 	} else {
 		next.consecutiveOpenings = cmp.Or(o.ConsecutiveOpenings, b.consecutiveOpenings(prev, now))
 	}

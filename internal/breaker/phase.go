@@ -11,9 +11,9 @@ type phase struct {
 	engine *engine
 	state  events.State
 	since  time.Time
-	until  time.Time    // when the timer ends the phase; zero if it has no end
-	cause  events.Cause // of the transition to state; "" for the initial closed state
-	forced *ForcedState // nil if the state is not forced
+	until  time.Time           // when the timer ends the phase; zero if it has no end
+	cause  events.Cause        // of the transition to state; "" for the initial closed state
+	forced *events.ForcedState // nil if the state is not forced
 	// consecutiveFailures is the number of consecutive failures that opened the breaker, and of failed probes since.
 	consecutiveFailures int
 	// consecutiveOpenings is the number of openings without a lasting recovery between them, including the current one. It is 0

@@ -17,6 +17,9 @@ const (
 	Off                 // admit every call and ignore its result; only time and operators change the state
 )
 
+// String returns the mode's name in the configuration.
+func (m Mode) String() string { return [...]string{"enforce", "shadow", "off"}[m] }
+
 // Policy determines when a breaker opens and when it closes again. A closed breaker opens as soon as a report finds one of its
 // three limits reached.
 type Policy struct {

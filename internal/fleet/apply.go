@@ -22,7 +22,7 @@ func (p *protocol) applyDecision(sharing Sharing, now time.Time) {
 
 // setBreakerState sets the breaker to the state of the last known decision, unless it has been
 // applied already.
-func (p *protocol) setBreakerState(status *breaker.Status, now time.Time) {
+func (p *protocol) setBreakerState(status *events.BreakerStatus, now time.Time) {
 	if p.ignoresFleet(status) {
 		p.applied = 0 // the decision is applied once the breaker follows the fleet again
 		return
@@ -36,20 +36,20 @@ func (p *protocol) setBreakerState(status *breaker.Status, now time.Time) {
 	}
 	o := OverrideFor(p.known, p.clock.toRemote(now), cause)
 	decided := p.clock.toLocal(p.known.Timestamp)
-	p.breaker.SetStateIf(o, func(s breaker.Status) bool { return !p.ignoresFleet(&s) && shouldApply(&o, &s, decided) })
+	p.breaker.SetStateIf(o, func(s events.BreakerStatus) bool { return !p.ignoresFleet(&s) && shouldApply(&o, &s, decided) })
 	p.applied = p.known.Epoch
 }
 
 // ignoresFleet reports whether the breaker does not follow the fleet: its state is forced on this
 // instance alone, or its mode is off.
-func (p *protocol) ignoresFleet(s *breaker.Status) bool {
+func (p *protocol) ignoresFleet(s *events.BreakerStatus) bool {
 	return s.Forced != nil && !s.Forced.Shared || p.breaker.Policy().Mode == breaker.Off
 }
 
 // shouldApply reports whether a decision that was made at decided applies to a breaker with status
 // s. It does not if the breaker has changed its state since then, because of its own calls or a
 // command to this instance, unless the state is forced.
-func shouldApply(o *breaker.StateOverride, s *breaker.Status, decided time.Time) bool {
+func shouldApply(o *breaker.StateOverride, s *events.BreakerStatus, decided time.Time) bool {
 	newer := s.Since.Sub(decided) > endTolerance // otherwise the decision may be based on this very change
 	switch s.State {
 	case events.Open:
@@ -95,7 +95,7 @@ func (p *protocol) mayProbe() bool {
 }
 
 // updatePermit sets the probe permit, and publishes it if this instance has become the prober.
-func (p *protocol) updatePermit(status *breaker.Status, sharing Sharing, now time.Time) {
+func (p *protocol) updatePermit(status *events.BreakerStatus, sharing Sharing, now time.Time) {
 	permit := probePermit{required: sharing.Enabled && p.probingNeeded(status, now)}
 	if p.isProber() {
 		permit.until = p.lease.until()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"time"
 
-	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 )
 
@@ -28,7 +27,7 @@ type election struct {
 
 // acquireTime returns when to acquire the lease; zero if it is not needed. Instances whose own probe
 // has failed last try later, so that another instance is more likely to probe next.
-func (p *protocol) acquireTime(status *breaker.Status, now time.Time) time.Time {
+func (p *protocol) acquireTime(status *events.BreakerStatus, now time.Time) time.Time {
 	e := &p.election
 	if status.RetryAt.IsZero() && now.Before(e.openingEnd) {
 		*e = election{openingEnd: now, acquireAt: now} // the opening was ended early

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
 )
 
 const (
@@ -46,7 +46,7 @@ func (p *protocol) isProber() bool { return p.lease.token != "" && p.known.Probe
 // to probe with for the idle timeout. The timeout grows with each lease and with each probe that
 // has succeeded. Otherwise two instances with few calls could pass the lease to and fro without
 // end, each time just before the next call.
-func (p *protocol) leaseIdle(status *breaker.Status, now time.Time) bool {
+func (p *protocol) leaseIdle(status *events.BreakerStatus, now time.Time) bool {
 	if !p.lease.wanted || status.ProbesInFlight > 0 || p.breaker.Policy().ActiveProbing {
 		return false
 	}

@@ -3,13 +3,12 @@ package fleet
 import (
 	"time"
 
-	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/store"
 )
 
 // nextRequest returns the most urgent request. If its kind is noRequest, wake is when to ask again.
-func (p *protocol) nextRequest(status *breaker.Status, sharing Sharing, now time.Time) (r request, wake time.Time) {
+func (p *protocol) nextRequest(status *events.BreakerStatus, sharing Sharing, now time.Time) (r request, wake time.Time) {
 	switch {
 	case !sharing.Enabled:
 		p.syncAt, p.applied, p.clock = time.Time{}, 0, clock{} // start from the beginning once sharing is on again
@@ -43,7 +42,7 @@ func (p *protocol) nextRequest(status *breaker.Status, sharing Sharing, now time
 }
 
 // probingNeeded reports whether the fleet needs a prober and this instance may be it.
-func (p *protocol) probingNeeded(status *breaker.Status, now time.Time) bool {
+func (p *protocol) probingNeeded(status *events.BreakerStatus, now time.Time) bool {
 	return p.known.State != events.Closed && !p.ignoresFleet(status) && !p.fleetForced(now)
 }
 
@@ -55,7 +54,7 @@ func (p *protocol) fleetForced(now time.Time) bool {
 
 // decisionRequest returns the request to decide what the breaker's state has become: by the
 // results of probes, if this instance is the prober, otherwise by those of client calls.
-func (p *protocol) decisionRequest(status *breaker.Status, sharing Sharing, now time.Time) (r request) {
+func (p *protocol) decisionRequest(status *events.BreakerStatus, sharing Sharing, now time.Time) (r request) {
 	if p.ignoresFleet(status) {
 		return r
 	}
@@ -88,7 +87,7 @@ func (p *protocol) decisionRequest(status *breaker.Status, sharing Sharing, now 
 }
 
 // stateOf returns the breaker's state with times of Redis's clock.
-func (p *protocol) stateOf(status *breaker.Status) store.State {
+func (p *protocol) stateOf(status *events.BreakerStatus) store.State {
 	s := StateOf(p.service, p.instance, *status)
 	s.Timestamp, s.OpenedAt, s.Until = p.clock.toRemote(s.Timestamp), p.clock.toRemote(s.OpenedAt), p.clock.toRemote(s.Until)
 	return s
@@ -96,7 +95,7 @@ func (p *protocol) stateOf(status *breaker.Status) store.State {
 
 // leaseRequest returns the request that acquires the lease, makes this instance the prober, or
 // renews the lease.
-func (p *protocol) leaseRequest(status *breaker.Status, now time.Time) (r request, wake time.Time) {
+func (p *protocol) leaseRequest(status *events.BreakerStatus, now time.Time) (r request, wake time.Time) {
 	switch {
 	case p.lease.token == "":
 		at := p.acquireTime(status, now)

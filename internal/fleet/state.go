@@ -9,7 +9,7 @@ import (
 )
 
 // StateOf returns the state to store for a breaker, with times of the host's clock.
-func StateOf(service, instance string, status breaker.Status) store.State {
+func StateOf(service, instance string, status events.BreakerStatus) store.State {
 	s := store.State{
 		Service: service, State: status.State, Timestamp: status.Since, Failures: status.ConsecutiveFailures,
 		Instance: instance, Openings: status.ConsecutiveOpenings, Cause: status.Cause,
@@ -61,6 +61,6 @@ func Restore(b *breaker.Breaker, s store.State) {
 }
 
 // openedByItself reports whether the breaker is open because of its own calls.
-func openedByItself(s *breaker.Status) bool {
+func openedByItself(s *events.BreakerStatus) bool {
 	return s.State == events.Open && s.Forced == nil && s.Cause != events.CauseFleet && s.Cause != events.CauseForced
 }

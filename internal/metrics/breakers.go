@@ -34,7 +34,7 @@ var forcible = [...]events.State{events.Closed, events.Open}
 
 // breakerCollector reads the breakers at each scrape.
 type breakerCollector struct {
-	breakers func() map[string]Breaker
+	breakers func() map[string]events.ServiceStatus
 }
 
 func (c *breakerCollector) Describe(descs chan<- *prometheus.Desc) {
@@ -51,19 +51,21 @@ func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
 		}
 		gauge(stateDesc, float64(b.State))
 		for _, to := range events.States {
-			metrics <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(b.Changes[to]), service, to.String())
+			metrics <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(b.Transitions[to]), service, to.String())
 		}
 		gauge(probingDesc, boolToFloat(b.Probing))
 		for _, state := range forcible {
-			gauge(forcedDesc, boolToFloat(b.Held && b.State == state), state.String())
+			gauge(forcedDesc, boolToFloat(b.Forced != nil && b.State == state), state.String())
 		}
-		gauge(enforcedDesc, boolToFloat(b.Enforced))
+		gauge(enforcedDesc, boolToFloat(b.Mode == "enforce"))
 		gauge(failuresInARowDesc, float64(b.ConsecutiveFailures))
 		gauge(failMaxDesc, float64(b.FailMax))
 		gauge(failureRatioDesc, b.FailureRatio)
 		gauge(failureRatioLimitDesc, b.FailureRatioLimit)
-		for reason, n := range b.ShadowRejections {
+		shadow := func(reason events.Reason, n uint64) {
 			metrics <- prometheus.MustNewConstMetric(shadowDesc, prometheus.CounterValue, float64(n), service, string(reason))
 		}
+		shadow(events.ReasonOpen, b.ShadowRejections.Open)
+		shadow(events.ReasonHalfOpenLimit, b.ShadowRejections.HalfOpenLimit)
 	}
 }

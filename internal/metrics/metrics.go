@@ -13,25 +13,6 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Breaker is the state of one breaker.
-type Breaker struct {
-	State events.State
-	// Changes counts the transitions by the state they led to.
-	Changes [len(events.States)]uint64
-	// ShadowRejections counts the requests that passed in shadow mode and would have been rejected, by reason.
-	ShadowRejections map[events.Reason]uint64
-	// Probing reports whether this instance holds the fleet's probe lease.
-	Probing bool
-	// Held reports whether State is forced, and Enforced whether the breaker rejects calls while it is open.
-	Held, Enforced bool
-	// ConsecutiveFailures is the current number of consecutive failures, and FailMax the number that opens the breaker; 0
-	// disables that.
-	ConsecutiveFailures, FailMax int
-	// FailureRatio is the failure ratio in the window, 0 below the minimum number of calls, and FailureRatioLimit the ratio
-	// that opens the breaker; 0 disables that.
-	FailureRatio, FailureRatioLimit float64
-}
-
 // Redis is the condition of Redis.
 type Redis struct {
 	Up                 bool
@@ -50,7 +31,7 @@ type Config struct {
 // StoreErrors go together.
 type Sources struct {
 	// Breakers returns the breakers by service.
-	Breakers func() map[string]Breaker
+	Breakers func() map[string]events.ServiceStatus
 	// Redis returns the condition of Redis, false if none is configured.
 	Redis func() (Redis, bool)
 	// StoreErrors returns the number of failed writes to this instance's own store.

@@ -20,11 +20,20 @@ func scrape(m *metrics.Metrics) string {
 func newMetrics(state events.State, redis bool) *metrics.Metrics {
 	m := metrics.New(metrics.Config{Strategies: []string{"static"}, Version: "v1", Commit: "abc"})
 	m.Collect(metrics.Sources{
-		Breakers: func() map[string]metrics.Breaker {
-			return map[string]metrics.Breaker{"svc": {
-				State: state, Probing: true, Changes: [3]uint64{1, 2, 3}, Held: state == events.Open, Enforced: state != events.Closed,
-				ConsecutiveFailures: 4, FailMax: 5, FailureRatio: 0.25, FailureRatioLimit: 0.5,
-				ShadowRejections: map[events.Reason]uint64{events.ReasonOpen: 4, events.ReasonHalfOpenLimit: 5},
+		Breakers: func() map[string]events.ServiceStatus {
+			b := events.BreakerStatus{
+				State: state, Transitions: [3]uint64{1, 2, 3}, ConsecutiveFailures: 4,
+				ShadowRejections: events.ShadowRejections{Open: 4, HalfOpenLimit: 5},
+			}
+			if state == events.Open {
+				b.Forced = &events.ForcedState{State: state}
+			}
+			mode := "shadow"
+			if state != events.Closed {
+				mode = "enforce"
+			}
+			return map[string]events.ServiceStatus{"svc": {
+				BreakerStatus: b, Mode: mode, FailMax: 5, FailureRatio: 0.25, FailureRatioLimit: 0.5, Probing: true,
 			}}
 		},
 		Redis:       func() (metrics.Redis, bool) { return metrics.Redis{Up: true, Operations: 7, Errors: 2}, redis },

@@ -1,0 +1,32 @@
+package app
+
+import (
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+)
+
+// serviceStatus returns the status of a service with the breaker b.
+func (k *stateStore) serviceStatus(name string, b *breaker.Breaker) events.ServiceStatus {
+	policy := b.Policy()
+	s := events.ServiceStatus{
+		BreakerStatus:     b.Status(),
+		Mode:              policy.Mode.String(),
+		FailMax:           policy.FailMax,
+		FailureRatioLimit: policy.FailureRatio,
+		Epoch:             k.epoch(name),
+		Probing:           k.probing(name),
+	}
+	if w := s.Window; w != nil && policy.FailureRatio > 0 && w.Requests > 0 && int64(w.Requests) >= int64(policy.MinRequests) {
+		s.FailureRatio = float64(w.Failures) / float64(w.Requests)
+	}
+	return s
+}
+
+// serviceStatuses returns the status of all services by name.
+func (k *stateStore) serviceStatuses() map[string]events.ServiceStatus {
+	all := map[string]events.ServiceStatus{}
+	for name, b := range k.breakers.All() {
+		all[name] = k.serviceStatus(name, b)
+	}
+	return all
+}
