@@ -35,8 +35,7 @@ type attempt struct {
 	status           int                   // of the response, 0 before there is one
 	retryAfter       string                // the response's Retry-After
 	hopByHop         []string              // the fields that the response's Connection field names
-	conns            int                   // connections that http.Transport has used for it
-	conn             *upstream.Conn        // the last of them; nil: it is not one of http.Transport
+	conn             *upstream.Conn        // the last one that the attempt was given; nil: it is not one of http.Transport
 	multiplexed      bool                  // conn speaks HTTP/2, and other requests may share it
 	stopBodyWatch    func() bool           // stops the watch that closes the response's body when Context ends; nil: there is none
 	rejectedForLoad  bool                  // this machine lacked a resource, or the upstream asked for fewer requests
@@ -63,6 +62,7 @@ func (x *exchange) begin(call breaker.Call) {
 	}
 	a.x, a.call, a.start, a.uploadWaitBefore = x, call, time.Now(), x.upload.CompletedReadTime()
 	x.attempt = a
+	x.replays.BeginAttempt()
 	x.outcome.State, x.outcome.Attempts = call.State, x.outcome.Attempts+1
 	x.outcome.Result, x.outcome.Failure = "", nil
 	if x.upload.ExpectsContinue() {

@@ -50,7 +50,7 @@ func (a *attempt) classifyTransportError(err error) {
 	switch {
 	case a.status != 0:
 		progress = upstream.Responded
-	case a.conns > 0:
+	case a.x.replays.Connected():
 		progress = upstream.Connected
 	}
 	fault := upstream.Classify(err, progress)
@@ -73,7 +73,7 @@ func (a *attempt) classifyTransportError(err error) {
 		}
 		a.reportFailure(events.ErrorTimeout, errDeadline)
 	default:
-		if fault.Failure == events.ErrorProtocol && a.conn != nil && a.conn.Ended() {
+		if fault.Failure == events.ErrorProtocol && a.conn != nil && a.conn.ClosedByUpstream() {
 			fault.Failure = events.ErrorReset // a header section that ends early looks malformed
 		}
 		if (fault.Failure == events.ErrorReset || fault.Failure == events.ErrorTruncated) && a.resetByStallingClient() {

@@ -44,7 +44,7 @@ func (a *attempt) evaluate(res *http.Response, gotUpgrade, wantUpgrade string) e
 		}
 	}
 	stream := isStream(res)
-	if x.grpc != nil && grpc.Is(res.Header) {
+	if x.grpc != nil && grpc.HasContentType(res.Header) {
 		a.evaluateGRPC(res.Header)
 		stream = stream || res.Body != http.NoBody
 	}

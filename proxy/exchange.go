@@ -37,10 +37,10 @@ type exchange struct {
 	permits      permits // of the limits on requests in flight
 
 	// The request to the upstream.
-	attempt       *attempt    // the current one; nil: no request has been sent
-	singleAttempt attempt     // storage for the attempt of a request without retries, which saves an allocation
-	retries       *retryState // nil: no attempt is repeated
-	replayed      bool        // an attempt was given a second connection
+	attempt       *attempt             // the current one; nil: no request has been sent
+	singleAttempt attempt              // storage for the attempt of a request without retries, which saves an allocation
+	retries       *retryState          // nil: no attempt is repeated
+	replays       upstream.ReplayLimit // of all attempts
 	upload        upload.Body
 
 	// The response to the client.

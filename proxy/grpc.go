@@ -18,7 +18,7 @@ type grpcCall struct {
 
 // grpcCallOf returns r as a gRPC call, nil if it is none.
 func grpcCallOf(r *http.Request) *grpcCall {
-	if r.ProtoMajor < 2 || !grpc.Is(r.Header) {
+	if r.ProtoMajor < 2 || !grpc.HasContentType(r.Header) {
 		return nil
 	}
 	c := new(grpcCall)

@@ -20,7 +20,7 @@ var (
 	errSlowClient            = errors.New("the client did not send or take a body in time")
 	errStalled               = errors.New("the upstream ended the connection while the client was slow to send its body")
 	errReplayed              = upstream.ErrReplayed
-	errUnprocessed           = errors.New("the upstream refused each stream without processing the request")
+	errUnprocessed           = upstream.ErrUnprocessed
 	errPaused                = errors.New("the process was paused when the time limit passed")
 	errConnEndedDuringUpload = errors.New("the upstream closed the connection during the upload")
 	errExchangeDone          = errors.New("the request has ended")

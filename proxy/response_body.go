@@ -77,7 +77,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	case nil:
 	case io.EOF:
 		b.attempt.removeTrailerFields(b.res) // unannounced trailers are known only at the end
-		if x.grpc != nil && grpc.Is(b.res.Header) {
+		if x.grpc != nil && grpc.HasContentType(b.res.Header) {
 			b.attempt.evaluateGRPCEnd(b.res)
 		}
 		b.attempt.reportSuccess()

@@ -77,7 +77,7 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 	res, err := a.roundTrip(out)
 	repeatable := out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead)
 	for n := 0; n < maxOtherCancels && a.cancelledByOther(err) && repeatable; n++ {
-		a.conns = 0 // not replays of http.Transport, which GotConn limits
+		a.x.replays.BeginAttempt() // this is no replay by http.Transport
 		res, err = a.roundTrip(out)
 	}
 	for n := 1; n < upstream.MaxUnprocessed && upstream.Unprocessed(err) && a.cause() == nil && a.rewind(&out, n); n++ {
@@ -111,7 +111,8 @@ func (a *attempt) rewind(out **http.Request, n int) bool {
 	}
 	again := **out
 	again.Body = body
-	*out, a.conns = &again, 0
+	*out = &again
+	a.x.replays.BeginAttempt()
 	return true
 }
 

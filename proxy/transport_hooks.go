@@ -15,7 +15,7 @@ import (
 // that ReverseProxy made for the request: httptrace composes a second one by reflection.
 func (a *attempt) setTransportHooks(trace *httptrace.ClientTrace) {
 	trace.GotConn = func(info httptrace.GotConnInfo) {
-		if a.conns > 0 && info.Reused && a.closeIdleOnReplay(info.Conn) {
+		if a.x.replays.Connected() && info.Reused && a.closeIdleOnReplay(info.Conn) {
 			return
 		}
 		a.GotConn(info.Conn)
@@ -44,34 +44,24 @@ func (a *attempt) closeIdleOnReplay(conn net.Conn) bool {
 	return !multiplexed
 }
 
-// GotConn allows one replay in all attempts. http.Transport has no limit: it tries all closed connections of a pool with a
-// single request. Over HTTP/2 it repeats what the upstream has not processed.
+// GotConn implements http1.Hooks. It applies the limit on replays.
 func (a *attempt) GotConn(conn net.Conn) {
-	a.conns++
 	c, multiplexed := a.x.route.Pool.ConnBelowTLS(conn)
-	u, pooled := c.(*upstream.Conn)
-	a.conn, a.multiplexed = u, multiplexed
+	pooled, ok := c.(*upstream.Conn) // otherwise it is one of the fast path
+	a.conn, a.multiplexed = pooled, multiplexed
 	a.trace.Connected(c)
+	err := a.x.replays.GotConn(multiplexed)
 	switch {
-	case multiplexed:
-		if a.conns > upstream.MaxUnprocessed {
-			a.cancel(errUnprocessed)
-		}
-		return
-	case a.conns > 1 && a.x.replayed:
-		a.cancel(errReplayed)
-		if pooled {
+	case err != nil:
+		a.cancel(err)
+		if ok && !multiplexed {
 			_ = c.Close() // before the first byte is written
 		}
-		return
-	}
-	a.x.replayed = a.conns > 1 || a.x.replayed
-	switch {
-	case !pooled: // a connection of internal/http1
+	case multiplexed, !ok:
 	case a.x.upload.Exists():
-		u.BeginRequest(a.connEndedDuringUpload)
+		pooled.BeginRequest(a.connEndedDuringUpload)
 	default:
-		u.BeginRequest(nil)
+		pooled.BeginRequest(nil)
 	}
 }
 

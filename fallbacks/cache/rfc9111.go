@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cbproxy/internal/grpc"
 	"net/http"
 	"slices"
 	"strconv"
@@ -8,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
-
-	"cbproxy/internal/upstream"
 )
 
 // cacheControl holds the directives of a Cache-Control field (RFC 9111, section 5.2).
@@ -143,7 +142,7 @@ func (e *entry) initResponse(status int, h http.Header, now time.Time) bool {
 func isStream(contentType string) bool {
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	mediaType = strings.Trim(mediaType, " \t")
-	return strings.EqualFold(mediaType, "text/event-stream") || upstream.IsGRPCMediaType(mediaType)
+	return strings.EqualFold(mediaType, "text/event-stream") || grpc.IsVariant(mediaType)
 }
 
 // parseAge returns the value of Age, 0 if it is absent or invalid.

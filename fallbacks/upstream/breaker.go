@@ -8,7 +8,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
-	"cbproxy/internal/upstream"
+	"cbproxy/internal/refcount"
 )
 
 // sharedBreaker is the breaker of the second upstream at one URL, and the log of its state changes.
@@ -17,7 +17,7 @@ type sharedBreaker struct {
 	url     string
 	breaker *breaker.Breaker
 	logger  *slog.Logger
-	refs    upstream.RefCount
+	refs    refcount.Counter
 
 	changes      events.Bus // the breaker publishes under its lock, so logging is asynchronous
 	subscription *events.Subscription

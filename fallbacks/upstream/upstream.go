@@ -14,6 +14,7 @@ import (
 	"cbproxy/fallbacks/internal/client"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/grpc"
 	"cbproxy/internal/upstream"
 )
 
@@ -107,7 +108,7 @@ func checkRequest(ctx context.Context, r *fallbacks.Request) error {
 		return context.Cause(ctx)
 	case r.Header["Upgrade"] != nil:
 		return errors.New("the response to an upgrade can't be buffered")
-	case upstream.IsGRPCMediaType(r.Header.Get("Content-Type")):
+	case grpc.IsVariant(r.Header.Get("Content-Type")):
 		return errors.New("the response to a gRPC call can't be buffered")
 	case r.BodyError != nil:
 		return fmt.Errorf("the request's body is not available: %w", r.BodyError)

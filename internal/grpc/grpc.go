@@ -54,15 +54,25 @@ func NewCodes(names []string) (set Codes) {
 // Has reports whether c is in the set.
 func (s Codes) Has(c Code) bool { return c >= 0 && c < 32 && s&(1<<c) != 0 }
 
-// Is reports whether the Content-Type in a header is that of gRPC.
-func Is(h http.Header) bool {
+// HasContentType reports whether the header is that of a gRPC request or response: whether its Content-Type is application/grpc,
+// with or without a suffix or parameters. Use it where the message is interpreted as gRPC. Variants such as gRPC-Web do not
+// count, because their status is not in the trailers. Case is significant, as it is in grpc-go.
+func HasContentType(h http.Header) bool {
 	t := h["Content-Type"]
 	if len(t) != 1 {
 		return false
 	}
-	rest, ok := strings.CutPrefix(t[0], "application/grpc")
+	rest, ok := strings.CutPrefix(t[0], mediaType)
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
+
+// IsVariant reports whether contentType begins with application/grpc, in any case: it is that of gRPC or of one of its variants,
+// such as application/grpc-web. Use it where a body is not interpreted, but must not be buffered because it may be a stream.
+func IsVariant(contentType string) bool {
+	return len(contentType) >= len(mediaType) && strings.EqualFold(contentType[:len(mediaType)], mediaType)
+}
+
+const mediaType = "application/grpc"
 
 // ParseTimeout parses the value of a grpc-timeout field: at most eight digits and a unit. A value that is too large for a
 // Duration becomes the largest Duration, and 0 becomes 1 ns.

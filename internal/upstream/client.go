@@ -3,132 +3,74 @@ package upstream
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"cbproxy/internal/events"
 )
 
-// Error is the error of a request that the proxy itself makes and that got no response, or no complete one.
-type Error struct {
-	ErrorClass
-	// Connected reports whether the request was given a connection.
-	Connected bool
-	Err       error
+// Client sends requests to one server and returns complete responses. It is safe for concurrent use.
+type Client struct {
+	// Pool holds the connections to the server.
+	Pool        *SharedPool
+	target      Target
+	timeout     time.Duration
+	maxResponse int64 // bytes of a response's body
 }
 
-func (e *Error) Error() string { return e.Err.Error() }
-func (e *Error) Unwrap() error { return e.Err }
-
-// Response is the response to a request that the proxy itself makes. Close must be called. The methods must be called from one
-// goroutine, except that another one may call Close to end a read.
-type Response struct {
-	*http.Response
-	ctx    context.Context
-	end    func()        // releases the request's resources
-	paused time.Duration // what Paused was when the request was sent
+// NewClient returns a client for the server at u that uses the connections of pool. timeout limits a request including its
+// response, and maxResponse the size of a response's body in bytes.
+func NewClient(u *url.URL, pool *SharedPool, timeout time.Duration, maxResponse int64) *Client {
+	return &Client{Pool: pool, target: TargetOf(u), timeout: timeout, maxResponse: maxResponse}
 }
 
-// Do sends a request that the proxy itself makes (a probe, a delivery, or a strategy's request) and returns its response,
-// without hop-by-hop fields, once the header section has arrived. timeout limits the time until Close. Redirects are not followed. If
-// connected is not nil, it is called with each connection that the request is given, on the caller's goroutine.
-func (p *Pool) Do(r *http.Request, timeout time.Duration, connected func(net.Conn)) (*Response, *Error) {
-	ctx, cancel := context.WithTimeoutCause(r.Context(), timeout, fmt.Errorf("no response within %v", timeout))
-	ctx = context.WithValue(ctx, DialDeadline, time.Now().Add(timeout))
-	var conn net.Conn // the latest one
-	limited, stop := p.limitReplays(ctx, func(c net.Conn) {
-		if conn = c; connected != nil {
-			connected(c)
-		}
-	})
-	w := &Response{ctx: limited, end: func() { stop(); cancel() }, paused: Paused()}
-	res, err := p.RoundTrip(r.WithContext(limited))
-	if err != nil {
-		defer w.end()
-		progress := NotConnected
-		if conn != nil {
-			progress = Connected
-		}
-		return nil, w.classify(err, progress)
+// timeLimitMargin is how much longer than its client's timeout a strategy may take, so that the client reports the timeout.
+const timeLimitMargin = time.Second
+
+// TimeLimit returns the time limit for a strategy that uses c: the timeout plus a margin of a second.
+func (c *Client) TimeLimit() time.Duration {
+	return max(c.timeout, c.timeout+timeLimitMargin) // the sum may overflow
+}
+
+// Request returns a request for path, which is appended to the path of the URL, and query. Both are sent byte for byte. The
+// arguments must not be modified while http.Transport uses them, which may be longer than until the response arrives.
+func (c *Client) Request(method, path, query string, h http.Header, body []byte) *http.Request {
+	r := &http.Request{Method: method, URL: &url.URL{RawQuery: query}, Header: h}
+	c.target.SetURL(r.URL, path)
+	if len(body) > 0 {
+		r.ContentLength = int64(len(body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.Body, _ = r.GetBody()
 	}
-	w.Response = res
-	stopWatch := CloseBodyWith(limited, res)
-	w.end = func() { stopWatch(); _ = res.Body.Close(); stop(); cancel() }
-	if res.StatusCode < 200 {
-		defer w.end()
+	return r
+}
+
+// Fetched is a complete response.
+type Fetched struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Fetch sends r and returns the complete response. accept is called with the status before the body is read; its error is
+// returned as an *Error with the failure events.ErrorStatus. The caller may modify the header of the result.
+func (c *Client) Fetch(ctx context.Context, r *http.Request, accept func(status int) error) (*Fetched, *Error) {
+	res, failed := c.Pool.Do(r.WithContext(ctx), c.timeout, nil)
+	if failed != nil {
+		return nil, failed
+	}
+	defer res.Close()
+	if res.StatusCode > 599 {
 		return nil, malformedStatus(res.StatusCode)
 	}
-	if c, shared := p.ConnBelowTLS(conn); !shared {
-		if u, ok := c.(*Conn); ok {
-			u.RestoreFields(res.Header)
-		}
+	if err := accept(res.StatusCode); err != nil {
+		return nil, &Error{ErrorClass{Failure: events.ErrorStatus}, true, err}
 	}
-	RemoveHopByHop(res.Header)
-	return w, nil
-}
-
-func malformedStatus(status int) *Error {
-	return &Error{ErrorClass{Failure: events.ErrorProtocol}, true, fmt.Errorf("malformed response: status %03d", status)}
-}
-
-// Close ends the request. The rest of the response's body is not read.
-func (w *Response) Close() { w.end() }
-
-// Discard reads up to n bytes of the body, so that the connection can be reused. It returns nil if the body is longer.
-func (w *Response) Discard(n int64) *Error {
-	if _, err := io.CopyN(io.Discard, w.Body, n); err != nil && err != io.EOF {
-		return w.classify(err, Responded)
+	body, failed := res.ReadAll(c.maxResponse)
+	if failed != nil {
+		return nil, failed
 	}
-	return nil
-}
-
-// ReadAll reads the body. One of more than limit bytes is an error.
-func (w *Response) ReadAll(limit int64) ([]byte, *Error) {
-	if w.Body == http.NoBody {
-		return nil, nil // ContentLength of a response to HEAD is that of the response to GET
-	}
-	tooLong := &Error{ErrorClass{Failure: events.ErrorProtocol}, true, fmt.Errorf("the response is longer than %d bytes", limit)}
-	if w.ContentLength > limit {
-		return nil, tooLong
-	}
-	var b bytes.Buffer
-	if w.ContentLength > 0 {
-		b.Grow(int(w.ContentLength) + bytes.MinRead)
-	}
-	n, err := b.ReadFrom(io.LimitReader(w.Body, limit+1))
-	switch {
-	case err != nil:
-		return nil, w.classify(fmt.Errorf("read the response's body: %w", err), Responded)
-	case n > limit:
-		return nil, tooLong
-	}
-	return b.Bytes(), nil
-}
-
-// classify returns the error of a request that failed at the stage progress. An exceeded deadline is a failure of the upstream,
-// whether Do or the caller set it, unless the process was paused meanwhile. The cancellation of the caller's context is no
-// failure.
-func (w *Response) classify(err error, progress Progress) *Error {
-	connected := progress != NotConnected
-	failure := func(kind events.ErrorType, err error) *Error {
-		return &Error{ErrorClass{Failure: kind}, connected, err}
-	}
-	switch cause := context.Cause(w.ctx); {
-	case Paused() > w.paused:
-		return &Error{ErrorClass{Local: events.LocalPause}, connected, err}
-	case w.ctx.Err() == context.DeadlineExceeded:
-		return failure(events.ErrorTimeout, cause)
-	case cause == ErrReplayed:
-		return failure(events.ErrorReset, cause)
-	case cause != nil:
-		return failure("", cause)
-	case errors.Is(err, context.Canceled):
-		// The connection's previous request was cancelled after http.Transport had already taken it for complete.
-		return failure("", err)
-	}
-	return &Error{Classify(err, progress), connected, err}
+	return &Fetched{Status: res.StatusCode, Header: res.Header, Body: body}, nil
 }

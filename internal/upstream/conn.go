@@ -20,28 +20,28 @@ type Conn struct {
 	onEndDuringUpload atomic.Pointer[func(error)] // called when the connection ends; nil if the request has no body
 	sent              atomic.Bool                 // part of the request has been written
 	lastRead          atomic.Int64                // time of the last read, by elapsed
-	ended             atomic.Bool                 // the upstream has closed it
+	closedByUpstream  atomic.Bool                 // the upstream has closed it
 	header            connectionHeader            // of the response; not used over HTTP/2
 }
 
-// BeginRequest must be called before the first byte of a request is written, on a connection that carries one request at a
-// time. If lost is not nil, the request has a body, and lost is called on a goroutine of http.Transport with the error that
-// ends the connection during the request.
-func (c *Conn) BeginRequest(lost func(error)) {
+// BeginRequest must be called before the first byte of a request is written, on a connection that carries one request at a time.
+// onEnd is nil for a request without a body. Otherwise it is called on a goroutine of http.Transport with the error that ends the
+// connection during the request.
+func (c *Conn) BeginRequest(onEnd func(error)) {
 	c.header.expect()
 	c.sent.Store(false)
-	if lost == nil {
+	if onEnd == nil {
 		c.onEndDuringUpload.Store(nil)
 		return
 	}
-	c.onEndDuringUpload.Store(&lost)
+	c.onEndDuringUpload.Store(&onEnd)
 }
 
 // BeginTunnel must be called when the connection becomes a tunnel. From then on, failed writes are reported.
 func (c *Conn) BeginTunnel() { c.onEndDuringUpload.Store(nil) }
 
-// Ended reports whether the upstream has closed the connection.
-func (c *Conn) Ended() bool { return c.ended.Load() }
+// ClosedByUpstream reports whether the upstream has closed the connection.
+func (c *Conn) ClosedByUpstream() bool { return c.closedByUpstream.Load() }
 
 // NothingReadSince reports whether nothing has arrived since t.
 func (c *Conn) NothingReadSince(t time.Time) bool {
@@ -56,9 +56,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 		c.header.scan(p[:n])
 	}
 	if err != nil {
-		c.ended.Store(!errors.Is(err, net.ErrClosed))
-		if lost := c.onEndDuringUpload.Load(); lost != nil {
-			(*lost)(err)
+		c.closedByUpstream.Store(!errors.Is(err, net.ErrClosed))
+		if onEnd := c.onEndDuringUpload.Load(); onEnd != nil {
+			(*onEnd)(err)
 		}
 	}
 	return n, err
@@ -98,14 +98,10 @@ func (c *Conn) CloseWrite() error {
 
 // RestoreFields restores the Connection field of the final response in its header h, if http.Transport has deleted it.
 func (c *Conn) RestoreFields(h http.Header) {
-	c.header.mu.Lock()
-	defer c.header.mu.Unlock()
-	c.header.saved.RestoreFinal(h)
+	c.header.restoreFinal(h)
 }
 
 // RestoreInterimFields restores the Connection field of the next interim response in its header h.
 func (c *Conn) RestoreInterimFields(h http.Header) {
-	c.header.mu.Lock()
-	defer c.header.mu.Unlock()
-	c.header.saved.RestoreInterim(h)
+	c.header.restoreInterim(h)
 }

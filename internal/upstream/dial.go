@@ -17,10 +17,10 @@ const (
 )
 
 // ConnectError is an error of a Dialer, or of the TLS handshake on a new connection.
-type ConnectError struct{ Err error }
+type connectError struct{ Err error }
 
-func (e *ConnectError) Error() string { return e.Err.Error() }
-func (e *ConnectError) Unwrap() error { return e.Err }
+func (e *connectError) Error() string { return e.Err.Error() }
+func (e *connectError) Unwrap() error { return e.Err }
 
 // ContextKey is the type of the keys of a request's context that control how its connection is established.
 type ContextKey int
@@ -44,7 +44,7 @@ func dialDeadline(ctx context.Context) (time.Time, bool) {
 // Dialer opens TCP connections. It tries the addresses of a name as RFC 8305 describes: the next attempt starts when the
 // previous one has failed, or early enough that each address is tried before the request's deadline. The zero Dialer is ready
 // to use.
-type Dialer struct {
+type dialer struct {
 	// Lookup returns the addresses of a name. If it is nil, the system's resolver is used.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	// HTTP2 makes a connection fail within about 15 s after its peer has become unreachable, as all requests share it. TCP
@@ -53,15 +53,15 @@ type Dialer struct {
 }
 
 // Dial connects to address, which is host:port. It returns a *ConnectError, or the error of ctx if ctx is done.
-func (d *Dialer) Dial(ctx context.Context, address string) (net.Conn, error) {
-	c, err := d.dial(ctx, address)
+func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
+	c, err := d.dialHost(ctx, address)
 	if err != nil && ctx.Err() == nil {
-		err = &ConnectError{err}
+		err = &connectError{err}
 	}
 	return c, err
 }
 
-func (d *Dialer) dial(ctx context.Context, address string) (net.Conn, error) {
+func (d *dialer) dialHost(ctx context.Context, address string) (net.Conn, error) {
 	host, service, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", address, err)
@@ -86,7 +86,7 @@ func (d *Dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	return d.race(ctx, interleave(addresses), strconv.Itoa(port), deadline)
 }
 
-func (d *Dialer) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+func (d *dialer) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	if d.Lookup != nil {
 		return d.Lookup(ctx, host)
 	}
@@ -138,7 +138,7 @@ type dialResult struct {
 
 // race connects to the addresses in order. It starts an attempt when the previous one has failed, and at the latest a fraction
 // of the time until deadline after it. It returns the first connection and closes connections that are established later.
-func (d *Dialer) race(ctx context.Context, addresses []netip.Addr, port string, deadline time.Time) (net.Conn, error) {
+func (d *dialer) race(ctx context.Context, addresses []netip.Addr, port string, deadline time.Time) (net.Conn, error) {
 	if len(addresses) == 0 {
 		return nil, errors.New("the host name has no address")
 	}
@@ -203,7 +203,7 @@ func preferredError(first, second error) error {
 // keepAlive makes TCP detect within 25 s that the peer of an idle connection is unreachable.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-func (d *Dialer) connect(ctx context.Context, address string) (net.Conn, error) {
+func (d *dialer) connect(ctx context.Context, address string) (net.Conn, error) {
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}
 	c, err := dialer.DialContext(ctx, "tcp", address)
 	if err == nil && d.HTTP2 {

@@ -1,4 +1,4 @@
-package upstream_test
+package upstream
 
 import (
 	"context"
@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/upstream"
 )
 
 // listen returns a listener and its port.
@@ -73,9 +72,9 @@ func TestDialTriesTheNextAddressInTime(t *testing.T) {
 		"first works":         {"127.0.0.1", "127.0.0.2"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := upstream.Dialer{Lookup: lookup(hosts...)}
-			ctx := context.WithValue(t.Context(), upstream.DialDeadline, time.Now().Add(time.Second))
-			c, err := d.Dial(ctx, net.JoinHostPort("name", strconv.Itoa(port)))
+			d := dialer{Lookup: lookup(hosts...)}
+			ctx := context.WithValue(t.Context(), DialDeadline, time.Now().Add(time.Second))
+			c, err := d.dial(ctx, net.JoinHostPort("name", strconv.Itoa(port)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -93,8 +92,8 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	dropPackets(t, "127.0.0.2", port)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	d := upstream.Dialer{Lookup: lookup("127.0.0.2", "127.0.0.2")}
-	if c, err := d.Dial(ctx, net.JoinHostPort("name", strconv.Itoa(port))); err == nil {
+	d := dialer{Lookup: lookup("127.0.0.2", "127.0.0.2")}
+	if c, err := d.dial(ctx, net.JoinHostPort("name", strconv.Itoa(port))); err == nil {
 		_ = c.Close()
 		t.Error("connected")
 	}
@@ -104,7 +103,7 @@ func TestDialEndsWithItsContext(t *testing.T) {
 func TestDialPrefersErrorsOfTheUpstream(t *testing.T) {
 	unusable, refused := os.NewSyscallError("connect", syscall.EADDRNOTAVAIL), os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	for _, errs := range [][2]error{{unusable, refused}, {refused, unusable}} {
-		if err := upstream.PreferredError(errs[0], errs[1]); err != refused {
+		if err := preferredError(errs[0], errs[1]); err != refused {
 			t.Errorf("%v is reported for %v", err, errs)
 		}
 	}
@@ -113,13 +112,13 @@ func TestDialPrefersErrorsOfTheUpstream(t *testing.T) {
 // A dial fails with a DialError. It tries IPv6 and IPv4 addresses in turn.
 func TestDialAlternatesFamilies(t *testing.T) {
 	var order []string
-	d := upstream.Dialer{Lookup: lookup("::1", "::1", "127.0.0.1")}
-	_, err := d.Dial(t.Context(), "name:1")
-	var dial *upstream.ConnectError
+	d := dialer{Lookup: lookup("::1", "::1", "127.0.0.1")}
+	_, err := d.dial(t.Context(), "name:1")
+	var dial *connectError
 	if !errors.As(err, &dial) {
 		t.Errorf("%v is not a DialError", err)
 	}
-	for _, a := range upstream.Interleave([]netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("::2"), netip.MustParseAddr("127.0.0.1")}) {
+	for _, a := range interleave([]netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("::2"), netip.MustParseAddr("127.0.0.1")}) {
 		order = append(order, a.String())
 	}
 	if want := []string{"::1", "127.0.0.1", "::2"}; !slices.Equal(order, want) {
@@ -133,30 +132,30 @@ func TestClassify(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		err      error
-		progress upstream.Progress
-		want     upstream.ErrorClass
+		progress Progress
+		want     ErrorClass
 	}{
-		"no descriptor to connect": {&upstream.ConnectError{Err: system("socket", syscall.EMFILE)}, upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
-		"no descriptor, system":    {system("socket", syscall.ENFILE), upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
-		"no descriptor to look up": {&net.DNSError{Err: "dial udp: socket: too many open files", Name: "rag"}, upstream.NotConnected, upstream.ErrorClass{Local: events.LocalDescriptors}},
-		"no port":                  {system("connect", syscall.EADDRNOTAVAIL), upstream.NotConnected, upstream.ErrorClass{Local: events.LocalPorts}},
-		"no buffer to write":       {system("write", syscall.ENOBUFS), upstream.Connected, upstream.ErrorClass{Local: events.LocalBuffers}},
-		"no memory to read":        {system("read", syscall.ENOMEM), upstream.Responded, upstream.ErrorClass{Local: events.LocalMemory}},
-		"refused":                  {&upstream.ConnectError{Err: system("connect", syscall.ECONNREFUSED)}, upstream.NotConnected, upstream.ErrorClass{Failure: events.ErrorConnect}},
-		"no such host":             {&net.DNSError{Err: "no such host", Name: "rag", IsNotFound: true}, upstream.NotConnected, upstream.ErrorClass{Failure: events.ErrorConnect}},
-		"reset":                    {system("read", syscall.ECONNRESET), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorReset}},
-		"invalid field":            {errors.New(`net/http: invalid trailer field name "X(T"`), upstream.NotConnected, upstream.ErrorClass{RequestProblem: 400}},
-		"too large for the peer":   {errors.New("http2: request header list larger than peer's advertised limit"), upstream.Connected, upstream.ErrorClass{RequestProblem: 431}},
-		"upgrade over HTTP/2":      {errors.New(`http2: invalid Upgrade request header: ["websocket"]`), upstream.Connected, upstream.ErrorClass{RequestProblem: 502}},
-		"HTTP_1_1_REQUIRED":        {errors.New("stream error: stream ID 1; HTTP_1_1_REQUIRED; received from peer"), upstream.Connected, upstream.ErrorClass{RequestProblem: 502}},
-		"ENHANCE_YOUR_CALM":        {errors.New("stream error: stream ID 1; ENHANCE_YOUR_CALM; received from peer"), upstream.Connected, upstream.ErrorClass{RequestProblem: 431}},
-		"stream error":             {errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorReset}},
-		"malformed response":       {errors.New("malformed HTTP response"), upstream.Connected, upstream.ErrorClass{Failure: events.ErrorProtocol}},
+		"no descriptor to connect": {&connectError{Err: system("socket", syscall.EMFILE)}, NotConnected, ErrorClass{Local: events.LocalDescriptors}},
+		"no descriptor, system":    {system("socket", syscall.ENFILE), NotConnected, ErrorClass{Local: events.LocalDescriptors}},
+		"no descriptor to look up": {&net.DNSError{Err: "dial udp: socket: too many open files", Name: "rag"}, NotConnected, ErrorClass{Local: events.LocalDescriptors}},
+		"no port":                  {system("connect", syscall.EADDRNOTAVAIL), NotConnected, ErrorClass{Local: events.LocalPorts}},
+		"no buffer to write":       {system("write", syscall.ENOBUFS), Connected, ErrorClass{Local: events.LocalBuffers}},
+		"no memory to read":        {system("read", syscall.ENOMEM), Responded, ErrorClass{Local: events.LocalMemory}},
+		"refused":                  {&connectError{Err: system("connect", syscall.ECONNREFUSED)}, NotConnected, ErrorClass{Failure: events.ErrorConnect}},
+		"no such host":             {&net.DNSError{Err: "no such host", Name: "rag", IsNotFound: true}, NotConnected, ErrorClass{Failure: events.ErrorConnect}},
+		"reset":                    {system("read", syscall.ECONNRESET), Connected, ErrorClass{Failure: events.ErrorReset}},
+		"invalid field":            {errors.New(`net/http: invalid trailer field name "X(T"`), NotConnected, ErrorClass{RequestProblem: 400}},
+		"too large for the peer":   {errors.New("http2: request header list larger than peer's advertised limit"), Connected, ErrorClass{RequestProblem: 431}},
+		"upgrade over HTTP/2":      {errors.New(`http2: invalid Upgrade request header: ["websocket"]`), Connected, ErrorClass{RequestProblem: 502}},
+		"HTTP_1_1_REQUIRED":        {errors.New("stream error: stream ID 1; HTTP_1_1_REQUIRED; received from peer"), Connected, ErrorClass{RequestProblem: 502}},
+		"ENHANCE_YOUR_CALM":        {errors.New("stream error: stream ID 1; ENHANCE_YOUR_CALM; received from peer"), Connected, ErrorClass{RequestProblem: 431}},
+		"stream error":             {errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"), Connected, ErrorClass{Failure: events.ErrorReset}},
+		"malformed response":       {errors.New("malformed HTTP response"), Connected, ErrorClass{Failure: events.ErrorProtocol}},
 	} {
-		if got := upstream.Classify(fmt.Errorf("round trip: %w", c.err), c.progress); name != "invalid field" && name != "upgrade over HTTP/2" && got != c.want {
+		if got := Classify(fmt.Errorf("round trip: %w", c.err), c.progress); name != "invalid field" && name != "upgrade over HTTP/2" && got != c.want {
 			t.Errorf("%s, wrapped: %+v, want %+v", name, got, c.want)
 		}
-		if got := upstream.Classify(c.err, c.progress); got != c.want {
+		if got := Classify(c.err, c.progress); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
 	}

@@ -12,14 +12,29 @@ import (
 	"cbproxy/internal/events"
 )
 
+// An error becomes what clients and operators see in these steps:
+//
+//  1. A transport returns an error, mostly without a type: http.Transport, internal/http1.Transport or the dialer.
+//  2. Classify, in this file, returns its ErrorClass: an upstream failure (an events.ErrorType), an exhausted local resource (an
+//     events.LocalError), or a problem with the request (a status). proxy/classify.go and Response.classify first handle errors
+//     that have another cause, such as the end of the request's context or the client's body.
+//  3. An upstream failure is reported as an events.Failure, an ErrorType with its time and a detail text, to the breaker, metrics,
+//     log and trace. A local error is counted and logged. Neither it nor a request problem is reported as a failure.
+//  4. service.ReasonOf maps the ErrorType to an events.Reason, which selects the fallback (the key when). A call that the breaker
+//     or a limit rejects begins here: it has a reason, but no error.
+//  5. If no fallback responds, proxy/problem.go maps the reason to the problem.Problem (RFC 9457) that is the response.
+//
+// An events.Cause is none of these: it is the cause of a breaker's state change.
+
 // ErrorClass is the class of a request's error. Exactly one of its fields is set.
 type ErrorClass struct {
 	// Failure is the class of an upstream failure.
 	Failure events.ErrorType
 	// Local is the local resource that was exhausted. The request counts neither as success nor as failure of the upstream.
 	Local events.LocalError
-	// RequestProblem is the status for the client if the request cannot be sent, or if the upstream rejected it for a reason that says
-	// nothing about the upstream's health: 400, 431 or 502. The request counts neither as success nor as failure of the upstream.
+	// RequestProblem is the status for the client if the request cannot be sent, or if the upstream rejected it for a reason that
+	// says nothing about the upstream's health: 400, 431 or 502. The request counts neither as success nor as failure of the
+	// upstream.
 	RequestProblem int
 }
 
@@ -63,8 +78,8 @@ func errorType(err error, p Progress) events.ErrorType {
 	return events.ErrorProtocol
 }
 
-// requestProblem returns the status for ErrorClass.RequestProblem, or 0 if err is of another class. A transport rejects requests that cannot be
-// sent before it gets a connection or, over HTTP/2, before it writes to one.
+// requestProblem returns the status for ErrorClass.RequestProblem, or 0 if err is of another class. A transport rejects requests
+// that cannot be sent before it gets a connection or, over HTTP/2, before it writes to one.
 func requestProblem(err error, p Progress) int {
 	if p == NotConnected {
 		if isConnectError(err) {
@@ -86,11 +101,11 @@ func requestProblem(err error, p Progress) int {
 
 func isConnectError(err error) bool {
 	var (
-		dial *ConnectError
-		op   *net.OpError
-		dns  *net.DNSError
+		connect *connectError
+		op      *net.OpError
+		dns     *net.DNSError
 	)
-	return errors.As(err, &dial) || errors.As(err, &op) || errors.As(err, &dns)
+	return errors.As(err, &connect) || errors.As(err, &op) || errors.As(err, &dns)
 }
 
 // Unprocessed reports whether err means that the upstream has not processed the request, so that it may be sent again whatever

@@ -40,14 +40,25 @@ type Pool struct {
 	transport   replaceableTransport
 	fast        *http1.Transport // for plain HTTP/1.1 requests; nil if the upstream uses HTTP/2 only
 	speaksHTTP1 atomic.Bool      // the upstream is known to use HTTP/1.1
-	discardedAt atomic.Int64     // time of the last renewal, by elapsed
+	discardedAt atomic.Int64     // time of the last DiscardConnections, by elapsed
 }
 
 // New returns a pool without connections.
 func New(c Config) *Pool {
-	dialer := &Dialer{HTTP2: c.URL.Scheme == "h2c"}
+	p := &Pool{scheme: c.URL.Scheme}
+	d := &dialer{HTTP2: p.scheme == "h2c"}
+	p.transport.init(newTransport(&c, d))
+	if p.scheme != "h2c" {
+		p.fast = newFastTransport(&c, d)
+		p.speaksHTTP1.Store(p.scheme == "http")
+	}
+	return p
+}
+
+// newTransport returns the http.Transport of a pool.
+func newTransport(c *Config, d *dialer) *http.Transport {
 	dial := func(ctx context.Context, address string) (*Conn, error) {
-		conn, err := dialer.Dial(ctx, address)
+		conn, err := d.dial(ctx, address)
 		if err != nil {
 			return nil, err
 		}
@@ -63,18 +74,11 @@ func New(c Config) *Pool {
 		MaxResponseHeaderBytes: maxResponseHeader,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: c.PingInterval, PingTimeout: pingTimeout},
 	}
-	p := &Pool{scheme: c.URL.Scheme}
-	p.transport.init(t)
-	fast := http1.TransportConfig{MaxIdle: maxIdlePerUpstream, IdleTimeout: idleTimeout, MaxHeaderBytes: maxResponseHeader}
-	address := dialAddress(c.URL)
-	switch p.scheme {
+	switch c.URL.Scheme {
 	case "h2c":
 		t.Protocols.SetUnencryptedHTTP2(true)
-		return p
 	case "http":
 		t.Protocols.SetHTTP1(true)
-		p.speaksHTTP1.Store(true)
-		fast.Dial = func(ctx context.Context) (net.Conn, error) { return dialer.Dial(ctx, address) }
 	default:
 		t.Protocols.SetHTTP1(true)
 		t.Protocols.SetHTTP2(true)
@@ -85,16 +89,22 @@ func New(c Config) *Pool {
 			}
 			return tlsHandshakeForTransport(ctx, conn, c.TLS(), address)
 		}
-		fast.Dial = func(ctx context.Context) (net.Conn, error) {
-			conn, err := dialer.Dial(ctx, address)
-			if err != nil {
-				return nil, err
-			}
-			return tlsHandshakeHTTP1(ctx, conn, c.TLS(), address)
-		}
 	}
-	p.fast = http1.NewTransport(fast)
-	return p
+	return t
+}
+
+// newFastTransport returns the transport of a pool for plain HTTP/1.1 requests.
+func newFastTransport(c *Config, d *dialer) *http1.Transport {
+	address := dialAddress(c.URL)
+	t := http1.TransportConfig{MaxIdle: maxIdlePerUpstream, IdleTimeout: idleTimeout, MaxHeaderBytes: maxResponseHeader}
+	t.Dial = func(ctx context.Context) (net.Conn, error) {
+		conn, err := d.dial(ctx, address)
+		if err != nil || c.URL.Scheme == "http" {
+			return conn, err
+		}
+		return tlsHandshakeHTTP1(ctx, conn, c.TLS(), address)
+	}
+	return http1.NewTransport(t)
 }
 
 // CanSendFast reports whether r can be sent by RoundTripFast once its whole body has arrived: it is a plain request, and the
@@ -106,8 +116,8 @@ func (p *Pool) CanSendFast(r *http.Request) bool {
 // errHTTP2 is the error of a fast-path dial: the upstream negotiated HTTP/2, although it used HTTP/1.1 before.
 var errHTTP2 = errors.New("the upstream negotiated HTTP/2")
 
-// RoundTripFast sends a request that CanSendFast accepts, on the caller's goroutine. sent is false if nothing was sent because the
-// upstream now uses HTTP/2; r must then be sent by RoundTrip.
+// RoundTripFast sends a request that CanSendFast accepts, on the caller's goroutine. sent is false if nothing was sent because
+// the upstream now uses HTTP/2; r must then be sent by RoundTrip.
 func (p *Pool) RoundTripFast(r *http.Request) (res *http.Response, sent bool, err error) {
 	res, err = p.fast.RoundTrip(r)
 	if err == errHTTP2 {
@@ -129,15 +139,17 @@ func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 // MayMultiplex reports whether a new request may share an HTTP/2 connection with other requests.
 func (p *Pool) MayMultiplex() bool { return p.fast == nil || !p.speaksHTTP1.Load() }
 
-// Unwrap returns the connection below TLS, or c if it does not use TLS, and whether requests share c, as over HTTP/2.
-func (p *Pool) ConnBelowTLS(c net.Conn) (below net.Conn, shared bool) {
+// ConnBelowTLS returns the connection below TLS, or c if it does not use TLS. multiplexed reports whether several requests can be
+// in flight on c, as over HTTP/2.
+func (p *Pool) ConnBelowTLS(c net.Conn) (conn net.Conn, multiplexed bool) {
 	if t, ok := c.(tlsConn); ok {
 		return t.NetConn(), t.ConnectionState().NegotiatedProtocol == "h2"
 	}
 	return c, p.scheme == "h2c"
 }
 
-// DiscardConnections makes requests use new connections from now on. A connection in use ends after its last request. It does not wait.
+// DiscardConnections makes requests use new connections from now on. It closes idle connections, without waiting for that; a
+// connection in use is closed after its last request.
 func (p *Pool) DiscardConnections() {
 	p.discardedAt.Store(elapsed())
 	p.transport.replace()
@@ -146,9 +158,9 @@ func (p *Pool) DiscardConnections() {
 	}
 }
 
-// DiscardConnectionsOnceSince renews the pool, unless it was renewed since start. It is called after a request that was sent at start has
-// timed out on a connection that received nothing since: a peer behind a TCP proxy may be unreachable while the connection
-// stays open.
+// DiscardConnectionsOnceSince is DiscardConnections, unless that has been called since start. It is called after a request that
+// was sent at start has timed out on a connection on which nothing was received: a peer behind a TCP proxy may be unreachable
+// while the connection stays open.
 func (p *Pool) DiscardConnectionsOnceSince(start time.Time) {
 	if p.discardedAt.Load() < int64(start.Sub(processStart)) {
 		p.DiscardConnections()

@@ -17,10 +17,10 @@ func (r *replaceableTransport) init(t *http.Transport) { r.transport.Store(t) }
 // current returns the transport for a new request.
 func (r *replaceableTransport) current() *http.Transport { return r.transport.Load() }
 
-// renew makes requests use new connections from now on. A connection in use ends after its last request.
+// replace makes requests use new connections from now on. A connection in use ends after its last request.
 func (r *replaceableTransport) replace() {
 	old := r.transport.Load()
-	if r.transport.CompareAndSwap(old, old.Clone()) { // otherwise another goroutine has renewed it just now
+	if r.transport.CompareAndSwap(old, old.Clone()) { // otherwise another goroutine has just replaced it
 		go old.CloseIdleConnections()
 	}
 }

@@ -20,7 +20,7 @@ func tlsHandshake(ctx context.Context, c net.Conn, config *tls.Config, address s
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
 			_ = c.Close()
-			return nil, &ConnectError{Err: fmt.Errorf("determine the server name for TLS: %w", err)}
+			return nil, &connectError{Err: fmt.Errorf("determine the server name for TLS: %w", err)}
 		}
 		config.ServerName = host
 	}
@@ -35,7 +35,7 @@ func tlsHandshake(ctx context.Context, c net.Conn, config *tls.Config, address s
 		_ = c.Close()
 		err = fmt.Errorf("TLS handshake with %s: %w", config.ServerName, err)
 		if ctx.Err() == nil {
-			err = &ConnectError{Err: err}
+			err = &connectError{Err: err}
 		}
 		return nil, err
 	}

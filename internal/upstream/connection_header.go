@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"net/http"
 	"sync"
 	"sync/atomic"
 
@@ -14,26 +15,40 @@ type connectionHeader struct {
 	encrypted bool        // the connection is below TLS; set before the connection is used
 	active    atomic.Bool // a header section is expected
 
-	mu    sync.Mutex // guards fields
+	mu    sync.Mutex // guards saved
 	saved http1.ConnectionFields
 }
 
 // expect starts the recording for a new request, before it is sent.
-func (f *connectionHeader) expect() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.saved.Reset()
-	f.active.Store(true)
+func (c *connectionHeader) expect() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.saved.Reset()
+	c.active.Store(true)
 }
 
 // scan processes received bytes. After the header section it returns immediately.
-func (f *connectionHeader) scan(p []byte) {
-	if !f.active.Load() {
+func (c *connectionHeader) scan(p []byte) {
+	if !c.active.Load() {
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.saved.Scan(p) {
-		f.active.Store(false)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.saved.Scan(p) {
+		c.active.Store(false)
 	}
+}
+
+// restoreFinal restores the Connection field of the final response in its header h.
+func (c *connectionHeader) restoreFinal(h http.Header) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.saved.RestoreFinal(h)
+}
+
+// restoreInterim restores the Connection field of the next interim response in its header h.
+func (c *connectionHeader) restoreInterim(h http.Header) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.saved.RestoreInterim(h)
 }

@@ -1,7 +1,0 @@
-package upstream
-
-// Interleave and PreferredError are interleave and preferredError.
-var (
-	Interleave     = interleave
-	PreferredError = preferredError
-)
