@@ -13,6 +13,7 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
+// TestAccessLogCanBeSwitchedUnderLoad checks that reloads enable and disable the access log without failing requests.
 func TestAccessLogCanBeSwitchedUnderLoad(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -38,51 +39,54 @@ func TestAccessLogCanBeSwitchedUnderLoad(t *testing.T) {
 		})
 	}
 	for range 3 {
-		before := len(accessLines(t, file))
-		p.WriteConfig(accessLogTo(file, ", query: true") + harness.RouteConfig(u, 10))
-		harness.Eventually(t, "the log is on", func() bool { return len(accessLines(t, file)) > before })
+		before := len(readAccessLog(t, file))
+		p.WriteConfig(accessLogConfig(file, ", query: true") + harness.RouteConfig(u, 10))
+		harness.Eventually(t, "the log is enabled", func() bool { return len(readAccessLog(t, file)) > before })
 		reloads := p.Metric(`cbproxy_config_reloads_total{result="success"}`)
 		p.WriteConfig(harness.RouteConfig(u, 10))
-		harness.Eventually(t, "the log is off", func() bool { return p.Metric(`cbproxy_config_reloads_total{result="success"}`) > reloads })
+		harness.Eventually(t, "the log is disabled", func() bool { return p.Metric(`cbproxy_config_reloads_total{result="success"}`) > reloads })
 	}
-	p.WriteConfig(accessLogTo(filepath.Join(file, "no", "folder"), "") + harness.RouteConfig(u, 10))
-	harness.Eventually(t, "a destination that can't be opened is refused", func() bool {
+	p.WriteConfig(accessLogConfig(filepath.Join(file, "no", "folder"), "") + harness.RouteConfig(u, 10))
+	harness.Eventually(t, "a destination that cannot be opened is rejected", func() bool {
 		e := p.Health().Config.LastError
 		return e != nil && strings.Contains(*e, "access_log.destination")
 	})
 }
 
+// TestAccessLogIsReopenedAndFlushed checks that SIGHUP reopens the file, that a shutdown writes buffered lines, and
+// that sample 0 logs no successful request.
 func TestAccessLogIsReopenedAndFlushed(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	file := filepath.Join(t.TempDir(), "access.log")
-	p := harness.StartProxy(t, harness.Options{Config: accessLogTo(file, ", sample: 0") + harness.RouteConfig(u, 10)})
-	p.Get("/svc/sampled-away")
+	p := harness.StartProxy(t, harness.Options{Config: accessLogConfig(file, ", sample: 0") + harness.RouteConfig(u, 10)})
+	p.Get("/svc/not-sampled")
 	p.Get("/before")
-	awaitLine(t, file, "/before")
+	awaitLogLine(t, file, "/before")
 	if err := os.Rename(file, file+".1"); err != nil {
 		t.Fatal(err)
 	}
 	p.Signal(syscall.SIGHUP)
-	harness.Eventually(t, "SIGHUP opens a new file", func() bool { _, err := os.Stat(file); return err == nil })
-	harness.Eventually(t, "which is in force", func() bool { p.Get("/after"); return len(accessLines(t, file)) > 0 })
+	harness.Eventually(t, "SIGHUP creates a new file", func() bool { _, err := os.Stat(file); return err == nil })
+	harness.Eventually(t, "lines are written to the new file", func() bool { p.Get("/after"); return len(readAccessLog(t, file)) > 0 })
 	p.Get("/last")
 	p.Signal(syscall.SIGTERM)
 	if status := p.Wait(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
-	lines := accessLines(t, file)
+	lines := readAccessLog(t, file)
 	if last := lines[len(lines)-1]; last.Path != "/last" {
-		t.Errorf("the last line is %+v", last)
+		t.Errorf("the last line is %+v, want path /last", last)
 	}
-	for _, line := range append(lines, accessLines(t, file+".1")...) {
+	for _, line := range append(lines, readAccessLog(t, file+".1")...) {
 		if line.Service != "" {
-			t.Errorf("not in the sample: %+v", line)
+			t.Errorf("line outside the sample: %+v", line)
 		}
 	}
 }
 
-// Whoever reads the log from standard output may stop reading, or die.
+// TestBlockedAccessLogReaderDoesNotDelayRequests checks that the proxy drops lines and serves requests if the reader of
+// its standard output blocks or exits.
 func TestBlockedAccessLogReaderDoesNotDelayRequests(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -96,10 +100,10 @@ func TestBlockedAccessLogReaderDoesNotDelayRequests(t *testing.T) {
 	p.Stdout = w
 	p.Start()
 	_ = w.Close()
-	long := "/svc/" + strings.Repeat("x", 2000)
+	longPath := "/svc/" + strings.Repeat("x", 2000)
 	harness.Eventually(t, "lines are dropped and counted", func() bool {
 		for range 100 {
-			if got := p.Get(long); got.Status != 200 {
+			if got := p.Get(longPath); got.Status != 200 {
 				t.Fatalf("%+v", got)
 			}
 		}
@@ -110,9 +114,9 @@ func TestBlockedAccessLogReaderDoesNotDelayRequests(t *testing.T) {
 		t.Errorf("%v: %q", err, first)
 	}
 	_ = r.Close()
-	harness.Eventually(t, "the log tells", func() bool { return strings.Contains(p.Log.String(), "cannot write the access log") })
+	harness.Eventually(t, "the write error is logged", func() bool { return strings.Contains(p.Log.String(), "cannot write the access log") })
 	if got := p.Get("/svc/x"); got.Status != 200 {
-		t.Errorf("after the reader's end: %+v", got)
+		t.Errorf("a request after the reader has closed: %+v", got)
 	}
 	p.Signal(syscall.SIGTERM)
 	if status := p.Wait(); status != 0 {

@@ -12,7 +12,7 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// dashboardPanel is what the tests look at of a panel.
+// dashboardPanel is a panel of a Grafana dashboard, with the keys that the tests need.
 type dashboardPanel struct {
 	ID          int
 	Type, Title string
@@ -20,6 +20,7 @@ type dashboardPanel struct {
 	Targets     []struct{ Expr, RefID string }
 }
 
+// dashboard is a Grafana dashboard, with the keys that the tests need.
 type dashboard struct {
 	Panels      []dashboardPanel
 	Annotations struct{ List []struct{ Expr string } }
@@ -30,13 +31,14 @@ type dashboard struct {
 
 func readDashboard(t testing.TB) (d dashboard) {
 	t.Helper()
-	if err := json.Unmarshal(harness.ReadFile(t, filepath.Join(monitoring, "grafana-dashboard.json")), &d); err != nil {
+	if err := json.Unmarshal(harness.ReadFile(t, filepath.Join(monitoringFolder, "grafana-dashboard.json")), &d); err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
-// queries returns every query of the dashboard, by the panel's title and the target's letter.
+// queries returns every query of the dashboard, by the panel's title and the target's letter, or by the number of the
+// annotation.
 func (d dashboard) queries() map[string]string {
 	all := map[string]string{}
 	for _, p := range d.Panels {
@@ -50,36 +52,38 @@ func (d dashboard) queries() map[string]string {
 	return all
 }
 
+// TestDashboardMatchesGeneratorOutput checks that the dashboard file is the output of monitoring/dashboard.
 func TestDashboardMatchesGeneratorOutput(t *testing.T) {
 	t.Parallel()
 	printed, err := exec.Command("go", "run", "cbproxy/monitoring/dashboard").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(printed, harness.ReadFile(t, filepath.Join(monitoring, "grafana-dashboard.json"))) {
-		t.Error("run: go run ./monitoring/dashboard >monitoring/grafana-dashboard.json")
+	if !bytes.Equal(printed, harness.ReadFile(t, filepath.Join(monitoringFolder, "grafana-dashboard.json"))) {
+		t.Error("the file is not up to date, run: go run ./monitoring/dashboard >monitoring/grafana-dashboard.json")
 	}
 }
 
+// TestDashboardPanelsDoNotOverlap checks the IDs, titles and positions of the panels, and the dashboard's variables.
 func TestDashboardPanelsDoNotOverlap(t *testing.T) {
 	t.Parallel()
 	ids, taken := map[int]bool{}, map[[2]int]string{}
 	d := readDashboard(t)
 	for _, p := range d.Panels {
 		if ids[p.ID] || p.ID == 0 || p.Title == "" || (p.Type == "row") != (len(p.Targets) == 0) {
-			t.Errorf("%+v", p)
+			t.Errorf("invalid panel %+v", p)
 		}
 		ids[p.ID] = true
 		if g := p.GridPos; g.W < 1 || g.H < 1 || g.X < 0 || g.X+g.W > 24 {
-			t.Errorf("%s is outside: %+v", p.Title, g)
+			t.Errorf("the position of %s is invalid: %+v", p.Title, g)
 		}
 		for x := range p.GridPos.W {
 			for y := range p.GridPos.H {
-				place := [2]int{p.GridPos.X + x, p.GridPos.Y + y}
-				if other := taken[place]; other != "" {
-					t.Fatalf("%s lies on %s", p.Title, other)
+				cell := [2]int{p.GridPos.X + x, p.GridPos.Y + y}
+				if other := taken[cell]; other != "" {
+					t.Fatalf("%s overlaps %s", p.Title, other)
 				}
-				taken[place] = p.Title
+				taken[cell] = p.Title
 			}
 		}
 	}

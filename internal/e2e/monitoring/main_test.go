@@ -1,4 +1,5 @@
-// Package monitoring tests metrics, alerts, access log and telemetry with real Prometheus and OpenTelemetry programs.
+// Package monitoring tests metrics, alerts, dashboard and runbook with Prometheus, the export of OpenTelemetry data to a
+// collector, and the access log.
 package monitoring
 
 import (

@@ -22,31 +22,31 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// collector takes what is exported, by OTLP over HTTP and over gRPC.
+// collector is an OpenTelemetry collector that records traces and metrics, received by OTLP over HTTP and over gRPC.
 type collector struct {
 	tracecollector.UnimplementedTraceServiceServer
 	http, grpc string // endpoints
 
-	mu      sync.Mutex // guards what follows
-	spans   []*trace.Span
-	metrics map[string]*metrics.Metric // the last of each
-	about   map[string]string          // the resource
+	mu       sync.Mutex // guards the fields below
+	spans    []*trace.Span
+	metrics  map[string]*metrics.Metric // the latest by name
+	resource map[string]string          // attributes of the resource
 }
 
 func startCollector(t testing.TB) *collector {
 	t.Helper()
-	c := &collector{metrics: map[string]*metrics.Metric{}, about: map[string]string{}}
+	c := &collector{metrics: map[string]*metrics.Metric{}, resource: map[string]string{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/traces", func(w http.ResponseWriter, r *http.Request) {
 		var request tracecollector.ExportTraceServiceRequest
-		if take(t, w, r, &request) {
+		if decodeExport(t, w, r, &request) {
 			_, _ = c.Export(r.Context(), &request)
 		}
 	})
 	mux.HandleFunc("POST /v1/metrics", func(w http.ResponseWriter, r *http.Request) {
 		var request metricscollector.ExportMetricsServiceRequest
-		if take(t, w, r, &request) {
-			c.takeMetrics(&request)
+		if decodeExport(t, w, r, &request) {
+			c.recordMetrics(&request)
 		}
 	})
 	s := httptest.NewServer(mux)
@@ -65,8 +65,8 @@ func startCollector(t testing.TB) *collector {
 	return c
 }
 
-// take reads an export over HTTP.
-func take(t testing.TB, w http.ResponseWriter, r *http.Request, into proto.Message) bool {
+// decodeExport decodes an export request over HTTP. If it is invalid, decodeExport fails the test and responds with 400.
+func decodeExport(t testing.TB, w http.ResponseWriter, r *http.Request, into proto.Message) bool {
 	body := io.Reader(r.Body)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(r.Body)
@@ -89,36 +89,37 @@ func take(t testing.TB, w http.ResponseWriter, r *http.Request, into proto.Messa
 	return true
 }
 
-// Export takes spans.
+// Export records spans.
 func (c *collector) Export(_ context.Context, r *tracecollector.ExportTraceServiceRequest) (*tracecollector.ExportTraceServiceResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, of := range r.ResourceSpans {
-		for _, a := range of.Resource.Attributes {
-			c.about[a.Key] = a.Value.GetStringValue()
+	for _, resource := range r.ResourceSpans {
+		for _, a := range resource.Resource.Attributes {
+			c.resource[a.Key] = a.Value.GetStringValue()
 		}
-		for _, scope := range of.ScopeSpans {
+		for _, scope := range resource.ScopeSpans {
 			c.spans = append(c.spans, scope.Spans...)
 		}
 	}
 	return &tracecollector.ExportTraceServiceResponse{}, nil
 }
 
+// metricsService is the gRPC service for metrics. The collector itself is the one for traces.
 type metricsService struct {
 	metricscollector.UnimplementedMetricsServiceServer
 	c *collector
 }
 
 func (s metricsService) Export(_ context.Context, r *metricscollector.ExportMetricsServiceRequest) (*metricscollector.ExportMetricsServiceResponse, error) {
-	s.c.takeMetrics(r)
+	s.c.recordMetrics(r)
 	return &metricscollector.ExportMetricsServiceResponse{}, nil
 }
 
-func (c *collector) takeMetrics(r *metricscollector.ExportMetricsServiceRequest) {
+func (c *collector) recordMetrics(r *metricscollector.ExportMetricsServiceRequest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, of := range r.ResourceMetrics {
-		for _, scope := range of.ScopeMetrics {
+	for _, resource := range r.ResourceMetrics {
+		for _, scope := range resource.ScopeMetrics {
 			for _, m := range scope.Metrics {
 				c.metrics[m.Name] = m
 			}
@@ -126,13 +127,13 @@ func (c *collector) takeMetrics(r *metricscollector.ExportMetricsServiceRequest)
 	}
 }
 
-// await waits for a span and returns it.
-func (c *collector) await(t testing.TB, what string, is func(*trace.Span) bool) (found *trace.Span) {
+// awaitSpan waits for a span that matches and returns it.
+func (c *collector) awaitSpan(t testing.TB, what string, matches func(*trace.Span) bool) (found *trace.Span) {
 	t.Helper()
-	harness.Eventually(t, "a span of "+what, func() bool {
+	harness.Eventually(t, "the span of "+what, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if i := slices.IndexFunc(c.spans, is); i >= 0 {
+		if i := slices.IndexFunc(c.spans, matches); i >= 0 {
 			found = c.spans[i]
 		}
 		return found != nil
@@ -140,6 +141,7 @@ func (c *collector) await(t testing.TB, what string, is func(*trace.Span) bool) 
 	return found
 }
 
+// attribute returns the value of an attribute, or nil.
 func attribute(attributes []*common.KeyValue, key string) *common.AnyValue {
 	for _, a := range attributes {
 		if a.Key == key {

@@ -25,9 +25,9 @@ type prometheusServer struct {
 
 func startPrometheus(t testing.TB, p *harness.Proxy) prometheusServer {
 	t.Helper()
-	needPrometheus(t)
+	requirePrometheus(t)
 	folder, address := t.TempDir(), harness.FreeAddress(t)
-	rules, err := filepath.Abs(monitoring)
+	rules, err := filepath.Abs(monitoringFolder)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,104 +64,106 @@ scrape_configs: [{job_name: cbproxy, static_configs: [{targets: [%q]}]}]
 	return s
 }
 
-// ask reads what the API answers; an error of Prometheus' fails the test.
-func (s prometheusServer) ask(path string, values url.Values, into any) {
+// get sends a request to the Prometheus API and decodes its data. It fails the test if Prometheus reports an error.
+func (s prometheusServer) get(path string, values url.Values, into any) {
 	s.t.Helper()
 	res, err := http.Get(s.url + path + "?" + values.Encode())
-	answer := struct {
+	response := struct {
 		Status, Error string
 		Data          any
 	}{Data: into}
 	r := harness.ReadResponse(s.t, res, err)
-	if err := json.Unmarshal([]byte(r.Body), &answer); err != nil || answer.Status != "success" {
+	if err := json.Unmarshal([]byte(r.Body), &response); err != nil || response.Status != "success" {
 		s.t.Fatalf("%s %v: %+v, %v", path, values, r, err)
 	}
 }
 
-// filled puts in what Grafana does for its variables.
-var filled = strings.NewReplacer("$__rate_interval", "1m", "$instance", ".*", "$service", ".*")
+// variableReplacer replaces the variables of Grafana.
+var variableReplacer = strings.NewReplacer("$__rate_interval", "1m", "$instance", ".*", "$service", ".*")
 
-// values are the numbers that a query yields now, by service.
+// values returns the current result of a query by service, without NaN.
 func (s prometheusServer) values(query string) map[string]float64 {
 	s.t.Helper()
-	var answer struct {
+	var response struct {
 		Result []struct {
 			Metric map[string]string
 			Value  [2]any
 		}
 	}
-	s.ask("/api/v1/query", url.Values{"query": {filled.Replace(query)}}, &answer)
-	numbers := map[string]float64{}
-	for _, r := range answer.Result {
+	s.get("/api/v1/query", url.Values{"query": {variableReplacer.Replace(query)}}, &response)
+	values := map[string]float64{}
+	for _, r := range response.Result {
 		text, _ := r.Value[1].(string)
 		n, err := strconv.ParseFloat(text, 64)
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		if !math.IsNaN(n) {
-			numbers[r.Metric["service"]] = n
+			values[r.Metric["service"]] = n
 		}
 	}
-	return numbers
+	return values
 }
 
-// quiet are the parts of the dashboard that show nothing of a proxy as the test has it, or
-// nothing for the first minutes.
-var quiet = []string{
+// maybeEmpty are the queries of the dashboard that may have no result for the proxy of the test, or none in the first
+// minutes.
+var maybeEmpty = []string{
 	"Redis commands, B", "Redis commands, C", "Rejected by limits, and in shadow mode, B", "Waiting, B", "Probing and takeovers, A", "Probing and takeovers, B",
 	"Probing and takeovers, C", "annotation 0", "Error budget burn rate, B", "Error budget burn rate, C",
 }
 
+// TestPrometheusEvaluatesDashboardAndRules checks that the dashboard's queries have results in Prometheus, before and
+// during an outage, and that the alerts for an open and for a forced breaker differ.
 func TestPrometheusEvaluatesDashboardAndRules(t *testing.T) {
 	t.Parallel()
-	needPrometheus(t)
-	w := startWatched(t)
-	s := startPrometheus(t, w.Proxy)
+	requirePrometheus(t)
+	p := startMonitoredProxy(t)
+	s := startPrometheus(t, p.Proxy)
 	queries := readDashboard(t).queries()
-	for _, title := range quiet {
+	for _, title := range maybeEmpty {
 		if queries[title] == "" {
 			t.Errorf("there is no query %s", title)
 		}
 	}
 	state, waiting := queries["State, A"], queries["Waiting, A"]
-	harness.Eventually(t, "Prometheus has seen the proxy", func() bool { return len(s.values("enhanced_circuit_breaker_state")) == 2 })
+	harness.Eventually(t, "Prometheus has scraped the proxy", func() bool { return len(s.values("enhanced_circuit_breaker_state")) == 2 })
 	if closed, ok := s.values(state)["rag_service"]; !ok || closed != 0 {
-		t.Errorf("the breaker is shown as %v, %v", closed, ok)
+		t.Errorf("the dashboard shows the breaker's state as %v, %v", closed, ok)
 	}
-	w.Get("/rag/query")
-	w.killUpstream()
+	p.Get("/rag/query")
+	p.killUpstream()
 	for title, query := range queries {
-		if slices.Contains(quiet, title) {
-			s.values(query) // there may be none, but it is a query
+		if slices.Contains(maybeEmpty, title) {
+			s.values(query) // must be valid
 			continue
 		}
-		harness.Eventually(t, title+" has data", func() bool {
-			w.Get("/rag/query")
+		harness.Eventually(t, title+" has a result", func() bool {
+			p.Get("/rag/query")
 			return len(s.values(query)) > 0
 		})
 	}
-	harness.Eventually(t, "the breaker is shown as open", func() bool { return s.values(state)["rag_service"] == 1 })
+	harness.Eventually(t, "the dashboard shows the breaker as open", func() bool { return s.values(state)["rag_service"] == 1 })
 	if n := s.values(waiting)["notifier_service"]; n != 2 {
-		t.Errorf("%v requests are shown as waiting", n)
+		t.Errorf("the dashboard shows %v queued requests, want 2", n)
 	}
-	harness.Eventually(t, "the alert is on its way", func() bool { return s.alerts("CbproxyBreakerOpen", "rag_service") })
+	harness.Eventually(t, "the alert is pending", func() bool { return s.alerts("CbproxyBreakerOpen", "rag_service") })
 	if s.alerts("CbproxyBreakerOpen", "notifier_service") || !s.alerts("CbproxyBreakerForced", "notifier_service") {
-		t.Error("what an operator holds open is taken for a dead upstream, or not seen")
+		t.Error("the breaker that is forced open does not have exactly the alert for forced breakers")
 	}
-	s.rulesAreHealthy()
+	s.checkRulesHealthy()
 }
 
-// alerts tells whether an alert is pending or firing for the service.
+// alerts reports whether an alert is pending or firing for the service.
 func (s prometheusServer) alerts(alert, service string) bool {
 	s.t.Helper()
-	var answer struct {
+	var response struct {
 		Alerts []struct {
 			Labels map[string]string
 			State  string
 		}
 	}
-	s.ask("/api/v1/alerts", nil, &answer)
-	for _, a := range answer.Alerts {
+	s.get("/api/v1/alerts", nil, &response)
+	for _, a := range response.Alerts {
 		if a.Labels["alertname"] == alert && a.Labels["service"] == service && (a.State == "pending" || a.State == "firing") {
 			return true
 		}
@@ -169,17 +171,17 @@ func (s prometheusServer) alerts(alert, service string) bool {
 	return false
 }
 
-// rulesAreHealthy fails the test if Prometheus could not evaluate a rule, or has not loaded one.
-func (s prometheusServer) rulesAreHealthy() {
+// checkRulesHealthy checks that Prometheus has loaded every rule, and has evaluated it without an error.
+func (s prometheusServer) checkRulesHealthy() {
 	s.t.Helper()
-	var answer struct {
+	var response struct {
 		Groups []struct {
 			Rules []struct{ Name, Health, LastError string }
 		}
 	}
-	s.ask("/api/v1/rules", nil, &answer)
+	s.get("/api/v1/rules", nil, &response)
 	n := 0
-	for _, g := range answer.Groups {
+	for _, g := range response.Groups {
 		for _, r := range g.Rules {
 			n++
 			if r.Health == "err" || r.LastError != "" {
@@ -187,13 +189,13 @@ func (s prometheusServer) rulesAreHealthy() {
 			}
 		}
 	}
-	if want := len(ruleFiles(s.t)); n != want {
-		s.t.Errorf("%d rules are loaded, want %d", n, want)
+	if want := len(readRules(s.t)); n != want {
+		s.t.Errorf("Prometheus has loaded %d rules, want %d", n, want)
 	}
 }
 
-// needPrometheus skips the test where Prometheus' programs are missing, which CI installs.
-func needPrometheus(t testing.TB) {
+// requirePrometheus skips the test if the programs of Prometheus are not installed, as they are in CI.
+func requirePrometheus(t testing.TB) {
 	t.Helper()
 	for _, program := range []string{"promtool", "prometheus"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -202,11 +204,11 @@ func needPrometheus(t testing.TB) {
 	}
 }
 
-// promtool runs it in the folder, and fails the test if it finds fault.
-func promtool(t testing.TB, input string, arguments ...string) string {
+// runPromtool runs promtool in monitoringFolder and returns its output. It fails the test if promtool fails.
+func runPromtool(t testing.TB, input string, arguments ...string) string {
 	t.Helper()
 	c := exec.Command("promtool", arguments...)
-	c.Dir, c.Stdin = monitoring, strings.NewReader(input)
+	c.Dir, c.Stdin = monitoringFolder, strings.NewReader(input)
 	output, err := c.CombinedOutput()
 	if err != nil {
 		t.Errorf("promtool %q: %v\n%s", arguments, err, output)

@@ -9,31 +9,31 @@ import (
 	"testing"
 )
 
-// selector is a metric that a query asks for, and the matchers of its labels.
+// selector is an instant or range vector selector of a query: a metric and the matchers of its labels.
 type selector struct {
 	metric   string
 	matchers []matcher
 }
 
-// matcher is a label with = or =~ (or their negations) and a value.
+// matcher is a label matcher. Its operator is =, !=, =~ or !~.
 type matcher struct{ label, operator, value string }
 
 var (
-	tokens = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\[[^\]]*\]|[a-zA-Z_:][a-zA-Z0-9_:]*|\d[\w.]*|[=!]~|[=!<>]=|\S`)
-	name   = regexp.MustCompile(`^[a-zA-Z_:]`)
+	token = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\[[^\]]*\]|[a-zA-Z_:][a-zA-Z0-9_:]*|\d[\w.]*|[=!]~|[=!<>]=|\S`)
+	name  = regexp.MustCompile(`^[a-zA-Z_:]`)
 )
 
-// lists are the words before a list of labels, and words are the others that are no metric;
-// functions are known by the bracket behind them.
+// labelClauses are the keywords before a list of labels. keywords are other words that are not metrics. Functions need no
+// list: a parenthesis follows them.
 var (
-	lists = []string{"by", "without", "on", "ignoring", "group_left", "group_right"}
-	words = []string{"and", "or", "unless", "bool", "offset", "sum", "min", "max", "avg", "count", "topk", "inf", "nan"}
+	labelClauses = []string{"by", "without", "on", "ignoring", "group_left", "group_right"}
+	keywords     = []string{"and", "or", "unless", "bool", "offset", "sum", "min", "max", "avg", "count", "topk", "inf", "nan"}
 )
 
-// selectors returns what a query asks for, and the labels that it groups and joins by. Whether it is a
-// query at all is for Prometheus to say.
-func selectors(query string) (found []selector, labels []string) {
-	t := tokens.FindAllString(query, -1)
+// parseQuery returns the selectors of a query, and the labels by which it groups and joins. It does not check that the
+// query is valid.
+func parseQuery(query string) (selectors []selector, labels []string) {
+	t := token.FindAllString(query, -1)
 	at := func(i int) string {
 		if i < len(t) {
 			return t[i]
@@ -43,13 +43,13 @@ func selectors(query string) (found []selector, labels []string) {
 	for i := 0; i < len(t); i++ {
 		switch {
 		case !name.MatchString(t[i]):
-		case slices.Contains(lists, t[i]) && at(i+1) == "(":
+		case slices.Contains(labelClauses, t[i]) && at(i+1) == "(":
 			for i += 2; i < len(t) && t[i] != ")"; i++ {
 				if t[i] != "," {
 					labels = append(labels, t[i])
 				}
 			}
-		case at(i+1) == "(" || slices.Contains(words, strings.ToLower(t[i])):
+		case at(i+1) == "(" || slices.Contains(keywords, strings.ToLower(t[i])):
 		default:
 			s := selector{metric: t[i]}
 			if at(i+1) == "{" {
@@ -60,33 +60,33 @@ func selectors(query string) (found []selector, labels []string) {
 					}
 				}
 			}
-			found = append(found, s)
+			selectors = append(selectors, s)
 		}
 	}
-	return found, labels
+	return selectors, labels
 }
 
 func TestParseQueryFindsSelectorsAndLabels(t *testing.T) {
-	found, labels := selectors(`histogram_quantile(0.9, sum by (service, le) (rate(a_bucket{x="1", y=~"$z|{}"}[5m])))
+	selectors, labels := parseQuery(`histogram_quantile(0.9, sum by (service, le) (rate(a_bucket{x="1", y=~"$z|{}"}[5m])))
   / on (job) group_left (b) (c:d:rate5m > bool 1.5e3) unless max_over_time((e unless f > 0)[5m:15s]) and g{}`)
 	want := `[{a_bucket [{x = 1} {y =~ $z|{}}]} {c:d:rate5m []} {e []} {f []} {g []}] [service le job b]`
-	if got := fmt.Sprint(found, labels); got != want {
+	if got := fmt.Sprint(selectors, labels); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-// exposition is every metric that is exposed, with the values of its labels.
-type exposition map[string]map[string][]string
+// metricLabels holds the values of each label, by metric and label.
+type metricLabels map[string]map[string][]string
 
 var (
 	sample = regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? \S+$`)
 	pair   = regexp.MustCompile(`(\w+)="((?:[^"\\]|\\.)*)"`)
 )
 
-// exposed reads the text format, and adds what Prometheus does, in Kubernetes.
-func exposed(t testing.TB, text string) exposition {
+// parseLabels returns the labels in Prometheus' text format, and those that Prometheus adds in Kubernetes.
+func parseLabels(t testing.TB, text string) metricLabels {
 	t.Helper()
-	all := exposition{"up": {}}
+	all := metricLabels{"up": {}}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if strings.HasPrefix(line, "#") {
@@ -94,7 +94,7 @@ func exposed(t testing.TB, text string) exposition {
 		}
 		s := sample.FindStringSubmatch(line)
 		if s == nil {
-			t.Fatalf("no sample: %s", line)
+			t.Fatalf("not a sample: %s", line)
 		}
 		if all[s[1]] == nil {
 			all[s[1]] = map[string][]string{}
@@ -109,37 +109,38 @@ func exposed(t testing.TB, text string) exposition {
 	return all
 }
 
-// check tells what a query asks for in vain.
-func (e exposition) check(query string) (faults []string) {
-	found, labels := selectors(query)
-	if len(found) == 0 && !strings.HasPrefix(query, "vector(") {
-		faults = append(faults, "asks for no metric")
+// check returns the metrics, labels and label values in a query that do not exist.
+func (e metricLabels) check(query string) (problems []string) {
+	selectors, labels := parseQuery(query)
+	if len(selectors) == 0 && !strings.HasPrefix(query, "vector(") {
+		problems = append(problems, "has no metric")
 	}
 	known := map[string]bool{}
-	for _, s := range found {
+	for _, s := range selectors {
 		if e[s.metric] == nil {
-			faults = append(faults, "there is no metric "+s.metric)
+			problems = append(problems, "there is no metric "+s.metric)
 			continue
 		}
 		for label := range maps.Keys(e[s.metric]) {
 			known[label] = true
 		}
 		for _, m := range s.matchers {
-			if !m.fits(e[s.metric][m.label]) {
-				faults = append(faults, fmt.Sprintf("nothing of %s has a %s that is %s %q", s.metric, m.label, m.operator, m.value))
+			if !m.matchesAny(e[s.metric][m.label]) {
+				problems = append(problems, fmt.Sprintf("%s has no label %s with a value %s %q", s.metric, m.label, m.operator, m.value))
 			}
 		}
 	}
 	for _, label := range labels {
 		if !known[label] {
-			faults = append(faults, "nothing in it has a label "+label)
+			problems = append(problems, "no metric has a label "+label)
 		}
 	}
-	return faults
+	return problems
 }
 
-// fits tells whether any value is what the matcher names; values that the dashboard's variables choose do.
-func (m matcher) fits(values []string) bool {
+// matchesAny reports whether the matcher's value matches any of values. A negated matcher is treated like its positive
+// form, so that its value must exist. A variable of the dashboard matches any value.
+func (m matcher) matchesAny(values []string) bool {
 	pattern := m.value
 	switch {
 	case strings.HasPrefix(pattern, "$"):
@@ -152,14 +153,14 @@ func (m matcher) fits(values []string) bool {
 }
 
 func TestCheckReportsUnknownMetricsAndLabels(t *testing.T) {
-	e := exposed(t, "# HELP a Is.\na{x=\"1\",y=\"p\"} 1\nb 2.5e+07\n")
+	e := parseLabels(t, "# HELP a Is.\na{x=\"1\",y=\"p\"} 1\nb 2.5e+07\n")
 	for query, want := range map[string]string{
 		`sum by (x, job) (a{y=~"p|q", x="$x"}) and on (instance) b`: "[]",
 		`c`:             "[there is no metric c]",
-		`a{x="2"}`:      `[nothing of a has a x that is = "2"]`,
-		`a{z!="2"}`:     `[nothing of a has a z that is != "2"]`,
-		`sum by (y)(b)`: "[nothing in it has a label y]",
-		`1`:             "[asks for no metric]",
+		`a{x="2"}`:      `[a has no label x with a value = "2"]`,
+		`a{z!="2"}`:     `[a has no label z with a value != "2"]`,
+		`sum by (y)(b)`: "[no metric has a label y]",
+		`1`:             "[has no metric]",
 	} {
 		if got := fmt.Sprint(e.check(query)); got != want {
 			t.Errorf("%s: got %s, want %s", query, got, want)

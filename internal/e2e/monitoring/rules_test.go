@@ -12,29 +12,29 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// monitoring is the folder with what Prometheus and Grafana are to load.
-var monitoring = filepath.Join(harness.Repository, "monitoring")
+// monitoringFolder contains the files for Prometheus and Grafana.
+var monitoringFolder = filepath.Join(harness.Repository, "monitoring")
 
-// alertingRule is a rule that alerts, or one that records.
-type alertingRule struct {
+// rule is an alerting rule or a recording rule.
+type rule struct {
 	Alert, Record, Expr string
 	Annotations         map[string]string
 }
 
-// ruleFiles returns all rules, those of alerts.yaml first.
-func ruleFiles(t testing.TB) (all []alertingRule) {
+// readRules returns all rules, those of alerts.yaml first.
+func readRules(t testing.TB) (all []rule) {
 	t.Helper()
 	for _, file := range []string{"alerts.yaml", "recording.yaml"} {
 		var content struct {
-			Groups []struct{ Rules []alertingRule }
+			Groups []struct{ Rules []rule }
 		}
-		decodeYAML(t, filepath.Join(monitoring, file), &content)
+		decodeYAML(t, filepath.Join(monitoringFolder, file), &content)
 		for _, g := range content.Groups {
 			all = append(all, g.Rules...)
 		}
 	}
 	if len(all) == 0 {
-		t.Fatal("no rules")
+		t.Fatal("the files contain no rules")
 	}
 	return all
 }
@@ -46,11 +46,12 @@ func decodeYAML(t testing.TB, file string, into any) {
 	}
 }
 
-// Every alert's test lets it fire, and then sees it clear; promtool says whether it does.
+// TestEveryAlertIsTestedFiringAndResolved checks that the rule tests expect each alert to fire, and later to be resolved.
+// TestRulesPassPromtoolChecks runs them.
 func TestEveryAlertIsTestedFiringAndResolved(t *testing.T) {
 	t.Parallel()
-	cleared := map[string]bool{}
-	files, err := filepath.Glob(filepath.Join(monitoring, "tests", "*.yaml"))
+	resolved := map[string]bool{}
+	files, err := filepath.Glob(filepath.Join(monitoringFolder, "tests", "*.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,53 +74,55 @@ func TestEveryAlertIsTestedFiringAndResolved(t *testing.T) {
 				case len(c.Alerts) > 0:
 					fired[c.Alert] = c.Time
 				case ok && c.Time > at:
-					cleared[c.Alert] = true
+					resolved[c.Alert] = true
 				}
 			}
 		}
 	}
-	for _, r := range ruleFiles(t) {
-		if r.Alert != "" && !cleared[r.Alert] {
-			t.Errorf("no test fires and clears %s", r.Alert)
+	for _, r := range readRules(t) {
+		if r.Alert != "" && !resolved[r.Alert] {
+			t.Errorf("no test expects %s to fire and to be resolved", r.Alert)
 		}
 	}
 }
 
-// The operator's object holds the groups of both files, and the API server refuses two of one name.
+// TestRuleGroupNamesAreUnique checks the names over both files, because one PrometheusRule contains the groups of both,
+// and the API server rejects duplicate names.
 func TestRuleGroupNamesAreUnique(t *testing.T) {
 	t.Parallel()
-	file := map[string]string{} // of each group
+	files := map[string]string{} // by group
 	for _, name := range []string{"alerts.yaml", "recording.yaml"} {
 		var content struct{ Groups []struct{ Name string } }
-		decodeYAML(t, filepath.Join(monitoring, name), &content)
+		decodeYAML(t, filepath.Join(monitoringFolder, name), &content)
 		for _, g := range content.Groups {
-			if other := file[g.Name]; other != "" || g.Name == "" {
+			if other := files[g.Name]; other != "" || g.Name == "" {
 				t.Errorf("group %q is in %s and in %s", g.Name, other, name)
 			}
-			file[g.Name] = name
+			files[g.Name] = name
 		}
 	}
 }
 
+// TestRulesPassPromtoolChecks runs promtool check rules and promtool test rules.
 func TestRulesPassPromtoolChecks(t *testing.T) {
 	t.Parallel()
-	needPrometheus(t)
-	output := promtool(t, "", "check", "rules", "alerts.yaml", "recording.yaml")
+	requirePrometheus(t)
+	output := runPromtool(t, "", "check", "rules", "alerts.yaml", "recording.yaml")
 	n := 0
 	for _, found := range regexp.MustCompile(`SUCCESS: (\d+) rules found`).FindAllStringSubmatch(output, -1) {
 		var some int
 		_, _ = fmt.Sscan(found[1], &some)
 		n += some
 	}
-	if n != len(ruleFiles(t)) {
-		t.Errorf("promtool found %d rules of %d:\n%s", n, len(ruleFiles(t)), output)
+	if n != len(readRules(t)) {
+		t.Errorf("promtool found %d of %d rules:\n%s", n, len(readRules(t)), output)
 	}
-	files, err := filepath.Glob(filepath.Join(monitoring, "tests", "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(monitoringFolder, "tests", "*.yaml"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("%d files of tests, %v", len(files), err)
+		t.Fatalf("found %d files of rule tests: %v", len(files), err)
 	}
 	for i := range files {
 		files[i] = filepath.Join("tests", filepath.Base(files[i]))
 	}
-	promtool(t, "", append([]string{"test", "rules"}, files...)...)
+	runPromtool(t, "", append([]string{"test", "rules"}, files...)...)
 }

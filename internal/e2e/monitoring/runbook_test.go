@@ -10,17 +10,17 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// paragraphs are the paragraphs of each alert's section in the runbook.
-var paragraphs = []string{"**Meaning.**", "**Impact.**", "**Diagnosis.**", "**Action.**"}
+// runbookParagraphs are the paragraphs of each alert's section in the runbook.
+var runbookParagraphs = []string{"**Meaning.**", "**Impact.**", "**Diagnosis.**", "**Action.**"}
 
 func TestEveryAlertHasARunbookSection(t *testing.T) {
 	t.Parallel()
 	sections := map[string]string{}
-	for _, s := range strings.Split(string(harness.ReadFile(t, filepath.Join(monitoring, "RUNBOOK.md"))), "\n## ")[1:] {
+	for _, s := range strings.Split(string(harness.ReadFile(t, filepath.Join(monitoringFolder, "RUNBOOK.md"))), "\n## ")[1:] {
 		heading, text, _ := strings.Cut(s, "\n")
 		sections[heading] = text
 	}
-	for _, r := range ruleFiles(t) {
+	for _, r := range readRules(t) {
 		if r.Alert == "" {
 			continue
 		}
@@ -29,7 +29,7 @@ func TestEveryAlertHasARunbookSection(t *testing.T) {
 			t.Errorf("the runbook has no section %s", r.Alert)
 		}
 		delete(sections, r.Alert)
-		for _, p := range paragraphs {
+		for _, p := range runbookParagraphs {
 			if !strings.Contains(text, p) {
 				t.Errorf("%s: the runbook has no %s", r.Alert, p)
 			}
@@ -43,26 +43,26 @@ func TestEveryAlertHasARunbookSection(t *testing.T) {
 	}
 }
 
-// What the runbook lets an operator look at is there.
+// TestRunbookRequestsSucceed sends the requests to the admin API that the runbook contains.
 func TestRunbookRequestsSucceed(t *testing.T) {
 	t.Parallel()
-	w := startWatched(t)
-	text := string(harness.ReadFile(t, filepath.Join(monitoring, "RUNBOOK.md")))
-	asked := 0
+	p := startMonitoredProxy(t)
+	text := string(harness.ReadFile(t, filepath.Join(monitoringFolder, "RUNBOOK.md")))
+	requests := 0
 	for _, c := range regexp.MustCompile(`curl -s '?http://127\.0\.0\.1:9901(/[^'\s`+"`"+`]*)`).FindAllStringSubmatch(text, -1) {
 		path := strings.NewReplacer("SERVICE", "notifier_service").Replace(c[1])
-		if r := w.AdminRequest(http.MethodGet, path, ""); r.Status != http.StatusOK {
+		if r := p.AdminRequest(http.MethodGet, path, ""); r.Status != http.StatusOK {
 			t.Errorf("%s: %+v", path, r)
 		}
-		asked++
+		requests++
 	}
 	for _, body := range regexp.MustCompile(`force '(\{"state": "[^']*\})'`).FindAllStringSubmatch(text, -1) {
-		if r := w.Force("rag_service", body[1]); r.Status != http.StatusOK {
+		if r := p.Force("rag_service", body[1]); r.Status != http.StatusOK {
 			t.Errorf("%s: %+v", body[1], r)
 		}
-		asked++
+		requests++
 	}
-	if asked < 5 {
-		t.Errorf("only %d calls are in the runbook", asked)
+	if requests < 5 {
+		t.Errorf("the runbook contains only %d requests", requests)
 	}
 }

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	callersTrace = "0af7651916cd43dd8448eb211c80319c"
-	callersSpan  = "b7ad6b7169203331"
+	callerTraceID = "0af7651916cd43dd8448eb211c80319c"
+	callerSpanID  = "b7ad6b7169203331"
 )
 
 func TestTracesAndMetricsReachCollector(t *testing.T) {
@@ -31,22 +31,22 @@ func TestTracesAndMetricsReachCollector(t *testing.T) {
 			p := harness.StartProxy(t, harness.Options{Config: "routes:\n  rag_service: {prefix: /rag, upstream: " + u.URL() + "}\n", Env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + endpoint,
 				"OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol, "OTEL_SERVICE_NAME=sidecar", "OTEL_RESOURCE_ATTRIBUTES=k8s.pod.name=pod-1", "OTEL_METRIC_EXPORT_INTERVAL=100"}})
 			r, _ := http.NewRequest("GET", p.URL+"/rag/echo?secret=1", nil)
-			r.Header.Set("traceparent", "00-"+callersTrace+"-"+callersSpan+"-01")
+			r.Header.Set("traceparent", "00-"+callerTraceID+"-"+callerSpanID+"-01")
 			res, err := http.DefaultClient.Do(r)
 			if reply := harness.ReadResponse(t, res, err); reply.Status != 200 {
 				t.Fatalf("status %d", reply.Status)
 			}
 			p.Get("/rag/second")
-			p.Signal(syscall.SIGTERM) // before the first batch is due
+			p.Signal(syscall.SIGTERM) // before the first batch is exported
 			if status := p.Wait(); status != 0 {
 				t.Fatalf("exit status %d", status)
 			}
-			server := c.await(t, "the caller's trace", func(s *trace.Span) bool {
-				return hex.EncodeToString(s.ParentSpanId) == callersSpan && s.Kind == trace.Span_SPAN_KIND_SERVER
+			server := c.awaitSpan(t, "the request", func(s *trace.Span) bool {
+				return hex.EncodeToString(s.ParentSpanId) == callerSpanID && s.Kind == trace.Span_SPAN_KIND_SERVER
 			})
-			client := c.await(t, "the attempt", func(s *trace.Span) bool { return string(s.ParentSpanId) == string(server.SpanId) })
+			client := c.awaitSpan(t, "the attempt", func(s *trace.Span) bool { return string(s.ParentSpanId) == string(server.SpanId) })
 			for _, s := range []*trace.Span{server, client} {
-				if hex.EncodeToString(s.TraceId) != callersTrace || strings.Contains(s.String(), "secret") || s.EndTimeUnixNano < s.StartTimeUnixNano {
+				if hex.EncodeToString(s.TraceId) != callerTraceID || strings.Contains(s.String(), "secret") || s.EndTimeUnixNano < s.StartTimeUnixNano {
 					t.Errorf("%v", s)
 				}
 			}
@@ -55,8 +55,8 @@ func TestTracesAndMetricsReachCollector(t *testing.T) {
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			if c.about["service.name"] != "sidecar" || c.about["k8s.pod.name"] != "pod-1" || c.about["service.instance.id"] == "" {
-				t.Errorf("resource %v", c.about)
+			if c.resource["service.name"] != "sidecar" || c.resource["k8s.pod.name"] != "pod-1" || c.resource["service.instance.id"] == "" {
+				t.Errorf("resource %v", c.resource)
 			}
 			checkExported(t, c)
 		})
@@ -81,7 +81,7 @@ func checkExported(t *testing.T, c *collector) {
 	}
 	for _, name := range []string{"enhanced_circuit_breaker_state", "cbproxy_build_info", "cbproxy_forced"} {
 		if exported[name] == nil {
-			t.Errorf("no %s", name)
+			t.Errorf("%s is not exported", name)
 		}
 	}
 	found := false
@@ -94,7 +94,7 @@ func checkExported(t *testing.T, c *collector) {
 		}
 	}
 	if !found {
-		t.Errorf("no exemplar of a trace in %v", exported["enhanced_circuit_breaker_response_time_seconds"])
+		t.Errorf("no exemplar refers to an exported trace: %v", exported["enhanced_circuit_breaker_response_time_seconds"])
 	}
 }
 
@@ -110,14 +110,14 @@ func TestScrapedExemplarsReferToTraces(t *testing.T) {
 	}
 	p := harness.StartProxy(t, harness.Options{Config: config, Env: []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=" + c.http + "/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=50"}})
 	p.Get("/rag/x")
-	span := c.await(t, "the request", func(s *trace.Span) bool { return s.Kind == trace.Span_SPAN_KIND_SERVER })
+	span := c.awaitSpan(t, "the request", func(s *trace.Span) bool { return s.Kind == trace.Span_SPAN_KIND_SERVER })
 	if kind, text := scrape(p); !strings.HasPrefix(kind, "application/openmetrics-text") || !strings.Contains(text, `trace_id="`+hex.EncodeToString(span.TraceId)+`"`) {
-		t.Errorf("%s without the trace's id:\n%s", kind, text)
+		t.Errorf("the metrics, of type %s, contain no exemplar with the trace's ID:\n%s", kind, text)
 	}
 	p = harness.StartProxy(t, harness.Options{Config: config})
 	p.Get("/rag/x")
 	if kind, text := scrape(p); !strings.HasPrefix(kind, "text/plain") || strings.Contains(text, "trace_id") {
-		t.Errorf("%s, with tracing off", kind)
+		t.Errorf("without tracing: the metrics have type %s, or contain trace IDs", kind)
 	}
 }
 
@@ -125,14 +125,14 @@ func TestConsoleExporterPrintsSpans(t *testing.T) {
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: "routes:\n  rag_service: {prefix: /rag, upstream: " + u.URL() + "}\n", Env: []string{"OTEL_TRACES_EXPORTER=console"}})
 	p.Kill()
-	shown := new(harness.LogBuffer)
-	p.Stdout = shown
+	output := new(harness.LogBuffer)
+	p.Stdout = output
 	p.Start()
 	p.Get("/rag/x")
 	p.Signal(syscall.SIGTERM)
 	p.Wait()
 	var names []string
-	for decoder := json.NewDecoder(strings.NewReader(shown.String())); decoder.More(); {
+	for decoder := json.NewDecoder(strings.NewReader(output.String())); decoder.More(); {
 		var span struct{ Name string }
 		if err := decoder.Decode(&span); err != nil {
 			t.Fatal(err)
@@ -146,7 +146,7 @@ func TestConsoleExporterPrintsSpans(t *testing.T) {
 
 // TestDeadCollectorDoesNotDelayRequests uses a collector that accepts connections and never responds.
 func TestDeadCollectorDoesNotDelayRequests(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	l, err := net.Listen("tcp", "127.0.0.1:0") // connections wait in the backlog
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,9 +159,9 @@ func TestDeadCollectorDoesNotDelayRequests(t *testing.T) {
 			t.Fatalf("status %d", reply.Status)
 		}
 	}
-	harness.Eventually(t, "a line about the collector", func() bool { return strings.Contains(p.Log.String(), "cannot export OpenTelemetry data") })
+	harness.Eventually(t, "the failed export is logged", func() bool { return strings.Contains(p.Log.String(), "cannot export OpenTelemetry data") })
 	if n := strings.Count(p.Log.String(), "cannot export OpenTelemetry data"); n > 1 {
-		t.Errorf("%d lines", n)
+		t.Errorf("the failed exports are logged %d times", n)
 	}
 	p.Signal(syscall.SIGTERM)
 	if status := p.Wait(); status != 0 || !strings.Contains(p.Log.String(), "cannot export the last traces or metrics") {
@@ -192,8 +192,8 @@ func TestQueuedDeliveryContinuesTrace(t *testing.T) {
 	p.Start()
 	p.Force("svc", `{"state": "auto"}`)
 	r.AwaitDelivered("a notification")
-	server := c.await(t, "the request", func(s *trace.Span) bool { return s.Kind == trace.Span_SPAN_KIND_SERVER })
-	delivery := c.await(t, "the delivery", func(s *trace.Span) bool { return attribute(s.Attributes, "cbproxy.delivery").GetBoolValue() })
+	server := c.awaitSpan(t, "the request", func(s *trace.Span) bool { return s.Kind == trace.Span_SPAN_KIND_SERVER })
+	delivery := c.awaitSpan(t, "the delivery", func(s *trace.Span) bool { return attribute(s.Attributes, "cbproxy.delivery").GetBoolValue() })
 	if string(delivery.TraceId) != string(server.TraceId) || string(delivery.ParentSpanId) != string(server.SpanId) {
 		t.Errorf("request %v\ndelivery %v", server, delivery)
 	}
