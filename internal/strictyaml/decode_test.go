@@ -106,6 +106,27 @@ func TestDecodeRejectsValuesOfOtherKinds(t *testing.T) {
 	}
 }
 
+// A value of any type is replaced as a whole, and only if all of it is valid.
+func TestDecodeAnything(t *testing.T) {
+	for text, want := range map[string]any{
+		"extra: [true, True, TRUE, false, False, FALSE]": []any{true, true, true, false, false, false},
+		"extra: {a: 0x10, b: 1}":                         "kept",
+		"extra: {a: 1, b: 0x10}":                         "kept",
+		"extra: [0x10, 1]":                               "kept",
+		"extra: [1, 0x10]":                               "kept",
+		"extra: [[0x10], 1]":                             "kept",
+		"extra: null":                                    nil,
+		"extra: 010":                                     "kept",
+		"extra: -0":                                      int64(0),
+		"extra: 1e3":                                     json.Number("1e3"),
+	} {
+		d := document{Extra: "kept"}
+		if faults := decode(t, text, nil, &d); !reflect.DeepEqual(d.Extra, want) || (faults != "") != (want == "kept") {
+			t.Errorf("%s: got %#v, %s, want %#v", text, d.Extra, faults, want)
+		}
+	}
+}
+
 func TestDecodeRejectsUnsupportedTypes(t *testing.T) {
 	faults := &strictyaml.Collector{File: "f.yaml"}
 	root := strictyaml.Parse([]byte("size: 1\n"), faults)

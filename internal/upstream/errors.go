@@ -32,8 +32,8 @@ type ErrorClass struct {
 	Failure events.ErrorType
 	// Local is the local resource that was exhausted. The request counts neither as success nor as failure of the upstream.
 	Local events.LocalError
-	// RequestProblem is the status for the client if the request cannot be sent, or if the upstream rejected it for a reason that
-	// says nothing about the upstream's health: 400, 431 or 502. The request counts neither as success nor as failure of the
+	// RequestProblem is the status for the client if the request cannot be sent, or if the upstream rejected it for a reason that is
+	// unrelated to the upstream's health: 400, 431 or 502. The request counts neither as success nor as failure of the
 	// upstream.
 	RequestProblem int
 }
