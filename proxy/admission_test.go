@@ -187,7 +187,7 @@ func TestIncompleteShortBodyIsNotAProbe(t *testing.T) {
 	server.Breaker("svc").Force(events.HalfOpen, 0, "")
 	for name, c := range map[string]struct{ request, status string }{
 		"slow":      {"POST /svc/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", "408"},
-		"cut short": {"POST /svc/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc" + halfClose, "400"},
+		"truncated": {"POST /svc/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc" + halfClose, "400"},
 	} {
 		if status := rawStatusLine(t, address, c.request); !strings.Contains(status, " "+c.status+" ") {
 			t.Errorf("%s: %s, want %s", name, status, c.status)

@@ -23,16 +23,16 @@ func TestUpstreamFailuresAreClassified(t *testing.T) {
 		status   int
 		kind     events.ErrorType
 	}{
-		"closes":              {"", 502, events.ErrorReset},
-		"hangs":               {"hang", 504, events.ErrorTimeout},
-		"cut in the header":   {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", 502, events.ErrorReset},
-		"cut in a small body": {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 502, events.ErrorTruncated},
-		"not HTTP":            {"SSH-2.0-OpenSSH_9\r\n\r\n", 502, events.ErrorProtocol},
-		"status 000":          {"HTTP/1.1 000 Odd\r\nContent-Length: 0\r\n\r\n", 502, events.ErrorProtocol},
-		"status 099":          {"HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n", 502, events.ErrorProtocol},
-		"unrequested 101":     {"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 502, events.ErrorProtocol},
-		"bad length":          {"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", 502, events.ErrorProtocol},
-		"failing status":      {"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\nRetry-After: 7\r\n\r\nno", 503, events.ErrorStatus},
+		"connection closed":        {"", 502, events.ErrorReset},
+		"no response":              {"hang", 504, events.ErrorTimeout},
+		"truncated header section": {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", 502, events.ErrorReset},
+		"truncated body":           {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 502, events.ErrorTruncated},
+		"not HTTP":                 {"SSH-2.0-OpenSSH_9\r\n\r\n", 502, events.ErrorProtocol},
+		"status 000":               {"HTTP/1.1 000 Odd\r\nContent-Length: 0\r\n\r\n", 502, events.ErrorProtocol},
+		"status 099":               {"HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n", 502, events.ErrorProtocol},
+		"unrequested 101":          {"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 502, events.ErrorProtocol},
+		"invalid Content-Length":   {"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", 502, events.ErrorProtocol},
+		"failure status":           {"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\nRetry-After: 7\r\n\r\nno", 503, events.ErrorStatus},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -54,7 +54,7 @@ func TestBulkheadShedsExcessRequestsWithoutRecordingFailures(t *testing.T) {
 		recorded.next(t)
 	}
 	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || server.Breaker("svc").State() != events.Closed {
-		t.Errorf("afterwards: %d, breaker %v", res.StatusCode, server.Breaker("svc").State())
+		t.Errorf("after the release: status %d, breaker %v", res.StatusCode, server.Breaker("svc").State())
 	}
 }
 

@@ -95,7 +95,7 @@ func TestProberTestsRecoveryInsteadOfClients(t *testing.T) {
 				t.Errorf("closed after %d probes, want 3 successes", n)
 			}
 			if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 || u.calls.Load() != 1 {
-				t.Errorf("afterwards: status %d, %d calls", res.StatusCode, u.calls.Load())
+				t.Errorf("after the recovery: status %d, %d client requests", res.StatusCode, u.calls.Load())
 			}
 			probes := u.probes.Load()
 			recorded.mu.Lock()

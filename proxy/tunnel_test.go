@@ -30,8 +30,8 @@ func TestBytesSentBefore101PassThroughTheTunnel(t *testing.T) {
 		"after the request":           {"", "hello world"},
 		"byte by byte":                append([]string{""}, strings.Split("hello world", "")...),
 		"as much as net/http buffers": {strings.Repeat("x", 3500)},
-		"more":                        {strings.Repeat("0123456789", 1000)},
-		"much more":                   {strings.Repeat("0123456789", 10000), strings.Repeat("x", 10000)},
+		"10,000 bytes":                {strings.Repeat("0123456789", 1000)},
+		"110,000 bytes":               {strings.Repeat("0123456789", 10000), strings.Repeat("x", 10000)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			requested, respond := make(chan struct{}), make(chan struct{})

@@ -14,8 +14,8 @@ import (
 	"cbproxy/internal/events"
 )
 
-// requestsToRepeat are requests that may be sent again if the upstream has not processed them.
-var requestsToRepeat = map[string]func(address string) *http.Request{
+// requestsToReplay are requests that may be sent again if the upstream has not processed them.
+var requestsToReplay = map[string]func(address string) *http.Request{
 	"GET": func(address string) *http.Request {
 		r, _ := http.NewRequest(http.MethodGet, "http://"+address+"/svc", nil)
 		return r
@@ -43,7 +43,7 @@ func TestUnprocessedRequestIsReplayed(t *testing.T) {
 	}
 	for protocol, secured := range map[string]bool{"h2c": false, "https": true} {
 		for refusal, refuse := range refusals {
-			for kind, request := range requestsToRepeat {
+			for kind, request := range requestsToReplay {
 				t.Run(protocol+" "+refusal+" "+kind, func(t *testing.T) {
 					var refused atomic.Bool
 					url, keys := frameUpstream(t, secured, func(_ int, f *frameConn) {
@@ -124,7 +124,7 @@ func TestGoAwayFailsNoRequest(t *testing.T) {
 
 // If the upstream refuses every stream, the request fails within the route's timeout.
 func TestRefusalOfEveryStreamIsAFailure(t *testing.T) {
-	for kind, request := range requestsToRepeat {
+	for kind, request := range requestsToReplay {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			url, keys := frameUpstream(t, false, func(_ int, f *frameConn) {

@@ -31,11 +31,11 @@ func TestHTTP2ResponseDuringAPausedUploadIsForwarded(t *testing.T) {
 	}
 	long := strings.Repeat("x", 200_000)
 	for name, c := range map[string]struct {
-		upstream func(*httptest.Server, http.ResponseWriter, *http.Request)
-		status   int
-		body     string // "": the proxy generates the response
-		cut      bool   // the response is truncated
-		result   events.Result
+		upstream  func(*httptest.Server, http.ResponseWriter, *http.Request)
+		status    int
+		body      string // "": the proxy generates the response
+		truncated bool
+		result    events.Result
 	}{
 		"short response":    {respond(413, "large"), 413, "large", false, events.ResultSuccess},
 		"long response":     {respond(413, long), 413, long, false, events.ResultSuccess},
@@ -81,7 +81,7 @@ func TestHTTP2ResponseDuringAPausedUploadIsForwarded(t *testing.T) {
 					if res.StatusCode == http.StatusRequestTimeout && o.Duration >= 500*time.Millisecond {
 						return // on a busy machine retries may take so long that the client counts as too slow
 					}
-					if res.StatusCode != c.status || c.body != "" && string(body) != c.body || (err != nil) != c.cut {
+					if res.StatusCode != c.status || c.body != "" && string(body) != c.body || (err != nil) != c.truncated {
 						t.Errorf("status %d, %d bytes, %v; %+v %+v", res.StatusCode, len(body), err, o, o.Failure)
 					}
 					if o.Result != c.result || o.Duration > 20*time.Second {

@@ -135,7 +135,7 @@ func TestClientCertificateIsPresented(t *testing.T) {
 					t.Errorf("%s: status %d, %+v; want a failure", tls.VersionName(version), res.StatusCode, o)
 				}
 				if c.client != "" && (res.StatusCode != 200 || res.Header.Get("X-Client") != c.client) {
-					t.Errorf("%s: status %d to %q, want %q", tls.VersionName(version), res.StatusCode, res.Header.Get("X-Client"), c.client)
+					t.Errorf("%s: status %d for %q, want %q", tls.VersionName(version), res.StatusCode, res.Header.Get("X-Client"), c.client)
 				}
 			}
 		})
