@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,21 +12,22 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// eventListener follows an instance's events from its start on.
+// eventListener collects the state changes in an instance's event stream.
 type eventListener struct {
 	mu        sync.Mutex
-	changes   map[string][]harness.StateChange // of state, by service
-	snapshots int
+	changes   map[string][]harness.StateChange // by service; guarded by mu
+	snapshots int                              // number of snapshots received; guarded by mu
 }
 
-func listen(t *testing.T, p *soakProxy) *eventListener {
+// listen opens the event stream of an instance. It is closed at the end of the test.
+func listen(t *testing.T, p *instance) *eventListener {
 	t.Helper()
 	l := &eventListener{changes: map[string][]harness.StateChange{}}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.AdminURL+"/api/v1/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
+	res, err := withoutKeepAlive.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,14 +40,14 @@ func listen(t *testing.T, p *soakProxy) *eventListener {
 			if e, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
 				name = e
 			} else if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-				l.take(name, data)
+				l.add(name, data)
 			}
 		}
 	}()
 	return l
 }
 
-func (l *eventListener) take(name, data string) {
+func (l *eventListener) add(name, data string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch name {
@@ -62,9 +64,10 @@ func (l *eventListener) take(name, data string) {
 	}
 }
 
-// of returns the changes of a service so far, and whether none was missed.
-func (l *eventListener) of(service string) (changes []harness.StateChange, all bool) {
+// changesOf returns the state changes of a service so far. They are complete unless the proxy has sent another snapshot,
+// as it does to a listener that missed events.
+func (l *eventListener) changesOf(service string) (changes []harness.StateChange, complete bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]harness.StateChange(nil), l.changes[service]...), l.snapshots == 1
+	return slices.Clone(l.changes[service]), l.snapshots == 1
 }

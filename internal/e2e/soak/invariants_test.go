@@ -2,209 +2,130 @@ package soak
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"cbproxy/internal/e2e/harness"
 )
 
-// recover ends forced states and waits until everything has recovered, under load.
-func (s *soak) recover() {
-	s.t.Helper()
-	for s.version.Add(1)%12 != 0 { // as at the start
-	}
-	n := int(s.version.Load())
-	for _, p := range s.fleet {
-		s.within("Redis is up again", func() string {
-			h := p.Health()
-			return unless(h.Redis.Up, "instance %d: %s", p.n, h.Redis.LastError)
-		})
-		p.ReplaceConfig(s.config(n))
-		s.inForce(p, n)
-	}
-	s.within("nobody is forced", s.release)
-	s.within("all breakers are closed", func() string {
-		return s.each(func(p *soakProxy, name string, service soakService) string {
-			return unless(service.State == "closed" && service.Forced == nil, "instance %d: %s is %s by %s, retry at %v, forced %+v, probing %v",
-				p.n, name, service.State, service.Cause, service.RetryAt, service.Forced, service.Probing)
-		})
-	})
-}
-
-// soakService is a service with what the fleet knows of it.
-type soakService = harness.ServiceHealth
-
-// each looks at each service of each instance until something is missing.
-func (s *soak) each(look func(p *soakProxy, name string, service soakService) string) string {
-	for _, p := range s.fleet {
-		h := p.Health()
-		if len(h.Services) != len(soakRoutes) || h.Total != len(soakRoutes) {
-			return fmt.Sprintf("instance %d has %d services, says %d", p.n, len(h.Services), h.Total)
-		}
-		for name, service := range h.Services {
-			if missing := look(p, name, service); missing != "" {
-				return missing
-			}
-		}
-	}
-	return ""
-}
-
-// release releases breakers that are forced indefinitely, and returns those still forced.
-func (s *soak) release() (held string) {
-	return s.each(func(p *soakProxy, name string, service soakService) string {
-		if service.Forced == nil {
-			return ""
-		}
-		if service.Forced.Until == nil {
-			s.order(p, name, map[string]string{"state": "auto", "scope": service.Forced.Scope})
-		} // any other is to end by itself
-		return fmt.Sprintf("instance %d: %s is forced: %+v", p.n, name, *service.Forced)
-	})
-}
-
-// checkAllAnswer waits until no plain route needs its fallback, and what the fast path takes has been
-// measured.
-func (s *soak) checkAllAnswer(l *load) {
+// checkInvariants checks what must hold when no request is in flight.
+func (s *soakTest) checkInvariants() {
 	s.t.Helper()
 	for _, p := range s.fleet {
-		c := l.client(p, "check", 0)
-		for name := range soakRoutes {
-			if name == "calls" {
-				continue
-			}
-			s.within("the upstream answers", func() string {
-				q := c.question(name, http.MethodGet)
-				c.ask(c.http1, q, nil, time.Minute)
-				return unless(q.status == http.StatusOK && q.strategy == "", "%v: status %d, %s for %s", q, q.status, q.strategy, q.reason)
-			})
-		}
-		c.close()
-	}
-	before := s.tally.fast.len()
-	s.within("the fast path is measured", func() string { return unless(s.tally.fast.len() >= before+500, "too few answers") })
-}
-
-// checkInvariants checks invariants that hold while there are no requests.
-func (s *soak) checkInvariants() {
-	s.t.Helper()
-	for _, p := range s.fleet {
-		s.within("nothing is queued or in flight", func() string {
+		s.await("nothing is queued or in flight", func() error {
 			m := p.Series()
-			for name := range soakRoutes {
-				flying, waiting := m[`cbproxy_requests_in_flight{service="`+name+`"}`], m[`cbproxy_queue_depth{service="`+name+`"}`]
-				if flying != 0 || waiting != 0 {
-					return fmt.Sprintf("instance %d, %s: %v in flight, %v queued", p.n, name, flying, waiting)
+			for service := range routes {
+				inFlight, queued := m[`cbproxy_requests_in_flight{service="`+service+`"}`], m[`cbproxy_queue_depth{service="`+service+`"}`]
+				if inFlight != 0 || queued != 0 {
+					return fmt.Errorf("instance %d, %s: %v in flight, %v queued", p.n, service, inFlight, queued)
 				}
 			}
-			return ""
+			return nil
 		})
 		m := p.Series()
-		for _, none := range []string{"cbproxy_queue_dead", "cbproxy_queue_lost_total", "cbproxy_queue_dead_total", "cbproxy_store_errors_total"} {
+		for _, name := range []string{"cbproxy_queue_dead", "cbproxy_queue_lost_total", "cbproxy_queue_dead_total", "cbproxy_store_errors_total"} {
 			for series, value := range m {
-				if (series == none || strings.HasPrefix(series, none+"{")) && value != 0 {
-					s.complain("the queue or the store", "instance %d: %s is %v", p.n, series, value)
+				if (series == name || strings.HasPrefix(series, name+"{")) && value != 0 {
+					s.reportf("queue or store errors", "instance %d: %s is %v", p.n, series, value)
 				}
 			}
 		}
-		p.surrendered = p.surrendered || m[`cbproxy_queue_surrendered_total{service="notifier_service"}`] > 0
+		p.queueTakenOver = p.queueTakenOver || m[`cbproxy_queue_surrendered_total{service="notifier_service"}`] > 0
 		s.checkState(p, m)
-		if p.elder {
-			s.checkCounts(p, m)
+		if p.stable {
+			s.checkCounters(p, m)
 		}
 	}
 	s.checkFleet()
-	s.ledger.check(s)
+	s.requests.check(s)
 }
 
-// checkState checks that health, metrics, events and history agree.
-func (s *soak) checkState(p *soakProxy, m map[string]float64) {
+// checkState checks that health, metrics, events and history are consistent and report a healthy fleet.
+func (s *soakTest) checkState(p *instance, m map[string]float64) {
 	h := p.Health()
 	if h.Config.LastError != nil || m["cbproxy_config_last_reload_successful"] != 1 || h.Status != "healthy" || m["cbproxy_redis_up"] != 1 || !h.Redis.Up {
-		s.complain("health", "instance %d: %+v, Redis is %v", p.n, h, m["cbproxy_redis_up"])
+		s.reportf("health", "instance %d: %+v, cbproxy_redis_up is %v", p.n, h, m["cbproxy_redis_up"])
 	}
-	for name, service := range h.Services {
-		label := `{service="` + name + `"}`
-		if v, ok := m["enhanced_circuit_breaker_state"+label]; !ok || v != 0 || service.State != "closed" {
-			s.complain("health and metrics", "instance %d: %s is %s and %v", p.n, name, service.State, v)
+	for service, health := range h.Services {
+		label := `{service="` + service + `"}`
+		if v, ok := m["enhanced_circuit_breaker_state"+label]; !ok || v != 0 || health.State != "closed" {
+			s.reportf("health and metrics", "instance %d: the state of %s is %s in health, %v in metrics", p.n, service, health.State, v)
 		}
 		for _, state := range []string{"open", "closed"} {
-			if v := m[`cbproxy_forced{service="`+name+`",state="`+state+`"}`]; v != 0 {
-				s.complain("forced", "instance %d: %s is reported as forced", p.n, name)
+			if v := m[`cbproxy_forced{service="`+service+`",state="`+state+`"}`]; v != 0 {
+				s.reportf("metrics", "instance %d: metrics report %s as forced", p.n, service)
 			}
 		}
-		if p.elder {
-			s.checkEvents(p, name, h.Instance, m)
+		if p.stable {
+			s.checkEvents(p, service, h.Instance, m)
 		}
 	}
 }
 
-// checkEvents compares an elder's events with its history and its counters.
-func (s *soak) checkEvents(p *soakProxy, service, instance string, m map[string]float64) {
+// checkEvents compares the state changes in the event stream of a stable instance with its history and its counters.
+func (s *soakTest) checkEvents(p *instance, service, instance string, m map[string]float64) {
 	var events []harness.StateChange
-	all := true
-	s.within("events, history and metrics agree", func() string {
-		if events, all = p.events.of(service); !all {
-			s.t.Logf("instance %d: the listener was too slow for some events", p.n)
-			return ""
+	complete := true
+	s.await("events and history match", func() error {
+		if events, complete = p.events.changesOf(service); !complete {
+			s.t.Logf("instance %d: the listener missed events", p.n)
+			return nil
 		}
-		var kept []harness.StateChange
+		var history []harness.StateChange
 		for _, c := range p.History(service) {
 			if c.Instance == instance {
-				kept = append(kept, c)
+				history = append(history, c)
 			}
 		}
-		slices.Reverse(kept)
-		if len(kept) > len(events) || len(kept) == 0 && len(events) > 0 {
-			return fmt.Sprintf("instance %d, %s: %d events, %d in the history", p.n, service, len(events), len(kept))
+		slices.Reverse(history)
+		if len(history) > len(events) || len(history) == 0 && len(events) > 0 {
+			return fmt.Errorf("instance %d, %s: %d events, %d in the history", p.n, service, len(events), len(history))
 		}
-		for i, c := range events[len(events)-len(kept):] {
-			if k := kept[i]; c.From != k.From || c.To != k.To || c.Cause != k.Cause || !c.Time.Equal(k.Time) {
-				return fmt.Sprintf("instance %d, %s: event %+v, history %+v", p.n, service, c, k)
+		for i, c := range events[len(events)-len(history):] {
+			if h := history[i]; c.From != h.From || c.To != h.To || c.Cause != h.Cause || !c.Time.Equal(h.Time) {
+				return fmt.Errorf("instance %d, %s: event %+v, history %+v", p.n, service, c, h)
 			}
 		}
-		return ""
+		return nil
 	})
-	if !all {
+	if !complete {
 		return
 	}
-	to := map[string]float64{}
+	counts := map[string]float64{} // by new state
 	state := "closed"
 	for _, c := range events {
 		if c.From != state {
-			s.complain("events", "instance %d, %s: from %s, but it was %s", p.n, service, c.From, state)
+			s.reportf("events", "instance %d, %s: a change from %s in state %s", p.n, service, c.From, state)
 		}
 		state = c.To
-		to[c.To]++
+		counts[c.To]++
 	}
-	for _, name := range stateSet {
-		if v := m[`cbproxy_state_changes_total{service="`+service+`",to="`+name+`"}`]; v != to[name] {
-			s.complain("events and metrics", "instance %d, %s: %v changes to %s are counted, %v were events", p.n, service, v, name, to[name])
+	for _, to := range breakerStates {
+		if v := m[`cbproxy_state_changes_total{service="`+service+`",to="`+to+`"}`]; v != counts[to] {
+			s.reportf("events and metrics", "instance %d, %s: metrics count %v changes to %s, events %v", p.n, service, v, to, counts[to])
 		}
 	}
 	if state != "closed" {
-		s.complain("events", "instance %d, %s: the last event reports %s", p.n, service, state)
+		s.reportf("events", "instance %d, %s: the last event reports the state %s", p.n, service, state)
 	}
 }
 
-// checkFleet checks that all instances and Redis have the same decisions.
-func (s *soak) checkFleet() {
-	s.within("the fleet agrees", func() string {
+// checkFleet checks that all instances and Redis have the same decision about each service.
+func (s *soakTest) checkFleet() {
+	s.await("all instances have the same decisions", func() error {
 		epochs := map[string]uint64{}
-		return s.each(func(p *soakProxy, name string, service soakService) string {
-			if epoch, ok := epochs[name]; ok && epoch != service.Epoch {
-				return fmt.Sprintf("%s: instance 0 knows of decision %d, instance %d of %d", name, epoch, p.n, service.Epoch)
+		return s.forEachService(func(p *instance, service string, h harness.ServiceHealth) error {
+			if epoch, ok := epochs[service]; ok && epoch != h.Epoch {
+				return fmt.Errorf("%s: instance 0 has decision %d, instance %d has %d", service, epoch, p.n, h.Epoch)
 			}
-			epochs[name] = service.Epoch
-			if service.Epoch == 0 {
-				return ""
+			epochs[service] = h.Epoch
+			if h.Epoch == 0 {
+				return nil
 			}
-			fields := s.client.HGetAll(s.t.Context(), "soak:circuit_breaker_state:"+name).Val()
-			return unless(fields["state"] == "closed" && fields["epoch"] == strconv.FormatUint(service.Epoch, 10) && fields["service_name"] == name,
-				"%s: Redis has %v, instance %d knows of %d", name, fields, p.n, service.Epoch)
+			fields := s.client.HGetAll(s.t.Context(), "soak:circuit_breaker_state:"+service).Val()
+			return require(fields["state"] == "closed" && fields["epoch"] == strconv.FormatUint(h.Epoch, 10) && fields["service_name"] == service,
+				"%s: Redis has %v, instance %d has decision %d", service, fields, p.n, h.Epoch)
 		})
 	})
 }

@@ -9,5 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(harness.RunTests(m, harness.Role{Variable: soakVariable, Run: func(file string) error { return serveSoak(os.Getenv(harness.UpstreamVariable), file) }}))
+	os.Exit(harness.RunTests(m, harness.Role{Variable: recordVariable, Run: func(file string) error {
+		return serveUpstream(os.Getenv(harness.UpstreamVariable), file)
+	}}))
 }
