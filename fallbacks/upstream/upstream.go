@@ -88,17 +88,17 @@ func (s *Strategy) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks
 	if call.State == events.HalfOpen {
 		s.Pool.DiscardConnections() // old connections must not decide the recovery
 	}
-	res, failed := s.Fetch(ctx, s.newRequest(r), s.checkStatus)
+	res, fetchErr := s.Fetch(ctx, s.newRequest(r), s.checkStatus)
 	switch {
-	case failed == nil:
+	case fetchErr == nil:
 		report = func() { call.Success(time.Since(start)) }
 		return &fallbacks.Answer{Status: res.Status, Header: res.Header, Body: res.Body}, nil
-	case failed.Failure != "":
+	case fetchErr.Failure != "":
 		report = func() {
-			call.Failure(&events.Failure{Time: time.Now(), Type: failed.Failure, Detail: failed.Error()}, time.Since(start))
+			call.Failure(&events.Failure{Time: time.Now(), Type: fetchErr.Failure, Detail: fetchErr.Error()}, time.Since(start))
 		}
 	}
-	return nil, failed
+	return nil, fetchErr
 }
 
 // checkRequest returns why r can't be sent to a second upstream, or nil.

@@ -8,8 +8,8 @@ import (
 	"cbproxy/internal/http1"
 )
 
-// Without a hangup monitor all connections go to the fallback.
-func TestFallbackGetsAllConnectionsWithoutMonitor(t *testing.T) {
+// Without a hangup monitor all connections are handed off.
+func TestAllConnectionsAreHandedOffWithoutMonitor(t *testing.T) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -19,8 +19,8 @@ func TestFallbackGetsAllConnectionsWithoutMonitor(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
-	fallbacks := make(chan net.Conn, 1)
-	s := http1.NewServer(http1.ServerConfig{HandOff: func(c net.Conn, unread []byte) { fallbacks <- c }})
+	handedOff := make(chan net.Conn, 1)
+	s := http1.NewServer(http1.ServerConfig{HandOff: func(c net.Conn, unread []byte) { handedOff <- c }})
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestFallbackGetsAllConnectionsWithoutMonitor(t *testing.T) {
 	}
 	defer c.Close()
 	s.ServeConn(c)
-	if got := <-fallbacks; got != c {
+	if got := <-handedOff; got != c {
 		t.Error(got)
 	}
 	send(t, client, simple)

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// ServerConfig configures a Server. Handler and Fallback are required.
+// ServerConfig configures a Server. Handler and HandOff are required.
 type ServerConfig struct {
 	Handler http.Handler
-	// Fallback takes over a connection at the first request on it that is not plain. unread has all bytes of that request
-	// that have been read. Fallback owns the connection from then on.
+	// HandOff takes over a connection at the first request on it that is not plain. unread has all bytes of that request
+	// that have been read. HandOff owns the connection from then on.
 	HandOff func(c net.Conn, unread []byte)
 	// ConnContext returns the context of a connection's requests. Nil: they use context.Background.
 	ConnContext func(ctx context.Context, c net.Conn) context.Context
@@ -26,12 +26,12 @@ type ServerConfig struct {
 
 // Server serves plain HTTP/1.1 requests on one goroutine per connection; net/http's server uses one more for each request.
 // A request is plain if it is at most readSize bytes long, a single read returns its whole header section, its body arrives
-// within bodyTimeout, and all recipients understand it alike. At the first other request a connection goes to the fallback and
-// stays there.
+// within bodyTimeout, and all recipients understand it alike. At the first other request it hands off the connection
+// to another server, which keeps it.
 //
 // Handlers see the same behaviour as with net/http's server, with one difference: the context of a request whose client has
 // disconnected, or closed its side of the connection, ends hangupGrace later. This detection needs Linux. On other systems all
-// connections go to the fallback.
+// connections are handed off.
 //
 // A Server is safe for concurrent use.
 type Server struct {
@@ -52,7 +52,7 @@ func NewServer(c ServerConfig) *Server {
 	return s
 }
 
-// ServeConn serves requests on c until the connection ends or is passed to the fallback.
+// ServeConn serves requests on c until the connection ends or is handed off.
 func (s *Server) ServeConn(c net.Conn) {
 	n := newServerConn(s, c)
 	if n == nil || !s.register(n) {
@@ -79,7 +79,7 @@ func (s *Server) register(c *serverConn) bool {
 	return false
 }
 
-// unregister removes a connection that is about to be closed or passed to the fallback.
+// unregister removes a connection that is about to be closed or handed off.
 func (s *Server) unregister(c *serverConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +91,7 @@ func (s *Server) unregister(c *serverConn) {
 
 // peerClosed handles an event of the hangup monitor. The descriptor may have been reused since.
 func (s *Server) peerClosed(fd int) {
-	s.mu.Lock() // keeps c from being passed to the fallback meanwhile
+	s.mu.Lock() // keeps c from being handed off meanwhile
 	defer s.mu.Unlock()
 	if c := s.conns[fd]; c != nil {
 		c.peerClosed()

@@ -21,7 +21,7 @@ const (
 	testTimeout = 20 * time.Second // limits waits; longer than any takes on a busy machine
 )
 
-// onlyOnLinux skips a test on systems where a Server passes all connections to its fallback.
+// onlyOnLinux skips a test on systems where a Server hands off all connections.
 func onlyOnLinux(t testing.TB) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -119,22 +119,22 @@ func TestServerServesRequestsOnOneConnection(t *testing.T) {
 	}
 }
 
-// The fallback gets the connection of a request that is not plain, with all bytes of the request.
-func TestFallbackGetsConnectionWithUnreadBytes(t *testing.T) {
+// The connection of a request that is not plain is handed off with all bytes of the request.
+func TestConnectionIsHandedOffWithUnreadBytes(t *testing.T) {
 	for _, text := range []string{
 		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"GET / HTTP/1.1\r\nHo",
 		simple + simple,
 		"GET /" + strings.Repeat("a", 20<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n",
 	} {
-		type fallbackCall struct {
+		type handOffCall struct {
 			c      net.Conn
 			unread []byte
 		}
-		fallbacks := make(chan fallbackCall, 1)
+		handedOff := make(chan handOffCall, 1)
 		_, address := serve(t, hello, http1.ServerConfig{
 			IdleTimeout: testTimeout,
-			HandOff:     func(c net.Conn, unread []byte) { fallbacks <- fallbackCall{c, unread} },
+			HandOff:     func(c net.Conn, unread []byte) { handedOff <- handOffCall{c, unread} },
 		})
 		for before := range 2 {
 			c, r := dial(t, address)
@@ -144,27 +144,27 @@ func TestFallbackGetsConnectionWithUnreadBytes(t *testing.T) {
 			}
 			send(t, c, text)
 			_ = c.CloseWrite()
-			got := <-fallbacks
+			got := <-handedOff
 			more, err := io.ReadAll(got.c)
 			if all := string(got.unread) + string(more); all != text || err != nil {
-				t.Errorf("the fallback got %.100q of %.100q; %v", all, text, err)
+				t.Errorf("handed off %.100q of %.100q; %v", all, text, err)
 			}
 			_ = got.c.Close()
 		}
 	}
 }
 
-// A body may arrive in pieces within bodyTimeout. Otherwise the fallback reads the rest of it.
+// A body may arrive in pieces within bodyTimeout. Otherwise the connection is handed off before the rest of it is read.
 func TestServerReadsBodyInPieces(t *testing.T) {
 	const head, length = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n", 10000
 	body := strings.Repeat("0123456789", length/10)
-	fallbacks := make(chan string, 1)
+	handedOff := make(chan string, 1)
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		got, err := io.ReadAll(r.Body)
 		fmt.Fprint(w, err == nil && string(got) == body)
 	}, http1.ServerConfig{IdleTimeout: testTimeout, HandOff: func(c net.Conn, unread []byte) {
 		rest, err := io.ReadAll(c)
-		fallbacks <- fmt.Sprint(string(unread)+string(rest), err)
+		handedOff <- fmt.Sprint(string(unread)+string(rest), err)
 		_ = c.Close()
 	}})
 	c, r := dial(t, address)
@@ -181,8 +181,8 @@ func TestServerReadsBodyInPieces(t *testing.T) {
 		c, _ := dial(t, address)
 		send(t, c, sent)
 		_ = c.CloseWrite()
-		if got := <-fallbacks; got != sent+"<nil>" {
-			t.Errorf("the fallback got %.100q of %.100q", got, sent)
+		if got := <-handedOff; got != sent+"<nil>" {
+			t.Errorf("handed off %.100q of %.100q", got, sent)
 		}
 	}
 	c, _ = dial(t, address)
@@ -192,20 +192,20 @@ func TestServerReadsBodyInPieces(t *testing.T) {
 		send(t, c, body[i:i+1])
 	}
 	_ = c.CloseWrite()
-	if got := <-fallbacks; got != head+body[:20]+"<nil>" {
-		t.Errorf("the fallback got %.100q", got)
+	if got := <-handedOff; got != head+body[:20]+"<nil>" {
+		t.Errorf("handed off %.100q", got)
 	}
 }
 
 // A request that arrives while another one is being served is served afterwards.
 func TestServerServesPipelinedRequestAfterCurrent(t *testing.T) {
 	begun, more := make(chan struct{}), make(chan struct{})
-	fallbacks := make(chan net.Conn, 1)
+	handedOff := make(chan net.Conn, 1)
 	_, address := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		begun <- struct{}{}
 		<-more
 		hello(w, r)
-	}, http1.ServerConfig{HandOff: func(c net.Conn, unread []byte) { fallbacks <- c }})
+	}, http1.ServerConfig{HandOff: func(c net.Conn, unread []byte) { handedOff <- c }})
 	c, r := dial(t, address)
 	send(t, c, simple)
 	<-begun
@@ -337,7 +337,7 @@ func TestServerSkipsEmptyLinesBetweenRequests(t *testing.T) {
 }
 
 // Empty lines at other positions, and too many of them, make a request not plain.
-func TestFallbackGetsOtherEmptyLines(t *testing.T) {
+func TestOtherEmptyLinesAreHandedOff(t *testing.T) {
 	for name, c := range map[string]struct{ before, unread string }{
 		"before the first request":  {"", "\r\n" + simple},
 		"too many":                  {simple, "\r\n\r\n\r\n" + simple},
@@ -345,16 +345,16 @@ func TestFallbackGetsOtherEmptyLines(t *testing.T) {
 		"after a pipelined request": {"", simple + "\r\n" + simple},
 	} {
 		t.Run(name, func(t *testing.T) {
-			fallbacks := make(chan string, 1)
-			_, address := serve(t, hello, http1.ServerConfig{HandOff: func(c net.Conn, unread []byte) { fallbacks <- string(unread); _ = c.Close() }})
+			handedOff := make(chan string, 1)
+			_, address := serve(t, hello, http1.ServerConfig{HandOff: func(c net.Conn, unread []byte) { handedOff <- string(unread); _ = c.Close() }})
 			conn, r := dial(t, address)
 			if c.before != "" {
 				send(t, conn, c.before)
 				wholeResponse(t, r)
 			}
 			send(t, conn, c.unread)
-			if got := <-fallbacks; !strings.HasSuffix(c.unread, got) || !strings.HasSuffix(got, simple) {
-				t.Errorf("the fallback got %q of %q", got, c.unread)
+			if got := <-handedOff; !strings.HasSuffix(c.unread, got) || !strings.HasSuffix(got, simple) {
+				t.Errorf("handed off %q of %q", got, c.unread)
 			}
 		})
 	}

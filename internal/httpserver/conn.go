@@ -14,19 +14,29 @@ import (
 // Conn is a client's connection. While a server uses it for HTTP/1, it does what net/http's server does not: it detects
 // requests with ambiguous framing, it replaces net/http's own error responses with problem details, and it limits how long
 // a write may block. HTTP/2 and tunnels pass through it unchanged.
+//
+// Its flags describe the connection and the current request:
+//
+//	flag                 set and cleared by                                   read by
+//	isHTTP1              connContext; connStateChanged and inspect clear it   Read, Write, SetWriteDeadline, handler
+//	handlerRunning       handler; connStateChanged and handOff clear it       Write
+//	http10Responding     handler                                              Close
+//	sawTransferEncoding  inspect; never cleared                               handler
+//	ambiguous            inspect; never cleared                               handler
+//	bodyArriving         inspect, at each read                                BodyArriving
 type Conn struct {
 	net.Conn
 	unread           []byte      // bytes that the fast path has read before net/http's server got the connection
-	isHTTP1          atomic.Bool // used by a server, and for neither HTTP/2 nor a tunnel
+	isHTTP1          atomic.Bool // a server uses it for HTTP/1: not before, and not for HTTP/2 or a tunnel
 	handlerRunning   atomic.Bool // from the start of a handler until its response has been sent
-	http10Responding atomic.Bool // from the start of a handler for an HTTP/1.0 request until it has written all of its response
+	http10Responding atomic.Bool // from the start of a handler for an HTTP/1.0 request until it has written its whole response
 
 	framing             framingScanner // used by Read only; net/http never reads on two goroutines at once
 	sawTransferEncoding atomic.Bool    // framing.sawTransferEncoding, for other goroutines
 	ambiguous           atomic.Bool    // framing.ambiguous, for other goroutines
 	bodyArriving        atomic.Bool    // the last read returned bytes that follow a header section
 
-	onInvalid    func(client string, status int) // is called when net/http refuses a request
+	onInvalid    func(client string, status int) // called when net/http responds to an invalid request
 	writeTimeout time.Duration                   // 0: a write may block for ever
 
 	renewAfter atomic.Int64 // the write deadline needs no renewal before this time on the clock of monotonicNow
@@ -36,7 +46,7 @@ type Conn struct {
 
 type connKey struct{}
 
-// ConnOf returns the connection on which a request has come. ctx is the request's context. It reports false if the
+// ConnOf returns the connection of a request, whose context is ctx. It reports false if the
 // listener was not made by Listen.
 func ConnOf(ctx context.Context) (*Conn, bool) {
 	c, ok := ctx.Value(connKey{}).(*Conn)
@@ -44,12 +54,12 @@ func ConnOf(ctx context.Context) (*Conn, bool) {
 }
 
 // connContext prepares a connection for a server and returns the context of its requests.
-func connContext(ctx context.Context, nc net.Conn, writeTimeout time.Duration, refused func(client string, status int)) context.Context {
+func connContext(ctx context.Context, nc net.Conn, writeTimeout time.Duration, onInvalid func(client string, status int)) context.Context {
 	c, ok := nc.(*Conn)
 	if !ok {
 		return ctx // not from a listener of this package
 	}
-	c.writeTimeout, c.onInvalid = writeTimeout, refused
+	c.writeTimeout, c.onInvalid = writeTimeout, onInvalid
 	c.isHTTP1.Store(true)
 	return context.WithValue(ctx, connKey{}, c)
 }

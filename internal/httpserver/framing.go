@@ -2,10 +2,13 @@ package httpserver
 
 import "bytes"
 
-// framingScanner finds out from the raw bytes of a client what net/http's server does not report: whether a request has
-// both a Content-Length and a Transfer-Encoding field, and whether any request has had the latter. It works line by line and
-// does not know where a body begins or ends. A body may therefore look like a header section, but no header section is
-// missed, because none contains an empty line. The findings are never reset: in doubt the connection is closed.
+// framingScanner detects in the raw bytes of a client what net/http's server does not report: whether a request has both a
+// Content-Length and a Transfer-Encoding field, and whether any request has had the latter.
+//
+// It works line by line and does not know where a body begins or ends. It forgets what it has seen only at an empty line. A
+// header section contains none, so two fields of one header section are always detected. There are false positives: a line of a
+// body that looks like one of the fields counts as one. The results are never reset. A false positive only closes a connection
+// that could be reused.
 //
 // The zero value is ready for use. It is not safe for concurrent use. The result does not depend on how the bytes are split.
 type framingScanner struct {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// scanInPieces passes data to a scanner in pieces and returns the scanner. Each of sizes is one less than the length of a piece; they
-// are used cyclically. Without sizes there is one piece.
+// scanInPieces passes data to a scanner in pieces and returns the scanner. Each of sizes is one less than the length of a piece;
+// they are used cyclically. Without sizes there is one piece.
 func scanInPieces(data, sizes []byte) framingScanner {
 	var s framingScanner
 	for i := 0; len(data) > 0; i++ {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// handler is the handler of both servers. It refuses requests that the next handler must not see, and closes connections
+// handler is the handler of both servers. It responds to requests that are invalid for the next handler, and closes connections
 // with ambiguous framing after the response.
 type handler struct {
 	next      http.Handler
@@ -17,7 +17,8 @@ type handler struct {
 // ServeHTTP implements http.Handler.
 func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, ok := ConnOf(r.Context())
-	if r.ProtoMajor == 2 && (!ok || !c.isHTTP1.Load()) {
+	isHTTP2 := r.ProtoMajor == 2 && (!ok || !c.isHTTP1.Load()) // an HTTP/1 request line can name HTTP/2.0, see below
+	if isHTTP2 {
 		if !translatable(r) {
 			h.respondInvalid(w, r, http.StatusBadRequest)
 			return
@@ -35,7 +36,8 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Connection"] = []string{"close"}
 		h.respondInvalid(w, r, http.StatusHTTPVersionNotSupported)
 		return
-	case len(r.TransferEncoding) > 0 && c.ambiguous.Load(), r.ProtoMinor == 0 && c.sawTransferEncoding.Load():
+	case len(r.TransferEncoding) > 0 && c.ambiguous.Load(), // Content-Length and Transfer-Encoding
+		r.ProtoMinor == 0 && c.sawTransferEncoding.Load(): // HTTP/1.0 and Transfer-Encoding
 		w = &closingWriter{ResponseWriter: w}
 	}
 	if r.ProtoMinor == 0 {
@@ -47,7 +49,7 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.next.ServeHTTP(w, r)
 }
 
-// refuse responds to a request that next must not see.
+// respondInvalid responds to an invalid request, which the next handler does not get.
 func (h handler) respondInvalid(w http.ResponseWriter, r *http.Request, status int) {
 	invalidRequestProblems[status].Write(w)
 	h.onInvalid(r.RemoteAddr, status)
@@ -55,7 +57,7 @@ func (h handler) respondInvalid(w http.ResponseWriter, r *http.Request, status i
 
 // translatable reports whether an HTTP/2 request can be expressed in HTTP/1.1 as exactly one request. net/http validates
 // the method, the target and the Host of HTTP/1 requests, but accepts almost anything in HTTP/2: a space in a path would end
-// the target in the upstream's request line, and a method or Host that http.Transport refuses would count as a failure
+// the target in the upstream's request line, and a method or Host that http.Transport rejects would count as a failure
 // of the upstream.
 func translatable(r *http.Request) bool {
 	target := r.RequestURI

@@ -9,14 +9,14 @@ import (
 	"cbproxy/internal/problem"
 )
 
-// invalidRequestProblems has the responses, by status, to requests that are refused before they reach the handler, by net/http's server or
-// by this package. They contain nothing that the client has sent.
+// invalidRequestProblems are the responses, by status, to invalid requests, which net/http's server or this package detects. They
+// contain nothing that the client has sent.
 var invalidRequestProblems = map[int]*problem.Problem{
 	http.StatusBadRequest:                  problem.New(http.StatusBadRequest, "http_request_error", "the request is malformed"),
-	http.StatusExpectationFailed:           problem.New(http.StatusExpectationFailed, "http_request_error", "the only expectation is 100-continue"),
+	http.StatusExpectationFailed:           problem.New(http.StatusExpectationFailed, "http_request_error", "the only supported expectation is 100-continue"),
 	http.StatusRequestHeaderFieldsTooLarge: problem.HeadersTooLarge,
-	http.StatusNotImplemented:              problem.New(http.StatusNotImplemented, "http_request_error", "the only transfer coding of requests is chunked"),
-	http.StatusHTTPVersionNotSupported:     problem.New(http.StatusHTTPVersionNotSupported, "http_request_error", "the versions are HTTP/1.1 and HTTP/2"),
+	http.StatusNotImplemented:              problem.New(http.StatusNotImplemented, "http_request_error", "the only supported transfer coding of requests is chunked"),
+	http.StatusHTTPVersionNotSupported:     problem.New(http.StatusHTTPVersionNotSupported, "http_request_error", "the supported versions are HTTP/1.1 and HTTP/2"),
 }
 
 // replaceErrorResponse returns the response to send instead of p, which net/http has written, and its status. It returns nil if
@@ -32,7 +32,7 @@ func replaceErrorResponse(p []byte) (response []byte, status int) {
 	}
 	replacement := invalidRequestProblems[status]
 	if replacement == nil {
-		replacement = problem.New(status, "http_request_error", "the request is refused")
+		replacement = problem.New(status, "http_request_error", "the request is invalid")
 	}
 	return replacement.AppendHTTP1(nil, time.Now()), status
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // netHTTPListener is the listener of net/http's server. Its Accept returns the connections that the fast path has
-// passed on.
+// handed off.
 type netHTTPListener struct {
 	net.Listener               // accepts all connections
 	fast         *http1.Server // nil: net/http's server handles every connection

@@ -15,14 +15,14 @@ import (
 )
 
 // headerSlack is how many bytes a header section may exceed Options.HeaderBytes and still reach the handler, which
-// can then respond with the details of the route. net/http refuses larger ones.
+// can then respond with the details of the route. net/http responds to larger ones itself.
 const headerSlack = 256 << 10
 
 // Options configure a Server. Handler and Logger are required.
 type Options struct {
 	Handler http.Handler
-	// Refused is called for each request that is refused before it reaches Handler, with the client's address and the
-	// status of the response. It may be nil, and is called concurrently.
+	// OnInvalidRequest is called for each invalid request, which does not reach Handler, with the client's address and the status
+	// of the response. It may be nil, and is called concurrently.
 	OnInvalidRequest func(client string, status int)
 	Logger           *slog.Logger
 	// HeaderBytes is the largest header section that the handler accepts.
@@ -49,13 +49,13 @@ func New(o Options) *Server {
 	if o.OnInvalidRequest == nil {
 		o.OnInvalidRequest = func(string, int) {}
 	}
-	draining, drain := context.WithCancel(context.Background())
-	connContext := func(ctx context.Context, c net.Conn) context.Context {
-		ctx = context.WithValue(ctx, shutdownKey{}, draining)
+	shutdown, beginShutdown := context.WithCancel(context.Background())
+	withConn := func(ctx context.Context, c net.Conn) context.Context {
+		ctx = context.WithValue(ctx, shutdownKey{}, shutdown)
 		return connContext(ctx, c, o.IdleTimeout, o.OnInvalidRequest)
 	}
 	h := handler{o.Handler, o.OnInvalidRequest}
-	s := &Server{netHTTP: newNetHTTPServer(o, h, connContext), netHTTPListener: newNetHTTPListener(), beginShutdown: drain}
+	s := &Server{netHTTP: newNetHTTPServer(o, h, withConn), netHTTPListener: newNetHTTPListener(), beginShutdown: beginShutdown}
 	if !o.NetHTTPOnly {
 		s.netHTTPListener.fast = http1.NewServer(http1.ServerConfig{
 			Handler: h,
@@ -63,7 +63,7 @@ func New(o Options) *Server {
 			ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 				// the values that net/http's server sets
 				ctx = context.WithValue(ctx, http.ServerContextKey, s.netHTTP)
-				return connContext(context.WithValue(ctx, http.LocalAddrContextKey, c.LocalAddr()), c)
+				return withConn(context.WithValue(ctx, http.LocalAddrContextKey, c.LocalAddr()), c)
 			},
 			FirstRequestTimeout: o.ReadHeaderTimeout,
 			IdleTimeout:         o.IdleTimeout,
@@ -75,7 +75,7 @@ func New(o Options) *Server {
 	return s
 }
 
-func newNetHTTPServer(o Options, h http.Handler, connContext func(context.Context, net.Conn) context.Context) *http.Server {
+func newNetHTTPServer(o Options, h http.Handler, withConn func(context.Context, net.Conn) context.Context) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -87,7 +87,7 @@ func newNetHTTPServer(o Options, h http.Handler, connContext func(context.Contex
 		MaxHeaderBytes:               int(o.HeaderBytes) + headerSlack,
 		DisableGeneralOptionsHandler: true,
 		ConnState:                    connStateChanged,
-		ConnContext:                  connContext,
+		ConnContext:                  withConn,
 		// Without a limit, a client that reads nothing could hold an HTTP/2 connection open indefinitely.
 		HTTP2:    &http.HTTP2Config{WriteByteTimeout: o.IdleTimeout},
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
@@ -133,8 +133,8 @@ type shutdownKey struct{}
 
 // ShutdownContext returns a context that ends when the server of a request begins to shut down. ctx is the request's context.
 func ShutdownContext(ctx context.Context) context.Context {
-	if draining, ok := ctx.Value(shutdownKey{}).(context.Context); ok {
-		return draining
+	if shutdown, ok := ctx.Value(shutdownKey{}).(context.Context); ok {
+		return shutdown
 	}
 	return context.Background()
 }

@@ -2,7 +2,7 @@ package service
 
 import "cbproxy/internal/events"
 
-// ReasonOf returns the fallback reason for a failure of type kind. "" is a request that failed through no fault of the upstream.
+// ReasonOf returns the fallback reason for a failure of type kind. "" is an error that does not count as a failure of the upstream.
 func ReasonOf(kind events.ErrorType) events.Reason {
 	switch kind {
 	case events.ErrorConnect:

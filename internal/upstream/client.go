@@ -57,9 +57,9 @@ type Fetched struct {
 // Fetch sends r and returns the complete response. accept is called with the status before the body is read; its error is
 // returned as an *Error with the failure events.ErrorStatus. The caller may modify the header of the result.
 func (c *Client) Fetch(ctx context.Context, r *http.Request, accept func(status int) error) (*Fetched, *Error) {
-	res, failed := c.Pool.Do(r.WithContext(ctx), c.timeout, nil)
-	if failed != nil {
-		return nil, failed
+	res, reqErr := c.Pool.Do(r.WithContext(ctx), c.timeout, nil)
+	if reqErr != nil {
+		return nil, reqErr
 	}
 	defer res.Close()
 	if res.StatusCode > 599 {
@@ -68,9 +68,9 @@ func (c *Client) Fetch(ctx context.Context, r *http.Request, accept func(status 
 	if err := accept(res.StatusCode); err != nil {
 		return nil, &Error{ErrorClass{Failure: events.ErrorStatus}, true, err}
 	}
-	body, failed := res.ReadAll(c.maxResponse)
-	if failed != nil {
-		return nil, failed
+	body, bodyErr := res.ReadAll(c.maxResponse)
+	if bodyErr != nil {
+		return nil, bodyErr
 	}
 	return &Fetched{Status: res.StatusCode, Header: res.Header, Body: body}, nil
 }

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	dialTimeout     = 10 * time.Second       // for the lookup and all addresses
-	maxAttemptDelay = 250 * time.Millisecond // before the next address is tried in parallel (RFC 8305, section 5)
+	dialTimeout               = 10 * time.Second       // for the lookup and all addresses
+	maxConnectionAttemptDelay = 250 * time.Millisecond // before the next address is tried in parallel (RFC 8305, section 5)
 )
 
-// ConnectError is an error of a Dialer, or of the TLS handshake on a new connection.
+// connectError is an error of a dialer, or of the TLS handshake on a new connection.
 type connectError struct{ Err error }
 
 func (e *connectError) Error() string { return e.Err.Error() }
@@ -26,7 +26,7 @@ func (e *connectError) Unwrap() error { return e.Err }
 type ContextKey int
 
 const (
-	// DialDeadline is the key of a time.Time. A Dialer divides the time until then among the addresses of a name. It is needed
+	// DialDeadline is the key of a time.Time. A dialer divides the time until then among the addresses of a name. It is needed
 	// because http.Transport dials with a context that lacks the request's deadline.
 	DialDeadline ContextKey = iota
 	// HTTP1Only is the key of a bool. If it is true, a new connection does not use HTTP/2, which has no upgrades.
@@ -41,8 +41,8 @@ func dialDeadline(ctx context.Context) (time.Time, bool) {
 	return ctx.Deadline()
 }
 
-// Dialer opens TCP connections. It tries the addresses of a name as RFC 8305 describes: the next attempt starts when the
-// previous one has failed, or early enough that each address is tried before the request's deadline. The zero Dialer is ready
+// dialer opens TCP connections. It tries the addresses of a name as RFC 8305 describes: the next connection attempt starts when
+// the previous one has failed, or early enough that each address is tried before the request's deadline. The zero dialer is ready
 // to use.
 type dialer struct {
 	// Lookup returns the addresses of a name. If it is nil, the system's resolver is used.
@@ -52,7 +52,7 @@ type dialer struct {
 	HTTP2 bool
 }
 
-// Dial connects to address, which is host:port. It returns a *ConnectError, or the error of ctx if ctx is done.
+// dial connects to address, which is host:port. It returns a *connectError, or the error of ctx if ctx is done.
 func (d *dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	c, err := d.dialHost(ctx, address)
 	if err != nil && ctx.Err() == nil {
@@ -136,19 +136,20 @@ type dialResult struct {
 	err  error
 }
 
-// race connects to the addresses in order. It starts an attempt when the previous one has failed, and at the latest a fraction
-// of the time until deadline after it. It returns the first connection and closes connections that are established later.
+// race connects to the addresses in order. It starts the next connection attempt when the previous one has failed, or after a
+// delay: maxConnectionAttemptDelay, or less if the time until deadline requires it. It returns the first connection and closes
+// connections that are established later.
 func (d *dialer) race(ctx context.Context, addresses []netip.Addr, port string, deadline time.Time) (net.Conn, error) {
 	if len(addresses) == 0 {
 		return nil, errors.New("the host name has no address")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	results := make(chan dialResult, len(addresses)) // buffered, so that a late attempt does not block
-	delay := min(maxAttemptDelay, max(time.Until(deadline)/time.Duration(2*len(addresses)), time.Millisecond))
+	results := make(chan dialResult, len(addresses)) // buffered, so that a connection attempt that ends late does not block
+	delay := min(maxConnectionAttemptDelay, max(time.Until(deadline)/time.Duration(2*len(addresses)), time.Millisecond))
 	next := time.NewTimer(0)
 	defer next.Stop()
-	var failed error
+	var dialErr error
 	for started, pending := 0, 0; started < len(addresses) || pending > 0; {
 		begin := next.C
 		if started == len(addresses) {
@@ -169,11 +170,11 @@ func (d *dialer) race(ctx context.Context, addresses []netip.Addr, port string, 
 				go closeLate(results, pending)
 				return r.conn, nil
 			}
-			failed = preferredError(failed, r.err)
+			dialErr = preferredError(dialErr, r.err)
 			next.Reset(0)
 		}
 	}
-	return nil, failed
+	return nil, dialErr
 }
 
 // closeLate closes the connections of n attempts that finish after the first successful one.

@@ -27,8 +27,8 @@ func listen(t testing.TB, host string) (l net.Listener, port int) {
 	return l, l.Addr().(*net.TCPAddr).Port
 }
 
-// dropPackets makes a port of host drop connection requests, as a firewall does, by filling the port's backlog. It skips the test if
-// the system has no such limit.
+// dropPackets makes a port of host drop connection requests, as a firewall does, by filling the port's backlog. It skips the test
+// if the system has no such limit.
 func dropPackets(t testing.TB, host string, port int) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)

@@ -28,7 +28,8 @@ func TargetOf(u *url.URL) Target {
 }
 
 // SetURL sets u to a path below the target, which is sent byte for byte. http.Transport writes Opaque unchanged unless it
-// starts with //, which would be an authority. Such a path is set as RawPath, which is written if it is a valid encoding.
+// starts with //, which would be an authority. Such a path is set as RawPath, which is written if it is a valid encoding: Opaque
+// "//a/b" would be sent as "http://a/b".
 func (t *Target) SetURL(u *url.URL, path string) {
 	u.Scheme, u.Host, u.User = t.Scheme, t.Host, nil
 	path = t.Base + path

@@ -30,8 +30,8 @@ func tlsHandshake(ctx context.Context, c net.Conn, config *tls.Config, address s
 	}
 	limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	secured := tls.Client(c, config)
-	if err := secured.HandshakeContext(limited); err != nil {
+	conn := tls.Client(c, config)
+	if err := conn.HandshakeContext(limited); err != nil {
 		_ = c.Close()
 		err = fmt.Errorf("TLS handshake with %s: %w", config.ServerName, err)
 		if ctx.Err() == nil {
@@ -39,35 +39,35 @@ func tlsHandshake(ctx context.Context, c net.Conn, config *tls.Config, address s
 		}
 		return nil, err
 	}
-	return secured, nil
+	return conn, nil
 }
 
 // tlsHandshakeHTTP1 performs the TLS handshake for the fast path. It returns errHTTP2 if the upstream selects HTTP/2.
 func tlsHandshakeHTTP1(ctx context.Context, c net.Conn, config *tls.Config, address string) (net.Conn, error) {
-	secured, err := tlsHandshake(ctx, c, config, address)
+	conn, err := tlsHandshake(ctx, c, config, address)
 	if err != nil {
 		return nil, err
 	}
-	if secured.ConnectionState().NegotiatedProtocol == "h2" {
-		_ = secured.Close()
+	if conn.ConnectionState().NegotiatedProtocol == "h2" {
+		_ = conn.Close()
 		return nil, errHTTP2
 	}
-	return secured, nil
+	return conn, nil
 }
 
 // tlsHandshakeForTransport performs the TLS handshake for http.Transport. It returns a *tls.Conn for HTTP/2, as http.Transport
 // recognizes HTTP/2 by that type, and a *http1TLSConn otherwise.
 func tlsHandshakeForTransport(ctx context.Context, c *Conn, config *tls.Config, address string) (net.Conn, error) {
-	secured, err := tlsHandshake(ctx, c, config, address)
+	conn, err := tlsHandshake(ctx, c, config, address)
 	if err != nil {
 		return nil, err
 	}
-	if secured.ConnectionState().NegotiatedProtocol == "h2" {
+	if conn.ConnectionState().NegotiatedProtocol == "h2" {
 		setTCPUserTimeout(c.Conn)
-		return secured, nil
+		return conn, nil
 	}
 	c.header.encrypted = true
-	return &http1TLSConn{secured, &c.header}, nil
+	return &http1TLSConn{conn, &c.header}, nil
 }
 
 // http1TLSConn is a connection of http.Transport that uses HTTP/1.1 over TLS.

@@ -11,12 +11,12 @@ import (
 	"cbproxy/internal/httpserver"
 )
 
-// Requests that net/http refuses get a problem as their response, and it contains nothing that the client has sent.
-func TestMalformedRequestsAreRefusedWithProblems(t *testing.T) {
-	eachPath(t, testMalformedRequestsAreRefusedWithProblems)
+// Requests that net/http rejects get a problem as their response, and it contains nothing that the client has sent.
+func TestInvalidRequestsGetProblems(t *testing.T) {
+	eachPath(t, testInvalidRequestsGetProblems)
 }
 
-func testMalformedRequestsAreRefusedWithProblems(t *testing.T, options httpserver.Options) {
+func testInvalidRequestsGetProblems(t *testing.T, options httpserver.Options) {
 	options.HeaderBytes = 1 << 10
 	handled := make(chan string, 100)
 	address := listen(t, func(_ http.ResponseWriter, r *http.Request) { handled <- r.Method + " " + r.RequestURI }, options)
