@@ -67,7 +67,7 @@ func TestForcedStateWithoutDataDirIsAcknowledged(t *testing.T) {
 	p.WriteConfig(harness.DeadUpstreamConfig)
 	p.Start()
 	if r := p.Force("svc", `{"state":"open"}`); r.Status != http.StatusOK || strings.Contains(r.Body, "not_persisted") {
-		t.Errorf("%+v", r)
+		t.Errorf("force open: %+v, want status 200 without not_persisted", r)
 	}
 }
 

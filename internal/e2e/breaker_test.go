@@ -95,7 +95,7 @@ func TestEveryAttemptIsCounted(t *testing.T) {
 	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %s, retry: {attempts: 3, backoff: 1ms}, breaker: {fail_max: 9}}}\n", u.URL())})
 	u.Kill()
 	if r := p.Get("/svc"); r.Status != 502 {
-		t.Errorf("%+v", r)
+		t.Errorf("response %+v, want status 502", r)
 	}
 	for series, want := range map[string]float64{
 		`enhanced_circuit_breaker_requests_total{service="svc",status="failure"}`:       1,
@@ -124,7 +124,7 @@ func TestForcedStatesApplyAndExpire(t *testing.T) {
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: harness.RouteConfig(u, 1)})
 	if r := p.Force("svc", `{"state":"open","reason":"maintenance"}`); r.Status != 200 || !strings.Contains(r.Body, `"circuit_breaker_state":"open"`) {
-		t.Fatalf("%+v", r)
+		t.Fatalf("forced open: %+v", r)
 	}
 	if r := p.Get("/svc"); r.Status != 503 || r.BreakerState() != "open" || r.Header.Get("Retry-After") != "" {
 		t.Errorf("forced open without a duration: %+v", r)

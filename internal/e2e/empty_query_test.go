@@ -45,7 +45,7 @@ fallbacks: {svc: {try: [cache, queue, upstream], queue: {methods: [POST]}, upstr
 				t.Errorf("got %+v, the second upstream saw %q", r, u.LastRequestLine())
 			}
 			if r := send("POST", "/svc/y?"); r.Status != http.StatusAccepted {
-				t.Errorf("%+v", r)
+				t.Errorf("POST: %+v, want status 202", r)
 			}
 			p.Force("svc", `{"state":"auto"}`)
 			harness.Eventually(t, "the queued request is delivered", func() bool { return strings.HasPrefix(u.LastRequestLine(), "POST") })

@@ -73,7 +73,7 @@ func TestDescriptorExhaustionIsNotAnUpstreamFailure(t *testing.T) {
 					t.Errorf("with free descriptors: status %d", res.StatusCode)
 				}
 				if s := p.Health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
-					t.Errorf("%+v", s)
+					t.Errorf("service %+v, want a closed breaker without failures", s)
 				}
 				if n := p.Metric(`cbproxy_local_errors_total{kind="descriptors"}`); n != 5 {
 					t.Errorf("%v local errors are counted, want 5", n)
@@ -119,13 +119,13 @@ func TestProcessPauseIsNotAnUpstreamFailure(t *testing.T) {
 				for range requests {
 					switch r := <-got; {
 					case responds && (r.Status != 200 || r.Body != "ok"):
-						t.Errorf("%+v", r)
+						t.Errorf("response %+v, want status 200", r)
 					case !responds && (r.Status != 503 || r.BreakerState() != "closed"):
-						t.Errorf("%+v", r)
+						t.Errorf("response %+v, want status 503 and a closed breaker", r)
 					}
 				}
 				if s := p.Health().Services["svc"]; s.State != "closed" || s.FailCounter != 0 {
-					t.Errorf("%+v", s)
+					t.Errorf("service %+v, want a closed breaker without failures", s)
 				}
 				if n := p.Metric(`cbproxy_local_errors_total{kind="pause"}`); n != map[bool]float64{true: 0, false: requests}[responds] {
 					t.Errorf("%v pauses are counted as local errors", n)

@@ -71,7 +71,7 @@ func TestShadowModeForwardsUnchanged(t *testing.T) {
 		}
 		for range 3 {
 			if r := p.Get("/rag/broken"); r.Status != 500 {
-				t.Errorf("%+v", r)
+				t.Errorf("response %+v, want status 500", r)
 			}
 		}
 	}
@@ -142,12 +142,12 @@ func TestReturnToShadowDeliversQueuedRequests(t *testing.T) {
 	p.ReplaceConfig(config("shadow", false))
 	harness.Eventually(t, "shadow mode is applied", func() bool { return p.Metric(`cbproxy_enforced{service="notifier_service"}`) == 0 })
 	if r := post(p, "c"); r.Status != http.StatusBadGateway {
-		t.Errorf("%+v", r)
+		t.Errorf("response %+v without a fallback, want status 502", r)
 	}
 	u.Start()
 	t.Cleanup(u.Kill)
 	if r := post(p, "d"); r.Status != http.StatusOK || r.Header.Get("X-Fallback") != "" {
-		t.Errorf("%+v", r)
+		t.Errorf("response %+v, want status 200", r)
 	}
 	harness.Eventually(t, "the accepted requests are delivered, and no others", func() bool {
 		got, more := u.UniqueBodies()

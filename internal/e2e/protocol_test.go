@@ -53,7 +53,7 @@ func TestUnixSocketListener(t *testing.T) {
 	defer transport.CloseIdleConnections()
 	res, err := (&http.Client{Transport: transport}).Get("http://unix/svc/x")
 	if r := harness.ReadResponse(t, res, err); r.Status != 200 || !strings.Contains(r.Body, `"target":"/x"`) {
-		t.Errorf("%+v", r)
+		t.Errorf("response %+v", r)
 	}
 	p.Signal(syscall.SIGTERM)
 	if status := p.Wait(); status != 0 {

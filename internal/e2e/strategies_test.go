@@ -47,18 +47,18 @@ func TestCacheRespondsWhenUpstreamIsDown(t *testing.T) {
 		r := p.Get("/svc/a?b=%")
 		checkFallback(t, r, "cache", 200)
 		if r.Body != "public" || r.Header.Get("Age") == "" || r.Header.Get("X-Custom") != "value" || r.BreakerState() != state {
-			t.Errorf("%+v", r)
+			t.Errorf("cached response %+v", r)
 		}
 	}
 	mine := p.Send("GET", "/svc/mine", "", "Authorization", "alice")
 	checkFallback(t, mine, "cache", 200)
 	if mine.Body != "alice's" || mine.Header.Get("Set-Cookie") != "" {
-		t.Errorf("%+v", mine)
+		t.Errorf("cached response to alice %+v", mine)
 	}
 	posted := p.Send("POST", "/svc/ask", "question=1")
 	checkFallback(t, posted, "cache", 200)
 	if posted.Body != "one" {
-		t.Errorf("%+v", posted)
+		t.Errorf("cached response to POST %+v", posted)
 	}
 	checkFallback(t, p.Send("GET", "/svc/mine", "", "Authorization", "bob"), "static", 503)
 	checkFallback(t, p.Get("/svc/mine"), "static", 503)
@@ -82,13 +82,13 @@ func TestSecondUpstreamResponds(t *testing.T) {
 		checkFallback(t, r, "upstream", 201)
 		if r.Body != "made" || r.Header.Get("X-Second") != "there" || r.Header.Get("X-First") != "" || r.Header.Get("Set-Cookie") != "" ||
 			len(r.Header.Values("X-Fallback")) != 1 || r.Header.Get("X-Fallback-Reason") != reason {
-			t.Errorf("%+v", r)
+			t.Errorf("response of the second upstream %+v", r)
 		}
 	}
 	missing := p.Get("/svc/missing")
 	checkFallback(t, missing, "upstream", 404)
 	if missing.Body != "no such thing" {
-		t.Errorf("%+v", missing)
+		t.Errorf("response of the second upstream %+v", missing)
 	}
 	checkFallback(t, p.Get("/svc/broken"), "static", 503)
 	received := second.Records()
@@ -113,7 +113,7 @@ func TestEndpointResponds(t *testing.T) {
 	r := p.Send("POST", "/svc/a%2Fb?q=%", "the body", "X-Allowed", "allowed", "Authorization", "s3cret")
 	checkFallback(t, r, "http", 203)
 	if r.Body != `{"n": 1.0}` || r.Header.Get("X-Mine") != "1" || r.Header.Get("Content-Type") != "application/json" {
-		t.Errorf("%+v", r)
+		t.Errorf("response of the endpoint %+v", r)
 	}
 	checkFallback(t, p.Get("/svc/none"), "static", 503)
 	checkFallback(t, p.Get("/svc/nonsense"), "static", 503)

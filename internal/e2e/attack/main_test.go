@@ -1,5 +1,5 @@
 // Package attack tests that the proxy withstands malicious or faulty clients and upstreams: request smuggling, spoofed
-// fields, floods, slow clients and log injection.
+// fields, floods, slow clients, log injection and information disclosure.
 package attack
 
 import (

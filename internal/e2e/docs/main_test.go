@@ -1,5 +1,5 @@
 // Package docs tests that the documentation is correct: its commands work, and the links, files, tests and modules that
-// it names exist. It also checks the import rules.
+// it names exist. It also checks the import rules and runs the example orchestrator.
 package docs
 
 import (

@@ -32,7 +32,7 @@ func TestAccessLogCanBeSwitchedUnderLoad(t *testing.T) {
 				default:
 				}
 				if r := p.Get("/svc/x"); r.Status != 200 {
-					t.Errorf("%+v", r)
+					t.Errorf("response %+v, want status 200", r)
 					return
 				}
 			}
@@ -104,7 +104,7 @@ func TestBlockedAccessLogReaderDoesNotDelayRequests(t *testing.T) {
 	harness.Eventually(t, "lines are dropped and counted", func() bool {
 		for range 100 {
 			if got := p.Get(longPath); got.Status != 200 {
-				t.Fatalf("%+v", got)
+				t.Fatalf("response %+v, want status 200", got)
 			}
 		}
 		return p.Metric("cbproxy_access_log_dropped_total") > 0

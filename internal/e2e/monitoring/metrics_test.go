@@ -31,15 +31,15 @@ fallbacks:
 	p.AwaitRedis(true)
 	for range 5 {
 		if r := p.Get("/rag/query"); r.Status != http.StatusOK {
-			t.Fatalf("%+v", r)
+			t.Fatalf("response %+v, want status 200", r)
 		}
 	}
 	if r := p.Force("notifier_service", `{"state": "open", "reason": "so that requests are queued"}`); r.Status != http.StatusOK {
-		t.Fatalf("%+v", r)
+		t.Fatalf("force open: %+v", r)
 	}
 	for range 2 {
 		if r := p.Send(http.MethodPost, "/notify/alarm", "fire"); r.Status != http.StatusAccepted {
-			t.Fatalf("%+v", r)
+			t.Fatalf("response %+v, want status 202", r)
 		}
 	}
 	return p

@@ -185,7 +185,7 @@ func (s prometheusServer) checkRulesHealthy() {
 		for _, r := range g.Rules {
 			n++
 			if r.Health == "err" || r.LastError != "" {
-				s.t.Errorf("%+v", r)
+				s.t.Errorf("invalid rule %+v", r)
 			}
 		}
 	}

@@ -47,11 +47,11 @@ func TestTracesAndMetricsReachCollector(t *testing.T) {
 			client := c.awaitSpan(t, "the attempt", func(s *trace.Span) bool { return string(s.ParentSpanId) == string(server.SpanId) })
 			for _, s := range []*trace.Span{server, client} {
 				if hex.EncodeToString(s.TraceId) != callerTraceID || strings.Contains(s.String(), "secret") || s.EndTimeUnixNano < s.StartTimeUnixNano {
-					t.Errorf("%v", s)
+					t.Errorf("invalid span %v", s)
 				}
 			}
 			if server.Name != "GET /rag" || attribute(server.Attributes, "cbproxy.service").GetStringValue() != "rag_service" || attribute(server.Attributes, "http.response.status_code").GetIntValue() != 200 {
-				t.Errorf("%v", server)
+				t.Errorf("invalid server span %v", server)
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
