@@ -127,6 +127,53 @@ func TestDecodeAnything(t *testing.T) {
 	}
 }
 
+// Value reports whether it has set the value, and leaves an invalid one unchanged.
+func TestValue(t *testing.T) {
+	for _, c := range []struct {
+		text  string
+		v     any // a pointer to the previous value
+		rules strictyaml.Rules
+		set   bool
+		want  any
+	}{
+		{"a: 5", ptr(1), strictyaml.Rules{}, true, 5},
+		{"a: x", ptr(1), strictyaml.Rules{}, false, 1},
+		{"a: 5", ptr(1), strictyaml.Rules{Valid: "..4"}, false, 1},
+		{"a: 4", ptr(1), strictyaml.Rules{Valid: "..4"}, true, 4},
+		{"a: x", ptr("kept"), strictyaml.Rules{Enum: []string{"y"}}, false, "kept"},
+		{"a: [x]", ptr([]string{"kept"}), strictyaml.Rules{}, true, []string{"x"}},
+		{"a: []", ptr([]string{"kept"}), strictyaml.Rules{MaxItems: 1}, true, []string{}},
+		{"a: x", ptr([]string{"kept"}), strictyaml.Rules{}, false, []string{"kept"}},
+		{"a: [x, y]", ptr([]string{"kept"}), strictyaml.Rules{MaxItems: 1}, false, []string{"kept"}},
+		{"a: [[], y]", ptr([]string{"kept"}), strictyaml.Rules{}, false, []string{"kept"}},
+		{"a: [y, []]", ptr([]string{"kept"}), strictyaml.Rules{}, false, []string{"kept"}},
+		{"a: {b: 1}", ptr(map[string]int{"kept": 1}), strictyaml.Rules{}, true, map[string]int{"b": 1}},
+		{"a: 1", ptr(map[string]int{"kept": 1}), strictyaml.Rules{}, false, map[string]int{"kept": 1}},
+		{"a: {b: x, c: 1}", ptr(map[string]int{"kept": 1}), strictyaml.Rules{}, false, map[string]int{"kept": 1}},
+		{"a: {c: 1, b: x}", ptr(map[string]int{"kept": 1}), strictyaml.Rules{}, false, map[string]int{"kept": 1}},
+		{"a: [A]", ptr(codes{"KEPT"}), strictyaml.Rules{}, true, codes{"A"}},
+		{"a: b", ptr(codes{"KEPT"}), strictyaml.Rules{}, false, codes{"KEPT"}},
+		{"a: {first_value: 1, second_value: x}", ptr(nested{7, 8}), strictyaml.Rules{}, true, nested{1, 8}}, // each field by itself
+		{"a: !tag 5", ptr(1), strictyaml.Rules{}, false, 1},
+		{"a: [!tag A]", ptr(codes{"KEPT"}), strictyaml.Rules{}, false, codes{"KEPT"}},
+	} {
+		faults := new(strictyaml.Collector)
+		tree, _ := strictyaml.Flatten(strictyaml.Parse([]byte(c.text), faults), nil, faults)
+		n, key := strictyaml.Lookup(tree.Root, "a")
+		v := reflect.ValueOf(c.v).Elem()
+		d := strictyaml.Decoder{Faults: faults}
+		set := d.Value(n, strictyaml.Place{}.Key(key), v, c.rules)
+		if set != c.set || !reflect.DeepEqual(v.Interface(), c.want) {
+			t.Errorf("%s: got %v, %v, want %v, %v", c.text, set, v, c.set, c.want)
+		}
+		if v.Kind() != reflect.Struct && (faults.Err() == nil) != set {
+			t.Errorf("%s: set %v, faults %v", c.text, set, faults.Err())
+		}
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
 func TestDecodeRejectsUnsupportedTypes(t *testing.T) {
 	faults := &strictyaml.Collector{File: "f.yaml"}
 	root := strictyaml.Parse([]byte("size: 1\n"), faults)
