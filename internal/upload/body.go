@@ -15,58 +15,58 @@ import (
 var (
 	// ErrTooLarge is the error of a body with more than Config.MaxBytes bytes.
 	ErrTooLarge = errors.New("the request's body is larger than limits.body_bytes")
-	// ErrStopped is what the transport reads from a body that is read by nothing else but the proxy from now on.
-	ErrStopped = errors.New("the request has ended")
+	// errStopped is returned to a transport that must read no more of the body.
+	errStopped = errors.New("the proxy reads no more of the request's body")
 )
 
-// Config is what a Body is made from.
+// Config configures a Body.
 type Config struct {
 	// Request is the client's request, with the body and its trailers.
 	Request *http.Request
-	// Writer is the response's. Its controller sets the read deadlines of the client's connection.
+	// Writer is that of the response. The body's read deadlines are set with its http.ResponseController.
 	Writer http.ResponseWriter
-	// Start is the start of the exchange.
+	// Start is when the request was received.
 	Start time.Time
 	// MaxBytes is the size of the largest body that is forwarded.
 	MaxBytes int64
-	// ReadTimeout is the longest pause of a client that already has its response, limits.read_header_timeout.
+	// ReadTimeout limits each read from a client that already has its response. It is limits.read_header_timeout.
 	ReadTimeout time.Duration
-	// Owner is notified when the transport gives up a read that is under way.
+	// Owner is notified when the transport gives up a read that is in progress.
 	Owner Owner
 }
 
-// Owner is the exchange that a Body belongs to.
+// Owner processes the request of a Body.
 type Owner interface {
-	// AbortRead is called when the transport gives up a read of the body that is under way, on a goroutine of the transport's.
+	// AbortRead is called when a transport closes the body during a read, on a goroutine of the transport.
 	AbortRead()
 }
 
-// Body is the body of a client's request on its way to the upstream. It remembers the first error of the client, which is no
-// failure of the upstream, and how long the client was waited for. The transport reads it by a Reader, on a goroutine of its
-// own. The zero Body is that of a request without one. Methods are safe for concurrent use unless they say otherwise.
+// Body is the body of a client's request. It records the first error of reading from the client, which is no failure of the
+// upstream, and the time spent on waiting for the client. A transport reads it with a Reader, on a goroutine of the transport.
+// The zero Body is that of a request without a body. Methods are safe for concurrent use unless they say otherwise.
 type Body struct {
 	config Config
-	source io.ReadCloser // the client's; nil: the request has no body
+	source io.ReadCloser // the client's body; nil: the request has none
 	size   int64         // Content-Length; -1: unknown
 
 	read            atomic.Int64 // bytes that have been read
-	reading         atomic.Bool  // a read of source by the transport is under way
+	reading         atomic.Bool  // a transport is reading from source
 	ended           atomic.Bool  // all of it has been read
 	firstError      atomic.Pointer[error]
-	readFailed      atomic.Bool // a read may have been made to fail: the connection can't be kept
-	stopped         atomic.Bool // the transport reads no more
-	transportGaveUp atomic.Bool // the transport has given up a request whose client has no fault
-	wasStalling     atomic.Bool // IsStalling was true when the connection ended, or before transportGaveUp was set
+	readFailed      atomic.Bool // a read may have been made to fail, so the connection cannot be reused
+	stopped         atomic.Bool // transports must read no more
+	transportGaveUp atomic.Bool // NoteTransportGaveUp has been called
+	wasStalling     atomic.Bool // IsStalling was true when NoteStalling was called
 
-	trailer   http.Header // of the client's request; net/http fills it at the body's end
+	trailer   http.Header // of the client's request; net/http sets the values when the body ends
 	announced []string    // the fields of trailer that may be forwarded
 
-	firstRead         atomic.Int64 // nanoseconds from the exchange's start to the first read; 0: there was none
+	firstRead         atomic.Int64 // nanoseconds from Config.Start to the first read; 0: there was none
 	completedReadTime atomic.Int64 // nanoseconds spent in completed reads
-	waitingSince      atomic.Int64 // nanoseconds from the exchange's start to the read that is under way; 0: there is none
+	waitingSince      atomic.Int64 // nanoseconds from Config.Start to the read that is in progress; 0: there is none
 
-	exchangeDone      <-chan struct{}             // closed with the exchange; nil: the upstream need not send 100 (Continue)
-	finalResponseSeen atomic.Pointer[func() bool] // reports whether the upstream has responded without asking for the body
+	requestDone       <-chan struct{}             // closed at the end of the request; nil: the upstream need not send 100 (Continue)
+	finalResponseSeen atomic.Pointer[func() bool] // reports whether the upstream has responded without sending 100 (Continue)
 
 	readMu   sync.Mutex // held during a read of source
 	retained retained   // the first bytes of the body
@@ -87,25 +87,25 @@ func (b *Body) Ended() bool { return b.ended.Load() }
 // BytesRead returns how much of the body has been read.
 func (b *Body) BytesRead() int64 { return b.read.Load() }
 
-// ExpectContinue is called for a request with the field Expect, before the first read. The body is not read if the upstream
-// has responded without asking for it. done is closed with the exchange.
-func (b *Body) ExpectContinue(done <-chan struct{}) { b.exchangeDone = done }
+// ExpectContinue is called for a request with the field Expect, before the first read. Transports then do not read the body if
+// the upstream has sent a final response and no 100 (Continue). done is closed at the end of the request.
+func (b *Body) ExpectContinue(done <-chan struct{}) { b.requestDone = done }
 
 // ExpectsContinue reports whether ExpectContinue has been called.
-func (b *Body) ExpectsContinue() bool { return b.exchangeDone != nil }
+func (b *Body) ExpectsContinue() bool { return b.requestDone != nil }
 
-// SetFinalResponseSeen sets the function that reports whether the upstream has responded to the current request without asking for its
-// body.
-func (b *Body) SetFinalResponseSeen(refused func() bool) { b.finalResponseSeen.Store(&refused) }
+// SetFinalResponseSeen sets the function that reports whether the upstream has begun to respond to the current request and has
+// sent no 100 (Continue). It is for requests with ExpectContinue.
+func (b *Body) SetFinalResponseSeen(seen func() bool) { b.finalResponseSeen.Store(&seen) }
 
-// receive reads from the client; readMu must be held.
+// receive reads from the client, and records errors and times. readMu must be held.
 func (b *Body) receive(p []byte) (int, error) {
 	began := time.Now()
 	since := int64(began.Sub(b.config.Start))
 	b.firstRead.CompareAndSwap(0, since)
 	b.waitingSince.Store(since)
 	n, err := b.source.Read(p)
-	b.waitingSince.Store(0) // first, so that no time is counted twice
+	b.waitingSince.Store(0) // before completedReadTime grows, so that no time is counted twice
 	b.completedReadTime.Add(int64(time.Since(began)))
 	if over := b.read.Add(int64(n)) - b.config.MaxBytes; over > 0 {
 		n, err = max(0, n-int(over)), ErrTooLarge
@@ -115,8 +115,8 @@ func (b *Body) receive(p []byte) (int, error) {
 	case err == io.EOF:
 		b.ended.Store(true)
 		maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return !slices.Contains(b.announced, name) })
-	case err != ErrTooLarge && b.readFailed.Load(): // the proxy made the read fail
-	case errors.Is(err, os.ErrDeadlineExceeded): // likewise; the deadline's setter knows the cause
+	case err != ErrTooLarge && b.readFailed.Load(): // FailRead caused it
+	case errors.Is(err, os.ErrDeadlineExceeded): // the proxy set the deadline, so it is no error of the client
 		b.readFailed.Store(true)
 	default:
 		b.firstError.CompareAndSwap(nil, &err)
@@ -127,12 +127,12 @@ func (b *Body) receive(p []byte) (int, error) {
 
 // receiveForTransport is receive for a Reader.
 func (b *Body) receiveForTransport(p []byte) (int, error) {
-	if b.exchangeDone != nil && b.read.Load() == 0 {
-		if refused := b.finalResponseSeen.Load(); refused != nil && (*refused)() {
-			// http.Transport sends the body nevertheless, to keep the connection, and reading it would make the client send
-			// it. An error would discard the response.
-			<-b.exchangeDone
-			return 0, ErrStopped
+	if b.requestDone != nil && b.read.Load() == 0 {
+		if seen := b.finalResponseSeen.Load(); seen != nil && (*seen)() {
+			// http.Transport would send the body nevertheless, to reuse the connection, and a read would make net/http ask the
+			// client for it. An error would make http.Transport discard the response.
+			<-b.requestDone
+			return 0, errStopped
 		}
 	}
 	b.readMu.Lock()
@@ -140,7 +140,7 @@ func (b *Body) receiveForTransport(p []byte) (int, error) {
 	b.reading.Store(true) // before stopped is read, see Reader.Close
 	defer b.reading.Store(false)
 	if b.stopped.Load() {
-		return 0, ErrStopped
+		return 0, errStopped
 	}
 	return b.receive(p)
 }

@@ -10,20 +10,20 @@ import (
 	"cbproxy/internal/httpserver"
 )
 
-// Limits on reading the rest of an upload whose response is sent before its end.
+// Limits on reading the rest of a body after the response.
 const (
-	smallUpload = 256 << 10 // bytes of an upload that is read to its end, so that the connection can be kept
-	// minDrainTime is the minimum time for the rest of a larger one. It may take until the exchange's deadline, with pauses of
-	// limits.read_header_timeout.
+	smallUpload = 256 << 10 // size in bytes of a body that is read to its end, so that the connection can be reused
+	// minDrainTime is the time that a client at least has for the rest of a larger body. It may take until the deadline of the
+	// request, if each read takes at most Config.ReadTimeout.
 	minDrainTime = 5 * time.Second
-	// minDrainBytes is how much is read, in bytes, of a body that is too large, or whose end is not detected.
+	// minDrainBytes is how many bytes are read at least, of a body that is too large or whose end is not detected.
 	minDrainBytes = 32 << 20
 	// drainBufferSize is the size in bytes of the buffer for each such client.
 	drainBufferSize = 4 << 10
 )
 
-// PrepareResponse is called before a response of the proxy's own, with its header. The rest of an upload must never be read as
-// the next request: a small one is read to its end, and after a larger one the connection is closed.
+// PrepareResponse is called before a response of the proxy itself, with its header. The rest of the body must never be read as
+// the next request. If the body is small, PrepareResponse reads the rest; otherwise it sets the field Connection to close.
 func (b *Body) PrepareResponse(h http.Header) {
 	r := b.config.Request
 	if !b.Incomplete() || r.ProtoMajor > 1 {
@@ -47,24 +47,24 @@ func (b *Body) discard() {
 	defer pullBuffers.Put(buffer)
 	for {
 		if _, err := b.receive(buffer[:]); err != nil {
-			return // receive remembers the error
+			return // receive has recorded the error
 		}
 	}
 }
 
-// DrainAfterResponse reads the rest of a body whose response has been sent: a client that reads only after it has sent all would otherwise
-// find a closed connection and lose the response. HTTP/2 does not need this. deadline is that of the exchange; clientFailed
-// reports whether the client was too slow.
+// DrainAfterResponse reads the rest of the body after the response has been sent. A client that reads the response only after it
+// has sent the whole body would otherwise find the connection closed and lose the response. HTTP/2 does not need this. deadline
+// is that of the request; clientFailed is true if the client was too slow.
 func (b *Body) DrainAfterResponse(deadline time.Time, clientFailed bool) {
 	r := b.config.Request
 	if b.source == nil || b.ended.Load() || r.ProtoMajor > 1 {
 		return
 	}
-	b.setDeadline(time.Now().Add(shortReadTimeout)) // net/http reads on as well, and must not wait for ever
+	b.setDeadline(time.Now().Add(shortReadTimeout)) // net/http also reads the rest, and must not wait without limit
 	failed := clientFailed || b.Err() != nil && b.Err() != ErrTooLarge
-	unasked := b.read.Load() == 0 && r.Header["Expect"] != nil
-	complete := b.config.Writer.Header()["Content-Length"] != nil // a flush sends all of the response
-	if unasked || failed || !complete || http.NewResponseController(b.config.Writer).Flush() != nil {
+	notRequested := b.read.Load() == 0 && r.Header["Expect"] != nil
+	complete := b.config.Writer.Header()["Content-Length"] != nil // then Flush sends the whole response
+	if notRequested || failed || !complete || http.NewResponseController(b.config.Writer).Flush() != nil {
 		return
 	}
 	limit := b.limitDrain(deadline)
@@ -79,10 +79,10 @@ func (b *Body) DrainAfterResponse(deadline time.Time, clientFailed bool) {
 	}
 }
 
-// drainLimit limits the time in which a client that has its response sends the rest of its body.
+// drainLimit limits the time for the rest of a body after the response.
 type drainLimit struct {
 	body          *Body
-	deadline, end time.Time       // the exchange's, and the latest time for the rest
+	deadline, end time.Time       // the request's deadline, and when draining ends
 	shutdown      context.Context // ends when the server begins to shut down
 	stop          func() bool
 }
@@ -120,8 +120,8 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// rest returns what DrainAfterResponse reads. net/http's chunked reader remembers a read that was made to fail, and reads nothing more from
-// a client that is still sending.
+// drainReader returns what DrainAfterResponse reads. After FailRead, net/http's chunked reader returns
+// the error at each read, although the client may still be sending.
 func (b *Body) drainReader() io.Reader {
 	c, ok := httpserver.ConnOf(b.config.Request.Context())
 	if ok && b.size < 0 && b.readFailed.Load() {

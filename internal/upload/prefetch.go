@@ -5,7 +5,7 @@ import "io"
 // MaxPrefetch is the size in bytes of the largest body that Prefetch reads.
 const MaxPrefetch = 64 << 10
 
-// Prefetch reads the whole body, of at most MaxPrefetch bytes, before the transport does. It waits for the client.
+// Prefetch reads the whole body, of at most MaxPrefetch bytes, before a transport gets it. It waits for the client.
 func (b *Body) Prefetch() error {
 	b.retainForReader()
 	buffer := pullBuffers.Get().(*[pullBuffer]byte)
@@ -25,8 +25,8 @@ func (b *Body) Prefetch() error {
 	}
 }
 
-// ReadArrived reads a short body that has arrived, and reports whether it is complete. If it is not, its first part is retained for
-// the Reader.
+// ReadArrived reads a short body that has arrived, and reports whether it is complete. Otherwise the part that was read is
+// retained for the next Reader.
 func (b *Body) ReadArrived() bool {
 	if b.ended.Load() {
 		return b.isRetained()

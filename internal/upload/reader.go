@@ -24,7 +24,7 @@ type Reader struct {
 	closed bool // Close was called after that
 }
 
-// RetainForReplay retains up to MaxReplay bytes of the body until StopRetaining, so that it can be sent again.
+// RetainForReplay retains up to MaxReplay bytes of the body until StopRetaining is called, so that they can be sent again.
 func (b *Body) RetainForReplay() {
 	b.retained.mu.Lock()
 	defer b.retained.mu.Unlock()
@@ -73,7 +73,7 @@ func (b *Body) Reader() io.ReadCloser {
 	return b.retained.current
 }
 
-// StopRetaining stops retaining the body for further requests, as there is a response.
+// StopRetaining is called when there is a response: the body will not be sent again. What is retained for a fallback is kept.
 func (b *Body) StopRetaining() {
 	r := &b.retained
 	r.mu.Lock()
@@ -112,7 +112,7 @@ func (d *Reader) Read(p []byte) (int, error) {
 		case r.current != d || d.closed:
 			return 0, errSuperseded
 		case b.stopped.Load():
-			return 0, ErrStopped
+			return 0, errStopped
 		case d.offset < len(r.data):
 			n := copy(p, r.data[d.offset:])
 			d.offset += n
@@ -157,7 +157,7 @@ func (b *Body) pull() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil && r.end == nil {
-		r.end = err // ErrStopped, which receive has not seen
+		r.end = err // errStopped, which receive has not seen
 	}
 	r.pulling = false
 	r.wake()
@@ -167,9 +167,9 @@ const pullBuffer = 16 << 10
 
 var pullBuffers = sync.Pool{New: func() any { return new([pullBuffer]byte) }}
 
-// Close ends a read that is under way, for which the transport may wait. If no read has begun it does nothing: over HTTP/2,
-// http.Transport closes the body of a request that it could not send on a connection, and then sends the same request with the
-// same body on another one.
+// Close ends a read that is in progress, because the transport may wait for it. If no read has begun, it does nothing: over
+// HTTP/2, http.Transport closes the body of a request that it could not send on a connection, and then sends the same request
+// with the same body on another one.
 func (d *Reader) Close() error {
 	b, r := d.body, &d.body.retained
 	r.mu.Lock()

@@ -9,12 +9,13 @@ import (
 )
 
 var (
-	errNotRetained = errors.New("the request's body is larger than any strategy wants it")
-	errIncomplete  = errors.New("the request's body did not arrive in whole")
-	errUploading   = errors.New("the request's body is still on its way")
+	errNotRetained = errors.New("the request's body is larger than what is retained for fallbacks")
+	errIncomplete  = errors.New("the request's body did not arrive completely")
+	errUploading   = errors.New("the request's body has not arrived completely")
 )
 
-// shortReadTimeout is how long a client may pause before its response, and after the route's timeout or during the server's shutdown.
+// shortReadTimeout limits each read from a client that has no response yet, or after the route's timeout, or during the server's
+// shutdown.
 const shortReadTimeout = time.Second
 
 // restTimeout limits how long a fallback that uses the body waits for the rest of it, while the client keeps sending.
@@ -47,8 +48,8 @@ func (b *Body) Complete(limit int64) ([]byte, error) {
 	return r.data, nil
 }
 
-// StopForFallback makes the transport read no more. It gives a read that is under way shortReadTimeout to end, so that the fallback
-// gets the rest. It reports false if nothing is retained for a fallback.
+// StopForFallback makes transports read no more of the body. A read that is in progress may take shortReadTimeout, so that what
+// arrives until then is retained for the fallback. It returns false and does nothing if nothing is retained for a fallback.
 func (b *Body) StopForFallback() bool {
 	if b.retained.forFallback == 0 {
 		return false
@@ -58,13 +59,13 @@ func (b *Body) StopForFallback() bool {
 	return true
 }
 
-// ReadRest detaches the body from the transport, reads the rest of it, and returns all of it, at most limit bytes.
+// ReadRest calls StopForFallback, reads the rest of the body, and returns all of it. More than limit bytes are an error.
 func (b *Body) ReadRest(limit int64) ([]byte, error) {
 	if b.source == nil {
 		return nil, nil
 	}
 	if b.ended.Load() {
-		b.setDeadline(time.Time{}) // one set by StopForFallback would look like the client's end
+		b.setDeadline(time.Time{}) // after one set by StopForFallback, net/http would take the client for disconnected
 		return b.Complete(limit)
 	}
 	if !b.StopForFallback() {
@@ -93,7 +94,7 @@ func (b *Body) isTruncated() bool {
 	return b.retained.truncated
 }
 
-// Err returns the first error of the client's body, nil if it had none.
+// Err returns the first error of reading from the client, or nil. Errors that the proxy itself caused do not count.
 func (b *Body) Err() error {
 	if err := b.firstError.Load(); err != nil {
 		return *err
@@ -101,27 +102,29 @@ func (b *Body) Err() error {
 	return nil
 }
 
-// Incomplete reports whether a part of the body may be left on the connection, or a read for what follows may have been made
-// to fail.
+// Incomplete reports whether part of the body may be unread on the connection, or whether FailRead may have failed a read of the
+// next request. In both cases the connection cannot be reused.
 func (b *Body) Incomplete() bool {
 	return b.source != nil && (!b.ended.Load() || b.readFailed.Load()) // in this order, see FailRead
 }
 
-// FailRead makes a read of the client's body fail, for which the transport waits before it gives up.
+// FailRead makes a read from the client that is in progress fail: a transport that gives up a request waits for that read. The
+// connection cannot be reused then.
 func (b *Body) FailRead() {
-	b.readFailed.Store(true) // first: a reader that sees the body's end must see this as well
+	b.readFailed.Store(true) // before ended is read, see Incomplete
 	if b.source != nil && !b.ended.Load() {
 		b.setDeadline(time.Now())
 	}
 }
 
-// NoteTransportGaveUp records that the transport has given up a request whose client has no fault.
+// NoteTransportGaveUp records that a transport has closed the body during a read, although nothing was wrong with the client.
+// Errors of the client that are seen later may be consequences of that.
 func (b *Body) NoteTransportGaveUp() {
 	b.NoteStalling()
 	b.transportGaveUp.Store(true)
 }
 
-// NoteStalling records whether the client is stalling now, for an error that is seen later, when it may have continued.
+// NoteStalling records whether the client is stalling now, and returns it. An error may be seen later, when the client continues.
 func (b *Body) NoteStalling() (stalling bool) {
 	if stalling = b.IsStalling(); stalling {
 		b.wasStalling.Store(true)
@@ -135,9 +138,10 @@ func (b *Body) WasStalling() bool { return b.wasStalling.Load() }
 // TransportGaveUp reports whether NoteTransportGaveUp has been called.
 func (b *Body) TransportGaveUp() bool { return b.transportGaveUp.Load() }
 
-// StopTransportRead stops the transport from reading the client's body, which it may do after it has returned. A handler must not return
-// while its body is read: if net/http aborts that read just when it reaches the body's end, a read for the next request begins
-// without a deadline, and net/http waits for it until the client sends something or closes.
+// StopTransportRead fails a read from the client that is in progress and makes transports read no more. A transport may read the
+// body after its RoundTrip has returned, but a handler must not return while its body is read: if net/http aborts that read just
+// when it reaches the body's end, a read for the next request begins without a deadline, and net/http waits for it until the
+// client sends something or closes the connection.
 func (b *Body) StopTransportRead() {
 	if b.source == nil || b.ended.Load() || b.config.Request.ProtoMajor > 1 {
 		return
@@ -146,10 +150,10 @@ func (b *Body) StopTransportRead() {
 	b.readMu.Lock()
 	b.stopped.Store(true)
 	b.readMu.Unlock()
-	b.setDeadline(time.Now().Add(shortReadTimeout)) // for what net/http reads on
+	b.setDeadline(time.Now().Add(shortReadTimeout)) // for what net/http reads after the handler
 }
 
-// FreeBuffer returns the buffer to the pool, unless the transport may still be reading.
+// FreeBuffer returns the buffer to its pool, unless a transport may still be reading.
 func (b *Body) FreeBuffer() {
 	if !b.ended.Load() {
 		return
@@ -159,12 +163,13 @@ func (b *Body) FreeBuffer() {
 	r := &b.retained
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.current = nil // a Reader that is still in use reads no more
+	r.current = nil // a transport that still has the Reader reads no more
 	r.free()
 	r.wake()
 }
 
-// setDeadline sets the read deadline of the client's connection. Without deadlines, the client delays only itself.
+// setDeadline sets the read deadline of the client's connection. If that is not supported, a slow client delays only its own
+// request.
 func (b *Body) setDeadline(t time.Time) {
 	_ = http.NewResponseController(b.config.Writer).SetReadDeadline(t)
 }

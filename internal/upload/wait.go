@@ -6,15 +6,22 @@ import (
 	"cbproxy/internal/http1"
 )
 
-// Whether the client or the upstream is too slow depends on the client's share in the duration of an upload. The state at one
-// moment does not tell: between two bytes of a client that sends them one by one, the upstream is waited for. Nor does the
-// time before the first read count: a body that is sent without delay needs little of it, however late its upstream was ready.
+// Whether the client or the upstream is too slow depends on the time for which the proxy waits for the client's body, the client
+// wait. The state at one moment is not enough: between two bytes of a client that sends them one by one, the proxy waits for the
+// upstream. The time before the first read does not count, because the upstream may not have been ready for the body.
+//
+// A client is
+//
+//   - slow (IsSlow) if the proxy is waiting for it, or has waited for it most of the time since the first read. Then a timeout is
+//     not a failure of the upstream.
+//   - stalling (IsStalling) if its body is incomplete and the proxy has waited for it for at least minStallTime and most of the
+//     time since the first read. Then an upstream that ends the connection may do so for that reason. WasStalling remembers it.
+//   - idle (IsIdle) for a duration if nothing has arrived for so long. This is for the idle timeout of streams.
 
-// minStallTime is how long a client must have been waited for, in total, before an upstream that closes the connection may
-// have done so because of that.
+// minStallTime is the shortest client wait after which an upstream may have closed the connection because of it.
 const minStallTime = 500 * time.Millisecond
 
-// Arrived reports whether all of the body has arrived. It may be false for one that has arrived but is not read yet.
+// Arrived reports whether the whole body is known to have arrived, read or not. It can be false although it has.
 func (b *Body) Arrived() bool {
 	return b.source == nil || b.ended.Load() || http1.BodyReceived(b.source)
 }
@@ -22,8 +29,8 @@ func (b *Body) Arrived() bool {
 // CompletedReadTime returns the time spent in completed reads.
 func (b *Body) CompletedReadTime() time.Duration { return time.Duration(b.completedReadTime.Load()) }
 
-// ClientWait returns how long the client was waited for, including a read that is under way. now is the time since the exchange's
-// start.
+// ClientWait returns for how long the client was waited for, including a read that is in progress. now is the time since
+// Config.Start.
 func (b *Body) ClientWait(now time.Duration) time.Duration {
 	waited := time.Duration(b.completedReadTime.Load())
 	if since := b.waitingSince.Load(); since != 0 {
@@ -32,13 +39,12 @@ func (b *Body) ClientWait(now time.Duration) time.Duration {
 	return waited
 }
 
-// IsSlow reports whether the client is the cause of a timeout: its body is waited for, or took most of the time.
+// IsSlow reports whether the client is slow, as defined above.
 func (b *Body) IsSlow() bool {
 	return b.source != nil && (b.reading.Load() || b.tookMostOfTime(time.Since(b.config.Start)))
 }
 
-// IsStalling reports whether an upstream that closes the connection or the stream now may do so because the client is slow:
-// its body has not arrived completely, and was waited for for minStallTime and most of the time.
+// IsStalling reports whether the client is stalling, as defined above.
 func (b *Body) IsStalling() bool {
 	if b.source == nil || b.ended.Load() {
 		return false
@@ -47,7 +53,7 @@ func (b *Body) IsStalling() bool {
 	return b.ClientWait(now) >= minStallTime && b.tookMostOfTime(now)
 }
 
-// IsIdle reports whether the body is waited for, and nothing of it has arrived for d, or nearly so.
+// IsIdle reports whether a read is in progress to which nothing has arrived for at least nine tenths of d.
 func (b *Body) IsIdle(d time.Duration) bool {
 	since := b.waitingSince.Load()
 	return since != 0 && !b.ended.Load() && time.Since(b.config.Start)-time.Duration(since) >= d*9/10
