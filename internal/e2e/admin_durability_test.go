@@ -38,8 +38,8 @@ func TestAcknowledgedForcedStateSurvivesKill(t *testing.T) {
 			for i := range 8 {
 				state, reason := []string{"open", "closed"}[i%2], fmt.Sprint("reason ", i)
 				body := fmt.Sprintf(`{"state":%q,"reason":%q,"scope":%q}`, state, reason, scope)
-				r := harness.Response{}
-				harness.Eventually(t, "the state is forced", func() bool { r = p.Force("svc", body); return r.Status == http.StatusOK }) // the instance may not have joined the fleet yet
+				// The first requests may fail because the instance has not joined the fleet yet.
+				harness.Eventually(t, "the state is forced", func() bool { return p.Force("svc", body).Status == http.StatusOK })
 				restart()
 				if s := p.Health().Services["svc"]; s.State != state || s.Forced == nil || s.Forced.Reason != reason {
 					t.Errorf("after %s and a restart: %+v, %+v", body, s, s.Forced)

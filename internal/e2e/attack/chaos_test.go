@@ -150,7 +150,8 @@ func TestChaosLeaksNoResources(t *testing.T) {
 	reloads.Wait()
 
 	healthy.Store(true)
-	p.ReplaceConfig(strings.ReplaceAll(chaosConfig(address, 0), "max_in_flight: 10", "max_in_flight: 1")) // the limit of 1 exposes a permit that was not released
+	// With a limit of one request in flight, a permit that was not released would block all requests.
+	p.ReplaceConfig(strings.ReplaceAll(chaosConfig(address, 0), "max_in_flight: 10", "max_in_flight: 1"))
 	harness.Eventually(t, "the last configuration is applied", func() bool {
 		res, err := http.Get(p.AdminURL + "/api/v1/config")
 		return strings.Contains(harness.ReadResponse(t, res, err).Body, `"max_in_flight":1,`)

@@ -64,8 +64,8 @@ func TestClientsCannotSpoofProxyFields(t *testing.T) {
 	c := dialHTTP2(p)
 	c.sendHeaders(1, c.encodeRequest("POST", "/svc", append(slices.Clone(http2Fields), "trailer", "a"+strings.ToLower(trailerNames.String()))...), false)
 	c.sendHeaders(1, c.encodeFields(append(http2Fields, "a", "b")...), true)
-	if e := c.awaitResult(1); e.Status != 200 {
-		t.Errorf("HTTP/2: %v", e)
+	if result := c.awaitResult(1); result.Status != 200 {
+		t.Errorf("HTTP/2: %v", result)
 	}
 	checkNothingSpoofed(t, "HTTP/2", u.takeRequests())
 	checkHealthy(p)
@@ -136,9 +136,9 @@ func TestUpstreamsCannotSpoofProxyFields(t *testing.T) {
 	}
 	h2 := dialHTTP2(p)
 	h2.sendHeaders(1, h2.encodeRequest("GET", "/svc"), true)
-	e := h2.awaitResult(1)
-	if fmt.Sprint(e.Header) == "" || strings.Contains(fmt.Sprint(e.Header), "spoof") || !slices.Equal(e.Header["X-Circuit-Breaker-State"], []string{"closed"}) || e.Body != "ok" {
-		t.Errorf("over HTTP/2: %+v", e)
+	result := h2.awaitResult(1)
+	if fmt.Sprint(result.Header) == "" || strings.Contains(fmt.Sprint(result.Header), "spoof") || !slices.Equal(result.Header["X-Circuit-Breaker-State"], []string{"closed"}) || result.Body != "ok" {
+		t.Errorf("over HTTP/2: %+v", result)
 	}
 	checkHealthy(p)
 }

@@ -25,6 +25,7 @@ type rawHTTP2 struct {
 	encoder *hpack.Encoder
 }
 
+// dialHTTP2 connects to the proxy and sends the client preface and settings.
 func dialHTTP2(p *harness.Proxy) *rawHTTP2 {
 	p.T.Helper()
 	conn, r := p.Dial()
@@ -63,21 +64,21 @@ func (c *rawHTTP2) sendHeaders(stream uint32, block []byte, endStream bool) {
 // streamResult describes how a stream or its connection ended.
 type streamResult struct {
 	harness.Response
-	complete bool // the response has ended
-	reset    *http2.ErrCode
-	goAway   *http2.ErrCode
-	closed   bool // the connection was closed
+	complete bool           // the response has ended
+	reset    *http2.ErrCode // of the RST_STREAM frame, if any
+	goAway   *http2.ErrCode // of the last GOAWAY frame, if any
+	closed   bool           // the connection was closed
 }
 
-func (e streamResult) String() string {
+func (r streamResult) String() string {
 	switch {
-	case e.complete:
-		return fmt.Sprint(e.Status)
-	case e.reset != nil:
+	case r.complete:
+		return fmt.Sprint(r.Status)
+	case r.reset != nil:
 		return "reset"
-	case e.goAway != nil:
+	case r.goAway != nil:
 		return "goaway"
-	case e.closed:
+	case r.closed:
 		return "closed"
 	}
 	return "no result"
@@ -89,13 +90,14 @@ func (c *rawHTTP2) awaitResult(stream uint32) streamResult { return c.read(strea
 // awaitResultReadOnly is like awaitResult, but does not acknowledge settings, so that another goroutine can write.
 func (c *rawHTTP2) awaitResultReadOnly(stream uint32) streamResult { return c.read(stream, false) }
 
-func (c *rawHTTP2) read(stream uint32, acknowledge bool) (e streamResult) {
-	e.Header = http.Header{}
+// read reads frames until the stream or the connection has ended. acknowledge says whether it acknowledges settings.
+func (c *rawHTTP2) read(stream uint32, acknowledge bool) (result streamResult) {
+	result.Header = http.Header{}
 	for {
 		frame, err := c.ReadFrame()
 		if err != nil {
-			e.closed = true
-			return e
+			result.closed = true
+			return result
 		}
 		switch f := frame.(type) {
 		case *http2.SettingsFrame:
@@ -104,14 +106,14 @@ func (c *rawHTTP2) read(stream uint32, acknowledge bool) (e streamResult) {
 				_ = c.out.Flush()
 			}
 		case *http2.GoAwayFrame:
-			e.goAway = &f.ErrCode
+			result.goAway = &f.ErrCode
 			if f.ErrCode != http2.ErrCodeNo {
-				return e
+				return result
 			}
 		case *http2.RSTStreamFrame:
 			if f.StreamID == stream {
-				e.reset = &f.ErrCode
-				return e
+				result.reset = &f.ErrCode
+				return result
 			}
 		case *http2.MetaHeadersFrame:
 			if f.StreamID != stream {
@@ -119,23 +121,23 @@ func (c *rawHTTP2) read(stream uint32, acknowledge bool) (e streamResult) {
 			}
 			for _, field := range f.Fields {
 				if field.Name == ":status" {
-					_, _ = fmt.Sscan(field.Value, &e.Status)
+					_, _ = fmt.Sscan(field.Value, &result.Status)
 					continue
 				}
-				e.Header.Add(field.Name, field.Value)
+				result.Header.Add(field.Name, field.Value)
 			}
 			if f.StreamEnded() {
-				e.complete = true
-				return e
+				result.complete = true
+				return result
 			}
 		case *http2.DataFrame:
 			if f.StreamID != stream {
 				continue
 			}
-			e.Body += string(f.Data())
+			result.Body += string(f.Data())
 			if f.StreamEnded() {
-				e.complete = true
-				return e
+				result.complete = true
+				return result
 			}
 		}
 	}

@@ -21,27 +21,27 @@ func TestSizeLimitsApplyToHTTP1AndHTTP2(t *testing.T) {
 			_, _ = io.WriteString(c, "GET /svc HTTP/1.1\r\nHost: x\r\nA: "+strings.Repeat("b", size)+"\r\n\r\n")
 		}()
 		res, err := http.ReadResponse(bufio.NewReader(r), nil)
-		if answer := harness.ReadResponse(t, res, err); answer.Status != 431 || !isProblem(answer) {
-			t.Errorf("a header section of %d bytes: %+v", size, answer)
+		if response := harness.ReadResponse(t, res, err); response.Status != 431 || !isProblem(response) {
+			t.Errorf("a header section of %d bytes: %+v", size, response)
 		}
 		_ = c.Close()
 	}
 	for n := range uint32(20) { // the connection stays open after each response
 		c := dialHTTP2(p)
 		c.sendHeaders(1, c.encodeRequest("GET", "/svc", "a", strings.Repeat("b", 10<<10)), true)
-		if e := c.awaitResult(1); e.Status != 431 || !isProblem(e.Response) {
-			t.Errorf("HTTP/2, a header section of 10 KiB: %v %+v", e, e.Response)
+		if result := c.awaitResult(1); result.Status != 431 || !isProblem(result.Response) {
+			t.Errorf("HTTP/2, a header section of 10 KiB: %v %+v", result, result.Response)
 		}
 		c.sendHeaders(3, c.encodeRequest("POST", "/svc", "content-length", "1025"), false)
-		if e := c.awaitResult(3); e.Status != 413 || !isProblem(e.Response) {
-			t.Errorf("HTTP/2, a Content-Length of 1025: %v %+v", e, e.Response)
+		if result := c.awaitResult(3); result.Status != 413 || !isProblem(result.Response) {
+			t.Errorf("HTTP/2, a Content-Length of 1025: %v %+v", result, result.Response)
 		}
 		c.sendHeaders(5, c.encodeRequest("POST", "/svc"), false)
 		_ = c.WriteData(5, false, make([]byte, 1000))
 		_ = c.WriteData(5, false, make([]byte, 25+n))
 		_ = c.out.Flush()
-		if e := c.awaitResult(5); e.Status != 413 || !isProblem(e.Response) {
-			t.Errorf("HTTP/2, a body of %d: %v %+v", 1025+n, e, e.Response)
+		if result := c.awaitResult(5); result.Status != 413 || !isProblem(result.Response) {
+			t.Errorf("HTTP/2, a body of %d: %v %+v", 1025+n, result, result.Response)
 		}
 		_ = c.conn.Close()
 	}

@@ -40,13 +40,17 @@ func TestClientsThatStopReadingAreDisconnected(t *testing.T) {
 		t.Errorf("%d stalled responses use %v bytes of heap", 2*clients, grown)
 	}
 	checkHealthy(p)
-	harness.Eventually(t, "the goroutines have ended", func() bool { return p.Metric("go_goroutines") <= goroutines+2*clients+20 }) // the HTTP/2 connections are still open
+	// The HTTP/2 connections are still open.
+	harness.Eventually(t, "the goroutines have ended", func() bool { return p.Metric("go_goroutines") <= goroutines+2*clients+20 })
 	if n := p.RequestCounts("svc")["cancelled"]; n != 2*clients {
 		t.Errorf("%v requests are counted as cancelled", n)
 	}
 }
 
+// zeroReader is an endless stream of zero bytes.
 type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // TestClientsThatReadNoResponsesAreDisconnected checks that a client that sends requests, but reads no response, is
 // disconnected once the socket buffers are full.
@@ -79,5 +83,3 @@ func TestClientsThatReadNoResponsesAreDisconnected(t *testing.T) {
 	}
 	t.Cleanup(func() { checkHealthy(p) })
 }
-
-func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }

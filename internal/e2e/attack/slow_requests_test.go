@@ -17,6 +17,7 @@ import (
 // closeDeadline is far above the limits in shortLimits and below the default limits.
 const closeDeadline = 8 * time.Second
 
+// shortLimits are limits that a slow client exceeds within a test.
 const shortLimits = "limits: {read_header_timeout: 500ms, idle_timeout: 500ms, body_bytes: 1MiB}\n"
 
 // sendSlowly sends data byte by byte, and then filler repeatedly until the connection is closed.
@@ -33,6 +34,8 @@ func sendSlowly(c net.Conn, data, filler string) {
 	}
 }
 
+// TestSlowHeaderSectionsCloseConnection checks that the proxy closes connections whose request line and header section do
+// not arrive within read_header_timeout, or idle_timeout, and forwards nothing of them.
 func TestSlowHeaderSectionsCloseConnection(t *testing.T) {
 	t.Parallel()
 	u := startRecordingUpstream(t)
@@ -111,8 +114,8 @@ func TestSlowBodiesGet408(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 				return
 			}
-			if answer := harness.ReadResponse(t, res, nil); !isProblem(answer) || answer.Status != 408 && !(answer.Status == 400 && name == "slow chunk size") {
-				t.Errorf("%s: %+v", name, answer)
+			if response := harness.ReadResponse(t, res, nil); !isProblem(response) || response.Status != 408 && !(response.Status == 400 && name == "slow chunk size") {
+				t.Errorf("%s: %+v", name, response)
 			}
 			if _, err := io.Copy(io.Discard, r); isTimeout(err) {
 				t.Errorf("%s: the connection is still open", name)
@@ -135,11 +138,11 @@ func TestSlowBodiesGet408(t *testing.T) {
 				}
 			}
 		}()
-		e := c.awaitResultReadOnly(1)
+		result := c.awaitResultReadOnly(1)
 		close(stop)
 		<-stopped
-		if e.Status != 408 || !isProblem(e.Response) {
-			t.Errorf("HTTP/2: %v %+v", e, e.Response)
+		if result.Status != 408 || !isProblem(result.Response) {
+			t.Errorf("HTTP/2: %v %+v", result, result.Response)
 		}
 	})
 	attackers.Wait()
@@ -149,6 +152,8 @@ func TestSlowBodiesGet408(t *testing.T) {
 	}
 }
 
+// TestIdleConnectionsAreClosed checks that the proxy closes HTTP/1.1 and HTTP/2 connections without a request after
+// idle_timeout, even if the client sends incomplete frames or pings.
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	u := startRecordingUpstream(t)
@@ -254,8 +259,8 @@ func TestManySlowUploadsDoNotOpenBreaker(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if answer := harness.ReadResponse(t, res, nil); answer.Status != 408 {
-				t.Errorf("response %+v, want status 408", answer)
+			if response := harness.ReadResponse(t, res, nil); response.Status != 408 {
+				t.Errorf("response %+v, want status 408", response)
 			}
 		})
 	}

@@ -119,21 +119,21 @@ func TestHTTP2CannotSmuggleRequests(t *testing.T) {
 			c.sendHeaders(1, c.encodeFields(s.trailers...), true)
 		}
 		_ = c.out.Flush()
-		e := c.awaitResult(1)
+		result := c.awaitResult(1)
 		_ = c.conn.Close()
 		harness.Eventually(t, "no request is in flight", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
 		requests := u.takeRequests()
 		switch {
-		case e.complete && e.Status < 400 && s.upstream == "":
-			t.Errorf("%s: status %d", name, e.Status)
+		case result.complete && result.Status < 400 && s.upstream == "":
+			t.Errorf("%s: status %d", name, result.Status)
 		case len(requests) > 1, len(requests) == 1 && requests[0].line != s.upstream:
 			t.Errorf("%s: the upstream saw %q", name, requestLines(requests))
-		case e.complete && e.Status < 400 && len(requests) != 1:
-			t.Errorf("%s: status %d, the upstream saw %q", name, e.Status, requestLines(requests))
+		case result.complete && result.Status < 400 && len(requests) != 1:
+			t.Errorf("%s: status %d, the upstream saw %q", name, result.Status, requestLines(requests))
 		}
 		for _, r := range requests {
 			if len(r.body) > len(s.body) || r.host == "inner" || len(r.header["Transfer-Encoding"]) > 0 ||
-				len(r.trailer) > 0 && name != "with trailers" && e.Status == 200 && r.trailer.Get("A") == "" {
+				len(r.trailer) > 0 && name != "with trailers" && result.Status == 200 && r.trailer.Get("A") == "" {
 				t.Errorf("%s: the upstream saw %+v", name, r)
 			}
 			for field := range r.trailer {
@@ -180,8 +180,8 @@ func TestInvalidHTTP2FramesReachNoUpstream(t *testing.T) {
 		c := dialHTTP2(p)
 		send(c)
 		_ = c.out.Flush()
-		if e := c.awaitResult(1); e.complete && e.Status < 400 {
-			t.Errorf("%s: %v", name, e)
+		if result := c.awaitResult(1); result.complete && result.Status < 400 {
+			t.Errorf("%s: %v", name, result)
 		}
 		_ = c.conn.Close()
 		if requests := u.takeRequests(); len(requests) > 0 {

@@ -146,13 +146,13 @@ func TestArchitecturePictureMatchesImports(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, spec := range file.Imports {
-				if ours, ok := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), "cbproxy/"); ok && !strings.HasSuffix(name, "_test.go") && ours != "internal/events" {
-					imports[ours] = true
+				if local, ok := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), "cbproxy/"); ok && !strings.HasSuffix(name, "_test.go") && local != "internal/events" {
+					imports[local] = true
 				}
 			}
 		}
-		for ours := range imports {
-			imported = append(imported, pkg+" imports "+ours)
+		for local := range imports {
+			imported = append(imported, pkg+" imports "+local)
 		}
 	}
 	slices.Sort(drawn)
@@ -180,11 +180,11 @@ func checkImport(t *testing.T, path, pkg, quoted string, allowed []string) {
 	if pkg == "internal/breaker" && strings.HasPrefix(imported, "net") {
 		t.Errorf("%s imports %s, but internal/breaker must not depend on networking", path, imported)
 	}
-	ours, ok := strings.CutPrefix(imported, "cbproxy/")
+	local, ok := strings.CutPrefix(imported, "cbproxy/")
 	if !ok {
 		return
 	}
-	if !slices.Contains(allowed, ours) {
-		t.Errorf("%s imports %s, which allowedImports does not allow for %s", path, ours, pkg)
+	if !slices.Contains(allowed, local) {
+		t.Errorf("%s imports %s, which allowedImports does not allow for %s", path, local, pkg)
 	}
 }

@@ -40,6 +40,7 @@ var (
 	skipDirective      = regexp.MustCompile(`^<!-- not run: (.+) -->$`)
 )
 
+// parseDocument returns the links, anchors and command blocks of a page. It returns an error for an unknown directive.
 func parseDocument(source []byte) (*document, error) {
 	md := goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithParserOptions(parser.WithAutoHeadingID()))
 	p := &document{source: source, anchors: map[string]bool{}}
@@ -68,6 +69,7 @@ func parseDocument(source []byte) (*document, error) {
 // anchorGenerator generates heading anchors as GitHub and GitLab do.
 type anchorGenerator struct{ taken map[string]int } // taken counts headings by anchor
 
+// Generate returns the anchor of a heading. It appends a number if an earlier heading has the same text.
 func (h *anchorGenerator) Generate(value []byte, _ ast.NodeKind) []byte {
 	name := strings.Map(func(r rune) rune {
 		switch {
@@ -85,6 +87,7 @@ func (h *anchorGenerator) Generate(value []byte, _ ast.NodeKind) []byte {
 	return []byte(name)
 }
 
+// Put records that an anchor is taken.
 func (h *anchorGenerator) Put(value []byte) { h.taken[string(value)]++ }
 
 // add appends a fenced block if it contains commands.
@@ -117,8 +120,7 @@ func (p *document) add(n *ast.FencedCodeBlock) error {
 // command is a command with the output that the page shows for it.
 type command struct{ text, output string }
 
-// transcript splits console text into commands. A line that ends with a backslash continues on the next
-// line.
+// parseConsole splits console text into commands. A line that ends with a backslash continues on the next line.
 func parseConsole(s string) (commands []command) {
 	continued := false
 	for line := range strings.Lines(s) {
@@ -195,6 +197,7 @@ func TestMatchesOutputIgnoresVariableParts(t *testing.T) {
 	}
 }
 
+// TestParseConsoleSeparatesCommandsFromOutput tests parseConsole and parseDocument.
 func TestParseConsoleSeparatesCommandsFromOutput(t *testing.T) {
 	got := parseConsole("$ one\n1\n1b\n$ two \\\n  --more\n2\n$ three\n")
 	want := []command{{"one\n", "1\n1b\n"}, {"two \\\n  --more\n", "2\n"}, {"three\n", ""}}
