@@ -16,6 +16,7 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
+// TestH2CForClientsAndUpstreams checks that clients and upstreams can use HTTP/2 without TLS.
 func TestH2CForClientsAndUpstreams(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -93,6 +94,8 @@ func TestStreamsAreFlushedImmediately(t *testing.T) {
 	}
 }
 
+// TestWebSocketIsTunnelled checks that a WebSocket is tunnelled for longer than the route's timeout, and counts as a
+// success.
 func TestWebSocketIsTunnelled(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -117,6 +120,7 @@ func TestWebSocketIsTunnelled(t *testing.T) {
 	}
 }
 
+// TestHTTP10ClientsGetNoInformationalResponses checks that a 103 response is forwarded to HTTP/1.1 clients only.
 func TestHTTP10ClientsGetNoInformationalResponses(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -131,6 +135,8 @@ func TestHTTP10ClientsGetNoInformationalResponses(t *testing.T) {
 	}
 }
 
+// TestHopByHopAndForwardingFields checks that hop-by-hop fields and spoofed forwarding fields are removed, and that the
+// proxy sets its own forwarding fields.
 func TestHopByHopAndForwardingFields(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)

@@ -26,6 +26,8 @@ func startRequest(t *testing.T, p *harness.Proxy, path string) <-chan harness.Re
 	return response
 }
 
+// TestShutdownWaitsForRequests checks that after SIGTERM the proxy is not ready, refuses connections, completes the
+// request in flight, and exits with status 0.
 func TestShutdownWaitsForRequests(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -51,6 +53,7 @@ func TestShutdownWaitsForRequests(t *testing.T) {
 	}
 }
 
+// TestShutdownTimeoutAbortsRequests checks that requests in flight are aborted after shutdown_timeout.
 func TestShutdownTimeoutAbortsRequests(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -65,6 +68,7 @@ func TestShutdownTimeoutAbortsRequests(t *testing.T) {
 	}
 }
 
+// TestSecondSignalExitsImmediately checks that a second signal ends a shutdown that waits for a request.
 func TestSecondSignalExitsImmediately(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)

@@ -25,6 +25,8 @@ func checkFallback(t *testing.T, r harness.Response, strategy string, status int
 	}
 }
 
+// TestCacheRespondsWhenUpstreamIsDown checks that a cached response is used only for the same request with the same
+// credentials and body, and that a response with no-store is not cached.
 func TestCacheRespondsWhenUpstreamIsDown(t *testing.T) {
 	t.Parallel()
 	u := harness.StartRecorder(t)
@@ -67,6 +69,8 @@ func TestCacheRespondsWhenUpstreamIsDown(t *testing.T) {
 	checkFallback(t, p.Send("POST", "/svc/ask", "question=2"), "static", 503)
 }
 
+// TestSecondUpstreamResponds checks the request that the strategy upstream sends, and that its response replaces the
+// first upstream's.
 func TestSecondUpstreamResponds(t *testing.T) {
 	t.Parallel()
 	u, second := harness.StartRecorder(t), harness.StartRecorder(t)
@@ -102,6 +106,8 @@ func TestSecondUpstreamResponds(t *testing.T) {
 	checkFallback(t, p.Get("/svc/x"), "static", 503)
 }
 
+// TestEndpointResponds checks the description of the request that the strategy http sends to its endpoint, and the
+// response that the endpoint describes.
 func TestEndpointResponds(t *testing.T) {
 	t.Parallel()
 	u, endpoint := harness.NewRecorder(t), harness.StartRecorder(t)
@@ -133,6 +139,7 @@ func TestEndpointResponds(t *testing.T) {
 	checkFallback(t, p.Get("/svc/x"), "static", 503)
 }
 
+// TestTemplateResponds checks that a template can use the request, and that values are encoded as JSON.
 func TestTemplateResponds(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)

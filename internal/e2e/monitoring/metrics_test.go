@@ -92,6 +92,7 @@ func TestQueriesUseExistingMetrics(t *testing.T) {
 	}
 }
 
+// TestMetricsPassPromtoolCheck runs promtool check metrics.
 func TestMetricsPassPromtoolCheck(t *testing.T) {
 	t.Parallel()
 	requirePrometheus(t)

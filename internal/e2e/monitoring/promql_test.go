@@ -66,6 +66,7 @@ func parseQuery(query string) (selectors []selector, labels []string) {
 	return selectors, labels
 }
 
+// TestParseQueryFindsSelectorsAndLabels tests parseQuery.
 func TestParseQueryFindsSelectorsAndLabels(t *testing.T) {
 	selectors, labels := parseQuery(`histogram_quantile(0.9, sum by (service, le) (rate(a_bucket{x="1", y=~"$z|{}"}[5m])))
   / on (job) group_left (b) (c:d:rate5m > bool 1.5e3) unless max_over_time((e unless f > 0)[5m:15s]) and g{}`)
@@ -152,6 +153,7 @@ func (m matcher) matchesAny(values []string) bool {
 	return err == nil && slices.ContainsFunc(values, whole.MatchString)
 }
 
+// TestCheckReportsUnknownMetricsAndLabels tests metricLabels.check.
 func TestCheckReportsUnknownMetricsAndLabels(t *testing.T) {
 	e := parseLabels(t, "# HELP a Is.\na{x=\"1\",y=\"p\"} 1\nb 2.5e+07\n")
 	for query, want := range map[string]string{

@@ -13,6 +13,8 @@ import (
 // runbookParagraphs are the paragraphs of each alert's section in the runbook.
 var runbookParagraphs = []string{"**Meaning.**", "**Impact.**", "**Diagnosis.**", "**Action.**"}
 
+// TestEveryAlertHasARunbookSection checks that the runbook has a section with all paragraphs for each alert, to which
+// runbook_url refers, and no other sections.
 func TestEveryAlertHasARunbookSection(t *testing.T) {
 	t.Parallel()
 	sections := map[string]string{}

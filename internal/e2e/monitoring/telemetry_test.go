@@ -19,6 +19,8 @@ const (
 	callerSpanID  = "b7ad6b7169203331"
 )
 
+// TestTracesAndMetricsReachCollector checks that spans continue the caller's trace, and that spans and metrics are
+// exported over HTTP and gRPC, before the proxy exits.
 func TestTracesAndMetricsReachCollector(t *testing.T) {
 	for _, protocol := range []string{"http/protobuf", "grpc"} {
 		t.Run(protocol, func(t *testing.T) {
@@ -98,6 +100,7 @@ func checkExported(t *testing.T, c *collector) {
 	}
 }
 
+// TestScrapedExemplarsReferToTraces checks that /metrics contains exemplars with trace IDs if tracing is enabled.
 func TestScrapedExemplarsReferToTraces(t *testing.T) {
 	c, u := startCollector(t), harness.StartUpstream(t)
 	config := "routes:\n  rag_service: {prefix: /rag, upstream: " + u.URL() + "}\n"
@@ -121,6 +124,7 @@ func TestScrapedExemplarsReferToTraces(t *testing.T) {
 	}
 }
 
+// TestConsoleExporterPrintsSpans checks that OTEL_TRACES_EXPORTER=console prints spans on standard output.
 func TestConsoleExporterPrintsSpans(t *testing.T) {
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: "routes:\n  rag_service: {prefix: /rag, upstream: " + u.URL() + "}\n", Env: []string{"OTEL_TRACES_EXPORTER=console"}})
@@ -169,6 +173,8 @@ func TestDeadCollectorDoesNotDelayRequests(t *testing.T) {
 	}
 }
 
+// TestInvalidTelemetryConfigFailsStart checks that the proxy exits with status 2 if an OpenTelemetry variable is
+// invalid.
 func TestInvalidTelemetryConfigFailsStart(t *testing.T) {
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: "routes:\n  rag_service: {prefix: /rag, upstream: " + u.URL() + "}\n"})
