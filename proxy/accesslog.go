@@ -41,12 +41,6 @@ func (s *Server) withRecorder(w http.ResponseWriter, r *http.Request, path strin
 	return rec
 }
 
-// recorder returns the exchange's accessRecorder, nil if it has none.
-func (x *exchange) recorder() *accessRecorder {
-	rec, _ := x.w.(*accessRecorder)
-	return rec
-}
-
 func (rec *accessRecorder) WriteHeader(status int) {
 	if a := &rec.access; status >= http.StatusOK && a.Status == 0 {
 		a.Status, a.Header = status, time.Since(a.Arrived)

@@ -29,6 +29,7 @@ type exchange struct {
 	server       *Server
 	route        *service.Route
 	w            http.ResponseWriter
+	recorder     *accessRecorder // w, if the request is logged or traced; otherwise nil
 	r            *http.Request
 	upstreamPath string // the raw path to send upstream: without the route's prefix if strip_prefix is set
 	began        time.Time
@@ -87,13 +88,15 @@ func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{})
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route, upstreamPath string, limits routes.Limits) {
 	x := &exchange{server: s, route: rt, w: w, r: r, upstreamPath: upstreamPath, began: time.Now()}
 	x.outcome.Service = rt.Service.Name
-	if rec := x.recorder(); rec != nil {
-		x.began = rec.access.Arrived // log, trace and metrics count from one moment
-		x.outcome.TraceID, x.outcome.SpanID = rec.access.TraceID, rec.access.SpanID
+	if x.recorder, _ = w.(*accessRecorder); x.recorder != nil {
+		x.began = x.recorder.access.Arrived // log, trace and metrics count from one moment
+		x.outcome.TraceID, x.outcome.SpanID = x.recorder.access.TraceID, x.recorder.access.SpanID
 	}
 	rt.Service.Observer.Begin()
 	defer x.finish()
-	x.grpc = grpcCallOf(r)
+	if r.ProtoMajor >= 2 {
+		x.grpc = grpcCallOf(r)
+	}
 	if r.ContentLength != 0 {
 		x.prepareUpload(limits)
 	}
@@ -142,12 +145,11 @@ func (x *exchange) prepareUpload(limits routes.Limits) {
 // forward hands the request to ReverseProxy, which calls RoundTrip.
 func (x *exchange) forward(call breaker.Call) {
 	x.startTimer()
-	if x.upload.Exists() && x.r.Header["Expect"] != nil {
-		x.upload.ExpectContinue(x.Done())
+	if x.route.Config.Retry.Attempts > 0 {
+		x.retries = x.newRetryState()
 	}
-	x.retries = x.newRetryState()
-	if x.upload.Exists() && (x.retries != nil || x.route.Pool.MayMultiplex()) {
-		x.upload.RetainForReplay()
+	if x.upload.Exists() {
+		x.prepareForward()
 	}
 	x.begin(call)
 	in := x.r.WithContext(x)
@@ -160,6 +162,16 @@ func (x *exchange) forward(call breaker.Call) {
 	}
 	x.server.proxy.ServeHTTP(&x.writer, in)
 	x.writer.commit()
+}
+
+// prepareForward prepares the request's body for attempts: it may be sent again, or only after the upstream has asked for it.
+func (x *exchange) prepareForward() {
+	if x.r.Header["Expect"] != nil {
+		x.upload.ExpectContinue(x.Done())
+	}
+	if x.retries != nil || x.route.Pool.MayMultiplex() {
+		x.upload.RetainForReplay()
+	}
 }
 
 // finish is deferred by serve. It ends every exchange, also after a panic, so that each admitted call is reported once.
@@ -206,8 +218,8 @@ func (x *exchange) endUpstreamRequest() {
 func (x *exchange) report(aborted bool) {
 	x.outcome.Duration = time.Since(x.began)
 	x.route.Service.Observer.End(&x.outcome)
-	if rec := x.recorder(); rec != nil {
-		rec.exchangeEnded(x, aborted)
+	if x.recorder != nil {
+		x.recorder.exchangeEnded(x, aborted)
 	}
 }
 

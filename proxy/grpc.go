@@ -16,9 +16,9 @@ type grpcCall struct {
 	timeout time.Duration // of the caller; 0: none
 }
 
-// grpcCallOf returns r as a gRPC call, nil if it is none.
+// grpcCallOf returns a request of HTTP/2 as a gRPC call, nil if it is none.
 func grpcCallOf(r *http.Request) *grpcCall {
-	if r.ProtoMajor < 2 || !grpc.HasContentType(r.Header) {
+	if !grpc.HasContentType(r.Header) {
 		return nil
 	}
 	c := new(grpcCall)

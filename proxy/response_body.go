@@ -1,11 +1,9 @@
 package proxy
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -175,46 +173,4 @@ func (b *responseBody) setClientWait(waiting bool) {
 	if waiting {
 		b.writeStart.Store(now)
 	}
-}
-
-var errTooLong = errors.New("malformed response: its body is longer than its Content-Length")
-
-// bufferedBody is a body that has been read completely.
-type bufferedBody struct {
-	data   []byte
-	pooled *[smallBody]byte // the buffer of data, if it is from the pool
-	offset int
-}
-
-// smallBody is the size in bytes of the pooled buffers for bodies; a larger buffer is allocated and dropped.
-const smallBody = 64<<10 + 1
-
-var smallBodies = sync.Pool{New: func() any { return new([smallBody]byte) }}
-
-func (b *bufferedBody) allocate(n int) {
-	if n > smallBody {
-		b.data = make([]byte, n)
-		return
-	}
-	b.pooled = smallBodies.Get().(*[smallBody]byte)
-	b.data = b.pooled[:n]
-}
-
-func (b *bufferedBody) Read(p []byte) (int, error) {
-	if b.offset == len(b.data) {
-		return 0, io.EOF
-	}
-	n := copy(p, b.data[b.offset:])
-	b.offset += n
-	return n, nil
-}
-
-// Close returns the buffer to the pool.
-func (b *bufferedBody) Close() error {
-	if b.pooled != nil {
-		smallBodies.Put(b.pooled)
-		b.pooled = nil
-	}
-	b.data, b.offset = nil, 0
-	return nil
 }

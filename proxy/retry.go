@@ -23,9 +23,6 @@ type retryState struct {
 // newRetryState adds to the retry budget, and returns nil if the request must not be repeated.
 func (x *exchange) newRetryState() *retryState {
 	c, r := &x.route.Config.Retry, x.r
-	if c.Attempts == 0 {
-		return nil
-	}
 	x.route.Service.RetryBudget.Deposit(c.Budget, c.Attempts)
 	switch {
 	case r.Header["Upgrade"] != nil, r.ContentLength > upload.MaxReplay:

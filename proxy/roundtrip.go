@@ -24,8 +24,8 @@ type roundTripper struct{}
 func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := exchangeOf(out.Context())
 	x.sendInterim = httptrace.ContextClientTrace(out.Context()).Got1xxResponse
-	if rec := x.recorder(); rec != nil {
-		defer rec.addUpstreamTime(time.Now())
+	if x.recorder != nil {
+		defer x.recorder.addUpstreamTime(time.Now())
 	}
 	var res *http.Response
 	var err error
@@ -70,7 +70,9 @@ const (
 
 // do sends the attempt's request and evaluates the response.
 func (a *attempt) do(out *http.Request) (*http.Response, error) {
-	out = a.traced(out)
+	if a.x.recorder != nil {
+		out = a.traced(out)
+	}
 	if a.call.State == events.HalfOpen {
 		a.x.route.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	}

@@ -12,12 +12,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 	"sync"
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/httpserver"
 	"cbproxy/internal/message"
+	"cbproxy/internal/problem"
 	"cbproxy/internal/service"
 	"cbproxy/routes"
 )
@@ -132,4 +134,17 @@ func NewHTTPServer(s *Server, c *routes.Config, logger *slog.Logger) *httpserver
 		IdleTimeout:       c.Limits.IdleTimeout,
 		NetHTTPOnly:       c.Server == "net_http",
 	})
+}
+
+// validateRequest returns why a request must not be sent to any upstream, nil if it may. path is the request's raw path.
+func validateRequest(r *http.Request, path string, limits routes.Limits) *problem.Problem {
+	switch {
+	case r.Method == http.MethodConnect:
+		return connectRefused
+	case message.HeaderSize(r) > int(limits.HeaderBytes) && limits.HeaderBytes > 0:
+		return problem.HeadersTooLarge
+	case strings.IndexByte(path, '#') >= 0, !message.IsSafePath(path):
+		return badPath
+	}
+	return nil
 }

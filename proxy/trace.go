@@ -11,8 +11,8 @@ import (
 
 // span returns the span of the exchange's request, nil if it has none.
 func (x *exchange) span() events.RequestSpan {
-	if rec := x.recorder(); rec != nil {
-		return rec.span
+	if x.recorder != nil {
+		return x.recorder.span
 	}
 	return nil
 }
