@@ -1,4 +1,4 @@
-// Package fleet tests proxies that share a real Redis, and state over restarts.
+// Package fleet tests proxies that share breaker states through a real Redis, and restarts that restore a state.
 package fleet
 
 import (

@@ -17,25 +17,27 @@ import (
 // redisPassword must not appear in any output.
 const redisPassword = "pa55-w0rd"
 
-// redisFault starts and ends one kind of Redis fault.
+// redisFault is one kind of Redis fault.
 type redisFault struct {
-	begin   func(t *testing.T, f *faulty)
-	end     func(t *testing.T, f *faulty)
-	says    string // text expected in the last error
-	working bool   // Redis stays usable, with degraded service
+	begin  func(t *testing.T, f *faultyRedis)
+	end    func(t *testing.T, f *faultyRedis)
+	error  string // text expected in the last error
+	usable bool   // the proxy still reports that Redis is up
 }
 
-// faulty is a Redis server that can fail.
-type faulty struct {
+// faultyRedis is a Redis server behind a relay. Faults are injected into either.
+type faultyRedis struct {
 	*redistest.Server
 	relay *redistest.Relay
 }
 
+// withPassword is a client option that sets the password.
 func withPassword(password string) func(*redis.Options) {
 	return func(o *redis.Options) { o.Password = password }
 }
 
-func (f *faulty) do(t *testing.T, args ...any) {
+// do sends a command to the server.
+func (f *faultyRedis) do(t *testing.T, args ...any) {
 	t.Helper()
 	if err := f.Client().Do(t.Context(), args...).Err(); err != nil {
 		t.Fatal(err)
@@ -44,81 +46,82 @@ func (f *faulty) do(t *testing.T, args ...any) {
 
 var redisFaults = map[string]redisFault{
 	"killed": {
-		begin: func(_ *testing.T, f *faulty) { f.Kill() },
-		end:   func(_ *testing.T, f *faulty) { f.Restart() },
+		begin: func(_ *testing.T, f *faultyRedis) { f.Kill() },
+		end:   func(_ *testing.T, f *faultyRedis) { f.Restart() },
 	},
 	"paused": {
-		begin: func(_ *testing.T, f *faulty) { f.Pause() },
-		end:   func(_ *testing.T, f *faulty) { f.Resume() },
-		says:  "no answer in time",
+		begin: func(_ *testing.T, f *faultyRedis) { f.Pause() },
+		end:   func(_ *testing.T, f *faultyRedis) { f.Resume() },
+		error: "no answer in time",
 	},
 	"black hole": {
-		begin: func(_ *testing.T, f *faulty) { f.relay.Blackhole(true) },
-		end:   func(_ *testing.T, f *faulty) { f.relay.Blackhole(false) },
-		says:  "no answer in time",
+		begin: func(_ *testing.T, f *faultyRedis) { f.relay.Blackhole(true) },
+		end:   func(_ *testing.T, f *faultyRedis) { f.relay.Blackhole(false) },
+		error: "no answer in time",
 	},
 	"slow": {
-		begin:   func(_ *testing.T, f *faulty) { f.relay.Delay(200 * time.Millisecond) },
-		end:     func(_ *testing.T, f *faulty) { f.relay.Delay(0) },
-		working: true,
+		begin:  func(_ *testing.T, f *faultyRedis) { f.relay.Delay(200 * time.Millisecond) },
+		end:    func(_ *testing.T, f *faultyRedis) { f.relay.Delay(0) },
+		usable: true,
 	},
 	"read-only replica": {
-		begin: func(t *testing.T, f *faulty) { f.do(t, "REPLICAOF", "127.0.0.1", "1") },
-		end:   func(t *testing.T, f *faulty) { f.do(t, "REPLICAOF", "NO", "ONE") },
-		says:  "READONLY",
+		begin: func(t *testing.T, f *faultyRedis) { f.do(t, "REPLICAOF", "127.0.0.1", "1") },
+		end:   func(t *testing.T, f *faultyRedis) { f.do(t, "REPLICAOF", "NO", "ONE") },
+		error: "READONLY",
 	},
 	"out of memory": {
-		begin: func(t *testing.T, f *faulty) { f.do(t, "CONFIG", "SET", "maxmemory", "1") },
-		end:   func(t *testing.T, f *faulty) { f.do(t, "CONFIG", "SET", "maxmemory", "0") },
-		says:  "OOM",
+		begin: func(t *testing.T, f *faultyRedis) { f.do(t, "CONFIG", "SET", "maxmemory", "1") },
+		end:   func(t *testing.T, f *faultyRedis) { f.do(t, "CONFIG", "SET", "maxmemory", "0") },
+		error: "OOM",
 	},
 	"wrong type": {
-		begin: func(t *testing.T, f *faulty) {
+		begin: func(t *testing.T, f *faultyRedis) {
 			f.do(t, "DEL", "circuit_breaker_state:svc")
 			f.do(t, "SET", "circuit_breaker_state:svc", "{}")
 		},
-		end:  func(t *testing.T, f *faulty) { f.do(t, "DEL", "circuit_breaker_state:svc") },
-		says: "WRONGTYPE",
+		end:   func(t *testing.T, f *faultyRedis) { f.do(t, "DEL", "circuit_breaker_state:svc") },
+		error: "WRONGTYPE",
 	},
 	"wrong type of the lease": {
-		begin: func(t *testing.T, f *faulty) {
+		begin: func(t *testing.T, f *faultyRedis) {
 			f.do(t, "DEL", "circuit_breaker_probe:svc")
 			f.do(t, "LPUSH", "circuit_breaker_probe:svc", "x")
 		},
-		end:     func(t *testing.T, f *faulty) { f.do(t, "DEL", "circuit_breaker_probe:svc") },
-		working: true, // until a command is sent
+		end:    func(t *testing.T, f *faultyRedis) { f.do(t, "DEL", "circuit_breaker_probe:svc") },
+		usable: true, // until a command is sent
 	},
 	"nonsense": {
-		begin: func(t *testing.T, f *faulty) {
+		begin: func(t *testing.T, f *faultyRedis) {
 			f.do(t, "DEL", "circuit_breaker_state:svc")
 			f.do(t, "HSET", "circuit_breaker_state:svc", "state", "{}", "epoch", "9007199254740000")
 		},
-		end:  func(t *testing.T, f *faulty) { f.do(t, "DEL", "circuit_breaker_state:svc") },
-		says: "parse field",
+		end:   func(t *testing.T, f *faultyRedis) { f.do(t, "DEL", "circuit_breaker_state:svc") },
+		error: "parse field",
 	},
 	"another password": {
-		begin: func(t *testing.T, f *faulty) {
+		begin: func(t *testing.T, f *faultyRedis) {
 			f.do(t, "CONFIG", "SET", "requirepass", "changed")
 			f.relay.Cut()
 			f.relay.Mend()
 		},
-		end: func(t *testing.T, f *faulty) {
+		end: func(t *testing.T, f *faultyRedis) {
 			if err := f.Client(withPassword("changed")).ConfigSet(t.Context(), "requirepass", redisPassword).Err(); err != nil {
 				t.Fatal(err)
 			}
 		},
-		says: "WRONGPASS",
+		error: "WRONGPASS",
 	},
 }
 
-// TestRequestsDoNotWaitForRedis checks that no request waits for Redis, and that each fault is logged once.
+// TestRequestsDoNotWaitForRedis checks for each fault that no request waits for Redis, that the breaker works without it,
+// that Redis gets the current state afterwards, and that the fault is logged once.
 func TestRequestsDoNotWaitForRedis(t *testing.T) {
 	t.Parallel()
 	for name, fault := range redisFaults {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t, "--requirepass", redisPassword)
-			f := &faulty{server, redistest.StartRelay(t, server.Address())}
+			f := &faultyRedis{server, redistest.StartRelay(t, server.Address())}
 			u := harness.StartUpstream(t)
 			url := "redis://:" + redisPassword + "@" + f.relay.Address()
 			config := harness.RedisConfig("ttl: 60", u.URL(), "fail_max: 2, recovery_timeout: 1")
@@ -127,52 +130,54 @@ func TestRequestsDoNotWaitForRedis(t *testing.T) {
 
 			fault.begin(t, f)
 			u.Kill()
-			quick(p)
-			if s := quick(p); s != "open" {
-				t.Errorf("after two failures it is %s", s)
+			getQuickly(p)
+			if s := getQuickly(p); s != "open" {
+				t.Errorf("breaker state %s after two failures", s)
 			}
-			if !fault.working {
-				harness.Eventually(t, "the error is reported", func() bool { quick(p); return !p.Health().Redis.Up })
+			if !fault.usable {
+				harness.Eventually(t, "the error is reported", func() bool { getQuickly(p); return !p.Health().Redis.Up })
 				p.AwaitRedis(false)
-				if h := p.Health(); !strings.Contains(h.Redis.LastError, fault.says) {
-					t.Errorf("last error %q, want %s", h.Redis.LastError, fault.says)
+				if h := p.Health(); !strings.Contains(h.Redis.LastError, fault.error) {
+					t.Errorf("last error %q, want %s", h.Redis.LastError, fault.error)
 				}
 			}
 			u.Start()
-			harness.Eventually(t, "it recovers by itself", func() bool { return quick(p) == "closed" })
+			harness.Eventually(t, "the breaker closes without Redis", func() bool { return getQuickly(p) == "closed" })
 			u.Kill()
-			quick(p)
-			quick(p)
-			quick(p)
+			getQuickly(p)
+			getQuickly(p)
+			getQuickly(p)
 			if s := p.BreakerState(); s != "open" && s != "half-open" {
 				t.Errorf("breaker state %s with a dead upstream", s)
 			}
 
 			fault.end(t, f)
 			p.AwaitRedis(true)
-			harness.Eventually(t, "Redis knows what is true", func() bool {
-				quick(p)
+			harness.Eventually(t, "Redis has the current state", func() bool {
+				getQuickly(p)
 				return server.Client().HGet(t.Context(), "circuit_breaker_state:svc", "state").Val() != "closed"
 			})
 			u.Start()
-			harness.Eventually(t, "it is closed, and Redis knows", func() bool {
-				quick(p)
+			harness.Eventually(t, "the breaker is closed, also in Redis", func() bool {
+				getQuickly(p)
 				return p.BreakerState() == "closed" && server.Client().HGet(t.Context(), "circuit_breaker_state:svc", "state").Val() == "closed"
 			})
 			if n := strings.Count(p.Log.String(), "Redis unavailable"); n > 2 {
-				t.Errorf("%d lines in the log", n)
+				t.Errorf("the log reports %d times that Redis is unavailable", n)
 			}
 			checkSecretNotExposed(p, redisPassword)
 		})
 	}
 }
 
-func quick(p *harness.Proxy) string {
+// getQuickly sends a request to svc, and fails the test if it or the readiness check waits for Redis. It returns the
+// breaker state in the health response.
+func getQuickly(p *harness.Proxy) string {
 	p.T.Helper()
-	client := http.Client{Timeout: 900 * time.Millisecond} // shorter than every Redis timeout
+	client := http.Client{Timeout: 900 * time.Millisecond} // shorter than each Redis timeout
 	res, err := client.Get(p.URL + "/svc")
 	if err != nil {
-		p.T.Fatalf("a request waited: %v", err)
+		p.T.Fatalf("send a request: %v", err)
 	}
 	defer res.Body.Close()
 	_, _ = io.Copy(io.Discard, res.Body)
@@ -187,31 +192,32 @@ func quick(p *harness.Proxy) string {
 // checkSecretNotExposed fails the test if a secret appears in the log, the metrics or the admin API.
 func checkSecretNotExposed(p *harness.Proxy, secret string) {
 	p.T.Helper()
-	places := map[string]string{"log": p.Log.String(), "metrics": p.Metrics()}
+	outputs := map[string]string{"log": p.Log.String(), "metrics": p.Metrics()}
 	for _, path := range []string{"circuit-breakers/health", "circuit-breakers/svc", "circuit-breakers/svc/history", "config"} {
 		res, err := http.Get(p.AdminURL + "/api/v1/" + path)
-		places[path] = harness.ReadResponse(p.T, res, err).Body
+		outputs[path] = harness.ReadResponse(p.T, res, err).Body
 	}
-	for place, text := range places {
+	for output, text := range outputs {
 		if strings.Contains(text, secret) {
-			p.T.Errorf("the password appears in the %s", place)
+			p.T.Errorf("the password appears in the output %s", output)
 		}
 	}
 }
 
+// TestRedisIsUsedOnceAvailable checks that a proxy starts while Redis is down and connects to it later.
 func TestRedisIsUsedOnceAvailable(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Kill()
 	p := harness.StartProxy(t, harness.Options{Config: harness.RedisConfig(`url: "redis://user:`+redisPassword+`@`+server.Address()+`"`, "http://127.0.0.1:1", "fail_max: 2")})
-	quick(p)
-	if s := quick(p); s != "open" {
-		t.Errorf("after two failures it is %s", s)
+	getQuickly(p)
+	if s := getQuickly(p); s != "open" {
+		t.Errorf("breaker state %s after two failures", s)
 	}
 	harness.Eventually(t, "the error is reported", func() bool { return strings.Contains(p.Health().Redis.LastError, "refused") })
 	checkSecretNotExposed(p, redisPassword)
 	server.Restart()
-	// The server rejects the unknown user, which is a different error.
+	// The running server rejects the unknown user, which is a different error.
 	harness.Eventually(t, "the error is reported", func() bool { return strings.Contains(p.Health().Redis.LastError, "WRONGPASS") })
 	checkSecretNotExposed(p, redisPassword)
 }
@@ -257,7 +263,7 @@ func TestInvalidKeyOfOneServiceDoesNotAffectOthers(t *testing.T) {
 	p.Get("/svc")
 	p.AwaitRedis(false)
 	p.Get("/other")
-	harness.Eventually(t, "the other's history is kept", func() bool {
+	harness.Eventually(t, "the history of the other service is in Redis", func() bool {
 		return client.XLen(t.Context(), "circuit_breaker_history:other").Val() == 1
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/redistest"
 )
 
-// hostileReplies make a client that trusts them allocate or recurse without limit, or panic.
+// hostileReplies make a client that does not limit them allocate or recurse without bounds, or panic.
 var hostileReplies = []string{
 	"*1000000000\r\n", "%500000000\r\n", "$1000000000\r\n", "*9223372036854775806\r\n", "$9223372036854775806\r\n", "*0\r\n", "*1\r\n:1\r\n",
 	strings.Repeat("*100000\r\n", 100), strings.Repeat("*1\r\n", 100_000), "+" + strings.Repeat("a", 1<<20) + "\r\n", "*2\r\n+message\r\n:1\r\n",
@@ -23,7 +23,7 @@ var hostileReplies = []string{
 // neither exhaust the proxy's memory nor crash it.
 func TestMaliciousRedisRepliesDoNotStopProxy(t *testing.T) {
 	t.Parallel()
-	for name, path := range map[string]string{"alone": "", "Sentinel": "?master_name=main"} {
+	for name, path := range map[string]string{"server": "", "Sentinel": "?master_name=main"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var sent atomic.Int64
@@ -43,13 +43,13 @@ routes:
   notifier_service: {upstream: ` + u.URL() + `}
   vms_service: {upstream: ` + u.URL() + `}
 `})
-			enough := int64(4 * len(hostileReplies))
-			harness.Eventually(t, "the server has sent all of its replies", func() bool { return sent.Load() >= enough })
+			allReplies := int64(4 * len(hostileReplies))
+			harness.Eventually(t, "the server has sent all of its replies", func() bool { return sent.Load() >= allReplies })
 			if r := p.Get("/rag/query"); r.Status != http.StatusOK {
 				t.Errorf("%+v", r)
 			}
 			if peak := peakMemory(t, p.Cmd.Process.Pid); peak > 512<<20 {
-				t.Errorf("%d MiB", peak>>20)
+				t.Errorf("peak resident memory is %d MiB", peak>>20)
 			}
 		})
 	}

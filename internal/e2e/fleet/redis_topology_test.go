@@ -21,28 +21,28 @@ func TestSentinelFailover(t *testing.T) {
 
 	master.Kill()
 	fleet[0].AwaitRedis(false)
-	quick(fleet[0])
+	getQuickly(fleet[0])
 	sentinels.AwaitMaster(replica)
 	for _, p := range fleet {
 		p.AwaitRedis(true)
 	}
 	u.Kill()
-	quick(fleet[0])
-	quick(fleet[0])
+	getQuickly(fleet[0])
+	getQuickly(fleet[0])
 	harness.AwaitState(t, fleet[1:], "open")
-	harness.Eventually(t, "the new master has it", func() bool {
+	harness.Eventually(t, "the new master has the state", func() bool {
 		return replica.Client().HGet(t.Context(), "circuit_breaker_state:svc", "state").Val() == "open"
 	})
 	u.Start()
-	harness.Eventually(t, "both recover", func() bool {
-		quick(fleet[0])
-		quick(fleet[1])
+	harness.Eventually(t, "both breakers are closed", func() bool {
+		getQuickly(fleet[0])
+		getQuickly(fleet[1])
 		return fleet[0].BreakerState() == "closed" && fleet[1].BreakerState() == "closed"
 	})
 }
 
-// TestRedisCluster checks a fleet on a cluster whose keys are on several nodes, move between nodes, and are
-// lost with a node.
+// TestRedisCluster checks a fleet that uses a cluster with keys on several nodes, which are moved between nodes and lost
+// with a node.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
@@ -50,30 +50,30 @@ func TestRedisCluster(t *testing.T) {
 	u := harness.StartUpstream(t)
 	fleet := harness.StartFleet(t, 2, harness.Options{Config: harness.RedisConfig(`url: "`+url+`"`, u.URL(), "fail_max: 2, recovery_timeout: 1")})
 
-	story := func() {
+	checkOpenAndClose := func() {
 		t.Helper()
 		u.Kill()
-		quick(fleet[0])
-		quick(fleet[0])
+		getQuickly(fleet[0])
+		getQuickly(fleet[0])
 		harness.AwaitState(t, fleet[1:], "open")
 		u.Start()
-		harness.Eventually(t, "both recover", func() bool {
-			quick(fleet[0])
-			quick(fleet[1])
+		harness.Eventually(t, "both breakers are closed", func() bool {
+			getQuickly(fleet[0])
+			getQuickly(fleet[1])
 			return fleet[0].BreakerState() == "closed" && fleet[1].BreakerState() == "closed"
 		})
 	}
-	story()
+	checkOpenAndClose()
 	for _, key := range []string{"circuit_breaker_state:svc", "circuit_breaker_probe:svc", "circuit_breaker_history:svc"} {
 		owner := cluster.Owner(key)
 		for _, node := range cluster.Nodes {
 			if node != owner {
-				cluster.Move(key, node) // the client receives MOVED from now on
+				cluster.Move(key, node) // from now on the client receives MOVED
 				break
 			}
 		}
 	}
-	story()
+	checkOpenAndClose()
 	for _, p := range fleet {
 		if h := p.Health(); !h.Redis.Up {
 			t.Errorf("%+v", h.Redis)
@@ -82,17 +82,17 @@ func TestRedisCluster(t *testing.T) {
 	owner := cluster.Owner("circuit_breaker_state:svc")
 	owner.Kill()
 	u.Kill()
-	quick(fleet[0])
-	if s := quick(fleet[0]); s != "open" {
+	getQuickly(fleet[0])
+	if s := getQuickly(fleet[0]); s != "open" {
 		t.Errorf("breaker state %s without the node of its key", s)
 	}
-	harness.Eventually(t, "the error is reported", func() bool { quick(fleet[0]); return !fleet[0].Health().Redis.Up })
+	harness.Eventually(t, "the error is reported", func() bool { getQuickly(fleet[0]); return !fleet[0].Health().Redis.Up })
 	u.Start()
-	harness.Eventually(t, "each recovers by itself", func() bool { return quick(fleet[0]) == "closed" })
+	harness.Eventually(t, "the breaker closes without Redis", func() bool { return getQuickly(fleet[0]) == "closed" })
 	owner.Restart()
 	cluster.AwaitOK()
 	for _, p := range fleet {
 		p.AwaitRedis(true)
 	}
-	story()
+	checkOpenAndClose()
 }

@@ -13,8 +13,8 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// sameOpening fails the test unless both services have the same opening.
-func sameOpening(t *testing.T, before, after harness.ServiceHealth) {
+// checkSameOpening fails the test unless both are the same opening of a breaker, within 50 ms.
+func checkSameOpening(t *testing.T, before, after harness.ServiceHealth) {
 	t.Helper()
 	if after.State != "open" || after.RetryAt == nil || after.RetryAt.Sub(*before.RetryAt).Abs() > 50*time.Millisecond ||
 		after.Since.Sub(before.Since).Abs() > 50*time.Millisecond || after.Openings != before.Openings || after.FailCounter != before.FailCounter {
@@ -33,8 +33,8 @@ func TestOpenStateSurvivesRestart(t *testing.T) {
 				p.Signal(signal)
 				p.Wait()
 				p.Start()
-				sameOpening(t, before, p.Health().Services["svc"])
-				harness.Eventually(t, "that is kept too", func() bool { return len(p.History("svc")) == n+2 })
+				checkSameOpening(t, before, p.Health().Services["svc"])
+				harness.Eventually(t, "the restore is in the history", func() bool { return len(p.History("svc")) == n+2 })
 				if r := p.Get("/svc"); r.BreakerState() != "open" || r.Status != 503 {
 					t.Errorf("after the restart: %+v", r)
 				}
@@ -54,14 +54,14 @@ func TestBackoffSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	p := harness.StartProxy(t, harness.Options{Config: `routes: {svc: {prefix: /svc, upstream: "http://127.0.0.1:1", breaker: {fail_max: 1, recovery_timeout: 0.2,
   recovery_backoff: {multiplier: 10, max: 60s, jitter: 0}}}}` + "\n"})
-	harness.Eventually(t, "it has opened for the second time", func() bool { p.Get("/svc"); return p.Health().Services["svc"].Openings == 2 })
+	harness.Eventually(t, "the breaker opens for the second time", func() bool { p.Get("/svc"); return p.Health().Services["svc"].Openings == 2 })
 	p.Signal(syscall.SIGTERM)
 	p.Wait()
 	p.Start()
 	if s := p.Health().Services["svc"]; s.Openings != 2 {
 		t.Errorf("after the restart: %+v", s)
 	}
-	harness.Eventually(t, "it opens for the third time", func() bool { p.Get("/svc"); return p.Health().Services["svc"].Openings == 3 })
+	harness.Eventually(t, "the breaker opens for the third time", func() bool { p.Get("/svc"); return p.Health().Services["svc"].Openings == 3 })
 	if s := p.Health().Services["svc"]; s.RetryAt.Sub(s.Since).Round(time.Second) != 20*time.Second {
 		t.Errorf("the third opening lasts %v", s.RetryAt.Sub(s.Since))
 	}
@@ -71,12 +71,12 @@ func TestForcedStatesSurviveRestart(t *testing.T) {
 	t.Parallel()
 	p := harness.StartProxy(t, harness.Options{Config: `
 routes:
-  endless: {prefix: /endless, upstream: "http://127.0.0.1:1"}
+  indefinite: {prefix: /indefinite, upstream: "http://127.0.0.1:1"}
   until: {prefix: /until, upstream: "http://127.0.0.1:1"}
   closed: {prefix: /closed, upstream: "http://127.0.0.1:1", breaker: {fail_max: 1}}
   brief: {prefix: /brief, upstream: "http://127.0.0.1:1"}
 `})
-	p.Force("endless", `{"state":"open","reason":"moving"}`)
+	p.Force("indefinite", `{"state":"open","reason":"moving"}`)
 	p.Force("until", `{"state":"open","duration":"10m"}`)
 	p.Force("closed", `{"state":"closed"}`)
 	p.Force("brief", `{"state":"open","duration":0.3}`)
@@ -85,8 +85,8 @@ routes:
 	p.Wait()
 	p.Start()
 	after := p.Health().Services
-	if f := after["endless"].Forced; f == nil || f.State != "open" || f.Reason != "moving" || f.Until != nil {
-		t.Errorf("endless: %+v", f)
+	if f := after["indefinite"].Forced; f == nil || f.State != "open" || f.Reason != "moving" || f.Until != nil {
+		t.Errorf("indefinite: %+v", f)
 	}
 	if f := after["until"].Forced; f == nil || f.Until == nil || f.Until.Sub(*before["until"].Forced.Until).Abs() > 50*time.Millisecond {
 		t.Errorf("until: %+v, was %+v", f, before["until"].Forced)
@@ -96,11 +96,11 @@ routes:
 	if s := p.Health().Services["closed"]; s.State != "closed" || s.Forced == nil {
 		t.Errorf("closed: %+v", s)
 	}
-	harness.Eventually(t, "the brief one ends", func() bool { return p.Health().Services["brief"].Forced == nil })
+	harness.Eventually(t, "the brief forced state expires", func() bool { return p.Health().Services["brief"].Forced == nil })
 }
 
-// TestOpeningExpiredDuringDowntimeIsProbed checks that such a breaker is half-open after the restart, not
-// closed.
+// TestOpeningExpiredDuringDowntimeIsProbed checks that a breaker is half-open after a restart, not closed, if its opening
+// expired while the process was down.
 func TestOpeningExpiredDuringDowntimeIsProbed(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -136,17 +136,20 @@ func TestShorterRecoveryTimeoutAppliesAfterRestart(t *testing.T) {
 	}
 }
 
+// TestRemovedAndRestoredServiceKeepsState checks that a service removed from the configuration and added again has the
+// state it had before.
 func TestRemovedAndRestoredServiceKeepsState(t *testing.T) {
 	t.Parallel()
 	p := harness.StartProxy(t, harness.Options{Config: harness.DeadUpstreamConfig})
 	before := p.OpenBreaker()
 	p.ReplaceConfig(`routes: {other: {prefix: /other, upstream: "http://127.0.0.1:1"}}` + "\n")
-	harness.Eventually(t, "it is gone", func() bool { return p.Health().Services["svc"].State == "" })
+	harness.Eventually(t, "the service is removed", func() bool { return p.Health().Services["svc"].State == "" })
 	p.ReplaceConfig(harness.DeadUpstreamConfig)
-	harness.Eventually(t, "it is back", func() bool { return p.Health().Services["svc"].State != "" })
-	sameOpening(t, before, p.Health().Services["svc"])
+	harness.Eventually(t, "the service is restored", func() bool { return p.Health().Services["svc"].State != "" })
+	checkSameOpening(t, before, p.Health().Services["svc"])
 }
 
+// TestDamagedStoreIsSetAside checks that a proxy renames a damaged store and uses a new one.
 func TestDamagedStoreIsSetAside(t *testing.T) {
 	t.Parallel()
 	p := harness.StartProxy(t, harness.Options{Config: harness.DeadUpstreamConfig})
@@ -154,7 +157,7 @@ func TestDamagedStoreIsSetAside(t *testing.T) {
 	p.Signal(syscall.SIGTERM)
 	p.Wait()
 	file := filepath.Join(p.DataDir, "cbproxy.db")
-	if err := os.WriteFile(file, []byte("what is this?"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("not a store"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.Start()
@@ -162,13 +165,13 @@ func TestDamagedStoreIsSetAside(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	if aside, _ := filepath.Glob(file + ".set-aside-*"); len(aside) != 1 || !strings.Contains(p.Log.String(), aside[0]) {
-		t.Errorf("set aside: %q", aside)
+		t.Errorf("damaged stores set aside: %q", aside)
 	}
 	before := p.OpenBreaker()
 	p.Signal(syscall.SIGKILL)
 	p.Wait()
 	p.Start()
-	sameOpening(t, before, p.Health().Services["svc"])
+	checkSameOpening(t, before, p.Health().Services["svc"])
 }
 
 func TestStoreInUseIsReported(t *testing.T) {
@@ -183,7 +186,7 @@ func TestStoreInUseIsReported(t *testing.T) {
 	if status != 1 || !strings.Contains(out, "data_dir") || !strings.Contains(out, p.DataDir) || !strings.Contains(out, "in use by another process") {
 		t.Errorf("exit status %d: %s", status, out)
 	}
-	p.OpenBreaker() // the first one goes on
+	p.OpenBreaker() // the first process still works
 }
 
 // TestFullDiskIsReportedAndTolerated checks that a full disk prevents only persistence, and only until
@@ -194,19 +197,19 @@ func TestFullDiskIsReportedAndTolerated(t *testing.T) {
 	p := harness.StartProxy(t, harness.Options{DataDir: disk, Config: harness.DeadUpstreamConfig})
 	ballast := filepath.Join(disk, "ballast")
 	_ = os.WriteFile(ballast, make([]byte, 1<<20), 0o600) // fills the disk
-	confirmed := 0
+	persisted := 0
 	for range 40 {
-		for _, order := range []string{`{"state":"open","reason":"` + strings.Repeat("x", 900) + `"}`, `{"state":"closed","reason":"` + strings.Repeat("y", 900) + `"}`} {
-			switch r := p.Force("svc", order); {
+		for _, body := range []string{`{"state":"open","reason":"` + strings.Repeat("x", 900) + `"}`, `{"state":"closed","reason":"` + strings.Repeat("y", 900) + `"}`} {
+			switch r := p.Force("svc", body); {
 			case r.Status == http.StatusOK && !strings.Contains(r.Body, "not_persisted"):
-				confirmed++
+				persisted++
 			case r.Status != http.StatusAccepted || !strings.Contains(r.Body, `"not_persisted":"`) || !strings.Contains(r.Body, "no space left"):
-				t.Errorf("forced with a full disk: %+v", r)
+				t.Errorf("force with a full disk: %+v", r)
 			}
 		}
 	}
-	if confirmed == 80 {
-		t.Error("every forced state was confirmed, with a full disk")
+	if persisted == 80 {
+		t.Error("every forced state was persisted although the disk was full")
 	}
 	p.Force("svc", `{"state":"open"}`)
 	harness.Eventually(t, "the error is reported", func() bool { return p.Metric("cbproxy_store_errors_total") > 0 })
@@ -214,13 +217,13 @@ func TestFullDiskIsReportedAndTolerated(t *testing.T) {
 		t.Errorf("with a full disk: %+v", r)
 	}
 	if n := strings.Count(p.Log.String(), "cannot persist breaker state"); n != 1 {
-		t.Errorf("%d lines in the log", n)
+		t.Errorf("the log reports the error %d times, want 1", n)
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	harness.Eventually(t, "it is kept again", func() bool { return strings.Contains(p.Log.String(), "is persisted again") })
-	harness.Eventually(t, "the last change is kept", func() bool { h := p.History("svc"); return len(h) > 0 && h[0].To == "open" })
+	harness.Eventually(t, "the log reports that the state is persisted", func() bool { return strings.Contains(p.Log.String(), "is persisted again") })
+	harness.Eventually(t, "the last change is in the history", func() bool { h := p.History("svc"); return len(h) > 0 && h[0].To == "open" })
 	p.Signal(syscall.SIGKILL)
 	p.Wait()
 	p.Start()

@@ -12,8 +12,8 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// TestDeadLetterIsRetriedOrDroppedByOperator checks that a permanent failure makes a dead letter, which
-// does not block later requests and which an operator can retry or drop.
+// TestDeadLetterIsRetriedOrDroppedByOperator checks that a request that fails permanently becomes a dead letter, which does
+// not block later requests and which an operator can retry or drop.
 func TestDeadLetterIsRetriedOrDroppedByOperator(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -69,7 +69,7 @@ func TestDeadLetterIsRetriedOrDroppedByOperator(t *testing.T) {
 		}
 	}
 	if len(keys) != 1 {
-		t.Errorf("a dead letter's keys: %v", keys)
+		t.Errorf("deliveries of one request have the idempotency keys %v", keys)
 	}
 }
 
@@ -81,18 +81,18 @@ func TestQueueListIsPaginated(t *testing.T) {
 	first := p.AdminRequest("GET", "/api/v1/queue?service=svc&state=waiting&limit=2", "")
 	_, all := p.Queue()
 	if len(all) != 5 || strings.Count(first.Body, `"id"`) != 2 || !strings.Contains(first.Body, `"more":true`) {
-		t.Fatalf("%+v of %+v", first, all)
+		t.Fatalf("first page %+v of %+v", first, all)
 	}
 	rest := p.AdminRequest("GET", "/api/v1/queue?service=svc&state=waiting&limit=3&after="+all[1].ID, "")
 	if strings.Count(rest.Body, `"id"`) != 3 || !strings.Contains(rest.Body, all[4].ID) || !strings.Contains(rest.Body, `"more":false`) {
-		t.Errorf("%+v", rest)
+		t.Errorf("second page %+v", rest)
 	}
-	for _, query := range []string{"limit=0", "limit=x", "limit=100000", "state=asleep", "service=none", "after=" + all[0].ID} {
+	for _, query := range []string{"limit=0", "limit=x", "limit=100000", "state=unknown", "service=none", "after=" + all[0].ID} {
 		if r := p.AdminRequest("GET", "/api/v1/queue?"+query, ""); r.Status != http.StatusBadRequest || r.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s: %+v", query, r)
 		}
 	}
-	// A queued request can be dropped too, without an effect on the other requests.
+	// An operator can drop a queued request, which does not affect the other requests.
 	if r := p.AdminRequest("DELETE", "/api/v1/queue/"+all[2].ID, harness.AdminToken); r.Status != http.StatusOK {
 		t.Errorf("drop: %+v", r)
 	}
@@ -113,7 +113,7 @@ func TestRequestInDeliveryCannotBeDropped(t *testing.T) {
 	u.Start()
 	t.Cleanup(u.Kill)
 	harness.ForceState(t, p, "half-open")
-	harness.Eventually(t, "it is being sent", func() bool { return len(u.Records()) == 1 })
+	harness.Eventually(t, "the request is being delivered", func() bool { return len(u.Records()) == 1 })
 	if r := p.AdminRequest("DELETE", "/api/v1/queue/"+all[0].ID, harness.AdminToken); r.Status != http.StatusConflict {
 		t.Errorf("drop: %+v", r)
 	}
@@ -121,6 +121,7 @@ func TestRequestInDeliveryCannotBeDropped(t *testing.T) {
 	u.AwaitDelivered("a")
 }
 
+// TestQueueWritesRequireToken checks that retries and drops are forbidden if no token is configured.
 func TestQueueWritesRequireToken(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -137,8 +138,8 @@ func TestQueueWritesRequireToken(t *testing.T) {
 	}
 }
 
-// TestQueueDoesNotLeakSecrets checks that the admin API, the metrics and the log show no part of a request
-// but its path.
+// TestQueueDoesNotLeakSecrets checks that the admin API, the metrics and the log contain no part of a queued request other
+// than its path.
 func TestQueueDoesNotLeakSecrets(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -146,7 +147,7 @@ func TestQueueDoesNotLeakSecrets(t *testing.T) {
 	p.Kill()
 	p.Flags = append(p.Flags, "--log-level", "debug")
 	p.Start()
-	changes := followEvents(p, "queue_changed")
+	changes := readEvents(p, "queue_changed")
 	send := func(name string) {
 		t.Helper()
 		r := p.Send("POST", "/svc/"+name+"?q=s3cret-query", "s3cret-body "+name, "Authorization", "Bearer s3cret-header", "X-Dropped", "s3cret-dropped",
@@ -158,33 +159,33 @@ func TestQueueDoesNotLeakSecrets(t *testing.T) {
 	send("bad")
 	send("slow")
 	send("last")
-	u.SetRules(harness.Rule{In: "/bad", Status: 400, Body: "s3cret-answer", Headers: map[string]string{"X-Said": "s3cret-said"}}, harness.Rule{In: "/slow", Status: 500, Body: "s3cret-answer"})
+	u.SetRules(harness.Rule{In: "/bad", Status: 400, Body: "s3cret-response", Headers: map[string]string{"X-Upstream": "s3cret-upstream"}}, harness.Rule{In: "/slow", Status: 500, Body: "s3cret-response"})
 	u.Start()
 	t.Cleanup(u.Kill)
 	letters := p.AwaitDeadLetters(1)
-	harness.Eventually(t, "the next one has failed", func() bool { s, _ := p.Queue(); return s.LastError == "status 500" })
-	shown := p.AdminRequest("GET", "/api/v1/queue", "").Body + p.AdminRequest("POST", "/api/v1/queue/"+letters[0].ID+"/retry", harness.AdminToken).Body +
+	harness.Eventually(t, "the next request has failed", func() bool { s, _ := p.Queue(); return s.LastError == "status 500" })
+	outputs := p.AdminRequest("GET", "/api/v1/queue", "").Body + p.AdminRequest("POST", "/api/v1/queue/"+letters[0].ID+"/retry", harness.AdminToken).Body +
 		p.Metrics() + p.AdminRequest("GET", "/api/v1/circuit-breakers/health", "").Body + p.AdminRequest("GET", "/api/v1/circuit-breakers/svc/history", "").Body +
 		p.AdminRequest("GET", "/api/v1/config", "").Body + <-changes
-	if !strings.Contains(shown, "/svc/bad") {
-		t.Errorf("no path in %s", shown)
+	if !strings.Contains(outputs, "/svc/bad") {
+		t.Errorf("the admin API and the metrics do not contain the path: %s", outputs)
 	}
 	u.SetRules()
 	p.AwaitEmptyQueue()
-	for what, text := range map[string]string{"the admin plane": shown, "the log": p.Log.String()} {
+	for source, text := range map[string]string{"the admin API or the metrics": outputs, "the log": p.Log.String()} {
 		if i := strings.Index(text, "s3cret"); i >= 0 {
-			t.Errorf("%s contains …%.120s", what, text[max(0, i-60):])
+			t.Errorf("%s contains …%.120s", source, text[max(0, i-60):])
 		}
 	}
 	for _, q := range u.Records() {
 		if len(q.Header["X-Dropped"]) > 0 || !slices.Equal(q.Header["X-Redacted"], []string{"redacted"}) || len(q.Header["X-Absent"]) > 0 ||
 			q.Header.Get("Authorization") != "Bearer s3cret-header" {
-			t.Errorf("delivered with %v", q.Header)
+			t.Errorf("delivered with the fields %v", q.Header)
 		}
 	}
 }
 
-// TestDroppedRequestIsCountedOnce checks that a dropped request is not counted as expired too.
+// TestDroppedRequestIsCountedOnce checks that a dropped request is not counted as expired later.
 func TestDroppedRequestIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -199,14 +200,13 @@ func TestDroppedRequestIsCountedOnce(t *testing.T) {
 		t.Errorf("%+v", letter)
 	}
 	p.MustQueue("c")
-	harness.Eventually(t, "one waits and one has died", func() bool { // the counter is updated after the dead letter appears
+	harness.Eventually(t, "one request is queued and one dead letter is counted", func() bool { // the counter is updated after the dead letter appears
 		s, _ := p.Queue()
 		return s.Waiting == 1 && s.Died == 1
 	})
 }
 
-// TestConcurrentQueueOperations checks that concurrent retries and drops deliver or drop each request once,
-// and that counts stay correct.
+// TestConcurrentQueueOperations checks that concurrent retries and drops either deliver or drop each request, once.
 func TestConcurrentQueueOperations(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -234,15 +234,15 @@ func TestConcurrentQueueOperations(t *testing.T) {
 	operators.Wait()
 	p.AwaitEmptyQueue()
 	p.AwaitDeadLetters(0)
-	delivered, more := u.UniqueBodies()
-	if more > 0 {
-		t.Errorf("%d were sent twice", more)
+	delivered, duplicates := u.UniqueBodies()
+	if duplicates > 0 {
+		t.Errorf("%d duplicate deliveries", duplicates)
 	}
 	for i, l := range letters {
 		sent := slices.Contains(delivered, bodies[i])
 		if n := dropped[i].Load(); sent != (n == 0) {
-			t.Errorf("%s was dropped %d times, and sent: %v", l.Path, n, sent)
+			t.Errorf("%s was dropped %d times, delivered: %v", l.Path, n, sent)
 		}
 	}
-	harness.Eventually(t, "requests go straight through", func() bool { return p.Post("after").Status == http.StatusOK })
+	harness.Eventually(t, "requests bypass the queue", func() bool { return p.Post("after").Status == http.StatusOK })
 }

@@ -11,23 +11,23 @@ import (
 	"cbproxy/internal/redistest"
 )
 
-// queueFleet starts proxies whose queues are copied to the Redis at url.
-func queueFleet(t testing.TB, n int, url string, u *harness.Upstream) []*harness.Proxy {
+// startQueueFleet starts n proxies that copy their queues to the Redis at url.
+func startQueueFleet(t testing.TB, n int, url string, u *harness.Upstream) []*harness.Proxy {
 	t.Helper()
 	return harness.StartFleet(t, n, harness.Options{Config: harness.QueueConfig(u, "") + "redis: {url: " + url + "}\n"})
 }
 
-// copied waits until n requests have copies in Redis.
-func copied(t testing.TB, server *redistest.Server, n int64) {
+// awaitCopies waits until Redis has copies of exactly n requests.
+func awaitCopies(t testing.TB, server *redistest.Server, n int64) {
 	t.Helper()
-	harness.Eventually(t, fmt.Sprintf("%d requests have copies", n), func() bool {
+	harness.Eventually(t, fmt.Sprintf("Redis has copies of %d requests", n), func() bool {
 		got, err := server.Client().XLen(t.Context(), "cbproxy_queue:{svc}").Result()
 		return err == nil && got == n
 	})
 }
 
-// takenOver waits until a proxy has taken over n requests. It may do so when the heartbeat of their
-// previous owner has expired.
+// awaitTakenOver waits until a proxy has taken over n requests. It allows twice the usual time, because a proxy takes over
+// requests only when the heartbeat of their owner has expired.
 func awaitTakenOver(p *harness.Proxy, n float64) {
 	p.T.Helper()
 	for deadline := time.Now().Add(2 * harness.EventTimeout); p.Metric(`cbproxy_queue_taken_over_total{service="svc"}`) < n; time.Sleep(20 * time.Millisecond) {
@@ -37,39 +37,41 @@ func awaitTakenOver(p *harness.Proxy, n float64) {
 	}
 }
 
+// TestQueueOfKilledProxyIsTakenOver checks that another proxy delivers the queue of a killed one, and that the killed one
+// does not deliver it again when it starts.
 func TestQueueOfKilledProxyIsTakenOver(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
 	server := redistest.Start(t)
 	u := harness.NewRecorder(t)
-	fleet := queueFleet(t, 2, server.URL(), u.Upstream)
+	fleet := startQueueFleet(t, 2, server.URL(), u.Upstream)
 	bodies := harness.Numbered("a", 10)
 	fleet[0].MustQueue(bodies...)
-	copied(t, server, 10)
+	awaitCopies(t, server, 10)
 	fleet[0].Kill()
 	awaitTakenOver(fleet[1], 10)
 	u.Start()
 	t.Cleanup(u.Kill)
 	u.AwaitDelivered(bodies...)
 	fleet[1].AwaitEmptyQueue()
-	copied(t, server, 0)
-	fleet[0].Start() // its disk still holds the requests
-	harness.Eventually(t, "it knows that they are delivered", func() bool { s, _ := fleet[0].Queue(); return s.Waiting == 0 })
+	awaitCopies(t, server, 0)
+	fleet[0].Start() // its data_dir still has the requests
+	harness.Eventually(t, "the restarted proxy drops the delivered requests", func() bool { s, _ := fleet[0].Queue(); return s.Waiting == 0 })
 	fleet[0].Post("again")
 	u.AwaitDelivered(append(bodies, "again")...)
 }
 
-// TestQueueOfStoppedProxyIsTakenOverImmediately checks that the fleet does not wait for the heartbeat of a
-// proxy that shut down to expire.
+// TestQueueOfStoppedProxyIsTakenOverImmediately checks that another proxy takes over the queue of a proxy that has shut down
+// before its heartbeat expires.
 func TestQueueOfStoppedProxyIsTakenOverImmediately(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
 	server := redistest.Start(t)
 	u := harness.NewRecorder(t)
-	fleet := queueFleet(t, 2, server.URL(), u.Upstream)
+	fleet := startQueueFleet(t, 2, server.URL(), u.Upstream)
 	bodies := harness.Numbered("a", 5)
 	fleet[0].MustQueue(bodies...)
-	copied(t, server, 5)
+	awaitCopies(t, server, 5)
 	fleet[0].Signal(syscall.SIGTERM)
 	fleet[0].Wait()
 	u.Start()
@@ -85,16 +87,16 @@ func TestRedisDataLossLosesNoQueuedRequest(t *testing.T) {
 	redistest.Need(t)
 	server := redistest.Start(t)
 	u := harness.NewRecorder(t)
-	fleet := queueFleet(t, 2, server.URL(), u.Upstream)
+	fleet := startQueueFleet(t, 2, server.URL(), u.Upstream)
 	fleet[0].MustQueue(harness.Numbered("a", 5)...)
-	copied(t, server, 5)
+	awaitCopies(t, server, 5)
 	server.Kill()
 	fleet[0].MustQueue(harness.Numbered("b", 5)...)
 	fleet[0].Kill()
 	fleet[0].Start()
 	fleet[0].MustQueue(harness.Numbered("c", 5)...)
 	server.Restart()
-	copied(t, server, 15)
+	awaitCopies(t, server, 15)
 	fleet[0].Kill()
 	awaitTakenOver(fleet[1], 15)
 	u.Start()
@@ -102,21 +104,21 @@ func TestRedisDataLossLosesNoQueuedRequest(t *testing.T) {
 	u.AwaitDelivered(append(append(harness.Numbered("a", 5), harness.Numbered("b", 5)...), harness.Numbered("c", 5)...)...)
 }
 
-// TestPoisonRequestDoesNotBlockOtherInstances checks that a request that always fails in the queue of one
-// instance does not open the breaker of other instances, even after one of them takes it over.
+// TestPoisonRequestDoesNotBlockOtherInstances checks that a request that always fails in the queue of one instance does not
+// open the breakers of other instances, even if one of them takes it over.
 func TestPoisonRequestDoesNotBlockOtherInstances(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
 	server := redistest.Start(t)
 	u := harness.NewRecorder(t)
-	fleet := queueFleet(t, 2, server.URL(), u.Upstream)
+	fleet := startQueueFleet(t, 2, server.URL(), u.Upstream)
 	fleet[0].MustQueue("poison", "good-1", "good-2")
-	copied(t, server, 3)
+	awaitCopies(t, server, 3)
 	u.SetRules(harness.Rule{In: "poison", Status: 500})
 	u.Start()
 	t.Cleanup(u.Kill)
 	u.AwaitDelivered("good-1", "good-2")
-	served := func(n int) {
+	mustServe := func(n int) {
 		t.Helper()
 		harness.Eventually(t, "a GET is served", func() bool { return fleet[1].Get("/svc/read").Header.Get("X-Fallback") == "" })
 		for range n {
@@ -126,25 +128,25 @@ func TestPoisonRequestDoesNotBlockOtherInstances(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	served(50)
+	mustServe(50)
 	fleet[0].Kill()
 	awaitTakenOver(fleet[1], 1)
-	harness.Eventually(t, "it has failed again", func() bool { _, all := fleet[1].Queue(); return len(all) == 1 && all[0].Attempts > 2 })
-	served(50)
+	harness.Eventually(t, "the request has failed again", func() bool { _, all := fleet[1].Queue(); return len(all) == 1 && all[0].Attempts > 2 })
+	mustServe(50)
 	harness.Eventually(t, "a POST is not queued", func() bool {
-		r := fleet[1].Post("straight")
+		r := fleet[1].Post("direct")
 		return r.Status == http.StatusOK && r.Header.Get("X-Fallback") == ""
 	})
 	u.SetRules()
 	fleet[1].AwaitEmptyQueue()
-	copied(t, server, 0)
+	awaitCopies(t, server, 0)
 }
 
 // TestQueueDeliversDuringRedisFaults checks that neither accepting nor delivering requests waits for Redis.
 func TestQueueDeliversDuringRedisFaults(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
-	for name, trouble := range map[string]func(*redistest.Server) (end func()){
+	for name, begin := range map[string]func(*redistest.Server) (end func()){
 		"killed": func(s *redistest.Server) func() { s.Kill(); return s.Restart },
 		"paused": func(s *redistest.Server) func() { s.Pause(); return s.Resume },
 		"out of memory": func(s *redistest.Server) func() {
@@ -152,7 +154,7 @@ func TestQueueDeliversDuringRedisFaults(t *testing.T) {
 			return func() { s.Client().ConfigSet(t.Context(), "maxmemory", "0") }
 		},
 		"wrong type": func(s *redistest.Server) func() {
-			s.Client().Set(t.Context(), "cbproxy_queue:{svc}", "what", 0)
+			s.Client().Set(t.Context(), "cbproxy_queue:{svc}", "not a stream", 0)
 			return func() { s.Client().Del(t.Context(), "cbproxy_queue:{svc}") }
 		},
 	} {
@@ -160,8 +162,8 @@ func TestQueueDeliversDuringRedisFaults(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
 			u := harness.NewRecorder(t)
-			p := queueFleet(t, 1, server.URL(), u.Upstream)[0]
-			end := trouble(server)
+			p := startQueueFleet(t, 1, server.URL(), u.Upstream)[0]
+			end := begin(server)
 			start := time.Now()
 			p.MustQueue(harness.Numbered("a", 5)...)
 			if took := time.Since(start); took > 2*time.Second {
@@ -174,7 +176,7 @@ func TestQueueDeliversDuringRedisFaults(t *testing.T) {
 			p.AwaitEmptyQueue()
 			u.Kill()
 			p.MustQueue("b")
-			copied(t, server, 1)
+			awaitCopies(t, server, 1)
 		})
 	}
 }

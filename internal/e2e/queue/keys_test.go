@@ -14,7 +14,7 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// writeKeys writes keys to a key file and returns its name.
+// writeKeys writes a key file and returns its name.
 func writeKeys(t *testing.T, file string, keys ...string) string {
 	t.Helper()
 	if err := os.WriteFile(file, []byte("# keys\n"+strings.Join(keys, "\n")+"\n"), 0o600); err != nil {
@@ -23,22 +23,23 @@ func writeKeys(t *testing.T, file string, keys ...string) string {
 	return file
 }
 
+// newKey returns a random key, encoded for a key file.
 func newKey() string {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
 	return base64.StdEncoding.EncodeToString(key)
 }
 
-// reload makes the proxy reload its files.
+// reload makes the proxy reload its configuration and key files, and waits until it has.
 func reload(p *harness.Proxy) {
 	p.T.Helper()
 	before := p.Metric(`cbproxy_config_reloads_total{result="success"}`)
 	p.Signal(syscall.SIGHUP)
-	harness.Eventually(p.T, "it has reloaded", func() bool { return p.Metric(`cbproxy_config_reloads_total{result="success"}`) > before })
+	harness.Eventually(p.T, "the configuration is reloaded", func() bool { return p.Metric(`cbproxy_config_reloads_total{result="success"}`) > before })
 }
 
-// onDisk reports whether a file of the queue contains text. It also checks file modes.
-func onDisk(p *harness.Proxy, text string) (found bool) {
+// queueFilesContain reports whether a file of the queue contains text. It also checks the file modes.
+func queueFilesContain(p *harness.Proxy, text string) (found bool) {
 	p.T.Helper()
 	files := 0
 	err := filepath.WalkDir(filepath.Join(p.DataDir, "queue"), func(path string, d fs.DirEntry, err error) error {
@@ -63,11 +64,13 @@ func onDisk(p *harness.Proxy, text string) (found bool) {
 		return err
 	})
 	if err != nil || files == 0 {
-		p.T.Fatalf("%d files, %v", files, err)
+		p.T.Fatalf("read the queue files: %d files, %v", files, err)
 	}
 	return found
 }
 
+// TestQueuedRequestsAreEncrypted checks that queue files contain no plain text of requests, and that requests are delivered
+// after a key rotation and after a removed key is restored.
 func TestQueuedRequestsAreEncrypted(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -75,19 +78,19 @@ func TestQueuedRequestsAreEncrypted(t *testing.T) {
 	first, second := newKey(), newKey()
 	writeKeys(t, keyFile, first)
 	p := harness.StartProxy(t, harness.Options{Config: harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 1, recovery_timeout: 60", "encryption: {key_file: "+keyFile+"}")})
-	secret := func(body string) {
+	queueSecret := func(body string) {
 		t.Helper()
 		if r := p.Post(body, "Authorization", "s3cret-header"); r.Status != 202 {
 			t.Fatalf("%+v", r)
 		}
 	}
-	secret("s3cret-one")
+	queueSecret("s3cret-one")
 	writeKeys(t, keyFile, second, first) // rotate keys while the request is queued
 	reload(p)
-	secret("s3cret-two")
+	queueSecret("s3cret-two")
 	p.Signal(syscall.SIGKILL)
 	p.Wait()
-	if onDisk(p, "s3cret") {
+	if queueFilesContain(p, "s3cret") {
 		t.Error("the queue files contain plain text")
 	}
 	p.Start()
@@ -97,9 +100,9 @@ func TestQueuedRequestsAreEncrypted(t *testing.T) {
 	u.AwaitDelivered("s3cret-one", "s3cret-two")
 	p.AwaitEmptyQueue()
 
-	// A request whose key was removed cannot be decrypted, but is not lost.
+	// A request whose key has been removed can't be decrypted, but it is not lost.
 	harness.ForceState(t, p, "open")
-	secret("s3cret-three")
+	queueSecret("s3cret-three")
 	third := newKey()
 	writeKeys(t, keyFile, third)
 	reload(p)
@@ -123,14 +126,14 @@ func TestEncryptionCanBeEnabledWithQueuedRequests(t *testing.T) {
 	u := harness.NewRecorder(t)
 	p := harness.StartProxy(t, harness.Options{Config: harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 1, recovery_timeout: 60", "")})
 	p.MustQueue("plain")
-	if !onDisk(p, "plain") {
-		t.Error("without a key the queue files contain no plain text: the check for encryption is ineffective")
+	if !queueFilesContain(p, "plain") {
+		t.Error("without a key the queue files contain no plain text: this test cannot detect missing encryption")
 	}
 	keys := writeKeys(t, filepath.Join(t.TempDir(), "keys"), newKey())
 	p.ReplaceConfig(harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 1, recovery_timeout: 60", "encryption: {key_file: "+keys+"}"))
-	harness.Eventually(t, "the edit is in force", func() bool { return strings.Contains(p.AdminRequest("GET", "/api/v1/config", "").Body, keys) })
+	harness.Eventually(t, "the key file is configured", func() bool { return strings.Contains(p.AdminRequest("GET", "/api/v1/config", "").Body, keys) })
 	p.MustQueue("sealed")
-	if onDisk(p, "sealed") {
+	if queueFilesContain(p, "sealed") {
 		t.Error("the queue files contain the plain text of an encrypted request")
 	}
 	u.Start()
@@ -139,6 +142,8 @@ func TestEncryptionCanBeEnabledWithQueuedRequests(t *testing.T) {
 	u.AwaitDelivered("plain", "sealed")
 }
 
+// TestInvalidKeyFileIsRejected checks that the current keys stay in use, and that the error does not contain the file's
+// content.
 func TestInvalidKeyFileIsRejected(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -147,9 +152,9 @@ func TestInvalidKeyFileIsRejected(t *testing.T) {
 	secret := "c2VjcmV0IHNlY3JldA=="
 	writeKeys(t, keys, secret)
 	p.Signal(syscall.SIGHUP)
-	harness.Eventually(t, "it is refused", func() bool { return p.Health().Config.LastError != nil })
+	harness.Eventually(t, "the key file is rejected", func() bool { return p.Health().Config.LastError != nil })
 	if lastError := *p.Health().Config.LastError; !strings.Contains(lastError, "queue.encryption.key_file") || strings.Contains(lastError, secret) || strings.Contains(p.Log.String(), secret) {
 		t.Errorf("last error: %s", lastError)
 	}
-	p.MustQueue("a") // encrypted with the current key
+	p.MustQueue("a") // the proxy still has a valid key
 }

@@ -14,39 +14,41 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
+// TestRequestNotQueuedFallsThroughToNextStrategy checks that a request that the queue does not accept gets the next
+// strategy's response.
 func TestRequestNotQueuedFallsThroughToNextStrategy(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
 	p := harness.StartProxy(t, harness.Options{Config: harness.QueueConfig(u.Upstream, "capacity: 3, max_body: 20")})
-	refused := func(what string, r harness.Response) {
+	checkNotQueued := func(request string, r harness.Response) {
 		t.Helper()
 		if r.Status != http.StatusServiceUnavailable || r.Header.Get("X-Fallback") != "static" || r.Body != `{"queued":false}` {
-			t.Errorf("%s: %+v", what, r)
+			t.Errorf("%s: %+v", request, r)
 		}
 	}
-	refused("a large body", p.Post(strings.Repeat("x", 21)))
-	refused("a GET", p.Get("/svc"))
-	refused("a DELETE", p.Send("DELETE", "/svc", ""))
+	checkNotQueued("a large body", p.Post(strings.Repeat("x", 21)))
+	checkNotQueued("a GET", p.Get("/svc"))
+	checkNotQueued("a DELETE", p.Send("DELETE", "/svc", ""))
 	p.MustQueue("a", strings.Repeat("x", 20))
-	refused("a large body while others wait", p.Post(strings.Repeat("x", 21)))
-	refused("a large body of unknown length", p.SendRaw("POST /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n"+
+	checkNotQueued("a large body with requests queued", p.Post(strings.Repeat("x", 21)))
+	checkNotQueued("a large body of unknown length", p.SendRaw("POST /svc HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n"+
 		strings.Repeat("x", 21)+"\r\n0\r\n\r\n"))
 	if call := callGRPC(p, "/svc/pkg.Service/Method"); call.Header.Get("Grpc-Status") != "14" || call.Header.Get("X-Fallback") == "queue" {
 		t.Errorf("a gRPC call: %+v", call)
 	}
 	p.MustQueue("c")
-	refused("the fourth", p.Post("d"))
+	checkNotQueued("a request beyond the capacity", p.Post("d"))
 	if n := p.Metric(`cbproxy_queue_depth{service="svc"}`); n != 3 {
-		t.Errorf("%v wait", n)
+		t.Errorf("%v requests are queued, want 3", n)
 	}
 	u.Start()
 	t.Cleanup(u.Kill)
 	u.AwaitDelivered("a", strings.Repeat("x", 20), "c")
 	p.AwaitEmptyQueue()
-	harness.Eventually(t, "requests go straight through", func() bool { return p.Post("e").Status == http.StatusOK })
+	harness.Eventually(t, "requests bypass the queue", func() bool { return p.Post("e").Status == http.StatusOK })
 }
 
-// callGRPC makes a call with an empty message.
+// callGRPC makes a gRPC call with an empty message and returns the response.
 func callGRPC(p *harness.Proxy, method string) harness.Response {
 	p.T.Helper()
 	protocols := new(http.Protocols)
@@ -77,12 +79,12 @@ func TestAttemptsAndAgeAreLimited(t *testing.T) {
 			if letter.Cause != cause || cause == "attempts" && letter.Attempts != 3 || letter.LastError == "" {
 				t.Errorf("%+v", letter)
 			}
-			harness.Eventually(t, "that is counted", func() bool { return p.Metric(`cbproxy_queue_dead_total{service="svc"}`) == 1 })
+			harness.Eventually(t, "the dead letter is counted", func() bool { return p.Metric(`cbproxy_queue_dead_total{service="svc"}`) == 1 })
 			p.Signal(syscall.SIGKILL)
 			p.Wait()
 			p.Start()
 			if again := p.AwaitDeadLetters(1)[0]; again != letter {
-				t.Errorf("after a restart %+v, was %+v", again, letter)
+				t.Errorf("after a restart %+v, before %+v", again, letter)
 			}
 		})
 	}
@@ -101,10 +103,12 @@ func TestAgeIsLimitedWhileBreakerIsOpen(t *testing.T) {
 		}
 	}
 	if len(u.Records()) != 0 {
-		t.Error("a request passed the open breaker")
+		t.Error("a request was sent although the breaker was open")
 	}
 }
 
+// TestQueueHonoursRetryAfter checks that the queue waits as long as the Retry-After field of a 429 says, and that a 429 does
+// not count as a failure.
 func TestQueueHonoursRetryAfter(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -113,19 +117,20 @@ func TestQueueHonoursRetryAfter(t *testing.T) {
 	u.SetRules(harness.Rule{In: "busy", Status: 429, Headers: map[string]string{"Retry-After": "1"}})
 	u.Start()
 	t.Cleanup(u.Kill)
-	harness.Eventually(t, "the 429 was sent", func() bool { return len(u.Records()) > 0 })
+	harness.Eventually(t, "the upstream has responded with 429", func() bool { return len(u.Records()) > 0 })
 	u.SetRules()
-	p.MustQueue("arrived") // does not cause an earlier retry
-	u.AwaitDelivered("busy", "next", "arrived")
+	p.MustQueue("new") // must not cause an earlier retry
+	u.AwaitDelivered("busy", "next", "new")
 	all := u.Records()
 	if waited := all[1].Time.Sub(all[0].Time); waited < 990*time.Millisecond {
-		t.Errorf("sent again after %v", waited)
+		t.Errorf("repeated after %v", waited)
 	}
 	if s := p.Health().Services["svc"]; s.State != "closed" {
 		t.Errorf("a 429 was counted as a failure: %+v", s)
 	}
 }
 
+// TestQueueInMemoryWarns checks that a queue works without data_dir, and that the log has a warning.
 func TestQueueInMemoryWarns(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -149,18 +154,18 @@ func TestFullDiskRejectsQueuing(t *testing.T) {
 	ballast := filepath.Join(disk, "ballast")
 	_ = os.WriteFile(ballast, make([]byte, 16<<20), 0o600) // fills the disk
 	large := strings.Repeat("x", 900_000)
-	accepted, refused := []string{"first"}, 0
+	accepted, rejected := []string{"first"}, 0
 	for _, body := range harness.Numbered("m", 40) {
 		switch r := p.Send("POST", "/svc/"+body, body+large); {
 		case r.Status == http.StatusAccepted:
 			accepted = append(accepted, body+large) // fits in free pages of the file
 		case r.Status == http.StatusServiceUnavailable && r.Header.Get("X-Fallback") == "static":
-			refused++
+			rejected++
 		default:
-			t.Errorf("with a full disk: %d %v", r.Status, r.Header)
+			t.Errorf("request with a full disk: %d %v", r.Status, r.Header)
 		}
 	}
-	if refused == 0 {
+	if rejected == 0 {
 		t.Fatal("the disk was not full")
 	}
 	p.Signal(syscall.SIGKILL) // only accepted requests may be delivered after the restart
@@ -175,7 +180,7 @@ func TestFullDiskRejectsQueuing(t *testing.T) {
 	harness.ForceState(t, p, "half-open")
 	p.AwaitEmptyQueue()
 	if got := u.SuccessfulBodies(); !slices.Equal(got, append(accepted, "last")) {
-		t.Errorf("%d are delivered of %d accepted", len(got), len(accepted)+1)
+		t.Errorf("%d requests were delivered, %d accepted", len(got), len(accepted)+1)
 	}
 }
 
@@ -197,9 +202,10 @@ func TestFullDiskDoesNotStopDelivery(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	harness.Eventually(t, "requests go straight through", func() bool { return p.Post("n").Status == http.StatusOK })
+	harness.Eventually(t, "requests bypass the queue", func() bool { return p.Post("n").Status == http.StatusOK })
 }
 
+// TestUnopenableQueueFailsStart checks that the proxy exits with an error if it can't open the queue's folder.
 func TestUnopenableQueueFailsStart(t *testing.T) {
 	u := harness.StartUpstream(t)
 	p := harness.StartProxy(t, harness.Options{Config: harness.QueueConfig(u, "")})
@@ -210,6 +216,6 @@ func TestUnopenableQueueFailsStart(t *testing.T) {
 	}
 	p.Launch()
 	if status := p.Wait(); status != 1 || !strings.Contains(p.Log.String(), "open the queue: "+folder+": must be a directory") || strings.Contains(p.Log.String(), "goroutine") {
-		t.Errorf("exit status %d", status)
+		t.Errorf("exit status %d:\n%s", status, p.Log)
 	}
 }

@@ -1,4 +1,4 @@
-// Package queue tests that queued requests are delivered, over kills, full disks and failures of Redis.
+// Package queue tests that queued requests are delivered in spite of killed processes, full disks and Redis faults.
 package queue
 
 import (

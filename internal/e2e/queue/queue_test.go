@@ -16,35 +16,35 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// TestNotificationsSurviveUpstreamOutage checks the notifier's contract: no notification is lost while the
-// notifier is down.
+// TestNotificationsSurviveUpstreamOutage checks the built-in queue of notifier_service: notifications sent while the
+// upstream is down are accepted, delivered in order, and counted.
 func TestNotificationsSurviveUpstreamOutage(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
 	p := harness.StartProxy(t, harness.Options{Config: "routes: {notifier_service: {upstream: " + u.URL() + "}}\n",
 		Env: []string{"CIRCUIT_BREAKER_NOTIFIER_FAIL_MAX=2", "CIRCUIT_BREAKER_NOTIFIER_RECOVERY_TIMEOUT=1"}})
-	changes := followEvents(p, "queue_changed")
+	changes := readEvents(p, "queue_changed")
 	reasons := []string{"connect", "open", "half_open_limit", "overload"}
 	bodies := harness.Numbered("note", 8)
 	for _, body := range bodies {
 		r := p.Send(http.MethodPost, "/notify/"+body, body)
-		var said map[string]any
-		if err := json.Unmarshal([]byte(r.Body), &said); err != nil || r.Status != http.StatusAccepted ||
+		var response map[string]any
+		if err := json.Unmarshal([]byte(r.Body), &response); err != nil || r.Status != http.StatusAccepted ||
 			r.Header.Get("X-Fallback") != "queue" || !slices.Contains(reasons, r.Header.Get("X-Fallback-Reason")) {
 			t.Fatalf("%s: %+v, %v", body, r, err)
 		}
-		if said["notification_queued"] != true || said["status"] != "queued_for_retry" || said["retry_scheduled"] != true || said["message"] == "" {
+		if response["notification_queued"] != true || response["status"] != "queued_for_retry" || response["retry_scheduled"] != true || response["message"] == "" {
 			t.Errorf("%s: %s", body, r.Body)
 		}
 	}
 	if n := p.Metric(`cbproxy_queue_depth{service="notifier_service"}`); n != 8 {
-		t.Errorf("%v wait", n)
+		t.Errorf("%v requests are queued, want 8", n)
 	}
-	harness.Eventually(t, "the stream tells that 8 wait", func() bool { return strings.Contains(<-changes, `"waiting":8`) })
+	harness.Eventually(t, "the event stream reports 8 queued requests", func() bool { return strings.Contains(<-changes, `"waiting":8`) })
 	u.Start()
 	t.Cleanup(u.Kill)
 	u.AwaitDelivered(bodies...)
-	harness.Eventually(t, "the stream tells that none waits", func() bool { return strings.Contains(<-changes, `"waiting":0`) })
+	harness.Eventually(t, "the event stream reports an empty queue", func() bool { return strings.Contains(<-changes, `"waiting":0`) })
 	for series, want := range map[string]float64{
 		`cbproxy_queue_depth{service="notifier_service"}`:           0,
 		`cbproxy_queue_dead{service="notifier_service"}`:            0,
@@ -55,23 +55,23 @@ func TestNotificationsSurviveUpstreamOutage(t *testing.T) {
 			t.Errorf("%s is %v, want %v", series, v, want)
 		}
 	}
-	if shown := p.AdminRequest(http.MethodGet, "/api/v1/queue", "").Body; !strings.Contains(shown, `"waiting":0,"dead":0,"oldest":null`) ||
-		!strings.Contains(shown, `"accepted":8,"delivered":8`) {
-		t.Errorf("the admin plane shows %s", shown)
+	if list := p.AdminRequest(http.MethodGet, "/api/v1/queue", "").Body; !strings.Contains(list, `"waiting":0,"dead":0,"oldest":null`) ||
+		!strings.Contains(list, `"accepted":8,"delivered":8`) {
+		t.Errorf("the admin API lists %s", list)
 	}
-	harness.Eventually(t, "requests go straight through", func() bool {
-		r := p.Send(http.MethodPost, "/notify/straight", "straight")
+	harness.Eventually(t, "requests bypass the queue", func() bool {
+		r := p.Send(http.MethodPost, "/notify/direct", "direct")
 		return r.Status == http.StatusOK && r.Header.Get("X-Fallback") == "" && r.BreakerState() == "closed"
 	})
 	for _, q := range u.Records() {
-		if attempt := q.Header.Get("X-Delivery-Attempt"); (q.BodyText == "straight") != (attempt == "") {
+		if attempt := q.Header.Get("X-Delivery-Attempt"); (q.BodyText == "direct") != (attempt == "") {
 			t.Errorf("%s was sent with X-Delivery-Attempt %q", q.BodyText, attempt)
 		}
 	}
 }
 
-// follow returns the data of the events of one kind that the event stream sends from now on.
-func followEvents(p *harness.Proxy, kind string) <-chan string {
+// readEvents returns a channel of the data of events of one kind that the event stream sends from now on.
+func readEvents(p *harness.Proxy, kind string) <-chan string {
 	p.T.Helper()
 	res, err := http.Get(p.AdminURL + "/api/v1/events")
 	if err != nil {
@@ -80,7 +80,7 @@ func followEvents(p *harness.Proxy, kind string) <-chan string {
 	p.T.Cleanup(func() { _ = res.Body.Close() })
 	lines := bufio.NewReader(res.Body)
 	if first, err := lines.ReadString('\n'); err != nil || first != "event: snapshot\n" {
-		p.T.Fatalf("%q, %v", first, err)
+		p.T.Fatalf("event stream: %q, %v", first, err)
 	}
 	received := make(chan string, 1000)
 	go func() {
@@ -101,8 +101,8 @@ func followEvents(p *harness.Proxy, kind string) <-chan string {
 	return received
 }
 
-// TestQueuedRequestIsDeliveredUnchanged checks that a delivery equals the client's request byte for byte,
-// also after the proxy was killed.
+// TestQueuedRequestIsDeliveredUnchanged checks that a delivery has the target, the fields and the body of the client's
+// request byte for byte, except for fields that the proxy sets or removes, also if the proxy was killed in between.
 func TestQueuedRequestIsDeliveredUnchanged(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -137,7 +137,7 @@ func TestQueuedRequestIsDeliveredUnchanged(t *testing.T) {
 		}
 		attempt, err := strconv.Atoi(got[i].Header.Get("X-Delivery-Attempt"))
 		if got[i].Header.Get("Idempotency-Key") == "" || err != nil || attempt < 1 || attempt > 9 {
-			t.Errorf("fields %q", got[i].Header)
+			t.Errorf("delivered with the fields %q", got[i].Header)
 		}
 	}
 	for name, want := range map[string][]string{
@@ -152,12 +152,12 @@ func TestQueuedRequestIsDeliveredUnchanged(t *testing.T) {
 		}
 	}
 	if got[1].Header.Get("Idempotency-Key") == got[2].Header.Get("Idempotency-Key") {
-		t.Error("two requests have the same key")
+		t.Error("two requests have the same Idempotency-Key")
 	}
 }
 
-// TestQueuePreservesOrder checks that new requests are delivered after queued ones while the healthy
-// upstream works through the queue.
+// TestQueuePreservesOrder checks that new requests are queued behind the others while the queue is being delivered to a
+// healthy upstream.
 func TestQueuePreservesOrder(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -166,10 +166,10 @@ func TestQueuePreservesOrder(t *testing.T) {
 	u.SetRules(harness.Rule{Status: 200, Delay: 100 * time.Millisecond})
 	u.Start()
 	t.Cleanup(u.Kill)
-	harness.Eventually(t, "the breaker is closed, and the second is being delivered", func() bool { return len(u.Records()) > 1 })
+	harness.Eventually(t, "the second request is being delivered, so that the breaker is closed", func() bool { return len(u.Records()) > 1 })
 	p.MustQueue(harness.Numbered("b", 5)...)
 	if r := p.Get("/svc/read"); r.Status != http.StatusOK || r.Header.Get("X-Fallback") != "" {
-		t.Errorf("a GET, which is not queued: %+v", r)
+		t.Errorf("a GET, which is never queued: %+v", r)
 	}
 	p.AwaitEmptyQueue()
 	delivered := slices.DeleteFunc(u.SuccessfulBodies(), func(body string) bool { return body == "" })
@@ -178,8 +178,7 @@ func TestQueuePreservesOrder(t *testing.T) {
 	}
 }
 
-// TestTruncatedUploadIsNotQueued checks that a request whose client disconnects during the upload is not
-// queued, while accepted requests stay queued.
+// TestTruncatedUploadIsNotQueued checks that a request whose client disconnects during the upload is not queued.
 func TestTruncatedUploadIsNotQueued(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -190,7 +189,7 @@ func TestTruncatedUploadIsNotQueued(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Close()
-	harness.Eventually(t, "it is over", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
+	harness.Eventually(t, "the proxy has ended the request", func() bool { return p.Metric(`cbproxy_requests_in_flight{service="svc"}`) == 0 })
 	u.Start()
 	t.Cleanup(u.Kill)
 	p.AwaitEmptyQueue()

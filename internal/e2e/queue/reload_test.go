@@ -12,15 +12,17 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
+// TestReloadsDuringDeliveryLoseNothing checks that each request is delivered once while reloads change, disable and remove
+// the queue.
 func TestReloadsDuringDeliveryLoseNothing(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
 	config := func(n int) string {
 		c := harness.QueueConfig(u.Upstream, fmt.Sprintf("capacity: %d", 1000+n))
 		switch n % 3 {
-		case 1: // remove the service briefly
+		case 1: // remove the service
 			return strings.Replace(c, "{svc: {prefix: /svc", "{other: {prefix: /other", 1)
-		case 2: // disable the queue briefly
+		case 2: // disable the queue
 			return strings.Replace(c, "[queue, static]", "[static]", 1)
 		}
 		return c
@@ -38,11 +40,12 @@ func TestReloadsDuringDeliveryLoseNothing(t *testing.T) {
 	p.ReplaceConfig(config(0))
 	reload(p)
 	p.AwaitEmptyQueue()
-	if got, more := u.UniqueBodies(); !slices.Equal(got, bodies) || more > 0 {
-		t.Errorf("delivered %q, and %d again", got, more)
+	if got, duplicates := u.UniqueBodies(); !slices.Equal(got, bodies) || duplicates > 0 {
+		t.Errorf("delivered %q, and %d duplicates", got, duplicates)
 	}
 }
 
+// TestShutdownDuringDeliveryLosesNothing checks that each request is delivered once although the proxy is restarted.
 func TestShutdownDuringDeliveryLosesNothing(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -59,13 +62,13 @@ func TestShutdownDuringDeliveryLosesNothing(t *testing.T) {
 			t.Errorf("exit status %d", status)
 		}
 		if n == 0 && len(u.SuccessfulBodies()) == len(bodies) {
-			t.Error("all requests were delivered before the shutdown: the test is ineffective")
+			t.Error("all requests were delivered before the shutdown: this test cannot detect lost requests")
 		}
 		p.Start()
 	}
 	p.AwaitEmptyQueue()
-	if got, more := u.UniqueBodies(); !slices.Equal(got, bodies) || more > 0 {
-		t.Errorf("delivered %q, and %d again", got, more)
+	if got, duplicates := u.UniqueBodies(); !slices.Equal(got, bodies) || duplicates > 0 {
+		t.Errorf("delivered %q, and %d duplicates", got, duplicates)
 	}
 }
 
@@ -79,15 +82,15 @@ func TestQueueOfRemovedServiceIsKept(t *testing.T) {
 	p.MustQueue("a", "b")
 	other := fmt.Sprintf("routes: {other: {prefix: /other, upstream: %s}}\n", u.URL())
 	p.ReplaceConfig(other)
-	harness.Eventually(t, "it is gone", func() bool { return p.Health().Services["svc"].State == "" })
+	harness.Eventually(t, "the service is removed", func() bool { return p.Health().Services["svc"].State == "" })
 	p.Signal(syscall.SIGTERM)
 	p.Wait()
 	p.Start()
 	if s, all := p.Queue(); s.Waiting != 2 || len(all) != 2 {
-		t.Errorf("%+v, %+v", s, all)
+		t.Errorf("queue of the removed service: %+v, %+v", s, all)
 	}
 	p.ReplaceConfig(harness.QueueConfig(u.Upstream, ""))
-	harness.Eventually(t, "it is back", func() bool { return p.Health().Services["svc"].State != "" })
+	harness.Eventually(t, "the service is restored", func() bool { return p.Health().Services["svc"].State != "" })
 	harness.ForceState(t, p, "half-open")
 	u.AwaitDelivered("a", "b")
 }
@@ -102,22 +105,21 @@ func TestUnorderedQueueIsNotBlockedByFailure(t *testing.T) {
 	u.SetRules(harness.Rule{In: "poison", Status: 500})
 	u.Start()
 	t.Cleanup(u.Kill)
-	harness.Eventually(t, "the others are delivered", func() bool { return len(u.SuccessfulBodies()) == 3 })
-	if r := p.Post("straight"); r.Status != http.StatusOK || r.Header.Get("X-Fallback") != "" {
-		t.Errorf("while one waits: %+v", r)
+	harness.Eventually(t, "the other requests are delivered", func() bool { return len(u.SuccessfulBodies()) == 3 })
+	if r := p.Post("direct"); r.Status != http.StatusOK || r.Header.Get("X-Fallback") != "" {
+		t.Errorf("request with a failing one queued: %+v", r)
 	}
 	if s, all := p.Queue(); s.Waiting != 1 || all[0].Path != "/svc/poison" {
 		t.Errorf("%+v, %+v", s, all)
 	}
 	u.SetRules()
 	p.AwaitEmptyQueue()
-	if got, more := u.UniqueBodies(); len(got) != 5 || more > 0 {
-		t.Errorf("delivered %q, and %d again", got, more)
+	if got, duplicates := u.UniqueBodies(); len(got) != 5 || duplicates > 0 {
+		t.Errorf("delivered %q, and %d duplicates", got, duplicates)
 	}
 }
 
-// TestOrderedQueueWaitsForFirst checks that an ordered queue keeps retrying its first request while all
-// attempts fail.
+// TestOrderedQueueWaitsForFirst checks that an ordered queue delivers its first request first, however often attempts fail.
 func TestOrderedQueueWaitsForFirst(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
@@ -126,18 +128,18 @@ func TestOrderedQueueWaitsForFirst(t *testing.T) {
 	u.SetRules(harness.Rule{Status: 500})
 	u.Start()
 	t.Cleanup(u.Kill)
-	harness.Eventually(t, "several were tried", func() bool { return len(u.Records()) > 8 })
+	harness.Eventually(t, "several attempts have failed", func() bool { return len(u.Records()) > 8 })
 	p.MustQueue("c")
 	u.SetRules()
 	u.AwaitDelivered("first", "a", "b", "c")
 	all := u.Records()
 	if first := all[len(all)-4]; first.Header.Get("X-Delivery-Attempt") < "2" {
-		t.Errorf("attempts are not counted: %v", first.Header)
+		t.Errorf("the delivery does not count attempts: %v", first.Header)
 	}
 }
 
-// TestPoisonRequestDoesNotBlockQueue checks that a request that fails while all others succeed does not
-// open the breaker, and is retried only a few times.
+// TestPoisonRequestDoesNotBlockQueue checks that requests that fail while all others succeed are set aside: they neither
+// open the breaker nor block other requests, and stay queued.
 func TestPoisonRequestDoesNotBlockQueue(t *testing.T) {
 	t.Parallel()
 	for name, breaker := range map[string]string{
@@ -151,12 +153,12 @@ func TestPoisonRequestDoesNotBlockQueue(t *testing.T) {
 			u.SetRules(harness.Rule{In: "poison", Status: 500})
 			u.Start()
 			t.Cleanup(u.Kill)
-			harness.Eventually(t, "the good ones are delivered", func() bool { return len(u.SuccessfulBodies()) == 4 })
+			harness.Eventually(t, "the good requests are delivered", func() bool { return len(u.SuccessfulBodies()) == 4 })
 			p.Signal(syscall.SIGKILL)
 			p.Wait()
 			p.Start()
-			harness.Eventually(t, "they are set aside", func() bool {
-				r := p.Post("straight")
+			harness.Eventually(t, "the poison requests are set aside", func() bool {
+				r := p.Post("direct")
 				return r.Status == http.StatusOK && r.Header.Get("X-Fallback") == ""
 			})
 			opened := p.Metric(`cbproxy_state_changes_total{service="svc",to="open"}`)

@@ -182,29 +182,6 @@ func (req *request) validateGRPC(res *http.Response, body []byte, readError erro
 	return nil
 }
 
-// sendRaw opens a connection, sends the given bytes and returns the response. It shuts down the sending direction
-// afterwards if closeWrite is set.
-func (c *client) sendRaw(req *request, raw string, closeWrite bool) (res *http.Response, body string, err error) {
-	conn, err := net.Dial("tcp", strings.TrimPrefix(c.p.URL, "http://"))
-	if err != nil {
-		return nil, "", err
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(timeoutSlack + req.route.timeout))
-	if _, err := io.WriteString(conn, raw); err != nil {
-		return nil, "", err
-	}
-	if closeWrite {
-		_ = conn.(*net.TCPConn).CloseWrite()
-	}
-	res, err = http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		return nil, "", err
-	}
-	text, err := io.ReadAll(res.Body)
-	return res, string(text), err
-}
-
 // upgrade upgrades a connection and checks that the upstream echoes what it sends.
 func (c *client) upgrade() {
 	req := c.newRequest("media", http.MethodGet)
