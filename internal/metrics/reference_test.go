@@ -23,8 +23,8 @@ const referenceFile = "../../docs/metrics.md"
 
 const referenceHeader = `# Metrics
 
-` + "`/metrics`" + ` on the admin listener has these metrics, and those of the Go client library (` + "`go_…`, `process_…`, `promhttp_…`" + `).
-[operations.md](operations.md#monitoring) describes alerts and dashboards.
+` + "`/metrics`" + ` on the admin listener has these metrics, and those of the Go client library
+(` + "`go_…`, `process_…`, `promhttp_…`" + `). [operations.md](operations.md#monitoring) describes alerts and dashboards.
 
 - All label combinations of a counter exist with the value 0 from the start, so ` + "`rate()`" + ` works from the first increase.
 - Label values never come from requests. The table lists the values of a label if they are fixed.
