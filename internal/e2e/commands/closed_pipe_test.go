@@ -22,15 +22,16 @@ func closedPipe(t *testing.T) *os.File {
 	return w
 }
 
-// launchInto starts p again with standard output and error that lead to the given files.
-func launchInto(p *harness.Proxy, out, log *os.File) {
+// restartInto starts p again, with the given files as standard output and standard error.
+func restartInto(p *harness.Proxy, out, log *os.File) {
 	p.T.Helper()
 	p.Process = harness.StartProcess(p.T, p.Env, out, log, append([]string{"run", "--config", p.ConfigFile}, p.Flags...)...)
 	p.AwaitReady()
 }
 
-// The process writes its own log to one closed pipe and its access log to another.
-func TestProxyOutlivesTheReadersOfItsLogs(t *testing.T) {
+// TestProxyRunsWithClosedLogPipes checks that the proxy serves, reloads and shuts down while its log and its access log
+// cannot be written.
+func TestProxyRunsWithClosedLogPipes(t *testing.T) {
 	t.Parallel()
 	for _, destination := range []string{"stdout", "stderr"} {
 		for name, environment := range map[string][]string{"alone": nil, "with spans on standard output": {"OTEL_TRACES_EXPORTER=console", "OTEL_BSP_SCHEDULE_DELAY=1"}} {
@@ -40,14 +41,14 @@ func TestProxyOutlivesTheReadersOfItsLogs(t *testing.T) {
 				p := harness.StartProxy(t, harness.Options{Config: config, Env: environment})
 				p.Signal(syscall.SIGTERM)
 				p.Wait()
-				launchInto(p, closedPipe(t), closedPipe(t))
-				p.OpenBreaker() // writes a line of each log
+				restartInto(p, closedPipe(t), closedPipe(t))
+				p.OpenBreaker() // writes to both logs
 				p.ReplaceConfig(strings.Replace(config, "fail_max: 2", "fail_max: 3", 1))
-				harness.Eventually(t, "the edit is in force", func() bool { return p.Health().Services["svc"].Configuration.FailMax == 3 })
+				harness.Eventually(t, "the edit is active", func() bool { return p.Health().Services["svc"].Configuration.FailMax == 3 })
 				p.Signal(syscall.SIGHUP)
 				p.Force("svc", `{"state":"closed"}`)
 				if r := p.Get("/svc"); r.BreakerState() != "closed" {
-					t.Errorf("with closed pipes: %+v", r)
+					t.Errorf("after force-state: %+v, want state closed", r)
 				}
 				p.Signal(syscall.SIGTERM)
 				if status := p.Wait(); status != 0 {
@@ -58,8 +59,8 @@ func TestProxyOutlivesTheReadersOfItsLogs(t *testing.T) {
 	}
 }
 
-// A configuration's faults that cannot be printed are faults all the same.
-func TestFaultsAreInTheExitStatusWithoutAReader(t *testing.T) {
+// TestInvalidConfigurationExitsWith2OnClosedPipe checks the exit status if the faults cannot be printed.
+func TestInvalidConfigurationExitsWith2OnClosedPipe(t *testing.T) {
 	t.Parallel()
 	file := t.TempDir() + "/config.yaml"
 	if err := os.WriteFile(file, []byte("routes: {}\n"), 0o600); err != nil {
@@ -71,8 +72,9 @@ func TestFaultsAreInTheExitStatusWithoutAReader(t *testing.T) {
 	}
 }
 
-// cbproxy status | true
-func TestCommandsEndQuietlyInAPipeline(t *testing.T) {
+// TestCommandsDieOfSIGPIPE checks that commands end as others do in `cbproxy status | true`: by SIGPIPE and without a
+// message.
+func TestCommandsDieOfSIGPIPE(t *testing.T) {
 	t.Parallel()
 	p := harness.StartProxy(t, harness.Options{Config: harness.DeadUpstreamConfig})
 	for _, args := range []string{"status", "status -o json", "status --watch", "queue list", "queue list -o json", "force svc open -o json", "version", "schema", "check --config " + p.ConfigFile, "--help"} {
@@ -84,10 +86,10 @@ func TestCommandsEndQuietlyInAPipeline(t *testing.T) {
 			t.Fatal(err)
 		}
 		if status := c.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGPIPE {
-			t.Errorf("%s: ends with %v, want SIGPIPE", args, c.ProcessState)
+			t.Errorf("%s: %v, want SIGPIPE", args, c.ProcessState)
 		}
 		if log.String() != "" {
-			t.Errorf("%s: writes to standard error:\n%s", args, &log)
+			t.Errorf("%s: standard error is not empty:\n%s", args, &log)
 		}
 	}
 }

@@ -10,7 +10,8 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// TestUpstreamFailsAndRecovers checks the behaviour that the README describes for the first minute.
+// TestUpstreamFailsAndRecovers checks the states, responses and metrics while an upstream is killed and restarted, as the
+// README describes them.
 func TestUpstreamFailsAndRecovers(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -19,7 +20,7 @@ func TestUpstreamFailsAndRecovers(t *testing.T) {
 	if r := p.Get("/rag/a%2Fb?q=%"); r.Status != 200 || r.BreakerState() != "closed" || !strings.Contains(r.Body, `"target":"/a%2Fb?q=%"`) {
 		t.Fatalf("with a healthy upstream: %+v", r)
 	} else if r.Header.Get("X-Fallback") != "" || len(r.Header.Values("X-Circuit-Breaker-State")) != 1 {
-		t.Errorf("the upstream's copies of the proxy's fields came through: %v", r.Header)
+		t.Errorf("the upstream's copies of the proxy's header fields are not removed: %v", r.Header)
 	}
 	u.Kill()
 	for i := range 3 {
@@ -43,7 +44,7 @@ func TestUpstreamFailsAndRecovers(t *testing.T) {
 		t.Errorf("state metric %v while open", v)
 	}
 	u.Start()
-	harness.Eventually(t, "half-open by the clock", func() bool { return p.Health().Services["rag_service"].State == "half-open" })
+	harness.Eventually(t, "half-open after the recovery timeout", func() bool { return p.Health().Services["rag_service"].State == "half-open" })
 	if v := p.Metric(`enhanced_circuit_breaker_state{service="rag_service"}`); v != 2 {
 		t.Errorf("state metric %v while half-open", v)
 	}
@@ -68,7 +69,7 @@ func TestUpstreamFailsAndRecovers(t *testing.T) {
 		harness.Eventually(t, fmt.Sprintf("%s is %v", series, want), func() bool { return p.Metric(series) == want })
 	}
 	if lines := strings.Count(p.Log.String(), `"circuit breaker changed its state"`); lines != 3 {
-		t.Errorf("%d lines for 3 changes of state:\n%s", lines, p.Log)
+		t.Errorf("%d log lines for 3 state changes:\n%s", lines, p.Log)
 	}
 }
 
@@ -90,12 +91,13 @@ func TestPausedUpstreamTimesOutAndRecovers(t *testing.T) {
 		t.Fatalf("after two timeouts: %+v", r)
 	}
 	u.Resume()
-	harness.Eventually(t, "closed again", func() bool { r := p.Get("/svc"); return r.Status == 200 && r.BreakerState() == "closed" })
+	harness.Eventually(t, "the breaker is closed", func() bool { r := p.Get("/svc"); return r.Status == 200 && r.BreakerState() == "closed" })
 	if v := p.Metric(`enhanced_circuit_breaker_failures_total{error_type="timeout",service="svc"}`); v < 2 {
-		t.Errorf("%v timeouts are counted", v)
+		t.Errorf("%v timeouts counted, want at least 2", v)
 	}
 }
 
+// TestBuiltInServicesNeedOnlyAnUpstream checks the prefixes, fallbacks and fail_max of the built-in services.
 func TestBuiltInServicesNeedOnlyAnUpstream(t *testing.T) {
 	t.Parallel()
 	p := harness.StartProxy(t, harness.Options{Config: `
@@ -108,8 +110,8 @@ routes:
 `})
 	for path, want := range map[string]struct {
 		status int
-		fields map[string]string // JSON of each
-		keys   []string          // that are there
+		fields map[string]string // JSON values by key
+		keys   []string          // further keys that must be present
 	}{
 		"/rag":     {200, map[string]string{"retrieved_context": "[]", "confidence_score": "0.0"}, []string{"linked_explanation", "fallback_reason"}},
 		"/rules":   {200, map[string]string{"rules_triggered": "[]", "severity": `"medium"`, "confidence": "0.5"}, []string{"explanation", "fallback_reason"}},

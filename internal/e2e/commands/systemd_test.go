@@ -22,7 +22,7 @@ func TestSystemdUnitIsValidAndConfined(t *testing.T) {
 	}
 	content := harness.ReadFile(t, filepath.Join(harness.Repository, "deploy/cbproxy.service"))
 	unit := filepath.Join(t.TempDir(), "cbproxy.service")
-	text := strings.ReplaceAll(string(content), "/usr/local/bin/cbproxy", harness.Binary) // verify looks for what is to be started
+	text := strings.ReplaceAll(string(content), "/usr/local/bin/cbproxy", harness.Binary) // verify checks that the binary exists
 	if err := os.WriteFile(unit, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -56,20 +56,20 @@ func TestSystemdUnitIsStartedWhenTheProxyIsReady(t *testing.T) {
 		wait := exec.CommandContext(t.Context(), "/bin/sh", "-c", strings.ReplaceAll(script, "/usr/local/bin/cbproxy healthcheck", harness.Binary+" healthcheck --admin "+p.AdminURL))
 		wait.Env = append(os.Environ(), fmt.Sprintf("MAINPID=%d", p.Cmd.Process.Pid))
 		wait.WaitDelay = harness.EventTimeout
-		overdue := time.AfterFunc(harness.EventTimeout, func() { _ = wait.Process.Kill() })
-		defer overdue.Stop()
+		timer := time.AfterFunc(harness.EventTimeout, func() { _ = wait.Process.Kill() })
+		defer timer.Stop()
 		out, err := wait.CombinedOutput()
 		if err != nil && wait.ProcessState.ExitCode() < 0 {
-			t.Errorf("ExecStartPost does not end: %s", out)
+			t.Errorf("ExecStartPost does not exit: %s", out)
 		}
 		return err == nil, string(out)
 	}
 	if ok, out := started(p); !ok {
-		t.Errorf("a proxy that is ready is not started: %s", out)
+		t.Errorf("ExecStartPost fails with a ready proxy: %s", out)
 	}
 	p.Kill()
 	if ok, out := started(p); ok {
-		t.Errorf("a proxy that has ended is started: %s", out)
+		t.Errorf("ExecStartPost succeeds after the proxy has exited: %s", out)
 	}
 }
 
@@ -81,7 +81,7 @@ func TestSystemdUnitPassesTokenToProxy(t *testing.T) {
 	_, line, _ := strings.Cut(string(content), "\n#   admin: ")
 	line, _, ok := strings.Cut(line, " #")
 	if !ok {
-		t.Fatal("the header tells no configuration")
+		t.Fatal("the header of the unit has no configuration")
 	}
 	credentials := t.TempDir()
 	file := filepath.Join(t.TempDir(), "config.yaml")
@@ -96,8 +96,8 @@ func TestSystemdUnitPassesTokenToProxy(t *testing.T) {
 	for value, want := range map[string]string{credentials: "valid", "": "/etc/credstore/cbproxy.token"} {
 		check := exec.CommandContext(t.Context(), harness.Binary, "check", "--config", file)
 		check.Env = append(os.Environ(), "CREDENTIALS_DIRECTORY="+value)
-		if out, _ := check.CombinedOutput(); !strings.Contains(string(out), want) { // the status follows from what is said
-			t.Errorf("CREDENTIALS_DIRECTORY=%q: %s", value, out)
+		if out, _ := check.CombinedOutput(); !strings.Contains(string(out), want) { // the text implies the exit status
+			t.Errorf("CREDENTIALS_DIRECTORY=%q: no %q in %s", value, want, out)
 		}
 	}
 }

@@ -1,13 +1,11 @@
 package commands
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"unicode/utf8"
 
@@ -16,30 +14,30 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// terminal is an emulated terminal window that runs a command. It supports line ends, colours, cursor home,
-// clearing and line wrap.
+// terminal emulates a terminal window in which a command runs. It supports line ends, colours, cursor home, clearing and
+// line wrap.
 type terminal struct {
 	t       testing.TB
-	file    *os.File // what the user types and sees
+	file    *os.File // the controlling side of the pseudo-terminal
 	command *exec.Cmd
-	gone    chan struct{} // closed when there is no more to see
+	closed  chan struct{} // closed after the last output
 
-	mu            sync.Mutex // guards what follows
+	mu            sync.Mutex // guards the fields below
 	columns, rows int
 	lines         [][]rune
 	x, y          int
-	homes         int  // how often a picture was begun
-	scrolled      int  // lines that have left the window since the first one was
-	colours       bool // there was one
-	raw           []byte
-	pending       []byte
+	homes         int    // how often the cursor has moved home, which begins a redraw
+	scrolled      int    // lines scrolled out of the window since the first redraw
+	colours       bool   // a colour was set
+	raw           []byte // all output
+	pending       []byte // output that is not executed yet
 }
 
 // startTerminal runs a cbproxy command in a terminal window.
 func startTerminal(t testing.TB, columns, rows int, environment []string, args ...string) *terminal {
 	t.Helper()
-	s := &terminal{t: t, gone: make(chan struct{}), command: exec.Command(harness.Binary, args...)}
-	s.resized(columns, rows)
+	s := &terminal{t: t, closed: make(chan struct{}), command: exec.Command(harness.Binary, args...)}
+	s.setSize(columns, rows)
 	s.command.Env = append(os.Environ(), environment...)
 	file, err := pty.StartWithSize(s.command, &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)})
 	if err != nil {
@@ -47,22 +45,23 @@ func startTerminal(t testing.TB, columns, rows int, environment []string, args .
 	}
 	s.file = file
 	go func() {
-		defer close(s.gone)
-		_, _ = io.Copy(s, struct{ io.Reader }{file}) // until the command has ended
+		defer close(s.closed)
+		_, _ = io.Copy(s, struct{ io.Reader }{file}) // until the command exits
 	}()
 	t.Cleanup(func() {
 		_ = s.command.Process.Kill()
 		_ = s.command.Wait()
 		_ = file.Close()
-		<-s.gone
+		<-s.closed
 		if t.Failed() {
-			t.Logf("in the window:\n%s\nlast: %q", s, s.raw[max(0, len(s.raw)-2000):])
+			t.Logf("window:\n%s\nlast output: %q", s, s.raw[max(0, len(s.raw)-2000):])
 		}
 	})
 	return s
 }
 
-func (s *terminal) resized(columns, rows int) {
+// setSize sets the size of the emulation. The caller holds mu, unless the command has not started.
+func (s *terminal) setSize(columns, rows int) {
 	s.columns, s.rows = columns, rows
 	for len(s.lines) < rows {
 		s.lines = append(s.lines, nil)
@@ -71,18 +70,19 @@ func (s *terminal) resized(columns, rows int) {
 	s.y = min(s.y, rows-1)
 }
 
-// forget forgets what has left the window, as it must when a picture for a larger one was on its way.
-func (s *terminal) forget() {
+// resetScrolled sets scrolled to 0. It is needed after the window was made smaller: a status that was drawn for the larger
+// window may have arrived later and scrolled.
+func (s *terminal) resetScrolled() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.scrolled = 0
 }
 
-// resize makes the window larger or smaller, as a user does.
+// resize changes the size of the window and sends SIGWINCH to the command.
 func (s *terminal) resize(columns, rows int) {
 	s.t.Helper()
 	s.mu.Lock()
-	s.resized(columns, rows)
+	s.setSize(columns, rows)
 	s.mu.Unlock()
 	if err := pty.Setsize(s.file, &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)}); err != nil {
 		s.t.Fatal(err)
@@ -95,12 +95,12 @@ func (s *terminal) interrupt() int {
 	if _, err := io.WriteString(s.file, "\x03"); err != nil {
 		s.t.Fatal(err)
 	}
-	<-s.gone
+	<-s.closed
 	_ = s.command.Wait() // the exit status is checked instead
 	return s.command.ProcessState.ExitCode()
 }
 
-// Write takes what the command has written.
+// Write executes output of the command. It keeps an incomplete character or control sequence until the rest arrives.
 func (s *terminal) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,14 +109,15 @@ func (s *terminal) Write(p []byte) (int, error) {
 	for len(s.pending) > 0 {
 		n := s.execute(s.pending)
 		if n == 0 {
-			break // the rest is still to come
+			break // incomplete
 		}
 		s.pending = s.pending[n:]
 	}
 	return len(p), nil
 }
 
-// execute executes the first character or control sequence and returns its length.
+// execute executes the first character or control sequence and returns its length, 0 if it is incomplete. The caller
+// holds mu.
 func (s *terminal) execute(p []byte) int {
 	switch p[0] {
 	case '\r':
@@ -151,6 +152,7 @@ func (s *terminal) execute(p []byte) int {
 	return size
 }
 
+// down moves the cursor down, and scrolls at the bottom.
 func (s *terminal) down() {
 	if s.y++; s.y < s.rows {
 		return
@@ -162,6 +164,7 @@ func (s *terminal) down() {
 	}
 }
 
+// control executes a control sequence, without the escape character.
 func (s *terminal) control(sequence string) {
 	switch {
 	case sequence == "[H":
@@ -179,11 +182,11 @@ func (s *terminal) control(sequence string) {
 	case strings.HasSuffix(sequence, "m"):
 		s.colours = true
 	default:
-		s.t.Errorf("the terminal does not know %q", sequence)
+		s.t.Errorf("unsupported control sequence %q", sequence)
 	}
 }
 
-// String returns what is in the window.
+// String returns the text in the window.
 func (s *terminal) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,99 +197,17 @@ func (s *terminal) String() string {
 	return b.String()
 }
 
-// seen returns properties of the window besides its text.
-func (s *terminal) seen() (homes, scrolled int, colours bool) {
+// stats returns the number of redraws and of scrolled lines, and whether a colour was set.
+func (s *terminal) stats() (homes, scrolled int, colours bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.homes, s.scrolled, s.colours
 }
 
-func (s *terminal) shows(texts ...string) {
+// awaitText waits until the window shows each of the texts.
+func (s *terminal) awaitText(texts ...string) {
 	s.t.Helper()
 	for _, text := range texts {
 		harness.Eventually(s.t, "the window shows "+text, func() bool { return strings.Contains(s.String(), text) })
-	}
-}
-
-// manyRoutes is a configuration of n services.
-func manyRoutes(n int) string {
-	var b strings.Builder
-	b.WriteString("routes:\n")
-	for i := range n {
-		fmt.Fprintf(&b, "  service_%02d: {prefix: /s%d, upstream: 'http://127.0.0.1:1', breaker: {fail_max: 1, recovery_timeout: 600}}\n", i, i)
-	}
-	return b.String()
-}
-
-func TestWatchRedrawsInPlaceOnTerminal(t *testing.T) {
-	t.Parallel()
-	p := harness.StartProxy(t, harness.Options{Config: manyRoutes(12)})
-	s := startTerminal(t, 100, 24, []string{"TERM=xterm", "NO_COLOR="}, "status", "--watch", "--admin", p.AdminURL)
-	s.shows("healthy · instance", "service_00", "service_11")
-	p.Get("/s3")
-	s.shows("critical", "service_03  open")
-	before, scrolled, colours := s.seen()
-	if scrolled > 0 || !colours {
-		t.Errorf("%d lines were scrolled away, colours %v", scrolled, colours)
-	}
-	harness.Eventually(t, "ages go on", func() bool { now, _, _ := s.seen(); return now > before })
-
-	s.resize(30, 9) // lower than the table, and narrower
-	harness.Eventually(t, "it shows what has room", func() bool {
-		text := s.String()
-		return strings.Contains(text, "service_03  open    ") && strings.Contains(text, "…\n") && strings.HasSuffix(text, "\n… and 8 more lines\n\n") &&
-			strings.Count(text, "critical") == 1 && strings.Count(text, "\n\n") == 2 && strings.Count(text, "service_") == 4
-	})
-	s.forget()
-	p.Get("/s11") // which does not fit
-	p.Get("/s2")
-	s.shows("service_02  open    ")
-	s.resize(100, 24)
-	s.shows("service_11  open")
-	if strings.Contains(s.String(), "more lines") {
-		t.Errorf("in a large window again:\n%s", s)
-	}
-	if _, scrolled, _ := s.seen(); scrolled > 0 {
-		t.Errorf("%d lines were scrolled away", scrolled)
-	}
-	if status := s.interrupt(); status != 0 {
-		t.Errorf("interrupted: exit status %d", status)
-	}
-	if text := s.String(); !strings.Contains(text, "service_11") || strings.Contains(text, "context canceled") {
-		t.Errorf("after the end:\n%s", text)
-	}
-}
-
-func TestLimitedTerminalsGetPlainText(t *testing.T) {
-	t.Parallel()
-	p := harness.StartProxy(t, harness.Options{Config: manyRoutes(2)})
-	p.Get("/s0")
-	for name, c := range map[string]struct {
-		environment []string
-		inPlace     bool
-	}{
-		"no colour": {[]string{"TERM=xterm", "NO_COLOR=1"}, true},
-		"dumb":      {[]string{"TERM=dumb", "NO_COLOR="}, false},
-		"unknown":   {[]string{"TERM=", "NO_COLOR="}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := startTerminal(t, 80, 24, c.environment, "status", "--watch", "--admin", p.AdminURL)
-			s.shows("service_00  open")
-			if r := p.Force("service_01", `{"state": "closed"}`); r.Status != 200 {
-				t.Fatalf("%+v", r)
-			}
-			s.shows("closed until released")
-			if homes, _, colours := s.seen(); colours || homes > 0 != c.inPlace {
-				t.Errorf("colours %v, %d pictures in place", colours, homes)
-			}
-			if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
-				t.Fatal(err)
-			}
-			<-s.gone
-			if err := s.command.Wait(); err != nil {
-				t.Error(err)
-			}
-		})
 	}
 }
