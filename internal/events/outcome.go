@@ -6,7 +6,7 @@ import "time"
 type Outcome struct {
 	Service string
 	Result  Result
-	// State is the breaker's state when the request was admitted or refused.
+	// State is the breaker's state when the request was admitted or rejected.
 	State State
 	// Failure is the upstream's failure in the last attempt; nil if it did not fail.
 	Failure *Failure

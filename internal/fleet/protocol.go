@@ -41,7 +41,7 @@ type protocol struct {
 	lastFailure atomicTime
 
 	permit      atomic.Pointer[probePermit]
-	probeWanted atomic.Bool // a call was refused because another instance is the prober
+	probeWanted atomic.Bool // a call was rejected because another instance is the prober
 	lastProbe   atomicTime  // when a call was admitted as a probe for the fleet
 }
 

@@ -238,7 +238,7 @@ func (c *serverConn) renewReadDeadline(timeout time.Duration) bool {
 	return !c.server.draining.Load() // check last, as Shutdown sets a deadline too
 }
 
-// abort ends the connection and then its request; in the other order the request could still be answered. It does not close
+// abort ends the connection and then its request; in the other order a response could still be sent. It does not close
 // the connection, because that would wait for a running callback of the poller. It is safe for concurrent use.
 func (c *serverConn) abort() {
 	_ = c.socket.Control(shutdown) // fails only on a closed connection
@@ -261,7 +261,7 @@ func (c *serverConn) peerClosed() {
 func (c *serverConn) cancelAfterGrace(request *requestContext) {
 	time.AfterFunc(hangupGrace, func() {
 		if c.atEOF() {
-			request.cancel() // no effect if the request has been answered
+			request.cancel() // no effect if the response has been sent
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // parseResponse parses the header section at the start of b and returns the response and the size of the section. It returns nil
-// if the section is incomplete or the response is not plain: if it has no Content-Length, answers a HEAD request, or has
+// if the section is incomplete or the response is not plain: if it has no Content-Length, is the response to a HEAD request, or has
 // anything that some recipients understand differently. The result is the same as that of http.ReadResponse, but without the body.
 func parseResponse(b []byte, request *http.Request) (r *http.Response, size int) {
 	end := bytes.Index(b, emptyLine)

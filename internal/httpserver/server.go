@@ -105,7 +105,7 @@ func (s *Server) Serve(l net.Listener) error {
 	return s.netHTTP.Serve(s.netHTTPListener)
 }
 
-// Shutdown stops accepting connections and waits until all requests have been answered, or until ctx is done, and then
+// Shutdown stops accepting connections and waits until all requests have their response, or until ctx is done, and then
 // returns the context's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.beginShutdown()

@@ -22,7 +22,7 @@ func (b *Body) ForwardTrailers(in, out *http.Request) {
 }
 
 // noTrailer are fields that route, describe or authenticate a request. An upstream that merges trailers into the header must
-// not get them that way (RFC 9110, section 6.5.1). net/http refuses those that frame the message.
+// not get them that way (RFC 9110, section 6.5.1). net/http rejects those that frame the message.
 var noTrailer = map[string]bool{
 	"Host": true, "Via": true,
 	"Authorization": true, "Cookie": true, "Expect": true, "Content-Encoding": true, "Content-Type": true, "Content-Range": true,
