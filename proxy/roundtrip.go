@@ -30,7 +30,7 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	var res *http.Response
 	var err error
 	if out.Body != nil {
-		out.Body = x.upload.Reader() // ReverseProxy's wrapper does not pass on Close
+		out.Body = x.upload.CurrentReader() // ReverseProxy's wrapper does not pass on Close
 	}
 	if x.retries == nil {
 		res, err = x.attempt.do(out)

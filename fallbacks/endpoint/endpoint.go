@@ -60,7 +60,7 @@ func (s *Strategy) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks
 	if via := r.Header["Via"]; via != nil {
 		h["Via"] = via // needed to detect a loop through the endpoint
 	}
-	res, failed := s.Fetch(ctx, s.Request(http.MethodPost, "", "", h, body), checkStatus)
+	res, failed := s.Fetch(ctx, s.NewRequest(http.MethodPost, "", "", h, body), checkStatus)
 	if failed != nil {
 		return nil, failed
 	}

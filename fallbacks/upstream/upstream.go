@@ -129,7 +129,7 @@ func (s *Strategy) newRequest(r *fallbacks.Request) *http.Request {
 	if h["User-Agent"] == nil {
 		h["User-Agent"] = []string{""} // keeps net/http from adding its own
 	}
-	out := s.Request(r.Method, r.Rest, r.Query, h, slices.Clone(r.Body))
+	out := s.NewRequest(r.Method, r.Rest, r.Query, h, slices.Clone(r.Body))
 	out.URL.ForceQuery = r.EmptyQuery
 	if s.options.PreserveHost {
 		out.Host = r.Host

@@ -196,7 +196,7 @@ func (c *conn) pollOnce(fd uintptr) (done bool) {
 // Read implements io.Reader for the buffered reader.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.limit <= 0 {
-		return 0, ErrHeaderTooLarge
+		return 0, errHeaderTooLarge
 	}
 	if int64(len(p)) > c.limit {
 		p = p[:c.limit]
@@ -257,7 +257,7 @@ func (c *conn) readHeader(r *http.Request) (*http.Response, error) {
 func (c *conn) headerError(err error) error {
 	switch {
 	case c.limit <= 0:
-		return fmt.Errorf("malformed response: %w", ErrHeaderTooLarge)
+		return fmt.Errorf("malformed response: %w", errHeaderTooLarge)
 	case c.eof && !errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("malformed response: %w: %w", io.ErrUnexpectedEOF, err) // net/http calls a truncated section malformed
 	}

@@ -14,8 +14,8 @@ import (
 // the upstream meanwhile, so it must fit into the send buffer of any connection.
 const MaxBody = 16 << 10
 
-// ErrHeaderTooLarge is wrapped by the error for a response whose header section exceeds the limit.
-var ErrHeaderTooLarge = errors.New("the response's header section is too large")
+// errHeaderTooLarge is wrapped by the error for a response whose header section exceeds the limit.
+var errHeaderTooLarge = errors.New("the response's header section is too large")
 
 // TransportConfig configures a Transport. All fields are required.
 type TransportConfig struct {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Config is what a Tunnel is made from.
+// Config configures a Tunnel.
 type Config struct {
 	// Upstream is the upstream's connection.
 	Upstream io.ReadWriteCloser

@@ -42,8 +42,8 @@ type Owner interface {
 }
 
 // Body is the body of a client's request. It records the first error of reading from the client, which is no failure of the
-// upstream, and the time spent on waiting for the client. A transport reads it with a Reader, on a goroutine of the transport.
-// The zero Body is that of a request without a body. Methods are safe for concurrent use unless they say otherwise.
+// upstream, and the time spent on waiting for the client. A transport reads it with a bodyReader, on a goroutine of the
+// transport. The zero Body is that of a request without a body. Methods are safe for concurrent use unless they say otherwise.
 type Body struct {
 	config Config
 	source io.ReadCloser // the client's body; nil: the request has none
@@ -125,7 +125,7 @@ func (b *Body) receive(p []byte) (int, error) {
 	return n, err
 }
 
-// receiveForTransport is receive for a Reader.
+// receiveForTransport is receive for a bodyReader.
 func (b *Body) receiveForTransport(p []byte) (int, error) {
 	if b.requestDone != nil && b.read.Load() == 0 {
 		if seen := b.finalResponseSeen.Load(); seen != nil && (*seen)() {
@@ -137,7 +137,7 @@ func (b *Body) receiveForTransport(p []byte) (int, error) {
 	}
 	b.readMu.Lock()
 	defer b.readMu.Unlock()
-	b.reading.Store(true) // before stopped is read, see Reader.Close
+	b.reading.Store(true) // before stopped is read, see bodyReader.Close
 	defer b.reading.Store(false)
 	if b.stopped.Load() {
 		return 0, errStopped

@@ -26,7 +26,7 @@ func (b *Body) Prefetch() error {
 }
 
 // ReadArrived reads a short body that has arrived, and reports whether it is complete. Otherwise the part that was read is
-// retained for the next Reader.
+// retained for the next bodyReader.
 func (b *Body) ReadArrived() bool {
 	if b.ended.Load() {
 		return b.isRetained()

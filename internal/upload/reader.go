@@ -11,12 +11,12 @@ const MaxReplay = 64 << 10
 
 var errSuperseded = errors.New("another request sends the body now")
 
-// Reader is the body of one request to the upstream. It returns what is retained, and then what the client sends. Only the
-// newest Reader of a body is in use, but a transport may still read from an older one.
+// bodyReader is the body of one request to the upstream. It returns what is retained, and then what the client sends. Only the
+// newest bodyReader of a body is in use, but a transport may still read from an older one.
 //
 // Of a body that may be sent again, a separate goroutine reads from the client until more has been read than is retained, so
-// that a Reader that is closed returns at once and what arrives is available to the next one.
-type Reader struct {
+// that a bodyReader that is closed returns at once and what arrives is available to the next one.
+type bodyReader struct {
 	body   *Body
 	offset int  // bytes of the retained body that have been read
 	direct bool // it reads from the client itself
@@ -45,7 +45,7 @@ func (b *Body) Replayable() bool {
 func (r *retained) complete() bool { return !r.truncated && (r.end == nil || r.end == io.EOF) }
 
 // NewReader returns the body for another request; nil if the request has no body. ok is false if the body can't be sent from
-// its start; the previous Reader stays in use then.
+// its start; the previous bodyReader stays in use then.
 func (b *Body) NewReader() (reader io.ReadCloser, ok bool) {
 	if b.source == nil {
 		return nil, true
@@ -58,7 +58,7 @@ func (b *Body) NewReader() (reader io.ReadCloser, ok bool) {
 	}
 	next := &r.first
 	if r.current != nil {
-		next = new(Reader)
+		next = new(bodyReader)
 	}
 	next.body = b
 	r.current = next
@@ -66,8 +66,8 @@ func (b *Body) NewReader() (reader io.ReadCloser, ok bool) {
 	return next, true
 }
 
-// Reader returns the newest Reader.
-func (b *Body) Reader() io.ReadCloser {
+// CurrentReader returns the newest bodyReader.
+func (b *Body) CurrentReader() io.ReadCloser {
 	b.retained.mu.Lock()
 	defer b.retained.mu.Unlock()
 	return b.retained.current
@@ -93,7 +93,7 @@ func (r *retained) drop() {
 	}
 }
 
-// wake makes the waiting Reader check for changes; mu is held.
+// wake makes the waiting bodyReader check for changes; mu is held.
 func (r *retained) wake() {
 	if r.changed != nil {
 		close(r.changed)
@@ -102,7 +102,7 @@ func (r *retained) wake() {
 }
 
 // Read implements io.Reader.
-func (d *Reader) Read(p []byte) (int, error) {
+func (d *bodyReader) Read(p []byte) (int, error) {
 	b, r := d.body, &d.body.retained
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -136,7 +136,7 @@ func (d *Reader) Read(p []byte) (int, error) {
 }
 
 // readDirect reads from the client; mu is held before and after.
-func (d *Reader) readDirect(p []byte) (int, error) {
+func (d *bodyReader) readDirect(p []byte) (int, error) {
 	b, r := d.body, &d.body.retained
 	r.drop()
 	d.direct = true
@@ -170,7 +170,7 @@ var pullBuffers = sync.Pool{New: func() any { return new([pullBuffer]byte) }}
 // Close ends a read that is in progress, because the transport may wait for it. If no read has begun, it does nothing: over
 // HTTP/2, http.Transport closes the body of a request that it could not send on a connection, and then sends the same request
 // with the same body on another one.
-func (d *Reader) Close() error {
+func (d *bodyReader) Close() error {
 	b, r := d.body, &d.body.retained
 	r.mu.Lock()
 	d.closed = d.begun

@@ -163,7 +163,7 @@ func (b *Body) FreeBuffer() {
 	r := &b.retained
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.current = nil // a transport that still has the Reader reads no more
+	r.current = nil // a transport that still has the bodyReader reads no more
 	r.free()
 	r.wake()
 }

@@ -29,13 +29,13 @@ type retained struct {
 	large       *[largeBuffer]byte
 	truncated   bool          // more has been read than is retained
 	end         error         // the error that ended the body; io.EOF: it is complete
-	current     *Reader       // the one that may read
-	first       Reader        // saves an allocation
+	current     *bodyReader   // the one that may read
+	first       bodyReader    // saves an allocation
 	pulling     bool          // pull is running
-	changed     chan struct{} // closed at the next change; nil: no Reader waits
+	changed     chan struct{} // closed at the next change; nil: no bodyReader waits
 }
 
-// add appends p, which has been read, and wakes the Reader that waits for it.
+// add appends p, which has been read, and wakes the bodyReader that waits for it.
 func (r *retained) add(p []byte, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -43,7 +43,7 @@ func (r *retained) add(p []byte, err error) {
 		r.end = err
 	}
 	limit := max(r.forFallback, r.forReplay, r.forReader)
-	if (r.truncated || limit == 0) && !r.pulling { // a Reader gets what pull reads from data only
+	if (r.truncated || limit == 0) && !r.pulling { // a bodyReader gets what pull reads from data only
 		r.truncated = r.truncated || len(p) > 0
 		return
 	}

@@ -34,9 +34,9 @@ func (c *Client) TimeLimit() time.Duration {
 	return max(c.timeout, c.timeout+timeLimitMargin) // the sum may overflow
 }
 
-// Request returns a request for path, which is appended to the path of the URL, and query. Both are sent byte for byte. The
+// NewRequest returns a request for path, which is appended to the path of the URL, and query. Both are sent byte for byte. The
 // arguments must not be modified while http.Transport uses them, which may be longer than until the response arrives.
-func (c *Client) Request(method, path, query string, h http.Header, body []byte) *http.Request {
+func (c *Client) NewRequest(method, path, query string, h http.Header, body []byte) *http.Request {
 	r := &http.Request{Method: method, URL: &url.URL{RawQuery: query}, Header: h}
 	c.target.SetURL(r.URL, path)
 	if len(body) > 0 {
