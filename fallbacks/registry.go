@@ -26,7 +26,7 @@ type Factory[Options any] struct {
 	// Constant, NonBlocking, Observer, Interceptor, CacheReporter and BreakerReporter. Their Answer
 	// must return when its context is done, and must not keep the request. All other strategies
 	// are isolated: they get a copy of the request on a separate goroutine.
-	Trusted bool
+	Inline bool
 }
 
 // Env is the environment of a strategy.
@@ -43,7 +43,7 @@ type Env struct {
 	Transport func(u routes.Upstream, tls routes.TLS) (Transport, error)
 	// Host is a value that the program gives to all strategies. A strategy that needs something
 	// of the program defines an interface for it and asserts that Host implements it.
-	Host any
+	Provider any
 }
 
 // Transport sends requests to one upstream and keeps connections for reuse.
@@ -57,7 +57,7 @@ type Transport interface {
 type registration struct {
 	options func() any
 	build   func(options any, env Env) (Strategy, error)
-	trusted bool
+	inline  bool
 }
 
 var (
@@ -87,7 +87,7 @@ func Register[Options any](name string, f Factory[Options]) {
 			}
 			return f.New(typed, env)
 		},
-		trusted: f.Trusted,
+		inline: f.Inline,
 	}
 }
 
@@ -126,7 +126,7 @@ func newStep(name string, options any, env Env) (step, error) {
 	if l, ok := s.(TimeLimited); ok {
 		st.timeLimit = l.TimeLimit()
 	}
-	if !r.trusted {
+	if !r.inline {
 		st.isolation = newIsolation()
 		return st, nil
 	}

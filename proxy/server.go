@@ -35,8 +35,8 @@ type Config struct {
 	// Tracer makes the requests' spans; nil: there are none.
 	Tracer events.Tracer
 	// Host is fallbacks.Env.Host.
-	Host   any
-	Logger *slog.Logger
+	StrategyProvider any
+	Logger           *slog.Logger
 	// Instance is the proxy's name in Via, which must be unique. Empty: a random name.
 	Instance string
 }
@@ -57,7 +57,7 @@ func New(c Config) *Server {
 	via := message.NewVia(c.Instance)
 	return &Server{
 		Manager: service.NewManager(service.Config{
-			Bus: c.Bus, Observers: c.Observers, Breakers: c.Breakers, Tracer: c.Tracer, Host: c.Host, Logger: c.Logger, Via: via,
+			Bus: c.Bus, Observers: c.Observers, Breakers: c.Breakers, Tracer: c.Tracer, StrategyProvider: c.StrategyProvider, Logger: c.Logger, Via: via,
 		}),
 		access: c.Access, tracer: c.Tracer, via: via,
 		proxy: &httputil.ReverseProxy{

@@ -143,7 +143,7 @@ func runProxy(o app.Options) error {
 	if err == nil {
 		return nil
 	}
-	if environment := (*app.EnvironmentError)(nil); errors.As(err, &environment) {
+	if environment := (*app.TelemetryConfigError)(nil); errors.As(err, &environment) {
 		return invalid(err)
 	}
 	return failure(err)

@@ -16,7 +16,7 @@ import (
 )
 
 // Host is what the strategy needs of fallbacks.Env.Host. Without it the strategy answers nothing.
-type Host interface {
+type Provider interface {
 	// Queues returns the queues of all services, nil if the process has none.
 	Queues() *queue.Queues
 }
@@ -35,7 +35,7 @@ func New(o *Options, env fallbacks.Env) (fallbacks.Strategy, error) {
 	s := &Strategy{options: o, service: env.Service, policy: queue.Policy{
 		Capacity: o.Capacity, MaxAge: o.MaxAge, MaxAttempts: o.MaxAttempts, Backoff: o.Backoff, MaxBackoff: o.MaxBackoff, Ordered: o.Ordered,
 	}}
-	if h, ok := env.Host.(Host); ok {
+	if h, ok := env.Provider.(Provider); ok {
 		s.queues = h.Queues()
 	}
 	if o.Encryption.KeyFile != "" {

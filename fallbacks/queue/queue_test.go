@@ -71,7 +71,7 @@ func (h host) Queues() *requests.Queues { return h.queues }
 
 func env(queues *requests.Queues) fallbacks.Env {
 	e := fallbacktest.Env()
-	e.Host = host{queues}
+	e.Provider = host{queues}
 	return e
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // Proxy is the running proxy as the admin API needs it. All methods must be safe for concurrent use.
-type Proxy interface {
+type Backend interface {
 	// Health returns the whole proxy's health.
 	Health() Health
 	// Service returns one service's status; false if no service has that name.
@@ -52,7 +52,7 @@ func (e *NotPersistedError) Unwrap() error { return e.Err }
 
 // Config is what New needs. All fields are required.
 type Config struct {
-	Proxy   Proxy
+	Backend Backend
 	Bus     *events.Bus
 	Trends  *Trends
 	Metrics http.Handler
@@ -103,7 +103,7 @@ func (a *api) alive(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *api) ready(w http.ResponseWriter, _ *http.Request) {
-	if err := a.Proxy.Ready(); err != nil {
+	if err := a.Backend.Ready(); err != nil {
 		writeProblem(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
@@ -111,11 +111,11 @@ func (a *api) ready(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *api) health(w http.ResponseWriter, _ *http.Request) {
-	respond(w, http.StatusOK, a.Proxy.Health())
+	respond(w, http.StatusOK, a.Backend.Health())
 }
 
 func (a *api) service(w http.ResponseWriter, r *http.Request) {
-	s, ok := a.Proxy.Service(r.PathValue("service"))
+	s, ok := a.Backend.Service(r.PathValue("service"))
 	if !ok {
 		unknownService(w, r)
 		return
@@ -125,11 +125,11 @@ func (a *api) service(w http.ResponseWriter, r *http.Request) {
 
 func (a *api) history(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("service")
-	if _, ok := a.Proxy.Service(name); !ok {
+	if _, ok := a.Backend.Service(name); !ok {
 		unknownService(w, r)
 		return
 	}
-	changes, err := a.Proxy.History(r.Context(), name)
+	changes, err := a.Backend.History(r.Context(), name)
 	if err != nil {
 		writeProblem(w, http.StatusInternalServerError, err.Error())
 		return
@@ -141,7 +141,7 @@ func (a *api) history(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) config(w http.ResponseWriter, _ *http.Request) {
-	config, err := a.Proxy.EffectiveConfig()
+	config, err := a.Backend.EffectiveConfig()
 	if err != nil {
 		writeProblem(w, http.StatusInternalServerError, err.Error())
 		return
@@ -154,11 +154,11 @@ func (a *api) reload(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	err := a.Proxy.Reload()
+	err := a.Backend.Reload()
 	a.audit(r, action{Action: "reload", Reason: reason, Error: text(err)})
 	if err != nil {
 		writeProblem(w, http.StatusBadRequest, "the configuration is invalid, the previous one stays in force", err.Error())
 		return
 	}
-	respond(w, http.StatusOK, map[string]any{"config": a.Proxy.Health().Config})
+	respond(w, http.StatusOK, map[string]any{"config": a.Backend.Health().Config})
 }

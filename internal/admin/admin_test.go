@@ -19,7 +19,7 @@ import (
 )
 
 // fakeProxy is an admin.Proxy with one service, svc, whose breaker is open.
-type fakeProxy struct {
+type fakeBackend struct {
 	token    string
 	tokenErr error
 	protect  bool
@@ -32,25 +32,25 @@ type fakeProxy struct {
 	hosts    []string
 }
 
-func (f *fakeProxy) Health() admin.Health {
+func (f *fakeBackend) Health() admin.Health {
 	h := admin.Health{Services: map[string]admin.Service{"svc": {ServiceName: "svc", State: events.Open, Configuration: admin.Configuration{Priority: 2, RecoveryTimeout: admin.Seconds(1500 * time.Millisecond)}}}}
 	h.Summarize()
 	return h
 }
 
-func (f *fakeProxy) Service(name string) (admin.Service, bool) {
+func (f *fakeBackend) Service(name string) (admin.Service, bool) {
 	return admin.Service{ServiceName: name}, name == "svc"
 }
 
-func (f *fakeProxy) Force(_ context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error {
+func (f *fakeBackend) Force(_ context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error {
 	return f.record(fleet, fmt.Sprint(service, " ", state, " ", d, " ", reason))
 }
 
-func (f *fakeProxy) Release(_ context.Context, service string, fleet bool, reason string) error {
+func (f *fakeBackend) Release(_ context.Context, service string, fleet bool, reason string) error {
 	return f.record(fleet, fmt.Sprint(service, " auto ", reason))
 }
 
-func (f *fakeProxy) record(fleet bool, command string) error {
+func (f *fakeBackend) record(fleet bool, command string) error {
 	if fleet {
 		command = "fleet: " + command
 	}
@@ -60,28 +60,28 @@ func (f *fakeProxy) record(fleet bool, command string) error {
 	return f.forceErr
 }
 
-func (f *fakeProxy) History(context.Context, string) ([]events.HistoryEntry, error) {
+func (f *fakeBackend) History(context.Context, string) ([]events.HistoryEntry, error) {
 	return f.history, nil
 }
 
-func (f *fakeProxy) Queues() admin.Queues { return f.queues }
+func (f *fakeBackend) Queues() admin.Queues { return f.queues }
 
-func (f *fakeProxy) Ready() error                     { return f.notReady }
-func (f *fakeProxy) EffectiveConfig() ([]byte, error) { return []byte(`{"listen":"x"}`), nil }
-func (f *fakeProxy) Reload() error                    { return errors.New("a.yaml:1:1: x: y") }
-func (f *fakeProxy) ProtectReads() bool               { return f.protect }
-func (f *fakeProxy) Token() (string, error)           { return f.token, f.tokenErr }
-func (f *fakeProxy) Hosts() []string {
+func (f *fakeBackend) Ready() error                     { return f.notReady }
+func (f *fakeBackend) EffectiveConfig() ([]byte, error) { return []byte(`{"listen":"x"}`), nil }
+func (f *fakeBackend) Reload() error                    { return errors.New("a.yaml:1:1: x: y") }
+func (f *fakeBackend) ProtectReads() bool               { return f.protect }
+func (f *fakeBackend) Token() (string, error)           { return f.token, f.tokenErr }
+func (f *fakeBackend) Hosts() []string {
 	if f.hosts == nil {
 		return []string{"example.com"} // the host of httptest's requests
 	}
 	return f.hosts
 }
 
-func handler(f *fakeProxy) (http.Handler, *events.Bus) {
+func handler(f *fakeBackend) (http.Handler, *events.Bus) {
 	bus := new(events.Bus)
 	return admin.New(admin.Config{
-		Proxy: f, Bus: bus, Trends: admin.NewTrends(func() map[string]admin.Totals { return nil }),
+		Backend: f, Bus: bus, Trends: admin.NewTrends(func() map[string]admin.Totals { return nil }),
 		Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler),
 	}), bus
 }
@@ -108,7 +108,7 @@ func TestForceStateCallsProxy(t *testing.T) {
 		`{"state":"open","scope":"fleet"}`:                     "fleet: svc open 0s ",
 		`{"state":"auto","scope":"fleet","reason":"done"}`:     "fleet: svc auto done",
 	} {
-		f := &fakeProxy{token: "secret"}
+		f := &fakeBackend{token: "secret"}
 		h, _ := handler(f)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, post(body))
@@ -119,7 +119,7 @@ func TestForceStateCallsProxy(t *testing.T) {
 }
 
 func TestForceStateNotPersistedResponds202(t *testing.T) {
-	f := &fakeProxy{token: "secret", forceErr: &admin.NotPersistedError{Err: errors.New("no space left")}}
+	f := &fakeBackend{token: "secret", forceErr: &admin.NotPersistedError{Err: errors.New("no space left")}}
 	h, bus := handler(f)
 	sub := bus.Subscribe(10)
 	defer sub.Close()
@@ -168,7 +168,7 @@ func TestForceStateRejectsInvalidRequests(t *testing.T) {
 		"unknown key":     {post(`{"state":"open","for":"1s"}`), 400, "for: unknown key"},
 		"long reason":     {post(`{"state":"open","reason":"` + strings.Repeat("é", 1001) + `"}`), 400, "reason: must be"},
 	} {
-		f := &fakeProxy{token: "secret"}
+		f := &fakeBackend{token: "secret"}
 		h, _ := handler(f)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, c.r)
@@ -182,7 +182,7 @@ func TestForceStateRejectsInvalidRequests(t *testing.T) {
 }
 
 func TestWritesNeedConfiguredToken(t *testing.T) {
-	for _, f := range []*fakeProxy{{}, {tokenErr: errors.New("no such file")}} {
+	for _, f := range []*fakeBackend{{}, {tokenErr: errors.New("no such file")}} {
 		h, _ := handler(f)
 		for _, path := range []string{force, "/api/v1/config/reload"} {
 			w := httptest.NewRecorder()
@@ -203,7 +203,7 @@ func TestReadsNeedTokenOnlyIfProtected(t *testing.T) {
 	}
 	for path, protected := range paths {
 		for _, protect := range []bool{false, true} {
-			h, _ := handler(&fakeProxy{token: "secret", protect: protect})
+			h, _ := handler(&fakeBackend{token: "secret", protect: protect})
 			want := 200
 			if protect && protected {
 				want = 401
@@ -218,7 +218,7 @@ func TestReadsNeedTokenOnlyIfProtected(t *testing.T) {
 }
 
 func TestHealthContainsStatusAndSeconds(t *testing.T) {
-	h, _ := handler(&fakeProxy{})
+	h, _ := handler(&fakeBackend{})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/circuit-breakers/health", nil))
 	var health struct {
@@ -241,7 +241,7 @@ func TestHealthContainsStatusAndSeconds(t *testing.T) {
 }
 
 func TestStatusOfReadinessAndUnknownPaths(t *testing.T) {
-	h, _ := handler(&fakeProxy{notReady: errors.New("shutting down")})
+	h, _ := handler(&fakeBackend{notReady: errors.New("shutting down")})
 	for target, want := range map[string]int{"GET /readyz": 503, "GET /healthz": 200, "HEAD /healthz": 200, "GET /": 200, "GET /nothing": 404, "POST /nothing": 404, "POST /": 405, "GET /dashboard/index.html": 404, "GET /dashboard/app.js": 200, "GET /api/v1/circuit-breakers/nope": 404, "POST /healthz": 405} {
 		method, path, _ := strings.Cut(target, " ")
 		w := httptest.NewRecorder()
@@ -253,7 +253,7 @@ func TestStatusOfReadinessAndUnknownPaths(t *testing.T) {
 }
 
 func TestEventStreamStartsWithSnapshot(t *testing.T) {
-	h, bus := handler(&fakeProxy{})
+	h, bus := handler(&fakeBackend{})
 	s := httptest.NewServer(h)
 	defer s.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -286,7 +286,7 @@ func TestEventStreamStartsWithSnapshot(t *testing.T) {
 }
 
 func TestEventStreamOutlastsReadTimeout(t *testing.T) {
-	h, bus := handler(&fakeProxy{})
+	h, bus := handler(&fakeBackend{})
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ReadTimeout = 50 * time.Millisecond
 	s.Start()
@@ -308,7 +308,7 @@ func TestEventStreamOutlastsReadTimeout(t *testing.T) {
 }
 
 func TestEmptyHistoryIsEmptyList(t *testing.T) {
-	f := &fakeProxy{}
+	f := &fakeBackend{}
 	h, _ := handler(f)
 	history := func() string {
 		w := httptest.NewRecorder()
@@ -327,7 +327,7 @@ func TestEmptyHistoryIsEmptyList(t *testing.T) {
 }
 
 func TestForceStateResponds503IfFleetIsUnreachable(t *testing.T) {
-	f := &fakeProxy{token: "secret", forceErr: errors.New("no response in time")}
+	f := &fakeBackend{token: "secret", forceErr: errors.New("no response in time")}
 	h, _ := handler(f)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, post(`{"state":"open","scope":"fleet"}`))
@@ -337,7 +337,7 @@ func TestForceStateResponds503IfFleetIsUnreachable(t *testing.T) {
 }
 
 func TestHeadOfEventStreamReturnsAtOnce(t *testing.T) {
-	h, _ := handler(&fakeProxy{})
+	h, _ := handler(&fakeBackend{})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodHead, "/api/v1/events", nil))
 	if w.Code != 200 || w.Header().Get("Content-Type") != "text/event-stream" || w.Body.Len() > 0 {

@@ -33,7 +33,7 @@ type forceRequest struct {
 
 func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("service")
-	if _, ok := a.Proxy.Service(name); !ok {
+	if _, ok := a.Backend.Service(name); !ok {
 		unknownService(w, r)
 		return
 	}
@@ -45,9 +45,9 @@ func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	var err error
 	if request.auto {
-		err = a.Proxy.Release(ctx, name, request.fleet, request.reason)
+		err = a.Backend.Release(ctx, name, request.fleet, request.reason)
 	} else {
-		err = a.Proxy.Force(ctx, name, request.fleet, request.state, request.duration, request.reason)
+		err = a.Backend.Force(ctx, name, request.fleet, request.state, request.duration, request.reason)
 	}
 	if pending := (*NotPersistedError)(nil); errors.As(err, &pending) {
 		a.audit(r, request.action(name, nil), "not_persisted", pending)
@@ -64,7 +64,7 @@ func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
 
 // respondNotPersisted responds with the service and the reason why its state is not stored.
 func (a *api) respondNotPersisted(w http.ResponseWriter, r *http.Request, reason error) {
-	s, ok := a.Proxy.Service(r.PathValue("service"))
+	s, ok := a.Backend.Service(r.PathValue("service"))
 	if !ok {
 		unknownService(w, r)
 		return

@@ -75,5 +75,5 @@ func (a *api) hostAllowed(name string) bool {
 	if slices.ContainsFunc(privateDomains, func(domain string) bool { return strings.HasSuffix(name, domain) }) {
 		return true
 	}
-	return slices.ContainsFunc(a.Proxy.Hosts(), func(allowed string) bool { return allowed == "*" || strings.EqualFold(allowed, name) })
+	return slices.ContainsFunc(a.Backend.Hosts(), func(allowed string) bool { return allowed == "*" || strings.EqualFold(allowed, name) })
 }

@@ -31,7 +31,7 @@ func status(h http.Handler, path, host string, fields ...string) int {
 
 func TestHostMustBePrivateOrConfigured(t *testing.T) {
 	const path = "/api/v1/circuit-breakers/health"
-	h, _ := handler(&fakeProxy{hosts: []string{"CBProxy.example.com"}})
+	h, _ := handler(&fakeBackend{hosts: []string{"CBProxy.example.com"}})
 	for host, want := range map[string]int{
 		"127.0.0.1:9901": 200, "127.0.0.1": 200, "[::1]:9901": 200, "[::1]": 200, "10.2.3.4:80": 200, "": 200,
 		"localhost:9901": 200, "LOCALHOST.": 200, "cbproxy:9901": 200, "a.localhost": 200, "cbproxy.prod.svc:9901": 200,
@@ -48,14 +48,14 @@ func TestHostMustBePrivateOrConfigured(t *testing.T) {
 			t.Errorf("%s with another host name: status %d", path, got)
 		}
 	}
-	allowAll, _ := handler(&fakeProxy{hosts: []string{"*"}})
+	allowAll, _ := handler(&fakeBackend{hosts: []string{"*"}})
 	if got := status(allowAll, path, "evil.example"); got != 200 {
 		t.Errorf("hosts *: status %d", got)
 	}
 }
 
 func TestPagesOfOtherOriginsAreRejected(t *testing.T) {
-	h, _ := handler(&fakeProxy{})
+	h, _ := handler(&fakeBackend{})
 	for _, c := range []struct {
 		want   int
 		fields []string
@@ -80,8 +80,8 @@ func TestPagesOfOtherOriginsAreRejected(t *testing.T) {
 func TestUnreadableTokenIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	f := &fakeProxy{token: "secret"}
-	h := admin.New(admin.Config{Proxy: f, Bus: new(events.Bus), Trends: admin.NewTrends(nil), Metrics: http.NotFoundHandler(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	f := &fakeBackend{token: "secret"}
+	h := admin.New(admin.Config{Backend: f, Bus: new(events.Bus), Trends: admin.NewTrends(nil), Metrics: http.NotFoundHandler(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	force := func() string {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, post(`{"state":"open"}`))
@@ -114,9 +114,9 @@ func TestUnreadableTokenIsLoggedOnce(t *testing.T) {
 
 func TestWrongTokensAreLimitedByAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeProxy{token: "secret"}
+		f := &fakeBackend{token: "secret"}
 		var log bytes.Buffer
-		h := admin.New(admin.Config{Proxy: f, Bus: new(events.Bus), Metrics: http.NotFoundHandler(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		h := admin.New(admin.Config{Backend: f, Bus: new(events.Bus), Metrics: http.NotFoundHandler(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		send := func(address, token string) *httptest.ResponseRecorder {
 			r := post(`{"state":"open"}`, "Authorization", token)
 			r.RemoteAddr = address
@@ -196,7 +196,7 @@ func TestWrongTokensAreLimitedByAddress(t *testing.T) {
 // TestDisconnectedClientsDoNotDelayComparisons also checks that a body is complete after its request has waited.
 func TestDisconnectedClientsDoNotDelayComparisons(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeProxy{token: "secret"}
+		f := &fakeBackend{token: "secret"}
 		h, _ := handler(f)
 		send := func(ctx context.Context, token string) int {
 			w := httptest.NewRecorder()
@@ -230,7 +230,7 @@ func TestDisconnectedClientsDoNotDelayComparisons(t *testing.T) {
 }
 
 func TestWritesPublishAdminActions(t *testing.T) {
-	f := &fakeProxy{token: "secret"}
+	f := &fakeBackend{token: "secret"}
 	h, bus := handler(f)
 	sub := bus.Subscribe(16)
 	defer sub.Close()

@@ -46,7 +46,7 @@ var queueStates = []string{"waiting", "dead"}
 
 // queue responds with the status of all queues and a page of their requests.
 func (a *api) queue(w http.ResponseWriter, r *http.Request) {
-	queues := a.Proxy.Queues().Status()
+	queues := a.Backend.Queues().Status()
 	query, faults := parseListQuery(r.URL.Query(), queues)
 	if len(faults) > 0 {
 		writeProblem(w, http.StatusBadRequest, "the query is invalid", faults...)
@@ -55,7 +55,7 @@ func (a *api) queue(w http.ResponseWriter, r *http.Request) {
 	requests := []events.QueuedRequest{}
 	for _, service := range query.services {
 		for _, state := range query.states {
-			page, err := a.Proxy.Queues().List(service, state, query.after, query.limit+1-len(requests))
+			page, err := a.Backend.Queues().List(service, state, query.after, query.limit+1-len(requests))
 			if err != nil {
 				writeProblem(w, http.StatusInternalServerError, err.Error())
 				return
@@ -110,14 +110,14 @@ func parseListQuery(query url.Values, queues map[string]events.QueueStatus) (q l
 
 func (a *api) retryQueued(w http.ResponseWriter, r *http.Request) {
 	if reason, ok := reasonOf(w, r); ok {
-		request, err := withStoreTimeout(func() (events.QueuedRequest, error) { return a.Proxy.Queues().Retry(r.Context(), r.PathValue("id")) })
+		request, err := withStoreTimeout(func() (events.QueuedRequest, error) { return a.Backend.Queues().Retry(r.Context(), r.PathValue("id")) })
 		a.respondQueued(w, r, action{Action: "retry-queued", Reason: reason}, request, err)
 	}
 }
 
 func (a *api) dropQueued(w http.ResponseWriter, r *http.Request) {
 	if reason, ok := reasonOf(w, r); ok {
-		request, err := withStoreTimeout(func() (events.QueuedRequest, error) { return a.Proxy.Queues().Drop(r.PathValue("id")) })
+		request, err := withStoreTimeout(func() (events.QueuedRequest, error) { return a.Backend.Queues().Drop(r.PathValue("id")) })
 		a.respondQueued(w, r, action{Action: "drop-queued", Reason: reason}, request, err)
 	}
 }

@@ -58,7 +58,7 @@ func TestQueueListsRequests(t *testing.T) {
 		"?service=a&state=waiting&after=a.1": "a.2",
 		"?service=c":                         "",
 	} {
-		h, _ := handler(&fakeProxy{queues: &fakeQueues{}})
+		h, _ := handler(&fakeBackend{queues: &fakeQueues{}})
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/queue"+query, nil))
 		var answer struct {
@@ -83,7 +83,7 @@ func TestQueueListsRequests(t *testing.T) {
 }
 
 func TestQueueReportsAllFaultsOfQuery(t *testing.T) {
-	h, _ := handler(&fakeProxy{queues: &fakeQueues{}})
+	h, _ := handler(&fakeBackend{queues: &fakeQueues{}})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/queue?service=x&state=gone&limit=0", nil))
 	for _, fault := range []string{`service: must be a service with a queue, got \"x\"`, `state: must be waiting or dead, got \"gone\"`, `limit: must be from 1 to 1000, got \"0\"`} {
@@ -116,7 +116,7 @@ func TestRetryAndDropQueuedRequests(t *testing.T) {
 		"drop needs DELETE": {"POST", "a.1", "secret", nil, 405, ""},
 	} {
 		queues := &fakeQueues{err: c.err}
-		h, _ := handler(&fakeProxy{token: "secret", queues: queues})
+		h, _ := handler(&fakeBackend{token: "secret", queues: queues})
 		r := httptest.NewRequest(c.method, "/api/v1/queue/"+c.path, nil)
 		if c.token != "" {
 			r.Header.Set("Authorization", "Bearer "+c.token)
@@ -148,7 +148,7 @@ func TestRetryAndDropTimeOutIfDiskHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &hungQueues{release: make(chan struct{})}
 		defer close(q.release)
-		h, _ := handler(&fakeProxy{token: "secret", queues: q})
+		h, _ := handler(&fakeBackend{token: "secret", queues: q})
 		for method, path := range map[string]string{http.MethodPost: "/api/v1/queue/a.1/retry", http.MethodDelete: "/api/v1/queue/a.1"} {
 			r := httptest.NewRequest(method, path, nil)
 			r.Header.Set("Authorization", "Bearer secret")

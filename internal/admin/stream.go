@@ -28,7 +28,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	control := http.NewResponseController(w)
-	if send(w, control, "snapshot", a.Proxy.Health()) != nil {
+	if send(w, control, "snapshot", a.Backend.Health()) != nil {
 		return
 	}
 	for {
@@ -45,7 +45,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 			continue
 		case err != nil:
 			return
-		case missed > 0 && send(w, control, "snapshot", a.Proxy.Health()) != nil:
+		case missed > 0 && send(w, control, "snapshot", a.Backend.Health()) != nil:
 			return
 		}
 		if send(w, control, eventName(e), e) != nil {

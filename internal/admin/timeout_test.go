@@ -18,7 +18,7 @@ func TestSlowReaderIsDisconnected(t *testing.T) {
 	for _, c := range []struct{ what, path string }{{"events", "/api/v1/events"}, {"response", "/api/v1/openapi.json"}} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h, bus := handler(&fakeProxy{})
+				h, bus := handler(&fakeBackend{})
 				client, ended := serveOne(h, nil)
 				if _, err := fmt.Fprintf(client, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", c.path); err != nil {
 					t.Fatal(err)
@@ -43,7 +43,7 @@ func TestEventStreamSurvivesIdleTime(t *testing.T) {
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		t.Run(version, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h, bus := handler(&fakeProxy{})
+				h, bus := handler(&fakeBackend{})
 				protocols := new(http.Protocols)
 				protocols.SetHTTP1(version == "HTTP/1.1")
 				protocols.SetUnencryptedHTTP2(version == "HTTP/2.0")

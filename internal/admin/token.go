@@ -18,7 +18,7 @@ import (
 // read wraps a handler that changes nothing.
 func (a *api) read(h http.HandlerFunc) http.Handler {
 	return only(http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
-		if !a.Proxy.ProtectReads() || a.authorized(w, r) {
+		if !a.Backend.ProtectReads() || a.authorized(w, r) {
 			h(w, r)
 		}
 	})
@@ -67,7 +67,7 @@ func (a *api) authorized(w http.ResponseWriter, r *http.Request) bool {
 // token returns the token, or "" if none is configured. It logs the first of consecutive failures to read the token, and the
 // recovery.
 func (a *api) token() (string, error) {
-	token, err := a.Proxy.Token()
+	token, err := a.Backend.Token()
 	if failed := err != nil; a.tokenFailed.Swap(failed) != failed {
 		if failed {
 			a.Logger.Error("cannot read the admin token, rejecting requests", "error", err)

@@ -216,7 +216,7 @@ func (a *api) trends(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	service := query.Get("service")
-	if _, ok := a.Proxy.Service(service); service != "" && !ok {
+	if _, ok := a.Backend.Service(service); service != "" && !ok {
 		faults = append(faults, "service: must be the name of a service, got "+strconv.Quote(service))
 	}
 	if len(faults) > 0 {

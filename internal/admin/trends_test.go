@@ -58,7 +58,7 @@ func TestTrendsContainRatesAndQuantilesOfLastHour(t *testing.T) {
 			}
 			return all
 		})
-		h := admin.New(admin.Config{Proxy: &fakeProxy{}, Bus: new(events.Bus), Trends: trends, Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler)})
+		h := admin.New(admin.Config{Backend: &fakeBackend{}, Bus: new(events.Bus), Trends: trends, Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler)})
 		step := func() {
 			time.Sleep(5 * time.Second)
 			synctest.Wait()
@@ -116,7 +116,7 @@ func TestTrendsContainRatesAndQuantilesOfLastHour(t *testing.T) {
 }
 
 func TestTrendsRejectInvalidQuery(t *testing.T) {
-	h, _ := handler(&fakeProxy{})
+	h, _ := handler(&fakeBackend{})
 	for _, query := range []string{"?after=now", "?after=1.5", "?service=none"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/trends"+query, nil))

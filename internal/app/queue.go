@@ -18,14 +18,14 @@ import (
 )
 
 // queues are the queues of all services and the files that they are stored in.
-type queues struct {
+type queueService struct {
 	*queue.Queues
-	files    *disk.Queue
+	files    *disk.Store
 	breakers *breaker.Registry
 }
 
 // openQueues opens the queues in dataDir, or in memory if it is empty.
-func openQueues(dataDir string, state *stateStore, bus *events.Bus, logger *slog.Logger) (*queues, error) {
+func openQueues(dataDir string, state *stateStore, bus *events.Bus, logger *slog.Logger) (*queueService, error) {
 	files, setAside, err := disk.Open(dataDir)
 	if err != nil {
 		return nil, dataDirError(dataDir, err)
@@ -35,9 +35,9 @@ func openQueues(dataDir string, state *stateStore, bus *events.Bus, logger *slog
 	}
 	config := queue.Config{Store: files, Bus: bus, Logger: logger}
 	if state.redis != nil {
-		config.Copies, config.Shared = state.redis.Copies(files.Origin()), func() bool { return state.share().Enabled }
+		config.Copies, config.Shared = state.redis.Copies(files.ID()), func() bool { return state.share().Enabled }
 	}
-	return &queues{Queues: queue.New(config), files: files, breakers: state.breakers}, nil
+	return &queueService{Queues: queue.New(config), files: files, breakers: state.breakers}, nil
 }
 
 // queueSender delivers queued requests through the proxy. It implements queue.Sender.
@@ -55,7 +55,7 @@ func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (
 	var deferred *service.DeferredError
 	switch {
 	case errors.As(err, &failed):
-		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, Unsent: failed.NotCausedByRequest, Err: failed.Err}
+		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, NoConnection: failed.NotCausedByRequest, Err: failed.Err}
 	case errors.As(err, &deferred):
 		return queue.Answer{}, &queue.NotAdmitted{RetryAt: deferred.Until, Reason: err.Error()}
 	case errors.Is(err, breaker.ErrOpen), errors.Is(err, breaker.ErrHalfOpenLimit):
@@ -74,17 +74,17 @@ func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (
 func (q *queueSender) LastSuccess(name string) time.Time { return q.server.LastSuccess(name) }
 
 // close flushes and closes the files. All requests and deliveries must have ended.
-func (q *queues) close(logger *slog.Logger) {
+func (q *queueService) close(logger *slog.Logger) {
 	if err := q.files.Close(); err != nil {
 		logger.Error("cannot close the queue", "error", err)
 	}
 }
 
 // strategyHost gives fallback strategies access to the queues. It implements queuestrategy.Host.
-type strategyHost struct{ queues *queue.Queues }
+type strategyProvider struct{ queues *queue.Queues }
 
 // Queues implements queuestrategy.Host.
-func (h strategyHost) Queues() *queue.Queues { return h.queues }
+func (h strategyProvider) Queues() *queue.Queues { return h.queues }
 
 // warnVolatileQueue warns about each queue that loses accepted requests when the process ends.
 func warnVolatileQueue(c *routes.Config, logger *slog.Logger) {
@@ -109,10 +109,12 @@ func largestQueuedBody(c *routes.Config) (largest int64) {
 }
 
 // metrics returns the queues by service and the number of commits of their files, for a scrape.
-func (q *queues) metrics() (map[string]events.QueueStatus, uint64) { return q.states(), q.Commits() }
+func (q *queueService) metrics() (map[string]events.QueueStatus, uint64) {
+	return q.states(), q.Commits()
+}
 
 // states returns the queues of all configured services, and those of removed services that are not empty.
-func (q *queues) states() map[string]events.QueueStatus {
+func (q *queueService) states() map[string]events.QueueStatus {
 	all := map[string]events.QueueStatus{}
 	for service := range q.breakers.All() {
 		all[service] = q.Queues.Status(service)
@@ -129,7 +131,7 @@ func (q *queues) states() map[string]events.QueueStatus {
 }
 
 // queueView implements admin.Queues.
-type queueView struct{ *queues }
+type queueView struct{ *queueService }
 
 // Status implements admin.Queues.
 func (v queueView) Status() map[string]events.QueueStatus { return v.states() }

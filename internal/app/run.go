@@ -35,12 +35,12 @@ type Options struct {
 }
 
 // EnvironmentError is the error of an environment variable with an invalid value.
-type EnvironmentError struct{ Err error }
+type TelemetryConfigError struct{ Err error }
 
-func (e *EnvironmentError) Error() string { return e.Err.Error() }
+func (e *TelemetryConfigError) Error() string { return e.Err.Error() }
 
 // Unwrap returns Err.
-func (e *EnvironmentError) Unwrap() error { return e.Err }
+func (e *TelemetryConfigError) Unwrap() error { return e.Err }
 
 // Run builds the proxy and serves until a signal arrives or a listener fails. Components are constructed in the order of
 // their dependencies and closed in the reverse order. An environment variable with an invalid value yields an
@@ -53,7 +53,7 @@ func Run(o Options) error {
 	meter := metrics.New(metrics.Config{Strategies: fallbacks.Names(), Version: o.Version, Commit: o.Commit})
 	exported, err := telemetry.Start(context.Background(), telemetry.Config{Metrics: meter.Gatherer(), Version: o.Version, Instance: instance, Logger: logger})
 	if err != nil {
-		return &EnvironmentError{err}
+		return &TelemetryConfigError{err}
 	}
 	defer flushTelemetry(exported, logger)
 	state, err := openStateStore(config, instance, logger)
@@ -69,7 +69,7 @@ func Run(o Options) error {
 	warnVolatileQueue(o.Config, logger)
 	server := proxy.New(proxy.Config{
 		Bus: bus, Observers: meter, Breakers: state.breakers, Access: access, Tracer: exported.Tracer(),
-		Host: strategyHost{queues.Queues}, Logger: logger, Instance: instance,
+		StrategyProvider: strategyProvider{queues.Queues}, Logger: logger, Instance: instance,
 	})
 	meter.Collect(metrics.Sources{
 		Breakers:         state.serviceStatuses,
@@ -80,7 +80,7 @@ func Run(o Options) error {
 		AccessLogDropped: access.Dropped,
 	})
 	reload := &reloader{active: config, loader: o.Loader, server: server, bus: bus, metrics: meter, access: access}
-	v := &view{reloader: reload, state: state, queues: queueView{queues}, instance: instance}
+	v := &adminBackend{reloader: reload, state: state, queues: queueView{queues}, instance: instance}
 
 	ctx, stop := context.WithCancel(context.Background())
 	var background sync.WaitGroup
@@ -97,7 +97,7 @@ func Run(o Options) error {
 	trends := admin.NewTrends(func() map[string]admin.Totals { return trendTotals(meter) })
 	background.Go(func() { trends.Run(ctx) })
 	s, err := listen(ctx, o.Config, server, admin.New(admin.Config{
-		Proxy: v, Bus: bus, Trends: trends, Metrics: meter.Handler(exported.Tracer() != nil), Logger: logger,
+		Backend: v, Bus: bus, Trends: trends, Metrics: meter.Handler(exported.Tracer() != nil), Logger: logger,
 	}), logger)
 	if err != nil {
 		return err

@@ -57,7 +57,7 @@ func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminPlan
 
 // serve serves both planes until one of them fails or a signal other than SIGHUP arrives, which drains the proxy. SIGHUP
 // reloads the configuration.
-func (s *servers) serve(v *view, signals <-chan os.Signal, logger *slog.Logger) error {
+func (s *servers) serve(v *adminBackend, signals <-chan os.Signal, logger *slog.Logger) error {
 	failed := make(chan error, 2)
 	go func() { failed <- s.data.Serve(s.dataListener) }()
 	go func() {
@@ -85,7 +85,7 @@ func (s *servers) serve(v *view, signals <-chan os.Signal, logger *slog.Logger) 
 
 // drain refuses new connections and waits up to shutdown_timeout for requests in flight. The admin plane is served
 // meanwhile. A second signal ends the process at once, without closing anything.
-func (s *servers) drain(v *view, signals <-chan os.Signal, logger *slog.Logger) {
+func (s *servers) drain(v *adminBackend, signals <-chan os.Signal, logger *slog.Logger) {
 	v.draining.Store(true)
 	timeout := v.active.config().ShutdownTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)

@@ -31,8 +31,8 @@ type stateStore struct {
 	redis *store.Redis // nil if redis.url is not set
 	fleet *fleet.Fleet // nil if redis is nil
 
-	local  *store.Keeper // writes to store
-	shared *store.Keeper // writes to redis; nil if redis is nil
+	local  *store.Persister // writes to store
+	shared *store.Persister // writes to redis; nil if redis is nil
 }
 
 // openStateStore opens the stores that the configuration names.
@@ -49,27 +49,27 @@ func openStateStore(config *activeConfig, instance string, logger *slog.Logger) 
 		}
 	}
 	k.breakers = breaker.NewRegistry(breaker.RegistryHooks{Added: k.restore, Removed: k.leaveFleet})
-	k.newKeepers()
+	k.newPersisters()
 	return k, nil
 }
 
 // newKeepers creates the keepers of both stores. The shared one does not write states that the fleet itself decides.
-func (k *stateStore) newKeepers() {
-	k.local = store.NewKeeper(store.KeeperConfig{
+func (k *stateStore) newPersisters() {
+	k.local = store.NewPersister(store.PersisterConfig{
 		Store: k.store, Instance: k.instance, Services: k.services, Current: k.current, Logger: k.logger,
-		Remembers: func(events.StateChanged) bool { return true },
+		RecordsHistory: func(events.StateChanged) bool { return true },
 	})
 	if k.redis == nil {
 		return
 	}
-	k.shared = store.NewKeeper(store.KeeperConfig{
+	k.shared = store.NewPersister(store.PersisterConfig{
 		Store: k.redis, Instance: k.instance, Services: k.services,
 		Current: func(service string) (store.State, bool) {
 			s, ok := k.current(service)
 			return s, ok && !k.share().Enabled // while sharing, the fleet writes the state in Redis
 		},
 		// A change that only follows the fleet's decision is recorded by the instance that caused the decision.
-		Remembers: func(c events.StateChanged) bool { return c.Cause != events.CauseFleet },
+		RecordsHistory: func(c events.StateChanged) bool { return c.Cause != events.CauseFleet },
 	})
 }
 
@@ -109,7 +109,7 @@ func (k *stateStore) openRedis(c routes.Redis) error {
 	if err != nil {
 		return fmt.Errorf("redis.url: %w", err)
 	}
-	k.redis.TakeLog()
+	k.redis.RedirectClientLog()
 	k.fleet = fleet.New(fleet.Config{Instance: k.instance, Coordinator: k.redis, Sharing: k.share})
 	return nil
 }
@@ -154,7 +154,7 @@ func (k *stateStore) run(ctx context.Context, bus *events.Bus, wait *sync.WaitGr
 }
 
 // persistEvents runs a keeper until ctx is done, on a goroutine that it adds to wait.
-func (k *stateStore) persistEvents(ctx context.Context, keeper *store.Keeper, bus *events.Bus, wait *sync.WaitGroup) {
+func (k *stateStore) persistEvents(ctx context.Context, keeper *store.Persister, bus *events.Bus, wait *sync.WaitGroup) {
 	sub := bus.Subscribe(eventBuffer)
 	wait.Go(func() { keeper.Run(ctx, sub) })
 }
@@ -193,7 +193,7 @@ func (k *stateStore) close() {
 		k.logger.Error("cannot close the state store", "error", err)
 	}
 	if k.redis != nil {
-		if k.redis.Condition().Up {
+		if k.redis.Health().Up {
 			k.shared.Flush(ctx)
 		}
 		_ = k.redis.Close()
@@ -258,22 +258,22 @@ func (k *stateStore) releaseFleet(ctx context.Context, service, reason string) e
 }
 
 // redisCondition returns the condition of Redis; configured is false if redis.url is not set.
-func (k *stateStore) redisCondition() (c store.Condition, configured bool) {
+func (k *stateStore) redisHealth() (c store.Health, configured bool) {
 	if k.redis == nil {
 		return c, false
 	}
-	return k.redis.Condition(), true
+	return k.redis.Health(), true
 }
 
 // redisMetrics returns the condition of Redis for a scrape; false if redis.url is not set.
 func (k *stateStore) redisMetrics() (metrics.Redis, bool) {
-	c, configured := k.redisCondition()
+	c, configured := k.redisHealth()
 	return metrics.Redis{Up: c.Up, Operations: c.Operations, Errors: c.Errors}, configured
 }
 
 // redisStatus returns the condition of Redis for the admin API.
 func (k *stateStore) redisStatus() (s admin.RedisStatus) {
-	c, configured := k.redisCondition()
+	c, configured := k.redisHealth()
 	if !configured {
 		return s
 	}
@@ -294,7 +294,7 @@ const historyLimit = store.HistoryLimit
 // history returns a service's state changes on this instance and, if Redis is up, in the fleet, newest first.
 func (k *stateStore) history(ctx context.Context, service string) ([]events.HistoryEntry, error) {
 	changes, err := k.store.History(ctx, service, historyLimit)
-	if err != nil || k.redis == nil || !k.redis.Condition().Up {
+	if err != nil || k.redis == nil || !k.redis.Health().Up {
 		return changes, err
 	}
 	shared, err := k.redis.History(ctx, service, historyLimit)

@@ -20,7 +20,7 @@ import (
 )
 
 // view implements admin.Proxy: it provides the status of the proxy and executes the requests of the admin plane.
-type view struct {
+type adminBackend struct {
 	*reloader
 	state    *stateStore
 	queues   queueView
@@ -40,7 +40,7 @@ func newInstance() string {
 }
 
 // Health implements admin.Proxy.
-func (v *view) Health() admin.Health {
+func (v *adminBackend) Health() admin.Health {
 	loaded := v.active.Load()
 	h := admin.Health{
 		Services:  make(map[string]admin.Service, len(loaded.config.Routes)),
@@ -59,7 +59,7 @@ func (v *view) Health() admin.Health {
 }
 
 // Service implements admin.Proxy.
-func (v *view) Service(name string) (admin.Service, bool) {
+func (v *adminBackend) Service(name string) (admin.Service, bool) {
 	b, r := v.state.breakers.Get(name), v.active.config().Routes[name]
 	if b == nil || r == nil {
 		return admin.Service{}, false
@@ -68,7 +68,7 @@ func (v *view) Service(name string) (admin.Service, bool) {
 }
 
 // serviceStatus returns the status of a service with the route r and the breaker b, for the admin API.
-func (v *view) serviceStatus(name string, r *routes.Route, b *breaker.Breaker) admin.Service {
+func (v *adminBackend) serviceStatus(name string, r *routes.Route, b *breaker.Breaker) admin.Service {
 	return admin.NewService(name, v.state.serviceStatus(name, b), admin.Configuration{
 		FailMax:         r.Breaker.FailMax,
 		RecoveryTimeout: admin.Seconds(r.Breaker.RecoveryTimeout),
@@ -79,7 +79,7 @@ func (v *view) serviceStatus(name string, r *routes.Route, b *breaker.Breaker) a
 }
 
 // Force implements admin.Proxy.
-func (v *view) Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error {
+func (v *adminBackend) Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error {
 	if fleet {
 		if err := v.state.forceFleet(ctx, service, state, d, reason); err != nil {
 			return err
@@ -91,7 +91,7 @@ func (v *view) Force(ctx context.Context, service string, fleet bool, state even
 }
 
 // Release implements admin.Proxy.
-func (v *view) Release(ctx context.Context, service string, fleet bool, reason string) error {
+func (v *adminBackend) Release(ctx context.Context, service string, fleet bool, reason string) error {
 	if fleet {
 		if err := v.state.releaseFleet(ctx, service, reason); err != nil {
 			return err
@@ -103,15 +103,15 @@ func (v *view) Release(ctx context.Context, service string, fleet bool, reason s
 }
 
 // History implements admin.Proxy.
-func (v *view) History(ctx context.Context, service string) ([]events.HistoryEntry, error) {
+func (v *adminBackend) History(ctx context.Context, service string) ([]events.HistoryEntry, error) {
 	return v.state.history(ctx, service)
 }
 
 // Queues implements admin.Proxy.
-func (v *view) Queues() admin.Queues { return v.queues }
+func (v *adminBackend) Queues() admin.Queues { return v.queues }
 
 // Ready implements admin.Proxy.
-func (v *view) Ready() error {
+func (v *adminBackend) Ready() error {
 	if v.draining.Load() {
 		return errors.New("the proxy is shutting down")
 	}
@@ -119,16 +119,16 @@ func (v *view) Ready() error {
 }
 
 // EffectiveConfig implements admin.Proxy.
-func (v *view) EffectiveConfig() ([]byte, error) { return json.Marshal(v.active.config()) }
+func (v *adminBackend) EffectiveConfig() ([]byte, error) { return json.Marshal(v.active.config()) }
 
 // ProtectReads implements admin.Proxy.
-func (v *view) ProtectReads() bool { return v.active.config().Admin.ProtectReads }
+func (v *adminBackend) ProtectReads() bool { return v.active.config().Admin.ProtectReads }
 
 // Hosts implements admin.Proxy.
-func (v *view) Hosts() []string { return v.active.config().Admin.Hosts }
+func (v *adminBackend) Hosts() []string { return v.active.config().Admin.Hosts }
 
 // Token implements admin.Proxy. The file is read each time, so a rotated token takes effect at once.
-func (v *view) Token() (string, error) {
+func (v *adminBackend) Token() (string, error) {
 	c := v.active.config().Admin
 	if c.Token != "" || c.TokenFile == "" {
 		return c.Token, nil

@@ -97,7 +97,7 @@ func Prepare(tx *bolt.Tx, buckets ...[]byte) (meta *bolt.Bucket, err error) {
 
 // RenameAside renames a file that cannot be used because of why, and returns a message about it. An empty file that cannot be renamed
 // because it is a mount point stays and is to be used.
-func RenameAside(path string, why error) (message string, err error) {
+func Quarantine(path string, why error) (message string, err error) {
 	aside := path + time.Now().UTC().Format(".set-aside-20060102T150405.000Z")
 	if err := os.Rename(path, aside); err != nil && errors.Is(why, ErrEmpty) {
 		return fmt.Sprintf("%s is unusable (%v): initialized in place", path, why), nil

@@ -11,7 +11,7 @@ import (
 // returns an error, the request may or may not have been executed.
 type Coordinator interface {
 	Merge(ctx context.Context, s store.State) (kept store.State, now time.Time, err error)
-	Decide(ctx context.Context, d store.Decision) (v store.Verdict, kept store.State, now time.Time, err error)
+	Propose(ctx context.Context, d store.Proposal) (v store.ProposalResult, kept store.State, now time.Time, err error)
 	Acquire(ctx context.Context, service, token string, d time.Duration) (busy time.Duration, err error)
 	Renew(ctx context.Context, service, token string, d time.Duration) (kept, wanted bool, err error)
 	Release(ctx context.Context, service, token string) error
@@ -36,7 +36,7 @@ var requestKinds = [...]requestKind{noRequest, merge, decide, acquire, renew, re
 type request struct {
 	kind     requestKind
 	state    store.State    // for merge; its Service is set for every kind
-	decision store.Decision // for decide
+	decision store.Proposal // for decide
 	command  bool           // the decision is that of an operator's command
 	token    string         // of the lease, for acquire, renew and release
 }
@@ -44,7 +44,7 @@ type request struct {
 // response is the Coordinator's response to a request.
 type response struct {
 	err     error
-	verdict store.Verdict
+	verdict store.ProposalResult
 	state   store.State   // the state that the Coordinator has now
 	now     time.Time     // by the Coordinator's clock
 	busy    time.Duration // remaining duration of another instance's lease
@@ -59,7 +59,7 @@ func (r *request) send(ctx context.Context, c Coordinator) (res response) {
 	case merge:
 		res.state, res.now, res.err = c.Merge(ctx, r.state)
 	case decide:
-		res.verdict, res.state, res.now, res.err = c.Decide(ctx, r.decision)
+		res.verdict, res.state, res.now, res.err = c.Propose(ctx, r.decision)
 	case acquire:
 		res.busy, res.err = c.Acquire(ctx, service, r.token, leaseTime)
 	case renew:

@@ -13,7 +13,7 @@ import (
 type memoryCoordinator struct {
 	states      map[string]memoryState
 	leases      map[string]memoryLease
-	onDecision  func(before, after store.State, d *store.Decision) // called with each accepted decision and each merged state
+	onDecision  func(before, after store.State, d *store.Proposal) // called with each accepted decision and each merged state
 	clockOffset time.Duration                                      // added to this host's clock
 }
 
@@ -31,7 +31,7 @@ type memoryLease struct {
 func newMemoryCoordinator() *memoryCoordinator {
 	return &memoryCoordinator{
 		states: map[string]memoryState{}, leases: map[string]memoryLease{},
-		onDecision: func(_, _ store.State, _ *store.Decision) {},
+		onDecision: func(_, _ store.State, _ *store.Proposal) {},
 	}
 }
 
@@ -46,7 +46,7 @@ func (c *memoryCoordinator) Merge(_ context.Context, s store.State) (store.State
 	return c.states[s.Service].State, time.Now().Add(c.clockOffset), nil
 }
 
-func (c *memoryCoordinator) Decide(_ context.Context, d store.Decision) (store.Verdict, store.State, time.Time, error) {
+func (c *memoryCoordinator) Propose(_ context.Context, d store.Proposal) (store.ProposalResult, store.State, time.Time, error) {
 	now, service := time.Now().Add(c.clockOffset), d.State.Service
 	kept, there := c.states[service]
 	if !there || kept.Epoch != d.Follows {
@@ -67,7 +67,7 @@ func (c *memoryCoordinator) Decide(_ context.Context, d store.Decision) (store.V
 		}
 		c.states[service] = kept
 		if len(kept.findings) < d.Quorum {
-			return store.Counted, kept.State, now, nil
+			return store.QuorumNotReached, kept.State, now, nil
 		}
 	}
 	next := d.State

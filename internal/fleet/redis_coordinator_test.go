@@ -58,7 +58,7 @@ func (c *comparison) randomState() (s store.State, epochs [2]uint64) {
 	at := time.Date(2026, 1, 1, 0, 0, c.random.IntN(100), 0, time.UTC)
 	s = store.State{
 		Service: "svc", State: events.States[c.random.IntN(3)], Timestamp: at, Instance: fmt.Sprint("i", c.random.IntN(4)),
-		OpenedAt: at, Until: at.Add(time.Minute), Failures: c.random.IntN(5), Openings: c.random.IntN(3), Cause: events.CauseForced,
+		OpenedAt: at, Until: at.Add(time.Minute), Failures: c.random.IntN(5), ConsecutiveOpens: c.random.IntN(3), Cause: events.CauseForced,
 	}
 	epochs = c.epochs[c.random.IntN(len(c.epochs))]
 	if c.random.IntN(8) == 0 {
@@ -88,11 +88,11 @@ func (c *comparison) decide() {
 	if c.random.IntN(2) == 0 {
 		epochs = c.epochs[len(c.epochs)-1] // most likely the last one
 	}
-	d := store.Decision{State: s, Quorum: c.random.IntN(4), Window: time.Hour, Age: time.Duration(c.random.IntN(70)) * time.Minute}
+	d := store.Proposal{State: s, Quorum: c.random.IntN(4), Window: time.Hour, Age: time.Duration(c.random.IntN(70)) * time.Minute}
 	inReal, inModel := d, d
 	inReal.Follows, inModel.Follows = epochs[0], epochs[1]
-	v1, real, now, err1 := c.real.Decide(c.t.Context(), inReal)
-	v2, model, _, err2 := c.model.Decide(c.t.Context(), inModel)
+	v1, real, now, err1 := c.real.Propose(c.t.Context(), inReal)
+	v2, model, _, err2 := c.model.Propose(c.t.Context(), inModel)
 	if err1 != nil || err2 != nil {
 		c.t.Fatal(err1, err2)
 	}
@@ -183,24 +183,24 @@ func TestConcurrentDecisionsAreSerialized(t *testing.T) {
 	}
 	for round := range 20 {
 		var deciding sync.WaitGroup
-		verdicts := make([]store.Verdict, all)
+		verdicts := make([]store.ProposalResult, all)
 		for i, b := range stores {
 			deciding.Go(func() {
-				d := store.Decision{
+				d := store.Proposal{
 					State:   store.State{Service: "svc", State: events.States[round%3], Instance: fmt.Sprint("i", i)},
 					Follows: kept.Epoch, Quorum: (round % 2) * all, Window: time.Minute,
 				}
-				verdicts[i], _, _, _ = b.Decide(t.Context(), d)
+				verdicts[i], _, _, _ = b.Propose(t.Context(), d)
 			})
 		}
 		deciding.Wait()
-		count := map[store.Verdict]int{}
+		count := map[store.ProposalResult]int{}
 		for _, v := range verdicts {
 			count[v]++
 		}
-		want := map[store.Verdict]int{store.Accepted: 1, store.Outdated: all - 1}
+		want := map[store.ProposalResult]int{store.Accepted: 1, store.Outdated: all - 1}
 		if round%2 == 1 {
-			want = map[store.Verdict]int{store.Accepted: 1, store.Counted: all - 1}
+			want = map[store.ProposalResult]int{store.Accepted: 1, store.QuorumNotReached: all - 1}
 		}
 		if fmt.Sprint(count) != fmt.Sprint(want) {
 			t.Errorf("round %d: %v, want %v", round, count, want)

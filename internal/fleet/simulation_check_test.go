@@ -47,7 +47,7 @@ func (sim *simulation) recordChange(n *node, c events.StateChanged) {
 }
 
 // checkDecision checks an accepted decision, or a merged state if d is nil.
-func (sim *simulation) checkDecision(before, after store.State, d *store.Decision) {
+func (sim *simulation) checkDecision(before, after store.State, d *store.Proposal) {
 	if after.Epoch <= before.Epoch {
 		sim.fatalf("epoch %d after %d", after.Epoch, before.Epoch)
 	}
@@ -68,7 +68,7 @@ func (sim *simulation) checkDecision(before, after store.State, d *store.Decisio
 }
 
 // checkQuorum checks that a quorum of instances has detected the failure.
-func (sim *simulation) checkQuorum(before store.State, d *store.Decision) {
+func (sim *simulation) checkQuorum(before store.State, d *store.Proposal) {
 	if before.State != events.Closed || d.Quorum != sim.quorum {
 		sim.fatalf("an opening with quorum %d follows %v", d.Quorum, before.State)
 	}

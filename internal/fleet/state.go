@@ -12,7 +12,7 @@ import (
 func StateOf(service, instance string, status events.BreakerStatus) store.State {
 	s := store.State{
 		Service: service, State: status.State, Timestamp: status.Since, Failures: status.ConsecutiveFailures,
-		Instance: instance, Openings: status.ConsecutiveOpenings, Cause: status.Cause,
+		Instance: instance, ConsecutiveOpens: status.ConsecutiveOpenings, Cause: status.Cause,
 	}
 	switch {
 	case status.Forced != nil:
@@ -29,7 +29,7 @@ func StateOf(service, instance string, status events.BreakerStatus) store.State 
 // half-open, and a forced closed state that has ended becomes closed.
 func OverrideFor(s store.State, at time.Time, cause events.Cause) breaker.StateOverride {
 	now := time.Now()
-	o := breaker.StateOverride{State: s.State, ConsecutiveFailures: s.Failures, ConsecutiveOpenings: s.Openings, Cause: cause, Reason: s.Reason}
+	o := breaker.StateOverride{State: s.State, ConsecutiveFailures: s.Failures, ConsecutiveOpenings: s.ConsecutiveOpens, Cause: cause, Reason: s.Reason}
 	remaining, age, endless := s.Remaining(at)
 	switch {
 	case s.Forced && (endless || remaining > 0):
@@ -49,7 +49,7 @@ func OverrideFor(s store.State, at time.Time, cause events.Cause) breaker.StateO
 // long as the current policy allows.
 func Restore(b *breaker.Breaker, s store.State) {
 	if policy := b.Policy(); s.State == events.Open && !s.Forced {
-		if longest := s.OpenedAt.Add(policy.MaxOpenDuration(s.Openings)); longest.Before(s.Until) {
+		if longest := s.OpenedAt.Add(policy.MaxOpenDuration(s.ConsecutiveOpens)); longest.Before(s.Until) {
 			s.Until = longest
 		}
 	}

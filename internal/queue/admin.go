@@ -44,7 +44,7 @@ func (q *Queues) Retry(ctx context.Context, id string) (events.QueuedRequest, er
 	case !found || !dead && w.isDelivered(seq):
 		return events.QueuedRequest{}, ErrUnknown
 	case dead:
-		r.Note = nil
+		r.DeliveryState = nil
 		if r.Seq, err = q.requeue(ctx, w, seq); r.Seq == 0 {
 			return events.QueuedRequest{}, err
 		}
@@ -56,7 +56,7 @@ func (q *Queues) Retry(ctx context.Context, id string) (events.QueuedRequest, er
 	w.retryNow = append(w.retryNow, r.Seq)
 	w.mu.Unlock()
 	w.notify()
-	return itemOf(w.service, StateWaiting, entryOf(r), w.policy.Load().Keys), err
+	return queuedRequest(w.service, StateWaiting, entryOf(r), w.policy.Load().Keys), err
 }
 
 // clearDelay removes the delay of a waiting message from the store, so that it is sent at once after a restart, too. It does nothing
@@ -65,13 +65,13 @@ func (q *Queues) clearDelay(w *worker, r *disk.Record) error {
 	w.mu.Lock()
 	sending := w.sendingSeq == r.Seq
 	w.mu.Unlock()
-	n := parseNote(r.Note)
+	n := parseDeliveryState(r.DeliveryState)
 	if sending || n.NotBefore.IsZero() {
 		return nil
 	}
 	n.NotBefore = time.Time{}
-	r.Note = n.encode()
-	if err := q.config.Store.Note(w.service, r.Seq, r.Note); err != nil {
+	r.DeliveryState = n.encode()
+	if err := q.config.Store.SetDeliveryState(w.service, r.Seq, r.DeliveryState); err != nil {
 		return fmt.Errorf("the request is retried now, but this is not on the disk: %w", err)
 	}
 	return nil
@@ -123,7 +123,7 @@ func (q *Queues) Drop(id string) (events.QueuedRequest, error) {
 		w.mirror.recordRemoved(seq)
 	}
 	w.markChanged()
-	return itemOf(w.service, state, entryOf(r), w.policy.Load().Keys), nil
+	return queuedRequest(w.service, state, entryOf(r), w.policy.Load().Keys), nil
 }
 
 // drop is the progress of removing a message that is waiting.
@@ -153,7 +153,7 @@ func (w *worker) beginDrop(seq uint64) error {
 func (w *worker) cancelDrop(seq uint64) {
 	w.mu.Lock()
 	if w.drops[seq] == dropSkipped {
-		w.restored = append(w.restored, seq)
+		w.undropped = append(w.undropped, seq)
 	}
 	delete(w.drops, seq)
 	w.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 
 // deliver sends one message and processes the outcome.
 func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
-	m.Header.Set(attemptField, fmt.Sprint(e.note.Attempts+1))
-	m.Suspect = e.note.suspect()
+	m.Header.Set(attemptField, fmt.Sprint(e.delivery.Attempts+1))
+	m.Suspect = e.delivery.suspect()
 	breakerEvents, isTrial, start := w.breakerEventCount(), w.exemptFromPause(e), time.Now()
 	answer, err := w.send(m)
 	var refused *NotAdmitted
@@ -22,26 +22,26 @@ func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
 		w.waitForBreaker(refused.RetryAt, breakerEvents)
 		return nil
 	}
-	w.recordSend(e, time.Since(start))
+	w.endTrialWindow(e, time.Since(start))
 	switch {
 	case err != nil && w.sendCtx.Err() != nil:
 		return nil // it may have been processed, and is sent again after the restart
 	case err != nil:
-		f := failure{reason: events.ReasonReset, problem: err.Error(), isTrial: isTrial}
+		f := failure{reason: events.ReasonReset, problem: err.Error(), sentDuringPause: isTrial}
 		if failed := new(Failed); errors.As(err, &failed) {
-			f.reason, f.unsent = failed.Reason, failed.Unsent
+			f.reason, f.noConnection = failed.Reason, failed.NoConnection
 		}
 		return w.handleFailure(p, e, f)
 	case answer.Status >= 200 && answer.Status < 300:
-		w.recordDelivery(e)
+		w.finishDelivery(e)
 		return nil
 	case retryable(answer.Status):
 		return w.handleFailure(p, e, failure{
-			reason: events.ReasonStatus, problem: fmt.Sprintf("status %d", answer.Status), isTrial: isTrial,
-			retryAfter: answer.RetryAfter, tooMany: answer.Status == http.StatusTooManyRequests,
+			reason: events.ReasonStatus, problem: fmt.Sprintf("status %d", answer.Status), sentDuringPause: isTrial,
+			retryAfter: answer.RetryAfter, status429: answer.Status == http.StatusTooManyRequests,
 		})
 	default:
-		w.recordAnswer(e)
+		w.resetFailures(e)
 		return w.deadLetter(p, e, CauseRefused, fmt.Sprintf("status %d", answer.Status))
 	}
 }
@@ -70,23 +70,23 @@ func retryable(status int) bool {
 }
 
 // recordOutcome stores why the last attempt failed for the status; empty strings are a success.
-func (w *worker) recordOutcome(reason events.Reason, problem string) {
+func (w *worker) setLastError(reason events.Reason, problem string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lastReason, w.lastError = reason, problem
 }
 
 // recordAnswer resets the failure state after a response that is no failure of the upstream.
-func (w *worker) recordAnswer(e *entry) {
-	w.recordOutcome("", "")
+func (w *worker) resetFailures(e *entry) {
+	w.setLastError("", "")
 	w.failures, w.pausedUntil, w.pauseRequested = 0, time.Time{}, false
-	w.recordTrialSuccess(e)
+	w.finishTrial(e)
 }
 
 // recordDelivery removes e after its delivery.
-func (w *worker) recordDelivery(e *entry) {
-	w.recordAnswer(e)
-	w.advance(e)
+func (w *worker) finishDelivery(e *entry) {
+	w.resetFailures(e)
+	w.removeHead(e)
 	w.counts.delivered.Add(1)
 	w.mu.Lock()
 	w.unremoved[e.seq] = true
@@ -144,74 +144,74 @@ const maxErrorBytes = 1 << 10
 
 // failure describes a failed attempt that is repeated.
 type failure struct {
-	reason     events.Reason
-	problem    string
-	unsent     bool          // there was no connection
-	retryAfter time.Duration // from Retry-After, 0 if there was none
-	tooMany    bool          // the status was 429
-	isTrial    bool          // it was sent before a suspect
+	reason          events.Reason
+	problem         string
+	noConnection    bool          // there was no connection
+	retryAfter      time.Duration // from Retry-After, 0 if there was none
+	status429       bool          // the status was 429
+	sentDuringPause bool          // it was sent before a suspect
 }
 
 // handleFailure schedules the next attempt for e, or makes it a dead letter after the last one.
 func (w *worker) handleFailure(p *Policy, e *entry, f failure) error {
 	f.problem = sanitize.Truncate(f.problem, maxErrorBytes)
-	e.note.Attempts++
-	e.note.LastError = f.problem
-	tries := e.note.Attempts
-	if !f.unsent {
-		if e.note.Failures++; e.note.FirstFailure.IsZero() {
-			e.note.FirstFailure = time.Now().UTC()
+	e.delivery.Attempts++
+	e.delivery.LastError = f.problem
+	tries := e.delivery.Attempts
+	if !f.noConnection {
+		if e.delivery.Failures++; e.delivery.FirstFailure.IsZero() {
+			e.delivery.FirstFailure = time.Now().UTC()
 		}
-		tries = e.note.Failures
+		tries = e.delivery.Failures
 	}
-	if w.lastUnsent && !f.unsent {
+	if w.lastNoConnection && !f.noConnection {
 		w.failures = 0 // the upstream is reachable again
 	}
-	if !f.isTrial { // the failure of a trial belongs to the suspect's
+	if !f.sentDuringPause { // the failure of a trial belongs to the suspect's
 		w.failures++
 	}
-	w.lastUnsent = f.unsent
+	w.lastNoConnection = f.noConnection
 	w.counts.retried.Add(1)
-	w.recordOutcome(f.reason, f.problem)
+	w.setLastError(f.reason, f.problem)
 	w.pauseRequested = f.retryAfter > 0
 	retryAfter := min(f.retryAfter, maxRetryAfter)
 	w.pausedUntil = time.Now().Add(max(p.delay(w.failures), retryAfter))
 	w.decideTrial(e, &f)
-	if e.note.Attempts >= p.MaxAttempts {
+	if e.delivery.Attempts >= p.MaxAttempts {
 		return w.deadLetter(p, e, CauseAttempts, f.problem)
 	}
-	e.note.NotBefore = time.Time{}
+	e.delivery.NotBefore = time.Time{}
 	if !e.trial || !p.Ordered { // an ordered trial is sent right after those before it
-		e.note.NotBefore = time.Now().Add(max(p.delay(tries), retryAfter)).UTC()
+		e.delivery.NotBefore = time.Now().Add(max(p.delay(tries), retryAfter)).UTC()
 	}
 	w.maybeSetAside(p, e)
 	if !e.trial { // a trial will be read again
 		w.deferMessage(p, e)
 	}
-	w.advance(e)
+	w.removeHead(e)
 	w.markChanged()
 	if w.trials.allowed {
-		w.trials.pendingNote = e // the trial comes first
+		w.trials.unwritten = e // the trial comes first
 		return nil
 	}
-	return w.store.Note(w.service, e.seq, e.note.encode())
+	return w.store.SetDeliveryState(w.service, e.seq, e.delivery.encode())
 }
 
 // deadLetter makes e a dead letter.
 func (w *worker) deadLetter(p *Policy, e *entry, cause Cause, problem string) error {
-	e.note.Cause, e.note.LastError, e.note.Died = cause, problem, time.Now().UTC()
-	e.note.NotBefore = time.Time{}
-	lost, err := w.store.DeadLetter(w.service, e.seq, e.note.encode(), p.Capacity)
+	e.delivery.Cause, e.delivery.LastError, e.delivery.Died = cause, problem, time.Now().UTC()
+	e.delivery.NotBefore = time.Time{}
+	lost, err := w.store.DeadLetter(w.service, e.seq, e.delivery.encode(), p.Capacity)
 	if err != nil {
 		return err
 	}
-	w.advance(e)
+	w.removeHead(e)
 	w.mu.Lock()
 	delete(w.setAside, e.seq)
 	w.mu.Unlock()
 	w.counts.dead.Add(1)
 	w.counts.lost.Add(uint64(lost))
-	w.logger.Warn("queued request became a dead letter", "id", formatID(w.service, e.seq), "cause", cause, "last_error", problem, "attempts", e.note.Attempts)
+	w.logger.Warn("queued request became a dead letter", "id", formatID(w.service, e.seq), "cause", cause, "last_error", problem, "attempts", e.delivery.Attempts)
 	if lost > 0 {
 		w.logger.Error("too many dead letters, oldest removed", "removed", lost, "capacity", p.Capacity)
 	}

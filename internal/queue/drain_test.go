@@ -86,7 +86,7 @@ func TestLongBacklogIsDeliveredInOrderWithBoundedMemory(t *testing.T) {
 	}
 }
 
-func openBacklog(t *testing.T, folder string) (*disk.Queue, *queue.Queues, *orderChecker) {
+func openBacklog(t *testing.T, folder string) (*disk.Store, *queue.Queues, *orderChecker) {
 	t.Helper()
 	kept, setAside, err := disk.Open(folder)
 	if err != nil || len(setAside) > 0 {

@@ -116,7 +116,7 @@ func answerWith(status int) func(*queue.Message, int) (queue.Answer, error) {
 }
 
 func failToConnect(*queue.Message, int) (queue.Answer, error) {
-	return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, Unsent: true, Err: fmt.Errorf("no connection")}
+	return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, NoConnection: true, Err: fmt.Errorf("no connection")}
 }
 
 // quickPolicy returns a policy with backoffs of about a millisecond.
@@ -136,7 +136,7 @@ func slowPolicy() queue.Policy {
 // testQueue is a Queues with its store, bus and sender.
 type testQueue struct {
 	*queue.Queues
-	store  *disk.Queue
+	store  *disk.Store
 	bus    *events.Bus
 	sender queue.Sender
 	stop   func() // stops the workers and closes the store; idempotent

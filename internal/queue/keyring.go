@@ -91,8 +91,8 @@ func (k *Keyring) seal(head, plain []byte) []byte {
 }
 
 var (
-	errNoKey  = errors.New("the message is encrypted with an unknown key")
-	errForged = errors.New("the encrypted message is damaged")
+	errNoKey          = errors.New("the message is encrypted with an unknown key")
+	errAuthentication = errors.New("the encrypted message is damaged")
 )
 
 // open decrypts sealed, which was appended to head. A nil Keyring has no key.
@@ -109,7 +109,7 @@ func (k *Keyring) open(head, sealed []byte) ([]byte, error) {
 	}
 	plain, err := aead.Open(nil, nil, sealed[len(keyID{}):], head)
 	if err != nil {
-		return nil, errForged
+		return nil, errAuthentication
 	}
 	return plain, nil
 }

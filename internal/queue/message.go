@@ -38,7 +38,7 @@ type Message struct {
 }
 
 // meta is the stored form of a message without its body.
-type meta struct {
+type metadata struct {
 	Method octets              `json:"method"`
 	Host   octets              `json:"host"`
 	Path   octets              `json:"path"`
@@ -73,8 +73,8 @@ func (o *octets) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func metaOf(m *Message) *meta {
-	t := &meta{octets(m.Method), octets(m.Host), octets(m.Path), octets(m.Rest), octets(m.Query), m.EmptyQuery, make(map[string][]octets, len(m.Header))}
+func newMetadata(m *Message) *metadata {
+	t := &metadata{octets(m.Method), octets(m.Host), octets(m.Path), octets(m.Rest), octets(m.Query), m.EmptyQuery, make(map[string][]octets, len(m.Header))}
 	for name, values := range m.Header {
 		all := make([]octets, len(values))
 		for i, v := range values {
@@ -85,7 +85,7 @@ func metaOf(m *Message) *meta {
 	return t
 }
 
-func (t *meta) message() *Message {
+func (t *metadata) message() *Message {
 	m := &Message{
 		Method: string(t.Method), Host: string(t.Host), Path: string(t.Path), Rest: string(t.Rest), Query: string(t.Query), EmptyQuery: t.Empty,
 		Header: make(http.Header, len(t.Header)),
@@ -103,36 +103,36 @@ func (t *meta) message() *Message {
 // A payload is the stored form of a message: one byte for the form, eight for the time of acceptance in milliseconds, and then, plain
 // or encrypted, the length of the metadata, the metadata as JSON, and the body.
 const (
-	formPlain  = 1
-	formSealed = 2
-	headBytes  = 1 + 8
+	formatPlain        = 1
+	formatEncrypted    = 2
+	payloadHeaderBytes = 1 + 8
 )
 
 var errMalformed = errors.New("the stored message is malformed")
 
 // encode returns the payload of a message. It is not encrypted if keys is nil.
 func encode(m *Message, keys *Keyring) ([]byte, error) {
-	text, err := json.Marshal(metaOf(m))
+	text, err := json.Marshal(newMetadata(m))
 	if err != nil {
 		return nil, fmt.Errorf("encode a message: %w", err)
 	}
-	head := make([]byte, headBytes, headBytes+binary.MaxVarintLen64+len(text)+len(m.Body)+sealOverhead)
-	head[0] = formPlain
+	head := make([]byte, payloadHeaderBytes, payloadHeaderBytes+binary.MaxVarintLen64+len(text)+len(m.Body)+sealOverhead)
+	head[0] = formatPlain
 	binary.BigEndian.PutUint64(head[1:], uint64(m.Accepted.UnixMilli()))
 	if keys == nil {
-		return append(appendMeta(head, text), m.Body...), nil
+		return append(appendMetadata(head, text), m.Body...), nil
 	}
-	head[0] = formSealed
-	return keys.seal(head, append(appendMeta(nil, text), m.Body...)), nil
+	head[0] = formatEncrypted
+	return keys.seal(head, append(appendMetadata(nil, text), m.Body...)), nil
 }
 
-func appendMeta(b, text []byte) []byte {
+func appendMetadata(b, text []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
 }
 
 // acceptedAt returns when the message in a payload was accepted.
 func acceptedAt(payload []byte) time.Time {
-	if len(payload) < headBytes {
+	if len(payload) < payloadHeaderBytes {
 		return time.Time{}
 	}
 	return time.UnixMilli(int64(binary.BigEndian.Uint64(payload[1:])))
@@ -140,15 +140,15 @@ func acceptedAt(payload []byte) time.Time {
 
 // decode returns the message in a payload.
 func decode(payload []byte, keys *Keyring) (*Message, error) {
-	if len(payload) < headBytes {
+	if len(payload) < payloadHeaderBytes {
 		return nil, errMalformed
 	}
-	content := payload[headBytes:]
+	content := payload[payloadHeaderBytes:]
 	switch payload[0] {
-	case formPlain:
-	case formSealed:
+	case formatPlain:
+	case formatEncrypted:
 		var err error
-		if content, err = keys.open(payload[:headBytes], content); err != nil {
+		if content, err = keys.open(payload[:payloadHeaderBytes], content); err != nil {
 			return nil, err
 		}
 	default:
@@ -158,7 +158,7 @@ func decode(payload []byte, keys *Keyring) (*Message, error) {
 	if n <= 0 || size > uint64(len(content)-n) {
 		return nil, errMalformed
 	}
-	var t meta
+	var t metadata
 	if err := json.Unmarshal(content[n:n+int(size)], &t); err != nil {
 		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
@@ -169,14 +169,14 @@ func decode(payload []byte, keys *Keyring) (*Message, error) {
 
 // entry is a stored message with its delivery history.
 type entry struct {
-	seq     uint64
-	payload []byte
-	note    note
-	trial   bool // it is sent before older messages, see trial.go
+	seq      uint64
+	payload  []byte
+	delivery deliveryState
+	trial    bool // it is sent before older messages, see trial.go
 }
 
 func entryOf(r disk.Record) entry {
-	return entry{seq: r.Seq, payload: r.Payload, note: parseNote(r.Note)}
+	return entry{seq: r.Seq, payload: r.Payload, delivery: parseDeliveryState(r.DeliveryState)}
 }
 
 // formatID returns the ID of a message: its service and its sequence number in the store.
@@ -195,14 +195,14 @@ func parseID(id string) (service string, seq uint64) {
 }
 
 // note is the delivery history of a message.
-type note struct {
+type deliveryState struct {
 	Attempts int `json:"attempts"`
 	// Failures counts the failed attempts except those that found no connection, so that the message itself may have caused them.
 	Failures int `json:"failures,omitempty"`
 	// FirstFailure is when the first of these happened.
 	FirstFailure time.Time `json:"first_failure,omitzero"`
 	// Aside is whether it is set aside: it does not block the messages behind it, although the queue is ordered.
-	Aside bool `json:"aside,omitempty"`
+	SetAside bool `json:"aside,omitempty"`
 	// NotBefore is the earliest time of the next attempt; zero is at once.
 	NotBefore time.Time `json:"not_before,omitzero"`
 	// LastError is why the last attempt failed.
@@ -223,15 +223,15 @@ const (
 	CauseUnreadable Cause = "unreadable" // its encryption key is missing, or it is damaged
 )
 
-func (n *note) encode() []byte {
+func (n *deliveryState) encode() []byte {
 	text, _ := json.Marshal(n) // always marshals
 	return text
 }
 
 // parseNote parses a note. It returns an empty one if text is malformed.
-func parseNote(text []byte) (n note) {
+func parseDeliveryState(text []byte) (n deliveryState) {
 	if text == nil || json.Unmarshal(text, &n) != nil {
-		return note{}
+		return deliveryState{}
 	}
 	return n
 }

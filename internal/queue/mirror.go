@@ -19,22 +19,22 @@ import (
 // Fields without another comment are used only by the goroutine of run, or do not change after newMirror.
 type mirror struct {
 	worker *worker
-	store  *disk.Queue
+	store  *disk.Store
 	copies *store.Copies
 	// shared reports whether copying is enabled.
 	shared func() bool
 	// accept adds a message that was taken over to the local store.
-	accept    func(ctx context.Context, w *worker, payload []byte) (seq uint64, err error)
-	logger    *slog.Logger
-	intervals Intervals
-	wake      chan struct{} // holds a token when there may be something to do
+	accept  func(ctx context.Context, w *worker, payload []byte) (seq uint64, err error)
+	logger  *slog.Logger
+	timings CopyTimings
+	wake    chan struct{} // holds a token when there may be something to do
 
-	copiedUpTo      uint64            // messages up to this one have copies
-	reconciled      bool              // store and copies agree, as far as is known
-	mismatches      int               // consecutive heartbeats at which their counts differed
-	lastHeartbeat   time.Time         // when the last heartbeat was sent
-	lastTakeover    time.Time         // when copies of failed instances were last looked for
-	pendingAdoption map[string]uint64 // sequence numbers, by copy ID, of messages in the store whose adoption is not confirmed
+	copiedUpTo        uint64            // messages up to this one have copies
+	reconciled        bool              // store and copies agree, as far as is known
+	mismatches        int               // consecutive heartbeats at which their counts differed
+	lastHeartbeat     time.Time         // when the last heartbeat was sent
+	lastTakeoverCheck time.Time         // when copies of failed instances were last looked for
+	pendingTakeovers  map[string]uint64 // sequence numbers, by copy ID, of messages in the store whose adoption is not confirmed
 
 	aliveUntil  atomic.Int64 // until when other instances consider this one alive, in monotonic time since started
 	unavailable atomic.Bool  // Redis cannot be used or is not to be used
@@ -47,9 +47,9 @@ type mirror struct {
 // Intervals are the times of copying to Redis. An instance sends a heartbeat every Heartbeat. When the last one is older than Expiry, it
 // is considered dead, and other instances deliver its messages, even if it still runs. Every Takeover an instance looks for messages of
 // dead ones.
-type Intervals struct{ Heartbeat, Expiry, Takeover time.Duration }
+type CopyTimings struct{ Heartbeat, Expiry, TakeoverCheck time.Duration }
 
-var defaultIntervals = Intervals{Heartbeat: 3 * time.Second, Expiry: 12 * time.Second, Takeover: 4 * time.Second}
+var defaultCopyTimings = CopyTimings{Heartbeat: 3 * time.Second, Expiry: 12 * time.Second, TakeoverCheck: 4 * time.Second}
 
 // retentionMargin is how long copies are kept beyond MaxAge.
 const retentionMargin = 24 * time.Hour
@@ -66,8 +66,8 @@ const (
 
 func newMirror(w *worker, c *Config, accept func(context.Context, *worker, []byte) (uint64, error)) *mirror {
 	return &mirror{
-		worker: w, store: c.Store, copies: c.Copies, shared: c.Shared, accept: accept, logger: w.logger, intervals: cmp.Or(c.Intervals, defaultIntervals),
-		wake: make(chan struct{}, 1), pendingAdoption: map[string]uint64{},
+		worker: w, store: c.Store, copies: c.Copies, shared: c.Shared, accept: accept, logger: w.logger, timings: cmp.Or(c.CopyTimings, defaultCopyTimings),
+		wake: make(chan struct{}, 1), pendingTakeovers: map[string]uint64{},
 	}
 }
 
@@ -106,7 +106,7 @@ func (m *mirror) run(ctx context.Context) {
 	pause := backoff.ExponentialBackOff{InitialInterval: 500 * time.Millisecond, MaxInterval: 10 * time.Second, Multiplier: 2, RandomizationFactor: 0.3}
 	pause.Reset()
 	for ctx.Err() == nil {
-		wait := m.intervals.Heartbeat
+		wait := m.timings.Heartbeat
 		switch {
 		case !m.shared():
 			m.unavailable.Store(true)
@@ -142,7 +142,7 @@ func (m *mirror) shutDown(ctx context.Context) {
 		}
 	}
 	if m.dropCopies(ctx) == nil {
-		_ = m.copies.Leave(ctx, m.worker.service)
+		_ = m.copies.RemoveHeartbeat(ctx, m.worker.service)
 	}
 }
 
@@ -172,7 +172,7 @@ func (m *mirror) step(ctx context.Context) error {
 			return err
 		}
 	}
-	m.aliveUntil.Store(int64(m.lastHeartbeat.Add(m.intervals.Expiry).Sub(started)))
+	m.aliveUntil.Store(int64(m.lastHeartbeat.Add(m.timings.Expiry).Sub(started)))
 	if err := m.dropCopies(ctx); err != nil {
 		return err
 	}
@@ -187,11 +187,11 @@ func (m *mirror) retention() time.Duration { return m.worker.policy.Load().MaxAg
 
 // heartbeat sends a heartbeat if one is due. An instance that was considered dead must reconcile before it continues.
 func (m *mirror) heartbeat(ctx context.Context) error {
-	if time.Since(m.lastHeartbeat) < m.intervals.Heartbeat {
+	if time.Since(m.lastHeartbeat) < m.timings.Heartbeat {
 		return nil
 	}
 	at := time.Now()
-	wasAlive, copies, err := m.copies.Heartbeat(ctx, m.worker.service, m.intervals.Expiry, m.retention())
+	wasAlive, copies, err := m.copies.Heartbeat(ctx, m.worker.service, m.timings.Expiry, m.retention())
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (m *mirror) heartbeat(ctx context.Context) error {
 		m.reconciled = false
 	}
 	if m.reconciled {
-		m.aliveUntil.Store(int64(at.Add(m.intervals.Expiry).Sub(started)))
+		m.aliveUntil.Store(int64(at.Add(m.timings.Expiry).Sub(started)))
 		m.compareCounts(copies)
 	}
 	return nil
@@ -235,7 +235,7 @@ func (m *mirror) reconcile(ctx context.Context) error {
 		cursor = next
 		var obsolete []uint64
 		for seq, c := range copies {
-			keep, err := m.hasRecord(seq, c)
+			keep, err := m.reconcileCopy(seq, c)
 			if err != nil {
 				return err
 			}
@@ -257,8 +257,8 @@ func (m *mirror) reconcile(ctx context.Context) error {
 }
 
 // hasRecord reports whether the store has the message of a copy. It first releases the message if another instance has taken it over.
-func (m *mirror) hasRecord(seq uint64, c store.Copy) (bool, error) {
-	if c.State != store.CopyDone {
+func (m *mirror) reconcileCopy(seq uint64, c store.Copy) (bool, error) {
+	if c.State != store.CopyTakenOver {
 		return m.store.Has(m.worker.service, seq)
 	}
 	r, dead, found, err := m.store.Get(m.worker.service, seq)

@@ -46,9 +46,9 @@ type instance struct {
 	url    string
 	to     *sharedUpstream
 
-	intervals queue.Intervals
+	intervals queue.CopyTimings
 	queues    *queue.Queues
-	store     *disk.Queue
+	store     *disk.Store
 	redis     *store.Redis
 	stop      func()
 }
@@ -67,7 +67,7 @@ func (s *instance) Send(_ context.Context, _ string, m *queue.Message) (queue.An
 	return queue.Answer{Status: 200}, nil
 }
 
-func startInstance(t *testing.T, name, url string, to *sharedUpstream, intervals queue.Intervals) *instance {
+func startInstance(t *testing.T, name, url string, to *sharedUpstream, intervals queue.CopyTimings) *instance {
 	t.Helper()
 	s := &instance{t: t, name: name, folder: t.TempDir(), url: url, to: to, intervals: intervals}
 	s.start()
@@ -91,7 +91,7 @@ func (s *instance) start() {
 	}
 	s.queues = queue.New(queue.Config{
 		Store: s.store, Bus: new(events.Bus), Logger: logger,
-		Copies: s.redis.Copies(s.store.Origin()), Shared: func() bool { return true }, Intervals: s.intervals,
+		Copies: s.redis.Copies(s.store.ID()), Shared: func() bool { return true }, CopyTimings: s.intervals,
 	})
 	s.queues.Configure("svc", queue.Policy{
 		Capacity: 1000, MaxAge: time.Hour, MaxAttempts: 1000, Backoff: 20 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Ordered: true,
@@ -173,7 +173,7 @@ func TestInstanceTakesOverMessagesOfFailedOne(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	to := &sharedUpstream{from: map[string]int{}}
-	a, b := startInstance(t, "a", server.URL(), to, queue.Intervals{}), startInstance(t, "b", server.URL(), to, queue.Intervals{})
+	a, b := startInstance(t, "a", server.URL(), to, queue.CopyTimings{}), startInstance(t, "b", server.URL(), to, queue.CopyTimings{})
 	sent := numbered("a", 20)
 	a.accept(sent...)
 	b.accept("b0")
@@ -204,7 +204,7 @@ func TestLossOfRedisDataLosesNoMessage(t *testing.T) {
 	server := redistest.Start(t)
 	to := &sharedUpstream{from: map[string]int{}}
 	// An instance compares the counts for many heartbeats before it copies again. Frequent ones keep the test short. The others are the defaults.
-	intervals := queue.Intervals{Heartbeat: 200 * time.Millisecond, Expiry: 12 * time.Second, Takeover: 4 * time.Second}
+	intervals := queue.CopyTimings{Heartbeat: 200 * time.Millisecond, Expiry: 12 * time.Second, TakeoverCheck: 4 * time.Second}
 	a, b := startInstance(t, "a", server.URL(), to, intervals), startInstance(t, "b", server.URL(), to, intervals)
 	a.accept(numbered("a", 10)...)
 	eventually(t, "all have copies", func() bool { return copies(t, server) == 10 })
@@ -232,7 +232,7 @@ func TestQueueDeliversWhileRedisIsUnavailable(t *testing.T) {
 	server := redistest.Start(t)
 	relay := redistest.StartRelay(t, server.Address())
 	to := &sharedUpstream{from: map[string]int{}}
-	a := startInstance(t, "a", "redis://"+relay.Address(), to, queue.Intervals{})
+	a := startInstance(t, "a", "redis://"+relay.Address(), to, queue.CopyTimings{})
 	a.accept(numbered("a", 5)...)
 	eventually(t, "all have copies", func() bool { return copies(t, server) == 5 })
 	relay.Blackhole(true)

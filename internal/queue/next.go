@@ -38,7 +38,7 @@ func (w *worker) nextMessage(p *Policy) (e *entry, wait time.Duration, err error
 			}
 			continue
 		}
-		if len(w.delayed) >= limit || !p.Ordered && len(w.delayed)+len(w.trials.aside) >= limit {
+		if len(w.delayed) >= limit || !p.Ordered && len(w.delayed)+len(w.trials.nonBlocking) >= limit {
 			return nil, w.untilNextDue(), nil
 		}
 		if len(w.readAhead) == 0 {
@@ -50,7 +50,7 @@ func (w *worker) nextMessage(p *Policy) (e *entry, wait time.Duration, err error
 		switch {
 		case len(w.readAhead) > 0:
 			w.readOne(p, now)
-		case len(w.delayed)+len(w.trials.aside) > 0:
+		case len(w.delayed)+len(w.trials.nonBlocking) > 0:
 			return nil, w.untilNextDue(), nil
 		default:
 			w.clearDrops()
@@ -67,10 +67,10 @@ func (w *worker) readOne(p *Policy, now time.Time) {
 	switch {
 	case w.skip[e.seq]:
 		return
-	case e.note.Aside:
+	case e.delivery.SetAside:
 		w.markSetAside(e.seq)
 	}
-	if e.note.NotBefore.After(now) {
+	if e.delivery.NotBefore.After(now) {
 		w.deferMessage(p, &e)
 	} else {
 		w.head = &e
@@ -80,7 +80,7 @@ func (w *worker) readOne(p *Policy, now time.Time) {
 // rewind makes the worker read from the oldest message again, because the delayed ones are in no order.
 func (w *worker) rewind() {
 	w.cursor, w.readAhead, w.head, w.delayed = 0, nil, nil, nil
-	w.trials = trialState{pendingNote: w.trials.pendingNote}
+	w.trials = trialState{unwritten: w.trials.unwritten}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.setAside)
@@ -89,13 +89,13 @@ func (w *worker) rewind() {
 
 // deferMessage puts a message aside until its next attempt is due or it expires.
 func (w *worker) deferMessage(p *Policy, e *entry) {
-	due := e.note.NotBefore
+	due := e.delivery.NotBefore
 	if expiry := time.Now().Add(p.remaining(e)); expiry.Before(due) {
 		due = expiry
 	}
 	h := &w.delayed
-	if e.note.Aside || !p.Ordered && e.note.suspect() {
-		h = &w.trials.aside
+	if e.delivery.SetAside || !p.Ordered && e.delivery.suspect() {
+		h = &w.trials.nonBlocking
 	}
 	heap.Push(h, delayedMessage{e.seq, due})
 }

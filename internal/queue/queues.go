@@ -53,8 +53,8 @@ func (e *NotAdmitted) Error() string { return e.Reason }
 type Failed struct {
 	Reason events.Reason
 	// Unsent is whether there was no connection, so that nothing was sent.
-	Unsent bool
-	Err    error
+	NoConnection bool
+	Err          error
 }
 
 func (e *Failed) Error() string { return e.Err.Error() }
@@ -62,7 +62,7 @@ func (e *Failed) Unwrap() error { return e.Err }
 
 // Config configures Queues. Copies, Shared and Intervals are optional.
 type Config struct {
-	Store  *disk.Queue
+	Store  *disk.Store
 	Bus    *events.Bus
 	Logger *slog.Logger
 
@@ -70,7 +70,7 @@ type Config struct {
 	Copies *store.Copies
 	Shared func() bool
 	// Intervals are the times of copying; zero is the default.
-	Intervals Intervals
+	CopyTimings CopyTimings
 }
 
 // Queues holds the queues of all services. Safe for concurrent use.

@@ -86,16 +86,16 @@ func (q *Queues) List(service, state, after string, limit int) (items []events.Q
 			if state == StateWaiting && w.isDelivered(seq) {
 				continue
 			}
-			items = append(items, itemOf(service, state, entryOf(r), w.policy.Load().Keys))
+			items = append(items, queuedRequest(service, state, entryOf(r), w.policy.Load().Keys))
 		}
 	}
 	return items, nil
 }
 
-func itemOf(service, state string, e entry, keys *Keyring) events.QueuedRequest {
+func queuedRequest(service, state string, e entry, keys *Keyring) events.QueuedRequest {
 	i := events.QueuedRequest{
-		ID: formatID(service, e.seq), Service: service, State: state, Accepted: acceptedAt(e.payload).UTC(), Attempts: e.note.Attempts, Aside: e.note.Aside,
-		NotBefore: e.note.NotBefore, LastError: e.note.LastError, Cause: string(e.note.Cause), Died: e.note.Died,
+		ID: formatID(service, e.seq), Service: service, State: state, Accepted: acceptedAt(e.payload).UTC(), Attempts: e.delivery.Attempts, Aside: e.delivery.SetAside,
+		NotBefore: e.delivery.NotBefore, LastError: e.delivery.LastError, Cause: string(e.delivery.Cause), Died: e.delivery.Died,
 	}
 	if m, err := decode(e.payload, keys); err == nil {
 		i.Method, i.Path, i.Bytes = m.Method, m.Path, len(m.Body)

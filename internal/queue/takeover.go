@@ -9,10 +9,10 @@ import (
 
 // takeOver takes over the messages of failed instances, as many as the queue has capacity for.
 func (m *mirror) takeOver(ctx context.Context) error {
-	if time.Since(m.lastTakeover) < m.intervals.Takeover {
+	if time.Since(m.lastTakeoverCheck) < m.timings.TakeoverCheck {
 		return nil
 	}
-	m.lastTakeover = time.Now()
+	m.lastTakeoverCheck = time.Now()
 	total := 0
 	for ctx.Err() == nil {
 		free := m.worker.policy.Load().Capacity - int(m.worker.depth.Load())
@@ -27,7 +27,7 @@ func (m *mirror) takeOver(ctx context.Context) error {
 			break
 		}
 		for _, c := range claimed {
-			if err := m.adopt(ctx, c); err != nil {
+			if err := m.takeOverOne(ctx, c); err != nil {
 				return err
 			}
 			total++
@@ -45,20 +45,20 @@ func (m *mirror) takeOver(ctx context.Context) error {
 
 // adopt adds one claimed message to the store and makes its copy this instance's. If Redis fails in between, the next call for the same
 // copy does not add the message again.
-func (m *mirror) adopt(ctx context.Context, c store.Claimed) error {
-	seq, retried := m.pendingAdoption[c.ID]
+func (m *mirror) takeOverOne(ctx context.Context, c store.Claimed) error {
+	seq, retried := m.pendingTakeovers[c.ID]
 	if !retried {
 		var err error
 		if seq, err = m.accept(ctx, m.worker, c.Payload); err != nil {
 			return err
 		}
-		m.pendingAdoption[c.ID] = seq
+		m.pendingTakeovers[c.ID] = seq
 	}
 	// Do this even if the process is about to end, because otherwise another instance takes the message over again.
-	if err := m.copies.Adopt(context.WithoutCancel(ctx), m.worker.service, seq, c, m.retention()); err != nil {
+	if err := m.copies.CompleteTakeover(context.WithoutCancel(ctx), m.worker.service, seq, c, m.retention()); err != nil {
 		return err
 	}
-	delete(m.pendingAdoption, c.ID)
+	delete(m.pendingTakeovers, c.ID)
 	if !retried {
 		return nil
 	}

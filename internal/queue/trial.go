@@ -15,8 +15,8 @@ import (
 // Because the suspect is always sent right before the trial, an upstream that recovers receives the messages in order, unless it
 // recovers between the two.
 const (
-	suspectFailures = 2
-	asideFailures   = 3 // if a trial was answered before the last one
+	suspectFailures  = 2
+	setAsideFailures = 3 // if a trial was answered before the last one
 )
 
 // suspectDuration is how long a message must have failed to be a suspect. When an upstream fails only for a moment and receives many
@@ -37,41 +37,41 @@ const (
 
 // asideShare bounds the time that suspects take from other messages: after each delivery of a suspect, no other suspect is sent for
 // asideShare times its duration.
-const asideShare = 4
+const suspectPauseFactor = 4
 
 // suspect reports whether the message has failed so often that a further failure is no evidence against the upstream.
-func (n *note) suspect() bool {
+func (n *deliveryState) suspect() bool {
 	return n.Failures >= suspectFailures && time.Since(n.FirstFailure).Abs() >= suspectDuration // the clock may have been set back
 }
 
 // trialState is the part of a worker's state that concerns suspects and trials. Only the worker's goroutine uses it.
 type trialState struct {
-	aside            delayHeap // messages that block no others: those set aside and, in an unordered queue, suspects
-	asidePausedUntil time.Time // none of them is sent before
-	allowed          bool      // a trial may be sent despite the pause after a failure
-	decidedAt        time.Time // when allowed was set or denied
-	awaitsSuccess    bool      // the upstream requested a pause by Retry-After in response to this message only
-	bypassed         uint64    // the message that was first in the queue when the last trial was answered
-	pendingNote      *entry    // its note is written after the trial, so that the trial starts without delay
+	nonBlocking            delayHeap // messages that block no others: those set aside and, in an unordered queue, suspects
+	nonBlockingPausedUntil time.Time // none of them is sent before
+	allowed                bool      // a trial may be sent despite the pause after a failure
+	decidedAt              time.Time // when allowed was set or denied
+	waitForClientSuccess   bool      // the upstream requested a pause by Retry-After in response to this message only
+	blockedHead            uint64    // the message that was first in the queue when the last trial was answered
+	unwritten              *entry    // its note is written after the trial, so that the trial starts without delay
 }
 
 // dueHeap returns a heap whose first message is due, nil if there is none.
 func (w *worker) dueHeap(now time.Time) *delayHeap {
-	switch aside := w.trials.aside; {
+	switch aside := w.trials.nonBlocking; {
 	case len(w.delayed) > 0 && !w.delayed[0].until.After(now):
 		return &w.delayed
-	case len(aside) > 0 && !aside[0].until.After(now) && !w.trials.asidePausedUntil.After(now):
-		return &w.trials.aside
+	case len(aside) > 0 && !aside[0].until.After(now) && !w.trials.nonBlockingPausedUntil.After(now):
+		return &w.trials.nonBlocking
 	}
 	return nil
 }
 
 // nextDue returns when the first delayed message is due.
 func (w *worker) nextDue() (until time.Time) {
-	if len(w.trials.aside) > 0 {
-		until = w.trials.aside[0].until
-		if w.trials.asidePausedUntil.After(until) {
-			until = w.trials.asidePausedUntil
+	if len(w.trials.nonBlocking) > 0 {
+		until = w.trials.nonBlocking[0].until
+		if w.trials.nonBlockingPausedUntil.After(until) {
+			until = w.trials.nonBlockingPausedUntil
 		}
 	}
 	if len(w.delayed) > 0 && (until.IsZero() || w.delayed[0].until.Before(until)) {
@@ -81,50 +81,50 @@ func (w *worker) nextDue() (until time.Time) {
 }
 
 // exemptFromPause reports whether e may be sent during the pause after the failure of another message.
-func (w *worker) exemptFromPause(e *entry) bool { return w.trials.allowed && !e.note.suspect() }
+func (w *worker) exemptFromPause(e *entry) bool { return w.trials.allowed && !e.delivery.suspect() }
 
 // decideTrial allows a trial after e has failed, if e is a suspect and was no trial itself.
 func (w *worker) decideTrial(e *entry, f *failure) {
-	w.trials.allowed = !f.isTrial && !f.unsent && e.note.suspect()
-	w.trials.awaitsSuccess = !w.trials.allowed && !f.isTrial && f.retryAfter > 0 && !f.tooMany
+	w.trials.allowed = !f.sentDuringPause && !f.noConnection && e.delivery.suspect()
+	w.trials.waitForClientSuccess = !w.trials.allowed && !f.sentDuringPause && f.retryAfter > 0 && !f.status429
 	w.trials.decidedAt = time.Now()
 }
 
 // checkClientSuccess allows a trial despite a Retry-After if the upstream has answered a client's request since, because then the pause
 // may concern only this message. It returns how long to wait before the next call.
 func (w *worker) checkClientSuccess() (interval time.Duration) {
-	if !w.trials.awaitsSuccess {
+	if !w.trials.waitForClientSuccess {
 		return maxWait
 	}
 	if !w.sender.LastSuccess(w.service).After(w.trials.decidedAt) {
 		return successCheckInterval
 	}
-	w.trials.allowed, w.trials.awaitsSuccess = true, false
+	w.trials.allowed, w.trials.waitForClientSuccess = true, false
 	return maxWait
 }
 
 // writePendingNote writes the note that was postponed because of a trial.
-func (w *worker) writePendingNote() error {
-	e := w.trials.pendingNote
+func (w *worker) writeDeliveryState() error {
+	e := w.trials.unwritten
 	if e == nil {
 		return nil
 	}
-	w.trials.pendingNote = nil
-	return w.store.Note(w.service, e.seq, e.note.encode())
+	w.trials.unwritten = nil
+	return w.store.SetDeliveryState(w.service, e.seq, e.delivery.encode())
 }
 
 // recordSend updates the trial state after e was sent.
-func (w *worker) recordSend(e *entry, took time.Duration) {
+func (w *worker) endTrialWindow(e *entry, took time.Duration) {
 	if w.exemptFromPause(e) {
 		w.trials.allowed = false
 	}
-	if e.note.suspect() {
-		w.trials.asidePausedUntil = time.Now().Add(asideShare * took)
+	if e.delivery.suspect() {
+		w.trials.nonBlockingPausedUntil = time.Now().Add(suspectPauseFactor * took)
 	}
 }
 
 // advance removes e from the head of the queue.
-func (w *worker) advance(e *entry) {
+func (w *worker) removeHead(e *entry) {
 	if !e.trial {
 		w.head = nil
 		return
@@ -133,7 +133,7 @@ func (w *worker) advance(e *entry) {
 }
 
 // recordTrialSuccess makes the suspect that a trial has bypassed be sent again after the trial was answered.
-func (w *worker) recordTrialSuccess(e *entry) {
+func (w *worker) finishTrial(e *entry) {
 	if !e.trial {
 		return
 	}
@@ -143,26 +143,26 @@ func (w *worker) recordTrialSuccess(e *entry) {
 	w.skip[e.seq] = true // it is behind the cursor's position
 	switch {
 	case w.head != nil:
-		w.trials.bypassed = w.head.seq
+		w.trials.blockedHead = w.head.seq
 	case len(w.delayed) > 0:
-		w.trials.bypassed = w.delayed[0].seq
+		w.trials.blockedHead = w.delayed[0].seq
 	default:
 		return
 	}
-	if len(w.trials.aside) < maxDelayed { // otherwise it cannot be set aside and would be sent after every trial
-		w.delayed.makeDue(w.trials.bypassed)
+	if len(w.trials.nonBlocking) < maxDelayed { // otherwise it cannot be set aside and would be sent after every trial
+		w.delayed.makeDue(w.trials.blockedHead)
 	}
 }
 
 // maybeSetAside sets e aside if it fails while trials are answered.
 func (w *worker) maybeSetAside(p *Policy, e *entry) {
-	if !p.Ordered || e.note.Aside || e.trial || e.note.Failures < asideFailures || w.trials.bypassed != e.seq || len(w.trials.aside) >= maxDelayed {
+	if !p.Ordered || e.delivery.SetAside || e.trial || e.delivery.Failures < setAsideFailures || w.trials.blockedHead != e.seq || len(w.trials.nonBlocking) >= maxDelayed {
 		return
 	}
-	e.note.Aside = true
+	e.delivery.SetAside = true
 	w.markSetAside(e.seq)
 	w.logger.Warn("queued request fails while others are delivered, no longer blocking the queue",
-		"id", formatID(w.service, e.seq), "attempts", e.note.Attempts, "last_error", e.note.LastError)
+		"id", formatID(w.service, e.seq), "attempts", e.delivery.Attempts, "last_error", e.delivery.LastError)
 }
 
 // markSetAside records that a message is set aside, so that it does not count for Queues.Waiting.
@@ -173,8 +173,8 @@ func (w *worker) markSetAside(seq uint64) {
 }
 
 // mayBePassed reports whether a trial may be sent before e, which must have failed before.
-func (p *Policy) mayBePassed(e *entry) bool {
-	return e.note.suspect() || !p.Ordered && e.note.Failures > 0
+func (p *Policy) mayBeOvertaken(e *entry) bool {
+	return e.delivery.suspect() || !p.Ordered && e.delivery.Failures > 0
 }
 
 // chooseTrial returns a trial in place of e, if there is one that has failed less often, and otherwise e and wait. It returns nil and
@@ -187,7 +187,7 @@ func (w *worker) chooseTrial(p *Policy, e *entry, wait time.Duration) (*entry, t
 		return nil, min(delay, wait), nil
 	}
 	trial, err := w.findTrial()
-	if err != nil || trial == nil || e != nil && trial.note.Failures >= e.note.Failures {
+	if err != nil || trial == nil || e != nil && trial.delivery.Failures >= e.delivery.Failures {
 		return e, wait, err
 	}
 	if p.Ordered && !w.pauseRequested && time.Since(w.trials.decidedAt) > maxTrialDelay {
@@ -220,13 +220,13 @@ func (w *worker) findTrial() (best *entry, err error) {
 		}
 		for i := range records {
 			e := entryOf(records[i])
-			if e.note.suspect() || e.note.Aside || w.skip[e.seq] {
+			if e.delivery.suspect() || e.delivery.SetAside || w.skip[e.seq] {
 				continue
 			}
 			if candidates++; candidates > trialCandidates {
 				break
 			}
-			if !e.note.NotBefore.After(now) && (best == nil || e.note.Failures < best.note.Failures) && !w.isDropped(e.seq) {
+			if !e.delivery.NotBefore.After(now) && (best == nil || e.delivery.Failures < best.delivery.Failures) && !w.isDropped(e.seq) {
 				best = &e
 			}
 		}

@@ -64,12 +64,12 @@ func (w *worker) messageArrived() {
 
 // applyAdminRequests applies what other goroutines have requested: retries and drops of administrators, state changes of the breaker
 // and new messages, which end a pause, and failed removals, which it repeats.
-func (w *worker) applyAdminRequests() {
+func (w *worker) applyPendingRequests() {
 	w.mu.Lock()
-	retryNow, dropped, restored, failedRemovals := w.retryNow, w.droppedSeqs, w.restored, w.failedRemovals
+	retryNow, dropped, restored, failedRemovals := w.retryNow, w.droppedSeqs, w.undropped, w.failedRemovals
 	closed := w.breakerClosed && !w.pauseRequested // a 429 response closes a breaker, too
 	arrival := w.newArrival && !w.pauseRequested && w.failures < maxUndelayedFailures
-	w.retryNow, w.droppedSeqs, w.restored, w.failedRemovals, w.breakerClosed, w.newArrival = nil, nil, nil, nil, false, false
+	w.retryNow, w.droppedSeqs, w.undropped, w.failedRemovals, w.breakerClosed, w.newArrival = nil, nil, nil, nil, false, false
 	if len(retryNow) > 0 {
 		w.breakerRetryAt = time.Time{}
 	}
@@ -84,7 +84,7 @@ func (w *worker) applyAdminRequests() {
 		w.pausedUntil = time.Time{}
 	}
 	if len(retryNow) > 0 {
-		w.trials.asidePausedUntil = time.Time{}
+		w.trials.nonBlockingPausedUntil = time.Time{}
 	}
 	// In an unordered queue the new message itself tests the upstream.
 	if len(w.delayed) > 0 && (closed || arrival && w.policy.Load().Ordered) {
@@ -92,6 +92,6 @@ func (w *worker) applyAdminRequests() {
 	}
 	for _, seq := range append(retryNow, dropped...) {
 		w.delayed.makeDue(seq)
-		w.trials.aside.makeDue(seq)
+		w.trials.nonBlocking.makeDue(seq)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // do not change after newWorker.
 type worker struct {
 	service string
-	store   *disk.Queue
+	store   *disk.Store
 	logger  *slog.Logger
 	mirror  *mirror // nil without Redis
 
@@ -29,19 +29,19 @@ type worker struct {
 	done       chan struct{} // closed when run returns
 	rejections rejectionLog
 
-	sendCtx        context.Context // canceled drainTimeout after the context of run
-	sender         Sender
-	ordered        bool            // Policy.Ordered, for which the fields below are valid
-	cursor         uint64          // the last message that was read
-	skip           map[uint64]bool // messages not to be read, because they are delivered
-	readAhead      []disk.Record   // messages that were read and come next
-	head           *entry          // the next message, nil if not known
-	delayed        delayHeap       // messages that wait for their next attempt
-	failures       int             // consecutive failures
-	lastUnsent     bool            // the last attempt found no connection
-	pausedUntil    time.Time       // no message is sent before, after a failure
-	pauseRequested bool            // the upstream requested the pause by Retry-After
-	trials         trialState
+	sendCtx          context.Context // canceled drainTimeout after the context of run
+	sender           Sender
+	ordered          bool            // Policy.Ordered, for which the fields below are valid
+	cursor           uint64          // the last message that was read
+	skip             map[uint64]bool // messages not to be read, because they are delivered
+	readAhead        []disk.Record   // messages that were read and come next
+	head             *entry          // the next message, nil if not known
+	delayed          delayHeap       // messages that wait for their next attempt
+	failures         int             // consecutive failures
+	lastNoConnection bool            // the last attempt found no connection
+	pausedUntil      time.Time       // no message is sent before, after a failure
+	pauseRequested   bool            // the upstream requested the pause by Retry-After
+	trials           trialState
 
 	adminMu sync.Mutex // serializes administrators' requests and releases to other instances
 
@@ -51,7 +51,7 @@ type worker struct {
 	sendingSeq     uint64     // the message that is being sent; 0 if none
 	retryNow       []uint64   // messages that an administrator wants retried at once
 	droppedSeqs    []uint64   // messages that were removed and must not delay others
-	restored       []uint64   // messages that were skipped because of a drop that then failed
+	undropped      []uint64   // messages that were skipped because of a drop that then failed
 	drops          map[uint64]drop
 	setAside       map[uint64]bool
 	unremoved      map[uint64]bool // messages that are delivered and still in the store
@@ -95,7 +95,7 @@ func (w *worker) run(ctx context.Context, sender Sender) {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(drainTimeout, cancel) })()
 	w.sendCtx, w.sender = sendCtx, sender
 	for ctx.Err() == nil {
-		w.applyAdminRequests()
+		w.applyPendingRequests()
 		wait, err := w.step()
 		if err != nil && ctx.Err() == nil {
 			w.logger.Error("cannot access the queue's store, retrying", "error", err)
@@ -106,7 +106,7 @@ func (w *worker) run(ctx context.Context, sender Sender) {
 		}
 		w.sleep(ctx, wait)
 	}
-	if err := w.writePendingNote(); err != nil {
+	if err := w.writeDeliveryState(); err != nil {
 		w.logger.Error("cannot record a failed delivery", "error", err)
 	}
 }
@@ -127,11 +127,11 @@ func (w *worker) step() (wait time.Duration, err error) {
 	p := w.policy.Load()
 	e, wait, err := w.nextMessage(p)
 	checkAgain := w.checkClientSuccess()
-	if err == nil && w.trials.allowed && (e == nil || p.mayBePassed(e)) {
+	if err == nil && w.trials.allowed && (e == nil || p.mayBeOvertaken(e)) {
 		e, wait, err = w.chooseTrial(p, e, wait)
 	}
-	if w.trials.pendingNote != nil && (err != nil || e == nil || !e.trial) {
-		return 0, errors.Join(err, w.writePendingNote())
+	if w.trials.unwritten != nil && (err != nil || e == nil || !e.trial) {
+		return 0, errors.Join(err, w.writeDeliveryState())
 	}
 	if err != nil || e == nil {
 		return min(wait, checkAgain), err
@@ -143,10 +143,10 @@ func (w *worker) step() (wait time.Duration, err error) {
 	if remaining > 0 && !w.mirror.ready() {
 		return min(mirrorWait, remaining), nil
 	}
-	if !w.claim(e) {
+	if !w.beginSend(e) {
 		return 0, nil // it was dropped
 	}
-	defer w.releaseClaim()
+	defer w.endSend()
 	if remaining <= 0 {
 		return 0, w.deadLetter(p, e, CauseExpired, fmt.Sprintf("older than %v", p.MaxAge))
 	}
@@ -154,11 +154,11 @@ func (w *worker) step() (wait time.Duration, err error) {
 	if err != nil {
 		return 0, w.deadLetter(p, e, CauseUnreadable, err.Error())
 	}
-	return 0, errors.Join(w.deliver(p, e, m), w.writePendingNote())
+	return 0, errors.Join(w.deliver(p, e, m), w.writeDeliveryState())
 }
 
 // claim marks e as the message that is being sent. It returns false if e was dropped.
-func (w *worker) claim(e *entry) bool {
+func (w *worker) beginSend(e *entry) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.drops[e.seq] == 0 {
@@ -176,7 +176,7 @@ func (w *worker) claim(e *entry) bool {
 }
 
 // releaseClaim marks that no message is being sent.
-func (w *worker) releaseClaim() {
+func (w *worker) endSend() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.sendingSeq = 0

@@ -31,9 +31,9 @@ type Config struct {
 	// Tracer makes the spans of deliveries. If it is nil, deliveries are not traced.
 	Tracer events.Tracer
 	// Host is passed to the strategies as fallbacks.Env.Host.
-	Host   any
-	Logger *slog.Logger
-	Via    *message.Via
+	StrategyProvider any
+	Logger           *slog.Logger
+	Via              *message.Via
 }
 
 // Manager holds the services and routes of the current configuration. It is safe for concurrent use.
@@ -108,7 +108,7 @@ func (m *Manager) build(name string, c *routes.Config) (*Route, error) {
 		r.Service = &Service{Name: name, failures: newFailureLog(), probeSignal: make(chan struct{}, 1)}
 	}
 	r.nameHeader = []string{name}
-	env := fallbacks.Env{Service: name, Logger: logger, Host: m.config.Host, Transport: func(u routes.Upstream, tls routes.TLS) (fallbacks.Transport, error) {
+	env := fallbacks.Env{Service: name, Logger: logger, Provider: m.config.StrategyProvider, Transport: func(u routes.Upstream, tls routes.TLS) (fallbacks.Transport, error) {
 		pool, err := newPool(u, tls, 0, logger)
 		if err != nil {
 			return nil, err // not pool: a Transport that holds a nil pointer is not nil

@@ -65,7 +65,7 @@ var testTime = time.Date(2026, 3, 29, 1, 59, 59, 123456000, time.UTC)
 func testState(service string, epoch uint64) store.State {
 	return store.State{
 		Service: service, State: events.Open, Timestamp: testTime, Failures: 5, Instance: "host-1",
-		OpenedAt: testTime.Add(-time.Second), Until: testTime.Add(time.Hour), Epoch: epoch, Openings: 3,
+		OpenedAt: testTime.Add(-time.Second), Until: testTime.Add(time.Hour), Epoch: epoch, ConsecutiveOpens: 3,
 		Forced: true, Shared: true, Cause: events.CauseForced, Reason: "a \"reason\"\nwith lines, ünd 字", Prober: "host-1/7",
 	}
 }

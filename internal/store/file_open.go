@@ -30,7 +30,7 @@ func OpenFile(folder string) (f *File, setAside string, err error) {
 	if err == nil {
 		return f, "", nil
 	}
-	if setAside, err = boltfile.RenameAside(path, err); err != nil {
+	if setAside, err = boltfile.Quarantine(path, err); err != nil {
 		return nil, "", err
 	}
 	if f, err = open(path); err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // KeeperConfig configures a Keeper. All fields but Logger are required.
-type KeeperConfig struct {
+type PersisterConfig struct {
 	Store    Store
 	Instance string
 	// Services returns the names of all services.
@@ -22,18 +22,18 @@ type KeeperConfig struct {
 	// Current returns the current state of a service; false if there is nothing to save.
 	Current func(service string) (State, bool)
 	// Remembers reports whether a change belongs to the history.
-	Remembers func(events.StateChanged) bool
+	RecordsHistory func(events.StateChanged) bool
 	// Logger logs when the store fails and when it works again; nil if the store itself logs that.
 	Logger *slog.Logger
 }
 
 // Keeper writes the changes of breakers to a store. While the store fails it retries, and finally writes the newest state.
-type Keeper struct {
-	config KeeperConfig
-	errors atomic.Uint64
-	wait   *backoff.ExponentialBackOff
-	logged time.Time // when a failure was last logged; used by Run and Flush only, like the next field
-	open   bool      // a failure was logged, and its end was not
+type Persister struct {
+	config        PersisterConfig
+	errors        atomic.Uint64
+	wait          *backoff.ExponentialBackOff
+	lastLogged    time.Time // when a failure was last logged; used by Run and Flush only, like the next field
+	failureLogged bool      // a failure was logged, and its end was not
 
 	writing chan struct{}    // a semaphore of size 1 held while a state is written, so that an older one never replaces a newer one
 	saved   map[string]State // the states that were written last; guarded by writing
@@ -47,17 +47,17 @@ const (
 )
 
 // NewKeeper returns a keeper. It does nothing until Run.
-func NewKeeper(c KeeperConfig) *Keeper {
+func NewPersister(c PersisterConfig) *Persister {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = initialRetryDelay, maxRetryDelay
-	return &Keeper{config: c, wait: wait, writing: make(chan struct{}, 1), saved: map[string]State{}}
+	return &Persister{config: c, wait: wait, writing: make(chan struct{}, 1), saved: map[string]State{}}
 }
 
 // Errors returns the number of failed writes. Safe for concurrent use.
-func (k *Keeper) Errors() uint64 { return k.errors.Load() }
+func (k *Persister) Errors() uint64 { return k.errors.Load() }
 
 // Run writes the changes that sub delivers until ctx is done. It must be called once.
-func (k *Keeper) Run(ctx context.Context, sub *events.Subscription) {
+func (k *Persister) Run(ctx context.Context, sub *events.Subscription) {
 	for {
 		soon, cancel := context.WithTimeout(ctx, saveInterval)
 		e, missed, err := sub.Next(soon)
@@ -71,7 +71,7 @@ func (k *Keeper) Run(ctx context.Context, sub *events.Subscription) {
 		switch e := e.(type) {
 		case events.StateChanged:
 			k.save(ctx, e.Service)
-			if k.config.Remembers(e) {
+			if k.config.RecordsHistory(e) {
 				e.Time, e.Until = e.Time.UTC(), e.Until.UTC() // the history is read on other hosts, too
 				k.persist(ctx, func() error {
 					return k.config.Store.Append(ctx, events.HistoryEntry{StateChanged: e, Instance: k.config.Instance})
@@ -86,20 +86,20 @@ func (k *Keeper) Run(ctx context.Context, sub *events.Subscription) {
 }
 
 // Flush writes every state that has changed since it was saved. It may be called only after Run has returned.
-func (k *Keeper) Flush(ctx context.Context) { k.saveAll(ctx) }
+func (k *Persister) Flush(ctx context.Context) { k.saveAll(ctx) }
 
-func (k *Keeper) saveAll(ctx context.Context) {
+func (k *Persister) saveAll(ctx context.Context) {
 	for _, service := range k.config.Services() {
 		k.save(ctx, service)
 	}
 }
 
-func (k *Keeper) save(ctx context.Context, service string) {
+func (k *Persister) save(ctx context.Context, service string) {
 	k.persist(ctx, func() error { return k.write(ctx, service) })
 }
 
 // write saves the state of a service unless it is unchanged.
-func (k *Keeper) write(ctx context.Context, service string) error {
+func (k *Persister) write(ctx context.Context, service string) error {
 	select {
 	case k.writing <- struct{}{}:
 	case <-ctx.Done():
@@ -119,7 +119,7 @@ func (k *Keeper) write(ctx context.Context, service string) error {
 
 // Sync saves the state of a service unless it is unchanged, and returns when it is stored. If it returns an error, for example because
 // ctx has ended, the state is not stored yet and Run keeps retrying. Safe for concurrent use.
-func (k *Keeper) Sync(ctx context.Context, service string) error {
+func (k *Persister) Sync(ctx context.Context, service string) error {
 	done := make(chan error, 1)
 	go func() { done <- k.write(ctx, service) }() // a blocked disk ignores ctx
 	select {
@@ -131,7 +131,7 @@ func (k *Keeper) Sync(ctx context.Context, service string) error {
 }
 
 // persist calls do until it succeeds, fails permanently, or ctx is done.
-func (k *Keeper) persist(ctx context.Context, do func() error) {
+func (k *Persister) persist(ctx context.Context, do func() error) {
 	for {
 		err := do()
 		if err == nil {
@@ -156,18 +156,18 @@ func (k *Keeper) persist(ctx context.Context, do func() error) {
 }
 
 // logFailure logs that writes fail, at most once per logInterval.
-func (k *Keeper) logFailure(err error) {
-	if !k.open && k.config.Logger != nil && (k.logged.IsZero() || time.Since(k.logged) > logInterval) {
+func (k *Persister) logFailure(err error) {
+	if !k.failureLogged && k.config.Logger != nil && (k.lastLogged.IsZero() || time.Since(k.lastLogged) > logInterval) {
 		k.config.Logger.Error("cannot persist breaker state, retrying", "error", err)
-		k.logged, k.open = time.Now(), true
+		k.lastLogged, k.failureLogged = time.Now(), true
 	}
 }
 
 // logSuccess resets the retry delay and logs that writes succeed again.
-func (k *Keeper) logSuccess() {
+func (k *Persister) logSuccess() {
 	k.wait.Reset()
-	if k.open {
+	if k.failureLogged {
 		k.config.Logger.Info("breaker state is persisted again")
 	}
-	k.open = false
+	k.failureLogged = false
 }

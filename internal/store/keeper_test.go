@@ -66,7 +66,7 @@ func (m *faultyStore) Append(ctx context.Context, c events.HistoryEntry) error {
 
 // testKeeper is a running keeper of one service. The test sets the number of failures in its state.
 type testKeeper struct {
-	*store.Keeper
+	*store.Persister
 	bus   events.Bus
 	store *faultyStore
 	log   bytes.Buffer
@@ -77,15 +77,15 @@ type testKeeper struct {
 
 func startKeeper(t *testing.T) *testKeeper {
 	k := &testKeeper{store: &faultyStore{Memory: store.NewMemory()}}
-	k.Keeper = store.NewKeeper(store.KeeperConfig{
+	k.Persister = store.NewPersister(store.PersisterConfig{
 		Store: k.store, Instance: "me", Services: func() []string { return []string{"svc"} },
 		Current: func(service string) (store.State, bool) {
 			k.mu.Lock()
 			defer k.mu.Unlock()
 			return store.State{Service: service, Failures: k.failures}, true
 		},
-		Remembers: func(c events.StateChanged) bool { return c.Cause != events.CauseFleet },
-		Logger:    slog.New(slog.NewTextHandler(&k.log, nil)),
+		RecordsHistory: func(c events.StateChanged) bool { return c.Cause != events.CauseFleet },
+		Logger:         slog.New(slog.NewTextHandler(&k.log, nil)),
 	})
 	sub := k.bus.Subscribe(10)
 	ctx, stop := context.WithCancel(t.Context())
@@ -204,8 +204,8 @@ func (o *blockingStore) Save(ctx context.Context, s store.State) error {
 func TestSyncIsNotOverwrittenByOlderState(t *testing.T) {
 	o := &blockingStore{Memory: store.NewMemory(), begun: make(chan struct{}), release: make(chan struct{})}
 	var failures atomic.Int64
-	k := store.NewKeeper(store.KeeperConfig{
-		Store: o, Instance: "me", Services: func() []string { return nil }, Remembers: func(events.StateChanged) bool { return false },
+	k := store.NewPersister(store.PersisterConfig{
+		Store: o, Instance: "me", Services: func() []string { return nil }, RecordsHistory: func(events.StateChanged) bool { return false },
 		Current: func(service string) (store.State, bool) {
 			return store.State{Service: service, Failures: int(failures.Load())}, true
 		},
@@ -271,7 +271,7 @@ func TestKeeperThatMissesChangesPersistsLatestState(t *testing.T) {
 
 func TestFlushPersistsStates(t *testing.T) {
 	m := store.NewMemory()
-	k := store.NewKeeper(store.KeeperConfig{
+	k := store.NewPersister(store.PersisterConfig{
 		Store: m, Services: func() []string { return []string{"svc"} },
 		Current: func(service string) (store.State, bool) { return store.State{Service: service, Failures: 7}, true },
 	})

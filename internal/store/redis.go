@@ -41,7 +41,7 @@ type Redis struct {
 	client redis.UniversalClient
 	// secrets are the parts of the URL that errors must not contain.
 	secrets []string
-	condition
+	healthRecorder
 }
 
 // NewRedis returns a store that connects on the first operation.
@@ -50,7 +50,7 @@ func NewRedis(c RedisConfig) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Redis{config: c, client: client, secrets: secretsIn(c.URL), condition: condition{logger: c.Logger, faults: map[string]fault{}}}, nil
+	return &Redis{config: c, client: client, secrets: secretsIn(c.URL), healthRecorder: healthRecorder{logger: c.Logger, failures: map[string]failure{}}}, nil
 }
 
 // replyLimit returns the largest size of a reply in bytes. Claim returns up to claimBytes and one more record.
@@ -80,7 +80,7 @@ func (r *Redis) do(ctx context.Context, what, service string, operation func(con
 	if err != nil {
 		err = r.explain(what+" of "+service, err)
 	}
-	r.note(what+" of "+service, err, ctx)
+	r.recordResult(what+" of "+service, err, ctx)
 	return err
 }
 
@@ -205,7 +205,7 @@ func decisionOf(s State) []any {
 		"instance", s.Instance,
 		"opened_at", formatTime(s.OpenedAt),
 		"until", formatTime(s.Until),
-		"openings", strconv.Itoa(s.Openings),
+		"openings", strconv.Itoa(s.ConsecutiveOpens),
 		"forced", strconv.FormatBool(s.Forced),
 		"cause", string(s.Cause),
 		"reason", s.Reason,
@@ -242,7 +242,7 @@ func parseFields(service string, fields map[string]string) (s State, found bool,
 	read("opened_at", at(&s.OpenedAt))
 	read("until", at(&s.Until))
 	read("fail_counter", number(&s.Failures))
-	read("openings", number(&s.Openings))
+	read("openings", number(&s.ConsecutiveOpens))
 	read("forced", func(value string) (err error) { s.Forced, err = strconv.ParseBool(value); return err })
 	s.Shared = s.Forced
 	if err == nil && fields["service_name"] != service {

@@ -13,7 +13,7 @@ import (
 )
 
 // Condition describes whether Redis is usable.
-type Condition struct {
+type Health struct {
 	// Up is whether Redis was reached and no operation is failing.
 	Up bool
 	// Since is when Up last changed; zero before the first operation.
@@ -27,22 +27,22 @@ type Condition struct {
 // An operation that failed counts as failing for this time if it is not repeated. Operations that are still needed are repeated more
 // often, unless the server's error is permanent.
 const (
-	faultLife          = 15 * time.Second
-	permanentFaultLife = time.Minute
+	failureTTL          = 15 * time.Second
+	permanentFailureTTL = time.Minute
 )
 
-type fault struct {
-	at   time.Time
-	life time.Duration
+type failure struct {
+	at  time.Time
+	ttl time.Duration
 }
 
 // condition records the outcome of every operation by its name, because one can fail while the others work, for example if a key has the
 // wrong type. It logs changes only.
-type condition struct {
+type healthRecorder struct {
 	logger *slog.Logger
 
-	mu                 sync.Mutex       // guards the fields below; only the logger is called under it
-	faults             map[string]fault // failing operations by name
+	mu                 sync.Mutex         // guards the fields below; only the logger is called under it
+	failures           map[string]failure // failing operations by name
 	up                 bool
 	since              time.Time
 	lastError          string
@@ -50,7 +50,7 @@ type condition struct {
 }
 
 // note records the outcome of an operation. It ignores errors that the cancellation of ctx caused.
-func (c *condition) note(what string, err error, ctx context.Context) {
+func (c *healthRecorder) recordResult(what string, err error, ctx context.Context) {
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
@@ -58,12 +58,12 @@ func (c *condition) note(what string, err error, ctx context.Context) {
 	defer c.mu.Unlock()
 	c.operations++
 	if err == nil {
-		delete(c.faults, what)
+		delete(c.failures, what)
 	} else {
 		c.errors++
-		c.faults[what] = fault{time.Now(), faultLife}
+		c.failures[what] = failure{time.Now(), failureTTL}
 		if permanent(err) {
-			c.faults[what] = fault{time.Now(), permanentFaultLife}
+			c.failures[what] = failure{time.Now(), permanentFailureTTL}
 		}
 		c.lastError = err.Error()
 	}
@@ -71,13 +71,13 @@ func (c *condition) note(what string, err error, ctx context.Context) {
 }
 
 // update recomputes up and logs a change; mu must be held.
-func (c *condition) update() {
-	for what, f := range c.faults {
-		if time.Since(f.at) > f.life {
-			delete(c.faults, what)
+func (c *healthRecorder) update() {
+	for what, f := range c.failures {
+		if time.Since(f.at) > f.ttl {
+			delete(c.failures, what)
 		}
 	}
-	up := len(c.faults) == 0
+	up := len(c.failures) == 0
 	if up == c.up && !c.since.IsZero() {
 		return
 	}
@@ -94,13 +94,13 @@ func (c *condition) update() {
 }
 
 // Condition returns the current condition. Safe for concurrent use.
-func (c *condition) Condition() Condition {
+func (c *healthRecorder) Health() Health {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.since.IsZero() {
 		c.update()
 	}
-	return Condition{Up: c.up, Since: c.since, LastError: c.lastError, Operations: c.operations, Errors: c.errors}
+	return Health{Up: c.up, Since: c.since, LastError: c.lastError, Operations: c.operations, Errors: c.errors}
 }
 
 var errNoAnswer = errors.New("no answer in time")
@@ -123,7 +123,7 @@ func permanent(err error) bool {
 }
 
 // TakeLog redirects the log of go-redis to the debug level of the store's logger, for the whole process.
-func (r *Redis) TakeLog() { redis.SetLogger(redisLog{r}) }
+func (r *Redis) RedirectClientLog() { redis.SetLogger(redisLog{r}) }
 
 type redisLog struct{ *Redis }
 

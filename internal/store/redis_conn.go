@@ -39,7 +39,7 @@ type replyConn struct {
 	scanner replyScanner
 	err     error        // why it was closed
 	rest    []byte       // read from Conn after the end of a reply, and not yet by the client
-	form    atomic.Int32 // the replyForm of the last command
+	schema  atomic.Int32 // the replyForm of the last command
 	written commandCounter
 	pending atomic.Int64 // commands without a reply
 }
@@ -56,15 +56,15 @@ func (c *replyConn) Read(p []byte) (int, error) {
 	if n == 0 {
 		n, err = c.Conn.Read(p)
 	}
-	c.scanner.form = replyForm(c.form.Load())
-	if n > 0 && c.scanner.form != messageForm && c.pending.Load() == 0 {
+	c.scanner.schema = replySchema(c.schema.Load())
+	if n > 0 && c.scanner.schema != messageSchema && c.pending.Load() == 0 {
 		return 0, c.fail(errUnexpectedData)
 	}
 	read, fault := c.scanner.scan(p[:n])
 	if fault != nil {
 		return 0, c.fail(fault)
 	}
-	if c.scanner.whole {
+	if c.scanner.replyComplete {
 		c.pending.Add(-1) // a push message counts, too, because none is requested
 	}
 	if read < n {
@@ -78,13 +78,13 @@ var errUnexpectedData = errors.New("Redis sent data without a command")
 // Write implements net.Conn. The client writes a command after it has read the replies to the previous ones, and writes commands whose
 // replies have a form of their own separately. Only messages of channels arrive at any time.
 func (c *replyConn) Write(p []byte) (int, error) {
-	form := replyForm(c.form.Load())
-	if form != messageForm {
-		if len(c.rest) > 0 || c.scanner.within() {
+	form := replySchema(c.schema.Load())
+	if form != messageSchema {
+		if len(c.rest) > 0 || c.scanner.insideReply() {
 			return 0, c.fail(errUnexpectedData)
 		}
-		if c.written.between() {
-			c.form.Store(int32(form.after(p)))
+		if c.written.atCommandStart() {
+			c.schema.Store(int32(form.schemaFor(p)))
 		}
 		c.pending.Add(c.written.add(p))
 	}
@@ -100,7 +100,9 @@ type commandCounter struct {
 }
 
 // between reports whether the next byte begins a command.
-func (c *commandCounter) between() bool { return c.kind == 0 && c.strings == 0 && c.payload == 0 }
+func (c *commandCounter) atCommandStart() bool {
+	return c.kind == 0 && c.strings == 0 && c.payload == 0
+}
 
 // add returns the number of commands that begin in p.
 func (c *commandCounter) add(p []byte) (commands int64) {

@@ -119,7 +119,7 @@ func TestRepliesMustHaveTheFormOfTheirCommand(t *testing.T) {
 				}
 			}
 			for _, r := range replies.bad {
-				if err := read(r, size); !errors.Is(err, errForm) {
+				if err := read(r, size); !errors.Is(err, errSchema) {
 					t.Errorf("%q in pieces of %d: %v", r, size, err)
 				}
 			}

@@ -34,7 +34,7 @@ var (
 )
 
 // Decision is a state that an instance proposes for the fleet.
-type Decision struct {
+type Proposal struct {
 	// State is the proposed state. Its epoch is ignored: the store assigns the next one.
 	State State
 	// Follows is the epoch of the preceding decision. The decision is rejected if another one was made since.
@@ -46,13 +46,13 @@ type Decision struct {
 }
 
 // Verdict is the outcome of a Decision.
-type Verdict string
+type ProposalResult string
 
 // The verdicts.
 const (
-	Accepted Verdict = "accepted" // it is the fleet's state now
-	Counted  Verdict = "counted"  // the detection was counted, but the quorum is not reached
-	Outdated Verdict = "outdated" // another decision was made before
+	Accepted         ProposalResult = "accepted" // it is the fleet's state now
+	QuorumNotReached ProposalResult = "counted"  // the detection was counted, but the quorum is not reached
+	Outdated         ProposalResult = "outdated" // another decision was made before
 )
 
 // Merge stores s if it is newer than the stored state. It returns the stored state afterwards and the time by Redis's clock.
@@ -74,7 +74,7 @@ func (r *Redis) merge(ctx context.Context, s State, replace bool) (now time.Time
 }
 
 // Decide stores a decision if it is admissible. It returns the verdict, the stored state afterwards and the time by Redis's clock.
-func (r *Redis) Decide(ctx context.Context, d Decision) (verdict Verdict, kept State, now time.Time, err error) {
+func (r *Redis) Propose(ctx context.Context, d Proposal) (verdict ProposalResult, kept State, now time.Time, err error) {
 	service := d.State.Service
 	args := append([]any{d.Follows, r.config.TTL().Milliseconds(), r.config.Namespace + eventsChannel, d.State.Instance,
 		d.Quorum, d.Window.Milliseconds(), d.Age.Milliseconds()}, decisionOf(d.State)...)
@@ -87,7 +87,7 @@ func (r *Redis) Decide(ctx context.Context, d Decision) (verdict Verdict, kept S
 			return errReply
 		}
 		word, _ := reply[3].(string)
-		verdict = Verdict(word)
+		verdict = ProposalResult(word)
 		now, kept, err = parseReply(service, reply)
 		return err
 	})
@@ -177,7 +177,7 @@ func (r *Redis) Listen(ctx context.Context, l Listener) {
 	for ctx.Err() == nil {
 		begin := time.Now()
 		err := r.listen(ctx, l)
-		r.note("listen", err, ctx)
+		r.recordResult("listen", err, ctx)
 		if time.Since(begin) > listenStable {
 			wait.Reset()
 		}
@@ -230,7 +230,7 @@ func (r *Redis) listen(ctx context.Context, l Listener) error {
 				l.Decided(s)
 			}
 		}
-		r.note("listen", nil, ctx)
+		r.recordResult("listen", nil, ctx)
 		l.Alive()
 	}
 }

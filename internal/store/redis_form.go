@@ -9,13 +9,13 @@ import (
 )
 
 // replyForm is the form that the client library expects of replies. It panics, also on its own goroutines, if they have another one.
-type replyForm int
+type replySchema int
 
 const (
-	anyForm     replyForm = iota
-	messageForm           // messages of subscribed channels
-	addressForm           // the address of a master
-	helloForm             // the reply to HELLO, without errors and null values in it
+	anySchema     replySchema = iota
+	messageSchema             // messages of subscribed channels
+	addressSchema             // the address of a master
+	helloSchema               // the reply to HELLO, without errors and null values in it
 )
 
 var (
@@ -25,25 +25,25 @@ var (
 )
 
 // after returns the form of replies after a command. After a subscription all are messages.
-func (f replyForm) after(command []byte) replyForm {
+func (f replySchema) schemaFor(command []byte) replySchema {
 	switch {
-	case f == messageForm, subscribeCommand.Match(command):
-		return messageForm
+	case f == messageSchema, subscribeCommand.Match(command):
+		return messageSchema
 	case masterAddressCommand.Match(command):
-		return addressForm
+		return addressSchema
 	case helloCommand.Match(command):
-		return helloForm
+		return helloSchema
 	}
-	return anyForm
+	return anySchema
 }
 
 // needsWholeReply reports whether the form can only be checked for a whole reply.
-func (f replyForm) needsWholeReply() bool { return f == messageForm || f == addressForm }
+func (f replySchema) mustBuffer() bool { return f == messageSchema || f == addressSchema }
 
-var errForm = errors.New("a reply does not have the form that its command requires")
+var errSchema = errors.New("a reply does not have the form that its command requires")
 
 // check returns an error unless a whole reply has the form. The client library handles replies that are not lists.
-func (f replyForm) check(reply []byte) error {
+func (f replySchema) check(reply []byte) error {
 	if bytes.IndexByte([]byte("*~>|"), reply[0]) < 0 {
 		return nil
 	}
@@ -53,9 +53,9 @@ func (f replyForm) check(reply []byte) error {
 	list, ok := stringsIn(reply)
 	switch {
 	case !ok:
-		return errForm
-	case f == messageForm && !isMessage(list), f == addressForm && len(list) != 2:
-		return errForm
+		return errSchema
+	case f == messageSchema && !isMessage(list), f == addressSchema && len(list) != 2:
+		return errSchema
 	}
 	return nil
 }

@@ -65,13 +65,13 @@ func operations(r *store.Redis) map[string]func(ctx context.Context) error {
 		"append":    func(ctx context.Context) error { return r.Append(ctx, events.HistoryEntry{}) },
 		"history":   func(ctx context.Context) error { _, err := r.History(ctx, "svc", 10); return err },
 		"merge":     func(ctx context.Context) error { _, _, err := r.Merge(ctx, store.State{Service: "svc"}); return err },
-		"decide":    func(ctx context.Context) error { _, _, _, err := r.Decide(ctx, store.Decision{}); return err },
+		"decide":    func(ctx context.Context) error { _, _, _, err := r.Propose(ctx, store.Proposal{}); return err },
 		"acquire":   func(ctx context.Context) error { _, err := r.Acquire(ctx, "svc", "t", time.Second); return err },
 		"states":    func(ctx context.Context) error { _, err := c.States(ctx, "svc", []uint64{1}); return err },
 		"scan":      func(ctx context.Context) error { _, _, err := c.Scan(ctx, "svc", 0); return err },
 		"heartbeat": func(ctx context.Context) error { _, _, err := c.Heartbeat(ctx, "svc", testTTL, testTTL); return err },
 		"claim":     func(ctx context.Context) error { _, err := c.Claim(ctx, "svc", 10); return err },
-		"leave":     func(ctx context.Context) error { return c.Leave(ctx, "svc") },
+		"leave":     func(ctx context.Context) error { return c.RemoveHeartbeat(ctx, "svc") },
 	}
 }
 

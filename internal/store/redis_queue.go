@@ -23,25 +23,25 @@ var (
 	//go:embed lua/queue_drop.lua
 	queueDropSource string
 	//go:embed lua/queue_beat.lua
-	queueBeatSource string
+	queueHeartbeatSource string
 	//go:embed lua/queue_claim.lua
 	queueClaimSource string
 	//go:embed lua/queue_adopt.lua
-	queueAdoptSource string
+	queueCompleteTakeoverSource string
 
-	queuePushScript  = redis.NewScript(queueTakeSource + queuePushSource)
-	queueDropScript  = redis.NewScript(queueDropSource)
-	queueBeatScript  = redis.NewScript(queueBeatSource)
-	queueClaimScript = redis.NewScript(queueTakeSource + queueClaimSource)
-	queueAdoptScript = redis.NewScript(queueAdoptSource)
+	queuePushScript             = redis.NewScript(queueTakeSource + queuePushSource)
+	queueDropScript             = redis.NewScript(queueDropSource)
+	queueHeartbeatScript        = redis.NewScript(queueHeartbeatSource)
+	queueClaimScript            = redis.NewScript(queueTakeSource + queueClaimSource)
+	queueCompleteTakeoverScript = redis.NewScript(queueCompleteTakeoverSource)
 )
 
 // Copies holds copies of the records of one instance's queue in Redis, so that another instance can take them over. For each service
 // there is a stream with a consumer group, in which each instance is the consumer of its copies, and for each instance an index from
 // records to copies and a heartbeat key. Safe for concurrent use.
 type Copies struct {
-	redis  *Redis
-	origin string
+	redis   *Redis
+	storeID string
 }
 
 // Copies returns the copies of the instance with a persistent name, see disk.Queue.Origin.
@@ -55,7 +55,7 @@ func (c *Copies) indexes(service string) string    { return c.key(service) + ":i
 func (c *Copies) heartbeats(service string) string { return c.key(service) + ":alive:" }
 
 func (c *Copies) keys(service string) []string {
-	return []string{c.key(service), c.indexes(service) + c.origin}
+	return []string{c.key(service), c.indexes(service) + c.storeID}
 }
 
 // CopyRecord is a record to be copied.
@@ -67,7 +67,7 @@ type CopyRecord struct {
 // Push adds copies of records that have none.
 func (c *Copies) Push(ctx context.Context, service string, records []CopyRecord) error {
 	args := make([]any, 1, 1+2*len(records))
-	args[0] = c.origin
+	args[0] = c.storeID
 	for i := range records {
 		args = append(args, records[i].Seq, records[i].Payload)
 	}
@@ -92,9 +92,9 @@ type CopyState int
 
 // The states of copies.
 const (
-	CopyMissing CopyState = iota // there is no copy
-	CopyKept                     // there is a copy
-	CopyDone                     // another instance has taken the record over
+	CopyMissing   CopyState = iota // there is no copy
+	CopyPresent                    // there is a copy
+	CopyTakenOver                  // another instance has taken the record over
 )
 
 // Copy describes the copy of a record.
@@ -105,16 +105,16 @@ type Copy struct {
 	Digest string
 }
 
-func copyOf(value any) Copy {
+func parseCopy(value any) Copy {
 	text, found := value.(string)
 	digest, done := strings.CutPrefix(text, "done ")
 	switch {
 	case !found:
 		return Copy{State: CopyMissing}
 	case done:
-		return Copy{CopyDone, digest}
+		return Copy{CopyTakenOver, digest}
 	}
-	return Copy{State: CopyKept}
+	return Copy{State: CopyPresent}
 }
 
 // Digest returns a hash that identifies a payload.
@@ -130,10 +130,10 @@ func (c *Copies) States(ctx context.Context, service string, seqs []uint64) (sta
 		fields[i] = strconv.FormatUint(seq, 10)
 	}
 	err = c.redis.do(ctx, "compare the queue", service, func(ctx context.Context) error {
-		values, err := c.redis.client.HMGet(ctx, c.indexes(service)+c.origin, fields...).Result()
+		values, err := c.redis.client.HMGet(ctx, c.indexes(service)+c.storeID, fields...).Result()
 		states = make([]CopyState, len(values))
 		for i, value := range values {
-			states[i] = copyOf(value).State
+			states[i] = parseCopy(value).State
 		}
 		return err
 	})
@@ -145,11 +145,11 @@ func (c *Copies) States(ctx context.Context, service string, seqs []uint64) (sta
 func (c *Copies) Scan(ctx context.Context, service string, cursor uint64) (copies map[uint64]Copy, next uint64, err error) {
 	err = c.redis.do(ctx, "compare the queue", service, func(ctx context.Context) error {
 		var pairs []string
-		pairs, next, err = c.redis.client.HScan(ctx, c.indexes(service)+c.origin, cursor, "*", scanCount).Result()
+		pairs, next, err = c.redis.client.HScan(ctx, c.indexes(service)+c.storeID, cursor, "*", scanCount).Result()
 		copies = make(map[uint64]Copy, len(pairs)/2)
 		for i := 0; i+1 < len(pairs); i += 2 {
 			if seq, err := strconv.ParseUint(pairs[i], 10, 64); err == nil {
-				copies[seq] = copyOf(pairs[i+1])
+				copies[seq] = parseCopy(pairs[i+1])
 			}
 		}
 		return err
@@ -163,8 +163,8 @@ const scanCount = 500
 // heartbeat had expired or there was none. copies is the number of records that have copies or were taken over.
 func (c *Copies) Heartbeat(ctx context.Context, service string, alive, keep time.Duration) (wasAlive bool, copies int, err error) {
 	err = c.redis.do(ctx, "send the heartbeat of the queue", service, func(ctx context.Context) error {
-		keys := append([]string{c.heartbeats(service) + c.origin}, c.keys(service)...)
-		reply, err := queueBeatScript.Run(ctx, c.redis.client, keys, alive.Milliseconds(), keep.Milliseconds()).Int64Slice()
+		keys := append([]string{c.heartbeats(service) + c.storeID}, c.keys(service)...)
+		reply, err := queueHeartbeatScript.Run(ctx, c.redis.client, keys, alive.Milliseconds(), keep.Milliseconds()).Int64Slice()
 		if err == nil && len(reply) != 2 {
 			err = errReply
 		}
@@ -177,9 +177,9 @@ func (c *Copies) Heartbeat(ctx context.Context, service string, alive, keep time
 }
 
 // Leave removes the heartbeat, so that other instances take over the records without delay.
-func (c *Copies) Leave(ctx context.Context, service string) error {
+func (c *Copies) RemoveHeartbeat(ctx context.Context, service string) error {
 	return c.redis.do(ctx, "remove the heartbeat of the queue", service, func(ctx context.Context) error {
-		return c.redis.client.Del(ctx, c.heartbeats(service)+c.origin).Err()
+		return c.redis.client.Del(ctx, c.heartbeats(service)+c.storeID).Err()
 	})
 }
 
@@ -188,7 +188,7 @@ type Claimed struct {
 	// ID is the ID of the copy.
 	ID string
 	// Origin is the name of the instance, and Seq the record's sequence number there.
-	Origin  string
+	StoreID string
 	Seq     string
 	Payload []byte
 }
@@ -197,7 +197,7 @@ type Claimed struct {
 // unless this one fails before it has called Adopt.
 func (c *Copies) Claim(ctx context.Context, service string, limit int) (claimed []Claimed, err error) {
 	err = c.redis.do(ctx, "take over queues", service, func(ctx context.Context) error {
-		reply, err := queueClaimScript.Run(ctx, c.redis.client, []string{c.key(service)}, c.origin, c.heartbeats(service), limit, claimBytes).Slice()
+		reply, err := queueClaimScript.Run(ctx, c.redis.client, []string{c.key(service)}, c.storeID, c.heartbeats(service), limit, claimBytes).Slice()
 		if err != nil {
 			return err
 		}
@@ -218,9 +218,9 @@ const claimBytes = 1 << 20
 
 // Adopt makes a claimed copy the copy of this instance's record seq, which must be stored already. The index of its origin shows for the
 // duration keep that it was taken over.
-func (c *Copies) Adopt(ctx context.Context, service string, seq uint64, from Claimed, keep time.Duration) error {
+func (c *Copies) CompleteTakeover(ctx context.Context, service string, seq uint64, from Claimed, keep time.Duration) error {
 	return c.redis.do(ctx, "take over queues", service, func(ctx context.Context) error {
-		return queueAdoptScript.Run(ctx, c.redis.client, c.keys(service),
-			c.origin, seq, from.ID, from.Origin, from.Seq, c.indexes(service), keep.Milliseconds(), Digest(from.Payload)).Err()
+		return queueCompleteTakeoverScript.Run(ctx, c.redis.client, c.keys(service),
+			c.storeID, seq, from.ID, from.StoreID, from.Seq, c.indexes(service), keep.Milliseconds(), Digest(from.Payload)).Err()
 	})
 }

@@ -60,7 +60,7 @@ func (c *instance) push(payloads ...string) {
 
 func (c *instance) leave() {
 	c.t.Helper()
-	c.must(c.Leave(c.t.Context(), "svc"))
+	c.must(c.RemoveHeartbeat(c.t.Context(), "svc"))
 }
 
 // claim claims copies. all lists them as origin/seq=payload.
@@ -70,7 +70,7 @@ func (c *instance) claim() (claimed []store.Claimed, all string) {
 	c.must(err)
 	var texts []string
 	for _, one := range claimed {
-		texts = append(texts, fmt.Sprintf("%s/%s=%s", one.Origin, one.Seq, one.Payload))
+		texts = append(texts, fmt.Sprintf("%s/%s=%s", one.StoreID, one.Seq, one.Payload))
 	}
 	return claimed, strings.Join(texts, " ")
 }
@@ -123,16 +123,16 @@ func TestCopiesAreClaimedFromFailedInstance(t *testing.T) {
 		b.wantClaim("A/1=one A/3=three") // b has not adopted them, so it gets them again
 		b.leave()
 		claimed := c.wantClaim("A/1=one A/3=three")
-		c.must(c.Adopt(t.Context(), "svc", 11, claimed[0], testTTL))
+		c.must(c.CompleteTakeover(t.Context(), "svc", 11, claimed[0], testTTL))
 		c.wantClaim("A/3=three")
 		states, err := a.States(t.Context(), "svc", []uint64{1, 2, 3})
 		a.must(err)
-		if states[0] != store.CopyDone || states[1] != store.CopyMissing || states[2] != store.CopyKept {
+		if states[0] != store.CopyTakenOver || states[1] != store.CopyMissing || states[2] != store.CopyPresent {
 			t.Errorf("states %v", states)
 		}
 		scanned, _, err := a.Scan(t.Context(), "svc", 0)
 		a.must(err)
-		if len(scanned) != 2 || scanned[1] != (store.Copy{State: store.CopyDone, Digest: store.Digest([]byte("one"))}) {
+		if len(scanned) != 2 || scanned[1] != (store.Copy{State: store.CopyTakenOver, Digest: store.Digest([]byte("one"))}) {
 			t.Errorf("scanned %v", scanned)
 		}
 		a.must(a.Drop(t.Context(), "svc", []uint64{1}))

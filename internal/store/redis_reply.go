@@ -24,7 +24,7 @@ type replyScanner struct {
 	kind     byte  // of the line that is being read; 0 before its first byte
 	length   int   // bytes of that line so far
 	cr       bool  // its last byte is a carriage return
-	n        int64 // the number in the header line so far
+	declared int64 // the number in the header line so far
 	digits   int
 	negative bool
 	payload  int64 // remaining bytes of a string, with its line end
@@ -36,9 +36,9 @@ type replyScanner struct {
 	bytes      int64
 	attributes int
 
-	whole bool      // whether it has ended
-	form  replyForm // the required form
-	reply []byte    // its bytes so far, for a form of whole replies
+	replyComplete bool        // whether it has ended
+	schema        replySchema // the required form
+	reply         []byte      // its bytes so far, for a form of whole replies
 }
 
 // openAggregate is an aggregate such as an array or a map with unread elements.
@@ -49,29 +49,29 @@ type openAggregate struct {
 
 // scan scans p up to the end of a reply and returns the number of bytes it has scanned. After an error the scanner must not be used.
 func (s *replyScanner) scan(p []byte) (read int, err error) {
-	if s.form.needsWholeReply() && len(s.reply) == 0 && s.within() {
-		return 0, errForm // the reply began before its command
+	if s.schema.mustBuffer() && len(s.reply) == 0 && s.insideReply() {
+		return 0, errSchema // the reply began before its command
 	}
-	for s.whole = false; read < len(p) && !s.whole; {
+	for s.replyComplete = false; read < len(p) && !s.replyComplete; {
 		n, err := s.step(p[read:])
 		if err != nil {
 			return 0, err
 		}
 		read += n
 	}
-	if !s.form.needsWholeReply() {
+	if !s.schema.mustBuffer() {
 		return read, nil
 	}
 	s.reply = append(s.reply, p[:read]...)
-	if s.whole {
-		err = s.form.check(s.reply)
+	if s.replyComplete {
+		err = s.schema.check(s.reply)
 		s.reply = nil
 	}
 	return read, err
 }
 
 // within reports whether a reply has begun and not ended.
-func (s *replyScanner) within() bool { return s.depth > 0 || s.kind != 0 || s.payload > 0 }
+func (s *replyScanner) insideReply() bool { return s.depth > 0 || s.kind != 0 || s.payload > 0 }
 
 // step scans a part of a line or of a string.
 func (s *replyScanner) step(p []byte) (n int, err error) {
@@ -98,10 +98,10 @@ func (s *replyScanner) beginLine(kind byte) error {
 	switch {
 	case !isHeader(kind) && bytes.IndexByte([]byte("+-:_,#("), kind) < 0:
 		return fmt.Errorf("a reply has the unknown type %q", kind)
-	case s.form == helloForm && s.depth > 0 && bytes.IndexByte([]byte("-_!"), kind) >= 0:
-		return errForm
+	case s.schema == helloSchema && s.depth > 0 && bytes.IndexByte([]byte("-_!"), kind) >= 0:
+		return errSchema
 	}
-	s.kind, s.length, s.cr, s.n, s.digits, s.negative = kind, 0, false, 0, 0, false
+	s.kind, s.length, s.cr, s.declared, s.digits, s.negative = kind, 0, false, 0, 0, false
 	return nil
 }
 
@@ -145,18 +145,18 @@ func (s *replyScanner) scanHeader(p []byte) (n int, err error) {
 	for i, b := range p {
 		switch {
 		case b == '\n' && s.cr:
-			s.negative = s.negative && s.n == 1
+			s.negative = s.negative && s.declared == 1
 			kind := s.kind
 			s.kind = 0
 			return i + 1, s.endHeader(kind)
 		case s.cr:
 			return 0, errLength
-		case b == '\r' && s.digits > 0 && (!s.negative || s.n == 1):
+		case b == '\r' && s.digits > 0 && (!s.negative || s.declared == 1):
 			s.cr = true
 		case b == '-' && s.digits == 0 && !s.negative:
 			s.negative = true
 		case b >= '0' && b <= '9' && s.digits < maxLengthDigits:
-			s.n = 10*s.n + int64(b-'0')
+			s.declared = 10*s.declared + int64(b-'0')
 			s.digits++
 		default:
 			return 0, errLength
@@ -168,16 +168,16 @@ func (s *replyScanner) scanHeader(p []byte) (n int, err error) {
 // endHeader checks a header line before the client sees its end.
 func (s *replyScanner) endHeader(kind byte) error {
 	switch {
-	case s.negative && s.form == helloForm && s.depth > 0:
-		return errForm
+	case s.negative && s.schema == helloSchema && s.depth > 0:
+		return errSchema
 	case s.negative:
 		s.endValue()
 		return nil
 	case isString(kind):
-		s.payload = s.n + 2
-		return s.addBytes(s.n)
+		s.payload = s.declared + 2
+		return s.addBytes(s.declared)
 	}
-	elements := s.n
+	elements := s.declared
 	if kind == '%' || kind == '|' {
 		elements *= 2
 	}
@@ -225,5 +225,5 @@ func (s *replyScanner) endValue() {
 			return
 		}
 	}
-	s.elements, s.bytes, s.attributes, s.whole = 0, 0, 0, true
+	s.elements, s.bytes, s.attributes, s.replyComplete = 0, 0, 0, true
 }

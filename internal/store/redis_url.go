@@ -71,7 +71,7 @@ func newClient(text string, tlsConfig *tls.Config, replyLimit func() int64) (red
 
 // parserFaults maps errors of go-redis's URL parsers to our own, because theirs quote parts of the URL, which may be parts of a password
 // that was not escaped.
-var parserFaults = []struct {
+var parseErrors = []struct {
 	text *regexp.Regexp
 	want string // $1 is a parameter's name
 }{
@@ -84,7 +84,7 @@ var parserFaults = []struct {
 
 // urlError returns the error of a URL that a parser of go-redis rejected.
 func urlError(err error) error {
-	for _, f := range parserFaults {
+	for _, f := range parseErrors {
 		if match := f.text.FindStringSubmatchIndex(err.Error()); match != nil {
 			return errors.New(string(f.text.ExpandString(nil, f.want, err.Error(), match)))
 		}
@@ -121,8 +121,8 @@ func newSingle(text string, tlsConfig *tls.Config, replyLimit func() int64) (red
 	if err != nil {
 		return nil, urlError(err)
 	}
-	tune(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
-	limit(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
+	setPoolDefaults(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
+	setTimeoutDefaults(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
 	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
 	o.MaintNotificationsConfig = noMaintenance()
 	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
@@ -135,8 +135,8 @@ func newFailover(text string, tlsConfig *tls.Config, replyLimit func() int64) (r
 	if err != nil {
 		return nil, urlError(err)
 	}
-	tune(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
-	limit(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
+	setPoolDefaults(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
+	setTimeoutDefaults(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
 	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
 	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
 	o.Dialer = limitReplies(o.DialTimeout, o.TLSConfig, replyLimit)
@@ -148,8 +148,8 @@ func newCluster(text string, tlsConfig *tls.Config, replyLimit func() int64) (re
 	if err != nil {
 		return nil, urlError(err)
 	}
-	tune(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
-	limit(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
+	setPoolDefaults(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
+	setTimeoutDefaults(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
 	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
 	o.MaintNotificationsConfig = noMaintenance()
 	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
@@ -158,14 +158,14 @@ func newCluster(text string, tlsConfig *tls.Config, replyLimit func() int64) (re
 }
 
 // tune sets the options that the URL does not. Retries are disabled, because the callers retry.
-func tune(protocol, poolSize, maxRetries, dialerRetries, pipelinePoolSize *int) {
+func setPoolDefaults(protocol, poolSize, maxRetries, dialerRetries, pipelinePoolSize *int) {
 	*protocol = cmp.Or(*protocol, 2)
 	*poolSize = cmp.Or(*poolSize, redisPoolSize)
 	*maxRetries, *dialerRetries = -1, 1
 	*pipelinePoolSize = cmp.Or(*pipelinePoolSize, -1)
 }
 
-func limit(timeouts ...*time.Duration) {
+func setTimeoutDefaults(timeouts ...*time.Duration) {
 	for _, d := range timeouts {
 		*d = cmp.Or(*d, redisTimeout)
 	}

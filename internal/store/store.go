@@ -45,7 +45,7 @@ type State struct {
 	// Epoch increases with each decision of a fleet. 0 is before the first.
 	Epoch uint64 `json:"epoch"`
 	// Openings counts the consecutive openings without a lasting recovery between them.
-	Openings int `json:"openings"`
+	ConsecutiveOpens int `json:"openings"`
 	// Forced is whether an operator forced the state, and Shared whether the force applies to the whole fleet, which is always so in
 	// Redis.
 	Forced bool         `json:"forced,omitempty"`

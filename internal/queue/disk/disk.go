@@ -16,7 +16,7 @@ import (
 // A queue is a sequence of files (segments), each a bbolt database. New records go into the newest. A segment that becomes empty is
 // deleted, which frees the space of a backlog and keeps bbolt's free lists short. Each segment has one writer goroutine, which commits
 // in one transaction all changes that arrived during the previous commit.
-type Queue struct {
+type Store struct {
 	folder  string // "" keeps everything in memory
 	commits atomic.Uint64
 	writers sync.WaitGroup
@@ -34,7 +34,7 @@ type Record struct {
 	Seq     uint64
 	Payload []byte
 	// Note is the last note that was written on the record, nil if none was.
-	Note []byte
+	DeliveryState []byte
 }
 
 // segmentBytes is the payload size after which a new segment is created.
@@ -43,14 +43,14 @@ const segmentBytes = 32 << 20
 var errClosed = errors.New("the queue is closed")
 
 // removeSegment removes a sealed segment that is empty. The segment's writer calls it.
-func (q *Queue) removeSegment(s *segment) {
+func (q *Store) removeSegment(s *segment) {
 	q.mu.Lock()
 	q.segments = slices.DeleteFunc(q.segments, func(other *segment) bool { return other == s })
 	q.mu.Unlock()
 }
 
 // Add adds a record and returns its sequence number. If ctx ends before the record is committed, it is not added.
-func (q *Queue) Add(ctx context.Context, service string, payload []byte) (seq uint64, err error) {
+func (q *Store) Add(ctx context.Context, service string, payload []byte) (seq uint64, err error) {
 	c := &change{kind: put, service: service, payload: payload, result: make(chan error, 1)}
 	s, err := q.enqueue(c)
 	if err != nil {
@@ -73,7 +73,7 @@ func (q *Queue) Add(ctx context.Context, service string, payload []byte) (seq ui
 }
 
 // enqueue passes c to the newest segment and returns the segment.
-func (q *Queue) enqueue(c *change) (*segment, error) {
+func (q *Store) enqueue(c *change) (*segment, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -95,7 +95,7 @@ func (q *Queue) enqueue(c *change) (*segment, error) {
 
 // Read returns up to limit records of a service with sequence numbers greater than after, oldest first. Their payloads have at most
 // maxBytes together, except that a single record of any size is returned.
-func (q *Queue) Read(service string, after uint64, limit, maxBytes int) (records []Record, err error) {
+func (q *Store) Read(service string, after uint64, limit, maxBytes int) (records []Record, err error) {
 	for _, s := range q.all() {
 		more, last, err := s.read(service, after, limit-len(records), maxBytes, len(records) == 0)
 		if err != nil {
@@ -111,14 +111,14 @@ func (q *Queue) Read(service string, after uint64, limit, maxBytes int) (records
 	return records, nil
 }
 
-func (q *Queue) all() []*segment {
+func (q *Store) all() []*segment {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return slices.Clone(q.segments)
 }
 
 // segmentOf returns the segment that may contain a sequence number, nil if it was deleted.
-func (q *Queue) segmentOf(seq uint64) *segment {
+func (q *Store) segmentOf(seq uint64) *segment {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, s := range slices.Backward(q.segments) {
@@ -131,7 +131,7 @@ func (q *Queue) segmentOf(seq uint64) *segment {
 
 // Remove removes a record asynchronously. It calls done with nil when the record is removed from the disk or does not exist, and
 // otherwise with the error.
-func (q *Queue) Remove(service string, seq uint64, done func(error)) {
+func (q *Store) Remove(service string, seq uint64, done func(error)) {
 	s := q.segmentOf(seq)
 	if s == nil {
 		done(nil)
@@ -141,19 +141,19 @@ func (q *Queue) Remove(service string, seq uint64, done func(error)) {
 }
 
 // Note replaces the note of a record.
-func (q *Queue) Note(service string, seq uint64, note []byte) error {
+func (q *Store) SetDeliveryState(service string, seq uint64, note []byte) error {
 	s := q.segmentOf(seq)
 	if s == nil {
 		return nil
 	}
-	if err := s.do(&change{kind: annotate, service: service, seq: seq, note: note}); err != nil {
+	if err := s.submit(&change{kind: update, service: service, seq: seq, deliveryState: note}); err != nil {
 		return fmt.Errorf("write a note in the queue of %s: %w", service, err)
 	}
 	return nil
 }
 
 // Get returns a record, waiting or dead. found is false if there is none.
-func (q *Queue) Get(service string, seq uint64) (r Record, dead, found bool, err error) {
+func (q *Store) Get(service string, seq uint64) (r Record, dead, found bool, err error) {
 	for _, s := range []*segment{q.segmentOf(seq), q.dead} {
 		if s == nil {
 			continue
@@ -168,7 +168,7 @@ func (q *Queue) Get(service string, seq uint64) (r Record, dead, found bool, err
 
 // DeadLetter moves a waiting record to the dead ones, with a new note. It then removes the oldest dead records of the service beyond
 // limit; lost is their number.
-func (q *Queue) DeadLetter(service string, seq uint64, note []byte, limit int) (lost int, err error) {
+func (q *Store) DeadLetter(service string, seq uint64, note []byte, limit int) (lost int, err error) {
 	s := q.segmentOf(seq)
 	if s == nil {
 		return 0, nil
@@ -178,10 +178,10 @@ func (q *Queue) DeadLetter(service string, seq uint64, note []byte, limit int) (
 		return 0, err
 	}
 	// Add before removing: after a crash in between the record exists twice, with one number, and is not lost.
-	if err := q.dead.do(&change{kind: put, service: service, seq: seq, payload: r.Payload, note: note}); err != nil {
+	if err := q.dead.submit(&change{kind: put, service: service, seq: seq, payload: r.Payload, deliveryState: note}); err != nil {
 		return 0, fmt.Errorf("keep a dead record of %s: %w", service, err)
 	}
-	if err := s.do(&change{kind: remove, service: service, seq: seq}); err != nil {
+	if err := s.submit(&change{kind: remove, service: service, seq: seq}); err != nil {
 		return 0, fmt.Errorf("remove from the queue of %s: %w", service, err)
 	}
 	for excess := q.dead.count(service) - limit; lost < excess; lost++ {
@@ -189,7 +189,7 @@ func (q *Queue) DeadLetter(service string, seq uint64, note []byte, limit int) (
 		if err != nil || len(oldest) == 0 {
 			return lost, err
 		}
-		if err := q.dead.do(&change{kind: remove, service: service, seq: oldest[0].Seq}); err != nil {
+		if err := q.dead.submit(&change{kind: remove, service: service, seq: oldest[0].Seq}); err != nil {
 			return lost, err
 		}
 	}
@@ -198,7 +198,7 @@ func (q *Queue) DeadLetter(service string, seq uint64, note []byte, limit int) (
 
 // Requeue moves a dead record to the end of the waiting ones, without a note. It returns the new sequence number, 0 if there is no
 // such dead record. With an error and a number the record is both waiting and dead.
-func (q *Queue) Requeue(ctx context.Context, service string, seq uint64) (newSeq uint64, err error) {
+func (q *Store) Requeue(ctx context.Context, service string, seq uint64) (newSeq uint64, err error) {
 	r, found, err := q.dead.get(service, seq)
 	if err != nil || !found {
 		return 0, err
@@ -206,16 +206,16 @@ func (q *Queue) Requeue(ctx context.Context, service string, seq uint64) (newSeq
 	if newSeq, err = q.Add(ctx, service, r.Payload); err != nil {
 		return 0, err
 	}
-	return newSeq, q.dead.do(&change{kind: remove, service: service, seq: seq})
+	return newSeq, q.dead.submit(&change{kind: remove, service: service, seq: seq})
 }
 
 // Delete removes a record, waiting or dead.
-func (q *Queue) Delete(service string, seq uint64) error {
+func (q *Store) Delete(service string, seq uint64) error {
 	for _, s := range []*segment{q.segmentOf(seq), q.dead} {
 		if s == nil {
 			continue
 		}
-		if err := s.do(&change{kind: remove, service: service, seq: seq}); err != nil {
+		if err := s.submit(&change{kind: remove, service: service, seq: seq}); err != nil {
 			return fmt.Errorf("remove from the queue of %s: %w", service, err)
 		}
 	}
@@ -223,13 +223,13 @@ func (q *Queue) Delete(service string, seq uint64) error {
 }
 
 // DeadLetters is like Read for dead records.
-func (q *Queue) DeadLetters(service string, after uint64, limit, maxBytes int) ([]Record, error) {
+func (q *Store) DeadLetters(service string, after uint64, limit, maxBytes int) ([]Record, error) {
 	records, _, err := q.dead.read(service, after, limit, maxBytes, true)
 	return records, err
 }
 
 // Counts returns the numbers of waiting and of dead records of a service.
-func (q *Queue) Counts(service string) (waiting, dead int) {
+func (q *Store) Counts(service string) (waiting, dead int) {
 	for _, s := range q.all() {
 		waiting += s.count(service)
 	}
@@ -237,7 +237,7 @@ func (q *Queue) Counts(service string) (waiting, dead int) {
 }
 
 // Services returns the services that have waiting or dead records, sorted.
-func (q *Queue) Services() []string {
+func (q *Store) Services() []string {
 	var names []string
 	for _, s := range append(q.all(), q.dead) {
 		names = append(names, s.services()...)
@@ -247,10 +247,10 @@ func (q *Queue) Services() []string {
 }
 
 // Origin returns the unique name of this queue. It is persistent, and changes when Open had to rename a damaged file.
-func (q *Queue) Origin() string { return q.dead.origin }
+func (q *Store) ID() string { return q.dead.storeID }
 
 // Has reports whether a record is waiting.
-func (q *Queue) Has(service string, seq uint64) (bool, error) {
+func (q *Store) Has(service string, seq uint64) (bool, error) {
 	s := q.segmentOf(seq)
 	if s == nil {
 		return false, nil
@@ -259,4 +259,4 @@ func (q *Queue) Has(service string, seq uint64) (bool, error) {
 }
 
 // Commits returns the number of commits since Open. Each takes two fsyncs.
-func (q *Queue) Commits() uint64 { return q.commits.Load() }
+func (q *Store) Commits() uint64 { return q.commits.Load() }

@@ -15,7 +15,7 @@ import (
 	"cbproxy/internal/queue/disk"
 )
 
-func openQueue(t testing.TB, folder string) *disk.Queue {
+func openQueue(t testing.TB, folder string) *disk.Store {
 	t.Helper()
 	q, setAside, err := disk.Open(folder)
 	if err != nil || len(setAside) > 0 {
@@ -25,7 +25,7 @@ func openQueue(t testing.TB, folder string) *disk.Queue {
 	return q
 }
 
-func add(t testing.TB, q *disk.Queue, service, payload string) uint64 {
+func add(t testing.TB, q *disk.Store, service, payload string) uint64 {
 	t.Helper()
 	seq, err := q.Add(t.Context(), service, []byte(payload))
 	if err != nil {
@@ -51,15 +51,15 @@ func payloads(t testing.TB, read func(service string, after uint64, limit, maxBy
 			}
 			after = r.Seq
 			text := string(r.Payload)
-			if r.Note != nil {
-				text += " (" + string(r.Note) + ")"
+			if r.DeliveryState != nil {
+				text += " (" + string(r.DeliveryState) + ")"
 			}
 			all = append(all, text)
 		}
 	}
 }
 
-func remove(t testing.TB, q *disk.Queue, service string, seq uint64) {
+func remove(t testing.TB, q *disk.Store, service string, seq uint64) {
 	t.Helper()
 	done := make(chan error, 1)
 	q.Remove(service, seq, func(err error) { done <- err })
@@ -79,13 +79,13 @@ func TestQueueKeepsOrderNotesAndDeadLetters(t *testing.T) {
 			}
 			remove(t, q, "a", seqs[3])
 			remove(t, q, "a", seqs[3]) // removing it again is not an error
-			if err := q.Note("a", seqs[0], []byte("tried")); err != nil {
+			if err := q.SetDeliveryState("a", seqs[0], []byte("tried")); err != nil {
 				t.Fatal(err)
 			}
 			if lost, err := q.DeadLetter("a", seqs[1], []byte("refused"), 10); lost != 0 || err != nil {
 				t.Fatal(lost, err)
 			}
-			check := func(q *disk.Queue) {
+			check := func(q *disk.Store) {
 				t.Helper()
 				got := payloads(t, q.Read, "a")
 				if len(got) != 18 || got[0] != "a0 (tried)" || got[1] != "a2" || got[2] != "a4" || got[17] != "a19" {
@@ -102,7 +102,7 @@ func TestQueueKeepsOrderNotesAndDeadLetters(t *testing.T) {
 					t.Errorf("services: %q", q.Services())
 				}
 				r, dead1, found, err := q.Get("a", seqs[1])
-				if err != nil || !found || !dead1 || string(r.Note) != "refused" {
+				if err != nil || !found || !dead1 || string(r.DeliveryState) != "refused" {
 					t.Errorf("the dead letter: %+v %v %v %v", r, dead1, found, err)
 				}
 			}

@@ -20,8 +20,8 @@ const (
 
 // Open opens the queue in a directory and creates what is missing, accessible to its owner only. An empty path opens a queue in memory,
 // which is lost when the process ends. Damaged and empty files are renamed; setAside has a message about each.
-func Open(folder string) (q *Queue, setAside []string, err error) {
-	q = &Queue{next: 1}
+func Open(folder string) (q *Store, setAside []string, err error) {
+	q = &Store{next: 1}
 	if folder != "" {
 		q.folder = filepath.Join(folder, queueFolder)
 		if err := boltfile.MakeDir(q.folder); err != nil {
@@ -30,7 +30,7 @@ func Open(folder string) (q *Queue, setAside []string, err error) {
 	}
 	setAside, err = q.open()
 	if err == nil && len(setAside) > 0 {
-		err = q.dead.changeOrigin() // the copies of lost records in Redis then belong to no instance, and one takes them over
+		err = q.dead.changeStoreID() // the copies of lost records in Redis then belong to no instance, and one takes them over
 	}
 	if n := len(q.segments); err == nil && (n == 0 || q.segments[n-1].bytes >= segmentBytes) {
 		err = q.addSegment()
@@ -43,7 +43,7 @@ func Open(folder string) (q *Queue, setAside []string, err error) {
 }
 
 // open opens the existing files.
-func (q *Queue) open() (setAside []string, err error) {
+func (q *Store) open() (setAside []string, err error) {
 	names := []string{}
 	if q.folder != "" {
 		files, err := os.ReadDir(q.folder)
@@ -82,7 +82,7 @@ func (q *Queue) open() (setAside []string, err error) {
 }
 
 // sealNewest seals the newest segment; mu must be held, except in Open.
-func (q *Queue) sealNewest() {
+func (q *Store) sealNewest() {
 	if n := len(q.segments); n > 0 {
 		q.segments[n-1].seal()
 	}
@@ -90,7 +90,7 @@ func (q *Queue) sealNewest() {
 
 // openSegment opens a segment and starts its writer. It renames a file that is damaged or empty, and then returns nil, except for the
 // dead records, for which it creates a new file.
-func (q *Queue) openSegment(name string) (s *segment, setAside string, err error) {
+func (q *Store) openSegment(name string) (s *segment, setAside string, err error) {
 	path := ""
 	if q.folder != "" {
 		path = filepath.Join(q.folder, name)
@@ -108,7 +108,7 @@ func (q *Queue) openSegment(name string) (s *segment, setAside string, err error
 	if !boltfile.Unusable(err) {
 		return nil, "", boltfile.OpenError(path, err)
 	}
-	setAside, err = boltfile.RenameAside(path, err)
+	setAside, err = boltfile.Quarantine(path, err)
 	if err != nil || name != deadFile {
 		return nil, setAside, err
 	}
@@ -120,14 +120,14 @@ func (q *Queue) openSegment(name string) (s *segment, setAside string, err error
 }
 
 // start starts the writer of a segment.
-func (q *Queue) start(s *segment) {
+func (q *Store) start(s *segment) {
 	s.commits = &q.commits
 	s.onEmpty = q.removeSegment
 	q.writers.Go(s.run)
 }
 
 // addSegment creates a segment for new records; mu must be held, except in Open.
-func (q *Queue) addSegment() error {
+func (q *Store) addSegment() error {
 	s, _, err := q.openSegment(fmt.Sprintf("%016x%s", q.next, segmentSuffix))
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ func syncFolder(path string) error {
 }
 
 // Close commits the queued changes and closes the files.
-func (q *Queue) Close() error {
+func (q *Store) Close() error {
 	q.mu.Lock()
 	if q.closed {
 		q.mu.Unlock()

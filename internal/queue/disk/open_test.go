@@ -46,12 +46,12 @@ func TestDamagedSegmentsAreSetAside(t *testing.T) {
 func TestQueueThatLostASegmentHasANewOrigin(t *testing.T) {
 	folder := t.TempDir()
 	q := openQueue(t, folder)
-	origin := q.Origin()
+	origin := q.ID()
 	add(t, q, "a", "x")
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if q = openQueue(t, folder); q.Origin() != origin {
+	if q = openQueue(t, folder); q.ID() != origin {
 		t.Error("the origin changed at a restart")
 	}
 	if err := q.Close(); err != nil {
@@ -67,11 +67,11 @@ func TestQueueThatLostASegmentHasANewOrigin(t *testing.T) {
 	if err != nil || len(setAside) != 1 {
 		t.Fatal(err, setAside)
 	}
-	renamed := q.Origin()
+	renamed := q.ID()
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if q = openQueue(t, folder); renamed == origin || q.Origin() != renamed {
-		t.Errorf("%s, then %s and %s", origin, renamed, q.Origin())
+	if q = openQueue(t, folder); renamed == origin || q.ID() != renamed {
+		t.Errorf("%s, then %s and %s", origin, renamed, q.ID())
 	}
 }

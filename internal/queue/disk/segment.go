@@ -20,11 +20,11 @@ import (
 
 // Names within a segment's file.
 var (
-	recordBucket = []byte("queue_records") // one bucket per service; the keys are sequence numbers
-	noteBucket   = []byte("queue_notes")   // likewise
-	countBucket  = []byte("queue_counts")  // the number of records by service
-	nextKey      = []byte("queue_next")    // in the meta bucket: the next sequence number
-	originKey    = []byte("queue_origin")  // in the meta bucket: the unique name of the file
+	recordBucket        = []byte("queue_records") // one bucket per service; the keys are sequence numbers
+	deliveryStateBucket = []byte("queue_notes")   // likewise
+	countBucket         = []byte("queue_counts")  // the number of records by service
+	nextKey             = []byte("queue_next")    // in the meta bucket: the next sequence number
+	storeIDKey          = []byte("queue_origin")  // in the meta bucket: the unique name of the file
 )
 
 // segment is one file of a Queue.
@@ -34,7 +34,7 @@ type segment struct {
 	first   uint64 // the first sequence number it may contain
 	commits *atomic.Uint64
 	onEmpty func(*segment) // called by the writer when a sealed segment is empty
-	origin  string         // the unique name of the file; written before the queue is used
+	storeID string         // the unique name of the file; written before the queue is used
 	bytes   int64          // payload bytes that were added; guarded by Queue.mu
 
 	wake chan struct{} // holds a token when the writer may have something to do
@@ -118,7 +118,7 @@ func (s *segment) prepare(tx *bolt.Tx) error {
 	if err := boltfile.CheckFormat(tx); err != nil {
 		return err
 	}
-	meta, err := boltfile.Prepare(tx, recordBucket, noteBucket, countBucket)
+	meta, err := boltfile.Prepare(tx, recordBucket, deliveryStateBucket, countBucket)
 	if err != nil {
 		return err
 	}
@@ -127,12 +127,12 @@ func (s *segment) prepare(tx *bolt.Tx) error {
 	} else if err := meta.Put(nextKey, keyOf(s.next)); err != nil {
 		return err
 	}
-	if meta.Get(originKey) == nil {
-		if err := meta.Put(originKey, []byte(rand.Text())); err != nil {
+	if meta.Get(storeIDKey) == nil {
+		if err := meta.Put(storeIDKey, []byte(rand.Text())); err != nil {
 			return err
 		}
 	}
-	s.origin = string(meta.Get(originKey))
+	s.storeID = string(meta.Get(storeIDKey))
 	s.first, s.visible = s.next, s.next-1
 	cursor := tx.Bucket(countBucket).Cursor()
 	for name, n := cursor.First(); name != nil; name, n = cursor.Next() {
@@ -149,10 +149,10 @@ func (s *segment) prepare(tx *bolt.Tx) error {
 }
 
 // changeOrigin gives the file a new unique name.
-func (s *segment) changeOrigin() error {
-	s.origin = rand.Text()
+func (s *segment) changeStoreID() error {
+	s.storeID = rand.Text()
 	return boltfile.Guard(func() error {
-		return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(boltfile.MetaBucket).Put(originKey, []byte(s.origin)) })
+		return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(boltfile.MetaBucket).Put(storeIDKey, []byte(s.storeID)) })
 	})
 }
 
@@ -200,7 +200,7 @@ func (s *segment) read(service string, after uint64, limit, maxBytes int, atLeas
 		if b == nil {
 			return nil
 		}
-		notes, cursor := tx.Bucket(noteBucket).Bucket([]byte(service)), b.Cursor()
+		notes, cursor := tx.Bucket(deliveryStateBucket).Bucket([]byte(service)), b.Cursor()
 		for key, payload := cursor.Seek(keyOf(after + 1)); key != nil; key, payload = cursor.Next() {
 			seq := binary.BigEndian.Uint64(key)
 			if seq > visible {
@@ -234,7 +234,7 @@ func (s *segment) get(service string, seq uint64) (r Record, found bool, err err
 			return nil
 		}
 		if payload := b.Get(keyOf(seq)); payload != nil {
-			r, found = copyRecord(seq, payload, tx.Bucket(noteBucket).Bucket([]byte(service))), true
+			r, found = copyRecord(seq, payload, tx.Bucket(deliveryStateBucket).Bucket([]byte(service))), true
 		}
 		return nil
 	})
@@ -255,7 +255,7 @@ func (s *segment) has(service string, seq uint64) (found bool, err error) {
 func copyRecord(seq uint64, payload []byte, notes *bolt.Bucket) Record {
 	r := Record{Seq: seq, Payload: slices.Clone(payload)}
 	if notes != nil {
-		r.Note = slices.Clone(notes.Get(keyOf(seq)))
+		r.DeliveryState = slices.Clone(notes.Get(keyOf(seq)))
 	}
 	return r
 }

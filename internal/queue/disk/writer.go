@@ -13,14 +13,14 @@ import (
 
 // change is one change to be written to a segment.
 type change struct {
-	kind    kind
-	service string
-	seq     uint64
-	payload []byte
-	note    []byte
-	result  chan error  // receives the outcome; buffered; nil if no caller waits
-	done    func(error) // called with the outcome; may be nil
-	state   atomic.Int32
+	kind          kind
+	service       string
+	seq           uint64
+	payload       []byte
+	deliveryState []byte
+	result        chan error  // receives the outcome; buffered; nil if no caller waits
+	done          func(error) // called with the outcome; may be nil
+	state         atomic.Int32
 }
 
 type kind uint8
@@ -28,7 +28,7 @@ type kind uint8
 const (
 	put kind = iota
 	remove
-	annotate
+	update
 )
 
 // The states of a change.
@@ -72,7 +72,7 @@ func (s *segment) notify() {
 }
 
 // do queues a change and waits until it is committed.
-func (s *segment) do(c *change) error {
+func (s *segment) submit(c *change) error {
 	c.result = make(chan error, 1)
 	s.enqueue(c)
 	return <-c.result
@@ -109,7 +109,7 @@ func (s *segment) run() {
 	for range s.wake {
 		for {
 			s.delayRemovals()
-			batch := s.take()
+			batch := s.nextBatch()
 			if len(batch) == 0 {
 				break
 			}
@@ -180,7 +180,7 @@ func (s *segment) mayDelay() bool {
 }
 
 // take removes the next batch of changes from the queue and returns it.
-func (s *segment) take() (batch []*change) {
+func (s *segment) nextBatch() (batch []*change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	bytes, n := 0, 0
@@ -200,7 +200,7 @@ func (s *segment) commit(batch []*change) {
 	s.mu.Lock()
 	next := s.next
 	s.mu.Unlock()
-	t := totals{counts: map[string]int{}, next: next}
+	t := batchResult{counts: map[string]int{}, next: next}
 	err := boltfile.Guard(func() error {
 		return s.db.Update(func(tx *bolt.Tx) error {
 			for _, c := range batch {
@@ -219,7 +219,7 @@ func (s *segment) commit(batch []*change) {
 	} else {
 		s.commits.Add(1)
 	}
-	s.settle(batch, &t, err)
+	s.publishBatch(batch, &t, err)
 }
 
 // abandon stops counting an abandoned record as one that is being added, so that readers do not wait for it.
@@ -230,7 +230,7 @@ func (s *segment) abandon(c *change) {
 }
 
 // settle makes the records of a committed batch visible and queues the removal of those that were abandoned meanwhile.
-func (s *segment) settle(batch []*change, t *totals, err error) {
+func (s *segment) publishBatch(batch []*change, t *batchResult, err error) {
 	s.mu.Lock()
 	var removals []*change
 	for _, c := range batch {
@@ -261,13 +261,13 @@ func (s *segment) settle(batch []*change, t *totals, err error) {
 }
 
 // totals collects what one transaction changes in the segment's totals.
-type totals struct {
+type batchResult struct {
 	counts map[string]int // added minus removed records, by service
 	next   uint64         // the next sequence number
 }
 
 // apply writes one change.
-func (t *totals) apply(tx *bolt.Tx, c *change) error {
+func (t *batchResult) apply(tx *bolt.Tx, c *change) error {
 	records, err := tx.Bucket(recordBucket).CreateBucketIfNotExists([]byte(c.service))
 	if err != nil {
 		return err
@@ -281,7 +281,7 @@ func (t *totals) apply(tx *bolt.Tx, c *change) error {
 			t.counts[c.service]++
 		}
 		t.next = max(t.next, c.seq+1)
-		if err := records.Put(key, c.payload); err != nil || c.note == nil {
+		if err := records.Put(key, c.payload); err != nil || c.deliveryState == nil {
 			return err
 		}
 	case remove:
@@ -292,24 +292,24 @@ func (t *totals) apply(tx *bolt.Tx, c *change) error {
 		if err := records.Delete(key); err != nil {
 			return err
 		}
-		if notes := tx.Bucket(noteBucket).Bucket([]byte(c.service)); notes != nil {
+		if notes := tx.Bucket(deliveryStateBucket).Bucket([]byte(c.service)); notes != nil {
 			return notes.Delete(key)
 		}
 		return nil
-	case annotate:
+	case update:
 		if !had {
 			return nil
 		}
 	}
-	notes, err := tx.Bucket(noteBucket).CreateBucketIfNotExists([]byte(c.service))
+	notes, err := tx.Bucket(deliveryStateBucket).CreateBucketIfNotExists([]byte(c.service))
 	if err != nil {
 		return err
 	}
-	return notes.Put(key, c.note)
+	return notes.Put(key, c.deliveryState)
 }
 
 // write stores the totals, so that opening a segment need not read all records.
-func (t *totals) write(tx *bolt.Tx) error {
+func (t *batchResult) write(tx *bolt.Tx) error {
 	b := tx.Bucket(countBucket)
 	for service, n := range t.counts {
 		kept := b.Get([]byte(service))
