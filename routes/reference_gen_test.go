@@ -19,7 +19,11 @@ type referenceGenerator struct {
 	strategies map[string]any
 	out        bytes.Buffer
 	written    []table
+	tls        bool // the table of TLS is written
 }
+
+// tlsPath is the title of the table of TLS, which several sections share.
+const tlsPath = "tls"
 
 // table is a table of the page. Structs with the same keys and defaults share one.
 type table struct {
@@ -48,15 +52,20 @@ func (g *referenceGenerator) builtins() {
 
 // section writes the table of the struct at a path and the tables of its nested structs.
 func (g *referenceGenerator) section(path string, v reflect.Value) {
-	title := "The top level"
-	if path != "" {
+	title, subject := "The top level", ""
+	switch {
+	case path == tlsPath:
+		title = "TLS to a server"
+		subject = "`redis.tls`, `routes.NAME.tls` and `fallbacks.NAME.upstream.tls` have the same keys. Each"
+	case path != "":
 		title = "`" + path + "`"
+		subject = title
 	}
 	fmt.Fprintf(&g.out, "\n### %s\n\n", title)
-	if doc := g.docs[typeName(v.Type())]; path != "" && doc != "" {
-		fmt.Fprintf(&g.out, "`%s` %s\n\n", path, escaped(strings.TrimPrefix(doc, v.Type().Name()+" ")))
+	if doc := g.docs[typeName(v.Type())]; subject != "" && doc != "" {
+		fmt.Fprintf(&g.out, "%s %s\n\n", subject, escaped(strings.TrimPrefix(doc, v.Type().Name()+" ")))
 	}
-	g.out.WriteString("| key | takes | default | what it is for |\n| --- | --- | --- | --- |\n")
+	g.out.WriteString("| key | takes | default | description |\n| --- | --- | --- | --- |\n")
 	var below []table
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
@@ -69,6 +78,12 @@ func (g *referenceGenerator) section(path string, v reflect.Value) {
 		switch inner, isNamed := nested(f, v.Field(i)); {
 		case f.Type == reflect.TypeFor[*Route]():
 			takes = "the keys of " + linked("routes.NAME")
+		case inner.IsValid() && inner.Type() == reflect.TypeFor[TLS]():
+			takes = "[TLS keys](#tls-to-a-server)"
+			if !g.tls {
+				g.tls = true
+				below = append(below, table{tlsPath, inner})
+			}
 		case inner.IsValid():
 			if isNamed {
 				to += ".NAME"
@@ -152,7 +167,7 @@ func takesOf(t reflect.Type, r strictyaml.Rules) string {
 	if r.Enum != nil {
 		return "`" + strings.Join(r.Enum, "`, `") + "`"
 	}
-	return "text"
+	return "string"
 }
 
 // bounds describes the bounds of a number.
