@@ -53,7 +53,7 @@ func TestFleetForcedStateSurvivesRestart(t *testing.T) {
 	}
 	fleet[0].Force("svc", `{"state":"closed","scope":"fleet","reason":"maintenance window"}`)
 	harness.Eventually(t, "the other instance is forced", func() bool { return isFleetForced(fleet[1]) })
-	harness.Eventually(t, "the other instance has logged it", func() bool { return strings.Contains(fleet[1].Log.String(), "maintenance window") })
+	harness.Eventually(t, "the other instance has logged the reason", func() bool { return strings.Contains(fleet[1].Log.String(), "maintenance window") })
 	fleet[1].Signal(syscall.SIGTERM)
 	fleet[1].Wait()
 	server.Kill()

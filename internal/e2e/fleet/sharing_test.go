@@ -93,7 +93,7 @@ func checkRedisKeys(t *testing.T, server *redistest.Server, instance string) {
 }
 
 // TestQuorumIgnoresFindingOfOneInstance checks that, with a quorum of two, an instance that alone has no connection to the
-// upstream does not open the breakers of the others.
+// upstream does not open the breakers of the rest of the fleet.
 func TestQuorumIgnoresFindingOfOneInstance(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -107,7 +107,7 @@ func TestQuorumIgnoresFindingOfOneInstance(t *testing.T) {
 	if s := disconnected[0].BreakerState(); s != "open" {
 		t.Fatalf("breaker state %s after failures", s)
 	}
-	harness.Eventually(t, "its finding is in Redis", func() bool {
+	harness.Eventually(t, "the finding of the disconnected instance is in Redis", func() bool {
 		return server.Client().HExists(t.Context(), "circuit_breaker_state:svc", "finding:"+disconnected[0].Health().Instance).Val()
 	})
 	for _, p := range fleet {

@@ -17,7 +17,7 @@ type Proxy struct {
 	AdminURL   string // URL of the admin plane
 	DataDir    string // data_dir, the folder of the store
 	ConfigFile string // path of the configuration file
-	ConfigHead string // first lines of the configuration: the listen addresses and data_dir
+	ConfigHead string // first lines of the configuration: listen (the environment variable DATA overrides it), admin, data_dir
 	Log        *LogBuffer
 	Stdout     io.Writer // receives standard output; nil discards it
 
@@ -29,7 +29,7 @@ type Proxy struct {
 
 // Options define how StartProxy starts cbproxy. A zero field selects the default.
 type Options struct {
-	Config     string   // YAML content of the configuration file after the listen addresses, admin and data_dir
+	Config     string   // content of the configuration file without listen, admin and data_dir
 	ConfigFile string   // path of the configuration file; default: a new temporary file
 	DataDir    string   // data_dir; default: a new temporary folder
 	NoDataDir  bool     // leave data_dir empty, so that state is kept in memory; DataDir must be empty

@@ -156,7 +156,7 @@ func TestQueuedRequestIsDeliveredUnchanged(t *testing.T) {
 	}
 }
 
-// TestQueuePreservesOrder checks that new requests are queued behind the others while the queue is being delivered to a
+// TestQueuePreservesOrder checks that new requests are queued behind older ones while the queue is being delivered to a
 // healthy upstream.
 func TestQueuePreservesOrder(t *testing.T) {
 	t.Parallel()

@@ -53,7 +53,7 @@ func (s *soakTest) releaseBreakers() error {
 		if h.Forced == nil {
 			return nil
 		}
-		if h.Forced.Until == nil { // the others expire
+		if h.Forced.Until == nil { // a forced state with an end expires
 			s.forceState(p, service, map[string]string{"state": "auto", "scope": h.Forced.Scope})
 		}
 		return fmt.Errorf("instance %d: %s is forced: %+v", p.n, service, *h.Forced)
