@@ -1,4 +1,5 @@
-// Package commands tests the command line, the demo and the systemd unit with the real binary.
+// Package commands tests the command line, the demo and the systemd unit with the real binary. Tests that run commands
+// and check exit statuses and output are scripts, in testdata/script.
 package commands
 
 import (
