@@ -109,6 +109,8 @@ func TestFlattenReportsInvalidReferences(t *testing.T) {
 		"name: ${1WORD}":                        "f.yaml:1:1: name: " + form + "${1WORD}",
 		"name: ${WORD:-${OTHER}}":               "f.yaml:1:1: name: " + form + "${WORD:-${OTHER}}",
 		"name: http://user:${bad password@host": "f.yaml:1:1: name: " + form + "another form",
+		"name: http://user:secret@host/${}":     "f.yaml:1:1: name: " + form + "another form",
+		"name: ${x@y":                           "f.yaml:1:1: name: " + form + "another form",
 		"count: ${TEXT}":                        "f.yaml:1:1: count: must be a whole number in plain digits (no leading zeros, exponent, 0x or quotes), got text",
 		"count: ${OCTAL}":                       "f.yaml:1:1: count: must be a whole number in plain digits (no leading zeros, exponent, 0x or quotes), got 010",
 	} {
@@ -143,6 +145,7 @@ func TestFlattenLimitsTrees(t *testing.T) {
 	checkFaults(t, "extra: ["+strings.Repeat("\"${LONG}\", ", 4)+"]", environ)
 	checkFaults(t, "extra: ["+strings.Repeat("\"${LONG}\", ", 5)+"]", environ,
 		"f.yaml:1:53: extra[4]: must be smaller: all ${} references together expand to more than 4194304 bytes")
+	checkFaults(t, "name: "+strings.Repeat("${LONG}", 4), environ)
 	checkFaults(t, "name: "+strings.Repeat("${LONG}", 5), environ, "f.yaml:1:1: name: must be shorter: ${} expands to too much text")
 }
 

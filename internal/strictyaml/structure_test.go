@@ -37,6 +37,37 @@ func TestUnknownKeysSuggestSimilarOnes(t *testing.T) {
 		`f.yaml:3:1: naem: unknown key, did you mean "name"?`)
 }
 
+// The suggestion is the key with the smallest number of inserted, deleted, replaced and transposed bytes.
+func TestUnknownKeysSuggestNearest(t *testing.T) {
+	long := strings.Repeat("long_name", 7) + "x" // as long as a key with a suggestion may be
+	for _, c := range []struct {
+		key   string
+		known []string
+		want  string
+	}{
+		{"abcd", []string{"abxx", "abdc"}, "abdc"},
+		{"abcde", []string{"abcxy", "abcd"}, "abcd"},
+		{"abcd", []string{"abxy", "abcde"}, "abcde"},
+		{"abcd", []string{"abxy", "abcx"}, "abcx"},
+		{"abcd", []string{"abcx", "abxd"}, "abcx"}, // equally near: the first one
+		{"abcd", []string{"axyz"}, ""},
+		{"", []string{"a"}, "a"},
+		{"", []string{"ab"}, ""},
+		{long, []string{long[1:]}, long[1:]},
+		{long + "y", []string{long}, ""},
+	} {
+		faults := new(strictyaml.Collector)
+		(&strictyaml.Decoder{Faults: faults}).UnknownKey(strictyaml.Place{Path: "p"}, c.key, c.known)
+		want := "unknown key, must be one of " + strings.Join(c.known, ", ")
+		if c.want != "" {
+			want = `unknown key, did you mean "` + c.want + `"?`
+		}
+		if got := faults.Faults[0].Message; got != want {
+			t.Errorf("%q of %q: got %s, want %s", c.key, c.known, got, want)
+		}
+	}
+}
+
 // Struct passes keys without a field to the caller, and skips fields that the caller decodes.
 func TestStructLeavesKeysToCaller(t *testing.T) {
 	faults := &strictyaml.Collector{File: "f.yaml"}
