@@ -76,7 +76,7 @@ func (w *response) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	w.closeAfter = w.conn.server.draining.Load()
+	w.closeAfter = w.conn.server.shuttingDown.Load()
 	if s := w.header["Content-Length"]; len(s) > 0 && s[0] != "" {
 		if n, err := strconv.ParseInt(s[0], 10, 64); err == nil && n >= 0 {
 			w.length = n

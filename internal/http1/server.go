@@ -35,9 +35,9 @@ type ServerConfig struct {
 //
 // A Server is safe for concurrent use.
 type Server struct {
-	config   ServerConfig
-	draining atomic.Bool
-	hangups  *hangupMonitor
+	config       ServerConfig
+	shuttingDown atomic.Bool
+	hangups      *hangupMonitor
 
 	mu      sync.Mutex          // guards conns
 	conns   map[int]*serverConn // by descriptor
@@ -72,7 +72,7 @@ func (s *Server) register(c *serverConn) bool {
 		s.mu.Unlock()
 		err = s.hangups.watch(c.fd)
 	})
-	if closed == nil && (err == nil || s.draining.Load()) { // while draining, the monitor may already be closed
+	if closed == nil && (err == nil || s.shuttingDown.Load()) { // during shutdown the monitor may already be closed
 		return true
 	}
 	s.unregister(c)
@@ -110,14 +110,14 @@ func (s *Server) forEachConn(f func(*serverConn)) {
 // Shutdown closes each connection as soon as no request is being served on it, and waits until all are closed. It returns the
 // error of ctx if that ends first.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
+	s.shuttingDown.Store(true)
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.removed.Broadcast()
 	})
 	defer stop()
-	s.forEachConn((*serverConn).interruptRead) // connections that are registered later check draining
+	s.forEachConn((*serverConn).interruptRead) // connections that are registered later check shuttingDown
 	if !s.waitIdle(ctx) {
 		return ctx.Err()
 	}
@@ -137,7 +137,7 @@ func (s *Server) waitIdle(ctx context.Context) bool {
 
 // Close aborts all connections and cancels the contexts of their requests.
 func (s *Server) Close() {
-	s.draining.Store(true)
+	s.shuttingDown.Store(true)
 	s.forEachConn((*serverConn).abort)
 	s.hangups.close()
 }

@@ -60,7 +60,7 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 // serve serves requests until one is not plain or the connection ends.
 func (c *serverConn) serve() {
 	err := c.socket.Read(c.serveRequests)
-	if err != nil && c.server.draining.Load() {
+	if err != nil && c.server.shuttingDown.Load() {
 		_ = c.SetReadDeadline(time.Time{}) // on a closed connection the read fails
 		_ = c.socket.Read(c.serveRequests) // serve a request that has already arrived
 	}
@@ -225,7 +225,7 @@ func (c *serverConn) idleTimeout() time.Duration {
 }
 
 // renewReadDeadline limits the next read to timeout or slightly more; 0 is no limit. It reports false if the server is
-// draining and the connection must not wait for another request.
+// the server shuts down and the connection must not wait for another request.
 func (c *serverConn) renewReadDeadline(timeout time.Duration) bool {
 	if now := time.Now(); timeout != c.readTimeout || timeout > 0 && now.After(c.renewAfter) {
 		deadline, margin := time.Time{}, min(timeout/16, time.Second)
@@ -235,7 +235,7 @@ func (c *serverConn) renewReadDeadline(timeout time.Duration) bool {
 		_ = c.SetReadDeadline(deadline) // on a closed connection the read fails
 		c.readTimeout, c.renewAfter = timeout, now.Add(margin)
 	}
-	return !c.server.draining.Load() // check last, as Shutdown sets a deadline too
+	return !c.server.shuttingDown.Load() // check last, as Shutdown sets a deadline too
 }
 
 // abort ends the connection and then its request; in the other order a response could still be sent. It does not close
