@@ -101,7 +101,7 @@ func (p *pair) probeBoth(t *rapid.T) {
 	want, counts := p.allowProbe()
 	call, err := p.b.AllowActiveProbe()
 	if err != want || call.State != p.state || call.shadowed != nil {
-		t.Fatalf("AllowProbe: %+v, %v; the model has %v, %v", call, err, p.state, want)
+		t.Fatalf("AllowActiveProbe: %+v, %v; the model has %v, %v", call, err, p.state, want)
 	}
 	p.keep(call, counts)
 }

@@ -224,8 +224,8 @@ func (c *serverConn) idleTimeout() time.Duration {
 	return c.server.config.IdleTimeout
 }
 
-// renewReadDeadline limits the next read to timeout or slightly more; 0 is no limit. It reports false if the server is
-// the server shuts down and the connection must not wait for another request.
+// renewReadDeadline limits the next read to timeout or slightly more; 0 is no limit. It reports false if the server
+// shuts down and the connection must not wait for another request.
 func (c *serverConn) renewReadDeadline(timeout time.Duration) bool {
 	if now := time.Now(); timeout != c.readTimeout || timeout > 0 && now.After(c.renewAfter) {
 		deadline, margin := time.Time{}, min(timeout/16, time.Second)
