@@ -48,7 +48,7 @@ func TestSuspectDeliveryFailureIsNotCounted(t *testing.T) {
 				t.Errorf("%s: %+v, %v", path, response, err)
 			}
 			if failed := new(service.DeliveryError); errors.As(err, &failed) && failed.NotCausedByRequest {
-				t.Errorf("%s: Unsent is set, but the delivery was sent", path)
+				t.Errorf("%s: NotCausedByRequest is set, but the delivery was sent", path)
 			}
 			if s := b.Status(); s.State != state || s.ProbesInFlight != 0 || s.ConsecutiveFailures != 0 || s.LastFailure != nil {
 				t.Errorf("%v, %s: breaker %+v", state, path, s)

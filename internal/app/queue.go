@@ -49,7 +49,7 @@ type queueSender struct {
 // Send implements queue.Sender.
 func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (queue.Answer, error) {
 	answer, err := q.server.Deliver(ctx, &service.Delivery{
-		Service: name, Method: m.Method, Host: m.Host, UpstreamPath: m.Rest, Query: m.Query, EmptyQuery: m.EmptyQuery, Header: m.Header, Body: m.Body, SuspectedPoison: m.Suspect,
+		Service: name, Method: m.Method, Host: m.Host, UpstreamPath: m.Rest, Query: m.Query, EmptyQuery: m.EmptyQuery, Header: m.Header, Body: m.Body, SuspectedPoison: m.SuspectedPoison,
 	})
 	var failed *service.DeliveryError
 	var deferred *service.DeferredError

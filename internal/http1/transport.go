@@ -119,11 +119,11 @@ func (t *Transport) connect(ctx context.Context, fresh bool) (*conn, error) {
 		c = t.idle.take()
 	}
 	if c == nil {
-		dialled, err := t.config.Dial(ctx)
+		netConn, err := t.config.Dial(ctx)
 		if err != nil {
 			return nil, causeOr(ctx, err)
 		}
-		c = newConn(dialled, &t.idle)
+		c = newConn(netConn, &t.idle)
 	}
 	return c, nil
 }

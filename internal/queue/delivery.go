@@ -14,7 +14,7 @@ import (
 // deliver sends one message and processes the outcome.
 func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
 	m.Header.Set(attemptField, fmt.Sprint(e.delivery.Attempts+1))
-	m.Suspect = e.delivery.suspect()
+	m.SuspectedPoison = e.delivery.suspect()
 	breakerEvents, isTrial, start := w.breakerEventCount(), w.exemptFromPause(e), time.Now()
 	answer, err := w.send(m)
 	var refused *NotAdmitted

@@ -30,9 +30,9 @@ type Message struct {
 	Body   []byte
 	// Reason is why it could not be sent at once. It is not stored.
 	Reason events.Reason
-	// Suspect tells the Sender that the message itself may cause its failures: only a failure to connect counts against the
-	// upstream. It is not stored.
-	Suspect bool
+	// SuspectedPoison tells the Sender that the message itself may cause its failures (see trial.go): only a failure to connect
+	// counts against the upstream. It is not stored.
+	SuspectedPoison bool
 	// Accepted is when it was accepted, by the wall clock, in milliseconds.
 	Accepted time.Time
 }
@@ -100,8 +100,8 @@ func (t *metadata) message() *Message {
 	return m
 }
 
-// A payload is the stored form of a message: one byte for the form, eight for the time of acceptance in milliseconds, and then, plain
-// or encrypted, the length of the metadata, the metadata as JSON, and the body.
+// A payload is the stored form of a message: one byte for the form, eight for the time of acceptance in milliseconds, and then,
+// plain or encrypted, the length of the metadata, the metadata as JSON, and the body.
 const (
 	formatPlain        = 1
 	formatEncrypted    = 2

@@ -52,7 +52,7 @@ func (e *NotAdmitted) Error() string { return e.Reason }
 // Failed is the error of a message without a response.
 type Failed struct {
 	Reason events.Reason
-	// Unsent is whether there was no connection, so that nothing was sent.
+	// NotCausedByMessage means that the failure does not count against the message, as there was no connection.
 	NoConnection bool
 	Err          error
 }

@@ -6,11 +6,12 @@ import (
 	"cbproxy/internal/queue/disk"
 )
 
-// A queue that delivers in order must tell a message that always fails from an upstream that fails for every message. It does so by
-// sending another message. After suspectFailures failures over at least suspectDuration a message is a suspect, and right after each
-// further failure one message behind it, the trial, is sent. If the trial fails, too, the upstream is considered to be failing, and the
-// suspect keeps blocking an ordered queue. If the trial is answered, the suspect is sent again at once, and if it fails again, it is set
-// aside: it is retried after its own delays and blocks nothing.
+// A queue that delivers in order must tell a message that always fails, a poison message, from an upstream that fails for every
+// message. It does so by sending another message. After suspectFailures failures over at least suspectDuration a message is a
+// suspected poison message, a suspect for short, and right after each further failure one message behind it, the trial, is sent.
+// If the trial fails, too, the upstream is considered to be failing, and the suspect keeps blocking an ordered queue. If the
+// trial is answered, the suspect is sent again at once, and if it fails again, it is set aside: it is retried after its own
+// delays and blocks nothing.
 //
 // Because the suspect is always sent right before the trial, an upstream that recovers receives the messages in order, unless it
 // recovers between the two.
@@ -19,8 +20,8 @@ const (
 	setAsideFailures = 3 // if a trial was answered before the last one
 )
 
-// suspectDuration is how long a message must have failed to be a suspect. When an upstream fails only for a moment and receives many
-// requests in it, the failures say nothing about the messages. It is slightly less than the default backoff.
+// suspectDuration is how long a message must have failed to be a suspect. When an upstream fails only for a moment and receives
+// many requests in it, the failures say nothing about the messages. It is slightly less than the default backoff.
 const suspectDuration = 700 * time.Millisecond
 
 // maxTrialDelay is how long after the suspect's failure a trial may start.
@@ -35,8 +36,8 @@ const (
 	trialScan       = 512
 )
 
-// asideShare bounds the time that suspects take from other messages: after each delivery of a suspect, no other suspect is sent for
-// asideShare times its duration.
+// asideShare bounds the time that suspects take from other messages: after each delivery of a suspect, no other suspect is sent
+// for asideShare times its duration.
 const suspectPauseFactor = 4
 
 // suspect reports whether the message has failed so often that a further failure is no evidence against the upstream.
@@ -90,8 +91,8 @@ func (w *worker) decideTrial(e *entry, f *failure) {
 	w.trials.decidedAt = time.Now()
 }
 
-// checkClientSuccess allows a trial despite a Retry-After if the upstream has answered a client's request since, because then the pause
-// may concern only this message. It returns how long to wait before the next call.
+// checkClientSuccess allows a trial despite a Retry-After if the upstream has answered a client's request since, because then the
+// pause may concern only this message. It returns how long to wait before the next call.
 func (w *worker) checkClientSuccess() (interval time.Duration) {
 	if !w.trials.waitForClientSuccess {
 		return maxWait
@@ -177,8 +178,8 @@ func (p *Policy) mayBeOvertaken(e *entry) bool {
 	return e.delivery.suspect() || !p.Ordered && e.delivery.Failures > 0
 }
 
-// chooseTrial returns a trial in place of e, if there is one that has failed less often, and otherwise e and wait. It returns nil and
-// how long to wait if nothing may be sent now.
+// chooseTrial returns a trial in place of e, if there is one that has failed less often, and otherwise e and wait. It returns nil
+// and how long to wait if nothing may be sent now.
 func (w *worker) chooseTrial(p *Policy, e *entry, wait time.Duration) (*entry, time.Duration, error) {
 	if delay := w.untilBreakerRetry(); delay > 0 {
 		if e != nil {

@@ -231,7 +231,7 @@ func TestSenderIsToldOfSuspects(t *testing.T) {
 		var suspects []bool
 		u := newUpstream()
 		u.setAnswer(func(m *queue.Message, attempt int) (queue.Answer, error) {
-			suspects = append(suspects, m.Suspect)
+			suspects = append(suspects, m.SuspectedPoison)
 			if attempt > 2 && attempt < 20 {
 				return failToConnect(m, attempt)
 			}

@@ -109,14 +109,14 @@ func TestDialPrefersErrorsOfTheUpstream(t *testing.T) {
 	}
 }
 
-// A dial fails with a DialError. It tries IPv6 and IPv4 addresses in turn.
+// A dial fails with a connectError. It tries IPv6 and IPv4 addresses in turn.
 func TestDialAlternatesFamilies(t *testing.T) {
 	var order []string
 	d := dialer{Lookup: lookup("::1", "::1", "127.0.0.1")}
 	_, err := d.dial(t.Context(), "name:1")
 	var dial *connectError
 	if !errors.As(err, &dial) {
-		t.Errorf("%v is not a DialError", err)
+		t.Errorf("%v is not a connectError", err)
 	}
 	for _, a := range interleave([]netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("::2"), netip.MustParseAddr("127.0.0.1")}) {
 		order = append(order, a.String())
