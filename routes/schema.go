@@ -193,7 +193,7 @@ type Breaker struct {
 	Window time.Duration `yaml:"window" valid:"100ms..24h"`
 	// Time the breaker stays open before it becomes half-open.
 	RecoveryTimeout time.Duration `yaml:"recovery_timeout" valid:"positive"`
-	// Growth of the open time over consecutive openings. The first opening lasts exactly recovery_timeout; growth and jitter apply from the second consecutive opening on. The count restarts after the breaker has stayed closed for recovery_timeout.
+	// Growth of the open period while recovery fails. The first open period lasts exactly recovery_timeout; growth and jitter apply from the second consecutive one on. The count restarts after the breaker has stayed closed for recovery_timeout.
 	RecoveryBackoff RecoveryBackoff `yaml:"recovery_backoff"`
 	// Limit of concurrent probes while half-open, and number of consecutive successes that close the breaker.
 	HalfOpenRequests int `yaml:"half_open_requests" valid:"1..1000000"`
@@ -223,13 +223,13 @@ type AccessLog struct {
 	Query bool `yaml:"query"`
 }
 
-// RecoveryBackoff configures the growth of the open time while recovery fails.
+// RecoveryBackoff configures the growth of open periods while recovery fails.
 type RecoveryBackoff struct {
-	// Factor from one consecutive opening to the next; 1 is no growth.
+	// Factor from one open period to the next; 1 is no growth.
 	Multiplier float64 `yaml:"multiplier" valid:"1..1000"`
 	// Upper limit of the growth. It has no effect if it is below recovery_timeout.
 	Max time.Duration `yaml:"max" valid:"positive"`
-	// Random share of the open time, 0 to 1, that is added or subtracted, so that instances do not probe at the same time.
+	// Random share of the open period, 0 to 1, that is added or subtracted, so that instances do not probe at the same time.
 	Jitter float64 `yaml:"jitter" valid:"0..1"`
 }
 

@@ -61,7 +61,7 @@ func (g *changeGroup) text() string {
 		}
 		return fmt.Sprintf("The breaker opens when %s of the calls in its window were slow.", percent(g.New))
 	case "breaker.recovery_timeout":
-		return fmt.Sprintf("The breaker stays open for %s before it probes the upstream. This also applies to the current opening.", value)
+		return fmt.Sprintf("The breaker stays open for %s before it probes the upstream. This also applies if it is open now.", value)
 	case "breaker.half_open_requests":
 		return fmt.Sprintf("A half-open breaker admits up to %s probes at once, and closes after as many consecutive successes.", value)
 	}
