@@ -90,6 +90,7 @@ func TestDecodeRejectsValuesOfOtherKinds(t *testing.T) {
 		"nested: 5":           "f.yaml:1:1: nested: must be a mapping, got 5",
 		"codes: {a: b}":       "f.yaml:1:1: codes: must be a code or a list of codes, got a mapping",
 		"codes: null":         "f.yaml:1:1: codes: must be a code, got null",
+		"codes: [!tag a]":     "f.yaml:1:9: codes[0]: must have no tag, got !tag",
 		"codes: b":            "f.yaml:1:1: codes: must be in upper case, got b",
 		"mode: slow":          "f.yaml:1:1: mode: must be one of fast, safe, got slow",
 		"words: [a, b, c]":    "f.yaml:1:1: words: must have at most 2 items, got 3",

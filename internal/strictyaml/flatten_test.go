@@ -27,6 +27,14 @@ func TestFlattenRejectsKeys(t *testing.T) {
 	}
 }
 
+// The first value of a duplicate key is used.
+func TestFlattenKeepsFirstDuplicate(t *testing.T) {
+	var d document
+	if faults := decode(t, "name: a\nname: b\nextra: {x: 1, x: 2}", nil, &d); strings.Count(faults, "duplicate key") != 2 || d.Name != "a" || !reflect.DeepEqual(d.Extra, map[string]any{"x": int64(1)}) {
+		t.Errorf("got %+v, %s", d, faults)
+	}
+}
+
 // Numbers and other scalars as keys are text.
 func TestFlattenKeepsKeysAsText(t *testing.T) {
 	var d document
@@ -55,6 +63,9 @@ func TestFlattenResolvesAliasesAndMerges(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
+		"nested: {<<: !tag {first_value: 1}}":          "f.yaml:1:10: nested.<<: must have no tag, got !tag",
+		"nested: {<<: [!tag {first_value: 1}]}":        "f.yaml:1:15: nested.<<[0]: must have no tag, got !tag",
+		"nested: {<<: [[other, 1]]}":                   "f.yaml:1:10: nested.<<: must be a mapping or a list of mappings, got a list",
 		"nested: {<<: 5}":                              "f.yaml:1:10: nested.<<: must be a mapping or a list of mappings, got 5",
 		"nested: {<<: [{first_value: 1}, 5]}":          "f.yaml:1:10: nested.<<: must be a mapping or a list of mappings, got 5",
 		"nested: {<<: {}, <<: {}}":                     "f.yaml:1:18: nested.<<: duplicate key, first given at 1:10",
@@ -131,6 +142,22 @@ func TestFlattenLimitsTrees(t *testing.T) {
 		t.Errorf("a mapping that contains itself: got %s", got)
 	}
 
+	merge := func(depth int) string { // the mapping, the merged mapping, and lists
+		return "extra: {<<: {a: " + strings.Repeat("[", depth-2) + strings.Repeat("]", depth-2) + "}}"
+	}
+	checkFaults(t, merge(64), nil)
+	if got := decode(t, merge(65), nil, new(document)); !strings.HasSuffix(got, "must be nested at most 64 deep") {
+		t.Errorf("got %s", got)
+	}
+
+	list := func(values int) string { // the document, the list and its items
+		return "extra: [" + strings.Repeat("x,", values-2) + "]"
+	}
+	checkFaults(t, list(100_000), nil)
+	if got := decode(t, list(100_001), nil, new(document)); !strings.HasSuffix(got, "must have at most 100000 values after aliases are resolved") {
+		t.Errorf("got %s", got)
+	}
+
 	// Each line has ten times the values of the previous one.
 	var b strings.Builder
 	b.WriteString("extra:\n  - &a0 [x]\n")
@@ -162,8 +189,13 @@ func TestFlattenResult(t *testing.T) {
 			t.Errorf("%s: expanded %v, want %v", key, tree.Expanded[n], want)
 		}
 	}
-	root = strictyaml.Parse([]byte("a: "+strings.Repeat("[", 70)+strings.Repeat("]", 70)), faults)
-	if _, ok := strictyaml.Flatten(root, nil, faults); ok {
-		t.Error("an incomplete tree is reported as complete")
+	for _, text := range []string{
+		"a: " + strings.Repeat("[", 70) + strings.Repeat("]", 70),
+		"a: [" + strings.Repeat("\"${LONG}\", ", 5) + "]",
+	} {
+		root = strictyaml.Parse([]byte(text), faults)
+		if _, ok := strictyaml.Flatten(root, map[string]string{"LONG": strings.Repeat("x", 1<<20)}, faults); ok {
+			t.Errorf("an incomplete tree is reported as complete: %s", text)
+		}
 	}
 }

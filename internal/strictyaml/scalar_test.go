@@ -2,6 +2,7 @@ package strictyaml_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -114,8 +115,8 @@ func TestParseSize(t *testing.T) {
 		want string
 	}{
 		"0": {0, ""}, "1": {1, ""}, "17B": {17, ""}, "64KiB": {64 << 10, ""}, "3MiB": {3 << 20, ""}, "2GiB": {2 << 30, ""}, "-1": {-1, ""},
-		"8589934591GiB": {8589934591 << 30, ""},
-		"":              {0, form}, "010": {0, form}, "1e3": {0, form}, "1.5MiB": {0, form}, "64 KiB ": {0, form}, "1TiB": {0, form}, "x": {0, form}, "64KiBB": {0, form},
+		"8589934591GiB": {8589934591 << 30, ""}, "-8589934592GiB": {math.MinInt64, ""},
+		"": {0, form}, "010": {0, form}, "1e3": {0, form}, "1.5MiB": {0, form}, "64 KiB ": {0, form}, "1TiB": {0, form}, "x": {0, form}, "64KiBB": {0, form},
 		"64k": {0, form + " (write 64KiB)"}, "1 MB": {0, form + " (write 1MiB)"}, "2gb": {0, form + " (write 2GiB)"}, "64kib": {0, form + " (write 64KiB)"},
 		"8589934592GiB": {0, large}, "9223372036854775808": {0, large}, "-8589934593GiB": {0, large},
 	} {

@@ -28,6 +28,7 @@ func TestLocate(t *testing.T) {
 		"headers.x.y":    {Path: "top.headers.x.y", Line: 7, Column: 3},
 		"headers.x.z":    {Path: "top.headers.x.z", Line: 8, Column: 7},
 		"a.missing":      {Path: "top.a.missing", Line: 1, Column: 1},
+		"a.list[2]":      {Path: "top.a.list[2]", Line: 3, Column: 3},
 		"a.list[7]":      {Path: "top.a.list[7]", Line: 3, Column: 3},
 		"a.list[x]":      {Path: "top.a.list[x]", Line: 3, Column: 3},
 		"a.list[-1]":     {Path: "top.a.list[-1]", Line: 3, Column: 3},
