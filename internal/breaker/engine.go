@@ -30,7 +30,7 @@ type engine struct {
 	mu      sync.Mutex // guards pending; locked while gobreaker's lock is held, so nothing is called under it
 	pending []transition
 
-	initialized bool         // false while newEngine sets the initial state
+	initialized bool         // set by start, before the engine is shared
 	state       events.State // gobreaker's state; guarded by gobreaker's lock
 	trip        tripReason   // of the last report that could open the engine; guarded by gobreaker's lock
 }

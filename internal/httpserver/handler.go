@@ -31,13 +31,14 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.handlerRunning.Store(true)
-	switch {
-	case r.ProtoMajor != 1: // net/http accepts the first line of the HTTP/2 preface as a request line
+	if r.ProtoMajor != 1 { // net/http accepts the first line of the HTTP/2 preface as a request line
 		w.Header()["Connection"] = []string{"close"}
 		h.respondInvalid(w, r, http.StatusHTTPVersionNotSupported)
 		return
-	case len(r.TransferEncoding) > 0 && c.ambiguous.Load(), // Content-Length and Transfer-Encoding
-		r.ProtoMinor == 0 && c.sawTransferEncoding.Load(): // HTTP/1.0 and Transfer-Encoding
+	}
+	// The two cases are described at closingWriter.
+	ambiguousFraming := len(r.TransferEncoding) > 0 && c.ambiguous.Load() || r.ProtoMinor == 0 && c.sawTransferEncoding.Load()
+	if ambiguousFraming {
 		w = &closingWriter{ResponseWriter: w}
 	}
 	if r.ProtoMinor == 0 {
