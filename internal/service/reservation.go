@@ -20,21 +20,22 @@ func (e *DeferredError) Error() string {
 // maxReservation is the longest time for which the permits of a half-open breaker are reserved for clients' requests.
 const maxReservation = 5 * time.Second
 
-// clientReservation reserves the permits of a half-open breaker for clients' requests, if there are any, before queued ones
-// may take them: a queued request that fails would be sent again in each half-open state and keep all clients out. As a
-// client's request may do the same, only every other half-open state has a reservation. Safe for concurrent use.
+// clientReservation reserves the permits of a half-open breaker for clients' requests at the start of a half-open state, if the
+// breaker has rejected such requests. Otherwise a queued request that always fails would be the probe in each half-open state, and
+// no client's request would be admitted. A client's request can always fail as well, so of two consecutive half-open states only
+// one has a reservation. It is safe for concurrent use.
 type clientReservation struct {
 	lastRejection atomic.Int64 // when a client's request was last rejected, in nanoseconds since 1970
 
 	mu            sync.Mutex // guards the fields below
-	halfOpenSince time.Time  // start of the last half-open state that was seen
-	reserved      bool       // it has a reservation
+	halfOpenSince time.Time  // start of the last half-open state in which until was called
+	reserved      bool       // that state has a reservation
 }
 
 // noteRejected records that a client's request was rejected.
 func (r *clientReservation) noteRejected(at time.Time) { r.lastRejection.Store(at.UnixNano()) }
 
-// until returns when queued requests may be sent; zero means now.
+// until returns the end of the reservation for clients; zero if there is none, so that queued requests may be sent.
 func (r *clientReservation) until(b *breaker.Breaker, now time.Time) time.Time {
 	if b.State() != events.HalfOpen {
 		return time.Time{}
