@@ -35,7 +35,7 @@ lint: ## gofmt, vet, staticcheck, govulncheck and gosec
 bench: ## compare cbproxy with other proxies (20 minutes)
 	$(GO) run ./internal/bench
 
-demo: ## run the proxy with five stand-in upstreams
+demo: ## run the proxy with five simulated upstreams
 	$(GO) run ./cmd/cbproxy demo --tour
 
 cover: ## coverage of the unit and the end-to-end tests together
