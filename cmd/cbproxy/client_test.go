@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// The client sends one request, and more only if the name lacks the suffix _service or no service has it.
+// TestQueueSendsOneRequestForFullName checks that the client sends more than one request only if the name lacks the
+// suffix _service or no service has it.
 func TestQueueSendsOneRequestForFullName(t *testing.T) {
 	t.Parallel()
 	var requested []string
@@ -47,7 +48,7 @@ func TestQueueSendsOneRequestForFullName(t *testing.T) {
 	}
 }
 
-// Ages are computed with the proxy's clock if it differs from the local one.
+// TestAgesUseProxyClock checks that ages are computed with the proxy's clock if it differs from the local one.
 func TestAgesUseProxyClock(t *testing.T) {
 	t.Parallel()
 	for _, ahead := range []time.Duration{-time.Hour, 0, time.Hour} {

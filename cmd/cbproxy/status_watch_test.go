@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// fakeProxy is an admin plane whose instance name contains the number of events that it has sent.
+// fakeProxy is an admin API whose instance name contains the number of events that it has sent.
 type fakeProxy struct {
 	sent, fetches atomic.Int64
 	events        func(w io.Writer)
@@ -91,7 +91,8 @@ func awaitText(t *testing.T, out *syncBuffer, text string) {
 	}
 }
 
-// The number of redraws is limited however fast events arrive, and the last one shows the final status.
+// TestWatchLimitsRedraws checks that the number of redraws is limited however fast events arrive, and that the last one
+// shows the final status.
 func TestWatchLimitsRedraws(t *testing.T) {
 	t.Parallel()
 	const burst = 500
@@ -115,7 +116,8 @@ func TestWatchLimitsRedraws(t *testing.T) {
 	}
 }
 
-// The watch does not report a lost connection that is restored before the status is redrawn.
+// TestWatchDropsErrorAfterReconnect checks that a lost connection is not reported if it is restored before the status is
+// redrawn.
 func TestWatchDropsErrorAfterReconnect(t *testing.T) {
 	t.Parallel()
 	p := new(fakeProxy)
@@ -138,7 +140,7 @@ func TestWatchDropsErrorAfterReconnect(t *testing.T) {
 	}
 }
 
-// A failed fetch is retried, even if no event follows.
+// TestWatchRetriesFailedFetch checks that a failed fetch is retried, even if no event follows.
 func TestWatchRetriesFailedFetch(t *testing.T) {
 	t.Parallel()
 	p := &fakeProxy{failFetch: 2}
@@ -152,7 +154,7 @@ func TestWatchRetriesFailedFetch(t *testing.T) {
 	}
 }
 
-// slowWriter blocks its second write until until returns true.
+// slowWriter blocks its second write until the function until returns true.
 type slowWriter struct {
 	syncBuffer
 	until  func() bool

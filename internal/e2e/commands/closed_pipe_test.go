@@ -10,7 +10,7 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// closedPipe returns the writing end of a pipe whose reading end is closed.
+// closedPipe returns the write end of a pipe whose read end is closed.
 func closedPipe(t *testing.T) *os.File {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -72,8 +72,7 @@ func TestInvalidConfigurationExitsWith2OnClosedPipe(t *testing.T) {
 	}
 }
 
-// TestCommandsDieOfSIGPIPE checks that commands end as others do in `cbproxy status | true`: by SIGPIPE and without a
-// message.
+// TestCommandsDieOfSIGPIPE checks that a command in `cbproxy status | true` ends by SIGPIPE, without an error message.
 func TestCommandsDieOfSIGPIPE(t *testing.T) {
 	t.Parallel()
 	p := harness.StartProxy(t, harness.Options{Config: harness.DeadUpstreamConfig})

@@ -32,8 +32,9 @@ func startProxy(ts *testscript.TestScript, neg bool, args []string) {
 // enqueue implements the command enqueue. It posts each body to the service svc, and fails unless the proxy queues the
 // request. The IDs of the requests are svc.1, svc.2 and so on.
 func enqueue(ts *testscript.TestScript, neg bool, bodies []string) {
-	requireUsage(ts, neg, len(bodies) > 0, "enqueue BODY...")
-	stateOf(ts).proxy.MustQueue(bodies...)
+	s := stateOf(ts)
+	requireUsage(ts, neg, len(bodies) > 0 && s.proxy != nil, "enqueue BODY..., after proxy FILE")
+	s.proxy.MustQueue(bodies...)
 }
 
 // controlUpstream implements the command upstream. Without arguments, it reserves an address on which nothing listens,
@@ -45,13 +46,13 @@ func controlUpstream(ts *testscript.TestScript, neg bool, args []string) {
 	case !neg && len(args) == 0:
 		s.upstream = harness.NewRecorder(s.t)
 		ts.Setenv("UPSTREAM", s.upstream.Address)
-	case !neg && len(args) == 1 && args[0] == "start":
+	case !neg && len(args) == 1 && args[0] == "start" && s.upstream != nil:
 		s.upstream.Start()
 		s.t.Cleanup(s.upstream.Kill)
-	case !neg && args[0] == "received":
+	case !neg && args[0] == "received" && s.upstream != nil:
 		s.upstream.AwaitDelivered(args[1:]...)
 	default:
-		requireUsage(ts, neg, false, "upstream [start | received BODY...]")
+		requireUsage(ts, neg, false, "upstream [start | received BODY...], first without arguments")
 	}
 }
 
