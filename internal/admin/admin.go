@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Proxy is the running proxy as the admin API needs it. All methods must be safe for concurrent use.
+// Backend is the running proxy as the admin API needs it. All methods must be safe for concurrent use.
 type Backend interface {
 	// Health returns the whole proxy's health.
 	Health() Health
@@ -21,7 +21,7 @@ type Backend interface {
 	Service(name string) (Service, bool)
 	// Force forces the state of a service's breaker, on this instance or in the whole fleet. The state lasts for d, or until
 	// Release if d is 0. Force does nothing if no service has that name. It returns once the state is in this instance's
-	// store, or with a *NotPersistedError if the state is in force but not stored yet. Any other error means that the fleet
+	// store, or with a *NotPersistedError if the state is set but not stored yet. Any other error means that the fleet
 	// may not have received the state.
 	Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error
 	// Release ends a forced state. Its errors are those of Force.
@@ -32,7 +32,7 @@ type Backend interface {
 	Queues() Queues
 	// Ready returns nil if the proxy serves requests, or the reason why it does not.
 	Ready() error
-	// EffectiveConfig returns the configuration in force, including defaults, as JSON with secrets redacted.
+	// EffectiveConfig returns the active configuration, including defaults, as JSON with secrets redacted.
 	EffectiveConfig() ([]byte, error)
 	// Reload reloads the configuration. The error lists all faults of the configuration, one per line.
 	Reload() error
@@ -44,7 +44,7 @@ type Backend interface {
 	Hosts() []string
 }
 
-// NotPersistedError reports that a change is in force but not stored yet. The change is lost if the process is killed.
+// NotPersistedError reports that a change has been made but is not stored yet. The change is lost if the process is killed.
 type NotPersistedError struct{ Err error }
 
 func (e *NotPersistedError) Error() string { return e.Err.Error() }

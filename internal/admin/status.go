@@ -98,7 +98,7 @@ type Forced struct {
 	Scope string `json:"scope"`
 }
 
-// ConfigStatus identifies the configuration in force and contains the result of the last reload.
+// ConfigStatus identifies the active configuration and contains the result of the last reload.
 type ConfigStatus struct {
 	Hash     string    `json:"hash"`
 	LoadedAt time.Time `json:"loaded_at"`

@@ -13,8 +13,7 @@ import (
 // garbage collection would take more than 10 % of the CPU time.
 const gcPercent = 400
 
-// TuneGC sets the garbage collector's target percentage and, in a cgroup with a memory limit, a soft memory limit of 90 % of
-// it. GOGC and GOMEMLIMIT take precedence.
+// TuneGC sets GOGC and, in a cgroup with a memory limit, GOMEMLIMIT to 90 % of that limit, unless the environment sets them.
 func TuneGC(logger *slog.Logger) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)

@@ -17,7 +17,7 @@ import (
 	"cbproxy/routes"
 )
 
-// queues are the queues of all services and the files that they are stored in.
+// queueService holds the queues of all services and the files that they are stored in.
 type queueService struct {
 	*queue.Queues
 	files    *disk.Store
@@ -26,12 +26,12 @@ type queueService struct {
 
 // openQueues opens the queues in dataDir, or in memory if it is empty.
 func openQueues(dataDir string, state *stateStore, bus *events.Bus, logger *slog.Logger) (*queueService, error) {
-	files, setAside, err := disk.Open(dataDir)
+	files, quarantined, err := disk.Open(dataDir)
 	if err != nil {
 		return nil, dataDirError(dataDir, err)
 	}
-	for _, reason := range setAside {
-		logger.Error("queued requests lost", "reason", reason)
+	for _, reason := range quarantined {
+		logger.Error("damaged queue file renamed, its requests are not delivered from this disk", "reason", reason)
 	}
 	config := queue.Config{Store: files, Bus: bus, Logger: logger}
 	if state.redis != nil {
@@ -80,11 +80,11 @@ func (q *queueService) close(logger *slog.Logger) {
 	}
 }
 
-// strategyHost gives fallback strategies access to the queues. It implements queuestrategy.Host.
+// strategyProvider gives fallback strategies access to the queues. It implements queuestrategy.Provider.
 type strategyProvider struct{ queues *queue.Queues }
 
-// Queues implements queuestrategy.Host.
-func (h strategyProvider) Queues() *queue.Queues { return h.queues }
+// Queues implements queuestrategy.Provider.
+func (p strategyProvider) Queues() *queue.Queues { return p.queues }
 
 // warnVolatileQueue warns about each queue that loses accepted requests when the process ends.
 func warnVolatileQueue(c *routes.Config, logger *slog.Logger) {

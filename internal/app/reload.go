@@ -32,6 +32,10 @@ func newActiveConfig(c *routes.Config) *activeConfig {
 func (a *activeConfig) config() *routes.Config { return a.Load().config }
 
 // reloader applies configurations. It is safe for concurrent use.
+//
+//	SIGHUP, admin API: Reload        -> reload -> apply
+//	file changed:      reloadContent -> reload -> apply
+//	start of Run:      start                   -> apply
 type reloader struct {
 	active  *activeConfig
 	loader  routes.Loader
@@ -77,10 +81,10 @@ func (r *reloader) reload(load func() (*routes.Config, error)) error {
 	now := time.Now().UTC()
 	r.metrics.Reloaded(err == nil, now)
 	if err != nil {
-		current := *r.active.Load()
+		unchanged := *r.active.Load()
 		text := err.Error()
-		current.status.LastError = &text
-		r.active.Store(&current)
+		unchanged.status.LastError = &text
+		r.active.Store(&unchanged)
 		r.bus.Publish(events.Reloaded{Time: now, Error: text})
 		return err
 	}

@@ -34,7 +34,7 @@ type Options struct {
 	Version, Commit string
 }
 
-// EnvironmentError is the error of an environment variable with an invalid value.
+// TelemetryConfigError is the error of an environment variable with an invalid value.
 type TelemetryConfigError struct{ Err error }
 
 func (e *TelemetryConfigError) Error() string { return e.Err.Error() }
@@ -44,7 +44,7 @@ func (e *TelemetryConfigError) Unwrap() error { return e.Err }
 
 // Run builds the proxy and serves until a signal arrives or a listener fails. Components are constructed in the order of
 // their dependencies and closed in the reverse order. An environment variable with an invalid value yields an
-// *EnvironmentError.
+// *TelemetryConfigError.
 func Run(o Options) error {
 	logger, instance, bus := o.Logger, newInstance(), new(events.Bus)
 	config := newActiveConfig(o.Config)
@@ -110,7 +110,7 @@ func Run(o Options) error {
 		Warn:     func(err error) { logger.Warn("config watch degraded, polling", "error", err) },
 	}
 	background.Go(func() { watcher.Watch(ctx) })
-	logger.Info("listening", "listen", s.dataListener.Addr().String(), "admin", s.adminListener.Addr().String(),
+	logger.Info("listening", "listen", s.proxyListener.Addr().String(), "admin", s.adminListener.Addr().String(),
 		"services", len(o.Config.Routes), "version", o.Version, "instance", instance)
 	return s.serve(v, o.Signals, logger)
 }

@@ -18,18 +18,18 @@ import (
 	"cbproxy/routes"
 )
 
-// servers holds the listeners and servers of the data plane and the admin plane.
+// servers holds the listeners and servers of the proxy and of the admin API.
 type servers struct {
-	data                        *httpserver.Server
-	admin                       *http.Server
-	dataListener, adminListener net.Listener
+	data                         *httpserver.Server
+	admin                        *http.Server
+	proxyListener, adminListener net.Listener
 }
 
 // listen opens both listeners.
 func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminPlane http.Handler, logger *slog.Logger) (*servers, error) {
-	dataListener, err := httpserver.Listen(ctx, c.Listen)
+	proxyListener, err := httpserver.Listen(ctx, c.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("data plane: %w", err)
+		return nil, fmt.Errorf("proxy listener: %w", err)
 	}
 	secured, err := adminTLS(c.Admin.TLS, logger)
 	var adminListener net.Listener
@@ -37,12 +37,12 @@ func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminPlan
 		adminListener, err = httpserver.Listen(ctx, c.Admin.Listen)
 	}
 	if err != nil {
-		_ = dataListener.Close()
-		return nil, fmt.Errorf("admin plane: %w", err)
+		_ = proxyListener.Close()
+		return nil, fmt.Errorf("admin listener: %w", err)
 	}
 	return &servers{
-		data:         proxy.NewHTTPServer(data, c, logger),
-		dataListener: dataListener,
+		data:          proxy.NewHTTPServer(data, c, logger),
+		proxyListener: proxyListener,
 		admin: &http.Server{
 			Handler:           adminPlane,
 			TLSConfig:         secured,
@@ -59,7 +59,7 @@ func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminPlan
 // reloads the configuration.
 func (s *servers) serve(v *adminBackend, signals <-chan os.Signal, logger *slog.Logger) error {
 	failed := make(chan error, 2)
-	go func() { failed <- s.data.Serve(s.dataListener) }()
+	go func() { failed <- s.data.Serve(s.proxyListener) }()
 	go func() {
 		if s.admin.TLSConfig != nil {
 			failed <- s.admin.ServeTLS(s.adminListener, "", "")
@@ -83,7 +83,7 @@ func (s *servers) serve(v *adminBackend, signals <-chan os.Signal, logger *slog.
 	}
 }
 
-// drain refuses new connections and waits up to shutdown_timeout for requests in flight. The admin plane is served
+// drain refuses new connections and waits up to shutdown_timeout for requests in flight. The admin API is served
 // meanwhile. A second signal ends the process at once, without closing anything.
 func (s *servers) drain(v *adminBackend, signals <-chan os.Signal, logger *slog.Logger) {
 	v.draining.Store(true)
@@ -118,7 +118,7 @@ func (s *servers) drain(v *adminBackend, signals <-chan os.Signal, logger *slog.
 	}
 }
 
-// adminTLS returns the TLS configuration of the admin port, or nil if no certificate is configured.
+// adminTLS returns the TLS configuration of the admin listener, or nil if no certificate is configured.
 func adminTLS(keys routes.AdminTLS, logger *slog.Logger) (*tls.Config, error) {
 	if keys.CertFile == "" {
 		return nil, nil

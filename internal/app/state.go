@@ -37,36 +37,36 @@ type stateStore struct {
 
 // openStateStore opens the stores that the configuration names.
 func openStateStore(config *activeConfig, instance string, logger *slog.Logger) (*stateStore, error) {
-	k := &stateStore{instance: instance, logger: logger, config: config}
+	s := &stateStore{instance: instance, logger: logger, config: config}
 	c := config.config()
-	if err := k.openStore(c.DataDir); err != nil {
+	if err := s.openStore(c.DataDir); err != nil {
 		return nil, err
 	}
 	if c.Redis.URL != "" {
-		if err := k.openRedis(c.Redis); err != nil {
-			_ = k.store.Close()
+		if err := s.openRedis(c.Redis); err != nil {
+			_ = s.store.Close()
 			return nil, err
 		}
 	}
-	k.breakers = breaker.NewRegistry(breaker.RegistryHooks{Added: k.restore, Removed: k.leaveFleet})
-	k.newPersisters()
-	return k, nil
+	s.breakers = breaker.NewRegistry(breaker.RegistryHooks{Added: s.restore, Removed: s.leaveFleet})
+	s.newPersisters()
+	return s, nil
 }
 
-// newKeepers creates the keepers of both stores. The shared one does not write states that the fleet itself decides.
-func (k *stateStore) newPersisters() {
-	k.local = store.NewPersister(store.PersisterConfig{
-		Store: k.store, Instance: k.instance, Services: k.services, Current: k.current, Logger: k.logger,
+// newPersisters creates the persisters of both stores. The shared one does not write states that the fleet itself decides.
+func (s *stateStore) newPersisters() {
+	s.local = store.NewPersister(store.PersisterConfig{
+		Store: s.store, Instance: s.instance, Services: s.services, Current: s.current, Logger: s.logger,
 		RecordsHistory: func(events.StateChanged) bool { return true },
 	})
-	if k.redis == nil {
+	if s.redis == nil {
 		return
 	}
-	k.shared = store.NewPersister(store.PersisterConfig{
-		Store: k.redis, Instance: k.instance, Services: k.services,
+	s.shared = store.NewPersister(store.PersisterConfig{
+		Store: s.redis, Instance: s.instance, Services: s.services,
 		Current: func(service string) (store.State, bool) {
-			s, ok := k.current(service)
-			return s, ok && !k.share().Enabled // while sharing, the fleet writes the state in Redis
+			state, ok := s.current(service)
+			return state, ok && !s.share().Enabled // while sharing, the fleet writes the state in Redis
 		},
 		// A change that only follows the fleet's decision is recorded by the instance that caused the decision.
 		RecordsHistory: func(c events.StateChanged) bool { return c.Cause != events.CauseFleet },
@@ -74,19 +74,19 @@ func (k *stateStore) newPersisters() {
 }
 
 // openStore opens the store in a folder, or in memory if folder is "".
-func (k *stateStore) openStore(folder string) error {
+func (s *stateStore) openStore(folder string) error {
 	if folder == "" {
-		k.store = store.NewMemory()
+		s.store = store.NewMemory()
 		return nil
 	}
-	file, setAside, err := store.OpenFile(folder)
+	file, quarantined, err := store.OpenFile(folder)
 	if err != nil {
 		return dataDirError(folder, err)
 	}
-	if setAside != "" {
-		k.logger.Error("persisted breaker state lost", "reason", setAside)
+	if quarantined != "" {
+		s.logger.Error("persisted breaker state lost", "reason", quarantined)
 	}
-	k.store = file
+	s.store = file
 	return nil
 }
 
@@ -96,71 +96,71 @@ func dataDirError(folder string, err error) error {
 }
 
 // openRedis connects to Redis and joins the fleet there.
-func (k *stateStore) openRedis(c routes.Redis) error {
-	reloader, err := tlsfiles.New(tlsfiles.Config(c.TLS), k.logger.With("client", "redis"))
+func (s *stateStore) openRedis(c routes.Redis) error {
+	reloader, err := tlsfiles.New(tlsfiles.Config(c.TLS), s.logger.With("client", "redis"))
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
-	k.redis, err = store.NewRedis(store.RedisConfig{
-		URL: c.URL, TLS: reloader.Client(), Namespace: c.Namespace, Logger: k.logger,
-		TTL:         func() time.Duration { return k.config.config().Redis.TTL },
-		LargestBody: func() int64 { return largestQueuedBody(k.config.config()) },
+	s.redis, err = store.NewRedis(store.RedisConfig{
+		URL: c.URL, TLS: reloader.Client(), Namespace: c.Namespace, Logger: s.logger,
+		TTL:         func() time.Duration { return s.config.config().Redis.TTL },
+		LargestBody: func() int64 { return largestQueuedBody(s.config.config()) },
 	})
 	if err != nil {
 		return fmt.Errorf("redis.url: %w", err)
 	}
-	k.redis.RedirectClientLog()
-	k.fleet = fleet.New(fleet.Config{Instance: k.instance, Coordinator: k.redis, Sharing: k.share})
+	s.redis.RedirectClientLog()
+	s.fleet = fleet.New(fleet.Config{Instance: s.instance, Coordinator: s.redis, Sharing: s.share})
 	return nil
 }
 
 // share returns the current settings for sharing state.
-func (k *stateStore) share() fleet.Sharing {
-	c := k.config.config().Redis
+func (s *stateStore) share() fleet.Sharing {
+	c := s.config.config().Redis
 	return fleet.Sharing{Enabled: c.Share.Enabled, Quorum: c.Share.Quorum, TTL: c.TTL}
 }
 
 // restore sets the persisted state of a new breaker and adds the breaker to the fleet.
-func (k *stateStore) restore(service string, b *breaker.Breaker) {
-	switch s, found, err := k.store.Load(context.Background(), service); {
+func (s *stateStore) restore(service string, b *breaker.Breaker) {
+	switch stored, found, err := s.store.Load(context.Background(), service); {
 	case err != nil:
-		k.logger.Error("cannot read persisted breaker state, starting closed", "service", service, "error", err)
+		s.logger.Error("cannot read persisted breaker state, starting closed", "service", service, "error", err)
 	case found:
-		fleet.Restore(b, s)
+		fleet.Restore(b, stored)
 	}
-	if k.fleet != nil {
-		k.fleet.Join(service, b)
+	if s.fleet != nil {
+		s.fleet.Join(service, b)
 	}
 }
 
 // leaveFleet removes the breaker of a removed service from the fleet.
-func (k *stateStore) leaveFleet(service string) {
-	if k.fleet != nil {
-		k.fleet.Leave(service)
+func (s *stateStore) leaveFleet(service string) {
+	if s.fleet != nil {
+		s.fleet.Leave(service)
 	}
 }
 
 // run persists state changes and takes part in the fleet until ctx is done, on goroutines that it adds to wait. It
 // subscribes to bus before it returns.
-func (k *stateStore) run(ctx context.Context, bus *events.Bus, wait *sync.WaitGroup) {
-	k.persistEvents(ctx, k.local, bus, wait)
-	if k.redis == nil {
+func (s *stateStore) run(ctx context.Context, bus *events.Bus, wait *sync.WaitGroup) {
+	s.persistEvents(ctx, s.local, bus, wait)
+	if s.redis == nil {
 		return
 	}
-	k.persistEvents(ctx, k.shared, bus, wait)
-	wait.Go(func() { k.fleet.Run(ctx) })
+	s.persistEvents(ctx, s.shared, bus, wait)
+	wait.Go(func() { s.fleet.Run(ctx) })
 	changes := bus.Subscribe(eventBuffer)
-	wait.Go(func() { k.notifyFleet(ctx, changes) })
+	wait.Go(func() { s.notifyFleet(ctx, changes) })
 }
 
-// persistEvents runs a keeper until ctx is done, on a goroutine that it adds to wait.
-func (k *stateStore) persistEvents(ctx context.Context, keeper *store.Persister, bus *events.Bus, wait *sync.WaitGroup) {
+// persistEvents runs p until ctx is done, on a goroutine that it adds to wait.
+func (s *stateStore) persistEvents(ctx context.Context, p *store.Persister, bus *events.Bus, wait *sync.WaitGroup) {
 	sub := bus.Subscribe(eventBuffer)
-	wait.Go(func() { keeper.Run(ctx, sub) })
+	wait.Go(func() { p.Run(ctx, sub) })
 }
 
-// notifyFleet tells the fleet which breakers may have changed, until ctx is done.
-func (k *stateStore) notifyFleet(ctx context.Context, sub *events.Subscription) {
+// notifyFleet reports to the fleet which breakers may have changed, until ctx is done.
+func (s *stateStore) notifyFleet(ctx context.Context, sub *events.Subscription) {
 	for {
 		e, missed, err := sub.Next(ctx)
 		if err != nil {
@@ -180,23 +180,23 @@ func (k *stateStore) notifyFleet(ctx context.Context, sub *events.Subscription) 
 		if missed > 0 {
 			service = "" // all services
 		}
-		k.fleet.BreakerChanged(service)
+		s.fleet.BreakerChanged(service)
 	}
 }
 
 // close writes pending state and closes the stores. All goroutines of run must have ended.
-func (k *stateStore) close() {
+func (s *stateStore) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	k.local.Flush(ctx)
-	if err := k.store.Close(); err != nil {
-		k.logger.Error("cannot close the state store", "error", err)
+	s.local.Flush(ctx)
+	if err := s.store.Close(); err != nil {
+		s.logger.Error("cannot close the state store", "error", err)
 	}
-	if k.redis != nil {
-		if k.redis.Health().Up {
-			k.shared.Flush(ctx)
+	if s.redis != nil {
+		if s.redis.Health().Up {
+			s.shared.Flush(ctx)
 		}
-		_ = k.redis.Close()
+		_ = s.redis.Close()
 	}
 }
 
@@ -204,118 +204,124 @@ func (k *stateStore) close() {
 const flushTimeout = 2 * time.Second
 
 // services returns the names of all services.
-func (k *stateStore) services() []string { return slices.Collect(maps.Keys(k.breakers.All())) }
+func (s *stateStore) services() []string { return slices.Collect(maps.Keys(s.breakers.All())) }
 
 // current returns the state of a service's breaker to persist; false if the service has none.
-func (k *stateStore) current(service string) (store.State, bool) {
-	b := k.breakers.Get(service)
+func (s *stateStore) current(service string) (store.State, bool) {
+	b := s.breakers.Get(service)
 	if b == nil {
 		return store.State{}, false
 	}
-	return fleet.StateOf(service, k.instance, b.Status()), true
+	return fleet.StateOf(service, s.instance, b.Status()), true
 }
 
 // epoch returns the fleet's epoch of a service, or 0 without Redis.
-func (k *stateStore) epoch(service string) uint64 {
-	if k.fleet == nil {
+func (s *stateStore) epoch(service string) uint64 {
+	if s.fleet == nil {
 		return 0
 	}
-	return k.fleet.Epoch(service)
+	return s.fleet.Epoch(service)
 }
 
 // probing reports whether this instance holds the fleet's probe lease of a service.
-func (k *stateStore) probing(service string) bool { return k.fleet != nil && k.fleet.IsProber(service) }
+func (s *stateStore) probing(service string) bool { return s.fleet != nil && s.fleet.IsProber(service) }
 
 var errNoFleet = errors.New("redis.url is not set")
 
 // forceFleet forces the state of a service's breaker in the whole fleet.
-func (k *stateStore) forceFleet(ctx context.Context, service string, state events.State, d time.Duration, reason string) error {
-	if k.fleet == nil {
+func (s *stateStore) forceFleet(ctx context.Context, service string, state events.State, d time.Duration, reason string) error {
+	if s.fleet == nil {
 		return errNoFleet
 	}
-	return k.fleet.Force(ctx, service, state, d, reason)
+	return s.fleet.Force(ctx, service, state, d, reason)
 }
 
 // persistTimeout bounds how long an admin request waits for the disk.
 const persistTimeout = 3 * time.Second
 
 // persist writes the current state of a service to this instance's own store. Its error is an *admin.NotPersistedError.
-func (k *stateStore) persist(ctx context.Context, service string) error {
+func (s *stateStore) persist(ctx context.Context, service string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), persistTimeout)
 	defer cancel()
-	if err := k.local.Sync(ctx, service); err != nil {
+	if err := s.local.Sync(ctx, service); err != nil {
 		return &admin.NotPersistedError{Err: err}
 	}
 	return nil
 }
 
 // releaseFleet releases a breaker that was forced in the whole fleet.
-func (k *stateStore) releaseFleet(ctx context.Context, service, reason string) error {
-	if k.fleet == nil {
+func (s *stateStore) releaseFleet(ctx context.Context, service, reason string) error {
+	if s.fleet == nil {
 		return errNoFleet
 	}
-	return k.fleet.Release(ctx, service, reason)
+	return s.fleet.Release(ctx, service, reason)
 }
 
-// redisCondition returns the condition of Redis; configured is false if redis.url is not set.
-func (k *stateStore) redisHealth() (c store.Health, configured bool) {
-	if k.redis == nil {
-		return c, false
+// redisHealth returns the health of Redis; configured is false if redis.url is not set.
+func (s *stateStore) redisHealth() (h store.Health, configured bool) {
+	if s.redis == nil {
+		return h, false
 	}
-	return k.redis.Health(), true
+	return s.redis.Health(), true
 }
 
-// redisMetrics returns the condition of Redis for a scrape; false if redis.url is not set.
-func (k *stateStore) redisMetrics() (metrics.Redis, bool) {
-	c, configured := k.redisHealth()
+// redisMetrics returns the health of Redis for a scrape; false if redis.url is not set.
+func (s *stateStore) redisMetrics() (metrics.Redis, bool) {
+	c, configured := s.redisHealth()
 	return metrics.Redis{Up: c.Up, Operations: c.Operations, Errors: c.Errors}, configured
 }
 
-// redisStatus returns the condition of Redis for the admin API.
-func (k *stateStore) redisStatus() (s admin.RedisStatus) {
-	c, configured := k.redisHealth()
+// redisStatus returns the health of Redis for the admin API.
+func (s *stateStore) redisStatus() (status admin.RedisStatus) {
+	c, configured := s.redisHealth()
 	if !configured {
-		return s
+		return status
 	}
-	share := k.share()
-	s = admin.RedisStatus{Configured: true, Up: c.Up, Since: admin.TimeOrNil(c.Since), Sharing: share.Enabled, Quorum: share.Quorum}
+	share := s.share()
+	status = admin.RedisStatus{Configured: true, Up: c.Up, Since: admin.TimeOrNil(c.Since), Sharing: share.Enabled, Quorum: share.Quorum}
 	if c.LastError != "" {
-		s.LastError = &c.LastError
+		status.LastError = &c.LastError
 	}
-	return s
+	return status
 }
 
 // storeErrors returns the number of failed writes to this instance's own store.
-func (k *stateStore) storeErrors() uint64 { return k.local.Errors() }
+func (s *stateStore) storeErrors() uint64 { return s.local.Errors() }
 
 // historyLimit is the maximum number of changes in a history.
 const historyLimit = store.HistoryLimit
 
 // history returns a service's state changes on this instance and, if Redis is up, in the fleet, newest first.
-func (k *stateStore) history(ctx context.Context, service string) ([]events.HistoryEntry, error) {
-	changes, err := k.store.History(ctx, service, historyLimit)
-	if err != nil || k.redis == nil || !k.redis.Health().Up {
+func (s *stateStore) history(ctx context.Context, service string) ([]events.HistoryEntry, error) {
+	changes, err := s.store.History(ctx, service, historyLimit)
+	if err != nil || s.redis == nil || !s.redis.Health().Up {
 		return changes, err
 	}
-	shared, err := k.redis.History(ctx, service, historyLimit)
+	shared, err := s.redis.History(ctx, service, historyLimit)
 	if err != nil {
 		return changes, nil // the health response reports that Redis is down
 	}
+	return mergeHistories(changes, shared), nil
+}
+
+// mergeHistories returns the newest entries of the histories of this instance and of the fleet, newest first. Changes of this instance may
+// be in both: it returns one entry for each combination of instance, time and new state.
+func mergeHistories(local, shared []events.HistoryEntry) []events.HistoryEntry {
 	type key struct {
 		instance string
 		at       int64
 		to       events.State
 	}
-	seen := make(map[key]bool, len(changes))
+	seen := make(map[key]bool, len(local))
 	keyOf := func(c *events.HistoryEntry) key { return key{c.Instance, c.Time.UnixNano(), c.To} }
-	for i := range changes {
-		seen[keyOf(&changes[i])] = true
+	for i := range local {
+		seen[keyOf(&local[i])] = true
 	}
 	for _, c := range shared {
 		if !seen[keyOf(&c)] {
-			changes = append(changes, c)
+			local = append(local, c)
 		}
 	}
-	slices.SortStableFunc(changes, func(a, b events.HistoryEntry) int { return b.Time.Compare(a.Time) })
-	return changes[:min(len(changes), historyLimit)], nil
+	slices.SortStableFunc(local, func(a, b events.HistoryEntry) int { return b.Time.Compare(a.Time) })
+	return local[:min(len(local), historyLimit)]
 }

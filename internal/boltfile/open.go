@@ -95,14 +95,14 @@ func Prepare(tx *bolt.Tx, buckets ...[]byte) (meta *bolt.Bucket, err error) {
 	return meta, nil
 }
 
-// RenameAside renames a file that cannot be used because of why, and returns a message about it. An empty file that cannot be renamed
-// because it is a mount point stays and is to be used.
+// Quarantine renames a file that cannot be used because of why, so that a new one can be created, and returns a message about it. An
+// empty file that cannot be renamed because it is a mount point stays and is to be used.
 func Quarantine(path string, why error) (message string, err error) {
-	aside := path + time.Now().UTC().Format(".set-aside-20060102T150405.000Z")
-	if err := os.Rename(path, aside); err != nil && errors.Is(why, ErrEmpty) {
+	renamed := path + time.Now().UTC().Format(".set-aside-20060102T150405.000Z")
+	if err := os.Rename(path, renamed); err != nil && errors.Is(why, ErrEmpty) {
 		return fmt.Sprintf("%s is unusable (%v): initialized in place", path, why), nil
 	} else if err != nil {
 		return "", fmt.Errorf("rename the unusable store: %w", err)
 	}
-	return fmt.Sprintf("%s is unusable (%v): renamed to %s, a new file is created", path, why, aside), nil
+	return fmt.Sprintf("%s is unusable (%v): renamed to %s, a new file is created", path, why, renamed), nil
 }

@@ -126,12 +126,17 @@ func (q *Queues) Drop(id string) (events.QueuedRequest, error) {
 	return queuedRequest(w.service, state, entryOf(r), w.policy.Load().Keys), nil
 }
 
-// drop is the progress of removing a message that is waiting.
+// drop is the progress of removing a waiting message while the worker may be about to send it:
+//
+//	beginDrop  -> dropBegun    the worker must not send the message; the caller deletes it from the store
+//	worker     -> dropSkipped  only if the message was next: the worker has skipped it and forgotten it
+//	finishDrop -> dropDone     the deletion succeeded
+//	cancelDrop -> (no entry)   the deletion failed; a skipped message is queued again by way of worker.undropped
 type drop uint8
 
 const (
 	dropBegun   drop = iota + 1
-	dropSkipped      // the worker has skipped the message
+	dropSkipped      // the worker has skipped the message, and no longer has it in memory
 	dropDone         // the message is removed from the store
 )
 

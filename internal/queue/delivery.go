@@ -15,7 +15,7 @@ import (
 func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
 	m.Header.Set(attemptField, fmt.Sprint(e.delivery.Attempts+1))
 	m.SuspectedPoison = e.delivery.suspect()
-	breakerEvents, isTrial, start := w.breakerEventCount(), w.exemptFromPause(e), time.Now()
+	breakerEvents, duringPause, start := w.breakerEventCount(), w.exemptFromPause(e), time.Now()
 	answer, err := w.send(m)
 	var refused *NotAdmitted
 	if errors.As(err, &refused) {
@@ -27,7 +27,7 @@ func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
 	case err != nil && w.sendCtx.Err() != nil:
 		return nil // it may have been processed, and is sent again after the restart
 	case err != nil:
-		f := failure{reason: events.ReasonReset, problem: err.Error(), sentDuringPause: isTrial}
+		f := failure{reason: events.ReasonReset, problem: err.Error(), sentDuringPause: duringPause}
 		if failed := new(Failed); errors.As(err, &failed) {
 			f.reason, f.noConnection = failed.Reason, failed.NoConnection
 		}
@@ -37,7 +37,7 @@ func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
 		return nil
 	case retryable(answer.Status):
 		return w.handleFailure(p, e, failure{
-			reason: events.ReasonStatus, problem: fmt.Sprintf("status %d", answer.Status), sentDuringPause: isTrial,
+			reason: events.ReasonStatus, problem: fmt.Sprintf("status %d", answer.Status), sentDuringPause: duringPause,
 			retryAfter: answer.RetryAfter, status429: answer.Status == http.StatusTooManyRequests,
 		})
 	default:
@@ -69,21 +69,21 @@ func retryable(status int) bool {
 	return status >= 500
 }
 
-// recordOutcome stores why the last attempt failed for the status; empty strings are a success.
+// setLastError sets why the last attempt failed, for the status; empty strings mean that it succeeded.
 func (w *worker) setLastError(reason events.Reason, problem string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lastReason, w.lastError = reason, problem
 }
 
-// recordAnswer resets the failure state after a response that is no failure of the upstream.
+// resetFailures resets the failure state after a response that is no failure of the upstream.
 func (w *worker) resetFailures(e *entry) {
 	w.setLastError("", "")
 	w.failures, w.pausedUntil, w.pauseRequested = 0, time.Time{}, false
 	w.finishTrial(e)
 }
 
-// recordDelivery removes e after its delivery.
+// finishDelivery resets the failure state and removes e after its delivery.
 func (w *worker) finishDelivery(e *entry) {
 	w.resetFailures(e)
 	w.removeHead(e)
@@ -144,12 +144,14 @@ const maxErrorBytes = 1 << 10
 
 // failure describes a failed attempt that is repeated.
 type failure struct {
-	reason          events.Reason
-	problem         string
-	noConnection    bool          // there was no connection
-	retryAfter      time.Duration // from Retry-After, 0 if there was none
-	status429       bool          // the status was 429
-	sentDuringPause bool          // it was sent before a suspect
+	reason       events.Reason
+	problem      string
+	noConnection bool          // there was no connection
+	retryAfter   time.Duration // from Retry-After, 0 if there was none
+	status429    bool          // the status was 429
+	// sentDuringPause is whether it was sent during the pause after another message's failure, see exemptFromPause. A trial always is.
+	// Another message is if it became the next one while a trial was allowed, for example in an unordered queue.
+	sentDuringPause bool
 }
 
 // handleFailure schedules the next attempt for e, or makes it a dead letter after the last one.
@@ -167,7 +169,7 @@ func (w *worker) handleFailure(p *Policy, e *entry, f failure) error {
 	if w.lastNoConnection && !f.noConnection {
 		w.failures = 0 // the upstream is reachable again
 	}
-	if !f.sentDuringPause { // the failure of a trial belongs to the suspect's
+	if !f.sentDuringPause { // otherwise the failure that began the pause is counted already
 		w.failures++
 	}
 	w.lastNoConnection = f.noConnection
@@ -181,7 +183,7 @@ func (w *worker) handleFailure(p *Policy, e *entry, f failure) error {
 		return w.deadLetter(p, e, CauseAttempts, f.problem)
 	}
 	e.delivery.NotBefore = time.Time{}
-	if !e.trial || !p.Ordered { // an ordered trial is sent right after those before it
+	if !e.trial || !p.Ordered { // in an ordered queue a trial has no delay of its own: it is sent after the messages before it
 		e.delivery.NotBefore = time.Now().Add(max(p.delay(tries), retryAfter)).UTC()
 	}
 	w.maybeSetAside(p, e)
@@ -191,7 +193,7 @@ func (w *worker) handleFailure(p *Policy, e *entry, f failure) error {
 	w.removeHead(e)
 	w.markChanged()
 	if w.trials.allowed {
-		w.trials.unwritten = e // the trial comes first
+		w.trials.unwritten = e // write it after the trial, because the write takes two fsyncs and would delay the trial
 		return nil
 	}
 	return w.store.SetDeliveryState(w.service, e.seq, e.delivery.encode())

@@ -54,7 +54,7 @@ func ReadKeyring(path string) (*Keyring, error) {
 		}
 		key, err := base64.StdEncoding.DecodeString(string(text))
 		if err != nil || len(key) != keyBytes {
-			return nil, fmt.Errorf("%s:%d: must be 32 bytes in base64, such as the output of `head -c 32 /dev/urandom | base64`", path, number)
+			return nil, fmt.Errorf("%s:%d: must be 32 bytes in base64, such as the output of `header -c 32 /dev/urandom | base64`", path, number)
 		}
 		if err := k.add(key); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", path, number, err)
@@ -84,19 +84,19 @@ func (k *Keyring) add(key []byte) error {
 	return nil
 }
 
-// seal encrypts plain and appends the result to head, which it authenticates, too.
-func (k *Keyring) seal(head, plain []byte) []byte {
-	sealed := append(head, k.first[:]...)
-	return k.keys[k.first].Seal(sealed, nil, plain, head) // #nosec G407 -- this AEAD generates its nonce itself
+// seal encrypts plain and appends the result to header, which it authenticates, too.
+func (k *Keyring) seal(header, plain []byte) []byte {
+	sealed := append(header, k.first[:]...)
+	return k.keys[k.first].Seal(sealed, nil, plain, header) // #nosec G407 -- this AEAD generates its nonce itself
 }
 
 var (
 	errNoKey          = errors.New("the message is encrypted with an unknown key")
-	errAuthentication = errors.New("the encrypted message is damaged")
+	errAuthentication = errors.New("decrypt a message: authentication failed, it is damaged or modified")
 )
 
-// open decrypts sealed, which was appended to head. A nil Keyring has no key.
-func (k *Keyring) open(head, sealed []byte) ([]byte, error) {
+// open decrypts sealed, which was appended to header. A nil Keyring has no key.
+func (k *Keyring) open(header, sealed []byte) ([]byte, error) {
 	if len(sealed) < len(keyID{}) {
 		return nil, errMalformed
 	}
@@ -107,7 +107,7 @@ func (k *Keyring) open(head, sealed []byte) ([]byte, error) {
 	if aead == nil {
 		return nil, errNoKey
 	}
-	plain, err := aead.Open(nil, nil, sealed[len(keyID{}):], head)
+	plain, err := aead.Open(nil, nil, sealed[len(keyID{}):], header)
 	if err != nil {
 		return nil, errAuthentication
 	}

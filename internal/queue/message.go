@@ -30,14 +30,14 @@ type Message struct {
 	Body   []byte
 	// Reason is why it could not be sent at once. It is not stored.
 	Reason events.Reason
-	// SuspectedPoison tells the Sender that the message itself may cause its failures (see trial.go): only a failure to connect
-	// counts against the upstream. It is not stored.
+	// SuspectedPoison is whether the message itself may cause its failures, so that only a failure to connect counts against the upstream.
+	// It is not stored.
 	SuspectedPoison bool
-	// Accepted is when it was accepted, by the wall clock, in milliseconds.
+	// Accepted is when it was accepted, by the wall clock. It is stored with millisecond precision.
 	Accepted time.Time
 }
 
-// meta is the stored form of a message without its body.
+// metadata is the stored form of a message without its body.
 type metadata struct {
 	Method octets              `json:"method"`
 	Host   octets              `json:"host"`
@@ -48,7 +48,7 @@ type metadata struct {
 	Header map[string][]octets `json:"header"` // the names are tokens
 }
 
-// octets is a string of arbitrary bytes. JSON cannot represent it, so that each byte is encoded as the character with its number.
+// octets is a string of arbitrary bytes. Because JSON cannot represent it, each byte is encoded as the character with its number.
 type octets string
 
 // MarshalText implements encoding.TextMarshaler.
@@ -74,34 +74,35 @@ func (o *octets) UnmarshalText(text []byte) error {
 }
 
 func newMetadata(m *Message) *metadata {
-	t := &metadata{octets(m.Method), octets(m.Host), octets(m.Path), octets(m.Rest), octets(m.Query), m.EmptyQuery, make(map[string][]octets, len(m.Header))}
+	meta := &metadata{octets(m.Method), octets(m.Host), octets(m.Path), octets(m.Rest), octets(m.Query), m.EmptyQuery, make(map[string][]octets, len(m.Header))}
 	for name, values := range m.Header {
 		all := make([]octets, len(values))
 		for i, v := range values {
 			all[i] = octets(v)
 		}
-		t.Header[name] = all
+		meta.Header[name] = all
 	}
-	return t
+	return meta
 }
 
-func (t *metadata) message() *Message {
-	m := &Message{
-		Method: string(t.Method), Host: string(t.Host), Path: string(t.Path), Rest: string(t.Rest), Query: string(t.Query), EmptyQuery: t.Empty,
-		Header: make(http.Header, len(t.Header)),
+// message returns the message without its body.
+func (m *metadata) message() *Message {
+	message := &Message{
+		Method: string(m.Method), Host: string(m.Host), Path: string(m.Path), Rest: string(m.Rest), Query: string(m.Query), EmptyQuery: m.Empty,
+		Header: make(http.Header, len(m.Header)),
 	}
-	for name, values := range t.Header {
+	for name, values := range m.Header {
 		all := make([]string, len(values))
 		for i, v := range values {
 			all[i] = string(v)
 		}
-		m.Header[name] = all
+		message.Header[name] = all
 	}
-	return m
+	return message
 }
 
-// A payload is the stored form of a message: one byte for the form, eight for the time of acceptance in milliseconds, and then,
-// plain or encrypted, the length of the metadata, the metadata as JSON, and the body.
+// A payload is the stored form of a message. Its header has one byte for the format and eight for the time of acceptance in
+// milliseconds. Then follow, plain or encrypted, the length of the metadata, the metadata as JSON, and the body.
 const (
 	formatPlain        = 1
 	formatEncrypted    = 2
@@ -116,14 +117,14 @@ func encode(m *Message, keys *Keyring) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode a message: %w", err)
 	}
-	head := make([]byte, payloadHeaderBytes, payloadHeaderBytes+binary.MaxVarintLen64+len(text)+len(m.Body)+sealOverhead)
-	head[0] = formatPlain
-	binary.BigEndian.PutUint64(head[1:], uint64(m.Accepted.UnixMilli()))
+	header := make([]byte, payloadHeaderBytes, payloadHeaderBytes+binary.MaxVarintLen64+len(text)+len(m.Body)+sealOverhead)
+	header[0] = formatPlain
+	binary.BigEndian.PutUint64(header[1:], uint64(m.Accepted.UnixMilli()))
 	if keys == nil {
-		return append(appendMetadata(head, text), m.Body...), nil
+		return append(appendMetadata(header, text), m.Body...), nil
 	}
-	head[0] = formatEncrypted
-	return keys.seal(head, append(appendMetadata(nil, text), m.Body...)), nil
+	header[0] = formatEncrypted
+	return keys.seal(header, append(appendMetadata(nil, text), m.Body...)), nil
 }
 
 func appendMetadata(b, text []byte) []byte {
@@ -152,27 +153,27 @@ func decode(payload []byte, keys *Keyring) (*Message, error) {
 			return nil, err
 		}
 	default:
-		return nil, fmt.Errorf("%w: form %d", errMalformed, payload[0])
+		return nil, fmt.Errorf("%w: unknown format %d", errMalformed, payload[0])
 	}
 	size, n := binary.Uvarint(content)
 	if n <= 0 || size > uint64(len(content)-n) {
 		return nil, errMalformed
 	}
-	var t metadata
-	if err := json.Unmarshal(content[n:n+int(size)], &t); err != nil {
+	var meta metadata
+	if err := json.Unmarshal(content[n:n+int(size)], &meta); err != nil {
 		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
-	m := t.message()
+	m := meta.message()
 	m.Accepted, m.Body = acceptedAt(payload), content[n+int(size):]
 	return m, nil
 }
 
-// entry is a stored message with its delivery history.
+// entry is a stored message with its decoded delivery state.
 type entry struct {
 	seq      uint64
 	payload  []byte
 	delivery deliveryState
-	trial    bool // it is sent before older messages, see trial.go
+	trial    bool // findTrial chose it, to be sent before older messages
 }
 
 func entryOf(r disk.Record) entry {
@@ -194,14 +195,14 @@ func parseID(id string) (service string, seq uint64) {
 	return service, seq
 }
 
-// note is the delivery history of a message.
+// deliveryState is what changes about a stored message with each attempt.
 type deliveryState struct {
 	Attempts int `json:"attempts"`
-	// Failures counts the failed attempts except those that found no connection, so that the message itself may have caused them.
+	// Failures counts the failed attempts that the message itself may have caused: all but those without a connection.
 	Failures int `json:"failures,omitempty"`
 	// FirstFailure is when the first of these happened.
 	FirstFailure time.Time `json:"first_failure,omitzero"`
-	// Aside is whether it is set aside: it does not block the messages behind it, although the queue is ordered.
+	// Aside is whether it is set aside: it does not block later messages, although the queue is ordered.
 	SetAside bool `json:"aside,omitempty"`
 	// NotBefore is the earliest time of the next attempt; zero is at once.
 	NotBefore time.Time `json:"not_before,omitzero"`
@@ -223,15 +224,15 @@ const (
 	CauseUnreadable Cause = "unreadable" // its encryption key is missing, or it is damaged
 )
 
-func (n *deliveryState) encode() []byte {
-	text, _ := json.Marshal(n) // always marshals
+func (d *deliveryState) encode() []byte {
+	text, _ := json.Marshal(d) // always marshals
 	return text
 }
 
-// parseNote parses a note. It returns an empty one if text is malformed.
-func parseDeliveryState(text []byte) (n deliveryState) {
-	if text == nil || json.Unmarshal(text, &n) != nil {
+// parseDeliveryState decodes a delivery state. It returns an empty one if text is malformed.
+func parseDeliveryState(text []byte) (d deliveryState) {
+	if text == nil || json.Unmarshal(text, &d) != nil {
 		return deliveryState{}
 	}
-	return n
+	return d
 }

@@ -21,7 +21,7 @@ type mirror struct {
 	worker *worker
 	store  *disk.Store
 	copies *store.Copies
-	// shared reports whether copying is enabled.
+	// shared reports whether copying to Redis is enabled.
 	shared func() bool
 	// accept adds a message that was taken over to the local store.
 	accept  func(ctx context.Context, w *worker, payload []byte) (seq uint64, err error)
@@ -30,11 +30,11 @@ type mirror struct {
 	wake    chan struct{} // holds a token when there may be something to do
 
 	copiedUpTo        uint64            // messages up to this one have copies
-	reconciled        bool              // store and copies agree, as far as is known
+	reconciled        bool              // no difference between the store and the copies is known
 	mismatches        int               // consecutive heartbeats at which their counts differed
 	lastHeartbeat     time.Time         // when the last heartbeat was sent
 	lastTakeoverCheck time.Time         // when copies of failed instances were last looked for
-	pendingTakeovers  map[string]uint64 // sequence numbers, by copy ID, of messages in the store whose adoption is not confirmed
+	pendingTakeovers  map[string]uint64 // sequence numbers, by copy ID, of messages in the store whose takeover Redis has not confirmed
 
 	aliveUntil  atomic.Int64 // until when other instances consider this one alive, in monotonic time since started
 	unavailable atomic.Bool  // Redis cannot be used or is not to be used
@@ -45,7 +45,7 @@ type mirror struct {
 }
 
 // Intervals are the times of copying to Redis. An instance sends a heartbeat every Heartbeat. When the last one is older than Expiry, it
-// is considered dead, and other instances deliver its messages, even if it still runs. Every Takeover an instance looks for messages of
+// is considered dead, and other instances deliver its messages, even if it still runs. Every TakeoverCheck an instance looks for messages of
 // dead ones.
 type CopyTimings struct{ Heartbeat, Expiry, TakeoverCheck time.Duration }
 
@@ -227,12 +227,12 @@ func (m *mirror) compareCounts(copies int) {
 // messages that are not in the store, and makes pushCopies add the missing copies.
 func (m *mirror) reconcile(ctx context.Context) error {
 	service := m.worker.service
-	for cursor, first := uint64(0), true; first || cursor != 0; first = false {
+	cursor := uint64(0)
+	for {
 		copies, next, err := m.copies.Scan(ctx, service, cursor)
 		if err != nil {
 			return err
 		}
-		cursor = next
 		var obsolete []uint64
 		for seq, c := range copies {
 			keep, err := m.reconcileCopy(seq, c)
@@ -251,13 +251,17 @@ func (m *mirror) reconcile(ctx context.Context) error {
 		if err := m.heartbeat(ctx); err != nil { // a long backlog takes longer than Expiry
 			return err
 		}
+		if cursor = next; cursor == 0 {
+			break
+		}
 	}
 	m.copiedUpTo = 0 // pushCopies checks all messages
 	return nil
 }
 
-// hasRecord reports whether the store has the message of a copy. It first releases the message if another instance has taken it over.
-func (m *mirror) reconcileCopy(seq uint64, c store.Copy) (bool, error) {
+// reconcileCopy compares one copy with the store. It removes the message from the store if another instance has taken it over. keep is
+// whether the store still has the message, so that the copy must stay.
+func (m *mirror) reconcileCopy(seq uint64, c store.Copy) (keep bool, err error) {
 	if c.State != store.CopyTakenOver {
 		return m.store.Has(m.worker.service, seq)
 	}

@@ -27,14 +27,8 @@ func (w *worker) nextMessage(p *Policy) (e *entry, wait time.Duration, err error
 	for w.head == nil {
 		now := time.Now()
 		if due := w.dueHeap(now); due != nil {
-			r, dead, found, err := w.store.Get(w.service, (*due)[0].seq)
-			if err != nil {
+			if err := w.popDue(due); err != nil {
 				return nil, 0, err
-			}
-			heap.Pop(due)
-			if found && !dead { // it was not dropped
-				e := entryOf(r)
-				w.head = &e
 			}
 			continue
 		}
@@ -60,6 +54,20 @@ func (w *worker) nextMessage(p *Policy) (e *entry, wait time.Duration, err error
 	return w.head, 0, nil
 }
 
+// popDue removes the first message of a heap, which becomes the head unless it was dropped meanwhile.
+func (w *worker) popDue(due *delayHeap) error {
+	r, dead, found, err := w.store.Get(w.service, (*due)[0].seq)
+	if err != nil {
+		return err
+	}
+	heap.Pop(due)
+	if found && !dead {
+		e := entryOf(r)
+		w.head = &e
+	}
+	return nil
+}
+
 // readOne takes the first message of readAhead. It becomes the head unless its next attempt is not due.
 func (w *worker) readOne(p *Policy, now time.Time) {
 	e := entryOf(w.readAhead[0])
@@ -77,7 +85,7 @@ func (w *worker) readOne(p *Policy, now time.Time) {
 	}
 }
 
-// rewind makes the worker read from the oldest message again, because the delayed ones are in no order.
+// rewind restarts reading at the oldest message, because the heap of delayed messages does not keep the order of acceptance.
 func (w *worker) rewind() {
 	w.cursor, w.readAhead, w.head, w.delayed = 0, nil, nil, nil
 	w.trials = trialState{unwritten: w.trials.unwritten}
@@ -87,7 +95,7 @@ func (w *worker) rewind() {
 	w.skip = maps.Clone(w.unremoved)
 }
 
-// deferMessage puts a message aside until its next attempt is due or it expires.
+// deferMessage adds a message to the delayed ones until its next attempt is due or it expires.
 func (w *worker) deferMessage(p *Policy, e *entry) {
 	due := e.delivery.NotBefore
 	if expiry := time.Now().Add(p.remaining(e)); expiry.Before(due) {

@@ -1,8 +1,12 @@
 // Package queue stores requests whose upstream is unavailable and delivers them later: at least once, and in order if configured.
 //
-// A request is accepted when it is in the store (disk.Queue). Each service has a worker, a goroutine that sends the oldest message
+// A request is accepted when it is in the store (disk.Store). Each service has a worker, a goroutine that sends the oldest message
 // through the service's breaker. A message is removed when the upstream answers with a 2xx status, is retried later after a failure,
 // and becomes a dead letter when it is rejected.
+//
+// A queued request is a Message. Its stored form is a disk.Record: the encoded message (the payload) and its encoded deliveryState. An
+// entry is a record whose delivery state is decoded. A store.CopyRecord is a record to be copied to Redis, and an events.QueuedRequest
+// is what the admin API shows of a message.
 //
 // With Redis each instance keeps copies of its messages there, so that another one can deliver them if it fails; see PROTOCOL.md.
 package queue
@@ -128,7 +132,8 @@ func (q *Queues) Configure(service string, p Policy) {
 	w.notify()
 }
 
-// Waiting reports whether any message of a service waits that is not set aside, and why the last delivery failed, "" if it did not.
+// Waiting reports whether new requests of a service must be queued behind waiting ones: whether a message waits that is not set aside.
+// reason is why the last delivery failed, "" if it succeeded or there was none.
 func (q *Queues) Waiting(service string) (reason events.Reason, waiting bool) {
 	w := q.allWorkers()[service]
 	if w == nil || w.depth.Load() <= 0 {

@@ -92,6 +92,7 @@ func (q *Queues) List(service, state, after string, limit int) (items []events.Q
 	return items, nil
 }
 
+// queuedRequest returns a message as the admin API shows it.
 func queuedRequest(service, state string, e entry, keys *Keyring) events.QueuedRequest {
 	i := events.QueuedRequest{
 		ID: formatID(service, e.seq), Service: service, State: state, Accepted: acceptedAt(e.payload).UTC(), Attempts: e.delivery.Attempts, Aside: e.delivery.SetAside,

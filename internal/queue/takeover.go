@@ -43,8 +43,8 @@ func (m *mirror) takeOver(ctx context.Context) error {
 	return nil
 }
 
-// adopt adds one claimed message to the store and makes its copy this instance's. If Redis fails in between, the next call for the same
-// copy does not add the message again.
+// takeOverOne adds one claimed message to the store and makes its copy this instance's. If Redis fails in between, the next call for the
+// same copy does not add the message again.
 func (m *mirror) takeOverOne(ctx context.Context, c store.Claimed) error {
 	seq, retried := m.pendingTakeovers[c.ID]
 	if !retried {

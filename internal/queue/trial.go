@@ -6,12 +6,12 @@ import (
 	"cbproxy/internal/queue/disk"
 )
 
-// A queue that delivers in order must tell a message that always fails, a poison message, from an upstream that fails for every
-// message. It does so by sending another message. After suspectFailures failures over at least suspectDuration a message is a
-// suspected poison message, a suspect for short, and right after each further failure one message behind it, the trial, is sent.
-// If the trial fails, too, the upstream is considered to be failing, and the suspect keeps blocking an ordered queue. If the
-// trial is answered, the suspect is sent again at once, and if it fails again, it is set aside: it is retried after its own
-// delays and blocks nothing.
+// A message that fails while the upstream works for others is a poison message. It must not block an ordered queue, and must not count
+// against the upstream. To distinguish it from an upstream that fails for every message, the worker sends another message: after
+// suspectFailures failures over at least suspectDuration a message is a suspected poison message, a suspect for short, and right after each further failure one later message,
+// the trial, is sent. If the trial fails, too, the upstream is considered to be failing, and the suspect keeps blocking an ordered
+// queue. If the trial is answered, the suspect is sent again at once, and if it fails again, it is set aside: it is retried after its
+// own delays and blocks nothing.
 //
 // Because the suspect is always sent right before the trial, an upstream that recovers receives the messages in order, unless it
 // recovers between the two.
@@ -20,8 +20,8 @@ const (
 	setAsideFailures = 3 // if a trial was answered before the last one
 )
 
-// suspectDuration is how long a message must have failed to be a suspect. When an upstream fails only for a moment and receives
-// many requests in it, the failures say nothing about the messages. It is slightly less than the default backoff.
+// suspectDuration is how long a message must have failed to be a suspect. If an upstream fails only briefly, but for many requests, these
+// failures are not caused by the messages. It is slightly less than the default backoff.
 const suspectDuration = 700 * time.Millisecond
 
 // maxTrialDelay is how long after the suspect's failure a trial may start.
@@ -36,13 +36,13 @@ const (
 	trialScan       = 512
 )
 
-// asideShare bounds the time that suspects take from other messages: after each delivery of a suspect, no other suspect is sent
-// for asideShare times its duration.
+// suspectPauseFactor bounds the time that suspects take from other messages: after each delivery of a suspect no other suspect is sent
+// for this many times its duration, so that suspects take at most 1/5 of the time.
 const suspectPauseFactor = 4
 
 // suspect reports whether the message has failed so often that a further failure is no evidence against the upstream.
-func (n *deliveryState) suspect() bool {
-	return n.Failures >= suspectFailures && time.Since(n.FirstFailure).Abs() >= suspectDuration // the clock may have been set back
+func (d *deliveryState) suspect() bool {
+	return d.Failures >= suspectFailures && time.Since(d.FirstFailure).Abs() >= suspectDuration // the clock may have been set back
 }
 
 // trialState is the part of a worker's state that concerns suspects and trials. Only the worker's goroutine uses it.
@@ -50,18 +50,18 @@ type trialState struct {
 	nonBlocking            delayHeap // messages that block no others: those set aside and, in an unordered queue, suspects
 	nonBlockingPausedUntil time.Time // none of them is sent before
 	allowed                bool      // a trial may be sent despite the pause after a failure
-	decidedAt              time.Time // when allowed was set or denied
-	waitForClientSuccess   bool      // the upstream requested a pause by Retry-After in response to this message only
+	decidedAt              time.Time // when allowed was last set or cleared
+	waitForClientSuccess   bool      // a trial is allowed once the upstream answers a client's request, see checkClientSuccess
 	blockedHead            uint64    // the message that was first in the queue when the last trial was answered
-	unwritten              *entry    // its note is written after the trial, so that the trial starts without delay
+	unwritten              *entry    // its delivery state is written after the trial, because the write takes two fsyncs
 }
 
 // dueHeap returns a heap whose first message is due, nil if there is none.
 func (w *worker) dueHeap(now time.Time) *delayHeap {
-	switch aside := w.trials.nonBlocking; {
+	switch nonBlocking := w.trials.nonBlocking; {
 	case len(w.delayed) > 0 && !w.delayed[0].until.After(now):
 		return &w.delayed
-	case len(aside) > 0 && !aside[0].until.After(now) && !w.trials.nonBlockingPausedUntil.After(now):
+	case len(nonBlocking) > 0 && !nonBlocking[0].until.After(now) && !w.trials.nonBlockingPausedUntil.After(now):
 		return &w.trials.nonBlocking
 	}
 	return nil
@@ -92,7 +92,7 @@ func (w *worker) decideTrial(e *entry, f *failure) {
 }
 
 // checkClientSuccess allows a trial despite a Retry-After if the upstream has answered a client's request since, because then the
-// pause may concern only this message. It returns how long to wait before the next call.
+// Retry-After may concern only the failed message. It returns how long to wait before the next call.
 func (w *worker) checkClientSuccess() (interval time.Duration) {
 	if !w.trials.waitForClientSuccess {
 		return maxWait
@@ -104,7 +104,7 @@ func (w *worker) checkClientSuccess() (interval time.Duration) {
 	return maxWait
 }
 
-// writePendingNote writes the note that was postponed because of a trial.
+// writeDeliveryState writes the delivery state that was not written before because of a trial.
 func (w *worker) writeDeliveryState() error {
 	e := w.trials.unwritten
 	if e == nil {
@@ -114,7 +114,7 @@ func (w *worker) writeDeliveryState() error {
 	return w.store.SetDeliveryState(w.service, e.seq, e.delivery.encode())
 }
 
-// recordSend updates the trial state after e was sent.
+// endTrialWindow allows no further trial after one was sent, and pauses suspects after one was sent. e is the message that was sent.
 func (w *worker) endTrialWindow(e *entry, took time.Duration) {
 	if w.exemptFromPause(e) {
 		w.trials.allowed = false
@@ -124,16 +124,16 @@ func (w *worker) endTrialWindow(e *entry, took time.Duration) {
 	}
 }
 
-// advance removes e from the head of the queue.
+// removeHead makes the worker choose another message after e was processed.
 func (w *worker) removeHead(e *entry) {
 	if !e.trial {
 		w.head = nil
 		return
 	}
-	w.readAhead = nil // it was read before the trial and may contain it
+	w.readAhead = nil // it was read before the trial was sent and may contain it
 }
 
-// recordTrialSuccess makes the suspect that a trial has bypassed be sent again after the trial was answered.
+// finishTrial makes the suspect at the head of the queue due at once after a trial was answered.
 func (w *worker) finishTrial(e *entry) {
 	if !e.trial {
 		return
@@ -141,7 +141,7 @@ func (w *worker) finishTrial(e *entry) {
 	if w.skip == nil {
 		w.skip = map[uint64]bool{}
 	}
-	w.skip[e.seq] = true // it is behind the cursor's position
+	w.skip[e.seq] = true // it is after the cursor and will be read again; skip it then
 	switch {
 	case w.head != nil:
 		w.trials.blockedHead = w.head.seq
@@ -173,13 +173,13 @@ func (w *worker) markSetAside(seq uint64) {
 	w.setAside[seq] = true
 }
 
-// mayBePassed reports whether a trial may be sent before e, which must have failed before.
+// mayBeOvertaken reports whether a trial may be sent before e. e must have failed.
 func (p *Policy) mayBeOvertaken(e *entry) bool {
 	return e.delivery.suspect() || !p.Ordered && e.delivery.Failures > 0
 }
 
-// chooseTrial returns a trial in place of e, if there is one that has failed less often, and otherwise e and wait. It returns nil
-// and how long to wait if nothing may be sent now.
+// chooseTrial returns a trial in place of e, if there is one that has failed less often, and otherwise e and wait. It returns nil and
+// how long to wait if nothing may be sent now.
 func (w *worker) chooseTrial(p *Policy, e *entry, wait time.Duration) (*entry, time.Duration, error) {
 	if delay := w.untilBreakerRetry(); delay > 0 {
 		if e != nil {
@@ -209,7 +209,7 @@ func (w *worker) untilBreakerRetry() time.Duration {
 	return time.Until(w.breakerRetryAt)
 }
 
-// findTrial returns the message after the cursor that has failed least, among the first trialCandidates that are no suspects. It
+// findTrial returns the message after the cursor that has failed least often, among the first trialCandidates that are no suspects. It
 // returns nil if there is none.
 func (w *worker) findTrial() (best *entry, err error) {
 	now := time.Now()

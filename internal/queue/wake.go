@@ -8,8 +8,8 @@ import (
 // halfOpenDelay is how long to wait for a permit of a half-open breaker.
 const halfOpenDelay = time.Second
 
-// maxUndelayedFailures is the number of consecutive failures after which new messages no longer end the pause. Without a queue their
-// clients would call the upstream just as often, and the breaker learns from these attempts as early that the upstream is down.
+// maxUndelayedFailures is the number of consecutive failures after which a new message no longer ends the pause between deliveries. Up
+// to that number each new message triggers an attempt at once, so that the breaker gets enough outcomes to open.
 const maxUndelayedFailures = 10
 
 // notify wakes the worker. Safe for concurrent use.
@@ -44,7 +44,7 @@ func (w *worker) waitForBreaker(until time.Time, count uint64) {
 	}
 }
 
-// breakerChanged tells the worker that the breaker's state has changed, and whether it closed. Safe for concurrent use.
+// breakerChanged records that the breaker's state has changed, and whether it closed. Safe for concurrent use.
 func (w *worker) breakerChanged(closed bool) {
 	w.mu.Lock()
 	w.breakerRetryAt = time.Time{}
@@ -54,7 +54,7 @@ func (w *worker) breakerChanged(closed bool) {
 	w.notify()
 }
 
-// messageArrived tells the worker that a message was accepted. Safe for concurrent use.
+// messageArrived records that a message was accepted. Safe for concurrent use.
 func (w *worker) messageArrived() {
 	w.mu.Lock()
 	w.newArrival = true
@@ -62,8 +62,8 @@ func (w *worker) messageArrived() {
 	w.notify()
 }
 
-// applyAdminRequests applies what other goroutines have requested: retries and drops of administrators, state changes of the breaker
-// and new messages, which end a pause, and failed removals, which it repeats.
+// applyPendingRequests applies what other goroutines have recorded in the fields guarded by mu: retries and drops by administrators,
+// state changes of the breaker and new messages, which end a pause, and failed removals, which it repeats.
 func (w *worker) applyPendingRequests() {
 	w.mu.Lock()
 	retryNow, dropped, restored, failedRemovals := w.retryNow, w.droppedSeqs, w.undropped, w.failedRemovals

@@ -51,7 +51,7 @@ type worker struct {
 	sendingSeq     uint64     // the message that is being sent; 0 if none
 	retryNow       []uint64   // messages that an administrator wants retried at once
 	droppedSeqs    []uint64   // messages that were removed and must not delay others
-	undropped      []uint64   // messages that were skipped because of a drop that then failed
+	undropped      []uint64   // messages that the worker skipped because of a drop that was then cancelled
 	drops          map[uint64]drop
 	setAside       map[uint64]bool
 	unremoved      map[uint64]bool // messages that are delivered and still in the store
@@ -107,7 +107,7 @@ func (w *worker) run(ctx context.Context, sender Sender) {
 		w.sleep(ctx, wait)
 	}
 	if err := w.writeDeliveryState(); err != nil {
-		w.logger.Error("cannot record a failed delivery", "error", err)
+		w.logger.Error("cannot store the state of a failed delivery", "error", err)
 	}
 }
 
@@ -157,7 +157,7 @@ func (w *worker) step() (wait time.Duration, err error) {
 	return 0, errors.Join(w.deliver(p, e, m), w.writeDeliveryState())
 }
 
-// claim marks e as the message that is being sent. It returns false if e was dropped.
+// beginSend marks e as the message that is being sent, so that it cannot be dropped. It returns false if e was dropped.
 func (w *worker) beginSend(e *entry) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -166,7 +166,7 @@ func (w *worker) beginSend(e *entry) bool {
 		return true
 	}
 	if e.trial {
-		return false // it is behind the cursor's position and will be read again
+		return false // it is after the cursor and will be read again; findTrial then ignores it
 	}
 	w.head = nil
 	if w.drops[e.seq] == dropBegun {
@@ -175,7 +175,7 @@ func (w *worker) beginSend(e *entry) bool {
 	return false
 }
 
-// releaseClaim marks that no message is being sent.
+// endSend marks that no message is being sent.
 func (w *worker) endSend() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

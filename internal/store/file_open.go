@@ -14,9 +14,9 @@ import (
 const fileName = "cbproxy.db"
 
 // OpenFile opens the store in a directory and creates what is missing, accessible to its owner only. It renames a file that is damaged,
-// empty or another program's, and creates a new one; setAside then describes that, and is "" otherwise. If another process uses the
+// empty or another program's, and creates a new one; quarantined then describes that, and is "" otherwise. If another process uses the
 // file, the error is boltfile.ErrInUse.
-func OpenFile(folder string) (f *File, setAside string, err error) {
+func OpenFile(folder string) (f *File, quarantined string, err error) {
 	path := filepath.Join(folder, fileName)
 	if err := boltfile.MakeDir(folder); err != nil {
 		return nil, "", fmt.Errorf("open the store: %w", err)
@@ -30,13 +30,13 @@ func OpenFile(folder string) (f *File, setAside string, err error) {
 	if err == nil {
 		return f, "", nil
 	}
-	if setAside, err = boltfile.Quarantine(path, err); err != nil {
+	if quarantined, err = boltfile.Quarantine(path, err); err != nil {
 		return nil, "", err
 	}
 	if f, err = open(path); err != nil {
 		return nil, "", boltfile.OpenError(path, err)
 	}
-	return f, setAside, nil
+	return f, quarantined, nil
 }
 
 // open opens a file, which it creates if it does not exist.

@@ -35,7 +35,7 @@ type RedisConfig struct {
 }
 
 // Redis is a Store in Redis, shared by all instances with the same server and namespace. A fleet makes its decisions there with Merge,
-// Decide and Acquire. No method takes longer than its context or a few seconds. It requires Redis 5 or newer.
+// Propose and Acquire. No method takes longer than its context or a few seconds. It requires Redis 5 or newer.
 type Redis struct {
 	config RedisConfig
 	client redis.UniversalClient
@@ -71,7 +71,7 @@ const (
 
 func (r *Redis) key(kind, service string) string { return r.config.Namespace + kind + service }
 
-// do runs one operation on a service's keys and records its outcome in the condition under its name, because a key may be readable but
+// do runs one operation on a service's keys and records its outcome in the health under its name, because a key may be readable but
 // not writable.
 func (r *Redis) do(ctx context.Context, what, service string, operation func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
@@ -80,7 +80,7 @@ func (r *Redis) do(ctx context.Context, what, service string, operation func(con
 	if err != nil {
 		err = r.explain(what+" of "+service, err)
 	}
-	r.recordResult(what+" of "+service, err, ctx)
+	r.recordResult(ctx, what+" of "+service, err)
 	return err
 }
 
@@ -134,10 +134,11 @@ func (r *Redis) Append(ctx context.Context, c events.HistoryEntry) error {
 	})
 }
 
-// historyMaxLen is for all instances of a fleet. Redis may keep somewhat more, because it removes whole nodes of its tree.
+// historyMaxLen is the maximum length of the stream for all instances of a fleet. It is approximate (`MAXLEN ~`), so the stream may be
+// longer.
 const historyMaxLen = 5 * HistoryLimit
 
-// History implements Store. It skips malformed entries. Its errors do not affect the Condition, because the caller shows them.
+// History implements Store. It skips malformed entries. Its errors do not affect the Health, because the caller shows them.
 func (r *Redis) History(ctx context.Context, service string, limit int) (changes []events.HistoryEntry, err error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
@@ -192,11 +193,11 @@ func formatTime(t time.Time) string {
 
 // fieldsOf returns s as fields and values of a hash. All fields are always present.
 func fieldsOf(s State) []any {
-	return append(decisionOf(s), "epoch", strconv.FormatUint(s.Epoch, 10))
+	return append(proposalFields(s), "epoch", strconv.FormatUint(s.Epoch, 10))
 }
 
-// decisionOf is fieldsOf without the epoch.
-func decisionOf(s State) []any {
+// proposalFields is fieldsOf without the epoch.
+func proposalFields(s State) []any {
 	return []any{
 		"service_name", s.Service,
 		"state", s.State.String(),

@@ -39,12 +39,12 @@ type replyConn struct {
 	scanner replyScanner
 	err     error        // why it was closed
 	rest    []byte       // read from Conn after the end of a reply, and not yet by the client
-	schema  atomic.Int32 // the replyForm of the last command
+	schema  atomic.Int32 // the replySchema of the last command
 	written commandCounter
 	pending atomic.Int64 // commands without a reply
 }
 
-// Read implements net.Conn. It returns at most one reply, so that the client does not buffer a reply whose form is not known yet. It
+// Read implements net.Conn. It returns at most one reply, so that the client does not buffer a reply whose schema is not known yet. It
 // closes the connection at a reply that exceeds a limit.
 func (c *replyConn) Read(p []byte) (int, error) {
 	if c.err != nil {
@@ -60,9 +60,9 @@ func (c *replyConn) Read(p []byte) (int, error) {
 	if n > 0 && c.scanner.schema != messageSchema && c.pending.Load() == 0 {
 		return 0, c.fail(errUnexpectedData)
 	}
-	read, fault := c.scanner.scan(p[:n])
-	if fault != nil {
-		return 0, c.fail(fault)
+	read, scanErr := c.scanner.scan(p[:n])
+	if scanErr != nil {
+		return 0, c.fail(scanErr)
 	}
 	if c.scanner.replyComplete {
 		c.pending.Add(-1) // a push message counts, too, because none is requested
@@ -75,16 +75,17 @@ func (c *replyConn) Read(p []byte) (int, error) {
 
 var errUnexpectedData = errors.New("Redis sent data without a command")
 
-// Write implements net.Conn. The client writes a command after it has read the replies to the previous ones, and writes commands whose
-// replies have a form of their own separately. Only messages of channels arrive at any time.
+// Write implements net.Conn. The client writes a command after it has read the replies to the previous ones, and writes a command whose
+// reply has a special schema (HELLO, SUBSCRIBE, SENTINEL) in a Write of its own; this code relies on that. Only messages of channels
+// arrive at any time.
 func (c *replyConn) Write(p []byte) (int, error) {
-	form := replySchema(c.schema.Load())
-	if form != messageSchema {
+	schema := replySchema(c.schema.Load())
+	if schema != messageSchema {
 		if len(c.rest) > 0 || c.scanner.insideReply() {
 			return 0, c.fail(errUnexpectedData)
 		}
 		if c.written.atCommandStart() {
-			c.schema.Store(int32(form.schemaFor(p)))
+			c.schema.Store(int32(schemaFor(p, schema)))
 		}
 		c.pending.Add(c.written.add(p))
 	}
@@ -99,7 +100,7 @@ type commandCounter struct {
 	payload int64 // remaining bytes of a string, with its line end
 }
 
-// between reports whether the next byte begins a command.
+// atCommandStart reports whether the next byte begins a command.
 func (c *commandCounter) atCommandStart() bool {
 	return c.kind == 0 && c.strings == 0 && c.payload == 0
 }
@@ -135,8 +136,9 @@ func (c *replyConn) fail(err error) error {
 	return err
 }
 
-// replySocket is a replyConn without TLS. The client library checks its socket for unexpected data and for its end. If replyConn has
-// already read unexpected data, the next command fails.
+// replySocket is a replyConn that also exposes the socket (syscall.Conn), so that go-redis can check before it reuses an idle connection
+// whether the server has closed it or sent unexpected data. TLS connections have no such check. go-redis does not see data that replyConn
+// has read already, but then the next Write fails.
 type replySocket struct {
 	*replyConn
 	socket syscall.Conn

@@ -33,11 +33,11 @@ var (
 	releaseScript = redis.NewScript(releaseSource)
 )
 
-// Decision is a state that an instance proposes for the fleet.
+// Proposal is a state that an instance proposes for the fleet.
 type Proposal struct {
 	// State is the proposed state. Its epoch is ignored: the store assigns the next one.
 	State State
-	// Follows is the epoch of the preceding decision. The decision is rejected if another one was made since.
+	// Follows is the epoch of the preceding decision. The proposal is rejected if another decision was made since.
 	Follows uint64
 	// Quorum is the number of instances, including this one, that must have detected the failure within Window. This one detected it
 	// Age ago. 0 requires no detection.
@@ -45,14 +45,14 @@ type Proposal struct {
 	Window, Age time.Duration
 }
 
-// Verdict is the outcome of a Decision.
+// ProposalResult is the outcome of a Proposal.
 type ProposalResult string
 
-// The verdicts.
+// The results.
 const (
-	Accepted         ProposalResult = "accepted" // it is the fleet's state now
-	QuorumNotReached ProposalResult = "counted"  // the detection was counted, but the quorum is not reached
-	Outdated         ProposalResult = "outdated" // another decision was made before
+	Accepted         ProposalResult = "accepted" // the proposed state is the fleet's state now
+	QuorumNotReached ProposalResult = "counted"  // the detection was counted, but the quorum is not reached yet
+	Outdated         ProposalResult = "outdated" // another decision was made since the one that the proposal follows
 )
 
 // Merge stores s if it is newer than the stored state. It returns the stored state afterwards and the time by Redis's clock.
@@ -73,11 +73,11 @@ func (r *Redis) merge(ctx context.Context, s State, replace bool) (now time.Time
 	return parseReply(s.Service, reply)
 }
 
-// Decide stores a decision if it is admissible. It returns the verdict, the stored state afterwards and the time by Redis's clock.
-func (r *Redis) Propose(ctx context.Context, d Proposal) (verdict ProposalResult, kept State, now time.Time, err error) {
-	service := d.State.Service
-	args := append([]any{d.Follows, r.config.TTL().Milliseconds(), r.config.Namespace + eventsChannel, d.State.Instance,
-		d.Quorum, d.Window.Milliseconds(), d.Age.Milliseconds()}, decisionOf(d.State)...)
+// Propose makes p the fleet's state if it is accepted. It returns the result, the stored state afterwards and the time by Redis's clock.
+func (r *Redis) Propose(ctx context.Context, p Proposal) (result ProposalResult, kept State, now time.Time, err error) {
+	service := p.State.Service
+	args := append([]any{p.Follows, r.config.TTL().Milliseconds(), r.config.Namespace + eventsChannel, p.State.Instance,
+		p.Quorum, p.Window.Milliseconds(), p.Age.Milliseconds()}, proposalFields(p.State)...)
 	err = r.do(ctx, "decide the state", service, func(ctx context.Context) error {
 		reply, err := decideScript.Run(ctx, r.client, []string{r.key(stateKey, service)}, args...).Slice()
 		if err != nil {
@@ -87,15 +87,15 @@ func (r *Redis) Propose(ctx context.Context, d Proposal) (verdict ProposalResult
 			return errReply
 		}
 		word, _ := reply[3].(string)
-		verdict = ProposalResult(word)
+		result = ProposalResult(word)
 		now, kept, err = parseReply(service, reply)
 		return err
 	})
-	return verdict, kept, now, err
+	return result, kept, now, err
 }
 
 // Acquire acquires the lease to probe for a token and a duration, or extends it if the token holds it. If another token holds it, Acquire
-// marks the lease as wanted, and busy is how long it lasts.
+// marks the lease as contended, and busy is how long it lasts.
 func (r *Redis) Acquire(ctx context.Context, service, token string, d time.Duration) (busy time.Duration, err error) {
 	err = r.do(ctx, "acquire the lease", service, func(ctx context.Context) error {
 		ms, err := acquireScript.Run(ctx, r.client, []string{r.key(leaseKey, service)}, token, d.Milliseconds()).Int64()
@@ -105,14 +105,14 @@ func (r *Redis) Acquire(ctx context.Context, service, token string, d time.Durat
 	return busy, err
 }
 
-// Renew extends the lease by d. kept is false if the token does not hold it any more; wanted is whether another instance waits for it.
-func (r *Redis) Renew(ctx context.Context, service, token string, d time.Duration) (kept, wanted bool, err error) {
+// Renew extends the lease by d. held is false if the token no longer holds it. contended is whether another instance waits for it.
+func (r *Redis) Renew(ctx context.Context, service, token string, d time.Duration) (held, contended bool, err error) {
 	err = r.do(ctx, "renew the lease", service, func(ctx context.Context) error {
 		n, err := renewScript.Run(ctx, r.client, []string{r.key(leaseKey, service)}, token, d.Milliseconds()).Int64()
-		kept, wanted = n > 0, n > 1
+		held, contended = n > 0, n > 1
 		return err
 	})
-	return kept, wanted, err
+	return held, contended, err
 }
 
 // Release releases the lease if the token holds it.
@@ -131,7 +131,7 @@ func flag(b bool) int {
 
 var errReply = errors.New("the reply of a script is malformed")
 
-// parseReply parses the reply of merge.lua and decide.lua: the time and the stored state, whose epoch is 0 if there is none.
+// parseReply parses the reply of merge.lua and decide.lua: the time and the stored state, whose epoch is 0 if none is stored.
 func parseReply(service string, reply []any) (now time.Time, kept State, err error) {
 	if len(reply) < 3 {
 		return time.Time{}, State{}, errReply
@@ -177,7 +177,7 @@ func (r *Redis) Listen(ctx context.Context, l Listener) {
 	for ctx.Err() == nil {
 		begin := time.Now()
 		err := r.listen(ctx, l)
-		r.recordResult("listen", err, ctx)
+		r.recordResult(ctx, "listen", err)
 		if time.Since(begin) > listenStable {
 			wait.Reset()
 		}
@@ -230,7 +230,7 @@ func (r *Redis) listen(ctx context.Context, l Listener) error {
 				l.Decided(s)
 			}
 		}
-		r.recordResult("listen", nil, ctx)
+		r.recordResult(ctx, "listen", nil)
 		l.Alive()
 	}
 }

@@ -16,23 +16,23 @@ import (
 // Each script uses several keys of one service. The braces around the service's name in the keys put them into the same slot of a
 // cluster.
 var (
-	//go:embed lua/queue_take.lua
-	queueTakeSource string
+	//go:embed lua/queue_common.lua
+	queueCommonSource string
 	//go:embed lua/queue_push.lua
 	queuePushSource string
 	//go:embed lua/queue_drop.lua
 	queueDropSource string
-	//go:embed lua/queue_beat.lua
+	//go:embed lua/queue_heartbeat.lua
 	queueHeartbeatSource string
 	//go:embed lua/queue_claim.lua
 	queueClaimSource string
-	//go:embed lua/queue_adopt.lua
+	//go:embed lua/queue_complete_takeover.lua
 	queueCompleteTakeoverSource string
 
-	queuePushScript             = redis.NewScript(queueTakeSource + queuePushSource)
+	queuePushScript             = redis.NewScript(queueCommonSource + queuePushSource)
 	queueDropScript             = redis.NewScript(queueDropSource)
 	queueHeartbeatScript        = redis.NewScript(queueHeartbeatSource)
-	queueClaimScript            = redis.NewScript(queueTakeSource + queueClaimSource)
+	queueClaimScript            = redis.NewScript(queueCommonSource + queueClaimSource)
 	queueCompleteTakeoverScript = redis.NewScript(queueCompleteTakeoverSource)
 )
 
@@ -44,8 +44,8 @@ type Copies struct {
 	storeID string
 }
 
-// Copies returns the copies of the instance with a persistent name, see disk.Queue.Origin.
-func (r *Redis) Copies(origin string) *Copies { return &Copies{r, origin} }
+// Copies returns the copies of the records of one queue store, which a persistent ID identifies, see disk.Store.ID.
+func (r *Redis) Copies(storeID string) *Copies { return &Copies{r, storeID} }
 
 func (c *Copies) key(service string) string {
 	return c.redis.config.Namespace + "cbproxy_queue:{" + service + "}"
@@ -93,7 +93,7 @@ type CopyState int
 // The states of copies.
 const (
 	CopyMissing   CopyState = iota // there is no copy
-	CopyPresent                    // there is a copy
+	CopyPresent                    // there is a copy of the record
 	CopyTakenOver                  // another instance has taken the record over
 )
 
@@ -105,13 +105,14 @@ type Copy struct {
 	Digest string
 }
 
+// parseCopy parses the value of a record in the index.
 func parseCopy(value any) Copy {
 	text, found := value.(string)
-	digest, done := strings.CutPrefix(text, "done ")
+	digest, takenOver := strings.CutPrefix(text, "done ")
 	switch {
 	case !found:
 		return Copy{State: CopyMissing}
-	case done:
+	case takenOver:
 		return Copy{CopyTakenOver, digest}
 	}
 	return Copy{State: CopyPresent}
@@ -176,7 +177,7 @@ func (c *Copies) Heartbeat(ctx context.Context, service string, alive, keep time
 	return wasAlive, copies, err
 }
 
-// Leave removes the heartbeat, so that other instances take over the records without delay.
+// RemoveHeartbeat removes the heartbeat, so that other instances take over the records without delay.
 func (c *Copies) RemoveHeartbeat(ctx context.Context, service string) error {
 	return c.redis.do(ctx, "remove the heartbeat of the queue", service, func(ctx context.Context) error {
 		return c.redis.client.Del(ctx, c.heartbeats(service)+c.storeID).Err()
@@ -187,14 +188,14 @@ func (c *Copies) RemoveHeartbeat(ctx context.Context, service string) error {
 type Claimed struct {
 	// ID is the ID of the copy.
 	ID string
-	// Origin is the name of the instance, and Seq the record's sequence number there.
+	// StoreID is the ID of the store that the record is from, and Seq the record's sequence number there.
 	StoreID string
 	Seq     string
 	Payload []byte
 }
 
 // Claim returns up to limit copies of failed instances. It returns fewer if they exceed claimBytes together. No other instance gets them,
-// unless this one fails before it has called Adopt.
+// unless this one fails before it has called CompleteTakeover.
 func (c *Copies) Claim(ctx context.Context, service string, limit int) (claimed []Claimed, err error) {
 	err = c.redis.do(ctx, "take over queues", service, func(ctx context.Context) error {
 		reply, err := queueClaimScript.Run(ctx, c.redis.client, []string{c.key(service)}, c.storeID, c.heartbeats(service), limit, claimBytes).Slice()
@@ -216,8 +217,8 @@ func (c *Copies) Claim(ctx context.Context, service string, limit int) (claimed 
 // claimBytes bounds the payloads of one Claim, so that the reply arrives within the timeout.
 const claimBytes = 1 << 20
 
-// Adopt makes a claimed copy the copy of this instance's record seq, which must be stored already. The index of its origin shows for the
-// duration keep that it was taken over.
+// CompleteTakeover makes a claimed copy the copy of this instance's record seq, which must be stored already. The index of the previous
+// store shows for the duration keep that it was taken over.
 func (c *Copies) CompleteTakeover(ctx context.Context, service string, seq uint64, from Claimed, keep time.Duration) error {
 	return c.redis.do(ctx, "take over queues", service, func(ctx context.Context) error {
 		return queueCompleteTakeoverScript.Run(ctx, c.redis.client, c.keys(service),

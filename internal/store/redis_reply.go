@@ -15,30 +15,39 @@ const (
 	minReplyLimit    = 8 << 20  // bytes; see RedisConfig.LargestBody
 )
 
-// replyScanner checks the framing of a Redis connection, RESP2 or RESP3, in pieces of any size. It allocates only for a form of whole
-// replies. The client library allocates what the header of an array, map or string declares before it reads the content, and recurses
-// for each level, so that each header must be checked first.
+// replyScanner checks the framing of a Redis connection, RESP2 or RESP3, in pieces of any size. It allocates only if schema.mustBuffer. The
+// client library allocates what the header of an array, map or string declares before it reads the content, and recurses for each level,
+// so that each header must be checked first.
 type replyScanner struct {
-	limit func() int64 // the largest size of a reply in bytes
+	limit  func() int64 // the largest size of a reply in bytes
+	schema replySchema  // the required schema of the next reply
 
-	kind     byte  // of the line that is being read; 0 before its first byte
-	length   int   // bytes of that line so far
-	cr       bool  // its last byte is a carriage return
-	declared int64 // the number in the header line so far
+	line          replyLine // the line that is being read
+	payload       int64     // remaining bytes of a string, with its line end
+	reply         openReply // the reply that is being read
+	replyComplete bool      // the last scan has reached its end
+	buffer        []byte    // its bytes so far, if schema.mustBuffer
+}
+
+// replyLine is the read part of a line.
+type replyLine struct {
+	kind   byte // 0 before the first byte of a line
+	length int  // bytes so far
+	cr     bool // the last byte is a carriage return
+
+	// Of a line that declares a length:
+	declared int64 // the number so far
 	digits   int
 	negative bool
-	payload  int64 // remaining bytes of a string, with its line end
+}
 
-	// The reply that is being read.
-	open       [maxReplyDepth]openAggregate
+// openReply is the state of a reply that has begun.
+type openReply struct {
+	open       [maxReplyDepth]openAggregate // the first depth of them
 	depth      int
 	elements   int64
 	bytes      int64
 	attributes int
-
-	replyComplete bool        // whether it has ended
-	schema        replySchema // the required form
-	reply         []byte      // its bytes so far, for a form of whole replies
 }
 
 // openAggregate is an aggregate such as an array or a map with unread elements.
@@ -49,7 +58,7 @@ type openAggregate struct {
 
 // scan scans p up to the end of a reply and returns the number of bytes it has scanned. After an error the scanner must not be used.
 func (s *replyScanner) scan(p []byte) (read int, err error) {
-	if s.schema.mustBuffer() && len(s.reply) == 0 && s.insideReply() {
+	if s.schema.mustBuffer() && len(s.buffer) == 0 && s.insideReply() {
 		return 0, errSchema // the reply began before its command
 	}
 	for s.replyComplete = false; read < len(p) && !s.replyComplete; {
@@ -62,16 +71,18 @@ func (s *replyScanner) scan(p []byte) (read int, err error) {
 	if !s.schema.mustBuffer() {
 		return read, nil
 	}
-	s.reply = append(s.reply, p[:read]...)
+	s.buffer = append(s.buffer, p[:read]...)
 	if s.replyComplete {
-		err = s.schema.check(s.reply)
-		s.reply = nil
+		err = s.schema.check(s.buffer)
+		s.buffer = nil
 	}
 	return read, err
 }
 
-// within reports whether a reply has begun and not ended.
-func (s *replyScanner) insideReply() bool { return s.depth > 0 || s.kind != 0 || s.payload > 0 }
+// insideReply reports whether a reply has begun and not ended.
+func (s *replyScanner) insideReply() bool {
+	return s.reply.depth > 0 || s.line.kind != 0 || s.payload > 0
+}
 
 // step scans a part of a line or of a string.
 func (s *replyScanner) step(p []byte) (n int, err error) {
@@ -82,9 +93,9 @@ func (s *replyScanner) step(p []byte) (n int, err error) {
 			s.endValue()
 		}
 		return n, nil
-	case s.kind == 0:
+	case s.line.kind == 0:
 		return 1, s.beginLine(p[0])
-	case isHeader(s.kind):
+	case isHeader(s.line.kind):
 		return s.scanHeader(p)
 	}
 	return s.scanLine(p)
@@ -98,10 +109,10 @@ func (s *replyScanner) beginLine(kind byte) error {
 	switch {
 	case !isHeader(kind) && bytes.IndexByte([]byte("+-:_,#("), kind) < 0:
 		return fmt.Errorf("a reply has the unknown type %q", kind)
-	case s.schema == helloSchema && s.depth > 0 && bytes.IndexByte([]byte("-_!"), kind) >= 0:
+	case s.schema == helloSchema && s.reply.depth > 0 && bytes.IndexByte([]byte("-_!"), kind) >= 0:
 		return errSchema
 	}
-	s.kind, s.length, s.cr, s.declared, s.digits, s.negative = kind, 0, false, 0, 0, false
+	s.line = replyLine{kind: kind}
 	return nil
 }
 
@@ -112,20 +123,20 @@ func (s *replyScanner) scanLine(p []byte) (n int, err error) {
 	if end >= 0 {
 		text = p[:end]
 	}
-	if s.length += len(text); s.length > maxReplyLine {
+	if s.line.length += len(text); s.line.length > maxReplyLine {
 		return 0, fmt.Errorf("a reply has a line of more than %d bytes", maxReplyLine)
 	}
 	if len(text) > 0 {
-		s.cr = text[len(text)-1] == '\r'
+		s.line.cr = text[len(text)-1] == '\r'
 	}
 	if end < 0 {
 		return len(p), nil
 	}
-	if !s.cr {
+	if !s.line.cr {
 		return 0, errLineEnd
 	}
-	s.kind = 0
-	if err := s.addBytes(int64(s.length)); err != nil {
+	s.line.kind = 0
+	if err := s.addBytes(int64(s.line.length)); err != nil {
 		return 0, err
 	}
 	s.endValue()
@@ -144,20 +155,20 @@ const maxLengthDigits = 18
 func (s *replyScanner) scanHeader(p []byte) (n int, err error) {
 	for i, b := range p {
 		switch {
-		case b == '\n' && s.cr:
-			s.negative = s.negative && s.declared == 1
-			kind := s.kind
-			s.kind = 0
+		case b == '\n' && s.line.cr:
+			s.line.negative = s.line.negative && s.line.declared == 1
+			kind := s.line.kind
+			s.line.kind = 0
 			return i + 1, s.endHeader(kind)
-		case s.cr:
+		case s.line.cr:
 			return 0, errLength
-		case b == '\r' && s.digits > 0 && (!s.negative || s.declared == 1):
-			s.cr = true
-		case b == '-' && s.digits == 0 && !s.negative:
-			s.negative = true
-		case b >= '0' && b <= '9' && s.digits < maxLengthDigits:
-			s.declared = 10*s.declared + int64(b-'0')
-			s.digits++
+		case b == '\r' && s.line.digits > 0 && (!s.line.negative || s.line.declared == 1):
+			s.line.cr = true
+		case b == '-' && s.line.digits == 0 && !s.line.negative:
+			s.line.negative = true
+		case b >= '0' && b <= '9' && s.line.digits < maxLengthDigits:
+			s.line.declared = 10*s.line.declared + int64(b-'0')
+			s.line.digits++
 		default:
 			return 0, errLength
 		}
@@ -168,34 +179,34 @@ func (s *replyScanner) scanHeader(p []byte) (n int, err error) {
 // endHeader checks a header line before the client sees its end.
 func (s *replyScanner) endHeader(kind byte) error {
 	switch {
-	case s.negative && s.schema == helloSchema && s.depth > 0:
+	case s.line.negative && s.schema == helloSchema && s.reply.depth > 0:
 		return errSchema
-	case s.negative:
+	case s.line.negative:
 		s.endValue()
 		return nil
 	case isString(kind):
-		s.payload = s.declared + 2
-		return s.addBytes(s.declared)
+		s.payload = s.line.declared + 2
+		return s.addBytes(s.line.declared)
 	}
-	elements := s.declared
+	elements := s.line.declared
 	if kind == '%' || kind == '|' {
 		elements *= 2
 	}
-	if s.elements += elements; s.elements > maxReplyElements {
-		return fmt.Errorf("a reply declares %d elements, more than %d", s.elements, maxReplyElements)
+	if s.reply.elements += elements; s.reply.elements > maxReplyElements {
+		return fmt.Errorf("a reply declares %d elements, more than %d", s.reply.elements, maxReplyElements)
 	}
 	attribute := kind == '|'
 	if attribute {
-		if s.attributes++; s.attributes > maxReplyDepth {
+		if s.reply.attributes++; s.reply.attributes > maxReplyDepth {
 			return fmt.Errorf("a reply has more than %d attributes", maxReplyDepth)
 		}
 	}
 	switch {
-	case elements > 0 && s.depth == maxReplyDepth:
+	case elements > 0 && s.reply.depth == maxReplyDepth:
 		return fmt.Errorf("a reply nests more than %d levels", maxReplyDepth)
 	case elements > 0:
-		s.open[s.depth] = openAggregate{elements, attribute}
-		s.depth++
+		s.reply.open[s.reply.depth] = openAggregate{elements, attribute}
+		s.reply.depth++
 	case !attribute:
 		s.endValue()
 	}
@@ -203,27 +214,27 @@ func (s *replyScanner) endHeader(kind byte) error {
 }
 
 func (s *replyScanner) addBytes(n int64) error {
-	s.bytes += n
-	if s.bytes <= minReplyLimit {
+	s.reply.bytes += n
+	if s.reply.bytes <= minReplyLimit {
 		return nil
 	}
-	if limit := max(minReplyLimit, s.limit()); s.bytes > limit {
-		return fmt.Errorf("a reply has %d bytes, more than %d", s.bytes, limit)
+	if limit := max(minReplyLimit, s.limit()); s.reply.bytes > limit {
+		return fmt.Errorf("a reply has %d bytes, more than %d", s.reply.bytes, limit)
 	}
 	return nil
 }
 
 // endValue counts a complete value and the aggregates that it completes.
 func (s *replyScanner) endValue() {
-	for s.depth > 0 {
-		last := &s.open[s.depth-1]
+	for s.reply.depth > 0 {
+		last := &s.reply.open[s.reply.depth-1]
 		if last.remaining--; last.remaining > 0 {
 			return
 		}
-		s.depth--
+		s.reply.depth--
 		if last.attribute {
 			return
 		}
 	}
-	s.elements, s.bytes, s.attributes, s.replyComplete = 0, 0, 0, true
+	s.reply.elements, s.reply.bytes, s.reply.attributes, s.replyComplete = 0, 0, 0, true // depth is 0 already
 }

@@ -51,7 +51,7 @@ func TestRepliesWithinLimitsPass(t *testing.T) {
 			continue // not a whole reply
 		}
 		s := newScanner()
-		if err := scanInPieces(s, []byte(r), len(r)); err != nil || s.insideReply() || s.elements > 0 || s.bytes > 0 || s.attributes > 0 {
+		if err := scanInPieces(s, []byte(r), len(r)); err != nil || s.insideReply() || s.reply.elements > 0 || s.reply.bytes > 0 || s.reply.attributes > 0 {
 			t.Errorf("%.60q: %v, the scanner is within a reply: %+v", r, err, s)
 		}
 	}

@@ -2,8 +2,10 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"net/url"
 	"regexp"
 	"strings"
@@ -62,21 +64,21 @@ func newClient(text string, tlsConfig *tls.Config, replyLimit func() int64) (red
 		return newFailover(u.String(), tlsConfig, replyLimit)
 	case "cluster":
 		if strings.Trim(u.Path, "/0") != "" || query.Has("db") {
-			return nil, errors.New("must have no database number, because a cluster has but one")
+			return nil, errors.New("must not have a database number: Redis Cluster supports only database 0")
 		}
 		return newCluster(u.String(), tlsConfig, replyLimit)
 	}
 	return nil, errors.New(wantRedisURL)
 }
 
-// parserFaults maps errors of go-redis's URL parsers to our own, because theirs quote parts of the URL, which may be parts of a password
-// that was not escaped.
+// parseErrors maps errors of go-redis's URL parsers to errors without parts of the URL, which may be parts of a password that was not
+// escaped.
 var parseErrors = []struct {
 	text *regexp.Regexp
 	want string // $1 is a parameter's name
 }{
 	{regexp.MustCompile(`^redis: invalid (?:database number|URL path)`), "must have a number as its path, which is the database's"},
-	{regexp.MustCompile(`^redis: invalid ([a-zA-Z_]+) (?:number|duration|boolean)`), "must have another value for its parameter $1"},
+	{regexp.MustCompile(`^redis: invalid ([a-zA-Z_]+) (?:number|duration|boolean)`), "parameter $1 has an invalid value"},
 	{regexp.MustCompile(`^redis: unable to parse addr`), "must have a host and a port in each parameter addr"},
 	{regexp.MustCompile(`^redis: unexpected option: ([a-z_]+(?:, [a-z_]+)*)$`), "must not have the parameter $1"},
 	{regexp.MustCompile(`^redis: empty unix socket path`), "must have the path of a socket"},
@@ -121,12 +123,11 @@ func newSingle(text string, tlsConfig *tls.Config, replyLimit func() int64) (red
 	if err != nil {
 		return nil, urlError(err)
 	}
-	setPoolDefaults(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
-	setTimeoutDefaults(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
-	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
+	commonOptions{
+		&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout,
+		&o.PoolTimeout, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.TLSConfig, &o.Dialer,
+	}.set(tlsConfig, replyLimit)
 	o.MaintNotificationsConfig = noMaintenance()
-	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
-	o.Dialer = limitReplies(o.DialTimeout, o.TLSConfig, replyLimit)
 	return redis.NewClient(o), nil
 }
 
@@ -135,11 +136,10 @@ func newFailover(text string, tlsConfig *tls.Config, replyLimit func() int64) (r
 	if err != nil {
 		return nil, urlError(err)
 	}
-	setPoolDefaults(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
-	setTimeoutDefaults(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
-	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
-	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
-	o.Dialer = limitReplies(o.DialTimeout, o.TLSConfig, replyLimit)
+	commonOptions{
+		&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout,
+		&o.PoolTimeout, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.TLSConfig, &o.Dialer,
+	}.set(tlsConfig, replyLimit)
 	return redis.NewFailoverClient(o), nil
 }
 
@@ -148,27 +148,35 @@ func newCluster(text string, tlsConfig *tls.Config, replyLimit func() int64) (re
 	if err != nil {
 		return nil, urlError(err)
 	}
-	setPoolDefaults(&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize)
-	setTimeoutDefaults(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout)
-	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
+	commonOptions{
+		&o.Protocol, &o.PoolSize, &o.MaxRetries, &o.DialerRetries, &o.PipelinePoolSize, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout,
+		&o.PoolTimeout, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.TLSConfig, &o.Dialer,
+	}.set(tlsConfig, replyLimit)
 	o.MaintNotificationsConfig = noMaintenance()
-	o.TLSConfig = tlsOf(o.TLSConfig, tlsConfig)
-	o.Dialer = limitReplies(o.DialTimeout, o.TLSConfig, replyLimit)
 	return redis.NewClusterClient(o), nil
 }
 
-// tune sets the options that the URL does not. Retries are disabled, because the callers retry.
-func setPoolDefaults(protocol, poolSize, maxRetries, dialerRetries, pipelinePoolSize *int) {
-	*protocol = cmp.Or(*protocol, 2)
-	*poolSize = cmp.Or(*poolSize, redisPoolSize)
-	*maxRetries, *dialerRetries = -1, 1
-	*pipelinePoolSize = cmp.Or(*pipelinePoolSize, -1)
+// commonOptions points to the options that the three client types of go-redis have in common, but in different structs.
+type commonOptions struct {
+	protocol, poolSize, maxRetries, dialerRetries, pipelinePoolSize *int
+	dialTimeout, readTimeout, writeTimeout, poolTimeout             *time.Duration
+	contextTimeoutEnabled, disableIdentity                          *bool
+	tlsConfig                                                       **tls.Config
+	dialer                                                          *func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-func setTimeoutDefaults(timeouts ...*time.Duration) {
-	for _, d := range timeouts {
-		*d = cmp.Or(*d, redisTimeout)
+// set sets the options that the URL does not. Retries are disabled, because the callers retry.
+func (o commonOptions) set(tlsConfig *tls.Config, replyLimit func() int64) {
+	*o.protocol = cmp.Or(*o.protocol, 2)
+	*o.poolSize = cmp.Or(*o.poolSize, redisPoolSize)
+	*o.maxRetries, *o.dialerRetries = -1, 1
+	*o.pipelinePoolSize = cmp.Or(*o.pipelinePoolSize, -1)
+	for _, timeout := range []*time.Duration{o.dialTimeout, o.readTimeout, o.writeTimeout, o.poolTimeout} {
+		*timeout = cmp.Or(*timeout, redisTimeout)
 	}
+	*o.contextTimeoutEnabled, *o.disableIdentity = true, true
+	*o.tlsConfig = tlsOf(*o.tlsConfig, tlsConfig)
+	*o.dialer = limitReplies(*o.dialTimeout, *o.tlsConfig, replyLimit)
 }
 
 func noMaintenance() *maintnotifications.Config {

@@ -32,19 +32,21 @@ type Store interface {
 type State struct {
 	Service string       `json:"service_name"`
 	State   events.State `json:"state"`
-	// Timestamp is when the state began or, in a fleet, when its cause was detected.
+	// Timestamp is when the breaker of Instance entered the state. In a fleet, a half-open state has the Timestamp of the open state
+	// before it, because no result of a probe is known yet.
 	Timestamp time.Time `json:"timestamp"`
 	// Failures is the number of consecutive failures.
 	Failures int `json:"fail_counter"`
 	// Instance is the name of the instance that decided the state.
 	Instance string `json:"instance"`
-	// OpenedAt is when an opening or a forced state began; zero if it is neither.
+	// OpenedAt is the Timestamp of an open or a forced state. It is zero in other states, except that a half-open state in a fleet keeps
+	// that of the open state before it.
 	OpenedAt time.Time `json:"opened_at,omitzero"`
-	// Until is when the opening or the forced state ends; zero if it has no end.
+	// Until is when the open or the forced state ends; zero if it has no end.
 	Until time.Time `json:"until,omitzero"`
 	// Epoch increases with each decision of a fleet. 0 is before the first.
 	Epoch uint64 `json:"epoch"`
-	// Openings counts the consecutive openings without a lasting recovery between them.
+	// ConsecutiveOpens is how often the breaker has opened in a row without a lasting recovery in between.
 	ConsecutiveOpens int `json:"openings"`
 	// Forced is whether an operator forced the state, and Shared whether the force applies to the whole fleet, which is always so in
 	// Redis.
@@ -56,8 +58,9 @@ type State struct {
 	Prober string `json:"prober,omitempty"`
 }
 
-// Remaining returns how long an opening or a forced state lasts from now, by the clock of s, and how long ago it began. If the clock was
-// set back, remaining is limited to the total duration. endless is whether it has no end.
+// Remaining returns how long an open or a forced state still lasts, and its age. now must be from the clock that wrote s: the host's for
+// a file, Redis's for Redis. If that clock was set back, remaining is limited to the total duration. endless is whether the state has no
+// end.
 func (s *State) Remaining(now time.Time) (remaining, age time.Duration, endless bool) {
 	if s.Until.IsZero() {
 		return 0, max(now.Sub(s.OpenedAt), 0), true

@@ -10,10 +10,10 @@ import (
 	"sync/atomic"
 )
 
-// Queue stores records by service in the order in which they are added, and dead records separately. When a method returns, its change
+// Store stores records by service in the order in which they are added, and dead records separately. When a method returns, its change
 // is on the disk, unless its comment says otherwise. Safe for concurrent use.
 //
-// A queue is a sequence of files (segments), each a bbolt database. New records go into the newest. A segment that becomes empty is
+// A store is a sequence of files (segments), each a bbolt database. New records go into the newest. A segment that becomes empty is
 // deleted, which frees the space of a backlog and keeps bbolt's free lists short. Each segment has one writer goroutine, which commits
 // in one transaction all changes that arrived during the previous commit.
 type Store struct {
@@ -28,31 +28,31 @@ type Store struct {
 	closed   bool
 }
 
-// Record is one entry of a Queue.
+// Record is one entry of a Store.
 type Record struct {
 	// Seq is the sequence number. It increases in the order in which records are added.
 	Seq     uint64
 	Payload []byte
-	// Note is the last note that was written on the record, nil if none was.
+	// DeliveryState is the value of the last SetDeliveryState, nil if there was none. The store does not interpret it.
 	DeliveryState []byte
 }
 
-// segmentBytes is the payload size after which a new segment is created.
+// segmentBytes is the size of a segment, see segment.bytes, from which on a new one is created.
 const segmentBytes = 32 << 20
 
 var errClosed = errors.New("the queue is closed")
 
 // removeSegment removes a sealed segment that is empty. The segment's writer calls it.
-func (q *Store) removeSegment(s *segment) {
-	q.mu.Lock()
-	q.segments = slices.DeleteFunc(q.segments, func(other *segment) bool { return other == s })
-	q.mu.Unlock()
+func (st *Store) removeSegment(s *segment) {
+	st.mu.Lock()
+	st.segments = slices.DeleteFunc(st.segments, func(other *segment) bool { return other == s })
+	st.mu.Unlock()
 }
 
 // Add adds a record and returns its sequence number. If ctx ends before the record is committed, it is not added.
-func (q *Store) Add(ctx context.Context, service string, payload []byte) (seq uint64, err error) {
+func (st *Store) Add(ctx context.Context, service string, payload []byte) (seq uint64, err error) {
 	c := &change{kind: put, service: service, payload: payload, result: make(chan error, 1)}
-	s, err := q.enqueue(c)
+	s, err := st.enqueue(c)
 	if err != nil {
 		return 0, fmt.Errorf("add to the queue of %s: %w", service, err)
 	}
@@ -73,21 +73,21 @@ func (q *Store) Add(ctx context.Context, service string, payload []byte) (seq ui
 }
 
 // enqueue passes c to the newest segment and returns the segment.
-func (q *Store) enqueue(c *change) (*segment, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed {
+func (st *Store) enqueue(c *change) (*segment, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.closed {
 		return nil, errClosed
 	}
-	newest := q.segments[len(q.segments)-1]
+	newest := st.segments[len(st.segments)-1]
 	if newest.bytes >= segmentBytes {
-		if err := q.addSegment(); err != nil {
+		if err := st.addSegment(); err != nil {
 			return nil, err
 		}
-		newest = q.segments[len(q.segments)-1]
+		newest = st.segments[len(st.segments)-1]
 	}
-	c.seq = q.next
-	q.next++
+	c.seq = st.next
+	st.next++
 	newest.bytes += int64(len(c.payload))
 	newest.enqueue(c)
 	return newest, nil
@@ -95,33 +95,33 @@ func (q *Store) enqueue(c *change) (*segment, error) {
 
 // Read returns up to limit records of a service with sequence numbers greater than after, oldest first. Their payloads have at most
 // maxBytes together, except that a single record of any size is returned.
-func (q *Store) Read(service string, after uint64, limit, maxBytes int) (records []Record, err error) {
-	for _, s := range q.all() {
-		more, last, err := s.read(service, after, limit-len(records), maxBytes, len(records) == 0)
+func (st *Store) Read(service string, after uint64, limit, maxBytes int) (records []Record, err error) {
+	for _, s := range st.all() {
+		more, stop, err := s.read(service, after, limit-len(records), maxBytes, len(records) == 0)
 		if err != nil {
 			return nil, fmt.Errorf("read the queue of %s: %w", service, err)
 		}
 		for i := range more {
 			maxBytes -= len(more[i].Payload)
 		}
-		if records = append(records, more...); last {
+		if records = append(records, more...); stop {
 			break
 		}
 	}
 	return records, nil
 }
 
-func (q *Store) all() []*segment {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return slices.Clone(q.segments)
+func (st *Store) all() []*segment {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return slices.Clone(st.segments)
 }
 
 // segmentOf returns the segment that may contain a sequence number, nil if it was deleted.
-func (q *Store) segmentOf(seq uint64) *segment {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, s := range slices.Backward(q.segments) {
+func (st *Store) segmentOf(seq uint64) *segment {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for _, s := range slices.Backward(st.segments) {
 		if s.first <= seq {
 			return s
 		}
@@ -131,8 +131,8 @@ func (q *Store) segmentOf(seq uint64) *segment {
 
 // Remove removes a record asynchronously. It calls done with nil when the record is removed from the disk or does not exist, and
 // otherwise with the error.
-func (q *Store) Remove(service string, seq uint64, done func(error)) {
-	s := q.segmentOf(seq)
+func (st *Store) Remove(service string, seq uint64, done func(error)) {
+	s := st.segmentOf(seq)
 	if s == nil {
 		done(nil)
 		return
@@ -140,36 +140,36 @@ func (q *Store) Remove(service string, seq uint64, done func(error)) {
 	s.enqueue(&change{kind: remove, service: service, seq: seq, done: done})
 }
 
-// Note replaces the note of a record.
-func (q *Store) SetDeliveryState(service string, seq uint64, note []byte) error {
-	s := q.segmentOf(seq)
+// SetDeliveryState replaces the delivery state of a record.
+func (st *Store) SetDeliveryState(service string, seq uint64, deliveryState []byte) error {
+	s := st.segmentOf(seq)
 	if s == nil {
 		return nil
 	}
-	if err := s.submit(&change{kind: update, service: service, seq: seq, deliveryState: note}); err != nil {
-		return fmt.Errorf("write a note in the queue of %s: %w", service, err)
+	if err := s.submit(&change{kind: update, service: service, seq: seq, deliveryState: deliveryState}); err != nil {
+		return fmt.Errorf("write a delivery state to the queue of %s: %w", service, err)
 	}
 	return nil
 }
 
 // Get returns a record, waiting or dead. found is false if there is none.
-func (q *Store) Get(service string, seq uint64) (r Record, dead, found bool, err error) {
-	for _, s := range []*segment{q.segmentOf(seq), q.dead} {
+func (st *Store) Get(service string, seq uint64) (r Record, dead, found bool, err error) {
+	for _, s := range []*segment{st.segmentOf(seq), st.dead} {
 		if s == nil {
 			continue
 		}
 		r, found, err := s.get(service, seq)
 		if err != nil || found {
-			return r, s == q.dead, found, err
+			return r, s == st.dead, found, err
 		}
 	}
 	return Record{}, false, false, nil
 }
 
-// DeadLetter moves a waiting record to the dead ones, with a new note. It then removes the oldest dead records of the service beyond
+// DeadLetter moves a waiting record to the dead ones, with a new delivery state. It then removes the oldest dead records of the service beyond
 // limit; lost is their number.
-func (q *Store) DeadLetter(service string, seq uint64, note []byte, limit int) (lost int, err error) {
-	s := q.segmentOf(seq)
+func (st *Store) DeadLetter(service string, seq uint64, deliveryState []byte, limit int) (lost int, err error) {
+	s := st.segmentOf(seq)
 	if s == nil {
 		return 0, nil
 	}
@@ -178,40 +178,40 @@ func (q *Store) DeadLetter(service string, seq uint64, note []byte, limit int) (
 		return 0, err
 	}
 	// Add before removing: after a crash in between the record exists twice, with one number, and is not lost.
-	if err := q.dead.submit(&change{kind: put, service: service, seq: seq, payload: r.Payload, deliveryState: note}); err != nil {
+	if err := st.dead.submit(&change{kind: put, service: service, seq: seq, payload: r.Payload, deliveryState: deliveryState}); err != nil {
 		return 0, fmt.Errorf("keep a dead record of %s: %w", service, err)
 	}
 	if err := s.submit(&change{kind: remove, service: service, seq: seq}); err != nil {
 		return 0, fmt.Errorf("remove from the queue of %s: %w", service, err)
 	}
-	for excess := q.dead.count(service) - limit; lost < excess; lost++ {
-		oldest, _, err := q.dead.read(service, 0, 1, 0, true)
+	for excess := st.dead.count(service) - limit; lost < excess; lost++ {
+		oldest, _, err := st.dead.read(service, 0, 1, 0, true)
 		if err != nil || len(oldest) == 0 {
 			return lost, err
 		}
-		if err := q.dead.submit(&change{kind: remove, service: service, seq: oldest[0].Seq}); err != nil {
+		if err := st.dead.submit(&change{kind: remove, service: service, seq: oldest[0].Seq}); err != nil {
 			return lost, err
 		}
 	}
 	return lost, nil
 }
 
-// Requeue moves a dead record to the end of the waiting ones, without a note. It returns the new sequence number, 0 if there is no
+// Requeue moves a dead record to the end of the waiting ones, without a delivery state. It returns the new sequence number, 0 if there is no
 // such dead record. With an error and a number the record is both waiting and dead.
-func (q *Store) Requeue(ctx context.Context, service string, seq uint64) (newSeq uint64, err error) {
-	r, found, err := q.dead.get(service, seq)
+func (st *Store) Requeue(ctx context.Context, service string, seq uint64) (newSeq uint64, err error) {
+	r, found, err := st.dead.get(service, seq)
 	if err != nil || !found {
 		return 0, err
 	}
-	if newSeq, err = q.Add(ctx, service, r.Payload); err != nil {
+	if newSeq, err = st.Add(ctx, service, r.Payload); err != nil {
 		return 0, err
 	}
-	return newSeq, q.dead.submit(&change{kind: remove, service: service, seq: seq})
+	return newSeq, st.dead.submit(&change{kind: remove, service: service, seq: seq})
 }
 
 // Delete removes a record, waiting or dead.
-func (q *Store) Delete(service string, seq uint64) error {
-	for _, s := range []*segment{q.segmentOf(seq), q.dead} {
+func (st *Store) Delete(service string, seq uint64) error {
+	for _, s := range []*segment{st.segmentOf(seq), st.dead} {
 		if s == nil {
 			continue
 		}
@@ -223,35 +223,35 @@ func (q *Store) Delete(service string, seq uint64) error {
 }
 
 // DeadLetters is like Read for dead records.
-func (q *Store) DeadLetters(service string, after uint64, limit, maxBytes int) ([]Record, error) {
-	records, _, err := q.dead.read(service, after, limit, maxBytes, true)
+func (st *Store) DeadLetters(service string, after uint64, limit, maxBytes int) ([]Record, error) {
+	records, _, err := st.dead.read(service, after, limit, maxBytes, true)
 	return records, err
 }
 
 // Counts returns the numbers of waiting and of dead records of a service.
-func (q *Store) Counts(service string) (waiting, dead int) {
-	for _, s := range q.all() {
+func (st *Store) Counts(service string) (waiting, dead int) {
+	for _, s := range st.all() {
 		waiting += s.count(service)
 	}
-	return waiting, q.dead.count(service)
+	return waiting, st.dead.count(service)
 }
 
 // Services returns the services that have waiting or dead records, sorted.
-func (q *Store) Services() []string {
+func (st *Store) Services() []string {
 	var names []string
-	for _, s := range append(q.all(), q.dead) {
+	for _, s := range append(st.all(), st.dead) {
 		names = append(names, s.services()...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-// Origin returns the unique name of this queue. It is persistent, and changes when Open had to rename a damaged file.
-func (q *Store) ID() string { return q.dead.storeID }
+// ID returns the random name of this store, which is unique. It is persistent, and changes when Open had to rename a damaged file.
+func (st *Store) ID() string { return st.dead.storeID }
 
 // Has reports whether a record is waiting.
-func (q *Store) Has(service string, seq uint64) (bool, error) {
-	s := q.segmentOf(seq)
+func (st *Store) Has(service string, seq uint64) (bool, error) {
+	s := st.segmentOf(seq)
 	if s == nil {
 		return false, nil
 	}
@@ -259,4 +259,4 @@ func (q *Store) Has(service string, seq uint64) (bool, error) {
 }
 
 // Commits returns the number of commits since Open. Each takes two fsyncs.
-func (q *Store) Commits() uint64 { return q.commits.Load() }
+func (st *Store) Commits() uint64 { return st.commits.Load() }

@@ -34,7 +34,7 @@ func add(t testing.TB, q *disk.Store, service, payload string) uint64 {
 	return seq
 }
 
-// payloads returns the payloads and notes of all records that read returns.
+// payloads returns the payloads and delivery states of all records that read returns.
 func payloads(t testing.TB, read func(service string, after uint64, limit, maxBytes int) ([]disk.Record, error), service string) (all []string) {
 	t.Helper()
 	for after := uint64(0); ; {

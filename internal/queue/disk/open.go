@@ -18,35 +18,36 @@ const (
 	deadFile      = "dead" + segmentSuffix
 )
 
-// Open opens the queue in a directory and creates what is missing, accessible to its owner only. An empty path opens a queue in memory,
-// which is lost when the process ends. Damaged and empty files are renamed; setAside has a message about each.
-func Open(folder string) (q *Store, setAside []string, err error) {
-	q = &Store{next: 1}
+// Open opens the store in a directory and creates what is missing, accessible to its owner only. An empty path opens a store in memory,
+// which is lost when the process ends. Damaged and empty files are renamed; quarantined has a message about each.
+func Open(folder string) (st *Store, quarantined []string, err error) {
+	st = &Store{next: 1}
 	if folder != "" {
-		q.folder = filepath.Join(folder, queueFolder)
-		if err := boltfile.MakeDir(q.folder); err != nil {
+		st.folder = filepath.Join(folder, queueFolder)
+		if err := boltfile.MakeDir(st.folder); err != nil {
 			return nil, nil, fmt.Errorf("open the queue: %w", err)
 		}
 	}
-	setAside, err = q.open()
-	if err == nil && len(setAside) > 0 {
-		err = q.dead.changeStoreID() // the copies of lost records in Redis then belong to no instance, and one takes them over
+	quarantined, err = st.open()
+	if err == nil && len(quarantined) > 0 {
+		// A new ID makes this instance's copies in Redis orphans, so that some instance takes them over and delivers the lost records.
+		err = st.dead.changeStoreID()
 	}
-	if n := len(q.segments); err == nil && (n == 0 || q.segments[n-1].bytes >= segmentBytes) {
-		err = q.addSegment()
+	if n := len(st.segments); err == nil && (n == 0 || st.segments[n-1].bytes >= segmentBytes) {
+		err = st.addSegment()
 	}
 	if err != nil {
-		_ = q.Close()
+		_ = st.Close()
 		return nil, nil, err
 	}
-	return q, setAside, nil
+	return st, quarantined, nil
 }
 
 // open opens the existing files.
-func (q *Store) open() (setAside []string, err error) {
+func (st *Store) open() (quarantined []string, err error) {
 	names := []string{}
-	if q.folder != "" {
-		files, err := os.ReadDir(q.folder)
+	if st.folder != "" {
+		files, err := os.ReadDir(st.folder)
 		if err != nil {
 			return nil, fmt.Errorf("open the queue: %w", err)
 		}
@@ -57,91 +58,91 @@ func (q *Store) open() (setAside []string, err error) {
 		}
 	}
 	for _, name := range append(names, deadFile) {
-		s, aside, err := q.openSegment(name)
+		s, message, err := st.openSegment(name)
 		if err != nil {
-			return setAside, err
+			return quarantined, err
 		}
-		if aside != "" {
-			setAside = append(setAside, aside)
+		if message != "" {
+			quarantined = append(quarantined, message)
 		}
 		if s == nil { // renamed
 			continue
 		}
-		q.next = max(q.next, s.next)
+		st.next = max(st.next, s.next)
 		switch {
 		case name == deadFile:
-			q.dead = s
+			st.dead = s
 		case s.total() == 0:
 			s.discard()
 		default:
-			q.sealNewest()
-			q.segments = append(q.segments, s)
+			st.sealNewest()
+			st.segments = append(st.segments, s)
 		}
 	}
-	return setAside, nil
+	return quarantined, nil
 }
 
 // sealNewest seals the newest segment; mu must be held, except in Open.
-func (q *Store) sealNewest() {
-	if n := len(q.segments); n > 0 {
-		q.segments[n-1].seal()
+func (st *Store) sealNewest() {
+	if n := len(st.segments); n > 0 {
+		st.segments[n-1].seal()
 	}
 }
 
 // openSegment opens a segment and starts its writer. It renames a file that is damaged or empty, and then returns nil, except for the
 // dead records, for which it creates a new file.
-func (q *Store) openSegment(name string) (s *segment, setAside string, err error) {
+func (st *Store) openSegment(name string) (s *segment, quarantined string, err error) {
 	path := ""
-	if q.folder != "" {
-		path = filepath.Join(q.folder, name)
+	if st.folder != "" {
+		path = filepath.Join(st.folder, name)
 	}
 	if path != "" {
 		err = boltfile.InspectPath(path)
 	}
 	if err == nil {
-		s, err = openSegment(path, q.next)
+		s, err = openSegment(path, st.next)
 	}
 	if err == nil {
-		q.start(s)
+		st.start(s)
 		return s, "", nil
 	}
 	if !boltfile.Unusable(err) {
 		return nil, "", boltfile.OpenError(path, err)
 	}
-	setAside, err = boltfile.Quarantine(path, err)
+	quarantined, err = boltfile.Quarantine(path, err)
 	if err != nil || name != deadFile {
-		return nil, setAside, err
+		return nil, quarantined, err
 	}
-	if s, err = openSegment(path, q.next); err != nil {
-		return nil, setAside, boltfile.OpenError(path, err)
+	if s, err = openSegment(path, st.next); err != nil {
+		return nil, quarantined, boltfile.OpenError(path, err)
 	}
-	q.start(s)
-	return s, setAside, nil
+	st.start(s)
+	return s, quarantined, nil
 }
 
 // start starts the writer of a segment.
-func (q *Store) start(s *segment) {
-	s.commits = &q.commits
-	s.onEmpty = q.removeSegment
-	q.writers.Go(s.run)
+func (st *Store) start(s *segment) {
+	s.commits = &st.commits
+	s.onEmpty = st.removeSegment
+	st.writers.Go(s.run)
 }
 
 // addSegment creates a segment for new records; mu must be held, except in Open.
-func (q *Store) addSegment() error {
-	s, _, err := q.openSegment(fmt.Sprintf("%016x%s", q.next, segmentSuffix))
+func (st *Store) addSegment() error {
+	s, _, err := st.openSegment(fmt.Sprintf("%016x%s", st.next, segmentSuffix))
 	if err != nil {
 		return err
 	}
 	if s == nil {
 		return errors.New("open the queue: a new file is damaged")
 	}
-	if q.folder != "" {
-		if err := syncFolder(q.folder); err != nil {
+	if st.folder != "" {
+		if err := syncFolder(st.folder); err != nil {
 			return fmt.Errorf("open the queue: %w", err)
 		}
 	}
-	q.sealNewest()
-	q.segments = append(q.segments, s)
+	st.sealNewest()
+	st.segments = append(st.segments, s)
 	return nil
 }
 
@@ -156,22 +157,22 @@ func syncFolder(path string) error {
 }
 
 // Close commits the queued changes and closes the files.
-func (q *Store) Close() error {
-	q.mu.Lock()
-	if q.closed {
-		q.mu.Unlock()
+func (st *Store) Close() error {
+	st.mu.Lock()
+	if st.closed {
+		st.mu.Unlock()
 		return nil
 	}
-	q.closed = true
-	open := slices.Clone(q.segments)
-	q.mu.Unlock()
-	if q.dead != nil {
-		open = append(open, q.dead)
+	st.closed = true
+	open := slices.Clone(st.segments)
+	st.mu.Unlock()
+	if st.dead != nil {
+		open = append(open, st.dead)
 	}
 	for _, s := range open {
 		s.stop()
 	}
-	q.writers.Wait()
+	st.writers.Wait()
 	var errs []error
 	for _, s := range open {
 		errs = append(errs, s.db.Close())

@@ -27,7 +27,7 @@ var (
 	storeIDKey          = []byte("queue_origin")  // in the meta bucket: the unique name of the file
 )
 
-// segment is one file of a Queue.
+// segment is one file of a Store.
 type segment struct {
 	db      *bolt.DB
 	path    string // "" in memory
@@ -35,7 +35,7 @@ type segment struct {
 	commits *atomic.Uint64
 	onEmpty func(*segment) // called by the writer when a sealed segment is empty
 	storeID string         // the unique name of the file; written before the queue is used
-	bytes   int64          // payload bytes that were added; guarded by Queue.mu
+	bytes   int64          // approximate size: that of the file when it was opened plus the payloads added since; guarded by Store.mu
 
 	wake chan struct{} // holds a token when the writer may have something to do
 
@@ -48,8 +48,8 @@ type segment struct {
 	counts    map[string]int
 	next      uint64
 	adding    map[string]int  // the number of records that are being added, by service
-	visible   uint64          // records with greater sequence numbers are not returned yet
-	hidden    map[uint64]bool // records that were abandoned during their commit and are being removed
+	visible   uint64          // the last committed sequence number; records with greater ones are not returned yet
+	hidden    map[uint64]bool // records that were abandoned during their commit and are being removed, see change.state
 }
 
 const (
@@ -148,7 +148,7 @@ func (s *segment) prepare(tx *bolt.Tx) error {
 	return nil
 }
 
-// changeOrigin gives the file a new unique name.
+// changeStoreID gives the file a new unique name.
 func (s *segment) changeStoreID() error {
 	s.storeID = rand.Text()
 	return boltfile.Guard(func() error {
@@ -186,9 +186,9 @@ func (s *segment) services() []string {
 	return slices.DeleteFunc(names, func(name string) bool { return s.counts[name] == 0 })
 }
 
-// read implements Queue.Read for one segment. last reports that later segments must not be read: a limit is reached, or a record is
+// read implements Store.Read for one segment. stop reports that later segments must not be read: a limit is reached, or a record is
 // being added to this segment, which precedes those of later ones.
-func (s *segment) read(service string, after uint64, limit, maxBytes int, atLeastOne bool) (records []Record, last bool, err error) {
+func (s *segment) read(service string, after uint64, limit, maxBytes int, atLeastOne bool) (records []Record, stop bool, err error) {
 	s.mu.Lock()
 	visible, hidden, adding, empty := s.visible, maps.Clone(s.hidden), s.adding[service] > 0, s.counts[service] == 0
 	s.mu.Unlock()
@@ -200,7 +200,7 @@ func (s *segment) read(service string, after uint64, limit, maxBytes int, atLeas
 		if b == nil {
 			return nil
 		}
-		notes, cursor := tx.Bucket(deliveryStateBucket).Bucket([]byte(service)), b.Cursor()
+		states, cursor := tx.Bucket(deliveryStateBucket).Bucket([]byte(service)), b.Cursor()
 		for key, payload := cursor.Seek(keyOf(after + 1)); key != nil; key, payload = cursor.Next() {
 			seq := binary.BigEndian.Uint64(key)
 			if seq > visible {
@@ -210,14 +210,14 @@ func (s *segment) read(service string, after uint64, limit, maxBytes int, atLeas
 				continue
 			}
 			maxBytes -= len(payload)
-			if last = len(records) == limit || maxBytes < 0 && (len(records) > 0 || !atLeastOne); last {
+			if stop = len(records) == limit || maxBytes < 0 && (len(records) > 0 || !atLeastOne); stop {
 				return nil
 			}
-			records = append(records, copyRecord(seq, payload, notes))
+			records = append(records, copyRecord(seq, payload, states))
 		}
 		return nil
 	})
-	return records, last || adding, err
+	return records, stop || adding, err
 }
 
 // get returns a record.
@@ -252,10 +252,10 @@ func (s *segment) has(service string, seq uint64) (found bool, err error) {
 }
 
 // copyRecord returns a record that is valid after the transaction, too.
-func copyRecord(seq uint64, payload []byte, notes *bolt.Bucket) Record {
+func copyRecord(seq uint64, payload []byte, states *bolt.Bucket) Record {
 	r := Record{Seq: seq, Payload: slices.Clone(payload)}
-	if notes != nil {
-		r.DeliveryState = slices.Clone(notes.Get(keyOf(seq)))
+	if states != nil {
+		r.DeliveryState = slices.Clone(states.Get(keyOf(seq)))
 	}
 	return r
 }

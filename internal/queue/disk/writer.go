@@ -11,16 +11,22 @@ import (
 	"cbproxy/internal/boltfile"
 )
 
-// change is one change to be written to a segment.
+// change is one change to be written to a segment. Its state is:
+//
+//	pending -> settled    the commit that contains it has ended, successfully or not
+//	pending -> abandoned  the caller of Store.Add has given up before; the record must not exist
+//
+// A change that is abandoned before its commit begins is not written. If it is abandoned during the commit, its record is hidden
+// (segment.hidden), which readers ignore, and a change that removes it is queued.
 type change struct {
 	kind          kind
 	service       string
 	seq           uint64
 	payload       []byte
 	deliveryState []byte
-	result        chan error  // receives the outcome; buffered; nil if no caller waits
-	done          func(error) // called with the outcome; may be nil
-	state         atomic.Int32
+	result        chan error   // receives the outcome; buffered; nil if no caller waits
+	done          func(error)  // called with the outcome; may be nil
+	state         atomic.Int32 // pending, settled or abandoned
 }
 
 type kind uint8
@@ -71,7 +77,7 @@ func (s *segment) notify() {
 	}
 }
 
-// do queues a change and waits until it is committed.
+// submit queues a change and waits until it is committed.
 func (s *segment) submit(c *change) error {
 	c.result = make(chan error, 1)
 	s.enqueue(c)
@@ -179,7 +185,7 @@ func (s *segment) mayDelay() bool {
 	return len(s.waiting) > 0 && !s.hasWaiter && !s.stopped
 }
 
-// take removes the next batch of changes from the queue and returns it.
+// nextBatch removes the next batch of changes from the queue and returns it.
 func (s *segment) nextBatch() (batch []*change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,18 +206,18 @@ func (s *segment) commit(batch []*change) {
 	s.mu.Lock()
 	next := s.next
 	s.mu.Unlock()
-	t := batchResult{counts: map[string]int{}, next: next}
+	r := batchResult{counts: map[string]int{}, next: next}
 	err := boltfile.Guard(func() error {
 		return s.db.Update(func(tx *bolt.Tx) error {
 			for _, c := range batch {
 				if c.state.Load() == abandoned {
 					continue
 				}
-				if err := t.apply(tx, c); err != nil {
+				if err := r.apply(tx, c); err != nil {
 					return err
 				}
 			}
-			return t.write(tx)
+			return r.write(tx)
 		})
 	})
 	if err != nil {
@@ -219,7 +225,7 @@ func (s *segment) commit(batch []*change) {
 	} else {
 		s.commits.Add(1)
 	}
-	s.publishBatch(batch, &t, err)
+	s.publishBatch(batch, &r, err)
 }
 
 // abandon stops counting an abandoned record as one that is being added, so that readers do not wait for it.
@@ -229,8 +235,8 @@ func (s *segment) abandon(c *change) {
 	s.adding[c.service]--
 }
 
-// settle makes the records of a committed batch visible and queues the removal of those that were abandoned meanwhile.
-func (s *segment) publishBatch(batch []*change, t *batchResult, err error) {
+// publishBatch makes the records of a committed batch visible and queues the removal of those that were abandoned meanwhile.
+func (s *segment) publishBatch(batch []*change, r *batchResult, err error) {
 	s.mu.Lock()
 	var removals []*change
 	for _, c := range batch {
@@ -247,11 +253,11 @@ func (s *segment) publishBatch(batch []*change, t *batchResult, err error) {
 		}
 	}
 	if err == nil {
-		for service, n := range t.counts {
+		for service, n := range r.counts {
 			s.counts[service] += n
 		}
-		s.next = t.next
-		s.visible = max(s.visible, t.next-1)
+		s.next = r.next
+		s.visible = max(s.visible, r.next-1)
 	}
 	s.waiting = append(removals, s.waiting...)
 	s.mu.Unlock()
@@ -260,14 +266,14 @@ func (s *segment) publishBatch(batch []*change, t *batchResult, err error) {
 	}
 }
 
-// totals collects what one transaction changes in the segment's totals.
+// batchResult is how one transaction changes the segment's totals.
 type batchResult struct {
 	counts map[string]int // added minus removed records, by service
 	next   uint64         // the next sequence number
 }
 
 // apply writes one change.
-func (t *batchResult) apply(tx *bolt.Tx, c *change) error {
+func (r *batchResult) apply(tx *bolt.Tx, c *change) error {
 	records, err := tx.Bucket(recordBucket).CreateBucketIfNotExists([]byte(c.service))
 	if err != nil {
 		return err
@@ -278,9 +284,9 @@ func (t *batchResult) apply(tx *bolt.Tx, c *change) error {
 	case put:
 		records.FillPercent = 1 // keys are appended in order
 		if !had {
-			t.counts[c.service]++
+			r.counts[c.service]++
 		}
-		t.next = max(t.next, c.seq+1)
+		r.next = max(r.next, c.seq+1)
 		if err := records.Put(key, c.payload); err != nil || c.deliveryState == nil {
 			return err
 		}
@@ -288,12 +294,12 @@ func (t *batchResult) apply(tx *bolt.Tx, c *change) error {
 		if !had {
 			return nil
 		}
-		t.counts[c.service]--
+		r.counts[c.service]--
 		if err := records.Delete(key); err != nil {
 			return err
 		}
-		if notes := tx.Bucket(deliveryStateBucket).Bucket([]byte(c.service)); notes != nil {
-			return notes.Delete(key)
+		if states := tx.Bucket(deliveryStateBucket).Bucket([]byte(c.service)); states != nil {
+			return states.Delete(key)
 		}
 		return nil
 	case update:
@@ -301,17 +307,17 @@ func (t *batchResult) apply(tx *bolt.Tx, c *change) error {
 			return nil
 		}
 	}
-	notes, err := tx.Bucket(deliveryStateBucket).CreateBucketIfNotExists([]byte(c.service))
+	states, err := tx.Bucket(deliveryStateBucket).CreateBucketIfNotExists([]byte(c.service))
 	if err != nil {
 		return err
 	}
-	return notes.Put(key, c.deliveryState)
+	return states.Put(key, c.deliveryState)
 }
 
 // write stores the totals, so that opening a segment need not read all records.
-func (t *batchResult) write(tx *bolt.Tx) error {
+func (r *batchResult) write(tx *bolt.Tx) error {
 	b := tx.Bucket(countBucket)
-	for service, n := range t.counts {
+	for service, n := range r.counts {
 		kept := b.Get([]byte(service))
 		if len(kept) == 8 {
 			n += int(binary.BigEndian.Uint64(kept))
@@ -320,5 +326,5 @@ func (t *batchResult) write(tx *bolt.Tx) error {
 			return err
 		}
 	}
-	return tx.Bucket(boltfile.MetaBucket).Put(nextKey, keyOf(t.next))
+	return tx.Bucket(boltfile.MetaBucket).Put(nextKey, keyOf(r.next))
 }

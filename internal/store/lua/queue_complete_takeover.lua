@@ -2,10 +2,10 @@
 -- the instance's index. ARGV: the instance, its record's number, the copy's ID, the origin and the record's number there, the prefix of
 -- indexes, for how many ms the origin's index is kept, and the digest of the payload.
 local stream, index = KEYS[1], KEYS[2]
-local me, seq, id, origin, before, prefix, keep, digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-redis.call('XCLAIM', stream, 'cbproxy', me, 0, id, 'JUSTID')
+local consumer, seq, id, origin, before, prefix, keep, digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+redis.call('XCLAIM', stream, 'cbproxy', consumer, 0, id, 'JUSTID')
 redis.call('HSET', index, seq, id)
-if origin == me then
+if origin == consumer then
   redis.call('HDEL', index, before)
 else
   redis.call('HSET', prefix .. origin, before, 'done ' .. digest)

@@ -64,8 +64,8 @@ func (m *faultyStore) Append(ctx context.Context, c events.HistoryEntry) error {
 	return m.Memory.Append(ctx, c)
 }
 
-// testKeeper is a running keeper of one service. The test sets the number of failures in its state.
-type testKeeper struct {
+// testPersister is a running Persister of one service. The test sets the number of failures in its state.
+type testPersister struct {
 	*store.Persister
 	bus   events.Bus
 	store *faultyStore
@@ -75,8 +75,8 @@ type testKeeper struct {
 	failures int
 }
 
-func startKeeper(t *testing.T) *testKeeper {
-	k := &testKeeper{store: &faultyStore{Memory: store.NewMemory()}}
+func startPersister(t *testing.T) *testPersister {
+	k := &testPersister{store: &faultyStore{Memory: store.NewMemory()}}
 	k.Persister = store.NewPersister(store.PersisterConfig{
 		Store: k.store, Instance: "me", Services: func() []string { return []string{"svc"} },
 		Current: func(service string) (store.State, bool) {
@@ -95,7 +95,7 @@ func startKeeper(t *testing.T) *testKeeper {
 	return k
 }
 
-func (k *testKeeper) change(failures int, cause events.Cause) {
+func (k *testPersister) change(failures int, cause events.Cause) {
 	k.mu.Lock()
 	k.failures = failures
 	k.mu.Unlock()
@@ -103,7 +103,7 @@ func (k *testKeeper) change(failures int, cause events.Cause) {
 	k.bus.Publish(events.StateChanged{Time: at, Until: at, Service: "svc", Cause: cause, Counts: events.Counts{Failures: uint32(failures)}})
 }
 
-func (k *testKeeper) want(t *testing.T, failures, changes int) {
+func (k *testPersister) want(t *testing.T, failures, changes int) {
 	t.Helper()
 	s, _, _ := k.store.Load(t.Context(), "svc")
 	history, _ := k.store.History(t.Context(), "svc", 1000)
@@ -120,9 +120,9 @@ func (k *testKeeper) want(t *testing.T, failures, changes int) {
 	}
 }
 
-func TestKeeperPersistsChanges(t *testing.T) {
+func TestPersisterPersistsChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := startKeeper(t)
+		k := startPersister(t)
 		k.change(1, events.CauseProbeFailed)
 		synctest.Wait()
 		k.want(t, 1, 1)
@@ -146,7 +146,7 @@ func TestKeeperPersistsChanges(t *testing.T) {
 
 func TestSyncReturnsAfterStateIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := startKeeper(t)
+		k := startPersister(t)
 		k.mu.Lock()
 		k.failures = 7
 		k.mu.Unlock()
@@ -163,7 +163,7 @@ func TestSyncReturnsAfterStateIsStored(t *testing.T) {
 
 func TestSyncReturnsStoreError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := startKeeper(t)
+		k := startPersister(t)
 		full := errors.New("no space left")
 		k.store.fail(full)
 		if err := k.Sync(t.Context(), "svc"); !errors.Is(err, full) {
@@ -225,9 +225,9 @@ func TestSyncIsNotOverwrittenByOlderState(t *testing.T) {
 	}
 }
 
-func TestKeeperRetriesUntilSuccess(t *testing.T) {
+func TestPersisterRetriesUntilSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := startKeeper(t)
+		k := startPersister(t)
 		k.store.fail(errors.New("no space left"))
 		for i := range 5 {
 			k.change(i, events.CauseProbeFailed)
@@ -250,10 +250,10 @@ func TestKeeperRetriesUntilSuccess(t *testing.T) {
 	})
 }
 
-// A keeper that is too slow for all changes still persists the latest state.
-func TestKeeperThatMissesChangesPersistsLatestState(t *testing.T) {
+// A Persister that is too slow for all changes still persists the latest state.
+func TestPersisterThatMissesChangesPersistsLatestState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := startKeeper(t)
+		k := startPersister(t)
 		k.store.fail(errors.New("slow"))
 		for i := range 100 {
 			k.change(i, events.CauseProbeFailed)

@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// KeeperConfig configures a Keeper. All fields but Logger are required.
+// PersisterConfig configures a Persister. All fields but Logger are required.
 type PersisterConfig struct {
 	Store    Store
 	Instance string
@@ -21,19 +21,19 @@ type PersisterConfig struct {
 	Services func() []string
 	// Current returns the current state of a service; false if there is nothing to save.
 	Current func(service string) (State, bool)
-	// Remembers reports whether a change belongs to the history.
+	// RecordsHistory reports whether a change belongs to the history.
 	RecordsHistory func(events.StateChanged) bool
 	// Logger logs when the store fails and when it works again; nil if the store itself logs that.
 	Logger *slog.Logger
 }
 
-// Keeper writes the changes of breakers to a store. While the store fails it retries, and finally writes the newest state.
+// Persister writes the changes of breakers to a store. While the store fails it retries, and finally writes the newest state.
 type Persister struct {
 	config        PersisterConfig
 	errors        atomic.Uint64
 	wait          *backoff.ExponentialBackOff
 	lastLogged    time.Time // when a failure was last logged; used by Run and Flush only, like the next field
-	failureLogged bool      // a failure was logged, and its end was not
+	failureLogged bool      // a failure was logged, and the recovery was not yet
 
 	writing chan struct{}    // a semaphore of size 1 held while a state is written, so that an older one never replaces a newer one
 	saved   map[string]State // the states that were written last; guarded by writing
@@ -46,7 +46,7 @@ const (
 	saveInterval      = 5 * time.Second // every state is saved at least so often, because not every change has an event
 )
 
-// NewKeeper returns a keeper. It does nothing until Run.
+// NewPersister returns a Persister. It does nothing until Run.
 func NewPersister(c PersisterConfig) *Persister {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = initialRetryDelay, maxRetryDelay
@@ -54,10 +54,10 @@ func NewPersister(c PersisterConfig) *Persister {
 }
 
 // Errors returns the number of failed writes. Safe for concurrent use.
-func (k *Persister) Errors() uint64 { return k.errors.Load() }
+func (p *Persister) Errors() uint64 { return p.errors.Load() }
 
 // Run writes the changes that sub delivers until ctx is done. It must be called once.
-func (k *Persister) Run(ctx context.Context, sub *events.Subscription) {
+func (p *Persister) Run(ctx context.Context, sub *events.Subscription) {
 	for {
 		soon, cancel := context.WithTimeout(ctx, saveInterval)
 		e, missed, err := sub.Next(soon)
@@ -66,62 +66,62 @@ func (k *Persister) Run(ctx context.Context, sub *events.Subscription) {
 			return
 		}
 		if missed > 0 || err != nil { // some changes have no event
-			k.saveAll(ctx)
+			p.saveAll(ctx)
 		}
 		switch e := e.(type) {
 		case events.StateChanged:
-			k.save(ctx, e.Service)
-			if k.config.RecordsHistory(e) {
+			p.save(ctx, e.Service)
+			if p.config.RecordsHistory(e) {
 				e.Time, e.Until = e.Time.UTC(), e.Until.UTC() // the history is read on other hosts, too
-				k.persist(ctx, func() error {
-					return k.config.Store.Append(ctx, events.HistoryEntry{StateChanged: e, Instance: k.config.Instance})
+				p.persist(ctx, func() error {
+					return p.config.Store.Append(ctx, events.HistoryEntry{StateChanged: e, Instance: p.config.Instance})
 				})
 			}
 		case events.Forced:
-			k.save(ctx, e.Service)
-		case events.Reloaded: // an edit may move the end of an opening
-			k.saveAll(ctx)
+			p.save(ctx, e.Service)
+		case events.Reloaded: // an edit may change when a breaker stops being open
+			p.saveAll(ctx)
 		}
 	}
 }
 
 // Flush writes every state that has changed since it was saved. It may be called only after Run has returned.
-func (k *Persister) Flush(ctx context.Context) { k.saveAll(ctx) }
+func (p *Persister) Flush(ctx context.Context) { p.saveAll(ctx) }
 
-func (k *Persister) saveAll(ctx context.Context) {
-	for _, service := range k.config.Services() {
-		k.save(ctx, service)
+func (p *Persister) saveAll(ctx context.Context) {
+	for _, service := range p.config.Services() {
+		p.save(ctx, service)
 	}
 }
 
-func (k *Persister) save(ctx context.Context, service string) {
-	k.persist(ctx, func() error { return k.write(ctx, service) })
+func (p *Persister) save(ctx context.Context, service string) {
+	p.persist(ctx, func() error { return p.write(ctx, service) })
 }
 
 // write saves the state of a service unless it is unchanged.
-func (k *Persister) write(ctx context.Context, service string) error {
+func (p *Persister) write(ctx context.Context, service string) error {
 	select {
-	case k.writing <- struct{}{}:
+	case p.writing <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-k.writing }()
-	s, ok := k.config.Current(service)
-	if !ok || s == k.saved[service] {
+	defer func() { <-p.writing }()
+	s, ok := p.config.Current(service)
+	if !ok || s == p.saved[service] {
 		return nil
 	}
-	if err := k.config.Store.Save(ctx, s); err != nil {
+	if err := p.config.Store.Save(ctx, s); err != nil {
 		return err
 	}
-	k.saved[service] = s
+	p.saved[service] = s
 	return nil
 }
 
 // Sync saves the state of a service unless it is unchanged, and returns when it is stored. If it returns an error, for example because
 // ctx has ended, the state is not stored yet and Run keeps retrying. Safe for concurrent use.
-func (k *Persister) Sync(ctx context.Context, service string) error {
+func (p *Persister) Sync(ctx context.Context, service string) error {
 	done := make(chan error, 1)
-	go func() { done <- k.write(ctx, service) }() // a blocked disk ignores ctx
+	go func() { done <- p.write(ctx, service) }() // a blocked disk ignores ctx
 	select {
 	case err := <-done:
 		return err
@@ -131,22 +131,22 @@ func (k *Persister) Sync(ctx context.Context, service string) error {
 }
 
 // persist calls do until it succeeds, fails permanently, or ctx is done.
-func (k *Persister) persist(ctx context.Context, do func() error) {
+func (p *Persister) persist(ctx context.Context, do func() error) {
 	for {
 		err := do()
 		if err == nil {
-			k.logSuccess()
+			p.logSuccess()
 			return
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		k.errors.Add(1)
-		k.logFailure(err)
+		p.errors.Add(1)
+		p.logFailure(err)
 		if permanent := new(backoff.PermanentError); errors.As(err, &permanent) {
 			return // other services must not wait for this one
 		}
-		t := time.NewTimer(k.wait.NextBackOff())
+		t := time.NewTimer(p.wait.NextBackOff())
 		select {
 		case <-ctx.Done():
 		case <-t.C:
@@ -156,18 +156,18 @@ func (k *Persister) persist(ctx context.Context, do func() error) {
 }
 
 // logFailure logs that writes fail, at most once per logInterval.
-func (k *Persister) logFailure(err error) {
-	if !k.failureLogged && k.config.Logger != nil && (k.lastLogged.IsZero() || time.Since(k.lastLogged) > logInterval) {
-		k.config.Logger.Error("cannot persist breaker state, retrying", "error", err)
-		k.lastLogged, k.failureLogged = time.Now(), true
+func (p *Persister) logFailure(err error) {
+	if !p.failureLogged && p.config.Logger != nil && (p.lastLogged.IsZero() || time.Since(p.lastLogged) > logInterval) {
+		p.config.Logger.Error("cannot persist breaker state, retrying", "error", err)
+		p.lastLogged, p.failureLogged = time.Now(), true
 	}
 }
 
 // logSuccess resets the retry delay and logs that writes succeed again.
-func (k *Persister) logSuccess() {
-	k.wait.Reset()
-	if k.failureLogged {
-		k.config.Logger.Info("breaker state is persisted again")
+func (p *Persister) logSuccess() {
+	p.wait.Reset()
+	if p.failureLogged {
+		p.config.Logger.Info("breaker state is persisted again")
 	}
-	k.failureLogged = false
+	p.failureLogged = false
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Condition describes whether Redis is usable.
+// Health describes whether Redis is usable.
 type Health struct {
 	// Up is whether Redis was reached and no operation is failing.
 	Up bool
@@ -36,8 +36,8 @@ type failure struct {
 	ttl time.Duration
 }
 
-// condition records the outcome of every operation by its name, because one can fail while the others work, for example if a key has the
-// wrong type. It logs changes only.
+// healthRecorder records the outcome of every operation by its name, because one can fail while the others work, for example if a key
+// has the wrong type. It logs only when Redis becomes usable or unusable.
 type healthRecorder struct {
 	logger *slog.Logger
 
@@ -49,58 +49,58 @@ type healthRecorder struct {
 	operations, errors uint64
 }
 
-// note records the outcome of an operation. It ignores errors that the cancellation of ctx caused.
-func (c *healthRecorder) recordResult(what string, err error, ctx context.Context) {
+// recordResult records the outcome of an operation. It ignores errors that the cancellation of ctx caused.
+func (h *healthRecorder) recordResult(ctx context.Context, operation string, err error) {
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.operations++
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.operations++
 	if err == nil {
-		delete(c.failures, what)
+		delete(h.failures, operation)
 	} else {
-		c.errors++
-		c.failures[what] = failure{time.Now(), failureTTL}
+		h.errors++
+		h.failures[operation] = failure{time.Now(), failureTTL}
 		if permanent(err) {
-			c.failures[what] = failure{time.Now(), permanentFailureTTL}
+			h.failures[operation] = failure{time.Now(), permanentFailureTTL}
 		}
-		c.lastError = err.Error()
+		h.lastError = err.Error()
 	}
-	c.update()
+	h.update()
 }
 
 // update recomputes up and logs a change; mu must be held.
-func (c *healthRecorder) update() {
-	for what, f := range c.failures {
+func (h *healthRecorder) update() {
+	for operation, f := range h.failures {
 		if time.Since(f.at) > f.ttl {
-			delete(c.failures, what)
+			delete(h.failures, operation)
 		}
 	}
-	up := len(c.failures) == 0
-	if up == c.up && !c.since.IsZero() {
+	up := len(h.failures) == 0
+	if up == h.up && !h.since.IsZero() {
 		return
 	}
-	was := c.since
-	c.up, c.since = up, time.Now()
+	was := h.since
+	h.up, h.since = up, time.Now()
 	switch {
 	case !up:
-		c.logger.Warn("Redis unavailable, breakers use local state", "error", c.lastError)
+		h.logger.Warn("Redis unavailable, breakers use local state", "error", h.lastError)
 	case was.IsZero():
-		c.logger.Info("Redis available")
+		h.logger.Info("Redis available")
 	default:
-		c.logger.Info("Redis available again", "after", time.Since(was).Round(time.Millisecond).String())
+		h.logger.Info("Redis available again", "after", time.Since(was).Round(time.Millisecond).String())
 	}
 }
 
-// Condition returns the current condition. Safe for concurrent use.
-func (c *healthRecorder) Health() Health {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.since.IsZero() {
-		c.update()
+// Health returns the current health. Safe for concurrent use.
+func (h *healthRecorder) Health() Health {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.since.IsZero() {
+		h.update()
 	}
-	return Health{Up: c.up, Since: c.since, LastError: c.lastError, Operations: c.operations, Errors: c.errors}
+	return Health{Up: h.up, Since: h.since, LastError: h.lastError, Operations: h.operations, Errors: h.errors}
 }
 
 var errNoAnswer = errors.New("no answer in time")
@@ -122,7 +122,7 @@ func permanent(err error) bool {
 	return redis.HasErrorPrefix(err, "WRONGTYPE") || redis.HasErrorPrefix(err, "NOPERM")
 }
 
-// TakeLog redirects the log of go-redis to the debug level of the store's logger, for the whole process.
+// RedirectClientLog redirects the log of go-redis to the debug level of the store's logger, for the whole process.
 func (r *Redis) RedirectClientLog() { redis.SetLogger(redisLog{r}) }
 
 type redisLog struct{ *Redis }

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// replyForm is the form that the client library expects of replies. It panics, also on its own goroutines, if they have another one.
+// replySchema is the structure that the client library expects of a reply. Unless a reply has it, the library panics, possibly on its own
+// goroutines.
 type replySchema int
 
 const (
@@ -24,10 +25,11 @@ var (
 	masterAddressCommand = regexp.MustCompile(`(?i)^\*\d+\r\n\$8\r\nsentinel\r\n\$23\r\nget-master-addr-by-name\r\n`)
 )
 
-// after returns the form of replies after a command. After a subscription all are messages.
-func (f replySchema) schemaFor(command []byte) replySchema {
+// schemaFor returns the schema of the reply to a command that is sent after one with the schema current. After a subscription all replies
+// are messages.
+func schemaFor(command []byte, current replySchema) replySchema {
 	switch {
-	case f == messageSchema, subscribeCommand.Match(command):
+	case current == messageSchema, subscribeCommand.Match(command):
 		return messageSchema
 	case masterAddressCommand.Match(command):
 		return addressSchema
@@ -37,13 +39,13 @@ func (f replySchema) schemaFor(command []byte) replySchema {
 	return anySchema
 }
 
-// needsWholeReply reports whether the form can only be checked for a whole reply.
-func (f replySchema) mustBuffer() bool { return f == messageSchema || f == addressSchema }
+// mustBuffer reports whether a reply must be complete to be checked.
+func (s replySchema) mustBuffer() bool { return s == messageSchema || s == addressSchema }
 
-var errSchema = errors.New("a reply does not have the form that its command requires")
+var errSchema = errors.New("a reply does not have the structure that its command requires")
 
-// check returns an error unless a whole reply has the form. The client library handles replies that are not lists.
-func (f replySchema) check(reply []byte) error {
+// check returns an error unless a complete reply has the schema. The client library handles replies that are not lists.
+func (s replySchema) check(reply []byte) error {
 	if bytes.IndexByte([]byte("*~>|"), reply[0]) < 0 {
 		return nil
 	}
@@ -54,7 +56,7 @@ func (f replySchema) check(reply []byte) error {
 	switch {
 	case !ok:
 		return errSchema
-	case f == messageSchema && !isMessage(list), f == addressSchema && len(list) != 2:
+	case s == messageSchema && !isMessage(list), s == addressSchema && len(list) != 2:
 		return errSchema
 	}
 	return nil

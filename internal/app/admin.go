@@ -1,0 +1,171 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"cbproxy/internal/admin"
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+	"cbproxy/internal/metrics"
+	"cbproxy/proxy"
+	"cbproxy/routes"
+)
+
+// adminBackend implements admin.Backend: it provides the status of the proxy and executes the requests to the admin API.
+type adminBackend struct {
+	*reloader
+	state    *stateStore
+	queues   queueView
+	instance string
+	draining atomic.Bool // the proxy is shutting down
+}
+
+// newInstance returns a name for this process that is unique among all instances.
+func newInstance() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "cbproxy"
+	}
+	suffix := make([]byte, 4)
+	_, _ = rand.Read(suffix) // never fails
+	return host + "-" + hex.EncodeToString(suffix)
+}
+
+// Health implements admin.Backend.
+func (b *adminBackend) Health() admin.Health {
+	loaded := b.active.Load()
+	h := admin.Health{
+		Services:  make(map[string]admin.Service, len(loaded.config.Routes)),
+		Timestamp: time.Now().UTC(),
+		Config:    loaded.status,
+		Redis:     b.state.redisStatus(),
+		Instance:  b.instance,
+	}
+	for name, br := range b.state.breakers.All() {
+		if r := loaded.config.Routes[name]; r != nil {
+			h.Services[name] = b.serviceStatus(name, r, br)
+		}
+	}
+	h.Summarize()
+	return h
+}
+
+// Service implements admin.Backend.
+func (b *adminBackend) Service(name string) (admin.Service, bool) {
+	br, r := b.state.breakers.Get(name), b.active.config().Routes[name]
+	if br == nil || r == nil {
+		return admin.Service{}, false
+	}
+	return b.serviceStatus(name, r, br), true
+}
+
+// serviceStatus returns the status of a service with the route r and the breaker br, for the admin API.
+func (b *adminBackend) serviceStatus(name string, r *routes.Route, br *breaker.Breaker) admin.Service {
+	return admin.NewService(name, b.state.serviceStatus(name, br), admin.Configuration{
+		FailMax:         r.Breaker.FailMax,
+		RecoveryTimeout: admin.Seconds(r.Breaker.RecoveryTimeout),
+		Timeout:         admin.Seconds(r.Timeout),
+		FallbackEnabled: r.FallbackEnabled,
+		Priority:        r.Priority,
+	})
+}
+
+// Force implements admin.Backend.
+func (b *adminBackend) Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error {
+	if fleet {
+		if err := b.state.forceFleet(ctx, service, state, d, reason); err != nil {
+			return err
+		}
+	} else if br := b.state.breakers.Get(service); br != nil {
+		br.Force(state, d, reason)
+	}
+	return b.state.persist(ctx, service)
+}
+
+// Release implements admin.Backend.
+func (b *adminBackend) Release(ctx context.Context, service string, fleet bool, reason string) error {
+	if fleet {
+		if err := b.state.releaseFleet(ctx, service, reason); err != nil {
+			return err
+		}
+	} else if br := b.state.breakers.Get(service); br != nil {
+		br.Release(reason)
+	}
+	return b.state.persist(ctx, service)
+}
+
+// History implements admin.Backend.
+func (b *adminBackend) History(ctx context.Context, service string) ([]events.HistoryEntry, error) {
+	return b.state.history(ctx, service)
+}
+
+// Queues implements admin.Backend.
+func (b *adminBackend) Queues() admin.Queues { return b.queues }
+
+// Ready implements admin.Backend.
+func (b *adminBackend) Ready() error {
+	if b.draining.Load() {
+		return errors.New("the proxy is shutting down")
+	}
+	return nil
+}
+
+// EffectiveConfig implements admin.Backend.
+func (b *adminBackend) EffectiveConfig() ([]byte, error) { return json.Marshal(b.active.config()) }
+
+// ProtectReads implements admin.Backend.
+func (b *adminBackend) ProtectReads() bool { return b.active.config().Admin.ProtectReads }
+
+// Hosts implements admin.Backend.
+func (b *adminBackend) Hosts() []string { return b.active.config().Admin.Hosts }
+
+// Token implements admin.Backend. The file is read each time, so a rotated token takes effect at once.
+func (b *adminBackend) Token() (string, error) {
+	c := b.active.config().Admin
+	if c.Token != "" || c.TokenFile == "" {
+		return c.Token, nil
+	}
+	token, err := routes.ReadToken(c.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("read admin.token_file: %s: %w", c.TokenFile, err)
+	}
+	if token == "" {
+		return "", fmt.Errorf("read admin.token_file: %s contains no token", c.TokenFile)
+	}
+	return token, nil
+}
+
+// fallbackMetrics returns the state of all fallbacks by service, for a scrape.
+func fallbackMetrics(s *proxy.Server) map[string]metrics.Fallback {
+	all := map[string]metrics.Fallback{}
+	for name, chain := range s.Fallbacks() {
+		c := chain.CacheStats()
+		fallback := metrics.Fallback{Cache: metrics.Cache{
+			Hits: c.Hits, Misses: c.Misses, Stored: c.Stored, Evicted: c.Evicted, Entries: c.Entries, Bytes: c.Bytes,
+		}}
+		fallback.Upstream, fallback.HasUpstream = chain.BreakerState()
+		all[name] = fallback
+	}
+	return all
+}
+
+// trendTotals returns the counters that the dashboard's trends are computed from.
+func trendTotals(m *metrics.Metrics) map[string]admin.Totals {
+	all := map[string]admin.Totals{}
+	for name, t := range m.Totals() {
+		all[name] = admin.Totals{
+			Success: t.Requests[events.ResultSuccess], Failure: t.Requests[events.ResultFailure],
+			Rejected: t.Requests[events.ResultRejected], Cancelled: t.Requests[events.ResultCancelled],
+			Fallbacks: t.Fallbacks, Durations: t.Durations, Bounds: t.Bounds,
+		}
+	}
+	return all
+}
