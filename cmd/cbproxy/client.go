@@ -113,7 +113,7 @@ func (f *adminFlags) client() (*client, error) {
 	}
 	c.http = &http.Client{
 		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token must not be sent wrongAddressAdvice
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token must not be sent elsewhere
 	}
 	return c, nil
 }

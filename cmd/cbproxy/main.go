@@ -71,8 +71,34 @@ circuit breaker: while its upstream fails, cbproxy responds at once with a fallb
 	root.AddCommand(newStatusCommand(), newForceCommand(), newQueueCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // flags that name a file override this
 	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	rejectUnknownArguments(root)
 	markRuntimeErrors(root)
 	return root
+}
+
+// rejectUnknownArguments makes cobra's own commands report an argument that they don't know as a usage error. Without it they
+// print a help text, with exit status 0.
+func rejectUnknownArguments(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "completion":
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // its Args allow no argument
+		case "help":
+			c.Run = nil
+			c.RunE = func(c *cobra.Command, args []string) error {
+				command, unknown, err := root.Find(args)
+				if err != nil {
+					return invalid(err)
+				}
+				if len(unknown) > 0 {
+					return invalid(fmt.Errorf("cbproxy: unknown command %q for %q\nSee '%s --help'.", unknown[0], command.CommandPath(), command.CommandPath()))
+				}
+				command.InitDefaultHelpFlag()
+				return command.Help()
+			}
+		}
+	}
 }
 
 // markRuntimeErrors makes each error of a command and its subcommands that is not an exitError a failure. Errors

@@ -55,13 +55,13 @@ func TestAdminTLSCertificateIsReloaded(t *testing.T) {
 		t.Errorf("without TLS: status %d", r.StatusCode)
 	}
 	secured := strings.Replace(p.AdminURL, "http:", "https:", 1)
-	if out, err := exec.Command(harness.Binary, "healthcheck", "--admin", secured).CombinedOutput(); err != nil {
+	if out, err := exec.Command(harness.Binary(), "healthcheck", "--admin", secured).CombinedOutput(); err != nil {
 		t.Errorf("healthcheck: %v: %s", err, out)
 	}
-	if out, err := exec.Command(harness.Binary, "status", "--admin", secured, "--ca-file", certtest.Write(t, folder, "ca.crt", authority.PEM)).CombinedOutput(); err != nil || !strings.Contains(string(out), "svc") {
+	if out, err := exec.Command(harness.Binary(), "status", "--admin", secured, "--ca-file", certtest.Write(t, folder, "ca.crt", authority.PEM)).CombinedOutput(); err != nil || !strings.Contains(string(out), "svc") {
 		t.Errorf("status: %v: %s", err, out)
 	}
-	if out, err := exec.Command(harness.Binary, "status", "--admin", secured).CombinedOutput(); err == nil || !strings.Contains(string(out), "certificate") {
+	if out, err := exec.Command(harness.Binary(), "status", "--admin", secured).CombinedOutput(); err == nil || !strings.Contains(string(out), "certificate") {
 		t.Errorf("status without the CA certificate: %v: %s", err, out)
 	}
 	rotate("second")

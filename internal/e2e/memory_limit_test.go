@@ -55,7 +55,7 @@ func TestMemoryLimitFollowsCgroup(t *testing.T) {
 			if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			command := exec.Command("sh", "-c", `echo $$ >"$1/cgroup.procs" && exec "$2" run --config "$3"`, "sh", group, harness.Binary, file)
+			command := exec.Command("sh", "-c", `echo $$ >"$1/cgroup.procs" && exec "$2" run --config "$3"`, "sh", group, harness.Binary(), file)
 			command.Env = harness.WithoutConfiguration(os.Environ())
 			if configured != "" {
 				command.Env = append(command.Env, "GOMEMLIMIT="+configured)

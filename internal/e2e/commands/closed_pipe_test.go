@@ -77,7 +77,7 @@ func TestCommandsDieOfSIGPIPE(t *testing.T) {
 	t.Parallel()
 	p := harness.StartProxy(t, harness.Options{Config: harness.DeadUpstreamConfig})
 	for _, args := range []string{"status", "status -o json", "status --watch", "queue list", "queue list -o json", "force svc open -o json", "version", "schema", "check --config " + p.ConfigFile, "--help"} {
-		c := exec.Command(harness.Binary, strings.Fields(args)...)
+		c := exec.Command(harness.Binary(), strings.Fields(args)...)
 		var log harness.LogBuffer
 		c.Env = append(harness.WithoutTelemetry(os.Environ()), harness.ExitWithoutDelay, "CBPROXY_ADMIN="+p.AdminURL, "CBPROXY_ADMIN_TOKEN="+harness.AdminToken)
 		c.Stdout, c.Stderr = closedPipe(t), &log

@@ -37,7 +37,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Values[stateKey{}] = &scriptState{t: env.T().(testing.TB)}
-			env.Setenv("PATH", filepath.Dir(harness.Binary)+string(filepath.ListSeparator)+env.Getenv("PATH"))
+			env.Setenv("PATH", filepath.Dir(harness.Binary())+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("REPOSITORY", harness.Repository)
 			env.Vars = append(env.Vars, harness.ExitWithoutDelay)
 			return nil

@@ -22,7 +22,7 @@ func TestSystemdUnitIsValidAndConfined(t *testing.T) {
 	}
 	content := harness.ReadFile(t, filepath.Join(harness.Repository, "deploy/cbproxy.service"))
 	unit := filepath.Join(t.TempDir(), "cbproxy.service")
-	text := strings.ReplaceAll(string(content), "/usr/local/bin/cbproxy", harness.Binary) // verify checks that the binary exists
+	text := strings.ReplaceAll(string(content), "/usr/local/bin/cbproxy", harness.Binary()) // verify checks that the binary exists
 	if err := os.WriteFile(unit, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestSystemdUnitIsValidAndConfined(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), analyze, "security", "--offline=true", "--threshold=20", "--no-pager", unit).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	for _, line := range []string{"ExecStart=" + harness.Binary + " run --config /etc/cbproxy/config.yaml", "DynamicUser=yes", "StateDirectory=cbproxy",
+	for _, line := range []string{"ExecStart=" + harness.Binary() + " run --config /etc/cbproxy/config.yaml", "DynamicUser=yes", "StateDirectory=cbproxy",
 		"LogsDirectory=cbproxy", "RuntimeDirectory=cbproxy", "StartLimitIntervalSec=0", "Restart=always", "LoadCredential=cbproxy.token"} {
 		if !strings.Contains(text, line+"\n") {
 			t.Errorf("no line %s", line)
@@ -53,7 +53,7 @@ func TestSystemdUnitIsStartedWhenTheProxyIsReady(t *testing.T) {
 	p := harness.StartProxy(t, harness.Options{Config: "routes: {svc: {prefix: /svc, upstream: 'http://127.0.0.1:1'}}\n"})
 	started := func(p *harness.Proxy) (bool, string) {
 		t.Helper()
-		wait := exec.CommandContext(t.Context(), "/bin/sh", "-c", strings.ReplaceAll(script, "/usr/local/bin/cbproxy healthcheck", harness.Binary+" healthcheck --admin "+p.AdminURL))
+		wait := exec.CommandContext(t.Context(), "/bin/sh", "-c", strings.ReplaceAll(script, "/usr/local/bin/cbproxy healthcheck", harness.Binary()+" healthcheck --admin "+p.AdminURL))
 		wait.Env = append(os.Environ(), fmt.Sprintf("MAINPID=%d", p.Cmd.Process.Pid))
 		wait.WaitDelay = harness.EventTimeout
 		timer := time.AfterFunc(harness.EventTimeout, func() { _ = wait.Process.Kill() })
@@ -94,7 +94,7 @@ func TestSystemdUnitPassesTokenToProxy(t *testing.T) {
 		}
 	}
 	for value, want := range map[string]string{credentials: "valid", "": "/etc/credstore/cbproxy.token"} {
-		check := exec.CommandContext(t.Context(), harness.Binary, "check", "--config", file)
+		check := exec.CommandContext(t.Context(), harness.Binary(), "check", "--config", file)
 		check.Env = append(os.Environ(), "CREDENTIALS_DIRECTORY="+value)
 		if out, _ := check.CombinedOutput(); !strings.Contains(string(out), want) { // the text implies the exit status
 			t.Errorf("CREDENTIALS_DIRECTORY=%q: no %q in %s", value, want, out)

@@ -36,7 +36,7 @@ type terminal struct {
 // startTerminal runs a cbproxy command in a terminal window.
 func startTerminal(t testing.TB, columns, rows int, environment []string, args ...string) *terminal {
 	t.Helper()
-	s := &terminal{t: t, closed: make(chan struct{}), command: exec.Command(harness.Binary, args...)}
+	s := &terminal{t: t, closed: make(chan struct{}), command: exec.Command(harness.Binary(), args...)}
 	s.setSize(columns, rows)
 	s.command.Env = append(os.Environ(), environment...)
 	file, err := pty.StartWithSize(s.command, &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)})

@@ -15,7 +15,7 @@ func TestWatchShowsChanges(t *testing.T) {
 	t.Parallel()
 	p := harness.StartProxy(t, harness.Options{Config: harness.DeadUpstreamConfig})
 	out := new(harness.LogBuffer)
-	c := exec.Command(harness.Binary, "status", "--watch", "--admin", p.AdminURL)
+	c := exec.Command(harness.Binary(), "status", "--watch", "--admin", p.AdminURL)
 	c.Stdout, c.Stderr = out, out
 	if err := c.Start(); err != nil {
 		t.Fatal(err)

@@ -80,7 +80,7 @@ func TestDependenciesOfOtherModulesAreListed(t *testing.T) {
 // TestLinkedModulesHaveAllowedLicences checks the licences of all modules in the binary, including indirect requirements.
 func TestLinkedModulesHaveAllowedLicences(t *testing.T) {
 	t.Parallel()
-	info, err := buildinfo.ReadFile(harness.Binary)
+	info, err := buildinfo.ReadFile(harness.Binary())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func startShell(t testing.TB, folder string) *shell {
 	if err := os.Mkdir(bin, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(harness.Binary, filepath.Join(bin, "cbproxy")); err != nil {
+	if err := os.Symlink(harness.Binary(), filepath.Join(bin, "cbproxy")); err != nil {
 		t.Fatal(err)
 	}
 	self, err := os.Executable()

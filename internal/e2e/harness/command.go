@@ -19,7 +19,7 @@ func RunCommand(t *testing.T, args ...string) (status int, stdout, stderr string
 	var out, errs bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), EventTimeout)
 	defer cancel()
-	c := exec.CommandContext(ctx, Binary, args...)
+	c := exec.CommandContext(ctx, Binary(), args...)
 	c.Env = append(os.Environ(), ExitWithoutDelay)
 	c.Stdout, c.Stderr = &out, &errs
 	if err := c.Run(); err != nil && !IsExitError(err) {

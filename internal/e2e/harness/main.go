@@ -6,9 +6,11 @@ package harness
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -20,8 +22,15 @@ const UpstreamVariable = "CBPROXY_E2E_UPSTREAM"
 // in UpstreamVariable. Its value is the name of the file in which it records requests.
 const recordVariable = "CBPROXY_E2E_RECORD"
 
-// Binary is the path of the cbproxy binary, once RunTests has built it.
-var Binary string
+// binary is the path of the cbproxy that RunTests has built.
+var binary string
+
+// Binary returns the path of the cbproxy that the tests start. It is to be called by tests only: a result of a test that calls it is
+// cached by the go command only until any file of the repository changes.
+func Binary() string {
+	noteSources()
+	return binary
+}
 
 // Role is a program that the test binary runs instead of the tests if the environment variable Variable is set. Run gets
 // the variable's value. It returns only if it fails.
@@ -54,12 +63,12 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(folder)
-	Binary = filepath.Join(folder, "cbproxy")
+	binary = filepath.Join(folder, "cbproxy")
 	args := append([]string{"build", "-pgo=off"}, BuildFlags...)
 	if os.Getenv("GOCOVERDIR") != "" { // the binary writes its coverage counters there
 		args = append(args, "-cover", "-covermode=atomic", "-coverpkg=cbproxy/...")
 	}
-	build := exec.Command("go", append(args, "-o", Binary, "cbproxy/cmd/cbproxy")...)
+	build := exec.Command("go", append(args, "-o", binary, "cbproxy/cmd/cbproxy")...)
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build cbproxy:", err)
@@ -67,3 +76,18 @@ func buildAndRun(m *testing.M) int {
 	}
 	return m.Run()
 }
+
+// noteSources reads the status of each file of the repository, once. The go command caches the results of tests, and takes what
+// files a test looked at into account, but does not know that the tests start a binary that is built from the sources.
+var noteSources = sync.OnceFunc(func() {
+	_ = filepath.WalkDir(Repository, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "dist" || d.Name() == "e2e") {
+			return filepath.SkipDir
+		}
+		_, err = os.Stat(path)
+		return err
+	})
+})

@@ -29,7 +29,7 @@ func countSyncs(t *testing.T, trace string) int {
 // kills both.
 func startTraced(p *harness.Proxy, options ...string) {
 	p.T.Helper()
-	args := append(options, harness.Binary, "run", "--config", p.ConfigFile)
+	args := append(options, harness.Binary(), "run", "--config", p.ConfigFile)
 	command := exec.Command("strace", append(args, p.Flags...)...)
 	command.Env = append(os.Environ(), p.Env...)
 	command.Stderr = p.Log
