@@ -30,7 +30,7 @@ type step struct {
 	timeLimit   time.Duration
 	nonBlocking bool       // no time limit is set
 	constant    *Answer    // the answer of a Constant strategy, else nil
-	isolation   *isolation // nil for trusted strategies
+	isolation   *isolation // nil for inline strategies
 }
 
 // NewChain returns a chain of the strategies named in try, not yet started. options holds the
@@ -220,7 +220,7 @@ func (c *Chain) BreakerState() (state events.State, ok bool) {
 	return state, false
 }
 
-// find returns the first trusted strategy that implements T. A nil chain has none.
+// find returns the first inline strategy that implements T. A nil chain has none.
 func find[T any](c *Chain) (t T, ok bool) {
 	if c == nil {
 		return t, false

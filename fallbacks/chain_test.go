@@ -113,7 +113,7 @@ func TestChainSanitizesAnswers(t *testing.T) {
 	}
 }
 
-// blocking is a strategy that ignores its context, and everything that only trusted strategies may be.
+// blocking is a strategy that ignores its context, and everything that only inline strategies may be.
 type blocking struct {
 	release chan struct{}
 	request chan *fallbacks.Request
@@ -137,7 +137,7 @@ func (b *blocking) Record(*fallbacks.Request, int, http.Header) fallbacks.Record
 	panic("called")
 }
 
-func TestUntrustedStrategiesAreIsolated(t *testing.T) {
+func TestStrategiesAreIsolatedUnlessInline(t *testing.T) {
 	const maxRunning = 256
 	b := &blocking{make(chan struct{}), make(chan *fallbacks.Request, maxRunning)}
 	name := uniqueName("blocking")

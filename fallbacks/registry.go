@@ -22,10 +22,10 @@ type Factory[Options any] struct {
 	// New returns a strategy for env. It must start no background work, see Starter, and must not
 	// modify options.
 	New func(options *Options, env Env) (Strategy, error)
-	// Trusted strategies run on the request's own goroutine, share its memory, and may implement
-	// Constant, NonBlocking, Observer, Interceptor, CacheReporter and BreakerReporter. Their Answer
-	// must return when its context is done, and must not keep the request. All other strategies
-	// are isolated: they get a copy of the request on a separate goroutine.
+	// Inline strategies run on the request's own goroutine, share its memory, and may implement more
+	// interfaces, see the package comment. Their Answer must return when its context is done, and
+	// must not keep the request. All other strategies are isolated: they get a copy of the request
+	// on a separate goroutine.
 	Inline bool
 }
 
@@ -39,10 +39,12 @@ type Env struct {
 	// there is none. It may still get requests until the new one is started and for some time
 	// after that.
 	Previous Strategy
-	// Transport returns a new Transport for an upstream, configured as for routes.
+	// Transport returns a new Transport for an upstream, configured as for routes. The built-in
+	// strategies require it to be an *upstream.Pool (internal/upstream), see httpclient.New; other
+	// strategies must use only the methods of Transport.
 	Transport func(u routes.Upstream, tls routes.TLS) (Transport, error)
-	// Host is a value that the program gives to all strategies. A strategy that needs something
-	// of the program defines an interface for it and asserts that Host implements it.
+	// Provider gives strategies access to other parts of the program. A strategy that needs one
+	// defines an interface for it and asserts that Provider implements that.
 	Provider any
 }
 

@@ -9,9 +9,8 @@ import (
 )
 
 // Strategy answers requests in place of an upstream. It must be safe for concurrent use. It may
-// also implement BodyReader, TimeLimited, Starter and io.Closer, and, if its Factory is Trusted,
-// Constant, NonBlocking, Observer and Interceptor. Close is called once no more requests can reach
-// the strategy.
+// also implement the interfaces that the package comment lists. Close is called once no more requests
+// can reach the strategy.
 type Strategy interface {
 	// Answer returns the answer to r. It must return soon after ctx is done. An error says why
 	// the strategy has no answer; the chain then tries the next one.
@@ -76,15 +75,15 @@ type Starter interface {
 	Start()
 }
 
-// Constant is implemented by trusted strategies that give the same answer to every request. The
+// Constant is implemented by inline strategies that give the same answer to every request. The
 // chain then builds no Request.
 type Constant interface{ ConstantAnswer() *Answer }
 
-// NonBlocking is implemented by trusted strategies whose Answer never blocks. The chain sets no
+// NonBlocking is implemented by inline strategies whose Answer never blocks. The chain sets no
 // time limit for them.
 type NonBlocking interface{ NonBlocking() }
 
-// Interceptor is implemented by trusted strategies that answer some requests even though the
+// Interceptor is implemented by inline strategies that answer some requests even though the
 // upstream is available.
 type Interceptor interface {
 	// Intercept reports whether the strategy must answer requests with the given method now.
@@ -93,7 +92,7 @@ type Interceptor interface {
 	Intercept(method string) (reason string, ok bool)
 }
 
-// Observer is implemented by trusted strategies that record the upstream's responses.
+// Observer is implemented by inline strategies that record the upstream's responses.
 type Observer interface {
 	BodyReader
 	// Record is called with a response's status and header before the client gets it. It returns a
@@ -112,7 +111,7 @@ type Recorder interface {
 	Done()
 }
 
-// CacheReporter is implemented by trusted strategies that cache responses.
+// CacheReporter is implemented by inline strategies that cache responses.
 type CacheReporter interface{ CacheStats() CacheStats }
 
 // CacheStats holds the metrics of one route's cache. The counters start with the process and
@@ -127,5 +126,5 @@ type CacheStats struct {
 	Bytes   int64
 }
 
-// BreakerReporter is implemented by trusted strategies that have a circuit breaker of their own.
+// BreakerReporter is implemented by inline strategies that have a circuit breaker of their own.
 type BreakerReporter interface{ BreakerState() events.State }

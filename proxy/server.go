@@ -24,7 +24,7 @@ import (
 	"cbproxy/routes"
 )
 
-// Config is what a Server is made from. All fields but Breakers, Access, Tracer and Host are required.
+// Config is what a Server is made from. All fields but Breakers, Access, Tracer and StrategyProvider are required.
 type Config struct {
 	Bus       *events.Bus
 	Observers service.Observers
@@ -34,7 +34,7 @@ type Config struct {
 	Access events.AccessLog
 	// Tracer makes the requests' spans; nil: there are none.
 	Tracer events.Tracer
-	// Host is fallbacks.Env.Host.
+	// StrategyProvider is fallbacks.Env.Provider.
 	StrategyProvider any
 	Logger           *slog.Logger
 	// Instance is the proxy's name in Via, which must be unique. Empty: a random name.

@@ -56,7 +56,7 @@ func (s *Strategy) Record(r *fallbacks.Request, status int, h http.Header) fallb
 	if rec := newRecorder(s, r, status, h); rec != nil {
 		return rec
 	}
-	return nil // not a nil *recorder
+	return nil // a nil *recorder in the interface value would not compare equal to nil
 }
 
 var (

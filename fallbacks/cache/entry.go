@@ -10,22 +10,23 @@ import (
 	"cbproxy/internal/upstream"
 )
 
-// entry is one response. All its texts are in one byte slice, so that the garbage collector does not
+// entry is one response. Its key, header fields and body are in one byte slice, so that the garbage collector does not
 // have to scan them: there may be very many entries.
 type entry struct {
 	status int
-	// data holds the key, the stored header fields and the body. It is not modified once the entry
-	// is in the store.
-	data []byte
-	// The ends of the primary key, of the whole key, and of the header fields in data.
+	// data is not modified once the entry is in the store. It holds:
+	//
+	//	| primary key | vary key | header fields | body |
+	//	0        primaryEnd   keyEnd         headerEnd  len(data)
+	data                          []byte
 	primaryEnd, keyEnd, headerEnd int
 	fields, values                int // how many header fields there are, and values of all fields
 	received                      time.Time
 	ageReceived                   time.Duration // the response's age when it was received
 	// lifetime is the freshness lifetime that the response states, if hasLifetime.
-	lifetime    time.Duration
-	hasLifetime bool
-	mustBeFresh bool // the response must not be used once it is stale
+	lifetime       time.Duration
+	hasLifetime    bool
+	mustRevalidate bool // the response must not be used once it is stale
 
 	// Used by the store, guarded by its mu.
 	shared  bool     // data is referenced by an answer
@@ -34,8 +35,8 @@ type entry struct {
 }
 
 // initData sets the key and the stored fields, with capacity for a body of the given length, -1 if
-// that is unknown. It uses buffer if that is large enough, and not much too large for a body of
-// known length.
+// that is unknown. It reuses buffer if its capacity suffices and, for a known length, exceeds the need
+// by at most a quarter.
 func (e *entry) initData(r *fallbacks.Request, keyFields, varyNames []string, h http.Header, length int64, buffer []byte) {
 	var space [2 << 10]byte // avoids an allocation for most keys
 	b := appendPrimaryKey(space[:0], r, keyFields)
@@ -44,11 +45,17 @@ func (e *entry) initData(r *fallbacks.Request, keyFields, varyNames []string, h 
 	e.keyEnd = len(b)
 	b = e.appendHeader(b, h)
 	e.headerEnd = len(b)
-	size := int64(len(b)) + max(0, length)
+	e.data = append(dataBuffer(int64(len(b)), length, buffer), b...)
+}
+
+// dataBuffer returns an empty buffer for prefix bytes and a body of the given length, -1 if that is
+// unknown: the given one or a new one.
+func dataBuffer(prefix, length int64, buffer []byte) []byte {
+	size := prefix + max(0, length)
 	if unused := int64(cap(buffer)) - size; unused < 0 || length >= 0 && unused > size/4 {
-		buffer = make([]byte, 0, size)
+		return make([]byte, 0, size)
 	}
-	e.data = append(buffer[:0], b...)
+	return buffer[:0]
 }
 
 // appendHeader appends the fields that may be stored and counts them.
@@ -110,7 +117,7 @@ func (e *entry) ageAt(now time.Time) time.Duration {
 
 // usableAt reports whether the response itself allows its use.
 func (e *entry) usableAt(now time.Time) bool {
-	return !e.mustBeFresh || e.ageAt(now) < e.lifetime
+	return !e.mustRevalidate || e.ageAt(now) < e.lifetime
 }
 
 // The approximate sizes in memory, in bytes, of an entry with its place in the store but without

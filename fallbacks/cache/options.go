@@ -24,7 +24,7 @@ type Options struct {
 	MaxRequestBytes routes.Size `yaml:"max_request_bytes" valid:"0..64MiB"`
 	// Methods whose responses are cached, in upper case. List POST only where it is used for queries and changes nothing. GET includes HEAD, which is answered from the response to GET, without its body.
 	Methods []string `yaml:"methods" valid:"method" most:"32"`
-	// Request fields that are part of the cache key, in addition to Cookie and Proxy-Authorization. List every field by which the upstream tells callers apart, otherwise a caller may get another caller's response.
+	// Request fields that are part of the cache key, in addition to Cookie and Proxy-Authorization. List every field on which the response depends for different callers, otherwise a caller may get another caller's response.
 	Vary []string `yaml:"vary" most:"32"`
 }
 

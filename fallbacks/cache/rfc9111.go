@@ -14,8 +14,8 @@ import (
 // cacheControl holds the directives of a Cache-Control field (RFC 9111, section 5.2).
 type cacheControl struct {
 	noStore bool
-	// unusable is true if a shared cache must not use the response, or not once it is stale.
-	unusable bool
+	// mustNotReuse is true if a shared cache must not use the response, or not once it is stale.
+	mustNotReuse bool
 	// maxAge and sharedMaxAge are -1 if absent, 0 if invalid.
 	maxAge, sharedMaxAge time.Duration
 }
@@ -37,7 +37,7 @@ func parseCacheControl(lines []string) (c cacheControl, ok bool) {
 			case "no-store":
 				c.noStore = true
 			case "private", "no-cache", "must-revalidate", "proxy-revalidate": // also if limited to some fields
-				c.unusable = true
+				c.mustNotReuse = true
 			case "max-age":
 				c.maxAge = shortest(c.maxAge, argument)
 			case "s-maxage":
@@ -128,13 +128,13 @@ func (e *entry) initResponse(status int, h http.Header, now time.Time) bool {
 		return false
 	}
 	c, ok := parseCacheControl(h["Cache-Control"])
-	if !ok || c.noStore || c.unusable || len(h["Content-Range"]) > 0 || slices.ContainsFunc(h["Content-Type"], isStream) {
+	if !ok || c.noStore || c.mustNotReuse || len(h["Content-Range"]) > 0 || slices.ContainsFunc(h["Content-Type"], isStream) {
 		return false
 	}
 	*e = entry{status: status, received: now, ageReceived: parseAge(h)}
 	e.lifetime, e.hasLifetime = freshness(c, h, now)
 	// A shared cache must not use a stale response with s-maxage (section 5.2.2.10).
-	e.mustBeFresh = c.sharedMaxAge >= 0
+	e.mustRevalidate = c.sharedMaxAge >= 0
 	return e.usableAt(now)
 }
 

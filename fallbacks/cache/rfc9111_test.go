@@ -18,7 +18,7 @@ func TestParseCacheControl(t *testing.T) {
 		`x="no-store, private",y`:              none,
 		`x="a\", no-store"`:                    none,
 		`x="a\\", no-store`:                    {noStore: true, maxAge: -1, sharedMaxAge: -1},
-		`PRIVATE="a,b" , Max-Age=1`:            {unusable: true, maxAge: time.Second, sharedMaxAge: -1},
+		`PRIVATE="a,b" , Max-Age=1`:            {mustNotReuse: true, maxAge: time.Second, sharedMaxAge: -1},
 		"no-store=whatever":                    {noStore: true, maxAge: -1, sharedMaxAge: -1},
 		"no-storely, xno-store, x=no-store":    none,
 		"s-maxage=7,max-age=99999999999999":    {maxAge: maxDelta * time.Second, sharedMaxAge: 7 * time.Second},
@@ -54,7 +54,7 @@ func FuzzParseCacheControl(f *testing.F) {
 		}
 		// A well-formed field means the same on one line or two, and hides no directive after it.
 		two, ok := parseCacheControl([]string{line, "no-store, private"})
-		if one, okToo := parseCacheControl([]string{line + ",no-store, private"}); !ok || !okToo || one != two || !one.noStore || !one.unusable {
+		if one, okToo := parseCacheControl([]string{line + ",no-store, private"}); !ok || !okToo || one != two || !one.noStore || !one.mustNotReuse {
 			t.Errorf("%q: %+v on one line, %+v on two", line, one, two)
 		}
 		// A directive between commas is found.

@@ -74,7 +74,7 @@ func (s *store) put(e *entry, varyNames []string) (buffer []byte) {
 	}
 	stored, found := s.entries.Get(hash)
 	if found && stored.received.After(e.received) {
-		return e.data // a later response was complete earlier
+		return e.data // a response that arrived after this one has already been stored; keep it
 	}
 	e.variant = s.addVariant(e, varyNames)
 	if found {
@@ -86,7 +86,7 @@ func (s *store) put(e *entry, varyNames []string) (buffer []byte) {
 	*stored = *e
 	s.counters.Bytes += e.size
 	s.counters.Stored++
-	s.evict() // never e, which is the most recently used and fits
+	s.evict() // does not evict e: it is the most recently used and fits
 	buffer, s.buffer = s.buffer, nil
 	return buffer
 }

@@ -1,5 +1,5 @@
 // Package endpoint implements the fallback strategy http, which gets the answer from an HTTP endpoint
-// that was written for this purpose.
+// that was written for this purpose. It is not named http, because it uses net/http.
 package endpoint
 
 import (
@@ -9,7 +9,7 @@ import (
 	"net/http"
 
 	"cbproxy/fallbacks"
-	"cbproxy/fallbacks/internal/client"
+	"cbproxy/fallbacks/internal/httpclient"
 	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
@@ -27,7 +27,7 @@ func New(o *Options, env fallbacks.Env) (fallbacks.Strategy, error) {
 	if p, ok := env.Previous.(*Strategy); ok {
 		previous = p.Pool
 	}
-	c, err := client.New(o.URL, routes.TLS{}, o.Timeout, o.MaxResponse, env, previous)
+	c, err := httpclient.New(o.URL, routes.TLS{}, o.Timeout, o.MaxResponse, env, previous)
 	if err != nil {
 		return nil, err
 	}

@@ -4,17 +4,17 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
-	"cbproxy/fallbacks/internal/client"
+	"cbproxy/fallbacks/internal/httpclient"
 	"cbproxy/routes"
 )
 
-// Options configures the http strategy, which asks an HTTP endpoint by POST. The endpoint gets the request as JSON and returns the answer as JSON; status 204 means that it has no answer.
+// Options configures the http strategy, which sends a POST to an HTTP endpoint. The endpoint gets the request as JSON and returns the answer as JSON; status 204 means that it has no answer.
 type Options struct {
 	// http, https or h2c URL of the endpoint, including its path, without a slash at the end.
 	URL routes.Upstream `yaml:"url"`
 	// Time limit for the whole call.
 	Timeout time.Duration `yaml:"timeout" valid:"positive"`
-	// Longest request body that the endpoint gets. A longer body is omitted, and the endpoint is told so.
+	// Longest request body that the endpoint gets. A longer body is omitted, and body_omitted gives the reason.
 	MaxBody routes.Size `yaml:"max_body" valid:"0..64MiB"`
 	// Longest response of the endpoint. A longer response is no answer.
 	MaxResponse routes.Size `yaml:"max_response" valid:"1..1GiB"`
@@ -30,7 +30,7 @@ func DefaultOptions() *Options {
 // Validate reports the errors that the tags can't express, by path below the options.
 func (o *Options) Validate(report func(path, message string)) {
 	if o.URL.URL == nil {
-		report("url", client.MissingURL)
+		report("url", httpclient.MissingURL)
 	}
 	fallbacks.ValidateFieldNames("headers", o.Headers, report)
 }

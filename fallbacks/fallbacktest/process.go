@@ -16,7 +16,7 @@ import (
 	"cbproxy/routes"
 )
 
-// Process is the environment of strategies that send requests: it has connections and a log.
+// Process provides the environment of strategies that send requests: it has connections and a log.
 type Process struct {
 	Log Log
 	// Pools counts the pools of connections that strategies have requested.
@@ -31,7 +31,7 @@ func (p *Process) Env() fallbacks.Env {
 	return fallbacks.Env{Service: "svc", Logger: slog.New(slog.NewTextHandler(p.Log, nil)), Transport: p.transport}
 }
 
-// transport returns a transport like that of the proxy, as far as strategies can tell.
+// transport returns a transport with the same observable behaviour as the proxy's.
 func (p *Process) transport(u routes.Upstream, config routes.TLS) (fallbacks.Transport, error) {
 	p.Pools.Add(1)
 	c := upstream.Config{URL: u.URL}

@@ -49,10 +49,11 @@ type Encryption struct {
 
 // DefaultOptions returns the options with their default values.
 func DefaultOptions() *Options {
+	p := queue.DefaultPolicy()
 	return &Options{
 		Status: http.StatusAccepted, Body: fallbacks.JSON(`{"status":"queued"}`), Methods: []string{http.MethodPost, http.MethodPut},
-		Capacity: 10_000, MaxBody: 1 << 20, MaxAge: 24 * time.Hour, MaxAttempts: 100,
-		Backoff: time.Second, MaxBackoff: 5 * time.Minute, Ordered: true,
+		Capacity: p.Capacity, MaxBody: 1 << 20, MaxAge: p.MaxAge, MaxAttempts: p.MaxAttempts,
+		Backoff: p.Backoff, MaxBackoff: p.MaxBackoff, Ordered: p.Ordered,
 	}
 }
 

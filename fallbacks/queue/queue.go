@@ -15,7 +15,7 @@ import (
 	"cbproxy/internal/queue"
 )
 
-// Host is what the strategy needs of fallbacks.Env.Host. Without it the strategy answers nothing.
+// Provider gives the strategy access to the queues. If fallbacks.Env.Provider does not implement it, the strategy answers no request.
 type Provider interface {
 	// Queues returns the queues of all services, nil if the process has none.
 	Queues() *queue.Queues
@@ -35,8 +35,8 @@ func New(o *Options, env fallbacks.Env) (fallbacks.Strategy, error) {
 	s := &Strategy{options: o, service: env.Service, policy: queue.Policy{
 		Capacity: o.Capacity, MaxAge: o.MaxAge, MaxAttempts: o.MaxAttempts, Backoff: o.Backoff, MaxBackoff: o.MaxBackoff, Ordered: o.Ordered,
 	}}
-	if h, ok := env.Provider.(Provider); ok {
-		s.queues = h.Queues()
+	if p, ok := env.Provider.(Provider); ok {
+		s.queues = p.Queues()
 	}
 	if o.Encryption.KeyFile != "" {
 		keys, err := queue.ReadKeyring(o.Encryption.KeyFile)

@@ -13,7 +13,7 @@ import (
 type checker struct {
 	tree     *parse.Tree
 	usesJSON bool
-	scopes   int // the number of enclosing range and with nodes, which set "."
+	dotDepth int // the number of enclosing {{range}} and {{with}} nodes, in which "." is set
 	failures []string
 }
 
@@ -72,9 +72,9 @@ func (c *checker) node(n parse.Node) {
 // scope checks a node that sets ".".
 func (c *checker) scope(n *parse.BranchNode) {
 	c.pipe(n.Pipe)
-	c.scopes++
+	c.dotDepth++
 	c.list(n.List)
-	c.scopes--
+	c.dotDepth--
 	c.list(n.ElseList)
 }
 
@@ -116,7 +116,7 @@ func (c *checker) operand(n parse.Node) {
 			c.fail("$ has no value")
 		}
 	case *parse.DotNode, *parse.FieldNode:
-		if c.scopes == 0 {
+		if c.dotDepth == 0 {
 			c.fail("%s has a value only within range and with", n)
 		}
 	}
@@ -147,12 +147,12 @@ func (c *checker) call(name string, args []parse.Node, piped int) {
 	}
 	for _, arg := range args {
 		number, isNumber := arg.(*parse.NumberNode)
-		isText, isOther := arg.Type() == parse.NodeString, arg.Type() == parse.NodeBool || arg.Type() == parse.NodeNil
+		isString, isOther := arg.Type() == parse.NodeString, arg.Type() == parse.NodeBool || arg.Type() == parse.NodeNil
 		switch {
-		case s.takes == integers && (isText || isOther || isNumber && !number.IsInt):
+		case s.takes == integers && (isString || isOther || isNumber && !number.IsInt):
 			c.fail("%s takes a whole number, got %s", name, arg)
-		case s.takes == texts && (isNumber || isOther):
-			c.fail("%s takes text in quotes, got %s", name, arg)
+		case s.takes == stringArgs && (isNumber || isOther):
+			c.fail("%s takes a quoted string, got %s", name, arg)
 		}
 	}
 }

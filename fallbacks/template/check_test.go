@@ -34,8 +34,8 @@ func TestCheckRefusesTemplatesThatAlwaysFail(t *testing.T) {
 		`{{service "x"}}`:                     "service takes 0 arguments, got 1",
 		`{{path "x"}}`:                        `path takes a whole number, got "x"`,
 		`{{path 1.5}}`:                        "path takes a whole number, got 1.5",
-		`{{query 1}}`:                         "query takes text in quotes, got 1",
-		`{{header true}}`:                     "header takes text in quotes, got true",
+		`{{query 1}}`:                         "query takes a quoted string, got 1",
+		`{{header true}}`:                     "header takes a quoted string, got true",
 		`{{.question}}`:                       ".question has a value only within range and with",
 		`{{if .}}{{end}}`:                     ". has a value only within range and with",
 		`{{with 1}}{{else}}{{.}}{{end}}`:      ". has a value only within range and with",
@@ -86,7 +86,7 @@ func TestFunctionsHaveSignatures(t *testing.T) {
 	}
 	for name, s := range signatures {
 		args := strings.Repeat(" 1", s.min)
-		if s.takes == texts || name == "printf" {
+		if s.takes == stringArgs || name == "printf" {
 			args = strings.Repeat(` "1"`, s.min)
 		}
 		if got := checkFailures("{{" + name + args + "}}"); len(got) > 0 {

@@ -16,14 +16,14 @@ import (
 
 // The limits on what templates produce.
 const (
-	maxText  = 64 << 10 // bytes of one text, before it is encoded as JSON
-	maxBody  = 1 << 20  // bytes of the whole body
-	maxRange = 1 << 16  // iterations of a range over a number
+	maxString = 64 << 10 // bytes of one string, before it is encoded as JSON
+	maxBody   = 1 << 20  // bytes of the whole body
+	maxRange  = 1 << 16  // iterations of a range over a number
 )
 
 var (
-	errTextTooLong = errors.New("a text is longer than 64 KiB")
-	errBodyTooLong = errors.New("the body is longer than 1 MiB")
+	errStringTooLong = errors.New("a string is longer than 64 KiB")
+	errBodyTooLong   = errors.New("the body is longer than 1 MiB")
 )
 
 // renderer renders a body. It is safe for concurrent use.
@@ -86,7 +86,7 @@ type execution struct {
 func newExecution(fields []field) (*execution, error) {
 	e := &execution{templates: make([]*template.Template, len(fields))}
 	set := template.New("").Funcs(e.functions()).Funcs(template.FuncMap{
-		textFunction: toText, valueFunction: e.setValue, rangeFunction: e.checkRange, iterationFunction: e.checkIteration,
+		textFunction: toString, valueFunction: e.setValue, rangeFunction: e.checkRange, iterationFunction: e.checkIteration,
 	})
 	for i := range fields {
 		var err error
@@ -106,8 +106,8 @@ func (e *execution) field(out *bytes.Buffer, i int, typed bool) error {
 		if err := e.templates[i].Execute(io.Discard, nil); err != nil {
 			return err
 		}
-		if s, ok := e.value.(string); ok && len(s) > maxText {
-			return errTextTooLong
+		if s, ok := e.value.(string); ok && len(s) > maxString {
+			return errStringTooLong
 		}
 		return fallbacks.EncodeJSON(out, e.value)
 	}
@@ -118,12 +118,12 @@ func (e *execution) field(out *bytes.Buffer, i int, typed bool) error {
 	return fallbacks.EncodeJSON(out, e.text.String())
 }
 
-// limitedBuffer is a buffer that refuses to grow beyond maxText bytes.
+// limitedBuffer is a buffer that refuses to grow beyond maxString bytes.
 type limitedBuffer struct{ bytes.Buffer }
 
 func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxText {
-		return 0, errTextTooLong
+	if b.Len()+len(p) > maxString {
+		return 0, errStringTooLong
 	}
 	return b.Buffer.Write(p)
 }
@@ -206,11 +206,11 @@ func (e *execution) checkRange(v any) (any, error) {
 	return v, nil
 }
 
-// checkIteration fails when the context is done. Its result is of no use.
+// checkIteration fails when the context is done. It returns false so that the {{if}} that instrument inserts writes nothing.
 func (e *execution) checkIteration() (bool, error) { return false, e.done() }
 
-// toText returns v as part of a text: "" if it is missing, compact JSON if it is a list or a map.
-func toText(v any) (string, error) {
+// toString returns v as part of a string: "" if it is missing, compact JSON if it is a list or a map.
+func toString(v any) (string, error) {
 	switch v := v.(type) {
 	case nil:
 		return "", nil

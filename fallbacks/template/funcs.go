@@ -28,7 +28,7 @@ type argumentType int
 
 const (
 	anything argumentType = iota
-	texts
+	stringArgs
 	integers
 )
 
@@ -41,9 +41,9 @@ var signatures = map[string]signature{
 	"reason":  {0, 0, anything},
 	"method":  {0, 0, anything},
 	"path":    {1, 1, integers},
-	"query":   {1, 1, texts},
-	"header":  {1, 1, texts},
-	"json":    {1, 1, texts},
+	"query":   {1, 1, stringArgs},
+	"header":  {1, 1, stringArgs},
+	"json":    {1, 1, stringArgs},
 	"default": {2, 2, anything},
 
 	"print":    {0, unlimited, anything},
@@ -101,7 +101,7 @@ type execContext struct {
 }
 
 // functions returns the functions of signatures, except those of text/template that need no bounds.
-// Functions that build texts are bounded: a template may pass a function its own result again and
+// Functions that build strings are bounded: a template may pass a function its own result again and
 // again.
 func (c *execContext) functions() template.FuncMap {
 	return template.FuncMap{
@@ -237,31 +237,31 @@ func defaultValue(other, value any) any {
 	return value
 }
 
-// bounded wraps a function that builds a text. It fails if the arguments or the result are longer
-// than maxText, or if the context is done.
+// bounded wraps a function that builds a string. It fails if the arguments or the result are longer
+// than maxString, or if the context is done.
 func (c *execContext) bounded(build func(args ...any) string) func(args ...any) (string, error) {
 	return func(args ...any) (string, error) {
 		if err := c.done(); err != nil {
 			return "", err
 		}
-		size, texts := 0, make([]any, len(args))
+		size, converted := 0, make([]any, len(args))
 		for i, arg := range args {
-			texts[i] = arg
+			converted[i] = arg
 			switch arg.(type) {
 			case nil, string, json.Number, map[string]any, []any:
-				text, err := toText(arg)
+				text, err := toString(arg)
 				if err != nil {
 					return "", err
 				}
-				if size += len(text); size > maxText {
-					return "", errTextTooLong
+				if size += len(text); size > maxString {
+					return "", errStringTooLong
 				}
-				texts[i] = text
+				converted[i] = text
 			}
 		}
-		text := build(texts...)
-		if len(text) > maxText {
-			return "", errTextTooLong
+		text := build(converted...)
+		if len(text) > maxString {
+			return "", errStringTooLong
 		}
 		return text, nil
 	}

@@ -13,7 +13,7 @@ type Options struct {
 	Status int `yaml:"status" valid:"200..599"`
 	// Headers of the answer; their values are not templates. Content-Type is application/json unless it is set here.
 	Headers map[string]string `yaml:"headers"`
-	// Body, any YAML value, served as JSON. Its texts, but not its keys, may be Go templates with the functions service, reason, method, path N, query NAME, header NAME, json PATH and default VALUE in addition to those of text/template. Functions treat numbers from json as texts. A text that is a single action becomes the value of that action, of whatever type, or null if it is missing.
+	// Body, any YAML value, served as JSON. Its string values, but not its keys, may be Go templates with the functions service, reason, method, path N, query NAME, header NAME, json PATH and default VALUE in addition to those of text/template. Functions treat numbers from json as strings. A string that is a single action becomes the value of that action, of whatever type, or null if it is missing.
 	Body fallbacks.JSON `yaml:"body"`
 	// Longest request body that json reads. All fields of a longer body, or of one that is not JSON, are missing.
 	MaxBody routes.Size `yaml:"max_body" valid:"1..1MiB"`

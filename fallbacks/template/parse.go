@@ -12,20 +12,20 @@ import (
 	"cbproxy/internal/sanitize"
 )
 
-// body is a JSON body, split at the texts that are templates.
+// body is a JSON body, split at the strings that are templates.
 type body struct {
 	fields   []field
 	tail     fallbacks.JSON // the JSON after the last field
 	usesJSON bool           // a template calls json
 }
 
-// field is a text of a body that is a template.
+// field is a string of a body that is a template.
 type field struct {
 	prefix fallbacks.JSON // the JSON between the previous field and this one
 	path   string
 	tree   *parse.Tree
 	// typed is true for a template that is a single action: its JSON is the value of the action, not
-	// a text.
+	// a string.
 	typed bool
 }
 
@@ -36,7 +36,7 @@ func parseBody(b fallbacks.JSON, report func(path, message string)) body {
 		return parsed // there is no body
 	}
 	done := 0
-	eachText(json.NewDecoder(bytes.NewReader(b)), b, "body", func(path, text string, start, end int) {
+	eachString(json.NewDecoder(bytes.NewReader(b)), b, "body", func(path, text string, start, end int) {
 		if !strings.Contains(text, "{{") {
 			return
 		}
@@ -60,8 +60,8 @@ func isSingleAction(t *parse.Tree) bool {
 	return ok && len(action.Pipe.Decl) == 0
 }
 
-// eachText visits all texts in the next value of d, a decoder of b. Each text is b[start:end].
-func eachText(d *json.Decoder, b fallbacks.JSON, path string, visit func(path, text string, start, end int)) {
+// eachString visits all strings in the next value of d, a decoder of b. Each string with its quotes is b[start:end].
+func eachString(d *json.Decoder, b fallbacks.JSON, path string, visit func(path, text string, start, end int)) {
 	before := int(d.InputOffset())
 	token, _ := d.Token()
 	switch token := token.(type) {
@@ -75,7 +75,7 @@ func eachText(d *json.Decoder, b fallbacks.JSON, path string, visit func(path, t
 				key, _ := d.Token()
 				below = path + "." + fallbacks.QuoteKey(fmt.Sprint(key))
 			}
-			eachText(d, b, below, visit)
+			eachString(d, b, below, visit)
 		}
 		_, _ = d.Token() // the closing bracket
 	}

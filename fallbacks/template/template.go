@@ -1,5 +1,5 @@
 // Package template implements the fallback strategy template, which renders its answer from the
-// request. The texts of the configured JSON body may be text/template templates.
+// request. The strings of the configured JSON body may be text/template templates.
 //
 // Templates come from the operator's configuration, their input from clients. Each text and the
 // whole body have a size limit, ranges over numbers are limited, and execution ends with the

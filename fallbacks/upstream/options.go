@@ -5,7 +5,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"cbproxy/fallbacks/internal/client"
+	"cbproxy/fallbacks/internal/httpclient"
 	"cbproxy/routes"
 )
 
@@ -54,7 +54,7 @@ func DefaultOptions() *Options {
 // Validate reports the errors that the tags can't express, by path below the options.
 func (o *Options) Validate(report func(path, message string)) {
 	if o.URL.URL == nil {
-		report("url", client.MissingURL)
+		report("url", httpclient.MissingURL)
 	}
 	o.TLS.CheckFiles(func(key, message string) { report("tls."+key, message) })
 }

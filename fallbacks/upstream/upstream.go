@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
-	"cbproxy/fallbacks/internal/client"
+	"cbproxy/fallbacks/internal/httpclient"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/grpc"
@@ -33,7 +33,7 @@ func New(o *Options, env fallbacks.Env) (fallbacks.Strategy, error) {
 	if previous != nil {
 		pool = previous.Pool
 	}
-	c, err := client.New(o.URL, o.TLS, o.Timeout, o.MaxResponse, env, pool)
+	c, err := httpclient.New(o.URL, o.TLS, o.Timeout, o.MaxResponse, env, pool)
 	if err != nil {
 		return nil, err
 	}

@@ -21,9 +21,12 @@ type Policy struct {
 	Keys *Keyring
 }
 
-// defaultPolicy is for messages in the store whose service has no configured queue.
-var defaultPolicy = Policy{
-	Capacity: 10_000, MaxAge: 24 * time.Hour, MaxAttempts: 100, Backoff: time.Second, MaxBackoff: 5 * time.Minute, Ordered: true,
+// DefaultPolicy returns the policy of a queue without options. It also applies to messages in the store whose service has no configured
+// queue.
+func DefaultPolicy() Policy {
+	return Policy{
+		Capacity: 10_000, MaxAge: 24 * time.Hour, MaxAttempts: 100, Backoff: time.Second, MaxBackoff: 5 * time.Minute, Ordered: true,
+	}
 }
 
 // remaining returns how long a message may still wait. It has expired if the result is not positive.

@@ -8,10 +8,10 @@ import (
 
 // A message that fails while the upstream works for others is a poison message. It must not block an ordered queue, and must not count
 // against the upstream. To distinguish it from an upstream that fails for every message, the worker sends another message: after
-// suspectFailures failures over at least suspectDuration a message is a suspected poison message, a suspect for short, and right after each further failure one later message,
-// the trial, is sent. If the trial fails, too, the upstream is considered to be failing, and the suspect keeps blocking an ordered
-// queue. If the trial is answered, the suspect is sent again at once, and if it fails again, it is set aside: it is retried after its
-// own delays and blocks nothing.
+// suspectFailures failures over at least suspectDuration a message is a suspected poison message, a suspect for short, and right after
+// each further failure one later message, the trial, is sent. If the trial fails, too, the upstream is considered to be failing, and the
+// suspect keeps blocking an ordered queue. If the trial is answered, the suspect is sent again at once, and if it fails again, it is set
+// aside: it is retried after its own delays and blocks nothing.
 //
 // Because the suspect is always sent right before the trial, an upstream that recovers receives the messages in order, unless it
 // recovers between the two.

@@ -83,7 +83,8 @@ func newWorker(service string, c *Config) *worker {
 		changes: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		drops: map[uint64]drop{}, unremoved: map[uint64]bool{}, setAside: map[uint64]bool{},
 	}
-	w.policy.Store(&defaultPolicy)
+	p := DefaultPolicy()
+	w.policy.Store(&p)
 	return w
 }
 

@@ -30,7 +30,7 @@ type Config struct {
 	Breakers *breaker.Registry
 	// Tracer makes the spans of deliveries. If it is nil, deliveries are not traced.
 	Tracer events.Tracer
-	// Host is passed to the strategies as fallbacks.Env.Host.
+	// StrategyProvider is passed to the strategies as fallbacks.Env.Provider.
 	StrategyProvider any
 	Logger           *slog.Logger
 	Via              *message.Via

@@ -1,5 +1,5 @@
-// Package client is what the strategies that send HTTP requests have in common.
-package client
+// Package httpclient is what the strategies that send HTTP requests have in common.
+package httpclient
 
 import (
 	"fmt"
