@@ -40,7 +40,7 @@ func FuzzDecode(f *testing.F) {
 		} else if len(faults.Faults) != 1 {
 			t.Fatalf("%d faults of a document that was not parsed", len(faults.Faults))
 		}
-		lines := 2 // the last one, and the one after the end, where the parser reports what is missing
+		lines := 2                                                                     // the last one, and the one after the end, where the parser reports what is missing
 		for _, lineBreak := range []string{"\n", "\r", "\u0085", "\u2028", "\u2029"} { // YAML 1.1, section 5.4
 			lines += strings.Count(text, lineBreak)
 		}
