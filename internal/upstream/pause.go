@@ -14,40 +14,56 @@ const (
 // pauseDetector detects that the process was stopped: by SIGSTOP, together with its virtual machine, or for lack of CPU time. Its
 // periodic check then runs late. It is safe for concurrent use.
 type pauseDetector struct {
-	start     time.Time
-	lastCheck atomic.Int64 // nanoseconds from start to the last check
-	paused    atomic.Int64 // total nanoseconds of the pauses before the last check
+	start time.Time
+	// last is the result of the last check. Both of its values are replaced at once: otherwise a call of total during a check
+	// could count the pause that the check detects twice or not at all.
+	last atomic.Pointer[pauseCheck]
+}
+
+// pauseCheck is the result of a check. It is immutable.
+type pauseCheck struct {
+	at     time.Duration // since the detector's start
+	paused time.Duration // total of the pauses before at
 }
 
 // detector returns the detector of the process, which the first call starts.
 var detector = sync.OnceValue(func() *pauseDetector {
-	p := &pauseDetector{start: time.Now()}
+	p := newPauseDetector()
 	go p.run()
 	return p
 })
+
+func newPauseDetector() *pauseDetector {
+	p := &pauseDetector{start: time.Now()}
+	p.last.Store(&pauseCheck{})
+	return p
+}
 
 // run checks for pauses forever.
 func (p *pauseDetector) run() {
 	for {
 		time.Sleep(checkInterval)
-		now := int64(time.Since(p.start))
-		p.paused.Add(p.pendingPause(now))
-		p.lastCheck.Store(now)
+		p.check(time.Since(p.start))
 	}
 }
 
-// pendingPause returns the pause since the last check, as of now in nanoseconds from start; 0 if there was none.
-func (p *pauseDetector) pendingPause(now int64) int64 {
-	if late := now - p.lastCheck.Load() - int64(checkInterval); late >= int64(minPause) {
-		return late
+// check records the pauses until now, which is the time since the detector's start. It is called on one goroutine only.
+func (p *pauseDetector) check(now time.Duration) {
+	p.last.Store(&pauseCheck{at: now, paused: p.total(now)})
+}
+
+// total returns the total of the pauses until now, which is the time since the detector's start.
+func (p *pauseDetector) total(now time.Duration) time.Duration {
+	last := p.last.Load()
+	if late := now - last.at - checkInterval; late >= minPause {
+		return last.paused + late
 	}
-	return 0
+	return last.paused
 }
 
 // Paused returns the total duration of all pauses of the process that lasted at least a second. A timeout counts as a failure of
 // the upstream only if the value has not grown since the timeout was set. It is safe for concurrent use.
 func Paused() time.Duration {
 	p := detector()
-	counted := p.paused.Load() // loaded first, so that a pause that run counts meanwhile is counted twice rather than not at all
-	return time.Duration(counted + p.pendingPause(int64(time.Since(p.start))))
+	return p.total(time.Since(p.start))
 }
