@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"cbproxy/fallbacks"
@@ -34,7 +35,7 @@ type Options struct {
 	Version, Commit string
 }
 
-// TelemetryConfigError is the error of an environment variable with an invalid value.
+// TelemetryConfigError is the error of the environment variables that configure telemetry.
 type TelemetryConfigError struct{ Err error }
 
 func (e *TelemetryConfigError) Error() string { return e.Err.Error() }
@@ -42,77 +43,133 @@ func (e *TelemetryConfigError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *TelemetryConfigError) Unwrap() error { return e.Err }
 
-// Run builds the proxy and serves until a signal arrives or a listener fails. Components are constructed in the order of
-// their dependencies and closed in the reverse order. An environment variable with an invalid value yields an
+// Run builds the proxy and serves until a signal arrives or a listener fails. An environment variable with an invalid value yields a
 // *TelemetryConfigError.
 func Run(o Options) error {
-	logger, instance, bus := o.Logger, newInstance(), new(events.Bus)
-	config := newActiveConfig(o.Config)
-	access := accesslog.New(instance, logger)
-	defer access.Close()
-	meter := metrics.New(metrics.Config{Strategies: fallbacks.Names(), Version: o.Version, Commit: o.Commit})
-	exported, err := telemetry.Start(context.Background(), telemetry.Config{Metrics: meter.Gatherer(), Version: o.Version, Instance: instance, Logger: logger})
-	if err != nil {
-		return &TelemetryConfigError{err}
-	}
-	defer flushTelemetry(exported, logger)
-	state, err := openStateStore(config, instance, logger)
+	p, err := build(o)
 	if err != nil {
 		return err
 	}
-	defer state.close()
-	queues, err := openQueues(o.Config.DataDir, state, bus, logger)
-	if err != nil {
-		return err
-	}
-	defer queues.close(logger)
-	warnVolatileQueue(o.Config, logger)
-	server := proxy.New(proxy.Config{
-		Bus: bus, Observers: meter, Breakers: state.breakers, Access: access, Tracer: exported.Tracer(),
-		StrategyProvider: strategyProvider{queues.Queues}, Logger: logger, Instance: instance,
-	})
-	meter.Collect(metrics.Sources{
-		Breakers:         state.serviceStatuses,
-		Redis:            state.redisMetrics,
-		StoreErrors:      state.storeErrors,
-		Queues:           queues.metrics,
-		Fallbacks:        func() map[string]metrics.Fallback { return fallbackMetrics(server) },
-		AccessLogDropped: access.Dropped,
-	})
-	reload := &reloader{active: config, loader: o.Loader, server: server, bus: bus, metrics: meter, access: access}
-	v := &adminBackend{reloader: reload, state: state, queues: queueView{queues}, instance: instance}
+	defer p.close()
+	return p.run()
+}
 
+// process holds the components of the proxy. build constructs them in the order of their dependencies:
+//
+//	component    started by                  stopped by
+//	access log   build                       close
+//	telemetry    build                       close
+//	state store  build opens it; run         the end of run's context; close flushes and closes it
+//	queues       build opens it; run         the end of run's context; close closes the files
+//	server       run, by the first reload    the end of run
+//	listeners    run                         servers.serve
+//	watcher      run                         the end of run's context
+type process struct {
+	Options
+	instance  string
+	bus       *events.Bus
+	access    *accesslog.Log
+	meter     *metrics.Metrics
+	telemetry *telemetry.Telemetry
+	state     *stateStore
+	queues    *queueService
+	server    *proxy.Server
+	reloader  *reloader
+
+	closers []func() // what close calls, last first
+}
+
+// build constructs the components. If it returns an error, it has closed them.
+func build(o Options) (_ *process, err error) {
+	p := &process{Options: o, instance: newInstance(), bus: new(events.Bus)}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	config := newActiveConfig(o.Config)
+	p.access = accesslog.New(p.instance, o.Logger)
+	p.closers = append(p.closers, func() { p.access.Close() })
+	p.meter = metrics.New(metrics.Config{Strategies: fallbacks.Names(), Version: o.Version, Commit: o.Commit})
+	p.telemetry, err = telemetry.Start(context.Background(), telemetry.Config{
+		Metrics: p.meter.Gatherer(), Version: o.Version, Instance: p.instance, Logger: o.Logger,
+	})
+	if err != nil {
+		return nil, &TelemetryConfigError{err}
+	}
+	p.closers = append(p.closers, func() { flushTelemetry(p.telemetry, o.Logger) })
+	if p.state, err = openStateStore(config, p.instance, o.Logger); err != nil {
+		return nil, err
+	}
+	p.closers = append(p.closers, p.state.close)
+	if p.queues, err = openQueues(o.Config.DataDir, p.state, p.bus, o.Logger); err != nil {
+		return nil, err
+	}
+	p.closers = append(p.closers, func() { p.queues.close(o.Logger) })
+	warnVolatileQueue(o.Config, o.Logger)
+	p.server = proxy.New(proxy.Config{
+		Bus: p.bus, Observers: p.meter, Breakers: p.state.breakers, Access: p.access, Tracer: p.telemetry.Tracer(),
+		StrategyProvider: strategyProvider{p.queues.Queues}, Logger: o.Logger, Instance: p.instance,
+	})
+	p.meter.Collect(metrics.Sources{
+		Breakers:         p.state.serviceStatuses,
+		Redis:            p.state.redisMetrics,
+		StoreErrors:      p.state.storeErrors,
+		Queues:           p.queues.metrics,
+		Fallbacks:        func() map[string]metrics.Fallback { return fallbackMetrics(p.server) },
+		AccessLogDropped: p.access.Dropped,
+	})
+	p.reloader = &reloader{active: config, loader: o.Loader, server: p.server, bus: p.bus, metrics: p.meter, access: p.access}
+	return p, nil
+}
+
+// close closes the components in the reverse order of build.
+func (p *process) close() {
+	for _, c := range slices.Backward(p.closers) {
+		c()
+	}
+}
+
+// run applies the first configuration and serves until a signal arrives or a listener fails. All its goroutines have ended when it
+// returns.
+func (p *process) run() error {
 	ctx, stop := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	logs := bus.Subscribe(eventBuffer)
-	background.Go(func() { logEvents(ctx, logger, logs) })
-	state.run(ctx, bus, &background)
-	defer server.Close()
-	if err := reload.start(o.Config); err != nil {
+	logs := p.bus.Subscribe(eventBuffer)
+	background.Go(func() { logEvents(ctx, p.Logger, logs) })
+	p.state.run(ctx, p.bus, &background)
+	defer p.server.Close()
+	if err := p.reloader.start(p.Config); err != nil {
 		return err
 	}
-	background.Go(func() { queues.Run(ctx, &queueSender{server, state.breakers}) })
-	trends := admin.NewTrends(func() map[string]admin.Totals { return trendTotals(meter) })
+	background.Go(func() { p.queues.Run(ctx, &queueSender{p.server, p.state.breakers}) })
+	trends := admin.NewTrends(func() map[string]admin.Totals { return trendTotals(p.meter) })
 	background.Go(func() { trends.Run(ctx) })
-	s, err := listen(ctx, o.Config, server, admin.New(admin.Config{
-		Backend: v, Bus: bus, Trends: trends, Metrics: meter.Handler(exported.Tracer() != nil), Logger: logger,
-	}), logger)
+	backend := &adminBackend{reloader: p.reloader, state: p.state, queues: queueView{p.queues}, instance: p.instance}
+	s, err := listen(ctx, p.Config, p.server, admin.New(admin.Config{
+		Backend: backend, Bus: p.bus, Trends: trends, Metrics: p.meter.Handler(p.telemetry.Tracer() != nil), Logger: p.Logger,
+	}), p.Logger)
 	if err != nil {
 		return err
 	}
+	background.Go(func() { p.watchConfig(ctx) })
+	p.Logger.Info("listening", "listen", s.proxyListener.Addr().String(), "admin", s.adminListener.Addr().String(),
+		"services", len(p.Config.Routes), "version", p.Version, "instance", p.instance)
+	return s.serve(backend, p.Signals, p.Logger)
+}
+
+// watchConfig reloads the configuration when its file changes, until ctx is done.
+func (p *process) watchConfig(ctx context.Context) {
 	watcher := files.Watcher{
-		Path:     o.Loader.Path,
-		Last:     o.Content,
+		Path:     p.Loader.Path,
+		Last:     p.Content,
 		MaxBytes: routes.MaxFileBytes,
-		Changed:  func(content []byte) { _ = reload.reloadContent(content) }, // the error is published
-		Warn:     func(err error) { logger.Warn("config watch degraded, polling", "error", err) },
+		Changed:  func(content []byte) { _ = p.reloader.reloadContent(content) }, // the error is published
+		Warn:     func(err error) { p.Logger.Warn("config watch degraded, polling", "error", err) },
 	}
-	background.Go(func() { watcher.Watch(ctx) })
-	logger.Info("listening", "listen", s.proxyListener.Addr().String(), "admin", s.adminListener.Addr().String(),
-		"services", len(o.Config.Routes), "version", o.Version, "instance", instance)
-	return s.serve(v, o.Signals, logger)
+	watcher.Watch(ctx)
 }
 
 // flushTelemetry exports pending traces and metrics.

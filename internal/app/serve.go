@@ -26,7 +26,7 @@ type servers struct {
 }
 
 // listen opens both listeners.
-func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminPlane http.Handler, logger *slog.Logger) (*servers, error) {
+func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminHandler http.Handler, logger *slog.Logger) (*servers, error) {
 	proxyListener, err := httpserver.Listen(ctx, c.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("proxy listener: %w", err)
@@ -44,7 +44,7 @@ func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminPlan
 		data:          proxy.NewHTTPServer(data, c, logger),
 		proxyListener: proxyListener,
 		admin: &http.Server{
-			Handler:           adminPlane,
+			Handler:           adminHandler,
 			TLSConfig:         secured,
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       10 * time.Second,
@@ -55,7 +55,7 @@ func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminPlan
 	}, nil
 }
 
-// serve serves both planes until one of them fails or a signal other than SIGHUP arrives, which drains the proxy. SIGHUP
+// serve serves both listeners until one of them fails or a signal other than SIGHUP arrives, which drains the proxy. SIGHUP
 // reloads the configuration.
 func (s *servers) serve(v *adminBackend, signals <-chan os.Signal, logger *slog.Logger) error {
 	failed := make(chan error, 2)

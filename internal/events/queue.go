@@ -14,15 +14,15 @@ type QueueStatus struct {
 	// LastError is why the last delivery failed; "" if it succeeded.
 	LastError string `json:"last_error"`
 	// The fields below count since the process started. Retried counts failed deliveries, Lost dead letters that were removed because
-	// there were too many, TakenOver requests that were taken over from failed instances, and Surrendered requests that other instances
+	// there were too many, TakenOver requests that were taken over from failed instances, and Released requests that other instances
 	// have taken over from this one.
-	Accepted    uint64 `json:"accepted"`
-	Delivered   uint64 `json:"delivered"`
-	Retried     uint64 `json:"retried"`
-	Died        uint64 `json:"died"`
-	Lost        uint64 `json:"lost"`
-	TakenOver   uint64 `json:"taken_over"`
-	Surrendered uint64 `json:"surrendered"`
+	Accepted  uint64 `json:"accepted"`
+	Delivered uint64 `json:"delivered"`
+	Retried   uint64 `json:"retried"`
+	Died      uint64 `json:"died"`
+	Lost      uint64 `json:"lost"`
+	TakenOver uint64 `json:"taken_over"`
+	Released  uint64 `json:"surrendered"`
 }
 
 // QueuedRequest is the visible part of a queued request, without its header fields, query and body.

@@ -11,9 +11,9 @@ import (
 // returns an error, the request may or may not have been executed.
 type Coordinator interface {
 	Merge(ctx context.Context, s store.State) (kept store.State, now time.Time, err error)
-	Propose(ctx context.Context, d store.Proposal) (v store.ProposalResult, kept store.State, now time.Time, err error)
+	Propose(ctx context.Context, p store.Proposal) (result store.ProposalResult, kept store.State, now time.Time, err error)
 	Acquire(ctx context.Context, service, token string, d time.Duration) (busy time.Duration, err error)
-	Renew(ctx context.Context, service, token string, d time.Duration) (kept, wanted bool, err error)
+	Renew(ctx context.Context, service, token string, d time.Duration) (held, contended bool, err error)
 	Release(ctx context.Context, service, token string) error
 	Listen(ctx context.Context, l store.Listener)
 }
@@ -43,13 +43,13 @@ type request struct {
 
 // response is the Coordinator's response to a request.
 type response struct {
-	err     error
-	verdict store.ProposalResult
-	state   store.State   // the state that the Coordinator has now
-	now     time.Time     // by the Coordinator's clock
-	busy    time.Duration // remaining duration of another instance's lease
-	kept    bool          // the lease was renewed
-	wanted  bool          // another instance is waiting for the lease
+	err       error
+	result    store.ProposalResult
+	state     store.State   // the state that the Coordinator has now
+	now       time.Time     // by the Coordinator's clock
+	busy      time.Duration // remaining duration of another instance's lease
+	held      bool          // the lease was renewed
+	contended bool          // another instance is waiting for the lease
 }
 
 // send sends the request to c and returns its response.
@@ -59,11 +59,11 @@ func (r *request) send(ctx context.Context, c Coordinator) (res response) {
 	case merge:
 		res.state, res.now, res.err = c.Merge(ctx, r.state)
 	case decide:
-		res.verdict, res.state, res.now, res.err = c.Propose(ctx, r.decision)
+		res.result, res.state, res.now, res.err = c.Propose(ctx, r.decision)
 	case acquire:
 		res.busy, res.err = c.Acquire(ctx, service, r.token, leaseTime)
 	case renew:
-		res.kept, res.wanted, res.err = c.Renew(ctx, service, r.token, leaseTime)
+		res.held, res.contended, res.err = c.Renew(ctx, service, r.token, leaseTime)
 	case release:
 		res.err = c.Release(ctx, service, r.token)
 	}

@@ -109,11 +109,11 @@ func (p *protocol) handleResponse(r *request, res response, sent, received time.
 	case acquire:
 		p.handleAcquired(r, res, sent, received)
 	case renew:
-		if !res.kept {
+		if !res.held {
 			p.lease = lease{}
 			return
 		}
-		p.lease.renewed, p.lease.wanted = sent, res.wanted
+		p.lease.renewed, p.lease.wanted = sent, res.contended
 	}
 }
 
@@ -131,7 +131,7 @@ func (p *protocol) updateKnown(s store.State, now time.Time) {
 
 func (p *protocol) handleDecided(r *request, res response, received time.Time) {
 	p.updateKnown(res.state, received)
-	switch res.verdict {
+	switch res.result {
 	case store.Accepted:
 		if r.command {
 			p.applyDecision(p.sharing(), received) // before the command completes

@@ -192,7 +192,7 @@ func TestQueuesAndFallbacksAreExported(t *testing.T) {
 	m.Collect(metrics.Sources{
 		Queues: func() (map[string]events.QueueStatus, uint64) {
 			return map[string]events.QueueStatus{"svc": {
-				Waiting: 1, Dead: 2, Oldest: &oldest, Accepted: 4, Delivered: 5, Retried: 6, Died: 7, Lost: 8, TakenOver: 9, Surrendered: 10,
+				Waiting: 1, Dead: 2, Oldest: &oldest, Accepted: 4, Delivered: 5, Retried: 6, Died: 7, Lost: 8, TakenOver: 9, Released: 10,
 			}, "none": {}}, 11
 		},
 		Fallbacks: func() map[string]metrics.Fallback {

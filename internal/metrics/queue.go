@@ -68,6 +68,6 @@ func (c *queueCollector) Collect(metrics chan<- prometheus.Metric) {
 		count(queueDiedDesc, q.Died)
 		count(queueLostDesc, q.Lost)
 		count(queueTakenOverDesc, q.TakenOver)
-		count(queueSurrenderedDesc, q.Surrendered)
+		count(queueSurrenderedDesc, q.Released)
 	}
 }

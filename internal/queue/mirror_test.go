@@ -189,7 +189,7 @@ func TestInstanceTakesOverMessagesOfFailedOne(t *testing.T) {
 	eventually(t, "no copy is left", func() bool { return copies(t, server) == 0 })
 	to.set(false)
 	a.start() // its store still has the messages
-	eventually(t, "a has released the messages that b took over", func() bool { s := a.queues.Status("svc"); return s.Surrendered == 20 && s.Waiting == 0 })
+	eventually(t, "a has released the messages that b took over", func() bool { s := a.queues.Status("svc"); return s.Released == 20 && s.Waiting == 0 })
 	to.set(true)
 	a.accept("a20")
 	eventually(t, "a delivers again", func() bool { return len(to.taken()) == 22 })

@@ -24,7 +24,7 @@ func (q *Queues) Status(service string) events.QueueStatus {
 		Waiting: int(max(w.depth.Load(), 0)), Dead: dead,
 		Accepted: w.counts.accepted.Load(), Delivered: w.counts.delivered.Load(), Retried: w.counts.retried.Load(),
 		Died: w.counts.dead.Load(), Lost: w.counts.lost.Load(),
-		TakenOver: w.counts.takenOver.Load(), Surrendered: w.counts.released.Load(),
+		TakenOver: w.counts.takenOver.Load(), Released: w.counts.released.Load(),
 	}
 	if s.Waiting > 0 {
 		if first, err := w.store.Read(service, 0, 1, 1); err == nil && len(first) > 0 {
