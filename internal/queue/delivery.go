@@ -69,13 +69,6 @@ func retryable(status int) bool {
 	return status >= 500
 }
 
-// setLastError sets why the last attempt failed, for the status; empty strings mean that it succeeded.
-func (w *worker) setLastError(reason events.Reason, problem string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.lastReason, w.lastError = reason, problem
-}
-
 // resetFailures resets the failure state after a response that is no failure of the upstream.
 func (w *worker) resetFailures(e *entry) {
 	w.setLastError("", "")
@@ -94,20 +87,6 @@ func (w *worker) finishDelivery(e *entry) {
 	w.mu.Unlock()
 	w.countRemoval()
 	w.removeDelivered(e.seq)
-}
-
-// isDelivered reports whether a message is delivered and still in the store.
-func (w *worker) isDelivered(seq uint64) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.unremoved[seq]
-}
-
-// removalsPending reports whether any delivered message is still in the store.
-func (w *worker) removalsPending() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.unremoved) > 0
 }
 
 // countRemoval decrements the depth.

@@ -174,6 +174,7 @@ type entry struct {
 	payload  []byte
 	delivery deliveryState
 	trial    bool // findTrial chose it, to be sent before older messages
+	expired  bool // choose has found that it has waited for MaxAge
 }
 
 func entryOf(r disk.Record) entry {

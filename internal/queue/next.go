@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"maps"
 	"time"
+
+	"cbproxy/internal/queue/disk"
 )
 
 const (
@@ -13,6 +15,21 @@ const (
 	// maxDelayed bounds the messages that may wait for their next attempt while an unordered queue sends those behind them.
 	maxDelayed = 1000
 )
+
+// schedule is the part of a worker's state that determines which message is sent next, and when.
+type schedule struct {
+	ordered          bool            // Policy.Ordered, for which the other fields are valid
+	cursor           uint64          // the last message that was read
+	skip             map[uint64]bool // messages not to be read, because they are delivered
+	readAhead        []disk.Record   // messages that were read and come next
+	head             *entry          // the next message, nil if not known
+	delayed          delayHeap       // messages that wait for their next attempt
+	failures         int             // consecutive failures
+	lastNoConnection bool            // the last attempt found no connection
+	pausedUntil      time.Time       // no message is sent before, after a failure
+	pauseRequested   bool            // the upstream requested the pause by Retry-After
+	trials           trialState
+}
 
 // nextMessage returns the message to be sent next, or nil and how long to wait for one.
 func (w *worker) nextMessage(p *Policy) (e *entry, wait time.Duration, err error) {
@@ -106,13 +123,6 @@ func (w *worker) deferMessage(p *Policy, e *entry) {
 		h = &w.trials.nonBlocking
 	}
 	heap.Push(h, delayedMessage{e.seq, due})
-}
-
-// clearDrops forgets completed drops. It is called when no message is waiting.
-func (w *worker) clearDrops() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	maps.DeleteFunc(w.drops, func(_ uint64, d drop) bool { return d == dropDone })
 }
 
 // untilNextDue returns how long it is until the first delayed message may be sent.

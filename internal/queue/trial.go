@@ -57,32 +57,32 @@ type trialState struct {
 }
 
 // dueHeap returns a heap whose first message is due, nil if there is none.
-func (w *worker) dueHeap(now time.Time) *delayHeap {
-	switch nonBlocking := w.trials.nonBlocking; {
-	case len(w.delayed) > 0 && !w.delayed[0].until.After(now):
-		return &w.delayed
-	case len(nonBlocking) > 0 && !nonBlocking[0].until.After(now) && !w.trials.nonBlockingPausedUntil.After(now):
-		return &w.trials.nonBlocking
+func (s *schedule) dueHeap(now time.Time) *delayHeap {
+	switch nonBlocking := s.trials.nonBlocking; {
+	case len(s.delayed) > 0 && !s.delayed[0].until.After(now):
+		return &s.delayed
+	case len(nonBlocking) > 0 && !nonBlocking[0].until.After(now) && !s.trials.nonBlockingPausedUntil.After(now):
+		return &s.trials.nonBlocking
 	}
 	return nil
 }
 
 // nextDue returns when the first delayed message is due.
-func (w *worker) nextDue() (until time.Time) {
-	if len(w.trials.nonBlocking) > 0 {
-		until = w.trials.nonBlocking[0].until
-		if w.trials.nonBlockingPausedUntil.After(until) {
-			until = w.trials.nonBlockingPausedUntil
+func (s *schedule) nextDue() (until time.Time) {
+	if len(s.trials.nonBlocking) > 0 {
+		until = s.trials.nonBlocking[0].until
+		if s.trials.nonBlockingPausedUntil.After(until) {
+			until = s.trials.nonBlockingPausedUntil
 		}
 	}
-	if len(w.delayed) > 0 && (until.IsZero() || w.delayed[0].until.Before(until)) {
-		until = w.delayed[0].until
+	if len(s.delayed) > 0 && (until.IsZero() || s.delayed[0].until.Before(until)) {
+		until = s.delayed[0].until
 	}
 	return until
 }
 
 // exemptFromPause reports whether e may be sent during the pause after the failure of another message.
-func (w *worker) exemptFromPause(e *entry) bool { return w.trials.allowed && !e.delivery.suspect() }
+func (s *schedule) exemptFromPause(e *entry) bool { return s.trials.allowed && !e.delivery.suspect() }
 
 // decideTrial allows a trial after e has failed, if e is a suspect and was no trial itself.
 func (w *worker) decideTrial(e *entry, f *failure) {
@@ -125,12 +125,12 @@ func (w *worker) endTrialWindow(e *entry, took time.Duration) {
 }
 
 // removeHead makes the worker choose another message after e was processed.
-func (w *worker) removeHead(e *entry) {
+func (s *schedule) removeHead(e *entry) {
 	if !e.trial {
-		w.head = nil
+		s.head = nil
 		return
 	}
-	w.readAhead = nil // it was read before the trial was sent and may contain it
+	s.readAhead = nil // it was read before the trial was sent and may contain it
 }
 
 // finishTrial makes the suspect at the head of the queue due at once after a trial was answered.
@@ -166,13 +166,6 @@ func (w *worker) maybeSetAside(p *Policy, e *entry) {
 		"id", formatID(w.service, e.seq), "attempts", e.delivery.Attempts, "last_error", e.delivery.LastError)
 }
 
-// markSetAside records that a message is set aside, so that it does not count for Queues.Waiting.
-func (w *worker) markSetAside(seq uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.setAside[seq] = true
-}
-
 // mayBeOvertaken reports whether a trial may be sent before e. e must have failed.
 func (p *Policy) mayBeOvertaken(e *entry) bool {
 	return e.delivery.suspect() || !p.Ordered && e.delivery.Failures > 0
@@ -200,13 +193,6 @@ func (w *worker) chooseTrial(p *Policy, e *entry, wait time.Duration) (*entry, t
 		return nil, 0, nil
 	}
 	return trial, 0, nil
-}
-
-// untilBreakerRetry returns how long the breaker will refuse messages.
-func (w *worker) untilBreakerRetry() time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return time.Until(w.breakerRetryAt)
 }
 
 // findTrial returns the message after the cursor that has failed least often, among the first trialCandidates that are no suspects. It
@@ -238,11 +224,4 @@ func (w *worker) findTrial() (best *entry, err error) {
 		best.trial = true
 	}
 	return best, err
-}
-
-// isDropped reports whether a message was dropped or is being dropped.
-func (w *worker) isDropped(seq uint64) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.drops[seq] != 0
 }

@@ -25,25 +25,6 @@ func signal(c chan struct{}) {
 	}
 }
 
-// breakerEventCount returns the number of state changes of the breaker.
-func (w *worker) breakerEventCount() uint64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.breakerEvents
-}
-
-// waitForBreaker stops deliveries until the given time, unless the breaker's state has changed since breakerEventCount returned count.
-func (w *worker) waitForBreaker(until time.Time, count uint64) {
-	if now := time.Now(); !until.After(now) {
-		until = now.Add(halfOpenDelay)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.breakerEvents == count {
-		w.breakerRetryAt = until
-	}
-}
-
 // breakerChanged records that the breaker's state has changed, and whether it closed. Safe for concurrent use.
 func (w *worker) breakerChanged(closed bool) {
 	w.mu.Lock()

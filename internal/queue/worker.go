@@ -9,12 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"cbproxy/internal/events"
 	"cbproxy/internal/queue/disk"
 )
 
-// worker delivers the messages of one service, one at a time. Fields without another comment are used only by the goroutine of run, or
-// do not change after newWorker.
+// worker delivers the messages of one service, one at a time.
 type worker struct {
 	service string
 	store   *disk.Store
@@ -29,38 +27,13 @@ type worker struct {
 	done       chan struct{} // closed when run returns
 	rejections rejectionLog
 
-	sendCtx          context.Context // canceled drainTimeout after the context of run
-	sender           Sender
-	ordered          bool            // Policy.Ordered, for which the fields below are valid
-	cursor           uint64          // the last message that was read
-	skip             map[uint64]bool // messages not to be read, because they are delivered
-	readAhead        []disk.Record   // messages that were read and come next
-	head             *entry          // the next message, nil if not known
-	delayed          delayHeap       // messages that wait for their next attempt
-	failures         int             // consecutive failures
-	lastNoConnection bool            // the last attempt found no connection
-	pausedUntil      time.Time       // no message is sent before, after a failure
-	pauseRequested   bool            // the upstream requested the pause by Retry-After
-	trials           trialState
+	sender  Sender          // set by run
+	sendCtx context.Context // canceled drainTimeout after the context of run; set by run
+
+	schedule // used only by the goroutine of run
+	sharedState
 
 	adminMu sync.Mutex // serializes administrators' requests and releases to other instances
-
-	mu             sync.Mutex // guards the fields below
-	breakerRetryAt time.Time  // no message is sent before, because the breaker refused one
-	breakerEvents  uint64     // the number of state changes of the breaker
-	sendingSeq     uint64     // the message that is being sent; 0 if none
-	retryNow       []uint64   // messages that an administrator wants retried at once
-	droppedSeqs    []uint64   // messages that were removed and must not delay others
-	undropped      []uint64   // messages that the worker skipped because of a drop that was then cancelled
-	drops          map[uint64]drop
-	setAside       map[uint64]bool
-	unremoved      map[uint64]bool // messages that are delivered and still in the store
-	failedRemovals []uint64        // those of unremoved whose removal failed
-	breakerClosed  bool            // the breaker has closed
-	newArrival     bool            // a message was accepted
-	lastError      string          // why the last attempt failed; "" after a success
-	lastReason     events.Reason   // likewise
-	nextAttempt    time.Time       // shown in the status
 }
 
 // counts are the totals of a worker since the process started.
@@ -81,7 +54,7 @@ func newWorker(service string, c *Config) *worker {
 	w := &worker{
 		service: service, store: c.Store, logger: c.Logger.With("service", service),
 		changes: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		drops: map[uint64]drop{}, unremoved: map[uint64]bool{}, setAside: map[uint64]bool{},
+		sharedState: sharedState{drops: map[uint64]drop{}, unremoved: map[uint64]bool{}, setAside: map[uint64]bool{}},
 	}
 	p := DefaultPolicy()
 	w.policy.Store(&p)
@@ -126,36 +99,57 @@ func (w *worker) sleep(ctx context.Context, wait time.Duration) {
 // step processes one message. It returns how long to wait before the next step.
 func (w *worker) step() (wait time.Duration, err error) {
 	p := w.policy.Load()
-	e, wait, err := w.nextMessage(p)
+	e, wait, err := w.choose(p)
+	if err != nil || e == nil {
+		return wait, err
+	}
+	return 0, w.process(p, e)
+}
+
+// choose returns the message to be processed now, or nil and how long to wait. These rules apply, the first ones first:
+//
+//  1. A trial is sent before the next message in order, see chooseTrial.
+//  2. A delivery state that was not written because of a trial is written, unless a trial is sent now.
+//  3. A message that has expired waits for nothing: it becomes a dead letter.
+//  4. No message is sent during a pause after a failure or while the breaker rejects, see sendDelay.
+//  5. No message is sent while another instance may have taken it over, see mirror.ready.
+func (w *worker) choose(p *Policy) (e *entry, wait time.Duration, err error) {
+	e, wait, err = w.nextMessage(p)
 	checkAgain := w.checkClientSuccess()
 	if err == nil && w.trials.allowed && (e == nil || p.mayBeOvertaken(e)) {
 		e, wait, err = w.chooseTrial(p, e, wait)
 	}
 	if w.trials.unwritten != nil && (err != nil || e == nil || !e.trial) {
-		return 0, errors.Join(err, w.writeDeliveryState())
+		return nil, 0, errors.Join(err, w.writeDeliveryState())
 	}
 	if err != nil || e == nil {
-		return min(wait, checkAgain), err
+		return nil, min(wait, checkAgain), err
 	}
 	remaining := p.remaining(e)
-	if wait := w.sendDelay(e); wait > 0 && remaining > 0 {
-		return min(wait, remaining, checkAgain), nil
+	e.expired = remaining <= 0
+	if wait := w.sendDelay(e); wait > 0 && !e.expired {
+		return nil, min(wait, remaining, checkAgain), nil
 	}
-	if remaining > 0 && !w.mirror.ready() {
-		return min(mirrorWait, remaining), nil
+	if !e.expired && !w.mirror.ready() {
+		return nil, min(mirrorWait, remaining), nil
 	}
+	return e, 0, nil
+}
+
+// process delivers e, or makes it a dead letter if it has expired or cannot be decoded.
+func (w *worker) process(p *Policy, e *entry) error {
 	if !w.beginSend(e) {
-		return 0, nil // it was dropped
+		return nil // it was dropped
 	}
 	defer w.endSend()
-	if remaining <= 0 {
-		return 0, w.deadLetter(p, e, CauseExpired, fmt.Sprintf("older than %v", p.MaxAge))
+	if e.expired {
+		return w.deadLetter(p, e, CauseExpired, fmt.Sprintf("older than %v", p.MaxAge))
 	}
 	m, err := decode(e.payload, p.Keys)
 	if err != nil {
-		return 0, w.deadLetter(p, e, CauseUnreadable, err.Error())
+		return w.deadLetter(p, e, CauseUnreadable, err.Error())
 	}
-	return 0, errors.Join(w.deliver(p, e, m), w.writeDeliveryState())
+	return errors.Join(w.deliver(p, e, m), w.writeDeliveryState())
 }
 
 // beginSend marks e as the message that is being sent, so that it cannot be dropped. It returns false if e was dropped.
@@ -174,11 +168,4 @@ func (w *worker) beginSend(e *entry) bool {
 		w.drops[e.seq] = dropSkipped
 	}
 	return false
-}
-
-// endSend marks that no message is being sent.
-func (w *worker) endSend() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.sendingSeq = 0
 }
