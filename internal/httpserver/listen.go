@@ -2,16 +2,19 @@ package httpserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // listener returns each accepted connection as a *Conn.
 type listener struct{ net.Listener }
 
-// Listen listens on host:port or on unix:///path. It replaces a Unix socket on which no process listens any more.
+// Listen listens on host:port or on unix:///path. It replaces a Unix socket on which no process listens.
 func Listen(ctx context.Context, address string) (net.Listener, error) {
 	var config net.ListenConfig
 	path, isUnix := strings.CutPrefix(address, "unix://")
@@ -22,20 +25,36 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 		}
 		return listener{l}, nil
 	}
-	if c, err := net.Dial("unix", path); err == nil {
-		_ = c.Close() // it was only opened to see whether a process listens
-		return nil, fmt.Errorf("listen on %s: another process listens there", address)
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("listen on %s: remove the stale socket: %w", address, err)
-		}
+	if err := removeStaleSocket(ctx, path); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
 	l, err := config.Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
 	return listener{l}, nil
+}
+
+// removeStaleSocket removes the Unix socket at path if no process listens on it. It does nothing if path does not exist or is not
+// a socket.
+func removeStaleSocket(ctx context.Context, path string) error {
+	c, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
+		_ = c.Close()
+		return errors.New("another process listens there")
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case !errors.Is(err, syscall.ECONNREFUSED): // a process may listen: its accept queue may be full, or another user may run it
+		return fmt.Errorf("check for another process: %w", err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSocket == 0 {
+		return nil // listening on path fails then
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove the stale socket: %w", err)
+	}
+	return nil
 }
 
 // Accept implements net.Listener.
