@@ -95,11 +95,12 @@ func isEventStream(h http.Header) bool {
 	return len(t) >= len(kind) && strings.EqualFold(t[:len(kind)], kind)
 }
 
-// evaluateStream prepares the evaluation of a stream. The timer measures silence from now on.
+// evaluateStream prepares the evaluation of a stream. From now on the timer is the stream's idle timeout.
 func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder) error {
 	x := a.x
 	x.download.begin(a, res, recorder)
 	x.download.stream = true
+	x.resetTimer(x.route.Config.IdleTimeout)
 	x.idleTimerActive.Store(true)
 	if names := x.route.Config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
 		x.download.events = sse.NewScanner(names)

@@ -116,6 +116,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 		return
 	}
 	x.outcome.State, x.retryAt = call.State, call.RetryAt
+	x.singleAttempt.call = call // for a panic before the attempt begins
 	if err != nil {
 		rt.Service.NoteRejected(x.began)
 		x.reject(rejectionReason(err))
@@ -123,6 +124,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 	}
 	if x.outcome.Shed = x.permits.acquire(rt); x.outcome.Shed != "" {
 		call.Cancel()
+		x.singleAttempt.call = breaker.Call{}
 		x.reject(events.ReasonOverload)
 		return
 	}
@@ -205,7 +207,9 @@ func (x *exchange) endUpstreamRequest() {
 	if x.isStarted() {
 		x.cancel(errExchangeDone)
 	}
-	if a != nil {
+	if a == nil {
+		x.singleAttempt.call.Cancel()
+	} else {
 		a.reportCancelled()
 		a.endTrace()
 	}
@@ -241,6 +245,7 @@ func (x *exchange) endUpload(aborted bool) {
 func (x *exchange) handlePanic(p any) (responded bool) {
 	x.route.Logger.Error("panic while serving a request", "service", x.route.Service.Name,
 		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	x.writer.stop() // before the check, as a header section that is held back is sent by a timer
 	if x.attempt != nil {
 		x.attempt.reportCancelled()
 	}

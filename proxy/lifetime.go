@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type lifetime struct {
 	onClientGone       func()             // clientContextEnded
 
 	timer           *time.Timer   // runs expire; nil: startContext has not been called
+	deadline        atomic.Int64  // when the timer expires, in nanoseconds since timerEpoch
 	pausedAtReset   atomic.Int64  // upstream.Paused when the timer was set
 	graceGiven      atomic.Bool   // expire has already extended the timer because the process was paused
 	pausedAtStart   time.Duration // upstream.Paused at the start
@@ -58,10 +60,19 @@ func (l *lifetime) startContext(client context.Context, d time.Duration, clientG
 	l.clientRegistration = http1.AfterFunc(client, &l.onClientGone)
 	l.pausedAtStart = upstream.Paused()
 	l.pausedAtReset.Store(int64(l.pausedAtStart))
+	l.setDeadline(d)
 	l.mu.Lock() // expire uses the timer as well
 	l.timer = time.AfterFunc(d, expire)
 	l.mu.Unlock()
 }
+
+// timerEpoch is the time that deadlines are counted from.
+var timerEpoch = time.Now()
+
+func (l *lifetime) setDeadline(d time.Duration) { l.deadline.Store(int64(time.Since(timerEpoch) + d)) }
+
+// isExpired reports whether the deadline has passed. It is false if the timer was reset after it had fired.
+func (l *lifetime) isExpired() bool { return int64(time.Since(timerEpoch)) >= l.deadline.Load() }
 
 // cancel ends the context. Safe for concurrent use.
 func (l *lifetime) cancel(cause error) {
@@ -73,7 +84,14 @@ func (l *lifetime) cancel(cause error) {
 func (l *lifetime) resetTimer(d time.Duration) {
 	l.pausedAtReset.Store(int64(upstream.Paused()))
 	l.graceGiven.Store(false)
+	l.setDeadline(d)
 	l.timer.Reset(d)
+}
+
+// stopTimer prevents that the timer expires, even if it has fired already and expire has not begun.
+func (l *lifetime) stopTimer() {
+	l.deadline.Store(math.MaxInt64)
+	l.timer.Stop()
 }
 
 // isStarted reports whether startContext has been called.
@@ -148,7 +166,11 @@ const pauseGrace = 500 * time.Millisecond
 func (x *exchange) expire() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.callbacksEnded {
+	// The state is read before the deadline, and set after it: if a read of the response has reset the timer meanwhile, it is not
+	// judged by the state that it has set.
+	writing := x.download.started.Load() && !x.download.waitingForUpstream.Load()
+	isStream := x.idleTimerActive.Load()
+	if x.callbacksEnded || !x.isExpired() {
 		return
 	}
 	paused := x.pausedSinceReset()
@@ -164,13 +186,13 @@ func (x *exchange) expire() {
 	case paused:
 		x.cancel(errPaused)
 		x.stopUpload(events.ReasonOverload)
-	case x.download.started.Load() && !x.download.waitingForUpstream.Load():
+	case writing:
 		x.cancel(errSlowClient)
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
-	case x.idleTimerActive.Load() && x.streamWaitsForClient():
+	case isStream && x.streamWaitsForClient():
 		x.cancel(errSlowClient) // the upstream may wait for it
 		x.upload.FailRead()
-	case x.idleTimerActive.Load():
+	case isStream:
 		x.cancel(errIdle)
 		x.upload.FailRead()
 	case x.upload.IsSlow():

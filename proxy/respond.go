@@ -133,7 +133,7 @@ func (x *exchange) replaceResponse() bool {
 	if !x.writer.stop() || x.attempt == nil || x.r.Context().Err() != nil {
 		return false
 	}
-	x.timer.Stop()
+	x.stopTimer()
 	clear(x.w.Header())
 	return x.respondAfterFailure()
 }

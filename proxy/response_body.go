@@ -60,10 +60,10 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	b.setClientWait(false)
 	n, err := b.readTimed(p)
 	b.setClientWait(true)
-	b.waitingForUpstream.Store(false)
 	if b.stream {
 		x.resetTimer(x.route.Config.IdleTimeout) // the client may take as long to read it
 	}
+	b.waitingForUpstream.Store(false)
 	if b.events != nil {
 		b.scan(p[:n], err)
 	}

@@ -244,3 +244,20 @@ func TestRequestContextOutlivesTheUpstream(t *testing.T) {
 func traceReuse(ctx context.Context, reused *[]bool) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { *reused = append(*reused, i.Reused) }})
 }
+
+// TestFallbackReadsTheBodyAfterTheTimeout checks that a fallback may wait for the rest of a request's body although the route's
+// timeout passes meanwhile: the upstream refuses both connections, the second one shortly before the timeout.
+func TestFallbackReadsTheBodyAfterTheTimeout(t *testing.T) {
+	text, strategyCalls := withBodyRecorder(t, 1000, routeConfig(closedPort(t), "timeout: 1s", "retry: {attempts: 1, backoff: 700ms, max_backoff: 700ms, methods: [PUT], budget: 1}"))
+	_, address, recorded := start(t, text)
+	conn, r := dial(t, address)
+	_, _ = io.WriteString(conn, "PUT /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+	for _, digit := range "0123456789" { // over 2 s, with pauses that are short enough
+		time.Sleep(200 * time.Millisecond)
+		_, _ = io.WriteString(conn, string(digit))
+	}
+	res := nextResponse(t, r)
+	if call := nextStrategyCall(t, strategyCalls); res.StatusCode != 299 || call.err != nil || call.body != "0123456789" {
+		t.Errorf("status %d, the strategy got %+v, %+v", res.StatusCode, call, recorded.next(t))
+	}
+}

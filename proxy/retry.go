@@ -44,7 +44,11 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 		if again {
 			a.traceRetry(wait)
 		}
-		if !again || !x.sleep(wait) {
+		if !again {
+			return res, err
+		}
+		restoreTimer := x.limitRetries()
+		if !x.sleep(wait) {
 			return res, err
 		}
 		call, rejection := x.allow()
@@ -52,10 +56,12 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 			if span := x.span(); span != nil {
 				span.Rejected(call.State, rejectionReason(rejection))
 			}
+			restoreTimer()
 			return res, err // the previous attempt's
 		}
 		if body, again = x.upload.NewReader(); !again {
 			call.Cancel()
+			restoreTimer()
 			return res, err
 		}
 		if res != nil {
@@ -65,9 +71,22 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 		a.endTrace()
 		a.cancel(errExchangeDone)
 		x.begin(call)
-		x.download.started.Store(false)
-		x.idleTimerActive.Store(false)
-		x.resetTimer(x.remaining())
+	}
+}
+
+// limitRetries makes the timer limit the exchange again: after the header section of a stream it has been the idle timeout. The
+// returned function undoes that, for a response that is sent to the client after all.
+func (x *exchange) limitRetries() (undo func()) {
+	started, isStream := x.download.started.Load(), x.idleTimerActive.Load()
+	x.resetTimer(x.remaining())
+	x.download.started.Store(false)
+	x.idleTimerActive.Store(false)
+	return func() {
+		if isStream {
+			x.resetTimer(x.route.Config.IdleTimeout)
+		}
+		x.download.started.Store(started)
+		x.idleTimerActive.Store(isStream)
 	}
 }
 

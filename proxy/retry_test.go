@@ -308,3 +308,18 @@ func TestDiscardedResponseReleasesProbePermit(t *testing.T) {
 		t.Errorf("status %d, breaker %v; want 200 and closed", res.StatusCode, b.State())
 	}
 }
+
+// TestRetryWaitsLongerThanTheIdleTimeout checks that the idle timeout of a stream that failed does not end the wait for the next
+// attempt.
+func TestRetryWaitsLongerThanTheIdleTimeout(t *testing.T) {
+	f := newFlakyUpstream(t, 1, func(w http.ResponseWriter) {
+		w.Header().Set("Retry-After", "1")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	_, address, recorded := start(t, routeConfig(f.URL, "retry: {attempts: 1, backoff: 1ms, max_backoff: 2ms, budget: 1}", "stream_commit: first_byte", "idle_timeout: 200ms", "timeout: 20s"))
+	res, body := get(t, "http://"+address+"/svc")
+	if o := recorded.next(t); res.StatusCode != 200 || body != "ok" || o.Attempts != 2 {
+		t.Errorf("status %d, %q, %+v", res.StatusCode, body, o)
+	}
+}

@@ -51,9 +51,12 @@ func execute(root *cobra.Command) int {
 		}
 		return exit.status
 	}
-	fmt.Fprintf(os.Stderr, "cbproxy: %v\nSee '%s --help'.\n", err, command.CommandPath())
+	fmt.Fprintf(os.Stderr, "cbproxy: %v\n%s\n", err, helpHint(command.CommandPath()))
 	return exitUsage
 }
+
+// helpHint names the command that prints the help of the command with the given path.
+func helpHint(path string) string { return fmt.Sprintf("See '%s --help'.", path) }
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -92,7 +95,8 @@ func rejectUnknownArguments(root *cobra.Command) {
 					return invalid(err)
 				}
 				if len(unknown) > 0 {
-					return invalid(fmt.Errorf("cbproxy: unknown command %q for %q\nSee '%s --help'.", unknown[0], command.CommandPath(), command.CommandPath()))
+					path := command.CommandPath()
+					return invalid(fmt.Errorf("cbproxy: unknown command %q for %q\n%s", unknown[0], path, helpHint(path)))
 				}
 				command.InitDefaultHelpFlag()
 				return command.Help()
