@@ -118,7 +118,7 @@ func (e *execution) field(out *bytes.Buffer, i int, typed bool) error {
 	return fallbacks.EncodeJSON(out, e.text.String())
 }
 
-// limitedBuffer is a buffer that refuses to grow beyond maxString bytes.
+// limitedBuffer is a buffer that does not grow beyond maxString bytes.
 type limitedBuffer struct{ bytes.Buffer }
 
 func (b *limitedBuffer) Write(p []byte) (int, error) {

@@ -1,5 +1,5 @@
 // Package admin implements the admin HTTP API and the dashboard: health, history, events, metrics, forced states, queues and
-// reloads. It accesses the rest of the proxy through the interface Proxy.
+// reloads. It accesses the rest of the proxy through the interface Backend.
 package admin
 
 import (

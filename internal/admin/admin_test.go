@@ -18,7 +18,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// fakeProxy is an admin.Proxy with one service, svc, whose breaker is open.
+// fakeBackend is an admin.Backend with one service, svc, whose breaker is open.
 type fakeBackend struct {
 	token    string
 	tokenErr error

@@ -44,7 +44,7 @@ func CaptureStandardLog(logger *slog.Logger) {
 // Maximum lengths of logged values in bytes, as clients and upstreams control many of them.
 const (
 	maxLogged = 1 << 10
-	maxReport = 16 << 10 // of a stack or an error, which may list all faults of a configuration
+	maxReport = 16 << 10 // of a stack or an error, which may list all errors of a configuration
 )
 
 // sanitizeAttr truncates a value and escapes terminal control characters. The handlers escape line breaks.

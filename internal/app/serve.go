@@ -83,7 +83,7 @@ func (s *servers) serve(v *adminBackend, signals <-chan os.Signal, logger *slog.
 	}
 }
 
-// drain refuses new connections and waits up to shutdown_timeout for requests in flight. The admin API is served
+// drain accepts no new connections and waits up to shutdown_timeout for requests in flight. The admin API is served
 // meanwhile. A second signal ends the process at once, without closing anything.
 func (s *servers) drain(v *adminBackend, signals <-chan os.Signal, logger *slog.Logger) {
 	v.draining.Store(true)

@@ -17,9 +17,9 @@ func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
 	m.SuspectedPoison = e.delivery.suspect()
 	breakerEvents, duringPause, start := w.breakerEventCount(), w.exemptFromPause(e), time.Now()
 	answer, err := w.send(m)
-	var refused *NotAdmitted
-	if errors.As(err, &refused) {
-		w.waitForBreaker(refused.RetryAt, breakerEvents)
+	var notAdmitted *NotAdmitted
+	if errors.As(err, &notAdmitted) {
+		w.waitForBreaker(notAdmitted.RetryAt, breakerEvents)
 		return nil
 	}
 	w.endTrialWindow(e, time.Since(start))

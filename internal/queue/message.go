@@ -203,7 +203,7 @@ type deliveryState struct {
 	Failures int `json:"failures,omitempty"`
 	// FirstFailure is when the first of these happened.
 	FirstFailure time.Time `json:"first_failure,omitzero"`
-	// Aside is whether it is set aside: it does not block later messages, although the queue is ordered.
+	// SetAside is whether it is set aside: it does not block later messages, although the queue is ordered.
 	SetAside bool `json:"aside,omitempty"`
 	// NotBefore is the earliest time of the next attempt; zero is at once.
 	NotBefore time.Time `json:"not_before,omitzero"`

@@ -18,13 +18,12 @@ import (
 // messages of failed instances. The local store is authoritative: if Redis is unavailable or loses data, no message is lost or delayed.
 // Fields without another comment are used only by the goroutine of run, or do not change after newMirror.
 type mirror struct {
-	worker *worker
-	store  *disk.Store
-	copies *store.Copies
+	service string
+	queue   localQueue
+	store   *disk.Store
+	copies  *store.Copies
 	// shared reports whether copying to Redis is enabled.
-	shared func() bool
-	// accept adds a message that was taken over to the local store.
-	accept  func(ctx context.Context, w *worker, payload []byte) (seq uint64, err error)
+	shared  func() bool
 	logger  *slog.Logger
 	timings CopyTimings
 	wake    chan struct{} // holds a token when there may be something to do
@@ -44,9 +43,30 @@ type mirror struct {
 	overflowed  bool       // removedSeqs was full
 }
 
-// Intervals are the times of copying to Redis. An instance sends a heartbeat every Heartbeat. When the last one is older than Expiry, it
-// is considered dead, and other instances deliver its messages, even if it still runs. Every TakeoverCheck an instance looks for messages of
-// dead ones.
+// localQueue is what the mirror uses of the worker whose messages it copies. All methods are safe for concurrent use.
+type localQueue interface {
+	// maxAge returns Policy.MaxAge.
+	maxAge() time.Duration
+	// freeCapacity returns how many messages may be added.
+	freeCapacity() int
+	// acceptFromPeer adds a message of another instance to the store.
+	acceptFromPeer(ctx context.Context, payload []byte) (seq uint64, err error)
+	// releaseToPeer removes a message that another instance has taken over, unless it is being sent. has reports whether the message is
+	// still in the store.
+	releaseToPeer(seq uint64) (has bool, err error)
+	// addTakenOver counts messages that were taken over.
+	addTakenOver(n int)
+	// removalsPending reports whether any delivered message is still in the store.
+	removalsPending() bool
+	// notify makes the worker call mirror.ready again.
+	notify()
+	// stopped returns a channel that is closed when no more messages are delivered.
+	stopped() <-chan struct{}
+}
+
+// CopyTimings are the intervals of copying to Redis. An instance sends a heartbeat at intervals of Heartbeat. When the last one is older
+// than Expiry, it is considered dead, and other instances deliver its messages, even if it still runs. At intervals of TakeoverCheck an
+// instance looks for the messages of dead ones.
 type CopyTimings struct{ Heartbeat, Expiry, TakeoverCheck time.Duration }
 
 var defaultCopyTimings = CopyTimings{Heartbeat: 3 * time.Second, Expiry: 12 * time.Second, TakeoverCheck: 4 * time.Second}
@@ -64,9 +84,9 @@ const (
 	maxMismatches = 10
 )
 
-func newMirror(w *worker, c *Config, accept func(context.Context, *worker, []byte) (uint64, error)) *mirror {
+func newMirror(service string, q localQueue, c *Config, logger *slog.Logger) *mirror {
 	return &mirror{
-		worker: w, store: c.Store, copies: c.Copies, shared: c.Shared, accept: accept, logger: w.logger, timings: cmp.Or(c.CopyTimings, defaultCopyTimings),
+		service: service, queue: q, store: c.Store, copies: c.Copies, shared: c.Shared, logger: logger, timings: cmp.Or(c.CopyTimings, defaultCopyTimings),
 		wake: make(chan struct{}, 1), pendingTakeovers: map[string]uint64{},
 	}
 }
@@ -120,10 +140,10 @@ func (m *mirror) run(ctx context.Context) {
 				pause.Reset()
 			}
 		}
-		m.worker.notify() // it may wait for ready
+		m.queue.notify() // it may wait for ready
 		m.sleep(ctx, wait)
 	}
-	<-m.worker.done
+	<-m.queue.stopped()
 	if !m.unavailable.Load() {
 		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -134,7 +154,7 @@ func (m *mirror) run(ctx context.Context) {
 // shutDown removes the copies of delivered messages and then the heartbeat, so that other instances take over the rest without delay. If
 // that fails, they wait until the heartbeat expires.
 func (m *mirror) shutDown(ctx context.Context) {
-	for m.worker.removalsPending() {
+	for m.queue.removalsPending() {
 		select {
 		case <-m.wake:
 		case <-ctx.Done():
@@ -142,7 +162,7 @@ func (m *mirror) shutDown(ctx context.Context) {
 		}
 	}
 	if m.dropCopies(ctx) == nil {
-		_ = m.copies.RemoveHeartbeat(ctx, m.worker.service)
+		_ = m.copies.RemoveHeartbeat(ctx, m.service)
 	}
 }
 
@@ -183,7 +203,7 @@ func (m *mirror) step(ctx context.Context) error {
 }
 
 // retention returns how long copies are kept.
-func (m *mirror) retention() time.Duration { return m.worker.policy.Load().MaxAge + retentionMargin }
+func (m *mirror) retention() time.Duration { return m.queue.maxAge() + retentionMargin }
 
 // heartbeat sends a heartbeat if one is due. An instance that was considered dead must reconcile before it continues.
 func (m *mirror) heartbeat(ctx context.Context) error {
@@ -191,7 +211,7 @@ func (m *mirror) heartbeat(ctx context.Context) error {
 		return nil
 	}
 	at := time.Now()
-	wasAlive, copies, err := m.copies.Heartbeat(ctx, m.worker.service, m.timings.Expiry, m.retention())
+	wasAlive, copies, err := m.copies.Heartbeat(ctx, m.service, m.timings.Expiry, m.retention())
 	if err != nil {
 		return err
 	}
@@ -212,7 +232,7 @@ func (m *mirror) compareCounts(copies int) {
 	removing, overflowed := len(m.removedSeqs), m.overflowed
 	m.overflowed = false
 	m.mu.Unlock()
-	waiting, _ := m.store.Counts(m.worker.service)
+	waiting, _ := m.store.Counts(m.service)
 	if overflowed || max(copies-waiting, waiting-copies) > removing {
 		m.mismatches++
 	} else {
@@ -226,7 +246,7 @@ func (m *mirror) compareCounts(copies int) {
 // reconcile compares every copy with the store. It releases the messages that other instances have taken over, removes the copies of
 // messages that are not in the store, and makes pushCopies add the missing copies.
 func (m *mirror) reconcile(ctx context.Context) error {
-	service := m.worker.service
+	service := m.service
 	cursor := uint64(0)
 	for {
 		copies, next, err := m.copies.Scan(ctx, service, cursor)
@@ -263,31 +283,13 @@ func (m *mirror) reconcile(ctx context.Context) error {
 // whether the store still has the message, so that the copy must stay.
 func (m *mirror) reconcileCopy(seq uint64, c store.Copy) (keep bool, err error) {
 	if c.State != store.CopyTakenOver {
-		return m.store.Has(m.worker.service, seq)
+		return m.store.Has(m.service, seq)
 	}
-	r, dead, found, err := m.store.Get(m.worker.service, seq)
+	r, dead, found, err := m.store.Get(m.service, seq)
 	if err != nil || !found || dead || store.Digest(r.Payload) != c.Digest {
 		return false, err
 	}
-	return m.releaseToPeer(seq)
-}
-
-// releaseToPeer removes a message that another instance has taken over, unless it is being sent. has reports whether the message is
-// still in the store.
-func (m *mirror) releaseToPeer(seq uint64) (has bool, err error) {
-	m.worker.adminMu.Lock()
-	defer m.worker.adminMu.Unlock()
-	if m.worker.beginDrop(seq) != nil {
-		return true, nil
-	}
-	if err := m.store.Delete(m.worker.service, seq); err != nil {
-		m.worker.cancelDrop(seq)
-		return true, err
-	}
-	m.worker.finishDrop(seq)
-	m.worker.counts.released.Add(1)
-	m.worker.countRemoval()
-	return false, nil
+	return m.queue.releaseToPeer(seq)
 }
 
 // dropCopies removes the copies of messages that were removed from the store.
@@ -299,7 +301,7 @@ func (m *mirror) dropCopies(ctx context.Context) error {
 		if len(batch) == 0 {
 			return nil
 		}
-		if err := m.copies.Drop(ctx, m.worker.service, batch); err != nil {
+		if err := m.copies.Drop(ctx, m.service, batch); err != nil {
 			return err
 		}
 		m.mu.Lock()
@@ -313,7 +315,7 @@ func (m *mirror) dropCopies(ctx context.Context) error {
 // pushCopies copies the messages that have no copy.
 func (m *mirror) pushCopies(ctx context.Context) error {
 	for ctx.Err() == nil {
-		records, err := m.store.Read(m.worker.service, m.copiedUpTo, mirrorBatch, mirrorBytes)
+		records, err := m.store.Read(m.service, m.copiedUpTo, mirrorBatch, mirrorBytes)
 		if err != nil || len(records) == 0 {
 			return err
 		}
@@ -322,7 +324,7 @@ func (m *mirror) pushCopies(ctx context.Context) error {
 		for i := range records {
 			seqs[i] = records[i].Seq
 		}
-		states, err := m.copies.States(ctx, m.worker.service, seqs)
+		states, err := m.copies.States(ctx, m.service, seqs)
 		if err != nil {
 			return err
 		}
@@ -333,7 +335,7 @@ func (m *mirror) pushCopies(ctx context.Context) error {
 			}
 		}
 		if len(missing) > 0 {
-			if err := m.copies.Push(ctx, m.worker.service, missing); err != nil {
+			if err := m.copies.Push(ctx, m.service, missing); err != nil {
 				return err
 			}
 		}

@@ -30,7 +30,7 @@ import (
 // Sender sends messages to upstreams. It must be safe for concurrent use.
 type Sender interface {
 	// Send sends a message once to the upstream of a service through the service's breaker, and reports the outcome to the breaker,
-	// except the failure of a suspect. The error is a *NotAdmitted if the breaker refused the message, and otherwise a *Failed.
+	// except the failure of a suspect. The error is a *NotAdmitted if the breaker rejected the message, and otherwise a *Failed.
 	Send(ctx context.Context, service string, m *Message) (Answer, error)
 	// LastSuccess returns the start of the last client request that a service's upstream answered without a failure; zero if there
 	// was none.
@@ -44,7 +44,7 @@ type Answer struct {
 	RetryAfter time.Duration
 }
 
-// NotAdmitted is the error of a message that the breaker refused and that was not sent.
+// NotAdmitted is the error of a message that the breaker rejected and that was not sent.
 type NotAdmitted struct {
 	// RetryAt is when the breaker may admit it; zero if unknown.
 	RetryAt time.Time
@@ -110,7 +110,7 @@ func (q *Queues) worker(service string) *worker {
 		waiting, _ := q.config.Store.Counts(service)
 		w.depth.Store(int64(waiting))
 		if q.config.Copies != nil {
-			w.mirror = newMirror(w, &q.config, q.acceptFromPeer)
+			w.mirror = newMirror(service, w, &q.config, w.logger)
 		}
 		workers := maps.Clone(q.allWorkers())
 		workers[service] = w
@@ -190,18 +190,6 @@ func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
 	w.messageArrived()
 	w.mirror.recordAdded()
 	return nil
-}
-
-// acceptFromPeer stores a message that another instance had accepted.
-func (q *Queues) acceptFromPeer(ctx context.Context, w *worker, payload []byte) (seq uint64, err error) {
-	w.depth.Add(1)
-	if seq, err = q.config.Store.Add(ctx, w.service, payload); err != nil {
-		w.depth.Add(-1)
-		return 0, err
-	}
-	w.markChanged()
-	w.notify()
-	return seq, nil
 }
 
 // eventBuffer is the number of bus events that are buffered for Run.

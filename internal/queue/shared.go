@@ -50,7 +50,7 @@ func (s *sharedState) waitForBreaker(until time.Time, count uint64) {
 	}
 }
 
-// untilBreakerRetry returns how long the breaker will refuse messages.
+// untilBreakerRetry returns how long the breaker will reject messages.
 func (s *sharedState) untilBreakerRetry() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

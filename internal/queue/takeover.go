@@ -15,11 +15,11 @@ func (m *mirror) takeOver(ctx context.Context) error {
 	m.lastTakeoverCheck = time.Now()
 	total := 0
 	for ctx.Err() == nil {
-		free := m.worker.policy.Load().Capacity - int(m.worker.depth.Load())
+		free := m.queue.freeCapacity()
 		if free <= 0 {
 			break
 		}
-		claimed, err := m.copies.Claim(ctx, m.worker.service, min(free, mirrorBatch))
+		claimed, err := m.copies.Claim(ctx, m.service, min(free, mirrorBatch))
 		if err != nil {
 			return err
 		}
@@ -37,7 +37,7 @@ func (m *mirror) takeOver(ctx context.Context) error {
 		}
 	}
 	if total > 0 {
-		m.worker.counts.takenOver.Add(uint64(total))
+		m.queue.addTakenOver(total)
 		m.logger.Info("took over queued requests of a failed instance", "requests", total)
 	}
 	return nil
@@ -49,20 +49,20 @@ func (m *mirror) takeOverOne(ctx context.Context, c store.Claimed) error {
 	seq, retried := m.pendingTakeovers[c.ID]
 	if !retried {
 		var err error
-		if seq, err = m.accept(ctx, m.worker, c.Payload); err != nil {
+		if seq, err = m.queue.acceptFromPeer(ctx, c.Payload); err != nil {
 			return err
 		}
 		m.pendingTakeovers[c.ID] = seq
 	}
 	// Do this even if the process is about to end, because otherwise another instance takes the message over again.
-	if err := m.copies.CompleteTakeover(context.WithoutCancel(ctx), m.worker.service, seq, c, m.retention()); err != nil {
+	if err := m.copies.CompleteTakeover(context.WithoutCancel(ctx), m.service, seq, c, m.retention()); err != nil {
 		return err
 	}
 	delete(m.pendingTakeovers, c.ID)
 	if !retried {
 		return nil
 	}
-	has, err := m.store.Has(m.worker.service, seq)
+	has, err := m.store.Has(m.service, seq)
 	if err == nil && !has {
 		m.recordRemoved(seq) // it was removed before it had a copy
 	}

@@ -181,7 +181,7 @@ func (r *Redis) withoutSecrets(text string) string {
 // Close implements Store.
 func (r *Redis) Close() error { return r.client.Close() }
 
-// timeLayout is readable and exact enough for the end of an opening.
+// timeLayout is readable and exact enough for the end of an open state.
 const timeLayout = "2006-01-02T15:04:05.000000Z07:00"
 
 func formatTime(t time.Time) string {
