@@ -1,7 +1,6 @@
 package httpserver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -34,7 +33,7 @@ type Conn struct {
 	framing             framingScanner // used by Read only; net/http never reads on two goroutines at once
 	sawTransferEncoding atomic.Bool    // framing.sawTransferEncoding, for other goroutines
 	ambiguous           atomic.Bool    // framing.ambiguous, for other goroutines
-	bodyArriving        atomic.Bool    // the last read returned bytes that follow a header section
+	bodyArriving        atomic.Bool    // !framing.afterEmptyLine, for other goroutines
 
 	onInvalid    func(client string, status int) // called when net/http responds to an invalid request
 	writeTimeout time.Duration                   // 0: a write may block for ever
@@ -83,7 +82,8 @@ func connStateChanged(nc net.Conn, state http.ConnState) {
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
 // BodyArriving reports whether net/http's server has read bytes beyond the header section of the current request, so that
-// a part of its body can be read without waiting. It is safe for concurrent use.
+// a part of its body can be read without waiting. It is false as well if those bytes end with an empty line, because they are not
+// parsed. It is safe for concurrent use.
 func (c *Conn) BodyArriving() bool { return c.bodyArriving.Load() }
 
 // Read reads from the client and inspects the request framing.
@@ -106,7 +106,7 @@ func (c *Conn) read(p []byte) (int, error) {
 
 func (c *Conn) inspect(p []byte) {
 	c.framing.scan(p)
-	c.bodyArriving.Store(!bytes.HasSuffix(p, []byte("\n\n")) && !bytes.HasSuffix(p, []byte("\n\r\n")))
+	c.bodyArriving.Store(!c.framing.afterEmptyLine)
 	switch {
 	case c.framing.isHTTP2():
 		c.isHTTP1.Store(false)

@@ -21,6 +21,7 @@ type framingScanner struct {
 
 	sawTransferEncoding bool // in any header section
 	ambiguous           bool // some header section has had both fields
+	afterEmptyLine      bool // the last line is empty and complete: it can be the end of a header section
 }
 
 const (
@@ -81,7 +82,7 @@ func (s *framingScanner) matchPreface(p []byte) {
 // scanLineStart processes bytes at the start of a line and returns those that it has not used.
 func (s *framingScanner) scanLineStart(p []byte) []byte {
 	if s.n == 0 && len(p) >= len(transferEncoding) && p[0] != '\r' && p[0] != '\n' {
-		s.skipLine = true // p holds enough of the line to decide
+		s.skipLine, s.afterEmptyLine = true, false // p holds enough of the line to decide
 		switch {
 		case hasName(p, contentLength):
 			s.found(contentLength)
@@ -92,12 +93,14 @@ func (s *framingScanner) scanLineStart(p []byte) []byte {
 	}
 	for i, b := range p {
 		if b == '\n' {
-			if s.n == 0 || s.n == 1 && s.prefix[0] == '\r' {
+			s.afterEmptyLine = s.n == 0 || s.n == 1 && s.prefix[0] == '\r'
+			if s.afterEmptyLine {
 				s.hasLength, s.hasCoding = false, false
 			}
 			s.n = 0
 			continue
 		}
+		s.afterEmptyLine = false
 		s.prefix[s.n] = lower(b)
 		s.n++
 		if s.undecided() {

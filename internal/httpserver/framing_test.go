@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"bytes"
+	"net"
 	"strings"
 	"testing"
 )
@@ -22,9 +23,13 @@ func scanInPieces(data, sizes []byte) framingScanner {
 }
 
 // wantResult computes from whole lines what a scanner must report for data.
-func wantResult(data []byte) (codings, ambiguous bool) {
+func wantResult(data []byte) (codings, ambiguous, afterEmptyLine bool) {
 	var length, coding bool
-	for _, line := range bytes.Split(data, []byte("\n")) {
+	lines := bytes.Split(data, []byte("\n"))
+	if n := len(lines); n > 1 && len(lines[n-1]) == 0 {
+		afterEmptyLine = len(lines[n-2]) == 0 || string(lines[n-2]) == "\r"
+	}
+	for _, line := range lines {
 		line = bytes.ToLower(line)
 		switch {
 		case len(line) == 0, string(line) == "\r":
@@ -36,7 +41,7 @@ func wantResult(data []byte) (codings, ambiguous bool) {
 		}
 		ambiguous = ambiguous || length && coding
 	}
-	return codings, ambiguous
+	return codings, ambiguous, afterEmptyLine
 }
 
 func FuzzFramingScanner(f *testing.F) {
@@ -55,16 +60,52 @@ func FuzzFramingScanner(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data, sizes []byte) {
 		whole, pieces := scanInPieces(data, nil), scanInPieces(data, sizes)
+		if whole.afterEmptyLine != pieces.afterEmptyLine {
+			t.Errorf("after an empty line: whole %v, in pieces %v", whole.afterEmptyLine, pieces.afterEmptyLine)
+		}
 		if whole != pieces && (whole.sawTransferEncoding != pieces.sawTransferEncoding || whole.ambiguous != pieces.ambiguous || whole.isHTTP2() != pieces.isHTTP2()) {
 			t.Errorf("whole %+v, in pieces %+v", whole, pieces)
 		}
-		if codings, ambiguous := wantResult(data); whole.sawTransferEncoding != codings || whole.ambiguous != ambiguous {
-			t.Errorf("got %+v, want codings %v, ambiguous %v", whole, codings, ambiguous)
+		codings, ambiguous, afterEmptyLine := wantResult(data)
+		if whole.sawTransferEncoding != codings || whole.ambiguous != ambiguous || whole.afterEmptyLine != afterEmptyLine {
+			t.Errorf("got %+v, want codings %v, ambiguous %v, after an empty line %v", whole, codings, ambiguous, afterEmptyLine)
 		}
 		if whole.isHTTP2() != strings.HasPrefix(string(data), http2Preface) {
 			t.Errorf("HTTP/2: %v", whole.isHTTP2())
 		}
 	})
+}
+
+// TestBodyArrivingNeedsBodyBytes checks that BodyArriving is false while only the header section has been read, in however many
+// reads, and that it is true after bytes of the body.
+func TestBodyArrivingNeedsBodyBytes(t *testing.T) {
+	for _, header := range []string{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n", "POST / HTTP/1.1\nHost: x\nContent-Length: 3\n\n"} {
+		for split := 1; split < len(header); split++ {
+			server, client := net.Pipe()
+			c := &Conn{Conn: server}
+			c.isHTTP1.Store(true)
+			go func() {
+				for _, part := range []string{header[:split], header[split:], "abc"} {
+					_, _ = client.Write([]byte(part))
+				}
+			}()
+			p := make([]byte, 4<<10)
+			for n := 0; n < len(header); {
+				k, err := c.Read(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n += k
+			}
+			if c.BodyArriving() {
+				t.Errorf("%q and %q: true without a byte of the body", header[:split], header[split:])
+			}
+			if _, err := c.Read(p); err != nil || !c.BodyArriving() {
+				t.Errorf("%q and %q: false with the body, error %v", header[:split], header[split:], err)
+			}
+			_, _ = client.Close(), server.Close()
+		}
+	}
 }
 
 // BenchmarkFramingScanner measures the scan of a browser's header section and of a JSON body.
