@@ -5,7 +5,28 @@ import (
 	"time"
 )
 
-// The methods of this file and removalsPending, notify implement localQueue.
+// localQueue is what the mirror uses of the worker whose messages it copies. All methods are safe for concurrent use.
+type localQueue interface {
+	// maxAge returns Policy.MaxAge.
+	maxAge() time.Duration
+	// freeCapacity returns how many messages may be added.
+	freeCapacity() int
+	// acceptFromPeer adds a message of another instance to the store.
+	acceptFromPeer(ctx context.Context, payload []byte) (seq uint64, err error)
+	// releaseToPeer removes a message that another instance has taken over, unless it is being sent. has reports whether the message is
+	// still in the store.
+	releaseToPeer(seq uint64) (has bool, err error)
+	// addTakenOver counts messages that were taken over.
+	addTakenOver(n int)
+	// removalsPending reports whether any delivered message is still in the store.
+	removalsPending() bool
+	// notify makes the worker call mirror.ready again.
+	notify()
+	// stopped returns a channel that is closed when no more messages are delivered.
+	stopped() <-chan struct{}
+}
+
+// The methods below, removalsPending and notify make worker a localQueue.
 
 func (w *worker) maxAge() time.Duration { return w.policy.Load().MaxAge }
 

@@ -47,7 +47,7 @@ func (w *worker) messageArrived() {
 // state changes of the breaker and new messages, which end a pause, and failed removals, which it repeats.
 func (w *worker) applyPendingRequests() {
 	w.mu.Lock()
-	retryNow, dropped, restored, failedRemovals := w.retryNow, w.droppedSeqs, w.undropped, w.failedRemovals
+	retryNow, dropped, undropped, failedRemovals := w.retryNow, w.droppedSeqs, w.undropped, w.failedRemovals
 	closed := w.breakerClosed && !w.pauseRequested // a 429 response closes a breaker, too
 	arrival := w.newArrival && !w.pauseRequested && w.failures < maxUndelayedFailures
 	w.retryNow, w.droppedSeqs, w.undropped, w.failedRemovals, w.breakerClosed, w.newArrival = nil, nil, nil, nil, false, false
@@ -58,7 +58,7 @@ func (w *worker) applyPendingRequests() {
 	for _, seq := range failedRemovals {
 		w.removeDelivered(seq)
 	}
-	for _, seq := range restored {
+	for _, seq := range undropped {
 		heap.Push(&w.delayed, delayedMessage{seq: seq})
 	}
 	if len(retryNow) > 0 || closed || arrival {

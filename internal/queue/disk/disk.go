@@ -166,8 +166,8 @@ func (st *Store) Get(service string, seq uint64) (r Record, dead, found bool, er
 	return Record{}, false, false, nil
 }
 
-// DeadLetter moves a waiting record to the dead ones, with a new delivery state. It then removes the oldest dead records of the service beyond
-// limit; lost is their number.
+// DeadLetter moves a waiting record to the dead ones, with a new delivery state. It then removes the oldest dead records of the service
+// beyond limit; lost is their number.
 func (st *Store) DeadLetter(service string, seq uint64, deliveryState []byte, limit int) (lost int, err error) {
 	s := st.segmentOf(seq)
 	if s == nil {
@@ -196,8 +196,8 @@ func (st *Store) DeadLetter(service string, seq uint64, deliveryState []byte, li
 	return lost, nil
 }
 
-// Requeue moves a dead record to the end of the waiting ones, without a delivery state. It returns the new sequence number, 0 if there is no
-// such dead record. With an error and a number the record is both waiting and dead.
+// Requeue moves a dead record to the end of the waiting ones, without a delivery state. It returns the new sequence number, 0 if there is
+// no such dead record. With an error and a number the record is both waiting and dead.
 func (st *Store) Requeue(ctx context.Context, service string, seq uint64) (newSeq uint64, err error) {
 	r, found, err := st.dead.get(service, seq)
 	if err != nil || !found {

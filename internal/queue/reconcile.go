@@ -1,0 +1,128 @@
+package queue
+
+import (
+	"context"
+
+	"cbproxy/internal/store"
+)
+
+// compareCounts detects by the counts, which may differ temporarily, that Redis has lost copies or has too many.
+func (m *mirror) compareCounts(copies int) {
+	m.mu.Lock()
+	removing, overflowed := len(m.removedSeqs), m.overflowed
+	m.overflowed = false
+	m.mu.Unlock()
+	waiting, _ := m.store.Counts(m.service)
+	if overflowed || max(copies-waiting, waiting-copies) > removing {
+		m.mismatches++
+	} else {
+		m.mismatches = 0
+	}
+	if m.mismatches > maxMismatches {
+		m.mismatches, m.reconciled = 0, false
+	}
+}
+
+// reconcile compares every copy with the store. It releases the messages that other instances have taken over, removes the copies of
+// messages that are not in the store, and makes pushCopies add the missing copies.
+func (m *mirror) reconcile(ctx context.Context) error {
+	service := m.service
+	cursor := uint64(0)
+	for {
+		copies, next, err := m.copies.Scan(ctx, service, cursor)
+		if err != nil {
+			return err
+		}
+		var obsolete []uint64
+		for seq, c := range copies {
+			keep, err := m.reconcileCopy(seq, c)
+			if err != nil {
+				return err
+			}
+			if !keep {
+				obsolete = append(obsolete, seq)
+			}
+		}
+		if len(obsolete) > 0 {
+			if err := m.copies.Drop(ctx, service, obsolete); err != nil {
+				return err
+			}
+		}
+		if err := m.heartbeat(ctx); err != nil { // a long backlog takes longer than Expiry
+			return err
+		}
+		if cursor = next; cursor == 0 {
+			break
+		}
+	}
+	m.copiedUpTo = 0 // pushCopies checks all messages
+	return nil
+}
+
+// reconcileCopy compares one copy with the store. It removes the message from the store if another instance has taken it over. keep is
+// whether the store still has the message, so that the copy must stay.
+func (m *mirror) reconcileCopy(seq uint64, c store.Copy) (keep bool, err error) {
+	if c.State != store.CopyTakenOver {
+		return m.store.Has(m.service, seq)
+	}
+	r, dead, found, err := m.store.Get(m.service, seq)
+	if err != nil || !found || dead || store.Digest(r.Payload) != c.Digest {
+		return false, err
+	}
+	return m.queue.releaseToPeer(seq)
+}
+
+// dropCopies removes the copies of messages that were removed from the store.
+func (m *mirror) dropCopies(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		batch := m.removedSeqs[:min(len(m.removedSeqs), mirrorBatch)]
+		m.mu.Unlock()
+		if len(batch) == 0 {
+			return nil
+		}
+		if err := m.copies.Drop(ctx, m.service, batch); err != nil {
+			return err
+		}
+		m.mu.Lock()
+		if m.removedSeqs = m.removedSeqs[len(batch):]; len(m.removedSeqs) == 0 {
+			m.removedSeqs = nil
+		}
+		m.mu.Unlock()
+	}
+}
+
+// pushCopies copies the messages that have no copy.
+func (m *mirror) pushCopies(ctx context.Context) error {
+	for ctx.Err() == nil {
+		records, err := m.store.Read(m.service, m.copiedUpTo, mirrorBatch, mirrorBytes)
+		if err != nil || len(records) == 0 {
+			return err
+		}
+		last := records[len(records)-1].Seq
+		seqs := make([]uint64, len(records))
+		for i := range records {
+			seqs[i] = records[i].Seq
+		}
+		states, err := m.copies.States(ctx, m.service, seqs)
+		if err != nil {
+			return err
+		}
+		var missing []store.CopyRecord
+		for i := range records {
+			if states[i] == store.CopyMissing {
+				missing = append(missing, store.CopyRecord{Seq: records[i].Seq, Payload: records[i].Payload})
+			}
+		}
+		if len(missing) > 0 {
+			if err := m.copies.Push(ctx, m.service, missing); err != nil {
+				return err
+			}
+		}
+		m.copiedUpTo = last
+		if err := m.heartbeat(ctx); err != nil { // a long backlog takes longer than Expiry
+			return err
+		}
+	}
+	return ctx.Err()
+}
