@@ -140,7 +140,7 @@ func (x *exchange) prepareUpload(limits routes.Limits) {
 	// Without full duplex, net/http's HTTP/1 server reads up to 256 KiB of the body before it sends an early response.
 	_ = http.NewResponseController(x.w).EnableFullDuplex()
 	if x.grpc == nil { // no strategy uses the content of a gRPC call
-		x.upload.RetainForFallback(x.route.MaxRetained)
+		x.upload.RetainForFallback(x.route.MaxFallbackBody)
 	}
 }
 

@@ -22,7 +22,7 @@ type Observers interface {
 	Forget(name string)
 }
 
-// Config configures a Manager. All fields but Breakers, Tracer and Host are required.
+// Config configures a Manager. All fields but Breakers, Tracer and StrategyProvider are required.
 type Config struct {
 	Bus       *events.Bus
 	Observers Observers
@@ -30,7 +30,8 @@ type Config struct {
 	Breakers *breaker.Registry
 	// Tracer makes the spans of deliveries. If it is nil, deliveries are not traced.
 	Tracer events.Tracer
-	// StrategyProvider is passed to the strategies as fallbacks.Env.Provider.
+	// StrategyProvider is passed to the fallback strategies as fallbacks.Env.Provider. They assert that it implements the interfaces
+	// that they need.
 	StrategyProvider any
 	Logger           *slog.Logger
 	Via              *message.Via
@@ -87,8 +88,10 @@ func (m *Manager) Apply(c *routes.Config) error {
 	return nil
 }
 
-// build returns the route of a service under c. It reuses the connections and the fallback strategies of the service's current
-// route, if there is one with the same settings, and changes nothing that is in effect.
+// build returns the route of a service under c, and changes nothing that is in effect. It reuses the connection pool of the
+// service's current route if their keys are the same. It always makes new fallback strategies, which may take over the state of
+// the current ones (fallbacks.Env.Previous). What it makes has no goroutines, connections or other resources to release until
+// activate, so that it can be dropped if the build of another route fails.
 func (m *Manager) build(name string, c *routes.Config) (*Route, error) {
 	r := newRoute(c.Routes[name], c)
 	r.Logger, r.tracer = m.config.Logger, m.config.Tracer

@@ -15,11 +15,11 @@ type poolKey struct {
 	ping        time.Duration
 }
 
-// newPool returns a pool of connections to u. An error means that the files which secured names can't be used.
-func newPool(u routes.Upstream, secured routes.TLS, ping time.Duration, logger *slog.Logger) (*upstream.Pool, error) {
+// newPool returns a pool of connections to u. An error means that a file that tlsConfig names cannot be loaded.
+func newPool(u routes.Upstream, tlsConfig routes.TLS, ping time.Duration, logger *slog.Logger) (*upstream.Pool, error) {
 	c := upstream.Config{URL: u.URL, PingInterval: ping}
 	if u.Scheme == "https" {
-		files, err := tlsfiles.New(tlsfiles.Config(secured), logger)
+		files, err := tlsfiles.New(tlsfiles.Config(tlsConfig), logger)
 		if err != nil {
 			return nil, err
 		}

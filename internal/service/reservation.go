@@ -21,19 +21,21 @@ func (e *DeferredError) Error() string {
 const maxReservation = 5 * time.Second
 
 // clientReservation reserves the permits of a half-open breaker for clients' requests at the start of a half-open state, if the
-// breaker has rejected such requests. Otherwise a queued request that always fails would be the probe in each half-open state, and
-// no client's request would be admitted. A client's request can always fail as well, so of two consecutive half-open states only
-// one has a reservation. It is safe for concurrent use.
+// breaker has rejected such requests. Without it, a queued request that always fails could take the only permit of each half-open
+// state, so that no client's request could show that the upstream has recovered. To guarantee progress of the queue too, of two
+// consecutive half-open states at most one has a reservation. It is safe for concurrent use.
 type clientReservation struct {
-	lastRejection atomic.Int64 // when a client's request was last rejected, in nanoseconds since 1970
+	lastRejection atomic.Int64 // latest start of a client's request that was rejected, in nanoseconds since 1970
 
 	mu            sync.Mutex // guards the fields below
 	halfOpenSince time.Time  // start of the last half-open state in which until was called
 	reserved      bool       // that state has a reservation
 }
 
-// noteRejected records that a client's request was rejected.
-func (r *clientReservation) noteRejected(at time.Time) { r.lastRejection.Store(at.UnixNano()) }
+// noteRejected records that a client's request that began at start was rejected.
+func (r *clientReservation) noteRejected(start time.Time) {
+	storeMax(&r.lastRejection, start.UnixNano())
+}
 
 // until returns the end of the reservation for clients; zero if there is none, so that queued requests may be sent.
 func (r *clientReservation) until(b *breaker.Breaker, now time.Time) time.Time {

@@ -31,8 +31,8 @@ type Route struct {
 	MaxProxyInFlight int64              // permits of ProxyInFlight that the route may use; 0: no limit
 
 	Chain       *fallbacks.Chain // nil: no fallback
-	when        []events.Reason  // the reasons for which Chain is used
-	MaxRetained int64            // bytes of the largest request body that Chain uses
+	fallbackReasons        []events.Reason  // the reasons for which Chain is used
+	MaxFallbackBody int64            // bytes of the largest request body that Chain uses
 
 	Target     upstream.Target
 	nameHeader []string
@@ -66,16 +66,16 @@ func (rt *Route) setFallback(all *routes.Config, env fallbacks.Env, previous *fa
 	if rt.Chain, err = fallbacks.NewChain(f.Try, f.Strategies, env, previous); err != nil {
 		return err
 	}
-	rt.MaxRetained = rt.Chain.BodyLimit()
+	rt.MaxFallbackBody = rt.Chain.BodyLimit()
 	for _, reason := range f.When {
-		rt.when = append(rt.when, events.Reason(reason))
+		rt.fallbackReasons = append(rt.fallbackReasons, events.Reason(reason))
 	}
 	return nil
 }
 
 // HasFallbackFor reports whether there is a fallback for reason.
 func (rt *Route) HasFallbackFor(reason events.Reason) bool {
-	return rt.Chain != nil && slices.Contains(rt.when, reason)
+	return rt.Chain != nil && slices.Contains(rt.fallbackReasons, reason)
 }
 
 // stateHeaders are the values of X-Circuit-Breaker-State, allocated once.

@@ -23,7 +23,7 @@ type Service struct {
 	InFlight    limit.Concurrency // if the route's max_in_flight is set
 	RetryBudget limit.RetryBudget // of all the service's requests
 	reservation clientReservation
-	lastSuccess atomic.Int64  // start of the last client request that succeeded, in nanoseconds since 1970; 0: none
+	lastSuccess atomic.Int64  // latest start of a client request that succeeded, in nanoseconds since 1970; 0: none
 	probeSignal chan struct{} // has a capacity of 1; a value makes the prober check whether the breaker is half-open
 
 	// What the current configuration uses. Guarded by Manager.mu.
@@ -60,10 +60,16 @@ func (s *Service) LogFailure(logger *slog.Logger, f *events.Failure) {
 }
 
 // NoteSuccess records a success of a client's request that was sent at start. See Manager.LastSuccess.
-func (s *Service) NoteSuccess(start time.Time) { s.lastSuccess.Store(start.UnixNano()) }
+func (s *Service) NoteSuccess(start time.Time) { storeMax(&s.lastSuccess, start.UnixNano()) }
 
 // NoteRejected records that the breaker rejected a client's request that began at start. See clientReservation.
 func (s *Service) NoteRejected(start time.Time) { s.reservation.noteRejected(start) }
+
+// storeMax stores n in v, unless v is greater. Requests end in another order than they begin.
+func storeMax(v *atomic.Int64, n int64) {
+	for old := v.Load(); n > old && !v.CompareAndSwap(old, n); old = v.Load() {
+	}
+}
 
 func (s *Service) wakeProber() {
 	select {
