@@ -7,8 +7,9 @@ import (
 	"cbproxy/internal/events"
 )
 
-// accessRecorder is the ResponseWriter of a request that is logged or traced. It records what is sent to the client. It is
-// used by the request's goroutine and by the one that sends interim responses, never at once.
+// accessRecorder is the ResponseWriter of a request that is logged or traced. It records what is sent to the client. Its
+// callers never use it at the same time: responseWriter and attempt.interimMu serialize the request's goroutine, the timer of a
+// header section, ReverseProxy's flushes and interim responses.
 type accessRecorder struct {
 	http.ResponseWriter
 	log    events.AccessLog   // nil: the request is not logged
@@ -68,9 +69,9 @@ func (rec *accessRecorder) reportUnrouted() {
 	rec.report()
 }
 
-// logMalformed logs a request that the HTTP server has answered itself, because its header section is malformed or ambiguous. Only
-// the client's address is known.
-func (s *Server) logMalformed(client string, status int) {
+// logInvalidRequest logs a request that the HTTP server has answered itself, because its header section is malformed or
+// ambiguous. Only the client's address is known.
+func (s *Server) logInvalidRequest(client string, status int) {
 	if log := s.access; log != nil && log.Enabled() {
 		log.Log(&events.AccessRecord{Arrived: time.Now(), Client: client, Status: status})
 	}

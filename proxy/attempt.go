@@ -19,7 +19,8 @@ import (
 
 // attempt is one request to the upstream on behalf of an exchange. Each is admitted by the breaker and reported to it once.
 // x, call and start are not modified after begin. Of the other fields, the atomic ones and what
-// interimMu guards are for any goroutine, and the rest for the request's goroutine.
+// interimMu guards are for any goroutine, and the rest for the request's goroutine; conn is set before the transport can call
+// Got1xxResponse.
 type attempt struct {
 	context.Context                         // the exchange's, or a child of it if there may be further attempts
 	stop            context.CancelCauseFunc // ends Context; nil: the exchange's cancel does
@@ -38,7 +39,7 @@ type attempt struct {
 	conn             *upstream.Conn        // the last one that the attempt was given; nil: it is not one of http.Transport
 	multiplexed      bool                  // conn speaks HTTP/2, and other requests may share it
 	stopBodyWatch    func() bool           // stops the watch that closes the response's body when Context ends; nil: there is none
-	rejectedForLoad  bool                  // this machine lacked a resource, or the upstream asked for fewer requests
+	rejectedForLoad  bool                  // this machine lacked a resource or was paused, or the upstream asked for fewer requests
 	requestProblem   *problem.Problem      // why the request could not be sent, or was rejected for its content; nil: neither
 	uploadWaitBefore time.Duration         // upload.CompletedReadTime at the start
 	headerTime       time.Duration         // time until the response's header section
@@ -51,8 +52,8 @@ type attempt struct {
 	returned  bool       // guarded by interimMu: the transport has returned, and there may be another attempt
 }
 
-// begin starts the next attempt, which the breaker has admitted as call.
-func (x *exchange) begin(call breaker.Call) {
+// beginAttempt starts the next attempt, which the breaker has admitted as call.
+func (x *exchange) beginAttempt(call breaker.Call) {
 	a := &x.singleAttempt
 	if x.retries != nil {
 		a = new(attempt)
@@ -152,8 +153,8 @@ func (a *attempt) hasReturned() bool {
 	return a.returned
 }
 
-// connEndedDuringUpload is called when an upstream's connection ends during the upload, on a goroutine of the transport. The transport
-// itself would wait for the client's body before it reported that.
+// connEndedDuringUpload is called when an upstream's connection ends during the upload, on a goroutine of the transport. The
+// transport itself would wait for the client's body before it reported that.
 func (a *attempt) connEndedDuringUpload(err error) {
 	x := a.x
 	x.mu.Lock()

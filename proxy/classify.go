@@ -13,13 +13,17 @@ import (
 	"cbproxy/internal/upstream"
 )
 
-// classify reports an attempt that failed with err. What becomes of an error: a cause of the exchange's end (see lifetime.go)
-// decides if there is one, and upstream.Classify otherwise. The attempt is reported to the breaker as an events.Failure with one
+// classify reports an attempt that failed with err. If the exchange's context has ended, its cause (see lifetime.go)
+// determines the class, and upstream.Classify otherwise. The attempt is reported to the breaker as an events.Failure with one
 // of the types of metrics, as a local error, or as cancelled. respondAfterFailure then chooses the fallback's reason, an
 // events.Reason, or a problem for a request that is invalid itself.
 func (a *attempt) classify(err error) {
-	if a.clientAtFault() || a.cancelledByOther(err) {
-		a.reportClientGone()
+	if a.cancelledByOther(err) {
+		a.reportCancelled()
+		return
+	}
+	if a.clientAtFault() {
+		a.reportClientFault()
 		return
 	}
 	switch cause := a.cause(); cause {
@@ -34,7 +38,7 @@ func (a *attempt) classify(err error) {
 		a.reportFailure(events.ErrorIdle, cause)
 	case errReplayed, errConnEndedDuringUpload, errUnprocessed:
 		a.reportFailure(events.ErrorReset, cause)
-	case context.Canceled: // at the caller's deadline: clientAtFault has excluded all other cancellations
+	case context.Canceled: // leftAtDeadline holds, or clientAtFault would have
 		a.reportFailure(events.ErrorTimeout, errDeadline)
 	default:
 		a.classifyTransportError(err)
@@ -91,7 +95,7 @@ func (a *attempt) connSilentSinceStart() bool {
 }
 
 // cancelledAtDeadline reports whether err is the upstream's cancellation of a call whose deadline, which it knows from
-// grpc-timeout, has passed or is about to. A deadline below minDeadline may have passed before the call reached the upstream.
+// grpc-timeout, has passed or is about to. A deadline below minCallerDeadline may have passed before the call reached the upstream.
 func (a *attempt) cancelledAtDeadline(err error) bool {
 	x := a.x
 	if !x.callerDeadlineApplies() || !strings.Contains(err.Error(), "CANCEL") {
@@ -100,16 +104,16 @@ func (a *attempt) cancelledAtDeadline(err error) bool {
 	return x.callerDeadlineTooShort() || x.callerDeadlineNear()
 }
 
-// reportClientGone reports an attempt whose client is gone, or has sent a malformed body or none in time. It counts neither as a
+// reportClientFault reports an attempt whose client is gone, or has sent a malformed body or none in time. It counts neither as a
 // success nor as a failure, unless the client has waited for a response for breaker.abandoned_after.
-func (a *attempt) reportClientGone() {
+func (a *attempt) reportClientFault() {
 	x := a.x
 	limit := x.route.Config.Breaker.AbandonedAfter
 	if a.reported || context.Cause(a) != context.Canceled || x.upload.TransportGaveUp() || x.upload.Err() != nil || x.wasPaused() {
 		a.reportCancelled()
 		return
 	}
-	if waited := x.upstreamTime(); limit > 0 && a.status == 0 && waited >= limit && !x.upload.IsSlow() {
+	if waited := x.elapsedWithoutUpload(); limit > 0 && a.status == 0 && waited >= limit && !x.upload.IsSlow() {
 		a.reportFailure(events.ErrorAbandoned, fmt.Errorf("the client gave up after %v without a response", waited.Round(time.Millisecond)))
 		return
 	}
@@ -155,8 +159,9 @@ func (a *attempt) leftAtDeadline() bool {
 		!x.callerDeadlineTooShort() && x.callerDeadlineNear() && !x.wasPaused()
 }
 
-// resetByStallingClient reports whether a reset is caused by a client that is slow to send its body. If the connection has ended, or the
-// transport has closed the body, before the transport returned, the state at that time counts.
+// resetByStallingClient reports whether a reset is caused by a client that is slow to send its body. If the
+// connection ended or the transport closed the body before the transport returned, NoteStalling has recorded the state at that
+// time, which counts; otherwise the current one does.
 func (a *attempt) resetByStallingClient() bool {
 	b := &a.x.upload
 	if a.status != 0 && a.x.grpc != nil {

@@ -19,8 +19,8 @@ import (
 // errStatus means that a fallback replaces a response with a failing status.
 var errStatus = errors.New("the upstream's status is a failure")
 
-// evaluate classifies the upstream's response by its header section, and prepares the evaluation of its body. upgrade is the
-// protocol in the request's Upgrade field, protocol the one in the response's.
+// evaluate classifies the upstream's response by its header section, and prepares the evaluation of its body. gotUpgrade is
+// the response's Upgrade field, wantUpgrade the request's.
 func (a *attempt) evaluate(res *http.Response, gotUpgrade, wantUpgrade string) error {
 	x := a.x
 	a.requestHeader, a.status, a.retryAfter = res.Request.Header, res.StatusCode, res.Header.Get("Retry-After")
@@ -79,12 +79,12 @@ func recordBody(recorder fallbacks.Recorder, parts ...[]byte) {
 	recorder.Done()
 }
 
-// isLoop reports whether res is the response by which this kind of proxy reports a loop.
+// isLoop reports whether res is the response by which a cbproxy reports a routing loop.
 func isLoop(res *http.Response) bool {
 	return res.StatusCode == http.StatusLoopDetected && slices.Equal(res.Header["Proxy-Status"], loopDetected.ProxyStatus())
 }
 
-// isStream reports whether a response has no length that is known from its header.
+// isStream reports whether a response has no Content-Length or is an event stream. Such a response is forwarded as it arrives.
 func isStream(res *http.Response) bool {
 	return res.ContentLength < 0 || isEventStream(res.Header)
 }
@@ -176,7 +176,7 @@ func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 	t := tunnel.New(config)
 	res.Body = t
 	x.server.tunnels.Add(1)
-	x.responded = true
+	x.proxyResponded = true
 	x.tunnel.Store(t)
 	x.resetTimer(idle)
 }

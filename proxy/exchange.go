@@ -20,12 +20,12 @@ import (
 )
 
 // exchange is one client request on a route, and its response. It is the context of the upstream request, so that
-// ReverseProxy's callbacks and the transports find it. server, route, w, r, upstreamPath, began and grpc are not modified after
-// serve has set them, and any goroutine may read them. The other fields are for the request's goroutine, unless they are of a
-// type that says it is safe for concurrent use.
+// ReverseProxy's callbacks and the transports find it.
 type exchange struct {
 	lifetime
 
+	// Not modified after serve has set them: any goroutine may read them. The fields below these are for the request's goroutine,
+	// unless their type says that it is safe for concurrent use.
 	server       *Server
 	route        *service.Route
 	w            http.ResponseWriter
@@ -34,8 +34,9 @@ type exchange struct {
 	upstreamPath string // the raw path to send upstream: without the route's prefix if strip_prefix is set
 	began        time.Time
 	grpc         *grpcCall // nil: the request is not gRPC
-	outcome      events.Outcome
-	permits      permits // of the limits on requests in flight
+
+	outcome events.Outcome
+	permits permits // of the limits on requests in flight
 
 	// The request to the upstream.
 	attempt       *attempt             // the current one; nil: no request has been sent
@@ -45,15 +46,15 @@ type exchange struct {
 	upload        upload.Body
 
 	// The response to the client.
-	retryAt      time.Time                             // when the breaker's open period ends; zero: the breaker did not reject the request, or the period has no end
-	mustQueue    bool                                  // earlier requests are queued, and this one must not overtake them
-	responded    bool                                  // a header section has been sent
-	sendInterim  func(int, textproto.MIMEHeader) error // ReverseProxy's: sends an interim response
-	interimBytes int                                   // bytes of the interim responses; guarded by an attempt's interimMu
-	writer       responseWriter
-	download     responseBody
-	buffered     bufferedBody
-	tunnel       atomic.Pointer[tunnel.Tunnel] // nil: the connection has not been switched to another protocol
+	retryAt        time.Time                             // when the breaker's open period ends; zero if it has none, or if the breaker admitted the request
+	mustQueue      bool                                  // earlier requests are queued, and this one must not overtake them
+	proxyResponded bool                                  // the header section of a response of the proxy itself, or of a tunnel, has been sent; see writer for an upstream's response
+	sendInterim    func(int, textproto.MIMEHeader) error // ReverseProxy's: sends an interim response
+	interimBytes   int                                   // bytes of the interim responses; guarded by an attempt's interimMu
+	writer         responseWriter
+	download       responseBody
+	buffered       bufferedBody
+	tunnel         atomic.Pointer[tunnel.Tunnel] // nil: the connection has not been switched to another protocol
 }
 
 type exchangeKey struct{}
@@ -147,13 +148,14 @@ func (x *exchange) prepareUpload(limits routes.Limits) {
 // forward hands the request to ReverseProxy, which calls RoundTrip.
 func (x *exchange) forward(call breaker.Call) {
 	x.startTimer()
-	if x.route.Config.Retry.Attempts > 0 {
+	if c := &x.route.Config.Retry; c.Attempts > 0 {
+		x.route.Service.RetryBudget.Deposit(c.Budget, c.Attempts)
 		x.retries = x.newRetryState()
 	}
 	if x.upload.Exists() {
 		x.prepareForward()
 	}
-	x.begin(call)
+	x.beginAttempt(call)
 	in := x.r.WithContext(x)
 	if x.upload.Exists() {
 		in.Body, _ = x.upload.NewReader() // of the copy: net/http needs its own request's body to know how much of it is left
@@ -176,7 +178,8 @@ func (x *exchange) prepareForward() {
 	}
 }
 
-// finish is deferred by serve. It ends every exchange, also after a panic, so that each admitted call is reported once.
+// finish is deferred by serve. It ends every exchange, also after a panic, so that each admitted call is reported once and each
+// request is reported once.
 func (x *exchange) finish() {
 	aborted := false
 	if p := recover(); p == http.ErrAbortHandler {
@@ -250,7 +253,7 @@ func (x *exchange) handlePanic(p any) (responded bool) {
 		x.attempt.reportCancelled()
 	}
 	x.outcome.Result = events.ResultFailure
-	if x.responded || x.writer.isCommitted() {
+	if x.proxyResponded || x.writer.isCommitted() {
 		return false
 	}
 	clear(x.w.Header())

@@ -12,8 +12,8 @@ import (
 	"cbproxy/internal/message"
 )
 
-// respondWithFallback responds instead of the upstream: with the route's fallback if it has one for reason and a strategy answers, and
-// otherwise with a problem.
+// respondWithFallback responds instead of the upstream: with the route's fallback if it has one for reason and a strategy
+// answers, and otherwise with a problem.
 func (x *exchange) respondWithFallback(reason events.Reason) {
 	if x.isStarted() {
 		x.stopTimer() // strategies have time limits of their own, and one that uses the request's body may wait for it
@@ -36,7 +36,7 @@ func (x *exchange) respondWithFallback(reason events.Reason) {
 		return
 	}
 	x.recordFallback(strategy, reason)
-	x.responded = true
+	x.proxyResponded = true
 	for name, values := range a.Header {
 		h[name] = values
 	}

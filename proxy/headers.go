@@ -1,11 +1,12 @@
 package proxy
 
 import (
-	"cbproxy/internal/message"
-	"cbproxy/internal/upstream"
 	"maps"
 	"net/http"
 	"net/http/httputil"
+
+	"cbproxy/internal/message"
+	"cbproxy/internal/upstream"
 )
 
 // rewrite makes the upstream request of the client's. ReverseProxy has already removed the hop-by-hop fields, so that a
@@ -57,8 +58,8 @@ func (a *attempt) removeHopByHop(res *http.Response) (protocol string) {
 	return protocol
 }
 
-// removeTrailerFields deletes the hop-by-hop fields and the proxy's own from the response's trailers. It is called when the announced
-// trailers are known, and again when all are.
+// removeTrailerFields deletes the hop-by-hop fields and the proxy's own from the response's trailers. It is called when the
+// announced trailers are known, and again when all are.
 func (a *attempt) removeTrailerFields(res *http.Response) {
 	upstream.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
 	message.RemoveProxyResponseFields(res.Trailer)
@@ -68,7 +69,7 @@ func (a *attempt) removeTrailerFields(res *http.Response) {
 // ReverseProxy uses the fields to decide when to flush.
 func moveHeader(h http.Header, res *http.Response) {
 	for name, values := range res.Header {
-		h[name] = values // the proxy's own fields have other names
+		h[name] = values // fields of the proxy's own names have been removed from res
 	}
 	res.Header = nil
 }

@@ -38,12 +38,12 @@ type lifetime struct {
 	clientRegistration http1.Registration // of onClientGone, for the end of the client's context
 	onClientGone       func()             // clientContextEnded
 
-	timer           *time.Timer   // runs expire; nil: startContext has not been called
-	deadline        atomic.Int64  // when the timer expires, in nanoseconds since timerEpoch
-	pausedAtReset   atomic.Int64  // upstream.Paused when the timer was set
-	graceGiven      atomic.Bool   // expire has already extended the timer because the process was paused
-	pausedAtStart   time.Duration // upstream.Paused at the start
-	idleTimerActive atomic.Bool   // the timer is the idle timeout of a stream, not the time limit of the exchange
+	timer              *time.Timer   // runs expire; nil: startContext has not been called
+	deadline           atomic.Int64  // when the timer expires, in nanoseconds since timerEpoch
+	pausedAtReset      atomic.Int64  // upstream.Paused when the timer was set
+	extendedAfterPause atomic.Bool   // expire has already extended the timer because the process was paused
+	pausedAtStart      time.Duration // upstream.Paused at the start
+	idleTimerActive    atomic.Bool   // the timer is the idle timeout of a stream, not the time limit of the exchange
 
 	mu             sync.Mutex // held by the callbacks (expire, clientContextEnded, AbortRead, connEndedDuringUpload) while they use the client's connection
 	callbacksEnded bool       // guarded by mu: the handler is about to return, and the callbacks must do nothing
@@ -83,7 +83,7 @@ func (l *lifetime) cancel(cause error) {
 // resetTimer makes the timer expire after d. Safe for concurrent use.
 func (l *lifetime) resetTimer(d time.Duration) {
 	l.pausedAtReset.Store(int64(upstream.Paused()))
-	l.graceGiven.Store(false)
+	l.extendedAfterPause.Store(false)
 	l.setDeadline(d)
 	l.timer.Reset(d)
 }
@@ -143,14 +143,15 @@ func (x *exchange) callerDeadlineTooShort() bool {
 // callerDeadlineNear reports whether the caller's deadline has passed or is about to: clocks differ a little.
 func (x *exchange) callerDeadlineNear() bool { return time.Since(x.began) >= x.grpc.timeout*9/10 }
 
-// upstreamTime returns how long the exchange has lasted, without the time in which it waited for the client's body.
-func (x *exchange) upstreamTime() time.Duration {
+// elapsedWithoutUpload returns how long the exchange has lasted, without the time in which it waited for the client's body.
+func (x *exchange) elapsedWithoutUpload() time.Duration {
 	return time.Since(x.began) - x.upload.CompletedReadTime()
 }
 
 // clientContextEnded is called when the client's context ends, on a goroutine of its own. net/http
-// also ends that context if Abort has made a read of the body fail. Then the response of an upstream over HTTP/2, which is
-// independent of the upload, must not end.
+// also ends that context if AbortRead has made a read of the body fail. Then the response of an upstream over HTTP/2, which is
+// independent of the upload, must not end. An upstream with the scheme http speaks HTTP/1.1, whose response ends with the upload.
+// A client that disconnects after AbortRead is noticed by the next write to it, or by the timer.
 func (x *exchange) clientContextEnded() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -159,8 +160,8 @@ func (x *exchange) clientContextEnded() {
 	}
 }
 
-// pauseGrace is how long the responses that arrived while the process was paused have to be read.
-const pauseGrace = 500 * time.Millisecond
+// pauseExtension is how long the responses that arrived while the process was paused have to be read.
+const pauseExtension = 500 * time.Millisecond
 
 // expire is called by the timer, on a goroutine of its own. It ends the exchange with the cause of the timeout.
 func (x *exchange) expire() {
@@ -174,8 +175,8 @@ func (x *exchange) expire() {
 		return
 	}
 	paused := x.pausedSinceReset()
-	if paused && x.graceGiven.CompareAndSwap(false, true) {
-		x.timer.Reset(pauseGrace)
+	if paused && x.extendedAfterPause.CompareAndSwap(false, true) {
+		x.timer.Reset(pauseExtension)
 		return
 	}
 	if t := x.tunnel.Load(); t != nil {

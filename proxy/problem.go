@@ -36,7 +36,7 @@ var requestProblems = map[int]*problem.Problem{
 var problemByReason = map[events.Reason]*problem.Problem{
 	events.ReasonOpen:          problem.New(http.StatusServiceUnavailable, "destination_unavailable", "the service is unavailable: its circuit breaker is open"),
 	events.ReasonHalfOpenLimit: problem.New(http.StatusServiceUnavailable, "destination_unavailable", "the service is unavailable: its circuit breaker is testing recovery"),
-	events.ReasonOverload:      problem.New(http.StatusServiceUnavailable, "connection_limit_reached", "the proxy is overloaded"),
+	events.ReasonOverload:      problem.New(http.StatusServiceUnavailable, "connection_limit_reached", "the request can't be sent to the upstream at the moment"),
 	events.ReasonConnect:       problem.New(http.StatusBadGateway, "destination_unavailable", "cannot connect to the upstream"),
 	events.ReasonTimeout:       problem.New(http.StatusGatewayTimeout, "http_response_timeout", "the upstream did not respond in time"),
 	events.ReasonReset:         problem.New(http.StatusBadGateway, "http_response_incomplete", "the upstream's response was incomplete or malformed"),

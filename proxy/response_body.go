@@ -23,7 +23,7 @@ type responseBody struct {
 	recorder           fallbacks.Recorder // nil: the response is not recorded
 	held               []byte             // read before the header section is sent
 	heldErr            error              // the error that came with held
-	started            atomic.Bool        // begin has been called, and the fields above may be read by the timer's goroutine
+	started            atomic.Bool        // begin has been called; set after stream, which isSilent reads on other goroutines
 	waitingForUpstream atomic.Bool        // the body waits for the upstream: until the first bytes are sent to the client, and during each read
 	eof                atomic.Bool        // the upstream's body has ended
 

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// headerGrace is how long the header section of a stream without a first byte is held back: most responses that end early do
+// headerDelay is how long the header section of a stream without a first byte is held back: most responses that end early do
 // so sooner.
-const headerGrace = 10 * time.Millisecond
+const headerDelay = 10 * time.Millisecond
 
 // responseWriter is what ReverseProxy writes an upstream's response to. It holds back the status and the header section until
 // there is a byte of the body, a stream has been silent for headerGrace, or the response ends: a response that breaks off
@@ -17,11 +17,11 @@ type responseWriter struct {
 	http.ResponseWriter
 	body *responseBody // the response's, if it is started
 
-	mu        sync.Mutex // guards the fields below, and the use of ResponseWriter until the header section is sent
-	status    int        // that is held back; 0: there is none
-	committed bool
-	stopped   bool        // no more of the response is sent
-	grace     *time.Timer // sends the header section; nil: not set
+	mu          sync.Mutex // guards the fields below, and the use of ResponseWriter until the header section is sent
+	status      int        // that is held back; 0: there is none
+	committed   bool
+	stopped     bool        // no more of the response is sent
+	headerTimer *time.Timer // sends the header section; nil: not set
 }
 
 func (w *responseWriter) WriteHeader(status int) {
@@ -44,8 +44,8 @@ func (w *responseWriter) FlushError() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.status != 0 && !w.committed && w.body.isSilent() {
-		if w.grace == nil {
-			w.grace = time.AfterFunc(headerGrace, w.flushHeader)
+		if w.headerTimer == nil {
+			w.headerTimer = time.AfterFunc(headerDelay, w.flushHeader)
 		}
 		return nil
 	}
@@ -91,8 +91,8 @@ func (w *responseWriter) stop() (held bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopped = true
-	if w.grace != nil {
-		w.grace.Stop()
+	if w.headerTimer != nil {
+		w.headerTimer.Stop()
 	}
 	return w.status != 0 && !w.committed
 }

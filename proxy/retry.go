@@ -20,10 +20,9 @@ type retryState struct {
 	lastWait  time.Duration // before the latest attempt
 }
 
-// newRetryState adds to the retry budget, and returns nil if the request must not be repeated.
+// newRetryState returns nil if the request must not be repeated.
 func (x *exchange) newRetryState() *retryState {
 	c, r := &x.route.Config.Retry, x.r
-	x.route.Service.RetryBudget.Deposit(c.Budget, c.Attempts)
 	switch {
 	case r.Header["Upgrade"] != nil, r.ContentLength > upload.MaxReplay:
 		return nil
@@ -70,7 +69,7 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 		a.reportCancelled() // does nothing if the attempt has been reported
 		a.endTrace()
 		a.cancel(errExchangeDone)
-		x.begin(call)
+		x.beginAttempt(call)
 	}
 }
 

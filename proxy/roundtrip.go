@@ -30,7 +30,7 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	var res *http.Response
 	var err error
 	if out.Body != nil {
-		out.Body = x.upload.CurrentReader() // ReverseProxy's wrapper does not pass on Close
+		out.Body = x.upload.CurrentReader() // ReverseProxy's wrapper does not pass on Close, which stops a read by AbortRead
 	}
 	if x.retries == nil {
 		res, err = x.attempt.do(out)
@@ -92,8 +92,8 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 	if a.multiplexed && out.Body != nil {
 		a.stopBodyWatch = upstream.CloseBodyWith(a, res)
 	}
-	protocol := a.removeHopByHop(res)
-	if err := a.evaluate(res, protocol, out.Header.Get("Upgrade")); err != nil {
+	gotUpgrade := a.removeHopByHop(res)
+	if err := a.evaluate(res, gotUpgrade, out.Header.Get("Upgrade")); err != nil {
 		_ = res.Body.Close() // the response is replaced
 		return nil, err
 	}
@@ -101,8 +101,8 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 }
 
 // rewind replaces out by the same request with its body from the start, after it has been sent n times. It reports false if
-// the body is not retained, or if the exchange ends before the next time. http.Transport itself repeats requests without a
-// body.
+// the body is not retained, or if the exchange ends during the backoff. A request without a body does not come here:
+// http.Transport itself repeats it.
 func (a *attempt) rewind(out **http.Request, n int) bool {
 	if (*out).Body == nil || !a.x.upload.Replayable() || n > 1 && !a.x.sleep(unprocessedBackoff) {
 		return false

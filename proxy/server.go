@@ -127,7 +127,7 @@ func (copyBuffers) Put(b []byte) { copyBufferPool.Put((*[copyBufferSize]byte)(b)
 func NewHTTPServer(s *Server, c *routes.Config, logger *slog.Logger) *httpserver.Server {
 	return httpserver.New(httpserver.Options{
 		Handler:           s,
-		OnInvalidRequest:  s.logMalformed,
+		OnInvalidRequest:  s.logInvalidRequest,
 		Logger:            logger,
 		HeaderBytes:       int64(c.Limits.HeaderBytes),
 		ReadHeaderTimeout: c.Limits.ReadHeaderTimeout,

@@ -23,7 +23,8 @@ func (a *attempt) traced(out *http.Request) *http.Request {
 	if span == nil {
 		return out
 	}
-	out = out.WithContext(out.Context())
+	clone := *out
+	out = &clone
 	out.Header = maps.Clone(out.Header) // the transport may still be writing the previous attempt's header
 	begun := service.NewAttempt(out, a.x.route.Service.Name, a.call.State)
 	begun.Start, begun.Resends = a.start, a.x.outcome.Attempts-1

@@ -11,8 +11,8 @@ import (
 	"cbproxy/internal/upstream"
 )
 
-// setTransportHooks sets the functions of trace to the attempt's, for http.Transport. If the exchange has one attempt, trace is the one
-// that ReverseProxy made for the request: httptrace composes a second one by reflection.
+// setTransportHooks sets the functions of trace to the attempt's, for http.Transport. If the exchange has one attempt, trace is
+// the one that ReverseProxy made for the request: httptrace composes a second one by reflection.
 func (a *attempt) setTransportHooks(trace *httptrace.ClientTrace) {
 	trace.GotConn = func(info httptrace.GotConnInfo) {
 		if a.x.replays.Connected() && info.Reused && a.closeIdleOnReplay(info.Conn) {
@@ -33,9 +33,9 @@ func (a *attempt) setTransportHooks(trace *httptrace.ClientTrace) {
 
 var _ http1.Hooks = (*attempt)(nil)
 
-// closeIdleOnReplay makes a replay use a new connection. http.Transport sends a request again when an idle connection turns out to be
-// closed; the other idle connections probably are closed as well. It closes conn before the first byte is written, whereupon
-// the transport takes another one, and reports whether it did: not if other requests share conn.
+// closeIdleOnReplay makes a replay use a new connection. http.Transport sends a request again when an idle connection turns out
+// to be closed; the other idle connections probably are closed as well. It closes conn before the first byte is written, and
+// the transport then takes another one. It reports whether it has closed conn: not if other requests share it.
 func (a *attempt) closeIdleOnReplay(conn net.Conn) bool {
 	c, multiplexed := a.x.route.Pool.ConnBelowTLS(conn)
 	if !multiplexed {
@@ -47,17 +47,19 @@ func (a *attempt) closeIdleOnReplay(conn net.Conn) bool {
 // GotConn implements http1.Hooks. It applies the limit on replays.
 func (a *attempt) GotConn(conn net.Conn) {
 	c, multiplexed := a.x.route.Pool.ConnBelowTLS(conn)
-	pooled, ok := c.(*upstream.Conn) // otherwise it is one of the fast path
+	pooled, ok := c.(*upstream.Conn) // not ok: a connection of the fast path
 	a.conn, a.multiplexed = pooled, multiplexed
 	a.trace.Connected(c)
 	err := a.x.replays.GotConn(multiplexed)
+	if err != nil {
+		a.cancel(err)
+	}
+	if !ok || multiplexed {
+		return
+	}
 	switch {
 	case err != nil:
-		a.cancel(err)
-		if ok && !multiplexed {
-			_ = c.Close() // before the first byte is written
-		}
-	case multiplexed, !ok:
+		_ = c.Close() // before the first byte is written
 	case a.x.upload.Exists():
 		pooled.BeginRequest(a.connEndedDuringUpload)
 	default:
