@@ -97,7 +97,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		respondUnrouted(w, p)
 		return
 	}
-	message.KeepWebSocketUpgrade(r)
+	message.RemoveOtherUpgrades(r)
 	route, n, ok := snap.Table.Match(path)
 	if !ok {
 		respondUnrouted(w, notFound)

@@ -26,7 +26,7 @@ import (
 type Conn struct {
 	net.Conn
 	unread           []byte      // bytes that the fast path has read before net/http's server got the connection
-	isHTTP1          atomic.Bool // a server uses it for HTTP/1: not before, and not for HTTP/2 or a tunnel
+	isHTTP1          atomic.Bool // true from connContext until an HTTP/2 preface or a hijack
 	handlerRunning   atomic.Bool // from the start of a handler until its response has been sent
 	http10Responding atomic.Bool // from the start of a handler for an HTTP/1.0 request until it has written its whole response
 

@@ -17,9 +17,10 @@ type handler struct {
 // ServeHTTP implements http.Handler.
 func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, ok := ConnOf(r.Context())
-	isHTTP2 := r.ProtoMajor == 2 && (!ok || !c.isHTTP1.Load()) // an HTTP/1 request line can name HTTP/2.0, see below
+	// The request line "PRI * HTTP/2.0" of an HTTP/1 connection also has the major version 2. It is rejected below.
+	isHTTP2 := r.ProtoMajor == 2 && (!ok || !c.isHTTP1.Load())
 	if isHTTP2 {
-		if !translatable(r) {
+		if !isForwardableHTTP2(r) {
 			h.respondInvalid(w, r, http.StatusBadRequest)
 			return
 		}
@@ -56,11 +57,11 @@ func (h handler) respondInvalid(w http.ResponseWriter, r *http.Request, status i
 	h.onInvalid(r.RemoteAddr, status)
 }
 
-// translatable reports whether an HTTP/2 request can be expressed in HTTP/1.1 as exactly one request. net/http validates
+// isForwardableHTTP2 reports whether an HTTP/2 request can be expressed in HTTP/1.1 as exactly one request. net/http validates
 // the method, the target and the Host of HTTP/1 requests, but accepts almost anything in HTTP/2: a space in a path would end
 // the target in the upstream's request line, and a method or Host that http.Transport rejects would count as a failure
 // of the upstream.
-func translatable(r *http.Request) bool {
+func isForwardableHTTP2(r *http.Request) bool {
 	target := r.RequestURI
 	return httpguts.ValidHeaderFieldName(r.Method) && httpguts.ValidHostHeader(r.Host) &&
 		(strings.HasPrefix(target, "/") || target == "*" || r.Method == http.MethodConnect) &&

@@ -39,7 +39,9 @@ func (l *netHTTPListener) acceptLoop() {
 	}
 }
 
-// handOff hands a connection with its unread bytes to net/http's server.
+// handOff passes a connection with its unread bytes to net/http's server. It waits until the server calls Accept, which takes up
+// to a second after an error of the listener: net/http's server sleeps before it calls Accept again. So while the process has no
+// free file descriptor, the first request on a connection that needs net/http's server may be delayed by that time.
 func (l *netHTTPListener) handOff(nc net.Conn, unread []byte) {
 	if c, ok := nc.(*Conn); ok {
 		c.handlerRunning.Store(false)

@@ -14,9 +14,9 @@ import (
 	"cbproxy/internal/http1"
 )
 
-// headerSlack is how many bytes a header section may exceed Options.HeaderBytes and still reach the handler, which
+// headerMargin is how many bytes a header section may exceed Options.HeaderBytes and still reach the handler, which
 // can then respond with the details of the route. net/http responds to larger ones itself.
-const headerSlack = 256 << 10
+const headerMargin = 256 << 10
 
 // Options configure a Server. Handler and Logger are required.
 type Options struct {
@@ -84,7 +84,7 @@ func newNetHTTPServer(o Options, h http.Handler, withConn func(context.Context, 
 		Protocols:                    protocols,
 		ReadHeaderTimeout:            o.ReadHeaderTimeout,
 		IdleTimeout:                  o.IdleTimeout,
-		MaxHeaderBytes:               int(o.HeaderBytes) + headerSlack,
+		MaxHeaderBytes:               int(o.HeaderBytes) + headerMargin,
 		DisableGeneralOptionsHandler: true,
 		ConnState:                    connStateChanged,
 		ConnContext:                  withConn,

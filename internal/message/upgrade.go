@@ -7,9 +7,9 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// KeepWebSocketUpgrade removes all protocols but websocket from the Upgrade field of r: no other is forwarded, and a request
+// RemoveOtherUpgrades removes all protocols but websocket from the Upgrade field of r: no other is forwarded, and a request
 // that offers one is served as if it did not (RFC 9110, section 7.8).
-func KeepWebSocketUpgrade(r *http.Request) {
+func RemoveOtherUpgrades(r *http.Request) {
 	delete(r.Header, "Http2-Settings") // is part of an upgrade to h2c
 	offers := r.Header["Upgrade"]
 	if offers == nil || IsWebSocket(offers) && isUpgrade(r) {

@@ -30,8 +30,8 @@ type Route struct {
 	ProxyInFlight    *limit.Concurrency // of all routes
 	MaxProxyInFlight int64              // permits of ProxyInFlight that the route may use; 0: no limit
 
-	Chain       *fallbacks.Chain // nil: no fallback
-	fallbackReasons        []events.Reason  // the reasons for which Chain is used
+	Chain           *fallbacks.Chain // nil: no fallback
+	fallbackReasons []events.Reason  // the reasons for which Chain is used
 	MaxFallbackBody int64            // bytes of the largest request body that Chain uses
 
 	Target     upstream.Target

@@ -7,7 +7,7 @@ const MaxPrefetch = 64 << 10
 
 // Prefetch reads the whole body, of at most MaxPrefetch bytes, before a transport gets it. It waits for the client.
 func (b *Body) Prefetch() error {
-	b.retainForReader()
+	b.retainForPrefetch()
 	buffer := pullBuffers.Get().(*[pullBuffer]byte)
 	defer pullBuffers.Put(buffer)
 	b.readMu.Lock()
@@ -31,7 +31,7 @@ func (b *Body) ReadArrived() bool {
 	if b.ended.Load() {
 		return b.isRetained()
 	}
-	b.retainForReader()
+	b.retainForPrefetch()
 	buffer := pullBuffers.Get().(*[pullBuffer]byte)
 	defer pullBuffers.Put(buffer)
 	n, err := b.receiveForTransport(buffer[:b.size])
@@ -41,10 +41,10 @@ func (b *Body) ReadArrived() bool {
 	return int64(n) == b.size && (err == nil || err == io.EOF)
 }
 
-func (b *Body) retainForReader() {
+func (b *Body) retainForPrefetch() {
 	b.retained.mu.Lock()
 	defer b.retained.mu.Unlock()
-	b.retained.forReader = b.size
+	b.retained.forPrefetch = b.size
 }
 
 // isRetained reports whether the complete body is retained.

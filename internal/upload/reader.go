@@ -119,11 +119,11 @@ func (d *bodyReader) Read(p []byte) (int, error) {
 			return n, nil
 		case r.end != nil:
 			return 0, r.end
-		case (r.truncated || r.forReplay == 0) && !r.pulling:
+		case (r.truncated || r.forReplay == 0) && !r.readingAhead:
 			return d.readDirect(p)
-		case !r.pulling:
-			r.pulling = true
-			go b.pull()
+		case !r.readingAhead:
+			r.readingAhead = true
+			go b.readAhead()
 		}
 		if r.changed == nil {
 			r.changed = make(chan struct{})
@@ -148,8 +148,8 @@ func (d *bodyReader) readDirect(p []byte) (int, error) {
 	return n, err
 }
 
-// pull reads from the client once.
-func (b *Body) pull() {
+// readAhead reads from the client once.
+func (b *Body) readAhead() {
 	buffer := pullBuffers.Get().(*[pullBuffer]byte)
 	defer pullBuffers.Put(buffer)
 	_, err := b.receiveForTransport(buffer[:])
@@ -159,7 +159,7 @@ func (b *Body) pull() {
 	if err != nil && r.end == nil {
 		r.end = err // errStopped, which receive has not seen
 	}
-	r.pulling = false
+	r.readingAhead = false
 	r.wake()
 }
 

@@ -22,7 +22,7 @@ type retained struct {
 	forFallback int64      // how many bytes a fallback uses; 0: none
 	forReplay   int64      // how many bytes are sent again; 0: none
 	async       bool       // a separate goroutine reads from the client until more has been read than is retained
-	forReader   int64      // how many bytes are read before the transport reads them; 0: none
+	forPrefetch   int64      // how many bytes are read before the transport reads them; 0: none
 	size        int64      // of the body; -1: unknown
 	data        []byte
 	small       *[smallBuffer]byte // the buffer of data, if it is from that pool
@@ -31,7 +31,7 @@ type retained struct {
 	end         error         // the error that ended the body; io.EOF: it is complete
 	current     *bodyReader   // the one that may read
 	first       bodyReader    // saves an allocation
-	pulling     bool          // pull is running
+	readingAhead     bool          // pull is running
 	changed     chan struct{} // closed at the next change; nil: no bodyReader waits
 }
 
@@ -42,8 +42,8 @@ func (r *retained) add(p []byte, err error) {
 	if err != nil {
 		r.end = err
 	}
-	limit := max(r.forFallback, r.forReplay, r.forReader)
-	if (r.truncated || limit == 0) && !r.pulling { // a bodyReader gets what pull reads from data only
+	limit := max(r.forFallback, r.forReplay, r.forPrefetch)
+	if (r.truncated || limit == 0) && !r.readingAhead { // a bodyReader gets what pull reads from data only
 		r.truncated = r.truncated || len(p) > 0
 		return
 	}

@@ -16,14 +16,14 @@ func (b *Body) ForwardTrailers(in, out *http.Request) {
 	}
 	b.trailer = in.Trailer
 	upstream.RemoveHopByHopTrailers(b.trailer, upstream.ConnectionOptions(in.Header))
-	maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return message.IsProxyField(name) || noTrailer[name] })
+	maps.DeleteFunc(b.trailer, func(name string, _ []string) bool { return message.IsProxyField(name) || forbiddenTrailers[name] })
 	b.announced = slices.Collect(maps.Keys(b.trailer))
 	out.Trailer = b.trailer // the same map: its values are set at the body's end
 }
 
-// noTrailer are fields that route, describe or authenticate a request. An upstream that merges trailers into the header must
+// forbiddenTrailers are fields that route, describe or authenticate a request. An upstream that merges trailers into the header must
 // not get them that way (RFC 9110, section 6.5.1). net/http rejects those that frame the message.
-var noTrailer = map[string]bool{
+var forbiddenTrailers = map[string]bool{
 	"Host": true, "Via": true,
 	"Authorization": true, "Cookie": true, "Expect": true, "Content-Encoding": true, "Content-Type": true, "Content-Range": true,
 }
