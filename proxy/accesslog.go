@@ -18,17 +18,13 @@ type accessRecorder struct {
 	access events.AccessRecord
 }
 
-// withRecorder returns an accessRecorder around w, or w itself if the request is neither logged nor traced. It records what is
-// known at the start, without copying.
+// withRecorder returns an accessRecorder around w, for a request that is logged or traced. It records what is known at the start,
+// without copying.
 func (s *Server) withRecorder(w http.ResponseWriter, r *http.Request, path string) http.ResponseWriter {
-	log := s.access
-	if log != nil && !log.Enabled() {
-		log = nil
+	rec := &accessRecorder{ResponseWriter: w, bodies: r.Method != http.MethodHead}
+	if s.logsRequests() {
+		rec.log = s.access
 	}
-	if log == nil && s.tracer == nil {
-		return w
-	}
-	rec := &accessRecorder{ResponseWriter: w, log: log, bodies: r.Method != http.MethodHead}
 	a := &rec.access
 	a.Arrived = time.Now()
 	a.Method, a.Path, a.Query, a.Protocol, a.Client, a.Host = r.Method, path, r.URL.RawQuery, r.Proto, r.RemoteAddr, r.Host

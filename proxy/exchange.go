@@ -214,7 +214,9 @@ func (x *exchange) endUpstreamRequest() {
 		x.singleAttempt.call.Cancel()
 	} else {
 		a.reportCancelled()
-		a.endTrace()
+		if a.trace != nil {
+			a.endTrace()
+		}
 	}
 	if x.tunnel.Load() != nil {
 		x.server.tunnels.Done()

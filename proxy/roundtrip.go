@@ -18,8 +18,8 @@ type roundTripper struct{}
 //
 // A request is sent again in four cases. Only the first is a new attempt, which the breaker admits and which is counted:
 //   - an attempt has failed and the route's retries allow another one: doWithRetries;
-//   - the connection was closed because another request on it was cancelled: do, at most maxOtherCancels times;
-//   - an HTTP/2 upstream has reported that it has not processed the request: do, at most upstream.MaxUnprocessed times in all;
+//   - the connection was closed because another request on it was cancelled: sendAgain, at most maxOtherCancels times;
+//   - an HTTP/2 upstream has reported that it has not processed the request: sendAgain, at most upstream.MaxUnprocessed times in all;
 //   - http.Transport finds an idle connection closed: http.Transport itself, limited to one replay by attempt.GotConn.
 func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := exchangeOf(out.Context())
@@ -77,13 +77,8 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 		a.x.route.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	}
 	res, err := a.roundTrip(out)
-	repeatable := out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead)
-	for n := 0; n < maxOtherCancels && a.cancelledByOther(err) && repeatable; n++ {
-		a.x.replays.BeginAttempt() // this is no replay by http.Transport
-		res, err = a.roundTrip(out)
-	}
-	for n := 1; n < upstream.MaxUnprocessed && upstream.Unprocessed(err) && a.cause() == nil && a.rewind(&out, n); n++ {
-		res, err = a.roundTrip(out)
+	if err != nil {
+		out, res, err = a.sendAgain(out, err)
 	}
 	if err != nil {
 		a.classify(err)
@@ -98,6 +93,22 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	return res, nil
+}
+
+// sendAgain sends the attempt's request again if it has failed with err for no fault of the upstream or the request: because another
+// request on its connection was cancelled, or because an HTTP/2 upstream has not processed it. It returns the request that was sent
+// last, and its result.
+func (a *attempt) sendAgain(out *http.Request, err error) (*http.Request, *http.Response, error) {
+	var res *http.Response
+	repeatable := out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead)
+	for n := 0; n < maxOtherCancels && a.cancelledByOther(err) && repeatable; n++ {
+		a.x.replays.BeginAttempt() // this is no replay by http.Transport
+		res, err = a.roundTrip(out)
+	}
+	for n := 1; n < upstream.MaxUnprocessed && upstream.Unprocessed(err) && a.cause() == nil && a.rewind(&out, n); n++ {
+		res, err = a.roundTrip(out)
+	}
+	return out, res, err
 }
 
 // rewind replaces out by the same request with its body from the start, after it has been sent n times. It reports false if

@@ -89,7 +89,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer snap.Release()
 	path := message.RawPath(r)
 	p := validateRequest(r, path, snap.Limits) // before a tracer adds to the header section
-	w = s.withRecorder(w, r, path)
+	if s.tracer != nil || s.logsRequests() {
+		w = s.withRecorder(w, r, path)
+	}
 	if p == nil && s.via.Contains(r.Header) {
 		p = loopDetected
 	}
@@ -111,6 +113,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.serve(w, r, route, path[n:], snap.Limits)
 }
+
+// logsRequests reports whether the access log is enabled, which a reload may change.
+func (s *Server) logsRequests() bool { return s.access != nil && s.access.Enabled() }
 
 // copyBuffers implements httputil.BufferPool.
 type copyBuffers struct{}
