@@ -18,21 +18,21 @@ var (
 // retained is the first bytes of a body: all that has been read, unless that is more than is wanted. The zero value retains
 // nothing.
 type retained struct {
-	mu          sync.Mutex // guards the fields below, and those of Readers
-	forFallback int64      // how many bytes a fallback uses; 0: none
-	forReplay   int64      // how many bytes are sent again; 0: none
-	async       bool       // a separate goroutine reads from the client until more has been read than is retained
-	forPrefetch   int64      // how many bytes are read before the transport reads them; 0: none
-	size        int64      // of the body; -1: unknown
-	data        []byte
-	small       *[smallBuffer]byte // the buffer of data, if it is from that pool
-	large       *[largeBuffer]byte
-	truncated   bool          // more has been read than is retained
-	end         error         // the error that ended the body; io.EOF: it is complete
-	current     *bodyReader   // the one that may read
-	first       bodyReader    // saves an allocation
-	readingAhead     bool          // pull is running
-	changed     chan struct{} // closed at the next change; nil: no bodyReader waits
+	mu           sync.Mutex // guards the fields below, and those of Readers
+	forFallback  int64      // how many bytes a fallback uses; 0: none
+	forReplay    int64      // how many bytes are sent again; 0: none
+	async        bool       // a separate goroutine reads from the client until more has been read than is retained
+	forPrefetch  int64      // how many bytes are read before the transport reads them; 0: none
+	size         int64      // of the body; -1: unknown
+	data         []byte
+	small        *[smallBuffer]byte // the buffer of data, if it is from that pool
+	large        *[largeBuffer]byte
+	truncated    bool          // more has been read than is retained
+	end          error         // the error that ended the body; io.EOF: it is complete
+	current      *bodyReader   // the one that may read
+	first        bodyReader    // saves an allocation
+	readingAhead bool          // pull is running
+	changed      chan struct{} // closed at the next change; nil: no bodyReader waits
 }
 
 // add appends p, which has been read, and wakes the bodyReader that waits for it.
