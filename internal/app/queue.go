@@ -35,7 +35,7 @@ func openQueues(dataDir string, state *stateStore, bus *events.Bus, logger *slog
 	}
 	config := queue.Config{Store: files, Bus: bus, Logger: logger}
 	if state.redis != nil {
-		config.Copies, config.Shared = state.redis.Copies(files.ID()), func() bool { return state.share().Enabled }
+		config.Copies, config.CopiesEnabled = state.redis.Copies(files.ID()), func() bool { return state.share().Enabled }
 	}
 	return &queueService{Queues: queue.New(config), files: files, breakers: state.breakers}, nil
 }
@@ -55,7 +55,7 @@ func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (
 	var deferred *service.DeferredError
 	switch {
 	case errors.As(err, &failed):
-		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, NoConnection: failed.NotCausedByRequest, Err: failed.Err}
+		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, NotCausedByMessage: failed.NotCausedByRequest, Err: failed.Err}
 	case errors.As(err, &deferred):
 		return queue.Answer{}, &queue.NotAdmitted{RetryAt: deferred.Until, Reason: err.Error()}
 	case errors.Is(err, breaker.ErrOpen), errors.Is(err, breaker.ErrHalfOpenLimit):

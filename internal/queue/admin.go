@@ -131,7 +131,7 @@ func (q *Queues) Drop(id string) (events.QueuedRequest, error) {
 //	beginDrop  -> dropBegun    the worker must not send the message; the caller deletes it from the store
 //	worker     -> dropSkipped  only if the message was next: the worker has skipped it and forgotten it
 //	finishDrop -> dropDone     the deletion succeeded
-//	cancelDrop -> (no entry)   the deletion failed; a skipped message is queued again by way of worker.undropped
+//	cancelDrop -> (no entry)   the deletion failed; a skipped message is queued again by way of worker.restoredSeqs
 type drop uint8
 
 const (
@@ -147,7 +147,7 @@ func (w *worker) beginDrop(seq uint64) error {
 	switch {
 	case w.sendingSeq == seq:
 		return ErrInFlight
-	case w.unremoved[seq] || w.drops[seq] != 0:
+	case w.deliveredInStore[seq] || w.drops[seq] != 0:
 		return ErrUnknown
 	}
 	w.drops[seq] = dropBegun
@@ -158,7 +158,7 @@ func (w *worker) beginDrop(seq uint64) error {
 func (w *worker) cancelDrop(seq uint64) {
 	w.mu.Lock()
 	if w.drops[seq] == dropSkipped {
-		w.undropped = append(w.undropped, seq)
+		w.restoredSeqs = append(w.restoredSeqs, seq)
 	}
 	delete(w.drops, seq)
 	w.mu.Unlock()
@@ -170,7 +170,7 @@ func (w *worker) finishDrop(seq uint64) {
 	w.mu.Lock()
 	w.drops[seq] = dropDone
 	delete(w.setAside, seq)
-	w.droppedSeqs = append(w.droppedSeqs, seq)
+	w.removedSeqs = append(w.removedSeqs, seq)
 	w.mu.Unlock()
 	w.notify()
 }

@@ -29,7 +29,7 @@ func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
 	case err != nil:
 		f := failure{reason: events.ReasonReset, problem: err.Error(), sentDuringPause: duringPause}
 		if failed := new(Failed); errors.As(err, &failed) {
-			f.reason, f.noConnection = failed.Reason, failed.NoConnection
+			f.reason, f.notCausedByMessage = failed.Reason, failed.NotCausedByMessage
 		}
 		return w.handleFailure(p, e, f)
 	case answer.Status >= 200 && answer.Status < 300:
@@ -82,7 +82,7 @@ func (w *worker) finishDelivery(e *entry) {
 	w.removeHead(e)
 	w.counts.delivered.Add(1)
 	w.mu.Lock()
-	w.unremoved[e.seq] = true
+	w.deliveredInStore[e.seq] = true
 	delete(w.setAside, e.seq)
 	w.mu.Unlock()
 	w.countRemoval()
@@ -103,7 +103,7 @@ func (w *worker) removeDelivered(seq uint64) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if err == nil {
-			delete(w.unremoved, seq)
+			delete(w.deliveredInStore, seq)
 			w.mirror.recordRemoved(seq) // not earlier, because a message in the store may get a copy
 			return
 		}
@@ -123,11 +123,11 @@ const maxErrorBytes = 1 << 10
 
 // failure describes a failed attempt that is repeated.
 type failure struct {
-	reason       events.Reason
-	problem      string
-	noConnection bool          // there was no connection
-	retryAfter   time.Duration // from Retry-After, 0 if there was none
-	status429    bool          // the status was 429
+	reason             events.Reason
+	problem            string
+	notCausedByMessage bool          // see Failed
+	retryAfter         time.Duration // from Retry-After, 0 if there was none
+	status429          bool          // the status was 429
 	// sentDuringPause is whether it was sent during the pause after another message's failure, see exemptFromPause. A trial always is.
 	// Another message is if it became the next one while a trial was allowed, for example in an unordered queue.
 	sentDuringPause bool
@@ -139,19 +139,19 @@ func (w *worker) handleFailure(p *Policy, e *entry, f failure) error {
 	e.delivery.Attempts++
 	e.delivery.LastError = f.problem
 	tries := e.delivery.Attempts
-	if !f.noConnection {
+	if !f.notCausedByMessage {
 		if e.delivery.Failures++; e.delivery.FirstFailure.IsZero() {
 			e.delivery.FirstFailure = time.Now().UTC()
 		}
 		tries = e.delivery.Failures
 	}
-	if w.lastNoConnection && !f.noConnection {
+	if w.lastNotCausedByMessage && !f.notCausedByMessage {
 		w.failures = 0 // the upstream is reachable again
 	}
 	if !f.sentDuringPause { // otherwise the failure that began the pause is counted already
 		w.failures++
 	}
-	w.lastNoConnection = f.noConnection
+	w.lastNotCausedByMessage = f.notCausedByMessage
 	w.counts.retried.Add(1)
 	w.setLastError(f.reason, f.problem)
 	w.pauseRequested = f.retryAfter > 0
@@ -180,7 +180,7 @@ func (w *worker) handleFailure(p *Policy, e *entry, f failure) error {
 
 // deadLetter makes e a dead letter.
 func (w *worker) deadLetter(p *Policy, e *entry, cause Cause, problem string) error {
-	e.delivery.Cause, e.delivery.LastError, e.delivery.Died = cause, problem, time.Now().UTC()
+	e.delivery.DeadCause, e.delivery.LastError, e.delivery.DeadSince = cause, problem, time.Now().UTC()
 	e.delivery.NotBefore = time.Time{}
 	lost, err := w.store.DeadLetter(w.service, e.seq, e.delivery.encode(), p.Capacity)
 	if err != nil {

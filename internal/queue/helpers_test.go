@@ -116,7 +116,7 @@ func answerWith(status int) func(*queue.Message, int) (queue.Answer, error) {
 }
 
 func failToConnect(*queue.Message, int) (queue.Answer, error) {
-	return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, NoConnection: true, Err: fmt.Errorf("no connection")}
+	return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, NotCausedByMessage: true, Err: fmt.Errorf("no connection")}
 }
 
 // quickPolicy returns a policy with backoffs of about a millisecond.

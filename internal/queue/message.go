@@ -199,22 +199,22 @@ func parseID(id string) (service string, seq uint64) {
 // deliveryState is what changes about a stored message with each attempt.
 type deliveryState struct {
 	Attempts int `json:"attempts"`
-	// Failures counts the failed attempts that the message itself may have caused: all but those without a connection.
+	// Failures counts the failed attempts that the message may have caused: those without Failed.NotCausedByMessage.
 	Failures int `json:"failures,omitempty"`
-	// FirstFailure is when the first of these happened.
+	// FirstFailure is the time of the first failure that Failures counts.
 	FirstFailure time.Time `json:"first_failure,omitzero"`
-	// SetAside is whether it is set aside: it does not block later messages, although the queue is ordered.
+	// SetAside is whether its failures no longer block later messages of an ordered queue.
 	SetAside bool `json:"aside,omitempty"`
 	// NotBefore is the earliest time of the next attempt; zero is at once.
 	NotBefore time.Time `json:"not_before,omitzero"`
 	// LastError is why the last attempt failed.
 	LastError string `json:"last_error,omitempty"`
-	// Cause is why a dead message is dead, and Died when it became so.
-	Cause Cause     `json:"cause,omitempty"`
-	Died  time.Time `json:"died,omitzero"`
+	// DeadCause is why the message became a dead letter, and DeadSince when. They are empty while it waits.
+	DeadCause Cause     `json:"cause,omitempty"`
+	DeadSince time.Time `json:"died,omitzero"`
 }
 
-// Cause is why a message is dead.
+// Cause is why a message became a dead letter.
 type Cause string
 
 // The causes.

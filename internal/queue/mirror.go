@@ -22,8 +22,8 @@ type mirror struct {
 	queue   localQueue
 	store   *disk.Store
 	copies  *store.Copies
-	// shared reports whether copying to Redis is enabled.
-	shared  func() bool
+	// enabled reports whether redis.share is enabled, which a reload can change.
+	enabled func() bool
 	logger  *slog.Logger
 	timings CopyTimings
 	wake    chan struct{} // holds a token when there may be something to do
@@ -65,7 +65,7 @@ const (
 
 func newMirror(service string, q localQueue, c *Config, logger *slog.Logger) *mirror {
 	return &mirror{
-		service: service, queue: q, store: c.Store, copies: c.Copies, shared: c.Shared, logger: logger, timings: cmp.Or(c.CopyTimings, defaultCopyTimings),
+		service: service, queue: q, store: c.Store, copies: c.Copies, enabled: c.CopiesEnabled, logger: logger, timings: cmp.Or(c.CopyTimings, defaultCopyTimings),
 		wake: make(chan struct{}, 1), pendingTakeovers: map[string]uint64{},
 	}
 }
@@ -107,7 +107,7 @@ func (m *mirror) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := m.timings.Heartbeat
 		switch {
-		case !m.shared():
+		case !m.enabled():
 			m.unavailable.Store(true)
 			m.reconciled = false
 		default:
@@ -119,7 +119,7 @@ func (m *mirror) run(ctx context.Context) {
 				pause.Reset()
 			}
 		}
-		m.queue.notify() // it may wait for ready
+		m.queue.notify() // the worker waits for ready
 		m.sleep(ctx, wait)
 	}
 	<-m.queue.stopped()

@@ -91,7 +91,7 @@ func (s *instance) start() {
 	}
 	s.queues = queue.New(queue.Config{
 		Store: s.store, Bus: new(events.Bus), Logger: logger,
-		Copies: s.redis.Copies(s.store.ID()), Shared: func() bool { return true }, CopyTimings: s.intervals,
+		Copies: s.redis.Copies(s.store.ID()), CopiesEnabled: func() bool { return true }, CopyTimings: s.intervals,
 	})
 	s.queues.Configure("svc", queue.Policy{
 		Capacity: 1000, MaxAge: time.Hour, MaxAttempts: 1000, Backoff: 20 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Ordered: true,

@@ -50,7 +50,7 @@ func (g *limitedUpstream) answer(m *queue.Message, _ int) (queue.Answer, error) 
 	case 's':
 		return queue.Answer{Status: 503}, nil
 	}
-	return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, NoConnection: true, Err: fmt.Errorf("fails")}
+	return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, NotCausedByMessage: true, Err: fmt.Errorf("fails")}
 }
 
 func outcomeOf(body string, n int) byte {

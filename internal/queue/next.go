@@ -18,17 +18,17 @@ const (
 
 // schedule is the part of a worker's state that determines which message is sent next, and when.
 type schedule struct {
-	ordered          bool            // Policy.Ordered, for which the other fields are valid
-	cursor           uint64          // the last message that was read
-	skip             map[uint64]bool // messages not to be read, because they are delivered
-	readAhead        []disk.Record   // messages that were read and come next
-	head             *entry          // the next message, nil if not known
-	delayed          delayHeap       // messages that wait for their next attempt
-	failures         int             // consecutive failures
-	lastNoConnection bool            // the last attempt found no connection
-	pausedUntil      time.Time       // no message is sent before, after a failure
-	pauseRequested   bool            // the upstream requested the pause by Retry-After
-	trials           trialState
+	ordered                bool            // Policy.Ordered, for which the other fields are valid
+	cursor                 uint64          // the last message that was read
+	skip                   map[uint64]bool // messages not to be read, because they are delivered
+	readAhead              []disk.Record   // messages that were read and come next
+	head                   *entry          // the next message, nil if not known
+	delayed                delayHeap       // messages that wait for their next attempt
+	failures               int             // consecutive failures
+	lastNotCausedByMessage bool            // the last attempt failed with NotCausedByMessage
+	pausedUntil            time.Time       // no message is sent before, after a failure
+	pauseRequested         bool            // the upstream requested the pause by Retry-After
+	trials                 trialState
 }
 
 // nextMessage returns the message to be sent next, or nil and how long to wait for one.
@@ -109,7 +109,7 @@ func (w *worker) rewind() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.setAside)
-	w.skip = maps.Clone(w.unremoved)
+	w.skip = maps.Clone(w.deliveredInStore)
 }
 
 // deferMessage adds a message to the delayed ones until its next attempt is due or it expires.

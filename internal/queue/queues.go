@@ -56,24 +56,25 @@ func (e *NotAdmitted) Error() string { return e.Reason }
 // Failed is the error of a message without a response.
 type Failed struct {
 	Reason events.Reason
-	// NotCausedByMessage means that the failure does not count against the message, as there was no connection.
-	NoConnection bool
-	Err          error
+	// NotCausedByMessage means that the failure does not count against the message: there was no connection, or the failure counts
+	// neither as a success nor as a failure of the upstream.
+	NotCausedByMessage bool
+	Err                error
 }
 
 func (e *Failed) Error() string { return e.Err.Error() }
 func (e *Failed) Unwrap() error { return e.Err }
 
-// Config configures Queues. Copies, Shared and Intervals are optional.
+// Config configures Queues. Copies, CopiesEnabled and CopyTimings are optional.
 type Config struct {
 	Store  *disk.Store
 	Bus    *events.Bus
 	Logger *slog.Logger
 
-	// Copies holds copies of the messages for other instances while Shared returns true; nil disables copies.
-	Copies *store.Copies
-	Shared func() bool
-	// Intervals are the times of copying; zero is the default.
+	// Copies holds copies of the messages for other instances while CopiesEnabled returns true; nil disables copies.
+	Copies        *store.Copies
+	CopiesEnabled func() bool
+	// CopyTimings are the intervals of copying to Redis; zero is defaultCopyTimings.
 	CopyTimings CopyTimings
 }
 

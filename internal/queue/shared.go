@@ -11,22 +11,22 @@ import (
 // sharedState is what the worker's goroutine shares with others: their requests to the worker, and its status. All methods are safe for
 // concurrent use.
 type sharedState struct {
-	mu             sync.Mutex      // guards the fields below
-	breakerRetryAt time.Time       // no message is sent before, because the breaker rejected one
-	breakerEvents  uint64          // the number of state changes of the breaker
-	sendingSeq     uint64          // the message that is being sent; 0 if none
-	drops          map[uint64]drop // messages that are being dropped or were dropped
-	setAside       map[uint64]bool // messages that are set aside
-	unremoved      map[uint64]bool // messages that are delivered and still in the store
-	lastError      string          // why the last attempt failed; "" after a success
-	lastReason     events.Reason   // likewise
-	nextAttempt    time.Time       // shown in the status
+	mu               sync.Mutex      // guards the fields below
+	breakerRetryAt   time.Time       // no message is sent before, because the breaker rejected one
+	breakerEvents    uint64          // the number of state changes of the breaker
+	sendingSeq       uint64          // the message that is being sent; 0 if none
+	drops            map[uint64]drop // messages that are being dropped or were dropped
+	setAside         map[uint64]bool // messages that are set aside
+	deliveredInStore map[uint64]bool // messages that are delivered and still in the store
+	lastError        string          // why the last attempt failed; "" after a success
+	lastReason       events.Reason   // likewise
+	nextAttempt      time.Time       // shown in the status
 
 	// What applyPendingRequests applies.
 	retryNow       []uint64 // messages that an administrator wants retried at once
-	droppedSeqs    []uint64 // messages that were removed and must not delay others
-	undropped      []uint64 // messages that the worker skipped because of a drop that was then cancelled
-	failedRemovals []uint64 // messages of unremoved whose removal failed
+	removedSeqs    []uint64 // messages that were removed and must not delay others
+	restoredSeqs   []uint64 // messages that the worker skipped because of a drop that was then cancelled
+	failedRemovals []uint64 // messages of deliveredInStore whose removal failed
 	breakerClosed  bool     // the breaker has closed
 	newArrival     bool     // a message was accepted
 }
@@ -82,14 +82,14 @@ func (s *sharedState) setLastError(reason events.Reason, problem string) {
 func (s *sharedState) isDelivered(seq uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.unremoved[seq]
+	return s.deliveredInStore[seq]
 }
 
 // removalsPending reports whether any delivered message is still in the store.
 func (s *sharedState) removalsPending() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.unremoved) > 0
+	return len(s.deliveredInStore) > 0
 }
 
 // clearDrops forgets completed drops. It is called when no message is waiting.

@@ -86,7 +86,7 @@ func (s *schedule) exemptFromPause(e *entry) bool { return s.trials.allowed && !
 
 // decideTrial allows a trial after e has failed, if e is a suspect and was no trial itself.
 func (w *worker) decideTrial(e *entry, f *failure) {
-	w.trials.allowed = !f.sentDuringPause && !f.noConnection && e.delivery.suspect()
+	w.trials.allowed = !f.sentDuringPause && !f.notCausedByMessage && e.delivery.suspect()
 	w.trials.waitForClientSuccess = !w.trials.allowed && !f.sentDuringPause && f.retryAfter > 0 && !f.status429
 	w.trials.decidedAt = time.Now()
 }

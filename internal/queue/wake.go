@@ -47,10 +47,10 @@ func (w *worker) messageArrived() {
 // state changes of the breaker and new messages, which end a pause, and failed removals, which it repeats.
 func (w *worker) applyPendingRequests() {
 	w.mu.Lock()
-	retryNow, dropped, undropped, failedRemovals := w.retryNow, w.droppedSeqs, w.undropped, w.failedRemovals
+	retryNow, dropped, restored, failedRemovals := w.retryNow, w.removedSeqs, w.restoredSeqs, w.failedRemovals
 	closed := w.breakerClosed && !w.pauseRequested // a 429 response closes a breaker, too
 	arrival := w.newArrival && !w.pauseRequested && w.failures < maxUndelayedFailures
-	w.retryNow, w.droppedSeqs, w.undropped, w.failedRemovals, w.breakerClosed, w.newArrival = nil, nil, nil, nil, false, false
+	w.retryNow, w.removedSeqs, w.restoredSeqs, w.failedRemovals, w.breakerClosed, w.newArrival = nil, nil, nil, nil, false, false
 	if len(retryNow) > 0 {
 		w.breakerRetryAt = time.Time{}
 	}
@@ -58,7 +58,7 @@ func (w *worker) applyPendingRequests() {
 	for _, seq := range failedRemovals {
 		w.removeDelivered(seq)
 	}
-	for _, seq := range undropped {
+	for _, seq := range restored {
 		heap.Push(&w.delayed, delayedMessage{seq: seq})
 	}
 	if len(retryNow) > 0 || closed || arrival {

@@ -54,7 +54,7 @@ func newWorker(service string, c *Config) *worker {
 	w := &worker{
 		service: service, store: c.Store, logger: c.Logger.With("service", service),
 		changes: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		sharedState: sharedState{drops: map[uint64]drop{}, unremoved: map[uint64]bool{}, setAside: map[uint64]bool{}},
+		sharedState: sharedState{drops: map[uint64]drop{}, deliveredInStore: map[uint64]bool{}, setAside: map[uint64]bool{}},
 	}
 	p := DefaultPolicy()
 	w.policy.Store(&p)
