@@ -109,7 +109,7 @@ func (a *attempt) cancelledAtDeadline(err error) bool {
 func (a *attempt) reportClientFault() {
 	x := a.x
 	limit := x.route.Config.Breaker.AbandonedAfter
-	if a.reported || context.Cause(a) != context.Canceled || x.upload.TransportGaveUp() || x.upload.Err() != nil || x.wasPaused() {
+	if a.reported || context.Cause(a) != context.Canceled || x.upload.ClosedDuringRead() || x.upload.Err() != nil || x.wasPaused() {
 		a.reportCancelled()
 		return
 	}
@@ -126,7 +126,7 @@ func (a *attempt) reportClientFault() {
 // pool before it has notified the last request that its response, one without a body, is complete. If that request is
 // cancelled at this moment, the connection is closed under the next request.
 func (a *attempt) cancelledByOther(err error) bool {
-	return errors.Is(err, context.Canceled) && a.cause() == nil && !a.x.upload.TransportGaveUp()
+	return errors.Is(err, context.Canceled) && a.cause() == nil && !a.x.upload.ClosedDuringRead()
 }
 
 // clientAtFault reports whether the client's body was malformed, or the client was gone or too slow, before another cause ended
@@ -145,7 +145,7 @@ func (a *attempt) clientAtFault() bool {
 // because AbortRead made a read of the client's body fail.
 func (a *attempt) cause() error {
 	cause := context.Cause(a)
-	if cause == context.Canceled && a.x.upload.TransportGaveUp() {
+	if cause == context.Canceled && a.x.upload.ClosedDuringRead() {
 		return nil
 	}
 	return cause
@@ -167,5 +167,5 @@ func (a *attempt) resetByStallingClient() bool {
 	if a.status != 0 && a.x.grpc != nil {
 		return false // either side of a call may be silent at any time
 	}
-	return b.WasStalling() || !b.TransportGaveUp() && b.IsStalling()
+	return b.WasStalling() || !b.ClosedDuringRead() && b.IsStalling()
 }

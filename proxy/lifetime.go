@@ -155,7 +155,7 @@ func (x *exchange) elapsedWithoutUpload() time.Duration {
 func (x *exchange) clientContextEnded() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.upload.TransportGaveUp() || x.r.ProtoMajor > 1 || x.route.Config.Upstream.Scheme == "http" {
+	if !x.upload.ClosedDuringRead() || x.r.ProtoMajor > 1 || x.route.Config.Upstream.Scheme == "http" {
 		x.cancel(context.Canceled)
 	}
 }
@@ -224,7 +224,7 @@ func (x *exchange) AbortRead() {
 	if x.callbacksEnded || x.Err() != nil { // the end of the context has made the read fail
 		return
 	}
-	x.upload.NoteTransportGaveUp()
+	x.upload.NoteClosedDuringRead()
 	x.stopUpload(events.ReasonReset) // if there is a response, this only delays it a little
 }
 

@@ -31,7 +31,7 @@ type Config struct {
 	MaxBytes int64
 	// ReadTimeout limits each read from a client that already has its response. It is limits.read_header_timeout.
 	ReadTimeout time.Duration
-	// Owner is notified when the transport gives up a read that is in progress.
+	// Owner is notified when a transport closes the body during a read.
 	Owner Owner
 }
 
@@ -49,14 +49,14 @@ type Body struct {
 	source io.ReadCloser // the client's body; nil: the request has none
 	size   int64         // Content-Length; -1: unknown
 
-	read            atomic.Int64 // bytes that have been read
-	reading         atomic.Bool  // a transport is reading from source
-	ended           atomic.Bool  // all of it has been read
-	firstError      atomic.Pointer[error]
-	readFailed      atomic.Bool // a read may have been made to fail, so the connection cannot be reused
-	stopped         atomic.Bool // transports must read no more
-	transportGaveUp atomic.Bool // NoteTransportGaveUp has been called
-	wasStalling     atomic.Bool // IsStalling was true when NoteStalling was called
+	read             atomic.Int64 // bytes that have been read
+	reading          atomic.Bool  // a transport is reading from source
+	ended            atomic.Bool  // all of it has been read
+	firstError       atomic.Pointer[error]
+	readFailed       atomic.Bool // a read may have been made to fail, so the connection cannot be reused
+	stopped          atomic.Bool // transports must read no more
+	closedDuringRead atomic.Bool // NoteClosedDuringRead has been called
+	wasStalling      atomic.Bool // IsStalling was true when NoteStalling was called
 
 	trailer   http.Header // of the client's request; net/http sets the values when the body ends
 	announced []string    // the fields of trailer that may be forwarded
@@ -86,6 +86,14 @@ func (b *Body) Ended() bool { return b.ended.Load() }
 
 // BytesRead returns how much of the body has been read.
 func (b *Body) BytesRead() int64 { return b.read.Load() }
+
+// Err returns the first error of reading from the client, or nil. Errors that the proxy itself caused do not count.
+func (b *Body) Err() error {
+	if err := b.firstError.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 // ExpectContinue is called for a request with the field Expect, before the first read. Transports then do not read the body if
 // the upstream has sent a final response and no 100 (Continue). done is closed at the end of the request.

@@ -13,11 +13,12 @@ import (
 // Limits on reading the rest of a body after the response.
 const (
 	smallUpload = 256 << 10 // size in bytes of a body that is read to its end, so that the connection can be reused
-	// minDrainTime is the time that a client at least has for the rest of a larger body. It may take until the deadline of the
-	// request, if each read takes at most Config.ReadTimeout.
+	// minDrainTime limits the time for the rest of a larger body, unless the deadline of the request is later. Until then each read
+	// may take Config.ReadTimeout, after it shortReadTimeout.
 	minDrainTime = 5 * time.Second
-	// minDrainBytes is how many bytes are read at least, of a body that is too large or whose end is not detected.
-	minDrainBytes = 32 << 20
+	// maxDrainBytes is how many bytes are read at most, or Config.MaxBytes if that is more. A body that is too large or whose end
+	// is not detected has more.
+	maxDrainBytes = 32 << 20
 	// drainBufferSize is the size in bytes of the buffer for each such client.
 	drainBufferSize = 4 << 10
 )
@@ -43,8 +44,8 @@ func (b *Body) PrepareResponse(h http.Header) {
 func (b *Body) discard() {
 	b.readMu.Lock()
 	defer b.readMu.Unlock()
-	buffer := pullBuffers.Get().(*[pullBuffer]byte)
-	defer pullBuffers.Put(buffer)
+	buffer := readBuffers.Get().(*[readBufferSize]byte)
+	defer readBuffers.Put(buffer)
 	for {
 		if _, err := b.receive(buffer[:]); err != nil {
 			return // receive has recorded the error
@@ -53,8 +54,9 @@ func (b *Body) discard() {
 }
 
 // DrainAfterResponse reads the rest of the body after the response has been sent. A client that reads the response only after it
-// has sent the whole body would otherwise find the connection closed and lose the response. HTTP/2 does not need this. deadline
-// is that of the request; clientFailed is true if the client was too slow.
+// has sent the whole body would otherwise find the connection closed and lose the response. HTTP/2 does not need this. It reads
+// nothing if the response has no Content-Length, because the end of such a response is sent only when the handler returns.
+// deadline is that of the request; clientFailed is true if the client was too slow.
 func (b *Body) DrainAfterResponse(deadline time.Time, clientFailed bool) {
 	r := b.config.Request
 	if b.source == nil || b.ended.Load() || r.ProtoMajor > 1 {
@@ -63,14 +65,14 @@ func (b *Body) DrainAfterResponse(deadline time.Time, clientFailed bool) {
 	b.setDeadline(time.Now().Add(shortReadTimeout)) // net/http also reads the rest, and must not wait without limit
 	failed := clientFailed || b.Err() != nil && b.Err() != ErrTooLarge
 	notRequested := b.read.Load() == 0 && r.Header["Expect"] != nil
-	complete := b.config.Writer.Header()["Content-Length"] != nil // then Flush sends the whole response
+	complete := b.config.Writer.Header()["Content-Length"] != nil // Flush sends the whole response
 	if notRequested || failed || !complete || http.NewResponseController(b.config.Writer).Flush() != nil {
 		return
 	}
 	limit := b.limitDrain(deadline)
 	defer limit.stop()
 	rest, buffer := b.drainReader(), make([]byte, drainBufferSize)
-	for left := max(minDrainBytes, b.config.MaxBytes); left > 0 && limit.next(); {
+	for left := max(maxDrainBytes, b.config.MaxBytes); left > 0 && limit.next(); {
 		n, err := rest.Read(buffer)
 		if err != nil {
 			return

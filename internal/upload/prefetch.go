@@ -8,8 +8,8 @@ const MaxPrefetch = 64 << 10
 // Prefetch reads the whole body, of at most MaxPrefetch bytes, before a transport gets it. It waits for the client.
 func (b *Body) Prefetch() error {
 	b.retainForPrefetch()
-	buffer := pullBuffers.Get().(*[pullBuffer]byte)
-	defer pullBuffers.Put(buffer)
+	buffer := readBuffers.Get().(*[readBufferSize]byte)
+	defer readBuffers.Put(buffer)
 	b.readMu.Lock()
 	defer b.readMu.Unlock()
 	b.reading.Store(true)
@@ -32,8 +32,8 @@ func (b *Body) ReadArrived() bool {
 		return b.isRetained()
 	}
 	b.retainForPrefetch()
-	buffer := pullBuffers.Get().(*[pullBuffer]byte)
-	defer pullBuffers.Put(buffer)
+	buffer := readBuffers.Get().(*[readBufferSize]byte)
+	defer readBuffers.Put(buffer)
 	n, err := b.receiveForTransport(buffer[:b.size])
 	if int64(n) == b.size && err == nil {
 		_, err = b.receiveForTransport(buffer[n:n]) // read the end of the body, which has no more bytes

@@ -19,9 +19,9 @@ var errSuperseded = errors.New("another request sends the body now")
 type bodyReader struct {
 	body   *Body
 	offset int  // bytes of the retained body that have been read
-	direct bool // it reads from the client itself
+	direct bool // readDirect is running
 	begun  bool // Read has been called
-	closed bool // Close was called after that
+	closed bool // Close has been called after Read
 }
 
 // RetainForReplay retains up to MaxReplay bytes of the body until StopRetaining is called, so that they can be sent again.
@@ -40,9 +40,6 @@ func (b *Body) Replayable() bool {
 	defer b.retained.mu.Unlock()
 	return b.retained.forReplay > 0 && b.retained.complete()
 }
-
-// complete reports whether all that has been read is retained, without an error.
-func (r *retained) complete() bool { return !r.truncated && (r.end == nil || r.end == io.EOF) }
 
 // NewReader returns the body for another request; nil if the request has no body. ok is false if the body can't be sent from
 // its start; the previous bodyReader stays in use then.
@@ -85,22 +82,6 @@ func (b *Body) StopRetaining() {
 	}
 }
 
-// drop frees what is retained, if it has been read and is of no further use; mu is held.
-func (r *retained) drop() {
-	if r.truncated && r.current != nil && r.current.offset == len(r.data) {
-		r.free()
-		r.current.offset = 0
-	}
-}
-
-// wake makes the waiting bodyReader check for changes; mu is held.
-func (r *retained) wake() {
-	if r.changed != nil {
-		close(r.changed)
-		r.changed = nil
-	}
-}
-
 // Read implements io.Reader.
 func (d *bodyReader) Read(p []byte) (int, error) {
 	b, r := d.body, &d.body.retained
@@ -135,7 +116,7 @@ func (d *bodyReader) Read(p []byte) (int, error) {
 	}
 }
 
-// readDirect reads from the client; mu is held before and after.
+// readDirect reads from the client into p. mu is held before and after, but not during the read.
 func (d *bodyReader) readDirect(p []byte) (int, error) {
 	b, r := d.body, &d.body.retained
 	r.drop()
@@ -143,15 +124,15 @@ func (d *bodyReader) readDirect(p []byte) (int, error) {
 	r.mu.Unlock()
 	n, err := b.receiveForTransport(p)
 	r.mu.Lock()
-	d.direct, d.offset = false, len(r.data) // what is retained of it has been returned as well
+	d.direct, d.offset = false, len(r.data) // retained bytes that are in p need not be returned again
 	r.drop()
 	return n, err
 }
 
 // readAhead reads from the client once.
 func (b *Body) readAhead() {
-	buffer := pullBuffers.Get().(*[pullBuffer]byte)
-	defer pullBuffers.Put(buffer)
+	buffer := readBuffers.Get().(*[readBufferSize]byte)
+	defer readBuffers.Put(buffer)
 	_, err := b.receiveForTransport(buffer[:])
 	r := &b.retained
 	r.mu.Lock()
@@ -163,9 +144,9 @@ func (b *Body) readAhead() {
 	r.wake()
 }
 
-const pullBuffer = 16 << 10
+const readBufferSize = 16 << 10
 
-var pullBuffers = sync.Pool{New: func() any { return new([pullBuffer]byte) }}
+var readBuffers = sync.Pool{New: func() any { return new([readBufferSize]byte) }}
 
 // Close ends a read that is in progress, because the transport may wait for it. If no read has begun, it does nothing: over
 // HTTP/2, http.Transport closes the body of a request that it could not send on a connection, and then sends the same request
@@ -175,14 +156,14 @@ func (d *bodyReader) Close() error {
 	r.mu.Lock()
 	d.closed = d.begun
 	async, ended := r.async, r.end != nil
-	direct := d.direct
+	reading := d.direct // a read by readAhead is not aborted: the next bodyReader returns its bytes
 	r.wake()
 	r.mu.Unlock()
 	if !async && !ended {
 		b.stopped.Store(true)
-		direct = b.reading.Load()
+		reading = b.reading.Load() // after stopped is set: a read that begins later returns errStopped
 	}
-	if direct {
+	if reading {
 		b.config.Owner.AbortRead()
 	}
 	return nil

@@ -7,15 +7,17 @@ import (
 )
 
 // Whether the client or the upstream is too slow depends on the time for which the proxy waits for the client's body, the client
-// wait. The state at one moment is not enough: between two bytes of a client that sends them one by one, the proxy waits for the
-// upstream. The time before the first read does not count, because the upstream may not have been ready for the body.
+// wait. A client for which the proxy is waiting counts as slow at once. For one that is sending, the present state is not enough:
+// between two bytes of a client that sends them one by one, the proxy waits for the upstream. Therefore the sum of the waits
+// counts as well. The time before the first read does not, because the upstream may not have been ready for the body.
 //
 // A client is
 //
-//   - slow (IsSlow) if the proxy is waiting for it, or has waited for it most of the time since the first read. Then a timeout is
-//     not a failure of the upstream.
+//   - slow (IsSlow) if a transport is reading from it, or if the proxy has waited for it most of the time since the first read.
+//     Then a timeout is not a failure of the upstream.
 //   - stalling (IsStalling) if its body is incomplete and the proxy has waited for it for at least minStallTime and most of the
-//     time since the first read. Then an upstream that ends the connection may do so for that reason. WasStalling remembers it.
+//     time since the first read. Then an upstream that ends the connection may do so for that reason. NoteStalling
+//     records the state for WasStalling.
 //   - idle (IsIdle) for a duration if nothing has arrived for so long. This is for the idle timeout of streams.
 
 // minStallTime is the shortest client wait after which an upstream may have closed the connection because of it.
@@ -53,6 +55,17 @@ func (b *Body) IsStalling() bool {
 	return b.ClientWait(now) >= minStallTime && b.tookMostOfTime(now)
 }
 
+// NoteStalling records whether the client is stalling now, and returns it. An error may be seen later, when the client continues.
+func (b *Body) NoteStalling() (stalling bool) {
+	if stalling = b.IsStalling(); stalling {
+		b.wasStalling.Store(true)
+	}
+	return stalling
+}
+
+// WasStalling reports whether the client was stalling at an earlier call of NoteStalling or NoteClosedDuringRead.
+func (b *Body) WasStalling() bool { return b.wasStalling.Load() }
+
 // IsIdle reports whether a read is in progress to which nothing has arrived for at least nine tenths of d.
 func (b *Body) IsIdle(d time.Duration) bool {
 	since := b.waitingSince.Load()
@@ -60,6 +73,6 @@ func (b *Body) IsIdle(d time.Duration) bool {
 }
 
 func (b *Body) tookMostOfTime(now time.Duration) bool {
-	begun := time.Duration(b.firstRead.Load())
-	return begun != 0 && b.ClientWait(now) > (now-begun)/2
+	firstRead := time.Duration(b.firstRead.Load())
+	return firstRead != 0 && b.ClientWait(now) > (now-firstRead)/2
 }
