@@ -72,7 +72,7 @@ func (q *Queues) clearDelay(w *worker, r *disk.Record) error {
 	n.NotBefore = time.Time{}
 	r.DeliveryState = n.encode()
 	if err := q.config.Store.SetDeliveryState(w.service, r.Seq, r.DeliveryState); err != nil {
-		return fmt.Errorf("the request is retried now, but this is not on the disk: %w", err)
+		return fmt.Errorf("store the retry of %s, which is in effect until a restart: %w", formatID(w.service, r.Seq), err)
 	}
 	return nil
 }

@@ -46,7 +46,8 @@ func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
 	}
 }
 
-// send calls the sender and turns its panic into an error, because it would recur after each restart.
+// send calls the sender and turns its panic into an error: a message that makes the sender panic must not end the process after each
+// restart.
 func (w *worker) send(m *Message) (answer Answer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -110,7 +111,7 @@ func (w *worker) removeDelivered(seq uint64) {
 		w.failedRemovals = append(w.failedRemovals, seq)
 		time.AfterFunc(storeRetryDelay, w.notify)
 		if len(w.failedRemovals) == 1 {
-			w.logger.Error("cannot remove delivered requests from the queue, retrying; they are delivered again if the process ends before", "error", err)
+			w.logger.Error("cannot remove delivered requests from disk, retrying", "effect", "delivered again after a restart", "error", err)
 		}
 	})
 }
@@ -128,47 +129,25 @@ type failure struct {
 	notCausedByMessage bool          // see Failed
 	retryAfter         time.Duration // from Retry-After, 0 if there was none
 	status429          bool          // the status was 429
-	// sentDuringPause is whether it was sent during the pause after another message's failure, see exemptFromPause. A trial always is.
-	// Another message is if it became the next one while a trial was allowed, for example in an unordered queue.
+	// sentDuringPause is whether the message was sent while exemptFromPause was true for it, during the pause after another message's
+	// failure. It is true for each trial, and for a message that became the head while a trial was allowed (in an unordered queue).
 	sentDuringPause bool
 }
 
 // handleFailure schedules the next attempt for e, or makes it a dead letter after the last one.
 func (w *worker) handleFailure(p *Policy, e *entry, f failure) error {
 	f.problem = sanitize.Truncate(f.problem, maxErrorBytes)
-	e.delivery.Attempts++
-	e.delivery.LastError = f.problem
-	tries := e.delivery.Attempts
-	if !f.notCausedByMessage {
-		if e.delivery.Failures++; e.delivery.FirstFailure.IsZero() {
-			e.delivery.FirstFailure = time.Now().UTC()
-		}
-		tries = e.delivery.Failures
-	}
-	if w.lastNotCausedByMessage && !f.notCausedByMessage {
-		w.failures = 0 // the upstream is reachable again
-	}
-	if !f.sentDuringPause { // otherwise the failure that began the pause is counted already
-		w.failures++
-	}
-	w.lastNotCausedByMessage = f.notCausedByMessage
+	f.retryAfter = min(f.retryAfter, maxRetryAfter)
+	// Each step uses what the previous ones have set.
+	tries := e.delivery.recordFailure(&f)
+	w.pauseAfterFailure(p, &f)
 	w.counts.retried.Add(1)
 	w.setLastError(f.reason, f.problem)
-	w.pauseRequested = f.retryAfter > 0
-	retryAfter := min(f.retryAfter, maxRetryAfter)
-	w.pausedUntil = time.Now().Add(max(p.delay(w.failures), retryAfter))
 	w.decideTrial(e, &f)
 	if e.delivery.Attempts >= p.MaxAttempts {
 		return w.deadLetter(p, e, CauseAttempts, f.problem)
 	}
-	e.delivery.NotBefore = time.Time{}
-	if !e.trial || !p.Ordered { // in an ordered queue a trial has no delay of its own: it is sent after the messages before it
-		e.delivery.NotBefore = time.Now().Add(max(p.delay(tries), retryAfter)).UTC()
-	}
-	w.maybeSetAside(p, e)
-	if !e.trial { // a trial will be read again
-		w.deferMessage(p, e)
-	}
+	w.scheduleRetry(p, e, &f, tries)
 	w.removeHead(e)
 	w.markChanged()
 	if w.trials.allowed {
@@ -176,6 +155,44 @@ func (w *worker) handleFailure(p *Policy, e *entry, f failure) error {
 		return nil
 	}
 	return w.store.SetDeliveryState(w.service, e.seq, e.delivery.encode())
+}
+
+// recordFailure counts a failed attempt. It returns the number of failures that determines the delay before the next attempt.
+func (d *deliveryState) recordFailure(f *failure) (tries int) {
+	d.Attempts++
+	d.LastError = f.problem
+	if f.notCausedByMessage {
+		return d.Attempts
+	}
+	if d.Failures++; d.FirstFailure.IsZero() {
+		d.FirstFailure = time.Now().UTC()
+	}
+	return d.Failures
+}
+
+// pauseAfterFailure begins the pause of all messages after a failure.
+func (s *schedule) pauseAfterFailure(p *Policy, f *failure) {
+	if s.lastNotCausedByMessage && !f.notCausedByMessage {
+		s.failures = 0 // the upstream is reachable again
+	}
+	if !f.sentDuringPause { // otherwise the failure that began the pause is counted already
+		s.failures++
+	}
+	s.lastNotCausedByMessage = f.notCausedByMessage
+	s.pauseRequested = f.retryAfter > 0
+	s.pausedUntil = time.Now().Add(max(p.delay(s.failures), f.retryAfter))
+}
+
+// scheduleRetry sets when e may be sent again, sets it aside if necessary, and adds it to the delayed messages.
+func (w *worker) scheduleRetry(p *Policy, e *entry, f *failure, tries int) {
+	e.delivery.NotBefore = time.Time{}
+	if !e.trial || !p.Ordered { // in an ordered queue a trial has no delay of its own: it is sent after the messages before it
+		e.delivery.NotBefore = time.Now().Add(max(p.delay(tries), f.retryAfter)).UTC()
+	}
+	w.maybeSetAside(p, e)
+	if !e.trial { // a trial will be read again
+		w.deferMessage(p, e)
+	}
 }
 
 // deadLetter makes e a dead letter.

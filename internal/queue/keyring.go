@@ -54,7 +54,7 @@ func ReadKeyring(path string) (*Keyring, error) {
 		}
 		key, err := base64.StdEncoding.DecodeString(string(text))
 		if err != nil || len(key) != keyBytes {
-			return nil, fmt.Errorf("%s:%d: must be 32 bytes in base64, such as the output of `header -c 32 /dev/urandom | base64`", path, number)
+			return nil, fmt.Errorf("%s:%d: must be 32 bytes in base64, such as the output of `head -c 32 /dev/urandom | base64`", path, number)
 		}
 		if err := k.add(key); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", path, number, err)

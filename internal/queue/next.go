@@ -12,13 +12,13 @@ const (
 	// readBatch and readBytes bound how much of a backlog is read at once.
 	readBatch = 64
 	readBytes = 1 << 20
-	// maxDelayed bounds the messages that may wait for their next attempt while an unordered queue sends those behind them.
+	// maxDelayed bounds the delayed messages of an unordered queue, and the messages that are set aside in an ordered one.
 	maxDelayed = 1000
 )
 
 // schedule is the part of a worker's state that determines which message is sent next, and when.
 type schedule struct {
-	ordered                bool            // Policy.Ordered, for which the other fields are valid
+	ordered                bool            // the value of Policy.Ordered for which the other fields are valid
 	cursor                 uint64          // the last message that was read
 	skip                   map[uint64]bool // messages not to be read, because they are delivered
 	readAhead              []disk.Record   // messages that were read and come next
@@ -102,7 +102,8 @@ func (w *worker) readOne(p *Policy, now time.Time) {
 	}
 }
 
-// rewind restarts reading at the oldest message, because the heap of delayed messages does not keep the order of acceptance.
+// rewind restarts reading at the oldest message. It is called when Policy.Ordered changes, because the cursor and the heaps are valid
+// for one value only.
 func (w *worker) rewind() {
 	w.cursor, w.readAhead, w.head, w.delayed = 0, nil, nil, nil
 	w.trials = trialState{unwritten: w.trials.unwritten}

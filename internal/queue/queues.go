@@ -156,7 +156,7 @@ var ErrFull = errors.New("the queue is full")
 const idempotencyField = "Idempotency-Key"
 
 // Accept stores a message. If it returns nil, the message will be delivered or become a dead letter, even if the process crashes;
-// otherwise it is not queued. Accept adds an Idempotency-Key to m if there is none.
+// otherwise it is not queued, with the exception that disk.Store.Add describes. Accept adds an Idempotency-Key to m if there is none.
 func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
 	w := q.worker(service)
 	p := w.policy.Load()

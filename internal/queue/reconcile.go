@@ -6,7 +6,8 @@ import (
 	"cbproxy/internal/store"
 )
 
-// compareCounts detects by the counts, which may differ temporarily, that Redis has lost copies or has too many.
+// compareCounts detects lost or surplus copies by comparing the counts. It ignores differences for up to maxMismatches heartbeats, because
+// copying takes time. When removedSeqs has overflowed, the surplus copies make the counts differ until the next reconciliation.
 func (m *mirror) compareCounts(copies int) {
 	m.mu.Lock()
 	removing, overflowed := len(m.removedSeqs), m.overflowed

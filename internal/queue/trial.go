@@ -40,14 +40,15 @@ const (
 // for this many times its duration, so that suspects take at most 1/5 of the time.
 const suspectPauseFactor = 4
 
-// suspect reports whether the message has failed so often that a further failure is no evidence against the upstream.
+// suspect reports whether the message is a suspected poison message: it has failed at least suspectFailures times, and the first time at
+// least suspectDuration ago. Its further failures do not count against the upstream.
 func (d *deliveryState) suspect() bool {
 	return d.Failures >= suspectFailures && time.Since(d.FirstFailure).Abs() >= suspectDuration // the clock may have been set back
 }
 
 // trialState is the part of a worker's state that concerns suspects and trials. Only the worker's goroutine uses it.
 type trialState struct {
-	nonBlocking            delayHeap // messages that block no others: those set aside and, in an unordered queue, suspects
+	nonBlocking            delayHeap // messages that do not block later ones: those set aside and, in an unordered queue, suspects
 	nonBlockingPausedUntil time.Time // none of them is sent before
 	allowed                bool      // a trial may be sent despite the pause after a failure
 	decidedAt              time.Time // when allowed was last set or cleared
@@ -114,7 +115,8 @@ func (w *worker) writeDeliveryState() error {
 	return w.store.SetDeliveryState(w.service, e.seq, e.delivery.encode())
 }
 
-// endTrialWindow allows no further trial after one was sent, and pauses suspects after one was sent. e is the message that was sent.
+// endTrialWindow processes that e was sent. No further trial is allowed if e was sent in place of one: it is a trial, or, in an unordered
+// queue, any message that is no suspect. If e is a suspect, the messages in nonBlocking are paused.
 func (w *worker) endTrialWindow(e *entry, took time.Duration) {
 	if w.exemptFromPause(e) {
 		w.trials.allowed = false

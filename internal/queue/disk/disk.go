@@ -11,7 +11,7 @@ import (
 )
 
 // Store stores records by service in the order in which they are added, and dead records separately. When a method returns, its change
-// is on the disk, unless its comment says otherwise. Safe for concurrent use.
+// is on disk (in a store in memory: made), unless its comment says otherwise. Safe for concurrent use.
 //
 // A store is a sequence of files (segments), each a bbolt database. New records go into the newest. A segment that becomes empty is
 // deleted, which frees the space of a backlog and keeps bbolt's free lists short. Each segment has one writer goroutine, which commits
@@ -49,7 +49,9 @@ func (st *Store) removeSegment(s *segment) {
 	st.mu.Unlock()
 }
 
-// Add adds a record and returns its sequence number. If ctx ends before the record is committed, it is not added.
+// Add adds a record and returns its sequence number. If ctx ends before the record is
+// committed, Add fails. After an error the record is not in the store, unless the process ends while a commit that contains it is being
+// reverted.
 func (st *Store) Add(ctx context.Context, service string, payload []byte) (seq uint64, err error) {
 	c := &change{kind: put, service: service, payload: payload, result: make(chan error, 1)}
 	s, err := st.enqueue(c)
@@ -129,8 +131,8 @@ func (st *Store) segmentOf(seq uint64) *segment {
 	return nil
 }
 
-// Remove removes a record asynchronously. It calls done with nil when the record is removed from the disk or does not exist, and
-// otherwise with the error.
+// Remove removes a record asynchronously: it returns before the change is on disk. It calls done with nil when the record is removed
+// from disk or does not exist, and otherwise with the error.
 func (st *Store) Remove(service string, seq uint64, done func(error)) {
 	s := st.segmentOf(seq)
 	if s == nil {
@@ -174,23 +176,29 @@ func (st *Store) DeadLetter(service string, seq uint64, deliveryState []byte, li
 		return 0, nil
 	}
 	r, found, err := s.get(service, seq)
-	if err != nil || !found {
-		return 0, err
+	if err != nil {
+		return 0, fmt.Errorf("read record %d of %s: %w", seq, service, err)
+	}
+	if !found {
+		return 0, nil
 	}
 	// Add before removing: after a crash in between the record exists twice, with one number, and is not lost.
 	if err := st.dead.submit(&change{kind: put, service: service, seq: seq, payload: r.Payload, deliveryState: deliveryState}); err != nil {
-		return 0, fmt.Errorf("keep a dead record of %s: %w", service, err)
+		return 0, fmt.Errorf("store a dead letter of %s: %w", service, err)
 	}
 	if err := s.submit(&change{kind: remove, service: service, seq: seq}); err != nil {
 		return 0, fmt.Errorf("remove from the queue of %s: %w", service, err)
 	}
 	for excess := st.dead.count(service) - limit; lost < excess; lost++ {
 		oldest, _, err := st.dead.read(service, 0, 1, 0, true)
-		if err != nil || len(oldest) == 0 {
-			return lost, err
+		if err != nil {
+			return lost, fmt.Errorf("read the oldest dead letter of %s: %w", service, err)
+		}
+		if len(oldest) == 0 {
+			return lost, nil
 		}
 		if err := st.dead.submit(&change{kind: remove, service: service, seq: oldest[0].Seq}); err != nil {
-			return lost, err
+			return lost, fmt.Errorf("remove the oldest dead letter of %s: %w", service, err)
 		}
 	}
 	return lost, nil
@@ -200,13 +208,19 @@ func (st *Store) DeadLetter(service string, seq uint64, deliveryState []byte, li
 // no such dead record. With an error and a number the record is both waiting and dead.
 func (st *Store) Requeue(ctx context.Context, service string, seq uint64) (newSeq uint64, err error) {
 	r, found, err := st.dead.get(service, seq)
-	if err != nil || !found {
-		return 0, err
+	if err != nil {
+		return 0, fmt.Errorf("read dead letter %d of %s: %w", seq, service, err)
+	}
+	if !found {
+		return 0, nil
 	}
 	if newSeq, err = st.Add(ctx, service, r.Payload); err != nil {
 		return 0, err
 	}
-	return newSeq, st.dead.submit(&change{kind: remove, service: service, seq: seq})
+	if err := st.dead.submit(&change{kind: remove, service: service, seq: seq}); err != nil {
+		return newSeq, fmt.Errorf("remove dead letter %d of %s: %w", seq, service, err)
+	}
+	return newSeq, nil
 }
 
 // Delete removes a record, waiting or dead.
@@ -246,7 +260,7 @@ func (st *Store) Services() []string {
 	return slices.Compact(names)
 }
 
-// ID returns the random name of this store, which is unique. It is persistent, and changes when Open had to rename a damaged file.
+// ID returns the random, unique name of this store. It is stored in the file of dead records, and changes when Open had to rename a damaged file.
 func (st *Store) ID() string { return st.dead.storeID }
 
 // Has reports whether a record is waiting.

@@ -30,7 +30,8 @@ func Open(folder string) (st *Store, quarantined []string, err error) {
 	}
 	quarantined, err = st.open()
 	if err == nil && len(quarantined) > 0 {
-		// A new ID makes this instance's copies in Redis orphans, so that some instance takes them over and delivers the lost records.
+		// With a new ID, no instance owns the copies in Redis that belong to the old one. Instances take all of them over and deliver the
+		// lost records; those that are still in this store are then delivered twice.
 		err = st.dead.changeStoreID()
 	}
 	if n := len(st.segments); err == nil && (n == 0 || st.segments[n-1].bytes >= segmentBytes) {
@@ -129,12 +130,13 @@ func (st *Store) start(s *segment) {
 
 // addSegment creates a segment for new records; mu must be held, except in Open.
 func (st *Store) addSegment() error {
-	s, _, err := st.openSegment(fmt.Sprintf("%016x%s", st.next, segmentSuffix))
+	name := fmt.Sprintf("%016x%s", st.next, segmentSuffix)
+	s, _, err := st.openSegment(name)
 	if err != nil {
 		return err
 	}
 	if s == nil {
-		return errors.New("open the queue: a new file is damaged")
+		return fmt.Errorf("create segment %s: the existing file was unusable and has been renamed", name)
 	}
 	if st.folder != "" {
 		if err := syncFolder(st.folder); err != nil {

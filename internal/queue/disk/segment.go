@@ -18,13 +18,13 @@ import (
 	"cbproxy/internal/boltfile"
 )
 
-// Names within a segment's file.
+// Names within a segment's file. They are part of the file format and can't change, so some differ from the terms in the code.
 var (
 	recordBucket        = []byte("queue_records") // one bucket per service; the keys are sequence numbers
-	deliveryStateBucket = []byte("queue_notes")   // likewise
+	deliveryStateBucket = []byte("queue_notes")   // one bucket per service: delivery states by sequence number
 	countBucket         = []byte("queue_counts")  // the number of records by service
 	nextKey             = []byte("queue_next")    // in the meta bucket: the next sequence number
-	storeIDKey          = []byte("queue_origin")  // in the meta bucket: the unique name of the file
+	storeIDKey          = []byte("queue_origin")  // in the meta bucket: the random, unique name of the file, see segment.storeID
 )
 
 // segment is one file of a Store.
@@ -34,7 +34,7 @@ type segment struct {
 	first   uint64 // the first sequence number it may contain
 	commits *atomic.Uint64
 	onEmpty func(*segment) // called by the writer when a sealed segment is empty
-	storeID string         // the unique name of the file; written before the queue is used
+	storeID string         // each file has one, but only that of Store.dead is used (Store.ID); does not change after Open
 	bytes   int64          // approximate size: that of the file when it was opened plus the payloads added since; guarded by Store.mu
 
 	wake chan struct{} // holds a token when the writer may have something to do
@@ -49,7 +49,7 @@ type segment struct {
 	next      uint64
 	adding    map[string]int  // the number of records that are being added, by service
 	visible   uint64          // the last committed sequence number; records with greater ones are not returned yet
-	hidden    map[uint64]bool // records that were abandoned during their commit and are being removed, see change.state
+	hidden    map[uint64]bool // records that were abandoned during their commit and are being removed, see change
 }
 
 const (
@@ -260,7 +260,8 @@ func copyRecord(seq uint64, payload []byte, states *bolt.Bucket) Record {
 	return r
 }
 
-// view runs a read-only transaction. It ignores that the file was closed meanwhile, because that happens only when it is empty.
+// view runs a read-only transaction. It does not call do and returns nil if the file was closed meanwhile: the segment is empty, or the
+// Store is closed.
 func (s *segment) view(do func(*bolt.Tx) error) error {
 	err := boltfile.Guard(func() error { return s.db.View(do) })
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {

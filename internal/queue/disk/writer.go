@@ -13,7 +13,7 @@ import (
 
 // change is one change to be written to a segment. Its state is:
 //
-//	pending -> settled    the commit that contains it has ended, successfully or not
+//	pending -> settled    the commit that contains it has ended, successfully or not; Store.Add returns the outcome, even if ctx has ended
 //	pending -> abandoned  the caller of Store.Add has given up before; the record must not exist
 //
 // A change that is abandoned before its commit begins is not written. If it is abandoned during the commit, its record is hidden
@@ -122,11 +122,11 @@ func (s *segment) run() {
 			s.commit(batch)
 		}
 		switch s.nextStep() {
-		case deleteFile:
+		case writerDelete:
 			s.onEmpty(s)
 			s.discard()
 			return
-		case returnFromRun:
+		case writerExit:
 			return
 		}
 	}
@@ -136,9 +136,9 @@ func (s *segment) run() {
 type writerStep uint8
 
 const (
-	waitForChanges writerStep = iota
-	returnFromRun             // the queue is closed
-	deleteFile                // the segment is sealed and empty
+	writerWait   writerStep = iota
+	writerExit              // the queue is closed
+	writerDelete            // the segment is sealed and empty
 )
 
 // nextStep returns the writer's next step. Changes that were queued before the stop are committed first, because their callers wait.
@@ -148,14 +148,14 @@ func (s *segment) nextStep() writerStep {
 	switch {
 	case len(s.waiting) > 0:
 		s.notify()
-		return waitForChanges
+		return writerWait
 	case s.stopped:
-		return returnFromRun
+		return writerExit
 	case s.sealed && s.totalLocked() == 0:
 		s.stopped, s.deleted = true, true
-		return deleteFile
+		return writerDelete
 	}
-	return waitForChanges
+	return writerWait
 }
 
 // removalDelay is how long the removal of a delivered record may wait to be committed together with other changes. No caller waits for
