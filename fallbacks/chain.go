@@ -134,8 +134,8 @@ type Client interface {
 	Body(limit int64) ([]byte, error)
 }
 
-// Answer returns the answer of the first strategy that has one, and the name of the strategy. The
-// error joins those of all strategies. A strategy that panics or exceeds its time limit has no
+// Answer returns the answer of the first strategy that has one, and the name of the strategy. If no
+// strategy has an answer, the error joins the errors of all. A strategy that panics or exceeds its time limit has no
 // answer.
 func (c *Chain) Answer(ctx context.Context, client Client, reason events.Reason) (a *Answer, strategy string, err error) {
 	var r *Request

@@ -4,18 +4,19 @@
 // that tries a route's strategies in order. Each built-in strategy has a folder of its own below
 // this package; package standard registers them.
 //
-// A Strategy may also implement these interfaces, those marked * only if its Factory is Inline:
+// A Strategy may also implement these interfaces. Those marked "inline only" have no effect unless the
+// strategy's Factory is Inline.
 //
-//	interface         if the strategy            used                           built-in strategies
-//	BodyReader        uses request bodies        for each request it may answer cache, http, queue, template, upstream
-//	TimeLimited       has its own time limit     when the chain is built        http, upstream
-//	Starter           has background work        when it takes effect           cache, http, queue, upstream
-//	io.Closer         must release resources     after its last request         http, upstream
-//	Constant *        has one answer for all     when the chain is built        static
-//	NonBlocking *     never blocks in Answer     when the chain is built        cache
-//	Observer *        records responses          for each response              cache
-//	Interceptor *     may answer although the    for each request               queue
-//	                  upstream is available
-//	CacheReporter *   has a cache                for each scrape of metrics     cache
-//	BreakerReporter * has a circuit breaker      for each scrape of metrics     upstream
+//	interface       implemented by strategies that        method is called                    built-in strategies
+//	BodyReader      use request bodies                    for each request they may answer    cache, http, queue, template, upstream
+//	TimeLimited     have their own time limit             when the chain is built             http, upstream
+//	Starter         have background work                  when the configuration takes effect cache, http, queue, upstream
+//	io.Closer       hold resources                        after the last request              http, upstream
+//	Constant        have one answer for all (inline only) when the chain is built             static
+//	NonBlocking     never block in Answer (inline only)   when the chain is built             cache
+//	Observer        record responses (inline only)        for each response                   cache
+//	Interceptor     may answer although the upstream is   for each request                    queue
+//	                available (inline only)
+//	CacheReporter   have a cache (inline only)            for each scrape of metrics          cache
+//	BreakerReporter have a circuit breaker (inline only)  for each scrape of metrics          upstream
 package fallbacks

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// isolation runs the Answer method of an uninline strategy on a separate goroutine with a copy of
+// isolation runs the Answer method of a strategy that is not inline on a separate goroutine with a copy of
 // the request, so that a strategy that ignores its context can't delay the client.
 type isolation struct {
 	permits chan struct{} // holds one element for each running Answer

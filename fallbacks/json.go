@@ -7,7 +7,6 @@ import (
 	"math"
 	"regexp"
 	"strconv"
-	"strings"
 
 	"gopkg.in/yaml.v3"
 )
@@ -135,7 +134,7 @@ func writeNumber(b *bytes.Buffer, n *yaml.Node) error {
 	if err := n.Decode(&f); err != nil || math.IsInf(f, 0) || math.IsNaN(f) {
 		return at(n, "must be a number that JSON can hold or a quoted string, got %s", n.Value)
 	}
-	b.WriteString(strings.TrimSuffix(strconv.FormatFloat(f, 'g', -1, 64), "."))
+	b.WriteString(strconv.FormatFloat(f, 'g', -1, 64))
 	return nil
 }
 

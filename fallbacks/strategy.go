@@ -9,8 +9,8 @@ import (
 )
 
 // Strategy answers requests in place of an upstream. It must be safe for concurrent use. It may
-// also implement the interfaces that the package comment lists. Close is called once no more requests
-// can reach the strategy.
+// also implement the interfaces that the package comment lists. If it implements io.Closer, Close is
+// called after its last request.
 type Strategy interface {
 	// Answer returns the answer to r. It must return soon after ctx is done. An error says why
 	// the strategy has no answer; the chain then tries the next one.
@@ -68,8 +68,9 @@ type TimeLimited interface {
 // DefaultTimeLimit is how long Answer may take. After that the chain tries the next strategy.
 const DefaultTimeLimit = 5 * time.Second
 
-// Starter is implemented by strategies that have background work or hold resources. New must
-// acquire neither, because a configuration may be built and never take effect.
+// Starter is implemented by strategies that have background work or hold resources. New must not
+// start goroutines, or keep connections or files open, because a configuration may be built and
+// never take effect.
 type Starter interface {
 	// Start is called once, when the strategy's configuration takes effect. It must not block.
 	Start()

@@ -16,11 +16,11 @@ type Options struct {
 	TTL time.Duration `yaml:"ttl" valid:"positive"`
 	// Largest number of responses in the cache. The least recently used are evicted first.
 	MaxEntries int `yaml:"max_entries" valid:"1..10000000"`
-	// Largest response body in bytes that is cached. As much may be buffered for each response in progress.
+	// Largest response body in bytes that is cached. The proxy may buffer up to this size for each response.
 	MaxEntryBytes routes.Size `yaml:"max_entry_bytes" valid:"positive"`
 	// Largest size in bytes of the cache, including headers and index. The least recently used responses are evicted first. At least max_entry_bytes.
 	MaxBytes routes.Size `yaml:"max_bytes" valid:"positive"`
-	// Largest request body in bytes that is part of the cache key; a request with a longer body is not answered. As much may be buffered for each request in progress.
+	// Largest request body in bytes that is part of the cache key; a request with a longer body is not answered. The proxy may buffer up to this size for each request.
 	MaxRequestBytes routes.Size `yaml:"max_request_bytes" valid:"0..64MiB"`
 	// Methods whose responses are cached, in upper case. List POST only where it is used for queries and changes nothing. GET includes HEAD, which is answered from the response to GET, without its body.
 	Methods []string `yaml:"methods" valid:"method" most:"32"`

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"cbproxy/internal/grpc"
 	"net/http"
 	"slices"
 	"strconv"
@@ -9,12 +8,15 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"cbproxy/internal/grpc"
 )
 
 // cacheControl holds the directives of a Cache-Control field (RFC 9111, section 5.2).
 type cacheControl struct {
 	noStore bool
-	// mustNotReuse is true if a shared cache must not use the response, or not once it is stale.
+	// mustNotReuse is true if a directive forbids a shared cache to use the response without
+	// validation, at once or when it is stale. Such responses are not stored.
 	mustNotReuse bool
 	// maxAge and sharedMaxAge are -1 if absent, 0 if invalid.
 	maxAge, sharedMaxAge time.Duration

@@ -20,8 +20,8 @@ type bounds struct {
 	bytes   int64
 }
 
-// store holds entries. It never exceeds its bounds; the least recently used entries are evicted
-// first. It is safe for concurrent use.
+// store holds entries. Each method leaves it within its bounds, by evicting the least recently used
+// entries; recorders and one spare buffer are not counted. It is safe for concurrent use.
 //
 // Entries are indexed by a hash of their key. A lookup compares the whole key, so that a collision
 // never returns another request's response; of two keys with the same hash, the newer entry stays.

@@ -16,7 +16,7 @@ type Options struct {
 	Timeout time.Duration `yaml:"timeout" valid:"positive"`
 	// Longest request body that the endpoint gets. A longer body is omitted, and body_omitted gives the reason.
 	MaxBody routes.Size `yaml:"max_body" valid:"0..64MiB"`
-	// Longest response of the endpoint. A longer response is no answer.
+	// Longest response of the endpoint. A longer response is discarded, and the next strategy is tried.
 	MaxResponse routes.Size `yaml:"max_response" valid:"1..1GiB"`
 	// Names of the request's header fields that the endpoint gets. By default it gets none, so that credentials are not passed on by accident.
 	Headers []string `yaml:"headers" most:"100"`

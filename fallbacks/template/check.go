@@ -8,8 +8,8 @@ import (
 )
 
 // checker parses a template and finds errors that text/template reports only during execution, so
-// that they are found when the configuration is loaded. It also rejects what could make a template
-// run without bound.
+// that they are found when the configuration is loaded. It also rejects what could make
+// execution unbounded.
 type checker struct {
 	tree     *parse.Tree
 	usesJSON bool
@@ -36,7 +36,7 @@ func check(path, text string) *checker {
 	return c
 }
 
-// noNestedTemplates rejects named templates, because they can be recursive.
+// noNestedTemplates is the error for named templates, which could be recursive.
 const noNestedTemplates = "define, block and template can't be used here"
 
 func (c *checker) fail(format string, args ...any) {

@@ -33,11 +33,11 @@ type renderer struct {
 }
 
 func newRenderer(b body) (*renderer, error) {
-	for i := range b.fields {
-		instrument(b.fields[i].tree.Root, b.fields[i].typed)
+	for i := range b.templateStrings {
+		instrument(b.templateStrings[i].tree.Root, b.templateStrings[i].singleAction)
 	}
 	r := &renderer{body: b}
-	first, err := newExecution(b.fields)
+	first, err := newExecution(b.templateStrings)
 	if err != nil {
 		return nil, err
 	}
@@ -50,16 +50,16 @@ func (r *renderer) render(ctx context.Context, req *fallbacks.Request) ([]byte, 
 	e, ok := r.executions.Get().(*execution)
 	if !ok {
 		var err error
-		if e, err = newExecution(r.body.fields); err != nil {
+		if e, err = newExecution(r.body.templateStrings); err != nil {
 			return nil, err
 		}
 	}
 	e.execContext = execContext{ctx: ctx, request: req}
 	var out bytes.Buffer
-	for i := range r.body.fields {
-		f := &r.body.fields[i]
+	for i := range r.body.templateStrings {
+		f := &r.body.templateStrings[i]
 		out.Write(f.prefix)
-		if err := e.field(&out, i, f.typed); err != nil {
+		if err := e.execute(&out, i, f.singleAction); err != nil {
 			return nil, fmt.Errorf("render %s: %w", f.path, err)
 		}
 		if out.Len() > maxBody {
@@ -78,31 +78,31 @@ func (r *renderer) render(ctx context.Context, req *fallbacks.Request) ([]byte, 
 // templates use its execContext.
 type execution struct {
 	execContext
-	templates []*template.Template // one for each field
+	templates []*template.Template // one for each templateString
 	text      limitedBuffer
-	value     any // of the single action of a typed template
+	value     any // of a template that is a single action
 }
 
-func newExecution(fields []field) (*execution, error) {
-	e := &execution{templates: make([]*template.Template, len(fields))}
+func newExecution(parts []templateString) (*execution, error) {
+	e := &execution{templates: make([]*template.Template, len(parts))}
 	set := template.New("").Funcs(e.functions()).Funcs(template.FuncMap{
 		textFunction: toString, valueFunction: e.setValue, rangeFunction: e.checkRange, iterationFunction: e.checkIteration,
 	})
-	for i := range fields {
+	for i := range parts {
 		var err error
-		if e.templates[i], err = set.AddParseTree(fields[i].path, fields[i].tree); err != nil {
-			return nil, fmt.Errorf("add the template %s: %w", fields[i].path, err)
+		if e.templates[i], err = set.AddParseTree(parts[i].path, parts[i].tree); err != nil {
+			return nil, fmt.Errorf("add the template %s: %w", parts[i].path, err)
 		}
 	}
 	return e, nil
 }
 
-// field appends the JSON of the field with index i.
-func (e *execution) field(out *bytes.Buffer, i int, typed bool) error {
+// execute appends the JSON of the string with index i.
+func (e *execution) execute(out *bytes.Buffer, i int, singleAction bool) error {
 	if err := e.done(); err != nil {
 		return err
 	}
-	if typed {
+	if singleAction {
 		if err := e.templates[i].Execute(io.Discard, nil); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ const (
 
 // instrument adds calls to a checked template: to the pipelines whose value is written, to those
 // of ranges, and to the beginning of each iteration.
-func instrument(l *parse.ListNode, typed bool) {
+func instrument(l *parse.ListNode, singleAction bool) {
 	if l == nil {
 		return
 	}
@@ -148,26 +148,26 @@ func instrument(l *parse.ListNode, typed bool) {
 		case *parse.ActionNode:
 			switch {
 			case len(n.Pipe.Decl) > 0: // an assignment writes nothing
-			case typed:
+			case singleAction:
 				appendCall(n.Pipe, valueFunction)
 			default:
 				appendCall(n.Pipe, textFunction)
 			}
 		case *parse.IfNode:
-			instrumentBranch(&n.BranchNode, typed)
+			instrumentBranch(&n.BranchNode, singleAction)
 		case *parse.WithNode:
-			instrumentBranch(&n.BranchNode, typed)
+			instrumentBranch(&n.BranchNode, singleAction)
 		case *parse.RangeNode:
-			instrumentBranch(&n.BranchNode, typed)
+			instrumentBranch(&n.BranchNode, singleAction)
 			appendCall(n.Pipe, rangeFunction)
 			n.List.Nodes = append([]parse.Node{iterationCheck(n.Pos)}, n.List.Nodes...)
 		}
 	}
 }
 
-func instrumentBranch(n *parse.BranchNode, typed bool) {
-	instrument(n.List, typed)
-	instrument(n.ElseList, typed)
+func instrumentBranch(n *parse.BranchNode, singleAction bool) {
+	instrument(n.List, singleAction)
+	instrument(n.ElseList, singleAction)
 }
 
 // appendCall pipes the value of a pipeline into a function.
@@ -185,7 +185,7 @@ func iterationCheck(pos parse.Pos) parse.Node {
 	return &parse.IfNode{BranchNode: parse.BranchNode{NodeType: parse.NodeIf, Pos: pos, Pipe: pipe}}
 }
 
-// setValue keeps the value of a typed template.
+// setValue keeps the value of a template that is a single action.
 func (e *execution) setValue(v any) string {
 	e.value = v
 	return ""

@@ -13,9 +13,9 @@ type Options struct {
 	Status int `yaml:"status" valid:"200..599"`
 	// Headers of the answer; their values are not templates. Content-Type is application/json unless it is set here.
 	Headers map[string]string `yaml:"headers"`
-	// Body, any YAML value, served as JSON. Its string values, but not its keys, may be Go templates with the functions service, reason, method, path N, query NAME, header NAME, json PATH and default VALUE in addition to those of text/template. Functions treat numbers from json as strings. A string that is a single action becomes the value of that action, of whatever type, or null if it is missing.
+	// Body, any YAML value, served as JSON. Its string values, but not its keys, may be Go templates with the functions service, reason, method, path N, query NAME, header NAME, json PATH and default VALUE in addition to those of text/template. Functions treat numbers from json as strings. If the whole string is one action, such as {{json "limit"}}, the result keeps the type of its value; a missing value is null.
 	Body fallbacks.JSON `yaml:"body"`
-	// Longest request body that json reads. All fields of a longer body, or of one that is not JSON, are missing.
+	// Longest request body that json reads. For a longer body, or one that is not JSON, json returns a missing value.
 	MaxBody routes.Size `yaml:"max_body" valid:"1..1MiB"`
 }
 

@@ -14,19 +14,19 @@ import (
 
 // body is a JSON body, split at the strings that are templates.
 type body struct {
-	fields   []field
-	tail     fallbacks.JSON // the JSON after the last field
-	usesJSON bool           // a template calls json
+	templateStrings []templateString
+	tail            fallbacks.JSON // the JSON after the last template
+	usesJSON        bool           // a template calls json
 }
 
-// field is a string of a body that is a template.
-type field struct {
-	prefix fallbacks.JSON // the JSON between the previous field and this one
+// templateString is a string of a body that is a template.
+type templateString struct {
+	prefix fallbacks.JSON // the JSON between the previous template and this one
 	path   string
 	tree   *parse.Tree
-	// typed is true for a template that is a single action: its JSON is the value of the action, not
-	// a string.
-	typed bool
+	// singleAction is true if the whole string is a single action: its JSON is the value of the
+	// action, not a string.
+	singleAction bool
 }
 
 // parseBody splits b and reports the errors in its templates.
@@ -45,7 +45,7 @@ func parseBody(b fallbacks.JSON, report func(path, message string)) body {
 			report(path, "must be a Go template, got "+excerpt(text)+": "+strings.Join(c.failures, "; "))
 			return
 		}
-		parsed.fields = append(parsed.fields, field{b[done:start], path, c.tree, isSingleAction(c.tree)})
+		parsed.templateStrings = append(parsed.templateStrings, templateString{b[done:start], path, c.tree, isSingleAction(c.tree)})
 		parsed.tail, done = b[end:], end
 		parsed.usesJSON = parsed.usesJSON || c.usesJSON
 	})

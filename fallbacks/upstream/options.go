@@ -17,7 +17,7 @@ type Options struct {
 	Timeout time.Duration `yaml:"timeout" valid:"positive"`
 	// Longest request body that is buffered for the second upstream. A request with a longer body is not sent.
 	MaxBody routes.Size `yaml:"max_body" valid:"0..64MiB"`
-	// Longest response body. A longer response is no answer.
+	// Longest response body. A longer response is discarded, and the next strategy is tried.
 	MaxResponse routes.Size `yaml:"max_response" valid:"1..1GiB"`
 	// Send the client's Host field instead of the host of the URL.
 	PreserveHost bool `yaml:"preserve_host"`
@@ -35,7 +35,7 @@ type BreakerOptions struct {
 	RecoveryTimeout time.Duration `yaml:"recovery_timeout" valid:"positive"`
 	// Concurrent probes, and consecutive successes that close the breaker.
 	HalfOpenRequests int `yaml:"half_open_requests" valid:"1..1000000"`
-	// Statuses that count as failures and are no answers: codes, "5xx", or "500-504".
+	// Statuses that count as failures, after which the next strategy is tried: codes, "5xx", or "500-504".
 	FailureStatuses routes.Statuses `yaml:"failure_statuses"`
 }
 
