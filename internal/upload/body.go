@@ -61,9 +61,10 @@ type Body struct {
 	trailer   http.Header // of the client's request; net/http sets the values when the body ends
 	announced []string    // the fields of trailer that may be forwarded
 
-	firstRead         atomic.Int64 // nanoseconds from Config.Start to the first read; 0: there was none
-	completedReadTime atomic.Int64 // nanoseconds spent in completed reads
-	waitingSince      atomic.Int64 // nanoseconds from Config.Start to the read that is in progress; 0: there is none
+	firstRead         atomic.Int64  // nanoseconds from Config.Start to the first read; 0: there was none
+	waitMu            sync.Mutex    // guards the fields below: at the end of a read its time moves from one to the other
+	completedReadTime time.Duration // time spent in completed reads
+	waitingSince      time.Duration // from Config.Start to the read that is in progress; 0: there is none
 
 	requestDone       <-chan struct{}             // closed at the end of the request; nil: the upstream need not send 100 (Continue)
 	finalResponseSeen atomic.Pointer[func() bool] // reports whether the upstream has responded without sending 100 (Continue)
@@ -108,13 +109,9 @@ func (b *Body) SetFinalResponseSeen(seen func() bool) { b.finalResponseSeen.Stor
 
 // receive reads from the client, and records errors and times. readMu must be held.
 func (b *Body) receive(p []byte) (int, error) {
-	began := time.Now()
-	since := int64(began.Sub(b.config.Start))
-	b.firstRead.CompareAndSwap(0, since)
-	b.waitingSince.Store(since)
+	b.readBegins()
 	n, err := b.source.Read(p)
-	b.waitingSince.Store(0) // before completedReadTime grows, so that no time is counted twice
-	b.completedReadTime.Add(int64(time.Since(began)))
+	b.readEnds()
 	if over := b.read.Add(int64(n)) - b.config.MaxBytes; over > 0 {
 		n, err = max(0, n-int(over)), ErrTooLarge
 	}

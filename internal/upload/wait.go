@@ -28,17 +28,38 @@ func (b *Body) Arrived() bool {
 	return b.source == nil || b.ended.Load() || http1.BodyReceived(b.source)
 }
 
+// readBegins records the begin of a read from the client.
+func (b *Body) readBegins() {
+	b.waitMu.Lock()
+	defer b.waitMu.Unlock()
+	b.waitingSince = time.Since(b.config.Start)
+	b.firstRead.CompareAndSwap(0, int64(b.waitingSince))
+}
+
+// readEnds records the end of a read from the client.
+func (b *Body) readEnds() {
+	b.waitMu.Lock()
+	defer b.waitMu.Unlock()
+	b.completedReadTime += time.Since(b.config.Start) - b.waitingSince
+	b.waitingSince = 0
+}
+
 // CompletedReadTime returns the time spent in completed reads.
-func (b *Body) CompletedReadTime() time.Duration { return time.Duration(b.completedReadTime.Load()) }
+func (b *Body) CompletedReadTime() time.Duration {
+	b.waitMu.Lock()
+	defer b.waitMu.Unlock()
+	return b.completedReadTime
+}
 
 // ClientWait returns for how long the client was waited for, including a read that is in progress. now is the time since
 // Config.Start.
 func (b *Body) ClientWait(now time.Duration) time.Duration {
-	waited := time.Duration(b.completedReadTime.Load())
-	if since := b.waitingSince.Load(); since != 0 {
-		waited += max(now-time.Duration(since), 0)
+	b.waitMu.Lock()
+	defer b.waitMu.Unlock()
+	if b.waitingSince == 0 {
+		return b.completedReadTime
 	}
-	return waited
+	return b.completedReadTime + max(now-b.waitingSince, 0)
 }
 
 // IsSlow reports whether the client is slow, as defined above.
@@ -68,8 +89,10 @@ func (b *Body) WasStalling() bool { return b.wasStalling.Load() }
 
 // IsIdle reports whether a read is in progress to which nothing has arrived for at least nine tenths of d.
 func (b *Body) IsIdle(d time.Duration) bool {
-	since := b.waitingSince.Load()
-	return since != 0 && !b.ended.Load() && time.Since(b.config.Start)-time.Duration(since) >= d*9/10
+	b.waitMu.Lock()
+	since := b.waitingSince
+	b.waitMu.Unlock()
+	return since != 0 && !b.ended.Load() && time.Since(b.config.Start)-since >= d*9/10
 }
 
 func (b *Body) tookMostOfTime(now time.Duration) bool {
