@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
-	"cbproxy/internal/queue"
+	internalqueue "cbproxy/internal/queue"
 	"cbproxy/routes"
 )
 
@@ -49,7 +49,7 @@ type Encryption struct {
 
 // DefaultOptions returns the options with their default values.
 func DefaultOptions() *Options {
-	p := queue.DefaultPolicy()
+	p := internalqueue.DefaultPolicy()
 	return &Options{
 		Status: http.StatusAccepted, Body: fallbacks.JSON(`{"status":"queued"}`), Methods: []string{http.MethodPost, http.MethodPut},
 		Capacity: p.Capacity, MaxBody: 1 << 20, MaxAge: p.MaxAge, MaxAttempts: p.MaxAttempts,
@@ -73,7 +73,7 @@ func (o *Options) Validate(report func(path, message string)) {
 		}
 	}
 	if o.Encryption.KeyFile != "" {
-		if _, err := queue.ReadKeyring(o.Encryption.KeyFile); err != nil {
+		if _, err := internalqueue.ReadKeyring(o.Encryption.KeyFile); err != nil {
 			report("encryption.key_file", "must be a readable file of keys: "+err.Error())
 		}
 	}

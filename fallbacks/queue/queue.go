@@ -12,34 +12,34 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
-	"cbproxy/internal/queue"
+	internalqueue "cbproxy/internal/queue"
 )
 
 // Provider gives the strategy access to the queues. If fallbacks.Env.Provider does not implement it, the strategy answers no request.
 type Provider interface {
 	// Queues returns the queues of all services, nil if the process has none.
-	Queues() *queue.Queues
+	Queues() *internalqueue.Queues
 }
 
 // Strategy implements fallbacks.Strategy and fallbacks.Interceptor.
 type Strategy struct {
 	options *Options
 	service string
-	queues  *queue.Queues // nil if the process has none
-	policy  queue.Policy
+	queues  *internalqueue.Queues // nil if the process has none
+	policy  internalqueue.Policy
 	answer  fallbacks.Answer
 }
 
 // New returns a strategy for env. It fails if the key file can't be read.
 func New(o *Options, env fallbacks.Env) (fallbacks.Strategy, error) {
-	s := &Strategy{options: o, service: env.Service, policy: queue.Policy{
+	s := &Strategy{options: o, service: env.Service, policy: internalqueue.Policy{
 		Capacity: o.Capacity, MaxAge: o.MaxAge, MaxAttempts: o.MaxAttempts, Backoff: o.Backoff, MaxBackoff: o.MaxBackoff, Ordered: o.Ordered,
 	}}
 	if p, ok := env.Provider.(Provider); ok {
 		s.queues = p.Queues()
 	}
 	if o.Encryption.KeyFile != "" {
-		keys, err := queue.ReadKeyring(o.Encryption.KeyFile)
+		keys, err := internalqueue.ReadKeyring(o.Encryption.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("load encryption.key_file: %w", err)
 		}
@@ -82,7 +82,7 @@ func (s *Strategy) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks
 	case r.BodyError != nil:
 		return nil, r.BodyError
 	}
-	err := s.queues.Accept(ctx, s.service, &queue.Message{
+	err := s.queues.Accept(ctx, s.service, &internalqueue.Message{
 		Method: r.Method, Host: r.Host, Path: r.Path, Rest: r.Rest, Query: r.Query, EmptyQuery: r.EmptyQuery,
 		Header: s.header(r.Header), Body: r.Body, Reason: events.Reason(r.Reason), Accepted: time.Now(),
 	})

@@ -20,24 +20,24 @@ import (
 	"cbproxy/fallbacks/queue"
 	_ "cbproxy/fallbacks/standard"
 	"cbproxy/internal/events"
-	requests "cbproxy/internal/queue"
+	internalqueue "cbproxy/internal/queue"
 	"cbproxy/internal/queue/disk"
 )
 
 // memoryQueues are the queues of a process, in memory. It is their Sender.
 type memoryQueues struct {
-	*requests.Queues
-	sent   chan *requests.Message
+	*internalqueue.Queues
+	sent   chan *internalqueue.Message
 	errors chan error // the results of the next deliveries; without any, a delivery succeeds
 }
 
-func (q *memoryQueues) Send(_ context.Context, _ string, m *requests.Message) (requests.Answer, error) {
+func (q *memoryQueues) Send(_ context.Context, _ string, m *internalqueue.Message) (internalqueue.Answer, error) {
 	select {
 	case err := <-q.errors:
-		return requests.Answer{}, err
+		return internalqueue.Answer{}, err
 	default:
 		q.sent <- m
-		return requests.Answer{Status: 200}, nil
+		return internalqueue.Answer{Status: 200}, nil
 	}
 }
 
@@ -50,8 +50,8 @@ func newQueues(t *testing.T) *memoryQueues {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := &memoryQueues{sent: make(chan *requests.Message, 100), errors: make(chan error, 100)}
-	q.Queues = requests.New(requests.Config{Store: s, Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
+	q := &memoryQueues{sent: make(chan *internalqueue.Message, 100), errors: make(chan error, 100)}
+	q.Queues = internalqueue.New(internalqueue.Config{Store: s, Bus: new(events.Bus), Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(func() { _ = s.Close() })
 	return q
 }
@@ -65,17 +65,17 @@ func (q *memoryQueues) run(t *testing.T) {
 }
 
 // host implements queue.Host.
-type host struct{ queues *requests.Queues }
+type host struct{ queues *internalqueue.Queues }
 
-func (h host) Queues() *requests.Queues { return h.queues }
+func (h host) Queues() *internalqueue.Queues { return h.queues }
 
-func env(queues *requests.Queues) fallbacks.Env {
+func env(queues *internalqueue.Queues) fallbacks.Env {
 	e := fallbacktest.Env()
 	e.Provider = host{queues}
 	return e
 }
 
-func startChain(t *testing.T, o *queue.Options, queues *requests.Queues) *fallbacks.Chain {
+func startChain(t *testing.T, o *queue.Options, queues *internalqueue.Queues) *fallbacks.Chain {
 	t.Helper()
 	c := fallbacktest.NewChain(t, "queue", o, env(queues))
 	c.Start()
@@ -198,7 +198,7 @@ func TestOrderedQueueInterceptsWhileRequestsWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("waiting", true, "")
-	q.errors <- &requests.Failed{Reason: events.ReasonTimeout, Err: errors.New("no answer")}
+	q.errors <- &internalqueue.Failed{Reason: events.ReasonTimeout, Err: errors.New("no answer")}
 	q.run(t)
 	for range 1000 {
 		if q.Status("svc").LastError != "" || q.Status("svc").Delivered > 0 {

@@ -15,12 +15,12 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/grpc"
-	"cbproxy/internal/upstream"
+	internalupstream "cbproxy/internal/upstream"
 )
 
 // Strategy implements fallbacks.Strategy and fallbacks.BreakerReporter.
 type Strategy struct {
-	*upstream.Client
+	*internalupstream.Client
 	options *Options
 	breaker *sharedBreaker
 }
@@ -29,7 +29,7 @@ type Strategy struct {
 // that sends requests to the same server.
 func New(o *Options, env fallbacks.Env) (fallbacks.Strategy, error) {
 	previous, _ := env.Previous.(*Strategy)
-	var pool *upstream.SharedPool
+	var pool *internalupstream.SharedPool
 	if previous != nil {
 		pool = previous.Pool
 	}

@@ -8,7 +8,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// sharedState is what the worker's goroutine shares with others: their requests to the worker, and its status. All methods are safe for
+// sharedState is what the worker's goroutine shares with other goroutines: their requests to the worker, and its status. All methods are safe for
 // concurrent use.
 type sharedState struct {
 	mu               sync.Mutex      // guards the fields below
@@ -24,7 +24,7 @@ type sharedState struct {
 
 	// What applyPendingRequests applies.
 	retryNow       []uint64 // messages that an administrator wants retried at once
-	removedSeqs    []uint64 // messages that were removed and must not delay others
+	removedSeqs    []uint64 // messages that were removed and must not delay later ones
 	restoredSeqs   []uint64 // messages that the worker skipped because of a drop that was then cancelled
 	failedRemovals []uint64 // messages of deliveredInStore whose removal failed
 	breakerClosed  bool     // the breaker has closed

@@ -6,7 +6,7 @@ import (
 	"cbproxy/internal/queue/disk"
 )
 
-// A message that fails while the upstream works for others is a poison message. It must not block an ordered queue, and must not count
+// A message that fails while the upstream processes other messages is a poison message. It must not block an ordered queue, and must not count
 // against the upstream. To distinguish it from an upstream that fails for every message, the worker sends another message: after
 // suspectFailures failures over at least suspectDuration a message is a suspected poison message, a suspect for short, and right after
 // each further failure one later message, the trial, is sent. If the trial fails, too, the upstream is considered to be failing, and the
