@@ -18,7 +18,7 @@ var (
 )
 
 // Breaker is the circuit breaker of one service. It is safe for concurrent use. Allow and the reports of a Call take only
-// gobreaker's own lock and the window's, except when the state changes.
+// gobreaker's own lock and the window's and, in the half-open state, those of revocable calls, except when the state changes.
 type Breaker struct {
 	service string
 	publish func(events.Event)
@@ -62,23 +62,24 @@ func (b *Breaker) AllowBeforeUpload() (Call, error) {
 // Enforce: an active probe during the open period has no use, and rejecting one affects no client.
 func (b *Breaker) AllowActiveProbe() (Call, error) { return b.admit(true, revokeAfter) }
 
-// admit asks the engine whether the call may be made. It does not ask in the mode Off, nor for client calls in a half-open state
-// that is reserved for active probes, where they would use up the permits. If no permit is left, it revokes that of a probe that
+// admit asks the engine whether the call may be made; active is true for an active probe. It does not ask in the mode Off, nor for
+// client calls in a half-open state that is reserved for active probes, where they would use up the permits. If no permit is left, it revokes that of a probe that
 // has waited for its client for minWait.
-func (b *Breaker) admit(isProbe bool, minWait time.Duration) (Call, error) {
+func (b *Breaker) admit(active bool, minWait time.Duration) (Call, error) {
 	policy, p := b.policy.Load(), b.current.Load()
 	if policy.Mode == Off {
 		return Call{State: p.state}, nil
 	}
-	if policy.ActiveProbing && !isProbe && p.state != events.Closed {
+	if policy.ActiveProbing && !active && p.state != events.Closed {
 		if p = b.currentPhase(); p.state != events.Closed {
 			return b.reject(p.state, policy.Mode == Shadow)
 		}
 	}
 	report, err := p.engine.allow(minWait)
-	// The second condition means that the engine is open and the phase is not, or vice versa: another goroutine has taken the
-	// engine's transition and not yet replaced the phase.
-	if p.engine.hasPending.Load() || (err == gobreaker.ErrOpenState) != (p.state == events.Open) {
+	// The engine is open and the phase is not, or vice versa: another goroutine has taken the engine's transition and has not yet
+	// replaced the phase.
+	engineMovedOn := (err == gobreaker.ErrOpenState) != (p.state == events.Open)
+	if engineMovedOn || p.engine.hasPending.Load() {
 		b.applyTransitions()
 		p = b.phaseOfDecision(p)
 	}
@@ -86,13 +87,13 @@ func (b *Breaker) admit(isProbe bool, minWait time.Duration) (Call, error) {
 	case nil:
 		if p.state == events.HalfOpen && !b.mayProbe() {
 			report(outcomeCancelled)
-			return b.reject(events.HalfOpen, policy.Mode == Shadow && !isProbe)
+			return b.reject(events.HalfOpen, policy.Mode == Shadow && !active)
 		}
 		return Call{State: p.state, breaker: b, engine: p.engine, report: report}, nil
 	case gobreaker.ErrTooManyRequests:
-		return b.reject(events.HalfOpen, policy.Mode == Shadow && !isProbe)
+		return b.reject(events.HalfOpen, policy.Mode == Shadow && !active)
 	default:
-		return b.reject(events.Open, policy.Mode == Shadow && !isProbe)
+		return b.reject(events.Open, policy.Mode == Shadow && !active)
 	}
 }
 
@@ -116,14 +117,18 @@ func (b *Breaker) reject(state events.State, shadow bool) (Call, error) {
 }
 
 // phaseOfDecision returns the phase to which the decision of p's engine on a call belongs, after the engine's transitions have
-// been applied. It is not p if the engine changed its state in allow. Example: p is open, its time has passed, and allow makes
-// the engine half-open and admits the call as a probe. Before this goroutine looks again, another probe fails and opens the
-// breaker with a new engine. The call nevertheless is a probe of the half-open state in between, which no longer is current.
+// been applied. It is not p if the engine changed its state in allow. Example:
+//
+//  1. p is open, and its end has passed.
+//  2. allow makes p's engine half-open and admits the call as a probe.
+//  3. Another goroutine applies the transition: the current phase is half-open.
+//  4. Another probe fails: the current phase is open, with a new engine.
+//  5. This goroutine calls phaseOfDecision. The call is a probe of the half-open phase of step 3, which is no longer current.
 func (b *Breaker) phaseOfDecision(p *phase) *phase {
 	if current := b.current.Load(); current.engine == p.engine {
 		return current
 	}
-	if p.state == events.Open { // as in the example
+	if p.state == events.Open { // the half-open phase of the example
 		return &phase{engine: p.engine, state: events.HalfOpen}
 	}
 	return p
@@ -150,8 +155,8 @@ func (b *Breaker) PublishProbeGranted() {
 // Policy returns the current policy.
 func (b *Breaker) Policy() Policy { return *b.policy.Load() }
 
-// SetPolicy replaces the policy. Counts are kept, as far back as the new window reaches; if they already reach a new limit, the
-// next report opens the breaker. A changed RecoveryTimeout or RecoveryBackoff applies to the current open period, measured from
+// SetPolicy replaces the policy. Counts are kept, as far back as the new window reaches. If they already reach a new limit, the
+// next report opens the breaker; if that limit is FailMax, the next failure does, unless a success comes first. A changed RecoveryTimeout or RecoveryBackoff applies to the current open period, measured from
 // its start. A changed HalfOpenRequests applies from the next half-open state on, so that it does not change what the probes in
 // flight decide.
 func (b *Breaker) SetPolicy(policy Policy) {
@@ -164,11 +169,11 @@ func (b *Breaker) SetPolicy(policy Policy) {
 	}
 	p := *b.current.Load()
 	if p.state != events.Open {
-		p.engine.window.set(&policy)
+		p.engine.window.configure(&policy)
 		return
 	}
-	d := policy.openDuration(p.consecutiveOpenings, p.jitter)
-	if p.forced == nil && d != old.openDuration(p.consecutiveOpenings, p.jitter) {
+	d := policy.openDuration(p.consecutiveOpenings, p.random)
+	if p.forced == nil && d != old.openDuration(p.consecutiveOpenings, p.random) {
 		p.until = p.since.Add(d)
 		if soon := time.Now().Add(time.Nanosecond); p.until.Before(soon) {
 			p.until = soon

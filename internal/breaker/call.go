@@ -48,7 +48,7 @@ func (c Call) Abandon(took time.Duration) {
 	c.reportOutcome(outcomeCancelled, outcomeAbandonedSlow, took)
 }
 
-// report passes o to the engine, or slow if the call was slow.
+// reportOutcome passes o to the engine, or slow if the call was slow.
 func (c Call) reportOutcome(o, slow *outcome, took time.Duration) {
 	if c.report == nil {
 		return

@@ -89,7 +89,7 @@ func newEngineOpenFor(policy *atomic.Pointer[Policy], d time.Duration) *engine {
 
 // start ends the construction: reports are counted from now on.
 func (e *engine) start() {
-	e.window.set(e.policy.Load())
+	e.window.configure(e.policy.Load())
 	e.initialized = true
 }
 

@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"cmp"
 	"math/rand/v2"
 	"time"
 
@@ -74,6 +73,7 @@ func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 	now := time.Now()
 	prev := b.current.Load()
 	next := &phase{state: o.State, since: now, consecutiveFailures: o.ConsecutiveFailures}
+	duration := o.Duration
 	switch {
 	case !o.Since.IsZero() && o.Since.Before(now):
 		next.since = o.Since
@@ -82,25 +82,27 @@ func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 	}
 	if o.Forced && o.State != events.HalfOpen {
 		next.forced = &events.ForcedState{State: o.State, Reason: o.Reason, Shared: o.Shared}
-	} else {
-		next.consecutiveOpenings = cmp.Or(o.ConsecutiveOpenings, b.consecutiveOpenings(prev, now))
+	} else if next.consecutiveOpenings = o.ConsecutiveOpenings; next.consecutiveOpenings == 0 {
+		next.consecutiveOpenings = b.consecutiveOpenings(prev, now)
 	}
 	switch o.State {
 	case events.Open:
 		if next.forced == nil {
 			next.consecutiveOpenings = max(next.consecutiveOpenings, 1)
-			next.jitter = rand.Float64() // #nosec G404 -- spreads the ends of open periods; no secret
-			o.Duration = cmp.Or(o.Duration, b.policy.Load().openDuration(next.consecutiveOpenings, next.jitter))
+			next.random = rand.Float64() // #nosec G404 -- spreads the ends of open periods; no secret
+			if duration == 0 {
+				duration = b.policy.Load().openDuration(next.consecutiveOpenings, next.random)
+			}
 		}
-		if o.Duration > 0 {
-			next.until = now.Add(o.Duration)
+		if duration > 0 {
+			next.until = now.Add(duration)
 		}
 		next.engine = newOpenEngine(&b.policy, next.until)
 	case events.HalfOpen:
 		next.engine = halfOpen
 	default:
-		if o.Forced && o.Duration > 0 {
-			next.until = now.Add(o.Duration)
+		if o.Forced && duration > 0 {
+			next.until = now.Add(duration)
 		}
 		next.engine = newClosedEngine(&b.policy, o.Forced)
 	}

@@ -19,9 +19,9 @@ type phase struct {
 	// consecutiveOpenings is the number of openings without a lasting recovery between them, including the current one. It is 0
 	// in a forced state.
 	consecutiveOpenings int
-	// jitter is the random number in [0, 1) that determines the duration of the open period. It is kept so that the duration
+	// random is the random number in [0, 1) that determines the duration of the open period. It is kept so that the duration
 	// under a changed policy does not depend on when it is computed.
-	jitter float64
+	random float64
 }
 
 // remaining returns the time until the end of an open period, at least 1 ns; noTimeout if until is zero.

@@ -7,7 +7,7 @@ import (
 
 // RegistryHooks are called by a Registry while it is locked, so they must not call it. Nil hooks are skipped.
 type RegistryHooks struct {
-	// Added is called with a new breaker before the registry returns it to anyone, for example to restore its state.
+	// Added is called with a new breaker before Get and All return it, for example to restore its state.
 	Added func(service string, b *Breaker)
 	// Removed is called when a service's breaker has been removed.
 	Removed func(service string)

@@ -126,8 +126,9 @@ func (cs *revocableCalls) revoke(minWait time.Duration) bool {
 	return false
 }
 
-// countRevocableByAny returns the number of calls whose permit any other call may revoke, one before its upload included.
-func (cs *revocableCalls) countRevocableByAny() int {
+// countRevocableBeforeUpload returns the number of calls whose permit every other call may revoke, even a call of
+// AllowBeforeUpload.
+func (cs *revocableCalls) countRevocableBeforeUpload() int {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	n := 0

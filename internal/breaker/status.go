@@ -31,7 +31,7 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 	case events.HalfOpen:
 		c := p.engine.cb.Counts()
 		inFlight := int(c.Requests) - int(c.TotalExclusions) - int(c.TotalSuccesses) - int(c.TotalFailures)
-		status.ProbesInFlight = max(inFlight-p.engine.revocable.countRevocableByAny(), 0)
+		status.ProbesInFlight = max(inFlight-p.engine.revocable.countRevocableBeforeUpload(), 0)
 		status.ProbesSucceeded = int(c.TotalSuccesses)
 	case events.Closed:
 		status.ConsecutiveFailures = int(p.engine.cb.Counts().ConsecutiveFailures)

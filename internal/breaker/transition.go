@@ -68,8 +68,8 @@ func (b *Breaker) completeOpenPhase(next *phase, change *events.StateChanged, tr
 		}
 	}
 	next.consecutiveOpenings = b.consecutiveOpenings(prev, next.since) + 1
-	next.jitter = rand.Float64() // #nosec G404 -- spreads the ends of open periods; no secret
-	next.until = next.since.Add(b.policy.Load().openDuration(next.consecutiveOpenings, next.jitter))
+	next.random = rand.Float64() // #nosec G404 -- spreads the ends of open periods; no secret
+	next.until = next.since.Add(b.policy.Load().openDuration(next.consecutiveOpenings, next.random))
 	next.engine = newOpenEngine(&b.policy, next.until)
 }
 
@@ -88,15 +88,19 @@ func (b *Breaker) consecutiveOpenings(p *phase, at time.Time) int {
 	return p.consecutiveOpenings
 }
 
-// transitionTo makes next the current phase and publishes change, whose remaining fields it sets. b.mu is held.
+// transitionTo makes next the current phase, and publishes change if its state is new. b.mu is held.
 func (b *Breaker) transitionTo(next *phase, change events.StateChanged) {
 	prev := b.current.Load()
 	next.cause = change.Cause
 	b.setPhase(next)
-	defer b.publishForced(prev, next, change.Reason)
-	if prev.state == next.state {
-		return
+	if prev.state != next.state {
+		b.publishChange(prev, next, change)
 	}
+	b.publishForced(prev, next, change.Reason)
+}
+
+// publishChange counts and publishes change, a change from prev to next, whose remaining fields it sets.
+func (b *Breaker) publishChange(prev, next *phase, change events.StateChanged) {
 	b.transitions[next.state].Add(1)
 	if change.Time.IsZero() {
 		change.Time = next.since

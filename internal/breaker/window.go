@@ -42,9 +42,9 @@ type window struct {
 	sum          callCounts
 }
 
-// set makes the window follow p. A shorter window keeps the most recent part of its calls, a longer one all of them. Without a
+// configure applies p to the window. A shorter window keeps the most recent part of its calls, a longer one all of them. Without a
 // ratio the window counts nothing and releases its memory.
-func (w *window) set(p *Policy) {
+func (w *window) configure(p *Policy) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !p.usesWindow() {

@@ -76,7 +76,7 @@ func TestWindowMatchesAListOfCalls(t *testing.T) {
 				rapid.Int64Range(int64(time.Millisecond), int64(time.Minute)),
 			)
 			follow := func(w *window, l *list, span time.Duration) {
-				w.set(&Policy{FailureRatio: 1, Window: span})
+				w.configure(&Policy{FailureRatio: 1, Window: span})
 				l.setSpan(span)
 			}
 			w, l := new(window), new(list)
@@ -109,7 +109,7 @@ func TestWindowMatchesAListOfCalls(t *testing.T) {
 					follow(w, l, max(time.Duration(f*float64(l.span)), 1))
 				},
 				"off": func(t *rapid.T) {
-					w.set(&Policy{Window: l.span})
+					w.configure(&Policy{Window: l.span})
 					if got := w.count(true, true); got != (callCounts{}) {
 						t.Fatalf("a window that is off counted %+v", got)
 					}
@@ -137,7 +137,7 @@ func TestWindowMatchesAListOfCalls(t *testing.T) {
 func TestWindowEdge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w window
-		w.set(&Policy{FailureRatio: 1, Window: 30 * time.Second})
+		w.configure(&Policy{FailureRatio: 1, Window: 30 * time.Second})
 		w.count(true, true)
 		time.Sleep(30*time.Second - time.Nanosecond)
 		if got, want := w.count(false, false), (callCounts{2, 1, 1}); got != want {
@@ -155,7 +155,7 @@ func TestWindowHasEnoughSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, span := range []time.Duration{1, 2, 63, 64, 65, 100, 127, 128, 129, time.Second, time.Second + 1} {
 			var w window
-			w.set(&Policy{FailureRatio: 1, Window: span})
+			w.configure(&Policy{FailureRatio: 1, Window: span})
 			for range 500 {
 				w.count(true, false)
 				time.Sleep(w.width)
