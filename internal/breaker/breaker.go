@@ -99,13 +99,13 @@ func (b *Breaker) admit(active bool, minWait time.Duration) (Call, error) {
 
 // reject returns the result of Allow for a call that is rejected in state. If shadow is set, it admits the call and counts it.
 func (b *Breaker) reject(state events.State, shadow bool) (Call, error) {
+	if shadow {
+		b.shadowed[state].Add(1)
+		return Call{State: state}, nil
+	}
 	err := ErrOpen
 	if state == events.HalfOpen {
 		err = ErrHalfOpenLimit
-	}
-	if shadow {
-		b.shadowed[state].Add(1)
-		return Call{State: state, shadowed: err}, nil
 	}
 	call := Call{State: state}
 	if p := b.current.Load(); state == events.Open {

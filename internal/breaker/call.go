@@ -15,9 +15,6 @@ type Call struct {
 	// RetryAt is when the open period ends; zero if the breaker did not reject the call, if it was half-open, or if the open
 	// period has no end.
 	RetryAt time.Time
-	// shadowed is the error with which Allow would have rejected the call in the mode Enforce, if the mode is Shadow; nil if it
-	// would have admitted it. Only tests read it.
-	shadowed error
 
 	breaker *Breaker
 	engine  *engine

@@ -75,3 +75,15 @@ func (w *testBreaker) waitHalfOpen() {
 	synctest.Wait()
 	w.want(events.HalfOpen)
 }
+
+// shadowedBy returns the error with which a call that was admitted only because of Shadow would have been rejected; nil for another
+// call.
+func shadowedBy(c Call) error {
+	switch {
+	case c.report != nil:
+		return nil
+	case c.State == events.HalfOpen:
+		return ErrHalfOpenLimit
+	}
+	return ErrOpen
+}

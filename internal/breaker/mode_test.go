@@ -14,7 +14,7 @@ func TestShadowAdmitsEveryCallAndChangesState(t *testing.T) {
 		w.call(1, false, 0)
 		w.want(events.Open)
 		call, err := w.Allow()
-		if err != nil || call.shadowed != ErrOpen || call.State != events.Open {
+		if err != nil || shadowedBy(call) != ErrOpen || call.State != events.Open {
 			t.Fatalf("open: %+v, %v", call, err)
 		}
 		failure := w.Status().LastFailure
@@ -24,11 +24,11 @@ func TestShadowAdmitsEveryCallAndChangesState(t *testing.T) {
 		}
 		w.waitHalfOpen()
 		probe, err := w.Allow()
-		if err != nil || probe.shadowed != nil || probe.State != events.HalfOpen {
+		if err != nil || shadowedBy(probe) != nil || probe.State != events.HalfOpen {
 			t.Fatalf("the probe: %+v, %v", probe, err)
 		}
 		call, err = w.Allow()
-		if err != nil || call.shadowed != ErrHalfOpenLimit || call.State != events.HalfOpen {
+		if err != nil || shadowedBy(call) != ErrHalfOpenLimit || call.State != events.HalfOpen {
 			t.Fatalf("during the probe: %+v, %v", call, err)
 		}
 		call.Success(0)
@@ -36,7 +36,7 @@ func TestShadowAdmitsEveryCallAndChangesState(t *testing.T) {
 		probe.Success(0)
 		w.want(events.Closed)
 		w.Force(events.Open, 0, "")
-		if call, err := w.Allow(); err != nil || call.shadowed != ErrOpen {
+		if call, err := w.Allow(); err != nil || shadowedBy(call) != ErrOpen {
 			t.Errorf("forced open: %+v, %v", call, err)
 		}
 		if n := w.Status().ShadowRejections; n.Open != 2 || n.HalfOpenLimit != 1 {
@@ -72,7 +72,7 @@ func TestOffIgnoresCalls(t *testing.T) {
 		w.SetPolicy(off)
 		for _, allow := range []func() (Call, error){w.Allow, w.AllowActiveProbe} {
 			call, err := allow()
-			if err != nil || call.State != events.Open || call.shadowed != nil {
+			if err != nil || call.State != events.Open {
 				t.Fatalf("%+v, %v", call, err)
 			}
 			call.Success(0)
@@ -211,13 +211,13 @@ func TestShadowReservesHalfOpen(t *testing.T) {
 	}
 	w.Force(events.HalfOpen, 0, "")
 	call, err := w.Allow()
-	if err != nil || call.shadowed != ErrHalfOpenLimit {
+	if err != nil || shadowedBy(call) != ErrHalfOpenLimit {
 		t.Fatalf("a client's call: %+v, %v", call, err)
 	}
 	call.Success(0)
 	w.want(events.HalfOpen)
 	probe, err := w.AllowActiveProbe()
-	if err != nil || probe.shadowed != nil {
+	if err != nil || shadowedBy(probe) != nil {
 		t.Fatalf("a probe: %+v, %v", probe, err)
 	}
 	probe.Success(0)

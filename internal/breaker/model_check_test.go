@@ -86,10 +86,10 @@ func (p *pair) keep(call Call, counts bool) {
 }
 
 func (p *pair) allowBoth(t *rapid.T) {
-	shadowed, want, counts := p.allow()
+	want, counts := p.allow()
 	call, err := p.b.Allow()
-	if err != want || call.shadowed != shadowed {
-		t.Fatalf("Allow: %v, shadowed %v; the model has %v, shadowed %v", err, call.shadowed, want, shadowed)
+	if err != want {
+		t.Fatalf("Allow: %v; the model has %v", err, want)
 	}
 	if call.State != p.state {
 		t.Fatalf("call decided in state %v, the model is in %v", call.State, p.state)
@@ -100,7 +100,7 @@ func (p *pair) allowBoth(t *rapid.T) {
 func (p *pair) probeBoth(t *rapid.T) {
 	want, counts := p.allowProbe()
 	call, err := p.b.AllowActiveProbe()
-	if err != want || call.State != p.state || call.shadowed != nil {
+	if err != want || call.State != p.state {
 		t.Fatalf("AllowActiveProbe: %+v, %v; the model has %v, %v", call, err, p.state, want)
 	}
 	p.keep(call, counts)

@@ -85,10 +85,10 @@ func (m *model) advance() {
 }
 
 // allow also returns whether a report on the call has an effect.
-func (m *model) allow() (shadowed, err error, counts bool) {
+func (m *model) allow() (err error, counts bool) {
 	m.advance()
 	if m.policy.Mode == Off {
-		return nil, nil, false
+		return nil, false
 	}
 	if m.policy.ActiveProbing && m.state == events.HalfOpen {
 		err = ErrHalfOpenLimit
@@ -97,9 +97,9 @@ func (m *model) allow() (shadowed, err error, counts bool) {
 	}
 	if err != nil && m.policy.Mode == Shadow {
 		m.shadowed[m.state]++
-		return err, nil, false
+		return nil, false
 	}
-	return nil, err, err == nil
+	return err, err == nil
 }
 
 func (m *model) allowProbe() (err error, counts bool) {
