@@ -89,7 +89,7 @@ func (m *Manager) Apply(c *routes.Config) error {
 }
 
 // build returns the route of a service under c, and changes nothing that is in effect. It reuses the connection pool of the
-// service's current route if their keys are the same. It always makes new fallback strategies, which may take over the state of
+// service's current route if their keys are the same. It always builds new fallback strategies, which may take over the state of
 // the current ones (fallbacks.Env.Previous). What it makes has no goroutines, connections or other resources to release until
 // activate, so that it can be dropped if the build of another route fails.
 func (m *Manager) build(name string, c *routes.Config) (*Route, error) {
