@@ -60,7 +60,7 @@ func (s *instance) Send(_ context.Context, _ string, m *queue.Message) (queue.An
 	s.to.mu.Lock()
 	defer s.to.mu.Unlock()
 	if !s.to.up {
-		return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, Err: errors.New("refused")}
+		return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, NotCausedByMessage: true, Err: errors.New("refused")}
 	}
 	s.to.took = append(s.to.took, string(m.Body))
 	s.to.from[s.name]++
