@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -21,6 +22,17 @@ func dial(t testing.TB, address string) (net.Conn, *bufio.Reader) {
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	return c, bufio.NewReader(c)
+}
+
+// openWebSocket opens a connection on which the upstream of svc has accepted an upgrade to a WebSocket.
+func openWebSocket(t testing.TB, address string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	c, r := dial(t, address)
+	fmt.Fprint(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 101 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	return c, r
 }
 
 // nextResponse reads a final response and its body.

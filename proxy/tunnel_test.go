@@ -161,17 +161,7 @@ func TestIdleTunnelIsClosedWithoutRecordingFailure(t *testing.T) {
 		_, _ = io.Copy(c, r)
 	})
 	_, address, recorded := start(t, routeConfig(url, "idle_timeout: 1.5", "timeout: 0.2", "breaker: {fail_max: 1}"))
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	fmt.Fprint(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	r := bufio.NewReader(c)
-	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 101 {
-		t.Fatalf("%v, %v", res, err)
-	}
+	c, r := openWebSocket(t, address)
 	for range 4 { // longer than the timeout
 		fmt.Fprint(c, "x")
 		if b, err := r.ReadByte(); err != nil || b != 'x' {

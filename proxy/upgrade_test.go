@@ -1,16 +1,13 @@
 package proxy_test
 
 import (
-	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // An offer to switch to another protocol than websocket is removed, and the request is forwarded without it.
@@ -99,17 +96,7 @@ func TestWebSocketReachesATLSUpstreamThatOffersHTTP2(t *testing.T) {
 		if _, body := get(t, "http://"+address+"/svc"); body != "HTTP/2.0" {
 			t.Errorf("other requests use %s", body)
 		}
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-		fmt.Fprint(c, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-		r := bufio.NewReader(c)
-		if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 101 {
-			t.Fatalf("%v, %v", res, err)
-		}
+		c, r := openWebSocket(t, address)
 		fmt.Fprint(c, "x")
 		if b, err := r.ReadByte(); err != nil || b != 'x' {
 			t.Errorf("%q, %v", b, err)
