@@ -54,7 +54,7 @@ func (a *attempt) evaluate(res *http.Response, gotUpgrade, wantUpgrade string) e
 		recorder = x.route.Chain.Record(recordingClient{a}, res.StatusCode, res.Header)
 	}
 	switch {
-	case res.Body == http.NoBody || x.r.Method == http.MethodHead:
+	case res.Body == http.NoBody:
 		a.reportSuccess()
 		recordBody(recorder)
 		return nil

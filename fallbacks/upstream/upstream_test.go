@@ -120,6 +120,29 @@ func TestUpstreamOverH2C(t *testing.T) {
 	}
 }
 
+// A Content-Length that is that of another response does not count for max_response.
+func TestAnswerWithoutContentOverH2C(t *testing.T) {
+	url := fallbacktest.ServeH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "99999999")
+		if r.Method == http.MethodGet {
+			w.WriteHeader(http.StatusNotModified)
+		}
+	})
+	for method, status := range map[string]int{"HEAD": 200, "GET": 304} {
+		o := newOptions(t, url)
+		o.MaxResponse = 64
+		chain := fallbacktest.NewProcess().StartChain(t, "upstream", o)
+		r := fallbacktest.NewGET()
+		r.Req.Method = method
+		if a, err := fallbacktest.Answer(t, chain, r); err != nil || a.Status != status || len(a.Body) != 0 {
+			t.Errorf("%s: got %+v, %v", method, a, err)
+		}
+		if f := breakerOf(chain).Status().LastFailure; f != nil {
+			t.Errorf("%s: %+v", method, f)
+		}
+	}
+}
+
 func TestUpstreamOverTLS(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.TLS.ServerName)

@@ -89,7 +89,7 @@ func (w *Response) Discard(n int64) *Error {
 // ReadAll reads the body. One of more than limit bytes is an error.
 func (w *Response) ReadAll(limit int64) ([]byte, *Error) {
 	if w.Body == http.NoBody {
-		return nil, nil // ContentLength of a response to HEAD is that of the response to GET
+		return nil, nil // ContentLength may be that of another response, see dropBody
 	}
 	tooLong := &Error{ErrorClass{Failure: events.ErrorProtocol}, true, fmt.Errorf("the response is longer than %d bytes", limit)}
 	if w.ContentLength > limit {

@@ -127,13 +127,30 @@ func (p *Pool) RoundTripFast(r *http.Request) (res *http.Response, sent bool, er
 	return res, true, err
 }
 
-// RoundTrip sends a request with http.Transport.
+// RoundTrip sends a request with http.Transport. If the response has no content because of its method or status, its body is
+// http.NoBody, see dropBody.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := p.transport.current().RoundTrip(r)
-	if p.fast != nil && err == nil && res.ProtoMajor == 1 && res.StatusCode != http.StatusSwitchingProtocols {
+	if err != nil {
+		return nil, err
+	}
+	if p.fast != nil && res.ProtoMajor == 1 && res.StatusCode != http.StatusSwitchingProtocols {
 		p.speaksHTTP1.Store(true)
 	}
-	return res, err
+	dropBody(r.Method, res)
+	return res, nil
+}
+
+// dropBody makes http.NoBody the body of a response whose Content-Length is that of another response: to HEAD, it is the length
+// of the response to GET, and with status 304 that of the response with status 200 (RFC 9110, section 8.6). Over HTTP/2,
+// http.Transport returns a body of another type, which with status 304 reports the missing content as a truncation. A stream that
+// has not ended is reset, unless its response has no Content-Length: its upload may still be in progress.
+func dropBody(method string, res *http.Response) {
+	noContent := res.StatusCode == http.StatusNoContent || res.StatusCode == http.StatusNotModified
+	if method == http.MethodHead || noContent && res.ContentLength > 0 {
+		_ = res.Body.Close()
+		res.Body = http.NoBody
+	}
 }
 
 // MayMultiplex reports whether a new request may share an HTTP/2 connection with other requests.
