@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/testenv"
 )
 
 func discardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -181,14 +182,7 @@ func TestCloseDropsLinesForBlockedPipe(t *testing.T) {
 // newSmallDisk returns the path of a file on a disk of 64 KB, of which 24 KB are free, and a function that frees the rest.
 func newSmallDisk(t *testing.T) (file string, freeSpace func()) {
 	t.Helper()
-	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64k"); err != nil {
-		if os.Getenv("CI") != "" { // CI runs as root and must not skip this test
-			t.Fatalf("mount a small disk: %v", err)
-		}
-		t.Skipf("mount a small disk, which needs root: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	disk := testenv.MountDisk(t, "64k")
 	ballast := filepath.Join(disk, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 40<<10), 0o600); err != nil {
 		t.Fatal(err)

@@ -365,15 +365,15 @@ func TestFailureAtStartIsReported(t *testing.T) {
 	}
 }
 
-// recordingTB records whether Skip or Fatal was called.
+// recordingTB records whether Skipf or Fatalf was called.
 type recordingTB struct {
 	testing.TB
 	called string
 }
 
-func (w *recordingTB) Helper()           {}
-func (w *recordingTB) Skip(args ...any)  { w.called = "skip" }
-func (w *recordingTB) Fatal(args ...any) { w.called = "fatal" }
+func (w *recordingTB) Helper()               {}
+func (w *recordingTB) Skipf(string, ...any)  { w.called = "skip" }
+func (w *recordingTB) Fatalf(string, ...any) { w.called = "fatal" }
 
 func TestNeed(t *testing.T) {
 	if _, err := exec.LookPath(program); err == nil {

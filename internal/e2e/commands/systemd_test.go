@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cbproxy/internal/e2e/harness"
+	"cbproxy/internal/testenv"
 )
 
 // TestSystemdUnitIsValidAndConfined checks that systemd accepts the unit and rates its exposure at 2 of 10
@@ -18,7 +19,7 @@ func TestSystemdUnitIsValidAndConfined(t *testing.T) {
 	t.Parallel()
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		harness.SkipUnlessCI(t, "systemd-analyze", err)
+		testenv.SkipUnlessCI(t, "systemd-analyze", err)
 	}
 	content := harness.ReadFile(t, filepath.Join(harness.Repository, "deploy/cbproxy.service"))
 	unit := filepath.Join(t.TempDir(), "cbproxy.service")

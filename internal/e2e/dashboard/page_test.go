@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"cbproxy/internal/e2e/harness"
+	"cbproxy/internal/testenv"
 )
 
 // page is a browser tab that shows a dashboard.
@@ -33,7 +34,7 @@ func openPage(p *harness.Proxy, setup ...chromedp.Action[chromedp.Void]) *page {
 	p.T.Helper()
 	browser, err := exec.LookPath("chromium")
 	if err != nil {
-		harness.SkipUnlessCI(p.T, "a browser", err)
+		testenv.SkipUnlessCI(p.T, "a browser", err)
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.WindowSize(1280, 1500))
 	ctx, stop := chromedp.NewExecAllocator(p.T.Context(), options...)

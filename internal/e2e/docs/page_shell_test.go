@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cbproxy/internal/e2e/harness"
+	"cbproxy/internal/testenv"
 )
 
 // shellVariable makes the test binary run a shell in its own network namespace.
@@ -103,7 +104,7 @@ func startShell(t testing.TB, folder string) *shell {
 	s.command.ExtraFiles = []*os.File{write} // 3
 	s.command.Stderr = os.Stderr
 	if err := s.command.Start(); err != nil {
-		harness.SkipUnlessCI(t, "a network namespace", err)
+		testenv.SkipUnlessCI(t, "a network namespace", err)
 	}
 	_ = write.Close()
 	t.Cleanup(func() {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"cbproxy/internal/e2e/harness"
+	"cbproxy/internal/testenv"
 )
 
 // pages returns the Markdown files that contain instructions for readers.
@@ -30,7 +31,7 @@ func TestPageCommandsWork(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"bash", "curl", "go"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			harness.SkipUnlessCI(t, tool, err)
+			testenv.SkipUnlessCI(t, tool, err)
 		}
 	}
 	for _, name := range pages(t) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cbproxy/internal/e2e/harness"
+	"cbproxy/internal/testenv"
 )
 
 // checkSameOpening fails the test unless both are the same opening of a breaker, within 50 ms.
@@ -193,10 +194,9 @@ func TestStoreInUseIsReported(t *testing.T) {
 // space is available.
 func TestFullDiskIsReportedAndTolerated(t *testing.T) {
 	t.Parallel()
-	disk := harness.MountTmpfs(t, "1m")
+	disk := testenv.MountDisk(t, "1m")
 	p := harness.StartProxy(t, harness.Options{DataDir: disk, Config: harness.DeadUpstreamConfig})
-	ballast := filepath.Join(disk, "ballast")
-	_ = os.WriteFile(ballast, make([]byte, 1<<20), 0o600) // fills the disk
+	free := testenv.FillDisk(t, disk)
 	persisted := 0
 	for range 40 {
 		for _, body := range []string{`{"state":"open","reason":"` + strings.Repeat("x", 900) + `"}`, `{"state":"closed","reason":"` + strings.Repeat("y", 900) + `"}`} {
@@ -219,9 +219,7 @@ func TestFullDiskIsReportedAndTolerated(t *testing.T) {
 	if n := strings.Count(p.Log.String(), "cannot persist breaker state"); n != 1 {
 		t.Errorf("the log reports the error %d times, want 1", n)
 	}
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
+	free()
 	harness.Eventually(t, "the log reports that the state is persisted", func() bool { return strings.Contains(p.Log.String(), "is persisted again") })
 	harness.Eventually(t, "the last change is in the history", func() bool { h := p.History("svc"); return len(h) > 0 && h[0].To == "open" })
 	p.Signal(syscall.SIGKILL)

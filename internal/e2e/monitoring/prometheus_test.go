@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"cbproxy/internal/e2e/harness"
+	"cbproxy/internal/testenv"
 )
 
 // prometheusServer is a Prometheus that scrapes a proxy, with the rules loaded.
@@ -199,7 +200,7 @@ func requirePrometheus(t testing.TB) {
 	t.Helper()
 	for _, program := range []string{"promtool", "prometheus"} {
 		if _, err := exec.LookPath(program); err != nil {
-			harness.SkipUnlessCI(t, "needs Prometheus", err)
+			testenv.SkipUnlessCI(t, "needs Prometheus", err)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"cbproxy/internal/e2e/harness"
+	"cbproxy/internal/testenv"
 )
 
 // countSyncs returns the number of fdatasync calls in the output of strace.
@@ -57,7 +58,7 @@ func killTraced(p *harness.Proxy) {
 func TestCrashDuringCommitLosesNoAcceptedRequest(t *testing.T) {
 	t.Parallel()
 	if err := exec.Command("strace", "-f", "-o", os.DevNull, "true").Run(); err != nil {
-		harness.SkipUnlessCI(t, "strace", err)
+		testenv.SkipUnlessCI(t, "strace", err)
 	}
 	trace := filepath.Join(t.TempDir(), "trace")
 	stopped := harness.NewRecorder(t)

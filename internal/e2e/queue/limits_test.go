@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cbproxy/internal/e2e/harness"
+	"cbproxy/internal/testenv"
 )
 
 // TestRequestNotQueuedFallsThroughToNextStrategy checks that a request that the queue does not accept gets the next
@@ -147,12 +148,11 @@ func TestQueueInMemoryWarns(t *testing.T) {
 // TestFullDiskRejectsQueuing checks that a request that cannot be stored is not accepted.
 func TestFullDiskRejectsQueuing(t *testing.T) {
 	t.Parallel()
-	disk := harness.MountTmpfs(t, "16m")
+	disk := testenv.MountDisk(t, "16m")
 	u := harness.NewRecorder(t)
 	p := harness.StartProxy(t, harness.Options{DataDir: disk, Config: harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 1, recovery_timeout: 60", "")})
 	p.MustQueue("first")
-	ballast := filepath.Join(disk, "ballast")
-	_ = os.WriteFile(ballast, make([]byte, 16<<20), 0o600) // fills the disk
+	free := testenv.FillDisk(t, disk)
 	large := strings.Repeat("x", 900_000)
 	accepted, rejected := []string{"first"}, 0
 	for _, body := range harness.Numbered("m", 40) {
@@ -170,9 +170,7 @@ func TestFullDiskRejectsQueuing(t *testing.T) {
 	}
 	p.Signal(syscall.SIGKILL) // only accepted requests may be delivered after the restart
 	p.Wait()
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
+	free()
 	p.Start()
 	p.MustQueue("last")
 	u.Start()
@@ -188,20 +186,17 @@ func TestFullDiskRejectsQueuing(t *testing.T) {
 // removal.
 func TestFullDiskDoesNotStopDelivery(t *testing.T) {
 	t.Parallel()
-	disk := harness.MountTmpfs(t, "16m")
+	disk := testenv.MountDisk(t, "16m")
 	u := harness.NewRecorder(t)
 	p := harness.StartProxy(t, harness.Options{DataDir: disk, Config: harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 1, recovery_timeout: 60", "")})
 	p.MustQueue(harness.Numbered("m", 5)...)
-	ballast := filepath.Join(disk, "ballast")
-	_ = os.WriteFile(ballast, make([]byte, 16<<20), 0o600)
+	free := testenv.FillDisk(t, disk)
 	u.Start()
 	t.Cleanup(u.Kill)
 	harness.ForceState(t, p, "half-open")
 	u.AwaitDelivered(harness.Numbered("m", 5)...)
 	p.AwaitEmptyQueue()
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
+	free()
 	harness.Eventually(t, "requests bypass the queue", func() bool { return p.Post("n").Status == http.StatusOK })
 }
 
