@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -48,7 +49,17 @@ func Unusable(err error) bool {
 	var pathError *fs.PathError
 	var errno syscall.Errno
 	var notFile *notFileError
-	return !errors.Is(err, bolterrors.ErrTimeout) && !errors.As(err, &pathError) && !errors.As(err, &errno) && !errors.As(err, &notFile)
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout), errors.As(err, &pathError), errors.As(err, &errno), errors.As(err, &notFile):
+		return false
+	}
+	// bbolt does not wrap the errors of the file system, such as that of a full disk, when a file must grow.
+	for _, prefix := range []string{"file resize error: ", "file sync error: ", "mmap allocate error: ", "mlock/munlock error: "} {
+		if strings.HasPrefix(err.Error(), prefix) {
+			return false
+		}
+	}
+	return true
 }
 
 // OpenError adds to err that the file at path was being opened. The error of a lock that is held becomes ErrInUse.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // ErrEmpty is the error of a file without content, which bbolt would initialize silently.
@@ -41,11 +42,39 @@ func InspectPath(path string) error {
 	return &notFileError{"device"}
 }
 
-// MakeDir creates a directory and its parents, accessible to their owner only.
+// MakeDir creates a directory and its parents, accessible to their owner only. Their names are on the disk when it returns.
 func MakeDir(path string) error {
 	info, err := os.Stat(path)
-	if err == nil && !info.IsDir() {
+	switch {
+	case err == nil && info.IsDir():
+		return nil
+	case err == nil:
 		return fmt.Errorf("%s: must be a directory, and is a file: remove or rename it", path)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
 	}
-	return os.MkdirAll(path, 0o700)
+	parent := filepath.Dir(path)
+	if err := MakeDir(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
+			return nil // another process was faster
+		}
+		return err
+	}
+	if err := SyncDir(parent); err != nil && !errors.Is(err, fs.ErrPermission) { // a parent that may be written, but not read
+		return err
+	}
+	return nil
+}
+
+// SyncDir writes the names of new and renamed files in a directory to the disk.
+func SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }

@@ -47,7 +47,11 @@ type meta struct {
 // newestMeta returns the newest valid one of the two meta pages, which is the one that bbolt uses.
 func newestMeta(file []byte) (best meta, err error) {
 	found := false
-	for _, at := range metaOffsets(file) {
+	offsets := anySecondMeta()
+	if m, ok := parseMeta(file, 0); ok {
+		best, found, offsets = m, true, []int{int(m.pageSize)}
+	}
+	for _, at := range offsets {
 		m, ok := parseMeta(file, at)
 		if ok && (!found || m.transaction > best.transaction) {
 			best, found = m, true
@@ -64,10 +68,10 @@ func newestMeta(file []byte) (best meta, err error) {
 	return best, nil
 }
 
-// metaOffsets returns the possible offsets of meta pages: the first page, and the second, whose offset is the size of a page. The first
-// may be damaged, so every size is tried.
-func metaOffsets(file []byte) []int {
-	offsets := []int{0}
+// anySecondMeta returns the possible offsets of the second meta page, which is the size of a page. They are needed only if the first one
+// is damaged. Otherwise they must not be read: they may be in a part of the file that was never written, and on a full tmpfs reading that
+// from a mapped file is a fault.
+func anySecondMeta() (offsets []int) {
 	for size := 1024; size <= 1<<16; size *= 2 {
 		offsets = append(offsets, size)
 	}
