@@ -316,3 +316,24 @@ func TestDeliveryDoesNotWaitForTheEndOfItsResponse(t *testing.T) {
 		t.Errorf("%+v, %v, failures %v", response, err, recorded.failures)
 	}
 }
+
+// HTTP/2 cannot represent some requests that HTTP/1.1 clients send. They can never be delivered.
+func TestDeliveryThatHTTP2CannotSend(t *testing.T) {
+	server, _, _ := start(t, routeConfig(h2cUpstream(t, func(http.ResponseWriter, *http.Request) {})))
+	for field, want := range map[string]bool{"Upgrade": true, "X-Fine": false} {
+		d := delivery("hello")
+		d.Header.Set(field, "value")
+		_, err := server.Deliver(t.Context(), d)
+		var failed *service.DeliveryError
+		if got := errors.As(err, &failed) && !failed.NotCausedByRequest; got != want {
+			t.Errorf("%s: %+v", field, err)
+		}
+	}
+	d := delivery("hello")
+	d.Header["X-Bad"] = []string{"a\x00b"}
+	_, err := server.Deliver(t.Context(), d)
+	var failed *service.DeliveryError
+	if !errors.As(err, &failed) || !failed.Unsendable || failed.NotCausedByRequest {
+		t.Errorf("%+v", err)
+	}
+}

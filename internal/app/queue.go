@@ -55,7 +55,7 @@ func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (
 	var deferred *service.DeferredError
 	switch {
 	case errors.As(err, &failed):
-		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, NotCausedByMessage: failed.NotCausedByRequest, Err: failed.Err}
+		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, NotCausedByMessage: failed.NotCausedByRequest, Unsendable: failed.Unsendable, Err: failed.Err}
 	case errors.As(err, &deferred):
 		return queue.Answer{}, &queue.NotAdmitted{RetryAt: deferred.Until, Reason: err.Error()}
 	case errors.Is(err, breaker.ErrOpen), errors.Is(err, breaker.ErrHalfOpenLimit):

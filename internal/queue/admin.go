@@ -29,7 +29,7 @@ func (q *Queues) find(id string) (*worker, uint64, error) {
 }
 
 // Retry makes a message be sent as soon as the breaker and, in an ordered queue, the messages before it permit. A dead message is added
-// to the end of the queue, and its attempts count from zero.
+// to the end of the queue; its attempts count from zero, and its age from now.
 func (q *Queues) Retry(ctx context.Context, id string) (events.QueuedRequest, error) {
 	w, seq, err := q.find(id)
 	if err != nil {
@@ -44,8 +44,9 @@ func (q *Queues) Retry(ctx context.Context, id string) (events.QueuedRequest, er
 	case !found || !dead && w.isDelivered(seq):
 		return events.QueuedRequest{}, ErrUnknown
 	case dead:
-		r.DeliveryState = nil
-		if r.Seq, err = q.requeue(ctx, w, seq); r.Seq == 0 {
+		requeued := deliveryState{Requeued: time.Now().UTC()}
+		r.DeliveryState = requeued.encode()
+		if r.Seq, err = q.requeue(ctx, w, seq, r.DeliveryState); r.Seq == 0 {
 			return events.QueuedRequest{}, err
 		}
 	}
@@ -79,9 +80,9 @@ func (q *Queues) clearDelay(w *worker, r *disk.Record) error {
 
 // requeue makes a dead message wait again, under the sequence number that it returns. With an error and a number the message is both
 // waiting and dead.
-func (q *Queues) requeue(ctx context.Context, w *worker, seq uint64) (newSeq uint64, err error) {
+func (q *Queues) requeue(ctx context.Context, w *worker, seq uint64, deliveryState []byte) (newSeq uint64, err error) {
 	w.depth.Add(1) // before the message can be delivered
-	newSeq, err = q.config.Store.Requeue(ctx, w.service, seq)
+	newSeq, err = q.config.Store.Requeue(ctx, w.service, seq, deliveryState)
 	if newSeq == 0 {
 		w.depth.Add(-1)
 		w.notify() // reading may have stopped at the message that was being added

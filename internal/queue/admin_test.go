@@ -276,3 +276,33 @@ func TestEachMessageIsCountedOnce(t *testing.T) {
 		})
 	}
 }
+
+// A dead letter that had expired must get its max_age again, or it would expire at once.
+func TestRetryOfExpiredMessageSendsIt(t *testing.T) {
+	folder := t.TempDir()
+	u := newUpstream()
+	p := quickPolicy()
+	p.MaxAge = time.Minute
+	b := openStopped(t, folder, u)
+	b.Configure("svc", p)
+	m := message("a")
+	m.Accepted = time.Now().Add(-time.Hour)
+	if err := b.Accept(t.Context(), "svc", m); err != nil {
+		t.Fatal(err)
+	}
+	b.run(t)
+	b.waitFor(t, "it has expired", func(s events.QueueStatus) bool { return s.Dead == 1 && s.Waiting == 0 })
+	dead := b.list(t, queue.StateDead)
+	u.setAnswer(failToConnect)
+	got, err := b.Retry(t.Context(), dead[0].ID)
+	if err != nil || !got.Accepted.Equal(dead[0].Accepted) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	u.next(t)
+	b.stop()
+	b = open(t, folder, u, p) // the new age counts after a restart, too
+	u.next(t)
+	u.setAnswer(nil)
+	b.waitFor(t, "it is delivered", func(s events.QueueStatus) bool { return s.Waiting == 0 })
+	b.wantCounts(t, 0, 0)
+}

@@ -29,6 +29,9 @@ func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
 	case err != nil:
 		f := failure{reason: events.ReasonReset, problem: err.Error(), sentDuringPause: duringPause}
 		if failed := new(Failed); errors.As(err, &failed) {
+			if failed.Unsendable {
+				return w.deadLetter(p, e, CauseRefused, sanitize.Truncate("cannot be sent: "+f.problem, maxErrorBytes))
+			}
 			f.reason, f.notCausedByMessage = failed.Reason, failed.NotCausedByMessage
 		}
 		return w.handleFailure(p, e, f)
@@ -80,6 +83,7 @@ func (w *worker) resetFailures(e *entry) {
 // finishDelivery resets the failure state and removes e after its delivery.
 func (w *worker) finishDelivery(e *entry) {
 	w.resetFailures(e)
+	delete(w.unwritten.bySeq, e.seq)
 	w.removeHead(e)
 	w.counts.delivered.Add(1)
 	w.mu.Lock()
@@ -141,20 +145,20 @@ func (w *worker) handleFailure(p *Policy, e *entry, f failure) error {
 	// Each step uses what the previous ones have set.
 	tries := e.delivery.recordFailure(&f)
 	w.pauseAfterFailure(p, &f)
-	w.counts.retried.Add(1)
 	w.setLastError(f.reason, f.problem)
 	w.decideTrial(e, &f)
 	if e.delivery.Attempts >= p.MaxAttempts {
 		return w.deadLetter(p, e, CauseAttempts, f.problem)
 	}
+	w.counts.retried.Add(1)
 	w.scheduleRetry(p, e, &f, tries)
 	w.removeHead(e)
 	w.markChanged()
-	if w.trials.allowed {
-		w.trials.unwritten = e // write it after the trial, because the write takes two fsyncs and would delay the trial
-		return nil
+	w.unwritten.set(e)
+	if !w.trials.allowed { // otherwise after the trial, because the write takes two fsyncs and would delay it
+		w.writeStates()
 	}
-	return w.store.SetDeliveryState(w.service, e.seq, e.delivery.encode())
+	return nil
 }
 
 // recordFailure counts a failed attempt. It returns the number of failures that determines the delay before the next attempt.
@@ -187,7 +191,7 @@ func (s *schedule) pauseAfterFailure(p *Policy, f *failure) {
 func (w *worker) scheduleRetry(p *Policy, e *entry, f *failure, tries int) {
 	e.delivery.NotBefore = time.Time{}
 	if !e.trial || !p.Ordered { // in an ordered queue a trial has no delay of its own: it is sent after the messages before it
-		e.delivery.NotBefore = time.Now().Add(max(p.delay(tries), f.retryAfter)).UTC()
+		e.delivery.NotBefore = time.Now().Add(max(p.delay(tries), f.retryAfter)) // not in UTC, which would remove the monotonic time
 	}
 	w.maybeSetAside(p, e)
 	if !e.trial { // a trial will be read again
@@ -201,8 +205,9 @@ func (w *worker) deadLetter(p *Policy, e *entry, cause Cause, problem string) er
 	e.delivery.NotBefore = time.Time{}
 	lost, err := w.store.DeadLetter(w.service, e.seq, e.delivery.encode(), p.Capacity)
 	if err != nil {
-		return err
+		return w.postponeDeadLetter(p, e, err)
 	}
+	delete(w.unwritten.bySeq, e.seq)
 	w.removeHead(e)
 	w.mu.Lock()
 	delete(w.setAside, e.seq)

@@ -177,6 +177,9 @@ type entry struct {
 	expired  bool // choose has found that it has waited for MaxAge
 }
 
+// isDead reports whether the message is to become a dead letter without being sent.
+func (e *entry) isDead() bool { return e.expired || e.delivery.DeadCause != "" }
+
 func entryOf(r disk.Record) entry {
 	return entry{seq: r.Seq, payload: r.Payload, delivery: parseDeliveryState(r.DeliveryState)}
 }
@@ -207,9 +210,12 @@ type deliveryState struct {
 	SetAside bool `json:"aside,omitempty"`
 	// NotBefore is the earliest time of the next attempt; zero is at once.
 	NotBefore time.Time `json:"not_before,omitzero"`
+	// Requeued is when a dead message was added to the queue again; its age counts from then. It is zero if it never was.
+	Requeued time.Time `json:"requeued,omitzero"`
 	// LastError is why the last attempt failed.
 	LastError string `json:"last_error,omitempty"`
-	// DeadCause is why the message became a dead letter, and DeadSince when. They are empty while it waits.
+	// DeadCause is why the message became a dead letter, and DeadSince when. They are empty while it waits, unless it could not be
+	// moved to the dead letters yet.
 	DeadCause Cause     `json:"cause,omitempty"`
 	DeadSince time.Time `json:"died,omitzero"`
 }
@@ -219,11 +225,14 @@ type Cause string
 
 // The causes.
 const (
-	CauseRefused    Cause = "refused"    // the upstream rejected it with a status that is not retried
+	CauseRefused    Cause = "refused"    // the upstream rejected it with a status that is not retried, or it cannot be sent
 	CauseExpired    Cause = "expired"    // it is older than max_age
 	CauseAttempts   Cause = "attempts"   // max_attempts attempts failed
 	CauseUnreadable Cause = "unreadable" // its encryption key is missing, or it is damaged
 )
+
+// blocksNothing reports whether later messages of an ordered queue do not wait for the message.
+func (d *deliveryState) blocksNothing() bool { return d.SetAside || d.DeadCause != "" }
 
 func (d *deliveryState) encode() []byte {
 	text, _ := json.Marshal(d) // always marshals

@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -35,12 +36,28 @@ type mirror struct {
 	lastTakeoverCheck time.Time         // when copies of failed instances were last looked for
 	pendingTakeovers  map[string]uint64 // sequence numbers, by copy ID, of messages in the store whose takeover Redis has not confirmed
 
+	storeErrors limitedLog // errors of the local store
+
 	aliveUntil  atomic.Int64 // until when other instances consider this one alive, in monotonic time since started
 	unavailable atomic.Bool  // Redis cannot be used or is not to be used
 
 	mu          sync.Mutex // guards the fields below
 	removedSeqs []uint64   // messages that were removed from the store, and whose copies are to be removed
 	overflowed  bool       // removedSeqs was full
+}
+
+// localError is an error of the local store.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }
+
+// asLocal returns err as an error of the local store.
+func asLocal(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &localError{err}
 }
 
 // CopyTimings are the intervals of copying to Redis. An instance sends a heartbeat at intervals of Heartbeat. When the last one is older
@@ -112,6 +129,9 @@ func (m *mirror) run(ctx context.Context) {
 			m.reconciled = false
 		default:
 			if err := m.step(ctx); err != nil && ctx.Err() == nil {
+				if local := new(localError); errors.As(err, &local) { // Redis logs its own errors
+					m.storeErrors.log(m.logger, "cannot access the queue's store, its copies in Redis are not updated, retrying", err)
+				}
 				m.unavailable.Store(true)
 				m.reconciled, wait = false, pause.NextBackOff()
 			} else {

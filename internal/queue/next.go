@@ -29,6 +29,7 @@ type schedule struct {
 	pausedUntil            time.Time       // no message is sent before, after a failure
 	pauseRequested         bool            // the upstream requested the pause by Retry-After
 	trials                 trialState
+	unwritten              unwrittenStates
 }
 
 // nextMessage returns the message to be sent next, or nil and how long to wait for one.
@@ -79,20 +80,22 @@ func (w *worker) popDue(due *delayHeap) error {
 	}
 	heap.Pop(due)
 	if found && !dead {
-		e := entryOf(r)
-		w.head = &e
+		e := w.entryOf(r)
+		if w.head = &e; e.delivery.blocksNothing() {
+			w.markSetAside(e.seq)
+		}
 	}
 	return nil
 }
 
 // readOne takes the first message of readAhead. It becomes the head unless its next attempt is not due.
 func (w *worker) readOne(p *Policy, now time.Time) {
-	e := entryOf(w.readAhead[0])
+	e := w.entryOf(w.readAhead[0])
 	w.cursor, w.readAhead = e.seq, w.readAhead[1:]
 	switch {
 	case w.skip[e.seq]:
 		return
-	case e.delivery.SetAside:
+	case e.delivery.blocksNothing():
 		w.markSetAside(e.seq)
 	}
 	if e.delivery.NotBefore.After(now) {
@@ -106,7 +109,7 @@ func (w *worker) readOne(p *Policy, now time.Time) {
 // for one value only.
 func (w *worker) rewind() {
 	w.cursor, w.readAhead, w.head, w.delayed = 0, nil, nil, nil
-	w.trials = trialState{unwritten: w.trials.unwritten}
+	w.trials = trialState{}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.setAside)
@@ -116,11 +119,14 @@ func (w *worker) rewind() {
 // deferMessage adds a message to the delayed ones until its next attempt is due or it expires.
 func (w *worker) deferMessage(p *Policy, e *entry) {
 	due := e.delivery.NotBefore
+	if latest := time.Now().Add(max(p.MaxBackoff, maxRetryAfter)); latest.Before(due) {
+		due = latest // the clock was set back since due was stored
+	}
 	if expiry := time.Now().Add(p.remaining(e)); expiry.Before(due) {
 		due = expiry
 	}
 	h := &w.delayed
-	if e.delivery.SetAside || !p.Ordered && e.delivery.suspect() {
+	if e.delivery.blocksNothing() || !p.Ordered && e.delivery.suspect() {
 		h = &w.trials.nonBlocking
 	}
 	heap.Push(h, delayedMessage{e.seq, due})

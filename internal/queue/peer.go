@@ -28,9 +28,20 @@ type localQueue interface {
 
 // The methods below, removalsPending and notify make worker a localQueue.
 
-func (w *worker) maxAge() time.Duration { return w.policy.Load().MaxAge }
+func (w *worker) maxAge() time.Duration {
+	if p := w.policy.Load(); !p.unconfigured {
+		return p.MaxAge
+	}
+	return DefaultPolicy().MaxAge
+}
 
-func (w *worker) freeCapacity() int { return w.policy.Load().Capacity - int(w.depth.Load()) }
+func (w *worker) freeCapacity() int {
+	p := w.policy.Load()
+	if p.unconfigured {
+		return 0 // it could not deliver them
+	}
+	return p.Capacity - int(w.depth.Load())
+}
 
 func (w *worker) addTakenOver(n int) { w.counts.takenOver.Add(uint64(n)) }
 

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"math"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -19,10 +20,19 @@ type Policy struct {
 	Ordered bool
 	// Keys encrypts messages; nil stores them unencrypted.
 	Keys *Keyring
+
+	unconfigured bool // see unconfiguredPolicy
 }
 
-// DefaultPolicy returns the policy of a queue without options. It also applies to messages in the store whose service has no configured
-// queue.
+// unconfiguredPolicy returns the policy of a service that has messages in the store, but no queue in the configuration. Nothing is given
+// up, because its limits and keys are not known.
+func unconfiguredPolicy() Policy {
+	p := DefaultPolicy()
+	p.Capacity, p.MaxAge, p.MaxAttempts, p.unconfigured = math.MaxInt, 100*365*24*time.Hour, math.MaxInt, true
+	return p
+}
+
+// DefaultPolicy returns the policy of a queue without options.
 func DefaultPolicy() Policy {
 	return Policy{
 		Capacity: 10_000, MaxAge: 24 * time.Hour, MaxAttempts: 100, Backoff: time.Second, MaxBackoff: 5 * time.Minute, Ordered: true,
@@ -31,7 +41,11 @@ func DefaultPolicy() Policy {
 
 // remaining returns how long a message may still wait. It has expired if the result is not positive.
 func (p *Policy) remaining(e *entry) time.Duration {
-	return p.MaxAge - time.Since(acceptedAt(e.payload)) + time.Millisecond // the time is stored in milliseconds
+	since := acceptedAt(e.payload)
+	if e.delivery.Requeued.After(since) {
+		since = e.delivery.Requeued
+	}
+	return p.MaxAge - time.Since(since) + time.Millisecond // the time is stored in milliseconds
 }
 
 // delay returns how long to wait after a number of consecutive failures.

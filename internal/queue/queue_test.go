@@ -70,7 +70,7 @@ func TestStatusDecidesOutcome(t *testing.T) {
 				t.Errorf("%s: %+v", body, i)
 			}
 		}
-		if all := uint64(len(want) + 3); s.Accepted != all || s.Delivered != 5 || s.Died != all-5 || s.Retried != 3*(9+3) || s.Lost != 0 {
+		if all := uint64(len(want) + 3); s.Accepted != all || s.Delivered != 5 || s.Died != all-5 || s.Retried != 2*(9+3) || s.Lost != 0 {
 			t.Errorf("%+v", s)
 		}
 		b.wantCounts(t, 0, len(want)+3-5)

@@ -59,7 +59,9 @@ type Failed struct {
 	// NotCausedByMessage means that the failure does not count against the message: there was no connection, or the failure counts
 	// neither as a success nor as a failure of the upstream.
 	NotCausedByMessage bool
-	Err                error
+	// Unsendable means that the message itself can never be sent, such as one with a header field that HTTP/2 cannot represent.
+	Unsendable bool
+	Err        error
 }
 
 func (e *Failed) Error() string { return e.Err.Error() }
@@ -129,7 +131,10 @@ func (q *Queues) allWorkers() map[string]*worker { return *q.workers.Load() }
 // Configure sets the policy of a service. Messages that exceed a smaller capacity stay.
 func (q *Queues) Configure(service string, p Policy) {
 	w := q.worker(service)
-	w.policy.Store(&p)
+	old := w.policy.Swap(&p)
+	if old.unconfigured {
+		w.breakerChanged(true) // ends the pause
+	}
 	w.notify()
 }
 
@@ -171,13 +176,13 @@ func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
 	if depth > int64(p.Capacity) {
 		w.depth.Add(-1)
 		err := fmt.Errorf("%w: %d requests are waiting", ErrFull, p.Capacity)
-		w.rejections.log(w.logger, err)
+		w.rejections.log(w.logger, cannotQueue, err)
 		return err
 	}
 	if _, err = q.config.Store.Add(ctx, service, payload); err != nil {
 		w.depth.Add(-1)
 		if ctx.Err() == nil {
-			w.rejections.log(w.logger, err)
+			w.rejections.log(w.logger, cannotQueue, err)
 		}
 		w.notify() // reading may have stopped at the message that was being added
 		return err
@@ -230,7 +235,7 @@ func (q *Queues) Run(ctx context.Context, sender Sender) {
 
 // handleEvent wakes the workers whose breakers may admit messages now.
 func (q *Queues) handleEvent(e events.Event, missed int) {
-	service, closed := "", false
+	service, closed := "", missed > 0 // any breaker may have closed
 	switch e := e.(type) {
 	case events.StateChanged:
 		service, closed = e.Service, e.To == events.Closed
@@ -254,25 +259,4 @@ func (w *worker) setReason(reason events.Reason) {
 		defer w.mu.Unlock()
 		w.lastReason = reason
 	}
-}
-
-// rejectionLog logs requests that cannot be queued, at most one per rejectionLogInterval, because there may be thousands a second. Safe
-// for concurrent use.
-type rejectionLog struct {
-	mu       sync.Mutex // guards the fields below
-	lastTime time.Time
-	omitted  int
-}
-
-const rejectionLogInterval = 10 * time.Second
-
-func (r *rejectionLog) log(logger *slog.Logger, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.lastTime.IsZero() && time.Since(r.lastTime) < rejectionLogInterval {
-		r.omitted++
-		return
-	}
-	logger.Error("cannot queue a request, using the next fallback", "error", err, "omitted", r.omitted)
-	r.lastTime, r.omitted = time.Now(), 0
 }

@@ -64,13 +64,15 @@ func (m *mirror) reconcile(ctx context.Context) error {
 // whether the store still has the message, so that the copy must stay.
 func (m *mirror) reconcileCopy(seq uint64, c store.Copy) (keep bool, err error) {
 	if c.State != store.CopyTakenOver {
-		return m.store.Has(m.service, seq)
+		keep, err := m.store.Has(m.service, seq)
+		return keep, asLocal(err)
 	}
 	r, dead, found, err := m.store.Get(m.service, seq)
 	if err != nil || !found || dead || store.Digest(r.Payload) != c.Digest {
-		return false, err
+		return false, asLocal(err)
 	}
-	return m.queue.releaseToPeer(seq)
+	keep, err = m.queue.releaseToPeer(seq)
+	return keep, asLocal(err)
 }
 
 // dropCopies removes the copies of messages that were removed from the store.
@@ -98,7 +100,7 @@ func (m *mirror) pushCopies(ctx context.Context) error {
 	for ctx.Err() == nil {
 		records, err := m.store.Read(m.service, m.copiedUpTo, mirrorBatch, mirrorBytes)
 		if err != nil || len(records) == 0 {
-			return err
+			return asLocal(err)
 		}
 		last := records[len(records)-1].Seq
 		seqs := make([]uint64, len(records))

@@ -2,7 +2,10 @@ package queue_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -139,5 +142,86 @@ func TestStatusChangesArePublished(t *testing.T) {
 		if c, ok := e.(events.QueueChanged); ok && c.Waiting == 0 && c.Delivered == 1 && c.Service == "svc" {
 			return
 		}
+	}
+}
+
+// A service without a queue in the configuration has neither limits nor keys. Its messages wait until it has a queue again.
+func TestUnconfiguredQueueGivesUpNoMessage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(path, []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := queue.ReadKeyring(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		keys   *queue.Keyring
+		answer func(*queue.Message, int) (queue.Answer, error)
+	}{
+		"encrypted": {keys: keys},
+		"plain": {answer: func(*queue.Message, int) (queue.Answer, error) {
+			return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(time.Minute)} // as for a service without a route
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			p := quickPolicy()
+			p.MaxAge, p.Keys = 100*time.Hour, c.keys
+			u := newUpstream()
+			b := openStopped(t, folder, u)
+			b.Configure("svc", p)
+			m := message("a")
+			m.Accepted = time.Now().Add(-48 * time.Hour)
+			if err := b.Accept(t.Context(), "svc", m); err != nil {
+				t.Fatal(err)
+			}
+			b.accept(t, "b")
+			b.stop()
+			u.setAnswer(c.answer)
+			b = openStopped(t, folder, u)
+			b.run(t)
+			b.waitFor(t, "the next attempt is scheduled", func(s events.QueueStatus) bool { return s.NextAttempt != nil })
+			b.wantCounts(t, 2, 0)
+			u.setAnswer(nil)
+			b.Configure("svc", p)
+			b.waitFor(t, "both are delivered", empty)
+			b.wantCounts(t, 0, 0)
+		})
+	}
+}
+
+// While a set-aside message waits to be read, it may be dropped. It must not be counted as set aside afterwards, because as many later
+// messages would not make new requests wait.
+func TestDroppedMessagesAreNotSetAside(t *testing.T) {
+	folder := t.TempDir()
+	u := newUpstream()
+	b := openStopped(t, folder, u)
+	b.Configure("svc", quickPolicy())
+	b.accept(t, "a", "b")
+	for seq := range uint64(2) {
+		if err := b.store.SetDeliveryState("svc", seq+1, []byte(`{"attempts":3,"failures":3,"aside":true}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tried := make(chan string, 100)
+	u.setAnswer(func(m *queue.Message, _ int) (queue.Answer, error) {
+		tried <- string(m.Body)
+		return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(time.Hour)}
+	})
+	b.run(t)
+	<-tried // both have been read
+	for _, id := range []string{"svc.2", "svc.1"} {
+		if _, err := b.Drop(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.waitFor(t, "the queue is empty", empty)
+	b.accept(t, "c")
+	b.recover()
+	for <-tried != "c" {
+	}
+	if _, waiting := b.Waiting("svc"); !waiting {
+		t.Error("a request is waiting, and new ones bypass the queue")
 	}
 }

@@ -64,11 +64,13 @@ func (s *sharedState) isDropped(seq uint64) bool {
 	return s.drops[seq] != 0
 }
 
-// markSetAside records that a message is set aside, so that it does not count for Queues.Waiting.
+// markSetAside records that a message is set aside, so that it does not count for Queues.Waiting. It ignores a message that is dropped.
 func (s *sharedState) markSetAside(seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.setAside[seq] = true
+	if s.drops[seq] == 0 {
+		s.setAside[seq] = true
+	}
 }
 
 // setLastError sets why the last attempt failed, for the status; empty strings mean that it succeeded.

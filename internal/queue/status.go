@@ -96,7 +96,7 @@ func (q *Queues) List(service, state, after string, limit int) (items []events.Q
 func queuedRequest(service, state string, e entry, keys *Keyring) events.QueuedRequest {
 	i := events.QueuedRequest{
 		ID: formatID(service, e.seq), Service: service, State: state, Accepted: acceptedAt(e.payload).UTC(), Attempts: e.delivery.Attempts, Aside: e.delivery.SetAside,
-		NotBefore: e.delivery.NotBefore, LastError: e.delivery.LastError, Cause: string(e.delivery.DeadCause), Died: e.delivery.DeadSince,
+		NotBefore: e.delivery.NotBefore.UTC(), LastError: e.delivery.LastError, Cause: string(e.delivery.DeadCause), Died: e.delivery.DeadSince,
 	}
 	if m, err := decode(e.payload, keys); err == nil {
 		i.Method, i.Path, i.Bytes = m.Method, m.Path, len(m.Body)

@@ -50,7 +50,7 @@ func (m *mirror) takeOverOne(ctx context.Context, c store.Claimed) error {
 	if !retried {
 		var err error
 		if seq, err = m.queue.acceptFromPeer(ctx, c.Payload); err != nil {
-			return err
+			return asLocal(err)
 		}
 		m.pendingTakeovers[c.ID] = seq
 	}
@@ -66,5 +66,5 @@ func (m *mirror) takeOverOne(ctx context.Context, c store.Claimed) error {
 	if err == nil && !has {
 		m.recordRemoved(seq) // it was removed before it had a copy
 	}
-	return err
+	return asLocal(err)
 }

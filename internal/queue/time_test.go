@@ -325,3 +325,36 @@ func TestDelayedMessagesAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// After the clock was set back, the stored time of the next attempt may be far away.
+func TestStoredDelayIsLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUpstream()
+		b := openStopped(t, "", u)
+		p := quickPolicy()
+		p.MaxAge = 100 * time.Hour
+		b.Configure("svc", p)
+		b.accept(t, "a")
+		if err := b.store.SetDeliveryState("svc", 1, []byte(`{"attempts":1,"not_before":"`+time.Now().Add(48*time.Hour).Format(time.RFC3339)+`"}`)); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		b.run(t)
+		defer b.stop()
+		if s := u.next(t); s.at.Sub(start) > 2*time.Hour {
+			t.Errorf("sent after %v", s.at.Sub(start))
+		}
+	})
+}
+
+func TestLastAttemptIsNotRetried(t *testing.T) {
+	p := quickPolicy()
+	p.MaxAttempts = 2
+	u := newUpstream()
+	u.setAnswer(answerWith(500))
+	b := open(t, "", u, p)
+	b.accept(t, "a")
+	if s := b.waitFor(t, "it is dead", func(s events.QueueStatus) bool { return s.Dead == 1 }); s.Retried != 1 {
+		t.Errorf("%d attempts were retried, want 1", s.Retried)
+	}
+}

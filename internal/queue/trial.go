@@ -54,7 +54,6 @@ type trialState struct {
 	decidedAt              time.Time // when allowed was last set or cleared
 	waitForClientSuccess   bool      // a trial is allowed once the upstream answers a client's request, see checkClientSuccess
 	blockedHead            uint64    // the message that was first in the queue when the last trial was answered
-	unwritten              *entry    // its delivery state is written after the trial, because the write takes two fsyncs
 }
 
 // dueHeap returns a heap whose first message is due, nil if there is none.
@@ -105,16 +104,6 @@ func (w *worker) checkClientSuccess() (interval time.Duration) {
 	return maxWait
 }
 
-// writeDeliveryState writes the delivery state that was not written before because of a trial.
-func (w *worker) writeDeliveryState() error {
-	e := w.trials.unwritten
-	if e == nil {
-		return nil
-	}
-	w.trials.unwritten = nil
-	return w.store.SetDeliveryState(w.service, e.seq, e.delivery.encode())
-}
-
 // endTrialWindow processes that e was sent. No further trial is allowed if e was sent in place of one: it is a trial, or, in an unordered
 // queue, any message that is no suspect. If e is a suspect, the messages in nonBlocking are paused.
 func (w *worker) endTrialWindow(e *entry, took time.Duration) {
@@ -135,15 +124,20 @@ func (s *schedule) removeHead(e *entry) {
 	s.readAhead = nil // it was read before the trial was sent and may contain it
 }
 
+// skipTrial makes the worker skip a trial that needs no further processing when it reads it again, because it is after the cursor.
+func (s *schedule) skipTrial(e *entry) {
+	if s.skip == nil {
+		s.skip = map[uint64]bool{}
+	}
+	s.skip[e.seq] = true
+}
+
 // finishTrial makes the suspect at the head of the queue due at once after a trial was answered.
 func (w *worker) finishTrial(e *entry) {
 	if !e.trial {
 		return
 	}
-	if w.skip == nil {
-		w.skip = map[uint64]bool{}
-	}
-	w.skip[e.seq] = true // it is after the cursor and will be read again; skip it then
+	w.skipTrial(e)
 	switch {
 	case w.head != nil:
 		w.trials.blockedHead = w.head.seq
@@ -194,6 +188,7 @@ func (w *worker) chooseTrial(p *Policy, e *entry, wait time.Duration) (*entry, t
 		}
 		return nil, 0, nil
 	}
+	trial.expired = p.remaining(trial) <= 0
 	return trial, 0, nil
 }
 
@@ -208,8 +203,8 @@ func (w *worker) findTrial() (best *entry, err error) {
 			break
 		}
 		for i := range records {
-			e := entryOf(records[i])
-			if e.delivery.suspect() || e.delivery.SetAside || w.skip[e.seq] {
+			e := w.entryOf(records[i])
+			if e.delivery.suspect() || e.delivery.blocksNothing() || w.skip[e.seq] {
 				continue
 			}
 			if candidates++; candidates > trialCandidates {

@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -336,6 +337,26 @@ func TestPoisonMessageThatHangsTakesAShareOfTheTime(t *testing.T) {
 					t.Errorf("%d of 3600 other messages were delivered", n)
 				}
 			})
+		})
+	}
+}
+
+// A suspect that expires while the breaker is open becomes a dead letter, and the worker must not spin until the breaker closes.
+func TestSuspectExpiresWhileTheBreakerIsOpen(t *testing.T) {
+	for _, ordered := range []bool{true, false} {
+		t.Run(fmt.Sprintf("ordered %v", ordered), func(t *testing.T) {
+			p := quickPolicy()
+			p.Ordered, p.MaxAge, p.Backoff, p.MaxBackoff = ordered, 3*time.Second, time.Second, time.Second
+			u := newUpstream()
+			u.setAnswer(func(_ *queue.Message, attempt int) (queue.Answer, error) {
+				if attempt > 2 {
+					return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(time.Hour)}
+				}
+				return queue.Answer{}, &queue.Failed{Reason: events.ReasonTimeout, Err: errors.New("no answer")}
+			})
+			b := open(t, "", u, p)
+			b.accept(t, "a")
+			b.waitFor(t, "it has expired", func(s events.QueueStatus) bool { return s.Dead == 1 && s.Waiting == 0 })
 		})
 	}
 }

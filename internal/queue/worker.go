@@ -19,13 +19,15 @@ type worker struct {
 	logger  *slog.Logger
 	mirror  *mirror // nil without Redis
 
-	policy     atomic.Pointer[Policy]
-	depth      atomic.Int64 // waiting messages, including those being accepted
-	counts     counts
-	wake       chan struct{} // holds a token when there may be something to do
-	changes    chan struct{} // holds a token when the status has changed
-	done       chan struct{} // closed when run returns
-	rejections rejectionLog
+	policy  atomic.Pointer[Policy]
+	depth   atomic.Int64 // waiting messages, including those being accepted
+	counts  counts
+	wake    chan struct{} // holds a token when there may be something to do
+	changes chan struct{} // holds a token when the status has changed
+	done    chan struct{} // closed when run returns
+
+	rejections  limitedLog // requests that cannot be queued
+	storeErrors limitedLog // changes that cannot be stored
 
 	sender  Sender          // set by run
 	sendCtx context.Context // canceled drainTimeout after the context of run; set by run
@@ -56,7 +58,7 @@ func newWorker(service string, c *Config) *worker {
 		changes: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		sharedState: sharedState{drops: map[uint64]drop{}, deliveredInStore: map[uint64]bool{}, setAside: map[uint64]bool{}},
 	}
-	p := DefaultPolicy()
+	p := unconfiguredPolicy()
 	w.policy.Store(&p)
 	return w
 }
@@ -80,9 +82,8 @@ func (w *worker) run(ctx context.Context, sender Sender) {
 		}
 		w.sleep(ctx, wait)
 	}
-	if err := w.writeDeliveryState(); err != nil {
-		w.logger.Error("cannot store the state of a failed delivery", "error", err)
-	}
+	w.unwritten.retryAt = time.Time{}
+	w.writeStates()
 }
 
 // sleep waits until the worker is notified, but at most for wait.
@@ -101,7 +102,7 @@ func (w *worker) step() (wait time.Duration, err error) {
 	p := w.policy.Load()
 	e, wait, err := w.choose(p)
 	if err != nil || e == nil {
-		return wait, err
+		return min(wait, w.unwritten.wait()), err
 	}
 	return 0, w.process(p, e)
 }
@@ -109,47 +110,61 @@ func (w *worker) step() (wait time.Duration, err error) {
 // choose returns the message to be processed now, or nil and how long to wait. These rules apply, the first ones first:
 //
 //  1. A trial is sent before the next message in order, see chooseTrial.
-//  2. A delivery state that was not written because of a trial is written, unless a trial is sent now.
-//  3. A message that has expired waits for nothing: it becomes a dead letter.
+//  2. Delivery states that are not in the store are written, unless a trial is sent now.
+//  3. A message that has expired waits for nothing: it becomes a dead letter. Neither does one that could not be made a dead letter.
 //  4. No message is sent during a pause after a failure or while the breaker rejects, see sendDelay.
 //  5. No message is sent while another instance may have taken it over, see mirror.ready.
 func (w *worker) choose(p *Policy) (e *entry, wait time.Duration, err error) {
 	e, wait, err = w.nextMessage(p)
 	checkAgain := w.checkClientSuccess()
-	if err == nil && w.trials.allowed && (e == nil || p.mayBeOvertaken(e)) {
+	if e != nil {
+		e.expired = p.remaining(e) <= 0
+	}
+	if err == nil && w.trials.allowed && (e == nil || !e.isDead() && p.mayBeOvertaken(e)) {
 		e, wait, err = w.chooseTrial(p, e, wait)
 	}
-	if w.trials.unwritten != nil && (err != nil || e == nil || !e.trial) {
-		return nil, 0, errors.Join(err, w.writeDeliveryState())
+	if w.unwritten.wait() <= 0 && (err != nil || e == nil || !e.trial) {
+		w.writeStates()
+		return nil, 0, err
 	}
 	if err != nil || e == nil {
 		return nil, min(wait, checkAgain), err
 	}
-	remaining := p.remaining(e)
-	e.expired = remaining <= 0
-	if wait := w.sendDelay(e); wait > 0 && !e.expired {
-		return nil, min(wait, remaining, checkAgain), nil
+	if e.isDead() {
+		return e, 0, nil
 	}
-	if !e.expired && !w.mirror.ready() {
-		return nil, min(mirrorWait, remaining), nil
+	if wait := w.sendDelay(e); wait > 0 {
+		return nil, min(wait, p.remaining(e), checkAgain), nil
+	}
+	if !w.mirror.ready() {
+		return nil, min(mirrorWait, p.remaining(e)), nil
 	}
 	return e, 0, nil
 }
 
-// process delivers e, or makes it a dead letter if it has expired or cannot be decoded.
+// process delivers e, or makes it a dead letter if it is one already, has expired or cannot be decoded.
 func (w *worker) process(p *Policy, e *entry) error {
 	if !w.beginSend(e) {
 		return nil // it was dropped
 	}
 	defer w.endSend()
-	if e.expired {
+	switch {
+	case e.delivery.DeadCause != "":
+		return w.deadLetter(p, e, e.delivery.DeadCause, e.delivery.LastError)
+	case e.expired:
 		return w.deadLetter(p, e, CauseExpired, fmt.Sprintf("older than %v", p.MaxAge))
 	}
 	m, err := decode(e.payload, p.Keys)
+	if p.unconfigured && errors.Is(err, errNoKey) {
+		w.pausedUntil = time.Now().Add(maxWait) // Configure ends the pause
+		return nil
+	}
 	if err != nil {
 		return w.deadLetter(p, e, CauseUnreadable, err.Error())
 	}
-	return errors.Join(w.deliver(p, e, m), w.writeDeliveryState())
+	err = w.deliver(p, e, m)
+	w.writeStates()
+	return err
 }
 
 // beginSend marks e as the message that is being sent, so that it cannot be dropped. It returns false if e was dropped.

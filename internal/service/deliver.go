@@ -45,10 +45,12 @@ type Delivered struct {
 // DeliveryError is the error of a Delivery that the breaker admitted and that got no response.
 type DeliveryError struct {
 	Reason events.Reason
-	// NotCausedByRequest means that the error does not count as a failure of the request: there was no connection, or the error
-	// counts neither as a success nor as a failure of the upstream.
+	// NotCausedByRequest means that the error does not count as a failure of the request: there was no connection, or a local
+	// resource was exhausted.
 	NotCausedByRequest bool
-	Err                error
+	// Unsendable means that the request itself can never be sent, such as one with a header field that HTTP/2 cannot represent.
+	Unsendable bool
+	Err        error
 }
 
 func (e *DeliveryError) Error() string { return e.Err.Error() }
@@ -111,7 +113,7 @@ func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (D
 	reporting = true
 	rt.reportDelivery(d, call, trace, &res, res.result(ctx), time.Since(start))
 	if res.err != nil {
-		return res.response, &DeliveryError{ReasonOf(res.failure), !res.connected || res.failure == "", res.err}
+		return res.response, res.deliveryError()
 	}
 	return res.response, nil
 }
@@ -122,6 +124,17 @@ type deliveryResult struct {
 	connected bool
 	failure   events.ErrorType // of the upstream; "": it did not fail, or err counts neither as a success nor as a failure
 	err       error            // why there is no response
+	problem   int              // upstream.ErrorClass.RequestProblem of err
+}
+
+// deliveryError returns the error of a delivery without a response.
+func (r *deliveryResult) deliveryError() *DeliveryError {
+	return &DeliveryError{
+		Reason:             ReasonOf(r.failure),
+		NotCausedByRequest: r.problem == 0 && (!r.connected || r.failure == ""),
+		Unsendable:         r.problem == http.StatusBadRequest,
+		Err:                r.err,
+	}
 }
 
 // result returns how the delivery counts. ctx is that of the caller of Deliver.
@@ -212,7 +225,7 @@ func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State) 
 	}
 	res, reqErr := rt.Pool.Do(r, rt.Config.Timeout, trace.Connected)
 	if reqErr != nil {
-		return deliveryResult{connected: reqErr.Connected, failure: rt.failureOf(reqErr), err: reqErr}
+		return deliveryResult{connected: reqErr.Connected, failure: rt.failureOf(reqErr), err: reqErr, problem: reqErr.RequestProblem}
 	}
 	defer res.Close()
 	trace.ResponseReceived(res.Response)

@@ -53,7 +53,12 @@ func (st *Store) removeSegment(s *segment) {
 // committed, Add fails. After an error the record is not in the store, unless the process ends while a commit that contains it is being
 // reverted.
 func (st *Store) Add(ctx context.Context, service string, payload []byte) (seq uint64, err error) {
-	c := &change{kind: put, service: service, payload: payload, result: make(chan error, 1)}
+	return st.add(ctx, service, payload, nil)
+}
+
+// add is Add with a delivery state, which may be nil.
+func (st *Store) add(ctx context.Context, service string, payload, deliveryState []byte) (seq uint64, err error) {
+	c := &change{kind: put, service: service, payload: payload, deliveryState: deliveryState, result: make(chan error, 1)}
 	s, err := st.enqueue(c)
 	if err != nil {
 		return 0, fmt.Errorf("add to the queue of %s: %w", service, err)
@@ -82,7 +87,7 @@ func (st *Store) enqueue(c *change) (*segment, error) {
 		return nil, errClosed
 	}
 	newest := st.segments[len(st.segments)-1]
-	if newest.bytes >= segmentBytes {
+	if newest.bytes.Load() >= segmentBytes {
 		if err := st.addSegment(); err != nil {
 			return nil, err
 		}
@@ -90,7 +95,7 @@ func (st *Store) enqueue(c *change) (*segment, error) {
 	}
 	c.seq = st.next
 	st.next++
-	newest.bytes += int64(len(c.payload))
+	newest.bytes.Add(int64(len(c.payload)))
 	newest.enqueue(c)
 	return newest, nil
 }
@@ -168,8 +173,8 @@ func (st *Store) Get(service string, seq uint64) (r Record, dead, found bool, er
 	return Record{}, false, false, nil
 }
 
-// DeadLetter moves a waiting record to the dead ones, with a new delivery state. It then removes the oldest dead records of the service
-// beyond limit; lost is their number.
+// DeadLetter moves a waiting record to the dead ones, with a new delivery state. It then removes the oldest other dead records of the
+// service beyond limit, which is at least 1; lost is their number. After an error the record is still waiting.
 func (st *Store) DeadLetter(service string, seq uint64, deliveryState []byte, limit int) (lost int, err error) {
 	s := st.segmentOf(seq)
 	if s == nil {
@@ -189,24 +194,30 @@ func (st *Store) DeadLetter(service string, seq uint64, deliveryState []byte, li
 	if err := s.submit(&change{kind: remove, service: service, seq: seq}); err != nil {
 		return 0, fmt.Errorf("remove from the queue of %s: %w", service, err)
 	}
-	for excess := st.dead.count(service) - limit; lost < excess; lost++ {
-		oldest, _, err := st.dead.read(service, 0, 1, 0, true)
-		if err != nil {
-			return lost, fmt.Errorf("read the oldest dead letter of %s: %w", service, err)
-		}
-		if len(oldest) == 0 {
-			return lost, nil
-		}
-		if err := st.dead.submit(&change{kind: remove, service: service, seq: oldest[0].Seq}); err != nil {
-			return lost, fmt.Errorf("remove the oldest dead letter of %s: %w", service, err)
-		}
-	}
-	return lost, nil
+	return st.trimDead(service, seq, limit), nil
 }
 
-// Requeue moves a dead record to the end of the waiting ones, without a delivery state. It returns the new sequence number, 0 if there is
-// no such dead record. With an error and a number the record is both waiting and dead.
-func (st *Store) Requeue(ctx context.Context, service string, seq uint64) (newSeq uint64, err error) {
+// trimDead removes the oldest dead records of a service beyond limit, but not newest, which has just been added. It returns their number.
+// After an error the next call repeats the rest.
+func (st *Store) trimDead(service string, newest uint64, limit int) (lost int) {
+	for excess := st.dead.count(service) - max(limit, 1); lost < excess; lost++ {
+		oldest, _, err := st.dead.read(service, 0, 1, 1, true)
+		if err == nil && len(oldest) > 0 && oldest[0].Seq == newest {
+			oldest, _, err = st.dead.read(service, newest, 1, 1, true)
+		}
+		if err != nil || len(oldest) == 0 {
+			return lost
+		}
+		if st.dead.submit(&change{kind: remove, service: service, seq: oldest[0].Seq}) != nil {
+			return lost
+		}
+	}
+	return lost
+}
+
+// Requeue moves a dead record to the end of the waiting ones, with a new delivery state. It returns the new sequence number, 0 if there
+// is no such dead record. With an error and a number the record is both waiting and dead.
+func (st *Store) Requeue(ctx context.Context, service string, seq uint64, deliveryState []byte) (newSeq uint64, err error) {
 	r, found, err := st.dead.get(service, seq)
 	if err != nil {
 		return 0, fmt.Errorf("read dead letter %d of %s: %w", seq, service, err)
@@ -214,7 +225,7 @@ func (st *Store) Requeue(ctx context.Context, service string, seq uint64) (newSe
 	if !found {
 		return 0, nil
 	}
-	if newSeq, err = st.Add(ctx, service, r.Payload); err != nil {
+	if newSeq, err = st.add(ctx, service, r.Payload, deliveryState); err != nil {
 		return 0, err
 	}
 	if err := st.dead.submit(&change{kind: remove, service: service, seq: seq}); err != nil {
@@ -223,10 +234,17 @@ func (st *Store) Requeue(ctx context.Context, service string, seq uint64) (newSe
 	return newSeq, nil
 }
 
-// Delete removes a record, waiting or dead.
+// Delete removes a record, waiting or dead. After an error it is still there.
 func (st *Store) Delete(service string, seq uint64) error {
-	for _, s := range []*segment{st.segmentOf(seq), st.dead} {
+	for _, s := range []*segment{st.dead, st.segmentOf(seq)} { // a waiting record last: if it is in both, it must not vanish from one only
 		if s == nil {
+			continue
+		}
+		found, err := s.has(service, seq)
+		if err != nil {
+			return fmt.Errorf("read record %d of %s: %w", seq, service, err)
+		}
+		if !found {
 			continue
 		}
 		if err := s.submit(&change{kind: remove, service: service, seq: seq}); err != nil {

@@ -115,7 +115,7 @@ func TestQueueKeepsOrderNotesAndDeadLetters(t *testing.T) {
 			}
 			q = openQueue(t, folder)
 			check(q)
-			renamed, err := q.Requeue(t.Context(), "a", seqs[1])
+			renamed, err := q.Requeue(t.Context(), "a", seqs[1], nil)
 			if err != nil || renamed <= seqs[19] {
 				t.Errorf("requeued as %d, %v", renamed, err)
 			}

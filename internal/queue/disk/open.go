@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ const (
 	queueFolder   = "queue"
 	segmentSuffix = ".db"
 	deadFile      = "dead" + segmentSuffix
+	newSuffix     = ".new" // follows the name of a file that is being created
 )
 
 // Open opens the store in a directory and creates what is missing, accessible to its owner only. An empty path opens a store in memory,
@@ -28,13 +30,7 @@ func Open(folder string) (st *Store, quarantined []string, err error) {
 			return nil, nil, fmt.Errorf("open the queue: %w", err)
 		}
 	}
-	quarantined, err = st.open()
-	if err == nil && len(quarantined) > 0 {
-		// With a new ID, no instance owns the copies in Redis that belong to the old one. Instances take all of them over and deliver the
-		// lost records; those that are still in this store are then delivered twice.
-		err = st.dead.changeStoreID()
-	}
-	if n := len(st.segments); err == nil && (n == 0 || st.segments[n-1].bytes >= segmentBytes) {
+	if quarantined, err = st.open(); err == nil && len(st.segments) == 0 {
 		err = st.addSegment()
 	}
 	if err != nil {
@@ -44,81 +40,134 @@ func Open(folder string) (st *Store, quarantined []string, err error) {
 	return st, quarantined, nil
 }
 
-// open opens the existing files.
+// unusable is a file that cannot be used, and why.
+type unusable struct {
+	path string
+	err  error
+}
+
+// open opens the existing files. It opens the file of dead records first: its lock keeps other processes from all files.
 func (st *Store) open() (quarantined []string, err error) {
-	names := []string{}
-	if st.folder != "" {
-		files, err := os.ReadDir(st.folder)
-		if err != nil {
-			return nil, fmt.Errorf("open the queue: %w", err)
-		}
-		for _, f := range files { // in the order of their names, and so of their numbers
-			if strings.HasSuffix(f.Name(), segmentSuffix) && f.Name() != deadFile {
-				names = append(names, f.Name())
-			}
+	if quarantined, err = st.openDead(); err != nil {
+		return nil, err
+	}
+	names, err := st.segmentNames()
+	if err != nil {
+		return nil, err
+	}
+	var damaged []unusable
+	for _, path := range names {
+		switch s, err := st.openSegment(path); {
+		case err == nil:
+			st.next = max(st.next, s.next)
+			st.segments = append(st.segments, s)
+		case boltfile.Unusable(err):
+			damaged = append(damaged, unusable{path, err})
+		default:
+			return nil, boltfile.OpenError(path, err)
 		}
 	}
-	for _, name := range append(names, deadFile) {
-		s, message, err := st.openSegment(name)
-		if err != nil {
-			return quarantined, err
+	if len(damaged) > 0 {
+		messages, err := st.quarantine(damaged)
+		if quarantined = append(quarantined, messages...); err != nil {
+			return nil, err
 		}
-		if message != "" {
-			quarantined = append(quarantined, message)
-		}
-		if s == nil { // renamed
-			continue
-		}
-		st.next = max(st.next, s.next)
-		switch {
-		case name == deadFile:
-			st.dead = s
-		case s.total() == 0:
-			s.discard()
-		default:
-			st.sealNewest()
-			st.segments = append(st.segments, s)
-		}
+	}
+	// All but the newest are sealed, and deleted if they are empty. The newest is not, because it has the next sequence number.
+	for _, s := range st.segments[:max(len(st.segments)-1, 0)] {
+		s.seal()
 	}
 	return quarantined, nil
 }
 
-// sealNewest seals the newest segment; mu must be held, except in Open.
-func (st *Store) sealNewest() {
-	if n := len(st.segments); n > 0 {
-		st.segments[n-1].seal()
+// quarantine renames damaged segments and changes the store's ID.
+func (st *Store) quarantine(damaged []unusable) (messages []string, err error) {
+	// With a new ID, no instance owns the copies in Redis that belong to the old one. Instances take all of them over and deliver the
+	// lost records; those that are still in this store are then delivered twice. The ID changes before a file is renamed: after a crash
+	// in between, the next start must not find an intact store with the old ID, because it would remove the copies of the lost records.
+	if err := st.dead.changeStoreID(); err != nil {
+		return nil, fmt.Errorf("open the queue: %w", err)
 	}
+	for _, u := range damaged {
+		message, err := boltfile.Quarantine(u.path, u.err)
+		if err != nil {
+			return nil, err
+		}
+		messages = append(messages, message)
+	}
+	return messages, nil
 }
 
-// openSegment opens a segment and starts its writer. It renames a file that is damaged or empty, and then returns nil, except for the
-// dead records, for which it creates a new file.
-func (st *Store) openSegment(name string) (s *segment, quarantined string, err error) {
-	path := ""
-	if st.folder != "" {
-		path = filepath.Join(st.folder, name)
+// openDead opens the file of dead records. It renames a damaged one and creates a new one, which has a new ID.
+func (st *Store) openDead() (quarantined []string, err error) {
+	path := st.path(deadFile)
+	s, err := st.openSegment(path)
+	switch {
+	case err == nil, errors.Is(err, fs.ErrNotExist):
+	case boltfile.Unusable(err):
+		message, err := boltfile.Quarantine(path, err)
+		if err != nil {
+			return nil, err
+		}
+		quarantined = append(quarantined, message)
+	default:
+		return nil, boltfile.OpenError(path, err)
 	}
-	if path != "" {
-		err = boltfile.InspectPath(path)
-	}
-	if err == nil {
-		s, err = openSegment(path, st.next)
-	}
-	if err == nil {
+	if s == nil {
+		if s, err = createSegment(path, 1); err != nil {
+			return nil, boltfile.OpenError(path, err)
+		}
 		st.start(s)
-		return s, "", nil
 	}
-	if !boltfile.Unusable(err) {
-		return nil, "", boltfile.OpenError(path, err)
+	st.dead, st.next = s, max(st.next, s.next)
+	return quarantined, nil
+}
+
+// segmentNames returns the paths of the existing segments, oldest first. It removes files whose creation was not completed.
+func (st *Store) segmentNames() (paths []string, err error) {
+	if st.folder == "" {
+		return nil, nil
 	}
-	quarantined, err = boltfile.Quarantine(path, err)
-	if err != nil || name != deadFile {
-		return nil, quarantined, err
+	files, err := os.ReadDir(st.folder)
+	if err != nil {
+		return nil, fmt.Errorf("open the queue: %w", err)
 	}
-	if s, err = openSegment(path, st.next); err != nil {
-		return nil, quarantined, boltfile.OpenError(path, err)
+	for _, f := range files { // in the order of their names, and so of their numbers
+		switch name := f.Name(); {
+		case strings.HasSuffix(name, segmentSuffix+newSuffix):
+			_ = os.Remove(st.path(name)) // otherwise the next start removes it
+		case strings.HasSuffix(name, segmentSuffix) && name != deadFile:
+			paths = append(paths, st.path(name))
+		}
+	}
+	return paths, nil
+}
+
+// path returns the path of a file of the store, "" in memory.
+func (st *Store) path(name string) string {
+	if st.folder == "" {
+		return ""
+	}
+	return filepath.Join(st.folder, name)
+}
+
+// openSegment opens an existing segment and starts its writer. The error is fs.ErrNotExist if there is none.
+func (st *Store) openSegment(path string) (*segment, error) {
+	if path == "" {
+		return nil, fs.ErrNotExist
+	}
+	if err := boltfile.InspectPath(path); err != nil {
+		return nil, err
+	}
+	if err := inspectSegment(path); err != nil {
+		return nil, err
+	}
+	s, err := openSegment(path, st.next)
+	if err != nil {
+		return nil, err
 	}
 	st.start(s)
-	return s, quarantined, nil
+	return s, nil
 }
 
 // start starts the writer of a segment.
@@ -130,32 +179,43 @@ func (st *Store) start(s *segment) {
 
 // addSegment creates a segment for new records; mu must be held, except in Open.
 func (st *Store) addSegment() error {
-	name := fmt.Sprintf("%016x%s", st.next, segmentSuffix)
-	s, _, err := st.openSegment(name)
+	s, err := createSegment(st.path(fmt.Sprintf("%016x%s", st.next, segmentSuffix)), st.next)
 	if err != nil {
-		return err
+		return fmt.Errorf("create a file of the queue: %w", err)
 	}
-	if s == nil {
-		return fmt.Errorf("create segment %s: the existing file was unusable and has been renamed", name)
+	st.start(s)
+	if n := len(st.segments); n > 0 {
+		st.segments[n-1].seal()
 	}
-	if st.folder != "" {
-		if err := syncFolder(st.folder); err != nil {
-			return fmt.Errorf("open the queue: %w", err)
-		}
-	}
-	st.sealNewest()
 	st.segments = append(st.segments, s)
 	return nil
 }
 
-// syncFolder makes the names of new files durable.
-func syncFolder(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
+// createSegment creates a segment. Its file gets its name when it is complete, so that a file without content is always a damaged one:
+// neither a crash nor a full disk leaves one.
+func createSegment(path string, next uint64) (s *segment, err error) {
+	if path == "" {
+		return openSegment("", next)
 	}
-	defer f.Close()
-	return f.Sync()
+	unfinished := path + newSuffix
+	if err := os.Remove(unfinished); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if s, err = openSegment(unfinished, next); err != nil {
+		_ = os.Remove(unfinished)
+		return nil, err
+	}
+	if err = os.Rename(unfinished, path); err == nil {
+		err = boltfile.SyncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		_ = s.db.Close()
+		_ = os.Remove(unfinished)
+		_ = os.Remove(path)
+		return nil, err
+	}
+	s.path = path
+	return s, nil
 }
 
 // Close commits the queued changes and closes the files.

@@ -35,7 +35,7 @@ type segment struct {
 	commits *atomic.Uint64
 	onEmpty func(*segment) // called by the writer when a sealed segment is empty
 	storeID string         // each file has one, but only that of Store.dead is used (Store.ID); does not change after Open
-	bytes   int64          // approximate size: that of the file when it was opened plus the payloads added since; guarded by Store.mu
+	bytes   atomic.Int64   // approximate size: that of the file when it was opened plus the payloads added since
 
 	wake chan struct{} // holds a token when the writer may have something to do
 
@@ -59,15 +59,13 @@ const (
 	growBytes = 4 << 20
 )
 
-// openSegment opens a segment file. It creates the file if it does not exist, with next as the first sequence number. An empty path
-// opens a new segment in memory.
+// openSegment opens a segment file, which inspectSegment has checked. It creates the file if it does not exist, with next as the first
+// sequence number. An empty path opens a new segment in memory.
 func openSegment(path string, next uint64) (s *segment, err error) {
 	options := &bolt.Options{Timeout: boltfile.LockTimeout, InitialMmapSize: initialMapBytes, FreelistType: bolt.FreelistMapType}
 	if path == "" {
 		options.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return boltfile.MemoryFile() }
 		options.NoSync, options.NoGrowSync = true, true
-	} else if err := inspectSegment(path); err != nil {
-		return nil, err
 	}
 	s = &segment{path: path, next: next, wake: make(chan struct{}, 1), counts: map[string]int{}, adding: map[string]int{}, hidden: map[uint64]bool{}}
 	err = boltfile.Guard(func() (err error) {
@@ -78,9 +76,17 @@ func openSegment(path string, next uint64) (s *segment, err error) {
 		return nil, err
 	}
 	s.db.AllocSize = growBytes
-	err = boltfile.Guard(func() error { return s.db.Update(s.prepare) })
+	err = boltfile.Guard(func() error {
+		err := s.db.View(s.load)
+		if errors.Is(err, errIncomplete) { // not otherwise, because a full disk must not prevent the start
+			if err = s.db.Update(s.prepare); err == nil {
+				err = s.db.View(s.load)
+			}
+		}
+		return err
+	})
 	if info, statErr := os.Stat(path); statErr == nil {
-		s.bytes = info.Size()
+		s.bytes.Store(info.Size())
 	}
 	if err != nil {
 		_ = s.db.Close()
@@ -92,9 +98,7 @@ func openSegment(path string, next uint64) (s *segment, err error) {
 // inspectSegment checks a file for damage before it is opened. It maps the file, so that a long backlog takes no memory.
 func inspectSegment(path string) error {
 	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	} else if err != nil {
+	if err != nil {
 		return err
 	}
 	defer f.Close()
@@ -113,33 +117,44 @@ func inspectSegment(path string) error {
 	return boltfile.Guard(func() error { return boltfile.Verify(content) })
 }
 
-// prepare creates the buckets of a new file, and reads the totals of an existing one.
+// prepare creates the buckets and values that are missing.
 func (s *segment) prepare(tx *bolt.Tx) error {
-	if err := boltfile.CheckFormat(tx); err != nil {
-		return err
-	}
 	meta, err := boltfile.Prepare(tx, recordBucket, deliveryStateBucket, countBucket)
 	if err != nil {
 		return err
 	}
-	if kept := meta.Get(nextKey); len(kept) == 8 {
-		s.next = binary.BigEndian.Uint64(kept)
-	} else if err := meta.Put(nextKey, keyOf(s.next)); err != nil {
-		return err
-	}
-	if meta.Get(storeIDKey) == nil {
-		if err := meta.Put(storeIDKey, []byte(rand.Text())); err != nil {
+	if len(meta.Get(nextKey)) != 8 {
+		if err := meta.Put(nextKey, keyOf(s.next)); err != nil {
 			return err
 		}
 	}
+	if meta.Get(storeIDKey) == nil {
+		return meta.Put(storeIDKey, []byte(rand.Text()))
+	}
+	return nil
+}
+
+// errIncomplete is the error of a file that prepare must complete.
+var errIncomplete = errors.New("the file is incomplete")
+
+// load reads the totals of a file.
+func (s *segment) load(tx *bolt.Tx) error {
+	if err := boltfile.CheckFormat(tx); err != nil {
+		return err
+	}
+	meta, records, counts := tx.Bucket(boltfile.MetaBucket), tx.Bucket(recordBucket), tx.Bucket(countBucket)
+	if meta == nil || records == nil || counts == nil || tx.Bucket(deliveryStateBucket) == nil || len(meta.Get(nextKey)) != 8 || meta.Get(storeIDKey) == nil {
+		return errIncomplete
+	}
+	s.next = binary.BigEndian.Uint64(meta.Get(nextKey))
 	s.storeID = string(meta.Get(storeIDKey))
 	s.first, s.visible = s.next, s.next-1
-	cursor := tx.Bucket(countBucket).Cursor()
+	cursor := counts.Cursor()
 	for name, n := cursor.First(); name != nil; name, n = cursor.Next() {
 		if len(n) == 8 {
 			s.counts[string(name)] = int(binary.BigEndian.Uint64(n))
 		}
-		if b := tx.Bucket(recordBucket).Bucket(name); b != nil {
+		if b := records.Bucket(name); b != nil {
 			if key, _ := b.Cursor().First(); len(key) == 8 {
 				s.first = min(s.first, binary.BigEndian.Uint64(key))
 			}

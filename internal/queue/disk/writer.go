@@ -162,6 +162,9 @@ func (s *segment) nextStep() writerStep {
 // it, and each commit takes two fsyncs.
 const removalDelay = 10 * time.Millisecond
 
+// removalRetryDelay is how long after an error the removal of an abandoned record is repeated.
+const removalRetryDelay = time.Second
+
 // delayRemovals waits for at most removalDelay while no caller waits for any of the queued changes.
 func (s *segment) delayRemovals() {
 	if !s.mayDelay() {
@@ -241,6 +244,9 @@ func (s *segment) publishBatch(batch []*change, r *batchResult, err error) {
 	var removals []*change
 	for _, c := range batch {
 		made := c.state.CompareAndSwap(pending, settled)
+		if c.kind == put && (err != nil || !made) {
+			s.bytes.Add(-int64(len(c.payload))) // a full disk must not make the store create one file after another
+		}
 		if c.kind == put && made {
 			s.adding[c.service]--
 		}
@@ -250,6 +256,9 @@ func (s *segment) publishBatch(batch []*change, r *batchResult, err error) {
 		}
 		if c.kind == remove && err == nil {
 			delete(s.hidden, c.seq)
+		}
+		if c.kind == remove && err != nil && s.hidden[c.seq] {
+			time.AfterFunc(removalRetryDelay, func() { s.enqueue(c) })
 		}
 	}
 	if err == nil {
