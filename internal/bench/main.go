@@ -101,7 +101,7 @@ func parseOptions(args []string) (options, error) {
 	f.IntVar(&o.body, "body", 0, "bytes of request body; 0 sends GET, more sends POST")
 	f.StringVar(&chosen, "scenarios", strings.Join(defaultScenarios, ","), "scenarios, separated by commas")
 	f.StringVar(&o.binary, "cbproxy", "", "cbproxy binary to measure; default builds ./cmd/cbproxy")
-	f.DurationVar(&o.timeout, "timeout", 15*time.Minute, "time for the whole run")
+	f.DurationVar(&o.timeout, "timeout", time.Hour, "time for the whole run")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -142,12 +142,18 @@ func run(ctx context.Context, o options) error {
 		"queue": b.queue, "hit": b.hit, "fill": b.fill,
 	}
 	for _, name := range o.scenarios {
+		start := time.Now()
 		s, err := measures[name](ctx)
 		if err != nil {
-			return fmt.Errorf("measure %s: %w", name, err)
+			return errors.Join(fmt.Errorf("measure %s: %w", name, err), o.printReport(&r)) // the others took minutes
 		}
+		fmt.Fprintf(os.Stderr, "bench: measured %s in %v\n", name, time.Since(start).Round(time.Second))
 		r.Scenarios = append(r.Scenarios, s)
 	}
+	return o.printReport(&r)
+}
+
+func (o options) printReport(r *report) error {
 	if o.json {
 		e := json.NewEncoder(os.Stdout)
 		e.SetIndent("", "  ")
