@@ -229,3 +229,24 @@ func TestLargeCopiesAreClaimedInBatches(t *testing.T) {
 		t.Errorf("%d copies are claimed at once", len(claimed))
 	}
 }
+
+// If the takeover's completion fails, the record gets a second copy before it is repeated. Only one copy may be left, because a copy that
+// no index knows would be delivered by another instance later.
+func TestRepeatedTakeoverLeavesOneCopy(t *testing.T) {
+	eachRedis(t, func(t *testing.T, url string, client redis.UniversalClient) {
+		a, b, c := startInstance(t, url, "A", client), startInstance(t, url, "B", client), startInstance(t, url, "C", client)
+		a.push("one")
+		a.leave()
+		claimed := b.wantClaim("A/1=one")
+		b.push("one") // it is record 1 of B, too
+		b.wantStream(2)
+		b.must(b.CompleteTakeover(t.Context(), "svc", 1, claimed[0], testTTL))
+		b.wantStream(1)
+		b.must(b.CompleteTakeover(t.Context(), "svc", 1, claimed[0], testTTL))
+		b.wantStream(1)
+		b.must(b.Drop(t.Context(), "svc", []uint64{1}))
+		b.wantStream(0)
+		b.leave()
+		c.wantClaim("")
+	})
+}

@@ -4,6 +4,11 @@
 local stream, index = KEYS[1], KEYS[2]
 local consumer, seq, id, origin, before, prefix, keep, digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 redis.call('XCLAIM', stream, 'cbproxy', consumer, 0, id, 'JUSTID')
+local own = redis.call('HGET', index, seq) -- the record was copied before this script could run
+if own and own ~= id and string.sub(own, 1, 4) ~= 'done' then
+  redis.pcall('XACK', stream, 'cbproxy', own)
+  redis.call('XDEL', stream, own)
+end
 redis.call('HSET', index, seq, id)
 if origin == consumer then
   redis.call('HDEL', index, before)
