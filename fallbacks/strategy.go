@@ -36,7 +36,8 @@ type Request struct {
 	Query      string
 	EmptyQuery bool
 	// Header is the header that the upstream would get: without hop-by-hop fields, and with
-	// X-Forwarded-For and the like set by the proxy.
+	// X-Forwarded-For and the like set by the proxy. It is the same when an Observer records a
+	// response and when a strategy answers.
 	Header http.Header
 	// Body is the whole body. It is nil unless the strategy is a BodyReader and BodyError is nil.
 	Body []byte

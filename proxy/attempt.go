@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +31,6 @@ type attempt struct {
 	trace            *service.AttemptTrace // nil: it has no span
 	reported         bool                  // the result has been reported to the breaker
 	failure          *events.Failure       // nil: it has not failed
-	requestHeader    http.Header           // of the upstream request, once there is a response
 	status           int                   // of the response, 0 before there is one
 	retryAfter       string                // the response's Retry-After
 	hopByHop         []string              // the fields that the response's Connection field names

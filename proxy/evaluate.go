@@ -23,7 +23,7 @@ var errStatus = errors.New("the upstream's status is a failure")
 // the response's Upgrade field, wantUpgrade the request's.
 func (a *attempt) evaluate(res *http.Response, gotUpgrade, wantUpgrade string) error {
 	x := a.x
-	a.requestHeader, a.status, a.retryAfter = res.Request.Header, res.StatusCode, res.Header.Get("Retry-After")
+	a.status, a.retryAfter = res.StatusCode, res.Header.Get("Retry-After")
 	a.trace.ResponseReceived(res)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return a.evaluateUpgrade(res, gotUpgrade, wantUpgrade)

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"math"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -105,7 +104,7 @@ func retryAfter(d time.Duration) string {
 type fallbackClient struct{ *exchange }
 
 // Request implements fallbacks.Client.
-func (c fallbackClient) Request() *fallbacks.Request { return c.fallbackRequest(c.endToEndHeader()) }
+func (c fallbackClient) Request() *fallbacks.Request { return c.fallbackRequest() }
 
 // Body implements fallbacks.Client.
 func (c fallbackClient) Body(limit int64) ([]byte, error) { return c.upload.ReadRest(limit) }
@@ -114,14 +113,14 @@ func (c fallbackClient) Body(limit int64) ([]byte, error) { return c.upload.Read
 type recordingClient struct{ *attempt }
 
 // Request implements fallbacks.Client.
-func (c recordingClient) Request() *fallbacks.Request { return c.x.fallbackRequest(c.requestHeader) }
+func (c recordingClient) Request() *fallbacks.Request { return c.x.fallbackRequest() }
 
 // Body implements fallbacks.Client.
 func (c recordingClient) Body(limit int64) ([]byte, error) { return c.x.upload.Complete(limit) }
 
-func (x *exchange) fallbackRequest(header http.Header) *fallbacks.Request {
+func (x *exchange) fallbackRequest() *fallbacks.Request {
 	return &fallbacks.Request{
 		Service: x.route.Service.Name, Method: x.r.Method, Host: x.r.Host,
-		Path: message.RawPath(x.r), Rest: x.upstreamPath, Query: x.r.URL.RawQuery, EmptyQuery: x.r.URL.ForceQuery, Header: header,
+		Path: message.RawPath(x.r), Rest: x.upstreamPath, Query: x.r.URL.RawQuery, EmptyQuery: x.r.URL.ForceQuery, Header: x.endToEndHeader(),
 	}
 }

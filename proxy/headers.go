@@ -19,31 +19,31 @@ func rewrite(pr *httputil.ProxyRequest) {
 	if !x.route.Config.PreserveHost {
 		pr.Out.Host = ""
 	}
-	for name := range pr.Out.Header {
-		if message.IsProxyField(name) {
-			delete(pr.Out.Header, name)
-		}
-	}
-	message.SetForwarded(pr.Out.Header, pr.In)
-	x.route.Via.Add(pr.Out.Header, pr.In)
+	x.replaceProxyFields(pr.Out.Header)
 	x.upload.ForwardTrailers(pr.In, pr.Out)
 }
 
-// endToEndHeader returns the fields of a client's request as ReverseProxy and rewrite send them upstream, without those that frame
-// or announce a body, for fallback strategies. It must do what those do. It shares the values of the client's header.
-func (x *exchange) endToEndHeader() http.Header {
-	r := x.r
-	h := maps.Clone(r.Header)
-	upstream.RemoveHopByHop(h)
+// replaceProxyFields removes the fields of a client's request that the proxy sets or removes, and adds the proxy's own.
+func (x *exchange) replaceProxyFields(h http.Header) {
 	for name := range h {
 		if message.IsProxyField(name) {
 			delete(h, name)
 		}
 	}
+	message.SetForwarded(h, x.r)
+	x.route.Via.Add(h, x.r)
+}
+
+// endToEndHeader returns the end-to-end fields of the client's request, with those that the proxy sets, and without those that
+// frame or announce a body. It is the header that fallback strategies get, both when a response is recorded and when one is
+// needed, so that the request is the same in both cases: the upstream request has fields for its connection (TE, Upgrade), and an
+// empty User-Agent if the client sent none. It shares the values of the client's header.
+func (x *exchange) endToEndHeader() http.Header {
+	h := maps.Clone(x.r.Header)
+	upstream.RemoveHopByHop(h)
 	delete(h, "Content-Length")
 	delete(h, "Expect")
-	message.SetForwarded(h, r)
-	x.route.Via.Add(h, r)
+	x.replaceProxyFields(h)
 	return h
 }
 
