@@ -39,6 +39,9 @@ type Request struct {
 	// X-Forwarded-For and the like set by the proxy. It is the same when an Observer records a
 	// response and when a strategy answers.
 	Header http.Header
+	// Upgrade is the protocol that the client asks to switch to, "websocket", or empty. Header does
+	// not have it, because it is a hop-by-hop field.
+	Upgrade string
 	// Body is the whole body. It is nil unless the strategy is a BodyReader and BodyError is nil.
 	Body []byte
 	// BodyError says why the whole body is not available.

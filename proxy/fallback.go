@@ -122,5 +122,6 @@ func (x *exchange) fallbackRequest() *fallbacks.Request {
 	return &fallbacks.Request{
 		Service: x.route.Service.Name, Method: x.r.Method, Host: x.r.Host,
 		Path: message.RawPath(x.r), Rest: x.upstreamPath, Query: x.r.URL.RawQuery, EmptyQuery: x.r.URL.ForceQuery, Header: x.endToEndHeader(),
+		Upgrade: x.r.Header.Get("Upgrade"),
 	}
 }

@@ -103,3 +103,26 @@ func TestWebSocketReachesATLSUpstreamThatOffersHTTP2(t *testing.T) {
 		}
 	}
 }
+
+// A request for a WebSocket is not sent to a second upstream: without its Upgrade field it would be another request.
+func TestSecondUpstreamGetsNoUpgrades(t *testing.T) {
+	var requests atomic.Int32
+	second := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
+	defer second.Close()
+	_, address, recorded := start(t, "fallbacks: {svc: {try: [upstream, static], upstream: {url: "+second.URL+"}, static: {status: 503, body: none}}}\n"+
+		routeConfig(closedPort(t), "breaker: {fail_max: 1}"))
+	for _, test := range []struct{ upgrade, strategy, reason string }{
+		{"websocket", "static", "connect"},
+		{"websocket", "static", "open"},
+		{"h2c", "upstream", "open"}, // this offer is removed
+	} {
+		response := rawResponse(t, address, "GET /svc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: "+test.upgrade+"\r\n\r\n", "")
+		if !strings.Contains(response, "X-Fallback: "+test.strategy+"\r\n") || !strings.Contains(response, "X-Fallback-Reason: "+test.reason+"\r\n") {
+			t.Errorf("%+v: %s", test, response)
+		}
+		recorded.next(t)
+	}
+	if n := requests.Load(); n != 1 {
+		t.Errorf("%d requests were sent to the second upstream, want the one without an upgrade", n)
+	}
+}

@@ -70,7 +70,10 @@ func (s *Strategy) Intercept(method string) (reason string, ok bool) {
 	return string(r), waiting
 }
 
-var errNoQueue = errors.New("the process has no queue")
+var (
+	errNoQueue = errors.New("the process has no queue")
+	errUpgrade = errors.New("a request for an upgrade can't be delivered later")
+)
 
 // Answer stores r in the queue and returns the configured answer once it is stored.
 func (s *Strategy) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
@@ -79,6 +82,8 @@ func (s *Strategy) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks
 		return nil, errNoQueue
 	case !slices.Contains(s.options.Methods, r.Method):
 		return nil, fmt.Errorf("the method %s is not in methods", r.Method)
+	case r.Upgrade != "":
+		return nil, errUpgrade
 	case r.BodyError != nil:
 		return nil, r.BodyError
 	}

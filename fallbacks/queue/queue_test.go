@@ -173,6 +173,17 @@ func TestQueueDeclinesRequests(t *testing.T) {
 	}
 }
 
+func TestUpgradesAreNotQueued(t *testing.T) {
+	q := newQueues(t)
+	o := queue.DefaultOptions()
+	o.Methods = []string{"GET"}
+	r := newPost("")
+	r.Req.Method, r.Req.Upgrade = "GET", "websocket"
+	if a, err := fallbacktest.Answer(t, startChain(t, o, q.Queues), r); err == nil || !strings.Contains(err.Error(), "upgrade") || q.Status("svc").Waiting > 0 {
+		t.Errorf("%+v, %v, %+v", a, err, q.Status("svc"))
+	}
+}
+
 func TestOrderedQueueInterceptsWhileRequestsWait(t *testing.T) {
 	q := newQueues(t)
 	unordered := queue.DefaultOptions()

@@ -106,7 +106,7 @@ func checkRequest(ctx context.Context, r *fallbacks.Request) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case r.Header["Upgrade"] != nil:
+	case r.Upgrade != "":
 		return errors.New("the response to an upgrade can't be buffered")
 	case grpc.IsVariant(r.Header.Get("Content-Type")):
 		return errors.New("the response to a gRPC call can't be buffered")

@@ -232,6 +232,8 @@ func TestUnsuitableRequestsAreNotSent(t *testing.T) {
 		r.Req.Header.Set(name, value)
 		return r
 	}
+	upgrade := fallbacktest.NewGET()
+	upgrade.Req.Upgrade = "websocket"
 	long := fallbacktest.NewGET()
 	long.Content = make([]byte, 1<<20+1)
 	for name, test := range map[string]struct {
@@ -239,7 +241,7 @@ func TestUnsuitableRequestsAreNotSent(t *testing.T) {
 		client *fallbacktest.Client
 		want   string
 	}{
-		"upgrade":   {t.Context(), with("Upgrade", "websocket"), "upgrade"},
+		"upgrade":   {t.Context(), upgrade, "upgrade"},
 		"gRPC":      {t.Context(), with("Content-Type", "Application/gRPC+proto"), "gRPC"},
 		"long body": {t.Context(), long, "the request's body is not available: too large"},
 		"cancelled": {cancelled, fallbacktest.NewGET(), "canceled"},
