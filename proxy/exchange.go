@@ -26,14 +26,16 @@ type exchange struct {
 
 	// Not modified after serve has set them: any goroutine may read them. The fields below these are for the request's goroutine,
 	// unless their type says that it is safe for concurrent use.
-	server       *Server
-	route        *service.Route
-	w            http.ResponseWriter
-	recorder     *accessRecorder // w, if the request is logged or traced; otherwise nil
-	r            *http.Request
-	upstreamPath string // the raw path to send upstream: without the route's prefix if strip_prefix is set
-	began        time.Time
-	grpc         *grpcCall // nil: the request is not gRPC
+	server   *Server
+	route    *service.Route
+	w        http.ResponseWriter
+	recorder *accessRecorder // w, if the request is logged or traced; otherwise nil
+	r        *http.Request
+	// strippedPrefix is the start of the client's raw path that is not sent upstream: the route's prefix, without a slash at its end, if
+	// strip_prefix is set. upstreamPath is the rest.
+	strippedPrefix, upstreamPath string
+	began                        time.Time
+	grpc                         *grpcCall // nil: the request is not gRPC
 
 	outcome events.Outcome
 	permits permits // of the limits on requests in flight
@@ -86,8 +88,9 @@ func (x *exchange) Value(key any) any {
 func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
 
 // serve sends a request to the upstream if the breaker and the limits admit it, and otherwise answers with the fallback.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route, upstreamPath string, limits routes.Limits) {
-	x := &exchange{server: s, route: rt, w: w, r: r, upstreamPath: upstreamPath, began: time.Now()}
+// The first bytes of its path, as many as stripped, are not sent upstream.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route, path string, stripped int, limits routes.Limits) {
+	x := &exchange{server: s, route: rt, w: w, r: r, strippedPrefix: path[:stripped], upstreamPath: path[stripped:], began: time.Now()}
 	x.outcome.Service = rt.Service.Name
 	if x.recorder, _ = w.(*accessRecorder); x.recorder != nil {
 		x.began = x.recorder.access.Arrived // log, trace and metrics count from one moment

@@ -30,7 +30,7 @@ func (x *exchange) replaceProxyFields(h http.Header) {
 			delete(h, name)
 		}
 	}
-	message.SetForwarded(h, x.r)
+	message.SetForwarded(h, x.r, x.strippedPrefix)
 	x.route.Via.Add(h, x.r)
 }
 
@@ -56,6 +56,20 @@ func (a *attempt) removeHopByHop(res *http.Response) (protocol string) {
 	protocol = res.Header.Get("Upgrade")
 	a.hopByHop = upstream.RemoveHopByHop(res.Header)
 	return protocol
+}
+
+// rewriteLocation makes the addresses in a response lead through the proxy, see upstream.Target.RewriteLocation. It is called before the
+// response is recorded for the cache, whose answers then need no rewriting: the prefix is part of the cache key.
+func (a *attempt) rewriteLocation(res *http.Response) {
+	x := a.x
+	if !x.route.Config.RewriteLocation {
+		return
+	}
+	m := upstream.Mount{Prefix: x.strippedPrefix, Path: x.upstreamPath}
+	if x.route.Config.PreserveHost {
+		m.Host = x.r.Host
+	}
+	x.route.Target.RewriteLocation(res.Header, m)
 }
 
 // removeTrailerFields deletes the hop-by-hop fields and the proxy's own from the response's trailers. It is called when the

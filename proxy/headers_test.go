@@ -83,6 +83,7 @@ func checkRewritten(t *testing.T, in, out *http.Request) {
 		case plain == "X-Forwarded-For" && name == plain && slices.Equal(values, []string{"192.0.2.1"}):
 		case plain == "X-Forwarded-Host" && name == plain && slices.Equal(values, []string{in.Host}):
 		case plain == "X-Forwarded-Proto" && name == plain && slices.Equal(values, []string{"http"}):
+		case plain == "X-Forwarded-Prefix" && name == plain && slices.Equal(values, []string{"/svc"}):
 		case plain == "Connection" && slices.Equal(values, []string{"Upgrade"}) && message.IsWebSocket(out.Header["Upgrade"]):
 		case plain == "Te" && slices.Equal(values, []string{"trailers"}):
 		case plain == "Upgrade" && message.IsWebSocket(values):

@@ -88,6 +88,7 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 		a.stopBodyWatch = upstream.CloseBodyWith(a, res)
 	}
 	gotUpgrade := a.removeHopByHop(res)
+	a.rewriteLocation(res)
 	if err := a.evaluate(res, gotUpgrade, out.Header.Get("Upgrade")); err != nil {
 		_ = res.Body.Close() // the response is replaced
 		return nil, err

@@ -111,7 +111,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !route.Config.StripPrefix {
 		n = 0
 	}
-	s.serve(w, r, route, path[n:], snap.Limits)
+	s.serve(w, r, route, path, n, snap.Limits)
 }
 
 // logsRequests reports whether the access log is enabled, which a reload may change.

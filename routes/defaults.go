@@ -32,13 +32,14 @@ func defaultConfig() *Config {
 // defaultRoute returns a route with only defaults.
 func defaultRoute() *Route {
 	return &Route{
-		StripPrefix:    true,
-		Timeout:        30 * time.Second,
-		IdleTimeout:    60 * time.Second,
-		Priority:       1,
-		ResponseBuffer: 64 << 10,
-		StreamCommit:   "headers",
-		Transport:      "auto",
+		StripPrefix:     true,
+		RewriteLocation: true,
+		Timeout:         30 * time.Second,
+		IdleTimeout:     60 * time.Second,
+		Priority:        1,
+		ResponseBuffer:  64 << 10,
+		StreamCommit:    "headers",
+		Transport:       "auto",
 		Retry: Retry{
 			Backoff:    50 * time.Millisecond,
 			MaxBackoff: time.Second,

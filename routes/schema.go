@@ -113,6 +113,8 @@ type Route struct {
 	Upstream Upstream `yaml:"upstream"`
 	// Send the client's Host field instead of the upstream's host.
 	PreserveHost bool `yaml:"preserve_host"`
+	// In the Location and Content-Location of a response, replace the upstream's own origin by the path that leads through the proxy, and add the prefix that was stripped, so that redirects do not bypass the proxy. Other addresses are not changed.
+	RewriteLocation bool `yaml:"rewrite_location"`
 	// Time limit for a request including its retries; for a stream, until the response headers.
 	Timeout time.Duration `yaml:"timeout" valid:"positive"`
 	// Longest time without data from the upstream in a stream.

@@ -37,9 +37,13 @@ func RemoveProxyResponseFields(h http.Header) {
 	}
 }
 
-// SetForwarded sets the X-Forwarded fields of an upstream request to the client of in.
-func SetForwarded(out http.Header, in *http.Request) {
-	values := []string{in.Host, ""}
+// SetForwarded sets the X-Forwarded fields of an upstream request to the client of in. prefix is the part of its path that is not sent
+// upstream, "" if all is.
+func SetForwarded(out http.Header, in *http.Request, prefix string) {
+	values := []string{in.Host, "", prefix}
+	if prefix != "" {
+		out["X-Forwarded-Prefix"] = values[2:3:3]
+	}
 	if host, _, err := net.SplitHostPort(in.RemoteAddr); err == nil {
 		values[1] = host
 		out["X-Forwarded-For"] = values[1:2:2]
