@@ -37,7 +37,7 @@ reloads the second: defaults and overrides are applied, secrets are left out.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: valid, %d routes\n", path, len(config.Routes))
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: valid, %s\n", path, plural(len(config.Routes), "route"))
 			return err
 		},
 	}

@@ -150,7 +150,7 @@ func newQueueActionCommand(flags *adminFlags, verb, what string, request func(id
 				if err != nil {
 					err = fmt.Errorf("%s: %w", clean(id), err)
 					if left := len(ids) - i - 1; left > 0 && !concernsOneRequest(err) {
-						faults = append(faults, fmt.Errorf("%w\nThe other %d were not tried", err, left))
+						faults = append(faults, fmt.Errorf("%w\nNot tried: %s", err, plural(left, "other request")))
 						break
 					}
 					faults = append(faults, err)
