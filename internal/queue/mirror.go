@@ -29,15 +29,17 @@ type mirror struct {
 	timings CopyTimings
 	wake    chan struct{} // holds a token when there may be something to do
 
-	copiedUpTo        uint64            // messages up to this one have copies
-	reconciled        bool              // no difference between the store and the copies is known
-	mismatches        int               // consecutive heartbeats at which their counts differed
-	lastHeartbeat     time.Time         // when the last heartbeat was sent
-	lastTakeoverCheck time.Time         // when copies of failed instances were last looked for
-	pendingTakeovers  map[string]uint64 // sequence numbers, by copy ID, of messages in the store whose takeover Redis has not confirmed
+	copiedUpTo        uint64          // messages up to this one have copies
+	reconciled        bool            // no difference between the store and the copies is known
+	mismatches        int             // consecutive heartbeats at which their counts differed
+	lastHeartbeat     time.Time       // when the last heartbeat was sent
+	lastTakeoverCheck time.Time       // when copies of failed instances were last looked for
+	unconfirmed       *takeover       // nil if Redis has confirmed all takeovers
+	unreleased        map[uint64]bool // messages that another instance has taken over, and that were being sent when they were to be removed
 
 	storeErrors limitedLog // errors of the local store
 
+	releasing   atomic.Bool  // unreleased is not empty
 	aliveUntil  atomic.Int64 // until when other instances consider this one alive, in monotonic time since started
 	unavailable atomic.Bool  // Redis cannot be used or is not to be used
 
@@ -83,7 +85,7 @@ const (
 func newMirror(service string, q localQueue, c *Config, logger *slog.Logger) *mirror {
 	return &mirror{
 		service: service, queue: q, store: c.Store, copies: c.Copies, enabled: c.CopiesEnabled, logger: logger, timings: cmp.Or(c.CopyTimings, defaultCopyTimings),
-		wake: make(chan struct{}, 1), pendingTakeovers: map[string]uint64{},
+		wake: make(chan struct{}, 1), unreleased: map[uint64]bool{},
 	}
 }
 
@@ -108,6 +110,13 @@ func (m *mirror) recordRemoved(seq uint64) {
 	}
 	m.mu.Unlock()
 	signal(m.wake)
+}
+
+// recordSent records that an attempt has ended, so that a message can be released. Safe for concurrent use; a nil mirror ignores it.
+func (m *mirror) recordSent() {
+	if m != nil && m.releasing.Load() {
+		signal(m.wake)
+	}
 }
 
 // recordAdded records that a message was added to the local store. Safe for concurrent use; a nil mirror ignores it.
@@ -190,6 +199,12 @@ func (m *mirror) step(ctx context.Context) error {
 		if err := m.reconcile(ctx); err != nil {
 			return err
 		}
+	}
+	if err := m.completeTakeover(ctx); err != nil {
+		return err
+	}
+	if err := m.releaseRest(); err != nil {
+		return err
 	}
 	m.aliveUntil.Store(int64(m.lastHeartbeat.Add(m.timings.Expiry).Sub(started)))
 	if err := m.dropCopies(ctx); err != nil {

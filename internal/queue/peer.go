@@ -65,11 +65,16 @@ func (w *worker) releaseToPeer(seq uint64) (has bool, err error) {
 	w.adminMu.Lock()
 	defer w.adminMu.Unlock()
 	if w.beginDrop(seq) != nil {
-		return true, nil
+		has, err = w.store.Has(w.service, seq)
+		return has || err != nil, err
 	}
-	if err := w.store.Delete(w.service, seq); err != nil {
+	// Look after beginDrop, because it may have been delivered or become dead before.
+	if has, err = w.store.Has(w.service, seq); has {
+		err = w.store.Delete(w.service, seq)
+	}
+	if err != nil || !has {
 		w.cancelDrop(seq)
-		return true, err
+		return err != nil, err
 	}
 	w.finishDrop(seq)
 	w.counts.released.Add(1)

@@ -24,33 +24,34 @@ func (m *mirror) compareCounts(copies int) {
 	}
 }
 
-// reconcile compares every copy with the store. It releases the messages that other instances have taken over, removes the copies of
-// messages that are not in the store, and makes pushCopies add the missing copies.
+// reconcile compares every copy with the store. It releases the messages that other instances have taken over, keeps other instances from
+// taking over the rest, removes the copies of messages that are not in the store, and makes pushCopies add the missing copies.
 func (m *mirror) reconcile(ctx context.Context) error {
-	service := m.service
 	cursor := uint64(0)
 	for {
-		copies, next, err := m.copies.Scan(ctx, service, cursor)
+		copies, next, err := m.copies.Scan(ctx, m.service, cursor)
 		if err != nil {
 			return err
 		}
-		var obsolete []uint64
-		for seq, c := range copies {
-			keep, err := m.reconcileCopy(seq, c)
+		present, obsolete, err := m.reconcileCopies(ctx, copies)
+		if err != nil {
+			return err
+		}
+		if len(present) > 0 {
+			takenOver, err := m.copies.Reclaim(ctx, m.service, present)
 			if err != nil {
 				return err
 			}
-			if !keep {
-				obsolete = append(obsolete, seq)
-			}
-		}
-		if len(obsolete) > 0 {
-			if err := m.copies.Drop(ctx, service, obsolete); err != nil {
+			_, more, err := m.reconcileCopies(ctx, takenOver) // since Scan
+			if err != nil {
 				return err
 			}
+			obsolete = append(obsolete, more...)
 		}
-		if err := m.heartbeat(ctx); err != nil { // a long backlog takes longer than Expiry
-			return err
+		if len(obsolete) > 0 {
+			if err := m.copies.Drop(ctx, m.service, obsolete); err != nil {
+				return err
+			}
 		}
 		if cursor = next; cursor == 0 {
 			break
@@ -58,6 +59,26 @@ func (m *mirror) reconcile(ctx context.Context) error {
 	}
 	m.copiedUpTo = 0 // pushCopies checks all messages
 	return nil
+}
+
+// reconcileCopies compares copies with the store. It returns the messages that the store has and no other instance has taken over, and those
+// whose copies are to be removed.
+func (m *mirror) reconcileCopies(ctx context.Context, copies map[uint64]store.Copy) (present, obsolete []uint64, err error) {
+	for seq, c := range copies {
+		keep, err := m.reconcileCopy(seq, c)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case !keep:
+			obsolete = append(obsolete, seq)
+		case c.State == store.CopyPresent:
+			present = append(present, seq)
+		}
+		if err := m.heartbeat(ctx); err != nil { // a long backlog and a slow disk take longer than Expiry
+			return nil, nil, err
+		}
+	}
+	return present, obsolete, nil
 }
 
 // reconcileCopy compares one copy with the store. It removes the message from the store if another instance has taken it over. keep is
@@ -71,8 +92,7 @@ func (m *mirror) reconcileCopy(seq uint64, c store.Copy) (keep bool, err error) 
 	if err != nil || !found || dead || store.Digest(r.Payload) != c.Digest {
 		return false, asLocal(err)
 	}
-	keep, err = m.queue.releaseToPeer(seq)
-	return keep, asLocal(err)
+	return m.release(seq)
 }
 
 // dropCopies removes the copies of messages that were removed from the store.

@@ -7,6 +7,13 @@ import (
 	"cbproxy/internal/store"
 )
 
+// takeover is a message of another instance that is in the store, and whose takeover Redis has not confirmed.
+type takeover struct {
+	seq      uint64
+	from     store.Claimed // without the payload
+	repeated bool          // a previous attempt to complete it has failed
+}
+
 // takeOver takes over the messages of failed instances, as many as the queue has capacity for.
 func (m *mirror) takeOver(ctx context.Context) error {
 	if time.Since(m.lastTakeoverCheck) < m.timings.TakeoverCheck {
@@ -14,6 +21,12 @@ func (m *mirror) takeOver(ctx context.Context) error {
 	}
 	m.lastTakeoverCheck = time.Now()
 	total := 0
+	defer func() {
+		if total > 0 {
+			m.queue.addTakenOver(total)
+			m.logger.Info("took over queued requests of a failed instance", "requests", total)
+		}
+	}()
 	for ctx.Err() == nil {
 		free := m.queue.freeCapacity()
 		if free <= 0 {
@@ -26,45 +39,52 @@ func (m *mirror) takeOver(ctx context.Context) error {
 		if len(claimed) == 0 {
 			break
 		}
-		for _, c := range claimed {
-			if err := m.takeOverOne(ctx, c); err != nil {
+		for i := range claimed {
+			seq, err := m.queue.acceptFromPeer(ctx, claimed[i].Payload)
+			if err != nil {
+				return asLocal(err)
+			}
+			claimed[i].Payload = nil
+			m.unconfirmed = &takeover{seq: seq, from: claimed[i]}
+			total++
+			if err := m.completeTakeover(ctx); err != nil {
 				return err
 			}
-			total++
 			if err := m.heartbeat(ctx); err != nil { // a slow disk takes longer than Expiry
 				return err
 			}
+			if !m.reconciled { // other instances may have claimed the rest
+				return nil
+			}
 		}
-	}
-	if total > 0 {
-		m.queue.addTakenOver(total)
-		m.logger.Info("took over queued requests of a failed instance", "requests", total)
 	}
 	return nil
 }
 
-// takeOverOne adds one claimed message to the store and makes its copy this instance's. If Redis fails in between, the next call for the
-// same copy does not add the message again.
-func (m *mirror) takeOverOne(ctx context.Context, c store.Claimed) error {
-	seq, retried := m.pendingTakeovers[c.ID]
-	if !retried {
-		var err error
-		if seq, err = m.queue.acceptFromPeer(ctx, c.Payload); err != nil {
-			return asLocal(err)
-		}
-		m.pendingTakeovers[c.ID] = seq
-	}
-	// Do this even if the process is about to end, because otherwise another instance takes the message over again.
-	if err := m.copies.CompleteTakeover(context.WithoutCancel(ctx), m.service, seq, c, m.retention()); err != nil {
-		return err
-	}
-	delete(m.pendingTakeovers, c.ID)
-	if !retried {
+// completeTakeover makes the copy of the unconfirmed takeover this instance's, or releases the message if another instance has it. After an
+// error it must be repeated, before the message is copied and before others are taken over.
+func (m *mirror) completeTakeover(ctx context.Context) error {
+	t := m.unconfirmed
+	if t == nil {
 		return nil
 	}
-	has, err := m.store.Has(m.service, seq)
+	// Do this even if the process is about to end, because otherwise another instance takes the message over again.
+	has, err := m.copies.CompleteTakeover(context.WithoutCancel(ctx), m.service, t.seq, &t.from, m.retention(), t.repeated)
+	if err != nil {
+		t.repeated = true
+		return err
+	}
+	m.unconfirmed = nil
+	if !has {
+		_, err := m.release(t.seq)
+		return err
+	}
+	if !t.repeated {
+		return nil
+	}
+	has, err = m.store.Has(m.service, t.seq)
 	if err == nil && !has {
-		m.recordRemoved(seq) // it was removed before it had a copy
+		m.recordRemoved(t.seq) // dropCopies may have run since it was removed
 	}
 	return asLocal(err)
 }

@@ -147,6 +147,7 @@ func (w *worker) process(p *Policy, e *entry) error {
 	if !w.beginSend(e) {
 		return nil // it was dropped
 	}
+	defer w.mirror.recordSent()
 	defer w.endSend()
 	switch {
 	case e.delivery.DeadCause != "":

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -28,12 +27,18 @@ var (
 	queueClaimSource string
 	//go:embed lua/queue_complete_takeover.lua
 	queueCompleteTakeoverSource string
+	//go:embed lua/queue_reclaim.lua
+	queueReclaimSource string
+	//go:embed lua/queue_release.lua
+	queueReleaseSource string
 
 	queuePushScript             = redis.NewScript(queueCommonSource + queuePushSource)
 	queueDropScript             = redis.NewScript(queueDropSource)
 	queueHeartbeatScript        = redis.NewScript(queueHeartbeatSource)
 	queueClaimScript            = redis.NewScript(queueCommonSource + queueClaimSource)
-	queueCompleteTakeoverScript = redis.NewScript(queueCompleteTakeoverSource)
+	queueCompleteTakeoverScript = redis.NewScript(queueCommonSource + queueCompleteTakeoverSource)
+	queueReclaimScript          = redis.NewScript(queueCommonSource + queueReclaimSource)
+	queueReleaseScript          = redis.NewScript(queueCommonSource + queueReleaseSource)
 )
 
 // Copies holds copies of the records of one instance's queue in Redis, so that another instance can take them over. For each service
@@ -132,11 +137,17 @@ func (c *Copies) States(ctx context.Context, service string, seqs []uint64) (sta
 	}
 	err = c.redis.do(ctx, "compare the queue", service, func(ctx context.Context) error {
 		values, err := c.redis.client.HMGet(ctx, c.indexes(service)+c.storeID, fields...).Result()
+		if err == nil && len(values) != len(seqs) {
+			err = errReply
+		}
+		if err != nil {
+			return err
+		}
 		states = make([]CopyState, len(values))
 		for i, value := range values {
 			states[i] = parseCopy(value).State
 		}
-		return err
+		return nil
 	})
 	return states, err
 }
@@ -147,11 +158,8 @@ func (c *Copies) Scan(ctx context.Context, service string, cursor uint64) (copie
 	err = c.redis.do(ctx, "compare the queue", service, func(ctx context.Context) error {
 		var pairs []string
 		pairs, next, err = c.redis.client.HScan(ctx, c.indexes(service)+c.storeID, cursor, "*", scanCount).Result()
-		copies = make(map[uint64]Copy, len(pairs)/2)
-		for i := 0; i+1 < len(pairs); i += 2 {
-			if seq, err := strconv.ParseUint(pairs[i], 10, 64); err == nil {
-				copies[seq] = parseCopy(pairs[i+1])
-			}
+		if err == nil {
+			copies, err = parseCopies(pairs)
 		}
 		return err
 	})
@@ -181,47 +189,5 @@ func (c *Copies) Heartbeat(ctx context.Context, service string, alive, keep time
 func (c *Copies) RemoveHeartbeat(ctx context.Context, service string) error {
 	return c.redis.do(ctx, "remove the heartbeat of the queue", service, func(ctx context.Context) error {
 		return c.redis.client.Del(ctx, c.heartbeats(service)+c.storeID).Err()
-	})
-}
-
-// Claimed is a copy of a record of a failed instance.
-type Claimed struct {
-	// ID is the ID of the copy.
-	ID string
-	// StoreID is the ID of the store that the record is from, and Seq the record's sequence number there.
-	StoreID string
-	Seq     string
-	Payload []byte
-}
-
-// Claim returns up to limit copies of failed instances. It returns fewer if they exceed claimBytes together. No other instance gets them,
-// unless this one fails before it has called CompleteTakeover.
-func (c *Copies) Claim(ctx context.Context, service string, limit int) (claimed []Claimed, err error) {
-	err = c.redis.do(ctx, "take over queues", service, func(ctx context.Context) error {
-		reply, err := queueClaimScript.Run(ctx, c.redis.client, []string{c.key(service)}, c.storeID, c.heartbeats(service), limit, claimBytes).Slice()
-		if err != nil {
-			return err
-		}
-		for _, row := range reply {
-			fields, _ := row.([]any)
-			if len(fields) != 4 {
-				return errReply
-			}
-			claimed = append(claimed, Claimed{fmt.Sprint(fields[0]), fmt.Sprint(fields[1]), fmt.Sprint(fields[2]), []byte(fmt.Sprint(fields[3]))})
-		}
-		return nil
-	})
-	return claimed, err
-}
-
-// claimBytes bounds the payloads of one Claim, so that the reply arrives within the timeout.
-const claimBytes = 1 << 20
-
-// CompleteTakeover makes a claimed copy the copy of this instance's record seq, which must be stored already. The index of the previous
-// store shows for the duration keep that it was taken over.
-func (c *Copies) CompleteTakeover(ctx context.Context, service string, seq uint64, from Claimed, keep time.Duration) error {
-	return c.redis.do(ctx, "take over queues", service, func(ctx context.Context) error {
-		return queueCompleteTakeoverScript.Run(ctx, c.redis.client, c.keys(service),
-			c.storeID, seq, from.ID, from.StoreID, from.Seq, c.indexes(service), keep.Milliseconds(), Digest(from.Payload)).Err()
 	})
 }
