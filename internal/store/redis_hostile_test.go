@@ -70,6 +70,9 @@ func operations(r *store.Redis) map[string]func(ctx context.Context) error {
 		"states":    func(ctx context.Context) error { _, err := c.States(ctx, "svc", []uint64{1}); return err },
 		"scan":      func(ctx context.Context) error { _, _, err := c.Scan(ctx, "svc", 0); return err },
 		"heartbeat": func(ctx context.Context) error { _, _, err := c.Heartbeat(ctx, "svc", testTTL, testTTL); return err },
+		"reclaim":   func(ctx context.Context) error { _, err := c.Reclaim(ctx, "svc", []uint64{1}); return err },
+		"complete":  func(ctx context.Context) error { return complete(ctx, c) },
+		"release":   func(ctx context.Context) error { return c.Release(ctx, "svc") },
 		"claim":     func(ctx context.Context) error { _, err := c.Claim(ctx, "svc", 10); return err },
 		"leave":     func(ctx context.Context) error { return c.RemoveHeartbeat(ctx, "svc") },
 	}
@@ -105,3 +108,58 @@ type discardListener struct{}
 func (discardListener) Connected()          {}
 func (discardListener) Alive()              {}
 func (discardListener) Decided(store.State) {}
+
+// A reply of the right type with too few or other elements is an error, and no zero values.
+func TestIncompleteRepliesOfQueuesAreErrors(t *testing.T) {
+	for name, test := range map[string]struct {
+		reply string
+		run   func(context.Context, *store.Copies) error
+	}{
+		"no state":        {"*0\r\n", states},
+		"too few states":  {"*1\r\n$3\r\n1-1\r\n", states},
+		"too many states": {"*3\r\n$-1\r\n$-1\r\n$-1\r\n", states},
+		"a number alone":  {"*2\r\n$1\r\n0\r\n*1\r\n$1\r\n1\r\n", func(ctx context.Context, c *store.Copies) error { _, _, err := c.Scan(ctx, "svc", 0); return err }},
+		"no count": {"*1\r\n:1\r\n", func(ctx context.Context, c *store.Copies) error {
+			_, _, err := c.Heartbeat(ctx, "svc", testTTL, testTTL)
+			return err
+		}},
+		"no payload":      {"*1\r\n*3\r\n$1\r\na\r\n$1\r\na\r\n$1\r\n1\r\n", claim},
+		"payload is null": {"*1\r\n*4\r\n$1\r\na\r\n$1\r\na\r\n$1\r\n1\r\n$-1\r\n", claim},
+		"claimed number":  {"*1\r\n:1\r\n", claim},
+		"a copy alone": {"*1\r\n$1\r\n1\r\n", func(ctx context.Context, c *store.Copies) error {
+			_, err := c.Reclaim(ctx, "svc", []uint64{1})
+			return err
+		}},
+		"an unknown outcome":   {":7\r\n", complete},
+		"an outcome of a list": {"*0\r\n", complete},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRedis(t, "redis://"+redistest.StartScripted(t, nil, func(command []string) string {
+				if strings.EqualFold(command[0], "hello") {
+					return "-ERR unknown command\r\n"
+				}
+				return test.reply
+			}).Address())
+			t.Cleanup(func() { _ = r.Close() })
+			if err := test.run(t.Context(), r.Copies("a")); err == nil {
+				t.Errorf("no error")
+			}
+		})
+	}
+}
+
+func states(ctx context.Context, c *store.Copies) error {
+	_, err := c.States(ctx, "svc", []uint64{1, 2})
+	return err
+}
+
+func claim(ctx context.Context, c *store.Copies) error {
+	_, err := c.Claim(ctx, "svc", 10)
+	return err
+}
+
+func complete(ctx context.Context, c *store.Copies) error {
+	_, err := c.CompleteTakeover(ctx, "svc", 1, &store.Claimed{ID: "1-1", StoreID: "b", Seq: "1"}, testTTL, false)
+	return err
+}
