@@ -31,8 +31,10 @@ type mirror struct {
 
 	copiedUpTo        uint64          // messages up to this one have copies
 	reconciled        bool            // no difference between the store and the copies is known
+	lapses            int             // heartbeats that found that the previous one had expired
 	mismatches        int             // consecutive heartbeats at which their counts differed
 	lastHeartbeat     time.Time       // when the last heartbeat was sent
+	retrying          bool            // the last step failed, and the next heartbeat finds out whether Redis answers again
 	lastTakeoverCheck time.Time       // when copies of failed instances were last looked for
 	unconfirmed       *takeover       // nil if Redis has confirmed all takeovers
 	unreleased        map[uint64]bool // messages that another instance has taken over, and that were being sent when they were to be removed
@@ -138,13 +140,9 @@ func (m *mirror) run(ctx context.Context) {
 			m.reconciled = false
 		default:
 			if err := m.step(ctx); err != nil && ctx.Err() == nil {
-				if local := new(localError); errors.As(err, &local) { // Redis logs its own errors
-					m.storeErrors.log(m.logger, "cannot access the queue's store, its copies in Redis are not updated, retrying", err)
-				}
-				m.unavailable.Store(true)
-				m.reconciled, wait = false, pause.NextBackOff()
+				m.handleError(err)
+				wait = m.retryDelay(pause.NextBackOff())
 			} else {
-				m.unavailable.Store(false)
 				pause.Reset()
 			}
 		}
@@ -157,6 +155,26 @@ func (m *mirror) run(ctx context.Context) {
 		defer cancel()
 		m.shutDown(shutdown)
 	}
+}
+
+// handleError handles an error of step. An error of the local store does not permit the worker to deliver what other instances have.
+func (m *mirror) handleError(err error) {
+	m.retrying = true
+	if local := new(localError); errors.As(err, &local) { // Redis logs its own errors
+		m.storeErrors.log(m.logger, "cannot access the queue's store, its copies in Redis are not updated, retrying", err)
+		return
+	}
+	m.unavailable.Store(true)
+	m.suspend()
+}
+
+// retryDelay returns how long to wait after an error of step: pause, but not so long that other instances consider this one dead although
+// its heartbeats succeed.
+func (m *mirror) retryDelay(pause time.Duration) time.Duration {
+	if time.Since(m.lastHeartbeat) < m.timings.Expiry {
+		return min(pause, m.timings.Heartbeat)
+	}
+	return pause
 }
 
 // shutDown removes the copies of delivered messages and then the heartbeat, so that other instances take over the rest without delay. If
@@ -187,55 +205,4 @@ func (m *mirror) sleep(ctx context.Context, wait time.Duration) {
 	case <-wake:
 	case <-t.C:
 	}
-}
-
-// step makes the copies agree with the store, and takes over the messages of failed instances.
-func (m *mirror) step(ctx context.Context) error {
-	if err := m.heartbeat(ctx); err != nil {
-		return err
-	}
-	if !m.reconciled {
-		m.reconciled = true // a heartbeat during reconcile may reset it
-		if err := m.reconcile(ctx); err != nil {
-			return err
-		}
-	}
-	if err := m.completeTakeover(ctx); err != nil {
-		return err
-	}
-	if err := m.releaseRest(); err != nil {
-		return err
-	}
-	m.aliveUntil.Store(int64(m.lastHeartbeat.Add(m.timings.Expiry).Sub(started)))
-	if err := m.dropCopies(ctx); err != nil {
-		return err
-	}
-	if err := m.pushCopies(ctx); err != nil {
-		return err
-	}
-	return m.takeOver(ctx)
-}
-
-// retention returns how long copies are kept.
-func (m *mirror) retention() time.Duration { return m.queue.maxAge() + retentionMargin }
-
-// heartbeat sends a heartbeat if one is due. An instance that was considered dead must reconcile before it continues.
-func (m *mirror) heartbeat(ctx context.Context) error {
-	if time.Since(m.lastHeartbeat) < m.timings.Heartbeat {
-		return nil
-	}
-	at := time.Now()
-	wasAlive, copies, err := m.copies.Heartbeat(ctx, m.service, m.timings.Expiry, m.retention())
-	if err != nil {
-		return err
-	}
-	m.lastHeartbeat = at
-	if !wasAlive {
-		m.reconciled = false
-	}
-	if m.reconciled {
-		m.aliveUntil.Store(int64(at.Add(m.timings.Expiry).Sub(started)))
-		m.compareCounts(copies)
-	}
-	return nil
 }

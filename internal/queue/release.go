@@ -16,6 +16,7 @@ func (m *mirror) releaseRest() error {
 	for seq := range m.unreleased {
 		has, err := m.queue.releaseToPeer(seq)
 		if err != nil {
+			m.suspend()
 			return asLocal(err)
 		}
 		if !has {
