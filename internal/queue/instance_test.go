@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ type instance struct {
 	queues    *queue.Queues
 	store     *disk.Store
 	redis     *store.Redis
+	unshared  atomic.Bool                  // redis.share is disabled
 	answer    func() (queue.Answer, error) // answers instead of the upstream; nil for the upstream
 	stop      func()
 }
@@ -106,7 +108,7 @@ func (s *instance) start() {
 	}
 	s.queues = queue.New(queue.Config{
 		Store: s.store, Bus: new(events.Bus), Logger: logger,
-		Copies: s.redis.Copies(s.store.ID()), CopiesEnabled: func() bool { return true }, CopyTimings: s.intervals,
+		Copies: s.redis.Copies(s.store.ID()), CopiesEnabled: func() bool { return !s.unshared.Load() }, CopyTimings: s.intervals,
 	})
 	s.queues.Configure("svc", queue.Policy{
 		Capacity: 1000, MaxAge: time.Hour, MaxAttempts: 1000, Backoff: 20 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Ordered: true,

@@ -34,6 +34,7 @@ type mirror struct {
 	lapses            int             // heartbeats that found that the previous one had expired
 	mismatches        int             // consecutive heartbeats at which their counts differed
 	lastHeartbeat     time.Time       // when the last heartbeat was sent
+	withdrawn         bool            // copying is disabled, and there are no copies and no heartbeat
 	retrying          bool            // the last step failed, and the next heartbeat finds out whether Redis answers again
 	lastTakeoverCheck time.Time       // when copies of failed instances were last looked for
 	unconfirmed       *takeover       // nil if Redis has confirmed all takeovers
@@ -134,17 +135,11 @@ func (m *mirror) run(ctx context.Context) {
 	pause.Reset()
 	for ctx.Err() == nil {
 		wait := m.timings.Heartbeat
-		switch {
-		case !m.enabled():
-			m.unavailable.Store(true)
-			m.reconciled = false
-		default:
-			if err := m.step(ctx); err != nil && ctx.Err() == nil {
-				m.handleError(err)
-				wait = m.retryDelay(pause.NextBackOff())
-			} else {
-				pause.Reset()
-			}
+		if err := m.step(ctx); err != nil && ctx.Err() == nil {
+			m.handleError(err)
+			wait = m.retryDelay(pause.NextBackOff())
+		} else {
+			pause.Reset()
 		}
 		m.queue.notify() // the worker waits for ready
 		m.sleep(ctx, wait)

@@ -1,5 +1,11 @@
 package queue
 
+import (
+	"context"
+
+	"cbproxy/internal/store"
+)
+
 // release removes a message that another instance has taken over. has is whether it is still in the store, because it is being sent, or
 // after an error; releaseRest then repeats the call.
 func (m *mirror) release(seq uint64) (has bool, err error) {
@@ -25,5 +31,51 @@ func (m *mirror) releaseRest() error {
 		}
 	}
 	m.releasing.Store(len(m.unreleased) > 0)
+	return nil
+}
+
+// withdraw removes the copies, and then the heartbeat, because copying is disabled. Without heartbeats other instances would take over what
+// has copies. It is repeated while a message that another instance has taken over is being sent.
+func (m *mirror) withdraw(ctx context.Context) error {
+	for cursor := uint64(0); ; {
+		copies, next, err := m.copies.Scan(ctx, m.service, cursor)
+		if err != nil {
+			return err
+		}
+		var obsolete []uint64
+		for seq, c := range copies {
+			keep := false
+			if c.State == store.CopyTakenOver {
+				if keep, err = m.reconcileCopy(seq, c); err != nil {
+					return err
+				}
+			}
+			if !keep {
+				obsolete = append(obsolete, seq)
+			}
+		}
+		if len(obsolete) > 0 {
+			if err := m.copies.Drop(ctx, m.service, obsolete); err != nil {
+				return err
+			}
+		}
+		if err := m.heartbeat(ctx); err != nil {
+			return err
+		}
+		if !m.reconciled {
+			return nil // the heartbeat had expired, and other instances may have taken messages over
+		}
+		if cursor = next; cursor == 0 {
+			break
+		}
+	}
+	if len(m.unreleased) > 0 {
+		return nil
+	}
+	if err := m.copies.RemoveHeartbeat(ctx, m.service); err != nil {
+		return err
+	}
+	m.withdrawn, m.reconciled = true, false
+	m.unavailable.Store(true)
 	return nil
 }

@@ -5,8 +5,14 @@ import (
 	"time"
 )
 
-// step makes the copies agree with the store, and takes over the messages of failed instances.
+// step makes the copies agree with the store, and takes over the messages of failed instances. While copying is disabled, it removes the
+// copies instead.
 func (m *mirror) step(ctx context.Context) error {
+	enabled := m.enabled()
+	if !enabled && m.withdrawn {
+		return nil
+	}
+	m.withdrawn = false
 	if err := m.heartbeat(ctx); err != nil {
 		return err
 	}
@@ -26,6 +32,9 @@ func (m *mirror) step(ctx context.Context) error {
 	}
 	m.extendAlive()
 	m.queue.notify()
+	if !enabled {
+		return m.withdraw(ctx)
+	}
 	if err := m.dropCopies(ctx); err != nil {
 		return err
 	}
