@@ -1,7 +1,9 @@
 package queue_test
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"cbproxy/internal/queue"
 	"cbproxy/internal/redistest"
@@ -72,4 +74,30 @@ func TestReturningInstanceDeliversNothingBeforeItHasReconciled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An instance whose heartbeats succeed sends them in time whatever else fails, because it goes on delivering.
+func TestErrorsDoNotDelayHeartbeats(t *testing.T) {
+	t.Parallel()
+	heartbeats := make(chan bool, 1000)
+	server := redistest.StartScripted(t, nil, func(command []string) string {
+		if strings.EqualFold(command[0], "evalsha") && strings.Contains(command[3], ":alive:") {
+			heartbeats <- true
+			return "*2\r\n:1\r\n:0\r\n"
+		}
+		return "-ERR broken\r\n"
+	})
+	timings := queue.CopyTimings{Heartbeat: 50 * time.Millisecond, Expiry: 6 * time.Second, TakeoverCheck: time.Second}
+	to := &sharedUpstream{from: map[string]int{}}
+	a := startInstance(t, "a", "redis://"+server.Address(), to, timings)
+	for range 30 {
+		select {
+		case <-heartbeats:
+		case <-time.After(timings.Expiry):
+			t.Fatal("the heartbeat has expired")
+		}
+	}
+	to.set(true)
+	a.accept("m0")
+	eventually(t, "it is delivered", func() bool { return len(to.taken()) == 1 })
 }

@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"cbproxy/internal/queue"
 	"cbproxy/internal/redistest"
+	"cbproxy/internal/testenv"
 )
 
 // quickTimings make a failed instance be replaced after a second.
@@ -124,4 +126,30 @@ func TestTakeoversBeforeErrorAreCounted(t *testing.T) {
 	b := startInstance(t, "b", server.URL(), to, quickTimings)
 	b.accept("x") // makes the group assign the copy
 	eventually(t, "b has counted all", func() bool { s := b.queues.Status("svc"); return s.TakenOver == 6 && s.Waiting == 7 })
+}
+
+// An instance that cannot store what it has claimed leaves it to another one.
+func TestInstanceWithFullDiskLeavesTakeoversToOthers(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	folder := testenv.MountDisk(t, "16m")
+	server := redistest.Start(t)
+	to := &sharedUpstream{from: map[string]int{}}
+	a, b := startInstance(t, "a", server.URL(), to, quickTimings), newInstance(t, "b", server.URL(), to, quickTimings)
+	b.folder = folder
+	b.start()
+	testenv.FillDisk(t, folder)
+	large := strings.Repeat("x", 100_000) // which does not fit into the free pages of the file
+	a.accept(large+"0", large+"1", large+"2")
+	eventually(t, "all have copies", func() bool { return copies(t, server) == 3 })
+	a.crash()
+	eventually(t, "b has claimed them", func() bool {
+		consumers, _ := server.Client().XInfoConsumers(t.Context(), "cbproxy_queue:{svc}", "cbproxy").Result()
+		return slices.ContainsFunc(consumers, func(c redis.XInfoConsumer) bool { return c.Name == b.store.ID()+"/adopting" })
+	})
+	c := startInstance(t, "c", server.URL(), to, quickTimings)
+	eventually(t, "c has taken over", func() bool { return c.queues.Status("svc").TakenOver == 3 })
+	if !b.alive(server) || b.queues.Status("svc").TakenOver != 0 {
+		t.Errorf("b: %+v", b.queues.Status("svc"))
+	}
 }

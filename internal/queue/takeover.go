@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -34,7 +35,7 @@ func (m *mirror) takeOver(ctx context.Context) error {
 		}
 		claimed, err := m.copies.Claim(ctx, m.service, min(free, mirrorBatch))
 		if err != nil {
-			return err
+			return cmp.Or(m.postponeTakeovers(ctx), ctx.Err()) // if Redis is unavailable, this fails, too
 		}
 		if len(claimed) == 0 {
 			break
@@ -42,7 +43,10 @@ func (m *mirror) takeOver(ctx context.Context) error {
 		for i := range claimed {
 			seq, err := m.queue.acceptFromPeer(ctx, claimed[i].Payload)
 			if err != nil {
-				return asLocal(err)
+				if ctx.Err() == nil {
+					m.storeErrors.log(m.logger, "cannot store requests of a failed instance, leaving them to others", err)
+				}
+				return m.postponeTakeovers(ctx)
 			}
 			claimed[i].Payload = nil
 			m.unconfirmed = &takeover{seq: seq, from: claimed[i]}
@@ -59,6 +63,17 @@ func (m *mirror) takeOver(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// takeoverPause is the number of takeover checks that an instance omits if it could not take over what it had claimed, so that other
+// instances can.
+const takeoverPause = 10
+
+// postponeTakeovers makes what this instance has claimed available to other instances. It must not keep it, because no other instance may
+// claim it while this one sends heartbeats.
+func (m *mirror) postponeTakeovers(ctx context.Context) error {
+	m.lastTakeoverCheck = time.Now().Add(takeoverPause * m.timings.TakeoverCheck)
+	return m.copies.Release(ctx, m.service)
 }
 
 // completeTakeover makes the copy of the unconfirmed takeover this instance's, or releases the message if another instance has it. After an
