@@ -25,6 +25,8 @@ type Request struct {
 	// Reason is why the upstream can't answer, a value of X-Fallback-Reason. It is empty when an
 	// Observer records a response.
 	Reason string
+	// Sent is when the request was sent upstream whose response an Observer records, else zero.
+	Sent   time.Time
 	Method string
 	// Host is the client's Host field.
 	Host string

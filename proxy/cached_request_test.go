@@ -2,12 +2,18 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"cbproxy/fallbacks"
 )
 
 // A request that is repeated gets the recorded response, whichever of its fields select the response: also one that it does not
@@ -57,5 +63,43 @@ func TestRepeatedRequestGetsTheRecordedResponse(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// observer is a strategy that has no answers and passes on when the requests were sent whose responses it observes.
+type observer struct{ sent chan<- time.Time }
+
+func (o observer) Answer(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) {
+	return nil, errors.New("no answer")
+}
+
+func (o observer) BodyLimit() int64 { return 0 }
+
+func (o observer) Record(r *fallbacks.Request, _ int, _ http.Header) fallbacks.Recorder {
+	o.sent <- r.Sent
+	return nil
+}
+
+var observed = make(chan time.Time, 100)
+
+func init() {
+	fallbacks.Register("test-observer", fallbacks.Factory[struct{}]{Inline: true, New: func(*struct{}, fallbacks.Env) (fallbacks.Strategy, error) {
+		return observer{observed}, nil
+	}})
+}
+
+// The time of a request whose response is recorded is that of the attempt which got the response.
+func TestRecordedRequestHasTheTimeOfItsAttempt(t *testing.T) {
+	var failed atomic.Pointer[time.Time]
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if now := time.Now(); failed.CompareAndSwap(nil, &now) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer upstream.Close()
+	_, address, _ := start(t, "fallbacks: {svc: {try: [test-observer]}}\n"+routeConfig(upstream.URL, "retry: {attempts: 1, backoff: 1ms}"))
+	get(t, "http://"+address+"/svc")
+	if sent := <-observed; sent.Before(*failed.Load()) || sent.After(time.Now()) {
+		t.Errorf("sent at %v, after the attempt that failed at %v", sent, failed.Load())
 	}
 }

@@ -113,7 +113,11 @@ func (c fallbackClient) Body(limit int64) ([]byte, error) { return c.upload.Read
 type recordingClient struct{ *attempt }
 
 // Request implements fallbacks.Client.
-func (c recordingClient) Request() *fallbacks.Request { return c.x.fallbackRequest() }
+func (c recordingClient) Request() *fallbacks.Request {
+	r := c.x.fallbackRequest()
+	r.Sent = c.start
+	return r
+}
 
 // Body implements fallbacks.Client.
 func (c recordingClient) Body(limit int64) ([]byte, error) { return c.x.upload.Complete(limit) }

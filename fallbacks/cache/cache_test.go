@@ -289,6 +289,50 @@ func TestCacheAgeAndFreshness(t *testing.T) {
 	}
 }
 
+// The age of a response when it is received is at least the time since its Date, as a cache may send no Age, and includes the time
+// for which it was under way.
+func TestCacheCorrectsTheAge(t *testing.T) {
+	const hourAgo = "Fri, 31 Dec 1999 23:00:00 GMT"
+	for name, test := range map[string]struct {
+		header http.Header
+		delay  time.Duration // from the request to the response
+		after  time.Duration // the start of the second in which the response is received
+		age    string        // "" for no answer
+	}{
+		"Date":                   {header("Date", hourAgo), 0, 0, "3600"},
+		"Date and a smaller Age": {header("Date", hourAgo, "Age", "5"), 0, 0, "3600"},
+		"Date and a greater Age": {header("Date", hourAgo, "Age", "4000"), 0, 0, "4000"},
+		"Date in the future":     {header("Date", "Sat, 01 Jan 2000 01:00:00 GMT"), 0, 0, "0"},
+		"Date of this second":    {header("Date", "Sat, 01 Jan 2000 00:00:00 GMT"), 0, 900 * time.Millisecond, "0"},
+		"Date that is none":      {header("Date", "yesterday"), 0, 0, "0"},
+		"Date of the first year": {header("Date", "Mon, 01 Jan 0001 00:00:00 GMT"), 0, 0, "2147483648"},
+		"delay":                  {header(), 7 * time.Second, 0, "7"},
+		"delay and Age":          {header("Age", "5"), 7 * time.Second, 0, "12"},
+		"delay, Age and Date":    {header("Age", "5", "Date", hourAgo), 7 * time.Second, 0, "3607"},
+		"stale by its Date":      {header("Date", hourAgo, "Cache-Control", "s-maxage=3600"), 0, 0, ""},
+		"fresh by its Date":      {header("Date", hourAgo, "Cache-Control", "s-maxage=3601"), 0, 0, "3600"},
+		"stale by its delay":     {header("Cache-Control", "s-maxage=7"), 7 * time.Second, 0, ""},
+		"stale by its Expires":   {header("Date", hourAgo, "Expires", "Fri, 31 Dec 1999 23:00:05 GMT"), 0, 0, "3600"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // begins on 1 January 2000
+				c, r := startChain(t, nil, nil), request("GET", "/", "")
+				r.Req.Sent = time.Now()
+				time.Sleep(test.delay + test.after)
+				r.Req.Sent = r.Req.Sent.Add(test.after)
+				record(c, r, 200, test.header, "x")
+				a, err := ask(t, c, r)
+				switch {
+				case test.age == "" && err == nil:
+					t.Errorf("answered %v", a.Header)
+				case test.age != "" && (err != nil || a.Header.Get("Age") != test.age):
+					t.Errorf("got %+v, %v", a, err)
+				}
+			})
+		})
+	}
+}
+
 func TestCacheKeepsTheLaterOfOverlappingResponses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, r := startChain(t, nil, nil), request("GET", "/", "")

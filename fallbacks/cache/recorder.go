@@ -35,7 +35,7 @@ func newRecorder(s *Strategy, r *fallbacks.Request, status int, h http.Header) *
 }
 
 func (rec *recorder) init(s *Strategy, r *fallbacks.Request, status int, h http.Header) (ok bool) {
-	if !rec.entry.initResponse(status, h, time.Now()) {
+	if !rec.entry.initResponse(status, h, r.Sent, time.Now()) {
 		return false
 	}
 	if rec.varyNames, ok = parseVary(h); !ok {

@@ -121,9 +121,10 @@ func requestAllowsStoring(h http.Header) bool {
 	return ok && !c.noStore && len(h["Range"]) == 0
 }
 
-// initResponse sets the fields of e that depend only on the response's status and header. It returns
-// false if the response is not successful or must not be stored.
-func (e *entry) initResponse(status int, h http.Header, now time.Time) bool {
+// initResponse sets the fields of e that depend only on the response's status and header, and on when
+// the request was sent and the response received. It returns false if the response is not successful
+// or must not be stored.
+func (e *entry) initResponse(status int, h http.Header, sent, received time.Time) bool {
 	switch status {
 	case http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusNoContent:
 	default: // others are failures, or, as 201 and 202, concern one request only
@@ -133,11 +134,15 @@ func (e *entry) initResponse(status int, h http.Header, now time.Time) bool {
 	if !ok || c.noStore || c.mustNotReuse || len(h["Content-Range"]) > 0 || slices.ContainsFunc(h["Content-Type"], isStream) {
 		return false
 	}
-	*e = entry{status: status, received: now, ageReceived: parseAge(h)}
-	e.lifetime, e.hasLifetime = freshness(c, h, now)
+	date, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		date = received // RFC 9110, section 6.6.1
+	}
+	*e = entry{status: status, received: received, ageReceived: initialAge(parseAge(h), date, sent, received)}
+	e.lifetime, e.hasLifetime = freshness(c, h, date)
 	// A shared cache must not use a stale response with s-maxage (section 5.2.2.10).
 	e.mustRevalidate = c.sharedMaxAge >= 0
-	return e.usableAt(now)
+	return e.usableAt(received)
 }
 
 // isStream reports whether bodies of the media type are streams.
@@ -145,6 +150,17 @@ func isStream(contentType string) bool {
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	mediaType = strings.Trim(mediaType, " \t")
 	return strings.EqualFold(mediaType, "text/event-stream") || grpc.IsVariant(mediaType)
+}
+
+// initialAge returns a response's age when it was received (section 4.2.3): from its Age and how long it
+// was under way, or from its Date if that is more, because a cache of HTTP/1.0 sends no Age. sent is
+// zero if it is unknown.
+func initialAge(age time.Duration, date, sent, received time.Time) time.Duration {
+	if !sent.IsZero() {
+		age += max(0, received.Sub(sent))
+	}
+	apparent := received.Truncate(time.Second).Sub(date) // Date has whole seconds
+	return max(age, min(apparent, maxDelta*time.Second))
 }
 
 // parseAge returns the value of Age, 0 if it is absent or invalid.
@@ -156,9 +172,9 @@ func parseAge(h http.Header) time.Duration {
 	return parseDeltaSeconds(strings.Trim(first, " \t"))
 }
 
-// freshness returns the freshness lifetime that a response states (section 4.2.1); ok is false if
-// it states none.
-func freshness(c cacheControl, h http.Header, now time.Time) (lifetime time.Duration, ok bool) {
+// freshness returns the freshness lifetime that a response with the given date states (section 4.2.1);
+// ok is false if it states none.
+func freshness(c cacheControl, h http.Header, date time.Time) (lifetime time.Duration, ok bool) {
 	switch {
 	case c.sharedMaxAge >= 0:
 		return c.sharedMaxAge, true
@@ -170,10 +186,6 @@ func freshness(c cacheControl, h http.Header, now time.Time) (lifetime time.Dura
 	expires, err := http.ParseTime(h.Get("Expires"))
 	if err != nil {
 		return 0, true // an invalid date, especially 0, means that it has expired
-	}
-	date, err := http.ParseTime(h.Get("Date"))
-	if err != nil {
-		date = now
 	}
 	return max(0, expires.Sub(date)), true
 }
