@@ -98,6 +98,15 @@ func TestChainSanitizesAnswers(t *testing.T) {
 	if !reflect.DeepEqual(a.Header, want) {
 		t.Errorf("got %v, want %v", a.Header, want)
 	}
+	for date, want := range map[string][]string{"Mon, 02 Jan 2006 15:04:05 GMT": {"Mon, 02 Jan 2006 15:04:05 GMT"}, "yesterday": nil} {
+		name := register("with Date", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) {
+			return &fallbacks.Answer{Status: 200, Header: http.Header{"Date": {date}}}, nil
+		})
+		a, _, err := startChain(t, name).Answer(t.Context(), &fallbacktest.Client{}, events.ReasonOpen)
+		if err != nil || !reflect.DeepEqual(a.Header["Date"], want) {
+			t.Errorf("Date %q: got %+v, %v", date, a, err)
+		}
+	}
 	for _, status := range []int{0, 199, 600} {
 		name := register(fmt.Sprint(status), answering(status))
 		if a, _, err := startChain(t, name).Answer(t.Context(), &fallbacktest.Client{}, events.ReasonOpen); err == nil {

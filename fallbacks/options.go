@@ -31,7 +31,7 @@ func ValidateAnswer(status int, headers map[string]string, body JSON, report fun
 			report(path, "must be a header field name of letters, digits and !#$%&'*+-.^_`|~, got "+strconv.Quote(name))
 		case !httpguts.ValidHeaderFieldValue(value):
 			report(path, "must be a header field value without control characters, got "+strconv.Quote(value))
-		case IsReservedField(http.CanonicalHeaderKey(name)):
+		case IsReservedField(http.CanonicalHeaderKey(name)), http.CanonicalHeaderKey(name) == "Date":
 			report(path, "must not be set here: cbproxy sets it")
 		}
 	}

@@ -12,7 +12,8 @@ import (
 
 // sanitizeAnswer returns the part of a that may be sent: without fields that are invalid or that a
 // strategy must not set, and with the Content-Length of the body. An answer to HEAD without a body
-// gets no Content-Length. It returns an error if the status is invalid.
+// gets no Content-Length. A Date is kept if it is valid: it is that of the response from which the
+// answer was made. It returns an error if the status is invalid.
 func sanitizeAnswer(a *Answer, method string) (*Answer, error) {
 	if a.Status < 200 || a.Status > 599 {
 		return nil, fmt.Errorf("status %d is not from 200 to 599", a.Status)
@@ -32,6 +33,9 @@ func sanitizeAnswer(a *Answer, method string) (*Answer, error) {
 				clean.Header[canonical] = append(slices.Clip(clean.Header[canonical]), v)
 			}
 		}
+	}
+	if _, err := http.ParseTime(clean.Header.Get("Date")); err != nil || len(clean.Header["Date"]) > 1 {
+		delete(clean.Header, "Date") // the server sets one
 	}
 	if BodyAllowed(a.Status) {
 		clean.Body = a.Body
@@ -56,7 +60,7 @@ func BodyAllowed(status int) bool {
 // because the proxy or net/http sets it.
 func IsReservedField(name string) bool {
 	switch name {
-	case "Connection", "Content-Length", "Date", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Proxy-Status", "Retry-After",
+	case "Connection", "Content-Length", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Proxy-Status", "Retry-After",
 		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "X-Fallback", "X-Fallback-Reason":
 		return true
 	}

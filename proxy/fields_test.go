@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -138,9 +139,10 @@ func TestHopByHopRequestTrailersAreRemoved(t *testing.T) {
 	}
 }
 
-// Cached responses and those of the upstream strategy have no hop-by-hop fields either.
+// Cached responses and those of the upstream strategy have no hop-by-hop fields either, and keep their Date.
 func TestFallbackResponsesHaveNoHopByHopFields(t *testing.T) {
-	const response = "HTTP/1.1 200 OK\r\nX-Kept: kept\r\nConnection: X-Hop, close\r\nX-Hop: gone\r\nContent-Length: 2\r\n\r\nok"
+	const date = "Mon, 02 Jan 2006 15:04:05 GMT"
+	const response = "HTTP/1.1 200 OK\r\nX-Kept: kept\r\nDate: " + date + "\r\nConnection: X-Hop, close\r\nX-Hop: gone\r\nContent-Length: 2\r\n\r\nok"
 	var alive atomic.Bool
 	alive.Store(true)
 	failing := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
@@ -157,6 +159,9 @@ func TestFallbackResponsesHaveNoHopByHopFields(t *testing.T) {
 		res, body := get(t, "http://"+address+path)
 		if body != "ok" || res.Header.Get("X-Fallback") != fallback || res.Header.Get("X-Kept") != "kept" || res.Header.Get("X-Hop") != "" {
 			t.Errorf("%s: %q, %v", path, body, res.Header)
+		}
+		if got := res.Header.Values("Date"); !slices.Equal(got, []string{date}) {
+			t.Errorf("%s: Date %q", path, got)
 		}
 	}
 }

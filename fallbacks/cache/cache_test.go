@@ -85,18 +85,21 @@ func expectAnswer(t testing.TB, c *fallbacks.Chain, r *fallbacktest.Client, body
 	}
 }
 
+// future is a Date that does not make a response old.
+const future = "Fri, 01 Jan 2100 00:00:00 GMT"
+
 func TestCacheAnswersWithTheLastSuccessfulResponse(t *testing.T) {
 	c := startChain(t, nil, nil)
 	newRequest := func() *fallbacktest.Client { return request("POST", "/ask", `{"q":1}`, "Authorization", "me") }
 	expectAnswer(t, c, newRequest(), "")
 	record(c, newRequest(), 200, header("Content-Type", "text/plain", "X-Twice", "a", "X-Twice", "b", "Content-Length", "5"), "ol", "d", "er")
-	record(c, newRequest(), 203, header("Content-Type", "text/plain", "X-Twice", "a", "X-Twice", "b"), "ne", "w")
+	record(c, newRequest(), 203, header("Content-Type", "text/plain", "X-Twice", "a", "X-Twice", "b", "Date", future), "ne", "w")
 	record(c, newRequest(), 500, header(), "bad")
 	a, err := ask(t, c, newRequest())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := http.Header{"Content-Type": {"text/plain"}, "X-Twice": {"a", "b"}, "Age": {"0"}, "Cache-Status": {"cbproxy; hit"}, "Content-Length": {"3"}}
+	want := http.Header{"Content-Type": {"text/plain"}, "X-Twice": {"a", "b"}, "Date": {future}, "Age": {"0"}, "Cache-Status": {"cbproxy; hit"}, "Content-Length": {"3"}}
 	if a.Status != 203 || string(a.Body) != "new" || fmt.Sprint(a.Header) != fmt.Sprint(want) {
 		t.Errorf("got %d %q %v, want 203 new %v", a.Status, a.Body, a.Header, want)
 	}
@@ -193,7 +196,7 @@ func TestCacheDropsUnstorableFields(t *testing.T) {
 	h := header("Connection", "close, x-hop", "X-Hop", "1", "Keep-Alive", "1", "Te", "1", "Trailer", "X-T", "Transfer-Encoding", "chunked",
 		"Upgrade", "h2c", "Proxy-Authenticate", "Basic", "Proxy-Authentication-Info", "x", "Set-Cookie", "a=b", "Age", "5",
 		"X-Fallback", "static", "X-Circuit-Breaker-State", "open", "Proxy-Status", "x", "Retry-After", "9",
-		"Etag", `"1"`, "Cache-Status", "Origin; hit", "Cache-Control", "max-age=4", "Vary", "Accept")
+		"Etag", `"1"`, "Cache-Status", "Origin; hit", "Cache-Control", "max-age=4", "Vary", "Accept", "Date", future)
 	sent := h.Clone()
 	record(c, r, 200, h, "x")
 	if fmt.Sprint(h) != fmt.Sprint(sent) {
@@ -201,7 +204,7 @@ func TestCacheDropsUnstorableFields(t *testing.T) {
 	}
 	want := http.Header{
 		"Etag": {`"1"`}, "Cache-Control": {"max-age=4"}, "Vary": {"Accept"}, "Age": {"5"}, "Content-Length": {"1"}, "Content-Type": nil,
-		"Cache-Status": {"Origin; hit", "cbproxy; hit; ttl=-1"},
+		"Date": {future}, "Cache-Status": {"Origin; hit", "cbproxy; hit; ttl=-1"},
 	}
 	for range 2 { // the first answer must not change the second
 		a, err := ask(t, c, r)
@@ -210,14 +213,14 @@ func TestCacheDropsUnstorableFields(t *testing.T) {
 		}
 	}
 	bare := startChain(t, nil, nil)
-	record(bare, r, 200, header("Etag", `"1"`, "Cache-Status", "Origin; hit", "Cache-Control", "max-age=4", "Vary", "Accept"), "x")
+	record(bare, r, 200, header("Etag", `"1"`, "Cache-Status", "Origin; hit", "Cache-Control", "max-age=4", "Vary", "Accept", "Date", future), "x")
 	if got, want := c.CacheStats().Bytes, bare.CacheStats().Bytes; got != want {
 		t.Errorf("the entry has %d bytes, want %d as without the dropped fields", got, want)
 	}
 }
 
 func TestCacheTrimsUnusedCapacity(t *testing.T) {
-	body := strings.Repeat("x", 520) // appended in parts it has a capacity of 848
+	body := strings.Repeat("x", 440) // the entry has 540 bytes, and a capacity of 768 if the body is appended in parts
 	whole, inParts := startChain(t, nil, nil), startChain(t, nil, nil)
 	record(whole, request("GET", "/", ""), 200, header(), body)
 	record(inParts, request("GET", "/", ""), 200, header(), strings.SplitAfter(body, "")...)
@@ -329,6 +332,30 @@ func TestCacheCorrectsTheAge(t *testing.T) {
 					t.Errorf("got %+v, %v", a, err)
 				}
 			})
+		})
+	}
+}
+
+// The Date of an answer is that of the response, or else when it was received: with the current time it would not agree with Age.
+func TestCacheKeepsTheDate(t *testing.T) {
+	const received, other = "Sat, 01 Jan 2000 00:00:00 GMT", "Fri, 31 Dec 1999 23:59:00 GMT"
+	for name, test := range map[string]struct {
+		header http.Header
+		date   string
+	}{
+		"Date":    {header("Date", other), other},
+		"none":    {header(), received},
+		"invalid": {header("Date", "yesterday"), received},
+		"two":     {header("Date", other, "Date", future), received},
+		"RFC 850": {header("Date", "Friday, 31-Dec-99 23:59:00 GMT"), "Friday, 31-Dec-99 23:59:00 GMT"},
+	} {
+		synctest.Test(t, func(t *testing.T) { // begins on 1 January 2000
+			c, r := startChain(t, nil, nil), request("GET", "/", "")
+			record(c, r, 200, test.header, "x")
+			time.Sleep(time.Minute)
+			if a, err := ask(t, c, r); err != nil || fmt.Sprint(a.Header["Date"]) != fmt.Sprint([]string{test.date}) {
+				t.Errorf("%s: got %+v, %v, want %s", name, a, err, test.date)
+			}
 		})
 	}
 }

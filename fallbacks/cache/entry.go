@@ -26,6 +26,7 @@ type entry struct {
 	// lifetime is the freshness lifetime that the response states, if hasLifetime.
 	lifetime       time.Duration
 	hasLifetime    bool
+	hasDate        bool // the response has a valid Date
 	mustRevalidate bool // the response must not be used once it is stale
 
 	// Used by the store, guarded by its mu.
@@ -58,15 +59,21 @@ func dataBuffer(prefix, length int64, buffer []byte) []byte {
 	return buffer[:0]
 }
 
-// appendHeader appends the fields that may be stored and counts them.
+// appendHeader appends the fields that may be stored and counts them. A response without a valid Date
+// gets the time at which it was received (RFC 9110, section 6.6.1).
 func (e *entry) appendHeader(b []byte, h http.Header) []byte {
 	connection := upstream.ConnectionOptions(h)
 	for name, values := range h {
-		if !fallbacks.IsReservedField(name) && !isUnstorable(name) && !slices.Contains(connection, name) {
+		if !fallbacks.IsReservedField(name) && !isUnstorable(name) && !slices.Contains(connection, name) && (e.hasDate || name != "Date") {
 			b = appendField(b, name, values)
 			e.fields++
 			e.values += len(values)
 		}
+	}
+	if !e.hasDate {
+		b = appendField(b, "Date", []string{e.received.UTC().Format(http.TimeFormat)})
+		e.fields++
+		e.values++
 	}
 	return b
 }

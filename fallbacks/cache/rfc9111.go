@@ -134,11 +134,11 @@ func (e *entry) initResponse(status int, h http.Header, sent, received time.Time
 	if !ok || c.noStore || c.mustNotReuse || len(h["Content-Range"]) > 0 || slices.ContainsFunc(h["Content-Type"], isStream) {
 		return false
 	}
-	date, err := http.ParseTime(h.Get("Date"))
-	if err != nil {
-		date = received // RFC 9110, section 6.6.1
+	date, hasDate := parseDate(h)
+	if !hasDate {
+		date = received
 	}
-	*e = entry{status: status, received: received, ageReceived: initialAge(parseAge(h), date, sent, received)}
+	*e = entry{status: status, received: received, hasDate: hasDate, ageReceived: initialAge(parseAge(h), date, sent, received)}
 	e.lifetime, e.hasLifetime = freshness(c, h, date)
 	// A shared cache must not use a stale response with s-maxage (section 5.2.2.10).
 	e.mustRevalidate = c.sharedMaxAge >= 0
@@ -150,6 +150,15 @@ func isStream(contentType string) bool {
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	mediaType = strings.Trim(mediaType, " \t")
 	return strings.EqualFold(mediaType, "text/event-stream") || grpc.IsVariant(mediaType)
+}
+
+// parseDate returns the value of Date. ok is false if there is none, an invalid one or several.
+func parseDate(h http.Header) (date time.Time, ok bool) {
+	if len(h["Date"]) != 1 {
+		return date, false
+	}
+	date, err := http.ParseTime(h["Date"][0])
+	return date, err == nil
 }
 
 // initialAge returns a response's age when it was received (section 4.2.3): from its Age and how long it
