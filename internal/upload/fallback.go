@@ -38,9 +38,13 @@ func (b *Body) Complete(limit int64) ([]byte, error) {
 	case r.forFallback == 0 || r.truncated || int64(len(r.data)) > r.forFallback:
 		return nil, errNotRetained
 	case int64(len(r.data)) > limit:
-		return nil, fmt.Errorf("the request's body is larger than %d bytes", limit)
+		return nil, errLarger(limit)
 	}
 	return r.data, nil
+}
+
+func errLarger(limit int64) error {
+	return fmt.Errorf("the request's body is larger than %d bytes", limit)
 }
 
 // StopForFallback makes transports read no more of the body. A read that is in progress may take shortReadTimeout, so that what
@@ -54,16 +58,21 @@ func (b *Body) StopForFallback() bool {
 	return true
 }
 
-// ReadRest calls StopForFallback, reads the rest of the body, and returns all of it. More than limit bytes are an error.
+// ReadRest calls StopForFallback, reads the rest of the body, and returns all of it. More than limit bytes are an error, which is
+// returned without waiting for the rest; so is a body of unknown length that is being received if limit is 0, which means that no
+// content is used.
 func (b *Body) ReadRest(limit int64) ([]byte, error) {
-	if b.source == nil {
+	switch {
+	case b.source == nil:
 		return nil, nil
-	}
-	if b.ended.Load() {
+	case b.ended.Load():
 		b.setDeadline(time.Time{}) // after one set by StopForFallback, net/http would take the client for disconnected
 		return b.Complete(limit)
-	}
-	if !b.StopForFallback() {
+	case b.exceeds(limit):
+		return nil, errLarger(limit)
+	case limit == 0:
+		return nil, errUploading
+	case !b.StopForFallback():
 		return nil, errNotRetained
 	}
 	b.readMu.Lock()
@@ -74,6 +83,9 @@ func (b *Body) ReadRest(limit int64) ([]byte, error) {
 		if b.readFailed.Load() || b.Err() != nil || b.isTruncated() || time.Since(start) > restTimeout {
 			return nil, errIncomplete
 		}
+		if b.exceeds(limit) {
+			return nil, errLarger(limit)
+		}
 		b.setDeadline(time.Now().Add(shortReadTimeout))
 		if _, err := b.receive(buffer[:]); err != nil && err != io.EOF {
 			return nil, errIncomplete
@@ -82,6 +94,9 @@ func (b *Body) ReadRest(limit int64) ([]byte, error) {
 	b.setDeadline(time.Time{})
 	return b.Complete(limit)
 }
+
+// exceeds reports whether the body is known to have more than limit bytes.
+func (b *Body) exceeds(limit int64) bool { return b.size > limit || b.read.Load() > limit }
 
 func (b *Body) isTruncated() bool {
 	b.retained.mu.Lock()
