@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -186,6 +187,32 @@ func TestStrategiesAreIsolatedUnlessInline(t *testing.T) {
 		synctest.Wait()
 		if _, _, err := c.Answer(t.Context(), client, events.ReasonOpen); err != nil {
 			t.Errorf("after the calls have returned: %v", err)
+		}
+	})
+}
+
+// A strategy that ends its goroutine has no answer: the next one is tried at once.
+func TestStrategyThatEndsItsGoroutine(t *testing.T) {
+	exits := register("exits", func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) {
+		runtime.Goexit()
+		return nil, errors.New("not reached")
+	})
+	next := register("next", answering(203))
+	synctest.Test(t, func(t *testing.T) {
+		c := startChain(t, exits, next)
+		start := time.Now()
+		for range 1000 { // more than may run at once
+			a, name, err := c.Answer(t.Context(), &fallbacktest.Client{}, events.ReasonOpen)
+			if err != nil || name != next || a.Status != 203 {
+				t.Fatalf("%+v from %q, %v", a, name, err)
+			}
+		}
+		if took := time.Since(start); took > 0 {
+			t.Errorf("took %v", took)
+		}
+		_, _, err := startChain(t, exits).Answer(t.Context(), &fallbacktest.Client{}, events.ReasonOpen)
+		if err == nil || !strings.Contains(err.Error(), "has ended its goroutine") {
+			t.Errorf("got %v", err)
 		}
 	})
 }

@@ -19,7 +19,10 @@ const maxRunning = 256
 
 func newIsolation() *isolation { return &isolation{make(chan struct{}, maxRunning)} }
 
-var errTooManyRunning = errors.New("too many calls of the strategy are running")
+var (
+	errTooManyRunning = errors.New("too many calls of the strategy are running")
+	errExited         = errors.New("the strategy has ended its goroutine")
+)
 
 // answer returns when s.Answer returns or ctx is done.
 func (i *isolation) answer(ctx context.Context, s Strategy, r *Request) (*Answer, error) {
@@ -36,12 +39,13 @@ func (i *isolation) answer(ctx context.Context, s Strategy, r *Request) (*Answer
 	own.Header, own.Body = r.Header.Clone(), slices.Clone(r.Body)
 	done := make(chan result, 1) // buffered: the receiver may have returned
 	go func() {
-		defer func() { <-i.permits }()
+		r := result{err: errExited}
+		defer func() { <-i.permits; done <- r }() // also after runtime.Goexit
 		a, err := callAnswer(ctx, s, &own)
 		if a != nil { // copied, because the strategy may modify it later
 			a = &Answer{a.Status, a.Header.Clone(), slices.Clone(a.Body)}
 		}
-		done <- result{a, err}
+		r = result{a, err}
 	}()
 	select {
 	case r := <-done:
