@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"runtime/debug"
 	"time"
 
@@ -16,11 +15,11 @@ import (
 // Chain holds the strategies of one route in the order in which they are tried. It is safe for
 // concurrent use.
 type Chain struct {
-	steps       []step
-	bodyLimit   int64
-	observer    Observer    // nil if no strategy is an Observer
-	interceptor Interceptor // nil if no strategy is an Interceptor
-	logger      *slog.Logger
+	steps        []step
+	bodyLimit    int64
+	observers    []*step // those of inline strategies that are Observers
+	interceptors []*step // those of inline strategies that are Interceptors
+	logger       *slog.Logger
 }
 
 // step is one strategy of a chain.
@@ -28,6 +27,8 @@ type step struct {
 	name        string
 	strategy    Strategy
 	timeLimit   time.Duration
+	readsBody   bool       // the strategy is a BodyReader
+	bodyLimit   int64      // 0 if it is none
 	nonBlocking bool       // no time limit is set
 	constant    *Answer    // the answer of a Constant strategy, else nil
 	isolation   *isolation // nil for inline strategies
@@ -46,24 +47,26 @@ func NewChain(try []string, options map[string]any, env Env, previous *Chain) (*
 		if err != nil {
 			return nil, err
 		}
-		c.add(s)
+		c.steps = append(c.steps, s)
 	}
+	c.initSteps()
 	return c, nil
 }
 
-func (c *Chain) add(s step) {
-	c.steps = append(c.steps, s)
-	if b, ok := s.strategy.(BodyReader); ok {
-		c.bodyLimit = max(c.bodyLimit, b.BodyLimit())
-	}
-	if s.isolation != nil {
-		return // Observer and Interceptor are called while the upstream is available
-	}
-	if o, ok := s.strategy.(Observer); ok {
-		c.observer = o
-	}
-	if i, ok := s.strategy.(Interceptor); ok {
-		c.interceptor = i
+// initSteps sets what follows from the steps.
+func (c *Chain) initSteps() {
+	for i := range c.steps {
+		s := &c.steps[i]
+		c.bodyLimit = max(c.bodyLimit, s.bodyLimit)
+		if s.isolation != nil {
+			continue // Observer and Interceptor are called while the upstream is available
+		}
+		if _, ok := s.strategy.(Observer); ok {
+			c.observers = append(c.observers, s)
+		}
+		if _, ok := s.strategy.(Interceptor); ok {
+			c.interceptors = append(c.interceptors, s)
+		}
 	}
 }
 
@@ -115,13 +118,19 @@ func (s *step) recoverPanic(method string, logger *slog.Logger, call func()) {
 
 // Intercept reports whether requests with the given method must be answered by the chain even
 // though the upstream is available. reason is why earlier requests can't be sent upstream, or "" if
-// they are being sent.
+// they are being sent. It is that of the first strategy that intercepts.
 func (c *Chain) Intercept(method string) (reason events.Reason, ok bool) {
-	if c.interceptor == nil {
-		return "", false
+	for _, s := range c.interceptors {
+		s.recoverPanic("intercept", c.logger, func() {
+			var r string
+			r, ok = s.strategy.(Interceptor).Intercept(method)
+			reason = events.Reason(r)
+		})
+		if ok {
+			return reason, true
+		}
 	}
-	r, ok := c.interceptor.Intercept(method)
-	return events.Reason(r), ok
+	return "", false
 }
 
 // Client gives a chain access to a client's request. Its methods are called on the goroutine that
@@ -150,8 +159,8 @@ func (c *Chain) Answer(ctx context.Context, client Client, reason events.Reason)
 			r.Reason = string(reason)
 		}
 		r.Body, r.BodyError = nil, nil
-		if b, ok := s.strategy.(BodyReader); ok {
-			r.Body, r.BodyError = client.Body(b.BodyLimit())
+		if s.readsBody {
+			r.Body, r.BodyError = client.Body(s.bodyLimit)
 		}
 		a, err := s.answer(ctx, r)
 		if err == nil {
@@ -192,43 +201,32 @@ func (c *Chain) Constant() (strategy string, ok bool) {
 	return "", false
 }
 
-// Record returns a Recorder for the body of a response of the upstream, or nil if no strategy
-// records it.
-func (c *Chain) Record(client Client, status int, h http.Header) Recorder {
-	if c.observer == nil {
-		return nil
-	}
-	r := client.Request()
-	r.Body, r.BodyError = client.Body(c.observer.BodyLimit())
-	return c.observer.Record(r, status, h)
-}
-
 // CacheStats returns the metrics of the chain's cache, all zero if c is nil or has none.
-func (c *Chain) CacheStats() (s CacheStats) {
-	if r, ok := find[CacheReporter](c); ok {
-		s = r.CacheStats()
+func (c *Chain) CacheStats() (stats CacheStats) {
+	if s, r := find[CacheReporter](c); s != nil {
+		s.recoverPanic("cache stats", c.logger, func() { stats = r.CacheStats() })
 	}
-	return s
+	return stats
 }
 
 // BreakerState returns the state of the breaker that one of the strategies has; ok is false if c
 // is nil or none has.
 func (c *Chain) BreakerState() (state events.State, ok bool) {
-	if r, found := find[BreakerReporter](c); found {
-		return r.BreakerState(), true
+	if s, r := find[BreakerReporter](c); s != nil {
+		s.recoverPanic("breaker state", c.logger, func() { state, ok = r.BreakerState(), true })
 	}
-	return state, false
+	return state, ok
 }
 
-// find returns the first inline strategy that implements T. A nil chain has none.
-func find[T any](c *Chain) (t T, ok bool) {
-	if c == nil {
-		return t, false
-	}
-	for i := range c.steps {
-		if t, ok = c.steps[i].strategy.(T); ok && c.steps[i].isolation == nil {
-			return t, true
+// find returns the first inline strategy that implements T, nil if there is none. A nil chain has none.
+func find[T any](c *Chain) (*step, T) {
+	if c != nil {
+		for i := range c.steps {
+			s := &c.steps[i]
+			if t, ok := s.strategy.(T); ok && s.isolation == nil {
+				return s, t
+			}
 		}
 	}
-	return *new(T), false
+	return nil, *new(T)
 }

@@ -8,7 +8,7 @@
 // strategy's Factory is Inline.
 //
 //	interface       implemented by strategies that        method is called                    built-in strategies
-//	BodyReader      use request bodies                    for each request they may answer    cache, http, queue, template, upstream
+//	BodyReader      use request bodies                    when the chain is built             cache, http, queue, template, upstream
 //	TimeLimited     have their own time limit             when the chain is built             http, upstream
 //	Starter         have background work                  when the configuration takes effect cache, http, queue, upstream
 //	io.Closer       hold resources                        after the last request              http, upstream
@@ -19,4 +19,7 @@
 //	                available (inline only)
 //	CacheReporter   have a cache (inline only)            for each scrape of metrics          cache
 //	BreakerReporter have a circuit breaker (inline only)  for each scrape of metrics          upstream
+//
+// A chain calls all its Observers, and its Interceptors until one intercepts. A panic of a strategy,
+// also one that is inline, does not affect the request: the chain logs it or returns it as an error.
 package fallbacks

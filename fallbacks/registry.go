@@ -1,6 +1,7 @@
 package fallbacks
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -112,29 +113,54 @@ func Options() map[string]func() any {
 	return options
 }
 
-// newStep builds the strategy with the given name. options is a struct made by Options.
-func newStep(name string, options any, env Env) (step, error) {
+// newStep builds the strategy with the given name. options is a struct made by Options. A panic of a
+// method that is called only now, and an invalid constant answer, are errors.
+func newStep(name string, options any, env Env) (s step, err error) {
 	registryMu.RLock()
 	r, ok := registry[name]
 	registryMu.RUnlock()
 	if !ok {
 		return step{}, fmt.Errorf("strategy %q is not registered", name)
 	}
-	s, err := r.build(options, env)
+	defer func() {
+		if p := recover(); p != nil {
+			s, err = step{}, fmt.Errorf("build strategy %s: panic: %v", name, p)
+		}
+	}()
+	s = step{name: name, timeLimit: DefaultTimeLimit}
+	if s.strategy, err = r.build(options, env); err == nil {
+		err = s.init(r.inline)
+	}
 	if err != nil {
 		return step{}, fmt.Errorf("build strategy %s: %w", name, err)
 	}
-	st := step{name: name, strategy: s, timeLimit: DefaultTimeLimit}
-	if l, ok := s.(TimeLimited); ok {
-		st.timeLimit = l.TimeLimit()
+	return s, nil
+}
+
+// init sets the fields that follow from the strategy.
+func (s *step) init(inline bool) error {
+	if l, ok := s.strategy.(TimeLimited); ok {
+		s.timeLimit = l.TimeLimit()
 	}
-	if !r.inline {
-		st.isolation = newIsolation()
-		return st, nil
+	if b, ok := s.strategy.(BodyReader); ok {
+		s.readsBody, s.bodyLimit = true, max(0, b.BodyLimit())
 	}
-	_, st.nonBlocking = s.(NonBlocking)
-	if c, ok := s.(Constant); ok {
-		st.constant = c.ConstantAnswer()
+	if !inline {
+		s.isolation = newIsolation()
+		return nil
 	}
-	return st, nil
+	_, s.nonBlocking = s.strategy.(NonBlocking)
+	c, ok := s.strategy.(Constant)
+	if !ok {
+		return nil
+	}
+	a := c.ConstantAnswer()
+	if a == nil {
+		return errors.New("its constant answer is nil")
+	}
+	var err error
+	if s.constant, err = sanitizeAnswer(a, http.MethodGet); err != nil {
+		return fmt.Errorf("its constant answer is invalid: %w", err)
+	}
+	return nil
 }
