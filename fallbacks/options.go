@@ -43,6 +43,14 @@ func ValidateAnswer(status int, headers map[string]string, body JSON, report fun
 	}
 }
 
+// DropDefaultBody removes a body that is a default, or that of a built-in fallback, if a response with
+// the status has none. given reports whether the configuration has a key.
+func DropDefaultBody(body *JSON, status int, given func(key string) bool) {
+	if !BodyAllowed(status) && !given("body") {
+		*body = nil
+	}
+}
+
 // ValidateFieldNames reports the items of the list at path that are not names of header fields.
 func ValidateFieldNames(path string, names []string, report func(path, message string)) {
 	for i, name := range names {

@@ -18,7 +18,9 @@ type Factory[Options any] struct {
 	// Defaults returns a new options struct with its default values; nil means new(Options). The
 	// struct is decoded strictly from the mapping below the strategy's name in a fallback. Its
 	// tags are those of routes.Config (yaml, valid, enum, most). A method
-	// Validate(report func(path, message string)) may check what the tags can't express.
+	// Validate(report func(path, message string)) may check what the tags can't express, and a method
+	// DropDefaults(given func(key string) bool), which is called before it, may remove defaults that
+	// do not fit to the keys that the configuration gives.
 	Defaults func() *Options
 	// New returns a strategy for env. It must start no background work, see Starter, and must not
 	// modify options.

@@ -105,9 +105,18 @@ func (b *builder) addUnknownStrategy(at strictyaml.Place, name string) {
 	b.decoder.UnknownKey(at, name, append([]string{"when", "try"}, known...))
 }
 
-// checkOptions calls the Validate method of a strategy's options. It adds no second fault for a value
-// that already has one.
+// checkOptions calls the DropDefaults and Validate methods of a strategy's options. It adds no second
+// fault for a value that already has one.
 func (b *builder) checkOptions(options any, strategy string, n *yaml.Node, at strictyaml.Place) {
+	if o, ok := options.(interface {
+		DropDefaults(given func(key string) bool)
+	}); ok {
+		mapping, _ := strictyaml.Lookup(n, strategy)
+		o.DropDefaults(func(key string) bool {
+			value, _ := strictyaml.Lookup(mapping, key)
+			return value != nil
+		})
+	}
 	o, ok := options.(interface {
 		Validate(report func(path, message string))
 	})

@@ -31,7 +31,9 @@ type Loader struct {
 	// Strategies has a function for each strategy by name, which returns a pointer to a new struct of its
 	// options with their defaults. The yaml, valid, enum and most tags have the same meaning as those of
 	// Config. The struct may have a method Validate(report func(path, message string)), and its fields a
-	// method UnmarshalYAML.
+	// method UnmarshalYAML. Before Validate its method DropDefaults(given func(key string) bool) is
+	// called, if it has one: it removes defaults, or values of a built-in fallback, that do not fit to
+	// the values that the file gives.
 	Strategies map[string]func() any
 	// RedisURL returns an error, without credentials, if a redis.url is invalid. nil accepts every URL.
 	RedisURL func(url string) error

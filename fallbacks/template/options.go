@@ -24,6 +24,11 @@ func DefaultOptions() *Options {
 	return &Options{Status: http.StatusOK, MaxBody: 64 << 10}
 }
 
+// DropDefaults removes a body that was not given, if the answer has none because of its status.
+func (o *Options) DropDefaults(given func(key string) bool) {
+	fallbacks.DropDefaultBody(&o.Body, o.Status, given)
+}
+
 // Validate reports the errors that the tags can't express, by path below the options.
 func (o *Options) Validate(report func(path, message string)) {
 	fallbacks.ValidateAnswer(o.Status, o.Headers, o.Body, report)
