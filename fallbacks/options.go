@@ -2,7 +2,9 @@ package fallbacks
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,15 +26,21 @@ func ConfiguredAnswer(status int, headers map[string]string) Answer {
 
 // ValidateAnswer reports the errors in the options status, headers and body of an answer.
 func ValidateAnswer(status int, headers map[string]string, body JSON, report func(path, message string)) {
-	for name, value := range headers {
-		path := "headers." + QuoteKey(name)
+	seen := make(map[string]string, len(headers)) // names by their canonical form
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		path, value := "headers."+QuoteKey(name), headers[name]
+		canonical := http.CanonicalHeaderKey(name)
+		other, found := seen[canonical]
+		seen[canonical] = name
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
 			report(path, "must be a header field name of letters, digits and !#$%&'*+-.^_`|~, got "+strconv.Quote(name))
 		case !httpguts.ValidHeaderFieldValue(value):
 			report(path, "must be a header field value without control characters, got "+strconv.Quote(value))
-		case IsReservedField(http.CanonicalHeaderKey(name)), http.CanonicalHeaderKey(name) == "Date":
+		case IsReservedField(canonical), canonical == "Date":
 			report(path, "must not be set here: cbproxy sets it")
+		case found:
+			report(path, "must not be given with "+strconv.Quote(other)+", which is the same header field")
 		}
 	}
 	switch {

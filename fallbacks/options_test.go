@@ -47,3 +47,14 @@ func TestStatusWithoutBody(t *testing.T) {
 		}
 	}
 }
+
+// Names that differ only in case are one header field, of which either value could be sent.
+func TestHeaderFieldGivenTwice(t *testing.T) {
+	for _, strategy := range []string{"static", "template"} {
+		_, err := parseFallbacks("x: {try: [" + strategy + "], " + strategy + ": {body: a, headers: {\n      x-a: '1',\n      X-b: '2',\n      X-A: '3'}}}")
+		want := "c.yaml:4:7: fallbacks.x." + strategy + `.headers.x-a: must not be given with "X-A", which is the same header field`
+		if err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
