@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"cbproxy/internal/events"
 	"cbproxy/routes"
 )
 
@@ -46,6 +47,9 @@ type Env struct {
 	// strategies require it to be an *upstream.Pool (internal/upstream), see httpclient.New; other
 	// strategies must use only the methods of Transport.
 	Transport func(u routes.Upstream, tls routes.TLS) (Transport, error)
+	// ReportLocalError counts and logs a request of a strategy that failed because this machine lacked a
+	// resource. nil: such requests are not counted. The built-in strategies call it.
+	ReportLocalError func(kind events.LocalError, err error)
 	// Provider gives strategies access to other parts of the program. A strategy that needs one
 	// defines an interface for it and asserts that Provider implements that.
 	Provider any

@@ -116,7 +116,7 @@ func New(c Config) *Metrics {
 		}, []string{"service", "result"}),
 		localErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cbproxy_local_errors_total",
-			Help: "Attempts, probes and deliveries that failed for lack of a local resource, by resource. They count neither as success nor as failure of the upstream.",
+			Help: "Attempts, probes, deliveries and requests of fallback strategies that failed for lack of a local resource, by resource. They count neither as success nor as failure of the upstream.",
 		}, []string{"kind"}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "cbproxy_requests_in_flight",

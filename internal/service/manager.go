@@ -111,17 +111,25 @@ func (m *Manager) build(name string, c *routes.Config) (*Route, error) {
 		r.Service = &Service{Name: name, failures: newFailureLog(), probeSignal: make(chan struct{}, 1)}
 	}
 	r.nameHeader = []string{name}
-	env := fallbacks.Env{Service: name, Logger: logger, Provider: m.config.StrategyProvider, Transport: func(u routes.Upstream, tls routes.TLS) (fallbacks.Transport, error) {
-		pool, err := newPool(u, tls, 0, logger)
-		if err != nil {
-			return nil, err // not pool: a Transport that holds a nil pointer is not nil
-		}
-		return pool, nil
-	}}
-	if err := r.setFallback(c, env, r.Service.chain); err != nil {
+	if err := r.setFallback(c, m.strategyEnv(r.Service, logger), r.Service.chain); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// strategyEnv returns the environment of the service's fallback strategies.
+func (m *Manager) strategyEnv(s *Service, logger *slog.Logger) fallbacks.Env {
+	return fallbacks.Env{
+		Service: s.Name, Logger: logger, Provider: m.config.StrategyProvider,
+		Transport: func(u routes.Upstream, tls routes.TLS) (fallbacks.Transport, error) {
+			pool, err := newPool(u, tls, 0, logger)
+			if err != nil {
+				return nil, err // not pool: a Transport that holds a nil pointer is not nil
+			}
+			return pool, nil
+		},
+		ReportLocalError: func(kind events.LocalError, err error) { s.ReportLocalError(m.config.Logger, kind, err) },
+	}
 }
 
 // activate puts r's configuration into effect for its service. It cannot fail.

@@ -14,7 +14,11 @@ import (
 // Client sends requests to one server and returns complete responses. It is safe for concurrent use.
 type Client struct {
 	// Pool holds the connections to the server.
-	Pool        *SharedPool
+	Pool *SharedPool
+	// ReportLocalError, if not nil, is called for each request that failed because this machine lacked a resource. It is set
+	// before the first request.
+	ReportLocalError func(kind events.LocalError, err error)
+
 	target      Target
 	timeout     time.Duration
 	maxResponse int64 // bytes of a response's body
@@ -57,6 +61,14 @@ type Fetched struct {
 // Fetch sends r and returns the complete response. accept is called with the status before the body is read; its error is
 // returned as an *Error with the failure events.ErrorStatus. The caller may modify the header of the result.
 func (c *Client) Fetch(ctx context.Context, r *http.Request, accept func(status int) error) (*Fetched, *Error) {
+	f, err := c.fetch(ctx, r, accept)
+	if err != nil && err.Local != "" && c.ReportLocalError != nil {
+		c.ReportLocalError(err.Local, err)
+	}
+	return f, err
+}
+
+func (c *Client) fetch(ctx context.Context, r *http.Request, accept func(status int) error) (*Fetched, *Error) {
 	res, reqErr := c.Pool.Do(r.WithContext(ctx), c.timeout, nil)
 	if reqErr != nil {
 		return nil, reqErr

@@ -17,17 +17,27 @@ const MissingURL = "must be given: an http, https or h2c URL such as http://rag:
 // the response's body. The client uses the pool of the previous strategy if that has the same
 // connections; previous may be nil.
 func New(u routes.Upstream, tls routes.TLS, timeout time.Duration, maxResponse routes.Size, env fallbacks.Env, previous *upstream.SharedPool) (*upstream.Client, error) {
-	key := u.ConnectionKey(tls)
-	if previous != nil && previous.Key == key {
-		return upstream.NewClient(u.URL, previous, timeout, int64(maxResponse)), nil
+	pool := previous
+	if key := u.ConnectionKey(tls); pool == nil || pool.Key != key {
+		p, err := newPool(u, tls, env)
+		if err != nil {
+			return nil, fmt.Errorf("create connections to %s: %w", u.Redacted(), err)
+		}
+		pool = upstream.NewSharedPool(p, key)
 	}
+	c := upstream.NewClient(u.URL, pool, timeout, int64(maxResponse))
+	c.ReportLocalError = env.ReportLocalError
+	return c, nil
+}
+
+func newPool(u routes.Upstream, tls routes.TLS, env fallbacks.Env) (*upstream.Pool, error) {
 	t, err := env.Transport(u, tls)
 	if err != nil {
-		return nil, fmt.Errorf("create connections to %s: %w", u.Redacted(), err)
+		return nil, err
 	}
 	pool, ok := t.(*upstream.Pool)
 	if !ok {
-		return nil, fmt.Errorf("create connections to %s: the transport is a %T, want a %T", u.Redacted(), t, pool)
+		return nil, fmt.Errorf("the transport is a %T, want a %T", t, pool)
 	}
-	return upstream.NewClient(u.URL, upstream.NewSharedPool(pool, key), timeout, int64(maxResponse)), nil
+	return pool, nil
 }
