@@ -91,11 +91,21 @@ func warnVolatileQueue(c *routes.Config, logger *slog.Logger) {
 	if c.DataDir != "" {
 		return
 	}
-	for name, r := range c.Routes {
-		if f := c.Fallbacks[r.Fallback]; f != nil && r.FallbackEnabled && f.Strategies["queue"] != nil {
+	for name := range c.Routes {
+		if hasQueue(c, name) {
 			logger.Warn("data_dir is empty, queued requests are lost when the process ends", "service", name)
 		}
 	}
+}
+
+// hasQueue reports whether requests of a service can be queued.
+func hasQueue(c *routes.Config, service string) bool {
+	r := c.Routes[service]
+	if r == nil || !r.FallbackEnabled {
+		return false
+	}
+	f := c.Fallbacks[r.Fallback]
+	return f != nil && f.Strategies["queue"] != nil
 }
 
 // largestQueuedBody returns the largest max_body of c's queues, in bytes.

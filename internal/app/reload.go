@@ -40,6 +40,7 @@ type reloader struct {
 	active  *activeConfig
 	loader  routes.Loader
 	server  *proxy.Server
+	queues  *queueService
 	bus     *events.Bus
 	metrics *metrics.Metrics
 	access  *accesslog.Log
@@ -108,5 +109,6 @@ func (r *reloader) apply(c *routes.Config) error {
 		return err
 	}
 	access.Commit()
+	r.queues.RemovePolicies(func(service string) bool { return hasQueue(c, service) })
 	return nil
 }

@@ -119,7 +119,7 @@ func build(o Options) (_ *process, err error) {
 		Fallbacks:        func() map[string]metrics.Fallback { return fallbackMetrics(p.server) },
 		AccessLogDropped: p.access.Dropped,
 	})
-	p.reloader = &reloader{active: config, loader: o.Loader, server: p.server, bus: p.bus, metrics: p.meter, access: p.access}
+	p.reloader = &reloader{active: config, loader: o.Loader, server: p.server, queues: p.queues, bus: p.bus, metrics: p.meter, access: p.access}
 	return p, nil
 }
 

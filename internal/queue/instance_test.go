@@ -110,9 +110,7 @@ func (s *instance) start() {
 		Store: s.store, Bus: new(events.Bus), Logger: logger,
 		Copies: s.redis.Copies(s.store.ID()), CopiesEnabled: func() bool { return !s.unshared.Load() }, CopyTimings: s.intervals,
 	})
-	s.queues.Configure("svc", queue.Policy{
-		Capacity: 1000, MaxAge: time.Hour, MaxAttempts: 1000, Backoff: 20 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Ordered: true,
-	})
+	s.configure()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); s.queues.Run(ctx, s) }()
@@ -123,6 +121,12 @@ func (s *instance) start() {
 		_ = s.store.Close()
 		s.stop = nil
 	}
+}
+
+func (s *instance) configure() {
+	s.queues.Configure("svc", queue.Policy{
+		Capacity: 1000, MaxAge: time.Hour, MaxAttempts: 1000, Backoff: 20 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Ordered: true,
+	})
 }
 
 type testLog struct {

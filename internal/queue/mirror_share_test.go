@@ -58,3 +58,31 @@ func TestInstanceWithoutCopiesReleasesMessages(t *testing.T) {
 		t.Errorf("b has %d copies", n)
 	}
 }
+
+// An instance whose policy was removed by a reload takes over no messages, because it could not deliver them, until it is configured again.
+func TestUnconfiguredInstanceTakesOverNothing(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server := redistest.Start(t)
+	to := &sharedUpstream{from: map[string]int{}}
+	a, b := startInstance(t, "a", server.URL(), to, quickTimings), startInstance(t, "b", server.URL(), to, quickTimings)
+	a.accept("a0")
+	b.accept("b0")
+	eventually(t, "all have copies", func() bool { return copies(t, server) == 2 })
+	b.queues.RemovePolicies(func(service string) bool { return service != "svc" })
+	a.crash()
+	eventually(t, "a has no heartbeat", func() bool { return !a.alive(server) })
+	c := startInstance(t, "c", server.URL(), to, quickTimings)
+	eventually(t, "c has taken over", func() bool { return c.queues.Status("svc").TakenOver == 1 })
+	c.stop()
+	to.set(true)
+	eventually(t, "b delivers its own message", func() bool { return b.queues.Status("svc").Waiting == 0 })
+	b.queues.RemovePolicies(func(string) bool { return true }) // changes nothing
+	b.accept("b1")
+	eventually(t, "b delivers its own message", func() bool { return to.count("b") == 2 })
+	if s := b.queues.Status("svc"); s.TakenOver != 0 {
+		t.Errorf("b has taken over: %+v", s)
+	}
+	b.configure()
+	eventually(t, "b takes over", func() bool { return b.queues.Status("svc").TakenOver == 1 && to.count("b") == 3 })
+}

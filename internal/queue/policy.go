@@ -32,6 +32,22 @@ func unconfiguredPolicy() Policy {
 	return p
 }
 
+// RemovePolicies removes the policies of the services for which configured returns false, so that their queues are as after a restart without
+// these policies, see unconfiguredPolicy. In particular, they take over no messages of other instances. Messages that are encrypted can still
+// be delivered. Configure must not be called at the same time.
+func (q *Queues) RemovePolicies(configured func(service string) bool) {
+	for service, w := range q.allWorkers() {
+		old := w.policy.Load()
+		if old.unconfigured || configured(service) {
+			continue
+		}
+		p := unconfiguredPolicy()
+		p.Backoff, p.MaxBackoff, p.Ordered, p.Keys = old.Backoff, old.MaxBackoff, old.Ordered, old.Keys
+		w.policy.Store(&p)
+		w.notify()
+	}
+}
+
 // DefaultPolicy returns the policy of a queue without options.
 func DefaultPolicy() Policy {
 	return Policy{

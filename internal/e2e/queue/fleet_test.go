@@ -180,3 +180,32 @@ func TestQueueDeliversDuringRedisFaults(t *testing.T) {
 		})
 	}
 }
+
+// TestProxyTakesOverNothingForRemovedService checks that a proxy takes over no requests for a service that a reload has removed,
+// because it could not deliver them, until another reload restores the service.
+func TestProxyTakesOverNothingForRemovedService(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	server := redistest.Start(t)
+	u := harness.StartRecorder(t)
+	fleet := startQueueFleet(t, 2, server.URL(), u.Upstream)
+	redis := "redis: {url: " + server.URL() + "}\n"
+	harness.ForceState(t, fleet[0], "open")
+	bodies := harness.Numbered("a", 5)
+	fleet[0].MustQueue(bodies...)
+	awaitCopies(t, server, 5)
+	fleet[1].ReplaceConfig(fmt.Sprintf("routes: {other: {prefix: /other, upstream: %s}}\n", u.URL()) + redis)
+	harness.Eventually(t, "the service is removed", func() bool { return fleet[1].Health().Services["svc"].State == "" })
+	fleet[0].Signal(syscall.SIGTERM)
+	fleet[0].Wait()
+	const operations = "cbproxy_redis_operations_total"
+	before := fleet[1].Metric(operations)
+	harness.Eventually(t, "the proxy has sent several heartbeats", func() bool { return fleet[1].Metric(operations) >= before+3 })
+	if s, all := fleet[1].Queue(); s.Waiting != 0 || len(all) != 0 {
+		t.Errorf("taken over: %+v, %+v", s, all)
+	}
+	fleet[1].ReplaceConfig(harness.QueueConfig(u.Upstream, "") + redis)
+	harness.Eventually(t, "the service is restored", func() bool { return fleet[1].Health().Services["svc"].State != "" })
+	awaitTakenOver(fleet[1], 5)
+	u.AwaitDelivered(bodies...)
+}
