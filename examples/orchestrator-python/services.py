@@ -115,7 +115,7 @@ async def server_sent_events(r: httpx.Response) -> AsyncIterator[bytes]:
 async def lines(r: httpx.Response) -> AsyncIterator[bytes]:
     """Yield each line as soon as it is complete.
 
-    httpx's aiter_lines also splits at characters that JSON allows within a string, such as U+2028.
+    Newer versions of httpx's aiter_lines also split at characters that JSON allows within a string, such as U+2028.
     """
     size, rest = 0, b""
     async for chunk in r.aiter_bytes():

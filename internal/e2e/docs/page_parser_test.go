@@ -21,14 +21,17 @@ type document struct {
 	source  []byte
 	blocks  []block
 	links   []string
+	needs   []string        // commands that fail if this machine lacks what the page's commands need
 	anchors map[string]bool // valid link fragments of this page
 }
 
-// block is a code block of commands. A comment before it may say how to run them.
+// block is a code block of commands, or the content of a file. A comment before it may say how to run the commands, or names
+// the file.
 type block struct {
 	line         int
 	console      bool   // each command follows a prompt and precedes its output
-	text         string // commands
+	text         string // commands, or the content of file
+	file         string // if set, the block is written to this file
 	readyURL     string // if set, runs in a separate terminal; the next block runs when this URL responds
 	interruptURL string // if set, the block that was started with this readyURL is interrupted first
 	skipReason   string // if set, the block is not run
@@ -37,6 +40,8 @@ type block struct {
 var (
 	readyDirective     = regexp.MustCompile(`^<!-- in a second terminal, until (\S+) answers -->$`)
 	interruptDirective = regexp.MustCompile(`^<!-- ctrl-c: (\S+) -->$`)
+	fileDirective      = regexp.MustCompile(`^<!-- file: (\S+) -->$`)
+	needsDirective     = regexp.MustCompile(`^<!-- needs: (.+) -->$`)
 	skipDirective      = regexp.MustCompile(`^<!-- not run: (.+) -->$`)
 )
 
@@ -58,6 +63,10 @@ func parseDocument(source []byte) (*document, error) {
 			p.links = append(p.links, string(n.Destination))
 		case *ast.Image:
 			p.links = append(p.links, string(n.Destination))
+		case *ast.HTMLBlock:
+			if m := needsDirective.FindStringSubmatch(p.comment(n)); m != nil {
+				p.needs = append(p.needs, m[1])
+			}
 		case *ast.FencedCodeBlock:
 			return ast.WalkContinue, p.add(n)
 		}
@@ -90,10 +99,19 @@ func (h *anchorGenerator) Generate(value []byte, _ ast.NodeKind) []byte {
 // Put records that an anchor is taken.
 func (h *anchorGenerator) Put(value []byte) { h.taken[string(value)]++ }
 
-// add appends a fenced block if it contains commands.
+// comment returns the text of an HTML comment.
+func (p *document) comment(n *ast.HTMLBlock) string {
+	return strings.TrimSpace(string(n.Lines().Value(p.source)))
+}
+
+// add appends a fenced block if it contains commands or a file.
 func (p *document) add(n *ast.FencedCodeBlock) error {
-	language := string(n.Language(p.source))
-	if language != "sh" && language != "console" || n.Lines().Len() == 0 {
+	directive := ""
+	if comment, ok := n.PreviousSibling().(*ast.HTMLBlock); ok && !needsDirective.MatchString(p.comment(comment)) {
+		directive = p.comment(comment)
+	}
+	language, file := string(n.Language(p.source)), fileDirective.FindStringSubmatch(directive)
+	if language != "sh" && language != "console" && file == nil || n.Lines().Len() == 0 {
 		return nil
 	}
 	first := n.Lines().At(0)
@@ -101,17 +119,16 @@ func (p *document) add(n *ast.FencedCodeBlock) error {
 		line: bytes.Count(p.source[:first.Start], []byte("\n")) + 1, console: language == "console",
 		text: string(n.Lines().Value(p.source)),
 	}
-	if comment, ok := n.PreviousSibling().(*ast.HTMLBlock); ok {
-		directive := strings.TrimSpace(string(comment.Lines().Value(p.source)))
-		if m := readyDirective.FindStringSubmatch(directive); m != nil {
-			b.readyURL = m[1]
-		} else if m := interruptDirective.FindStringSubmatch(directive); m != nil {
-			b.interruptURL = m[1]
-		} else if m := skipDirective.FindStringSubmatch(directive); m != nil {
-			b.skipReason = m[1]
-		} else {
-			return fmt.Errorf("line %d: unknown directive in the comment before commands: %s", b.line-2, directive)
-		}
+	if file != nil {
+		b.file = file[1]
+	} else if m := readyDirective.FindStringSubmatch(directive); m != nil {
+		b.readyURL = m[1]
+	} else if m := interruptDirective.FindStringSubmatch(directive); m != nil {
+		b.interruptURL = m[1]
+	} else if m := skipDirective.FindStringSubmatch(directive); m != nil {
+		b.skipReason = m[1]
+	} else if directive != "" {
+		return fmt.Errorf("line %d: unknown directive in the comment before commands: %s", b.line-2, directive)
 	}
 	p.blocks = append(p.blocks, b)
 	return nil
@@ -204,12 +221,12 @@ func TestParseConsoleSeparatesCommandsFromOutput(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	d, err := parseDocument([]byte("# A `b_c` d\n\n<!-- ctrl-c: http://x/ -->\n```console\n$ a\n```\n\n```yaml\nno: command\n```\n\n```sh\nb\n```\n\n# A `b_c` d\n\n[l](x.md#y)\n"))
+	d, err := parseDocument([]byte("# A `b_c` d\n\n<!-- ctrl-c: http://x/ -->\n```console\n$ a\n```\n\n```yaml\nno: command\n```\n\n<!-- needs: x -->\n\n<!-- file: y.yaml -->\n```yaml\ny: 1\n```\n\n```sh\nb\n```\n\n# A `b_c` d\n\n[l](x.md#y)\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want2 := []block{{line: 5, console: true, text: "$ a\n", interruptURL: "http://x/"}, {line: 13, text: "b\n"}}
-	if !slices.Equal(d.blocks, want2) || !d.anchors["a-b_c-d"] || !d.anchors["a-b_c-d-1"] || !slices.Equal(d.links, []string{"x.md#y"}) {
+	want2 := []block{{line: 5, console: true, text: "$ a\n", interruptURL: "http://x/"}, {line: 16, text: "y: 1\n", file: "y.yaml"}, {line: 20, text: "b\n"}}
+	if !slices.Equal(d.blocks, want2) || !d.anchors["a-b_c-d"] || !d.anchors["a-b_c-d-1"] || !slices.Equal(d.needs, []string{"x"}) || !slices.Equal(d.links, []string{"x.md#y"}) {
 		t.Errorf("got %+v", d)
 	}
 	if _, err := parseDocument([]byte("<!-- in the background -->\n```sh\na\n```\n")); err == nil {

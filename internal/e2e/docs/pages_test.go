@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -44,6 +45,11 @@ func TestPageCommandsWork(t *testing.T) {
 		}
 		t.Run(strings.TrimPrefix(name, harness.Repository+"/"), func(t *testing.T) {
 			t.Parallel()
+			for _, command := range p.needs {
+				if out, err := exec.CommandContext(t.Context(), "bash", "-c", command).CombinedOutput(); err != nil {
+					testenv.SkipUnlessCI(t, command, fmt.Errorf("%w: %s", err, out))
+				}
+			}
 			s := startShell(t, copyOfRepository(t))
 			for _, b := range p.blocks {
 				runBlock(t, s, b)
@@ -52,12 +58,16 @@ func TestPageCommandsWork(t *testing.T) {
 	}
 }
 
-// runBlock runs a block and compares its output with the page.
+// runBlock runs a block and compares its output with the page, or writes its file.
 func runBlock(t *testing.T, s *shell, b block) {
 	t.Helper()
 	switch {
 	case b.skipReason != "":
 		t.Logf("line %d is not run: %s", b.line, b.skipReason)
+	case b.file != "":
+		if err := os.WriteFile(filepath.Join(s.command.Dir, b.file), []byte(b.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	case b.readyURL != "":
 		s.start(b.text, b.readyURL)
 	case b.console:
