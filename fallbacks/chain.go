@@ -1,8 +1,6 @@
 package fallbacks
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -30,6 +28,7 @@ type step struct {
 	readsBody   bool       // the strategy is a BodyReader
 	bodyLimit   int64      // 0 if it is none
 	nonBlocking bool       // no time limit is set
+	stores      bool       // the strategy is a Storer
 	constant    *Answer    // the answer of a Constant strategy, else nil
 	isolation   *isolation // nil for inline strategies
 }
@@ -131,64 +130,6 @@ func (c *Chain) Intercept(method string) (reason events.Reason, ok bool) {
 		}
 	}
 	return "", false
-}
-
-// Client gives a chain access to a client's request. Its methods are called on the goroutine that
-// calls the chain, and only if a strategy needs their result.
-type Client interface {
-	// Request returns the request without its body. It is called at most once.
-	Request() *Request
-	// Body returns the whole body. It fails if the body is longer than limit bytes or not
-	// available as a whole.
-	Body(limit int64) ([]byte, error)
-}
-
-// Answer returns the answer of the first strategy that has one, and the name of the strategy. If no
-// strategy has an answer, the error joins the errors of all. A strategy that panics or exceeds its time limit has no
-// answer.
-func (c *Chain) Answer(ctx context.Context, client Client, reason events.Reason) (a *Answer, strategy string, err error) {
-	var r *Request
-	var failures []error
-	for i := range c.steps {
-		s := &c.steps[i]
-		if s.constant != nil {
-			return s.constant, s.name, nil
-		}
-		if r == nil {
-			r = client.Request()
-			r.Reason = string(reason)
-		}
-		r.Body, r.BodyError = nil, nil
-		if s.readsBody {
-			r.Body, r.BodyError = client.Body(s.bodyLimit)
-		}
-		a, err := s.answer(ctx, r)
-		if err == nil {
-			return a, s.name, nil
-		}
-		failures = append(failures, fmt.Errorf("%s: %w", s.name, err))
-	}
-	return nil, "", errors.Join(failures...)
-}
-
-var errTimeLimit = errors.New("no answer within its time limit")
-
-// answer calls the strategy within its time limit and sanitizes its answer.
-func (s *step) answer(ctx context.Context, r *Request) (a *Answer, err error) {
-	if !s.nonBlocking {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, s.timeLimit, errTimeLimit)
-		defer cancel()
-	}
-	if s.isolation != nil {
-		a, err = s.isolation.answer(ctx, s.strategy, r)
-	} else {
-		a, err = callAnswer(ctx, s.strategy, r)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return sanitizeAnswer(a, r.Method)
 }
 
 // Constant returns the name of the first strategy that gives the same answer to every request.

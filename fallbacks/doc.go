@@ -14,6 +14,7 @@
 //	io.Closer       hold resources                        after the last request              http, upstream
 //	Constant        have one answer for all (inline only) when the chain is built             static
 //	NonBlocking     never block in Answer (inline only)   when the chain is built             cache
+//	Storer          store requests for later              when the chain is built             queue
 //	Observer        record responses (inline only)        for each response                   cache
 //	Interceptor     may answer although the upstream is   for each request                    queue
 //	                available (inline only)

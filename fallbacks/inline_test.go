@@ -1,6 +1,8 @@
 package fallbacks_test
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"reflect"
@@ -183,5 +185,47 @@ func TestNewChainReportsBrokenStrategies(t *testing.T) {
 		if _, err := fallbacks.NewChain([]string{name}, map[string]any{name: &noOptions{}}, fallbacktest.Env(), nil); err == nil || err.Error() != "build strategy "+name+": "+want {
 			t.Errorf("%v, want %s", err, want)
 		}
+	}
+}
+
+// storer is a Storer that notes whether its context has ended.
+type storer struct {
+	strategyFunc
+	contextErrors []error
+}
+
+func (s *storer) StoresRequests() {}
+
+func (s *storer) Answer(ctx context.Context, _ *fallbacks.Request) (*fallbacks.Answer, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		return nil, errors.New("there is no time limit")
+	}
+	s.contextErrors = append(s.contextErrors, ctx.Err())
+	return &fallbacks.Answer{Status: 202}, nil
+}
+
+// A request is stored although its client has left, and then no other strategy is called.
+func TestStorersAreCalledForClientsThatHaveLeft(t *testing.T) {
+	fixed, s := constant{answer: func() *fallbacks.Answer { return &fallbacks.Answer{Status: 203} }}, new(storer)
+	fails := strategyFunc(func(context.Context, *fallbacks.Request) (*fallbacks.Answer, error) {
+		t.Error("another strategy is called")
+		return nil, errors.New("no answer")
+	})
+	left, cancel := context.WithCancel(t.Context())
+	cancel()
+	c, _ := startInline(t, fails, fixed, s)
+	if a, _, err := c.Store(left, &fallbacktest.Client{}, events.ReasonReset); err != nil || a.Status != 202 {
+		t.Errorf("got %+v, %v", a, err)
+	}
+	c, _ = startInline(t, s, fixed)
+	if a, _, err := c.Answer(left, &fallbacktest.Client{}, events.ReasonReset); err != nil || a.Status != 202 {
+		t.Errorf("got %+v, %v", a, err)
+	}
+	if len(s.contextErrors) != 2 || s.contextErrors[0] != nil || s.contextErrors[1] != nil {
+		t.Errorf("contexts %v", s.contextErrors)
+	}
+	c, _ = startInline(t, fails, fixed)
+	if a, _, err := c.Store(left, &fallbacktest.Client{}, events.ReasonReset); err != nil || a != nil {
+		t.Errorf("without a Storer: got %+v, %v", a, err)
 	}
 }

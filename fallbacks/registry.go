@@ -151,6 +151,7 @@ func (s *step) init(inline bool) error {
 	if b, ok := s.strategy.(BodyReader); ok {
 		s.readsBody, s.bodyLimit = true, max(0, b.BodyLimit())
 	}
+	_, s.stores = s.strategy.(Storer)
 	if !inline {
 		s.isolation = newIsolation()
 		return nil

@@ -90,6 +90,10 @@ type Constant interface{ ConstantAnswer() *Answer }
 // time limit for them.
 type NonBlocking interface{ NonBlocking() }
 
+// Storer is implemented by strategies that store requests for later. They are called even if the
+// client has left.
+type Storer interface{ StoresRequests() }
+
 // Interceptor is implemented by inline strategies that answer some requests even though the
 // upstream is available.
 type Interceptor interface {

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,21 +14,40 @@ import (
 	"cbproxy/internal/events"
 )
 
+// hangingUpstream receives a request, sends head and then nothing more.
+func hangingUpstream(t testing.TB, head string) (url string, arrived <-chan struct{}) {
+	received := make(chan struct{}, 1)
+	return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, head)
+		received <- struct{}{}
+		_, _ = io.Copy(io.Discard, r) // until the connection is closed
+	}), received
+}
+
+// abandonRequest sends a request and aborts it when it has arrived at the upstream and wait has passed.
+func abandonRequest(t testing.TB, address, body string, arrived <-chan struct{}, wait time.Duration) {
+	t.Helper()
+	ctx, abort := context.WithCancel(t.Context())
+	defer abort()
+	r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader(body))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if res, err := http.DefaultTransport.RoundTrip(r); err == nil {
+			_, _ = io.Copy(io.Discard, res.Body)
+		}
+	}()
+	<-arrived
+	<-time.After(wait)
+	abort()
+	<-done
+}
+
 // A call that its client abandons counts as a failure if the client has waited for the upstream for at least abandoned_after.
 func TestAbandonedCallFailsAfterAbandonedAfter(t *testing.T) {
-	hangingUpstream := func(head string) func(testing.TB) (string, <-chan struct{}) {
-		return func(t testing.TB) (string, <-chan struct{}) {
-			arrived := make(chan struct{}, 1)
-			return rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
-				if _, err := http.ReadRequest(r); err != nil {
-					return
-				}
-				_, _ = io.WriteString(c, head)
-				arrived <- struct{}{}
-				_, _ = io.Copy(io.Discard, r) // until the connection is closed
-			}), arrived
-		}
-	}
 	const partialResponse = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nx"
 	for name, c := range map[string]struct {
 		head, keys string // head is what the upstream sends before it hangs
@@ -47,24 +67,13 @@ func TestAbandonedCallFailsAfterAbandonedAfter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url, arrived := hangingUpstream(c.head)(t)
+			url, arrived := hangingUpstream(t, c.head)
 			server, address, recorded := start(t, routeConfig(url, "timeout: 60s", "breaker: {"+c.keys+"}"))
-			ctx, abort := context.WithCancel(t.Context())
-			defer abort()
-			r, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/svc", strings.NewReader(c.body))
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				if res, err := http.DefaultTransport.RoundTrip(r); err == nil {
-					_, _ = io.Copy(io.Discard, res.Body)
-				}
-			}()
-			<-arrived
+			wait := time.Duration(0)
 			if c.waits {
-				<-time.After(100 * time.Millisecond)
+				wait = 100 * time.Millisecond
 			}
-			abort()
-			<-done
+			abandonRequest(t, address, c.body, arrived, wait)
 			o, opened := recorded.next(t), c.failed || c.slow > 0
 			if failed := o.Failure != nil && o.Failure.Type == events.ErrorAbandoned; failed != c.failed || !c.failed && o.Result != events.ResultCancelled {
 				t.Errorf("%+v %+v", o, o.Failure)
@@ -73,6 +82,34 @@ func TestAbandonedCallFailsAfterAbandonedAfter(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
+	}
+}
+
+// An abandoned request is stored if a strategy does that and its body is complete. No other strategy responds to a client that
+// has left, or is counted.
+func TestAbandonedRequestIsStored(t *testing.T) {
+	for try, want := range map[string]string{"static, test-storer": "test-storer", "static": "", "test-body-recorder": ""} {
+		for _, body := range []string{"", "hello"} {
+			url, arrived := hangingUpstream(t, "")
+			_, calls := withBodyRecorder(t, 100, "")
+			options := fmt.Sprintf("{name: %q, limit: 100}", t.Name())
+			_, address, recorded := start(t, "fallbacks: {svc: {try: ["+try+"], static: {body: none}, test-storer: "+options+", test-body-recorder: "+options+"}}\n"+
+				routeConfig(url, "timeout: 60s", "breaker: {fail_max: 1, abandoned_after: 50ms}"))
+			abandonRequest(t, address, body, arrived, 100*time.Millisecond)
+			o := recorded.next(t)
+			if o.Failure == nil || o.Failure.Type != events.ErrorAbandoned || o.Strategy != want {
+				t.Errorf("%s: %+v, %+v", try, o, o.Failure)
+			}
+			if want == "" {
+				if n := len(calls); n > 0 {
+					t.Errorf("%s: %d calls", try, n)
+				}
+				continue
+			}
+			if call := nextStrategyCall(t, calls); call.reason != events.ReasonReset || call.body != body || call.err != nil || call.contextErr != nil {
+				t.Errorf("%s: %+v", try, call)
+			}
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ func (x *exchange) respondWithFallback(reason events.Reason) {
 // respondWithGRPCFallback responds to a gRPC call. No strategy's answer is a gRPC message, so it only sets the header fields of a
 // constant strategy; strategies with side effects are not called.
 func (x *exchange) respondWithGRPCFallback(reason events.Reason) {
-	if x.route.HasFallbackFor(reason) {
+	if x.route.HasFallbackFor(reason) && !x.isAbandoned() {
 		if strategy, ok := x.route.Chain.Constant(); ok {
 			h := x.w.Header()
 			h["X-Fallback"], h["X-Fallback-Reason"] = []string{strategy}, reasonHeaders[reason]
@@ -61,7 +61,8 @@ func (x *exchange) respondWithGRPCFallback(reason events.Reason) {
 	x.writeProblem(problemByReason[reason])
 }
 
-// runChain returns the answer of the route's fallback chain, and the strategy that gave it; nil if there is no answer.
+// runChain returns the answer of the route's fallback chain, and the strategy that gave it; nil if there is no answer. The request
+// of a client that has left can only be stored.
 func (x *exchange) runChain(reason events.Reason) (*fallbacks.Answer, string) {
 	if !x.mustQueue && !x.route.HasFallbackFor(reason) {
 		return nil, ""
@@ -70,12 +71,22 @@ func (x *exchange) runChain(reason events.Reason) (*fallbacks.Answer, string) {
 	if x.upload.Incomplete() {
 		ctx = context.WithoutCancel(ctx) // net/http cancels the request's context when a read of the body fails; strategies have time limits
 	}
-	a, strategy, err := x.route.Chain.Answer(ctx, fallbackClient{x}, reason)
+	answer := x.route.Chain.Answer
+	if x.isAbandoned() {
+		answer = x.route.Chain.Store
+	}
+	a, strategy, err := answer(ctx, fallbackClient{x}, reason)
 	if err != nil {
 		x.route.Logger.Warn("no fallback strategy answered", "service", x.route.Service.Name, "reason", reason, "error", err)
 		return nil, ""
 	}
 	return a, strategy
+}
+
+// isAbandoned reports whether the client has left, which counts as a failure of the upstream.
+func (x *exchange) isAbandoned() bool {
+	f := x.outcome.Failure
+	return f != nil && f.Type == events.ErrorAbandoned
 }
 
 // recordFallback records which strategy has answered.

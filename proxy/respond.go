@@ -72,8 +72,8 @@ func errorHandler(_ http.ResponseWriter, out *http.Request, _ error) {
 }
 
 // respondAfterFailure responds instead of the upstream after an attempt without a response, or with one of which nothing has been
-// sent to the client. It reports false if the client is gone and no failure was recorded. After a failure
-// the fallback is run in any case: a queue accepts the request even if its client has left.
+// sent to the client. It reports false if the client is gone and no failure was recorded. After a failure the fallback is run in
+// any case: a queue accepts a request whose body is complete even if its client has left.
 func (x *exchange) respondAfterFailure() bool {
 	if f := x.outcome.Failure; f != nil {
 		x.respondWithFallback(service.ReasonOf(f.Type))

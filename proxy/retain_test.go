@@ -46,13 +46,26 @@ var bodyRecorders sync.Map // chan strategyCall by test name
 
 func init() {
 	fallbacks.Register("test-body-recorder", fallbacks.Factory[bodyRecorderOptions]{New: func(o *bodyRecorderOptions, _ fallbacks.Env) (fallbacks.Strategy, error) {
-		c, ok := bodyRecorders.Load(o.Name)
-		if !ok {
-			return nil, errors.New("no test has this name")
-		}
-		return &bodyRecorder{o.Limit, o.Pause, c.(chan strategyCall)}, nil
+		return newBodyRecorder(o)
+	}})
+	fallbacks.Register("test-storer", fallbacks.Factory[bodyRecorderOptions]{New: func(o *bodyRecorderOptions, _ fallbacks.Env) (fallbacks.Strategy, error) {
+		r, err := newBodyRecorder(o)
+		return storer{r}, err
 	}})
 }
+
+func newBodyRecorder(o *bodyRecorderOptions) (*bodyRecorder, error) {
+	c, ok := bodyRecorders.Load(o.Name)
+	if !ok {
+		return nil, errors.New("no test has this name")
+	}
+	return &bodyRecorder{o.Limit, o.Pause, c.(chan strategyCall)}, nil
+}
+
+// storer is a bodyRecorder that stores requests.
+type storer struct{ *bodyRecorder }
+
+func (storer) StoresRequests() {}
 
 func (k *bodyRecorder) BodyLimit() int64 { return k.limit }
 

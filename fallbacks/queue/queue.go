@@ -21,7 +21,7 @@ type Provider interface {
 	Queues() *internalqueue.Queues
 }
 
-// Strategy implements fallbacks.Strategy and fallbacks.Interceptor.
+// Strategy implements fallbacks.Strategy, fallbacks.Storer and fallbacks.Interceptor.
 type Strategy struct {
 	options *Options
 	service string
@@ -59,6 +59,9 @@ func (s *Strategy) Start() {
 
 // BodyLimit returns max_body.
 func (s *Strategy) BodyLimit() int64 { return int64(s.options.MaxBody) }
+
+// StoresRequests implements fallbacks.Storer.
+func (s *Strategy) StoresRequests() {}
 
 // Intercept implements fallbacks.Interceptor. It reports true while requests are waiting in an
 // ordered queue, so that later requests do not overtake them.
