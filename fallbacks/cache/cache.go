@@ -17,7 +17,7 @@ import (
 // Strategy implements fallbacks.Strategy and fallbacks.Observer. It shares its store with the
 // strategy of the previous configuration, so that reloads keep the cached responses. Unsafe requests
 // do not invalidate responses (RFC 9111, section 4.4): while the upstream is unavailable, a response
-// up to ttl old is better than none.
+// up to ttl old is better than none. docs/behaviour.md describes this for operators.
 type Strategy struct {
 	options *Options
 	fields  []string // the request fields in primary keys

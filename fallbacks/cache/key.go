@@ -16,10 +16,11 @@ import (
 // a longer body the key has a digest.
 const maxKeyBody = 1 << 10
 
-// keyFields returns the canonical names of the request fields in primary keys: those in vary, and
-// Cookie and Proxy-Authorization, so that callers with different credentials never share a response.
+// keyFields returns the canonical names of the request fields in primary keys: those in vary, and those
+// for credentials. Callers with different credentials never share a response, whatever vary has: a
+// response to a request with Authorization must not be used for others (RFC 9111, section 3.5).
 func keyFields(vary []string) []string {
-	names := []string{"Cookie", "Proxy-Authorization"}
+	names := []string{"Authorization", "Cookie", "Proxy-Authorization"}
 	for _, name := range vary {
 		names = append(names, http.CanonicalHeaderKey(name))
 	}

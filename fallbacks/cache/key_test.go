@@ -4,12 +4,23 @@ import (
 	"fmt"
 	"testing"
 
+	"cbproxy/fallbacks"
 	"cbproxy/fallbacks/cache"
 	"cbproxy/fallbacks/fallbacktest"
 	_ "cbproxy/fallbacks/standard"
 )
 
+// Credentials are part of the key whatever vary has.
 func TestKeysOfDifferentRequestsDiffer(t *testing.T) {
+	for _, vary := range [][]string{{"Authorization"}, nil, {"Accept-Language"}} {
+		t.Run(fmt.Sprint(vary), func(t *testing.T) {
+			testKeysDiffer(t, startChain(t, nil, func(o *cache.Options) { o.Vary = vary }))
+		})
+	}
+}
+
+func testKeysDiffer(t *testing.T, c *fallbacks.Chain) {
+	t.Helper()
 	base := func() *fallbacktest.Client {
 		return request("GET", "/a", "body", "Authorization", "me", "Cookie", "c=1", "Proxy-Authorization", "p", "Accept", "text/x")
 	}
@@ -21,7 +32,6 @@ func TestKeysOfDifferentRequestsDiffer(t *testing.T) {
 			}
 		}
 	}
-	c := startChain(t, nil, nil)
 	record(c, base(), 200, header("Vary", "accept"), "mine")
 	expectAnswer(t, c, base(), "mine")
 	for name, change := range map[string]func(*fallbacktest.Client){

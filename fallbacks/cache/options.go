@@ -10,7 +10,7 @@ import (
 	"cbproxy/routes"
 )
 
-// Options configures the cache strategy, which answers with the last successful response to the same request: the same method, Host, path, query and body, and the same values of the fields in vary, of Cookie and Proxy-Authorization, and of the fields that the response's Vary names.
+// Options configures the cache strategy, which answers with the last successful response to the same request: the same method, Host, path, query and body, and the same values of Authorization and Cookie, of the fields in vary, and of the fields that the response's Vary names.
 type Options struct {
 	// How long a response may be used after it was received.
 	TTL time.Duration `yaml:"ttl" valid:"positive"`
@@ -24,7 +24,7 @@ type Options struct {
 	MaxRequestBytes routes.Size `yaml:"max_request_bytes" valid:"0..64MiB"`
 	// Methods whose responses are cached, in upper case. List POST only where it is used for queries and changes nothing. GET includes HEAD, which is answered from the response to GET, without its body.
 	Methods []string `yaml:"methods" valid:"method" most:"32"`
-	// Request fields that are part of the cache key, in addition to Cookie and Proxy-Authorization. List every field on which the response depends for different callers, otherwise a caller may get another caller's response.
+	// Request fields that are part of the cache key, in addition to Authorization and Cookie, which always are. List every other field on which the response depends for different callers, otherwise a caller may get another caller's response.
 	Vary []string `yaml:"vary" most:"32"`
 }
 
