@@ -103,3 +103,19 @@ func TestRecordedRequestHasTheTimeOfItsAttempt(t *testing.T) {
 		t.Errorf("sent at %v, after the attempt that failed at %v", sent, failed.Load())
 	}
 }
+
+// With status in when, a response with a failing status is replaced, by a problem if no strategy has an answer.
+func TestFailingStatusIsReplacedOnRequest(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "overloaded", http.StatusServiceUnavailable)
+	}))
+	defer upstream.Close()
+	for when, want := range map[string]int{"open, status": http.StatusBadGateway, "open": http.StatusServiceUnavailable} {
+		_, address, _ := start(t, "fallbacks: {svc: {when: ["+when+"], try: [cache]}}\n"+routeConfig(upstream.URL))
+		res, body := get(t, "http://"+address+"/svc")
+		problem := res.Header.Get("Content-Type") == "application/problem+json"
+		if res.StatusCode != want || problem == (body == "overloaded\n") || problem != (want == http.StatusBadGateway) {
+			t.Errorf("when: [%s]: status %d, %q", when, res.StatusCode, body)
+		}
+	}
+}
