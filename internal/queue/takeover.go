@@ -72,8 +72,11 @@ const takeoverPause = 10
 // postponeTakeovers makes what this instance has claimed available to other instances. It must not keep it, because no other instance may
 // claim it while this one sends heartbeats.
 func (m *mirror) postponeTakeovers(ctx context.Context) error {
+	if err := m.copies.Release(ctx, m.service); err != nil {
+		return err // Redis is unavailable, and the pause is not needed
+	}
 	m.lastTakeoverCheck = time.Now().Add(takeoverPause * m.timings.TakeoverCheck)
-	return m.copies.Release(ctx, m.service)
+	return nil
 }
 
 // completeTakeover makes the copy of the unconfirmed takeover this instance's, or releases the message if another instance has it. After an
