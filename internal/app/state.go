@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"cbproxy/internal/admin"
@@ -90,9 +94,28 @@ func (s *stateStore) openStore(folder string) error {
 	return nil
 }
 
-// dataDirError adds the unusable data_dir and advice to an error.
+// dataDirError adds the unusable data_dir and advice to an error. A folder that can't be written is usual in a container
+// with a read-only root file system, so the advice names the folder at which a volume has to be mounted.
 func dataDirError(folder string, err error) error {
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("data_dir %q: %w (user %d cannot write to %s: mount a writable volume there, set another folder, "+
+			"or set data_dir: \"\" to keep everything in memory)", folder, err, os.Geteuid(), existingFolder(folder))
+	}
 	return fmt.Errorf("data_dir %q: %w (set another folder, or \"\" to keep everything in memory)", folder, err)
+}
+
+// existingFolder returns the absolute path of a folder, or of its nearest parent that exists.
+func existingFolder(folder string) string {
+	path, err := filepath.Abs(folder)
+	if err != nil {
+		return folder
+	}
+	for parent := filepath.Dir(path); parent != path; path, parent = parent, filepath.Dir(parent) {
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+	}
+	return path
 }
 
 // openRedis connects to Redis and joins the fleet there.
