@@ -17,7 +17,7 @@ type status struct {
 	Notified string          `json:"notified"` // sent, queued or failed
 }
 
-// degradation describes a step that the service itself did not answer.
+// degradation describes a step that the service itself did not answer, or not completely.
 type degradation struct {
 	Service string `json:"service"`
 	// By is the fallback strategy that answered, and Reason why a fallback was needed. Both are ""
@@ -26,6 +26,8 @@ type degradation struct {
 	Reason string `json:"reason,omitempty"`
 	// Breaker is the state of the service's circuit breaker.
 	Breaker string `json:"breaker"`
+	// Error says why the response is incomplete. It is "" if it is complete.
+	Error string `json:"error,omitempty"`
 }
 
 // orchestrate runs the three steps for an event. The failure of a step does not end it: the next

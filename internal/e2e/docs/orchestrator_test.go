@@ -18,7 +18,7 @@ import (
 // orchestration is the status that the example orchestrator prints.
 type orchestration struct {
 	Outcome  string
-	Degraded []struct{ Service, By, Reason, Breaker string }
+	Degraded []struct{ Service, By, Reason, Breaker, Error string }
 	Context  json.RawMessage
 	Rules    json.RawMessage
 	Notified string
@@ -140,5 +140,21 @@ func TestOrchestrationsCompleteDuringOutages(t *testing.T) {
 	notifier.Kill()
 	if o := run(p, "all down"); o.Outcome != "degraded" || len(o.Degraded) != 3 || o.Notified != "queued" {
 		t.Errorf("all services down: %+v", o)
+	}
+}
+
+// TestOrchestrationCompletesAfterInterruptedResponse checks that the orchestrator completes if a response breaks off after its
+// beginning has reached the orchestrator.
+func TestOrchestrationCompletesAfterInterruptedResponse(t *testing.T) {
+	t.Parallel()
+	rag := harness.StartRawUpstream(t, harness.RespondWith("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n"+strings.Repeat("x", 200_000), false))
+	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes:\n  rag_service: {upstream: %s}\n  rule_generation_service: {upstream: %s}\n  notifier_service: {upstream: %s}\n",
+		rag.URL(), harness.StartUpstream(t).URL(), harness.StartRecorder(t).URL())})
+	o := buildExample(t)(p, "interrupted")
+	if !slices.Equal(o.degraded(), []string{"rag_service"}) || o.Notified != "sent" || o.Outcome != "degraded" {
+		t.Fatalf("got %+v", o)
+	}
+	if d := o.Degraded[0]; d.By != "" || d.Error != "unexpected EOF" || string(o.Context) != "null" {
+		t.Errorf("context: %s, step: %+v", o.Context, d)
 	}
 }
