@@ -178,14 +178,7 @@ func (s *segment) count(service string) int {
 	return s.counts[service]
 }
 
-// total returns the number of records.
-func (s *segment) total() (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.totalLocked()
-}
-
-// totalLocked is total for callers that hold mu.
+// totalLocked returns the number of records; mu must be held.
 func (s *segment) totalLocked() (n int) {
 	for _, m := range s.counts {
 		n += m
