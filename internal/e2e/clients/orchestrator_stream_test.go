@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -12,30 +13,38 @@ import (
 func TestPythonOrchestratorKeepsEventsOfInterruptedStream(t *testing.T) {
 	t.Parallel()
 	skipWithoutHTTPX(t)
-	for _, path := range []string{"/sse", "/ndjson"} {
-		for name, fault := range map[string]func(streamUpstream){
-			"killed":  func(u streamUpstream) { u.Kill() },
-			"stopped": func(u streamUpstream) { u.Pause() },
-		} {
-			t.Run(strings.TrimPrefix(path, "/")+" "+name, func(t *testing.T) {
-				t.Parallel()
-				u := startStreamUpstream(t)
-				p := startProxyWithRAG(t, u.URL()+path, "idle_timeout: 1")
-				o := startOrchestrator(t, p.URL)
-				u.awaitStream()
-				fault(u)
-				status := o.wait()
-				if got := status.degraded(); got != "rag_service" || status.Outcome != "degraded" || status.Notified != "sent" {
-					t.Errorf("degraded: %s, status: %+v", got, status)
-				}
-				if got := errorOf(status); !strings.HasPrefix(got, "RemoteProtocolError: peer closed connection") {
-					t.Errorf("error: %s", got)
-				}
-				if got := compact(t, status.Context); got != `[{"n":1},{"n":2}]` {
-					t.Errorf("context: %s", got)
-				}
-			})
-		}
+	cases := []struct {
+		path  string
+		fault func(*harness.Upstream)
+	}{
+		{"/sse", (*harness.Upstream).Kill}, {"/sse", (*harness.Upstream).Pause},
+		{"/ndjson", (*harness.Upstream).Kill}, {"/ndjson", (*harness.Upstream).Pause},
+	}
+	var upstreams []streamUpstream
+	var routes []ragRoute
+	for _, c := range cases {
+		u := startStreamUpstream(t)
+		upstreams = append(upstreams, u)
+		routes = append(routes, ragRoute{u.URL() + c.path, "idle_timeout: 1"})
+	}
+	p := startProxyForOrchestrators(t, routes)
+	for i, c := range cases {
+		t.Run(fmt.Sprintf("%d%s", i, c.path), func(t *testing.T) {
+			t.Parallel()
+			o := startOrchestrator(t, fmt.Sprintf("%s/%d", p.URL, i))
+			upstreams[i].awaitStream()
+			c.fault(upstreams[i].Upstream)
+			status := o.wait()
+			if got := status.degraded(); got != fmt.Sprintf("rag%d", i) || status.Outcome != "degraded" || status.Notified != "sent" {
+				t.Errorf("degraded: %s, status: %+v", got, status)
+			}
+			if got := errorOf(status); !strings.HasPrefix(got, "RemoteProtocolError: peer closed connection") {
+				t.Errorf("error: %s", got)
+			}
+			if got := compact(t, status.Context); got != `[{"n":1},{"n":2}]` {
+				t.Errorf("context: %s", got)
+			}
+		})
 	}
 }
 

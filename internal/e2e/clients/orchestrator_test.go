@@ -71,15 +71,29 @@ func (s orchestration) degraded() string {
 	return strings.Join(steps, ", ")
 }
 
-// startProxyWithRAG starts a proxy whose upstreams work, except that of the RAG service, which is given with the other keys of
-// its route.
-func startProxyWithRAG(t *testing.T, upstream, keys string) *harness.Proxy {
+// ragRoute is the route of a RAG service.
+type ragRoute struct{ upstream, keys string }
+
+// startProxyForOrchestrators starts a proxy with several RAG services, and working upstreams for the other services. An
+// orchestrator whose base URL is that of the proxy with /0 uses the first RAG service, rag0, and so on.
+func startProxyForOrchestrators(t *testing.T, routes []ragRoute) *harness.Proxy {
 	t.Helper()
-	return harness.StartProxy(t, harness.Options{Config: fmt.Sprintf(`routes:
-  rag_service: {upstream: %q, %s}
-  rule_generation_service: {upstream: %q}
-  notifier_service: {upstream: %q}
-`, upstream, keys, harness.StartUpstream(t).URL(), harness.StartRecorder(t).URL())})
+	var config strings.Builder
+	config.WriteString("routes:\n")
+	for i, r := range routes {
+		fmt.Fprintf(&config, "  rag%d: {prefix: /%[1]d/rag, fallback: rag_service, upstream: %q, %s}\n", i, r.upstream, r.keys)
+	}
+	for _, s := range []struct{ name, prefix, upstream string }{
+		{"rule_generation_service", "rules", harness.StartUpstream(t).URL()},
+		{"notifier_service", "notify", harness.StartRecorder(t).URL()},
+	} {
+		fmt.Fprintf(&config, "  %s: {upstream: %q, prefix: [", s.name, s.upstream)
+		for i := range routes {
+			fmt.Fprintf(&config, "/%d/%s, ", i, s.prefix)
+		}
+		config.WriteString("]}\n")
+	}
+	return harness.StartProxy(t, harness.Options{Config: config.String()})
 }
 
 func skipWithoutHTTPX(t *testing.T) {
@@ -97,12 +111,12 @@ func TestPythonOrchestratorDetectsDegradedSteps(t *testing.T) {
 	raw := func(handler harness.RawHandler) func(*testing.T) string {
 		return func(t *testing.T) string { return harness.StartRawUpstream(t, handler).URL() }
 	}
-	for _, c := range []struct {
+	cases := []struct {
 		name     string
 		upstream func(t *testing.T) (url string)
 		keys     string // of the route
 		args     []string
-		degraded string // service, strategy and reason
+		degraded string // strategy and reason, "-" without a fallback
 		error    string // its beginning
 		context  string // its beginning, without spaces
 	}{
@@ -112,26 +126,35 @@ func TestPythonOrchestratorDetectsDegradedSteps(t *testing.T) {
 		{name: "streams lines", upstream: raw(cut("Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked", chunk("1\n[2")+chunk("]\n{}")+"0\r\n\r\n")), context: `[1,[2],{}]`},
 		{name: "is not JSON", upstream: raw(cut("Content-Length: 7", "<html/>")), context: "null"},
 		{name: "is nested too deeply", upstream: raw(cut("Content-Length: 200000", strings.Repeat("[", 200_000))), context: "null"},
-		{name: "is dead", upstream: func(t *testing.T) string { u := harness.StartUpstream(t); u.Kill(); return u.URL() }, degraded: "rag_service static connect", context: `{"linked_explanation":`},
-		{name: "hangs", upstream: func(t *testing.T) string { u := harness.StartUpstream(t); u.Pause(); return u.URL() }, keys: "timeout: 0.3", degraded: "rag_service static timeout", context: `{"linked_explanation":`},
-		{name: "crawls", upstream: raw(crawl("Content-Length: 60000", "x")), keys: "timeout: 0.3", degraded: "rag_service static timeout", context: `{"linked_explanation":`},
-		{name: "is cut", upstream: raw(cut("Content-Length: 60000", "{")), degraded: "rag_service static reset", context: `{"linked_explanation":`},
-		{name: "is malformed", upstream: raw(harness.RespondWith("HTTP/9 maybe\r\n\r\n", false)), degraded: "rag_service static reset", context: `{"linked_explanation":`},
-		{name: "fails", upstream: raw(harness.RespondWith("HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n{}", false)), degraded: "rag_service", context: "{}"},
-		{name: "is cut within a long response", upstream: raw(cut("Content-Length: 300000", longBody)), degraded: "rag_service", error: "RemoteProtocolError: peer closed connection", context: "null"},
-		{name: "crawls within a long response", upstream: raw(crawl("Content-Length: 300000", "x")), keys: "timeout: 2", degraded: "rag_service", error: "RemoteProtocolError: peer closed connection", context: "null"},
-		{name: "is too large", upstream: raw(cut("Content-Length: 2000000", strings.Repeat("[", 2_000_000))), degraded: "rag_service", error: "ResponseTooLargeError: ", context: "null"},
+		{name: "is dead", upstream: func(t *testing.T) string { u := harness.StartUpstream(t); u.Kill(); return u.URL() }, degraded: "static connect", context: `{"linked_explanation":`},
+		{name: "hangs", upstream: func(t *testing.T) string { u := harness.StartUpstream(t); u.Pause(); return u.URL() }, keys: "timeout: 0.3", degraded: "static timeout", context: `{"linked_explanation":`},
+		{name: "crawls", upstream: raw(crawl("Content-Length: 60000", "x")), keys: "timeout: 0.3", degraded: "static timeout", context: `{"linked_explanation":`},
+		{name: "is cut", upstream: raw(cut("Content-Length: 60000", "{")), degraded: "static reset", context: `{"linked_explanation":`},
+		{name: "is malformed", upstream: raw(harness.RespondWith("HTTP/9 maybe\r\n\r\n", false)), degraded: "static reset", context: `{"linked_explanation":`},
+		{name: "fails", upstream: raw(harness.RespondWith("HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n{}", false)), degraded: "-", context: "{}"},
+		{name: "is cut within a long response", upstream: raw(cut("Content-Length: 300000", longBody)), degraded: "-", error: "RemoteProtocolError: peer closed connection", context: "null"},
+		{name: "crawls within a long response", upstream: raw(crawl("Content-Length: 300000", "x")), keys: "timeout: 2", degraded: "-", error: "RemoteProtocolError: peer closed connection", context: "null"},
+		{name: "is too large", upstream: raw(cut("Content-Length: 2000000", strings.Repeat("[", 2_000_000))), degraded: "-", error: "ResponseTooLargeError: ", context: "null"},
 		{name: "streams for ever", upstream: raw(crawl("Content-Type: text/event-stream\r\nTransfer-Encoding: chunked", chunk("data: 1\n\n"))), args: []string{"--timeout", "5"},
-			degraded: "rag_service", error: "TimeoutError", context: `[1,`},
-	} {
+			degraded: "-", error: "TimeoutError", context: `[1,`},
+	}
+	var routes []ragRoute
+	for _, c := range cases {
+		routes = append(routes, ragRoute{c.upstream(t), c.keys})
+	}
+	p := startProxyForOrchestrators(t, routes)
+	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p := startProxyWithRAG(t, c.upstream(t), c.keys)
-			status := startOrchestrator(t, p.URL, c.args...).wait()
-			if got := status.degraded(); got != c.degraded {
+			status := startOrchestrator(t, fmt.Sprintf("%s/%d", p.URL, i), c.args...).wait()
+			want := ""
+			if c.degraded != "" {
+				want = strings.TrimSuffix(fmt.Sprintf("rag%d %s", i, c.degraded), " -")
+			}
+			if got := status.degraded(); got != want {
 				t.Errorf("degraded: %s", got)
 			}
-			if (status.Outcome == "complete") != (c.degraded == "") || status.Notified != "sent" {
+			if (status.Outcome == "complete") != (want == "") || status.Notified != "sent" {
 				t.Errorf("outcome: %s, notified: %s", status.Outcome, status.Notified)
 			}
 			if got := errorOf(status); !strings.HasPrefix(got, c.error) || (got == "") != (c.error == "") {
