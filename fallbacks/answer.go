@@ -11,6 +11,9 @@ import (
 // Client gives a chain access to a client's request. Its methods are called on the goroutine that
 // calls the chain, and only if a strategy needs their result.
 type Client interface {
+	// Method returns the request's method, and Accept the values of its Accept field.
+	Method() string
+	Accept() []string
 	// Request returns the request without its body. It is called at most once.
 	Request() *Request
 	// Body returns the whole body. It fails if the body is longer than limit bytes or not
@@ -40,6 +43,14 @@ func (c *Chain) answer(ctx context.Context, client Client, reason events.Reason,
 		if !selected(s) {
 			continue
 		}
+		if s.selective != nil {
+			err := errPanicked
+			s.recoverPanic("select", c.logger, func() { err = s.selective.Select(client.Method(), client.Accept()) })
+			if err != nil {
+				failures = append(failures, fmt.Errorf("%s: %w", s.name, err))
+				continue
+			}
+		}
 		if s.constant != nil {
 			return s.constant, s.name, nil
 		}
@@ -59,6 +70,8 @@ func (c *Chain) answer(ctx context.Context, client Client, reason events.Reason,
 	}
 	return nil, "", errors.Join(failures...)
 }
+
+var errPanicked = errors.New("it panicked")
 
 var errTimeLimit = errors.New("no answer within its time limit")
 

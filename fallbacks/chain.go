@@ -29,6 +29,7 @@ type step struct {
 	bodyLimit   int64      // 0 if it is none
 	nonBlocking bool       // no time limit is set
 	stores      bool       // the strategy is a Storer
+	selective   Selective  // nil if the strategy is none
 	constant    *Answer    // the answer of a Constant strategy, else nil
 	isolation   *isolation // nil for inline strategies
 }

@@ -157,6 +157,7 @@ func (s *step) init(inline bool) error {
 		return nil
 	}
 	_, s.nonBlocking = s.strategy.(NonBlocking)
+	s.selective, _ = s.strategy.(Selective)
 	c, ok := s.strategy.(Constant)
 	if !ok {
 		return nil

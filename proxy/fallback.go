@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strconv"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
 	"cbproxy/internal/message"
+	"cbproxy/internal/problem"
 )
 
 // respondWithFallback responds instead of the upstream: with the route's fallback if it has one for reason and a strategy
@@ -29,9 +31,9 @@ func (x *exchange) respondWithFallback(reason events.Reason) {
 		x.respondWithGRPCFallback(reason)
 		return
 	}
-	a, strategy := x.runChain(reason)
+	a, strategy, p := x.runChain(reason)
 	if a == nil {
-		x.writeProblem(problemByReason[reason])
+		x.writeProblem(p)
 		return
 	}
 	x.recordFallback(strategy, reason)
@@ -61,11 +63,11 @@ func (x *exchange) respondWithGRPCFallback(reason events.Reason) {
 	x.writeProblem(problemByReason[reason])
 }
 
-// runChain returns the answer of the route's fallback chain, and the strategy that gave it; nil if there is no answer. The request
-// of a client that has left can only be stored.
-func (x *exchange) runChain(reason events.Reason) (*fallbacks.Answer, string) {
+// runChain returns the answer of the route's fallback chain, and the strategy that gave it, or a problem if there is no answer. The
+// request of a client that has left can only be stored.
+func (x *exchange) runChain(reason events.Reason) (*fallbacks.Answer, string, *problem.Problem) {
 	if !x.mustQueue && !x.route.HasFallbackFor(reason) {
-		return nil, ""
+		return nil, "", problemByReason[reason]
 	}
 	ctx := x.r.Context()
 	if x.upload.Incomplete() {
@@ -78,9 +80,11 @@ func (x *exchange) runChain(reason events.Reason) (*fallbacks.Answer, string) {
 	a, strategy, err := answer(ctx, fallbackClient{x}, reason)
 	if err != nil {
 		x.route.Logger.Warn("no fallback strategy answered", "service", x.route.Service.Name, "reason", reason, "error", err)
-		return nil, ""
+		if errors.Is(err, fallbacks.ErrNotSelected) {
+			return nil, "", notSelected
+		}
 	}
-	return a, strategy
+	return a, strategy, problemByReason[reason]
 }
 
 // isAbandoned reports whether the client has left, which counts as a failure of the upstream.
@@ -114,6 +118,12 @@ func retryAfter(d time.Duration) string {
 // fallbackClient gives a fallback chain access to the request that it answers.
 type fallbackClient struct{ *exchange }
 
+// Method implements fallbacks.Client.
+func (c fallbackClient) Method() string { return c.r.Method }
+
+// Accept implements fallbacks.Client.
+func (c fallbackClient) Accept() []string { return c.r.Header["Accept"] }
+
 // Request implements fallbacks.Client.
 func (c fallbackClient) Request() *fallbacks.Request { return c.fallbackRequest() }
 
@@ -122,6 +132,12 @@ func (c fallbackClient) Body(limit int64) ([]byte, error) { return c.upload.Read
 
 // recordingClient gives a fallback chain access to the request whose response it may record.
 type recordingClient struct{ *attempt }
+
+// Method implements fallbacks.Client.
+func (c recordingClient) Method() string { return c.x.r.Method }
+
+// Accept implements fallbacks.Client.
+func (c recordingClient) Accept() []string { return c.x.r.Header["Accept"] }
 
 // Request implements fallbacks.Client.
 func (c recordingClient) Request() *fallbacks.Request {

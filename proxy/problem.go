@@ -43,5 +43,8 @@ var problemByReason = map[events.Reason]*problem.Problem{
 	events.ReasonStatus:        problem.New(http.StatusBadGateway, "http_protocol_error", "the upstream returned an error status"),
 }
 
+// notSelected is the response if the fallback does not answer requests with the method or the Accept field of this one.
+var notSelected = problem.New(http.StatusServiceUnavailable, "destination_unavailable", "the service is unavailable, and its fallback does not answer such requests")
+
 // internalError is the response when the proxy itself fails.
 var internalError = problem.New(http.StatusBadGateway, "proxy_internal_error", "internal error of the proxy")

@@ -21,7 +21,8 @@ func newCheckCommand() *cobra.Command {
 		Short: "Validate a configuration file, or describe what an edit changes",
 		Long: `Validate a configuration file, with overrides from the environment, and print one line per fault.
 With --diff, validate two files and describe what changes when a proxy that runs with the first
-reloads the second: defaults and overrides are applied, secrets are left out.`,
+reloads the second: defaults and overrides are applied, secrets are left out.
+Notes about what may be unexpected are written to standard error.`,
 		Example: "  cbproxy check --config config.yaml\n  cbproxy check --diff config.yaml edited.yaml",
 		Args: func(c *cobra.Command, args []string) error {
 			if diff {
@@ -36,6 +37,9 @@ reloads the second: defaults and overrides are applied, secrets are left out.`,
 			config, err := loadChecked(c.OutOrStdout(), path)
 			if err != nil {
 				return err
+			}
+			for _, note := range config.Notes() {
+				_, _ = fmt.Fprintf(c.ErrOrStderr(), "note: %s\n", note)
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: valid, %s\n", path, plural(len(config.Routes), "route"))
 			return err

@@ -18,6 +18,12 @@ type Client struct {
 // Request returns a copy of c.Req.
 func (c *Client) Request() *fallbacks.Request { r := c.Req; return &r }
 
+// Method returns the method of c.Req.
+func (c *Client) Method() string { return c.Req.Method }
+
+// Accept returns the Accept field of c.Req.
+func (c *Client) Accept() []string { return c.Req.Header["Accept"] }
+
 // Body returns c.Content, or an error if it is longer than limit bytes.
 func (c *Client) Body(limit int64) ([]byte, error) {
 	if int64(len(c.Content)) > limit {

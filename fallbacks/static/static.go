@@ -9,8 +9,11 @@ import (
 	"cbproxy/fallbacks"
 )
 
-// Strategy implements fallbacks.Strategy and fallbacks.Constant.
-type Strategy struct{ answer fallbacks.Answer }
+// Strategy implements fallbacks.Strategy, fallbacks.Constant and fallbacks.Selective.
+type Strategy struct {
+	fallbacks.Selection
+	answer fallbacks.Answer
+}
 
 // New returns a strategy with the answer that o describes. It never fails.
 func New(o *Options, _ fallbacks.Env) (fallbacks.Strategy, error) {
@@ -19,7 +22,7 @@ func New(o *Options, _ fallbacks.Env) (fallbacks.Strategy, error) {
 	if fallbacks.BodyAllowed(o.Status) {
 		a.Header.Set("Content-Length", strconv.Itoa(len(o.Body)))
 	}
-	return &Strategy{a}, nil
+	return &Strategy{o.selection(), a}, nil
 }
 
 // Answer returns the configured answer. It never fails.

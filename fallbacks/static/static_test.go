@@ -16,7 +16,7 @@ func TestStaticAnswer(t *testing.T) {
 	chain := fallbacktest.NewChain(t, "static", &static.Options{
 		Status: 203, Headers: map[string]string{"x-a": "b", "content-type": "text/x"}, Body: fallbacks.JSON(`{"a":1}`),
 	}, fallbacktest.Env())
-	a, _, err := chain.Answer(t.Context(), nil, events.ReasonOpen)
+	a, _, err := chain.Answer(t.Context(), new(fallbacktest.Client), events.ReasonOpen)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,10 @@ type Options struct {
 	Body fallbacks.JSON `yaml:"body"`
 	// Longest request body that json reads. For a longer body, or one that is not JSON, json returns a missing value.
 	MaxBody routes.Size `yaml:"max_body" valid:"1..1MiB"`
+	// Methods of the requests that are answered, in upper case; empty answers all. For other requests the next strategy is tried; without one the client gets 503.
+	Methods []string `yaml:"methods" valid:"method" most:"32"`
+	// Media types, such as application/json, of which the client must accept at least one by its Accept field. For other requests the next strategy is tried; without one the client gets 503. Empty answers all clients, and a client without Accept accepts all types.
+	ContentTypes []string `yaml:"content_types" most:"32"`
 }
 
 // DefaultOptions returns the options with their default values.
@@ -33,4 +37,9 @@ func (o *Options) DropDefaults(given func(key string) bool) {
 func (o *Options) Validate(report func(path, message string)) {
 	fallbacks.ValidateAnswer(o.Status, o.Headers, o.Body, report)
 	parseBody(o.Body, report)
+	o.selection().Validate(report)
+}
+
+func (o *Options) selection() fallbacks.Selection {
+	return fallbacks.Selection{Methods: o.Methods, ContentTypes: o.ContentTypes}
 }

@@ -15,8 +15,9 @@ import (
 	"cbproxy/fallbacks"
 )
 
-// Strategy implements fallbacks.Strategy.
+// Strategy implements fallbacks.Strategy and fallbacks.Selective.
 type Strategy struct {
+	fallbacks.Selection
 	answer    fallbacks.Answer // without its body
 	bodyLimit int64
 	renderer  *renderer
@@ -33,7 +34,7 @@ func New(o *Options, _ fallbacks.Env) (fallbacks.Strategy, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Strategy{answer: fallbacks.ConfiguredAnswer(o.Status, o.Headers), renderer: r}
+	s := &Strategy{Selection: o.selection(), answer: fallbacks.ConfiguredAnswer(o.Status, o.Headers), renderer: r}
 	if body.usesJSON {
 		s.bodyLimit = int64(o.MaxBody)
 	}
