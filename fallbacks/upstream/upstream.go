@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"cbproxy/fallbacks"
@@ -92,6 +93,7 @@ func (s *Strategy) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks
 	switch {
 	case fetchErr == nil:
 		report = func() { call.Success(time.Since(start)) }
+		s.rewriteLocation(res.Header, r)
 		return &fallbacks.Answer{Status: res.Status, Header: res.Header, Body: res.Body}, nil
 	case fetchErr.Failure != "":
 		report = func() {
@@ -135,6 +137,16 @@ func (s *Strategy) newRequest(r *fallbacks.Request) *http.Request {
 		out.Host = r.Host
 	}
 	return out
+}
+
+// rewriteLocation makes addresses of the second upstream's own origin lead through the proxy, where the first upstream answers again
+// when it can.
+func (s *Strategy) rewriteLocation(h http.Header, r *fallbacks.Request) {
+	m := internalupstream.Mount{Prefix: strings.TrimSuffix(r.Path, r.Rest), Path: r.Rest}
+	if s.options.PreserveHost {
+		m.Host = r.Host
+	}
+	s.RewriteLocation(h, m)
 }
 
 func (s *Strategy) checkStatus(status int) error {

@@ -86,3 +86,6 @@ func (c *Client) fetch(ctx context.Context, r *http.Request, accept func(status 
 	}
 	return &Fetched{Status: res.StatusCode, Header: res.Header, Body: body}, nil
 }
+
+// RewriteLocation is Target.RewriteLocation for the client's server.
+func (c *Client) RewriteLocation(h http.Header, m Mount) { c.target.RewriteLocation(h, m) }
