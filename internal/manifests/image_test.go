@@ -73,6 +73,17 @@ func TestDockerfileIsPortable(t *testing.T) {
 	}
 }
 
+// Only the data folder belongs to the image's user. Some builders give all folders that COPY creates to the user of --chown,
+// so its parents have to exist before.
+func TestDockerfileCopiesParentsOfDataFolderFirst(t *testing.T) {
+	lines := readLines(t, "Dockerfile")
+	parents := slices.Index(lines, "COPY --from=build /out/root /")
+	data := slices.IndexFunc(lines, func(l string) bool { return strings.HasSuffix(l, " /out/data /var/lib/cbproxy") })
+	if created := strings.Contains(strings.Join(lines, "\n"), " /out/root/var/lib "); parents < 0 || data < parents || !created {
+		t.Errorf("/var/lib is created: %t, its copy is line %d, that of the data folder line %d", created, parents+1, data+1)
+	}
+}
+
 // The value `images` of the kustomization sets name, tag and digest of the sidecar's image.
 func TestExampleNamesImageByDigest(t *testing.T) {
 	image := only[*apps.Deployment](t, buildObjects(t, "example")).Spec.Template.Spec.InitContainers[0].Image

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,11 +110,7 @@ func cutNamed(in map[string]any, list string, names ...string) (cut []any) {
 	var rest []any
 	all, _ := in[list].([]any)
 	for _, element := range all {
-		name, found := element.(map[string]any)["name"], false
-		for _, n := range names {
-			found = found || name == n
-		}
-		if found {
+		if slices.Contains(names, element.(map[string]any)["name"].(string)) {
 			cut = append(cut, element)
 		} else {
 			rest = append(rest, element)
