@@ -56,7 +56,7 @@ func (q *Queues) Retry(ctx context.Context, id string) (events.QueuedRequest, er
 	w.mu.Lock()
 	w.retryNow = append(w.retryNow, r.Seq)
 	w.mu.Unlock()
-	w.notify()
+	w.Notify()
 	return queuedRequest(w.service, StateWaiting, entryOf(r), w.policy.Load().Keys), err
 }
 
@@ -85,11 +85,11 @@ func (q *Queues) requeue(ctx context.Context, w *worker, seq uint64, deliverySta
 	newSeq, err = q.config.Store.Requeue(ctx, w.service, seq, deliveryState)
 	if newSeq == 0 {
 		w.depth.Add(-1)
-		w.notify() // reading may have stopped at the message that was being added
+		w.Notify() // reading may have stopped at the message that was being added
 		err = cmp.Or(err, ErrUnknown)
 	}
 	w.markChanged()
-	w.mirror.recordAdded()
+	w.mirror.RecordAdded()
 	return newSeq, err
 }
 
@@ -121,7 +121,7 @@ func (q *Queues) Drop(id string) (events.QueuedRequest, error) {
 	if !dead {
 		state = StateWaiting
 		w.countRemoval()
-		w.mirror.recordRemoved(seq)
+		w.mirror.RecordRemoved(seq)
 	}
 	w.markChanged()
 	return queuedRequest(w.service, state, entryOf(r), w.policy.Load().Keys), nil
@@ -163,7 +163,7 @@ func (w *worker) cancelDrop(seq uint64) {
 	}
 	delete(w.drops, seq)
 	w.mu.Unlock()
-	w.notify()
+	w.Notify()
 }
 
 // finishDrop records that the message is removed from the store, so that the worker stops waiting for it.
@@ -173,5 +173,5 @@ func (w *worker) finishDrop(seq uint64) {
 	delete(w.setAside, seq)
 	w.removedSeqs = append(w.removedSeqs, seq)
 	w.mu.Unlock()
-	w.notify()
+	w.Notify()
 }

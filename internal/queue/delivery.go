@@ -109,11 +109,11 @@ func (w *worker) removeDelivered(seq uint64) {
 		defer w.mu.Unlock()
 		if err == nil {
 			delete(w.deliveredInStore, seq)
-			w.mirror.recordRemoved(seq) // not earlier, because a message in the store may get a copy
+			w.mirror.RecordRemoved(seq) // not earlier, because a message in the store may get a copy
 			return
 		}
 		w.failedRemovals = append(w.failedRemovals, seq)
-		time.AfterFunc(storeRetryDelay, w.notify)
+		time.AfterFunc(storeRetryDelay, w.Notify)
 		if len(w.failedRemovals) == 1 {
 			w.logger.Error("cannot remove delivered requests from disk, retrying", "effect", "delivered again after a restart", "error", err)
 		}
@@ -219,6 +219,6 @@ func (w *worker) deadLetter(p *Policy, e *entry, cause Cause, problem string) er
 		w.logger.Error("too many dead letters, oldest removed", "removed", lost, "capacity", p.Capacity)
 	}
 	w.countRemoval()
-	w.mirror.recordRemoved(e.seq)
+	w.mirror.RecordRemoved(e.seq)
 	return nil
 }

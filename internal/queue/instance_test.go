@@ -15,6 +15,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/queue"
 	"cbproxy/internal/queue/disk"
+	"cbproxy/internal/queue/mirror"
 	"cbproxy/internal/redistest"
 	"cbproxy/internal/store"
 )
@@ -47,7 +48,7 @@ type instance struct {
 	url    string
 	to     *sharedUpstream
 
-	intervals queue.CopyTimings
+	intervals mirror.Timings
 	queues    *queue.Queues
 	store     *disk.Store
 	redis     *store.Redis
@@ -78,7 +79,7 @@ func refuse() (queue.Answer, error) {
 	return queue.Answer{}, &queue.Failed{Reason: events.ReasonConnect, NotCausedByMessage: true, Err: errors.New("refused")}
 }
 
-func startInstance(t *testing.T, name, url string, to *sharedUpstream, intervals queue.CopyTimings) *instance {
+func startInstance(t *testing.T, name, url string, to *sharedUpstream, intervals mirror.Timings) *instance {
 	t.Helper()
 	s := newInstance(t, name, url, to, intervals)
 	s.start()
@@ -86,7 +87,7 @@ func startInstance(t *testing.T, name, url string, to *sharedUpstream, intervals
 }
 
 // newInstance returns an instance that is not started. The end of the test stops it.
-func newInstance(t *testing.T, name, url string, to *sharedUpstream, intervals queue.CopyTimings) *instance {
+func newInstance(t *testing.T, name, url string, to *sharedUpstream, intervals mirror.Timings) *instance {
 	s := &instance{t: t, name: name, folder: t.TempDir(), url: url, to: to, intervals: intervals}
 	t.Cleanup(func() {
 		if s.stop != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"cbproxy/internal/queue"
+	"cbproxy/internal/queue/mirror"
 	"cbproxy/internal/redistest"
 )
 
@@ -23,7 +23,7 @@ func TestRandomFaultsLoseNoMessage(t *testing.T) {
 	var all []*instance
 	for _, name := range []string{"a", "b", "c"} {
 		s := &instance{t: t, name: name, folder: t.TempDir(), url: "redis://" + relay.Address(), to: to,
-			intervals: queue.CopyTimings{Heartbeat: 100 * time.Millisecond, Expiry: 600 * time.Millisecond, TakeoverCheck: 150 * time.Millisecond}}
+			intervals: mirror.Timings{Heartbeat: 100 * time.Millisecond, Expiry: 600 * time.Millisecond, TakeoverCheck: 150 * time.Millisecond}}
 		s.start()
 		all = append(all, s)
 		t.Cleanup(func() {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cbproxy/internal/queue"
+	"cbproxy/internal/queue/mirror"
 	"cbproxy/internal/redistest"
 )
 
@@ -87,7 +88,7 @@ func TestErrorsDoNotDelayHeartbeats(t *testing.T) {
 		}
 		return "-ERR broken\r\n"
 	})
-	timings := queue.CopyTimings{Heartbeat: 50 * time.Millisecond, Expiry: 6 * time.Second, TakeoverCheck: time.Second}
+	timings := mirror.Timings{Heartbeat: 50 * time.Millisecond, Expiry: 6 * time.Second, TakeoverCheck: time.Second}
 	to := &sharedUpstream{from: map[string]int{}}
 	a := startInstance(t, "a", "redis://"+server.Address(), to, timings)
 	for range 30 {

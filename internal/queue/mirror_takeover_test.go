@@ -9,12 +9,13 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"cbproxy/internal/queue"
+	"cbproxy/internal/queue/mirror"
 	"cbproxy/internal/redistest"
 	"cbproxy/internal/testenv"
 )
 
 // quickTimings make a failed instance be replaced after a second.
-var quickTimings = queue.CopyTimings{Heartbeat: 100 * time.Millisecond, Expiry: time.Second, TakeoverCheck: 100 * time.Millisecond}
+var quickTimings = mirror.Timings{Heartbeat: 100 * time.Millisecond, Expiry: time.Second, TakeoverCheck: 100 * time.Millisecond}
 
 // Each instance that returns learns that its messages were taken over, also those that it had itself taken over from another one.
 func TestMessagesAreTakenOverRepeatedly(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"cbproxy/internal/queue"
+	"cbproxy/internal/queue/mirror"
 	"cbproxy/internal/redistest"
 )
 
@@ -14,7 +14,7 @@ func TestInstanceTakesOverMessagesOfFailedOne(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	to := &sharedUpstream{from: map[string]int{}}
-	a, b := startInstance(t, "a", server.URL(), to, queue.CopyTimings{}), startInstance(t, "b", server.URL(), to, queue.CopyTimings{})
+	a, b := startInstance(t, "a", server.URL(), to, mirror.Timings{}), startInstance(t, "b", server.URL(), to, mirror.Timings{})
 	sent := numbered("a", 20)
 	a.accept(sent...)
 	b.accept("b0")
@@ -45,7 +45,7 @@ func TestLossOfRedisDataLosesNoMessage(t *testing.T) {
 	server := redistest.Start(t)
 	to := &sharedUpstream{from: map[string]int{}}
 	// An instance compares the counts for many heartbeats before it copies again. Frequent ones keep the test short. The others are the defaults.
-	intervals := queue.CopyTimings{Heartbeat: 200 * time.Millisecond, Expiry: 12 * time.Second, TakeoverCheck: 4 * time.Second}
+	intervals := mirror.Timings{Heartbeat: 200 * time.Millisecond, Expiry: 12 * time.Second, TakeoverCheck: 4 * time.Second}
 	a, b := startInstance(t, "a", server.URL(), to, intervals), startInstance(t, "b", server.URL(), to, intervals)
 	a.accept(numbered("a", 10)...)
 	eventually(t, "all have copies", func() bool { return copies(t, server) == 10 })
@@ -73,7 +73,7 @@ func TestQueueDeliversWhileRedisIsUnavailable(t *testing.T) {
 	server := redistest.Start(t)
 	relay := redistest.StartRelay(t, server.Address())
 	to := &sharedUpstream{from: map[string]int{}}
-	a := startInstance(t, "a", "redis://"+relay.Address(), to, queue.CopyTimings{})
+	a := startInstance(t, "a", "redis://"+relay.Address(), to, mirror.Timings{})
 	a.accept(numbered("a", 5)...)
 	eventually(t, "all have copies", func() bool { return copies(t, server) == 5 })
 	relay.Blackhole(true)

@@ -44,7 +44,7 @@ func (q *Queues) RemovePolicies(configured func(service string) bool) {
 		p := unconfiguredPolicy()
 		p.Backoff, p.MaxBackoff, p.Ordered, p.Keys = old.Backoff, old.MaxBackoff, old.Ordered, old.Keys
 		w.policy.Store(&p)
-		w.notify()
+		w.Notify()
 	}
 }
 

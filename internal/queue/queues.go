@@ -24,6 +24,7 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/queue/disk"
+	"cbproxy/internal/queue/mirror"
 	"cbproxy/internal/store"
 )
 
@@ -76,8 +77,8 @@ type Config struct {
 	// Copies holds copies of the messages for other instances while CopiesEnabled returns true; nil disables copies.
 	Copies        *store.Copies
 	CopiesEnabled func() bool
-	// CopyTimings are the intervals of copying to Redis; zero is defaultCopyTimings.
-	CopyTimings CopyTimings
+	// CopyTimings are the intervals of copying to Redis; zero means the default ones.
+	CopyTimings mirror.Timings
 }
 
 // Queues holds the queues of all services. Safe for concurrent use.
@@ -113,7 +114,10 @@ func (q *Queues) worker(service string) *worker {
 		waiting, _ := q.config.Store.Counts(service)
 		w.depth.Store(int64(waiting))
 		if q.config.Copies != nil {
-			w.mirror = newMirror(service, w, &q.config, w.logger)
+			w.mirror = mirror.New(mirror.Config{
+				Service: service, Queue: w, Store: q.config.Store, Copies: q.config.Copies, Enabled: q.config.CopiesEnabled,
+				Logger: w.logger, Timings: q.config.CopyTimings,
+			})
 		}
 		workers := maps.Clone(q.allWorkers())
 		workers[service] = w
@@ -135,7 +139,7 @@ func (q *Queues) Configure(service string, p Policy) {
 	if old.unconfigured {
 		w.breakerChanged(true) // ends the pause
 	}
-	w.notify()
+	w.Notify()
 }
 
 // Waiting reports whether new requests of a service must be queued behind waiting ones: whether a message waits that is not set aside.
@@ -184,7 +188,7 @@ func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
 		if ctx.Err() == nil {
 			w.rejections.log(w.logger, cannotQueue, err)
 		}
-		w.notify() // reading may have stopped at the message that was being added
+		w.Notify() // reading may have stopped at the message that was being added
 		return err
 	}
 	w.counts.accepted.Add(1)
@@ -194,7 +198,7 @@ func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
 	}
 	w.markChanged()
 	w.messageArrived()
-	w.mirror.recordAdded()
+	w.mirror.RecordAdded()
 	return nil
 }
 
@@ -212,7 +216,7 @@ func (q *Queues) Run(ctx context.Context, sender Sender) {
 		running.Go(func() { w.run(ctx, sender) })
 		running.Go(func() { w.publishChanges(ctx, q.config.Bus, q.Status) })
 		if w.mirror != nil {
-			running.Go(func() { w.mirror.run(ctx) })
+			running.Go(func() { w.mirror.Run(ctx) })
 		}
 	}
 	for _, w := range q.allWorkers() {

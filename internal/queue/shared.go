@@ -87,8 +87,8 @@ func (s *sharedState) isDelivered(seq uint64) bool {
 	return s.deliveredInStore[seq]
 }
 
-// removalsPending reports whether any delivered message is still in the store.
-func (s *sharedState) removalsPending() bool {
+// RemovalsPending reports whether any delivered message is still in the store.
+func (s *sharedState) RemovalsPending() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.deliveredInStore) > 0

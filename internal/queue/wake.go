@@ -12,8 +12,8 @@ const halfOpenDelay = time.Second
 // to that number each new message triggers an attempt at once, so that the breaker gets enough outcomes to open.
 const maxUndelayedFailures = 10
 
-// notify wakes the worker. Safe for concurrent use.
-func (w *worker) notify() { signal(w.wake) }
+// Notify wakes the worker. Safe for concurrent use.
+func (w *worker) Notify() { signal(w.wake) }
 
 // markChanged makes the worker's status be published. Safe for concurrent use.
 func (w *worker) markChanged() { signal(w.changes) }
@@ -32,7 +32,7 @@ func (w *worker) breakerChanged(closed bool) {
 	w.breakerEvents++
 	w.breakerClosed = w.breakerClosed || closed
 	w.mu.Unlock()
-	w.notify()
+	w.Notify()
 }
 
 // messageArrived records that a message was accepted. Safe for concurrent use.
@@ -40,7 +40,7 @@ func (w *worker) messageArrived() {
 	w.mu.Lock()
 	w.newArrival = true
 	w.mu.Unlock()
-	w.notify()
+	w.Notify()
 }
 
 // applyPendingRequests applies what other goroutines have recorded in the fields guarded by mu: retries and drops by administrators,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cbproxy/internal/queue/disk"
+	"cbproxy/internal/queue/mirror"
 )
 
 // worker delivers the messages of one service, one at a time.
@@ -17,7 +18,7 @@ type worker struct {
 	service string
 	store   *disk.Store
 	logger  *slog.Logger
-	mirror  *mirror // nil without Redis
+	mirror  *mirror.Mirror // nil without Redis
 
 	policy  atomic.Pointer[Policy]
 	depth   atomic.Int64 // waiting messages, including those being accepted
@@ -113,7 +114,7 @@ func (w *worker) step() (wait time.Duration, err error) {
 //  2. Delivery states that are not in the store are written, unless a trial is sent now.
 //  3. A message that has expired waits for nothing: it becomes a dead letter. Neither does one that could not be made a dead letter.
 //  4. No message is sent during a pause after a failure or while the breaker rejects, see sendDelay.
-//  5. No message is sent while another instance may have taken it over, see mirror.ready.
+//  5. No message is sent while another instance may have taken it over, see mirror.Mirror.Ready.
 func (w *worker) choose(p *Policy) (e *entry, wait time.Duration, err error) {
 	e, wait, err = w.nextMessage(p)
 	checkAgain := w.checkClientSuccess()
@@ -136,7 +137,7 @@ func (w *worker) choose(p *Policy) (e *entry, wait time.Duration, err error) {
 	if wait := w.sendDelay(e); wait > 0 {
 		return nil, min(wait, p.remaining(e), checkAgain), nil
 	}
-	if !w.mirror.ready() {
+	if !w.mirror.Ready() {
 		return nil, min(mirrorWait, p.remaining(e)), nil
 	}
 	return e, 0, nil
@@ -147,7 +148,7 @@ func (w *worker) process(p *Policy, e *entry) error {
 	if !w.beginSend(e) {
 		return nil // it was dropped
 	}
-	defer w.mirror.recordSent()
+	defer w.mirror.RecordSent()
 	defer w.endSend()
 	switch {
 	case e.delivery.DeadCause != "":

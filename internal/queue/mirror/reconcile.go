@@ -1,4 +1,4 @@
-package queue
+package mirror
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 
 // compareCounts detects lost or surplus copies by comparing the counts. It ignores differences for up to maxMismatches heartbeats, because
 // copying takes time. When removedSeqs has overflowed, the surplus copies make the counts differ until the next reconciliation.
-func (m *mirror) compareCounts(copies int) {
+func (m *Mirror) compareCounts(copies int) {
 	m.mu.Lock()
 	removing, overflowed := len(m.removedSeqs), m.overflowed
 	m.overflowed = false
@@ -26,7 +26,7 @@ func (m *mirror) compareCounts(copies int) {
 
 // reconcile compares every copy with the store. It releases the messages that other instances have taken over, keeps other instances from
 // taking over the rest, removes the copies of messages that are not in the store, and makes pushCopies add the missing copies.
-func (m *mirror) reconcile(ctx context.Context) error {
+func (m *Mirror) reconcile(ctx context.Context) error {
 	cursor := uint64(0)
 	for {
 		copies, next, err := m.copies.Scan(ctx, m.service, cursor)
@@ -63,7 +63,7 @@ func (m *mirror) reconcile(ctx context.Context) error {
 
 // reconcileCopies compares copies with the store. It returns the messages that the store has and no other instance has taken over, and those
 // whose copies are to be removed.
-func (m *mirror) reconcileCopies(ctx context.Context, copies map[uint64]store.Copy) (present, obsolete []uint64, err error) {
+func (m *Mirror) reconcileCopies(ctx context.Context, copies map[uint64]store.Copy) (present, obsolete []uint64, err error) {
 	for seq, c := range copies {
 		keep, err := m.reconcileCopy(seq, c)
 		switch {
@@ -83,7 +83,7 @@ func (m *mirror) reconcileCopies(ctx context.Context, copies map[uint64]store.Co
 
 // reconcileCopy compares one copy with the store. It removes the message from the store if another instance has taken it over. keep is
 // whether the store still has the message, so that the copy must stay.
-func (m *mirror) reconcileCopy(seq uint64, c store.Copy) (keep bool, err error) {
+func (m *Mirror) reconcileCopy(seq uint64, c store.Copy) (keep bool, err error) {
 	if c.State != store.CopyTakenOver {
 		keep, err := m.store.Has(m.service, seq)
 		return keep, asLocal(err)
@@ -96,10 +96,10 @@ func (m *mirror) reconcileCopy(seq uint64, c store.Copy) (keep bool, err error) 
 }
 
 // dropCopies removes the copies of messages that were removed from the store.
-func (m *mirror) dropCopies(ctx context.Context) error {
+func (m *Mirror) dropCopies(ctx context.Context) error {
 	for {
 		m.mu.Lock()
-		batch := m.removedSeqs[:min(len(m.removedSeqs), mirrorBatch)]
+		batch := m.removedSeqs[:min(len(m.removedSeqs), batchSize)]
 		m.mu.Unlock()
 		if len(batch) == 0 {
 			return nil
@@ -116,9 +116,9 @@ func (m *mirror) dropCopies(ctx context.Context) error {
 }
 
 // pushCopies copies the messages that have no copy.
-func (m *mirror) pushCopies(ctx context.Context) error {
+func (m *Mirror) pushCopies(ctx context.Context) error {
 	for ctx.Err() == nil {
-		records, err := m.store.Read(m.service, m.copiedUpTo, mirrorBatch, mirrorBytes)
+		records, err := m.store.Read(m.service, m.copiedUpTo, batchSize, batchBytes)
 		if err != nil || len(records) == 0 {
 			return asLocal(err)
 		}

@@ -1,4 +1,4 @@
-package queue
+package mirror
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 
 // step makes the copies agree with the store, and takes over the messages of failed instances. While copying is disabled, it removes the
 // copies instead.
-func (m *mirror) step(ctx context.Context) error {
+func (m *Mirror) step(ctx context.Context) error {
 	enabled := m.enabled()
 	if !enabled && m.withdrawn {
 		return nil
@@ -31,7 +31,7 @@ func (m *mirror) step(ctx context.Context) error {
 		return err
 	}
 	m.extendAlive()
-	m.queue.notify()
+	m.queue.Notify()
 	if !enabled {
 		return m.withdraw(ctx)
 	}
@@ -45,10 +45,10 @@ func (m *mirror) step(ctx context.Context) error {
 }
 
 // retention returns how long copies are kept.
-func (m *mirror) retention() time.Duration { return m.queue.maxAge() + retentionMargin }
+func (m *Mirror) retention() time.Duration { return m.queue.MaxAge() + retentionMargin }
 
 // heartbeat sends a heartbeat if one is due. An instance that was considered dead must reconcile before it delivers anything.
-func (m *mirror) heartbeat(ctx context.Context) error {
+func (m *Mirror) heartbeat(ctx context.Context) error {
 	if !m.retrying && time.Since(m.lastHeartbeat) < m.timings.Heartbeat {
 		return nil
 	}
@@ -70,12 +70,12 @@ func (m *mirror) heartbeat(ctx context.Context) error {
 }
 
 // extendAlive permits the worker to deliver messages until the last heartbeat expires.
-func (m *mirror) extendAlive() {
+func (m *Mirror) extendAlive() {
 	m.aliveUntil.Store(int64(m.lastHeartbeat.Add(m.timings.Expiry).Sub(started)))
 }
 
 // suspend makes the worker wait until the messages are reconciled, unless Redis is unavailable.
-func (m *mirror) suspend() {
+func (m *Mirror) suspend() {
 	m.reconciled = false
 	m.aliveUntil.Store(0)
 }

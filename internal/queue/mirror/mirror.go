@@ -1,4 +1,7 @@
-package queue
+// Package mirror copies the messages of a queue to Redis, so that another instance can take them over if this one fails, and takes over
+// the messages of failed instances; see ../PROTOCOL.md. The local store is authoritative: if Redis is unavailable or loses data, no message
+// is lost or delayed.
+package mirror
 
 import (
 	"cmp"
@@ -10,23 +13,23 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"golang.org/x/time/rate"
 
 	"cbproxy/internal/queue/disk"
 	"cbproxy/internal/store"
 )
 
-// mirror copies the messages of one service to Redis, so that another instance can take them over if this one fails, and takes over the
-// messages of failed instances. The local store is authoritative: if Redis is unavailable or loses data, no message is lost or delayed.
-// Fields without another comment are used only by the goroutine of run, or do not change after newMirror.
-type mirror struct {
+// Mirror copies the messages of one service. Fields without another comment are used only by the goroutine of Run, or do not change after
+// New.
+type Mirror struct {
 	service string
-	queue   localQueue
+	queue   Queue
 	store   *disk.Store
 	copies  *store.Copies
 	// enabled reports whether redis.share is enabled, which a reload can change.
 	enabled func() bool
 	logger  *slog.Logger
-	timings CopyTimings
+	timings Timings
 	wake    chan struct{} // holds a token when there may be something to do
 
 	copiedUpTo        uint64          // messages up to this one have copies
@@ -40,7 +43,7 @@ type mirror struct {
 	unconfirmed       *takeover       // nil if Redis has confirmed all takeovers
 	unreleased        map[uint64]bool // messages that another instance has taken over, and that were being sent when they were to be removed
 
-	storeErrors limitedLog // errors of the local store
+	storeErrors rate.Sometimes // limits the log of errors of the local store
 
 	releasing   atomic.Bool  // unreleased is not empty
 	aliveUntil  atomic.Int64 // until when other instances consider this one alive, in monotonic time since started
@@ -65,43 +68,72 @@ func asLocal(err error) error {
 	return &localError{err}
 }
 
-// CopyTimings are the intervals of copying to Redis. An instance sends a heartbeat at intervals of Heartbeat. When the last one is older
-// than Expiry, it is considered dead, and other instances deliver its messages, even if it still runs. At intervals of TakeoverCheck an
-// instance looks for the messages of dead ones.
-type CopyTimings struct{ Heartbeat, Expiry, TakeoverCheck time.Duration }
+// Timings are the intervals of copying to Redis. An instance sends a heartbeat at intervals of Heartbeat. When the last one is older than
+// Expiry, it is considered dead, and other instances deliver its messages, even if it still runs. At intervals of TakeoverCheck an instance
+// looks for the messages of dead ones.
+type Timings struct{ Heartbeat, Expiry, TakeoverCheck time.Duration }
 
-var defaultCopyTimings = CopyTimings{Heartbeat: 3 * time.Second, Expiry: 12 * time.Second, TakeoverCheck: 4 * time.Second}
+var defaultTimings = Timings{Heartbeat: 3 * time.Second, Expiry: 12 * time.Second, TakeoverCheck: 4 * time.Second}
 
 // retentionMargin is how long copies are kept beyond MaxAge.
 const retentionMargin = 24 * time.Hour
 
 const (
-	// mirrorBatch and mirrorBytes bound what is sent to Redis at once.
-	mirrorBatch = 200
-	mirrorBytes = 1 << 20
+	// batchSize and batchBytes bound what is sent to Redis at once.
+	batchSize  = 200
+	batchBytes = 1 << 20
 	// maxRemovedSeqs bounds the removals that are recorded while Redis is unavailable.
 	maxRemovedSeqs = 100_000
 	// maxMismatches is the number of heartbeats for which the counts may differ, because copying takes a while.
 	maxMismatches = 10
 )
 
-func newMirror(service string, q localQueue, c *Config, logger *slog.Logger) *mirror {
-	return &mirror{
-		service: service, queue: q, store: c.Store, copies: c.Copies, enabled: c.CopiesEnabled, logger: logger, timings: cmp.Or(c.CopyTimings, defaultCopyTimings),
-		wake: make(chan struct{}, 1), unreleased: map[uint64]bool{},
+// Config configures a Mirror.
+type Config struct {
+	Service string
+	Queue   Queue
+	Store   *disk.Store
+	Copies  *store.Copies
+	// Enabled reports whether messages are to be copied, which may change.
+	Enabled func() bool
+	Logger  *slog.Logger
+	// Timings are the intervals; zero means the default ones.
+	Timings Timings
+}
+
+// storeErrorInterval is the time between two log records about errors of the local store.
+const storeErrorInterval = 10 * time.Second
+
+// New returns a mirror. It does nothing until Run.
+func New(c Config) *Mirror {
+	return &Mirror{
+		service: c.Service, queue: c.Queue, store: c.Store, copies: c.Copies, enabled: c.Enabled, logger: c.Logger, timings: cmp.Or(c.Timings, defaultTimings),
+		wake: make(chan struct{}, 1), unreleased: map[uint64]bool{}, storeErrors: rate.Sometimes{Interval: storeErrorInterval},
+	}
+}
+
+func (m *Mirror) logStoreError(message string, err error) {
+	m.storeErrors.Do(func() { m.logger.Error(message, "error", err) })
+}
+
+// notify wakes the goroutine of Run. Safe for concurrent use.
+func (m *Mirror) notify() {
+	select {
+	case m.wake <- struct{}{}:
+	default: // it holds a token
 	}
 }
 
 var started = time.Now() // the origin of monotonic times
 
-// ready reports whether the worker may deliver messages. It may not while another instance may have taken them over, unless Redis is
+// Ready reports whether the worker may deliver messages. It may not while another instance may have taken them over, unless Redis is
 // unavailable. A nil mirror is always ready. Safe for concurrent use.
-func (m *mirror) ready() bool {
+func (m *Mirror) Ready() bool {
 	return m == nil || m.unavailable.Load() || int64(time.Since(started)) < m.aliveUntil.Load()
 }
 
-// recordRemoved records that a message was removed from the local store. Safe for concurrent use; a nil mirror ignores it.
-func (m *mirror) recordRemoved(seq uint64) {
+// RecordRemoved records that a message was removed from the local store. Safe for concurrent use; a nil mirror ignores it.
+func (m *Mirror) RecordRemoved(seq uint64) {
 	if m == nil {
 		return
 	}
@@ -112,25 +144,25 @@ func (m *mirror) recordRemoved(seq uint64) {
 		m.overflowed = true
 	}
 	m.mu.Unlock()
-	signal(m.wake)
+	m.notify()
 }
 
-// recordSent records that an attempt has ended, so that a message can be released. Safe for concurrent use; a nil mirror ignores it.
-func (m *mirror) recordSent() {
+// RecordSent records that an attempt has ended, so that a message can be released. Safe for concurrent use; a nil mirror ignores it.
+func (m *Mirror) RecordSent() {
 	if m != nil && m.releasing.Load() {
-		signal(m.wake)
+		m.notify()
 	}
 }
 
-// recordAdded records that a message was added to the local store. Safe for concurrent use; a nil mirror ignores it.
-func (m *mirror) recordAdded() {
+// RecordAdded records that a message was added to the local store. Safe for concurrent use; a nil mirror ignores it.
+func (m *Mirror) RecordAdded() {
 	if m != nil {
-		signal(m.wake)
+		m.notify()
 	}
 }
 
-// run copies messages until ctx is done.
-func (m *mirror) run(ctx context.Context) {
+// Run copies messages until ctx is done.
+func (m *Mirror) Run(ctx context.Context) {
 	pause := backoff.ExponentialBackOff{InitialInterval: 500 * time.Millisecond, MaxInterval: 10 * time.Second, Multiplier: 2, RandomizationFactor: 0.3}
 	pause.Reset()
 	for ctx.Err() == nil {
@@ -141,10 +173,10 @@ func (m *mirror) run(ctx context.Context) {
 		} else {
 			pause.Reset()
 		}
-		m.queue.notify() // the worker waits for ready
+		m.queue.Notify() // the worker waits for ready
 		m.sleep(ctx, wait)
 	}
-	<-m.queue.stopped()
+	<-m.queue.Stopped()
 	if !m.unavailable.Load() {
 		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -153,10 +185,10 @@ func (m *mirror) run(ctx context.Context) {
 }
 
 // handleError handles an error of step. An error of the local store does not permit the worker to deliver what other instances have.
-func (m *mirror) handleError(err error) {
+func (m *Mirror) handleError(err error) {
 	m.retrying = true
 	if local := new(localError); errors.As(err, &local) { // Redis logs its own errors
-		m.storeErrors.log(m.logger, "cannot access the queue's store, its copies in Redis are not updated, retrying", err)
+		m.logStoreError("cannot access the queue's store, its copies in Redis are not updated, retrying", err)
 		return
 	}
 	m.unavailable.Store(true)
@@ -165,7 +197,7 @@ func (m *mirror) handleError(err error) {
 
 // retryDelay returns how long to wait after an error of step: pause, but not so long that other instances consider this one dead although
 // its heartbeats succeed.
-func (m *mirror) retryDelay(pause time.Duration) time.Duration {
+func (m *Mirror) retryDelay(pause time.Duration) time.Duration {
 	if time.Since(m.lastHeartbeat) < m.timings.Expiry {
 		return min(pause, m.timings.Heartbeat)
 	}
@@ -174,8 +206,8 @@ func (m *mirror) retryDelay(pause time.Duration) time.Duration {
 
 // shutDown removes the copies of delivered messages and then the heartbeat, so that other instances take over the rest without delay. If
 // that fails, they wait until the heartbeat expires.
-func (m *mirror) shutDown(ctx context.Context) {
-	for m.queue.removalsPending() {
+func (m *Mirror) shutDown(ctx context.Context) {
+	for m.queue.RemovalsPending() {
 		select {
 		case <-m.wake:
 		case <-ctx.Done():
@@ -188,7 +220,7 @@ func (m *mirror) shutDown(ctx context.Context) {
 }
 
 // sleep waits until the mirror is woken, but at most for wait. Nothing wakes it while Redis is unavailable.
-func (m *mirror) sleep(ctx context.Context, wait time.Duration) {
+func (m *Mirror) sleep(ctx context.Context, wait time.Duration) {
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	wake := m.wake

@@ -1,4 +1,4 @@
-package queue
+package mirror
 
 import (
 	"cmp"
@@ -16,7 +16,7 @@ type takeover struct {
 }
 
 // takeOver takes over the messages of failed instances, as many as the queue has capacity for.
-func (m *mirror) takeOver(ctx context.Context) error {
+func (m *Mirror) takeOver(ctx context.Context) error {
 	if time.Since(m.lastTakeoverCheck) < m.timings.TakeoverCheck {
 		return nil
 	}
@@ -24,16 +24,16 @@ func (m *mirror) takeOver(ctx context.Context) error {
 	total := 0
 	defer func() {
 		if total > 0 {
-			m.queue.addTakenOver(total)
+			m.queue.AddTakenOver(total)
 			m.logger.Info("took over queued requests of a failed instance", "requests", total)
 		}
 	}()
 	for ctx.Err() == nil {
-		free := m.queue.freeCapacity()
+		free := m.queue.FreeCapacity()
 		if free <= 0 {
 			break
 		}
-		claimed, err := m.copies.Claim(ctx, m.service, min(free, mirrorBatch))
+		claimed, err := m.copies.Claim(ctx, m.service, min(free, batchSize))
 		if err != nil {
 			return cmp.Or(m.postponeTakeovers(ctx), ctx.Err()) // if Redis is unavailable, this fails, too
 		}
@@ -41,10 +41,10 @@ func (m *mirror) takeOver(ctx context.Context) error {
 			break
 		}
 		for i := range claimed {
-			seq, err := m.queue.acceptFromPeer(ctx, claimed[i].Payload)
+			seq, err := m.queue.AcceptFromPeer(ctx, claimed[i].Payload)
 			if err != nil {
 				if ctx.Err() == nil {
-					m.storeErrors.log(m.logger, "cannot store requests of a failed instance, leaving them to others", err)
+					m.logStoreError("cannot store requests of a failed instance, leaving them to others", err)
 				}
 				return m.postponeTakeovers(ctx)
 			}
@@ -71,7 +71,7 @@ const takeoverPause = 10
 
 // postponeTakeovers makes what this instance has claimed available to other instances. It must not keep it, because no other instance may
 // claim it while this one sends heartbeats.
-func (m *mirror) postponeTakeovers(ctx context.Context) error {
+func (m *Mirror) postponeTakeovers(ctx context.Context) error {
 	if err := m.copies.Release(ctx, m.service); err != nil {
 		return err // Redis is unavailable, and the pause is not needed
 	}
@@ -81,7 +81,7 @@ func (m *mirror) postponeTakeovers(ctx context.Context) error {
 
 // completeTakeover makes the copy of the unconfirmed takeover this instance's, or releases the message if another instance has it. After an
 // error it must be repeated, before the message is copied and before others are taken over.
-func (m *mirror) completeTakeover(ctx context.Context) error {
+func (m *Mirror) completeTakeover(ctx context.Context) error {
 	t := m.unconfirmed
 	if t == nil {
 		return nil
@@ -102,7 +102,7 @@ func (m *mirror) completeTakeover(ctx context.Context) error {
 	}
 	has, err = m.store.Has(m.service, t.seq)
 	if err == nil && !has {
-		m.recordRemoved(t.seq) // dropCopies may have run since it was removed
+		m.RecordRemoved(t.seq) // dropCopies may have run since it was removed
 	}
 	return asLocal(err)
 }

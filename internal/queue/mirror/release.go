@@ -1,4 +1,4 @@
-package queue
+package mirror
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 
 // release removes a message that another instance has taken over. has is whether it is still in the store, because it is being sent, or
 // after an error; releaseRest then repeats the call.
-func (m *mirror) release(seq uint64) (has bool, err error) {
-	has, err = m.queue.releaseToPeer(seq)
+func (m *Mirror) release(seq uint64) (has bool, err error) {
+	has, err = m.queue.ReleaseToPeer(seq)
 	if has {
 		m.unreleased[seq] = true
 		m.releasing.Store(true)
@@ -18,16 +18,16 @@ func (m *mirror) release(seq uint64) (has bool, err error) {
 }
 
 // releaseRest repeats release for the messages that were being sent.
-func (m *mirror) releaseRest() error {
+func (m *Mirror) releaseRest() error {
 	for seq := range m.unreleased {
-		has, err := m.queue.releaseToPeer(seq)
+		has, err := m.queue.ReleaseToPeer(seq)
 		if err != nil {
 			m.suspend()
 			return asLocal(err)
 		}
 		if !has {
 			delete(m.unreleased, seq)
-			m.recordRemoved(seq)
+			m.RecordRemoved(seq)
 		}
 	}
 	m.releasing.Store(len(m.unreleased) > 0)
@@ -36,7 +36,7 @@ func (m *mirror) releaseRest() error {
 
 // withdraw removes the copies, and then the heartbeat, because copying is disabled. Without heartbeats other instances would take over what
 // has copies. It is repeated while a message that another instance has taken over is being sent.
-func (m *mirror) withdraw(ctx context.Context) error {
+func (m *Mirror) withdraw(ctx context.Context) error {
 	for cursor := uint64(0); ; {
 		copies, next, err := m.copies.Scan(ctx, m.service, cursor)
 		if err != nil {
