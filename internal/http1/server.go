@@ -107,8 +107,8 @@ func (s *Server) forEachConn(f func(*serverConn)) {
 	}
 }
 
-// Shutdown closes each connection as soon as no request is being served on it, and waits until all are closed. It returns the
-// error of ctx if that ends first.
+// Shutdown closes each connection as soon as no request is being served on it, and waits until all are closed. A connection that
+// has had no request yet may wait a second for its first one. Shutdown returns the error of ctx if that ends first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.shuttingDown.Store(true)
 	stop := context.AfterFunc(ctx, func() {
@@ -117,7 +117,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.removed.Broadcast()
 	})
 	defer stop()
-	s.forEachConn((*serverConn).interruptRead) // connections that are registered later check shuttingDown
+	s.forEachConn((*serverConn).endIdle) // connections that are registered later check shuttingDown
 	if !s.waitIdle(ctx) {
 		return ctx.Err()
 	}

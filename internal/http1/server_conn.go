@@ -16,12 +16,9 @@ const (
 	readSize = 16 << 10
 	// bodyTimeout limits the wait for the rest of a request whose header section has arrived. A slower request is not plain.
 	bodyTimeout = 50 * time.Millisecond
-	// hangupGrace is how long a request continues after its client has closed its side of the connection. The client may have
-	// disconnected, or may be waiting for the response.
-	hangupGrace = 50 * time.Millisecond
 )
 
-// serverConn is a client's connection. Only the goroutine that serves it uses its fields, except for current and peerDone.
+// serverConn is a client's connection. Only the goroutine that serves it uses its fields, except for current, peerDone and served.
 type serverConn struct {
 	net.Conn
 	server   *Server
@@ -31,7 +28,8 @@ type serverConn struct {
 	remote   string
 	current  atomic.Pointer[requestContext] // of the request being served
 	peerDone atomic.Bool                    // the client has closed its side
-	served   bool                           // at least one request has been served
+	served   atomic.Bool                    // at least one request has been served
+	lastRead bool                           // the server shuts down, and the connection must not wait for a request any more
 
 	in          *[readSize]byte // read buffer; nil: there are no unread bytes
 	n           int             // number of bytes in the buffer that belong to a request not yet served
@@ -61,6 +59,7 @@ func newServerConn(s *Server, c net.Conn) *serverConn {
 func (c *serverConn) serve() {
 	err := c.socket.Read(c.serveRequests)
 	if err != nil && c.server.shuttingDown.Load() {
+		c.lastRead = true
 		_ = c.SetReadDeadline(time.Time{}) // on a closed connection the read fails
 		_ = c.socket.Read(c.serveRequests) // serve a request that has already arrived
 	}
@@ -129,7 +128,7 @@ const maxEmptyBytes = len("\r\n\r\n")
 // request (RFC 9112, section 2.2). It reports whether the buffer is empty then.
 func (c *serverConn) skipEmptyLines() (all bool) {
 	n := 0
-	for c.served && n < c.n && c.emptyBytes < maxEmptyBytes && isLineEnd(c.in[n]) {
+	for c.served.Load() && n < c.n && c.emptyBytes < maxEmptyBytes && isLineEnd(c.in[n]) {
 		n++
 		c.emptyBytes++
 	}
@@ -172,7 +171,7 @@ func (c *serverConn) handleRequest(w *response, r *http.Request) bool {
 		c.releaseBuffer() // otherwise the body is in it
 	}
 	defer func() {
-		c.served = true
+		c.served.Store(true)
 		c.current.Store(nil)
 		w.context.cancel()
 	}()
@@ -218,14 +217,14 @@ func (c *serverConn) flush(fd uintptr, out *[]byte) bool {
 
 // idleTimeout returns the limit for the wait for the next request.
 func (c *serverConn) idleTimeout() time.Duration {
-	if !c.served {
+	if !c.served.Load() {
 		return c.server.config.FirstRequestTimeout
 	}
 	return c.server.config.IdleTimeout
 }
 
 // renewReadDeadline limits the next read to timeout or slightly more; 0 is no limit. It reports false if the server
-// shuts down and the connection must not wait for another request.
+// shuts down and the connection must not wait for another request. It may wait for its first request, for firstRequestGrace.
 func (c *serverConn) renewReadDeadline(timeout time.Duration) bool {
 	if now := time.Now(); timeout != c.readTimeout || timeout > 0 && now.After(c.renewAfter) {
 		deadline, margin := time.Time{}, min(timeout/16, time.Second)
@@ -235,47 +234,12 @@ func (c *serverConn) renewReadDeadline(timeout time.Duration) bool {
 		_ = c.SetReadDeadline(deadline) // on a closed connection the read fails
 		c.readTimeout, c.renewAfter = timeout, now.Add(margin)
 	}
-	return !c.server.shuttingDown.Load() // check last, as Shutdown sets a deadline too
-}
-
-// abort ends the connection and then its request; in the other order a response could still be sent. It does not close
-// the connection, because that would wait for a running callback of the poller. It is safe for concurrent use.
-func (c *serverConn) abort() {
-	_ = c.socket.Control(shutdown) // fails only on a closed connection
-	if ctx := c.current.Load(); ctx != nil {
-		ctx.cancel()
+	if !c.server.shuttingDown.Load() { // check last, as Shutdown sets a deadline too
+		return true
 	}
-}
-
-// peerClosed is called by the hangup monitor's goroutine when the client has closed its side.
-func (c *serverConn) peerClosed() {
-	c.peerDone.Store(true)
-	if request := c.current.Load(); request != nil {
-		c.cancelAfterGrace(request)
-	} else if c.atEOF() {
-		c.interruptRead() // a request that starts now checks peerDone
+	if c.served.Load() || c.lastRead || c.n > 0 {
+		return false
 	}
+	c.endIdle()
+	return true
 }
-
-// cancelAfterGrace cancels a request after hangupGrace, unless the client has sent another request.
-func (c *serverConn) cancelAfterGrace(request *requestContext) {
-	time.AfterFunc(hangupGrace, func() {
-		if c.atEOF() {
-			request.cancel() // no effect if the response has been sent
-		}
-	})
-}
-
-// atEOF reports whether the end of the client's stream is the next thing to read. It is false if another request precedes
-// it. It is safe for concurrent use.
-func (c *serverConn) atEOF() bool {
-	atEOF := false
-	_ = c.socket.Control(func(fd uintptr) { // fails only on a closed connection
-		err := peekAt(fd)
-		atEOF = err != nil && !isAgain(err)
-	})
-	return atEOF
-}
-
-// interruptRead ends the connection if it is waiting for a request. It is safe for concurrent use.
-func (c *serverConn) interruptRead() { _ = c.SetReadDeadline(longAgo) }
