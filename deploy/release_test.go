@@ -115,7 +115,7 @@ func checkArchive(t *testing.T, folder, platform, source string) {
 		}
 	}
 	expected := []string{"/"}
-	for _, file := range []string{"CHANGELOG.md", "README.md", "SECURITY.md", "THIRD-PARTY-NOTICES.txt", "cbproxy", "cbproxy.service", "config.example.yaml", "config.schema.json"} {
+	for _, file := range []string{"CHANGELOG.md", "README.md", "SECURITY.md", "THIRD-PARTY-NOTICES.txt", "cbproxy", "cbproxy.service", "cbproxy.socket", "config.example.yaml", "config.schema.json"} {
 		expected = append(expected, "/"+file)
 	}
 	err = filepath.WalkDir(filepath.Join(source, "docs"), func(path string, d fs.DirEntry, err error) error {

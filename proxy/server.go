@@ -83,8 +83,17 @@ func (s *Server) DrainTunnels(ctx context.Context) error {
 	}
 }
 
-// ServeHTTP serves one request of the data plane.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP serves one request of the data plane, whose path selects the route.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serveRequest(w, r, "") }
+
+// ListenerHandler returns the handler of the own listener with a key, see routes.Route.ListenerKey. All its requests belong to
+// the service that has the listener.
+func (s *Server) ListenerHandler(key string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveRequest(w, r, key) })
+}
+
+// serveRequest serves one request. listenerKey is that of the service's own listener, or "".
+func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, listenerKey string) {
 	snap := s.Acquire()
 	defer snap.Release()
 	path := message.RawPath(r)
@@ -100,18 +109,46 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	message.RemoveOtherUpgrades(r)
-	route, n, ok := snap.Table.Match(path)
-	if !ok {
+	m := findRoute(snap, path, listenerKey)
+	if m.route == nil {
 		respondUnrouted(w, notFound)
 		return
 	}
 	if rec, ok := w.(*accessRecorder); ok {
-		rec.access.Prefix = route.Prefix(path[:n])
+		rec.access.Prefix = m.prefix(path)
 	}
-	if !route.Config.StripPrefix {
-		n = 0
+	stripped := 0
+	if m.route.Config.StripPrefix {
+		stripped = m.covered
 	}
-	s.serve(w, r, route, path, n, snap.Limits)
+	s.serve(w, r, m.route, path, stripped, snap.Limits)
+}
+
+// match is the route of a request.
+type match struct {
+	route       *service.Route // nil: none
+	covered     int            // number of bytes of the path that the route's prefix covers
+	ownListener bool           // the route was selected by the service's own listener
+}
+
+// prefix returns the prefix that selected the route of a request with a path, as it is configured.
+func (m match) prefix(path string) string {
+	if m.ownListener {
+		return "/"
+	}
+	return m.route.Prefix(path[:m.covered])
+}
+
+// findRoute returns the route of a request with a path. Without an own listener its prefix selects it.
+func findRoute(snap *service.Snapshot, path, listenerKey string) match {
+	if listenerKey != "" {
+		if !strings.HasPrefix(path, "/") { // OPTIONS *
+			return match{}
+		}
+		return match{route: snap.RouteOf(listenerKey), ownListener: true}
+	}
+	route, covered, _ := snap.Table.Match(path)
+	return match{route: route, covered: covered}
 }
 
 // logsRequests reports whether the access log is enabled, which a reload may change.
@@ -130,8 +167,18 @@ func (copyBuffers) Put(b []byte) { copyBufferPool.Put((*[copyBufferSize]byte)(b)
 
 // NewHTTPServer returns an HTTP server with s as its handler, configured by c.Server and c.Limits.
 func NewHTTPServer(s *Server, c *routes.Config, logger *slog.Logger) *httpserver.Server {
+	return s.newHTTPServer(s, c, logger)
+}
+
+// NewListenerServer returns an HTTP server for the own listener of a service with the handler ListenerHandler(key), configured as
+// NewHTTPServer's.
+func NewListenerServer(s *Server, key string, c *routes.Config, logger *slog.Logger) *httpserver.Server {
+	return s.newHTTPServer(s.ListenerHandler(key), c, logger)
+}
+
+func (s *Server) newHTTPServer(h http.Handler, c *routes.Config, logger *slog.Logger) *httpserver.Server {
 	return httpserver.New(httpserver.Options{
-		Handler:           s,
+		Handler:           h,
 		OnInvalidRequest:  s.logInvalidRequest,
 		Logger:            logger,
 		HeaderBytes:       int64(c.Limits.HeaderBytes),

@@ -59,7 +59,7 @@ func (b *builder) fallback(f *Fallback, n *yaml.Node, at strictyaml.Place) {
 	b.checkTry(f, n, at)
 	for _, name := range slices.Sorted(maps.Keys(f.Strategies)) {
 		b.checkOptions(f.Strategies[name], name, n, at)
-		b.checkOptionsLoop(f.Strategies[name], name, n, at)
+		b.addStrategyServer(f.Strategies[name], name, n, at)
 	}
 	maps.DeleteFunc(f.Strategies, func(name string, _ any) bool { return !slices.Contains(f.Try, name) })
 }

@@ -69,9 +69,7 @@ func (b *builder) require(r *Route, at strictyaml.Place, nodes ...*yaml.Node) {
 		}
 		return false
 	}
-	if len(r.Prefix) == 0 && !given("prefix") {
-		b.faults.Add(strictyaml.Place{Path: strictyaml.Join(at.Path, "prefix"), Line: at.Line, Column: at.Column}, "must be given: only built-in services have a default prefix")
-	}
+	b.checkPrefixGiven(r, at, given("prefix"))
 	if r.Upstream.URL == nil && !given("upstream") {
 		b.faults.Add(strictyaml.Place{Path: strictyaml.Join(at.Path, "upstream"), Line: at.Line, Column: at.Column}, "%s, got none", wantUpstream)
 	}

@@ -79,6 +79,7 @@ func (l Loader) Parse(content []byte) (*Config, error) {
 	b := &builder{Loader: l, environ: environment(l.Environ), builtin: builtin, config: defaultConfig()}
 	b.faults = &strictyaml.Collector{File: l.Path}
 	sum := sha256.Sum256(content)
+	b.config.file, b.config.listenPlaces = l.Path, map[string]strictyaml.Place{}
 	b.config.Hash = hex.EncodeToString(sum[:8])
 	if doc := strictyaml.Parse(content, b.faults); doc != nil {
 		if t, ok := strictyaml.Flatten(doc, b.environ, b.faults); ok {
@@ -113,6 +114,9 @@ type builder struct {
 	decoder strictyaml.Decoder
 	faults  *strictyaml.Collector
 	config  *Config
+
+	listeners       []listener       // the listen addresses that are valid
+	strategyServers []strategyServer // of the fallbacks
 }
 
 // build fills the configuration from the tree. Later steps depend on the values of earlier ones.

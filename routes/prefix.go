@@ -14,12 +14,12 @@ import (
 // Config they are valid, and no two of them match the same paths.
 type Prefixes []string
 
-// UnmarshalYAML sets p to a prefix or a list of prefixes.
+// UnmarshalYAML sets p to a prefix or a list of prefixes, which may be empty.
 func (p *Prefixes) UnmarshalYAML(n *yaml.Node) error {
 	const want = "must be a path prefix such as /rag"
 	*p = nil
-	if n.Kind == yaml.MappingNode || n.Tag == "!!null" || n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-		return strictyaml.Errorf("%s, or a list of them, got %s", want, strings.Replace(strictyaml.Show(n), "a list", "an empty list", 1))
+	if n.Kind == yaml.MappingNode || n.Tag == "!!null" {
+		return strictyaml.Errorf("%s, or a list of them, got %s", want, strictyaml.Show(n))
 	}
 	return strictyaml.EachScalar(n, want, func(text string) string {
 		if want := checkPrefix(text); want != "" {

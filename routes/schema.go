@@ -15,7 +15,7 @@ import (
 // values and the most tag limits the length of a list. They are checked while the file is decoded, so
 // that a fault has a line. The JSON Schema is generated from these types, tags and comments.
 type Config struct {
-	// Address of the data plane: host:port or unix:///path. HTTP/1.1 and h2c share the port. Changing it needs a restart.
+	// Address of the data plane: host:port or unix:///path?mode=0660&group=NAME. HTTP/1.1 and h2c share the port. A socket that systemd passes with the name listen takes precedence. Changing it needs a restart.
 	Listen string `yaml:"listen"`
 	// Server for HTTP/1.1 clients. auto serves a connection on one goroutine, at half the CPU time, while each request is unambiguous and at most 16 KiB long including a body that arrives with its header section; the first other request on the connection and all later ones are served by net/http. net_http serves all requests by net/http. Changing it needs a restart.
 	Server string `yaml:"server" enum:"auto,net_http"`
@@ -42,6 +42,9 @@ type Config struct {
 
 	// Hash identifies the content of the file this configuration was loaded from.
 	Hash string `yaml:"-"`
+
+	file         string                      // name of the file
+	listenPlaces map[string]strictyaml.Place // positions of the listen addresses by key, such as routes.rag_service.listen
 }
 
 // Limits limits the size and duration of client requests.
@@ -58,7 +61,7 @@ type Limits struct {
 
 // Admin configures the admin listener.
 type Admin struct {
-	// Address of the admin listener: host:port or unix:///path. Changing it needs a restart.
+	// Address of the admin listener: host:port or unix:///path?mode=0660&group=NAME. A socket that systemd passes with the name admin takes precedence. Changing it needs a restart.
 	Listen string `yaml:"listen"`
 	// File with the bearer token for requests that change state; CBPROXY_ADMIN_TOKEN overrides it. With neither, such requests are answered with 403.
 	TokenFile string `yaml:"token_file"`
@@ -105,8 +108,10 @@ type Share struct {
 
 // Route is one service: its path prefixes, its upstream and its breaker.
 type Route struct {
-	// Path prefix or list of prefixes, matched on whole segments; the longest wins.
+	// Path prefix or list of prefixes, matched on whole segments; the longest wins. With listen it may be missing, or the empty list for a built-in service: the service is then reachable on its own listener only.
 	Prefix Prefixes `yaml:"prefix"`
+	// Own listener of this service, in addition to its prefix: host:port or unix:///path?mode=0660&group=NAME. Every path on it belongs to the service and is forwarded as it is. "" is none. Changes take effect without a restart.
+	Listen string `yaml:"listen"`
 	// Remove the prefix from the path of the upstream request.
 	StripPrefix bool `yaml:"strip_prefix"`
 	// http, https or h2c URL; its path is prepended to the path of requests.

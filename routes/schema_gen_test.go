@@ -196,7 +196,9 @@ func (g *schemaGenerator) value(t reflect.Type, r strictyaml.Rules) *jsonschema.
 	case reflect.TypeFor[Upstream]():
 		return matching(`^([hH][tT][tT][pP][sS]?|[hH]2[cC])://[^/?#@\s]+(/[^?#\s]*)?$`)
 	case reflect.TypeFor[Prefixes]():
-		return oneOrMore(matching(`^/[^?#]*$`))
+		list := oneOrMore(matching(`^/[^?#]*$`))
+		list.AnyOf[1].MinItems = nil // a route with listen needs no prefix
+		return list
 	case reflect.TypeFor[Statuses]():
 		item := either(&jsonschema.Schema{Type: "integer", Minimum: jsonschema.Ptr(100.0), Maximum: jsonschema.Ptr(999.0)},
 			matching(statusClass.String(), statusRange.String()))

@@ -11,18 +11,34 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// checkLoops adds a fault for each route whose upstream is the proxy's own listen address, because requests
-// would loop.
+// checkLoops adds a fault for each upstream, of a route or of a fallback strategy, that is one of the proxy's own listen
+// addresses: the proxy would reject its own request.
 func (b *builder) checkLoops() {
+	for _, s := range b.strategyServers {
+		b.checkLoop(s.at, s.upstream)
+	}
 	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) {
-		if section, ok := b.source(path, n, "upstream"); ok && b.isSelf(r.Upstream) {
-			b.faults.Add(b.at(section+".upstream"), "must not be the proxy's own listen address (%s), got %s", b.config.Listen, r.Upstream.Redacted())
+		if section, ok := b.source(path, n, "upstream"); ok {
+			b.checkLoop(b.at(section+".upstream"), r.Upstream)
 		}
 	})
 }
 
-// checkOptionsLoop is checkLoops for the server in a strategy's options.
-func (b *builder) checkOptionsLoop(options any, strategy string, n *yaml.Node, at strictyaml.Place) {
+// checkLoop adds a fault if u is one of the proxy's own listen addresses.
+func (b *builder) checkLoop(at strictyaml.Place, u Upstream) {
+	if own := b.ownAddress(u); own != "" {
+		b.faults.Add(at, "must not be the proxy's own listen address (%s), got %s", own, u.Redacted())
+	}
+}
+
+// strategyServer is the server in the options of a fallback strategy.
+type strategyServer struct {
+	at       strictyaml.Place
+	upstream Upstream
+}
+
+// addStrategyServer notes the server in a strategy's options for checkLoops.
+func (b *builder) addStrategyServer(options any, strategy string, n *yaml.Node, at strictyaml.Place) {
 	o, ok := options.(interface {
 		Server() (key string, u Upstream)
 	})
@@ -30,36 +46,19 @@ func (b *builder) checkOptionsLoop(options any, strategy string, n *yaml.Node, a
 		return
 	}
 	key, u := o.Server()
-	if here := strictyaml.Locate(n, at, strictyaml.Join(strategy, key)); !b.faults.Has(here.Path) && b.isSelf(u) {
-		b.faults.Add(here, "must not be the proxy's own listen address (%s), got %s", b.config.Listen, u.Redacted())
+	if here := strictyaml.Locate(n, at, strictyaml.Join(strategy, key)); !b.faults.Has(here.Path) {
+		b.strategyServers = append(b.strategyServers, strategyServer{here, u})
 	}
 }
 
-func (b *builder) isSelf(u Upstream) bool {
-	return u.URL != nil && !b.faults.Has("listen") && isListenAddress(u, b.config.Listen)
-}
-
-// isListenAddress reports whether u is the listen address in any spelling. It does not resolve names: a
-// loop through another name is detected at the first request.
-func isListenAddress(u Upstream, listen string) bool {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil || strings.HasPrefix(listen, "unix://") {
-		return false
-	}
-	upstreamPort := u.Port()
-	if upstreamPort == "" {
-		upstreamPort = map[string]string{"http": "80", "h2c": "80", "https": "443"}[u.Scheme]
-	}
-	if port == "0" || port != upstreamPort {
-		return false
-	}
-	own, asked := canonicalHost(host), canonicalHost(u.Hostname())
+// isSameHost reports whether a listener on the host own accepts connections to the host asked.
+func isSameHost(own, asked string) bool {
+	own, asked = canonicalHost(own), canonicalHost(asked)
 	if own == asked {
 		return true
 	}
-	listening, asking := hostAddresses(own), hostAddresses(asked)
-	for _, l := range listening {
-		for _, a := range asking {
+	for _, l := range hostAddresses(own) {
+		for _, a := range hostAddresses(asked) {
 			if l == a || l.IsUnspecified() && isOwn(a) && (l.Is6() || a.Is4()) || a.IsUnspecified() && l.IsLoopback() {
 				return true
 			}

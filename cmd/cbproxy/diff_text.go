@@ -22,7 +22,15 @@ func (g *changeGroup) text() string {
 	value := shortValue(g.New)
 	zero := value == "0"
 	switch g.rest {
+	case "listen":
+		if value == `""` {
+			return "The service has no own listener any more. Requests in flight on it finish."
+		}
+		return fmt.Sprintf("Every path on %s is forwarded to the service as it is. Requests in flight on a previous own listener finish.", value)
 	case "prefix":
+		if string(g.New) == "[]" {
+			return "No prefix is routed to the service any more, only its own listener."
+		}
 		return fmt.Sprintf("Only requests under %s are routed to the service.", joinPrefixes(g.New))
 	case "upstream":
 		return fmt.Sprintf("New requests go to %s; requests in flight finish at the old upstream. The breaker keeps its state and counts.", value)
@@ -78,8 +86,8 @@ var modeEffects = map[string]string{
 // routeText describes the effect of adding or removing a route.
 func (g *changeGroup) routeText() string {
 	var route struct {
-		Prefix   json.RawMessage
-		Upstream string
+		Prefix           json.RawMessage
+		Listen, Upstream string
 	}
 	value := g.New
 	if value == nil {
@@ -88,10 +96,14 @@ func (g *changeGroup) routeText() string {
 	if json.Unmarshal(value, &route) != nil {
 		return ""
 	}
-	if g.New == nil {
-		return fmt.Sprintf("Requests under %s are no longer routed to an upstream. Those that match no other prefix get 404.", joinPrefixes(route.Prefix))
+	requests := "under " + joinPrefixes(route.Prefix)
+	if route.Listen != "" {
+		requests = strings.TrimPrefix(requests+" and on "+route.Listen, "under  and ")
 	}
-	return fmt.Sprintf("Requests under %s go to %s, through a new breaker.", joinPrefixes(route.Prefix), route.Upstream)
+	if g.New == nil {
+		return fmt.Sprintf("Requests %s are no longer routed to an upstream. Those that match no other prefix get 404.", requests)
+	}
+	return fmt.Sprintf("Requests %s go to %s, through a new breaker.", requests, route.Upstream)
 }
 
 // fallbackText describes the effect of adding or removing a fallback, "" if it was changed.

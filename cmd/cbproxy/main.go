@@ -4,6 +4,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cbproxy/internal/app"
+	"cbproxy/internal/listen"
 )
 
 // Exit statuses.
@@ -140,6 +142,10 @@ exported as OpenTelemetry's environment variables (OTEL_*) configure.`,
 				return invalid(err)
 			}
 			app.CaptureStandardLog(logger)
+			sockets, err := passedSockets(logger)
+			if err != nil {
+				return invalid(err)
+			}
 			loader := app.NewLoader(path)
 			content, err := loader.Read()
 			if err != nil {
@@ -153,7 +159,7 @@ exported as OpenTelemetry's environment variables (OTEL_*) configure.`,
 			signals := make(chan os.Signal, 4)
 			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer signal.Stop(signals)
-			return runProxy(app.Options{Loader: loader, Content: content, Config: config, Logger: logger, Signals: signals})
+			return runProxy(app.Options{Loader: loader, Content: content, Config: config, Logger: logger, Signals: signals, Sockets: sockets})
 		},
 	}
 	c.Flags().StringVarP(&path, "config", "c", defaultConfigFile, "configuration file")
@@ -164,6 +170,15 @@ exported as OpenTelemetry's environment variables (OTEL_*) configure.`,
 		_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	return c
+}
+
+// passedSockets returns the sockets that a service manager has passed, and logs how one of another name is used.
+func passedSockets(logger *slog.Logger) (listen.Sockets, error) {
+	sockets, err := listen.Passed()
+	if err == nil && sockets.Unnamed != "" {
+		logger.Warn("the only socket of LISTEN_FDS is used for listen; set FileDescriptorName=listen in its socket unit", "name", sockets.Unnamed)
+	}
+	return sockets, err
 }
 
 // runProxy runs the proxy of this build and returns an error with its exit status.

@@ -39,6 +39,7 @@ func appendPrimaryKey(b []byte, r *fallbacks.Request, fields []string) []byte {
 	b = appendString(b, method)
 	b = appendString(b, r.Host)
 	b = appendString(b, r.Path)
+	b = appendString(b, r.Rest) // on the service's own listener, the same path can be another resource than below its prefix
 	b = appendQuery(b, r)
 	b = appendFields(b, fields, r.Header)
 	b = binary.AppendUvarint(b, uint64(len(r.Body)))

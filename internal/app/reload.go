@@ -1,6 +1,9 @@
 package app
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -8,6 +11,8 @@ import (
 	"cbproxy/internal/accesslog"
 	"cbproxy/internal/admin"
 	"cbproxy/internal/events"
+	"cbproxy/internal/httpserver"
+	"cbproxy/internal/listen"
 	"cbproxy/internal/metrics"
 	"cbproxy/proxy"
 	"cbproxy/routes"
@@ -44,6 +49,9 @@ type reloader struct {
 	bus     *events.Bus
 	metrics *metrics.Metrics
 	access  *accesslog.Log
+	// listeners has the own listeners of services, which reloads change.
+	listeners *httpserver.Set
+	logger    *slog.Logger
 
 	mu      sync.Mutex     // serializes reloads, and guards started
 	started *routes.Config // the first configuration, which the listeners use
@@ -104,11 +112,44 @@ func (r *reloader) apply(c *routes.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := r.server.Apply(c); err != nil {
+	listeners, err := r.prepareListeners(c)
+	if err != nil {
 		access.Discard()
 		return err
 	}
+	if err := r.server.Apply(c); err != nil {
+		listeners.Discard()
+		access.Discard()
+		return err
+	}
+	r.commitListeners(listeners, c)
 	access.Commit()
 	r.queues.RemovePolicies(func(service string) bool { return hasQueue(c, service) })
 	return nil
+}
+
+// prepareListeners opens the own listeners of services that c adds.
+func (r *reloader) prepareListeners(c *routes.Config) (*httpserver.Change, error) {
+	own := c.OwnListeners()
+	want := make(map[string]listen.Address, len(own))
+	for key, l := range own {
+		want[key] = l.Address
+	}
+	change, err := r.listeners.Prepare(context.Background(), want)
+	if failed := (*httpserver.OpenError)(nil); errors.As(err, &failed) {
+		return nil, c.ListenError("routes."+own[failed.Key].Service+".listen", failed.Err)
+	}
+	return change, err
+}
+
+// commitListeners begins to serve the listeners that have been opened for c, and closes those that c does not have.
+func (r *reloader) commitListeners(change *httpserver.Change, c *routes.Config) {
+	own, opened := c.OwnListeners(), change.Opened()
+	closed := change.Commit()
+	for _, key := range opened {
+		r.logger.Info("listening", "service", own[key].Service, "listen", r.listeners.Addr(key).String())
+	}
+	for _, key := range closed {
+		r.logger.Info("listener closed", "listen", key)
+	}
 }

@@ -12,6 +12,8 @@ import (
 	"cbproxy/internal/admin"
 	"cbproxy/internal/events"
 	"cbproxy/internal/files"
+	"cbproxy/internal/httpserver"
+	"cbproxy/internal/listen"
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/telemetry"
 	"cbproxy/proxy"
@@ -21,7 +23,7 @@ import (
 // eventBuffer is the number of events that are buffered for a subscriber before it loses some.
 const eventBuffer = 1024
 
-// Options configures Run. All fields are required.
+// Options configures Run. All fields but Sockets are required.
 type Options struct {
 	Loader routes.Loader
 	// Content is the content of the configuration file, and Config the configuration parsed from it.
@@ -31,6 +33,8 @@ type Options struct {
 	// Signals delivers SIGHUP to reload the configuration, and any other signal to stop. A signal that arrives before the proxy
 	// listens is handled once it does.
 	Signals <-chan os.Signal
+	// Sockets are those that a service manager has passed to the process. They replace the configured addresses.
+	Sockets listen.Sockets
 	// Version and Commit are the build's.
 	Version, Commit string
 }
@@ -62,7 +66,7 @@ func Run(o Options) error {
 //	state store  build opens it; run         the end of run's context; close flushes and closes it
 //	queues       build opens it; run         the end of run's context; close closes the files
 //	server       run, by the first reload    the end of run
-//	listeners    run                         servers.serve
+//	listeners    run; reloads change them    servers.serve
 //	watcher      run                         the end of run's context
 type process struct {
 	Options
@@ -74,6 +78,7 @@ type process struct {
 	state     *stateStore
 	queues    *queueService
 	server    *proxy.Server
+	listeners *httpserver.Set // of the data plane
 	reloader  *reloader
 
 	closers []func() // what close calls, last first
@@ -119,7 +124,11 @@ func build(o Options) (_ *process, err error) {
 		Fallbacks:        func() map[string]metrics.Fallback { return fallbackMetrics(p.server) },
 		AccessLogDropped: p.access.Dropped,
 	})
-	p.reloader = &reloader{active: config, loader: o.Loader, server: p.server, queues: p.queues, bus: p.bus, metrics: p.meter, access: p.access}
+	p.listeners = newListeners(p.server, o.Config, o.Logger)
+	p.reloader = &reloader{
+		active: config, loader: o.Loader, server: p.server, queues: p.queues, bus: p.bus, metrics: p.meter,
+		access: p.access, listeners: p.listeners, logger: o.Logger,
+	}
 	return p, nil
 }
 
@@ -141,6 +150,7 @@ func (p *process) run() error {
 	background.Go(func() { logEvents(ctx, p.Logger, logs) })
 	p.state.run(ctx, p.bus, &background)
 	defer p.server.Close()
+	defer p.listeners.Close()
 	if err := p.reloader.start(p.Config); err != nil {
 		return err
 	}
@@ -148,14 +158,14 @@ func (p *process) run() error {
 	trends := admin.NewTrends(func() map[string]admin.Totals { return trendTotals(p.meter) })
 	background.Go(func() { trends.Run(ctx) })
 	backend := &adminBackend{reloader: p.reloader, state: p.state, queues: queueView{p.queues}, instance: p.instance}
-	s, err := listen(ctx, p.Config, p.server, admin.New(admin.Config{
+	s, err := p.openServers(ctx, admin.New(admin.Config{
 		Backend: backend, Bus: p.bus, Trends: trends, Metrics: p.meter.Handler(p.telemetry.Tracer() != nil), Logger: p.Logger,
-	}), p.Logger)
+	}))
 	if err != nil {
 		return err
 	}
 	background.Go(func() { p.watchConfig(ctx) })
-	p.Logger.Info("listening", "listen", s.proxyListener.Addr().String(), "admin", s.adminListener.Addr().String(),
+	p.Logger.Info("listening", "listen", addresses(s.proxyListeners), "admin", addresses(s.adminListeners),
 		"services", len(p.Config.Routes), "version", p.Version, "instance", p.instance)
 	return s.serve(backend, p.Signals, p.Logger)
 }

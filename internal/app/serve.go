@@ -6,71 +6,112 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
 	"cbproxy/internal/httpserver"
+	"cbproxy/internal/listen"
 	"cbproxy/internal/tlsfiles"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
 
+// listenKey is the key of the listeners of the top-level listen in the Set. Own listeners of services have other ones.
+const listenKey = "listen"
+
+// newListeners returns a set for the listeners of the data plane. Their limits are those of the first configuration, c.
+func newListeners(data *proxy.Server, c *routes.Config, logger *slog.Logger) *httpserver.Set {
+	return httpserver.NewSet(func(key string) *httpserver.Server {
+		if key == listenKey {
+			return proxy.NewHTTPServer(data, c, logger)
+		}
+		return proxy.NewListenerServer(data, key, c, logger)
+	})
+}
+
 // servers holds the listeners and servers of the proxy and of the admin API.
 type servers struct {
-	data                         *httpserver.Server
-	admin                        *http.Server
-	proxyListener, adminListener net.Listener
+	data                           *httpserver.Set
+	admin                          *http.Server
+	proxyListeners, adminListeners []*listen.Listener
 }
 
-// listen opens both listeners.
-func listen(ctx context.Context, c *routes.Config, data *proxy.Server, adminHandler http.Handler, logger *slog.Logger) (*servers, error) {
-	proxyListener, err := httpserver.Listen(ctx, c.Listen)
+// openServers opens the listeners that do not change while the proxy runs.
+func (p *process) openServers(ctx context.Context, adminHandler http.Handler) (*servers, error) {
+	s := &servers{data: p.listeners}
+	secured, err := adminTLS(p.Config.Admin.TLS, p.Logger)
 	if err != nil {
-		return nil, fmt.Errorf("proxy listener: %w", err)
+		return nil, fmt.Errorf("admin.tls: %w", err)
 	}
-	secured, err := adminTLS(c.Admin.TLS, logger)
-	var adminListener net.Listener
-	if err == nil {
-		adminListener, err = httpserver.Listen(ctx, c.Admin.Listen)
+	if s.proxyListeners, err = p.open(ctx, "listen", p.Config.Listen, p.Sockets.Proxy); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		_ = proxyListener.Close()
-		return nil, fmt.Errorf("admin listener: %w", err)
+	for _, l := range s.proxyListeners {
+		s.data.Add(listenKey, l) // and closes it at the end
 	}
-	return &servers{
-		data:          proxy.NewHTTPServer(data, c, logger),
-		proxyListener: proxyListener,
-		admin: &http.Server{
-			Handler:           adminHandler,
-			TLSConfig:         secured,
-			ReadHeaderTimeout: 5 * time.Second,
-			ReadTimeout:       10 * time.Second,
-			IdleTimeout:       2 * time.Minute,
-			ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-		},
-		adminListener: adminListener,
-	}, nil
+	if s.adminListeners, err = p.open(ctx, "admin.listen", p.Config.Admin.Listen, p.Sockets.Admin); err != nil {
+		return nil, err
+	}
+	s.admin = &http.Server{
+		Handler:           adminHandler,
+		TLSConfig:         secured,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(p.Logger.Handler(), slog.LevelDebug),
+	}
+	return s, nil
 }
 
-// serve serves both listeners until one of them fails or a signal other than SIGHUP arrives, which drains the proxy. SIGHUP
+// open returns the sockets that were passed for the address at a key, or opens the address if there are none.
+func (p *process) open(ctx context.Context, key, address string, passed []*listen.Listener) ([]*listen.Listener, error) {
+	if len(passed) > 0 {
+		p.Logger.Info("using the sockets of LISTEN_FDS", "instead_of", key, "addresses", addresses(passed))
+		return passed, nil
+	}
+	a, err := listen.Parse(address) // was valid when the configuration was loaded
+	if err != nil {
+		return nil, p.Config.ListenError(key, err)
+	}
+	l, err := listen.Open(ctx, a)
+	if err != nil {
+		return nil, p.Config.ListenError(key, err)
+	}
+	return []*listen.Listener{l}, nil
+}
+
+// addresses returns the addresses of listeners, separated by spaces.
+func addresses(listeners []*listen.Listener) string {
+	all := make([]string, len(listeners))
+	for i, l := range listeners {
+		all[i] = l.Addr().String()
+	}
+	return strings.Join(all, " ")
+}
+
+// serve serves all listeners until one of them fails or a signal other than SIGHUP arrives, which drains the proxy. SIGHUP
 // reloads the configuration.
 func (s *servers) serve(v *adminBackend, signals <-chan os.Signal, logger *slog.Logger) error {
-	failed := make(chan error, 2)
-	go func() { failed <- s.data.Serve(s.proxyListener) }()
-	go func() {
-		if s.admin.TLSConfig != nil {
-			failed <- s.admin.ServeTLS(s.adminListener, "", "")
-			return
-		}
-		failed <- s.admin.Serve(s.adminListener)
-	}()
+	failed := make(chan error, len(s.adminListeners))
+	s.data.Start()
+	for _, l := range s.adminListeners {
+		go func() {
+			if s.admin.TLSConfig != nil {
+				failed <- s.admin.ServeTLS(l, "", "")
+				return
+			}
+			failed <- s.admin.Serve(l)
+		}()
+	}
 	for {
 		select {
+		case err := <-s.data.Failed():
+			return err
 		case err := <-failed:
-			return fmt.Errorf("serve: %w", err)
+			return fmt.Errorf("serve the admin API: %w", err)
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
 				_ = v.Reload() // the error is published
@@ -110,7 +151,7 @@ func (s *servers) drain(v *adminBackend, signals <-chan os.Signal, logger *slog.
 			if errors.Is(err, context.DeadlineExceeded) {
 				logger.Warn("shutdown_timeout exceeded, aborting requests in flight", "shutdown_timeout", timeout.String())
 			}
-			_ = s.data.Close()  // aborts the remaining requests
+			s.data.Close()      // aborts the remaining requests
 			_ = s.admin.Close() // Shutdown would wait for event streams, which do not end
 			logger.Info("stopped")
 			return

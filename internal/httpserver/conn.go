@@ -25,10 +25,11 @@ import (
 //	bodyArriving         inspect, at each read                                BodyArriving
 type Conn struct {
 	net.Conn
-	unread           []byte      // bytes that the fast path has read before net/http's server got the connection
-	isHTTP1          atomic.Bool // true from connContext until an HTTP/2 preface or a hijack
-	handlerRunning   atomic.Bool // from the start of a handler until its response has been sent
-	http10Responding atomic.Bool // from the start of a handler for an HTTP/1.0 request until it has written its whole response
+	unread           []byte        // bytes that the fast path has read before net/http's server got the connection
+	isHTTP1          atomic.Bool   // true from connContext until an HTTP/2 preface or a hijack
+	handlerRunning   atomic.Bool   // from the start of a handler until its response has been sent
+	pending          *atomic.Int64 // has been incremented until net/http's server has read the header section of a first request; nil: not
+	http10Responding atomic.Bool   // from the start of a handler for an HTTP/1.0 request until it has written its whole response
 
 	framing             framingScanner // used by Read only; net/http never reads on two goroutines at once
 	sawTransferEncoding atomic.Bool    // framing.sawTransferEncoding, for other goroutines
@@ -68,6 +69,10 @@ func connStateChanged(nc net.Conn, state http.ConnState) {
 	c, ok := nc.(*Conn)
 	if !ok {
 		return
+	}
+	if state != http.StateNew && c.pending != nil {
+		c.pending.Add(-1)
+		c.pending = nil
 	}
 	switch state {
 	case http.StateIdle: // the response has been sent

@@ -15,7 +15,7 @@ func TestBlockedWriteTimesOut(t *testing.T) { eachPath(t, testBlockedWriteTimesO
 func testBlockedWriteTimesOut(t *testing.T, options httpserver.Options) {
 	options.IdleTimeout = 300 * time.Millisecond
 	ended := make(chan error, 1)
-	address := listen(t, func(w http.ResponseWriter, r *http.Request) {
+	address := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		page := make([]byte, 64<<10)
 		for {
 			if _, err := w.Write(page); err != nil {
@@ -39,7 +39,7 @@ func TestHandlerWriteDeadlineIsKept(t *testing.T) { eachPath(t, testHandlerWrite
 func testHandlerWriteDeadlineIsKept(t *testing.T, options httpserver.Options) {
 	options.IdleTimeout = time.Hour
 	ended := make(chan time.Duration, 1)
-	address := listen(t, func(w http.ResponseWriter, r *http.Request) {
+	address := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		page, control := make([]byte, 64<<10), http.NewResponseController(w)
 		began := time.Now()
 		_, _ = w.Write(page)

@@ -15,7 +15,7 @@ func TestAmbiguousFramingClosesTheConnection(t *testing.T) {
 }
 
 func testAmbiguousFramingClosesTheConnection(t *testing.T, options httpserver.Options) {
-	address := listen(t, func(w http.ResponseWriter, r *http.Request) {
+	address := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if r.URL.Path == "/hints" {
 			w.WriteHeader(http.StatusEarlyHints)

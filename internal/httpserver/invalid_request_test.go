@@ -19,7 +19,7 @@ func TestInvalidRequestsGetProblems(t *testing.T) {
 func testInvalidRequestsGetProblems(t *testing.T, options httpserver.Options) {
 	options.HeaderBytes = 1 << 10
 	handled := make(chan string, 100)
-	address := listen(t, func(_ http.ResponseWriter, r *http.Request) { handled <- r.Method + " " + r.RequestURI }, options)
+	address := startServer(t, func(_ http.ResponseWriter, r *http.Request) { handled <- r.Method + " " + r.RequestURI }, options)
 	for request, want := range map[string]int{
 		"GET / HTTP/1.1\r\nmarker\r\n\r\n":                                             400,
 		"GET / HTTP/1.1\r\nmarker: x\r\n\r\n":                                          400, // no Host
@@ -70,7 +70,7 @@ func TestHandlerResponsesAreNotReplaced(t *testing.T) {
 func testHandlerResponsesAreNotReplaced(t *testing.T, options httpserver.Options) {
 	const lookalike = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"
 	pad := strings.Repeat(" ", 8<<10) // more than net/http buffers, so that each write is sent as it is
-	address := listen(t, func(w http.ResponseWriter, r *http.Request) {
+	address := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/tunnel" {
 			c, _, err := http.NewResponseController(w).Hijack()
 			if err != nil {

@@ -2,59 +2,29 @@ package httpserver
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"net"
-	"os"
-	"strings"
-	"syscall"
+	"time"
+
+	"cbproxy/internal/listen"
 )
 
 // listener returns each accepted connection as a *Conn.
-type listener struct{ net.Listener }
+type listener struct{ *listen.Listener }
 
-// Listen listens on host:port or on unix:///path. It replaces a Unix socket on which no process listens.
+// Wrap returns a listener for a Server.
+func Wrap(l *listen.Listener) net.Listener { return listener{l} }
+
+// Listen listens on an address of the form that listen.Parse accepts.
 func Listen(ctx context.Context, address string) (net.Listener, error) {
-	var config net.ListenConfig
-	path, isUnix := strings.CutPrefix(address, "unix://")
-	if !isUnix {
-		l, err := config.Listen(ctx, "tcp", address)
-		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", address, err)
-		}
-		return listener{l}, nil
-	}
-	if err := removeStaleSocket(ctx, path); err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
-	}
-	l, err := config.Listen(ctx, "unix", path)
+	a, err := listen.Parse(address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
+		return nil, err
+	}
+	l, err := listen.Open(ctx, a)
+	if err != nil {
+		return nil, err
 	}
 	return listener{l}, nil
-}
-
-// removeStaleSocket removes the Unix socket at path if no process listens on it. It does nothing if path does not exist or is not
-// a socket.
-func removeStaleSocket(ctx context.Context, path string) error {
-	c, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	switch {
-	case err == nil:
-		_ = c.Close()
-		return errors.New("another process listens there")
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case !errors.Is(err, syscall.ECONNREFUSED): // a process may listen: its accept queue may be full, or another user may run it
-		return fmt.Errorf("check for another process: %w", err)
-	}
-	if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSocket == 0 {
-		return nil // listening on path fails then
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove the stale socket: %w", err)
-	}
-	return nil
 }
 
 // Accept implements net.Listener.
@@ -65,3 +35,40 @@ func (l listener) Accept() (net.Conn, error) {
 	}
 	return &Conn{Conn: c}, nil
 }
+
+// maxAcceptLast limits how long acceptLast accepts connections.
+const maxAcceptLast = time.Second
+
+// acceptLast calls serve with the connections that clients have opened and that have not been accepted: closing the listener
+// would reset them. It does nothing if another process will accept them.
+func acceptLast(l net.Listener, serve func(net.Conn)) {
+	own, ok := l.(listener)
+	if !ok || own.Shared {
+		return
+	}
+	end := time.Now().Add(maxAcceptLast)
+	if own.SetDeadline(end) != nil {
+		return
+	}
+	for own.HasPending() && time.Now().Before(end) {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		serve(c)
+	}
+}
+
+// interruptAccept makes a running Accept return, and all later ones.
+func interruptAccept(l net.Listener) {
+	own, ok := l.(listener)
+	if !ok {
+		_ = l.Close()
+		return
+	}
+	if own.SetDeadline(longAgo) != nil {
+		_ = l.Close()
+	}
+}
+
+var longAgo = time.Unix(1, 0)

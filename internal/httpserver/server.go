@@ -97,27 +97,68 @@ func newNetHTTPServer(o Options, h http.Handler, withConn func(context.Context, 
 // Serve accepts connections from l and serves them until Shutdown or Close is called. It then returns
 // http.ErrServerClosed. Serve must be called only once.
 func (s *Server) Serve(l net.Listener) error {
-	if s.netHTTPListener.fast == nil {
-		return s.netHTTP.Serve(l)
-	}
-	s.netHTTPListener.Listener = l
-	go s.netHTTPListener.acceptLoop()
-	return s.netHTTP.Serve(s.netHTTPListener)
+	s.netHTTPListener.start(l)
+	return s.run()
 }
 
-// Shutdown stops accepting connections and waits until all requests have their response, or until ctx is done, and then
-// returns the context's error.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.beginShutdown()
-	if s.netHTTPListener.fast == nil {
-		return s.netHTTP.Shutdown(ctx)
+// run serves the connections of the listener that has been started.
+func (s *Server) run() error {
+	err := s.netHTTP.Serve(s.netHTTPListener)
+	s.netHTTPListener.end() // net/http's server accepts no more connections
+	if !errors.Is(err, http.ErrServerClosed) {
+		s.netHTTPListener.stop()
 	}
+	return err
+}
+
+// StopAccepting closes the listener. Connections that clients have opened already are still served.
+func (s *Server) StopAccepting() { s.netHTTPListener.stop() }
+
+// Shutdown stops accepting connections and waits until all requests have their response, or until ctx is done, and then
+// returns the context's error. A connection that has had no request yet may wait for its first one, for about a second.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.StopAccepting()
+	s.beginShutdown()
+	s.netHTTP.SetKeepAlivesEnabled(false) // closes idle connections
 	var fastErr error
 	var running sync.WaitGroup
-	running.Go(func() { fastErr = s.netHTTPListener.fast.Shutdown(ctx) })
+	if fast := s.netHTTPListener.fast; fast != nil {
+		running.Go(func() { fastErr = fast.Shutdown(ctx) })
+	}
+	s.awaitFirstRequests(ctx)
 	err := s.netHTTP.Shutdown(ctx)
 	running.Wait()
 	return errors.Join(err, fastErr)
+}
+
+// firstRequestsGrace limits awaitFirstRequests. It is longer than the fast path waits for first requests.
+const firstRequestsGrace = 1500 * time.Millisecond
+
+// awaitFirstRequests waits until net/http's server has the header section of the first request on each connection, and gets no
+// more connections from the fast path, but for at most firstRequestsGrace: once net/http's server shuts down, it closes a
+// connection when it has read a header section.
+func (s *Server) awaitFirstRequests(ctx context.Context) {
+	drained := make(chan struct{})
+	go func() { s.netHTTPListener.connections.Wait(); close(drained) }()
+	end := time.After(firstRequestsGrace)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	select {
+	case <-drained:
+	case <-end:
+		return
+	case <-ctx.Done():
+		return
+	}
+	for s.netHTTPListener.pending.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-end:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Close closes all connections.
@@ -126,6 +167,8 @@ func (s *Server) Close() error {
 	if s.netHTTPListener.fast != nil {
 		defer s.netHTTPListener.fast.Close()
 	}
+	defer s.netHTTPListener.stop()
+	s.netHTTPListener.end()
 	return s.netHTTP.Close()
 }
 

@@ -24,8 +24,8 @@ func eachPath(t *testing.T, test func(t *testing.T, options httpserver.Options))
 	}
 }
 
-// listen starts a server that runs until the end of the test, and returns its address.
-func listen(t *testing.T, h http.HandlerFunc, o httpserver.Options) string {
+// startServer starts a server that runs until the end of the test, and returns its address.
+func startServer(t *testing.T, h http.HandlerFunc, o httpserver.Options) string {
 	t.Helper()
 	l, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {

@@ -53,7 +53,7 @@ func NewManager(c Config) *Manager {
 		c.Breakers = breaker.NewRegistry(breaker.RegistryHooks{})
 	}
 	m := &Manager{config: c, services: map[string]*Service{}}
-	m.snapshot.Store(newSnapshot(nil, routes.Limits{}))
+	m.snapshot.Store(newSnapshot(nil, routes.Limits{}, nil))
 	return m
 }
 
@@ -75,7 +75,7 @@ func (m *Manager) Apply(c *routes.Config) error {
 	for _, r := range built {
 		m.activate(r)
 	}
-	old := m.snapshot.Swap(newSnapshot(built, c.Limits))
+	old := m.snapshot.Swap(newSnapshot(built, c.Limits, m.snapshot.Load()))
 	for name, removed := range m.services {
 		if services[name] == nil {
 			removed.close()
@@ -161,7 +161,7 @@ func (m *Manager) Close() {
 	for _, service := range m.services {
 		service.close()
 	}
-	m.snapshot.Swap(newSnapshot(nil, routes.Limits{})).retire(nil)
+	m.snapshot.Swap(newSnapshot(nil, routes.Limits{}, nil)).retire(nil)
 }
 
 // Fallbacks returns the fallback chains of all services, by name; nil if a service has none.

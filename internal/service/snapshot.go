@@ -10,6 +10,7 @@ import (
 // Snapshot is the routes of one configuration. It is immutable, except for its number of references.
 type Snapshot struct {
 	Table           *routes.Table[*Route]
+	listeners       map[string]*Route // by routes.Route.ListenerKey; those that a reload has closed as well
 	routes          []*Route
 	routesByService map[string]*Route
 	Limits          routes.Limits
@@ -18,17 +19,40 @@ type Snapshot struct {
 	unusedPools []*upstream.Pool // pools that the next snapshot does not use; set before the last reference is released
 }
 
-func newSnapshot(built []*Route, limits routes.Limits) *Snapshot {
-	s := &Snapshot{Table: routes.NewTable[*Route](), routes: built, routesByService: make(map[string]*Route, len(built)), Limits: limits}
+// newSnapshot returns the snapshot that follows previous, which may be nil.
+func newSnapshot(built []*Route, limits routes.Limits, previous *Snapshot) *Snapshot {
+	s := &Snapshot{
+		Table: routes.NewTable[*Route](), routes: built, routesByService: make(map[string]*Route, len(built)), listeners: map[string]*Route{}, Limits: limits,
+	}
 	for _, r := range built {
 		s.routesByService[r.Service.Name] = r
 		for _, prefix := range r.Config.Prefix {
 			s.Table.Add(prefix, r)
 		}
+		if key := r.Config.ListenerKey(r.Service.Name); key != "" {
+			s.listeners[key] = r
+		}
 	}
+	s.keepClosedListeners(previous)
 	s.refs.Store(1)
 	return s
 }
+
+// keepClosedListeners adds the listeners that only previous has: requests on their connections, which are still open, belong to
+// the service that the listener had, if it still exists.
+func (s *Snapshot) keepClosedListeners(previous *Snapshot) {
+	if previous == nil {
+		return
+	}
+	for key, r := range previous.listeners {
+		if current := s.routesByService[r.Service.Name]; current != nil && s.listeners[key] == nil {
+			s.listeners[key] = current
+		}
+	}
+}
+
+// RouteOf returns the route of the listener with a key, see routes.Route.ListenerKey; nil if there is none.
+func (s *Snapshot) RouteOf(listenerKey string) *Route { return s.listeners[listenerKey] }
 
 // Acquire returns the current snapshot, which stays valid until its Release method is called.
 func (m *Manager) Acquire() *Snapshot {

@@ -13,7 +13,7 @@ import (
 	"cbproxy/internal/testenv"
 )
 
-// TestSystemdUnitIsValidAndConfined checks that systemd accepts the unit and rates its exposure at 2 of 10
+// TestSystemdUnitIsValidAndConfined checks that systemd accepts the unit and its socket, and rates its exposure at 2 of 10
 // or less.
 func TestSystemdUnitIsValidAndConfined(t *testing.T) {
 	t.Parallel()
@@ -27,7 +27,17 @@ func TestSystemdUnitIsValidAndConfined(t *testing.T) {
 	if err := os.WriteFile(unit, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
+	socket := filepath.Join(filepath.Dir(unit), "cbproxy.socket") // is found beside its service
+	socketText := harness.ReadFile(t, filepath.Join(harness.Repository, "deploy/cbproxy.socket"))
+	if err := os.WriteFile(socket, socketText, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"FileDescriptorName=listen", "Service=cbproxy.service"} {
+		if !strings.Contains(string(socketText), line+"\n") {
+			t.Errorf("cbproxy.socket: no line %s", line)
+		}
+	}
+	if out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", unit, socket).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("%v: %s", err, out)
 	}
 	if out, err := exec.CommandContext(t.Context(), analyze, "security", "--offline=true", "--threshold=20", "--no-pager", unit).CombinedOutput(); err != nil {

@@ -18,10 +18,10 @@ import (
 // allowedImports lists, for each package, the packages of this module that it may import.
 // Only cmd/cbproxy imports internal/app, which may import every other package.
 var allowedImports = map[string][]string{
-	"cmd/cbproxy": {"routes", "internal/admin", "internal/app", "internal/demo", "internal/events", "internal/sanitize"},
-	"internal/app": {"routes", "proxy", "internal/service", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/events", "internal/fleet", "internal/httpserver",
+	"cmd/cbproxy": {"routes", "internal/admin", "internal/app", "internal/demo", "internal/events", "internal/listen", "internal/sanitize"},
+	"internal/app": {"routes", "proxy", "internal/service", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/events", "internal/fleet", "internal/httpserver", "internal/listen",
 		"internal/accesslog", "internal/metrics", "internal/sanitize", "internal/queue", "internal/queue/disk", "internal/store", "internal/telemetry", "internal/files", "internal/tlsfiles"},
-	"routes":                        {"internal/files", "internal/sanitize", "internal/strictyaml", "internal/tlsfiles"},
+	"routes":                        {"internal/files", "internal/listen", "internal/sanitize", "internal/strictyaml", "internal/tlsfiles"},
 	"proxy":                         {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/grpc", "internal/http1", "internal/httpserver", "internal/limit", "internal/message", "internal/problem", "internal/sanitize", "internal/service", "internal/sse", "internal/tunnel", "internal/upload", "internal/upstream"},
 	"fallbacks":                     {"routes", "internal/events"},
 	"fallbacks/cache":               {"fallbacks", "routes", "internal/grpc", "internal/upstream"},
@@ -43,7 +43,8 @@ var allowedImports = map[string][]string{
 	"internal/tunnel":               nil,
 	"internal/upload":               {"internal/http1", "internal/httpserver", "internal/message", "internal/upstream"},
 	"internal/message":              {"internal/problem"},
-	"internal/httpserver":           {"internal/http1", "internal/problem"},
+	"internal/httpserver":           {"internal/http1", "internal/listen", "internal/problem"},
+	"internal/listen":               nil,
 	"internal/upstream":             {"internal/events", "internal/http1", "internal/refcount"},
 	"internal/files":                nil,
 	"internal/strictyaml":           {"internal/sanitize"},

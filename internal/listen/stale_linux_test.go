@@ -1,4 +1,4 @@
-package httpserver_test
+package listen_test
 
 import (
 	"net"
@@ -6,8 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"cbproxy/internal/httpserver"
 )
 
 // TestListenReplacesStaleSocket checks that Listen replaces the socket of a process that has ended.
@@ -19,7 +17,7 @@ func TestListenReplacesStaleSocket(t *testing.T) {
 	}
 	stale.(*net.UnixListener).SetUnlinkOnClose(false)
 	_ = stale.Close()
-	l, err := httpserver.Listen(t.Context(), "unix://"+path)
+	l, err := open(t, "unix://"+path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +40,7 @@ func TestListenKeepsSocketInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for connected := 0; ; connected++ {
-		l, err := httpserver.Listen(t.Context(), "unix://"+path)
+		l, err := open(t, "unix://"+path)
 		if err == nil {
 			_ = l.Close()
 			t.Fatalf("Listen replaced the socket with %d connections in the accept queue", connected)
@@ -53,7 +51,7 @@ func TestListenKeepsSocketInUse(t *testing.T) {
 		}
 		defer func() { _ = c.Close() }()
 	}
-	if _, err := httpserver.Listen(t.Context(), "unix://"+path); err == nil || !strings.Contains(err.Error(), "check for another process") {
+	if _, err := open(t, "unix://"+path); err == nil || !strings.Contains(err.Error(), "check for another process") {
 		t.Errorf("error %v", err)
 	}
 }
