@@ -12,6 +12,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
+	"cbproxy/internal/message"
 	"cbproxy/internal/service"
 	"cbproxy/internal/tunnel"
 	"cbproxy/internal/upload"
@@ -55,7 +56,7 @@ type exchange struct {
 	interimBytes   int                                   // bytes of the interim responses; guarded by an attempt's interimMu
 	writer         responseWriter
 	download       responseBody
-	buffered       bufferedBody
+	buffered       message.BufferedBody
 	tunnel         atomic.Pointer[tunnel.Tunnel] // nil: the connection has not been switched to another protocol
 }
 
