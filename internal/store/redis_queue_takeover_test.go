@@ -176,7 +176,7 @@ func TestMissingCopiesAreNoticed(t *testing.T) {
 	a.wantIndex(store.CopyMissing, store.CopyMissing)
 }
 
-// An instance that cannot store what it has claimed releases it. Other instances then take it over, and the owner is told.
+// An instance that cannot store what it has claimed releases it. Other instances then take it over, and the owner learns of it.
 func TestReleasedCopiesAreClaimedByOthers(t *testing.T) {
 	eachRedis(t, func(t *testing.T, url string, client redis.UniversalClient) {
 		a, b, c := startInstance(t, url, "A", client), startInstance(t, url, "B", client), startInstance(t, url, "C", client)

@@ -93,7 +93,7 @@ func TestRestartWithPassedSocketRefusesNobody(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	admin := harness.FreeAddress(t)
-	m := newManager(t, u.URL(), "127.0.0.1:1", admin) // where nobody may listen
+	m := newManager(t, u.URL(), "127.0.0.1:1", admin) // a port that is reserved, so that no process listens there
 	address := m.add("tcp", "127.0.0.1:0", "listen")
 	running := m.start()
 	awaitReady(t, admin)
