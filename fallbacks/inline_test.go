@@ -189,10 +189,7 @@ func TestNewChainReportsBrokenStrategies(t *testing.T) {
 }
 
 // storer is a Storer that notes whether its context has ended.
-type storer struct {
-	strategyFunc
-	contextErrors []error
-}
+type storer struct{ contextErrors []error }
 
 func (s *storer) StoresRequests() {}
 

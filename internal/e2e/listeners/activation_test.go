@@ -88,8 +88,8 @@ func awaitReady(t *testing.T, admin string) {
 	})
 }
 
-// TestRestartWithPassedSocketRefusesNobody restarts the proxy twice under load, while the socket stays open. No request may fail.
-func TestRestartWithPassedSocketRefusesNobody(t *testing.T) {
+// TestRestartWithPassedSocketRefusesNoConnection restarts the proxy twice under load, while the socket stays open. No request may fail.
+func TestRestartWithPassedSocketRefusesNoConnection(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
 	admin := harness.FreeAddress(t)

@@ -2,6 +2,7 @@ package listeners
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io/fs"
 	"net"
@@ -22,7 +23,10 @@ func socketExists(path string) bool {
 // unixClient returns a client whose connections go to a Unix socket.
 func unixClient(path string) *http.Client {
 	return &http.Client{Timeout: harness.EventTimeout, Transport: &http.Transport{
-		DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) },
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
 	}}
 }
 
