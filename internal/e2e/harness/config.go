@@ -29,6 +29,6 @@ func QueueConfigWithBreaker(u *Upstream, breaker, options string) string {
 	}
 	return fmt.Sprintf(`routes: {svc: {prefix: /svc, upstream: %s, timeout: 5, breaker: {%s}}}
 fallbacks: {svc: {when: [open, half_open_limit, connect, timeout, reset, overload], try: [queue, static],
-  queue: {body: {queued: true}, backoff: 0.05, max_backoff: 0.2%s}, static: {status: 503, body: {queued: false}}}}
+  queue: {body: {queued: true}, backoff: 0.05, max_backoff: 0.2%s}, static: {status: 503, body: {queued: false}, methods: []}}}
 `, u.URL(), breaker, options)
 }

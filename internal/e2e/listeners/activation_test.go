@@ -116,7 +116,7 @@ func TestRestartWithPassedSocketRefusesNoConnection(t *testing.T) {
 }
 
 // TestPassedSocketsReplaceConfiguredAddresses checks that sockets named listen and admin are used instead of the configured
-// addresses, that a Unix socket is left at exit, and that the variables and the sockets are not inherited.
+// addresses, that a Unix socket is left at exit, and that the variables are unset.
 func TestPassedSocketsReplaceConfiguredAddresses(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
