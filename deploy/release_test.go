@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,33 +66,54 @@ func TestReleaseIsReproducible(t *testing.T) {
 			t.Errorf("%s differs", name)
 		}
 	}
-	run(t, second, nil, "sha256sum", "--strict", "-c", "SHA256SUMS")
-	checkSignature(t, second, key)
+	verifyAsDocumented(t, clone(t, source), second, key)
 	for _, platform := range []string{thisPlatform, otherPlatform} {
 		checkArchive(t, first, platform, source)
 	}
 }
 
-// checkSignature verifies the signature as users do, and checks that it does not fit other contents.
-func checkSignature(t *testing.T, folder, key string) {
+// verifyAsDocumented runs the commands of SECURITY.md that verify a release, in its folder and in a clone of the repository, which
+// they must leave as it was. It also checks that they fail for a changed file, and for other checksums than the signed ones.
+func verifyAsDocumented(t *testing.T, repository, folder, key string) {
 	t.Helper()
-	signers := filepath.Join(t.TempDir(), "allowed_signers")
+	page := string(readFile(t, repository, "SECURITY.md"))
+	var commands []string
+	for _, block := range strings.Split(page, "```sh\n")[1:] {
+		text, _, _ := strings.Cut(block, "```")
+		commands = append(commands, text)
+	}
+	if len(commands) != 2 {
+		t.Fatalf("SECURITY.md has the commands %q, want two blocks", commands)
+	}
 	public := string(readFile(t, filepath.Dir(key), "key.pub"))
-	if err := os.WriteFile(signers, []byte("releases@example.com "+public), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "allowed_signers"), []byte("releases@example.com "+public), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	verify := func(sums []byte) error {
-		c := exec.CommandContext(t.Context(), "ssh-keygen", "-Y", "verify", "-f", signers, "-I", "releases@example.com",
-			"-n", "cbproxy-release", "-s", filepath.Join(folder, "SHA256SUMS.sig"))
-		c.Stdin = bytes.NewReader(sums)
-		return c.Run()
+	verify := strings.ReplaceAll(commands[0], "SIGNER", "releases@example.com")
+	run(t, folder, nil, "bash", "-ec", verify)
+	rebuild := strings.NewReplacer("deploy/release ", "deploy/release --pgo off ", "linux/amd64", thisPlatform, "~/Downloads", `"`+folder+`"`).Replace(commands[1])
+	run(t, repository, nil, "bash", "-ec", rebuild)
+	if changed := run(t, repository, nil, "git", "status", "--porcelain"); changed != "" {
+		t.Errorf("the commands have changed the repository: %s", changed)
 	}
-	sums := readFile(t, folder, "SHA256SUMS")
-	if err := verify(sums); err != nil {
-		t.Errorf("verify the signature: %v", err)
+
+	fails := func(what, file string) {
+		original := readFile(t, folder, file)
+		change := func(content []byte) {
+			if err := os.WriteFile(filepath.Join(folder, file), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		change(append(slices.Clone(original), '\n'))
+		if err := exec.CommandContext(t.Context(), "bash", "-ec", "cd \"$0\"\n"+verify, folder).Run(); err == nil {
+			t.Errorf("the commands accept %s", what)
+		}
+		change(original)
 	}
-	if verify(append(sums, '\n')) == nil {
-		t.Error("the signature also fits other checksums")
+	fails("a changed archive", "cbproxy_1.2.3_"+strings.ReplaceAll(thisPlatform, "/", "_")+".tar.gz")
+	fails("other checksums than the signed ones", "SHA256SUMS")
+	if err := os.Remove(filepath.Join(folder, "allowed_signers")); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -114,26 +134,7 @@ func checkArchive(t *testing.T, folder, platform, source string) {
 			t.Errorf("%s: %s is owned by %d:%d (%s:%s), mode %o, time %v", platform, e.Name, e.Uid, e.Gid, e.Uname, e.Gname, e.Mode, e.ModTime)
 		}
 	}
-	expected := []string{"/"}
-	for _, file := range []string{"CHANGELOG.md", "README.md", "SECURITY.md", "THIRD-PARTY-NOTICES.txt", "cbproxy", "cbproxy.service", "cbproxy.socket", "config.example.yaml", "config.schema.json"} {
-		expected = append(expected, "/"+file)
-	}
-	err = filepath.WalkDir(filepath.Join(source, "docs"), func(path string, d fs.DirEntry, err error) error {
-		file, _ := filepath.Rel(source, path) // path is below source
-		if expected = append(expected, "/"+file); err == nil && d.IsDir() {
-			expected[len(expected)-1] += "/"
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range expected {
-		expected[i] = name + expected[i]
-	}
-	if !slices.Equal(names, expected) {
-		t.Errorf("%s: the archive has %v", platform, names)
-	}
+	checkContents(t, names, name, source)
 	binary := filepath.Join(unpacked, name, "cbproxy")
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
@@ -148,6 +149,34 @@ func checkArchive(t *testing.T, folder, platform, source string) {
 			t.Errorf("version prints %q, want %q", got, want)
 		}
 		run(t, "", nil, binary, "check", "--config", filepath.Join(unpacked, name, "config.example.yaml"))
+	}
+}
+
+// checkContents checks that an archive has the binary, its notices, its own README and exactly what contents.txt lists, at the same
+// paths as the repository.
+func checkContents(t *testing.T, names []string, name, source string) {
+	t.Helper()
+	expected := []string{"cbproxy", "README.md", "THIRD-PARTY-NOTICES.txt"}
+	for line := range strings.Lines(string(readFile(t, source, "deploy/archive/contents.txt"))) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		listed := run(t, source, nil, "git", "ls-files", "--", strings.TrimSpace(line))
+		if listed == "" {
+			t.Errorf("contents.txt lists %q, which does not exist", line)
+		}
+		expected = append(expected, strings.Split(strings.TrimSpace(listed), "\n")...)
+	}
+	var got []string
+	for _, n := range names {
+		if !strings.HasSuffix(n, "/") {
+			got = append(got, strings.TrimPrefix(n, name+"/"))
+		}
+	}
+	slices.Sort(expected)
+	slices.Sort(got)
+	if !slices.Equal(got, expected) {
+		t.Errorf("the archive has %v, want %v", got, expected)
 	}
 }
 

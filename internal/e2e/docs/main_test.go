@@ -10,5 +10,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(harness.RunTests(m, harness.Role{Variable: shellVariable, Run: func(string) error { return execShell() }}))
+	os.Exit(harness.RunTests(m, harness.Role{Variable: shellVariable, Run: execShell}))
 }

@@ -19,11 +19,14 @@ import (
 	"cbproxy/internal/testenv"
 )
 
-// shellVariable makes the test binary run a shell in its own network namespace.
+// shellVariable makes the test binary run a shell in its own network namespace, in the folder that is its value.
 const shellVariable = "CBPROXY_E2E_SHELL"
 
-// execShell turns this process into a shell. It does not return unless it fails.
-func execShell() error {
+// execShell turns this process into a shell with the given working directory. It does not return unless it fails.
+func execShell(folder string) error {
+	if err := os.Chdir(folder); err != nil {
+		return err
+	}
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
 		return err
@@ -47,7 +50,8 @@ func execShell() error {
 // ports used by the page are free.
 type shell struct {
 	t        testing.TB
-	folder   string // for its scripts and their output
+	folder   string // the working directory
+	scripts  string // folder of its scripts and their output
 	command  *exec.Cmd
 	commands io.Writer
 	results  *bufio.Scanner // of scripts, from file descriptor 3
@@ -68,8 +72,8 @@ const shellTimeout = 4 * time.Minute
 // startShell starts a shell in the given working directory.
 func startShell(t testing.TB, folder string) *shell {
 	t.Helper()
-	s := &shell{t: t, folder: t.TempDir()}
-	bin := filepath.Join(s.folder, "bin")
+	s := &shell{t: t, folder: folder, scripts: t.TempDir()}
+	bin := filepath.Join(s.scripts, "bin")
 	if err := os.Mkdir(bin, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -81,9 +85,8 @@ func startShell(t testing.TB, folder string) *shell {
 		t.Fatal(err)
 	}
 	s.command = exec.Command(self)
-	s.command.Dir = folder
 	s.command.Env = append(harness.WithoutConfiguration(os.Environ()),
-		shellVariable+"=yes", "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+t.TempDir(),
+		shellVariable+"="+folder, "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+t.TempDir(),
 		"CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false -pgo=off") // so that the build cache works for every copy of the repository
 	s.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNET}
 	if os.Getuid() != 0 {
@@ -132,7 +135,7 @@ func (s *shell) eval(script string) string {
 func (s *shell) script(commands string) (script, output string) {
 	s.t.Helper()
 	s.files++
-	script = filepath.Join(s.folder, strconv.Itoa(s.files)+".sh")
+	script = filepath.Join(s.scripts, strconv.Itoa(s.files)+".sh")
 	if err := os.WriteFile(script, []byte(commands), 0o600); err != nil {
 		s.t.Fatal(err)
 	}

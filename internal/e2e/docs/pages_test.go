@@ -65,7 +65,7 @@ func runBlock(t *testing.T, s *shell, b block) {
 	case b.skipReason != "":
 		t.Logf("line %d is not run: %s", b.line, b.skipReason)
 	case b.file != "":
-		if err := os.WriteFile(filepath.Join(s.command.Dir, b.file), []byte(b.text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(s.folder, b.file), []byte(b.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	case b.readyURL != "":
@@ -93,31 +93,46 @@ func runBlock(t *testing.T, s *shell, b block) {
 func copyOfRepository(t *testing.T) string {
 	t.Helper()
 	folder := t.TempDir()
-	err := filepath.WalkDir(harness.Repository, func(path string, d fs.DirEntry, err error) error {
+	copyTree(t, harness.Repository, folder)
+	return folder
+}
+
+// copyTree copies a file, or a folder without a repository's history and a proxy's state.
+func copyTree(t *testing.T, from, to string) {
+	t.Helper()
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		name, err := filepath.Rel(harness.Repository, path)
-		switch to := filepath.Join(folder, name); {
+		name, err := filepath.Rel(from, path)
+		switch {
 		case err != nil:
 			return err
 		case d.IsDir() && (d.Name() == ".git" || d.Name() == "cbproxy-data"):
 			return fs.SkipDir
-		case d.IsDir():
-			return os.MkdirAll(to, 0o755)
 		case d.Type().IsRegular():
-			info, err := d.Info()
-			if err != nil {
-				return err
-			}
-			return os.WriteFile(to, harness.ReadFile(t, path), info.Mode().Perm())
+			copyFile(t, path, filepath.Join(to, name))
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return folder
+}
+
+// copyFile copies a file with its permissions, and creates the folder.
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	info, err := os.Stat(from)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(to), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(to, harness.ReadFile(t, from), info.Mode().Perm())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestPageLinksResolve checks links within a page and to other files of the repository.
@@ -130,6 +145,12 @@ func TestPageLinksResolve(t *testing.T) {
 		}
 		all = append(all, more...)
 	}
+	checkLinks(t, all)
+}
+
+// checkLinks checks that the links of Markdown files lead to files that exist, and to headings in them.
+func checkLinks(t *testing.T, all []string) {
+	t.Helper()
 	names := map[string]map[string]bool{}
 	read := func(name string) *document {
 		p, err := parseDocument(harness.ReadFile(t, name))
