@@ -73,24 +73,27 @@ func TestClientErrorsRecordNoFailure(t *testing.T) {
 	defer upstream.Close()
 	server, address, recorded := start(t, "limits: {body_bytes: 64KiB}\n"+routeConfig(upstream.URL, "timeout: 0.5", "breaker: {fail_max: 1}"))
 	chunk := "8000\r\n" + strings.Repeat("x", 0x8000) + "\r\n"
-	for name, c := range map[string]struct{ request, status string }{
-		"malformed chunk":      {"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", "400"},
-		"too long":             {"Content-Length: 70000\r\n\r\n", "413"},
-		"too long, chunked":    {"Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk + chunk, "413"},
-		"too slow":             {"Content-Length: 10\r\n\r\nabc", "408"},
-		"truncated":            {"Content-Length: 10\r\n\r\nabc" + halfClose, "400"},
-		"truncated in a chunk": {"Transfer-Encoding: chunked\r\n\r\n5\r\nabc" + halfClose, "400"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			status := rawStatusLine(t, address, "POST /svc HTTP/1.1\r\nHost: x\r\n"+c.request)
-			if !strings.Contains(status, " "+c.status+" ") {
-				t.Errorf("%s, want %s", status, c.status)
-			}
-			if o := recorded.next(t); o.Result != events.ResultCancelled || o.Failure != nil {
-				t.Errorf("outcome %+v", o)
-			}
-		})
-	}
+	t.Run("requests", func(t *testing.T) { // returns after the last of them
+		for name, c := range map[string]struct{ request, status string }{
+			"malformed chunk":      {"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", "400"},
+			"too long":             {"Content-Length: 70000\r\n\r\n", "413"},
+			"too long, chunked":    {"Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk + chunk, "413"},
+			"too slow":             {"Content-Length: 10\r\n\r\nabc", "408"},
+			"truncated":            {"Content-Length: 10\r\n\r\nabc" + halfClose, "400"},
+			"truncated in a chunk": {"Transfer-Encoding: chunked\r\n\r\n5\r\nabc" + halfClose, "400"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel() // all have the same outcome, so the order does not matter
+				status := rawStatusLine(t, address, "POST /svc HTTP/1.1\r\nHost: x\r\n"+c.request)
+				if !strings.Contains(status, " "+c.status+" ") {
+					t.Errorf("%s, want %s", status, c.status)
+				}
+				if o := recorded.next(t); o.Result != events.ResultCancelled || o.Failure != nil {
+					t.Errorf("outcome %+v", o)
+				}
+			})
+		}
+	})
 	if state := server.Breaker("svc").State(); state != events.Closed {
 		t.Errorf("client errors opened the breaker: %v", state)
 	}

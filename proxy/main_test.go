@@ -13,6 +13,9 @@ var httpMode = "auto"
 // alike.
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		_ = flag.Set("test.parallel", "16") // most tests wait for a peer that waits
+	}
 	code := m.Run()
 	for _, once := range []string{"test.fuzz", "test.bench", "test.list"} {
 		if flag.Lookup(once).Value.String() != "" {
