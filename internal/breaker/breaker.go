@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"errors"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +19,7 @@ var (
 )
 
 // Breaker is the circuit breaker of one service. It is safe for concurrent use. Allow and the reports of a Call take only
-// gobreaker's own lock and the window's and, in the half-open state, those of revocable calls, except when the state changes.
+// gobreaker's own lock and the algorithm's and, in the half-open state, those of revocable calls, except when the state changes.
 type Breaker struct {
 	service string
 	publish func(events.Event)
@@ -155,7 +156,7 @@ func (b *Breaker) PublishProbeGranted() {
 // Policy returns the current policy.
 func (b *Breaker) Policy() Policy { return *b.policy.Load() }
 
-// SetPolicy replaces the policy. Counts are kept, as far back as the new window reaches. If they already reach a new limit, the
+// SetPolicy replaces the policy. An algorithm that stays the same keeps its counts, as far back as the new window reaches. If they already reach a new limit, the
 // next report opens the breaker; if that limit is FailMax, the next failure does, unless a success comes first. A changed RecoveryTimeout or RecoveryBackoff applies to the current open period, measured from
 // its start. A changed HalfOpenRequests applies from the next half-open state on, so that it does not change what the probes in
 // flight decide.
@@ -164,12 +165,12 @@ func (b *Breaker) SetPolicy(policy Policy) {
 	defer b.mu.Unlock()
 	b.applyTransitionsLocked()
 	old := b.policy.Swap(&policy)
-	if *old == policy {
+	if reflect.DeepEqual(*old, policy) {
 		return
 	}
 	p := *b.current.Load()
 	if p.state != events.Open {
-		p.engine.window.configure(&policy)
+		p.engine.decider.configure(&policy)
 		return
 	}
 	d := policy.openDuration(p.consecutiveOpenings, p.random)

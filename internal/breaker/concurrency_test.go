@@ -138,13 +138,13 @@ func TestWindowStaysConsistentUnderPolicyChanges(t *testing.T) {
 			}
 			b.SetPolicy(policy(r))
 			reloads.Add(1)
-			checkWindow(t, &b.current.Load().engine.window)
+			checkWindow(t, &b.current.Load().engine.decider)
 		}
 	})
 	workers.Wait()
 	close(done)
 	reloader.Wait()
-	checkWindow(t, &b.current.Load().engine.window)
+	checkWindow(t, &b.current.Load().engine.decider)
 
 	b.SetPolicy(Policy{
 		FailureRatio: 1, SlowCallRatio: 1, SlowCallDuration: time.Hour, MinRequests: 1,
@@ -156,9 +156,14 @@ func TestWindowStaysConsistentUnderPolicyChanges(t *testing.T) {
 	}
 }
 
-func checkWindow(t *testing.T, w *window) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+func checkWindow(t *testing.T, d *decider) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a, ok := d.algorithm.(*ratio)
+	if !ok {
+		return // no ratio is a limit
+	}
+	w := &a.window
 	var sum callCounts
 	for i := range w.used {
 		sum.add(w.at(i).callCounts)

@@ -21,8 +21,8 @@ type engine struct {
 
 	// policy is loaded for each report, so that limits can change while the engine keeps its counts.
 	policy    *atomic.Pointer[Policy]
-	forced    bool           // forced closed: it never opens, and counts nothing for the ratios
-	window    window         // used in the closed state, which an engine enters only once
+	forced    bool           // forced closed: it never opens, and its algorithm counts nothing
+	decider   decider        // used in the closed state, which an engine enters only once
 	revocable revocableCalls // the calls of the half-open state whose permit can be revoked
 
 	hasPending atomic.Bool // true while pending is not empty
@@ -89,7 +89,7 @@ func newEngineOpenFor(policy *atomic.Pointer[Policy], d time.Duration) *engine {
 
 // start ends the construction: reports are counted from now on.
 func (e *engine) start() {
-	e.window.configure(e.policy.Load())
+	e.decider.configure(e.policy.Load())
 	e.initialized = true
 }
 
@@ -117,56 +117,47 @@ func (e *engine) allow(minWait time.Duration) (func(error), error) {
 // For each report, gobreaker calls the functions below, in this order and with its lock held:
 //
 //  1. isExcluded: does the call count neither as success nor as failure? Then nothing else is called.
-//  2. isSuccessful, if it is not excluded. Each call is counted in the window once: here, or in isExcluded if it was abandoned.
+//  2. isSuccessful, if it is not excluded. Each call is counted by the algorithm once: here, or in isExcluded if it was abandoned.
 //  3. readyToTrip, if isSuccessful returned false and the state is closed: does the engine open now?
 //  4. recordTransition, if the state changes.
 
 // isExcluded is gobreaker's IsExcluded: it reports whether a call counts neither as success nor as failure, so that it does not
-// end a series of consecutive failures. An abandoned call that makes a ratio reach its limit is not excluded but counted as a
+// end a series of consecutive failures. An abandoned call by which the algorithm opens the breaker is not excluded but counted as a
 // failure, because only a failure opens gobreaker.
 func (e *engine) isExcluded(err error) bool {
 	o := err.(*outcome)
 	if !o.abandoned {
 		return o.cancelled
 	}
-	p := e.policy.Load()
-	if !p.usesWindow() || e.forced || e.state != events.Closed {
+	if !e.decider.used.Load() || e.forced || e.state != events.Closed {
 		return true
 	}
-	return !e.countInWindow(p, o)
+	return !e.observe(o)
 }
 
-// isSuccessful is gobreaker's IsSuccessful. It also counts the call in the window. gobreaker calls readyToTrip only after a
-// failure, so isSuccessful returns false for a success that makes a ratio reach its limit.
+// isSuccessful is gobreaker's IsSuccessful. The algorithm counts the call in it, too. gobreaker calls readyToTrip only after a
+// failure, so isSuccessful returns false for a success by which the algorithm opens the breaker.
 func (e *engine) isSuccessful(err error) bool {
 	o := err.(*outcome)
 	if o.abandoned {
 		return false // isExcluded has counted it
 	}
-	p := e.policy.Load()
-	if !p.usesWindow() || e.forced || e.state != events.Closed {
+	if !e.decider.used.Load() || e.forced || e.state != events.Closed {
 		if o.failed {
 			e.trip = tripReason{failed: true}
 		}
 		return !o.failed
 	}
-	return !e.countInWindow(p, o) && !o.failed
+	return !e.observe(o) && !o.failed
 }
 
-// countInWindow counts a call for the ratios and reports whether one of them reaches its limit. It sets e.trip if that is so or
-// if the call failed.
-func (e *engine) countInWindow(p *Policy, o *outcome) bool {
-	c := e.window.count(o.failed, o.slow)
-	cause := p.exceededRatio(c)
+// observe counts a call in the algorithm and reports whether the engine opens. It sets e.trip if that is so or if the call failed.
+func (e *engine) observe(o *outcome) bool {
+	cause, counts := e.decider.observe(Observation{Failed: o.failed, Slow: o.slow, Abandoned: o.abandoned})
 	if !o.failed && cause == "" {
 		return false
 	}
-	e.trip = tripReason{cause: cause, failed: o.failed, slow: p.SlowCallDuration, counts: events.Counts{
-		Requests:  c.requests,
-		Successes: c.requests - c.failures,
-		Failures:  c.failures,
-		Slow:      c.slow,
-	}}
+	e.trip = tripReason{cause: cause, counts: counts, failed: o.failed, slow: e.policy.Load().SlowCallDuration}
 	return cause != ""
 }
 
@@ -179,7 +170,7 @@ func (e *engine) readyToTrip(counts gobreaker.Counts) bool {
 		return true
 	case e.forced:
 		return false
-	case !t.failed: // a success that was reported as a failure: a ratio has reached its limit
+	case !t.failed: // a success that was reported as a failure, because the algorithm opens the breaker
 		return true
 	}
 	t.counts.ConsecutiveFailures = counts.ConsecutiveFailures

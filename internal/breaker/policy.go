@@ -3,8 +3,6 @@ package breaker
 import (
 	"math"
 	"time"
-
-	"cbproxy/internal/events"
 )
 
 // Mode is whether a breaker enforces its decisions.
@@ -20,12 +18,16 @@ const (
 // String returns the mode's name in the configuration.
 func (m Mode) String() string { return [...]string{"enforce", "shadow", "off"}[m] }
 
-// Policy determines when a breaker opens and when it closes again. A closed breaker opens as soon as a report finds one of its
-// three limits reached.
+// Policy determines when a breaker opens and when it closes again. A closed breaker opens as soon as a report finds FailMax or a limit
+// of the algorithm reached.
 type Policy struct {
 	Mode Mode
 	// FailMax is the number of consecutive failures that opens the breaker; 0 is no limit.
 	FailMax int
+	// Algorithm is the name of the algorithm; "" is DefaultAlgorithm. AlgorithmOptions are its options, as AlgorithmFactory.Options
+	// returns them; they are not modified.
+	Algorithm        string
+	AlgorithmOptions any
 	// FailureRatio is the ratio of failures in Window that opens the breaker; 0 is no limit.
 	FailureRatio float64
 	// SlowCallRatio is the ratio of calls in Window with a duration of at least SlowCallDuration that opens the breaker; 0 is no
@@ -57,28 +59,20 @@ type Backoff struct {
 	Jitter float64
 }
 
-// usesWindow reports whether any limit is a ratio.
-func (p *Policy) usesWindow() bool { return p.FailureRatio > 0 || p.SlowCallRatio > 0 }
+// algorithm returns the name of the algorithm.
+func (p *Policy) algorithm() string {
+	if p.Algorithm == "" {
+		return DefaultAlgorithm
+	}
+	return p.Algorithm
+}
+
+// UsesDurations reports whether the breaker uses the durations of calls.
+func (p *Policy) UsesDurations() bool { return p.SlowCallRatio > 0 }
 
 // isSlow reports whether a call with the given duration counts as slow.
 func (p *Policy) isSlow(took time.Duration) bool {
-	return p.SlowCallRatio > 0 && took >= p.SlowCallDuration
-}
-
-// exceededRatio returns the cause for the first ratio that reaches its limit, "" if none does. It divides counts instead of
-// multiplying limits, because 3 of 10 is then exactly the configured 0.3.
-func (p *Policy) exceededRatio(c callCounts) events.Cause {
-	if c.requests == 0 || int64(c.requests) < int64(p.MinRequests) {
-		return ""
-	}
-	all := float64(c.requests)
-	switch {
-	case p.FailureRatio > 0 && float64(c.failures)/all >= p.FailureRatio:
-		return events.CauseFailureRatio
-	case p.SlowCallRatio > 0 && float64(c.slow)/all >= p.SlowCallRatio:
-		return events.CauseSlowCallRatio
-	}
-	return ""
+	return p.UsesDurations() && took >= p.SlowCallDuration
 }
 
 // MaxOpenDuration returns the longest possible open period after the n-th consecutive opening.

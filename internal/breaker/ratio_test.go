@@ -208,7 +208,7 @@ func TestWindowIsAllocatedOnlyWithRatios(t *testing.T) {
 	p.FailureRatio, p.SlowCallRatio = 0, 0
 	b := New("svc", p, func(events.Event) {})
 	defer b.Close()
-	slots := func() bool { return b.current.Load().engine.window.slots != nil }
+	slots := func() bool { return b.current.Load().engine.decider.algorithm != nil }
 	if slots() {
 		t.Error("a window without a ratio")
 	}

@@ -36,13 +36,12 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 	case events.Closed:
 		status.ConsecutiveFailures = int(p.engine.cb.Counts().ConsecutiveFailures)
 	}
-	if b.policy.Load().usesWindow() {
-		status.Window = &events.Counts{ConsecutiveFailures: uint32(status.ConsecutiveFailures)}
+	if p.engine.decider.used.Load() {
+		status.Window = &events.Counts{}
 		if p.state == events.Closed {
-			c := p.engine.window.counts()
-			status.Window.Requests, status.Window.Failures, status.Window.Slow = c.requests, c.failures, c.slow
-			status.Window.Successes = c.requests - c.failures
+			*status.Window = p.engine.decider.counts()
 		}
+		status.Window.ConsecutiveFailures = uint32(status.ConsecutiveFailures)
 	}
 	return status
 }

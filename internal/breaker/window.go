@@ -1,8 +1,9 @@
 package breaker
 
 import (
-	"sync"
 	"time"
+
+	"cbproxy/internal/events"
 )
 
 // slotCount is the number of slots of a window. It bounds the window's memory and determines how exact its start is. It is a
@@ -11,6 +12,23 @@ const slotCount = 64
 
 // callCounts are the numbers of calls in a window or in one of its slots.
 type callCounts struct{ requests, failures, slow uint32 }
+
+// countsOf returns the counts of one call.
+func countsOf(call Observation) callCounts {
+	c := callCounts{requests: 1}
+	if call.Failed {
+		c.failures = 1
+	}
+	if call.Slow {
+		c.slow = 1
+	}
+	return c
+}
+
+// public returns the counts as others see them.
+func (c callCounts) public() events.Counts {
+	return events.Counts{Requests: c.requests, Successes: c.requests - c.failures, Failures: c.failures, Slow: c.slow}
+}
 
 func (c *callCounts) add(o callCounts) {
 	c.requests += o.requests
@@ -26,57 +44,32 @@ func (c *callCounts) sub(o callCounts) {
 
 // slot counts the calls of at most one width of time. The first of them was counted at start.
 type slot struct {
-	start time.Duration // since the window's base
+	start time.Duration
 	callCounts
 }
 
 // window counts the calls of the last span of time, in a ring of slots and their running sum. A slot is dropped as a whole when
 // its first call is one span old, so each call is dropped at the end of its span or up to one width earlier (up to several
-// widths, if the span has grown since). The zero value counts nothing. It is safe for concurrent use.
+// widths, if the span has grown since). configure must be called first. Times are those of an Algorithm. It is not safe for concurrent
+// use.
 type window struct {
-	mu           sync.Mutex // guards the fields below; nothing is called and no lock taken while it is held
 	span, width  time.Duration
-	base         time.Time
-	slots        *[slotCount]slot // nil while nothing is counted
-	oldest, used int              // oldest is the number of slots dropped so far; used slots follow it in the ring, see at
-	sum          callCounts
+	oldest, used int        // oldest is the number of slots dropped so far; used slots follow it in the ring, see at
+	sum          callCounts // as of the last call
+	slots        [slotCount]slot
 }
 
-// configure applies p to the window. A shorter window keeps the most recent part of its calls, a longer one all of them. Without a
-// ratio the window counts nothing and releases its memory.
-func (w *window) configure(p *Policy) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !p.usesWindow() {
-		w.slots, w.oldest, w.used, w.sum = nil, 0, 0, callCounts{}
-		return
-	}
-	if w.slots == nil {
-		w.slots, w.base = new([slotCount]slot), time.Now()
-	}
-	now := time.Since(w.base)
+// configure sets the span. A shorter window keeps the most recent part of its calls, a longer one all of them.
+func (w *window) configure(now, span time.Duration) {
 	w.expire(now) // with the old span: a longer one does not bring expired calls back
-	w.span = max(p.Window, 1)
+	w.span = max(span, 1)
 	w.width = (w.span-1)/slotCount + 1 // rounded up, so that slotCount slots cover the span
 	w.expire(now)
 	w.mergeSlots()
 }
 
-// count counts one call and returns the window's counts, including that call.
-func (w *window) count(failed, slow bool) callCounts {
-	c := callCounts{requests: 1}
-	if failed {
-		c.failures = 1
-	}
-	if slow {
-		c.slow = 1
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.slots == nil {
-		return callCounts{}
-	}
-	now := time.Since(w.base)
+// count adds c, and makes sum that of now.
+func (w *window) count(now time.Duration, c callCounts) {
 	w.expire(now)
 	if w.used == 0 || now-w.at(w.used-1).start >= w.width {
 		w.used++
@@ -84,17 +77,11 @@ func (w *window) count(failed, slow bool) callCounts {
 	}
 	w.at(w.used - 1).add(c)
 	w.sum.add(c)
-	return w.sum
 }
 
 // counts returns the window's counts as of now.
-func (w *window) counts() callCounts {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.slots == nil {
-		return callCounts{}
-	}
-	w.expire(time.Since(w.base))
+func (w *window) counts(now time.Duration) callCounts {
+	w.expire(now)
 	return w.sum
 }
 

@@ -75,27 +75,21 @@ func TestWindowMatchesAListOfCalls(t *testing.T) {
 				rapid.Int64Range(1, 200), // with slots of a few nanoseconds
 				rapid.Int64Range(int64(time.Millisecond), int64(time.Minute)),
 			)
+			base := time.Now()
 			follow := func(w *window, l *list, span time.Duration) {
-				w.configure(&Policy{FailureRatio: 1, Window: span})
+				w.configure(time.Since(base), span)
 				l.setSpan(span)
 			}
 			w, l := new(window), new(list)
 			follow(w, l, time.Duration(spans.Draw(t, "span")))
 			t.Repeat(map[string]func(*rapid.T){
 				"count": func(t *rapid.T) {
-					c := callCounts{requests: 1}
-					failed, slow := rapid.Bool().Draw(t, "failed"), rapid.Bool().Draw(t, "slow")
-					if failed {
-						c.failures = 1
-					}
-					if slow {
-						c.slow = 1
-					}
+					c := countsOf(Observation{Failed: rapid.Bool().Draw(t, "failed"), Slow: rapid.Bool().Draw(t, "slow")})
 					for range rapid.IntRange(1, 100).Draw(t, "calls") {
 						l.count(c)
-						got := w.count(failed, slow)
-						if least, most := l.bounds(); !within(least, got, most) {
-							t.Fatalf("the window has %+v, the list %+v to %+v", got, least, most)
+						w.count(time.Since(base), c)
+						if least, most := l.bounds(); !within(least, w.sum, most) {
+							t.Fatalf("the window has %+v, the list %+v to %+v", w.sum, least, most)
 						}
 						time.Sleep(l.span / 150)
 					}
@@ -107,14 +101,6 @@ func TestWindowMatchesAListOfCalls(t *testing.T) {
 				"factor": func(t *rapid.T) {
 					f := rapid.Float64Range(0.3, 3).Draw(t, "factor")
 					follow(w, l, max(time.Duration(f*float64(l.span)), 1))
-				},
-				"off": func(t *rapid.T) {
-					w.configure(&Policy{Window: l.span})
-					if got := w.count(true, true); got != (callCounts{}) {
-						t.Fatalf("a window that is off counted %+v", got)
-					}
-					l.calls = nil
-					follow(w, l, l.span)
 				},
 				"": func(t *rapid.T) {
 					var sum callCounts
@@ -135,35 +121,33 @@ func TestWindowMatchesAListOfCalls(t *testing.T) {
 
 // A call expires when its age equals the span of the window.
 func TestWindowEdge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var w window
-		w.configure(&Policy{FailureRatio: 1, Window: 30 * time.Second})
-		w.count(true, true)
-		time.Sleep(30*time.Second - time.Nanosecond)
-		if got, want := w.count(false, false), (callCounts{2, 1, 1}); got != want {
-			t.Errorf("a nanosecond before the edge: %+v, want %+v", got, want)
-		}
-		time.Sleep(time.Nanosecond)
-		if got, want := w.count(false, false), (callCounts{2, 0, 0}); got != want {
-			t.Errorf("at the edge: %+v, want %+v", got, want)
-		}
-	})
+	const span = 30 * time.Second
+	var w window
+	w.configure(0, span)
+	w.count(0, callCounts{1, 1, 1})
+	w.count(span-1, callCounts{requests: 1})
+	if want := (callCounts{2, 1, 1}); w.sum != want {
+		t.Errorf("a nanosecond before the edge: %+v, want %+v", w.sum, want)
+	}
+	w.count(span, callCounts{requests: 1})
+	if want := (callCounts{2, 0, 0}); w.sum != want {
+		t.Errorf("at the edge: %+v, want %+v", w.sum, want)
+	}
 }
 
 // There are enough slots for evenly distributed calls.
 func TestWindowHasEnoughSlots(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, span := range []time.Duration{1, 2, 63, 64, 65, 100, 127, 128, 129, time.Second, time.Second + 1} {
-			var w window
-			w.configure(&Policy{FailureRatio: 1, Window: span})
-			for range 500 {
-				w.count(true, false)
-				time.Sleep(w.width)
-			}
-			got, want := w.count(true, false), uint32((span-1)/w.width+1)
-			if got.requests != want || w.used > slotCount {
-				t.Errorf("a span of %d ns holds %d calls in %d slots, want %d", span, got.requests, w.used, want)
-			}
+	for _, span := range []time.Duration{1, 2, 63, 64, 65, 100, 127, 128, 129, time.Second, time.Second + 1} {
+		var w window
+		w.configure(0, span)
+		now := time.Duration(0)
+		for range 500 {
+			w.count(now, callCounts{requests: 1})
+			now += w.width
 		}
-	})
+		w.count(now, callCounts{requests: 1})
+		if want := uint32((span-1)/w.width + 1); w.sum.requests != want || w.used > slotCount {
+			t.Errorf("a span of %d ns holds %d calls in %d slots, want %d", span, w.sum.requests, w.used, want)
+		}
+	}
 }
