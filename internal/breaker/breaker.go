@@ -16,6 +16,8 @@ import (
 var (
 	ErrOpen          = errors.New("circuit breaker is open")
 	ErrHalfOpenLimit = errors.New("circuit breaker is half-open and has no probe permit left")
+	ErrThrottled     = errors.New("circuit breaker rejects a share of the calls, because too few succeed")
+	ErrRecovering    = errors.New("circuit breaker has closed and lets a growing share of the calls through")
 )
 
 // Breaker is the circuit breaker of one service. It is safe for concurrent use. Allow and the reports of a Call take only
@@ -29,7 +31,10 @@ type Breaker struct {
 	lastFailure     atomic.Pointer[events.Failure]
 	probePermission atomic.Pointer[func() bool]
 	transitions     [len(events.States)]atomic.Uint64 // by the state they led to
-	shadowed        [len(events.States)]atomic.Uint64 // calls that were admitted only because of Shadow, by state
+	shadowed        [rejections]atomic.Uint64         // calls that were admitted only because of Shadow, by the rejection
+
+	retryAfters    retryAfterRow
+	hasRetryAfters atomic.Bool // whether retryAfters is not empty, so that other reports take no lock
 
 	mu     sync.Mutex  // held while current is replaced and its event is published
 	timer  *time.Timer // ends the current phase if it has an end; guarded by mu
@@ -46,7 +51,7 @@ func New(service string, policy Policy, publish func(events.Event)) *Breaker {
 }
 
 // Allow decides whether the upstream may be called now. If the error is nil, the caller must report on the Call exactly once.
-// Otherwise the error is ErrOpen or ErrHalfOpenLimit, and the Call only contains the state that rejected it. The error is always
+// Otherwise the error is one of those above, and the Call only contains the state that rejected it. The error is always
 // nil in the modes Shadow and Off.
 //
 // If all permits of a half-open state are in use, Allow revokes the permit of a probe that waits for its client: see
@@ -73,7 +78,12 @@ func (b *Breaker) admit(active bool, minWait time.Duration) (Call, error) {
 	}
 	if policy.ActiveProbing && !active && p.state != events.Closed {
 		if p = b.currentPhase(); p.state != events.Closed {
-			return b.reject(p.state, policy.Mode == Shadow)
+			return b.reject(rejectionIn(p.state), policy.Mode == Shadow)
+		}
+	}
+	if p.state == events.Closed && !active {
+		if r, rejected := rejectClosed(policy, p); rejected {
+			return b.reject(r, policy.Mode == Shadow)
 		}
 	}
 	report, err := p.engine.allow(minWait)
@@ -88,33 +98,14 @@ func (b *Breaker) admit(active bool, minWait time.Duration) (Call, error) {
 	case nil:
 		if p.state == events.HalfOpen && !b.mayProbe() {
 			report(outcomeCancelled)
-			return b.reject(events.HalfOpen, policy.Mode == Shadow && !active)
+			return b.reject(rejectedHalfOpenLimit, policy.Mode == Shadow && !active)
 		}
 		return Call{State: p.state, breaker: b, engine: p.engine, report: report}, nil
 	case gobreaker.ErrTooManyRequests:
-		return b.reject(events.HalfOpen, policy.Mode == Shadow && !active)
+		return b.reject(rejectedHalfOpenLimit, policy.Mode == Shadow && !active)
 	default:
-		return b.reject(events.Open, policy.Mode == Shadow && !active)
+		return b.reject(rejectedOpen, policy.Mode == Shadow && !active)
 	}
-}
-
-// reject returns the result of Allow for a call that is rejected in state. If shadow is set, it admits the call and counts it.
-func (b *Breaker) reject(state events.State, shadow bool) (Call, error) {
-	if shadow {
-		b.shadowed[state].Add(1)
-		return Call{State: state}, nil
-	}
-	err := ErrOpen
-	if state == events.HalfOpen {
-		err = ErrHalfOpenLimit
-	}
-	call := Call{State: state}
-	if p := b.current.Load(); state == events.Open {
-		if call.RetryAt = p.until; p.state != events.Open {
-			call.RetryAt = time.Now() // the open period has ended since
-		}
-	}
-	return call, err
 }
 
 // phaseOfDecision returns the phase to which the decision of p's engine on a call belongs, after the engine's transitions have
@@ -174,7 +165,7 @@ func (b *Breaker) SetPolicy(policy Policy) {
 		return
 	}
 	d := policy.openDuration(p.consecutiveOpenings, p.random)
-	if p.forced == nil && d != old.openDuration(p.consecutiveOpenings, p.random) {
+	if p.forced == nil && p.cause != events.CauseRetryAfter && d != old.openDuration(p.consecutiveOpenings, p.random) {
 		p.until = p.since.Add(d)
 		if soon := time.Now().Add(time.Nanosecond); p.until.Before(soon) {
 			p.until = soon

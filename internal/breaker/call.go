@@ -6,7 +6,7 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Call is one admitted call. Exactly one of Success, Failure, Cancel and Abandon must be called, on any goroutine. The report has
+// Call is one admitted call. Exactly one of Success, Failure, Cancel, Abandon and RetryAfter must be called, on any goroutine. The report has
 // no effect if the breaker has changed its state since, if the call was rejected, if it was admitted only because the mode is
 // Shadow or Off, or on the zero Call.
 type Call struct {
@@ -52,6 +52,9 @@ func (c Call) reportOutcome(o, slow *outcome, took time.Duration) {
 	}
 	if c.breaker.policy.Load().isSlow(took) {
 		o = slow
+	}
+	if !o.cancelled {
+		c.breaker.endRetryAfterRow()
 	}
 	c.report(o)
 	if c.engine.hasPending.Load() {

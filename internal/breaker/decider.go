@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,7 +12,8 @@ import (
 // decider runs the algorithm of a closed engine, and gives it a lock and a clock. The zero value has no algorithm and never opens the
 // breaker. It is safe for concurrent use.
 type decider struct {
-	used atomic.Bool // whether there is an algorithm, so that a call without one takes no lock
+	used   atomic.Bool // whether there is an algorithm, so that a call without one takes no lock
+	limits atomic.Bool // whether it is a Limiter
 
 	mu        sync.Mutex // guards the fields below; held while methods of the algorithm are called
 	name      string     // of the algorithm
@@ -32,7 +34,9 @@ func (d *decider) configure(p *Policy) {
 	default:
 		d.algorithm, d.name, d.base = next, p.algorithm(), time.Now()
 	}
+	_, limits := d.algorithm.(Limiter)
 	d.used.Store(d.algorithm != nil)
+	d.limits.Store(limits)
 }
 
 // now returns the time since the algorithm was made. d.mu is held.
@@ -61,4 +65,26 @@ func (d *decider) counts() events.Counts {
 		return events.Counts{}
 	}
 	return d.algorithm.Counts(d.now())
+}
+
+// admit reports whether the algorithm lets a call through.
+func (d *decider) admit() bool {
+	if !d.limits.Load() {
+		return true
+	}
+	random := rand.Float64() // #nosec G404 -- a share of calls, no secret
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l, ok := d.algorithm.(Limiter)
+	return !ok || l.Admit(d.now(), random)
+}
+
+// rejectionRatio returns the probability with which admit would return false now.
+func (d *decider) rejectionRatio() float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l, ok := d.algorithm.(Limiter); ok {
+		return l.RejectionRatio(d.now())
+	}
+	return 0
 }

@@ -104,7 +104,7 @@ func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 		if o.Forced && duration > 0 {
 			next.until = now.Add(duration)
 		}
-		next.engine = newClosedEngine(&b.policy, o.Forced)
+		next.engine, next.ramp = newClosedEngine(&b.policy, o.Forced), !o.Forced && (prev.ramp || prev.state != events.Closed)
 	}
 	if next.forced != nil {
 		next.forced.Until = next.until

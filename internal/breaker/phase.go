@@ -14,6 +14,8 @@ type phase struct {
 	until  time.Time           // when the timer ends the phase; zero if it has no end
 	cause  events.Cause        // of the transition to state; "" for the initial closed state
 	forced *events.ForcedState // nil if the state is not forced
+	// ramp reports that the breaker was open before, so that Policy.RecoveryRamp applies. It is set in a closed state only.
+	ramp bool
 	// consecutiveFailures is the number of consecutive failures that opened the breaker, and of failed probes since.
 	consecutiveFailures int
 	// consecutiveOpenings is the number of openings without a lasting recovery between them, including the current one. It is 0

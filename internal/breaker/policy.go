@@ -44,6 +44,12 @@ type Policy struct {
 	// HalfOpenRequests is the number of calls that a half-open breaker admits at once, and the number of consecutive successes
 	// that closes it.
 	HalfOpenRequests int
+	// RecoveryRamp is the time after closing during which a growing share of the calls is admitted; 0 admits all at once.
+	RecoveryRamp time.Duration
+	// RetryAfter is the number of consecutive calls reported by Call.RetryAfter that opens the breaker; 0 is no limit. RetryAfterMax is
+	// the longest open period that they cause.
+	RetryAfter    int
+	RetryAfterMax time.Duration
 	// ActiveProbing reserves the half-open state for AllowActiveProbe: Allow rejects all calls then.
 	ActiveProbing bool
 }

@@ -19,7 +19,8 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 		ConsecutiveOpenings: b.consecutiveOpenings(p, time.Now()),
 		LastFailure:         b.lastFailure.Load(),
 		ShadowRejections: events.ShadowRejections{
-			Open: b.shadowed[events.Open].Load(), HalfOpenLimit: b.shadowed[events.HalfOpen].Load(),
+			Open: b.shadowed[rejectedOpen].Load(), HalfOpenLimit: b.shadowed[rejectedHalfOpenLimit].Load(),
+			Throttled: b.shadowed[rejectedThrottled].Load(), Recovering: b.shadowed[rejectedRecovering].Load(),
 		},
 	}
 	for _, state := range events.States {
@@ -35,6 +36,10 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 		status.ProbesSucceeded = int(c.TotalSuccesses)
 	case events.Closed:
 		status.ConsecutiveFailures = int(p.engine.cb.Counts().ConsecutiveFailures)
+	}
+	status.AdmittedRatio = admittedRatio(b.policy.Load(), p, time.Now())
+	if p.state == events.Closed && !p.engine.forced {
+		status.RejectionRatio = p.engine.decider.rejectionRatio()
 	}
 	if p.engine.decider.used.Load() {
 		status.Window = &events.Counts{}

@@ -46,7 +46,7 @@ func (b *Breaker) applyTransition(t transition) {
 			change.Cause, change.Reason = events.CauseForceExpired, prev.forced.Reason
 		}
 	default:
-		change.Cause = events.CauseProbesSucceeded
+		change.Cause, next.ramp = events.CauseProbesSucceeded, true
 	}
 	b.transitionTo(next, change)
 }

@@ -10,8 +10,8 @@ import (
 // power of two, so that a slot is found with a mask.
 const slotCount = 64
 
-// callCounts are the numbers of calls in a window or in one of its slots.
-type callCounts struct{ requests, failures, slow uint32 }
+// callCounts are the numbers of calls in a window or in one of its slots. requests are those that were made, rejected the others.
+type callCounts struct{ requests, failures, slow, rejected uint32 }
 
 // countsOf returns the counts of one call.
 func countsOf(call Observation) callCounts {
@@ -34,12 +34,14 @@ func (c *callCounts) add(o callCounts) {
 	c.requests += o.requests
 	c.failures += o.failures
 	c.slow += o.slow
+	c.rejected += o.rejected
 }
 
 func (c *callCounts) sub(o callCounts) {
 	c.requests -= o.requests
 	c.failures -= o.failures
 	c.slow -= o.slow
+	c.rejected -= o.rejected
 }
 
 // slot counts the calls of at most one width of time. The first of them was counted at start.

@@ -17,6 +17,10 @@ type BreakerStatus struct {
 	ConsecutiveFailures int
 	// Window holds the counts for the ratios; nil if no ratio is a limit. The counts are zero while the breaker is not closed.
 	Window *Counts
+	// RejectionRatio is the probability with which the algorithm rejects a call now; 0 if it rejects none, as most do.
+	RejectionRatio float64
+	// AdmittedRatio is the share of calls that is let through now, while the share grows after the breaker has closed; otherwise 1.
+	AdmittedRatio float64
 	// ConsecutiveOpenings is the number of openings without a lasting recovery between them, including the current one: it is the
 	// exponent of RecoveryBackoff. It is 0 once the breaker has been closed for RecoveryTimeout, and in a forced state.
 	ConsecutiveOpenings int
@@ -43,8 +47,9 @@ type ForcedState struct {
 }
 
 // ShadowRejections counts calls that a breaker in shadow mode has admitted and would otherwise have rejected: because it was open, or
-// because it was half-open and had no permit for them.
-type ShadowRejections struct{ Open, HalfOpenLimit uint64 }
+// because it was half-open and had no permit for them, because its algorithm rejected them, or because it let only a share of the
+// calls through after it had closed.
+type ShadowRejections struct{ Open, HalfOpenLimit, Throttled, Recovering uint64 }
 
 // ServiceStatus is the status of one service, as metrics, the admin API and the command line show it.
 type ServiceStatus struct {

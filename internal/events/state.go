@@ -50,6 +50,8 @@ const (
 	CauseConsecutiveFailures Cause = "consecutive_failures" // fail_max consecutive failures
 	CauseFailureRatio        Cause = "failure_ratio"        // the ratio of failures in the window reached its limit
 	CauseSlowCallRatio       Cause = "slow_call_ratio"      // the ratio of slow calls in the window reached its limit
+	CauseBurnRate            Cause = "burn_rate"            // the burn rate of the error budget reached its limit
+	CauseRetryAfter          Cause = "retry_after"          // responses asked for no request before a time
 	CauseRecoveryTimeout     Cause = "recovery_timeout"     // the duration of an opening has passed
 	CauseProbeFailed         Cause = "probe_failed"         // a half-open request failed
 	CauseProbesSucceeded     Cause = "probes_succeeded"     // enough consecutive half-open requests succeeded

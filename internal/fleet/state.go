@@ -49,7 +49,11 @@ func OverrideFor(s store.State, at time.Time, cause events.Cause) breaker.StateO
 // long as the current policy allows.
 func Restore(b *breaker.Breaker, s store.State) {
 	if policy := b.Policy(); s.State == events.Open && !s.Forced {
-		if longest := s.OpenedAt.Add(policy.MaxOpenDuration(s.ConsecutiveOpens)); longest.Before(s.Until) {
+		d := policy.MaxOpenDuration(s.ConsecutiveOpens)
+		if s.Cause == events.CauseRetryAfter {
+			d = policy.RetryAfterMax
+		}
+		if longest := s.OpenedAt.Add(d); longest.Before(s.Until) {
 			s.Until = longest
 		}
 	}
