@@ -10,7 +10,8 @@ import (
 type BudgetOptions struct {
 	// Share of calls that are to succeed, above 0 and below 1. The rest is the error budget.
 	Objective float64 `yaml:"objective" valid:"0..1"`
-	// Burn rate that opens the breaker: the failure ratio divided by the error budget. It must be possible: at most 1 / (1 - objective).
+	// Burn rate that opens the breaker: the failure ratio divided by the error budget. It must be possible: at most 1 / (1 -
+	// objective).
 	BurnRate float64 `yaml:"burn_rate" valid:"positive"`
 	// Short window. A failure that is over does not open the breaker. At least min_requests calls have to be in it.
 	Short time.Duration `yaml:"short" valid:"100ms..24h"`
@@ -43,8 +44,8 @@ func init() {
 	})
 }
 
-// budget opens the breaker when failures use up the error budget too fast, over a short and over a long window: the multiwindow burn
-// rate alert of The Site Reliability Workbook, chapter 5.
+// budget opens the breaker when failures use up the error budget too fast, over a short and over a long window: the multiwindow
+// burn rate alert of The Site Reliability Workbook, chapter 5.
 type budget struct {
 	options     *BudgetOptions
 	minRequests int
@@ -58,8 +59,11 @@ func (a *budget) Configure(now time.Duration, p *Policy) {
 	a.long.configure(now, a.options.Long)
 }
 
-// Observe implements Algorithm.
+// Observe implements Algorithm. An abandoned call has neither used up the budget nor met the objective.
 func (a *budget) Observe(now time.Duration, call Observation) events.Cause {
+	if call.Abandoned {
+		return ""
+	}
 	c := countsOf(call)
 	a.short.count(now, c)
 	a.long.count(now, c)
