@@ -9,10 +9,10 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Algorithm decides by the results of calls when a closed breaker opens, beside Policy.FailMax. A value serves one closed state of
-// one breaker. It sees calls and the time only, so that recorded calls can be replayed. now is the time since the value was made; it
-// never decreases. The methods are called with a lock held: they need no lock of their own, must return at once and must not call
-// the breaker.
+// Algorithm decides by the results of calls when a closed breaker opens, beside Policy.FailMax. A value serves one closed state
+// of one breaker. It sees calls and the time only, so that recorded calls can be replayed. now is the time since the value was
+// made; it never decreases. The methods are called with a lock held: they need no lock of their own, must return at once and
+// must not call the breaker.
 type Algorithm interface {
 	// Configure applies a changed policy. What has been counted is kept, as far back as the new limits reach.
 	Configure(now time.Duration, p *Policy)
@@ -43,8 +43,8 @@ type Observation struct {
 
 // AlgorithmFactory makes the algorithms of one name.
 type AlgorithmFactory struct {
-	// Options returns a new options struct with its default values, which Policy.AlgorithmOptions then is. It is decoded strictly from
-	// the block of the algorithm's name. nil: the algorithm has no options.
+	// Options returns a new options struct with its default values, which Policy.AlgorithmOptions then is. It is decoded strictly
+	// from the block of the algorithm's name. nil: the algorithm has no options.
 	Options func() any
 	// New returns an algorithm that has counted nothing, or nil if p sets no limit that it could use.
 	New func(p *Policy) Algorithm

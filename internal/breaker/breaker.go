@@ -68,9 +68,9 @@ func (b *Breaker) AllowBeforeUpload() (Call, error) {
 // Enforce: an active probe during the open period has no use, and rejecting one affects no client.
 func (b *Breaker) AllowActiveProbe() (Call, error) { return b.admit(true, revokeAfter) }
 
-// admit asks the engine whether the call may be made; active is true for an active probe. It does not ask in the mode Off, nor for
-// client calls in a half-open state that is reserved for active probes, where they would use up the permits. If no permit is left, it revokes that of a probe that
-// has waited for its client for minWait.
+// admit asks the engine whether the call may be made; active is true for an active probe. It does not ask in the mode Off, nor
+// for client calls in a half-open state that is reserved for active probes, where they would use up the permits. If no permit is
+// left, it revokes that of a probe that has waited for its client for minWait.
 func (b *Breaker) admit(active bool, minWait time.Duration) (Call, error) {
 	policy, p := b.policy.Load(), b.current.Load()
 	if policy.Mode == Off {
@@ -147,9 +147,11 @@ func (b *Breaker) PublishProbeGranted() {
 // Policy returns the current policy.
 func (b *Breaker) Policy() Policy { return *b.policy.Load() }
 
-// SetPolicy replaces the policy. An algorithm that stays the same keeps its counts, as far back as the new window reaches. If they already reach a new limit, the
-// next report opens the breaker; if that limit is FailMax, the next failure does, unless a success comes first. A changed RecoveryTimeout or RecoveryBackoff applies to the current open period, measured from
-// its start. A changed HalfOpenRequests applies from the next half-open state on, so that it does not change what the probes in
+// SetPolicy replaces the policy. An algorithm that stays the same keeps its counts, as far back as the new limits reach; another
+// one begins to count. If the counts already reach a new limit, the next report opens the breaker; if that limit is FailMax, the
+// next failure does, unless a success comes first. A changed RecoveryTimeout or RecoveryBackoff applies to the current open
+// period, measured from its start, unless it was caused by Call.RetryAfter. A changed RecoveryRamp applies to the recovery in
+// progress. A changed HalfOpenRequests applies from the next half-open state on, so that it does not change what the probes in
 // flight decide.
 func (b *Breaker) SetPolicy(policy Policy) {
 	b.mu.Lock()

@@ -8,7 +8,8 @@ import (
 
 // CountOptions are the options of the algorithm count.
 type CountOptions struct {
-	// Number of most recent calls over which failure_ratio and slow_call_ratio are computed, however long ago they were. At least min_requests.
+	// Number of most recent calls over which failure_ratio and slow_call_ratio are computed, however long ago they were. At least
+	// min_requests.
 	Calls int `yaml:"calls" valid:"1..100000"`
 }
 

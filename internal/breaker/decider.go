@@ -9,8 +9,8 @@ import (
 	"cbproxy/internal/events"
 )
 
-// decider runs the algorithm of a closed engine, and gives it a lock and a clock. The zero value has no algorithm and never opens the
-// breaker. It is safe for concurrent use.
+// decider runs the algorithm of a closed engine, and gives it a lock and a clock. The zero value has no algorithm and never
+// opens the breaker. It is safe for concurrent use.
 type decider struct {
 	used   atomic.Bool // whether there is an algorithm, so that a call without one takes no lock
 	limits atomic.Bool // whether it is a Limiter

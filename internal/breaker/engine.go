@@ -122,8 +122,8 @@ func (e *engine) allow(minWait time.Duration) (func(error), error) {
 //  4. recordTransition, if the state changes.
 
 // isExcluded is gobreaker's IsExcluded: it reports whether a call counts neither as success nor as failure, so that it does not
-// end a series of consecutive failures. An abandoned call by which the algorithm opens the breaker is not excluded but counted as a
-// failure, because only a failure opens gobreaker.
+// end a series of consecutive failures. An abandoned call by which the algorithm opens the breaker is not excluded but counted
+// as a failure, because only a failure opens gobreaker.
 func (e *engine) isExcluded(err error) bool {
 	o := err.(*outcome)
 	if !o.abandoned {
@@ -151,7 +151,8 @@ func (e *engine) isSuccessful(err error) bool {
 	return !e.observe(o) && !o.failed
 }
 
-// observe counts a call in the algorithm and reports whether the engine opens. It sets e.trip if that is so or if the call failed.
+// observe counts a call in the algorithm and reports whether the engine opens. It sets e.trip if that is so or if the call
+// failed.
 func (e *engine) observe(o *outcome) bool {
 	cause, counts := e.decider.observe(Observation{Failed: o.failed, Slow: o.slow, Abandoned: o.abandoned})
 	if !o.failed && cause == "" {

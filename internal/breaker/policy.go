@@ -18,8 +18,8 @@ const (
 // String returns the mode's name in the configuration.
 func (m Mode) String() string { return [...]string{"enforce", "shadow", "off"}[m] }
 
-// Policy determines when a breaker opens and when it closes again. A closed breaker opens as soon as a report finds FailMax or a limit
-// of the algorithm reached.
+// Policy determines when a breaker opens and when it closes again. A closed breaker opens as soon as a report finds FailMax or a
+// limit of the algorithm reached.
 type Policy struct {
 	Mode Mode
 	// FailMax is the number of consecutive failures that opens the breaker; 0 is no limit.
@@ -46,8 +46,8 @@ type Policy struct {
 	HalfOpenRequests int
 	// RecoveryRamp is the time after closing during which a growing share of the calls is admitted; 0 admits all at once.
 	RecoveryRamp time.Duration
-	// RetryAfter is the number of consecutive calls reported by Call.RetryAfter that opens the breaker; 0 is no limit. RetryAfterMax is
-	// the longest open period that they cause.
+	// RetryAfter is the number of consecutive calls reported by Call.RetryAfter that opens the breaker; 0 is no limit.
+	// RetryAfterMax is the longest open period that they cause.
 	RetryAfter    int
 	RetryAfterMax time.Duration
 	// ActiveProbing reserves the half-open state for AllowActiveProbe: Allow rejects all calls then.

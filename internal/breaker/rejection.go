@@ -49,8 +49,11 @@ func (b *Breaker) reject(r rejection, shadow bool) (Call, error) {
 
 // rejectClosed reports whether the closed phase p rejects a call, and why.
 func rejectClosed(policy *Policy, p *phase) (r rejection, rejected bool) {
-	if p.ramp && policy.RecoveryRamp > 0 && rand.Float64() >= admittedRatio(policy, p, time.Now()) { // #nosec G404 -- a share, no secret
-		return rejectedRecovering, true
+	if p.ramp && policy.RecoveryRamp > 0 {
+		random := rand.Float64() // #nosec G404 -- a share of calls, no secret
+		if random >= admittedRatio(policy, p, time.Now()) {
+			return rejectedRecovering, true
+		}
 	}
 	if !p.engine.forced && !p.engine.decider.admit() {
 		return rejectedThrottled, true

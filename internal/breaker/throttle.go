@@ -9,7 +9,8 @@ import (
 
 // ThrottleOptions are the options of the algorithm throttle.
 type ThrottleOptions struct {
-	// Success ratio from which on nothing is rejected, above 0. Below it, calls are rejected until this share of the rest could succeed.
+	// Success ratio from which on nothing is rejected, above 0. Below it, calls are rejected until this share of the rest could
+	// succeed.
 	SuccessRatio float64 `yaml:"success_ratio" valid:"0..1"`
 	// Exponent 1 / aggression of the formula: a value above 1 rejects more, one below 1 less.
 	Aggression float64 `yaml:"aggression" valid:"positive"`
@@ -43,8 +44,8 @@ func init() {
 // forcedAdmission is the time after which a call is admitted whatever the formula says, so that a recovery is noticed.
 const forcedAdmission = time.Second
 
-// throttle never opens the breaker. It rejects a share of the calls that grows as their success ratio falls: client-side throttling
-// of Site Reliability Engineering, chapter 21, with the parameters of Envoy's admission control filter.
+// throttle never opens the breaker. It rejects a share of the calls that grows as their success ratio falls: client-side
+// throttling of Site Reliability Engineering, chapter 21, with the parameters of Envoy's admission control filter.
 type throttle struct {
 	options      *ThrottleOptions
 	window       window // of the calls that have ended and of those that were rejected

@@ -52,8 +52,8 @@ type slot struct {
 
 // window counts the calls of the last span of time, in a ring of slots and their running sum. A slot is dropped as a whole when
 // its first call is one span old, so each call is dropped at the end of its span or up to one width earlier (up to several
-// widths, if the span has grown since). configure must be called first. Times are those of an Algorithm. It is not safe for concurrent
-// use.
+// widths, if the span has grown since). configure must be called first. Times are those of an Algorithm. It is not safe for
+// concurrent use.
 type window struct {
 	span, width  time.Duration
 	oldest, used int        // oldest is the number of slots dropped so far; used slots follow it in the ring, see at

@@ -15,7 +15,8 @@ type BreakerStatus struct {
 	Forced *ForcedState
 	// ConsecutiveFailures is the number of consecutive failures; for an open or half-open breaker, of those that opened it.
 	ConsecutiveFailures int
-	// Window holds the counts for the ratios; nil if no ratio is a limit. The counts are zero while the breaker is not closed.
+	// Window holds the counts of the algorithm; nil if it counts nothing, because no ratio is a limit. The counts are zero while the
+	// breaker is not closed.
 	Window *Counts
 	// RejectionRatio is the probability with which the algorithm rejects a call now; 0 if it rejects none, as most do.
 	RejectionRatio float64
