@@ -37,9 +37,12 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 	case events.Closed:
 		status.ConsecutiveFailures = int(p.engine.cb.Counts().ConsecutiveFailures)
 	}
-	status.AdmittedRatio = admittedRatio(b.policy.Load(), p, time.Now())
-	if p.state == events.Closed && !p.engine.forced {
-		status.RejectionRatio = p.engine.decider.rejectionRatio()
+	status.AdmittedRatio = 1
+	if policy := b.policy.Load(); policy.Mode != Off {
+		status.AdmittedRatio = admittedRatio(policy, p, time.Now())
+		if p.state == events.Closed && !p.engine.forced {
+			status.RejectionRatio = p.engine.decider.rejectionRatio()
+		}
 	}
 	if p.engine.decider.used.Load() {
 		status.Window = &events.Counts{}
