@@ -6,9 +6,9 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Call is one admitted call. Exactly one of Success, Failure, Cancel, Abandon and RetryAfter must be called, on any goroutine. The report has
-// no effect if the breaker has changed its state since, if the call was rejected, if it was admitted only because the mode is
-// Shadow or Off, or on the zero Call.
+// Call is one admitted call. Exactly one of Success, Failure, Cancel, Abandon and RetryAfter must be called, on any goroutine.
+// The report has no effect if the breaker has changed its state since (except that of RetryAfter), if the call was rejected, if
+// it was admitted only because the mode is Shadow or Off, or on the zero Call.
 type Call struct {
 	// State is the state in which the call was admitted or rejected.
 	State events.State
@@ -53,7 +53,7 @@ func (c Call) reportOutcome(o, slow *outcome, took time.Duration) {
 	if c.breaker.policy.Load().isSlow(took) {
 		o = slow
 	}
-	if !o.cancelled {
+	if !o.cancelled && !o.abandoned {
 		c.breaker.endRetryAfterRow()
 	}
 	c.report(o)

@@ -32,22 +32,32 @@ func (r *retryAfterRow) reset() {
 	r.length, r.until = 0, time.Time{}
 }
 
-// RetryAfter reports that the upstream answered and asked for no call before until. The call counts neither as success nor as failure.
-// The breaker opens after Policy.RetryAfter such reports without another one in between, until the latest time that they named or
-// RetryAfterMax from now. If it is open for this reason already, a later time prolongs that.
+// RetryAfter reports that the upstream answered and asked for no call before until. The call counts neither as success nor as
+// failure. The breaker opens after Policy.RetryAfter such reports without a success or failure in between, until the latest time
+// that they named, at most RetryAfterMax from when they did. If it is open for this reason already, a later time prolongs that.
+// Other than the reports of results, this one has an effect even if the breaker has changed its state since, because it is about
+// the future.
 func (c Call) RetryAfter(until time.Time) {
 	if c.report == nil {
 		return
 	}
 	b := c.breaker
-	c.report(outcomeCancelled) // before the breaker opens: a probe returns its permit
-	length, latest := b.retryAfters.add(until)
-	b.hasRetryAfters.Store(true)
+	c.reportOutcome(outcomeCancelled, outcomeCancelled, 0) // before the breaker opens: a probe returns its permit
 	policy, now := b.policy.Load(), time.Now()
-	if policy.RetryAfter <= 0 || length < policy.RetryAfter || policy.Mode == Off {
+	if policy.RetryAfter <= 0 || policy.Mode == Off {
 		return
 	}
-	d := min(latest.Sub(now), policy.RetryAfterMax)
+	// The limit applies to each answer. Otherwise one that named a time far ahead would prolong the open period with every later
+	// answer, however short a delay that names.
+	if limit := now.Add(policy.RetryAfterMax); until.After(limit) {
+		until = limit
+	}
+	length, latest := b.retryAfters.add(until)
+	b.hasRetryAfters.Store(true)
+	if length < policy.RetryAfter {
+		return
+	}
+	d := min(latest.Sub(now), policy.RetryAfterMax) // the limit may have been lowered since
 	if d <= 0 {
 		return
 	}
