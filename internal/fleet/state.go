@@ -48,16 +48,18 @@ func OverrideFor(s store.State, at time.Time, cause events.Cause) breaker.StateO
 // the host's clock. The counts of a closed breaker are not restored, and an opening is at most as
 // long as the current policy allows.
 func Restore(b *breaker.Breaker, s store.State) {
+	cause, now := events.CauseRestored, time.Now()
 	if policy := b.Policy(); s.State == events.Open && !s.Forced {
-		d := policy.MaxOpenDuration(s.ConsecutiveOpens)
+		longest := s.OpenedAt.Add(policy.MaxOpenDuration(s.ConsecutiveOpens))
 		if s.Cause == events.CauseRetryAfter {
-			d = policy.RetryAfterMax
+			longest = now.Add(policy.RetryAfterMax) // later answers may have prolonged it
+			cause = s.Cause                         // so that it can still be prolonged, and the next restart keeps it, too
 		}
-		if longest := s.OpenedAt.Add(d); longest.Before(s.Until) {
+		if longest.Before(s.Until) {
 			s.Until = longest
 		}
 	}
-	o := OverrideFor(s, time.Now(), events.CauseRestored)
+	o := OverrideFor(s, now, cause)
 	if o.State == events.Closed && !o.Forced && o.ConsecutiveOpenings == 0 {
 		return
 	}
