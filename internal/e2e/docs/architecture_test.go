@@ -35,6 +35,7 @@ var allowedImports = map[string][]string{
 	"fallbacks/upstream":            {"fallbacks", "fallbacks/internal/httpclient", "routes", "internal/breaker", "internal/events", "internal/grpc", "internal/refcount", "internal/upstream"},
 	"internal/breaker":              {"internal/events"},
 	"internal/events":               nil,
+	"internal/expression":           {"internal/strictyaml"},
 	"internal/grpc":                 nil,
 	"internal/http1":                nil,
 	"internal/limit":                nil,
