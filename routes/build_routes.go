@@ -45,7 +45,9 @@ func (b *builder) route(name string, n *yaml.Node, at strictyaml.Place, inherite
 	if _, ok := builtinService(name); ok {
 		r = newRoute(name)
 		if defaults != nil { // on top of the built-in values; faults of defaults have been reported
-			(&strictyaml.Decoder{Expanded: b.decoder.Expanded, Forms: textChecks}).Struct(defaults, strictyaml.Place{}, reflect.ValueOf(r).Elem(), nil)
+			d := &strictyaml.Decoder{Expanded: b.decoder.Expanded, Forms: textChecks}
+			d.Other = b.decodeAlgorithms(d)
+			d.Struct(defaults, strictyaml.Place{}, reflect.ValueOf(r).Elem(), nil)
 		}
 	}
 	b.decoder.Struct(n, at, reflect.ValueOf(r).Elem(), nil)
@@ -53,6 +55,7 @@ func (b *builder) route(name string, n *yaml.Node, at strictyaml.Place, inherite
 		b.require(r, at, n, defaults)
 		b.checkFallbackName(n, at.Path)
 	}
+	b.chooseAlgorithm(r, at, n, defaults)
 	if r.Fallback == "" && b.config.Fallbacks[name] != nil {
 		r.Fallback = name
 	}

@@ -55,6 +55,7 @@ func defaultRoute() *Route {
 func defaultBreaker() Breaker {
 	b := Breaker{
 		Mode:             "enforce",
+		Algorithm:        "ratio",
 		FailMax:          5,
 		SlowCallDuration: 5 * time.Second,
 		MinRequests:      20,
@@ -63,9 +64,12 @@ func defaultBreaker() Breaker {
 		RecoveryBackoff:  RecoveryBackoff{Multiplier: 1, Max: 10 * time.Minute, Jitter: 0.1},
 		HalfOpenRequests: 1,
 		GRPCFailureCodes: []string{"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED"},
+		RetryAfter:       RetryAfter{Max: 5 * time.Minute},
 		Probe:            Probe{Interval: 5 * time.Second, Timeout: time.Second},
 	}
 	b.FailureStatuses.add("5xx")
+	b.RetryAfter.Statuses.add("429")
+	b.RetryAfter.Statuses.add("503")
 	return b
 }
 
@@ -109,7 +113,7 @@ func newRoute(name string) *Route {
 // newFallback returns a fallback with its defaults.
 func newFallback() *Fallback {
 	return &Fallback{
-		When:       []string{"open", "half_open_limit", "connect", "timeout", "reset", "overload"},
+		When:       []string{"open", "half_open_limit", "throttled", "recovering", "connect", "timeout", "reset", "overload"},
 		Try:        []string{"static"},
 		Strategies: map[string]any{},
 	}

@@ -35,6 +35,10 @@ type Loader struct {
 	// called, if it has one: it removes defaults, or values of a built-in fallback, that do not fit to
 	// the values that the file gives.
 	Strategies map[string]func() any
+	// Algorithms has a function for each algorithm of breakers by name, which returns a pointer to a new struct of its options with
+	// their defaults, as Strategies; nil if it has no options. They may also have a method ValidateMinRequests(minRequests int, report
+	// func(path, message string)). If the map is nil, every name is accepted, and no options.
+	Algorithms map[string]func() any
 	// RedisURL returns an error, without credentials, if a redis.url is invalid. nil accepts every URL.
 	RedisURL func(url string) error
 	// Environ has the form of os.Environ. It resolves ${} references and overrides the file.
@@ -123,6 +127,7 @@ type builder struct {
 func (b *builder) build(t strictyaml.Tree) {
 	b.root = t.Root
 	b.decoder = strictyaml.Decoder{Faults: b.faults, Expanded: t.Expanded, Forms: textChecks}
+	b.decoder.Other = b.decodeAlgorithms(&b.decoder)
 	b.decoder.Struct(b.root, strictyaml.Place{}, reflect.ValueOf(b.config).Elem(), nil)
 	b.fallbacks()
 	b.routes()

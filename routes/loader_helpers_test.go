@@ -21,6 +21,7 @@ func loader(environ ...string) routes.Loader {
 		Path:       "config.yaml",
 		Builtin:    []byte(builtinFallbacks),
 		Strategies: map[string]func() any{"static": newStaticOptions},
+		Algorithms: map[string]func() any{"ratio": nil, "steps": newStepsOptions},
 		RedisURL:   redisURL,
 		Environ: append([]string{"UPSTREAM=http://127.0.0.1:8001", "NAME=name", "NUMBER=2", "EMPTY=", "YES=true",
 			"NULL=null", "STRUCTURE={a: [b]}"}, environ...),
@@ -35,6 +36,31 @@ type staticOptions struct {
 	Headers map[string]string `yaml:"headers"`
 	// Any YAML value, served as JSON.
 	Body any `yaml:"body"`
+}
+
+// stepsOptions replaces the options of an algorithm.
+type stepsOptions struct {
+	// Number of steps.
+	Steps int `yaml:"steps" valid:"1..9"`
+	// Height of a step.
+	Height float64 `yaml:"height" valid:"positive"`
+}
+
+// newStepsOptions returns the options of the algorithm steps by default.
+func newStepsOptions() any { return &stepsOptions{Steps: 3, Height: 1} }
+
+// Validate is the check of an algorithm.
+func (o *stepsOptions) Validate(report func(path, message string)) {
+	if float64(o.Steps)*o.Height > 10 {
+		report("height", "must be at most 10 / steps")
+	}
+}
+
+// ValidateMinRequests is the check of an algorithm that depends on min_requests.
+func (o *stepsOptions) ValidateMinRequests(minRequests int, report func(path, message string)) {
+	if o.Steps > minRequests {
+		report("steps", "must be at most min_requests")
+	}
 }
 
 // newStaticOptions returns the options of the static strategy by default.

@@ -17,6 +17,7 @@ import (
 type referenceGenerator struct {
 	docs       map[string]string // as in schemaGenerator
 	strategies map[string]any
+	algorithms map[string]any
 	out        bytes.Buffer
 	written    []table
 	tls        bool // the table of TLS is written
@@ -33,9 +34,9 @@ type table struct {
 
 // GenerateReference returns every key of Config as Markdown, a table for each mapping. The
 // arguments are those of GenerateSchema.
-func GenerateReference(t *testing.T, strategies map[string]any, sources ...string) []byte {
+func GenerateReference(t *testing.T, strategies, algorithms map[string]any, sources ...string) []byte {
 	t.Helper()
-	g := &referenceGenerator{docs: comments(t, append([]string{"schema.go"}, sources...)), strategies: strategies}
+	g := &referenceGenerator{docs: comments(t, append([]string{"schema.go"}, sources...)), strategies: strategies, algorithms: algorithms}
 	g.builtins()
 	g.section("", reflect.ValueOf(defaultConfig()).Elem())
 	return g.out.Bytes()
@@ -106,12 +107,20 @@ func (g *referenceGenerator) section(path string, v reflect.Value) {
 		}
 		g.row(key, takes, shown, g.docs[typeName(v.Type())+"."+f.Name])
 	}
-	if v.Type() == reflect.TypeFor[Fallback]() {
-		for _, name := range slices.Sorted(maps.Keys(g.strategies)) {
-			to := path + "." + name
-			g.row(name, linked(to), "", "Options of the strategy "+name+".")
-			below = append(below, table{to, reflect.ValueOf(g.strategies[name]).Elem()})
+	options, kind := map[string]any{}, ""
+	switch v.Type() {
+	case reflect.TypeFor[Fallback]():
+		options, kind = g.strategies, "strategy"
+	case reflect.TypeFor[Breaker]():
+		options, kind = g.algorithms, "algorithm"
+	}
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		if options[name] == nil {
+			continue
 		}
+		to := path + "." + name
+		g.row(name, linked(to), "", "Options of the "+kind+" "+name+".")
+		below = append(below, table{to, reflect.ValueOf(options[name]).Elem()})
 	}
 	for _, t := range below {
 		g.section(t.path, t.v)

@@ -186,6 +186,8 @@ type TLS struct {
 type Breaker struct {
 	// enforce rejects requests while open; shadow only records the decisions it would make; off disables the breaker.
 	Mode string `yaml:"mode" enum:"enforce,shadow,off"`
+	// Algorithm that opens the breaker, beside fail_max: ratio uses failure_ratio and slow_call_ratio in window, count the same ratios over a number of calls, budget the burn rate of an error budget; throttle never opens it, but rejects a share of the calls.
+	Algorithm string `yaml:"algorithm"`
 	// Consecutive failures that open the breaker; 0 disables the condition.
 	FailMax int `yaml:"fail_max" valid:"0..1000000"`
 	// Failure rate in window, 0 to 1, that opens the breaker; 0 disables the condition.
@@ -202,10 +204,16 @@ type Breaker struct {
 	RecoveryTimeout time.Duration `yaml:"recovery_timeout" valid:"positive"`
 	// Growth of the open period while recovery fails. The first open period lasts exactly recovery_timeout; growth and jitter apply from the second consecutive one on. The count restarts after the breaker has stayed closed for recovery_timeout.
 	RecoveryBackoff RecoveryBackoff `yaml:"recovery_backoff"`
+	// Time after closing during which a growing share of the calls is sent to the upstream: the elapsed part of this time, at least a tenth. The others get the fallback with reason recovering. 0s sends all calls at once.
+	RecoveryRamp time.Duration `yaml:"recovery_ramp" valid:"non-negative"`
+	// Opening by responses that ask for no request before a time.
+	RetryAfter RetryAfter `yaml:"retry_after"`
 	// Limit of concurrent probes while half-open, and number of consecutive successes that close the breaker.
 	HalfOpenRequests int `yaml:"half_open_requests" valid:"1..1000000"`
 	// Statuses that count as failures: codes, "5xx", or "500-504".
 	FailureStatuses Statuses `yaml:"failure_statuses"`
+	// Statuses that count neither as success nor as failure, in the same form. They take precedence over failure_statuses.
+	IgnoreStatuses Statuses `yaml:"ignore_statuses"`
 	// Names of server-sent events that mark a stream with status 200 as a failure. Streams with a Content-Encoding are not scanned.
 	SSEErrorEvents []string `yaml:"sse_error_events" valid:"event_name" most:"32"`
 	// Names of gRPC status codes that count as failures.
@@ -214,6 +222,19 @@ type Breaker struct {
 	AbandonedAfter time.Duration `yaml:"abandoned_after" valid:"non-negative"`
 	// Active probe that tests recovery instead of client requests: if path is set, client requests get the fallback until the probe has succeeded half_open_requests times.
 	Probe Probe `yaml:"probe"`
+
+	// Algorithms has the options of Algorithm by its name, of the type that Loader.Algorithms returns; it is empty if there are none.
+	Algorithms map[string]any `yaml:",inline"`
+}
+
+// RetryAfter configures the opening of a breaker by Retry-After fields.
+type RetryAfter struct {
+	// Statuses of the responses whose Retry-After, in seconds or as a date, is respected. Such a response is no failure.
+	Statuses Statuses `yaml:"statuses"`
+	// Consecutive such responses that open the breaker until the latest time that they name; 0 disables it.
+	After int `yaml:"after" valid:"0..1000000"`
+	// Longest opening.
+	Max time.Duration `yaml:"max" valid:"positive"`
 }
 
 // AccessLog configures the request log, which is separate from the proxy's log.
@@ -253,7 +274,7 @@ type Probe struct {
 // Fallback answers requests that the upstream cannot.
 type Fallback struct {
 	// Reasons for which the fallback answers.
-	When []string `yaml:"when" enum:"open,half_open_limit,connect,timeout,reset,overload,status"`
+	When []string `yaml:"when" enum:"open,half_open_limit,throttled,recovering,connect,timeout,reset,overload,status"`
 	// Strategies in the order in which they are tried; the first one with an answer is used.
 	Try []string `yaml:"try"`
 

@@ -26,17 +26,19 @@ type schemaGenerator struct {
 	defs       map[string]*jsonschema.Schema
 	defaults   map[string]any // name in defs -> what its defaults are of
 	strategies map[string]any
+	algorithms map[string]any // nil: without options
 }
 
-// GenerateSchema returns the schema of Config as a file. strategies has a pointer to the options of each
+// GenerateSchema returns the schema of Config as a file. strategies and algorithms have a pointer to the options of each
 // strategy, whose comments are in the Go files sources.
-func GenerateSchema(t *testing.T, strategies map[string]any, sources ...string) []byte {
+func GenerateSchema(t *testing.T, strategies, algorithms map[string]any, sources ...string) []byte {
 	t.Helper()
 	g := &schemaGenerator{
 		docs:       comments(t, append([]string{"schema.go"}, sources...)),
 		defs:       map[string]*jsonschema.Schema{},
 		defaults:   map[string]any{},
 		strategies: strategies,
+		algorithms: algorithms,
 	}
 	root := g.object(reflect.ValueOf(defaultConfig()).Elem())
 	root.Schema = "https://json-schema.org/draft/2020-12/schema"
@@ -105,23 +107,30 @@ func (g *schemaGenerator) object(v reflect.Value) *jsonschema.Schema {
 		s.Properties[key] = property
 		s.PropertyOrder = append(s.PropertyOrder, key)
 	}
-	if v.Type() == reflect.TypeFor[Fallback]() {
-		g.addStrategies(s)
+	switch v.Type() {
+	case reflect.TypeFor[Fallback]():
+		g.addOptions(s, "strategy", g.strategies)
+		s.Properties["try"].Items = text(strictyaml.Rules{Enum: slices.Sorted(maps.Keys(g.strategies))})
+		s.Properties["try"].MinItems = jsonschema.Ptr(1)
+	case reflect.TypeFor[Breaker]():
+		g.addOptions(s, "algorithm", g.algorithms)
+		byName := s.Properties["algorithm"]
+		s.Properties["algorithm"] = text(strictyaml.Rules{Enum: slices.Sorted(maps.Keys(g.algorithms))})
+		s.Properties["algorithm"].Description, s.Properties["algorithm"].Default = byName.Description, byName.Default
 	}
 	return s
 }
 
-// addStrategies adds the options of the strategies to the schema of a fallback.
-func (g *schemaGenerator) addStrategies(s *jsonschema.Schema) {
-	for _, name := range slices.Sorted(maps.Keys(g.strategies)) {
-		options := reflect.ValueOf(g.strategies[name]).Elem()
-		s.Properties[name] = g.object(options)
-		s.Properties[name].Description = "Options of the strategy " + name + "."
+// addOptions adds the options of the strategies or algorithms to the schema of the mapping that has them.
+func (g *schemaGenerator) addOptions(s *jsonschema.Schema, kind string, all map[string]any) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if all[name] == nil {
+			continue
+		}
+		s.Properties[name] = g.object(reflect.ValueOf(all[name]).Elem())
+		s.Properties[name].Description = "Options of the " + kind + " " + name + "."
 		s.PropertyOrder = append(s.PropertyOrder, name)
 	}
-	names := slices.Sorted(maps.Keys(g.strategies))
-	s.Properties["try"].Items = text(strictyaml.Rules{Enum: names})
-	s.Properties["try"].MinItems = jsonschema.Ptr(1)
 }
 
 // property returns the schema of a field, with v as its default.

@@ -15,6 +15,7 @@ import (
 
 	"cbproxy/fallbacks"
 	_ "cbproxy/fallbacks/standard"
+	"cbproxy/internal/breaker"
 	"cbproxy/routes"
 )
 
@@ -26,7 +27,19 @@ func strategies(t *testing.T) (options map[string]any, sources []string) {
 		options[name] = make()
 	}
 	isTest := func(file string) bool { return strings.HasSuffix(file, "_test.go") }
-	return options, slices.DeleteFunc(append(files(t, "../fallbacks/*.go"), files(t, "../fallbacks/*/*.go")...), isTest)
+	all := append(append(files(t, "../fallbacks/*.go"), files(t, "../fallbacks/*/*.go")...), files(t, "../internal/breaker/*.go")...)
+	return options, slices.DeleteFunc(all, isTest)
+}
+
+// algorithms returns the options of the breaker's algorithms, nil for one without options.
+func algorithms() map[string]any {
+	options := map[string]any{}
+	for name, make := range breaker.Algorithms() {
+		if options[name] = nil; make != nil {
+			options[name] = make()
+		}
+	}
+	return options
 }
 
 // schemaOf returns the schema with the built-in and the given strategies.
@@ -34,7 +47,7 @@ func schemaOf(t *testing.T, more map[string]any) []byte {
 	t.Helper()
 	all, sources := strategies(t)
 	maps.Copy(all, more)
-	return routes.GenerateSchema(t, all, sources...)
+	return routes.GenerateSchema(t, all, algorithms(), sources...)
 }
 
 func TestSchemaIsUpToDate(t *testing.T) {

@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"fmt"
 	"time"
 
 	"cbproxy/internal/events"
@@ -11,6 +12,13 @@ type CountOptions struct {
 	// Number of most recent calls over which failure_ratio and slow_call_ratio are computed, however long ago they were. At least
 	// min_requests.
 	Calls int `yaml:"calls" valid:"1..100000"`
+}
+
+// ValidateMinRequests reports a number of calls in which min_requests can never be reached.
+func (o *CountOptions) ValidateMinRequests(minRequests int, report func(path, message string)) {
+	if o.Calls < minRequests {
+		report("calls", fmt.Sprintf("must be at least min_requests (%d), got %d", minRequests, o.Calls))
+	}
 }
 
 func init() {

@@ -17,6 +17,9 @@ type Decoder struct {
 	Faults *Collector
 	// Expanded is that of the Tree.
 	Expanded map[*yaml.Node]bool
+	// Other returns what Struct calls for the keys of a nested struct that have no field; nil if such a key is a fault. Other itself may
+	// be nil.
+	Other func(v reflect.Value) func(key, value *yaml.Node, at Place)
 	// Forms are the checks of strings by the name in their valid tag. Each returns what a text must be, "" if it is valid.
 	Forms map[string]func(text string) (want string)
 }
@@ -28,7 +31,11 @@ func (d *Decoder) Value(n *yaml.Node, at Place, v reflect.Value, r Rules) bool {
 		return false
 	}
 	if v.Kind() == reflect.Struct && !reflect.PointerTo(v.Type()).Implements(UnmarshalerType) {
-		d.Struct(n, at, v, nil)
+		var other func(key, value *yaml.Node, at Place)
+		if d.Other != nil {
+			other = d.Other(v)
+		}
+		d.Struct(n, at, v, other)
 		return true
 	}
 	next := reflect.New(v.Type()).Elem()
