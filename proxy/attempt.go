@@ -109,6 +109,16 @@ func (a *attempt) reportFailure(kind events.ErrorType, err error) {
 // reportCancelled reports that the attempt counts neither as a success nor as a failure.
 func (a *attempt) reportCancelled() { a.reportNeutral(events.ResultCancelled) }
 
+// reportRetryAfter reports that the upstream has responded, and asks for no request before until.
+func (a *attempt) reportRetryAfter(until time.Time) {
+	if a.reported {
+		return
+	}
+	a.reported = true
+	a.x.outcome.Result = events.ResultSuccess
+	a.call.RetryAfter(until)
+}
+
 // reportLocalFailure reports that the attempt failed because this machine lacked a resource.
 func (a *attempt) reportLocalFailure(kind events.LocalError, err error) {
 	x := a.x

@@ -11,6 +11,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
 	"cbproxy/internal/grpc"
+	"cbproxy/internal/service"
 	"cbproxy/internal/sse"
 	"cbproxy/internal/tunnel"
 )
@@ -32,12 +33,17 @@ func (a *attempt) evaluate(res *http.Response, gotUpgrade, wantUpgrade string) e
 		a.reportFailure(events.ErrorProtocol, err)
 		return err
 	}
+	class, until := x.route.ClassifyStatus(res.StatusCode, a.retryAfter)
 	switch {
 	case isLoop(res) && x.r.Header["Via"] != nil:
 		a.reportCancelled() // the client may have sent the Via field that made a proxy behind this one detect a loop
 	case res.StatusCode == http.StatusRequestTimeout && x.upload.IsStalling():
 		// The upstream waited for the client's body. That is no failure, and is reported as a success below.
-	case x.route.Config.Breaker.FailureStatuses.Has(res.StatusCode):
+	case class == service.StatusRetryAfter:
+		a.reportRetryAfter(until)
+	case class == service.StatusIgnored:
+		a.reportNeutral(events.ResultSuccess)
+	case class == service.StatusFailure:
 		a.reportFailure(events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode))
 		if x.route.HasFallbackFor(events.ReasonStatus) {
 			return errStatus

@@ -123,7 +123,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 	x.outcome.State, x.retryAt = call.State, call.RetryAt
 	x.singleAttempt.call = call // for a panic before the attempt begins
 	if err != nil {
-		rt.Service.NoteRejected(x.began)
+		if call.State != events.Closed {
+			rt.Service.NoteRejected(x.began)
+		}
 		x.reject(rejectionReason(err))
 		return
 	}

@@ -36,6 +36,8 @@ var requestProblems = map[int]*problem.Problem{
 var problemByReason = map[events.Reason]*problem.Problem{
 	events.ReasonOpen:          problem.New(http.StatusServiceUnavailable, "destination_unavailable", "the service is unavailable: its circuit breaker is open"),
 	events.ReasonHalfOpenLimit: problem.New(http.StatusServiceUnavailable, "destination_unavailable", "the service is unavailable: its circuit breaker is testing recovery"),
+	events.ReasonThrottled:     problem.New(http.StatusServiceUnavailable, "destination_unavailable", "the service is overloaded: its circuit breaker rejects a share of the requests"),
+	events.ReasonRecovering:    problem.New(http.StatusServiceUnavailable, "destination_unavailable", "the service is recovering: its circuit breaker lets a growing share of the requests through"),
 	events.ReasonOverload:      problem.New(http.StatusServiceUnavailable, "connection_limit_reached", "the request can't be sent to the upstream at the moment"),
 	events.ReasonConnect:       problem.New(http.StatusBadGateway, "destination_unavailable", "cannot connect to the upstream"),
 	events.ReasonTimeout:       problem.New(http.StatusGatewayTimeout, "http_response_timeout", "the upstream did not respond in time"),

@@ -22,8 +22,13 @@ func (x *exchange) reject(reason events.Reason) {
 
 // rejectionReason returns the reason for a breaker's error.
 func rejectionReason(err error) events.Reason {
-	if err == breaker.ErrHalfOpenLimit {
+	switch err {
+	case breaker.ErrHalfOpenLimit:
 		return events.ReasonHalfOpenLimit
+	case breaker.ErrThrottled:
+		return events.ReasonThrottled
+	case breaker.ErrRecovering:
+		return events.ReasonRecovering
 	}
 	return events.ReasonOpen
 }

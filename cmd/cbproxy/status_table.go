@@ -75,13 +75,13 @@ func redisText(r admin.RedisStatus, now time.Time) string {
 
 // drawTable writes a row for each service. Empty columns are left out.
 func (p *statusData) drawTable(w io.Writer, paint painter, now time.Time) error {
-	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "MODE", "QUEUE", "LAST ERROR"}
+	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "MODE", "ADMISSION", "QUEUE", "LAST ERROR"}
 	rows, used := [][]string{columns}, make([]bool, len(columns))
 	for _, name := range slices.Sorted(maps.Keys(p.health.Services)) {
 		s := p.health.Services[name]
 		row := []string{
 			clean(name), paint.paint(stateColour(s.State), s.State.String()), age(now.Sub(s.Since)), probeText(s, now), failuresText(s),
-			forcedText(s.Forced, now), modeText(s), queueText(p.queues[name]), errorText(s.LastError, now),
+			forcedText(s.Forced, now), modeText(s), admissionText(s), queueText(p.queues[name]), errorText(s.LastError, now),
 		}
 		for i, cell := range row {
 			used[i] = used[i] || cell != ""
@@ -150,6 +150,18 @@ func modeText(s admin.Service) string {
 	return clean(s.Mode)
 }
 
+// admissionText says which share of the requests a closed breaker rejects; "" if it rejects none.
+func admissionText(s admin.Service) string {
+	var parts []string
+	if s.RejectionRatio > 0 {
+		parts = append(parts, fmt.Sprintf("throttled: %.0f %% rejected", 100*s.RejectionRatio))
+	}
+	if s.AdmittedRatio < 1 {
+		parts = append(parts, fmt.Sprintf("recovering: %.0f %% let through", 100*s.AdmittedRatio))
+	}
+	return strings.Join(parts, ", ")
+}
+
 func queueText(q events.QueueStatus) string {
 	switch {
 	case q.Waiting+q.Dead == 0:
@@ -183,6 +195,8 @@ func (p *statusData) drawService(w io.Writer, paint painter, now time.Time) erro
 	line("failures", failuresText(s))
 	line("forced", forcedText(s.Forced, now))
 	line("mode", cmp.Or(modeText(s), clean(s.Mode)))
+	line("algorithm", clean(s.Algorithm))
+	line("admission", admissionText(s))
 	line("priority", fmt.Sprint(s.Configuration.Priority))
 	line("timeout", time.Duration(s.Configuration.Timeout).String())
 	line("recovery timeout", time.Duration(s.Configuration.RecoveryTimeout).String())

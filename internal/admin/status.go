@@ -37,7 +37,13 @@ type Service struct {
 	LastError     *events.Failure `json:"last_error"`
 	// ShadowRejections counts the requests that the breaker would have rejected if it were not in shadow mode.
 	ShadowRejections uint64 `json:"shadow_rejections"`
-	// Window contains the counts for failure_ratio and slow_call_ratio; null if neither is used.
+	// Algorithm is the algorithm that opens the breaker, beside fail_max.
+	Algorithm string `json:"algorithm"`
+	// RejectionRatio is the share of requests that the algorithm rejects now while the breaker is closed.
+	RejectionRatio float64 `json:"rejection_ratio"`
+	// AdmittedRatio is the share of requests that is let through now after the breaker has closed; 1 if recovery_ramp has passed.
+	AdmittedRatio float64 `json:"admitted_ratio"`
+	// Window contains the counts of the algorithm; null if it counts nothing.
 	Window *events.Counts `json:"window"`
 	// Openings counts consecutive openings: those without a lasting recovery between them.
 	Openings int `json:"openings"`
@@ -63,7 +69,10 @@ func NewService(name string, status events.ServiceStatus, c Configuration) Servi
 		Since:            status.Since.UTC(),
 		RetryAt:          TimeOrNil(status.RetryAt),
 		LastError:        status.LastFailure,
-		ShadowRejections: status.ShadowRejections.Open + status.ShadowRejections.HalfOpenLimit,
+		ShadowRejections: status.ShadowRejections.Total(),
+		Algorithm:        status.Algorithm,
+		RejectionRatio:   status.RejectionRatio,
+		AdmittedRatio:    status.AdmittedRatio,
 		Window:           status.Window,
 		Openings:         status.ConsecutiveOpenings,
 		Cause:            status.Cause,

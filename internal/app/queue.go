@@ -58,6 +58,8 @@ func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (
 		return queue.Answer{}, &queue.Failed{Reason: failed.Reason, NotCausedByMessage: failed.NotCausedByRequest, Unsendable: failed.Unsendable, Err: failed.Err}
 	case errors.As(err, &deferred):
 		return queue.Answer{}, &queue.NotAdmitted{RetryAt: deferred.Until, Reason: err.Error()}
+	case errors.Is(err, breaker.ErrThrottled), errors.Is(err, breaker.ErrRecovering):
+		return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(retryRejected), Reason: err.Error()} // clients go first
 	case errors.Is(err, breaker.ErrOpen), errors.Is(err, breaker.ErrHalfOpenLimit):
 		notAdmitted := &queue.NotAdmitted{Reason: err.Error()}
 		if b := q.breakers.Get(name); b != nil {
@@ -69,6 +71,9 @@ func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (
 	}
 	return queue.Answer{Status: answer.Status, RetryAfter: answer.RetryAfter}, err
 }
+
+// retryRejected is the time until a delivery is tried again that the closed breaker has rejected as one of a share of calls.
+const retryRejected = time.Second
 
 // LastSuccess implements queue.Sender.
 func (q *queueSender) LastSuccess(name string) time.Time { return q.server.LastSuccess(name) }

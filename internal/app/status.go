@@ -11,6 +11,7 @@ func (k *stateStore) serviceStatus(name string, b *breaker.Breaker) events.Servi
 	s := events.ServiceStatus{
 		BreakerStatus:     b.Status(),
 		Mode:              policy.Mode.String(),
+		Algorithm:         policy.Algorithm,
 		FailMax:           policy.FailMax,
 		FailureRatioLimit: policy.FailureRatio,
 		Epoch:             k.epoch(name),

@@ -52,11 +52,18 @@ type ForcedState struct {
 // calls through after it had closed.
 type ShadowRejections struct{ Open, HalfOpenLimit, Throttled, Recovering uint64 }
 
+// Total returns the number of all these calls.
+func (r ShadowRejections) Total() uint64 {
+	return r.Open + r.HalfOpenLimit + r.Throttled + r.Recovering
+}
+
 // ServiceStatus is the status of one service, as metrics, the admin API and the command line show it.
 type ServiceStatus struct {
 	BreakerStatus
 	// Mode is breaker.mode: enforce, shadow or off.
 	Mode string
+	// Algorithm is breaker.algorithm.
+	Algorithm string
 	// FailMax is the number of consecutive failures that opens the breaker; 0 disables that.
 	FailMax int
 	// FailureRatio is the failure ratio in the window, 0 below the minimum number of calls, and FailureRatioLimit the ratio that opens

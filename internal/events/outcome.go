@@ -50,6 +50,8 @@ type Reason string
 const (
 	ReasonOpen          Reason = "open"            // the breaker is open
 	ReasonHalfOpenLimit Reason = "half_open_limit" // the breaker is half-open and has no permit left
+	ReasonThrottled     Reason = "throttled"       // the breaker's algorithm rejects a share of the requests
+	ReasonRecovering    Reason = "recovering"      // the breaker has closed and lets a growing share of the requests through
 	ReasonConnect       Reason = "connect"         // no connection
 	ReasonTimeout       Reason = "timeout"         // no response in time
 	ReasonReset         Reason = "reset"           // the connection broke, or the response was malformed
@@ -59,7 +61,7 @@ const (
 
 // Reasons lists every reason.
 var Reasons = [...]Reason{
-	ReasonOpen, ReasonHalfOpenLimit, ReasonConnect, ReasonTimeout, ReasonReset, ReasonStatus, ReasonOverload,
+	ReasonOpen, ReasonHalfOpenLimit, ReasonThrottled, ReasonRecovering, ReasonConnect, ReasonTimeout, ReasonReset, ReasonStatus, ReasonOverload,
 }
 
 // Shed is the limit on requests in flight by which a request was shed.

@@ -25,6 +25,12 @@ var (
 		"Failure ratio in the breaker's window; 0 below the minimum number of calls or if no ratio limit is set.", []string{"service"}, nil)
 	failureRatioLimitDesc = prometheus.NewDesc("cbproxy_failure_ratio_limit",
 		"Failure ratio that opens the circuit breaker; 0 if disabled.", []string{"service"}, nil)
+	algorithmDesc = prometheus.NewDesc("cbproxy_breaker_algorithm",
+		"1 for the algorithm that opens the breaker, beside fail_max.", []string{"service", "algorithm"}, nil)
+	rejectionRatioDesc = prometheus.NewDesc("cbproxy_rejection_ratio",
+		"Share of requests that the algorithm throttle rejects now; 0 for other algorithms.", []string{"service"}, nil)
+	admittedRatioDesc = prometheus.NewDesc("cbproxy_admitted_ratio",
+		"Share of requests let through now while recovery_ramp is running; otherwise 1.", []string{"service"}, nil)
 	probingDesc = prometheus.NewDesc("cbproxy_fleet_probing",
 		"1 if this instance holds the fleet's probe lease, 0 otherwise.", []string{"service"}, nil)
 )
@@ -39,7 +45,7 @@ type breakerCollector struct {
 
 func (c *breakerCollector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{stateDesc, changesDesc, shadowDesc, probingDesc, forcedDesc, enforcedDesc,
-		failuresInARowDesc, failMaxDesc, failureRatioDesc, failureRatioLimitDesc} {
+		failuresInARowDesc, failMaxDesc, failureRatioDesc, failureRatioLimitDesc, algorithmDesc, rejectionRatioDesc, admittedRatioDesc} {
 		descs <- d
 	}
 }
@@ -62,10 +68,15 @@ func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(failMaxDesc, float64(b.FailMax))
 		gauge(failureRatioDesc, b.FailureRatio)
 		gauge(failureRatioLimitDesc, b.FailureRatioLimit)
+		gauge(algorithmDesc, 1, b.Algorithm)
+		gauge(rejectionRatioDesc, b.RejectionRatio)
+		gauge(admittedRatioDesc, b.AdmittedRatio)
 		shadow := func(reason events.Reason, n uint64) {
 			metrics <- prometheus.MustNewConstMetric(shadowDesc, prometheus.CounterValue, float64(n), service, string(reason))
 		}
 		shadow(events.ReasonOpen, b.ShadowRejections.Open)
 		shadow(events.ReasonHalfOpenLimit, b.ShadowRejections.HalfOpenLimit)
+		shadow(events.ReasonThrottled, b.ShadowRejections.Throttled)
+		shadow(events.ReasonRecovering, b.ShadowRejections.Recovering)
 	}
 }

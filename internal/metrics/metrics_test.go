@@ -50,7 +50,7 @@ func zeroSeries(service string) (series []string) {
 	for _, kind := range []string{"connect", "timeout", "reset", "protocol", "status", "truncated", "idle", "grpc", "sse", "slow"} {
 		series = append(series, fmt.Sprintf(`enhanced_circuit_breaker_failures_total{error_type=%q,service=%q} 0`, kind, service))
 	}
-	for _, reason := range []string{"open", "half_open_limit", "connect", "timeout", "reset", "status", "overload"} {
+	for _, reason := range []string{"open", "half_open_limit", "throttled", "recovering", "connect", "timeout", "reset", "status", "overload"} {
 		series = append(series, fmt.Sprintf(`enhanced_circuit_breaker_fallbacks_total{reason=%q,service=%q,strategy="static"} 0`, reason, service))
 	}
 	for _, name := range []string{

@@ -60,7 +60,7 @@ func (e *DeliveryError) Unwrap() error { return e.Err }
 var ErrNoService = errors.New("no route has this service")
 
 // Deliver sends d once, if the service's breaker admits it, and reports the result to the breaker. The error is
-// breaker.ErrOpen or breaker.ErrHalfOpenLimit if the breaker rejects it, a *DeferredError, ErrNoService, or a *DeliveryError.
+// one of those of breaker.Breaker.Allow if the breaker rejects it, a *DeferredError, ErrNoService, or a *DeliveryError.
 func (m *Manager) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 	snap := m.Acquire()
 	defer snap.Release()
@@ -125,6 +125,8 @@ type deliveryResult struct {
 	failure   events.ErrorType // of the upstream; "": it did not fail, or err counts neither as a success nor as a failure
 	err       error            // why there is no response
 	problem   int              // upstream.ErrorClass.RequestProblem of err
+	class     StatusClass      // of the response
+	until     time.Time        // if class is StatusRetryAfter
 }
 
 // deliveryError returns the error of a delivery without a response.
@@ -165,7 +167,14 @@ func (rt *Route) reportDelivery(d *Delivery, call breaker.Call, trace *AttemptTr
 	switch result {
 	case events.ResultSuccess:
 		trace.endDelivery(result, nil)
-		rt.callForReport(d, call).Success(took)
+		switch reported := rt.callForReport(d, call); res.class {
+		case StatusRetryAfter:
+			reported.RetryAfter(res.until)
+		case StatusIgnored:
+			reported.Cancel()
+		default:
+			reported.Success(took)
+		}
 	case events.ResultCancelled:
 		trace.endDelivery(result, nil)
 		call.Cancel()
@@ -233,9 +242,11 @@ func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State) 
 	bodyErr := res.Discard(maxDiscarded)                  // reading it allows the connection to be reused
 	closedByTimer := !drainTimer.Stop()
 	result := deliveryResult{connected: true, response: Delivered{res.StatusCode, message.ParseRetryAfter(res.Header.Get("Retry-After"), time.Now())}}
+	result.class, result.until = rt.ClassifyStatus(res.StatusCode, res.Header.Get("Retry-After"))
 	switch {
-	case rt.Config.Breaker.FailureStatuses.Has(res.StatusCode):
+	case result.class == StatusFailure:
 		result.failure = events.ErrorStatus
+	case result.class != StatusSuccess:
 	case bodyErr != nil && !closedByTimer:
 		result.failure = rt.failureOf(bodyErr)
 	}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -66,7 +67,12 @@ func (p *prober) probeOnce(ctx context.Context) {
 	}
 	start := time.Now()
 	kind, err := p.send(ctx)
-	if err != nil && (ctx.Err() != nil || kind == "") {
+	var later *retryLaterError
+	switch {
+	case errors.As(err, &later):
+		call.RetryAfter(later.until)
+		return
+	case err != nil && (ctx.Err() != nil || kind == ""):
 		call.Cancel()
 		return
 	}
@@ -99,7 +105,12 @@ func (p *prober) send(ctx context.Context) (events.ErrorType, error) {
 		return rt.failureOf(reqErr), reqErr
 	}
 	defer res.Close()
-	if rt.Config.Breaker.FailureStatuses.Has(res.StatusCode) || res.StatusCode > 399 {
+	switch class, until := rt.ClassifyStatus(res.StatusCode, res.Header.Get("Retry-After")); {
+	case class == StatusRetryAfter:
+		return "", &retryLaterError{until}
+	case class == StatusIgnored:
+		return "", fmt.Errorf("status %d is ignored", res.StatusCode)
+	case class == StatusFailure || res.StatusCode > 399:
 		return events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode)
 	}
 	if res.ContentLength >= 0 && res.ContentLength <= maxDiscarded {

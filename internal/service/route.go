@@ -39,9 +39,10 @@ type Route struct {
 }
 
 func newRoute(c *routes.Route, all *routes.Config) *Route {
+	policy := policyOf(c)
 	return &Route{
 		Config: c, Target: upstream.TargetOf(c.Upstream.URL),
-		UsesCallDuration: c.Breaker.SlowCallRatio > 0,
+		UsesCallDuration: policy.UsesDurations(),
 		GRPCFailures:     grpc.NewCodes(c.Breaker.GRPCFailureCodes),
 		MaxProxyInFlight: permitsFor(all.MaxInFlight, c.Priority),
 	}

@@ -90,6 +90,8 @@ func policyOf(r *routes.Route) breaker.Policy {
 	b := &r.Breaker
 	return breaker.Policy{
 		Mode:             modes[b.Mode],
+		Algorithm:        b.Algorithm,
+		AlgorithmOptions: b.Algorithms[b.Algorithm],
 		FailMax:          b.FailMax,
 		FailureRatio:     b.FailureRatio,
 		SlowCallRatio:    b.SlowCallRatio,
@@ -103,6 +105,9 @@ func policyOf(r *routes.Route) breaker.Policy {
 			Jitter:     b.RecoveryBackoff.Jitter,
 		},
 		HalfOpenRequests: b.HalfOpenRequests,
+		RecoveryRamp:     b.RecoveryRamp,
+		RetryAfter:       b.RetryAfter.After,
+		RetryAfterMax:    b.RetryAfter.Max,
 		ActiveProbing:    b.Probe.Path != "",
 	}
 }

@@ -92,7 +92,9 @@ func (s *requestSpan) Retry(wait time.Duration) {
 
 func (s *requestSpan) Rejected(state events.State, reason events.Reason) {
 	name := "cbproxy.breaker.decision"
-	if reason != events.ReasonOpen && reason != events.ReasonHalfOpenLimit {
+	switch reason {
+	case events.ReasonOpen, events.ReasonHalfOpenLimit, events.ReasonThrottled, events.ReasonRecovering:
+	default:
 		name = "cbproxy.shed" // a limit rejects the request, not the breaker
 	}
 	s.event(name, decisionKey.String("rejected"), stateKey.String(state.String()), reasonKey.String(string(reason)))
