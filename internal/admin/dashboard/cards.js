@@ -36,25 +36,43 @@ function row(label, value) {
 // createCard returns the elements of a service's card. They are empty until updateCard fills them.
 export function createCard(name) {
   const id = "card-" + name, card = {};
-  for (const key of ["badge", "forced", "mode", "since", "retry", "counter", "failureAge"]) card[key] = h("span");
+  for (const key of ["badge", "forced", "mode", "since", "retry", "counter", "failureAge", "algorithm", "admission"]) card[key] = h("span");
   for (const key of ["cause", "reason", "clients", "failureText"]) card[key] = h("bdi");
   card.mode.className = "badge";
   card.forced.className = "badge forced";
   card.meter = h("meter", { min: 0, "aria-label": `consecutive failures of ${name}` });
   card.progress = h("progress", { max: 1, "aria-label": `until the next probe of ${name}` });
-  for (const [key, label] of [["cause", "cause"], ["reason", "reason"], ["clients", "clients get"], ["retry", "next probe"], ["counter", "consecutive failures"]]) card[key + "Row"] = row(label, card[key]);
+  for (const [key, label] of [["cause", "cause"], ["reason", "reason"], ["clients", "clients get"], ["retry", "next probe"], ["algorithm", "algorithm"], ["admission", "admission"], ["counter", "consecutive failures"]]) card[key + "Row"] = row(label, card[key]);
+  card.admitted = h("progress", { max: 1, "aria-label": `share of the requests to ${name} that is let through` });
   card.lastFailure = h("div", { class: "last-failure" }, card.failureAge, card.failureText);
   const button = (state) => h("button", { type: "button", "data-state": state, "aria-label": `${actions[state].button} ${name}`, onclick: () => runAction(card, state) }, actions[state].button);
   card.buttons = Object.fromEntries(Object.keys(actions).map((state) => [state, button(state)]));
   card.element = h("article", { "data-service": name, "aria-labelledby": id },
     h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, card.mode, " ", card.forced, " ", card.badge)),
-    row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.counterRow, card.meter, card.lastFailure, h("div", { class: "spacer" }),
+    row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.counterRow, card.meter, card.lastFailure, h("div", { class: "spacer" }),
     h("div", { class: "actions" }, ...Object.values(card.buttons)));
   return card;
 }
 
+// rejectsSome returns whether a closed breaker rejects a share of the requests.
+export const rejectsSome = (s) => s.circuit_breaker_state === "closed" && (s.rejection_ratio > 0 || s.admitted_ratio < 1);
+
 // rejectsRequests returns whether the breaker keeps requests from the upstream.
-export const rejectsRequests = (s) => s.circuit_breaker_state !== "closed" && s.mode === "enforce";
+export const rejectsRequests = (s) => s.mode === "enforce" && (s.circuit_breaker_state !== "closed" || rejectsSome(s));
+
+// rejectionReason returns the reason for which requests are rejected.
+function rejectionReason(s) {
+  const byState = { open: "open", "half-open": "half_open_limit" };
+  return byState[s.circuit_breaker_state] ?? (s.rejection_ratio > 0 ? "throttled" : "recovering");
+}
+
+function admissionText(s) {
+  const percent = (ratio) => `${Math.round(100 * ratio)} %`;
+  const parts = [];
+  if (s.rejection_ratio > 0) parts.push(`throttled: ${percent(s.rejection_ratio)} rejected`);
+  if (s.admitted_ratio < 1) parts.push(`recovering: ${percent(s.admitted_ratio)} let through`);
+  return parts.join(", ");
+}
 
 // fallbackStrategies returns the strategies for rejected requests, or null if clients get an error. config is the
 // configuration in force, or null if it is not loaded yet.
@@ -62,7 +80,7 @@ export function fallbackStrategies(s, config) {
   if (!s.configuration.fallback_enabled) return null;
   if (!config) return ["a fallback"];
   const fallback = config.fallbacks?.[config.routes?.[s.service_name]?.fallback];
-  const reason = s.circuit_breaker_state === "open" ? "open" : "half_open_limit";
+  const reason = rejectionReason(s);
   if (!fallback?.try?.length || (fallback.when && !fallback.when.includes(reason))) return null;
   return fallback.try;
 }
@@ -70,7 +88,8 @@ export function fallbackStrategies(s, config) {
 function clientsText(s, config) {
   if (!rejectsRequests(s)) return "upstream responses";
   const rejected = fallbackStrategies(s, config)?.join(", else ") ?? "error 503";
-  return s.circuit_breaker_state === "open" ? rejected : `probes: upstream responses; other requests: ${rejected}`;
+  if (s.circuit_breaker_state === "open") return rejected;
+  return `${rejectsSome(s) ? "admitted requests" : "probes"}: upstream responses; other requests: ${rejected}`;
 }
 
 // updateCard shows the status of a service. origin is the state change of the instance that made the fleet decide, if known.
@@ -87,8 +106,13 @@ export function updateCard(card, s, { shared, config, origin }) {
   setText(card.cause, origin ? `${causeText(origin.cause)}${operatorCauses.includes(origin.cause) ? " on " : ", detected by "}${sanitize(origin.instance)}` : causeText(s.cause));
   card.reasonRow.hidden = !s.forced?.reason;
   setText(card.reason, sanitize(s.forced?.reason || "", maxText));
-  card.clientsRow.hidden = closed && !s.forced;
+  card.clientsRow.hidden = closed && !s.forced && !rejectsSome(s);
   setText(card.clients, clientsText(s, config));
+  card.algorithmRow.hidden = s.algorithm === "ratio";
+  setText(card.algorithm, s.algorithm);
+  card.admissionRow.hidden = card.admitted.hidden = !rejectsSome(s);
+  setText(card.admission, admissionText(s));
+  card.admitted.value = s.admitted_ratio * (1 - s.rejection_ratio);
   const max = s.configuration.fail_max;
   card.counterRow.hidden = card.meter.hidden = !max;
   card.counterRow.classList.toggle("has-failures", s.fail_counter > 0);

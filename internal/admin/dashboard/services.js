@@ -13,7 +13,7 @@ let health, config = null; // config is null until it is loaded
 const noAttention = 3;
 function severity(s) {
   const state = s.mode === "off" ? "closed" : s.circuit_breaker_state;
-  return { open: 0, "half-open": 1 }[state] ?? (s.forced ? 2 : noAttention);
+  return { open: 0, "half-open": 1 }[state] ?? (s.forced || cards.rejectsSome(s) ? 2 : noAttention);
 }
 
 // show shows the services by severity, then by priority.
@@ -108,7 +108,7 @@ export function summary() {
   const attention = needAttention(), total = health.total_services;
   if (!attention.length) return `All ${count(total)} are served by their upstreams.`;
   const countOf = (state, f) => (attention.some(f) ? `${attention.filter(f).length} ${state}` : null);
-  const counts = [countOf("open", (s) => severity(s) === 0), countOf("half-open", (s) => severity(s) === 1), countOf("forced", (s) => s.forced)];
+  const counts = [countOf("open", (s) => severity(s) === 0), countOf("half-open", (s) => severity(s) === 1), countOf("forced", (s) => s.forced), countOf("throttled", (s) => s.rejection_ratio > 0), countOf("recovering", (s) => s.admitted_ratio < 1)];
   return `${counts.filter(Boolean).join(", ")} of ${count(total)}${effect(attention.filter(cards.rejectsRequests))}.`;
 }
 
