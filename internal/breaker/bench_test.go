@@ -7,7 +7,8 @@ import (
 	"cbproxy/internal/events"
 )
 
-// benchPolicies are a policy without ratios and one with both.
+// benchPolicies are a policy without ratios, one with both, and one of each other algorithm. None of them opens by a slow call or
+// rejects one.
 var benchPolicies = []struct {
 	name   string
 	policy Policy
@@ -17,10 +18,25 @@ var benchPolicies = []struct {
 		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
 		FailureRatio: 0.5, SlowCallRatio: 0.5, SlowCallDuration: time.Second, MinRequests: 20, Window: 30 * time.Second,
 	}},
+	{"count", Policy{
+		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
+		Algorithm: "count", AlgorithmOptions: &CountOptions{Calls: 100},
+		FailureRatio: 0.5, SlowCallRatio: 0.5, SlowCallDuration: time.Second, MinRequests: 20,
+	}},
+	{"budget", Policy{
+		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, MinRequests: 20,
+		Algorithm:        "budget",
+		AlgorithmOptions: &BudgetOptions{Objective: 0.995, BurnRate: 14.4, Short: time.Minute, Long: 10 * time.Minute},
+	}},
+	{"throttle", Policy{
+		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, Window: 30 * time.Second,
+		Algorithm:        "throttle",
+		AlgorithmOptions: &ThrottleOptions{SuccessRatio: 0.95, Aggression: 1.5, MaxRejection: 0.8, MinRPS: 1},
+	}},
 }
 
-// An admission and its report should take at most 300 ns and one allocation, and with ratios at
-// most 150 ns and no allocation more.
+// An admission and its report should take at most 300 ns and one allocation, and with an algorithm at most 150 ns and no
+// allocation more.
 func BenchmarkAllowAndSuccess(b *testing.B) {
 	for _, p := range benchPolicies {
 		b.Run(p.name, func(b *testing.B) {
@@ -84,6 +100,67 @@ func TestAdmissionAndReportAllocateAtMostOnce(t *testing.T) {
 			if n > 1 {
 				t.Errorf("%s, slow %v: an admission and its report allocate %v times, want at most 1", p.name, slow, n)
 			}
+		}
+	}
+}
+
+// throttledBreaker returns a breaker that rejects nearly all calls.
+func throttledBreaker() *Breaker {
+	br := New("svc", Policy{
+		RecoveryTimeout: time.Minute, HalfOpenRequests: 1, Window: time.Hour,
+		Algorithm: "throttle", AlgorithmOptions: &ThrottleOptions{SuccessRatio: 1, Aggression: 1, MaxRejection: 1},
+	}, func(events.Event) {})
+	for range 10_000 {
+		call, _ := br.AllowActiveProbe() // is not throttled
+		call.Failure(&events.Failure{}, 0)
+	}
+	return br
+}
+
+func BenchmarkAllowWhileThrottled(b *testing.B) {
+	br := throttledBreaker()
+	b.ReportAllocs()
+	for b.Loop() {
+		if call, err := br.Allow(); err == nil {
+			call.Failure(&events.Failure{}, 0)
+		}
+	}
+}
+
+// recoveringBreaker returns a breaker that lets a tenth of the calls through.
+func recoveringBreaker() *Breaker {
+	p := benchPolicies[0].policy
+	p.RecoveryRamp = 24 * time.Hour
+	br := New("svc", p, func(events.Event) {})
+	br.Force(events.HalfOpen, 0, "")
+	call, _ := br.Allow()
+	call.Success(0)
+	return br
+}
+
+func BenchmarkAllowWhileRecovering(b *testing.B) {
+	br := recoveringBreaker()
+	b.ReportAllocs()
+	for b.Loop() {
+		if call, err := br.Allow(); err == nil {
+			call.Success(0)
+		}
+	}
+}
+
+// A call that is rejected in the closed state allocates nothing. Few are admitted, so the average is rounded down to none.
+func TestRejectionInTheClosedStateAllocatesNothing(t *testing.T) {
+	for want, br := range map[error]*Breaker{ErrThrottled: throttledBreaker(), ErrRecovering: recoveringBreaker()} {
+		rejected := 0
+		n := testing.AllocsPerRun(1000, func() {
+			call, err := br.Allow()
+			if err == want {
+				rejected++
+			}
+			call.Cancel()
+		})
+		if n > 0 || rejected < 800 {
+			t.Errorf("%v: %d of 1001 calls are rejected, a call allocates %v times", want, rejected, n)
 		}
 	}
 }

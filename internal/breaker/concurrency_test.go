@@ -85,11 +85,30 @@ func TestConcurrentCallsPublishConsistentTransitions(t *testing.T) {
 	}
 }
 
-// While policies change under load, the window's sum stays equal to the sum of its slots, and the
-// breaker recovers.
-func TestWindowStaysConsistentUnderPolicyChanges(t *testing.T) {
+// randomAlgorithm sets an algorithm and random options.
+func randomAlgorithm(r *rand.Rand, p *Policy) {
+	window := func() time.Duration { return time.Duration(1 + r.Int64N(int64(5*time.Millisecond))) }
+	switch r.IntN(4) {
+	case 0: // ratio
+	case 1:
+		p.Algorithm, p.AlgorithmOptions = "count", &CountOptions{Calls: 1 + r.IntN(100)}
+	case 2:
+		o := &BudgetOptions{Objective: 0.1 + 0.8*r.Float64(), Short: window()}
+		o.BurnRate, o.Long = r.Float64()/(1-o.Objective), o.Short+window()
+		p.Algorithm, p.AlgorithmOptions = "budget", o
+	case 3:
+		p.Algorithm = "throttle"
+		p.AlgorithmOptions = &ThrottleOptions{
+			SuccessRatio: 0.1 + 0.9*r.Float64(), Aggression: 0.5 + r.Float64(), MaxRejection: r.Float64(), MinRPS: r.Float64(),
+		}
+	}
+}
+
+// While policies and algorithms change under load, the sums of each algorithm stay equal to what it has counted, and the breaker
+// recovers.
+func TestAlgorithmsStayConsistentUnderPolicyChanges(t *testing.T) {
 	policy := func(r *rand.Rand) Policy {
-		return Policy{
+		p := Policy{
 			Mode:             Mode(r.IntN(3)),
 			FailMax:          r.IntN(30),
 			FailureRatio:     r.Float64() * float64(r.IntN(2)),
@@ -101,7 +120,12 @@ func TestWindowStaysConsistentUnderPolicyChanges(t *testing.T) {
 			RecoveryBackoff:  Backoff{Multiplier: 1 + r.Float64(), Max: time.Millisecond, Jitter: r.Float64()},
 			HalfOpenRequests: 1 + r.IntN(3),
 			ActiveProbing:    r.IntN(4) == 0,
+			RecoveryRamp:     time.Duration(r.IntN(2_000_000)),
+			RetryAfter:       r.IntN(3),
+			RetryAfterMax:    time.Duration(1 + r.IntN(100_000)),
 		}
+		randomAlgorithm(r, &p)
+		return p
 	}
 	b := New("svc", policy(rand.New(rand.NewPCG(1, 1))), func(events.Event) {})
 	defer b.Close()
@@ -116,11 +140,15 @@ func TestWindowStaysConsistentUnderPolicyChanges(t *testing.T) {
 					allow = b.AllowActiveProbe
 				}
 				call, _ := allow() // a report on a rejected call must do no harm
-				switch took := time.Duration(r.IntN(20)); r.IntN(3) {
-				case 0:
+				switch took := time.Duration(r.IntN(20)); r.IntN(10) {
+				case 0, 1, 2:
 					call.Failure(&events.Failure{Type: events.ErrorStatus}, took)
-				case 1:
+				case 3, 4, 5:
 					call.Success(took)
+				case 6:
+					call.RetryAfter(time.Now().Add(took * time.Microsecond))
+				case 7:
+					call.Abandon(took)
 				default:
 					call.Cancel()
 				}
@@ -138,13 +166,16 @@ func TestWindowStaysConsistentUnderPolicyChanges(t *testing.T) {
 			}
 			b.SetPolicy(policy(r))
 			reloads.Add(1)
-			checkWindow(t, &b.current.Load().engine.decider)
+			checkCounts(t, &b.current.Load().engine.decider)
+			if s := b.Status(); s.AdmittedRatio < leastAdmittedRatio || s.AdmittedRatio > 1 || s.RejectionRatio < 0 || s.RejectionRatio > 1 {
+				t.Errorf("admitted ratio %v, rejection ratio %v", s.AdmittedRatio, s.RejectionRatio)
+			}
 		}
 	})
 	workers.Wait()
 	close(done)
 	reloader.Wait()
-	checkWindow(t, &b.current.Load().engine.decider)
+	checkCounts(t, &b.current.Load().engine.decider)
 
 	b.SetPolicy(Policy{
 		FailureRatio: 1, SlowCallRatio: 1, SlowCallDuration: time.Hour, MinRequests: 1,
@@ -156,14 +187,31 @@ func TestWindowStaysConsistentUnderPolicyChanges(t *testing.T) {
 	}
 }
 
-func checkWindow(t *testing.T, d *decider) {
+// checkCounts fails the test if the sums of the algorithm differ from what it has counted.
+func checkCounts(t *testing.T, d *decider) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	a, ok := d.algorithm.(*ratio)
-	if !ok {
-		return // no ratio is a limit
+	switch a := d.algorithm.(type) {
+	case *ratio:
+		checkWindow(t, &a.window)
+	case *budget:
+		checkWindow(t, &a.short)
+		checkWindow(t, &a.long)
+	case *throttle:
+		checkWindow(t, &a.window)
+	case *count:
+		var sum callCounts
+		for _, c := range a.calls {
+			sum.add(c)
+		}
+		if sum != a.sum || len(a.calls) > a.size || a.oldest >= a.size {
+			t.Errorf("%d of %d calls, the oldest is %d; they add up to %+v, the running sum is %+v",
+				len(a.calls), a.size, a.oldest, sum, a.sum)
+		}
 	}
-	w := &a.window
+}
+
+func checkWindow(t *testing.T, w *window) {
 	var sum callCounts
 	for i := range w.used {
 		sum.add(w.at(i).callCounts)
