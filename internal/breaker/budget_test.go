@@ -189,24 +189,25 @@ func TestBudgetStaysWithinTheBoundsOfItsWindows(t *testing.T) {
 			t.Repeat(map[string]func(*rapid.T){
 				"call": func(t *rapid.T) {
 					call := Observation{Failed: rapid.Bool().Draw(t, "failed")}
-					pause := time.Duration(rapid.Int64Range(0, int64(o.Short)/50).Draw(t, "pause"))
-					for range rapid.IntRange(1, 100).Draw(t, "calls") {
+					pause := time.Duration(rapid.Int64Range(0, int64(o.Short)/15).Draw(t, "pause"))
+					for range rapid.IntRange(1, 15).Draw(t, "calls") {
 						cause := a.Observe(time.Since(base), call)
 						short.count(countsOf(call))
 						long.count(countsOf(call))
-						for _, c := range []struct {
-							l *list
-							w *window
-						}{{short, &a.short}, {long, &a.long}} {
-							if least, most := c.l.bounds(); !within(least, c.w.sum, most) {
-								t.Fatalf("a window of %v has %+v, the list %+v to %+v", c.w.span, c.w.sum, least, most)
-							}
-						}
 						burns := func(c callCounts) bool { return 2*c.failures >= c.requests }
 						if want := a.short.sum.requests >= 4 && burns(a.short.sum) && burns(a.long.sum); want != (cause != "") {
 							t.Fatalf("cause %q with %+v and %+v", cause, a.short.sum, a.long.sum)
 						}
 						time.Sleep(pause)
+					}
+				},
+				"": func(t *rapid.T) {
+					for w, l := range map[*window]*list{&a.short: short, &a.long: long} {
+						got := w.counts(time.Since(base))
+						l.expire()
+						if least, most := l.bounds(); !within(least, got, most) {
+							t.Fatalf("a window of %v has %+v, the list %+v to %+v", w.span, got, least, most)
+						}
 					}
 				},
 				"wait": func(t *rapid.T) {

@@ -87,7 +87,7 @@ func (a *throttle) RejectionRatio(now time.Duration) float64 {
 		return 0
 	}
 	ratio := max(0, (n-s/a.options.SuccessRatio)/(n+1))
-	if a.options.Aggression != 1 {
+	if ratio > 0 && a.options.Aggression != 1 {
 		ratio = math.Pow(ratio, 1/a.options.Aggression)
 	}
 	return min(ratio, a.options.MaxRejection)
