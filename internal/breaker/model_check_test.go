@@ -18,7 +18,7 @@ var randomPolicies = rapid.Custom(func(t *rapid.T) Policy {
 	seconds := func(low, high int, name string) time.Duration {
 		return time.Duration(rapid.IntRange(low, high).Draw(t, name)) * time.Second
 	}
-	return Policy{
+	p := Policy{
 		Mode:             rapid.SampledFrom([]Mode{Enforce, Enforce, Enforce, Shadow, Off}).Draw(t, "mode"),
 		FailMax:          rapid.SampledFrom([]int{0, 0, 1, 2, 3}).Draw(t, "fail_max"),
 		FailureRatio:     rapid.SampledFrom([]float64{0, 0, 0.3, 0.5, 1}).Draw(t, "failure_ratio"),
@@ -33,7 +33,13 @@ var randomPolicies = rapid.Custom(func(t *rapid.T) Policy {
 		},
 		HalfOpenRequests: rapid.IntRange(1, 3).Draw(t, "probes"),
 		ActiveProbing:    rapid.SampledFrom([]bool{false, false, true}).Draw(t, "active_probing"),
+		RetryAfter:       rapid.SampledFrom([]int{0, 1, 1, 2, 3}).Draw(t, "retry_after"),
+		RetryAfterMax:    seconds(1, 8, "retry_after_max"),
 	}
+	if calls := rapid.IntRange(-4, 8).Draw(t, "calls"); calls > 0 {
+		p.Algorithm, p.AlgorithmOptions = "count", &CountOptions{Calls: calls}
+	}
+	return p
 })
 
 // recorder records the transitions that a breaker publishes, in the format of the model.
@@ -114,6 +120,12 @@ func (p *pair) reportBoth(t *rapid.T, result string) {
 	took := time.Duration(rapid.IntRange(0, 2).Draw(t, "took")) * time.Second
 	c := p.calls[i]
 	p.calls = slices.Delete(p.calls, i, i+1)
+	if result == "retry after" {
+		d := time.Duration(rapid.IntRange(-1, 9).Draw(t, "d")) * time.Second
+		p.retryAfter(c.epoch, d)
+		c.call.RetryAfter(time.Now().Add(d))
+		return
+	}
 	p.report(c.epoch, result, took)
 	switch result {
 	case "success":
@@ -175,6 +187,7 @@ func TestBreakerMatchesModel(t *testing.T) {
 				"success": func(t *rapid.T) { p.reportBoth(t, "success") },
 				"failure": func(t *rapid.T) { p.reportBoth(t, "failure") },
 				"cancel":  func(t *rapid.T) { p.reportBoth(t, "cancel") },
+				"after":   func(t *rapid.T) { p.reportBoth(t, "retry after") },
 				// An admission with its report, so that windows fill.
 				"succeed": call("success"),
 				"fail":    call("failure"),

@@ -9,7 +9,8 @@ import (
 )
 
 // model is a simple circuit breaker: without engine, lock and timer, and with a list of calls as
-// its window. Every method first applies what the passing of time has caused. It has no jitter.
+// its window. Every method first applies what the passing of time has caused. It has no jitter, and no algorithm that uses random
+// numbers.
 type model struct {
 	policy              Policy
 	state               events.State
@@ -20,17 +21,13 @@ type model struct {
 	consecutiveFailures int // while closed
 	window              []counted
 	consecutiveOpenings int
-	permits             int // of the half-open state that follows or is current
+	byRetryAfter        bool        // the opening was caused by retryAfter
+	retryAfters         []time.Time // that calls have named without a success or failure in between
+	permits             int         // of the half-open state that follows or is current
 	admitted            int
 	succeeded           int
 	shadowed            [len(events.States)]uint64
 	changes             []string
-}
-
-// counted is one call in the window.
-type counted struct {
-	at           time.Time
-	failed, slow bool
 }
 
 func (m *model) to(state events.State, change string, at time.Time) {
@@ -41,7 +38,7 @@ func (m *model) to(state events.State, change string, at time.Time) {
 		m.changes = append(m.changes, fmt.Sprint(m.state, ">", state, " ", change, " ", at.UnixNano()))
 		m.since = at
 	}
-	m.state, m.forced, m.until = state, false, time.Time{}
+	m.state, m.forced, m.byRetryAfter, m.until = state, false, false, time.Time{}
 }
 
 func (m *model) open(change string) {
@@ -124,6 +121,9 @@ func (m *model) admit() error {
 
 func (m *model) report(epoch int, result string, took time.Duration) {
 	m.advance()
+	if epoch >= 0 && result != "cancel" {
+		m.retryAfters = nil
+	}
 	if epoch != m.epoch {
 		return
 	}
@@ -141,51 +141,36 @@ func (m *model) report(epoch int, result string, took time.Duration) {
 	}
 }
 
-// count counts a call during which the breaker was closed.
-func (m *model) count(failed bool, took time.Duration) {
-	p := m.policy
-	if m.consecutiveFailures++; !failed {
-		m.consecutiveFailures = 0
-	}
-	if m.forced {
+// retryAfter reports that the answer of a call asked for no call for d.
+func (m *model) retryAfter(epoch int, d time.Duration) {
+	m.report(epoch, "cancel", 0)
+	if epoch < 0 || m.policy.RetryAfter == 0 || m.policy.Mode == Off {
 		return
 	}
-	if m.usesWindow() {
-		m.window = append(m.window, counted{time.Now(), failed, p.SlowCallRatio > 0 && took >= p.SlowCallDuration})
+	m.retryAfters = append(m.retryAfters, time.Now().Add(min(d, m.policy.RetryAfterMax)))
+	latest := slices.MaxFunc(m.retryAfters, time.Time.Compare)
+	if longest := time.Now().Add(m.policy.RetryAfterMax); latest.After(longest) {
+		latest = longest
 	}
-	m.expire()
-	all, failures, slow := len(m.window), 0, 0
-	for _, c := range m.window {
-		if c.failed {
-			failures++
-		}
-		if c.slow {
-			slow++
-		}
-	}
-	enough := all > 0 && all >= p.MinRequests
-	counts := fmt.Sprint(all, all-failures, failures, slow, m.consecutiveFailures)
 	switch {
-	case failed && p.FailMax > 0 && m.consecutiveFailures >= p.FailMax:
-		m.open(string(events.CauseConsecutiveFailures))
-	case enough && p.FailureRatio > 0 && float64(failures)/float64(all) >= p.FailureRatio:
-		m.open(string(events.CauseFailureRatio) + counts)
-	case enough && p.SlowCallRatio > 0 && float64(slow)/float64(all) >= p.SlowCallRatio:
-		m.open(string(events.CauseSlowCallRatio) + counts)
+	case len(m.retryAfters) < m.policy.RetryAfter || !latest.After(time.Now()) || m.forced:
+	case m.state != events.Open:
+		if m.recovered() {
+			m.consecutiveOpenings = 0
+		}
+		m.consecutiveOpenings = max(m.consecutiveOpenings, 1)
+		m.to(events.Open, string(events.CauseRetryAfter), time.Now())
+		m.permits, m.byRetryAfter, m.until = m.policy.HalfOpenRequests, true, latest
+	case m.byRetryAfter && latest.After(m.until):
+		m.until = latest
 	}
-}
-
-func (m *model) usesWindow() bool { return m.policy.FailureRatio > 0 || m.policy.SlowCallRatio > 0 }
-
-func (m *model) expire() {
-	m.window = slices.DeleteFunc(m.window, func(c counted) bool { return time.Since(c.at) >= m.policy.Window })
 }
 
 func (m *model) setPolicy(p Policy) {
 	m.advance()
 	if m.state == events.Open {
 		m.permits = p.HalfOpenRequests
-		if !m.forced && m.opening(p) != m.opening(m.policy) {
+		if !m.forced && !m.byRetryAfter && m.opening(p) != m.opening(m.policy) {
 			m.until = m.since.Add(m.opening(p))
 			if m.until.Before(time.Now()) { // ends with the next nanosecond
 				m.until = time.Now().Add(time.Nanosecond)
@@ -193,9 +178,10 @@ func (m *model) setPolicy(p Policy) {
 		}
 	}
 	m.expire()
+	other := p.algorithm() != m.policy.algorithm()
 	m.policy = p
 	m.expire()
-	if !m.usesWindow() {
+	if other || !m.usesWindow() {
 		m.window = nil
 	}
 }
