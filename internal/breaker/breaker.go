@@ -167,7 +167,7 @@ func (b *Breaker) SetPolicy(policy Policy) {
 		return
 	}
 	d := policy.openDuration(p.consecutiveOpenings, p.random)
-	if p.forced == nil && p.cause != events.CauseRetryAfter && d != old.openDuration(p.consecutiveOpenings, p.random) {
+	if p.forced == nil && !p.namedEnd && d != old.openDuration(p.consecutiveOpenings, p.random) {
 		p.until = p.since.Add(d)
 		if soon := time.Now().Add(time.Nanosecond); p.until.Before(soon) {
 			p.until = soon

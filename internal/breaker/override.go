@@ -25,7 +25,10 @@ type StateOverride struct {
 	// ConsecutiveOpenings is the number of consecutive openings so far, including the one that this override makes. 0 keeps the
 	// breaker's own number. It has no effect on a forced state.
 	ConsecutiveOpenings int
-	Cause               events.Cause
+	// NamedEnd marks the end of an open state that is not forced as one that the upstream has named: see Call.RetryAfter. A changed
+	// policy does not change it.
+	NamedEnd bool
+	Cause    events.Cause
 	Reason              string
 }
 
@@ -89,6 +92,7 @@ func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 	case events.Open:
 		if next.forced == nil {
 			next.consecutiveOpenings = max(next.consecutiveOpenings, 1)
+			next.namedEnd = o.NamedEnd
 			next.random = rand.Float64() // #nosec G404 -- spreads the ends of open periods; no secret
 			if duration == 0 {
 				duration = b.policy.Load().openDuration(next.consecutiveOpenings, next.random)

@@ -16,6 +16,8 @@ type phase struct {
 	forced *events.ForcedState // nil if the state is not forced
 	// ramp reports that the breaker was open before, so that Policy.RecoveryRamp applies. It is set in a closed state only.
 	ramp bool
+	// namedEnd reports that the upstream has named the end of this open phase, and no policy.
+	namedEnd bool
 	// consecutiveFailures is the number of consecutive failures that opened the breaker, and of failed probes since.
 	consecutiveFailures int
 	// consecutiveOpenings is the number of openings without a lasting recovery between them, including the current one. It is 0

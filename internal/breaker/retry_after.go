@@ -61,16 +61,16 @@ func (c Call) RetryAfter(until time.Time) {
 	if d <= 0 {
 		return
 	}
-	o := StateOverride{State: events.Open, Duration: d, Cause: events.CauseRetryAfter}
-	b.SetStateIf(o, func(s events.BreakerStatus) bool {
-		switch {
-		case s.Forced != nil:
+	o := StateOverride{State: events.Open, Duration: d, NamedEnd: true, Cause: events.CauseRetryAfter}
+	b.setStateIf(o, func() bool {
+		switch p := b.current.Load(); {
+		case p.forced != nil:
 			return false
-		case s.State == events.Open:
-			return s.Cause == events.CauseRetryAfter && s.RetryAt.Before(now.Add(d))
+		case p.state == events.Open:
+			return p.namedEnd && p.until.Before(now.Add(d))
 		}
 		return true
-	})
+	}, func() {})
 }
 
 // endRetryAfterRow begins a new row if there is one.

@@ -172,6 +172,29 @@ func TestRetryAfterDoesNotProlongOtherOpenings(t *testing.T) {
 	})
 }
 
+// Another instance of the fleet has been asked to wait: this one waits as long, whatever its policy becomes, or longer.
+func TestRetryAfterProlongsTheOpeningOfAnotherInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := retryAfterPolicy(1)
+		w := newTestBreaker(t, p)
+		late := w.allow()
+		w.SetState(StateOverride{State: events.Open, Duration: 2 * time.Minute, NamedEnd: true, Cause: events.CauseFleet})
+		p.RecoveryTimeout = time.Second
+		w.SetPolicy(p)
+		if s := w.Status(); s.Cause != events.CauseFleet || time.Until(s.RetryAt) != 2*time.Minute {
+			t.Errorf("open by %s for %v", s.Cause, time.Until(s.RetryAt))
+		}
+		late.RetryAfter(time.Now().Add(3 * time.Minute))
+		w.wantOpenFor(3 * time.Minute)
+		w.SetState(StateOverride{State: events.Open, Cause: events.CauseFleet}) // another opening, by failures
+		p.RecoveryTimeout = 2 * time.Second
+		w.SetPolicy(p)
+		if got := time.Until(w.RetryAt()); got != 2*time.Second {
+			t.Errorf("open for %v, want the new recovery timeout", got)
+		}
+	})
+}
+
 func TestProbeThatIsAnsweredWithRetryAfter(t *testing.T) {
 	for _, test := range []struct {
 		name   string

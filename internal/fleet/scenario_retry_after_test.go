@@ -22,8 +22,12 @@ func TestRetryAfterOpensAllUntilSameEnd(t *testing.T) {
 		end := time.Now().Add(40 * time.Second)
 		answer(t, sim.nodes[0].breaker, end)
 		sim.waitUntil("all open", time.Second, sim.all(events.Open))
-		for range 38 {
+		for i := range 38 {
 			sim.run(time.Second)
+			if i == 20 { // a new configuration of all instances
+				sim.policy.RecoveryTimeout = 7 * time.Second
+				sim.setRetryAfter()
+			}
 			for _, n := range sim.nodes {
 				s := n.breaker.Status()
 				if s.State != events.Open || s.RetryAt.Sub(end).Abs() > 8*time.Millisecond {

@@ -36,6 +36,7 @@ func OverrideFor(s store.State, at time.Time, cause events.Cause) breaker.StateO
 		o.Forced, o.Shared, o.Duration, o.Since = true, s.Shared, remaining, now.Add(-age)
 	case s.State == events.Open && remaining > 0:
 		o.Duration, o.Since = remaining, now.Add(-age)
+		o.NamedEnd = s.Cause == events.CauseRetryAfter
 	case s.State == events.Open:
 		o.State = events.HalfOpen
 	case s.State == events.Closed:
