@@ -84,6 +84,15 @@ func Algorithms() map[string]func() any {
 // AlgorithmNames returns the names of all algorithms, sorted.
 func AlgorithmNames() []string { return slices.Sorted(maps.Keys(Algorithms())) }
 
+// setDefaultOptions sets the options of the algorithm to their defaults if there are none.
+func (p *Policy) setDefaultOptions() {
+	algorithmsMu.RLock()
+	defer algorithmsMu.RUnlock()
+	if f := algorithms[p.algorithm()]; p.AlgorithmOptions == nil && f.Options != nil {
+		p.AlgorithmOptions = f.Options()
+	}
+}
+
 // newAlgorithm returns an algorithm for p, nil if p sets no limit for it or names one that is not registered.
 func newAlgorithm(p *Policy) Algorithm {
 	algorithmsMu.RLock()

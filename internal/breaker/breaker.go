@@ -44,6 +44,7 @@ type Breaker struct {
 // New returns a closed breaker for service. publish receives every event, in order, while a lock is held: it must return at once
 // and must not call the breaker.
 func New(service string, policy Policy, publish func(events.Event)) *Breaker {
+	policy.setDefaultOptions()
 	b := &Breaker{service: service, publish: publish}
 	b.policy.Store(&policy)
 	b.current.Store(&phase{engine: newClosedEngine(&b.policy, false), state: events.Closed, since: time.Now()})
@@ -154,6 +155,7 @@ func (b *Breaker) Policy() Policy { return *b.policy.Load() }
 // progress. A changed HalfOpenRequests applies from the next half-open state on, so that it does not change what the probes in
 // flight decide.
 func (b *Breaker) SetPolicy(policy Policy) {
+	policy.setDefaultOptions()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.applyTransitionsLocked()
