@@ -150,6 +150,8 @@ func (n *node) call() {
 			case !n.alive:
 			case sim.withProbability(0.02):
 				call.Cancel()
+			case sim.policy.RetryAfter > 0 && sim.faultsEnabled && sim.withProbability(0.03):
+				call.RetryAfter(time.Now().Add(sim.randomUpTo(12 * time.Second)))
 			case sim.upstream && !n.brokenRoute:
 				call.Success(latency)
 			default:

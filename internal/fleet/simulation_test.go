@@ -193,6 +193,10 @@ func simulate(t *testing.T, seed uint64) {
 				t.Logf("reproduce with: go test -run SimulatedFleet ./internal/fleet -seeds 1 -seed %d", seed)
 			}
 		}()
+		sim.policy.RetryAfter, sim.policy.RetryAfterMax = sim.random.IntN(3), 9*time.Second
+		for _, n := range sim.nodes {
+			n.breaker.SetPolicy(sim.policy)
+		}
 		sim.after(sim.randomUpTo(4*time.Second), sim.injectFault)
 		sim.run(time.Minute)
 		sim.repairAll()
