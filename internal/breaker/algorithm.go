@@ -31,6 +31,14 @@ type Limiter interface {
 	RejectionRatio(now time.Duration) float64
 }
 
+// Fallible is an Algorithm whose Observe may fail to decide. The breaker then stays closed, and counts the failure:
+// events.BreakerStatus.ExpressionErrors.
+type Fallible interface {
+	Algorithm
+	// Err returns the error of the last Observe.
+	Err() error
+}
+
 // Observation is the result of one call.
 type Observation struct {
 	// Failed reports a failure. If neither Failed nor Abandoned is set, the call was a success.
@@ -39,6 +47,15 @@ type Observation struct {
 	Slow bool
 	// Abandoned reports a slow call that its client cancelled: neither a success nor a failure.
 	Abandoned bool
+
+	// The fields below are set only if AlgorithmFactory.Details is.
+
+	// Type is the type of a failure.
+	Type events.ErrorType
+	// Duration is the duration of the call. It is set only if the policy uses durations.
+	Duration time.Duration
+	// ConsecutiveFailures is the breaker's number of consecutive failures, this call included.
+	ConsecutiveFailures uint32
 }
 
 // AlgorithmFactory makes the algorithms of one name.
@@ -48,6 +65,11 @@ type AlgorithmFactory struct {
 	Options func() any
 	// New returns an algorithm that has counted nothing, or nil if p sets no limit that it could use.
 	New func(p *Policy) Algorithm
+	// Details makes Observation complete, which takes some more time for each call.
+	Details bool
+	// UsesDurations reports whether the algorithm uses Observation.Slow or Duration even if Policy.SlowCallRatio is no limit. nil: it
+	// does not.
+	UsesDurations func(p *Policy) bool
 }
 
 // DefaultAlgorithm is the algorithm of a policy that names none.
@@ -95,11 +117,15 @@ func (p *Policy) setDefaultOptions() {
 
 // newAlgorithm returns an algorithm for p, nil if p sets no limit for it or names one that is not registered.
 func newAlgorithm(p *Policy) Algorithm {
-	algorithmsMu.RLock()
-	f := algorithms[p.algorithm()]
-	algorithmsMu.RUnlock()
-	if f.New == nil {
-		return nil
+	if f := p.factory(); f.New != nil {
+		return f.New(p)
 	}
-	return f.New(p)
+	return nil
+}
+
+// factory returns the factory of p's algorithm; zero if that is not registered.
+func (p *Policy) factory() AlgorithmFactory {
+	algorithmsMu.RLock()
+	defer algorithmsMu.RUnlock()
+	return algorithms[p.algorithm()]
 }

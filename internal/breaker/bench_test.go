@@ -33,6 +33,16 @@ var benchPolicies = []struct {
 		Algorithm:        "throttle",
 		AlgorithmOptions: &ThrottleOptions{SuccessRatio: 0.95, Aggression: 1.5, MaxRejection: 0.8, MinRPS: 1},
 	}},
+	{"expression", Policy{
+		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, Window: 30 * time.Second,
+		Algorithm:        "expression",
+		AlgorithmOptions: &ExpressionOptions{OpenWhen: "requests >= 20 && failure_ratio > 0.3"},
+	}},
+	{"expression with percentiles", Policy{
+		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, Window: 30 * time.Second, SlowCallDuration: time.Second,
+		Algorithm:        "expression",
+		AlgorithmOptions: &ExpressionOptions{OpenWhen: "requests >= 20 && (failure_ratio > 0.3 || slow_ratio > 1 || p50 > 1 && p95 > 70 && p99 > 70)"},
+	}},
 }
 
 // An admission and its report should take at most 300 ns and one allocation, and with an algorithm at most 150 ns and no

@@ -33,6 +33,8 @@ type Breaker struct {
 	transitions     [len(events.States)]atomic.Uint64 // by the state they led to
 	shadowed        [rejections]atomic.Uint64         // calls that were admitted only because of Shadow, by the rejection
 
+	algorithmErrors atomic.Uint64 // the errors of Fallible algorithms
+
 	retryAfters    retryAfterRow
 	hasRetryAfters atomic.Bool // whether retryAfters is not empty, so that other reports take no lock
 
@@ -47,7 +49,9 @@ func New(service string, policy Policy, publish func(events.Event)) *Breaker {
 	policy.setDefaultOptions()
 	b := &Breaker{service: service, publish: publish}
 	b.policy.Store(&policy)
-	b.current.Store(&phase{engine: newClosedEngine(&b.policy, false), state: events.Closed, since: time.Now()})
+	e := newClosedEngine(&b.policy, false)
+	b.countErrors(e)
+	b.current.Store(&phase{engine: e, state: events.Closed, since: time.Now()})
 	return b
 }
 

@@ -25,38 +25,55 @@ type Call struct {
 
 // Success reports that the call succeeded, and its duration.
 func (c Call) Success(took time.Duration) {
-	c.reportOutcome(outcomeSucceeded, outcomeSucceededSlow, took)
+	c.reportOutcome(outcomeSucceeded, outcomeSucceededSlow, "", took)
 }
 
 // Failure reports that the call failed, and its duration.
 func (c Call) Failure(f *events.Failure, took time.Duration) {
-	if c.report != nil {
-		c.breaker.lastFailure.Store(f)
+	if c.report == nil {
+		return
 	}
-	c.reportOutcome(outcomeFailed, outcomeFailedSlow, took)
+	c.breaker.lastFailure.Store(f)
+	var kind events.ErrorType
+	if f != nil {
+		kind = f.Type
+	}
+	c.reportOutcome(outcomeFailed, outcomeFailedSlow, kind, took)
 }
 
 // Cancel reports that the call counts neither as success nor as failure. A probe returns its permit.
-func (c Call) Cancel() { c.reportOutcome(outcomeCancelled, outcomeCancelled, 0) }
+func (c Call) Cancel() { c.reportOutcome(outcomeCancelled, outcomeCancelled, "", 0) }
 
 // Abandon reports that the client cancelled the call after it had waited for the upstream for took. The call counts for the slow
 // call ratio if took makes it a slow call; otherwise it counts as with Cancel.
 func (c Call) Abandon(took time.Duration) {
-	c.reportOutcome(outcomeCancelled, outcomeAbandonedSlow, took)
+	c.reportOutcome(outcomeCancelled, outcomeAbandonedSlow, "", took)
 }
 
-// reportOutcome passes o to the engine, or slow if the call was slow.
-func (c Call) reportOutcome(o, slow *outcome, took time.Duration) {
+// reportOutcome passes o to the engine, or slow if the call was slow. kind is the type of a failure.
+func (c Call) reportOutcome(o, slow *outcome, kind events.ErrorType, took time.Duration) {
 	if c.report == nil {
 		return
 	}
-	if c.breaker.policy.Load().isSlow(took) {
+	decider := &c.engine.decider
+	durations := decider.durations.Load()
+	if durations && took >= c.breaker.policy.Load().SlowCallDuration {
 		o = slow
 	}
 	if !o.cancelled && !o.abandoned {
 		c.breaker.endRetryAfterRow()
 	}
-	c.report(o)
+	if decider.details.Load() && !o.cancelled && (o.failed || durations) {
+		detailed := outcomePool.Get().(*outcome)
+		*detailed = *o
+		if detailed.kind = kind; durations {
+			detailed.took = took
+		}
+		c.report(detailed)
+		outcomePool.Put(detailed)
+	} else {
+		c.report(o)
+	}
 	if c.engine.hasPending.Load() {
 		c.breaker.applyTransitions()
 	}

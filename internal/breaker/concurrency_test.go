@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/expression"
 )
 
 // Under concurrent calls and changes of state, each event starts from the state in which the event
@@ -88,7 +89,7 @@ func TestConcurrentCallsPublishConsistentTransitions(t *testing.T) {
 // randomAlgorithm sets an algorithm and random options.
 func randomAlgorithm(r *rand.Rand, p *Policy) {
 	window := func() time.Duration { return time.Duration(1 + r.Int64N(int64(5*time.Millisecond))) }
-	switch r.IntN(4) {
+	switch r.IntN(5) {
 	case 0: // ratio
 	case 1:
 		p.Algorithm, p.AlgorithmOptions = "count", &CountOptions{Calls: 1 + r.IntN(100)}
@@ -101,6 +102,11 @@ func randomAlgorithm(r *rand.Rand, p *Policy) {
 		p.AlgorithmOptions = &ThrottleOptions{
 			SuccessRatio: 0.1 + 0.9*r.Float64(), Aggression: 0.5 + r.Float64(), MaxRejection: r.Float64(), MinRPS: r.Float64(),
 		}
+	case 4:
+		expressions := []expression.OpenWhenText{
+			"requests > 20 && failure_ratio > 0.6", "p95 < 0 || resets > 50", "consecutive_failures > 20", "slow_ratio > 0.9 || failures % connects == 7",
+		}
+		p.Algorithm, p.AlgorithmOptions = "expression", &ExpressionOptions{OpenWhen: expressions[r.IntN(len(expressions))]}
 	}
 }
 
@@ -142,7 +148,7 @@ func TestAlgorithmsStayConsistentUnderPolicyChanges(t *testing.T) {
 				call, _ := allow() // a report on a rejected call must do no harm
 				switch took := time.Duration(r.IntN(20)); r.IntN(10) {
 				case 0, 1, 2:
-					call.Failure(&events.Failure{Type: events.ErrorStatus}, took)
+					call.Failure(&events.Failure{Type: events.ErrorTypes[r.IntN(len(events.ErrorTypes))]}, took)
 				case 3, 4, 5:
 					call.Success(took)
 				case 6:
@@ -158,6 +164,7 @@ func TestAlgorithmsStayConsistentUnderPolicyChanges(t *testing.T) {
 	done := make(chan struct{})
 	reloader.Go(func() {
 		r := rand.New(rand.NewPCG(3, 3))
+		errors := uint64(0)
 		for {
 			select {
 			case <-done:
@@ -169,6 +176,10 @@ func TestAlgorithmsStayConsistentUnderPolicyChanges(t *testing.T) {
 			checkCounts(t, &b.current.Load().engine.decider)
 			if s := b.Status(); s.AdmittedRatio < leastAdmittedRatio || s.AdmittedRatio > 1 || s.RejectionRatio < 0 || s.RejectionRatio > 1 {
 				t.Errorf("admitted ratio %v, rejection ratio %v", s.AdmittedRatio, s.RejectionRatio)
+			} else if s.ExpressionErrors < errors {
+				t.Errorf("%d errors of expressions, before there were %d", s.ExpressionErrors, errors)
+			} else {
+				errors = s.ExpressionErrors
 			}
 		}
 	})
@@ -199,6 +210,9 @@ func checkCounts(t *testing.T, d *decider) {
 		checkWindow(t, &a.long)
 	case *throttle:
 		checkWindow(t, &a.window)
+	case *expressionAlgorithm:
+		checkWindow(t, &a.window.window)
+		checkDetailedSums(t, &a.window)
 	case *count:
 		var sum callCounts
 		for _, c := range a.calls {
@@ -208,6 +222,20 @@ func checkCounts(t *testing.T, d *decider) {
 			t.Errorf("%d of %d calls, the oldest is %d; they add up to %+v, the running sum is %+v",
 				len(a.calls), a.size, a.oldest, sum, a.sum)
 		}
+	}
+}
+
+func checkDetailedSums(t *testing.T, w *detailedWindow) {
+	var types failureTypes
+	var durations histogram
+	for i := range w.types {
+		types.add(w.types[i])
+		if w.durations != nil {
+			durations.add(&w.durations.slots[i])
+		}
+	}
+	if types != w.typesSum || w.durations != nil && durations != w.durations.sum {
+		t.Errorf("the types add up to %+v, the running sum is %+v; or durations differ", types, w.typesSum)
 	}
 }
 

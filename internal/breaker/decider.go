@@ -12,13 +12,18 @@ import (
 // decider runs the algorithm of a closed engine, and gives it a lock and a clock. The zero value has no algorithm and never
 // opens the breaker. It is safe for concurrent use.
 type decider struct {
-	used   atomic.Bool // whether there is an algorithm, so that a call without one takes no lock
-	limits atomic.Bool // whether it is a Limiter
+	used      atomic.Bool // whether there is an algorithm, so that a call without one takes no lock
+	limits    atomic.Bool // whether it is a Limiter
+	details   atomic.Bool // whether it needs AlgorithmFactory.Details
+	durations atomic.Bool // Policy.UsesDurations
+
+	errors *atomic.Uint64 // counts the errors of a Fallible; nil until the engine is shared, which no algorithm sees
 
 	mu        sync.Mutex // guards the fields below; held while methods of the algorithm are called
 	name      string     // of the algorithm
 	base      time.Time  // when it was made
 	algorithm Algorithm  // nil: none
+	fallible  Fallible   // algorithm; nil: it is not fallible
 }
 
 // configure applies p. An algorithm of the same name keeps what it has counted; any other one begins to count.
@@ -35,8 +40,11 @@ func (d *decider) configure(p *Policy) {
 		d.algorithm, d.name, d.base = next, p.algorithm(), time.Now()
 	}
 	_, limits := d.algorithm.(Limiter)
+	d.fallible, _ = d.algorithm.(Fallible)
 	d.used.Store(d.algorithm != nil)
 	d.limits.Store(limits)
+	d.details.Store(d.algorithm != nil && p.factory().Details)
+	d.durations.Store(p.UsesDurations())
 }
 
 // now returns the time since the algorithm was made. d.mu is held.
@@ -51,6 +59,9 @@ func (d *decider) observe(call Observation) (events.Cause, events.Counts) {
 	}
 	now := d.now()
 	cause := d.algorithm.Observe(now, call)
+	if d.fallible != nil && d.fallible.Err() != nil {
+		d.errors.Add(1)
+	}
 	if cause == "" && !call.Failed {
 		return "", events.Counts{}
 	}

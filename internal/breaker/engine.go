@@ -33,6 +33,9 @@ type engine struct {
 	initialized bool         // set by start, before the engine is shared
 	state       events.State // gobreaker's state; guarded by gobreaker's lock
 	trip        tripReason   // of the last report that could open the engine; guarded by gobreaker's lock
+
+	// consecutiveFailures is that of gobreaker's counts, with the call that is being reported; guarded by gobreaker's lock
+	consecutiveFailures uint32
 }
 
 // tripReason is why an engine opens.
@@ -142,6 +145,9 @@ func (e *engine) isSuccessful(err error) bool {
 	if o.abandoned {
 		return false // isExcluded has counted it
 	}
+	if e.consecutiveFailures++; !o.failed {
+		e.consecutiveFailures = 0
+	}
 	if !e.decider.used.Load() || e.forced || e.state != events.Closed {
 		if o.failed {
 			e.trip = tripReason{failed: true}
@@ -154,7 +160,11 @@ func (e *engine) isSuccessful(err error) bool {
 // observe counts a call in the algorithm and reports whether the engine opens. It sets e.trip if that is so or if the call
 // failed.
 func (e *engine) observe(o *outcome) bool {
-	cause, counts := e.decider.observe(Observation{Failed: o.failed, Slow: o.slow, Abandoned: o.abandoned})
+	call := Observation{Failed: o.failed, Slow: o.slow, Abandoned: o.abandoned, Type: o.kind, Duration: o.took}
+	if e.decider.details.Load() {
+		call.ConsecutiveFailures = e.consecutiveFailures
+	}
+	cause, counts := e.decider.observe(call)
 	if !o.failed && cause == "" {
 		return false
 	}
@@ -184,7 +194,7 @@ func (e *engine) readyToTrip(counts gobreaker.Counts) bool {
 
 // recordTransition is gobreaker's OnStateChange. It only records the transition, because gobreaker's lock is held.
 func (e *engine) recordTransition(_ string, from, to gobreaker.State) {
-	e.state = stateOf(to)
+	e.state, e.consecutiveFailures = stateOf(to), 0
 	t := transition{to: e.state, at: time.Now()}
 	if from == gobreaker.StateClosed {
 		t.trip = e.trip

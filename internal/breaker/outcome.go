@@ -1,11 +1,21 @@
 package breaker
 
-// outcome is the result of a call as an engine counts it. gobreaker passes it on as an error. The values below are the only ones,
-// so a report allocates nothing.
+import (
+	"sync"
+	"time"
+
+	"cbproxy/internal/events"
+)
+
+// outcome is the result of a call as an engine counts it. gobreaker passes it on as an error. The values below, and
+// those of outcomePool if the algorithm needs details, are the only ones, so a report allocates nothing.
 type outcome struct {
 	name                    string
 	failed, slow, cancelled bool
 	abandoned               bool // neither a success nor a failure, but counted for the slow call ratio
+
+	kind events.ErrorType // of a failure, if the algorithm needs details
+	took time.Duration    // if the algorithm needs details and the policy uses durations
 }
 
 var (
@@ -16,6 +26,9 @@ var (
 	outcomeCancelled     = &outcome{name: "cancelled", cancelled: true}
 	outcomeAbandonedSlow = &outcome{name: "abandoned slowly", slow: true, abandoned: true}
 )
+
+// outcomePool holds the outcomes with details that are not in use.
+var outcomePool = sync.Pool{New: func() any { return new(outcome) }}
 
 // Error implements error.
 func (o *outcome) Error() string { return o.name }

@@ -46,8 +46,16 @@ func (b *Breaker) currentPhase() *phase {
 	return p
 }
 
+// countErrors makes the breaker count the errors of e's algorithm. It must be called before e is shared.
+func (b *Breaker) countErrors(e *engine) {
+	if e.decider.errors == nil {
+		e.decider.errors = &b.algorithmErrors
+	}
+}
+
 // setPhase makes p the current phase and sets the timer to its end. b.mu is held.
 func (b *Breaker) setPhase(p *phase) {
+	b.countErrors(p.engine)
 	b.current.Store(p)
 	if b.timer != nil {
 		b.timer.Stop()

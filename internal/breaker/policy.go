@@ -74,11 +74,12 @@ func (p *Policy) algorithm() string {
 }
 
 // UsesDurations reports whether the breaker uses the durations of calls.
-func (p *Policy) UsesDurations() bool { return p.SlowCallRatio > 0 }
-
-// isSlow reports whether a call with the given duration counts as slow.
-func (p *Policy) isSlow(took time.Duration) bool {
-	return p.UsesDurations() && took >= p.SlowCallDuration
+func (p *Policy) UsesDurations() bool {
+	if p.SlowCallRatio > 0 {
+		return true
+	}
+	uses := p.factory().UsesDurations
+	return uses != nil && uses(p)
 }
 
 // MaxOpenDuration returns the longest possible open period after the n-th consecutive opening.

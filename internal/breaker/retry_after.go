@@ -42,7 +42,7 @@ func (c Call) RetryAfter(until time.Time) {
 		return
 	}
 	b := c.breaker
-	c.reportOutcome(outcomeCancelled, outcomeCancelled, 0) // before the breaker opens: a probe returns its permit
+	c.reportOutcome(outcomeCancelled, outcomeCancelled, "", 0) // before the breaker opens: a probe returns its permit
 	policy, now := b.policy.Load(), time.Now()
 	if policy.RetryAfter <= 0 || policy.Mode == Off {
 		return

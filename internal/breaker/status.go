@@ -18,6 +18,7 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 		ConsecutiveFailures: p.consecutiveFailures,
 		ConsecutiveOpenings: b.consecutiveOpenings(p, time.Now()),
 		LastFailure:         b.lastFailure.Load(),
+		ExpressionErrors:    b.algorithmErrors.Load(),
 		ShadowRejections: events.ShadowRejections{
 			Open: b.shadowed[rejectedOpen].Load(), HalfOpenLimit: b.shadowed[rejectedHalfOpenLimit].Load(),
 			Throttled: b.shadowed[rejectedThrottled].Load(), Recovering: b.shadowed[rejectedRecovering].Load(),

@@ -51,6 +51,7 @@ const (
 	CauseFailureRatio        Cause = "failure_ratio"        // the ratio of failures in the window reached its limit
 	CauseSlowCallRatio       Cause = "slow_call_ratio"      // the ratio of slow calls in the window reached its limit
 	CauseBurnRate            Cause = "burn_rate"            // the burn rate of the error budget reached its limit
+	CauseExpression          Cause = "expression"           // open_when of the algorithm expression was true
 	CauseRetryAfter          Cause = "retry_after"          // responses asked for no request before a time
 	CauseRecoveryTimeout     Cause = "recovery_timeout"     // the duration of an opening has passed
 	CauseProbeFailed         Cause = "probe_failed"         // a half-open request failed

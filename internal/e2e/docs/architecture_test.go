@@ -33,7 +33,7 @@ var allowedImports = map[string][]string{
 	"fallbacks/static":              {"fallbacks"},
 	"fallbacks/template":            {"fallbacks", "routes", "internal/sanitize"},
 	"fallbacks/upstream":            {"fallbacks", "fallbacks/internal/httpclient", "routes", "internal/breaker", "internal/events", "internal/grpc", "internal/refcount", "internal/upstream"},
-	"internal/breaker":              {"internal/events"},
+	"internal/breaker":              {"internal/events", "internal/expression"},
 	"internal/events":               nil,
 	"internal/expression":           {"internal/strictyaml"},
 	"internal/grpc":                 nil,
