@@ -54,6 +54,12 @@ func (a *attempt) evaluate(res *http.Response, gotUpgrade, wantUpgrade string) e
 		a.evaluateGRPC(res.Header)
 		stream = stream || res.Body != http.NoBody
 	}
+	readsWhole := !stream && res.Body != http.NoBody && res.ContentLength <= int64(x.route.Config.ResponseBuffer)
+	if !a.evaluatesFailureWhenLater(res, readsWhole) {
+		if err := a.evaluateFailureWhen(res.Header, "", nil); err != nil {
+			return err
+		}
+	}
 	var recorder fallbacks.Recorder
 	if x.route.Chain != nil && x.grpc == nil && a.failure == nil {
 		recorder = x.route.Chain.Record(recordingClient{a}, res.StatusCode, res.Header)
@@ -63,7 +69,7 @@ func (a *attempt) evaluate(res *http.Response, gotUpgrade, wantUpgrade string) e
 		a.reportSuccess()
 		recordBody(recorder)
 		return nil
-	case !stream && res.ContentLength <= int64(x.route.Config.ResponseBuffer):
+	case readsWhole:
 		return a.readWhole(res, recorder)
 	case stream:
 		return a.evaluateStream(res, recorder)
@@ -130,8 +136,14 @@ func (a *attempt) readWhole(res *http.Response, recorder fallbacks.Recorder) err
 		return err
 	}
 	_ = res.Body.Close() // it has been read
+	if err := a.evaluateFailureWhen(res.Header, a.x.outcome.GRPCStatus, b.Unread()); err != nil {
+		_ = b.Close()
+		return err
+	}
 	a.reportSuccess()
-	recordBody(recorder, b.Unread())
+	if a.failure == nil {
+		recordBody(recorder, b.Unread())
+	}
 	res.Body = b
 	return nil
 }

@@ -43,7 +43,7 @@ func (c *grpcCall) deadlineError() error {
 // evaluateGRPC evaluates a response by its header section, where a trailers-only response has its status.
 func (a *attempt) evaluateGRPC(h http.Header) {
 	if code, message, ok := grpc.ParseStatus(h); ok {
-		a.evaluateGRPCStatus(code, message)
+		a.evaluateGRPCStatus(code, message, h)
 	}
 }
 
@@ -53,16 +53,21 @@ func (a *attempt) evaluateGRPCEnd(res *http.Response) {
 	if !ok && res.Header["Grpc-Status"] != nil {
 		return // the header section has been evaluated
 	}
-	a.evaluateGRPCStatus(code, message)
+	a.evaluateGRPCStatus(code, message, res.Header)
 }
 
-func (a *attempt) evaluateGRPCStatus(code grpc.Code, message string) {
+// evaluateGRPCStatus evaluates the status of a gRPC response with a header section.
+func (a *attempt) evaluateGRPCStatus(code grpc.Code, message string, header http.Header) {
 	a.x.outcome.GRPCStatus = code.String()
 	if code == grpc.DeadlineExceeded && a.x.callerDeadlineTooShort() {
 		a.reportCancelled()
 		return
 	}
-	if a.failure != nil || !a.x.route.GRPCFailures.Has(code) {
+	switch {
+	case a.failure != nil:
+		return
+	case !a.x.route.GRPCFailures.Has(code):
+		_ = a.evaluateFailureWhen(header, code.String(), nil) // a gRPC response is not replaced: the caller knows its status
 		return
 	}
 	if message != "" {

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"time"
 
+	"cbproxy/internal/expression"
 	"cbproxy/internal/strictyaml"
 )
 
@@ -214,6 +215,8 @@ type Breaker struct {
 	FailureStatuses Statuses `yaml:"failure_statuses"`
 	// Statuses that count neither as success nor as failure, in the same form. They take precedence over failure_statuses.
 	IgnoreStatuses Statuses `yaml:"ignore_statuses"`
+	// Expression on a response whose status is no failure: if it is true, the response is a failure of type expression. It passes through unless when of the fallback contains status. Variables and functions: status, grpc_status, header('NAME'), json('PATH').
+	FailureWhen expression.FailureWhenText `yaml:"failure_when"`
 	// Names of server-sent events that mark a stream with status 200 as a failure. Streams with a Content-Encoding are not scanned.
 	SSEErrorEvents []string `yaml:"sse_error_events" valid:"event_name" most:"32"`
 	// Names of gRPC status codes that count as failures.

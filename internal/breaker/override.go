@@ -29,7 +29,7 @@ type StateOverride struct {
 	// policy does not change it.
 	NamedEnd bool
 	Cause    events.Cause
-	Reason              string
+	Reason   string
 }
 
 // SetState sets the breaker's state, whatever state it is in. The reports of calls in flight have no effect. It publishes a

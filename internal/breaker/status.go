@@ -75,3 +75,7 @@ func (b *Breaker) RetryAt() time.Time {
 	}
 	return time.Time{}
 }
+
+// NoteExpressionError counts an expression of this service's configuration that could not be evaluated: see
+// events.BreakerStatus.ExpressionErrors.
+func (b *Breaker) NoteExpressionError() { b.algorithmErrors.Add(1) }

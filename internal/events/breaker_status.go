@@ -31,7 +31,7 @@ type BreakerStatus struct {
 	// LastFailure is the last failure that was reported, or the slow calls that opened the breaker if that was later; nil if
 	// there was none.
 	LastFailure *Failure
-	// ExpressionErrors counts the calls after which the algorithm expression could not evaluate open_when. It counts since the breaker
+	// ExpressionErrors counts the calls after which open_when or failure_when could not be evaluated. It counts since the breaker
 	// was created, and never decreases.
 	ExpressionErrors uint64
 	// Transitions counts the transitions by the state they led to. ShadowRejections counts the calls that were admitted only because

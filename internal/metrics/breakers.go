@@ -31,6 +31,8 @@ var (
 		"Share of requests that the algorithm throttle rejects now; 0 for other algorithms.", []string{"service"}, nil)
 	admittedRatioDesc = prometheus.NewDesc("cbproxy_admitted_ratio",
 		"Share of requests let through now while recovery_ramp is running; otherwise 1.", []string{"service"}, nil)
+	expressionErrorsDesc = prometheus.NewDesc("cbproxy_expression_errors_total",
+		"Evaluations of open_when and failure_when that failed; they count as false.", []string{"service"}, nil)
 	probingDesc = prometheus.NewDesc("cbproxy_fleet_probing",
 		"1 if this instance holds the fleet's probe lease, 0 otherwise.", []string{"service"}, nil)
 )
@@ -45,7 +47,7 @@ type breakerCollector struct {
 
 func (c *breakerCollector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{stateDesc, changesDesc, shadowDesc, probingDesc, forcedDesc, enforcedDesc,
-		failuresInARowDesc, failMaxDesc, failureRatioDesc, failureRatioLimitDesc, algorithmDesc, rejectionRatioDesc, admittedRatioDesc} {
+		failuresInARowDesc, failMaxDesc, failureRatioDesc, failureRatioLimitDesc, algorithmDesc, rejectionRatioDesc, admittedRatioDesc, expressionErrorsDesc} {
 		descs <- d
 	}
 }
@@ -68,6 +70,7 @@ func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(failMaxDesc, float64(b.FailMax))
 		gauge(failureRatioDesc, b.FailureRatio)
 		gauge(failureRatioLimitDesc, b.FailureRatioLimit)
+		metrics <- prometheus.MustNewConstMetric(expressionErrorsDesc, prometheus.CounterValue, float64(b.ExpressionErrors), service)
 		gauge(algorithmDesc, 1, b.Algorithm)
 		gauge(rejectionRatioDesc, b.RejectionRatio)
 		gauge(admittedRatioDesc, b.AdmittedRatio)

@@ -9,7 +9,7 @@ func ReasonOf(kind events.ErrorType) events.Reason {
 		return events.ReasonConnect
 	case events.ErrorTimeout, events.ErrorIdle:
 		return events.ReasonTimeout
-	case events.ErrorStatus:
+	case events.ErrorStatus, events.ErrorExpression:
 		return events.ReasonStatus
 	case "": // this machine lacked a resource, or the request cannot be sent
 		return events.ReasonOverload

@@ -35,6 +35,13 @@ func (l *failureLog) logLocalError(logger *slog.Logger, service string, kind eve
 	}
 }
 
+// logExpressionError logs that failure_when could not be evaluated for a response.
+func (l *failureLog) logExpressionError(logger *slog.Logger, service string, err error) {
+	if omitted, due := l.due(); due {
+		logger.Warn("cannot evaluate failure_when, response not counted as a failure", "service", service, "error", err, "omitted", omitted)
+	}
+}
+
 // due reports whether a failure is to be logged, and how many have been omitted since the last one.
 func (l *failureLog) due() (omitted int64, due bool) {
 	l.sometimes.Do(func() { due = true })

@@ -11,6 +11,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/expression"
 	"cbproxy/internal/limit"
 	"cbproxy/internal/message"
 	"cbproxy/routes"
@@ -94,6 +95,12 @@ func (m *Manager) Apply(c *routes.Config) error {
 // activate, so that it can be dropped if the build of another route fails.
 func (m *Manager) build(name string, c *routes.Config) (*Route, error) {
 	r := newRoute(c.Routes[name], c)
+	if text := string(r.Config.Breaker.FailureWhen); text != "" {
+		var err error
+		if r.FailureWhen, err = expression.CompileFailureWhen(text); err != nil {
+			return nil, fmt.Errorf("compile breaker.failure_when: %w", err)
+		}
+	}
 	r.Logger, r.tracer = m.config.Logger, m.config.Tracer
 	r.ProxyInFlight, r.Via = &m.inFlight, m.config.Via
 	logger := m.config.Logger.With("service", name)

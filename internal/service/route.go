@@ -8,6 +8,7 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
+	"cbproxy/internal/expression"
 	"cbproxy/internal/grpc"
 	"cbproxy/internal/limit"
 	"cbproxy/internal/message"
@@ -25,10 +26,11 @@ type Route struct {
 	tracer  events.Tracer // nil: requests are not traced
 	Via     *message.Via
 
-	UsesCallDuration bool               // the breaker uses response times
-	GRPCFailures     grpc.Codes         // the status codes that are failures
-	ProxyInFlight    *limit.Concurrency // of all routes
-	MaxProxyInFlight int64              // permits of ProxyInFlight that the route may use; 0: no limit
+	UsesCallDuration bool                    // the breaker uses response times
+	FailureWhen      *expression.FailureWhen // nil: there is none
+	GRPCFailures     grpc.Codes              // the status codes that are failures
+	ProxyInFlight    *limit.Concurrency      // of all routes
+	MaxProxyInFlight int64                   // permits of ProxyInFlight that the route may use; 0: no limit
 
 	Chain           *fallbacks.Chain // nil: no fallback
 	fallbackReasons []events.Reason  // the reasons for which Chain is used

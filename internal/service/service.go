@@ -54,6 +54,12 @@ func (s *Service) ReportLocalError(logger *slog.Logger, kind events.LocalError, 
 	s.failures.logLocalError(logger, s.Name, kind, err)
 }
 
+// ReportExpressionError counts and logs that failure_when could not be evaluated for a response.
+func (s *Service) ReportExpressionError(logger *slog.Logger, err error) {
+	s.Breaker.NoteExpressionError()
+	s.failures.logExpressionError(logger, s.Name, err)
+}
+
 // LogFailure logs a failure of the upstream. It omits records if there are too many.
 func (s *Service) LogFailure(logger *slog.Logger, f *events.Failure) {
 	s.failures.logFailure(logger, s.Name, f)

@@ -1,0 +1,46 @@
+package proxy
+
+import (
+	"errors"
+	"net/http"
+
+	"cbproxy/internal/events"
+	"cbproxy/internal/expression"
+	"cbproxy/internal/grpc"
+)
+
+// errFailureWhen is the detail of a failure by breaker.failure_when.
+var errFailureWhen = errors.New("failure_when is true")
+
+// evaluateFailureWhen evaluates breaker.failure_when for a response, and reports a failure if it is true. It does nothing if there is
+// none, or if the attempt has been reported or has failed. Of a body that is not known, body is nil. It returns errStatus if a
+// fallback is to replace the response.
+func (a *attempt) evaluateFailureWhen(header http.Header, grpcStatus string, body []byte) error {
+	f := a.x.route.FailureWhen
+	if f == nil || a.reported || a.failure != nil {
+		return nil
+	}
+	failed, err := f.Evaluate(expression.Response{Status: a.status, Header: header, GRPCStatus: grpcStatus, Body: body})
+	if err != nil {
+		a.x.route.Service.ReportExpressionError(a.x.route.Logger, err)
+	}
+	if !failed {
+		return nil
+	}
+	a.reportFailure(events.ErrorExpression, errFailureWhen)
+	if a.x.route.HasFallbackFor(events.ReasonStatus) {
+		return errStatus
+	}
+	return nil
+}
+
+// evaluatesFailureWhenLater reports whether failure_when uses something that is known after the header section of res: the body, if it
+// is read whole anyway, or the status in the trailers of a gRPC response.
+func (a *attempt) evaluatesFailureWhenLater(res *http.Response, readsWhole bool) bool {
+	f := a.x.route.FailureWhen
+	if f == nil {
+		return false
+	}
+	inTrailers := a.x.grpc != nil && grpc.HasContentType(res.Header)
+	return readsWhole && f.UsesBody() || inTrailers && f.UsesGRPCStatus()
+}
