@@ -16,8 +16,8 @@ import (
 
 // normalizeRelease removes from the objects of a release what differs from k8s/ on purpose:
 //   - Several releases may be in a namespace, so the names of the sidecar's objects begin with that of the release.
-//   - The labels cbproxy-release and app.kubernetes.io/instance say which release a pod belongs to; the policy and the
-//     monitor of a release select only its pods.
+//   - The labels cbproxy-instance and app.kubernetes.io/instance say which chart and release a pod belongs to; the policy
+//     and the monitor select only its pods.
 //   - The sidecar's objects have the usual labels of Helm.
 func normalizeRelease(objects map[string]*unstructured.Unstructured, prefix string) map[string]any {
 	normalized := map[string]any{}
@@ -32,14 +32,14 @@ func normalizeRelease(objects map[string]*unstructured.Unstructured, prefix stri
 	return normalized
 }
 
-// replaceIn returns a copy of a value without the labels of a release, and with names that begin with cbproxy instead of
+// replaceIn returns a copy of a value without these labels, and with names that begin with cbproxy instead of
 // the prefix.
 func replaceIn(v any, prefix string) any {
 	switch v := v.(type) {
 	case map[string]any:
 		c := map[string]any{}
 		for key, value := range v {
-			if key != "cbproxy-release" && key != "app.kubernetes.io/instance" {
+			if key != "cbproxy-instance" && key != "app.kubernetes.io/instance" {
 				c[key] = replaceIn(value, prefix)
 			}
 		}
@@ -128,13 +128,13 @@ func TestHelmConfigTextIsUsedUnchanged(t *testing.T) {
 	}
 }
 
-// The monitor is that of k8s/operator, but for the pods of one release, in its namespace.
+// The monitor is that of k8s/operator, but for the pods of one chart, in its namespace.
 func TestHelmPodMonitorEqualsThatOfOperator(t *testing.T) {
-	monitor := renderExample(t, "cbproxy: {podMonitor: {enabled: true, labels: {release: prometheus}}}")["PodMonitor orchestrator-cbproxy"]
+	monitor := renderExample(t, "cbproxy: {podMonitor: {enabled: true, labels: {release: prometheus, app.kubernetes.io/instance: x}}}")["PodMonitor orchestrator-cbproxy"]
 	if monitor == nil {
 		t.Fatal("there is no PodMonitor")
 	}
-	if monitor.GetLabels()["release"] != "prometheus" {
+	if l := monitor.GetLabels(); l["release"] != "prometheus" || l["app.kubernetes.io/instance"] != "x" || l["app.kubernetes.io/name"] != "cbproxy" {
 		t.Errorf("labels %v", monitor.GetLabels())
 	}
 	if err := newOperatorAPI(t, "PodMonitor").create(t, monitor.DeepCopy()); err != nil {

@@ -12,6 +12,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/lint"
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	chartv2util "helm.sh/helm/v4/pkg/chart/v2/util"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // `helm lint --strict` has no fault of the charts. They have no icon: that is for pages that list charts.
@@ -76,21 +77,35 @@ func TestHelmPageShowsWorkingChart(t *testing.T) {
 	}
 }
 
-// Charts of one release, also with the longest name, and releases of one chart have different objects.
+// Charts of one release, also with long names, and releases of one chart have different objects, whose policies select
+// different pods.
 func TestHelmNamesAreUniqueAndValid(t *testing.T) {
 	files := map[string]string{
 		"templates/cbproxy.yaml": `{{ include "cbproxy.objects" . }}`,
 		"values.yaml":            "cbproxy: {config: {routes: {rag_service: {upstream: http://rag:8000}}}}",
 	}
 	seen := map[string]string{}
-	for _, name := range []string{"shop", "a-chart-with-a-name-that-is-longer-than-a-label-of-an-object-may-be-in-kubernetes"} {
+	for _, name := range []string{"shop", "Shop_2", strings.Repeat("long", 20), strings.Repeat("long", 20) + "er"} {
 		folder := userChart(t, name, files)
 		for _, release := range []string{"shop", "blue", strings.Repeat("r", 53), strings.Repeat("r", 52) + "9", "1.2"} {
-			for id := range acceptedObjects(t, loadChart(t, folder), release, "") {
-				if other, ok := seen[id]; ok {
-					t.Errorf("%s and %s in release %s both have %s", other, name, release, id)
+			for id, u := range acceptedObjects(t, loadChart(t, folder), release, "") {
+				for _, fault := range validation.IsDNS1123Subdomain(u.GetName()) {
+					t.Errorf("%s: %s", id, fault)
 				}
-				seen[id] = name + " in release " + release
+				ids := []string{id}
+				if u.GetKind() == "NetworkPolicy" {
+					label, _ := at(u, "spec/podSelector/matchLabels/cbproxy-instance").(string)
+					for _, fault := range validation.IsValidLabelValue(label) {
+						t.Errorf("%s: %s", label, fault)
+					}
+					ids = append(ids, "pods of "+label)
+				}
+				for _, id := range ids {
+					if other, ok := seen[id]; ok {
+						t.Errorf("%s and %s in release %s both have %s", other, name, release, id)
+					}
+					seen[id] = name + " in release " + release
+				}
 			}
 		}
 	}

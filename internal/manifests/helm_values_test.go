@@ -127,6 +127,17 @@ func TestHelmConfigIsMergedOverDefault(t *testing.T) {
 	}
 }
 
+// An edit of the configuration restarts no pod: only the ConfigMap changes, and cbproxy reloads it.
+func TestHelmConfigEditChangesOnlyConfigMap(t *testing.T) {
+	before := renderExample(t, "nightly: {enabled: true}")
+	after := renderExample(t, "{nightly: {enabled: true}, cbproxy: {config: {routes: {rag_service: {timeout: 9s}}}}}")
+	for id := range before {
+		if changed := !reflect.DeepEqual(before[id], after[id]); changed != strings.HasPrefix(id, "ConfigMap ") {
+			t.Errorf("%s has changed: %t", id, changed)
+		}
+	}
+}
+
 // The example meets the restricted Pod Security Standard, also as a job.
 func TestHelmExampleMeetsRestrictedPodSecurityStandard(t *testing.T) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
@@ -164,7 +175,9 @@ func TestHelmMistakesAreExplained(t *testing.T) {
 		"cbproxy: {existingConfigMap: mine}":                                   "set only one of cbproxy.config and cbproxy.existingConfigMap",
 		"cbproxy: {config: null, configText: 'a: b', existingConfigMap: mine}": "set only one of cbproxy.configText and cbproxy.existingConfigMap",
 		"cbproxy: {config: null, configText: 'admin: ['}":                      "cbproxy.configText: error converting YAML to JSON",
-		"cbproxy: {config: null, configText: 'routes: {}'}":                    "admin.listen is 127.0.0.1:9901 in the configuration, where probes can't reach it; use 0.0.0.0:9901",
+		"cbproxy: {config: null, configText: 'admin: null'}":                   "admin.listen is 127.0.0.1:9901 in the configuration",
+		"cbproxy: {config: null, configText: '[]'}":                            "cbproxy.configText: error unmarshaling JSON",
+		"cbproxy: {config: null, configText: 'routes: {}'}":                    "admin.listen is 127.0.0.1:9901 in the configuration, where no probe gets to; use 0.0.0.0:9901",
 		"cbproxy: {config: {admin: {listen: '0.0.0.0:9000'}}}":                 "admin.listen is 0.0.0.0:9000 in the configuration, but cbproxy.adminPort is 9901",
 		"cbproxy: {config: {listen: '127.0.0.1:9000'}}":                        "listen is 127.0.0.1:9000 in the configuration, but cbproxy.proxyPort is 8080",
 		"cbproxy: {proxyPort: 9901}":                                           "proxyPort and adminPort are the same",

@@ -18,16 +18,19 @@ cbproxy.config returns the configuration file. It fails if its ports differ from
 {{- if not $text -}}
 {{- $admin := dict "listen" (printf "0.0.0.0:%d" (int $v.adminPort)) -}}
 {{- $defaults := dict "breaker" (dict "abandoned_after" "4s") -}}
-{{- $base := dict "listen" (printf "127.0.0.1:%d" (int $v.proxyPort)) "shutdown_timeout" "10s" "admin" $admin "defaults" $defaults -}}
+{{- $base := dict "shutdown_timeout" "10s" "admin" $admin "defaults" $defaults -}}
+{{- $_ := set $base "listen" (printf "127.0.0.1:%d" (int $v.proxyPort)) -}}
 {{- $text = include "cbproxy.merge" (list $base $v.config) | fromJson | toYaml -}}
 {{- end -}}
 {{- $parsed := fromYaml $text -}}
 {{- with $parsed.Error }}{{ fail (printf "cbproxy.configText: %s" .) }}{{ end -}}
-{{- $listen := dig "admin" "listen" "127.0.0.1:9901" $parsed | toString -}}
+{{- $admin := kindIs "map" $parsed.admin | ternary $parsed.admin dict -}}
+{{- $listen := hasKey $admin "listen" | ternary $admin.listen "127.0.0.1:9901" | toString -}}
+{{- $port := int $v.adminPort -}}
 {{- if regexMatch "^(127\\.|localhost:|\\[::1\\])" $listen -}}
-{{- fail (printf "cbproxy: admin.listen is %s in the configuration, where probes can't reach it; use 0.0.0.0:%d" $listen (int $v.adminPort)) -}}
-{{- else if not (or (contains "$" $listen) (hasSuffix (printf ":%d" (int $v.adminPort)) $listen)) -}}
-{{- fail (printf "cbproxy: admin.listen is %s in the configuration, but cbproxy.adminPort is %d" $listen (int $v.adminPort)) -}}
+{{- fail (printf "cbproxy: admin.listen is %s in the configuration, where no probe gets to; use 0.0.0.0:%d" $listen $port) -}}
+{{- else if not (or (contains "$" $listen) (hasSuffix (printf ":%d" $port) $listen)) -}}
+{{- fail (printf "cbproxy: admin.listen is %s in the configuration, but cbproxy.adminPort is %d" $listen $port) -}}
 {{- end -}}
 {{- $text -}}
 {{- end -}}
@@ -89,12 +92,14 @@ cbproxy.podMonitor returns the PodMonitor of the Prometheus operator.
 {{- define "cbproxy.podMonitor" -}}
 {{- $v := include "cbproxy.values" . | fromJson -}}
 {{- if and $v.enabled $v.podMonitor.enabled -}}
+{{- $labels := include "cbproxy.objectLabels" . | fromYaml -}}
+{{- $labels = include "cbproxy.merge" (list $labels $v.podMonitor.labels) | fromJson -}}
 apiVersion: monitoring.coreos.com/v1
 kind: PodMonitor
 metadata:
   name: {{ include "cbproxy.fullname" . }}
   labels:
-    {{- include "cbproxy.merge" (list (include "cbproxy.objectLabels" . | fromYaml) $v.podMonitor.labels) | fromJson | toYaml | nindent 4 }}
+    {{- toYaml $labels | nindent 4 }}
 spec:
   selector:
     matchLabels:

@@ -5,7 +5,7 @@ cbproxy.podLabels returns the labels of a pod with cbproxy.
 {{- $v := include "cbproxy.values" . | fromJson -}}
 {{- if $v.enabled -}}
 cbproxy: sidecar
-cbproxy-release: {{ .Release.Name | quote }}
+cbproxy-instance: {{ include "cbproxy.fullname" . | quote }}
 {{- end -}}
 {{- end -}}
 
@@ -43,8 +43,11 @@ name, and the rest of the second after them.
 
 {{/* The same container as in k8s/sidecar/sidecar.yaml, which explains it. */}}
 {{- define "cbproxy.defaultContainer" -}}
+{{- $image := .image.repository -}}
+{{- with .image.tag }}{{ $image = printf "%s:%s" $image . }}{{ end -}}
+{{- with .image.digest }}{{ $image = printf "%s@%s" $image . }}{{ end -}}
 name: cbproxy
-image: {{ printf "%s%s%s" .image.repository (.image.tag | empty | ternary "" (print ":" .image.tag)) (.image.digest | empty | ternary "" (print "@" .image.digest)) | quote }}
+image: {{ quote $image }}
 {{- with .image.pullPolicy }}
 imagePullPolicy: {{ . }}
 {{- end }}

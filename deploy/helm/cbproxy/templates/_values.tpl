@@ -2,17 +2,17 @@
 cbproxy.values returns the values as JSON. It fails if they are incomplete or contradict each other.
 */}}
 {{- define "cbproxy.values" -}}
-{{- if not (kindIs "map" .) }}{{ fail "cbproxy: its templates need the chart's root context: include \"cbproxy.container\" $" }}{{ end -}}
-{{- if not (and (hasKey . "Values") (hasKey . "Release") (hasKey . "Chart")) -}}
-{{- fail "cbproxy: its templates need the chart's root context: include \"cbproxy.container\" $" -}}
-{{- end -}}
+{{- $root := false -}}
+{{- if kindIs "map" . }}{{ $root = and (hasKey . "Values") (hasKey . "Release") (hasKey . "Chart") }}{{ end -}}
+{{- if not $root }}{{ fail "cbproxy: its templates need the chart's root context: include \"cbproxy.container\" $" }}{{ end -}}
 {{- $v := .Values.cbproxy -}}
 {{- if not (kindIs "map" $v) -}}
 {{- fail "cbproxy: there are no values under the key cbproxy; the dependency must have no alias, and the key must be a map" -}}
 {{- end -}}
 {{- if $v.enabled -}}
-{{- if not (semverCompare ">=1.29.0-0" .Capabilities.KubeVersion.Version) -}}
-{{- fail (printf "cbproxy: native sidecars need Kubernetes 1.29, this is %s (helm template has --kube-version)" .Capabilities.KubeVersion.Version) -}}
+{{- $version := .Capabilities.KubeVersion.Version -}}
+{{- if not (semverCompare ">=1.29.0-0" $version) -}}
+{{- fail (printf "cbproxy: native sidecars need Kubernetes 1.29, this is %s (helm template has --kube-version)" $version) -}}
 {{- end -}}
 {{- with $v.image -}}
 {{- if not (or .tag .digest) }}{{ fail "cbproxy.image: set tag or digest" }}{{ end -}}
@@ -60,17 +60,17 @@ false, 0 and "". A null removes the key.
 {{- end -}}
 
 {{/*
-cbproxy.fullname returns the start of the names of the release's objects. Two charts of one release have different names.
+cbproxy.fullname returns the start of the objects' names, which is also the value of a label, so it has at most 63
+characters. Two charts of one release have different names.
 */}}
 {{- define "cbproxy.fullname" -}}
 {{- $v := include "cbproxy.values" . | fromJson -}}
-{{- if $v.fullnameOverride -}}
-{{- $v.fullnameOverride -}}
-{{- else if eq .Release.Name .Chart.Name -}}
-{{- printf "%s-cbproxy" .Release.Name -}}
-{{- else -}}
-{{- printf "%s-%s-cbproxy" .Release.Name (.Chart.Name | trunc 150 | trimSuffix "-") -}}
+{{- $chart := eq .Release.Name .Chart.Name | ternary "" (printf "-%s" .Chart.Name) -}}
+{{- $name := printf "%s%s-cbproxy" .Release.Name $chart | lower | replace "_" "-" -}}
+{{- if gt (len $name) 63 -}}
+{{- $name = printf "%s-%s" ($name | trunc 52 | trimAll "-.") (sha256sum $name | trunc 10) -}}
 {{- end -}}
+{{- $v.fullnameOverride | default $name -}}
 {{- end -}}
 
 {{- define "cbproxy.objectLabels" -}}
