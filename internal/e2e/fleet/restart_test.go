@@ -14,11 +14,13 @@ import (
 	"cbproxy/internal/testenv"
 )
 
-// checkSameOpening fails the test unless both are the same opening of a breaker, within 50 ms.
+// checkSameOpening fails the test unless both are the same opening of a breaker. Their times may differ by the time that a response of
+// Redis takes on a busy machine, from which an instance reads Redis's clock.
 func checkSameOpening(t *testing.T, before, after harness.ServiceHealth) {
 	t.Helper()
-	if after.State != "open" || after.RetryAt == nil || after.RetryAt.Sub(*before.RetryAt).Abs() > 50*time.Millisecond ||
-		after.Since.Sub(before.Since).Abs() > 50*time.Millisecond || after.Openings != before.Openings || after.FailCounter != before.FailCounter {
+	const tolerance = time.Second
+	if after.State != "open" || after.RetryAt == nil || after.RetryAt.Sub(*before.RetryAt).Abs() > tolerance ||
+		after.Since.Sub(before.Since).Abs() > tolerance || after.Openings != before.Openings || after.FailCounter != before.FailCounter {
 		t.Errorf("before %+v (until %v), after %+v (until %v)", before, before.RetryAt, after, after.RetryAt)
 	}
 }
