@@ -187,7 +187,7 @@ type TLS struct {
 type Breaker struct {
 	// enforce rejects requests while open; shadow only records the decisions it would make; off disables the breaker.
 	Mode string `yaml:"mode" enum:"enforce,shadow,off"`
-	// Algorithm that opens the breaker, beside fail_max: ratio uses failure_ratio and slow_call_ratio in window, count the same ratios over a number of calls, budget the burn rate of an error budget; throttle never opens it, but rejects a share of the calls.
+	// Algorithm that opens the breaker, beside fail_max: ratio uses failure_ratio and slow_call_ratio in window, count the same ratios over a number of calls, budget the burn rate of an error budget, expression an expression; throttle never opens it, but rejects a share of the calls.
 	Algorithm string `yaml:"algorithm"`
 	// Consecutive failures that open the breaker; 0 disables the condition.
 	FailMax int `yaml:"fail_max" valid:"0..1000000"`
