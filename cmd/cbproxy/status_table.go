@@ -156,7 +156,7 @@ func admissionText(s admin.Service) string {
 	if s.RejectionRatio > 0 {
 		parts = append(parts, fmt.Sprintf("throttled: %.0f %% rejected", 100*s.RejectionRatio))
 	}
-	if s.AdmittedRatio < 1 {
+	if s.AdmittedRatio > 0 && s.AdmittedRatio < 1 { // 0: an older proxy does not say it
 		parts = append(parts, fmt.Sprintf("recovering: %.0f %% let through", 100*s.AdmittedRatio))
 	}
 	return strings.Join(parts, ", ")
