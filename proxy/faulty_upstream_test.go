@@ -157,11 +157,8 @@ func sendRequest(ctx context.Context, address string, kind int) error {
 		method, body = http.MethodPost, strings.NewReader("hello")
 	case 2:
 		method, body = http.MethodPost, io.MultiReader(strings.NewReader(strings.Repeat("x", 1<<20)))
-	case 3: // an incomplete upload
-		reader, writer := io.Pipe()
-		defer writer.Close()
-		go func() { _, _ = writer.Write([]byte("x")) }()
-		method, body = http.MethodPost, reader
+	case 3:
+		return sendIncompleteUpload(ctx, address)
 	}
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+address+"/svc", body)
 	if err != nil {
@@ -169,6 +166,26 @@ func sendRequest(ctx context.Context, address string, kind int) error {
 	}
 	client := &http.Transport{DisableKeepAlives: true}
 	res, err := client.RoundTrip(r)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	return errors.Join(err, res.Body.Close())
+}
+
+// sendIncompleteUpload sends a request without the end of its body, and reads the response to its end. http.Transport is not used: it
+// may wait for the rest of the body after the connection has failed.
+func sendIncompleteUpload(ctx context.Context, address string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	if _, err := io.WriteString(conn, "POST /svc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"); err != nil {
+		return err
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return err
 	}

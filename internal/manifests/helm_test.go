@@ -64,7 +64,8 @@ func exampleChart(t *testing.T) string {
 func userChart(t *testing.T, name string, files map[string]string) string {
 	t.Helper()
 	folder := filepath.Join(copyCharts(t), name)
-	all := map[string]string{"Chart.yaml": "{apiVersion: v2, name: " + name + ", version: 1.2.3, dependencies: [{name: cbproxy, version: ^1.0.0, repository: file://../cbproxy}]}"}
+	all := map[string]string{"Chart.yaml": "{apiVersion: v2, name: " + name + ", version: 1.2.3, " +
+		"dependencies: [{name: cbproxy, version: ^1.0.0, repository: file://../cbproxy}]}"}
 	maps.Copy(all, files)
 	for name, content := range all {
 		file := filepath.Join(folder, name)

@@ -177,7 +177,7 @@ func TestHelmMistakesAreExplained(t *testing.T) {
 		"cbproxy: {config: null, configText: 'admin: ['}":                      "cbproxy.configText: error converting YAML to JSON",
 		"cbproxy: {config: null, configText: 'admin: null'}":                   "admin.listen is 127.0.0.1:9901 in the configuration",
 		"cbproxy: {config: null, configText: '[]'}":                            "cbproxy.configText: error unmarshaling JSON",
-		"cbproxy: {config: null, configText: 'routes: {}'}":                    "admin.listen is 127.0.0.1:9901 in the configuration, where no probe gets to; use 0.0.0.0:9901",
+		"cbproxy: {config: null, configText: 'routes: {}'}":                    "admin.listen is 127.0.0.1:9901 in the configuration, which probes cannot reach; use 0.0.0.0:9901",
 		"cbproxy: {config: {admin: {listen: '0.0.0.0:9000'}}}":                 "admin.listen is 0.0.0.0:9000 in the configuration, but cbproxy.adminPort is 9901",
 		"cbproxy: {config: {listen: '127.0.0.1:9000'}}":                        "listen is 127.0.0.1:9000 in the configuration, but cbproxy.proxyPort is 8080",
 		"cbproxy: {proxyPort: 9901}":                                           "proxyPort and adminPort are the same",

@@ -28,7 +28,7 @@ cbproxy.config returns the configuration file. It fails if its ports differ from
 {{- $listen := hasKey $admin "listen" | ternary $admin.listen "127.0.0.1:9901" | toString -}}
 {{- $port := int $v.adminPort -}}
 {{- if regexMatch "^(127\\.|localhost:|\\[::1\\])" $listen -}}
-{{- fail (printf "cbproxy: admin.listen is %s in the configuration, where no probe gets to; use 0.0.0.0:%d" $listen $port) -}}
+{{- fail (printf "cbproxy: admin.listen is %s in the configuration, which probes cannot reach; use 0.0.0.0:%d" $listen $port) -}}
 {{- else if not (or (contains "$" $listen) (hasSuffix (printf ":%d" $port) $listen)) -}}
 {{- fail (printf "cbproxy: admin.listen is %s in the configuration, but cbproxy.adminPort is %d" $listen $port) -}}
 {{- end -}}
