@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"cbproxy/internal/expression"
 	"cbproxy/internal/strictyaml"
 )
 
@@ -147,6 +148,8 @@ func takesOf(t reflect.Type, r strictyaml.Rules) string {
 		return "duration" + bounds(r)
 	case strictyaml.SizeType:
 		return "size" + bounds(r)
+	case reflect.TypeFor[expression.OpenWhenText](), reflect.TypeFor[expression.FailureWhenText]():
+		return "expression"
 	case reflect.TypeFor[Upstream]():
 		return "URL"
 	case reflect.TypeFor[Prefixes]():

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"cbproxy/internal/expression"
 	"cbproxy/internal/strictyaml"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -202,6 +203,8 @@ func (g *schemaGenerator) value(t reflect.Type, r strictyaml.Rules) *jsonschema.
 		return either(number("number", r, time.Second.Nanoseconds()), matching(strictyaml.DurationPattern.String(), strictyaml.FloatPattern.String()))
 	case strictyaml.SizeType:
 		return either(number("integer", r, 1), matching(strictyaml.SizePattern.String()))
+	case reflect.TypeFor[expression.OpenWhenText](), reflect.TypeFor[expression.FailureWhenText]():
+		return &jsonschema.Schema{Type: "string"}
 	case reflect.TypeFor[Upstream]():
 		return matching(`^([hH][tT][tT][pP][sS]?|[hH]2[cC])://[^/?#@\s]+(/[^?#\s]*)?$`)
 	case reflect.TypeFor[Prefixes]():
