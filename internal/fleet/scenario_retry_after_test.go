@@ -48,6 +48,9 @@ func TestRetryAfterOpensAllUntilSameEnd(t *testing.T) {
 func TestRetryAfterCountsTowardsQuorum(t *testing.T) {
 	scenario(t, 4, 2, func(t *testing.T, sim *simulation) {
 		sim.setRetryAfter()
+		for _, n := range sim.nodes {
+			n.idle = true // the upstream asks no other call to wait
+		}
 		answer(t, sim.nodes[0].breaker, time.Now().Add(40*time.Second))
 		sim.run(time.Second)
 		for _, n := range sim.nodes[1:] {

@@ -249,9 +249,7 @@ func TestDashboardWorksWithKeyboardOnly(t *testing.T) {
 			d.waitTrue("the breaker is released", `!document.querySelector("[data-service=svc_17] [data-state=auto]").checkVisibility()`)
 			want = "Open svc_17"
 		}
-		if got := evaluate[string](d, focused); got != want {
-			t.Errorf("focus after the dialog: %s, want %s", got, want)
-		}
+		d.waitFocus("after the dialog", want)
 	}
 }
 

@@ -65,9 +65,7 @@ routes:
 	d.fill(`#action-dialog [name="reason"]`, "over"+kb.Enter)
 	d.waitText("#action-dialog .dialog-error", "constructor")
 	d.do(escape)
-	if got := evaluate[string](d, focused); got != "services-title" {
-		t.Errorf("focus after a dialog whose card was removed: %s", got)
-	}
+	d.waitFocus("after a dialog whose card was removed", "services-title")
 	d.waitTrue("the charts have an option for the new service", hasOptions("valueOf,"+long))
 
 	p.Kill() // and is restarted with another configuration

@@ -83,16 +83,12 @@ func TestDashboardShowsBrokenServicesFirst(t *testing.T) {
 	d.press(card("svc_54") + ` [data-state="auto"]`) // this button disappears
 	d.fill(`#action-dialog [name="reason"]`, "over"+kb.Enter)
 	d.waitText(card("svc_54"), "half-open")
-	if got := evaluate[string](d, focused); got != "Open svc_54" {
-		t.Errorf("focus after the release: %s", got)
-	}
+	d.waitFocus("after the release", "Open svc_54")
 	p.Get("/svc_54")
 	d.waitText("#services-section #normal-services", "svc_54")
 	d.do(chromedp.Focus(chromedp.CSS("#filter")), chromedp.KeyEvent(kb.Escape))
 	d.waitTrue("the filter is cleared", visibleServices+` === "`+broken+`"`)
 
 	d.press(`#attention a[href="#card-svc_03"]`)
-	if got := evaluate[string](d, focused); got != "card-svc_03" {
-		t.Errorf("focus after following a link: %s", got)
-	}
+	d.waitFocus("after following a link", "card-svc_03")
 }

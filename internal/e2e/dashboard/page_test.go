@@ -164,6 +164,12 @@ func (d *page) waitTrue(what, script string) {
 	harness.Eventually(d.t, what, func() bool { return evaluate[bool](d, script) })
 }
 
+// waitFocus waits until an element, as focused identifies it, has the focus.
+func (d *page) waitFocus(when, want string) {
+	d.t.Helper()
+	harness.Eventually(d.t, "the focus "+when+" is at "+want, func() bool { return evaluate[string](d, focused) == want })
+}
+
 // emulatePreference sets a user preference for media queries, such as color-scheme.
 func emulatePreference(what, value string) chromedp.Action[chromedp.Void] {
 	return callWith(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
