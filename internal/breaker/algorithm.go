@@ -1,8 +1,6 @@
 package breaker
 
 import (
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -63,7 +61,7 @@ type AlgorithmFactory struct {
 	// Options returns a new options struct with its default values, which Policy.AlgorithmOptions then is. It is decoded strictly
 	// from the block of the algorithm's name. nil: the algorithm has no options.
 	Options func() any
-	// New returns an algorithm that has counted nothing, or nil if p sets no limit that it could use.
+	// New returns an algorithm whose Configure is called next, or nil if p sets no limit that it could use.
 	New func(p *Policy) Algorithm
 	// Details makes Observation complete, which takes some more time for each call.
 	Details bool
@@ -103,24 +101,24 @@ func Algorithms() map[string]func() any {
 	return options
 }
 
-// AlgorithmNames returns the names of all algorithms, sorted.
-func AlgorithmNames() []string { return slices.Sorted(maps.Keys(Algorithms())) }
-
 // setDefaultOptions sets the options of the algorithm to their defaults if there are none.
 func (p *Policy) setDefaultOptions() {
-	algorithmsMu.RLock()
-	defer algorithmsMu.RUnlock()
-	if f := algorithms[p.algorithm()]; p.AlgorithmOptions == nil && f.Options != nil {
+	if f := p.factory(); p.AlgorithmOptions == nil && f.Options != nil {
 		p.AlgorithmOptions = f.Options()
 	}
 }
 
 // newAlgorithm returns an algorithm for p, nil if p sets no limit for it or names one that is not registered.
 func newAlgorithm(p *Policy) Algorithm {
-	if f := p.factory(); f.New != nil {
-		return f.New(p)
+	f := p.factory()
+	if f.New == nil {
+		return nil
 	}
-	return nil
+	a := f.New(p)
+	if a != nil {
+		a.Configure(0, p)
+	}
+	return a
 }
 
 // factory returns the factory of p's algorithm; zero if that is not registered.

@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -11,7 +12,7 @@ import (
 )
 
 func TestAlgorithmsAreRegisteredByName(t *testing.T) {
-	names := AlgorithmNames()
+	names := slices.Sorted(maps.Keys(Algorithms()))
 	for _, want := range []string{"budget", "count", DefaultAlgorithm, "throttle"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("%v lacks %s", names, want)

@@ -36,11 +36,7 @@ func init() {
 		Options: func() any {
 			return &BudgetOptions{Objective: 0.995, BurnRate: 14.4, Short: time.Minute, Long: 10 * time.Minute}
 		},
-		New: func(p *Policy) Algorithm {
-			a := new(budget)
-			a.Configure(0, p)
-			return a
-		},
+		New: func(*Policy) Algorithm { return new(budget) },
 	})
 }
 

@@ -28,9 +28,7 @@ func init() {
 			if !p.usesRatios() {
 				return nil
 			}
-			a := new(count)
-			a.Configure(0, p)
-			return a
+			return new(count)
 		},
 	})
 }

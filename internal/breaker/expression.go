@@ -31,9 +31,7 @@ func init() {
 			if _, err := compileOpenWhen(p.AlgorithmOptions.(*ExpressionOptions).OpenWhen); err != nil {
 				return nil
 			}
-			a := new(expressionAlgorithm)
-			a.Configure(0, p)
-			return a
+			return new(expressionAlgorithm)
 		},
 		Details: true,
 		UsesDurations: func(p *Policy) bool {

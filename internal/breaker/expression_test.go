@@ -99,7 +99,7 @@ func TestExpressionReportsItsCounts(t *testing.T) {
 	})
 }
 
-// consecutive_failures is the breaker's own number: it does not begin anew with the algorithm.
+// consecutive_failures is the breaker's own number: it is not reset with the algorithm.
 func TestExpressionUsesTheBreakersConsecutiveFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := expressionPolicy("consecutive_failures >= 5")

@@ -11,9 +11,7 @@ func init() {
 		if !p.usesRatios() {
 			return nil
 		}
-		a := new(ratio)
-		a.Configure(0, p)
-		return a
+		return new(ratio)
 	}})
 }
 

@@ -32,12 +32,7 @@ func init() {
 		Options: func() any {
 			return &ThrottleOptions{SuccessRatio: 0.95, Aggression: 1, MaxRejection: 0.8, MinRPS: 1}
 		},
-		New: func(p *Policy) Algorithm {
-			a := new(throttle)
-			a.Configure(0, p)
-			a.lastAdmitted = -forcedAdmission
-			return a
-		},
+		New: func(*Policy) Algorithm { return &throttle{lastAdmitted: -forcedAdmission} },
 	})
 }
 

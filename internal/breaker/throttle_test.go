@@ -260,7 +260,7 @@ func TestThrottledBreakerStaysClosed(t *testing.T) {
 	})
 }
 
-// fail_max counts beside the algorithm. The closed state that follows counts anew, and so does a forced one.
+// fail_max counts beside the algorithm. The closed state that follows counts from zero, and so does a forced one.
 func TestThrottledBreakerOpensByFailMax(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := throttlePolicy(ThrottleOptions{SuccessRatio: 1, Aggression: 1, MaxRejection: 0.6})
