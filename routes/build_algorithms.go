@@ -51,13 +51,10 @@ func (b *builder) algorithmOptions(breaker *Breaker, name string) any {
 	if inherited := breaker.Algorithms[name]; inherited != nil {
 		reflect.ValueOf(options).Elem().Set(reflect.ValueOf(inherited).Elem())
 	}
-	own := map[string]any{name: options}
-	for other, inherited := range breaker.Algorithms {
-		if other != name {
-			own[other] = inherited
-		}
-	}
-	breaker.Algorithms = own // the map of the defaults belongs to all routes
+	own := map[string]any{}
+	maps.Copy(own, breaker.Algorithms) // the map of the defaults belongs to all routes
+	own[name] = options
+	breaker.Algorithms = own
 	return options
 }
 
@@ -85,11 +82,7 @@ func (b *builder) chooseAlgorithm(r *Route, at strictyaml.Place, n, defaults *ya
 	if o, ok := options.(interface {
 		ValidateMinRequests(minRequests int, report func(path, message string))
 	}); ok {
-		o.ValidateMinRequests(breaker.MinRequests, func(path, message string) {
-			if here := strictyaml.Locate(node, place, strictyaml.Join(name, path)); !b.faults.Full() && !b.faults.Has(here.Path) {
-				b.faults.Add(here, "%s", message)
-			}
-		})
+		o.ValidateMinRequests(breaker.MinRequests, b.reportOption(name, node, place))
 	}
 }
 

@@ -117,21 +117,24 @@ func (b *builder) checkOptions(options any, strategy string, n *yaml.Node, at st
 			return value != nil
 		})
 	}
-	o, ok := options.(interface {
+	if o, ok := options.(interface {
 		Validate(report func(path, message string))
-	})
-	if !ok {
-		return
+	}); ok {
+		o.Validate(b.reportOption(strategy, n, at))
 	}
-	o.Validate(func(path, message string) {
+}
+
+// reportOption returns a function that adds a fault of the options at key of the mapping n, unless that place already has one.
+func (b *builder) reportOption(key string, n *yaml.Node, at strictyaml.Place) func(path, message string) {
+	return func(path, message string) {
 		if b.faults.Full() {
 			return
 		}
-		here := strictyaml.Locate(n, at, strictyaml.Join(strategy, path))
+		here := strictyaml.Locate(n, at, strictyaml.Join(key, path))
 		if !b.faults.Has(here.Path) {
 			b.faults.Add(here, "%s", message)
 		}
-	})
+	}
 }
 
 // listNames returns the keys of m for the message of a fault.
