@@ -18,9 +18,9 @@ ARG GO_VERSION=1.26
 FROM --platform=$BUILDPLATFORM golang:${GO_VERSION} AS build
 WORKDIR /src
 
-# Settings of the go command, here with its own defaults. None of them is in the final image.
-ARG GOPROXY=https://proxy.golang.org,direct
-ARG GOSUMDB=sum.golang.org
+# Settings of the go command; an empty one has its own default. None of them is in the final image.
+ARG GOPROXY=
+ARG GOSUMDB=
 ARG GOFLAGS=
 
 # Modules change less often than code, so they are a separate layer. The secret `ca` is a file with CA certificates that
