@@ -63,7 +63,7 @@ func (x *exchange) beginAttempt(call breaker.Call) {
 	x.attempt = a
 	x.replays.BeginAttempt()
 	x.outcome.State, x.outcome.Attempts = call.State, x.outcome.Attempts+1
-	x.outcome.Result, x.outcome.Failure = "", nil
+	x.outcome.Result, x.outcome.Reason, x.outcome.Failure = "", "", nil
 	if x.upload.ExpectsContinue() {
 		x.upload.SetFinalResponseSeen(func() bool { return a.gotFirstByte.Load() && !a.gotContinue.Load() })
 	}
@@ -132,7 +132,9 @@ func (a *attempt) reportNeutral(result events.Result) {
 		return
 	}
 	a.reported = true
-	a.x.outcome.Result = result
+	if a.x.outcome.Result = result; result == events.ResultRejected {
+		a.x.outcome.Reason = events.ReasonOverload
+	}
 	a.call.Cancel()
 }
 

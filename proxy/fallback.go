@@ -21,7 +21,9 @@ func (x *exchange) respondWithFallback(reason events.Reason) {
 	}
 	h := x.w.Header()
 	at := x.retryAt
-	if x.outcome.Result != events.ResultRejected { // the request's own failure may have opened the breaker
+	if x.outcome.Result == events.ResultRejected {
+		x.outcome.Reason = reason // even if there is no fallback for it
+	} else { // the request's own failure may have opened the breaker
 		at = x.route.Service.Breaker.RetryAt()
 	}
 	if !at.IsZero() {

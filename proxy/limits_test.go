@@ -69,7 +69,7 @@ func TestShedRequestHoldsNoProbePermit(t *testing.T) {
 	}()
 	<-arrived
 	server.Breaker("svc").Force(events.HalfOpen, 0, "test")
-	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 503 || recorded.next(t).Reason != "" {
+	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 503 || recorded.next(t).Reason != events.ReasonOverload {
 		t.Errorf("status %d", res.StatusCode)
 	}
 	release()

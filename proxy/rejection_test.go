@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestThrottledRequestsGetTheFallback(t *testing.T) {
 			server, address, recorded := start(t, routeConfig(u.URL, "breaker: {algorithm: throttle, fail_max: 0, throttle: {max_rejection: 0.9}}")+fallback)
 			var answered, throttled int
 			for answered+throttled < 200 {
-				res, _ := get(t, "http://"+address+"/svc")
+				res, body := get(t, "http://"+address+"/svc")
 				if res.Header.Get("X-Circuit-Breaker-State") != "closed" {
 					t.Fatalf("%v", res.Header)
 				}
@@ -56,7 +57,8 @@ func TestThrottledRequestsGetTheFallback(t *testing.T) {
 				case res.StatusCode == http.StatusInternalServerError && o.Result == events.ResultFailure:
 					answered++
 				case fallback != "" && res.StatusCode == 203 && res.Header.Get("X-Fallback-Reason") == "throttled" && o.Result == events.ResultRejected && o.Reason == events.ReasonThrottled,
-					fallback == "" && res.StatusCode == http.StatusServiceUnavailable && o.Result == events.ResultRejected:
+					fallback == "" && res.StatusCode == http.StatusServiceUnavailable && strings.Contains(body, "rejects a share of the requests") &&
+						o.Result == events.ResultRejected && o.Reason == events.ReasonThrottled && o.Strategy == "":
 					throttled++
 				default:
 					t.Fatalf("status %d, %v, %+v", res.StatusCode, res.Header, o)
@@ -72,37 +74,43 @@ func TestThrottledRequestsGetTheFallback(t *testing.T) {
 	}
 }
 
-// After the breaker has closed, requests that the ramp does not let through get the fallback with the reason recovering, at most a
-// few at its end and none after it.
+// After the breaker has closed, requests that the ramp does not let through get the fallback with the reason recovering, or 503.
 func TestRecoveringBreakerLetsAGrowingShareThrough(t *testing.T) {
-	u := newSettableUpstream(t)
-	server, address, recorded := start(t, routeConfig(u.URL, "breaker: {recovery_ramp: 1h}")+"fallbacks: {svc: {static: {status: 203, body: {a: 1}}}}\n")
-	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 {
-		t.Fatalf("a new breaker: status %d", res.StatusCode)
-	}
-	recorded.next(t)
-	server.Breaker("svc").Force(events.HalfOpen, 0, "test")
-	if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 {
-		t.Fatalf("the probe: status %d", res.StatusCode)
-	}
-	recorded.next(t)
-	var let, rejected int
-	for range 300 {
-		res, _ := get(t, "http://"+address+"/svc")
-		switch o := recorded.next(t); {
-		case res.StatusCode == 200 && o.Result == events.ResultSuccess:
-			let++
-		case res.StatusCode == 203 && res.Header.Get("X-Fallback-Reason") == "recovering" && res.Header.Get("X-Circuit-Breaker-State") == "closed" && o.Result == events.ResultRejected:
-			rejected++
-		default:
-			t.Fatalf("status %d, %v, %+v", res.StatusCode, res.Header, o)
-		}
-	}
-	if let < 5 || let > 90 { // 30 are expected; neither is possible by chance
-		t.Errorf("%d of 300 requests were let through at a share of a tenth", let)
-	}
-	if s := server.Breaker("svc").Status(); s.AdmittedRatio != 0.1 {
-		t.Errorf("%+v", s)
+	for name, fallback := range map[string]string{"with a fallback": "fallbacks: {svc: {static: {status: 203, body: {a: 1}}}}\n", "without": ""} {
+		t.Run(name, func(t *testing.T) {
+			u := newSettableUpstream(t)
+			server, address, recorded := start(t, routeConfig(u.URL, "breaker: {recovery_ramp: 1h}")+fallback)
+			if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 {
+				t.Fatalf("a new breaker: status %d", res.StatusCode)
+			}
+			recorded.next(t)
+			server.Breaker("svc").Force(events.HalfOpen, 0, "test")
+			if res, _ := get(t, "http://"+address+"/svc"); res.StatusCode != 200 {
+				t.Fatalf("the probe: status %d", res.StatusCode)
+			}
+			recorded.next(t)
+			var let int
+			for range 300 {
+				res, body := get(t, "http://"+address+"/svc")
+				o := recorded.next(t)
+				recovering := o.Result == events.ResultRejected && o.Reason == events.ReasonRecovering && res.Header.Get("X-Circuit-Breaker-State") == "closed"
+				switch {
+				case res.StatusCode == 200 && o.Result == events.ResultSuccess && o.Reason == "":
+					let++
+				case recovering && fallback != "" && res.StatusCode == 203 && res.Header.Get("X-Fallback-Reason") == "recovering",
+					recovering && fallback == "" && res.StatusCode == 503 && strings.Contains(body, "the service is recovering"):
+					continue
+				default:
+					t.Fatalf("status %d, %v, %+v", res.StatusCode, res.Header, o)
+				}
+			}
+			if let < 5 || let > 90 { // 30 are expected; neither is possible by chance
+				t.Errorf("%d of 300 requests were let through at a share of a tenth", let)
+			}
+			if s := server.Breaker("svc").Status(); s.AdmittedRatio != 0.1 {
+				t.Errorf("%+v", s)
+			}
+		})
 	}
 }
 

@@ -10,9 +10,10 @@ type Outcome struct {
 	State State
 	// Failure is the upstream's failure in the last attempt; nil if it did not fail.
 	Failure *Failure
-	// Strategy and Reason are those of the fallback that responded; "" if none did.
+	// Strategy is the strategy of the fallback that responded; "" if none did.
 	Strategy string
-	Reason   Reason
+	// Reason is why the request was rejected or the fallback responded; "" if neither is the case.
+	Reason Reason
 	// GRPCStatus is the code with which a gRPC call ended, such as "UNAVAILABLE"; "" if the request
 	// was no gRPC call, or ended without a code.
 	GRPCStatus string
@@ -43,10 +44,10 @@ const (
 // Results lists every result.
 var Results = [...]Result{ResultSuccess, ResultFailure, ResultRejected, ResultCancelled}
 
-// Reason is why a fallback responded instead of the upstream.
+// Reason is why the proxy responded instead of the upstream.
 type Reason string
 
-// The reasons for a fallback, as they appear in X-Fallback-Reason and in the configuration.
+// The reasons, as they appear in X-Fallback-Reason and in the configuration.
 const (
 	ReasonOpen          Reason = "open"            // the breaker is open
 	ReasonHalfOpenLimit Reason = "half_open_limit" // the breaker is half-open and has no permit left

@@ -52,6 +52,7 @@ type Metrics struct {
 
 	requests     *prometheus.CounterVec
 	failures     *prometheus.CounterVec
+	rejections   *prometheus.CounterVec
 	fallbacks    *prometheus.CounterVec
 	responseTime *prometheus.HistogramVec
 	attempts     *prometheus.CounterVec
@@ -82,6 +83,10 @@ func New(c Config) *Metrics {
 			Name: "enhanced_circuit_breaker_failures_total",
 			Help: "Upstream failures by type.",
 		}, []string{"service", "error_type"}),
+		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cbproxy_requests_rejected_total",
+			Help: "Client requests rejected by the breaker, by a limit or for lack of a local resource, by reason.",
+		}, []string{"service", "reason"}),
 		fallbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "enhanced_circuit_breaker_fallbacks_total",
 			Help: "Fallback responses by strategy and reason.",
@@ -146,7 +151,7 @@ func New(c Config) *Metrics {
 	}
 	m.reloads.WithLabelValues("success")
 	m.reloads.WithLabelValues("failure")
-	m.registry.MustRegister(m.requests, m.failures, m.fallbacks, m.responseTime, m.attempts, m.retries, m.budgetSpent, m.shed, m.probes, m.localErrors, m.inFlight,
+	m.registry.MustRegister(m.requests, m.failures, m.rejections, m.fallbacks, m.responseTime, m.attempts, m.retries, m.budgetSpent, m.shed, m.probes, m.localErrors, m.inFlight,
 		m.reloads, m.reloaded, m.reloadTime, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

@@ -111,6 +111,8 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 	for _, series := range []string{
 		`enhanced_circuit_breaker_requests_total{service="svc",status="failure"} 1`,
 		`enhanced_circuit_breaker_requests_total{service="svc",status="rejected"} 1`,
+		`cbproxy_requests_rejected_total{reason="open",service="svc"} 1`,
+		`cbproxy_requests_rejected_total{reason="timeout",service="svc"} 0`,
 		`enhanced_circuit_breaker_failures_total{error_type="timeout",service="svc"} 1`,
 		`enhanced_circuit_breaker_fallbacks_total{reason="timeout",service="svc",strategy="static"} 1`,
 		`enhanced_circuit_breaker_fallbacks_total{reason="open",service="svc",strategy="static"} 1`,

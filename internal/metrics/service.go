@@ -10,6 +10,7 @@ import (
 type service struct {
 	requests     map[events.Result]prometheus.Counter
 	failures     map[events.ErrorType]prometheus.Counter
+	rejections   map[events.Reason]prometheus.Counter
 	fallbacks    map[fallback]prometheus.Counter
 	responseTime prometheus.ExemplarObserver
 	attempts     prometheus.Counter
@@ -31,6 +32,7 @@ func (m *Metrics) Service(name string) events.Observer {
 	s := &service{
 		requests:     map[events.Result]prometheus.Counter{},
 		failures:     map[events.ErrorType]prometheus.Counter{},
+		rejections:   map[events.Reason]prometheus.Counter{},
 		fallbacks:    map[fallback]prometheus.Counter{},
 		responseTime: m.responseTime.WithLabelValues(name).(prometheus.ExemplarObserver), // implemented by histograms
 		attempts:     m.attempts.WithLabelValues(name),
@@ -52,6 +54,9 @@ func (m *Metrics) Service(name string) events.Observer {
 	for _, limit := range events.Sheds {
 		s.shed[limit] = m.shed.WithLabelValues(name, string(limit))
 	}
+	for _, reason := range events.Reasons {
+		s.rejections[reason] = m.rejections.WithLabelValues(name, string(reason))
+	}
 	for _, strategy := range m.strategies {
 		for _, reason := range events.Reasons {
 			s.fallbacks[fallback{strategy, reason}] = m.fallbacks.WithLabelValues(name, strategy, string(reason))
@@ -67,6 +72,7 @@ func (m *Metrics) Forget(name string) {
 	labels := prometheus.Labels{"service": name}
 	m.requests.DeletePartialMatch(labels)
 	m.failures.DeletePartialMatch(labels)
+	m.rejections.DeletePartialMatch(labels)
 	m.fallbacks.DeletePartialMatch(labels)
 	m.responseTime.DeletePartialMatch(labels)
 	m.attempts.DeletePartialMatch(labels)
@@ -95,6 +101,9 @@ func (s *service) Probed(ok bool) { s.probes[ok].Inc() }
 func (s *service) End(o *events.Outcome) {
 	s.inFlight.Dec()
 	s.requests[o.Result].Inc()
+	if c, ok := s.rejections[o.Reason]; ok && o.Result == events.ResultRejected {
+		c.Inc()
+	}
 	if o.Strategy != "" {
 		s.fallbacks[fallback{o.Strategy, o.Reason}].Inc()
 	}

@@ -110,6 +110,9 @@ func responseAttributes(a *events.AccessRecord) []attribute.KeyValue {
 	if a.GRPCStatus != "" {
 		attributes = append(attributes, semconv.RPCSystemNameGRPC, semconv.RPCResponseStatusCode(a.GRPCStatus))
 	}
+	if a.Result == events.ResultRejected {
+		attributes = append(attributes, reasonKey.String(string(a.Reason)))
+	}
 	if a.Strategy != "" {
 		attributes = append(attributes, strategyKey.String(a.Strategy), fallbackReasonKey.String(string(a.Reason)))
 	}

@@ -20,6 +20,7 @@ import (
 
 	"cbproxy/fallbacks"
 	_ "cbproxy/fallbacks/standard"
+	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/httpserver"
 	"cbproxy/proxy"
@@ -46,7 +47,8 @@ type traced struct {
 
 func startTraced(t testing.TB, config string, options ...sdktrace.TracerProviderOption) *traced {
 	t.Helper()
-	c, err := routes.Loader{Path: "test.yaml", Builtin: fallbacks.Builtin(), Strategies: fallbacks.Options()}.Parse([]byte(config))
+	l := routes.Loader{Path: "test.yaml", Builtin: fallbacks.Builtin(), Strategies: fallbacks.Options(), Algorithms: breaker.Algorithms()}
+	c, err := l.Parse([]byte(config))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
+	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/service"
 )
@@ -90,9 +91,9 @@ func TestSpansOfRejectedRequests(t *testing.T) {
 		state events.State
 		want  string
 	}{
-		"open": {events.Open, "server GET /svc Error cbproxy.attempts=0 cbproxy.breaker.state=open cbproxy.outcome=rejected error.type=503 http.response.status_code=503 http.route=/svc" +
+		"open": {events.Open, "server GET /svc Error cbproxy.attempts=0 cbproxy.breaker.state=open cbproxy.outcome=rejected cbproxy.reason=open error.type=503 http.response.status_code=503 http.route=/svc" +
 			"; cbproxy.breaker.decision cbproxy.breaker.state=open cbproxy.decision=rejected cbproxy.reason=open"},
-		"shed": {events.Closed, "server GET /svc Error cbproxy.attempts=0 cbproxy.breaker.state=closed cbproxy.outcome=rejected cbproxy.shed=route error.type=503 http.response.status_code=503 http.route=/svc" +
+		"shed": {events.Closed, "server GET /svc Error cbproxy.attempts=0 cbproxy.breaker.state=closed cbproxy.outcome=rejected cbproxy.reason=overload cbproxy.shed=route error.type=503 http.response.status_code=503 http.route=/svc" +
 			"; cbproxy.shed cbproxy.breaker.state=closed cbproxy.decision=rejected cbproxy.reason=overload"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,6 +125,42 @@ func TestSpansOfRejectedRequests(t *testing.T) {
 }
 
 // A failed gRPC call has the HTTP status 200.
+// The span of a request that a closed breaker rejects states why, with and without a fallback.
+func TestSpansOfRequestsThatAClosedBreakerRejects(t *testing.T) {
+	for reason, keys := range map[string]string{
+		"throttled":  "breaker: {fail_max: 0, algorithm: throttle, throttle: {success_ratio: 1, aggression: 1000, max_rejection: 1, min_rps: 0}}",
+		"recovering": "breaker: {fail_max: 0, recovery_ramp: 1h}",
+	} {
+		for _, fallback := range []string{"", "\nfallbacks: {svc: {static: {status: 203, body: {a: 1}}}}"} {
+			t.Run(reason+fallback, func(t *testing.T) {
+				p := startTraced(t, route(startRawUpstream(t, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), keys, fallback))
+				if reason == "recovering" { // a closed state that is not the first one
+					p.Breaker("svc").Force(events.Open, 0, "test")
+					p.Breaker("svc").SetState(breaker.StateOverride{State: events.Closed})
+				}
+				status, requests := 500, 0
+				for ; status == 500; requests++ {
+					status = p.send(t, "GET", "/svc")
+				}
+				spans := p.await(t, requests)
+				want := "server GET /svc Error cbproxy.attempts=0 cbproxy.breaker.state=closed cbproxy.outcome=rejected cbproxy.reason=REASON " +
+					"error.type=503 http.response.status_code=503 http.route=/svc" +
+					"; cbproxy.breaker.decision cbproxy.breaker.state=closed cbproxy.decision=rejected cbproxy.reason=REASON"
+				if fallback != "" {
+					want = "server GET /svc Unset cbproxy.attempts=0 cbproxy.breaker.state=closed cbproxy.fallback.reason=REASON cbproxy.fallback.strategy=static " +
+						"cbproxy.outcome=rejected cbproxy.reason=REASON http.response.status_code=203 http.route=/svc" +
+						"; cbproxy.breaker.decision cbproxy.breaker.state=closed cbproxy.decision=rejected cbproxy.reason=REASON" +
+						"; cbproxy.fallback cbproxy.fallback.reason=REASON cbproxy.fallback.strategy=static"
+				}
+				want = strings.ReplaceAll(want, "REASON", reason)
+				if got := describeSpan(spans[len(spans)-1]); got != want {
+					t.Errorf("got  %s\nwant %s", got, want)
+				}
+			})
+		}
+	}
+}
+
 func TestSpansOfGRPCCalls(t *testing.T) {
 	u := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/grpc")
@@ -163,7 +200,7 @@ func TestSpansOfGRPCCalls(t *testing.T) {
 	}
 	p.Breaker("svc").Force(events.Open, 0, "test")
 	call("0")
-	want := "server POST /svc Error cbproxy.attempts=0 cbproxy.breaker.state=open cbproxy.outcome=rejected error.type=UNAVAILABLE http.response.status_code=200 http.route=/svc rpc.response.status_code=UNAVAILABLE"
+	want := "server POST /svc Error cbproxy.attempts=0 cbproxy.breaker.state=open cbproxy.outcome=rejected cbproxy.reason=open error.type=UNAVAILABLE http.response.status_code=200 http.route=/svc rpc.response.status_code=UNAVAILABLE"
 	if got, _, _ := strings.Cut(describeSpan(p.await(t, 1)[0]), ";"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -39,11 +39,14 @@ type ServiceHealth struct {
 		State, Reason, Scope string
 		Until                *time.Time
 	}
-	Openings      int
-	Cause         string
-	Probing       bool
-	Epoch         uint64
-	Configuration struct {
+	Openings       int
+	Cause          string
+	Algorithm      string
+	RejectionRatio float64 `json:"rejection_ratio"`
+	AdmittedRatio  float64 `json:"admitted_ratio"`
+	Probing        bool
+	Epoch          uint64
+	Configuration  struct {
 		FailMax int `json:"fail_max"`
 		Timeout float64
 	}
