@@ -9,7 +9,7 @@ import (
 
 	"cbproxy/fallbacks"
 	_ "cbproxy/fallbacks/standard"
-	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 	"cbproxy/internal/httpserver"
 	"cbproxy/proxy"
@@ -19,7 +19,7 @@ import (
 // parse returns the configuration in a YAML text. A text that sets no transport gets httpMode for each route.
 func parse(t testing.TB, text string) *routes.Config {
 	t.Helper()
-	c, err := routes.Loader{Path: "test.yaml", Builtin: fallbacks.Builtin(), Strategies: fallbacks.Options(), Algorithms: breaker.Algorithms()}.Parse([]byte(text))
+	c, err := routes.Loader{Path: "test.yaml", Builtin: fallbacks.Builtin(), Strategies: fallbacks.Options(), Algorithms: algorithm.Options()}.Parse([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 
 	"cbproxy/fallbacks"
 	_ "cbproxy/fallbacks/standard"
-	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/routes"
 )
 
@@ -34,7 +34,7 @@ func strategies(t *testing.T) (options map[string]any, sources []string) {
 // algorithms returns the options of the breaker's algorithms, nil for one without options.
 func algorithms() map[string]any {
 	options := map[string]any{}
-	for name, make := range breaker.Algorithms() {
+	for name, make := range algorithm.Options() {
 		if options[name] = nil; make != nil {
 			options[name] = make()
 		}

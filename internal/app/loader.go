@@ -5,7 +5,7 @@ import (
 
 	"cbproxy/fallbacks"
 	_ "cbproxy/fallbacks/standard" // registers the built-in strategies
-	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/store"
 	"cbproxy/routes"
 )
@@ -17,7 +17,7 @@ func NewLoader(path string) routes.Loader {
 		Path:       path,
 		Builtin:    fallbacks.Builtin(),
 		Strategies: fallbacks.Options(),
-		Algorithms: breaker.Algorithms(),
+		Algorithms: algorithm.Options(),
 		RedisURL:   store.ValidateRedisURL,
 		Environ:    os.Environ(),
 	}

@@ -1,50 +1,14 @@
 package breaker
 
 import (
-	"fmt"
-	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
-
-func TestAlgorithmsAreRegisteredByName(t *testing.T) {
-	names := slices.Sorted(maps.Keys(Algorithms()))
-	for _, want := range []string{"budget", "count", DefaultAlgorithm, "throttle"} {
-		if !slices.Contains(names, want) {
-			t.Errorf("%v lacks %s", names, want)
-		}
-	}
-	if !slices.IsSorted(names) {
-		t.Errorf("%v is not sorted", names)
-	}
-	defer func() {
-		if recover() == nil {
-			t.Error("a name can be registered twice")
-		}
-	}()
-	RegisterAlgorithm("count", AlgorithmFactory{})
-}
-
-// What is decoded into the options of one route must not be the default of the next.
-func TestOptionsAreNewEachTime(t *testing.T) {
-	for name, options := range Algorithms() {
-		if options == nil {
-			continue
-		}
-		if a, b := options(), options(); a == b || fmt.Sprint(a) != fmt.Sprint(b) {
-			t.Errorf("%s: %+v and %+v", name, a, b)
-		}
-	}
-	o := Algorithms()["count"]().(*CountOptions)
-	o.Calls = 7
-	if got := Algorithms()["count"]().(*CountOptions).Calls; got != 100 {
-		t.Errorf("%d calls by default, want 100", got)
-	}
-}
 
 func TestUnknownAlgorithmOpensNothing(t *testing.T) {
 	p := ratioPolicy()
@@ -62,7 +26,7 @@ func TestUnknownAlgorithmOpensNothing(t *testing.T) {
 // spy is an algorithm that records what it is called with, and opens or rejects when it is told to.
 type spy struct {
 	configured []time.Duration
-	observed   []Observation
+	observed   []algorithm.Observation
 	asked      int
 	last       time.Duration // of the calls so far
 	disorder   bool          // the time has decreased
@@ -75,12 +39,12 @@ func (s *spy) at(now time.Duration) {
 	s.last = now
 }
 
-func (s *spy) Configure(now time.Duration, _ *Policy) {
+func (s *spy) Configure(now time.Duration, _ *algorithm.Limits) {
 	s.at(now)
 	s.configured = append(s.configured, now)
 }
 
-func (s *spy) Observe(now time.Duration, call Observation) events.Cause {
+func (s *spy) Observe(now time.Duration, call algorithm.Observation) events.Cause {
 	s.at(now)
 	s.observed = append(s.observed, call)
 	if s.open {
@@ -103,7 +67,7 @@ func (s *spy) Admit(now time.Duration, random float64) bool {
 func (s *spy) RejectionRatio(now time.Duration) float64 { s.at(now); return 0.25 }
 
 func init() {
-	RegisterAlgorithm("spy", AlgorithmFactory{New: func(*Policy) Algorithm { return new(spy) }})
+	RegisterAlgorithm("spy", algorithm.Factory{New: func() algorithm.Algorithm { return new(spy) }})
 }
 
 func newSpied(t *testing.T, p Policy) (*testBreaker, func() *spy) {
@@ -114,7 +78,8 @@ func newSpied(t *testing.T, p Policy) (*testBreaker, func() *spy) {
 
 func spyPolicy() Policy {
 	return Policy{
-		FailMax: 10, SlowCallRatio: 1, SlowCallDuration: time.Second, RecoveryTimeout: time.Minute, HalfOpenRequests: 2,
+		Limits:  algorithm.Limits{SlowCallRatio: 1, SlowCallDuration: time.Second},
+		FailMax: 10, RecoveryTimeout: time.Minute, HalfOpenRequests: 2,
 	}
 }
 
@@ -128,7 +93,7 @@ func TestAlgorithmSeesTheCallsOfTheClosedState(t *testing.T) {
 		w.allow().RetryAfter(time.Now().Add(time.Hour))
 		probe, _ := w.AllowActiveProbe()
 		probe.Success(0)
-		want := []Observation{{}, {Failed: true}, {Slow: true}, {Failed: true, Slow: true}, {Slow: true, Abandoned: true}, {}}
+		want := []algorithm.Observation{{}, {Failed: true}, {Slow: true}, {Failed: true, Slow: true}, {Slow: true, Abandoned: true}, {}}
 		if !slices.Equal(first.observed, want) {
 			t.Errorf("observed %+v, want %+v", first.observed, want)
 		}

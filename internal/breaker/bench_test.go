@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
@@ -15,33 +16,45 @@ var benchPolicies = []struct {
 }{
 	{"ratios=off", Policy{FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1}},
 	{"ratios=on", Policy{
+		Limits: algorithm.Limits{
+			FailureRatio: 0.5, SlowCallRatio: 0.5, SlowCallDuration: time.Second, MinRequests: 20, Window: 30 * time.Second,
+		},
 		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
-		FailureRatio: 0.5, SlowCallRatio: 0.5, SlowCallDuration: time.Second, MinRequests: 20, Window: 30 * time.Second,
 	}},
 	{"count", Policy{
+		Limits: algorithm.Limits{
+			Algorithm: "count", Options: &algorithm.CountOptions{Calls: 100},
+			FailureRatio: 0.5, SlowCallRatio: 0.5, SlowCallDuration: time.Second, MinRequests: 20,
+		},
 		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
-		Algorithm: "count", AlgorithmOptions: &CountOptions{Calls: 100},
-		FailureRatio: 0.5, SlowCallRatio: 0.5, SlowCallDuration: time.Second, MinRequests: 20,
 	}},
 	{"budget", Policy{
-		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, MinRequests: 20,
-		Algorithm:        "budget",
-		AlgorithmOptions: &BudgetOptions{Objective: 0.995, BurnRate: 14.4, Short: time.Minute, Long: 10 * time.Minute},
+		Limits: algorithm.Limits{
+			Algorithm: "budget", Options: &algorithm.BudgetOptions{Objective: 0.995, BurnRate: 14.4, Short: time.Minute, Long: 10 * time.Minute},
+			MinRequests: 20,
+		},
+		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
 	}},
 	{"throttle", Policy{
-		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, Window: 30 * time.Second,
-		Algorithm:        "throttle",
-		AlgorithmOptions: &ThrottleOptions{SuccessRatio: 0.95, Aggression: 1.5, MaxRejection: 0.8, MinRPS: 1},
+		Limits: algorithm.Limits{
+			Algorithm: "throttle", Options: &algorithm.ThrottleOptions{SuccessRatio: 0.95, Aggression: 1.5, MaxRejection: 0.8, MinRPS: 1},
+			Window: 30 * time.Second,
+		},
+		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
 	}},
 	{"expression", Policy{
-		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, Window: 30 * time.Second,
-		Algorithm:        "expression",
-		AlgorithmOptions: &ExpressionOptions{OpenWhen: "requests >= 20 && failure_ratio > 0.3"},
+		Limits: algorithm.Limits{
+			Algorithm: "expression", Options: &algorithm.ExpressionOptions{OpenWhen: "requests >= 20 && failure_ratio > 0.3"},
+			Window: 30 * time.Second,
+		},
+		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
 	}},
 	{"expression with percentiles", Policy{
-		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1, Window: 30 * time.Second, SlowCallDuration: time.Second,
-		Algorithm:        "expression",
-		AlgorithmOptions: &ExpressionOptions{OpenWhen: "requests >= 20 && (failure_ratio > 0.3 || slow_ratio > 1 || p50 > 1 && p95 > 70 && p99 > 70)"},
+		Limits: algorithm.Limits{
+			Algorithm: "expression", Options: &algorithm.ExpressionOptions{OpenWhen: "requests >= 20 && (failure_ratio > 0.3 || slow_ratio > 1 || p50 > 1 && p95 > 70 && p99 > 70)"},
+			Window: 30 * time.Second, SlowCallDuration: time.Second,
+		},
+		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
 	}},
 }
 
@@ -117,8 +130,11 @@ func TestAdmissionAndReportAllocateAtMostOnce(t *testing.T) {
 // throttledBreaker returns a breaker that rejects nearly all calls.
 func throttledBreaker() *Breaker {
 	br := New("svc", Policy{
-		RecoveryTimeout: time.Minute, HalfOpenRequests: 1, Window: time.Hour,
-		Algorithm: "throttle", AlgorithmOptions: &ThrottleOptions{SuccessRatio: 1, Aggression: 1, MaxRejection: 1},
+		Limits: algorithm.Limits{
+			Algorithm: "throttle", Options: &algorithm.ThrottleOptions{SuccessRatio: 1, Aggression: 1, MaxRejection: 1},
+			Window: time.Hour,
+		},
+		RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
 	}, func(events.Event) {})
 	for range 10_000 {
 		call, _ := br.AllowActiveProbe() // is not throttled

@@ -33,7 +33,7 @@ type Breaker struct {
 	transitions     [len(events.States)]atomic.Uint64 // by the state they led to
 	shadowed        [rejections]atomic.Uint64         // calls that were admitted only because of Shadow, by the rejection
 
-	algorithmErrors atomic.Uint64 // the errors of Fallible algorithms
+	algorithmErrors atomic.Uint64 // the errors of algorithms that are an algorithm.Fallible
 
 	retryAfters    retryAfterRow
 	hasRetryAfters atomic.Bool // whether retryAfters is not empty, so that other reports take no lock
@@ -46,7 +46,7 @@ type Breaker struct {
 // New returns a closed breaker for service. publish receives every event, in order, while a lock is held: it must return at once
 // and must not call the breaker.
 func New(service string, policy Policy, publish func(events.Event)) *Breaker {
-	policy.setDefaultOptions()
+	policy.SetDefaultOptions()
 	b := &Breaker{service: service, publish: publish}
 	b.policy.Store(&policy)
 	e := newClosedEngine(&b.policy, false)
@@ -159,7 +159,7 @@ func (b *Breaker) Policy() Policy { return *b.policy.Load() }
 // progress. A changed HalfOpenRequests applies from the next half-open state on, so that it does not change what the probes in
 // flight decide.
 func (b *Breaker) SetPolicy(policy Policy) {
-	policy.setDefaultOptions()
+	policy.SetDefaultOptions()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.applyTransitionsLocked()
@@ -169,7 +169,7 @@ func (b *Breaker) SetPolicy(policy Policy) {
 	}
 	p := *b.current.Load()
 	if p.state != events.Open {
-		p.engine.decider.configure(&policy)
+		p.engine.decider.configure(&policy.Limits)
 		return
 	}
 	d := policy.openDuration(p.consecutiveOpenings, p.random)

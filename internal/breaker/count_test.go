@@ -1,20 +1,21 @@
 package breaker
 
 import (
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"pgregory.net/rapid"
-
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
 func countPolicy(calls int) Policy {
 	return Policy{
-		Algorithm: "count", AlgorithmOptions: &CountOptions{Calls: calls},
-		FailureRatio: 0.5, SlowCallDuration: 5 * time.Second, MinRequests: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
+		Limits: algorithm.Limits{
+			Algorithm: "count", Options: &algorithm.CountOptions{Calls: calls},
+			FailureRatio: 0.5, SlowCallDuration: 5 * time.Second, MinRequests: 1,
+		},
+		RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
 	}
 }
 
@@ -106,76 +107,4 @@ func TestCountOpensByTheLastCalls(t *testing.T) {
 			})
 		})
 	}
-}
-
-var randomObservations = rapid.Custom(func(t *rapid.T) Observation {
-	return rapid.SampledFrom([]Observation{
-		{}, {}, {Failed: true}, {Failed: true}, {Slow: true}, {Failed: true, Slow: true}, {Slow: true, Abandoned: true},
-	}).Draw(t, "call")
-})
-
-func TestCountMatchesAListOfCalls(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		policies := rapid.Custom(func(t *rapid.T) Policy {
-			p := countPolicy(rapid.OneOf(rapid.IntRange(1, 5), rapid.IntRange(1, 100)).Draw(t, "calls"))
-			p.MinRequests = rapid.IntRange(0, 8).Draw(t, "min_requests")
-			p.FailureRatio = rapid.SampledFrom([]float64{0.2, 0.5, 0.9}).Draw(t, "failure_ratio")
-			p.SlowCallRatio = rapid.SampledFrom([]float64{0, 0.3, 1}).Draw(t, "slow_call_ratio")
-			return p
-		})
-		policy := policies.Draw(t, "policy")
-		size := func() int { return policy.AlgorithmOptions.(*CountOptions).Calls }
-		a, calls := newAlgorithm(&policy), []Observation(nil)
-		t.Repeat(map[string]func(*rapid.T){
-			"call": func(t *rapid.T) {
-				for range rapid.IntRange(1, 30).Draw(t, "calls") {
-					call := randomObservations.Draw(t, "call")
-					calls = append(calls, call)
-					calls = calls[max(0, len(calls)-size()):]
-					if got, want := a.Observe(0, call), wantRatioCause(&policy, calls); got != want {
-						t.Fatalf("cause %q, want %q of %d calls", got, want, len(calls))
-					}
-				}
-			},
-			"policy": func(t *rapid.T) {
-				policy = policies.Draw(t, "policy")
-				a.Configure(0, new(policy))
-				calls = slices.Clone(calls[max(0, len(calls)-size()):])
-			},
-			"": func(t *rapid.T) {
-				if got, want := a.Counts(0), publicCounts(calls); got != want {
-					t.Fatalf("counts %+v, want %+v", got, want)
-				}
-			},
-		})
-	})
-}
-
-// publicCounts counts calls.
-func publicCounts(calls []Observation) (c events.Counts) {
-	for _, call := range calls {
-		c.Requests++
-		if call.Failed {
-			c.Failures++
-		}
-		if call.Slow {
-			c.Slow++
-		}
-	}
-	c.Successes = c.Requests - c.Failures
-	return c
-}
-
-// wantRatioCause returns why a breaker opens that has counted calls.
-func wantRatioCause(p *Policy, calls []Observation) events.Cause {
-	c, all := publicCounts(calls), float64(len(calls))
-	switch {
-	case len(calls) == 0 || len(calls) < p.MinRequests:
-		return ""
-	case p.FailureRatio > 0 && float64(c.Failures)/all >= p.FailureRatio:
-		return events.CauseFailureRatio
-	case p.SlowCallRatio > 0 && float64(c.Slow)/all >= p.SlowCallRatio:
-		return events.CauseSlowCallRatio
-	}
-	return ""
 }

@@ -6,52 +6,55 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
+
+// RegisterAlgorithm adds an algorithm: see algorithm.Register.
+func RegisterAlgorithm(name string, f algorithm.Factory) { algorithm.Register(name, f) }
 
 // decider runs the algorithm of a closed engine, and gives it a lock and a clock. The zero value has no algorithm and never
 // opens the breaker. It is safe for concurrent use.
 type decider struct {
 	used      atomic.Bool // whether there is an algorithm, so that a call without one takes no lock
-	limits    atomic.Bool // whether it is a Limiter
-	details   atomic.Bool // whether it needs AlgorithmFactory.Details
-	durations atomic.Bool // Policy.UsesDurations
+	limits    atomic.Bool // whether it is an algorithm.Limiter
+	details   atomic.Bool // algorithm.Limits.UsesDetails
+	durations atomic.Bool // algorithm.Limits.UsesDurations
 
-	errors *atomic.Uint64 // counts the errors of a Fallible; nil until the engine is shared, which no algorithm sees
+	errors *atomic.Uint64 // counts the errors of an algorithm.Fallible; nil until the engine is shared, which no algorithm sees
 
-	mu        sync.Mutex // guards the fields below; held while methods of the algorithm are called
-	name      string     // of the algorithm
-	base      time.Time  // when it was made
-	algorithm Algorithm  // nil: none
-	fallible  Fallible   // algorithm; nil: it is not fallible
+	mu        sync.Mutex          // guards the fields below; held while methods of the algorithm are called
+	name      string              // of the algorithm
+	base      time.Time           // when it was made
+	algorithm algorithm.Algorithm // nil: none
+	fallible  algorithm.Fallible  // algorithm; nil: it is not fallible
 }
 
-// configure applies p. An algorithm of the same name keeps what it has counted; any other one begins to count.
-func (d *decider) configure(p *Policy) {
-	next := newAlgorithm(p)
+// configure applies l. An algorithm of the same name keeps what it has counted; any other one begins to count.
+func (d *decider) configure(l *algorithm.Limits) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case next == nil:
+	case !l.Used():
 		d.algorithm = nil
-	case d.algorithm != nil && d.name == p.algorithm():
-		d.algorithm.Configure(d.now(), p)
+	case d.algorithm != nil && d.name == l.Name():
+		d.algorithm.Configure(d.now(), l)
 	default:
-		d.algorithm, d.name, d.base = next, p.algorithm(), time.Now()
+		d.algorithm, d.name, d.base = l.New(), l.Name(), time.Now()
 	}
-	_, limits := d.algorithm.(Limiter)
-	d.fallible, _ = d.algorithm.(Fallible)
+	_, limits := d.algorithm.(algorithm.Limiter)
+	d.fallible, _ = d.algorithm.(algorithm.Fallible)
 	d.used.Store(d.algorithm != nil)
 	d.limits.Store(limits)
-	d.details.Store(d.algorithm != nil && p.factory().Details)
-	d.durations.Store(p.UsesDurations())
+	d.details.Store(l.UsesDetails())
+	d.durations.Store(l.UsesDurations())
 }
 
 // now returns the time since the algorithm was made. d.mu is held.
 func (d *decider) now() time.Duration { return time.Since(d.base) }
 
 // observe counts a call. It returns why the breaker opens, "" if it does not, and then or if the call failed also the counts.
-func (d *decider) observe(call Observation) (events.Cause, events.Counts) {
+func (d *decider) observe(call algorithm.Observation) (events.Cause, events.Counts) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.algorithm == nil {
@@ -86,7 +89,7 @@ func (d *decider) admit() bool {
 	random := rand.Float64() // #nosec G404 -- a share of calls, no secret
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l, ok := d.algorithm.(Limiter)
+	l, ok := d.algorithm.(algorithm.Limiter)
 	return !ok || l.Admit(d.now(), random)
 }
 
@@ -94,7 +97,7 @@ func (d *decider) admit() bool {
 func (d *decider) rejectionRatio() float64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if l, ok := d.algorithm.(Limiter); ok {
+	if l, ok := d.algorithm.(algorithm.Limiter); ok {
 		return l.RejectionRatio(d.now())
 	}
 	return 0

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
@@ -92,7 +93,7 @@ func newEngineOpenFor(policy *atomic.Pointer[Policy], d time.Duration) *engine {
 
 // start ends the construction: reports are counted from now on.
 func (e *engine) start() {
-	e.decider.configure(e.policy.Load())
+	e.decider.configure(&e.policy.Load().Limits)
 	e.initialized = true
 }
 
@@ -160,7 +161,7 @@ func (e *engine) isSuccessful(err error) bool {
 // observe counts a call in the algorithm and reports whether the engine opens. It sets e.trip if that is so or if the call
 // failed.
 func (e *engine) observe(o *outcome) bool {
-	call := Observation{Failed: o.failed, Slow: o.slow, Abandoned: o.abandoned, Type: o.kind, Duration: o.took}
+	call := algorithm.Observation{Failed: o.failed, Slow: o.slow, Abandoned: o.abandoned, Type: o.kind, Duration: o.took}
 	if e.decider.details.Load() {
 		call.ConsecutiveFailures = e.consecutiveFailures
 	}

@@ -1,23 +1,23 @@
 package breaker
 
 import (
-	"math"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"pgregory.net/rapid"
-
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 	"cbproxy/internal/expression"
 )
 
 func expressionPolicy(openWhen string) Policy {
 	return Policy{
-		Window: time.Minute, SlowCallDuration: time.Second, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
-		Algorithm: "expression", AlgorithmOptions: &ExpressionOptions{OpenWhen: expression.OpenWhenText(openWhen)},
+		Limits: algorithm.Limits{
+			Algorithm: "expression", Options: &algorithm.ExpressionOptions{OpenWhen: expression.OpenWhenText(openWhen)},
+			Window: time.Minute, SlowCallDuration: time.Second,
+		},
+		RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
 	}
 }
 
@@ -104,7 +104,7 @@ func TestExpressionUsesTheBreakersConsecutiveFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := expressionPolicy("consecutive_failures >= 5")
 		before := p
-		before.Algorithm, before.AlgorithmOptions = "", nil
+		before.Algorithm, before.Options = "", nil
 		w := newTestBreaker(t, before)
 		w.call(3, false, 0)
 		w.SetPolicy(p)
@@ -120,86 +120,10 @@ func TestExpressionUsesTheBreakersConsecutiveFailures(t *testing.T) {
 	})
 }
 
-// expressionCall is a call of the list model.
-type expressionCall struct {
-	at time.Duration
-	Observation
-}
-
-// wantInput returns the variables of a list of calls.
-func wantInput(calls []expressionCall) (w expression.Window) {
-	var took []time.Duration
-	for _, c := range calls {
-		w.Requests++
-		if c.Slow {
-			w.SlowRatio++
-		}
-		took = append(took, c.Duration)
-		w.ConsecutiveFailures = int(c.ConsecutiveFailures)
-		if !c.Failed {
-			continue
-		}
-		w.Failures++
-		switch c.Type {
-		case events.ErrorConnect:
-			w.Connects++
-		case events.ErrorTimeout:
-			w.Timeouts++
-		case events.ErrorReset:
-			w.Resets++
-		case events.ErrorStatus:
-			w.Statuses++
-		}
-	}
-	w.FailureRatio, w.SlowRatio = float64(w.Failures)/float64(w.Requests), w.SlowRatio/float64(w.Requests)
-	w.P50, w.P95, w.P99 = rankedSeconds(took, 0.5), rankedSeconds(took, 0.95), rankedSeconds(took, 0.99)
-	return w
-}
-
-// The variables are those of a list of the calls in the window. Calls are made at multiples of the width of a slot, so that each
-// slot has the calls of one moment and the window is exact.
-func TestExpressionMatchesAListOfCalls(t *testing.T) {
-	const slot = time.Second
-	openWhen := rapid.SampledFrom([]string{"p50 + p95 + p99 < 0", "p99 < 0 && p50 < 0 || p95 < 0 && failures < 0"})
-	rapid.Check(t, func(t *rapid.T) {
-		p := expressionPolicy(openWhen.Draw(t, "open_when"))
-		p.Window = slotCount * slot
-		a := newAlgorithm(&p).(*expressionAlgorithm)
-		now, calls := time.Duration(0), []expressionCall(nil)
-		t.Repeat(map[string]func(*rapid.T){
-			"call": func(t *rapid.T) {
-				for range rapid.IntRange(1, 20).Draw(t, "calls") {
-					o := randomObservations.Draw(t, "call")
-					o.Type = rapid.SampledFrom(events.ErrorTypes[:]).Draw(t, "type")
-					o.Duration = time.Duration(rapid.Int64Range(int64(firstBucket), int64(time.Minute)).Draw(t, "took"))
-					o.ConsecutiveFailures = rapid.Uint32().Draw(t, "consecutive")
-					calls = append(calls, expressionCall{now, o})
-					calls = slices.DeleteFunc(calls, func(c expressionCall) bool { return now-c.at >= p.Window })
-					if cause := a.Observe(now, o); cause != "" || a.Err() != nil {
-						t.Fatalf("cause %q, error %v", cause, a.Err())
-					}
-					got, want := a.input, wantInput(calls)
-					for _, percentile := range [][2]*float64{{&got.P50, &want.P50}, {&got.P95, &want.P95}, {&got.P99, &want.P99}} {
-						if math.Abs(*percentile[0]-*percentile[1]) > maxPercentileError**percentile[1] {
-							t.Fatalf("percentile %v, want %v", *percentile[0], *percentile[1])
-						}
-						*percentile[0] = *percentile[1]
-					}
-					if got != want {
-						t.Fatalf("got %+v, want %+v", got, want)
-					}
-				}
-			},
-			"wait":   func(t *rapid.T) { now += slot * time.Duration(rapid.IntRange(1, 100).Draw(t, "slots")) },
-			"reload": func(t *rapid.T) { p = new(p).with(openWhen.Draw(t, "open_when")); a.Configure(now, new(p)) },
-		})
-	})
-}
-
 // with returns the policy with another expression.
 func (p *Policy) with(openWhen string) Policy {
 	changed := *p
-	changed.AlgorithmOptions = &ExpressionOptions{OpenWhen: expression.OpenWhenText(openWhen)}
+	changed.Options = &algorithm.ExpressionOptions{OpenWhen: expression.OpenWhenText(openWhen)}
 	return changed
 }
 
@@ -230,28 +154,6 @@ func TestReloadOfExpressionKeepsCounts(t *testing.T) {
 		w.call(1, true, 7*time.Second)
 		w.want(events.Open)
 	})
-}
-
-// Durations take memory only while they are needed.
-func TestExpressionCountsDurationsOnlyIfNeeded(t *testing.T) {
-	p := expressionPolicy("requests > 100")
-	a := newAlgorithm(&p).(*expressionAlgorithm)
-	if a.window.durations != nil {
-		t.Error("durations are counted without need")
-	}
-	a.Configure(0, new(p.with("p95 > 1")))
-	if a.window.durations == nil {
-		t.Error("durations are not counted")
-	}
-	a.Configure(0, &p)
-	if a.window.durations != nil {
-		t.Error("durations are still counted")
-	}
-	for openWhen, want := range map[string]bool{"requests > 1": false, "slow_ratio > 0.5": true, "p50 > 1": true, "p95 > 1": true, "p99 > 1": true} {
-		if got := new(p.with(openWhen)).UsesDurations(); got != want {
-			t.Errorf("%s: uses durations: %v, want %v", openWhen, got, want)
-		}
-	}
 }
 
 // An error in the evaluation does not open the breaker. It is counted over all states of the breaker.
@@ -287,23 +189,4 @@ func TestExpressionErrorsAreCounted(t *testing.T) {
 		w.call(1, true, 0)
 		wantErrors(7)
 	})
-}
-
-func TestExpressionOptionsAreValidated(t *testing.T) {
-	for openWhen, want := range map[string]string{
-		"requests > 1": "",
-		"":             "open_when: must be set if the algorithm is expression",
-		"foo > 1":      "open_when: unknown name foo, must be one of requests",
-	} {
-		o, got := &ExpressionOptions{OpenWhen: expression.OpenWhenText(openWhen)}, ""
-		o.Validate(func(path, message string) { got += path + ": " + message })
-		if !strings.HasPrefix(got, want) || (got == "") != (want == "") {
-			t.Errorf("%q: got %q, want %q", openWhen, got, want)
-		}
-	}
-	w := newTestBreaker(t, expressionPolicy("invalid")) // it is not used, as there is nothing to decide with
-	w.call(10, false, 0)
-	if s := w.Status(); s.State != events.Closed || s.Window != nil {
-		t.Errorf("%+v", s)
-	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
@@ -19,25 +20,25 @@ var randomPolicies = rapid.Custom(func(t *rapid.T) Policy {
 		return time.Duration(rapid.IntRange(low, high).Draw(t, name)) * time.Second
 	}
 	p := Policy{
-		Mode:             rapid.SampledFrom([]Mode{Enforce, Enforce, Enforce, Shadow, Off}).Draw(t, "mode"),
-		FailMax:          rapid.SampledFrom([]int{0, 0, 1, 2, 3}).Draw(t, "fail_max"),
-		FailureRatio:     rapid.SampledFrom([]float64{0, 0, 0.3, 0.5, 1}).Draw(t, "failure_ratio"),
-		SlowCallRatio:    rapid.SampledFrom([]float64{0, 0, 0.4, 0.5, 1}).Draw(t, "slow_call_ratio"),
-		SlowCallDuration: seconds(1, 2, "slow_call_duration"),
-		MinRequests:      rapid.IntRange(0, 5).Draw(t, "min_requests"),
-		Window:           seconds(1, 6, "window"),
-		RecoveryTimeout:  seconds(1, 5, "recovery"),
+		Limits: algorithm.Limits{
+			FailureRatio:     rapid.SampledFrom([]float64{0, 0, 0.3, 0.5, 1}).Draw(t, "failure_ratio"),
+			SlowCallRatio:    rapid.SampledFrom([]float64{0, 0, 0.4, 0.5, 1}).Draw(t, "slow_call_ratio"),
+			SlowCallDuration: seconds(1, 2, "slow_call_duration"), MinRequests: rapid.IntRange(0, 5).Draw(t, "min_requests"),
+			Window: seconds(1, 6, "window"),
+		},
+		Mode:            rapid.SampledFrom([]Mode{Enforce, Enforce, Enforce, Shadow, Off}).Draw(t, "mode"),
+		FailMax:         rapid.SampledFrom([]int{0, 0, 1, 2, 3}).Draw(t, "fail_max"),
+		RecoveryTimeout: seconds(1, 5, "recovery"),
 		RecoveryBackoff: Backoff{
 			Multiplier: rapid.SampledFrom([]float64{0, 1, 1.5, 2, 1e300}).Draw(t, "multiplier"),
 			Max:        seconds(0, 20, "max"),
 		},
 		HalfOpenRequests: rapid.IntRange(1, 3).Draw(t, "probes"),
 		ActiveProbing:    rapid.SampledFrom([]bool{false, false, true}).Draw(t, "active_probing"),
-		RetryAfter:       rapid.SampledFrom([]int{0, 1, 1, 2, 3}).Draw(t, "retry_after"),
-		RetryAfterMax:    seconds(1, 8, "retry_after_max"),
+		RetryAfter:       rapid.SampledFrom([]int{0, 1, 1, 2, 3}).Draw(t, "retry_after"), RetryAfterMax: seconds(1, 8, "retry_after_max"),
 	}
 	if calls := rapid.IntRange(-4, 8).Draw(t, "calls"); calls > 0 {
-		p.Algorithm, p.AlgorithmOptions = "count", &CountOptions{Calls: calls}
+		p.Algorithm, p.Options = "count", &algorithm.CountOptions{Calls: calls}
 	}
 	return p
 })

@@ -178,7 +178,7 @@ func (m *model) setPolicy(p Policy) {
 		}
 	}
 	m.expire()
-	other := p.algorithm() != m.policy.algorithm()
+	other := p.Name() != m.policy.Name()
 	m.policy = p
 	m.expire()
 	if other || !m.usesWindow() {

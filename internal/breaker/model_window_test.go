@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
@@ -52,8 +53,8 @@ func (m *model) usesWindow() bool { return m.policy.FailureRatio > 0 || m.policy
 
 // expire drops the calls that the algorithm no longer counts.
 func (m *model) expire() {
-	if m.policy.algorithm() == "count" {
-		m.window = m.window[max(0, len(m.window)-m.policy.AlgorithmOptions.(*CountOptions).Calls):]
+	if m.policy.Name() == "count" {
+		m.window = m.window[max(0, len(m.window)-m.policy.Options.(*algorithm.CountOptions).Calls):]
 		return
 	}
 	m.window = slices.DeleteFunc(m.window, func(c counted) bool { return time.Since(c.at) >= m.policy.Window })

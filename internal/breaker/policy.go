@@ -3,6 +3,8 @@ package breaker
 import (
 	"math"
 	"time"
+
+	"cbproxy/internal/breaker/algorithm"
 )
 
 // Mode is whether a breaker enforces its decisions.
@@ -21,22 +23,11 @@ func (m Mode) String() string { return [...]string{"enforce", "shadow", "off"}[m
 // Policy determines when a breaker opens and when it closes again. A closed breaker opens as soon as a report finds FailMax or a
 // limit of the algorithm reached.
 type Policy struct {
+	// Limits are the algorithm and what it is configured with.
+	algorithm.Limits
 	Mode Mode
 	// FailMax is the number of consecutive failures that opens the breaker; 0 is no limit.
 	FailMax int
-	// Algorithm is the name of the algorithm; "" is DefaultAlgorithm. AlgorithmOptions are its options, as AlgorithmFactory.Options
-	// returns them; they are not modified.
-	Algorithm        string
-	AlgorithmOptions any
-	// FailureRatio is the ratio of failures in Window that opens the breaker; 0 is no limit.
-	FailureRatio float64
-	// SlowCallRatio is the ratio of calls in Window with a duration of at least SlowCallDuration that opens the breaker; 0 is no
-	// limit.
-	SlowCallRatio    float64
-	SlowCallDuration time.Duration
-	// MinRequests is the number of calls in Window below which no ratio opens the breaker.
-	MinRequests int
-	Window      time.Duration
 	// RecoveryTimeout is the duration of the first open period.
 	RecoveryTimeout time.Duration
 	// RecoveryBackoff makes open periods longer while recovery fails.
@@ -63,23 +54,6 @@ type Backoff struct {
 	// Jitter is the largest random share that is added to an open period after a failed recovery. None becomes longer than Max:
 	// if Max is reached, the random share is subtracted.
 	Jitter float64
-}
-
-// algorithm returns the name of the algorithm.
-func (p *Policy) algorithm() string {
-	if p.Algorithm == "" {
-		return DefaultAlgorithm
-	}
-	return p.Algorithm
-}
-
-// UsesDurations reports whether the breaker uses the durations of calls.
-func (p *Policy) UsesDurations() bool {
-	if p.SlowCallRatio > 0 {
-		return true
-	}
-	uses := p.factory().UsesDurations
-	return uses != nil && uses(p)
 }
 
 // MaxOpenDuration returns the longest possible open period after the n-th consecutive opening.

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
@@ -129,7 +130,7 @@ func TestBreakerOpensDuringTheRamp(t *testing.T) {
 		},
 		events.CauseBurnRate: func(p *Policy) {
 			p.FailMax, p.MinRequests = 0, 3
-			p.Algorithm, p.AlgorithmOptions = "budget", budgetPolicy().AlgorithmOptions
+			p.Algorithm, p.Options = "budget", budgetPolicy().Options
 		},
 	}
 	for cause, change := range tests {
@@ -182,7 +183,7 @@ func TestReloadDuringTheRamp(t *testing.T) {
 		w.wantAdmitted(1)
 		set(ramp)
 		w.wantAdmitted(0.25) // the recovery began at the same time as before
-		p.Algorithm, p.AlgorithmOptions = "count", &CountOptions{Calls: 10}
+		p.Algorithm, p.Options = "count", &algorithm.CountOptions{Calls: 10}
 		p.FailureRatio = 1
 		w.SetPolicy(p)
 		w.wantAdmitted(0.25)

@@ -5,13 +5,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
 func ratioPolicy() Policy {
 	return Policy{
-		FailureRatio: 0.5, SlowCallRatio: 0.6, SlowCallDuration: 5 * time.Second, MinRequests: 10,
-		Window: 30 * time.Second, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
+		Limits: algorithm.Limits{
+			FailureRatio: 0.5, SlowCallRatio: 0.6, SlowCallDuration: 5 * time.Second, MinRequests: 10, Window: 30 * time.Second,
+		},
+		RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
 	}
 }
 

@@ -6,13 +6,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
 // algorithmPolicies are policies of each algorithm, none of which opens by fewer than 1000 calls.
 var algorithmPolicies = map[string]func() Policy{
 	"ratio": func() Policy {
-		return Policy{FailureRatio: 1, MinRequests: 1000, Window: time.Minute, RecoveryTimeout: time.Minute, HalfOpenRequests: 1}
+		return Policy{Limits: algorithm.Limits{FailureRatio: 1, MinRequests: 1000, Window: time.Minute}, RecoveryTimeout: time.Minute, HalfOpenRequests: 1}
 	},
 	"count": func() Policy {
 		p := countPolicy(1000)
@@ -25,7 +26,7 @@ var algorithmPolicies = map[string]func() Policy{
 		return p
 	},
 	"throttle": func() Policy {
-		p := throttlePolicy(ThrottleOptions{SuccessRatio: 1, Aggression: 1, MaxRejection: 0, MinRPS: 1})
+		p := throttlePolicy(algorithm.ThrottleOptions{SuccessRatio: 1, Aggression: 1, MaxRejection: 0, MinRPS: 1})
 		p.Window = time.Minute
 		return p
 	},
@@ -51,20 +52,20 @@ func TestReloadKeepsTheCountsOfTheSameAlgorithm(t *testing.T) {
 		{"ratio: a shorter window", "ratio", func(p *Policy) { p.Window = 10 * time.Second }, 5, 1},
 		{"ratio: a longer window", "ratio", func(p *Policy) { p.Window = time.Hour }, 8, 4},
 		{"ratio: by its name", "ratio", func(p *Policy) { p.Algorithm = "ratio" }, 8, 4},
-		{"count: more calls", "count", func(p *Policy) { p.AlgorithmOptions = &CountOptions{Calls: 2000} }, 8, 4},
-		{"count: fewer calls", "count", func(p *Policy) { p.AlgorithmOptions = &CountOptions{Calls: 6} }, 6, 2},
-		{"count: one call", "count", func(p *Policy) { p.AlgorithmOptions = &CountOptions{Calls: 1} }, 1, 1},
-		{"count: as many calls", "count", func(p *Policy) { p.AlgorithmOptions, p.FailureRatio = &CountOptions{Calls: 1000}, 0.9 }, 8, 4},
+		{"count: more calls", "count", func(p *Policy) { p.Options = &algorithm.CountOptions{Calls: 2000} }, 8, 4},
+		{"count: fewer calls", "count", func(p *Policy) { p.Options = &algorithm.CountOptions{Calls: 6} }, 6, 2},
+		{"count: one call", "count", func(p *Policy) { p.Options = &algorithm.CountOptions{Calls: 1} }, 1, 1},
+		{"count: as many calls", "count", func(p *Policy) { p.Options, p.FailureRatio = &algorithm.CountOptions{Calls: 1000}, 0.9 }, 8, 4},
 		{"count: another ratio", "count", func(p *Policy) { p.SlowCallRatio = 0.5 }, 8, 4},
 		{"budget: a shorter window", "budget", func(p *Policy) {
-			p.AlgorithmOptions = &BudgetOptions{Objective: 0.9, BurnRate: 5, Short: 10 * time.Second, Long: time.Minute}
+			p.Options = &algorithm.BudgetOptions{Objective: 0.9, BurnRate: 5, Short: 10 * time.Second, Long: time.Minute}
 		}, 5, 1},
 		{"budget: a longer window", "budget", func(p *Policy) {
-			p.AlgorithmOptions = &BudgetOptions{Objective: 0.9, BurnRate: 5, Short: time.Hour, Long: time.Hour}
+			p.Options = &algorithm.BudgetOptions{Objective: 0.9, BurnRate: 5, Short: time.Hour, Long: time.Hour}
 		}, 8, 4},
 		{"throttle: a shorter window", "throttle", func(p *Policy) { p.Window = 10 * time.Second }, 5, 1},
 		{"throttle: other options", "throttle", func(p *Policy) {
-			p.AlgorithmOptions = &ThrottleOptions{SuccessRatio: 0.5, Aggression: 2, MaxRejection: 1}
+			p.Options = &algorithm.ThrottleOptions{SuccessRatio: 0.5, Aggression: 2, MaxRejection: 1}
 		}, 8, 4},
 		{"fail_max and mode", "count", func(p *Policy) { p.FailMax, p.Mode = 100, Shadow }, 8, 4},
 		{"the recovery", "count", func(p *Policy) { p.RecoveryRamp, p.RecoveryTimeout, p.RetryAfter = time.Hour, time.Hour, 1 }, 8, 4},
@@ -94,7 +95,7 @@ func TestReloadKeepsTheCountsOfTheSameAlgorithm(t *testing.T) {
 // A throttled share is kept with the counts, also with the rejected calls.
 func TestReloadKeepsThrottledCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := throttlePolicy(ThrottleOptions{SuccessRatio: 1, Aggression: 1, MaxRejection: 1})
+		p := throttlePolicy(algorithm.ThrottleOptions{SuccessRatio: 1, Aggression: 1, MaxRejection: 1})
 		w := newTestBreaker(t, p)
 		w.fillThrottle()
 		rejected := float64(w.refuse(100, ErrThrottled))
@@ -104,7 +105,7 @@ func TestReloadKeepsThrottledCalls(t *testing.T) {
 		if got, want := w.Status().RejectionRatio, (100+rejected-50)/(101+rejected); math.Abs(got-want) > 1e-9 {
 			t.Errorf("rejection ratio %v, want %v", got, want)
 		}
-		p.AlgorithmOptions = &ThrottleOptions{SuccessRatio: 1, Aggression: 1, MaxRejection: 0.1}
+		p.Options = &algorithm.ThrottleOptions{SuccessRatio: 1, Aggression: 1, MaxRejection: 0.1}
 		w.SetPolicy(p)
 		if got := w.Status().RejectionRatio; got != 0.1 {
 			t.Errorf("rejection ratio %v with a lower limit", got)

@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
@@ -316,7 +317,7 @@ func TestReloadDuringAnOpeningByRetryAfter(t *testing.T) {
 			func() { p.RecoveryTimeout = time.Second },
 			func() { p.RecoveryTimeout, p.RecoveryBackoff = time.Hour, Backoff{2, 10 * time.Hour, 0.1} },
 			func() { p.RetryAfterMax = time.Second },
-			func() { p.Algorithm, p.AlgorithmOptions, p.FailureRatio = "count", &CountOptions{Calls: 10}, 1 },
+			func() { p.Algorithm, p.Options, p.FailureRatio = "count", &algorithm.CountOptions{Calls: 10}, 1 },
 			func() { p.RetryAfterMax, p.Mode = time.Minute, Shadow },
 			func() { p.Mode = Enforce },
 		} {

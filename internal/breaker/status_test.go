@@ -5,13 +5,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
 func TestStatusShowsTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := Policy{
-			FailureRatio: 0.5, SlowCallRatio: 1, SlowCallDuration: time.Second, MinRequests: 10, Window: time.Minute,
+			Limits:          algorithm.Limits{FailureRatio: 0.5, SlowCallRatio: 1, SlowCallDuration: time.Second, MinRequests: 10, Window: time.Minute},
 			RecoveryTimeout: time.Second, HalfOpenRequests: 1,
 		}
 		w := newTestBreaker(t, p)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 	"cbproxy/internal/fleet"
 )
@@ -28,7 +29,8 @@ const (
 
 // benchPolicy has short openings, which still last until all instances have received them.
 var benchPolicy = breaker.Policy{
-	FailMax: benchFailMax, Window: 30 * time.Second, RecoveryTimeout: 1500 * time.Millisecond, HalfOpenRequests: 1,
+	Limits:  algorithm.Limits{Window: 30 * time.Second},
+	FailMax: benchFailMax, RecoveryTimeout: 1500 * time.Millisecond, HalfOpenRequests: 1,
 }
 
 var (

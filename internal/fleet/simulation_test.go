@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/store"
 )
 
@@ -80,7 +81,8 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 	sim := &simulation{
 		t: t, random: rand.New(rand.NewPCG(seed, 4)), begin: time.Now(), coordinator: newMemoryCoordinator(), upstream: true, faultsEnabled: true,
 		policy: breaker.Policy{
-			FailMax: 3, RecoveryTimeout: 4 * time.Second, HalfOpenRequests: 1, Window: 10 * time.Second,
+			Limits:  algorithm.Limits{Window: 10 * time.Second},
+			FailMax: 3, RecoveryTimeout: 4 * time.Second, HalfOpenRequests: 1,
 			RecoveryBackoff: breaker.Backoff{Multiplier: 1.5, Max: 9 * time.Second},
 		},
 	}

@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
 func retryAfterPolicy() breaker.Policy {
 	return breaker.Policy{
-		FailMax: 3, RecoveryTimeout: 4 * time.Second, HalfOpenRequests: 1, Window: 10 * time.Second,
+		Limits:  algorithm.Limits{Window: 10 * time.Second},
+		FailMax: 3, RecoveryTimeout: 4 * time.Second, HalfOpenRequests: 1,
 		RetryAfter: 1, RetryAfterMax: 5 * time.Minute,
 	}
 }

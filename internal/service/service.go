@@ -7,6 +7,7 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 	"cbproxy/internal/limit"
 	"cbproxy/internal/upstream"
@@ -95,16 +96,18 @@ var modes = map[string]breaker.Mode{"enforce": breaker.Enforce, "shadow": breake
 func policyOf(r *routes.Route) breaker.Policy {
 	b := &r.Breaker
 	return breaker.Policy{
-		Mode:             modes[b.Mode],
-		Algorithm:        b.Algorithm,
-		AlgorithmOptions: b.Algorithms[b.Algorithm],
-		FailMax:          b.FailMax,
-		FailureRatio:     b.FailureRatio,
-		SlowCallRatio:    b.SlowCallRatio,
-		SlowCallDuration: b.SlowCallDuration,
-		MinRequests:      b.MinRequests,
-		Window:           b.Window,
-		RecoveryTimeout:  b.RecoveryTimeout,
+		Limits: algorithm.Limits{
+			Algorithm:        b.Algorithm,
+			Options:          b.Algorithms[b.Algorithm],
+			FailureRatio:     b.FailureRatio,
+			SlowCallRatio:    b.SlowCallRatio,
+			SlowCallDuration: b.SlowCallDuration,
+			MinRequests:      b.MinRequests,
+			Window:           b.Window,
+		},
+		Mode:            modes[b.Mode],
+		FailMax:         b.FailMax,
+		RecoveryTimeout: b.RecoveryTimeout,
 		RecoveryBackoff: breaker.Backoff{
 			Multiplier: b.RecoveryBackoff.Multiplier,
 			Max:        b.RecoveryBackoff.Max,

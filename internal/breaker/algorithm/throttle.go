@@ -1,4 +1,4 @@
-package breaker
+package algorithm
 
 import (
 	"math"
@@ -28,11 +28,11 @@ func (o *ThrottleOptions) Validate(report func(path, message string)) {
 }
 
 func init() {
-	RegisterAlgorithm("throttle", AlgorithmFactory{
+	Register("throttle", Factory{
 		Options: func() any {
 			return &ThrottleOptions{SuccessRatio: 0.95, Aggression: 1, MaxRejection: 0.8, MinRPS: 1}
 		},
-		New: func(*Policy) Algorithm { return &throttle{lastAdmitted: -forcedAdmission} },
+		New: func() Algorithm { return &throttle{lastAdmitted: -forcedAdmission} },
 	})
 }
 
@@ -48,9 +48,9 @@ type throttle struct {
 }
 
 // Configure implements Algorithm.
-func (a *throttle) Configure(now time.Duration, p *Policy) {
-	a.options = p.AlgorithmOptions.(*ThrottleOptions)
-	a.window.configure(now, p.Window)
+func (a *throttle) Configure(now time.Duration, l *Limits) {
+	a.options = l.Options.(*ThrottleOptions)
+	a.window.configure(now, l.Window)
 }
 
 // Observe implements Algorithm. A call is counted when it ends: one in flight has not failed.

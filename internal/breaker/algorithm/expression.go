@@ -1,4 +1,4 @@
-package breaker
+package algorithm
 
 import (
 	"time"
@@ -25,17 +25,16 @@ func (o *ExpressionOptions) Validate(report func(path, message string)) {
 }
 
 func init() {
-	RegisterAlgorithm("expression", AlgorithmFactory{
+	Register("expression", Factory{
 		Options: func() any { return new(ExpressionOptions) },
-		New: func(p *Policy) Algorithm {
-			if _, err := compileOpenWhen(p.AlgorithmOptions.(*ExpressionOptions).OpenWhen); err != nil {
-				return nil
-			}
-			return new(expressionAlgorithm)
+		Used: func(l *Limits) bool {
+			_, err := compileOpenWhen(l.Options.(*ExpressionOptions).OpenWhen)
+			return err == nil
 		},
+		New:     func() Algorithm { return new(expressionAlgorithm) },
 		Details: true,
-		UsesDurations: func(p *Policy) bool {
-			e, err := compileOpenWhen(p.AlgorithmOptions.(*ExpressionOptions).OpenWhen)
+		UsesDurations: func(l *Limits) bool {
+			e, err := compileOpenWhen(l.Options.(*ExpressionOptions).OpenWhen)
 			return err == nil && e.Uses("slow_ratio", "p50", "p95", "p99")
 		},
 	})
@@ -60,7 +59,7 @@ func compileOpenWhen(text expression.OpenWhenText) (*expression.OpenWhen, error)
 type expressionAlgorithm struct {
 	openWhen *expression.OpenWhen
 	machine  expression.Machine
-	window   detailedWindow
+	window   window
 	input    expression.Window // of the last evaluation
 	err      error             // of the last evaluation
 
@@ -71,8 +70,8 @@ type expressionAlgorithm struct {
 
 // Configure implements Algorithm. An expression that has changed finds the counts of the previous one, and durations if that used
 // percentiles, too.
-func (a *expressionAlgorithm) Configure(now time.Duration, p *Policy) {
-	a.openWhen, _ = compileOpenWhen(p.AlgorithmOptions.(*ExpressionOptions).OpenWhen) // it was compiled for New
+func (a *expressionAlgorithm) Configure(now time.Duration, l *Limits) {
+	a.openWhen, _ = compileOpenWhen(l.Options.(*ExpressionOptions).OpenWhen) // it was compiled for Used
 	a.shares, a.destination = nil, nil
 	for _, percentile := range []struct {
 		name        string
@@ -85,12 +84,14 @@ func (a *expressionAlgorithm) Configure(now time.Duration, p *Policy) {
 		}
 	}
 	a.seconds = make([]float64, len(a.shares))
-	a.window.configure(now, p.Window, len(a.shares) > 0)
+	a.window.configure(now, l.Window)
+	a.window.countDurations(len(a.shares) > 0)
 }
 
 // Observe implements Algorithm. An error in the evaluation does not open the breaker.
 func (a *expressionAlgorithm) Observe(now time.Duration, call Observation) events.Cause {
-	a.window.count(now, call)
+	a.window.count(now, countsOf(call))
+	a.window.countDuration(call.Duration)
 	a.setInput(call.ConsecutiveFailures)
 	open, err := a.openWhen.Evaluate(&a.machine, &a.input)
 	a.err = err
@@ -102,9 +103,9 @@ func (a *expressionAlgorithm) Observe(now time.Duration, call Observation) event
 
 // setInput sets the variables to the counts of the window, which has at least one call.
 func (a *expressionAlgorithm) setInput(consecutiveFailures uint32) {
-	c, t, in := a.window.sum, a.window.typesSum, &a.input
+	c, in := a.window.sum, &a.input
 	in.Requests, in.Failures, in.ConsecutiveFailures = int(c.requests), int(c.failures), int(consecutiveFailures)
-	in.Connects, in.Timeouts, in.Resets, in.Statuses = int(t.connects), int(t.timeouts), int(t.resets), int(t.statuses)
+	in.Connects, in.Timeouts, in.Resets, in.Statuses = int(c.connects), int(c.timeouts), int(c.resets), int(c.statuses)
 	in.FailureRatio, in.SlowRatio = float64(c.failures)/float64(c.requests), float64(c.slow)/float64(c.requests)
 	if d := a.window.durations; d != nil {
 		d.sum.percentiles(d.calls, a.shares, a.seconds)

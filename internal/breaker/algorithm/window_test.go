@@ -1,4 +1,4 @@
-package breaker
+package algorithm
 
 import (
 	"slices"
@@ -124,13 +124,13 @@ func TestWindowEdge(t *testing.T) {
 	const span = 30 * time.Second
 	var w window
 	w.configure(0, span)
-	w.count(0, callCounts{1, 1, 1, 0})
+	w.count(0, callCounts{requests: 1, failures: 1, slow: 1})
 	w.count(span-1, callCounts{requests: 1})
-	if want := (callCounts{2, 1, 1, 0}); w.sum != want {
+	if want := (callCounts{requests: 2, failures: 1, slow: 1}); w.sum != want {
 		t.Errorf("a nanosecond before the edge: %+v, want %+v", w.sum, want)
 	}
 	w.count(span, callCounts{requests: 1})
-	if want := (callCounts{2, 0, 0, 0}); w.sum != want {
+	if want := (callCounts{requests: 2}); w.sum != want {
 		t.Errorf("at the edge: %+v, want %+v", w.sum, want)
 	}
 }

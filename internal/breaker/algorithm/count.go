@@ -1,4 +1,4 @@
-package breaker
+package algorithm
 
 import (
 	"fmt"
@@ -22,54 +22,57 @@ func (o *CountOptions) ValidateMinRequests(minRequests int, report func(path, me
 }
 
 func init() {
-	RegisterAlgorithm("count", AlgorithmFactory{
+	Register("count", Factory{
 		Options: func() any { return &CountOptions{Calls: 100} },
-		New: func(p *Policy) Algorithm {
-			if !p.usesRatios() {
-				return nil
-			}
-			return new(count)
-		},
+		Used:    (*Limits).usesRatios,
+		New:     func() Algorithm { return new(count) },
 	})
 }
 
 // count opens the breaker by the ratios of failures and of slow calls in a number of calls: the count-based sliding window of
 // resilience4j.
 type count struct {
-	policy *Policy
-	calls  []callCounts // a ring; oldest is the next one to be replaced once it is full
+	limits *Limits
+	calls  []countedCall // a ring; oldest is the next one to be replaced once it is full
 	oldest int
 	size   int // the capacity of calls
 	sum    callCounts
 }
 
+// countedCall is what count keeps of a call.
+type countedCall struct{ failed, slow bool }
+
+func (c countedCall) counts() callCounts {
+	return countsOf(Observation{Failed: c.failed, Slow: c.slow})
+}
+
 // Configure implements Algorithm.
-func (a *count) Configure(_ time.Duration, p *Policy) {
-	a.policy = p
-	size := p.AlgorithmOptions.(*CountOptions).Calls
+func (a *count) Configure(_ time.Duration, l *Limits) {
+	a.limits = l
+	size := l.Options.(*CountOptions).Calls
 	if size == a.size {
 		return
 	}
-	kept := append(append([]callCounts(nil), a.calls[a.oldest:]...), a.calls[:a.oldest]...) // oldest first
+	kept := append(append([]countedCall(nil), a.calls[a.oldest:]...), a.calls[:a.oldest]...) // oldest first
 	kept = kept[max(0, len(kept)-size):]
 	a.calls, a.oldest, a.size, a.sum = kept, 0, size, callCounts{}
 	for _, c := range kept {
-		a.sum.add(c)
+		a.sum.add(c.counts())
 	}
 }
 
 // Observe implements Algorithm.
 func (a *count) Observe(_ time.Duration, call Observation) events.Cause {
-	c := countsOf(call)
-	a.sum.add(c)
+	c := countedCall{failed: call.Failed, slow: call.Slow}
+	a.sum.add(c.counts())
 	if len(a.calls) < a.size {
 		a.calls = append(a.calls, c)
 	} else {
-		a.sum.sub(a.calls[a.oldest])
+		a.sum.sub(a.calls[a.oldest].counts())
 		a.calls[a.oldest] = c
 		a.oldest = (a.oldest + 1) % a.size
 	}
-	return a.policy.exceededRatio(a.sum)
+	return a.limits.exceededRatio(a.sum)
 }
 
 // Counts implements Algorithm.

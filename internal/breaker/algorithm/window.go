@@ -1,48 +1,10 @@
-package breaker
+package algorithm
 
-import (
-	"time"
-
-	"cbproxy/internal/events"
-)
+import "time"
 
 // slotCount is the number of slots of a window. It bounds the window's memory and determines how exact its start is. It is a
 // power of two, so that a slot is found with a mask.
 const slotCount = 64
-
-// callCounts are the numbers of calls in a window or in one of its slots. requests are those that were made, rejected the others.
-type callCounts struct{ requests, failures, slow, rejected uint32 }
-
-// countsOf returns the counts of one call.
-func countsOf(call Observation) callCounts {
-	c := callCounts{requests: 1}
-	if call.Failed {
-		c.failures = 1
-	}
-	if call.Slow {
-		c.slow = 1
-	}
-	return c
-}
-
-// public returns the counts as others see them.
-func (c callCounts) public() events.Counts {
-	return events.Counts{Requests: c.requests, Successes: c.requests - c.failures, Failures: c.failures, Slow: c.slow}
-}
-
-func (c *callCounts) add(o callCounts) {
-	c.requests += o.requests
-	c.failures += o.failures
-	c.slow += o.slow
-	c.rejected += o.rejected
-}
-
-func (c *callCounts) sub(o callCounts) {
-	c.requests -= o.requests
-	c.failures -= o.failures
-	c.slow -= o.slow
-	c.rejected -= o.rejected
-}
 
 // slot counts the calls of at most one width of time. The first of them was counted at start.
 type slot struct {
@@ -59,6 +21,7 @@ type window struct {
 	oldest, used int        // oldest is the number of slots dropped so far; used slots follow it in the ring, see at
 	sum          callCounts // as of the last call
 	slots        [slotCount]slot
+	durations    *durations // of the calls in slots; nil: durations are not counted
 }
 
 // configure sets the span. A shorter window keeps the most recent part of its calls, a longer one all of them.
@@ -87,13 +50,36 @@ func (w *window) counts(now time.Duration) callCounts {
 	return w.sum
 }
 
-// at returns the i-th slot in use, counted from the oldest.
-func (w *window) at(i int) *slot { return &w.slots[(w.oldest+i)&(slotCount-1)] }
+// countDurations begins or ends to count the durations of calls.
+func (w *window) countDurations(on bool) {
+	switch {
+	case !on:
+		w.durations = nil
+	case w.durations == nil:
+		w.durations = new(durations)
+	}
+}
+
+// countDuration adds the duration of the call that was counted last, if durations are counted.
+func (w *window) countDuration(d time.Duration) {
+	if w.durations != nil {
+		w.durations.add(w.place(w.used-1), d)
+	}
+}
+
+// place returns the index in slots of the i-th slot in use, counted from the oldest.
+func (w *window) place(i int) int { return (w.oldest + i) & (slotCount - 1) }
+
+// at returns the i-th slot in use.
+func (w *window) at(i int) *slot { return &w.slots[w.place(i)] }
 
 // expire drops the slots that are one span old or older.
 func (w *window) expire(now time.Duration) {
 	for w.used > 0 && now-w.at(0).start >= w.span {
 		w.sum.sub(w.at(0).callCounts)
+		if w.durations != nil {
+			w.durations.drop(w.place(0))
+		}
 		w.oldest++
 		w.used--
 	}
@@ -106,10 +92,19 @@ func (w *window) mergeSlots() {
 		s := *w.at(i)
 		if kept > 0 && s.start-w.at(kept-1).start < w.width {
 			w.at(kept - 1).add(s.callCounts)
+			w.moveDurations(i, kept-1)
 			continue
 		}
 		*w.at(kept) = s
+		w.moveDurations(i, kept)
 		kept++
 	}
 	w.used = kept
+}
+
+// moveDurations adds the durations of the i-th slot in use to those of another one, and removes them from it.
+func (w *window) moveDurations(i, to int) {
+	if w.durations != nil && i != to {
+		w.durations.move(w.place(i), w.place(to))
+	}
 }

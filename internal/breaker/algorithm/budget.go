@@ -1,4 +1,4 @@
-package breaker
+package algorithm
 
 import (
 	"time"
@@ -32,11 +32,11 @@ func (o *BudgetOptions) Validate(report func(path, message string)) {
 }
 
 func init() {
-	RegisterAlgorithm("budget", AlgorithmFactory{
+	Register("budget", Factory{
 		Options: func() any {
 			return &BudgetOptions{Objective: 0.995, BurnRate: 14.4, Short: time.Minute, Long: 10 * time.Minute}
 		},
-		New: func(*Policy) Algorithm { return new(budget) },
+		New: func() Algorithm { return new(budget) },
 	})
 }
 
@@ -49,8 +49,8 @@ type budget struct {
 }
 
 // Configure implements Algorithm.
-func (a *budget) Configure(now time.Duration, p *Policy) {
-	a.options, a.minRequests = p.AlgorithmOptions.(*BudgetOptions), p.MinRequests
+func (a *budget) Configure(now time.Duration, l *Limits) {
+	a.options, a.minRequests = l.Options.(*BudgetOptions), l.MinRequests
 	a.short.configure(now, a.options.Short)
 	a.long.configure(now, a.options.Long)
 }
