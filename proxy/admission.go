@@ -5,8 +5,6 @@ import (
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
-	"cbproxy/internal/limit"
-	"cbproxy/internal/service"
 	"cbproxy/internal/upload"
 )
 
@@ -60,37 +58,4 @@ func (x *exchange) clientTime() time.Duration {
 func (x *exchange) mayPrefetch() bool {
 	c, n := &x.route.Config.Breaker, x.r.ContentLength
 	return c.Mode == "enforce" && c.Probe.Path == "" && n > 0 && n <= upload.MaxPrefetch && x.r.Header["Expect"] == nil && !x.upload.Arrived()
-}
-
-// permits are what a request has taken of the limits on requests in flight.
-type permits struct{ route, proxy *limit.Concurrency }
-
-// acquire takes a permit of the route and one of the proxy, or neither. shed is the limit that has no permit left, "" if the
-// permits were taken.
-func (p *permits) acquire(rt *service.Route) (shed events.Shed) {
-	if n := rt.Config.MaxInFlight; n > 0 {
-		if !rt.Service.InFlight.TryAcquire(int64(n)) {
-			return events.ShedByRoute
-		}
-		p.route = &rt.Service.InFlight
-	}
-	if n := rt.MaxProxyInFlight; n > 0 {
-		if !rt.ProxyInFlight.TryAcquire(n) {
-			p.release()
-			return events.ShedByProxy
-		}
-		p.proxy = rt.ProxyInFlight
-	}
-	return ""
-}
-
-// release returns the permits that were taken.
-func (p *permits) release() {
-	if p.route != nil {
-		p.route.Release()
-	}
-	if p.proxy != nil {
-		p.proxy.Release()
-	}
-	*p = permits{}
 }

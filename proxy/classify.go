@@ -10,6 +10,7 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/message"
+	"cbproxy/internal/problem"
 	"cbproxy/internal/upstream"
 )
 
@@ -65,13 +66,13 @@ func (a *attempt) classifyTransportError(err error) {
 		a.rejectedForLoad = true // not the header section: the upstream is overloaded (ENHANCE_YOUR_CALM)
 		a.reportNeutral(events.ResultRejected)
 	case fault.RequestProblem != 0:
-		a.requestProblem = requestProblems[fault.RequestProblem]
+		a.requestProblem = problem.ForRequest(fault.RequestProblem)
 		a.reportCancelled()
 	case a.x.wasPaused(): // the upstream may have closed a connection from which nothing was read
 		a.reportLocalFailure(events.LocalPause, err)
 	case a.cancelledAtDeadline(err):
 		if a.x.callerDeadlineTooShort() {
-			a.requestProblem = problemByReason[events.ReasonTimeout]
+			a.requestProblem = problem.ByReason(events.ReasonTimeout)
 			a.reportCancelled()
 			return
 		}

@@ -11,6 +11,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
 	"cbproxy/internal/grpc"
+	"cbproxy/internal/problem"
 	"cbproxy/internal/service"
 	"cbproxy/internal/sse"
 	"cbproxy/internal/tunnel"
@@ -92,18 +93,12 @@ func recordBody(recorder fallbacks.Recorder, parts ...[]byte) {
 
 // isLoop reports whether res is the response by which a cbproxy reports a routing loop.
 func isLoop(res *http.Response) bool {
-	return res.StatusCode == http.StatusLoopDetected && slices.Equal(res.Header["Proxy-Status"], loopDetected.ProxyStatus())
+	return res.StatusCode == http.StatusLoopDetected && slices.Equal(res.Header["Proxy-Status"], problem.LoopDetected.ProxyStatus())
 }
 
 // isStream reports whether a response has no Content-Length or is an event stream. Such a response is forwarded as it arrives.
 func isStream(res *http.Response) bool {
-	return res.ContentLength < 0 || isEventStream(res.Header)
-}
-
-func isEventStream(h http.Header) bool {
-	const kind = "text/event-stream"
-	t := h.Get("Content-Type")
-	return len(t) >= len(kind) && strings.EqualFold(t[:len(kind)], kind)
+	return res.ContentLength < 0 || sse.HasContentType(res.Header)
 }
 
 // evaluateStream prepares the evaluation of a stream. From now on the timer is the stream's idle timeout.
@@ -113,7 +108,7 @@ func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder
 	x.download.stream = true
 	x.resetTimer(x.route.Config.IdleTimeout)
 	x.idleTimerActive.Store(true)
-	if names := x.route.Config.Breaker.SSEErrorEvents; len(names) > 0 && isEventStream(res.Header) && res.Header["Content-Encoding"] == nil {
+	if names := x.route.Config.Breaker.SSEErrorEvents; len(names) > 0 && sse.HasContentType(res.Header) && res.Header["Content-Encoding"] == nil {
 		x.download.events = sse.NewScanner(names)
 	}
 	if x.route.Config.StreamCommit == "first_byte" {

@@ -13,6 +13,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
 	"cbproxy/internal/message"
+	"cbproxy/internal/problem"
 	"cbproxy/internal/service"
 	"cbproxy/internal/tunnel"
 	"cbproxy/internal/upload"
@@ -39,7 +40,7 @@ type exchange struct {
 	grpc                         *grpcCall // nil: the request is not gRPC
 
 	outcome events.Outcome
-	permits permits // of the limits on requests in flight
+	permits service.Permits // of the limits on requests in flight
 
 	// The request to the upstream.
 	attempt       *attempt             // the current one; nil: no request has been sent
@@ -107,7 +108,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 	}
 	if r.ContentLength > int64(limits.BodyBytes) {
 		x.outcome.State = rt.Service.Breaker.State()
-		x.respondInvalid(bodyTooLarge)
+		x.respondInvalid(problem.BodyTooLarge)
 		return
 	}
 	if rt.Chain != nil && x.grpc == nil {
@@ -129,7 +130,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 		x.reject(rejectionReason(err))
 		return
 	}
-	if x.outcome.Shed = x.permits.acquire(rt); x.outcome.Shed != "" {
+	if x.outcome.Shed = x.permits.Acquire(rt); x.outcome.Shed != "" {
 		call.Cancel()
 		x.singleAttempt.call = breaker.Call{}
 		x.reject(events.ReasonOverload)
@@ -197,7 +198,7 @@ func (x *exchange) finish() {
 		aborted = false
 	}
 	x.endUpstreamRequest()
-	x.permits.release()
+	x.permits.Release()
 	x.report(aborted)
 	x.endUpload(aborted)
 	if aborted {
@@ -265,6 +266,6 @@ func (x *exchange) handlePanic(p any) (responded bool) {
 		return false
 	}
 	clear(x.w.Header())
-	x.writeProblem(internalError)
+	x.writeProblem(problem.Internal)
 	return true
 }

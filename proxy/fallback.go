@@ -47,7 +47,7 @@ func (x *exchange) respondWithFallback(reason events.Reason) {
 	x.upload.PrepareResponse(h)
 	h["X-Fallback"] = []string{strategy}
 	h["X-Fallback-Reason"] = reasonHeaders[reason]
-	h["Proxy-Status"] = problemByReason[reason].ProxyStatus()
+	h["Proxy-Status"] = problem.ByReason(reason).ProxyStatus()
 	x.w.WriteHeader(a.Status)
 	_, _ = x.w.Write(a.Body) // the client may be gone
 }
@@ -62,14 +62,14 @@ func (x *exchange) respondWithGRPCFallback(reason events.Reason) {
 			x.recordFallback(strategy, reason)
 		}
 	}
-	x.writeProblem(problemByReason[reason])
+	x.writeProblem(problem.ByReason(reason))
 }
 
 // runChain returns the answer of the route's fallback chain, and the strategy that gave it, or a problem if there is no answer. The
 // request of a client that has left can only be stored.
 func (x *exchange) runChain(reason events.Reason) (*fallbacks.Answer, string, *problem.Problem) {
 	if !x.mustQueue && !x.route.HasFallbackFor(reason) {
-		return nil, "", problemByReason[reason]
+		return nil, "", problem.ByReason(reason)
 	}
 	ctx := x.r.Context()
 	if x.upload.Incomplete() {
@@ -83,10 +83,10 @@ func (x *exchange) runChain(reason events.Reason) (*fallbacks.Answer, string, *p
 	if err != nil {
 		x.route.Logger.Warn("no fallback strategy answered", "service", x.route.Service.Name, "reason", reason, "error", err)
 		if errors.Is(err, fallbacks.ErrNotSelected) {
-			return nil, "", notSelected
+			return nil, "", problem.NotSelected
 		}
 	}
-	return a, strategy, problemByReason[reason]
+	return a, strategy, problem.ByReason(reason)
 }
 
 // isAbandoned reports whether the client has left, which counts as a failure of the upstream.

@@ -90,17 +90,17 @@ func (x *exchange) respondAfterFailure() bool {
 	case x.attempt.requestProblem != nil:
 		x.writeProblem(x.attempt.requestProblem)
 	case context.Cause(x) == errSlowClient:
-		x.writeProblem(slowBody)
+		x.writeProblem(problem.SlowBody)
 	case context.Cause(x) == errStalled && x.grpc != nil: // the caller may repeat it
-		x.writeProblem(problemByReason[events.ReasonReset])
+		x.writeProblem(problem.ByReason(events.ReasonReset))
 	case context.Cause(x) == errStalled:
-		x.writeProblem(stalledBody)
+		x.writeProblem(problem.StalledBody)
 	case context.Cause(x) == errDeadlineTooShort:
-		x.writeProblem(problemByReason[events.ReasonTimeout])
+		x.writeProblem(problem.ByReason(events.ReasonTimeout))
 	case err == upload.ErrTooLarge:
-		x.writeProblem(bodyTooLarge)
+		x.writeProblem(problem.BodyTooLarge)
 	case err != nil:
-		x.writeProblem(badBody) // a client that has stopped sending may still read
+		x.writeProblem(problem.BadBody) // a client that has stopped sending may still read
 	case x.r.Context().Err() != nil:
 		return false
 	default: // another exchange was cancelled, see cancelledByOther
@@ -123,13 +123,13 @@ func (x *exchange) respondToIncompleteUpload() {
 	case context.Cause(x) == errPaused:
 		x.respondWithFallback(events.ReasonOverload)
 	case context.Cause(x) == errSlowClient:
-		x.writeProblem(slowBody)
+		x.writeProblem(problem.SlowBody)
 	case err == upload.ErrTooLarge:
-		x.writeProblem(bodyTooLarge)
+		x.writeProblem(problem.BodyTooLarge)
 	case err == nil && x.r.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // the client is gone
 	default:
-		x.writeProblem(badBody)
+		x.writeProblem(problem.BadBody)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/httpserver"
 	"cbproxy/internal/message"
+	"cbproxy/internal/problem"
 	"cbproxy/internal/upstream"
 )
 
@@ -43,7 +44,7 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	x.upload.StopRetaining()
 	h := x.w.Header()
 	if isLoop(res) {
-		h["Proxy-Status"] = loopDetected.ProxyStatus()
+		h["Proxy-Status"] = problem.LoopDetected.ProxyStatus()
 	}
 	message.RemoveProxyResponseFields(res.Header)
 	x.attempt.removeTrailerFields(res)

@@ -97,12 +97,12 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, listenerKe
 	snap := s.Acquire()
 	defer snap.Release()
 	path := message.RawPath(r)
-	p := validateRequest(r, path, snap.Limits) // before a tracer adds to the header section
+	p := message.Validate(r, path, int(snap.Limits.HeaderBytes)) // before a tracer adds to the header section
 	if s.tracer != nil || s.logsRequests() {
 		w = s.withRecorder(w, r, path)
 	}
 	if p == nil && s.via.Contains(r.Header) {
-		p = loopDetected
+		p = problem.LoopDetected
 	}
 	if p != nil {
 		respondUnrouted(w, p)
@@ -111,7 +111,7 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, listenerKe
 	message.RemoveOtherUpgrades(r)
 	m := findRoute(snap, path, listenerKey)
 	if m.route == nil {
-		respondUnrouted(w, notFound)
+		respondUnrouted(w, problem.NotFound)
 		return
 	}
 	if rec, ok := w.(*accessRecorder); ok {
@@ -186,17 +186,4 @@ func (s *Server) newHTTPServer(h http.Handler, c *routes.Config, logger *slog.Lo
 		IdleTimeout:       c.Limits.IdleTimeout,
 		NetHTTPOnly:       c.Server == "net_http",
 	})
-}
-
-// validateRequest returns why a request must not be sent to any upstream, nil if it may. path is the request's raw path.
-func validateRequest(r *http.Request, path string, limits routes.Limits) *problem.Problem {
-	switch {
-	case r.Method == http.MethodConnect:
-		return connectRefused
-	case message.HeaderSize(r) > int(limits.HeaderBytes) && limits.HeaderBytes > 0:
-		return problem.HeadersTooLarge
-	case strings.IndexByte(path, '#') >= 0, !message.IsSafePath(path):
-		return badPath
-	}
-	return nil
 }

@@ -27,7 +27,7 @@ func strategies(t *testing.T) (options map[string]any, sources []string) {
 		options[name] = make()
 	}
 	isTest := func(file string) bool { return strings.HasSuffix(file, "_test.go") }
-	all := append(append(files(t, "../fallbacks/*.go"), files(t, "../fallbacks/*/*.go")...), files(t, "../internal/breaker/*.go")...)
+	all := append(append(files(t, "../fallbacks/*.go"), files(t, "../fallbacks/*/*.go")...), files(t, "../internal/breaker/algorithm/*.go")...)
 	return options, slices.DeleteFunc(all, isTest)
 }
 

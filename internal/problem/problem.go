@@ -25,9 +25,6 @@ type Problem struct {
 	allow       string // value of the Allow field; empty: none
 }
 
-// HeadersTooLarge is the response to a request whose header section exceeds limits.header_bytes.
-var HeadersTooLarge = New(http.StatusRequestHeaderFieldsTooLarge, "http_request_error", "the header section is larger than limits.header_bytes")
-
 // New returns a problem. proxyError is an error type of RFC 9209, section 2.3. The detail goes to clients, so it must
 // not contain the address of an upstream.
 func New(status int, proxyError, detail string) *Problem {
