@@ -107,7 +107,8 @@ func (d *differ) compareStructs(key string, old, next reflect.Value) {
 }
 
 func (d *differ) compareStrategies(key string, old, next map[string]any) {
-	names := maps.Clone(old)
+	names := map[string]any{} // not a clone: either map may be nil
+	maps.Copy(names, old)
 	maps.Copy(names, next)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		d.entries(strictyaml.Join(key, name), reflect.ValueOf(old[name]), reflect.ValueOf(next[name]))

@@ -6,12 +6,16 @@ import (
 	"testing"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/breaker"
 	"cbproxy/routes"
 )
 
 func loaded(t *testing.T, text string) *routes.Config {
 	t.Helper()
-	l := routes.Loader{Path: "test.yaml", Builtin: fallbacks.Builtin(), Strategies: fallbacks.Options(), RedisURL: func(string) error { return nil }}
+	l := routes.Loader{
+		Path: "test.yaml", Builtin: fallbacks.Builtin(), Strategies: fallbacks.Options(), Algorithms: breaker.Algorithms(),
+		RedisURL: func(string) error { return nil },
+	}
 	c, err := l.Parse([]byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -38,6 +42,14 @@ func TestDiff(t *testing.T) {
 			`fallbacks.svc.static.body {"a":1,"b":2} {"a":1,"b":3}`},
 		"a strategy": {base + "fallbacks: {svc: {try: [static], static: {body: 1}}}\n", base + "fallbacks: {svc: {try: [cache, static], static: {body: 1}}}\n",
 			`fallbacks.svc.try ["static"] ["cache","static"]; fallbacks.svc.cache + `},
+		"an algorithm with options": {base, strings.Replace(base, "h:1'", "h:1', breaker: {algorithm: count}", 1),
+			`routes.svc.breaker.algorithm "ratio" "count"; routes.svc.breaker.count + `},
+		"an algorithm without options": {strings.Replace(base, "h:1'", "h:1', breaker: {algorithm: count}", 1), base,
+			`routes.svc.breaker.algorithm "count" "ratio"; routes.svc.breaker.count -`},
+		"another algorithm": {strings.Replace(base, "h:1'", "h:1', breaker: {algorithm: count}", 1), strings.Replace(base, "h:1'", "h:1', breaker: {algorithm: throttle}", 1),
+			`routes.svc.breaker.algorithm "count" "throttle"; routes.svc.breaker.count -; routes.svc.breaker.throttle + `},
+		"an option of an algorithm": {strings.Replace(base, "h:1'", "h:1', breaker: {algorithm: budget}", 1),
+			strings.Replace(base, "h:1'", "h:1', breaker: {algorithm: budget, budget: {short: 5s}}", 1), `routes.svc.breaker.budget.short "1m" "5s"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var changes []string
@@ -70,7 +82,12 @@ func TestDiff(t *testing.T) {
 // Every key of the effective configuration has a description, and so has every key of a Change.
 func TestDescribeCoversEveryKey(t *testing.T) {
 	c := loaded(t, `
-routes: {svc: {prefix: /svc, upstream: 'http://h:1'}}
+routes:
+  svc: {prefix: /svc, upstream: 'http://h:1'}
+  count: {prefix: /count, upstream: 'http://h:1', breaker: {algorithm: count}}
+  throttle: {prefix: /throttle, upstream: 'http://h:1', breaker: {algorithm: throttle}}
+  budget: {prefix: /budget, upstream: 'http://h:1', breaker: {algorithm: budget}}
+  expression: {prefix: /expression, upstream: 'http://h:1', breaker: {algorithm: expression, expression: {open_when: 'p95 > 2'}}}
 fallbacks: {svc: {try: [cache, queue, http, upstream, template, static], http: {url: 'http://h:2'}, upstream: {url: 'http://h:2'}, template: {body: a}, static: {body: 1}}}
 `)
 	text, err := json.Marshal(c)

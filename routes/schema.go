@@ -197,9 +197,9 @@ type Breaker struct {
 	SlowCallRatio float64 `yaml:"slow_call_ratio" valid:"0..1"`
 	// Wait for the upstream from which a call is slow; for a stream, until the response headers.
 	SlowCallDuration time.Duration `yaml:"slow_call_duration" valid:"positive"`
-	// Smallest number of calls in window for failure_ratio and slow_call_ratio to apply.
+	// Smallest number of calls for failure_ratio and slow_call_ratio to apply: in window, with the algorithm count among the last calls. With the algorithm budget, that of calls in budget.short.
 	MinRequests int `yaml:"min_requests" valid:"1..1000000"`
-	// Sliding window of failure_ratio and slow_call_ratio.
+	// Sliding window of failure_ratio and slow_call_ratio, and of the algorithms throttle and expression. count and budget do not use it.
 	Window time.Duration `yaml:"window" valid:"100ms..24h"`
 	// Time the breaker stays open before it becomes half-open.
 	RecoveryTimeout time.Duration `yaml:"recovery_timeout" valid:"positive"`

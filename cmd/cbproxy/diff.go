@@ -20,7 +20,7 @@ func printDiff(w io.Writer, old, next string) error {
 	if err != nil {
 		return err
 	}
-	groups := groupChanges(to.Diff(from))
+	groups := groupChanges(to.Diff(from), to)
 	if len(groups) == 0 {
 		_, err = fmt.Fprintf(w, "%s and %s have the same effect\n", old, next)
 		return err
@@ -60,20 +60,24 @@ func restartNote(n int) string {
 // changeGroup is a change that is the same for one or more services.
 type changeGroup struct {
 	routes.Change
-	services []string // of a key below routes
-	rest     string   // the key below the service
+	services  []string // of a key below routes
+	rest      string   // the key below the service
+	algorithm string   // of the breakers, if it is a key of theirs
 }
 
-// groupChanges merges equal changes of several services, which an edit of defaults causes.
-func groupChanges(changes []routes.Change) (groups []*changeGroup) {
+// groupChanges merges equal changes to next of several services, which an edit of defaults causes.
+func groupChanges(changes []routes.Change, next *routes.Config) (groups []*changeGroup) {
 	for _, c := range changes {
 		g := &changeGroup{Change: c}
 		if key, ok := strings.CutPrefix(c.Key, "routes."); ok {
 			service, rest, _ := strings.Cut(key, ".")
 			g.services, g.rest = []string{service}, rest
+			if strings.HasPrefix(rest, "breaker.") {
+				g.algorithm = next.Routes[service].Breaker.Algorithm
+			}
 		}
 		i := slices.IndexFunc(groups, func(o *changeGroup) bool {
-			return g.rest != "" && o.rest == g.rest && string(o.Old) == string(g.Old) && string(o.New) == string(g.New)
+			return g.rest != "" && o.rest == g.rest && o.algorithm == g.algorithm && string(o.Old) == string(g.Old) && string(o.New) == string(g.New)
 		})
 		if i < 0 {
 			groups = append(groups, g)

@@ -19,6 +19,9 @@ func (g *changeGroup) text() string {
 	if name, ok := strings.CutPrefix(g.Key, "fallbacks."); ok && !strings.Contains(name, ".") {
 		return g.fallbackText(name)
 	}
+	if key, ok := strings.CutPrefix(g.rest, "breaker."); ok {
+		return g.breakerText(key)
+	}
 	value := shortValue(g.New)
 	zero := value == "0"
 	switch g.rest {
@@ -51,36 +54,8 @@ func (g *changeGroup) text() string {
 			return "Failed attempts are not retried."
 		}
 		return fmt.Sprintf("A failed attempt is retried up to %s times, within the retry budget.", value)
-	case "breaker.mode":
-		return modeEffects[value]
-	case "breaker.fail_max":
-		if zero {
-			return "Consecutive failures do not open the breaker."
-		}
-		return fmt.Sprintf("The breaker opens after %s consecutive failures.", value)
-	case "breaker.failure_ratio":
-		if zero {
-			return "The failure ratio does not open the breaker."
-		}
-		return fmt.Sprintf("The breaker opens when %s of the calls in its window have failed.", percent(g.New))
-	case "breaker.slow_call_ratio":
-		if zero {
-			return "Slow calls do not open the breaker."
-		}
-		return fmt.Sprintf("The breaker opens when %s of the calls in its window were slow.", percent(g.New))
-	case "breaker.recovery_timeout":
-		return fmt.Sprintf("The breaker stays open for %s before it probes the upstream. This also applies if it is open now.", value)
-	case "breaker.half_open_requests":
-		return fmt.Sprintf("A half-open breaker admits up to %s probes at once, and closes after as many consecutive successes.", value)
 	}
 	return ""
-}
-
-// modeEffects are the effects of the breaker modes.
-var modeEffects = map[string]string{
-	"enforce": "The breaker rejects requests while it is open.",
-	"shadow":  "The breaker changes its state as usual but rejects nothing; the requests that it would have rejected are counted.",
-	"off":     "The breaker neither counts calls nor rejects requests.",
 }
 
 // routeText describes the effect of adding or removing a route.
@@ -136,5 +111,8 @@ func percent(value json.RawMessage) string {
 	if json.Unmarshal(value, &n) != nil {
 		return shortValue(value)
 	}
-	return fmt.Sprintf("%g %%", n*100)
+	return percentOf(n)
 }
+
+// percentOf formats a ratio as a percentage, without the rounding error of its computation.
+func percentOf(n float64) string { return fmt.Sprintf("%.6g %%", n*100) }
