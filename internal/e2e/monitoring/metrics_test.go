@@ -84,6 +84,11 @@ func TestQueriesUseExistingMetrics(t *testing.T) {
 			t.Errorf("%s: %s", title, problem)
 		}
 	}
+	for _, query := range pageQueries(t) {
+		for _, problem := range metrics.check(query) {
+			t.Errorf("docs/choosing.md: %s: %s", query, problem)
+		}
+	}
 	definition := regexp.MustCompile(`^label_values\((\w+), (\w+)\)$`)
 	for _, v := range d.Templating.List[1:] {
 		if c := definition.FindStringSubmatch(v.Definition); c == nil || len(metrics[c[1]][c[2]]) == 0 {

@@ -143,6 +143,9 @@ func TestPrometheusEvaluatesDashboardAndRules(t *testing.T) {
 			return len(s.values(query)) > 0
 		})
 	}
+	for _, query := range pageQueries(t) {
+		s.values(query) // must be valid
+	}
 	harness.Eventually(t, "the dashboard shows the breaker as open", func() bool { return s.values(state)["rag_service"] == 1 })
 	if n := s.values(waiting)["notifier_service"]; n != 2 {
 		t.Errorf("the dashboard shows %v queued requests, want 2", n)
