@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -109,19 +108,19 @@ const attempts = 3
 func TestRecommendedSettingsServeTheirUpstreams(t *testing.T) {
 	p := readPage(t)
 	for _, s := range scenarios {
-		if _, recording, _ := p.place(t, s.name); !*update && !strings.HasPrefix(recording, s.header()) {
-			t.Errorf("the recording of %s in docs/choosing.md is outdated; run: go test ./internal/e2e/choosing -update", s.name)
+		if _, current := p.place(t, s); !current && !*update {
+			t.Errorf("the recording of %s in docs/choosing.md has other settings; run: go test ./internal/e2e/choosing -update", s.name)
 		}
 	}
-	recordings := map[string]string{}
+	last := map[*scenario]map[string]*run{} // runs by scenario and configuration
 	pending := scenarios
 	for attempt := 1; len(pending) > 0 && attempt <= attempts; attempt++ {
 		var failed []*scenario
 		played := play(t, p, pending)
 		for _, s := range pending {
-			recordings[s.name] = s.table(played[s])
+			last[s] = played[s]
 			err := s.check(played[s])
-			t.Logf("%s: %v\n%s", s.name, err, recordings[s.name])
+			t.Logf("%s: %v\n%s\n%s", s.name, err, s.summary(played[s]), s.table(played[s]))
 			if err == nil {
 				continue
 			}
@@ -132,7 +131,7 @@ func TestRecommendedSettingsServeTheirUpstreams(t *testing.T) {
 		pending = failed
 	}
 	if *update && !t.Failed() {
-		p.update(t, recordings)
+		p.record(t, last)
 	}
 }
 

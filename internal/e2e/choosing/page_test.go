@@ -1,6 +1,8 @@
 package choosing
 
 import (
+	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -31,29 +33,54 @@ func (p page) config(t *testing.T, name string) string {
 	return m[1]
 }
 
-// place returns the comments around the recording of a scenario, and the recording.
-func (p page) place(t *testing.T, scenario string) (begin, recording, end string) {
+// place returns the recording of a scenario with the comments around it, and whether it was made with the scenario's present settings.
+func (p page) place(t *testing.T, s *scenario) (recording string, current bool) {
 	t.Helper()
-	begin, end = "<!-- Recorded by go test ./internal/e2e/choosing -update: "+scenario+". -->\n", "\n<!-- End of the recording. -->\n"
-	_, after, found := strings.Cut(string(p), begin)
-	recording, _, ended := strings.Cut(after, end)
-	if !found || !ended {
-		t.Fatalf("the page has no place for the recording of %s", scenario)
+	m := regexp.MustCompile(`(?s)<!-- Recorded by go test ./internal/e2e/choosing -update: ` + s.name + `. -->\n.*?<!-- End of the recording(.*?). -->\n`).FindStringSubmatch(string(p))
+	if m == nil {
+		t.Fatalf("the page has no place for the recording of %s", s.name)
 	}
-	return begin, strings.TrimPrefix(recording, "\n"), end
+	return m[0], m[1] == " with settings "+p.checksum(t, s)
 }
 
-// update writes recordings, by scenario, into the page.
-func (p page) update(t *testing.T, recordings map[string]string) {
+// checksum identifies the settings of a scenario: what the page shows and the traffic.
+func (p page) checksum(t *testing.T, s *scenario) string {
 	t.Helper()
-	for name, recording := range recordings {
-		begin, previous, end := p.place(t, name)
-		if previous != "" {
-			previous = "\n" + previous
+	text := fmt.Sprint(s.configs, s.speed, s.timeout, s.traffic, s.row)
+	for _, name := range s.configs {
+		if name != defaults {
+			text += p.config(t, name)
 		}
-		p = page(strings.Replace(string(p), begin+previous+end, begin+"\n"+recording+end, 1))
 	}
-	if err := os.WriteFile(pageFile, []byte(p), 0o644); err != nil {
+	return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(text)))
+}
+
+// record writes recordings into the page, and pictures into the folder beside it.
+func (p page) record(t *testing.T, all map[*scenario]map[string]*run) {
+	t.Helper()
+	for s, runs := range all {
+		previous, _ := p.place(t, s)
+		recording := fmt.Sprintf(`<!-- Recorded by go test ./internal/e2e/choosing -update: %s. -->
+
+![What clients got with %s](choosing/%s.svg)
+
+%s
+<details><summary>All numbers</summary>
+
+%s
+</details>
+
+<!-- End of the recording with settings %s. -->
+`, s.name, strings.Join(s.configs, ", "), s.name, s.summary(runs), s.table(runs), p.checksum(t, s))
+		p = page(strings.Replace(string(p), previous, recording, 1))
+		writeFile(t, filepath.Join(filepath.Dir(pageFile), "choosing", s.name+".svg"), s.picture(runs))
+	}
+	writeFile(t, pageFile, string(p))
+}
+
+func writeFile(t *testing.T, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -8,18 +8,48 @@ import (
 	"time"
 )
 
-// header returns the first line of the recording.
-func (s *scenario) header() string {
-	return "| time | calls | `" + strings.Join(s.configs, "` | `") + "` |\n"
+// summary returns a table with the number of calls for each configuration and kind of outcome.
+func (s *scenario) summary(runs map[string]*run) string {
+	var b strings.Builder
+	b.WriteString("| settings")
+	for _, k := range kinds {
+		b.WriteString(" | " + k.name)
+	}
+	wasted := slices.ContainsFunc(s.configs, func(name string) bool { return runs[name].wasted > 0 })
+	if wasted {
+		b.WriteString(" | worked on in vain")
+	}
+	b.WriteString(" |\n" + strings.Repeat("| --- ", len(kinds)+1))
+	if wasted {
+		b.WriteString("| --- ")
+	}
+	b.WriteString("|\n")
+	for _, name := range s.configs {
+		fmt.Fprintf(&b, "| `%s`", name)
+		for _, k := range kinds {
+			n := 0
+			for _, row := range runs[name].rows {
+				n += row.count(k.includes)
+			}
+			fmt.Fprintf(&b, " | %d", n)
+		}
+		if wasted {
+			fmt.Fprintf(&b, " | %d", runs[name].wasted)
+		}
+		b.WriteString(" |\n")
+	}
+	return b.String()
 }
 
-// table returns the recording of a scenario: a row for each interval, and one for all of them.
+// table returns a table with a row for each interval, and the outcomes of each configuration.
 func (s *scenario) table(runs map[string]*run) string {
 	var b strings.Builder
-	b.WriteString(s.header() + "| --- | ---" + strings.Repeat(" | ---", len(s.configs)) + " |\n")
+	fmt.Fprintf(&b, "| time | calls | `%s` |\n| --- | ---%s |\n", strings.Join(s.configs, "` | `"), strings.Repeat(" | ---", len(s.configs)))
 	first := runs[s.configs[0]].rows
+	unit, unitName := s.unit()
 	for i := range first {
-		fmt.Fprintf(&b, "| %s | %d", timeRange(time.Duration(i)*s.row, s.row), first[i].calls)
+		from := time.Duration(i) * s.row
+		fmt.Fprintf(&b, "| %d–%d %s | %d", from/unit, (from+s.row)/unit, unitName, first[i].calls)
 		for _, name := range s.configs {
 			row := runs[name].rows[i]
 			fmt.Fprintf(&b, " | %s", counts(row.outcomes))
@@ -29,40 +59,15 @@ func (s *scenario) table(runs map[string]*run) string {
 		}
 		b.WriteString(" |\n")
 	}
-	calls := 0
-	for _, row := range first {
-		calls += row.calls
-	}
-	fmt.Fprintf(&b, "| **all** | **%d**", calls)
-	for _, name := range s.configs {
-		all := map[string]int{}
-		for _, row := range runs[name].rows {
-			for outcome, n := range row.outcomes {
-				all[outcome] += n
-			}
-		}
-		fmt.Fprintf(&b, " | **%s**", counts(all))
-	}
-	b.WriteString(" |\n")
-	var wasted strings.Builder
-	total := 0
-	for _, name := range s.configs {
-		fmt.Fprintf(&wasted, " | %d", runs[name].wasted)
-		total += runs[name].wasted
-	}
-	if total > 0 {
-		fmt.Fprintf(&b, "| worked on in vain | %s |\n", wasted.String())
-	}
 	return b.String()
 }
 
-// timeRange returns the text for the time from which a row begins, and its length.
-func timeRange(from, length time.Duration) string {
-	unit, name := time.Second, "s"
-	if length%time.Minute == 0 {
-		unit, name = time.Minute, "min"
+// unit returns the unit of time in which rows are labelled, and its name.
+func (s *scenario) unit() (unit time.Duration, name string) {
+	if s.row%time.Minute == 0 {
+		return time.Minute, "min"
 	}
-	return fmt.Sprintf("%d–%d %s", from/unit, (from+length)/unit, name)
+	return time.Second, "s"
 }
 
 // counts returns the text for outcomes: the answers first, then by name.

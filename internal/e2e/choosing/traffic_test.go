@@ -26,6 +26,16 @@ type interval struct {
 	last     int    // number of that call
 }
 
+// count returns the number of calls whose outcome is included.
+func (i *interval) count(includes func(outcome string) bool) (n int) {
+	for outcome, calls := range i.outcomes {
+		if includes(outcome) {
+			n += calls
+		}
+	}
+	return n
+}
+
 const answered = "answered" // the outcome of a call to which the upstream responded with 200
 
 // sendTraffic sends the traffic of the scenario, without waiting for a response before the next call, and records a row for each
