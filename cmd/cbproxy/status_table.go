@@ -150,14 +150,18 @@ func modeText(s admin.Service) string {
 	return clean(s.Mode)
 }
 
-// admissionText says which share of the requests a closed breaker rejects; "" if it rejects none.
+// admissionText says which share of the requests a closed breaker rejects, or would reject in shadow mode; "" if it rejects none.
 func admissionText(s admin.Service) string {
 	var parts []string
+	would := ""
+	if s.Mode == "shadow" {
+		would = "would be "
+	}
 	if s.RejectionRatio > 0 {
-		parts = append(parts, fmt.Sprintf("throttled: %.0f %% rejected", 100*s.RejectionRatio))
+		parts = append(parts, fmt.Sprintf("throttled: %.0f %% %srejected", 100*s.RejectionRatio, would))
 	}
 	if s.AdmittedRatio > 0 && s.AdmittedRatio < 1 { // 0: an older proxy does not say it
-		parts = append(parts, fmt.Sprintf("recovering: %.0f %% let through", 100*s.AdmittedRatio))
+		parts = append(parts, fmt.Sprintf("recovering: %.0f %% %slet through", 100*s.AdmittedRatio, would))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -197,6 +201,9 @@ func (p *statusData) drawService(w io.Writer, paint painter, now time.Time) erro
 	line("mode", cmp.Or(modeText(s), clean(s.Mode)))
 	line("algorithm", clean(s.Algorithm))
 	line("admission", admissionText(s))
+	if s.ExpressionErrors > 0 {
+		line("expression errors", fmt.Sprint(s.ExpressionErrors))
+	}
 	line("priority", fmt.Sprint(s.Configuration.Priority))
 	line("timeout", time.Duration(s.Configuration.Timeout).String())
 	line("recovery timeout", time.Duration(s.Configuration.RecoveryTimeout).String())

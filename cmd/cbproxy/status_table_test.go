@@ -84,6 +84,38 @@ func TestStatusShowsShadowRejections(t *testing.T) {
 	}
 }
 
+func TestStatusShowsAdmission(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		service   admin.Service
+		admission string // "" if the row and the column are left out
+	}{
+		"nothing rejected":    {admin.Service{Mode: "enforce", Algorithm: "throttle", AdmittedRatio: 1}, ""},
+		"throttled":           {admin.Service{Mode: "enforce", Algorithm: "throttle", RejectionRatio: 0.25, AdmittedRatio: 1}, "throttled: 25 % rejected"},
+		"recovering":          {admin.Service{Mode: "enforce", Algorithm: "ratio", AdmittedRatio: 0.1}, "recovering: 10 % let through"},
+		"both, in shadow":     {admin.Service{Mode: "shadow", Algorithm: "throttle", RejectionRatio: 0.25, AdmittedRatio: 0.5}, "throttled: 25 % would be rejected, recovering: 50 % would be let through"},
+		"with failing checks": {admin.Service{Mode: "enforce", Algorithm: "expression", AdmittedRatio: 1, ExpressionErrors: 3}, ""},
+	} {
+		p := &statusData{health: admin.Health{Services: map[string]admin.Service{"svc": c.service}}}
+		for _, p.service = range []string{"", "svc"} {
+			var got strings.Builder
+			if err := p.draw(&got, false, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			text := collapseSpaces(got.String())
+			if c.admission == "" && strings.Contains(strings.ToLower(text), "admission") || !strings.Contains(text, c.admission) {
+				t.Errorf("%s: want %q in\n%s", name, c.admission, text)
+			}
+			if p.service == "" {
+				continue
+			}
+			if !strings.Contains(text, "algorithm "+c.service.Algorithm+"\n") || strings.Contains(text, "expression errors 3\n") != (c.service.ExpressionErrors == 3) {
+				t.Errorf("%s:\n%s", name, text)
+			}
+		}
+	}
+}
+
 // collapseSpaces replaces each run of spaces by one space, as the width of replaced characters does not matter here.
 func collapseSpaces(s string) string {
 	for strings.Contains(s, "  ") {

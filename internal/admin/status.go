@@ -43,6 +43,8 @@ type Service struct {
 	RejectionRatio float64 `json:"rejection_ratio"`
 	// AdmittedRatio is the share of requests that is let through now after the breaker has closed; 1 if recovery_ramp has passed.
 	AdmittedRatio float64 `json:"admitted_ratio"`
+	// ExpressionErrors counts the evaluations of open_when and failure_when that failed.
+	ExpressionErrors uint64 `json:"expression_errors"`
 	// Window contains the counts of the algorithm; null if it counts nothing.
 	Window *events.Counts `json:"window"`
 	// Openings counts consecutive openings: those without a lasting recovery between them.
@@ -73,6 +75,7 @@ func NewService(name string, status events.ServiceStatus, c Configuration) Servi
 		Algorithm:        status.Algorithm,
 		RejectionRatio:   status.RejectionRatio,
 		AdmittedRatio:    status.AdmittedRatio,
+		ExpressionErrors: status.ExpressionErrors,
 		Window:           status.Window,
 		Openings:         status.ConsecutiveOpenings,
 		Cause:            status.Cause,

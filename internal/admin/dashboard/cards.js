@@ -36,20 +36,20 @@ function row(label, value) {
 // createCard returns the elements of a service's card. They are empty until updateCard fills them.
 export function createCard(name) {
   const id = "card-" + name, card = {};
-  for (const key of ["badge", "forced", "mode", "since", "retry", "counter", "failureAge", "algorithm", "admission"]) card[key] = h("span");
+  for (const key of ["badge", "forced", "mode", "since", "retry", "counter", "failureAge", "algorithm", "admission", "expressionErrors"]) card[key] = h("span");
   for (const key of ["cause", "reason", "clients", "failureText"]) card[key] = h("bdi");
   card.mode.className = "badge";
   card.forced.className = "badge forced";
   card.meter = h("meter", { min: 0, "aria-label": `consecutive failures of ${name}` });
   card.progress = h("progress", { max: 1, "aria-label": `until the next probe of ${name}` });
-  for (const [key, label] of [["cause", "cause"], ["reason", "reason"], ["clients", "clients get"], ["retry", "next probe"], ["algorithm", "algorithm"], ["admission", "admission"], ["counter", "consecutive failures"]]) card[key + "Row"] = row(label, card[key]);
+  for (const [key, label] of [["cause", "cause"], ["reason", "reason"], ["clients", "clients get"], ["retry", "next probe"], ["algorithm", "algorithm"], ["admission", "admission"], ["expressionErrors", "expression errors"], ["counter", "consecutive failures"]]) card[key + "Row"] = row(label, card[key]);
   card.admitted = h("progress", { max: 1, "aria-label": `share of the requests to ${name} that is let through` });
   card.lastFailure = h("div", { class: "last-failure" }, card.failureAge, card.failureText);
   const button = (state) => h("button", { type: "button", "data-state": state, "aria-label": `${actions[state].button} ${name}`, onclick: () => runAction(card, state) }, actions[state].button);
   card.buttons = Object.fromEntries(Object.keys(actions).map((state) => [state, button(state)]));
   card.element = h("article", { "data-service": name, "aria-labelledby": id },
     h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, card.mode, " ", card.forced, " ", card.badge)),
-    row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.counterRow, card.meter, card.lastFailure, h("div", { class: "spacer" }),
+    row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.expressionErrorsRow, card.counterRow, card.meter, card.lastFailure, h("div", { class: "spacer" }),
     h("div", { class: "actions" }, ...Object.values(card.buttons)));
   return card;
 }
@@ -67,12 +67,15 @@ function rejectionReason(s) {
 }
 
 function admissionText(s) {
-  const percent = (ratio) => `${Math.round(100 * ratio)} %`;
+  const percent = (ratio) => `${Math.round(100 * ratio)} %`, would = s.mode === "shadow" ? "would be " : "";
   const parts = [];
-  if (s.rejection_ratio > 0) parts.push(`throttled: ${percent(s.rejection_ratio)} rejected`);
-  if (s.admitted_ratio < 1) parts.push(`recovering: ${percent(s.admitted_ratio)} let through`);
+  if (s.rejection_ratio > 0) parts.push(`throttled: ${percent(s.rejection_ratio)} ${would}rejected`);
+  if (s.admitted_ratio < 1) parts.push(`recovering: ${percent(s.admitted_ratio)} ${would}let through`);
   return parts.join(", ");
 }
+
+// stateText returns the state of a service, and what else about it needs attention.
+export const stateText = (s) => [s.circuit_breaker_state, s.forced && "forced", rejectsSome(s) && rejectionReason(s)].filter(Boolean).join(", ");
 
 // fallbackStrategies returns the strategies for rejected requests, or null if clients get an error. config is the
 // configuration in force, or null if it is not loaded yet.
@@ -110,9 +113,12 @@ export function updateCard(card, s, { shared, config, origin }) {
   setText(card.clients, clientsText(s, config));
   card.algorithmRow.hidden = s.algorithm === "ratio";
   setText(card.algorithm, s.algorithm);
-  card.admissionRow.hidden = card.admitted.hidden = !rejectsSome(s);
+  card.admissionRow.hidden = !rejectsSome(s);
+  card.admitted.hidden = !rejectsSome(s) || s.mode !== "enforce";
   setText(card.admission, admissionText(s));
   card.admitted.value = s.admitted_ratio * (1 - s.rejection_ratio);
+  card.expressionErrorsRow.hidden = !s.expression_errors;
+  setText(card.expressionErrors, `${s.expression_errors}`);
   const max = s.configuration.fail_max;
   card.counterRow.hidden = card.meter.hidden = !max;
   card.counterRow.classList.toggle("has-failures", s.fail_counter > 0);

@@ -57,7 +57,7 @@ function draw() {
     const card = all.get(s.service_name);
     cards.updateCard(card, s, { shared: health.redis.sharing, config, origin: s.cause === "fleet" ? findOrigin(s) : null });
     card.link.firstChild.className = `badge ${s.circuit_breaker_state}`;
-    setText(card.link.firstChild, `${s.service_name} ${s.circuit_breaker_state}${s.forced ? ", forced" : ""}`);
+    setText(card.link.firstChild, `${s.service_name} ${cards.stateText(s)}`);
   }
   const sorted = services.map((s) => all.get(s.service_name)), attention = sorted.slice(0, needAttention().length), normal = many ? sorted.slice(attention.length) : [];
   const links = attention.slice(0, maxLinks).map((c) => c.link);
@@ -77,12 +77,12 @@ function create(name) {
 
 const count = (n) => `${n} ${n === 1 ? "service" : "services"}`;
 
-// filter hides the cards that do not contain all words of the filter in name, state, mode or "forced".
+// filter hides the cards that do not contain all words of the filter in name, state text or mode.
 function filter() {
   const words = $("filter").hidden ? [] : $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   let matches = 0;
   for (const { element, service: s } of all.values()) {
-    const text = `${s.service_name} ${s.circuit_breaker_state} ${s.mode} ${s.forced ? "forced" : ""}`.toLowerCase();
+    const text = `${s.service_name} ${cards.stateText(s)} ${s.mode}`.toLowerCase();
     element.hidden = !words.every((word) => text.includes(word));
     matches += !element.hidden;
   }
@@ -129,5 +129,5 @@ function names(services) {
 // announcement returns the text for screen readers about the services that need attention; "" if there are none.
 export function announcement() {
   const attention = needAttention();
-  return attention.length ? ` Needs attention: ${names(attention.map((s) => ({ service_name: `${s.service_name} ${s.circuit_breaker_state}` })))}.` : "";
+  return attention.length ? ` Needs attention: ${names(attention.map((s) => ({ service_name: `${s.service_name} ${cards.stateText(s)}` })))}.` : "";
 }
