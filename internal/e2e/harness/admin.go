@@ -46,6 +46,7 @@ type ServiceHealth struct {
 	AdmittedRatio  float64 `json:"admitted_ratio"`
 	Probing        bool
 	Epoch          uint64
+	Window         *struct{ Requests uint32 }
 	Configuration  struct {
 		FailMax int `json:"fail_max"`
 		Timeout float64
