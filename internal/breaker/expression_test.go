@@ -99,6 +99,19 @@ func TestExpressionReportsItsCounts(t *testing.T) {
 	})
 }
 
+// The event of an opening has the last failure only if the window has failures: slow calls alone may have opened the breaker.
+func TestExpressionOpeningHasNoOutdatedFailure(t *testing.T) {
+	for steps, failed := range map[string]bool{"usS": true, "uS": true, "uwwsS": false, "S": false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newTestBreaker(t, expressionPolicy("p95 > 1"))
+			w.steps(t, steps)
+			if f := w.change.Load().Failure; (f != nil) != failed {
+				t.Errorf("%s: the event has the failure %+v", steps, f)
+			}
+		})
+	}
+}
+
 // consecutive_failures is the breaker's own number: it is not reset with the algorithm.
 func TestExpressionUsesTheBreakersConsecutiveFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -66,6 +66,8 @@ func (b *Breaker) completeOpenPhase(next *phase, change *events.StateChanged, tr
 		if !trip.failed { // a failure is more informative than a number of slow calls
 			b.lastFailure.Store(change.Failure)
 		}
+	case trip.cause == events.CauseExpression && trip.counts.Failures == 0:
+		change.Failure = nil // the last failure is no longer in the window
 	}
 	next.consecutiveOpenings = b.consecutiveOpenings(prev, next.since) + 1
 	next.random = rand.Float64() // #nosec G404 -- spreads the ends of open periods; no secret
