@@ -22,7 +22,11 @@ const UpstreamVariable = "CBPROXY_E2E_UPSTREAM"
 // in UpstreamVariable. Its value is the name of the file in which it records requests.
 const recordVariable = "CBPROXY_E2E_RECORD"
 
-// binary is the path of the cbproxy that RunTests has built.
+// binaryVariable is the environment variable with the absolute path of a cbproxy that the tests start instead of building one.
+// So several packages share one build.
+const binaryVariable = "CBPROXY_TEST_BINARY"
+
+// binary is the path of the cbproxy that the tests start.
 var binary string
 
 // Binary returns the path of the cbproxy that the tests start. It is to be called by tests only: a result of a test that calls it is
@@ -39,8 +43,8 @@ type Role struct {
 	Run      func(value string) error
 }
 
-// RunTests builds cbproxy, runs the tests of m and returns the exit status. TestMain of each package calls it. If the
-// environment selects one of roles, the upstream or the recorder, RunTests runs that instead.
+// RunTests builds cbproxy, unless binaryVariable is set, runs the tests of m and returns the exit status. TestMain of each
+// package calls it. If the environment selects one of roles, the upstream or the recorder, RunTests runs that instead.
 func RunTests(m *testing.M, roles ...Role) int {
 	roles = append(roles, // the upstream last, as other roles use UpstreamVariable too
 		Role{recordVariable, func(file string) error { return serveRecorder(os.Getenv(UpstreamVariable), file) }},
@@ -51,6 +55,9 @@ func RunTests(m *testing.M, roles ...Role) int {
 			fmt.Fprintln(os.Stderr, r.Run(value))
 			return 1
 		}
+	}
+	if binary = os.Getenv(binaryVariable); binary != "" {
+		return m.Run()
 	}
 	return buildAndRun(m)
 }
