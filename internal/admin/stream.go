@@ -60,6 +60,8 @@ func eventName(e events.Event) string {
 		return "state_changed"
 	case events.Forced:
 		return "forced"
+	case events.AdmissionChanged:
+		return "admission_changed"
 	case events.ProbeGranted:
 		return "probing"
 	case events.QueueChanged:

@@ -76,7 +76,7 @@ func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscriptio
 	}
 }
 
-// logEvent logs a state change, a forced state or a reload. Other events are not logged.
+// logEvent logs a state change, a forced state, a change of the admission or a reload. Other events are not logged.
 func logEvent(logger *slog.Logger, e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:
@@ -98,6 +98,12 @@ func logEvent(logger *slog.Logger, e events.Event) {
 			fields = append(fields, "until", e.Until)
 		}
 		logger.Warn("circuit breaker forced", fields...)
+	case events.AdmissionChanged:
+		if e.RejectedRatio > 0 {
+			logger.Warn("circuit breaker began to reject a share of the requests", "service", e.Service, "reason", e.Reason, "rejected_ratio", e.RejectedRatio, "mode", e.Mode)
+		} else {
+			logger.Info("circuit breaker stopped rejecting a share of the requests", "service", e.Service, "reason", e.Reason)
+		}
 	case events.Reloaded:
 		if e.Error != "" {
 			logger.Error("configuration rejected, keeping the current one", "error", e.Error)

@@ -157,6 +157,7 @@ func (p *process) run() error {
 	background.Go(func() { p.queues.Run(ctx, &queueSender{p.server, p.state.breakers}) })
 	trends := admin.NewTrends(func() map[string]admin.Totals { return trendTotals(p.meter) })
 	background.Go(func() { trends.Run(ctx) })
+	background.Go(func() { newAdmissionWatcher(p.state.serviceStatuses, p.bus.Publish).run(ctx) })
 	backend := &adminBackend{reloader: p.reloader, state: p.state, queues: queueView{p.queues}, instance: p.instance}
 	s, err := p.openServers(ctx, admin.New(admin.Config{
 		Backend: backend, Bus: p.bus, Trends: trends, Metrics: p.meter.Handler(p.telemetry.Tracer() != nil), Logger: p.Logger,

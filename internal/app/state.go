@@ -195,7 +195,7 @@ func (s *stateStore) notifyFleet(ctx context.Context, sub *events.Subscription) 
 			service = e.Service
 		case events.Forced:
 			service = e.Service
-		case events.ProbeGranted: // caused by the fleet itself
+		case events.AdmissionChanged, events.ProbeGranted: // instances do not share the one, and the fleet itself caused the other
 			if missed == 0 {
 				continue
 			}

@@ -63,6 +63,7 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
 	config := harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", "")
+	config = strings.Replace(config, "routes: {", "routes: {ramp: {prefix: /ramp, upstream: "+u.URL()+", breaker: {recovery_ramp: 1h}}, ", 1)
 	p := harness.StartProxy(t, harness.Options{Config: config})
 	d := fetchDescription(p)
 	stopListening := d.listen(p)
@@ -89,11 +90,13 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	harness.Eventually(t, "the last request is being delivered", func() bool { return len(u.Records()) == 2 })
 	d.expect(dropOperation, 409, callAdmin(p, dropOperation, "", waiting[2].ID, nil))
 	p.AwaitEmptyQueue()
+	p.Force("ramp", `{"state": "half-open"}`)
+	p.Get("/ramp") // closes the breaker
 	stopListening()
 
 	inFlight := make(chan harness.Response, 1)
 	go func() { inFlight <- p.Post("slow") }()
-	harness.Eventually(t, "a request is in flight", func() bool { return len(u.Records()) == 3 })
+	harness.Eventually(t, "a request is in flight", func() bool { return len(u.Records()) == 4 })
 	p.Signal(syscall.SIGTERM)
 	const ready = "GET /readyz"
 	harness.Eventually(t, "the proxy is not ready", func() bool { return callAdmin(p, ready, "", "", nil).Status == 503 })

@@ -2,7 +2,7 @@ package events
 
 import "time"
 
-// Event is one of StateChanged, Forced, ProbeGranted, Reloaded, QueueChanged and AdminAction.
+// Event is one of StateChanged, Forced, AdmissionChanged, ProbeGranted, Reloaded, QueueChanged and AdminAction.
 type Event interface{ event() }
 
 // StateChanged is one transition of one breaker.
@@ -38,6 +38,19 @@ type Forced struct {
 	Reason string    `json:"reason,omitempty"`
 	// Shared is set if it applies to the whole fleet.
 	Shared bool `json:"shared,omitempty"`
+}
+
+// AdmissionChanged is published when a closed breaker begins or stops to reject a share of the requests. Meanwhile the share changes
+// without events.
+type AdmissionChanged struct {
+	Time    time.Time `json:"time"`
+	Service string    `json:"service"`
+	// Reason is ReasonThrottled or ReasonRecovering.
+	Reason Reason `json:"reason"`
+	// RejectedRatio is the share that is rejected now; 0 if none is rejected any more.
+	RejectedRatio float64 `json:"rejected_ratio"`
+	// Mode is breaker.mode: in shadow mode the requests are not rejected.
+	Mode string `json:"mode"`
 }
 
 // ProbeGranted is published when this instance becomes the one that probes for the fleet.
@@ -90,9 +103,10 @@ type AdminAction struct {
 	Error string `json:"error,omitempty"`
 }
 
-func (StateChanged) event() {}
-func (QueueChanged) event() {}
-func (Forced) event()       {}
-func (ProbeGranted) event() {}
-func (Reloaded) event()     {}
-func (AdminAction) event()  {}
+func (StateChanged) event()     {}
+func (QueueChanged) event()     {}
+func (Forced) event()           {}
+func (AdmissionChanged) event() {}
+func (ProbeGranted) event()     {}
+func (Reloaded) event()         {}
+func (AdminAction) event()      {}

@@ -15,6 +15,11 @@ function stateChanged(c) {
     ...(c.instance ? [" (", isolated(c.instance), ")"] : [])];
 }
 
+function admissionText(e) {
+  if (!e.rejected_ratio) return `no longer ${e.reason}`;
+  return `${e.reason}, ${Math.round(100 * e.rejected_ratio)} % of the requests ${e.mode === "shadow" ? "would be" : "are"} rejected`;
+}
+
 // renderers return the content of an entry by kind of event. Other events are not shown.
 const renderers = {
   state_changed: stateChanged,
@@ -23,6 +28,7 @@ const renderers = {
     return [h("strong", {}, "operator"), " at ", isolated(e.remote), ": ", [e.action, parameters].filter(Boolean).join(" "),
       ...reasonText(e.reason), ...(e.error ? ["; failed: ", isolated(e.error)] : [])];
   },
+  admission_changed: (e) => [h("strong", {}, e.service), `: ${admissionText(e)}`],
   probing: (e) => [h("strong", {}, e.service), ": this instance sends the probes for the fleet"],
   reloaded: (e) => [h("strong", {}, "configuration"), ...(e.error ? [" rejected: ", isolated(e.error)] : [` in force (${e.hash.slice(0, 8)})${restartText(e.restart_required)}`])],
 };

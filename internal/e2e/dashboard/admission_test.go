@@ -63,6 +63,10 @@ fallbacks: {throttled: {static: {body: {a: 1}}}}
 	d.waitText(card("recovering"), "clients get\nadmitted requests: upstream responses; other requests: error 503")
 	d.waitText("#timeline", "recovering half-open → closed: probes succeeded")
 
+	d.waitText("#timeline", "throttled: throttled, 50 % of the requests are rejected")
+	d.waitText("#timeline", "shadow: throttled, 50 % of the requests would be rejected")
+	d.waitText("#timeline", "recovering: recovering, 90 % of the requests are rejected")
+
 	p.Get("/expression/200")
 	d.waitText(card("expression"), "expression errors\n1")
 
@@ -84,6 +88,7 @@ fallbacks: {throttled: {static: {body: {a: 1}}}}
 	p.Force("throttled", `{"state": "closed"}`)
 	p.Force("recovering", `{"state": "closed"}`)
 	d.waitTrue("no request is rejected", `!document.querySelector('`+card("throttled")+`').innerText.includes("rejected") && !document.querySelector('`+card("recovering")+`').innerText.includes("let through")`)
+	d.waitText("#timeline", "recovering: no longer recovering")
 }
 
 // TestDashboardShowsCausesOfAlgorithms checks that the page shows why an algorithm, or a Retry-After, has opened a breaker, on its card
