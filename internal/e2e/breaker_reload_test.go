@@ -200,6 +200,24 @@ func TestEditsChangeOptionsOfAlgorithms(t *testing.T) {
 	e.expect("open failure_ratio", "ratio", 500)
 }
 
+// TestFailureRatioLimitIsThatOfTheAlgorithm checks that the metrics of failure_ratio, which an alert compares, are 0 while the algorithm
+// does not use it.
+func TestFailureRatioLimitIsThatOfTheAlgorithm(t *testing.T) {
+	t.Parallel()
+	e := startBreakerEditor(t, "svc")
+	for _, c := range []struct {
+		algorithm string
+		limit     float64
+	}{{"ratio", 0.9}, {"throttle", 0}, {"count", 0.9}, {"budget, budget: {objective: 0.5, burn_rate: 2}", 0}, {"expression, expression: {open_when: 'false'}", 0}, {"ratio", 0.9}} {
+		e.edit("svc", "fail_max: 0, failure_ratio: 0.9, min_requests: 2, algorithm: "+c.algorithm)
+		e.send("svc", 500, 200, 200, 200)
+		limit, ratio := e.Metric(`cbproxy_failure_ratio_limit{service="svc"}`), e.Metric(`cbproxy_failure_ratio{service="svc"}`)
+		if limit != c.limit || (ratio > 0) != (limit > 0) {
+			t.Errorf("%s: the failure ratio is %v, the limit %v, want %v", c.algorithm, ratio, limit, c.limit)
+		}
+	}
+}
+
 // TestEditsChangeWhatCounts changes failure_when, ignore_statuses and retry_after, by edits of the file.
 func TestEditsChangeWhatCounts(t *testing.T) {
 	t.Parallel()
