@@ -58,6 +58,8 @@ func eventName(e events.Event) string {
 	switch e.(type) {
 	case events.StateChanged:
 		return "state_changed"
+	case events.UntilChanged:
+		return "until_changed"
 	case events.Forced:
 		return "forced"
 	case events.AdmissionChanged:

@@ -76,7 +76,8 @@ func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscriptio
 	}
 }
 
-// logEvent logs a state change, a forced state, a change of the admission or a reload. Other events are not logged.
+// logEvent logs a state change, a changed end of an opening, a forced state, a change of the admission or a reload. Other events
+// are not logged.
 func logEvent(logger *slog.Logger, e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:
@@ -92,6 +93,8 @@ func logEvent(logger *slog.Logger, e events.Event) {
 			fields = append(fields, "reason", e.Reason)
 		}
 		logger.Warn("circuit breaker changed its state", fields...)
+	case events.UntilChanged:
+		logger.Info("circuit breaker changed the end of its opening", "service", e.Service, "until", e.Until, "cause", e.Cause)
 	case events.Forced:
 		fields := []any{"service", e.Service, "state", e.State, "reason", e.Reason, "fleet", e.Shared}
 		if !e.Until.IsZero() {

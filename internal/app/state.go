@@ -193,6 +193,8 @@ func (s *stateStore) notifyFleet(ctx context.Context, sub *events.Subscription) 
 		switch e := e.(type) {
 		case events.StateChanged:
 			service = e.Service
+		case events.UntilChanged:
+			service = e.Service
 		case events.Forced:
 			service = e.Service
 		case events.AdmissionChanged, events.ProbeGranted: // instances do not share the one, and the fleet itself caused the other

@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,6 +290,41 @@ func TestRetryAfterByMode(t *testing.T) {
 		before.RetryAfter(time.Now().Add(2 * time.Minute))
 		w.wantOpenFor(time.Minute)
 		w.waitHalfOpen() // only time ends it
+	})
+}
+
+// A changed end of an opening is published, with the new end.
+func TestProlongedOpeningIsPublished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var published []events.UntilChanged
+		b := New("svc", retryAfterPolicy(1), func(e events.Event) {
+			if c, ok := e.(events.UntilChanged); ok {
+				published = append(published, c)
+			}
+		})
+		defer b.Close()
+		var calls [4]Call
+		for i := range calls {
+			calls[i], _ = b.Allow()
+		}
+		now := time.Now()
+		calls[0].RetryAfter(now.Add(time.Minute))
+		calls[1].RetryAfter(now.Add(time.Minute))
+		calls[2].RetryAfter(now.Add(time.Second))
+		if len(published) != 0 {
+			t.Errorf("published %+v before the end has changed", published)
+		}
+		time.Sleep(time.Second)
+		calls[3].RetryAfter(now.Add(2 * time.Minute))
+		want := []events.UntilChanged{{Time: now.Add(time.Second), Service: "svc", Until: now.Add(2 * time.Minute), Cause: events.CauseRetryAfter}}
+		if !slices.Equal(published, want) {
+			t.Errorf("published %+v, want %+v", published, want)
+		}
+		b.Force(events.Open, time.Hour, "")
+		b.Force(events.Open, 2*time.Hour, "") // has an event of its own
+		if len(published) != 1 {
+			t.Errorf("published %+v", published)
+		}
 	})
 }
 

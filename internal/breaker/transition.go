@@ -90,13 +90,17 @@ func (b *Breaker) consecutiveOpenings(p *phase, at time.Time) int {
 	return p.consecutiveOpenings
 }
 
-// transitionTo makes next the current phase, and publishes change if its state is new. b.mu is held.
+// transitionTo makes next the current phase, and publishes change if its state is new, or otherwise that the end of an opening has
+// changed. b.mu is held.
 func (b *Breaker) transitionTo(next *phase, change events.StateChanged) {
 	prev := b.current.Load()
 	next.cause = change.Cause
 	b.setPhase(next)
-	if prev.state != next.state {
+	switch {
+	case prev.state != next.state:
 		b.publishChange(prev, next, change)
+	case next.state == events.Open && prev.forced == nil && next.forced == nil && !next.until.Equal(prev.until):
+		b.publish(events.UntilChanged{Time: time.Now(), Service: b.service, Until: next.until, Cause: change.Cause})
 	}
 	b.publishForced(prev, next, change.Reason)
 }

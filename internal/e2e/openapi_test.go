@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -62,12 +63,16 @@ const (
 func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	t.Parallel()
 	u := harness.NewRecorder(t)
-	config := harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", "")
-	config = strings.Replace(config, "routes: {", "routes: {ramp: {prefix: /ramp, upstream: "+u.URL()+", breaker: {recovery_ramp: 1h}}, ", 1)
+	limited := newLimitedUpstream(t)
+	config := strings.Replace(harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", ""), "routes: {", `routes: {
+  limited: {prefix: /limited, upstream: `+limited.URL+`, breaker: {retry_after: {after: 1}}},
+  ramp: {prefix: /ramp, upstream: `+u.URL()+`, breaker: {recovery_ramp: 1h}},
+  `, 1)
 	p := harness.StartProxy(t, harness.Options{Config: config})
 	d := fetchDescription(p)
 	stopListening := d.listen(p)
 
+	limited.prolongOpening(p)
 	p.MustQueue("a", "b", "slow")
 	_, waiting := p.Queue()
 	for name := range d.operations {
@@ -110,6 +115,51 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 				t.Errorf("documented response not received: %s", what)
 			}
 		}
+	}
+}
+
+// limitedUpstream asks its clients for no request before a time. It answers two requests, the second one only on demand.
+type limitedUpstream struct {
+	*httptest.Server
+	arrived chan struct{} // receives a value for each request
+	second  chan struct{} // closed when the second one is to be answered
+}
+
+func newLimitedUpstream(t *testing.T) *limitedUpstream {
+	u := &limitedUpstream{arrived: make(chan struct{}, 2), second: make(chan struct{})}
+	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u.arrived <- struct{}{}
+		if w.Header().Set("Retry-After", "100"); r.URL.Path == "/second" {
+			<-u.second
+			w.Header().Set("Retry-After", "200")
+		}
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	t.Cleanup(u.Close)
+	return u
+}
+
+// prolongOpening makes the response to one request open the breaker, and the one to another request in flight prolong that.
+func (u *limitedUpstream) prolongOpening(p *harness.Proxy) {
+	get := func(name string) chan int {
+		status := make(chan int, 1)
+		go func() {
+			defer close(status)
+			if res, err := http.Get(p.URL + "/limited/" + name); err == nil {
+				_ = res.Body.Close()
+				status <- res.StatusCode
+			}
+		}()
+		return status
+	}
+	second := get("second")
+	<-u.arrived
+	if status := <-get("first"); status != http.StatusTooManyRequests {
+		p.T.Errorf("status %d", status)
+	}
+	close(u.second)
+	if status := <-second; status != http.StatusTooManyRequests {
+		p.T.Errorf("status %d", status)
 	}
 }
 

@@ -2,7 +2,7 @@ package events
 
 import "time"
 
-// Event is one of StateChanged, Forced, AdmissionChanged, ProbeGranted, Reloaded, QueueChanged and AdminAction.
+// Event is one of StateChanged, UntilChanged, Forced, AdmissionChanged, ProbeGranted, Reloaded, QueueChanged and AdminAction.
 type Event interface{ event() }
 
 // StateChanged is one transition of one breaker.
@@ -19,6 +19,16 @@ type StateChanged struct {
 	Failure *Failure `json:"failure,omitempty"`
 	// Reason is the operator's reason for a forced or released state.
 	Reason string `json:"reason,omitempty"`
+}
+
+// UntilChanged is published when the end of an opening that is not forced has changed, but not if a new configuration changed it.
+type UntilChanged struct {
+	Time    time.Time `json:"time"`
+	Service string    `json:"service"`
+	// Until is when the opening ends now.
+	Until time.Time `json:"until"`
+	// Cause is why that has changed: CauseRetryAfter or CauseFleet.
+	Cause Cause `json:"cause"`
 }
 
 // HistoryEntry is a transition in a service's history, with the name of the instance whose
@@ -104,6 +114,7 @@ type AdminAction struct {
 }
 
 func (StateChanged) event()     {}
+func (UntilChanged) event()     {}
 func (QueueChanged) event()     {}
 func (Forced) event()           {}
 func (AdmissionChanged) event() {}

@@ -65,7 +65,11 @@ func shouldApply(o *breaker.StateOverride, s *events.BreakerStatus, decided time
 	case newer:
 		return false
 	case o.State == events.Open && s.State == events.Open:
-		return s.RetryAt.Sub(time.Now().Add(o.Duration)).Abs() > endTolerance
+		later := s.RetryAt.Sub(time.Now().Add(o.Duration))
+		if o.NamedEnd && s.Cause == events.CauseRetryAfter && later > 0 {
+			return false // a response to this instance named a later end, which it shares next
+		}
+		return later.Abs() > endTolerance
 	}
 	return s.State != o.State
 }

@@ -31,6 +31,7 @@ type protocol struct {
 	applied  uint64      // the epoch of the last decision that the breaker follows
 	syncAt   time.Time   // when the next merge is due; zero means now
 	lastVote vote        // the last vote that Redis has received
+	reported report      // the last decision on the breaker's own state that was sent
 	lease    lease
 	election election
 	command  *command // an operator's pending command
@@ -51,6 +52,18 @@ type vote struct {
 	since  time.Time
 	epoch  uint64
 	quorum int
+}
+
+// report identifies a decision that reports a state of this instance's breaker.
+type report struct {
+	since     time.Time // when the state began
+	timestamp time.Time // the decision's, by the clock of Redis
+}
+
+// is reports whether r is a decision with a timestamp that reports the state that began at since. Later decisions on the same state,
+// such as that on its prober, keep the timestamp.
+func (r report) is(since, timestamp time.Time) bool {
+	return r.since.Equal(since) && r.timestamp.Sub(timestamp).Abs() < time.Millisecond // Redis may round it
 }
 
 func newProtocol(service, instance string, b *breaker.Breaker) *protocol {

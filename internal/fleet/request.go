@@ -60,13 +60,15 @@ func (p *protocol) decisionRequest(status *events.BreakerStatus, sharing Sharing
 	}
 	s := p.stateOf(status)
 	switch {
+	case p.prolongs(status, &s, now):
+		s.Timestamp = p.clock.toRemote(now) // that of the response: it is newer than what made the others open
 	case p.isProber():
 		switch {
 		case status.State == events.HalfOpen && p.known.State == events.Open:
 			// The transition to half-open is no new result, so it keeps the times of the opening.
 			s.Prober, s.OpenedAt, s.Timestamp = p.lease.token, p.known.OpenedAt, p.known.Timestamp
 		case status.State == events.Closed:
-		case openedByItself(status) && status.Since.After(p.lease.since):
+		case openedByItself(status) && status.Since.After(p.lease.since) && !p.reported.is(status.Since, p.known.Timestamp):
 		default:
 			return r
 		}
@@ -83,7 +85,15 @@ func (p *protocol) decisionRequest(status *events.BreakerStatus, sharing Sharing
 		return r
 	}
 	r.kind, r.decision.State, r.decision.Follows = decide, s, p.known.Epoch
+	p.reported = report{status.Since, s.Timestamp}
 	return r
+}
+
+// prolongs reports whether a response has prolonged the fleet's opening at this instance, where it has the state s: the response asked
+// for no request before a time that is later than its end.
+func (p *protocol) prolongs(status *events.BreakerStatus, s *store.State, now time.Time) bool {
+	return status.State == events.Open && status.Cause == events.CauseRetryAfter && p.known.State == events.Open &&
+		p.known.Cause == events.CauseRetryAfter && s.Until.Sub(p.known.Until) > endTolerance && !p.fleetForced(now)
 }
 
 // stateOf returns the breaker's state with times of Redis's clock.

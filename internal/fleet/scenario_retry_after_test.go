@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 )
 
@@ -92,5 +93,88 @@ func TestProbeThatIsAnsweredWithRetryAfterReopensAll(t *testing.T) {
 			}
 			return true
 		})
+	})
+}
+
+// wantEnd waits until the breakers of all instances are open until end.
+func (sim *simulation) wantEnd(end time.Time) {
+	sim.t.Helper()
+	sim.waitUntil("all open until the same end", time.Second, func() bool {
+		for _, n := range sim.nodes {
+			if s := n.breaker.Status(); s.State != events.Open || s.RetryAt.Sub(end).Abs() > 8*time.Millisecond {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// A response that arrives while all are open prolongs the opening of all, whoever gets it, and one with an earlier time shortens none.
+func TestRetryAfterProlongsTheOpeningOfAll(t *testing.T) {
+	scenario(t, 3, 1, func(t *testing.T, sim *simulation) {
+		sim.setRetryAfter()
+		var late [3]breaker.Call // in flight when the breakers open
+		for i, n := range sim.nodes {
+			n.idle = true
+			late[i], _ = n.breaker.Allow()
+		}
+		begin := time.Now()
+		answer(t, sim.nodes[0].breaker, begin.Add(10*time.Second))
+		sim.wantEnd(begin.Add(10 * time.Second))
+		late[1].RetryAfter(begin.Add(5 * time.Second))
+		sim.run(time.Second)
+		sim.wantEnd(begin.Add(10 * time.Second))
+		late[2].RetryAfter(begin.Add(40 * time.Second))
+		sim.wantEnd(begin.Add(40 * time.Second))
+		sim.run(38 * time.Second) // no prober before
+		sim.wantEnd(begin.Add(40 * time.Second))
+		for _, n := range sim.nodes {
+			n.idle = false
+		}
+		sim.waitUntil("all closed", 20*time.Second, sim.all(events.Closed))
+	})
+}
+
+// Two instances open and prolong at the same time: the latest end applies to all, whichever decision is the last one.
+func TestLatestEndAppliesIfInstancesProlongAtOnce(t *testing.T) {
+	for first := range 2 {
+		scenario(t, 3, 1, func(t *testing.T, sim *simulation) {
+			sim.setRetryAfter()
+			var late [2]breaker.Call
+			for i, n := range sim.nodes {
+				if n.idle = true; i < 2 {
+					late[i], _ = n.breaker.Allow()
+				}
+			}
+			begin := time.Now()
+			answer(t, sim.nodes[first].breaker, begin.Add(10*time.Second))
+			answer(t, sim.nodes[1-first].breaker, begin.Add(20*time.Second))
+			sim.wantEnd(begin.Add(20 * time.Second))
+			late[first].RetryAfter(begin.Add(50 * time.Second))
+			late[1-first].RetryAfter(begin.Add(40 * time.Second))
+			sim.wantEnd(begin.Add(50 * time.Second))
+		})
+	}
+}
+
+// The prober of an opening that is prolonged before it ends waits, too.
+func TestProlongedOpeningEndsTheProbersRight(t *testing.T) {
+	scenario(t, 2, 1, func(t *testing.T, sim *simulation) {
+		sim.setRetryAfter()
+		late, _ := sim.nodes[1].breaker.Allow()
+		for _, n := range sim.nodes {
+			n.idle = true
+		}
+		begin := time.Now()
+		answer(t, sim.nodes[0].breaker, begin.Add(5*time.Second))
+		sim.waitUntil("a prober before the end", 6*time.Second, func() bool { return sim.prober() != nil })
+		if !time.Now().Before(begin.Add(5 * time.Second)) {
+			t.Fatal("the opening has ended")
+		}
+		late.RetryAfter(begin.Add(30 * time.Second))
+		sim.wantEnd(begin.Add(30 * time.Second))
+		if p := sim.prober(); p != nil {
+			t.Errorf("%s is still the prober", p.instance)
+		}
 	})
 }

@@ -62,6 +62,10 @@ func (sim *simulation) checkDecision(before, after store.State, d *store.Proposa
 	case after.Cause == events.CauseForced || after.Cause == events.CauseReleased: // not restricted
 	case d.Quorum > 0:
 		sim.checkQuorum(before, d)
+	case after.State == events.Open && after.Cause == events.CauseRetryAfter && before.State == events.Open && before.Cause == events.CauseRetryAfter && after.Prober == "":
+		if !after.Until.After(before.Until) {
+			sim.fatalf("%s prolonged an opening until %v to %v", after.Instance, before.Until, after.Until)
+		}
 	case after.Prober == "" && !strings.HasPrefix(before.Prober, after.Instance+"/"):
 		sim.fatalf("%s decided the result of a probe, but the prober is %q", after.Instance, before.Prober)
 	}

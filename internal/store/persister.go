@@ -77,6 +77,8 @@ func (p *Persister) Run(ctx context.Context, sub *events.Subscription) {
 					return p.config.Store.Append(ctx, events.HistoryEntry{StateChanged: e, Instance: p.config.Instance})
 				})
 			}
+		case events.UntilChanged:
+			p.save(ctx, e.Service)
 		case events.Forced:
 			p.save(ctx, e.Service)
 		case events.Reloaded: // an edit may change when a breaker stops being open

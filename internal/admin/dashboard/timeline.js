@@ -23,6 +23,7 @@ function admissionText(e) {
 // renderers return the content of an entry by kind of event. Other events are not shown.
 const renderers = {
   state_changed: stateChanged,
+  until_changed: (e) => [h("strong", {}, e.service), ` stays open until ${formatTime(e.until)}: ${causeText(e.cause)}`],
   admin_action: (e) => {
     const parameters = [e.service, e.request, e.state, e.duration, e.scope].filter(Boolean).join(" ");
     return [h("strong", {}, "operator"), " at ", isolated(e.remote), ": ", [e.action, parameters].filter(Boolean).join(" "),
