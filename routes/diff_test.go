@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	"cbproxy/fallbacks"
-	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/routes"
 )
 
 func loaded(t *testing.T, text string) *routes.Config {
 	t.Helper()
 	l := routes.Loader{
-		Path: "test.yaml", Builtin: fallbacks.Builtin(), Strategies: fallbacks.Options(), Algorithms: breaker.Algorithms(),
+		Path: "test.yaml", Builtin: fallbacks.Builtin(), Strategies: fallbacks.Options(), Algorithms: algorithm.Options(),
 		RedisURL: func(string) error { return nil },
 	}
 	c, err := l.Parse([]byte(text))

@@ -20,7 +20,7 @@ import (
 
 	"cbproxy/fallbacks"
 	_ "cbproxy/fallbacks/standard"
-	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 	"cbproxy/internal/httpserver"
 	"cbproxy/proxy"
@@ -47,7 +47,7 @@ type traced struct {
 
 func startTraced(t testing.TB, config string, options ...sdktrace.TracerProviderOption) *traced {
 	t.Helper()
-	l := routes.Loader{Path: "test.yaml", Builtin: fallbacks.Builtin(), Strategies: fallbacks.Options(), Algorithms: breaker.Algorithms()}
+	l := routes.Loader{Path: "test.yaml", Builtin: fallbacks.Builtin(), Strategies: fallbacks.Options(), Algorithms: algorithm.Options()}
 	c, err := l.Parse([]byte(config))
 	if err != nil {
 		t.Fatal(err)
