@@ -1,33 +1,23 @@
 package proxy
 
 import (
-	"errors"
 	"net/http"
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/expression"
 	"cbproxy/internal/grpc"
+	"cbproxy/internal/service"
 )
-
-// errFailureWhen is the detail of a failure by breaker.failure_when.
-var errFailureWhen = errors.New("failure_when is true")
 
 // evaluateFailureWhen evaluates breaker.failure_when for a response, and reports a failure if it is true. It does nothing if there is
 // none, or if the attempt has been reported or has failed. Of a body that is not known, body is nil. It returns errStatus if a
 // fallback is to replace the response.
 func (a *attempt) evaluateFailureWhen(header http.Header, grpcStatus string, body []byte) error {
-	f := a.x.route.FailureWhen
-	if f == nil || a.reported || a.failure != nil {
+	if a.reported || a.failure != nil ||
+		!a.x.route.FailsByContent(expression.Response{Status: a.status, Header: header, GRPCStatus: grpcStatus, Body: body}) {
 		return nil
 	}
-	failed, err := f.Evaluate(expression.Response{Status: a.status, Header: header, GRPCStatus: grpcStatus, Body: body})
-	if err != nil {
-		a.x.route.Service.ReportExpressionError(a.x.route.Logger, err)
-	}
-	if !failed {
-		return nil
-	}
-	a.reportFailure(events.ErrorExpression, errFailureWhen)
+	a.reportFailure(events.ErrorExpression, service.ErrFailureWhen)
 	if a.x.route.HasFallbackFor(events.ReasonStatus) {
 		return errStatus
 	}

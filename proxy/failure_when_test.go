@@ -54,6 +54,39 @@ func TestFailureWhenMakesResponsesFailures(t *testing.T) {
 	}
 }
 
+// failure_when also decides whether the response to a delivery is a failure. The response is returned nevertheless: its status shows that
+// the request has arrived.
+func TestFailureWhenMakesDeliveriesFailures(t *testing.T) {
+	const overloaded = `{"error": {"code": "overloaded"}}`
+	for name, c := range map[string]struct {
+		expression string
+		handler    http.HandlerFunc
+		want       events.State
+		errors     uint64
+	}{
+		"a header field": {`header('x-error') != ''`, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Error", "1") }, events.Open, 0},
+		"no such field":  {`header('x-error') != ''`, func(http.ResponseWriter, *http.Request) {}, events.Closed, 0},
+		"a whole body":   {`json('error.code') == 'overloaded'`, respondWithBody(overloaded, len(overloaded)), events.Open, 0},
+		"a stream":       {`json('error.code') == 'overloaded'`, respondWithBody(overloaded, -1), events.Closed, 0},
+		"an error":       {`json('error.code') > 1`, respondWithBody(overloaded, len(overloaded)), events.Closed, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			upstream := httptest.NewServer(c.handler)
+			defer upstream.Close()
+			server, _, _ := start(t, routeConfig(upstream.URL, fmt.Sprintf("breaker: {fail_max: 1, recovery_timeout: 1h, failure_when: %q}", c.expression)))
+			server.Breaker("svc").Force(events.HalfOpen, 0, "test")
+			if response, err := server.Deliver(t.Context(), delivery("x")); err != nil || response.Status != 200 {
+				t.Errorf("%+v, %v", response, err)
+			}
+			s := server.Breaker("svc").Status()
+			if f := s.LastFailure; s.State != c.want || s.ExpressionErrors != c.errors || (f != nil) != (c.want == events.Open) ||
+				f != nil && (f.Type != events.ErrorExpression || f.Detail != "delivery: failure_when is true") {
+				t.Errorf("%+v, %+v", s, f)
+			}
+		})
+	}
+}
+
 // respondWithBody responds with a body of a known length, or as a stream if length is negative.
 func respondWithBody(body string, length int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {

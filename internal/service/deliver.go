@@ -12,6 +12,7 @@ import (
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/expression"
 	"cbproxy/internal/message"
 	"cbproxy/internal/sanitize"
 	"cbproxy/internal/upstream"
@@ -156,6 +157,8 @@ func (r *deliveryResult) newFailure() *events.Failure {
 	switch {
 	case r.err != nil:
 		detail = r.err.Error()
+	case r.failure == events.ErrorExpression:
+		detail = ErrFailureWhen.Error()
 	case r.failure != events.ErrorStatus:
 		detail += "; the response is incomplete"
 	}
@@ -239,7 +242,7 @@ func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State) 
 	defer res.Close()
 	trace.ResponseReceived(res.Response)
 	drainTimer := time.AfterFunc(maxDrainTime, res.Close) // the next delivery does not wait for a long body
-	bodyErr := res.Discard(maxDiscarded)                  // reading it allows the connection to be reused
+	body, bodyErr := rt.readDelivered(res)
 	closedByTimer := !drainTimer.Stop()
 	result := deliveryResult{connected: true, response: Delivered{res.StatusCode, message.ParseRetryAfter(res.Header.Get("Retry-After"), time.Now())}}
 	result.class, result.until = rt.ClassifyStatus(res.StatusCode, res.Header.Get("Retry-After"))
@@ -249,6 +252,8 @@ func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State) 
 	case result.class != StatusSuccess:
 	case bodyErr != nil && !closedByTimer:
 		result.failure = rt.failureOf(bodyErr)
+	case rt.FailsByContent(expression.Response{Status: res.StatusCode, Header: res.Header, Body: body}):
+		result.failure = events.ErrorExpression // the queue, too, goes by the status only
 	}
 	return result
 }
