@@ -16,8 +16,8 @@ import (
 	"cbproxy/internal/e2e/harness"
 )
 
-// TestRejectionsOfClosedBreakersStateTheirReason checks that the response, the access log, the metrics, the health and the trace of
-// a throttled or recovering request state the reason, with a fallback and without.
+// TestRejectionsOfClosedBreakersStateTheirReason checks that the response, the access log, the metrics, the health, cbproxy status and
+// the trace of a throttled or recovering request state the reason, with a fallback and without.
 func TestRejectionsOfClosedBreakersStateTheirReason(t *testing.T) {
 	const throttle = "fail_max: 0, algorithm: throttle, throttle: {success_ratio: 1, aggression: 1000, max_rejection: 1, min_rps: 0}"
 	for _, c := range []struct{ reason, breaker, detail string }{
@@ -85,6 +85,12 @@ fallbacks: {static: {static: {status: 203, body: {a: 1}}}}
 		}
 		if p.Metric(`cbproxy_breaker_algorithm{algorithm="`+s.Algorithm+`",service="`+service+`"}`) != 1 {
 			t.Errorf("%s: no metric of the algorithm %s", service, s.Algorithm)
+		}
+		wantText := map[string]string{"throttled": "throttled: 100 % rejected", "recovering": "recovering: 10 % let through"}[reason]
+		for _, args := range [][]string{{"status"}, {"status", service}} {
+			if status, stdout, stderr := harness.RunCommand(t, append(args, "--admin", p.AdminURL)...); status != 0 || !strings.Contains(stdout, wantText) {
+				t.Errorf("%v: exit status %d, no %q in\n%s%s", args, status, wantText, stdout, stderr)
+			}
 		}
 		awaitRejectedLine(t, file, format, service, wantStrategy, reason)
 		collector.awaitSpan(t, "the rejected request", func(s *trace.Span) bool {
