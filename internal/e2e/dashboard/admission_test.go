@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"cbproxy/internal/e2e/harness"
+	"cbproxy/internal/redistest"
 )
 
 // startStatusUpstream starts an upstream whose response has the status that ends the path, and a Retry-After of an hour.
@@ -91,20 +92,17 @@ fallbacks: {throttled: {static: {body: {a: 1}}}}
 	d.waitText("#timeline", "recovering: no longer recovering")
 }
 
-// TestDashboardShowsCausesOfAlgorithms checks that the page shows why an algorithm, or a Retry-After, has opened a breaker, on its card
-// and among the events, also after a restart.
-func TestDashboardShowsCausesOfAlgorithms(t *testing.T) {
-	t.Parallel()
-	u := startStatusUpstream(t)
-	p := harness.StartProxy(t, harness.Options{Config: strings.ReplaceAll(`
+// routesThatOpen configures services whose breakers openAll opens, for one cause each.
+const routesThatOpen = `
 routes:
   count: {prefix: /count, upstream: URL, breaker: {recovery_timeout: 1h, fail_max: 0, algorithm: count, failure_ratio: 1, min_requests: 2, count: {calls: 2}}}
   budget: {prefix: /budget, upstream: URL, breaker: {recovery_timeout: 1h, fail_max: 0, algorithm: budget, min_requests: 2}}
   expression: {prefix: /expression, upstream: URL, breaker: {recovery_timeout: 1h, fail_max: 0, algorithm: expression, expression: {open_when: 'failures >= 2'}}}
   retry: {prefix: /retry, upstream: URL, breaker: {retry_after: {after: 2, max: 2h}}}
-`, "URL", u.URL())})
-	d := openPage(p)
-	d.waitText("#summary", "All 4 services")
+`
+
+// openAll opens the breakers of routesThatOpen, and returns the causes by service, as the page shows them.
+func openAll(p *harness.Proxy) map[string]string {
 	causes := map[string]string{"count": "failure ratio", "budget": "burn rate", "expression": "expression", "retry": "retry after"}
 	for service := range causes {
 		path := "/" + service + "/500"
@@ -114,6 +112,18 @@ routes:
 		p.Get(path)
 		p.Get(path)
 	}
+	return causes
+}
+
+// TestDashboardShowsCausesOfAlgorithms checks that the page shows why an algorithm, or a Retry-After, has opened a breaker, on its card
+// and among the events, also after a restart.
+func TestDashboardShowsCausesOfAlgorithms(t *testing.T) {
+	t.Parallel()
+	u := startStatusUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: strings.ReplaceAll(routesThatOpen, "URL", u.URL())})
+	d := openPage(p)
+	d.waitText("#summary", "All 4 services")
+	causes := openAll(p)
 	checkEvents := func() {
 		d.waitText("#summary", "4 open of 4 services")
 		for service, cause := range causes {
@@ -136,4 +146,21 @@ routes:
 	p.Start()
 	d.waitText("#connection", "live")
 	checkEvents() // from the stored history
+}
+
+// TestDashboardOfFleetShowsCausesOfAlgorithms checks that the page of one instance shows why an algorithm, or a Retry-After, of another one
+// has opened a breaker: the causes are stored in Redis.
+func TestDashboardOfFleetShowsCausesOfAlgorithms(t *testing.T) {
+	t.Parallel()
+	u, server := startStatusUpstream(t), redistest.Start(t)
+	config := strings.ReplaceAll(routesThatOpen, "URL", u.URL()) + "redis: {url: '" + server.URL() + "'}\n"
+	fleet := harness.StartFleet(t, 2, harness.Options{Config: config})
+	d := openPage(fleet[1])
+	d.waitText("#instance", "shared (quorum 1)")
+	name := fleet[0].Health().Instance
+	for service, cause := range openAll(fleet[0]) {
+		d.waitText(card(service), "cause\n"+cause+", detected by "+name)
+		d.waitText("#timeline", service+" closed → open: "+cause)
+		d.waitText(card(service), "next probe\nin 5")
+	}
 }
