@@ -12,7 +12,8 @@ func (g *changeGroup) breakerText(key string) string {
 	case "mode":
 		return modeEffects[value]
 	case "algorithm":
-		return algorithmEffects[value] + "The breaker keeps its state, and the algorithm begins to count; an open breaker uses it once it has closed."
+		return algorithmEffects[value] +
+			"The breaker keeps its state, and the algorithm begins to count; an open breaker uses it once it has closed."
 	case "fail_max":
 		if zero {
 			return "Consecutive failures do not open the breaker."
@@ -33,20 +34,22 @@ func (g *changeGroup) breakerText(key string) string {
 	case "window":
 		return g.windowText(value)
 	case "recovery_timeout":
-		return fmt.Sprintf("The breaker stays open for %s before it probes the upstream. This also applies if it is open now, unless a Retry-After has opened it.", value)
+		return fmt.Sprintf("The breaker stays open for %s before it probes the upstream. "+
+			"This also applies if it is open now, unless a Retry-After has opened it.", value)
 	case "recovery_ramp":
 		if value == "0s" {
 			return "A breaker that closes sends all requests to the upstream at once. A recovery in progress ends now."
 		}
-		return fmt.Sprintf("For %s after the breaker has closed, a growing share of the requests is sent to the upstream; the others get the fallback with reason recovering, or 503. "+
-			"This also applies if the breaker has closed within the last %s.", value, value)
+		return fmt.Sprintf("For %s after the breaker has closed, a growing share of the requests is sent to the upstream; "+
+			"the others get the fallback with reason recovering, or 503. This also applies if the breaker has closed within the last %s.", value, value)
 	case "half_open_requests":
 		return fmt.Sprintf("A half-open breaker admits up to %s probes at once, and closes after as many consecutive successes.", value)
 	case "failure_when":
 		if value == `""` {
 			return "Responses are no failures because of their content."
 		}
-		return "A response whose status is no failure counts as one of type expression if this is true. It is forwarded, unless when of the fallback has status."
+		return "A response whose status is no failure counts as one of type expression if this is true. " +
+			"It is forwarded, unless when of the fallback has status."
 	case "ignore_statuses":
 		if value == "[]" {
 			return "No status is ignored."
@@ -68,11 +71,13 @@ var modeEffects = map[string]string{
 // algorithmEffects are the effects of the algorithms, each with a space at its end. There are none for an algorithm that others have
 // registered.
 var algorithmEffects = map[string]string{
-	"ratio":      "Beside fail_max, failure_ratio and slow_call_ratio open the breaker, over window. ",
-	"count":      "Beside fail_max, failure_ratio and slow_call_ratio open the breaker, over the last count.calls calls, however long ago they were. ",
+	"ratio": "Beside fail_max, failure_ratio and slow_call_ratio open the breaker, over window. ",
+	"count": "Beside fail_max, failure_ratio and slow_call_ratio open the breaker, over the last count.calls calls, " +
+		"however long ago they were. ",
 	"budget":     "Beside fail_max, failures that use up the error budget too fast open the breaker. ",
 	"expression": "Beside fail_max, expression.open_when opens the breaker if it is true after a call. ",
-	"throttle":   "Only fail_max opens the breaker. While it is closed, a share of the requests that grows as fewer succeed gets the fallback with reason throttled, or 503. ",
+	"throttle": "Only fail_max opens the breaker. While it is closed, a share of the requests that grows as fewer succeed " +
+		"gets the fallback with reason throttled, or 503. ",
 }
 
 // ratioText describes a ratio of calls that open the breaker. did is what they did.
@@ -130,11 +135,14 @@ func retryAfterText(key, value string) string {
 	case key == "retry_after.statuses" && value == "[]":
 		return "No Retry-After opens the breaker."
 	case key == "retry_after.statuses":
-		return "The Retry-After of responses with these statuses may open the breaker, see retry_after.after; such responses are no failures then."
+		return "The Retry-After of responses with these statuses may open the breaker, see retry_after.after; " +
+			"such responses are no failures then."
 	case value == "0":
-		return "A Retry-After does not open the breaker; the status of its response counts as usual. An opening in progress keeps its end."
+		return "A Retry-After does not open the breaker; the status of its response counts as usual. " +
+			"An opening in progress keeps its end."
 	case value == "1":
-		return "A response with one of retry_after.statuses and a Retry-After opens the breaker until the time that it names. It is forwarded, and is no failure."
+		return "A response with one of retry_after.statuses and a Retry-After opens the breaker until the time that it names. " +
+			"It is forwarded, and is no failure."
 	}
 	return fmt.Sprintf("%s consecutive responses with one of retry_after.statuses and a Retry-After open the breaker until the latest time that they name. "+
 		"They are forwarded, and are no failures.", value)

@@ -103,7 +103,8 @@ func logEvent(logger *slog.Logger, e events.Event) {
 		logger.Warn("circuit breaker forced", fields...)
 	case events.AdmissionChanged:
 		if e.RejectedRatio > 0 {
-			logger.Warn("circuit breaker began to reject a share of the requests", "service", e.Service, "reason", e.Reason, "rejected_ratio", e.RejectedRatio, "mode", e.Mode)
+			logger.Warn("circuit breaker began to reject a share of the requests",
+				"service", e.Service, "reason", e.Reason, "rejected_ratio", e.RejectedRatio, "mode", e.Mode)
 		} else {
 			logger.Info("circuit breaker stopped rejecting a share of the requests", "service", e.Service, "reason", e.Reason)
 		}

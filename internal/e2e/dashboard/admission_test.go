@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -78,8 +79,8 @@ fallbacks: {throttled: {static: {body: {a: 1}}}}
 	}
 	d.waitText("#announcement", "Needs attention: recovering closed, recovering, shadow closed, throttled, throttled closed, throttled.")
 	for service, want := range map[string]float64{"throttled": 0.5, "recovering": 0.1, "shadow": -1, "expression": -1} { // -1: not shown
-		script := `(() => { const bar = document.querySelector('` + card(service) + ` progress[aria-label^="share"]'); return bar.checkVisibility() ? Math.round(100 * bar.value) / 100 : -1; })()`
-		if got := evaluate[float64](d, script); got != want {
+		const script = `((bar) => bar.checkVisibility() ? Math.round(100 * bar.value) / 100 : -1)(document.querySelector('%s progress[aria-label^="share"]'))`
+		if got := evaluate[float64](d, fmt.Sprintf(script, card(service))); got != want {
 			t.Errorf("the bar of %s shows %v, want %v", service, got, want)
 		}
 	}
@@ -88,7 +89,9 @@ fallbacks: {throttled: {static: {body: {a: 1}}}}
 	// Forced closed, a breaker rejects nothing.
 	p.Force("throttled", `{"state": "closed"}`)
 	p.Force("recovering", `{"state": "closed"}`)
-	d.waitTrue("no request is rejected", `!document.querySelector('`+card("throttled")+`').innerText.includes("rejected") && !document.querySelector('`+card("recovering")+`').innerText.includes("let through")`)
+	harness.Eventually(t, "no request is rejected", func() bool {
+		return !strings.Contains(d.text(card("throttled")), "rejected") && !strings.Contains(d.text(card("recovering")), "let through")
+	})
 	d.waitText("#timeline", "recovering: no longer recovering")
 }
 
