@@ -25,6 +25,7 @@ var (
 type Breaker struct {
 	service string
 	publish func(events.Event)
+	env     Environment
 
 	policy          atomic.Pointer[Policy]
 	current         atomic.Pointer[phase]
@@ -38,20 +39,25 @@ type Breaker struct {
 	retryAfters    retryAfterRow
 	hasRetryAfters atomic.Bool // whether retryAfters is not empty, so that other reports take no lock
 
-	mu     sync.Mutex  // held while current is replaced and its event is published
-	timer  *time.Timer // ends the current phase if it has an end; guarded by mu
-	closed bool        // set by Close; guarded by mu
+	mu        sync.Mutex // held while current is replaced and its event is published
+	stopTimer func()     // stops the timer that ends the current phase; nil if it has no end; guarded by mu
+	closed    bool       // set by Close; guarded by mu
 }
 
 // New returns a closed breaker for service. publish receives every event, in order, while a lock is held: it must return at once
 // and must not call the breaker.
 func New(service string, policy Policy, publish func(events.Event)) *Breaker {
+	return NewIn(Environment{}, service, policy, publish)
+}
+
+// NewIn is New with an environment.
+func NewIn(env Environment, service string, policy Policy, publish func(events.Event)) *Breaker {
 	policy.SetDefaultOptions()
-	b := &Breaker{service: service, publish: publish}
+	b := &Breaker{service: service, publish: publish, env: env.withDefaults()}
 	b.policy.Store(&policy)
-	e := newClosedEngine(&b.policy, false)
+	e := newClosedEngine(&b.env, &b.policy, false)
 	b.countErrors(e)
-	b.current.Store(&phase{engine: e, state: events.Closed, since: time.Now()})
+	b.current.Store(&phase{engine: e, state: events.Closed, since: b.env.now()})
 	return b
 }
 
@@ -81,21 +87,21 @@ func (b *Breaker) admit(active bool, minWait time.Duration) (Call, error) {
 	if policy.Mode == Off {
 		return Call{State: p.state}, nil
 	}
-	if policy.ActiveProbing && !active && p.state != events.Closed {
-		if p = b.currentPhase(); p.state != events.Closed {
-			return b.reject(rejectionIn(p.state), policy.Mode == Shadow)
-		}
+	if p.state == events.Open {
+		p = b.currentPhase()
 	}
-	if p.state == events.Closed && !active {
-		if r, rejected := rejectClosed(policy, p); rejected {
+	switch {
+	case p.state == events.Open, p.state == events.HalfOpen && policy.ActiveProbing && !active:
+		return b.reject(rejectionIn(p.state), policy.Mode == Shadow && !active)
+	case p.state == events.Closed && !active:
+		if r, rejected := b.rejectClosed(policy, p); rejected {
 			return b.reject(r, policy.Mode == Shadow)
 		}
 	}
 	report, err := p.engine.allow(minWait)
-	// The engine is open and the phase is not, or vice versa: another goroutine has taken the engine's transition and has not yet
-	// replaced the phase.
-	engineMovedOn := (err == gobreaker.ErrOpenState) != (p.state == events.Open)
-	if engineMovedOn || p.engine.hasPending.Load() {
+	// The engine has opened and the phase is not open: another goroutine has taken the engine's transition and has not yet replaced
+	// the phase.
+	if err == gobreaker.ErrOpenState || p.engine.hasPending.Load() {
 		b.applyTransitions()
 		p = b.phaseOfDecision(p)
 	}
@@ -114,19 +120,10 @@ func (b *Breaker) admit(active bool, minWait time.Duration) (Call, error) {
 }
 
 // phaseOfDecision returns the phase to which the decision of p's engine on a call belongs, after the engine's transitions have
-// been applied. It is not p if the engine changed its state in allow. Example:
-//
-//  1. p is open, and its end has passed.
-//  2. allow makes p's engine half-open and admits the call as a probe.
-//  3. Another goroutine applies the transition: the current phase is half-open.
-//  4. Another probe fails: the current phase is open, with a new engine.
-//  5. This goroutine calls phaseOfDecision. The call is a probe of the half-open phase of step 3, which is no longer current.
+// been applied. It is not p if the engine has closed meanwhile.
 func (b *Breaker) phaseOfDecision(p *phase) *phase {
 	if current := b.current.Load(); current.engine == p.engine {
 		return current
-	}
-	if p.state == events.Open { // the half-open phase of the example
-		return &phase{engine: p.engine, state: events.HalfOpen}
 	}
 	return p
 }
@@ -146,7 +143,7 @@ func (b *Breaker) mayProbe() bool {
 func (b *Breaker) PublishProbeGranted() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.publish(events.ProbeGranted{Time: time.Now(), Service: b.service})
+	b.publish(events.ProbeGranted{Time: b.env.now(), Service: b.service})
 }
 
 // Policy returns the current policy.
@@ -175,11 +172,10 @@ func (b *Breaker) SetPolicy(policy Policy) {
 	d := policy.openDuration(p.consecutiveOpenings, p.random)
 	if p.forced == nil && !p.namedEnd && d != old.openDuration(p.consecutiveOpenings, p.random) {
 		p.until = p.since.Add(d)
-		if soon := time.Now().Add(time.Nanosecond); p.until.Before(soon) {
-			p.until = soon
+		if now := b.env.now(); p.until.Before(now) {
+			p.until = now
 		}
 	}
-	p.engine = newOpenEngine(&b.policy, p.until)
 	b.setPhase(&p)
 }
 
@@ -188,7 +184,7 @@ func (b *Breaker) Close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	if b.timer != nil {
-		b.timer.Stop()
+	if b.stopTimer != nil {
+		b.stopTimer()
 	}
 }

@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +21,7 @@ type decider struct {
 	durations atomic.Bool // algorithm.Limits.UsesDurations
 
 	errors *atomic.Uint64 // counts the errors of an algorithm.Fallible; nil until the engine is shared, which no algorithm sees
+	env    *Environment   // set before the engine is shared
 
 	mu        sync.Mutex          // guards the fields below; held while methods of the algorithm are called
 	name      string              // of the algorithm
@@ -40,7 +40,7 @@ func (d *decider) configure(l *algorithm.Limits) {
 	case d.algorithm != nil && d.name == l.Name():
 		d.algorithm.Configure(d.now(), l)
 	default:
-		d.algorithm, d.name, d.base = l.New(), l.Name(), time.Now()
+		d.algorithm, d.name, d.base = l.New(), l.Name(), d.env.now()
 	}
 	_, limits := d.algorithm.(algorithm.Limiter)
 	d.fallible, _ = d.algorithm.(algorithm.Fallible)
@@ -51,7 +51,7 @@ func (d *decider) configure(l *algorithm.Limits) {
 }
 
 // now returns the time since the algorithm was made. d.mu is held.
-func (d *decider) now() time.Duration { return time.Since(d.base) }
+func (d *decider) now() time.Duration { return d.env.now().Sub(d.base) }
 
 // observe counts a call. It returns why the breaker opens, "" if it does not, and then or if the call failed also the counts.
 func (d *decider) observe(call algorithm.Observation) (events.Cause, events.Counts) {
@@ -86,7 +86,7 @@ func (d *decider) admit() bool {
 	if !d.limits.Load() {
 		return true
 	}
-	random := rand.Float64() // #nosec G404 -- a share of calls, no secret
+	random := d.env.Random()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l, ok := d.algorithm.(algorithm.Limiter)

@@ -1,7 +1,7 @@
 // Package breaker implements the circuit breaker that decides whether a call to an upstream is admitted. It is built on gobreaker
 // and adds what gobreaker does not have:
 //
-//   - a timer, so that the open state ends without traffic;
+//   - a clock of its own, which can be replaced, and a timer, so that the open state ends without traffic;
 //   - algorithms, registered by name, that open a closed breaker by what they count: the ratios of failed and of slow calls in a
 //     window of time or of calls, or the burn rate of an error budget; or that reject a share of the calls instead;
 //   - a backoff that makes consecutive open periods longer while recovery fails;

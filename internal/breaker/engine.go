@@ -15,10 +15,12 @@ import (
 // noTimeout is the timeout of a gobreaker that never ends its open state by itself: about 146 years.
 const noTimeout = time.Duration(math.MaxInt64 / 2)
 
-// engine is the gobreaker of one open period and of the half-open and closed states that follow it. gobreaker fixes its timeouts
-// at construction, so each opening needs a new engine.
+// engine is the gobreaker of a half-open and the closed state that follows it, or of the first closed state. It ends when gobreaker
+// opens: the open state needs none, because the breaker's own clock ends it. gobreaker can't be put into a state, and fixes its
+// settings at construction.
 type engine struct {
-	cb *gobreaker.TwoStepCircuitBreaker[struct{}]
+	env *Environment
+	cb  *gobreaker.TwoStepCircuitBreaker[struct{}]
 
 	// policy is loaded for each report, so that limits can change while the engine keeps its counts.
 	policy    *atomic.Pointer[Policy]
@@ -27,6 +29,7 @@ type engine struct {
 	revocable revocableCalls // the calls of the half-open state whose permit can be revoked
 
 	hasPending atomic.Bool // true while pending is not empty
+	opened     atomic.Bool // gobreaker has opened: the engine has ended
 
 	mu      sync.Mutex // guards pending; locked while gobreaker's lock is held, so nothing is called under it
 	pending []transition
@@ -54,9 +57,10 @@ type transition struct {
 	trip tripReason // why the closed state ended, if it was closed
 }
 
-// newEngine returns a closed engine. Once open, it stays so for openTimeout. If forced is set, it never opens.
-func newEngine(policy *atomic.Pointer[Policy], forced bool, openTimeout time.Duration) *engine {
-	e := &engine{policy: policy, forced: forced}
+// newEngine returns an engine whose reports have no effect before start. Once gobreaker is open, it stays so for openTimeout. If
+// forced is set, the engine never opens.
+func newEngine(env *Environment, policy *atomic.Pointer[Policy], forced bool, openTimeout time.Duration) *engine {
+	e := &engine{env: env, policy: policy, forced: forced, decider: decider{env: env}}
 	p := policy.Load()
 	e.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:   uint32(p.HalfOpenRequests),
@@ -70,42 +74,31 @@ func newEngine(policy *atomic.Pointer[Policy], forced bool, openTimeout time.Dur
 }
 
 // newClosedEngine returns an engine that is closed and opens as the policy says. If forced is set, it stays closed.
-func newClosedEngine(policy *atomic.Pointer[Policy], forced bool) *engine {
-	e := newEngine(policy, forced, noTimeout)
+func newClosedEngine(env *Environment, policy *atomic.Pointer[Policy], forced bool) *engine {
+	e := newEngine(env, policy, forced, noTimeout)
 	e.start()
 	return e
 }
 
-// newOpenEngine returns an engine that is open until a time, or without end if that is zero.
-func newOpenEngine(policy *atomic.Pointer[Policy], until time.Time) *engine {
-	return newEngineOpenFor(policy, remaining(until))
-}
-
-// newEngineOpenFor returns an engine that is open for d and then half-open.
-func newEngineOpenFor(policy *atomic.Pointer[Policy], d time.Duration) *engine {
-	e := newEngine(policy, false, d)
+// newHalfOpenEngine returns an engine that is half-open. gobreaker becomes half-open only after an open period by the clock of the
+// host, and the shortest one lasts 2 ns.
+func newHalfOpenEngine(env *Environment, policy *atomic.Pointer[Policy]) *engine {
+	e := newEngine(env, policy, false, time.Nanosecond)
 	report, _ := e.cb.Allow()
 	report(outcomeFailed) // opens it, see readyToTrip
-	e.takeTransitions()
+	for e.cb.State() == gobreaker.StateOpen {
+		time.Sleep(2 * time.Nanosecond)
+	}
 	e.start()
 	return e
 }
 
 // start ends the construction: reports are counted from now on.
 func (e *engine) start() {
+	e.takeTransitions()
+	e.opened.Store(false)
 	e.decider.configure(&e.policy.Load().Limits)
 	e.initialized = true
-}
-
-// newHalfOpenEngine returns an engine that is half-open. gobreaker becomes half-open only after an open period, and the shortest
-// one lasts 2 ns.
-func newHalfOpenEngine(policy *atomic.Pointer[Policy]) *engine {
-	e := newEngineOpenFor(policy, time.Nanosecond)
-	for e.cb.State() == gobreaker.StateOpen {
-		time.Sleep(2 * time.Nanosecond)
-	}
-	e.takeTransitions()
-	return e
 }
 
 // allow asks gobreaker to admit a call. If no permit of a half-open state is left, it revokes that of a probe that has waited for
@@ -114,6 +107,10 @@ func (e *engine) allow(minWait time.Duration) (func(error), error) {
 	report, err := e.cb.Allow()
 	for err == gobreaker.ErrTooManyRequests && e.revocable.revoke(minWait) {
 		report, err = e.cb.Allow()
+	}
+	if err == nil && e.opened.Load() { // the open period of 1 ns is over, but not that of the breaker
+		report(outcomeCancelled)
+		return nil, gobreaker.ErrOpenState
 	}
 	return report, err
 }
@@ -196,7 +193,10 @@ func (e *engine) readyToTrip(counts gobreaker.Counts) bool {
 // recordTransition is gobreaker's OnStateChange. It only records the transition, because gobreaker's lock is held.
 func (e *engine) recordTransition(_ string, from, to gobreaker.State) {
 	e.state, e.consecutiveFailures = stateOf(to), 0
-	t := transition{to: e.state, at: time.Now()}
+	t := transition{to: e.state, at: e.env.now()}
+	if e.state == events.Open {
+		e.opened.Store(true)
+	}
 	if from == gobreaker.StateClosed {
 		t.trip = e.trip
 	}

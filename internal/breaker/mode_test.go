@@ -5,6 +5,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sony/gobreaker/v2"
+
 	"cbproxy/internal/events"
 )
 
@@ -160,11 +162,11 @@ func TestClientCallEndsAnOpeningWithoutProbing(t *testing.T) {
 		w.call(1, false, 0)
 		until := w.RetryAt()
 		w.Close() // stops the timer, so that only calls end the opening
-		time.Sleep(time.Until(until))
+		time.Sleep(time.Until(until) - 1)
 		if _, err := w.Allow(); err != ErrOpen {
 			t.Fatalf("in the last nanosecond of the opening: %v", err)
 		}
-		time.Sleep(2 * time.Nanosecond)
+		time.Sleep(1)
 		call, err := w.Allow()
 		if err != ErrHalfOpenLimit || call.State != events.HalfOpen {
 			t.Fatalf("a client's call: %+v, %v", call, err)
@@ -224,5 +226,27 @@ func TestShadowReservesHalfOpen(t *testing.T) {
 	w.want(events.Closed)
 	if n := w.Status().ShadowRejections; n.Open != 0 || n.HalfOpenLimit != 1 {
 		t.Errorf("counted %+v, want 0 and 1", n)
+	}
+}
+
+// The open period of a half-open engine's gobreaker is over at once. That must not admit a second probe before the breaker has taken
+// notice that the first one has failed.
+func TestFailedProbeEndsItsEngine(t *testing.T) {
+	b := New("svc", Policy{FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1}, func(events.Event) {})
+	defer b.Close()
+	e := newHalfOpenEngine(&b.env, &b.policy)
+	report, err := e.allow(revokeAfter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report(outcomeFailed)
+	for range 3 {
+		time.Sleep(time.Microsecond)
+		if _, err := e.allow(revokeAfter); err != gobreaker.ErrOpenState {
+			t.Fatalf("a call after a failed probe: %v", err)
+		}
+	}
+	if pending := e.takeTransitions(); len(pending) == 0 || pending[0].to != events.Open {
+		t.Errorf("transitions %+v", pending)
 	}
 }

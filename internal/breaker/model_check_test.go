@@ -193,8 +193,8 @@ func TestBreakerMatchesModel(t *testing.T) {
 				"succeed": call("success"),
 				"fail":    call("failure"),
 				"wait": func(t *rapid.T) {
-					// Not a multiple of a second, so that nothing happens in the nanosecond in which
-					// an opening ends; and longer than a slot, so that the window is exact.
+					// Not a multiple of a second, so that nothing happens in the nanoseconds that it takes to
+					// end an opening; and longer than a slot, so that the window is exact.
 					ms := time.Duration(rapid.IntRange(100, 3000).Draw(t, "ms"))
 					time.Sleep(ms*time.Millisecond + 137*time.Microsecond)
 					synctest.Wait()

@@ -67,7 +67,7 @@ func (m *model) opening(p Policy) time.Duration {
 
 // advance applies what the passing of time has caused.
 func (m *model) advance() {
-	expired := !m.until.IsZero() && time.Now().After(m.until)
+	expired := !m.until.IsZero() && !time.Now().Before(m.until)
 	switch {
 	case !expired:
 	case m.state == events.Open:
@@ -75,7 +75,7 @@ func (m *model) advance() {
 		if m.forced {
 			cause = events.CauseForceExpired
 		}
-		m.to(events.HalfOpen, string(cause), m.until.Add(time.Nanosecond))
+		m.to(events.HalfOpen, string(cause), m.until)
 	case m.forced:
 		m.to(events.Closed, string(events.CauseForceExpired), m.until)
 	}
@@ -172,8 +172,8 @@ func (m *model) setPolicy(p Policy) {
 		m.permits = p.HalfOpenRequests
 		if !m.forced && !m.byRetryAfter && m.opening(p) != m.opening(m.policy) {
 			m.until = m.since.Add(m.opening(p))
-			if m.until.Before(time.Now()) { // ends with the next nanosecond
-				m.until = time.Now().Add(time.Nanosecond)
+			if m.until.Before(time.Now()) {
+				m.until = time.Now()
 			}
 		}
 	}

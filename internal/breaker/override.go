@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"cbproxy/internal/events"
@@ -55,7 +54,7 @@ func (b *Breaker) setStateIf(o StateOverride, condition func() bool, onApplied f
 		// A half-open engine takes some time to construct, which must not be spent under the lock.
 		var halfOpen *engine
 		if o.State == events.HalfOpen {
-			halfOpen = newHalfOpenEngine(&b.policy)
+			halfOpen = newHalfOpenEngine(&b.env, &b.policy)
 		}
 		b.mu.Lock()
 		b.applyTransitionsLocked()
@@ -73,7 +72,7 @@ func (b *Breaker) setStateIf(o StateOverride, condition func() bool, onApplied f
 
 // applyOverride enters the phase that o describes. halfOpen is its engine if it is half-open. b.mu is held.
 func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
-	now := time.Now()
+	now := b.env.now()
 	prev := b.current.Load()
 	next := &phase{state: o.State, since: now, consecutiveFailures: o.ConsecutiveFailures}
 	duration := o.Duration
@@ -93,7 +92,7 @@ func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 		if next.forced == nil {
 			next.consecutiveOpenings = max(next.consecutiveOpenings, 1)
 			next.namedEnd = o.NamedEnd
-			next.random = rand.Float64() // #nosec G404 -- spreads the ends of open periods; no secret
+			next.random = b.env.Random()
 			if duration == 0 {
 				duration = b.policy.Load().openDuration(next.consecutiveOpenings, next.random)
 			}
@@ -101,14 +100,13 @@ func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 		if duration > 0 {
 			next.until = now.Add(duration)
 		}
-		next.engine = newOpenEngine(&b.policy, next.until)
 	case events.HalfOpen:
 		next.engine = halfOpen
 	default:
 		if o.Forced && duration > 0 {
 			next.until = now.Add(duration)
 		}
-		next.engine, next.ramp = newClosedEngine(&b.policy, o.Forced), !o.Forced && (prev.ramp || prev.state != events.Closed)
+		next.engine, next.ramp = newClosedEngine(&b.env, &b.policy, o.Forced), !o.Forced && (prev.ramp || prev.state != events.Closed)
 	}
 	if next.forced != nil {
 		next.forced.Until = next.until
@@ -123,7 +121,7 @@ func (b *Breaker) Force(state events.State, d time.Duration, reason string) {
 	o := StateOverride{State: state, Duration: d, Forced: forced, Cause: events.CauseForced, Reason: reason}
 	b.setStateIf(o, always, func() {
 		if !forced { // transitionTo publishes events.Forced only for a forced phase, and a half-open one never is
-			b.publish(events.Forced{Time: time.Now(), Service: b.service, State: state.String(), Reason: reason})
+			b.publish(events.Forced{Time: b.env.now(), Service: b.service, State: state.String(), Reason: reason})
 		}
 	})
 }

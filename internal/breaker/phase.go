@@ -8,7 +8,7 @@ import (
 
 // phase is the time that a breaker spends in one state. It is immutable once it is current.
 type phase struct {
-	engine *engine
+	engine *engine // nil while open
 	state  events.State
 	since  time.Time
 	until  time.Time           // when the timer ends the phase; zero if it has no end
@@ -28,27 +28,22 @@ type phase struct {
 	random float64
 }
 
-// remaining returns the time until the end of an open period, at least 1 ns; noTimeout if until is zero.
-func remaining(until time.Time) time.Duration {
-	if until.IsZero() {
-		return noTimeout
-	}
-	return max(time.Until(until), time.Nanosecond)
-}
-
 // currentPhase returns the current phase. It ends the phase first if its end has passed.
 func (b *Breaker) currentPhase() *phase {
 	p := b.current.Load()
-	if !p.until.IsZero() && time.Now().After(p.until) {
+	if b.hasEnded(p) {
 		b.endExpiredPhase()
 		p = b.current.Load()
 	}
 	return p
 }
 
+// hasEnded reports whether p has an end that has passed.
+func (b *Breaker) hasEnded(p *phase) bool { return !p.until.IsZero() && !b.env.now().Before(p.until) }
+
 // countErrors makes the breaker count the errors of e's algorithm. It must be called before e is shared.
 func (b *Breaker) countErrors(e *engine) {
-	if e.decider.errors == nil {
+	if e != nil && e.decider.errors == nil {
 		e.decider.errors = &b.algorithmErrors
 	}
 }
@@ -57,15 +52,14 @@ func (b *Breaker) countErrors(e *engine) {
 func (b *Breaker) setPhase(p *phase) {
 	b.countErrors(p.engine)
 	b.current.Store(p)
-	if b.timer != nil {
-		b.timer.Stop()
-		b.timer = nil
+	if b.stopTimer != nil {
+		b.stopTimer()
+		b.stopTimer = nil
 	}
 	if p.until.IsZero() || b.closed {
 		return
 	}
-	// gobreaker ends an open period only after its last nanosecond.
-	b.timer = time.AfterFunc(remaining(p.until)+time.Nanosecond, b.endExpiredPhase)
+	b.stopTimer = b.env.Clock.AfterFunc(max(p.until.Sub(b.env.now()), 0), b.endExpiredPhase)
 }
 
 // endExpiredPhase ends the current phase if its end has passed. It is called by the timer, and does no harm if it is called early
@@ -73,14 +67,11 @@ func (b *Breaker) setPhase(p *phase) {
 func (b *Breaker) endExpiredPhase() {
 	p := b.current.Load()
 	switch {
-	case p.state == events.Open:
-		p.engine.cb.State() // makes gobreaker end the open period
-		if p.engine.hasPending.Load() {
-			b.applyTransitions()
-			return
-		}
+	case !b.hasEnded(p):
 		b.resetTimer(p)
-	case p.forced != nil && !p.until.IsZero() && !time.Now().Before(p.until):
+	case p.state == events.Open:
+		b.endOpenPhase(p)
+	case p.forced != nil:
 		b.release(p, events.CauseForceExpired, p.forced.Reason)
 	}
 }

@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"cbproxy/internal/events"
@@ -41,17 +40,16 @@ func (b *Breaker) reject(r rejection, shadow bool) (Call, error) {
 	}
 	if p := b.current.Load(); r == rejectedOpen {
 		if call.RetryAt = p.until; p.state != events.Open {
-			call.RetryAt = time.Now() // the open period has ended since
+			call.RetryAt = b.env.now() // the open period has ended since
 		}
 	}
 	return call, rejectionErrors[r]
 }
 
 // rejectClosed reports whether the closed phase p rejects a call, and why.
-func rejectClosed(policy *Policy, p *phase) (r rejection, rejected bool) {
+func (b *Breaker) rejectClosed(policy *Policy, p *phase) (r rejection, rejected bool) {
 	if p.ramp && policy.RecoveryRamp > 0 {
-		random := rand.Float64() // #nosec G404 -- a share of calls, no secret
-		if random >= admittedRatio(policy, p, time.Now()) {
+		if b.env.Random() >= admittedRatio(policy, p, b.env.now()) {
 			return rejectedRecovering, true
 		}
 	}

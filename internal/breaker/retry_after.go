@@ -43,7 +43,7 @@ func (c Call) RetryAfter(until time.Time) {
 	}
 	b := c.breaker
 	c.reportOutcome(outcomeCancelled, outcomeCancelled, "", 0) // before the breaker opens: a probe returns its permit
-	policy, now := b.policy.Load(), time.Now()
+	policy, now := b.policy.Load(), b.env.now()
 	if policy.RetryAfter <= 0 || policy.Mode == Off {
 		return
 	}

@@ -81,7 +81,7 @@ func (c *revocableCall) reportOnce(o error) {
 // slow uploads, each of them loses its permit, and their results must still end the half-open state.
 func (c *revocableCall) reportLate(o error) {
 	e := c.engine
-	if o == outcomeCancelled || e.cb.State() != gobreaker.StateHalfOpen || !c.breaker.mayProbe() {
+	if o == outcomeCancelled || e.opened.Load() || e.cb.State() != gobreaker.StateHalfOpen || !c.breaker.mayProbe() {
 		return
 	}
 	if report, err := e.allow(revokeAfter); err == nil {

@@ -16,7 +16,7 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 		Cause:               p.cause,
 		Forced:              p.forced,
 		ConsecutiveFailures: p.consecutiveFailures,
-		ConsecutiveOpenings: b.consecutiveOpenings(p, time.Now()),
+		ConsecutiveOpenings: b.consecutiveOpenings(p, b.env.now()),
 		LastFailure:         b.lastFailure.Load(),
 		ExpressionErrors:    b.algorithmErrors.Load(),
 		ShadowRejections: events.ShadowRejections{
@@ -39,13 +39,14 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 		status.ConsecutiveFailures = int(p.engine.cb.Counts().ConsecutiveFailures)
 	}
 	status.AdmittedRatio = 1
-	if policy := b.policy.Load(); policy.Mode != Off {
-		status.AdmittedRatio = admittedRatio(policy, p, time.Now())
+	policy := b.policy.Load()
+	if policy.Mode != Off {
+		status.AdmittedRatio = admittedRatio(policy, p, b.env.now())
 		if p.state == events.Closed && !p.engine.forced {
 			status.RejectionRatio = p.engine.decider.rejectionRatio()
 		}
 	}
-	if p.engine.decider.used.Load() {
+	if policy.Used() {
 		status.Window = &events.Counts{}
 		if p.state == events.Closed {
 			*status.Window = p.engine.decider.counts()

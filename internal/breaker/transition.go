@@ -2,7 +2,6 @@ package breaker
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"cbproxy/internal/events"
@@ -19,6 +18,9 @@ func (b *Breaker) applyTransitions() {
 func (b *Breaker) applyTransitionsLocked() {
 	for {
 		e := b.current.Load().engine
+		if e == nil {
+			return
+		}
 		pending := e.takeTransitions()
 		if len(pending) == 0 {
 			return
@@ -37,21 +39,35 @@ func (b *Breaker) applyTransition(t transition) {
 	prev := b.current.Load()
 	next := &phase{engine: prev.engine, state: t.to, since: t.at, consecutiveOpenings: prev.consecutiveOpenings}
 	var change events.StateChanged
-	switch t.to {
-	case events.Open:
+	if t.to == events.Open {
+		next.engine = nil
 		b.completeOpenPhase(next, &change, t.trip)
-	case events.HalfOpen:
-		change.Cause, next.consecutiveFailures = events.CauseRecoveryTimeout, prev.consecutiveFailures
-		if prev.forced != nil {
-			change.Cause, change.Reason = events.CauseForceExpired, prev.forced.Reason
-		}
-	default:
+	} else {
 		change.Cause, next.ramp = events.CauseProbesSucceeded, true
 	}
 	b.transitionTo(next, change)
 }
 
-// completeOpenPhase sets the duration and the engine of next, an open phase, and the cause in its event.
+// endOpenPhase makes the breaker half-open if p, an open phase whose end has passed, is still current.
+func (b *Breaker) endOpenPhase(p *phase) {
+	since := b.env.now()
+	e := newHalfOpenEngine(&b.env, &b.policy) // takes some time, which must not be spent under the lock
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.current.Load() != p {
+		return
+	}
+	change := events.StateChanged{Cause: events.CauseRecoveryTimeout}
+	if p.forced != nil {
+		change.Cause, change.Reason = events.CauseForceExpired, p.forced.Reason
+	}
+	b.transitionTo(&phase{
+		engine: e, state: events.HalfOpen, since: since,
+		consecutiveFailures: p.consecutiveFailures, consecutiveOpenings: p.consecutiveOpenings,
+	}, change)
+}
+
+// completeOpenPhase sets the duration of next, an open phase, and the cause in its event.
 func (b *Breaker) completeOpenPhase(next *phase, change *events.StateChanged, trip tripReason) {
 	prev := b.current.Load()
 	change.Cause, change.Counts, change.Failure = trip.cause, trip.counts, b.lastFailure.Load()
@@ -70,9 +86,8 @@ func (b *Breaker) completeOpenPhase(next *phase, change *events.StateChanged, tr
 		change.Failure = nil // the last failure is no longer in the window
 	}
 	next.consecutiveOpenings = b.consecutiveOpenings(prev, next.since) + 1
-	next.random = rand.Float64() // #nosec G404 -- spreads the ends of open periods; no secret
+	next.random = b.env.Random()
 	next.until = next.since.Add(b.policy.Load().openDuration(next.consecutiveOpenings, next.random))
-	next.engine = newOpenEngine(&b.policy, next.until)
 }
 
 // slowCallFailure returns the failure to show if slow calls opened the breaker.
@@ -100,7 +115,7 @@ func (b *Breaker) transitionTo(next *phase, change events.StateChanged) {
 	case prev.state != next.state:
 		b.publishChange(prev, next, change)
 	case next.state == events.Open && prev.forced == nil && next.forced == nil && !next.until.Equal(prev.until):
-		b.publish(events.UntilChanged{Time: time.Now(), Service: b.service, Until: next.until, Cause: change.Cause})
+		b.publish(events.UntilChanged{Time: b.env.now(), Service: b.service, Until: next.until, Cause: change.Cause})
 	}
 	b.publishForced(prev, next, change.Reason)
 }
@@ -124,9 +139,9 @@ func (b *Breaker) publishForced(prev, next *phase, reason string) {
 	switch f := next.forced; {
 	case f != nil:
 		b.publish(events.Forced{
-			Time: time.Now(), Service: b.service, State: f.State.String(), Until: f.Until, Reason: f.Reason, Shared: f.Shared,
+			Time: b.env.now(), Service: b.service, State: f.State.String(), Until: f.Until, Reason: f.Reason, Shared: f.Shared,
 		})
 	case prev.forced != nil:
-		b.publish(events.Forced{Time: time.Now(), Service: b.service, State: "auto", Reason: reason, Shared: prev.forced.Shared})
+		b.publish(events.Forced{Time: b.env.now(), Service: b.service, State: "auto", Reason: reason, Shared: prev.forced.Shared})
 	}
 }
