@@ -35,20 +35,16 @@ func TestReleaseIsReproducible(t *testing.T) {
 		t.Skipf("%s is not set", releaseVariable)
 	}
 	source := repository(t)
-	first, second := filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "a folder", "second")
-	output := release(t, clone(t, source), nil, 0, "--pgo", "off", "--platform", thisPlatform, "--platform", otherPlatform, first)
-	if !strings.Contains(output, "is not signed") {
-		t.Errorf("the output does not say that the release is unsigned: %s", output)
-	}
 	key := filepath.Join(t.TempDir(), "key")
 	run(t, "", nil, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "releases@example.com", "-f", key)
-	otherEnvironment := []string{"TZ=Pacific/Auckland", "LC_ALL=C.UTF-8", "GOFLAGS=-tags=other -ldflags=-X=main.version=9", "GOAMD64=v2", "GOOS=plan9"}
-	output = release(t, clone(t, source), otherEnvironment, 0, "--pgo", "off", "--sign", key, "--platform", otherPlatform, "--platform", thisPlatform, second)
+	signed := filepath.Join(t.TempDir(), "a folder", "signed")
+	output := release(t, clone(t, source), nil, 0, "--pgo", "off", "--sign", key, "--platform", otherPlatform, "--platform", thisPlatform, signed)
 	if strings.Contains(output, "not signed") {
 		t.Errorf("the output says that the release is unsigned: %s", output)
 	}
+	again := verifyAsDocumented(t, clone(t, source), signed, key)
 
-	files := fileNames(t, first)
+	files := fileNames(t, again)
 	var expected []string
 	for _, platform := range []string{thisPlatform, otherPlatform} {
 		name := "cbproxy_1.2.3_" + strings.ReplaceAll(platform, "/", "_")
@@ -58,23 +54,24 @@ func TestReleaseIsReproducible(t *testing.T) {
 	if expected = append([]string{"SHA256SUMS"}, expected...); !slices.Equal(files, expected) {
 		t.Errorf("the release has %v, want %v", files, expected)
 	}
-	if signed := fileNames(t, second); !slices.Equal(signed, slices.Insert(slices.Clone(files), 1, "SHA256SUMS.sig")) {
-		t.Errorf("the signed release has %v", signed)
+	if names := fileNames(t, signed); !slices.Equal(names, slices.Insert(slices.Clone(files), 1, "SHA256SUMS.sig")) {
+		t.Errorf("the signed release has %v", names)
 	}
 	for _, name := range files {
-		if !bytes.Equal(readFile(t, first, name), readFile(t, second, name)) {
+		if !bytes.Equal(readFile(t, again, name), readFile(t, signed, name)) {
 			t.Errorf("%s differs", name)
 		}
 	}
-	verifyAsDocumented(t, clone(t, source), second, key)
 	for _, platform := range []string{thisPlatform, otherPlatform} {
-		checkArchive(t, first, platform, source)
+		checkArchive(t, again, platform, source)
 	}
 }
 
 // verifyAsDocumented runs the commands of SECURITY.md that verify a release, in its folder and in a clone of the repository, which
-// they must leave as it was. It also checks that they fail for a changed file, and for other checksums than the signed ones.
-func verifyAsDocumented(t *testing.T, repository, folder, key string) {
+// they must leave as it was. It also checks that they fail for a changed file, and for other checksums than the signed ones. The
+// commands build the release again, without a signature. They do that for both platforms and in another environment than that of
+// the test. verifyAsDocumented returns the folder of that release.
+func verifyAsDocumented(t *testing.T, repository, folder, key string) (again string) {
 	t.Helper()
 	page := string(readFile(t, repository, "SECURITY.md"))
 	var commands []string
@@ -91,8 +88,12 @@ func verifyAsDocumented(t *testing.T, repository, folder, key string) {
 	}
 	verify := strings.ReplaceAll(commands[0], "SIGNER", "releases@example.com")
 	run(t, folder, nil, "bash", "-ec", verify)
-	rebuild := strings.NewReplacer("deploy/release ", "deploy/release --pgo off ", "linux/amd64", thisPlatform, "~/Downloads", `"`+folder+`"`).Replace(commands[1])
-	run(t, repository, nil, "bash", "-ec", rebuild)
+	rebuild := strings.NewReplacer("deploy/release ", "deploy/release --pgo off ", "linux/amd64", thisPlatform+" --platform "+otherPlatform,
+		"~/Downloads", `"`+folder+`"`).Replace(commands[1])
+	environment := []string{"TZ=Pacific/Auckland", "LC_ALL=C.UTF-8", "GOFLAGS=-tags=other -ldflags=-X=main.version=9", "GOAMD64=v2", "GOOS=plan9"}
+	if output := run(t, repository, environment, "bash", "-ec", rebuild); !strings.Contains(output, "is not signed") {
+		t.Errorf("the output does not say that the release is unsigned: %s", output)
+	}
 	if changed := run(t, repository, nil, "git", "status", "--porcelain"); changed != "" {
 		t.Errorf("the commands have changed the repository: %s", changed)
 	}
@@ -115,6 +116,7 @@ func verifyAsDocumented(t *testing.T, repository, folder, key string) {
 	if err := os.Remove(filepath.Join(folder, "allowed_signers")); err != nil {
 		t.Fatal(err)
 	}
+	return filepath.Join(repository, "dist", "again")
 }
 
 // checkArchive checks the archive of a platform and its bill of materials.
