@@ -35,7 +35,7 @@ func (g *changeGroup) breakerText(key string) string {
 		return g.windowText(value)
 	case "recovery_timeout":
 		return fmt.Sprintf("The breaker stays open for %s before it probes the upstream. "+
-			"This also applies if it is open now, unless a Retry-After has opened it.", value)
+			"This also applies if it is open now, except by a Retry-After.", value)
 	case "recovery_ramp":
 		if value == "0s" {
 			return "A breaker that closes sends all requests to the upstream at once. A recovery in progress ends now."
