@@ -31,7 +31,7 @@ func (x *exchange) admit() (call breaker.Call, err error, ok bool) {
 	if call.State != events.HalfOpen || !x.mayPrefetch() {
 		return call, err, true
 	}
-	call.Cancel()
+	call.Withdraw()
 	x.startTimer()
 	if err := x.upload.Prefetch(); err != nil {
 		x.outcome.State, x.outcome.Result = call.State, events.ResultCancelled

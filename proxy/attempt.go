@@ -87,7 +87,7 @@ func (a *attempt) reportSuccess() {
 	a.reported = true
 	a.x.outcome.Result = events.ResultSuccess
 	a.x.route.Service.NoteSuccess(a.start)
-	a.call.Success(a.responseTime())
+	a.call.WithStatus(a.status).Success(a.responseTime())
 }
 
 // reportFailure reports a failure of the upstream.
@@ -102,7 +102,7 @@ func (a *attempt) reportFailure(kind events.ErrorType, err error) {
 	x.route.Service.LogFailure(x.route.Logger, f)
 	if !a.reported {
 		a.reported = true
-		a.call.Failure(f, a.responseTime())
+		a.call.WithStatus(a.status).Failure(f, a.responseTime())
 	}
 }
 
@@ -116,7 +116,7 @@ func (a *attempt) reportRetryAfter(until time.Time) {
 	}
 	a.reported = true
 	a.x.outcome.Result = events.ResultSuccess
-	a.call.RetryAfter(until)
+	a.call.WithStatus(a.status).RetryAfter(until)
 }
 
 // reportLocalFailure reports that the attempt failed because this machine lacked a resource.
@@ -134,8 +134,10 @@ func (a *attempt) reportNeutral(result events.Result) {
 	a.reported = true
 	if a.x.outcome.Result = result; result == events.ResultRejected {
 		a.x.outcome.Reason = events.ReasonOverload
+		a.call.Reject()
+		return
 	}
-	a.call.Cancel()
+	a.call.WithStatus(a.status).Cancel()
 }
 
 // responseTime returns the response time that the breaker compares with slow_call_duration: until the end of the response, or of

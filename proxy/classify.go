@@ -120,7 +120,7 @@ func (a *attempt) reportClientFault() {
 	}
 	a.reported = true
 	x.outcome.Result = events.ResultCancelled
-	a.call.Abandon(a.responseTime())
+	a.call.WithStatus(a.status).Abandon(a.responseTime())
 }
 
 // cancelledByOther reports whether err is the cancellation of another exchange. http.Transport returns a connection to the

@@ -131,7 +131,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 		return
 	}
 	if x.outcome.Shed = x.permits.Acquire(rt); x.outcome.Shed != "" {
-		call.Cancel()
+		call.Reject()
 		x.singleAttempt.call = breaker.Call{}
 		x.reject(events.ReasonOverload)
 		return

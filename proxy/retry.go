@@ -59,7 +59,7 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 			return res, err // the previous attempt's
 		}
 		if body, again = x.upload.NewReader(); !again {
-			call.Cancel()
+			call.Withdraw()
 			restoreTimer()
 			return res, err
 		}

@@ -84,18 +84,22 @@ func (b *Breaker) AllowActiveProbe() (Call, error) { return b.admit(true, revoke
 // left, it revokes that of a probe that has waited for its client for minWait.
 func (b *Breaker) admit(active bool, minWait time.Duration) (Call, error) {
 	policy, p := b.policy.Load(), b.current.Load()
+	var asked time.Time
+	if b.env.Record != nil {
+		asked = b.env.now()
+	}
 	if policy.Mode == Off {
-		return Call{State: p.state}, nil
+		return Call{State: p.state, breaker: b, asked: asked}, nil
 	}
 	if p.state == events.Open {
 		p = b.currentPhase()
 	}
 	switch {
 	case p.state == events.Open, p.state == events.HalfOpen && policy.ActiveProbing && !active:
-		return b.reject(rejectionIn(p.state), policy.Mode == Shadow && !active)
+		return b.reject(rejectionIn(p.state), asked, policy.Mode == Shadow, active)
 	case p.state == events.Closed && !active:
 		if r, rejected := b.rejectClosed(policy, p); rejected {
-			return b.reject(r, policy.Mode == Shadow)
+			return b.reject(r, asked, policy.Mode == Shadow, active)
 		}
 	}
 	report, err := p.engine.allow(minWait)
@@ -109,13 +113,13 @@ func (b *Breaker) admit(active bool, minWait time.Duration) (Call, error) {
 	case nil:
 		if p.state == events.HalfOpen && !b.mayProbe() {
 			report(outcomeCancelled)
-			return b.reject(rejectedHalfOpenLimit, policy.Mode == Shadow && !active)
+			return b.reject(rejectedHalfOpenLimit, asked, policy.Mode == Shadow, active)
 		}
-		return Call{State: p.state, breaker: b, engine: p.engine, report: report}, nil
+		return Call{State: p.state, breaker: b, engine: p.engine, report: report, asked: asked}, nil
 	case gobreaker.ErrTooManyRequests:
-		return b.reject(rejectedHalfOpenLimit, policy.Mode == Shadow && !active)
+		return b.reject(rejectedHalfOpenLimit, asked, policy.Mode == Shadow, active)
 	default:
-		return b.reject(rejectedOpen, policy.Mode == Shadow && !active)
+		return b.reject(rejectedOpen, asked, policy.Mode == Shadow, active)
 	}
 }
 

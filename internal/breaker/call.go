@@ -6,7 +6,8 @@ import (
 	"cbproxy/internal/events"
 )
 
-// Call is one admitted call. Exactly one of Success, Failure, Cancel, Abandon and RetryAfter must be called, on any goroutine.
+// Call is one admitted call. Exactly one of Success, Failure, Cancel, Abandon, RetryAfter, Reject and Withdraw must be called, on any
+// goroutine.
 // The report has no effect if the breaker has changed its state since (except that of RetryAfter), if the call was rejected, if
 // it was admitted only because the mode is Shadow or Off, or on the zero Call.
 type Call struct {
@@ -20,33 +21,63 @@ type Call struct {
 	engine  *engine
 	report  func(error) // reports an *outcome; nil if reports have no effect
 
-	revocable bool // the permit can be revoked: report is revocableCall.reportOnce
+	revocable bool      // the permit can be revoked: report is revocableCall.reportOnce
+	asked     time.Time // when the call was asked for; zero if it is not recorded
+	status    int       // of the response, see WithStatus
+}
+
+// WithStatus returns c with the status of the upstream's response, which is only recorded.
+func (c Call) WithStatus(status int) Call {
+	c.status = status
+	return c
+}
+
+// record records the result of the call.
+func (c Call) record(result events.Result, kind events.ErrorType, took time.Duration) {
+	if !c.asked.IsZero() {
+		c.breaker.env.Record(events.Call{Time: c.asked, Result: result, Status: c.status, ErrorType: kind, Duration: took})
+	}
 }
 
 // Success reports that the call succeeded, and its duration.
 func (c Call) Success(took time.Duration) {
+	c.record(events.ResultSuccess, "", took)
 	c.reportOutcome(outcomeSucceeded, outcomeSucceededSlow, "", took)
 }
 
 // Failure reports that the call failed, and its duration.
 func (c Call) Failure(f *events.Failure, took time.Duration) {
-	if c.report == nil {
-		return
-	}
-	c.breaker.lastFailure.Store(f)
 	var kind events.ErrorType
 	if f != nil {
 		kind = f.Type
 	}
+	c.record(events.ResultFailure, kind, took)
+	if c.report == nil {
+		return
+	}
+	c.breaker.lastFailure.Store(f)
 	c.reportOutcome(outcomeFailed, outcomeFailedSlow, kind, took)
 }
 
 // Cancel reports that the call counts neither as success nor as failure. A probe returns its permit.
-func (c Call) Cancel() { c.reportOutcome(outcomeCancelled, outcomeCancelled, "", 0) }
+func (c Call) Cancel() {
+	c.record(events.ResultCancelled, "", 0)
+	c.Withdraw()
+}
+
+// Reject is Cancel for a call that was not made, because the proxy could not make it.
+func (c Call) Reject() {
+	c.record(events.ResultRejected, "", 0)
+	c.Withdraw()
+}
+
+// Withdraw is Cancel for a call that was not made and is asked for again, or not at all. It is not recorded.
+func (c Call) Withdraw() { c.reportOutcome(outcomeCancelled, outcomeCancelled, "", 0) }
 
 // Abandon reports that the client cancelled the call after it had waited for the upstream for took. The call counts for the slow
 // call ratio if took makes it a slow call; otherwise it counts as with Cancel.
 func (c Call) Abandon(took time.Duration) {
+	c.record(events.ResultCancelled, "", took)
 	c.reportOutcome(outcomeCancelled, outcomeAbandonedSlow, "", took)
 }
 

@@ -3,6 +3,8 @@ package breaker
 import (
 	"math/rand/v2"
 	"time"
+
+	"cbproxy/internal/events"
 )
 
 // Clock tells a breaker the time. All methods are safe for concurrent use.
@@ -27,6 +29,9 @@ func (systemClock) AfterFunc(d time.Duration, f func()) (stop func()) {
 type Environment struct {
 	// Clock is the clock; nil is that of the host.
 	Clock Clock
+	// Record gets each call for which the breaker is asked: one that is made when its result is reported, whether that counts or
+	// not, and a rejected one at once. It is called on the goroutines of calls and must return at once; nil: calls are not recorded.
+	Record func(events.Call)
 	// Random returns a random number in [0, 1) and is safe for concurrent use; nil is that of math/rand/v2.
 	Random func() float64
 }

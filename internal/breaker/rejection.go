@@ -31,12 +31,17 @@ func rejectionIn(s events.State) rejection {
 	return rejectedOpen
 }
 
-// reject returns the result of Allow for a call that is rejected. If shadow is set, it admits the call and counts it.
-func (b *Breaker) reject(r rejection, shadow bool) (Call, error) {
+// reject returns the result of Allow for a call that was asked for at a time and is rejected. If shadow is set, it admits a call that
+// is no active probe, and counts it.
+func (b *Breaker) reject(r rejection, asked time.Time, shadow, active bool) (Call, error) {
 	call := Call{State: rejectionStates[r]}
-	if shadow {
+	switch {
+	case shadow && !active:
 		b.shadowed[r].Add(1)
+		call.breaker, call.asked = b, asked
 		return call, nil
+	case !active && !asked.IsZero():
+		b.env.Record(events.Call{Time: asked, Result: events.ResultRejected})
 	}
 	if p := b.current.Load(); r == rejectedOpen {
 		if call.RetryAt = p.until; p.state != events.Open {

@@ -38,6 +38,7 @@ func (r *retryAfterRow) reset() {
 // Other than the reports of results, this one has an effect even if the breaker has changed its state since, because it is about
 // the future.
 func (c Call) RetryAfter(until time.Time) {
+	c.record(events.ResultCancelled, "", 0)
 	if c.report == nil {
 		return
 	}

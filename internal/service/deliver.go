@@ -78,7 +78,7 @@ func (m *Manager) Deliver(ctx context.Context, d *Delivery) (Delivered, error) {
 		return Delivered{}, err
 	}
 	if d.SuspectedPoison && call.State == events.HalfOpen {
-		call.Cancel() // the permit is for requests whose outcome shows whether the upstream has recovered
+		call.Withdraw() // the permit is for requests whose outcome shows whether the upstream has recovered
 		call = breaker.Call{State: call.State}
 	}
 	return rt.deliver(ctx, d, call)
@@ -170,7 +170,7 @@ func (rt *Route) reportDelivery(d *Delivery, call breaker.Call, trace *AttemptTr
 	switch result {
 	case events.ResultSuccess:
 		trace.endDelivery(result, nil)
-		switch reported := rt.callForReport(d, call); res.class {
+		switch reported := rt.callForReport(d, call).WithStatus(res.response.Status); res.class {
 		case StatusRetryAfter:
 			reported.RetryAfter(res.until)
 		case StatusIgnored:
@@ -190,7 +190,7 @@ func (rt *Route) reportDelivery(d *Delivery, call breaker.Call, trace *AttemptTr
 		}
 		rt.Service.Observer.Failed(f.Type, 1)
 		rt.Service.LogFailure(rt.Logger, f)
-		rt.callForReport(d, call).Failure(f, took)
+		rt.callForReport(d, call).WithStatus(res.response.Status).Failure(f, took)
 	}
 }
 
