@@ -166,7 +166,7 @@ func TestClientCallEndsAnOpeningWithoutProbing(t *testing.T) {
 		if _, err := w.Allow(); err != ErrOpen {
 			t.Fatalf("in the last nanosecond of the opening: %v", err)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		call, err := w.Allow()
 		if err != ErrHalfOpenLimit || call.State != events.HalfOpen {
 			t.Fatalf("a client's call: %+v, %v", call, err)
