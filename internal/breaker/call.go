@@ -32,11 +32,20 @@ func (c Call) WithStatus(status int) Call {
 	return c
 }
 
-// record records the result of the call.
+// maxOverhead is the time between an admission and its report that is recorded as a part of the duration. A longer one is that of the
+// call's client.
+const maxOverhead = 5 * time.Millisecond
+
+// record records the result of the call. If took is not 0, the recorded duration lasts until now, so that the call ends in a simulation
+// when it ended, unless it has waited for its client.
 func (c Call) record(result events.Result, kind events.ErrorType, took time.Duration) {
-	if !c.asked.IsZero() {
-		c.breaker.env.Record(events.Call{Time: c.asked, Result: result, Status: c.status, ErrorType: kind, Duration: took})
+	if c.asked.IsZero() {
+		return
 	}
+	if elapsed := c.breaker.env.now().Sub(c.asked); took > 0 && elapsed > took && elapsed-took < maxOverhead {
+		took = elapsed
+	}
+	c.breaker.env.Record(events.Call{Time: c.asked, Result: result, Status: c.status, ErrorType: kind, Duration: took})
 }
 
 // Success reports that the call succeeded, and its duration.
