@@ -36,7 +36,9 @@ type Config struct {
 	Tracer events.Tracer
 	// StrategyProvider is fallbacks.Env.Provider.
 	StrategyProvider any
-	Logger           *slog.Logger
+	// RecordCalls is service.Config.RecordCalls.
+	RecordCalls func(service string) func(events.Call)
+	Logger      *slog.Logger
 	// Instance is the proxy's name in Via, which must be unique. Empty: a random name.
 	Instance string
 }
@@ -57,7 +59,8 @@ func New(c Config) *Server {
 	via := message.NewVia(c.Instance)
 	return &Server{
 		Manager: service.NewManager(service.Config{
-			Bus: c.Bus, Observers: c.Observers, Breakers: c.Breakers, Tracer: c.Tracer, StrategyProvider: c.StrategyProvider, Logger: c.Logger, Via: via,
+			Bus: c.Bus, Observers: c.Observers, Breakers: c.Breakers, Tracer: c.Tracer, StrategyProvider: c.StrategyProvider,
+			RecordCalls: c.RecordCalls, Logger: c.Logger, Via: via,
 		}),
 		access: c.Access, tracer: c.Tracer, via: via,
 		proxy: &httputil.ReverseProxy{

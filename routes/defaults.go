@@ -22,6 +22,7 @@ func defaultConfig() *Config {
 			IdleTimeout:       120 * time.Second,
 		},
 		AccessLog: AccessLog{Destination: "stdout", Format: "json", Sample: 1},
+		Outcomes:  Outcomes{Enabled: true, MaxBytes: 16 << 20, MaxAge: 24 * time.Hour},
 		Admin:     Admin{Listen: "127.0.0.1:9901"},
 		Redis:     Redis{TTL: time.Hour, Share: Share{Enabled: true, Quorum: 1}},
 		Routes:    map[string]*Route{},

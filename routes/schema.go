@@ -30,6 +30,8 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// One log line for each request; off by default.
 	AccessLog AccessLog `yaml:"access_log"`
+	// Record of the calls to each upstream, on which thresholds can be tried.
+	Outcomes Outcomes `yaml:"outcomes"`
 	// Admin API, health and metrics.
 	Admin Admin `yaml:"admin"`
 	// Redis that instances share; optional.
@@ -58,6 +60,16 @@ type Limits struct {
 	ReadHeaderTimeout time.Duration `yaml:"read_header_timeout" valid:"positive"`
 	// Time a connection may be idle between requests. Changing it needs a restart.
 	IdleTimeout time.Duration `yaml:"idle_timeout" valid:"positive"`
+}
+
+// Outcomes configures the record of calls.
+type Outcomes struct {
+	// Record when each call was asked for, its result and its duration, but nothing of the request itself. It takes 16 bytes for each call, in data_dir, or in memory without one.
+	Enabled bool `yaml:"enabled"`
+	// Size of the record of each service. A new call replaces the oldest ones.
+	MaxBytes Size `yaml:"max_bytes" valid:"64KiB..1GiB"`
+	// Age from which on calls are not shown any more.
+	MaxAge time.Duration `yaml:"max_age" valid:"1m.."`
 }
 
 // Admin configures the admin listener.

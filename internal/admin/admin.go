@@ -28,6 +28,8 @@ type Backend interface {
 	Release(ctx context.Context, service string, fleet bool, reason string) error
 	// History returns the state changes of a service's breaker on all instances of the fleet, newest first.
 	History(ctx context.Context, service string) ([]events.HistoryEntry, error)
+	// Outcomes is outcomes.Store.Read.
+	Outcomes(ctx context.Context, service string, since, until time.Time, yield func(service string, c events.Call) error) error
 	// Queues returns the queues of all services.
 	Queues() Queues
 	// Ready returns nil if the proxy serves requests, or the reason why it does not.
@@ -86,6 +88,7 @@ func (a *api) operations() map[string]http.Handler {
 		"/api/v1/queue/{id}/retry":         a.write(http.MethodPost, a.retryQueued),
 		"/api/v1/events":                   a.read(a.events),
 		"/api/v1/trends":                   a.read(a.trends),
+		"/api/v1/outcomes":                 a.read(a.outcomes),
 		"/api/v1/config":                   a.read(a.config),
 		"/api/v1/config/reload":            a.write(http.MethodPost, a.reload),
 		"/api/v1/openapi.json":             a.read(a.openapi),

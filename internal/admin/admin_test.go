@@ -30,6 +30,7 @@ type fakeBackend struct {
 	history  []events.HistoryEntry
 	queues   admin.Queues
 	hosts    []string
+	calls    []events.Call
 }
 
 func (f *fakeBackend) Health() admin.Health {
@@ -62,6 +63,15 @@ func (f *fakeBackend) record(fleet bool, command string) error {
 
 func (f *fakeBackend) History(context.Context, string) ([]events.HistoryEntry, error) {
 	return f.history, nil
+}
+
+func (f *fakeBackend) Outcomes(_ context.Context, _ string, _, _ time.Time, yield func(string, events.Call) error) error {
+	for _, c := range f.calls {
+		if err := yield("svc", c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *fakeBackend) Queues() admin.Queues { return f.queues }

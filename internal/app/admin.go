@@ -15,6 +15,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/metrics"
+	"cbproxy/internal/outcomes"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -23,6 +24,7 @@ import (
 type adminBackend struct {
 	*reloader
 	state    *stateStore
+	outcomes *outcomes.Store
 	queues   queueView
 	instance string
 	draining atomic.Bool // the proxy is shutting down
@@ -105,6 +107,11 @@ func (b *adminBackend) Release(ctx context.Context, service string, fleet bool, 
 // History implements admin.Backend.
 func (b *adminBackend) History(ctx context.Context, service string) ([]events.HistoryEntry, error) {
 	return b.state.history(ctx, service)
+}
+
+// Outcomes implements admin.Backend.
+func (b *adminBackend) Outcomes(ctx context.Context, service string, since, until time.Time, yield func(string, events.Call) error) error {
+	return b.outcomes.Read(ctx, service, since, until, yield)
 }
 
 // Queues implements admin.Backend.

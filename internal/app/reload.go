@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"cbproxy/internal/httpserver"
 	"cbproxy/internal/listen"
 	"cbproxy/internal/metrics"
+	"cbproxy/internal/outcomes"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -42,13 +45,15 @@ func (a *activeConfig) config() *routes.Config { return a.Load().config }
 //	file changed:      reloadContent -> reload -> apply
 //	start of Run:      start                   -> apply
 type reloader struct {
-	active  *activeConfig
-	loader  routes.Loader
-	server  *proxy.Server
-	queues  *queueService
-	bus     *events.Bus
-	metrics *metrics.Metrics
-	access  *accesslog.Log
+	active *activeConfig
+	loader routes.Loader
+	server *proxy.Server
+	// outcomes records the calls of the configured services.
+	outcomes *outcomes.Store
+	queues   *queueService
+	bus      *events.Bus
+	metrics  *metrics.Metrics
+	access   *accesslog.Log
 	// listeners has the own listeners of services, which reloads change.
 	listeners *httpserver.Set
 	logger    *slog.Logger
@@ -124,6 +129,9 @@ func (r *reloader) apply(c *routes.Config) error {
 	}
 	r.commitListeners(listeners, c)
 	access.Commit()
+	r.outcomes.Apply(outcomes.Config{
+		Enabled: c.Outcomes.Enabled, MaxBytes: int64(c.Outcomes.MaxBytes), MaxAge: c.Outcomes.MaxAge,
+	}, slices.Collect(maps.Keys(c.Routes)))
 	r.queues.RemovePolicies(func(service string) bool { return hasQueue(c, service) })
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"cbproxy/internal/httpserver"
 	"cbproxy/internal/listen"
 	"cbproxy/internal/metrics"
+	"cbproxy/internal/outcomes"
 	"cbproxy/internal/telemetry"
 	"cbproxy/proxy"
 	"cbproxy/routes"
@@ -64,6 +65,7 @@ func Run(o Options) error {
 //	access log   build                       close
 //	telemetry    build                       close
 //	state store  build opens it; run         the end of run's context; close flushes and closes it
+//	outcomes     build; run                  the end of run's context; close closes the files
 //	queues       build opens it; run         the end of run's context; close closes the files
 //	server       run, by the first reload    the end of run
 //	listeners    run; reloads change them    servers.serve
@@ -76,6 +78,7 @@ type process struct {
 	meter     *metrics.Metrics
 	telemetry *telemetry.Telemetry
 	state     *stateStore
+	outcomes  *outcomes.Store
 	queues    *queueService
 	server    *proxy.Server
 	listeners *httpserver.Set // of the data plane
@@ -107,6 +110,8 @@ func build(o Options) (_ *process, err error) {
 		return nil, err
 	}
 	p.closers = append(p.closers, p.state.close)
+	p.outcomes = outcomes.New(o.Config.DataDir, o.Logger)
+	p.closers = append(p.closers, p.closeOutcomes)
 	if p.queues, err = openQueues(o.Config.DataDir, p.state, p.bus, o.Logger); err != nil {
 		return nil, err
 	}
@@ -114,7 +119,7 @@ func build(o Options) (_ *process, err error) {
 	warnVolatileQueue(o.Config, o.Logger)
 	p.server = proxy.New(proxy.Config{
 		Bus: p.bus, Observers: p.meter, Breakers: p.state.breakers, Access: p.access, Tracer: p.telemetry.Tracer(),
-		StrategyProvider: strategyProvider{p.queues.Queues}, Logger: o.Logger, Instance: p.instance,
+		StrategyProvider: strategyProvider{p.queues.Queues}, RecordCalls: p.outcomes.Recorder, Logger: o.Logger, Instance: p.instance,
 	})
 	p.meter.Collect(metrics.Sources{
 		Breakers:         p.state.serviceStatuses,
@@ -126,7 +131,7 @@ func build(o Options) (_ *process, err error) {
 	})
 	p.listeners = newListeners(p.server, o.Config, o.Logger)
 	p.reloader = &reloader{
-		active: config, loader: o.Loader, server: p.server, queues: p.queues, bus: p.bus, metrics: p.meter,
+		active: config, loader: o.Loader, server: p.server, outcomes: p.outcomes, queues: p.queues, bus: p.bus, metrics: p.meter,
 		access: p.access, listeners: p.listeners, logger: o.Logger,
 	}
 	return p, nil
@@ -136,6 +141,13 @@ func build(o Options) (_ *process, err error) {
 func (p *process) close() {
 	for _, c := range slices.Backward(p.closers) {
 		c()
+	}
+}
+
+// closeOutcomes stores the latest calls.
+func (p *process) closeOutcomes() {
+	if err := p.outcomes.Close(); err != nil {
+		p.Logger.Error("cannot store the outcomes of calls", "error", err)
 	}
 }
 
@@ -154,11 +166,12 @@ func (p *process) run() error {
 	if err := p.reloader.start(p.Config); err != nil {
 		return err
 	}
+	background.Go(func() { p.outcomes.Run(ctx) })
 	background.Go(func() { p.queues.Run(ctx, &queueSender{p.server, p.state.breakers}) })
 	trends := admin.NewTrends(func() map[string]admin.Totals { return trendTotals(p.meter) })
 	background.Go(func() { trends.Run(ctx) })
 	background.Go(func() { newAdmissionWatcher(p.state.serviceStatuses, p.bus.Publish).run(ctx) })
-	backend := &adminBackend{reloader: p.reloader, state: p.state, queues: queueView{p.queues}, instance: p.instance}
+	backend := &adminBackend{reloader: p.reloader, state: p.state, outcomes: p.outcomes, queues: queueView{p.queues}, instance: p.instance}
 	s, err := p.openServers(ctx, admin.New(admin.Config{
 		Backend: backend, Bus: p.bus, Trends: trends, Metrics: p.meter.Handler(p.telemetry.Tracer() != nil), Logger: p.Logger,
 	}))

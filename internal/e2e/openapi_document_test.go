@@ -125,6 +125,10 @@ func (d *description) expect(name string, status int, r harness.Response) {
 	switch {
 	case !ok:
 		d.t.Errorf("%s: media type %q", what, mediaType)
+	case mediaType == "application/x-ndjson":
+		for line := range strings.Lines(r.Body) {
+			d.valid(what, content.Schema, line)
+		}
 	case strings.HasSuffix(mediaType, "json"):
 		d.valid(what, content.Schema, r.Body)
 	}

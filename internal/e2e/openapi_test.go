@@ -210,6 +210,8 @@ func (d *description) faults(p *harness.Proxy, config string) {
 	d.expect(forceOperation, 503, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"open","scope":"fleet"}`)))
 	d.expect("GET /api/v1/queue", 400, callAdmin(p, "GET /api/v1/queue", "", "", func(r *http.Request) { r.URL.RawQuery = "limit=0" }))
 	d.expect("GET /api/v1/trends", 400, callAdmin(p, "GET /api/v1/trends", "", "", func(r *http.Request) { r.URL.RawQuery = "after=x&service=none" }))
+	d.expect("GET /api/v1/outcomes", 400, callAdmin(p, "GET /api/v1/outcomes", "", "", func(r *http.Request) { r.URL.RawQuery = "since=x&until=y" }))
+	d.expect("GET /api/v1/outcomes", 404, callAdmin(p, "GET /api/v1/outcomes", "", "", func(r *http.Request) { r.URL.RawQuery = "service=none" }))
 	tooLong := func(r *http.Request) { r.URL.RawQuery = "reason=" + strings.Repeat("x", 1001) }
 	for _, name := range []string{dropOperation, retryOperation} {
 		d.expect(name, 404, callAdmin(p, name, "", "svc.999999", nil))

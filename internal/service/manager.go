@@ -34,8 +34,10 @@ type Config struct {
 	// StrategyProvider is passed to the fallback strategies as fallbacks.Env.Provider. They assert that it implements the interfaces
 	// that they need.
 	StrategyProvider any
-	Logger           *slog.Logger
-	Via              *message.Via
+	// RecordCalls returns breaker.Environment.Record for the breaker of a service. If it is nil, calls are not recorded.
+	RecordCalls func(service string) func(events.Call)
+	Logger      *slog.Logger
+	Via         *message.Via
 }
 
 // Manager holds the services and routes of the current configuration. It is safe for concurrent use.
@@ -141,11 +143,15 @@ func (m *Manager) strategyEnv(s *Service, logger *slog.Logger) fallbacks.Env {
 
 // activate puts r's configuration into effect for its service. It cannot fail.
 func (m *Manager) activate(r *Route) {
-	service, policy := r.Service, policyOf(r.Config)
+	service, policy := r.Service, PolicyOf(r.Config)
 	isNew := service.Breaker == nil
 	if isNew {
 		service.Observer = m.config.Observers.Service(service.Name)
-		service.Breaker = breaker.New(service.Name, policy, func(e events.Event) {
+		var env breaker.Environment
+		if m.config.RecordCalls != nil {
+			env.Record = m.config.RecordCalls(service.Name)
+		}
+		service.Breaker = breaker.NewIn(env, service.Name, policy, func(e events.Event) {
 			service.handleEvent(e)
 			m.config.Bus.Publish(e)
 		})

@@ -26,7 +26,7 @@ type Route struct {
 	tracer  events.Tracer // nil: requests are not traced
 	Via     *message.Via
 
-	UsesCallDuration bool                    // the breaker uses response times
+	UsesCallDuration bool                    // response times are used by the breaker, or recorded
 	FailureWhen      *expression.FailureWhen // nil: there is none
 	GRPCFailures     grpc.Codes              // the status codes that are failures
 	ProxyInFlight    *limit.Concurrency      // of all routes
@@ -41,10 +41,10 @@ type Route struct {
 }
 
 func newRoute(c *routes.Route, all *routes.Config) *Route {
-	policy := policyOf(c)
+	policy := PolicyOf(c)
 	return &Route{
 		Config: c, Target: upstream.TargetOf(c.Upstream.URL),
-		UsesCallDuration: policy.UsesDurations(),
+		UsesCallDuration: policy.UsesDurations() || all.Outcomes.Enabled,
 		GRPCFailures:     grpc.NewCodes(c.Breaker.GRPCFailureCodes),
 		MaxProxyInFlight: permitsFor(all.MaxInFlight, c.Priority),
 	}

@@ -7,11 +7,9 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
-	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 	"cbproxy/internal/limit"
 	"cbproxy/internal/upstream"
-	"cbproxy/routes"
 )
 
 // Service is the state of one configured service that survives reloads. Its methods are safe for concurrent use.
@@ -89,34 +87,4 @@ func (s *Service) wakeProber() {
 func (s *Service) close() {
 	s.prober.close()
 	s.Breaker.Close()
-}
-
-var modes = map[string]breaker.Mode{"enforce": breaker.Enforce, "shadow": breaker.Shadow, "off": breaker.Off}
-
-func policyOf(r *routes.Route) breaker.Policy {
-	b := &r.Breaker
-	return breaker.Policy{
-		Limits: algorithm.Limits{
-			Algorithm:        b.Algorithm,
-			Options:          b.Algorithms[b.Algorithm],
-			FailureRatio:     b.FailureRatio,
-			SlowCallRatio:    b.SlowCallRatio,
-			SlowCallDuration: b.SlowCallDuration,
-			MinRequests:      b.MinRequests,
-			Window:           b.Window,
-		},
-		Mode:            modes[b.Mode],
-		FailMax:         b.FailMax,
-		RecoveryTimeout: b.RecoveryTimeout,
-		RecoveryBackoff: breaker.Backoff{
-			Multiplier: b.RecoveryBackoff.Multiplier,
-			Max:        b.RecoveryBackoff.Max,
-			Jitter:     b.RecoveryBackoff.Jitter,
-		},
-		HalfOpenRequests: b.HalfOpenRequests,
-		RecoveryRamp:     b.RecoveryRamp,
-		RetryAfter:       b.RetryAfter.After,
-		RetryAfterMax:    b.RetryAfter.Max,
-		ActiveProbing:    b.Probe.Path != "",
-	}
 }
