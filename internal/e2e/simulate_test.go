@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+// simulated is what the command simulate tells about a service.
+type simulated struct {
+	Calls, Failures, Unknown int
+	Config                   struct {
+		Openings, Refused int
+		Transitions       []struct {
+			Time            time.Time
+			From, To, Cause string
+		}
+	}
+}
+
+// simulate runs the command with a configuration on the record of a running proxy.
+func simulateRecord(t *testing.T, p *harness.Proxy, config string) map[string]simulated {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), harness.Binary(), "simulate", "--config", file, "--admin", p.AdminURL, "-o", "json")
+	output, err := c.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	var report struct{ Services map[string]simulated }
+	if err := json.Unmarshal(output, &report); err != nil {
+		t.Fatal(err)
+	}
+	return report.Services
+}
+
+// shadowRun sends requests that fail at random through breakers in shadow mode, whose record has the result of every call, and returns
+// what the breakers did and what they would have done in a simulation of that record.
+func shadowRun(t *testing.T, seed uint64) (real, wouldHave map[string]string) {
+	u := startStatusUpstream(t)
+	breakers := map[string]string{
+		"consecutive": "fail_max: 3, recovery_timeout: 100ms, half_open_requests: 2",
+		"ratio":       "fail_max: 0, failure_ratio: 0.4, min_requests: 5, window: 200ms, recovery_timeout: 150ms",
+		"count":       "algorithm: count, fail_max: 0, failure_ratio: 0.5, min_requests: 6, count: {calls: 12}, recovery_timeout: 120ms",
+		"backoff":     "fail_max: 2, recovery_timeout: 100ms, recovery_backoff: {multiplier: 1.5, max: 300ms, jitter: 0}",
+	}
+	config := "defaults: {breaker: {mode: shadow, recovery_backoff: {jitter: 0}}}\nroutes:\n"
+	for name, keys := range breakers {
+		config += fmt.Sprintf("  %s: {prefix: /%s, upstream: %q, breaker: {%s}}\n", name, name, u.URL(), keys)
+	}
+	p := harness.StartProxy(t, harness.Options{Config: config})
+	random := rand.New(rand.NewPCG(seed, 1))
+	for i := range 600 {
+		for name := range breakers {
+			status, share := http.StatusOK, 0.1
+			if i/100%2 == 1 {
+				share = 0.6
+			}
+			if random.Float64() < share {
+				status = http.StatusServiceUnavailable
+			}
+			p.Get(fmt.Sprintf("/%s/%d", name, status))
+		}
+	}
+	real, wouldHave = map[string]string{}, map[string]string{}
+	services := simulateRecord(t, p, config)
+	for name := range breakers {
+		var steps, simulatedSteps []string
+		for _, c := range p.History(name) { // newest first
+			steps = append([]string{c.From + ">" + c.To + " " + c.Cause}, steps...)
+		}
+		s := services[name]
+		for _, c := range s.Config.Transitions {
+			simulatedSteps = append(simulatedSteps, c.From+">"+c.To+" "+c.Cause)
+		}
+		if s.Calls != 600 || s.Unknown != 0 {
+			t.Errorf("%s: %d calls are recorded, %d of them unknown", name, s.Calls, s.Unknown)
+		}
+		// The last opening may end after the last call.
+		if n := len(steps); n == len(simulatedSteps)+1 && strings.HasPrefix(steps[n-1], "open>") {
+			steps = steps[:n-1]
+		}
+		real[name], wouldHave[name] = strings.Join(steps, "\n"), strings.Join(simulatedSteps, "\n")
+	}
+	return real, wouldHave
+}
+
+// A breaker in shadow mode does what the simulation of its record says, to the call. Within some 100 ns around the end of an opening the
+// record does not tell whether a call was before or after it, so a run that differs is repeated.
+func TestSimulationMatchesTheRunningProxy(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(3) {
+		real, wouldHave := shadowRun(t, seed)
+		differs := ""
+		for name := range real {
+			if real[name] != wouldHave[name] {
+				differs += fmt.Sprintf("%s did\n%s\nthe simulation\n%s\n", name, real[name], wouldHave[name])
+			} else if strings.Count(real[name], ">open") < 2 {
+				t.Errorf("%s opened fewer than two times:\n%s", name, real[name])
+			}
+		}
+		if differs == "" || t.Failed() {
+			return
+		}
+		t.Log(differs)
+	}
+	t.Error("three runs differ from their simulations")
+}
