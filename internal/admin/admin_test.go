@@ -31,6 +31,7 @@ type fakeBackend struct {
 	queues   admin.Queues
 	hosts    []string
 	calls    []events.Call
+	callsErr error
 }
 
 func (f *fakeBackend) Health() admin.Health {
@@ -71,7 +72,7 @@ func (f *fakeBackend) Outcomes(_ context.Context, _ string, _, _ time.Time, yiel
 			return err
 		}
 	}
-	return nil
+	return f.callsErr
 }
 
 func (f *fakeBackend) Queues() admin.Queues { return f.queues }

@@ -40,7 +40,8 @@ func (a *api) outcomes(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	out := bufio.NewWriterSize(&deadlineWriter{w, http.NewResponseController(w)}, outcomesBuffer)
+	sent := &deadlineWriter{w: w, control: http.NewResponseController(w)}
+	out := bufio.NewWriterSize(sent, outcomesBuffer)
 	var line []byte
 	err := a.Backend.Outcomes(r.Context(), service, since, until, func(service string, c events.Call) error {
 		line = outcomes.AppendLine(line[:0], service, &c)
@@ -50,9 +51,13 @@ func (a *api) outcomes(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = out.Flush()
 	}
-	if err != nil {
-		a.Logger.Warn("cannot send the outcomes of calls", "error", err)
+	switch {
+	case err == nil:
+	case sent.begun || r.Context().Err() != nil:
+		a.Logger.Debug("cannot send the outcomes of calls", "error", err)
 		panic(http.ErrAbortHandler) // so that the client does not take it for the end
+	default:
+		writeProblem(w, http.StatusInternalServerError, err.Error())
 	}
 }
 
@@ -78,9 +83,11 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 type deadlineWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	begun   bool
 }
 
 func (d *deadlineWriter) Write(p []byte) (int, error) {
+	d.begun = true
 	_ = d.control.SetWriteDeadline(time.Now().Add(streamTimeout)) // not supported by httptest.ResponseRecorder
 	n, err := d.w.Write(p)
 	if err == nil {

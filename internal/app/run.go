@@ -128,6 +128,7 @@ func build(o Options) (_ *process, err error) {
 		Queues:           p.queues.metrics,
 		Fallbacks:        func() map[string]metrics.Fallback { return fallbackMetrics(p.server) },
 		AccessLogDropped: p.access.Dropped,
+		OutcomesLost:     p.outcomes.Lost,
 	})
 	p.listeners = newListeners(p.server, o.Config, o.Logger)
 	p.reloader = &reloader{

@@ -42,6 +42,8 @@ type Sources struct {
 	Fallbacks func() map[string]Fallback
 	// AccessLogDropped returns the number of access log lines that were dropped.
 	AccessLogDropped func() uint64
+	// OutcomesLost returns the number of calls that are missing in the record of calls.
+	OutcomesLost func() uint64
 }
 
 // Metrics holds all metrics of the proxy. It is safe for concurrent use.
@@ -176,6 +178,12 @@ func (m *Metrics) Collect(s Sources) {
 			Name: "cbproxy_access_log_dropped_total",
 			Help: "Access log lines dropped because the log could not be written fast enough.",
 		}, func() float64 { return float64(s.AccessLogDropped()) }))
+	}
+	if s.OutcomesLost != nil {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "cbproxy_outcomes_lost_total",
+			Help: "Calls that are missing in the record of calls, because the disk was too slow or failed.",
+		}, func() float64 { return float64(s.OutcomesLost()) }))
 	}
 }
 

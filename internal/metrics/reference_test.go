@@ -72,6 +72,7 @@ func metricsPage(t *testing.T) []byte {
 			return map[string]metrics.Fallback{"svc": {HasUpstream: true}}
 		},
 		AccessLogDropped: func() uint64 { return 0 },
+		OutcomesLost:     func() uint64 { return 0 },
 	})
 	m.Service("svc")
 	families, err := m.Gatherer().Gather()

@@ -86,12 +86,11 @@ func (r *ring) store() error {
 func (r *ring) storeLocked() error {
 	for {
 		r.mu.Lock()
-		var b *block
+		b := new(block) // a copy: the header is written without the lock
 		switch {
 		case len(r.unstored) > 0:
-			b, r.storing = r.unstored[0], 1 // full, so that it is not modified any more
+			*b, r.storing = *r.unstored[0], 1
 		case r.current.count > r.saved:
-			b = new(block)
 			*b = *r.current
 		default:
 			r.mu.Unlock()
@@ -135,7 +134,7 @@ func (r *ring) blocks(first, last int64) (found []blockRef) {
 			found = append(found, blockRef{r, number, s})
 		}
 	}
-	inMemory := append(r.unstored, r.current)
+	inMemory := r.inMemory()
 	for _, s := range r.slots {
 		if s.number > 0 && s.number < inMemory[0].number() {
 			add(s.number, s.span)
@@ -146,6 +145,9 @@ func (r *ring) blocks(first, last int64) (found []blockRef) {
 	}
 	return found
 }
+
+// inMemory returns the blocks that are not stored, or not completely, oldest first. r.mu is held.
+func (r *ring) inMemory() []*block { return append(slices.Clip(r.unstored), r.current) }
 
 // read returns a copy of a block; nil if it has been overwritten since, or cannot be read.
 func (r *ring) read(number uint64) (*block, error) {
@@ -165,7 +167,7 @@ func (r *ring) read(number uint64) (*block, error) {
 func (r *ring) readUnstored(number uint64) *block {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, b := range append(r.unstored, r.current) {
+	for _, b := range r.inMemory() {
 		if b.number() == number {
 			c := *b
 			return &c

@@ -47,6 +47,7 @@ type Store struct {
 	recorders map[string]*recorder // by service; those of removed services stay
 	rings     map[string]*ring     // of the services, while recording is enabled
 	failing   map[string]bool      // services whose last calls could not be stored
+	lost      uint64               // calls that rings which are closed have lost
 }
 
 // recorder passes the calls of a service to its ring.
@@ -98,6 +99,7 @@ func (s *Store) Apply(c Config, services []string) {
 		if !wanted[name] || resized {
 			s.recorder(name).ring.Store(nil)
 			delete(s.rings, name)
+			s.lost += r.lostCalls()
 			if err := r.close(); err != nil {
 				s.logger.Error("cannot store the outcomes of calls", "service", name, "error", err)
 			}
@@ -206,14 +208,15 @@ func (s *Store) Read(ctx context.Context, service string, since, until time.Time
 	return nil
 }
 
-// Lost returns how many calls of a service could not be stored.
-func (s *Store) Lost(service string) uint64 {
+// Lost returns how many calls are not in the record because the disk was too slow or failed.
+func (s *Store) Lost() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r := s.rings[service]; r != nil {
-		return r.lostCalls()
+	lost := s.lost
+	for _, r := range s.rings {
+		lost += r.lostCalls()
 	}
-	return 0
+	return lost
 }
 
 // Close stores what is not stored yet and closes the files. Run must have returned.
