@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,9 +25,9 @@ import (
 // simulateCommand has the flags of the command simulate.
 type simulateCommand struct {
 	adminFlags
-	config, against, service string
-	since                    time.Duration
-	scenario                 simulate.Scenario
+	config, against, service, html string
+	since                          time.Duration
+	scenario                       simulate.Scenario
 }
 
 func newSimulateCommand() *cobra.Command {
@@ -52,7 +53,7 @@ was not made, what retries would have done, and what another timeout would have 
 not made, and would be, are counted as unknown.`,
 		Example: `  cbproxy simulate --config edited.yaml --against config.yaml
   cbproxy simulate --service rag_service --since 2h -o json
-  cbproxy simulate --scenario flaky --rate 50 --minutes 5
+  cbproxy simulate --scenario flaky --rate 50 --minutes 5 --html flaky.html
   jq -c 'select(.msg == "request")' access.log | cbproxy simulate -`,
 		RunE: func(c *cobra.Command, args []string) error { return s.run(c, args) },
 	}
@@ -61,6 +62,7 @@ not made, and would be, are counted as unknown.`,
 	flags.StringVarP(&s.config, "config", "c", defaultConfigFile, "configuration file")
 	flags.StringVar(&s.against, "against", "", "second configuration file to compare with")
 	flags.StringVar(&s.service, "service", "", "only calls of this service")
+	flags.StringVar(&s.html, "html", "", "file to write a page with charts to, instead of the table")
 	flags.DurationVar(&s.since, "since", 24*time.Hour, "age of the oldest calls to ask the running proxy for")
 	flags.StringVar(&s.scenario.Name, "scenario", "", "make calls up instead: "+strings.Join(simulate.Scenarios(), ", "))
 	flags.Float64Var(&s.scenario.Rate, "rate", 10, "mean number of calls per second of a scenario, for each service")
@@ -69,6 +71,7 @@ not made, and would be, are counted as unknown.`,
 	// These fail for unknown flags only.
 	_ = c.MarkFlagFilename("config", "yaml", "yml")
 	_ = c.MarkFlagFilename("against", "yaml", "yml")
+	_ = c.MarkFlagFilename("html", "html")
 	_ = c.RegisterFlagCompletionFunc("scenario", cobra.FixedCompletions(simulate.Scenarios(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("service", func(c *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
 		return s.completeService(c, nil, word)
@@ -81,6 +84,9 @@ func (s *simulateCommand) run(c *cobra.Command, args []string) error {
 	client, err := s.client() // checks the flags
 	if err != nil {
 		return err
+	}
+	if s.html != "" && client.json {
+		return invalid(errors.New("--html cannot be combined with -o json"))
 	}
 	config, err := loadChecked(c.ErrOrStderr(), s.config)
 	if err != nil {
@@ -105,6 +111,9 @@ func (s *simulateCommand) run(c *cobra.Command, args []string) error {
 	for _, name := range skipped {
 		_, _ = fmt.Fprintf(c.ErrOrStderr(), "note: %s has no service %s, whose calls are left out\n", s.config, clean(name))
 	}
+	if s.html != "" {
+		return s.writePage(c.OutOrStdout(), report, record)
+	}
 	if client.json {
 		return writeJSON(c.OutOrStdout(), report)
 	}
@@ -117,6 +126,19 @@ func (s *simulateCommand) run(c *cobra.Command, args []string) error {
 		return err
 	}
 	_, err = fmt.Fprintln(c.OutOrStdout(), "\n"+simulate.TimelineLegend)
+	return err
+}
+
+// writePage writes the page with charts.
+func (s *simulateCommand) writePage(w io.Writer, report *simulate.Report, record simulate.Record) error {
+	var b bytes.Buffer
+	if err := report.WriteHTML(&b, record, s.config, s.against); err != nil {
+		return failure(err)
+	}
+	if err := os.WriteFile(s.html, b.Bytes(), 0o644); err != nil { // #nosec G306 -- a page to be shown to others, without secrets
+		return failure(err)
+	}
+	_, err := fmt.Fprintf(w, "%s: %s\n", s.html, plural(len(report.Services), "service"))
 	return err
 }
 

@@ -20,7 +20,7 @@ type TextOptions struct {
 	Timeline int
 }
 
-// WriteText writes the report as a table for each service. names are cleaned by the caller's terminal rules: see clean.
+// WriteText writes the report as a table for each service. clean makes a name safe for a terminal.
 func (r *Report) WriteText(w io.Writer, o TextOptions, clean func(string) string) error {
 	for i, name := range slices.Sorted(maps.Keys(r.Services)) {
 		if i > 0 {
@@ -35,10 +35,17 @@ func (r *Report) WriteText(w io.Writer, o TextOptions, clean func(string) string
 	return nil
 }
 
+// formatTime returns a time in UTC, to the second.
+func formatTime(t time.Time) string { return t.UTC().Format(time.DateTime) }
+
+// openFor returns for how long the breaker was open, to 100 ms.
+func (r *Result) openFor() time.Duration {
+	return time.Duration(r.OpenSeconds * float64(time.Second)).Round(100 * time.Millisecond)
+}
+
 func (s *ServiceReport) writeText(w io.Writer, name string, o TextOptions) error {
-	const format = "2006-01-02 15:04:05"
 	if _, err := fmt.Fprintf(w, "%s: %d calls, %d failed, from %s to %s UTC\n", name, s.Calls, s.Failures,
-		s.first.UTC().Format(format), s.last.UTC().Format(format)); err != nil {
+		formatTime(s.first), formatTime(s.last)); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -49,10 +56,9 @@ func (s *ServiceReport) writeText(w io.Writer, name string, o TextOptions) error
 		}
 		first := "-"
 		if r.FirstOpening != nil {
-			first = r.FirstOpening.UTC().Format(format)
+			first = formatTime(*r.FirstOpening)
 		}
-		open := time.Duration(r.OpenSeconds * float64(time.Second)).Round(100 * time.Millisecond)
-		fmt.Fprintf(t, "%s\t%d\t%v\t%d\t%d\t%d\t%s\n", name, r.Openings, open, r.Refused, r.RefusedGood, r.FailuresPassed, first)
+		fmt.Fprintf(t, "%s\t%d\t%v\t%d\t%d\t%d\t%s\n", name, r.Openings, r.openFor(), r.Refused, r.RefusedGood, r.FailuresPassed, first)
 	}
 	row(o.Config, s.Config)
 	row(o.Against, s.Against)
