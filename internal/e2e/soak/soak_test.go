@@ -132,5 +132,6 @@ func TestSoak(t *testing.T) {
 	}
 	stopProgress()
 	s.checkLeaks()
+	s.replayRecords()
 	s.logSummary(time.Since(start))
 }
