@@ -115,7 +115,11 @@ func (s *simulateCommand) run(c *cobra.Command, args []string) error {
 		return s.writePage(c.OutOrStdout(), report, record)
 	}
 	if client.json {
-		return writeJSON(c.OutOrStdout(), report)
+		content, err := json.Marshal(report)
+		if err != nil {
+			return failure(fmt.Errorf("encode the result: %w", err))
+		}
+		return printJSON(c.OutOrStdout(), content)
 	}
 	if len(report.Services) == 0 {
 		_, err := fmt.Fprintln(c.OutOrStdout(), "There are no calls in the record.")
@@ -309,14 +313,4 @@ func (w *watchedReader) Read(p []byte) (int, error) {
 	n, err := w.Reader.Read(p)
 	w.read()
 	return n, err
-}
-
-// writeJSON writes v with indentation.
-func writeJSON(w io.Writer, v any) error {
-	content, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return failure(fmt.Errorf("encode the result: %w", err))
-	}
-	_, err = fmt.Fprintf(w, "%s\n", content)
-	return err
 }

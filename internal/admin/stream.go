@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -85,8 +84,13 @@ func send(w http.ResponseWriter, control *http.ResponseController, name string, 
 
 // writeEvent writes one event or comment within streamTimeout.
 func writeEvent(w http.ResponseWriter, control *http.ResponseController, text string) error {
+	return writeNow(w, control, []byte(text))
+}
+
+// writeNow sends a part of a response at once, within streamTimeout.
+func writeNow(w http.ResponseWriter, control *http.ResponseController, part []byte) error {
 	_ = control.SetWriteDeadline(time.Now().Add(streamTimeout)) // not supported by httptest.ResponseRecorder
-	if _, err := io.WriteString(w, text); err != nil {
+	if _, err := w.Write(part); err != nil {
 		return err
 	}
 	if err := control.Flush(); err != nil {

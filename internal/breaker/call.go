@@ -42,8 +42,10 @@ func (c Call) record(result events.Result, kind events.ErrorType, took time.Dura
 	if c.asked.IsZero() {
 		return
 	}
-	if elapsed := c.breaker.env.now().Sub(c.asked); took > 0 && elapsed > took && elapsed-took < maxOverhead {
-		took = elapsed
+	if took > 0 {
+		if elapsed := c.breaker.env.now().Sub(c.asked); elapsed > took && elapsed-took < maxOverhead {
+			took = elapsed
+		}
 	}
 	c.breaker.env.Record(events.Call{Time: c.asked, Result: result, Status: c.status, ErrorType: kind, Duration: took})
 }

@@ -37,13 +37,12 @@ func (b *Breaker) applyTransitionsLocked() {
 // applyTransition enters the phase that t begins.
 func (b *Breaker) applyTransition(t transition) {
 	prev := b.current.Load()
-	next := &phase{engine: prev.engine, state: t.to, since: t.at, consecutiveOpenings: prev.consecutiveOpenings}
+	next := &phase{state: t.to, since: t.at, consecutiveOpenings: prev.consecutiveOpenings}
 	var change events.StateChanged
 	if t.to == events.Open {
-		next.engine = nil
 		b.completeOpenPhase(next, &change, t.trip)
 	} else {
-		change.Cause, next.ramp = events.CauseProbesSucceeded, true
+		next.engine, next.ramp, change.Cause = prev.engine, true, events.CauseProbesSucceeded
 	}
 	b.transitionTo(next, change)
 }

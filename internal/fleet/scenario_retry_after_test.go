@@ -109,7 +109,7 @@ func (sim *simulation) wantEnd(end time.Time) {
 	})
 }
 
-// A response that arrives while all are open prolongs the opening of all, whoever gets it, and one with an earlier time shortens none.
+// A response that arrives while all are open prolongs the opening of all, whichever instance gets it, and one with an earlier time shortens none.
 func TestRetryAfterProlongsTheOpeningOfAll(t *testing.T) {
 	scenario(t, 3, 1, func(t *testing.T, sim *simulation) {
 		sim.setRetryAfter()

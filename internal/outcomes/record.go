@@ -2,6 +2,7 @@ package outcomes
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"cbproxy/internal/events"
@@ -50,7 +51,7 @@ func encode(record []byte, c *events.Call) {
 		took = 1 // not a call without a duration
 	}
 	binary.LittleEndian.PutUint64(record, uint64(ticks(c.Time))|
-		indexOf(events.Results[:], c.Result)<<timeBits|indexOf(events.ErrorTypes[:], c.ErrorType)<<(timeBits+resultBits))
+		uint64(slices.Index(events.Results[:], c.Result)+1)<<timeBits|uint64(slices.Index(events.ErrorTypes[:], c.ErrorType)+1)<<(timeBits+resultBits))
 	binary.LittleEndian.PutUint64(record[8:], uint64(took)|uint64(uint16(c.Status))<<durationBits)
 }
 
@@ -71,17 +72,7 @@ func ticksOf(record []byte) int64 {
 	return int64(binary.LittleEndian.Uint64(record) & (1<<timeBits - 1))
 }
 
-// indexOf returns the place of v in list, plus 1; 0 if it is not there. The lists are short.
-func indexOf[T comparable](list []T, v T) uint64 {
-	for i := range list {
-		if list[i] == v {
-			return uint64(i) + 1
-		}
-	}
-	return 0
-}
-
-// at is the inverse of indexOf.
+// at returns the element of a list at a place that counts from 1; the zero value for 0.
 func at[T any](list []T, index uint64) (v T) {
 	if index > 0 && index <= uint64(len(list)) {
 		return list[index-1]

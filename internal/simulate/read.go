@@ -30,22 +30,6 @@ func (r Record) Sort() {
 	}
 }
 
-// Bounds returns the times of the first and the last call of all services; zero if there is none. The calls must be sorted.
-func (r Record) Bounds() (first, last time.Time) {
-	for _, calls := range r {
-		if len(calls) == 0 {
-			continue
-		}
-		if at := calls[0].time(); first.IsZero() || at.Before(first) {
-			first = at
-		}
-		if at := calls[len(calls)-1].time(); at.After(last) {
-			last = at
-		}
-	}
-	return first, last
-}
-
 // maxLine is the length in bytes of the longest line that is read.
 const maxLine = 1 << 20
 

@@ -18,7 +18,7 @@ type ServiceReport struct {
 	// Failures is the number of those that failed.
 	Failures int `json:"failures"`
 	// Unknown is the largest number of calls, of either configuration, that the simulated breaker lets through and that were not made
-	// then: nobody knows how they would have ended.
+	// then: how they would have ended is unknown.
 	Unknown int `json:"unknown"`
 	// Config is the result of the configuration, Against that of the one to compare with; nil if there is none.
 	Config  *Result `json:"config"`

@@ -62,7 +62,7 @@ func TestRunTellsWhatTheBreakerWouldHaveDone(t *testing.T) {
 		{"dead", "fffffffffff", failMax(3), Result{Openings: 2, OpenSeconds: 6.999, Refused: 7, FailuresPassed: 4},
 			at(2.001) + " open consecutive_failures, " + at(7.001) + " half-open recovery_timeout, " + at(8.001) + " open probe_failed"},
 		// Calls that were rejected or cancelled do not end the row of failures.
-		{"nobody knows", "frfcrfs", failMax(3), Result{Openings: 1, OpenSeconds: 0.999, Refused: 1, RefusedGood: 1, FailuresPassed: 3, unknown: 2},
+		{"without a result", "frfcrfs", failMax(3), Result{Openings: 1, OpenSeconds: 0.999, Refused: 1, RefusedGood: 1, FailuresPassed: 3, unknown: 2},
 			at(5.001) + " open consecutive_failures"},
 		// The record has the breaker's own rejections: where it would be closed, they are unknown.
 		{"rejected", "rrr", failMax(1), Result{unknown: 3}, ""},

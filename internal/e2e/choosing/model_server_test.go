@@ -9,7 +9,7 @@ import (
 // modelServer models a server that needs a long time for each answer, such as one that runs a model: requests wait in a queue, first
 // come, first served, until one of a few workers is free. Like most such servers it does not notice that a client has given up: it
 // works on the request nevertheless. So if more is asked for than it can serve, the queue grows until every request in it is
-// given up before it is answered: the server is fully busy, and nobody gets an answer.
+// given up before it is answered: the server is fully busy, and no client gets an answer.
 //
 // With longestWait it rejects instead, with 503 and at once, what would have to wait longer, as servers with a limited queue do.
 type modelServer struct {
