@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
-	"mime"
 	"net/http"
 	"slices"
 	"time"
@@ -18,8 +16,9 @@ import (
 )
 
 const (
-	maxForceBody = 64 << 10 // bytes of a request's body
 	fleetTimeout = 3 * time.Second
+
+	forceExample = `{"state": "open", "duration": "10m", "reason": "maintenance"}`
 )
 
 // forceRequest is the content of a force-state request. Either auto is set or state is valid. A duration of 0 is unlimited.
@@ -37,7 +36,7 @@ func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
 		unknownService(w, r)
 		return
 	}
-	request, ok := readForceRequest(w, r)
+	request, ok := readRequest(w, r, forceExample, parseForceRequest)
 	if !ok {
 		return
 	}
@@ -73,38 +72,8 @@ func (a *api) respondNotPersisted(w http.ResponseWriter, r *http.Request, reason
 	respond(w, http.StatusAccepted, s)
 }
 
-// readForceRequest returns the content of r. If it is invalid, it responds with a problem and returns false.
-func readForceRequest(w http.ResponseWriter, r *http.Request) (forceRequest, bool) {
-	if mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mediaType != "application/json" {
-		writeProblem(w, http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
-		return forceRequest{}, false
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForceBody))
-	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body must be at most %d bytes", maxForceBody))
-		return forceRequest{}, false
-	} else if err != nil {
-		writeProblem(w, http.StatusBadRequest, "the body is incomplete")
-		return forceRequest{}, false
-	}
-	request, faults := parseForceRequest(body)
-	if len(faults) > 0 {
-		writeProblem(w, http.StatusBadRequest, "the body is invalid", faults...)
-		return forceRequest{}, false
-	}
-	return request, true
-}
-
-// parseForceRequest parses a body. It returns all faults at once.
-func parseForceRequest(body []byte) (f forceRequest, faults []string) {
-	var fields map[string]json.RawMessage
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	if err := decoder.Decode(&fields); err != nil || fields == nil {
-		return f, []string{`the body must be a JSON object such as {"state": "open", "duration": "10m", "reason": "maintenance"}`}
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		faults = append(faults, "the body must be a single JSON object")
-	}
+// parseForceRequest parses the keys of a body. It returns all faults at once.
+func parseForceRequest(fields map[string]json.RawMessage) (f forceRequest, faults []string) {
 	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	if _, ok := fields["state"]; !ok {
 		add(`state: must be "open", "closed", "half-open" or "auto", but is missing`)
