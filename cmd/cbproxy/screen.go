@@ -10,7 +10,6 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf16"
-	"unicode/utf8"
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/sanitize"
@@ -91,27 +90,11 @@ func fit(text string, columns, rows int) []string {
 	return lines
 }
 
-// clean returns untrusted text as one line without control characters, safe to print on a terminal.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t':
-			return ' '
-		case !unicode.IsPrint(r):
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
-}
+// clean is sanitize.Printable.
+func clean(s string) string { return sanitize.Printable(s) }
 
-// short returns clean(s), truncated to n characters.
-func short(s string, n int) string {
-	s = clean(s)
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	return sanitize.TruncateRunes(s, n-1)
-}
+// short is sanitize.Short.
+func short(s string, n int) string { return sanitize.Short(s, n) }
 
 // isTerminal reports whether w is a terminal that supports escape sequences.
 func isTerminal(w io.Writer) bool {

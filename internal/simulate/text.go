@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/sanitize"
 )
 
 // TextOptions are options of WriteText.
@@ -20,15 +21,15 @@ type TextOptions struct {
 	Timeline int
 }
 
-// WriteText writes the report as a table for each service. clean makes a name safe for a terminal.
-func (r *Report) WriteText(w io.Writer, o TextOptions, clean func(string) string) error {
+// WriteText writes the report as a table for each service. Names are safe for a terminal.
+func (r *Report) WriteText(w io.Writer, o TextOptions) error {
 	for i, name := range slices.Sorted(maps.Keys(r.Services)) {
 		if i > 0 {
 			if _, err := fmt.Fprintln(w); err != nil {
 				return err
 			}
 		}
-		if err := r.Services[name].writeText(w, clean(name), o); err != nil {
+		if err := r.Services[name].writeText(w, sanitize.Printable(name), o); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package configdiff
 
 import (
 	"encoding/json"
@@ -16,7 +16,7 @@ var algorithmOptions = map[string][]string{
 
 // algorithmText describes a change of an algorithm's options, of which key is all or one; "" if the algorithm is another one, which
 // others have registered.
-func (g *changeGroup) algorithmText(key string) string {
+func (g *Change) algorithmText(key string) string {
 	algorithm, option, one := strings.Cut(key, ".")
 	switch {
 	case algorithmOptions[algorithm] == nil:

@@ -1,11 +1,11 @@
-package main
+package configdiff
 
 import (
 	"fmt"
 )
 
 // breakerText describes the effect of a change of a breaker's key; "" if the description of the key is enough.
-func (g *changeGroup) breakerText(key string) string {
+func (g *Change) breakerText(key string) string {
 	value := shortValue(g.New)
 	zero := value == "0"
 	switch key {
@@ -81,7 +81,7 @@ var algorithmEffects = map[string]string{
 }
 
 // ratioText describes a ratio of calls that open the breaker. did is what they did.
-func (g *changeGroup) ratioText(did string) string {
+func (g *Change) ratioText(did string) string {
 	calls := "the calls in its window"
 	switch g.algorithm {
 	case "ratio":
@@ -96,11 +96,11 @@ func (g *changeGroup) ratioText(did string) string {
 }
 
 // noEffect is the text of a key that the algorithm does not use.
-func (g *changeGroup) noEffect() string {
+func (g *Change) noEffect() string {
 	return fmt.Sprintf("It has no effect: the algorithm %s does not use it.", g.algorithm)
 }
 
-func (g *changeGroup) minRequestsText(value string) string {
+func (g *Change) minRequestsText(value string) string {
 	switch g.algorithm {
 	case "ratio":
 		return fmt.Sprintf("failure_ratio and slow_call_ratio open the breaker only if at least %s calls are in its window.", value)
@@ -114,7 +114,7 @@ func (g *changeGroup) minRequestsText(value string) string {
 	return ""
 }
 
-func (g *changeGroup) windowText(value string) string {
+func (g *Change) windowText(value string) string {
 	switch g.algorithm {
 	case "ratio":
 		return fmt.Sprintf("failure_ratio and slow_call_ratio apply to the calls of the last %s.", value)

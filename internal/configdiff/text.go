@@ -1,4 +1,4 @@
-package main
+package configdiff
 
 import (
 	"encoding/json"
@@ -9,7 +9,7 @@ import (
 )
 
 // text describes the effect of a change with its values; "" if the description of the key is enough.
-func (g *changeGroup) text() string {
+func (g *Change) text() string {
 	if g.Hidden {
 		return ""
 	}
@@ -59,7 +59,7 @@ func (g *changeGroup) text() string {
 }
 
 // routeText describes the effect of adding or removing a route.
-func (g *changeGroup) routeText() string {
+func (g *Change) routeText() string {
 	var route struct {
 		Prefix           json.RawMessage
 		Listen, Upstream string
@@ -82,7 +82,7 @@ func (g *changeGroup) routeText() string {
 }
 
 // fallbackText describes the effect of adding or removing a fallback, "" if it was changed.
-func (g *changeGroup) fallbackText(name string) string {
+func (g *Change) fallbackText(name string) string {
 	if g.New == nil {
 		return "Services that used it get their built-in fallback, or none."
 	}
