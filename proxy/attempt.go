@@ -10,6 +10,7 @@ import (
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/fault"
 	"cbproxy/internal/problem"
 	"cbproxy/internal/sanitize"
 	"cbproxy/internal/service"
@@ -29,6 +30,7 @@ type attempt struct {
 	start time.Time
 
 	trace            *service.AttemptTrace // nil: it has no span
+	fault            *fault.Fault          // that is injected; nil: none
 	reported         bool                  // the result has been reported to the breaker
 	failure          *events.Failure       // nil: it has not failed
 	status           int                   // of the response, 0 before there is one
@@ -93,7 +95,7 @@ func (a *attempt) reportSuccess() {
 // reportFailure reports a failure of the upstream.
 func (a *attempt) reportFailure(kind events.ErrorType, err error) {
 	x := a.x
-	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(err.Error(), service.MaxFailureDetail)}
+	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(a.fault.Describe(err.Error()), service.MaxFailureDetail)}
 	if a.failure == nil {
 		x.route.Service.Observer.Failed(kind, 1)
 	}

@@ -77,7 +77,9 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 	if a.call.State == events.HalfOpen {
 		a.x.route.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	}
-	res, err := a.roundTrip(out)
+	a.fault = a.x.route.Service.Faults.Draw(a.x.r.Header)
+	a.trace.FaultInjected(a.fault)
+	res, err := a.fault.RoundTrip(out, a.roundTrip)
 	if err != nil {
 		out, res, err = a.sendAgain(out, err)
 	}

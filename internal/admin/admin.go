@@ -26,6 +26,13 @@ type Backend interface {
 	Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error
 	// Release ends a forced state. Its errors are those of Force.
 	Release(ctx context.Context, service string, fleet bool, reason string) error
+	// Faults returns the faults that are in force for a service, oldest first; not nil.
+	Faults(service string) []events.Fault
+	// InjectFault puts a fault with the settings of f into force and returns it. The error is fault.ErrTooMany, or means that no
+	// service has that name.
+	InjectFault(service string, f events.Fault) (events.Fault, error)
+	// EndFault ends a fault and returns it. An error means that no fault of the service has that ID.
+	EndFault(service, id, reason string) (events.Fault, error)
 	// History returns the state changes of a service's breaker on all instances of the fleet, newest first.
 	History(ctx context.Context, service string) ([]events.HistoryEntry, error)
 	// Outcomes is outcomes.Store.Read.
@@ -83,6 +90,8 @@ func (a *api) operations() map[string]http.Handler {
 		breakers + "{service}":             a.read(a.service),
 		breakers + "{service}/history":     a.read(a.history),
 		breakers + "{service}/force-state": a.write(http.MethodPost, a.forceState),
+		breakers + "{service}/faults":      a.readOrWrite(a.faults, http.MethodPost, a.injectFault),
+		breakers + "{service}/faults/{id}": a.write(http.MethodDelete, a.endFault),
 		"/api/v1/queue":                    a.read(a.queue),
 		"/api/v1/queue/{id}":               a.write(http.MethodDelete, a.dropQueued),
 		"/api/v1/queue/{id}/retry":         a.write(http.MethodPost, a.retryQueued),

@@ -27,6 +27,8 @@ type fakeBackend struct {
 	mu       sync.Mutex // guards commands while requests are concurrent
 	commands []string   // the calls of Force and Release
 	forceErr error      // the result of Force and Release
+	faults   []events.Fault
+	faultErr error // the result of InjectFault and EndFault
 	history  []events.HistoryEntry
 	queues   admin.Queues
 	hosts    []string
@@ -60,6 +62,19 @@ func (f *fakeBackend) record(fleet bool, command string) error {
 	defer f.mu.Unlock()
 	f.commands = append(f.commands, command)
 	return f.forceErr
+}
+
+func (f *fakeBackend) Faults(string) []events.Fault { return f.faults }
+
+func (f *fakeBackend) InjectFault(service string, wanted events.Fault) (events.Fault, error) {
+	f.commands = append(f.commands, fmt.Sprintf("%s %+v", service, wanted))
+	wanted.ID = "f1"
+	return wanted, f.faultErr
+}
+
+func (f *fakeBackend) EndFault(service, id, reason string) (events.Fault, error) {
+	f.commands = append(f.commands, strings.Join([]string{service, id, reason}, " "))
+	return events.Fault{ID: id, Kind: events.FaultReset}, f.faultErr
 }
 
 func (f *fakeBackend) History(context.Context, string) ([]events.HistoryEntry, error) {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
+	"time"
 )
 
 // maxBody is the size in bytes of the longest body of a request that is read.
@@ -52,4 +54,40 @@ func parseObject(body []byte, example string) (fields map[string]json.RawMessage
 		faults = append(faults, "the body must be a single JSON object")
 	}
 	return fields, faults
+}
+
+// faultList collects the faults of a body.
+type faultList []string
+
+func (l *faultList) add(format string, args ...any) { *l = append(*l, fmt.Sprintf(format, args...)) }
+
+// parseValue parses a value of the type T, which must not be null.
+func parseValue[T any](value json.RawMessage) (v T, ok bool) {
+	if bytes.Equal(value, []byte("null")) {
+		return v, false
+	}
+	err := json.Unmarshal(value, &v)
+	return v, err == nil
+}
+
+// parseDuration parses a positive duration: a text such as "10m", or a number of seconds.
+func parseDuration(value json.RawMessage) (time.Duration, bool) {
+	if seconds, ok := parseValue[float64](value); ok {
+		d := seconds * float64(time.Second)
+		return time.Duration(d), d > 0 && d < math.MaxInt64
+	}
+	text, ok := parseValue[string](value)
+	if !ok {
+		return 0, false
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil && d > 0
+}
+
+// parseReason parses the operator's reason, and adds a fault if it is invalid.
+func (l *faultList) parseReason(value json.RawMessage) (reason string) {
+	if json.Unmarshal(value, &reason) != nil || len([]rune(reason)) > maxReason {
+		l.add("reason: must be a string of at most %d characters", maxReason)
+	}
+	return reason
 }

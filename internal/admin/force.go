@@ -1,13 +1,10 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
-	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -73,36 +70,35 @@ func (a *api) respondNotPersisted(w http.ResponseWriter, r *http.Request, reason
 }
 
 // parseForceRequest parses the keys of a body. It returns all faults at once.
-func parseForceRequest(fields map[string]json.RawMessage) (f forceRequest, faults []string) {
-	add := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+func parseForceRequest(fields map[string]json.RawMessage) (f forceRequest, _ []string) {
+	var faults faultList
 	if _, ok := fields["state"]; !ok {
-		add(`state: must be "open", "closed", "half-open" or "auto", but is missing`)
+		faults.add(`state: must be "open", "closed", "half-open" or "auto", but is missing`)
 	}
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		value := fields[key]
 		switch key {
 		case "state":
 			if !f.parseState(value) {
-				add(`state: must be "open", "closed", "half-open" or "auto", got %s`, value)
+				faults.add(`state: must be "open", "closed", "half-open" or "auto", got %s`, value)
 			}
 		case "duration":
-			if !f.parseDuration(value) {
-				add(`duration: must be a positive duration such as "10m" or a number of seconds, got %s`, value)
+			var ok bool
+			if f.duration, ok = parseDuration(value); !ok {
+				faults.add(`duration: must be a positive duration such as "10m" or a number of seconds, got %s`, value)
 			}
 		case "reason":
-			if json.Unmarshal(value, &f.reason) != nil || len([]rune(f.reason)) > maxReason {
-				add("reason: must be a string of at most %d characters", maxReason)
-			}
+			f.reason = faults.parseReason(value)
 		case "scope":
 			if !f.parseScope(value) {
-				add(`scope: must be "instance" or "fleet", got %s`, value)
+				faults.add(`scope: must be "instance" or "fleet", got %s`, value)
 			}
 		default:
-			add("%s: unknown key; the keys are state, duration, reason and scope", key)
+			faults.add("%s: unknown key; the keys are state, duration, reason and scope", key)
 		}
 	}
 	if f.duration > 0 && (f.auto || f.state == events.HalfOpen) {
-		add(`duration: is allowed only with the states "open" and "closed"`)
+		faults.add(`duration: is allowed only with the states "open" and "closed"`)
 	}
 	return f, faults
 }
@@ -120,25 +116,6 @@ func (f *forceRequest) parseState(value json.RawMessage) bool {
 	}
 	f.auto = name == "auto"
 	return f.auto
-}
-
-func (f *forceRequest) parseDuration(value json.RawMessage) bool {
-	var seconds float64
-	if bytes.Equal(value, []byte("null")) {
-		return false
-	}
-	if json.Unmarshal(value, &seconds) == nil {
-		d := seconds * float64(time.Second)
-		f.duration = time.Duration(d)
-		return d > 0 && d < math.MaxInt64
-	}
-	var text string
-	if json.Unmarshal(value, &text) != nil {
-		return false
-	}
-	d, err := time.ParseDuration(text)
-	f.duration = d
-	return err == nil && d > 0
 }
 
 func (f *forceRequest) parseScope(value json.RawMessage) bool {

@@ -44,6 +44,11 @@ func only(method string, h http.HandlerFunc) http.Handler {
 	if method == http.MethodGet {
 		allowed = append(allowed, http.MethodHead)
 	}
+	return allow(allowed, h)
+}
+
+// allow wraps a handler that allows some methods. It responds to others with 405.
+func allow(allowed []string, h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !slices.Contains(allowed, r.Method) {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))

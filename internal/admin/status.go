@@ -35,6 +35,8 @@ type Service struct {
 	RetryAt       *time.Time      `json:"retry_at"`
 	Forced        *Forced         `json:"forced"`
 	LastError     *events.Failure `json:"last_error"`
+	// Faults are the injected faults that are in force, oldest first.
+	Faults []events.Fault `json:"faults"`
 	// ShadowRejections counts the requests that the breaker would have rejected if it were not in shadow mode.
 	ShadowRejections uint64 `json:"shadow_rejections"`
 	// Algorithm is the algorithm that opens the breaker, beside fail_max.

@@ -63,6 +63,10 @@ func eventName(e events.Event) string {
 		return "forced"
 	case events.AdmissionChanged:
 		return "admission_changed"
+	case events.FaultStarted:
+		return "fault_started"
+	case events.FaultEnded:
+		return "fault_ended"
 	case events.ProbeGranted:
 		return "probing"
 	case events.QueueChanged:

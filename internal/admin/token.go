@@ -24,6 +24,18 @@ func (a *api) read(h http.HandlerFunc) http.Handler {
 	})
 }
 
+// readOrWrite wraps a handler that changes nothing, and one for a method that changes state.
+func (a *api) readOrWrite(read http.HandlerFunc, method string, write http.HandlerFunc) http.Handler {
+	reads, writes := a.read(read), a.write(method, write)
+	return allow([]string{http.MethodGet, http.MethodHead, method}, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == method {
+			writes.ServeHTTP(w, r)
+			return
+		}
+		reads.ServeHTTP(w, r)
+	})
+}
+
 // write wraps a handler that changes state.
 func (a *api) write(method string, h http.HandlerFunc) http.Handler {
 	return only(method, func(w http.ResponseWriter, r *http.Request) {

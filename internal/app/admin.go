@@ -14,6 +14,7 @@ import (
 	"cbproxy/internal/admin"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/fault"
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/outcomes"
 	"cbproxy/proxy"
@@ -71,13 +72,39 @@ func (b *adminBackend) Service(name string) (admin.Service, bool) {
 
 // serviceStatus returns the status of a service with the route r and the breaker br, for the admin API.
 func (b *adminBackend) serviceStatus(name string, r *routes.Route, br *breaker.Breaker) admin.Service {
-	return admin.NewService(name, b.state.serviceStatus(name, br), admin.Configuration{
+	s := admin.NewService(name, b.state.serviceStatus(name, br), admin.Configuration{
 		FailMax:         r.Breaker.FailMax,
 		RecoveryTimeout: admin.Seconds(r.Breaker.RecoveryTimeout),
 		Timeout:         admin.Seconds(r.Timeout),
 		FallbackEnabled: r.FallbackEnabled,
 		Priority:        r.Priority,
 	})
+	s.Faults = b.Faults(name)
+	return s
+}
+
+// Faults implements admin.Backend.
+func (b *adminBackend) Faults(service string) []events.Fault {
+	if set := b.server.Faults(service); set != nil {
+		return set.List()
+	}
+	return []events.Fault{}
+}
+
+// InjectFault implements admin.Backend.
+func (b *adminBackend) InjectFault(service string, f events.Fault) (events.Fault, error) {
+	if set := b.server.Faults(service); set != nil {
+		return set.Start(f)
+	}
+	return events.Fault{}, fault.ErrClosed
+}
+
+// EndFault implements admin.Backend.
+func (b *adminBackend) EndFault(service, id, reason string) (events.Fault, error) {
+	if set := b.server.Faults(service); set != nil {
+		return set.End(id, reason)
+	}
+	return events.Fault{}, fault.ErrUnknown
 }
 
 // Force implements admin.Backend.

@@ -76,8 +76,8 @@ func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscriptio
 	}
 }
 
-// logEvent logs a state change, a changed end of an opening, a forced state, a change of the admission or a reload. Other events
-// are not logged.
+// logEvent logs a state change, a changed end of an opening, a forced state, a change of the admission, the start and the end of a
+// fault, or a reload. Other events are not logged.
 func logEvent(logger *slog.Logger, e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:
@@ -108,6 +108,11 @@ func logEvent(logger *slog.Logger, e events.Event) {
 		} else {
 			logger.Info("circuit breaker stopped rejecting a share of the requests", "service", e.Service, "reason", e.Reason)
 		}
+	case events.FaultStarted:
+		fields := append(faultFields(e.Service, e.Fault), "share", e.Fault.Share, "until", e.Fault.Until, "reason", e.Fault.Reason)
+		logger.Warn("fault injection started", fields...)
+	case events.FaultEnded:
+		logger.Info("fault injection ended", append(faultFields(e.Service, e.Fault), "cause", e.Cause, "reason", e.Reason)...)
 	case events.Reloaded:
 		if e.Error != "" {
 			logger.Error("configuration rejected, keeping the current one", "error", e.Error)
@@ -118,4 +123,16 @@ func logEvent(logger *slog.Logger, e events.Event) {
 			logger.Warn("some changed keys need a restart", "keys", e.RestartRequired)
 		}
 	}
+}
+
+// faultFields returns the fields of a log record that identify a fault and what it does.
+func faultFields(service string, f events.Fault) []any {
+	fields := []any{"service", service, "fault", f.ID, "kind", f.Kind}
+	if f.Status != 0 {
+		fields = append(fields, "status", f.Status)
+	}
+	if f.Delay != 0 {
+		fields = append(fields, "delay", f.Delay.String())
+	}
+	return fields
 }

@@ -126,6 +126,7 @@ func build(o Options) (_ *process, err error) {
 		Redis:            p.state.redisMetrics,
 		StoreErrors:      p.state.storeErrors,
 		Queues:           p.queues.metrics,
+		Faults:           p.server.FaultStatuses,
 		Fallbacks:        func() map[string]metrics.Fallback { return fallbackMetrics(p.server) },
 		AccessLogDropped: p.access.Dropped,
 		OutcomesLost:     p.outcomes.Lost,

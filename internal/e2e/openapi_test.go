@@ -28,6 +28,9 @@ func adminRequest(p *harness.Proxy, name, service, id string) *http.Request {
 	if strings.HasSuffix(path, "/force-state") {
 		body = `{"state":"auto"}`
 	}
+	if name == injectOperation {
+		body = `{"kind":"delay","delay":0.01,"share":0.5,"duration":"1m","match":{"header":"X-Test","value":"1"}}`
+	}
 	r, err := http.NewRequest(method, p.AdminURL+path, strings.NewReader(body))
 	if err != nil {
 		p.T.Fatal(err)
@@ -55,6 +58,8 @@ const (
 	dropOperation   = "DELETE /api/v1/queue/{id}"
 	retryOperation  = "POST /api/v1/queue/{id}/retry"
 	forceOperation  = "POST /api/v1/circuit-breakers/{service}/force-state"
+	injectOperation = "POST /api/v1/circuit-breakers/{service}/faults"
+	endOperation    = "DELETE /api/v1/circuit-breakers/{service}/faults/{id}"
 	reloadOperation = "POST /api/v1/config/reload"
 )
 
@@ -76,12 +81,13 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	p.MustQueue("a", "b", "slow")
 	_, waiting := p.Queue()
 	for name := range d.operations {
-		if name != eventsOperation && name != dropOperation && name != retryOperation {
+		if name != eventsOperation && name != dropOperation && name != retryOperation && name != injectOperation && name != endOperation {
 			d.expect(name, 200, callAdmin(p, name, "svc", "", nil))
 		}
 	}
 	d.expect(retryOperation, 200, callAdmin(p, retryOperation, "", waiting[1].ID, nil))
 	d.expect(dropOperation, 200, callAdmin(p, dropOperation, "", waiting[1].ID, nil))
+	d.injectedFaults(p)
 	d.rejections(p, config)
 	d.faults(p, config)
 	for _, body := range []string{`{"state":"open","duration":"1h","reason":"why"}`, `{"state":"closed","duration":3600}`, `{"state":"half-open"}`, `{"state":"auto"}`} {
@@ -201,18 +207,23 @@ func (d *description) rejections(p *harness.Proxy, config string) {
 
 // faults calls operations with arguments that they reject.
 func (d *description) faults(p *harness.Proxy, config string) {
-	for _, name := range []string{forceOperation, "GET /api/v1/circuit-breakers/{service}", "GET /api/v1/circuit-breakers/{service}/history"} {
-		d.expect(name, 404, callAdmin(p, name, "none", "", nil))
+	for _, name := range []string{forceOperation, "GET /api/v1/circuit-breakers/{service}", "GET /api/v1/circuit-breakers/{service}/history",
+		"GET /api/v1/circuit-breakers/{service}/faults", injectOperation, endOperation} {
+		d.expect(name, 404, callAdmin(p, name, "none", "f0", nil))
 	}
 	d.expect(forceOperation, 400, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"unknown","for":1}`)))
 	d.expect(forceOperation, 413, callAdmin(p, forceOperation, "svc", "", withBody(strings.Repeat(" ", 70<<10))))
 	d.expect(forceOperation, 415, callAdmin(p, forceOperation, "svc", "", withField("Content-Type", "text/plain")))
+	d.expect(injectOperation, 400, callAdmin(p, injectOperation, "svc", "", withBody(`{"kind":"unknown","for":1}`)))
+	d.expect(injectOperation, 413, callAdmin(p, injectOperation, "svc", "", withBody(strings.Repeat(" ", 70<<10))))
+	d.expect(injectOperation, 415, callAdmin(p, injectOperation, "svc", "", withField("Content-Type", "text/plain")))
 	d.expect(forceOperation, 503, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"open","scope":"fleet"}`)))
 	d.expect("GET /api/v1/queue", 400, callAdmin(p, "GET /api/v1/queue", "", "", func(r *http.Request) { r.URL.RawQuery = "limit=0" }))
 	d.expect("GET /api/v1/trends", 400, callAdmin(p, "GET /api/v1/trends", "", "", func(r *http.Request) { r.URL.RawQuery = "after=x&service=none" }))
 	d.expect("GET /api/v1/outcomes", 400, callAdmin(p, "GET /api/v1/outcomes", "", "", func(r *http.Request) { r.URL.RawQuery = "since=x&until=y" }))
 	d.expect("GET /api/v1/outcomes", 404, callAdmin(p, "GET /api/v1/outcomes", "", "", func(r *http.Request) { r.URL.RawQuery = "service=none" }))
 	tooLong := func(r *http.Request) { r.URL.RawQuery = "reason=" + strings.Repeat("x", 1001) }
+	d.expect(endOperation, 400, callAdmin(p, endOperation, "svc", "f1", tooLong))
 	for _, name := range []string{dropOperation, retryOperation} {
 		d.expect(name, 404, callAdmin(p, name, "", "svc.999999", nil))
 		d.expect(name, 400, callAdmin(p, name, "", "svc.999999", tooLong))
@@ -223,6 +234,30 @@ func (d *description) faults(p *harness.Proxy, config string) {
 	d.expect("GET /api/v1/circuit-breakers/health", 200, callAdmin(p, "GET /api/v1/circuit-breakers/health", "", "", nil))
 	p.ReplaceConfig(config)
 	d.expect(reloadOperation, 200, callAdmin(p, reloadOperation, "", "", nil))
+}
+
+// injectedFaults injects faults of each kind, as many as are allowed, and ends them.
+func (d *description) injectedFaults(p *harness.Proxy) {
+	p.T.Helper()
+	var ids []string
+	for i := range 16 {
+		body := `{"kind":"` + []string{"abort", "delay", "reset", "cut"}[i%4] + `","status":418,"delay":"2s","share":0.1,"duration":60,"match":{"header":"x-none"},"reason":"why"}`
+		r := callAdmin(p, injectOperation, "svc", "", withBody(body))
+		d.expect(injectOperation, 201, r)
+		var f struct{ ID string }
+		if err := json.Unmarshal([]byte(r.Body), &f); err != nil || !strings.HasSuffix(r.Header.Get("Location"), "/svc/faults/"+f.ID) {
+			p.T.Errorf("%+v, %v", r, err)
+		}
+		ids = append(ids, f.ID)
+	}
+	d.expect(injectOperation, 409, callAdmin(p, injectOperation, "svc", "", nil))
+	for _, name := range []string{"GET /api/v1/circuit-breakers/{service}/faults", "GET /api/v1/circuit-breakers/health"} {
+		d.expect(name, 200, callAdmin(p, name, "svc", "", nil))
+	}
+	for _, id := range ids {
+		d.expect(endOperation, 200, callAdmin(p, endOperation, "svc", id, func(r *http.Request) { r.URL.RawQuery = "reason=done" }))
+		d.expect(endOperation, 404, callAdmin(p, endOperation, "svc", id, nil))
+	}
 }
 
 // listen checks events as they arrive. The function that it returns stops listening and checks that there

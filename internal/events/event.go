@@ -2,7 +2,8 @@ package events
 
 import "time"
 
-// Event is one of StateChanged, UntilChanged, Forced, AdmissionChanged, ProbeGranted, Reloaded, QueueChanged and AdminAction.
+// Event is one of StateChanged, UntilChanged, Forced, AdmissionChanged, FaultStarted, FaultEnded, ProbeGranted, Reloaded,
+// QueueChanged and AdminAction.
 type Event interface{ event() }
 
 // StateChanged is one transition of one breaker.
@@ -96,17 +97,21 @@ type QueueChanged struct {
 // AdminAction is a request to the admin API that changed something, or tried to.
 type AdminAction struct {
 	Time time.Time `json:"time"`
-	// Action is force-state, reload, retry-queued, drop-queued, or refused.
+	// Action is force-state, inject-fault, end-fault, reload, retry-queued, drop-queued, or refused.
 	Action string `json:"action"`
 	// Remote is the client's address.
 	Remote string `json:"remote"`
-	// Service and Request identify the object of the action.
+	// Service, Request and Fault identify the object of the action.
 	Service string `json:"service,omitempty"`
 	Request string `json:"request,omitempty"`
-	// State, Duration and Scope are the parameters of force-state as they were sent.
-	State    string `json:"state,omitempty"`
-	Duration string `json:"duration,omitempty"`
-	Scope    string `json:"scope,omitempty"`
+	Fault   string `json:"fault,omitempty"`
+	// State, Duration and Scope are the parameters of force-state as they were sent. Kind, Share and Duration are those of
+	// inject-fault.
+	State    string    `json:"state,omitempty"`
+	Kind     FaultKind `json:"kind,omitempty"`
+	Share    float64   `json:"share,omitempty"`
+	Duration string    `json:"duration,omitempty"`
+	Scope    string    `json:"scope,omitempty"`
 	// Reason is the operator's reason.
 	Reason string `json:"reason,omitempty"`
 	// Error is why the action failed; "" if it succeeded.
@@ -118,6 +123,8 @@ func (UntilChanged) event()     {}
 func (QueueChanged) event()     {}
 func (Forced) event()           {}
 func (AdmissionChanged) event() {}
+func (FaultStarted) event()     {}
+func (FaultEnded) event()       {}
 func (ProbeGranted) event()     {}
 func (Reloaded) event()         {}
 func (AdminAction) event()      {}

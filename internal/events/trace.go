@@ -65,4 +65,7 @@ type AttemptEnd struct {
 	Result Result
 	// Failure is the upstream's failure; nil if it did not fail.
 	Failure *Failure
+	// FaultID and FaultKind are those of the injected fault that the request was drawn for; "" if there was none.
+	FaultID   string
+	FaultKind FaultKind
 }

@@ -40,6 +40,8 @@ type Sources struct {
 	Queues func() (byService map[string]events.QueueStatus, commits uint64)
 	// Fallbacks returns the fallbacks by service.
 	Fallbacks func() map[string]Fallback
+	// Faults returns the state of the injected faults by service.
+	Faults func() map[string]events.FaultStatus
 	// AccessLogDropped returns the number of access log lines that were dropped.
 	AccessLogDropped func() uint64
 	// OutcomesLost returns the number of calls that are missing in the record of calls.
@@ -172,6 +174,9 @@ func (m *Metrics) Collect(s Sources) {
 	}
 	if s.Fallbacks != nil {
 		m.registry.MustRegister(&fallbackCollector{s.Fallbacks})
+	}
+	if s.Faults != nil {
+		m.registry.MustRegister(&faultCollector{s.Faults})
 	}
 	if s.AccessLogDropped != nil {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -71,6 +71,7 @@ func metricsPage(t *testing.T) []byte {
 		Fallbacks: func() map[string]metrics.Fallback {
 			return map[string]metrics.Fallback{"svc": {HasUpstream: true}}
 		},
+		Faults:           func() map[string]events.FaultStatus { return map[string]events.FaultStatus{"svc": {}} },
 		AccessLogDropped: func() uint64 { return 0 },
 		OutcomesLost:     func() uint64 { return 0 },
 	})

@@ -13,6 +13,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/expression"
+	"cbproxy/internal/fault"
 	"cbproxy/internal/message"
 	"cbproxy/internal/sanitize"
 	"cbproxy/internal/upstream"
@@ -110,7 +111,10 @@ func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (D
 	start := time.Now()
 	out := rt.deliveryRequest(ctx, d)
 	trace = rt.traceDelivery(out, call.State)
-	res := rt.send(out, trace, call.State)
+	injected := rt.Service.Faults.Draw(d.Header)
+	trace.FaultInjected(injected)
+	res := rt.send(out, trace, call.State, injected)
+	res.fault = injected
 	reporting = true
 	rt.reportDelivery(d, call, trace, &res, res.result(ctx), time.Since(start))
 	if res.err != nil {
@@ -128,6 +132,7 @@ type deliveryResult struct {
 	problem   int              // upstream.ErrorClass.RequestProblem of err
 	class     StatusClass      // of the response
 	until     time.Time        // if class is StatusRetryAfter
+	fault     *fault.Fault     // that was injected; nil: none
 }
 
 // deliveryError returns the error of a delivery without a response.
@@ -162,7 +167,7 @@ func (r *deliveryResult) newFailure() *events.Failure {
 	case r.failure != events.ErrorStatus:
 		detail += "; the response is incomplete"
 	}
-	return &events.Failure{Time: time.Now(), Type: r.failure, Detail: sanitize.Truncate("delivery: "+detail, MaxFailureDetail)}
+	return &events.Failure{Time: time.Now(), Type: r.failure, Detail: sanitize.Truncate("delivery: "+r.fault.Describe(detail), MaxFailureDetail)}
 }
 
 // reportDelivery reports the result of d, which took a time, to the breaker, the observer, the log and the trace.
@@ -229,13 +234,13 @@ func (rt *Route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 	return r
 }
 
-// send sends r and returns the result. An incomplete response is a failure, but it is returned nevertheless: its status shows
+// send sends r, into which a fault may be injected, and returns the result. An incomplete response is a failure, but it is returned nevertheless: its status shows
 // that the request has arrived.
-func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State) deliveryResult {
+func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State, injected *fault.Fault) deliveryResult {
 	if state == events.HalfOpen {
 		rt.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	}
-	res, reqErr := rt.Pool.Do(r, rt.Config.Timeout, trace.Connected)
+	res, reqErr := rt.Pool.Do(r, rt.Config.Timeout, upstream.DoOptions{Connected: trace.Connected, RoundTrip: injected.RoundTrip})
 	if reqErr != nil {
 		return deliveryResult{connected: reqErr.Connected, failure: rt.failureOf(reqErr), err: reqErr, problem: reqErr.RequestProblem}
 	}

@@ -12,6 +12,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/expression"
+	"cbproxy/internal/fault"
 	"cbproxy/internal/limit"
 	"cbproxy/internal/message"
 	"cbproxy/routes"
@@ -81,7 +82,7 @@ func (m *Manager) Apply(c *routes.Config) error {
 	old := m.snapshot.Swap(newSnapshot(built, c.Limits, m.snapshot.Load()))
 	for name, removed := range m.services {
 		if services[name] == nil {
-			removed.close()
+			removed.close(events.FaultServiceRemoved)
 			m.config.Breakers.Remove(name)
 			m.config.Observers.Forget(name)
 		}
@@ -117,7 +118,10 @@ func (m *Manager) build(name string, c *routes.Config) (*Route, error) {
 			r.Pool = existing.pool
 		}
 	} else {
-		r.Service = &Service{Name: name, failures: newFailureLog(), probeSignal: make(chan struct{}, 1)}
+		r.Service = &Service{
+			Name: name, failures: newFailureLog(), probeSignal: make(chan struct{}, 1),
+			Faults: fault.NewSet(name, m.config.Bus.Publish, nil),
+		}
 	}
 	r.nameHeader = []string{name}
 	if err := r.setFallback(c, m.strategyEnv(r.Service, logger), r.Service.chain); err != nil {
@@ -172,7 +176,7 @@ func (m *Manager) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, service := range m.services {
-		service.close()
+		service.close(events.FaultShutdown)
 	}
 	m.snapshot.Swap(newSnapshot(nil, routes.Limits{}, nil)).retire(nil)
 }
@@ -186,6 +190,27 @@ func (m *Manager) Fallbacks() map[string]*fallbacks.Chain {
 		chains[name] = service.chain
 	}
 	return chains
+}
+
+// Faults returns the faults that are injected into a service's requests; nil if there is no such service.
+func (m *Manager) Faults(service string) *fault.Set {
+	snap := m.Acquire()
+	defer snap.Release()
+	if rt := snap.routesByService[service]; rt != nil {
+		return rt.Service.Faults
+	}
+	return nil
+}
+
+// FaultStatuses returns the state of the faults of all services, by name.
+func (m *Manager) FaultStatuses() map[string]events.FaultStatus {
+	snap := m.Acquire()
+	defer snap.Release()
+	all := make(map[string]events.FaultStatus, len(snap.routes))
+	for _, rt := range snap.routes {
+		all[rt.Service.Name] = rt.Service.Faults.Status()
+	}
+	return all
 }
 
 // Breaker returns a service's breaker, nil if there is no such service.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/fault"
+	"cbproxy/internal/upstream"
 )
 
 // prober sends active probes: requests that test whether a service's upstream has recovered, while the breaker is half-open. It
@@ -66,7 +68,8 @@ func (p *prober) probeOnce(ctx context.Context) {
 		return
 	}
 	start := time.Now()
-	kind, err := p.send(ctx)
+	injected := service.Faults.Draw(nil)
+	kind, err := p.send(ctx, injected)
 	var later *retryLaterError
 	switch {
 	case errors.As(err, &later):
@@ -81,16 +84,16 @@ func (p *prober) probeOnce(ctx context.Context) {
 		call.Success(time.Since(start))
 		return
 	}
-	f := &events.Failure{Time: time.Now(), Type: kind, Detail: "probe: " + err.Error()}
+	f := &events.Failure{Time: time.Now(), Type: kind, Detail: "probe: " + injected.Describe(err.Error())}
 	service.Observer.Failed(kind, 1)
 	service.failures.logFailure(p.route.Logger, service.Name, f)
 	call.Failure(f, time.Since(start))
 }
 
-// send sends the probe's request. It returns the type of the upstream's failure, or "" with an error that counts neither as a
+// send sends the probe's request, into which a fault may be injected. It returns the type of the upstream's failure, or "" with an error that counts neither as a
 // success nor as a failure. The probe succeeds with the header section of the response, except that a short body of known length
 // must arrive as well: a stream may never end.
-func (p *prober) send(ctx context.Context) (events.ErrorType, error) {
+func (p *prober) send(ctx context.Context, injected *fault.Fault) (events.ErrorType, error) {
 	rt := p.route
 	target := rt.Target.Scheme + "://" + rt.Target.Host + rt.Target.Base + rt.Config.Breaker.Probe.Path
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
@@ -100,7 +103,7 @@ func (p *prober) send(ctx context.Context) (events.ErrorType, error) {
 	r.Header.Set("User-Agent", "cbproxy-probe")
 	rt.Via.AddOnce(r.Header)
 	rt.Pool.DiscardConnections() // connections from before the failure must not decide recovery
-	res, reqErr := rt.Pool.Do(r, rt.Config.Breaker.Probe.Timeout, nil)
+	res, reqErr := rt.Pool.Do(r, rt.Config.Breaker.Probe.Timeout, upstream.DoOptions{RoundTrip: injected.RoundTrip})
 	if reqErr != nil {
 		return rt.failureOf(reqErr), reqErr
 	}

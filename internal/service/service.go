@@ -8,6 +8,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/fault"
 	"cbproxy/internal/limit"
 	"cbproxy/internal/upstream"
 )
@@ -17,6 +18,7 @@ type Service struct {
 	Name     string
 	Breaker  *breaker.Breaker
 	Observer events.Observer
+	Faults   *fault.Set // that operators inject into its requests
 	failures *failureLog
 
 	InFlight    limit.Concurrency // if the route's max_in_flight is set
@@ -83,8 +85,9 @@ func (s *Service) wakeProber() {
 	}
 }
 
-// close ends the prober and the breaker.
-func (s *Service) close() {
+// close ends the prober, the breaker and the faults, the latter for a cause.
+func (s *Service) close(cause events.FaultCause) {
+	s.Faults.Close(cause) // first: a probe may wait for a delay
 	s.prober.close()
 	s.Breaker.Close()
 }

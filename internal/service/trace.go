@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/fault"
 )
 
 // AttemptTrace is the span of a request to an upstream, and the attributes to end it with. The methods of a nil *AttemptTrace do
@@ -38,6 +39,13 @@ func NewAttempt(out *http.Request, service string, state events.State) *events.A
 func (t *AttemptTrace) Connected(c net.Conn) {
 	if t != nil {
 		t.End.Peer = c.RemoteAddr().String()
+	}
+}
+
+// FaultInjected records the fault that is injected into the request; nil: none.
+func (t *AttemptTrace) FaultInjected(f *fault.Fault) {
+	if t != nil {
+		t.End.FaultID, t.End.FaultKind = f.Labels()
 	}
 }
 

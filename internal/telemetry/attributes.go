@@ -30,6 +30,8 @@ const (
 	waitKey           = attribute.Key("cbproxy.retry.wait") // in seconds
 	cutKey            = attribute.Key("cbproxy.cut")        // the response is incomplete
 	deliveryKey       = attribute.Key("cbproxy.delivery")   // the attempt delivers a queued request
+	faultIDKey        = attribute.Key("cbproxy.fault.id")   // of the fault that is injected into the attempt
+	faultKindKey      = attribute.Key("cbproxy.fault.kind")
 )
 
 // maxText is the maximum length of an untrusted text in an attribute, in bytes. It bounds the memory of spans that wait for
@@ -171,6 +173,9 @@ func withPort(host, scheme string) string {
 // attemptEndAttributes returns the attributes of an attempt that are known at its end.
 func attemptEndAttributes(e *events.AttemptEnd) []attribute.KeyValue {
 	attributes := make([]attribute.KeyValue, 0, 8)
+	if e.FaultID != "" {
+		attributes = append(attributes, faultIDKey.String(e.FaultID), faultKindKey.String(string(e.FaultKind)))
+	}
 	if e.Status > 0 {
 		attributes = append(attributes, semconv.HTTPResponseStatusCode(e.Status))
 	}

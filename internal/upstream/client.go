@@ -69,7 +69,7 @@ func (c *Client) Fetch(ctx context.Context, r *http.Request, accept func(status 
 }
 
 func (c *Client) fetch(ctx context.Context, r *http.Request, accept func(status int) error) (*Fetched, *Error) {
-	res, reqErr := c.Pool.Do(r.WithContext(ctx), c.timeout, nil)
+	res, reqErr := c.Pool.Do(r.WithContext(ctx), c.timeout, DoOptions{})
 	if reqErr != nil {
 		return nil, reqErr
 	}

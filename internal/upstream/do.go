@@ -33,20 +33,32 @@ type Response struct {
 	paused  time.Duration // what Paused was when the request was sent
 }
 
+// DoOptions are the optional arguments of Do.
+type DoOptions struct {
+	// Connected is called with each connection that the request is given, on the caller's goroutine.
+	Connected func(net.Conn)
+	// RoundTrip sends the request by calling next, or returns a response or an error of its own.
+	RoundTrip func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error)
+}
+
 // Do sends a request that the proxy itself makes (a probe, a delivery, or a strategy's request) and returns its response, without
-// hop-by-hop fields, once the header section has arrived. timeout limits the time until Close. Redirects are not followed. If
-// connected is not nil, it is called with each connection that the request is given, on the caller's goroutine.
-func (p *Pool) Do(r *http.Request, timeout time.Duration, connected func(net.Conn)) (*Response, *Error) {
+// hop-by-hop fields, once the header section has arrived. timeout limits the time until Close. Redirects are not followed.
+func (p *Pool) Do(r *http.Request, timeout time.Duration, o DoOptions) (*Response, *Error) {
 	ctx, cancel := context.WithTimeoutCause(r.Context(), timeout, fmt.Errorf("no response within %v", timeout))
 	ctx = context.WithValue(ctx, DialDeadline, time.Now().Add(timeout))
 	var conn net.Conn // the latest one
 	limited, stop := p.limitReplays(ctx, func(c net.Conn) {
-		if conn = c; connected != nil {
-			connected(c)
+		if conn = c; o.Connected != nil {
+			o.Connected(c)
 		}
 	})
 	w := &Response{ctx: limited, release: func() { stop(); cancel() }, paused: Paused()}
-	res, err := p.RoundTrip(r.WithContext(limited))
+	if o.RoundTrip == nil {
+		o.RoundTrip = func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+			return next(r)
+		}
+	}
+	res, err := o.RoundTrip(r.WithContext(limited), p.RoundTrip)
 	if err != nil {
 		defer w.release()
 		progress := NotConnected

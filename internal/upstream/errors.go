@@ -49,8 +49,13 @@ const (
 )
 
 // Classify returns the class of err, the error of a request that failed at stage p. It must not be used for errors that are
-// caused by the end of the request's context or by the client's body.
+// caused by the end of the request's context or by the client's body. An error with the method ErrorType, as of an injected fault, has
+// its class.
 func Classify(err error, p Progress) ErrorClass {
+	var typed interface{ ErrorType() events.ErrorType }
+	if errors.As(err, &typed) { // an injected fault, whatever the stage
+		return ErrorClass{Failure: typed.ErrorType()}
+	}
 	if local, ok := localError(err); ok {
 		return ErrorClass{Local: local}
 	}

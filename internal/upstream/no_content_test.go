@@ -71,7 +71,7 @@ func TestLengthOfAnotherResponse(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				res, failed := p.Do(r, 10*time.Second, nil)
+				res, failed := p.Do(r, 10*time.Second, upstream.DoOptions{})
 				if failed != nil {
 					t.Fatal(failed)
 				}
