@@ -1,14 +1,11 @@
 package simulate
 
-import (
-	"container/heap"
-	"time"
-)
+import "time"
 
 // clock is a breaker.Clock whose time passes only by advance. It is used by one goroutine.
 type clock struct {
 	now    time.Time
-	timers timers
+	timers heap[*timer]
 	count  int // timers made so far
 }
 
@@ -19,14 +16,14 @@ func (c *clock) Now() time.Time { return c.now }
 func (c *clock) AfterFunc(d time.Duration, f func()) (stop func()) {
 	c.count++
 	t := &timer{at: c.now.Add(d), number: c.count, f: f}
-	heap.Push(&c.timers, t)
+	c.timers.push(t, (*timer).before)
 	return func() { t.f = nil }
 }
 
 // advance lets the time pass until at, and calls the functions of the timers that end until then, each at its time.
 func (c *clock) advance(at time.Time) {
 	for len(c.timers) > 0 && !c.timers[0].at.After(at) {
-		t := heap.Pop(&c.timers).(*timer)
+		t := c.timers.pop((*timer).before)
 		if t.f == nil {
 			continue
 		}
@@ -47,20 +44,10 @@ type timer struct {
 	f      func()
 }
 
-// timers are a heap of timers by their time.
-type timers []*timer
-
-func (t timers) Len() int { return len(t) }
-func (t timers) Less(i, j int) bool {
-	if t[i].at.Equal(t[j].at) {
-		return t[i].number < t[j].number
+// before orders timers by their time.
+func (t *timer) before(other *timer) bool {
+	if t.at.Equal(other.at) {
+		return t.number < other.number
 	}
-	return t[i].at.Before(t[j].at)
-}
-func (t timers) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
-func (t *timers) Push(x any)   { *t = append(*t, x.(*timer)) }
-func (t *timers) Pop() any {
-	last := (*t)[len(*t)-1]
-	*t = (*t)[:len(*t)-1]
-	return last
+	return t.at.Before(other.at)
 }

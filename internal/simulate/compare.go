@@ -21,12 +21,7 @@ func Compare(record Record, config, against Policies) (report *Report, skipped [
 		if len(calls) == 0 {
 			continue
 		}
-		s := &ServiceReport{Calls: len(calls), first: calls[0].time(), last: calls[len(calls)-1].time()}
-		for i := range calls {
-			if calls[i].outcome() == events.ResultFailure {
-				s.Failures++
-			}
-		}
+		s := newServiceReport(calls)
 		report.Services[name] = s
 		done := make(chan struct{})
 		go func() { // on another core
@@ -40,10 +35,45 @@ func Compare(record Record, config, against Policies) (report *Report, skipped [
 		}()
 		s.Config = Run(name, policy, calls)
 		<-done
-		s.Unknown = s.Config.unknown
-		if s.Against != nil {
-			s.Unknown = max(s.Unknown, s.Against.unknown)
-		}
+		s.setUnknown()
 	}
 	return report, skipped
+}
+
+// newServiceReport returns what a record tells without a simulation. calls is not empty.
+func newServiceReport(calls []Call) *ServiceReport {
+	s := &ServiceReport{Calls: len(calls), first: calls[0].time(), last: calls[len(calls)-1].time()}
+	for i := range calls {
+		if calls[i].outcome() == events.ResultFailure {
+			s.Failures++
+		}
+	}
+	return s
+}
+
+// setUnknown sets Unknown by the results.
+func (s *ServiceReport) setUnknown() {
+	s.Unknown = s.Config.unknown
+	if s.Against != nil {
+		s.Unknown = max(s.Unknown, s.Against.unknown)
+	}
+}
+
+// CompareChecked does what Compare does with the calls of one service, in the calling goroutine. The error is that of check.
+func CompareChecked(service string, calls []Call, config, against breaker.Policy, check Check) (*Report, error) {
+	report := &Report{Services: map[string]*ServiceReport{}}
+	if len(calls) == 0 {
+		return report, nil
+	}
+	s := newServiceReport(calls)
+	var err error
+	if s.Config, err = RunChecked(service, config, calls, check); err != nil {
+		return nil, err
+	}
+	if s.Against, err = RunChecked(service, against, calls, check); err != nil {
+		return nil, err
+	}
+	s.setUnknown()
+	report.Services[service] = s
+	return report, nil
 }

@@ -23,6 +23,8 @@ type ServiceReport struct {
 	// Config is the result of the configuration, Against that of the one to compare with; nil if there is none.
 	Config  *Result `json:"config"`
 	Against *Result `json:"against,omitempty"`
+	// Buckets are the calls by their times; nil unless SetBuckets has set them.
+	Buckets []Bucket `json:"buckets,omitempty"`
 
 	first, last time.Time // the times of the first and the last call
 }

@@ -3,7 +3,6 @@
 package simulate
 
 import (
-	"container/heap"
 	"hash/fnv"
 	"math/rand/v2"
 	"time"
@@ -16,22 +15,38 @@ import (
 // record does not tell is left out: retries and active probes, whose part the next calls take; the times that Retry-After fields named;
 // and the decisions of other instances. There is no jitter.
 func Run(service string, policy breaker.Policy, calls []Call) *Result {
+	r, _ := RunChecked(service, policy, calls, func(*Result) error { return nil }) // fails by the check only
+	return r
+}
+
+// A Check is called between calls, about every 100 µs, with the result so far. A simulation ends with the error that it returns.
+type Check func(*Result) error
+
+// checkCalls is the number of calls from one Check to the next.
+const checkCalls = 256
+
+// RunChecked is Run that can be stopped.
+func RunChecked(service string, policy breaker.Policy, calls []Call, check Check) (*Result, error) {
 	if policy.Mode == breaker.Shadow {
 		policy.Mode = breaker.Enforce
 	}
 	policy.ActiveProbing, policy.RecoveryBackoff.Jitter = false, 0
 	s := &simulation{result: &Result{Transitions: []Transition{}}}
 	if len(calls) == 0 {
-		return s.result
+		return s.result, nil
 	}
 	s.clock.now = calls[0].time()
 	env := breaker.Environment{Clock: &s.clock, Random: seededRandom(service)}
 	s.breaker = breaker.NewIn(env, service, policy, s.handleEvent)
 	defer s.breaker.Close()
 	for i := range calls {
-		at := calls[i].time()
-		s.reportUntil(at)
-		s.clock.advance(at)
+		if i%checkCalls == 0 {
+			if err := check(s.result); err != nil {
+				return nil, err
+			}
+		}
+		s.reportUntil(calls[i].at)
+		s.clock.advance(calls[i].time())
 		s.ask(&calls[i])
 	}
 	for len(s.pending) > 0 {
@@ -41,7 +56,7 @@ func Run(service string, policy breaker.Policy, calls []Call) *Result {
 		s.open += s.clock.now.Sub(s.openSince)
 	}
 	s.result.OpenSeconds = s.open.Seconds()
-	return s.result
+	return s.result, nil
 }
 
 // seededRandom returns random numbers that are the same in each run, and others for each service.
@@ -55,7 +70,7 @@ func seededRandom(service string) func() float64 {
 type simulation struct {
 	clock     clock
 	breaker   *breaker.Breaker
-	pending   reports // of the calls in flight
+	pending   heap[report] // of the calls in flight
 	asked     int
 	result    *Result
 	open      time.Duration // for which the breaker was open, without the current opening
@@ -80,19 +95,20 @@ func (s *simulation) ask(c *Call) {
 	case c.outcome() == events.ResultFailure:
 		s.result.FailuresPassed++
 	}
-	heap.Push(&s.pending, report{at: c.end(), number: s.asked, call: call, record: c})
+	s.pending.push(report{at: c.at + c.took, number: s.asked, call: call, record: c}, report.before)
 }
 
-// reportUntil reports the results of the calls that had ended until a time.
-func (s *simulation) reportUntil(at time.Time) {
-	for len(s.pending) > 0 && !s.pending[0].at.After(at) {
-		r := heap.Pop(&s.pending).(report)
-		s.clock.advance(r.at)
+// reportUntil reports the results of the calls that had ended until a time, in nanoseconds since 1970.
+func (s *simulation) reportUntil(at int64) {
+	for len(s.pending) > 0 && s.pending[0].at <= at {
+		r := s.pending.pop(report.before)
+		end := r.record.end()
+		s.clock.advance(end)
 		switch c := r.record; c.outcome() {
 		case events.ResultSuccess:
 			r.call.Success(c.duration())
 		case events.ResultFailure:
-			r.call.Failure(&events.Failure{Time: r.at, Type: c.errorType()}, c.duration())
+			r.call.Failure(&events.Failure{Time: end, Type: c.errorType()}, c.duration())
 		default: // cancelled; one without a duration is not slow
 			r.call.Abandon(c.duration())
 		}
@@ -122,26 +138,16 @@ func (s *simulation) handleEvent(e events.Event) {
 
 // report is the result of a call in flight.
 type report struct {
-	at     time.Time // when the call had ended
-	number int       // orders those of the same time
+	at     int64 // when the call had ended, in nanoseconds since 1970
+	number int   // orders those of the same time
 	call   breaker.Call
 	record *Call
 }
 
-// reports are a heap of reports by their time.
-type reports []report
-
-func (r reports) Len() int { return len(r) }
-func (r reports) Less(i, j int) bool {
-	if r[i].at.Equal(r[j].at) {
-		return r[i].number < r[j].number
+// before orders reports by their time.
+func (r report) before(other report) bool {
+	if r.at == other.at {
+		return r.number < other.number
 	}
-	return r[i].at.Before(r[j].at)
-}
-func (r reports) Swap(i, j int) { r[i], r[j] = r[j], r[i] }
-func (r *reports) Push(x any)   { *r = append(*r, x.(report)) }
-func (r *reports) Pop() any {
-	last := (*r)[len(*r)-1]
-	*r = (*r)[:len(*r)-1]
-	return last
+	return r.at < other.at
 }
