@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 )
 
@@ -37,6 +38,9 @@ type Backend interface {
 	History(ctx context.Context, service string) ([]events.HistoryEntry, error)
 	// Outcomes is outcomes.Store.Read.
 	Outcomes(ctx context.Context, service string, since, until time.Time, yield func(service string, c events.Call) error) error
+	// Policies returns the policy of a service's breaker with other values, and the one in force. keys is JSON in the form of the key
+	// breaker of a route. The error is ErrUnknownService or an *InvalidBreakerError.
+	Policies(service string, keys []byte) (changed, active breaker.Policy, err error)
 	// Queues returns the queues of all services.
 	Queues() Queues
 	// Ready returns nil if the proxy serves requests, or the reason why it does not.
@@ -70,7 +74,7 @@ type Config struct {
 
 // New returns the handler of the admin API. It rejects requests from web pages of other origins.
 func New(c Config) http.Handler {
-	a := &api{Config: c, auth: newAuthLimiter()}
+	a := &api{Config: c, auth: newAuthLimiter(), simulating: make(chan struct{}, 1)}
 	mux := http.NewServeMux()
 	for path, handler := range a.operations() {
 		mux.Handle(path, handler)
@@ -98,6 +102,7 @@ func (a *api) operations() map[string]http.Handler {
 		"/api/v1/events":                   a.read(a.events),
 		"/api/v1/trends":                   a.read(a.trends),
 		"/api/v1/outcomes":                 a.read(a.outcomes),
+		"/api/v1/simulate":                 a.readBy(http.MethodPost, a.simulate),
 		"/api/v1/config":                   a.read(a.config),
 		"/api/v1/config/reload":            a.write(http.MethodPost, a.reload),
 		"/api/v1/openapi.json":             a.read(a.openapi),
@@ -107,7 +112,8 @@ func (a *api) operations() map[string]http.Handler {
 type api struct {
 	Config
 	auth        *authLimiter
-	tokenFailed atomic.Bool // whether the last attempt to read the token failed
+	simulating  chan struct{} // has a capacity of 1; full while a simulation runs
+	tokenFailed atomic.Bool   // whether the last attempt to read the token failed
 }
 
 func (a *api) alive(w http.ResponseWriter, _ *http.Request) {

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"cbproxy/internal/admin"
+	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 )
 
@@ -34,6 +36,8 @@ type fakeBackend struct {
 	hosts    []string
 	calls    []events.Call
 	callsErr error
+	// readCalls, if not nil, is Outcomes.
+	readCalls func(ctx context.Context, yield func(string, events.Call) error) error
 }
 
 func (f *fakeBackend) Health() admin.Health {
@@ -81,13 +85,35 @@ func (f *fakeBackend) History(context.Context, string) ([]events.HistoryEntry, e
 	return f.history, nil
 }
 
-func (f *fakeBackend) Outcomes(_ context.Context, _ string, _, _ time.Time, yield func(string, events.Call) error) error {
+func (f *fakeBackend) Outcomes(ctx context.Context, _ string, _, _ time.Time, yield func(string, events.Call) error) error {
+	if f.readCalls != nil {
+		return f.readCalls(ctx, yield)
+	}
 	for _, c := range f.calls {
 		if err := yield("svc", c); err != nil {
 			return err
 		}
 	}
 	return f.callsErr
+}
+
+// Policies accepts the key fail_max. The one in force is 5.
+func (f *fakeBackend) Policies(service string, keys []byte) (changed, active breaker.Policy, err error) {
+	if service != "svc" {
+		return changed, active, admin.ErrUnknownService
+	}
+	var values struct {
+		FailMax *int `json:"fail_max"`
+	}
+	d := json.NewDecoder(bytes.NewReader(keys))
+	if d.DisallowUnknownFields(); d.Decode(&values) != nil {
+		return changed, active, &admin.InvalidBreakerError{Faults: []string{"breaker.x: unknown key", "breaker.y: unknown key"}}
+	}
+	active = breaker.Policy{FailMax: 5, RecoveryTimeout: 5 * time.Second, HalfOpenRequests: 1}
+	if changed = active; values.FailMax != nil {
+		changed.FailMax = *values.FailMax
+	}
+	return changed, active, nil
 }
 
 func (f *fakeBackend) Queues() admin.Queues { return f.queues }

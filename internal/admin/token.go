@@ -16,8 +16,11 @@ import (
 )
 
 // read wraps a handler that changes nothing.
-func (a *api) read(h http.HandlerFunc) http.Handler {
-	return only(http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
+func (a *api) read(h http.HandlerFunc) http.Handler { return a.readBy(http.MethodGet, h) }
+
+// readBy wraps a handler of another method than GET that changes nothing.
+func (a *api) readBy(method string, h http.HandlerFunc) http.Handler {
+	return only(method, func(w http.ResponseWriter, r *http.Request) {
 		if !a.Backend.ProtectReads() || a.authorized(w, r) {
 			h(w, r)
 		}

@@ -17,6 +17,7 @@ import (
 	"cbproxy/internal/fault"
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/outcomes"
+	"cbproxy/internal/service"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -139,6 +140,25 @@ func (b *adminBackend) History(ctx context.Context, service string) ([]events.Hi
 // Outcomes implements admin.Backend.
 func (b *adminBackend) Outcomes(ctx context.Context, service string, since, until time.Time, yield func(string, events.Call) error) error {
 	return b.outcomes.Read(ctx, service, since, until, yield)
+}
+
+// Policies implements admin.Backend.
+func (b *adminBackend) Policies(name string, keys []byte) (changed, active breaker.Policy, err error) {
+	config := b.active.config()
+	if config.Routes[name] == nil {
+		return changed, active, admin.ErrUnknownService
+	}
+	next, err := b.loader.WithBreaker(config, name, keys)
+	if faults := (routes.Faults)(nil); errors.As(err, &faults) {
+		invalid := &admin.InvalidBreakerError{}
+		for _, f := range faults {
+			invalid.Faults = append(invalid.Faults, f.Path+": "+f.Message) // the position is that in keys
+		}
+		return changed, active, invalid
+	} else if err != nil {
+		return changed, active, err
+	}
+	return service.PolicyOf(next.Routes[name]), service.PolicyOf(config.Routes[name]), nil
 }
 
 // Queues implements admin.Backend.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -117,4 +118,63 @@ func TestSimulationMatchesTheRunningProxy(t *testing.T) {
 		t.Log(differs)
 	}
 	t.Error("three runs differ from their simulations")
+}
+
+// The admin API answers what the command does with an edited file, byte by byte but for the indentation.
+func TestSimulateOverAPIAnswersAsTheCommand(t *testing.T) {
+	t.Parallel()
+	u := startStatusUpstream(t)
+	const running, edited = "fail_max: 4, recovery_timeout: 50ms, recovery_backoff: {multiplier: 2}", "fail_max: 2, recovery_timeout: 20ms, algorithm: count, failure_ratio: 0.3, min_requests: 5, count: {calls: 20}, recovery_backoff: {max: 30s, multiplier: 2}"
+	config := func(breaker string) string {
+		return fmt.Sprintf("routes: {a: {prefix: /a, upstream: %q, breaker: {%s}}, b: {prefix: /b, upstream: %q}}\n", u.URL(), breaker, u.URL())
+	}
+	p := harness.StartProxy(t, harness.Options{Config: config(running)})
+	overAPI := func(service string) string {
+		body := fmt.Sprintf(`{"service": %q, "since": "1h", "breaker": {"fail_max": 2, "recovery_timeout": 0.02, "algorithm": "count", "failure_ratio": 0.3,
+			"min_requests": 5, "count": {"calls": 20}, "recovery_backoff": {"max": "30s"}}}`, service)
+		r := callAdmin(p, simulateOperation, "", "", withBody(body))
+		if r.Status != http.StatusOK {
+			t.Fatalf("%+v", r)
+		}
+		return strings.TrimSpace(r.Body)
+	}
+	files := t.TempDir()
+	for name, content := range map[string]string{"edited.yaml": config(edited), "running.yaml": config(running)} {
+		if err := os.WriteFile(filepath.Join(files, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	byCommand := func(service string) string {
+		c := exec.CommandContext(t.Context(), harness.Binary(), "simulate", "--config", "edited.yaml", "--against", "running.yaml", "--service", service, "--since", "1h",
+			"--admin", p.AdminURL, "-o", "json")
+		c.Dir = files
+		output, err := c.Output()
+		if err != nil {
+			t.Fatalf("%v: %s", err, output)
+		}
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, output); err != nil {
+			t.Fatal(err)
+		}
+		return compact.String()
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 400 {
+		status := http.StatusOK
+		if random.Float64() < []float64{0.05, 0.8}[i/100%2] {
+			status = http.StatusServiceUnavailable
+		}
+		p.Get(fmt.Sprintf("/a/%d", status))
+	}
+	got, want := overAPI("a"), byCommand("a")
+	if got != want {
+		t.Errorf("the API answers\n%s\nthe command\n%s", got, want)
+	}
+	var report struct{ Services map[string]simulated }
+	if err := json.Unmarshal([]byte(got), &report); err != nil || report.Services["a"].Calls != 400 || report.Services["a"].Config.Openings == 0 {
+		t.Errorf("%v, %s", err, got)
+	}
+	if got, want := overAPI("b"), byCommand("b"); got != want || got != `{"services":{}}` {
+		t.Errorf("without calls: the API answers %s, the command %s", got, want)
+	}
 }

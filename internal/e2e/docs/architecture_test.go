@@ -65,7 +65,7 @@ var allowedImports = map[string][]string{
 	"internal/configdiff":           {"routes", "internal/sanitize"},
 	"internal/simulate":             {"internal/breaker", "internal/events", "internal/sanitize"},
 	"internal/outcomes":             {"internal/boltfile", "internal/events"},
-	"internal/admin":                {"internal/events", "internal/fault", "internal/outcomes", "internal/problem"},
+	"internal/admin":                {"internal/breaker", "internal/events", "internal/fault", "internal/outcomes", "internal/problem", "internal/simulate"},
 	"internal/metrics":              {"internal/events"},
 	"internal/telemetry":            {"internal/events", "internal/sanitize"},
 	"internal/bench":                {"internal/bench/loadgen", "internal/bench/process", "internal/events", "internal/queue", "internal/queue/disk"},
