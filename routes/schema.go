@@ -202,19 +202,19 @@ type Breaker struct {
 	// Algorithm that opens the breaker, beside fail_max: ratio uses failure_ratio and slow_call_ratio in window, count the same ratios over a number of calls, budget the burn rate of an error budget, expression an expression; throttle never opens it, but rejects a share of the calls.
 	Algorithm string `yaml:"algorithm"`
 	// Consecutive failures that open the breaker; 0 disables the condition.
-	FailMax int `yaml:"fail_max" valid:"0..1000000"`
+	FailMax int `yaml:"fail_max" valid:"0..1000000" tune:"2 3 4 5 7 10 15 20 30 50"`
 	// Failure rate in window, 0 to 1, that opens the breaker; 0 disables the condition.
-	FailureRatio float64 `yaml:"failure_ratio" valid:"0..1"`
+	FailureRatio float64 `yaml:"failure_ratio" valid:"0..1" tune:"0 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9"`
 	// Rate of calls in window, 0 to 1, slower than slow_call_duration that opens the breaker; 0 disables the condition.
-	SlowCallRatio float64 `yaml:"slow_call_ratio" valid:"0..1"`
+	SlowCallRatio float64 `yaml:"slow_call_ratio" valid:"0..1" tune:"0 0.2 0.4 0.6 0.8"`
 	// Wait for the upstream from which a call is slow; for a stream, until the response headers.
 	SlowCallDuration time.Duration `yaml:"slow_call_duration" valid:"positive"`
 	// Smallest number of calls for failure_ratio and slow_call_ratio to apply: in window, with the algorithm count among the last calls. With the algorithm budget, that of calls in budget.short.
-	MinRequests int `yaml:"min_requests" valid:"1..1000000"`
+	MinRequests int `yaml:"min_requests" valid:"1..1000000" tune:"3 5 10 20 50 100"`
 	// Sliding window of failure_ratio and slow_call_ratio, and of the algorithms throttle and expression. count and budget do not use it.
-	Window time.Duration `yaml:"window" valid:"100ms..24h"`
+	Window time.Duration `yaml:"window" valid:"100ms..24h" tune:"5s 10s 30s 1m 2m 5m"`
 	// Time the breaker stays open before it becomes half-open.
-	RecoveryTimeout time.Duration `yaml:"recovery_timeout" valid:"positive"`
+	RecoveryTimeout time.Duration `yaml:"recovery_timeout" valid:"positive" tune:"1s 2s 5s 10s 15s 30s 1m 2m"`
 	// Growth of the open period while recovery fails. The first open period lasts exactly recovery_timeout; growth and jitter apply from the second consecutive one on. The count restarts after the breaker has stayed closed for recovery_timeout.
 	RecoveryBackoff RecoveryBackoff `yaml:"recovery_backoff"`
 	// Time after closing during which a growing share of the calls is sent to the upstream: the elapsed part of this time, at least a tenth. The others get the fallback with reason recovering. 0s sends all calls at once.
@@ -269,7 +269,7 @@ type AccessLog struct {
 // RecoveryBackoff configures the growth of open periods while recovery fails.
 type RecoveryBackoff struct {
 	// Factor from one open period to the next; 1 is no growth.
-	Multiplier float64 `yaml:"multiplier" valid:"1..1000"`
+	Multiplier float64 `yaml:"multiplier" valid:"1..1000" tune:"1 1.5 2 3"`
 	// Upper limit of the growth. It has no effect if it is below recovery_timeout.
 	Max time.Duration `yaml:"max" valid:"positive"`
 	// Random share of the open period, 0 to 1, that is added or subtracted, so that instances do not probe at the same time.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,7 @@ func (f *recordFlags) add(c *cobra.Command, proxy *adminFlags) {
 
 // noteSkipped tells which services of a record the configuration does not have.
 func (f *recordFlags) noteSkipped(w io.Writer, services []string) {
+	slices.Sort(services)
 	for _, name := range services {
 		_, _ = fmt.Fprintf(w, "note: %s has no service %s, whose calls are left out\n", f.config, clean(name))
 	}

@@ -66,11 +66,11 @@ func TestSetBucketsCountsEachCallOnce(t *testing.T) {
 		for _, b := range s.Buckets {
 			var want Bucket
 			for _, c := range calls {
-				if at := c.time(); at.Before(b.Time) || !at.Before(b.Time.Add(step)) {
+				if at := c.Time(); at.Before(b.Time) || !at.Before(b.Time.Add(step)) {
 					continue
 				}
 				want.Calls++
-				switch c.outcome() {
+				switch c.Result() {
 				case events.ResultFailure:
 					want.Failures++
 				case events.ResultRejected:
@@ -97,8 +97,8 @@ func TestNewestHoldsTheNewestCalls(t *testing.T) {
 				t.Fatalf("%d calls of %d: %v", len(calls), newest.Total(), err)
 			}
 			for i := range calls {
-				if !calls[i].time().Equal(begin.Add(time.Duration(i) * time.Second)) {
-					t.Fatalf("call %d is at %v", i, calls[i].time())
+				if !calls[i].Time().Equal(begin.Add(time.Duration(i) * time.Second)) {
+					t.Fatalf("call %d is at %v", i, calls[i].Time())
 				}
 			}
 			return

@@ -33,7 +33,7 @@ func (s *ServiceReport) SetBuckets(calls []Call, since, until time.Time, n int) 
 		}
 		b := &s.Buckets[place]
 		b.Calls++
-		switch c.outcome() {
+		switch c.Result() {
 		case events.ResultFailure:
 			b.Failures++
 		case events.ResultRejected:

@@ -23,12 +23,14 @@ func NewCall(c events.Call) Call {
 	}
 }
 
-func (c *Call) time() time.Time         { return time.Unix(0, c.at).UTC() }
+// Time returns when the call was asked for, in UTC.
+func (c *Call) Time() time.Time { return time.Unix(0, c.at).UTC() }
+
 func (c *Call) duration() time.Duration { return time.Duration(c.took) }
 func (c *Call) end() time.Time          { return time.Unix(0, c.at+c.took).UTC() }
 
-// outcome returns the result of the call, "" for none.
-func (c *Call) outcome() events.Result {
+// Result returns the result of the call, "" for none.
+func (c *Call) Result() events.Result {
 	if c.result == 0 {
 		return ""
 	}

@@ -42,9 +42,9 @@ func Compare(record Record, config, against Policies) (report *Report, skipped [
 
 // newServiceReport returns what a record tells without a simulation. calls is not empty.
 func newServiceReport(calls []Call) *ServiceReport {
-	s := &ServiceReport{Calls: len(calls), first: calls[0].time(), last: calls[len(calls)-1].time()}
+	s := &ServiceReport{Calls: len(calls), first: calls[0].Time(), last: calls[len(calls)-1].Time()}
 	for i := range calls {
-		if calls[i].outcome() == events.ResultFailure {
+		if calls[i].Result() == events.ResultFailure {
 			s.Failures++
 		}
 	}

@@ -115,11 +115,11 @@ func (p *pageService) setBars(calls []Call) {
 	type counts struct{ good, bad, none int }
 	bars := map[int]*counts{}
 	for i := range calls {
-		n := int(calls[i].time().Sub(p.first) / p.Step)
+		n := int(calls[i].Time().Sub(p.first) / p.Step)
 		if bars[n] == nil {
 			bars[n] = new(counts)
 		}
-		switch calls[i].outcome() {
+		switch calls[i].Result() {
 		case events.ResultSuccess:
 			bars[n].good++
 		case events.ResultFailure:

@@ -49,7 +49,7 @@ func (n *Newest) Calls() ([]Call, error) {
 	if n.total <= n.limit {
 		return n.calls, nil
 	}
-	oldest, newest := n.calls[n.total%n.limit].time(), n.calls[(n.total-1)%n.limit].time()
+	oldest, newest := n.calls[n.total%n.limit].Time(), n.calls[(n.total-1)%n.limit].Time()
 	fits := oldest.Add(newest.Sub(oldest) / 10).Truncate(time.Second).Add(time.Second)
 	return nil, &TooManyCallsError{n.total, n.limit, fits}
 }

@@ -45,7 +45,7 @@ func TestReadUnderstandsBothFormats(t *testing.T) {
 	if fmt.Sprint(record) != fmt.Sprint(want) {
 		t.Errorf("got %+v, want %+v", record, want)
 	}
-	if first, last := record["a"][0].time(), record["a"][2].time(); !first.Equal(begin) || !last.Equal(begin.Add(4*time.Second)) {
+	if first, last := record["a"][0].Time(), record["a"][2].Time(); !first.Equal(begin) || !last.Equal(begin.Add(4*time.Second)) {
 		t.Errorf("from %v to %v", first, last)
 	}
 	if record, _, _ := readText(t, "b", `{"time":"2026-01-01T00:00:01Z","service":"a","outcome":"success"}`); len(record) != 0 {
@@ -125,7 +125,7 @@ func FuzzParseLine(f *testing.F) {
 	f.Add([]byte(`{"time":"2026-01-01T00:00:01Z","method":"GET","outcome":"refused","upstream_ms":1e300}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, isCall, err := parseLine(data)
-		if err == nil && isCall && (c.outcome() == "" || c.service == "" || c.took < 0 || c.duration() > maxDuration) {
+		if err == nil && isCall && (c.Result() == "" || c.service == "" || c.took < 0 || c.duration() > maxDuration) {
 			t.Errorf("%s: %+v", data, c)
 		}
 	})

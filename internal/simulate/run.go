@@ -35,7 +35,7 @@ func RunChecked(service string, policy breaker.Policy, calls []Call, check Check
 	if len(calls) == 0 {
 		return s.result, nil
 	}
-	s.clock.now = calls[0].time()
+	s.clock.now = calls[0].Time()
 	env := breaker.Environment{Clock: &s.clock, Random: seededRandom(service)}
 	s.breaker = breaker.NewIn(env, service, policy, s.handleEvent)
 	defer s.breaker.Close()
@@ -46,7 +46,7 @@ func RunChecked(service string, policy breaker.Policy, calls []Call, check Check
 			}
 		}
 		s.reportUntil(calls[i].at)
-		s.clock.advance(calls[i].time())
+		s.clock.advance(calls[i].Time())
 		s.ask(&calls[i])
 	}
 	for len(s.pending) > 0 {
@@ -84,15 +84,15 @@ func (s *simulation) ask(c *Call) {
 	switch {
 	case err != nil:
 		s.result.Refused++
-		if c.outcome() == events.ResultSuccess {
+		if c.Result() == events.ResultSuccess {
 			s.result.RefusedGood++
 		}
 		return
-	case c.outcome() == events.ResultRejected:
+	case c.Result() == events.ResultRejected:
 		s.result.unknown++
 		call.Withdraw()
 		return
-	case c.outcome() == events.ResultFailure:
+	case c.Result() == events.ResultFailure:
 		s.result.FailuresPassed++
 	}
 	s.pending.push(report{at: c.at + c.took, number: s.asked, call: call, record: c}, report.before)
@@ -104,7 +104,7 @@ func (s *simulation) reportUntil(at int64) {
 		r := s.pending.pop(report.before)
 		end := r.record.end()
 		s.clock.advance(end)
-		switch c := r.record; c.outcome() {
+		switch c := r.record; c.Result() {
 		case events.ResultSuccess:
 			r.call.Success(c.duration())
 		case events.ResultFailure:

@@ -183,7 +183,7 @@ func TestRunIsReproducible(t *testing.T) {
 			}
 			failures := 0
 			for i := range calls {
-				if calls[i].outcome() == events.ResultFailure {
+				if calls[i].Result() == events.ResultFailure {
 					failures++
 				}
 			}
@@ -213,8 +213,8 @@ func TestScenariosAreSeeded(t *testing.T) {
 		}
 		healthy := 0
 		for i := range calls {
-			if at := calls[i].time().Sub(begin); at < time.Minute || at >= 3*time.Minute {
-				if calls[i].outcome() == events.ResultSuccess && calls[i].duration() <= 100*time.Millisecond {
+			if at := calls[i].Time().Sub(begin); at < time.Minute || at >= 3*time.Minute {
+				if calls[i].Result() == events.ResultSuccess && calls[i].duration() <= 100*time.Millisecond {
 					healthy++
 				} else {
 					t.Errorf("%s: a call at %v is not healthy", name, at)

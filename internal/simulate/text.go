@@ -44,25 +44,29 @@ func (r *Result) openFor() time.Duration {
 	return time.Duration(r.OpenSeconds * float64(time.Second)).Round(100 * time.Millisecond)
 }
 
+// Columns are the names of the columns of Row, with tabs between them.
+const Columns = "OPENINGS\tOPEN FOR\tREFUSED\tOF THEM GOOD\tFAILURES PASSED\tFIRST OPENING"
+
+// Row returns the result as the cells of a table, with tabs between them.
+func (r *Result) Row() string {
+	first := "-"
+	if r.FirstOpening != nil {
+		first = formatTime(*r.FirstOpening)
+	}
+	return fmt.Sprintf("%d\t%v\t%d\t%d\t%d\t%s", r.Openings, r.openFor(), r.Refused, r.RefusedGood, r.FailuresPassed, first)
+}
+
 func (s *ServiceReport) writeText(w io.Writer, name string, o TextOptions) error {
 	if _, err := fmt.Fprintf(w, "%s: %d calls, %d failed, from %s to %s UTC\n", name, s.Calls, s.Failures,
 		formatTime(s.first), formatTime(s.last)); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tOPENINGS\tOPEN FOR\tREFUSED\tOF THEM GOOD\tFAILURES PASSED\tFIRST OPENING")
-	row := func(name string, r *Result) {
-		if r == nil {
-			return
-		}
-		first := "-"
-		if r.FirstOpening != nil {
-			first = formatTime(*r.FirstOpening)
-		}
-		fmt.Fprintf(t, "%s\t%d\t%v\t%d\t%d\t%d\t%s\n", name, r.Openings, r.openFor(), r.Refused, r.RefusedGood, r.FailuresPassed, first)
+	fmt.Fprintf(t, "\t%s\n", Columns)
+	fmt.Fprintf(t, "%s\t%s\n", o.Config, s.Config.Row())
+	if s.Against != nil {
+		fmt.Fprintf(t, "%s\t%s\n", o.Against, s.Against.Row())
 	}
-	row(o.Config, s.Config)
-	row(o.Against, s.Against)
 	if err := t.Flush(); err != nil {
 		return err
 	}

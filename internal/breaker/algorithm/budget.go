@@ -9,14 +9,14 @@ import (
 // BudgetOptions are the options of the algorithm budget.
 type BudgetOptions struct {
 	// Share of calls that are to succeed, above 0 and below 1. The rest is the error budget.
-	Objective float64 `yaml:"objective" valid:"0..1"`
+	Objective float64 `yaml:"objective" valid:"0..1" tune:"0.9 0.95 0.99 0.995 0.999"`
 	// Burn rate that opens the breaker: the failure ratio divided by the error budget. It must be possible: at most 1 / (1 -
 	// objective).
-	BurnRate float64 `yaml:"burn_rate" valid:"positive"`
+	BurnRate float64 `yaml:"burn_rate" valid:"positive" tune:"2 5 10 14.4 20 50"`
 	// Short window. A failure that is over does not open the breaker. At least min_requests calls have to be in it.
-	Short time.Duration `yaml:"short" valid:"100ms..24h"`
+	Short time.Duration `yaml:"short" valid:"100ms..24h" tune:"10s 30s 1m 5m"`
 	// Long window, at least as long as the short one. A few failures do not open the breaker.
-	Long time.Duration `yaml:"long" valid:"100ms..24h"`
+	Long time.Duration `yaml:"long" valid:"100ms..24h" tune:"1m 5m 10m 30m"`
 }
 
 // Validate reports values that do not fit together.

@@ -11,7 +11,7 @@ import (
 type CountOptions struct {
 	// Number of most recent calls over which failure_ratio and slow_call_ratio are computed, however long ago they were. At least
 	// min_requests.
-	Calls int `yaml:"calls" valid:"1..100000"`
+	Calls int `yaml:"calls" valid:"1..100000" tune:"10 20 50 100 200 500"`
 }
 
 // ValidateMinRequests reports a number of calls in which min_requests can never be reached.

@@ -11,9 +11,9 @@ import (
 type ThrottleOptions struct {
 	// Success ratio from which on nothing is rejected, above 0. Below it, calls are rejected until this share of the rest could
 	// succeed.
-	SuccessRatio float64 `yaml:"success_ratio" valid:"0..1"`
+	SuccessRatio float64 `yaml:"success_ratio" valid:"0..1" tune:"0.5 0.7 0.8 0.9 0.95"`
 	// Exponent 1 / aggression of the formula: a value above 1 rejects more, one below 1 less.
-	Aggression float64 `yaml:"aggression" valid:"positive"`
+	Aggression float64 `yaml:"aggression" valid:"positive" tune:"0.5 1 1.5 2"`
 	// Largest share of calls that is rejected.
 	MaxRejection float64 `yaml:"max_rejection" valid:"0..1"`
 	// Calls per second that must be asked for before any is rejected.
