@@ -146,7 +146,7 @@ func (c *client) get(ctx context.Context, path string) ([]byte, error) {
 	return c.call(ctx, http.MethodGet, path, nil)
 }
 
-// call sends a request and returns the JSON body of the response. A status other than 200 and 202 is an error. Error
+// call sends a request and returns the JSON body of the response. A status other than 200, 201 and 202 is an error. Error
 // texts are safe to print.
 func (c *client) call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
@@ -171,7 +171,7 @@ func (c *client) call(ctx context.Context, method, path string, body []byte) ([]
 	return content, nil
 }
 
-// send returns the response if its status is 200 or 202. The body of a 202 says what is still pending.
+// send returns the response if its status is 200, 201 or 202. The body of a 202 says what is still pending.
 func (c *client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.base+"/api/v1/"+path, bytes.NewReader(body))
 	if err != nil {
@@ -187,7 +187,7 @@ func (c *client) send(ctx context.Context, method, path string, body []byte) (*h
 	if err != nil {
 		return nil, c.sendError(err)
 	}
-	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusAccepted {
+	if res.StatusCode < http.StatusOK || res.StatusCode > http.StatusAccepted {
 		defer res.Body.Close()
 		return nil, failure(c.refusal(res))
 	}

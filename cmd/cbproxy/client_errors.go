@@ -15,7 +15,7 @@ import (
 	"cbproxy/routes"
 )
 
-// refusal is the error of a response whose status is neither 200 nor 202.
+// refusal is the error of a response whose status is not 200, 201 or 202.
 type refusal struct {
 	status int
 	text   string // the reason, and what to do about it
@@ -23,7 +23,7 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
-// refusal describes a response whose status is neither 200 nor 202.
+// refusal describes a response whose status is not 200, 201 or 202.
 func (c *client) refusal(res *http.Response) *refusal {
 	var problem struct {
 		Detail string

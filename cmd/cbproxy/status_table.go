@@ -75,13 +75,13 @@ func redisText(r admin.RedisStatus, now time.Time) string {
 
 // drawTable writes a row for each service. Empty columns are left out.
 func (p *statusData) drawTable(w io.Writer, paint painter, now time.Time) error {
-	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "MODE", "ADMISSION", "QUEUE", "LAST ERROR"}
+	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "FAULTS", "MODE", "ADMISSION", "QUEUE", "LAST ERROR"}
 	rows, used := [][]string{columns}, make([]bool, len(columns))
 	for _, name := range slices.Sorted(maps.Keys(p.health.Services)) {
 		s := p.health.Services[name]
 		row := []string{
 			clean(name), paint.paint(stateColour(s.State), s.State.String()), age(now.Sub(s.Since)), probeText(s, now), failuresText(s),
-			forcedText(s.Forced, now), modeText(s), admissionText(s), queueText(p.queues[name]), errorText(s.LastError, now),
+			forcedText(s.Forced, now), faultsText(s.Faults, now), modeText(s), admissionText(s), queueText(p.queues[name]), errorText(s.LastError, now),
 		}
 		for i, cell := range row {
 			used[i] = used[i] || cell != ""
@@ -198,6 +198,9 @@ func (p *statusData) drawService(w io.Writer, paint painter, now time.Time) erro
 	line("probe in", probeText(s, now))
 	line("failures", failuresText(s))
 	line("forced", forcedText(s.Forced, now))
+	for _, f := range s.Faults {
+		line("fault", faultText(f, now))
+	}
 	line("mode", cmp.Or(modeText(s), clean(s.Mode)))
 	line("algorithm", clean(s.Algorithm))
 	line("admission", admissionText(s))

@@ -125,14 +125,15 @@ func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (D
 
 // deliveryResult is the result of sending a Delivery.
 type deliveryResult struct {
-	response  Delivered // if err is nil
-	connected bool
-	failure   events.ErrorType // of the upstream; "": it did not fail, or err counts neither as a success nor as a failure
-	err       error            // why there is no response
-	problem   int              // upstream.ErrorClass.RequestProblem of err
-	class     StatusClass      // of the response
-	until     time.Time        // if class is StatusRetryAfter
-	fault     *fault.Fault     // that was injected; nil: none
+	response   Delivered // if err is nil
+	connected  bool
+	failure    events.ErrorType // of the upstream; "": it did not fail, or err counts neither as a success nor as a failure
+	err        error            // why there is no response
+	problem    int              // upstream.ErrorClass.RequestProblem of err
+	class      StatusClass      // of the response
+	until      time.Time        // if class is StatusRetryAfter
+	incomplete error            // why the response is incomplete; nil: it is complete, or that does not matter
+	fault      *fault.Fault     // that was injected; nil: none
 }
 
 // deliveryError returns the error of a delivery without a response.
@@ -165,7 +166,7 @@ func (r *deliveryResult) newFailure() *events.Failure {
 	case r.failure == events.ErrorExpression:
 		detail = ErrFailureWhen.Error()
 	case r.failure != events.ErrorStatus:
-		detail += "; the response is incomplete"
+		detail += "; the response is incomplete: " + r.incomplete.Error()
 	}
 	return &events.Failure{Time: time.Now(), Type: r.failure, Detail: sanitize.Truncate("delivery: "+r.fault.Describe(detail), MaxFailureDetail)}
 }
@@ -256,7 +257,7 @@ func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State, 
 		result.failure = events.ErrorStatus
 	case result.class != StatusSuccess:
 	case bodyErr != nil && !closedByTimer:
-		result.failure = rt.failureOf(bodyErr)
+		result.failure, result.incomplete = rt.failureOf(bodyErr), bodyErr
 	case rt.FailsByContent(expression.Response{Status: res.StatusCode, Header: res.Header, Body: body}):
 		result.failure = events.ErrorExpression // the queue, too, goes by the status only
 	}
