@@ -38,6 +38,9 @@ func newMetrics(state events.State, redis bool) *metrics.Metrics {
 		},
 		Redis:       func() (metrics.Redis, bool) { return metrics.Redis{Up: true, Operations: 7, Errors: 2}, redis },
 		StoreErrors: func() uint64 { return 3 },
+		Faults: func() map[string]events.FaultStatus {
+			return map[string]events.FaultStatus{"svc": {Active: 2, Injected: map[events.FaultKind]uint64{events.FaultCut: 6}}}
+		},
 	})
 	return m
 }
@@ -135,6 +138,11 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 		`cbproxy_consecutive_failures_limit{service="svc"} 5`,
 		`cbproxy_failure_ratio{service="svc"} 0.25`,
 		`cbproxy_failure_ratio_limit{service="svc"} 0.5`,
+		`cbproxy_faults_active{service="svc"} 2`,
+		`cbproxy_faults_injected_total{kind="cut",service="svc"} 6`,
+		`cbproxy_faults_injected_total{kind="abort",service="svc"} 0`,
+		`cbproxy_faults_injected_total{kind="delay",service="svc"} 0`,
+		`cbproxy_faults_injected_total{kind="reset",service="svc"} 0`,
 		`cbproxy_redis_up 1`,
 		`cbproxy_redis_operations_total 7`,
 		`cbproxy_redis_errors_total 2`,

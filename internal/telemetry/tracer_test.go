@@ -235,6 +235,24 @@ func TestSpanLastsUntilStreamEnds(t *testing.T) {
 	}
 }
 
+func TestSpanNamesTheInjectedFault(t *testing.T) {
+	p := startTraced(t, route("http://127.0.0.1:1"))
+	f, err := p.Faults("svc").Start(events.Fault{Kind: events.FaultAbort, Status: 500, Share: 1, Duration: events.Duration(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.Get("http://" + p.address + "/svc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	span := p.await(t, 1)[0]
+	want := "client GET Error cbproxy.breaker.state=closed cbproxy.fault.id=" + f.ID + " cbproxy.fault.kind=abort cbproxy.outcome=failure error.type=500 http.response.status_code=500"
+	if got, _, _ := strings.Cut(describeSpan(span), ";"); got != want || !strings.Contains(span.Status().Description, "injected fault "+f.ID) {
+		t.Errorf("got  %s, %q\nwant %s", got, span.Status().Description, want)
+	}
+}
+
 func TestSpansOfTruncatedResponseAndCancelledRequest(t *testing.T) {
 	p := startTraced(t, route(startRawUpstream(t, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"+strings.Repeat("x", 70_000))))
 	res, err := http.Get("http://" + p.address + "/svc")
