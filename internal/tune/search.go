@@ -1,6 +1,7 @@
 package tune
 
 import (
+	"errors"
 	"maps"
 	"math"
 	"runtime"
@@ -20,29 +21,60 @@ type search struct {
 	policy  func(keys []byte) (breaker.Policy, error)
 	tried   func() // called after each trial, by one goroutine at a time
 
-	costs map[string]float64 // by the JSON of the keys
+	known map[string]trial // by the JSON of the keys
 }
 
-// tryAll returns the cost of each of some settings, infinite for keys that do not fit together.
-func (s *search) tryAll(settings []keys) []float64 {
+// trial is the cost of a setting.
+type trial struct {
+	cost float64 // infinite if the keys do not fit together
+	// partial reports that the trial was given up: the cost is at least this.
+	partial bool
+}
+
+// tryAll returns the cost of each of some settings, infinite for keys that do not fit together. A setting that costs more than limit is
+// given up, so that its cost is only known to be above that.
+func (s *search) tryAll(settings []keys, limit float64) []float64 {
 	costs := make([]float64, len(settings))
-	var mu sync.Mutex // guards s.costs, and the calls of s.tried
+	var mu sync.Mutex // guards s.known, and the calls of s.tried
 	inParallel(len(settings), func(i int) {
 		text := settings[i].json()
 		mu.Lock()
-		cost, known := s.costs[text]
+		t, ok := s.known[text]
 		mu.Unlock()
-		if !known {
-			cost = s.try(text)
+		if !ok || t.partial && t.cost <= limit {
+			t = s.try(text, limit)
 			mu.Lock()
-			s.costs[text] = cost
+			s.known[text] = t
 			s.tried()
 			mu.Unlock()
 		}
-		costs[i] = cost
+		costs[i] = t.cost
 	})
 	return costs
 }
+
+var errTooDear = errors.New("the setting costs more than the limit")
+
+func (s *search) try(keys string, limit float64) trial {
+	p, err := s.policy([]byte(keys))
+	if err != nil {
+		return trial{cost: math.Inf(1)}
+	}
+	var reached float64
+	r, err := simulate.RunChecked(s.service, p, s.calls, func(sofar *simulate.Result) error {
+		if reached = s.cost.of(sofar); reached > limit {
+			return errTooDear
+		}
+		return nil
+	})
+	if err != nil {
+		return trial{reached, true}
+	}
+	return trial{cost: s.cost.of(r)}
+}
+
+// noLimit is no limit for the cost of a trial.
+var noLimit = math.Inf(1)
 
 // inParallel calls f with each number below n, on all cores, and waits until all calls have returned.
 func inParallel(n int, f func(i int)) {
@@ -58,14 +90,6 @@ func inParallel(n int, f func(i int)) {
 	workers.Wait()
 }
 
-func (s *search) try(keys string) float64 {
-	p, err := s.policy([]byte(keys))
-	if err != nil {
-		return math.Inf(1)
-	}
-	return s.cost.of(simulate.Run(s.service, p, s.calls))
-}
-
 // recoveryKey is the key whose value decides what an opening costs, and with that the best values of all others.
 const recoveryKey = "recovery_timeout"
 
@@ -76,7 +100,7 @@ const maxStarts = 4
 // saves most, and some with other values of recoveryKey.
 func (s *search) best(start keys, dimensions []Dimension) keys {
 	starts := s.single(start, dimensions)
-	i, _ := cheapest(s.tryAll(starts))
+	i, _ := cheapest(s.tryAll(starts, noLimit))
 	starts = starts[i : i+1]
 	for _, d := range dimensions {
 		if d.Key == recoveryKey {
@@ -89,7 +113,7 @@ func (s *search) best(start keys, dimensions []Dimension) keys {
 	for _, from := range starts {
 		found = append(found, s.climb(from, dimensions))
 	}
-	i, lowest := cheapest(s.tryAll(found))
+	i, lowest := cheapest(s.tryAll(found, noLimit))
 	return s.simplify(found[i], lowest)
 }
 
@@ -100,7 +124,7 @@ func (s *search) single(start keys, dimensions []Dimension) (best []keys) {
 		for _, value := range d.Values {
 			settings = append(settings, start.with(d.Key, value))
 		}
-		i, _ := cheapest(s.tryAll(settings))
+		i, _ := cheapest(s.tryAll(settings, noLimit))
 		best = append(best, settings[i])
 	}
 	return best
@@ -111,7 +135,7 @@ const maxPasses = 3
 
 // climb tries all values of one dimension after the other, until none makes the setting cheaper, and returns the cheapest setting.
 func (s *search) climb(best keys, dimensions []Dimension) keys {
-	lowest := s.tryAll([]keys{best})[0]
+	lowest := s.tryAll([]keys{best}, noLimit)[0]
 	for range maxPasses {
 		before := lowest
 		for _, d := range dimensions {
@@ -119,7 +143,7 @@ func (s *search) climb(best keys, dimensions []Dimension) keys {
 			for _, value := range d.Values {
 				settings = append(settings, best.with(d.Key, value))
 			}
-			if i, cost := cheapest(s.tryAll(settings)); cost < lowest {
+			if i, cost := cheapest(s.tryAll(settings, lowest)); cost < lowest {
 				best, lowest = settings[i], cost
 			}
 		}
@@ -141,7 +165,7 @@ func (s *search) simplify(setting keys, cost float64) keys {
 		for _, key := range slices.Sorted(maps.Keys(setting)) {
 			shorter = append(shorter, setting.without(key))
 		}
-		i, lowest := cheapest(s.tryAll(shorter))
+		i, lowest := cheapest(s.tryAll(shorter, limit))
 		if lowest > limit {
 			return setting
 		}

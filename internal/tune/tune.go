@@ -115,7 +115,7 @@ func (o *Options) candidates(service string, current float64, calls []simulate.C
 		common = slices.DeleteFunc(slices.Clone(common), func(d Dimension) bool { return strings.HasPrefix(d.Key, "recovery_") })
 	}
 	done := 0
-	s := &search{service: service, calls: sample(calls), cost: o.Cost, policy: o.Policy, costs: map[string]float64{}}
+	s := &search{service: service, calls: sample(calls), cost: o.Cost, policy: o.Policy, known: map[string]trial{}}
 	s.tried = func() { done++; o.Progress(done, o.limit()) }
 	var tried []Candidate
 	for _, setting := range o.settings(s, common) {
@@ -152,7 +152,7 @@ func (o *Options) settings(s *search, common []Dimension) []keys {
 	settings := append(s.single(keys{}, own), s.best(keys{}, own))
 	for _, name := range slices.Sorted(maps.Keys(o.Algorithms)) {
 		start := keys{"algorithm": json.RawMessage(strconv.Quote(name))}
-		if name != o.Algorithm && !math.IsInf(s.tryAll([]keys{start})[0], 1) {
+		if name != o.Algorithm && !math.IsInf(s.tryAll([]keys{start}, noLimit)[0], 1) {
 			settings = append(settings, s.best(start, slices.Concat(common, o.Algorithms[name])))
 		}
 	}
