@@ -52,12 +52,6 @@ func (f *recordFlags) noteSkipped(w io.Writer, services []string) {
 	}
 }
 
-// printNoCalls tells that a record is empty.
-func printNoCalls(w io.Writer) error {
-	_, err := fmt.Fprintln(w, "There are no calls in the record.")
-	return err
-}
-
 // resolveRoute returns the full name of a service of a configuration; name may lack the suffix _service.
 func resolveRoute(name string, config *routes.Config) (string, error) {
 	full, err := resolve(name, config.Routes)

@@ -97,7 +97,8 @@ func (s *simulateCommand) run(c *cobra.Command, args []string) error {
 		return printJSON(c.OutOrStdout(), content)
 	}
 	if len(report.Services) == 0 {
-		return printNoCalls(c.OutOrStdout())
+		_, err := fmt.Fprintln(c.OutOrStdout(), "There are no calls in the record.")
+		return err
 	}
 	o := simulate.TextOptions{Config: s.config, Against: s.against, Timeline: timelineWidth(c.OutOrStdout(), len(s.config), len(s.against))}
 	if err := report.WriteText(c.OutOrStdout(), o); err != nil || o.Timeline == 0 {

@@ -80,7 +80,8 @@ func (t *tuneCommand) run(c *cobra.Command, args []string) error {
 		return printJSON(c.OutOrStdout(), content)
 	}
 	if len(report.Services) == 0 {
-		return printNoCalls(c.OutOrStdout())
+		_, err := fmt.Fprintln(c.OutOrStdout(), "There are no calls to search by.")
+		return err
 	}
 	return t.writeText(c.OutOrStdout(), config, report)
 }
