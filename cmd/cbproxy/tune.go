@@ -174,6 +174,9 @@ func (t *tuneCommand) writeService(b *strings.Builder, config *routes.Config, na
 		return err
 	}
 	fmt.Fprintln(b, t.verdict(s))
+	if unknown := s.Unknown(); unknown > 0 {
+		fmt.Fprintf(b, "Calls that were not made then, and would be with one of these: up to %d. They cost nothing, as it is unknown how they would have ended.\n", unknown)
+	}
 	loader := app.NewLoader(t.config)
 	for i, c := range s.Candidates {
 		changed, err := loader.WithBreaker(config, name, c.Breaker)

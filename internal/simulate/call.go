@@ -37,6 +37,12 @@ func (c *Call) Result() events.Result {
 	return events.Results[c.result-1]
 }
 
+// WithResult returns the call with another result.
+func (c Call) WithResult(r events.Result) Call {
+	c.result, c.kind = uint8(slices.Index(events.Results[:], r)+1), 0 // #nosec G115 -- a short list
+	return c
+}
+
 // errorType returns the type of a failure, "" for none.
 func (c *Call) errorType() events.ErrorType {
 	if c.kind == 0 {

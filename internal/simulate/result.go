@@ -47,6 +47,9 @@ type Result struct {
 	unknown int
 }
 
+// Unknown returns the number of calls that the breaker lets through and that were not made then.
+func (r *Result) Unknown() int { return r.unknown }
+
 // Transition is one change of the breaker's state.
 type Transition struct {
 	Time  time.Time    `json:"time"`

@@ -50,6 +50,39 @@ func split(calls []simulate.Call) (earlier, later []simulate.Call) {
 	return calls[:at:at], calls[at:]
 }
 
+// assumeResults returns calls in which those that were rejected have the result that they would probably have had: in the first half of
+// the time between two calls that were made that of the earlier one, then that of the later one. Without it, settings that open later
+// would seem better, because what was rejected then costs nothing if it is let through.
+func assumeResults(calls []simulate.Call) []simulate.Call {
+	made := func(c simulate.Call) bool {
+		return c.Result() == events.ResultSuccess || c.Result() == events.ResultFailure
+	}
+	assumed := slices.Clone(calls)
+	last := -1 // the last call that was made
+	for i := range calls {
+		if !made(calls[i]) {
+			continue
+		}
+		for j := last + 1; j < i; j++ {
+			if calls[j].Result() != events.ResultRejected {
+				continue
+			}
+			from := i
+			if last >= 0 && calls[j].Time().Sub(calls[last].Time()) < calls[i].Time().Sub(calls[j].Time()) {
+				from = last
+			}
+			assumed[j] = calls[j].WithResult(calls[from].Result())
+		}
+		last = i
+	}
+	for j := last + 1; last >= 0 && j < len(calls); j++ {
+		if calls[j].Result() == events.ResultRejected {
+			assumed[j] = calls[j].WithResult(calls[last].Result())
+		}
+	}
+	return assumed
+}
+
 const (
 	// recoveryCalls is the number of calls, and recoveryTime the time, without a failure by which a recovery is recognized.
 	recoveryCalls = 20

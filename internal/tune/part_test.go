@@ -11,12 +11,17 @@ import (
 	"cbproxy/internal/simulate"
 )
 
-// callsOf returns calls with a pause before each; a letter f is a failure.
+// callsOf returns calls with a pause before each: s for a success, f for a failure, r for one that was rejected, c for one that was cancelled.
 func callsOf(letters string, pause time.Duration) (calls []simulate.Call) {
 	for i, letter := range letters {
 		c := events.Call{Time: begin.Add(time.Duration(i) * pause), Result: events.ResultSuccess}
-		if letter == 'f' {
+		switch letter {
+		case 'f':
 			c.Result = events.ResultFailure
+		case 'r':
+			c.Result = events.ResultRejected
+		case 'c':
+			c.Result = events.ResultCancelled
 		}
 		calls = append(calls, simulate.NewCall(c))
 	}
@@ -91,6 +96,29 @@ func TestHasRecovery(t *testing.T) {
 	} {
 		if got := hasRecovery(callsOf(test.calls, test.pause)); got != test.want {
 			t.Errorf("%s: %v", test.name, got)
+		}
+	}
+}
+
+func TestRejectedCallsAreAssumedToEndLikeTheirNeighbours(t *testing.T) {
+	letters := map[events.Result]string{events.ResultSuccess: "s", events.ResultFailure: "f", events.ResultRejected: "r", events.ResultCancelled: "c"}
+	for calls, want := range map[string]string{
+		"":         "",
+		"rrr":      "rrr", // nothing is known
+		"frrrrs":   "fffsss",
+		"frrrs":    "ffsss",
+		"frrrrfrs": "ffffffss",
+		"rrs":      "sss",
+		"ffrr":     "ffff",
+		"frcrcrrs": "ffcfcsss",
+		"c":        "c",
+	} {
+		got := ""
+		for _, c := range assumeResults(callsOf(calls, time.Second)) {
+			got += letters[c.Result()]
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", calls, got, want)
 		}
 	}
 }

@@ -35,10 +35,21 @@ type ServiceReport struct {
 	ClearlyBetter bool `json:"clearly_better"`
 }
 
+// Unknown returns the largest number of calls, of any setting, that are let through and that were not made then.
+func (r *ServiceReport) Unknown() int {
+	most := r.Current.Unknown
+	for _, c := range r.Candidates {
+		most = max(most, c.Unknown)
+	}
+	return most
+}
+
 // Judgement is what a setting would have done, and its cost.
 type Judgement struct {
 	Cost float64 `json:"cost"`
 	*simulate.Result
+	// Unknown is the number of calls that are let through and that were not made then. They cost nothing.
+	Unknown int `json:"unknown"`
 }
 
 // Candidate is a setting of a breaker.
@@ -84,7 +95,7 @@ func Search(service string, calls []simulate.Call, o Options) (*ServiceReport, e
 	r := &ServiceReport{Candidates: []Candidate{}, Judged: partOf(calls)}
 	judge := func(p breaker.Policy, on []simulate.Call) Judgement {
 		result := simulate.Run(service, p, on)
-		return Judgement{o.Cost.of(result), result}
+		return Judgement{o.Cost.of(result), result, result.Unknown()}
 	}
 	if r.Judged.Failures < minFailures {
 		r.Current = judge(current, calls)
@@ -93,6 +104,7 @@ func Search(service string, calls []simulate.Call, o Options) (*ServiceReport, e
 	earlier, later := split(calls)
 	fitted := partOf(earlier)
 	r.Fitted, r.Judged = &fitted, partOf(later)
+	earlier = assumeResults(earlier)
 	currentFitted := judge(current, earlier).Cost
 	candidates := o.candidates(service, currentFitted, earlier)
 	inParallel(len(candidates)+1, func(i int) {
@@ -176,8 +188,9 @@ const (
 	minDeviations = 2
 )
 
-// clearlyBetter reports whether a setting is cheaper than the current one by more than what chance may explain.
+// clearlyBetter reports whether a setting is cheaper than the current one by more than what chance may explain, even if all calls had
+// failed that only the setting lets through and that were not made then.
 func (c Cost) clearlyBetter(candidate *Candidate, current *Judgement) bool {
-	saved := current.Cost - candidate.Cost
+	saved := current.Cost - candidate.Cost - c.Passed*float64(max(candidate.Unknown-current.Unknown, 0))
 	return saved > minSaving*current.Cost && saved > minDeviations*c.deviation(current.Result, candidate.Result)
 }

@@ -244,10 +244,62 @@ func TestClearlyBetterIsMoreThanChance(t *testing.T) {
 		{result(100, 1000), result(100, 100), true},  // fewer refused
 		{result(100, 1000), result(1000, 50), false}, // hardly cheaper
 	} {
-		current := Judgement{c.of(test.current), test.current}
-		if got := c.clearlyBetter(&Candidate{Judgement: Judgement{c.of(test.found), test.found}}, &current); got != test.want {
+		current := Judgement{c.of(test.current), test.current, 0}
+		if got := c.clearlyBetter(&Candidate{Judgement: Judgement{c.of(test.found), test.found, 0}}, &current); got != test.want {
 			t.Errorf("%+v instead of %+v: clearly better %v", test.found, test.current, got)
 		}
+	}
+}
+
+// What was rejected then may have failed.
+func TestClearlyBetterAssumesThatUnknownCallsFail(t *testing.T) {
+	c := Cost{Passed: 1, Refused: 1}
+	current := Judgement{100, &simulate.Result{FailuresPassed: 100}, 10}
+	for unknown, want := range map[int]bool{0: true, 10: true, 30: true, 100: false} {
+		found := &Candidate{Judgement: Judgement{20, &simulate.Result{FailuresPassed: 20}, unknown}}
+		if got := c.clearlyBetter(found, &current); got != want {
+			t.Errorf("%d unknown calls: clearly better %v", unknown, got)
+		}
+	}
+}
+
+// The record of a breaker that was open says little of what would have happened otherwise: a setting that never opens must not win only
+// because the calls are missing that would have failed.
+func TestSearchDoesNotTrustMissingCalls(t *testing.T) {
+	calls := outages()
+	in := optionsFor(t, "{fail_max: 2, recovery_timeout: 5s}", Cost{Passed: 1, Refused: 1})
+	p, err := in.Policy([]byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rejectOpen(t, calls, p)
+	r, err := Search("rag_service", calls, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.ClearlyBetter {
+		t.Errorf("%s is clearly better: %+v instead of %+v", r.Candidates[0].Breaker, r.Candidates[0].Judgement, r.Current)
+	}
+}
+
+// rejectOpen makes those of calls rejected that a breaker rejects.
+func rejectOpen(t *testing.T, calls []simulate.Call, p breaker.Policy) {
+	r := simulate.Run("rag_service", p, calls)
+	rejected := 0
+	for i, change := range r.Transitions {
+		if change.To != events.Open {
+			continue
+		}
+		for j := range calls {
+			at := calls[j].Time()
+			if at.After(change.Time) && (i+1 == len(r.Transitions) || at.Before(r.Transitions[i+1].Time)) {
+				calls[j] = calls[j].WithResult(events.ResultRejected)
+				rejected++
+			}
+		}
+	}
+	if rejected != r.Refused || rejected == 0 {
+		t.Fatalf("%d calls are rejected, the breaker refuses %d", rejected, r.Refused)
 	}
 }
 
