@@ -6,11 +6,12 @@ export const token = {
   set: (t) => (t ? sessionStorage.setItem(storageKey, t) : sessionStorage.removeItem(storageKey)),
 };
 
-// ApiError is an error response, with the text of its problem details (RFC 9457).
+// ApiError is an error response, with the text of its problem details (RFC 9457), and the faults alone.
 export class ApiError extends Error {
   constructor(status, problem) {
     super([problem.detail || `status ${status}`, ...(problem.faults || [])].join("\n"));
     this.status = status;
+    this.faults = problem.faults || [];
   }
 }
 

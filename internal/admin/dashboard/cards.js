@@ -1,6 +1,7 @@
 import { h, sanitize, setText } from "./dom.js";
 import { confirmAction, forceState } from "./dialogs.js";
 import { formatAge, formatDuration, formatTime, now } from "./time.js";
+import { openWhatIf } from "./whatif.js";
 
 const maxText = 200; // characters of an untrusted text on a card; the timeline shows all of it
 
@@ -50,7 +51,7 @@ export function createCard(name) {
   card.element = h("article", { "data-service": name, "aria-labelledby": id },
     h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, card.mode, " ", card.forced, " ", card.badge)),
     row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.expressionErrorsRow, card.counterRow, card.meter, card.lastFailure, h("div", { class: "spacer" }),
-    h("div", { class: "actions" }, ...Object.values(card.buttons)));
+    h("div", { class: "actions" }, ...Object.values(card.buttons), h("button", { type: "button", "data-whatif": name, "aria-label": `What if ${name}`, onclick: () => openWhatIf(name) }, "What if")));
   return card;
 }
 
