@@ -18,6 +18,7 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/fault"
+	"cbproxy/internal/statusview"
 )
 
 // faultOff is the argument that ends the faults of a service.
@@ -118,7 +119,7 @@ func (o *faultRequest) check(c *cobra.Command, action, match string) error {
 	case !c.Flags().Changed("duration"):
 		return errors.New("--duration: is required, such as --duration 5m")
 	case o.Duration <= 0 || time.Duration(o.Duration) > fault.MaxDuration:
-		return fmt.Errorf("--duration: must be positive and at most %s, got %v", age(fault.MaxDuration), o.Duration)
+		return fmt.Errorf("--duration: must be positive and at most %s, got %v", statusview.Age(fault.MaxDuration), o.Duration)
 	case !(o.Share > 0 && o.Share <= 1):
 		return fmt.Errorf("--share: must be above 0 and at most 1, got %v", o.Share)
 	case c.Flags().Changed("status") && o.Kind != events.FaultAbort:
@@ -130,7 +131,7 @@ func (o *faultRequest) check(c *cobra.Command, action, match string) error {
 	case o.Kind == events.FaultDelay && !c.Flags().Changed("delay"):
 		return errors.New("--delay: is required, such as --delay 2s")
 	case o.Kind == events.FaultDelay && (o.Delay <= 0 || time.Duration(o.Delay) > fault.MaxDelay):
-		return fmt.Errorf("--delay: must be positive and at most %s, got %v", age(fault.MaxDelay), o.Delay)
+		return fmt.Errorf("--delay: must be positive and at most %s, got %v", statusview.Age(fault.MaxDelay), o.Delay)
 	case c.Flags().Changed("match-header"):
 		name, value, _ := strings.Cut(match, ":")
 		if o.Match = (&events.FaultMatch{Header: strings.TrimSpace(name), Value: strings.TrimSpace(value)}); o.Match.Header == "" {
@@ -167,7 +168,7 @@ func (c *client) injectFault(ctx context.Context, w io.Writer, path, service str
 	if err := c.decode(content, &f); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s: injecting %s\n", clean(service), faultText(f, c.now()))
+	_, err = fmt.Fprintf(w, "%s: injecting %s\n", clean(service), statusview.FaultText(f, c.now()))
 	return err
 }
 
@@ -194,8 +195,8 @@ func (c *client) listFaults(ctx context.Context, w io.Writer, path string) error
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "ID\tFAULT\tSHARE\tMATCH\tENDS IN\tREASON")
 	for _, f := range list {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", clean(f.ID), faultKindText(f), percent(f.Share), cmp.Or(matchText(f.Match), "-"),
-			age(f.Until.Sub(c.now())), cmp.Or(short(f.Reason, 60), "-"))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", clean(f.ID), statusview.FaultKindText(f), statusview.Percent(f.Share), cmp.Or(statusview.MatchText(f.Match), "-"),
+			statusview.Age(f.Until.Sub(c.now())), cmp.Or(short(f.Reason, 60), "-"))
 	}
 	return t.Flush()
 }

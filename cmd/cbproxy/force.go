@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cbproxy/internal/admin"
+	"cbproxy/internal/statusview"
 )
 
 // forceStates are the states that force accepts.
@@ -112,5 +113,5 @@ func holdText(s admin.Service, now time.Time) string {
 	if s.Forced == nil {
 		return "no longer forced"
 	}
-	return "forced " + forcedText(s.Forced, now)
+	return "forced " + statusview.ForcedText(s.Forced, now)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"cbproxy/internal/statusview"
 )
 
 // progress shows on a terminal how far a long command is, in a line that is overwritten.
@@ -15,7 +17,7 @@ type progress struct {
 
 func newProgress(w io.Writer) *progress {
 	p := &progress{last: time.Now()}
-	if isTerminal(w) {
+	if statusview.IsTerminal(w) {
 		p.w = w
 	}
 	return p

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cbproxy/internal/events"
+	"cbproxy/internal/statusview"
 
 	"github.com/spf13/cobra"
 )
@@ -105,7 +106,7 @@ func (l *queueList) draw(w io.Writer, now time.Time) error {
 	for _, q := range l.Requests {
 		next, reason := "-", q.LastError
 		if q.State == "waiting" && q.NotBefore.After(now) {
-			next = age(q.NotBefore.Sub(now))
+			next = statusview.Age(q.NotBefore.Sub(now))
 		}
 		if q.Cause != "" {
 			reason = q.Cause + ": " + reason
@@ -116,7 +117,7 @@ func (l *queueList) draw(w io.Writer, now time.Time) error {
 		if reason == "" {
 			reason = "-"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%d\t%d\t%s\t%s\n", clean(q.ID), clean(q.State), age(now.Sub(q.Accepted)),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%d\t%d\t%s\t%s\n", clean(q.ID), clean(q.State), statusview.Age(now.Sub(q.Accepted)),
 			clean(q.Method), short(q.Path, 40), q.Bytes, q.Attempts, next, short(reason, 60))
 	}
 	if err := t.Flush(); err != nil {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"cbproxy/internal/statusview"
 )
 
 // Exit statuses of status --exit-code.
@@ -78,25 +80,25 @@ func (c *client) status(ctx context.Context, w io.Writer, service string, exitCo
 		err = printJSON(w, document)
 	} else {
 		var b bytes.Buffer
-		if err = p.draw(&b, newPainter(w), p.now()); err == nil {
+		if err = p.Draw(&b, statusview.NewPainter(w), p.Now()); err == nil {
 			_, err = w.Write(b.Bytes())
 		}
 	}
 	switch {
-	case err != nil || !exitCode || p.health.Status == "healthy":
+	case err != nil || !exitCode || p.Health.Status == "healthy":
 		return err
-	case p.health.Status == "degraded":
+	case p.Health.Status == "degraded":
 		return &exitError{exitDegraded, errors.New("")}
 	}
 	return &exitError{exitCritical, errors.New("")}
 }
 
 // fetchStatus fetches the status and returns what to draw and the JSON document to print.
-func (c *client) fetchStatus(ctx context.Context, service string) (*statusData, []byte, error) {
-	p := &statusData{taken: time.Now()}
+func (c *client) fetchStatus(ctx context.Context, service string) (*statusview.Status, []byte, error) {
+	p := &statusview.Status{Taken: time.Now()}
 	var document []byte
 	var err error
-	if p.health, document, err = c.health(ctx); err != nil {
+	if p.Health, document, err = c.health(ctx); err != nil {
 		return nil, nil, err
 	}
 	content, err := c.get(ctx, "queue?limit=1")
@@ -107,23 +109,23 @@ func (c *client) fetchStatus(ctx context.Context, service string) (*statusData, 
 	if err := c.decode(content, &list); err != nil {
 		return nil, nil, err
 	}
-	p.queues = list.Queues
+	p.Queues = list.Queues
 	if service == "" {
 		return p, document, nil
 	}
-	if p.service, err = resolve(service, p.health.Services); err != nil {
+	if p.Service, err = resolve(service, p.Health.Services); err != nil {
 		return nil, nil, err
 	}
-	history, err := c.get(ctx, "circuit-breakers/"+url.PathEscape(p.service)+"/history")
+	history, err := c.get(ctx, "circuit-breakers/"+url.PathEscape(p.Service)+"/history")
 	if err != nil {
 		return nil, nil, err
 	}
 	var raw struct {
 		Services map[string]json.RawMessage
 	}
-	if err := errors.Join(c.decode(history, &p.history), c.decode(document, &raw)); err != nil {
+	if err := errors.Join(c.decode(history, &p.History), c.decode(document, &raw)); err != nil {
 		return nil, nil, err
 	}
-	document, err = json.Marshal(map[string]json.RawMessage{"service": raw.Services[p.service], "history": history})
+	document, err = json.Marshal(map[string]json.RawMessage{"service": raw.Services[p.Service], "history": history})
 	return p, document, err
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"cbproxy/internal/statusview"
 )
 
 // watchPause is the minimum time between two fetches, so that a burst of events causes few redraws, the last of which
@@ -42,8 +44,8 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 	if err != nil {
 		return err
 	}
-	screen := newScreen(w)
-	if err := screen.show(p, nil); err != nil {
+	screen := statusview.NewScreen(w)
+	if err := screen.Show(p, nil); err != nil {
 		return failure(err)
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -52,7 +54,7 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 	defer stop()
 	updates := c.notifications(ctx, &wg)
 	resized, tick := make(chan os.Signal, 1), new(time.Ticker)
-	if screen.terminal != nil {
+	if screen.InPlace() {
 		signal.Notify(resized, syscall.SIGWINCH)
 		defer signal.Stop(resized)
 		tick = time.NewTicker(time.Second)
@@ -64,7 +66,7 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 	var connErr error
 	failed := false // the last fetch failed
 	fetch := func() {
-		var now *statusData
+		var now *statusview.Status
 		if now, _, connErr = c.fetchStatus(ctx, service); connErr == nil {
 			p = now
 		}
@@ -90,7 +92,7 @@ func (c *client) watch(ctx context.Context, w io.Writer, service string) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err := screen.show(p, connErr); err != nil {
+		if err := screen.Show(p, connErr); err != nil {
 			return failure(err)
 		}
 	}

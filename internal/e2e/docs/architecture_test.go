@@ -18,7 +18,7 @@ import (
 // allowedImports lists, for each package, the packages of this module that it may import.
 // Only cmd/cbproxy imports internal/app, which may import every other package.
 var allowedImports = map[string][]string{
-	"cmd/cbproxy": {"routes", "internal/admin", "internal/app", "internal/breaker", "internal/configdiff", "internal/demo", "internal/events", "internal/fault", "internal/listen", "internal/sanitize", "internal/service", "internal/simulate", "internal/tune"},
+	"cmd/cbproxy": {"routes", "internal/admin", "internal/app", "internal/breaker", "internal/configdiff", "internal/demo", "internal/events", "internal/fault", "internal/listen", "internal/sanitize", "internal/service", "internal/simulate", "internal/statusview", "internal/tune"},
 	"internal/app": {"routes", "proxy", "internal/service", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/breaker/algorithm", "internal/events", "internal/fault", "internal/fleet", "internal/httpserver", "internal/listen",
 		"internal/accesslog", "internal/metrics", "internal/outcomes", "internal/sanitize", "internal/queue", "internal/queue/disk", "internal/store", "internal/telemetry", "internal/files", "internal/tlsfiles"},
 	"routes":                        {"internal/expression", "internal/files", "internal/listen", "internal/sanitize", "internal/strictyaml", "internal/tlsfiles"},
@@ -63,6 +63,7 @@ var allowedImports = map[string][]string{
 	"internal/queue/disk":           {"internal/boltfile"},
 	"internal/fleet":                {"internal/breaker", "internal/events", "internal/store"},
 	"internal/configdiff":           {"routes", "internal/sanitize"},
+	"internal/statusview":           {"internal/admin", "internal/events", "internal/sanitize"},
 	"internal/simulate":             {"internal/breaker", "internal/events", "internal/sanitize"},
 	"internal/tune":                 {"internal/breaker", "internal/events", "internal/simulate"},
 	"internal/outcomes":             {"internal/boltfile", "internal/events"},

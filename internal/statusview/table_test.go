@@ -1,4 +1,4 @@
-package main
+package statusview
 
 import (
 	"strings"
@@ -14,8 +14,8 @@ func TestStatusTable(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	in := func(d time.Duration) *time.Time { at := now.Add(d); return &at }
 	refused := "config.yaml:3:1: routes: wrong\x1b[2J\nconfig.yaml:4:1: more"
-	p := &statusData{
-		health: admin.Health{
+	p := &Status{
+		Health: admin.Health{
 			Status: "critical", Instance: "host-1",
 			Config: admin.ConfigStatus{Hash: "abc", LoadedAt: *in(-90 * time.Minute), LastError: &refused, RestartRequired: []string{"listen"}},
 			Redis:  admin.RedisStatus{Configured: true, Since: in(-3 * time.Second)},
@@ -26,10 +26,10 @@ func TestStatusTable(t *testing.T) {
 					LastError: &events.Failure{Time: *in(-12 * time.Second), Type: events.ErrorConnect, Detail: "refused\r\u009b31m"}},
 			},
 		},
-		queues: map[string]events.QueueStatus{"a_service": {Waiting: 2, Dead: 1}},
+		Queues: map[string]events.QueueStatus{"a_service": {Waiting: 2, Dead: 1}},
 	}
 	var got strings.Builder
-	if err := p.draw(&got, false, now); err != nil {
+	if err := p.Draw(&got, false, now); err != nil {
 		t.Fatal(err)
 	}
 	const want = `critical · instance host-1 · config abc, 1h30m old · redis down for 3s
@@ -46,7 +46,7 @@ b          closed  1d02h  -         3/5       -                                 
 		t.Errorf("got\n%s\nwant\n%s", got.String(), want)
 	}
 	got.Reset()
-	if err := p.draw(&got, true, now); err != nil {
+	if err := p.Draw(&got, true, now); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(got.String(), "\x1b[31mopen\x1b[0m") || !strings.Contains(got.String(), "\x1b[32mclosed\x1b[0m") {
@@ -56,13 +56,13 @@ b          closed  1d02h  -         3/5       -                                 
 
 func TestStatusShowsShadowRejections(t *testing.T) {
 	t.Parallel()
-	p := &statusData{health: admin.Health{Services: map[string]admin.Service{
+	p := &Status{Health: admin.Health{Services: map[string]admin.Service{
 		"a": {Mode: "shadow", ShadowRejections: 12}, "b": {Mode: "shadow"}, "c": {Mode: "enforce"},
 	}}}
 	draw := func() string {
 		t.Helper()
 		var got strings.Builder
-		if err := p.draw(&got, false, time.Time{}); err != nil {
+		if err := p.Draw(&got, false, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		return collapseSpaces(got.String())
@@ -76,11 +76,11 @@ func TestStatusShowsShadowRejections(t *testing.T) {
 		if !strings.Contains(all, inTable+"\n") {
 			t.Errorf("no %q in\n%s", inTable, all)
 		}
-		p.service = service
+		p.Service = service
 		if one := draw(); !strings.Contains(one, "mode "+want+"\n") {
 			t.Errorf("%s: no mode %q in\n%s", service, want, one)
 		}
-		p.service = ""
+		p.Service = ""
 	}
 }
 
@@ -96,17 +96,17 @@ func TestStatusShowsAdmission(t *testing.T) {
 		"both, in shadow":     {admin.Service{Mode: "shadow", Algorithm: "throttle", RejectionRatio: 0.25, AdmittedRatio: 0.5}, "throttled: 25 % would be rejected, recovering: 50 % would be let through"},
 		"with failing checks": {admin.Service{Mode: "enforce", Algorithm: "expression", AdmittedRatio: 1, ExpressionErrors: 3}, ""},
 	} {
-		p := &statusData{health: admin.Health{Services: map[string]admin.Service{"svc": c.service}}}
-		for _, p.service = range []string{"", "svc"} {
+		p := &Status{Health: admin.Health{Services: map[string]admin.Service{"svc": c.service}}}
+		for _, p.Service = range []string{"", "svc"} {
 			var got strings.Builder
-			if err := p.draw(&got, false, time.Time{}); err != nil {
+			if err := p.Draw(&got, false, time.Time{}); err != nil {
 				t.Fatal(err)
 			}
 			text := collapseSpaces(got.String())
 			if c.admission == "" && strings.Contains(strings.ToLower(text), "admission") || !strings.Contains(text, c.admission) {
 				t.Errorf("%s: want %q in\n%s", name, c.admission, text)
 			}
-			if p.service == "" {
+			if p.Service == "" {
 				continue
 			}
 			if !strings.Contains(text, "algorithm "+c.service.Algorithm+"\n") || strings.Contains(text, "expression errors 3\n") != (c.service.ExpressionErrors == 3) {
@@ -122,18 +122,4 @@ func collapseSpaces(s string) string {
 		s = strings.ReplaceAll(s, "  ", " ")
 	}
 	return s
-}
-
-func TestPrintJSONEscapesControlCharacters(t *testing.T) {
-	t.Parallel()
-	var got strings.Builder
-	if err := printJSON(&got, []byte("{\"a\":\"\u009b31m\x7f é \u202e \U000e0001\"}\n")); err != nil {
-		t.Fatal(err)
-	}
-	if want := "{\n  \"a\": \"\\u009b31m\\u007f é \\u202e \\udb40\\udc01\"\n}\n"; got.String() != want {
-		t.Errorf("got %q, want %q", got.String(), want)
-	}
-	if err := printJSON(&got, []byte("no JSON")); err == nil {
-		t.Error("printJSON accepted invalid JSON")
-	}
 }

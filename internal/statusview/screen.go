@@ -1,15 +1,11 @@
-package main
+package statusview
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"time"
-	"unicode"
-	"unicode/utf16"
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/sanitize"
@@ -18,29 +14,29 @@ import (
 	"golang.org/x/term"
 )
 
-// screen prints successive states of the status: in place on a terminal that supports it, otherwise one below the other.
-type screen struct {
+// Screen prints successive states of the status: in place on a terminal that supports it, otherwise one below the other.
+type Screen struct {
 	w        io.Writer
 	terminal *os.File // nil unless w is a terminal
-	paint    painter
+	paint    Painter
 	drawn    bool // the first status has been drawn
 }
 
-func newScreen(w io.Writer) *screen {
-	s := &screen{w: w, paint: newPainter(w)}
-	if isTerminal(w) {
+func NewScreen(w io.Writer) *Screen {
+	s := &Screen{w: w, paint: NewPainter(w)}
+	if IsTerminal(w) {
 		s.terminal = w.(*os.File)
 	}
 	return s
 }
 
-// show draws the status, below a line with the connection error if there is one.
-func (s *screen) show(p *statusData, connErr error) error {
+// Show draws the status, below a line with the connection error if there is one.
+func (s *Screen) Show(p *Status, connErr error) error {
 	var b bytes.Buffer
 	if connErr != nil {
-		fmt.Fprintf(&b, "%s %s\n", s.paint.paint(red, "CONNECTION LOST, the data below is stale:"), clean(connErr.Error()))
+		fmt.Fprintf(&b, "%s %s\n", s.paint.paint(red, "CONNECTION LOST, the data below is stale:"), sanitize.Printable(connErr.Error()))
 	}
-	if err := p.draw(&b, s.paint, p.now()); err != nil {
+	if err := p.Draw(&b, s.paint, p.Now()); err != nil {
 		return err
 	}
 	if s.terminal == nil {
@@ -52,8 +48,11 @@ func (s *screen) show(p *statusData, connErr error) error {
 	return err
 }
 
+// InPlace reports whether a status is drawn over the previous one.
+func (s *Screen) InPlace() bool { return s.terminal != nil }
+
 // size returns the size of the terminal window.
-func (s *screen) size() (columns, rows int) {
+func (s *Screen) size() (columns, rows int) {
 	columns, rows, err := term.GetSize(int(s.terminal.Fd()))
 	if err != nil || columns < 1 || rows < 1 { // a serial terminal has no size
 		return 80, 24
@@ -63,7 +62,7 @@ func (s *screen) size() (columns, rows int) {
 
 // frame returns the bytes that draw lines from the top of a window with the given rows, over the previous frame. The first
 // frame scrolls the window's previous content up, so it stays in the scrollback. There must be fewer lines than rows.
-func (s *screen) frame(lines []string, rows int) string {
+func (s *Screen) frame(lines []string, rows int) string {
 	var b strings.Builder
 	if !s.drawn {
 		s.drawn = true
@@ -90,25 +89,19 @@ func fit(text string, columns, rows int) []string {
 	return lines
 }
 
-// clean is sanitize.Printable.
-func clean(s string) string { return sanitize.Printable(s) }
-
-// short is sanitize.Short.
-func short(s string, n int) string { return sanitize.Short(s, n) }
-
-// isTerminal reports whether w is a terminal that supports escape sequences.
-func isTerminal(w io.Writer) bool {
+// IsTerminal reports whether w is a terminal that supports escape sequences.
+func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	kind := os.Getenv("TERM")
 	return ok && kind != "" && kind != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
-// painter adds colours to text if it is true.
-type painter bool
+// Painter adds colours to text if it is true.
+type Painter bool
 
-// newPainter returns a painter that adds colours if w is a terminal and NO_COLOR is not set.
-func newPainter(w io.Writer) painter {
-	return painter(isTerminal(w) && os.Getenv("NO_COLOR") == "")
+// NewPainter returns a Painter that adds colours if w is a terminal and NO_COLOR is not set.
+func NewPainter(w io.Writer) Painter {
+	return Painter(IsTerminal(w) && os.Getenv("NO_COLOR") == "")
 }
 
 // Colour codes. All have the same length, so that the cells of a table's column stay aligned.
@@ -119,7 +112,7 @@ const (
 	yellow   = 33
 )
 
-func (p painter) paint(colour int, s string) string {
+func (p Painter) paint(colour int, s string) string {
 	if !p {
 		return s
 	}
@@ -134,40 +127,4 @@ func stateColour(s events.State) int {
 		return yellow
 	}
 	return green
-}
-
-// age formats a duration with at most two units. A negative duration becomes 0s.
-func age(d time.Duration) string {
-	s := int(max(d, 0).Round(time.Second).Seconds())
-	switch {
-	case s < 60:
-		return fmt.Sprintf("%ds", s)
-	case s < 3600:
-		return fmt.Sprintf("%dm%02ds", s/60, s%60)
-	case s < 86400:
-		return fmt.Sprintf("%dh%02dm", s/3600, s/60%60)
-	}
-	return fmt.Sprintf("%dd%02dh", s/86400, s/3600%24)
-}
-
-// printJSON prints a response of the API, indented, with unprintable characters escaped.
-func printJSON(w io.Writer, content []byte) error {
-	var indented, safe bytes.Buffer
-	if err := json.Indent(&indented, bytes.TrimSpace(content), "", "  "); err != nil {
-		return failure(err)
-	}
-	for _, r := range indented.String() {
-		switch {
-		case r < 0x7f || unicode.IsPrint(r):
-			safe.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&safe, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&safe, `\u%04x`, r)
-		}
-	}
-	safe.WriteByte('\n')
-	_, err := w.Write(safe.Bytes())
-	return err
 }

@@ -1,4 +1,4 @@
-package main
+package statusview
 
 import (
 	"slices"
@@ -51,7 +51,7 @@ func TestFitCountsOmittedLines(t *testing.T) {
 
 func TestFrameStaysWithinWindow(t *testing.T) {
 	t.Parallel()
-	s := &screen{}
+	s := &Screen{}
 	for i, begins := range []string{"\n\n\n\x1b[H", "\x1b[H"} {
 		frame := s.frame([]string{"a", "b"}, 3)
 		body, ok := strings.CutPrefix(frame, begins)

@@ -1,4 +1,5 @@
-package main
+// Package statusview draws the status of a running proxy as text, on a terminal with colours and in place.
+package statusview
 
 import (
 	"cmp"
@@ -12,46 +13,47 @@ import (
 
 	"cbproxy/internal/admin"
 	"cbproxy/internal/events"
+	"cbproxy/internal/sanitize"
 )
 
-// statusData is the data that the status command draws.
-type statusData struct {
-	health  admin.Health
-	queues  map[string]events.QueueStatus
-	service string // the only service shown; "" for all
-	history []events.HistoryEntry
-	taken   time.Time // local time of the fetch
+// Status is what a running proxy tells of itself.
+type Status struct {
+	Health  admin.Health
+	Queues  map[string]events.QueueStatus
+	Service string // the only service shown; "" for all
+	History []events.HistoryEntry
+	Taken   time.Time // local time of the fetch
 }
 
-// now returns the current time by the proxy's clock, so that ages are right even if the clocks differ.
-func (p *statusData) now() time.Time { return p.health.Timestamp.Add(time.Since(p.taken)) }
+// Now returns the current time by the proxy's clock, so that ages are right even if the clocks differ.
+func (p *Status) Now() time.Time { return p.Health.Timestamp.Add(time.Since(p.Taken)) }
 
-// draw writes the status with ages as of now.
-func (p *statusData) draw(w io.Writer, paint painter, now time.Time) error {
+// Draw writes the status with ages as of now.
+func (p *Status) Draw(w io.Writer, paint Painter, now time.Time) error {
 	p.drawHead(w, paint, now)
-	if p.service != "" {
+	if p.Service != "" {
 		return p.drawService(w, paint, now)
 	}
 	return p.drawTable(w, paint, now)
 }
 
 // drawHead writes the status of the whole proxy, the configuration error and the changed keys that need a restart.
-func (p *statusData) drawHead(w io.Writer, paint painter, now time.Time) {
-	h := p.health
+func (p *Status) drawHead(w io.Writer, paint Painter, now time.Time) {
+	h := p.Health
 	colour := map[string]int{"healthy": green, "degraded": yellow}[h.Status]
 	if colour == 0 {
 		colour = red
 	}
-	fmt.Fprintf(w, "%s · instance %s · config %s, %s old · redis %s\n", paint.paint(colour, clean(h.Status)), clean(h.Instance),
-		short(h.Config.Hash, 12), age(now.Sub(h.Config.LoadedAt)), redisText(h.Redis, now))
+	fmt.Fprintf(w, "%s · instance %s · config %s, %s old · redis %s\n", paint.paint(colour, sanitize.Printable(h.Status)), sanitize.Printable(h.Instance),
+		sanitize.Short(h.Config.Hash, 12), Age(now.Sub(h.Config.LoadedAt)), redisText(h.Redis, now))
 	if e := h.Config.LastError; e != nil {
 		fmt.Fprintln(w, paint.paint(red, "The last configuration was rejected, the previous one stays active:"))
 		for line := range strings.Lines(strings.TrimSpace(*e)) {
-			fmt.Fprintln(w, "  "+clean(strings.TrimRight(line, "\n")))
+			fmt.Fprintln(w, "  "+sanitize.Printable(strings.TrimRight(line, "\n")))
 		}
 	}
 	if keys := h.Config.RestartRequired; len(keys) > 0 {
-		fmt.Fprintf(w, "%s %s\n", paint.paint(yellow, "Restart required:"), clean(strings.Join(keys, ", ")))
+		fmt.Fprintf(w, "%s %s\n", paint.paint(yellow, "Restart required:"), sanitize.Printable(strings.Join(keys, ", ")))
 	}
 	fmt.Fprintln(w)
 }
@@ -65,23 +67,23 @@ func redisText(r admin.RedisStatus, now time.Time) string {
 	}
 	text := "down"
 	if r.Since != nil {
-		text += " for " + age(now.Sub(*r.Since))
+		text += " for " + Age(now.Sub(*r.Since))
 	}
 	if r.LastError != nil {
-		text += ": " + short(*r.LastError, 80)
+		text += ": " + sanitize.Short(*r.LastError, 80)
 	}
 	return text
 }
 
 // drawTable writes a row for each service. Empty columns are left out.
-func (p *statusData) drawTable(w io.Writer, paint painter, now time.Time) error {
+func (p *Status) drawTable(w io.Writer, paint Painter, now time.Time) error {
 	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "FAULTS", "MODE", "ADMISSION", "QUEUE", "LAST ERROR"}
 	rows, used := [][]string{columns}, make([]bool, len(columns))
-	for _, name := range slices.Sorted(maps.Keys(p.health.Services)) {
-		s := p.health.Services[name]
+	for _, name := range slices.Sorted(maps.Keys(p.Health.Services)) {
+		s := p.Health.Services[name]
 		row := []string{
-			clean(name), paint.paint(stateColour(s.State), s.State.String()), age(now.Sub(s.Since)), probeText(s, now), failuresText(s),
-			forcedText(s.Forced, now), faultsText(s.Faults, now), modeText(s), admissionText(s), queueText(p.queues[name]), errorText(s.LastError, now),
+			sanitize.Printable(name), paint.paint(stateColour(s.State), s.State.String()), Age(now.Sub(s.Since)), probeText(s, now), failuresText(s),
+			ForcedText(s.Forced, now), faultsText(s.Faults, now), modeText(s), admissionText(s), queueText(p.Queues[name]), errorText(s.LastError, now),
 		}
 		for i, cell := range row {
 			used[i] = used[i] || cell != ""
@@ -111,7 +113,7 @@ func probeText(s admin.Service, now time.Time) string {
 	case s.State != events.Open || s.RetryAt == nil:
 		return ""
 	}
-	return age(s.RetryAt.Sub(now))
+	return Age(s.RetryAt.Sub(now))
 }
 
 func failuresText(s admin.Service) string {
@@ -121,13 +123,13 @@ func failuresText(s admin.Service) string {
 	return fmt.Sprintf("%d/%d", s.FailCounter, s.Configuration.FailMax)
 }
 
-func forcedText(f *admin.Forced, now time.Time) string {
+func ForcedText(f *admin.Forced, now time.Time) string {
 	if f == nil {
 		return ""
 	}
 	text := f.State.String()
 	if f.Until != nil {
-		text += " for " + age(f.Until.Sub(now))
+		text += " for " + Age(f.Until.Sub(now))
 	} else {
 		text += " until released"
 	}
@@ -135,7 +137,7 @@ func forcedText(f *admin.Forced, now time.Time) string {
 		text += ", whole fleet"
 	}
 	if f.Reason != "" {
-		text += ": " + short(f.Reason, 40)
+		text += ": " + sanitize.Short(f.Reason, 40)
 	}
 	return text
 }
@@ -145,9 +147,9 @@ func modeText(s admin.Service) string {
 	case s.Mode == "enforce":
 		return ""
 	case s.ShadowRejections > 0:
-		return fmt.Sprintf("%s, would have rejected %d", clean(s.Mode), s.ShadowRejections)
+		return fmt.Sprintf("%s, would have rejected %d", sanitize.Printable(s.Mode), s.ShadowRejections)
 	}
-	return clean(s.Mode)
+	return sanitize.Printable(s.Mode)
 }
 
 // admissionText says which share of the requests a closed breaker rejects, or would reject in shadow mode; "" if it rejects none.
@@ -180,29 +182,29 @@ func errorText(f *events.Failure, now time.Time) string {
 	if f == nil {
 		return ""
 	}
-	return short(fmt.Sprintf("%s %s ago: %s", f.Type, age(now.Sub(f.Time)), f.Detail), 60)
+	return sanitize.Short(fmt.Sprintf("%s %s ago: %s", f.Type, Age(now.Sub(f.Time)), f.Detail), 60)
 }
 
 // drawService writes the details of one service.
-func (p *statusData) drawService(w io.Writer, paint painter, now time.Time) error {
-	s := p.health.Services[p.service]
+func (p *Status) drawService(w io.Writer, paint Painter, now time.Time) error {
+	s := p.Health.Services[p.Service]
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(t, "%s\t%s\n", name, value)
 		}
 	}
-	line("service", clean(p.service))
-	line("state", paint.paint(stateColour(s.State), s.State.String())+" for "+age(now.Sub(s.Since)))
-	line("cause", clean(string(s.Cause)))
+	line("service", sanitize.Printable(p.Service))
+	line("state", paint.paint(stateColour(s.State), s.State.String())+" for "+Age(now.Sub(s.Since)))
+	line("cause", sanitize.Printable(string(s.Cause)))
 	line("probe in", probeText(s, now))
 	line("failures", failuresText(s))
-	line("forced", forcedText(s.Forced, now))
+	line("forced", ForcedText(s.Forced, now))
 	for _, f := range s.Faults {
-		line("fault", faultText(f, now))
+		line("fault", FaultText(f, now))
 	}
-	line("mode", cmp.Or(modeText(s), clean(s.Mode)))
-	line("algorithm", clean(s.Algorithm))
+	line("mode", cmp.Or(modeText(s), sanitize.Printable(s.Mode)))
+	line("algorithm", sanitize.Printable(s.Algorithm))
 	line("admission", admissionText(s))
 	if s.ExpressionErrors > 0 {
 		line("expression errors", fmt.Sprint(s.ExpressionErrors))
@@ -210,21 +212,21 @@ func (p *statusData) drawService(w io.Writer, paint painter, now time.Time) erro
 	line("priority", fmt.Sprint(s.Configuration.Priority))
 	line("timeout", time.Duration(s.Configuration.Timeout).String())
 	line("recovery timeout", time.Duration(s.Configuration.RecoveryTimeout).String())
-	line("queue", queueText(p.queues[p.service]))
+	line("queue", queueText(p.Queues[p.Service]))
 	if f := s.LastError; f != nil {
-		line("last error", clean(fmt.Sprintf("%s %s ago: %s", f.Type, age(now.Sub(f.Time)), f.Detail)))
+		line("last error", sanitize.Printable(fmt.Sprintf("%s %s ago: %s", f.Type, Age(now.Sub(f.Time)), f.Detail)))
 	}
-	if err := t.Flush(); err != nil || len(p.history) == 0 {
+	if err := t.Flush(); err != nil || len(p.History) == 0 {
 		return err
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintln(t, "TIME\tFROM\tTO\tCAUSE\tINSTANCE\tREASON")
-	for _, c := range p.history {
+	for _, c := range p.History {
 		reason := c.Reason
 		if reason == "" && c.Failure != nil {
 			reason = string(c.Failure.Type) + ": " + c.Failure.Detail
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", c.Time.Local().Format(time.DateTime), c.From, c.To, clean(string(c.Cause)), clean(c.Instance), short(reason, 60))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", c.Time.Local().Format(time.DateTime), c.From, c.To, sanitize.Printable(string(c.Cause)), sanitize.Printable(c.Instance), sanitize.Short(reason, 60))
 	}
 	return t.Flush()
 }
