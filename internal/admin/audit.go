@@ -3,7 +3,6 @@ package admin
 import (
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"cbproxy/internal/events"
@@ -21,23 +20,17 @@ func (a *api) audit(r *http.Request, done action, fields ...any) {
 	attributes := []any{"action", done.Action, "remote", done.Remote}
 	for _, field := range [][2]string{
 		{"service", done.Service}, {"request", done.Request}, {"fault", done.Fault}, {"state", done.State}, {"kind", string(done.Kind)},
-		{"share", shareText(done.Share)}, {"duration", done.Duration},
-		{"scope", done.Scope}, {"reason", done.Reason}, {"error", done.Error},
+		{"duration", done.Duration}, {"scope", done.Scope}, {"reason", done.Reason}, {"error", done.Error},
 	} {
 		if field[1] != "" {
 			attributes = append(attributes, field[0], field[1])
 		}
 	}
+	if done.Share != 0 {
+		attributes = append(attributes, "share", done.Share)
+	}
 	a.Logger.Info("admin action", append(attributes, fields...)...)
 	a.Bus.Publish(done)
-}
-
-// shareText returns a share as text; "" if it is 0.
-func shareText(share float64) string {
-	if share == 0 {
-		return ""
-	}
-	return strconv.FormatFloat(share, 'g', -1, 64)
 }
 
 // reasonOf returns the query parameter reason. If it is too long, it responds with a problem and returns false.

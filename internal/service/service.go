@@ -87,7 +87,7 @@ func (s *Service) wakeProber() {
 
 // close ends the prober, the breaker and the faults, the latter for a cause.
 func (s *Service) close(cause events.FaultCause) {
-	s.Faults.Close(cause) // first: a probe may wait for a delay
 	s.prober.close()
+	s.Faults.Close(cause)
 	s.Breaker.Close()
 }
