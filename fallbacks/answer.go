@@ -85,10 +85,11 @@ func (s *step) answer(ctx context.Context, r *Request) (a *Answer, err error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, s.timeLimit, errTimeLimit)
 		defer cancel()
 	}
+	strategy := s.strategyFor(r)
 	if s.isolation != nil {
-		a, err = s.isolation.answer(ctx, s.strategy, r)
+		a, err = s.isolation.answer(ctx, strategy, r)
 	} else {
-		a, err = callAnswer(ctx, s.strategy, r)
+		a, err = callAnswer(ctx, strategy, r)
 	}
 	if err != nil {
 		return nil, err

@@ -24,6 +24,7 @@ type Chain struct {
 type step struct {
 	name        string
 	strategy    Strategy
+	test        Strategy // for tests of the fallback; usually the same
 	timeLimit   time.Duration
 	readsBody   bool       // the strategy is a BodyReader
 	bodyLimit   int64      // 0 if it is none

@@ -15,6 +15,7 @@
 //	Constant        have one answer for all (inline only) when the chain is built             static
 //	NonBlocking     never block in Answer (inline only)   when the chain is built             cache
 //	Storer          store requests for later              when the chain is built             queue
+//	Tester          have effects that a test must not have when a client tests the fallback  cache, queue, upstream
 //	Observer        record responses (inline only)        for each response                   cache
 //	Interceptor     may answer although the upstream is   for each request                    queue
 //	                available (inline only)

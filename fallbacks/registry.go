@@ -152,6 +152,7 @@ func (s *step) init(inline bool) error {
 		s.readsBody, s.bodyLimit = true, max(0, b.BodyLimit())
 	}
 	_, s.stores = s.strategy.(Storer)
+	s.initTest()
 	if !inline {
 		s.isolation = newIsolation()
 		return nil

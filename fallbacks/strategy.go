@@ -22,8 +22,8 @@ type Strategy interface {
 type Request struct {
 	// Service is the name of the route's service.
 	Service string
-	// Reason is why the upstream can't answer, a value of X-Fallback-Reason. It is empty when an
-	// Observer records a response.
+	// Reason is why the upstream can't answer, a value of X-Fallback-Reason; "test" if the client only
+	// tests the fallback, see Tester. It is empty when an Observer records a response.
 	Reason string
 	// Sent is when the request was sent upstream whose response an Observer records, else zero.
 	Sent   time.Time

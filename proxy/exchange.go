@@ -38,6 +38,7 @@ type exchange struct {
 	strippedPrefix, upstreamPath string
 	began                        time.Time
 	grpc                         *grpcCall // nil: the request is not gRPC
+	isTest                       bool      // the client asks for the fallback; the request is not sent upstream and counts for nothing
 
 	outcome events.Outcome
 	permits service.Permits // of the limits on requests in flight
@@ -98,7 +99,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 		x.began = x.recorder.access.Arrived // log, trace and metrics count from one moment
 		x.outcome.TraceID, x.outcome.SpanID = x.recorder.access.TraceID, x.recorder.access.SpanID
 	}
-	rt.Service.Observer.Begin()
+	if x.isTest = rt.Config.FallbackTest && message.AsksForFallbackTest(r.Header); !x.isTest {
+		rt.Service.Observer.Begin()
+	}
 	defer x.finish()
 	if r.ProtoMajor >= 2 {
 		x.grpc = grpcCallOf(r)
@@ -109,6 +112,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 	if r.ContentLength > int64(limits.BodyBytes) {
 		x.outcome.State = rt.Service.Breaker.State()
 		x.respondInvalid(problem.BodyTooLarge)
+		return
+	}
+	if x.isTest {
+		x.respondToTest()
 		return
 	}
 	if rt.Chain != nil && x.grpc == nil {
@@ -233,7 +240,9 @@ func (x *exchange) endUpstreamRequest() {
 // report reports the exchange's outcome to metrics, log and trace.
 func (x *exchange) report(aborted bool) {
 	x.outcome.Duration = time.Since(x.began)
-	x.route.Service.Observer.End(&x.outcome)
+	if !x.isTest {
+		x.route.Service.Observer.End(&x.outcome)
+	}
 	if x.recorder != nil {
 		x.recorder.exchangeEnded(x, aborted)
 	}

@@ -3,8 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"math"
-	"strconv"
 	"time"
 
 	"cbproxy/fallbacks"
@@ -27,7 +25,7 @@ func (x *exchange) respondWithFallback(reason events.Reason) {
 		at = x.route.Service.Breaker.RetryAt()
 	}
 	if !at.IsZero() {
-		h["Retry-After"] = []string{retryAfter(time.Until(at))}
+		h["Retry-After"] = []string{message.FormatRetryAfter(time.Until(at))}
 	}
 	if x.grpc != nil {
 		x.respondWithGRPCFallback(reason)
@@ -105,17 +103,12 @@ func (x *exchange) recordFallback(strategy string, reason events.Reason) {
 
 // reasonHeaders holds the values of X-Fallback-Reason, which are allocated once.
 var reasonHeaders = func() map[events.Reason][]string {
-	values := make(map[events.Reason][]string, len(events.Reasons))
-	for _, r := range events.Reasons {
+	values := make(map[events.Reason][]string, len(events.Reasons)+1)
+	for _, r := range append(events.Reasons[:], events.ReasonTest) {
 		values[r] = []string{string(r)}
 	}
 	return values
 }()
-
-// retryAfter returns the value of a Retry-After field: whole seconds, rounded up so that no client retries too early.
-func retryAfter(d time.Duration) string {
-	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
-}
 
 // fallbackClient gives a fallback chain access to the request that it answers.
 type fallbackClient struct{ *exchange }
@@ -127,7 +120,13 @@ func (c fallbackClient) Method() string { return c.r.Method }
 func (c fallbackClient) Accept() []string { return c.r.Header["Accept"] }
 
 // Request implements fallbacks.Client.
-func (c fallbackClient) Request() *fallbacks.Request { return c.fallbackRequest() }
+func (c fallbackClient) Request() *fallbacks.Request {
+	r := c.fallbackRequest()
+	if c.isTest {
+		delete(r.Header, message.FallbackTestField) // a strategy's upstream may be a cbproxy, which must not test its own fallback
+	}
+	return r
+}
 
 // Body implements fallbacks.Client.
 func (c fallbackClient) Body(limit int64) ([]byte, error) { return c.upload.ReadRest(limit) }

@@ -20,6 +20,13 @@ func (x *exchange) reject(reason events.Reason) {
 	x.respondWithFallback(reason)
 }
 
+// respondToTest responds to a request that tests the fallback, whatever the state of the breaker.
+func (x *exchange) respondToTest() {
+	x.outcome.State, x.retryAt = x.route.Service.Breaker.StateAndRetryAt()
+	x.outcome.Result = events.ResultRejected
+	x.respondWithFallback(events.ReasonTest)
+}
+
 // rejectionReason returns the reason for a breaker's error.
 func rejectionReason(err error) events.Reason {
 	switch err {

@@ -14,7 +14,7 @@ import (
 	"cbproxy/fallbacks"
 )
 
-// Strategy implements fallbacks.Strategy and fallbacks.Observer. It shares its store with the
+// Strategy implements fallbacks.Strategy, fallbacks.Tester and fallbacks.Observer. It shares its store with the
 // strategy of the previous configuration, so that reloads keep the cached responses. Unsafe requests
 // do not invalidate responses (RFC 9111, section 4.4): while the upstream is unavailable, a response
 // up to ttl old is better than none. docs/behaviour.md describes this for operators.
@@ -68,6 +68,16 @@ var (
 // Answer returns the cached response to the same request. It ignores no-cache and no-store in the
 // request: the upstream is unavailable, and Age tells the client how old the response is.
 func (s *Strategy) Answer(_ context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
+	return s.answer(r, s.store.get)
+}
+
+// AnswerTest returns the same response as Answer. It does not count the lookup, and the response does not stay in the cache for longer.
+func (s *Strategy) AnswerTest(_ context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
+	return s.answer(r, s.store.peek)
+}
+
+// answer makes the answer from the entry that lookup returns.
+func (s *Strategy) answer(r *fallbacks.Request, lookup func(key []byte, now time.Time) (entry, error)) (*fallbacks.Answer, error) {
 	method := r.Method
 	if method == http.MethodHead { // a response to GET answers HEAD (RFC 9111, section 4; RFC 9110, section 9.3.2)
 		method = http.MethodGet
@@ -81,7 +91,7 @@ func (s *Strategy) Answer(_ context.Context, r *fallbacks.Request) (*fallbacks.A
 	var space [2 << 10]byte
 	primary := appendPrimaryKey(space[:0], r, s.fields)
 	now := time.Now()
-	e, err := s.store.get(appendVaryKey(primary, s.store.varyNames(primary), r.Header), now)
+	e, err := lookup(appendVaryKey(primary, s.store.varyNames(primary), r.Header), now)
 	if err != nil {
 		return nil, err
 	}

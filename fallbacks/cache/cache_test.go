@@ -348,3 +348,36 @@ type brokenClient struct {
 }
 
 func (c *brokenClient) Body(int64) ([]byte, error) { return nil, c.err }
+
+// A test of the fallback gets the cached response. It is not counted, and does not save the response from being evicted.
+func TestATestDoesNotChangeTheCache(t *testing.T) {
+	c := startChain(t, nil, func(o *cache.Options) { o.MaxEntries = 2 })
+	for _, path := range []string{"/a", "/b"} {
+		record(c, request("GET", path, ""), 200, header(), "the body of "+path)
+	}
+	before := c.CacheStats()
+	for path, want := range map[string]string{"/a": "the body of /a", "/none": ""} {
+		a, _, err := c.Answer(t.Context(), request("GET", path, ""), events.ReasonTest)
+		if (err == nil) != (want != "") || err == nil && (string(a.Body) != want || a.Header.Get("Age") == "") {
+			t.Errorf("%s: %+v, %v", path, a, err)
+		}
+	}
+	if after := c.CacheStats(); after != before {
+		t.Errorf("the cache had %+v and has %+v", before, after)
+	}
+	record(c, request("GET", "/c", ""), 200, header(), "c")
+	expectAnswer(t, c, request("GET", "/a", ""), "")
+	expectAnswer(t, c, request("GET", "/b", ""), "the body of /b")
+}
+
+// A test of the fallback leaves a response in the cache that is too old, and does not answer with it.
+func TestATestDoesNotUseAnOldResponse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startChain(t, nil, func(o *cache.Options) { o.TTL = time.Minute })
+		record(c, request("GET", "/a", ""), 200, header(), "a")
+		time.Sleep(2 * time.Minute)
+		if a, _, err := c.Answer(t.Context(), request("GET", "/a", ""), events.ReasonTest); err == nil || c.CacheStats().Entries != 1 {
+			t.Errorf("%+v, %+v", a, c.CacheStats())
+		}
+	})
+}

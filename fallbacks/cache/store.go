@@ -151,23 +151,40 @@ func (s *store) varyNames(primaryKey []byte) []string {
 	return nil
 }
 
-// get returns a copy of the entry with the given key. It removes an entry that must not be used any
-// more.
+// get returns a copy of the entry with the given key, and counts the lookup. It removes an entry that must not be used any more.
 func (s *store) get(key []byte, now time.Time) (entry, error) {
 	hash := maphash.Bytes(s.seed, key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.entries.Get(hash)
-	if !ok || !bytes.Equal(e.key(), key) {
-		s.counters.Misses++
-		return entry{}, errNotFound
-	}
-	if now.Sub(e.received) > s.bounds.ttl || !e.usableAt(now) {
-		s.counters.Misses++
+	e, err := s.find(hash, key, now)
+	switch err {
+	case nil:
+		s.counters.Hits++
+		s.entries.Get(hash) // makes it the most recently used
+		return e, nil
+	case errTooOld:
 		s.entries.Remove(hash)
+	}
+	s.counters.Misses++
+	return entry{}, err
+}
+
+// peek returns what get would return, and changes nothing.
+func (s *store) peek(key []byte, now time.Time) (entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.find(maphash.Bytes(s.seed, key), key, now)
+}
+
+// find returns a copy of the entry with the given key and its hash. mu must be held.
+func (s *store) find(hash uint64, key []byte, now time.Time) (entry, error) {
+	e, ok := s.entries.Peek(hash)
+	switch {
+	case !ok || !bytes.Equal(e.key(), key):
+		return entry{}, errNotFound
+	case now.Sub(e.received) > s.bounds.ttl || !e.usableAt(now):
 		return entry{}, errTooOld
 	}
-	s.counters.Hits++
 	e.shared = true
 	return *e, nil
 }

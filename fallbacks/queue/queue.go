@@ -21,7 +21,7 @@ type Provider interface {
 	Queues() *internalqueue.Queues
 }
 
-// Strategy implements fallbacks.Strategy, fallbacks.Storer and fallbacks.Interceptor.
+// Strategy implements fallbacks.Strategy, fallbacks.Tester, fallbacks.Storer and fallbacks.Interceptor.
 type Strategy struct {
 	options *Options
 	service string
@@ -80,15 +80,8 @@ var (
 
 // Answer stores r in the queue and returns the configured answer once it is stored.
 func (s *Strategy) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
-	switch {
-	case s.queues == nil:
-		return nil, errNoQueue
-	case !slices.Contains(s.options.Methods, r.Method):
-		return nil, fmt.Errorf("the method %s is not in methods", r.Method)
-	case r.Upgrade != "":
-		return nil, errUpgrade
-	case r.BodyError != nil:
-		return nil, r.BodyError
+	if err := s.check(r); err != nil {
+		return nil, err
 	}
 	err := s.queues.Accept(ctx, s.service, &internalqueue.Message{
 		Method: r.Method, Host: r.Host, Path: r.Path, Rest: r.Rest, Query: r.Query, EmptyQuery: r.EmptyQuery,
@@ -98,6 +91,30 @@ func (s *Strategy) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks
 		return nil, err
 	}
 	return &s.answer, nil
+}
+
+// AnswerTest returns the configured answer if Answer would store r, as far as that is known without storing it.
+func (s *Strategy) AnswerTest(_ context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
+	if err := s.check(r); err != nil {
+		return nil, err
+	}
+	if err := s.queues.CheckRoom(s.service); err != nil {
+		return nil, err
+	}
+	return &s.answer, nil
+}
+
+// check returns why r can't be queued, or nil.
+func (s *Strategy) check(r *fallbacks.Request) error {
+	switch {
+	case s.queues == nil:
+		return errNoQueue
+	case !slices.Contains(s.options.Methods, r.Method):
+		return fmt.Errorf("the method %s is not in methods", r.Method)
+	case r.Upgrade != "":
+		return errUpgrade
+	}
+	return r.BodyError
 }
 
 // header returns a copy of h without the fields in drop_headers, and with those in redact_headers

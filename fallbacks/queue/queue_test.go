@@ -293,3 +293,48 @@ func TestValidateReportsAllErrors(t *testing.T) {
 		t.Errorf("a faulty key file: %v", err)
 	}
 }
+
+// A test of the fallback gets the answer that a queued request would get, and nothing is stored.
+func TestATestStoresNothing(t *testing.T) {
+	q := newQueues(t)
+	o := queue.DefaultOptions()
+	o.Capacity, o.MaxBody = 1, 10
+	c := startChain(t, o, q.Queues)
+	test := func(r *fallbacktest.Client) (*fallbacks.Answer, error) {
+		a, _, err := c.Answer(t.Context(), r, events.ReasonTest)
+		return a, err
+	}
+	for range 100 {
+		if a, err := test(newPost("x")); err != nil || a.Status != 202 || string(a.Body) != `{"status":"queued"}` {
+			t.Fatalf("%+v, %v", a, err)
+		}
+	}
+	if s := q.Status("svc"); s.Waiting != 0 || s.Accepted != 0 {
+		t.Errorf("after the tests: %+v", s)
+	}
+	get := newPost("x")
+	get.Req.Method = "GET"
+	upgrade := newPost("x")
+	upgrade.Req.Upgrade = "websocket"
+	for name, r := range map[string]*fallbacktest.Client{"another method": get, "an upgrade": upgrade, "too large": newPost("01234567890")} {
+		if a, err := test(r); err == nil {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	if _, _, err := c.Answer(t.Context(), newPost("x"), events.ReasonOpen); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := test(newPost("x")); !errors.Is(err, internalqueue.ErrFull) {
+		t.Errorf("with a full queue: %+v, %v", a, err)
+	}
+	if s := q.Status("svc"); s.Waiting != 1 || s.Accepted != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestATestWithoutAQueue(t *testing.T) {
+	c := startChain(t, queue.DefaultOptions(), nil)
+	if a, _, err := c.Answer(t.Context(), newPost("x"), events.ReasonTest); err == nil {
+		t.Errorf("%+v", a)
+	}
+}

@@ -19,7 +19,7 @@ import (
 	internalupstream "cbproxy/internal/upstream"
 )
 
-// Strategy implements fallbacks.Strategy and fallbacks.BreakerReporter.
+// Strategy implements fallbacks.Strategy, fallbacks.Tester and fallbacks.BreakerReporter.
 type Strategy struct {
 	*internalupstream.Client
 	options *Options
@@ -89,18 +89,46 @@ func (s *Strategy) Answer(ctx context.Context, r *fallbacks.Request) (*fallbacks
 	if call.State == events.HalfOpen {
 		s.Pool.DiscardConnections() // old connections must not decide the recovery
 	}
-	res, fetchErr := s.Fetch(ctx, s.newRequest(r), s.checkStatus)
+	a, fetchErr := s.fetch(ctx, r)
 	switch {
 	case fetchErr == nil:
 		report = func() { call.Success(time.Since(start)) }
-		s.rewriteLocation(res.Header, r)
-		return &fallbacks.Answer{Status: res.Status, Header: res.Header, Body: res.Body}, nil
+		return a, nil
 	case fetchErr.Failure != "":
 		report = func() {
 			call.Failure(&events.Failure{Time: time.Now(), Type: fetchErr.Failure, Detail: fetchErr.Error()}, time.Since(start))
 		}
 	}
 	return nil, fetchErr
+}
+
+// AnswerTest is Answer, except that the breaker of the second upstream is not told the result, and that a breaker which is half-open
+// rejects r: its permits are for probes.
+func (s *Strategy) AnswerTest(ctx context.Context, r *fallbacks.Request) (*fallbacks.Answer, error) {
+	if err := checkRequest(ctx, r); err != nil {
+		return nil, err
+	}
+	switch s.breaker.breaker.State() {
+	case events.Open:
+		return nil, breaker.ErrOpen
+	case events.HalfOpen:
+		return nil, breaker.ErrHalfOpenLimit
+	}
+	a, err := s.fetch(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// fetch sends r to the second upstream and returns its response as an answer.
+func (s *Strategy) fetch(ctx context.Context, r *fallbacks.Request) (*fallbacks.Answer, *internalupstream.Error) {
+	res, err := s.Fetch(ctx, s.newRequest(r), s.checkStatus)
+	if err != nil {
+		return nil, err
+	}
+	s.rewriteLocation(res.Header, r)
+	return &fallbacks.Answer{Status: res.Status, Header: res.Header, Body: res.Body}, nil
 }
 
 // checkRequest returns why r can't be sent to a second upstream, or nil.

@@ -477,3 +477,50 @@ func TestRequestIsSentTwiceAtMost(t *testing.T) {
 		t.Errorf("%d requests, %+v", hits.Load(), f)
 	}
 }
+
+// A test of the fallback is sent to the second upstream, and its result does not count for the breaker. It is not sent if the breaker
+// is not closed.
+func TestATestDoesNotCountForTheBreaker(t *testing.T) {
+	var status, requests atomic.Int32
+	s := fallbacktest.Serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		requests.Add(1)
+		w.WriteHeader(int(status.Load()))
+	})
+	o := newOptions(t, s.URL)
+	o.Breaker.FailMax = 2
+	c := fallbacktest.NewProcess().StartChain(t, "upstream", o)
+	b := breakerOf(c)
+	test := func() (*fallbacks.Answer, error) {
+		a, _, err := c.Answer(t.Context(), fallbacktest.NewGET(), events.ReasonTest)
+		return a, err
+	}
+	status.Store(500)
+	if _, err := fallbacktest.Answer(t, c, fallbacktest.NewGET()); err == nil {
+		t.Fatal("a failure is no answer")
+	}
+	before := fmt.Sprintf("%+v", b.Status())
+	for _, code := range []int32{500, 200} { // neither opens the breaker nor ends the row of failures
+		status.Store(code)
+		for range 10 {
+			if a, err := test(); (err == nil) != (code == 200) || err == nil && a.Status != 200 {
+				t.Errorf("%d: %+v, %v", code, a, err)
+			}
+		}
+	}
+	if after := fmt.Sprintf("%+v", b.Status()); after != before || requests.Load() != 21 {
+		t.Errorf("after %d requests the breaker was %s and is %s", requests.Load(), before, after)
+	}
+	for state, want := range map[events.State]error{events.Open: breaker.ErrOpen, events.HalfOpen: breaker.ErrHalfOpenLimit} {
+		b.Force(state, time.Hour, "test")
+		before := fmt.Sprintf("%+v", b.Status())
+		if a, err := test(); !errors.Is(err, want) {
+			t.Errorf("%v: %+v, %v", state, a, err)
+		}
+		if after := fmt.Sprintf("%+v", b.Status()); after != before {
+			t.Errorf("the breaker was %s and is %s", before, after)
+		}
+	}
+	if requests.Load() != 21 {
+		t.Errorf("the second upstream got %d requests", requests.Load())
+	}
+}

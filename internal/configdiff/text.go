@@ -49,6 +49,11 @@ func (g *Change) text() string {
 			return "While the upstream fails or the breaker rejects requests, clients get the fallback."
 		}
 		return "While the upstream fails or the breaker rejects requests, clients get an error (502, 503 or 504)."
+	case "fallback_test":
+		if value == "true" {
+			return "A request with the field X-Fallback-Test: 1 gets the fallback, is not sent upstream and counts for nothing."
+		}
+		return "A request with the field X-Fallback-Test is forwarded like any other."
 	case "retry.attempts":
 		if zero {
 			return "Failed attempts are not retried."

@@ -58,9 +58,10 @@ const (
 	ReasonReset         Reason = "reset"           // the connection broke, or the response was malformed
 	ReasonStatus        Reason = "status"          // the response's status is a failure
 	ReasonOverload      Reason = "overload"        // the proxy shed the request or lacked local resources for it, or earlier queued requests are not delivered yet
+	ReasonTest          Reason = "test"            // the client asked for a test of the fallback; not in the configuration or in a metric
 )
 
-// Reasons lists every reason.
+// Reasons lists every reason but ReasonTest.
 var Reasons = [...]Reason{
 	ReasonOpen, ReasonHalfOpenLimit, ReasonThrottled, ReasonRecovering, ReasonConnect, ReasonTimeout, ReasonReset, ReasonStatus, ReasonOverload,
 }
@@ -80,7 +81,7 @@ var Sheds = [...]Shed{ShedByRoute, ShedByProxy}
 // Observer observes one service's requests, mostly on each request's own goroutine. It must be
 // safe for concurrent use and must not block.
 type Observer interface {
-	// Begin is called when a request has been routed.
+	// Begin is called when a request has been routed, unless it is a test of the fallback.
 	Begin()
 	// Failed is called for each failure of the upstream in an attempt or a probe, and once for the
 	// n slow calls that opened a breaker.

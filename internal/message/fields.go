@@ -23,6 +23,15 @@ func IsProxyField(name string) bool {
 	return false
 }
 
+// FallbackTestField is the name of the request field by which a client asks for a test of a route's fallback.
+const FallbackTestField = "X-Fallback-Test"
+
+// AsksForFallbackTest reports whether a request with the header h asks for a test of the fallback: by one field, with the value 1.
+func AsksForFallbackTest(h http.Header) bool {
+	values := h[FallbackTestField]
+	return len(values) == 1 && values[0] == "1"
+}
+
 // isProxyResponseField reports whether a canonical field name is one of the proxy's own response fields.
 func isProxyResponseField(name string) bool {
 	return strings.HasPrefix(name, "X-Circuit-Breaker-") || name == "X-Fallback" || name == "X-Fallback-Reason"

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -19,4 +20,9 @@ func ParseRetryAfter(s string, now time.Time) time.Duration {
 		return max(at.Sub(now), 0)
 	}
 	return 0
+}
+
+// FormatRetryAfter returns the value of a Retry-After field for a delay: whole seconds, rounded up so that no client retries too early.
+func FormatRetryAfter(d time.Duration) string {
+	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
 }

@@ -15,7 +15,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"sync"
@@ -179,7 +178,7 @@ func (q *Queues) Accept(ctx context.Context, service string, m *Message) error {
 	depth := w.depth.Add(1)
 	if depth > int64(p.Capacity) {
 		w.depth.Add(-1)
-		err := fmt.Errorf("%w: %d requests are waiting", ErrFull, p.Capacity)
+		err := fullError(p)
 		w.rejections.log(w.logger, cannotQueue, err)
 		return err
 	}

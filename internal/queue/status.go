@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -39,6 +40,21 @@ func (q *Queues) Status(service string) events.QueueStatus {
 		s.NextAttempt = &next
 	}
 	return s
+}
+
+// CheckRoom returns an error with ErrFull if the queue of a service has reached its capacity.
+func (q *Queues) CheckRoom(service string) error {
+	if w := q.allWorkers()[service]; w != nil {
+		if p := w.policy.Load(); w.depth.Load() >= int64(p.Capacity) {
+			return fullError(p)
+		}
+	}
+	return nil
+}
+
+// fullError returns the error for a queue with a policy that is full.
+func fullError(p *Policy) error {
+	return fmt.Errorf("%w: %d requests are waiting", ErrFull, p.Capacity)
 }
 
 // Commits returns the number of commits to the queue's files. Each takes two fsyncs.

@@ -76,9 +76,9 @@ func (rt *Route) setFallback(all *routes.Config, env fallbacks.Env, previous *fa
 	return nil
 }
 
-// HasFallbackFor reports whether there is a fallback for reason.
+// HasFallbackFor reports whether there is a fallback for reason. Any fallback can be tested.
 func (rt *Route) HasFallbackFor(reason events.Reason) bool {
-	return rt.Chain != nil && slices.Contains(rt.fallbackReasons, reason)
+	return rt.Chain != nil && (reason == events.ReasonTest || slices.Contains(rt.fallbackReasons, reason))
 }
 
 // stateHeaders are the values of X-Circuit-Breaker-State, allocated once.

@@ -201,6 +201,7 @@ type line struct {
 	Duration  *float64         `json:"duration_ms"`
 	Upstream  *float64         `json:"upstream_ms"` // of the access log
 	Method    *string          `json:"method"`      // likewise
+	Reason    events.Reason    `json:"reason"`      // likewise
 }
 
 // refused is the outcome in the access log of a request that reached no route.
@@ -214,14 +215,15 @@ var outcomeNames = func() string {
 	return strings.Join(names, ", ")
 }()
 
-// parseLine returns the call in a line; isCall is false for a line of the access log about a request to no service.
+// parseLine returns the call in a line; isCall is false for a line of the access log about a request that asked for no call: to no
+// service, or as a test of the fallback.
 func parseLine(data []byte) (c namedCall, isCall bool, err error) {
 	var l line
 	if err := json.Unmarshal(data, &l); err != nil {
 		return c, false, jsonError(err)
 	}
 	switch {
-	case l.Outcome == refused && l.Service == "":
+	case l.Outcome == refused && l.Service == "", l.Reason == events.ReasonTest:
 		return c, false, nil
 	case l.Time.IsZero():
 		return c, false, errors.New("time is missing")

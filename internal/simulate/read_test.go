@@ -30,6 +30,7 @@ func TestReadUnderstandsBothFormats(t *testing.T) {
 {"time":"2026-01-01T01:00:00+01:00","level":"INFO","msg":"request","instance":"i","service":"a","method":"GET","path":"/x","status":200,"outcome":"success","state":"closed","attempts":1,"duration_ms":80,"upstream_ms":0.05,"client":"127.0.0.1:1"}
 {"time":"2026-01-01T00:00:02Z","level":"INFO","msg":"request","service":"b","method":"GET","path":"/x","status":503,"outcome":"rejected","reason":"open","duration_ms":1}
 {"time":"2026-01-01T00:00:03Z","level":"INFO","msg":"request","method":"GET","path":"/y","status":404,"outcome":"refused","duration_ms":1}
+{"time":"2026-01-01T00:00:03Z","level":"INFO","msg":"request","service":"a","method":"GET","path":"/x","status":200,"outcome":"rejected","fallback":"static","reason":"test","duration_ms":1}
 {"time":"2026-01-01T00:00:04Z","service":"a","method":"GET","path":"/x","status":502,"outcome":"failure","error":"reset","attempts":2,"duration_ms":9,"upstream_ms":8}`)
 	if err != nil || len(faults) > 0 {
 		t.Fatal(faults, err)
