@@ -12,6 +12,7 @@ import (
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/simulate"
 )
 
 // Backend is the running proxy as the admin API needs it. All methods must be safe for concurrent use.
@@ -113,6 +114,7 @@ type api struct {
 	Config
 	auth        *authLimiter
 	simulating  chan struct{} // has a capacity of 1; full while a simulation runs
+	simulated   simulate.Memo // used by the simulation that runs
 	tokenFailed atomic.Bool   // whether the last attempt to read the token failed
 }
 

@@ -19,7 +19,8 @@ func TestCompareCheckedIsCompareForOneService(t *testing.T) {
 	policies := func(n int) Policies { return func(string) (breaker.Policy, bool) { return failMax(n), true } }
 	want, _ := Compare(Record{"svc": calls}, policies(2), policies(4))
 	checks := 0
-	got, err := CompareChecked("svc", calls, failMax(2), failMax(4), func(*Result) error { checks++; return nil })
+	var memo Memo
+	got, err := CompareChecked("svc", calls, failMax(2), failMax(4), &memo, func(*Result) error { checks++; return nil })
 	if err != nil || !reflect.DeepEqual(got, want) || got.Services["svc"].Config.Openings == got.Services["svc"].Against.Openings {
 		t.Errorf("%v, %+v, want %+v", err, got.Services["svc"], want.Services["svc"])
 	}
@@ -29,7 +30,7 @@ func TestCompareCheckedIsCompareForOneService(t *testing.T) {
 	stop := errors.New("stop")
 	for after := range 2 * (len(calls)/checkCalls + 1) {
 		left := after
-		report, err := CompareChecked("svc", calls, failMax(2), failMax(4), func(*Result) error {
+		report, err := CompareChecked("svc", calls, failMax(2), failMax(4), new(Memo), func(*Result) error {
 			if left--; left < 0 {
 				return stop
 			}
@@ -41,8 +42,39 @@ func TestCompareCheckedIsCompareForOneService(t *testing.T) {
 	}
 }
 
+// A result is used again for the same input only.
+func TestMemoHoldsTheResultOfTheSameInput(t *testing.T) {
+	calls := Scenario{Name: "flaky", Rate: 20, Minutes: 10, Seed: 1}.Calls(begin)
+	other := slices.Clone(calls)
+	other[len(other)/2].took++
+	runs := len(calls)/checkCalls + 1
+	var memo Memo
+	for _, test := range []struct {
+		name            string
+		service         string
+		calls           []Call
+		config, against breaker.Policy
+		runs            int
+	}{
+		{"first", "svc", calls, failMax(2), failMax(4), 2},
+		{"another configuration", "svc", calls, failMax(3), failMax(4), 1},
+		{"twice the same", "svc", calls, failMax(4), failMax(4), 0},
+		{"a call that differs", "svc", other, failMax(3), failMax(4), 2},
+		{"another service", "svc2", other, failMax(3), failMax(4), 2},
+		{"another one to compare with", "svc2", other, failMax(3), failMax(5), 2},
+	} {
+		checks := 0
+		got, err := CompareChecked(test.service, test.calls, test.config, test.against, &memo, func(*Result) error { checks++; return nil })
+		want, _ := Compare(Record{test.service: test.calls},
+			func(string) (breaker.Policy, bool) { return test.config, true }, func(string) (breaker.Policy, bool) { return test.against, true })
+		if err != nil || !reflect.DeepEqual(got, want) || checks != test.runs*runs {
+			t.Errorf("%s: %v, %d checks, want %d, %+v, want %+v", test.name, err, checks, test.runs*runs, got.Services[test.service], want.Services[test.service])
+		}
+	}
+}
+
 func TestCompareCheckedWithoutCalls(t *testing.T) {
-	report, err := CompareChecked("svc", nil, failMax(2), failMax(4), func(*Result) error { return nil })
+	report, err := CompareChecked("svc", nil, failMax(2), failMax(4), new(Memo), func(*Result) error { return nil })
 	if content, _ := json.Marshal(report); err != nil || string(content) != `{"services":{}}` {
 		t.Errorf("%v, %s", err, content)
 	}

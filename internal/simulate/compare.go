@@ -59,19 +59,22 @@ func (s *ServiceReport) setUnknown() {
 	}
 }
 
-// CompareChecked does what Compare does with the calls of one service, in the calling goroutine. The error is that of check.
-func CompareChecked(service string, calls []Call, config, against breaker.Policy, check Check) (*Report, error) {
+// CompareChecked does what Compare does with the calls of one service, in the calling goroutine. The result of against is that in memo if
+// it is the same. The error is that of check.
+func CompareChecked(service string, calls []Call, config, against breaker.Policy, memo *Memo, check Check) (*Report, error) {
 	report := &Report{Services: map[string]*ServiceReport{}}
 	if len(calls) == 0 {
 		return report, nil
 	}
 	s := newServiceReport(calls)
 	var err error
-	if s.Config, err = RunChecked(service, config, calls, check); err != nil {
+	if s.Against, err = memo.run(service, against, calls, check); err != nil {
 		return nil, err
 	}
-	if s.Against, err = RunChecked(service, against, calls, check); err != nil {
-		return nil, err
+	if s.Config = s.Against; config != against {
+		if s.Config, err = RunChecked(service, config, calls, check); err != nil {
+			return nil, err
+		}
 	}
 	s.setUnknown()
 	report.Services[service] = s
