@@ -29,7 +29,7 @@ const (
 	ErrorAbandoned  ErrorType = "abandoned"  // cancelled by its client after abandoned_after without a response
 )
 
-// ErrorTypes lists every class of failure.
+// ErrorTypes lists every class of failure. It may only be appended to: see Code.
 var ErrorTypes = [...]ErrorType{
 	ErrorConnect, ErrorTimeout, ErrorReset, ErrorProtocol, ErrorStatus,
 	ErrorTruncated, ErrorIdle, ErrorGRPC, ErrorSSE, ErrorSlow, ErrorExpression, ErrorAbandoned,

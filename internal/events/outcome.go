@@ -41,7 +41,7 @@ const (
 	ResultCancelled Result = "cancelled" // the client cancelled the request, or the request was invalid
 )
 
-// Results lists every result.
+// Results lists every result. It may only be appended to: see Code.
 var Results = [...]Result{ResultSuccess, ResultFailure, ResultRejected, ResultCancelled}
 
 // Reason is why the proxy responded instead of the upstream.

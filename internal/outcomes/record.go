@@ -2,7 +2,6 @@ package outcomes
 
 import (
 	"encoding/binary"
-	"slices"
 	"time"
 
 	"cbproxy/internal/events"
@@ -13,7 +12,7 @@ import (
 //	word 0: bits 0-56 the time in ticks since 1970; bits 57-59 the result; bits 60-63 the type of the failure
 //	word 1: bits 0-47 the duration in ticks; bits 48-63 the status
 //
-// The result and the type are places in events.Results and events.ErrorTypes, plus 1; 0 is none. Both lists may only be appended to.
+// The result and the type are their codes.
 const recordSize = 16
 
 const (
@@ -51,7 +50,7 @@ func encode(record []byte, c *events.Call) {
 		took = 1 // not a call without a duration
 	}
 	binary.LittleEndian.PutUint64(record, uint64(ticks(c.Time))|
-		uint64(slices.Index(events.Results[:], c.Result)+1)<<timeBits|uint64(slices.Index(events.ErrorTypes[:], c.ErrorType)+1)<<(timeBits+resultBits))
+		uint64(c.Result.Code())<<timeBits|uint64(c.ErrorType.Code())<<(timeBits+resultBits))
 	binary.LittleEndian.PutUint64(record[8:], uint64(took)|uint64(uint16(c.Status))<<durationBits)
 }
 
@@ -60,8 +59,8 @@ func decode(record []byte) events.Call {
 	first, second := binary.LittleEndian.Uint64(record), binary.LittleEndian.Uint64(record[8:])
 	return events.Call{
 		Time:      timeAt(ticksOf(record)),
-		Result:    at(events.Results[:], first>>timeBits&(1<<resultBits-1)),
-		ErrorType: at(events.ErrorTypes[:], first>>(timeBits+resultBits)),
+		Result:    events.ResultOf(uint8(first >> timeBits & (1<<resultBits - 1))),
+		ErrorType: events.ErrorTypeOf(uint8(first >> (timeBits + resultBits))),
 		Status:    int(second >> durationBits),
 		Duration:  durationOf(int64(second & (1<<durationBits - 1))),
 	}
@@ -70,12 +69,4 @@ func decode(record []byte) events.Call {
 // ticksOf returns the time of the call in a record, in ticks since 1970.
 func ticksOf(record []byte) int64 {
 	return int64(binary.LittleEndian.Uint64(record) & (1<<timeBits - 1))
-}
-
-// at returns the element of a list at a place that counts from 1; the zero value for 0.
-func at[T any](list []T, index uint64) (v T) {
-	if index > 0 && index <= uint64(len(list)) {
-		return list[index-1]
-	}
-	return v
 }
