@@ -146,6 +146,25 @@ const (
 	})()`
 )
 
+// checkContrast checks the contrast of all texts on the page in both themes. what is the name of the screenshots.
+func (d *page) checkContrast(what string) {
+	d.t.Helper()
+	for _, theme := range []string{"light", "dark"} {
+		d.do(emulatePreference("color-scheme", theme))
+		var result struct {
+			Checked int
+			Found   []string
+		}
+		if err := json.Unmarshal([]byte(evaluate[string](d, lowContrast)), &result); err != nil || result.Checked < 100 {
+			d.t.Fatalf("%d texts checked, %v", result.Checked, err)
+		}
+		if len(result.Found) > 0 {
+			d.t.Errorf("%s, %s: low contrast:\n%s", what, theme, strings.Join(result.Found, "\n"))
+		}
+		d.screenshot(what + "-" + theme)
+	}
+}
+
 func TestDashboardHasContrastAndRespectsReducedMotion(t *testing.T) {
 	t.Parallel()
 	p := startBroken(t, 18)
@@ -154,28 +173,11 @@ func TestDashboardHasContrastAndRespectsReducedMotion(t *testing.T) {
 	d.waitText("#queue", "svc_07: 1 waiting")
 	d.do(chromedp.Click(chromedp.CSS("#normal > summary")))
 	d.unlock()
-	checkContrast := func(what string) {
-		t.Helper()
-		for _, theme := range []string{"light", "dark"} {
-			d.do(emulatePreference("color-scheme", theme))
-			var result struct {
-				Checked int
-				Found   []string
-			}
-			if err := json.Unmarshal([]byte(evaluate[string](d, lowContrast)), &result); err != nil || result.Checked < 100 {
-				t.Fatalf("%d texts checked, %v", result.Checked, err)
-			}
-			if len(result.Found) > 0 {
-				t.Errorf("%s, %s: low contrast:\n%s", what, theme, strings.Join(result.Found, "\n"))
-			}
-			d.screenshot(what + "-" + theme)
-		}
-	}
-	checkContrast("broken")
+	d.checkContrast("broken")
 	d.press(card("svc_00") + ` [data-state="open"]`)
 	d.fill(`#action-dialog [name="duration"]`, "nonsense"+kb.Enter)
 	d.waitText("#action-dialog .dialog-error", "duration")
-	checkContrast("dialog")
+	d.checkContrast("dialog")
 	d.do(escape)
 
 	if moving := evaluate[int](d, `document.getAnimations().length`); moving > 0 {
@@ -194,7 +196,7 @@ func TestDashboardHasContrastAndRespectsReducedMotion(t *testing.T) {
 	}
 	p.Kill()
 	d.waitText("#connection", "Connection lost")
-	checkContrast("disconnected")
+	d.checkContrast("disconnected")
 }
 
 func TestDashboardWorksWithKeyboardOnly(t *testing.T) {
