@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,14 +31,12 @@ type page struct {
 // or if one of its scripts throws an exception.
 func openPage(p *harness.Proxy, setup ...chromedp.Action[chromedp.Void]) *page {
 	p.T.Helper()
-	browser, err := exec.LookPath("chromium")
-	if err != nil {
+	browser, err := startBrowser()
+	if browser == nil {
 		testenv.SkipUnlessCI(p.T, "a browser", err)
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.WindowSize(1280, 1500))
-	ctx, stop := chromedp.NewExecAllocator(p.T.Context(), options...)
-	p.T.Cleanup(stop)
-	ctx, cancel := chromedp.NewContext(ctx)
+	// A browser context has its own storage, as a private window has.
+	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	p.T.Cleanup(cancel)
 	err = chromedp.Listen(ctx, func(event any) {
 		switch e := event.(type) {
@@ -59,6 +56,8 @@ func openPage(p *harness.Proxy, setup ...chromedp.Action[chromedp.Void]) *page {
 		p.T.Fatal(err)
 	}
 	d := &page{p.T, ctx}
+	// Each page believes that it has the focus, although only one window of the browser can have it.
+	d.do(callWith(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}))
 	d.do(call(network.Enable), call(runtime.Enable), call(log.Enable))
 	d.do(setup...)
 	d.do(chromedp.Navigate(p.AdminURL + "/"))

@@ -253,7 +253,8 @@ func (d *page) copyYAML(config string) {
         calls: 4
 `
 	for _, name := range []string{"clipboard-read", "clipboard-write"} {
-		d.do(callWith(browser.SetPermission, browser.SetPermissionParams{Permission: &browser.PermissionDescriptor{Name: name}, Setting: browser.PermissionSettingGranted}))
+		d.do(callWith(browser.SetPermission, browser.SetPermissionParams{Permission: &browser.PermissionDescriptor{Name: name}, Setting: browser.PermissionSettingGranted,
+			BrowserContextID: chromedp.FromContext(d.ctx).BrowserContextID}))
 	}
 	d.press("#whatif-copy")
 	d.waitText("#whatif-copied", "Copied.")
