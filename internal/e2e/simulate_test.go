@@ -47,7 +47,7 @@ func simulateRecord(t *testing.T, p *harness.Proxy, config string) map[string]si
 	return report.Services
 }
 
-// shadowRun sends requests that fail at random through breakers in shadow mode, whose record has the result of every call, and returns
+// shadowRun sends requests that fail at random, until each breaker has opened twice, through breakers in shadow mode, whose record has the result of every call, and returns
 // what the breakers did and what they would have done in a simulation of that record.
 func shadowRun(t *testing.T, seed uint64) (real, wouldHave map[string]string) {
 	u := startStatusUpstream(t)
@@ -63,11 +63,26 @@ func shadowRun(t *testing.T, seed uint64) (real, wouldHave map[string]string) {
 	}
 	p := harness.StartProxy(t, harness.Options{Config: config})
 	random := rand.New(rand.NewPCG(seed, 1))
-	for i := range 600 {
+	openedTwice := func() bool {
+		for name := range breakers {
+			opened := 0
+			for _, c := range p.History(name) {
+				if c.To == "open" {
+					opened++
+				}
+			}
+			if opened < 2 {
+				return false
+			}
+		}
+		return true
+	}
+	calls := 0
+	for begin := time.Now(); calls < 600 || calls%200 != 0 || !openedTwice() && time.Since(begin) < harness.EventTimeout; calls++ {
 		for name := range breakers {
 			status, share := http.StatusOK, 0.1
-			if i/100%2 == 1 {
-				share = 0.6
+			if calls/100%2 == 1 {
+				share = 0.8
 			}
 			if random.Float64() < share {
 				status = http.StatusServiceUnavailable
@@ -86,7 +101,7 @@ func shadowRun(t *testing.T, seed uint64) (real, wouldHave map[string]string) {
 		for _, c := range s.Config.Transitions {
 			simulatedSteps = append(simulatedSteps, c.From+">"+c.To+" "+c.Cause)
 		}
-		if s.Calls != 600 || s.Unknown != 0 {
+		if s.Calls != calls || s.Unknown != 0 {
 			t.Errorf("%s: %d calls are recorded, %d of them unknown", name, s.Calls, s.Unknown)
 		}
 		// The last opening may end after the last call.
