@@ -96,8 +96,8 @@ function describe(phases) {
   return `${known}open ${open.length === 1 ? "once" : `${open.length} times`}, for ${formatDuration(total)} in total, first at ${formatTime(open[0].begin)}`;
 }
 
-// drawLegend explains the charts.
-export function drawLegend() {
+// drawLegend explains the charts. withUnknown is whether a part of a lane is not known.
+export function drawLegend(withUnknown) {
   const item = (kind, text) => h("span", {}, svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, svg("rect", { class: kind, x: 0.5, y: kind === "half-open" ? 5.5 : 0.5, width: 9, height: kind === "half-open" ? 4.5 : 9 })), text);
-  return h("p", { class: "legend" }, item("failures", "failed"), item("made", "other calls"), item("rejected", "not made"), item("open", "breaker open"), item("half-open", "half-open"));
+  return h("p", { class: "legend" }, item("failures", "failed"), item("made", "other calls"), item("rejected", "not made"), item("open", "breaker open"), item("half-open", "half-open"), withUnknown && item("unknown", "not known"));
 }

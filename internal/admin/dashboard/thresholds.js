@@ -66,10 +66,9 @@ export function createThresholds(onChange) {
   const choiceFault = h("p", { id: "whatif-algorithm-fault", class: "fault", hidden: true });
   const choiceRunning = h("span", { class: "muted" });
   const controls = fields.map((f) => createControl(f, () => changed()));
-  const element = h("form", { class: "thresholds", "aria-label": "Thresholds", onsubmit: (e) => e.preventDefault() },
-    h("div", { class: "threshold" }, h("label", { for: "whatif-algorithm" }, "Algorithm ", h("code", {}, "algorithm")), choiceRunning, choice, choiceFault),
-    ...controls.map((c) => c.element));
-  const initial = (c) => lookup(running, c.key) ?? c.initial ?? "";
+  const choiceRow = h("div", { class: "threshold" }, h("label", { for: "whatif-algorithm" }, "Algorithm ", h("code", {}, "algorithm")), choiceRunning, choice, choiceFault);
+  const element = h("form", { class: "thresholds", "aria-label": "Thresholds", onsubmit: (e) => e.preventDefault() }, choiceRow, ...controls.map((c) => c.element));
+  const initial = (c) => lookup(running, c.key) ?? c.initial ?? ""; // an option of another algorithm than that in force has its default
 
   function changed() {
     show();
@@ -78,7 +77,8 @@ export function createThresholds(onChange) {
 
   // show shows the controls that the algorithm uses, and which of them are changed.
   function show() {
-    for (const c of controls) c.show(!c.only || c.only.includes(choice.value), initial(c));
+    for (const c of controls) c.show(!c.only || c.only.includes(choice.value), initial(c), lookup(running, c.key) === undefined ? "by default" : "in force");
+    choiceRow.classList.toggle("changed", choice.value !== running.algorithm);
     setText(choiceRunning, choice.value === running.algorithm ? "" : ` in force: ${running.algorithm}`);
   }
 
@@ -158,10 +158,13 @@ function createControl({ key, label, hint, steps, initial, only }, onChange) {
     placeSlider();
   }
 
-  function show(visible, inForce) {
+  // show shows the control, or hides it, and whether it differs from a value, which is in force or the default.
+  function show(visible, value, what) {
+    const unchanged = same(field.value, value);
     element.hidden = !visible;
-    setText(note, same(field.value, inForce) ? hint ? ` ${hint}` : "" : ` in force: ${inForce === "" ? "none" : inForce}`);
-    element.classList.toggle("changed", !same(field.value, inForce));
+    element.classList.toggle("changed", !unchanged);
+    if (unchanged) setText(note, hint ? ` ${hint}` : "");
+    else setText(note, value === "" ? "" : ` ${what}: ${value}`);
   }
 
   // value returns what the field has, as a number if it is one.

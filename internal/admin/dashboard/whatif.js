@@ -136,8 +136,13 @@ function showError(e) {
   setBusy(false);
   if (e instanceof ApiError && e.status === 429) timer = setTimeout(simulate, retryDelay);
   const faults = e.faults || [], left = thresholds.showFaults(faults);
-  if (left.length < faults.length) setText(status, ["A value is not valid; the figures are those before it.", ...left].join(" "));
-  else setText(status, e.name === "TimeoutError" ? "The proxy did not respond in time. Choose a shorter period." : errorText(e));
+  if (left.length < faults.length) {
+    copyButton.disabled = true;
+    setText(status, ["A value is not valid; the figures are those before it.", ...left].join(" "));
+    return;
+  }
+  clear(); // the figures may be those of another period
+  setText(status, e.name === "TimeoutError" ? "The proxy did not respond in time. Choose a shorter period." : errorText(e));
 }
 
 // show shows the answer about the service; it is undefined if there are no calls.
@@ -152,9 +157,10 @@ function show(answer) {
   setText(status, `${plural(answer.calls, "call")} in the ${period} before ${formatTime(until)}, ${formatNumber(answer.failures)} failed.`);
   const last = answer.buckets.findLastIndex((b) => b.calls), end = answer.buckets[last + 1]?.time; // nothing is known of the time after the last call
   const simulated = (r) => phasesOf(r.transitions, "closed", from, end ? Date.parse(end) : until);
-  charts.replaceChildren(drawLegend(),
+  const past = pastPhases();
+  charts.replaceChildren(drawLegend(past.some((p) => p.state === "unknown")),
     h("div", { class: "lane calls-lane" }, h("span", { class: "lane-name" }, "calls"), drawCalls(answer.buckets, until)),
-    drawLane("was", pastPhases(), from, until),
+    drawLane("was", past, from, until),
     drawLane("in force", simulated(answer.against), from, until),
     drawLane("with the change", simulated(answer.config), from, until),
     h("div", { class: "lane" }, h("span", { class: "lane-name" }), drawAxis(from, until)));

@@ -141,6 +141,7 @@ func TestDashboardShowsWhatOtherThresholdsWouldHaveDone(t *testing.T) {
 
 	d.replace("#whatif-fail_max", "many")
 	d.waitText(`[data-key="fail_max"] .fault`, "must be a whole number")
+	d.waitTrue("invalid values cannot be copied", `document.querySelector("#whatif-copy").disabled`)
 	d.replace("#whatif-fail_max", "50")
 	f = d.awaitFigures(p, `"fail_max":50`)
 	d.waitText("#whatif-unknown", "Calls that were not made then, and would be: 2.")
@@ -205,6 +206,7 @@ func (d *page) chooseAlgorithm(p *harness.Proxy) {
 	d.replace("#whatif-min_requests", "4")
 	d.replace("#whatif-failure_ratio", "0.7")
 	d.replace("#whatif-count-calls", "4")
+	d.waitText(`[data-key="count.calls"]`, "by default: 100")
 	if f := d.awaitFigures(p, `"count":{"calls":4}`); f.Config["openings"] != 1 {
 		d.t.Errorf("with the algorithm count: %v", f)
 	}
