@@ -1,5 +1,6 @@
 import { h, sanitize, setText } from "./dom.js";
 import { confirmAction, forceState } from "./dialogs.js";
+import { createFaults, faultsText } from "./faults.js";
 import { formatAge, formatDuration, formatTime, now } from "./time.js";
 import { openWhatIf } from "./whatif.js";
 
@@ -36,7 +37,7 @@ function row(label, value) {
 
 // createCard returns the elements of a service's card. They are empty until updateCard fills them.
 export function createCard(name) {
-  const id = "card-" + name, card = {};
+  const id = "card-" + name, card = { faults: createFaults(name) };
   for (const key of ["badge", "forced", "mode", "since", "retry", "counter", "failureAge", "algorithm", "admission", "expressionErrors"]) card[key] = h("span");
   for (const key of ["cause", "reason", "clients", "failureText"]) card[key] = h("bdi");
   card.mode.className = "badge";
@@ -49,9 +50,9 @@ export function createCard(name) {
   const button = (state) => h("button", { type: "button", "data-state": state, "aria-label": `${actions[state].button} ${name}`, onclick: () => runAction(card, state) }, actions[state].button);
   card.buttons = Object.fromEntries(Object.keys(actions).map((state) => [state, button(state)]));
   card.element = h("article", { "data-service": name, "aria-labelledby": id },
-    h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, card.mode, " ", card.forced, " ", card.badge)),
-    row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.expressionErrorsRow, card.counterRow, card.meter, card.lastFailure, h("div", { class: "spacer" }),
-    h("div", { class: "actions" }, ...Object.values(card.buttons), h("button", { type: "button", "data-whatif": name, "aria-label": `What if ${name}`, onclick: () => openWhatIf(name) }, "What if")));
+    h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, card.mode, " ", card.faults.badge, " ", card.forced, " ", card.badge)),
+    card.faults.element, row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.expressionErrorsRow, card.counterRow, card.meter, card.lastFailure, h("div", { class: "spacer" }),
+    h("div", { class: "actions" }, ...Object.values(card.buttons), h("button", { type: "button", "data-whatif": name, "aria-label": `What if ${name}`, onclick: () => openWhatIf(name) }, "What if"), card.faults.button));
   return card;
 }
 
@@ -76,7 +77,7 @@ function admissionText(s) {
 }
 
 // stateText returns the state of a service, and what else about it needs attention.
-export const stateText = (s) => [s.circuit_breaker_state, s.forced && "forced", rejectsSome(s) && rejectionReason(s)].filter(Boolean).join(", ");
+export const stateText = (s) => [s.circuit_breaker_state, s.forced && "forced", rejectsSome(s) && rejectionReason(s), faultsText(s)].filter(Boolean).join(", ");
 
 // fallbackStrategies returns the strategies for rejected requests, or null if clients get an error. config is the
 // configuration in force, or null if it is not loaded yet.
@@ -129,6 +130,7 @@ export function updateCard(card, s, { shared, config, origin }) {
   const e = card.failure;
   card.lastFailure.hidden = !e;
   if (e) setText(card.failureText, `${e.type}${e.detail ? ", " + sanitize(e.detail, maxText) : ""}`);
+  card.faults.update(s);
   card.buttons.auto.hidden = !s.forced;
   card.buttons["half-open"].hidden = state !== "open";
   updateTimes(card);
@@ -139,6 +141,7 @@ export function updateTimes(card) {
   const s = card.service, since = new Date(s.since), f = s.forced;
   setText(card.since, `${formatTime(since)}, for ${formatAge(since)}`);
   if (f) setText(card.forced, `forced${f.scope === "fleet" ? " fleet-wide" : ""}${f.until ? `, ${formatDuration((new Date(f.until) - now()) / 1000)} left` : ""}`);
+  card.faults.updateTimes();
   if (card.failure) setText(card.failureAge, `last failure ${formatAge(card.failure.time)} ago: `);
   card.retryRow.hidden = card.progress.hidden = !s.retry_at;
   if (!s.retry_at) return;

@@ -57,8 +57,7 @@ export async function askToken() {
 
 // confirmAction asks for the reason of an action and calls send(fields). duration adds a field for a duration; scope adds a
 // choice of the scope, with this initial value.
-export async function confirmAction({ title, text, button, duration = false, scope = "", send }) {
-  if (!token.get() && !(await askToken())) return false;
+export function confirmAction({ title, text, button, duration = false, scope = "", send }) {
   const dialog = $("action-dialog"), form = dialog.querySelector("form");
   form.reset();
   $("action-title").textContent = title;
@@ -67,6 +66,12 @@ export async function confirmAction({ title, text, button, duration = false, sco
   $("action-scope").hidden = !scope;
   if (scope) form.elements.scope.value = scope;
   dialog.querySelector("[value=ok]").textContent = button;
+  return submitWithToken(dialog, send);
+}
+
+// submitWithToken asks for the token if this tab has none, shows a dialog and calls send(fields). It returns whether that succeeded.
+export async function submitWithToken(dialog, send) {
+  if (!token.get() && !(await askToken())) return false;
   return showDialog(dialog, async (fields) => {
     try {
       await send(fields);

@@ -13,16 +13,17 @@ let health, config = null; // config is null until it is loaded
 const noAttention = 3;
 function severity(s) {
   const state = s.mode === "off" ? "closed" : s.circuit_breaker_state;
-  return { open: 0, "half-open": 1 }[state] ?? (s.forced || cards.rejectsSome(s) ? 2 : noAttention);
+  return { open: 0, "half-open": 1 }[state] ?? (s.forced || s.faults.length || cards.rejectsSome(s) ? 2 : noAttention);
 }
 
 // show shows the services by severity, then by priority.
 export function show(next) {
   health = next;
+  const card = document.activeElement.closest(".card"); // found now, because the element may be removed
   keepFocus(() => {
     setMany(health.total_services > maxExpanded);
     draw();
-  }, focusAlternatives);
+  }, () => focusAlternatives(card));
 }
 
 // setMany collapses the services that need no attention, and shows the filter, if there are many services.
@@ -40,9 +41,8 @@ export function setConfig(next) {
   if (health) show(health);
 }
 
-// focusAlternatives returns the elements that get the focus if e is removed.
-function focusAlternatives(e) {
-  const card = e.closest?.(".card");
+// focusAlternatives returns the elements that get the focus if its element, which was in a card or not, is removed.
+function focusAlternatives(card) {
   return card ? [...card.querySelectorAll("button"), $("normal").querySelector("summary"), $("services-title")] : [$("services-title")];
 }
 
@@ -108,7 +108,7 @@ export function summary() {
   const attention = needAttention(), total = health.total_services;
   if (!attention.length) return `All ${count(total)} are served by their upstreams.`;
   const countOf = (state, f) => (attention.some(f) ? `${attention.filter(f).length} ${state}` : null);
-  const counts = [countOf("open", (s) => severity(s) === 0), countOf("half-open", (s) => severity(s) === 1), countOf("forced", (s) => s.forced), countOf("throttled", (s) => s.rejection_ratio > 0), countOf("recovering", (s) => s.admitted_ratio < 1)];
+  const counts = [countOf("open", (s) => severity(s) === 0), countOf("half-open", (s) => severity(s) === 1), countOf("forced", (s) => s.forced), countOf("throttled", (s) => s.rejection_ratio > 0), countOf("recovering", (s) => s.admitted_ratio < 1), countOf("with injected faults", (s) => s.faults.length)];
   return `${counts.filter(Boolean).join(", ")} of ${count(total)}${effect(attention.filter(cards.rejectsRequests))}.`;
 }
 

@@ -1,6 +1,7 @@
 import { $, h, isolated, setChildren, throttle } from "./dom.js";
 import { get } from "./api.js";
 import { causeText } from "./cards.js";
+import { describe, effectText } from "./faults.js";
 import { formatTime } from "./time.js";
 
 const maxEntries = 300;
@@ -25,11 +26,13 @@ const renderers = {
   state_changed: stateChanged,
   until_changed: (e) => [h("strong", {}, e.service), ` stays open until ${formatTime(e.until)}: ${causeText(e.cause)}`],
   admin_action: (e) => {
-    const parameters = [e.service, e.request, e.state, e.duration, e.scope].filter(Boolean).join(" ");
+    const parameters = [e.service, e.fault, e.kind, e.request, e.state, e.duration, e.scope].filter(Boolean).join(" ");
     return [h("strong", {}, "operator"), " at ", isolated(e.remote), ": ", [e.action, parameters].filter(Boolean).join(" "),
       ...reasonText(e.reason), ...(e.error ? ["; failed: ", isolated(e.error)] : [])];
   },
   admission_changed: (e) => [h("strong", {}, e.service), `: ${admissionText(e)}`],
+  fault_started: (e) => [h("strong", {}, e.service), ": ", h("span", { class: "injected" }, "injected fault"), ` ${e.fault.id} started, for ${e.fault.duration}: `, ...describe(e.fault)],
+  fault_ended: (e) => [h("strong", {}, e.service), ": ", h("span", { class: "injected" }, "injected fault"), ` ${e.fault.id} ended (${effectText(e.fault)}): ${causeText(e.cause)}`, ...reasonText(e.reason)],
   probing: (e) => [h("strong", {}, e.service), ": this instance sends the probes for the fleet"],
   reloaded: (e) => [h("strong", {}, "configuration"), ...(e.error ? [" rejected: ", isolated(e.error)] : [` in force (${e.hash.slice(0, 8)})${restartText(e.restart_required)}`])],
 };

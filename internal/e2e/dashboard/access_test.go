@@ -57,8 +57,11 @@ func (d *page) nodes() (all []node) {
 // properly, that all content is in a landmark, and that no information depends on colour alone.
 func TestDashboardIsReadableByScreenReaders(t *testing.T) {
 	t.Parallel()
-	d := openPage(startBroken(t, 18))
-	d.waitText("#summary", "2 open, 1 half-open, 2 forced")
+	p := startBroken(t, 18)
+	injectFault(t, p, "svc_05", `{"kind":"abort","duration":"1h"}`)
+	injectFault(t, p, "svc_05", `{"kind":"reset","duration":"1h","reason":"rehearsal"}`)
+	d := openPage(p)
+	d.waitText("#summary", "2 open, 1 half-open, 2 forced, 1 with injected faults")
 	d.waitText("#queue", "svc_07: 1 waiting")
 	d.waitText("#timeline", "svc_17")
 	evaluate[int](d, `(document.querySelectorAll("details").forEach((e) => (e.open = true)), 0)`)
@@ -78,7 +81,7 @@ func TestDashboardIsReadableByScreenReaders(t *testing.T) {
 	for _, want := range []node{
 		{"button", "Open svc_07"}, {"button", "Probe now svc_07"}, {"button", "Release svc_17"}, {"button", "Drop svc_07.1"}, {"link", "svc_03 closed, forced"},
 		{"searchbox", "Filter services"}, {"combobox", "Service shown in charts"}, {"meter", "consecutive failures of svc_07"}, {"article", "svc_07"}, {"region", "Queue"},
-		{"list", "Events"}, {"navigation", "Needs attention"},
+		{"list", "Events"}, {"region", "faults injected into svc_05"}, {"button", "End fault f2 of svc_05"}, {"button", "Inject fault into svc_07"}, {"navigation", "Needs attention"},
 	} {
 		if !seen[want] {
 			t.Errorf("missing %+v", want)
@@ -173,7 +176,13 @@ func TestDashboardHasContrastAndRespectsReducedMotion(t *testing.T) {
 	d.waitText("#queue", "svc_07: 1 waiting")
 	d.do(chromedp.Click(chromedp.CSS("#normal > summary")))
 	d.unlock()
+	injectFault(t, p, "svc_05", `{"kind":"abort","duration":"1h","match":{"header":"X-Test"},"reason":"rehearsal"}`)
+	d.waitText(card("svc_05"), "Injected on purpose")
 	d.checkContrast("broken")
+	d.press(card("svc_05") + " [data-inject]")
+	d.waitTrue("the dialog is open", `document.querySelector("#fault-dialog").open`)
+	d.checkContrast("fault")
+	d.do(escape)
 	d.press(card("svc_00") + ` [data-state="open"]`)
 	d.fill(`#action-dialog [name="duration"]`, "nonsense"+kb.Enter)
 	d.waitText("#action-dialog .dialog-error", "duration")

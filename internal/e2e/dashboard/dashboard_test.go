@@ -43,6 +43,7 @@ func TestDashboardShowsStateAndExecutesActions(t *testing.T) {
 	d.screenshot("open")
 
 	d.forceStateByKeyboard(p)
+	d.useFaults(p)
 	d.useQueue(p, notifier)
 	d.breakConfig(p, config)
 

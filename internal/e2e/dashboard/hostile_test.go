@@ -39,6 +39,9 @@ routes:
 	d.waitText(card("constructor"), evil+`\u{202e}gnitset\u{202c}\u{2066}\u{0}\u{a}ww`)
 	d.waitText(card("constructor"), "more)")
 	d.waitText("#timeline", evil+`\u{202e}gnitset`)
+	injectFault(t, p, "constructor", `{"kind":"reset","duration":"1h","reason":`+string(reason)+`,"match":{"header":"X","value":"\u202e`+evil+`"}}`)
+	d.waitText(card("constructor")+" .faults", `with X: \u{202e}`+evil+` “`+evil+`\u{202e}gnitset\u{202c}`)
+	d.waitText("#timeline", `with X: \u{202e}`+evil)
 	d.waitText(card(long), "onerror=alert(1)")
 	hasOptions := func(names string) string {
 		return `[...document.querySelector("#chart-service").options].map((o) => o.text).join() === "all services,` + names + `"`
