@@ -78,6 +78,7 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 		a.x.route.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	}
 	a.fault = a.x.route.Service.Faults.Draw(a.x.r.Header)
+	a.call = a.call.WithFault(a.fault != nil)
 	a.trace.FaultInjected(a.fault)
 	res, err := a.fault.RoundTrip(out, a.roundTrip)
 	if err != nil {

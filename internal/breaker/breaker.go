@@ -36,6 +36,8 @@ type Breaker struct {
 
 	algorithmErrors atomic.Uint64 // the errors of algorithms that are an algorithm.Fallible
 
+	learning learning
+
 	retryAfters    retryAfterRow
 	hasRetryAfters atomic.Bool // whether retryAfters is not empty, so that other reports take no lock
 
@@ -55,8 +57,10 @@ func NewIn(env Environment, service string, policy Policy, publish func(events.E
 	policy.SetDefaultOptions()
 	b := &Breaker{service: service, publish: publish, env: env.withDefaults()}
 	b.policy.Store(&policy)
+	b.learning.env = &b.env
+	b.learning.configure(policy.Adaptive)
 	e := newClosedEngine(&b.env, &b.policy, false)
-	b.countErrors(e)
+	b.connect(e)
 	b.current.Store(&phase{engine: e, state: events.Closed, since: b.env.now()})
 	return b
 }
@@ -168,6 +172,7 @@ func (b *Breaker) SetPolicy(policy Policy) {
 	if reflect.DeepEqual(*old, policy) {
 		return
 	}
+	b.learning.configure(policy.Adaptive)
 	p := *b.current.Load()
 	if p.state != events.Open {
 		p.engine.decider.configure(&policy.Limits)

@@ -21,6 +21,7 @@ type Call struct {
 	engine  *engine
 	report  func(error) // reports an *outcome; nil if reports have no effect
 
+	injected  bool      // see WithFault
 	revocable bool      // the permit can be revoked: report is revocableCall.reportOnce
 	asked     time.Time // when the call was asked for; zero if it is not recorded
 	status    int       // of the response, see WithStatus
@@ -29,6 +30,13 @@ type Call struct {
 // WithStatus returns c with the status of the upstream's response, which is only recorded.
 func (c Call) WithStatus(status int) Call {
 	c.status = status
+	return c
+}
+
+// WithFault returns c with the note whether an operator has injected a fault into the call: nothing is learnt from it then, and it is
+// otherwise reported like any other.
+func (c Call) WithFault(injected bool) Call {
+	c.injected = injected
 	return c
 }
 
@@ -105,10 +113,11 @@ func (c Call) reportOutcome(o, slow *outcome, kind events.ErrorType, took time.D
 	if !o.cancelled && !o.abandoned {
 		c.breaker.endRetryAfterRow()
 	}
-	if decider.details.Load() && !o.cancelled && (o.failed || durations) {
+	if c.injected || decider.details.Load() && !o.cancelled && (o.failed || durations) {
 		detailed := outcomePool.Get().(*outcome)
 		*detailed = *o
-		if detailed.kind = kind; durations {
+		detailed.kind, detailed.injected = kind, c.injected
+		if durations {
 			detailed.took = took
 		}
 		c.report(detailed)

@@ -26,6 +26,7 @@ type engine struct {
 	policy    *atomic.Pointer[Policy]
 	forced    bool           // forced closed: it never opens, and its algorithm counts nothing
 	decider   decider        // used in the closed state, which an engine enters only once
+	learning  *learning      // likewise; nil until the engine is shared
 	revocable revocableCalls // the calls of the half-open state whose permit can be revoked
 
 	hasPending atomic.Bool // true while pending is not empty
@@ -146,13 +147,26 @@ func (e *engine) isSuccessful(err error) bool {
 	if e.consecutiveFailures++; !o.failed {
 		e.consecutiveFailures = 0
 	}
-	if !e.decider.used.Load() || e.forced || e.state != events.Closed {
+	if !e.initialized || e.forced || e.state != events.Closed {
 		if o.failed {
 			e.trip = tripReason{failed: true}
 		}
 		return !o.failed
 	}
-	return !e.observe(o) && !o.failed
+	unlikely := e.learning.observe(o)
+	if e.decider.used.Load() && e.observe(o) {
+		return false
+	}
+	if !o.failed {
+		return true
+	}
+	if !e.decider.used.Load() {
+		e.trip = tripReason{failed: true}
+	}
+	if unlikely { // the evidence grows by failures only
+		e.trip.cause = events.CauseAdaptive
+	}
+	return false
 }
 
 // observe counts a call in the algorithm and reports whether the engine opens. It sets e.trip if that is so or if the call

@@ -41,16 +41,19 @@ func (b *Breaker) currentPhase() *phase {
 // hasEnded reports whether p has an end that has passed.
 func (b *Breaker) hasEnded(p *phase) bool { return !p.until.IsZero() && !b.env.now().Before(p.until) }
 
-// countErrors makes the breaker count the errors of e's algorithm. It must be called before e is shared.
-func (b *Breaker) countErrors(e *engine) {
+// connect gives e what all engines of the breaker share. It must be called before e is shared.
+func (b *Breaker) connect(e *engine) {
 	if e != nil && e.decider.errors == nil {
-		e.decider.errors = &b.algorithmErrors
+		e.decider.errors, e.learning = &b.algorithmErrors, &b.learning
 	}
 }
 
 // setPhase makes p the current phase and sets the timer to its end. b.mu is held.
 func (b *Breaker) setPhase(p *phase) {
-	b.countErrors(p.engine)
+	b.connect(p.engine)
+	if p.state == events.Closed && b.current.Load().state != events.Closed {
+		b.learning.recovered()
+	}
 	b.current.Store(p)
 	if b.stopTimer != nil {
 		b.stopTimer()

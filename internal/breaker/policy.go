@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"cbproxy/internal/breaker/adaptive"
 	"cbproxy/internal/breaker/algorithm"
 )
 
@@ -41,6 +42,8 @@ type Policy struct {
 	// RetryAfterMax is the longest open period that they cause.
 	RetryAfter    int
 	RetryAfterMax time.Duration
+	// Adaptive opens the breaker by failures that are too many for what was learnt of the upstream while it was healthy.
+	Adaptive adaptive.Options
 	// ActiveProbing reserves the half-open state for AllowActiveProbe: Allow rejects all calls then.
 	ActiveProbing bool
 }

@@ -52,6 +52,7 @@ const (
 	CauseSlowCallRatio       Cause = "slow_call_ratio"      // the ratio of slow calls in the window reached its limit
 	CauseBurnRate            Cause = "burn_rate"            // the burn rate of the error budget reached its limit
 	CauseExpression          Cause = "expression"           // open_when of the algorithm expression was true
+	CauseAdaptive            Cause = "adaptive"             // more failures than are likely for what was learnt
 	CauseRetryAfter          Cause = "retry_after"          // responses asked for no request before a time
 	CauseRecoveryTimeout     Cause = "recovery_timeout"     // the duration of an opening has passed
 	CauseProbeFailed         Cause = "probe_failed"         // a half-open request failed

@@ -176,7 +176,7 @@ func (rt *Route) reportDelivery(d *Delivery, call breaker.Call, trace *AttemptTr
 	switch result {
 	case events.ResultSuccess:
 		trace.endDelivery(result, nil)
-		switch reported := rt.callForReport(d, call).WithStatus(res.response.Status); res.class {
+		switch reported := rt.callForReport(d, call).WithStatus(res.response.Status).WithFault(res.fault != nil); res.class {
 		case StatusRetryAfter:
 			reported.RetryAfter(res.until)
 		case StatusIgnored:
@@ -196,7 +196,7 @@ func (rt *Route) reportDelivery(d *Delivery, call breaker.Call, trace *AttemptTr
 		}
 		rt.Service.Observer.Failed(f.Type, 1)
 		rt.Service.LogFailure(rt.Logger, f)
-		rt.callForReport(d, call).WithStatus(res.response.Status).Failure(f, took)
+		rt.callForReport(d, call).WithStatus(res.response.Status).WithFault(res.fault != nil).Failure(f, took)
 	}
 }
 
