@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// headerDelay is how long the header section of a stream without a first byte is held back: most responses that end early do
-// so sooner.
+// headerDelay is how long the header section of a stream without a first byte is held back: most early ends come sooner.
 const headerDelay = 10 * time.Millisecond
 
 // responseWriter is what ReverseProxy writes an upstream's response to. It holds back the status and the header section until
