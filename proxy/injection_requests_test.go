@@ -23,7 +23,8 @@ func TestDeliveriesAreHitByFaults(t *testing.T) {
 		kind    events.ErrorType
 		reached int32
 	}{
-		"abort":       {events.Fault{Kind: events.FaultAbort}, "", 503, "", events.ErrorStatus, 0},
+		"abort": {events.Fault{Kind: events.FaultAbort}, "", 503, "", events.ErrorStatus, 0},
+		"abort with a status that the queue would not repeat": {events.Fault{Kind: events.FaultAbort, Status: 204}, "", 200, "", "", 1},
 		"reset":       {events.Fault{Kind: events.FaultReset}, "", 0, events.ReasonReset, events.ErrorReset, 0},
 		"long delay":  {events.Fault{Kind: events.FaultDelay, Delay: events.Duration(time.Hour)}, "", 0, events.ReasonTimeout, events.ErrorTimeout, 0},
 		"short delay": {events.Fault{Kind: events.FaultDelay, Delay: 1}, "", 200, "", "", 1},
@@ -48,6 +49,9 @@ func TestDeliveriesAreHitByFaults(t *testing.T) {
 			var failed *service.DeliveryError
 			if response.Status != c.status || (err == nil) != (c.status != 0) || err != nil && (!errors.As(err, &failed) || failed.Reason != c.reason || failed.Unsendable) {
 				t.Errorf("%+v, %v", response, err)
+			}
+			if want := "injected fault " + f.ID + " (abort): status 503"; (response.Detail == want) != (name == "abort") {
+				t.Errorf("detail %q", response.Detail)
 			}
 			s := server.Breaker("svc").Status()
 			if last := s.LastFailure; (s.State == events.Open) != (c.kind != "") || c.kind != "" && (last.Type != c.kind || !strings.Contains(last.Detail, "injected fault "+f.ID)) {
@@ -100,11 +104,11 @@ func TestUploadsToAbortedRequests(t *testing.T) {
 		head, body string
 		reused     bool
 	}{
-		"short":          {"Content-Length: 5\r\n", "hello", true},
-		"chunked":        {"Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n", false},
-		"long":           {"Content-Length: 300000\r\n", strings.Repeat("GET /svc/x HTTP/1.1\r\n", 300000/21+1)[:300000], false},
-		"expectation":    {"Content-Length: 5\r\nExpect: 100-continue\r\n", "", false},
-		"not yet queued": {"Content-Length: 100000\r\n", "GET /svc/x HTTP/1.1\r\nHost: x\r\n\r\n", false},
+		"short":        {"Content-Length: 5\r\n", "hello", true},
+		"chunked":      {"Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n", false},
+		"long":         {"Content-Length: 300000\r\n", strings.Repeat("GET /svc/x HTTP/1.1\r\n", 300000/21+1)[:300000], false},
+		"expectation":  {"Content-Length: 5\r\nExpect: 100-continue\r\n", "", false},
+		"long, a part": {"Content-Length: 100000\r\n", "GET /svc/x HTTP/1.1\r\nHost: x\r\n\r\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -115,7 +119,7 @@ func TestUploadsToAbortedRequests(t *testing.T) {
 			conn, r := dial(t, address)
 			fmt.Fprint(conn, "POST /svc HTTP/1.1\r\nHost: x\r\n"+c.head+"\r\n"+c.body)
 			res := nextResponse(t, r)
-			if res.StatusCode != 503 || !c.reused && !res.Close {
+			if res.StatusCode != 503 || res.Close == c.reused {
 				t.Errorf("status %d, close %t", res.StatusCode, res.Close)
 			}
 			recorded.next(t)

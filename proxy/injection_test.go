@@ -344,3 +344,18 @@ func TestCutTunnelEndsAfterDataFromTheUpstream(t *testing.T) {
 		t.Error("the fault was not counted")
 	}
 }
+
+// The response of an abort is not taken for one of the upstream after the rehearsal.
+func TestAbortIsNotCached(t *testing.T) {
+	u := httptest.NewServer(&faultUpstream{size: 10})
+	t.Cleanup(u.Close)
+	server, address, _ := start(t, "fallbacks: {svc: {try: [cache]}}\n"+routeConfig(u.URL))
+	inject(t, server, events.Fault{Kind: events.FaultAbort, Status: 200})
+	if _, body := get(t, "http://"+address+"/svc"); !strings.Contains(body, "injected") {
+		t.Errorf("%q", body)
+	}
+	server.Breaker("svc").Force(events.Open, 0, "test")
+	if res, body := get(t, "http://"+address+"/svc"); res.StatusCode != 503 {
+		t.Errorf("status %d, %v, %q", res.StatusCode, res.Header, body)
+	}
+}

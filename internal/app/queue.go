@@ -69,7 +69,7 @@ func (q *queueSender) Send(ctx context.Context, name string, m *queue.Message) (
 	case errors.Is(err, service.ErrNoService):
 		return queue.Answer{}, &queue.NotAdmitted{RetryAt: time.Now().Add(time.Minute), Reason: err.Error()} // a reload that adds the service ends the wait
 	}
-	return queue.Answer{Status: answer.Status, RetryAfter: answer.RetryAfter}, err
+	return queue.Answer{Status: answer.Status, RetryAfter: answer.RetryAfter, Detail: answer.Detail}, err
 }
 
 // retryRejected is the time until a delivery is tried again that the closed breaker has rejected as one of a share of calls.

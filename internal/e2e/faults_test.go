@@ -79,6 +79,14 @@ func TestFaultsEndWithTheirTimeAndWithTheProcess(t *testing.T) {
 	if r := p.Get("/svc/"); r.Status != 200 || faultIDs(p) != "" {
 		t.Errorf("after a restart: %+v, faults %s", r, faultIDs(p))
 	}
+	injectFault(p, `{"kind":"reset","duration":"1h"}`)
+	p.ReplaceConfig(strings.Replace(config, "{svc: {prefix: /svc", "{other: {prefix: /svc", 1))
+	harness.Eventually(t, "the fault of the removed service has ended", func() bool {
+		return strings.Contains(p.Log.String(), `"kind":"reset","cause":"service_removed"`)
+	})
+	if r := p.Get("/svc/"); r.Status != 200 || strings.Contains(p.Metrics(), `cbproxy_faults_active{service="svc"}`) {
+		t.Errorf("after the service was removed: %+v", r)
+	}
 }
 
 // TestShutdownDoesNotWaitForDelays checks that requests which wait for an injected delay are aborted after shutdown_timeout, and sent

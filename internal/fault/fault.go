@@ -5,7 +5,6 @@ package fault
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -85,7 +84,7 @@ func (f *Fault) abort(r *http.Request) (*http.Response, error) {
 	res := &http.Response{
 		Status: strconv.Itoa(f.Status) + " " + http.StatusText(f.Status), StatusCode: f.Status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{}, Body: http.NoBody, Request: r,
+		Header: http.Header{"Cache-Control": {"no-store"}}, Body: http.NoBody, Request: r, // not for the cache of fallbacks, nor for clients'
 	}
 	if !bodyAllowed(f.Status) {
 		return res, nil
@@ -162,13 +161,3 @@ func (e *injectedError) ErrorType() events.ErrorType { return e.kind }
 func (f *Fault) failure(kind events.ErrorType, text string) error {
 	return &injectedError{kind, f.note() + ": " + text}
 }
-
-// The errors of Set.
-var (
-	// ErrUnknown is returned if no fault that is in force has the ID.
-	ErrUnknown = errors.New("no fault with this id is in force")
-	// ErrTooMany is returned if a service has MaxActive faults.
-	ErrTooMany = fmt.Errorf("%d faults are in force for this service, which is the limit: end one of them first", MaxActive)
-	// ErrClosed is returned if the service has been removed.
-	ErrClosed = errors.New("the service has been removed")
-)

@@ -1,6 +1,8 @@
 package fault
 
 import (
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/textproto"
@@ -18,6 +20,16 @@ const (
 	MaxActive   = 16               // faults in force for a service
 	MaxDuration = time.Hour        // of a fault
 	MaxDelay    = 10 * time.Minute // of a delay
+)
+
+// The errors of Set.
+var (
+	// ErrUnknown is returned if no fault that is in force has the ID.
+	ErrUnknown = errors.New("no fault with this id is in force")
+	// ErrTooMany is returned if a service has MaxActive faults.
+	ErrTooMany = fmt.Errorf("%d faults are in force for this service, which is the limit: end one of them first", MaxActive)
+	// ErrClosed is returned if the service has been removed.
+	ErrClosed = errors.New("the service has been removed")
 )
 
 // Set is the faults that are in force for one service. It is safe for concurrent use.

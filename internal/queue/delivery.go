@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -40,7 +41,7 @@ func (w *worker) deliver(p *Policy, e *entry, m *Message) error {
 		return nil
 	case retryable(answer.Status):
 		return w.handleFailure(p, e, failure{
-			reason: events.ReasonStatus, problem: fmt.Sprintf("status %d", answer.Status), sentDuringPause: duringPause,
+			reason: events.ReasonStatus, problem: cmp.Or(answer.Detail, fmt.Sprintf("status %d", answer.Status)), sentDuringPause: duringPause,
 			retryAfter: answer.RetryAfter, status429: answer.Status == http.StatusTooManyRequests,
 		})
 	default:

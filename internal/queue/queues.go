@@ -42,6 +42,8 @@ type Answer struct {
 	Status int
 	// RetryAfter is the value of the header field, 0 if there is none.
 	RetryAfter time.Duration
+	// Detail describes the response to operators; "": its status does.
+	Detail string
 }
 
 // NotAdmitted is the error of a message that the breaker rejected and that was not sent.

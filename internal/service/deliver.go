@@ -42,6 +42,8 @@ type Delivered struct {
 	Status int
 	// RetryAfter is the delay that the upstream asks for, 0 if none.
 	RetryAfter time.Duration
+	// Detail describes the response to operators if a fault was injected; "" otherwise.
+	Detail string
 }
 
 // DeliveryError is the error of a Delivery that the breaker admitted and that got no response.
@@ -111,7 +113,7 @@ func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (D
 	start := time.Now()
 	out := rt.deliveryRequest(ctx, d)
 	trace = rt.traceDelivery(out, call.State)
-	injected := rt.Service.Faults.Draw(d.Header)
+	injected := rt.drawDeliveryFault(d)
 	trace.FaultInjected(injected)
 	res := rt.send(out, trace, call.State, injected)
 	res.fault = injected
@@ -121,6 +123,16 @@ func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (D
 		return res.response, res.deliveryError()
 	}
 	return res.response, nil
+}
+
+// drawDeliveryFault returns the fault to inject into d; nil: none. An abort with a status below 500 is not injected: the queue would
+// remove the request as delivered or rejected, although the upstream has not seen it.
+func (rt *Route) drawDeliveryFault(d *Delivery) *fault.Fault {
+	f := rt.Service.Faults.Draw(d.Header)
+	if f != nil && f.Kind == events.FaultAbort && f.Status < 500 {
+		return nil
+	}
+	return f
 }
 
 // deliveryResult is the result of sending a Delivery.
@@ -250,7 +262,12 @@ func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State, 
 	drainTimer := time.AfterFunc(maxDrainTime, res.Close) // the next delivery does not wait for a long body
 	body, bodyErr := rt.readDelivered(res)
 	closedByTimer := !drainTimer.Stop()
-	result := deliveryResult{connected: true, response: Delivered{res.StatusCode, message.ParseRetryAfter(res.Header.Get("Retry-After"), time.Now())}}
+	result := deliveryResult{connected: true, response: Delivered{
+		Status: res.StatusCode, RetryAfter: message.ParseRetryAfter(res.Header.Get("Retry-After"), time.Now()),
+	}}
+	if injected != nil {
+		result.response.Detail = injected.Describe(fmt.Sprintf("status %d", res.StatusCode))
+	}
 	result.class, result.until = rt.ClassifyStatus(res.StatusCode, res.Header.Get("Retry-After"))
 	switch {
 	case result.class == StatusFailure:
