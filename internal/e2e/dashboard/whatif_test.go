@@ -1,7 +1,6 @@
 package dashboard
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -21,63 +19,6 @@ import (
 	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/e2e/harness"
 )
-
-// figures are the results of a simulation as the page shows them: of the thresholds in force and of the changed ones, by name.
-type figures struct{ Against, Config map[string]float64 }
-
-// shownFigures returns the figures on the page, with the request that they answer.
-func (d *page) shownFigures() (f figures, request string) {
-	d.t.Helper()
-	const script = `(() => {
-		const column = (n) => Object.fromEntries([...document.querySelectorAll("[data-figure]")].map((row) => [row.dataset.figure, Number(row.children[n].dataset.value)]));
-		return JSON.stringify({Against: column(1), Config: column(2)});
-	})()`
-	if err := json.Unmarshal([]byte(evaluate[string](d, script)), &f); err != nil {
-		d.t.Fatal(err)
-	}
-	return f, evaluate[string](d, `document.querySelector("#whatif-figures").dataset.request ?? ""`)
-}
-
-// simulate returns the figures of the admin API.
-func simulate(p *harness.Proxy, request string) figures {
-	p.T.Helper()
-	res, err := http.Post(p.AdminURL+"/api/v1/simulate", "application/json", strings.NewReader(request))
-	r := harness.ReadResponse(p.T, res, err)
-	var report struct {
-		Services map[string]map[string]json.RawMessage
-	}
-	if err := json.Unmarshal([]byte(r.Body), &report); err != nil || r.Status != http.StatusOK || len(report.Services) != 1 {
-		p.T.Fatalf("%+v, %v", r, err)
-	}
-	numbers := func(text json.RawMessage) map[string]float64 {
-		var values map[string]any
-		if err := json.Unmarshal(text, &values); err != nil {
-			p.T.Fatal(err)
-		}
-		all := map[string]float64{}
-		for name, value := range values {
-			if n, ok := value.(float64); ok {
-				all[name] = n
-			}
-		}
-		return all
-	}
-	for _, s := range report.Services {
-		return figures{numbers(s["against"]), numbers(s["config"])}
-	}
-	return figures{}
-}
-
-// awaitFigures waits until the page shows the answer to a request that contains part, and checks that it is that of the admin API.
-func (d *page) awaitFigures(p *harness.Proxy, part string) figures {
-	d.t.Helper()
-	d.waitTrue("the answer with "+part, fmt.Sprintf(`(document.querySelector("#whatif-figures").dataset.request ?? "").includes(%q)`, part))
-	shown, request := d.shownFigures()
-	if want := simulate(p, request); !maps.Equal(shown.Config, want.Config) || !maps.Equal(shown.Against, want.Against) || len(shown.Config) != 5 {
-		d.t.Errorf("%s: the page shows %v, the API answers %v", request, shown, want)
-	}
-	return shown
-}
 
 // replace types text into a field in place of what it has.
 func (d *page) replace(selector, text string) {
@@ -160,43 +101,6 @@ func TestDashboardShowsWhatOtherThresholdsWouldHaveDone(t *testing.T) {
 	d.do(chromedp.EmulateViewport(1280, 1500), escape)
 	d.waitFocus("after closing", "What if rag_service")
 	d.describeMissingRecord(p, config)
-}
-
-// checkWhatIfAccess checks contrast, names for screen readers, and the keyboard.
-func (d *page) checkWhatIfAccess() {
-	d.t.Helper()
-	d.waitTrue("the answer is complete", `document.querySelector("#whatif-figures").getAttribute("aria-busy") === "false"`)
-	d.checkContrast("whatif")
-	seen := map[node]bool{}
-	for _, n := range d.nodes() {
-		if named := slices.Contains([]string{"slider", "textbox", "combobox", "radio", "button", "image", "table", "dialog"}, n.role); named && (n.name == "" || seen[n]) {
-			d.t.Errorf("without a name of its own: %+v", n)
-		}
-		seen[n] = true
-	}
-	for _, want := range []node{
-		{"dialog", "What if: rag_service"}, {"slider", "Consecutive failures"}, {"textbox", "Consecutive failures fail_max"}, {"combobox", "Algorithm algorithm"}, {"radio", "24 h"},
-		{"image", "19 calls, 14 failed, 2 not made; most failures"}, {"image", "with the change: never open"}, {"table", "figures"},
-	} {
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(seen)), func(n node) bool { return n.role == want.role && strings.HasPrefix(n.name, want.name) }) {
-			d.t.Errorf("missing %+v", want)
-		}
-	}
-	d.do(chromedp.Focus(chromedp.CSS("#whatif-close")))
-	reached := map[string]bool{}
-	for range 40 {
-		d.do(chromedp.KeyEvent(kb.Tab))
-		at := evaluate[string](d, `document.activeElement.matches("body, #whatif *") ? document.activeElement.id || document.activeElement.type || document.activeElement.tagName : "outside"`)
-		if problem := evaluate[string](d, focusProblem); at == "outside" || problem != "" && at != "BODY" {
-			d.t.Errorf("the focus is at %s %s", at, problem)
-		}
-		reached[at] = true
-	}
-	for _, want := range []string{"range", "whatif-fail_max", "whatif-recovery_backoff-multiplier", "whatif-reset", "radio", "whatif-yaml", "whatif-copy", "whatif-close"} {
-		if !reached[want] {
-			d.t.Errorf("Tab does not reach %s; it reaches %v", want, reached)
-		}
-	}
 }
 
 // chooseAlgorithm chooses another algorithm, whose options then are fields with their defaults.
