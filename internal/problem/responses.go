@@ -46,7 +46,7 @@ var byReason = map[events.Reason]*Problem{
 	events.ReasonConnect:       New(http.StatusBadGateway, "destination_unavailable", "cannot connect to the upstream"),
 	events.ReasonTimeout:       New(http.StatusGatewayTimeout, "http_response_timeout", "the upstream did not respond in time"),
 	events.ReasonReset:         New(http.StatusBadGateway, "http_response_incomplete", "the upstream's response was incomplete or malformed"),
-	events.ReasonTest:          New(http.StatusServiceUnavailable, "destination_unavailable", "the request tests the fallback, and none answered"),
+	events.ReasonTest:          New(http.StatusServiceUnavailable, "destination_unavailable", "the request tests the fallback and is not sent to the upstream"),
 	events.ReasonStatus:        New(http.StatusBadGateway, "http_protocol_error", "the upstream returned an error status"),
 }
 
