@@ -109,15 +109,15 @@ const (
 	stretches = 8
 )
 
-// sample returns at most maxSample calls: stretches in which the failures are that are evenly spaced among all failures. A closed breaker
+// sample returns at most size calls: stretches in which the failures are that are evenly spaced among all failures. A closed breaker
 // without failures costs nothing, so calls far from them tell nothing.
-func sample(calls []simulate.Call) []simulate.Call {
-	if len(calls) <= maxSample {
+func sample(calls []simulate.Call, size int) []simulate.Call {
+	if len(calls) <= size {
 		return calls
 	}
 	failures := failuresIn(calls)
 	var chosen []simulate.Call
-	const length = maxSample / stretches
+	length := size / stretches
 	end := 0
 	for i := range stretches {
 		center := failures[(2*i+1)*len(failures)/(2*stretches)]

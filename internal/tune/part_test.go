@@ -57,20 +57,21 @@ func TestSplitLeavesFailuresInBothParts(t *testing.T) {
 }
 
 func TestSampleHasFailuresOfTheWholePart(t *testing.T) {
-	inTime := make([]simulate.Call, 3*maxSample)
+	const size = 800
+	inTime := make([]simulate.Call, 3*size)
 	for i := range inTime {
 		inTime[i] = simulate.NewCall(events.Call{Time: begin.Add(time.Duration(i)), Result: events.ResultSuccess})
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(maxSample-2, 3*maxSample).Draw(t, "calls")
+		n := rapid.IntRange(size-2, 3*size).Draw(t, "calls")
 		calls := slices.Clone(inTime[:n])
 		failing := rapid.SliceOfNDistinct(rapid.IntRange(0, n-1), 1, 30, rapid.ID).Draw(t, "failures")
 		for _, i := range failing {
 			calls[i] = simulate.NewCall(events.Call{Time: begin.Add(time.Duration(i)), Result: events.ResultFailure})
 		}
-		chosen := sample(calls)
+		chosen := sample(calls, size)
 		byTime := func(a, b simulate.Call) int { return a.Time().Compare(b.Time()) }
-		if len(chosen) > maxSample || !slices.IsSortedFunc(chosen, byTime) || len(slices.CompactFunc(slices.Clone(chosen), func(a, b simulate.Call) bool { return a == b })) != len(chosen) {
+		if len(chosen) > size || !slices.IsSortedFunc(chosen, byTime) || len(slices.CompactFunc(slices.Clone(chosen), func(a, b simulate.Call) bool { return a == b })) != len(chosen) {
 			t.Fatalf("a sample of %d of %d calls, or not in order", len(chosen), n)
 		}
 		if got, all := len(failuresIn(chosen)), len(failing); got < min(all, stretches)/2 {

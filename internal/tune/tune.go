@@ -127,7 +127,7 @@ func (o *Options) candidates(service string, current float64, calls []simulate.C
 		common = slices.DeleteFunc(slices.Clone(common), func(d Dimension) bool { return strings.HasPrefix(d.Key, "recovery_") })
 	}
 	done := 0
-	s := &search{service: service, calls: sample(calls), cost: o.Cost, policy: o.Policy, known: map[string]trial{}}
+	s := &search{service: service, calls: sample(calls, maxSample), cost: o.Cost, policy: o.Policy, known: map[string]trial{}}
 	s.tried = func() { done++; o.Progress(done, o.limit()) }
 	var tried []Candidate
 	for _, setting := range o.settings(s, common) {
