@@ -1,8 +1,13 @@
 package routes
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"maps"
 	"reflect"
 	"regexp"
+	"slices"
+	"strings"
 
 	"cbproxy/internal/strictyaml"
 
@@ -86,5 +91,91 @@ func (b *builder) checkFallbackName(n *yaml.Node, path string) {
 	}
 	if b.config.Fallbacks[value.Value] == nil {
 		b.faults.Add(b.at(strictyaml.Join(path, "fallback")), "must be the name of a fallback (%s), got %s", listNames(b.config.Fallbacks), strictyaml.Show(value))
+	}
+}
+
+// fixedKeys are the keys of a route that WithRoute does not change: they say which service it is, and at which address.
+var fixedKeys = []string{"prefix", "listen", "upstream", "tls"}
+
+// WithRoute returns a copy of c in which keys of a route, that of a service which c must have, have other values, and the complete paths
+// of these keys below the route, sorted. keys is a mapping in YAML or JSON in the form of a route, whose keys may be paths such as
+// breaker.fail_max. The Hash of the copy is another one. The error is Faults with everything that is wrong; their paths are those below
+// the route.
+func (l Loader) WithRoute(c *Config, service string, keys []byte) (*Config, []string, error) {
+	b := &builder{Loader: l, config: c, faults: &strictyaml.Collector{File: "set"}}
+	doc := strictyaml.Parse(keys, b.faults)
+	if doc == nil {
+		return nil, nil, b.faults.Err()
+	}
+	t, _ := strictyaml.Flatten(doc, nil, b.faults)
+	nested := strictyaml.Nest(t.Root, b.faults)
+	b.refuseFixedKeys(nested)
+	next := b.withKeys(service, nested)
+	if err := b.faults.Err(); err != nil {
+		return nil, nil, err
+	}
+	names := slices.Sorted(maps.Keys(strictyaml.Leaves(nested)))
+	sum := sha256.New()
+	sum.Write([]byte(c.Hash + " " + service))
+	for _, name := range names {
+		sum.Write([]byte("\n" + name + " " + string(next.Routes[service].Value(name))))
+	}
+	next.Hash = hex.EncodeToString(sum.Sum(nil)[:8])
+	return next, names, nil
+}
+
+// WithBreaker is WithRoute for the keys of a breaker, in the form of the key breaker of a route. The paths of faults begin with breaker.
+// The Hash stays the same.
+func (l Loader) WithBreaker(c *Config, service string, keys []byte) (*Config, error) {
+	b := &builder{Loader: l, config: c, faults: &strictyaml.Collector{File: "breaker"}}
+	doc := strictyaml.Parse(keys, b.faults)
+	if doc == nil {
+		return nil, b.faults.Err()
+	}
+	// The document of a route that has nothing but these keys.
+	t, ok := strictyaml.Flatten(&yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1, Content: []*yaml.Node{strictyaml.KeyNode("breaker", doc), doc}}, nil, b.faults)
+	if !ok {
+		return nil, b.faults.Err()
+	}
+	next := b.withKeys(service, t.Root)
+	if err := b.faults.Err(); err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// withKeys returns a copy of the configuration in which the keys in the mapping n, which has the form of a route, have other values.
+func (b *builder) withKeys(service string, n *yaml.Node) *Config {
+	start := strictyaml.Place{Line: 1, Column: 1}
+	b.root = n
+	b.decoder = strictyaml.Decoder{Faults: b.faults, Forms: textChecks}
+	b.decoder.Other = b.decodeAlgorithms(&b.decoder)
+	changed := *b.config.Routes[service]
+	b.decoder.Struct(n, start, reflect.ValueOf(&changed).Elem(), nil)
+	b.chooseAlgorithm(&changed, start, n, nil)
+	b.checkFallbackName(n, "")
+	if changed.Fallback == "" && b.config.Fallbacks[service] != nil {
+		changed.Fallback = service
+	}
+	b.checkRetry("", n, &changed)
+	next := *b.config
+	next.Routes = maps.Clone(b.config.Routes)
+	next.Routes[service] = &changed
+	return &next
+}
+
+// refuseFixedKeys adds a fault for each of fixedKeys in the mapping n, and removes them.
+func (b *builder) refuseFixedKeys(n *yaml.Node) {
+	allowed := slices.Sorted(maps.Keys(strictyaml.FieldsOf(reflect.TypeFor[Route]())))
+	allowed = slices.DeleteFunc(allowed, func(name string) bool { return slices.Contains(fixedKeys, name) })
+	for _, name := range fixedKeys {
+		value, key := strictyaml.Lookup(n, name)
+		if value == nil {
+			continue
+		}
+		i := slices.Index(n.Content, key)
+		n.Content = slices.Delete(n.Content, i, i+2)
+		b.faults.Add(strictyaml.Place{Path: name, Line: key.Line, Column: key.Column},
+			"can be changed in the file only; the keys that can be set are %s, and the keys below them", strings.Join(allowed, ", "))
 	}
 }

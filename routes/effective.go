@@ -26,6 +26,19 @@ func (c *Config) MarshalJSON() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// Value returns the effective value of a key below the route, such as breaker.fail_max, in the form of MarshalJSON; nil if there is none.
+func (r *Route) Value(key string) json.RawMessage {
+	value := shown(reflect.ValueOf(*r))
+	for name := range strings.SplitSeq(key, ".") {
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(value, &fields) != nil {
+			return nil
+		}
+		value = fields[name]
+	}
+	return value
+}
+
 func writeValue(out *bytes.Buffer, v reflect.Value) error {
 	switch value := v.Interface().(type) {
 	case time.Duration:

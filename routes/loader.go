@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"reflect"
 
 	"cbproxy/internal/files"
@@ -153,34 +152,4 @@ func (b *builder) section(name string) *yaml.Node {
 		return nil
 	}
 	return value
-}
-
-// WithBreaker returns a copy of c in which the breaker of a service, which c must have, has other values. keys is a mapping in YAML or
-// JSON in the form of the key breaker of a route. The error is Faults with everything that is wrong; their paths begin with breaker.
-func (l Loader) WithBreaker(c *Config, service string, keys []byte) (*Config, error) {
-	b := &builder{Loader: l, config: c, faults: &strictyaml.Collector{File: "breaker"}}
-	doc := strictyaml.Parse(keys, b.faults)
-	if doc == nil {
-		return nil, b.faults.Err()
-	}
-	// The document of a route that has nothing but these keys.
-	t, ok := strictyaml.Flatten(&yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1, Content: []*yaml.Node{
-		{Kind: yaml.ScalarNode, Tag: "!!str", Value: "breaker", Line: 1, Column: 1}, doc,
-	}}, nil, b.faults)
-	if !ok {
-		return nil, b.faults.Err()
-	}
-	b.root = t.Root
-	b.decoder = strictyaml.Decoder{Faults: b.faults, Forms: textChecks}
-	b.decoder.Other = b.decodeAlgorithms(&b.decoder)
-	changed := *c.Routes[service]
-	b.decoder.Struct(b.root, strictyaml.Place{Line: 1, Column: 1}, reflect.ValueOf(&changed).Elem(), nil)
-	b.chooseAlgorithm(&changed, strictyaml.Place{Line: 1, Column: 1}, b.root, nil)
-	if err := b.faults.Err(); err != nil {
-		return nil, err
-	}
-	next := *c
-	next.Routes = maps.Clone(c.Routes)
-	next.Routes[service] = &changed
-	return &next, nil
 }

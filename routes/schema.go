@@ -43,7 +43,7 @@ type Config struct {
 	// Fallbacks by name; by default a route uses the one with its service's name.
 	Fallbacks map[string]*Fallback `yaml:"fallbacks"`
 
-	// Hash identifies the content of the file this configuration was loaded from.
+	// Hash identifies the content of the file this configuration was loaded from, and the values that WithRoute has changed.
 	Hash string `yaml:"-"`
 
 	file         string                      // name of the file

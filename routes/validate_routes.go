@@ -63,15 +63,18 @@ func (b *builder) checkPrefixes() {
 	})
 }
 
-// checkRetries adds a fault for each route whose max_backoff is less than its backoff.
+// checkRetries checks the retry keys of each route.
 func (b *builder) checkRetries() {
-	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) {
-		if r.Retry.MaxBackoff >= r.Retry.Backoff {
-			return
-		}
-		if section, ok := b.source(path, n, "retry.max_backoff", "retry.backoff"); ok {
-			b.faults.Add(b.at(section+".retry.max_backoff"), "must be backoff (%s) or more, got %s",
-				formatDuration(r.Retry.Backoff), formatDuration(r.Retry.MaxBackoff))
-		}
-	})
+	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) { b.checkRetry(path, n, r) })
+}
+
+// checkRetry adds a fault if the max_backoff of the route n at path is less than its backoff.
+func (b *builder) checkRetry(path string, n *yaml.Node, r *Route) {
+	if r.Retry.MaxBackoff >= r.Retry.Backoff {
+		return
+	}
+	if section, ok := b.source(path, n, "retry.max_backoff", "retry.backoff"); ok {
+		b.faults.Add(b.at(strictyaml.Join(section, "retry.max_backoff")), "must be backoff (%s) or more, got %s",
+			formatDuration(r.Retry.Backoff), formatDuration(r.Retry.MaxBackoff))
+	}
 }
