@@ -1,5 +1,5 @@
-// Package admin implements the admin HTTP API and the dashboard: health, history, events, metrics, forced states, queues and
-// reloads. It accesses the rest of the proxy through the interface Backend.
+// Package admin implements the admin HTTP API and the dashboard: health, history, events, metrics, forced states, overridden
+// keys, queues and reloads. It accesses the rest of the proxy through the interface Backend.
 package admin
 
 import (
@@ -35,12 +35,23 @@ type Backend interface {
 	InjectFault(service string, f events.Fault) (events.Fault, error)
 	// EndFault ends a fault and returns it. An error means that no fault of the service has that ID.
 	EndFault(service, id, reason string) (events.Fault, error)
+	// Overrides returns the overrides of a service; false if no service has that name.
+	Overrides(service string) (Overrides, bool)
+	// CheckOverrides returns nil if SetOverrides accepts the values, or its error.
+	CheckOverrides(service string, set json.RawMessage) error
+	// SetOverrides replaces the overrides of a service by the values in a JSON object, whose keys may be paths such as breaker.fail_max, for
+	// d. It returns once they are in force and stored. The error is an *InvalidKeysError, ErrUnknownService, a *NotPersistedError if they
+	// are in force, but not stored yet, or means that the configuration can't be applied. Unless it is a *NotPersistedError, nothing has
+	// changed.
+	SetOverrides(service string, set json.RawMessage, d time.Duration, reason string) (Overrides, error)
+	// EndOverrides ends the overrides of a service, if there are any, and returns them. Its errors are those of SetOverrides.
+	EndOverrides(service, reason string) (Overrides, error)
 	// History returns the state changes of a service's breaker on all instances of the fleet, newest first.
 	History(ctx context.Context, service string) ([]events.HistoryEntry, error)
 	// Outcomes is outcomes.Store.Read.
 	Outcomes(ctx context.Context, service string, since, until time.Time, yield func(service string, c events.Call) error) error
 	// Policies returns the policy of a service's breaker with other values, and the one in force. keys is JSON in the form of the key
-	// breaker of a route. The error is ErrUnknownService or an *InvalidBreakerError.
+	// breaker of a route. The error is ErrUnknownService or an *InvalidKeysError.
 	Policies(service string, keys []byte) (changed, active breaker.Policy, err error)
 	// Queues returns the queues of all services.
 	Queues() Queues
@@ -95,18 +106,21 @@ func (a *api) operations() map[string]http.Handler {
 		breakers + "{service}":             a.read(a.service),
 		breakers + "{service}/history":     a.read(a.history),
 		breakers + "{service}/force-state": a.write(http.MethodPost, a.forceState),
-		breakers + "{service}/faults":      a.readOrWrite(a.faults, http.MethodPost, a.injectFault),
+		breakers + "{service}/faults":      a.readOrWrite(a.faults, map[string]http.HandlerFunc{http.MethodPost: a.injectFault}),
 		breakers + "{service}/faults/{id}": a.write(http.MethodDelete, a.endFault),
-		"/api/v1/queue":                    a.read(a.queue),
-		"/api/v1/queue/{id}":               a.write(http.MethodDelete, a.dropQueued),
-		"/api/v1/queue/{id}/retry":         a.write(http.MethodPost, a.retryQueued),
-		"/api/v1/events":                   a.read(a.events),
-		"/api/v1/trends":                   a.read(a.trends),
-		"/api/v1/outcomes":                 a.read(a.outcomes),
-		"/api/v1/simulate":                 a.readBy(http.MethodPost, a.simulate),
-		"/api/v1/config":                   a.read(a.config),
-		"/api/v1/config/reload":            a.write(http.MethodPost, a.reload),
-		"/api/v1/openapi.json":             a.read(a.openapi),
+		breakers + "{service}/overrides": a.readOrWrite(a.overrides, map[string]http.HandlerFunc{
+			http.MethodPut: a.setOverrides, http.MethodDelete: a.endOverrides,
+		}),
+		"/api/v1/queue":            a.read(a.queue),
+		"/api/v1/queue/{id}":       a.write(http.MethodDelete, a.dropQueued),
+		"/api/v1/queue/{id}/retry": a.write(http.MethodPost, a.retryQueued),
+		"/api/v1/events":           a.read(a.events),
+		"/api/v1/trends":           a.read(a.trends),
+		"/api/v1/outcomes":         a.read(a.outcomes),
+		"/api/v1/simulate":         a.readBy(http.MethodPost, a.simulate),
+		"/api/v1/config":           a.read(a.config),
+		"/api/v1/config/reload":    a.write(http.MethodPost, a.reload),
+		"/api/v1/openapi.json":     a.read(a.openapi),
 	}
 }
 

@@ -31,11 +31,14 @@ type fakeBackend struct {
 	forceErr error      // the result of Force and Release
 	faults   []events.Fault
 	faultErr error // the result of InjectFault and EndFault
-	history  []events.HistoryEntry
-	queues   admin.Queues
-	hosts    []string
-	calls    []events.Call
-	callsErr error
+	// overridesErr is the result of SetOverrides and EndOverrides, invalidSet that of CheckOverrides.
+	overridesErr error
+	invalidSet   []string
+	history      []events.HistoryEntry
+	queues       admin.Queues
+	hosts        []string
+	calls        []events.Call
+	callsErr     error
 	// readCalls, if not nil, is Outcomes.
 	readCalls func(ctx context.Context, yield func(string, events.Call) error) error
 }
@@ -81,6 +84,33 @@ func (f *fakeBackend) EndFault(service, id, reason string) (events.Fault, error)
 	return events.Fault{ID: id, Kind: events.FaultReset}, f.faultErr
 }
 
+// fakeOverrides are what every method returns.
+var fakeOverrides = admin.Overrides{
+	Set: map[string]json.RawMessage{"timeout": []byte(`"5s"`)}, Keys: []admin.OverriddenKey{{Key: "timeout", FileValue: []byte(`"30s"`), Value: []byte(`"5s"`)}},
+	Changes: []admin.ConfigChange{{Key: "routes.svc.timeout", Change: "30s -> 5s", Effect: "It is shorter."}},
+}
+
+func (f *fakeBackend) Overrides(service string) (admin.Overrides, bool) {
+	return fakeOverrides, service == "svc"
+}
+
+func (f *fakeBackend) CheckOverrides(string, json.RawMessage) error {
+	if f.invalidSet != nil {
+		return &admin.InvalidKeysError{Faults: f.invalidSet}
+	}
+	return nil
+}
+
+func (f *fakeBackend) SetOverrides(service string, set json.RawMessage, d time.Duration, reason string) (admin.Overrides, error) {
+	f.commands = append(f.commands, fmt.Sprintf("%s %s %v %s", service, set, d, reason))
+	return fakeOverrides, f.overridesErr
+}
+
+func (f *fakeBackend) EndOverrides(service, reason string) (admin.Overrides, error) {
+	f.commands = append(f.commands, service+" off "+reason)
+	return fakeOverrides, f.overridesErr
+}
+
 func (f *fakeBackend) History(context.Context, string) ([]events.HistoryEntry, error) {
 	return f.history, nil
 }
@@ -107,7 +137,7 @@ func (f *fakeBackend) Policies(service string, keys []byte) (changed, active bre
 	}
 	d := json.NewDecoder(bytes.NewReader(keys))
 	if d.DisallowUnknownFields(); d.Decode(&values) != nil {
-		return changed, active, &admin.InvalidBreakerError{Faults: []string{"breaker.x: unknown key", "breaker.y: unknown key"}}
+		return changed, active, &admin.InvalidKeysError{Faults: []string{"breaker.x: unknown key", "breaker.y: unknown key"}}
 	}
 	active = breaker.Policy{FailMax: 5, RecoveryTimeout: 5 * time.Second, HalfOpenRequests: 1}
 	if changed = active; values.FailMax != nil {

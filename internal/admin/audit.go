@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
@@ -28,6 +29,10 @@ func (a *api) audit(r *http.Request, done action, fields ...any) {
 	}
 	if done.Share != 0 {
 		attributes = append(attributes, "share", done.Share)
+	}
+	if len(done.Set) > 0 {
+		set, _ := json.Marshal(done.Set) // never fails: the values are JSON
+		attributes = append(attributes, "set", string(set))
 	}
 	a.Logger.Info("admin action", append(attributes, fields...)...)
 	a.Bus.Publish(done)

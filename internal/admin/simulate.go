@@ -32,10 +32,10 @@ const (
 // checkedCalls is the number of calls that are read from one check of the limits to the next.
 const checkedCalls = 256
 
-// InvalidBreakerError reports all faults in the keys of a breaker.
-type InvalidBreakerError struct{ Faults []string }
+// InvalidKeysError reports all faults in keys of a route.
+type InvalidKeysError struct{ Faults []string }
 
-func (e *InvalidBreakerError) Error() string { return strings.Join(e.Faults, "\n") }
+func (e *InvalidKeysError) Error() string { return strings.Join(e.Faults, "\n") }
 
 // ErrUnknownService is returned if no service has the name.
 var ErrUnknownService = errors.New("no such service")

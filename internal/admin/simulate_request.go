@@ -90,7 +90,7 @@ func parseTimeField(key string, value json.RawMessage, now time.Time, add func(f
 func (a *api) setPolicies(s *simulation, keys json.RawMessage) []string {
 	var err error
 	s.config, s.against, err = a.Backend.Policies(s.service, keys)
-	if invalid := (*InvalidBreakerError)(nil); errors.As(err, &invalid) {
+	if invalid := (*InvalidKeysError)(nil); errors.As(err, &invalid) {
 		return invalid.Faults
 	}
 	s.unknown = err != nil

@@ -37,6 +37,8 @@ type Service struct {
 	LastError     *events.Failure `json:"last_error"`
 	// Faults are the injected faults that are in force, oldest first.
 	Faults []events.Fault `json:"faults"`
+	// Overrides are the keys of its route that an operator has overridden; null if there are none.
+	Overrides *OverridesStatus `json:"overrides"`
 	// ShadowRejections counts the requests that the breaker would have rejected if it were not in shadow mode.
 	ShadowRejections uint64 `json:"shadow_rejections"`
 	// Algorithm is the algorithm that opens the breaker, beside fail_max.
@@ -114,12 +116,15 @@ type Forced struct {
 
 // ConfigStatus identifies the active configuration and contains the result of the last reload.
 type ConfigStatus struct {
+	// Hash depends on the file and on overridden keys.
 	Hash     string    `json:"hash"`
 	LoadedAt time.Time `json:"loaded_at"`
 	// LastError lists the faults of the last configuration, one per line; null if it was accepted.
 	LastError *string `json:"last_error"`
 	// RestartRequired lists the keys whose new values take effect only after a restart.
 	RestartRequired []string `json:"restart_required"`
+	// OverridesDropped are the overrides that the last configuration which did not fit to some has ended.
+	OverridesDropped []DroppedOverrides `json:"overrides_dropped"`
 }
 
 // RedisStatus is the status of the shared Redis.

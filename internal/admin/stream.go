@@ -67,6 +67,8 @@ func eventName(e events.Event) string {
 		return "fault_started"
 	case events.FaultEnded:
 		return "fault_ended"
+	case events.OverridesChanged:
+		return "overrides_changed"
 	case events.ProbeGranted:
 		return "probing"
 	case events.QueueChanged:

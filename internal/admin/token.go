@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,15 +29,15 @@ func (a *api) readBy(method string, h http.HandlerFunc) http.Handler {
 	})
 }
 
-// readOrWrite wraps a handler that changes nothing, and one for a method that changes state.
-func (a *api) readOrWrite(read http.HandlerFunc, method string, write http.HandlerFunc) http.Handler {
-	reads, writes := a.read(read), a.write(method, write)
-	return allow([]string{http.MethodGet, http.MethodHead, method}, func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == method {
-			writes.ServeHTTP(w, r)
+// readOrWrite wraps a handler that changes nothing, and those for the methods that change state.
+func (a *api) readOrWrite(read http.HandlerFunc, writes map[string]http.HandlerFunc) http.Handler {
+	allowed := append([]string{http.MethodGet, http.MethodHead}, slices.Sorted(maps.Keys(writes))...)
+	return allow(allowed, func(w http.ResponseWriter, r *http.Request) {
+		if write := writes[r.Method]; write != nil {
+			a.write(r.Method, write).ServeHTTP(w, r)
 			return
 		}
-		reads.ServeHTTP(w, r)
+		a.read(read).ServeHTTP(w, r)
 	})
 }
 

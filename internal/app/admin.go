@@ -55,7 +55,7 @@ func (b *adminBackend) Health() admin.Health {
 	}
 	for name, br := range b.state.breakers.All() {
 		if r := loaded.config.Routes[name]; r != nil {
-			h.Services[name] = b.serviceStatus(name, r, br)
+			h.Services[name] = b.serviceStatus(name, r, br, loaded)
 		}
 	}
 	h.Summarize()
@@ -64,15 +64,16 @@ func (b *adminBackend) Health() admin.Health {
 
 // Service implements admin.Backend.
 func (b *adminBackend) Service(name string) (admin.Service, bool) {
-	br, r := b.state.breakers.Get(name), b.active.config().Routes[name]
+	loaded := b.active.Load()
+	br, r := b.state.breakers.Get(name), loaded.config.Routes[name]
 	if br == nil || r == nil {
 		return admin.Service{}, false
 	}
-	return b.serviceStatus(name, r, br), true
+	return b.serviceStatus(name, r, br, loaded), true
 }
 
 // serviceStatus returns the status of a service with the route r and the breaker br, for the admin API.
-func (b *adminBackend) serviceStatus(name string, r *routes.Route, br *breaker.Breaker) admin.Service {
+func (b *adminBackend) serviceStatus(name string, r *routes.Route, br *breaker.Breaker, loaded *loadedConfig) admin.Service {
 	s := admin.NewService(name, b.state.serviceStatus(name, br), admin.Configuration{
 		FailMax:         r.Breaker.FailMax,
 		RecoveryTimeout: admin.Seconds(r.Breaker.RecoveryTimeout),
@@ -81,6 +82,9 @@ func (b *adminBackend) serviceStatus(name string, r *routes.Route, br *breaker.B
 		Priority:        r.Priority,
 	})
 	s.Faults = b.Faults(name)
+	if o, found := loaded.overrides[name]; found {
+		s.Overrides = &admin.OverridesStatus{Keys: loaded.keys[name], Since: o.Since, Until: o.Until, Reason: o.Reason}
+	}
 	return s
 }
 
@@ -149,14 +153,8 @@ func (b *adminBackend) Policies(name string, keys []byte) (changed, active break
 		return changed, active, admin.ErrUnknownService
 	}
 	next, err := b.loader.WithBreaker(config, name, keys)
-	if faults := (routes.Faults)(nil); errors.As(err, &faults) {
-		invalid := &admin.InvalidBreakerError{}
-		for _, f := range faults {
-			invalid.Faults = append(invalid.Faults, f.Path+": "+f.Message) // the position is that in keys
-		}
-		return changed, active, invalid
-	} else if err != nil {
-		return changed, active, err
+	if err != nil {
+		return changed, active, invalidKeys(err)
 	}
 	return service.PolicyOf(next.Routes[name]), service.PolicyOf(config.Routes[name]), nil
 }

@@ -77,7 +77,7 @@ func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscriptio
 }
 
 // logEvent logs a state change, a changed end of an opening, a forced state, a change of the admission, the start and the end of a
-// fault, or a reload. Other events are not logged.
+// fault, a change of overrides, or a reload. Other events are not logged.
 func logEvent(logger *slog.Logger, e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:
@@ -113,6 +113,8 @@ func logEvent(logger *slog.Logger, e events.Event) {
 		logger.Warn("fault injection started", fields...)
 	case events.FaultEnded:
 		logger.Info("fault injection ended", append(faultFields(e.Service, e.Fault), "cause", e.Cause, "reason", e.Reason)...)
+	case events.OverridesChanged:
+		logOverrides(logger, e)
 	case events.Reloaded:
 		if e.Error != "" {
 			logger.Error("configuration rejected, keeping the current one", "error", e.Error)
@@ -122,6 +124,19 @@ func logEvent(logger *slog.Logger, e events.Event) {
 		if len(e.RestartRequired) > 0 {
 			logger.Warn("some changed keys need a restart", "keys", e.RestartRequired)
 		}
+	}
+}
+
+// logOverrides logs a change of overrides.
+func logOverrides(logger *slog.Logger, e events.OverridesChanged) {
+	fields := []any{"service", e.Service, "keys", e.Overrides.Keys()}
+	switch e.Cause {
+	case events.OverridesSet:
+		logger.Warn("overrides set", append(fields, "until", e.Overrides.Until, "reason", e.Overrides.Reason)...)
+	case events.OverridesDropped:
+		logger.Error("overrides dropped, they do not fit the configuration", append(fields, "error", e.Error)...)
+	default:
+		logger.Info("overrides ended", append(fields, "cause", e.Cause, "reason", e.Reason)...)
 	}
 }
 

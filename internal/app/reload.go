@@ -17,13 +17,14 @@ import (
 	"cbproxy/internal/listen"
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/outcomes"
+	"cbproxy/internal/override"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
 
 // loadedConfig is the active configuration and the result of the last reload. It is never modified.
 type loadedConfig struct {
-	config *routes.Config
+	overlaid
 	status admin.ConfigStatus
 }
 
@@ -33,7 +34,9 @@ type activeConfig struct{ atomic.Pointer[loadedConfig] }
 // newActiveConfig returns an activeConfig with the first configuration.
 func newActiveConfig(c *routes.Config) *activeConfig {
 	a := new(activeConfig)
-	a.Store(&loadedConfig{c, admin.ConfigStatus{Hash: c.Hash, LoadedAt: time.Now().UTC(), RestartRequired: []string{}}})
+	a.Store(&loadedConfig{overlaid{config: c, base: c}, admin.ConfigStatus{
+		Hash: c.Hash, LoadedAt: time.Now().UTC(), RestartRequired: []string{}, OverridesDropped: []admin.DroppedOverrides{},
+	}})
 	return a
 }
 
@@ -41,9 +44,10 @@ func (a *activeConfig) config() *routes.Config { return a.Load().config }
 
 // reloader applies configurations. It is safe for concurrent use.
 //
-//	SIGHUP, admin API: Reload        -> reload -> apply
-//	file changed:      reloadContent -> reload -> apply
-//	start of Run:      start                   -> apply
+//	SIGHUP, admin API: Reload        -> reload -> applyBase -> apply
+//	file changed:      reloadContent -> reload -> applyBase -> apply
+//	start of Run:      start                   -> applyBase -> apply
+//	overrides changed: SetOverrides, EndOverrides, runOverrides -> apply
 type reloader struct {
 	active *activeConfig
 	loader routes.Loader
@@ -58,18 +62,32 @@ type reloader struct {
 	listeners *httpserver.Set
 	logger    *slog.Logger
 
-	mu      sync.Mutex     // serializes reloads, and guards started
+	mu      sync.Mutex     // serializes changes of the configuration, and guards the fields below
 	started *routes.Config // the first configuration, which the listeners use
+	// overridesFile has the overrides that are in force, unless unsaved is set; nil without a data_dir.
+	overridesFile *override.File
+	unsaved       bool
+	// overridesChanged receives a value when the time at which runOverrides has something to do may have changed. It has a capacity of 1.
+	overridesChanged chan struct{}
 }
 
-// start applies the first configuration.
+// start applies the first configuration, with the overrides that a previous process has left.
 func (r *reloader) start(c *routes.Config) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.apply(c); err != nil {
+	stored, quarantined, err := r.overridesFile.Load(time.Now())
+	if err != nil {
+		return dataDirError(c.DataDir, err)
+	}
+	if quarantined != "" {
+		r.logger.Error("persisted overrides lost", "reason", quarantined)
+	}
+	next, err := r.applyBase(c, stored)
+	if err != nil {
 		return err
 	}
 	r.started = c
+	r.activate(next, r.active.Load().status)
 	r.metrics.Loaded(r.active.Load().status.LoadedAt)
 	return nil
 }
@@ -88,9 +106,10 @@ func (r *reloader) reloadContent(content []byte) error {
 func (r *reloader) reload(load func() (*routes.Config, error)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var next overlaid
 	c, err := load()
 	if err == nil {
-		err = r.apply(c)
+		next, err = r.applyBase(c, r.active.Load().overrides)
 	}
 	now := time.Now().UTC()
 	r.metrics.Reloaded(err == nil, now)
@@ -106,8 +125,8 @@ func (r *reloader) reload(load func() (*routes.Config, error)) error {
 	if restart == nil {
 		restart = []string{}
 	}
-	r.active.Store(&loadedConfig{c, admin.ConfigStatus{Hash: c.Hash, LoadedAt: now, RestartRequired: restart}})
-	r.bus.Publish(events.Reloaded{Time: now, Hash: c.Hash, RestartRequired: restart})
+	r.activate(next, admin.ConfigStatus{LoadedAt: now, RestartRequired: restart, OverridesDropped: r.active.Load().status.OverridesDropped})
+	r.bus.Publish(events.Reloaded{Time: now, Hash: next.config.Hash, RestartRequired: restart})
 	return nil
 }
 

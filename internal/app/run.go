@@ -16,6 +16,7 @@ import (
 	"cbproxy/internal/listen"
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/outcomes"
+	"cbproxy/internal/override"
 	"cbproxy/internal/telemetry"
 	"cbproxy/proxy"
 	"cbproxy/routes"
@@ -130,11 +131,13 @@ func build(o Options) (_ *process, err error) {
 		Fallbacks:        func() map[string]metrics.Fallback { return fallbackMetrics(p.server) },
 		AccessLogDropped: p.access.Dropped,
 		OutcomesLost:     p.outcomes.Lost,
+		Overridden:       config.overriddenKeys,
 	})
 	p.listeners = newListeners(p.server, o.Config, o.Logger)
 	p.reloader = &reloader{
 		active: config, loader: o.Loader, server: p.server, outcomes: p.outcomes, queues: p.queues, bus: p.bus, metrics: p.meter,
 		access: p.access, listeners: p.listeners, logger: o.Logger,
+		overridesFile: override.NewFile(o.Config.DataDir), overridesChanged: make(chan struct{}, 1),
 	}
 	return p, nil
 }
@@ -168,6 +171,7 @@ func (p *process) run() error {
 	if err := p.reloader.start(p.Config); err != nil {
 		return err
 	}
+	background.Go(func() { p.reloader.runOverrides(ctx) })
 	background.Go(func() { p.outcomes.Run(ctx) })
 	background.Go(func() { p.queues.Run(ctx, &queueSender{p.server, p.state.breakers}) })
 	trends := admin.NewTrends(func() map[string]admin.Totals { return trendTotals(p.meter) })

@@ -197,7 +197,7 @@ func (s *stateStore) notifyFleet(ctx context.Context, sub *events.Subscription) 
 			service = e.Service
 		case events.Forced:
 			service = e.Service
-		case events.AdmissionChanged, events.FaultStarted, events.FaultEnded, events.ProbeGranted: // not shared, or caused by the fleet itself
+		case events.AdmissionChanged, events.FaultStarted, events.FaultEnded, events.OverridesChanged, events.ProbeGranted: // not shared, or caused by the fleet itself
 			if missed == 0 {
 				continue
 			}

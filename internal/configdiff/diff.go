@@ -46,7 +46,7 @@ func Compare(old, next *routes.Config) (changes []*Change) {
 
 // WriteText writes the key, the values and the effect of a change. Values are safe for a terminal.
 func (g *Change) WriteText(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "%s: %s\n    %s\n", g.name(), g.values(), g.effect())
+	_, err := fmt.Fprintf(w, "%s: %s\n    %s\n", g.name(), g.Values(), g.Effect())
 	return err
 }
 
@@ -60,8 +60,8 @@ func (g *Change) name() string {
 
 const maxValueLength = 120 // characters of a value that are shown
 
-// values returns the old and the new value, except those of secrets.
-func (g *Change) values() string {
+// Values returns the old and the new value, such as 5 -> 10, except those of secrets.
+func (g *Change) Values() string {
 	switch {
 	case g.Old == nil:
 		return "new"
@@ -83,8 +83,8 @@ func shortValue(value json.RawMessage) string {
 	return sanitize.Short(text, maxValueLength)
 }
 
-// effect describes the effect of the change.
-func (g *Change) effect() string {
+// Effect describes the effect of the change in one or more sentences.
+func (g *Change) Effect() string {
 	text := g.text()
 	if text == "" {
 		text = routes.Describe(g.Key)

@@ -31,6 +31,8 @@ func adminRequest(p *harness.Proxy, name, service, id string) *http.Request {
 		body = `{"state":"auto"}`
 	case strings.HasSuffix(path, "/simulate"):
 		body = fmt.Sprintf(`{"service":%q}`, service)
+	case name == setOverridesOperation:
+		body = `{"set":{"idle_timeout":"50s"},"duration":"1h","reason":"why"}`
 	case name == injectOperation:
 		body = `{"kind":"delay","delay":0.01,"share":0.5,"duration":"1m","match":{"header":"X-Test","value":"1"}}`
 	}
@@ -65,6 +67,10 @@ const (
 	endOperation      = "DELETE /api/v1/circuit-breakers/{service}/faults/{id}"
 	reloadOperation   = "POST /api/v1/config/reload"
 	simulateOperation = "POST /api/v1/simulate"
+
+	overridesOperation    = "/api/v1/circuit-breakers/{service}/overrides" // without its method
+	setOverridesOperation = "PUT " + overridesOperation
+	endOverridesOperation = "DELETE " + overridesOperation
 )
 
 // TestAdminResponsesMatchOpenAPIDocument provokes every response that the document describes from a real
@@ -75,6 +81,7 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	limited := newLimitedUpstream(t)
 	config := strings.Replace(harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", ""), "routes: {", `routes: {
   limited: {prefix: /limited, upstream: `+limited.URL+`, breaker: {retry_after: {after: 1}}},
+  temporary: {prefix: /temporary, upstream: `+u.URL()+`},
   ramp: {prefix: /ramp, upstream: `+u.URL()+`, breaker: {recovery_ramp: 1h}},
   `, 1)
 	p := harness.StartProxy(t, harness.Options{Config: config})
@@ -92,6 +99,7 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	d.expect(retryOperation, 200, callAdmin(p, retryOperation, "", waiting[1].ID, nil))
 	d.expect(dropOperation, 200, callAdmin(p, dropOperation, "", waiting[1].ID, nil))
 	d.injectedFaults(p)
+	d.overrides(p, config)
 	d.rejections(p, config)
 	d.faults(p, config)
 	for _, body := range []string{`{"state":"open","duration":"1h","reason":"why"}`, `{"state":"closed","duration":3600}`, `{"state":"half-open"}`, `{"state":"auto"}`} {
@@ -212,7 +220,7 @@ func (d *description) rejections(p *harness.Proxy, config string) {
 // faults calls operations with arguments that they reject.
 func (d *description) faults(p *harness.Proxy, config string) {
 	for _, name := range []string{forceOperation, simulateOperation, "GET /api/v1/circuit-breakers/{service}", "GET /api/v1/circuit-breakers/{service}/history",
-		"GET /api/v1/circuit-breakers/{service}/faults", injectOperation, endOperation} {
+		"GET /api/v1/circuit-breakers/{service}/faults", injectOperation, endOperation, "GET " + overridesOperation, setOverridesOperation, endOverridesOperation} {
 		d.expect(name, 404, callAdmin(p, name, "none", "f0", nil))
 	}
 	d.expect(forceOperation, 400, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"unknown","for":1}`)))
@@ -221,6 +229,9 @@ func (d *description) faults(p *harness.Proxy, config string) {
 	d.expect(injectOperation, 400, callAdmin(p, injectOperation, "svc", "", withBody(`{"kind":"unknown","for":1}`)))
 	d.expect(injectOperation, 413, callAdmin(p, injectOperation, "svc", "", withBody(strings.Repeat(" ", 70<<10))))
 	d.expect(injectOperation, 415, callAdmin(p, injectOperation, "svc", "", withField("Content-Type", "text/plain")))
+	d.expect(setOverridesOperation, 400, callAdmin(p, setOverridesOperation, "svc", "", withBody(`{"set":{"breaker.fail_max":-1},"for":1}`)))
+	d.expect(setOverridesOperation, 413, callAdmin(p, setOverridesOperation, "svc", "", withBody(strings.Repeat(" ", 70<<10))))
+	d.expect(setOverridesOperation, 415, callAdmin(p, setOverridesOperation, "svc", "", withField("Content-Type", "text/plain")))
 	d.expect(forceOperation, 503, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"open","scope":"fleet"}`)))
 	d.expect(simulateOperation, 200, callAdmin(p, simulateOperation, "svc", "", func(r *http.Request) { r.URL.RawQuery = "buckets=5" }))
 	d.expect(simulateOperation, 400, callAdmin(p, simulateOperation, "svc", "", withBody(`{"service":"svc","breaker":{"fail_max":-1}}`)))
@@ -232,6 +243,7 @@ func (d *description) faults(p *harness.Proxy, config string) {
 	d.expect("GET /api/v1/outcomes", 404, callAdmin(p, "GET /api/v1/outcomes", "", "", func(r *http.Request) { r.URL.RawQuery = "service=none" }))
 	tooLong := func(r *http.Request) { r.URL.RawQuery = "reason=" + strings.Repeat("x", 1001) }
 	d.expect(endOperation, 400, callAdmin(p, endOperation, "svc", "f1", tooLong))
+	d.expect(endOverridesOperation, 400, callAdmin(p, endOverridesOperation, "svc", "", tooLong))
 	for _, name := range []string{dropOperation, retryOperation} {
 		d.expect(name, 404, callAdmin(p, name, "", "svc.999999", nil))
 		d.expect(name, 400, callAdmin(p, name, "", "svc.999999", tooLong))
@@ -266,6 +278,25 @@ func (d *description) injectedFaults(p *harness.Proxy) {
 		d.expect(endOperation, 200, callAdmin(p, endOperation, "svc", id, func(r *http.Request) { r.URL.RawQuery = "reason=done" }))
 		d.expect(endOperation, 404, callAdmin(p, endOperation, "svc", id, nil))
 	}
+}
+
+// overrides sets overrides and ends them, and lets a new configuration drop some.
+func (d *description) overrides(p *harness.Proxy, config string) {
+	p.T.Helper()
+	const health = "GET /api/v1/circuit-breakers/health"
+	for _, service := range []string{"svc", "temporary"} {
+		d.expect(setOverridesOperation, 200, callAdmin(p, setOverridesOperation, service, "", nil))
+	}
+	d.expect("GET "+overridesOperation, 200, callAdmin(p, "GET "+overridesOperation, "svc", "", nil))
+	d.expect(health, 200, callAdmin(p, health, "", "", nil))
+	d.expect(endOverridesOperation, 200, callAdmin(p, endOverridesOperation, "svc", "", func(r *http.Request) { r.URL.RawQuery = "reason=done" }))
+	p.ReplaceConfig(strings.Replace(config, "temporary: {prefix: /temporary", "other: {prefix: /temporary", 1))
+	harness.Eventually(p.T, "the overrides are dropped", func() bool {
+		return strings.Contains(callAdmin(p, health, "", "", nil).Body, `"overrides_dropped":[{"service":"temporary"`)
+	})
+	d.expect(health, 200, callAdmin(p, health, "", "", nil))
+	p.ReplaceConfig(config)
+	harness.Eventually(p.T, "the service is there again", func() bool { return callAdmin(p, "GET "+overridesOperation, "temporary", "", nil).Status == 200 })
 }
 
 // listen checks events as they arrive. The function that it returns stops listening and checks that there

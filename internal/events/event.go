@@ -1,9 +1,12 @@
 package events
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
-// Event is one of StateChanged, UntilChanged, Forced, AdmissionChanged, FaultStarted, FaultEnded, ProbeGranted, Reloaded,
-// QueueChanged and AdminAction.
+// Event is one of StateChanged, UntilChanged, Forced, AdmissionChanged, FaultStarted, FaultEnded, OverridesChanged, ProbeGranted,
+// Reloaded, QueueChanged and AdminAction.
 type Event interface{ event() }
 
 // StateChanged is one transition of one breaker.
@@ -97,7 +100,7 @@ type QueueChanged struct {
 // AdminAction is a request to the admin API that changed something, or tried to.
 type AdminAction struct {
 	Time time.Time `json:"time"`
-	// Action is force-state, inject-fault, end-fault, reload, retry-queued, drop-queued, or refused.
+	// Action is force-state, inject-fault, end-fault, set-overrides, end-overrides, reload, retry-queued, drop-queued, or refused.
 	Action string `json:"action"`
 	// Remote is the client's address.
 	Remote string `json:"remote"`
@@ -106,12 +109,14 @@ type AdminAction struct {
 	Request string `json:"request,omitempty"`
 	Fault   string `json:"fault,omitempty"`
 	// State, Duration and Scope are the parameters of force-state as they were sent. Kind, Share and Duration are those of
-	// inject-fault.
+	// inject-fault, Set and Duration those of set-overrides.
 	State    string    `json:"state,omitempty"`
 	Kind     FaultKind `json:"kind,omitempty"`
 	Share    float64   `json:"share,omitempty"`
 	Duration string    `json:"duration,omitempty"`
 	Scope    string    `json:"scope,omitempty"`
+	// Set has values by the path of their key below the route.
+	Set map[string]json.RawMessage `json:"set,omitempty"`
 	// Reason is the operator's reason.
 	Reason string `json:"reason,omitempty"`
 	// Error is why the action failed; "" if it succeeded.
@@ -125,6 +130,7 @@ func (Forced) event()           {}
 func (AdmissionChanged) event() {}
 func (FaultStarted) event()     {}
 func (FaultEnded) event()       {}
+func (OverridesChanged) event() {}
 func (ProbeGranted) event()     {}
 func (Reloaded) event()         {}
 func (AdminAction) event()      {}

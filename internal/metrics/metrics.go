@@ -42,6 +42,8 @@ type Sources struct {
 	Fallbacks func() map[string]Fallback
 	// Faults returns the state of the injected faults by service.
 	Faults func() map[string]events.FaultStatus
+	// Overridden returns the overridden keys of routes by service.
+	Overridden func() map[string][]string
 	// AccessLogDropped returns the number of access log lines that were dropped.
 	AccessLogDropped func() uint64
 	// OutcomesLost returns the number of calls that are missing in the record of calls.
@@ -177,6 +179,9 @@ func (m *Metrics) Collect(s Sources) {
 	}
 	if s.Faults != nil {
 		m.registry.MustRegister(&faultCollector{s.Faults})
+	}
+	if s.Overridden != nil {
+		m.registry.MustRegister(&overriddenCollector{s.Overridden})
 	}
 	if s.AccessLogDropped != nil {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -38,7 +38,7 @@ const referenceHeader = `# Metrics
 `
 
 // openLabels are the labels whose values depend on the configuration or the build.
-var openLabels = []string{"service", "strategy", "algorithm", "version", "commit", "go_version"}
+var openLabels = []string{"service", "strategy", "algorithm", "key", "version", "commit", "go_version"}
 
 // TestMetricsPageIsCurrent checks that docs/metrics.md lists every metric with its type, labels and help.
 func TestMetricsPageIsCurrent(t *testing.T) {
@@ -72,6 +72,7 @@ func metricsPage(t *testing.T) []byte {
 			return map[string]metrics.Fallback{"svc": {HasUpstream: true}}
 		},
 		Faults:           func() map[string]events.FaultStatus { return map[string]events.FaultStatus{"svc": {}} },
+		Overridden:       func() map[string][]string { return map[string][]string{"svc": {"timeout"}} },
 		AccessLogDropped: func() uint64 { return 0 },
 		OutcomesLost:     func() uint64 { return 0 },
 	})

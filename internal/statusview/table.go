@@ -55,6 +55,9 @@ func (p *Status) drawHead(w io.Writer, paint Painter, now time.Time) {
 	if keys := h.Config.RestartRequired; len(keys) > 0 {
 		fmt.Fprintf(w, "%s %s\n", paint.paint(yellow, "Restart required:"), sanitize.Printable(strings.Join(keys, ", ")))
 	}
+	for _, d := range h.Config.OverridesDropped {
+		fmt.Fprintf(w, "%s %s, %s ago: %s\n", paint.paint(yellow, "Overrides dropped:"), sanitize.Printable(d.Service), Age(now.Sub(d.Time)), sanitize.Short(d.Error, 200))
+	}
 	fmt.Fprintln(w)
 }
 
@@ -77,13 +80,13 @@ func redisText(r admin.RedisStatus, now time.Time) string {
 
 // drawTable writes a row for each service. Empty columns are left out.
 func (p *Status) drawTable(w io.Writer, paint Painter, now time.Time) error {
-	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "FAULTS", "MODE", "ADMISSION", "QUEUE", "LAST ERROR"}
+	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "FAULTS", "OVERRIDES", "MODE", "ADMISSION", "QUEUE", "LAST ERROR"}
 	rows, used := [][]string{columns}, make([]bool, len(columns))
 	for _, name := range slices.Sorted(maps.Keys(p.Health.Services)) {
 		s := p.Health.Services[name]
 		row := []string{
 			sanitize.Printable(name), paint.paint(stateColour(s.State), s.State.String()), Age(now.Sub(s.Since)), probeText(s, now), failuresText(s),
-			ForcedText(s.Forced, now), faultsText(s.Faults, now), modeText(s), admissionText(s), queueText(p.Queues[name]), errorText(s.LastError, now),
+			ForcedText(s.Forced, now), faultsText(s.Faults, now), overridesText(s.Overrides, now), modeText(s), admissionText(s), queueText(p.Queues[name]), errorText(s.LastError, now),
 		}
 		for i, cell := range row {
 			used[i] = used[i] || cell != ""
@@ -203,6 +206,7 @@ func (p *Status) drawService(w io.Writer, paint Painter, now time.Time) error {
 	for _, f := range s.Faults {
 		line("fault", FaultText(f, now))
 	}
+	line("overrides", overridesText(s.Overrides, now))
 	line("mode", cmp.Or(modeText(s), sanitize.Printable(s.Mode)))
 	line("algorithm", sanitize.Printable(s.Algorithm))
 	line("admission", admissionText(s))

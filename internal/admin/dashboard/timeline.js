@@ -33,6 +33,8 @@ const renderers = {
   admission_changed: (e) => [h("strong", {}, e.service), `: ${admissionText(e)}`],
   fault_started: (e) => [h("strong", {}, e.service), ": ", h("span", { class: "injected" }, "injected fault"), ` ${e.fault.id} started, for ${e.fault.duration}: `, ...describe(e.fault)],
   fault_ended: (e) => [h("strong", {}, e.service), ": ", h("span", { class: "injected" }, "injected fault"), ` ${e.fault.id} ended (${effectText(e.fault)}): ${causeText(e.cause)}`, ...reasonText(e.reason)],
+  overrides_changed: (e) => [h("strong", {}, e.service), `: overrides ${e.cause}: `, isolated(Object.entries(e.overrides.set).map(([key, value]) => `${key}=${JSON.stringify(value)}`).join(", ")),
+    ...reasonText(e.cause === "set" ? e.overrides.reason : e.reason), ...(e.error ? ["; ", isolated(e.error)] : [])],
   probing: (e) => [h("strong", {}, e.service), ": this instance sends the probes for the fleet"],
   reloaded: (e) => [h("strong", {}, "configuration"), ...(e.error ? [" rejected: ", isolated(e.error)] : [` in force (${e.hash.slice(0, 8)})${restartText(e.restart_required)}`])],
 };

@@ -18,9 +18,9 @@ import (
 // allowedImports lists, for each package, the packages of this module that it may import.
 // Only cmd/cbproxy imports internal/app, which may import every other package.
 var allowedImports = map[string][]string{
-	"cmd/cbproxy": {"routes", "internal/admin", "internal/app", "internal/breaker", "internal/configdiff", "internal/demo", "internal/events", "internal/fault", "internal/listen", "internal/sanitize", "internal/service", "internal/simulate", "internal/statusview", "internal/tune"},
-	"internal/app": {"routes", "proxy", "internal/service", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/breaker/algorithm", "internal/events", "internal/fault", "internal/fleet", "internal/httpserver", "internal/listen",
-		"internal/accesslog", "internal/metrics", "internal/outcomes", "internal/sanitize", "internal/queue", "internal/queue/disk", "internal/store", "internal/telemetry", "internal/files", "internal/tlsfiles"},
+	"cmd/cbproxy": {"routes", "internal/admin", "internal/app", "internal/breaker", "internal/configdiff", "internal/demo", "internal/events", "internal/fault", "internal/listen", "internal/override", "internal/sanitize", "internal/service", "internal/simulate", "internal/statusview", "internal/tune"},
+	"internal/app": {"routes", "proxy", "internal/service", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/breaker/algorithm", "internal/configdiff", "internal/events", "internal/fault", "internal/fleet", "internal/httpserver", "internal/listen",
+		"internal/accesslog", "internal/metrics", "internal/outcomes", "internal/override", "internal/sanitize", "internal/queue", "internal/queue/disk", "internal/store", "internal/telemetry", "internal/files", "internal/tlsfiles"},
 	"routes":                        {"internal/expression", "internal/files", "internal/listen", "internal/sanitize", "internal/strictyaml", "internal/tlsfiles"},
 	"proxy":                         {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/expression", "internal/fault", "internal/grpc", "internal/http1", "internal/httpserver", "internal/message", "internal/problem", "internal/sanitize", "internal/service", "internal/sse", "internal/tunnel", "internal/upload", "internal/upstream"},
 	"fallbacks":                     {"routes", "internal/events"},
@@ -67,8 +67,9 @@ var allowedImports = map[string][]string{
 	"internal/statusview":           {"internal/admin", "internal/events", "internal/sanitize"},
 	"internal/simulate":             {"internal/breaker", "internal/events", "internal/sanitize"},
 	"internal/tune":                 {"internal/breaker", "internal/events", "internal/simulate"},
+	"internal/override":             {"internal/boltfile", "internal/events", "internal/files"},
 	"internal/outcomes":             {"internal/boltfile", "internal/events"},
-	"internal/admin":                {"internal/breaker", "internal/events", "internal/fault", "internal/outcomes", "internal/problem", "internal/simulate"},
+	"internal/admin":                {"internal/breaker", "internal/events", "internal/fault", "internal/outcomes", "internal/override", "internal/problem", "internal/simulate"},
 	"internal/metrics":              {"internal/events"},
 	"internal/telemetry":            {"internal/events", "internal/sanitize"},
 	"internal/bench":                {"internal/bench/loadgen", "internal/bench/process", "internal/events", "internal/queue", "internal/queue/disk"},
