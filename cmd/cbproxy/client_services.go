@@ -74,6 +74,16 @@ func resolve[V any](name string, known map[string]V) (string, error) {
 	return "", failure(fmt.Errorf("no service is named %q; there are: %s", name, clean(strings.Join(names, ", "))))
 }
 
+// servicePath returns the API path of what a service has, such as its faults, and the full name of the service.
+func (c *client) servicePath(ctx context.Context, service, what string) (path, name string, err error) {
+	h, _, err := c.health(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	name, err = resolve(service, h.Services)
+	return "circuit-breakers/" + url.PathEscape(name) + "/" + what, name, err
+}
+
 // completeService completes the first argument with the services of the proxy.
 func (f *adminFlags) completeService(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {

@@ -79,7 +79,7 @@ the proxy stops. The admin token is required, except to list.`,
 			if err != nil {
 				return err
 			}
-			path, name, err := client.faultsPath(c.Context(), args[0])
+			path, name, err := client.servicePath(c.Context(), args[0], "faults")
 			if err != nil {
 				return err
 			}
@@ -139,16 +139,6 @@ func (o *faultRequest) check(c *cobra.Command, action, match string) error {
 		}
 	}
 	return nil
-}
-
-// faultsPath returns the API path of a service's faults, and the full name of the service.
-func (c *client) faultsPath(ctx context.Context, service string) (path, name string, err error) {
-	h, _, err := c.health(ctx)
-	if err != nil {
-		return "", "", err
-	}
-	name, err = resolve(service, h.Services)
-	return "circuit-breakers/" + url.PathEscape(name) + "/faults", name, err
 }
 
 // injectFault injects a fault and prints it.

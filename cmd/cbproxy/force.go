@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -93,11 +92,7 @@ The admin token is required.`,
 
 // force sends the request and returns the resulting status of the service.
 func (c *client) force(ctx context.Context, service string, o forceRequest) ([]byte, error) {
-	h, _, err := c.health(ctx)
-	if err != nil {
-		return nil, err
-	}
-	name, err := resolve(service, h.Services)
+	path, _, err := c.servicePath(ctx, service, "force-state")
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +100,7 @@ func (c *client) force(ctx context.Context, service string, o forceRequest) ([]b
 	if err != nil {
 		return nil, failure(err)
 	}
-	return c.call(ctx, http.MethodPost, "circuit-breakers/"+url.PathEscape(name)+"/force-state", body)
+	return c.call(ctx, http.MethodPost, path, body)
 }
 
 // holdText describes how long the state is forced, if it is.

@@ -73,7 +73,7 @@ circuit breaker: while its upstream fails, cbproxy responds at once with a fallb
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(newRunCommand(), newDemoCommand(), newCheckCommand(), newHealthcheckCommand(), newSchemaCommand(), newVersionCommand())
-	root.AddCommand(newStatusCommand(), newForceCommand(), newFaultCommand(), newQueueCommand(), newSimulateCommand(), newTuneCommand())
+	root.AddCommand(newStatusCommand(), newForceCommand(), newFaultCommand(), newOverrideCommand(), newQueueCommand(), newSimulateCommand(), newTuneCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // flags that name a file override this
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
