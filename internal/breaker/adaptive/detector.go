@@ -23,7 +23,7 @@ func likelihoodsOf(p0, falseAlarm float64) likelihoods {
 // detector is a cumulative sum test of the failure ratio p0 against p1: E. S. Page, Continuous inspection schemes, Biometrika 41 (1954),
 // for results of calls. It needs no window, and depends on the number of calls and not on their rate.
 type detector struct {
-	sum             float64 // the log of the likelihood ratio, never below 0
+	sum             float64 // the log of the likelihood ratio, between 0 and the limit, so that it falls as soon as calls succeed
 	calls, failures uint64  // since the sum was last 0
 }
 
@@ -32,7 +32,7 @@ func (d *detector) observe(l *likelihoods, failed bool) {
 	d.calls++
 	if failed {
 		d.failures++
-		d.sum += l.failure
+		d.sum = min(d.sum+l.failure, l.limit)
 		return
 	}
 	if d.sum += l.success; d.sum <= 0 {

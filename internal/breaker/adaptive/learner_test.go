@@ -156,6 +156,22 @@ func TestWhatIsNotLearnt(t *testing.T) {
 	}
 }
 
+// A fault that opened nothing, because it was before the warm-up for example, does not count for longer than it takes to recognize it.
+func TestEvidenceFallsAsSoonAsCallsSucceed(t *testing.T) {
+	l, now := learned(defaults, 0)
+	for range 100_000 {
+		now += time.Second
+		l.Observe(now, true, false)
+	}
+	for calls := 1; calls <= 60; calls++ {
+		now += time.Second
+		if l.Observe(now, false, false); l.Evidence() == 0 {
+			return
+		}
+	}
+	t.Errorf("the evidence is %v after 60 good calls", l.Evidence())
+}
+
 // The test is what its definition says.
 func TestEvidenceMatchesTheDefinition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -178,8 +194,12 @@ func TestEvidenceMatchesTheDefinition(t *testing.T) {
 				}
 				want = max(want, sum)
 			}
-			if got := d.evidence(&l); math.Abs(got-min(want/math.Log(1e8), 1)) > 1e-6 {
+			got := d.evidence(&l)
+			if math.Abs(got-min(want/math.Log(1e8), 1)) > 1e-6 {
 				t.Fatalf("evidence %v after %d calls, want %v", got, n+1, want/math.Log(1e8))
+			}
+			if got == 1 { // more failures change nothing
+				return
 			}
 		}
 	})
