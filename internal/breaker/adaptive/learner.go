@@ -19,6 +19,9 @@ type Options struct {
 	FalseAlarm float64
 	// MinRatio is the failure ratio below which evidence does not open the breaker.
 	MinRatio float64
+	// MinCalls is the number of calls, since the evidence began to rise, before which it does not open the breaker; 0 is no limit. A
+	// burst of failures is over before.
+	MinCalls int
 	// Floor is the smallest failure ratio that a healthy service is assumed to have.
 	Floor float64
 	// Cap is the failure ratio above which nothing is learnt from an hour.
@@ -27,6 +30,9 @@ type Options struct {
 	WarmupCalls int
 	WarmupTime  time.Duration
 }
+
+// DefaultMinCalls is the default of Options.MinCalls. docs/learning-benchmark.md has what other values would do.
+const DefaultMinCalls = 50
 
 const (
 	// maxEvidence is the evidence above which nothing is learnt.
@@ -82,7 +88,8 @@ func (l *Learner) Observe(now time.Duration, failed, injected bool) (fault bool)
 		l.baseline.learn(&l.options, now, failed)
 		l.setLikelihoods()
 	}
-	return evidence >= 1 && l.detector.ratio() >= l.options.MinRatio && l.baseline.warm(&l.options, now)
+	d := &l.detector
+	return evidence >= 1 && d.calls >= uint64(l.options.MinCalls) && d.ratio() >= l.options.MinRatio && l.baseline.warm(&l.options, now) // #nosec G115 -- not negative
 }
 
 // Evidence returns the evidence for a fault, from 0 to 1.

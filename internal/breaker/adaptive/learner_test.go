@@ -62,6 +62,23 @@ func TestFewFailuresAreNoFault(t *testing.T) {
 	}
 }
 
+// A burst of failures is no fault, even if they are unlikely.
+func TestShortBurstsAreNoFault(t *testing.T) {
+	o := defaults
+	o.MinCalls = DefaultMinCalls
+	for failures, want := range map[int]bool{19: false, DefaultMinCalls - 1: false, DefaultMinCalls: true} {
+		l, now := learned(o, 0)
+		recognized := false
+		for i := range failures + 1000 {
+			now += time.Second
+			recognized = l.Observe(now, i < failures, false) || recognized
+		}
+		if recognized != want {
+			t.Errorf("%d failures: recognized %v", failures, recognized)
+		}
+	}
+}
+
 func TestNothingIsRecognizedBeforeTheWarmup(t *testing.T) {
 	for _, test := range []struct {
 		name  string
