@@ -15,7 +15,12 @@ import (
 // record does not tell is left out: retries and active probes, whose part the next calls take; the times that Retry-After fields named;
 // and the decisions of other instances. There is no jitter.
 func Run(service string, policy breaker.Policy, calls []Call) *Result {
-	r, _ := RunChecked(service, policy, calls, func(*Result) error { return nil }) // fails by the check only
+	return RunEach(service, policy, calls, func(int, bool) {})
+}
+
+// RunEach is Run that also reports, in their order, whether the breaker admits the call with the index i.
+func RunEach(service string, policy breaker.Policy, calls []Call, each func(i int, admitted bool)) *Result {
+	r, _ := run(service, policy, calls, func(*Result) error { return nil }, each) // fails by the check only
 	return r
 }
 
@@ -27,6 +32,10 @@ const checkCalls = 256
 
 // RunChecked is Run that can be stopped.
 func RunChecked(service string, policy breaker.Policy, calls []Call, check Check) (*Result, error) {
+	return run(service, policy, calls, check, func(int, bool) {})
+}
+
+func run(service string, policy breaker.Policy, calls []Call, check Check, each func(i int, admitted bool)) (*Result, error) {
 	if policy.Mode == breaker.Shadow {
 		policy.Mode = breaker.Enforce
 	}
@@ -47,7 +56,7 @@ func RunChecked(service string, policy breaker.Policy, calls []Call, check Check
 		}
 		s.reportUntil(calls[i].at)
 		s.clock.advance(calls[i].Time())
-		s.ask(&calls[i])
+		each(i, s.ask(&calls[i]))
 	}
 	for len(s.pending) > 0 {
 		s.reportUntil(s.pending[0].at)
@@ -77,8 +86,8 @@ type simulation struct {
 	openSince time.Time     // zero while the breaker is not open
 }
 
-// ask asks the breaker for a call. If it is admitted, its result is reported when it had ended.
-func (s *simulation) ask(c *Call) {
+// ask asks the breaker for a call, and reports whether it is admitted. Its result is reported then when it had ended.
+func (s *simulation) ask(c *Call) bool {
 	s.asked++
 	call, err := s.breaker.Allow()
 	switch {
@@ -87,15 +96,16 @@ func (s *simulation) ask(c *Call) {
 		if c.Result() == events.ResultSuccess {
 			s.result.RefusedGood++
 		}
-		return
+		return false
 	case c.Result() == events.ResultRejected:
 		s.result.unknown++
 		call.Withdraw()
-		return
+		return true
 	case c.Result() == events.ResultFailure:
 		s.result.FailuresPassed++
 	}
 	s.pending.push(report{at: c.at + c.took, number: s.asked, call: call, record: c}, report.before)
+	return true
 }
 
 // reportUntil reports the results of the calls that had ended until a time, in nanoseconds since 1970.
