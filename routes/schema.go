@@ -223,6 +223,8 @@ type Breaker struct {
 	RecoveryRamp time.Duration `yaml:"recovery_ramp" valid:"non-negative"`
 	// Opening by responses that ask for no request before a time.
 	RetryAfter RetryAfter `yaml:"retry_after"`
+	// Opening by more failures than are likely for what was learnt of the upstream while it was healthy: earlier than fail_max and the algorithm, never later.
+	Adaptive Adaptive `yaml:"adaptive"`
 	// Limit of concurrent probes while half-open, and number of consecutive successes that close the breaker.
 	HalfOpenRequests int `yaml:"half_open_requests" valid:"1..1000000"`
 	// Statuses that count as failures: codes, "5xx", or "500-504".
@@ -252,6 +254,30 @@ type RetryAfter struct {
 	After int `yaml:"after" valid:"0..1000000"`
 	// Longest opening.
 	Max time.Duration `yaml:"max" valid:"positive"`
+}
+
+// Adaptive configures the opening of a breaker by failures that are unlikely for a healthy upstream.
+type Adaptive struct {
+	// off learns nothing; shadow learns, and only reports when the breaker would open; enforce opens it.
+	Mode string `yaml:"mode" enum:"off,shadow,enforce"`
+	// Probability of a false alarm each time that failures begin: evidence for a fault is complete when it is less likely than this that the upstream is healthy. May be written with an exponent, such as 1e-8.
+	FalseAlarm float64 `yaml:"false_alarm" valid:"1e-30..0.1"`
+	// Failure ratio, since the failures began, below which the breaker is not opened.
+	MinRatio float64 `yaml:"min_ratio" valid:"0..1"`
+	// Smallest failure ratio that a healthy upstream is assumed to have.
+	Floor float64 `yaml:"floor" valid:"0.0001..0.2"`
+	// Failure ratio above which an hour is ignored: it does not change what a healthy upstream is.
+	Cap float64 `yaml:"cap" valid:"0..1"`
+	// Calls and time that are learnt before the breaker is opened.
+	Warmup Warmup `yaml:"warmup"`
+}
+
+// Warmup configures what is learnt before a breaker is opened by it. Both conditions have to be met.
+type Warmup struct {
+	// Smallest number of calls.
+	Calls int `yaml:"calls" valid:"0..1000000"`
+	// Shortest time.
+	Time time.Duration `yaml:"time" valid:"non-negative"`
 }
 
 // AccessLog configures the request log, which is separate from the proxy's log.

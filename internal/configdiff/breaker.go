@@ -2,6 +2,7 @@ package configdiff
 
 import (
 	"fmt"
+	"strings"
 )
 
 // breakerText describes the effect of a change of a breaker's key; "" if the description of the key is enough.
@@ -57,6 +58,9 @@ func (g *Change) breakerText(key string) string {
 		return "Responses with these statuses are forwarded and count neither as successes nor as failures, even if failure_statuses has them."
 	case "retry_after.statuses", "retry_after.after", "retry_after.max":
 		return retryAfterText(key, value)
+	}
+	if adaptive, ok := strings.CutPrefix(key, "adaptive."); ok {
+		return g.adaptiveText(adaptive)
 	}
 	return g.algorithmText(key)
 }

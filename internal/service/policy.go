@@ -2,9 +2,12 @@ package service
 
 import (
 	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/adaptive"
 	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/routes"
 )
+
+var adaptiveModes = map[string]adaptive.Mode{"off": adaptive.Off, "shadow": adaptive.Shadow, "enforce": adaptive.Enforce}
 
 var modes = map[string]breaker.Mode{"enforce": breaker.Enforce, "shadow": breaker.Shadow, "off": breaker.Off}
 
@@ -33,6 +36,15 @@ func PolicyOf(r *routes.Route) breaker.Policy {
 		RecoveryRamp:     b.RecoveryRamp,
 		RetryAfter:       b.RetryAfter.After,
 		RetryAfterMax:    b.RetryAfter.Max,
-		ActiveProbing:    b.Probe.Path != "",
+		Adaptive: adaptive.Options{
+			Mode:        adaptiveModes[b.Adaptive.Mode],
+			FalseAlarm:  b.Adaptive.FalseAlarm,
+			MinRatio:    b.Adaptive.MinRatio,
+			Floor:       b.Adaptive.Floor,
+			Cap:         b.Adaptive.Cap,
+			WarmupCalls: b.Adaptive.Warmup.Calls,
+			WarmupTime:  b.Adaptive.Warmup.Time,
+		},
+		ActiveProbing: b.Probe.Path != "",
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/adaptive"
 	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
@@ -74,6 +75,10 @@ func TestRunTellsWhatTheBreakerWouldHaveDone(t *testing.T) {
 		{"off", "ffff", breaker.Policy{Mode: breaker.Off, FailMax: 1, RecoveryTimeout: time.Second, HalfOpenRequests: 1}, Result{FailuresPassed: 4}, ""},
 		{"shadow", "ff", breaker.Policy{Mode: breaker.Shadow, FailMax: 1, RecoveryTimeout: time.Minute, HalfOpenRequests: 1},
 			Result{Openings: 1, OpenSeconds: 0.999, Refused: 1, FailuresPassed: 1}, at(0.001) + " open consecutive_failures"},
+		// With nothing learnt yet the evidence is complete after twelve failures.
+		{"adaptive", "fffffffffffff", breaker.Policy{RecoveryTimeout: time.Minute, HalfOpenRequests: 1, Adaptive: adaptive.Options{
+			Mode: adaptive.Enforce, FalseAlarm: 1e-8, MinRatio: 0.2, Floor: 0.01, Cap: 0.1,
+		}}, Result{Openings: 1, OpenSeconds: 0.999, Refused: 1, FailuresPassed: 12}, at(11.001) + " open adaptive"},
 		// No call of the record is an active probe.
 		{"active probes", "fsssssss", breaker.Policy{FailMax: 1, RecoveryTimeout: 5 * time.Second, HalfOpenRequests: 1, ActiveProbing: true},
 			Result{Openings: 1, OpenSeconds: 5, Refused: 5, RefusedGood: 5, FailuresPassed: 1},

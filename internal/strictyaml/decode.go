@@ -73,7 +73,7 @@ func (d *Decoder) plain(n *yaml.Node, at Place, v reflect.Value, r Rules) bool {
 		}
 		return ok
 	}
-	want := d.scalar(n, v)
+	want := d.scalar(n, v, r)
 	if want != "" {
 		d.Faults.Add(at, "%s, got %s", want, Show(n))
 	}
@@ -81,7 +81,7 @@ func (d *Decoder) plain(n *yaml.Node, at Place, v reflect.Value, r Rules) bool {
 }
 
 // scalar decodes n into v. If n is invalid, it returns what it must be.
-func (d *Decoder) scalar(n *yaml.Node, v reflect.Value) (want string) {
+func (d *Decoder) scalar(n *yaml.Node, v reflect.Value, r Rules) (want string) {
 	text, isScalar := n.Value, n.Kind == yaml.ScalarNode && n.Tag != "!!null"
 	if !isScalar {
 		text = "\x00" // not valid for any type
@@ -114,7 +114,7 @@ func (d *Decoder) scalar(n *yaml.Node, v reflect.Value) (want string) {
 		}
 	case reflect.Float64:
 		var value float64
-		value, want = parseFloat(text)
+		value, want = r.parseFloat(text)
 		v.SetFloat(value)
 		if quoted {
 			return wantFloat

@@ -20,6 +20,7 @@ type document struct {
 	Count   int                `yaml:"count" valid:"1..10"`
 	Total   int64              `yaml:"total"`
 	Ratio   float64            `yaml:"ratio" valid:"0..1"`
+	Chance  float64            `yaml:"chance" valid:"1e-30..0.1"`
 	Wait    time.Duration      `yaml:"wait" valid:"positive"`
 	Delay   time.Duration      `yaml:"delay" valid:"non-negative"`
 	Limit   strictyaml.Size    `yaml:"limit" valid:"1KiB..1MiB"`

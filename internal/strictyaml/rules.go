@@ -93,6 +93,16 @@ func bound(text string, v reflect.Value, none float64) float64 {
 		s, _ := ParseSize(text)
 		return float64(s)
 	}
-	f, _ := parseFloat(text)
+	f, _ := strconv.ParseFloat(text, 64)
 	return f
+}
+
+// parseFloat parses a number. If the bounds have exponents, as those of small probabilities do, it may have a negative exponent,
+// which all parsers of YAML and JSON read as a number or reject.
+func (r Rules) parseFloat(text string) (value float64, want string) {
+	if strings.Contains(r.Valid, "e-") && smallFloat.MatchString(text) {
+		value, _ = strconv.ParseFloat(text, 64) // not too large
+		return value, ""
+	}
+	return parseFloat(text)
 }

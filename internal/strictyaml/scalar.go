@@ -12,6 +12,7 @@ import (
 var (
 	plainInt        = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 	FloatPattern    = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
+	smallFloat      = regexp.MustCompile(`^[0-9](\.[0-9]+)?[eE]-[0-9]{1,3}$`) // see Rules.parseFloat
 	DurationPattern = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h)([0-9]+(\.[0-9]+)?(ns|us|µs|μs|ms|s|m|h))*$`)
 	SizePattern     = regexp.MustCompile(`^(-?(?:0|[1-9][0-9]*))(B|KiB|MiB|GiB)?$`)
 	sizeMisspelt    = regexp.MustCompile(`^(0|[1-9][0-9]*) ?([kKmMgG])i?[bB]?$`)

@@ -55,6 +55,17 @@ func TestScalars(t *testing.T) {
 		{"ratio", "'0.5'", nil, wantFloat},
 		{"ratio", "1" + fmt.Sprintf("%0400d", 0), nil, "must be a smaller number"},
 
+		{"chance", "1e-8", 1e-8, ""},
+		{"chance", "2.5E-08", 2.5e-8, ""},
+		{"chance", "0.001", 0.001, ""},
+		{"chance", "1e-30", 1e-30, ""},
+		{"chance", "1e-31", nil, "must be from 1e-30 to 0.1"},
+		{"chance", "1e-400", nil, "must be from 1e-30 to 0.1"},
+		{"chance", "0", nil, "must be from 1e-30 to 0.1"},
+		{"chance", "1e8", nil, wantFloat},
+		{"chance", "10e-8", nil, wantFloat},
+		{"chance", "'1e-8'", nil, wantFloat},
+
 		{"name", "text", "text", ""},
 		{"name", "010", "010", ""},
 		{"name", "1e3", "1e3", ""},
@@ -74,7 +85,7 @@ func TestScalars(t *testing.T) {
 		t.Run(c.key+" "+c.text[:min(len(c.text), 20)], func(t *testing.T) {
 			var d document
 			faults := decode(t, c.key+": "+c.text+"\n", nil, &d)
-			values := map[string]any{"enabled": d.Enabled, "total": d.Total, "ratio": d.Ratio, "name": d.Name, "delay": d.Delay, "limit": d.Limit, "wait": d.Wait}
+			values := map[string]any{"enabled": d.Enabled, "total": d.Total, "ratio": d.Ratio, "chance": d.Chance, "name": d.Name, "delay": d.Delay, "limit": d.Limit, "wait": d.Wait}
 			if c.want == "" {
 				if faults != "" || values[c.key] != c.value {
 					t.Errorf("got %v, %s", values[c.key], faults)

@@ -3,7 +3,7 @@ import { h, setText } from "./dom.js";
 const ratios = [0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
 const windows = ["1s", "2s", "5s", "10s", "15s", "30s", "45s", "1m", "2m", "5m", "10m", "30m", "1h"];
 
-// fields are the thresholds. steps are the values of the slider; only is the algorithms that use the threshold, all if it is missing.
+// fields are the thresholds. steps are the values of the slider; choices are all values; only is the algorithms that use the threshold, all if it is missing.
 const fields = [
   { key: "fail_max", label: "Consecutive failures", hint: "0: never", steps: [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 100] },
   { key: "failure_ratio", label: "Share of failures", hint: "0: never", steps: ratios, only: ["ratio", "count"] },
@@ -21,6 +21,7 @@ const fields = [
   { key: "throttle.max_rejection", label: "Largest share rejected", initial: 0.8, steps: ratios, only: ["throttle"] },
   { key: "throttle.min_rps", label: "From this number of calls per second", initial: 1, steps: [0, 0.5, 1, 2, 5, 10, 20, 50, 100], only: ["throttle"] },
   { key: "expression.open_when", label: "Opens when", initial: "", only: ["expression"] },
+  { key: "adaptive.mode", label: "Unlikely failures", hint: "for what was learnt", choices: ["off", "shadow", "enforce"] },
   { key: "recovery_timeout", label: "Open for", steps: ["1s", "2s", "5s", "10s", "15s", "20s", "30s", "45s", "1m", "90s", "2m", "3m", "5m", "10m", "30m", "1h"] },
   { key: "recovery_backoff.multiplier", label: "Growth while recovery fails", hint: "1: none", steps: [1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 10] },
 ];
@@ -123,12 +124,13 @@ function showFault(input, element, text) {
   else input.removeAttribute("aria-invalid");
 }
 
-// createControl returns a field for a threshold, with a slider if it has steps.
-function createControl({ key, label, hint, steps, initial, only }, onChange) {
+// createControl returns a field for a threshold: a list if it has choices, and with a slider if it has steps.
+function createControl({ key, label, hint, steps, choices, initial, only }, onChange) {
   const id = "whatif-" + key.replaceAll(".", "-");
   let values = steps; // of the slider: the steps, and the value in force
   const fault = h("p", { id: id + "-fault", class: "fault", hidden: true }), note = h("span", { class: "muted" });
-  const field = h("input", { id, "aria-describedby": id + "-fault", autocomplete: "off", spellcheck: "false", inputmode: steps && typeof steps[0] === "number" ? "decimal" : null, oninput: () => {
+  const described = { id, "aria-describedby": id + "-fault" };
+  const field = choices ? h("select", { ...described, onchange: onChange }, ...choices.map((c) => h("option", {}, c))) : h("input", { ...described, autocomplete: "off", spellcheck: "false", inputmode: steps && typeof steps[0] === "number" ? "decimal" : null, oninput: () => {
     placeSlider();
     onChange();
   } });

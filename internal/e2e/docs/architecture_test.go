@@ -43,7 +43,7 @@ var allowedImports = map[string][]string{
 	"internal/http1":                nil,
 	"internal/limit":                nil,
 	"internal/refcount":             nil,
-	"internal/service":              {"routes", "fallbacks", "internal/breaker", "internal/breaker/algorithm", "internal/events", "internal/expression", "internal/fault", "internal/grpc", "internal/limit", "internal/message", "internal/sanitize", "internal/tlsfiles", "internal/upstream"},
+	"internal/service":              {"routes", "fallbacks", "internal/breaker", "internal/breaker/adaptive", "internal/breaker/algorithm", "internal/events", "internal/expression", "internal/fault", "internal/grpc", "internal/limit", "internal/message", "internal/sanitize", "internal/tlsfiles", "internal/upstream"},
 	"internal/tunnel":               nil,
 	"internal/upload":               {"internal/http1", "internal/httpserver", "internal/message", "internal/upstream"},
 	"internal/message":              {"internal/problem"},
