@@ -46,6 +46,10 @@ type Backend interface {
 	SetOverrides(service string, set json.RawMessage, d time.Duration, reason string) (Overrides, error)
 	// EndOverrides ends the overrides of a service, if there are any, and returns them. Its errors are those of SetOverrides.
 	EndOverrides(service, reason string) (Overrides, error)
+	// Baseline returns what the breaker of a service has learnt; false if no service has that name.
+	Baseline(service string) (events.Baseline, bool)
+	// ResetBaseline makes the breaker of a service forget what it has learnt. Its error is a *NotPersistedError.
+	ResetBaseline(ctx context.Context, service string) error
 	// History returns the state changes of a service's breaker on all instances of the fleet, newest first.
 	History(ctx context.Context, service string) ([]events.HistoryEntry, error)
 	// Outcomes is outcomes.Store.Read.
@@ -99,15 +103,17 @@ func New(c Config) http.Handler {
 func (a *api) operations() map[string]http.Handler {
 	const breakers = "/api/v1/circuit-breakers/"
 	return map[string]http.Handler{
-		"/healthz":                         only(http.MethodGet, a.alive),
-		"/readyz":                          only(http.MethodGet, a.ready),
-		"/metrics":                         a.read(func(w http.ResponseWriter, r *http.Request) { a.Metrics.ServeHTTP(w, r) }),
-		breakers + "health":                a.read(a.health),
-		breakers + "{service}":             a.read(a.service),
-		breakers + "{service}/history":     a.read(a.history),
-		breakers + "{service}/force-state": a.write(http.MethodPost, a.forceState),
-		breakers + "{service}/faults":      a.readOrWrite(a.faults, map[string]http.HandlerFunc{http.MethodPost: a.injectFault}),
-		breakers + "{service}/faults/{id}": a.write(http.MethodDelete, a.endFault),
+		"/healthz":                            only(http.MethodGet, a.alive),
+		"/readyz":                             only(http.MethodGet, a.ready),
+		"/metrics":                            a.read(func(w http.ResponseWriter, r *http.Request) { a.Metrics.ServeHTTP(w, r) }),
+		breakers + "health":                   a.read(a.health),
+		breakers + "{service}":                a.read(a.service),
+		breakers + "{service}/history":        a.read(a.history),
+		breakers + "{service}/force-state":    a.write(http.MethodPost, a.forceState),
+		breakers + "{service}/baseline":       a.read(a.baseline),
+		breakers + "{service}/baseline/reset": a.write(http.MethodPost, a.resetBaseline),
+		breakers + "{service}/faults":         a.readOrWrite(a.faults, map[string]http.HandlerFunc{http.MethodPost: a.injectFault}),
+		breakers + "{service}/faults/{id}":    a.write(http.MethodDelete, a.endFault),
 		breakers + "{service}/overrides": a.readOrWrite(a.overrides, map[string]http.HandlerFunc{
 			http.MethodPut: a.setOverrides, http.MethodDelete: a.endOverrides,
 		}),

@@ -34,6 +34,8 @@ type fakeBackend struct {
 	// overridesErr is the result of SetOverrides and EndOverrides, invalidSet that of CheckOverrides.
 	overridesErr error
 	invalidSet   []string
+	baseline     events.Baseline
+	resetErr     error
 	history      []events.HistoryEntry
 	queues       admin.Queues
 	hosts        []string
@@ -109,6 +111,15 @@ func (f *fakeBackend) SetOverrides(service string, set json.RawMessage, d time.D
 func (f *fakeBackend) EndOverrides(service, reason string) (admin.Overrides, error) {
 	f.commands = append(f.commands, service+" off "+reason)
 	return fakeOverrides, f.overridesErr
+}
+
+func (f *fakeBackend) Baseline(service string) (events.Baseline, bool) {
+	return f.baseline, service == "svc"
+}
+
+func (f *fakeBackend) ResetBaseline(context.Context, string) error {
+	f.baseline = events.Baseline{Mode: "enforce"}
+	return f.resetErr
 }
 
 func (f *fakeBackend) History(context.Context, string) ([]events.HistoryEntry, error) {

@@ -47,6 +47,8 @@ type Service struct {
 	RejectionRatio float64 `json:"rejection_ratio"`
 	// AdmittedRatio is the share of requests that is let through now after the breaker has closed; 1 if recovery_ramp has passed.
 	AdmittedRatio float64 `json:"admitted_ratio"`
+	// Adaptive is what the breaker has learnt of the upstream; nil if breaker.adaptive.mode is off.
+	Adaptive *Adaptive `json:"adaptive,omitempty"`
 	// ExpressionErrors counts the evaluations of open_when and failure_when that failed.
 	ExpressionErrors uint64 `json:"expression_errors"`
 	// Window contains the counts of the algorithm; null if it counts nothing.
@@ -79,6 +81,7 @@ func NewService(name string, status events.ServiceStatus, c Configuration) Servi
 		Algorithm:        status.Algorithm,
 		RejectionRatio:   status.RejectionRatio,
 		AdmittedRatio:    status.AdmittedRatio,
+		Adaptive:         newAdaptive(status.Adaptive),
 		ExpressionErrors: status.ExpressionErrors,
 		Window:           status.Window,
 		Openings:         status.ConsecutiveOpenings,

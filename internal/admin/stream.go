@@ -69,6 +69,8 @@ func eventName(e events.Event) string {
 		return "fault_ended"
 	case events.OverridesChanged:
 		return "overrides_changed"
+	case events.AdaptiveReport:
+		return "adaptive"
 	case events.ProbeGranted:
 		return "probing"
 	case events.QueueChanged:

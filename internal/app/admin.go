@@ -136,6 +136,26 @@ func (b *adminBackend) Release(ctx context.Context, service string, fleet bool, 
 	return b.state.persist(ctx, service)
 }
 
+// Baseline implements admin.Backend.
+func (b *adminBackend) Baseline(service string) (events.Baseline, bool) {
+	br := b.state.breakers.Get(service)
+	if br == nil {
+		return events.Baseline{}, false
+	}
+	return br.Baseline(), true
+}
+
+// ResetBaseline implements admin.Backend.
+func (b *adminBackend) ResetBaseline(_ context.Context, service string) error {
+	if br := b.state.breakers.Get(service); br != nil {
+		br.ResetBaseline()
+	}
+	if err := b.state.baselines.write(); err != nil {
+		return &admin.NotPersistedError{Err: err}
+	}
+	return nil
+}
+
 // History implements admin.Backend.
 func (b *adminBackend) History(ctx context.Context, service string) ([]events.HistoryEntry, error) {
 	return b.state.history(ctx, service)

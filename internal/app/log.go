@@ -77,7 +77,7 @@ func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscriptio
 }
 
 // logEvent logs a state change, a changed end of an opening, a forced state, a change of the admission, the start and the end of a
-// fault, a change of overrides, or a reload. Other events are not logged.
+// fault, a change of overrides, a report of what was learnt, or a reload. Other events are not logged.
 func logEvent(logger *slog.Logger, e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:
@@ -115,6 +115,12 @@ func logEvent(logger *slog.Logger, e events.Event) {
 		logger.Info("fault injection ended", append(faultFields(e.Service, e.Fault), "cause", e.Cause, "reason", e.Reason)...)
 	case events.OverridesChanged:
 		logOverrides(logger, e)
+	case events.AdaptiveReport:
+		message := "failures are unlikely for a healthy upstream, the circuit breaker would open in mode enforce"
+		if e.Report == events.AdaptiveDemoted {
+			message = "too many openings by unlikely failures were refuted, breaker.adaptive is in shadow mode until its configuration changes or its baseline is reset"
+		}
+		logger.Warn(message, "service", e.Service, "healthy_failure_ratio", e.FailureRatio, "calls", e.Calls, "failures", e.Failures)
 	case events.Reloaded:
 		if e.Error != "" {
 			logger.Error("configuration rejected, keeping the current one", "error", e.Error)

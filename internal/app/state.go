@@ -35,6 +35,8 @@ type stateStore struct {
 	redis *store.Redis // nil if redis.url is not set
 	fleet *fleet.Fleet // nil if redis is nil
 
+	baselines *baselines // of this instance
+
 	local  *store.Persister // writes to store
 	shared *store.Persister // writes to redis; nil if redis is nil
 }
@@ -43,6 +45,9 @@ type stateStore struct {
 func openStateStore(config *activeConfig, instance string, logger *slog.Logger) (*stateStore, error) {
 	s := &stateStore{instance: instance, logger: logger, config: config}
 	c := config.config()
+	s.baselines = &baselines{
+		breakers: func() map[string]*breaker.Breaker { return s.breakers.All() }, logger: logger, written: map[string][]byte{},
+	}
 	if err := s.openStore(c.DataDir); err != nil {
 		return nil, err
 	}
@@ -90,7 +95,7 @@ func (s *stateStore) openStore(folder string) error {
 	if quarantined != "" {
 		s.logger.Error("persisted breaker state lost", "reason", quarantined)
 	}
-	s.store = file
+	s.store, s.baselines.file = file, file
 	return nil
 }
 
@@ -151,6 +156,7 @@ func (s *stateStore) restore(service string, b *breaker.Breaker) {
 	case found:
 		fleet.Restore(b, stored)
 	}
+	s.baselines.restore(service, b)
 	if s.fleet != nil {
 		s.fleet.Join(service, b)
 	}
@@ -167,6 +173,7 @@ func (s *stateStore) leaveFleet(service string) {
 // subscribes to bus before it returns.
 func (s *stateStore) run(ctx context.Context, bus *events.Bus, wait *sync.WaitGroup) {
 	s.persistEvents(ctx, s.local, bus, wait)
+	wait.Go(func() { s.baselines.run(ctx) })
 	if s.redis == nil {
 		return
 	}
@@ -197,7 +204,7 @@ func (s *stateStore) notifyFleet(ctx context.Context, sub *events.Subscription) 
 			service = e.Service
 		case events.Forced:
 			service = e.Service
-		case events.AdmissionChanged, events.FaultStarted, events.FaultEnded, events.OverridesChanged, events.ProbeGranted: // not shared, or caused by the fleet itself
+		case events.AdmissionChanged, events.FaultStarted, events.FaultEnded, events.OverridesChanged, events.AdaptiveReport, events.ProbeGranted: // not shared, or caused by the fleet itself
 			if missed == 0 {
 				continue
 			}
@@ -214,6 +221,7 @@ func (s *stateStore) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	s.local.Flush(ctx)
+	_ = s.baselines.write() // it has logged the error
 	if err := s.store.Close(); err != nil {
 		s.logger.Error("cannot close the state store", "error", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"cbproxy/internal/breaker/adaptive"
 	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
@@ -15,6 +16,10 @@ var benchPolicies = []struct {
 	policy Policy
 }{
 	{"ratios=off", Policy{FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1}},
+	{"adaptive", Policy{
+		FailMax: 5, RecoveryTimeout: time.Minute, HalfOpenRequests: 1,
+		Adaptive: adaptive.Options{Mode: adaptive.Enforce, FalseAlarm: 1e-8, MinRatio: 0.2, Floor: 0.01, Cap: 0.1, WarmupCalls: 200},
+	}},
 	{"ratios=on", Policy{
 		Limits: algorithm.Limits{
 			FailureRatio: 0.5, SlowCallRatio: 0.5, SlowCallDuration: time.Second, MinRequests: 20, Window: 30 * time.Second,

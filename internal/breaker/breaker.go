@@ -61,6 +61,7 @@ func NewIn(env Environment, service string, policy Policy, publish func(events.E
 	b.learning.configure(policy.Adaptive)
 	e := newClosedEngine(&b.env, &b.policy, false)
 	b.connect(e)
+	b.learning.engine = e
 	b.current.Store(&phase{engine: e, state: events.Closed, since: b.env.now()})
 	return b
 }

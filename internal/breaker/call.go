@@ -125,7 +125,7 @@ func (c Call) reportOutcome(o, slow *outcome, kind events.ErrorType, took time.D
 	} else {
 		c.report(o)
 	}
-	if c.engine.hasPending.Load() {
+	if c.engine.hasPending.Load() || c.breaker.learning.hasReports.Load() {
 		c.breaker.applyTransitions()
 	}
 }

@@ -151,9 +151,12 @@ func (e *engine) isSuccessful(err error) bool {
 		if o.failed {
 			e.trip = tripReason{failed: true}
 		}
+		if e.state == events.HalfOpen && e.learning != nil {
+			e.learning.probed(o)
+		}
 		return !o.failed
 	}
-	unlikely := e.learning.observe(o)
+	unlikely := e.learning.observe(e, o)
 	if e.decider.used.Load() && e.observe(o) {
 		return false
 	}

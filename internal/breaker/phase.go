@@ -51,9 +51,11 @@ func (b *Breaker) connect(e *engine) {
 // setPhase makes p the current phase and sets the timer to its end. b.mu is held.
 func (b *Breaker) setPhase(p *phase) {
 	b.connect(p.engine)
-	if p.state == events.Closed && b.current.Load().state != events.Closed {
-		b.learning.recovered()
+	kind := events.ErrorType("")
+	if f := b.lastFailure.Load(); f != nil {
+		kind = f.Type
 	}
+	b.learning.phaseChanged(b.current.Load(), p, b.policy.Load(), kind)
 	b.current.Store(p)
 	if b.stopTimer != nil {
 		b.stopTimer()

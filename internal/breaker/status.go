@@ -3,6 +3,7 @@ package breaker
 import (
 	"time"
 
+	"cbproxy/internal/breaker/adaptive"
 	"cbproxy/internal/events"
 )
 
@@ -45,6 +46,10 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 		if p.state == events.Closed && !p.engine.forced {
 			status.RejectionRatio = p.engine.decider.rejectionRatio()
 		}
+	}
+	if policy.Adaptive.Mode != adaptive.Off {
+		baseline := b.learning.status()
+		status.Adaptive = &baseline
 	}
 	if policy.Used() {
 		status.Window = &events.Counts{}

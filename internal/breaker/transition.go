@@ -12,6 +12,7 @@ func (b *Breaker) applyTransitions() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.applyTransitionsLocked()
+	b.publishReports()
 }
 
 // applyTransitionsLocked is applyTransitions for a caller that holds b.mu.
@@ -117,6 +118,7 @@ func (b *Breaker) transitionTo(next *phase, change events.StateChanged) {
 		b.publish(events.UntilChanged{Time: b.env.now(), Service: b.service, Until: next.until, Cause: change.Cause})
 	}
 	b.publishForced(prev, next, change.Reason)
+	b.publishReports()
 }
 
 // publishChange counts and publishes change, a change from prev to next, whose remaining fields it sets.

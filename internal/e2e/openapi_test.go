@@ -66,6 +66,7 @@ const (
 	injectOperation   = "POST /api/v1/circuit-breakers/{service}/faults"
 	endOperation      = "DELETE /api/v1/circuit-breakers/{service}/faults/{id}"
 	reloadOperation   = "POST /api/v1/config/reload"
+	resetOperation    = "POST /api/v1/circuit-breakers/{service}/baseline/reset"
 	simulateOperation = "POST /api/v1/simulate"
 
 	overridesOperation    = "/api/v1/circuit-breakers/{service}/overrides" // without its method
@@ -82,6 +83,7 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	config := strings.Replace(harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", ""), "routes: {", `routes: {
   limited: {prefix: /limited, upstream: `+limited.URL+`, breaker: {retry_after: {after: 1}}},
   temporary: {prefix: /temporary, upstream: `+u.URL()+`},
+  learning: {prefix: /learning, upstream: "http://127.0.0.1:1", breaker: {fail_max: 0, adaptive: {mode: shadow, warmup: {calls: 0, time: 0s}}}},
   ramp: {prefix: /ramp, upstream: `+u.URL()+`, breaker: {recovery_ramp: 1h}},
   `, 1)
 	p := harness.StartProxy(t, harness.Options{Config: config})
@@ -98,6 +100,9 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	}
 	d.expect(retryOperation, 200, callAdmin(p, retryOperation, "", waiting[1].ID, nil))
 	d.expect(dropOperation, 200, callAdmin(p, dropOperation, "", waiting[1].ID, nil))
+	for range 20 {
+		p.Get("/learning/") // fails, so that the evidence is complete
+	}
 	d.injectedFaults(p)
 	d.overrides(p, config)
 	d.rejections(p, config)
@@ -220,7 +225,8 @@ func (d *description) rejections(p *harness.Proxy, config string) {
 // faults calls operations with arguments that they reject.
 func (d *description) faults(p *harness.Proxy, config string) {
 	for _, name := range []string{forceOperation, simulateOperation, "GET /api/v1/circuit-breakers/{service}", "GET /api/v1/circuit-breakers/{service}/history",
-		"GET /api/v1/circuit-breakers/{service}/faults", injectOperation, endOperation, "GET " + overridesOperation, setOverridesOperation, endOverridesOperation} {
+		"GET /api/v1/circuit-breakers/{service}/faults", injectOperation, endOperation, "GET " + overridesOperation, setOverridesOperation, endOverridesOperation,
+		resetOperation, "GET /api/v1/circuit-breakers/{service}/baseline"} {
 		d.expect(name, 404, callAdmin(p, name, "none", "f0", nil))
 	}
 	d.expect(forceOperation, 400, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"unknown","for":1}`)))
@@ -232,6 +238,13 @@ func (d *description) faults(p *harness.Proxy, config string) {
 	d.expect(setOverridesOperation, 400, callAdmin(p, setOverridesOperation, "svc", "", withBody(`{"set":{"breaker.fail_max":-1},"for":1}`)))
 	d.expect(setOverridesOperation, 413, callAdmin(p, setOverridesOperation, "svc", "", withBody(strings.Repeat(" ", 70<<10))))
 	d.expect(setOverridesOperation, 415, callAdmin(p, setOverridesOperation, "svc", "", withField("Content-Type", "text/plain")))
+	d.expect(resetOperation, 200, callAdmin(p, resetOperation, "svc", "", withBody(`{"reason":"why"}`)))
+	d.expect(resetOperation, 400, callAdmin(p, resetOperation, "svc", "", withBody(`{"why":1}`)))
+	d.expect(resetOperation, 413, callAdmin(p, resetOperation, "svc", "", withBody(strings.Repeat(" ", 70<<10))))
+	d.expect(resetOperation, 415, callAdmin(p, resetOperation, "svc", "", func(r *http.Request) {
+		withBody("{}")(r)
+		r.Header.Set("Content-Type", "text/plain")
+	}))
 	d.expect(forceOperation, 503, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"open","scope":"fleet"}`)))
 	d.expect(simulateOperation, 200, callAdmin(p, simulateOperation, "svc", "", func(r *http.Request) { r.URL.RawQuery = "buckets=5" }))
 	d.expect(simulateOperation, 400, callAdmin(p, simulateOperation, "svc", "", withBody(`{"service":"svc","breaker":{"fail_max":-1}}`)))

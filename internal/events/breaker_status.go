@@ -34,6 +34,8 @@ type BreakerStatus struct {
 	// ExpressionErrors counts the calls after which open_when or failure_when could not be evaluated. It counts since the breaker
 	// was created, and never decreases.
 	ExpressionErrors uint64
+	// Adaptive is what has been learnt of the upstream; nil if nothing is.
+	Adaptive *Baseline
 	// Transitions counts the transitions by the state they led to. ShadowRejections counts the calls that were admitted only because
 	// the mode is shadow. Both count since the breaker was created, and never decrease.
 	Transitions      [len(States)]uint64

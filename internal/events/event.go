@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Event is one of StateChanged, UntilChanged, Forced, AdmissionChanged, FaultStarted, FaultEnded, OverridesChanged, ProbeGranted,
-// Reloaded, QueueChanged and AdminAction.
+// Event is one of StateChanged, UntilChanged, Forced, AdmissionChanged, FaultStarted, FaultEnded, OverridesChanged,
+// AdaptiveReport, ProbeGranted, Reloaded, QueueChanged and AdminAction.
 type Event interface{ event() }
 
 // StateChanged is one transition of one breaker.
@@ -100,7 +100,7 @@ type QueueChanged struct {
 // AdminAction is a request to the admin API that changed something, or tried to.
 type AdminAction struct {
 	Time time.Time `json:"time"`
-	// Action is force-state, inject-fault, end-fault, set-overrides, end-overrides, reload, retry-queued, drop-queued, or refused.
+	// Action is force-state, inject-fault, end-fault, set-overrides, end-overrides, reset-baseline, reload, retry-queued, drop-queued, or refused.
 	Action string `json:"action"`
 	// Remote is the client's address.
 	Remote string `json:"remote"`
@@ -131,6 +131,7 @@ func (AdmissionChanged) event() {}
 func (FaultStarted) event()     {}
 func (FaultEnded) event()       {}
 func (OverridesChanged) event() {}
+func (AdaptiveReport) event()   {}
 func (ProbeGranted) event()     {}
 func (Reloaded) event()         {}
 func (AdminAction) event()      {}

@@ -50,6 +50,7 @@ func (c *breakerCollector) Describe(descs chan<- *prometheus.Desc) {
 		failuresInARowDesc, failMaxDesc, failureRatioDesc, failureRatioLimitDesc, algorithmDesc, rejectionRatioDesc, admittedRatioDesc, expressionErrorsDesc} {
 		descs <- d
 	}
+	describeAdaptive(descs)
 }
 
 func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
@@ -74,6 +75,7 @@ func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(algorithmDesc, 1, b.Algorithm)
 		gauge(rejectionRatioDesc, b.RejectionRatio)
 		gauge(admittedRatioDesc, b.AdmittedRatio)
+		collectAdaptive(metrics, service, b.Adaptive)
 		shadow := func(reason events.Reason, n uint64) {
 			metrics <- prometheus.MustNewConstMetric(shadowDesc, prometheus.CounterValue, float64(n), service, string(reason))
 		}

@@ -24,6 +24,9 @@ func newMetrics(state events.State, redis bool) *metrics.Metrics {
 			b := events.BreakerStatus{
 				State: state, Transitions: [3]uint64{1, 2, 3}, ConsecutiveFailures: 4,
 				ShadowRejections: events.ShadowRejections{Open: 4, HalfOpenLimit: 5},
+				Adaptive: &events.Baseline{
+					Mode: "shadow", Demoted: true, FailureRatio: 0.02, Evidence: 0.5, Openings: events.AdaptiveOpenings{Earlier: 7, OnlyAdaptive: 8, Refuted: 9},
+				},
 			}
 			if state == events.Open {
 				b.Forced = &events.ForcedState{State: state}
@@ -161,6 +164,20 @@ func TestForcedStateIsExported(t *testing.T) {
 			if line := fmt.Sprintf("cbproxy_forced{service=\"svc\",state=%q} %d\n", forced, want[i]); !strings.Contains(text, line) {
 				t.Errorf("%v: no %s", state, line)
 			}
+		}
+	}
+}
+
+func TestWhatIsLearntIsExported(t *testing.T) {
+	text := scrape(newMetrics(events.Closed, false))
+	for _, series := range []string{
+		`cbproxy_baseline_failure_ratio{service="svc"} 0.02`, `cbproxy_adaptive_evidence_ratio{service="svc"} 0.5`,
+		`cbproxy_adaptive_openings_total{service="svc",verdict="earlier"} 7`, `cbproxy_adaptive_openings_total{service="svc",verdict="only_adaptive"} 8`,
+		`cbproxy_adaptive_openings_total{service="svc",verdict="refuted"} 9`, `cbproxy_adaptive_mode{mode="shadow",service="svc"} 1`,
+		`cbproxy_adaptive_mode{mode="enforce",service="svc"} 0`,
+	} {
+		if !strings.Contains(text, series+"\n") {
+			t.Errorf("missing: %s", series)
 		}
 	}
 }

@@ -61,8 +61,9 @@ func TestMetricsPageIsCurrent(t *testing.T) {
 func metricsPage(t *testing.T) []byte {
 	t.Helper()
 	m := metrics.New(metrics.Config{Strategies: []string{"static"}})
+	service := events.ServiceStatus{BreakerStatus: events.BreakerStatus{Adaptive: &events.Baseline{Mode: "enforce"}}}
 	m.Collect(metrics.Sources{
-		Breakers:    func() map[string]events.ServiceStatus { return map[string]events.ServiceStatus{"svc": {}} },
+		Breakers:    func() map[string]events.ServiceStatus { return map[string]events.ServiceStatus{"svc": service} },
 		Redis:       func() (metrics.Redis, bool) { return metrics.Redis{}, true },
 		StoreErrors: func() uint64 { return 0 },
 		Queues: func() (map[string]events.QueueStatus, uint64) {

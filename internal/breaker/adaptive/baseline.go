@@ -91,5 +91,8 @@ func (b *baseline) update(o *Options) {
 
 // warm reports whether enough calls were seen, for long enough.
 func (b *baseline) warm(o *Options, now time.Duration) bool {
-	return b.total+b.newCalls >= uint64(o.WarmupCalls) && b.learned+min(now-b.start, period) >= o.WarmupTime
+	return b.total+b.newCalls >= uint64(o.WarmupCalls) && b.time(now) >= o.WarmupTime
 }
+
+// time returns the time that was learnt.
+func (b *baseline) time(now time.Duration) time.Duration { return b.learned + min(now-b.start, period) }

@@ -2,7 +2,10 @@
 // It sees the results of calls and the time, and nothing else, so that recorded calls can be replayed.
 package adaptive
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // likelihoods are what a call adds to the evidence for a fault.
 type likelihoods struct {
@@ -23,8 +26,10 @@ func likelihoodsOf(p0, falseAlarm float64) likelihoods {
 // detector is a cumulative sum test of the failure ratio p0 against p1: E. S. Page, Continuous inspection schemes, Biometrika 41 (1954),
 // for results of calls. It needs no window, and depends on the number of calls and not on their rate.
 type detector struct {
-	sum             float64 // the log of the likelihood ratio, between 0 and the limit, so that it falls as soon as calls succeed
-	calls, failures uint64  // since the sum was last 0
+	sum             float64       // the log of the likelihood ratio, from 0 to the limit, so that it falls as fast after a long fault
+	calls, failures uint64        // since the sum was last 0
+	since           time.Duration // when the first of them was counted
+	injected        bool          // a fault was injected into one of them
 }
 
 // observe counts a call.

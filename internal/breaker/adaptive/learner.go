@@ -12,6 +12,9 @@ const (
 	Enforce             // open the breaker when failures are too many
 )
 
+// String returns the mode's name in the configuration.
+func (m Mode) String() string { return [...]string{"off", "shadow", "enforce"}[m] }
+
 // Options determine what is learnt and when failures are too many.
 type Options struct {
 	Mode Mode
@@ -41,6 +44,16 @@ const (
 	recoveryTime = time.Minute
 )
 
+// Result is what a call means for the breaker.
+type Result int
+
+// The results.
+const (
+	Nothing  Result = iota
+	Open            // the evidence for a fault is complete: the breaker opens
+	Shadowed        // the breaker would open, but does not, because of the mode or of a demotion
+)
+
 // Learner learns the failure ratio of one healthy service, and recognizes a fault. now is the time since the learner was made; it never
 // decreases. A Learner is not safe for concurrent use.
 type Learner struct {
@@ -50,6 +63,7 @@ type Learner struct {
 	ratio       float64 // of which likelihoods are
 	detector    detector
 	learnAfter  time.Duration
+	record      trackRecord
 }
 
 // NewLearner returns a learner that has seen no call.
@@ -59,12 +73,21 @@ func NewLearner(o Options) *Learner {
 	return l
 }
 
-// Configure replaces the options. What was learnt is kept.
+// Configure replaces the options. What was learnt is kept; other options than before end a demotion.
 func (l *Learner) Configure(o Options) {
+	if o != l.options {
+		l.record.endDemotion()
+	}
 	l.options = o
 	l.baseline.update(&o)
 	l.ratio = 0
 	l.setLikelihoods()
+}
+
+// Reset forgets all calls and openings, and ends a demotion.
+func (l *Learner) Reset(now time.Duration) {
+	*l = *NewLearner(l.options)
+	l.baseline.start = now
 }
 
 func (l *Learner) setLikelihoods() {
@@ -79,17 +102,74 @@ func (l *Learner) Recovered(now time.Duration) {
 	l.detector, l.learnAfter = detector{}, now+recoveryTime
 }
 
-// Observe counts a call of the closed state, and reports whether it completes the evidence for a fault. An injected call, into which an
-// operator has injected a fault, is evidence, but nothing is learnt from it.
-func (l *Learner) Observe(now time.Duration, failed, injected bool) (fault bool) {
+// Observe counts a call of the closed state. An injected call, into which an operator has injected a fault, is evidence, but nothing is
+// learnt from it. The result is Open only for a failure, and Shadowed only for the first one of an incident: see Openings.
+func (l *Learner) Observe(now time.Duration, failed, injected bool) Result {
+	if l.detector.calls == 0 {
+		l.detector.since = now
+	}
+	l.detector.injected = l.detector.injected || injected
 	l.detector.observe(&l.likelihoods, failed)
 	evidence := l.detector.evidence(&l.likelihoods)
 	if evidence <= maxEvidence && now >= l.learnAfter && !injected {
 		l.baseline.learn(&l.options, now, failed)
 		l.setLikelihoods()
 	}
-	d := &l.detector
-	return evidence >= 1 && d.calls >= uint64(l.options.MinCalls) && d.ratio() >= l.options.MinRatio && l.baseline.warm(&l.options, now) // #nosec G115 -- not negative
+	switch {
+	case l.detector.calls == 0:
+		l.record.subsided()
+		return Nothing
+	case !failed || !l.complete(&l.detector) || !l.baseline.warm(&l.options, now):
+		return Nothing
+	case l.Mode() == Enforce:
+		return Open
+	case l.record.begin(l.detector.injected):
+		return Shadowed
+	}
+	return Nothing
+}
+
+// complete reports whether the calls of d are a fault.
+func (l *Learner) complete(d *detector) bool {
+	return d.evidence(&l.likelihoods) >= 1 && d.calls >= uint64(max(l.options.MinCalls, 0)) && d.ratio() >= l.options.MinRatio
+}
+
+// Mode returns the mode in force, which is Shadow instead of Enforce after a demotion.
+func (l *Learner) Mode() Mode {
+	if l.record.demoted {
+		return min(l.options.Mode, Shadow)
+	}
+	return l.options.Mode
+}
+
+// Status is what a Learner has learnt and done.
+type Status struct {
+	// Mode is that in force, and Demoted whether that is not the configured one.
+	Mode    Mode
+	Demoted bool
+	// FailureRatio is the upper bound of the failure ratio of the healthy service, and Calls the number of calls that were learnt.
+	FailureRatio float64
+	Calls        uint64
+	// Warm is whether enough was learnt to recognize a fault.
+	Warm bool
+	// Evidence is that for a fault, from 0 to 1; the other fields are of the calls since it was last 0.
+	Evidence         float64
+	EvidenceCalls    uint64
+	EvidenceFailures uint64
+	EvidenceSince    time.Duration
+	Openings         Openings
+	// Explanation is a sentence for operators.
+	Explanation string
+}
+
+// Status returns the current status.
+func (l *Learner) Status(now time.Duration) Status {
+	return Status{
+		Mode: l.Mode(), Demoted: l.record.demoted && l.options.Mode == Enforce,
+		FailureRatio: l.baseline.ratio, Calls: l.baseline.total + l.baseline.newCalls, Warm: l.baseline.warm(&l.options, now),
+		Evidence: l.Evidence(), EvidenceCalls: l.detector.calls, EvidenceFailures: l.detector.failures, EvidenceSince: l.detector.since,
+		Openings: l.record.openings, Explanation: l.explain(now),
+	}
 }
 
 // Evidence returns the evidence for a fault, from 0 to 1.

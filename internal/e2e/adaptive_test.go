@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"cbproxy/internal/e2e/harness"
+)
+
+// baselineOf returns what the breaker of svc has learnt.
+func baselineOf(p *harness.Proxy) (b struct {
+	FailureRatio *float64 `json:"failure_ratio"`
+	Calls        int
+	Latency      map[string]*float64
+	Warm         bool
+	Evidence     float64
+	Mode         string
+	Demoted      bool
+	Openings     map[string]int
+	Explanation  string
+}) {
+	p.T.Helper()
+	r := p.AdminRequest("GET", "/api/v1/circuit-breakers/svc/baseline", harness.AdminToken)
+	if err := json.Unmarshal([]byte(r.Body), &b); err != nil || r.Status != 200 || b.FailureRatio == nil {
+		p.T.Fatalf("%v, %+v", err, r)
+	}
+	return b
+}
+
+// TestAdaptiveOpeningAndBaseline checks that a breaker opens when half of the calls of an upstream fail that was healthy before, what the
+// API, the metrics and the history tell of that, and that what was learnt survives a restart, but not a reset.
+func TestAdaptiveOpeningAndBaseline(t *testing.T) {
+	t.Parallel()
+	var requests atomic.Int64
+	var failing atomic.Bool
+	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if requests.Add(1)%2 == 0 && failing.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	t.Cleanup(u.Close)
+	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %q, breaker: "+
+		"{adaptive: {mode: enforce, warmup: {calls: 50, time: 0s}}}}}\n", u.URL)})
+	if b := baselineOf(p); b.Warm || b.Explanation != "still learning: 0 of 50 calls" || b.Mode != "enforce" || len(b.Latency) != 3 {
+		t.Errorf("at the start: %+v", b)
+	}
+	for range 400 {
+		if r := p.Get("/svc"); r.Status != 200 {
+			t.Fatalf("%+v", r)
+		}
+	}
+	before := baselineOf(p)
+	if !before.Warm || before.Calls != 400 || *before.FailureRatio != 0.01 ||
+		before.Explanation != "fails at most 1 in 100 when healthy; opens after 6 failures in a row, or 11 calls of which half fail" {
+		t.Errorf("after 400 calls: %+v", before)
+	}
+
+	failing.Store(true)
+	sent := 0
+	for ; p.BreakerState() == "closed" && sent < 100; sent++ {
+		p.Get("/svc")
+	}
+	if sent != 11 && sent != 12 { // the first one may be a success
+		t.Errorf("open after %d calls", sent)
+	}
+	harness.Eventually(t, "the opening is in the history", func() bool { return len(p.History("svc")) == 1 })
+	if h := p.History("svc"); h[0].To != "open" || h[0].Cause != "adaptive" {
+		t.Errorf("history %+v", h)
+	}
+	for series, want := range map[string]float64{
+		`cbproxy_adaptive_evidence_ratio{service="svc"}`:                   1,
+		`cbproxy_adaptive_openings_total{service="svc",verdict="earlier"}`: 0, `cbproxy_adaptive_mode{mode="enforce",service="svc"}`: 1,
+	} {
+		if got := p.Metric(series); got != want {
+			t.Errorf("%s is %v, want %v", series, got, want)
+		}
+	}
+
+	before = baselineOf(p)
+	p.Signal(syscall.SIGTERM)
+	if status := p.Wait(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	p.Start()
+	after := baselineOf(p)
+	if !after.Warm || after.Calls != before.Calls || *after.FailureRatio < 0.01 || *after.FailureRatio > 0.02 || p.BreakerState() != "open" {
+		t.Errorf("after a restart: %+v, before: %+v", after, before)
+	}
+
+	failing.Store(false)
+	p.Force("svc", `{"state": "half-open"}`)
+	p.Get("/svc")
+	if r := p.AdminRequest("POST", "/api/v1/circuit-breakers/svc/baseline/reset", ""); r.Status != 401 {
+		t.Errorf("a reset without a token: %+v", r)
+	}
+	if r := p.AdminRequest("POST", "/api/v1/circuit-breakers/svc/baseline/reset?reason=why", harness.AdminToken); r.Status != 200 || !strings.Contains(r.Body, `"calls":0`) {
+		t.Errorf("a reset: %+v", r)
+	}
+	harness.Eventually(t, "the reset is in the log", func() bool {
+		return strings.Contains(p.Log.String(), `"msg":"admin action","action":"reset-baseline"`)
+	})
+	p.Kill()
+	p.Start()
+	if b := baselineOf(p); b.Calls != 0 {
+		t.Errorf("after a reset and a crash: %+v", b)
+	}
+}
