@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
@@ -31,7 +30,7 @@ func (a *api) audit(r *http.Request, done action, fields ...any) {
 		attributes = append(attributes, "share", done.Share)
 	}
 	if len(done.Set) > 0 {
-		set, _ := json.Marshal(done.Set) // never fails: the values are JSON
+		set, _ := encode(done.Set) // never fails: the values are JSON
 		attributes = append(attributes, "set", string(set))
 	}
 	a.Logger.Info("admin action", append(attributes, fields...)...)

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -12,12 +13,24 @@ import (
 
 // respond writes v as JSON.
 func respond(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
+	body, err := encode(v)
 	if err != nil {
 		writeProblem(w, http.StatusInternalServerError, "encode the response: "+err.Error())
 		return
 	}
 	write(w, status, "application/json", body)
+}
+
+// encode returns v as JSON in which <, > and & are not escaped: values of the configuration have them, and responses are never read as
+// HTML.
+func encode(v any) ([]byte, error) {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
 // writeProblem writes an RFC 9457 problem; faults lists the individual errors.
