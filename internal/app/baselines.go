@@ -55,7 +55,7 @@ func (s *baselines) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			s.write()
+			_ = s.write() // it has logged the error
 		}
 	}
 }

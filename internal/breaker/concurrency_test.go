@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"cbproxy/internal/breaker/adaptive"
 	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 	"cbproxy/internal/expression"
@@ -125,6 +126,9 @@ func TestAlgorithmsStayConsistentUnderPolicyChanges(t *testing.T) {
 			RecoveryBackoff:  Backoff{Multiplier: 1 + r.Float64(), Max: time.Millisecond, Jitter: r.Float64()},
 			HalfOpenRequests: 1 + r.IntN(3), ActiveProbing: r.IntN(4) == 0,
 			RecoveryRamp: time.Duration(r.IntN(2_000_000)), RetryAfter: r.IntN(3), RetryAfterMax: time.Duration(1 + r.IntN(100_000)),
+			Adaptive: adaptive.Options{
+				Mode: adaptive.Mode(r.IntN(3)), FalseAlarm: 1e-3, MinRatio: r.Float64(), Floor: 0.01, Cap: 1, WarmupCalls: r.IntN(20),
+			},
 		}
 		randomAlgorithm(r, &p)
 		return p

@@ -20,6 +20,11 @@ func (g *Change) adaptiveText(key string) string {
 		return fmt.Sprintf("Failures are too unlikely for a healthy upstream from a probability of %s on: the smaller, the later the breaker opens.", value)
 	case "min_ratio":
 		return fmt.Sprintf("Unlikely failures open the breaker only if at least %s of the calls since they began have failed.", percent(g.New))
+	case "min_calls":
+		if value == "0" {
+			return "Unlikely failures open the breaker after however few calls."
+		}
+		return fmt.Sprintf("Unlikely failures open the breaker only after %s calls since they began.", value)
 	case "floor":
 		return fmt.Sprintf("A healthy upstream is assumed to fail at least %s of its calls, even if fewer have failed.", percent(g.New))
 	case "cap":

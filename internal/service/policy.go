@@ -40,6 +40,7 @@ func PolicyOf(r *routes.Route) breaker.Policy {
 			Mode:        adaptiveModes[b.Adaptive.Mode],
 			FalseAlarm:  b.Adaptive.FalseAlarm,
 			MinRatio:    b.Adaptive.MinRatio,
+			MinCalls:    b.Adaptive.MinCalls,
 			Floor:       b.Adaptive.Floor,
 			Cap:         b.Adaptive.Cap,
 			WarmupCalls: b.Adaptive.Warmup.Calls,

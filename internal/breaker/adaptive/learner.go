@@ -34,7 +34,7 @@ type Options struct {
 	WarmupTime  time.Duration
 }
 
-// DefaultMinCalls is the default of Options.MinCalls. docs/learning-benchmark.md has what other values would do.
+// DefaultMinCalls is a value of Options.MinCalls for services that fail in bursts.
 const DefaultMinCalls = 50
 
 const (

@@ -91,6 +91,7 @@ func TestDashboardShowsWhatOtherThresholdsWouldHaveDone(t *testing.T) {
 		t.Errorf("with fail_max 50: %v", f)
 	}
 	d.checkWhatIfAccess()
+	d.chooseAdaptive(p)
 	d.chooseAlgorithm(p)
 	d.copyYAML(config)
 
@@ -101,6 +102,19 @@ func TestDashboardShowsWhatOtherThresholdsWouldHaveDone(t *testing.T) {
 	d.do(chromedp.EmulateViewport(1280, 1500), escape)
 	d.waitFocus("after closing", "What if rag_service")
 	d.describeMissingRecord(p, config)
+}
+
+// chooseAdaptive lets unlikely failures open the breaker, and not any more.
+func (d *page) chooseAdaptive(p *harness.Proxy) {
+	d.t.Helper()
+	const mode = "#whatif-adaptive-mode"
+	d.do(chromedp.Focus(chromedp.CSS(mode)), chromedp.KeyEvent("enforce"))
+	d.waitText(`[data-key="adaptive.mode"]`, "in force: off")
+	if f := d.awaitFigures(p, `"fail_max":50,"adaptive":{"mode":"enforce"}`); f.Config["openings"] != 0 {
+		d.t.Errorf("nothing was learnt, but: %v", f)
+	}
+	d.do(chromedp.KeyEvent(kb.ArrowUp + kb.ArrowUp))
+	d.waitTrue("the mode is that in force", `!document.querySelector("[data-key='adaptive.mode']").classList.contains("changed")`)
 }
 
 // chooseAlgorithm chooses another algorithm, whose options then are fields with their defaults.
