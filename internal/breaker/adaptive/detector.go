@@ -28,6 +28,7 @@ func likelihoodsOf(p0, falseAlarm float64) likelihoods {
 type detector struct {
 	sum             float64       // the log of the likelihood ratio, from 0 to the limit, so that it falls as fast after a long fault
 	calls, failures uint64        // since the sum was last 0
+	row             uint64        // failures since the last success
 	since           time.Duration // when the first of them was counted
 	injected        bool          // a fault was injected into one of them
 }
@@ -37,9 +38,11 @@ func (d *detector) observe(l *likelihoods, failed bool) {
 	d.calls++
 	if failed {
 		d.failures++
+		d.row++
 		d.sum = min(d.sum+l.failure, l.limit)
 		return
 	}
+	d.row = 0
 	if d.sum += l.success; d.sum <= 0 {
 		*d = detector{}
 	}
@@ -55,3 +58,6 @@ func (d *detector) ratio() float64 {
 	}
 	return float64(d.failures) / float64(d.calls)
 }
+
+// rowSuffices reports whether the failures since the last success are all of the evidence that is needed.
+func (d *detector) rowSuffices(l *likelihoods) bool { return float64(d.row)*l.failure >= l.limit }

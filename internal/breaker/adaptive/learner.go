@@ -23,7 +23,7 @@ type Options struct {
 	// MinRatio is the failure ratio below which evidence does not open the breaker.
 	MinRatio float64
 	// MinCalls is the number of calls, since the evidence began to rise, before which it does not open the breaker; 0 is no limit. A
-	// burst of failures is over before.
+	// burst of failures is over before. A row of failures that is complete evidence by itself opens the breaker at any time.
 	MinCalls int
 	// Floor is the smallest failure ratio that a healthy service is assumed to have.
 	Floor float64
@@ -131,7 +131,8 @@ func (l *Learner) Observe(now time.Duration, failed, injected bool) Result {
 
 // complete reports whether the calls of d are a fault.
 func (l *Learner) complete(d *detector) bool {
-	return d.evidence(&l.likelihoods) >= 1 && d.calls >= uint64(max(l.options.MinCalls, 0)) && d.ratio() >= l.options.MinRatio
+	enough := d.calls >= uint64(max(l.options.MinCalls, 0)) || d.rowSuffices(&l.likelihoods)
+	return enough && d.evidence(&l.likelihoods) >= 1 && d.ratio() >= l.options.MinRatio
 }
 
 // Mode returns the mode in force, which is Shadow instead of Enforce after a demotion.

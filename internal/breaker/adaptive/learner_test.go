@@ -63,19 +63,41 @@ func TestFewFailuresAreNoFault(t *testing.T) {
 	}
 }
 
-// A burst of failures is no fault, even if they are unlikely.
+// Calls of which a part fails are no fault before there are enough of them, even if they are unlikely; a row of failures is one at once.
 func TestShortBurstsAreNoFault(t *testing.T) {
 	o := defaults
 	o.MinCalls = DefaultMinCalls
-	for failures, want := range map[int]bool{19: false, DefaultMinCalls - 1: false, DefaultMinCalls: true} {
+	for _, test := range []struct {
+		name, pattern string // repeated
+		want          int    // calls until the fault is recognized
+	}{
+		{"half fail", "fs", DefaultMinCalls + 1}, // the next failure
+		{"four of five fail", "ffffs", DefaultMinCalls + 1},
+		{"all fail", "f", 6},
+		{"five failures, and then six", "fffffsffffff", 12},
+	} {
 		l, now := learned(o, 0)
-		recognized := false
-		for i := range failures + 1000 {
+		got := 0
+		for i := 0; i < 1000 && got == 0; i++ {
 			now += time.Second
-			recognized = l.Observe(now, i < failures, false) == Open || recognized
+			if l.Observe(now, test.pattern[i%len(test.pattern)] == 'f', false) == Open {
+				got = i + 1
+			}
 		}
-		if recognized != want {
-			t.Errorf("%d failures: recognized %v", failures, recognized)
+		if got != test.want {
+			t.Errorf("%s: recognized after %d calls, want %d", test.name, got, test.want)
+		}
+	}
+	// A burst that is over is not recognized afterwards.
+	l, now := learned(o, 0)
+	for i := range DefaultMinCalls - 1 {
+		now += time.Second
+		l.Observe(now, i%2 == 0, false)
+	}
+	for range 1000 {
+		now += time.Second
+		if l.Observe(now, false, false) != Nothing {
+			t.Fatal("a success was recognized as a fault")
 		}
 	}
 }
