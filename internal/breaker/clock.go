@@ -48,3 +48,11 @@ func (e Environment) withDefaults() Environment {
 
 // now returns the current time.
 func (e *Environment) now() time.Time { return e.Clock.Now() }
+
+// since returns the time since t, which now has returned. With the clock of the host it takes half of the time of now.
+func (e *Environment) since(t time.Time) time.Duration {
+	if _, ok := e.Clock.(systemClock); ok {
+		return time.Since(t)
+	}
+	return e.now().Sub(t)
+}

@@ -40,7 +40,7 @@ func (l *learning) configure(o adaptive.Options) {
 }
 
 // now returns the time since the learner was made. l.mu is held.
-func (l *learning) now() time.Duration { return l.env.now().Sub(l.base) }
+func (l *learning) now() time.Duration { return l.env.since(l.base) }
 
 // observe counts a call of a closed state of e, and reports whether the breaker opens.
 func (l *learning) observe(e *engine, o *outcome) bool {
