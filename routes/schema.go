@@ -264,7 +264,7 @@ type Adaptive struct {
 	FalseAlarm float64 `yaml:"false_alarm" valid:"1e-30..0.1"`
 	// Failure ratio, since the failures began, below which the breaker is not opened.
 	MinRatio float64 `yaml:"min_ratio" valid:"0..1"`
-	// Number of calls, since the failures began, before which the breaker is not opened, so that a short burst does not open it; 0 is no limit.
+	// Number of calls, since the failures began, before which the breaker is not opened, so that a short burst does not open it; 0 is no limit. A row of failures that is complete evidence by itself opens it at any time.
 	MinCalls int `yaml:"min_calls" valid:"0..1000000"`
 	// Smallest failure ratio that a healthy upstream is assumed to have.
 	Floor float64 `yaml:"floor" valid:"0.0001..0.2"`

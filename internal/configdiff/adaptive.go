@@ -24,7 +24,7 @@ func (g *Change) adaptiveText(key string) string {
 		if value == "0" {
 			return "Unlikely failures open the breaker after however few calls."
 		}
-		return fmt.Sprintf("Unlikely failures open the breaker only after %s calls since they began.", value)
+		return fmt.Sprintf("Unlikely failures open the breaker only after %s calls since they began, or if a row of them suffices by itself.", value)
 	case "floor":
 		return fmt.Sprintf("A healthy upstream is assumed to fail at least %s of its calls, even if fewer have failed.", percent(g.New))
 	case "cap":

@@ -143,7 +143,7 @@ func TestExplanation(t *testing.T) {
 		{defaults, "fails at most 1 in 100 when healthy; opens after 6 failures in a row, or 11 calls of which half fail"},
 		{shadow, "fails at most 1 in 100 when healthy; would open after 6 failures in a row, or 11 calls of which half fail"},
 		{never, "fails at most 1 in 100 when healthy; opens after 6 failures in a row"},
-		{burst, "fails at most 1 in 100 when healthy; opens after 50 failures in a row, or 51 calls of which half fail"},
+		{burst, "fails at most 1 in 100 when healthy; opens after 6 failures in a row, or 51 calls of which half fail"},
 		{many, "still learning: 86400 of 1000000 calls"},
 		{long, "still learning: calls of 24h0m0s of 100h0m0s"},
 		{off, "off: nothing is learnt"},
