@@ -70,6 +70,7 @@ func TestCallsThatAreNotLearnt(t *testing.T) {
 			b.Force(events.Closed, 0, "")
 			b.call(30, false, time.Millisecond)
 			b.call(100, true, time.Millisecond)
+			time.Sleep(2 * time.Minute)
 			before.Failure(&events.Failure{Type: events.ErrorReset}, time.Millisecond) // admitted by an engine that is not in use any more
 			b.Release("")
 		},
