@@ -104,7 +104,7 @@ func hasRecovery(calls []simulate.Call) bool {
 
 const (
 	// maxSample is the number of calls up to which each setting is tried with all calls of the earlier part.
-	maxSample = 120_000
+	maxSample = 60_000
 	// stretches is the number of stretches of a sample.
 	stretches = 8
 )
