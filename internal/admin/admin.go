@@ -49,7 +49,7 @@ type Backend interface {
 	// Baseline returns what the breaker of a service has learnt; false if no service has that name.
 	Baseline(service string) (events.Baseline, bool)
 	// ResetBaseline makes the breaker of a service forget what it has learnt. Its error is a *NotPersistedError.
-	ResetBaseline(ctx context.Context, service string) error
+	ResetBaseline(service string) error
 	// History returns the state changes of a service's breaker on all instances of the fleet, newest first.
 	History(ctx context.Context, service string) ([]events.HistoryEntry, error)
 	// Outcomes is outcomes.Store.Read.
@@ -108,14 +108,14 @@ func (a *api) operations() map[string]http.Handler {
 		"/metrics":                            a.read(func(w http.ResponseWriter, r *http.Request) { a.Metrics.ServeHTTP(w, r) }),
 		breakers + "health":                   a.read(a.health),
 		breakers + "{service}":                a.read(a.service),
-		breakers + "{service}/history":        a.read(a.history),
-		breakers + "{service}/force-state":    a.write(http.MethodPost, a.forceState),
+		breakers + "{service}/history":        a.read(a.forService(a.history)),
+		breakers + "{service}/force-state":    a.write(http.MethodPost, a.forService(a.forceState)),
 		breakers + "{service}/baseline":       a.read(a.baseline),
-		breakers + "{service}/baseline/reset": a.write(http.MethodPost, a.resetBaseline),
-		breakers + "{service}/faults":         a.readOrWrite(a.faults, map[string]http.HandlerFunc{http.MethodPost: a.injectFault}),
-		breakers + "{service}/faults/{id}":    a.write(http.MethodDelete, a.endFault),
+		breakers + "{service}/baseline/reset": a.write(http.MethodPost, a.forService(a.resetBaseline)),
+		breakers + "{service}/faults":         a.readOrWrite(a.forService(a.faults), map[string]http.HandlerFunc{http.MethodPost: a.forService(a.injectFault)}),
+		breakers + "{service}/faults/{id}":    a.write(http.MethodDelete, a.forService(a.endFault)),
 		breakers + "{service}/overrides": a.readOrWrite(a.overrides, map[string]http.HandlerFunc{
-			http.MethodPut: a.setOverrides, http.MethodDelete: a.endOverrides,
+			http.MethodPut: a.forService(a.setOverrides), http.MethodDelete: a.forService(a.endOverrides),
 		}),
 		"/api/v1/queue":            a.read(a.queue),
 		"/api/v1/queue/{id}":       a.write(http.MethodDelete, a.dropQueued),
@@ -163,12 +163,7 @@ func (a *api) service(w http.ResponseWriter, r *http.Request) {
 	respond(w, http.StatusOK, s)
 }
 
-func (a *api) history(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("service")
-	if _, ok := a.Backend.Service(name); !ok {
-		unknownService(w, r)
-		return
-	}
+func (a *api) history(w http.ResponseWriter, r *http.Request, name string) {
 	changes, err := a.Backend.History(r.Context(), name)
 	if err != nil {
 		writeProblem(w, http.StatusInternalServerError, err.Error())

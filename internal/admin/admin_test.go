@@ -117,7 +117,7 @@ func (f *fakeBackend) Baseline(service string) (events.Baseline, bool) {
 	return f.baseline, service == "svc"
 }
 
-func (f *fakeBackend) ResetBaseline(context.Context, string) error {
+func (f *fakeBackend) ResetBaseline(string) error {
 	f.baseline = events.Baseline{Mode: "enforce"}
 	return f.resetErr
 }

@@ -79,12 +79,7 @@ func (a *api) respondBaseline(w http.ResponseWriter, r *http.Request, status int
 }
 
 // resetBaseline makes the breaker of a service forget what it has learnt. The body is optional.
-func (a *api) resetBaseline(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("service")
-	if _, ok := a.Backend.Service(name); !ok {
-		unknownService(w, r)
-		return
-	}
+func (a *api) resetBaseline(w http.ResponseWriter, r *http.Request, name string) {
 	reason, ok := reasonOf(w, r)
 	if ok && r.ContentLength != 0 {
 		reason, ok = readRequest(w, r, resetExample, parseReset)
@@ -92,7 +87,7 @@ func (a *api) resetBaseline(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	err := a.Backend.ResetBaseline(r.Context(), name)
+	err := a.Backend.ResetBaseline(name)
 	done := action{Action: "reset-baseline", Service: name, Reason: reason}
 	if pending := (*NotPersistedError)(nil); errors.As(err, &pending) {
 		a.audit(r, done, "not_persisted", pending)

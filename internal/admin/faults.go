@@ -26,22 +26,12 @@ const (
 )
 
 // faults responds with the faults in force for a service, oldest first.
-func (a *api) faults(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("service")
-	if _, ok := a.Backend.Service(name); !ok {
-		unknownService(w, r)
-		return
-	}
+func (a *api) faults(w http.ResponseWriter, _ *http.Request, name string) {
 	respond(w, http.StatusOK, a.Backend.Faults(name))
 }
 
 // injectFault puts a fault into force.
-func (a *api) injectFault(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("service")
-	if _, ok := a.Backend.Service(name); !ok {
-		unknownService(w, r)
-		return
-	}
+func (a *api) injectFault(w http.ResponseWriter, r *http.Request, name string) {
 	wanted, ok := readRequest(w, r, faultExample, parseFault)
 	if !ok {
 		return
@@ -77,12 +67,8 @@ func faultAttributes(f events.Fault) (attributes []any) {
 }
 
 // endFault ends a fault.
-func (a *api) endFault(w http.ResponseWriter, r *http.Request) {
-	name, id := r.PathValue("service"), r.PathValue("id")
-	if _, ok := a.Backend.Service(name); !ok {
-		unknownService(w, r)
-		return
-	}
+func (a *api) endFault(w http.ResponseWriter, r *http.Request, name string) {
+	id := r.PathValue("id")
 	reason, ok := reasonOf(w, r)
 	if !ok {
 		return

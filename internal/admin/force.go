@@ -27,12 +27,7 @@ type forceRequest struct {
 	fleet    bool
 }
 
-func (a *api) forceState(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("service")
-	if _, ok := a.Backend.Service(name); !ok {
-		unknownService(w, r)
-		return
-	}
+func (a *api) forceState(w http.ResponseWriter, r *http.Request, name string) {
 	request, ok := readRequest(w, r, forceExample, parseForceRequest)
 	if !ok {
 		return

@@ -83,12 +83,7 @@ type overridesRequest struct {
 }
 
 // setOverrides replaces the overrides of a service.
-func (a *api) setOverrides(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("service")
-	if _, ok := a.Backend.Service(name); !ok {
-		unknownService(w, r)
-		return
-	}
+func (a *api) setOverrides(w http.ResponseWriter, r *http.Request, name string) {
 	wanted, ok := readRequest(w, r, overridesExample, func(fields map[string]json.RawMessage) (overridesRequest, []string) {
 		return a.parseOverrides(name, fields)
 	})
@@ -102,12 +97,7 @@ func (a *api) setOverrides(w http.ResponseWriter, r *http.Request) {
 }
 
 // endOverrides ends the overrides of a service.
-func (a *api) endOverrides(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("service")
-	if _, ok := a.Backend.Service(name); !ok {
-		unknownService(w, r)
-		return
-	}
+func (a *api) endOverrides(w http.ResponseWriter, r *http.Request, name string) {
 	reason, ok := reasonOf(w, r)
 	if !ok {
 		return

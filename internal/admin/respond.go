@@ -47,6 +47,18 @@ func write(w http.ResponseWriter, status int, contentType string, body []byte) {
 	_, _ = w.Write(append(body, '\n')) // #nosec G705 -- the content type is JSON; the client may have disconnected
 }
 
+// forService wraps a handler of a path with the name of a service. It responds with 404 if no service has that name.
+func (a *api) forService(h func(w http.ResponseWriter, r *http.Request, service string)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		name := r.PathValue("service")
+		if _, ok := a.Backend.Service(name); !ok {
+			unknownService(w, r)
+			return
+		}
+		h(w, r, name)
+	}
+}
+
 func unknownService(w http.ResponseWriter, r *http.Request) {
 	writeProblem(w, http.StatusNotFound, "no service is named "+strconv.Quote(r.PathValue("service")))
 }

@@ -146,7 +146,7 @@ func (b *adminBackend) Baseline(service string) (events.Baseline, bool) {
 }
 
 // ResetBaseline implements admin.Backend.
-func (b *adminBackend) ResetBaseline(_ context.Context, service string) error {
+func (b *adminBackend) ResetBaseline(service string) error {
 	if br := b.state.breakers.Get(service); br != nil {
 		br.ResetBaseline()
 	}
