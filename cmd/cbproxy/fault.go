@@ -151,15 +151,10 @@ func (c *client) injectFault(ctx context.Context, w io.Writer, path, service str
 	if err != nil {
 		return err
 	}
-	if c.json {
-		return printJSON(w, content)
-	}
-	var f events.Fault
-	if err := c.decode(content, &f); err != nil {
+	return printContent(c, w, content, func(f events.Fault) error {
+		_, err := fmt.Fprintf(w, "%s: injecting %s\n", clean(service), statusview.FaultText(f, c.now()))
 		return err
-	}
-	_, err = fmt.Fprintf(w, "%s: injecting %s\n", clean(service), statusview.FaultText(f, c.now()))
-	return err
+	})
 }
 
 // faults returns the faults of a service, decoded and as the document received.
@@ -209,11 +204,7 @@ func (c *client) endFaults(ctx context.Context, w io.Writer, path, service, reas
 		ended = append(ended, content)
 	}
 	if c.json {
-		document, err := json.Marshal(ended)
-		if err != nil {
-			return failure(err)
-		}
-		return printJSON(w, document)
+		return printValue(w, ended)
 	}
 	_, err = fmt.Fprintf(w, "%s: %s ended\n", clean(service), plural(len(ended), "fault"))
 	return err

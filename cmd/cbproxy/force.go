@@ -68,18 +68,10 @@ The admin token is required.`,
 			if err != nil {
 				return err
 			}
-			if client.json {
-				return printJSON(c.OutOrStdout(), content)
-			}
-			var s admin.Service
-			if err := client.decode(content, &s); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is %s, %s\n", clean(s.ServiceName), s.State, holdText(s, client.now()))
-			if err == nil && s.NotPersisted != "" {
-				_, err = fmt.Fprintf(c.ErrOrStderr(), "Warning: %s\n", clean(s.NotPersisted))
-			}
-			return err
+			return printContent(client, c.OutOrStdout(), content, func(s admin.Service) error {
+				_, err := fmt.Fprintf(c.OutOrStdout(), "%s is %s, %s\n", clean(s.ServiceName), s.State, holdText(s, client.now()))
+				return warnNotPersisted(c.ErrOrStderr(), s.NotPersisted, err)
+			})
 		},
 	}
 	flags.add(c)

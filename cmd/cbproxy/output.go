@@ -38,3 +38,32 @@ func printJSON(w io.Writer, content []byte) error {
 	_, err := w.Write(safe.Bytes())
 	return err
 }
+
+// printValue prints a value as JSON, as printJSON does.
+func printValue(w io.Writer, v any) error {
+	content, err := json.Marshal(v)
+	if err != nil {
+		return failure(fmt.Errorf("encode the result: %w", err))
+	}
+	return printJSON(w, content)
+}
+
+// printContent prints a response of the API as it is if that was asked for, and otherwise calls text with what it contains.
+func printContent[T any](c *client, w io.Writer, content []byte, text func(T) error) error {
+	if c.json {
+		return printJSON(w, content)
+	}
+	var v T
+	if err := c.decode(content, &v); err != nil {
+		return err
+	}
+	return text(v)
+}
+
+// warnNotPersisted prints why a change is not stored, unless that is "" or err is not nil, which it returns.
+func warnNotPersisted(w io.Writer, reason string, err error) error {
+	if err == nil && reason != "" {
+		_, err = fmt.Fprintf(w, "Warning: %s\n", clean(reason))
+	}
+	return err
+}

@@ -122,19 +122,10 @@ func (c *client) changeOverrides(command *cobra.Command, method, path string, bo
 	if err != nil {
 		return err
 	}
-	w := command.OutOrStdout()
-	if c.json {
-		return printJSON(w, content)
-	}
-	var o admin.Overrides
-	if err := c.decode(content, &o); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s\n%s", title(o), statusview.ChangesText(o.Changes))
-	if err == nil && o.NotPersisted != "" {
-		_, err = fmt.Fprintf(command.ErrOrStderr(), "Warning: %s\n", clean(o.NotPersisted))
-	}
-	return err
+	return printContent(c, command.OutOrStdout(), content, func(o admin.Overrides) error {
+		_, err := fmt.Fprintf(command.OutOrStdout(), "%s\n%s", title(o), statusview.ChangesText(o.Changes))
+		return warnNotPersisted(command.ErrOrStderr(), o.NotPersisted, err)
+	})
 }
 
 // listOverrides prints the overrides of a service.
@@ -143,12 +134,5 @@ func (c *client) listOverrides(ctx context.Context, w io.Writer, path string) er
 	if err != nil {
 		return err
 	}
-	if c.json {
-		return printJSON(w, content)
-	}
-	var o admin.Overrides
-	if err := c.decode(content, &o); err != nil {
-		return err
-	}
-	return statusview.DrawOverrides(w, o, c.now())
+	return printContent(c, w, content, func(o admin.Overrides) error { return statusview.DrawOverrides(w, o, c.now()) })
 }

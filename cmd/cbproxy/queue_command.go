@@ -73,14 +73,7 @@ func newQueueListCommand(flags *adminFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if client.json {
-				return printJSON(c.OutOrStdout(), content)
-			}
-			var list queueList
-			if err := client.decode(content, &list); err != nil {
-				return err
-			}
-			return list.draw(c.OutOrStdout(), client.now())
+			return printContent(client, c.OutOrStdout(), content, func(list queueList) error { return list.draw(c.OutOrStdout(), client.now()) })
 		},
 	}
 	c.Flags().StringVar(&service, "service", "", "only requests of this service; the suffix _service may be left out")
@@ -166,11 +159,7 @@ func newQueueActionCommand(flags *adminFlags, verb, what string, request func(id
 				}
 			}
 			if client.json {
-				document, err := json.Marshal(answers)
-				if err == nil {
-					err = printJSON(c.OutOrStdout(), document)
-				}
-				if err != nil {
+				if err := printValue(c.OutOrStdout(), answers); err != nil {
 					return failure(err)
 				}
 			}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -90,11 +89,7 @@ func (s *simulateCommand) run(c *cobra.Command, args []string) error {
 		return s.writePage(c.OutOrStdout(), report, record)
 	}
 	if client.json {
-		content, err := json.Marshal(report)
-		if err != nil {
-			return failure(fmt.Errorf("encode the result: %w", err))
-		}
-		return printJSON(c.OutOrStdout(), content)
+		return printValue(c.OutOrStdout(), report)
 	}
 	if len(report.Services) == 0 {
 		_, err := fmt.Fprintln(c.OutOrStdout(), "There are no calls in the record.")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -73,11 +72,7 @@ func (t *tuneCommand) run(c *cobra.Command, args []string) error {
 		return failure(err)
 	}
 	if client.json {
-		content, err := json.Marshal(report)
-		if err != nil {
-			return failure(fmt.Errorf("encode the result: %w", err))
-		}
-		return printJSON(c.OutOrStdout(), content)
+		return printValue(c.OutOrStdout(), report)
 	}
 	if len(report.Services) == 0 {
 		_, err := fmt.Fprintln(c.OutOrStdout(), "There are no calls to search by.")
