@@ -45,7 +45,7 @@ func TestAdaptiveOpensByUnlikelyFailures(t *testing.T) {
 				break
 			}
 			b.recover()
-			// The evidence begins anew, and what was learnt is kept.
+			// The evidence is 0 again, and what was learnt is kept.
 			b.call(5, false, time.Millisecond)
 			b.want(events.Closed)
 			if b.call(1, false, time.Millisecond); (b.State() == events.Open) != (mode == adaptive.Enforce) {

@@ -25,10 +25,12 @@ func (l *Learner) explain(now time.Duration) string {
 	if l.Mode() == Shadow {
 		opens = "would open"
 	}
-	text := fmt.Sprintf("fails at most 1 in %.0f when healthy; %s after %d failures in a row",
-		math.Floor(1/b.ratio+1e-9), opens, l.callsToOpen(1))
-	if half := l.callsToOpen(2); half > 0 {
-		text += fmt.Sprintf(", or %d calls of which half fail", half)
+	if l.inARow == 0 {
+		l.inARow, l.halfFailing = l.callsToOpen(1), l.callsToOpen(2)
+	}
+	text := fmt.Sprintf("fails at most 1 in %.0f when healthy; %s after %d failures in a row", math.Floor(1/b.ratio+1e-9), opens, l.inARow)
+	if l.halfFailing > 0 {
+		text += fmt.Sprintf(", or %d calls of which half fail", l.halfFailing)
 	}
 	if l.record.demoted && l.options.Mode == Enforce {
 		text += fmt.Sprintf("; in shadow mode, because more than %d of its last %d openings were refuted", maxRefuted, recentOpenings)

@@ -64,6 +64,10 @@ type Learner struct {
 	detector    detector
 	learnAfter  time.Duration
 	record      trackRecord
+
+	// inARow and halfFailing are those of explain for likelihoods and options; inARow is 0 if they have not been computed yet. They take
+	// long enough for calls to wait.
+	inARow, halfFailing int
 }
 
 // NewLearner returns a learner that has seen no call.
@@ -93,7 +97,7 @@ func (l *Learner) Reset(now time.Duration) {
 func (l *Learner) setLikelihoods() {
 	if l.ratio != l.baseline.ratio {
 		l.ratio = l.baseline.ratio
-		l.likelihoods = likelihoodsOf(l.ratio, l.options.FalseAlarm)
+		l.likelihoods, l.inARow = likelihoodsOf(l.ratio, l.options.FalseAlarm), 0
 	}
 }
 

@@ -218,7 +218,7 @@ func TestEvidenceFallsAsSoonAsCallsSucceed(t *testing.T) {
 
 // The test is what its definition says.
 func TestEvidenceMatchesTheDefinition(t *testing.T) {
-	// The largest log likelihood ratio of any row of calls up to now, or of none; a row begins anew where the evidence is complete.
+	// The largest log likelihood ratio of any row of calls up to now, or of none; a new row begins where the evidence is complete.
 	rapid.Check(t, func(t *rapid.T) {
 		p0 := rapid.Float64Range(0.01, maxRatio).Draw(t, "p0")
 		p1 := math.Min(math.Max(3*p0+0.1, 0.3), 0.9)
