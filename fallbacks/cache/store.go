@@ -156,11 +156,10 @@ func (s *store) get(key []byte, now time.Time) (entry, error) {
 	hash := maphash.Bytes(s.seed, key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, err := s.find(hash, key, now)
+	e, err := s.find(s.entries.Get, hash, key, now)
 	switch err {
 	case nil:
 		s.counters.Hits++
-		s.entries.Get(hash) // makes it the most recently used
 		return e, nil
 	case errTooOld:
 		s.entries.Remove(hash)
@@ -173,12 +172,12 @@ func (s *store) get(key []byte, now time.Time) (entry, error) {
 func (s *store) peek(key []byte, now time.Time) (entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.find(maphash.Bytes(s.seed, key), key, now)
+	return s.find(s.entries.Peek, maphash.Bytes(s.seed, key), key, now)
 }
 
-// find returns a copy of the entry with the given key and its hash. mu must be held.
-func (s *store) find(hash uint64, key []byte, now time.Time) (entry, error) {
-	e, ok := s.entries.Peek(hash)
+// find returns a copy of the entry with the given key and its hash, which lookup finds. mu must be held.
+func (s *store) find(lookup func(hash uint64) (*entry, bool), hash uint64, key []byte, now time.Time) (entry, error) {
+	e, ok := lookup(hash)
 	switch {
 	case !ok || !bytes.Equal(e.key(), key):
 		return entry{}, errNotFound

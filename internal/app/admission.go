@@ -33,18 +33,7 @@ func newAdmissionWatcher(statuses func() map[string]events.ServiceStatus, publis
 }
 
 // run samples the breakers until ctx is done.
-func (w *admissionWatcher) run(ctx context.Context) {
-	ticker := time.NewTicker(admissionInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			w.sample(now)
-		}
-	}
-}
+func (w *admissionWatcher) run(ctx context.Context) { every(ctx, admissionInterval, w.sample) }
 
 // sample compares the breakers with the previous sample.
 func (w *admissionWatcher) sample(now time.Time) {

@@ -39,24 +39,14 @@ func (s *baselines) restore(service string, b *breaker.Breaker) {
 		err = b.RestoreBaseline(record)
 	}
 	if err != nil {
-		s.logger.Warn("cannot restore what was learnt of an upstream, learning it anew", "service", service, "error", err)
+		s.logger.Warn("cannot restore what was learnt of an upstream, learning starts again", "service", service, "error", err)
 	}
 }
 
 // run writes what has changed each baselineInterval until ctx is done.
 func (s *baselines) run(ctx context.Context) {
-	if s.file == nil {
-		return
-	}
-	ticker := time.NewTicker(baselineInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			_ = s.write() // it has logged the error
-		}
+	if s.file != nil {
+		every(ctx, baselineInterval, func(time.Time) { _ = s.write() }) // it has logged the error
 	}
 }
 

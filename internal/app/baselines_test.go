@@ -74,7 +74,7 @@ func TestBaselinesAreWrittenWhenTheyChange(t *testing.T) {
 	for _, damaged := range []string{"{}", `{"version":0}`} {
 		file.records["svc"] = []byte(damaged)
 		log.Reset()
-		if s.restore("svc", restored); restored.Baseline().Calls != 5 || strings.Count(log.String(), "learning it anew") != 1 {
+		if s.restore("svc", restored); restored.Baseline().Calls != 5 || strings.Count(log.String(), "learning starts again") != 1 {
 			t.Errorf("%+v, %s", restored.Baseline(), log.String())
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"cbproxy/internal/strictyaml"
 )
 
 // Dimension is a key of a breaker, and the values of it that are tried.
@@ -31,7 +33,7 @@ func DimensionsOf(options any, prefix string) []Dimension {
 func dimensionsOf(t reflect.Type, prefix string) (all []Dimension) {
 	for i := range t.NumField() {
 		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		name := strictyaml.KeyName(f)
 		if values := f.Tag.Get("tune"); values != "" {
 			all = append(all, Dimension{Key: prefix + name, Values: valuesOf(values)})
 		} else if f.Type.Kind() == reflect.Struct && name != "" {

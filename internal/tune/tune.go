@@ -126,9 +126,9 @@ func (o *Options) candidates(service string, current float64, calls []simulate.C
 	if !hasRecovery(calls) {
 		common = slices.DeleteFunc(slices.Clone(common), func(d Dimension) bool { return strings.HasPrefix(d.Key, "recovery_") })
 	}
-	done := 0
+	done, limit := 0, o.limit()
 	s := &search{service: service, calls: sample(calls, maxSample), cost: o.Cost, policy: o.Policy, known: map[string]trial{}}
-	s.tried = func() { done++; o.Progress(done, o.limit()) }
+	s.tried = func() { done++; o.Progress(done, limit) }
 	var tried []Candidate
 	for _, setting := range o.settings(s, common) {
 		if p, err := o.Policy([]byte(setting.json())); err == nil {

@@ -53,12 +53,11 @@ func (p *Pool) Do(r *http.Request, timeout time.Duration, o DoOptions) (*Respons
 		}
 	})
 	w := &Response{ctx: limited, release: func() { stop(); cancel() }, paused: Paused()}
-	if o.RoundTrip == nil {
-		o.RoundTrip = func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
-			return next(r)
-		}
+	send := p.RoundTrip
+	if o.RoundTrip != nil {
+		send = func(r *http.Request) (*http.Response, error) { return o.RoundTrip(r, p.RoundTrip) }
 	}
-	res, err := o.RoundTrip(r.WithContext(limited), p.RoundTrip)
+	res, err := send(r.WithContext(limited))
 	if err != nil {
 		defer w.release()
 		progress := NotConnected

@@ -66,7 +66,7 @@ var allowedImports = map[string][]string{
 	"internal/configdiff":           {"routes", "internal/sanitize"},
 	"internal/statusview":           {"internal/admin", "internal/events", "internal/sanitize"},
 	"internal/simulate":             {"internal/breaker", "internal/events", "internal/sanitize"},
-	"internal/tune":                 {"internal/breaker", "internal/events", "internal/simulate"},
+	"internal/tune":                 {"internal/breaker", "internal/events", "internal/simulate", "internal/strictyaml"},
 	"internal/override":             {"internal/boltfile", "internal/events", "internal/files"},
 	"internal/outcomes":             {"internal/boltfile", "internal/events"},
 	"internal/admin":                {"internal/breaker", "internal/events", "internal/fault", "internal/outcomes", "internal/override", "internal/problem", "internal/simulate"},
