@@ -59,6 +59,20 @@ func TestInjectFaultCallsProxy(t *testing.T) {
 	}
 }
 
+// checkFaults checks that w, the response to a body, is 400 and lists as many faults as there are in want, which has a part of each.
+func checkFaults(t *testing.T, body string, w *httptest.ResponseRecorder, want []string) {
+	t.Helper()
+	var problem struct{ Faults []string }
+	if err := json.Unmarshal(w.Body.Bytes(), &problem); err != nil || w.Code != 400 || len(problem.Faults) != len(want) {
+		t.Errorf("%s: status %d, %s, %v", body, w.Code, w.Body, err)
+	}
+	for _, part := range want {
+		if !strings.Contains(strings.Join(problem.Faults, "\n"), part) {
+			t.Errorf("%s: %q, want %q", body, problem.Faults, part)
+		}
+	}
+}
+
 func mustJSON(t *testing.T, v any) string {
 	t.Helper()
 	text, err := json.Marshal(v)
@@ -94,14 +108,9 @@ func TestInjectFaultReportsAllFaults(t *testing.T) {
 		f := &fakeBackend{token: "secret"}
 		h, _ := handler(f)
 		w := adminCall(h, "POST", faultsPath, body)
-		var problem struct{ Faults []string }
-		if err := json.Unmarshal(w.Body.Bytes(), &problem); err != nil || w.Code != 400 || len(problem.Faults) != len(want) || len(f.commands) > 0 {
-			t.Errorf("%s: status %d, %s, %v", body, w.Code, w.Body, err)
-		}
-		for _, part := range want {
-			if !strings.Contains(strings.Join(problem.Faults, "\n"), part) {
-				t.Errorf("%s: %q, want %q", body, problem.Faults, part)
-			}
+		checkFaults(t, body, w, want)
+		if len(f.commands) > 0 {
+			t.Errorf("%s: %q", body, f.commands)
 		}
 	}
 }
