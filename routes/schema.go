@@ -159,7 +159,7 @@ type Route struct {
 	FallbackEnabled bool `yaml:"fallback_enabled"`
 	// Name of the fallback; the default is the service's name.
 	Fallback string `yaml:"fallback"`
-	// Answer a request with the field "X-Fallback-Test: 1" by the fallback, whatever the state of the breaker and for any when of the fallback. Such a request is not sent upstream and counts for nothing; the access log and the traces have it with the reason test. Whoever can send requests to the route can do so.
+	// Answer a request with the field "X-Fallback-Test: 1" by the fallback, whatever the state of the breaker and for any when of the fallback. Such a request is not sent upstream and counts for nothing; the access log and the traces have it with the reason test. Every client of the route can send it.
 	FallbackTest bool `yaml:"fallback_test"`
 }
 

@@ -247,8 +247,8 @@ func (rt *Route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 	return r
 }
 
-// send sends r, into which a fault may be injected, and returns the result. An incomplete response is a failure, but it is returned nevertheless: its status shows
-// that the request has arrived.
+// send sends r, into which a fault may be injected, and returns the result. An incomplete response is a failure, but it is returned
+// nevertheless: its status shows that the request has arrived.
 func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State, injected *fault.Fault) deliveryResult {
 	if state == events.HalfOpen {
 		rt.Pool.DiscardConnections() // connections from before the failure must not decide recovery

@@ -90,9 +90,9 @@ func (p *prober) probeOnce(ctx context.Context) {
 	call.Failure(f, time.Since(start))
 }
 
-// send sends the probe's request, into which a fault may be injected. It returns the type of the upstream's failure, or "" with an error that counts neither as a
-// success nor as a failure. The probe succeeds with the header section of the response, except that a short body of known length
-// must arrive as well: a stream may never end.
+// send sends the probe's request, into which a fault may be injected. It returns the type of the upstream's failure, or "" with an
+// error that counts neither as a success nor as a failure. The probe succeeds with the header section of the response, except that a
+// short body of known length must arrive as well: a stream may never end.
 func (p *prober) send(ctx context.Context, injected *fault.Fault) (events.ErrorType, error) {
 	rt := p.route
 	target := rt.Target.Scheme + "://" + rt.Target.Host + rt.Target.Base + rt.Config.Breaker.Probe.Path
