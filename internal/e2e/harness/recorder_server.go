@@ -14,7 +14,7 @@ import (
 
 // serveRecorder runs a recorder that listens at address and appends each request to file. It returns only on an error.
 func serveRecorder(address, file string) error {
-	out, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	out, err := OpenRecord(file)
 	if err != nil {
 		return err
 	}
@@ -24,7 +24,7 @@ func serveRecorder(address, file string) error {
 			panic(http.ErrAbortHandler) // the client has disconnected
 		}
 		rule := ruleFor(file, raw)
-		// A single write, so that a kill leaves a complete line or none.
+		// A single write, so that records of concurrent requests do not mix.
 		if _, err := fmt.Fprintf(out, "%d %d %s\n", time.Now().UnixMicro(), rule.Status, base64.StdEncoding.EncodeToString(raw)); err != nil {
 			panic(err)
 		}
@@ -35,6 +35,20 @@ func serveRecorder(address, file string) error {
 		w.WriteHeader(rule.Status)
 		_, _ = io.WriteString(w, rule.Body)
 	}))
+}
+
+// OpenRecord opens a file of lines to append to. It removes an incomplete last line, as a kill can end a write after a part of it.
+// No other process may have the file open for writing.
+func OpenRecord(file string) (*os.File, error) {
+	out, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(out)
+	if err != nil {
+		return nil, err
+	}
+	return out, out.Truncate(int64(bytes.LastIndexByte(content, '\n') + 1))
 }
 
 // ruleFor returns the rule that applies to a request.

@@ -31,7 +31,7 @@ type upstreamServer struct {
 
 // serveUpstream runs an upstream that listens at address and appends events to file. It returns only on an error.
 func serveUpstream(address, file string) error {
-	out, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	out, err := harness.OpenRecord(file)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *upstreamServer) mode() string {
 	return append([]string{modeHealthy, modeHealthy, modeHealthy}, faultModes[:len(faultModes)-1]...)[rand.IntN(len(faultModes)+2)]
 }
 
-// record writes a line for each event. It makes a single write, so that a kill leaves complete lines.
+// record writes a line for each event. It makes a single write, so that lines of concurrent requests do not mix.
 func (s *upstreamServer) record(r *http.Request, bodySum uint32, events ...recordEvent) {
 	field := func(name, missing string) string {
 		if v := r.Header.Get(name); v != "" {
