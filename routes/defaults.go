@@ -3,6 +3,8 @@ package routes
 import (
 	"net/http"
 	"time"
+
+	"cbproxy/internal/strictyaml"
 )
 
 // ServicePrefix is the prefix of environment variables that override keys of a service.
@@ -58,7 +60,7 @@ func defaultBreaker() Breaker {
 		Mode:             "enforce",
 		Algorithm:        "ratio",
 		FailMax:          5,
-		SlowCallDuration: 5 * time.Second,
+		SlowCallDuration: strictyaml.OrAuto[time.Duration]{Value: 5 * time.Second},
 		MinRequests:      20,
 		Window:           30 * time.Second,
 		RecoveryTimeout:  60 * time.Second,

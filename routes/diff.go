@@ -58,7 +58,7 @@ func (d *differ) compare(key string, old, next reflect.Value) {
 // isLeaf reports whether a value is compared as a whole.
 func isLeaf(v reflect.Value) bool {
 	switch v.Interface().(type) {
-	case time.Duration, Size, Statuses, Upstream, json.Marshaler, encoding.TextMarshaler:
+	case time.Duration, Size, Statuses, Upstream, strictyaml.AutoSetting, json.Marshaler, encoding.TextMarshaler:
 		return true
 	}
 	switch v.Kind() {

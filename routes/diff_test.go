@@ -32,6 +32,7 @@ func TestDiff(t *testing.T) {
 		"nothing":              {base, "# a comment\n" + base, ""},
 		"a default, spelt out": {base, base + "defaults: {timeout: 30}\n", ""},
 		"a key":                {base, strings.Replace(base, "h:1'", "h:1', timeout: 5, breaker: {fail_max: 7}", 1), `routes.svc.timeout "30s" "5s"; routes.svc.breaker.fail_max 5 7`},
+		"an automatic setting": {base, strings.Replace(base, "h:1'", "h:1', max_in_flight: auto, breaker: {slow_call_duration: auto}", 1), `routes.svc.max_in_flight 0 "auto"; routes.svc.breaker.slow_call_duration "5s" "auto"`},
 		"an inherited key":     {base, base + "defaults: {timeout: 5}\n", `routes.svc.timeout "30s" "5s"`},
 		"a route":              {base, strings.Replace(base, "svc:", "new:", 1), "routes.new + ; routes.svc -"},
 		"a secret": {base + "redis: {url: 'redis://:one@h/0'}\n", base + "redis: {url: 'redis://:two@h/0'}\n",

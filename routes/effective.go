@@ -45,6 +45,8 @@ func writeValue(out *bytes.Buffer, v reflect.Value) error {
 		return writeJSON(out, formatDuration(value))
 	case Size:
 		return writeJSON(out, value.String())
+	case strictyaml.AutoSetting:
+		return writeValue(out, reflect.ValueOf(value.Setting()))
 	case Statuses:
 		return writeJSON(out, value.list())
 	case Upstream:

@@ -143,6 +143,9 @@ func escaped(s string) string { return strings.NewReplacer("|", `\|`, "<", `\<`,
 
 // takesOf describes the values of a type.
 func takesOf(t reflect.Type, r strictyaml.Rules) string {
+	if value, ok := strictyaml.ValueType(t); ok {
+		return takesOf(value, r) + ", or `auto`"
+	}
 	switch t {
 	case strictyaml.DurationType:
 		return "duration" + bounds(r)

@@ -139,8 +139,8 @@ type Route struct {
 	IdleTimeout time.Duration `yaml:"idle_timeout" valid:"positive"`
 	// Priority from 1 (high) to 3 (low): requests of low priority are rejected first when the proxy approaches max_in_flight.
 	Priority int `yaml:"priority" valid:"1..3"`
-	// Bulkhead: limit of this service's requests in flight; 0 is no limit. A request over the limit is answered by the fallback with reason overload and does not count for the breaker.
-	MaxInFlight int `yaml:"max_in_flight" valid:"0..1000000"`
+	// Bulkhead: limit of this service's requests in flight; 0 is no limit, auto finds the limit by itself. A request over the limit is answered by the fallback with reason overload and does not count for the breaker.
+	MaxInFlight strictyaml.OrAuto[int] `yaml:"max_in_flight" valid:"0..1000000"`
 	// A response with a known length up to this size is read completely before the client receives a byte.
 	ResponseBuffer Size `yaml:"response_buffer" valid:"0..64MiB"`
 	// When a stream's response headers are sent: headers sends them at once, first_byte after the first byte of the body, so that the fallback can still answer for a stream that fails before.
@@ -209,8 +209,8 @@ type Breaker struct {
 	FailureRatio float64 `yaml:"failure_ratio" valid:"0..1" tune:"0 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9"`
 	// Rate of calls in window, 0 to 1, slower than slow_call_duration that opens the breaker; 0 disables the condition.
 	SlowCallRatio float64 `yaml:"slow_call_ratio" valid:"0..1" tune:"0 0.2 0.4 0.6 0.8"`
-	// Wait for the upstream from which a call is slow; for a stream, until the response headers.
-	SlowCallDuration time.Duration `yaml:"slow_call_duration" valid:"positive"`
+	// Wait for the upstream from which a call is slow; for a stream, until the response headers. auto derives it from the durations of healthy calls.
+	SlowCallDuration strictyaml.OrAuto[time.Duration] `yaml:"slow_call_duration" valid:"positive"`
 	// Smallest number of calls for failure_ratio and slow_call_ratio to apply: in window, with the algorithm count among the last calls. With the algorithm budget, that of calls in budget.short.
 	MinRequests int `yaml:"min_requests" valid:"1..1000000" tune:"3 5 10 20 50 100"`
 	// Sliding window of failure_ratio and slow_call_ratio, and of the algorithms throttle and expression. count and budget do not use it.

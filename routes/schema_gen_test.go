@@ -158,6 +158,9 @@ func nested(f reflect.StructField, v reflect.Value) (inner reflect.Value, isName
 	case reflect.TypeFor[map[string]*Fallback]():
 		return reflect.ValueOf(newFallback()).Elem(), true
 	}
+	if _, isSetting := strictyaml.ValueType(f.Type); isSetting {
+		return reflect.Value{}, false
+	}
 	if v.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(strictyaml.UnmarshalerType) {
 		return v, false
 	}
@@ -166,7 +169,7 @@ func nested(f reflect.StructField, v reflect.Value) (inner reflect.Value, isName
 
 // defaultOf returns a default as JSON, nothing if it is empty.
 func defaultOf(v reflect.Value) json.RawMessage {
-	if v.IsZero() && slices.Contains([]reflect.Kind{reflect.Slice, reflect.Map, reflect.Struct, reflect.Interface}, v.Kind()) {
+	if _, isSetting := strictyaml.ValueType(v.Type()); !isSetting && v.IsZero() && slices.Contains([]reflect.Kind{reflect.Slice, reflect.Map, reflect.Struct, reflect.Interface}, v.Kind()) {
 		return nil
 	}
 	var out bytes.Buffer
@@ -198,6 +201,11 @@ func (g *schemaGenerator) named(v reflect.Value) *jsonschema.Schema {
 }
 
 func (g *schemaGenerator) value(t reflect.Type, r strictyaml.Rules) *jsonschema.Schema {
+	if value, ok := strictyaml.ValueType(t); ok {
+		s := g.value(value, r)
+		s.AnyOf = append(s.AnyOf, &jsonschema.Schema{Enum: []any{"auto"}})
+		return s
+	}
 	switch t {
 	case strictyaml.DurationType:
 		return either(number("number", r, time.Second.Nanoseconds()), matching(strictyaml.DurationPattern.String(), strictyaml.FloatPattern.String()))

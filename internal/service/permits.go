@@ -23,7 +23,7 @@ type Permits struct{ route, proxy *limit.Concurrency }
 // Acquire takes a permit of the route and one of the proxy, or neither. shed is the limit that has no permit left, "" if the
 // permits were taken.
 func (p *Permits) Acquire(rt *Route) (shed events.Shed) {
-	if n := rt.Config.MaxInFlight; n > 0 {
+	if n := rt.Config.MaxInFlight.Value; n > 0 {
 		if !rt.Service.InFlight.TryAcquire(int64(n)) {
 			return events.ShedByRoute
 		}

@@ -1,6 +1,8 @@
 package service
 
 import (
+	"time"
+
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/breaker/adaptive"
 	"cbproxy/internal/breaker/algorithm"
@@ -20,7 +22,7 @@ func PolicyOf(r *routes.Route) breaker.Policy {
 			Options:          b.Algorithms[b.Algorithm],
 			FailureRatio:     b.FailureRatio,
 			SlowCallRatio:    b.SlowCallRatio,
-			SlowCallDuration: b.SlowCallDuration,
+			SlowCallDuration: slowCallDuration(b),
 			MinRequests:      b.MinRequests,
 			Window:           b.Window,
 		},
@@ -48,4 +50,12 @@ func PolicyOf(r *routes.Route) breaker.Policy {
 		},
 		ActiveProbing: b.Probe.Path != "",
 	}
+}
+
+// slowCallDuration returns the duration from which a call is slow.
+func slowCallDuration(b *routes.Breaker) time.Duration {
+	if b.SlowCallDuration.Auto {
+		return 5 * time.Second
+	}
+	return b.SlowCallDuration.Value
 }

@@ -30,6 +30,9 @@ func (d *Decoder) Value(n *yaml.Node, at Place, v reflect.Value, r Rules) bool {
 	if n.Kind == 0 {
 		return false
 	}
+	if _, ok := ValueType(v.Type()); ok {
+		return d.orAuto(n, at, v, r)
+	}
 	if v.Kind() == reflect.Struct && !reflect.PointerTo(v.Type()).Implements(UnmarshalerType) {
 		var other func(key, value *yaml.Node, at Place)
 		if d.Other != nil {

@@ -82,6 +82,23 @@ f.yaml:11:15: codes[2]: must be a code, got a mapping`
 	}
 }
 
+// A setting is a value or automatic, and keeps what it was before a fault.
+func TestDecodeAutomaticSettings(t *testing.T) {
+	kept := nestedSettings{strictyaml.OrAuto[int]{Value: 3}, strictyaml.OrAuto[time.Duration]{Auto: true}}
+	for text, want := range map[string]nestedSettings{
+		"limits: {calls: auto, pause: 2s}":  {strictyaml.OrAuto[int]{Auto: true}, strictyaml.OrAuto[time.Duration]{Value: 2 * time.Second}},
+		`limits: {calls: "auto", pause: 1}`: {strictyaml.OrAuto[int]{Auto: true}, strictyaml.OrAuto[time.Duration]{Value: time.Second}},
+		"limits: {calls: 7}":                {strictyaml.OrAuto[int]{Value: 7}, kept.Pause},
+		"limits: {calls: 0, pause: 0}":      kept,
+		"limits: {calls: [auto]}":           kept,
+	} {
+		d := document{Limits: kept}
+		if decode(t, text, nil, &d); d.Limits != want {
+			t.Errorf("%s: got %+v, want %+v", text, d.Limits, want)
+		}
+	}
+}
+
 func TestDecodeRejectsValuesOfOtherKinds(t *testing.T) {
 	for text, want := range map[string]string{
 		"words: one":          "f.yaml:1:1: words: must be a list, got one",
@@ -102,6 +119,11 @@ func TestDecodeRejectsValuesOfOtherKinds(t *testing.T) {
 		"extra: {a: 0x10}":    "f.yaml:1:9: extra.a: must be a number in JSON syntax, or text in quotes, got 0x10",
 		"extra: [1, .inf]":    "f.yaml:1:12: extra[1]: must be a number in JSON syntax, or text in quotes, got .inf",
 		"name: ~":             "f.yaml:1:1: name: must be text, got null",
+
+		"limits: {calls: Auto}": "f.yaml:1:10: limits.calls: must be a whole number in plain digits (no leading zeros, exponent, 0x or quotes), or auto, got Auto",
+		"limits: {calls: 11}":   "f.yaml:1:10: limits.calls: must be from 1 to 10, or auto, got 11",
+		"limits: {pause: 0s}":   "f.yaml:1:10: limits.pause: must be positive, or auto, got 0s",
+		"limits: {pause: []}":   "f.yaml:1:10: limits.pause: must be a duration such as 30s or 1m30s, or a number of seconds such as 30 or 0.5, or auto, got a list",
 	} {
 		checkFaults(t, text, nil, want)
 	}

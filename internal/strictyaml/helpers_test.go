@@ -33,6 +33,14 @@ type document struct {
 	Skipped *nested            `yaml:"skipped"`
 	Hidden  string             `yaml:"-"`
 	Plain   string
+
+	Limits nestedSettings `yaml:"limits"`
+}
+
+// nestedSettings are settings that may be automatic.
+type nestedSettings struct {
+	Calls strictyaml.OrAuto[int]           `yaml:"calls" valid:"1..10"`
+	Pause strictyaml.OrAuto[time.Duration] `yaml:"pause" valid:"positive"`
 }
 
 type nested struct {

@@ -33,7 +33,7 @@ func TestUnknownKeysSuggestSimilarOnes(t *testing.T) {
 	}
 	checkFaults(t, "skiped: {}\nhidden: x\nnaem: a\n", nil,
 		`f.yaml:1:1: skiped: unknown key, did you mean "skipped"?`,
-		"f.yaml:2:1: hidden: unknown key, must be one of chance, codes, count, delay, enabled, extra, limit, mode, name, nested, plain, ratio, skipped, total, wait, weights, words",
+		"f.yaml:2:1: hidden: unknown key, must be one of chance, codes, count, delay, enabled, extra, limit, limits, mode, name, nested, plain, ratio, skipped, total, wait, weights, words",
 		`f.yaml:3:1: naem: unknown key, did you mean "name"?`)
 }
 
