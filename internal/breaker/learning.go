@@ -112,12 +112,8 @@ func (l *learning) phaseChanged(prev, next *phase, policy *Policy, kind events.E
 	switch {
 	case prev.forced != nil, next.forced != nil, next.cause == events.CauseForced, next.cause == events.CauseRestored:
 		l.learner.Interrupted()
-	case next.cause == events.CauseFleet && opened:
-		l.learner.Interrupted()
-	case next.cause == events.CauseFleet && (prev.state == events.HalfOpen || next.state == events.Closed): // by probes of another instance
-		if next.state != events.HalfOpen {
-			l.judge(next.state == events.Open)
-		}
+	case next.cause == events.CauseFleet:
+		l.followFleet(prev, next)
 	case opened && next.cause == events.CauseAdaptive:
 		s := l.learner.Status(l.now())
 		calls := max(s.EvidenceCalls, 1) // 0 if the baseline has been reset since
@@ -130,6 +126,20 @@ func (l *learning) phaseChanged(prev, next *phase, policy *Policy, kind events.E
 		l.learner.Recovered(l.now())
 	}
 	l.waiting.Store(l.learner.WaitsForProbe())
+}
+
+// followFleet tells that next follows prev by a decision of the fleet. l.mu is held.
+func (l *learning) followFleet(prev, next *phase) {
+	switch {
+	case next.fleetCause == events.CauseForced, next.fleetCause == events.CauseReleased: // by an operator, at another instance
+		l.learner.Interrupted()
+	case prev.state == events.Closed && next.state == events.Open:
+		l.learner.Interrupted()
+	case next.fleetCause == events.CauseProbesSucceeded, next.fleetCause == events.CauseProbeFailed: // of another instance
+		l.judge(next.fleetCause == events.CauseProbeFailed)
+	case next.state == events.Closed: // for a reason that this version does not know
+		l.learner.Interrupted()
+	}
 }
 
 // status returns what has been learnt.

@@ -28,7 +28,10 @@ type StateOverride struct {
 	// policy does not change it.
 	NamedEnd bool
 	Cause    events.Cause
-	Reason   string
+	// FleetCause is why the fleet has decided on the state, if Cause is events.CauseFleet: the cause of the change at the instance that
+	// made the decision.
+	FleetCause events.Cause
+	Reason     string
 }
 
 // SetState sets the breaker's state, whatever state it is in. The reports of calls in flight have no effect. It publishes a
@@ -74,7 +77,7 @@ func (b *Breaker) setStateIf(o StateOverride, condition func() bool, onApplied f
 func (b *Breaker) applyOverride(o StateOverride, halfOpen *engine) {
 	now := b.env.now()
 	prev := b.current.Load()
-	next := &phase{state: o.State, since: now, consecutiveFailures: o.ConsecutiveFailures}
+	next := &phase{state: o.State, since: now, fleetCause: o.FleetCause, consecutiveFailures: o.ConsecutiveFailures}
 	duration := o.Duration
 	switch {
 	case !o.Since.IsZero() && o.Since.Before(now):

@@ -14,6 +14,8 @@ type phase struct {
 	until  time.Time           // when the timer ends the phase; zero if it has no end
 	cause  events.Cause        // of the transition to state; "" for the initial closed state
 	forced *events.ForcedState // nil if the state is not forced
+	// fleetCause is StateOverride.FleetCause.
+	fleetCause events.Cause
 	// ramp reports that the breaker was open before, so that Policy.RecoveryRamp applies. It is set in a closed state only.
 	ramp bool
 	// namedEnd reports that the upstream has named the end of this open phase, and no policy.

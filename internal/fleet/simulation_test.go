@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/adaptive"
 	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/store"
 	"cbproxy/internal/testenv"
@@ -206,6 +207,9 @@ func simulate(t *testing.T, seed uint64) {
 			}
 		}()
 		sim.policy.RetryAfter, sim.policy.RetryAfterMax = sim.random.IntN(3), 9*time.Second
+		if seed%2 == 0 { // two failures in a row are enough, and FailMax is 3
+			sim.policy.Adaptive = adaptive.Options{Mode: adaptive.Enforce, FalseAlarm: 0.05, MinRatio: 0.2, Floor: 0.01, Cap: 0.1, WarmupCalls: 1}
+		}
 		for _, n := range sim.nodes {
 			n.breaker.SetPolicy(sim.policy)
 		}

@@ -30,6 +30,9 @@ func StateOf(service, instance string, status events.BreakerStatus) store.State 
 func OverrideFor(s store.State, at time.Time, cause events.Cause) breaker.StateOverride {
 	now := time.Now()
 	o := breaker.StateOverride{State: s.State, ConsecutiveFailures: s.Failures, ConsecutiveOpenings: s.ConsecutiveOpens, Cause: cause, Reason: s.Reason}
+	if cause == events.CauseFleet {
+		o.FleetCause = s.Cause
+	}
 	remaining, age, endless := s.Remaining(at)
 	switch {
 	case s.Forced && (endless || remaining > 0):
