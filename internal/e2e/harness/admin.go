@@ -80,6 +80,29 @@ func (p *Proxy) History(service string) (changes []StateChange) {
 	return changes
 }
 
+// Baseline holds the fields of what a breaker has learnt that the tests use. Its pointers are nil if nothing was learnt.
+type Baseline struct {
+	FailureRatio *float64 `json:"failure_ratio"`
+	Calls        int
+	Latency      map[string]*float64
+	Warm         bool
+	Evidence     float64
+	Mode         string
+	Demoted      bool
+	Openings     map[string]int
+	Explanation  string
+}
+
+// Baseline gets what the breaker of service svc has learnt. It fails the test if that is nothing.
+func (p *Proxy) Baseline() (b Baseline) {
+	p.T.Helper()
+	r := p.AdminRequest(http.MethodGet, "/api/v1/circuit-breakers/svc/baseline", AdminToken)
+	if err := json.Unmarshal([]byte(r.Body), &b); err != nil || r.Status != http.StatusOK || b.FailureRatio == nil {
+		p.T.Fatalf("%v, %+v", err, r)
+	}
+	return b
+}
+
 // Force sends a force-state request with the given JSON body and returns the response.
 func (p *Proxy) Force(service, body string) Response {
 	p.T.Helper()
