@@ -68,7 +68,7 @@ func defaultBreaker() Breaker {
 		HalfOpenRequests: 1,
 		GRPCFailureCodes: []string{"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "RESOURCE_EXHAUSTED"},
 		RetryAfter:       RetryAfter{Max: 5 * time.Minute},
-		Adaptive:         Adaptive{Mode: "off", FalseAlarm: 1e-8, MinRatio: 0.2, Floor: 0.01, Cap: 0.1, Warmup: Warmup{Calls: 200, Time: 30 * time.Minute}},
+		Adaptive:         Adaptive{Mode: "off", FalseAlarm: 1e-8, MinRatio: 0.2, MinCalls: 50, Floor: 0.01, Cap: 0.1, Warmup: Warmup{Calls: 200, Time: 30 * time.Minute}},
 		Probe:            Probe{Interval: 5 * time.Second, Timeout: time.Second},
 	}
 	b.FailureStatuses.add("5xx")

@@ -116,11 +116,7 @@ func logEvent(logger *slog.Logger, e events.Event) {
 	case events.OverridesChanged:
 		logOverrides(logger, e)
 	case events.AdaptiveReport:
-		message := "failures are unlikely for a healthy upstream, the circuit breaker would open in mode enforce"
-		if e.Report == events.AdaptiveDemoted {
-			message = "too many openings by unlikely failures were refuted, breaker.adaptive is in shadow mode until its configuration changes or its baseline is reset"
-		}
-		logger.Warn(message, "service", e.Service, "healthy_failure_ratio", e.FailureRatio, "calls", e.Calls, "failures", e.Failures)
+		logger.Warn(adaptiveMessages[e.Report], "service", e.Service, "healthy_failure_ratio", e.FailureRatio, "calls", e.Calls, "failures", e.Failures)
 	case events.Reloaded:
 		if e.Error != "" {
 			logger.Error("configuration rejected, keeping the current one", "error", e.Error)
@@ -156,4 +152,11 @@ func faultFields(service string, f events.Fault) []any {
 		fields = append(fields, "delay", f.Delay.String())
 	}
 	return fields
+}
+
+// adaptiveMessages are the log messages of events.AdaptiveReport.
+var adaptiveMessages = map[events.AdaptiveReportKind]string{
+	events.AdaptiveEvidence: "failures are unlikely for a healthy upstream, the circuit breaker would open in mode enforce",
+	events.AdaptiveDemoted:  "too many openings by unlikely failures were refuted, breaker.adaptive is in shadow mode until another limit confirms one, its configuration changes or its baseline is reset",
+	events.AdaptiveRestored: "another limit has confirmed that failures were unlikely for a healthy upstream, breaker.adaptive is in mode enforce again",
 }

@@ -120,7 +120,9 @@ func (l *learning) phaseChanged(prev, next *phase, policy *Policy, kind events.E
 		interval := (l.now() - s.EvidenceSince) / time.Duration(calls)
 		l.learner.OpenedByEvidence(policy.wouldOpen(float64(s.EvidenceFailures)/float64(calls), interval, kind))
 	case opened:
-		l.learner.OpenedByLimit()
+		if l.learner.OpenedByLimit() {
+			l.report(events.AdaptiveRestored)
+		}
 	}
 	if next.state == events.Closed && (prev.state != events.Closed || prev.engine != next.engine) {
 		l.learner.Recovered(l.now())

@@ -214,6 +214,16 @@ func TestRefutedOpeningsDemote(t *testing.T) {
 			if n := len(reports()); n != 2 {
 				t.Errorf("reports %v", reports())
 			}
+			b.call(20, false, time.Millisecond) // fail_max confirms the evidence
+			b.want(events.Open)
+			if got := b.Baseline(); got.Demoted || got.Mode != "enforce" || got.Openings.Earlier != 1 || reports()[2] != events.AdaptiveRestored {
+				t.Errorf("after another limit has opened the breaker: %+v, %v", got, reports())
+			}
+			b.recover()
+			for range 4 {
+				b.call(6, false, time.Millisecond)
+				b.recover()
+			}
 			p.RecoveryTimeout++
 			if b.SetPolicy(p); !b.Baseline().Demoted {
 				t.Error("another key has ended the demotion")

@@ -35,6 +35,8 @@ const (
 	AdaptiveEvidence AdaptiveReportKind = "evidence"
 	// AdaptiveDemoted: the mode is shadow from now on, because too many openings were refuted.
 	AdaptiveDemoted AdaptiveReportKind = "demoted"
+	// AdaptiveRestored: the mode is enforce again, because another limit has opened the breaker after evidence in shadow mode.
+	AdaptiveRestored AdaptiveReportKind = "restored"
 )
 
 // AdaptiveReport is published by a breaker that learns how often its upstream fails.

@@ -26,14 +26,14 @@ type decisions struct {
 // defaults are the options of the learning breaker if it is switched on.
 func defaults() adaptive.Options {
 	return adaptive.Options{
-		Mode: adaptive.Enforce, FalseAlarm: 1e-8, MinRatio: 0.2, Floor: 0.01, Cap: 0.1, WarmupCalls: 200, WarmupTime: 30 * time.Minute,
+		Mode: adaptive.Enforce, FalseAlarm: 1e-8, MinRatio: 0.2, MinCalls: 50, Floor: 0.01, Cap: 0.1, WarmupCalls: 200, WarmupTime: 30 * time.Minute,
 	}
 }
 
-// patient are defaults with which a short burst of failures is no fault.
-func patient() adaptive.Options {
+// anyCalls are the defaults without a number of calls before which the breaker does not open.
+func anyCalls() adaptive.Options {
 	o := defaults()
-	o.MinCalls = adaptive.DefaultMinCalls
+	o.MinCalls = 0
 	return o
 }
 
@@ -62,9 +62,9 @@ func throttle() breaker.Policy {
 var (
 	withoutLearning = contender{"fail_max", withPolicy(failMax())}
 	withLearning    = contender{"adaptive", withPolicy(learning(defaults()))}
-	withPatience    = contender{"adaptive, 50 calls", withPolicy(learning(patient()))}
+	withoutMinimum    = contender{"min_calls: 0", withPolicy(learning(anyCalls()))}
 	contenders      = []contender{
-		withoutLearning, withLearning, withPatience, {"throttle", withPolicy(throttle())},
+		withoutLearning, withLearning, withoutMinimum, {"throttle", withPolicy(throttle())},
 		{"Envoy", controlled(newEnvoy)}, {"Semian", controlled(newSemian)},
 	}
 )

@@ -10,19 +10,19 @@ import (
 
 // ratesTable has the failures that reach callers in partial outages of 30 to 60 %, by the rate of calls.
 func ratesTable() string {
-	t := newTable("calls per second", "failures of the outages", "fail_max", "adaptive", "adaptive, 50 calls")
+	t := newTable("calls per second", "failures of the outages", "fail_max", "adaptive", "min_calls: 0")
 	for _, rate := range []float64{0.1, 1, 10} {
-		total, with, patient, without := 0, 0, 0, 0
+		total, with, noMinimum, without := 0, 0, 0, 0
 		for _, percent := range []int{30, 40, 50, 60} {
 			k := partial(percent)
 			k.rate = [2]float64{rate, rate}
 			res := k.runAll(8, breakers...)
 			total += sum(res[withLearning.name], func(f figures) int { return f.failures })
 			with, without = with+sum(res[withLearning.name], passed), without+sum(res[withoutLearning.name], passed)
-			patient += sum(res[withPatience.name], passed)
+			noMinimum += sum(res[withoutMinimum.name], passed)
 		}
 		share := func(n int) string { return fmt.Sprintf("%d (%.0f %%)", n, 100*float64(n)/float64(without)) }
-		t.row(fmt.Sprint(rate), fmt.Sprint(total), fmt.Sprint(without), share(with), share(patient))
+		t.row(fmt.Sprint(rate), fmt.Sprint(total), fmt.Sprint(without), share(with), share(noMinimum))
 	}
 	return t.String()
 }
@@ -43,7 +43,7 @@ func meanEvidence(p float64) float64 {
 // detectionTable compares the calls until the first opening with theory: for the learning breaker the evidence that is needed, divided
 // by what a call adds to it on average.
 func detectionTable() string {
-	t := newTable("fail", "fail_max, by theory (mean)", "measured (mean)", "adaptive, by theory (mean)", "measured (mean)", "median", "50 calls, median")
+	t := newTable("fail", "fail_max, by theory (mean)", "measured (mean)", "adaptive, by theory (mean)", "measured (mean)", "median", "min_calls: 0, median")
 	for _, percent := range []int{20, 30, 40, 50, 60, 80, 100} {
 		p := float64(percent) / 100
 		k := partial(percent)
@@ -63,7 +63,7 @@ func detectionTable() string {
 		}
 		theory := fmt.Sprintf("%.0f", meanEvidence(p))
 		median, _ := distributionOf(res[withLearning.name], func(f figures) float64 { return f.delayCalls })
-		later, _ := distributionOf(res[withPatience.name], func(f figures) float64 { return f.delayCalls })
+		later, _ := distributionOf(res[withoutMinimum.name], func(f figures) float64 { return f.delayCalls })
 		t.row(fmt.Sprintf("%d %%", percent), fmt.Sprintf("%.0f", meanRun(min(p, 1-1e-9), 5)), mean(withoutLearning.name), theory, mean(withLearning.name), median.format("%.0f"), later.format("%.0f"))
 	}
 	return t.String()
@@ -71,7 +71,7 @@ func detectionTable() string {
 
 // healthyTable has the openings of healthy upstreams that fail more or less.
 func healthyTable() string {
-	t := newTable("each call fails with", "calls", "openings, fail_max", "by theory", "openings, adaptive", "adaptive, 50 calls")
+	t := newTable("each call fails with", "calls", "openings, fail_max", "by theory", "openings, adaptive", "min_calls: 0")
 	for _, ratio := range []float64{0.001, 0.01, 0.03, 0.05, 0.08} {
 		k := &kind{
 			name: fmt.Sprint("healthy, ", ratio), rate: [2]float64{50, 50}, base: [2]float64{ratio, ratio},
@@ -80,14 +80,14 @@ func healthyTable() string {
 		res := k.runAll(2, breakers...)
 		n := sum(res[withLearning.name], calls)
 		t.row(fmt.Sprintf("%g %%", 100*ratio), fmt.Sprint(n), fmt.Sprint(sum(res[withoutLearning.name], openings)),
-			fmt.Sprintf("%.2g", float64(n)/meanRun(ratio, 5)), fmt.Sprint(sum(res[withLearning.name], openings)), fmt.Sprint(sum(res[withPatience.name], openings)))
+			fmt.Sprintf("%.2g", float64(n)/meanRun(ratio, 5)), fmt.Sprint(sum(res[withLearning.name], openings)), fmt.Sprint(sum(res[withoutMinimum.name], openings)))
 	}
 	return t.String()
 }
 
 // curve are options of the learning breaker, each with other values than the defaults.
 func curve() (all []adaptive.Options) {
-	for _, n := range []int{0, 20, 30, 50} {
+	for _, n := range []int{0, 20, 30, 40, 50, 70, 100} {
 		o := defaults()
 		o.MinCalls = n
 		all = append(all, o)

@@ -92,10 +92,10 @@ func percentVerb(d distribution) string {
 }
 
 // breakers are the contenders that open.
-var breakers = []contender{withoutLearning, withLearning, withPatience}
+var breakers = []contender{withoutLearning, withLearning, withoutMinimum}
 
 func openingsTable(all map[*kind]results) string {
-	t := newTable("record", "calls", "openings, fail_max", "adaptive", "50 calls", "in a million calls, fail_max", "adaptive", "50 calls")
+	t := newTable("record", "calls", "openings, fail_max", "adaptive", "min_calls: 0", "in a million calls, fail_max", "adaptive", "min_calls: 0")
 	for _, k := range kinds {
 		n := sum(all[k][withLearning.name], calls)
 		counts, ratios := []string{}, []string{}
@@ -109,7 +109,7 @@ func openingsTable(all map[*kind]results) string {
 }
 
 func delayTable(all map[*kind]results) string {
-	t := newTable("record", "calls, fail_max", "adaptive", "50 calls", "seconds, fail_max", "adaptive", "50 calls")
+	t := newTable("record", "calls, fail_max", "adaptive", "min_calls: 0", "seconds, fail_max", "adaptive", "min_calls: 0")
 	for _, k := range kinds {
 		if k.fault == 0 {
 			continue

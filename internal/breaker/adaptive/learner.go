@@ -34,9 +34,6 @@ type Options struct {
 	WarmupTime  time.Duration
 }
 
-// DefaultMinCalls is a value of Options.MinCalls for services that fail in bursts.
-const DefaultMinCalls = 50
-
 const (
 	// maxEvidence is the evidence above which nothing is learnt.
 	maxEvidence = 0.5

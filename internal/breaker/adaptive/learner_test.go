@@ -65,14 +65,15 @@ func TestFewFailuresAreNoFault(t *testing.T) {
 
 // Calls of which a part fails are no fault before there are enough of them, even if they are unlikely; a row of failures is one at once.
 func TestShortBurstsAreNoFault(t *testing.T) {
+	const minCalls = 50
 	o := defaults
-	o.MinCalls = DefaultMinCalls
+	o.MinCalls = minCalls
 	for _, test := range []struct {
 		name, pattern string // repeated
 		want          int    // calls until the fault is recognized
 	}{
-		{"half fail", "fs", DefaultMinCalls + 1}, // the next failure
-		{"four of five fail", "ffffs", DefaultMinCalls + 1},
+		{"half fail", "fs", minCalls + 1}, // the next failure
+		{"four of five fail", "ffffs", minCalls + 1},
 		{"all fail", "f", 6},
 		{"five failures, and then six", "fffffsffffff", 12},
 	} {
@@ -90,7 +91,7 @@ func TestShortBurstsAreNoFault(t *testing.T) {
 	}
 	// A burst that is over is not recognized afterwards.
 	l, now := learned(o, 0)
-	for i := range DefaultMinCalls - 1 {
+	for i := range minCalls - 1 {
 		now += time.Second
 		l.Observe(now, i%2 == 0, false)
 	}

@@ -8,7 +8,8 @@ import "math/bits"
 //     earlier if the other limits of the breaker would have opened it within the next thousand calls, had those arrived at the rate and
 //     failed with the ratio of the calls of the evidence; and only adaptive if not.
 //   - In the mode Shadow, and after a demotion, an incident begins when the evidence is complete. It is earlier if the breaker opens
-//     before the evidence is 0 again, and only adaptive if the evidence is 0 before.
+//     before the evidence is 0 again, and only adaptive if the evidence is 0 before. Earlier ends a demotion: the evidence was right,
+//     and what has refuted the openings before may have been the probes that succeed in a partial outage.
 //
 // There is no verdict on an opening or an incident with injected faults among the calls of its evidence, nor on one that a forced state
 // or the fleet has ended before.
@@ -76,12 +77,17 @@ func (l *Learner) OpenedByEvidence(earlier bool) {
 	l.record.waiting, l.record.earlier = !l.detector.injected, earlier
 }
 
-// OpenedByLimit tells that another limit of the breaker has opened it.
-func (l *Learner) OpenedByLimit() {
-	if l.record.incident && l.record.counted {
-		l.record.openings.Earlier++
+// OpenedByLimit tells that another limit of the breaker has opened it, and reports whether that has ended a demotion.
+func (l *Learner) OpenedByLimit() (restored bool) {
+	t := &l.record
+	if t.incident && t.counted {
+		t.openings.Earlier++
+		if restored = t.demoted; restored {
+			t.endDemotion()
+		}
 	}
-	l.record.incident = false
+	t.incident = false
+	return restored
 }
 
 // Interrupted tells that a state was set from outside: by an operator, by the fleet or by a restart.

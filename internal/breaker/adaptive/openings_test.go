@@ -113,11 +113,20 @@ func TestDemotion(t *testing.T) {
 			if l.Configure(defaults); !l.Status(0).Demoted {
 				t.Fatal("ended by the same configuration")
 			}
-			if rapid.Bool().Draw(t, "reset") {
+			switch rapid.SampledFrom([]string{"reset", "configuration", "confirmation"}).Draw(t, "end") {
+			case "reset":
 				l.Reset(0)
-			} else {
+			case "configuration":
 				l.Configure(other)
 				l.Configure(defaults)
+			default:
+				if l.OpenedByLimit() {
+					t.Fatal("ended by an opening without evidence")
+				}
+				l.record.begin(false)
+				if !l.OpenedByLimit() {
+					t.Fatal("not ended by an opening after evidence")
+				}
 			}
 			if l.Status(0).Demoted || l.Mode() != Enforce {
 				t.Fatal("not ended")
@@ -135,7 +144,7 @@ func TestExplanation(t *testing.T) {
 	never.MinRatio = 0.6
 	off.Mode = Off
 	burst := defaults
-	burst.MinCalls = DefaultMinCalls
+	burst.MinCalls = 50
 	for _, test := range []struct {
 		options Options
 		want    string
