@@ -62,7 +62,7 @@ func throttle() breaker.Policy {
 var (
 	withoutLearning = contender{"fail_max", withPolicy(failMax())}
 	withLearning    = contender{"adaptive", withPolicy(learning(defaults()))}
-	withoutMinimum    = contender{"min_calls: 0", withPolicy(learning(anyCalls()))}
+	withoutMinimum  = contender{"min_calls: 0", withPolicy(learning(anyCalls()))}
 	contenders      = []contender{
 		withoutLearning, withLearning, withoutMinimum, {"throttle", withPolicy(throttle())},
 		{"Envoy", controlled(newEnvoy)}, {"Semian", controlled(newSemian)},
