@@ -13,6 +13,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/simulate"
+	"cbproxy/internal/trends"
 )
 
 // Backend is the running proxy as the admin API needs it. All methods must be safe for concurrent use.
@@ -83,7 +84,7 @@ func (e *NotPersistedError) Unwrap() error { return e.Err }
 type Config struct {
 	Backend Backend
 	Bus     *events.Bus
-	Trends  *Trends
+	Trends  *trends.Trends
 	Metrics http.Handler
 	Logger  *slog.Logger
 }

@@ -18,6 +18,7 @@ import (
 	"cbproxy/internal/admin"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/trends"
 )
 
 // fakeBackend is an admin.Backend with one service, svc, whose breaker is open.
@@ -174,7 +175,7 @@ func (f *fakeBackend) Hosts() []string {
 func handler(f *fakeBackend) (http.Handler, *events.Bus) {
 	bus := new(events.Bus)
 	return admin.New(admin.Config{
-		Backend: f, Bus: bus, Trends: admin.NewTrends(func() map[string]admin.Totals { return nil }),
+		Backend: f, Bus: bus, Trends: trends.New(nil, nil),
 		Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler),
 	}), bus
 }

@@ -15,6 +15,7 @@ import (
 
 	"cbproxy/internal/admin"
 	"cbproxy/internal/events"
+	"cbproxy/internal/trends"
 )
 
 // status returns the status of a GET request with the given Host. fields are names and values of header fields.
@@ -81,7 +82,7 @@ func TestUnreadableTokenIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	f := &fakeBackend{token: "secret"}
-	h := admin.New(admin.Config{Backend: f, Bus: new(events.Bus), Trends: admin.NewTrends(nil), Metrics: http.NotFoundHandler(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	h := admin.New(admin.Config{Backend: f, Bus: new(events.Bus), Trends: trends.New(nil, nil), Metrics: http.NotFoundHandler(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	force := func() string {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, post(`{"state":"open"}`))

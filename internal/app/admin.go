@@ -18,6 +18,7 @@ import (
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/outcomes"
 	"cbproxy/internal/service"
+	"cbproxy/internal/trends"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -230,10 +231,10 @@ func fallbackMetrics(s *proxy.Server) map[string]metrics.Fallback {
 }
 
 // trendTotals returns the counters that the dashboard's trends are computed from.
-func trendTotals(m *metrics.Metrics) map[string]admin.Totals {
-	all := map[string]admin.Totals{}
+func trendTotals(m *metrics.Metrics) map[string]trends.Totals {
+	all := map[string]trends.Totals{}
 	for name, t := range m.Totals() {
-		all[name] = admin.Totals{
+		all[name] = trends.Totals{
 			Success: t.Requests[events.ResultSuccess], Failure: t.Requests[events.ResultFailure],
 			Rejected: t.Requests[events.ResultRejected], Cancelled: t.Requests[events.ResultCancelled],
 			Fallbacks: t.Fallbacks, Durations: t.Durations, Bounds: t.Bounds,

@@ -18,6 +18,7 @@ import (
 	"cbproxy/internal/outcomes"
 	"cbproxy/internal/override"
 	"cbproxy/internal/telemetry"
+	"cbproxy/internal/trends"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -174,12 +175,12 @@ func (p *process) run() error {
 	background.Go(func() { p.reloader.runOverrides(ctx) })
 	background.Go(func() { p.outcomes.Run(ctx) })
 	background.Go(func() { p.queues.Run(ctx, &queueSender{p.server, p.state.breakers}) })
-	trends := admin.NewTrends(func() map[string]admin.Totals { return trendTotals(p.meter) })
-	background.Go(func() { trends.Run(ctx) })
+	sampled := trends.New(func() map[string]trends.Totals { return trendTotals(p.meter) }, nil)
+	background.Go(func() { sampled.Run(ctx) })
 	background.Go(func() { newAdmissionWatcher(p.state.serviceStatuses, p.bus.Publish).run(ctx) })
 	backend := &adminBackend{reloader: p.reloader, state: p.state, outcomes: p.outcomes, queues: queueView{p.queues}, instance: p.instance}
 	s, err := p.openServers(ctx, admin.New(admin.Config{
-		Backend: backend, Bus: p.bus, Trends: trends, Metrics: p.meter.Handler(p.telemetry.Tracer() != nil), Logger: p.Logger,
+		Backend: backend, Bus: p.bus, Trends: sampled, Metrics: p.meter.Handler(p.telemetry.Tracer() != nil), Logger: p.Logger,
 	}))
 	if err != nil {
 		return err
