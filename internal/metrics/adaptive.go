@@ -16,10 +16,12 @@ var (
 		"Openings by the evidence, in shadow mode those that would have been, by verdict: earlier than other limits, only by the evidence, or refuted by the first probe.", []string{"service", "verdict"}, nil)
 	adaptiveModeDesc = prometheus.NewDesc("cbproxy_adaptive_mode",
 		"1 for the mode in force, 0 for the other one: shadow instead of enforce if too many openings were refuted.", []string{"service", "mode"}, nil)
+	adaptiveDemotedDesc = prometheus.NewDesc("cbproxy_adaptive_demoted",
+		"1 if the mode in force is shadow although enforce is configured, because too many openings were refuted.", []string{"service"}, nil)
 )
 
 func describeAdaptive(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{baselineRatioDesc, evidenceDesc, adaptiveOpeningsDesc, adaptiveModeDesc} {
+	for _, d := range []*prometheus.Desc{baselineRatioDesc, evidenceDesc, adaptiveOpeningsDesc, adaptiveModeDesc, adaptiveDemotedDesc} {
 		descs <- d
 	}
 }
@@ -34,6 +36,7 @@ func collectAdaptive(metrics chan<- prometheus.Metric, service string, b *events
 	for verdict, n := range map[string]uint64{"earlier": b.Openings.Earlier, "only_adaptive": b.Openings.OnlyAdaptive, "refuted": b.Openings.Refuted} {
 		metrics <- prometheus.MustNewConstMetric(adaptiveOpeningsDesc, prometheus.CounterValue, float64(n), service, verdict)
 	}
+	metrics <- prometheus.MustNewConstMetric(adaptiveDemotedDesc, prometheus.GaugeValue, boolToFloat(b.Demoted), service)
 	for _, mode := range []string{"shadow", "enforce"} {
 		metrics <- prometheus.MustNewConstMetric(adaptiveModeDesc, prometheus.GaugeValue, boolToFloat(b.Mode == mode), service, mode)
 	}

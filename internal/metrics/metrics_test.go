@@ -174,7 +174,7 @@ func TestWhatIsLearntIsExported(t *testing.T) {
 		`cbproxy_baseline_failure_ratio{service="svc"} 0.02`, `cbproxy_adaptive_evidence_ratio{service="svc"} 0.5`,
 		`cbproxy_adaptive_openings_total{service="svc",verdict="earlier"} 7`, `cbproxy_adaptive_openings_total{service="svc",verdict="only_adaptive"} 8`,
 		`cbproxy_adaptive_openings_total{service="svc",verdict="refuted"} 9`, `cbproxy_adaptive_mode{mode="shadow",service="svc"} 1`,
-		`cbproxy_adaptive_mode{mode="enforce",service="svc"} 0`,
+		`cbproxy_adaptive_mode{mode="enforce",service="svc"} 0`, `cbproxy_adaptive_demoted{service="svc"} 1`,
 	} {
 		if !strings.Contains(text, series+"\n") {
 			t.Errorf("missing: %s", series)

@@ -158,7 +158,9 @@ func TestShadowEvidenceOpensNoFleet(t *testing.T) {
 	for range 15 {
 		fleet[0].Get("/svc/fail")
 	}
-	harness.Eventually(t, "the evidence is in the log", func() bool { return strings.Contains(fleet[0].Log.String(), "failures are unlikely for a healthy upstream") })
+	harness.Eventually(t, "the evidence is in the log", func() bool {
+		return strings.Contains(fleet[0].Log.String(), "failures are unlikely for a healthy upstream")
+	})
 	if b := fleet[0].Baseline(); b.Evidence != 1 || b.Mode != "shadow" {
 		t.Errorf("%+v", b)
 	}

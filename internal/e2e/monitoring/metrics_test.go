@@ -23,7 +23,7 @@ func startMonitoredProxy(t testing.TB) monitoredProxy {
 	server, u, second := redistest.Start(t), harness.StartUpstream(t), harness.StartUpstream(t)
 	p := monitoredProxy{harness.StartProxy(t, harness.Options{Config: fmt.Sprintf(`redis: {url: %q}
 routes:
-  rag_service: {upstream: %q, retry: {attempts: 1, backoff: 1ms}, breaker: {fail_max: 2, failure_ratio: 0.5, min_requests: 1000, recovery_timeout: 600}}
+  rag_service: {upstream: %q, retry: {attempts: 1, backoff: 1ms}, breaker: {fail_max: 2, failure_ratio: 0.5, min_requests: 1000, recovery_timeout: 600, adaptive: {mode: shadow}}}
   notifier_service: {upstream: %q}
 fallbacks:
   rag_service: {try: [cache, upstream, static], upstream: {url: %q}, static: {body: {}}}
@@ -37,12 +37,29 @@ fallbacks:
 	if r := p.Force("notifier_service", `{"state": "open", "reason": "so that requests are queued"}`); r.Status != http.StatusOK {
 		t.Fatalf("force open: %+v", r)
 	}
+	p.overrideKey()
 	for range 2 {
 		if r := p.Send(http.MethodPost, "/notify/alarm", "fire"); r.Status != http.StatusAccepted {
 			t.Fatalf("response %+v, want status 202", r)
 		}
 	}
 	return p
+}
+
+// overrideKey overrides a key of rag_service.
+func (p monitoredProxy) overrideKey() {
+	p.T.Helper()
+	body := strings.NewReader(`{"set": {"breaker.min_requests": 2000}, "duration": "1h", "reason": "a test"}`)
+	r, err := http.NewRequest(http.MethodPut, p.AdminURL+"/api/v1/circuit-breakers/rag_service/overrides", body)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+harness.AdminToken)
+	r.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(r)
+	if response := harness.ReadResponse(p.T, res, err); response.Status != http.StatusOK {
+		p.T.Fatalf("override a key: %+v", response)
+	}
 }
 
 // killUpstream kills the upstream of rag_service and waits until its breaker is open. The cache responds meanwhile.

@@ -110,7 +110,7 @@ func (s prometheusServer) values(query string) map[string]float64 {
 // minutes.
 var maybeEmpty = []string{
 	"Redis commands, B", "Redis commands, C", "Rejected by limits, and in shadow mode, B", "Waiting, B", "Probing and takeovers, A", "Probing and takeovers, B",
-	"Probing and takeovers, C", "annotation 0", "Error budget burn rate, B", "Error budget burn rate, C",
+	"Probing and takeovers, C", "annotation 0", "Error budget burn rate, B", "Error budget burn rate, C", "Error budget burn rate, F",
 }
 
 // TestPrometheusEvaluatesDashboardAndRules checks that the dashboard's queries have results in Prometheus, before and
