@@ -1,11 +1,7 @@
 package breaker
 
 import (
-	"math/rand/v2"
-	"time"
-
 	"cbproxy/internal/breaker/adaptive"
-	"cbproxy/internal/breaker/algorithm"
 	"cbproxy/internal/events"
 )
 
@@ -60,33 +56,4 @@ func (b *Breaker) publishReports() {
 		r.Service = b.service
 		b.publish(r)
 	}
-}
-
-// projectedCalls is the number of calls of wouldOpen.
-const projectedCalls = 1000
-
-// wouldOpen reports whether FailMax or the algorithm would open a breaker within the next calls if these arrived with an interval, and a
-// share of them, chosen at random but the same each time, failed with a failure of kind.
-func (p *Policy) wouldOpen(failureRatio float64, interval time.Duration, kind events.ErrorType) bool {
-	random := rand.New(rand.NewPCG(1, 0)) // #nosec G404 -- must be the same each time
-	var a algorithm.Algorithm
-	if p.Used() {
-		a = p.New()
-	}
-	call := algorithm.Observation{}
-	for i := range projectedCalls {
-		if call.Failed = random.Float64() < failureRatio; call.Failed {
-			call.Type = kind
-			call.ConsecutiveFailures++
-		} else {
-			call.Type, call.ConsecutiveFailures = "", 0
-		}
-		if p.FailMax > 0 && int64(call.ConsecutiveFailures) >= int64(p.FailMax) {
-			return true
-		}
-		if a != nil && a.Observe(time.Duration(i)*interval, call) != "" {
-			return true
-		}
-	}
-	return false
 }
