@@ -16,3 +16,6 @@ func (c *Concurrency) TryAcquire(limit int64) bool {
 
 // Release returns a permit.
 func (c *Concurrency) Release() { c.inFlight.Add(-1) }
+
+// InFlight returns how many permits are in use.
+func (c *Concurrency) InFlight() int64 { return c.inFlight.Load() }
