@@ -86,6 +86,9 @@ func (a *attempt) reportSuccess() {
 	if a.reported {
 		return
 	}
+	if !a.x.download.started.Load() {
+		a.noteAnswer()
+	}
 	a.reported = true
 	a.x.outcome.Result = events.ResultSuccess
 	a.x.route.Service.NoteSuccess(a.start)
@@ -98,6 +101,9 @@ func (a *attempt) reportFailure(kind events.ErrorType, err error) {
 	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(a.fault.Describe(err.Error()), service.MaxFailureDetail)}
 	if a.failure == nil {
 		x.route.Service.Observer.Failed(kind, 1)
+		if service.IsOverload(kind, err, a.status, x.outcome.GRPCStatus) {
+			a.noteOverload()
+		}
 	}
 	a.failure = f
 	x.outcome.Result, x.outcome.Failure = events.ResultFailure, f
@@ -117,6 +123,7 @@ func (a *attempt) reportRetryAfter(until time.Time) {
 		return
 	}
 	a.reported = true
+	a.noteOverload()
 	a.x.outcome.Result = events.ResultSuccess
 	a.call.WithStatus(a.status).RetryAfter(until)
 }
@@ -140,6 +147,28 @@ func (a *attempt) reportNeutral(result events.Result) {
 		return
 	}
 	a.call.WithStatus(a.status).Cancel()
+}
+
+// changesLimit reports whether the attempt's result changes the route's limit on requests in flight. Those of injected faults and of
+// probes do not: a probe shows whether the upstream has recovered, and the other requests of that time are not sent.
+func (a *attempt) changesLimit() bool {
+	x := a.x
+	return x.permits.Learn() && a.fault == nil && (a.call.State != events.HalfOpen || x.route.Config.Breaker.Mode != "enforce")
+}
+
+// noteAnswer reports to the route's limit that the upstream has answered, unless the response counts as something else: at the end of a response that is read whole, and otherwise at
+// its header section, because the rest depends on the client as well.
+func (a *attempt) noteAnswer() {
+	if !a.reported && a.changesLimit() {
+		a.x.permits.Answered(a.start, a.elapsedWithoutClient(), a.status, a.retryAfter)
+	}
+}
+
+// noteOverload reports to the route's limit that the upstream has too many requests.
+func (a *attempt) noteOverload() {
+	if a.changesLimit() {
+		a.x.permits.Overloaded(a.start)
+	}
 }
 
 // responseTime returns the response time that the breaker compares with slow_call_duration: until the end of the response, or of

@@ -63,6 +63,7 @@ func (a *attempt) classifyTransportError(err error) {
 	case fault.Local != "":
 		a.reportLocalFailure(fault.Local, err)
 	case fault.RequestProblem == http.StatusRequestHeaderFieldsTooLarge && message.HeaderSize(a.x.r) < alwaysAcceptedHeader:
+		a.noteOverload()
 		a.rejectedForLoad = true // not the header section: the upstream is overloaded (ENHANCE_YOUR_CALM)
 		a.reportNeutral(events.ResultRejected)
 	case fault.RequestProblem != 0:

@@ -43,6 +43,7 @@ func (b *responseBody) begin(a *attempt, res *http.Response, recorder fallbacks.
 	if b.measuresClientWait = a.call.State == events.HalfOpen; b.measuresClientWait {
 		a.call = a.call.WithRevocablePermit(a.x.clientTime)
 	}
+	a.noteAnswer()
 	b.eof.Store(false)
 	b.waitingForUpstream.Store(true) // until something is sent to the client
 	b.started.Store(true)

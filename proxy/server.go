@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
-	"strings"
 	"sync"
 
 	"cbproxy/internal/breaker"
@@ -112,46 +111,15 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, listenerKe
 		return
 	}
 	message.RemoveOtherUpgrades(r)
-	m := findRoute(snap, path, listenerKey)
-	if m.route == nil {
+	m := snap.Match(path, listenerKey)
+	if m.Route == nil {
 		respondUnrouted(w, problem.NotFound)
 		return
 	}
 	if rec, ok := w.(*accessRecorder); ok {
-		rec.access.Prefix = m.prefix(path)
+		rec.access.Prefix = m.Prefix(path)
 	}
-	stripped := 0
-	if m.route.Config.StripPrefix {
-		stripped = m.covered
-	}
-	s.serve(w, r, m.route, path, stripped, snap.Limits)
-}
-
-// match is the route of a request.
-type match struct {
-	route       *service.Route // nil: none
-	covered     int            // number of bytes of the path that the route's prefix covers
-	ownListener bool           // the route was selected by the service's own listener
-}
-
-// prefix returns the prefix that selected the route of a request with a path, as it is configured.
-func (m match) prefix(path string) string {
-	if m.ownListener {
-		return "/"
-	}
-	return m.route.Prefix(path[:m.covered])
-}
-
-// findRoute returns the route of a request with a path. Without an own listener its prefix selects it.
-func findRoute(snap *service.Snapshot, path, listenerKey string) match {
-	if listenerKey != "" {
-		if !strings.HasPrefix(path, "/") { // OPTIONS *
-			return match{}
-		}
-		return match{route: snap.RouteOf(listenerKey), ownListener: true}
-	}
-	route, covered, _ := snap.Table.Match(path)
-	return match{route: route, covered: covered}
+	s.serve(w, r, m.Route, path, m.Stripped(), snap.Limits)
 }
 
 // logsRequests reports whether the access log is enabled, which a reload may change.

@@ -169,6 +169,9 @@ func (m *Manager) activate(r *Route) {
 		m.config.Breakers.Add(service.Name, service.Breaker)
 	}
 	service.restartProber(r)
+	if !r.Config.MaxInFlight.Auto {
+		service.learntLimit.Reset()
+	}
 }
 
 // Close stops the probes, the breakers' timers and the fallback strategies. It must be called after the last request has ended.

@@ -2,6 +2,8 @@ package service
 
 import (
 	"math"
+	"net/http"
+	"time"
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/limit"
@@ -16,15 +18,39 @@ func permitsFor(maxInFlight, priority int) int64 {
 	return int64(math.Ceil(float64(maxInFlight) * inFlightShare[priority]))
 }
 
+// maxInFlight returns the limit on the route's requests in flight that is in force; 0 is no limit.
+func (rt *Route) maxInFlight() int64 {
+	if rt.Config.MaxInFlight.Auto {
+		return rt.Service.learntLimit.Limit()
+	}
+	return int64(rt.Config.MaxInFlight.Value)
+}
+
+// MaxInFlight returns the limits on requests in flight that are in force, by service. Services without one are missing.
+func (m *Manager) MaxInFlight() map[string]int64 {
+	snap := m.Acquire()
+	defer snap.Release()
+	all := map[string]int64{}
+	for _, rt := range snap.routes {
+		if n := rt.maxInFlight(); n > 0 {
+			all[rt.Service.Name] = n
+		}
+	}
+	return all
+}
+
 // Permits are what a request has taken of the limits on requests in flight. The zero value has taken nothing. It is not safe for
 // concurrent use.
-type Permits struct{ route, proxy *limit.Concurrency }
+type Permits struct {
+	route, proxy *limit.Concurrency
+	learnt       *limit.AIMD // the limit of route; nil: max_in_flight is not auto
+}
 
 // Acquire takes a permit of the route and one of the proxy, or neither. shed is the limit that has no permit left, "" if the
 // permits were taken.
 func (p *Permits) Acquire(rt *Route) (shed events.Shed) {
-	if n := rt.Config.MaxInFlight.Value; n > 0 {
-		if !rt.Service.InFlight.TryAcquire(int64(n)) {
+	if n := rt.maxInFlight(); n > 0 {
+		if !rt.Service.InFlight.TryAcquire(n) {
 			return events.ShedByRoute
 		}
 		p.route = &rt.Service.InFlight
@@ -35,6 +61,9 @@ func (p *Permits) Acquire(rt *Route) (shed events.Shed) {
 			return events.ShedByProxy
 		}
 		p.proxy = rt.ProxyInFlight
+	}
+	if p.route != nil && rt.Config.MaxInFlight.Auto {
+		p.learnt = &rt.Service.learntLimit
 	}
 	return ""
 }
@@ -49,3 +78,21 @@ func (p *Permits) Release() {
 	}
 	*p = Permits{}
 }
+
+// Learn reports whether the results of the request's attempts change the limit that has admitted it: max_in_flight is auto.
+func (p *Permits) Learn() bool { return p.learnt != nil }
+
+// Answered reports that the upstream has answered an attempt, which began at start, after took. status and retryAfter are those of the
+// response. It is called only if Learn is true.
+func (p *Permits) Answered(start time.Time, took time.Duration, status int, retryAfter string) {
+	switch {
+	case status == http.StatusServiceUnavailable && retryAfter != "":
+		p.Overloaded(start)
+	case status == http.StatusServiceUnavailable, status == http.StatusTooManyRequests:
+	default:
+		p.learnt.Answered(took, time.Now(), p.route.InFlight())
+	}
+}
+
+// Overloaded reports that an attempt that began at start met an overload of the upstream. It is called only if Learn is true.
+func (p *Permits) Overloaded(start time.Time) { p.learnt.Overloaded(start, time.Now()) }

@@ -50,8 +50,8 @@ func newRoute(c *routes.Route, all *routes.Config) *Route {
 	}
 }
 
-// Prefix returns the configured prefix that the start of a request's path matched. Its percent-encoding may differ.
-func (rt *Route) Prefix(matched string) string {
+// prefix returns the configured prefix that the start of a request's path matched. Its percent-encoding may differ.
+func (rt *Route) prefix(matched string) string {
 	for _, prefix := range rt.Config.Prefix {
 		if strings.TrimSuffix(prefix, "/") == matched {
 			return prefix

@@ -22,6 +22,7 @@ type Service struct {
 	failures *failureLog
 
 	InFlight    limit.Concurrency // if the route's max_in_flight is set
+	learntLimit limit.AIMD        // of InFlight, if max_in_flight is auto
 	RetryBudget limit.RetryBudget // of all the service's requests
 	reservation clientReservation
 	lastSuccess atomic.Int64  // latest start of a client request that succeeded, in nanoseconds since 1970; 0: none

@@ -9,7 +9,7 @@ import (
 
 // Snapshot is the routes of one configuration. It is immutable, except for its number of references.
 type Snapshot struct {
-	Table           *routes.Table[*Route]
+	table           *routes.Table[*Route]
 	listeners       map[string]*Route // by routes.Route.ListenerKey; those that a reload has closed as well
 	routes          []*Route
 	routesByService map[string]*Route
@@ -22,12 +22,12 @@ type Snapshot struct {
 // newSnapshot returns the snapshot that follows previous, which may be nil.
 func newSnapshot(built []*Route, limits routes.Limits, previous *Snapshot) *Snapshot {
 	s := &Snapshot{
-		Table: routes.NewTable[*Route](), routes: built, routesByService: make(map[string]*Route, len(built)), listeners: map[string]*Route{}, Limits: limits,
+		table: routes.NewTable[*Route](), routes: built, routesByService: make(map[string]*Route, len(built)), listeners: map[string]*Route{}, Limits: limits,
 	}
 	for _, r := range built {
 		s.routesByService[r.Service.Name] = r
 		for _, prefix := range r.Config.Prefix {
-			s.Table.Add(prefix, r)
+			s.table.Add(prefix, r)
 		}
 		if key := r.Config.ListenerKey(r.Service.Name); key != "" {
 			s.listeners[key] = r
@@ -50,9 +50,6 @@ func (s *Snapshot) keepClosedListeners(previous *Snapshot) {
 		}
 	}
 }
-
-// RouteOf returns the route of the listener with a key, see routes.Route.ListenerKey; nil if there is none.
-func (s *Snapshot) RouteOf(listenerKey string) *Route { return s.listeners[listenerKey] }
 
 // Acquire returns the current snapshot, which stays valid until its Release method is called.
 func (m *Manager) Acquire() *Snapshot {
