@@ -40,7 +40,8 @@ With --exit-code the exit status is 0 if the proxy is healthy, 3 if it is degrad
 is open or forced), and 4 if it is critical (the breaker of a priority 1 service is).
 
 -o json prints the health response of the API; with a SERVICE, an object with its status in the
-field service and its history in the field history.`,
+field service, its history in the field history, and, if there are such, what its breaker has
+learnt in the field baseline and the overridden keys in the field overrides.`,
 		Example: `  cbproxy status
   cbproxy status rag --watch
   cbproxy status --exit-code -o json --admin http://10.0.0.7:9901`,
@@ -116,16 +117,35 @@ func (c *client) fetchStatus(ctx context.Context, service string) (*statusview.S
 	if p.Service, err = resolve(service, p.Health.Services); err != nil {
 		return nil, nil, err
 	}
-	history, err := c.get(ctx, "circuit-breakers/"+url.PathEscape(p.Service)+"/history")
-	if err != nil {
-		return nil, nil, err
-	}
+	document, err = c.fetchService(ctx, p, document)
+	return p, document, err
+}
+
+// fetchService fetches what is shown of p.Service only, and returns the JSON document to print. health is the document with its status.
+func (c *client) fetchService(ctx context.Context, p *statusview.Status, health []byte) ([]byte, error) {
 	var raw struct {
 		Services map[string]json.RawMessage
 	}
-	if err := errors.Join(c.decode(history, &p.History), c.decode(document, &raw)); err != nil {
-		return nil, nil, err
+	if err := c.decode(health, &raw); err != nil {
+		return nil, err
 	}
-	document, err = json.Marshal(map[string]json.RawMessage{"service": raw.Services[p.Service], "history": history})
-	return p, document, err
+	document := map[string]json.RawMessage{"service": raw.Services[p.Service]}
+	parts := map[string]any{"history": &p.History} // by their names in document and API
+	if p.Health.Services[p.Service].Adaptive != nil {
+		parts["baseline"] = &p.Baseline
+	}
+	if p.Health.Services[p.Service].Overrides != nil {
+		parts["overrides"] = &p.Overrides
+	}
+	for name, v := range parts {
+		content, err := c.get(ctx, "circuit-breakers/"+url.PathEscape(p.Service)+"/"+name)
+		if err == nil {
+			err = c.decode(content, v)
+		}
+		if err != nil {
+			return nil, err
+		}
+		document[name] = content
+	}
+	return json.Marshal(document)
 }

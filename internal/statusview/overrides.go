@@ -20,11 +20,7 @@ func DrawOverrides(w io.Writer, o admin.Overrides, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "KEY\tVALUE\tOTHERWISE")
 	for _, k := range o.Keys {
-		otherwise := "-"
-		if string(k.FileValue) != "null" {
-			otherwise = sanitize.Short(string(k.FileValue), 60)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", sanitize.Printable(k.Key), sanitize.Short(string(k.Value), 60), otherwise)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", sanitize.Printable(k.Key), sanitize.Short(string(k.Value), 60), fileValueText(k, "-"))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -56,6 +52,25 @@ func overridesText(o *admin.OverridesStatus, now time.Time) string {
 		return ""
 	}
 	return sanitize.Short(strings.Join(o.Keys, ", "), 80) + " " + endText(o.Until, o.Reason, now)
+}
+
+// overriddenTexts returns a text for each overridden key, such as "breaker.fail_max = 10, otherwise 5".
+func overriddenTexts(o *admin.Overrides) (texts []string) {
+	if o == nil {
+		return nil
+	}
+	for _, k := range o.Keys {
+		texts = append(texts, fmt.Sprintf("%s = %s, otherwise %s", sanitize.Printable(k.Key), sanitize.Short(string(k.Value), 60), fileValueText(k, "not set")))
+	}
+	return texts
+}
+
+// fileValueText returns the value of a key in file and environment, or none if they have none.
+func fileValueText(k admin.OverriddenKey, none string) string {
+	if string(k.FileValue) == "null" {
+		return none
+	}
+	return sanitize.Short(string(k.FileValue), 60)
 }
 
 func endText(until time.Time, reason string, now time.Time) string {

@@ -22,7 +22,10 @@ type Status struct {
 	Queues  map[string]events.QueueStatus
 	Service string // the only service shown; "" for all
 	History []events.HistoryEntry
-	Taken   time.Time // local time of the fetch
+	// Baseline and Overrides are those of Service; nil if its breaker does not learn, or no keys are overridden.
+	Baseline  *admin.Baseline
+	Overrides *admin.Overrides
+	Taken     time.Time // local time of the fetch
 }
 
 // Now returns the current time by the proxy's clock, so that ages are right even if the clocks differ.
@@ -80,13 +83,13 @@ func redisText(r admin.RedisStatus, now time.Time) string {
 
 // drawTable writes a row for each service. Empty columns are left out.
 func (p *Status) drawTable(w io.Writer, paint Painter, now time.Time) error {
-	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "FAULTS", "OVERRIDES", "MODE", "ADMISSION", "QUEUE", "LAST ERROR"}
+	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "FORCED", "FAULTS", "OVERRIDES", "MODE", "LEARNING", "ADMISSION", "QUEUE", "LAST ERROR"}
 	rows, used := [][]string{columns}, make([]bool, len(columns))
 	for _, name := range slices.Sorted(maps.Keys(p.Health.Services)) {
 		s := p.Health.Services[name]
 		row := []string{
 			sanitize.Printable(name), paint.paint(stateColour(s.State), s.State.String()), Age(now.Sub(s.Since)), probeText(s, now), failuresText(s),
-			ForcedText(s.Forced, now), faultsText(s.Faults, now), overridesText(s.Overrides, now), modeText(s), admissionText(s), queueText(p.Queues[name]), errorText(s.LastError, now),
+			ForcedText(s.Forced, now), faultsText(s.Faults, now), overridesText(s.Overrides, now), modeText(s), learningText(s.Adaptive), admissionText(s), queueText(p.Queues[name]), errorText(s.LastError, now),
 		}
 		for i, cell := range row {
 			used[i] = used[i] || cell != ""
@@ -207,8 +210,12 @@ func (p *Status) drawService(w io.Writer, paint Painter, now time.Time) error {
 		line("fault", FaultText(f, now))
 	}
 	line("overrides", overridesText(s.Overrides, now))
+	for _, text := range overriddenTexts(p.Overrides) {
+		line("", text)
+	}
 	line("mode", cmp.Or(modeText(s), sanitize.Printable(s.Mode)))
 	line("algorithm", sanitize.Printable(s.Algorithm))
+	p.drawLearning(s.Adaptive, line)
 	line("admission", admissionText(s))
 	if s.ExpressionErrors > 0 {
 		line("expression errors", fmt.Sprint(s.ExpressionErrors))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"cbproxy/internal/admin"
 	"cbproxy/internal/events"
 	"cbproxy/internal/sanitize"
 )
@@ -69,4 +70,15 @@ func Age(d time.Duration) string {
 		return fmt.Sprintf("%dh%02dm", s/3600, s/60%60)
 	}
 	return fmt.Sprintf("%dd%02dh", s/86400, s/3600%24)
+}
+
+// shortDuration formats the duration of a call with three digits.
+func shortDuration(s admin.Seconds) string {
+	d := time.Duration(s)
+	for unit := time.Duration(1); unit < time.Second; unit *= 10 {
+		if d < 1000*unit {
+			return d.Round(unit).String()
+		}
+	}
+	return d.Round(10 * time.Millisecond).String()
 }
