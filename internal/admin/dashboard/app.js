@@ -107,7 +107,7 @@ function handleEvent(name, data) {
   }
   if (name === "queue_changed") refreshQueue();
   else refresh();
-  if (name === "reloaded") refreshConfig();
+  if (name === "reloaded" || name === "overrides_changed") refreshConfig();
 }
 
 $("unlock").addEventListener("click", async () => {

@@ -1,6 +1,10 @@
 import { h, sanitize, setText } from "./dom.js";
 import { confirmAction, forceState } from "./dialogs.js";
+import { timeToOpenText } from "./forecast.js";
 import { createFaults, faultsText } from "./faults.js";
+import { createLearning, demotedText } from "./learning.js";
+import { createOverrides, overridesText } from "./overrides.js";
+import { durationValue } from "./forms.js";
 import { formatAge, formatDuration, formatTime, now } from "./time.js";
 import { openWhatIf } from "./whatif.js";
 
@@ -24,7 +28,7 @@ function runAction(card, state) {
     ...a, title: `${a.title} ${s.service_name}`, scope: shared && (s.forced?.scope || "instance"),
     send: ({ reason, duration, scope }) => {
       const body = { state, reason };
-      if (a.duration && duration.trim()) body.duration = /^[0-9.]+$/.test(duration.trim()) ? Number(duration) : duration.trim();
+      if (a.duration && duration.trim()) body.duration = durationValue(duration);
       if (shared) body.scope = scope;
       return forceState(s.service_name, body);
     },
@@ -37,11 +41,12 @@ function row(label, value) {
 
 // createCard returns the elements of a service's card. They are empty until updateCard fills them.
 export function createCard(name) {
-  const id = "card-" + name, card = { faults: createFaults(name) };
-  for (const key of ["badge", "forced", "mode", "since", "retry", "counter", "failureAge", "algorithm", "admission", "expressionErrors"]) card[key] = h("span");
+  const id = "card-" + name, card = { faults: createFaults(name), overrides: createOverrides(name), learning: createLearning(name) };
+  for (const key of ["badge", "forecast", "forced", "mode", "since", "retry", "counter", "failureAge", "algorithm", "admission", "expressionErrors"]) card[key] = h("span");
   for (const key of ["cause", "reason", "clients", "failureText"]) card[key] = h("bdi");
   card.mode.className = "badge";
   card.forced.className = "badge forced";
+  card.forecast.className = "badge half-open";
   card.meter = h("meter", { min: 0, "aria-label": `consecutive failures of ${name}` });
   card.progress = h("progress", { max: 1, "aria-label": `until the next probe of ${name}` });
   for (const [key, label] of [["cause", "cause"], ["reason", "reason"], ["clients", "clients get"], ["retry", "next probe"], ["algorithm", "algorithm"], ["admission", "admission"], ["expressionErrors", "expression errors"], ["counter", "consecutive failures"]]) card[key + "Row"] = row(label, card[key]);
@@ -50,9 +55,9 @@ export function createCard(name) {
   const button = (state) => h("button", { type: "button", "data-state": state, "aria-label": `${actions[state].button} ${name}`, onclick: () => runAction(card, state) }, actions[state].button);
   card.buttons = Object.fromEntries(Object.keys(actions).map((state) => [state, button(state)]));
   card.element = h("article", { "data-service": name, "aria-labelledby": id },
-    h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, card.mode, " ", card.faults.badge, " ", card.forced, " ", card.badge)),
-    card.faults.element, row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.expressionErrorsRow, card.counterRow, card.meter, card.lastFailure, h("div", { class: "spacer" }),
-    h("div", { class: "actions" }, ...Object.values(card.buttons), h("button", { type: "button", "data-whatif": name, "aria-label": `What if ${name}`, onclick: () => openWhatIf(name) }, "What if"), card.faults.button));
+    h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, card.mode, " ", card.faults.badge, " ", card.overrides.badge, " ", card.learning.badge, " ", card.forecast, " ", card.forced, " ", card.badge)),
+    card.faults.element, card.overrides.element, row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.expressionErrorsRow, card.counterRow, card.meter, card.learning.element, card.lastFailure, h("div", { class: "spacer" }),
+    h("div", { class: "actions" }, ...Object.values(card.buttons), h("button", { type: "button", "data-whatif": name, "aria-label": `What if ${name}`, onclick: () => openWhatIf(name) }, "What if"), card.faults.button, card.overrides.button));
   return card;
 }
 
@@ -77,7 +82,7 @@ function admissionText(s) {
 }
 
 // stateText returns the state of a service, and what else about it needs attention.
-export const stateText = (s) => [s.circuit_breaker_state, s.forced && "forced", rejectsSome(s) && rejectionReason(s), faultsText(s)].filter(Boolean).join(", ");
+export const stateText = (s) => [s.circuit_breaker_state, s.forced && "forced", rejectsSome(s) && rejectionReason(s), faultsText(s), overridesText(s), demotedText(s)].filter(Boolean).join(", ");
 
 // fallbackStrategies returns the strategies for rejected requests, or null if clients get an error. config is the
 // configuration in force, or null if it is not loaded yet.
@@ -97,8 +102,9 @@ function clientsText(s, config) {
   return `${rejectsSome(s) ? "admitted requests" : "probes"}: upstream responses; other requests: ${rejected}`;
 }
 
-// updateCard shows the status of a service. origin is the state change of the instance that made the fleet decide, if known.
-export function updateCard(card, s, { shared, config, origin }) {
+// updateCard shows the status of a service. origin is the state change of the instance that made the fleet decide, and operator the
+// address of who has set its overrides, if known; hash is that of the configuration.
+export function updateCard(card, s, { shared, config, hash, origin, operator }) {
   const state = s.circuit_breaker_state, closed = state === "closed";
   Object.assign(card, { service: s, shared });
   card.element.className = `card is-${state}`;
@@ -130,7 +136,11 @@ export function updateCard(card, s, { shared, config, origin }) {
   const e = card.failure;
   card.lastFailure.hidden = !e;
   if (e) setText(card.failureText, `${e.type}${e.detail ? ", " + sanitize(e.detail, maxText) : ""}`);
+  setText(card.forecast, timeToOpenText(s.service_name));
+  card.forecast.hidden = !card.forecast.textContent;
   card.faults.update(s);
+  card.overrides.update(s, hash, operator);
+  card.learning.update(s);
   card.buttons.auto.hidden = !s.forced;
   card.buttons["half-open"].hidden = state !== "open";
   updateTimes(card);
@@ -142,6 +152,7 @@ export function updateTimes(card) {
   setText(card.since, `${formatTime(since)}, for ${formatAge(since)}`);
   if (f) setText(card.forced, `forced${f.scope === "fleet" ? " fleet-wide" : ""}${f.until ? `, ${formatDuration((new Date(f.until) - now()) / 1000)} left` : ""}`);
   card.faults.updateTimes();
+  card.overrides.updateTimes();
   if (card.failure) setText(card.failureAge, `last failure ${formatAge(card.failure.time)} ago: `);
   card.retryRow.hidden = card.progress.hidden = !s.retry_at;
   if (!s.retry_at) return;

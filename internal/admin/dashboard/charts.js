@@ -1,10 +1,10 @@
 /* global uPlot */
-import { $, h, throttle } from "./dom.js";
+import { $, h, setText, throttle } from "./dom.js";
 import { get } from "./api.js";
-import { formatTime, formatTimeOfDay, now } from "./time.js";
+import { describeForecast, failurePoints, forecastOf, latencyPoints, setForecasts } from "./forecast.js";
+import { aggregate, appendPoints, hour, step, withGaps, withPrediction } from "./trends.js";
+import { formatSeconds, formatTime, formatTimeOfDay, now } from "./time.js";
 
-const step = 5000; // ms between two points
-const hour = 3600; // s
 const allServices = ""; // value of the option
 let trends = new Map(); // by service, in the format of the API
 let plots = [];
@@ -15,6 +15,8 @@ const green = "#009e73", red = "#d55e00", orange = "#e69f00", grey = "#8a93a0", 
 // Lines of a chart differ in their style as well as in their colour.
 const lines = [{ width: 2 }, { width: 2, dash: [7, 3] }, { width: 2, dash: [2, 3] }, { width: 1 }], markers = ["solid", "dashed", "dotted", "solid"];
 
+const predictedLine = { width: 1.5, dash: [4, 4], spanGaps: true };
+
 const mapPoints = (t, f) => t.time.map((_, i) => f(i));
 const charts = [
   {
@@ -23,72 +25,43 @@ const charts = [
     data: (t) => [t.success, t.failure, t.rejected, t.cancelled],
     format: (v) => v.toFixed(v < 10 ? 2 : 0) + "/s",
   },
-  { title: "Response time", series: [["p50", green], ["p95", orange], ["p99", red]], data: (t) => [t.p50, t.p95, t.p99], format: formatSeconds },
+  {
+    title: "Response time",
+    series: [["p50", green], ["p95", orange], ["p99", red]],
+    data: (t) => [t.p50, t.p95, t.p99],
+    predicted: { label: "p95 predicted", stroke: orange, points: (forecast, t) => latencyPoints(forecast, t.p95.at(-1)) },
+    format: formatSeconds,
+  },
   {
     title: "Failure rate",
     series: [["failure rate of upstream calls", red]],
     data: (t) => [mapPoints(t, (i) => (t.success[i] + t.failure[i] > 0 ? (100 * t.failure[i]) / (t.success[i] + t.failure[i]) : null))],
+    predicted: { label: "predicted", stroke: red, points: failurePoints },
     format: (v) => v.toFixed(1) + " %",
     range: [0, 100],
   },
   { title: "Fallbacks per second", series: [["fallback responses", purple]], data: (t) => [t.fallbacks], format: (v) => v.toFixed(v < 10 ? 2 : 0) + "/s" },
 ];
 
-function formatSeconds(s) {
-  return s < 1 ? (1000 * s).toFixed(s < 0.01 ? 1 : 0) + " ms" : s.toFixed(1) + " s";
-}
-
-// aggregate combines the trends of several services: the sum of rates and the maximum of response times.
-function aggregate(list) {
-  if (list.length === 1) return list[0];
-  const times = [...new Set(list.flatMap((t) => t.time))].sort((a, b) => a - b);
-  const indexes = new Map(times.map((t, i) => [t, i]));
-  const out = { time: times };
-  for (const curve of ["success", "failure", "rejected", "cancelled", "fallbacks", "p50", "p95", "p99"]) {
-    const quantile = curve[0] === "p";
-    out[curve] = times.map(() => (quantile ? null : 0));
-    for (const t of list) {
-      t.time.forEach((at, i) => {
-        const index = indexes.get(at), v = t[curve][i];
-        if (v != null) out[curve][index] = quantile ? Math.max(out[curve][index] ?? 0, v) : out[curve][index] + v;
-      });
-    }
-  }
-  return out;
-}
-
-// withGaps interrupts curves where points are missing, for example while the proxy was not running.
-function withGaps(columns) {
-  const [times, ...curves] = columns;
-  const out = columns.map(() => []);
-  times.forEach((at, i) => {
-    if (i && at - times[i - 1] > (2.5 * step) / 1000) {
-      out[0].push(at - 1);
-      curves.forEach((_, c) => out[c + 1].push(null));
-    }
-    out[0].push(at);
-    curves.forEach((curve, c) => out[c + 1].push(curve[i]));
-  });
-  return out;
-}
-
 function createPlot(chart) {
   const style = getComputedStyle(document.documentElement);
   const axis = { stroke: style.getPropertyValue("--muted"), grid: { stroke: style.getPropertyValue("--line"), width: 1 }, ticks: { show: false } };
   const box = h("figure", { class: "chart", role: "group", "aria-label": chart.title }, h("h3", {}, chart.title));
   $("charts").append(box);
+  const value = (_, v) => (v == null ? "–" : chart.format(v)), line = (i) => (i > chart.series.length ? predictedLine : lines[i - 1]);
   const width = () => Math.max(220, box.clientWidth - 20);
   const plot = new uPlot(
     {
-      width: width(), height: 190, padding: [null, 24, null, null], cursor: { sync: { key: "hour" } }, legend: { markers: { width: (_, i) => lines[i - 1].width, dash: (_, i) => markers[i - 1] } },
+      width: width(), height: 190, padding: [null, 24, null, null], cursor: { sync: { key: "hour" } }, legend: { markers: { width: (_, i) => line(i).width, dash: (_, i) => (i > chart.series.length ? "dashed" : markers[i - 1]) } },
       scales: { y: { range: (_, low, high) => chart.range || [0, high > 0 ? high * 1.1 : 1] } },
       axes: [{ ...axis, space: 80, size: 28, values: ticks }, { ...axis, size: 62, values: (_, values) => values.map(chart.format) }],
       series: [
         { label: "time", value: (_, at) => (at == null ? "–" : formatTime(at * 1000)) },
-        ...chart.series.map(([label, stroke], i) => ({ label, stroke, ...lines[i], value: (_, v) => (v == null ? "–" : chart.format(v)) })),
+        ...chart.series.map(([label, stroke], i) => ({ label, stroke, ...lines[i], value })),
+        ...(chart.predicted ? [{ ...chart.predicted, ...predictedLine, value }] : []),
       ],
     },
-    [[], ...chart.series.map(() => [])], box);
+    columnsOf(chart, null), box);
   makeLegendAccessible(plot);
   new ResizeObserver(() => plot.setSize({ width: width(), height: 190 })).observe(box);
   return { chart, plot };
@@ -117,20 +90,32 @@ function ticks(_, times, __, ___, distance) {
   return times.map((at) => formatTimeOfDay(at * 1000).slice(0, distance < 60 ? 8 : 5));
 }
 
+// columnsOf returns the data of a chart: times, curves, and predicted values if it shows them. t is null if there are no points, and
+// forecast if there is none.
+function columnsOf(chart, t, forecast = null) {
+  const columns = t ? withGaps([t.time, ...chart.data(t)]) : [[], ...chart.series.map(() => [])];
+  return chart.predicted ? withPrediction(columns, forecast && t?.time.length ? chart.predicted.points(forecast, t) : []) : columns;
+}
+
 function draw() {
-  const name = $("chart-service").value;
-  const list = name === allServices ? [...trends.values()] : [trends.get(name)].filter(Boolean);
+  const name = $("chart-service").value, one = name !== allServices;
+  const list = one ? [trends.get(name)].filter(Boolean) : [...trends.values()];
   const t = list.length ? aggregate(list) : null;
-  const current = now() / 1000;
-  for (const { chart, plot } of plots) {
-    plot.setData(t ? withGaps([t.time, ...chart.data(t)]) : [[], ...chart.series.map(() => [])], false);
-    const from = t?.time.length ? Math.max(t.time[0] - step / 1000, t.time.at(-1) - hour) : current - 60;
+  const current = now() / 1000, last = t?.time.at(-1), data = plots.map(({ chart }) => columnsOf(chart, t, one ? forecastOf(name) : null));
+  const until = Math.max(last || current, ...data.map(([times]) => times.at(-1) || 0));
+  plots.forEach(({ plot, chart }, i) => {
+    plot.root.classList.toggle("no-prediction", !!chart.predicted && data[i][0].at(-1) === last);
+    plot.setData(data[i], false);
+    const from = last ? Math.max(t.time[0] - step / 1000, last - hour) : current - 60;
     plot.batch(() => {
-      plot.setScale("x", { min: from, max: t?.time.at(-1) || current });
+      plot.setScale("x", { min: from, max: until });
     });
-    if (plot.cursor.left < 0) plot.setLegend({ idx: plot.data[0].length - 1 }); // shows the newest values unless the pointer is on the chart
-  }
+    if (plot.cursor.left < 0) plot.setLegend({ idx: data[i][0].findLastIndex((at) => at <= last) }); // shows the newest values unless the pointer is on the chart
+  });
+  $("forecast").hidden = !one;
+  setText($("forecast"), one ? describeForecast(name) : "");
   $("charts").dataset.points = t ? t.time.length : 0;
+  $("charts").dataset.predicted = until - (last || current); // seconds
 }
 
 // updateOptions updates the options for the service whose charts are shown.
@@ -146,15 +131,10 @@ function updateOptions(names) {
 async function load() {
   const newest = Math.max(0, ...[...trends.values()].map((t) => t.time.at(-1) || 0));
   const { services } = await get("trends?after=" + newest);
-  trends = new Map(Object.entries(services).map(([name, add]) => [name, trends.has(name) ? appendPoints(trends.get(name), add, newest) : add]));
+  setForecasts(new Map(Object.entries(services).map(([name, { forecast }]) => [name, forecast])));
+  trends = new Map(Object.entries(services).map(([name, { forecast, ...add }]) => [name, trends.has(name) ? appendPoints(trends.get(name), add, newest) : add]));
   updateOptions([...trends.keys()].sort());
   draw();
-}
-
-// appendPoints returns a trend with new points added and those older than an hour removed.
-function appendPoints(t, add, newest) {
-  const after = (add.time.at(-1) || newest) - hour, old = t.time.filter((at) => at <= after).length;
-  return Object.fromEntries(Object.keys(add).map((curve) => [curve, t[curve].slice(old).concat(add[curve])]));
 }
 
 // start creates the charts and updates them periodically.

@@ -70,16 +70,22 @@ export function confirmAction({ title, text, button, duration = false, scope = "
 }
 
 // submitWithToken asks for the token if this tab has none, shows a dialog and calls send(fields). It returns whether that succeeded.
-export async function submitWithToken(dialog, send) {
+// showFaults(faults) shows the faults of a request at their fields, none if faults is empty, and returns the others.
+export async function submitWithToken(dialog, send, showFaults = (faults) => faults) {
   if (!token.get() && !(await askToken())) return false;
+  showFaults([]);
   return showDialog(dialog, async (fields) => {
     try {
       await send(fields);
+      showFaults([]);
     } catch (e) {
-      if (!(e instanceof ApiError && e.status === 401)) throw new Error(errorText(e));
-      token.set("");
-      updateUnlockButton();
-      throw new Error("The token is wrong. Cancel, then unlock with the right token.");
+      if (e instanceof ApiError && e.status === 401) {
+        token.set("");
+        updateUnlockButton();
+        throw new Error("The token is wrong. Cancel, then unlock with the right token.");
+      }
+      const faults = e.faults || [], left = showFaults(faults);
+      throw new Error(left.length < faults.length ? ["A value is not valid. Nothing has changed.", ...left].join("\n") : errorText(e));
     }
   });
 }

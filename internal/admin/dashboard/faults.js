@@ -1,7 +1,8 @@
-import { h, isolated, sanitize, setChildren, setText } from "./dom.js";
+import { h, isolated, sanitize } from "./dom.js";
 import { confirmAction, submitWithToken } from "./dialogs.js";
 import { call } from "./api.js";
-import { formatDuration, now } from "./time.js";
+import { createField, createForm, durationValue } from "./forms.js";
+import { createTimed } from "./timed.js";
 
 const maxText = 200; // characters of an untrusted text on a card; the timeline shows all of it
 
@@ -35,37 +36,24 @@ export const faultsText = (s) => (s.faults.length ? `${s.faults.length === 1 ? "
 
 // createFaults returns the part of a service's card with the faults in force, and a button that injects one.
 export function createFaults(name) {
-  const list = h("ul"), items = new Map(); // by fault id
-  const faults = {
-    badge: h("span", { class: "badge injected" }),
-    element: h("section", { class: "faults", "aria-label": `faults injected into ${name}`, hidden: true }, h("p", { class: "injected" }, "Injected on purpose"), list),
+  const timed = createTimed({ kind: "faults", label: `faults injected into ${name}`, heading: "Injected on purpose" });
+  return {
+    ...timed,
     button: h("button", { type: "button", "data-inject": name, "aria-label": `Inject fault into ${name}`, onclick: () => openDialog(name) }, "Inject fault"),
+    update: (s) => timed.update(faultsText(s), s.faults.map((f) => entry(name, f))), // shows the faults of a service
   };
-  // update shows the faults of a service.
-  faults.update = (s) => {
-    faults.element.hidden = faults.badge.hidden = !s.faults.length;
-    setText(faults.badge, faultsText(s));
-    for (const f of s.faults) if (!items.has(f.id)) items.set(f.id, createItem(name, f));
-    for (const id of items.keys()) if (!s.faults.some((f) => f.id === id)) items.delete(id);
-    setChildren(list, s.faults.map((f) => items.get(f.id).element));
-    faults.updateTimes();
-  };
-  // updateTimes updates what depends on the current time only.
-  faults.updateTimes = () => items.forEach((item) => item.updateTimes());
-  return faults;
 }
 
-// createItem returns the entry of one fault, which never changes, but for the time that is left.
-function createItem(service, f) {
-  const left = h("span", { class: "muted" }), title = `End fault ${f.id} of ${service}`, match = matchText(f);
-  const end = h("button", { type: "button", "aria-label": title, onclick: () => confirmAction({
-    title, text: `The fault “${effectText(f)}” ends. Requests that it has already hit are not affected.`, button: "End fault",
-    send: ({ reason }) => call(`${path(service, f.id)}?reason=${encodeURIComponent(reason)}`, { method: "DELETE" }),
-  }) }, "End");
+// entry returns the entry of one fault, which never changes, but for the time that is left.
+function entry(service, f) {
+  const title = `End fault ${f.id} of ${service}`, match = matchText(f);
   return {
-    element: h("li", { "data-fault": f.id },
-      h("span", {}, h("strong", {}, effectText(f)), match && h("bdi", {}, " " + sanitize(match, maxText)), f.reason && h("bdi", {}, ` “${sanitize(f.reason, maxText)}”`), " ", left), end),
-    updateTimes: () => setText(left, `${formatDuration((new Date(f.until) - now()) / 1000)} left`),
+    id: f.id, attributes: { "data-fault": f.id }, until: f.until, title, button: "End",
+    nodes: [h("strong", {}, effectText(f)), match && h("bdi", {}, " " + sanitize(match, maxText)), f.reason && h("bdi", {}, ` “${sanitize(f.reason, maxText)}”`)],
+    end: () => confirmAction({
+      title, text: `The fault “${effectText(f)}” ends. Requests that it has already hit are not affected.`, button: "End fault",
+      send: ({ reason }) => call(`${path(service, f.id)}?reason=${encodeURIComponent(reason)}`, { method: "DELETE" }),
+    }),
   };
 }
 
@@ -74,21 +62,20 @@ let dialog; // made at the first use
 // openDialog asks for the settings of a fault and injects it.
 function openDialog(service) {
   dialog ||= createDialog();
-  const form = dialog.querySelector("form");
-  form.reset();
-  showFields(form);
-  setText(dialog.querySelector("h2"), `Inject a fault into ${service}`);
-  return submitWithToken(dialog, (fields) => call(path(service), { method: "POST", body: request(fields) }));
+  dialog.form.reset();
+  showFields(dialog.form);
+  dialog.setTitle(`Inject a fault into ${service}`);
+  return submitWithToken(dialog.element, (fields) => call(path(service), { method: "POST", body: request(fields) }),
+    (faults) => dialog.showFaults(faults.map((f) => f.replace(/^match\./, ""))));
 }
 
 function createDialog() {
-  const field = (name, label, attributes) => h("label", {}, label, " ", h("input", { name, autocomplete: "off", ...attributes }));
-  const element = h("dialog", { id: "fault-dialog", "aria-labelledby": "fault-title", "aria-describedby": "fault-text" },
-    h("form", { method: "dialog" },
-      h("h2", { id: "fault-title" }),
-      h("p", { id: "fault-text" }, "Requests to the upstream fail or wait on purpose. Breaker, fallback, metrics and alerts take it for a real failure, and clients are affected."),
-      h("p", { class: "dialog-error", role: "alert", hidden: true }),
-      h("label", {}, "Kind ", h("select", { name: "kind", onchange: (e) => showFields(e.target.form) }, ...Object.entries(kinds).map(([value, { text }]) => h("option", { value }, text)))),
+  const field = (name, label, attributes) => createField(label, h("input", { id: "fault-" + name, name, autocomplete: "off", ...attributes }));
+  const kind = h("select", { id: "fault-kind", name: "kind", onchange: (e) => showFields(e.target.form) }, ...Object.entries(kinds).map(([value, { text }]) => h("option", { value }, text)));
+  return createForm({
+    id: "fault-dialog", text: "Requests to the upstream fail or wait on purpose. Breaker, fallback, metrics and alerts take it for a real failure, and clients are affected.", button: "Inject fault",
+    fields: [
+      createField("Kind", kind),
       field("status", "Status of the response", { type: "number", min: 200, max: 599, value: 503, required: true }),
       field("delay", "Delay, at most 10m", { placeholder: "2s", required: true }),
       field("share", "Share of the requests in percent", { type: "number", min: 0.001, max: 100, step: "any", value: 10, required: true }),
@@ -96,9 +83,8 @@ function createDialog() {
       field("header", "Only requests with this header field", { placeholder: "X-Test; if empty, all requests" }),
       field("value", "and with this value of it", { placeholder: "if empty, any value" }),
       field("reason", "Reason", { maxlength: 1000, placeholder: "shown to others, and recorded in the log" }),
-      h("p", { class: "actions" }, h("button", { value: "cancel", type: "button" }, "Cancel"), " ", h("button", { value: "ok", class: "primary" }, "Inject fault"))));
-  document.body.append(element);
-  return element;
+    ],
+  });
 }
 
 // showFields shows the settings that the kind of the fault has.
@@ -112,10 +98,9 @@ function showFields(form) {
 
 // request returns the body of the request that injects a fault.
 function request({ kind, status, delay, share, duration, header, value, reason }) {
-  const time = (text) => (/^[0-9.]+$/.test(text.trim()) ? Number(text) : text.trim());
-  const body = { kind, share: Number(share) / 100, duration: time(duration), reason };
+  const body = { kind, share: Number(share) / 100, duration: durationValue(duration), reason };
   if (status !== undefined) body.status = Number(status);
-  if (delay !== undefined) body.delay = time(delay);
+  if (delay !== undefined) body.delay = durationValue(delay);
   if (header.trim() || value) body.match = { header: header.trim(), value };
   return body;
 }

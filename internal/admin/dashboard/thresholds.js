@@ -1,4 +1,5 @@
 import { h, setText } from "./dom.js";
+import { faultText, showFault } from "./forms.js";
 
 const ratios = [0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
 const windows = ["1s", "2s", "5s", "10s", "15s", "30s", "45s", "1m", "2m", "5m", "10m", "30m", "1h"];
@@ -104,24 +105,12 @@ export function createThresholds(onChange) {
 
   // showFaults shows faults such as "breaker.fail_max: must be …" at their controls, and returns the others.
   function showFaults(faults) {
-    const left = new Set(faults);
-    const find = (key) => {
-      const prefix = `breaker.${key}: `, found = faults.filter((f) => f.startsWith(prefix));
-      for (const f of found) left.delete(f);
-      return found.map((f) => f.slice(prefix.length)).join("; ");
-    };
+    const left = new Set(faults), find = (key) => faultText(left, `breaker.${key}`);
     for (const c of controls) c.showFault(c.element.hidden ? "" : find(c.key));
     showFault(choice, choiceFault, find("algorithm"));
     return [...left];
   }
   return { element, load, changes, showFaults };
-}
-
-function showFault(input, element, text) {
-  element.hidden = !text;
-  setText(element, text);
-  if (text) input.setAttribute("aria-invalid", "true");
-  else input.removeAttribute("aria-invalid");
 }
 
 // createControl returns a field for a threshold: a list if it has choices, and with a slider if it has steps.

@@ -26,6 +26,11 @@ export function formatDuration(seconds) {
   return m ? `${m} min ${s % 60} s` : `${s} s`;
 }
 
+// formatSeconds formats a short duration, such as that of a call.
+export function formatSeconds(s) {
+  return s < 1 ? (1000 * s).toFixed(s < 0.01 ? 1 : 0) + " ms" : s.toFixed(1) + " s";
+}
+
 // formatAge formats the duration since a time.
 export const formatAge = (time) => formatDuration((now() - new Date(time)) / 1000);
 

@@ -2,6 +2,8 @@ import { $, h, isolated, setChildren, throttle } from "./dom.js";
 import { get } from "./api.js";
 import { causeText } from "./cards.js";
 import { describe, effectText } from "./faults.js";
+import { describeReport } from "./learning.js";
+import { describeChange } from "./overrides.js";
 import { formatTime } from "./time.js";
 
 const maxEntries = 300;
@@ -31,10 +33,10 @@ const renderers = {
       ...reasonText(e.reason), ...(e.error ? ["; failed: ", isolated(e.error)] : [])];
   },
   admission_changed: (e) => [h("strong", {}, e.service), `: ${admissionText(e)}`],
-  fault_started: (e) => [h("strong", {}, e.service), ": ", h("span", { class: "injected" }, "injected fault"), ` ${e.fault.id} started, for ${e.fault.duration}: `, ...describe(e.fault)],
-  fault_ended: (e) => [h("strong", {}, e.service), ": ", h("span", { class: "injected" }, "injected fault"), ` ${e.fault.id} ended (${effectText(e.fault)}): ${causeText(e.cause)}`, ...reasonText(e.reason)],
-  overrides_changed: (e) => [h("strong", {}, e.service), `: overrides ${e.cause}: `, isolated(Object.entries(e.overrides.set).map(([key, value]) => `${key}=${JSON.stringify(value)}`).join(", ")),
-    ...reasonText(e.cause === "set" ? e.overrides.reason : e.reason), ...(e.error ? ["; ", isolated(e.error)] : [])],
+  fault_started: (e) => [h("strong", {}, e.service), ": ", h("span", { class: "temporary" }, "injected fault"), ` ${e.fault.id} started, for ${e.fault.duration}: `, ...describe(e.fault)],
+  fault_ended: (e) => [h("strong", {}, e.service), ": ", h("span", { class: "temporary" }, "injected fault"), ` ${e.fault.id} ended (${effectText(e.fault)}): ${causeText(e.cause)}`, ...reasonText(e.reason)],
+  overrides_changed: (e) => [h("strong", {}, e.service), ": ", ...describeChange(e)],
+  adaptive: (e) => [h("strong", {}, e.service), ": ", ...describeReport(e)],
   probing: (e) => [h("strong", {}, e.service), ": this instance sends the probes for the fleet"],
   reloaded: (e) => [h("strong", {}, "configuration"), ...(e.error ? [" rejected: ", isolated(e.error)] : [` in force (${e.hash.slice(0, 8)})${restartText(e.restart_required)}`])],
 };
@@ -86,4 +88,11 @@ export function findOrigin(s) {
   const since = new Date(s.since).getTime();
   const matches = ({ kind, event: c, at }) => kind === "state_changed" && c.service === s.service_name && c.to === s.circuit_breaker_state && c.cause !== "fleet" && c.instance && Math.abs(at - since) < maxDelay;
   return [...entries.values()].filter(matches).sort(newestFirst)[0]?.event;
+}
+
+// findOperator returns the address from which an operator has set the current overrides of a service; "" if it is not known.
+export function findOperator(s) {
+  const since = new Date(s.overrides?.since).getTime();
+  const matches = ({ kind, event: e, at }) => kind === "admin_action" && e.action === "set-overrides" && e.service === s.service_name && !e.error && Math.abs(at - since) < maxDelay;
+  return (s.overrides && [...entries.values()].filter(matches).sort(newestFirst)[0]?.event.remote) || "";
 }

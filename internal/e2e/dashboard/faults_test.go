@@ -37,8 +37,10 @@ func (d *page) useFaults(p *harness.Proxy) {
 	d.waitTrue("the dialog has the settings of a delay", shownSettings+` === "kind delay share duration header value reason"`)
 	d.fill(`#fault-dialog [name="delay"]`, "11m")
 	d.replace(`#fault-dialog [name="duration"]`, "2h"+kb.Enter)
-	d.waitText("#fault-dialog .dialog-error", "delay: must be")
-	d.waitText("#fault-dialog .dialog-error", "duration: must be")
+	d.waitText("#fault-dialog .dialog-error", "A value is not valid. Nothing has changed.")
+	d.waitText("#fault-delay-fault", "must be a positive duration")
+	d.waitText("#fault-duration-fault", "must be a positive duration")
+	d.waitFocus("after a value that is not valid", "fault-delay")
 	d.checkWidth("with the dialog", 390)
 	d.screenshot("fault-dialog")
 
