@@ -27,6 +27,9 @@ function showHealth(health) {
   $("config-error").hidden = !c.last_error;
   setText($("config-faults"), c.last_error || "");
   setText($("config-version"), `${c.hash.slice(0, 12)}, since ${formatTime(c.loaded_at)}${c.restart_required?.length ? `; restart required: ${c.restart_required.join(", ")}` : ""}.`);
+  const dropped = c.overrides_dropped || [];
+  $("overrides-dropped").hidden = !dropped.length;
+  setText($("overrides-dropped"), dropped.map((d) => `The overrides of ${d.service} were dropped at ${formatTime(d.time)}, as they do not fit the configuration: ${sanitize(d.error, 300)}`).join(" "));
   showSummary();
 }
 

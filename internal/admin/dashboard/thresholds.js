@@ -133,16 +133,16 @@ function createControl({ key, label, hint, steps, choices, initial, only }, onCh
   // placeSlider moves the slider to the step that is nearest to the field's value.
   function placeSlider() {
     if (!slider) return;
-    const at = toNumber(field.value);
-    if (Number.isNaN(at)) return;
-    const distance = (i) => Math.abs(toNumber(values[i]) - at);
-    slider.value = values.reduce((best, _, i) => (distance(i) < distance(best) ? i : best), 0);
     slider.setAttribute("aria-valuetext", field.value);
+    const at = toNumber(field.value), distance = (i) => Math.abs(toNumber(values[i]) - at);
+    if (!Number.isNaN(at)) slider.value = values.reduceRight((best, _, i) => (distance(i) < distance(best) ? i : best), values.length - 1);
+    else if (values.includes(field.value)) slider.value = values.indexOf(field.value); // auto
   }
 
   function setValue(value) {
     if (slider) {
-      values = steps.some((s) => same(s, value)) || value === "" ? steps : [...steps, value].sort((a, b) => toNumber(a) - toNumber(b));
+      const isNumber = !Number.isNaN(toNumber(value));
+      values = value === "" || steps.some((s) => same(s, value)) ? steps : isNumber ? [...steps, value].sort((a, b) => toNumber(a) - toNumber(b)) : [value, ...steps]; // auto, …
       slider.max = values.length - 1;
     }
     field.value = value;

@@ -165,7 +165,7 @@ function show(answer) {
     drawLane("with the change", simulated(answer.config), from, until),
     h("div", { class: "lane" }, h("span", { class: "lane-name" }), drawAxis(from, until)));
   numbers.replaceChildren(h("p", { class: "muted" }, "The first line is what the breaker did. The other two are simulated."),
-    table(answer.against, answer.config), ...unknownText(answer.unknown));
+    table(answer.against, answer.config), ...unknownText(answer.unknown), ...learningText());
 }
 
 // pastPhases returns the phases of the breaker itself. Changes of the state that are too old to be kept are not known.
@@ -174,15 +174,34 @@ function pastPhases() {
   return phasesOf(changes, history.length >= historyLimit ? "unknown" : changes[0]?.from || "closed", from, until);
 }
 
+// modes returns the modes of learning: that in force, and the changed one.
+function modes() {
+  const { mode } = config.routes[service].breaker.adaptive;
+  return [mode, thresholds.changes().adaptive?.mode ?? mode];
+}
+
 function table(before, after) {
-  const rows = figures.map(([key, label, format]) => {
-    const change = Math.round(100 * (after[key] - before[key])) / 100;
-    const difference = change ? `${change > 0 ? "+" : "−"}${format(Math.abs(change))}` : "no change";
-    return h("tr", { "data-figure": key }, h("th", { scope: "row" }, label), h("td", { "data-value": before[key] }, format(before[key])), h("td", { "data-value": after[key] }, format(after[key])), h("td", {}, difference));
-  });
+  const openings = (r) => r.transitions.filter((t) => t.to === "open" && t.cause === "adaptive").length;
+  const rows = figures.map(([key, label, format]) => row(label, format, before[key], after[key], key));
+  if (modes().includes("enforce")) rows.splice(1, 0, row("of them for unlikely failures", formatNumber, openings(before), openings(after)));
   const columns = ["", "in force", "with the change", "difference"];
   return h("div", { class: "table", tabindex: "0", role: "region", "aria-label": "figures" }, h("table", { "aria-label": "figures" },
     h("thead", {}, h("tr", {}, ...columns.map((c) => (c ? h("th", { scope: "col" }, c) : h("td"))))), h("tbody", {}, ...rows)));
+}
+
+function row(label, format, before, after, key) {
+  const change = Math.round(100 * (after - before)) / 100, difference = change ? `${change > 0 ? "+" : "−"}${format(Math.abs(change))}` : "no change";
+  return h("tr", { "data-figure": key }, h("th", { scope: "row" }, label), h("td", { "data-value": before }, format(before)), h("td", { "data-value": after }, format(after)), h("td", {}, difference));
+}
+
+// learningText says how the modes of learning appear in the figures.
+function learningText() {
+  const [, mode] = modes(), { calls, time } = config.routes[service].breaker.adaptive.warmup;
+  const text = {
+    shadow: "In the mode shadow, unlikely failures are only reported. Choose enforce to see when they would have opened the breaker.",
+    enforce: `The simulation has learnt nothing before these calls: unlikely failures open the breaker after a warmup of ${plural(calls, "call")} and ${time}.`,
+  }[mode];
+  return text ? [h("p", { id: "whatif-learning" }, text)] : [];
 }
 
 function unknownText(n) {

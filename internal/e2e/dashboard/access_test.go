@@ -53,6 +53,17 @@ func (d *page) nodes() (all []node) {
 	return all
 }
 
+// wantNodes checks that the accessibility tree has nodes.
+func (d *page) wantNodes(want ...node) {
+	d.t.Helper()
+	all := d.nodes()
+	for _, n := range want {
+		if !slices.Contains(all, n) {
+			d.t.Errorf("missing %+v", n)
+		}
+	}
+}
+
 // TestDashboardIsReadableByScreenReaders checks that controls and measurements have unique names, that headings are nested
 // properly, that all content is in a landmark, and that no information depends on colour alone.
 func TestDashboardIsReadableByScreenReaders(t *testing.T) {

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -96,5 +97,6 @@ func (d *page) checkWidth(what string, width int64) {
 	if wide := evaluate[int64](d, `document.documentElement.scrollWidth`); wide > width {
 		d.t.Errorf("%s: the page is %d pixels wide on a screen of %d", what, wide, width)
 	}
+	d.screenshot(fmt.Sprintf("%s-%d", strings.ReplaceAll(what, " ", "-"), width))
 	d.do(chromedp.EmulateViewport(1280, 1500))
 }

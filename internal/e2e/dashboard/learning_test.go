@@ -62,6 +62,7 @@ routes:
 	if grown := evaluate[int](d, section+`.offsetHeight`); grown != height {
 		t.Errorf("the height was %d pixels, and is %d", height, grown)
 	}
+	d.wantNodes(node{"region", "what svc has learnt"}, node{"meter", "evidence for a fault of svc, from 0 to 1"}, node{"DisclosureTriangle", "Baseline of svc"})
 	d.screenshot("evidence")
 	d.demote(p, &failing)
 	d.resetBaseline(p)

@@ -67,6 +67,7 @@ func TestDashboardOverridesKeys(t *testing.T) {
 	d.waitText(overrides, "timeout = 5s, otherwise 30s")
 	d.waitText(overrides, "29 min")
 	d.waitText(card("svc_05")+" .badges", "2 keys overridden")
+	d.wantNodes(node{"region", "overridden keys of svc_05"}, node{"button", "End the override of timeout of svc_05"}, node{"button", "End the overrides of svc_05"})
 	d.checkContrast("overrides")
 	for _, width := range []int64{400, 320} {
 		d.checkWidth("with overridden keys", width)
@@ -123,4 +124,9 @@ func (d *page) endOverrides(p *harness.Proxy, config string) {
 	}
 	setOverrides(d.t, p, "svc_05", `{"set": {"breaker.failure_statuses": ["5xx", 429]}, "duration": "1s"}`)
 	d.waitText("#timeline", `svc_05: overrides expired: breaker.failure_statuses = ["5xx",429]`)
+	setOverrides(d.t, p, "svc_05", `{"set": {"fallback": "kept"}, "duration": "1h"}`)
+	d.waitText(overrides, "fallback = kept, otherwise kept")
+	p.ReplaceConfig(strings.NewReplacer("kept:", "stored:", "fallback: kept", "fallback: stored").Replace(config))
+	d.waitText("#overrides-dropped", "The overrides of svc_05 were dropped at ")
+	d.waitText("#timeline", "svc_05: overrides dropped, as they do not fit the new configuration: fallback = kept; fallback: must be")
 }
