@@ -106,7 +106,13 @@ func (p *Proxy) Baseline() (b Baseline) {
 // Force sends a force-state request with the given JSON body and returns the response.
 func (p *Proxy) Force(service, body string) Response {
 	p.T.Helper()
-	r, err := http.NewRequest(http.MethodPost, p.AdminURL+"/api/v1/circuit-breakers/"+service+"/force-state", strings.NewReader(body))
+	return p.AdminSend(http.MethodPost, "/api/v1/circuit-breakers/"+service+"/force-state", body)
+}
+
+// AdminSend sends a request with a JSON body and the token to the admin API.
+func (p *Proxy) AdminSend(method, path, body string) Response {
+	p.T.Helper()
+	r, err := http.NewRequest(method, p.AdminURL+path, strings.NewReader(body))
 	if err != nil {
 		p.T.Fatal(err)
 	}

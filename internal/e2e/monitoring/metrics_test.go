@@ -49,16 +49,9 @@ fallbacks:
 // overrideKey overrides a key of rag_service.
 func (p monitoredProxy) overrideKey() {
 	p.T.Helper()
-	body := strings.NewReader(`{"set": {"breaker.min_requests": 2000}, "duration": "1h", "reason": "a test"}`)
-	r, err := http.NewRequest(http.MethodPut, p.AdminURL+"/api/v1/circuit-breakers/rag_service/overrides", body)
-	if err != nil {
-		p.T.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+harness.AdminToken)
-	r.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(r)
-	if response := harness.ReadResponse(p.T, res, err); response.Status != http.StatusOK {
-		p.T.Fatalf("override a key: %+v", response)
+	body := `{"set": {"breaker.min_requests": 2000}, "duration": "1h", "reason": "a test"}`
+	if r := p.AdminSend(http.MethodPut, "/api/v1/circuit-breakers/rag_service/overrides", body); r.Status != http.StatusOK {
+		p.T.Fatalf("override a key: %+v", r)
 	}
 }
 
