@@ -2,7 +2,9 @@ package breaker
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,6 +206,50 @@ func TestClientsCannotEndAnAdaptiveOpening(t *testing.T) {
 		}
 		if after := b.Baseline(); b.State() != events.Open || !b.RetryAt().Equal(end) || after != before {
 			t.Errorf("%v until %v, want until %v; %+v, before %+v", b.State(), b.RetryAt(), end, after, before)
+		}
+	})
+}
+
+// What is kept for a service does not grow with the calls, their durations or the time.
+func TestMemoryOfLearningIsConstant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const services = 100
+		policies := make([]Policy, services)
+		for i := range policies {
+			policies[i] = adaptivePolicy(adaptive.Enforce)
+		}
+		c := newHostileClient(policies...)
+		defer c.close()
+		r, calls := rand.New(rand.NewPCG(1, 1)), 0
+		// use makes n calls to each service within days days, and returns the bytes that are in use for a service afterwards.
+		use := func(n, days int) int {
+			for range n {
+				took := time.Duration(math.Exp(r.Float64()*25)) * time.Nanosecond // up to a minute
+				for _, b := range c.breakers {
+					if call, err := b.Allow(); err == nil && calls%100 == 0 {
+						call.Failure(&events.Failure{Type: events.ErrorReset}, took)
+					} else if err == nil {
+						call.Success(took)
+					}
+				}
+				calls++
+				time.Sleep(time.Duration(days) * 24 * time.Hour / time.Duration(n))
+			}
+			for _, b := range c.breakers {
+				if b.Baseline().Calls == 0 {
+					t.Fatal("nothing was learnt")
+				}
+			}
+			runtime.GC()
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return int(m.HeapAlloc) / services
+		}
+		first, last := use(3000, 1), use(20_000, 90)
+		t.Logf("%d bytes a service after a day, %d after 91 days", first, last)
+		if last > first+1024 {
+			t.Errorf("%d bytes a service after a day, %d after 91 days", first, last)
 		}
 	})
 }
