@@ -84,6 +84,11 @@ func TestAdaptiveOpeningOpensFleet(t *testing.T) {
 			return strings.Contains(p.Log.String(), `"to":"open","cause":"fleet"`)
 		})
 	}
+	for _, key := range server.Client().Keys(t.Context(), "*").Val() {
+		if !strings.HasPrefix(key, "circuit_breaker_") {
+			t.Errorf("Redis has the key %s", key)
+		}
+	}
 	closeBy(t, fleet, "/svc", fleet[1]) // the only one with traffic
 	checkVerdicts(t, fleet[0], 0, 0, 1)
 	for i, p := range fleet {
