@@ -63,6 +63,7 @@ function createPlot(chart) {
     },
     columnsOf(chart, null), box);
   makeLegendAccessible(plot);
+  if (chart.predicted) plot.root.dataset.predicted = "never";
   new ResizeObserver(() => plot.setSize({ width: width(), height: 190 })).observe(box);
   return { chart, plot };
 }
@@ -104,7 +105,7 @@ function draw() {
   const current = now() / 1000, last = t?.time.at(-1), data = plots.map(({ chart }) => columnsOf(chart, t, one ? forecastOf(name) : null));
   const until = Math.max(last || current, ...data.map(([times]) => times.at(-1) || 0));
   plots.forEach(({ plot, chart }, i) => {
-    plot.root.classList.toggle("no-prediction", !!chart.predicted && data[i][0].at(-1) === last);
+    if (chart.predicted) plot.root.dataset.predicted = one ? data[i][0].at(-1) > last : "never";
     plot.setData(data[i], false);
     const from = last ? Math.max(t.time[0] - step / 1000, last - hour) : current - 60;
     plot.batch(() => {

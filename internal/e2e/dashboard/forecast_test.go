@@ -35,7 +35,7 @@ const forecastOf = `{
 }`
 
 // predictedNames are the names of the predicted lines that are shown, and for how many seconds the charts show them.
-const predictedNames = `[...document.querySelectorAll("#charts .u-series:last-child th")].filter((e) => e.innerText.includes("predicted") && getComputedStyle(e).visibility === "visible").map((e) => e.innerText.replace(":", "").trim()).join(", ") + " " + document.querySelector("#charts").dataset.predicted`
+const predictedNames = `[...document.querySelectorAll("#charts .u-series:last-child th")].filter((e) => e.innerText.includes("predicted") && e.checkVisibility({ visibilityProperty: true })).map((e) => e.innerText.replace(":", "").trim()).join(", ") + " " + document.querySelector("#charts").dataset.predicted`
 
 // TestDashboardShowsForecast checks that the page shows the predictions for the chosen service in words and in the charts, and when its breaker may
 // open on its card, and hides those that are worse than the assumption that nothing changes.
