@@ -51,6 +51,8 @@ type Backend interface {
 	Baseline(service string) (events.Baseline, bool)
 	// ResetBaseline makes the breaker of a service forget what it has learnt. Its error is a *NotPersistedError.
 	ResetBaseline(service string) error
+	// Forecast returns what is predicted of a service; false if no service has that name.
+	Forecast(service string) (events.Forecast, bool)
 	// History returns the state changes of a service's breaker on all instances of the fleet, newest first.
 	History(ctx context.Context, service string) ([]events.HistoryEntry, error)
 	// Outcomes is outcomes.Store.Read.
@@ -113,6 +115,7 @@ func (a *api) operations() map[string]http.Handler {
 		breakers + "{service}/force-state":    a.write(http.MethodPost, a.forService(a.forceState)),
 		breakers + "{service}/baseline":       a.read(a.baseline),
 		breakers + "{service}/baseline/reset": a.write(http.MethodPost, a.forService(a.resetBaseline)),
+		breakers + "{service}/forecast":       a.read(a.forecast),
 		breakers + "{service}/faults":         a.readOrWrite(a.forService(a.faults), map[string]http.HandlerFunc{http.MethodPost: a.forService(a.injectFault)}),
 		breakers + "{service}/faults/{id}":    a.write(http.MethodDelete, a.forService(a.endFault)),
 		breakers + "{service}/overrides": a.readOrWrite(a.overrides, map[string]http.HandlerFunc{

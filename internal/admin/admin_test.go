@@ -36,6 +36,7 @@ type fakeBackend struct {
 	overridesErr error
 	invalidSet   []string
 	baseline     events.Baseline
+	forecast     events.Forecast
 	resetErr     error
 	history      []events.HistoryEntry
 	queues       admin.Queues
@@ -116,6 +117,10 @@ func (f *fakeBackend) EndOverrides(service, reason string) (admin.Overrides, err
 
 func (f *fakeBackend) Baseline(service string) (events.Baseline, bool) {
 	return f.baseline, service == "svc"
+}
+
+func (f *fakeBackend) Forecast(service string) (events.Forecast, bool) {
+	return f.forecast, service == "svc"
 }
 
 func (f *fakeBackend) ResetBaseline(string) error {

@@ -8,6 +8,12 @@ import (
 	"cbproxy/internal/trends"
 )
 
+// serviceTrends are the points of the last hour of a service, and what is predicted from them.
+type serviceTrends struct {
+	trends.Trend
+	Forecast Forecast `json:"forecast"`
+}
+
 // trends responds with the points of the last hour, or with those after the time in the query.
 func (a *api) trends(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
@@ -27,5 +33,10 @@ func (a *api) trends(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, http.StatusBadRequest, "the query is invalid", faults...)
 		return
 	}
-	respond(w, http.StatusOK, map[string]any{"step": Seconds(trends.Interval), "services": a.Trends.Since(after, service)})
+	services := map[string]serviceTrends{}
+	for name, trend := range a.Trends.Since(after, service) {
+		forecast, _ := a.Backend.Forecast(name) // of a service that has just been removed, nothing is known
+		services[name] = serviceTrends{trend, newForecast(&forecast)}
+	}
+	respond(w, http.StatusOK, map[string]any{"step": Seconds(trends.Interval), "services": services})
 }

@@ -18,7 +18,6 @@ import (
 	"cbproxy/internal/metrics"
 	"cbproxy/internal/outcomes"
 	"cbproxy/internal/service"
-	"cbproxy/internal/trends"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -26,11 +25,12 @@ import (
 // adminBackend implements admin.Backend: it provides the status of the proxy and executes the requests to the admin API.
 type adminBackend struct {
 	*reloader
-	state    *stateStore
-	outcomes *outcomes.Store
-	queues   queueView
-	instance string
-	draining atomic.Bool // the proxy is shutting down
+	state     *stateStore
+	outcomes  *outcomes.Store
+	queues    queueView
+	forecasts *forecasts
+	instance  string
+	draining  atomic.Bool // the proxy is shutting down
 }
 
 // newInstance returns a name for this process that is unique among all instances.
@@ -146,6 +146,11 @@ func (b *adminBackend) Baseline(service string) (events.Baseline, bool) {
 	return br.Baseline(), true
 }
 
+// Forecast implements admin.Backend.
+func (b *adminBackend) Forecast(service string) (events.Forecast, bool) {
+	return b.forecasts.of(service)
+}
+
 // ResetBaseline implements admin.Backend.
 func (b *adminBackend) ResetBaseline(service string) error {
 	if br := b.state.breakers.Get(service); br != nil {
@@ -226,19 +231,6 @@ func fallbackMetrics(s *proxy.Server) map[string]metrics.Fallback {
 		}}
 		fallback.Upstream, fallback.HasUpstream = chain.BreakerState()
 		all[name] = fallback
-	}
-	return all
-}
-
-// trendTotals returns the counters that the dashboard's trends are computed from.
-func trendTotals(m *metrics.Metrics) map[string]trends.Totals {
-	all := map[string]trends.Totals{}
-	for name, t := range m.Totals() {
-		all[name] = trends.Totals{
-			Success: t.Requests[events.ResultSuccess], Failure: t.Requests[events.ResultFailure],
-			Rejected: t.Requests[events.ResultRejected], Cancelled: t.Requests[events.ResultCancelled],
-			Fallbacks: t.Fallbacks, Durations: t.Durations, Bounds: t.Bounds,
-		}
 	}
 	return all
 }

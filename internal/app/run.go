@@ -18,7 +18,6 @@ import (
 	"cbproxy/internal/outcomes"
 	"cbproxy/internal/override"
 	"cbproxy/internal/telemetry"
-	"cbproxy/internal/trends"
 	"cbproxy/proxy"
 	"cbproxy/routes"
 )
@@ -68,6 +67,7 @@ func Run(o Options) error {
 //	telemetry    build                       close
 //	state store  build opens it; run         the end of run's context; close flushes and closes it
 //	outcomes     build; run                  the end of run's context; close closes the files
+//	forecasts    run                         the end of run's context
 //	queues       build opens it; run         the end of run's context; close closes the files
 //	server       run, by the first reload    the end of run
 //	listeners    run; reloads change them    servers.serve
@@ -82,6 +82,7 @@ type process struct {
 	state     *stateStore
 	outcomes  *outcomes.Store
 	queues    *queueService
+	forecasts *forecasts
 	server    *proxy.Server
 	listeners *httpserver.Set // of the data plane
 	reloader  *reloader
@@ -123,6 +124,7 @@ func build(o Options) (_ *process, err error) {
 		Bus: p.bus, Observers: p.meter, Breakers: p.state.breakers, Access: p.access, Tracer: p.telemetry.Tracer(),
 		StrategyProvider: strategyProvider{p.queues.Queues}, RecordCalls: p.outcomes.Recorder, Logger: o.Logger, Instance: p.instance,
 	})
+	p.forecasts = newForecasts(p.meter, p.state.breakers)
 	p.meter.Collect(metrics.Sources{
 		Breakers:         p.state.serviceStatuses,
 		Redis:            p.state.redisMetrics,
@@ -132,6 +134,7 @@ func build(o Options) (_ *process, err error) {
 		Fallbacks:        func() map[string]metrics.Fallback { return fallbackMetrics(p.server) },
 		AccessLogDropped: p.access.Dropped,
 		OutcomesLost:     p.outcomes.Lost,
+		Forecasts:        p.forecasts.all,
 		Overridden:       config.overriddenKeys,
 	})
 	p.listeners = newListeners(p.server, o.Config, o.Logger)
@@ -175,12 +178,11 @@ func (p *process) run() error {
 	background.Go(func() { p.reloader.runOverrides(ctx) })
 	background.Go(func() { p.outcomes.Run(ctx) })
 	background.Go(func() { p.queues.Run(ctx, &queueSender{p.server, p.state.breakers}) })
-	sampled := trends.New(func() map[string]trends.Totals { return trendTotals(p.meter) }, nil)
-	background.Go(func() { sampled.Run(ctx) })
+	background.Go(func() { p.forecasts.trends.Run(ctx) })
 	background.Go(func() { newAdmissionWatcher(p.state.serviceStatuses, p.bus.Publish).run(ctx) })
-	backend := &adminBackend{reloader: p.reloader, state: p.state, outcomes: p.outcomes, queues: queueView{p.queues}, instance: p.instance}
+	backend := &adminBackend{reloader: p.reloader, state: p.state, outcomes: p.outcomes, queues: queueView{p.queues}, forecasts: p.forecasts, instance: p.instance}
 	s, err := p.openServers(ctx, admin.New(admin.Config{
-		Backend: backend, Bus: p.bus, Trends: sampled, Metrics: p.meter.Handler(p.telemetry.Tracer() != nil), Logger: p.Logger,
+		Backend: backend, Bus: p.bus, Trends: p.forecasts.trends, Metrics: p.meter.Handler(p.telemetry.Tracer() != nil), Logger: p.Logger,
 	}))
 	if err != nil {
 		return err

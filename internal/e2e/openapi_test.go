@@ -226,7 +226,7 @@ func (d *description) rejections(p *harness.Proxy, config string) {
 func (d *description) faults(p *harness.Proxy, config string) {
 	for _, name := range []string{forceOperation, simulateOperation, "GET /api/v1/circuit-breakers/{service}", "GET /api/v1/circuit-breakers/{service}/history",
 		"GET /api/v1/circuit-breakers/{service}/faults", injectOperation, endOperation, "GET " + overridesOperation, setOverridesOperation, endOverridesOperation,
-		resetOperation, "GET /api/v1/circuit-breakers/{service}/baseline"} {
+		resetOperation, "GET /api/v1/circuit-breakers/{service}/baseline", "GET /api/v1/circuit-breakers/{service}/forecast"} {
 		d.expect(name, 404, callAdmin(p, name, "none", "f0", nil))
 	}
 	d.expect(forceOperation, 400, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"unknown","for":1}`)))

@@ -42,6 +42,8 @@ type Sources struct {
 	Fallbacks func() map[string]Fallback
 	// Faults returns the state of the injected faults by service.
 	Faults func() map[string]events.FaultStatus
+	// Forecasts returns the forecasts by service.
+	Forecasts func() map[string]events.Forecast
 	// Overridden returns the overridden keys of routes by service.
 	Overridden func() map[string][]string
 	// AccessLogDropped returns the number of access log lines that were dropped.
@@ -179,6 +181,9 @@ func (m *Metrics) Collect(s Sources) {
 	}
 	if s.Faults != nil {
 		m.registry.MustRegister(&faultCollector{s.Faults})
+	}
+	if s.Forecasts != nil {
+		m.registry.MustRegister(&forecastCollector{s.Forecasts})
 	}
 	if s.Overridden != nil {
 		m.registry.MustRegister(&overriddenCollector{s.Overridden})

@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"fmt"
+	"math"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -250,5 +251,33 @@ func TestQueuesAndFallbacksAreExported(t *testing.T) {
 	}
 	if !strings.Contains(text, "cbproxy_queue_commits_total 11\n") {
 		t.Error("no cbproxy_queue_commits_total")
+	}
+}
+
+func TestForecastsAreExported(t *testing.T) {
+	f := events.NewForecast("")
+	f.SuccessRatio = [3]float64{0.9, math.NaN(), 0.7}
+	f.Trend, f.TimeToOpen = -0.1, math.Inf(1)
+	f.Predictions[0] = events.Prediction{
+		SuccessRatio: 0.6, Latency: 2, SuccessRatioError: events.ForecastError{Predicted: 0.01, AsNow: 0.02},
+		LatencyError: events.ForecastError{Predicted: math.NaN(), AsNow: math.NaN()},
+	}
+	m := metrics.New(metrics.Config{})
+	m.Collect(metrics.Sources{Forecasts: func() map[string]events.Forecast {
+		return map[string]events.Forecast{"svc": f, "none": events.NewForecast(events.ForecastStarting)}
+	}})
+	text := scrape(m)
+	for series, want := range map[string]string{
+		`cbproxy_success_ratio{service="svc",window="1m"}`: "0.9", `cbproxy_success_ratio{service="svc",window="1h"}`: "0.7",
+		`cbproxy_success_ratio_trend{service="svc"}`: "-0.1", `cbproxy_time_to_open_seconds{service="svc"}`: "+Inf",
+		`cbproxy_success_ratio_predicted{horizon="30s",service="svc"}`: "0.6", `cbproxy_latency_predicted_seconds{horizon="30s",service="svc"}`: "2",
+		`cbproxy_prediction_error{horizon="30s",service="svc"}`: "0.01", `cbproxy_prediction_error_as_now{horizon="30s",service="svc"}`: "0.02",
+	} {
+		if !strings.Contains(text, series+" "+want+"\n") {
+			t.Errorf("no line %s %s", series, want)
+		}
+	}
+	if n := strings.Count(text, `service="`); n != 8 || strings.Contains(text, "NaN") {
+		t.Errorf("%d series of forecasts in\n%s", n, text)
 	}
 }

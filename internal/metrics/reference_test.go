@@ -73,6 +73,7 @@ func metricsPage(t *testing.T) []byte {
 			return map[string]metrics.Fallback{"svc": {HasUpstream: true}}
 		},
 		Faults:           func() map[string]events.FaultStatus { return map[string]events.FaultStatus{"svc": {}} },
+		Forecasts:        func() map[string]events.Forecast { return map[string]events.Forecast{"svc": {}} },
 		Overridden:       func() map[string][]string { return map[string][]string{"svc": {"timeout"}} },
 		AccessLogDropped: func() uint64 { return 0 },
 		OutcomesLost:     func() uint64 { return 0 },

@@ -21,12 +21,12 @@ type Trend struct {
 	P99 []NullableFloat `json:"p99"`
 }
 
-// NullableFloat is a number whose JSON form is null for NaN.
+// NullableFloat is a number whose JSON form is null if it is not finite.
 type NullableFloat float32
 
 // MarshalJSON writes f with five significant digits, or null.
 func (f NullableFloat) MarshalJSON() ([]byte, error) {
-	if math.IsNaN(float64(f)) {
+	if math.IsNaN(float64(f)) || math.IsInf(float64(f), 0) {
 		return []byte("null"), nil
 	}
 	return strconv.AppendFloat(nil, float64(f), 'g', 5, 32), nil

@@ -19,7 +19,7 @@ import (
 // Only cmd/cbproxy imports internal/app, which may import every other package.
 var allowedImports = map[string][]string{
 	"cmd/cbproxy": {"routes", "internal/admin", "internal/app", "internal/breaker", "internal/configdiff", "internal/demo", "internal/events", "internal/fault", "internal/listen", "internal/override", "internal/sanitize", "internal/service", "internal/simulate", "internal/statusview", "internal/tune"},
-	"internal/app": {"routes", "proxy", "internal/service", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/breaker/algorithm", "internal/configdiff", "internal/events", "internal/fault", "internal/fleet", "internal/httpserver", "internal/listen",
+	"internal/app": {"routes", "proxy", "internal/service", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/breaker/algorithm", "internal/configdiff", "internal/events", "internal/fault", "internal/fleet", "internal/forecast", "internal/httpserver", "internal/listen",
 		"internal/accesslog", "internal/metrics", "internal/outcomes", "internal/override", "internal/sanitize", "internal/queue", "internal/queue/disk", "internal/store", "internal/telemetry", "internal/files", "internal/tlsfiles", "internal/trends"},
 	"routes":                        {"internal/expression", "internal/files", "internal/listen", "internal/sanitize", "internal/strictyaml", "internal/tlsfiles"},
 	"proxy":                         {"routes", "fallbacks", "internal/breaker", "internal/events", "internal/expression", "internal/fault", "internal/grpc", "internal/http1", "internal/httpserver", "internal/message", "internal/problem", "internal/sanitize", "internal/service", "internal/sse", "internal/tunnel", "internal/upload", "internal/upstream"},
@@ -39,6 +39,7 @@ var allowedImports = map[string][]string{
 	"internal/events":               nil,
 	"internal/expression":           {"internal/strictyaml"},
 	"internal/fault":                {"internal/events"},
+	"internal/forecast":             {"internal/breaker", "internal/events", "internal/trends"},
 	"internal/grpc":                 nil,
 	"internal/http1":                nil,
 	"internal/limit":                nil,
