@@ -39,6 +39,8 @@ type Service struct {
 	Faults []events.Fault `json:"faults"`
 	// Overrides are the keys of its route that an operator has overridden; null if there are none.
 	Overrides *OverridesStatus `json:"overrides"`
+	// ConcurrencyLimit is the limit on its requests in flight; null if there is none.
+	ConcurrencyLimit *events.ConcurrencyLimit `json:"concurrency_limit"`
 	// ShadowRejections counts the requests that the breaker would have rejected if it were not in shadow mode.
 	ShadowRejections uint64 `json:"shadow_rejections"`
 	// Algorithm is the algorithm that opens the breaker, beside fail_max.

@@ -83,6 +83,9 @@ func (b *adminBackend) serviceStatus(name string, r *routes.Route, br *breaker.B
 		Priority:        r.Priority,
 	})
 	s.Faults = b.Faults(name)
+	if l, found := b.server.ConcurrencyLimits()[name]; found {
+		s.ConcurrencyLimit = &l
+	}
 	if o, found := loaded.overrides[name]; found {
 		s.Overrides = &admin.OverridesStatus{Keys: loaded.keys[name], Since: o.Since, Until: o.Until, Reason: o.Reason}
 	}

@@ -126,16 +126,17 @@ func build(o Options) (_ *process, err error) {
 	})
 	p.forecasts = newForecasts(p.meter, p.state.breakers)
 	p.meter.Collect(metrics.Sources{
-		Breakers:         p.state.serviceStatuses,
-		Redis:            p.state.redisMetrics,
-		StoreErrors:      p.state.storeErrors,
-		Queues:           p.queues.metrics,
-		Faults:           p.server.FaultStatuses,
-		Fallbacks:        func() map[string]metrics.Fallback { return fallbackMetrics(p.server) },
-		AccessLogDropped: p.access.Dropped,
-		OutcomesLost:     p.outcomes.Lost,
-		Forecasts:        p.forecasts.all,
-		Overridden:       config.overriddenKeys,
+		Breakers:          p.state.serviceStatuses,
+		Redis:             p.state.redisMetrics,
+		StoreErrors:       p.state.storeErrors,
+		Queues:            p.queues.metrics,
+		Faults:            p.server.FaultStatuses,
+		Fallbacks:         func() map[string]metrics.Fallback { return fallbackMetrics(p.server) },
+		AccessLogDropped:  p.access.Dropped,
+		OutcomesLost:      p.outcomes.Lost,
+		Forecasts:         p.forecasts.all,
+		Overridden:        config.overriddenKeys,
+		ConcurrencyLimits: p.server.ConcurrencyLimits,
 	})
 	p.listeners = newListeners(p.server, o.Config, o.Logger)
 	p.reloader = &reloader{

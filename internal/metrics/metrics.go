@@ -44,6 +44,8 @@ type Sources struct {
 	Faults func() map[string]events.FaultStatus
 	// Forecasts returns the forecasts by service.
 	Forecasts func() map[string]events.Forecast
+	// ConcurrencyLimits returns the limits on requests in flight by service.
+	ConcurrencyLimits func() map[string]events.ConcurrencyLimit
 	// Overridden returns the overridden keys of routes by service.
 	Overridden func() map[string][]string
 	// AccessLogDropped returns the number of access log lines that were dropped.
@@ -187,6 +189,9 @@ func (m *Metrics) Collect(s Sources) {
 	}
 	if s.Overridden != nil {
 		m.registry.MustRegister(&overriddenCollector{s.Overridden})
+	}
+	if s.ConcurrencyLimits != nil {
+		m.registry.MustRegister(&limitCollector{s.ConcurrencyLimits})
 	}
 	if s.AccessLogDropped != nil {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -281,3 +281,13 @@ func TestForecastsAreExported(t *testing.T) {
 		t.Errorf("%d series of forecasts in\n%s", n, text)
 	}
 }
+
+func TestConcurrencyLimitsAreExported(t *testing.T) {
+	m := metrics.New(metrics.Config{})
+	m.Collect(metrics.Sources{ConcurrencyLimits: func() map[string]events.ConcurrencyLimit {
+		return map[string]events.ConcurrencyLimit{"svc": {Limit: 34, InFlight: 5, Auto: true}}
+	}})
+	if text := scrape(m); !strings.Contains(text, "cbproxy_concurrency_limit{service=\"svc\"} 34\n") {
+		t.Error("no limit on requests in flight")
+	}
+}

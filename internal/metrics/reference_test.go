@@ -72,8 +72,11 @@ func metricsPage(t *testing.T) []byte {
 		Fallbacks: func() map[string]metrics.Fallback {
 			return map[string]metrics.Fallback{"svc": {HasUpstream: true}}
 		},
-		Faults:           func() map[string]events.FaultStatus { return map[string]events.FaultStatus{"svc": {}} },
-		Forecasts:        func() map[string]events.Forecast { return map[string]events.Forecast{"svc": {}} },
+		Faults:    func() map[string]events.FaultStatus { return map[string]events.FaultStatus{"svc": {}} },
+		Forecasts: func() map[string]events.Forecast { return map[string]events.Forecast{"svc": {}} },
+		ConcurrencyLimits: func() map[string]events.ConcurrencyLimit {
+			return map[string]events.ConcurrencyLimit{"svc": {Limit: 20}}
+		},
 		Overridden:       func() map[string][]string { return map[string][]string{"svc": {"timeout"}} },
 		AccessLogDropped: func() uint64 { return 0 },
 		OutcomesLost:     func() uint64 { return 0 },

@@ -26,14 +26,14 @@ func (rt *Route) maxInFlight() int64 {
 	return int64(rt.Config.MaxInFlight.Value)
 }
 
-// MaxInFlight returns the limits on requests in flight that are in force, by service. Services without one are missing.
-func (m *Manager) MaxInFlight() map[string]int64 {
+// ConcurrencyLimits returns the services' limits on requests in flight, by name. Services without one are missing.
+func (m *Manager) ConcurrencyLimits() map[string]events.ConcurrencyLimit {
 	snap := m.Acquire()
 	defer snap.Release()
-	all := map[string]int64{}
+	all := make(map[string]events.ConcurrencyLimit, len(snap.routes))
 	for _, rt := range snap.routes {
 		if n := rt.maxInFlight(); n > 0 {
-			all[rt.Service.Name] = n
+			all[rt.Service.Name] = events.ConcurrencyLimit{Limit: n, InFlight: rt.Service.InFlight.InFlight(), Auto: rt.Config.MaxInFlight.Auto}
 		}
 	}
 	return all
