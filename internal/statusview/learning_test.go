@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cbproxy/internal/admin"
+	"cbproxy/internal/events"
 )
 
 func TestStatusShowsLearning(t *testing.T) {
@@ -16,7 +17,8 @@ func TestStatusShowsLearning(t *testing.T) {
 		"a": {Adaptive: &admin.Adaptive{Mode: "enforce", Warm: true, Evidence: 0.256, Explanation: "fails \x1b[2J"}},
 		"b": {Adaptive: &admin.Adaptive{Mode: "shadow", Warm: true, Demoted: true, Explanation: "in shadow mode"}},
 		"c": {Adaptive: &admin.Adaptive{Mode: "shadow", Explanation: "still learning"}},
-		"d": {},
+		"d": {ConcurrencyLimit: &events.ConcurrencyLimit{Limit: 20, InFlight: 3}},
+		"e": {ConcurrencyLimit: &events.ConcurrencyLimit{Limit: 20, InFlight: 3, Auto: true}},
 	}}}
 	draw := func() string {
 		t.Helper()
@@ -40,6 +42,7 @@ func TestStatusShowsLearning(t *testing.T) {
 		"b": {"learning demoted to shadow\n", "demoted the first probe has succeeded after more than three of its last ten openings; it enforces again when"},
 		"c": {"learning shadow, warming up\n", "explanation still learning\n", "baseline failures not known, from 0 calls\n"},
 		"d": nil,
+		"e": {"in flight 3, limited to 20 by auto\n"},
 	} {
 		p.Service, p.Baseline = service, nil
 		switch service {
@@ -57,7 +60,7 @@ func TestStatusShowsLearning(t *testing.T) {
 				t.Errorf("%s: no %q in\n%s", service, want, one)
 			}
 		}
-		if service == "d" && strings.Contains(one, "learning") || service == "c" && (strings.Contains(one, "durations") || strings.Contains(one, "demoted")) {
+		if service == "d" && (strings.Contains(one, "learning") || strings.Contains(one, "in flight")) || service == "c" && (strings.Contains(one, "durations") || strings.Contains(one, "demoted")) {
 			t.Errorf("%s:\n%s", service, one)
 		}
 	}

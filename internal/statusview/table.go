@@ -217,6 +217,9 @@ func (p *Status) drawService(w io.Writer, paint Painter, now time.Time) error {
 	line("algorithm", sanitize.Printable(s.Algorithm))
 	p.drawLearning(s.Adaptive, line)
 	line("admission", admissionText(s))
+	if l := s.ConcurrencyLimit; l != nil && l.Auto {
+		line("in flight", fmt.Sprintf("%d, limited to %d by auto", l.InFlight, l.Limit))
+	}
 	if s.ExpressionErrors > 0 {
 		line("expression errors", fmt.Sprint(s.ExpressionErrors))
 	}

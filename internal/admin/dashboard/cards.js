@@ -42,21 +42,21 @@ function row(label, value) {
 // createCard returns the elements of a service's card. They are empty until updateCard fills them.
 export function createCard(name) {
   const id = "card-" + name, card = { faults: createFaults(name), overrides: createOverrides(name), learning: createLearning(name) };
-  for (const key of ["badge", "forecast", "forced", "mode", "since", "retry", "counter", "failureAge", "algorithm", "admission", "expressionErrors"]) card[key] = h("span");
+  for (const key of ["badge", "forecast", "forced", "mode", "since", "retry", "counter", "failureAge", "algorithm", "admission", "limit", "expressionErrors"]) card[key] = h("span");
   for (const key of ["cause", "reason", "clients", "failureText"]) card[key] = h("bdi");
   card.mode.className = "badge";
   card.forced.className = "badge forced";
   card.forecast.className = "badge half-open";
   card.meter = h("meter", { min: 0, "aria-label": `consecutive failures of ${name}` });
   card.progress = h("progress", { max: 1, "aria-label": `until the next probe of ${name}` });
-  for (const [key, label] of [["cause", "cause"], ["reason", "reason"], ["clients", "clients get"], ["retry", "next probe"], ["algorithm", "algorithm"], ["admission", "admission"], ["expressionErrors", "expression errors"], ["counter", "consecutive failures"]]) card[key + "Row"] = row(label, card[key]);
+  for (const [key, label] of [["cause", "cause"], ["reason", "reason"], ["clients", "clients get"], ["retry", "next probe"], ["algorithm", "algorithm"], ["admission", "admission"], ["limit", "requests in flight"], ["expressionErrors", "expression errors"], ["counter", "consecutive failures"]]) card[key + "Row"] = row(label, card[key]);
   card.admitted = h("progress", { max: 1, "aria-label": `share of the requests to ${name} that is let through` });
   card.lastFailure = h("div", { class: "last-failure" }, card.failureAge, card.failureText);
   const button = (state) => h("button", { type: "button", "data-state": state, "aria-label": `${actions[state].button} ${name}`, onclick: () => runAction(card, state) }, actions[state].button);
   card.buttons = Object.fromEntries(Object.keys(actions).map((state) => [state, button(state)]));
   card.element = h("article", { "data-service": name, "aria-labelledby": id },
     h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, card.mode, " ", card.faults.badge, " ", card.overrides.badge, " ", card.learning.badge, " ", card.forecast, " ", card.forced, " ", card.badge)),
-    card.faults.element, card.overrides.element, row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.expressionErrorsRow, card.counterRow, card.meter, card.learning.element, card.lastFailure, h("div", { class: "spacer" }),
+    card.faults.element, card.overrides.element, row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.limitRow, card.expressionErrorsRow, card.counterRow, card.meter, card.learning.element, card.lastFailure, h("div", { class: "spacer" }),
     h("div", { class: "actions" }, ...Object.values(card.buttons), h("button", { type: "button", "data-whatif": name, "aria-label": `What if ${name}`, onclick: () => openWhatIf(name) }, "What if"), card.faults.button, card.overrides.button));
   return card;
 }
@@ -125,6 +125,9 @@ export function updateCard(card, s, { shared, config, hash, origin, operator }) 
   card.admitted.hidden = !rejectsSome(s) || s.mode !== "enforce";
   setText(card.admission, admissionText(s));
   card.admitted.value = s.admitted_ratio * (1 - s.rejection_ratio);
+  const limit = s.concurrency_limit;
+  card.limitRow.hidden = !limit?.auto;
+  if (limit) setText(card.limit, `${limit.in_flight}, limited to ${limit.limit} by auto`);
   card.expressionErrorsRow.hidden = !s.expression_errors;
   setText(card.expressionErrors, `${s.expression_errors}`);
   const max = s.configuration.fail_max;

@@ -73,3 +73,18 @@ func TestDashboardShowsForecast(t *testing.T) {
 	choose("all")
 	d.waitTrue("no text is shown for all services", `!document.querySelector("#forecast").checkVisibility()`)
 }
+
+// TestDashboardSaysWhyThereIsNoForecast checks what the page shows of the forecast of the API for a service that has just begun to get calls.
+func TestDashboardSaysWhyThereIsNoForecast(t *testing.T) {
+	t.Parallel()
+	u := harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: configWithServices(5, u.URL())})
+	for range 20 {
+		p.Get("/svc_00")
+	}
+	d := openPage(p)
+	d.waitTrue("the charts have points", `+document.querySelector("#charts").dataset.points > 0`)
+	d.do(chromedp.Focus(chromedp.CSS("#chart-service")), chromedp.KeyEvent("svc_00"))
+	d.waitText("#forecast", "100.0 % of the calls in the last minute succeeded; no prediction yet: it needs a minute of calls.")
+	d.waitTrue("no predicted line is shown", predictedNames+` === " 0"`)
+}

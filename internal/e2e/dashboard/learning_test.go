@@ -32,12 +32,13 @@ func TestDashboardShowsWhatWasLearnt(t *testing.T) {
 	p := harness.StartProxy(t, harness.Options{Config: strings.ReplaceAll(`
 routes:
   svc: {prefix: /svc, upstream: URL, breaker: {fail_max: 0, recovery_timeout: 0.2s, adaptive: {mode: enforce, min_calls: 0, warmup: {calls: 50, time: 0s}}}}
-  plain: {prefix: /plain, upstream: URL}
+  plain: {prefix: /plain, upstream: URL, max_in_flight: auto}
 `, "URL", startSwitchable(t, &failing))})
 	d := openPage(p)
 	learning := card("svc") + " .learning"
 	d.waitText(learning, "learning, enforce\nevidence 0 %")
 	d.waitText(learning, "still learning: 0 of 50 calls")
+	d.waitText(card("plain"), "requests in flight\n0, limited to 20 by auto")
 	if evaluate[bool](d, `document.querySelector('[data-service="plain"] .learning').checkVisibility()`) {
 		t.Error("the card of a service that learns nothing shows what it has learnt")
 	}
