@@ -213,7 +213,7 @@ func TestClientsCannotEndAnAdaptiveOpening(t *testing.T) {
 // What is kept for a service does not grow with the calls, their durations or the time.
 func TestMemoryOfLearningIsConstant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const services = 100
+		const services = 25
 		policies := make([]Policy, services)
 		for i := range policies {
 			policies[i] = adaptivePolicy(adaptive.Enforce)
@@ -246,7 +246,7 @@ func TestMemoryOfLearningIsConstant(t *testing.T) {
 			runtime.ReadMemStats(&m)
 			return int(m.HeapAlloc) / services
 		}
-		first, last := use(3000, 1), use(20_000, 90)
+		first, last := use(3000, 1), use(10_000, 90)
 		t.Logf("%d bytes a service after a day, %d after 91 days", first, last)
 		if last > first+1024 {
 			t.Errorf("%d bytes a service after a day, %d after 91 days", first, last)
