@@ -98,6 +98,19 @@ func TestRequestAllocatesLittle(t *testing.T) {
 	}
 }
 
+// TestAutoLimitAllocatesNothing checks that a request with max_in_flight: auto allocates as much as one without a limit.
+func TestAutoLimitAllocatesNothing(t *testing.T) {
+	allocations := func(c routes.Route) float64 {
+		s := newTestServer(t, zeroAllocUpstream(t), "auto", nil, func(r *routes.Route) { r.MaxInFlight = c.MaxInFlight })
+		return testing.AllocsPerRun(1000, zeroAllocClient(t, s, "auto"))
+	}
+	var without, with routes.Route
+	with.MaxInFlight.Auto = true
+	if a, b := allocations(without), allocations(with); b > a {
+		t.Errorf("%v allocations per request with auto, %v without", b, a)
+	}
+}
+
 func BenchmarkRequest(b *testing.B) {
 	for _, mode := range []string{"auto", "net_http"} {
 		b.Run(mode, func(b *testing.B) {

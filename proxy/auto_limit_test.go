@@ -19,7 +19,7 @@ func limitOf(server *proxy.Server) events.ConcurrencyLimit {
 	return server.ConcurrencyLimits()["svc"]
 }
 
-// TestOverloadShrinksTheLimit checks which results of one request shrink a limit of 20. None of them makes it grow.
+// TestOverloadShrinksTheLimit checks which results of one request shrink a limit of 10. None of them makes it grow.
 func TestOverloadShrinksTheLimit(t *testing.T) {
 	answer := func(status int, header ...string) func(testing.TB) string {
 		return func(t testing.TB) string {
@@ -43,23 +43,23 @@ func TestOverloadShrinksTheLimit(t *testing.T) {
 		keys     string // of the route
 		want     int64
 	}{
-		"200":                            {answer(200), "timeout: 10s", 20},
-		"404":                            {answer(404), "timeout: 10s", 20},
-		"500":                            {answer(500), "timeout: 10s", 20},
-		"503":                            {answer(503), "timeout: 10s", 18},
-		"504":                            {answer(504), "timeout: 10s", 18},
-		"503 with a retry":               {answer(503), "retry: {attempts: 1, backoff: 1ms}", 16},
-		"503 that is no failure":         {answer(503), "breaker: {failure_statuses: [500]}", 20},
-		"503 that names a time":          {answer(503, "Retry-After", "1"), "breaker: {failure_statuses: [500]}", 18},
-		"503 that is ignored":            {answer(503, "Retry-After", "1"), "breaker: {ignore_statuses: [503]}", 20},
-		"503 with a breaker that is off": {answer(503), `breaker: {mode: "off"}`, 18},
-		"429":                            {answer(429, "Retry-After", "1"), "timeout: 10s", 20},
-		"429 that is a failure":          {answer(429), "breaker: {failure_statuses: [429]}", 18},
-		"429 that opens the breaker":     {answer(429, "Retry-After", "1"), "breaker: {retry_after: {after: 9}}", 18},
-		"timeout":                        {silent, "timeout: 50ms", 18},
-		"refused connection":             {closedPort, "timeout: 10s", 20},
-		"malformed response":             {respondWith("malformed\r\n\r\n"), "timeout: 10s", 20},
-		"truncated response":             {respondWith("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nx"), "timeout: 10s", 20},
+		"200":                            {answer(200), "timeout: 10s", 10},
+		"404":                            {answer(404), "timeout: 10s", 10},
+		"500":                            {answer(500), "timeout: 10s", 10},
+		"503":                            {answer(503), "timeout: 10s", 9},
+		"504":                            {answer(504), "timeout: 10s", 9},
+		"503 with a retry":               {answer(503), "retry: {attempts: 1, backoff: 1ms}", 8},
+		"503 that is no failure":         {answer(503), "breaker: {failure_statuses: [500]}", 10},
+		"503 that names a time":          {answer(503, "Retry-After", "1"), "breaker: {failure_statuses: [500]}", 9},
+		"503 that is ignored":            {answer(503, "Retry-After", "1"), "breaker: {ignore_statuses: [503]}", 10},
+		"503 with a breaker that is off": {answer(503), `breaker: {mode: "off"}`, 9},
+		"429":                            {answer(429, "Retry-After", "1"), "timeout: 10s", 10},
+		"429 that is a failure":          {answer(429), "breaker: {failure_statuses: [429]}", 9},
+		"429 that opens the breaker":     {answer(429, "Retry-After", "1"), "breaker: {retry_after: {after: 9}}", 9},
+		"timeout":                        {silent, "timeout: 50ms", 9},
+		"refused connection":             {closedPort, "timeout: 10s", 10},
+		"malformed response":             {respondWith("malformed\r\n\r\n"), "timeout: 10s", 10},
+		"truncated response":             {respondWith("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nx"), "timeout: 10s", 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, address, recorded := start(t, routeConfig(c.upstream(t), "max_in_flight: auto", c.keys))
@@ -75,7 +75,7 @@ func TestOverloadShrinksTheLimit(t *testing.T) {
 }
 
 func TestGRPCStatusesOfOverloadShrinkTheLimit(t *testing.T) {
-	for status, want := range map[string]int64{"0": 20, "5": 20, "13": 20, "4": 18, "8": 18, "14": 18} {
+	for status, want := range map[string]int64{"0": 10, "5": 10, "13": 10, "4": 9, "8": 9, "14": 9} {
 		for _, inTrailers := range []bool{false, true} {
 			url := h2cUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/grpc")
@@ -103,7 +103,7 @@ func TestResultsThatAreNotTheUpstreamsLoadChangeNoLimit(t *testing.T) {
 	server, address, recorded := start(t, routeConfig(url, "max_in_flight: auto", "timeout: 50ms", "breaker: {fail_max: 1}"))
 	unchanged := func(after string) {
 		t.Helper()
-		if got := limitOf(server); got != (events.ConcurrencyLimit{Limit: 20, Auto: true}) {
+		if got := limitOf(server); got != (events.ConcurrencyLimit{Limit: 10, Auto: true}) {
 			t.Errorf("after %s: %+v", after, got)
 		}
 	}
@@ -155,7 +155,7 @@ func TestStreamsAreAnsweredAtTheirHeaders(t *testing.T) {
 		defer res.Body.Close()
 	}
 	open := limitOf(server)
-	if open.Limit <= 20 || open.InFlight != 19 { // from the 11th on, more than half of it is in use
+	if open.Limit <= 10 || open.InFlight != 19 { // from the 6th on, more than half of it is in use
 		t.Errorf("with 19 open streams: %+v", open)
 	}
 	close(end)
@@ -176,9 +176,9 @@ func TestReloadKeepsTheLimitThatWasFound(t *testing.T) {
 		key  string
 		want events.ConcurrencyLimit
 	}{
-		{"max_in_flight: auto", events.ConcurrencyLimit{Limit: 18, Auto: true}},
+		{"max_in_flight: auto", events.ConcurrencyLimit{Limit: 9, Auto: true}},
 		{"max_in_flight: 7", events.ConcurrencyLimit{Limit: 7}},
-		{"max_in_flight: auto", events.ConcurrencyLimit{Limit: 20, Auto: true}},
+		{"max_in_flight: auto", events.ConcurrencyLimit{Limit: 10, Auto: true}},
 		{"max_in_flight: 0", events.ConcurrencyLimit{}},
 	} {
 		if err := server.Apply(parse(t, routeConfig(s.URL, step.key, "timeout: 5s", "breaker: {fail_max: 0}"))); err != nil {

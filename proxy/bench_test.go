@@ -30,7 +30,7 @@ func benchmarkServer(b *testing.B, upstream string, access events.AccessLog) *Se
 }
 
 // newTestServer returns a server with one service that uses the given transport.
-func newTestServer(b testing.TB, upstream, transport string, access events.AccessLog) *Server {
+func newTestServer(b testing.TB, upstream, transport string, access events.AccessLog, changes ...func(*routes.Route)) *Server {
 	u, err := url.Parse(upstream)
 	if err != nil {
 		b.Fatal(err)
@@ -43,6 +43,9 @@ func newTestServer(b testing.TB, upstream, transport string, access events.Acces
 		Transport: transport, Timeout: 30 * time.Second, IdleTimeout: time.Minute, ResponseBuffer: 64 << 10, FallbackEnabled: true,
 	}
 	route.Breaker.FailMax, route.Breaker.RecoveryTimeout, route.Breaker.HalfOpenRequests = 5, time.Minute, 1
+	for _, change := range changes {
+		change(route)
+	}
 	err = s.Apply(&routes.Config{
 		Limits: routes.Limits{HeaderBytes: 64 << 10, BodyBytes: 32 << 20},
 		Routes: map[string]*routes.Route{"rag_service": route},

@@ -44,7 +44,7 @@ func (g *Change) text() string {
 			return "The number of requests in flight is not limited."
 		}
 		if value == "auto" {
-			return "The limit on requests in flight is found, from 4 to 200: it begins with 20, grows while it is used and answers come, and shrinks with timeouts and overload. Further requests get the fallback."
+			return "The limit on requests in flight is found, from 4 to 200: it begins with 10, grows while it is used and answers come, and shrinks with timeouts and overload. Further requests get the fallback."
 		}
 		return fmt.Sprintf("While %s requests are in flight, further requests get the fallback.", value)
 	case "fallback_enabled":

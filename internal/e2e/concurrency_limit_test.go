@@ -25,11 +25,11 @@ func TestConcurrencyLimitIsShown(t *testing.T) {
 		r := p.AdminRequest("GET", "/api/v1/circuit-breakers/health", harness.AdminToken)
 		return strings.Contains(r.Body, `"concurrency_limit":`+want+`,`) && p.Metric(series) == metric
 	}
-	if !shown(`{"limit":20,"in_flight":0,"auto":true}`, 20) {
+	if !shown(`{"limit":10,"in_flight":0,"auto":true}`, 10) {
 		t.Error("the limit at the start is not shown")
 	}
 	p.Get("/svc")
-	harness.Eventually(t, "the limit has shrunk", func() bool { return shown(`{"limit":18,"in_flight":0,"auto":true}`, 18) })
+	harness.Eventually(t, "the limit has shrunk", func() bool { return shown(`{"limit":9,"in_flight":0,"auto":true}`, 9) })
 	reload := func(config, seen string) {
 		p.ReplaceConfig(config)
 		harness.Eventually(t, "the configuration is in force", func() bool {
@@ -37,7 +37,7 @@ func TestConcurrencyLimitIsShown(t *testing.T) {
 		})
 	}
 	reload(config("auto", ", timeout: 7s"), `"timeout":"7s"`)
-	if !shown(`{"limit":18,"in_flight":0,"auto":true}`, 18) {
+	if !shown(`{"limit":9,"in_flight":0,"auto":true}`, 9) {
 		t.Error("a reload has changed the limit")
 	}
 	reload(config("7", ""), `"max_in_flight":7`)

@@ -32,47 +32,42 @@ func (s *aimdScript) overload(n int, ago time.Duration) {
 	}
 }
 
+func (s *aimdScript) wait(d time.Duration) { s.now = s.now.Add(d) }
+
 func TestAIMDGrowsAndShrinks(t *testing.T) {
 	const usual = 100 * time.Millisecond
 	for name, tt := range map[string]struct {
 		script func(*aimdScript)
 		want   int64
 	}{
-		"at first":                  {func(*aimdScript) {}, 20},
-		"unused":                    {func(s *aimdScript) { s.answer(1000, usual, 10) }, 20},
-		"more than half is used":    {func(s *aimdScript) { s.answer(1, usual, 11) }, 21},
-		"grows by one an answer":    {func(s *aimdScript) { s.answer(30, usual, 200) }, 50},
+		"at first":                  {func(*aimdScript) {}, 10},
+		"unused":                    {func(s *aimdScript) { s.answer(1000, usual, 5) }, 10},
+		"more than half is used":    {func(s *aimdScript) { s.answer(1, usual, 6) }, 11},
+		"grows by one an answer":    {func(s *aimdScript) { s.answer(30, usual, 200) }, 40},
 		"no further than the most":  {func(s *aimdScript) { s.answer(1000, usual, 200) }, 200},
-		"shrinks by a tenth":        {func(s *aimdScript) { s.overload(1, 0) }, 18},
-		"calls after the shrinking": {func(s *aimdScript) { s.overload(2, 0) }, 16}, // 16.2
-		"one round that times out":  {func(s *aimdScript) { s.overload(20, time.Second) }, 18},
-		"the next round": {func(s *aimdScript) {
-			s.overload(20, time.Second)
-			s.now = s.now.Add(2 * time.Second)
-			s.overload(20, time.Second)
-		}, 16},
+		"shrinks by a tenth":        {func(s *aimdScript) { s.overload(1, 0) }, 9},
+		"calls after the shrinking": {func(s *aimdScript) { s.overload(2, 0) }, 8}, // 8.1
+		"one round that times out":  {func(s *aimdScript) { s.overload(20, time.Second) }, 9},
+		"the next round":            {func(s *aimdScript) { s.overload(20, time.Second); s.wait(2 * time.Second); s.overload(20, time.Second) }, 8},
 		"no further than the least": {func(s *aimdScript) { s.overload(100, 0) }, 4},
-		"recovers from the least":   {func(s *aimdScript) { s.overload(100, 0); s.answer(4+5+6, usual, 200) }, 6}, // 1/limit each is a little less
-		"unused limits shrink":      {func(s *aimdScript) { s.answer(10, usual, 1); s.overload(1, 0) }, 18},
-		"carefully after overload":  {func(s *aimdScript) { s.overload(1, 0); s.answer(19, usual, 200) }, 19},
-		"an overload long ago":      {func(s *aimdScript) { s.overload(1, 0); s.now = s.now.Add(memory); s.answer(10, usual, 200) }, 28},
-		"not while it is slow":      {func(s *aimdScript) { s.answer(300, usual, 1); s.answer(300, 5*usual, 200) }, 20},
-		"a little slower":           {func(s *aimdScript) { s.answer(300, usual, 1); s.answer(30, usual*3/2, 200) }, 50},
-		"carefully after slowness": {func(s *aimdScript) {
-			s.answer(300, usual, 1)
-			s.answer(100, 5*usual, 200)
-			s.answer(300, usual, 1)
-			s.answer(21, usual, 200)
-		}, 21},
-		"one slow answer":        {func(s *aimdScript) { s.answer(300, usual, 1); s.answer(1, 10*usual, 200); s.answer(10, usual, 200) }, 30},
-		"slow after an overload": {func(s *aimdScript) { s.answer(300, usual, 1); s.overload(1, 0); s.answer(300, 5*usual, 200) }, 30},
-		"slow becomes usual": {func(s *aimdScript) {
+		"recovers from the least":   {func(s *aimdScript) { s.overload(100, 0); s.answer(4+5+6, usual, 200) }, 6}, // a little less than 7
+		"unused limits shrink":      {func(s *aimdScript) { s.answer(10, usual, 1); s.overload(1, 0) }, 9},
+		"slowly after an overload":  {func(s *aimdScript) { s.overload(1, 0); s.answer(10, usual, 200) }, 10},
+		"an overload long ago":      {func(s *aimdScript) { s.overload(1, 0); s.wait(memory); s.answer(10, usual, 200) }, 19},
+		"not while it is very late": {func(s *aimdScript) { s.answer(300, usual, 1); s.answer(300, 5*usual, 200) }, 10},
+		"slowly while it is late":   {func(s *aimdScript) { s.answer(300, usual, 1); s.answer(22, 3*usual, 200) }, 12}, // 10+11
+		"a little later":            {func(s *aimdScript) { s.answer(300, usual, 1); s.answer(30, usual*3/2, 200) }, 40},
+		"after it was late":         {func(s *aimdScript) { s.answer(300, usual, 1); s.answer(99, 5*usual, 200); s.answer(21, usual, 200) }, 31},
+		"late after an overload":    {func(s *aimdScript) { s.answer(300, usual, 1); s.overload(1, 0); s.answer(10, 5*usual, 200) }, 10},
+		"late becomes usual": {func(s *aimdScript) {
 			s.answer(300, usual, 1)
 			s.answer(2*60*100*10, 5*usual, 1)
 			s.answer(45, 5*usual, 200)
-		}, 65},
-		"after a reset":       {func(s *aimdScript) { s.overload(9, 0); s.Reset() }, 20},
-		"grows after a reset": {func(s *aimdScript) { s.overload(9, 0); s.Reset(); s.answer(10, usual, 200) }, 30},
+		}, 55},
+		"late from the start":  {func(s *aimdScript) { s.answer(16, usual, 1); s.answer(600, 5*usual, 200) }, 10},
+		"faster becomes usual": {func(s *aimdScript) { s.answer(300, 5*usual, 1); s.answer(2000, usual, 1); s.answer(45, 5*usual, 200) }, 10},
+		"after a reset":        {func(s *aimdScript) { s.overload(9, 0); s.Reset() }, 10},
+		"grows after a reset":  {func(s *aimdScript) { s.overload(9, 0); s.Reset(); s.answer(10, usual, 200) }, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScript()

@@ -257,6 +257,7 @@ var scenarios = []struct {
 	{"10 workers queue, a surge", queueing(10), []rate{during(60, 180, 150., 30.)}, 4, 20, 0.98, 0.01},
 	{"30 workers queue, three callers", queueing(30), []rate{always(150.), during(60, unlimited, 150., 0.), during(120, unlimited, 150., 0.)}, 8, 20, 0.98, 0.01},
 	{"2 slow workers queue", upstream{workers: always(2), queue: unlimited, service: 2 * time.Second, spread: 0.3, timeout: 15 * time.Second}, []rate{always(2.)}, 30, 6, 0.6, 0.2},
+	{"2 slow workers queue, a surge", upstream{workers: always(2), queue: unlimited, service: 2 * time.Second, spread: 0.3, timeout: 15 * time.Second}, []rate{during(20, 80, 2., 0.75)}, 5, 6, 0.9, 0.05},
 	{"no bound", unbounded(0), []rate{always(500.)}, 2, 200, 0.99, 0.001},
 	{"no bound, 0.1 % hang", unbounded(0.001), []rate{always(500.)}, 2, 200, 0.98, 0.002},
 	{"no bound, 1 % hang", unbounded(0.01), []rate{always(250.)}, 2, 200, 0.96, 0.012},
