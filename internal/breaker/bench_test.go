@@ -75,7 +75,7 @@ func BenchmarkAllowAndSuccess(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				call.Success(0)
+				call.Success(5 * time.Millisecond)
 			}
 		})
 	}
@@ -89,7 +89,7 @@ func BenchmarkAllowAndSuccessParallel(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if call, err := br.Allow(); err == nil {
-						call.Success(0)
+						call.Success(5 * time.Millisecond)
 					}
 				}
 			})
@@ -113,7 +113,7 @@ func TestAdmissionAndReportAllocateAtMostOnce(t *testing.T) {
 	for _, p := range benchPolicies {
 		for _, slow := range []bool{false, true} {
 			policy := p.policy
-			var took time.Duration
+			took := 5 * time.Millisecond
 			if slow && policy.SlowCallRatio > 0 {
 				policy.SlowCallRatio, took = 2, time.Minute // a ratio that is never reached
 			}

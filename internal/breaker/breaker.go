@@ -58,7 +58,7 @@ func NewIn(env Environment, service string, policy Policy, publish func(events.E
 	b := &Breaker{service: service, publish: publish, env: env.withDefaults()}
 	b.policy.Store(&policy)
 	b.learning.env = &b.env
-	b.learning.configure(policy.Adaptive)
+	b.learning.configure(&policy)
 	e := newClosedEngine(&b.env, &b.policy, false)
 	b.connect(e)
 	b.learning.engine = e
@@ -169,11 +169,13 @@ func (b *Breaker) SetPolicy(policy Policy) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.applyTransitionsLocked()
-	old := b.policy.Swap(&policy)
+	old := b.policy.Load()
 	if reflect.DeepEqual(*old, policy) {
+		b.policy.Store(&policy)
 		return
 	}
-	b.learning.configure(policy.Adaptive)
+	b.learning.configure(&policy) // first, so that calls find what the policy refers to
+	b.policy.Store(&policy)
 	p := *b.current.Load()
 	if p.state != events.Open {
 		p.engine.decider.configure(&policy.Limits)

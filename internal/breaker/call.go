@@ -107,18 +107,22 @@ func (c Call) reportOutcome(o, slow *outcome, kind events.ErrorType, took time.D
 	}
 	decider := &c.engine.decider
 	durations := decider.durations.Load()
-	if durations && took >= c.breaker.policy.Load().SlowCallDuration {
+	if durations && took >= c.breaker.SlowCallDuration() {
 		o = slow
 	}
 	if !o.cancelled && !o.abandoned {
 		c.breaker.endRetryAfterRow()
 	}
-	if c.injected || decider.details.Load() && !o.cancelled && (o.failed || durations) {
+	learnt := took > 0 && !o.cancelled && !o.abandoned && !o.failed && c.breaker.learning.needsDuration()
+	if learnt || c.injected || decider.details.Load() && !o.cancelled && (o.failed || durations) {
 		detailed := outcomePool.Get().(*outcome)
 		*detailed = *o
 		detailed.kind, detailed.injected = kind, c.injected
 		if durations {
 			detailed.took = took
+		}
+		if learnt {
+			detailed.learnt = took
 		}
 		c.report(detailed)
 		outcomePool.Put(detailed)

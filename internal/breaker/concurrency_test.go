@@ -129,6 +129,7 @@ func TestAlgorithmsStayConsistentUnderPolicyChanges(t *testing.T) {
 			Adaptive: adaptive.Options{
 				Mode: adaptive.Mode(r.IntN(3)), FalseAlarm: 1e-3, MinRatio: r.Float64(), Floor: 0.01, Cap: 1, WarmupCalls: r.IntN(20),
 			},
+			SlowCall: adaptive.SlowCall{Default: time.Duration(1 + r.IntN(10)), Max: time.Duration(10 * r.IntN(2))},
 		}
 		randomAlgorithm(r, &p)
 		return p

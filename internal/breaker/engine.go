@@ -183,7 +183,7 @@ func (e *engine) observe(o *outcome) bool {
 	if !o.failed && cause == "" {
 		return false
 	}
-	e.trip = tripReason{cause: cause, counts: counts, failed: o.failed, slow: e.policy.Load().SlowCallDuration}
+	e.trip = tripReason{cause: cause, counts: counts, failed: o.failed, slow: e.learning.slowCallDuration(e.policy.Load())}
 	return cause != ""
 }
 

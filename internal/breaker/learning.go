@@ -12,9 +12,11 @@ import (
 // learning gives the adaptive.Learner of a breaker, which all closed states use, a lock and a clock, and tells it of the states of the
 // breaker. It is safe for concurrent use.
 type learning struct {
-	mode       atomic.Int32 // an adaptive.Mode, as it is configured
-	waiting    atomic.Bool  // whether the next probe judges an opening
-	hasReports atomic.Bool  // whether reports is not empty, so that calls take no lock
+	active     atomic.Bool  // whether anything is learnt, as it is configured
+	slowCall   atomic.Int64 // the duration from which on a call is slow, if that is learnt
+	quiet      quietCalls
+	waiting    atomic.Bool // whether the next probe judges an opening
+	hasReports atomic.Bool // whether reports is not empty, so that calls take no lock
 	env        *Environment
 
 	mu      sync.Mutex
@@ -26,39 +28,86 @@ type learning struct {
 	reports []events.AdaptiveReport // not published yet; guarded by mu
 }
 
-// configure applies o. What was learnt is kept.
-func (l *learning) configure(o adaptive.Options) {
+// lock locks l.mu, and returns the time since the learner was made. It counts the quiet calls first.
+func (l *learning) lock() (now time.Duration) {
 	l.mu.Lock()
+	if l.learner == nil {
+		return 0
+	}
+	now = l.env.since(l.base)
+	if n := l.quiet.take(); n > 0 {
+		l.learner.ObserveSuccesses(now, uint64(n))
+	}
+	return now
+}
+
+// configure applies p. What was learnt is kept.
+func (l *learning) configure(p *Policy) {
+	now := l.lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.learner != nil:
-		l.learner.Configure(o)
-	case o.Mode != adaptive.Off:
-		l.learner, l.base = adaptive.NewLearner(o), l.env.now()
+		l.learner.Configure(p.Adaptive)
+	case p.Learns():
+		l.learner, l.base = adaptive.NewLearner(p.Adaptive), l.env.now()
 	}
-	l.mode.Store(int32(o.Mode))
+	l.active.Store(p.Learns())
+	if l.learner != nil {
+		l.learner.SetSlowCall(now, p.SlowCall)
+		l.learnt(now, 0)
+	}
 }
 
-// now returns the time since the learner was made. l.mu is held.
-func (l *learning) now() time.Duration { return l.env.since(l.base) }
+// learnt makes known what the learner has learnt. The durations of the next skip successes are not needed. l.mu is held.
+func (l *learning) learnt(now time.Duration, skip int64) {
+	l.quiet.start(skip)
+	if l.active.Load() && l.learner.Quiet(now) {
+		l.quiet.setEngine(l.engine)
+	} else {
+		l.quiet.setEngine(nil)
+	}
+	// The last duration stays when none is learnt any more: calls that have loaded the previous policy use it.
+	if d := int64(l.learner.SlowCallDuration()); d > 0 && d != l.slowCall.Load() {
+		l.slowCall.Store(d)
+	}
+}
 
 // observe counts a call of a closed state of e, and reports whether the breaker opens.
 func (l *learning) observe(e *engine, o *outcome) bool {
-	if adaptive.Mode(l.mode.Load()) == adaptive.Off {
+	if !l.active.Load() || l.quiet.count(e, o) {
 		return false
 	}
-	l.mu.Lock()
+	now := l.lock()
 	defer l.mu.Unlock()
 	if l.engine != e {
 		return false
 	}
-	switch l.learner.Observe(l.now(), o.failed, o.injected) {
+	result, skip := l.learner.Observe(now, o.failed, o.injected), l.quiet.counted
+	switch {
+	case o.learnt > 0:
+		skip = int64(l.learner.ObserveDuration(now, o.learnt))
+	case !o.failed:
+		skip = max(skip-1, 0)
+	}
+	l.learnt(now, skip)
+	switch result {
 	case adaptive.Open:
 		return true
 	case adaptive.Shadowed:
-		l.report(events.AdaptiveEvidence)
+		l.report(now, events.AdaptiveEvidence)
 	}
 	return false
+}
+
+// needsDuration reports whether the duration of the next success is to be in its outcome.
+func (l *learning) needsDuration() bool { return l.active.Load() && l.quiet.needDuration() }
+
+// slowCallDuration returns the duration from which on a call is slow.
+func (l *learning) slowCallDuration(p *Policy) time.Duration {
+	if p.SlowCall.Auto() {
+		return time.Duration(l.slowCall.Load())
+	}
+	return p.SlowCallDuration
 }
 
 // probed tells the result of a probe. One into which a fault was injected is no probe.
@@ -66,22 +115,22 @@ func (l *learning) probed(o *outcome) {
 	if !l.waiting.Load() || o.injected {
 		return
 	}
-	l.mu.Lock()
+	now := l.lock()
 	defer l.mu.Unlock()
-	l.judge(o.failed)
+	l.judge(now, o.failed)
 }
 
 // judge tells the learner the result of the probes. l.mu is held.
-func (l *learning) judge(failed bool) {
+func (l *learning) judge(now time.Duration, failed bool) {
 	if l.learner.Probed(failed) {
-		l.report(events.AdaptiveDemoted)
+		l.report(now, events.AdaptiveDemoted)
 	}
 	l.waiting.Store(false)
 }
 
 // report adds a report that is to be published. l.mu is held.
-func (l *learning) report(kind events.AdaptiveReportKind) {
-	s := l.learner.Status(l.now())
+func (l *learning) report(now time.Duration, kind events.AdaptiveReportKind) {
+	s := l.learner.Status(now)
 	l.reports = append(l.reports, events.AdaptiveReport{
 		Time: l.env.now(), Report: kind, FailureRatio: s.FailureRatio, Calls: s.EvidenceCalls, Failures: s.EvidenceFailures,
 	})
@@ -100,7 +149,7 @@ func (l *learning) takeReports() []events.AdaptiveReport {
 
 // phaseChanged tells that next follows prev. The failures of the closed state were of kind.
 func (l *learning) phaseChanged(prev, next *phase, policy *Policy, kind events.ErrorType) {
-	l.mu.Lock()
+	now := l.lock()
 	defer l.mu.Unlock()
 	if l.engine = nil; next.state == events.Closed && next.forced == nil {
 		l.engine = next.engine
@@ -113,47 +162,49 @@ func (l *learning) phaseChanged(prev, next *phase, policy *Policy, kind events.E
 	case prev.forced != nil, next.forced != nil, next.cause == events.CauseForced, next.cause == events.CauseRestored:
 		l.learner.Interrupted()
 	case next.cause == events.CauseFleet:
-		l.followFleet(prev, next)
+		l.followFleet(now, prev, next)
 	case opened && next.cause == events.CauseAdaptive:
-		s := l.learner.Status(l.now())
+		s := l.learner.Status(now)
 		calls := max(s.EvidenceCalls, 1) // 0 if the baseline has been reset since
-		interval := (l.now() - s.EvidenceSince) / time.Duration(calls)
+		interval := (now - s.EvidenceSince) / time.Duration(calls)
 		l.learner.OpenedByEvidence(policy.wouldOpen(float64(s.EvidenceFailures)/float64(calls), interval, kind))
 	case opened:
 		if l.learner.OpenedByLimit() {
-			l.report(events.AdaptiveRestored)
+			l.report(now, events.AdaptiveRestored)
 		}
 	}
 	if next.state == events.Closed && (prev.state != events.Closed || prev.engine != next.engine) {
-		l.learner.Recovered(l.now())
+		l.learner.Recovered(now)
 	}
 	l.waiting.Store(l.learner.WaitsForProbe())
+	l.learnt(now, 0)
 }
 
 // followFleet tells that next follows prev by a decision of the fleet. l.mu is held.
-func (l *learning) followFleet(prev, next *phase) {
+func (l *learning) followFleet(now time.Duration, prev, next *phase) {
 	switch {
 	case next.fleetCause == events.CauseForced, next.fleetCause == events.CauseReleased: // by an operator, at another instance
 		l.learner.Interrupted()
 	case prev.state == events.Closed && next.state == events.Open:
 		l.learner.Interrupted()
 	case next.fleetCause == events.CauseProbesSucceeded, next.fleetCause == events.CauseProbeFailed: // of another instance
-		l.judge(next.fleetCause == events.CauseProbeFailed)
+		l.judge(now, next.fleetCause == events.CauseProbeFailed)
 	case next.state == events.Closed: // for a reason that this version does not know
 		l.learner.Interrupted()
 	}
 }
 
 // status returns what has been learnt.
-func (l *learning) status() events.Baseline {
-	l.mu.Lock()
+func (l *learning) status(p *Policy) events.Baseline {
+	now := l.lock()
 	defer l.mu.Unlock()
 	if l.learner == nil {
-		return events.Baseline{Mode: adaptive.Off.String(), Explanation: "off: nothing is learnt"}
+		return events.Baseline{Mode: adaptive.Off.String(), SlowCallDuration: p.SlowCallDuration, Explanation: "off: nothing is learnt"}
 	}
-	s := l.learner.Status(l.now())
+	s := l.learner.Status(now)
 	return events.Baseline{
 		Mode: s.Mode.String(), Demoted: s.Demoted, FailureRatio: s.FailureRatio, Calls: s.Calls, Warm: s.Warm, Evidence: s.Evidence,
+		Latency: events.Latency(s.Latency), SlowCallDuration: l.slowCallDuration(p),
 		Openings: events.AdaptiveOpenings(s.Openings), Explanation: s.Explanation,
 	}
 }

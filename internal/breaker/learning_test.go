@@ -53,7 +53,7 @@ func TestCallsThatAreNotLearnt(t *testing.T) {
 		"cancelled": func(b *testBreaker) { call(b).Cancel() },
 		"shed":      func(b *testBreaker) { call(b).Reject() },
 		"withdrawn": func(b *testBreaker) { call(b).Withdraw() },
-		"abandoned": func(b *testBreaker) { call(b).Abandon(time.Millisecond) },
+		"abandoned": func(b *testBreaker) { call(b).Abandon(time.Second) },
 		"ignored":   func(b *testBreaker) { call(b).RetryAfter(time.Now().Add(time.Minute)) },
 		"throttled": func(b *testBreaker) {
 			p := b.Policy()
@@ -69,7 +69,7 @@ func TestCallsThatAreNotLearnt(t *testing.T) {
 			before := call(b)
 			b.Force(events.Closed, 0, "")
 			b.call(30, false, time.Millisecond)
-			b.call(100, true, time.Millisecond)
+			b.call(100, true, time.Second)
 			time.Sleep(2 * time.Minute)
 			before.Failure(&events.Failure{Type: events.ErrorReset}, time.Millisecond) // admitted by an engine that is not in use any more
 			b.Release("")
@@ -77,31 +77,36 @@ func TestCallsThatAreNotLearnt(t *testing.T) {
 		"directly after a release": func(b *testBreaker) {
 			b.Force(events.Closed, 0, "")
 			b.Release("")
-			b.call(100, true, time.Millisecond)
+			b.call(100, true, time.Second)
 		},
 		"of a breaker in mode off": func(b *testBreaker) {
 			p := b.Policy()
 			p.Mode = Off
 			b.SetPolicy(p)
-			b.call(100, true, time.Millisecond)
+			b.call(100, true, time.Second)
 		},
 		"of a shadow breaker that is open": func(b *testBreaker) {
 			p := b.Policy()
 			p.Mode = Shadow
 			b.SetPolicy(p)
 			b.Force(events.Open, 0, "")
-			b.call(100, true, time.Millisecond)
+			b.call(100, true, time.Second)
 			b.Release("")
 			synctest.Wait()
-			b.call(1, true, time.Millisecond) // the probe, which closes it
+			b.call(1, true, time.Second) // the probe, which closes it
 			b.want(events.Closed)
-			b.call(100, true, time.Millisecond) // within 60 s
+			b.call(100, true, time.Second) // within 60 s
+		},
+		"injected": func(b *testBreaker) {
+			for range 100 {
+				call(b).WithFault(true).Success(time.Second)
+			}
 		},
 		"with adaptive off": func(b *testBreaker) {
 			p := b.Policy()
 			p.Adaptive.Mode = adaptive.Off
 			b.SetPolicy(p)
-			b.call(100, true, time.Millisecond)
+			b.call(100, true, time.Second)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,7 +115,7 @@ func TestCallsThatAreNotLearnt(t *testing.T) {
 				b.warmUp()
 				before := b.Baseline()
 				do(b)
-				if after := b.Baseline(); after.Calls != before.Calls || after.Evidence != before.Evidence || after.FailureRatio != before.FailureRatio {
+				if after := b.Baseline(); after.Calls != before.Calls || after.Evidence != before.Evidence || after.FailureRatio != before.FailureRatio || after.Latency != before.Latency || after.Latency.P99 == 0 {
 					t.Errorf("%+v, before %+v", after, before)
 				}
 			})

@@ -14,7 +14,8 @@ type outcome struct {
 	failed, slow, cancelled bool
 	abandoned               bool // neither a success nor a failure, but counted for the slow call ratio
 
-	injected bool // by an operator: nothing is learnt from it
+	injected bool          // by an operator: nothing is learnt from it
+	learnt   time.Duration // of a success, if it is learnt
 
 	kind events.ErrorType // of a failure, if the algorithm needs details
 	took time.Duration    // if the algorithm needs details and the policy uses durations

@@ -44,9 +44,17 @@ type Policy struct {
 	RetryAfterMax time.Duration
 	// Adaptive opens the breaker by failures that are too many for what was learnt of the upstream while it was healthy.
 	Adaptive adaptive.Options
+	// SlowCall is used instead of SlowCallDuration if its method Auto returns true.
+	SlowCall adaptive.SlowCall
 	// ActiveProbing reserves the half-open state for AllowActiveProbe: Allow rejects all calls then.
 	ActiveProbing bool
 }
+
+// Learns reports whether anything is learnt of the upstream.
+func (p *Policy) Learns() bool { return p.Adaptive.Mode != adaptive.Off || p.SlowCall.Auto() }
+
+// NeedsDurations reports whether the durations of calls are used.
+func (p *Policy) NeedsDurations() bool { return p.UsesDurations() || p.Learns() }
 
 // Backoff determines how the duration of open periods grows while recovery fails.
 type Backoff struct {

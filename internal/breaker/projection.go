@@ -88,10 +88,10 @@ func (p *Policy) opensAfter(c Projection, before int, kind events.ErrorType, lea
 
 // trial returns the test of calls by what was learnt; nil if it does not open the breaker.
 func (l *learning) trial() *adaptive.Trial {
-	if adaptive.Mode(l.mode.Load()) != adaptive.Enforce {
+	now := l.lock()
+	defer l.mu.Unlock()
+	if l.learner == nil {
 		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.learner.Trial(l.now())
+	return l.learner.Trial(now)
 }

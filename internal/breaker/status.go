@@ -47,9 +47,12 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 			status.RejectionRatio = p.engine.decider.rejectionRatio()
 		}
 	}
-	if policy.Adaptive.Mode != adaptive.Off {
-		baseline := b.learning.status()
-		status.Adaptive = &baseline
+	if policy.Learns() {
+		baseline := b.learning.status(policy)
+		status.Latency = baseline.Latency
+		if policy.Adaptive.Mode != adaptive.Off {
+			status.Adaptive = &baseline
+		}
 	}
 	if policy.Used() {
 		status.Window = &events.Counts{}

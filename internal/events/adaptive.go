@@ -11,6 +11,11 @@ type Baseline struct {
 	// FailureRatio is the largest failure ratio that a healthy upstream has, as it was learnt from Calls calls; 0 if nothing ever was.
 	FailureRatio float64
 	Calls        uint64
+	// Latency has the durations of successful calls while the upstream was healthy, in the last 24 hours with calls; zero if there are
+	// none.
+	Latency Latency
+	// SlowCallDuration is the duration from which on a call is slow, as it was learnt or configured.
+	SlowCallDuration time.Duration
 	// Warm is whether enough was learnt to recognize a fault.
 	Warm bool
 	// Evidence is that for a fault, from 0 to 1.
@@ -19,6 +24,9 @@ type Baseline struct {
 	// Explanation is a sentence for operators.
 	Explanation string
 }
+
+// Latency has quantiles of durations, in seconds.
+type Latency struct{ P50, P95, P99 float64 }
 
 // AdaptiveOpenings counts the openings of a breaker by what it has learnt, by the verdict on each: Earlier than its other limits would
 // have opened it, OnlyAdaptive because those would not, or Refuted by the first probe. The first two also count what it would have done

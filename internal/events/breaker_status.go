@@ -34,8 +34,10 @@ type BreakerStatus struct {
 	// ExpressionErrors counts the calls after which open_when or failure_when could not be evaluated. It counts since the breaker
 	// was created, and never decreases.
 	ExpressionErrors uint64
-	// Adaptive is what has been learnt of the upstream; nil if nothing is.
+	// Adaptive is what has been learnt of the upstream; nil if that is nothing, or only durations.
 	Adaptive *Baseline
+	// Latency is that of the Baseline; zero if durations are not learnt, or none was.
+	Latency Latency
 	// Transitions counts the transitions by the state they led to. ShadowRejections counts the calls that were admitted only because
 	// the mode is shadow. Both count since the breaker was created, and never decrease.
 	Transitions      [len(States)]uint64

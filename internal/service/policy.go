@@ -13,16 +13,20 @@ var adaptiveModes = map[string]adaptive.Mode{"off": adaptive.Off, "shadow": adap
 
 var modes = map[string]breaker.Mode{"enforce": breaker.Enforce, "shadow": breaker.Shadow, "off": breaker.Off}
 
+// defaultSlowCall is the duration from which on a call is slow until enough was learnt.
+const defaultSlowCall = 5 * time.Second
+
 // PolicyOf returns the policy of a route's breaker.
 func PolicyOf(r *routes.Route) breaker.Policy {
 	b := &r.Breaker
+	slowCallDuration, slowCall := slowCallOf(r)
 	return breaker.Policy{
 		Limits: algorithm.Limits{
 			Algorithm:        b.Algorithm,
 			Options:          b.Algorithms[b.Algorithm],
 			FailureRatio:     b.FailureRatio,
 			SlowCallRatio:    b.SlowCallRatio,
-			SlowCallDuration: slowCallDuration(b),
+			SlowCallDuration: slowCallDuration,
 			MinRequests:      b.MinRequests,
 			Window:           b.Window,
 		},
@@ -48,14 +52,19 @@ func PolicyOf(r *routes.Route) breaker.Policy {
 			WarmupCalls: b.Adaptive.Warmup.Calls,
 			WarmupTime:  b.Adaptive.Warmup.Time,
 		},
+		SlowCall:      slowCall,
 		ActiveProbing: b.Probe.Path != "",
 	}
 }
 
-// slowCallDuration returns the duration from which a call is slow.
-func slowCallDuration(b *routes.Breaker) time.Duration {
-	if b.SlowCallDuration.Auto {
-		return 5 * time.Second
+// slowCallOf returns the duration from which on a call is slow, and how it is learnt. A learnt one is below the timeout, so that slow
+// calls end before it.
+func slowCallOf(r *routes.Route) (time.Duration, adaptive.SlowCall) {
+	setting := r.Breaker.SlowCallDuration
+	if !setting.Auto {
+		return setting.Value, adaptive.SlowCall{}
 	}
-	return b.SlowCallDuration.Value
+	longest := max(r.Timeout/10*8, 1)
+	learnt := adaptive.SlowCall{Default: min(defaultSlowCall, longest), Max: longest}
+	return learnt.Default, learnt
 }

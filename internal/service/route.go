@@ -26,7 +26,7 @@ type Route struct {
 	tracer  events.Tracer // nil: requests are not traced
 	Via     *message.Via
 
-	UsesCallDuration bool                    // response times are used by the breaker, or recorded
+	UsesCallDuration bool                    // response times are used or learnt by the breaker, or recorded
 	FailureWhen      *expression.FailureWhen // nil: there is none
 	GRPCFailures     grpc.Codes              // the status codes that are failures
 	ProxyInFlight    *limit.Concurrency      // of all routes
@@ -44,7 +44,7 @@ func newRoute(c *routes.Route, all *routes.Config) *Route {
 	policy := PolicyOf(c)
 	return &Route{
 		Config: c, Target: upstream.TargetOf(c.Upstream.URL),
-		UsesCallDuration: policy.UsesDurations() || all.Outcomes.Enabled,
+		UsesCallDuration: policy.NeedsDurations() || all.Outcomes.Enabled,
 		GRPCFailures:     grpc.NewCodes(c.Breaker.GRPCFailureCodes),
 		MaxProxyInFlight: permitsFor(all.MaxInFlight, c.Priority),
 	}

@@ -264,3 +264,32 @@ func BenchmarkRun(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(calls)), "ns/call")
 }
+
+// It is learnt from the record from when on a call is slow.
+func TestRunLearnsWhichCallsAreSlow(t *testing.T) {
+	var calls []Call
+	for i := range 400 {
+		took := 20 * time.Millisecond
+		if i >= 300 {
+			took = 400 * time.Millisecond
+		}
+		calls = append(calls, NewCall(events.Call{Time: begin.Add(time.Duration(i) * 10 * time.Second), Result: events.ResultSuccess, Duration: took}))
+	}
+	policy := breaker.Policy{
+		Limits:          algorithm.Limits{SlowCallRatio: 0.5, SlowCallDuration: 5 * time.Second, MinRequests: 10, Window: 5 * time.Minute},
+		RecoveryTimeout: time.Hour, HalfOpenRequests: 1,
+		Adaptive: adaptive.Options{FalseAlarm: 1e-8, Floor: 0.01, Cap: 0.1, WarmupCalls: 200, WarmupTime: 30 * time.Minute},
+	}
+	if r := Run("svc", policy, calls); r.Openings != 0 {
+		t.Errorf("with a fixed duration: %+v", r)
+	}
+	policy.SlowCall = adaptive.SlowCall{Default: 5 * time.Second, Max: 24 * time.Second}
+	r := Run("svc", policy, calls)
+	if r.Openings != 1 || r.Transitions[0].Cause != events.CauseSlowCallRatio || r.FirstOpening.Before(calls[300].Time()) {
+		t.Errorf("%+v", r)
+	}
+	policy.Adaptive.WarmupCalls = 1000
+	if r := Run("svc", policy, calls); r.Openings != 0 {
+		t.Errorf("before the warmup: %+v", r)
+	}
+}

@@ -50,15 +50,13 @@ func newBaseline(o *Options) baseline {
 	return b
 }
 
-// learn counts a call of a healthy service.
-func (b *baseline) learn(o *Options, now time.Duration, failed bool) {
+// learn counts calls of a healthy service.
+func (b *baseline) learn(o *Options, now time.Duration, calls, failures uint64) {
 	if now-b.start >= period {
 		b.endPeriod(o, now)
 	}
-	b.newCalls++
-	if failed {
-		b.newFailures++
-	}
+	b.newCalls += calls
+	b.newFailures += failures
 	if b.newCalls >= b.until {
 		b.update(o)
 	}

@@ -11,6 +11,18 @@ const maxExplained = 10_000
 
 // explain describes the state of the learner in a sentence for operators.
 func (l *Learner) explain(now time.Duration) string {
+	slow := l.durations.explain(&l.options, now)
+	switch {
+	case slow == "":
+		return l.explainMode(now)
+	case l.options.Mode == Off:
+		return "off: only durations are learnt; " + slow
+	}
+	return l.explainMode(now) + "; " + slow
+}
+
+// explainMode describes what is done by the failures.
+func (l *Learner) explainMode(now time.Duration) string {
 	if l.options.Mode == Off {
 		return "off: nothing is learnt"
 	}

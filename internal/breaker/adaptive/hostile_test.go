@@ -44,10 +44,7 @@ func (p *poisoner) call(t *testing.T) {
 // copyOf returns a learner that has learnt the same.
 func copyOf(t *testing.T, l *Learner, now time.Duration) *Learner {
 	t.Helper()
-	record, err := l.Record(now)
-	if err != nil {
-		t.Fatal(err)
-	}
+	record := recordOf(l, now)
 	c := NewLearner(l.options)
 	if err := c.Restore(now, record); err != nil {
 		t.Fatal(err)
@@ -176,10 +173,7 @@ func TestHoursAboveCapAreNotLearnt(t *testing.T) {
 // What a learner needs does not depend on the number of calls or the time.
 func TestMemoryOfALearnerIsConstant(t *testing.T) {
 	l, now := learned(defaults, 50)
-	first, err := l.Record(now)
-	if err != nil {
-		t.Fatal(err)
-	}
+	first := recordOf(l, now)
 	i := 0
 	allocations := testing.AllocsPerRun(200_000, func() {
 		now += 10 * time.Second
@@ -187,10 +181,7 @@ func TestMemoryOfALearnerIsConstant(t *testing.T) {
 		l.Observe(now, i%50 == 0 || i%5000 < 20, false)
 		l.Recovered(now)
 	})
-	last, err := l.Record(now)
-	if err != nil {
-		t.Fatal(err)
-	}
+	last := recordOf(l, now)
 	if allocations > 0 || len(last) > len(first)+64 || unsafe.Sizeof(*l) > 1024 {
 		t.Errorf("%v allocations a call; record of %d bytes, before %d; %d bytes", allocations, len(last), len(first), unsafe.Sizeof(*l))
 	}

@@ -51,7 +51,8 @@ const (
 	Shadowed        // the breaker would open, but does not, because of the mode or of a demotion
 )
 
-// Learner learns the failure ratio of one healthy service, and recognizes a fault. now is the time since the learner was made; it never
+// Learner learns the failure ratio of one healthy service and the durations of its calls, and recognizes a fault. In the mode Off it
+// learns durations only. now is the time since the learner was made; it never
 // decreases. A Learner is not safe for concurrent use.
 type Learner struct {
 	options     Options
@@ -61,6 +62,8 @@ type Learner struct {
 	detector    detector
 	learnAfter  time.Duration
 	record      trackRecord
+	durations   durations
+	learnt      bool // the last call was learnt
 
 	// inARow and halfFailing are those of explain for likelihoods and options; inARow is 0 if they have not been computed yet. They take
 	// long enough for calls to wait.
@@ -69,7 +72,7 @@ type Learner struct {
 
 // NewLearner returns a learner that has seen no call.
 func NewLearner(o Options) *Learner {
-	l := &Learner{options: o, baseline: newBaseline(&o)}
+	l := &Learner{options: o, baseline: newBaseline(&o), durations: newDurations(SlowCall{})}
 	l.setLikelihoods()
 	return l
 }
@@ -79,16 +82,26 @@ func (l *Learner) Configure(o Options) {
 	if o != l.options {
 		l.record.endDemotion()
 	}
+	if (o.Mode == Off) != (l.options.Mode == Off) { // the calls without a mode are no evidence with one
+		l.detector = detector{}
+	}
 	l.options = o
 	l.baseline.update(&o)
 	l.ratio = 0
 	l.setLikelihoods()
 }
 
+// SetSlowCall determines from when on a call is slow. It also applies options that have changed to the durations.
+func (l *Learner) SetSlowCall(now time.Duration, s SlowCall) {
+	l.durations.setSlowCall(&l.options, now, s)
+}
+
 // Reset forgets all calls and openings, and ends a demotion.
 func (l *Learner) Reset(now time.Duration) {
+	slowCall := l.durations.slowCall
 	*l = *NewLearner(l.options)
-	l.baseline.start = now
+	l.durations = newDurations(slowCall)
+	l.baseline.start, l.durations.start = now, now
 }
 
 func (l *Learner) setLikelihoods() {
@@ -111,12 +124,17 @@ func (l *Learner) Observe(now time.Duration, failed, injected bool) Result {
 	}
 	l.detector.injected = l.detector.injected || injected
 	l.detector.observe(&l.likelihoods, failed)
-	evidence := l.detector.evidence(&l.likelihoods)
-	if evidence <= maxEvidence && now >= l.learnAfter && !injected {
-		l.baseline.learn(&l.options, now, failed)
-		l.setLikelihoods()
+	unlikely := l.detector.sum > maxEvidence*l.likelihoods.limit
+	if l.learnt = !unlikely && now >= l.learnAfter && !injected; l.learnt {
+		failures := uint64(0)
+		if failed {
+			failures = 1
+		}
+		l.learn(now, 1, failures)
 	}
 	switch {
+	case l.options.Mode == Off:
+		return Nothing
 	case l.detector.calls == 0:
 		l.record.subsided()
 		return Nothing
@@ -129,6 +147,33 @@ func (l *Learner) Observe(now time.Duration, failed, injected bool) Result {
 	}
 	return Nothing
 }
+
+// learn counts calls of the healthy service.
+func (l *Learner) learn(now time.Duration, calls, failures uint64) {
+	l.durations.count(&l.options, now, calls, failures)
+	if l.options.Mode != Off {
+		l.baseline.learn(&l.options, now, calls, failures)
+		l.setLikelihoods()
+	}
+}
+
+// Quiet reports whether a success would change nothing but the number of calls. That is so until there is another call.
+func (l *Learner) Quiet(now time.Duration) bool { return l.detector.calls == 0 && now >= l.learnAfter }
+
+// ObserveSuccesses counts a number of successes, if Quiet has returned true and there was no other call since.
+func (l *Learner) ObserveSuccesses(now time.Duration, n uint64) { l.learn(now, n, 0) }
+
+// ObserveDuration adds the duration of the call that Observe has just counted, a success. It is learnt if the call was. The result is the
+// number of successful calls whose durations need not be added before the next one: see durations.add.
+func (l *Learner) ObserveDuration(now, took time.Duration) (skip int) {
+	if !l.learnt {
+		return 0
+	}
+	return l.durations.add(&l.options, now, took)
+}
+
+// SlowCallDuration returns the duration from which on a call is slow; 0 if that is not learnt: see SetSlowCall.
+func (l *Learner) SlowCallDuration() time.Duration { return l.durations.value }
 
 // complete reports whether the calls of d are a fault.
 func (l *Learner) complete(d *detector) bool {
@@ -149,9 +194,13 @@ type Status struct {
 	// Mode is that in force, and Demoted whether that is not the configured one.
 	Mode    Mode
 	Demoted bool
-	// FailureRatio is the upper bound of the failure ratio of the healthy service, and Calls the number of calls that were learnt.
+	// FailureRatio is the upper bound of the failure ratio of the healthy service, and Calls the number of calls that were learnt. Both
+	// are 0 if the mode is Off and was nothing else.
 	FailureRatio float64
 	Calls        uint64
+	// Latency is that of the successful calls of the last hours; zero if there are none. SlowCallDuration is that of the Learner.
+	Latency          Latency
+	SlowCallDuration time.Duration
 	// Warm is whether enough was learnt to recognize a fault.
 	Warm bool
 	// Evidence is that for a fault, from 0 to 1; the other fields are of the calls since it was last 0.
@@ -166,12 +215,20 @@ type Status struct {
 
 // Status returns the current status.
 func (l *Learner) Status(now time.Duration) Status {
-	return Status{
+	s := Status{
 		Mode: l.Mode(), Demoted: l.record.demoted && l.options.Mode == Enforce,
 		FailureRatio: l.baseline.ratio, Calls: l.baseline.total + l.baseline.newCalls, Warm: l.baseline.warm(&l.options, now),
+		Latency: l.durations.latency, SlowCallDuration: l.durations.value,
 		Evidence: l.Evidence(), EvidenceCalls: l.detector.calls, EvidenceFailures: l.detector.failures, EvidenceSince: l.detector.since,
 		Openings: l.record.openings, Explanation: l.explain(now),
 	}
+	if l.options.Mode == Off {
+		s.Evidence = 0 // nothing is done by it
+		if s.Calls == 0 {
+			s.FailureRatio = 0
+		}
+	}
+	return s
 }
 
 // Evidence returns the evidence for a fault, from 0 to 1.
