@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"cbproxy/internal/events"
 )
@@ -18,7 +19,7 @@ type Baseline struct {
 	Latency      BaselineLatency `json:"latency"`
 	Warm         bool            `json:"warm"`
 	Evidence     float64         `json:"evidence"`
-	// SlowCallDuration is null as long as no durations are learnt.
+	// SlowCallDuration is that in force, learnt or configured. Earlier versions responded null.
 	SlowCallDuration *Seconds         `json:"slow_call_duration"`
 	Mode             string           `json:"mode"`
 	Demoted          bool             `json:"demoted"`
@@ -31,6 +32,19 @@ type BaselineLatency struct {
 	P50 *Seconds `json:"p50"`
 	P95 *Seconds `json:"p95"`
 	P99 *Seconds `json:"p99"`
+}
+
+// newBaselineLatency returns the API's form of l.
+func newBaselineLatency(l events.Latency) BaselineLatency {
+	if l == (events.Latency{}) {
+		return BaselineLatency{}
+	}
+	return BaselineLatency{P50: newSeconds(l.P50), P95: newSeconds(l.P95), P99: newSeconds(l.P99)}
+}
+
+// newSeconds returns a number of seconds, rounded to microseconds: the rest is no information.
+func newSeconds(seconds float64) *Seconds {
+	return new(Seconds(time.Duration(seconds * float64(time.Second)).Round(time.Microsecond)))
 }
 
 // BaselineOpenings counts the openings by what was learnt, by the verdict on each.
@@ -70,6 +84,7 @@ func (a *api) respondBaseline(w http.ResponseWriter, r *http.Request, status int
 	}
 	response := Baseline{
 		Calls: b.Calls, Warm: b.Warm, Evidence: b.Evidence, Mode: b.Mode, Demoted: b.Demoted,
+		Latency: newBaselineLatency(b.Latency), SlowCallDuration: new(Seconds(b.SlowCallDuration)),
 		Openings: BaselineOpenings(b.Openings), Explanation: b.Explanation,
 	}
 	if b.FailureRatio > 0 {

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"cbproxy/internal/admin"
 	"cbproxy/internal/events"
@@ -15,11 +16,12 @@ func TestBaselineResponse(t *testing.T) {
 	f := &fakeBackend{baseline: events.Baseline{
 		Mode: "shadow", Demoted: true, FailureRatio: 0.02, Calls: 12, Warm: true, Evidence: 0.5, Explanation: "text",
 		Openings: events.AdaptiveOpenings{Earlier: 1, OnlyAdaptive: 2, Refuted: 3},
+		Latency:  events.Latency{P50: 0.05, P95: 0.0123456789, P99: 1.5}, SlowCallDuration: 1500 * time.Millisecond,
 	}}
 	for _, want := range []string{
-		`{"failure_ratio":0.02,"calls":12,"latency":{"p50":null,"p95":null,"p99":null},"warm":true,"evidence":0.5,"slow_call_duration":null,` +
+		`{"failure_ratio":0.02,"calls":12,"latency":{"p50":0.05,"p95":0.012346,"p99":1.5},"warm":true,"evidence":0.5,"slow_call_duration":1.5,` +
 			`"mode":"shadow","demoted":true,"openings":{"earlier":1,"only_adaptive":2,"refuted":3},"explanation":"text"}`,
-		`{"failure_ratio":null,"calls":0,"latency":{"p50":null,"p95":null,"p99":null},"warm":false,"evidence":0,"slow_call_duration":null,` +
+		`{"failure_ratio":null,"calls":0,"latency":{"p50":null,"p95":null,"p99":null},"warm":false,"evidence":0,"slow_call_duration":5,` +
 			`"mode":"off","demoted":false,"openings":{"earlier":0,"only_adaptive":0,"refuted":0},"explanation":""}`,
 	} {
 		h, _ := handler(f)
@@ -28,7 +30,7 @@ func TestBaselineResponse(t *testing.T) {
 		if got := strings.TrimSpace(w.Body.String()); w.Code != http.StatusOK || got != want {
 			t.Errorf("%d %s, want %s", w.Code, got, want)
 		}
-		f.baseline = events.Baseline{Mode: "off"}
+		f.baseline = events.Baseline{Mode: "off", SlowCallDuration: 5 * time.Second}
 	}
 }
 

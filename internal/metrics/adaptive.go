@@ -6,8 +6,10 @@ import (
 	"cbproxy/internal/events"
 )
 
-// The metrics of what breakers learn. Services whose mode is off have none.
+// The metrics of what breakers learn. Services whose mode is off have none, except those of durations.
 var (
+	baselineLatencyDesc = prometheus.NewDesc("cbproxy_baseline_latency_seconds",
+		"Durations of successful calls while the upstream was healthy, in the last 24 hours with calls, by quantile. No sample if breaker.adaptive.mode is off, unless slow_call_duration is auto, and before the first call.", []string{"service", "quantile"}, nil)
 	baselineRatioDesc = prometheus.NewDesc("cbproxy_baseline_failure_ratio",
 		"Largest failure ratio that the upstream has while it is healthy, as it was learnt. No sample if breaker.adaptive.mode is off, like the metrics below.", []string{"service"}, nil)
 	evidenceDesc = prometheus.NewDesc("cbproxy_adaptive_evidence_ratio",
@@ -21,7 +23,7 @@ var (
 )
 
 func describeAdaptive(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{baselineRatioDesc, evidenceDesc, adaptiveOpeningsDesc, adaptiveModeDesc, adaptiveDemotedDesc} {
+	for _, d := range []*prometheus.Desc{baselineRatioDesc, evidenceDesc, adaptiveOpeningsDesc, adaptiveModeDesc, adaptiveDemotedDesc, baselineLatencyDesc} {
 		descs <- d
 	}
 }
@@ -39,5 +41,15 @@ func collectAdaptive(metrics chan<- prometheus.Metric, service string, b *events
 	metrics <- prometheus.MustNewConstMetric(adaptiveDemotedDesc, prometheus.GaugeValue, boolToFloat(b.Demoted), service)
 	for _, mode := range []string{"shadow", "enforce"} {
 		metrics <- prometheus.MustNewConstMetric(adaptiveModeDesc, prometheus.GaugeValue, boolToFloat(b.Mode == mode), service, mode)
+	}
+}
+
+// collectLatency sends the metrics of the durations that were learnt of a service; zero: none were.
+func collectLatency(metrics chan<- prometheus.Metric, service string, l events.Latency) {
+	if l == (events.Latency{}) {
+		return
+	}
+	for quantile, seconds := range map[string]float64{"0.5": l.P50, "0.95": l.P95, "0.99": l.P99} {
+		metrics <- prometheus.MustNewConstMetric(baselineLatencyDesc, prometheus.GaugeValue, seconds, service, quantile)
 	}
 }

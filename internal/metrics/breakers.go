@@ -76,6 +76,7 @@ func (c *breakerCollector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(rejectionRatioDesc, b.RejectionRatio)
 		gauge(admittedRatioDesc, b.AdmittedRatio)
 		collectAdaptive(metrics, service, b.Adaptive)
+		collectLatency(metrics, service, b.Latency)
 		shadow := func(reason events.Reason, n uint64) {
 			metrics <- prometheus.MustNewConstMetric(shadowDesc, prometheus.CounterValue, float64(n), service, string(reason))
 		}

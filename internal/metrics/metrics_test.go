@@ -25,6 +25,7 @@ func newMetrics(state events.State, redis bool) *metrics.Metrics {
 			b := events.BreakerStatus{
 				State: state, Transitions: [3]uint64{1, 2, 3}, ConsecutiveFailures: 4,
 				ShadowRejections: events.ShadowRejections{Open: 4, HalfOpenLimit: 5},
+				Latency:          events.Latency{P50: 0.5, P95: 1.5, P99: 2.5},
 				Adaptive: &events.Baseline{
 					Mode: "shadow", Demoted: true, FailureRatio: 0.02, Evidence: 0.5, Openings: events.AdaptiveOpenings{Earlier: 7, OnlyAdaptive: 8, Refuted: 9},
 				},
@@ -175,6 +176,8 @@ func TestWhatIsLearntIsExported(t *testing.T) {
 		`cbproxy_baseline_failure_ratio{service="svc"} 0.02`, `cbproxy_adaptive_evidence_ratio{service="svc"} 0.5`,
 		`cbproxy_adaptive_openings_total{service="svc",verdict="earlier"} 7`, `cbproxy_adaptive_openings_total{service="svc",verdict="only_adaptive"} 8`,
 		`cbproxy_adaptive_openings_total{service="svc",verdict="refuted"} 9`, `cbproxy_adaptive_mode{mode="shadow",service="svc"} 1`,
+		`cbproxy_baseline_latency_seconds{quantile="0.5",service="svc"} 0.5`, `cbproxy_baseline_latency_seconds{quantile="0.95",service="svc"} 1.5`,
+		`cbproxy_baseline_latency_seconds{quantile="0.99",service="svc"} 2.5`,
 		`cbproxy_adaptive_mode{mode="enforce",service="svc"} 0`, `cbproxy_adaptive_demoted{service="svc"} 1`,
 	} {
 		if !strings.Contains(text, series+"\n") {

@@ -61,7 +61,7 @@ func TestMetricsPageIsCurrent(t *testing.T) {
 func metricsPage(t *testing.T) []byte {
 	t.Helper()
 	m := metrics.New(metrics.Config{Strategies: []string{"static"}})
-	service := events.ServiceStatus{BreakerStatus: events.BreakerStatus{Adaptive: &events.Baseline{Mode: "enforce"}}}
+	service := events.ServiceStatus{BreakerStatus: events.BreakerStatus{Adaptive: &events.Baseline{Mode: "enforce"}, Latency: events.Latency{P50: 1}}}
 	m.Collect(metrics.Sources{
 		Breakers:    func() map[string]events.ServiceStatus { return map[string]events.ServiceStatus{"svc": service} },
 		Redis:       func() (metrics.Redis, bool) { return metrics.Redis{}, true },
