@@ -30,6 +30,8 @@ func (g *Change) breakerText(key string) string {
 			return "Slow calls do not open the breaker."
 		}
 		return g.ratioText("were slow")
+	case "slow_call_duration":
+		return g.slowCallDurationText(value)
 	case "min_requests":
 		return g.minRequestsText(value)
 	case "window":
@@ -97,6 +99,17 @@ func (g *Change) ratioText(did string) string {
 		return ""
 	}
 	return fmt.Sprintf("The breaker opens when %s of %s %s.", percent(g.New), calls, did)
+}
+
+func (g *Change) slowCallDurationText(value string) string {
+	switch {
+	case g.algorithm == "budget", g.algorithm == "throttle":
+		return g.noEffect()
+	case value == "auto":
+		return "A call is slow from three times the p99 of healthy calls on, which the breaker learns: at least 100ms, and at most 0.8 of timeout. " +
+			"Until enough is learnt it is slow from 5s on, or from 0.8 of timeout."
+	}
+	return fmt.Sprintf("A call is slow from %s on.", value)
 }
 
 // noEffect is the text of a key that the algorithm does not use.
