@@ -3,12 +3,15 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"cbproxy/internal/e2e/harness"
 )
@@ -24,10 +27,11 @@ func baselineOf(p *harness.Proxy) (b struct {
 	Demoted      bool
 	Openings     map[string]int
 	Explanation  string
+	SlowFrom     float64 `json:"slow_call_duration"`
 }) {
 	p.T.Helper()
 	r := p.AdminRequest("GET", "/api/v1/circuit-breakers/svc/baseline", harness.AdminToken)
-	if err := json.Unmarshal([]byte(r.Body), &b); err != nil || r.Status != 200 || b.FailureRatio == nil {
+	if err := json.Unmarshal([]byte(r.Body), &b); err != nil || r.Status != 200 {
 		p.T.Fatalf("%v, %+v", err, r)
 	}
 	return b
@@ -109,5 +113,54 @@ func TestAdaptiveOpeningAndBaseline(t *testing.T) {
 	p.Start()
 	if b := baselineOf(p); b.Calls != 0 {
 		t.Errorf("after a reset and a crash: %+v", b)
+	}
+}
+
+// TestSlowCallsAsLearnt checks that an upstream that becomes slower than what was learnt of it opens its breaker, and that what was learnt
+// survives a restart.
+func TestSlowCallsAsLearnt(t *testing.T) {
+	t.Parallel()
+	var delay atomic.Int64
+	u := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(time.Duration(delay.Load())):
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(u.Close)
+	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %q, timeout: 30s, breaker: {fail_max: 0, "+
+		"algorithm: count, count: {calls: 20}, slow_call_ratio: 0.5, slow_call_duration: auto, recovery_timeout: 1h, adaptive: {warmup: {calls: 50, time: 0s}}}}}\n", u.URL)})
+	if b := baselineOf(p); b.SlowFrom != 5 || b.Latency["p50"] != nil || b.FailureRatio != nil || b.Explanation != "off: only durations are learnt; a call is slow from 5s on, until 0 of 50 calls are learnt" {
+		t.Errorf("at the start: %+v", b)
+	}
+	for range 100 {
+		p.Get("/svc")
+	}
+	learnt := baselineOf(p)
+	if learnt.SlowFrom < 0.1 || learnt.SlowFrom >= 5 || learnt.Latency["p99"] == nil || *learnt.Latency["p50"] > *learnt.Latency["p99"] || learnt.Calls != 0 || learnt.FailureRatio != nil {
+		t.Fatalf("after 100 calls: %+v", learnt)
+	}
+	delay.Store(int64(3 * learnt.SlowFrom * float64(time.Second))) // it rises twofold at most
+	var calls sync.WaitGroup
+	for range 20 {
+		calls.Go(func() { p.Get("/svc") })
+	}
+	calls.Wait()
+	harness.Eventually(t, "the opening is in the history", func() bool { return len(p.History("svc")) == 1 })
+	if h := p.History("svc"); h[0].To != "open" || h[0].Cause != "slow_call_ratio" {
+		t.Errorf("history %+v", h)
+	}
+
+	before := baselineOf(p)
+	if got := p.Metric(`cbproxy_baseline_latency_seconds{quantile="0.5",service="svc"}`); math.Abs(got-*before.Latency["p50"]) > 1e-6 {
+		t.Errorf("the metric of the p50 is %v, want %v", got, *before.Latency["p50"])
+	}
+	p.Signal(syscall.SIGTERM)
+	if status := p.Wait(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	p.Start()
+	if after := baselineOf(p); after.SlowFrom != before.SlowFrom || *after.Latency["p99"] < *before.Latency["p50"] {
+		t.Errorf("after a restart: %+v, before: %+v", after, before)
 	}
 }
