@@ -51,6 +51,8 @@ type Service struct {
 	AdmittedRatio float64 `json:"admitted_ratio"`
 	// Adaptive is what the breaker has learnt of the upstream; nil if breaker.adaptive.mode is off.
 	Adaptive *Adaptive `json:"adaptive,omitempty"`
+	// SlowCallDuration is the duration from which on a call is slow now; nil unless slow_call_duration is auto.
+	SlowCallDuration *Seconds `json:"slow_call_duration,omitempty"`
 	// ExpressionErrors counts the evaluations of open_when and failure_when that failed.
 	ExpressionErrors uint64 `json:"expression_errors"`
 	// Window contains the counts of the algorithm; null if it counts nothing.
@@ -90,6 +92,9 @@ func NewService(name string, status events.ServiceStatus, c Configuration) Servi
 		Cause:            status.Cause,
 		Epoch:            status.Epoch,
 		Probing:          status.Probing,
+	}
+	if d := status.AutoSlowCall; d > 0 {
+		s.SlowCallDuration = new(Seconds(d))
 	}
 	if f := status.Forced; f != nil {
 		s.Forced = &Forced{State: f.State, Until: TimeOrNil(f.Until), Reason: f.Reason, Scope: "instance"}

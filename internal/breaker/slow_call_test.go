@@ -35,10 +35,11 @@ func TestBreakerOpensBySlowCallsAsLearnt(t *testing.T) {
 				b.warmUp()
 				b.want(events.Closed)
 				s := b.Baseline()
-				if got := b.SlowCallDuration(); got != 100*time.Millisecond || s.SlowCallDuration != got || s.Latency.P99 < 0.00098 || s.Latency.P99 > 0.00102 {
+				got := b.SlowCallDuration()
+				if got != 100*time.Millisecond || s.SlowCallDuration != got || s.Latency.P99 < 0.00098 || s.Latency.P99 > 0.00102 {
 					t.Errorf("%v, %+v", got, s)
 				}
-				if status := b.Status(); status.Latency != s.Latency || (status.Adaptive == nil) != (mode == adaptive.Off) {
+				if status := b.Status(); status.Latency != s.Latency || status.AutoSlowCall != got || (status.Adaptive == nil) != (mode == adaptive.Off) {
 					t.Errorf("%+v", status)
 				}
 				for b.State() == events.Closed && b.Status().Window.Requests < 200 { // these are learnt, too, but at most twofold

@@ -50,6 +50,9 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 	if policy.Learns() {
 		baseline := b.learning.status(policy)
 		status.Latency = baseline.Latency
+		if policy.SlowCall.Auto() {
+			status.AutoSlowCall = baseline.SlowCallDuration
+		}
 		if policy.Adaptive.Mode != adaptive.Off {
 			status.Adaptive = &baseline
 		}

@@ -140,6 +140,9 @@ func TestSlowCallsAsLearnt(t *testing.T) {
 	if learnt.SlowFrom < 0.1 || learnt.SlowFrom >= 5 || learnt.Latency["p99"] == nil || *learnt.Latency["p50"] > *learnt.Latency["p99"] || learnt.Calls != 0 || learnt.FailureRatio != nil {
 		t.Fatalf("after 100 calls: %+v", learnt)
 	}
+	if r := p.AdminRequest("GET", "/api/v1/circuit-breakers/svc", harness.AdminToken); !strings.Contains(r.Body, fmt.Sprintf(`"slow_call_duration":%v,`, learnt.SlowFrom)) {
+		t.Errorf("status: %+v", r)
+	}
 	delay.Store(int64(3 * learnt.SlowFrom * float64(time.Second))) // it rises twofold at most
 	var calls sync.WaitGroup
 	for range 20 {

@@ -83,7 +83,7 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	config := strings.Replace(harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", ""), "routes: {", `routes: {
   limited: {prefix: /limited, upstream: `+limited.URL+`, breaker: {retry_after: {after: 1}}},
   temporary: {prefix: /temporary, upstream: `+u.URL()+`},
-  learning: {prefix: /learning, upstream: "http://127.0.0.1:1", breaker: {fail_max: 0, adaptive: {mode: shadow, warmup: {calls: 0, time: 0s}}}},
+  learning: {prefix: /learning, upstream: "http://127.0.0.1:1", breaker: {fail_max: 0, slow_call_duration: auto, adaptive: {mode: shadow, warmup: {calls: 0, time: 0s}}}},
   ramp: {prefix: /ramp, upstream: `+u.URL()+`, max_in_flight: auto, breaker: {recovery_ramp: 1h}},
   `, 1)
 	p := harness.StartProxy(t, harness.Options{Config: config})

@@ -38,6 +38,8 @@ type BreakerStatus struct {
 	Adaptive *Baseline
 	// Latency is that of the Baseline; zero if durations are not learnt, or none was.
 	Latency Latency
+	// AutoSlowCall is the duration from which on a call is slow if the breaker determines it by what it has learnt; otherwise 0.
+	AutoSlowCall time.Duration
 	// Transitions counts the transitions by the state they led to. ShadowRejections counts the calls that were admitted only because
 	// the mode is shadow. Both count since the breaker was created, and never decrease.
 	Transitions      [len(States)]uint64

@@ -18,7 +18,7 @@ func TestStatusShowsLearning(t *testing.T) {
 		"b": {Adaptive: &admin.Adaptive{Mode: "shadow", Warm: true, Demoted: true, Explanation: "in shadow mode"}},
 		"c": {Adaptive: &admin.Adaptive{Mode: "shadow", Explanation: "still learning"}},
 		"d": {ConcurrencyLimit: &events.ConcurrencyLimit{Limit: 20, InFlight: 3}},
-		"e": {ConcurrencyLimit: &events.ConcurrencyLimit{Limit: 20, InFlight: 3, Auto: true}},
+		"e": {ConcurrencyLimit: &events.ConcurrencyLimit{Limit: 20, InFlight: 3, Auto: true}, SlowCallDuration: seconds(312 * time.Millisecond)},
 	}}}
 	draw := func() string {
 		t.Helper()
@@ -42,7 +42,7 @@ func TestStatusShowsLearning(t *testing.T) {
 		"b": {"learning demoted to shadow\n", "demoted the first probe has succeeded after more than three of its last ten openings; it enforces again when"},
 		"c": {"learning shadow, warming up\n", "explanation still learning\n", "baseline failures not known, from 0 calls\n"},
 		"d": nil,
-		"e": {"in flight 3, limited to 20 by auto\n"},
+		"e": {"in flight 3, limited to 20 by auto\n", "slow calls from 312ms, set by auto\n"},
 	} {
 		p.Service, p.Baseline = service, nil
 		switch service {

@@ -216,6 +216,9 @@ func (p *Status) drawService(w io.Writer, paint Painter, now time.Time) error {
 	line("mode", cmp.Or(modeText(s), sanitize.Printable(s.Mode)))
 	line("algorithm", sanitize.Printable(s.Algorithm))
 	p.drawLearning(s.Adaptive, line)
+	if d := s.SlowCallDuration; d != nil {
+		line("slow calls", "from "+shortDuration(*d)+", set by auto")
+	}
 	line("admission", admissionText(s))
 	if l := s.ConcurrencyLimit; l != nil && l.Auto {
 		line("in flight", fmt.Sprintf("%d, limited to %d by auto", l.InFlight, l.Limit))
