@@ -81,6 +81,8 @@ var rows = []row{
 		graph("Failure ratio of the healthy upstream", "Largest failure ratio of a healthy upstream, as the instances have learnt it.", "percentunit",
 			query{`max by (service) (cbproxy_baseline_failure_ratio{` + selected + `})`, "{{service}} largest"},
 			query{`min by (service) (cbproxy_baseline_failure_ratio{` + selected + `})`, "{{service}} smallest"}),
+		graph("Latency of the healthy upstream", "Quantiles of the durations that the instances have learnt, at the instance with the largest.", "s",
+			query{`max by (service, quantile) (cbproxy_baseline_latency_seconds{` + selected + `})`, "{{service}} {{quantile}}"}),
 		graph("Openings by the evidence, by verdict", "Since the start of an instance or the reset of its baseline. Refuted: the first probe succeeded.", "short",
 			query{`sum by (service, verdict) (cbproxy_adaptive_openings_total{` + selected + `})`, "{{service}} {{verdict}}"}),
 		graph("Modes of learning", "Instances by the mode in force, and those in shadow mode because too many openings were refuted.", "short",

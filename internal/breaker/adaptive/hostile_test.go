@@ -134,6 +134,10 @@ func TestFailuresInARowOpenWhateverWasLearnt(t *testing.T) {
 		o.Cap = rapid.Float64Range(0.01, 0.5).Draw(rt, "cap")
 		o.MinCalls = 50
 		l, now := NewLearner(o), time.Duration(0)
+		for range 400 { // the warmup
+			now += 10 * time.Second
+			l.Observe(now, false, false)
+		}
 		for range rapid.IntRange(1, 20).Draw(rt, "hours") {
 			every := rapid.IntRange(2, 200).Draw(rt, "failEvery")
 			for i := range 360 {
