@@ -40,8 +40,8 @@ With --exit-code the exit status is 0 if the proxy is healthy, 3 if it is degrad
 is open or forced), and 4 if it is critical (the breaker of a priority 1 service is).
 
 -o json prints the health response of the API; with a SERVICE, an object with its status in the
-field service, its history in the field history, and, if there are such, what its breaker has
-learnt in the field baseline and the overridden keys in the field overrides.`,
+field service, its history in the field history, what its breaker has learnt in the field
+baseline, and the overridden keys, if there are such, in the field overrides.`,
 		Example: `  cbproxy status
   cbproxy status rag --watch
   cbproxy status --exit-code -o json --admin http://10.0.0.7:9901`,
@@ -130,10 +130,7 @@ func (c *client) fetchService(ctx context.Context, p *statusview.Status, health 
 		return nil, err
 	}
 	document := map[string]json.RawMessage{"service": raw.Services[p.Service]}
-	parts := map[string]any{"history": &p.History} // by their names in document and API
-	if p.Health.Services[p.Service].Adaptive != nil {
-		parts["baseline"] = &p.Baseline
-	}
+	parts := map[string]any{"history": &p.History, "baseline": &p.Baseline} // by their names in document and API
 	if p.Health.Services[p.Service].Overrides != nil {
 		parts["overrides"] = &p.Overrides
 	}

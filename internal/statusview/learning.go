@@ -26,20 +26,25 @@ func learningText(a *admin.Adaptive) string {
 	return text
 }
 
-// drawLearning writes lines about what the breaker of p.Service has learnt; none if it does not learn.
+// drawLearning writes lines about what the breaker of p.Service has learnt; none if it learns neither failures nor durations.
 func (p *Status) drawLearning(a *admin.Adaptive, line func(name, value string)) {
-	if a == nil {
+	if a != nil {
+		line("learning", learningText(a))
+		if a.Demoted {
+			line("demoted", "the first probe has succeeded after more than three of its last ten openings; it enforces again when another limit opens the breaker after evidence, or when the baseline is reset")
+		}
+		line("explanation", sanitize.Printable(a.Explanation))
+	}
+	b := p.Baseline
+	if b == nil {
 		return
 	}
-	line("learning", learningText(a))
-	if a.Demoted {
-		line("demoted", "the first probe has succeeded after more than three of its last ten openings; it enforces again when another limit opens the breaker after evidence, or when the baseline is reset")
-	}
-	line("explanation", sanitize.Printable(a.Explanation))
-	if b := p.Baseline; b != nil {
+	if a != nil {
 		line("baseline", baselineText(b))
-		line("durations", durationsText(b))
 		line("its openings", fmt.Sprintf("%d earlier, %d by this alone, %d refuted", b.Openings.Earlier, b.Openings.OnlyAdaptive, b.Openings.Refuted))
+	}
+	if b.Latency.P50 != nil {
+		line("durations", durationsText(b))
 	}
 }
 
@@ -52,13 +57,13 @@ func baselineText(b *admin.Baseline) string {
 	return fmt.Sprintf("%s, from %d calls", text, b.Calls)
 }
 
-// durationsText says how long calls take; "" if that is not known.
+// durationsText says how long calls take.
 func durationsText(b *admin.Baseline) string {
 	var parts []string
 	for _, q := range []struct {
 		name  string
 		value *admin.Seconds
-	}{{"p50", b.Latency.P50}, {"p95", b.Latency.P95}, {"p99", b.Latency.P99}, {"slow from", b.SlowCallDuration}} {
+	}{{"p50", b.Latency.P50}, {"p95", b.Latency.P95}, {"p99", b.Latency.P99}} {
 		if q.value != nil {
 			parts = append(parts, q.name+" "+shortDuration(*q.value))
 		}

@@ -22,7 +22,7 @@ type Status struct {
 	Queues  map[string]events.QueueStatus
 	Service string // the only service shown; "" for all
 	History []events.HistoryEntry
-	// Baseline and Overrides are those of Service; nil if its breaker does not learn, or no keys are overridden.
+	// Baseline and Overrides are those of Service; Overrides is nil if no keys are overridden.
 	Baseline  *admin.Baseline
 	Overrides *admin.Overrides
 	Taken     time.Time // local time of the fetch

@@ -32,13 +32,14 @@ func TestDashboardShowsWhatWasLearnt(t *testing.T) {
 	p := harness.StartProxy(t, harness.Options{Config: strings.ReplaceAll(`
 routes:
   svc: {prefix: /svc, upstream: URL, breaker: {fail_max: 0, recovery_timeout: 0.2s, adaptive: {mode: enforce, min_calls: 0, warmup: {calls: 50, time: 0s}}}}
+  durations: {prefix: /durations, upstream: URL, breaker: {slow_call_ratio: 0.5, slow_call_duration: auto, adaptive: {warmup: {calls: 50, time: 0s}}}}
   plain: {prefix: /plain, upstream: URL, max_in_flight: auto}
 `, "URL", startSwitchable(t, &failing))})
 	d := openPage(p)
 	learning := card("svc") + " .learning"
 	d.waitText(learning, "learning, enforce\nevidence 0 %")
 	d.waitText(learning, "still learning: 0 of 50 calls")
-	d.waitText(card("plain"), "requests in flight\n0, limited to 20 by auto")
+	d.waitText(card("plain"), "requests in flight\n0, limited to 10 by auto")
 	if evaluate[bool](d, `document.querySelector('[data-service="plain"] .learning').checkVisibility()`) {
 		t.Error("the card of a service that learns nothing shows what it has learnt")
 	}
@@ -52,6 +53,7 @@ routes:
 	d.waitText(learning, "calls learnt\n100")
 	d.waitText(learning, "failures when healthy\nat most ")
 	d.waitText(learning, "its openings\n0 earlier, 0 by this alone, 0 refuted")
+	d.waitText(learning, "durations\np50 ")
 	d.press(learning + " summary")
 
 	failing.Store(true)
@@ -65,8 +67,25 @@ routes:
 	}
 	d.wantNodes(node{"region", "what svc has learnt"}, node{"meter", "evidence for a fault of svc, from 0 to 1"}, node{"DisclosureTriangle", "Baseline of svc"})
 	d.screenshot("evidence")
+	d.showDurations()
 	d.demote(p, &failing)
 	d.resetBaseline(p)
+}
+
+// showDurations checks what is shown of a service whose breaker learns only durations.
+func (d *page) showDurations() {
+	d.t.Helper()
+	learning := card("durations") + " .learning"
+	d.waitText(learning, "slow calls\nfrom 5.0 s, set by auto")
+	if shown := d.text(learning); strings.Contains(shown, "evidence") || strings.Contains(shown, "learning") {
+		d.t.Errorf("without a mode of learning: %q", shown)
+	}
+	d.press(learning + " summary")
+	d.waitText(learning, "off: only durations are learnt; ")
+	if shown := d.text(learning); strings.Contains(shown, "refuted") || strings.Contains(shown, "calls learnt") {
+		d.t.Errorf("without a mode of learning: %q", shown)
+	}
+	d.press(learning + " summary")
 }
 
 // demote opens the breaker of svc four times, and lets the probes after that succeed.
@@ -91,7 +110,7 @@ func (d *page) demote(p *harness.Proxy, failing *atomic.Bool) {
 	d.waitText(learning, "learning, shadow\nevidence 0 %")
 	d.waitText(card("svc")+" .badges", "demoted")
 	d.waitText("#attention", "svc closed, demoted")
-	d.waitText("#summary", "1 demoted of 2 services; all are served by their upstreams.")
+	d.waitText("#summary", "1 demoted of 3 services; all are served by their upstreams.")
 	d.waitText("#timeline", "svc: demoted to shadow mode")
 	d.press(learning + " summary")
 	d.waitText(learning, "its openings\n0 earlier, 0 by this alone, 4 refuted")
@@ -130,7 +149,7 @@ func (d *page) resetBaseline(p *harness.Proxy) {
 	d.waitText(learning, "calls learnt\n0")
 	d.waitText("#timeline", "reset-baseline svc, reason “replaced <b>”")
 	d.waitTrue("the demotion is not shown", `!document.querySelector("[data-service=svc] .demoted").checkVisibility()`)
-	d.waitText("#summary", "All 2 services are served by their upstreams.")
+	d.waitText("#summary", "All 3 services are served by their upstreams.")
 	d.waitFocus("after the reset", "Reset baseline of svc")
 	harness.Eventually(d.t, "the reset is in the log", func() bool { return strings.Contains(p.Log.String(), `"action":"reset-baseline"`) })
 }
