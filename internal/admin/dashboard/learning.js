@@ -60,11 +60,11 @@ export function createLearning(name) {
     if (reset.parentElement !== parent) parent.append(reset);
     if (details.open) request();
     explanation.hidden = !a && !explanation.textContent; // without the mode it is loaded with the baseline
+    element.classList.toggle("has-evidence", a?.evidence >= suspicious);
     if (!a) return;
     setText(mode, a.mode);
     setText(evidence, `evidence ${Math.round(100 * a.evidence)} %`);
     meter.value = a.evidence;
-    element.classList.toggle("has-evidence", a.evidence >= suspicious);
     setText(explanation, a.explanation);
   }
   return { element, badge, update };
