@@ -139,7 +139,7 @@ type Route struct {
 	IdleTimeout time.Duration `yaml:"idle_timeout" valid:"positive"`
 	// Priority from 1 (high) to 3 (low): requests of low priority are rejected first when the proxy approaches max_in_flight.
 	Priority int `yaml:"priority" valid:"1..3"`
-	// Bulkhead: limit of this service's requests in flight; 0 is no limit, auto finds the limit by itself. A request over the limit is answered by the fallback with reason overload and does not count for the breaker.
+	// Bulkhead: limit of this service's requests in flight; 0 is no limit, auto finds one from 4 to 200 (docs/limits.md). A request over the limit is answered by the fallback with reason overload and does not count for the breaker.
 	MaxInFlight strictyaml.OrAuto[int] `yaml:"max_in_flight" valid:"0..1000000"`
 	// A response with a known length up to this size is read completely before the client receives a byte.
 	ResponseBuffer Size `yaml:"response_buffer" valid:"0..64MiB"`

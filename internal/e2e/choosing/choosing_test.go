@@ -30,16 +30,18 @@ var scenarios = []*scenario{
 		name: "slow", speed: 10, timeout: 15 * time.Second, row: 10 * time.Second,
 		traffic:  overload(time.Second / 2),
 		upstream: func(s *scenario) upstream { return newModelServer(s.faster(2*time.Second), 0) },
-		configs:  []string{defaults, "throttle", "max_in_flight"},
+		configs:  []string{defaults, "throttle", "max_in_flight", "auto"},
 		check: func(runs map[string]*run) error {
-			limited := runs["max_in_flight"]
-			for _, name := range []string{defaults, "throttle"} {
-				if other := runs[name]; limited.count(answered) <= other.count(answered) || limited.wasted >= other.wasted {
-					return fmt.Errorf("max_in_flight: %d answered and %d worked on in vain; %s: %d and %d",
-						limited.count(answered), limited.wasted, name, other.count(answered), other.wasted)
+			for _, limit := range []string{"max_in_flight", "auto"} {
+				limited := runs[limit]
+				for _, name := range []string{defaults, "throttle"} {
+					if other := runs[name]; limited.count(answered) <= other.count(answered) || limited.wasted >= other.wasted {
+						return fmt.Errorf("%s: %d answered and %d worked on in vain; %s: %d and %d",
+							limit, limited.count(answered), limited.wasted, name, other.count(answered), other.wasted)
+					}
 				}
 			}
-			return limited.has("overload")
+			return errors.Join(runs["max_in_flight"].has("overload"), runs["auto"].has("overload"))
 		},
 	},
 	{
