@@ -1,6 +1,7 @@
 package adaptive
 
 import (
+	"math"
 	"testing"
 	"time"
 	"unsafe"
@@ -188,5 +189,40 @@ func TestMemoryOfALearnerIsConstant(t *testing.T) {
 	last := recordOf(l, now)
 	if allocations > 0 || len(last) > len(first)+64 || unsafe.Sizeof(*l) > 1024 {
 		t.Errorf("%v allocations a call; record of %d bytes, before %d; %d bytes", allocations, len(last), len(first), unsafe.Sizeof(*l))
+	}
+}
+
+// A client whose calls are slow, or fast, moves the duration from which on a call is slow: its share of the calls determines how long that
+// takes. Before, all calls took 100 ms for a day.
+func TestDurationsOfAHostileClient(t *testing.T) {
+	for _, test := range []struct {
+		permille int           // of the calls are of the client
+		took     time.Duration // by each of them; the others still take 100 ms
+		want     time.Duration // from which on a call is slow; 0 if that does not change
+		hours    float64       // after which it is
+	}{
+		{500, 24 * time.Second, 24 * time.Second, 6},
+		{100, 24 * time.Second, 24 * time.Second, 8},
+		{20, 24 * time.Second, 24 * time.Second, 18},
+		{8, 24 * time.Second, 0, 0},
+		{980, time.Millisecond, 0, 0},
+		{995, time.Millisecond, minSlowCall, 24},
+	} {
+		l, now := learnedDurations(defaults, thirtySeconds, 24, 100*time.Millisecond)
+		begin, first, hours := now, l.SlowCallDuration(), 0.0
+		for i := 0; now-begin < 48*time.Hour && hours == 0; i++ {
+			now += 10 * time.Second
+			took := 100 * time.Millisecond
+			if i*37%1000 < test.permille {
+				took = test.took
+			}
+			if succeed(l, now, took); l.SlowCallDuration() == test.want {
+				hours = (now - begin).Hours()
+			}
+		}
+		if test.want == 0 && l.SlowCallDuration() != first || math.Abs(hours-test.hours) > 0.5 {
+			t.Errorf("%d of 1000 calls take %v: a call is slow from %v on, before from %v on; after %.2f hours",
+				test.permille, test.took, l.SlowCallDuration(), first, hours)
+		}
 	}
 }

@@ -112,7 +112,7 @@ func TestAdaptiveOpeningOpensFleet(t *testing.T) {
 // TestQuorumOfAdaptiveOpenings checks that, with a quorum of two, one opening by the evidence opens no other instance, and two open all.
 func TestQuorumOfAdaptiveOpenings(t *testing.T) {
 	t.Parallel()
-	fleet, server := startAdaptiveFleet(t, 3, ", share: {quorum: 2}", "mode: enforce", "recovery_timeout: 60")
+	fleet, server := startAdaptiveFleet(t, 3, ", share: {quorum: 2}", "mode: enforce", "recovery_timeout: 600, window: 600")
 	openByEvidence(t, fleet[0])
 	harness.Eventually(t, "the finding is in Redis", func() bool {
 		return server.Client().HExists(t.Context(), "circuit_breaker_state:svc", "finding:"+fleet[0].Health().Instance).Val()
