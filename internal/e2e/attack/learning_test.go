@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -90,6 +91,57 @@ func checkNoVerdicts(t *testing.T, p *harness.Proxy) {
 		if n != 0 {
 			t.Errorf("%d openings are %s", n, verdict)
 		}
+	}
+}
+
+// TestClientProvokesDemotion checks what a client needs to switch a breaker to shadow mode: failures, and probes that succeed. After that
+// the breaker works as without adaptive, until another limit opens it after evidence.
+func TestClientProvokesDemotion(t *testing.T) {
+	t.Parallel()
+	u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/fail" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	t.Cleanup(u.Close)
+	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %q, breaker: "+
+		"{fail_max: 20, recovery_timeout: 0.2, adaptive: {mode: enforce, warmup: {calls: 50, time: 0s}}}}}\n", u.URL)})
+	for range 400 {
+		p.Get("/svc")
+	}
+	const demoted = `cbproxy_adaptive_demoted{service="svc"}`
+	for n := 1; n <= 4; n++ {
+		if b := p.Baseline(); b.Demoted || p.Metric(demoted) != 0 {
+			t.Fatalf("before opening %d: %+v", n, b)
+		}
+		for range 6 {
+			if r := p.Get("/svc/fail"); r.BreakerState() != "closed" {
+				t.Fatalf("opening %d: %+v", n, r)
+			}
+		}
+		harness.Eventually(t, "the opening is in the history", func() bool {
+			h := p.History("svc")
+			return len(h) >= 3*n-2 && h[len(h)-(3*n-2)].Cause == "adaptive"
+		})
+		harness.Eventually(t, "the breaker is closed by a probe", func() bool {
+			p.Get("/svc")
+			return p.BreakerState() == "closed"
+		})
+	}
+	if b := p.Baseline(); !b.Demoted || b.Mode != "shadow" || b.Openings["refuted"] != 4 || p.Metric(demoted) != 1 {
+		t.Errorf("after four openings: %+v", b)
+	}
+	for n := range 20 { // the limit of consecutive failures
+		if r := p.Get("/svc/fail"); r.BreakerState() != "closed" {
+			t.Fatalf("failure %d: %+v", n+1, r)
+		}
+	}
+	harness.Eventually(t, "fail_max has opened the breaker", func() bool {
+		h := p.History("svc")
+		return len(h) >= 13 && h[len(h)-13].Cause == "consecutive_failures"
+	})
+	if b := p.Baseline(); b.Demoted || b.Openings["earlier"] != 1 || p.Metric(demoted) != 0 {
+		t.Errorf("after an opening by fail_max: %+v", b)
 	}
 }
 
