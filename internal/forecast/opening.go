@@ -28,21 +28,21 @@ func timeToOpen(m *ratioModel, o *Observation) float64 {
 		return math.NaN()
 	}
 	failureRatio := func(after time.Duration) float64 { return 1 - m.predict(int(after/trends.Interval)) }
-	opensBy := func(ratio float64, begin time.Duration) bool {
+	opensAt := func(ratio float64) bool {
 		_, opens := o.Breaker.OpensAfter(breaker.Projection{
-			Interval: interval, Within: openingLimit - begin, FailureRatio: func(time.Duration) float64 { return ratio },
+			Interval: interval, Within: openingLimit, FailureRatio: func(time.Duration) float64 { return ratio },
 		})
 		return opens
 	}
 	now, last := failureRatio(0), failureRatio(openingLimit)
-	if !opensBy(max(now, last), 0) {
+	if !opensAt(max(now, last)) {
 		return math.Inf(1)
 	}
 	begin := time.Duration(0)
 	if last > now {
-		begin = trends.Interval * time.Duration(sort.Search(int(openingLimit/trends.Interval), func(i int) bool {
-			at := time.Duration(i) * trends.Interval
-			return opensBy(failureRatio(at), at)
+		steps := int(openingLimit/trends.Interval) - 1
+		begin = trends.Interval * time.Duration(sort.Search(steps, func(i int) bool {
+			return opensAt(failureRatio(time.Duration(i) * trends.Interval))
 		}))
 	}
 	after, opens := o.Breaker.OpensAfter(breaker.Projection{

@@ -68,11 +68,12 @@ var allSeries = []series{
 // player plays a series into forecasts.
 type player struct {
 	series
-	random    *rand.Rand
-	forecasts *forecast.Forecasts
-	breaker   forecast.Breaker
-	at        time.Duration
-	counts    []forecast.Counts // of all steps
+	random      *rand.Rand
+	forecasts   *forecast.Forecasts
+	breaker     forecast.Breaker
+	interrupted bool
+	at          time.Duration
+	counts      []forecast.Counts // of all steps
 }
 
 func play(s series, seed uint64) *player {
@@ -109,7 +110,7 @@ func (p *player) observe(step trends.Step) events.Forecast {
 	p.at += trends.Interval
 	step.Time = time.Unix(0, 0).Add(p.at)
 	p.counts = append(p.counts, forecast.Counts{Success: step.Success, Failure: step.Failure})
-	o := forecast.Observation{Step: step, Breaker: p.breaker}
+	o := forecast.Observation{Step: step, Breaker: p.breaker, Interrupted: p.interrupted}
 	for i, w := range events.ForecastWindows {
 		for _, c := range p.counts[max(0, len(p.counts)-int(w.Duration/trends.Interval)):] {
 			o.Windows[i].Success += c.Success

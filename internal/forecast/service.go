@@ -90,7 +90,6 @@ func (s *service) observe(o *Observation) {
 func (s *service) restart() {
 	s.known, s.gap, s.first, s.begun = 0, 0, Counts{}, false
 	s.latency = latencyModel{}
-	s.steps = [stepsPerMinute]trends.Step{}
 	s.forgetPredictions()
 }
 
