@@ -64,7 +64,7 @@ func TestSteadyServiceIsPredictedToGoOn(t *testing.T) {
 			if c.success+c.failure >= 20 && (p.Latency < 0.025 || p.Latency > 0.05) {
 				t.Errorf("%+v: the latency is %v", c, p.Latency)
 			}
-			if e := p.SuccessRatioError; e.Predicted > 0.002 || e.AsNow > 1e-6 {
+			if e := p.SuccessRatioError; e.Predicted > 0.003 || e.AsNow > 1e-6 {
 				t.Errorf("%+v, horizon %d: errors %+v", c, i, e)
 			}
 		}
