@@ -60,7 +60,6 @@ export function createLearning(name) {
     if (reset.parentElement !== parent) parent.append(reset);
     if (details.open) request();
     explanation.hidden = !a && !explanation.textContent; // without the mode it is loaded with the baseline
-    element.classList.toggle("has-evidence", a?.evidence >= suspicious);
     if (!a) return;
     setText(mode, a.mode);
     setText(evidence, `evidence ${Math.round(100 * a.evidence)} %`);

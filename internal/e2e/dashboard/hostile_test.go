@@ -42,6 +42,9 @@ routes:
 	injectFault(t, p, "constructor", `{"kind":"reset","duration":"1h","reason":`+string(reason)+`,"match":{"header":"X","value":"\u202e`+evil+`"}}`)
 	d.waitText(card("constructor")+" .faults", `with X: \u{202e}`+evil+` “`+evil+`\u{202e}gnitset\u{202c}`)
 	d.waitText("#timeline", `with X: \u{202e}`+evil)
+	setOverrides(t, p, "constructor", `{"set":{"timeout":"5s"},"duration":"1h","reason":`+string(reason)+`}`)
+	d.waitText(card("constructor")+" .overrides", evil+`\u{202e}gnitset\u{202c}`)
+	d.waitText("#timeline", `overridden for a while: timeout = 5s, reason “`+evil+`\u{202e}gnitset`)
 	d.waitText(card(long), "onerror=alert(1)")
 	hasOptions := func(names string) string {
 		return `[...document.querySelector("#chart-service").options].map((o) => o.text).join() === "all services,` + names + `"`
