@@ -92,6 +92,19 @@ func TestLearntSlowCallDurationIsKept(t *testing.T) {
 	})
 }
 
+// Each success lowers the evidence, also at a rate at which most successes are counted without a lock.
+func TestEachSuccessIsEvidence(t *testing.T) {
+	b := newTestBreaker(t, adaptivePolicy(adaptive.Shadow))
+	b.call(20_000, true, time.Millisecond)
+	b.call(3, false, time.Millisecond)
+	if got := b.Baseline().Evidence; got < 0.5 {
+		t.Errorf("evidence %v of three failures", got)
+	}
+	if b.call(31, true, time.Millisecond); b.Baseline().Evidence != 0 {
+		t.Errorf("evidence %v after 31 successes", b.Baseline().Evidence)
+	}
+}
+
 // Calls that are counted without a lock are all counted, and those while the breaker is not closed are not.
 func TestEachCallIsLearntOnce(t *testing.T) {
 	b := newTestBreaker(t, adaptivePolicy(adaptive.Enforce))

@@ -79,6 +79,26 @@ func TestQuantilesOfDurations(t *testing.T) {
 	})
 }
 
+// An hour counts until there were 24 others with calls.
+func TestOldDurationsAreForgotten(t *testing.T) {
+	l, now := NewLearner(defaults), time.Duration(0)
+	for range 10 {
+		succeed(l, now, time.Second)
+	}
+	for range 24 {
+		for range 10 {
+			now += 7 * time.Minute
+			succeed(l, now, 10*time.Millisecond)
+		}
+		if got := latencyOf(l, now).P99; len(l.durations.past) < learntHours && got < 0.9 {
+			t.Fatalf("p99 %v after %v", got, now)
+		}
+	}
+	if got := latencyOf(l, now).P99; got > 0.011 {
+		t.Errorf("p99 %v after %v", got, now)
+	}
+}
+
 // Of many calls, a part is enough.
 func TestQuantilesOfManyDurations(t *testing.T) {
 	l, now := NewLearner(defaults), time.Duration(0)

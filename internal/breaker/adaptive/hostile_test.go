@@ -146,7 +146,7 @@ func TestFailuresInARowOpenWhateverWasLearnt(t *testing.T) {
 				l.Observe(now, i%every == 0, false)
 			}
 		}
-		for range 300 { // the evidence ends
+		for range 1000 { // the evidence and the warmup end
 			now += 10 * time.Second
 			l.Observe(now, false, false)
 		}

@@ -108,6 +108,20 @@ func TestSlowCallDurationFollowsTheConfiguration(t *testing.T) {
 	}
 }
 
+// A restart is no way to let it rise faster.
+func TestSlowCallDurationRisesAtMostTwofoldAfterARestart(t *testing.T) {
+	l, now := learnedDurations(defaults, thirtySeconds, 2, 200*time.Millisecond)
+	for range 100 {
+		succeed(l, now, 10*time.Second)
+	}
+	before := l.SlowCallDuration()
+	restored := NewLearner(defaults)
+	restored.SetSlowCall(0, thirtySeconds)
+	if err := restored.Restore(0, recordOf(l, now)); err != nil || restored.SlowCallDuration() != before || before > 1300*time.Millisecond {
+		t.Errorf("%v, before %v: %v", restored.SlowCallDuration(), before, err)
+	}
+}
+
 // With the mode off, failures prevent that durations are learnt, and do nothing else.
 func TestOnlyDurationsAreLearntWithTheModeOff(t *testing.T) {
 	off := defaults
