@@ -7,7 +7,6 @@ import { now } from "./time.js";
 
 const maxText = 200; // characters of an untrusted text on a card; the timeline shows all of it
 
-
 // overridesText describes how many keys are overridden; "" if none is.
 export const overridesText = (s) => (s.overrides ? `${s.overrides.keys.length === 1 ? "1 key" : `${s.overrides.keys.length} keys`} overridden` : "");
 
