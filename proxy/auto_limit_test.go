@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -162,6 +163,42 @@ func TestStreamsAreAnsweredAtTheirHeaders(t *testing.T) {
 	recorded.waitInFlight(t, 0)
 	if ended := limitOf(server); ended.Limit != open.Limit || ended.InFlight != 0 {
 		t.Errorf("after their end: %+v, before: %+v", ended, open)
+	}
+}
+
+// While more than half of the limit is in use, an answer makes it grow by one at most, also one that is not read whole, and what is no
+// success does not.
+func TestOnlySuccessesGrowTheLimit(t *testing.T) {
+	end := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/stream":
+			_ = http.NewResponseController(w).Flush()
+			<-end
+		case "/small":
+		default:
+			status, _ := strconv.Atoi(r.URL.Path[1:])
+			w.Header().Set("Content-Length", "100000")
+			w.WriteHeader(status)
+			_, _ = w.Write(make([]byte, 100000))
+		}
+	}))
+	defer s.Close()
+	defer close(end)
+	server, address, _ := start(t, routeConfig(s.URL, "max_in_flight: auto", "breaker: {ignore_statuses: [404]}"))
+	for range 8 {
+		res, err := http.Get("http://" + address + "/svc/stream")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+	}
+	for path, most := range map[string]int64{"/small": 1, "/200": 1, "/404": 0, "/500": 0, "/429": 0} {
+		before := limitOf(server).Limit
+		get(t, "http://"+address+"/svc"+path)
+		if grown := limitOf(server).Limit - before; grown < 0 || grown > most {
+			t.Errorf("%s: the limit has grown by %d, want at most %d", path, grown, most)
+		}
 	}
 }
 
