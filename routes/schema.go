@@ -209,7 +209,7 @@ type Breaker struct {
 	FailureRatio float64 `yaml:"failure_ratio" valid:"0..1" tune:"0 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9"`
 	// Rate of calls in window, 0 to 1, slower than slow_call_duration that opens the breaker; 0 disables the condition.
 	SlowCallRatio float64 `yaml:"slow_call_ratio" valid:"0..1" tune:"0 0.2 0.4 0.6 0.8"`
-	// Wait for the upstream from which a call is slow; for a stream, until the response headers. auto derives it from the durations of healthy calls.
+	// Wait for the upstream from which a call is slow; for a stream, until the response headers. auto: three times the p99 learnt of healthy calls, from 100ms to 0.8 of timeout.
 	SlowCallDuration strictyaml.OrAuto[time.Duration] `yaml:"slow_call_duration" valid:"positive"`
 	// Smallest number of calls for failure_ratio and slow_call_ratio to apply: in window, with the algorithm count among the last calls. With the algorithm budget, that of calls in budget.short.
 	MinRequests int `yaml:"min_requests" valid:"1..1000000" tune:"3 5 10 20 50 100"`
