@@ -53,6 +53,7 @@ func TestWithRouteChangesKeys(t *testing.T) {
 		{"retry.attempts: 2\nretry: {max_backoff: 2s}", []string{"retry.attempts", "retry.max_backoff"}, []string{"retry.attempts 2", `retry.max_backoff "2s"`}},
 		{`{"fallback_enabled": false, "priority": 3, "max_in_flight": 9}`, []string{"fallback_enabled", "max_in_flight", "priority"},
 			[]string{"priority 3", "max_in_flight 9", "fallback_enabled false"}},
+		{`{"max_in_flight": "auto"}`, []string{"max_in_flight"}, []string{`max_in_flight "auto"`}},
 		{`{"breaker.algorithm": "steps", "breaker.steps.steps": 5}`, []string{"breaker.algorithm", "breaker.steps.steps"},
 			[]string{`breaker.algorithm "steps"`, `breaker.steps {"steps":5,"height":1}`}},
 		{`{"breaker.failure_statuses": ["5xx", 429]}`, []string{"breaker.failure_statuses"}, []string{`breaker.failure_statuses ["429","5xx"]`}},
