@@ -3,6 +3,7 @@ package forecast_test
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"cbproxy/internal/events"
@@ -74,6 +75,7 @@ type player struct {
 	interrupted bool
 	at          time.Duration
 	counts      []forecast.Counts // of all steps
+	windows     [len(events.ForecastWindows)]forecast.Counts
 }
 
 func play(s series, seed uint64) *player {
@@ -95,12 +97,11 @@ func (p *player) step() events.Forecast {
 			step.Failure++
 		}
 		took := median * math.Exp(0.5*p.random.NormFloat64())
-		for i, b := range bounds {
-			if took <= b {
-				step.Durations[i]++
-			}
-		}
-		step.Durations[len(bounds)]++
+		bucket, _ := slices.BinarySearch(bounds, took)
+		step.Durations[bucket]++
+	}
+	for i := range bounds { // they are cumulative
+		step.Durations[i+1] += step.Durations[i]
 	}
 	return p.observe(step)
 }
@@ -112,11 +113,13 @@ func (p *player) observe(step trends.Step) events.Forecast {
 	p.counts = append(p.counts, forecast.Counts{Success: step.Success, Failure: step.Failure})
 	o := forecast.Observation{Step: step, Breaker: p.breaker, Interrupted: p.interrupted}
 	for i, w := range events.ForecastWindows {
-		for _, c := range p.counts[max(0, len(p.counts)-int(w.Duration/trends.Interval)):] {
-			o.Windows[i].Success += c.Success
-			o.Windows[i].Failure += c.Failure
+		sum := &p.windows[i]
+		sum.Success, sum.Failure = sum.Success+step.Success, sum.Failure+step.Failure
+		if left := len(p.counts) - 1 - int(w.Duration/trends.Interval); left >= 0 {
+			sum.Success, sum.Failure = sum.Success-p.counts[left].Success, sum.Failure-p.counts[left].Failure
 		}
 	}
+	o.Windows = p.windows
 	p.forecasts.Observe(map[string]forecast.Observation{"svc": o})
 	return p.forecasts.Forecast("svc")
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,10 +16,12 @@ import (
 
 // source has the totals that a test samples. It must be used in a bubble of synctest.
 type source struct {
-	t      *testing.T
-	totals map[string]trends.Totals // read while a test sleeps
-	steps  map[string]trends.Step   // of the last sample
+	t *testing.T
 	*trends.Trends
+
+	mu     sync.Mutex
+	totals map[string]trends.Totals // guarded by mu; replaced and not modified
+	steps  map[string]trends.Step   // of the last sample; guarded by mu
 }
 
 // start begins to sample the totals of the services, with buckets up to 0.1 s, up to 1 s and above. The result ends that.
@@ -27,7 +30,7 @@ func start(t *testing.T, totals map[string]trends.Totals) (s *source, stop func(
 	for name, next := range totals {
 		s.set(name, next)
 	}
-	s.Trends = trends.New(func() map[string]trends.Totals { return s.totals }, func(steps map[string]trends.Step) { s.steps = steps })
+	s.Trends = trends.New(s.current, s.observe)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { s.Run(ctx); close(done) }()
@@ -37,9 +40,37 @@ func start(t *testing.T, totals map[string]trends.Totals) (s *source, stop func(
 
 // set sets the totals of a service.
 func (s *source) set(name string, next trends.Totals) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	next.Bounds = []float64{.1, 1}
 	s.totals = maps.Clone(s.totals)
 	s.totals[name] = next
+}
+
+// keepOnly removes all services but one.
+func (s *source) keepOnly(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals = map[string]trends.Totals{name: s.totals[name]}
+}
+
+func (s *source) current() map[string]trends.Totals {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.totals
+}
+
+func (s *source) observe(steps map[string]trends.Step) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.steps = steps
+}
+
+// last returns the steps of the last sample.
+func (s *source) last() map[string]trends.Step {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.steps
 }
 
 // step awaits the next sample.
@@ -105,7 +136,7 @@ func TestTrendsContainRatesAndQuantilesOfLastHour(t *testing.T) {
 			t.Errorf("got %s", text)
 		}
 
-		s.totals = map[string]trends.Totals{"svc": s.totals["svc"]}
+		s.keepOnly("svc")
 		for range 800 {
 			s.step()
 		}
@@ -121,8 +152,8 @@ func TestStepsAreIncreasesOfTotals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, stop := start(t, map[string]trends.Totals{"svc": {Success: 7, Durations: []uint64{1, 4, 7}}})
 		defer stop()
-		if len(s.steps) != 0 {
-			t.Errorf("after the first sample: %v", s.steps)
+		if len(s.last()) != 0 {
+			t.Errorf("after the first sample: %v", s.last())
 		}
 		for _, c := range []struct {
 			name      string
@@ -137,7 +168,7 @@ func TestStepsAreIncreasesOfTotals(t *testing.T) {
 		} {
 			s.set("svc", c.total)
 			s.step()
-			got, ok := s.steps["svc"]
+			got, ok := s.last()["svc"]
 			if !ok || got.Success != c.success || got.Failure != c.failure || !slices.Equal(got.Durations, c.durations) ||
 				got.Elapsed != 5*time.Second || !got.Time.Equal(time.Now()) || len(got.Bounds) != 2 {
 				t.Errorf("%s: %+v", c.name, got)
@@ -145,13 +176,13 @@ func TestStepsAreIncreasesOfTotals(t *testing.T) {
 		}
 		s.set("new", trends.Totals{Success: 100})
 		s.step()
-		if _, ok := s.steps["new"]; ok || len(s.steps) != 1 {
-			t.Errorf("a service without an earlier sample: %v", s.steps)
+		if _, ok := s.last()["new"]; ok || len(s.last()) != 1 {
+			t.Errorf("a service without an earlier sample: %v", s.last())
 		}
-		s.totals = map[string]trends.Totals{"new": s.totals["new"]}
+		s.keepOnly("new")
 		s.step()
-		if _, ok := s.steps["new"]; !ok || len(s.steps) != 1 {
-			t.Errorf("after svc was removed: %v", s.steps)
+		if _, ok := s.last()["new"]; !ok || len(s.last()) != 1 {
+			t.Errorf("after svc was removed: %v", s.last())
 		}
 	})
 }
