@@ -31,7 +31,7 @@ const (
 type baseline struct {
 	calls, failures float64 // of the past periods, with their weights
 
-	start                 time.Duration // of the current period
+	start                 time.Duration // of the current period: its first call, if it has one
 	newCalls, newFailures uint64        // in the current period
 	before                float64       // the ratio at the start of the current period
 
@@ -54,6 +54,9 @@ func newBaseline(o *Options) baseline {
 func (b *baseline) learn(o *Options, now time.Duration, calls, failures uint64) {
 	if now-b.start >= period {
 		b.endPeriod(o, now)
+	}
+	if b.newCalls == 0 { // the time without calls before is no time of warmup
+		b.start = now
 	}
 	b.newCalls += calls
 	b.newFailures += failures
@@ -93,4 +96,9 @@ func (b *baseline) warm(o *Options, now time.Duration) bool {
 }
 
 // time returns the time that was learnt.
-func (b *baseline) time(now time.Duration) time.Duration { return b.learned + min(now-b.start, period) }
+func (b *baseline) time(now time.Duration) time.Duration {
+	if b.newCalls == 0 {
+		return b.learned
+	}
+	return b.learned + min(now-b.start, period)
+}

@@ -28,7 +28,7 @@ type durations struct {
 	current *ddsketch.DDSketch
 	sum     *ddsketch.DDSketch // the memory of update
 
-	start           time.Duration // of the current period
+	start           time.Duration // of the current period: its first call, if it has one
 	calls, failures uint64        // in the current period
 	learned         time.Duration // the sum of the past periods with calls
 	total           uint64        // calls in them
@@ -63,6 +63,9 @@ func (d *durations) setSlowCall(o *Options, now time.Duration, s SlowCall) {
 func (d *durations) count(o *Options, now time.Duration, calls, failures uint64) {
 	if now-d.start >= period {
 		d.endPeriod(o, now)
+	}
+	if d.calls == 0 { // see baseline.learn
+		d.start = now
 	}
 	d.calls += calls
 	d.failures += failures
@@ -117,6 +120,9 @@ func (d *durations) isWarm(o *Options, now time.Duration) bool {
 
 // time returns the time that was learnt.
 func (d *durations) time(now time.Duration) time.Duration {
+	if d.calls == 0 {
+		return d.learned
+	}
 	return d.learned + min(now-d.start, period)
 }
 

@@ -1,6 +1,7 @@
 package adaptive
 
 import (
+	"encoding/json"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -130,6 +131,38 @@ func TestNothingIsRecognizedBeforeTheWarmup(t *testing.T) {
 	}
 }
 
+// The time of the warmup is that with calls: a proxy that has waited for its first call knows nothing of the service.
+func TestTimeBeforeTheFirstCallIsNoWarmup(t *testing.T) {
+	for _, restored := range []bool{false, true} {
+		l, now := NewLearner(defaults), 45*time.Minute
+		l.SetSlowCall(0, SlowCall{Default: 5 * time.Second, Max: 24 * time.Second})
+		if restored {
+			record, err := json.Marshal(l.Record(now))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Restore(now, record); err != nil {
+				t.Fatal(err)
+			}
+			now += time.Minute
+		}
+		calls := func(n int) {
+			for range n {
+				now += 100 * time.Millisecond
+				l.Observe(now, false, false)
+				l.ObserveDuration(now, 50*time.Millisecond)
+			}
+		}
+		if calls(250); l.Status(now).Warm || l.SlowCallDuration() != 5*time.Second {
+			t.Errorf("restored %v: warm after calls of 25s: %+v", restored, l.Status(now))
+		}
+		now += 30 * time.Minute
+		if calls(50); !l.Status(now).Warm || l.SlowCallDuration() == 5*time.Second {
+			t.Errorf("restored %v: not warm after calls of half an hour: %+v", restored, l.Status(now))
+		}
+	}
+}
+
 func TestFailureRatioIsLearnt(t *testing.T) {
 	for failEvery, want := range map[int][2]float64{
 		0:   {0.01, 0.01},   // the floor
@@ -151,7 +184,8 @@ func TestFailureRatioRisesAtMostTwofoldAnHour(t *testing.T) {
 		l, now := NewLearner(defaults), time.Duration(0)
 		seed := rapid.Uint64().Draw(t, "seed")
 		r := rand.New(rand.NewPCG(seed, 0))
-		before := l.baseline.before // the ratio at the start of the hour
+		l.Observe(now, false, false) // the first hour begins
+		before := l.baseline.before  // the ratio at the start of the hour
 		for range rapid.IntRange(1, 12).Draw(t, "hours") {
 			ratio := rapid.Float64Range(0, 1).Draw(t, "ratio")
 			for range 3600 {

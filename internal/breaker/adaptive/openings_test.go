@@ -154,7 +154,7 @@ func TestExplanation(t *testing.T) {
 		{never, "fails at most 1 in 100 when healthy; opens after 6 failures in a row"},
 		{burst, "fails at most 1 in 100 when healthy; opens after 6 failures in a row, or 51 calls of which half fail"},
 		{many, "still learning: 86400 of 1000000 calls"},
-		{long, "still learning: calls of 24h0m0s of 100h0m0s"},
+		{long, "still learning: calls of 23h59m59s of 100h0m0s"},
 		{off, "off: nothing is learnt"},
 	} {
 		l, now := learned(test.options, 0)

@@ -44,7 +44,7 @@ func TestSlowCallDurationIsLearnt(t *testing.T) {
 		{"a short timeout", defaults, SlowCall{80 * time.Millisecond, 80 * time.Millisecond}, 2, time.Millisecond, 80 * time.Millisecond, "from 80ms on, 0.8 of timeout; three times the p99 learnt is 3ms"},
 		{"a slow upstream, in the first hour", defaults, thirtySeconds, 1, 7 * time.Second, 10 * time.Second, "from 10s on, and at most twice that in the next hour; three times the p99 learnt is 2"},
 		{"a slow upstream, later", defaults, thirtySeconds, 4, 7 * time.Second, 21 * time.Second, "three times the p99 learnt"},
-		{"not warm", slowToWarm, thirtySeconds, 2, 200 * time.Millisecond, 5 * time.Second, "a call is slow from 5s on, until calls of 1h59m50s of 48h0m0s are learnt"},
+		{"not warm", slowToWarm, thirtySeconds, 2, 200 * time.Millisecond, 5 * time.Second, "a call is slow from 5s on, until calls of 1h59m40s of 48h0m0s are learnt"},
 		{"no call", defaults, thirtySeconds, 0, 0, 5 * time.Second, "a call is slow from 5s on, until 0 of 200 calls are learnt"},
 		{"not automatic", defaults, SlowCall{}, 2, 200 * time.Millisecond, 0, "half fail"},
 	} {
