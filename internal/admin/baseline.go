@@ -13,7 +13,7 @@ const resetExample = `{"reason": "the upstream was replaced"}`
 
 // Baseline is the API's form of what a breaker has learnt of its upstream.
 type Baseline struct {
-	// FailureRatio is null if nothing was ever learnt.
+	// FailureRatio is the assumed one before any call, and null if the mode was never other than off.
 	FailureRatio *float64        `json:"failure_ratio"`
 	Calls        uint64          `json:"calls"`
 	Latency      BaselineLatency `json:"latency"`
