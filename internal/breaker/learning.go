@@ -202,6 +202,12 @@ func (l *learning) status(p *Policy) events.Baseline {
 		return events.Baseline{Mode: adaptive.Off.String(), SlowCallDuration: p.SlowCallDuration, Explanation: "off: nothing is learnt"}
 	}
 	s := l.learner.Status(now)
+	if p.Mode == Off { // that of the breaker, in which the learner sees no calls
+		s.Mode, s.Demoted, s.Evidence, s.Explanation = adaptive.Off, false, 0, "off: nothing is learnt, because breaker.mode is off"
+		if s.Calls == 0 {
+			s.FailureRatio = 0
+		}
+	}
 	return events.Baseline{
 		Mode: s.Mode.String(), Demoted: s.Demoted, FailureRatio: s.FailureRatio, Calls: s.Calls, Warm: s.Warm, Evidence: s.Evidence,
 		Latency: events.Latency(s.Latency), SlowCallDuration: l.slowCallDuration(p),

@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,6 +136,36 @@ func TestShadowBreakersLearn(t *testing.T) {
 		}
 		b.call(6, false, time.Millisecond)
 		b.want(events.Open)
+	})
+}
+
+// With the mode Off of the breaker nothing is learnt, and the baseline says so. What was learnt before is kept.
+func TestBaselineOfABreakerThatIsOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := Policy{RecoveryTimeout: time.Minute, HalfOpenRequests: 1}
+		p.Adaptive = adaptive.Options{Mode: adaptive.Enforce, FalseAlarm: 1e-8, Floor: 0.01, Cap: 0.1, WarmupCalls: 20}
+		off := p
+		off.Mode = Off
+		w := newTestBreaker(t, off)
+		w.call(10, true, 0)
+		if w.Status().Adaptive != nil {
+			t.Error("off, and the status has what is learnt")
+		}
+		if got := w.Baseline(); got.Mode != "off" || got.FailureRatio != 0 || got.Calls != 0 || !strings.HasPrefix(got.Explanation, "off: ") {
+			t.Errorf("off: %+v", got)
+		}
+		w.SetPolicy(p)
+		w.call(30, true, 0)
+		before := w.Baseline()
+		w.SetPolicy(off)
+		w.call(30, true, 0)
+		if got := w.Baseline(); got.Mode != "off" || got.Evidence != 0 || got.Calls != before.Calls || got.FailureRatio == 0 {
+			t.Errorf("off again: %+v", got)
+		}
+		w.SetPolicy(p)
+		if got := w.Baseline(); got.Mode != "enforce" || got.Calls != before.Calls || !got.Warm {
+			t.Errorf("enforced again: %+v, want %+v", got, before)
+		}
 	})
 }
 

@@ -53,7 +53,7 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 		if policy.SlowCall.Auto() {
 			status.AutoSlowCall = baseline.SlowCallDuration
 		}
-		if policy.Adaptive.Mode != adaptive.Off {
+		if policy.Adaptive.Mode != adaptive.Off && policy.Mode != Off {
 			status.Adaptive = &baseline
 		}
 	}
