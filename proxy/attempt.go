@@ -156,8 +156,8 @@ func (a *attempt) changesLimit() bool {
 	return x.permits.Learn() && a.fault == nil && (a.call.State != events.HalfOpen || x.route.Config.Breaker.Mode != "enforce")
 }
 
-// noteAnswer reports to the route's limit that the upstream has answered, unless the response counts as something else: at the end of a response that is read whole, and otherwise at
-// its header section, because the rest depends on the client as well.
+// noteAnswer reports to the route's limit that the upstream has answered, unless the response counts as something else: at the end of a
+// response that is read whole, and otherwise at its header section, because the rest depends on the client as well.
 func (a *attempt) noteAnswer() {
 	if !a.reported && a.changesLimit() {
 		a.x.permits.Answered(a.start, a.elapsedWithoutClient(), a.status, a.retryAfter)

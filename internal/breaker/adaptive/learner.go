@@ -52,8 +52,7 @@ const (
 )
 
 // Learner learns the failure ratio of one healthy service and the durations of its calls, and recognizes a fault. In the mode Off it
-// learns durations only. now is the time since the learner was made; it never
-// decreases. A Learner is not safe for concurrent use.
+// learns durations only. now is the time since the learner was made; it never decreases. A Learner is not safe for concurrent use.
 type Learner struct {
 	options     Options
 	baseline    baseline

@@ -13,7 +13,7 @@ const (
 	minSlowCall = 100 * time.Millisecond
 )
 
-// SlowCall determines from when on a call is slow if that is learnt. The zero value learns it not.
+// SlowCall determines from when on a call is slow if that is learnt. With the zero value it is not learnt.
 type SlowCall struct {
 	// Default is the duration until enough was learnt.
 	Default time.Duration
