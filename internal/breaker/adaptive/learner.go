@@ -82,7 +82,7 @@ func (l *Learner) Configure(o Options) {
 		l.record.endDemotion()
 	}
 	if (o.Mode == Off) != (l.options.Mode == Off) { // the calls without a mode are no evidence with one
-		l.detector = detector{}
+		l.detector, l.record.incident = detector{}, false
 	}
 	l.options = o
 	l.baseline.update(&o)

@@ -12,7 +12,7 @@ import "math/bits"
 //     and what has refuted the openings before may have been the probes that succeed in a partial outage.
 //
 // There is no verdict on an opening or an incident with injected faults among the calls of its evidence, nor on one that a forced state
-// has ended before, nor on an incident in which the fleet has opened the breaker. The probes of the fleet judge like those of the breaker.
+// has ended before, nor on an incident in which the fleet has opened the breaker or the mode became Off. The probes of the fleet judge like those of the breaker.
 type Openings struct{ Earlier, OnlyAdaptive, Refuted uint64 }
 
 const (

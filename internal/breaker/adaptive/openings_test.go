@@ -50,6 +50,8 @@ func TestVerdictsOnOpenings(t *testing.T) {
 func TestVerdictsInShadowMode(t *testing.T) {
 	shadow := defaults
 	shadow.Mode = Shadow
+	off := defaults
+	off.Mode = Off
 	succeed := func(l *Learner, now time.Duration) {
 		for range 200 {
 			l.Observe(now, false, false)
@@ -66,6 +68,8 @@ func TestVerdictsInShadowMode(t *testing.T) {
 		{"opened after the failures have ended", false, func(l *Learner, now time.Duration) { succeed(l, now); l.OpenedByLimit() }, Openings{OnlyAdaptive: 1}},
 		{"forced", false, func(l *Learner, now time.Duration) { l.Interrupted(); l.Recovered(now); succeed(l, now) }, Openings{}},
 		{"injected", true, succeed, Openings{}},
+		{"opened while off", false, func(l *Learner, _ time.Duration) { l.Configure(off); l.OpenedByLimit() }, Openings{}},
+		{"off in between", false, func(l *Learner, now time.Duration) { l.Configure(off); l.Configure(shadow); succeed(l, now) }, Openings{}},
 		{"no end yet", false, func(*Learner, time.Duration) {}, Openings{}},
 		{"probes have no verdict", false, func(l *Learner, _ time.Duration) { l.OpenedByLimit(); l.Probed(false) }, Openings{Earlier: 1}},
 	} {
