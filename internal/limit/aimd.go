@@ -22,6 +22,8 @@ const (
 	// recentAnswers and usualAnswers are the numbers of answers over which the recent response time is averaged, and over which the
 	// usual one follows it down.
 	recentAnswers, usualAnswers = 16, 256
+	// shortest is the response time below which differences mean nothing: scheduling on this machine causes them, too.
+	shortest = 10 * time.Millisecond
 )
 
 // An answer is late if it takes twice as long as usual, and very late if it takes four times as long. These are the logarithms.
@@ -110,7 +112,7 @@ func (a *AIMD) set(limit float64) {
 
 // observe adds a response time to the averages, and returns the logarithm of how many times the usual one it is.
 func (a *AIMD) observe(took time.Duration, now time.Time) (delay float64) {
-	x := math.Log(max(took, time.Microsecond).Seconds())
+	x := math.Log(max(took, shortest).Seconds())
 	if a.answers == 0 {
 		a.recent, a.usual = x, x
 	}

@@ -67,7 +67,13 @@ func TestAIMDGrowsAndShrinks(t *testing.T) {
 		"late from the start":  {func(s *aimdScript) { s.answer(16, usual, 1); s.answer(600, 5*usual, 200) }, 10},
 		"faster becomes usual": {func(s *aimdScript) { s.answer(300, 5*usual, 1); s.answer(2000, usual, 1); s.answer(45, 5*usual, 200) }, 10},
 		"after a reset":        {func(s *aimdScript) { s.overload(9, 0); s.Reset() }, 10},
-		"grows after a reset":  {func(s *aimdScript) { s.overload(9, 0); s.Reset(); s.answer(10, usual, 200) }, 20},
+		"a fast service, in a burst": {func(s *aimdScript) {
+			s.answer(300, 300*time.Microsecond, 1)
+			s.answer(30, 5*time.Millisecond, 200)
+			s.answer(30, 19*time.Millisecond, 200)
+		}, 70},
+		"a fast service that is late": {func(s *aimdScript) { s.answer(300, 300*time.Microsecond, 1); s.answer(300, 50*time.Millisecond, 200) }, 10},
+		"grows after a reset":         {func(s *aimdScript) { s.overload(9, 0); s.Reset(); s.answer(10, usual, 200) }, 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScript()
