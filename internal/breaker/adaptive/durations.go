@@ -21,17 +21,13 @@ type Latency struct{ P50, P95, P99 float64 }
 // durations learns how long the successful calls of a healthy service take, and from when on a call is slow: a quantile sketch for each
 // of the past periods with calls, and one for the current period.
 type durations struct {
+	hours
 	slowCall SlowCall
 
 	past    []bins             // of the last periods, the oldest one first; at most learntHours
 	ofPast  *ddsketch.DDSketch // the sum of past
 	current *ddsketch.DDSketch
 	sum     *ddsketch.DDSketch // the memory of update
-
-	start           time.Duration // of the current period: its first call, if it has one
-	calls, failures uint64        // in the current period
-	learned         time.Duration // the sum of the past periods with calls
-	total           uint64        // calls in them
 
 	weight uint64 // the number of calls for which the next sample stands
 	random *rand.PCG
@@ -59,26 +55,22 @@ func (d *durations) setSlowCall(o *Options, now time.Duration, s SlowCall) {
 	d.update(o, now)
 }
 
-// count counts calls of a healthy service.
-func (d *durations) count(o *Options, now time.Duration, calls, failures uint64) {
-	if now-d.start >= period {
+// learn counts calls of a healthy service.
+func (d *durations) learn(o *Options, now time.Duration, calls, failures uint64) {
+	if d.over(now) {
 		d.endPeriod(o, now)
 	}
-	if d.calls == 0 { // see baseline.learn
-		d.start = now
-	}
-	d.calls += calls
-	d.failures += failures
+	d.count(now, calls, failures)
 }
 
-// add adds the duration of a call that count has counted. It returns the number of calls whose durations are not needed before the next
+// add adds the duration of a call that learn has counted. It returns the number of calls whose durations are not needed before the next
 // one.
 func (d *durations) add(o *Options, now, took time.Duration) (skip int) {
 	_ = d.current.AddWithCount(took.Seconds(), float64(d.weight)) // fails for other numbers only
-	if d.calls >= d.until || !d.warm && d.isWarm(o, now) {
+	if d.newCalls >= d.until || !d.warm && d.isWarm(o, now) {
 		d.update(o, now)
 	}
-	if d.weight = 1 + d.calls/allSampled; d.weight == 1 {
+	if d.weight = 1 + d.newCalls/allSampled; d.weight == 1 {
 		return 0
 	}
 	return int(d.random.Uint64() % (2*d.weight - 1)) // #nosec G115 -- less than twice the weight; weight-1 on average
@@ -86,15 +78,12 @@ func (d *durations) add(o *Options, now, took time.Duration) (skip int) {
 
 // endPeriod makes the current period a past one, unless it has so many failures that the service was not healthy.
 func (d *durations) endPeriod(o *Options, now time.Duration) {
-	if d.isHealthy(o) {
-		d.learned += period
-		d.total += d.calls
-		if !d.current.IsEmpty() {
-			d.setPast(append(d.past, binsOf(d.current)))
-		}
+	if d.isHealthy(o) && !d.current.IsEmpty() {
+		d.setPast(append(d.past, binsOf(d.current)))
 	}
 	d.current.Clear()
-	d.start, d.calls, d.failures, d.weight = now, 0, 0, 1
+	d.next(o, now)
+	d.weight = 1
 	d.update(o, now)
 	d.before = d.value
 }
@@ -108,28 +97,10 @@ func (d *durations) setPast(all []bins) {
 	}
 }
 
-// isHealthy reports whether the current period has calls, and not so many failures that nothing is learnt from it.
-func (d *durations) isHealthy(o *Options) bool {
-	return d.calls > 0 && float64(d.failures)/float64(d.calls) <= o.Cap
-}
-
-// isWarm reports whether enough calls were seen, for long enough.
-func (d *durations) isWarm(o *Options, now time.Duration) bool {
-	return d.total+d.calls >= uint64(max(o.WarmupCalls, 0)) && d.time(now) >= o.WarmupTime
-}
-
-// time returns the time that was learnt.
-func (d *durations) time(now time.Duration) time.Duration {
-	if d.calls == 0 {
-		return d.learned
-	}
-	return d.learned + min(now-d.start, period)
-}
-
 // update computes the quantiles, and from when on a call is slow. It is done after a share of the calls only, because it takes about a
 // microsecond.
 func (d *durations) update(o *Options, now time.Duration) {
-	d.until = d.calls + 1 + d.calls/8
+	d.until = d.newCalls + 1 + d.newCalls/8
 	d.sum.Clear()
 	_ = d.sum.MergeWith(d.ofPast) // fails for other mappings only
 	if d.isHealthy(o) {

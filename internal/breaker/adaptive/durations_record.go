@@ -20,8 +20,8 @@ type durationsRecord struct {
 // record returns what has been learnt.
 func (d *durations) record(now time.Duration) *durationsRecord {
 	return &durationsRecord{
-		Past: d.past, Current: binsOf(d.current), Calls: d.calls, Failures: d.failures,
-		Elapsed: min(now-d.start, period), Learned: d.learned, Total: d.total, Before: d.before,
+		Past: d.past, Current: binsOf(d.current), Calls: d.newCalls, Failures: d.newFailures,
+		Elapsed: d.elapsed(now), Learned: d.learned, Total: d.total, Before: d.before,
 	}
 }
 
@@ -31,8 +31,8 @@ func (d *durations) restore(o *Options, now time.Duration, s SlowCall, r *durati
 	if r != nil {
 		d.setPast(r.Past)
 		r.Current.addTo(d.current)
-		d.calls, d.failures, d.weight = r.Calls, r.Failures, 1+r.Calls/allSampled
-		d.start, d.learned, d.total = now-r.Elapsed, r.Learned, r.Total
+		d.weight = 1 + r.Calls/allSampled
+		d.hours = hours{start: now - r.Elapsed, newCalls: r.Calls, newFailures: r.Failures, learned: r.Learned, total: r.Total}
 		if s.Auto() && r.Before > 0 {
 			d.before = r.Before
 		}

@@ -66,7 +66,7 @@ func TestQuantilesOfDurations(t *testing.T) {
 					hour = append(hour, took)
 				}
 			}
-			healthy := float64(l.durations.failures) <= defaults.Cap*float64(l.durations.calls)
+			healthy := float64(l.durations.newFailures) <= defaults.Cap*float64(l.durations.newCalls)
 			if !healthy {
 				hour = nil
 			}
@@ -206,7 +206,7 @@ func TestDurationsThatAreNotLearnt(t *testing.T) {
 	l.Recovered(now)
 	now += recoveryTime
 	succeed(l, now, time.Second)
-	if got := latencyOf(l, now); got.P99 > 0.011 || l.durations.calls != 61 {
+	if got := latencyOf(l, now); got.P99 > 0.011 || l.durations.newCalls != 61 {
 		t.Errorf("a minute after a recovery: %+v", got)
 	}
 }

@@ -27,10 +27,10 @@ func (l *Learner) explainMode(now time.Duration) string {
 		return "off: nothing is learnt"
 	}
 	b := &l.baseline
-	if calls := b.total + b.newCalls; calls < uint64(l.options.WarmupCalls) {
+	if calls := b.calls(); calls < uint64(l.options.WarmupCalls) {
 		return fmt.Sprintf("still learning: %d of %d calls", calls, l.options.WarmupCalls)
 	}
-	if !b.warm(&l.options, now) {
+	if !b.isWarm(&l.options, now) {
 		return fmt.Sprintf("still learning: calls of %v of %v", b.time(now).Round(time.Second), l.options.WarmupTime)
 	}
 	opens := "opens"

@@ -137,7 +137,7 @@ func (l *Learner) Observe(now time.Duration, failed, injected bool) Result {
 	case l.detector.calls == 0:
 		l.record.subsided()
 		return Nothing
-	case !failed || !l.complete(&l.detector) || !l.baseline.warm(&l.options, now):
+	case !failed || !l.complete(&l.detector) || !l.baseline.isWarm(&l.options, now):
 		return Nothing
 	case l.Mode() == Enforce:
 		return Open
@@ -149,7 +149,7 @@ func (l *Learner) Observe(now time.Duration, failed, injected bool) Result {
 
 // learn counts calls of the healthy service.
 func (l *Learner) learn(now time.Duration, calls, failures uint64) {
-	l.durations.count(&l.options, now, calls, failures)
+	l.durations.learn(&l.options, now, calls, failures)
 	if l.options.Mode != Off {
 		l.baseline.learn(&l.options, now, calls, failures)
 		l.setLikelihoods()
@@ -216,7 +216,7 @@ type Status struct {
 func (l *Learner) Status(now time.Duration) Status {
 	s := Status{
 		Mode: l.Mode(), Demoted: l.record.demoted && l.options.Mode == Enforce,
-		FailureRatio: l.baseline.ratio, Calls: l.baseline.total + l.baseline.newCalls, Warm: l.baseline.warm(&l.options, now),
+		FailureRatio: l.baseline.ratio, Calls: l.baseline.calls(), Warm: l.baseline.isWarm(&l.options, now),
 		Latency: l.durations.latency, SlowCallDuration: l.durations.value,
 		Evidence: l.Evidence(), EvidenceCalls: l.detector.calls, EvidenceFailures: l.detector.failures, EvidenceSince: l.detector.since,
 		Openings: l.record.openings, Explanation: l.explain(now),

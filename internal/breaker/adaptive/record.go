@@ -39,8 +39,8 @@ type Record struct {
 func (l *Learner) Record(now time.Duration) Record {
 	b, t := &l.baseline, &l.record
 	return Record{
-		Version: recordVersion, Options: l.options, Calls: b.calls, Failures: b.failures, NewCalls: b.newCalls, NewFailures: b.newFailures,
-		Elapsed: min(now-b.start, period), Before: b.before, Learned: b.learned, Total: b.total,
+		Version: recordVersion, Options: l.options, Calls: b.pastCalls, Failures: b.pastFailures, NewCalls: b.newCalls, NewFailures: b.newFailures,
+		Elapsed: b.elapsed(now), Before: b.before, Learned: b.learned, Total: b.total,
 		Openings: t.openings, Recent: t.recent, Demoted: t.demoted, Durations: l.durations.record(now),
 	}
 }
@@ -60,8 +60,8 @@ func (l *Learner) Restore(now time.Duration, record []byte) error {
 	}
 	restored := NewLearner(l.options)
 	restored.baseline = baseline{
-		calls: r.Calls, failures: r.Failures, newCalls: r.NewCalls, newFailures: r.NewFailures, start: now - r.Elapsed,
-		before: r.Before, learned: r.Learned, total: r.Total,
+		hours:     hours{start: now - r.Elapsed, newCalls: r.NewCalls, newFailures: r.NewFailures, learned: r.Learned, total: r.Total},
+		pastCalls: r.Calls, pastFailures: r.Failures, before: r.Before,
 	}
 	restored.baseline.update(&l.options)
 	restored.setLikelihoods()

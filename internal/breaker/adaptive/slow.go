@@ -45,7 +45,7 @@ func (d *durations) explain(o *Options, now time.Duration) string {
 		return ""
 	}
 	clause := fmt.Sprintf("a call is slow from %v on", d.value)
-	if calls := d.total + d.calls; calls < uint64(max(o.WarmupCalls, 0)) {
+	if calls := d.calls(); calls < uint64(max(o.WarmupCalls, 0)) {
 		return fmt.Sprintf("%s, until %d of %d calls are learnt", clause, calls, o.WarmupCalls)
 	}
 	if !d.warm {

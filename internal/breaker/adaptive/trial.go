@@ -7,7 +7,7 @@ type Trial struct{ learner Learner }
 
 // Trial returns a trial that has seen no call; nil if no call opens the breaker, because of the mode or of the warmup.
 func (l *Learner) Trial(now time.Duration) *Trial {
-	if l.Mode() != Enforce || !l.baseline.warm(&l.options, now) {
+	if l.Mode() != Enforce || !l.baseline.isWarm(&l.options, now) {
 		return nil
 	}
 	return &Trial{Learner{options: l.options, likelihoods: l.likelihoods}}
