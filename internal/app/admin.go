@@ -83,7 +83,7 @@ func (b *adminBackend) serviceStatus(name string, r *routes.Route, br *breaker.B
 		Priority:        r.Priority,
 	})
 	s.Faults = b.Faults(name)
-	if l, found := b.server.ConcurrencyLimits()[name]; found {
+	if l, found := b.server.ConcurrencyLimit(name); found {
 		s.ConcurrencyLimit = &l
 	}
 	if o, found := loaded.overrides[name]; found {

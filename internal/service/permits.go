@@ -26,17 +26,33 @@ func (rt *Route) maxInFlight() int64 {
 	return int64(rt.Config.MaxInFlight.Value)
 }
 
+// ConcurrencyLimit returns the limit on a service's requests in flight; false if it has none.
+func (m *Manager) ConcurrencyLimit(service string) (events.ConcurrencyLimit, bool) {
+	snap := m.Acquire()
+	defer snap.Release()
+	if rt := snap.routesByService[service]; rt != nil {
+		return rt.concurrencyLimit()
+	}
+	return events.ConcurrencyLimit{}, false
+}
+
 // ConcurrencyLimits returns the services' limits on requests in flight, by name. Services without one are missing.
 func (m *Manager) ConcurrencyLimits() map[string]events.ConcurrencyLimit {
 	snap := m.Acquire()
 	defer snap.Release()
 	all := make(map[string]events.ConcurrencyLimit, len(snap.routes))
 	for _, rt := range snap.routes {
-		if n := rt.maxInFlight(); n > 0 {
-			all[rt.Service.Name] = events.ConcurrencyLimit{Limit: n, InFlight: rt.Service.InFlight.InFlight(), Auto: rt.Config.MaxInFlight.Auto}
+		if l, found := rt.concurrencyLimit(); found {
+			all[rt.Service.Name] = l
 		}
 	}
 	return all
+}
+
+// concurrencyLimit returns the limit on the route's requests in flight; false if it has none.
+func (rt *Route) concurrencyLimit() (events.ConcurrencyLimit, bool) {
+	n := rt.maxInFlight()
+	return events.ConcurrencyLimit{Limit: n, InFlight: rt.Service.InFlight.InFlight(), Auto: rt.Config.MaxInFlight.Auto}, n > 0
 }
 
 // Permits are what a request has taken of the limits on requests in flight. The zero value has taken nothing. It is not safe for
