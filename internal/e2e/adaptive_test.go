@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -15,27 +14,6 @@ import (
 
 	"cbproxy/internal/e2e/harness"
 )
-
-// baselineOf returns what the breaker of svc has learnt.
-func baselineOf(p *harness.Proxy) (b struct {
-	FailureRatio *float64 `json:"failure_ratio"`
-	Calls        int
-	Latency      map[string]*float64
-	Warm         bool
-	Evidence     float64
-	Mode         string
-	Demoted      bool
-	Openings     map[string]int
-	Explanation  string
-	SlowFrom     float64 `json:"slow_call_duration"`
-}) {
-	p.T.Helper()
-	r := p.AdminRequest("GET", "/api/v1/circuit-breakers/svc/baseline", harness.AdminToken)
-	if err := json.Unmarshal([]byte(r.Body), &b); err != nil || r.Status != 200 {
-		p.T.Fatalf("%v, %+v", err, r)
-	}
-	return b
-}
 
 // TestAdaptiveOpeningAndBaseline checks that a breaker opens when half of the calls of an upstream fail that was healthy before, what the
 // API, the metrics and the history tell of that, and that what was learnt survives a restart, but not a reset.
@@ -51,7 +29,7 @@ func TestAdaptiveOpeningAndBaseline(t *testing.T) {
 	t.Cleanup(u.Close)
 	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %q, breaker: "+
 		"{adaptive: {mode: enforce, warmup: {calls: 50, time: 0s}}}}}\n", u.URL)})
-	if b := baselineOf(p); b.Warm || b.Explanation != "still learning: 0 of 50 calls" || b.Mode != "enforce" || len(b.Latency) != 3 {
+	if b := p.Baseline(); b.Warm || b.Explanation != "still learning: 0 of 50 calls" || b.Mode != "enforce" || len(b.Latency) != 3 {
 		t.Errorf("at the start: %+v", b)
 	}
 	for range 400 {
@@ -59,7 +37,7 @@ func TestAdaptiveOpeningAndBaseline(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 	}
-	before := baselineOf(p)
+	before := p.Baseline()
 	if !before.Warm || before.Calls != 400 || *before.FailureRatio != 0.01 ||
 		before.Explanation != "fails at most 1 in 100 when healthy; opens after 6 failures in a row, or 51 calls of which half fail" {
 		t.Errorf("after 400 calls: %+v", before)
@@ -86,13 +64,13 @@ func TestAdaptiveOpeningAndBaseline(t *testing.T) {
 		}
 	}
 
-	before = baselineOf(p)
+	before = p.Baseline()
 	p.Signal(syscall.SIGTERM)
 	if status := p.Wait(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 	p.Start()
-	after := baselineOf(p)
+	after := p.Baseline()
 	if !after.Warm || after.Calls != before.Calls || *after.FailureRatio < 0.01 || *after.FailureRatio > 0.02 || p.BreakerState() != "open" {
 		t.Errorf("after a restart: %+v, before: %+v", after, before)
 	}
@@ -111,7 +89,7 @@ func TestAdaptiveOpeningAndBaseline(t *testing.T) {
 	})
 	p.Kill()
 	p.Start()
-	if b := baselineOf(p); b.Calls != 0 {
+	if b := p.Baseline(); b.Calls != 0 {
 		t.Errorf("after a reset and a crash: %+v", b)
 	}
 }
@@ -130,13 +108,13 @@ func TestSlowCallsAsLearnt(t *testing.T) {
 	t.Cleanup(u.Close)
 	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf("routes: {svc: {prefix: /svc, upstream: %q, timeout: 2m, breaker: {fail_max: 0, "+
 		"algorithm: count, count: {calls: 20}, slow_call_ratio: 0.5, slow_call_duration: auto, recovery_timeout: 1h, adaptive: {warmup: {calls: 50, time: 0s}}}}}\n", u.URL)})
-	if b := baselineOf(p); b.SlowFrom != 5 || b.Latency["p50"] != nil || b.FailureRatio != nil || b.Explanation != "off: only durations are learnt; a call is slow from 5s on, until 0 of 50 calls are learnt" {
+	if b := p.BaselineOfDurations(); b.SlowFrom != 5 || b.Latency["p50"] != nil || b.FailureRatio != nil || b.Explanation != "off: only durations are learnt; a call is slow from 5s on, until 0 of 50 calls are learnt" {
 		t.Errorf("at the start: %+v", b)
 	}
 	for range 100 {
 		p.Get("/svc")
 	}
-	learnt := baselineOf(p)
+	learnt := p.BaselineOfDurations()
 	if learnt.SlowFrom < 0.1 || learnt.SlowFrom == 5 || learnt.Latency["p99"] == nil || *learnt.Latency["p50"] > *learnt.Latency["p99"] || learnt.Calls != 0 || learnt.FailureRatio != nil {
 		t.Fatalf("after 100 calls: %+v", learnt)
 	}
@@ -154,7 +132,7 @@ func TestSlowCallsAsLearnt(t *testing.T) {
 		t.Errorf("history %+v", h)
 	}
 
-	before := baselineOf(p)
+	before := p.BaselineOfDurations()
 	if got := p.Metric(`cbproxy_baseline_latency_seconds{quantile="0.5",service="svc"}`); math.Abs(got-*before.Latency["p50"]) > 1e-6 {
 		t.Errorf("the metric of the p50 is %v, want %v", got, *before.Latency["p50"])
 	}
@@ -163,7 +141,7 @@ func TestSlowCallsAsLearnt(t *testing.T) {
 		t.Errorf("exit status %d", status)
 	}
 	p.Start()
-	if after := baselineOf(p); after.SlowFrom != before.SlowFrom || *after.Latency["p99"] < *before.Latency["p50"] {
+	if after := p.BaselineOfDurations(); after.SlowFrom != before.SlowFrom || *after.Latency["p99"] < *before.Latency["p50"] {
 		t.Errorf("after a restart: %+v, before: %+v", after, before)
 	}
 }

@@ -20,15 +20,7 @@ func TestStatusShowsLearning(t *testing.T) {
 		"d": {ConcurrencyLimit: &events.ConcurrencyLimit{Limit: 20, InFlight: 3}},
 		"e": {ConcurrencyLimit: &events.ConcurrencyLimit{Limit: 20, InFlight: 3, Auto: true}, SlowCallDuration: seconds(312 * time.Millisecond)},
 	}}}
-	draw := func() string {
-		t.Helper()
-		var got strings.Builder
-		if err := p.Draw(&got, false, time.Time{}); err != nil {
-			t.Fatal(err)
-		}
-		return collapseSpaces(got.String())
-	}
-	all := draw()
+	all := draw(t, p)
 	for _, want := range []string{" LEARNING\n", " enforce, evidence 26 %\n", " demoted to shadow\n", " shadow, warming up\n", " -\n"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no %q in\n%s", want, all)
@@ -56,7 +48,7 @@ func TestStatusShowsLearning(t *testing.T) {
 		case "e":
 			p.Baseline = &admin.Baseline{Latency: admin.BaselineLatency{P50: seconds(10 * time.Millisecond)}}
 		}
-		one := draw()
+		one := draw(t, p)
 		for _, want := range want {
 			if !strings.Contains(one, want) {
 				t.Errorf("%s: no %q in\n%s", service, want, one)

@@ -54,20 +54,22 @@ b          closed  1d02h  -         3/5       -                                 
 	}
 }
 
+// draw returns a status without colours and with single spaces.
+func draw(t *testing.T, p *Status) string {
+	t.Helper()
+	var got strings.Builder
+	if err := p.Draw(&got, false, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	return collapseSpaces(got.String())
+}
+
 func TestStatusShowsShadowRejections(t *testing.T) {
 	t.Parallel()
 	p := &Status{Health: admin.Health{Services: map[string]admin.Service{
 		"a": {Mode: "shadow", ShadowRejections: 12}, "b": {Mode: "shadow"}, "c": {Mode: "enforce"},
 	}}}
-	draw := func() string {
-		t.Helper()
-		var got strings.Builder
-		if err := p.Draw(&got, false, time.Time{}); err != nil {
-			t.Fatal(err)
-		}
-		return collapseSpaces(got.String())
-	}
-	all := draw()
+	all := draw(t, p)
 	for service, want := range map[string]string{"a": "shadow, would have rejected 12", "b": "shadow", "c": "enforce"} {
 		inTable := want
 		if want == "enforce" { // the table leaves out the default mode
@@ -77,7 +79,7 @@ func TestStatusShowsShadowRejections(t *testing.T) {
 			t.Errorf("no %q in\n%s", inTable, all)
 		}
 		p.Service = service
-		if one := draw(); !strings.Contains(one, "mode "+want+"\n") {
+		if one := draw(t, p); !strings.Contains(one, "mode "+want+"\n") {
 			t.Errorf("%s: no mode %q in\n%s", service, want, one)
 		}
 		p.Service = ""

@@ -15,14 +15,7 @@ import (
 // injectFault injects a fault into the requests of a service.
 func injectFault(t testing.TB, p *harness.Proxy, service, body string) {
 	t.Helper()
-	r, err := http.NewRequest(http.MethodPost, p.AdminURL+"/api/v1/circuit-breakers/"+service+"/faults", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+harness.AdminToken)
-	r.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(r)
-	if created := harness.ReadResponse(t, res, err); created.Status != http.StatusCreated {
+	if created := p.AdminSend(http.MethodPost, "/api/v1/circuit-breakers/"+service+"/faults", body); created.Status != http.StatusCreated {
 		t.Fatalf("%+v", created)
 	}
 }

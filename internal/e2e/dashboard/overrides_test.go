@@ -13,14 +13,7 @@ import (
 // setOverrides overrides keys of a service.
 func setOverrides(t testing.TB, p *harness.Proxy, service, body string) {
 	t.Helper()
-	r, err := http.NewRequest(http.MethodPut, p.AdminURL+"/api/v1/circuit-breakers/"+service+"/overrides", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+harness.AdminToken)
-	r.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(r)
-	if set := harness.ReadResponse(t, res, err); set.Status != http.StatusOK {
+	if set := p.AdminSend(http.MethodPut, "/api/v1/circuit-breakers/"+service+"/overrides", body); set.Status != http.StatusOK {
 		t.Fatalf("%+v", set)
 	}
 }
