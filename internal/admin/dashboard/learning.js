@@ -71,7 +71,7 @@ export function createLearning(name) {
 
 function confirmReset(service) {
   return confirmAction({
-    title: `Reset the baseline of ${service}`, text: "The breaker forgets what it has learnt, and begins anew. Until its warmup is over, only its other limits open it. A demotion ends.", button: "Reset baseline",
+    title: `Reset the baseline of ${service}`, text: "The breaker forgets what it has learnt, and starts again. Until its warmup is over, only its other limits open it. A demotion ends.", button: "Reset baseline",
     send: ({ reason }) => call(`${path(service)}/reset`, { method: "POST", body: { reason } }),
   });
 }
