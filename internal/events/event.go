@@ -6,7 +6,7 @@ import (
 )
 
 // Event is one of StateChanged, UntilChanged, Forced, AdmissionChanged, FaultStarted, FaultEnded, OverridesChanged,
-// AdaptiveReport, ProbeGranted, Reloaded, QueueChanged and AdminAction.
+// AdaptiveReport, ProbeGranted, EndpointChanged, EndpointsChanged, Reloaded, QueueChanged and AdminAction.
 type Event interface{ event() }
 
 // StateChanged is one transition of one breaker.
@@ -133,5 +133,7 @@ func (FaultEnded) event()       {}
 func (OverridesChanged) event() {}
 func (AdaptiveReport) event()   {}
 func (ProbeGranted) event()     {}
+func (EndpointChanged) event()  {}
+func (EndpointsChanged) event() {}
 func (Reloaded) event()         {}
 func (AdminAction) event()      {}
