@@ -16,6 +16,7 @@ type recorder struct {
 	outcomes []events.Outcome
 	failures []events.ErrorType
 	probes   []bool
+	hedges   []bool
 	local    []events.LocalError
 	open     int           // requests in flight
 	ended    chan struct{} // receives a value for each outcome
@@ -42,6 +43,12 @@ func (r *recorder) Probed(ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.probes = append(r.probes, ok)
+}
+
+func (r *recorder) Hedged(won bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hedges = append(r.hedges, won)
 }
 
 func (r *recorder) Begin() {

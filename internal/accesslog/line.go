@@ -14,10 +14,11 @@ import (
 // Maximum lengths of fields in bytes. A line, in which quoting may double each, is never longer than PIPE_BUF.
 const (
 	maxPath      = 640
-	maxQuery     = 512
+	maxQuery     = 448
 	maxUserAgent = 192
 	maxName      = 128 // of a service
-	maxWord      = 64  // of a field that is a single token in well-formed requests
+	maxEndpoint  = 160
+	maxWord      = 64 // of a field that is a single token in well-formed requests
 )
 
 // newHandler returns a handler that writes each line to w with one Write.
@@ -46,7 +47,7 @@ const refused = "refused"
 
 // handle writes the line of a. Fields that do not apply are left out.
 func handle(h slog.Handler, a *events.AccessRecord, query bool) error {
-	attrs := make([]slog.Attr, 0, 24)
+	attrs := make([]slog.Attr, 0, 26)
 	add := func(attr slog.Attr) { attrs = append(attrs, attr) }
 	word := func(key, value string) {
 		if value != "" {
@@ -73,6 +74,12 @@ func handle(h slog.Handler, a *events.AccessRecord, query bool) error {
 		word("outcome", string(a.Result))
 		word("state", a.State.String())
 		add(slog.Int("attempts", a.Attempts))
+	}
+	if a.Endpoint != "" {
+		add(slog.String("endpoint", sanitize.Line(a.Endpoint, maxEndpoint)))
+	}
+	if a.Hedged {
+		add(slog.Bool("hedged", true))
 	}
 	if a.Failure != nil {
 		word("error", string(a.Failure.Type))

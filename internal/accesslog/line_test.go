@@ -47,6 +47,11 @@ func TestLines(t *testing.T) {
 		"success": {func(*events.AccessRecord) {}, false,
 			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"success","state":"closed","attempts":1,` +
 				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999","user_agent":"curl/8"}`},
+		"hedged at an endpoint": {func(a *events.AccessRecord) {
+			a.Attempts, a.Endpoint, a.Hedged, a.UserAgent = 2, "http://rag-2:8000", true, ""
+		}, false,
+			`"service":"rag_service","method":"GET","path":"/rag/x","protocol":"HTTP/1.1","status":200,"outcome":"success","state":"closed","attempts":2,` +
+				`"endpoint":"http://rag-2:8000","hedged":true,"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999"}`},
 		"query": {func(a *events.AccessRecord) { a.UserAgent = "" }, true,
 			`"service":"rag_service","method":"GET","path":"/rag/x","query":"token=secret","protocol":"HTTP/1.1","status":200,"outcome":"success","state":"closed","attempts":1,` +
 				`"duration_ms":12.345,"upstream_ms":10,"header_ms":11,"request_bytes":3,"response_bytes":44,"client":"127.0.0.1:999"}`},
@@ -110,7 +115,7 @@ func FuzzLines(f *testing.F) {
 		a := successRecord()
 		a.Service, a.Attempts, a.Truncated = strings.Repeat("s", maxName), 1<<30, true
 		a.Strategy, a.Reason, a.Shed, a.Failure = "a_strategy_of_ones_own", events.ReasonHalfOpenLimit, events.ShedByRoute, &events.Failure{Type: events.ErrorTruncated}
-		a.GRPCStatus = "FAILED_PRECONDITION"
+		a.GRPCStatus, a.Endpoint, a.Hedged = "FAILED_PRECONDITION", "http://"+strings.Repeat("e", maxEndpoint), true
 		a.TraceID = "4bf92f3577b34da6a3ce929d0e0e4736"
 		a.Duration, a.Upstream, a.Header, a.RequestBytes, a.ResponseBytes = 1<<62, 1<<62, 1<<62, 1<<62, 1<<62
 		a.Method, a.Path, a.Query, a.Protocol, a.UserAgent, a.Client = word, path, query, word, query, word

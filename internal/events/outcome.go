@@ -17,8 +17,12 @@ type Outcome struct {
 	// GRPCStatus is the code with which a gRPC call ended, such as "UNAVAILABLE"; "" if the request
 	// was no gRPC call, or ended without a code.
 	GRPCStatus string
-	// Attempts is the number of requests sent to the upstream: the first and its retries.
+	// Attempts is the number of requests sent to the upstream: the first, its retries and its hedges.
 	Attempts int
+	// Endpoint is EndpointStatus.URL of the endpoint whose response or failure was the result; "" if no request was sent.
+	Endpoint string
+	// Hedged reports that one of the attempts was a hedge: it was sent while another had not been answered.
+	Hedged bool
 	// RetryBudgetSpent reports that there was no further attempt because the retry budget was
 	// exhausted.
 	RetryBudgetSpent bool
@@ -91,6 +95,8 @@ type Observer interface {
 	FailedLocally(kind LocalError)
 	// Probed is called for each active probe.
 	Probed(ok bool)
+	// Hedged is called for each hedge, when it is known whether its response was used (won) or that of the other attempt.
+	Hedged(won bool)
 	// End is called once for each Begin, when the response has ended. o is valid only
 	// during the call.
 	End(o *Outcome)

@@ -50,6 +50,10 @@ type Attempt struct {
 	// URL is the request's URL without its query, which may contain secrets. Host is its host and
 	// port.
 	URL, Scheme, Host string
+	// Endpoint is EndpointStatus.URL of the endpoint that the request is sent to.
+	Endpoint string
+	// Hedge is whether the request is sent because an earlier attempt, which goes on, has not been answered.
+	Hedge bool
 }
 
 // AttemptEnd is the result of a request to an upstream.
@@ -65,6 +69,8 @@ type AttemptEnd struct {
 	Result Result
 	// Failure is the upstream's failure; nil if it did not fail.
 	Failure *Failure
+	// HedgeWon is whether the response to a hedge is the client's, and not that to the earlier attempt.
+	HedgeWon bool
 	// FaultID and FaultKind are those of the injected fault that the request was drawn for; "" if there was none.
 	FaultID   string
 	FaultKind FaultKind

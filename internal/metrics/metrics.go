@@ -70,6 +70,7 @@ type Metrics struct {
 	budgetSpent  *prometheus.CounterVec
 	shed         *prometheus.CounterVec
 	probes       *prometheus.CounterVec
+	hedges       *prometheus.CounterVec
 	localErrors  *prometheus.CounterVec
 	inFlight     *prometheus.GaugeVec
 	reloads      *prometheus.CounterVec
@@ -129,6 +130,10 @@ func New(c Config) *Metrics {
 			Name: "cbproxy_probes_total",
 			Help: "Active probes of a half-open breaker by result.",
 		}, []string{"service", "result"}),
+		hedges: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cbproxy_hedges_total",
+			Help: "Second attempts that were sent because the first had not been answered, by whether their response was used (won) or that of the first.",
+		}, []string{"service", "result"}),
 		localErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cbproxy_local_errors_total",
 			Help: "Attempts, probes, deliveries and requests of fallback strategies that failed for lack of a local resource, by resource. They count neither as success nor as failure of the upstream.",
@@ -161,7 +166,7 @@ func New(c Config) *Metrics {
 	}
 	m.reloads.WithLabelValues("success")
 	m.reloads.WithLabelValues("failure")
-	m.registry.MustRegister(m.requests, m.failures, m.rejections, m.fallbacks, m.responseTime, m.attempts, m.retries, m.budgetSpent, m.shed, m.probes, m.localErrors, m.inFlight,
+	m.registry.MustRegister(m.requests, m.failures, m.rejections, m.fallbacks, m.responseTime, m.attempts, m.retries, m.budgetSpent, m.shed, m.probes, m.hedges, m.localErrors, m.inFlight,
 		m.reloads, m.reloaded, m.reloadTime, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

@@ -73,6 +73,9 @@ func zeroSeries(service string) (series []string) {
 	for _, result := range []string{"success", "failure"} {
 		series = append(series, fmt.Sprintf(`cbproxy_probes_total{result=%q,service=%q} 0`, result, service))
 	}
+	for _, result := range []string{"won", "lost"} {
+		series = append(series, fmt.Sprintf(`cbproxy_hedges_total{result=%q,service=%q} 0`, result, service))
+	}
 	return series
 }
 
@@ -115,6 +118,11 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 	s.End(&events.Outcome{Result: events.ResultRejected, Strategy: "static", Reason: events.ReasonOpen, Shed: events.ShedByProxy})
 	s.Failed(events.ErrorSlow, 12)
 	s.Probed(true)
+	s.Begin()
+	s.Hedged(true)
+	s.Hedged(true)
+	s.Hedged(false)
+	s.End(&events.Outcome{Result: events.ResultSuccess, Attempts: 2, Hedged: true, Duration: time.Hour})
 	text := scrape(m)
 	for _, series := range []string{
 		`enhanced_circuit_breaker_requests_total{service="svc",status="failure"} 1`,
@@ -124,15 +132,17 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 		`enhanced_circuit_breaker_failures_total{error_type="timeout",service="svc"} 1`,
 		`enhanced_circuit_breaker_fallbacks_total{reason="timeout",service="svc",strategy="static"} 1`,
 		`enhanced_circuit_breaker_fallbacks_total{reason="open",service="svc",strategy="static"} 1`,
-		`enhanced_circuit_breaker_response_time_seconds_count{service="svc"} 1`,
+		`enhanced_circuit_breaker_response_time_seconds_count{service="svc"} 2`,
 		`enhanced_circuit_breaker_response_time_seconds_bucket{service="svc",le="0.05"} 1`,
 		`enhanced_circuit_breaker_failures_total{error_type="reset",service="svc"} 1`,
 		`enhanced_circuit_breaker_failures_total{error_type="slow",service="svc"} 12`,
-		`cbproxy_upstream_attempts_total{service="svc"} 2`,
+		`cbproxy_upstream_attempts_total{service="svc"} 4`,
 		`cbproxy_upstream_retries_total{service="svc"} 1`,
 		`cbproxy_retry_budget_spent_total{service="svc"} 1`,
 		`cbproxy_requests_shed_total{limit="proxy",service="svc"} 1`,
 		`cbproxy_probes_total{result="success",service="svc"} 1`,
+		`cbproxy_hedges_total{result="won",service="svc"} 2`,
+		`cbproxy_hedges_total{result="lost",service="svc"} 1`,
 		`cbproxy_shadow_rejections_total{reason="open",service="svc"} 4`,
 		`cbproxy_shadow_rejections_total{reason="half_open_limit",service="svc"} 5`,
 		`cbproxy_requests_in_flight{service="svc"} 0`,

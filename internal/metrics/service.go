@@ -18,6 +18,7 @@ type service struct {
 	budgetSpent  prometheus.Counter
 	shed         map[events.Shed]prometheus.Counter
 	probes       map[bool]prometheus.Counter
+	hedges       map[bool]prometheus.Counter
 	localErrors  *prometheus.CounterVec // not per service
 	inFlight     prometheus.Gauge
 }
@@ -42,6 +43,7 @@ func (m *Metrics) Service(name string) events.Observer {
 		probes: map[bool]prometheus.Counter{
 			true: m.probes.WithLabelValues(name, "success"), false: m.probes.WithLabelValues(name, "failure"),
 		},
+		hedges:      map[bool]prometheus.Counter{true: m.hedges.WithLabelValues(name, "won"), false: m.hedges.WithLabelValues(name, "lost")},
 		localErrors: m.localErrors,
 		inFlight:    m.inFlight.WithLabelValues(name),
 	}
@@ -80,6 +82,7 @@ func (m *Metrics) Forget(name string) {
 	m.budgetSpent.DeletePartialMatch(labels)
 	m.shed.DeletePartialMatch(labels)
 	m.probes.DeletePartialMatch(labels)
+	m.hedges.DeletePartialMatch(labels)
 	m.inFlight.DeletePartialMatch(labels)
 }
 
@@ -96,6 +99,9 @@ func (s *service) FailedLocally(kind events.LocalError) {
 
 // Probed implements events.Observer.
 func (s *service) Probed(ok bool) { s.probes[ok].Inc() }
+
+// Hedged implements events.Observer.
+func (s *service) Hedged(won bool) { s.hedges[won].Inc() }
 
 // End implements events.Observer.
 func (s *service) End(o *events.Outcome) {
@@ -117,9 +123,17 @@ func (s *service) End(o *events.Outcome) {
 		s.attempts.Add(float64(o.Attempts))
 		s.observeTime(o)
 	}
-	if o.Attempts > 1 {
-		s.retries.Add(float64(o.Attempts - 1))
+	if n := retriesOf(o); n > 0 {
+		s.retries.Add(float64(n))
 	}
+}
+
+// retriesOf returns how many attempts were made because earlier ones had failed.
+func retriesOf(o *events.Outcome) int {
+	if o.Hedged {
+		return o.Attempts - 2
+	}
+	return o.Attempts - 1
 }
 
 // observeTime observes the response time, with an exemplar if the request is traced.

@@ -32,6 +32,8 @@ const (
 	deliveryKey       = attribute.Key("cbproxy.delivery")   // the attempt delivers a queued request
 	faultIDKey        = attribute.Key("cbproxy.fault.id")   // of the fault that is injected into the attempt
 	faultKindKey      = attribute.Key("cbproxy.fault.kind")
+	endpointKey       = attribute.Key("cbproxy.endpoint") // that the attempt is sent to
+	hedgeKey          = attribute.Key("cbproxy.hedge")    // won or lost, of an attempt that is a hedge
 )
 
 // maxText is the maximum length of an untrusted text in an attribute, in bytes. It bounds the memory of spans that wait for
@@ -152,6 +154,9 @@ func attemptAttributes(a *events.Attempt, more ...attribute.KeyValue) []attribut
 	attributes := append(methodAttributes(a.Method), text(semconv.URLFullKey, a.URL), semconv.URLScheme(a.Scheme),
 		serviceKey.String(a.Service), stateKey.String(a.State.String()))
 	attributes = appendAddress(attributes, semconv.ServerAddressKey, semconv.ServerPortKey, withPort(a.Host, a.Scheme))
+	if a.Endpoint != "" {
+		attributes = append(attributes, text(endpointKey, a.Endpoint))
+	}
 	if a.Resends > 0 {
 		attributes = append(attributes, semconv.HTTPRequestResendCount(a.Resends))
 	}
@@ -170,9 +175,15 @@ func withPort(host, scheme string) string {
 	return net.JoinHostPort(strings.Trim(host, "[]"), port)
 }
 
-// attemptEndAttributes returns the attributes of an attempt that are known at its end.
-func attemptEndAttributes(e *events.AttemptEnd) []attribute.KeyValue {
+// attemptEndAttributes returns the attributes of an attempt, which may be a hedge, that are known at its end.
+func attemptEndAttributes(e *events.AttemptEnd, hedge bool) []attribute.KeyValue {
 	attributes := make([]attribute.KeyValue, 0, 8)
+	switch {
+	case hedge && e.HedgeWon:
+		attributes = append(attributes, hedgeKey.String("won"))
+	case hedge:
+		attributes = append(attributes, hedgeKey.String("lost"))
+	}
 	if e.FaultID != "" {
 		attributes = append(attributes, faultIDKey.String(e.FaultID), faultKindKey.String(string(e.FaultKind)))
 	}

@@ -35,6 +35,7 @@ func (noopObservers) Forget(string)                   {}
 func (noopObservers) Begin()                          {}
 func (noopObservers) Failed(events.ErrorType, int)    {}
 func (noopObservers) Probed(bool)                     {}
+func (noopObservers) Hedged(bool)                     {}
 func (noopObservers) FailedLocally(events.LocalError) {}
 func (noopObservers) End(*events.Outcome)             {}
 
@@ -163,7 +164,7 @@ func describeSpan(s sdktrace.ReadOnlySpan) string {
 func stableAttributes(attributes []attribute.KeyValue) (kept []attribute.KeyValue) {
 	for _, a := range attributes {
 		key := string(a.Key)
-		if strings.HasPrefix(key, "cbproxy.") && a.Key != waitKey && a.Key != serviceKey || key == "http.response.status_code" || key == "error.type" ||
+		if strings.HasPrefix(key, "cbproxy.") && a.Key != waitKey && a.Key != serviceKey && a.Key != endpointKey || key == "http.response.status_code" || key == "error.type" ||
 			key == "http.request.resend_count" || key == "rpc.response.status_code" || key == "http.route" {
 			kept = append(kept, a)
 		}

@@ -64,7 +64,7 @@ func (t *tracer) attempt(ctx context.Context, a *events.Attempt, header map[stri
 		span.SetAttributes(attemptAttributes(a, more...)...)
 	}
 	t.inject(ctx, header)
-	return attemptSpan{span}
+	return attemptSpan{span, a.Hedge}
 }
 
 // requestSpan implements events.RequestSpan.
@@ -126,11 +126,14 @@ func (s *requestSpan) End(a *events.AccessRecord) {
 }
 
 // attemptSpan implements events.AttemptSpan.
-type attemptSpan struct{ span trace.Span }
+type attemptSpan struct {
+	span  trace.Span
+	hedge bool // events.Attempt.Hedge
+}
 
 func (s attemptSpan) End(e *events.AttemptEnd) {
 	if s.span.IsRecording() {
-		s.span.SetAttributes(attemptEndAttributes(e)...)
+		s.span.SetAttributes(attemptEndAttributes(e, s.hedge)...)
 		if errorType := attemptErrorType(e); errorType != "" {
 			s.span.SetAttributes(semconv.ErrorTypeKey.String(errorType))
 			s.span.SetStatus(codes.Error, failureDetail(e.Failure))

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
 	"cbproxy/internal/breaker"
@@ -250,6 +253,27 @@ func TestSpanNamesTheInjectedFault(t *testing.T) {
 	want := "client GET Error cbproxy.breaker.state=closed cbproxy.fault.id=" + f.ID + " cbproxy.fault.kind=abort cbproxy.outcome=failure error.type=500 http.response.status_code=500"
 	if got, _, _ := strings.Cut(describeSpan(span), ";"); got != want || !strings.Contains(span.Status().Description, "injected fault "+f.ID) {
 		t.Errorf("got  %s, %q\nwant %s", got, span.Status().Description, want)
+	}
+}
+
+func TestSpansNameEndpointAndHedge(t *testing.T) {
+	spans := tracetest.NewSpanRecorder()
+	tracer := newTracer(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)), propagation.TraceContext{})
+	header := map[string][]string{}
+	request := tracer.Request(&events.AccessRecord{Method: "GET", Arrived: time.Now()}, header)
+	for _, end := range []struct{ hedge, won bool }{{false, false}, {true, true}, {true, false}} {
+		attempt := &events.Attempt{
+			Method: "GET", URL: "http://rag:8000/x", Scheme: "http", Host: "rag:8000", Service: "svc", Endpoint: "http://10.0.0.7:8000", Hedge: end.hedge, Start: time.Now(),
+		}
+		request.Attempt(attempt, header).End(&events.AttemptEnd{Time: time.Now(), Status: 200, HedgeWon: end.won, Result: events.ResultSuccess})
+	}
+	for i, want := range []string{"", "won", "lost"} {
+		attributes := attribute.NewSet(spans.Ended()[i].Attributes()...)
+		endpoint, _ := attributes.Value("cbproxy.endpoint")
+		hedge, _ := attributes.Value("cbproxy.hedge")
+		if endpoint.AsString() != "http://10.0.0.7:8000" || hedge.AsString() != want {
+			t.Errorf("attempt %d: endpoint %q, hedge %q, want %q", i, endpoint.AsString(), hedge.AsString(), want)
+		}
 	}
 }
 
