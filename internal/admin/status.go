@@ -41,6 +41,8 @@ type Service struct {
 	Overrides *OverridesStatus `json:"overrides"`
 	// ConcurrencyLimit is the limit on its requests in flight; null if there is none.
 	ConcurrencyLimit *events.ConcurrencyLimit `json:"concurrency_limit"`
+	// Endpoints are those of its upstream. There are none while DNS has not answered yet.
+	Endpoints []Endpoint `json:"endpoints"`
 	// ShadowRejections counts the requests that the breaker would have rejected if it were not in shadow mode.
 	ShadowRejections uint64 `json:"shadow_rejections"`
 	// Algorithm is the algorithm that opens the breaker, beside fail_max.

@@ -71,6 +71,10 @@ func eventName(e events.Event) string {
 		return "overrides_changed"
 	case events.AdaptiveReport:
 		return "adaptive"
+	case events.EndpointChanged:
+		return "endpoint_changed"
+	case events.EndpointsChanged:
+		return "endpoints_changed"
 	case events.ProbeGranted:
 		return "probing"
 	case events.QueueChanged:

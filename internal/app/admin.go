@@ -83,6 +83,7 @@ func (b *adminBackend) serviceStatus(name string, r *routes.Route, br *breaker.B
 		Priority:        r.Priority,
 	})
 	s.Faults = b.Faults(name)
+	s.Endpoints = admin.NewEndpoints(b.server.Endpoints(name))
 	if l, found := b.server.ConcurrencyLimit(name); found {
 		s.ConcurrencyLimit = &l
 	}

@@ -64,6 +64,7 @@ func sanitizeAttr(_ []string, a slog.Attr) slog.Attr {
 
 // logEvents logs each event of sub until ctx is done.
 func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscription) {
+	endpoints := endpointLog{logger: logger, failed: map[string]bool{}}
 	for {
 		e, missed, err := sub.Next(ctx)
 		if err != nil {
@@ -72,12 +73,19 @@ func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscriptio
 		if missed > 0 {
 			logger.Warn("events lost, logging was too slow", "missed", missed)
 		}
-		logEvent(logger, e)
+		switch e := e.(type) {
+		case events.EndpointChanged:
+			endpoints.logChanged(e)
+		case events.EndpointsChanged:
+			endpoints.logLookup(e)
+		default:
+			logEvent(logger, e)
+		}
 	}
 }
 
 // logEvent logs a state change, a changed end of an opening, a forced state, a change of the admission, the start and the end of a
-// fault, a change of overrides, a report of what was learnt, or a reload. Other events are not logged.
+// fault, a change of overrides, a report of what was learnt, or a reload. Other events, except those of endpoints, are not logged.
 func logEvent(logger *slog.Logger, e events.Event) {
 	switch e := e.(type) {
 	case events.StateChanged:

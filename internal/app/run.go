@@ -137,6 +137,7 @@ func build(o Options) (_ *process, err error) {
 		Forecasts:         p.forecasts.all,
 		Overridden:        config.overriddenKeys,
 		ConcurrencyLimits: p.server.ConcurrencyLimits,
+		Endpoints:         p.server.EndpointStatuses,
 	})
 	p.listeners = newListeners(p.server, o.Config, o.Logger)
 	p.reloader = &reloader{

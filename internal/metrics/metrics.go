@@ -46,6 +46,8 @@ type Sources struct {
 	Forecasts func() map[string]events.Forecast
 	// ConcurrencyLimits returns the limits on requests in flight by service.
 	ConcurrencyLimits func() map[string]events.ConcurrencyLimit
+	// Endpoints returns the endpoints by service.
+	Endpoints func() map[string][]events.EndpointStatus
 	// Overridden returns the overridden keys of routes by service.
 	Overridden func() map[string][]string
 	// AccessLogDropped returns the number of access log lines that were dropped.
@@ -197,6 +199,9 @@ func (m *Metrics) Collect(s Sources) {
 	}
 	if s.ConcurrencyLimits != nil {
 		m.registry.MustRegister(&limitCollector{s.ConcurrencyLimits})
+	}
+	if s.Endpoints != nil {
+		m.registry.MustRegister(&endpointCollector{s.Endpoints})
 	}
 	if s.AccessLogDropped != nil {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

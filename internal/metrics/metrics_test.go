@@ -304,3 +304,29 @@ func TestConcurrencyLimitsAreExported(t *testing.T) {
 		t.Error("no limit on requests in flight")
 	}
 }
+
+func TestEndpointsAreExported(t *testing.T) {
+	m := metrics.New(metrics.Config{})
+	many := make([]events.EndpointStatus, 100)
+	for i := range many {
+		many[i].URL = fmt.Sprintf("http://10.0.0.%d", i)
+	}
+	m.Collect(metrics.Sources{Endpoints: func() map[string][]events.EndpointStatus {
+		return map[string][]events.EndpointStatus{
+			"svc":  {{URL: "http://a:1", State: events.EndpointIn, InFlight: 3}, {URL: "http://a:2", State: events.EndpointEjected, Ejections: 4}},
+			"many": many, "none": nil, "twice": {{URL: "http://b:1"}, {URL: "http://b:1"}},
+		}
+	}})
+	text := scrape(m)
+	for _, series := range []string{
+		`cbproxy_endpoint_up{endpoint="http://a:1",service="svc"} 1`, `cbproxy_endpoint_up{endpoint="http://a:2",service="svc"} 0`,
+		`cbproxy_endpoint_in_flight{endpoint="http://a:1",service="svc"} 3`, `cbproxy_endpoint_ejections_total{endpoint="http://a:2",service="svc"} 4`,
+	} {
+		if !strings.Contains(text, series+"\n") {
+			t.Errorf("no line %s", series)
+		}
+	}
+	if n := strings.Count(text, `service="many"`); n != 3*64 {
+		t.Errorf("%d series of 100 endpoints, want those of 64", n)
+	}
+}
