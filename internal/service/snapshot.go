@@ -3,13 +3,14 @@ package service
 import (
 	"sync/atomic"
 
+	"cbproxy/internal/prefixtable"
 	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
 // Snapshot is the routes of one configuration. It is immutable, except for its number of references.
 type Snapshot struct {
-	table           *routes.Table[*Route]
+	table           *prefixtable.Table[*Route]
 	listeners       map[string]*Route // by routes.Route.ListenerKey; those that a reload has closed as well
 	routes          []*Route
 	routesByService map[string]*Route
@@ -22,7 +23,7 @@ type Snapshot struct {
 // newSnapshot returns the snapshot that follows previous, which may be nil.
 func newSnapshot(built []*Route, limits routes.Limits, previous *Snapshot) *Snapshot {
 	s := &Snapshot{
-		table: routes.NewTable[*Route](), routes: built, routesByService: make(map[string]*Route, len(built)), listeners: map[string]*Route{}, Limits: limits,
+		table: prefixtable.New[*Route](), routes: built, routesByService: make(map[string]*Route, len(built)), listeners: map[string]*Route{}, Limits: limits,
 	}
 	for _, r := range built {
 		s.routesByService[r.Service.Name] = r

@@ -1,4 +1,4 @@
-package routes_test
+package prefixtable_test
 
 import (
 	"fmt"
@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"cbproxy/routes"
+	"cbproxy/internal/prefixtable"
 )
 
-func table(prefixes ...string) *routes.Table[string] {
-	t := routes.NewTable[string]()
+func table(prefixes ...string) *prefixtable.Table[string] {
+	t := prefixtable.New[string]()
 	for _, prefix := range prefixes {
 		t.Add(prefix, prefix)
 	}
@@ -124,7 +124,7 @@ func FuzzMatch(f *testing.F) {
 
 func BenchmarkMatch(b *testing.B) {
 	for _, n := range []int{5, 1000} {
-		t := routes.NewTable[int]()
+		t := prefixtable.New[int]()
 		for i := range n {
 			t.Add(fmt.Sprintf("/service%d", i), i)
 		}

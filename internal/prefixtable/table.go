@@ -1,4 +1,5 @@
-package routes
+// Package prefixtable finds the longest prefix of a request's path.
+package prefixtable
 
 import (
 	"net/url"
@@ -16,10 +17,10 @@ type node[T any] struct {
 	set      bool
 }
 
-// NewTable returns an empty table.
-func NewTable[T any]() *Table[T] { return &Table[T]{} }
+// New returns an empty table.
+func New[T any]() *Table[T] { return &Table[T]{} }
 
-// Add sets the value of a prefix of a loaded Config. Prefixes that differ only in percent-encoding are
+// Add sets the value of a prefix, a valid path whose segments are compared after decoding. Prefixes that differ only in percent-encoding are
 // equal: the last value replaces the others.
 func (t *Table[T]) Add(prefix string, value T) {
 	b := &t.root
