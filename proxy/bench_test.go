@@ -39,7 +39,7 @@ func newTestServer(b testing.TB, upstream, transport string, access events.Acces
 	m := metrics.New(metrics.Config{Strategies: []string{"static"}})
 	s = New(Config{Bus: new(events.Bus), Observers: m, Access: access, Logger: slog.New(slog.DiscardHandler)})
 	route := &routes.Route{
-		Prefix: routes.Prefixes{"/rag"}, StripPrefix: true, Upstream: routes.Upstream{URL: u},
+		Prefix: routes.Prefixes{"/rag"}, StripPrefix: true, Upstream: routes.Endpoints{{Upstream: routes.Upstream{URL: u}}},
 		Transport: transport, Timeout: 30 * time.Second, IdleTimeout: time.Minute, ResponseBuffer: 64 << 10, FallbackEnabled: true,
 	}
 	route.Breaker.FailMax, route.Breaker.RecoveryTimeout, route.Breaker.HalfOpenRequests = 5, time.Minute, 1

@@ -155,7 +155,7 @@ func (x *exchange) elapsedWithoutUpload() time.Duration {
 func (x *exchange) clientContextEnded() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.upload.ClosedDuringRead() || x.r.ProtoMajor > 1 || x.route.Config.Upstream.Scheme == "http" {
+	if !x.upload.ClosedDuringRead() || x.r.ProtoMajor > 1 || x.route.Config.Upstream[0].Scheme == "http" {
 		x.cancel(context.Canceled)
 	}
 }

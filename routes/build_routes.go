@@ -78,8 +78,8 @@ func (b *builder) require(r *Route, at strictyaml.Place, nodes ...*yaml.Node) {
 		return false
 	}
 	b.checkPrefixGiven(r, at, given("prefix"))
-	if r.Upstream.URL == nil && !given("upstream") {
-		b.faults.Add(strictyaml.Place{Path: strictyaml.Join(at.Path, "upstream"), Line: at.Line, Column: at.Column}, "%s, got none", wantUpstream)
+	if len(r.Upstream) == 0 && !given("upstream") {
+		b.faults.Add(strictyaml.Place{Path: strictyaml.Join(at.Path, "upstream"), Line: at.Line, Column: at.Column}, "%s, got none", wantEndpoints)
 	}
 }
 
@@ -157,7 +157,7 @@ func (b *builder) withKeys(service string, n *yaml.Node) *Config {
 	if changed.Fallback == "" && b.config.Fallbacks[service] != nil {
 		changed.Fallback = service
 	}
-	b.checkRetry("", n, &changed)
+	b.checkRoute("", n, &changed)
 	next := *b.config
 	next.Routes = maps.Clone(b.config.Routes)
 	next.Routes[service] = &changed

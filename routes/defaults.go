@@ -39,10 +39,17 @@ func defaultRoute() *Route {
 		RewriteLocation: true,
 		Timeout:         30 * time.Second,
 		IdleTimeout:     60 * time.Second,
-		Priority:        1,
-		ResponseBuffer:  64 << 10,
-		StreamCommit:    "headers",
-		Transport:       "auto",
+		Balance: Balance{
+			Policy:  "least_in_flight",
+			Eject:   Eject{FailMax: 5, Time: 30 * time.Second, MaxRatio: 0.5},
+			Resolve: 5 * time.Second,
+		},
+		Stream:         Stream{Window: 10 * time.Second},
+		Hedge:          Hedge{MaxRatio: 0.05},
+		Priority:       1,
+		ResponseBuffer: 64 << 10,
+		StreamCommit:   "headers",
+		Transport:      "auto",
 		Retry: Retry{
 			Backoff:    50 * time.Millisecond,
 			MaxBackoff: time.Second,
@@ -70,6 +77,7 @@ func defaultBreaker() Breaker {
 		RetryAfter:       RetryAfter{Max: 5 * time.Minute},
 		Adaptive:         Adaptive{Mode: "off", FalseAlarm: 1e-8, MinRatio: 0.2, MinCalls: 50, Floor: 0.01, Cap: 0.1, Warmup: Warmup{Calls: 200, Time: 30 * time.Minute}},
 		Probe:            Probe{Interval: 5 * time.Second, Timeout: time.Second},
+		By:               By{Max: 100},
 	}
 	b.FailureStatuses.add("5xx")
 	b.RetryAfter.Statuses.add("429")

@@ -49,6 +49,8 @@ func writeValue(out *bytes.Buffer, v reflect.Value) error {
 		return writeValue(out, reflect.ValueOf(value.Setting()))
 	case Statuses:
 		return writeJSON(out, value.list())
+	case Endpoints:
+		return writeJSON(out, value.setting())
 	case Upstream:
 		if value.URL == nil {
 			return writeJSON(out, nil)

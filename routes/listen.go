@@ -2,7 +2,6 @@ package routes
 
 import (
 	"fmt"
-	"net"
 
 	"cbproxy/internal/listen"
 	"cbproxy/internal/sanitize"
@@ -103,31 +102,18 @@ func (b *builder) addListener(key string, at strictyaml.Place, text string) {
 	b.config.listenPlaces[key] = at
 }
 
-// ownAddress returns the listen address of the proxy that u leads to, "" if there is none.
+// ownAddress returns the listen address of the proxy that u leads to in any spelling, "" if there is none. It does not resolve names: a
+// loop through another name is detected at the first request.
 func (b *builder) ownAddress(u Upstream) string {
 	if u.URL == nil {
 		return ""
 	}
 	for _, l := range b.listeners {
-		if l.key != "admin.listen" && isListenAddress(u, l.address) {
+		if l.key != "admin.listen" && l.address.Accepts(u.Hostname(), u.port()) {
 			return l.text
 		}
 	}
 	return ""
-}
-
-// isListenAddress reports whether u is the listen address in any spelling. It does not resolve names: a
-// loop through another name is detected at the first request.
-func isListenAddress(u Upstream, own listen.Address) bool {
-	host, port, err := net.SplitHostPort(own.Target)
-	if err != nil || own.Network != "tcp" {
-		return false
-	}
-	upstreamPort := u.Port()
-	if upstreamPort == "" {
-		upstreamPort = map[string]string{"http": "80", "h2c": "80", "https": "443"}[u.Scheme]
-	}
-	return port != "0" && port == upstreamPort && isSameHost(host, u.Hostname())
 }
 
 // checkPrefixGiven adds a fault if a route has neither a prefix nor an own listener.

@@ -155,6 +155,8 @@ func takesOf(t reflect.Type, r strictyaml.Rules) string {
 		return "expression"
 	case reflect.TypeFor[Upstream]():
 		return "URL"
+	case reflect.TypeFor[Endpoints]():
+		return "URL, or list of 1 to 64 URLs"
 	case reflect.TypeFor[Prefixes]():
 		return "path, or list of paths"
 	case reflect.TypeFor[Statuses]():

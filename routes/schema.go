@@ -1,3 +1,9 @@
+// Package routes defines the configuration: its types and defaults, Loader, which turns a file into a
+// Config or reports every fault with its line, the JSON Schema, and Diff.
+//
+// A file is loaded in steps, each of which adds its faults to one list and continues: the content is
+// parsed and flattened (package strictyaml), values are decoded on top of their defaults according to
+// the tags of the types, environment variables override them, and the result is validated.
 package routes
 
 import (
@@ -127,16 +133,22 @@ type Route struct {
 	Listen string `yaml:"listen"`
 	// Remove the prefix from the path of the upstream request.
 	StripPrefix bool `yaml:"strip_prefix"`
-	// http, https or h2c URL; its path is prepended to the path of requests.
-	Upstream Upstream `yaml:"upstream"`
+	// URL of an upstream server, the endpoint, or list of 1 to 64 of them: http, https or h2c. The path of a URL is prepended to the path of requests. With dns+ before it, as in dns+http://rag-headless:8000, every address of the name is an endpoint, looked up again each balance.resolve. All endpoints of a service share its breaker.
+	Upstream Endpoints `yaml:"upstream"`
+	// Choice of the endpoint of an attempt, if there are several.
+	Balance Balance `yaml:"balance"`
 	// Send the client's Host field instead of the upstream's host.
 	PreserveHost bool `yaml:"preserve_host"`
 	// In the Location and Content-Location of a response, replace the upstream's own origin by the path that leads through the proxy, and add the prefix that was stripped, so that redirects do not bypass the proxy. Other addresses are not changed.
 	RewriteLocation bool `yaml:"rewrite_location"`
 	// Time limit for a request including its retries; for a stream, until the response headers.
 	Timeout time.Duration `yaml:"timeout" valid:"positive"`
+	// Time limit for each attempt, within timeout; for a stream, until the response headers. An attempt that takes longer fails like one that took timeout, and may be retried. 0 is none.
+	AttemptTimeout time.Duration `yaml:"attempt_timeout" valid:"non-negative"`
 	// Longest time without data from the upstream in a stream.
 	IdleTimeout time.Duration `yaml:"idle_timeout" valid:"positive"`
+	// Limits for streams that stay open and deliver too little.
+	Stream Stream `yaml:"stream"`
 	// Priority from 1 (high) to 3 (low): requests of low priority are rejected first when the proxy approaches max_in_flight.
 	Priority int `yaml:"priority" valid:"1..3"`
 	// Bulkhead: limit of this service's requests in flight; 0 is no limit, auto finds one from 4 to 200 (docs/limits.md). A request over the limit is answered by the fallback with reason overload and does not count for the breaker.
@@ -151,6 +163,8 @@ type Route struct {
 	Transport string `yaml:"transport" enum:"auto,net_http"`
 	// Retries of failed attempts, within timeout. A request's body is replayed up to 64 KiB; a request with a larger one is not retried.
 	Retry Retry `yaml:"retry"`
+	// A second attempt while the first has not been answered; the response that comes first is used.
+	Hedge Hedge `yaml:"hedge"`
 	// TLS to an https upstream, version 1.2 or newer. Files are reloaded when they change and are used for new connections. If they cannot be loaded, the previous certificates stay in use.
 	TLS TLS `yaml:"tls"`
 	// Conditions under which the breaker opens and closes.
@@ -180,6 +194,46 @@ type Retry struct {
 	Methods []string `yaml:"methods" valid:"method" most:"32"`
 	// Retry requests with an Idempotency-Key field whatever their method.
 	IdempotencyKey bool `yaml:"idempotency_key"`
+}
+
+// Balance configures the choice of the endpoint of each attempt. It has no effect on a service with one endpoint.
+type Balance struct {
+	// least_in_flight chooses the endpoint with the fewest requests in flight, round_robin one after the other. A retry goes to another endpoint than the attempts before it, if there is one.
+	Policy string `yaml:"policy" enum:"least_in_flight,round_robin"`
+	// Ejection of endpoints that fail: they get no requests for a time.
+	Eject Eject `yaml:"eject"`
+	// Time between two lookups of the names of dns+ URLs. Other URLs are not affected.
+	Resolve time.Duration `yaml:"resolve" valid:"100ms.."`
+}
+
+// Eject configures the ejection of endpoints that fail. The only endpoint of a service is never ejected.
+type Eject struct {
+	// Consecutive failures of an endpoint that eject it; 0 ejects none.
+	FailMax int `yaml:"fail_max" valid:"0..1000000"`
+	// Time of the first ejection, after which the endpoint is tried with one request. The time grows with each ejection in a row.
+	Time time.Duration `yaml:"time" valid:"positive"`
+	// Largest share of a service's endpoints, 0 to 1, that is ejected at once, rounded up, but never all of them; 0 ejects none.
+	MaxRatio float64 `yaml:"max_ratio" valid:"0..1"`
+}
+
+// Hedge configures a second attempt of requests that are answered slowly. Both attempts need the permission of
+// the breaker. A request is eligible if it could be retried: see methods and idempotency_key of retry.
+type Hedge struct {
+	// Time without response headers after which a second attempt is sent, to another endpoint if there is one; 0 sends none.
+	After time.Duration `yaml:"after" valid:"non-negative"`
+	// Largest share of requests, 0 to 1, that get a second attempt; 0 sends none.
+	MaxRatio float64 `yaml:"max_ratio" valid:"0..1"`
+}
+
+// Stream configures limits for streams that stay open and deliver too little. Time in which the client does not
+// accept data is not counted.
+type Stream struct {
+	// Time limit from the response headers to the first server-sent event with data, or to the first byte of another stream. Comments and events named ping are not counted. A stream that exceeds it is a failure of type idle; with stream_commit first_byte, the fallback can still answer. 0 is none.
+	FirstEventTimeout time.Duration `yaml:"first_event_timeout" valid:"non-negative"`
+	// Smallest rate of a stream, in bytes per second over window, from its first byte on. A stream below it is cut, and is a failure of type slow_stream. 0 is none.
+	MinBytesPerSecond int `yaml:"min_bytes_per_second" valid:"0..1000000000"`
+	// Time over which min_bytes_per_second is measured.
+	Window time.Duration `yaml:"window" valid:"100ms..24h"`
 }
 
 // TLS configures TLS to an https upstream or a rediss Redis; it has no effect on other schemes.
@@ -239,8 +293,10 @@ type Breaker struct {
 	GRPCFailureCodes []string `yaml:"grpc_failure_codes" enum:"CANCELLED,UNKNOWN,INVALID_ARGUMENT,DEADLINE_EXCEEDED,NOT_FOUND,ALREADY_EXISTS,PERMISSION_DENIED,RESOURCE_EXHAUSTED,FAILED_PRECONDITION,ABORTED,OUT_OF_RANGE,UNIMPLEMENTED,INTERNAL,UNAVAILABLE,DATA_LOSS,UNAUTHENTICATED" most:"32"`
 	// A call that the client cancels before the response headers after at least this time is a failure of type abandoned; 0s disables it. Set it below the timeout of the clients and above the time of any good response: clients that cancel after this time can open the breaker.
 	AbandonedAfter time.Duration `yaml:"abandoned_after" valid:"non-negative"`
-	// Active probe that tests recovery instead of client requests: if path is set, client requests get the fallback until the probe has succeeded half_open_requests times.
+	// Active probe that tests recovery instead of client requests: if path or grpc is set, client requests get the fallback until the probe has succeeded half_open_requests times.
 	Probe Probe `yaml:"probe"`
+	// Additional breakers within the service's, one for each value of a header field of requests, such as a tenant or a model.
+	By By `yaml:"by"`
 
 	// Algorithms has the options of Algorithm by its name, of the type that Loader.Algorithms returns; it is empty if there are none.
 	Algorithms map[string]any `yaml:",inline"`
@@ -306,14 +362,27 @@ type RecoveryBackoff struct {
 	Jitter float64 `yaml:"jitter" valid:"0..1"`
 }
 
+// By configures a breaker for each value of a header field. It judges the requests with this value by the service's
+// policy; the service's own breaker counts all requests. The breakers of values belong to this instance and are not shared.
+type By struct {
+	// Name of the header field; "" is none. A request without the field is judged by the service's breaker alone.
+	Header string `yaml:"header" valid:"key_header"`
+	// Number of values that have a breaker. A further value replaces the one that was used least recently.
+	Max int `yaml:"max" valid:"1..10000"`
+}
+
 // Probe configures an active probe for recovery.
 type Probe struct {
-	// Path, with an optional query, of the GET request below the upstream's URL; "" disables the probe. A status from 200 to 399 that is not in failure_statuses is a success.
+	// Path, with an optional query, of the GET request below the upstream's URL; "" disables it. A status from 200 to 399 that is not in failure_statuses is a success.
 	Path string `yaml:"path" valid:"probe_path"`
 	// Time between probes.
 	Interval time.Duration `yaml:"interval" valid:"positive"`
 	// Time limit of a probe.
 	Timeout time.Duration `yaml:"timeout" valid:"positive"`
+	// Probe each endpoint while the breaker is closed, too: an endpoint is ejected by failures of the probe as by those of requests. Requires path or grpc.
+	Always bool `yaml:"always"`
+	// Probe with the gRPC health protocol (grpc.health.v1.Health/Check) instead of a GET request: SERVING is a success. Requires an h2c or https upstream; path is not used.
+	GRPC bool `yaml:"grpc"`
 }
 
 // Fallback answers requests that the upstream cannot.
@@ -328,7 +397,19 @@ type Fallback struct {
 	Strategies map[string]any `yaml:",inline"`
 }
 
-// Upstream is a service's URL: scheme http, https or h2c, host, and an optional path without
+// Endpoints are the entries of a service's upstream, in the order of the file. In a loaded Config there is at
+// least one, no two are equal, and they are never modified.
+type Endpoints []Endpoint
+
+// Endpoint is one entry of a service's upstream.
+type Endpoint struct {
+	// Upstream is the URL, without dns+.
+	Upstream
+	// Resolve reports that the URL was given with dns+: every address of its host name is an endpoint.
+	Resolve bool
+}
+
+// Upstream is the URL of a server: scheme http, https or h2c, host, and an optional path without
 // a slash at its end. In a loaded Config it is not nil and is never modified.
 type Upstream struct{ *url.URL }
 

@@ -215,6 +215,10 @@ func (g *schemaGenerator) value(t reflect.Type, r strictyaml.Rules) *jsonschema.
 		return &jsonschema.Schema{Type: "string"}
 	case reflect.TypeFor[Upstream]():
 		return matching(`^([hH][tT][tT][pP][sS]?|[hH]2[cC])://[^/?#@\s]+(/[^?#\s]*)?$`)
+	case reflect.TypeFor[Endpoints]():
+		list := oneOrMore(matching(`^([dD][nN][sS]\+)?([hH][tT][tT][pP][sS]?|[hH]2[cC])://[^/?#@\s]+(/[^?#\s]*)?$`))
+		list.AnyOf[1].MaxItems, list.AnyOf[1].UniqueItems = jsonschema.Ptr(maxEndpoints), true
+		return list
 	case reflect.TypeFor[Prefixes]():
 		list := oneOrMore(matching(`^/[^?#]*$`))
 		list.AnyOf[1].MinItems = nil // a route with listen needs no prefix

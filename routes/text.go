@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -20,6 +21,7 @@ var textForms = map[string]textForm{
 	"event_name":  {checkEventName, `^[^ \n\r][^\n\r]*$`},
 	"probe_path":  {checkProbePath, `^$|^/[^#\s]*$`},
 	"server_name": {checkServerName, `^[A-Za-z0-9_.:-]*$`},
+	"key_header":  {checkKeyHeader, `^$|` + fieldName.String()},
 	"host":        {checkHost, `^(\*|[A-Za-z0-9_.:-]+)$`},
 	"namespace":   {checkNamespace, `^\S{0,64}$`},
 }
@@ -39,6 +41,25 @@ var methodForm = regexp.MustCompile("^[A-Z][-A-Z0-9!#$%&'*+.^_`|~]{0,31}$")
 func checkMethod(text string) (want string) {
 	if !methodForm.MatchString(text) {
 		return "must be an HTTP method in upper case such as GET"
+	}
+	return ""
+}
+
+// A field name is a token (RFC 9110, section 5.1).
+var fieldName = regexp.MustCompile("^[-A-Za-z0-9!#$%&'*+.^_`|~]{1,128}$")
+
+// notKeyHeaders are the fields, in lower case, that cannot be the key of a breaker: they describe the connection and not the request.
+var notKeyHeaders = []string{"connection", "host", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
+	"te", "trailer", "transfer-encoding", "upgrade"}
+
+func checkKeyHeader(text string) (want string) {
+	switch {
+	case text == "":
+		return ""
+	case !fieldName.MatchString(text):
+		return `must be the name of a header field such as X-Tenant, or ""`
+	case slices.Contains(notKeyHeaders, strings.ToLower(text)):
+		return "must not be Host or a hop-by-hop field (" + strings.Join(notKeyHeaders, ", ") + ")"
 	}
 	return ""
 }

@@ -60,11 +60,23 @@ func isPort(text string, least int) bool {
 	return err == nil && port >= least && port <= 65535 && strconv.Itoa(port) == text
 }
 
+// port returns the port of u, that of its scheme if it has none.
+func (u Upstream) port() string {
+	switch port := u.Port(); {
+	case port != "":
+		return port
+	case u.Scheme == "https":
+		return "443"
+	}
+	return "80"
+}
+
 // ConnectionKey is what connections to an upstream are made from: those with equal keys are
 // interchangeable.
 type ConnectionKey struct {
 	scheme, host string
-	tls          TLS // only of https
+	resolve      bool // the host is one of the addresses of its name
+	tls          TLS  // only of https
 }
 
 // ConnectionKey returns the key of connections to u, which are secured by t if it is https.

@@ -12,6 +12,8 @@ import (
 	"cbproxy/internal/files"
 	"cbproxy/internal/sanitize"
 	"cbproxy/internal/strictyaml"
+
+	"gopkg.in/yaml.v3"
 )
 
 // validate checks conditions between several values, and files.
@@ -22,7 +24,7 @@ func (b *builder) validate() {
 	b.checkTokenFile()
 	b.checkRedisURL()
 	b.checkPrefixes()
-	b.checkRetries()
+	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) { b.checkRoute(path, n, r) })
 	b.checkTLS()
 	b.checkLoops()
 }

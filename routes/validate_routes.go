@@ -63,9 +63,33 @@ func (b *builder) checkPrefixes() {
 	})
 }
 
-// checkRetries checks the retry keys of each route.
-func (b *builder) checkRetries() {
-	b.eachRoute(func(_, path string, n *yaml.Node, r *Route) { b.checkRetry(path, n, r) })
+// checkRoute checks the combinations of keys of the route n at path.
+func (b *builder) checkRoute(path string, n *yaml.Node, r *Route) {
+	b.checkRetry(path, n, r)
+	b.checkProbe(path, n, r)
+}
+
+// checkProbe adds a fault if the probe of the route n at path cannot be sent.
+func (b *builder) checkProbe(path string, n *yaml.Node, r *Route) {
+	const always, grpc = "breaker.probe.always", "breaker.probe.grpc"
+	p := r.Breaker.Probe
+	if p.Always && !p.GRPC && p.Path == "" {
+		if section, ok := b.source(path, n, always, grpc, "breaker.probe.path"); ok {
+			b.faults.Add(b.at(strictyaml.Join(section, always)), "must have breaker.probe.path or breaker.probe.grpc, which say what is sent, got true and neither of them")
+		}
+	}
+	if !p.GRPC {
+		return
+	}
+	for _, e := range r.Upstream {
+		if e.Scheme != "http" {
+			continue
+		}
+		if section, ok := b.source(path, n, grpc, "upstream"); ok {
+			b.faults.Add(b.at(strictyaml.Join(section, grpc)), "must have only h2c and https URLs as upstream, because gRPC needs HTTP/2, got true and %s", e)
+		}
+		return
+	}
 }
 
 // checkRetry adds a fault if the max_backoff of the route n at path is less than its backoff.

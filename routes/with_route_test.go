@@ -95,7 +95,7 @@ func TestWithRouteHash(t *testing.T) {
 
 func TestWithRouteReportsEveryFault(t *testing.T) {
 	t.Parallel()
-	const allowed = "can be changed in the file only; the keys that can be set are breaker, fallback, fallback_enabled, fallback_test, idle_timeout, "
+	const allowed = "can be changed in the file only; the keys that can be set are attempt_timeout, balance, breaker, fallback, fallback_enabled, fallback_test, hedge, idle_timeout, "
 	for _, test := range []struct {
 		keys string
 		want []string // path and the begin of the message, in order

@@ -34,7 +34,7 @@ func (g *Change) text() string {
 		if string(g.New) == "[]" {
 			return "No prefix is routed to the service any more, only its own listener."
 		}
-		return fmt.Sprintf("Only requests under %s are routed to the service.", joinPrefixes(g.New))
+		return fmt.Sprintf("Only requests under %s are routed to the service.", joinTexts(g.New))
 	case "upstream":
 		return fmt.Sprintf("New requests go to %s; requests in flight finish at the old upstream. The breaker keeps its state and counts.", value)
 	case "timeout":
@@ -69,8 +69,9 @@ func (g *Change) text() string {
 // routeText describes the effect of adding or removing a route.
 func (g *Change) routeText() string {
 	var route struct {
-		Prefix           json.RawMessage
-		Listen, Upstream string
+		Prefix   json.RawMessage
+		Listen   string
+		Upstream json.RawMessage
 	}
 	value := g.New
 	if value == nil {
@@ -79,14 +80,14 @@ func (g *Change) routeText() string {
 	if json.Unmarshal(value, &route) != nil {
 		return ""
 	}
-	requests := "under " + joinPrefixes(route.Prefix)
+	requests := "under " + joinTexts(route.Prefix)
 	if route.Listen != "" {
 		requests = strings.TrimPrefix(requests+" and on "+route.Listen, "under  and ")
 	}
 	if g.New == nil {
 		return fmt.Sprintf("Requests %s are no longer routed to an upstream. Those that match no other prefix get 404.", requests)
 	}
-	return fmt.Sprintf("Requests %s go to %s, through a new breaker.", requests, route.Upstream)
+	return fmt.Sprintf("Requests %s go to %s, through a new breaker.", requests, joinTexts(route.Upstream))
 }
 
 // fallbackText describes the effect of adding or removing a fallback, "" if it was changed.
@@ -104,8 +105,8 @@ func (g *Change) fallbackText(name string) string {
 	return fmt.Sprintf("Used by service %s and by services that reference it; tries %s.", name, strings.Join(fallback.Try, ", then "))
 }
 
-// joinPrefixes formats a list of prefixes for a sentence.
-func joinPrefixes(list json.RawMessage) string {
+// joinTexts formats a text, or a list of texts such as prefixes, for a sentence.
+func joinTexts(list json.RawMessage) string {
 	var all []string
 	if json.Unmarshal(list, &all) != nil {
 		return shortValue(list)

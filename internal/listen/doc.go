@@ -1,3 +1,3 @@
-// Package listen parses listen addresses, opens their sockets, and takes the sockets that a service manager such as systemd has
+// Package listen parses and compares listen addresses, opens their sockets, and takes the sockets that a service manager such as systemd has
 // opened and passed to the process.
 package listen

@@ -108,8 +108,8 @@ func (m *Manager) build(name string, c *routes.Config) (*Route, error) {
 	r.ProxyInFlight, r.Via = &m.inFlight, m.config.Via
 	logger := m.config.Logger.With("service", name)
 	var err error
-	r.poolKey = poolKey{r.Config.Upstream.ConnectionKey(r.Config.TLS), r.Config.KeepalivePing}
-	if r.Pool, err = newPool(r.Config.Upstream, r.Config.TLS, r.Config.KeepalivePing, logger); err != nil {
+	r.poolKey = poolKey{r.Config.Upstream[0].ConnectionKey(r.Config.TLS), r.Config.KeepalivePing}
+	if r.Pool, err = newPool(r.Config.Upstream[0].Upstream, r.Config.TLS, r.Config.KeepalivePing, logger); err != nil {
 		return nil, err
 	}
 	if existing := m.services[name]; existing != nil {

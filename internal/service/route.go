@@ -43,7 +43,7 @@ type Route struct {
 func newRoute(c *routes.Route, all *routes.Config) *Route {
 	policy := PolicyOf(c)
 	return &Route{
-		Config: c, Target: upstream.TargetOf(c.Upstream.URL),
+		Config: c, Target: upstream.TargetOf(c.Upstream[0].URL),
 		UsesCallDuration: policy.NeedsDurations() || all.Outcomes.Enabled,
 		GRPCFailures:     grpc.NewCodes(c.Breaker.GRPCFailureCodes),
 		MaxProxyInFlight: permitsFor(all.MaxInFlight, c.Priority),
