@@ -75,6 +75,23 @@ var rows = []row{
 			query{`sum by (service, result) (rate(cbproxy_probes_total{` + selected + `}[$__rate_interval]))`, "{{service}} {{result}}"}),
 		timeline("Fallback upstreams", "Breakers of fallback upstreams (strategy upstream).", 8, `cbproxy_fallback_upstream_state{`+selected+`}`),
 	}},
+	{"Endpoints", []panel{
+		graph("Endpoints that get requests", "1 if the endpoint gets requests on all instances, 0 if all have ejected it.", "none",
+			query{`avg by (service, endpoint) (cbproxy_endpoint_up{` + selected + `})`, "{{service}} {{endpoint}}"}),
+		graph("Share of ejected endpoints", "At the instance that has ejected most.", "percentunit",
+			query{`max by (service) (1 - avg by (service, instance) (cbproxy_endpoint_up{` + selected + `}))`, "{{service}}"}),
+		graph("Ejections", "", "short",
+			query{`sum by (service, endpoint) (increase(cbproxy_endpoint_ejections_total{` + selected + `}[$__rate_interval]))`, "{{service}} {{endpoint}}"}),
+		graph("In flight, by endpoint", "Attempts in flight.", "short",
+			query{`sum by (service, endpoint) (cbproxy_endpoint_in_flight{` + selected + `})`, "{{service}} {{endpoint}}"}),
+		graph("Hedges", "Second attempts that were sent because the first had not been answered, by whether their response was used.", "reqps",
+			query{`sum by (service, result) (rate(cbproxy_hedges_total{` + selected + `}[$__rate_interval]))`, "{{service}} {{result}}"}),
+		graph("Share of hedges, and of hedges that won", "Hedges per attempt, and the share of the hedges whose response was used.", "percentunit",
+			query{`sum by (service) (rate(cbproxy_hedges_total{` + selected + `}[$__rate_interval]))
+  / (sum by (service) (rate(cbproxy_upstream_attempts_total{` + selected + `}[$__rate_interval])) > 0)`, "{{service}} hedged"},
+			query{`sum by (service) (rate(cbproxy_hedges_total{` + selected + `, result="won"}[$__rate_interval]))
+  / (sum by (service) (rate(cbproxy_hedges_total{` + selected + `}[$__rate_interval])) > 0)`, "{{service}} won"}),
+	}},
 	{"Learning", []panel{
 		graph("Evidence", "Evidence that the upstream is not healthy, at the instance that has most. The breaker opens at 100 %, in shadow mode it only reports.", "percentunit",
 			query{`max by (service) (cbproxy_adaptive_evidence_ratio{` + selected + `})`, "{{service}}"}),
