@@ -11,8 +11,12 @@ import (
 // Baseline returns what has been learnt of the upstream: see Policy.Adaptive and Policy.SlowCall.
 func (b *Breaker) Baseline() events.Baseline { return b.learning.status(b.policy.Load()) }
 
-// SlowCallDuration returns the duration from which on a call is slow now: that of the policy, or what was learnt.
+// SlowCallDuration returns the duration from which on a call is slow now: that of the policy, or what was learnt. For the breaker of
+// a key, it is that of the service.
 func (b *Breaker) SlowCallDuration() time.Duration {
+	if b.ofService != nil {
+		return b.ofService.SlowCallDuration()
+	}
 	return b.learning.slowCallDuration(b.policy.Load())
 }
 

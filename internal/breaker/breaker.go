@@ -38,6 +38,8 @@ type Breaker struct {
 
 	learning learning
 
+	ofService *Breaker // the service's breaker, if this is the breaker of a key; otherwise nil
+
 	retryAfters    retryAfterRow
 	hasRetryAfters atomic.Bool // whether retryAfters is not empty, so that other reports take no lock
 
@@ -54,16 +56,27 @@ func New(service string, policy Policy, publish func(events.Event)) *Breaker {
 
 // NewIn is New with an environment.
 func NewIn(env Environment, service string, policy Policy, publish func(events.Event)) *Breaker {
+	b := newBreaker(env, service, policy, publish)
+	b.start()
+	return b
+}
+
+// newBreaker returns a breaker that must be started.
+func newBreaker(env Environment, service string, policy Policy, publish func(events.Event)) *Breaker {
 	policy.SetDefaultOptions()
 	b := &Breaker{service: service, publish: publish, env: env.withDefaults()}
 	b.policy.Store(&policy)
 	b.learning.env = &b.env
 	b.learning.configure(&policy)
+	return b
+}
+
+// start begins the first closed state.
+func (b *Breaker) start() {
 	e := newClosedEngine(&b.env, &b.policy, false)
 	b.connect(e)
 	b.learning.engine = e
 	b.current.Store(&phase{engine: e, state: events.Closed, since: b.env.now()})
-	return b
 }
 
 // Allow decides whether the upstream may be called now. If the error is nil, the caller must report on the Call exactly once.

@@ -21,6 +21,9 @@ type Call struct {
 	engine  *engine
 	report  func(error) // reports an *outcome; nil if reports have no effect
 
+	key   uint64   // see WithKey; 0: it has none
+	ofKey Reporter // likewise; nil: only this breaker is told of the result
+
 	injected  bool      // see WithFault
 	revocable bool      // the permit can be revoked: report is revocableCall.reportOnce
 	asked     time.Time // when the call was asked for; zero if it is not recorded
@@ -62,6 +65,9 @@ func (c Call) record(result events.Result, kind events.ErrorType, took time.Dura
 func (c Call) Success(took time.Duration) {
 	c.record(events.ResultSuccess, "", took)
 	c.reportOutcome(outcomeSucceeded, outcomeSucceededSlow, "", took)
+	if c.ofKey != nil {
+		c.ofKey.Success(took)
+	}
 }
 
 // Failure reports that the call failed, and its duration.
@@ -76,6 +82,9 @@ func (c Call) Failure(f *events.Failure, took time.Duration) {
 	}
 	c.breaker.lastFailure.Store(f)
 	c.reportOutcome(outcomeFailed, outcomeFailedSlow, kind, took)
+	if c.ofKey != nil {
+		c.ofKey.Failure(f, took)
+	}
 }
 
 // Cancel reports that the call counts neither as success nor as failure. A probe returns its permit.
@@ -91,13 +100,21 @@ func (c Call) Reject() {
 }
 
 // Withdraw is Cancel for a call that was not made and is asked for again, or not at all. It is not recorded.
-func (c Call) Withdraw() { c.reportOutcome(outcomeCancelled, outcomeCancelled, "", 0) }
+func (c Call) Withdraw() {
+	c.reportOutcome(outcomeCancelled, outcomeCancelled, "", 0)
+	if c.ofKey != nil {
+		c.ofKey.Withdraw()
+	}
+}
 
 // Abandon reports that the client cancelled the call after it had waited for the upstream for took. The call counts for the slow
 // call ratio if took makes it a slow call; otherwise it counts as with Cancel.
 func (c Call) Abandon(took time.Duration) {
 	c.record(events.ResultCancelled, "", took)
 	c.reportOutcome(outcomeCancelled, outcomeAbandonedSlow, "", took)
+	if c.ofKey != nil {
+		c.ofKey.Abandon(took)
+	}
 }
 
 // reportOutcome passes o to the engine, or slow if the call was slow. kind is the type of a failure.
@@ -113,11 +130,12 @@ func (c Call) reportOutcome(o, slow *outcome, kind events.ErrorType, took time.D
 	if !o.cancelled && !o.abandoned {
 		c.breaker.endRetryAfterRow()
 	}
+	keyed := c.key != 0 && (o.failed || o.slow)
 	learnt := took > 0 && !o.cancelled && !o.abandoned && !o.failed && c.breaker.learning.needsDuration()
-	if learnt || c.injected || decider.details.Load() && !o.cancelled && (o.failed || durations) {
+	if keyed || learnt || c.injected || decider.details.Load() && !o.cancelled && (o.failed || durations) {
 		detailed := outcomePool.Get().(*outcome)
 		*detailed = *o
-		detailed.kind, detailed.injected = kind, c.injected
+		detailed.kind, detailed.injected, detailed.key = kind, c.injected, c.key
 		if durations {
 			detailed.took = took
 		}

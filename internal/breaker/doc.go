@@ -8,6 +8,7 @@
 //   - a ramp, so that a breaker that has closed lets a growing share of the calls through;
 //   - open periods that last until the time that the upstream's answers have named (Retry-After);
 //   - states that are set from outside, forced or restored, with a remaining duration;
+//   - breakers for keys of calls, such as tenants, within that of a service, which then does not open because of one key alone;
 //   - a policy that can change while calls are in flight.
 //
 // Terms:

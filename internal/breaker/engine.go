@@ -39,6 +39,9 @@ type engine struct {
 	state       events.State // gobreaker's state; guarded by gobreaker's lock
 	trip        tripReason   // of the last report that could open the engine; guarded by gobreaker's lock
 
+	keys      keyedResults // guarded by gobreaker's lock
+	dominated atomic.Bool  // one key has caused the failures, and the algorithm must not reject calls because of them
+
 	// consecutiveFailures is that of gobreaker's counts, with the call that is being reported; guarded by gobreaker's lock
 	consecutiveFailures uint32
 }
@@ -129,11 +132,12 @@ func (e *engine) allow(minWait time.Duration) (func(error), error) {
 func (e *engine) isExcluded(err error) bool {
 	o := err.(*outcome)
 	if !o.abandoned {
-		return o.cancelled
+		return o.cancelled || o.key != 0 && o.failed && e.state == events.HalfOpen && e.policy.Load().ByKey && e.keys.sparesProbe(o)
 	}
 	if !e.decider.used.Load() || e.forced || e.state != events.Closed {
 		return true
 	}
+	e.noteKey(o)
 	return !e.observe(o)
 }
 
@@ -156,6 +160,7 @@ func (e *engine) isSuccessful(err error) bool {
 		}
 		return !o.failed
 	}
+	e.noteKey(o)
 	unlikely := e.learning.observe(e, o)
 	if e.decider.used.Load() && e.observe(o) {
 		return false
@@ -166,10 +171,21 @@ func (e *engine) isSuccessful(err error) bool {
 	if !e.decider.used.Load() {
 		e.trip = tripReason{failed: true}
 	}
-	if unlikely { // the evidence grows by failures only
+	if unlikely > 0 && !e.keys.failed.dominated(unlikely) { // the evidence grows by failures only
 		e.trip.cause = events.CauseAdaptive
 	}
 	return false
+}
+
+// noteKey records the key of a failed or slow call in the closed state.
+func (e *engine) noteKey(o *outcome) {
+	switch {
+	case !o.failed && !o.slow:
+	case e.policy.Load().ByKey:
+		e.keys.note(o)
+	default:
+		e.keys = keyedResults{} // so that nothing is attributed to keys
+	}
 }
 
 // observe counts a call in the algorithm and reports whether the engine opens. It sets e.trip if that is so or if the call
@@ -180,6 +196,14 @@ func (e *engine) observe(o *outcome) bool {
 		call.ConsecutiveFailures = e.consecutiveFailures
 	}
 	cause, counts := e.decider.observe(call)
+	if e.policy.Load().ByKey {
+		if cause != "" && e.keys.dominated(cause, counts) {
+			cause = ""
+		}
+		if o.failed {
+			e.dominated.Store(e.keys.failed.dominated(counts.Failures))
+		}
+	}
 	if !o.failed && cause == "" {
 		return false
 	}
@@ -200,7 +224,7 @@ func (e *engine) readyToTrip(counts gobreaker.Counts) bool {
 		return true
 	}
 	t.counts.ConsecutiveFailures = counts.ConsecutiveFailures
-	if limit := e.policy.Load().FailMax; limit > 0 && counts.ConsecutiveFailures >= uint32(limit) {
+	if limit := e.policy.Load().FailMax; limit > 0 && counts.ConsecutiveFailures >= uint32(limit) && !e.keys.failed.dominated(counts.ConsecutiveFailures) {
 		t.cause = events.CauseConsecutiveFailures
 		t.counts.Requests, t.counts.Successes, t.counts.Failures = counts.Requests, counts.TotalSuccesses, counts.TotalFailures
 	}

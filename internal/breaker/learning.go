@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,15 +73,16 @@ func (l *learning) learnt(now time.Duration, skip int64) {
 	}
 }
 
-// observe counts a call of a closed state of e, and reports whether the breaker opens.
-func (l *learning) observe(e *engine, o *outcome) bool {
+// observe counts a call of a closed state of e. It returns the number of failures that are the evidence by which the breaker opens; 0
+// if it does not.
+func (l *learning) observe(e *engine, o *outcome) (failures uint32) {
 	if !l.active.Load() || l.quiet.count(e, o) {
-		return false
+		return 0
 	}
 	now := l.lock()
 	defer l.mu.Unlock()
 	if l.engine != e {
-		return false
+		return 0
 	}
 	result, skip := l.learner.Observe(now, o.failed, o.injected), l.quiet.counted
 	switch {
@@ -92,11 +94,11 @@ func (l *learning) observe(e *engine, o *outcome) bool {
 	l.learnt(now, skip)
 	switch result {
 	case adaptive.Open:
-		return true
+		return uint32(min(l.learner.EvidenceFailures(), math.MaxUint32)) // #nosec G115 -- it is limited
 	case adaptive.Shadowed:
 		l.report(now, events.AdaptiveEvidence)
 	}
-	return false
+	return 0
 }
 
 // needsDuration reports whether the duration of the next success is to be in its outcome.

@@ -8,11 +8,13 @@ import (
 )
 
 // outcome is the result of a call as an engine counts it. gobreaker passes it on as an error. The values below, and
-// those of outcomePool if the algorithm needs details, are the only ones, so a report allocates nothing.
+// those of outcomePool if more is to be known, are the only ones, so a report allocates nothing.
 type outcome struct {
 	name                    string
 	failed, slow, cancelled bool
 	abandoned               bool // neither a success nor a failure, but counted for the slow call ratio
+
+	key uint64 // of a failed or slow call; 0: it has none
 
 	injected bool          // by an operator: nothing is learnt from it
 	learnt   time.Duration // of a success, if it is learnt

@@ -47,6 +47,9 @@ func (b *Breaker) hasEnded(p *phase) bool { return !p.until.IsZero() && !b.env.n
 func (b *Breaker) connect(e *engine) {
 	if e != nil && e.decider.errors == nil {
 		e.decider.errors, e.learning = &b.algorithmErrors, &b.learning
+		if b.ofService != nil {
+			e.decider.errors = &b.ofService.algorithmErrors
+		}
 	}
 }
 

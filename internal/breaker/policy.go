@@ -46,6 +46,8 @@ type Policy struct {
 	Adaptive adaptive.Options
 	// SlowCall is used instead of SlowCallDuration if its method Auto returns true.
 	SlowCall adaptive.SlowCall
+	// ByKey makes the keys of calls matter, see Call.WithKey: the breaker does not open because of one key alone.
+	ByKey bool
 	// ActiveProbing reserves the half-open state for AllowActiveProbe: Allow rejects all calls then.
 	ActiveProbing bool
 }

@@ -38,6 +38,9 @@ func (b *Breaker) reject(r rejection, asked time.Time, shadow, active bool) (Cal
 	switch {
 	case shadow && !active:
 		b.shadowed[r].Add(1)
+		if b.ofService != nil {
+			b.ofService.shadowed[r].Add(1)
+		}
 		call.breaker, call.asked = b, asked
 		return call, nil
 	case !active && !asked.IsZero():
@@ -58,7 +61,7 @@ func (b *Breaker) rejectClosed(policy *Policy, p *phase) (r rejection, rejected 
 			return rejectedRecovering, true
 		}
 	}
-	if !p.engine.forced && !p.engine.decider.admit() {
+	if !p.engine.forced && !(policy.ByKey && p.engine.dominated.Load()) && !p.engine.decider.admit() {
 		return rejectedThrottled, true
 	}
 	return 0, false

@@ -11,25 +11,31 @@ import (
 type retryAfterRow struct {
 	mu     sync.Mutex
 	length int
-	until  time.Time // the latest time that they named
+	until  time.Time   // the latest time that they named
+	keys   *recentKeys // of the calls; nil: their keys do not matter
 }
 
-// add counts an answer that named until. It returns the number of consecutive answers so far and the latest time that they named.
-func (r *retryAfterRow) add(until time.Time) (length int, latest time.Time) {
+// add counts an answer to a call with a key that named until. It returns the number of consecutive answers so far and the latest time
+// that they named, and if byKey is set whether they are dominated by one key.
+func (r *retryAfterRow) add(until time.Time, key uint64, byKey bool) (length int, latest time.Time, dominated bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.length++
 	if until.After(r.until) {
 		r.until = until
 	}
-	return r.length, r.until
+	if byKey {
+		r.keys = r.keys.add(key)
+		dominated = r.keys.dominated(maxRecentKeys)
+	}
+	return r.length, r.until, dominated
 }
 
 // reset begins a new row.
 func (r *retryAfterRow) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.length, r.until = 0, time.Time{}
+	r.length, r.until, r.keys = 0, time.Time{}, nil
 }
 
 // RetryAfter reports that the upstream answered and asked for no call before until. The call counts neither as success nor as
@@ -44,6 +50,9 @@ func (c Call) RetryAfter(until time.Time) {
 	}
 	b := c.breaker
 	c.reportOutcome(outcomeCancelled, outcomeCancelled, "", 0) // before the breaker opens: a probe returns its permit
+	if c.ofKey != nil {
+		c.ofKey.RetryAfter(until)
+	}
 	policy, now := b.policy.Load(), b.env.now()
 	if policy.RetryAfter <= 0 || policy.Mode == Off {
 		return
@@ -53,9 +62,9 @@ func (c Call) RetryAfter(until time.Time) {
 	if limit := now.Add(policy.RetryAfterMax); until.After(limit) {
 		until = limit
 	}
-	length, latest := b.retryAfters.add(until)
+	length, latest, dominated := b.retryAfters.add(until, c.key, policy.ByKey)
 	b.hasRetryAfters.Store(true)
-	if length < policy.RetryAfter {
+	if length < policy.RetryAfter || dominated {
 		return
 	}
 	d := min(latest.Sub(now), policy.RetryAfterMax) // the limit may have been lowered since

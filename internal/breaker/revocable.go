@@ -38,6 +38,9 @@ func (c Call) WithRevocablePermit(clientWait func() time.Duration) Call {
 	if c.report == nil || c.revocable || c.State != events.HalfOpen {
 		return c
 	}
+	if ofKey, ok := c.ofKey.(*Call); ok {
+		*ofKey = ofKey.WithRevocablePermit(clientWait)
+	}
 	r := &revocableCall{breaker: c.breaker, engine: c.engine, clientWait: clientWait, report: c.report}
 	c.engine.revocable.add(r)
 	c.report, c.revocable = r.reportOnce, true

@@ -43,7 +43,7 @@ func (b *Breaker) statusOf(p *phase) events.BreakerStatus {
 	policy := b.policy.Load()
 	if policy.Mode != Off {
 		status.AdmittedRatio = admittedRatio(policy, p, b.env.now())
-		if p.state == events.Closed && !p.engine.forced {
+		if p.state == events.Closed && !p.engine.forced && !(policy.ByKey && p.engine.dominated.Load()) {
 			status.RejectionRatio = p.engine.decider.rejectionRatio()
 		}
 	}

@@ -233,5 +233,8 @@ func (l *Learner) Status(now time.Duration) Status {
 // Evidence returns the evidence for a fault, from 0 to 1.
 func (l *Learner) Evidence() float64 { return l.detector.evidence(&l.likelihoods) }
 
+// EvidenceFailures returns the number of failures among the calls that are the evidence.
+func (l *Learner) EvidenceFailures() uint64 { return l.detector.failures }
+
 // FailureRatio returns the upper bound of the failure ratio of the healthy service.
 func (l *Learner) FailureRatio() float64 { return l.baseline.ratio }
