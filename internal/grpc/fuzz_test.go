@@ -62,3 +62,17 @@ func FuzzGRPCStatus(f *testing.F) {
 		}
 	})
 }
+
+func FuzzFormatTimeout(f *testing.F) {
+	for _, seed := range []int64{-1, 0, 1, 99_999_999, 100_000_000, 1e9, 99_999_999e6, 99_999_999e9, math.MaxInt64} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, n int64) {
+		d := time.Duration(n)
+		s := FormatTimeout(d)
+		got, ok := ParseTimeout(s)
+		if !ok || n > 0 && n < math.MaxInt64/2 && (got < d || float64(got) > float64(d)*1.00001) {
+			t.Errorf("%v is sent as %s, which is %v", d, s, got)
+		}
+	})
+}

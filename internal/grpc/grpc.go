@@ -17,6 +17,7 @@ const (
 	Unknown           Code = 2
 	DeadlineExceeded  Code = 4
 	ResourceExhausted Code = 8
+	Unimplemented     Code = 12
 	Internal          Code = 13
 	Unavailable       Code = 14
 )
@@ -94,6 +95,26 @@ func ParseTimeout(s string) (time.Duration, bool) {
 		return longest, true
 	}
 	return max(time.Duration(n)*unit, time.Nanosecond), true // 0 would mean no timeout
+}
+
+// FormatTimeout returns the value of a grpc-timeout field: d in the smallest unit that needs at most eight digits, rounded up. A
+// timeout that is not positive becomes 1 ns.
+func FormatTimeout(d time.Duration) string {
+	d = max(d, time.Nanosecond)
+	units := []struct {
+		name string
+		unit time.Duration
+	}{{"n", time.Nanosecond}, {"u", time.Microsecond}, {"m", time.Millisecond}, {"S", time.Second}, {"M", time.Minute}}
+	for _, u := range units {
+		n := d / u.unit
+		if d%u.unit > 0 {
+			n++
+		}
+		if n < 1e8 {
+			return strconv.FormatInt(int64(n), 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(d/time.Hour), 10) + "H" // the largest Duration has seven digits of hours
 }
 
 // ParseStatus returns the status and its message from a header section or from trailers. ok is false if there is no

@@ -281,7 +281,7 @@ func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State, 
 	return result
 }
 
-// maxDiscarded is how many bytes of the body of a response to a probe or a delivery are read, so that its connection can be
+// maxDiscarded is how many bytes of the body of a response to a delivery are read, so that its connection can be
 // reused.
 const maxDiscarded = 64 << 10
 

@@ -10,6 +10,7 @@ import (
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/fault"
+	"cbproxy/internal/healthcheck"
 	"cbproxy/internal/upstream"
 )
 
@@ -17,6 +18,7 @@ import (
 // is stopped when its route's configuration is replaced.
 type prober struct {
 	route  *Route
+	check  *healthcheck.Check
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -29,7 +31,7 @@ func (s *Service) restartProber(r *Route) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &prober{route: r, cancel: cancel}
+	p := &prober{route: r, check: r.healthCheck(), cancel: cancel}
 	p.done.Go(func() { p.run(ctx) })
 	s.prober = p
 }
@@ -91,35 +93,31 @@ func (p *prober) probeOnce(ctx context.Context) {
 }
 
 // send sends the probe's request, into which a fault may be injected. It returns the type of the upstream's failure, or "" with an
-// error that counts neither as a success nor as a failure. The probe succeeds with the header section of the response, except that a
-// short body of known length must arrive as well: a stream may never end.
+// error that counts neither as a success nor as a failure.
 func (p *prober) send(ctx context.Context, injected *fault.Fault) (events.ErrorType, error) {
 	rt := p.route
-	target := rt.Target.Scheme + "://" + rt.Target.Host + rt.Target.Base + rt.Config.Breaker.Probe.Path
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
-	if err != nil {
-		return events.ErrorConnect, fmt.Errorf("make a request of breaker.probe.path: %w", err)
-	}
-	r.Header.Set("User-Agent", "cbproxy-probe")
-	rt.Via.AddOnce(r.Header)
 	rt.Pool.DiscardConnections() // connections from before the failure must not decide recovery
-	res, reqErr := rt.Pool.Do(r, rt.Config.Breaker.Probe.Timeout, upstream.DoOptions{RoundTrip: injected.RoundTrip})
-	if reqErr != nil {
-		return rt.failureOf(reqErr), reqErr
-	}
-	defer res.Close()
-	switch class, until := rt.ClassifyStatus(res.StatusCode, res.Header.Get("Retry-After")); {
-	case class == StatusRetryAfter:
-		return "", &retryLaterError{until}
-	case class == StatusIgnored:
-		return "", fmt.Errorf("status %d is ignored", res.StatusCode)
-	case class == StatusFailure || res.StatusCode > 399:
-		return events.ErrorStatus, fmt.Errorf("status %d", res.StatusCode)
-	}
-	if res.ContentLength >= 0 && res.ContentLength <= maxDiscarded {
-		if bodyErr := res.Discard(maxDiscarded); bodyErr != nil { // reading the body also allows the connection to be reused
-			return rt.failureOf(bodyErr), bodyErr
-		}
+	if err := p.check.Do(ctx, rt.Pool, rt.Target, upstream.DoOptions{RoundTrip: injected.RoundTrip}); err != nil {
+		return rt.failureOf(err), err
 	}
 	return "", nil
+}
+
+// healthCheck returns the check of breaker.probe.
+func (rt *Route) healthCheck() *healthcheck.Check {
+	c := &rt.Config.Breaker.Probe
+	return &healthcheck.Check{Path: c.Path, Timeout: c.Timeout, Via: rt.Via, Evaluate: rt.evaluateProbe}
+}
+
+// evaluateProbe evaluates the status of a response to a probe. Statuses up to 399 are successes, unless the configuration says otherwise.
+func (rt *Route) evaluateProbe(status int, header http.Header) (upstream.ErrorClass, error) {
+	switch class, until := rt.ClassifyStatus(status, header.Get("Retry-After")); {
+	case class == StatusRetryAfter:
+		return upstream.ErrorClass{}, &retryLaterError{until}
+	case class == StatusIgnored:
+		return upstream.ErrorClass{}, fmt.Errorf("status %d is ignored", status)
+	case class == StatusFailure || status > 399:
+		return upstream.ErrorClass{Failure: events.ErrorStatus}, fmt.Errorf("status %d", status)
+	}
+	return upstream.ErrorClass{}, nil
 }
