@@ -24,5 +24,9 @@ func (m *Manager) EndpointStatuses() map[string][]events.EndpointStatus {
 }
 
 func (rt *Route) endpointStatuses() []events.EndpointStatus {
-	return []events.EndpointStatus{{URL: rt.Config.Upstream.String(), State: events.EndpointIn}}
+	all := make([]events.EndpointStatus, 0, len(rt.Config.Upstream))
+	for _, e := range rt.Config.Upstream {
+		all = append(all, events.EndpointStatus{URL: e.String(), State: events.EndpointIn})
+	}
+	return all
 }
