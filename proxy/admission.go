@@ -57,5 +57,5 @@ func (x *exchange) clientTime() time.Duration {
 // client sends it without waiting for a 100 (Continue), and the breaker can reject the request.
 func (x *exchange) mayPrefetch() bool {
 	c, n := &x.route.Config.Breaker, x.r.ContentLength
-	return c.Mode == "enforce" && c.Probe.Path == "" && n > 0 && n <= upload.MaxPrefetch && x.r.Header["Expect"] == nil && !x.upload.Arrived()
+	return c.Mode == "enforce" && !c.Probe.Enabled() && n > 0 && n <= upload.MaxPrefetch && x.r.Header["Expect"] == nil && !x.upload.Arrived()
 }

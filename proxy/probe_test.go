@@ -2,12 +2,17 @@ package proxy_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
@@ -146,5 +151,38 @@ func TestReloadChangesTheProber(t *testing.T) {
 	waitForState(t, b, events.Closed)
 	if n := fmt.Sprint(u.calls.Load()); n != "1" {
 		t.Errorf("%s client requests, want 1", n)
+	}
+}
+
+// With probe.grpc, recovery is tested by the health service of the upstream, on a new connection.
+func TestProbeByGRPC(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream, healthService := grpc.NewServer(), health.NewServer()
+	grpc_health_v1.RegisterHealthServer(upstream, healthService)
+	go func() { _ = upstream.Serve(l) }()
+	t.Cleanup(upstream.Stop)
+	server, address, recorded := start(t, routeConfig("h2c://"+l.Addr().String(), "breaker: {fail_max: 1, recovery_timeout: 0.05, probe: {grpc: true, interval: 20ms, timeout: 30s}}"))
+	b := server.Breaker("svc")
+	healthService.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	b.Force(events.HalfOpen, 0, "test")
+	waitForState(t, b, events.Open)
+	if f := b.Status().LastFailure; f.Type != events.ErrorGRPC || f.Detail != "probe: health check: NOT_SERVING" {
+		t.Errorf("%+v", f)
+	}
+	for b.Status().Transitions[events.Open] < 3 {
+		get(t, "http://"+address+"/svc")
+		if o := recorded.next(t); o.Result != events.ResultRejected {
+			t.Fatalf("%+v, want a rejection", o)
+		}
+	}
+	healthService.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
+	waitForState(t, b, events.Closed)
+	recorded.mu.Lock()
+	defer recorded.mu.Unlock()
+	if n := len(recorded.probes); n < 4 || len(recorded.failures) < 3 || !recorded.probes[n-1] {
+		t.Errorf("probes %v, failures %v", recorded.probes, recorded.failures)
 	}
 }

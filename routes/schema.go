@@ -385,6 +385,9 @@ type Probe struct {
 	GRPC bool `yaml:"grpc"`
 }
 
+// Enabled reports whether a probe tests recovery instead of clients' requests.
+func (p *Probe) Enabled() bool { return p.GRPC || p.Path != "" }
+
 // Fallback answers requests that the upstream cannot.
 type Fallback struct {
 	// Reasons for which the fallback answers.

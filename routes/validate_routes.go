@@ -73,7 +73,7 @@ func (b *builder) checkRoute(path string, n *yaml.Node, r *Route) {
 func (b *builder) checkProbe(path string, n *yaml.Node, r *Route) {
 	const always, grpc = "breaker.probe.always", "breaker.probe.grpc"
 	p := r.Breaker.Probe
-	if p.Always && !p.GRPC && p.Path == "" {
+	if p.Always && !p.Enabled() {
 		if section, ok := b.source(path, n, always, grpc, "breaker.probe.path"); ok {
 			b.faults.Add(b.at(strictyaml.Join(section, always)), "must have breaker.probe.path or breaker.probe.grpc, which say what is sent, got true and neither of them")
 		}

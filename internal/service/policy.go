@@ -53,7 +53,7 @@ func PolicyOf(r *routes.Route) breaker.Policy {
 			WarmupTime:  b.Adaptive.Warmup.Time,
 		},
 		SlowCall:      slowCall,
-		ActiveProbing: b.Probe.Path != "",
+		ActiveProbing: b.Probe.Enabled(),
 	}
 }
 

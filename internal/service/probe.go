@@ -11,6 +11,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/fault"
 	"cbproxy/internal/healthcheck"
+	"cbproxy/internal/sanitize"
 	"cbproxy/internal/upstream"
 )
 
@@ -27,7 +28,7 @@ type prober struct {
 func (s *Service) restartProber(r *Route) {
 	s.prober.close()
 	s.prober = nil
-	if r.Config.Breaker.Probe.Path == "" || r.Config.Breaker.Mode == "off" {
+	if !r.Config.Breaker.Probe.Enabled() || r.Config.Breaker.Mode == "off" {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -86,7 +87,11 @@ func (p *prober) probeOnce(ctx context.Context) {
 		call.Success(time.Since(start))
 		return
 	}
-	f := &events.Failure{Time: time.Now(), Type: kind, Detail: "probe: " + injected.Describe(err.Error())}
+	detail := "probe: "
+	if p.check.GRPC {
+		detail += "health check: "
+	}
+	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(detail+injected.Describe(err.Error()), MaxFailureDetail)}
 	service.Observer.Failed(kind, 1)
 	service.failures.logFailure(p.route.Logger, service.Name, f)
 	call.Failure(f, time.Since(start))
@@ -106,7 +111,7 @@ func (p *prober) send(ctx context.Context, injected *fault.Fault) (events.ErrorT
 // healthCheck returns the check of breaker.probe.
 func (rt *Route) healthCheck() *healthcheck.Check {
 	c := &rt.Config.Breaker.Probe
-	return &healthcheck.Check{Path: c.Path, Timeout: c.Timeout, Via: rt.Via, Evaluate: rt.evaluateProbe}
+	return &healthcheck.Check{Path: c.Path, GRPC: c.GRPC, Timeout: c.Timeout, Via: rt.Via, Evaluate: rt.evaluateProbe}
 }
 
 // evaluateProbe evaluates the status of a response to a probe. Statuses up to 399 are successes, unless the configuration says otherwise.
