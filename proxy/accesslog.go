@@ -8,7 +8,7 @@ import (
 )
 
 // accessRecorder is the ResponseWriter of a request that is logged or traced. It records what is sent to the client. Its
-// callers never use it at the same time: responseWriter and attempt.interimMu serialize the request's goroutine, the timer of a
+// callers never use it at the same time: response.Writer and attempt.interimMu serialize the request's goroutine, the timer of a
 // header section, ReverseProxy's flushes and interim responses.
 type accessRecorder struct {
 	http.ResponseWriter

@@ -77,7 +77,7 @@ func (a *attempt) cancel(cause error) {
 		a.stop(cause)
 		return
 	}
-	a.x.cancel(cause)
+	a.x.Cancel(cause)
 }
 
 // reportSuccess reports a success.
@@ -200,9 +200,11 @@ func (a *attempt) hasReturned() bool {
 // transport itself would wait for the client's body before it reported that.
 func (a *attempt) connEndedDuringUpload(err error) {
 	x := a.x
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.callbacksEnded || a.hasReturned() || errors.Is(err, net.ErrClosed) {
+	if !x.BeginCallback() {
+		return
+	}
+	defer x.EndCallback()
+	if a.hasReturned() || errors.Is(err, net.ErrClosed) {
 		return
 	}
 	stalls := x.upload.NoteStalling()
@@ -210,7 +212,7 @@ func (a *attempt) connEndedDuringUpload(err error) {
 		return
 	}
 	if stalls {
-		x.cancel(errStalled)
+		x.Cancel(errStalled)
 		x.upload.FailRead()
 		return
 	}

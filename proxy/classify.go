@@ -69,7 +69,7 @@ func (a *attempt) classifyTransportError(err error) {
 	case fault.RequestProblem != 0:
 		a.requestProblem = problem.ForRequest(fault.RequestProblem)
 		a.reportCancelled()
-	case a.x.wasPaused(): // the upstream may have closed a connection from which nothing was read
+	case a.x.WasPaused(): // the upstream may have closed a connection from which nothing was read
 		a.reportLocalFailure(events.LocalPause, err)
 	case a.cancelledAtDeadline(err):
 		if a.x.callerDeadlineTooShort() {
@@ -83,7 +83,7 @@ func (a *attempt) classifyTransportError(err error) {
 			fault.Failure = events.ErrorReset // a header section that ends early looks malformed
 		}
 		if (fault.Failure == events.ErrorReset || fault.Failure == events.ErrorTruncated) && a.resetByStallingClient() {
-			a.x.cancel(errStalled)
+			a.x.Cancel(errStalled)
 			a.reportCancelled()
 			return
 		}
@@ -111,7 +111,7 @@ func (a *attempt) cancelledAtDeadline(err error) bool {
 func (a *attempt) reportClientFault() {
 	x := a.x
 	limit := x.route.Config.Breaker.AbandonedAfter
-	if a.reported || context.Cause(a) != context.Canceled || x.upload.ClosedDuringRead() || x.upload.Err() != nil || x.wasPaused() {
+	if a.reported || context.Cause(a) != context.Canceled || x.upload.ClosedDuringRead() || x.upload.Err() != nil || x.WasPaused() {
 		a.reportCancelled()
 		return
 	}
@@ -158,7 +158,7 @@ func (a *attempt) cause() error {
 func (a *attempt) leftAtDeadline() bool {
 	x := a.x
 	return context.Cause(a) == context.Canceled && a.status == 0 && x.callerDeadlineApplies() &&
-		!x.callerDeadlineTooShort() && x.callerDeadlineNear() && !x.wasPaused()
+		!x.callerDeadlineTooShort() && x.callerDeadlineNear() && !x.WasPaused()
 }
 
 // resetByStallingClient reports whether a reset is caused by a client that is slow to send its body. If the

@@ -106,7 +106,7 @@ func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder
 	x := a.x
 	x.download.begin(a, res, recorder)
 	x.download.stream = true
-	x.resetTimer(x.route.Config.IdleTimeout)
+	x.ResetTimer(x.route.Config.IdleTimeout)
 	x.idleTimerActive.Store(true)
 	if names := x.route.Config.Breaker.SSEErrorEvents; len(names) > 0 && sse.HasContentType(res.Header) && res.Header["Content-Encoding"] == nil {
 		x.download.events = sse.NewScanner(names)
@@ -166,7 +166,7 @@ func (a *attempt) evaluateUpgrade(res *http.Response, gotUpgrade, wantUpgrade st
 // openTunnel makes c, the connection of res, the exchange's tunnel. All data from either side resets the timer.
 func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 	idle := x.route.Config.IdleTimeout
-	config := tunnel.Config{Upstream: c, IdleTimeout: idle, OnData: func() { x.resetTimer(idle) }}
+	config := tunnel.Config{Upstream: c, IdleTimeout: idle, OnData: func() { x.ResetTimer(idle) }}
 	if conn := x.attempt.conn; conn != nil {
 		conn.BeginTunnel()
 		config.SetWriteDeadline = conn.Conn.SetWriteDeadline // without the limit for the close of a connection
@@ -176,5 +176,5 @@ func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 	x.server.tunnels.Add(1)
 	x.proxyResponded = true
 	x.tunnel.Store(t)
-	x.resetTimer(idle)
+	x.ResetTimer(idle)
 }

@@ -12,8 +12,10 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
+	"cbproxy/internal/lifetime"
 	"cbproxy/internal/message"
 	"cbproxy/internal/problem"
+	"cbproxy/internal/response"
 	"cbproxy/internal/service"
 	"cbproxy/internal/tunnel"
 	"cbproxy/internal/upload"
@@ -24,7 +26,8 @@ import (
 // exchange is one client request on a route, and its response. It is the context of the upstream request, so that
 // ReverseProxy's callbacks and the transports find it.
 type exchange struct {
-	lifetime
+	lifetime.Lifetime
+	idleTimerActive atomic.Bool // the timer is the idle timeout of a stream, not the time limit of the exchange
 
 	// Not modified after serve has set them: any goroutine may read them. The fields below these are for the request's goroutine,
 	// unless their type says that it is safe for concurrent use.
@@ -56,7 +59,7 @@ type exchange struct {
 	proxyResponded bool                                  // the header section of a response of the proxy itself, or of a tunnel, has been sent; see writer for an upstream's response
 	sendInterim    func(int, textproto.MIMEHeader) error // ReverseProxy's: sends an interim response
 	interimBytes   int                                   // bytes of the interim responses; guarded by an attempt's interimMu
-	writer         responseWriter
+	writer         response.Writer
 	download       responseBody
 	buffered       message.BufferedBody
 	tunnel         atomic.Pointer[tunnel.Tunnel] // nil: the connection has not been switched to another protocol
@@ -83,7 +86,7 @@ func (x *exchange) Value(key any) any {
 		if x.retries != nil { // each attempt has a context of its own
 			return nil
 		}
-		return &x.cancelSignal
+		return x.CancelSignal()
 	}
 	return x.Context.Value(key)
 }
@@ -174,12 +177,13 @@ func (x *exchange) forward(call breaker.Call) {
 	if x.upload.Exists() {
 		in.Body, _ = x.upload.NewReader() // of the copy: net/http needs its own request's body to know how much of it is left
 	}
-	x.writer.ResponseWriter, x.writer.body = x.w, &x.download
+	out := x.w
 	if x.r.Header["Upgrade"] != nil {
-		x.writer.ResponseWriter = &tunnel.Writer{ResponseWriter: x.w, Tunnel: x.tunnel.Load}
+		out = &tunnel.Writer{ResponseWriter: x.w, Tunnel: x.tunnel.Load}
 	}
+	x.writer.Init(out, &x.download)
 	x.server.proxy.ServeHTTP(&x.writer, in)
-	x.writer.commit()
+	x.writer.Commit()
 }
 
 // prepareForward prepares the request's body for attempts: it may be sent again, or only after the upstream has asked for it.
@@ -215,14 +219,14 @@ func (x *exchange) finish() {
 
 // endUpstreamRequest ends what is still under way for the exchange, and reports an attempt that has no outcome as cancelled.
 func (x *exchange) endUpstreamRequest() {
-	x.writer.stop()
-	x.endCallbacks()
+	x.writer.Stop()
+	x.EndCallbacks()
 	a := x.attempt
 	if a != nil && a.stopBodyWatch != nil {
 		a.stopBodyWatch()
 	}
-	if x.isStarted() {
-		x.cancel(errExchangeDone)
+	if x.Started() {
+		x.Cancel(errExchangeDone)
 	}
 	if a == nil {
 		x.singleAttempt.call.Cancel()
@@ -256,7 +260,7 @@ func (x *exchange) endUpload(aborted bool) {
 		x.upload.FailRead() // net/http drains the body before it closes the connection, and the client would wait for that
 		return
 	}
-	x.upload.DrainAfterResponse(x.began.Add(x.timeout()), x.isStarted() && context.Cause(x) == errSlowClient)
+	x.upload.DrainAfterResponse(x.began.Add(x.timeout()), x.Started() && context.Cause(x) == errSlowClient)
 	x.upload.StopTransportRead()
 	x.upload.FreeBuffer()
 }
@@ -266,12 +270,12 @@ func (x *exchange) endUpload(aborted bool) {
 func (x *exchange) handlePanic(p any) (responded bool) {
 	x.route.Logger.Error("panic while serving a request", "service", x.route.Service.Name,
 		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-	x.writer.stop() // before the check, as a header section that is held back is sent by a timer
+	x.writer.Stop() // before the check, as a header section that is held back is sent by a timer
 	if x.attempt != nil {
 		x.attempt.reportCancelled()
 	}
 	x.outcome.Result = events.ResultFailure
-	if x.proxyResponded || x.writer.isCommitted() {
+	if x.proxyResponded || x.writer.IsCommitted() {
 		return false
 	}
 	clear(x.w.Header())

@@ -14,8 +14,8 @@ import (
 // respondWithFallback responds instead of the upstream: with the route's fallback if it has one for reason and a strategy
 // answers, and otherwise with a problem.
 func (x *exchange) respondWithFallback(reason events.Reason) {
-	if x.isStarted() {
-		x.stopTimer() // strategies have time limits of their own, and one that uses the request's body may wait for it
+	if x.Started() {
+		x.StopTimer() // strategies have time limits of their own, and one that uses the request's body may wait for it
 	}
 	h := x.w.Header()
 	at := x.retryAt

@@ -3,14 +3,10 @@ package proxy
 import (
 	"context"
 	"errors"
-	"math"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"cbproxy/internal/events"
-	"cbproxy/internal/http1"
 	"cbproxy/internal/upstream"
 )
 
@@ -29,94 +25,9 @@ var (
 	errExchangeDone          = errors.New("the request has ended")
 )
 
-// lifetime is the context of an exchange and the timer that ends it. The context ends with the client's context, or before.
-// Methods are for the request's goroutine unless they say otherwise.
-type lifetime struct {
-	context.Context    // set by start
-	cancelContext      context.CancelCauseFunc
-	cancelSignal       http1.CancelSignal
-	clientRegistration http1.Registration // of onClientGone, for the end of the client's context
-	onClientGone       func()             // clientContextEnded
-
-	timer              *time.Timer   // runs expire; nil: startContext has not been called
-	deadline           atomic.Int64  // when the timer expires, in nanoseconds since timerEpoch
-	pausedAtReset      atomic.Int64  // upstream.Paused when the timer was set
-	extendedAfterPause atomic.Bool   // expire has already extended the timer because the process was paused
-	pausedAtStart      time.Duration // upstream.Paused at the start
-	idleTimerActive    atomic.Bool   // the timer is the idle timeout of a stream, not the time limit of the exchange
-
-	mu             sync.Mutex // held by the callbacks (expire, clientContextEnded, AbortRead, connEndedDuringUpload) while they use the client's connection
-	callbacksEnded bool       // guarded by mu: the handler is about to return, and the callbacks must do nothing
-}
-
-// startContext makes the context end with the client's, calls clientGone at that moment, and sets a timer that calls expire
-// after d. Both are called on goroutines of their own. Further calls do nothing.
-func (l *lifetime) startContext(client context.Context, d time.Duration, clientGone, expire func()) {
-	if l.timer != nil {
-		return
-	}
-	l.Context, l.cancelContext = context.WithCancelCause(context.WithoutCancel(client))
-	l.onClientGone = clientGone
-	l.clientRegistration = http1.AfterFunc(client, &l.onClientGone)
-	l.pausedAtStart = upstream.Paused()
-	l.pausedAtReset.Store(int64(l.pausedAtStart))
-	l.setDeadline(d)
-	l.mu.Lock() // expire uses the timer as well
-	l.timer = time.AfterFunc(d, expire)
-	l.mu.Unlock()
-}
-
-// timerEpoch is the time that deadlines are counted from.
-var timerEpoch = time.Now()
-
-func (l *lifetime) setDeadline(d time.Duration) { l.deadline.Store(int64(time.Since(timerEpoch) + d)) }
-
-// isExpired reports whether the deadline has passed. It is false if the timer was reset after it had fired.
-func (l *lifetime) isExpired() bool { return int64(time.Since(timerEpoch)) >= l.deadline.Load() }
-
-// cancel ends the context. Safe for concurrent use.
-func (l *lifetime) cancel(cause error) {
-	l.cancelContext(cause)
-	l.cancelSignal.Notify()
-}
-
-// resetTimer makes the timer expire after d. Safe for concurrent use.
-func (l *lifetime) resetTimer(d time.Duration) {
-	l.pausedAtReset.Store(int64(upstream.Paused()))
-	l.extendedAfterPause.Store(false)
-	l.setDeadline(d)
-	l.timer.Reset(d)
-}
-
-// stopTimer prevents that the timer expires, even if it has fired already and expire has not begun.
-func (l *lifetime) stopTimer() {
-	l.deadline.Store(math.MaxInt64)
-	l.timer.Stop()
-}
-
-// isStarted reports whether startContext has been called.
-func (l *lifetime) isStarted() bool { return l.timer != nil }
-
-// wasPaused reports whether the process has been paused since the start.
-func (l *lifetime) wasPaused() bool { return upstream.Paused() > l.pausedAtStart }
-
-// pausedSinceReset reports whether the process has been paused since the timer was set. Safe for concurrent use.
-func (l *lifetime) pausedSinceReset() bool { return int64(upstream.Paused()) > l.pausedAtReset.Load() }
-
-// endCallbacks stops the timer. The callbacks do nothing after that.
-func (l *lifetime) endCallbacks() {
-	l.mu.Lock()
-	l.callbacksEnded = true
-	l.mu.Unlock()
-	if l.timer != nil {
-		l.timer.Stop()
-		l.clientRegistration.Stop()
-	}
-}
-
 // startTimer makes the exchange end with its client, or when its time limit has passed. Further calls do nothing.
 func (x *exchange) startTimer() {
-	x.startContext(x.r.Context(), x.timeout(), x.clientContextEnded, x.expire)
+	x.Start(x.r.Context(), x.timeout(), x.clientContextEnded, x.expire)
 }
 
 // timeout returns the time limit of the exchange: the route's timeout, or the gRPC caller's if that is shorter.
@@ -153,30 +64,30 @@ func (x *exchange) elapsedWithoutUpload() time.Duration {
 // independent of the upload, must not end. An upstream with the scheme http speaks HTTP/1.1, whose response ends with the upload.
 // A client that disconnects after AbortRead is noticed by the next write to it, or by the timer.
 func (x *exchange) clientContextEnded() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+	if !x.BeginCallback() {
+		return
+	}
+	defer x.EndCallback()
 	if !x.upload.ClosedDuringRead() || x.r.ProtoMajor > 1 || x.route.Config.Upstream[0].Scheme == "http" {
-		x.cancel(context.Canceled)
+		x.Cancel(context.Canceled)
 	}
 }
 
-// pauseExtension is how long the responses that arrived while the process was paused have to be read.
-const pauseExtension = 500 * time.Millisecond
-
 // expire is called by the timer, on a goroutine of its own. It ends the exchange with the cause of the timeout.
 func (x *exchange) expire() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
+	if !x.BeginCallback() {
+		return
+	}
+	defer x.EndCallback()
 	// The state is read before the deadline, and set after it: if a read of the response has reset the timer meanwhile, it is not
 	// judged by the state that it has set.
 	writing := x.download.started.Load() && !x.download.waitingForUpstream.Load()
 	isStream := x.idleTimerActive.Load()
-	if x.callbacksEnded || !x.isExpired() {
+	if !x.Expired() {
 		return
 	}
-	paused := x.pausedSinceReset()
-	if paused && x.extendedAfterPause.CompareAndSwap(false, true) {
-		x.timer.Reset(pauseExtension)
+	paused := x.PausedSinceReset()
+	if paused && x.ExtendAfterPause() {
 		return
 	}
 	if t := x.tunnel.Load(); t != nil {
@@ -185,25 +96,25 @@ func (x *exchange) expire() {
 	}
 	switch {
 	case paused:
-		x.cancel(errPaused)
+		x.Cancel(errPaused)
 		x.stopUpload(events.ReasonOverload)
 	case writing:
-		x.cancel(errSlowClient)
+		x.Cancel(errSlowClient)
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now())
 	case isStream && x.streamWaitsForClient():
-		x.cancel(errSlowClient) // the upstream may wait for it
+		x.Cancel(errSlowClient) // the upstream may wait for it
 		x.upload.FailRead()
 	case isStream:
-		x.cancel(errIdle)
+		x.Cancel(errIdle)
 		x.upload.FailRead()
 	case x.upload.IsSlow():
-		x.cancel(errSlowClient)
+		x.Cancel(errSlowClient)
 		x.upload.FailRead()
 	case x.callerDeadlineApplies():
-		x.cancel(x.grpc.deadlineError())
+		x.Cancel(x.grpc.deadlineError())
 		x.upload.FailRead()
 	default:
-		x.cancel(errTimeout)
+		x.Cancel(errTimeout)
 		x.stopUpload(events.ReasonTimeout)
 	}
 }
@@ -219,9 +130,11 @@ func (x *exchange) stopUpload(reason events.Reason) {
 // AbortRead implements upload.Owner: it makes a read of the client's body fail for a transport that has given up a request.
 // net/http may take the failed read for the client's end.
 func (x *exchange) AbortRead() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.callbacksEnded || x.Err() != nil { // the end of the context has made the read fail
+	if !x.BeginCallback() {
+		return
+	}
+	defer x.EndCallback()
+	if x.Err() != nil { // the end of the context has made the read fail
 		return
 	}
 	x.upload.NoteClosedDuringRead()

@@ -143,10 +143,10 @@ func (x *exchange) respondToIncompleteUpload() {
 // replaceResponse responds instead of an upstream's response that ended early, before any of it was sent to the client. It
 // reports whether it did: not if the client is gone.
 func (x *exchange) replaceResponse() bool {
-	if !x.writer.stop() || x.attempt == nil || x.r.Context().Err() != nil {
+	if !x.writer.Stop() || x.attempt == nil || x.r.Context().Err() != nil {
 		return false
 	}
-	x.stopTimer()
+	x.StopTimer()
 	clear(x.w.Header())
 	return x.respondAfterFailure()
 }

@@ -23,7 +23,7 @@ type responseBody struct {
 	recorder           fallbacks.Recorder // nil: the response is not recorded
 	held               []byte             // read before the header section is sent
 	heldErr            error              // the error that came with held
-	started            atomic.Bool        // begin has been called; set after stream, which isSilent reads on other goroutines
+	started            atomic.Bool        // begin has been called; set after stream, which IsSilent reads on other goroutines
 	waitingForUpstream atomic.Bool        // the body waits for the upstream: until the first bytes are sent to the client, and during each read
 	eof                atomic.Bool        // the upstream's body has ended
 
@@ -55,14 +55,14 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	}
 	x := b.attempt.x
 	if b.stream {
-		x.resetTimer(x.route.Config.IdleTimeout)
+		x.ResetTimer(x.route.Config.IdleTimeout)
 	}
 	b.waitingForUpstream.Store(true)
 	b.setClientWait(false)
 	n, err := b.readTimed(p)
 	b.setClientWait(true)
 	if b.stream {
-		x.resetTimer(x.route.Config.IdleTimeout) // the client may take as long to read it
+		x.ResetTimer(x.route.Config.IdleTimeout) // the client may take as long to read it
 	}
 	b.waitingForUpstream.Store(false)
 	if b.events != nil {
@@ -132,8 +132,8 @@ func (b *responseBody) readHeld(p []byte) (int, error) {
 	return n, b.heldErr
 }
 
-// isSilent reports whether the body is a stream that waits for the upstream. Safe for concurrent use.
-func (b *responseBody) isSilent() bool {
+// IsSilent implements response.Body: it reports whether the body is a stream that waits for the upstream. Safe for concurrent use.
+func (b *responseBody) IsSilent() bool {
 	return b.started.Load() && b.stream && b.waitingForUpstream.Load() && !b.eof.Load()
 }
 

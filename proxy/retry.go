@@ -77,12 +77,12 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 // returned function undoes that, for a response that is sent to the client after all.
 func (x *exchange) limitRetries() (undo func()) {
 	started, isStream := x.download.started.Load(), x.idleTimerActive.Load()
-	x.resetTimer(x.remaining())
+	x.ResetTimer(x.remaining())
 	x.download.started.Store(false)
 	x.idleTimerActive.Store(false)
 	return func() {
 		if isStream {
-			x.resetTimer(x.route.Config.IdleTimeout)
+			x.ResetTimer(x.route.Config.IdleTimeout)
 		}
 		x.download.started.Store(started)
 		x.idleTimerActive.Store(isStream)

@@ -1,4 +1,5 @@
-package proxy
+// Package response delays the header section of a response, so that one that breaks off early can be replaced.
+package response
 
 import (
 	"net/http"
@@ -9,12 +10,17 @@ import (
 // headerDelay is how long the header section of a stream without a first byte is held back: most early ends come sooner.
 const headerDelay = 10 * time.Millisecond
 
-// responseWriter is what ReverseProxy writes an upstream's response to. It holds back the status and the header section until
-// there is a byte of the body, a stream has been silent for headerGrace, or the response ends: a response that breaks off
-// before that can be replaced. Safe for concurrent use, as ReverseProxy flushes on a goroutine of its own.
-type responseWriter struct {
+// Body is the body of the response that a Writer sends.
+type Body interface {
+	// IsSilent reports whether the body is a stream that waits for the upstream. It is called on any goroutine.
+	IsSilent() bool
+}
+
+// Writer is the http.ResponseWriter of an upstream's response. It holds back the status and the header section until there is a byte
+// of the body, a stream has been silent for headerDelay, or Commit is called. Init must be called first. Safe for concurrent use.
+type Writer struct {
 	http.ResponseWriter
-	body *responseBody // the response's, if it is started
+	body Body
 
 	mu          sync.Mutex // guards the fields below, and the use of ResponseWriter until the header section is sent
 	status      int        // that is held back; 0: there is none
@@ -23,7 +29,11 @@ type responseWriter struct {
 	headerTimer *time.Timer // sends the header section; nil: not set
 }
 
-func (w *responseWriter) WriteHeader(status int) {
+// Init makes w a Writer to out of a response with the given body.
+func (w *Writer) Init(out http.ResponseWriter, body Body) { w.ResponseWriter, w.body = out, body }
+
+// WriteHeader implements http.ResponseWriter.
+func (w *Writer) WriteHeader(status int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if status < http.StatusOK || w.committed {
@@ -33,16 +43,17 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.status = status
 }
 
-func (w *responseWriter) Write(p []byte) (int, error) {
-	w.commit()
+// Write implements http.ResponseWriter.
+func (w *Writer) Write(p []byte) (int, error) {
+	w.Commit()
 	return w.ResponseWriter.Write(p)
 }
 
 // FlushError implements the method that http.ResponseController calls.
-func (w *responseWriter) FlushError() error {
+func (w *Writer) FlushError() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.status != 0 && !w.committed && w.body.isSilent() {
+	if w.status != 0 && !w.committed && w.body.IsSilent() {
 		if w.headerTimer == nil {
 			w.headerTimer = time.AfterFunc(headerDelay, w.flushHeader)
 		}
@@ -53,10 +64,10 @@ func (w *responseWriter) FlushError() error {
 }
 
 // Unwrap implements the method that http.ResponseController calls.
-func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // flushHeader sends the header section of a stream that is silent.
-func (w *responseWriter) flushHeader() {
+func (w *Writer) flushHeader() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.stopped && !w.committed {
@@ -65,28 +76,29 @@ func (w *responseWriter) flushHeader() {
 	}
 }
 
-// commit sends the header section if it is held back.
-func (w *responseWriter) commit() {
+// Commit sends the header section if it is held back.
+func (w *Writer) Commit() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.commitLocked()
 }
 
-func (w *responseWriter) commitLocked() {
+func (w *Writer) commitLocked() {
 	if w.status != 0 && !w.committed && !w.stopped {
 		w.committed = true
 		w.ResponseWriter.WriteHeader(w.status)
 	}
 }
 
-func (w *responseWriter) isCommitted() bool {
+// IsCommitted reports whether the header section has been sent.
+func (w *Writer) IsCommitted() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.committed
 }
 
-// stop prevents that a header section which is held back is sent later, and reports whether one is. It may be called again.
-func (w *responseWriter) stop() (held bool) {
+// Stop prevents that a header section which is held back is sent later, and reports whether one is. It may be called again.
+func (w *Writer) Stop() (held bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopped = true
