@@ -26,6 +26,7 @@ func (discardObserver) Forget(string)                   {}
 func (discardObserver) Begin()                          {}
 func (discardObserver) Failed(events.ErrorType, int)    {}
 func (discardObserver) Probed(bool)                     {}
+func (discardObserver) HealthChecked(bool)              {}
 func (discardObserver) Hedged(bool)                     {}
 func (discardObserver) FailedLocally(events.LocalError) {}
 func (discardObserver) End(*events.Outcome)             {}

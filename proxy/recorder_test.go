@@ -16,6 +16,7 @@ type recorder struct {
 	outcomes []events.Outcome
 	failures []events.ErrorType
 	probes   []bool
+	checks   []bool
 	hedges   []bool
 	local    []events.LocalError
 	open     int           // requests in flight
@@ -43,6 +44,12 @@ func (r *recorder) Probed(ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.probes = append(r.probes, ok)
+}
+
+func (r *recorder) HealthChecked(ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.checks = append(r.checks, ok)
 }
 
 func (r *recorder) Hedged(won bool) {

@@ -95,6 +95,9 @@ type Observer interface {
 	FailedLocally(kind LocalError)
 	// Probed is called for each active probe.
 	Probed(ok bool)
+	// HealthChecked is called for each health check of an endpoint by probe.always, unless this machine was the cause of its
+	// failure.
+	HealthChecked(ok bool)
 	// Hedged is called for each hedge, when it is known whether its response was used (won) or that of the other attempt.
 	Hedged(won bool)
 	// End is called once for each Begin, when the response has ended. o is valid only

@@ -72,6 +72,7 @@ type Metrics struct {
 	budgetSpent  *prometheus.CounterVec
 	shed         *prometheus.CounterVec
 	probes       *prometheus.CounterVec
+	healthChecks *prometheus.CounterVec
 	hedges       *prometheus.CounterVec
 	localErrors  *prometheus.CounterVec
 	inFlight     *prometheus.GaugeVec
@@ -132,6 +133,10 @@ func New(c Config) *Metrics {
 			Name: "cbproxy_probes_total",
 			Help: "Active probes of a half-open breaker by result.",
 		}, []string{"service", "result"}),
+		healthChecks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cbproxy_health_checks_total",
+			Help: "Health checks of endpoints (breaker.probe.always) by result.",
+		}, []string{"service", "result"}),
 		hedges: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cbproxy_hedges_total",
 			Help: "Second attempts that were sent because the first had not been answered, by whether their response was used (won) or that of the first.",
@@ -168,7 +173,7 @@ func New(c Config) *Metrics {
 	}
 	m.reloads.WithLabelValues("success")
 	m.reloads.WithLabelValues("failure")
-	m.registry.MustRegister(m.requests, m.failures, m.rejections, m.fallbacks, m.responseTime, m.attempts, m.retries, m.budgetSpent, m.shed, m.probes, m.hedges, m.localErrors, m.inFlight,
+	m.registry.MustRegister(m.requests, m.failures, m.rejections, m.fallbacks, m.responseTime, m.attempts, m.retries, m.budgetSpent, m.shed, m.probes, m.healthChecks, m.hedges, m.localErrors, m.inFlight,
 		m.reloads, m.reloaded, m.reloadTime, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

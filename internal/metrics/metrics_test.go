@@ -72,6 +72,7 @@ func zeroSeries(service string) (series []string) {
 	}
 	for _, result := range []string{"success", "failure"} {
 		series = append(series, fmt.Sprintf(`cbproxy_probes_total{result=%q,service=%q} 0`, result, service))
+		series = append(series, fmt.Sprintf(`cbproxy_health_checks_total{result=%q,service=%q} 0`, result, service))
 	}
 	for _, result := range []string{"won", "lost"} {
 		series = append(series, fmt.Sprintf(`cbproxy_hedges_total{result=%q,service=%q} 0`, result, service))
@@ -119,6 +120,9 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 	s.Failed(events.ErrorSlow, 12)
 	s.Probed(true)
 	s.Begin()
+	s.HealthChecked(true)
+	s.HealthChecked(false)
+	s.HealthChecked(false)
 	s.Hedged(true)
 	s.Hedged(true)
 	s.Hedged(false)
@@ -141,6 +145,8 @@ func TestOutcomesAreCountedOnce(t *testing.T) {
 		`cbproxy_retry_budget_spent_total{service="svc"} 1`,
 		`cbproxy_requests_shed_total{limit="proxy",service="svc"} 1`,
 		`cbproxy_probes_total{result="success",service="svc"} 1`,
+		`cbproxy_health_checks_total{result="success",service="svc"} 1`,
+		`cbproxy_health_checks_total{result="failure",service="svc"} 2`,
 		`cbproxy_hedges_total{result="won",service="svc"} 2`,
 		`cbproxy_hedges_total{result="lost",service="svc"} 1`,
 		`cbproxy_shadow_rejections_total{reason="open",service="svc"} 4`,

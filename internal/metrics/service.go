@@ -18,6 +18,7 @@ type service struct {
 	budgetSpent  prometheus.Counter
 	shed         map[events.Shed]prometheus.Counter
 	probes       map[bool]prometheus.Counter
+	healthChecks map[bool]prometheus.Counter
 	hedges       map[bool]prometheus.Counter
 	localErrors  *prometheus.CounterVec // not per service
 	inFlight     prometheus.Gauge
@@ -42,6 +43,9 @@ func (m *Metrics) Service(name string) events.Observer {
 		shed:         map[events.Shed]prometheus.Counter{},
 		probes: map[bool]prometheus.Counter{
 			true: m.probes.WithLabelValues(name, "success"), false: m.probes.WithLabelValues(name, "failure"),
+		},
+		healthChecks: map[bool]prometheus.Counter{
+			true: m.healthChecks.WithLabelValues(name, "success"), false: m.healthChecks.WithLabelValues(name, "failure"),
 		},
 		hedges:      map[bool]prometheus.Counter{true: m.hedges.WithLabelValues(name, "won"), false: m.hedges.WithLabelValues(name, "lost")},
 		localErrors: m.localErrors,
@@ -82,6 +86,7 @@ func (m *Metrics) Forget(name string) {
 	m.budgetSpent.DeletePartialMatch(labels)
 	m.shed.DeletePartialMatch(labels)
 	m.probes.DeletePartialMatch(labels)
+	m.healthChecks.DeletePartialMatch(labels)
 	m.hedges.DeletePartialMatch(labels)
 	m.inFlight.DeletePartialMatch(labels)
 }
@@ -99,6 +104,9 @@ func (s *service) FailedLocally(kind events.LocalError) {
 
 // Probed implements events.Observer.
 func (s *service) Probed(ok bool) { s.probes[ok].Inc() }
+
+// HealthChecked implements events.Observer.
+func (s *service) HealthChecked(ok bool) { s.healthChecks[ok].Inc() }
 
 // Hedged implements events.Observer.
 func (s *service) Hedged(won bool) { s.hedges[won].Inc() }

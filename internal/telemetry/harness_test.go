@@ -35,6 +35,7 @@ func (noopObservers) Forget(string)                   {}
 func (noopObservers) Begin()                          {}
 func (noopObservers) Failed(events.ErrorType, int)    {}
 func (noopObservers) Probed(bool)                     {}
+func (noopObservers) HealthChecked(bool)              {}
 func (noopObservers) Hedged(bool)                     {}
 func (noopObservers) FailedLocally(events.LocalError) {}
 func (noopObservers) End(*events.Outcome)             {}

@@ -82,6 +82,8 @@ var rows = []row{
 			query{`max by (service) (1 - avg by (service, instance) (cbproxy_endpoint_up{` + selected + `}))`, "{{service}}"}),
 		graph("Ejections", "", "short",
 			query{`sum by (service, endpoint) (increase(cbproxy_endpoint_ejections_total{` + selected + `}[$__rate_interval]))`, "{{service}} {{endpoint}}"}),
+		graph("Health checks", "Checks of endpoints by probe.always.", "ops",
+			query{`sum by (service, result) (rate(cbproxy_health_checks_total{` + selected + `}[$__rate_interval]))`, "{{service}} {{result}}"}),
 		graph("In flight, by endpoint", "Attempts in flight.", "short",
 			query{`sum by (service, endpoint) (cbproxy_endpoint_in_flight{` + selected + `})`, "{{service}} {{endpoint}}"}),
 		graph("Hedges", "Second attempts that were sent because the first had not been answered, by whether their response was used.", "reqps",
