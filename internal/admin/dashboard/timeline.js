@@ -1,6 +1,7 @@
 import { $, h, isolated, setChildren, throttle } from "./dom.js";
 import { get } from "./api.js";
 import { causeText } from "./cards.js";
+import { describeEndpoint, describeEndpoints } from "./endpoints.js";
 import { describe, effectText } from "./faults.js";
 import { describeReport } from "./learning.js";
 import { describeChange } from "./overrides.js";
@@ -37,6 +38,8 @@ const renderers = {
   fault_ended: (e) => [h("strong", {}, e.service), ": ", h("span", { class: "temporary" }, "injected fault"), ` ${e.fault.id} ended (${effectText(e.fault)}): ${causeText(e.cause)}`, ...reasonText(e.reason)],
   overrides_changed: (e) => [h("strong", {}, e.service), ": ", ...describeChange(e)],
   adaptive: (e) => [h("strong", {}, e.service), ": ", ...describeReport(e)],
+  endpoint_changed: (e) => [h("strong", {}, e.service), ": ", ...describeEndpoint(e)],
+  endpoints_changed: (e) => [h("strong", {}, e.service), ": ", ...describeEndpoints(e)],
   probing: (e) => [h("strong", {}, e.service), ": this instance sends the probes for the fleet"],
   reloaded: (e) => [h("strong", {}, "configuration"), ...(e.error ? [" rejected: ", isolated(e.error)] : [` in force (${e.hash.slice(0, 8)})${restartText(e.restart_required)}`])],
 };
