@@ -207,7 +207,11 @@ func TestChecksTimeOut(t *testing.T) {
 		})
 		c := newCheck("", true)
 		c.Timeout = 20 * time.Millisecond
-		if err := s.check(t, c); err == nil || err.Failure != events.ErrorTimeout {
+		err := s.check(t, c)
+		for err != nil && err.Local == events.LocalPause { // a busy machine
+			err = s.check(t, c)
+		}
+		if err == nil || err.Failure != events.ErrorTimeout {
 			t.Errorf("%v, want a timeout", err)
 		}
 	}
@@ -222,7 +226,8 @@ func TestCancelledCheck(t *testing.T) {
 	}
 }
 
-// A server that speaks only HTTP/1.1 is a failure of each check by gRPC, with and without TLS.
+// Each check by gRPC of a server that speaks only HTTP/1.1 fails, with and without TLS. It may close the connection before its response
+// is read.
 func TestCallToHTTP1Server(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Trailer", "Grpc-Status")
@@ -236,10 +241,8 @@ func TestCallToHTTP1Server(t *testing.T) {
 		newServer(t, "h2c://"+plain.Listener.Addr().String(), nil),
 		newServer(t, encrypted.URL, func() *tls.Config { return encrypted.Client().Transport.(*http.Transport).TLSClientConfig }),
 	} {
-		if err := s.check(t, newCheck("", true)); err == nil || err.Failure != events.ErrorProtocol {
-			t.Errorf("%+v, want a failure of the protocol", err)
-		} else {
-			t.Log(err)
+		if err := s.check(t, newCheck("", true)); err == nil || err.Failure != events.ErrorProtocol && err.Failure != events.ErrorReset {
+			t.Errorf("%+v, want a failure", err)
 		}
 	}
 }
