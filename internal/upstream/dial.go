@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"golang.org/x/net/idna"
 )
 
 const (
@@ -18,6 +20,9 @@ const (
 
 // connectError is an error of a dialer, or of the TLS handshake on a new connection.
 type connectError struct{ Err error }
+
+// NewConnectError returns err as an error of a request for which there is no connection, see Classify.
+func NewConnectError(err error) error { return &connectError{err} }
 
 func (e *connectError) Error() string { return e.Err.Error() }
 func (e *connectError) Unwrap() error { return e.Err }
@@ -91,6 +96,18 @@ func (d *dialer) lookup(ctx context.Context, host string) ([]netip.Addr, error) 
 		return d.Lookup(ctx, host)
 	}
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+// Lookup returns the IPv4 and IPv6 addresses of a host name by the system's resolver. Its error is classified by Classify.
+func Lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	if ascii, err := idna.Lookup.ToASCII(host); err == nil { // otherwise the lookup fails
+		host = ascii
+	}
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, &connectError{lookupError(err)}
+	}
+	return addresses, nil
 }
 
 // lookupError returns the error of a failed lookup. If no file descriptor is available, that is the cause and is added to the

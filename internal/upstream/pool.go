@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -27,11 +28,22 @@ const (
 type Config struct {
 	// URL is the URL of the upstream. Its scheme is http, https or h2c.
 	URL *url.URL
+	// Address, if it is valid, is dialed instead of the host of URL, of which it is one address.
+	Address netip.Addr
 	// TLS returns the TLS configuration of a new connection. It is called for https only, and its result is not modified.
 	TLS func() *tls.Config
 	// PingInterval is the time without a received frame after which an HTTP/2 connection is checked with a PING frame; 0 disables
 	// the check.
 	PingInterval time.Duration
+}
+
+// hostToDial returns address, which is host:port, with the configured Address as its host if there is one.
+func (c *Config) hostToDial(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil || !c.Address.IsValid() {
+		return address
+	}
+	return net.JoinHostPort(c.Address.String(), port)
 }
 
 // Pool holds the connections to one upstream. It is safe for concurrent use.
@@ -58,7 +70,7 @@ func New(c Config) *Pool {
 // newTransport returns the http.Transport of a pool.
 func newTransport(c *Config, d *dialer) *http.Transport {
 	dial := func(ctx context.Context, address string) (*Conn, error) {
-		conn, err := d.dial(ctx, address)
+		conn, err := d.dial(ctx, c.hostToDial(address))
 		if err != nil {
 			return nil, err
 		}
@@ -98,7 +110,7 @@ func newFastTransport(c *Config, d *dialer) *http1.Transport {
 	address := dialAddress(c.URL)
 	t := http1.TransportConfig{MaxIdle: maxIdlePerUpstream, IdleTimeout: idleTimeout, MaxHeaderBytes: maxResponseHeader}
 	t.Dial = func(ctx context.Context) (net.Conn, error) {
-		conn, err := d.dial(ctx, address)
+		conn, err := d.dial(ctx, c.hostToDial(address))
 		if err != nil || c.URL.Scheme == "http" {
 			return conn, err
 		}
