@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cbproxy/internal/balance"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/fault"
@@ -29,9 +30,12 @@ type attempt struct {
 	call  breaker.Call
 	start time.Time
 
+	lease            balance.Lease         // on the endpoint; zero before one is chosen
 	trace            *service.AttemptTrace // nil: it has no span
 	fault            *fault.Fault          // that is injected; nil: none
-	reported         bool                  // the result has been reported to the breaker
+	reported         bool                  // the result has been reported to the breaker, or is held back
+	holdsBack        bool                  // a failure is reported to the breaker only if no other endpoint is tried
+	heldBack         time.Duration         // the response time of a failure that has been held back; 0: none has
 	failure          *events.Failure       // nil: it has not failed
 	status           int                   // of the response, 0 before there is one
 	retryAfter       string                // the response's Retry-After
@@ -62,6 +66,7 @@ func (x *exchange) beginAttempt(call breaker.Call) {
 		a.Context = x
 	}
 	a.x, a.call, a.start, a.uploadWaitBefore = x, call, time.Now(), x.upload.CompletedReadTime()
+	a.holdsBack = x.retries != nil && x.route.Endpoints.HasOthers()
 	x.attempt = a
 	x.replays.BeginAttempt()
 	x.outcome.State, x.outcome.Attempts = call.State, x.outcome.Attempts+1
@@ -92,6 +97,7 @@ func (a *attempt) reportSuccess() {
 	a.reported = true
 	a.x.outcome.Result = events.ResultSuccess
 	a.x.route.Service.NoteSuccess(a.start)
+	a.lease.Succeeded()
 	a.call.WithStatus(a.status).Success(a.responseTime())
 }
 
@@ -104,14 +110,38 @@ func (a *attempt) reportFailure(kind events.ErrorType, err error) {
 		if service.IsOverload(kind, err, a.status, x.outcome.GRPCStatus) {
 			a.noteOverload()
 		}
+		if a.fault == nil { // otherwise no endpoint is the cause
+			a.lease.Failed(f)
+		}
 	}
 	a.failure = f
 	x.outcome.Result, x.outcome.Failure = events.ResultFailure, f
 	x.route.Service.LogFailure(x.route.Logger, f)
-	if !a.reported {
+	switch {
+	case a.reported:
+	case a.holdsBack:
+		a.reported, a.heldBack = true, max(a.responseTime(), 1)
+	default:
 		a.reported = true
 		a.call.WithStatus(a.status).Failure(f, a.responseTime())
 	}
+}
+
+// reportHeldBack reports a failure that has been held back: no other endpoint is tried. From now on, failures are reported at once.
+func (a *attempt) reportHeldBack() {
+	a.holdsBack = false
+	if a.heldBack > 0 {
+		a.call.WithStatus(a.status).Failure(a.failure, a.heldBack)
+		a.heldBack = 0
+	}
+}
+
+// end ends the attempt: it has no outcome yet or has been reported, and its response is not used any more.
+func (a *attempt) end() {
+	a.reportHeldBack()
+	a.reportCancelled()
+	a.endTrace()
+	a.lease.Release()
 }
 
 // reportCancelled reports that the attempt counts neither as a success nor as a failure.

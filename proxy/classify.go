@@ -32,7 +32,7 @@ func (a *attempt) classify(err error) {
 		a.reportLocalFailure(events.LocalPause, cause)
 	case errTimeout, errDeadline:
 		if a.connSilentSinceStart() {
-			a.x.route.Pool.DiscardConnectionsOnceSince(a.start)
+			a.lease.Pool.DiscardConnectionsOnceSince(a.start)
 		}
 		a.reportFailure(events.ErrorTimeout, cause)
 	case errIdle:

@@ -119,6 +119,7 @@ func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder
 	if x.outcome.State == events.HalfOpen {
 		a.reportSuccess() // a stream may have no end; its start counts
 	}
+	a.lease.StreamStarted()
 	res.Body = &x.download
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cbproxy/internal/balance"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
@@ -50,6 +51,7 @@ type exchange struct {
 	attempt       *attempt             // the current one; nil: no request has been sent
 	singleAttempt attempt              // storage for the attempt of a request without retries, which saves an allocation
 	retries       *retryState          // nil: no attempt is repeated
+	tried         []*balance.Endpoint  // those of earlier attempts
 	replays       upstream.ReplayLimit // of all attempts
 	upload        upload.Body
 
@@ -191,7 +193,7 @@ func (x *exchange) prepareForward() {
 	if x.r.Header["Expect"] != nil {
 		x.upload.ExpectContinue(x.Done())
 	}
-	if x.retries != nil || x.route.Pool.MayMultiplex() {
+	if x.retries != nil || x.route.Endpoints.MayMultiplex() {
 		x.upload.RetainForReplay()
 	}
 }
@@ -231,10 +233,7 @@ func (x *exchange) endUpstreamRequest() {
 	if a == nil {
 		x.singleAttempt.call.Cancel()
 	} else {
-		a.reportCancelled()
-		if a.trace != nil {
-			a.endTrace()
-		}
+		a.end()
 	}
 	if x.tunnel.Load() != nil {
 		x.server.tunnels.Done()

@@ -9,12 +9,11 @@ import (
 	"cbproxy/internal/upstream"
 )
 
-// rewrite makes the upstream request of the client's. ReverseProxy has already removed the hop-by-hop fields, so that a
+// rewrite makes the upstream request of the client's, except for its address: see attempt.chooseEndpoint. ReverseProxy has already removed the hop-by-hop fields, so that a
 // client's Connection field can't remove what is set here.
 func rewrite(pr *httputil.ProxyRequest) {
 	x := exchangeOf(pr.In.Context())
 	u := pr.Out.URL
-	x.route.Target.SetURL(u, x.upstreamPath)
 	u.RawQuery, u.ForceQuery = pr.In.URL.RawQuery, pr.In.URL.ForceQuery // byte for byte: ReverseProxy drops what it can't parse
 	if !x.route.Config.PreserveHost {
 		pr.Out.Host = ""
@@ -69,7 +68,7 @@ func (a *attempt) rewriteLocation(res *http.Response) {
 	if x.route.Config.PreserveHost {
 		m.Host = x.r.Host
 	}
-	x.route.Target.RewriteLocation(res.Header, m)
+	a.lease.Target.RewriteLocation(res.Header, m)
 }
 
 // removeTrailerFields deletes the hop-by-hop fields and the proxy's own from the response's trailers. It is called when the

@@ -36,6 +36,9 @@ type captureTransport struct{ out *http.Request }
 
 func (c *captureTransport) RoundTrip(out *http.Request) (*http.Response, error) {
 	c.out = out
+	if err := exchangeOf(out.Context()).attempt.chooseEndpoint(out.URL); err != nil {
+		return nil, err
+	}
 	return &http.Response{StatusCode: 204, Header: http.Header{}, Body: http.NoBody, Request: out}, nil
 }
 

@@ -68,7 +68,7 @@ func (x *exchange) clientContextEnded() {
 		return
 	}
 	defer x.EndCallback()
-	if !x.upload.ClosedDuringRead() || x.r.ProtoMajor > 1 || x.route.Config.Upstream[0].Scheme == "http" {
+	if !x.upload.ClosedDuringRead() || x.r.ProtoMajor > 1 || x.route.SpeaksHTTP1 {
 		x.Cancel(context.Canceled)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/message"
 	"cbproxy/internal/upload"
@@ -36,6 +37,7 @@ func (x *exchange) newRetryState() *retryState {
 // doWithRetries makes attempts until one is not to be repeated, and returns its result.
 func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 	body := out.Body
+	defer func() { x.attempt.reportHeldBack() }()
 	for {
 		a := x.attempt
 		res, err := a.doAttempt(out, body)
@@ -50,7 +52,7 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 		if !x.sleep(wait) {
 			return res, err
 		}
-		call, rejection := x.allow()
+		call, rejection := a.allowNext()
 		if rejection != nil {
 			if span := x.span(); span != nil {
 				span.Rejected(call.State, rejectionReason(rejection))
@@ -59,17 +61,34 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 			return res, err // the previous attempt's
 		}
 		if body, again = x.upload.NewReader(); !again {
-			call.Withdraw()
+			a.withdrawNext(call)
 			restoreTimer()
 			return res, err
 		}
 		if res != nil {
 			_ = res.Body.Close() // it is not read
 		}
-		a.reportCancelled() // does nothing if the attempt has been reported
-		a.endTrace()
+		a.heldBack = 0
+		x.tried = append(x.tried, a.lease.Endpoint)
+		a.end()
 		a.cancel(errExchangeDone)
 		x.beginAttempt(call)
+	}
+}
+
+// allowNext asks the breaker to admit the attempt after a. If the failure of a is held back, the next attempt has its call: the breaker
+// is told how the last attempt ended, which is what the client sees.
+func (a *attempt) allowNext() (breaker.Call, error) {
+	if a.heldBack > 0 {
+		return a.call, nil
+	}
+	return a.x.allow()
+}
+
+// withdrawNext gives back what allowNext has returned.
+func (a *attempt) withdrawNext(call breaker.Call) {
+	if a.heldBack == 0 {
+		call.Withdraw()
 	}
 }
 
@@ -93,6 +112,8 @@ func (x *exchange) limitRetries() (undo func()) {
 func (a *attempt) doAttempt(out *http.Request, body io.ReadCloser) (*http.Response, error) {
 	a.Context = httptrace.WithClientTrace(a.Context, new(httptrace.ClientTrace))
 	request := out.WithContext(a)
+	u := *out.URL // the transport may still be writing the previous attempt's request
+	request.URL = &u
 	if body != nil {
 		request.Body = body
 	}

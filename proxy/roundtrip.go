@@ -71,11 +71,15 @@ const (
 
 // do sends the attempt's request and evaluates the response.
 func (a *attempt) do(out *http.Request) (*http.Response, error) {
+	if err := a.chooseEndpoint(out.URL); err != nil {
+		a.classify(err)
+		return nil, err
+	}
 	if a.x.recorder != nil {
 		out = a.traced(out)
 	}
 	if a.call.State == events.HalfOpen {
-		a.x.route.Pool.DiscardConnections() // connections from before the failure must not decide recovery
+		a.lease.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	}
 	a.fault = a.x.route.Service.Faults.Draw(a.x.r.Header)
 	a.call = a.call.WithFault(a.fault != nil)
@@ -137,7 +141,7 @@ func (a *attempt) rewind(out **http.Request, n int) bool {
 // roundTrip sends the attempt's request to the upstream: on the fast path if the request is plain and its body has arrived,
 // and otherwise by http.Transport.
 func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
-	x, p := a.x, a.x.route.Pool
+	x, p := a.x, a.lease.Pool
 	if x.route.Config.Transport == "auto" && p.CanSendFast(out) && (out.Body == nil || x.bodyArrived() && x.upload.ReadArrived()) {
 		res, sent, err := p.RoundTripFast(out)
 		if sent {

@@ -37,7 +37,7 @@ var _ http1.Hooks = (*attempt)(nil)
 // to be closed; the other idle connections probably are closed as well. It closes conn before the first byte is written, and
 // the transport then takes another one. It reports whether it has closed conn: not if other requests share it.
 func (a *attempt) closeIdleOnReplay(conn net.Conn) bool {
-	c, multiplexed := a.x.route.Pool.ConnBelowTLS(conn)
+	c, multiplexed := a.lease.Pool.ConnBelowTLS(conn)
 	if !multiplexed {
 		_ = c.Close()
 	}
@@ -46,7 +46,7 @@ func (a *attempt) closeIdleOnReplay(conn net.Conn) bool {
 
 // GotConn implements http1.Hooks. It applies the limit on replays.
 func (a *attempt) GotConn(conn net.Conn) {
-	c, multiplexed := a.x.route.Pool.ConnBelowTLS(conn)
+	c, multiplexed := a.lease.Pool.ConnBelowTLS(conn)
 	pooled, ok := c.(*upstream.Conn) // not ok: a connection of the fast path
 	a.conn, a.multiplexed = pooled, multiplexed
 	a.trace.Connected(c)

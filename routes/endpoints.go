@@ -2,6 +2,7 @@ package routes
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"cbproxy/internal/strictyaml"
@@ -111,6 +112,16 @@ func (e Endpoints) setting() any {
 		return e[0].String()
 	}
 	return e.texts()
+}
+
+// UsesTLS reports whether an endpoint has the scheme https.
+func (e Endpoints) UsesTLS() bool {
+	return slices.ContainsFunc(e, func(e Endpoint) bool { return e.Scheme == "https" })
+}
+
+// AllHTTP reports whether all endpoints have the scheme http.
+func (e Endpoints) AllHTTP() bool {
+	return !slices.ContainsFunc(e, func(e Endpoint) bool { return e.Scheme != "http" })
 }
 
 // ConnectionKey returns the key of connections to e, which are secured by t if it is https. That of an endpoint with dns+ differs from that of

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"time"
 
+	"cbproxy/internal/balance"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/expression"
@@ -111,18 +112,34 @@ func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (D
 		}
 	}()
 	start := time.Now()
-	out := rt.deliveryRequest(ctx, d)
-	trace = rt.traceDelivery(out, call.State)
-	injected := rt.drawDeliveryFault(d)
-	trace.FaultInjected(injected)
-	res := rt.send(out, trace, call.State, injected)
-	res.fault = injected
+	lease, res := rt.pickForDelivery(ctx)
+	defer lease.Release()
+	if res.err == nil {
+		out := rt.deliveryRequest(ctx, d, &lease)
+		trace = rt.traceDelivery(out, lease.URL, call.State)
+		injected := rt.drawDeliveryFault(d)
+		trace.FaultInjected(injected)
+		res = rt.send(out, &lease, trace, call.State, injected)
+		res.fault = injected
+	}
 	reporting = true
-	rt.reportDelivery(d, call, trace, &res, res.result(ctx), time.Since(start))
+	rt.reportDelivery(d, call, &lease, trace, &res, res.result(ctx), time.Since(start))
 	if res.err != nil {
 		return res.response, res.deliveryError()
 	}
 	return res.response, nil
+}
+
+// pickForDelivery returns a lease on the endpoint for a delivery, or a result with an error if no endpoint is known in time.
+func (rt *Route) pickForDelivery(ctx context.Context) (balance.Lease, deliveryResult) {
+	ctx, cancel := context.WithTimeout(ctx, rt.Config.Timeout)
+	defer cancel()
+	lease, err := rt.Endpoints.Pick(ctx)
+	if err != nil {
+		class := upstream.Classify(err, upstream.NotConnected)
+		return lease, deliveryResult{failure: rt.failureOf(&upstream.Error{ErrorClass: class, Err: err}), err: err, problem: class.RequestProblem}
+	}
+	return lease, deliveryResult{}
 }
 
 // drawDeliveryFault returns the fault to inject into d; nil: none. An abort with a status below 500 is not injected: the queue would
@@ -183,8 +200,8 @@ func (r *deliveryResult) newFailure() *events.Failure {
 	return &events.Failure{Time: time.Now(), Type: r.failure, Detail: sanitize.Truncate("delivery: "+r.fault.Describe(detail), MaxFailureDetail)}
 }
 
-// reportDelivery reports the result of d, which took a time, to the breaker, the observer, the log and the trace.
-func (rt *Route) reportDelivery(d *Delivery, call breaker.Call, trace *AttemptTrace, res *deliveryResult, result events.Result, took time.Duration) {
+// reportDelivery reports the result of d, which took a time, to the breaker, the endpoint, the observer, the log and the trace.
+func (rt *Route) reportDelivery(d *Delivery, call breaker.Call, lease *balance.Lease, trace *AttemptTrace, res *deliveryResult, result events.Result, took time.Duration) {
 	switch result {
 	case events.ResultSuccess:
 		trace.endDelivery(result, nil)
@@ -194,6 +211,7 @@ func (rt *Route) reportDelivery(d *Delivery, call breaker.Call, trace *AttemptTr
 		case StatusIgnored:
 			reported.Cancel()
 		default:
+			lease.Succeeded()
 			reported.Success(took)
 		}
 	case events.ResultCancelled:
@@ -205,6 +223,9 @@ func (rt *Route) reportDelivery(d *Delivery, call breaker.Call, trace *AttemptTr
 		if d.SuspectedPoison && res.connected { // the request may be the cause
 			call.Cancel()
 			return
+		}
+		if res.fault == nil { // otherwise no endpoint is the cause
+			lease.Failed(f)
 		}
 		rt.Service.Observer.Failed(f.Type, 1)
 		rt.Service.LogFailure(rt.Logger, f)
@@ -228,10 +249,10 @@ func (rt *Route) callForReport(d *Delivery, call breaker.Call) breaker.Call {
 // maxDrainTime is the longest time for which a response's body is read.
 const maxDrainTime = 2 * time.Second
 
-// deliveryRequest returns the upstream request of d.
-func (rt *Route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request {
+// deliveryRequest returns the upstream request of d, to the endpoint of lease.
+func (rt *Route) deliveryRequest(ctx context.Context, d *Delivery, lease *balance.Lease) *http.Request {
 	u := &url.URL{RawQuery: d.Query, ForceQuery: d.EmptyQuery}
-	rt.Target.SetURL(u, d.UpstreamPath)
+	lease.Target.SetURL(u, d.UpstreamPath)
 	r := (&http.Request{Method: d.Method, URL: u, Header: d.Header, ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(d.Body))}).WithContext(ctx)
 	if len(d.Body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(d.Body))
@@ -247,13 +268,13 @@ func (rt *Route) deliveryRequest(ctx context.Context, d *Delivery) *http.Request
 	return r
 }
 
-// send sends r, into which a fault may be injected, and returns the result. An incomplete response is a failure, but it is returned
+// send sends r to the endpoint of lease, into which a fault may be injected, and returns the result. An incomplete response is a failure, but it is returned
 // nevertheless: its status shows that the request has arrived.
-func (rt *Route) send(r *http.Request, trace *AttemptTrace, state events.State, injected *fault.Fault) deliveryResult {
+func (rt *Route) send(r *http.Request, lease *balance.Lease, trace *AttemptTrace, state events.State, injected *fault.Fault) deliveryResult {
 	if state == events.HalfOpen {
-		rt.Pool.DiscardConnections() // connections from before the failure must not decide recovery
+		lease.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	}
-	res, reqErr := rt.Pool.Do(r, rt.Config.Timeout, upstream.DoOptions{Connected: trace.Connected, RoundTrip: injected.RoundTrip})
+	res, reqErr := lease.Pool.Do(r, rt.Config.Timeout, upstream.DoOptions{Connected: trace.Connected, RoundTrip: injected.RoundTrip})
 	if reqErr != nil {
 		return deliveryResult{connected: reqErr.Connected, failure: rt.failureOf(reqErr), err: reqErr, problem: reqErr.RequestProblem}
 	}

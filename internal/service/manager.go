@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -88,12 +89,12 @@ func (m *Manager) Apply(c *routes.Config) error {
 		}
 	}
 	m.services = services
-	old.retire(built)
+	old.retire()
 	return nil
 }
 
-// build returns the route of a service under c, and changes nothing that is in effect. It reuses the connection pool of the
-// service's current route if their keys are the same. It always builds new fallback strategies, which may take over the state of
+// build returns the route of a service under c, and changes nothing that is in effect. It reuses the endpoints of the service's
+// current route that stay the same. It always builds new fallback strategies, which may take over the state of
 // the current ones (fallbacks.Env.Previous). What it makes has no goroutines, connections or other resources to release until
 // activate, so that it can be dropped if the build of another route fails.
 func (m *Manager) build(name string, c *routes.Config) (*Route, error) {
@@ -108,20 +109,14 @@ func (m *Manager) build(name string, c *routes.Config) (*Route, error) {
 	r.ProxyInFlight, r.Via = &m.inFlight, m.config.Via
 	logger := m.config.Logger.With("service", name)
 	var err error
-	r.poolKey = poolKey{r.Config.Upstream[0].ConnectionKey(r.Config.TLS), r.Config.KeepalivePing}
-	if r.Pool, err = newPool(r.Config.Upstream[0].Upstream, r.Config.TLS, r.Config.KeepalivePing, logger); err != nil {
-		return nil, err
-	}
-	if existing := m.services[name]; existing != nil {
-		r.Service = existing
-		if existing.poolKey == r.poolKey {
-			r.Pool = existing.pool
-		}
-	} else {
+	if r.Service = m.services[name]; r.Service == nil {
 		r.Service = &Service{
 			Name: name, failures: newFailureLog(), probeSignal: make(chan struct{}, 1),
 			Faults: fault.NewSet(name, m.config.Bus.Publish, nil),
 		}
+	}
+	if r.Endpoints, err = newEndpoints(name, r.Config, r.Service.endpoints, m.config.Bus.Publish, logger); err != nil {
+		return nil, err
 	}
 	r.nameHeader = []string{name}
 	if err := r.setFallback(c, m.strategyEnv(r.Service, logger), r.Service.chain); err != nil {
@@ -135,11 +130,11 @@ func (m *Manager) strategyEnv(s *Service, logger *slog.Logger) fallbacks.Env {
 	return fallbacks.Env{
 		Service: s.Name, Logger: logger, Provider: m.config.StrategyProvider,
 		Transport: func(u routes.Upstream, tls routes.TLS) (fallbacks.Transport, error) {
-			pool, err := newPool(u, tls, 0, logger)
+			newPool, err := poolMaker(u.Scheme == "https", tls, 0, logger)
 			if err != nil {
-				return nil, err // not pool: a Transport that holds a nil pointer is not nil
+				return nil, err
 			}
-			return pool, nil
+			return newPool(u.URL, netip.Addr{}), nil
 		},
 		ReportLocalError: func(kind events.LocalError, err error) { s.ReportLocalError(m.config.Logger, kind, err) },
 	}
@@ -161,7 +156,8 @@ func (m *Manager) activate(r *Route) {
 		})
 	}
 	service.Breaker.SetPolicy(policy)
-	service.pool, service.poolKey, service.chain = r.Pool, r.poolKey, r.Chain
+	r.Endpoints.Start()
+	service.endpoints, service.chain = r.Endpoints, r.Chain
 	if r.Chain != nil {
 		r.Chain.Start()
 	}
@@ -181,7 +177,7 @@ func (m *Manager) Close() {
 	for _, service := range m.services {
 		service.close(events.FaultShutdown)
 	}
-	m.snapshot.Swap(newSnapshot(nil, routes.Limits{}, nil)).retire(nil)
+	m.snapshot.Swap(newSnapshot(nil, routes.Limits{}, nil)).retire()
 }
 
 // Fallbacks returns the fallback chains of all services, by name; nil if a service has none.

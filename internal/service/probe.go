@@ -101,8 +101,13 @@ func (p *prober) probeOnce(ctx context.Context) {
 // error that counts neither as a success nor as a failure.
 func (p *prober) send(ctx context.Context, injected *fault.Fault) (events.ErrorType, error) {
 	rt := p.route
-	rt.Pool.DiscardConnections() // connections from before the failure must not decide recovery
-	if err := p.check.Do(ctx, rt.Pool, rt.Target, upstream.DoOptions{RoundTrip: injected.RoundTrip}); err != nil {
+	lease, pickErr := rt.Endpoints.Pick(ctx)
+	if pickErr != nil {
+		return rt.failureOf(&upstream.Error{ErrorClass: upstream.Classify(pickErr, upstream.NotConnected), Err: pickErr}), pickErr
+	}
+	defer lease.Release()
+	lease.Pool.DiscardConnections() // connections from before the failure must not decide recovery
+	if err := p.check.Do(ctx, lease.Pool, lease.Target, upstream.DoOptions{RoundTrip: injected.RoundTrip}); err != nil {
 		return rt.failureOf(err), err
 	}
 	return "", nil

@@ -7,25 +7,25 @@ import (
 	"strings"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/balance"
 	"cbproxy/internal/events"
 	"cbproxy/internal/expression"
 	"cbproxy/internal/grpc"
 	"cbproxy/internal/limit"
 	"cbproxy/internal/message"
-	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
 // Route is what one configuration says about one service. It is not modified after the configuration takes effect.
 type Route struct {
-	Config  *routes.Route
-	Service *Service
-	Pool    *upstream.Pool
-	poolKey poolKey // of Pool
-	Logger  *slog.Logger
-	tracer  events.Tracer // nil: requests are not traced
-	Via     *message.Via
+	Config    *routes.Route
+	Service   *Service
+	Endpoints *balance.Set
+	Logger    *slog.Logger
+	tracer    events.Tracer // nil: requests are not traced
+	Via       *message.Via
 
+	SpeaksHTTP1      bool                    // all endpoints have the scheme http
 	UsesCallDuration bool                    // response times are used or learnt by the breaker, or recorded
 	FailureWhen      *expression.FailureWhen // nil: there is none
 	GRPCFailures     grpc.Codes              // the status codes that are failures
@@ -36,14 +36,13 @@ type Route struct {
 	fallbackReasons []events.Reason  // the reasons for which Chain is used
 	MaxFallbackBody int64            // bytes of the largest request body that Chain uses
 
-	Target     upstream.Target
 	nameHeader []string
 }
 
 func newRoute(c *routes.Route, all *routes.Config) *Route {
 	policy := PolicyOf(c)
 	return &Route{
-		Config: c, Target: upstream.TargetOf(c.Upstream[0].URL),
+		Config: c, SpeaksHTTP1: c.Upstream.AllHTTP(),
 		UsesCallDuration: policy.NeedsDurations() || all.Outcomes.Enabled,
 		GRPCFailures:     grpc.NewCodes(c.Breaker.GRPCFailureCodes),
 		MaxProxyInFlight: permitsFor(all.MaxInFlight, c.Priority),

@@ -6,11 +6,11 @@ import (
 	"time"
 
 	"cbproxy/fallbacks"
+	"cbproxy/internal/balance"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/fault"
 	"cbproxy/internal/limit"
-	"cbproxy/internal/upstream"
 )
 
 // Service is the state of one configured service that survives reloads. Its methods are safe for concurrent use.
@@ -29,10 +29,9 @@ type Service struct {
 	probeSignal chan struct{} // has a capacity of 1; a value makes the prober check whether the breaker is half-open
 
 	// What the current configuration uses. Guarded by Manager.mu.
-	pool    *upstream.Pool
-	poolKey poolKey          // of pool
-	chain   *fallbacks.Chain // nil: no fallback
-	prober  *prober          // nil: clients' requests are the probes
+	endpoints *balance.Set     // nil: the service has not been activated yet
+	chain     *fallbacks.Chain // nil: no fallback
+	prober    *prober          // nil: clients' requests are the probes
 }
 
 // handleEvent handles an event of the breaker. It is called under the breaker's lock.

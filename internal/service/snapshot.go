@@ -4,7 +4,6 @@ import (
 	"sync/atomic"
 
 	"cbproxy/internal/prefixtable"
-	"cbproxy/internal/upstream"
 	"cbproxy/routes"
 )
 
@@ -16,8 +15,7 @@ type Snapshot struct {
 	routesByService map[string]*Route
 	Limits          routes.Limits
 
-	refs        atomic.Int64     // the requests that use it, and 1 while it is the current snapshot
-	unusedPools []*upstream.Pool // pools that the next snapshot does not use; set before the last reference is released
+	refs atomic.Int64 // the requests that use it, and 1 while it is the current snapshot
 }
 
 // newSnapshot returns the snapshot that follows previous, which may be nil.
@@ -73,13 +71,11 @@ func (s *Snapshot) acquire() bool {
 }
 
 // Release releases the reference that Acquire has added. The last one closes the connections and the fallback chains that only
-// this snapshot used. It is called once for each Acquire.
+// this snapshot uses. It is called once for each Acquire.
 func (s *Snapshot) Release() {
 	if s.refs.Add(-1) == 0 {
-		for _, p := range s.unusedPools {
-			p.Close()
-		}
 		for _, r := range s.routes {
+			r.Endpoints.Close()
 			if r.Chain != nil {
 				r.Chain.Close()
 			}
@@ -87,16 +83,10 @@ func (s *Snapshot) Release() {
 	}
 }
 
-// retire releases the reference of the current snapshot, after a snapshot with the routes next has replaced it.
-func (s *Snapshot) retire(next []*Route) {
-	used := make(map[*upstream.Pool]bool, len(next))
-	for _, r := range next {
-		used[r.Pool] = true
-	}
+// retire releases the reference of the current snapshot, after another one has replaced it.
+func (s *Snapshot) retire() {
 	for _, r := range s.routes {
-		if !used[r.Pool] {
-			s.unusedPools = append(s.unusedPools, r.Pool)
-		}
+		r.Endpoints.StopLookups()
 	}
 	s.Release()
 }

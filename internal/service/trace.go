@@ -17,13 +17,15 @@ type AttemptTrace struct {
 	End  events.AttemptEnd
 }
 
-// traceDelivery starts the span of a delivery and adds its context to the header of out. It returns nil if there is no tracer.
-func (rt *Route) traceDelivery(out *http.Request, state events.State) *AttemptTrace {
+// traceDelivery starts the span of a delivery to an endpoint and adds its context to the header of out. It returns nil if there is no tracer.
+func (rt *Route) traceDelivery(out *http.Request, endpoint string, state events.State) *AttemptTrace {
 	if rt.tracer == nil {
 		return nil
 	}
 	out.Header = maps.Clone(out.Header) // the queue stores the original
-	return &AttemptTrace{Span: rt.tracer.Delivery(NewAttempt(out, rt.Service.Name, state), out.Header)}
+	begun := NewAttempt(out, rt.Service.Name, state)
+	begun.Endpoint = endpoint
+	return &AttemptTrace{Span: rt.tracer.Delivery(begun, out.Header)}
 }
 
 // NewAttempt returns the attributes of a request to an upstream that are known when it starts.
