@@ -8,6 +8,7 @@ import (
 
 	"cbproxy/internal/sanitize"
 	"cbproxy/internal/strictyaml"
+	"cbproxy/internal/textform"
 
 	"gopkg.in/yaml.v3"
 )
@@ -21,7 +22,7 @@ func (b *builder) fallbacks() {
 		f := newFallback()
 		builtin[key.Value] = f
 		own := *b
-		own.faults, own.decoder = trusted, strictyaml.Decoder{Faults: trusted, Forms: textChecks}
+		own.faults, own.decoder = trusted, strictyaml.Decoder{Faults: trusted, Forms: textform.Checks}
 		own.fallback(f, value, strictyaml.Place{}.Key(key))
 	}
 	b.faults.Faults = append(b.faults.Faults, trusted.Faults...)

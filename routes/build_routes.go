@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"cbproxy/internal/strictyaml"
+	"cbproxy/internal/textform"
 
 	"gopkg.in/yaml.v3"
 )
@@ -50,7 +51,7 @@ func (b *builder) route(name string, n *yaml.Node, at strictyaml.Place, inherite
 	if _, ok := builtinService(name); ok {
 		r = newRoute(name)
 		if defaults != nil { // on top of the built-in values; faults of defaults have been reported
-			d := &strictyaml.Decoder{Expanded: b.decoder.Expanded, Forms: textChecks}
+			d := &strictyaml.Decoder{Expanded: b.decoder.Expanded, Forms: textform.Checks}
 			d.Other = b.decodeAlgorithms(d)
 			d.Struct(defaults, strictyaml.Place{}, reflect.ValueOf(r).Elem(), nil)
 		}
@@ -148,7 +149,7 @@ func (l Loader) WithBreaker(c *Config, service string, keys []byte) (*Config, er
 func (b *builder) withKeys(service string, n *yaml.Node) *Config {
 	start := strictyaml.Place{Line: 1, Column: 1}
 	b.root = n
-	b.decoder = strictyaml.Decoder{Faults: b.faults, Forms: textChecks}
+	b.decoder = strictyaml.Decoder{Faults: b.faults, Forms: textform.Checks}
 	b.decoder.Other = b.decodeAlgorithms(&b.decoder)
 	changed := *b.config.Routes[service]
 	b.decoder.Struct(n, start, reflect.ValueOf(&changed).Elem(), nil)

@@ -8,6 +8,7 @@ import (
 
 	"cbproxy/internal/files"
 	"cbproxy/internal/strictyaml"
+	"cbproxy/internal/textform"
 
 	"gopkg.in/yaml.v3"
 )
@@ -126,7 +127,7 @@ type builder struct {
 // build fills the configuration from the tree. Later steps depend on the values of earlier ones.
 func (b *builder) build(t strictyaml.Tree) {
 	b.root = t.Root
-	b.decoder = strictyaml.Decoder{Faults: b.faults, Expanded: t.Expanded, Forms: textChecks}
+	b.decoder = strictyaml.Decoder{Faults: b.faults, Expanded: t.Expanded, Forms: textform.Checks}
 	b.decoder.Other = b.decodeAlgorithms(&b.decoder)
 	b.decoder.Struct(b.root, strictyaml.Place{}, reflect.ValueOf(b.config).Elem(), nil)
 	b.fallbacks()

@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
+	"cbproxy/internal/servicelink"
 	"cbproxy/internal/strictyaml"
+	"cbproxy/internal/textform"
 
 	"gopkg.in/yaml.v3"
 )
@@ -48,7 +49,7 @@ func (b *builder) overrides() {
 		at := strictyaml.Place{Path: printableName(variable)}
 		switch targets := names[variable]; len(targets) {
 		case 0:
-			if !isServiceLink(variable, b.environ) {
+			if !servicelink.Is(variable, ServicePrefix, b.environ) {
 				b.addUnknownVariable(at, variable)
 			}
 		case 1:
@@ -79,7 +80,7 @@ func (b *builder) set(at strictyaml.Place, in reflect.Value, path, text string) 
 		}
 	}
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: text}
-	d := strictyaml.Decoder{Faults: b.faults, Expanded: map[*yaml.Node]bool{n: true}, Forms: textChecks}
+	d := strictyaml.Decoder{Faults: b.faults, Expanded: map[*yaml.Node]bool{n: true}, Forms: textform.Checks}
 	d.Value(n, at, v, r)
 }
 
@@ -149,30 +150,4 @@ func environment(environ []string) map[string]string {
 		}
 	}
 	return vars
-}
-
-// serviceLink matches what follows CIRCUIT_BREAKER in the name of a variable that Kubernetes sets in each pod for a Service
-// whose name begins with circuit-breaker: the host, the ports, and the older variables in the form of Docker links, which
-// Docker also sets for ranges of ports.
-var serviceLink = regexp.MustCompile(`^(_[A-Z0-9_]+)?(_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?|` +
-	`_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|ADDR|PORT|START|END|PORT_START|PORT_END))?)?)$`)
-
-// linkName matches the value of the variable …_NAME that Docker sets for a link: the two containers.
-var linkName = regexp.MustCompile(`^/[^/]+/[^/]+$`)
-
-// isServiceLink reports whether an orchestrator has set a variable, which begins with ServicePrefix, for a service
-// that is named like the prefix. The variable is no part of the configuration.
-func isServiceLink(variable string, environ map[string]string) bool {
-	if serviceLink.MatchString("_" + strings.TrimPrefix(variable, ServicePrefix)) {
-		return true
-	}
-	if strings.HasSuffix(variable, "_NAME") {
-		return linkName.MatchString(environ[variable])
-	}
-	for i := range variable { // a link's _ENV_ variables have names of the other container's choice
-		if strings.HasPrefix(variable[i:], "_ENV_") && linkName.MatchString(environ[variable[:i]+"_NAME"]) {
-			return true
-		}
-	}
-	return false
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"cbproxy/internal/strictyaml"
+	"cbproxy/internal/textform"
 
 	"gopkg.in/yaml.v3"
 )
@@ -56,7 +57,7 @@ func checkPrefix(text string) (want string) {
 			return "must have no dot segment"
 		case strings.ContainsAny(segment, "?#"):
 			return "must be a path alone, without query and fragment"
-		case strings.ContainsAny(decoded, `\/`) || strings.ContainsFunc(decoded, isControl):
+		case strings.ContainsAny(decoded, `\/`) || strings.ContainsFunc(decoded, textform.IsControl):
 			return "must have no backslash, encoded slash or control character"
 		}
 	}
@@ -71,6 +72,3 @@ func canonicalPrefix(prefix string) string {
 	}
 	return decoded
 }
-
-// isControl reports whether r is a C0 or C1 control character or the replacement character.
-func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\uFFFD' }

@@ -17,6 +17,7 @@ import (
 
 	"cbproxy/internal/expression"
 	"cbproxy/internal/strictyaml"
+	"cbproxy/internal/textform"
 
 	"github.com/google/jsonschema-go/jsonschema"
 )
@@ -258,8 +259,8 @@ func (g *schemaGenerator) value(t reflect.Type, r strictyaml.Rules) *jsonschema.
 func text(r strictyaml.Rules) *jsonschema.Schema {
 	if r.Enum == nil {
 		s := &jsonschema.Schema{Types: []string{"string", "number"}}
-		if form, ok := textForms[r.Valid]; ok {
-			s.Pattern = matching(form.pattern).Pattern
+		if form, ok := textform.Forms[r.Valid]; ok {
+			s.Pattern = matching(form.Pattern).Pattern
 		}
 		return s
 	}

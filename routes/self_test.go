@@ -34,6 +34,10 @@ func TestUpstreamMustNotBeListenAddress(t *testing.T) {
 			t.Errorf("listen %q, upstream %s: %v, want refused %t", c.listen, c.upstream, err, c.refused)
 		}
 	}
+	if _, err := loader().Parse([]byte("defaults: {upstream: ['http://rag:8080', 'dns+http://localhost:8080']}\nroutes: {svc: {prefix: /svc}, other: {prefix: /other}}\n")); err == nil ||
+		err.Error() != "config.yaml:1:42: defaults.upstream[1]: must not be the proxy's own listen address (127.0.0.1:8080), got dns+http://localhost:8080" {
+		t.Errorf("in a list of the defaults: %v", err)
+	}
 	if _, err := loader().Parse([]byte("defaults: {upstream: 'http://127.0.0.1:8080'}\nroutes: {svc: {prefix: /svc}}\n")); err == nil || !strings.Contains(err.Error(), "defaults.upstream") {
 		t.Errorf("in defaults: %v", err)
 	}

@@ -1,11 +1,14 @@
 package routes
 
 import (
+	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
 	"cbproxy/internal/strictyaml"
+	"cbproxy/internal/textform"
 
 	"gopkg.in/yaml.v3"
 )
@@ -28,7 +31,7 @@ func (u *Upstream) UnmarshalYAML(n *yaml.Node) error {
 // parseUpstream returns the URL in text, with its path without a trailing slash. want states what an
 // invalid text must be.
 func parseUpstream(text string) (u *url.URL, want string) {
-	if strings.ContainsFunc(text, isControl) {
+	if strings.ContainsFunc(text, textform.IsControl) {
 		return nil, "must have no control character"
 	}
 	u, err := url.Parse(text)
@@ -71,6 +74,119 @@ func (u Upstream) port() string {
 	return "80"
 }
 
+// maxEndpoints is the largest number of entries of an upstream.
+const maxEndpoints = 64
+
+// resolvePrefix precedes the scheme of a URL whose host name stands for all of its addresses.
+const resolvePrefix = "dns+"
+
+const (
+	wantEndpoint  = wantUpstream + " or dns+http://rag:8000"
+	wantEndpoints = wantEndpoint + ", or a list of 1 to 64 of them"
+)
+
+// UnmarshalYAML sets e to a URL or a list of URLs.
+func (e *Endpoints) UnmarshalYAML(n *yaml.Node) error {
+	switch {
+	case n.Kind == yaml.SequenceNode && len(n.Content) == 0:
+		return strictyaml.Errorf("%s, got an empty list", wantEndpoints)
+	case n.Kind == yaml.MappingNode:
+		return strictyaml.Errorf("%s, got %s", wantEndpoints, strictyaml.Show(n))
+	case len(n.Content) > maxEndpoints:
+		return strictyaml.Errorf("must have at most %d items, got %d", maxEndpoints, len(n.Content))
+	}
+	*e = nil
+	known := map[string]bool{}
+	wantItem := wantEndpoint
+	if n.Kind == yaml.ScalarNode {
+		wantItem = wantEndpoints
+	}
+	return strictyaml.EachScalar(n, wantItem, func(text string) string {
+		endpoint, want := parseEndpoint(text)
+		switch want {
+		case "":
+		case wantUpstream:
+			return wantItem
+		default:
+			return want
+		}
+		key := endpoint.canonical()
+		if known[key] {
+			return "must be listed once"
+		}
+		known[key] = true
+		*e = append(*e, endpoint)
+		return ""
+	})
+}
+
+// parseEndpoint returns the endpoint in text. want states what an invalid text must be.
+func parseEndpoint(text string) (e Endpoint, want string) {
+	if len(text) >= len(resolvePrefix) && strings.EqualFold(text[:len(resolvePrefix)], resolvePrefix) {
+		e.Resolve, text = true, text[len(resolvePrefix):]
+	}
+	e.URL, want = parseUpstream(text)
+	if want != "" || !e.Resolve {
+		return e, want
+	}
+	if _, err := netip.ParseAddr(e.Hostname()); err == nil {
+		return e, "must have a host name after dns+, whose addresses are looked up, and no IP address"
+	}
+	return e, ""
+}
+
+// canonical returns the same text for all spellings of an endpoint.
+func (e Endpoint) canonical() string {
+	text := strings.ToLower(e.Scheme+"://"+e.Hostname()) + " " + e.port() + e.EscapedPath()
+	if e.Resolve {
+		return resolvePrefix + text
+	}
+	return text
+}
+
+// String returns the URL as it is written in the file, with dns+.
+func (e Endpoint) String() string {
+	switch {
+	case e.URL == nil:
+		return ""
+	case e.Resolve:
+		return resolvePrefix + e.Redacted()
+	}
+	return e.Redacted()
+}
+
+// String returns the endpoints as a list for a sentence.
+func (e Endpoints) String() string { return strings.Join(e.texts(), ", ") }
+
+func (e Endpoints) texts() []string {
+	texts := make([]string, len(e))
+	for i := range e {
+		texts[i] = e[i].String()
+	}
+	return texts
+}
+
+// setting returns the endpoints in the form of the file: one as a text, several as a list; nil if there are none.
+func (e Endpoints) setting() any {
+	switch len(e) {
+	case 0:
+		return nil
+	case 1:
+		return e[0].String()
+	}
+	return e.texts()
+}
+
+// UsesTLS reports whether an endpoint has the scheme https.
+func (e Endpoints) UsesTLS() bool {
+	return slices.ContainsFunc(e, func(e Endpoint) bool { return e.Scheme == "https" })
+}
+
+// AllHTTP reports whether all endpoints have the scheme http.
+func (e Endpoints) AllHTTP() bool {
+	return !slices.ContainsFunc(e, func(e Endpoint) bool { return e.Scheme != "http" })
+}
+
 // ConnectionKey is what connections to an upstream are made from: those with equal keys are
 // interchangeable.
 type ConnectionKey struct {
@@ -85,5 +201,13 @@ func (u Upstream) ConnectionKey(t TLS) ConnectionKey {
 	if u.Scheme == "https" {
 		key.tls = t
 	}
+	return key
+}
+
+// ConnectionKey returns the key of connections to e, which are secured by t if it is https. That of an endpoint with dns+ differs from that of
+// the same URL without: its connections lead to one of several addresses.
+func (e Endpoint) ConnectionKey(t TLS) ConnectionKey {
+	key := e.Upstream.ConnectionKey(t)
+	key.resolve = e.Resolve
 	return key
 }

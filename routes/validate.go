@@ -2,16 +2,14 @@ package routes
 
 import (
 	"bytes"
-	"fmt"
-	"maps"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 
 	"cbproxy/internal/files"
 	"cbproxy/internal/sanitize"
 	"cbproxy/internal/strictyaml"
+	"cbproxy/internal/textform"
 
 	"gopkg.in/yaml.v3"
 )
@@ -37,7 +35,7 @@ func (b *builder) checkDataDir() {
 		return
 	}
 	shown := sanitize.TruncateRunes(folder, strictyaml.MaxValueRunes)
-	if strings.ContainsFunc(folder, isControl) {
+	if strings.ContainsFunc(folder, textform.IsControl) {
 		b.faults.Add(b.at(path), "must have no control character, got %q", shown)
 	} else if info, err := os.Stat(folder); err == nil && !info.IsDir() {
 		b.faults.Add(b.at(path), "must be a folder, got the file %q", shown)
@@ -52,7 +50,7 @@ func (b *builder) checkAccessLog() {
 		return
 	}
 	shown := sanitize.TruncateRunes(file, strictyaml.MaxValueRunes)
-	if file == "" || strings.ContainsFunc(file, isControl) {
+	if file == "" || strings.ContainsFunc(file, textform.IsControl) {
 		b.faults.Add(b.at(path), "must be stdout, stderr or the path of a file, got %q", shown)
 	} else if info, err := os.Stat(file); err == nil && info.IsDir() {
 		b.faults.Add(b.at(path), "must be a file, got the folder %q", shown)
@@ -101,7 +99,7 @@ func (b *builder) wantRedisURL(text string) string {
 	switch {
 	case text == "":
 		return ""
-	case strings.ContainsFunc(text, isControl):
+	case strings.ContainsFunc(text, textform.IsControl):
 		return "must have no control character"
 	case b.RedisURL == nil:
 		return ""
@@ -121,31 +119,4 @@ func (b *builder) wantRedisURL(text string) string {
 func hasUnencodedAt(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@")
-}
-
-// Notes returns remarks about a valid configuration that may surprise its author, one per line, sorted. The options of a fallback
-// strategy give one by a method Note() string, "" for none.
-func (c *Config) Notes() (notes []string) {
-	fallbacks := map[string][]string{} // the names of fallbacks in use, by note
-	inUse := map[string]bool{}
-	for _, r := range c.Routes {
-		inUse[r.Fallback] = inUse[r.Fallback] || r.FallbackEnabled
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Fallbacks)) {
-		f := c.Fallbacks[name]
-		for _, strategy := range f.Try {
-			o, ok := f.Strategies[strategy].(interface{ Note() string })
-			if !ok || !inUse[name] {
-				continue
-			}
-			if note := o.Note(); note != "" {
-				key := strategy + " " + note
-				fallbacks[key] = append(fallbacks[key], name)
-			}
-		}
-	}
-	for _, note := range slices.Sorted(maps.Keys(fallbacks)) {
-		notes = append(notes, fmt.Sprintf("%s: %s", note, strings.Join(fallbacks[note], ", ")))
-	}
-	return notes
 }

@@ -75,7 +75,7 @@ func (b *builder) checkProbe(path string, n *yaml.Node, r *Route) {
 	p := r.Breaker.Probe
 	if p.Always && !p.Enabled() {
 		if section, ok := b.source(path, n, always, grpc, "breaker.probe.path"); ok {
-			b.faults.Add(b.at(strictyaml.Join(section, always)), "must have breaker.probe.path or breaker.probe.grpc, which say what is sent, got true and neither of them")
+			b.faults.Add(b.at(strictyaml.Join(section, always)), "must be false unless breaker.probe.path or breaker.probe.grpc says what is sent, got true")
 		}
 	}
 	if !p.GRPC {
@@ -86,7 +86,7 @@ func (b *builder) checkProbe(path string, n *yaml.Node, r *Route) {
 			continue
 		}
 		if section, ok := b.source(path, n, grpc, "upstream"); ok {
-			b.faults.Add(b.at(strictyaml.Join(section, grpc)), "must have only h2c and https URLs as upstream, because gRPC needs HTTP/2, got true and %s", e)
+			b.faults.Add(b.at(strictyaml.Join(section, grpc)), "must be false unless each upstream is an h2c or https URL, because gRPC needs HTTP/2, got true with %s", e)
 		}
 		return
 	}

@@ -1,4 +1,6 @@
-package routes
+// Package textform checks texts of the configuration that must have a certain form: methods, names of events and fields, paths of
+// probes, names of hosts.
+package textform
 
 import (
 	"net/netip"
@@ -9,31 +11,36 @@ import (
 	"unicode"
 )
 
-// textForm is the check of a string for one valid tag.
-type textForm struct {
-	check   func(text string) (want string) // "" if text is valid
-	pattern string                          // approximation for the JSON Schema
+// Form is a form of texts.
+type Form struct {
+	// Check returns what a text must be, "" if it is valid.
+	Check func(text string) (want string)
+	// Pattern is a regular expression for the JSON Schema that matches all valid texts, and some others.
+	Pattern string
 }
 
-// textForms are the valid tags of strings and of lists of strings.
-var textForms = map[string]textForm{
+// Forms are the forms by the names that they have in the valid tags of the configuration's types.
+var Forms = map[string]Form{
 	"method":      {checkMethod, methodForm.String()},
 	"event_name":  {checkEventName, `^[^ \n\r][^\n\r]*$`},
+	"key_header":  {checkKeyHeader, `^$|` + fieldName.String()},
 	"probe_path":  {checkProbePath, `^$|^/[^#\s]*$`},
 	"server_name": {checkServerName, `^[A-Za-z0-9_.:-]*$`},
-	"key_header":  {checkKeyHeader, `^$|` + fieldName.String()},
 	"host":        {checkHost, `^(\*|[A-Za-z0-9_.:-]+)$`},
 	"namespace":   {checkNamespace, `^\S{0,64}$`},
 }
 
-// textChecks are the checks of textForms.
-var textChecks = func() map[string]func(string) string {
-	checks := make(map[string]func(string) string, len(textForms))
-	for name, form := range textForms {
-		checks[name] = form.check
+// Checks are the checks of Forms, for strictyaml.Decoder.
+var Checks = func() map[string]func(string) string {
+	checks := make(map[string]func(string) string, len(Forms))
+	for name, form := range Forms {
+		checks[name] = form.Check
 	}
 	return checks
 }()
+
+// IsControl reports whether r is a C0 or C1 control character or the replacement character.
+func IsControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\uFFFD' }
 
 // A method is a token (RFC 9110, section 9.1), and every registered one is in upper case.
 var methodForm = regexp.MustCompile("^[A-Z][-A-Z0-9!#$%&'*+.^_`|~]{0,31}$")
@@ -59,7 +66,7 @@ func checkKeyHeader(text string) (want string) {
 	case !fieldName.MatchString(text):
 		return `must be the name of a header field such as X-Tenant, or ""`
 	case slices.Contains(notKeyHeaders, strings.ToLower(text)):
-		return "must not be Host or a hop-by-hop field (" + strings.Join(notKeyHeaders, ", ") + ")"
+		return "must be neither Host nor a hop-by-hop field such as Connection"
 	}
 	return ""
 }
@@ -94,7 +101,7 @@ func checkProbePath(text string) (want string) {
 		return "must have only printable ASCII characters without spaces (percent-encode others, such as %20)"
 	case err != nil:
 		return "must have two hexadecimal digits after each %"
-	case strings.Contains(decoded, `\`) || strings.ContainsFunc(decoded, isControl):
+	case strings.Contains(decoded, `\`) || strings.ContainsFunc(decoded, IsControl):
 		return "must have no backslash or control character"
 	}
 	for segment := range strings.SplitSeq(decoded, "/") {
@@ -129,7 +136,7 @@ func checkHost(text string) (want string) {
 const maxNamespace = 64
 
 func checkNamespace(text string) (want string) {
-	if len(text) > maxNamespace || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) || isControl(r) }) {
+	if len(text) > maxNamespace || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) || IsControl(r) }) {
 		return "must be at most 64 bytes of printable characters without spaces"
 	}
 	return ""
