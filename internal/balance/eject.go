@@ -12,6 +12,7 @@ import (
 func (s *Set) eject(e *Endpoint, cause events.EndpointCause, f *events.Failure) {
 	s.group.mu.Lock()
 	defer s.group.mu.Unlock()
+	s = s.group.current
 	list := *s.list.Load()
 	if !s.running || e.ejected.Load() || !slices.Contains(list, e) || countEjected(list)+1 > s.config.Policy.maxEjected(len(list)) {
 		return
@@ -83,7 +84,7 @@ func (s *Set) cancelTrial(e *Endpoint) {
 	s.group.mu.Lock()
 	defer s.group.mu.Unlock()
 	e.onTrial = false
-	s.scheduleTrial()
+	s.group.current.scheduleTrial()
 }
 
 // endTrial ends the trial of an endpoint, which failed with f; nil: it succeeded.
@@ -91,8 +92,9 @@ func (s *Set) endTrial(e *Endpoint, f *events.Failure) {
 	s.group.mu.Lock()
 	defer s.group.mu.Unlock()
 	e.onTrial = false
+	s = s.group.current
 	switch {
-	case !e.ejected.Load(): // reinstated meanwhile
+	case !e.ejected.Load() || !slices.Contains(*s.list.Load(), e): // reinstated or removed meanwhile
 	case f == nil:
 		s.reinstate(e, events.EndpointRecovered)
 	default:
@@ -104,6 +106,7 @@ func (s *Set) endTrial(e *Endpoint, f *events.Failure) {
 // of their own: an endpoint may answer requests while it says that it is not healthy.
 func (s *Set) Checked(e *Endpoint, f *events.Failure) {
 	s.group.mu.Lock()
+	s = s.group.current
 	due := e.ejected.Load() && !time.Now().Before(e.until)
 	if f == nil {
 		e.checkFailures = 0

@@ -80,9 +80,11 @@ func (s *Set) resolveSoon() {
 func (r *resolver) run(ctx context.Context) {
 	interval := r.set.config.ResolveInterval
 	for first := true; ; first = false {
-		r.lookup(ctx)
 		if first {
-			close(r.first) // after the lookup, whatever its result
+			r.lookup(context.WithoutCancel(ctx)) // requests may wait for it, although another configuration is in effect
+			close(r.first)                       // whatever the result
+		} else {
+			r.lookup(ctx)
 		}
 		soon := time.NewTimer(min(minResolveInterval, interval))
 		select {
@@ -160,7 +162,9 @@ func (s *Set) update(known map[any][]netip.Addr, failed error, changed bool) {
 		}
 	}
 	s.list.Store(&list)
-	s.limitEjections()
+	if s == s.group.current {
+		s.limitEjections()
+	}
 	for _, removed := range old {
 		if !slices.Contains(list, removed) {
 			removed.release()

@@ -58,7 +58,10 @@ type Set struct {
 
 // group is shared by the sets of consecutive configurations of a service.
 type group struct {
-	mu sync.Mutex // guards the ejections of all endpoints, and the lists of the sets
+	mu sync.Mutex // guards current, the ejections of all endpoints, and the lists of the sets
+	// current is the set that was started last. It alone ejects endpoints and ends ejections: requests that use an earlier set may report
+	// the outcomes of their attempts after it has been replaced.
+	current *Set
 }
 
 // New returns the set of a configuration that follows the one of previous, which may be nil. Endpoints that both have stay the same, as
@@ -85,7 +88,7 @@ func New(c Config, previous *Set) *Set {
 func (s *Set) Start() {
 	s.group.mu.Lock()
 	defer s.group.mu.Unlock()
-	s.running = true
+	s.running, s.group.current = true, s
 	for _, e := range *s.list.Load() {
 		e.acquire()
 	}
