@@ -133,9 +133,9 @@ type Route struct {
 	Listen string `yaml:"listen"`
 	// Remove the prefix from the path of the upstream request.
 	StripPrefix bool `yaml:"strip_prefix"`
-	// URL of an upstream server, the endpoint, or list of 1 to 64 of them: http, https or h2c. The path of a URL is prepended to the path of requests. With dns+ before it, as in dns+http://rag-headless:8000, every address of the name is an endpoint, looked up again each balance.resolve. All endpoints of a service share its breaker.
+	// http, https or h2c URL of the upstream server, or list of 1 to 64 such URLs, the endpoints (docs/endpoints.md). The path of a URL is prepended to the path of requests. With dns+ before a URL, as in dns+http://rag-headless:8000, each address of its host name is an endpoint; the name is looked up again every balance.resolve.
 	Upstream Endpoints `yaml:"upstream"`
-	// Choice of the endpoint of an attempt, if there are several.
+	// Choice of an endpoint for each attempt, if there are several.
 	Balance Balance `yaml:"balance"`
 	// Send the client's Host field instead of the upstream's host.
 	PreserveHost bool `yaml:"preserve_host"`
@@ -143,7 +143,7 @@ type Route struct {
 	RewriteLocation bool `yaml:"rewrite_location"`
 	// Time limit for a request including its retries; for a stream, until the response headers.
 	Timeout time.Duration `yaml:"timeout" valid:"positive"`
-	// Time limit for each attempt, within timeout; for a stream, until the response headers. An attempt that takes longer fails like one that took timeout, and may be retried. 0 is none.
+	// Time limit for each attempt, within timeout; for a stream, until the response headers. An attempt that takes longer fails with the type timeout and may be retried. 0 is no limit.
 	AttemptTimeout time.Duration `yaml:"attempt_timeout" valid:"non-negative"`
 	// Longest time without data from the upstream in a stream.
 	IdleTimeout time.Duration `yaml:"idle_timeout" valid:"positive"`
@@ -163,7 +163,7 @@ type Route struct {
 	Transport string `yaml:"transport" enum:"auto,net_http"`
 	// Retries of failed attempts, within timeout. A request's body is replayed up to 64 KiB; a request with a larger one is not retried.
 	Retry Retry `yaml:"retry"`
-	// A second attempt while the first has not been answered; the response that comes first is used.
+	// A second attempt while the first one has no response yet; the response that comes first is used.
 	Hedge Hedge `yaml:"hedge"`
 	// TLS to an https upstream, version 1.2 or newer. Files are reloaded when they change and are used for new connections. If they cannot be loaded, the previous certificates stay in use.
 	TLS TLS `yaml:"tls"`
@@ -196,13 +196,13 @@ type Retry struct {
 	IdempotencyKey bool `yaml:"idempotency_key"`
 }
 
-// Balance configures the choice of the endpoint of each attempt. It has no effect on a service with one endpoint.
+// Balance configures the choice of an endpoint for each attempt. It has no effect if a service has one endpoint.
 type Balance struct {
-	// least_in_flight chooses the endpoint with the fewest requests in flight, round_robin one after the other. A retry goes to another endpoint than the attempts before it, if there is one.
+	// least_in_flight chooses the endpoint with the fewest attempts in flight; round_robin chooses one after the other. With both, a retry goes to an endpoint that the request has not been sent to, if there is one.
 	Policy string `yaml:"policy" enum:"least_in_flight,round_robin"`
-	// Ejection of endpoints that fail: they get no requests for a time.
+	// Ejection of endpoints that fail: they get no requests for some time.
 	Eject Eject `yaml:"eject"`
-	// Time between two lookups of the names of dns+ URLs. Other URLs are not affected.
+	// Time between two lookups of the host name of a URL with dns+. The name in another URL is looked up for each new connection.
 	Resolve time.Duration `yaml:"resolve" valid:"100ms.."`
 }
 
@@ -210,29 +210,29 @@ type Balance struct {
 type Eject struct {
 	// Consecutive failures of an endpoint that eject it; 0 ejects none.
 	FailMax int `yaml:"fail_max" valid:"0..1000000"`
-	// Time of the first ejection, after which the endpoint is tried with one request. The time grows with each ejection in a row.
+	// Duration of the first ejection in a row; the second one lasts twice as long, the third one three times, and none more than ten times. After it one request is sent to the endpoint: a success ends the ejection, a failure begins the next one.
 	Time time.Duration `yaml:"time" valid:"positive"`
-	// Largest share of a service's endpoints, 0 to 1, that is ejected at once, rounded up, but never all of them; 0 ejects none.
+	// Largest share of the endpoints, 0 to 1, that is ejected at once. Their number is rounded up, but at least one endpoint is not ejected. 0 ejects none.
 	MaxRatio float64 `yaml:"max_ratio" valid:"0..1"`
 }
 
-// Hedge configures a second attempt of requests that are answered slowly. Both attempts need the permission of
-// the breaker. A request is eligible if it could be retried: see methods and idempotency_key of retry.
+// Hedge configures a second attempt for requests that are answered slowly. Only requests that retry.methods or
+// retry.idempotency_key allow to be retried get one.
 type Hedge struct {
-	// Time without response headers after which a second attempt is sent, to another endpoint if there is one; 0 sends none.
+	// Time without response headers after which a second attempt is sent, to another endpoint if there is one. 0 sends none.
 	After time.Duration `yaml:"after" valid:"non-negative"`
-	// Largest share of requests, 0 to 1, that get a second attempt; 0 sends none.
+	// Largest share of the requests, 0 to 1, for which a second attempt is sent. 0 sends none.
 	MaxRatio float64 `yaml:"max_ratio" valid:"0..1"`
 }
 
 // Stream configures limits for streams that stay open and deliver too little. Time in which the client does not
 // accept data is not counted.
 type Stream struct {
-	// Time limit from the response headers to the first server-sent event with data, or to the first byte of another stream. Comments and events named ping are not counted. A stream that exceeds it is a failure of type idle; with stream_commit first_byte, the fallback can still answer. 0 is none.
+	// Time limit from the response headers to the first server-sent event with data or, in another stream, to the first byte. Comments and events named ping do not end it. A stream that exceeds it is a failure of type idle; with stream_commit first_byte the fallback can still answer. 0 is no limit.
 	FirstEventTimeout time.Duration `yaml:"first_event_timeout" valid:"non-negative"`
-	// Smallest rate of a stream, in bytes per second over window, from its first byte on. A stream below it is cut, and is a failure of type slow_stream. 0 is none.
+	// Smallest rate of a stream in bytes per second, averaged over window, from its first byte on. A stream with a lower rate is cut and is a failure of type slow_stream. 0 is no limit.
 	MinBytesPerSecond int `yaml:"min_bytes_per_second" valid:"0..1000000000"`
-	// Time over which min_bytes_per_second is measured.
+	// Time over which the rate for min_bytes_per_second is averaged.
 	Window time.Duration `yaml:"window" valid:"100ms..24h"`
 }
 
@@ -295,7 +295,7 @@ type Breaker struct {
 	AbandonedAfter time.Duration `yaml:"abandoned_after" valid:"non-negative"`
 	// Active probe that tests recovery instead of client requests: if path or grpc is set, client requests get the fallback until the probe has succeeded half_open_requests times.
 	Probe Probe `yaml:"probe"`
-	// Additional breakers within the service's, one for each value of a header field of requests, such as a tenant or a model.
+	// Breakers within the service's, one for each value of a header field of requests, such as that of a tenant or a model.
 	By By `yaml:"by"`
 
 	// Algorithms has the options of Algorithm by its name, of the type that Loader.Algorithms returns; it is empty if there are none.

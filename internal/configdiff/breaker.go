@@ -53,6 +53,8 @@ func (g *Change) breakerText(key string) string {
 		}
 		return "A response whose status is no failure counts as one of type expression if this is true. " +
 			"It is forwarded, unless when of the fallback has status."
+	case "by.header":
+		return byText(value)
 	case "ignore_statuses":
 		if value == "[]" {
 			return "No status is ignored."

@@ -36,7 +36,7 @@ func (g *Change) text() string {
 		}
 		return fmt.Sprintf("Only requests under %s are routed to the service.", joinTexts(g.New))
 	case "upstream":
-		return fmt.Sprintf("New requests go to %s; requests in flight finish at the old upstream. The breaker keeps its state and counts.", value)
+		return g.upstreamText()
 	case "timeout":
 		return fmt.Sprintf("A request that takes longer than %s is aborted and counts as a failure.", value)
 	case "max_in_flight":
@@ -63,7 +63,7 @@ func (g *Change) text() string {
 		}
 		return fmt.Sprintf("A failed attempt is retried up to %s times, within the retry budget.", value)
 	}
-	return ""
+	return g.attemptText()
 }
 
 // routeText describes the effect of adding or removing a route.
