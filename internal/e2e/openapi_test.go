@@ -82,6 +82,7 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	limited := newLimitedUpstream(t)
 	config := strings.Replace(harness.QueueConfigWithBreaker(u.Upstream, "fail_max: 2, recovery_timeout: 0.2, failure_ratio: 0.9", ""), "routes: {", `routes: {
   limited: {prefix: /limited, upstream: `+limited.URL+`, breaker: {retry_after: {after: 1}}},
+  several: {prefix: /several, upstream: ["http://127.0.0.1:1", "http://127.0.0.1:2"], balance: {eject: {fail_max: 1}}},
   temporary: {prefix: /temporary, upstream: `+u.URL()+`},
   learning: {prefix: /learning, upstream: "http://127.0.0.1:1", breaker: {fail_max: 0, slow_call_duration: auto, adaptive: {mode: shadow, warmup: {calls: 0, time: 0s}}}},
   ramp: {prefix: /ramp, upstream: `+u.URL()+`, max_in_flight: auto, breaker: {recovery_ramp: 1h}},
@@ -104,6 +105,7 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 		p.Get("/learning/") // fails, so that the evidence is complete
 	}
 	d.injectedFaults(p)
+	d.endpoints(p, config)
 	d.overrides(p, config)
 	d.rejections(p, config)
 	d.faults(p, config)
@@ -291,6 +293,22 @@ func (d *description) injectedFaults(p *harness.Proxy) {
 		d.expect(endOperation, 200, callAdmin(p, endOperation, "svc", id, func(r *http.Request) { r.URL.RawQuery = "reason=done" }))
 		d.expect(endOperation, 404, callAdmin(p, endOperation, "svc", id, nil))
 	}
+}
+
+// endpoints makes an endpoint fail, so that it is ejected, and looks up the endpoints of another service.
+func (d *description) endpoints(p *harness.Proxy, config string) {
+	p.T.Helper()
+	const health = "GET /api/v1/circuit-breakers/health"
+	p.Get("/several/")
+	p.ReplaceConfig(strings.Replace(config, "  several:", `  resolved: {prefix: /resolved, upstream: "dns+http://localhost:7"},
+  several:`, 1))
+	harness.Eventually(p.T, "an address of the name is an endpoint", func() bool { return strings.Contains(callAdmin(p, health, "", "", nil).Body, `"url":"http://127.0.0.1:7","state":"in"`) })
+	r := callAdmin(p, health, "", "", nil)
+	d.expect(health, 200, r)
+	if !strings.Contains(r.Body, `"state":"ejected"`) {
+		p.T.Errorf("no endpoint is ejected: %s", r.Body)
+	}
+	p.ReplaceConfig(config)
 }
 
 // overrides sets overrides and ends them, and lets a new configuration drop some.

@@ -66,8 +66,8 @@ func endpointText(e admin.Endpoint, now time.Time) string {
 	if e.Ejections > 0 {
 		text += fmt.Sprintf(", ejections: %d", e.Ejections)
 	}
-	if e.State == events.EndpointEjected && e.LastError != nil {
-		text += ", " + errorText(e.LastError, now)
+	if f := e.LastError; f != nil && e.State == events.EndpointEjected {
+		text += sanitize.Short(fmt.Sprintf(", %s %s ago: %s", f.Type, Age(now.Sub(f.Time)), f.Detail), 200)
 	}
 	return text
 }
