@@ -63,10 +63,10 @@ func severity(s events.State) int {
 // Counts reports whether a report on the call has an effect on the breaker, as far as is known at its admission.
 func (c Call) Counts() bool { return c.report != nil }
 
-// IsHeld reports whether the breaker is not closed, or its state is forced. It takes no lock.
-func (b *Breaker) IsHeld() bool {
+// OpenOrForced reports whether the breaker is open, and whether its state is forced. It takes no lock.
+func (b *Breaker) OpenOrForced() (open, forced bool) {
 	p := b.current.Load()
-	return p.state != events.Closed || p.forced != nil
+	return p.state == events.Open, p.forced != nil
 }
 
 // keyedResults are the keys of the latest failures and slow calls of a closed state. The zero value has none. It is guarded by

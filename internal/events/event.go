@@ -6,7 +6,7 @@ import (
 )
 
 // Event is one of StateChanged, UntilChanged, Forced, AdmissionChanged, FaultStarted, FaultEnded, OverridesChanged,
-// AdaptiveReport, ProbeGranted, EndpointChanged, EndpointsChanged, Reloaded, QueueChanged and AdminAction.
+// AdaptiveReport, KeyStateChanged, ProbeGranted, EndpointChanged, EndpointsChanged, Reloaded, QueueChanged and AdminAction.
 type Event interface{ event() }
 
 // StateChanged is one transition of one breaker.
