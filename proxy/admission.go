@@ -12,10 +12,8 @@ import (
 // another request meanwhile. A request that began under a configuration which rejects nothing is admitted even if the breaker's
 // policy is already that of the next configuration: only that one has the fallback for a rejection.
 func (x *exchange) allow() (call breaker.Call, err error) {
-	b := x.route.Service.Breaker
-	if x.upload.Arrived() {
-		call, err = b.Allow()
-	} else if call, err = b.AllowBeforeUpload(); call.State == events.HalfOpen {
+	arrived := x.upload.Arrived()
+	if call, err = x.route.Allow(x.r.Header, x.began, arrived); !arrived && call.State == events.HalfOpen {
 		call = call.WithRevocablePermit(x.clientTime)
 	}
 	if err != nil && x.route.Config.Breaker.Mode != "enforce" {

@@ -131,7 +131,7 @@ func (a *attempt) decideRetry() (wait time.Duration, again bool) {
 	if retries.remaining == 0 || !a.repeatable() || x.Err() != nil || !x.upload.Replayable() {
 		return 0, false
 	}
-	if x.route.Config.Breaker.Mode == "enforce" && x.route.Service.Breaker.State() == events.Open {
+	if x.route.Config.Breaker.Mode == "enforce" && x.route.IsOpen(x.r.Header) {
 		return 0, false
 	}
 	wait = max(retries.backoff(c.Backoff, c.MaxBackoff), message.ParseRetryAfter(a.retryAfter, time.Now()))

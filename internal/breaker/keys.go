@@ -16,6 +16,8 @@ import (
 
 // Reporter receives the result of a call: see the methods of Call with the same names.
 type Reporter interface {
+	// MakeRevocable is Call.WithRevocablePermit. It is called before the result is reported.
+	MakeRevocable(clientWait func() time.Duration)
 	Success(took time.Duration)
 	Failure(f *events.Failure, took time.Duration)
 	Abandon(took time.Duration)
@@ -67,6 +69,13 @@ func (c Call) Counts() bool { return c.report != nil }
 func (b *Breaker) OpenOrForced() (open, forced bool) {
 	p := b.current.Load()
 	return p.state == events.Open, p.forced != nil
+}
+
+// IsSettled reports whether the breaker admits all calls and has no row of failures or of calls reported by Call.RetryAfter, so that
+// without an algorithm a success changes nothing.
+func (b *Breaker) IsSettled() bool {
+	p := b.current.Load()
+	return p.state == events.Closed && p.forced == nil && !p.ramp && !b.hasRetryAfters.Load() && p.engine.cb.Counts().ConsecutiveFailures == 0
 }
 
 // keyedResults are the keys of the latest failures and slow calls of a closed state. The zero value has none. It is guarded by

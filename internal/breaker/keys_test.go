@@ -17,6 +17,7 @@ import (
 // nothing is a Reporter for calls whose key has no breaker in the test.
 type nothing struct{}
 
+func (nothing) MakeRevocable(func() time.Duration)     {}
 func (nothing) Success(time.Duration)                  {}
 func (nothing) Failure(*events.Failure, time.Duration) {}
 func (nothing) Abandon(time.Duration)                  {}
@@ -215,6 +216,7 @@ func TestThrottleRejectsNothingBecauseOfOneKey(t *testing.T) {
 // reportRecorder is a Reporter that notes what it is told.
 type reportRecorder struct{ got []string }
 
+func (r *reportRecorder) MakeRevocable(func() time.Duration) {}
 func (r *reportRecorder) Success(took time.Duration) {
 	r.got = append(r.got, fmt.Sprint("success ", took))
 }

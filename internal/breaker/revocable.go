@@ -38,8 +38,8 @@ func (c Call) WithRevocablePermit(clientWait func() time.Duration) Call {
 	if c.report == nil || c.revocable || c.State != events.HalfOpen {
 		return c
 	}
-	if ofKey, ok := c.ofKey.(*Call); ok {
-		*ofKey = ofKey.WithRevocablePermit(clientWait)
+	if c.ofKey != nil {
+		c.ofKey.MakeRevocable(clientWait)
 	}
 	r := &revocableCall{breaker: c.breaker, engine: c.engine, clientWait: clientWait, report: c.report}
 	c.engine.revocable.add(r)

@@ -158,6 +158,7 @@ func (m *Manager) activate(r *Route) {
 	service.Breaker.SetPolicy(policy)
 	r.Endpoints.Start()
 	service.endpoints, service.chain = r.Endpoints, r.Chain
+	r.keys = service.updateKeys(&r.Config.Breaker.By, policy, m.config.Bus.Publish)
 	if r.Chain != nil {
 		r.Chain.Start()
 	}

@@ -53,6 +53,7 @@ func PolicyOf(r *routes.Route) breaker.Policy {
 			WarmupTime:  b.Adaptive.Warmup.Time,
 		},
 		SlowCall:      slowCall,
+		ByKey:         b.By.Header != "",
 		ActiveProbing: b.Probe.Enabled(),
 	}
 }

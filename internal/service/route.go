@@ -8,6 +8,7 @@ import (
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/balance"
+	"cbproxy/internal/breaker/keyed"
 	"cbproxy/internal/events"
 	"cbproxy/internal/expression"
 	"cbproxy/internal/grpc"
@@ -36,6 +37,9 @@ type Route struct {
 	fallbackReasons []events.Reason  // the reasons for which Chain is used
 	MaxFallbackBody int64            // bytes of the largest request body that Chain uses
 
+	keys      *keyed.Breakers // nil: requests are not judged by key
+	keyHeader string          // the field that has the key, in canonical form
+
 	nameHeader []string
 }
 
@@ -45,6 +49,7 @@ func newRoute(c *routes.Route, all *routes.Config) *Route {
 		Config: c, SpeaksHTTP1: c.Upstream.AllHTTP(),
 		UsesCallDuration: policy.NeedsDurations() || all.Outcomes.Enabled,
 		GRPCFailures:     grpc.NewCodes(c.Breaker.GRPCFailureCodes),
+		keyHeader:        http.CanonicalHeaderKey(c.Breaker.By.Header),
 		MaxProxyInFlight: permitsFor(all.MaxInFlight, c.Priority),
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"cbproxy/fallbacks"
 	"cbproxy/internal/balance"
 	"cbproxy/internal/breaker"
+	"cbproxy/internal/breaker/keyed"
 	"cbproxy/internal/events"
 	"cbproxy/internal/fault"
 	"cbproxy/internal/limit"
@@ -31,6 +32,8 @@ type Service struct {
 	// What the current configuration uses. Guarded by Manager.mu.
 	endpoints *balance.Set     // nil: the service has not been activated yet
 	chain     *fallbacks.Chain // nil: no fallback
+	keys      *keyed.Breakers  // nil: requests are not judged by key
+	keyHeader string           // of keys
 	prober    *prober          // nil: clients' requests are the probes
 }
 
@@ -90,4 +93,7 @@ func (s *Service) close(cause events.FaultCause) {
 	s.prober.close()
 	s.Faults.Close(cause)
 	s.Breaker.Close()
+	if s.keys != nil {
+		s.keys.Close()
+	}
 }

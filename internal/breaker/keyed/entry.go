@@ -10,13 +10,15 @@ import (
 	"cbproxy/internal/events"
 )
 
-// entry is one key. As long as it has no breaker, it is the breaker.Reporter of its calls.
+// entry is one key.
 type entry struct {
 	of      *Breakers
 	key     string
 	hash    uint64 // of key; not 0
 	created time.Time
 	breaker atomic.Pointer[breaker.Breaker] // nil: it is closed and has seen no failure
+	// quiet is set while the breaker need not be asked if Breakers.countsFailures is set: there is none, or it is settled. See report.
+	quiet atomic.Bool
 
 	// The fields below are guarded by Breakers.mu.
 	lastUsed time.Time
@@ -58,6 +60,7 @@ func (k *Breakers) add(key string, at time.Time) *entry {
 		return nil
 	}
 	e := &entry{of: k, key: key, hash: max(maphash.String(k.seed, key), 1), created: at}
+	e.quiet.Store(true)
 	e.element = k.recent.PushFront(e)
 	k.entries[key] = e
 	return e
@@ -105,6 +108,9 @@ func (k *Breakers) remove(e *entry) {
 // makeBreaker returns the entry's breaker, which it makes if there is none. It returns nil if the entry has been removed without
 // ever having had one.
 func (e *entry) makeBreaker() *breaker.Breaker {
+	if b := e.breaker.Load(); b != nil {
+		return b
+	}
 	e.of.mu.Lock()
 	defer e.of.mu.Unlock()
 	return e.makeBreakerLocked()
@@ -115,44 +121,18 @@ func (e *entry) makeBreakerLocked() *breaker.Breaker {
 	if b := e.breaker.Load(); b != nil || e.removed {
 		return b
 	}
-	b := breaker.NewForKey(e.of.service, e.of.policy, e.of.handleEvent)
+	b := breaker.NewForKey(e.of.service, e.of.policy, e.handleEvent)
 	e.breaker.Store(b)
 	return b
 }
 
-// Success implements breaker.Reporter. It matters only if another call has failed meanwhile.
-func (e *entry) Success(took time.Duration) {
-	if e.breaker.Load() != nil {
-		e.lateCall().Success(took)
+// handleEvent handles an event of the breaker, whose lock is held.
+func (e *entry) handleEvent(event events.Event) {
+	switch event := event.(type) {
+	case events.StateChanged:
+		e.quiet.Store(false)
+		e.of.stateChanged(event)
+	case events.Forced:
+		e.quiet.Store(false)
 	}
-}
-
-// Failure implements breaker.Reporter: the first failure of a key makes its breaker.
-func (e *entry) Failure(f *events.Failure, took time.Duration) { e.lateCall().Failure(f, took) }
-
-// RetryAfter implements breaker.Reporter.
-func (e *entry) RetryAfter(until time.Time) { e.lateCall().RetryAfter(until) }
-
-// Abandon implements breaker.Reporter. It matters only for ratios, with which there is always a breaker.
-func (e *entry) Abandon(time.Duration) {}
-
-// Withdraw implements breaker.Reporter.
-func (e *entry) Withdraw() {}
-
-// lateCall returns a call of the entry's breaker for one that was admitted while there was none. Reports on it have no effect if the
-// breaker has opened since.
-func (e *entry) lateCall() breaker.Call {
-	b := e.makeBreaker()
-	if b == nil {
-		return breaker.Call{}
-	}
-	call, err := b.Allow()
-	switch {
-	case err != nil:
-		return breaker.Call{}
-	case call.State != events.Closed:
-		call.Withdraw()
-		return breaker.Call{}
-	}
-	return call
 }

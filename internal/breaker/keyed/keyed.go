@@ -38,8 +38,8 @@ type Breakers struct {
 	service *breaker.Breaker
 	publish func(events.Event)
 	seed    maphash.Seed
-	// onDemand is set if a key needs no breaker before its first failure: successes alone change nothing then.
-	onDemand atomic.Bool
+	// countsFailures is set if the breaker of a key opens by consecutive failures only: while it has none, successes change nothing.
+	countsFailures atomic.Bool
 
 	transitions [len(events.States)]atomic.Uint64 // by the state they led to
 	evictions   atomic.Uint64
@@ -78,18 +78,19 @@ func (k *Breakers) SetPolicy(service breaker.Policy, limit int) {
 	policy := service.ForKey()
 	k.mu.Lock()
 	k.policy, k.max = policy, limit
-	k.onDemand.Store(!policy.Used())
+	k.countsFailures.Store(!policy.Used())
 	for len(k.entries) > limit && k.evict() {
 	}
-	var existing []*breaker.Breaker
+	var existing []*entry
 	for _, e := range k.entries {
-		if b := e.breaker.Load(); b != nil {
-			existing = append(existing, b)
+		if e.breaker.Load() != nil {
+			existing = append(existing, e)
 		}
 	}
 	k.mu.Unlock()
-	for _, b := range existing {
-		b.SetPolicy(policy)
+	for _, e := range existing {
+		e.breaker.Load().SetPolicy(policy)
+		e.quiet.Store(false) // it has not been kept up to date with another policy
 	}
 }
 
@@ -102,20 +103,19 @@ func (k *Breakers) Allow(key string, at time.Time, uploaded bool) (breaker.Call,
 	if e == nil || err != nil || !call.Counts() {
 		return call, err
 	}
-	b := e.breaker.Load()
-	if b == nil && !k.onDemand.Load() {
-		b = e.makeBreaker()
-	}
-	if b == nil {
+	if e.quiet.Load() && k.countsFailures.Load() {
 		return call.WithKey(e.hash, events.Closed, e), nil
+	}
+	b := e.makeBreaker()
+	if b == nil { // the key has been removed
+		return call, nil
 	}
 	own, err := allow(b, uploaded)
 	if err != nil {
 		call.Reject()
 		return own, err
 	}
-	reporter := own // own itself must not be allocated for a call that is rejected
-	return call.WithKey(e.hash, own.State, &reporter), nil
+	return call.WithKey(e.hash, own.State, &report{own, e}), nil
 }
 
 // allow asks b for a call.
@@ -145,12 +145,8 @@ func (k *Breakers) Close() {
 	}
 }
 
-// handleEvent publishes the changes of a key's breaker. The lock of that is held.
-func (k *Breakers) handleEvent(e events.Event) {
-	c, ok := e.(events.StateChanged)
-	if !ok {
-		return
-	}
+// stateChanged publishes a change of a key's breaker. The lock of that is held.
+func (k *Breakers) stateChanged(c events.StateChanged) {
 	k.transitions[c.To].Add(1)
 	if !k.eventLimit.Allow() {
 		k.omitted.Add(1)
