@@ -37,7 +37,14 @@ func (l *endpointLog) logLookup(e events.EndpointsChanged) {
 	case e.Error == "" && failedBefore:
 		l.logger.Info("endpoints of a service are looked up again", "service", e.Service)
 	}
-	if len(e.Added)+len(e.Removed) > 0 {
-		l.logger.Info("endpoints of a service changed in DNS", "service", e.Service, "added", e.Added, "removed", e.Removed)
+	fields := []any{"service", e.Service}
+	if len(e.Added) > 0 {
+		fields = append(fields, "added", e.Added)
+	}
+	if len(e.Removed) > 0 {
+		fields = append(fields, "removed", e.Removed)
+	}
+	if len(fields) > 2 {
+		l.logger.Info("endpoints of a service changed in DNS", fields...)
 	}
 }

@@ -302,7 +302,9 @@ func (d *description) endpoints(p *harness.Proxy, config string) {
 	p.Get("/several/")
 	p.ReplaceConfig(strings.Replace(config, "  several:", `  resolved: {prefix: /resolved, upstream: "dns+http://localhost:7"},
   several:`, 1))
-	harness.Eventually(p.T, "an address of the name is an endpoint", func() bool { return strings.Contains(callAdmin(p, health, "", "", nil).Body, `"url":"http://127.0.0.1:7","state":"in"`) })
+	harness.Eventually(p.T, "an address of the name is an endpoint", func() bool {
+		return strings.Contains(callAdmin(p, health, "", "", nil).Body, `"url":"http://127.0.0.1:7","state":"in"`)
+	})
 	r := callAdmin(p, health, "", "", nil)
 	d.expect(health, 200, r)
 	if !strings.Contains(r.Body, `"state":"ejected"`) {
