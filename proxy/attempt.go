@@ -12,6 +12,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/fault"
+	"cbproxy/internal/grpc"
 	"cbproxy/internal/problem"
 	"cbproxy/internal/sanitize"
 	"cbproxy/internal/service"
@@ -31,6 +32,8 @@ type attempt struct {
 	start time.Time
 
 	lease            balance.Lease         // on the endpoint; zero before one is chosen
+	replays          upstream.ReplayLimit  // of this attempt and earlier ones
+	pushback         grpc.Pushback         // what a gRPC response without messages says about retries
 	trace            *service.AttemptTrace // nil: it has no span
 	fault            *fault.Fault          // that is injected; nil: none
 	reported         bool                  // the result has been reported to the breaker, or is held back
@@ -46,14 +49,17 @@ type attempt struct {
 	rejectedForLoad  bool                  // this machine lacked a resource or was paused, or the upstream asked for fewer requests
 	requestProblem   *problem.Problem      // why the request could not be sent, or was rejected for its content; nil: neither
 	uploadWaitBefore time.Duration         // upload.CompletedReadTime at the start
-	headerTime       time.Duration         // time until the response's header section
-	bodyTime         time.Duration         // time spent on waiting for the upstream since then
+	limits           attemptLimits
+	headerTime       time.Duration // time until the response's header section
+	bodyTime         time.Duration // time spent on waiting for the upstream since then
 
 	gotFirstByte atomic.Bool // the first byte of a response has arrived
 	gotContinue  atomic.Bool // the upstream has sent 100 (Continue)
 
 	interimMu sync.Mutex // held while an interim response is sent to the client
 	returned  bool       // guarded by interimMu: the transport has returned, and there may be another attempt
+	isHedged  bool       // guarded by interimMu: another attempt is in flight at the same time
+	isHedge   bool       // the attempt was sent beside another one; not modified
 }
 
 // beginAttempt starts the next attempt, which the breaker has admitted as call.
@@ -66,9 +72,13 @@ func (x *exchange) beginAttempt(call breaker.Call) {
 		a.Context = x
 	}
 	a.x, a.call, a.start, a.uploadWaitBefore = x, call, time.Now(), x.upload.CompletedReadTime()
-	a.holdsBack = x.retries != nil && x.route.Endpoints.HasOthers()
+	a.limits = x.newAttemptLimits(a.start)
+	a.holdsBack = x.retries != nil && x.retries.remaining > 0 && x.route.Endpoints.HasOthers()
+	if previous := x.attempt; previous != nil {
+		a.replays = previous.replays
+	}
+	a.replays.BeginAttempt()
 	x.attempt = a
-	x.replays.BeginAttempt()
 	x.outcome.State, x.outcome.Attempts = call.State, x.outcome.Attempts+1
 	x.outcome.Result, x.outcome.Reason, x.outcome.Failure = "", "", nil
 	if x.upload.ExpectsContinue() {
@@ -217,6 +227,16 @@ func (a *attempt) responseTime() time.Duration {
 func (a *attempt) elapsedWithoutClient() time.Duration {
 	waited := a.x.upload.CompletedReadTime() - a.uploadWaitBefore
 	return max(time.Since(a.start)-waited, time.Nanosecond)
+}
+
+// setReturned records that the transport has returned.
+func (a *attempt) setReturned() {
+	a.interimMu.Lock()
+	defer a.interimMu.Unlock()
+	a.returned = true
+	if t := a.limits.timer; t != nil {
+		t.Stop()
+	}
 }
 
 // hasReturned reports whether another attempt may have begun.

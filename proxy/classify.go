@@ -30,7 +30,7 @@ func (a *attempt) classify(err error) {
 	switch cause := a.cause(); cause {
 	case errPaused:
 		a.reportLocalFailure(events.LocalPause, cause)
-	case errTimeout, errDeadline:
+	case errTimeout, errDeadline, errAttemptTimeout:
 		if a.connSilentSinceStart() {
 			a.lease.Pool.DiscardConnectionsOnceSince(a.start)
 		}
@@ -55,7 +55,7 @@ func (a *attempt) classifyTransportError(err error) {
 	switch {
 	case a.status != 0:
 		progress = upstream.Responded
-	case a.x.replays.Connected():
+	case a.replays.Connected():
 		progress = upstream.Connected
 	}
 	fault := upstream.Classify(err, progress)
@@ -137,7 +137,7 @@ func (a *attempt) clientAtFault() bool {
 	switch a.cause() {
 	case nil:
 		return a.x.upload.Err() != nil
-	case errTimeout, errDeadline, errIdle, errReplayed, errConnEndedDuringUpload, errUnprocessed, errPaused: // the upload had not failed until then
+	case errTimeout, errDeadline, errAttemptTimeout, errIdle, errReplayed, errConnEndedDuringUpload, errUnprocessed, errPaused: // the upload had not failed until then
 		return false
 	}
 	return !a.leftAtDeadline()

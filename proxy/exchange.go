@@ -48,11 +48,11 @@ type exchange struct {
 	permits service.Permits // of the limits on requests in flight
 
 	// The request to the upstream.
-	attempt       *attempt             // the current one; nil: no request has been sent
-	singleAttempt attempt              // storage for the attempt of a request without retries, which saves an allocation
-	retries       *retryState          // nil: no attempt is repeated
-	tried         []*balance.Endpoint  // those of earlier attempts
-	replays       upstream.ReplayLimit // of all attempts
+	attempt       *attempt            // the current one; nil: no request has been sent
+	singleAttempt attempt             // storage for the attempt of a request without retries, which saves an allocation
+	retries       *retryState         // nil: there is one attempt, which has no time limit of its own
+	tried         []*balance.Endpoint // those of earlier attempts
+	hedging       *hedging            // nil: no hedge has been sent
 	upload        upload.Body
 
 	// The response to the client.
@@ -167,10 +167,7 @@ func (x *exchange) prepareUpload(limits routes.Limits) {
 // forward hands the request to ReverseProxy, which calls RoundTrip.
 func (x *exchange) forward(call breaker.Call) {
 	x.startTimer()
-	if c := &x.route.Config.Retry; c.Attempts > 0 {
-		x.route.Service.RetryBudget.Deposit(c.Budget, c.Attempts)
-		x.retries = x.newRetryState()
-	}
+	x.retries = x.newRetryState()
 	if x.upload.Exists() {
 		x.prepareForward()
 	}
@@ -193,7 +190,7 @@ func (x *exchange) prepareForward() {
 	if x.r.Header["Expect"] != nil {
 		x.upload.ExpectContinue(x.Done())
 	}
-	if x.retries != nil || x.route.Endpoints.MayMultiplex() {
+	if x.retries.mayRepeat() || x.route.Endpoints.MayMultiplex() {
 		x.upload.RetainForReplay()
 	}
 }
@@ -234,6 +231,7 @@ func (x *exchange) endUpstreamRequest() {
 		x.singleAttempt.call.Cancel()
 	} else {
 		a.end()
+		x.finishHedging()
 	}
 	if x.tunnel.Load() != nil {
 		x.server.tunnels.Done()

@@ -43,6 +43,7 @@ func (c *grpcCall) deadlineError() error {
 // evaluateGRPC evaluates a response by its header section, where a trailers-only response has its status.
 func (a *attempt) evaluateGRPC(h http.Header) {
 	if code, message, ok := grpc.ParseStatus(h); ok {
+		a.pushback = grpc.ParsePushback(h)
 		a.evaluateGRPCStatus(code, message, h)
 	}
 }

@@ -13,6 +13,7 @@ import (
 // The causes with which an exchange's context ends, unless the client's context ends first.
 var (
 	errTimeout               = errors.New("the route's timeout passed")
+	errAttemptTimeout        = errors.New("the route's attempt_timeout passed")
 	errDeadline              = errors.New("the call's grpc-timeout passed")
 	errDeadlineTooShort      = errors.New("the call's grpc-timeout was too short for any upstream")
 	errIdle                  = errors.New("the stream was silent for the route's idle_timeout")

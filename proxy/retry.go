@@ -11,36 +11,62 @@ import (
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/http1"
 	"cbproxy/internal/message"
 	"cbproxy/internal/upload"
+	"cbproxy/internal/upstream"
 )
 
-// retryState is the state of an exchange's retries.
+// retryState is the state of the attempts of an exchange that may have several, or whose attempts have a time limit.
 type retryState struct {
 	remaining int           // attempts
+	hedges    int           // that may be sent: 0 or 1
 	lastWait  time.Duration // before the latest attempt
 }
 
-// newRetryState returns nil if the request must not be repeated.
+// newRetryState returns the state of a request, and adds its share to the budgets. It returns nil if the request has one attempt without a
+// time limit.
 func (x *exchange) newRetryState() *retryState {
-	c, r := &x.route.Config.Retry, x.r
-	switch {
-	case r.Header["Upgrade"] != nil, r.ContentLength > upload.MaxReplay:
-		return nil
-	case slices.Contains(c.Methods, r.Method), c.IdempotencyKey && r.Header["Idempotency-Key"] != nil:
-	default:
+	c, hedge, s := &x.route.Config.Retry, &x.route.Config.Hedge, x.route.Service
+	hedges := hedge.After > 0
+	if c.Attempts > 0 || hedges {
+		s.RetryBudget.Deposit(c.Budget, max(c.Attempts, 1))
+	}
+	if hedges {
+		s.HedgeBudget.Deposit(hedge.MaxRatio, 1)
+	}
+	var state retryState
+	if x.isRepeatable() {
+		state.remaining = c.Attempts
+		if hedges {
+			state.hedges = 1
+		}
+	}
+	if state == (retryState{}) && x.route.Config.AttemptTimeout == 0 {
 		return nil
 	}
-	return &retryState{remaining: c.Attempts}
+	return &state
 }
+
+// isRepeatable reports whether the request may be sent to an upstream more than once.
+func (x *exchange) isRepeatable() bool {
+	c, r := &x.route.Config.Retry, x.r
+	if r.Header["Upgrade"] != nil || r.ContentLength > upload.MaxReplay {
+		return false
+	}
+	return slices.Contains(c.Methods, r.Method) || c.IdempotencyKey && r.Header["Idempotency-Key"] != nil
+}
+
+// mayRepeat reports whether there may be another attempt. rs may be nil.
+func (rs *retryState) mayRepeat() bool { return rs != nil && rs.remaining+rs.hedges > 0 }
 
 // doWithRetries makes attempts until one is not to be repeated, and returns its result.
 func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 	body := out.Body
 	defer func() { x.attempt.reportHeldBack() }()
 	for {
-		a := x.attempt
-		res, err := a.doAttempt(out, body)
+		res, err := x.attempt.doAttempt(out, body)
+		a := x.attempt // of a hedge, if it was faster
 		wait, again := a.decideRetry()
 		if again {
 			a.traceRetry(wait)
@@ -117,11 +143,25 @@ func (a *attempt) doAttempt(out *http.Request, body io.ReadCloser) (*http.Respon
 	if body != nil {
 		request.Body = body
 	}
-	res, err := a.do(request)
-	a.interimMu.Lock()
-	a.returned = true
-	a.interimMu.Unlock()
-	return res, err
+	a.startTimeout()
+	defer func() { a.x.attempt.setReturned() }()
+	if a.x.mayHedge() {
+		return a.x.doHedged(request)
+	}
+	return a.do(request)
+}
+
+// Value implements context.Context. It returns what the transports look up, in place of the exchange.
+func (a *attempt) Value(key any) any {
+	switch key {
+	case http1.HooksKey{}:
+		return a
+	case upstream.DialDeadline:
+		return a.limits.dial
+	case upstream.ConnectDeadline:
+		return a.limits.connect
+	}
+	return a.Context.Value(key)
 }
 
 // decideRetry decides whether another attempt follows a, and how long to wait before it.
@@ -135,6 +175,9 @@ func (a *attempt) decideRetry() (wait time.Duration, again bool) {
 		return 0, false
 	}
 	wait = max(retries.backoff(c.Backoff, c.MaxBackoff), message.ParseRetryAfter(a.retryAfter, time.Now()))
+	if a.pushback.Given {
+		wait = a.pushback.Wait // gRFC A6: instead of the backoff
+	}
 	if wait >= x.remaining() {
 		return 0, false
 	}
@@ -146,8 +189,12 @@ func (a *attempt) decideRetry() (wait time.Duration, again bool) {
 	return wait, true
 }
 
-// repeatable reports whether another attempt may succeed. After a timeout there is no time left for one.
+// repeatable reports whether another attempt may succeed. After a timeout of the exchange there is no time left for one. A gRPC response is
+// repeated only if the upstream asks for it.
 func (a *attempt) repeatable() bool {
+	if a.pushback.Given {
+		return a.pushback.Retry && a.failure != nil
+	}
 	if a.status != 0 && slices.Contains(a.x.route.Config.Retry.Statuses, a.status) {
 		return true
 	}
@@ -157,6 +204,8 @@ func (a *attempt) repeatable() bool {
 	switch a.failure.Type {
 	case events.ErrorConnect, events.ErrorReset, events.ErrorProtocol, events.ErrorTruncated:
 		return true
+	case events.ErrorTimeout:
+		return context.Cause(a) == errAttemptTimeout
 	}
 	return false
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"time"
@@ -71,8 +72,17 @@ const (
 
 // do sends the attempt's request and evaluates the response.
 func (a *attempt) do(out *http.Request) (*http.Response, error) {
-	if err := a.chooseEndpoint(out.URL); err != nil {
+	out, err := a.prepare(out)
+	if err != nil {
 		a.classify(err)
+		return nil, err
+	}
+	return a.receive(a.send(out))
+}
+
+// prepare chooses the endpoint of the attempt's request and returns the request to send to it.
+func (a *attempt) prepare(out *http.Request) (*http.Request, error) {
+	if err := a.chooseEndpoint(out.URL); err != nil {
 		return nil, err
 	}
 	if a.x.recorder != nil {
@@ -84,10 +94,21 @@ func (a *attempt) do(out *http.Request) (*http.Response, error) {
 	a.fault = a.x.route.Service.Faults.Draw(a.x.r.Header)
 	a.call = a.call.WithFault(a.fault != nil)
 	a.trace.FaultInjected(a.fault)
+	return out, nil
+}
+
+// send sends the attempt's request. It returns the request that was sent last, and its result. Of the exchange, it uses only what is safe
+// for concurrent use, because a hedge may be sent at the same time.
+func (a *attempt) send(out *http.Request) (*http.Request, *http.Response, error) {
 	res, err := a.fault.RoundTrip(out, a.roundTrip)
 	if err != nil {
-		out, res, err = a.sendAgain(out, err)
+		return a.sendAgain(out, err)
 	}
+	return out, res, nil
+}
+
+// receive evaluates the result of the attempt's request out.
+func (a *attempt) receive(out *http.Request, res *http.Response, err error) (*http.Response, error) {
 	if err != nil {
 		a.classify(err)
 		return nil, err
@@ -111,7 +132,7 @@ func (a *attempt) sendAgain(out *http.Request, err error) (*http.Request, *http.
 	var res *http.Response
 	repeatable := out.Body == nil && (out.Method == http.MethodGet || out.Method == http.MethodHead)
 	for n := 0; n < maxOtherCancels && a.cancelledByOther(err) && repeatable; n++ {
-		a.x.replays.BeginAttempt() // this is no replay by http.Transport
+		a.replays.BeginAttempt() // this is no replay by http.Transport
 		res, err = a.roundTrip(out)
 	}
 	for n := 1; n < upstream.MaxUnprocessed && upstream.Unprocessed(err) && a.cause() == nil && a.rewind(&out, n); n++ {
@@ -127,14 +148,14 @@ func (a *attempt) rewind(out **http.Request, n int) bool {
 	if (*out).Body == nil || !a.x.upload.Replayable() || n > 1 && !a.x.sleep(unprocessedBackoff) {
 		return false
 	}
-	body, ok := a.x.upload.NewReader()
+	body, ok := a.newBody(*out)
 	if !ok {
 		return false
 	}
 	again := **out
 	again.Body = body
 	*out = &again
-	a.x.replays.BeginAttempt()
+	a.replays.BeginAttempt()
 	return true
 }
 
@@ -148,11 +169,20 @@ func (a *attempt) roundTrip(out *http.Request) (*http.Response, error) {
 			return res, err
 		}
 		if out.Body != nil {
-			out.Body, _ = x.upload.NewReader() // all of it is retained
+			out.Body, _ = a.newBody(out) // all of it is retained
 		}
 	}
 	a.setTransportHooks(httptrace.ContextClientTrace(out.Context()))
 	return p.RoundTrip(out)
+}
+
+// newBody returns the body of out from its start; ok is false if that is not retained.
+func (a *attempt) newBody(out *http.Request) (body io.ReadCloser, ok bool) {
+	if out.GetBody == nil {
+		return a.x.upload.NewReader()
+	}
+	body, err := out.GetBody() // of a hedge
+	return body, err == nil
 }
 
 // bodyArrived reports whether reading the request's body does not block.

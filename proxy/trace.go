@@ -27,7 +27,7 @@ func (a *attempt) traced(out *http.Request) *http.Request {
 	out = &clone
 	out.Header = maps.Clone(out.Header) // the transport may still be writing the previous attempt's header
 	begun := service.NewAttempt(out, a.x.route.Service.Name, a.call.State)
-	begun.Endpoint = a.lease.URL
+	begun.Endpoint, begun.Hedge = a.lease.URL, a.isHedge
 	begun.Start, begun.Resends = a.start, a.x.outcome.Attempts-1
 	a.trace = &service.AttemptTrace{Span: span.Attempt(begun, out.Header)}
 	return out

@@ -15,7 +15,7 @@ import (
 // the one that ReverseProxy made for the request: httptrace composes a second one by reflection.
 func (a *attempt) setTransportHooks(trace *httptrace.ClientTrace) {
 	trace.GotConn = func(info httptrace.GotConnInfo) {
-		if a.x.replays.Connected() && info.Reused && a.closeIdleOnReplay(info.Conn) {
+		if a.replays.Connected() && info.Reused && a.closeIdleOnReplay(info.Conn) {
 			return
 		}
 		a.GotConn(info.Conn)
@@ -50,7 +50,7 @@ func (a *attempt) GotConn(conn net.Conn) {
 	pooled, ok := c.(*upstream.Conn) // not ok: a connection of the fast path
 	a.conn, a.multiplexed = pooled, multiplexed
 	a.trace.Connected(c)
-	err := a.x.replays.GotConn(multiplexed)
+	err := a.replays.GotConn(multiplexed)
 	if err != nil {
 		a.cancel(err)
 	}
@@ -90,7 +90,7 @@ func (a *attempt) Got1xxResponse(code int, header textproto.MIMEHeader) error {
 	}
 	a.interimMu.Lock()
 	defer a.interimMu.Unlock()
-	if a.returned {
+	if a.returned || a.isHedged {
 		return nil
 	}
 	upstream.RemoveHopByHop(http.Header(header))

@@ -146,12 +146,11 @@ func TestEndpointIsEjectedAndTried(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newService(t, policy(name), a, b, c).start()
 			defer s.Close()
-			until := time.Now()
 			for n := 1; n <= 3; n++ {
 				for len(s.ejected()) == 0 || !slices.Equal(s.ejected(), []string{b}) {
 					s.call(b)
 				}
-				until = time.Now().Add(time.Duration(n) * 30 * time.Second)
+				until := time.Now().Add(time.Duration(n) * 30 * time.Second)
 				if got := s.Status()[1].Until; !got.Equal(until) {
 					t.Fatalf("%s: ejection %d ends %v, want %v", name, n, got, until)
 				}
@@ -231,6 +230,13 @@ func TestRetryGoesToAnotherEndpoint(t *testing.T) {
 			}
 			if got := s.pick(endpoints...).URL; got == c {
 				t.Fatalf("after all were tried, the request went to the latest one again")
+			}
+		}
+		failed := s.pick(endpoints[0], endpoints[2])
+		failed.Failed(failure)
+		for range 50 {
+			if got := s.pick(endpoints[0]).URL; got != c {
+				t.Fatalf("a retry went to %s, whose latest request has failed", got)
 			}
 		}
 		for len(s.ejected()) == 0 {
@@ -362,8 +368,10 @@ func TestHealthChecks(t *testing.T) {
 			t.Error("a check has ended the ejection before its time")
 		}
 		time.Sleep(time.Minute)
-		if s.call() == b || s.call() == b {
-			t.Error("a request was the trial, although there are health checks")
+		for range 2 {
+			if s.call() == b {
+				t.Error("a request was the trial, although there are health checks")
+			}
 		}
 		s.Checked(unhealthy, failure)
 		s.Checked(unhealthy, nil)

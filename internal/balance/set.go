@@ -150,19 +150,28 @@ func (s *Set) Pick(ctx context.Context, tried ...*Endpoint) (Lease, error) {
 
 // usableOf returns the endpoints that are not ejected and not in tried. If there is none, it returns those but the latest one in tried,
 // and otherwise that one; at least one of the list.
-func usableOf(list, tried []*Endpoint) (usable indexes) {
-	var in, all indexes
+//
+// The next attempt of a request goes to an endpoint whose latest request has not failed, if there is one: otherwise it could fail in the
+// time until all endpoints that are dead are ejected.
+func usableOf(list, tried []*Endpoint) indexes {
+	var usable, sound, in, all indexes
 	for i, e := range list {
 		all.add(i)
 		if e.ejected.Load() {
 			continue
 		}
 		in.add(i)
-		if !slices.Contains(tried, e) {
-			usable.add(i)
+		if slices.Contains(tried, e) {
+			continue
+		}
+		usable.add(i)
+		if e.failures.Load() == 0 {
+			sound.add(i)
 		}
 	}
 	switch {
+	case len(tried) > 0 && sound.count() > 0:
+		return sound
 	case usable.count() > 0:
 		return usable
 	case len(tried) > 1:

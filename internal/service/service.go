@@ -25,6 +25,7 @@ type Service struct {
 	InFlight    limit.Concurrency // if the route's max_in_flight is set
 	learntLimit limit.AIMD        // of InFlight, if max_in_flight is auto
 	RetryBudget limit.RetryBudget // of all the service's requests
+	HedgeBudget limit.RetryBudget // likewise, of hedge.max_ratio
 	reservation clientReservation
 	lastSuccess atomic.Int64  // latest start of a client request that succeeded, in nanoseconds since 1970; 0: none
 	probeSignal chan struct{} // has a capacity of 1; a value makes the prober check whether the breaker is half-open

@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"sync"
@@ -61,6 +62,21 @@ func (b *Body) NewReader() (reader io.ReadCloser, ok bool) {
 	r.current = next
 	r.wake()
 	return next, true
+}
+
+// Copy returns a copy of the body for another request that is sent at the same time; nil if the request has no body. ok is false if not all
+// of the body has been read, or if it is not retained.
+func (b *Body) Copy() (data []byte, ok bool) {
+	if b.source == nil {
+		return nil, true
+	}
+	r := &b.retained
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.forReplay == 0 || r.truncated || r.end != io.EOF {
+		return nil, false
+	}
+	return bytes.Clone(r.data), true
 }
 
 // CurrentReader returns the newest bodyReader.

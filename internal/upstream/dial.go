@@ -34,6 +34,9 @@ const (
 	// DialDeadline is the key of a time.Time. A dialer divides the time until then among the addresses of a name. It is needed
 	// because http.Transport dials with a context that lacks the request's deadline.
 	DialDeadline ContextKey = iota
+	// ConnectDeadline is the key of a time.Time, by which the connection must be established: another endpoint can be tried then. The zero
+	// time is none.
+	ConnectDeadline
 	// HTTP1Only is the key of a bool. If it is true, a new connection does not use HTTP/2, which has no upgrades.
 	HTTP1Only
 )
@@ -44,6 +47,15 @@ func dialDeadline(ctx context.Context) (time.Time, bool) {
 		return t, true
 	}
 	return ctx.Deadline()
+}
+
+// connectDeadline returns the time until which a connection must be established.
+func connectDeadline(ctx context.Context) time.Time {
+	latest := time.Now().Add(dialTimeout)
+	if t, ok := ctx.Value(ConnectDeadline).(time.Time); ok && !t.IsZero() && t.Before(latest) {
+		return t
+	}
+	return latest
 }
 
 // dialer opens TCP connections. It tries the addresses of a name as RFC 8305 describes: the next connection attempt starts when
@@ -75,7 +87,7 @@ func (d *dialer) dialHost(ctx context.Context, address string) (net.Conn, error)
 	if latest := time.Now().Add(dialTimeout); !ok || deadline.After(latest) {
 		deadline = latest
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithDeadline(ctx, connectDeadline(ctx))
 	defer cancel()
 	if _, err := netip.ParseAddr(host); err == nil {
 		return d.connect(ctx, address)
