@@ -1,8 +1,11 @@
 package endpoints
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -18,12 +21,14 @@ type server struct {
 	t       testing.TB
 	address string
 	name    string
+	tls     *tls.Config  // nil: it does not use TLS
 	calls   atomic.Int64 // that have arrived
 	status  atomic.Int64 // of responses; 0: 200
 	handler http.Handler // answers instead if the status is 0; nil: answer
 
 	mu          sync.Mutex
 	server      *http.Server          // nil while it is dead
+	listener    net.Listener          // of server
 	connections map[net.Conn]struct{} // that are open
 	hang        chan struct{}         // closed when hanging requests are to end; nil: requests do not hang
 }
@@ -31,7 +36,13 @@ type server struct {
 // startServer starts an endpoint at a free address of 127.0.0.1. It ends with the test.
 func startServer(t testing.TB, name string) *server {
 	t.Helper()
-	s := &server{t: t, name: name, address: harness.FreeAddress(t), connections: map[net.Conn]struct{}{}}
+	return startServerAt(t, name, harness.FreeAddress(t), nil)
+}
+
+// startServerAt starts an endpoint at an address. It uses TLS unless security is nil.
+func startServerAt(t testing.TB, name, address string, security *tls.Config) *server {
+	t.Helper()
+	s := &server{t: t, name: name, address: address, tls: security, connections: map[net.Conn]struct{}{}}
 	s.start()
 	t.Cleanup(s.kill)
 	return s
@@ -47,7 +58,12 @@ func startServers(t testing.TB, n int) (all []*server, list string) {
 	return all, "[" + list[2:] + "]"
 }
 
-func (s *server) url() string { return "http://" + s.address }
+func (s *server) url() string {
+	if s.tls != nil {
+		return "https://" + s.address
+	}
+	return "http://" + s.address
+}
 
 // start makes the server accept connections.
 func (s *server) start() {
@@ -59,11 +75,17 @@ func (s *server) start() {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
+	if s.tls != nil {
+		l = tls.NewListener(l, s.tls)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.server = &http.Server{Handler: http.HandlerFunc(s.serve), ConnState: s.connState, Protocols: protocols, ReadHeaderTimeout: time.Minute}
+	s.listener, s.server = l, &http.Server{
+		Handler: http.HandlerFunc(s.serve), ConnState: s.connState, Protocols: protocols, ReadHeaderTimeout: time.Minute,
+		ErrorLog: log.New(io.Discard, "", 0), // clients reject certificates on purpose
+	}
 	go func(server *http.Server) {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			s.t.Error(err)
 		}
 	}(s.server)
@@ -73,11 +95,12 @@ func (s *server) start() {
 func (s *server) kill() {
 	s.resume()
 	s.mu.Lock()
-	server := s.server
+	server, l := s.server, s.listener
 	s.server = nil
 	s.mu.Unlock()
 	if server != nil {
 		_ = server.Close()
+		_ = l.Close() // the server does not know it before it has begun to serve
 	}
 }
 

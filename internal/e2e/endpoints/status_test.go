@@ -63,9 +63,6 @@ func awaitStates(p *harness.Proxy, want string, between func()) {
 	harness.Eventually(p.T, "the endpoints are "+want, func() bool { between(); return statusOf(p).states() == want })
 }
 
-// nothing is a between for awaitStates.
-func nothing() {}
-
 // recorded returns how many calls of service svc the record of calls has for each outcome, such as "success 200" or "failure connect".
 func recorded(p *harness.Proxy) map[string]int {
 	p.T.Helper()

@@ -23,7 +23,12 @@ type Process struct {
 // standard error are copied to out and log; nil discards them.
 func StartProcess(t testing.TB, environment []string, out, log io.Writer, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, Cmd: exec.Command(Binary(), args...), Exited: make(chan struct{})}
+	return startCommand(t, environment, out, log, append([]string{Binary()}, args...))
+}
+
+func startCommand(t testing.TB, environment []string, out, log io.Writer, command []string) *Process {
+	t.Helper()
+	p := &Process{t: t, Cmd: exec.Command(command[0], command[1:]...), Exited: make(chan struct{})}
 	p.Cmd.Env = append(WithoutTelemetry(os.Environ()), environment...)
 	p.Cmd.Stdout, p.Cmd.Stderr = out, log
 	if err := p.Cmd.Start(); err != nil {

@@ -23,6 +23,8 @@ type Proxy struct {
 
 	// Flags of the run command and additional environment variables. Changes apply to the next start.
 	Flags, Env []string
+	// Wrapper is a command, with arguments, that is given the command line of cbproxy and replaces itself by it.
+	Wrapper []string
 
 	*Process // the current or last process
 }
@@ -35,6 +37,7 @@ type Options struct {
 	NoDataDir  bool     // leave data_dir empty, so that state is kept in memory; DataDir must be empty
 	Flags      []string // flags of the run command; default: --log-format json
 	Env        []string // variables added to the environment of the tests
+	Wrapper    []string // Proxy.Wrapper
 }
 
 // StartProxy starts cbproxy and waits until it is ready. At the end of the test it stops the process, and fails the test
@@ -55,7 +58,7 @@ func StartProxy(t testing.TB, o Options) *Proxy {
 		T: t, DataDir: o.DataDir, URL: "http://" + data, AdminURL: "http://" + admin, ConfigFile: o.ConfigFile, Log: new(LogBuffer),
 		ConfigHead: fmt.Sprintf("listen: ${DATA:-%s}\nadmin: {listen: %s}\ndata_dir: %q\n", data, admin, o.DataDir),
 	}
-	p.Flags, p.Env = o.Flags, append(slices.Clone(o.Env), "CBPROXY_ADMIN_TOKEN="+AdminToken)
+	p.Wrapper, p.Flags, p.Env = o.Wrapper, o.Flags, append(slices.Clone(o.Env), "CBPROXY_ADMIN_TOKEN="+AdminToken)
 	p.WriteConfig(o.Config)
 	t.Cleanup(func() {
 		p.Stop()
@@ -75,7 +78,7 @@ func (p *Proxy) Start() {
 // Launch starts the process and does not wait until it is ready.
 func (p *Proxy) Launch() {
 	p.T.Helper()
-	p.Process = StartProcess(p.T, p.Env, p.Stdout, p.Log, append([]string{"run", "--config", p.ConfigFile}, p.Flags...)...)
+	p.Process = startCommand(p.T, p.Env, p.Stdout, p.Log, slices.Concat(p.Wrapper, []string{Binary(), "run", "--config", p.ConfigFile}, p.Flags))
 }
 
 // AwaitReady waits until /readyz responds with 200. It fails the test if the process exits.
