@@ -69,6 +69,54 @@ func TestCardsWithSeveralEndpoints(t *testing.T) {
 	}
 }
 
+// TestDashboardShowsEjections checks that the card and the events of a service show that one of its endpoints is ejected, opens the list
+// once, and shows when the endpoint is back.
+func TestDashboardShowsEjections(t *testing.T) {
+	t.Parallel()
+	u, failing := harness.StartUpstream(t), harness.StartUpstream(t)
+	p := harness.StartProxy(t, harness.Options{Config: fmt.Sprintf(`routes:
+  svc:
+    prefix: /svc
+    upstream: [%q, %q]
+    balance: {policy: round_robin, eject: {fail_max: 2, time: 1s}}
+    retry: {attempts: 1, backoff: 1ms, budget: 1}
+`, u.URL(), failing.URL())})
+	d := openPage(p)
+	d.waitText(card("svc"), "endpoints: 2 of 2 in")
+	failing.Kill()
+	for range 4 {
+		if r := p.Get("/svc"); r.Status != 200 {
+			t.Fatalf("%+v", r)
+		}
+	}
+	d.waitText(card("svc"), "endpoints: 1 of 2 in")
+	d.waitText(card("svc")+" .badges", "1 of 2 endpoints ejected")
+	d.waitText(card("svc")+" tbody:nth-child(2)", failing.URL()+"\nejected, ")
+	d.waitText(card("svc")+" tbody:nth-child(2)", "\t0\t2\t1\nconnect, dial tcp")
+	d.waitText(card("svc")+" tbody:nth-child(2)", "ejected, to be tried")
+	d.waitText("#timeline", "svc: endpoint "+failing.URL()+" ejected until ")
+	d.waitText("#announcement", "Needs attention: svc closed, 1 of 2 endpoints ejected.")
+	d.screenshot("ejected")
+	d.press(card("svc") + " .endpoints summary")
+	harness.Eventually(t, "a trial has failed", func() bool {
+		p.Get("/svc")
+		return strings.Contains(d.text("#timeline"), ": trial failed; connect, dial tcp")
+	})
+	if evaluate[bool](d, `document.querySelector("[data-service=svc] .endpoints details").open`) {
+		t.Error("the list that was closed has opened again")
+	}
+	failing.Start()
+	harness.Eventually(t, "the endpoint is in again", func() bool {
+		p.Get("/svc")
+		return strings.Contains(d.text(card("svc")), "endpoints: 2 of 2 in")
+	})
+	d.waitText("#timeline", "svc: endpoint "+failing.URL()+" gets requests again: recovered")
+	d.waitText("#summary", "All 1 service are served")
+	if shown := d.text(card("svc") + " .badges"); shown != "closed" {
+		t.Errorf("badges: %s", shown)
+	}
+}
+
 // configWithEndpoints returns a configuration with the services svc and one, which have one endpoint, and several, which has two.
 func configWithEndpoints(upstream string) string {
 	return fmt.Sprintf(`routes:
