@@ -29,6 +29,12 @@ type Backend interface {
 	Force(ctx context.Context, service string, fleet bool, state events.State, d time.Duration, reason string) error
 	// Release ends a forced state. Its errors are those of Force.
 	Release(ctx context.Context, service string, fleet bool, reason string) error
+	// Keys returns the keys of a service; false if no service has that name.
+	Keys(service string) (KeyList, bool)
+	// ForceKey forces the state of the breaker of a key of a service: see keyed.Breakers.Force, whose errors it returns.
+	ForceKey(service, key string, state events.State, d time.Duration, reason string) (events.KeyStatus, error)
+	// ReleaseKey ends a forced state of a key, if there is one. The error is keyed.ErrClosed.
+	ReleaseKey(service, key, reason string) (events.KeyStatus, error)
 	// Faults returns the faults that are in force for a service, oldest first; not nil.
 	Faults(service string) []events.Fault
 	// InjectFault puts a fault with the settings of f into force and returns it. The error is fault.ErrTooMany, or means that no
@@ -113,6 +119,7 @@ func (a *api) operations() map[string]http.Handler {
 		breakers + "{service}":                a.read(a.service),
 		breakers + "{service}/history":        a.read(a.forService(a.history)),
 		breakers + "{service}/force-state":    a.write(http.MethodPost, a.forService(a.forceState)),
+		breakers + "{service}/keys":           a.read(a.keys),
 		breakers + "{service}/baseline":       a.read(a.baseline),
 		breakers + "{service}/baseline/reset": a.write(http.MethodPost, a.forService(a.resetBaseline)),
 		breakers + "{service}/forecast":       a.read(a.forecast),

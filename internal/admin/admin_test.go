@@ -45,6 +45,7 @@ type fakeBackend struct {
 	callsErr     error
 	// readCalls, if not nil, is Outcomes.
 	readCalls func(ctx context.Context, yield func(string, events.Call) error) error
+	keyErr    error // the result of ForceKey and ReleaseKey
 }
 
 func (f *fakeBackend) Health() admin.Health {
@@ -73,6 +74,22 @@ func (f *fakeBackend) record(fleet bool, command string) error {
 	defer f.mu.Unlock()
 	f.commands = append(f.commands, command)
 	return f.forceErr
+}
+
+func (f *fakeBackend) Keys(service string) (admin.KeyList, bool) {
+	list := admin.KeyList{Service: service, Header: "X-Tenant", Max: 100, Keys: []admin.Key{}}
+	list.Keys = append(list.Keys, admin.NewKey(events.KeyStatus{Key: "<b>", BreakerStatus: events.BreakerStatus{State: events.Open}}))
+	return list, service == "svc"
+}
+
+func (f *fakeBackend) ForceKey(service, key string, state events.State, d time.Duration, reason string) (events.KeyStatus, error) {
+	_ = f.record(false, fmt.Sprint(service, " ", key, " ", state, " ", d, " ", reason))
+	return events.KeyStatus{Key: key, BreakerStatus: events.BreakerStatus{State: state, Forced: &events.ForcedState{State: state}}}, f.keyErr
+}
+
+func (f *fakeBackend) ReleaseKey(service, key, reason string) (events.KeyStatus, error) {
+	_ = f.record(false, fmt.Sprint(service, " ", key, " auto ", reason))
+	return events.KeyStatus{Key: key}, f.keyErr
 }
 
 func (f *fakeBackend) Faults(string) []events.Fault { return f.faults }
@@ -265,6 +282,12 @@ func TestForceStateRejectsInvalidRequests(t *testing.T) {
 		"half-open for":   {post(`{"state":"half-open","duration":"1s"}`), 400, "duration: is allowed only"},
 		"other scope":     {post(`{"state":"open","scope":"world"}`), 400, "scope: must be"},
 		"unknown key":     {post(`{"state":"open","for":"1s"}`), 400, "for: unknown key"},
+		"fleet and key":   {post(`{"state":"open","key":"a","scope":"fleet"}`), 400, "scope: must be"},
+		"empty key":       {post(`{"state":"open","key":""}`), 400, "key: must be"},
+		"number as key":   {post(`{"state":"open","key":1}`), 400, "key: must be"},
+		"null key":        {post(`{"state":"open","key":null}`), 400, "key: must be"},
+		"line break":      {post(`{"state":"open","key":"a\nb"}`), 400, "key: must be"},
+		"long key":        {post(`{"state":"open","key":"` + strings.Repeat("x", 257) + `"}`), 400, "key: must be"},
 		"long reason":     {post(`{"state":"open","reason":"` + strings.Repeat("é", 1001) + `"}`), 400, "reason: must be"},
 	} {
 		f := &fakeBackend{token: "secret"}

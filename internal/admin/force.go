@@ -9,6 +9,9 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
+	"cbproxy/internal/breaker/keyed"
 	"cbproxy/internal/events"
 )
 
@@ -25,11 +28,16 @@ type forceRequest struct {
 	duration time.Duration
 	reason   string
 	fleet    bool
+	key      string // "": the service's own breaker
 }
 
 func (a *api) forceState(w http.ResponseWriter, r *http.Request, name string) {
 	request, ok := readRequest(w, r, forceExample, parseForceRequest)
 	if !ok {
+		return
+	}
+	if request.key != "" {
+		a.forceKey(w, r, name, &request)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), fleetTimeout)
@@ -88,12 +96,19 @@ func parseForceRequest(fields map[string]json.RawMessage) (f forceRequest, _ []s
 			if !f.parseScope(value) {
 				faults.add(`scope: must be "instance" or "fleet", got %s`, value)
 			}
+		case "key":
+			if f.key, _ = parseValue[string](value); !keyed.Valid(f.key) || !httpguts.ValidHeaderFieldValue(f.key) {
+				faults.add("key: must be a value of the field breaker.by.header, of 1 to %d bytes", keyed.MaxKeyLength)
+			}
 		default:
-			faults.add("%s: unknown key; the keys are state, duration, reason and scope", key)
+			faults.add("%s: unknown key; the keys are state, duration, reason, scope and key", key)
 		}
 	}
 	if f.duration > 0 && (f.auto || f.state == events.HalfOpen) {
 		faults.add(`duration: is allowed only with the states "open" and "closed"`)
+	}
+	if f.fleet && f.key != "" {
+		faults.add(`scope: must be "instance" with a key`)
 	}
 	return f, faults
 }
@@ -133,6 +148,9 @@ func (f *forceRequest) action(service string, err error) action {
 	}
 	if f.fleet {
 		done.Scope = "fleet"
+	}
+	if f.key != "" {
+		done.Scope = "key"
 	}
 	return done
 }

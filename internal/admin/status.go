@@ -43,6 +43,8 @@ type Service struct {
 	ConcurrencyLimit *events.ConcurrencyLimit `json:"concurrency_limit"`
 	// Endpoints are those of its upstream. There are none while DNS has not answered yet.
 	Endpoints []Endpoint `json:"endpoints"`
+	// Keys are the numbers of keys; nil if requests are not judged by key.
+	Keys *KeysSummary `json:"keys,omitempty"`
 	// ShadowRejections counts the requests that the breaker would have rejected if it were not in shadow mode.
 	ShadowRejections uint64 `json:"shadow_rejections"`
 	// Algorithm is the algorithm that opens the breaker, beside fail_max.

@@ -71,6 +71,8 @@ func eventName(e events.Event) string {
 		return "overrides_changed"
 	case events.AdaptiveReport:
 		return "adaptive"
+	case events.KeyStateChanged:
+		return "key_state_changed"
 	case events.EndpointChanged:
 		return "endpoint_changed"
 	case events.EndpointsChanged:

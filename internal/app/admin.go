@@ -84,6 +84,9 @@ func (b *adminBackend) serviceStatus(name string, r *routes.Route, br *breaker.B
 	})
 	s.Faults = b.Faults(name)
 	s.Endpoints = admin.NewEndpoints(b.server.Endpoints(name))
+	if keys, _ := b.server.Keys(name); keys != nil {
+		s.Keys = admin.NewKeysSummary(keys.Counts())
+	}
 	if l, found := b.server.ConcurrencyLimit(name); found {
 		s.ConcurrencyLimit = &l
 	}

@@ -84,7 +84,7 @@ func logEvents(ctx context.Context, logger *slog.Logger, sub *events.Subscriptio
 	}
 }
 
-// logEvent logs a state change, a changed end of an opening, a forced state, a change of the admission, the start and the end of a
+// logEvent logs a state change of a service or of a key, a changed end of an opening, a forced state, a change of the admission, the start and the end of a
 // fault, a change of overrides, a report of what was learnt, or a reload. Other events, except those of endpoints, are not logged.
 func logEvent(logger *slog.Logger, e events.Event) {
 	switch e := e.(type) {
@@ -101,6 +101,12 @@ func logEvent(logger *slog.Logger, e events.Event) {
 			fields = append(fields, "reason", e.Reason)
 		}
 		logger.Warn("circuit breaker changed its state", fields...)
+	case events.KeyStateChanged:
+		fields := []any{"service", e.Service, "from", e.From.String(), "to", e.To.String(), "cause", e.Cause}
+		if e.Omitted > 0 {
+			fields = append(fields, "omitted", e.Omitted)
+		}
+		logger.Info("circuit breaker of a key changed its state", fields...)
 	case events.UntilChanged:
 		logger.Info("circuit breaker changed the end of its opening", "service", e.Service, "until", e.Until, "cause", e.Cause)
 	case events.Forced:

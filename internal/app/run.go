@@ -138,6 +138,7 @@ func build(o Options) (_ *process, err error) {
 		Overridden:        config.overriddenKeys,
 		ConcurrencyLimits: p.server.ConcurrencyLimits,
 		Endpoints:         p.server.EndpointStatuses,
+		Keys:              p.server.KeyCounts,
 	})
 	p.listeners = newListeners(p.server, o.Config, o.Logger)
 	p.reloader = &reloader{

@@ -204,7 +204,7 @@ func (s *stateStore) notifyFleet(ctx context.Context, sub *events.Subscription) 
 			service = e.Service
 		case events.Forced:
 			service = e.Service
-		case events.AdmissionChanged, events.FaultStarted, events.FaultEnded, events.OverridesChanged, events.AdaptiveReport, events.ProbeGranted: // not shared, or caused by the fleet itself
+		case events.AdmissionChanged, events.FaultStarted, events.FaultEnded, events.OverridesChanged, events.AdaptiveReport, events.KeyStateChanged, events.ProbeGranted: // not shared, or caused by the fleet itself
 			if missed == 0 {
 				continue
 			}

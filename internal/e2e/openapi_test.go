@@ -85,6 +85,7 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
   several: {prefix: /several, upstream: ["http://127.0.0.1:1", "http://127.0.0.1:2"], balance: {eject: {fail_max: 1}}},
   temporary: {prefix: /temporary, upstream: `+u.URL()+`},
   learning: {prefix: /learning, upstream: "http://127.0.0.1:1", breaker: {fail_max: 0, slow_call_duration: auto, adaptive: {mode: shadow, warmup: {calls: 0, time: 0s}}}},
+  keyed: {prefix: /keyed, upstream: "http://127.0.0.1:1", breaker: {fail_max: 1, by: {header: X-Tenant, max: 2}}},
   ramp: {prefix: /ramp, upstream: `+u.URL()+`, max_in_flight: auto, breaker: {recovery_ramp: 1h}},
   `, 1)
 	p := harness.StartProxy(t, harness.Options{Config: config})
@@ -106,6 +107,7 @@ func TestAdminResponsesMatchOpenAPIDocument(t *testing.T) {
 	}
 	d.injectedFaults(p)
 	d.endpoints(p, config)
+	d.keys(p)
 	d.overrides(p, config)
 	d.rejections(p, config)
 	d.faults(p, config)
@@ -228,7 +230,7 @@ func (d *description) rejections(p *harness.Proxy, config string) {
 func (d *description) faults(p *harness.Proxy, config string) {
 	for _, name := range []string{forceOperation, simulateOperation, "GET /api/v1/circuit-breakers/{service}", "GET /api/v1/circuit-breakers/{service}/history",
 		"GET /api/v1/circuit-breakers/{service}/faults", injectOperation, endOperation, "GET " + overridesOperation, setOverridesOperation, endOverridesOperation,
-		resetOperation, "GET /api/v1/circuit-breakers/{service}/baseline", "GET /api/v1/circuit-breakers/{service}/forecast"} {
+		resetOperation, "GET /api/v1/circuit-breakers/{service}/baseline", keysOperation, "GET /api/v1/circuit-breakers/{service}/forecast"} {
 		d.expect(name, 404, callAdmin(p, name, "none", "f0", nil))
 	}
 	d.expect(forceOperation, 400, callAdmin(p, forceOperation, "svc", "", withBody(`{"state":"unknown","for":1}`)))

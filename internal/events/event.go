@@ -108,7 +108,7 @@ type AdminAction struct {
 	Service string `json:"service,omitempty"`
 	Request string `json:"request,omitempty"`
 	Fault   string `json:"fault,omitempty"`
-	// State, Duration and Scope are the parameters of force-state as they were sent. Kind, Share and Duration are those of
+	// State, Duration and Scope are the parameters of force-state as they were sent; Scope is key for the breaker of a key. Kind, Share and Duration are those of
 	// inject-fault, Set and Duration those of set-overrides.
 	State    string    `json:"state,omitempty"`
 	Kind     FaultKind `json:"kind,omitempty"`

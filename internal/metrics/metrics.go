@@ -48,6 +48,8 @@ type Sources struct {
 	ConcurrencyLimits func() map[string]events.ConcurrencyLimit
 	// Endpoints returns the endpoints by service.
 	Endpoints func() map[string][]events.EndpointStatus
+	// Keys returns the numbers of keys of the services whose requests are judged by key.
+	Keys func() map[string]events.KeyCounts
 	// Overridden returns the overridden keys of routes by service.
 	Overridden func() map[string][]string
 	// AccessLogDropped returns the number of access log lines that were dropped.
@@ -207,6 +209,9 @@ func (m *Metrics) Collect(s Sources) {
 	}
 	if s.Endpoints != nil {
 		m.registry.MustRegister(&endpointCollector{s.Endpoints})
+	}
+	if s.Keys != nil {
+		m.registry.MustRegister(&keyCollector{s.Keys})
 	}
 	if s.AccessLogDropped != nil {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -81,6 +81,7 @@ func metricsPage(t *testing.T) []byte {
 		Endpoints: func() map[string][]events.EndpointStatus {
 			return map[string][]events.EndpointStatus{"svc": {{URL: "http://rag:8000"}}}
 		},
+		Keys:             func() map[string]events.KeyCounts { return map[string]events.KeyCounts{"svc": {}} },
 		Overridden:       func() map[string][]string { return map[string][]string{"svc": {"timeout"}} },
 		AccessLogDropped: func() uint64 { return 0 },
 		OutcomesLost:     func() uint64 { return 0 },

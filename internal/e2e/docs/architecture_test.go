@@ -19,7 +19,7 @@ import (
 // Only cmd/cbproxy imports internal/app, which may import every other package.
 var allowedImports = map[string][]string{
 	"cmd/cbproxy": {"routes", "internal/admin", "internal/app", "internal/breaker", "internal/configdiff", "internal/demo", "internal/events", "internal/fault", "internal/listen", "internal/override", "internal/sanitize", "internal/service", "internal/simulate", "internal/statusview", "internal/tune"},
-	"internal/app": {"routes", "proxy", "internal/service", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/breaker/algorithm", "internal/configdiff", "internal/events", "internal/fault", "internal/fleet", "internal/forecast", "internal/httpserver", "internal/listen",
+	"internal/app": {"routes", "proxy", "internal/service", "fallbacks", "fallbacks/queue", "fallbacks/standard", "internal/admin", "internal/breaker", "internal/breaker/algorithm", "internal/breaker/keyed", "internal/configdiff", "internal/events", "internal/fault", "internal/fleet", "internal/forecast", "internal/httpserver", "internal/listen",
 		"internal/accesslog", "internal/metrics", "internal/outcomes", "internal/override", "internal/sanitize", "internal/queue", "internal/queue/disk", "internal/store", "internal/telemetry", "internal/files", "internal/tlsfiles", "internal/trends"},
 	"routes":                        {"internal/expression", "internal/files", "internal/listen", "internal/sanitize", "internal/servicelink", "internal/strictyaml", "internal/textform", "internal/tlsfiles"},
 	"proxy":                         {"routes", "fallbacks", "internal/balance", "internal/breaker", "internal/events", "internal/expression", "internal/fault", "internal/grpc", "internal/http1", "internal/httpserver", "internal/lifetime", "internal/message", "internal/problem", "internal/response", "internal/sanitize", "internal/service", "internal/sse", "internal/tunnel", "internal/upload", "internal/upstream"},
@@ -78,7 +78,7 @@ var allowedImports = map[string][]string{
 	"internal/tune":                 {"internal/breaker", "internal/events", "internal/simulate", "internal/strictyaml"},
 	"internal/override":             {"internal/boltfile", "internal/events", "internal/files"},
 	"internal/outcomes":             {"internal/boltfile", "internal/events"},
-	"internal/admin":                {"internal/breaker", "internal/events", "internal/fault", "internal/outcomes", "internal/override", "internal/problem", "internal/simulate", "internal/trends"},
+	"internal/admin":                {"internal/breaker", "internal/breaker/keyed", "internal/events", "internal/fault", "internal/outcomes", "internal/override", "internal/problem", "internal/simulate", "internal/trends"},
 	"internal/metrics":              {"internal/events"},
 	"internal/telemetry":            {"internal/events", "internal/sanitize"},
 	"internal/trends":               nil,
