@@ -50,8 +50,11 @@ func (c *Config) fallbackNotes() notes {
 	return all
 }
 
-// routeNotes returns the remarks about keys of routes that have no effect. They are no faults, because a route may inherit one of the keys,
-// and an environment variable or an override may set the other one.
+// secretFields are header fields, in lower case, whose values are secrets.
+var secretFields = []string{"authorization", "cookie", "x-api-key"}
+
+// routeNotes returns the remarks about routes, most of them about keys without effect. These are no faults, because a route may inherit one
+// of the keys, and an environment variable or an override may set the other one.
 func (c *Config) routeNotes() notes {
 	all := notes{}
 	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
@@ -65,6 +68,9 @@ func (c *Config) routeNotes() notes {
 		}
 		if r.Breaker.Probe.GRPC && r.Breaker.Probe.Path != "" {
 			all.add(name, "breaker.probe.path has no effect with breaker.probe.grpc")
+		}
+		if by := strings.ToLower(r.Breaker.By.Header); slices.Contains(secretFields, by) {
+			all.add(name, "the values of breaker.by.header (%s) are secrets, which the admin API shows", r.Breaker.By.Header)
 		}
 		r.hedgeNotes(func(format string, args ...any) { all.add(name, format, args...) })
 	}

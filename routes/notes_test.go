@@ -16,6 +16,8 @@ func TestNotesOfRoutes(t *testing.T) {
 		"hedge: {after: 2}, attempt_timeout: 2":                             {"hedge.after (2s) has no effect, it is not below attempt_timeout (2s): rag_service"},
 		"hedge: {after: 2}, retry: {methods: []}":                           {"hedge.after has no effect, retry.methods is empty: rag_service"},
 		"hedge: {after: 2}, retry: {methods: [], idempotency_key: true}":    nil,
+		"breaker: {by: {header: authorization}}":                            {"the values of breaker.by.header (authorization) are secrets, which the admin API shows: rag_service"},
+		"breaker: {by: {header: X-Tenant}}":                                 nil,
 		"retry: {methods: []}":                                              nil,
 		"stream: {first_event_timeout: 61s}":                                {"stream.first_event_timeout (1m1s) applies only to streams with comments or pings, idle_timeout (1m) ends the others first: rag_service"},
 		"upstream: h2c://a, breaker: {probe: {path: /healthz, grpc: true}}": {"breaker.probe.path has no effect with breaker.probe.grpc: rag_service"},

@@ -177,8 +177,9 @@ type Route struct {
 	FallbackTest bool `yaml:"fallback_test"`
 }
 
-// Retry configures retries of failed attempts. Each attempt needs the breaker's permission and is
-// reported to it; there are no retries after it opens.
+// Retry configures retries of failed attempts; there are none while the breaker is open. With one endpoint, each
+// attempt needs the breaker's permission and is reported to it. With several, a request counts once for the
+// breaker, by the outcome of its last attempt.
 type Retry struct {
 	// Attempts after the first; 0 is none.
 	Attempts int `yaml:"attempts" valid:"0..20"`
@@ -362,12 +363,13 @@ type RecoveryBackoff struct {
 	Jitter float64 `yaml:"jitter" valid:"0..1"`
 }
 
-// By configures a breaker for each value of a header field. It judges the requests with this value by the service's
-// policy; the service's own breaker counts all requests. The breakers of values belong to this instance and are not shared.
+// By configures a breaker for each value of a header field, the key, within the breaker of the service, which counts
+// all requests. A request needs the permission of both, which have the same conditions. The breakers of keys are not
+// shared with other instances.
 type By struct {
-	// Name of the header field; "" is none. A request without the field is judged by the service's breaker alone.
+	// Name of the header field; "" is none. A request without the field, or with a value of more than 256 bytes or not in UTF-8, is judged by the service's breaker alone. The admin API shows the values.
 	Header string `yaml:"header" valid:"key_header"`
-	// Number of values that have a breaker. A further value replaces the one that was used least recently.
+	// Largest number of keys. A further one replaces the one that was used least recently; one whose breaker is open only if all are.
 	Max int `yaml:"max" valid:"1..10000"`
 }
 
