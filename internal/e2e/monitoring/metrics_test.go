@@ -25,7 +25,7 @@ func startMonitoredProxy(t testing.TB) monitoredProxy {
 routes:
   rag_service: {upstream: %q, max_in_flight: auto, retry: {attempts: 1, backoff: 1ms}, breaker: {fail_max: 2, failure_ratio: 0.5, min_requests: 1000, recovery_timeout: 600, adaptive: {mode: shadow}}}
   notifier_service: {upstream: %q}
-  vms_service: {upstream: %q}
+  vms_service: {upstream: %q, hedge: {after: 1ns, max_ratio: 1}}
 fallbacks:
   rag_service: {try: [cache, upstream, static], upstream: {url: %q}, static: {body: {}}}
 `, server.URL(), u.URL(), second.URL(), second.URL(), second.URL())}), u}

@@ -111,7 +111,7 @@ func (s prometheusServer) values(query string) map[string]float64 {
 var maybeEmpty = []string{
 	"Redis commands, B", "Redis commands, C", "Rejected by limits, and in shadow mode, B", "Waiting, B", "Probing and takeovers, A", "Probing and takeovers, B",
 	"Probing and takeovers, C", "annotation 0", "Error budget burn rate, B", "Error budget burn rate, C", "Error budget burn rate, F",
-	"Prediction error, A", "Prediction error, B", "Share of hedges, and of hedges that won, B",
+	"Prediction error, A", "Prediction error, B",
 }
 
 // forecastQueries are the queries of the dashboard that have a result once there are calls of a minute.
