@@ -13,6 +13,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/fault"
 	"cbproxy/internal/grpc"
+	"cbproxy/internal/lifetime"
 	"cbproxy/internal/problem"
 	"cbproxy/internal/sanitize"
 	"cbproxy/internal/service"
@@ -49,9 +50,10 @@ type attempt struct {
 	rejectedForLoad  bool                  // this machine lacked a resource or was paused, or the upstream asked for fewer requests
 	requestProblem   *problem.Problem      // why the request could not be sent, or was rejected for its content; nil: neither
 	uploadWaitBefore time.Duration         // upload.CompletedReadTime at the start
-	limits           attemptLimits
-	headerTime       time.Duration // time until the response's header section
-	bodyTime         time.Duration // time spent on waiting for the upstream since then
+	limits           attemptLimits         // if there may be other attempts
+	timer            lifetime.AttemptTimer // of attempt_timeout
+	headerTime       time.Duration         // time until the response's header section
+	bodyTime         time.Duration         // time spent on waiting for the upstream since then
 
 	gotFirstByte atomic.Bool // the first byte of a response has arrived
 	gotContinue  atomic.Bool // the upstream has sent 100 (Continue)
@@ -68,12 +70,12 @@ func (x *exchange) beginAttempt(call breaker.Call) {
 	if x.retries != nil {
 		a = new(attempt)
 		a.Context, a.stop = context.WithCancelCause(x)
+		a.limits = x.newAttemptLimits(time.Now())
 	} else {
 		a.Context = x
 	}
 	a.x, a.call, a.start, a.uploadWaitBefore = x, call, time.Now(), x.upload.CompletedReadTime()
-	a.limits = x.newAttemptLimits(a.start)
-	a.holdsBack = x.retries != nil && x.retries.remaining > 0 && x.route.Endpoints.HasOthers()
+	a.holdsBack = x.retries.Remaining() > 0 && x.route.Endpoints.HasOthers()
 	if previous := x.attempt; previous != nil {
 		a.replays = previous.replays
 	}
@@ -231,12 +233,10 @@ func (a *attempt) elapsedWithoutClient() time.Duration {
 
 // setReturned records that the transport has returned.
 func (a *attempt) setReturned() {
+	a.timer.Stop()
 	a.interimMu.Lock()
 	defer a.interimMu.Unlock()
 	a.returned = true
-	if t := a.limits.timer; t != nil {
-		t.Stop()
-	}
 }
 
 // hasReturned reports whether another attempt may have begun.

@@ -16,6 +16,7 @@ import (
 	"cbproxy/internal/lifetime"
 	"cbproxy/internal/message"
 	"cbproxy/internal/problem"
+	"cbproxy/internal/requestlog"
 	"cbproxy/internal/response"
 	"cbproxy/internal/service"
 	"cbproxy/internal/tunnel"
@@ -35,7 +36,7 @@ type exchange struct {
 	server   *Server
 	route    *service.Route
 	w        http.ResponseWriter
-	recorder *accessRecorder // w, if the request is logged or traced; otherwise nil
+	recorder *requestlog.Recorder // w, if the request is logged or traced; otherwise nil
 	r        *http.Request
 	// strippedPrefix is the start of the client's raw path that is not sent upstream: the route's prefix, without a slash at its end, if
 	// strip_prefix is set. upstreamPath is the rest.
@@ -50,7 +51,7 @@ type exchange struct {
 	// The request to the upstream.
 	attempt       *attempt            // the current one; nil: no request has been sent
 	singleAttempt attempt             // storage for the attempt of a request without retries, which saves an allocation
-	retries       *retryState         // nil: there is one attempt, which has no time limit of its own
+	retries       *service.Retries    // nil: there is one attempt, which has no time limit of its own
 	tried         []*balance.Endpoint // those of earlier attempts
 	hedging       *hedging            // nil: no hedge has been sent
 	upload        upload.Body
@@ -100,9 +101,9 @@ func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{})
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route, path string, stripped int, limits routes.Limits) {
 	x := &exchange{server: s, route: rt, w: w, r: r, strippedPrefix: path[:stripped], upstreamPath: path[stripped:], began: time.Now()}
 	x.outcome.Service = rt.Service.Name
-	if x.recorder, _ = w.(*accessRecorder); x.recorder != nil {
-		x.began = x.recorder.access.Arrived // log, trace and metrics count from one moment
-		x.outcome.TraceID, x.outcome.SpanID = x.recorder.access.TraceID, x.recorder.access.SpanID
+	if x.recorder, _ = w.(*requestlog.Recorder); x.recorder != nil {
+		x.began = x.recorder.Record.Arrived // log, trace and metrics count from one moment
+		x.outcome.TraceID, x.outcome.SpanID = x.recorder.Record.TraceID, x.recorder.Record.SpanID
 	}
 	if x.isTest = rt.Config.FallbackTest && message.AsksForFallbackTest(r.Header); !x.isTest {
 		rt.Service.Observer.Begin()
@@ -167,7 +168,7 @@ func (x *exchange) prepareUpload(limits routes.Limits) {
 // forward hands the request to ReverseProxy, which calls RoundTrip.
 func (x *exchange) forward(call breaker.Call) {
 	x.startTimer()
-	x.retries = x.newRetryState()
+	x.retries = x.route.NewRetries(x.r)
 	if x.upload.Exists() {
 		x.prepareForward()
 	}
@@ -190,7 +191,7 @@ func (x *exchange) prepareForward() {
 	if x.r.Header["Expect"] != nil {
 		x.upload.ExpectContinue(x.Done())
 	}
-	if x.retries.mayRepeat() || x.route.Endpoints.MayMultiplex() {
+	if x.retries.MayRepeat() || x.route.Endpoints.MayMultiplex() {
 		x.upload.RetainForReplay()
 	}
 }
@@ -244,9 +245,14 @@ func (x *exchange) report(aborted bool) {
 	if !x.isTest {
 		x.route.Service.Observer.End(&x.outcome)
 	}
-	if x.recorder != nil {
-		x.recorder.exchangeEnded(x, aborted)
+	if x.recorder == nil {
+		return
 	}
+	if t := x.tunnel.Load(); t != nil {
+		x.recorder.ReportTunnel(&x.outcome, t.Opened, t.BytesWritten(), t.BytesRead())
+		return
+	}
+	x.recorder.Report(&x.outcome, aborted, x.upload.BytesRead())
 }
 
 // endUpload ends the use of the client's body. Unless the response was aborted, it may read what the client still sends, so that

@@ -38,7 +38,7 @@ type sent struct {
 
 // mayHedge reports whether the current attempt may get a hedge: it is the first one, and the service is not recovering.
 func (x *exchange) mayHedge() bool {
-	return x.retries.hedges > 0 && x.outcome.Attempts == 1 && x.attempt.call.State == events.Closed
+	return x.retries.MayHedge() && x.outcome.Attempts == 1 && x.attempt.call.State == events.Closed
 }
 
 // doHedged is do for an attempt that may get a hedge. The attempt whose response is used becomes the current one.
@@ -82,16 +82,15 @@ func (a *attempt) sendTo(results chan<- sent, out *http.Request) {
 // sendHedge sends a second attempt, if the budgets and the request's body allow it.
 func (x *exchange) sendHedge(h *hedging, request *http.Request) bool {
 	body, ok := x.upload.Copy()
-	s := x.route.Service
-	if !ok || x.Err() != nil || s.Breaker.State() == events.Open || !s.HedgeBudget.TryWithdraw() {
+	if !ok || x.Err() != nil || x.route.Service.Breaker.State() == events.Open {
 		return false
 	}
-	if !s.RetryBudget.TryWithdraw() {
-		x.outcome.RetryBudgetSpent = true
+	if ok, retriesSpent := x.retries.TakeHedge(); !ok {
+		x.outcome.RetryBudgetSpent = x.outcome.RetryBudgetSpent || retriesSpent
 		return false
 	}
 	x.tried = append(x.tried, h.first.lease.Endpoint)
-	x.outcome.Attempts, x.outcome.Hedged, x.retries.hedges = x.outcome.Attempts+1, true, 0
+	x.outcome.Attempts, x.outcome.Hedged = x.outcome.Attempts+1, true
 	a := x.newHedge(h.first)
 	out, err := a.prepare(a.requestFrom(request, body))
 	if err != nil { // DNS has not answered yet
@@ -103,7 +102,7 @@ func (x *exchange) sendHedge(h *hedging, request *http.Request) bool {
 	h.first.isHedged = true // from now on, neither sends interim responses
 	h.first.interimMu.Unlock()
 	h.second, x.hedging = a, h
-	a.startTimeout()
+	a.startTimer()
 	go a.sendTo(h.results, out)
 	return true
 }
@@ -192,7 +191,7 @@ func (x *exchange) endHedging(h *hedging, got sent) {
 	won, call := got.attempt == h.second, h.first.call
 	x.tried = append(x.tried[:len(x.tried)-1], h.loser.lease.Endpoint) // a retry adds the endpoint of the current attempt
 	x.attempt = got.attempt
-	x.attempt.call, x.attempt.holdsBack = call.WithFault(x.attempt.fault != nil), x.retries.remaining > 0 && x.route.Endpoints.HasOthers()
+	x.attempt.call, x.attempt.holdsBack = call.WithFault(x.attempt.fault != nil), x.retries.Remaining() > 0 && x.route.Endpoints.HasOthers()
 	x.outcome.Endpoint = got.attempt.lease.URL
 	x.route.Service.Observer.Hedged(won)
 	if h.second.trace != nil {

@@ -7,6 +7,7 @@ import (
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/problem"
+	"cbproxy/internal/requestlog"
 	"cbproxy/internal/service"
 	"cbproxy/internal/upload"
 )
@@ -119,8 +120,8 @@ func (x *exchange) respondAfterFailure() bool {
 // respondUnrouted responds to a request that is invalid or matches no route.
 func respondUnrouted(w http.ResponseWriter, p *problem.Problem) {
 	p.Write(w)
-	if rec, ok := w.(*accessRecorder); ok {
-		rec.reportUnrouted()
+	if rec, ok := w.(*requestlog.Recorder); ok {
+		rec.ReportUnrouted()
 	}
 }
 

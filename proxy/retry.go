@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
@@ -13,52 +12,8 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
 	"cbproxy/internal/message"
-	"cbproxy/internal/upload"
 	"cbproxy/internal/upstream"
 )
-
-// retryState is the state of the attempts of an exchange that may have several, or whose attempts have a time limit.
-type retryState struct {
-	remaining int           // attempts
-	hedges    int           // that may be sent: 0 or 1
-	lastWait  time.Duration // before the latest attempt
-}
-
-// newRetryState returns the state of a request, and adds its share to the budgets. It returns nil if the request has one attempt without a
-// time limit.
-func (x *exchange) newRetryState() *retryState {
-	c, hedge, s := &x.route.Config.Retry, &x.route.Config.Hedge, x.route.Service
-	hedges := hedge.After > 0
-	if c.Attempts > 0 || hedges {
-		s.RetryBudget.Deposit(c.Budget, max(c.Attempts, 1))
-	}
-	if hedges {
-		s.HedgeBudget.Deposit(hedge.MaxRatio, 1)
-	}
-	var state retryState
-	if x.isRepeatable() {
-		state.remaining = c.Attempts
-		if hedges {
-			state.hedges = 1
-		}
-	}
-	if state == (retryState{}) && x.route.Config.AttemptTimeout == 0 {
-		return nil
-	}
-	return &state
-}
-
-// isRepeatable reports whether the request may be sent to an upstream more than once.
-func (x *exchange) isRepeatable() bool {
-	c, r := &x.route.Config.Retry, x.r
-	if r.Header["Upgrade"] != nil || r.ContentLength > upload.MaxReplay {
-		return false
-	}
-	return slices.Contains(c.Methods, r.Method) || c.IdempotencyKey && r.Header["Idempotency-Key"] != nil
-}
-
-// mayRepeat reports whether there may be another attempt. rs may be nil.
-func (rs *retryState) mayRepeat() bool { return rs != nil && rs.remaining+rs.hedges > 0 }
 
 // doWithRetries makes attempts until one is not to be repeated, and returns its result.
 func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
@@ -143,7 +98,7 @@ func (a *attempt) doAttempt(out *http.Request, body io.ReadCloser) (*http.Respon
 	if body != nil {
 		request.Body = body
 	}
-	a.startTimeout()
+	a.startTimer()
 	defer func() { a.x.attempt.setReturned() }()
 	if a.x.mayHedge() {
 		return a.x.doHedged(request)
@@ -167,25 +122,23 @@ func (a *attempt) Value(key any) any {
 // decideRetry decides whether another attempt follows a, and how long to wait before it.
 func (a *attempt) decideRetry() (wait time.Duration, again bool) {
 	x := a.x
-	c, retries := &x.route.Config.Retry, x.retries
-	if retries.remaining == 0 || !a.repeatable() || x.Err() != nil || !x.upload.Replayable() {
+	if x.retries.Remaining() == 0 || !a.repeatable() || x.Err() != nil || !x.upload.Replayable() {
 		return 0, false
 	}
 	if x.route.Config.Breaker.Mode == "enforce" && x.route.IsOpen(x.r.Header) {
 		return 0, false
 	}
-	wait = max(retries.backoff(c.Backoff, c.MaxBackoff), message.ParseRetryAfter(a.retryAfter, time.Now()))
+	wait = max(x.retries.Backoff(), message.ParseRetryAfter(a.retryAfter, time.Now()))
 	if a.pushback.Given {
 		wait = a.pushback.Wait // gRFC A6: instead of the backoff
 	}
 	if wait >= x.remaining() {
 		return 0, false
 	}
-	if !x.route.Service.RetryBudget.TryWithdraw() {
+	if !x.retries.Take() {
 		x.outcome.RetryBudgetSpent = true
 		return 0, false
 	}
-	retries.remaining--
 	return wait, true
 }
 
@@ -208,14 +161,6 @@ func (a *attempt) repeatable() bool {
 		return context.Cause(a) == errAttemptTimeout
 	}
 	return false
-}
-
-// backoff returns a random wait before the next attempt, with decorrelated jitter:
-// https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
-func (rs *retryState) backoff(base, maxWait time.Duration) time.Duration {
-	span := 3*max(rs.lastWait, base) - base
-	rs.lastWait = min(maxWait, base+rand.N(max(span, 1))) // #nosec G404 -- spreads retries; no secret
-	return rs.lastWait
 }
 
 // sleep waits for d before the next attempt. It reports false if the exchange ends first.

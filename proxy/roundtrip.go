@@ -27,7 +27,7 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := exchangeOf(out.Context())
 	x.sendInterim = httptrace.ContextClientTrace(out.Context()).Got1xxResponse
 	if x.recorder != nil {
-		defer x.recorder.addUpstreamTime(time.Now())
+		defer x.recorder.AddUpstreamTime(time.Now())
 	}
 	var res *http.Response
 	var err error

@@ -13,12 +13,14 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync"
+	"time"
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/httpserver"
 	"cbproxy/internal/message"
 	"cbproxy/internal/problem"
+	"cbproxy/internal/requestlog"
 	"cbproxy/internal/service"
 	"cbproxy/routes"
 )
@@ -100,8 +102,8 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, listenerKe
 	defer snap.Release()
 	path := message.RawPath(r)
 	p := message.Validate(r, path, int(snap.Limits.HeaderBytes)) // before a tracer adds to the header section
-	if s.tracer != nil || s.logsRequests() {
-		w = s.withRecorder(w, r, path)
+	if s.tracer != nil || s.enabledLog() != nil {
+		w = requestlog.New(w, r, path, s.enabledLog(), s.tracer)
 	}
 	if p == nil && s.via.Contains(r.Header) {
 		p = problem.LoopDetected
@@ -116,14 +118,27 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, listenerKe
 		respondUnrouted(w, problem.NotFound)
 		return
 	}
-	if rec, ok := w.(*accessRecorder); ok {
-		rec.access.Prefix = m.Prefix(path)
+	if rec, ok := w.(*requestlog.Recorder); ok {
+		rec.Record.Prefix = m.Prefix(path)
 	}
 	s.serve(w, r, m.Route, path, m.Stripped(), snap.Limits)
 }
 
-// logsRequests reports whether the access log is enabled, which a reload may change.
-func (s *Server) logsRequests() bool { return s.access != nil && s.access.Enabled() }
+// enabledLog returns the access log, nil if it is not enabled, which a reload may change.
+func (s *Server) enabledLog() events.AccessLog {
+	if s.access == nil || !s.access.Enabled() {
+		return nil
+	}
+	return s.access
+}
+
+// logInvalidRequest logs a request that the HTTP server has answered itself, because its header section is malformed or
+// ambiguous. Only the client's address is known.
+func (s *Server) logInvalidRequest(client string, status int) {
+	if log := s.enabledLog(); log != nil {
+		log.Log(&events.AccessRecord{Arrived: time.Now(), Client: client, Status: status})
+	}
+}
 
 // copyBuffers implements httputil.BufferPool.
 type copyBuffers struct{}

@@ -12,7 +12,7 @@ import (
 // span returns the span of the exchange's request, nil if it has none.
 func (x *exchange) span() events.RequestSpan {
 	if x.recorder != nil {
-		return x.recorder.span
+		return x.recorder.Span
 	}
 	return nil
 }
