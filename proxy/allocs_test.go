@@ -56,7 +56,7 @@ func zeroAllocClient(t testing.TB, s *Server, mode string) func() {
 		t.Fatal(err)
 	}
 	limits := routes.Limits{HeaderBytes: 64 << 10, BodyBytes: 32 << 20, ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute}
-	server, served := NewHTTPServer(s, &routes.Config{Limits: limits, Server: mode}, slog.New(slog.DiscardHandler)), make(chan struct{})
+	server, served := NewHTTPServer(s, "", &routes.Config{Limits: limits, Server: mode}, slog.New(slog.DiscardHandler)), make(chan struct{})
 	go func() { defer close(served); _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close(); <-served })
 	c, err := net.Dial("tcp", l.Addr().String())

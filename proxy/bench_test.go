@@ -15,6 +15,7 @@ import (
 	"cbproxy/internal/accesslog"
 	"cbproxy/internal/events"
 	"cbproxy/internal/metrics"
+	"cbproxy/internal/response"
 	"cbproxy/routes"
 )
 
@@ -85,7 +86,7 @@ func BenchmarkClosed(b *testing.B) {
 		benchmarkHandler(b, &httputil.ReverseProxy{
 			Rewrite:    func(pr *httputil.ProxyRequest) { pr.SetURL(target); pr.SetXForwarded() },
 			Transport:  &http.Transport{MaxIdleConnsPerHost: 8192, DisableCompression: true},
-			BufferPool: copyBuffers{},
+			BufferPool: response.CopyBuffers{},
 		})
 	})
 	b.Run("cbproxy", func(b *testing.B) { benchmarkHandler(b, benchmarkServer(b, u.URL, nil)) })

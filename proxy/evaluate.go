@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 
 	"cbproxy/fallbacks"
@@ -36,7 +35,7 @@ func (a *attempt) evaluate(res *http.Response, gotUpgrade, wantUpgrade string) e
 	}
 	class, until := x.route.ClassifyStatus(res.StatusCode, a.retryAfter)
 	switch {
-	case isLoop(res) && x.r.Header["Via"] != nil:
+	case problem.IsLoopDetected(res) && x.r.Header["Via"] != nil:
 		a.reportCancelled() // the client may have sent the Via field that made a proxy behind this one detect a loop
 	case res.StatusCode == http.StatusRequestTimeout && x.upload.IsStalling():
 		// The upstream waited for the client's body. That is no failure, and is reported as a success below.
@@ -89,11 +88,6 @@ func recordBody(recorder fallbacks.Recorder, parts ...[]byte) {
 		recorder.Write(part)
 	}
 	recorder.Done()
-}
-
-// isLoop reports whether res is the response by which a cbproxy reports a routing loop.
-func isLoop(res *http.Response) bool {
-	return res.StatusCode == http.StatusLoopDetected && slices.Equal(res.Header["Proxy-Status"], problem.LoopDetected.ProxyStatus())
 }
 
 // isStream reports whether a response has no Content-Length or is an event stream. Such a response is forwarded as it arrives.

@@ -140,7 +140,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 		if call.State != events.Closed {
 			rt.Service.NoteRejected(x.began)
 		}
-		x.reject(rejectionReason(err))
+		x.reject(service.RejectionReason(err))
 		return
 	}
 	if x.outcome.Shed = x.permits.Acquire(rt); x.outcome.Shed != "" {

@@ -9,6 +9,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/message"
 	"cbproxy/internal/problem"
+	"cbproxy/internal/service"
 )
 
 // respondWithFallback responds instead of the upstream: with the route's fallback if it has one for reason and a strategy
@@ -43,8 +44,7 @@ func (x *exchange) respondWithFallback(reason events.Reason) {
 	}
 	x.route.SetStateFields(h, x.outcome.State)
 	x.upload.PrepareResponse(h)
-	h["X-Fallback"] = []string{strategy}
-	h["X-Fallback-Reason"] = reasonHeaders[reason]
+	service.SetFallbackFields(h, strategy, reason)
 	h["Proxy-Status"] = problem.ByReason(reason).ProxyStatus()
 	x.w.WriteHeader(a.Status)
 	_, _ = x.w.Write(a.Body) // the client may be gone
@@ -55,8 +55,7 @@ func (x *exchange) respondWithFallback(reason events.Reason) {
 func (x *exchange) respondWithGRPCFallback(reason events.Reason) {
 	if x.route.HasFallbackFor(reason) && !x.isAbandoned() {
 		if strategy, ok := x.route.Chain.Constant(); ok {
-			h := x.w.Header()
-			h["X-Fallback"], h["X-Fallback-Reason"] = []string{strategy}, reasonHeaders[reason]
+			service.SetFallbackFields(x.w.Header(), strategy, reason)
 			x.recordFallback(strategy, reason)
 		}
 	}
@@ -100,15 +99,6 @@ func (x *exchange) recordFallback(strategy string, reason events.Reason) {
 		span.Fallback(strategy, reason)
 	}
 }
-
-// reasonHeaders holds the values of X-Fallback-Reason, which are allocated once.
-var reasonHeaders = func() map[events.Reason][]string {
-	values := make(map[events.Reason][]string, len(events.Reasons)+1)
-	for _, r := range append(events.Reasons[:], events.ReasonTest) {
-		values[r] = []string{string(r)}
-	}
-	return values
-}()
 
 // fallbackClient gives a fallback chain access to the request that it answers.
 type fallbackClient struct{ *exchange }

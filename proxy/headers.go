@@ -77,12 +77,3 @@ func (a *attempt) removeTrailerFields(res *http.Response) {
 	upstream.RemoveHopByHopTrailers(res.Trailer, a.hopByHop)
 	message.RemoveProxyResponseFields(res.Trailer)
 }
-
-// moveHeader moves the fields of a complete response to h, where ReverseProxy would copy them one by one. For other responses,
-// ReverseProxy uses the fields to decide when to flush.
-func moveHeader(h http.Header, res *http.Response) {
-	for name, values := range res.Header {
-		h[name] = values // fields of the proxy's own names have been removed from res
-	}
-	res.Header = nil
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
 	"cbproxy/internal/problem"
 	"cbproxy/internal/requestlog"
@@ -26,19 +25,6 @@ func (x *exchange) respondToTest() {
 	x.outcome.State, x.retryAt = x.route.Service.Breaker.StateAndRetryAt()
 	x.outcome.Result = events.ResultRejected
 	x.respondWithFallback(events.ReasonTest)
-}
-
-// rejectionReason returns the reason for a breaker's error.
-func rejectionReason(err error) events.Reason {
-	switch err {
-	case breaker.ErrHalfOpenLimit:
-		return events.ReasonHalfOpenLimit
-	case breaker.ErrThrottled:
-		return events.ReasonThrottled
-	case breaker.ErrRecovering:
-		return events.ReasonRecovering
-	}
-	return events.ReasonOpen
 }
 
 // rejectToKeepOrder responds to a request that must not overtake queued ones: with the fallback, even if that is not configured

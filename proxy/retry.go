@@ -12,6 +12,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/http1"
 	"cbproxy/internal/message"
+	"cbproxy/internal/service"
 	"cbproxy/internal/upstream"
 )
 
@@ -36,7 +37,7 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 		call, rejection := a.allowNext()
 		if rejection != nil {
 			if span := x.span(); span != nil {
-				span.Rejected(call.State, rejectionReason(rejection))
+				span.Rejected(call.State, service.RejectionReason(rejection))
 			}
 			restoreTimer()
 			return res, err // the previous attempt's

@@ -10,6 +10,7 @@ import (
 	"cbproxy/internal/httpserver"
 	"cbproxy/internal/message"
 	"cbproxy/internal/problem"
+	"cbproxy/internal/response"
 	"cbproxy/internal/upstream"
 )
 
@@ -44,7 +45,7 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	}
 	x.upload.StopRetaining()
 	h := x.w.Header()
-	if isLoop(res) {
+	if problem.IsLoopDetected(res) {
 		h["Proxy-Status"] = problem.LoopDetected.ProxyStatus()
 	}
 	message.RemoveProxyResponseFields(res.Header)
@@ -57,7 +58,7 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 		h["Content-Type"] = nil // otherwise net/http guesses one
 	}
 	if res.Body == http.NoBody || res.Body == &x.buffered {
-		moveHeader(h, res)
+		response.MoveHeader(h, res)
 	}
 	return res, nil
 }

@@ -21,6 +21,7 @@ import (
 	"cbproxy/internal/message"
 	"cbproxy/internal/problem"
 	"cbproxy/internal/requestlog"
+	"cbproxy/internal/response"
 	"cbproxy/internal/service"
 	"cbproxy/routes"
 )
@@ -68,7 +69,7 @@ func New(c Config) *Server {
 			Rewrite:      rewrite,
 			Transport:    roundTripper{},
 			ErrorHandler: errorHandler,
-			BufferPool:   copyBuffers{},
+			BufferPool:   response.CopyBuffers{},
 			ErrorLog:     slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
 		},
 	}
@@ -91,7 +92,7 @@ func (s *Server) DrainTunnels(ctx context.Context) error {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serveRequest(w, r, "") }
 
 // ListenerHandler returns the handler of the own listener with a key, see routes.Route.ListenerKey. All its requests belong to
-// the service that has the listener.
+// the service that has the listener. An empty key is that of s itself.
 func (s *Server) ListenerHandler(key string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveRequest(w, r, key) })
 }
@@ -140,31 +141,11 @@ func (s *Server) logInvalidRequest(client string, status int) {
 	}
 }
 
-// copyBuffers implements httputil.BufferPool.
-type copyBuffers struct{}
-
-const copyBufferSize = 16 << 10 // bytes; each silent stream holds one
-
-var copyBufferPool = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
-
-func (copyBuffers) Get() []byte { return copyBufferPool.Get().(*[copyBufferSize]byte)[:] }
-
-func (copyBuffers) Put(b []byte) { copyBufferPool.Put((*[copyBufferSize]byte)(b)) }
-
-// NewHTTPServer returns an HTTP server with s as its handler, configured by c.Server and c.Limits.
-func NewHTTPServer(s *Server, c *routes.Config, logger *slog.Logger) *httpserver.Server {
-	return s.newHTTPServer(s, c, logger)
-}
-
-// NewListenerServer returns an HTTP server for the own listener of a service with the handler ListenerHandler(key), configured as
-// NewHTTPServer's.
-func NewListenerServer(s *Server, key string, c *routes.Config, logger *slog.Logger) *httpserver.Server {
-	return s.newHTTPServer(s.ListenerHandler(key), c, logger)
-}
-
-func (s *Server) newHTTPServer(h http.Handler, c *routes.Config, logger *slog.Logger) *httpserver.Server {
+// NewHTTPServer returns an HTTP server configured by c.Server and c.Limits. Its handler is s for an empty key, and ListenerHandler(key)
+// otherwise.
+func NewHTTPServer(s *Server, key string, c *routes.Config, logger *slog.Logger) *httpserver.Server {
 	return httpserver.New(httpserver.Options{
-		Handler:           h,
+		Handler:           s.ListenerHandler(key),
 		OnInvalidRequest:  s.logInvalidRequest,
 		Logger:            logger,
 		HeaderBytes:       int64(c.Limits.HeaderBytes),

@@ -75,7 +75,7 @@ func startProxy(t testing.TB, text string, o proxyOptions) *testProxy {
 		t.Fatal(err)
 	}
 	c.Server = httpMode
-	p.http = proxy.NewHTTPServer(p.Server, c, o.logger)
+	p.http = proxy.NewHTTPServer(p.Server, "", c, o.logger)
 	served := make(chan error, 1)
 	p.served = served
 	go func() { defer close(served); served <- p.http.Serve(listener) }()

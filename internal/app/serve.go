@@ -26,9 +26,9 @@ const listenKey = "listen"
 func newListeners(data *proxy.Server, c *routes.Config, logger *slog.Logger) *httpserver.Set {
 	return httpserver.NewSet(func(key string) *httpserver.Server {
 		if key == listenKey {
-			return proxy.NewHTTPServer(data, c, logger)
+			key = ""
 		}
-		return proxy.NewListenerServer(data, key, c, logger)
+		return proxy.NewHTTPServer(data, key, c, logger)
 	})
 }
 

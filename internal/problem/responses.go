@@ -2,6 +2,7 @@ package problem
 
 import (
 	"net/http"
+	"slices"
 
 	"cbproxy/internal/events"
 )
@@ -55,3 +56,8 @@ var NotSelected = New(http.StatusServiceUnavailable, "destination_unavailable", 
 
 // Internal is the response when the proxy itself fails.
 var Internal = New(http.StatusBadGateway, "proxy_internal_error", "internal error of the proxy")
+
+// IsLoopDetected reports whether res is the response by which a cbproxy reports a routing loop.
+func IsLoopDetected(res *http.Response) bool {
+	return res.StatusCode == http.StatusLoopDetected && slices.Equal(res.Header["Proxy-Status"], LoopDetected.ProxyStatus())
+}

@@ -1,6 +1,9 @@
 package service
 
-import "cbproxy/internal/events"
+import (
+	"cbproxy/internal/breaker"
+	"cbproxy/internal/events"
+)
 
 // ReasonOf returns the fallback reason for a failure of type kind. "" is an error that does not count as a failure of the upstream.
 func ReasonOf(kind events.ErrorType) events.Reason {
@@ -21,3 +24,16 @@ func ReasonOf(kind events.ErrorType) events.Reason {
 // MaxFailureDetail is the maximum length of events.Failure.Detail in bytes. The history stores the detail, which can contain text
 // of the upstream of any length.
 const MaxFailureDetail = 1 << 10
+
+// RejectionReason returns the reason of a rejection by a breaker, whose error is err.
+func RejectionReason(err error) events.Reason {
+	switch err {
+	case breaker.ErrHalfOpenLimit:
+		return events.ReasonHalfOpenLimit
+	case breaker.ErrThrottled:
+		return events.ReasonThrottled
+	case breaker.ErrRecovering:
+		return events.ReasonRecovering
+	}
+	return events.ReasonOpen
+}

@@ -98,3 +98,17 @@ func (rt *Route) SetStateFields(h http.Header, state events.State) {
 	h["X-Circuit-Breaker-Service"] = rt.nameHeader
 	h["X-Circuit-Breaker-State"] = stateHeaders[state]
 }
+
+// reasonHeaders are the values of X-Fallback-Reason, allocated once.
+var reasonHeaders = func() map[events.Reason][]string {
+	values := make(map[events.Reason][]string, len(events.Reasons)+1)
+	for _, r := range append(events.Reasons[:], events.ReasonTest) {
+		values[r] = []string{string(r)}
+	}
+	return values
+}()
+
+// SetFallbackFields sets the fields X-Fallback and X-Fallback-Reason of a response.
+func SetFallbackFields(h http.Header, strategy string, reason events.Reason) {
+	h["X-Fallback"], h["X-Fallback-Reason"] = []string{strategy}, reasonHeaders[reason]
+}

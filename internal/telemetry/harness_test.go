@@ -67,7 +67,7 @@ func startTraced(t testing.TB, config string, options ...sdktrace.TracerProvider
 		t.Fatal(err)
 	}
 	p.address = listener.Addr().String()
-	s := proxy.NewHTTPServer(p.Server, c, logger)
+	s := proxy.NewHTTPServer(p.Server, "", c, logger)
 	served := make(chan struct{})
 	go func() { defer close(served); _ = s.Serve(listener) }()
 	t.Cleanup(func() { _ = s.Close(); <-served; p.Close() })
