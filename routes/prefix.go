@@ -23,7 +23,7 @@ func (p *Prefixes) UnmarshalYAML(n *yaml.Node) error {
 		return strictyaml.Errorf("%s, or a list of them, got %s", want, strictyaml.Show(n))
 	}
 	return strictyaml.EachScalar(n, want, func(text string) string {
-		if want := checkPrefix(text); want != "" {
+		if want := textform.CheckPrefix(text); want != "" {
 			return want
 		}
 		if len(text) > 1 {
@@ -35,33 +35,6 @@ func (p *Prefixes) UnmarshalYAML(n *yaml.Node) error {
 		*p = append(*p, text)
 		return ""
 	})
-}
-
-// checkPrefix returns what a prefix must be, "" if it is valid. Invalid prefixes either do not occur in
-// validated request paths, or the upstream could interpret them differently.
-func checkPrefix(text string) (want string) {
-	if !strings.HasPrefix(text, "/") {
-		return "must begin with /"
-	}
-	if text == "/" {
-		return ""
-	}
-	for segment := range strings.SplitSeq(strings.TrimSuffix(text[1:], "/"), "/") {
-		decoded, err := url.PathUnescape(segment)
-		switch {
-		case err != nil:
-			return "must have two hexadecimal digits after each %"
-		case segment == "":
-			return "must have no empty segment"
-		case decoded == "." || decoded == "..":
-			return "must have no dot segment"
-		case strings.ContainsAny(segment, "?#"):
-			return "must be a path alone, without query and fragment"
-		case strings.ContainsAny(decoded, `\/`) || strings.ContainsFunc(decoded, textform.IsControl):
-			return "must have no backslash, encoded slash or control character"
-		}
-	}
-	return ""
 }
 
 // canonicalPrefix returns the same text for all spellings of a prefix.

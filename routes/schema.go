@@ -143,7 +143,7 @@ type Route struct {
 	RewriteLocation bool `yaml:"rewrite_location"`
 	// Time limit for a request including its retries; for a stream, until the response headers.
 	Timeout time.Duration `yaml:"timeout" valid:"positive"`
-	// Time limit for each attempt, within timeout; for a stream, until the response headers. An attempt that takes longer fails with the type timeout and may be retried. 0 is no limit.
+	// Time limit for each attempt, within timeout; for a stream, until the response headers. Waiting for the client's body is not counted. An attempt that takes longer fails with the type timeout and may be retried. 0 is no limit.
 	AttemptTimeout time.Duration `yaml:"attempt_timeout" valid:"non-negative"`
 	// Longest time without data from the upstream in a stream.
 	IdleTimeout time.Duration `yaml:"idle_timeout" valid:"positive"`
@@ -217,10 +217,10 @@ type Eject struct {
 	MaxRatio float64 `yaml:"max_ratio" valid:"0..1"`
 }
 
-// Hedge configures a second attempt for requests that are answered slowly. Only requests that retry.methods or
-// retry.idempotency_key allow to be retried get one.
+// Hedge configures a second attempt for requests that are answered slowly. A request gets one if retry.methods or
+// retry.idempotency_key allow retries of it, within retry.budget, and only while the breaker is closed.
 type Hedge struct {
-	// Time without response headers after which a second attempt is sent, to another endpoint if there is one. 0 sends none.
+	// Time without response headers of the first attempt after which a second one is sent, to another endpoint if there is one. 0 sends none.
 	After time.Duration `yaml:"after" valid:"non-negative"`
 	// Largest share of the requests, 0 to 1, for which a second attempt is sent. 0 sends none.
 	MaxRatio float64 `yaml:"max_ratio" valid:"0..1"`

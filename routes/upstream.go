@@ -50,7 +50,7 @@ func parseUpstream(text string) (u *url.URL, want string) {
 	case strings.HasSuffix(u.Host, ":") || u.Port() != "" && !isPort(u.Port(), 1):
 		return nil, "must have a port from 1 to 65535 or none"
 	}
-	if want := checkPrefix(u.EscapedPath()); u.Path != "" && want != "" {
+	if want := textform.CheckPrefix(u.EscapedPath()); u.Path != "" && want != "" {
 		return nil, want + " in its path"
 	}
 	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")

@@ -1,5 +1,5 @@
-// Package textform checks texts of the configuration that must have a certain form: methods, names of events and fields, paths of
-// probes, names of hosts.
+// Package textform checks texts of the configuration that must have a certain form: methods, names of events and fields, prefixes and
+// other paths, names of hosts.
 package textform
 
 import (
@@ -77,6 +77,33 @@ const maxEventName = 128
 func checkEventName(text string) (want string) {
 	if text == "" || len(text) > maxEventName || text[0] == ' ' || strings.ContainsAny(text, "\n\r\x00") {
 		return "must be an event's name of 1 to 128 bytes, without a space at its start, line breaks and NUL"
+	}
+	return ""
+}
+
+// CheckPrefix returns what a path prefix must be, "" if it is valid. Invalid prefixes either do not occur in validated request paths, or the
+// upstream could interpret them differently.
+func CheckPrefix(text string) (want string) {
+	if !strings.HasPrefix(text, "/") {
+		return "must begin with /"
+	}
+	if text == "/" {
+		return ""
+	}
+	for segment := range strings.SplitSeq(strings.TrimSuffix(text[1:], "/"), "/") {
+		decoded, err := url.PathUnescape(segment)
+		switch {
+		case err != nil:
+			return "must have two hexadecimal digits after each %"
+		case segment == "":
+			return "must have no empty segment"
+		case decoded == "." || decoded == "..":
+			return "must have no dot segment"
+		case strings.ContainsAny(segment, "?#"):
+			return "must be a path alone, without query and fragment"
+		case strings.ContainsAny(decoded, `\/`) || strings.ContainsFunc(decoded, IsControl):
+			return "must have no backslash, encoded slash or control character"
+		}
 	}
 	return ""
 }

@@ -8,6 +8,19 @@ import (
 	"cbproxy/internal/textform"
 )
 
+func TestCheckPrefix(t *testing.T) {
+	for _, text := range []string{"/", "/rag", "/rag/", "/a/b", "/caf%C3%A9", "/with space"} {
+		if want := textform.CheckPrefix(text); want != "" {
+			t.Errorf("%q: %s", text, want)
+		}
+	}
+	for _, text := range []string{"", "rag", "//", "/a//b", "/a/../b", "/%2e", "/%zz", "/a?b", "/a#b", "/a%2fb", `/a\b`, "/a%00"} {
+		if want := textform.CheckPrefix(text); !strings.HasPrefix(want, "must ") {
+			t.Errorf("%q is accepted", text)
+		}
+	}
+}
+
 // The check of each form accepts and rejects these texts, and the pattern for the JSON Schema matches every text that is accepted.
 func TestForms(t *testing.T) {
 	for name, texts := range map[string]struct{ valid, invalid []string }{
