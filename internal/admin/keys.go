@@ -2,7 +2,9 @@ package admin
 
 import (
 	"errors"
+	"math"
 	"net/http"
+	"strconv"
 	"time"
 
 	"cbproxy/internal/breaker/keyed"
@@ -58,13 +60,23 @@ func NewKey(s events.KeyStatus) Key {
 	return k
 }
 
-// keys responds with the keys of a service.
+// keys responds with the keys of a service, with the query parameter limit only with the first ones.
 func (a *api) keys(w http.ResponseWriter, r *http.Request) {
+	limit := math.MaxInt
+	if text := r.URL.Query().Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			writeProblem(w, http.StatusBadRequest, "the query is invalid", "limit: must be a positive number")
+			return
+		}
+		limit = n
+	}
 	list, ok := a.Backend.Keys(r.PathValue("service"))
 	if !ok {
 		unknownService(w, r)
 		return
 	}
+	list.Keys = list.Keys[:min(len(list.Keys), limit)]
 	respond(w, http.StatusOK, list)
 }
 

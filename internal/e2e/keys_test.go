@@ -36,7 +36,12 @@ func (d *description) keys(p *harness.Proxy) {
 	force(200, "keyed", `{"state":"auto","key":"b","scope":"instance"}`)
 	force(400, "keyed", `{"state":"open","key":"a","scope":"fleet"}`)
 	force(400, "svc", `{"state":"open","key":"a"}`)
-	d.expect(keysOperation, 200, callAdmin(p, keysOperation, "keyed", "", nil))
+	r = callAdmin(p, keysOperation, "keyed", "", func(r *http.Request) { r.URL.RawQuery = "limit=1" })
+	d.expect(keysOperation, 200, r)
+	if !strings.Contains(r.Body, `"key":"a"`) || strings.Contains(r.Body, `"key":"b"`) {
+		p.T.Errorf("the first key: %s", r.Body)
+	}
+	d.expect(keysOperation, 400, callAdmin(p, keysOperation, "keyed", "", func(r *http.Request) { r.URL.RawQuery = "limit=x" }))
 }
 
 // keyedConfig is a service whose requests are judged by tenant. breaker has further keys of breaker.

@@ -1,6 +1,7 @@
 import { h, sanitize, setText } from "./dom.js";
 import { confirmAction, forceState } from "./dialogs.js";
 import { createEndpoints, ejectedText } from "./endpoints.js";
+import { createKeys, openKeysText } from "./keys.js";
 import { timeToOpenText } from "./forecast.js";
 import { createFaults, faultsText } from "./faults.js";
 import { createLearning, demotedText } from "./learning.js";
@@ -42,7 +43,7 @@ function row(label, value) {
 
 // createCard returns the elements of a service's card. They are empty until updateCard fills them.
 export function createCard(name) {
-  const id = "card-" + name, card = { faults: createFaults(name), overrides: createOverrides(name), learning: createLearning(name), endpoints: createEndpoints(name) };
+  const id = "card-" + name, card = { faults: createFaults(name), overrides: createOverrides(name), learning: createLearning(name), endpoints: createEndpoints(name), keys: createKeys(name) };
   for (const key of ["badge", "forecast", "forced", "mode", "since", "retry", "counter", "failureAge", "algorithm", "admission", "limit", "expressionErrors"]) card[key] = h("span");
   for (const key of ["cause", "reason", "clients", "failureText"]) card[key] = h("bdi");
   card.mode.className = "badge";
@@ -56,8 +57,8 @@ export function createCard(name) {
   const button = (state) => h("button", { type: "button", "data-state": state, "aria-label": `${actions[state].button} ${name}`, onclick: () => runAction(card, state) }, actions[state].button);
   card.buttons = Object.fromEntries(Object.keys(actions).map((state) => [state, button(state)]));
   card.element = h("article", { "data-service": name, "aria-labelledby": id },
-    h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, card.mode, " ", card.faults.badge, " ", card.overrides.badge, " ", card.learning.badge, " ", card.endpoints.badge, " ", card.forecast, " ", card.forced, " ", card.badge)),
-    card.faults.element, card.overrides.element, row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.limitRow, card.expressionErrorsRow, card.counterRow, card.meter, card.endpoints.element, card.learning.element, card.lastFailure, h("div", { class: "spacer" }),
+    h("header", {}, h("h3", { id, tabindex: "-1" }, name), h("span", { class: "badges" }, card.mode, " ", card.faults.badge, " ", card.overrides.badge, " ", card.learning.badge, " ", card.endpoints.badge, " ", card.keys.badge, " ", card.forecast, " ", card.forced, " ", card.badge)),
+    card.faults.element, card.overrides.element, row("since", card.since), card.causeRow, card.reasonRow, card.clientsRow, card.retryRow, card.progress, card.algorithmRow, card.admissionRow, card.admitted, card.limitRow, card.expressionErrorsRow, card.counterRow, card.meter, card.endpoints.element, card.keys.element, card.learning.element, card.lastFailure, h("div", { class: "spacer" }),
     h("div", { class: "actions" }, ...Object.values(card.buttons), h("button", { type: "button", "data-whatif": name, "aria-label": `What if ${name}`, onclick: () => openWhatIf(name) }, "What if"), card.faults.button, card.overrides.button));
   return card;
 }
@@ -83,7 +84,7 @@ function admissionText(s) {
 }
 
 // stateText returns the state of a service, and what else about it needs attention.
-export const stateText = (s) => [s.circuit_breaker_state, s.forced && "forced", rejectsSome(s) && rejectionReason(s), faultsText(s), overridesText(s), demotedText(s), ejectedText(s)].filter(Boolean).join(", ");
+export const stateText = (s) => [s.circuit_breaker_state, s.forced && "forced", rejectsSome(s) && rejectionReason(s), faultsText(s), overridesText(s), demotedText(s), ejectedText(s), openKeysText(s)].filter(Boolean).join(", ");
 
 // fallbackStrategies returns the strategies for rejected requests, or null if clients get an error. config is the
 // configuration in force, or null if it is not loaded yet.
@@ -146,6 +147,7 @@ export function updateCard(card, s, { shared, config, hash, origin, operator }) 
   card.overrides.update(s, hash, operator);
   card.learning.update(s);
   card.endpoints.update(s);
+  card.keys.update(s);
   card.buttons.auto.hidden = !s.forced;
   card.buttons["half-open"].hidden = state !== "open";
   updateTimes(card);
@@ -159,6 +161,7 @@ export function updateTimes(card) {
   card.faults.updateTimes();
   card.overrides.updateTimes();
   card.endpoints.updateTimes();
+  card.keys.updateTimes();
   if (card.failure) setText(card.failureAge, `last failure ${formatAge(card.failure.time)} ago: `);
   card.retryRow.hidden = card.progress.hidden = !s.retry_at;
   if (!s.retry_at) return;

@@ -1,6 +1,7 @@
 import { $, h, keepFocus, setChildren, setText } from "./dom.js";
 import * as cards from "./cards.js";
 import { ejectedText } from "./endpoints.js";
+import { openKeysText } from "./keys.js";
 import { findOperator, findOrigin } from "./timeline.js";
 
 const maxExpanded = 12; // services; if there are more, those that need no attention are collapsed
@@ -14,7 +15,7 @@ let health, config = null; // config is null until it is loaded
 const noAttention = 3;
 function severity(s) {
   const state = s.mode === "off" ? "closed" : s.circuit_breaker_state;
-  return { open: 0, "half-open": 1 }[state] ?? (s.forced || s.faults.length || s.overrides || s.adaptive?.demoted || cards.rejectsSome(s) || ejectedText(s) ? 2 : noAttention);
+  return { open: 0, "half-open": 1 }[state] ?? (s.forced || s.faults.length || s.overrides || s.adaptive?.demoted || cards.rejectsSome(s) || ejectedText(s) || openKeysText(s) ? 2 : noAttention);
 }
 
 // show shows the services by severity, then by priority.
@@ -109,7 +110,7 @@ export function summary() {
   const attention = needAttention(), total = health.total_services;
   if (!attention.length) return `All ${count(total)} are served by their upstreams.`;
   const countOf = (state, f) => (attention.some(f) ? `${attention.filter(f).length} ${state}` : null);
-  const counts = [countOf("open", (s) => severity(s) === 0), countOf("half-open", (s) => severity(s) === 1), countOf("forced", (s) => s.forced), countOf("throttled", (s) => s.rejection_ratio > 0), countOf("recovering", (s) => s.admitted_ratio < 1), countOf("with injected faults", (s) => s.faults.length), countOf("with overridden keys", (s) => s.overrides), countOf("demoted", (s) => s.adaptive?.demoted), countOf("with ejected endpoints", ejectedText)];
+  const counts = [countOf("open", (s) => severity(s) === 0), countOf("half-open", (s) => severity(s) === 1), countOf("forced", (s) => s.forced), countOf("throttled", (s) => s.rejection_ratio > 0), countOf("recovering", (s) => s.admitted_ratio < 1), countOf("with injected faults", (s) => s.faults.length), countOf("with overridden keys", (s) => s.overrides), countOf("demoted", (s) => s.adaptive?.demoted), countOf("with ejected endpoints", ejectedText), countOf("with keys not closed", openKeysText)];
   return `${counts.filter(Boolean).join(", ")} of ${count(total)}${effect(attention.filter(cards.rejectsRequests))}.`;
 }
 

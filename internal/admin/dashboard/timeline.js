@@ -3,6 +3,7 @@ import { get } from "./api.js";
 import { causeText } from "./cards.js";
 import { describeEndpoint, describeEndpoints } from "./endpoints.js";
 import { describe, effectText } from "./faults.js";
+import { describeKey } from "./keys.js";
 import { describeReport } from "./learning.js";
 import { describeChange } from "./overrides.js";
 import { formatTime } from "./time.js";
@@ -38,6 +39,7 @@ const renderers = {
   fault_ended: (e) => [h("strong", {}, e.service), ": ", h("span", { class: "temporary" }, "injected fault"), ` ${e.fault.id} ended (${effectText(e.fault)}): ${causeText(e.cause)}`, ...reasonText(e.reason)],
   overrides_changed: (e) => [h("strong", {}, e.service), ": ", ...describeChange(e)],
   adaptive: (e) => [h("strong", {}, e.service), ": ", ...describeReport(e)],
+  key_state_changed: (e) => [h("strong", {}, e.service), ":", ...describeKey(e)],
   endpoint_changed: (e) => [h("strong", {}, e.service), ": ", ...describeEndpoint(e)],
   endpoints_changed: (e) => [h("strong", {}, e.service), ": ", ...describeEndpoints(e)],
   probing: (e) => [h("strong", {}, e.service), ": this instance sends the probes for the fleet"],
