@@ -36,7 +36,7 @@ func TestRetryBudgetGrantsAShareOfRequests(t *testing.T) {
 		"no share":                              {100, 0, 3, 0},
 		"first request":                         {1, 0.2, 3, 3},
 		"small shares add up":                   {10, 0.125, 3, 4},
-		"full bucket":                           {1000, 1, 3, budgetReserve},
+		"full bucket":                           {1000, 1, 3, BudgetReserve},
 		"more attempts than the default bucket": {1000, 1, 15, 15},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,10 +10,10 @@ type RetryBudget struct {
 	used   bool       // Deposit has been called
 }
 
-const (
-	token         = 1_000_000
-	budgetReserve = 10 // tokens that a bucket holds at most
-)
+const token = 1_000_000
+
+// BudgetReserve is the number of tokens that a bucket holds at most.
+const BudgetReserve = 10
 
 // Deposit adds the tokens of one request: share, from 0 to 1. A bucket starts with attempts tokens, enough for the retries of
 // one request: a route with little traffic would otherwise have none.
@@ -26,7 +26,7 @@ func (b *RetryBudget) Deposit(share float64, attempts int) {
 	if !b.used {
 		b.used, b.tokens = true, int64(attempts)*token
 	}
-	b.tokens = min(b.tokens+int64(share*token), max(budgetReserve, int64(attempts))*token)
+	b.tokens = min(b.tokens+int64(share*token), max(BudgetReserve, int64(attempts))*token)
 }
 
 // TryWithdraw takes the token of a retry, if there is one.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"cbproxy/internal/limit"
 	"cbproxy/internal/upload"
 )
 
@@ -22,11 +23,12 @@ type Retries struct {
 func (rt *Route) NewRetries(r *http.Request) *Retries {
 	c, hedge := &rt.Config.Retry, &rt.Config.Hedge
 	hedges := hedge.After > 0
-	if c.Attempts > 0 || hedges {
-		rt.Service.RetryBudget.Deposit(c.Budget, max(c.Attempts, 1))
-	}
-	if hedges {
+	switch {
+	case hedges: // hedge.max_ratio is the limit of a service with little traffic
+		rt.Service.RetryBudget.Deposit(c.Budget, max(c.Attempts, limit.BudgetReserve))
 		rt.Service.HedgeBudget.Deposit(hedge.MaxRatio, 1)
+	case c.Attempts > 0:
+		rt.Service.RetryBudget.Deposit(c.Budget, c.Attempts)
 	}
 	retries := Retries{route: rt}
 	if rt.isRepeatable(r) {
