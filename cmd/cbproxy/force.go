@@ -25,6 +25,7 @@ type forceRequest struct {
 	Duration string `json:"duration,omitempty"`
 	Reason   string `json:"reason,omitempty"`
 	Scope    string `json:"scope"`
+	Key      string `json:"key,omitempty"`
 }
 
 func newForceCommand() *cobra.Command {
@@ -36,8 +37,10 @@ func newForceCommand() *cobra.Command {
 		Short: "Force a breaker's state, or release it",
 		Long: `Force the state of a breaker in a running proxy. open and closed hold until the duration ends or
 auto releases them; half-open starts probing now. The suffix _service of SERVICE may be left out.
-The admin token is required.`,
+With --key, it is the breaker of one value of the header field breaker.by.header. The admin token
+is required.`,
 		Example: `  cbproxy force vms open --duration 10m --reason maintenance
+  cbproxy force rag open --key tenant-7 --duration 1h
   cbproxy force vms_service auto --token-file /run/secrets/cbproxy`,
 		Args: cobra.ExactArgs(2),
 		ValidArgsFunction: func(c *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
@@ -53,6 +56,10 @@ The admin token is required.`,
 				return invalid(fmt.Errorf("the state must be one of %s, got %q", strings.Join(forceStates, ", "), o.State))
 			case o.Scope != "instance" && o.Scope != "fleet":
 				return invalid(fmt.Errorf("--scope: must be instance or fleet, got %q", o.Scope))
+			case c.Flags().Changed("key") && o.Key == "":
+				return invalid(errors.New("--key: must not be empty"))
+			case o.Key != "" && o.Scope == "fleet":
+				return invalid(errors.New("--scope: must be instance with --key"))
 			case c.Flags().Changed("duration") && duration <= 0:
 				return invalid(fmt.Errorf("--duration: must be positive, got %v", duration))
 			case duration > 0 && o.State != "open" && o.State != "closed":
@@ -68,8 +75,14 @@ The admin token is required.`,
 			if err != nil {
 				return err
 			}
+			if o.Key != "" {
+				return printContent(client, c.OutOrStdout(), content, func(k admin.Key) error {
+					_, err := fmt.Fprintf(c.OutOrStdout(), "key %s of %s is %s, %s\n", clean(k.Key), clean(k.Service), k.State, holdText(k.Forced, client.now()))
+					return err
+				})
+			}
 			return printContent(client, c.OutOrStdout(), content, func(s admin.Service) error {
-				_, err := fmt.Fprintf(c.OutOrStdout(), "%s is %s, %s\n", clean(s.ServiceName), s.State, holdText(s, client.now()))
+				_, err := fmt.Fprintf(c.OutOrStdout(), "%s is %s, %s\n", clean(s.ServiceName), s.State, holdText(s.Forced, client.now()))
 				return warnNotPersisted(c.ErrOrStderr(), s.NotPersisted, err)
 			})
 		},
@@ -77,6 +90,7 @@ The admin token is required.`,
 	flags.add(c)
 	c.Flags().DurationVar(&duration, "duration", 0, "how long open or closed holds (default until released)")
 	c.Flags().StringVar(&o.Reason, "reason", "", "reason, for the log and the history")
+	c.Flags().StringVar(&o.Key, "key", "", "a value of breaker.by.header, whose breaker is forced instead of the service's")
 	c.Flags().StringVar(&o.Scope, "scope", "instance", "instance, or fleet for all that share a Redis")
 	_ = c.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"instance", "fleet"}, cobra.ShellCompDirectiveNoFileComp)) // fails for unknown flags only
 	return c
@@ -96,9 +110,9 @@ func (c *client) force(ctx context.Context, service string, o forceRequest) ([]b
 }
 
 // holdText describes how long the state is forced, if it is.
-func holdText(s admin.Service, now time.Time) string {
-	if s.Forced == nil {
+func holdText(f *admin.Forced, now time.Time) string {
+	if f == nil {
 		return "no longer forced"
 	}
-	return "forced " + statusview.ForcedText(s.Forced, now)
+	return "forced " + statusview.ForcedText(f, now)
 }

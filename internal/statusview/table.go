@@ -83,12 +83,12 @@ func redisText(r admin.RedisStatus, now time.Time) string {
 
 // drawTable writes a row for each service. Empty columns are left out.
 func (p *Status) drawTable(w io.Writer, paint Painter, now time.Time) error {
-	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "ENDPOINTS", "FORCED", "FAULTS", "OVERRIDES", "MODE", "LEARNING", "ADMISSION", "QUEUE", "LAST ERROR"}
+	columns := []string{"SERVICE", paint.paint(noColour, "STATE"), "SINCE", "PROBE IN", "FAILURES", "ENDPOINTS", "KEYS", "FORCED", "FAULTS", "OVERRIDES", "MODE", "LEARNING", "ADMISSION", "QUEUE", "LAST ERROR"}
 	rows, used := [][]string{columns}, make([]bool, len(columns))
 	for _, name := range slices.Sorted(maps.Keys(p.Health.Services)) {
 		s := p.Health.Services[name]
 		row := []string{
-			sanitize.Printable(name), paint.paint(stateColour(s.State), s.State.String()), Age(now.Sub(s.Since)), probeText(s, now), failuresText(s), endpointsText(s.Endpoints),
+			sanitize.Printable(name), paint.paint(stateColour(s.State), s.State.String()), Age(now.Sub(s.Since)), probeText(s, now), failuresText(s), endpointsText(s.Endpoints), keysText(s.Keys),
 			ForcedText(s.Forced, now), faultsText(s.Faults, now), overridesText(s.Overrides, now), modeText(s), learningText(s.Adaptive), admissionText(s), queueText(p.Queues[name]), errorText(s.LastError, now),
 		}
 		for i, cell := range row {
@@ -206,6 +206,7 @@ func (p *Status) drawService(w io.Writer, paint Painter, now time.Time) error {
 	line("probe in", probeText(s, now))
 	line("failures", failuresText(s))
 	drawEndpoints(s.Endpoints, paint, now, line)
+	line("keys", keysText(s.Keys))
 	line("forced", ForcedText(s.Forced, now))
 	for _, f := range s.Faults {
 		line("fault", FaultText(f, now))
