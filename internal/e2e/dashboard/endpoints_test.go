@@ -51,8 +51,8 @@ func TestDashboardShowsManyEndpoints(t *testing.T) {
 	}
 }
 
-// TestCardsWithSeveralEndpoints checks that the list of a service whose endpoints are all in is collapsed, and that a service with one
-// endpoint has none.
+// TestCardsWithSeveralEndpoints checks that the list of a service whose endpoints are all in is collapsed, that a service with one
+// endpoint has none, and that a service without endpoints says why.
 func TestCardsWithSeveralEndpoints(t *testing.T) {
 	t.Parallel()
 	u := harness.StartUpstream(t)
@@ -66,6 +66,11 @@ func TestCardsWithSeveralEndpoints(t *testing.T) {
 	d.waitText(card("several")+" .endpoints", "http://127.0.0.1:1\nin\t0\t0\t0")
 	if evaluate[bool](d, `document.querySelector("[data-service=one] .endpoints").checkVisibility()`) {
 		t.Error("a card with one endpoint shows a list")
+	}
+	d = openPage(p, replaceEndpoints(`[]`))
+	d.waitText(card("svc")+" .endpoints", "no endpoints: DNS has not answered yet")
+	if evaluate[bool](d, `document.querySelector("[data-service=svc] .endpoints details").checkVisibility()`) {
+		t.Error("a card without endpoints shows a list")
 	}
 }
 
